@@ -1,0 +1,1 @@
+"""One room per API: operationId → engine → that API's JSON, errors and authentication."""

@@ -1,0 +1,61 @@
+"""A sandbox's time: what instant it is there, and what moves it on.
+
+Instants are integer nanoseconds since the epoch; spans are integer nanoseconds. The only door to
+``time``: nothing else in oceanmock reads the machine's clock, so a test that holds this one holds
+every timestamp, duration and transition.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, Literal, get_args
+
+Progression = Literal["time", "polls", "manual", "immediate"]
+PROGRESSIONS: Final[tuple[Progression, ...]] = get_args(Progression)
+
+MILLISECOND: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+
+
+def wall_now() -> int:
+    """The machine's time of day."""
+    return time.time_ns()
+
+
+class Clock:
+    """One sandbox's clock.
+
+    Under ``time`` it runs, ``speed`` times as fast as the wall; under the other progressions it
+    stands until moved. It never runs backwards: a move to an earlier instant changes nothing.
+    """
+
+    __slots__ = ("_origin", "_wall", "_wall_origin", "progression", "speed")
+
+    def __init__(
+        self,
+        progression: Progression = "time",
+        *,
+        starts_at: int | None = None,
+        speed: float = 1.0,
+        wall: Callable[[], int] = wall_now,
+    ) -> None:
+        self.progression = progression
+        self.speed = speed
+        self._wall = wall
+        self._wall_origin = wall()
+        self._origin = self._wall_origin if starts_at is None else starts_at
+
+    def now(self) -> int:
+        """The instant it is in this sandbox."""
+        if self.progression != "time":
+            return self._origin
+        return self._origin + int((self._wall() - self._wall_origin) * self.speed)
+
+    def move_to(self, instant: int) -> None:
+        """Makes it ``instant``, unless it is later already; a running clock runs on from there."""
+        self._origin, self._wall_origin = max(self.now(), instant), self._wall()
+
+    def advance(self, by: int) -> None:
+        """Moves on by ``by`` nanoseconds."""
+        self.move_to(self.now() + by)

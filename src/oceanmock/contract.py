@@ -1,0 +1,206 @@
+"""The contracts: where the OpenAPI files are, what they say, and the view of them that the app runs.
+
+A contract is kept as its author wrote it: users, schemathesis and ``check_spec`` see that file and
+nothing else. The app routes and checks by ``runtime_view``, a copy without the prose, in which what
+plain connexion would overlook is spelled out: an int64 is bounded as its format says, and the
+parameters of a path stand with each of its operations (connexion 3.3 appends them anew for every
+middleware that reads the operation, operations/openapi.py:76-78).
+
+The one rule: nothing here knows connexion, and a loaded contract is never changed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from oceanmock.errors import AuthorError, EnvironmentProblem
+
+Spec = Mapping[str, Any]
+
+METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+INTEGER_BOUNDS: Final = {
+    "int32": (-(2**31), 2**31 - 1),
+    "int64": (-(2**63), 2**63 - 1),
+}
+PROSE: Final = frozenset({"example", "examples", "externalDocs", "links", "x-source"})
+"""Keys no check needs; together they are most of a contract's size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of a contract. ``permission`` is its ``x-permission``, None when it has none."""
+
+    id: str
+    method: str
+    path: str
+    permission: str | None
+    statuses: tuple[str, ...]
+
+
+# --- where they are -------------------------------------------------------------------------------
+
+
+def data_folder(name: str) -> Path:
+    """The folder ``openapi`` or ``scenarios``: of the checkout if this is one, else of the wheel."""
+    package = Path(__file__).parent
+    checkout = package.parents[1]
+    homes = (checkout, package) if (checkout / "pyproject.toml").is_file() else (package,)
+    for home in homes:
+        if (home / name).is_dir():
+            return home / name
+    raise EnvironmentProblem(
+        f"the folder '{name}' that comes with oceanmock is missing beside {package}. "
+        "Install oceanmock again, or run it from a complete checkout."
+    )
+
+
+def spec_path(api: str) -> Path:
+    """The contract of an API: ``openapi/<api>.yaml``."""
+    return data_folder("openapi") / f"{api}.yaml"
+
+
+# --- what they say --------------------------------------------------------------------------------
+
+
+def load_spec(path: Path) -> Spec:
+    """The contract in a file, read once per version of the file; not to be changed.
+
+    Raises AuthorError with the place when it is not YAML or not an OpenAPI document.
+    """
+    try:
+        return _read_spec(path, path.stat().st_mtime_ns)
+    except OSError as problem:
+        raise EnvironmentProblem(f"cannot read the contract {path}: {problem.strerror}") from None
+
+
+@lru_cache(maxsize=16)
+def _read_spec(path: Path, _version: int) -> Spec:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml: 8 times faster
+    try:
+        document = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506 (both are safe loaders)
+    except yaml.MarkedYAMLError as problem:
+        mark = problem.problem_mark
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise AuthorError(f"{place}: not YAML: {problem.problem}") from None
+    except yaml.YAMLError as problem:
+        raise AuthorError(f"{path}: not YAML: {problem}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("paths"), dict):
+        raise AuthorError(f"{path}:1:1: not an OpenAPI document: it has no 'paths'.")
+    return document
+
+
+def operations_of(spec: Spec) -> tuple[Operation, ...]:
+    """The operations of a contract, in its order. Raises AuthorError for one without an id."""
+    return tuple(
+        _operation(path, method, item[method])
+        for path, item in spec["paths"].items()
+        for method in METHODS
+        if method in item
+    )
+
+
+def _operation(path: str, method: str, said: Mapping[str, Any]) -> Operation:
+    if "operationId" not in said:
+        raise AuthorError(f"{method.upper()} {path} has no operationId. Give it one.")
+    return Operation(
+        id=said["operationId"],
+        method=method.upper(),
+        path=path,
+        permission=said.get("x-permission"),
+        statuses=tuple(str(status) for status in said.get("responses", {})),
+    )
+
+
+def enums_of(spec: Spec) -> dict[str, tuple[Any, ...]]:
+    """The values of every schema of the contract that is an enumeration, by the schema's name."""
+    schemas = spec.get("components", {}).get("schemas", {})
+    return {name: tuple(said["enum"]) for name, said in schemas.items() if "enum" in said}
+
+
+def check_spec(path: Path) -> list[str]:
+    """Every mistake in a contract, each with file and place in the document; empty when valid."""
+    from openapi_spec_validator import OpenAPIV30SpecValidator  # noqa: PLC0415 (136 ms to import)
+
+    try:
+        spec = load_spec(path)
+    except AuthorError as mistake:
+        return [str(mistake)]
+    if not str(spec.get("openapi", "")).startswith("3.0."):
+        return [
+            f"{path}: 'openapi' must be 3.0.x; connexion does not read {spec.get('openapi')!r}."
+        ]
+    found = OpenAPIV30SpecValidator(copy.deepcopy(spec)).iter_errors()
+    return [f"{path}: {_pointer(error.path)}: {error.message}" for error in found]
+
+
+def _pointer(parts: Any) -> str:
+    """Where in a document, as a JSON pointer."""
+    return "#/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+# --- what the app runs ----------------------------------------------------------------------------
+
+
+def runtime_view(spec: Spec, *, aliases: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A copy of the contract for the app; ``aliases`` are further paths, each to one of its own.
+
+    An alias answers exactly as the path it stands for; the contract itself does not name it.
+    """
+    view: dict[str, Any] = _without_prose(spec)
+    view["paths"] = {path: _own_parameters(item) for path, item in view["paths"].items()}
+    for alias, path in (aliases or {}).items():
+        view["paths"][alias] = copy.deepcopy(view["paths"][path])
+    for schema in _schemas_in(view):
+        _bound_integer(schema)
+    return view
+
+
+def _without_prose(node: Any, *, named: bool = False) -> Any:
+    """A copy without examples, links and sources; under ``properties`` keys are names, and stay."""
+    if isinstance(node, dict):
+        return {
+            str(key): _without_prose(value, named=key == "properties" and not named)
+            for key, value in node.items()
+            if named or key not in PROSE
+        }
+    if isinstance(node, list):
+        return [_without_prose(value) for value in node]
+    return node
+
+
+def _own_parameters(item: dict[str, Any]) -> dict[str, Any]:
+    """A path whose operations carry the path's parameters themselves."""
+    shared = item.get("parameters", [])
+    return {
+        key: {**value, "parameters": [*value.get("parameters", []), *copy.deepcopy(shared)]}
+        if key in METHODS
+        else value
+        for key, value in item.items()
+        if key != "parameters"
+    }
+
+
+def _schemas_in(node: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a document that could be a schema of an integer."""
+    if isinstance(node, dict):
+        if node.get("type") == "integer":
+            yield node
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from _schemas_in(value)
+
+
+def _bound_integer(schema: dict[str, Any]) -> None:
+    """Spells an integer's format out as bounds; connexion does not enforce the format."""
+    least, most = INTEGER_BOUNDS.get(schema.get("format", ""), (None, None))
+    if least is not None:
+        schema.setdefault("minimum", least)
+        schema.setdefault("maximum", most)

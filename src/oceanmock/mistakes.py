@@ -1,0 +1,155 @@
+"""Mistakes in a file somebody wrote: where each one is, which rule it breaks, how to mend it.
+
+Knows YAML's nodes and their marks, and how to say what pydantic found; knows nothing of what a
+scenario means. Its only door is ``ScenarioError``: all the mistakes of a file, in their order.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from oceanmock.errors import AuthorError
+
+Loc = tuple[int | str, ...]
+"""The way to a value: keys and positions from the root."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mistake:
+    """One mistake. Lines and columns count from 1; ``rule`` is stable, for tools to match."""
+
+    path: str
+    line: int
+    column: int
+    rule: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        hint = f"\n  {self.hint}" if self.hint else ""
+        return f"{self.path}:{self.line}:{self.column}: {self.message} [{self.rule}]{hint}"
+
+
+class ScenarioError(AuthorError):
+    """A scenario that cannot be used; ``mistakes`` has all that is wrong with it."""
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = tuple(sorted(mistakes))
+        super().__init__("\n".join(map(str, self.mistakes)))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A mistake before it has a line: the way to it, and whether the key itself is meant."""
+
+    loc: Loc
+    rule: str
+    message: str
+    hint: str = ""
+    at_key: bool = False
+
+
+class Document:
+    """A YAML text as data, with the place of every value in it."""
+
+    def __init__(self, text: str, path: str) -> None:
+        """Raises ScenarioError when the text is not YAML, or empty."""
+        self.path = path
+        try:
+            loader = yaml.CSafeLoader(text)
+            root = loader.get_single_node()
+            self._duplicates = list(_duplicate_keys(root)) if root else []
+            self.data: Any = loader.construct_document(root) if root else None
+        except yaml.MarkedYAMLError as error:
+            raise ScenarioError([_syntax_mistake(path, error)]) from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            what = f"this is not YAML: {error}".replace("\n", " ")
+            raise ScenarioError([Mistake(path, 1, 1, "syntax", what)]) from error
+        if root is None:
+            raise ScenarioError([Mistake(path, 1, 1, "syntax", "the file is empty")])
+        self._root: yaml.Node = root
+
+    def duplicate_keys(self) -> list[Mistake]:
+        """Keys that stand twice in one mapping; YAML would silently keep the last."""
+        return [
+            Mistake(
+                self.path,
+                again.start_mark.line + 1,
+                again.start_mark.column + 1,
+                "duplicate-key",
+                f"{again.value!r} stands here twice; the first is on line {first + 1}",
+                "Remove one of them.",
+            )
+            for again, first in self._duplicates
+        ]
+
+    def locate(self, found: Found) -> Mistake:
+        """Gives a mistake its line and column: the value's, or the nearest that is there."""
+        mark = _node_at(self._root, found.loc, at_key=found.at_key).start_mark
+        return Mistake(
+            self.path, mark.line + 1, mark.column + 1, found.rule, found.message, found.hint
+        )
+
+
+def nearest(word: object, choices: Sequence[str]) -> str:
+    """“Allowed: …. Did you mean …?” for a word that is none of the choices."""
+    listed = "Allowed: " + ", ".join(choices) + "."
+    return " ".join(filter(None, (listed, did_you_mean(word, choices))))
+
+
+def did_you_mean(word: object, choices: Sequence[str]) -> str:
+    """“Did you mean …?”, or nothing when no choice comes near."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.6)
+    return f"Did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+def _syntax_mistake(path: str, error: yaml.MarkedYAMLError) -> Mistake:
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    context = f" ({error.context})" if error.context else ""
+    return Mistake(path, line, column, "syntax", f"this is not YAML: {error.problem}{context}")
+
+
+def _duplicate_keys(root: yaml.Node) -> Iterator[tuple[yaml.ScalarNode, int]]:
+    """Each repeated key, with the line of the first one."""
+    waiting: list[yaml.Node] = [root]
+    visited: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in visited:
+            continue
+        visited.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting.extend(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            seen: dict[str, int] = {}
+            for key, value in node.value:
+                waiting.append(value)
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in seen and key.value != "<<":
+                        yield key, seen[key.value]
+                    seen.setdefault(key.value, key.start_mark.line)
+
+
+def _node_at(root: yaml.Node, loc: Loc, *, at_key: bool) -> yaml.Node:
+    node = root
+    for depth, step in enumerate(loc):
+        if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            if step >= len(node.value):
+                return node
+            node = node.value[step]
+        elif isinstance(node, yaml.MappingNode):
+            pair = next((pair for pair in node.value if str(pair[0].value) == str(step)), None)
+            if pair is None:
+                return node
+            last = depth == len(loc) - 1
+            node = pair[0] if at_key and last else pair[1]
+        else:
+            return node
+    return node

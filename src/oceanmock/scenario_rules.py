@@ -1,0 +1,282 @@
+"""What only a whole scenario can show: references, cycles, unreachable attempts, its story.
+
+Each rule takes a scenario that its models accept and yields what breaks it; ``check`` asks them
+all, then tells the story. Rule names are stable. Nothing here knows YAML, lines or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Final
+
+from oceanmock import story
+from oceanmock.clock import SECOND
+from oceanmock.lifecycle import ocp
+from oceanmock.mistakes import Found, Loc, did_you_mean, nearest
+from oceanmock.scenario import (
+    Attempt,
+    Call,
+    Reference,
+    Scenario,
+    Step,
+    Subtask,
+    Task,
+    find_subtask,
+    plan_of,
+    rules_of,
+    upstreams_of,
+)
+
+_OPERATIONS: Final[dict[Call, ocp.Operation]] = {
+    "retryTask": "RETRY",
+    "rollbackTask": "ROLLBACK",
+    "retrySubtask": "RETRY",
+    "skipSubtask": "SKIP",
+    "cancelSubtask": "CANCEL",
+}
+_TASK_STATUSES: Final = ("RUNNING", "FAILED", "SUCCESSFUL", "ABORTED")
+_SUBTASK_STATUSES: Final = ("PENDING", "READY", "RUNNING", "CANCELING", "FAILED", "SUCCESSFUL")
+_TASK_OPERATIONS: Final = ("EXECUTE", "RETRY", "ROLLBACK")
+
+
+def check(scenario: Scenario, *, tell_story: bool = True) -> list[Found]:
+    """Everything that is wrong with the whole; the story is told only when nothing else is."""
+    found = [each for rule in _RULES for each in rule(scenario)]
+    if tell_story and not found:
+        found.extend(_story_that_cannot_happen(scenario))
+    return found
+
+
+def tell(scenario: Scenario) -> story.Told:
+    """The scenario's story, told to its end. Raises StoryDivergesError where it cannot happen."""
+    rules = rules_of(scenario.tick, scenario.switches)
+    actors = [
+        story.Actor(
+            ocp.begin(plan_of(task), rules),
+            -task.age,
+            _called(task, number),
+            tuple(_called(subtask, place) for place, subtask in enumerate(task.subtasks)),
+        )
+        for number, task in enumerate(scenario.tasks)
+    ]
+    return story.tell(actors, [_resolve(scenario, step) for step in scenario.story])
+
+
+# --- the rules ------------------------------------------------------------------------------------
+
+
+def _ids_given_twice(scenario: Scenario) -> Iterator[Found]:
+    tasks: list[tuple[int, int, Loc]] = []
+    subtasks: dict[int, Loc] = {}
+    for number, task in enumerate(scenario.tasks):
+        loc: Loc = ("tasks", number)
+        if task.id is not None:
+            last = task.id + (task.repeat.count if task.repeat else 1) - 1
+            if any(first <= last and task.id <= end for first, end, _ in tasks):
+                what = f"another task of this file already has id {task.id}, or counts up to it"
+                yield Found((*loc, "id"), "duplicate-id", what)
+            tasks.append((task.id, last, loc))
+        for place, subtask in enumerate(task.subtasks):
+            where: Loc = (*loc, "subtasks", place, "id")
+            if subtask.id in subtasks:
+                what = f"another subtask of this file already has id {subtask.id}"
+                yield Found(where, "duplicate-id", what)
+            elif subtask.id is not None:
+                subtasks[subtask.id] = where
+
+
+def _repeated_tasks(scenario: Scenario) -> Iterator[Found]:
+    for number, task in enumerate(scenario.tasks):
+        if task.repeat is None:
+            continue
+        for place, subtask in enumerate(task.subtasks):
+            if subtask.id is not None:
+                loc: Loc = ("tasks", number, "subtasks", place, "id")
+                what = "a subtask of a repeated task cannot have an id of its own"
+                yield Found(loc, "repeated-id", what, "Leave it out: each gets one.")
+        if task.repeat.every * (task.repeat.count - 1) > task.age:
+            what = "the last of these tasks would be born after the start"
+            needed = task.repeat.every * (task.repeat.count - 1) // SECOND + 1
+            yield Found(
+                ("tasks", number, "repeat"), "born-later", what, f"Give `age` at least {needed}s."
+            )
+
+
+def _needs(scenario: Scenario) -> Iterator[Found]:
+    for number, task in enumerate(scenario.tasks):
+        for place, subtask in enumerate(task.subtasks):
+            for nth, reference in enumerate(subtask.needs or ()):
+                loc: Loc = ("tasks", number, "subtasks", place, "needs", nth)
+                yield from _unknown_subtask(task, reference, loc)
+
+
+def _cycles(scenario: Scenario) -> Iterator[Found]:
+    for number, task in enumerate(scenario.tasks):
+        if cycle := _find_cycle([upstreams_of(task, place) for place in range(len(task.subtasks))]):
+            names = " → ".join(_called(task.subtasks[place], place) for place in cycle)
+            loc: Loc = ("tasks", number, "subtasks", cycle[0], "needs")
+            yield Found(loc, "cycle", f"these subtasks wait for one another: {names}")
+
+
+def _find_cycle(needs: list[tuple[int, ...]]) -> list[int]:
+    """Positions along a cycle, the first one again at the end; empty when there is none."""
+    waiting = {place: set(upstreams) for place, upstreams in enumerate(needs)}
+    while free := [place for place, upstreams in waiting.items() if not upstreams]:
+        for place in free:
+            del waiting[place]
+        for upstreams in waiting.values():
+            upstreams.difference_update(free)
+    if not waiting:
+        return []
+    trail, here = list[int](), min(waiting)
+    while here not in trail:
+        trail.append(here)
+        here = min(waiting[here])
+    return [*trail[trail.index(here) :], here]
+
+
+def _attempts_nobody_can_reach(scenario: Scenario) -> Iterator[Found]:
+    for number, task in enumerate(scenario.tasks):
+        for place, subtask in enumerate(task.subtasks):
+            loc: Loc = ("tasks", number, "subtasks", place)
+            cancelled = _is_cancelled(scenario, task, subtask)
+            for key, attempts in (("attempts", subtask.attempts), ("rollback", subtask.rollback)):
+                for nth, (before, _) in enumerate(pairwise(attempts), start=1):
+                    if _outcome(before, subtask) == "SUCCESSFUL" and not cancelled:
+                        what = f"attempt {nth + 1} of subtask {_called(subtask, place)!r} is never"
+                        hint = f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
+                        yield Found(
+                            (*loc, key, nth), "unreachable-attempt", f"{what} reached", hint
+                        )
+
+
+def _outcomes_out_of_time(scenario: Scenario) -> Iterator[Found]:
+    for number, task in enumerate(scenario.tasks):
+        for place, subtask in enumerate(task.subtasks):
+            for key, attempts in (("attempts", subtask.attempts), ("rollback", subtask.rollback)):
+                for nth, attempt in enumerate(attempts):
+                    if attempt.ends == "SUCCESSFUL" and _outcome(attempt, subtask) == "FAILED":
+                        loc: Loc = ("tasks", number, "subtasks", place, key, nth, "ends")
+                        what = (
+                            f"attempt {nth + 1} of subtask {_called(subtask, place)!r} cannot end"
+                            f" SUCCESSFUL: it takes longer than the timeout of {_limit(subtask)} s"
+                        )
+                        yield Found(loc, "impossible-outcome", what, "Raise the timeout.")
+
+
+def _story_references(scenario: Scenario) -> Iterator[Found]:
+    for number, step in enumerate(scenario.story):
+        loc: Loc = ("story", number) if step.until is None else ("story", number, "until")
+        task_reference = step.task if step.until is None else step.until.task
+        subtask_reference = step.subtask if step.until is None else step.until.subtask
+        if task_reference is None:
+            continue
+        place = _find_task(scenario, task_reference)
+        if place is None:
+            names = [str(task.id or task.name) for task in scenario.tasks]
+            what = f"there is no task {task_reference!r} in this file"
+            hint = did_you_mean(task_reference, names) or f"There are: {', '.join(names[:5])}."
+            yield Found((*loc, "task"), "unknown-reference", what, hint)
+        elif subtask_reference is not None:
+            task = scenario.tasks[place]
+            yield from _unknown_subtask(task, subtask_reference, (*loc, "subtask"))
+        yield from _words_of_the_other_kind(step, loc)
+
+
+def _words_of_the_other_kind(step: Step, loc: Loc) -> Iterator[Found]:
+    """A task has fewer states and operations than a subtask, and ABORTED is a task's alone."""
+    if step.until is None:
+        return
+    of_task = step.until.subtask is None
+    kind = "a task" if of_task else "a subtask"
+    statuses = _TASK_STATUSES if of_task else _SUBTASK_STATUSES
+    if step.until.status is not None and step.until.status not in statuses:
+        what = f"{kind} is never {step.until.status}"
+        hint = nearest(step.until.status, statuses)
+        yield Found((*loc, "status"), "unknown-value", what, hint)
+    if of_task and step.until.operation not in (None, *_TASK_OPERATIONS):
+        what = f"the operation of a task is never {step.until.operation}"
+        hint = nearest(step.until.operation, _TASK_OPERATIONS)
+        yield Found((*loc, "operation"), "unknown-value", what, hint)
+
+
+def _story_that_cannot_happen(scenario: Scenario) -> Iterator[Found]:
+    try:
+        tell(scenario)
+    except story.StoryDivergesError as diverges:
+        what = f"the story cannot happen: {diverges}"
+        yield Found(("story", diverges.number), "impossible-story", what)
+
+
+_RULES: Final[tuple[Callable[[Scenario], Iterator[Found]], ...]] = (
+    _ids_given_twice,
+    _repeated_tasks,
+    _needs,
+    _cycles,
+    _attempts_nobody_can_reach,
+    _outcomes_out_of_time,
+    _story_references,
+)
+
+
+# --- small things ---------------------------------------------------------------------------------
+
+
+def _unknown_subtask(task: Task, reference: Reference, loc: Loc) -> Iterator[Found]:
+    named = [subtask for subtask in task.subtasks if reference in (subtask.id, subtask.name)]
+    if len(named) > 1:
+        what = f"{reference!r} is the name of {len(named)} subtasks of this task"
+        yield Found(loc, "ambiguous-reference", what, "Refer to it by its id.")
+    if not named:
+        choices = [str(name) for each in task.subtasks for name in (each.id, each.name) if name]
+        what = f"there is no subtask {reference!r} in this task"
+        hint = did_you_mean(reference, choices) or f"There are: {', '.join(choices[:8])}."
+        yield Found(loc, "unknown-reference", what, hint)
+
+
+def _find_task(scenario: Scenario, reference: Reference) -> int | None:
+    for place, task in enumerate(scenario.tasks):
+        if reference in (task.id, task.name):
+            return place
+    return None
+
+
+def _called(thing: Task | Subtask, place: int) -> str:
+    return thing.name or str(thing.id or place + 1)
+
+
+def _limit(subtask: Subtask) -> int:
+    return subtask.timeout or ocp.WATCHDOG // SECOND
+
+
+def _outcome(attempt: Attempt, subtask: Subtask) -> ocp.Outcome:
+    """How the attempt really ends, if nobody cancels it."""
+    if attempt.takes is None or attempt.takes > _limit(subtask) * SECOND:
+        return "FAILED"
+    return attempt.ends or "SUCCESSFUL"
+
+
+def _is_cancelled(scenario: Scenario, task: Task, subtask: Subtask) -> bool:
+    return any(
+        step.call == "cancelSubtask"
+        and step.task in (task.id, task.name)
+        and step.subtask in (subtask.id, subtask.name)
+        for step in scenario.story
+    )
+
+
+def _resolve(scenario: Scenario, step: Step) -> story.Step:
+    """A step with positions for references; the references have been checked."""
+    if step.wait is not None:
+        return story.Wait(step.wait)
+    whom = step.until or step
+    place = _find_task(scenario, whom.task) if whom.task is not None else None
+    if place is None:
+        raise ValueError("a story is told only once its references have been checked")
+    subtask = None if whom.subtask is None else find_subtask(scenario.tasks[place], whom.subtask)
+    if step.until is not None:
+        return story.Until(place, subtask, step.until.status, step.until.operation)
+    if step.call is None:
+        raise ValueError("a step either waits or calls")
+    return story.Call(place, subtask, _OPERATIONS[step.call], refused=step.answers == 400)
