@@ -93,6 +93,7 @@ class Sandbox:
         speed: float = 1.0,
         seed: int = 0,
         starts_at: int | None = None,
+        switches: Switches | None = None,
     ) -> Sandbox:
         """A sandbox in which all tasks of these scenarios live.
 
@@ -100,7 +101,7 @@ class Sandbox:
         `time` is taken. Raises AuthorError when they disagree on a switch or a start, or when two
         of them use the same id.
         """
-        switches = _switches(scenarios)
+        switches = switches_of(scenarios) if switches is None else switches
         start = starts_at if starts_at is not None else _starts_at(scenarios)
         wanted = {scenario.progression for scenario in scenarios}
         chosen = progression or (wanted.pop() if len(wanted) == 1 else "time")
@@ -215,7 +216,7 @@ class Sandbox:
         self._in_order = None
 
 
-def _switches(scenarios: Sequence[Scenario]) -> Switches:
+def switches_of(scenarios: Sequence[Scenario]) -> Switches:
     """The switches the scenarios agree on: those that set none take the others'."""
     given = {each.name: each.switches for each in scenarios if each.switches != Switches()}
     if len(set(given.values())) > 1:
