@@ -1,0 +1,411 @@
+"""The OCP machine, rule by rule: what each operation and each tick does to a task.
+
+Every test is one fact of ocp-express' engine; the generated sequences of
+test_lifecycle_ocp_properties.py hold the rules together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from oceanmock.errors import IllegalOperation, RollbackProhibited
+from oceanmock.lifecycle import ocp
+from oceanmock.lifecycle.ocp import (
+    SECOND,
+    Attempt,
+    Life,
+    Rules,
+    SubtaskPlan,
+    TaskPlan,
+    begin,
+    next_due,
+    operate,
+    view_at,
+)
+
+OK = Attempt(takes=SECOND)
+FAILS = Attempt(takes=SECOND, ends="FAILED")
+HANGS = Attempt(takes=None)
+
+
+def subtask(*attempts: Attempt, needs: Sequence[int] = (), **more: Any) -> SubtaskPlan:
+    return SubtaskPlan(attempts=attempts or (OK,), needs=tuple(needs), **more)
+
+
+def life_of(*subtasks: SubtaskPlan, rules: Rules = Rules(), **more: Any) -> Life:
+    return begin(TaskPlan(subtasks, **more), rules)
+
+
+def chain(*attempts: tuple[Attempt, ...]) -> Life:
+    """Subtasks one after the other, each with its attempts."""
+    return life_of(
+        *(subtask(*each, needs=[place - 1] if place else []) for place, each in enumerate(attempts))
+    )
+
+
+def end(life: Life) -> int:
+    return life.states[-1].at
+
+
+def statuses(life: Life, instant: int) -> list[str]:
+    return [each.status for each in view_at(life, instant).subtasks]
+
+
+def words(life: Life, instant: int) -> list[str]:
+    """The task and its subtasks as “STATUS/OPERATION”."""
+    state = view_at(life, instant)
+    return [f"{each.status}/{each.operation}" for each in (state, *state.subtasks)]
+
+
+# --- running forward ------------------------------------------------------------------------------
+
+
+def test_a_task_is_born_running_with_its_roots_ready() -> None:
+    life = chain((OK,), (OK,))
+
+    born = view_at(life, 0)
+
+    assert words(life, 0) == ["RUNNING/EXECUTE", "READY/EXECUTE", "PENDING/EXECUTE"]
+    assert (born.start_time, born.finish_time) == (0, None)
+    assert [each.run_time for each in born.subtasks] == [1, 1]
+
+
+def test_a_ready_subtask_starts_at_the_next_tick_of_the_subtask_scheduler() -> None:
+    life = chain((OK,))
+
+    before, after = view_at(life, SECOND // 2 - 1), view_at(life, SECOND // 2)
+
+    assert before.subtasks[0].status == "READY"
+    assert after.subtasks[0].status == "RUNNING"
+    assert after.subtasks[0].start_time == SECOND // 2
+
+
+def test_a_subtask_is_ready_at_the_first_task_tick_after_all_its_upstreams_succeeded() -> None:
+    slow = Attempt(takes=3 * SECOND)
+    life = life_of(subtask(OK), subtask(slow), subtask(needs=[0, 1]))
+
+    assert statuses(life, 3 * SECOND) == ["SUCCESSFUL", "RUNNING", "PENDING"]
+    assert statuses(life, 4 * SECOND - 1) == ["SUCCESSFUL", "SUCCESSFUL", "PENDING"]
+    assert statuses(life, 4 * SECOND) == ["SUCCESSFUL", "SUCCESSFUL", "READY"]
+
+
+def test_a_task_whose_subtasks_all_succeed_is_successful_at_the_next_task_tick() -> None:
+    life = chain((OK,))
+
+    last = view_at(life, end(life))
+
+    assert statuses(life, 3 * SECOND // 2) == ["SUCCESSFUL"]
+    assert view_at(life, 2 * SECOND - 1).status == "RUNNING"
+    assert (last.status, last.operation, last.finish_time) == ("SUCCESSFUL", "EXECUTE", 2 * SECOND)
+
+
+def test_the_tick_and_its_phase_can_be_set() -> None:
+    rules = Rules(tick=SECOND // 10, phase=SECOND // 20)
+
+    life = life_of(subtask(Attempt(takes=0)), rules=rules)
+
+    assert [state.at for state in life.states] == [0, SECOND // 10, 3 * SECOND // 20]
+
+
+def test_no_more_subtasks_than_the_limit_are_under_way() -> None:
+    life = life_of(subtask(OK), *(subtask(OK, needs=[0]) for _ in range(3)), concurrency=2)
+
+    assert statuses(life, 2 * SECOND) == ["SUCCESSFUL", "READY", "READY", "PENDING"]
+    assert statuses(life, 3 * SECOND) == ["SUCCESSFUL", "RUNNING", "RUNNING", "PENDING"]
+    assert statuses(life, 4 * SECOND) == ["SUCCESSFUL", "SUCCESSFUL", "SUCCESSFUL", "READY"]
+
+
+# --- failing --------------------------------------------------------------------------------------
+
+
+def test_siblings_finish_when_one_fails_and_only_then_the_task_is_failed() -> None:
+    slow = Attempt(takes=5 * SECOND)
+    life = life_of(subtask(FAILS), subtask(slow), subtask(needs=[1]))
+
+    assert statuses(life, 2 * SECOND) == ["FAILED", "RUNNING", "PENDING"]
+    assert view_at(life, 6 * SECOND - 1).status == "RUNNING"
+    assert view_at(life, 6 * SECOND).status == "FAILED"
+    assert statuses(life, end(life)) == ["FAILED", "SUCCESSFUL", "PENDING"]
+
+
+def test_a_run_that_takes_longer_than_the_timeout_fails_with_its_operation_unchanged() -> None:
+    life = life_of(subtask(HANGS, timeout=3))
+
+    assert statuses(life, SECOND // 2 + 3 * SECOND - 1) == ["RUNNING"]
+    assert words(life, SECOND // 2 + 3 * SECOND)[1] == "FAILED/EXECUTE"
+
+
+def test_a_timeout_of_zero_leaves_the_watchdog() -> None:
+    life = life_of(subtask(HANGS, timeout=0))
+
+    failed = view_at(life, SECOND // 2 + ocp.WATCHDOG)
+
+    assert statuses(life, SECOND // 2 + ocp.WATCHDOG - 1) == ["RUNNING"]
+    assert failed.subtasks[0].status == "FAILED"
+
+
+def test_an_abandoned_task_is_aborted_for_good() -> None:
+    life = life_of(subtask(FAILS), abandoned_after=60 * SECOND)
+
+    assert view_at(life, 62 * SECOND - 1).status == "FAILED"
+    assert view_at(life, 62 * SECOND).status == "ABORTED"
+    with pytest.raises(IllegalOperation) as refused:
+        operate(life, "RETRY", 70 * SECOND, subtask=0)
+    assert (refused.value.state, refused.value.allowed) == ("ABORTED", ())
+
+
+# --- retry ----------------------------------------------------------------------------------------
+
+
+def test_retrying_a_task_readies_every_failed_subtask_and_counts_its_run() -> None:
+    life = life_of(subtask(FAILS, OK), subtask(FAILS, OK), subtask(OK))
+
+    retried = operate(life, "RETRY", 10 * SECOND)
+
+    assert words(retried, 10 * SECOND) == [
+        "RUNNING/RETRY", "READY/RETRY", "READY/RETRY", "SUCCESSFUL/EXECUTE"
+    ]  # fmt: skip
+    assert [each.run_time for each in view_at(retried, 10 * SECOND).subtasks] == [2, 2, 1]
+    assert words(retried, end(retried))[0] == "SUCCESSFUL/RETRY"
+
+
+def test_the_old_finish_times_still_show_until_the_retried_run_starts() -> None:
+    life = chain((FAILS, OK))
+
+    retried = operate(life, "RETRY", 10 * SECOND)
+    ready, running = view_at(retried, 10 * SECOND), view_at(retried, 10 * SECOND + SECOND // 2)
+
+    assert (ready.finish_time, ready.subtasks[0].finish_time) == (2 * SECOND, 3 * SECOND // 2)
+    assert (running.finish_time, running.subtasks[0].finish_time) == (2 * SECOND, None)
+    assert running.subtasks[0].start_time == SECOND // 2
+
+
+def test_retrying_a_subtask_leaves_the_operation_of_its_task_and_its_run_time() -> None:
+    life = chain((FAILS, OK), (OK,))
+
+    retried = operate(life, "RETRY", 10 * SECOND, subtask=0)
+
+    assert words(retried, 10 * SECOND) == ["RUNNING/EXECUTE", "READY/RETRY", "PENDING/EXECUTE"]
+    assert view_at(retried, 10 * SECOND).subtasks[0].run_time == 1
+    assert words(retried, end(retried)) == [
+        "SUCCESSFUL/EXECUTE", "SUCCESSFUL/RETRY", "SUCCESSFUL/EXECUTE"
+    ]  # fmt: skip
+
+
+def test_retrying_a_subtask_counts_its_run_where_the_switch_says_so() -> None:
+    life = life_of(subtask(FAILS, OK), rules=Rules(subtask_retry_counts=True))
+
+    retried = operate(life, "RETRY", 10 * SECOND, subtask=0)
+
+    assert view_at(retried, 10 * SECOND).subtasks[0].run_time == 2
+
+
+def test_the_task_falls_back_to_failed_while_another_subtask_is_failed() -> None:
+    slow = Attempt(takes=20 * SECOND)
+    life = life_of(subtask(FAILS, slow), subtask(FAILS))
+
+    retried = operate(life, "RETRY", 10 * SECOND, subtask=0)
+
+    assert words(retried, 10 * SECOND) == ["RUNNING/EXECUTE", "READY/RETRY", "FAILED/EXECUTE"]
+    assert words(retried, 11 * SECOND) == ["RUNNING/EXECUTE", "RUNNING/RETRY", "FAILED/EXECUTE"]
+    assert words(retried, end(retried))[0] == "FAILED/EXECUTE"
+
+
+def test_a_subtask_may_be_retried_while_its_siblings_still_run() -> None:
+    life = life_of(subtask(FAILS, OK), subtask(Attempt(takes=20 * SECOND)))
+
+    retried = operate(life, "RETRY", 5 * SECOND, subtask=0)
+
+    assert statuses(retried, 5 * SECOND) == ["READY", "RUNNING"]
+    assert view_at(retried, end(retried)).status == "SUCCESSFUL"
+
+
+def test_the_last_attempt_repeats() -> None:
+    life = chain((FAILS, FAILS))
+
+    for instant in (10, 20, 30):
+        life = operate(life, "RETRY", instant * SECOND)
+
+    assert view_at(life, end(life)).status == "FAILED"
+    assert view_at(life, end(life)).subtasks[0].run_time == 4
+
+
+# --- rollback -------------------------------------------------------------------------------------
+
+
+def test_a_rollback_runs_backwards_and_leaves_pending_subtasks_under_a_successful_task() -> None:
+    life = chain((OK,), (OK,), (FAILS,), (OK,))
+    at = 30 * SECOND
+
+    rolled = operate(life, "ROLLBACK", at)
+
+    assert words(rolled, at) == [
+        "RUNNING/ROLLBACK", "SUCCESSFUL/ROLLBACK", "SUCCESSFUL/ROLLBACK", "READY/ROLLBACK",
+        "PENDING/EXECUTE",
+    ]  # fmt: skip
+    assert statuses(rolled, at + 2 * SECOND) == ["SUCCESSFUL", "READY", "PENDING", "PENDING"]
+    assert words(rolled, end(rolled)) == [
+        "SUCCESSFUL/ROLLBACK", "PENDING/ROLLBACK", "PENDING/ROLLBACK", "PENDING/ROLLBACK",
+        "PENDING/EXECUTE",
+    ]  # fmt: skip
+    assert view_at(rolled, end(rolled)).subtasks[0].finish_time is not None
+
+
+def test_a_rollback_that_fails_leaves_task_and_subtask_failed_and_may_be_repeated() -> None:
+    life = life_of(subtask(FAILS, rollbacks=(FAILS, OK)))
+
+    rolled = operate(life, "ROLLBACK", 10 * SECOND)
+    again = operate(rolled, "ROLLBACK", 20 * SECOND)
+
+    assert words(rolled, 20 * SECOND) == ["FAILED/ROLLBACK", "FAILED/ROLLBACK"]
+    assert words(again, end(again)) == ["SUCCESSFUL/ROLLBACK", "PENDING/ROLLBACK"]
+
+
+def test_a_retry_after_a_failed_rollback_is_refused_and_the_rollback_is_blamed() -> None:
+    life = operate(life_of(subtask(FAILS, rollbacks=(FAILS,))), "ROLLBACK", 10 * SECOND)
+
+    with pytest.raises(IllegalOperation) as of_task:
+        operate(life, "RETRY", 20 * SECOND)
+    with pytest.raises(IllegalOperation) as of_subtask:
+        operate(life, "RETRY", 20 * SECOND, subtask=0)
+
+    assert (of_task.value.state, of_task.value.allowed) == ("ROLLBACK", ("ROLLBACK",))
+    assert (of_subtask.value.state, of_subtask.value.allowed) == ("ROLLBACK", ("SKIP",))
+
+
+def test_a_retry_after_a_failed_rollback_goes_forward_where_the_switch_allows_it() -> None:
+    rules = Rules(retry_after_failed_rollback=True)
+    life = life_of(subtask(FAILS, OK, rollbacks=(FAILS,)), rules=rules)
+    rolled = operate(life, "ROLLBACK", 10 * SECOND)
+
+    retried = operate(rolled, "RETRY", 20 * SECOND)
+
+    assert words(retried, 20 * SECOND) == ["RUNNING/RETRY", "READY/RETRY"]
+    assert words(retried, end(retried)) == ["SUCCESSFUL/RETRY", "SUCCESSFUL/RETRY"]
+
+
+def test_rollback_is_prohibited_once_a_subtask_that_forbids_it_has_started() -> None:
+    life = life_of(subtask(OK, prohibits_rollback=True), subtask(FAILS, needs=[0]))
+
+    assert view_at(life, 0).prohibit_rollback is False
+    assert view_at(life, SECOND // 2).prohibit_rollback is True
+    with pytest.raises(RollbackProhibited):
+        operate(life, "ROLLBACK", 10 * SECOND)
+
+
+def test_rollback_is_prohibited_by_the_task_itself() -> None:
+    life = life_of(subtask(FAILS), prohibits_rollback=True)
+
+    with pytest.raises(RollbackProhibited):
+        operate(life, "ROLLBACK", 10 * SECOND)
+
+    assert view_at(life, 0).prohibit_rollback is True
+
+
+# --- skip and cancel ------------------------------------------------------------------------------
+
+
+def test_a_skipped_subtask_runs_to_no_effect_and_its_downstreams_go_on() -> None:
+    life = chain((FAILS,), (OK,))
+
+    skipped = operate(life, "SKIP", 10 * SECOND, subtask=0)
+
+    assert words(skipped, 10 * SECOND) == ["RUNNING/EXECUTE", "READY/SKIP", "PENDING/EXECUTE"]
+    assert words(skipped, end(skipped)) == [
+        "SUCCESSFUL/EXECUTE", "SUCCESSFUL/SKIP", "SUCCESSFUL/EXECUTE"
+    ]  # fmt: skip
+
+
+def test_a_skip_in_a_rollback_undoes_nothing_and_the_rollback_goes_on() -> None:
+    stuck = life_of(subtask(OK), subtask(FAILS, needs=[0], rollbacks=(FAILS,)))
+    rolled = operate(stuck, "ROLLBACK", 10 * SECOND)
+
+    skipped = operate(rolled, "SKIP", 20 * SECOND, subtask=1)
+
+    assert words(skipped, 20 * SECOND)[2] == "READY/ROLLBACK_SKIP"
+    assert words(skipped, end(skipped)) == [
+        "SUCCESSFUL/ROLLBACK", "PENDING/ROLLBACK", "PENDING/ROLLBACK_SKIP"
+    ]  # fmt: skip
+
+
+def test_a_cancelled_subtask_is_canceling_then_running_then_failed() -> None:
+    life = life_of(subtask(Attempt(takes=60 * SECOND)))
+    at = 10 * SECOND
+
+    cancelled = operate(life, "CANCEL", at, subtask=0)
+
+    assert words(cancelled, at) == ["RUNNING/EXECUTE", "CANCELING/EXECUTE"]
+    assert words(cancelled, at + SECOND // 2)[1] == "RUNNING/CANCEL"
+    assert words(cancelled, at + SECOND // 2 + ocp.NO_OP_TAKES)[1] == "FAILED/CANCEL"
+    assert words(cancelled, end(cancelled)) == ["FAILED/EXECUTE", "FAILED/CANCEL"]
+
+
+def test_a_cancelled_subtask_may_be_retried_with_its_next_attempt() -> None:
+    life = life_of(subtask(Attempt(takes=60 * SECOND), OK))
+    cancelled = operate(life, "CANCEL", 10 * SECOND, subtask=0)
+
+    retried = operate(cancelled, "RETRY", 20 * SECOND, subtask=0)
+
+    assert end(retried) == 22 * SECOND
+    assert words(retried, end(retried)) == ["SUCCESSFUL/EXECUTE", "SUCCESSFUL/RETRY"]
+
+
+# --- refusals, and looking ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("operation", "of_subtask", "instant", "state"),
+    [
+        ("RETRY", None, SECOND, "RUNNING"),
+        ("ROLLBACK", None, SECOND, "RUNNING"),
+        ("RETRY", None, 10 * SECOND, "SUCCESSFUL"),
+        ("ROLLBACK", None, 10 * SECOND, "SUCCESSFUL"),
+        ("RETRY", 0, 0, "READY"),
+        ("SKIP", 0, SECOND, "RUNNING"),
+        ("CANCEL", 0, 0, "READY"),
+        ("CANCEL", 1, SECOND, "PENDING"),
+        ("RETRY", 0, 10 * SECOND, "SUCCESSFUL"),
+        ("SKIP", 0, 10 * SECOND, "SUCCESSFUL"),
+    ],
+)
+def test_an_operation_that_the_state_does_not_allow_is_refused_and_changes_nothing(
+    operation: ocp.Operation, of_subtask: int | None, instant: int, state: str
+) -> None:
+    life = chain((OK,), (OK,))
+
+    with pytest.raises(IllegalOperation) as refused:
+        operate(life, operation, instant, subtask=of_subtask)
+
+    assert refused.value.state == state
+    assert life == chain((OK,), (OK,))
+
+
+def test_stepping_from_due_instant_to_due_instant_sees_every_state() -> None:
+    life = chain((FAILS,), (OK,))
+    seen, instant = [view_at(life, 0)], next_due(life, 0)
+
+    while instant is not None:
+        seen.append(view_at(life, instant))
+        instant = next_due(life, instant)
+
+    assert tuple(seen) == life.states
+
+
+def test_a_run_logs_its_lines_evenly_over_its_time_and_stops_when_interrupted() -> None:
+    talkative = Attempt(takes=4 * SECOND, log=("one", "two", "three", "four"))
+    life = operate(life_of(subtask(talkative)), "CANCEL", 2 * SECOND, subtask=0)
+
+    run = view_at(life, end(life)).subtasks[0].runs[0]
+
+    assert ocp.log_lines_at(run, run.started) == ("one",)
+    assert ocp.log_lines_at(run, run.started + SECOND) == ("one", "two")
+    assert ocp.log_lines_at(run, 100 * SECOND) == ("one", "two", "three")
+
+
+def test_a_thousand_subtasks_in_a_row_are_no_burden() -> None:
+    life = chain(*[(OK,)] * 1000)
+
+    assert view_at(life, end(life)).status == "SUCCESSFUL"
