@@ -57,7 +57,8 @@ def statuses(life: Life, instant: int) -> list[str]:
 def words(life: Life, instant: int) -> list[str]:
     """The task and its subtasks as “STATUS/OPERATION”."""
     state = view_at(life, instant)
-    return [f"{each.status}/{each.operation}" for each in (state, *state.subtasks)]
+    subtasks = [f"{each.status}/{each.operation}" for each in state.subtasks]
+    return [f"{state.status}/{state.operation}", *subtasks]
 
 
 # --- running forward ------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def main() -> None:
     metavar="NAME=VALUE",
     help="Decide what no public document does, e.g. subtask_pairing=checked. May be repeated.",
 )
-def serve(  # noqa: PLR0913 (one argument an option)
+def serve(
     scenarios: tuple[str, ...],
     *,
     host: str,
@@ -151,7 +151,7 @@ def _parse_switches(given: Sequence[str], loaded: Sequence[Scenario]) -> Switche
     values = switches_of(loaded).model_dump()
     for each in given:
         name, equals, value = each.partition("=")
-        if not equals or name not in values:
+        if not equals or name not in values:  # a name alone decides nothing
             raise AuthorError(f"--switch {each}: not a switch. {nearest(name, list(values))}")
         values[name] = value
         try:
@@ -166,7 +166,8 @@ def _announce(sandbox: Sandbox, loaded: Sequence[Scenario], url: str, *, with_au
     views = sandbox.list_tasks()
     clock = sandbox.clock
     pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
-    click.echo(f"oceanmock {__version__}: OCP, {_count(len(views), "task")}, progression {pace}")
+    held = _count(len(views), "task")
+    click.echo(f"oceanmock {__version__}: OCP, {held}, progression {pace}")
     for scenario in loaded:
         click.echo(f"  {scenario.name:<32}{scenario.summary}")
     click.echo("")

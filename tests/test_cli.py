@@ -1,0 +1,175 @@
+"""The command, as its user meets it: what it prints, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from golden import assert_golden
+from oceanmock.cli import main
+
+BROKEN = "summary: Broken\napi: ocp\ntasks:\n  - name: A\n    subtask: [a]\n"
+
+
+def oceanmock(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words), prog_name="oceanmock")
+
+
+def test_help_names_every_command_and_shows_how_to_begin() -> None:
+    result = oceanmock("--help")
+
+    assert result.exit_code == 0
+    assert "Usage: oceanmock [OPTIONS] COMMAND" in result.output
+    assert "oceanmock serve retry-failed-subtask    one of them" in result.output
+    assert set(main.commands) == {"serve", "check", "show", "list", "schema"}
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_and_every_option_is_explained(command: str) -> None:
+    result = oceanmock(command, "--help")
+
+    options = [each for each in main.commands[command].params if isinstance(each, click.Option)]
+    assert result.exit_code == 0
+    assert main.commands[command].help
+    assert all(option.help for option in options)
+
+
+def test_show_draws_the_dag_and_the_story() -> None:
+    result = oceanmock("show", "retry-failed-subtask", "--width", "100")
+
+    assert result.exit_code == 0
+    assert_golden("show-retry-failed-subtask.txt", result.output)
+
+
+def test_show_draws_branches_as_rails(tmp_path: Path) -> None:
+    path = tmp_path / "diamond.yaml"
+    path.write_text(
+        """
+summary: A diamond with a bypass and a second root
+api: ocp
+tasks:
+  - id: 1
+    name: Diamond
+    subtasks:
+      - {name: a}
+      - {name: b, needs: [a]}
+      - {name: c, needs: [a], attempts: [{takes: 2s, ends: FAILED}, {takes: 3s}]}
+      - {name: d, needs: [a]}
+      - {name: e, needs: [b, c]}
+      - {name: f, needs: [e, d, a]}
+      - {name: g, needs: []}
+      - {name: h, needs: [g, f]}
+story:
+  - {until: {task: 1, status: FAILED}}
+  - {call: retryTask, task: 1}
+  - {until: {task: 1, status: SUCCESSFUL}}
+"""
+    )
+
+    result = oceanmock("show", str(path), "--width", "100")
+
+    assert result.exit_code == 0
+    assert_golden("show-diamond.txt", result.output)
+
+
+def test_list_names_every_scenario_with_its_summary() -> None:
+    result = oceanmock("list")
+
+    assert result.exit_code == 0
+    assert "retry-failed-subtask            A subtask fails on its first run" in result.output
+
+
+def test_schema_prints_json_schema() -> None:
+    result = oceanmock("schema")
+
+    assert json.loads(result.output)["title"] == "oceanmock scenario"
+
+
+def test_check_without_a_path_passes_all_that_comes_with_oceanmock() -> None:
+    result = oceanmock("check")
+
+    assert result.exit_code == 0
+    assert "ocp.yaml: ok" in result.output
+    assert "retry-failed-subtask.yaml: ok" in result.output
+
+
+def test_check_of_a_broken_scenario_prints_its_mistakes_and_exits_with_1(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(BROKEN)
+
+    result = oceanmock("check", str(path))
+
+    assert result.exit_code == 1
+    assert f"{path}:4:5: task 'A' has no `subtasks` [missing-key]" in result.output
+    assert f"{path}:5:5: `subtask` is no key of task 'A' [unknown-key]" in result.output
+    assert "Did you mean 'subtasks'?" in result.output
+    assert result.output.endswith("2 mistakes\n")
+
+
+def test_check_of_a_broken_contract_prints_its_mistakes_and_exits_with_1(tmp_path: Path) -> None:
+    path = tmp_path / "api.yaml"
+    path.write_text("openapi: 3.0.3\ninfo: {title: An API}\npaths: {}\n")
+
+    result = oceanmock("check", str(path))
+
+    assert result.exit_code == 1
+    assert f'{path}: #/info: "version" is a required property' in result.output
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "show"])
+def test_an_unknown_scenario_is_refused_with_the_nearest_name(command: str) -> None:
+    result = oceanmock(command, "retry-failed-subtsk")
+
+    assert result.exit_code == 2
+    assert "there is no scenario 'retry-failed-subtsk' in the library" in result.output
+    assert "Did you mean 'retry-failed-subtask'?" in result.output
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "show"])
+def test_a_missing_file_is_refused(command: str, tmp_path: Path) -> None:
+    result = oceanmock(command, str(tmp_path / "none.yaml"))
+
+    assert result.exit_code == 2
+    assert f"there is no scenario file {tmp_path / 'none.yaml'}" in result.output
+
+
+@pytest.mark.parametrize("command", ["serve", "show"])
+def test_a_broken_file_is_refused_with_all_its_mistakes(command: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(BROKEN)
+
+    result = oceanmock(command, str(path))
+
+    assert result.exit_code == 2
+    assert "[missing-key]" in result.output
+    assert "[unknown-key]" in result.output
+
+
+def test_serve_on_a_taken_port_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        result = oceanmock("serve", "retry-failed-subtask", "--port", str(port))
+
+    assert result.exit_code == 2
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use." in result.output
+
+
+@pytest.mark.parametrize(
+    ("switch", "message"),
+    [
+        ("subtask_paring=checked", "Did you mean 'subtask_pairing'?"),
+        ("subtask_pairing", "not a switch"),
+        ("subtask_pairing=maybe", "Input should be 'ignored' or 'checked'"),
+    ],
+)
+def test_a_wrong_switch_is_refused(switch: str, message: str) -> None:
+    result = oceanmock("serve", "retry-failed-subtask", "--switch", switch)
+
+    assert result.exit_code == 2
+    assert message in result.output
