@@ -1,4 +1,4 @@
-"""The contracts: where the OpenAPI files are, what they say, and the view of them that the app runs.
+"""The contracts: where the OpenAPI files are, what they say, and the view that the app runs.
 
 A contract is kept as its author wrote it: users, schemathesis and ``check_spec`` see that file and
 nothing else. The app routes and checks by ``runtime_view``, a copy without the prose, in which what
@@ -35,7 +35,7 @@ PROSE: Final = frozenset({"example", "examples", "externalDocs", "links", "x-sou
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of a contract. ``permission`` is its ``x-permission``, None when it has none."""
+    """One operation of a contract; ``permission`` is its ``x-permission``, if it has one."""
 
     id: str
     method: str
@@ -48,7 +48,7 @@ class Operation:
 
 
 def data_folder(name: str) -> Path:
-    """The folder ``openapi`` or ``scenarios``: of the checkout if this is one, else of the wheel."""
+    """The folder ``openapi`` or ``scenarios``: the checkout's if this is one, else the wheel's."""
     package = Path(__file__).parent
     checkout = package.parents[1]
     homes = (checkout, package) if (checkout / "pyproject.toml").is_file() else (package,)
@@ -93,7 +93,17 @@ def _read_spec(path: Path, _version: int) -> Spec:
         raise AuthorError(f"{path}: not YAML: {problem}") from None
     if not isinstance(document, dict) or not isinstance(document.get("paths"), dict):
         raise AuthorError(f"{path}:1:1: not an OpenAPI document: it has no 'paths'.")
-    return document
+    spec: Spec = _with_text_keys(document)
+    return spec
+
+
+def _with_text_keys(node: Any) -> Any:
+    """A document as JSON would have it: ``200:`` is a number in YAML, and a name in OpenAPI."""
+    if isinstance(node, dict):
+        return {str(key): _with_text_keys(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_with_text_keys(value) for value in node]
+    return node
 
 
 def operations_of(spec: Spec) -> tuple[Operation, ...]:
@@ -114,7 +124,7 @@ def _operation(path: str, method: str, said: Mapping[str, Any]) -> Operation:
         method=method.upper(),
         path=path,
         permission=said.get("x-permission"),
-        statuses=tuple(str(status) for status in said.get("responses", {})),
+        statuses=tuple(said.get("responses", {})),
     )
 
 
@@ -137,7 +147,7 @@ def check_spec(path: Path) -> list[str]:
             f"{path}: 'openapi' must be 3.0.x; connexion does not read {spec.get('openapi')!r}."
         ]
     found = OpenAPIV30SpecValidator(copy.deepcopy(spec)).iter_errors()
-    return [f"{path}: {_pointer(error.path)}: {error.message}" for error in found]
+    return [f"{path}: {_pointer(each.path)}: {each.message.splitlines()[0]}" for each in found]
 
 
 def _pointer(parts: Any) -> str:
@@ -166,7 +176,7 @@ def _without_prose(node: Any, *, named: bool = False) -> Any:
     """A copy without examples, links and sources; under ``properties`` keys are names, and stay."""
     if isinstance(node, dict):
         return {
-            str(key): _without_prose(value, named=key == "properties" and not named)
+            key: _without_prose(value, named=key == "properties" and not named)
             for key, value in node.items()
             if named or key not in PROSE
         }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,7 @@ from oceanmock.scenario import Cluster, Named, Scenario, Switches, Tenant
 if TYPE_CHECKING:
     from faker import Faker
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_FREE_ID: Final = 1_000_000
 """Ids that a scenario leaves out are drawn from here on, below 2^31."""
 
@@ -98,8 +100,8 @@ class Sandbox:
         """A sandbox in which all tasks of these scenarios live.
 
         What is given here outranks what the files say; where files disagree on the progression,
-        `time` is taken. Raises AuthorError when they disagree on a switch or a start, or when two
-        of them use the same id.
+        `time` is taken, and a file's own start counts only when it is alone. Raises AuthorError
+        when they disagree on a switch, or when two of them use the same id.
         """
         switches = switches_of(scenarios) if switches is None else switches
         start = starts_at if starts_at is not None else _starts_at(scenarios)
@@ -108,7 +110,7 @@ class Sandbox:
         clock = Clock(chosen, starts_at=start, speed=speed)
         taken = {id for scenario in scenarios for id in _ids_of(scenario)}
         sandbox = cls(clock, switches, seed=seed, server=_Filler(f"{seed}", taken).host)
-        start = clock.now()
+        start = clock.now() if start is None else start
         for scenario in scenarios:
             filler = _Filler(f"{seed}/{scenario.name}", taken)
             for task, life in _populate(scenario, switches, filler, start):
@@ -225,11 +227,8 @@ def switches_of(scenarios: Sequence[Scenario]) -> Switches:
 
 
 def _starts_at(scenarios: Sequence[Scenario]) -> int | None:
-    given = {scenario.starts_at for scenario in scenarios} - {None}
-    if len(given) != 1 or len(scenarios) > 1:
-        return None
-    (start,) = given
-    return None if start is None else int(start.timestamp() * 1_000_000) * 1_000
+    start = scenarios[0].starts_at if len(scenarios) == 1 else None
+    return None if start is None else (start - _EPOCH) // timedelta(microseconds=1) * 1_000
 
 
 # --- from a scenario to tasks ---------------------------------------------------------------------

@@ -6,6 +6,7 @@
     │   ├── NoSuchTask
     │   ├── NoSuchSubtask
     │   ├── IllegalOperation   the task's state does not allow it
+    │   ├── IllegalOperator    an obshell dag's or node's does not
     │   └── RollbackProhibited
     └── EnvironmentProblem     the machine: a taken port, an unreadable folder
 
@@ -60,6 +61,19 @@ class IllegalOperation(CallerError):
         self.operation = operation
         self.state = state
         self.allowed = allowed
+
+
+class IllegalOperator(CallerError):
+    """The state or a flag of an obshell dag or node does not allow the operator.
+
+    ``reason`` is the tail of the API's errCode (``Dag.Operator.RetryNotAllowed``), or NoNodeFailed;
+    ``node`` the position of the node that is to blame.
+    """
+
+    def __init__(self, reason: str, *, node: int | None = None) -> None:
+        super().__init__(reason if node is None else f"{reason}: node {node + 1}")
+        self.reason = reason
+        self.node = node
 
 
 class RollbackProhibited(CallerError):

@@ -8,7 +8,10 @@ the models of ``scenario``, then, with what they refused put right for the momen
 from __future__ import annotations
 
 import copy
+import json
 import re
+from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +21,7 @@ from pydantic_core import ErrorDetails
 from oceanmock import contract, scenario_rules
 from oceanmock.errors import AuthorError
 from oceanmock.mistakes import Document, Found, Loc, ScenarioError, did_you_mean, nearest
-from oceanmock.scenario import Scenario
+from oceanmock.scenario import FileSchema, Scenario
 
 SUFFIXES: Final = (".yaml", ".yml")
 
@@ -31,7 +34,7 @@ def library_names() -> list[str]:
 def find_scenario(reference: str) -> Path:
     """The file a library name or a path means. Raises AuthorError with the nearest name."""
     path = Path(reference)
-    if path.suffix in SUFFIXES or path.parent != Path():
+    if path.suffix in SUFFIXES or path.name != reference:
         if not path.is_file():
             raise AuthorError(f"there is no scenario file {reference}")
         return path
@@ -83,14 +86,16 @@ _PUT_RIGHT: Final[dict[str, Any]] = {
     "rollback": [{}],
     "story": [],
     "count": 1,
+    "status": "RUNNING",
+    "operation": "EXECUTE",
 }
 """What stands in for a value that is missing or wrong, while the rest is looked at."""
 
 _STAND_INS: Final[dict[str, Any]] = {
     "tasks": {"subtasks": ["?"]},
     "subtasks": "?",
-    "attempts": {},
-    "rollback": {},
+    "attempts": {"ends": "FAILED"},
+    "rollback": {"ends": "FAILED"},
     "story": {"wait": "0s"},
     "log": "",
     "needs": None,
@@ -98,23 +103,29 @@ _STAND_INS: Final[dict[str, Any]] = {
 """What stands in for one item of a list that is wrong."""
 
 
+_RUNS: Final = {"attempts", "rollback"}
+"""A run in which something is wrong fails, so that those after it are not called unreachable."""
+
+_MAKE_A_STEP: Final = ("until", "wait", "call", "task", "subtask")
+"""Without one of these a step of a story is no use, and another stands in for the whole of it."""
+
+
 def _check_models(data: Any) -> tuple[list[Found], Scenario | None]:
     """What the models refuse, and the scenario with that put right (None if that is no use)."""
     if not isinstance(data, dict):
-        return [
-            Found((), "wrong-type", "a scenario is a mapping: `summary: …`, `api: ocp`, …")
-        ], None
-    found: list[Found] = []
+        what = "a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …`"
+        return [Found((), "wrong-type", what)], None
+    found = dict[Found, None]()
     data = copy.deepcopy(data)
     for _ in range(5):
         try:
-            return found, Scenario.model_validate(data)
+            return list(found), Scenario.model_validate(data)
         except ValidationError as refused:
             errors = [error for error in refused.errors() if not _is_echo(error)]
-            found += [_explain(error, data) for error in errors]
+            found.update((_explain(error, data), None) for error in errors)
             for error in reversed(errors):
                 _put_right(data, _plain(error["loc"], data), missing=error["type"] == "missing")
-    return found, None
+    return list(found), None
 
 
 def _is_echo(error: ErrorDetails) -> bool:
@@ -123,17 +134,23 @@ def _is_echo(error: ErrorDetails) -> bool:
 
 
 def _put_right(data: Any, loc: Loc, *, missing: bool) -> None:
-    holder = _value_at(data, loc[:-1])
     last = loc[-1] if loc else ""
+    if loc[:1] == ("story",) and len(loc) > 2 and (missing or last in _MAKE_A_STEP):
+        loc, last = loc[:2], loc[1]
+    holder = _value_at(data, loc[:-1])
     if isinstance(holder, list) and isinstance(last, int) and last < len(holder):
         stand_in = _STAND_INS.get(str(loc[-2]))
         holder[last] = copy.deepcopy(stand_in)
         if stand_in is None:
             holder.pop(last)
     elif isinstance(holder, dict):
-        holder.pop(last, None)
-        if last in _PUT_RIGHT and (missing or last != "id"):
+        wrong = [holder.pop(key) for key in list(holder) if str(key) == str(last)]
+        if last == "id" and wrong and re.fullmatch("[1-9][0-9]{0,14}", str(wrong[0])):
+            holder[last] = int(wrong[0])  # it was in quotes; the story and `needs` refer to it
+        elif last in _PUT_RIGHT and (missing or last != "id"):
             holder[last] = copy.deepcopy(_PUT_RIGHT[str(last)])
+        if _RUNS & set(loc[-3:-1]):
+            holder.setdefault("ends", "FAILED")
 
 
 def _value_at(data: Any, loc: Loc) -> Any:
@@ -146,11 +163,16 @@ def _value_at(data: Any, loc: Loc) -> Any:
 
 
 def _plain(loc: Loc, data: Any) -> Loc:
-    """The way to a value without the names pydantic gives to the members of a union."""
+    """The way to a value as the file has it.
+
+    Without the names that pydantic gives to the members of a union, and without the position in a
+    list that is written as its only item.
+    """
     way: list[int | str] = []
     for step in loc:
         holder = _value_at(data, tuple(way))
-        if isinstance(holder, dict | list) or holder is None:
+        in_dict = isinstance(holder, dict) and (isinstance(step, str) or step in holder)
+        if in_dict or isinstance(holder, list):
             way.append(step)
     return tuple(way)
 
@@ -163,8 +185,32 @@ _NOUNS: Final = {
     "attempts": "attempt",
     "rollback": "rollback attempt",
     "needs": "need",
+    "log": "line",
     "story": "step",
 }
+_MOST_SHOWN: Final = 60
+
+
+_EXPECTED: Final = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "tuple_type": "a list",
+    "model_type": "a mapping of keys to values",
+    "bad_reference": "an id or a name",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "string_too_short": "at least one character long",
+    "string_too_long": "at most {max_length} characters long",
+    "too_short": "a list of at least one item",
+    "too_long": "a list of at most {max_length} items",
+}
+_WHAT_AN_INSTANT_IS: Final = "Write it like 2021-08-25T15:09:31+08:00."
+_OF_TYPE: Final = ("_type", "_parsing", "_from_float", "_reference")
+_OCP_WORDS: Final = ("ends", "mode", "operation", "status", "type")
 
 
 def _explain(error: ErrorDetails, data: Any) -> Found:
@@ -173,24 +219,50 @@ def _explain(error: ErrorDetails, data: Any) -> Found:
     kind, value = error["type"], error.get("input")
     if kind == "missing":
         return Found(loc[:-1], "missing-key", f"{_whole(loc[:-1], data)} has no `{loc[-1]}`")
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "invalid_key"):
         hint = nearest(loc[-1], _keys_at(loc[:-1]))
         message = f"`{loc[-1]}` is no key of {_whole(loc[:-1], data)}"
         return Found(loc, "unknown-key", message, hint, at_key=True)
-    subject = _subject(loc, data)
-    if kind == "literal_error":
-        choices = re.findall(r"'([^']*)'|(\d+)", str(error["ctx"]["expected"]))
-        hint = nearest(value, [word or number for word, number in choices])
-        return Found(loc, "unknown-value", f"{subject} is {value!r}, which OCP does not know", hint)
-    if kind == "bad_duration":
-        return Found(loc, "bad-duration", f"{subject} is {value!r}, which {error['msg']}")
     if kind == "bad_step":
-        return Found(loc, "bad-step", f"{subject} {error['msg']}")
-    rule = "wrong-type" if kind.endswith(("_type", "_parsing")) else "out-of-range"
-    expected = error["msg"].removeprefix("Input ").replace("dictionary", "mapping")
-    expected = expected.replace("tuple", "list").partition(" or instance")[0]
-    shown = f" is {value!r}; it" if isinstance(value, str | int | float) else ""
-    return Found(loc, rule, f"{subject}{shown} {expected[0].lower()}{expected[1:]}")
+        return Found(loc, "bad-step", f"{_subject(loc, data)} {error['msg']}")
+    return _explain_value(error, loc, f"{_subject(loc, data)} is {_shown(value)}")
+
+
+def _explain_value(error: ErrorDetails, loc: Loc, what: str) -> Found:
+    kind, value = error["type"], error.get("input")
+    if kind == "literal_error":
+        choices = re.findall(r"\w+", str(error["ctx"]["expected"]).replace(" or ", " "))
+        hint = nearest(value if isinstance(value, str) else "", choices)
+        whose = "OCP does not know" if loc[-1] in _OCP_WORDS else "is none of its values"
+        return Found(loc, "unknown-value", f"{what}, which {whose}", hint)
+    if kind == "bad_duration":
+        return Found(loc, "bad-duration", f"{what}, which {error['msg']}")
+    if kind.startswith(("datetime", "timezone")) or kind == "bad_instant":
+        return Found(loc, "bad-instant", f"{what}, {_why_no_instant(error)}", _WHAT_AN_INSTANT_IS)
+    expected = _EXPECTED.get(kind, error["msg"]).format(**error.get("ctx", {}))
+    hint = ""
+    if kind == "string_type" and isinstance(value, int | float | date):
+        hint = f"Put it in quotes: {json.dumps(str(value))}."
+    rule = "wrong-type" if kind.endswith(_OF_TYPE) else "out-of-range"
+    return Found(loc, rule, f"{what}; it should be {expected}", hint)
+
+
+def _why_no_instant(error: ErrorDetails) -> str:
+    if error["type"] == "bad_instant":
+        return f"which {error['msg']}"
+    return "which has no offset" if error["type"] == "timezone_aware" else "which is no instant"
+
+
+def _shown(value: Any) -> str:
+    """A value as a message shows it: what it is, when it is too much to show."""
+    if value is None or value == []:
+        return "empty"
+    if isinstance(value, dict | list | tuple):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, bool | date):
+        return str(value).lower()
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def _whole(loc: Loc, data: Any) -> str:
@@ -210,36 +282,40 @@ def _subject(loc: Loc, data: Any) -> str:
 
 def _item(key: str, position: int, value: Any) -> str:
     noun = _NOUNS.get(key, f"`{key}`")
-    known = value if isinstance(value, str) else None
+    known = value if key == "subtasks" else None
     if isinstance(value, dict) and key in ("tasks", "subtasks"):
         known = value.get("name") or value.get("id")
     whose = " of the story" if key == "story" else ""
-    return f"{noun} {known!r}" if known else f"{noun} {position + 1}{whose}"
+    if known and isinstance(known, str | int | float):
+        return f"{noun} {_shown(known)}"
+    return f"{noun} {position + 1}{whose}"
 
 
 def _keys_at(loc: Loc) -> list[str]:
     """The keys the file format allows there, from its own schema."""
-    schema = scenario_schema()
-    here = schema
+    schema = _schema()
+    here = _structure(schema, schema)
     for step in loc:
-        here = _resolve(here, schema)
-        here = here["items"] if isinstance(step, int) else here["properties"][step]
-    return list(_resolve(here, schema)["properties"])
+        if isinstance(step, str):
+            here = _structure(here["properties"][step], schema)
+    return list(here["properties"])
 
 
-def _resolve(here: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Through references, and through “this or null” and “this or a name” to the structure."""
-    while "$ref" in here or "anyOf" in here:
+def _structure(here: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The mapping meant: through references, lists, and “these or only one of them”."""
+    while "properties" not in here:
         if "$ref" in here:
             here = schema["$defs"][here["$ref"].rpartition("/")[2]]
         else:
-            here = here["anyOf"][0]
+            here = here["anyOf"][0] if "anyOf" in here else here["items"]
     return here
 
 
 def scenario_schema() -> dict[str, Any]:
     """The JSON Schema of the file format, from the models."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Scenario.model_json_schema(),
-    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **copy.deepcopy(_schema())}
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return Scenario.model_json_schema(schema_generator=FileSchema)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -61,13 +61,14 @@ class Document:
         """Raises ScenarioError when the text is not YAML, or empty."""
         self.path = path
         try:
-            loader = yaml.CSafeLoader(text)
+            _check_depth(text)
+            loader = _Loader(text)
             root = loader.get_single_node()
             self._duplicates = list(_duplicate_keys(root)) if root else []
             self.data: Any = loader.construct_document(root) if root else None
         except yaml.MarkedYAMLError as error:
             raise ScenarioError([_syntax_mistake(path, error)]) from error
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+        except (yaml.YAMLError, ValueError) as error:
             what = f"this is not YAML: {error}".replace("\n", " ")
             raise ScenarioError([Mistake(path, 1, 1, "syntax", what)]) from error
         if root is None:
@@ -96,6 +97,58 @@ class Document:
         )
 
 
+class _Loader(yaml.CSafeLoader):
+    """YAML's plain values; those that cannot be made are mistakes with a place."""
+
+    yaml_constructors = {  # noqa: RUF012 (PyYAML's own way)
+        tag: make
+        for tag, make in yaml.CSafeLoader.yaml_constructors.items()
+        if tag is None or not tag.endswith((":binary", ":omap", ":pairs", ":set"))
+    }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The node's value. Raises a ConstructorError for a tag that does not fit the text."""
+        try:
+            value = super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise _no_such_value(node) from error
+        if isinstance(value, int) and abs(value) >= _TOO_BIG:
+            raise _no_such_value(node)
+        return value
+
+
+_TOO_BIG: Final = 10**100
+_DEEPEST: Final = 100
+
+
+def _no_such_value(node: yaml.Node) -> yaml.constructor.ConstructorError:
+    kind = node.tag.rpartition(":")[2]
+    what = f"{str(node.value)[:40]!r} cannot be read as {_KINDS.get(kind, kind)}"
+    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+
+
+_KINDS: Final = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "timestamp": "an instant",
+}
+
+
+def _check_depth(text: str) -> None:
+    """Raises a ComposerError for nesting that would break the stack of whoever follows it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            mark: Any = event.start_mark  # libyaml's has the same fields
+            what = f"more than {_DEEPEST} levels are nested here"
+            raise yaml.composer.ComposerError(None, None, what, mark)
+
+
 def nearest(word: object, choices: Sequence[str]) -> str:
     """“Allowed: …. Did you mean …?” for a word that is none of the choices."""
     listed = "Allowed: " + ", ".join(choices) + "."
@@ -112,8 +165,8 @@ def did_you_mean(word: object, choices: Sequence[str]) -> str:
 def _syntax_mistake(path: str, error: yaml.MarkedYAMLError) -> Mistake:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    context = f" ({error.context})" if error.context else ""
-    return Mistake(path, line, column, "syntax", f"this is not YAML: {error.problem}{context}")
+    context = f"{error.context}, " if error.context else ""
+    return Mistake(path, line, column, "syntax", f"this is not YAML: {context}{error.problem}")
 
 
 def _duplicate_keys(root: yaml.Node) -> Iterator[tuple[yaml.ScalarNode, int]]:
@@ -146,6 +199,8 @@ def _node_at(root: yaml.Node, loc: Loc, *, at_key: bool) -> yaml.Node:
             node = node.value[step]
         elif isinstance(node, yaml.MappingNode):
             pair = next((pair for pair in node.value if str(pair[0].value) == str(step)), None)
+            if pair is None and isinstance(step, int):
+                continue  # the only item of a list, written without the list
             if pair is None:
                 return node
             last = depth == len(loc) - 1

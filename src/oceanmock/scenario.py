@@ -13,20 +13,26 @@ editor completes and checks, is generated from them. What only the whole file ca
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PrivateAttr,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 from oceanmock import clock
 from oceanmock.lifecycle import ocp
@@ -38,8 +44,8 @@ MAX_ID: Final = 2**53 - 1
 
 _UNITS: Final = {"ms": clock.MILLISECOND, "s": clock.SECOND, "m": 60 * clock.SECOND}
 _UNITS.update(h=60 * _UNITS["m"], d=24 * 60 * _UNITS["m"])
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
-_PART: Final = re.compile(r"(\d+)(?:\.(\d+))?(ms|s|m|h|d)")
+_DURATION: Final = re.compile(r"(?:[0-9]{1,18}(?:\.[0-9]{1,18})?(?:ms|s|m|h|d))+")
+_PART: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ms|s|m|h|d)")
 _LONGEST: Final = 3650 * _UNITS["d"]
 
 
@@ -53,7 +59,8 @@ def parse_duration(text: object) -> int:
         if span <= _LONGEST:
             return span
         raise PydanticCustomError("bad_duration", "is longer than ten years")
-    hint = f" (write {text}s for seconds)" if isinstance(text, int | float) else ""
+    is_number = isinstance(text, int | float) and not isinstance(text, bool) and 0 <= text < 1e9
+    hint = f" (write {text}s for seconds)" if is_number else ""
     raise PydanticCustomError(
         "bad_duration", "is not a duration such as 400ms, 1.9s, 2m or 1h30m{hint}", {"hint": hint}
     )
@@ -70,8 +77,15 @@ def _parse_takes(text: object) -> int | None:
 def _parse_timeout(text: object) -> int:
     seconds, rest = divmod(parse_duration(text), clock.SECOND)
     if rest:
-        raise PydanticCustomError("bad_duration", "must be a whole number of seconds")
+        raise PydanticCustomError("bad_duration", "is not a whole number of seconds")
     return seconds
+
+
+def _parse_tick(text: object) -> int:
+    span = parse_duration(text)
+    if span < clock.MILLISECOND:
+        raise PydanticCustomError("bad_duration", "is shorter than 1ms")
+    return span
 
 
 def _duration_schema(also: str = "") -> WithJsonSchema:
@@ -82,18 +96,85 @@ def _duration_schema(also: str = "") -> WithJsonSchema:
 Duration = Annotated[int, BeforeValidator(parse_duration), _duration_schema()]
 Takes = Annotated[int | None, BeforeValidator(_parse_takes), _duration_schema("|forever")]
 Timeout = Annotated[int, BeforeValidator(_parse_timeout), _duration_schema()]
+Tick = Annotated[int, BeforeValidator(_parse_tick), _duration_schema()]
 Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
-Reference = Annotated[int | str, Field(union_mode="left_to_right")]
+
+
+def _check_reference(value: object) -> object:
+    if isinstance(value, int | str) and not isinstance(value, bool):
+        return value
+    raise PydanticCustomError("bad_reference", "should be an id or a name")
+
+
+Reference = Annotated[int | str, BeforeValidator(_check_reference)]
 """A task or subtask of this file, by its id or by its name."""
 
 
+def _check_instant(value: object) -> object:
+    """Text and YAML's own timestamps; a bare number would silently mean 1970."""
+    if not isinstance(value, str | datetime):
+        raise PydanticCustomError("bad_instant", "is no instant")
+    return value
+
+
+def _within_centuries(value: datetime) -> datetime:
+    """Far enough from the ends of the calendar for every age and duration."""
+    if not 1980 <= value.year < 3000:
+        raise PydanticCustomError("bad_instant", "is not between 1980 and 2999")
+    return value
+
+
+Instant = Annotated[
+    AwareDatetime, BeforeValidator(_check_instant), AfterValidator(_within_centuries)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _OrOne:
+    """A list that may be written as its only item; says so to the validator and the schema."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_one_or_more, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        several = handler(schema)
+        return {"anyOf": [several, several["items"]]}
+
+
 def _one_or_more(value: object) -> object:
-    return value if isinstance(value, list | tuple) else [value]
+    return value if value is None or isinstance(value, list | tuple) else [value]
 
 
-def _as_lines(value: object) -> object:
+def _split_lines(value: object) -> object:
     return value.splitlines() if isinstance(value, str) else value
+
+
+class FileSchema(GenerateJsonSchema):
+    """A JSON Schema that reads like the file: no titles, no nulls, no defaults that say nothing."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Never: the key is the title."""
+        return False
+
+    def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
+        """What may be left out is left out, not written as null."""
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        """Only defaults a reader would write: a duration's is given where its field is."""
+        made = super().default_schema(schema)
+        if not isinstance(made.get("default"), str | int) or "pattern" in made:
+            made.pop("default", None)
+        return made
+
+
+def _shown_default(text: str) -> dict[str, Any]:
+    return {"default": text}
 
 
 # --- the models -----------------------------------------------------------------------------------
@@ -106,12 +187,15 @@ class _Model(BaseModel):
 class Attempt(_Model):
     """One run of a subtask."""
 
-    takes: Takes = clock.SECOND
+    takes: Takes = Field(default=clock.SECOND, json_schema_extra=_shown_default("1s"))
     """How long the run takes; `forever` for one that only the timeout or a cancel ends."""
     ends: ocp.Outcome | None = None
     """How it ends: SUCCESSFUL (the default) or FAILED."""
-    log: Annotated[tuple[str, ...], BeforeValidator(_as_lines)] = ()
+    log: Annotated[tuple[str, ...], _OrOne(), BeforeValidator(_split_lines)] = ()
     """What it logs: a text or a list of lines, spread evenly over the time it takes."""
+
+
+Attempts = Annotated[tuple[Attempt, ...], Field(min_length=1), _OrOne()]
 
 
 class Named(_Model):
@@ -142,16 +226,15 @@ class Subtask(_Model):
     name: Name | None = None
     description: str | None = None
     """The name, if left out."""
-    needs: Annotated[tuple[Reference, ...], BeforeValidator(_one_or_more)] | None = None
+    needs: Annotated[tuple[Reference, ...], _OrOne()] | None = None
     """The subtasks that must have succeeded before this one may start, by id or name; if left out,
     the one listed just before. `[]` for one that may start at once."""
-    attempts: Annotated[tuple[Attempt, ...], Field(min_length=1)] = (Attempt(),)
-    """What each run does, in order; the last one repeats."""
-    rollback: Annotated[tuple[Attempt, ...], BeforeValidator(_one_or_more), Field(min_length=1)] = (
-        Attempt(),
-    )
-    """What rolling it back does: one attempt, or a list of which the last repeats."""
-    timeout: Timeout = 3600
+    attempts: Attempts = (Attempt(),)
+    """What each run does: one attempt, or a list of which the last repeats. If left out, it takes
+    a second and succeeds."""
+    rollback: Attempts = (Attempt(),)
+    """What rolling it back does, in the same way."""
+    timeout: Timeout = Field(default=3600, json_schema_extra=_shown_default("1h"))
     """A run that takes longer fails then. `0s` leaves only the server's watchdog: ten seconds."""
     prohibit_rollback: bool = False
     """Whether the task can no longer be rolled back once this subtask has started."""
@@ -180,7 +263,7 @@ class Repeat(_Model):
     """Many tasks from one template; `{n}` in the name counts them, ids count on from the first."""
 
     count: Annotated[int, Field(ge=1, le=100_000)]
-    every: Duration = 0
+    every: Duration = Field(default=0, json_schema_extra=_shown_default("0s"))
     """How much later each one is born than the one before."""
 
 
@@ -192,10 +275,10 @@ class Task(_Model):
     type: Literal["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"] = "MANUAL"
     subtasks: Annotated[tuple[Subtask, ...], Field(min_length=1, max_length=2000)]
     """In the order the API lists them, which need not be the order they run in."""
-    age: Duration = 0
+    age: Duration = Field(default=0, json_schema_extra=_shown_default("0s"))
     """How long before the sandbox's start it was born."""
     repeat: Repeat | None = None
-    concurrency: Annotated[int, Field(ge=1)] = 10
+    concurrency: Annotated[int, Field(ge=1, le=MAX_ID)] = 10
     """How many subtasks may be READY or RUNNING at once."""
     prohibit_rollback: bool = False
     abandoned_after: Duration | None = None
@@ -240,6 +323,12 @@ class Until(_Model):
     status: Status | None = None
     operation: ocp.SubtaskOperation | None = None
 
+    @model_validator(mode="after")
+    def _something(self) -> Until:
+        if self.status is None and self.operation is None:
+            raise PydanticCustomError("bad_step", "waits for neither a status nor an operation")
+        return self
+
 
 Call = Literal["retryTask", "rollbackTask", "retrySubtask", "skipSubtask", "cancelSubtask"]
 
@@ -260,13 +349,20 @@ class Step(_Model):
         given = [name for name in ("until", "wait", "call") if getattr(self, name) is not None]
         if len(given) != 1:
             raise PydanticCustomError("bad_step", "must have exactly one of until, wait and call")
-        if self.call is None and (self.task is not None or self.subtask is not None):
-            raise PydanticCustomError("bad_step", "names a task outside `until` without a call")
-        if self.call is not None and self.task is None:
-            raise PydanticCustomError("bad_step", "calls {c} of no task", {"c": self.call})
-        if self.call is not None and ("Subtask" in self.call) != (self.subtask is not None):
-            lacks = "needs a subtask" if "Subtask" in self.call else "takes no subtask"
-            raise PydanticCustomError("bad_step", "{c} {l}", {"c": self.call, "l": lacks})
+        if self.call is None:
+            stray = self.model_fields_set & {"task", "subtask", "answers"}
+            if stray:
+                message = "has `{key}` beside `{step}`, where only a call has it"
+                context = {"key": min(stray), "step": given[0]}
+                raise PydanticCustomError("bad_step", message, context)
+            return self
+        if self.task is None:
+            raise PydanticCustomError("bad_step", "calls {c} without a `task`", {"c": self.call})
+        if "Subtask" in self.call and self.subtask is None:
+            raise PydanticCustomError("bad_step", "calls {c} without a `subtask`", {"c": self.call})
+        if "Subtask" not in self.call and self.subtask is not None:
+            message = "has a `subtask`, which {c} does not take"
+            raise PydanticCustomError("bad_step", message, {"c": self.call})
         return self
 
 
@@ -281,9 +377,9 @@ class Scenario(_Model):
     progression: clock.Progression = "time"
     """How time passes: `time` runs; `polls` goes to the next event each time a task has been read;
     `immediate` lets everything due happen at once; `manual` stands until it is moved."""
-    starts_at: AwareDatetime | None = None
-    """The instant the sandbox's clock starts at; now, if left out."""
-    tick: Annotated[Duration, Field(ge=clock.MILLISECOND)] = clock.SECOND
+    starts_at: Instant | None = None
+    """The instant the sandbox's clock starts at, with its offset; now, if left out."""
+    tick: Tick = Field(default=clock.SECOND, json_schema_extra=_shown_default("1s"))
     """The period of the server's schedulers."""
     switches: Switches = Switches()
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]

@@ -7,6 +7,7 @@ all, then tells the story. Rule names are stable. Nothing here knows YAML, lines
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -53,7 +54,7 @@ def tell(scenario: Scenario) -> story.Told:
     rules = rules_of(scenario.tick, scenario.switches)
     actors = [
         story.Actor(
-            ocp.begin(plan_of(task), rules),
+            ocp.begin(plan_of(task), replace(rules, phase=task.age % rules.tick)),
             -task.age,
             _called(task, number),
             tuple(_called(subtask, place) for place, subtask in enumerate(task.subtasks)),
@@ -97,7 +98,7 @@ def _repeated_tasks(scenario: Scenario) -> Iterator[Found]:
                 yield Found(loc, "repeated-id", what, "Leave it out: each gets one.")
         if task.repeat.every * (task.repeat.count - 1) > task.age:
             what = "the last of these tasks would be born after the start"
-            needed = task.repeat.every * (task.repeat.count - 1) // SECOND + 1
+            needed = -(-task.repeat.every * (task.repeat.count - 1) // SECOND)
             yield Found(
                 ("tasks", number, "repeat"), "born-later", what, f"Give `age` at least {needed}s."
             )
@@ -137,6 +138,8 @@ def _find_cycle(needs: list[tuple[int, ...]]) -> list[int]:
 
 
 def _attempts_nobody_can_reach(scenario: Scenario) -> Iterator[Found]:
+    if scenario.switches.retry_after_failed_rollback:
+        return  # the retry runs again what had succeeded and was rolled back
     for number, task in enumerate(scenario.tasks):
         for place, subtask in enumerate(task.subtasks):
             loc: Loc = ("tasks", number, "subtasks", place)
@@ -174,7 +177,7 @@ def _story_references(scenario: Scenario) -> Iterator[Found]:
             continue
         place = _find_task(scenario, task_reference)
         if place is None:
-            names = [str(task.id or task.name) for task in scenario.tasks]
+            names = [str(name) for each in scenario.tasks for name in (each.id, each.name) if name]
             what = f"there is no task {task_reference!r} in this file"
             hint = did_you_mean(task_reference, names) or f"There are: {', '.join(names[:5])}."
             yield Found((*loc, "task"), "unknown-reference", what, hint)

@@ -135,8 +135,9 @@ def _never(actor: Actor, step: Until, now: int) -> str:
         who = f"{actor.subtask_names[step.subtask]!r} of {who}"
     last = actor.life.states[-1]
     seen = "; ".join(_what_it_showed(actor, step, now))
-    when = max(actor.born + last.at - now, 0) / SECOND
-    return f"{who} never is {wanted} from here on; it is {seen} (nothing is due after {when:g} s)"
+    left = max(actor.born + last.at - now, 0) / SECOND
+    end = f"after {left:g} s nothing more is due" if left else "nothing more is due"
+    return f"{who} never is {wanted} from here on; it is {seen}, and {end}"
 
 
 def _what_it_showed(actor: Actor, step: Until, now: int) -> Iterator[str]:

@@ -19,14 +19,13 @@ no clock and does no I/O.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from operator import attrgetter
 from typing import Final, Literal
 
 from oceanmock.errors import IllegalOperation, RollbackProhibited
+from oceanmock.lifecycle import timeline
 
 TaskStatus = Literal["RUNNING", "FAILED", "SUCCESSFUL", "ABORTED"]
 TaskOperation = Literal["EXECUTE", "RETRY", "ROLLBACK"]
@@ -45,7 +44,6 @@ WATCHDOG: Final = 10 * SECOND
 
 
 _Positions = tuple[tuple[int, ...], ...]
-_at = attrgetter("at")
 
 
 # --- what a task is going to do -------------------------------------------------------------------
@@ -172,25 +170,18 @@ def begin(plan: TaskPlan, rules: Rules = Rules()) -> Life:
 
 def view_at(life: Life, instant: int) -> TaskState:
     """What the task shows at ``instant``; before its birth, what it shows at birth."""
-    later = bisect_right(life.states, instant, key=_at)
-    return life.states[max(later - 1, 0)]
+    return timeline.state_at(life.states, instant)
 
 
 def next_due(life: Life, instant: int) -> int | None:
     """The first instant after ``instant`` at which something changes, or None."""
-    later = bisect_right(life.states, instant, key=_at)
-    return life.states[later].at if later < len(life.states) else None
+    return timeline.next_change(life.states, instant)
 
 
 def log_lines_at(run: Run, instant: int) -> tuple[str, ...]:
     """The lines a run has logged by ``instant``, which fall evenly over the time it should take."""
-    until = instant if run.ended is None else min(instant, run.ended)
-    total = len(run.log)
-    return tuple(
-        line
-        for number, line in enumerate(run.log)
-        if run.started + run.takes * number // total <= until
-    )
+    by = instant if run.ended is None else min(instant, run.ended)
+    return timeline.lines_logged(run.log, started=run.started, takes=run.takes, by=by)
 
 
 # --- operations -----------------------------------------------------------------------------------
@@ -230,7 +221,7 @@ def operate(life: Life, operation: Operation, instant: int, *, subtask: int | No
     if operation == "ROLLBACK" and state.prohibit_rollback:
         raise RollbackProhibited("the task, or a subtask that has run, forbids rollback")
     after = apply(life.plan, life.rules, replace(state, at=instant), subtask or 0)
-    past = life.states[: bisect_right(life.states, instant, key=_at)]
+    past = tuple(timeline.until(life.states, instant))
     return replace(life, states=past + tuple(_unfold(life.plan, life.rules, after)))
 
 
@@ -385,9 +376,9 @@ def _next_instant(
     """When something happens next if nobody interferes; empty ticks are not visited."""
     due = [each.due for each in state.subtasks if each.due is not None]
     if _task_tick(plan, state, downstreams, state.at) is not state:
-        due.append(_next_tick(state.at, rules.tick, rules.phase))
+        due.append(timeline.next_tick(state.at, rules.tick, rules.phase))
     if any(each.status in ("READY", "CANCELING") for each in state.subtasks):
-        due.append(_next_tick(state.at, rules.tick, rules.phase + rules.tick // 2))
+        due.append(timeline.next_tick(state.at, rules.tick, rules.phase + rules.tick // 2))
     if (abandoned := _abandoned_at(plan, state)) is not None:
         due.append(abandoned)
     return min(due, default=None)
@@ -538,11 +529,6 @@ def _abandoned_at(plan: TaskPlan, state: TaskState) -> int | None:
 
 
 # --- small things ---------------------------------------------------------------------------------
-
-
-def _next_tick(instant: int, period: int, phase: int) -> int:
-    """The first tick after ``instant`` on the grid phase + k · period."""
-    return instant + period - (instant - phase) % period
 
 
 def downstreams_of(plan: TaskPlan) -> _Positions:

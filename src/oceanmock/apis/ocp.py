@@ -1,0 +1,517 @@
+"""OCP's room: operationId → sandbox → OCP's JSON, its envelope and its errors.
+
+Facts: the public API reference (github.com/oceanbase/ocp-doc, 1100.task-management) and OCP's
+open-source sibling (github.com/oceanbase/ocp-express at eb6f2117), named with each. OCP's own error
+numbers are not public: those here are the sibling's, and switches of the sandbox.
+
+The one rule: what leaves here is the contract's openapi/ocp.yaml; the app checks that it is. Keys
+are sorted and absent values left out, as the sibling's mapper does (JacksonFactory.java:58-68). It
+also writes a Long beyond 2^53 as a string; a scenario's ids stay below that, so none is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
+from random import Random
+from typing import Any, Final
+
+import orjson
+
+from oceanmock.apis.api import Answer, Api, Call, Headers, Kind, Refused
+from oceanmock.apis.ocp_auth import Accounts, credentials
+from oceanmock.clock import MILLISECOND, SECOND
+from oceanmock.contract import load_spec, spec_path
+from oceanmock.engine import Sandbox, Subtask, Task, TaskView
+from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
+from oceanmock.lifecycle.ocp import Run, SubtaskState, TaskState, log_lines_at
+
+__all__ = ["Accounts", "api", "timestamp"]
+
+Json = dict[str, Any]
+
+CHINA: Final = timezone(timedelta(hours=8))
+"""Every public sample is written at +08:00."""
+TRACE_ID: Final = re.compile(rb"[0-9a-f]{16}")
+"""A trace id as OCP makes them; one of another form would leave the contract, and is not taken."""
+TASK_PATH: Final = "/api/v2/tasks/instances/{taskInstanceId}"
+UNDOCUMENTED_TASK_PATH: Final = "/api/v2/tasks/{taskInstanceId}"
+MAX_ECHO: Final = 200
+"""How much of a refused value an error repeats."""
+
+
+def api(sandbox: Sandbox, *, accounts: Accounts, zone: tzinfo = CHINA) -> Api:
+    """OCP's task API over a sandbox, for the app to serve. Timestamps are written in ``zone``."""
+    room = _Room(sandbox, zone)
+    undocumented = sandbox.switches.undocumented_task_path
+    return Api(
+        name="ocp",
+        prefix="/api/v2/",
+        spec=load_spec(spec_path("ocp")),
+        handlers={
+            "listTaskInstances": room.list_tasks,
+            "getTaskInstance": room.get_task,
+            "retryTask": room.retry_task,
+            "rollbackTask": room.roll_back_task,
+            "getSubtaskLog": room.get_log,
+            "retrySubtask": room.retry_subtask,
+            "skipSubtask": room.skip_subtask,
+            "cancelSubtask": room.cancel_subtask,
+        },
+        render_error=room.render_error,
+        security=credentials(accounts),
+        now=sandbox.clock.now,
+        encode=_encode,
+        aliases={UNDOCUMENTED_TASK_PATH: TASK_PATH} if undocumented else {},
+    )
+
+
+def _encode(body: Any) -> bytes:
+    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+
+
+class _Room:
+    """The operations over one sandbox. It lives as long, and remembers what it has written out."""
+
+    def __init__(self, sandbox: Sandbox, zone: tzinfo) -> None:
+        self.sandbox = sandbox
+        self.zone = zone
+        self._traces = Random(sandbox.seed)  # noqa: S311 (the same seed, the same trace ids)
+        self._written: dict[int, tuple[TaskState, orjson.Fragment]] = {}
+
+    # --- the operations ---
+
+    def list_tasks(self, call: Call) -> Answer:
+        """A page of the tasks that match every filter; beyond the last page it is empty."""
+        asked = call.parameters
+        views = _filtered(self.sandbox.list_tasks(), asked)
+        _sort(views, asked.get("sort", "id,desc"))
+        number, size = asked["page"], asked["size"]
+        shown = views[(number - 1) * size : number * size]
+        page = {
+            "number": number,
+            "size": size,
+            "totalElements": len(views),
+            "totalPages": -(-len(views) // size),
+        }
+        contents = [_task_row(view, self.zone) for view in shown]
+        answer = self._succeed(call, {"contents": contents, "page": page})
+        self.sandbox.shown(shown)
+        return answer
+
+    def get_task(self, call: Call) -> Answer:
+        """A task with all its subtasks."""
+        view = self.sandbox.view_task(call.parameters["taskInstanceId"])
+        answer = self._succeed(call, self._task(view))
+        self.sandbox.shown([view])
+        return answer
+
+    def retry_task(self, call: Call) -> Answer:
+        """The task, just set running."""
+        view = self.sandbox.operate_task(call.parameters["taskInstanceId"], "RETRY")
+        return self._succeed(call, self._task(view))
+
+    def roll_back_task(self, call: Call) -> Answer:
+        """The task, just set running backwards."""
+        view = self.sandbox.operate_task(call.parameters["taskInstanceId"], "ROLLBACK")
+        return self._succeed(call, self._task(view))
+
+    def get_log(self, call: Call) -> Answer:
+        """All a subtask has logged so far.
+
+        Where pairs of ids are not checked, an unknown subtask has an empty log
+        (ocp-express TaskService.java:103-133).
+        """
+        now = self.sandbox.clock.now()
+        try:
+            view, position = self.sandbox.view_subtask(*_pair(call))
+        except NoSuchSubtask:
+            if self.sandbox.switches.subtask_pairing == "checked":
+                raise
+            return self._succeed(call, {"log": ""})
+        return self._succeed(call, {"log": _log(view, position, now, self.zone)})
+
+    def retry_subtask(self, call: Call) -> Answer:
+        """The subtask, just made ready to run."""
+        view, position = self.sandbox.operate_subtask(*_pair(call), "RETRY")
+        subtask, state = view.task.subtasks[position], view.state.subtasks[position]
+        return self._succeed(call, _subtask(view.task, subtask, state, self.zone))
+
+    def skip_subtask(self, call: Call) -> Answer:
+        """An envelope without data."""
+        self.sandbox.operate_subtask(*_pair(call), "SKIP")
+        return self._succeed(call)
+
+    def cancel_subtask(self, call: Call) -> Answer:
+        """An envelope without data."""
+        self.sandbox.operate_subtask(*_pair(call), "CANCEL")
+        return self._succeed(call)
+
+    def _task(self, view: TaskView) -> orjson.Fragment:
+        """A task in full, written out once for each state it is in."""
+        known = self._written.get(view.task.id)
+        if known is None or known[0] is not view.state:
+            written = orjson.Fragment(_encode(_task_in_full(view, self.zone)))
+            known = self._written[view.task.id] = (view.state, written)
+        return known[1]
+
+    # --- the envelope ---
+
+    def _succeed(self, call: Call, data: Any = None) -> Answer:
+        body = self._envelope(call, status=200, successful=True, trace=self._trace_of(call))
+        if data is not None:
+            body["data"] = data
+        return Answer(200, body)
+
+    def render_error(self, call: Call, error: Exception) -> Answer:
+        """An error in OCP's envelope: codes and texts as ocp-express has them."""
+        said = _worded(call, error, self.sandbox)
+        # ocp-express names a request only once it has been let in (TraceHandlerInterceptor).
+        trace = "" if said.status == 401 else self._trace_of(call)
+        body = self._envelope(call, status=said.status, successful=False, trace=trace)
+        body["error"] = {"code": said.code, "message": said.message}
+        if said.debug:
+            body["error"]["debugMessage"] = said.debug
+        return Answer(said.status, body, said.headers)
+
+    def _envelope(self, call: Call, *, status: int, successful: bool, trace: str) -> Json:
+        now = self.sandbox.clock.now()
+        return {
+            "duration": (now - call.began) // MILLISECOND,
+            "server": self.sandbox.server,
+            "status": status,
+            "successful": successful,
+            "timestamp": timestamp(now, self.zone),
+            "traceId": trace,
+        }
+
+    def _trace_of(self, call: Call) -> str:
+        """The caller's ``x-trace-id``, or 16 hexadecimal digits (TraceUtils.java:121-123)."""
+        sent = call.header(b"x-trace-id")
+        if sent is not None and TRACE_ID.fullmatch(sent):
+            return sent.decode()
+        return f"{self._traces.getrandbits(64):016x}"
+
+
+def _pair(call: Call) -> tuple[int, int]:
+    return call.parameters["taskInstanceId"], call.parameters["subtaskInstanceId"]
+
+
+# --- timestamps -----------------------------------------------------------------------------------
+
+
+def timestamp(instant: int, zone: tzinfo = CHINA) -> str:
+    """An instant as Jackson writes it: to the millisecond, without trailing zeros, UTC as Z."""
+    second, rest = divmod(instant, SECOND)
+    start, offset = _second(second, zone)
+    millisecond = rest // MILLISECOND
+    return f"{start}.{millisecond:03d}".rstrip("0") + offset if millisecond else start + offset
+
+
+@lru_cache(maxsize=4096)
+def _second(second: int, zone: tzinfo) -> tuple[str, str]:
+    """A second and its offset, as texts."""
+    text = datetime.fromtimestamp(second, zone).isoformat(timespec="seconds")
+    start, offset = text[:19], text[19:]
+    return start, "Z" if offset == "+00:00" else offset
+
+
+def _created(task: Task, zone: tzinfo) -> str:
+    """When a task and its subtasks were made; the column keeps seconds (common_tables.yaml:61)."""
+    return timestamp(task.born // SECOND * SECOND, zone)
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+
+def _task_in_full(view: TaskView, zone: tzinfo) -> Json:
+    """WrappedTaskInstance.java:30-60."""
+    task, state = view.task, view.state
+    return _task_head(view, zone) | {
+        "taskDefinitionId": task.task_definition_id,
+        "type": task.type,
+        "operation": state.operation,
+        "executor": task.executor,
+        "prohibitRollback": state.prohibit_rollback,
+        "createTime": _created(task, zone),
+        "subtasks": [
+            _subtask(task, subtask, shown, zone)
+            for subtask, shown in zip(task.subtasks, state.subtasks, strict=True)
+        ],
+    }
+
+
+def _task_row(view: TaskView, zone: tzinfo) -> Json:
+    """BasicTaskInstance.java."""
+    row = _task_head(view, zone)
+    row["subtasks"] = [
+        {
+            "id": subtask.id,
+            "name": subtask.name,
+            "description": subtask.description,
+            "status": shown.status,
+            "operation": shown.operation,
+        }
+        for subtask, shown in zip(view.task.subtasks, view.state.subtasks, strict=True)
+    ]
+    return row
+
+
+def _task_head(view: TaskView, zone: tzinfo) -> Json:
+    """What both forms of a task have."""
+    task, state = view.task, view.state
+    head: Json = {
+        "id": task.id,
+        "name": task.name,
+        "creator": {"id": task.creator.id, "name": task.creator.name},
+        "status": state.status,
+        "startTime": timestamp(task.born + state.start_time, zone),
+    }
+    if state.finish_time is not None:
+        head["finishTime"] = timestamp(task.born + state.finish_time, zone)
+    if (cluster := task.cluster) is not None:
+        head["cluster"] = {
+            "id": cluster.id,
+            "name": cluster.name,
+            "obClusterId": cluster.ob_cluster_id,
+            "type": cluster.type,
+        }
+    if (tenant := task.tenant) is not None:
+        head["tenant"] = {
+            "id": tenant.id,
+            "name": tenant.name,
+            "obTenantId": tenant.ob_tenant_id,
+            "mode": tenant.mode,
+        }
+    return head
+
+
+def _subtask(task: Task, subtask: Subtask, state: SubtaskState, zone: tzinfo) -> Json:
+    """SubtaskInstance.java:36-73.
+
+    Executor and times appear once it has started, and then stay: of 189 public samples those that
+    never ran have none of them, and those that did have all. That a RUNNING one already has its
+    createTime is not verified; no public sample shows one.
+    """
+    body: Json = {
+        "id": subtask.id,
+        "seriesId": subtask.series_id,
+        "name": subtask.name,
+        "description": subtask.description,
+        "timeout": subtask.timeout,
+        "status": state.status,
+        "operation": state.operation,
+        "runTime": state.run_time,
+        "nodeType": subtask.node_type,
+        "parallelIdx": subtask.parallel_idx,
+        "upstreams": subtask.upstreams,
+        "downstreams": subtask.downstreams,
+        "prohibitRollback": subtask.prohibits_rollback,
+    }
+    if subtask.class_name is not None:
+        body["className"] = subtask.class_name
+    if state.start_time is not None:
+        body["executor"] = subtask.executor
+        body["createTime"] = _created(task, zone)
+        body["startTime"] = timestamp(task.born + state.start_time, zone)
+    if state.finish_time is not None:
+        body["finishTime"] = timestamp(task.born + state.finish_time, zone)
+    return body
+
+
+# --- logs -----------------------------------------------------------------------------------------
+
+
+def _log(view: TaskView, position: int, now: int, zone: tzinfo) -> str:
+    """The log of a subtask at an instant: a segment for each run so far."""
+    task, subtask = view.task, view.task.subtasks[position]
+    runs = view.state.subtasks[position].runs
+    lines = [line for run in runs for line in _segment(task, subtask, run, now, zone)]
+    return "\n".join(lines)
+
+
+def _segment(task: Task, subtask: Subtask, run: Run, now: int, zone: tzinfo) -> Iterable[str]:
+    """A separator (RunnerFactory.java:62), what the run has logged, and, at its end, its verdict.
+
+    The last line is that of the one public sample of a log.
+    """
+    started = timestamp(task.born + run.started, zone)
+    yield f"############{{{run.operation}}}{{{started}}}############"
+    yield from log_lines_at(run, now - task.born)
+    if run.ended is not None:
+        yield (
+            f"Set state for subtask: {subtask.id}, current state: RUNNING, new state: {run.ends}"
+        )
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+Filter = Callable[[TaskView], bool]
+
+
+def _filter_name(wanted: str) -> Filter:
+    """The reference calls it fuzzy; that it ignores case is not verified."""
+    part = wanted.casefold()
+    return lambda view: part in view.task.name.casefold()
+
+
+def _filter_status(wanted: list[str]) -> Filter:
+    states = frozenset(wanted)
+    return lambda view: view.state.status in states
+
+
+def _filter_type(wanted: str) -> Filter:
+    """SYS_ONECE is the reference's misspelling of SYS_ONCE, which clients have copied."""
+    kind = "SYS_ONCE" if wanted == "SYS_ONECE" else wanted
+    return lambda view: view.task.type == kind
+
+
+def _filter_cluster_name(wanted: str) -> Filter:
+    part = wanted.casefold()
+    return lambda view: view.task.cluster is not None and part in view.task.cluster.name.casefold()
+
+
+def _filter_cluster(wanted: int) -> Filter:
+    return lambda view: view.task.cluster is not None and view.task.cluster.id == wanted
+
+
+def _filter_tenant_name(wanted: str) -> Filter:
+    """The reference asks for clusterId beside it; without it, any cluster's tenant will do."""
+    return lambda view: view.task.tenant is not None and view.task.tenant.name == wanted
+
+
+def _filter_tenant(wanted: int) -> Filter:
+    return lambda view: view.task.tenant is not None and view.task.tenant.id == wanted
+
+
+def _filter_host(wanted: int) -> Filter:
+    return lambda view: view.task.host_id == wanted
+
+
+FILTERS: Final[Mapping[str, Callable[[Any], Filter]]] = {
+    "name": _filter_name,
+    "status": _filter_status,
+    "type": _filter_type,
+    "clusterName": _filter_cluster_name,
+    "clusterId": _filter_cluster,
+    "tenantName": _filter_tenant_name,
+    "tenantId": _filter_tenant,
+    "hostId": _filter_host,
+}
+
+SORT_KEYS: Final[Mapping[str, Callable[[TaskView], Any]]] = {
+    "id": lambda view: view.task.id,
+    "name": lambda view: view.task.name,
+    "status": lambda view: view.state.status,
+    "startTime": lambda view: view.task.born + view.state.start_time,
+    # None before everything, as MySQL sorts NULL.
+    "finishTime": lambda view: (
+        -1 if view.state.finish_time is None else view.task.born + view.state.finish_time
+    ),
+}
+
+
+def _filtered(views: list[TaskView], asked: Mapping[str, Any]) -> list[TaskView]:
+    """The tasks that pass every filter asked for."""
+    for name, make in FILTERS.items():
+        if name in asked:
+            views = list(filter(make(asked[name]), views))
+    return views
+
+
+def _sort(views: list[TaskView], asked: str) -> None:
+    """Sorts in place; without a direction ascending, tasks that are equal by ascending id."""
+    name, _, direction = asked.partition(",")
+    views.sort(key=SORT_KEYS[name], reverse=direction == "desc")
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """An error as OCP says it."""
+
+    status: int
+    message: str
+    code: int = 0
+    debug: str = ""
+    headers: Headers = ()
+
+
+CHALLENGE: Final[Headers] = ((b"www-authenticate", b'Basic realm="OCP", charset="UTF-8"'),)
+NOT_LOGGED_ON: Final = (
+    "The current user has not logged on or a logon error has occurred. Please log on and try again."
+)
+NOT_AUTHORIZED: Final = (
+    "You are not authorized to perform the corresponding operation. Contact the administrator."
+)
+"""Both from ocp-express' messages_en_US.properties."""
+JAVA_TYPES: Final = {"int64": "Long", "int32": "Integer", "boolean": "Boolean", "number": "Double"}
+
+MESSAGES: Final[Mapping[Kind, str]] = {
+    "bad credentials": "Bad credentials",  # CustomSecurityConfiguration.java:152-173
+    "malformed body": "Malformed JSON request",  # RestExceptionHandler.java:271
+    "unauthenticated": NOT_LOGGED_ON,  # CustomAuthenticationEntryPoint.java:62-70
+    "forbidden": NOT_AUTHORIZED,  # RestExceptionHandler.java:123-132
+    "wrong type": "The parameter '{parameter}' of value '{value}' could not be converted "
+    "to type '{java_type}'",  # RestExceptionHandler.java:200-207
+    # The rest are ours: ocp-express answers these with 500, with a web page, or not at all.
+    "body too large": "The request body is too large.",
+    "broken answer": "The answer of the mock does not keep the contract.",
+    "unknown path": "No API has the path '{path}'.",
+    "unsupported media type": "The media type of the request body is not supported.",
+    "wrong method": "Method {method} is not allowed here.",
+    "wrong request": "The request is not as the contract says.",
+    "wrong value": "The parameter '{parameter}' of value '{value}' is not allowed.",
+}
+
+
+def _worded(call: Call, error: Exception, sandbox: Sandbox) -> _Said:
+    """An error in OCP's words. The literal {0} are ocp-express': it passes no arguments there."""
+    switches = sandbox.switches
+    match error:
+        case Refused():
+            return _worded_refusal(call, error, switches.error_code_forbidden)
+        case NoSuchTask() | NoSuchSubtask():  # TaskInstanceManagerImpl.java:61,98,122
+            return _Said(404, "The {0} task does not exist.", switches.error_code_not_found)
+        case IllegalOperation():  # TaskInstanceManagerImpl.java:63,99; SubtaskInstanceManagerImpl
+            # The id without thousands separators: I18nService.java makes it a text first.
+            asked = call.parameters
+            blamed = asked.get("subtaskInstanceId", asked["taskInstanceId"])
+            message = (
+                f"This operation is not supported for the {blamed} task in the {error.state} state."
+            )
+            return _Said(400, message, switches.error_code_illegal_state, debug=str(error))
+        case RollbackProhibited():  # TaskInstanceManagerImpl.java:66-68
+            code = switches.error_code_rollback_prohibited
+            return _Said(400, "Task {0} can not rollback.", code)
+        case _:  # RestExceptionHandler.java:343-358
+            kind = type(error).__name__
+            return _Said(500, f"Unhandled exception, type={kind}, message={error}")
+
+
+def _worded_refusal(call: Call, error: Refused, forbidden: int) -> _Said:
+    value = _shortened(error.value)
+    message = MESSAGES[error.kind].format(
+        parameter=error.parameter,
+        value=value,
+        java_type=JAVA_TYPES.get(error.wanted, error.wanted),
+        path=_shortened(call.path),
+        method=_shortened(call.method),
+    )
+    return _Said(
+        error.status_code,
+        message,
+        code=forbidden if error.kind == "forbidden" else 0,
+        # The debugMessage of a wrong type is Java's own.
+        debug=f'For input string: "{value}"' if error.kind == "wrong type" else error.detail,
+        headers=CHALLENGE if error.status_code == 401 else error.headers,
+    )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_ECHO else f"{text[:MAX_ECHO]}…"

@@ -1,0 +1,52 @@
+"""What both machines share: a life as states in order, and the pace at which a run logs.
+
+Instants and spans are integer nanoseconds. Nothing here knows an API's states or operations.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Protocol, TypeVar
+
+
+class Dated(Protocol):
+    """A state, and the instant from which it shows."""
+
+    @property
+    def at(self) -> int:
+        """When it begins."""
+
+
+S = TypeVar("S", bound=Dated)
+_at = attrgetter("at")
+
+
+def state_at(states: Sequence[S], instant: int) -> S:
+    """The state that shows at ``instant``; before the first one, the first."""
+    return states[max(bisect_right(states, instant, key=_at) - 1, 0)]
+
+
+def until(states: Sequence[S], instant: int) -> Sequence[S]:
+    """The states that had begun by ``instant``."""
+    return states[: bisect_right(states, instant, key=_at)]
+
+
+def next_change(states: Sequence[Dated], instant: int) -> int | None:
+    """The first instant after ``instant`` at which a state begins, or None."""
+    later = bisect_right(states, instant, key=_at)
+    return states[later].at if later < len(states) else None
+
+
+def next_tick(instant: int, period: int, phase: int) -> int:
+    """The first tick after ``instant`` on the grid phase + k · period."""
+    return instant + period - (instant - phase) % period
+
+
+def lines_logged(lines: tuple[str, ...], *, started: int, takes: int, by: int) -> tuple[str, ...]:
+    """The lines logged by an instant, when they fall evenly over the time a run should take."""
+    total = len(lines)
+    return tuple(
+        line for number, line in enumerate(lines) if started + takes * number // total <= by
+    )

@@ -1,0 +1,158 @@
+"""The server: an ASGI app on a port, under uvicorn; the only door to uvicorn.
+
+``serve_forever`` runs it in the main thread until SIGINT or SIGTERM and then returns, so that the
+process ends with 0. ``Server`` runs it in a thread of its own, for tests; there no signal is
+touched. A port is taken before anything starts, so that a taken one is an EnvironmentProblem with a
+plain message. Only errors are logged: what was said is the journal's to tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
+
+import uvicorn
+
+from oceanmock.errors import EnvironmentProblem
+
+AsgiApp = Callable[..., Any]
+
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than most clients keep an idle connection: then it is they who close it, and no request
+is lost on a connection that the server has just closed."""
+GRACE_SECONDS: Final = 3
+WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 (to dial)
+
+
+def serve_forever(
+    app: AsgiApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serves the app until SIGINT or SIGTERM; ``on_ready`` is told the URL once it listens.
+
+    Port 0 is any free one. Raises EnvironmentProblem when the port can't be had.
+    """
+    listener = _listener(host, port)
+    with contextlib.closing(listener):
+        url = _url(listener)
+        _Uvicorn(app, lambda: on_ready and on_ready(url)).run(sockets=[listener])
+
+
+class Server:
+    """An app served from a thread, as a context manager; ``url`` is where.
+
+    It listens when ``start`` returns, and is gone when ``stop`` does.
+    """
+
+    def __init__(self, app: AsgiApp, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._listener = _listener(host, port)
+        self._ready = threading.Event()
+        self._uvicorn = _Uvicorn(app, self._ready.set)
+        self._thread = threading.Thread(target=self._run, name="oceanmock", daemon=True)
+        self._failure: BaseException | None = None
+        self.url: Final = _url(self._listener)
+
+    def start(self) -> Self:
+        """Serves, from now on. Raises EnvironmentProblem when the app could not start."""
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            raise EnvironmentProblem(f"the server did not start: {self._failure!r}")
+        return self
+
+    def stop(self) -> None:
+        """Stops serving; requests under way are answered first. Stopping twice changes nothing."""
+        self._uvicorn.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join()
+        self._listener.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        try:
+            self._uvicorn.run(sockets=[self._listener])
+        except (Exception, SystemExit) as failure:  # uvicorn exits on a bad start
+            self._failure = failure
+        finally:
+            self._ready.set()
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn, telling when it listens, and not passing on the signal that stopped it."""
+
+    def __init__(self, app: AsgiApp, on_listening: Callable[[], object]) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            loop="auto",  # uvloop where it can be imported
+            ws="none",
+            log_config=None,
+            log_level="error",  # a client that talks no HTTP is not our news
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens, and says so."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_listening()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stops; asked twice, at once. uvicorn's own would raise the signal again afterwards."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """A socket bound to an address. Raises EnvironmentProblem, which says how to mend it."""
+    if not 0 <= port <= 65535:
+        raise EnvironmentProblem(f"cannot listen on {host}:{port}: a port is 0 to 65535.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, OverflowError, UnicodeError) as problem:
+        raise EnvironmentProblem(f"cannot listen on {host}:{port}: {problem}.") from None
+    try:
+        if os.name == "posix":  # elsewhere it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as problem:
+        listener.close()
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise EnvironmentProblem(
+            f"cannot listen on {host}:{port}: {reason}. "
+            "Choose another port, or 0 for any that is free."
+        ) from None
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    """Where to reach a bound socket from this machine."""
+    host, port = listener.getsockname()[:2]
+    host = WILDCARDS.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,50 @@
+"""What schemathesis cannot know: the ids of tasks that are there, and whose each subtask is.
+
+It loads this file by its name (`hooks` in tests/data/schemathesis.toml), in a process of its own.
+Most ids it makes up are replaced by those of a task of the scenario below, and of one of its
+subtasks; one in six stays, and is answered 404. The one rule: a request that is meant to be wrong
+stays as it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import schemathesis
+
+from oceanmock.engine import Sandbox
+from oceanmock.library import load_scenario
+from oceanmock.scenario import Switches
+
+SCENARIO: Final = Path(__file__).parent / "data" / "scenarios" / "tasks-for-schemathesis.yaml"
+LARGEST: Final = 2**63 - 1
+
+
+def make_sandbox(switches: Switches) -> Sandbox:
+    """The sandbox that is served; its ids are the same in every process."""
+    return Sandbox.of_scenarios([load_scenario(SCENARIO)], seed=0, switches=switches)
+
+
+SUBTASKS_OF: Final = {
+    view.task.id: [subtask.id for subtask in view.task.subtasks]
+    for view in make_sandbox(Switches()).list_tasks()
+}
+
+
+@schemathesis.hook
+def map_path_parameters(_: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Ids that are there, in place of those that could be."""
+    if path_parameters is None or not all(_is_id(value) for value in path_parameters.values()):
+        return path_parameters
+    chance = Random(repr(path_parameters))
+    if chance.random() < 1 / 6:
+        return path_parameters
+    task = chance.choice(list(SUBTASKS_OF))
+    pair = {"taskInstanceId": task, "subtaskInstanceId": chance.choice(SUBTASKS_OF[task])}
+    return {name: pair[name] for name in path_parameters}
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and 1 <= value <= LARGEST

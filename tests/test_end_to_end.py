@@ -1,0 +1,339 @@
+"""The README's story over HTTP: the real command in a process of its own, as a client meets it.
+
+Only what needs the whole way from the command line to the wire is asked here. How each operation
+answers is test_ocp_api's, the command's other words are test_cli's.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from command import Serving, run, serving
+from oceanmock.engine import Sandbox
+from oceanmock.library import library_names, load_scenario
+
+TASKS = "/api/v2/tasks/instances"
+TASK = f"{TASKS}/1000"
+SUBTASK = f"{TASK}/subtasks/13000333"
+ENVELOPE = {"duration", "server", "status", "successful", "timestamp", "traceId"}
+LOOKS = 100
+"""No life of these tests takes that many polls."""
+
+
+def ask(server: Serving, method: str, path: str, user: str = "manager") -> httpx.Response:
+    return httpx.request(method, server.url + path, auth=(user, user), trust_env=False)
+
+
+def statuses(task: Any) -> str:
+    """“FAILED/EXECUTE: SUCCESSFUL FAILED PENDING”: a task, then its subtasks."""
+    subtasks = " ".join(subtask["status"] for subtask in task["subtasks"])
+    return f"{task['status']}/{task['operation']}: {subtasks}"
+
+
+def watch(server: Serving, status: str) -> list[str]:
+    """Polls the task until it has a status; every look, the last one included."""
+    looks = [statuses(ask(server, "GET", TASK, "viewer").json()["data"])]
+    while not looks[-1].startswith(status):
+        assert len(looks) < LOOKS, looks
+        looks.append(statuses(ask(server, "GET", TASK, "viewer").json()["data"]))
+    return looks
+
+
+def refusal(response: httpx.Response) -> tuple[int, int, str]:
+    """The status, code and message of a refusal, which is in the envelope or none at all."""
+    body = response.json()
+    assert response.headers["content-type"] == "application/json"
+    assert body.keys() == ENVELOPE | {"error"}
+    assert (body["status"], body["successful"]) == (response.status_code, False)
+    return body["status"], body["error"]["code"], body["error"]["message"]
+
+
+# --- a failed task, retried -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def story() -> Iterator[Serving]:
+    with serving("retry-failed-subtask", "--progression", "polls") as server:
+        yield server
+
+
+def test_who_polls_sees_every_state_once_until_the_task_has_failed(story: Serving) -> None:
+    looks = watch(story, "FAILED")
+
+    assert looks == [
+        "RUNNING/EXECUTE: READY PENDING PENDING",
+        "RUNNING/EXECUTE: RUNNING PENDING PENDING",
+        "RUNNING/EXECUTE: SUCCESSFUL PENDING PENDING",
+        "RUNNING/EXECUTE: SUCCESSFUL READY PENDING",
+        "RUNNING/EXECUTE: SUCCESSFUL RUNNING PENDING",
+        "RUNNING/EXECUTE: SUCCESSFUL FAILED PENDING",
+        "FAILED/EXECUTE: SUCCESSFUL FAILED PENDING",
+    ]
+
+
+def test_the_failed_subtask_is_retried_and_the_task_succeeds(story: Serving) -> None:
+    watch(story, "FAILED")
+
+    retried = ask(story, "POST", f"{SUBTASK}/retry").json()["data"]
+
+    assert (retried["status"], retried["operation"]) == ("READY", "RETRY")
+    assert watch(story, "SUCCESSFUL") == [
+        "RUNNING/EXECUTE: SUCCESSFUL READY PENDING",
+        "RUNNING/EXECUTE: SUCCESSFUL RUNNING PENDING",
+        "RUNNING/EXECUTE: SUCCESSFUL SUCCESSFUL PENDING",
+        "RUNNING/EXECUTE: SUCCESSFUL SUCCESSFUL READY",
+        "RUNNING/EXECUTE: SUCCESSFUL SUCCESSFUL RUNNING",
+        "RUNNING/EXECUTE: SUCCESSFUL SUCCESSFUL SUCCESSFUL",
+        "SUCCESSFUL/EXECUTE: SUCCESSFUL SUCCESSFUL SUCCESSFUL",
+    ]
+
+
+@pytest.mark.parametrize("operation", ["retry", "rollback"])
+def test_a_task_that_has_succeeded_takes_no_operation(story: Serving, operation: str) -> None:
+    watch(story, "FAILED")
+    ask(story, "POST", f"{SUBTASK}/retry")
+    watch(story, "SUCCESSFUL")
+
+    refused = ask(story, "POST", f"{TASK}/{operation}")
+
+    message = "This operation is not supported for the 1000 task in the SUCCESSFUL state."
+    assert refusal(refused) == (400, 20003, message)
+    assert len(watch(story, "SUCCESSFUL")) == 1
+
+
+# --- who may not, and what is not there -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[Serving]:
+    with serving("retry-failed-subtask", "--progression", "polls") as server:
+        yield server
+
+
+def test_a_viewer_may_not_retry(refusing: Serving) -> None:
+    refused = ask(refusing, "POST", f"{TASK}/retry", "viewer")
+
+    message = (
+        "You are not authorized to perform the corresponding operation. Contact the administrator."
+    )
+    assert refusal(refused) == (403, 30014, message)
+
+
+def test_without_credentials_nobody_gets_in(refusing: Serving) -> None:
+    refused = httpx.get(refusing.url + TASK, trust_env=False)
+
+    message = (
+        "The current user has not logged on or a logon error has occurred. "
+        "Please log on and try again."
+    )
+    assert refusal(refused) == (401, 0, message)
+    assert refused.headers["www-authenticate"].startswith('Basic realm="OCP"')
+
+
+def test_a_wrong_password_lets_nobody_in(refusing: Serving) -> None:
+    refused = httpx.get(refusing.url + TASK, auth=("manager", "viewer"), trust_env=False)
+
+    assert refusal(refused) == (401, 0, "Bad credentials")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", f"{TASKS}/1001"),
+        ("GET", f"{TASKS}/9223372036854775807"),
+        ("POST", f"{TASKS}/1001/retry"),
+        ("POST", f"{TASKS}/1001/rollback"),
+        ("POST", f"{TASK}/subtasks/1/retry"),
+        ("POST", f"{TASK}/subtasks/1/skip"),
+        ("POST", f"{TASK}/subtasks/1/cancel"),
+    ],
+)
+def test_an_unknown_id_is_not_found(refusing: Serving, method: str, path: str) -> None:
+    refused = ask(refusing, method, path)
+
+    assert refusal(refused) == (404, 20000, "The {0} task does not exist.")
+
+
+@pytest.mark.parametrize("id", ["abc", "1.0", "%20", "-1", "0", str(10**30), "9" * 5000])
+def test_what_can_be_no_id_is_a_bad_request(refusing: Serving, id: str) -> None:
+    status, code, message = refusal(ask(refusing, "GET", f"{TASKS}/{id}"))
+
+    assert (status, code) == (400, 0)
+    assert "taskInstanceId" in message
+    assert len(message) < 500
+
+
+# --- what the command prints is true --------------------------------------------------------------
+
+
+def by_curl(words: list[str]) -> httpx.Response:
+    """Runs a command as it is, and only asks curl to show the head of the answer as well."""
+    done = subprocess.run([*words, "-i"], capture_output=True, check=True, timeout=30)
+    head, _, body = done.stdout.partition(b"\r\n\r\n")
+    return httpx.Response(int(head.split()[1]), content=body)
+
+
+def by_httpx(words: list[str]) -> httpx.Response:
+    """What curl would have done: `curl -s [-u NAME:PASSWORD] [-X METHOD] URL`."""
+    *options, url = words
+    assert options[:2] == ["curl", "-s"]
+    given = dict(zip(options[2::2], options[3::2], strict=True))
+    name, _, password = given.pop("-u").partition(":")
+    method = given.pop("-X", "GET")
+    assert given == {}
+    return httpx.request(method, url, auth=(name, password), trust_env=False)
+
+
+RUNNERS = {"httpx": by_httpx} | ({"curl": by_curl} if shutil.which("curl") else {})
+
+
+def printed_commands(server: Serving) -> dict[str, list[str]]:
+    """The words of each command that the server has printed, by operation."""
+    lines = [line.split(maxsplit=1) for line in server.announcement.splitlines() if "curl" in line]
+    return {operation: shlex.split(command) for operation, command in lines}
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_every_printed_command_runs_as_it_is(story: Serving, runner: str) -> None:
+    commands = printed_commands(story)
+    watch(story, "FAILED")
+
+    answers = {operation: RUNNERS[runner](words) for operation, words in commands.items()}
+
+    assert {operation: answer.status_code for operation, answer in answers.items()} == {
+        "listTaskInstances": 200,
+        "getTaskInstance": 200,
+        "retryTask": 200,  # from here on it is under way, and none of the others is possible
+        "rollbackTask": 400,
+        "getSubtaskLog": 200,
+        "retrySubtask": 400,
+        "skipSubtask": 400,
+        "cancelSubtask": 400,
+    }
+    assert all(answer.json()["status"] == answer.status_code for answer in answers.values())
+    assert "Connection refused" in answers["getSubtaskLog"].json()["data"]["log"]
+
+
+def test_it_says_first_what_it_serves_and_how_and_last_where(story: Serving) -> None:
+    first, *_, last = story.announcement.splitlines()
+
+    assert first.endswith(": OCP, 1 task, progression polls")
+    assert last == f"Ready on {story.url} (stop it with Ctrl-C)"
+
+
+# --- how it is served -----------------------------------------------------------------------------
+
+
+def test_without_a_scenario_the_whole_library_is_served() -> None:
+    library = Sandbox.of_scenarios([load_scenario(name) for name in library_names()])
+
+    ids = [view.task.id for view in library.list_tasks()]
+
+    with serving() as server:
+        url = f"{TASKS}?size=500&sort=id,asc&page="
+        pages = [ask(server, "GET", f"{url}{1 + page}") for page in range(len(ids) // 500 + 1)]
+        listed = [page.json()["data"] for page in pages]
+
+    assert [task["id"] for page in listed for task in page["contents"]] == ids
+    assert {page["page"]["totalElements"] for page in listed} == {len(ids)}
+    assert all(name in server.announcement for name in library_names())
+
+
+def test_with_auth_off_nobody_is_asked() -> None:
+    with serving("retry-failed-subtask", "--auth", "off") as server:
+        looked = httpx.get(server.url + TASK, trust_env=False)
+        operated = httpx.post(server.url + f"{TASK}/rollback", trust_env=False)
+
+    assert (looked.status_code, operated.status_code) == (200, 400)
+    assert " -u " not in server.announcement
+
+
+def test_immediately_each_look_shows_how_it_ended() -> None:
+    with serving("retry-failed-subtask", "--progression", "immediate") as server:
+        first = watch(server, "FAILED")
+        retried = ask(server, "POST", f"{TASK}/retry").json()["data"]
+        last = watch(server, "SUCCESSFUL")
+
+    assert len(first) == len(last) == 1
+    assert statuses(retried) == "RUNNING/RETRY: SUCCESSFUL READY PENDING"
+
+
+@pytest.mark.parametrize(
+    ("speed", "look"),
+    [
+        ("1000000", "FAILED/EXECUTE: SUCCESSFUL FAILED PENDING"),
+        ("0.0001", "RUNNING/EXECUTE: READY PENDING PENDING"),
+    ],
+)
+def test_time_runs_as_fast_as_it_is_told(speed: str, look: str) -> None:
+    with serving("retry-failed-subtask", "--speed", speed) as server:
+        seen = ask(server, "GET", TASK).json()["data"]
+
+    assert statuses(seen) == look
+
+
+# --- how it ends, and how it does not begin -------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_0_and_without_a_word(by: signal.Signals) -> None:
+    with serving("retry-failed-subtask") as server:
+        ask(server, "GET", TASK)
+        ended = server.stop(by)
+
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_a_signal_ends_it_while_a_client_keeps_its_connection_open() -> None:
+    with serving("retry-failed-subtask") as server, httpx.Client(trust_env=False) as client:
+        client.get(server.url + TASK, auth=("viewer", "viewer"))
+        ended = server.stop(signal.SIGTERM)
+
+    assert (ended.code, ended.stderr) == (0, "")
+
+
+def test_a_taken_port_is_one_clear_message() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        refused = run("serve", "--port", str(port), "retry-failed-subtask")
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == (
+        f"Error: cannot listen on 127.0.0.1:{port}: Address already in use. "
+        "Choose another port, or 0 for any that is free.\n"
+    )
+
+
+def test_an_unknown_scenario_is_one_clear_message() -> None:
+    refused = run("serve", "--port", "0", "retry-faild-subtask")
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == (
+        "Error: there is no scenario 'retry-faild-subtask' in the library. "
+        "Did you mean 'retry-failed-subtask'?\n"
+    )
+
+
+def test_a_broken_file_is_one_clear_message(tmp_path: Path) -> None:
+    text = "summary: Broken\napi: ocp\ntasks:\n  - {name: A, subtasks: [a], age: 3}\n"
+    (tmp_path / "broken.yaml").write_text(text)
+
+    refused = run("serve", "--port", "0", "broken.yaml", folder=tmp_path)
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == (
+        "Error: broken.yaml:4:35: `age` of task 'A' is 3, "
+        "which is not a duration such as 400ms, 1.9s, 2m or 1h30m (write 3s for seconds) "
+        "[bad-duration]\n"
+    )

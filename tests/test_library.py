@@ -1,0 +1,360 @@
+"""The scenarios that come with oceanmock, how they are found, and the schema of their format."""
+
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from oceanmock.engine import Sandbox
+from oceanmock.errors import AuthorError
+from oceanmock.library import find_scenario, library_names, load_scenario, scenario_schema
+from oceanmock.scenario import Scenario, Until
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "scenarios"
+NAMES = library_names()
+PROMISED = {
+    "cancel-running-subtask",
+    "fails-twice",
+    "many-tasks",
+    "never-succeeds",
+    "parallel-branches",
+    "reinstall-ocp-agent",
+    "retry-failed-subtask",
+    "retry-failed-task",
+    "rollback",
+    "rollback-fails-and-is-repeated",
+    "rollback-forbidden",
+    "skip-failed-subtask",
+    "subtask-times-out",
+}
+MOVED = 100_000
+"""The sample's subtasks have other ids here: another story has theirs, and ids are unique."""
+SAMPLE = ROOT / "tests" / "data" / "documents" / "004_e3d9e9fc43bd9445.json"
+
+
+def everything() -> list[Scenario]:
+    """The whole library."""
+    return [load_scenario(name) for name in NAMES]
+
+
+def mistakes(data: Any) -> list[str]:
+    """What the schema refuses, each with its place."""
+    errors = Draft202012Validator(scenario_schema()).iter_errors(data)
+    return sorted(error.json_path for error in errors)
+
+
+def as_json(path: Path) -> Any:
+    """A YAML file as an editor's JSON Schema sees it: an instant is a text."""
+    data = yaml.safe_load(path.read_text("utf-8"))
+    return json.loads(json.dumps(data, default=datetime.isoformat))
+
+
+# --- the stories ----------------------------------------------------------------------------------
+
+
+def test_the_library_holds_what_its_users_were_promised() -> None:
+    assert set(NAMES) >= PROMISED
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_scenario_can_be_loaded_and_its_story_told(name: str) -> None:
+    scenario = load_scenario(name)
+
+    assert scenario.name == name
+    assert scenario.story
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_scenario_says_what_happens_in_one_plain_sentence(name: str) -> None:
+    summary = load_scenario(name).summary
+
+    assert re.fullmatch(r"[A-Z0-9][^.!?]*[^.!?,;]", summary)
+    assert len(summary) <= 110
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_file_names_the_schema_that_editors_check_it_by(name: str) -> None:
+    first = (FOLDER / f"{name}.yaml").read_text("utf-8").splitlines()[0]
+
+    assert first == "# yaml-language-server: $schema=scenario.schema.json"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_story_begins_within_ten_seconds(name: str) -> None:
+    scenario = load_scenario(name)
+    sandbox = Sandbox.of_scenarios([scenario], progression="manual")
+    step = next(each.until for each in scenario.story if each.until is not None)
+
+    sandbox.clock.advance(10 * 10**9)
+
+    shown = sandbox.view_task(task_id_of(scenario, step)).state
+    assert shown.at > 0
+
+
+def task_id_of(scenario: Scenario, step: Until) -> int:
+    """The id a step of the library names its task by."""
+    (found,) = (task.id for task in scenario.tasks if step.task == task.id and task.id is not None)
+    return found
+
+
+def test_the_whole_library_can_be_served_at_once() -> None:
+    """Ids are unique across it, and no two files set different switches."""
+    library = everything()
+
+    sandbox = Sandbox.of_scenarios(library)
+
+    tasks = sum(task.repeat.count if task.repeat else 1 for each in library for task in each.tasks)
+    assert len(sandbox.list_tasks()) == tasks
+
+
+def test_only_one_story_comes_after_the_many_tasks_in_the_list_s_own_order() -> None:
+    """Newest id first: who looks at the first page sees the stories."""
+    many = {
+        view.task.id for view in Sandbox.of_scenarios([load_scenario("many-tasks")]).list_tasks()
+    }
+    others = [load_scenario(name) for name in NAMES if name != "many-tasks"]
+
+    after = [
+        view.task.id
+        for view in Sandbox.of_scenarios(others).list_tasks()
+        if view.task.id < max(many)
+    ]
+
+    assert after == [1000]
+
+
+def test_the_many_tasks_are_two_and_a_half_thousand_of_all_kinds() -> None:
+    views = Sandbox.of_scenarios([load_scenario("many-tasks")]).list_tasks()
+
+    statuses = [view.state.status for view in views]
+    assert {each: statuses.count(each) for each in sorted(set(statuses))} == {
+        "FAILED": 500,
+        "RUNNING": 500,
+        "SUCCESSFUL": 1500,
+    }
+    assert {view.task.type for view in views} == {
+        "MANUAL",
+        "SCHEDULED",
+        "SYS_ONCE",
+        "SYS_SCHEDULED",
+    }
+    assert len({view.task.cluster for view in views}) == 3
+    assert len({view.task.tenant for view in views}) == 4
+    assert len({view.task.host_id for view in views}) == 4
+
+
+def test_the_reinstalled_agent_is_the_documents_sample() -> None:
+    sample = json.loads(SAMPLE.read_text("utf-8"))["data"]
+    sandbox = Sandbox.of_scenarios([load_scenario("reinstall-ocp-agent")], progression="immediate")
+
+    view = sandbox.view_task(35000312)
+
+    assert (view.task.name, view.task.creator.name, view.task.creator.id) == (
+        "Reinstall OCP agent",
+        "admin",
+        100,
+    )
+    assert view.task.born == 1_629_875_371_740_000_000
+    assert (view.state.status, view.state.operation) == (sample["status"], sample["operation"])
+    assert [
+        (
+            each.id - MOVED,
+            each.series_id,
+            each.name,
+            each.timeout,
+            [up - MOVED for up in each.upstreams],
+            [down - MOVED for down in each.downstreams],
+        )
+        for each in view.task.subtasks
+    ] == [
+        (
+            each["id"],
+            each["seriesId"],
+            each["name"],
+            each["timeout"],
+            each["upstreams"],
+            each["downstreams"],
+        )
+        for each in sample["subtasks"]
+    ]
+
+
+def test_the_reinstalled_agent_s_steps_take_as_long_as_the_sample_s() -> None:
+    sample = json.loads(SAMPLE.read_text("utf-8"))["data"]
+    sandbox = Sandbox.of_scenarios([load_scenario("reinstall-ocp-agent")], progression="immediate")
+
+    subtasks = sandbox.view_task(35000312).state.subtasks
+
+    assert [(each.finish_time or 0) - (each.start_time or 0) for each in subtasks] == [
+        round((instant(each["finishTime"]) - instant(each["startTime"])) * 1000) * 1_000_000
+        for each in sample["subtasks"]
+    ]
+
+
+def instant(text: str) -> float:
+    """Seconds since the epoch."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+# --- finding --------------------------------------------------------------------------------------
+
+
+def test_a_library_name_finds_its_file() -> None:
+    assert find_scenario("rollback") == FOLDER / "rollback.yaml"
+
+
+def test_a_path_finds_the_file_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text("summary: Mine\napi: ocp\ntasks: [{subtasks: [One]}]\n", encoding="utf-8")
+
+    scenario = load_scenario(str(path))
+
+    assert (scenario.name, scenario.summary) == ("mine", "Mine")
+
+
+def test_a_misspelt_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(AuthorError) as refused:
+        find_scenario("rolback")
+
+    assert str(refused.value) == (
+        "there is no scenario 'rolback' in the library. Did you mean 'rollback'?"
+    )
+
+
+def test_a_name_like_no_other_is_refused_with_the_way_to_them_all() -> None:
+    with pytest.raises(AuthorError) as refused:
+        find_scenario("xyz")
+
+    assert str(refused.value) == (
+        "there is no scenario 'xyz' in the library. `oceanmock list` names them all."
+    )
+
+
+@pytest.mark.parametrize("reference", ["nowhere.yaml", "here/nowhere", "./rollback"])
+def test_a_path_to_nothing_is_refused(
+    reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(AuthorError) as refused:
+        load_scenario(reference)
+
+    assert str(refused.value) == f"there is no scenario file {reference}"
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "junk.yaml"
+    path.write_bytes(b"\xff\xfe\x00\x9d")
+
+    with pytest.raises(AuthorError, match=r"junk\.yaml cannot be read: 'utf-8' codec"):
+        load_scenario(path)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AuthorError, match="cannot be read"):
+        load_scenario(tmp_path)
+
+
+# --- the schema -----------------------------------------------------------------------------------
+
+
+def test_the_schema_file_is_current() -> None:
+    kept = (FOLDER / "scenario.schema.json").read_text("utf-8")
+
+    assert kept == json.dumps(scenario_schema(), indent=2, ensure_ascii=False) + "\n", (
+        "the file format has changed: `oceanmock schema > scenarios/scenario.schema.json`"
+    )
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(scenario_schema())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_schema_accepts_each_scenario(name: str) -> None:
+    assert mistakes(as_json(FOLDER / f"{name}.yaml")) == []
+
+
+TASK = {"subtasks": ["One"]}
+STEP = {"until": {"task": 1, "status": "FAILED"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"sumary": "?"}, "$"),
+        ({"api": "obshell"}, "$.api"),
+        ({"summary": ""}, "$.summary"),
+        ({"progression": "fast"}, "$.progression"),
+        ({"tick": 5}, "$.tick"),
+        ({"tick": "5"}, "$.tick"),
+        ({"tasks": []}, "$.tasks"),
+        ({"tasks": [{}]}, "$.tasks[0]"),
+        ({"tasks": [{"subtasks": []}]}, "$.tasks[0].subtasks"),
+        ({"tasks": [TASK | {"id": 0}]}, "$.tasks[0].id"),
+        ({"tasks": [TASK | {"type": "MANUEL"}]}, "$.tasks[0].type"),
+        ({"tasks": [{"subtasks": [{"attempts": []}]}]}, "$.tasks[0].subtasks[0]"),
+        ({"tasks": [{"subtasks": [{"attempts": [{"ends": "SUCESS"}]}]}]}, "$.tasks[0].subtasks[0]"),
+        ({"switches": {"subtask_pairing": "maybe"}}, "$.switches.subtask_pairing"),
+        ({"story": [STEP, {"call": "retry", "task": 1}]}, "$.story[1].call"),
+        ({"story": [{"until": {"status": "FAILED"}}]}, "$.story[0].until"),
+    ],
+)
+def test_the_schema_refuses_an_obvious_mistake(change: dict[str, Any], place: str) -> None:
+    right: dict[str, Any] = {"summary": "?", "api": "ocp", "tasks": [TASK], "story": [STEP]}
+
+    assert mistakes(right) == []
+    assert mistakes(right | change) == [place]
+
+
+@pytest.mark.parametrize(
+    "subtask",
+    [
+        "One",
+        {"name": "One", "needs": "Two", "attempts": {"takes": "1s"}, "rollback": {"takes": "2s"}},
+        {
+            "name": "One",
+            "needs": [5, "Two"],
+            "attempts": [{"log": "a line"}, {"log": ["one", "two"]}],
+        },
+        {"name": "One", "attempts": {"takes": "forever"}, "timeout": "1h30m"},
+    ],
+)
+def test_the_schema_accepts_every_short_form(subtask: Any) -> None:
+    assert mistakes({"summary": "?", "api": "ocp", "tasks": [{"subtasks": [subtask]}]}) == []
+
+
+def test_the_schema_shows_a_default_duration_as_a_file_would_write_it() -> None:
+    subtask = scenario_schema()["$defs"]["Subtask"]["anyOf"][0]["properties"]
+    attempt = scenario_schema()["$defs"]["Attempt"]["properties"]
+
+    assert attempt["takes"]["default"] == "1s"
+    assert subtask["timeout"]["default"] == "1h"
+    assert scenario_schema()["properties"]["tick"]["default"] == "1s"
+
+
+def test_every_default_of_the_schema_satisfies_it() -> None:
+    schema = scenario_schema()
+    defaults = [each for each in properties(schema) if "default" in each]
+
+    refused = [
+        each for each in defaults if not Draft202012Validator(each).is_valid(each["default"])
+    ]
+
+    assert len(defaults) > 15
+    assert refused == []
+
+
+def properties(node: Any) -> list[dict[str, Any]]:
+    """Every mapping in a schema."""
+    children = node.values() if isinstance(node, dict) else node
+    found = [node] if isinstance(node, dict) else []
+    return found + [
+        each for child in children if isinstance(child, dict | list) for each in properties(child)
+    ]

@@ -1,0 +1,440 @@
+"""apis/ocp.py: what OCP answers, field by field, text by text.
+
+Whole answers are kept in tests/golden; their trace ids come from the sandbox's seed. What the
+machine does is lifecycle's to test; here is how it is told.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import REINSTALL, Ask, asking, sandbox_of
+from oceanmock.apis.ocp import CHINA, timestamp
+from oceanmock.app import create_app
+from oceanmock.clock import MILLISECOND, SECOND
+from oceanmock.contract import load_spec, operations_of, spec_path
+from oceanmock.engine import Sandbox
+
+GOLDEN = Path(__file__).parent / "golden"
+TASKS = "/api/v2/tasks/instances"
+TASK = f"{TASKS}/35000312"
+FAILING = f"{TASK}/subtasks/13000333"
+LAST = f"{TASK}/subtasks/13000334"
+
+OFFICE = """
+summary: Tasks of every kind
+api: ocp
+tasks:
+  - {id: 1, name: Back up, subtasks: [A], type: SCHEDULED, age: 1h, host_id: 7}
+  - id: 2
+    name: Start tenant
+    subtasks: [{name: A, attempts: [{ends: FAILED}]}]
+    age: 30m
+    cluster: {id: 10, name: Meta_One, ob_cluster_id: 100}
+    tenant: {id: 20, name: t1, ob_tenant_id: 200}
+  - id: 3
+    name: start cluster
+    type: SYS_ONCE
+    subtasks: [{name: A, attempts: [{takes: forever}]}]
+"""
+
+
+def office(ask: Ask, query: str) -> list[int]:
+    """The ids a list of the office's tasks shows, in order."""
+    answer = ask("GET", f"{TASKS}?{query}")
+    assert answer.status_code == 200
+    return [row["id"] for row in answer.json()["data"]["contents"]]
+
+
+@pytest.fixture
+def ask_office() -> Ask:
+    return asking(create_app(sandbox_of(OFFICE, progression="manual")))
+
+
+def states(answer: httpx.Response) -> dict[int, tuple[str, str]]:
+    """Status and operation of each subtask of a task."""
+    return {s["id"]: (s["status"], s["operation"]) for s in answer.json()["data"]["subtasks"]}
+
+
+# --- whole answers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("golden", "after", "request_line"),
+    [
+        ("ocp_task_just_started.json", 0, f"GET {TASK}"),
+        ("ocp_task_failed.json", 10, f"GET {TASK}"),
+        ("ocp_task_retried.json", 10, f"POST {TASK}/retry"),
+        ("ocp_task_rolling_back.json", 10, f"POST {TASK}/rollback"),
+        ("ocp_list.json", 10, f"GET {TASKS}"),
+        ("ocp_log.json", 10, f"GET {FAILING}/log"),
+        ("ocp_subtask_retried.json", 10, f"POST {FAILING}/retry"),
+        ("ocp_subtask_skipped.json", 10, f"POST {FAILING}/skip"),
+        ("ocp_unknown_task.json", 10, f"GET {TASKS}/1"),
+        ("ocp_illegal_state.json", 10, f"POST {LAST}/retry"),
+        ("ocp_wrong_type.json", 10, f"GET {TASKS}/abc"),
+        ("ocp_wrong_value.json", 10, f"GET {TASKS}?size=2001"),
+        ("ocp_wrong_method.json", 10, f"DELETE {TASK}"),
+        ("ocp_unknown_path.json", 10, "GET /api/v2/tasks/35000312"),
+    ],
+)
+def test_an_answer_is_this_text(
+    sandbox: Sandbox, ask: Ask, golden: str, *, after: int, request_line: str
+) -> None:
+    sandbox.clock.advance(after * SECOND)
+
+    answer = ask(*request_line.split())
+
+    assert answer.text == (GOLDEN / golden).read_text(encoding="utf-8").strip()
+
+
+@pytest.mark.parametrize(
+    ("golden", "auth"),
+    [
+        ("ocp_not_logged_on.json", None),
+        ("ocp_bad_credentials.json", ("manager", "wrong")),
+        ("ocp_not_authorized.json", ("viewer", "viewer")),
+    ],
+)
+def test_who_may_not_is_answered_with_this_text(ask: Ask, golden: str, auth: Any) -> None:
+    answer = ask("POST", f"{TASK}/retry", auth=auth)
+
+    assert answer.text == (GOLDEN / golden).read_text(encoding="utf-8").strip()
+
+
+def test_every_401_says_how_to_log_on(ask: Ask) -> None:
+    answer = ask("GET", TASK, auth=None)
+
+    assert answer.headers["www-authenticate"] == 'Basic realm="OCP", charset="UTF-8"'
+
+
+# --- the envelope ---------------------------------------------------------------------------------
+
+
+def test_the_keys_of_an_envelope_are_sorted_and_its_status_is_the_answers(ask: Ask) -> None:
+    answers = [ask("GET", TASK), ask("POST", f"{TASK}/retry"), ask("GET", TASK, auth=None)]
+
+    for answer in answers:
+        assert list(answer.json()) == sorted(answer.json())
+        assert answer.json()["status"] == answer.status_code
+        assert answer.json()["successful"] is answer.is_success
+
+
+def test_a_trace_id_of_ocps_form_is_taken_from_the_request(ask: Ask) -> None:
+    answer = ask("GET", TASK, headers={"x-trace-id": "0bc49000675d41af"})
+
+    assert answer.json()["traceId"] == "0bc49000675d41af"
+
+
+@pytest.mark.parametrize("sent", ["", "0BC49000675D41AF", "0bc4", "0bc49000675d41af0", "\xff" * 16])
+def test_a_trace_id_of_another_form_is_replaced(ask: Ask, sent: str) -> None:
+    answer = ask("GET", TASK, headers={"x-trace-id": sent.encode("latin-1")})
+
+    assert answer.json()["traceId"] != sent
+    assert len(answer.json()["traceId"]) == 16
+
+
+def test_two_requests_have_two_trace_ids(ask: Ask) -> None:
+    assert ask("GET", TASK).json()["traceId"] != ask("GET", TASK).json()["traceId"]
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (0, "1970-01-01T08:00:00+08:00"),
+        (740, "1970-01-01T08:00:00.74+08:00"),
+        (500, "1970-01-01T08:00:00.5+08:00"),
+        (5, "1970-01-01T08:00:00.005+08:00"),
+        (60_000, "1970-01-01T08:01:00+08:00"),
+    ],
+)
+def test_a_timestamp_has_no_trailing_zeros(ms: int, text: str) -> None:
+    assert timestamp(ms * MILLISECOND, CHINA) == text
+
+
+# --- which fields appear --------------------------------------------------------------------------
+
+TIMES = {"executor", "createTime", "startTime", "finishTime"}
+
+
+@pytest.mark.parametrize(
+    ("after", "shown"),
+    [
+        (0, set()),
+        (1 * SECOND, TIMES - {"finishTime"}),
+        (10 * SECOND, TIMES),
+    ],
+)
+def test_a_subtask_shows_executor_and_times_only_once_it_has_started(
+    sandbox: Sandbox, ask: Ask, after: int, shown: set[str]
+) -> None:
+    sandbox.clock.advance(after)
+
+    root = ask("GET", TASK).json()["data"]["subtasks"][3]
+
+    assert TIMES & set(root) == shown
+
+
+def test_null_is_never_written(sandbox: Sandbox, ask: Ask) -> None:
+    sandbox.clock.advance(10 * SECOND)
+
+    texts = [ask("GET", TASK).text, ask("GET", TASKS).text, ask("GET", f"{TASKS}/1").text]
+
+    assert not [text for text in texts if "null" in text]
+
+
+def test_a_class_a_cluster_and_a_tenant_are_shown_where_a_task_has_them() -> None:
+    text = OFFICE.replace("[{name: A, attempts: [{ends: FAILED}]}]", "[{name: A, class_name: a.B}]")
+    ask = asking(create_app(sandbox_of(text, progression="manual")))
+
+    task = ask("GET", f"{TASKS}/2").json()["data"]
+
+    assert task["subtasks"][0]["className"] == "a.B"
+    assert task["cluster"] == {"id": 10, "name": "Meta_One", "obClusterId": 100, "type": "PRIMARY"}
+    assert task["tenant"] == {"id": 20, "mode": "MYSQL", "name": "t1", "obTenantId": 200}
+
+
+def test_what_a_task_shows_follows_its_state(sandbox: Sandbox, ask: Ask) -> None:
+    before = states(ask("GET", TASK))
+    sandbox.clock.advance(10 * SECOND)
+
+    after = states(ask("GET", TASK))
+
+    assert before[13000333] == ("PENDING", "EXECUTE")
+    assert after[13000333] == ("FAILED", "EXECUTE")
+
+
+# --- operations -----------------------------------------------------------------------------------
+
+
+def test_a_cancelled_subtask_answers_without_data(sandbox: Sandbox, ask: Ask) -> None:
+    sandbox.clock.advance(1 * SECOND)
+
+    answer = ask("POST", f"{TASK}/subtasks/13000335/cancel")
+
+    assert answer.status_code == 200
+    assert "data" not in answer.json()
+    assert states(ask("GET", TASK))[13000335] == ("CANCELING", "EXECUTE")
+
+
+def test_a_rollback_that_is_forbidden_is_refused_with_its_own_code() -> None:
+    sandbox = sandbox_of(
+        REINSTALL.replace("id: 35000312", "id: 35000312\n    prohibit_rollback: true")
+    )
+    sandbox.clock.advance(10 * SECOND)
+
+    answer = asking(create_app(sandbox))("POST", f"{TASK}/rollback")
+
+    assert answer.status_code == 400
+    assert answer.json()["error"] == {"code": 20004, "message": "Task {0} can not rollback."}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "auth", "code"),
+    [
+        ("GET", f"{TASKS}/1", "manager", 1),
+        ("POST", f"{TASK}/retry", "manager", 2),
+        ("POST", f"{TASK}/retry", "viewer", 4),
+    ],
+)
+def test_the_numbers_of_errors_are_switches(
+    method: str, path: str, *, auth: str, code: int
+) -> None:
+    numbers = "error_code_not_found: 1, error_code_illegal_state: 2, error_code_forbidden: 4"
+    ask = asking(create_app(sandbox_of(f"{REINSTALL}\nswitches: {{{numbers}}}")))
+
+    answer = ask(method, path, auth=(auth, auth))
+
+    assert answer.json()["error"]["code"] == code
+
+
+# --- logs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "lines"),
+    [
+        (0, 0),
+        (2_500, 2),
+        (3_500, 3),
+        (4_000, 4),
+        (4_500, 5),
+    ],
+)
+def test_a_log_fills_as_its_run_goes_on(
+    sandbox: Sandbox, ask: Ask, after_ms: int, lines: int
+) -> None:
+    sandbox.clock.advance(after_ms * MILLISECOND)
+
+    log = ask("GET", f"{FAILING}/log").json()["data"]["log"]
+
+    assert len(log.splitlines()) == lines
+
+
+def test_each_run_has_a_segment_of_the_log(sandbox: Sandbox, ask: Ask) -> None:
+    sandbox.clock.advance(10 * SECOND)
+    ask("POST", f"{FAILING}/retry")
+    sandbox.clock.advance(10 * SECOND)
+
+    log = ask("GET", f"{FAILING}/log").json()["data"]["log"]
+
+    assert [line[12:20] for line in log.splitlines() if line.startswith("#")] == [
+        "{EXECUTE",
+        "{RETRY}{",
+    ]
+    assert log.endswith("current state: RUNNING, new state: SUCCESSFUL")
+
+
+def test_the_log_of_an_unknown_subtask_is_empty_where_pairs_are_not_checked(ask: Ask) -> None:
+    answer = ask("GET", f"{TASK}/subtasks/1/log")
+
+    assert (answer.status_code, answer.json()["data"]) == (200, {"log": ""})
+
+
+def test_the_log_of_an_unknown_subtask_is_a_404_where_pairs_are_checked() -> None:
+    ask = asking(create_app(sandbox_of(REINSTALL + "\nswitches: {subtask_pairing: checked}")))
+
+    assert ask("GET", f"{TASK}/subtasks/1/log").status_code == 404
+    assert ask("GET", f"{TASKS}/1/subtasks/13000333/log").status_code == 404
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [
+        ("", [3, 2, 1]),
+        ("name=START", [3, 2]),
+        ("name=%00", []),
+        ("status=RUNNING", [3]),
+        ("status=FAILED,RUNNING", [3, 2]),
+        ("type=MANUAL", [2]),
+        ("type=SYS_ONCE", [3]),
+        ("type=SYS_ONECE", [3]),
+        ("clusterName=meta", [2]),
+        ("clusterId=10", [2]),
+        ("clusterId=11", []),
+        ("tenantName=t1&clusterId=10", [2]),
+        ("tenantName=t", []),
+        ("tenantId=20", [2]),
+        ("hostId=7", [1]),
+        ("name=start&status=FAILED&type=MANUAL", [2]),
+        ("cluterName=meta", [3, 2, 1]),
+    ],
+)
+def test_a_list_has_the_tasks_that_pass_every_filter(
+    ask_office: Ask, query: str, ids: list[int]
+) -> None:
+    assert office(ask_office, query) == ids
+
+
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [
+        ("sort=id", [1, 2, 3]),
+        ("sort=id,desc", [3, 2, 1]),
+        ("sort=name,asc", [1, 2, 3]),
+        ("sort=status,asc", [2, 3, 1]),
+        ("sort=startTime,asc", [1, 2, 3]),
+        ("sort=finishTime,asc", [3, 1, 2]),
+        ("sort=finishTime,desc", [2, 1, 3]),
+    ],
+)
+def test_a_list_is_sorted_as_asked(ask_office: Ask, query: str, ids: list[int]) -> None:
+    assert office(ask_office, query) == ids
+
+
+@pytest.mark.parametrize(
+    ("query", "ids", "page"),
+    [
+        ("size=2", [3, 2], {"number": 1, "size": 2, "totalElements": 3, "totalPages": 2}),
+        ("size=2&page=2", [1], {"number": 2, "size": 2, "totalElements": 3, "totalPages": 2}),
+        ("size=2&page=3", [], {"number": 3, "size": 2, "totalElements": 3, "totalPages": 2}),
+        ("name=x", [], {"number": 1, "size": 10, "totalElements": 0, "totalPages": 0}),
+        ("page=2147483647&size=2000", [],
+         {"number": 2147483647, "size": 2000, "totalElements": 3, "totalPages": 1}),
+    ],
+)  # fmt: skip
+def test_a_list_is_told_page_by_page(
+    ask_office: Ask, query: str, ids: list[int], page: dict[str, int]
+) -> None:
+    answer = ask_office("GET", f"{TASKS}?{query}").json()["data"]
+
+    assert [row["id"] for row in answer["contents"]] == ids
+    assert answer["page"] == page
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["page=0", "page=abc", "page=2147483648", "size=0", "size=2001", "status=DONE", "status=",
+     "status=RUNNING,", "status=running", "type=ONCE", "sort=age", "sort=id,up", "sort=id,desc%0A",
+     "clusterId=0", "hostId=x"],
+)  # fmt: skip
+def test_a_filter_the_contract_does_not_allow_is_refused(ask_office: Ask, query: str) -> None:
+    assert ask_office("GET", f"{TASKS}?{query}").status_code == 400
+
+
+# --- what reading does ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [TASK, TASKS])
+def test_under_polls_a_read_shows_the_state_as_it_is_and_then_moves_on(path: str) -> None:
+    sandbox = sandbox_of(REINSTALL, progression="polls")
+    ask = asking(create_app(sandbox))
+    start = sandbox.clock.now()
+
+    first = ask("GET", path).json()
+
+    assert first["timestamp"] == "2021-08-25T15:09:31.74+08:00"
+    assert sandbox.clock.now() > start
+
+
+def test_under_polls_reading_a_log_moves_nothing_on() -> None:
+    sandbox = sandbox_of(REINSTALL, progression="polls")
+    start = sandbox.clock.now()
+
+    asking(create_app(sandbox))("GET", f"{FAILING}/log")
+
+    assert sandbox.clock.now() == start
+
+
+# --- switches -------------------------------------------------------------------------------------
+
+
+def test_the_undocumented_path_of_a_task_is_served_where_the_switch_says_so() -> None:
+    text = REINSTALL + "\nswitches: {undocumented_task_path: true}"
+    ask = asking(create_app(sandbox_of(text)))
+
+    short, documented = ask("GET", "/api/v2/tasks/35000312"), ask("GET", TASK)
+
+    assert short.json()["data"] == documented.json()["data"]
+
+
+# --- the contract ---------------------------------------------------------------------------------
+
+OPERATIONS = operations_of(load_spec(spec_path("ocp")))
+
+
+@settings(max_examples=40)
+@given(
+    operation=st.sampled_from(OPERATIONS),
+    task=st.sampled_from([35000312, 1]),
+    subtask=st.sampled_from([13000333, 13000335, 2]),
+    after=st.integers(0, 20_000),
+    auth=st.sampled_from([None, ("viewer", "viewer"), ("manager", "manager"), ("x", "y")]),
+)
+def test_no_answer_breaks_the_contract(
+    *, operation: Any, task: int, subtask: int, after: int, auth: Any
+) -> None:
+    sandbox = sandbox_of(REINSTALL)
+    sandbox.clock.advance(after * MILLISECOND)
+    path = operation.path.format(taskInstanceId=task, subtaskInstanceId=subtask)
+
+    answer = asking(create_app(sandbox))(operation.method, path, auth=auth)
+
+    assert str(answer.status_code) in operation.statuses

@@ -1,0 +1,881 @@
+"""What a scenario file may hold, and what is said of every mistake in one.
+
+Each mistake is one row below: a fragment put in place of a part of a right file, and the whole of
+what is said, with its line and column. The last tests hold the reader to one promise: whatever the
+text, it is a scenario or a ScenarioError.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic_core import PydanticCustomError
+
+from golden import assert_golden
+from oceanmock.clock import MILLISECOND, SECOND
+from oceanmock.library import read_scenario
+from oceanmock.mistakes import ScenarioError
+from oceanmock.scenario import Scenario, parse_duration
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "tests" / "data" / "scenarios"
+LIBRARY = [path.read_text("utf-8") for path in sorted((ROOT / "scenarios").glob("*.yaml"))]
+
+HEAD = "summary: A scenario\napi: ocp\n"
+TASK = "tasks:\n  - id: 1\n    name: Upgrade\n    subtasks:\n"
+STEPS = f"{HEAD}{TASK}      - {{id: 11, name: One}}\n      - {{id: 12, name: Two}}\nstory:\n"
+
+
+def said_of(text: str) -> str:
+    """All that is said of a text that cannot be used."""
+    with pytest.raises(ScenarioError) as refused:
+        read_scenario(text, path="x.yaml")
+    return str(refused.value)
+
+
+def with_subtask(written: str) -> str:
+    """A file with this subtask, at line 7, column 9."""
+    return f"{HEAD}{TASK}      - {written}\n"
+
+
+def with_step(written: str) -> str:
+    """A file with this as its only step, at line 10, column 5."""
+    return f"{STEPS}  - {written}\n"
+
+
+def with_key(written: str) -> str:
+    """A file with this at its root, from line 3 on."""
+    return f"{HEAD}{written}\ntasks: [{{subtasks: [One]}}]\n"
+
+
+# --- golden ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["six-mistakes", "impossible-story"])
+def test_a_reader_sees_all_mistakes_of_a_file_at_once(name: str) -> None:
+    text = (DATA / f"{name}.yaml").read_text("utf-8")
+
+    with pytest.raises(ScenarioError) as refused:
+        read_scenario(text, path=f"{name}.yaml")
+
+    assert_golden(f"{name}.txt", f"{refused.value}\n")
+
+
+def test_mistakes_come_in_the_order_of_their_places() -> None:
+    text = (DATA / "six-mistakes.yaml").read_text("utf-8")
+
+    with pytest.raises(ScenarioError) as refused:
+        read_scenario(text)
+
+    places = [(each.line, each.column) for each in refused.value.mistakes]
+    assert places == sorted(places)
+    assert len(places) == 6
+
+
+# --- what the models refuse -----------------------------------------------------------------------
+
+OF_SUBTASK = "of subtask 1 of task 'Upgrade'"
+NO_DURATION = "which is not a duration such as 400ms, 1.9s, 2m or 1h30m"
+
+MODEL_MISTAKES = {
+    "a duration without a unit": (
+        with_subtask("{timeout: 60}"),
+        f"x.yaml:7:19: `timeout` {OF_SUBTASK} is 60, {NO_DURATION} (write 60s for seconds) "
+        "[bad-duration]",
+    ),
+    "a duration that is a truth value": (
+        with_subtask("{attempts: {takes: yes}}"),
+        f"x.yaml:7:28: `takes` of `attempts` of subtask 1 is true, {NO_DURATION} [bad-duration]",
+    ),
+    "a negative duration": (
+        with_subtask("{attempts: [{takes: -1s}]}"),
+        f"x.yaml:7:29: `takes` of attempt 1 of subtask 1 is '-1s', {NO_DURATION} [bad-duration]",
+    ),
+    "a timeout with a fraction": (
+        with_subtask("{timeout: 1.5s}"),
+        f"x.yaml:7:19: `timeout` {OF_SUBTASK} is '1.5s', which is not a whole number of "
+        "seconds [bad-duration]",
+    ),
+    "more than ten years": (
+        with_subtask("{timeout: 3651d}"),
+        f"x.yaml:7:19: `timeout` {OF_SUBTASK} is '3651d', which is longer than ten years "
+        "[bad-duration]",
+    ),
+    "a tick too short": (
+        with_key("tick: 0s"),
+        "x.yaml:3:7: `tick` is '0s', which is shorter than 1ms [bad-duration]",
+    ),
+    "an outcome OCP does not know": (
+        with_subtask("{name: install, attempts: [{ends: SUCESS}]}"),
+        "x.yaml:7:43: `ends` of attempt 1 of subtask 'install' is 'SUCESS', which OCP does not "
+        "know [unknown-value]\n"
+        "  Allowed: SUCCESSFUL, FAILED. Did you mean 'SUCCESSFUL'?",
+    ),
+    "a progression there is not": (
+        with_key("progression: poll"),
+        "x.yaml:3:14: `progression` is 'poll', which is none of its values [unknown-value]\n"
+        "  Allowed: time, polls, manual, immediate. Did you mean 'polls'?",
+    ),
+    "another API": (
+        "summary: A\napi: obshell\ntasks: [{subtasks: [One]}]\n",
+        "x.yaml:2:6: `api` is 'obshell', which is none of its values [unknown-value]\n  "
+        "Allowed: ocp.",
+    ),
+    "an answer that is no answer of an operation": (
+        with_step("{call: retryTask, task: 1, answers: 404}"),
+        "x.yaml:10:41: `answers` of step 1 of the story is 404, which is none of its values "
+        "[unknown-value]\n"
+        "  Allowed: 200, 400.",
+    ),
+    "a key there is not": (
+        with_subtask("{name: One, need: []}"),
+        "x.yaml:7:21: `need` is no key of subtask 'One' of task 'Upgrade' [unknown-key]\n"
+        "  Allowed: id, name, description, needs, attempts, rollback, timeout, prohibit_rollback, "
+        "executor, series_id, parallel_idx, class_name. Did you mean 'needs'?",
+    ),
+    "a key there is not, in a mapping that may be left out": (
+        with_key(
+            "tasks: [{subtasks: [One], creator: {id: 1, name: admin, nam: x}}]\nx-tasks:"
+        ).replace("x-tasks:\ntasks: [{subtasks: [One]}]\n", ""),
+        "x.yaml:3:57: `nam` is no key of `creator` of task 1 [unknown-key]\n"
+        "  Allowed: id, name. Did you mean 'name'?",
+    ),
+    "a key that is a number": (
+        with_key("5: x"),
+        "x.yaml:3:1: `5` is no key of a scenario [unknown-key]\n"
+        "  Allowed: summary, api, progression, starts_at, tick, switches, tasks, story.",
+    ),
+    "a missing key": (
+        "summary: A\napi: ocp\n",
+        "x.yaml:1:1: a scenario has no `tasks` [missing-key]",
+    ),
+    "a missing key further in": (
+        with_step("{until: {status: FAILED}}"),
+        "x.yaml:10:13: `until` of step 1 of the story has no `task` [missing-key]",
+    ),
+    "a name that YAML reads as a number": (
+        with_subtask("{name: 42}"),
+        "x.yaml:7:16: `name` of subtask 42 of task 'Upgrade' is 42; it should be a text "
+        "[wrong-type]\n"
+        '  Put it in quotes: "42".',
+    ),
+    "a line that YAML reads as a truth value": (
+        with_subtask("{attempts: {log: [a, no]}}"),
+        "x.yaml:7:30: line 2 of `attempts` of subtask 1 is false; it should be a text "
+        "[wrong-type]\n"
+        '  Put it in quotes: "False".',
+    ),
+    "an id in quotes": (
+        with_subtask("{id: '5'}"),
+        "x.yaml:7:14: `id` of subtask '5' of task 'Upgrade' is '5'; it should be a whole "
+        "number [wrong-type]",
+    ),
+    "an id of nought": (
+        with_subtask("{id: 0}"),
+        f"x.yaml:7:14: `id` {OF_SUBTASK} is 0; it should be at least 1 [out-of-range]",
+    ),
+    "an id that not every reader of JSON keeps": (
+        with_subtask("{id: 9007199254740992, name: One}"),
+        "x.yaml:7:14: `id` of subtask 'One' of task 'Upgrade' is 9007199254740992; "
+        "it should be at most 9007199254740991 [out-of-range]",
+    ),
+    "a list that should have an item": (
+        with_subtask("{attempts: []}"),
+        f"x.yaml:7:20: `attempts` {OF_SUBTASK} is empty; it should be a list of at least one "
+        "item [out-of-range]",
+    ),
+    "a value left out after its key": (
+        "summary: A\napi: ocp\ntasks:\n",
+        "x.yaml:3:7: `tasks` is empty; it should be a list [wrong-type]",
+    ),
+    "a mapping for a list": (
+        "summary: A\napi: ocp\ntasks: {id: 1}\n",
+        "x.yaml:3:8: `tasks` is a mapping; it should be a list [wrong-type]",
+    ),
+    "a text for a mapping": (
+        "summary: A\napi: ocp\ntasks: [Upgrade]\n",
+        "x.yaml:3:9: task 1 is 'Upgrade'; it should be a mapping of keys to values [wrong-type]",
+    ),
+    "a number for a truth value": (
+        with_key("switches: {undocumented_task_path: 5}"),
+        "x.yaml:3:36: `undocumented_task_path` of `switches` is 5; it should be true or false "
+        "[wrong-type]",
+    ),
+    "a fraction for a whole number": (
+        with_subtask("{parallel_idx: 1.5}"),
+        f"x.yaml:7:24: `parallel_idx` {OF_SUBTASK} is 1.5; it should be a whole number "
+        "[wrong-type]",
+    ),
+    "a reference that is neither id nor name": (
+        with_subtask("{needs: [[One]]}"),
+        "x.yaml:7:18: need 1 of subtask 1 of task 'Upgrade' is a list; it should be an id or a "
+        "name [wrong-type]",
+    ),
+    "no summary": (
+        "summary: ''\napi: ocp\ntasks: [{subtasks: [One]}]\n",
+        "x.yaml:1:10: `summary` is ''; it should be at least one character long [out-of-range]",
+    ),
+    "a summary that is a story": (
+        f"summary: {'x' * 201}\napi: ocp\ntasks: [{{subtasks: [One]}}]\n",
+        f"x.yaml:1:10: `summary` is '{'x' * 59}…; it should be at most 200 characters long "
+        "[out-of-range]",
+    ),
+    "a start without an offset": (
+        with_key("starts_at: 2021-08-25T15:09:31"),
+        "x.yaml:3:12: `starts_at` is 2021-08-25 15:09:31, which has no offset [bad-instant]\n"
+        "  Write it like 2021-08-25T15:09:31+08:00.",
+    ),
+    "a start that is a year": (
+        with_key("starts_at: 2021"),
+        "x.yaml:3:12: `starts_at` is 2021, which is no instant [bad-instant]\n"
+        "  Write it like 2021-08-25T15:09:31+08:00.",
+    ),
+    "a start at the end of the calendar": (
+        with_key("starts_at: 9999-12-31T23:59:59Z"),
+        "x.yaml:3:12: `starts_at` is 9999-12-31 23:59:59+00:00, which is not between 1980 and "
+        "2999 [bad-instant]\n"
+        "  Write it like 2021-08-25T15:09:31+08:00.",
+    ),
+    "a step that does nothing": (
+        with_step("{}"),
+        "x.yaml:10:5: step 1 of the story must have exactly one of until, wait and call [bad-step]",
+    ),
+    "a step that does two things": (
+        with_step("{wait: 1s, call: retryTask, task: 1}"),
+        "x.yaml:10:5: step 1 of the story must have exactly one of until, wait and call [bad-step]",
+    ),
+    "a call of no task": (
+        with_step("{call: retryTask}"),
+        "x.yaml:10:5: step 1 of the story calls retryTask without a `task` [bad-step]",
+    ),
+    "a call of no subtask": (
+        with_step("{call: skipSubtask, task: 1}"),
+        "x.yaml:10:5: step 1 of the story calls skipSubtask without a `subtask` [bad-step]",
+    ),
+    "a call of a task that names a subtask": (
+        with_step("{call: retryTask, task: 1, subtask: One}"),
+        "x.yaml:10:5: step 1 of the story has a `subtask`, which retryTask does not take "
+        "[bad-step]",
+    ),
+    "a task outside its until": (
+        with_step("{until: {task: 1, status: FAILED}, task: 1}"),
+        "x.yaml:10:5: step 1 of the story has `task` beside `until`, where only a call has it "
+        "[bad-step]",
+    ),
+    "an answer to a wait": (
+        with_step("{wait: 1s, answers: 400}"),
+        "x.yaml:10:5: step 1 of the story has `answers` beside `wait`, where only a call has "
+        "it [bad-step]",
+    ),
+    "an until that waits for nothing": (
+        with_step("{until: {task: 1}}"),
+        "x.yaml:10:13: `until` of step 1 of the story waits for neither a status nor an "
+        "operation [bad-step]",
+    ),
+    "a call there is not": (
+        with_step("{call: retry, task: 1}"),
+        "x.yaml:10:12: `call` of step 1 of the story is 'retry', which is none of its values "
+        "[unknown-value]\n"
+        "  Allowed: retryTask, rollbackTask, retrySubtask, skipSubtask, cancelSubtask. Did you "
+        "mean 'retryTask'?",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), MODEL_MISTAKES.values(), ids=MODEL_MISTAKES)
+def test_what_the_models_refuse_is_said_in_plain_words(text: str, said: str) -> None:
+    assert said_of(text) == said
+
+
+def test_a_value_is_shown_only_where_it_is_short() -> None:
+    laughs = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+        for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+
+    said = said_of(f"{laughs}summary: A\napi: *i\ntasks: *i\n")
+
+    assert "`api` is a list, which is none of its values" in said
+    assert len(said) < 10_000
+
+
+# --- what only the whole can show -----------------------------------------------------------------
+
+WHOLE_MISTAKES = {
+    "two tasks of one id": (
+        f"{HEAD}tasks:\n  - {{id: 1, subtasks: [One]}}\n  - {{id: 1, subtasks: [One]}}\n",
+        "x.yaml:5:10: another task of this file already has id 1, or counts up to it "
+        "[duplicate-id]",
+    ),
+    "a task within the ids of a repeated one": (
+        f"{HEAD}tasks:\n  - {{id: 1, repeat: {{count: 9}}, subtasks: [One]}}\n  - {{id: 9, "
+        f"subtasks: [One]}}\n",
+        "x.yaml:5:10: another task of this file already has id 9, or counts up to it "
+        "[duplicate-id]",
+    ),
+    "two subtasks of one id": (
+        f"{HEAD}tasks:\n  - {{id: 1, subtasks: [{{id: 5}}]}}\n  - {{id: 2, subtasks: [{{id: "
+        f"5}}]}}\n",
+        "x.yaml:5:29: another subtask of this file already has id 5 [duplicate-id]",
+    ),
+    "a subtask's id in a repeated task": (
+        f"{HEAD}tasks:\n  - {{repeat: {{count: 2}}, subtasks: [{{id: 5}}]}}\n",
+        "x.yaml:4:42: a subtask of a repeated task cannot have an id of its own [repeated-id]\n"
+        "  Leave it out: each gets one.",
+    ),
+    "repeated tasks yet to be born": (
+        f"{HEAD}tasks:\n  - {{repeat: {{count: 4, every: 5s}}, age: 10s, subtasks: [One]}}\n",
+        "x.yaml:4:14: the last of these tasks would be born after the start [born-later]\n"
+        "  Give `age` at least 15s.",
+    ),
+    "a need for a subtask there is not": (
+        with_subtask("{id: 11, name: One}\n      - {name: Two, needs: [11, Onne]}"),
+        "x.yaml:8:33: there is no subtask 'Onne' in this task [unknown-reference]\n  Did you "
+        "mean 'One'?",
+    ),
+    "a need for what is like nothing here": (
+        with_subtask("{name: One, needs: 99}"),
+        "x.yaml:7:28: there is no subtask 99 in this task [unknown-reference]\n  There are: One.",
+    ),
+    "a need for one of two of the same name": (
+        with_subtask("One\n      - One\n      - {name: Two, needs: One}"),
+        "x.yaml:9:28: 'One' is the name of 2 subtasks of this task [ambiguous-reference]\n"
+        "  Refer to it by its id.",
+    ),
+    "a subtask that waits for itself": (
+        with_subtask("{name: One, needs: One}"),
+        "x.yaml:7:28: these subtasks wait for one another: One → One [cycle]",
+    ),
+    "subtasks that wait for one another": (
+        with_subtask("{name: One, needs: Three}\n      - Two\n      - Three"),
+        "x.yaml:7:28: these subtasks wait for one another: One → Three → Two → One [cycle]",
+    ),
+    "an attempt nobody can reach": (
+        with_subtask("{name: One, attempts: [{takes: 1s}, {takes: 2s}]}"),
+        "x.yaml:7:45: attempt 2 of subtask 'One' is never reached [unreachable-attempt]\n"
+        "  Attempt 1 succeeds; say `ends: FAILED` there, or remove this.",
+    ),
+    "a rollback nobody can reach": (
+        with_subtask("{name: One, rollback: [{ends: SUCCESSFUL}, {}]}"),
+        "x.yaml:7:52: attempt 2 of subtask 'One' is never reached [unreachable-attempt]\n"
+        "  Attempt 1 succeeds; say `ends: FAILED` there, or remove this.",
+    ),
+    "a success that comes after the timeout": (
+        with_subtask("{name: One, timeout: 5s, attempts: {takes: 6s, ends: SUCCESSFUL}}"),
+        "x.yaml:7:62: attempt 1 of subtask 'One' cannot end SUCCESSFUL: "
+        "it takes longer than the timeout of 5 s [impossible-outcome]\n  Raise the timeout.",
+    ),
+    "a success that comes after the watchdog": (
+        with_subtask("{name: One, timeout: 0s, attempts: {takes: 11s, ends: SUCCESSFUL}}"),
+        "x.yaml:7:63: attempt 1 of subtask 'One' cannot end SUCCESSFUL: "
+        "it takes longer than the timeout of 10 s [impossible-outcome]\n  Raise the timeout.",
+    ),
+    "a story of a task there is not": (
+        with_step("{call: retryTask, task: Upgrad}"),
+        "x.yaml:10:29: there is no task 'Upgrad' in this file [unknown-reference]\n"
+        "  Did you mean 'Upgrade'?",
+    ),
+    "a story of a subtask there is not": (
+        with_step("{until: {task: 1, subtask: 13, status: FAILED}}"),
+        "x.yaml:10:32: there is no subtask 13 in this task [unknown-reference]\n  There are: "
+        "11, One, 12, Two.",
+    ),
+    "a status that only subtasks have": (
+        with_step("{until: {task: 1, status: PENDING}}"),
+        "x.yaml:10:31: a task is never PENDING [unknown-value]\n"
+        "  Allowed: RUNNING, FAILED, SUCCESSFUL, ABORTED.",
+    ),
+    "a status that only tasks have": (
+        with_step("{until: {task: 1, subtask: 11, status: ABORTED}}"),
+        "x.yaml:10:44: a subtask is never ABORTED [unknown-value]\n"
+        "  Allowed: PENDING, READY, RUNNING, CANCELING, FAILED, SUCCESSFUL.",
+    ),
+    "an operation that only subtasks have": (
+        with_step("{until: {task: 1, operation: SKIP}}"),
+        "x.yaml:10:34: the operation of a task is never SKIP [unknown-value]\n"
+        "  Allowed: EXECUTE, RETRY, ROLLBACK.",
+    ),
+    "a story that cannot happen": (
+        with_step("{until: {task: 1, status: FAILED}}"),
+        "x.yaml:10:5: the story cannot happen: 'Upgrade' never is FAILED from here on; "
+        "it is RUNNING/EXECUTE; SUCCESSFUL/EXECUTE, and after 4 s nothing more is due "
+        "[impossible-story]",
+    ),
+    "a key that stands twice": (
+        "summary: A\napi: ocp\nsummary: B\ntasks: [{subtasks: [One]}]\n",
+        "x.yaml:3:1: 'summary' stands here twice; the first is on line 1 [duplicate-key]\n"
+        "  Remove one of them.",
+    ),
+    "a key that stands twice further in": (
+        with_subtask("{name: One, attempts: {takes: 1s, takes: 2s}}"),
+        "x.yaml:7:43: 'takes' stands here twice; the first is on line 7 [duplicate-key]\n"
+        "  Remove one of them.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), WHOLE_MISTAKES.values(), ids=WHOLE_MISTAKES)
+def test_what_only_the_whole_shows_is_said_in_plain_words(text: str, said: str) -> None:
+    assert said_of(text) == said
+
+
+def test_an_attempt_after_one_that_a_story_cancels_can_be_reached() -> None:
+    steps = (
+        "{until: {task: 1, subtask: 11, status: RUNNING}}\n"
+        "  - {call: cancelSubtask, task: 1, subtask: 11}\n"
+        "  - {until: {task: 1, status: FAILED}}"
+    )
+
+    scenario = read_scenario(
+        with_step(steps).replace("{id: 11, name: One}", "{id: 11, attempts: [{takes: 9s}, {}]}")
+    )
+
+    assert len(scenario.tasks[0].subtasks[0].attempts) == 2
+
+
+def test_an_attempt_after_one_that_times_out_can_be_reached() -> None:
+    text = with_subtask("{timeout: 1s, attempts: [{takes: forever}, {takes: 1s}]}")
+
+    scenario = read_scenario(text)
+
+    assert scenario.tasks[0].subtasks[0].attempts[0].takes is None
+
+
+def test_an_attempt_after_a_success_can_be_reached_when_a_failed_rollback_may_be_retried() -> None:
+    """The retry runs again what had succeeded and has been rolled back."""
+    switches = "switches: {retry_after_failed_rollback: true}\n"
+
+    scenario = read_scenario(switches + with_subtask("{attempts: [{takes: 1s}, {takes: 2s}]}"))
+
+    assert len(scenario.tasks[0].subtasks[0].attempts) == 2
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "{id: '11', name: One}",
+        "{id: 11, nam: One}",
+        "{id: 11, name: One, attempts: [{end: FAILED}, {takes: 1s}]}",
+        "{id: 11, name: One, attempts: [{ends: FALIED}, {takes: 1s}]}",
+        "{id: 11, name: One, attempts: [5s, {takes: 1s}]}",
+        "{id: 11, name: One, timeout: 5}",
+    ],
+)
+def test_one_mistake_is_not_said_twice_in_other_words(mistake: str) -> None:
+    text = with_step("{wait: 1s}\n  - {call: retrySubtask, task: 1, subtask: 11, answers: 400}")
+
+    with pytest.raises(ScenarioError) as refused:
+        read_scenario(text.replace("{id: 11, name: One}", mistake))
+
+    assert len(refused.value.mistakes) == 1
+
+
+def test_a_story_is_told_only_when_nothing_else_is_wrong() -> None:
+    text = with_step("{until: {task: 1, status: FAILED}}")
+
+    said = said_of(f"tick: 5\n{text}")
+
+    assert "bad-duration" in said
+    assert "impossible-story" not in said
+
+
+def test_an_old_task_s_schedulers_tick_in_the_story_as_when_it_is_served() -> None:
+    """The ticks are counted from the sandbox's start, and the task was born between two."""
+    text = (
+        f"{HEAD}tasks: [{{id: 1, age: 100ms, subtasks: [{{id: 11, attempts: {{takes: 0s}}}}]}}]\n"
+        "story: [{wait: 500ms}, {until: {task: 1, subtask: 11, status: SUCCESSFUL}}, "
+        "{until: {task: 1, status: RUNNING}}]"
+    )
+
+    assert read_scenario(text).story
+
+
+# --- YAML -----------------------------------------------------------------------------------------
+
+NOT_YAML = {
+    "nothing": ("", "x.yaml:1:1: the file is empty [syntax]"),
+    "only a comment": ("# later\n", "x.yaml:1:1: the file is empty [syntax]"),
+    "a text": (
+        "hello",
+        "x.yaml:1:1: a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …` [wrong-type]",
+    ),
+    "a list": (
+        "- summary: A\n",
+        "x.yaml:1:1: a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …` [wrong-type]",
+    ),
+    "a bracket left open": (
+        "summary: [A\napi: ocp\n",
+        "x.yaml:2:4: this is not YAML: while parsing a flow sequence, did not find expected "
+        "',' or ']' [syntax]",
+    ),
+    "a tab": (
+        "tasks:\n\t- subtasks\n",
+        "x.yaml:2:1: this is not YAML: while scanning for the next token, "
+        "found character that cannot start any token [syntax]",
+    ),
+    "two documents": (
+        "summary: A\n---\nsummary: B\n",
+        "x.yaml:2:1: this is not YAML: expected a single document in the stream, but found "
+        "another document [syntax]",
+    ),
+    "an alias of nothing": (
+        "summary: *a\n",
+        "x.yaml:1:10: this is not YAML: found undefined alias [syntax]",
+    ),
+    "an object": (
+        "!!python/object:os.system {}\n",
+        "x.yaml:1:1: this is not YAML: could not determine a constructor for the tag "
+        "'tag:yaml.org,2002:python/object:os.system' [syntax]",
+    ),
+    "bytes": (
+        "summary: !!binary aGk=\n",
+        "x.yaml:1:10: this is not YAML: could not determine a constructor for the tag "
+        "'tag:yaml.org,2002:binary' [syntax]",
+    ),
+    "a day there is not": (
+        "summary: A\nstarts_at: 2021-02-30T10:00:00Z\n",
+        "x.yaml:2:12: this is not YAML: '2021-02-30T10:00:00Z' cannot be read as an instant "
+        "[syntax]",
+    ),
+    "a number of five thousand digits": (
+        f"summary: {'9' * 5000}\n",
+        f"x.yaml:1:10: this is not YAML: '{'9' * 40}' cannot be read as a whole number [syntax]",
+    ),
+    "the same in hexadecimal": (
+        f"summary: 0x{'f' * 5000}\n",
+        f"x.yaml:1:10: this is not YAML: '0x{'f' * 38}' cannot be read as a whole number [syntax]",
+    ),
+    "a truth value that is none": (
+        "summary: !!bool maybe\n",
+        "x.yaml:1:10: this is not YAML: 'maybe' cannot be read as true or false [syntax]",
+    ),
+    "a list for a key": (
+        "? [a]\n: b\n",
+        "x.yaml:1:3: this is not YAML: while constructing a mapping, found unhashable key [syntax]",
+    ),
+    "nesting without end": (
+        "[" * 200_000,
+        "x.yaml:1:101: this is not YAML: more than 100 levels are nested here [syntax]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), NOT_YAML.values(), ids=NOT_YAML)
+def test_what_is_no_mapping_in_yaml_is_refused_with_its_place(text: str, said: str) -> None:
+    assert said_of(text) == said
+
+
+def test_a_control_character_is_refused() -> None:
+    said = said_of("summary: \0")
+
+    assert said.startswith("x.yaml:1:1: this is not YAML: unacceptable character #x0000")
+
+
+def test_half_a_surrogate_pair_is_refused() -> None:
+    said = said_of("summary: \ud83d")
+
+    assert said.startswith("x.yaml:1:1: this is not YAML: 'utf-8' codec can't encode")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark() -> None:
+    assert read_scenario("\ufeff" + with_subtask("One")).summary == "A scenario"
+
+
+def test_an_alias_stands_for_what_its_anchor_marks() -> None:
+    text = (
+        f"{HEAD}tasks:\n  - {{cluster: &c {{id: 1, name: c, ob_cluster_id: 2}}, subtasks: [One]}}\n"
+    )
+
+    scenario = read_scenario(f"{text}  - {{cluster: *c, subtasks: [One]}}\n")
+
+    assert scenario.tasks[0].cluster == scenario.tasks[1].cluster
+
+
+def test_a_merge_key_brings_in_another_mapping() -> None:
+    text = f"{HEAD}tasks:\n  - &t {{age: 5s, type: SCHEDULED, subtasks: [One]}}\n"
+
+    scenario = read_scenario(f"{text}  - {{<<: *t, age: 1s}}\n")
+
+    assert (scenario.tasks[1].type, scenario.tasks[1].age) == ("SCHEDULED", SECOND)
+
+
+def test_a_mistake_behind_an_alias_is_where_it_is_written() -> None:
+    text = f"{HEAD}tasks:\n  - {{subtasks: &s [{{timeout: 5}}]}}\n  - {{subtasks: *s}}\n"
+
+    with pytest.raises(ScenarioError) as refused:
+        read_scenario(text)
+
+    assert [(each.line, each.column) for each in refused.value.mistakes] == [(4, 30), (4, 30)]
+
+
+def test_a_mapping_within_itself_is_refused() -> None:
+    said = said_of("summary: A\napi: ocp\ntasks: &t [*t]\n")
+
+    assert said == (
+        "x.yaml:3:8: task 1 is a list; it should be a mapping of keys to values [wrong-type]"
+    )
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["2021-08-25T15:09:31.740+08:00", "'2021-08-25T15:09:31.740+08:00'", "2021-08-25 07:09:31.74Z"],
+)
+def test_an_instant_may_be_written_with_or_without_quotes(written: str) -> None:
+    scenario = read_scenario(with_key(f"starts_at: {written}"))
+
+    assert scenario.starts_at is not None
+    assert scenario.starts_at.timestamp() == 1629875371.74
+
+
+# --- short forms ----------------------------------------------------------------------------------
+
+
+def test_a_task_is_no_more_than_the_names_of_its_subtasks() -> None:
+    scenario = read_scenario(f"{HEAD}tasks: [{{subtasks: [One, Two]}}]\n")
+
+    assert [each.name for each in scenario.tasks[0].subtasks] == ["One", "Two"]
+    assert scenario.tasks[0].subtasks[1].needs is None
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("One", "{name: One}"),
+        (
+            "{name: One}",
+            "{name: One, attempts: [{takes: 1s}], rollback: [{takes: 1s}], timeout: 1h}",
+        ),
+        ("{attempts: {takes: 2s}}", "{attempts: [{takes: 2s}]}"),
+        ("{rollback: {takes: 2s}}", "{rollback: [{takes: 2s}]}"),
+        ("{needs: Zero}", "{needs: [Zero]}"),
+        ("{needs: 10}", "{needs: [10]}"),
+        ('{attempts: {log: "a\\nb"}}', "{attempts: [{log: [a, b]}]}"),
+        ("{attempts: {takes: 90s}}", "{attempts: {takes: 1m30s}}"),
+    ],
+)
+def test_a_short_form_means_the_same_as_the_long_one(short: str, long: str) -> None:
+    def read(written: str) -> Any:
+        subtasks = f"{{id: 10, name: Zero}}\n      - {written}"
+        return read_scenario(with_subtask(subtasks)).tasks[0].subtasks[1].model_dump()
+
+    assert read(short) == read(long)
+
+
+# --- durations ------------------------------------------------------------------------------------
+
+UNITS = {"ms": MILLISECOND, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 500), st.sampled_from(sorted(UNITS))), min_size=1, max_size=5)
+)
+def test_a_duration_is_the_sum_of_its_parts(parts: list[tuple[int, str]]) -> None:
+    text = "".join(f"{number}{unit}" for number, unit in parts)
+
+    assert parse_duration(text) == sum(number * UNITS[unit] for number, unit in parts)
+
+
+@given(st.integers(0, 999), st.integers(0, 999), st.sampled_from(["s", "m", "h"]))
+def test_a_fraction_of_a_unit_is_exact(whole: int, thousandths: int, unit: str) -> None:
+    text = f"{whole}.{thousandths:03}{unit}"
+
+    assert parse_duration(text) == (whole * 1000 + thousandths) * UNITS[unit] // 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [
+        ("0s", 0),
+        ("0.000000001s", 1),
+        ("0.0000000001s", 0),
+        ("1.9s", 1_900_000_000),
+        ("1h30m", 5400 * SECOND),
+        ("3650d", 3650 * UNITS["d"]),
+    ],
+)
+def test_a_duration_at_its_edges(text: str, nanoseconds: int) -> None:
+    assert parse_duration(text) == nanoseconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "s",
+        "1",
+        "1 s",
+        " 1s",
+        "1s ",
+        "1s\n",
+        "-1s",
+        "+1s",
+        "1,5s",
+        ".5s",
+        "1.s",
+        "1e3s",
+        "1S",
+        "1us",
+    ]
+    + [
+        "1s 2m",
+        "forever",
+        "٣s",
+        "1" * 5000 + "s",
+        "3650.1d",
+        None,
+        True,
+        5,
+        1.5,
+        [],
+        {},
+        float("nan"),
+    ],
+)
+def test_what_is_no_duration_is_refused(text: object) -> None:
+    with pytest.raises(PydanticCustomError):
+        parse_duration(text)
+
+
+# --- any text at all ------------------------------------------------------------------------------
+
+
+def read_or_refuse(text: str) -> Scenario | ScenarioError:
+    """What becomes of a text: anything else is raised."""
+    try:
+        return read_scenario(text)
+    except ScenarioError as refused:
+        return refused
+
+
+def in_order(outcome: Scenario | ScenarioError) -> bool:
+    """Whether it is a scenario, or mistakes, each with a place and a rule, none said twice."""
+    mistakes = () if isinstance(outcome, Scenario) else outcome.mistakes
+    return (
+        (isinstance(outcome, Scenario) or len(mistakes) > 0)
+        and len(set(mistakes)) == len(mistakes)
+        and all(each.line >= 1 and each.column >= 1 for each in mistakes)
+        and all(re.fullmatch("[a-z-]+", each.rule) for each in mistakes)
+    )
+
+
+fragments = st.sampled_from(
+    [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        "-",
+        "&a ",
+        "*a",
+        "<<: ",
+        "!!int ",
+        "!!set ",
+        "? ",
+        "|",
+        ">",
+        "'",
+        '"',
+        "#",
+        "~",
+    ]
+    + [
+        "\n",
+        "\n  ",
+        "\t",
+        "\0",
+        "\x85",
+        "\ud800",
+        "true",
+        "0x1f",
+        "1:30",
+        ".nan",
+        "2021-02-30",
+        "9" * 400,
+        "-1",
+    ]
+    + [
+        "id: 1",
+        "subtasks: ",
+        "attempts: ",
+        "needs: ",
+        "task: ",
+        "until: ",
+        "story:\n",
+        "forever",
+        "FAILED",
+    ]
+) | st.text(max_size=8)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> str:
+    """A file of the library in which some stretches have been cut out, doubled or written over."""
+    text = draw(st.sampled_from([each for each in LIBRARY if len(each) < 4000]))
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        end = min(start + draw(st.integers(0, 30)), len(text))
+        middle = draw(fragments | st.just(text[start:end] * 2))
+        text = text[:start] + middle + text[end:]
+    return text
+
+
+@given(mutated())
+@settings(max_examples=400, deadline=None)
+def test_a_spoilt_scenario_is_read_or_refused(text: str) -> None:
+    assert in_order(read_or_refuse(text))
+
+
+@given(st.lists(fragments, max_size=40).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_junk_is_read_or_refused(text: str) -> None:
+    assert in_order(read_or_refuse(text))
+
+
+scalars = st.none() | st.booleans() | st.integers(-5, 20) | st.floats() | fragments
+keys = st.sampled_from(
+    ["id", "name", "needs", "attempts", "rollback", "timeout", "takes", "ends", "log", "subtasks"]
+    + [
+        "repeat",
+        "count",
+        "every",
+        "age",
+        "until",
+        "wait",
+        "call",
+        "task",
+        "subtask",
+        "status",
+        "answers",
+        1,
+    ]
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
+    max_leaves=6,
+)
+items = st.lists(values, max_size=3) | values
+
+
+@given(
+    st.fixed_dictionaries(
+        {"summary": st.just("A"), "api": st.just("ocp"), "tasks": items},
+        optional={
+            "story": items,
+            "switches": values,
+            "starts_at": values,
+            "tick": values,
+            "progression": values,
+        },
+    )
+)
+@settings(max_examples=400, deadline=None)
+def test_a_file_of_the_right_keys_and_any_values_is_read_or_refused(data: dict[str, Any]) -> None:
+    text = yaml.safe_dump(data, allow_unicode=True)
+
+    assert in_order(read_or_refuse(text))

@@ -1,0 +1,188 @@
+"""Telling a story: what each step does, and what is said of one that cannot happen.
+
+The machine's own rules are not tested here; the task below is small enough to know by heart. Its
+ticks are whole seconds, its runs start half a second later.
+"""
+
+import pytest
+
+from oceanmock.clock import SECOND
+from oceanmock.lifecycle import ocp
+from oceanmock.story import Actor, Call, Mark, Step, StoryDivergesError, Until, Wait, tell
+
+FAILS_FIRST = ocp.SubtaskPlan(
+    (ocp.Attempt(takes=SECOND, ends="FAILED"), ocp.Attempt(takes=SECOND)),
+    rollbacks=(ocp.Attempt(SECOND),),
+)
+AFTERWARDS = ocp.SubtaskPlan((ocp.Attempt(takes=SECOND),), needs=(0,))
+
+
+def actor(*, born: int = 0, prohibits_rollback: bool = False) -> Actor:
+    """A task that is FAILED after 2 s, whose first subtask succeeds when retried."""
+    plan = ocp.TaskPlan((FAILS_FIRST, AFTERWARDS), prohibits_rollback=prohibits_rollback)
+    return Actor(ocp.begin(plan), born, "Upgrade", ("Install", "Check"))
+
+
+def until(
+    status: str | None = None, operation: str | None = None, *, subtask: int | None = None
+) -> Until:
+    """A step that waits for the first task."""
+    return Until(0, subtask, status, operation)
+
+
+def call(operation: ocp.Operation, *, subtask: int | None = None, refused: bool = False) -> Call:
+    """A step that operates on the first task."""
+    return Call(0, subtask, operation, refused)
+
+
+def divergence(*steps: Step, **changes: bool) -> tuple[int, str]:
+    """Where the story diverges, and what is said of it."""
+    with pytest.raises(StoryDivergesError) as diverges:
+        tell([actor(**changes)], steps)
+    return diverges.value.number, str(diverges.value)
+
+
+def test_a_story_without_steps_is_the_life_as_it_goes() -> None:
+    alone = actor()
+
+    told = tell([alone], [])
+
+    assert told.actors == (alone,)
+    assert told.marks == ()
+
+
+def test_until_goes_to_the_first_instant_at_which_a_state_shows() -> None:
+    steps = [until("FAILED"), call("RETRY")]
+
+    told = tell([actor()], steps)
+
+    assert told.marks == (Mark(2 * SECOND, 0, "RETRY 'Upgrade'"),)
+
+
+def test_until_does_not_wait_for_what_already_shows() -> None:
+    steps = [until("FAILED"), Wait(5 * SECOND), until("FAILED"), call("RETRY")]
+
+    told = tell([actor()], steps)
+
+    assert [mark.instant for mark in told.marks] == [7 * SECOND]
+
+
+def test_until_may_wait_for_a_subtask() -> None:
+    steps = [until("FAILED", subtask=0), until("FAILED"), call("RETRY", subtask=0)]
+
+    told = tell([actor()], steps)
+
+    assert told.marks == (Mark(2 * SECOND, 0, "RETRY 'Install' of 'Upgrade'"),)
+
+
+def test_until_may_wait_for_a_status_under_an_operation() -> None:
+    steps = [until("FAILED"), call("RETRY"), until("SUCCESSFUL", "RETRY")]
+
+    told = tell([actor()], steps)
+
+    assert told.actors[0].life.states[-1].operation == "RETRY"
+
+
+def test_a_wait_lets_time_pass() -> None:
+    steps = [Wait(2500 * SECOND // 1000), call("RETRY")]
+
+    told = tell([actor()], steps)
+
+    assert [mark.instant for mark in told.marks] == [2500 * SECOND // 1000]
+
+
+def test_an_older_task_is_further_on() -> None:
+    steps = [until("FAILED"), call("RETRY")]
+
+    told = tell([actor(born=-2 * SECOND)], steps)
+
+    assert [mark.instant for mark in told.marks] == [0]
+
+
+def test_two_tasks_live_by_one_clock() -> None:
+    steps = [until("FAILED"), Call(1, None, "RETRY", refused=False)]
+
+    told = tell([actor(), actor(born=-SECOND)], steps)
+
+    assert told.marks == (Mark(2 * SECOND, 1, "RETRY 'Upgrade'"),)
+
+
+def test_a_refused_call_changes_nothing() -> None:
+    alone = actor()
+
+    told = tell([alone], [call("RETRY", refused=True)])
+
+    assert told.actors == (alone,)
+
+
+def test_a_refused_call_is_marked_too() -> None:
+    steps = [call("RETRY", refused=True)]
+
+    told = tell([actor()], steps)
+
+    assert told.marks == (Mark(0, 0, "RETRY 'Upgrade'"),)
+
+
+def test_a_forbidden_rollback_is_a_refused_call() -> None:
+    steps = [until("FAILED"), call("ROLLBACK", refused=True)]
+
+    told = tell([actor(prohibits_rollback=True)], steps)
+
+    assert told.actors[0].life.states[-1].status == "FAILED"
+
+
+def test_a_state_that_never_shows_diverges_and_says_what_shows_instead() -> None:
+    number, message = divergence(until("SUCCESSFUL"))
+
+    assert number == 0
+    assert message == (
+        "'Upgrade' never is SUCCESSFUL from here on; it is RUNNING/EXECUTE; FAILED/EXECUTE, "
+        "and after 2 s nothing more is due"
+    )
+
+
+def test_a_state_that_is_past_diverges() -> None:
+    number, message = divergence(until("FAILED"), until("RUNNING"))
+
+    assert number == 1
+    assert message == (
+        "'Upgrade' never is RUNNING from here on; it is FAILED/EXECUTE, and nothing more is due"
+    )
+
+
+def test_a_subtask_that_never_gets_there_is_named() -> None:
+    number, message = divergence(until("RUNNING", subtask=1))
+
+    assert number == 0
+    assert message == (
+        "'Check' of 'Upgrade' never is RUNNING from here on; it is PENDING/EXECUTE, "
+        "and after 2 s nothing more is due"
+    )
+
+
+def test_a_call_that_comes_too_late_diverges() -> None:
+    number, message = divergence(
+        until("FAILED"), call("RETRY"), until("SUCCESSFUL"), call("RETRY", subtask=0)
+    )
+
+    assert number == 3
+    assert message == (
+        "RETRY 'Install' of 'Upgrade' is refused: "
+        "RETRY is not allowed in state SUCCESSFUL; allowed: none"
+    )
+
+
+def test_a_forbidden_rollback_that_was_to_be_accepted_diverges() -> None:
+    number, message = divergence(until("FAILED"), call("ROLLBACK"), prohibits_rollback=True)
+
+    assert number == 1
+    assert message == (
+        "ROLLBACK 'Upgrade' is refused: the task, or a subtask that has run, forbids rollback"
+    )
+
+
+def test_a_call_that_is_accepted_though_it_was_to_be_refused_diverges() -> None:
+    number, message = divergence(until("FAILED"), call("RETRY", refused=True))
+
+    assert number == 1
+    assert message == "RETRY 'Upgrade' is accepted, not refused"
