@@ -107,9 +107,7 @@ def test_a_manager_meets_every_documented_answer_of_every_operation() -> None:
     seen = run_schemathesis(recorder, "manager")
 
     assert seen.pop("no path of the contract") == {404}
-    assert seen == {
-        operation.id: documented(operation) - NEVER - {403} for operation in OPERATIONS
-    }
+    assert seen == {operation.id: documented(operation) - NEVER - {403} for operation in OPERATIONS}
 
 
 def test_by_default_the_log_of_an_unknown_subtask_is_empty_and_nothing_else_differs() -> None:

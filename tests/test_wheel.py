@@ -29,7 +29,9 @@ class Built:
 
 
 def call(*words: str | Path) -> None:
-    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", *words], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -46,7 +48,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def test_the_wheel_holds_the_data_and_the_types_and_no_tests(built: Built) -> None:
-    held = set(zipfile.ZipFile(built.wheel).namelist())
+    with zipfile.ZipFile(built.wheel) as archive:
+        held = set(archive.namelist())
 
     assert held >= {f"oceanmock/{path.relative_to(ROOT).as_posix()}" for path in DATA}
     assert "oceanmock/py.typed" in held

@@ -35,8 +35,8 @@ Json = dict[str, Any]
 
 CHINA: Final = timezone(timedelta(hours=8))
 """Every public sample is written at +08:00."""
-TRACE_ID: Final = re.compile(rb"[0-9a-f]{16}")
-"""A trace id as OCP makes them; one of another form would leave the contract, and is not taken."""
+TRACE_ID: Final = re.compile(rb"[!-~]{1,128}")
+"""A trace id that a caller may choose: printable, and short enough to be repeated."""
 TASK_PATH: Final = "/api/v2/tasks/instances/{taskInstanceId}"
 UNDOCUMENTED_TASK_PATH: Final = "/api/v2/tasks/{taskInstanceId}"
 MAX_ECHO: Final = 200

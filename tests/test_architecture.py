@@ -1,0 +1,65 @@
+"""The house's rules that no other test would notice broken: arrows, doors, the public surface."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import oceanmock
+
+ROOT = Path(__file__).parents[1]
+SLOW_TO_IMPORT = {"click", "connexion", "faker", "pydantic", "rich", "uvicorn", "yaml"}
+
+
+def python(*words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_imports_go_down_only_and_each_outside_library_has_one_door() -> None:
+    lint_imports = Path(sys.executable).with_name("lint-imports")
+
+    done = subprocess.run(
+        [lint_imports, "--no-cache"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_module_has_its_place_in_the_layers() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = [each for each in contracts["contracts"] if each["type"] == "layers"]
+    modules = {
+        path.stem for path in (ROOT / "src" / "oceanmock").glob("[!_]*") if "." not in path.stem
+    }
+
+    placed = [name.strip() for layer in layers["layers"] for name in layer.split("|")]
+
+    assert layers["exhaustive"] is True
+    assert sorted(placed) == sorted(modules - {"py"})
+
+
+def test_the_public_surface_is_what_it_is_meant_to_be() -> None:
+    assert oceanmock.__all__ == ["__version__"]
+
+
+def test_importing_it_loads_nothing_that_takes_time() -> None:
+    code = "import json, sys, oceanmock; print(json.dumps(sorted(sys.modules)))"
+
+    loaded = {name.partition(".")[0] for name in json.loads(python("-c", code))}
+
+    assert loaded & SLOW_TO_IMPORT == set()
+
+
+def test_asking_for_help_builds_no_server() -> None:
+    code = "import json, sys, oceanmock.cli; print(json.dumps(sorted(sys.modules)))"
+
+    loaded = {name.partition(".")[0] for name in json.loads(python("-c", code))}
+
+    assert loaded & SLOW_TO_IMPORT == {"click"}
