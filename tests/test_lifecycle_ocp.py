@@ -119,6 +119,12 @@ def test_no_more_subtasks_than_the_limit_are_under_way() -> None:
     assert statuses(life, 4 * SECOND) == ["SUCCESSFUL", "SUCCESSFUL", "SUCCESSFUL", "READY"]
 
 
+def test_a_task_is_born_with_no_more_ready_roots_than_may_be_under_way() -> None:
+    life = life_of(subtask(OK), subtask(OK), subtask(OK), concurrency=2)
+
+    assert statuses(life, 0) == ["READY", "READY", "PENDING"]
+
+
 # --- failing --------------------------------------------------------------------------------------
 
 
@@ -253,6 +259,19 @@ def test_a_rollback_runs_backwards_and_leaves_pending_subtasks_under_a_successfu
         "PENDING/EXECUTE",
     ]  # fmt: skip
     assert view_at(rolled, end(rolled)).subtasks[0].finish_time is not None
+
+
+def test_a_rollback_cuts_short_what_still_runs_under_a_failed_task() -> None:
+    slow = Attempt(takes=20 * SECOND)
+    life = life_of(subtask(FAILS, slow), subtask(FAILS))
+    fallen_back = operate(life, "RETRY", 10 * SECOND, subtask=0)
+
+    rolled = operate(fallen_back, "ROLLBACK", 12 * SECOND)
+
+    assert words(fallen_back, 12 * SECOND) == ["FAILED/EXECUTE", "RUNNING/RETRY", "FAILED/EXECUTE"]
+    assert words(rolled, 12 * SECOND) == ["RUNNING/ROLLBACK", "READY/ROLLBACK", "READY/ROLLBACK"]
+    assert words(rolled, end(rolled))[0] == "SUCCESSFUL/ROLLBACK"
+    assert end(rolled) < 20 * SECOND
 
 
 def test_a_rollback_that_fails_leaves_task_and_subtask_failed_and_may_be_repeated() -> None:

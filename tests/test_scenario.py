@@ -463,6 +463,9 @@ def test_an_attempt_after_a_success_can_be_reached_when_a_failed_rollback_may_be
         "{id: 11, name: One, attempts: [{ends: FALIED}, {takes: 1s}]}",
         "{id: 11, name: One, attempts: [5s, {takes: 1s}]}",
         "{id: 11, name: One, timeout: 5}",
+        "{id: 11, name: One, attemps: [{ends: FAILED}, {takes: 1s}]}",
+        "{id: 11, name: One, attempts: {takes: 1s, ends: FAILED, times: 2}}",
+        "[11, One]",
     ],
 )
 def test_one_mistake_is_not_said_twice_in_other_words(mistake: str) -> None:
@@ -472,6 +475,16 @@ def test_one_mistake_is_not_said_twice_in_other_words(mistake: str) -> None:
         read_scenario(text.replace("{id: 11, name: One}", mistake))
 
     assert len(refused.value.mistakes) == 1
+
+
+def test_a_mistake_below_a_misspelt_key_is_found_too_and_where_it_is() -> None:
+    said = said_of(f"{HEAD}taskss:\n  - subtask:\n      - timeout: 5\n")
+
+    assert re.findall(r"x\.yaml:\d+:\d+: `\w+`", said) == [
+        "x.yaml:3:1: `taskss`",
+        "x.yaml:4:5: `subtask`",
+        "x.yaml:5:18: `timeout`",
+    ]
 
 
 def test_a_story_is_told_only_when_nothing_else_is_wrong() -> None:

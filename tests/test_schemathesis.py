@@ -14,7 +14,9 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+import schemathesis
 
 from oceanmock.apis.ocp_auth import Accounts, User
 from oceanmock.app import create_app
@@ -25,6 +27,7 @@ from schemathesis_hooks import make_sandbox
 
 HERE = Path(__file__).parent
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
+CONFIG = HERE / "data" / "schemathesis.toml"
 SPEC = spec_path("ocp")
 OPERATIONS = operations_of(load_spec(SPEC))
 ALL = {operation.id for operation in OPERATIONS}
@@ -32,6 +35,15 @@ OPERATING = {operation.id for operation in OPERATIONS if operation.permission ==
 
 NEVER = {429}
 """Documented, but the mock never throttles anybody: the README says so."""
+WALKS = hypothesis.settings(
+    max_examples=40,
+    stateful_step_count=8,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[hypothesis.Phase.generate],
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
 GUEST = User("guest", "guest", frozenset())
 """Known, and permitted nothing: whom even reading is forbidden."""
 
@@ -80,7 +92,7 @@ def run_schemathesis(recorder: Recorder, user: str, *options: str) -> dict[str, 
         run = subprocess.run(
             [
                 SCHEMATHESIS,
-                *("--config-file", HERE / "data" / "schemathesis.toml", "run", SPEC),
+                *("--config-file", CONFIG, "run", SPEC),
                 *("--url", server.url, "--auth", f"{user}:{user}", *options),
             ],
             capture_output=True,
@@ -118,6 +130,28 @@ def test_by_default_the_log_of_an_unknown_subtask_is_empty_and_nothing_else_diff
     assert seen.pop("no path of the contract") == {404}
     assert seen.pop("getSubtaskLog") == {200, 400, 401, 405}
     assert all(seen[o.id] <= documented(o) - {403} for o in OPERATIONS if o.id in seen)
+
+
+def test_a_walk_along_the_links_of_the_contract_keeps_it_at_each_step() -> None:
+    """As the phase `stateful` of the first test, but every walk begins in a world of its own."""
+    recorder = recorded(Switches(subtask_pairing="checked"))
+    config = schemathesis.Config.from_path(str(CONFIG))
+    schema = schemathesis.openapi.from_path(SPEC, config=config)
+
+    class Walk(schema.as_state_machine()):  # type: ignore[misc]
+        def setup(self) -> None:
+            recorder.app = recorded(Switches(subtask_pairing="checked")).app
+
+        def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
+            return {"auth": ("manager", "manager")}
+
+    with Server(recorder) as server:
+        schema.config.update(base_url=server.url)
+        Walk.run(settings=WALKS)
+
+    reached = {operation for operation, statuses in recorder.seen.items() if 200 in statuses}
+    assert reached >= ALL - {"cancelSubtask"}  # what no link leads to: a subtask still running
+    assert set().union(*recorder.seen.values()) == {200, 400, 401, 404}
 
 
 @pytest.mark.parametrize(("user", "forbidden"), [("viewer", OPERATING), ("guest", ALL)])

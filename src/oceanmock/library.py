@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -20,7 +22,15 @@ from pydantic_core import ErrorDetails
 
 from oceanmock import contract, scenario_rules
 from oceanmock.errors import AuthorError
-from oceanmock.mistakes import Document, Found, Loc, ScenarioError, did_you_mean, nearest
+from oceanmock.mistakes import (
+    Document,
+    Found,
+    Loc,
+    ScenarioError,
+    did_you_mean,
+    nearest,
+    nearest_word,
+)
 from oceanmock.scenario import FileSchema, Scenario
 
 SUFFIXES: Final = (".yaml", ".yml")
@@ -61,9 +71,7 @@ def load_scenario(reference: str | Path) -> Scenario:
 def read_scenario(text: str, *, path: str = "scenario.yaml") -> Scenario:
     """The scenario a text holds; ``path`` is what messages call it. Raises ScenarioError."""
     document = Document(text, path)
-    found, scenario = _check_models(document.data)
-    if scenario is not None:
-        found += scenario_rules.check(scenario, tell_story=not found)
+    found, scenario = _check(document.data)
     mistakes = document.duplicate_keys() + [document.locate(each) for each in found]
     if mistakes or scenario is None:
         raise ScenarioError(mistakes)
@@ -110,22 +118,65 @@ _MAKE_A_STEP: Final = ("until", "wait", "call", "task", "subtask")
 """Without one of these a step of a story is no use, and another stands in for the whole of it."""
 
 
-def _check_models(data: Any) -> tuple[list[Found], Scenario | None]:
-    """What the models refuse, and the scenario with that put right (None if that is no use)."""
+def _check(data: Any) -> tuple[list[Found], Scenario | None]:
+    """All that is wrong, and the scenario with that put right (None if that is no use)."""
     if not isinstance(data, dict):
         what = "a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …`"
         return [Found((), "wrong-type", what)], None
-    found = dict[Found, None]()
+    found, misspelt, scenario = list[Found](), dict[Loc, str](), None
     data = copy.deepcopy(data)
     for _ in range(5):
         try:
-            return list(found), Scenario.model_validate(data)
+            scenario = Scenario.model_validate(data)
+            break
         except ValidationError as refused:
-            errors = [error for error in refused.errors() if not _is_echo(error)]
-            found.update((_explain(error, data), None) for error in errors)
-            for error in reversed(errors):
-                _put_right(data, _plain(error["loc"], data), missing=error["type"] == "missing")
-    return list(found), None
+            found += _mend(refused, data, misspelt)
+    if scenario is not None:
+        hidden = "unknown-reference" if any(map(_hides_names, found)) else ""
+        further = scenario_rules.check(scenario, tell_story=not found)
+        found += [each for each in further if each.rule != hidden]
+    return [replace(each, loc=_as_written(each.loc, misspelt)) for each in found], scenario
+
+
+def _mend(refused: ValidationError, data: Any, misspelt: dict[Loc, str]) -> list[Found]:
+    """What the models refuse in ``data``, which is put right; keys renamed go to ``misspelt``."""
+    errors = [error for error in refused.errors() if not _is_echo(error)]
+    renamed = dict(_misspelt_keys(errors, data))
+    found = [
+        _explain(error, data)
+        for error in errors
+        if error["type"] != "missing" or _plain(error["loc"], data) not in renamed
+    ]
+    for right, wrong in renamed.items():
+        holder = _value_at(data, right[:-1])
+        holder[right[-1]] = holder.pop(wrong)
+    misspelt.update(renamed)
+    for error in reversed(errors):
+        loc = _plain(error["loc"], data)
+        if loc not in renamed:
+            _put_right(data, loc, missing=error["type"] == "missing")
+    return found
+
+
+def _misspelt_keys(errors: list[ErrorDetails], data: Any) -> Iterator[tuple[Loc, str]]:
+    """The way to where a key should be, and how it is misspelt."""
+    for error in errors:
+        *way, wrong = _plain(error["loc"], data) or ("",)
+        if error["type"] == "extra_forbidden" and isinstance(wrong, str):
+            right = nearest_word(wrong, _keys_at(tuple(way)))
+            if right is not None and right not in (_value_at(data, tuple(way)) or ()):
+                yield (*way, right), wrong
+
+
+def _as_written(loc: Loc, misspelt: dict[Loc, str]) -> Loc:
+    """The way to a value with its keys as the file spells them."""
+    return tuple(misspelt.get(loc[: depth + 1], step) for depth, step in enumerate(loc))
+
+
+def _hides_names(found: Found) -> bool:
+    """Whether a mistake leaves open what tasks and subtasks there are to refer to."""
+    last = next((step for step in reversed(found.loc) if isinstance(step, str)), "")
+    return last in ("tasks", "subtasks", "id", "name")
 
 
 def _is_echo(error: ErrorDetails) -> bool:
@@ -144,10 +195,9 @@ def _put_right(data: Any, loc: Loc, *, missing: bool) -> None:
         if stand_in is None:
             holder.pop(last)
     elif isinstance(holder, dict):
-        wrong = [holder.pop(key) for key in list(holder) if str(key) == str(last)]
-        if last == "id" and wrong and re.fullmatch("[1-9][0-9]{0,14}", str(wrong[0])):
-            holder[last] = int(wrong[0])  # it was in quotes; the story and `needs` refer to it
-        elif last in _PUT_RIGHT and (missing or last != "id"):
+        for key in [key for key in holder if str(key) == str(last)]:
+            del holder[key]
+        if last in _PUT_RIGHT and (missing or last != "id"):
             holder[last] = copy.deepcopy(_PUT_RIGHT[str(last)])
         if _RUNS & set(loc[-3:-1]):
             holder.setdefault("ends", "FAILED")

@@ -39,7 +39,7 @@ class ScenarioError(AuthorError):
     """A scenario that cannot be used; ``mistakes`` has all that is wrong with it."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
-        self.mistakes = tuple(sorted(mistakes))
+        self.mistakes = tuple(sorted(set(mistakes)))
         super().__init__("\n".join(map(str, self.mistakes)))
 
 
@@ -157,9 +157,15 @@ def nearest(word: object, choices: Sequence[str]) -> str:
 
 def did_you_mean(word: object, choices: Sequence[str]) -> str:
     """“Did you mean …?”, or nothing when no choice comes near."""
+    near = nearest_word(word, choices)
+    return f"Did you mean {near!r}?" if near is not None else ""
+
+
+def nearest_word(word: object, choices: Sequence[str]) -> str | None:
+    """The choice most like a word, or None when none comes near."""
     by_lower = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.6)
-    return f"Did you mean {by_lower[close[0]]!r}?" if close else ""
+    return by_lower[close[0]] if close else None
 
 
 def _syntax_mistake(path: str, error: yaml.MarkedYAMLError) -> Mistake:
@@ -198,7 +204,9 @@ def _node_at(root: yaml.Node, loc: Loc, *, at_key: bool) -> yaml.Node:
                 return node
             node = node.value[step]
         elif isinstance(node, yaml.MappingNode):
-            pair = next((pair for pair in node.value if str(pair[0].value) == str(step)), None)
+            pair = next(
+                (pair for pair in reversed(node.value) if str(pair[0].value) == str(step)), None
+            )
             if pair is None and isinstance(step, int):
                 continue  # the only item of a list, written without the list
             if pair is None:

@@ -108,8 +108,9 @@ class TaskPlan:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a subtask, as its log tells it; ``ended`` and ``ends`` are None while it runs.
+    """One run of a subtask, as its log tells it; ``ended`` is None while it runs.
 
+    ``ends`` is the status it ended in; None while it runs, and where a rollback cut it short.
     ``takes`` is how long the script meant it to take: the pace of its log lines.
     """
 
@@ -163,7 +164,7 @@ class Life:
 def begin(plan: TaskPlan, rules: Rules = Rules()) -> Life:
     """The life of a task born at instant 0: RUNNING at once, its roots READY, the rest PENDING.
 
-    (ReadyTaskWorker:176-219.)
+    No more roots than may be under way at once (ReadyTaskWorker:176-219).
     """
     return _begin(plan, rules)
 
@@ -255,25 +256,29 @@ def _refuse_rollback(state: TaskState, _rules: Rules, _: int) -> str | None:
 
 
 def _roll_back(plan: TaskPlan, rules: Rules, state: TaskState, _: int) -> TaskState:
-    """Everything that is not PENDING is to be undone, from the far end of the DAG backwards.
+    """All that is not PENDING is to be undone, from the far end of the DAG backwards.
 
-    A subtask that still runs under a FAILED task finishes its run first (not verified).
+    READY at once is what has nothing left to undo after it, even where it still runs, under a
+    FAILED task (TaskInstanceManagerImpl:70-88); that its run is then cut short is not verified.
     """
     downstreams = downstreams_of(plan)
     subtasks = tuple(
-        each
-        if each.status == "PENDING"
-        else replace(
-            each,
-            operation="ROLLBACK",
-            status="READY"
-            if each.status in ("FAILED", "SUCCESSFUL")
-            and _all_are(state, downstreams[position], "PENDING")
-            else each.status,
-        )
+        _undone_next(each, _all_are(state, downstreams[position], "PENDING"), state.at)
         for position, each in enumerate(state.subtasks)
     )
     return _with_subtasks(plan, state, subtasks, status="RUNNING", operation="ROLLBACK")
+
+
+def _undone_next(subtask: SubtaskState, is_last: bool, instant: int) -> SubtaskState:
+    if subtask.status == "PENDING":
+        return subtask
+    marked = replace(subtask, operation="ROLLBACK")
+    if not is_last:
+        return marked
+    runs = subtask.runs
+    if runs and runs[-1].ended is None:
+        runs = (*runs[:-1], replace(runs[-1], ended=instant))
+    return replace(marked, status="READY", runs=runs, due=None)
 
 
 def _refuse_subtask_retry(state: TaskState, _rules: Rules, position: int) -> str | None:
@@ -345,8 +350,11 @@ _SUBTASK_OPERATIONS: Final[dict[Operation, tuple[_Refusal, _Effect]]] = {
 
 @lru_cache(maxsize=1024)
 def _begin(plan: TaskPlan, rules: Rules) -> Life:
+    roots = [place for place, subtask in enumerate(plan.subtasks) if not subtask.needs]
+    first = roots[: plan.concurrency]
     subtasks = tuple(
-        SubtaskState(status="PENDING" if subtask.needs else "READY") for subtask in plan.subtasks
+        SubtaskState(status="READY" if place in first else "PENDING")
+        for place in range(len(plan.subtasks))
     )
     born = TaskState(
         at=0,
@@ -441,7 +449,9 @@ def _promote(
     """Subtasks whose turn it is become READY, in their listed order, up to the limit.
 
     Forward: PENDING ones whose upstreams are all SUCCESSFUL. In a rollback: SUCCESSFUL ones whose
-    downstreams are all PENDING. (AbstractTaskWorker:59-115.)
+    downstreams are all PENDING. (AbstractTaskWorker:59-115. The sibling leaves the operation as it
+    was, which differs only after a cancelled rollback run is retried: it would then repeat that
+    subtask for ever. That OCP does so too is not verified.)
     """
     room = plan.concurrency - statuses.count("READY") - statuses.count("RUNNING")
     rolling_back = state.operation == "ROLLBACK"
