@@ -264,7 +264,7 @@ def test_a_rollback_runs_backwards_and_leaves_pending_subtasks_under_a_successfu
 def test_a_rollback_cuts_short_what_still_runs_under_a_failed_task() -> None:
     slow = Attempt(takes=20 * SECOND)
     life = life_of(subtask(FAILS, slow), subtask(FAILS))
-    fallen_back = operate(life, "RETRY", 10 * SECOND, subtask=0)
+    fallen_back = operate(life, "RETRY", 10 * SECOND + 6 * SECOND // 10, subtask=0)
 
     rolled = operate(fallen_back, "ROLLBACK", 12 * SECOND)
 

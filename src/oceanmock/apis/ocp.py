@@ -341,7 +341,7 @@ def _segment(task: Task, subtask: Subtask, run: Run, now: int, zone: tzinfo) -> 
     started = timestamp(task.born + run.started, zone)
     yield f"############{{{run.operation}}}{{{started}}}############"
     yield from log_lines_at(run, now - task.born)
-    if run.ended is not None:
+    if run.ends is not None:
         yield (
             f"Set state for subtask: {subtask.id}, current state: RUNNING, new state: {run.ends}"
         )
