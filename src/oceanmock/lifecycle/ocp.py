@@ -111,7 +111,8 @@ class Run:
     """One run of a subtask, as its log tells it; ``ended`` is None while it runs.
 
     ``ends`` is the status it ended in; None while it runs, and where a rollback cut it short.
-    ``takes`` is how long the script meant it to take: the pace of its log lines.
+    ``takes`` is how long the script meant it to take, the pace of its log lines; 0 for one that
+    hangs, whose lines all come first.
     """
 
     operation: SubtaskOperation
@@ -495,7 +496,8 @@ def _start_run(plan: SubtaskPlan, subtask: SubtaskState, instant: int) -> Subtas
     limit = plan.timeout * SECOND or WATCHDOG
     in_time = attempt.takes is not None and attempt.takes <= limit
     takes = attempt.takes if attempt.takes is not None and in_time else limit
-    started = Run(subtask.operation, started=instant, takes=takes, log=attempt.log)
+    pace = attempt.takes or 0
+    started = Run(subtask.operation, started=instant, takes=pace, log=attempt.log)
     return replace(
         subtask,
         status="RUNNING",
