@@ -625,6 +625,17 @@ def test_a_mistake_behind_an_alias_is_where_it_is_written() -> None:
     assert [(each.line, each.column) for each in refused.value.mistakes] == [(4, 30), (4, 30)]
 
 
+def test_a_misspelt_key_behind_an_alias_is_refused() -> None:
+    cluster = "&c {id: 1, nam: c, ob_cluster_id: 2}"
+
+    said = said_of(
+        f"{HEAD}tasks:\n"
+        f"  - {{cluster: {cluster}, subtasks: [One]}}\n  - {{cluster: *c, subtasks: [One]}}\n"
+    )
+
+    assert "x.yaml:4:26: `nam` is no key of `cluster` of task 1" in said
+
+
 def test_a_mapping_within_itself_is_refused() -> None:
     said = said_of("summary: A\napi: ocp\ntasks: &t [*t]\n")
 
@@ -714,40 +725,12 @@ def test_a_duration_at_its_edges(text: str, nanoseconds: int) -> None:
     assert parse_duration(text) == nanoseconds
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "s",
-        "1",
-        "1 s",
-        " 1s",
-        "1s ",
-        "1s\n",
-        "-1s",
-        "+1s",
-        "1,5s",
-        ".5s",
-        "1.s",
-        "1e3s",
-        "1S",
-        "1us",
-    ]
-    + [
-        "1s 2m",
-        "forever",
-        "٣s",
-        "1" * 5000 + "s",
-        "3650.1d",
-        None,
-        True,
-        5,
-        1.5,
-        [],
-        {},
-        float("nan"),
-    ],
-)
+NO_TEXTS: tuple[object, ...] = (None, True, 5, 1.5, [], {}, float("nan"))
+NO_DURATIONS = ("s", "1", "-1s", "+1s", "1,5s", ".5s", "1.s", "1e3s", "1S", "1us", "3650.1d", "٣s")
+STRAY_TEXTS = ("", "forever", "1 s", " 1s", "1s ", "1s\n", "1s 2m")
+
+
+@pytest.mark.parametrize("text", [*NO_TEXTS, *NO_DURATIONS, *STRAY_TEXTS, "1" * 5000 + "s"])
 def test_what_is_no_duration_is_refused(text: object) -> None:
     with pytest.raises(PydanticCustomError):
         parse_duration(text)
@@ -775,54 +758,13 @@ def in_order(outcome: Scenario | ScenarioError) -> bool:
     )
 
 
-fragments = st.sampled_from(
-    [
-        "{",
-        "}",
-        "[",
-        "]",
-        ":",
-        "-",
-        "&a ",
-        "*a",
-        "<<: ",
-        "!!int ",
-        "!!set ",
-        "? ",
-        "|",
-        ">",
-        "'",
-        '"',
-        "#",
-        "~",
-    ]
-    + [
-        "\n",
-        "\n  ",
-        "\t",
-        "\0",
-        "\x85",
-        "\ud800",
-        "true",
-        "0x1f",
-        "1:30",
-        ".nan",
-        "2021-02-30",
-        "9" * 400,
-        "-1",
-    ]
-    + [
-        "id: 1",
-        "subtasks: ",
-        "attempts: ",
-        "needs: ",
-        "task: ",
-        "until: ",
-        "story:\n",
-        "forever",
-        "FAILED",
-    ]
-) | st.text(max_size=8)
+SIGNS = ("{", "}", "[", "]", ":", "- ", "? ", "|", ">", "'", '"', "#", "~")
+TAGS = ("&a ", "*a ", "<<: ", "!!int ", "!!set ", "!!float ")
+SPACES = ("\n", "\n  ", "\t", "\0", "\x85", "\ud800")
+SCALARS = f"true 0x1f 1:30 .nan 2021-02-30 -1 forever FAILED {'9' * 400}".split()
+OPENINGS = ("id: 1", "subtasks: ", "attempts: ", "needs: ", "task: ", "until: ", "story:\n")
+
+fragments = st.sampled_from([*SIGNS, *TAGS, *SPACES, *SCALARS, *OPENINGS]) | st.text(max_size=8)
 
 
 @st.composite
@@ -850,23 +792,11 @@ def test_junk_is_read_or_refused(text: str) -> None:
 
 
 scalars = st.none() | st.booleans() | st.integers(-5, 20) | st.floats() | fragments
-keys = st.sampled_from(
-    ["id", "name", "needs", "attempts", "rollback", "timeout", "takes", "ends", "log", "subtasks"]
-    + [
-        "repeat",
-        "count",
-        "every",
-        "age",
-        "until",
-        "wait",
-        "call",
-        "task",
-        "subtask",
-        "status",
-        "answers",
-        1,
-    ]
+KEYS = (
+    "id name needs attempts rollback timeout takes ends log subtasks "
+    "repeat count every age until wait call task subtask status answers"
 )
+keys = st.sampled_from([*KEYS.split(), 1])
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),

@@ -52,7 +52,7 @@ def test_a_story_without_steps_is_the_life_as_it_goes() -> None:
 
 
 def test_until_goes_to_the_first_instant_at_which_a_state_shows() -> None:
-    steps = [until("FAILED"), call("RETRY")]
+    steps: list[Step] = [until("FAILED"), call("RETRY")]
 
     told = tell([actor()], steps)
 
@@ -60,7 +60,7 @@ def test_until_goes_to_the_first_instant_at_which_a_state_shows() -> None:
 
 
 def test_until_does_not_wait_for_what_already_shows() -> None:
-    steps = [until("FAILED"), Wait(5 * SECOND), until("FAILED"), call("RETRY")]
+    steps: list[Step] = [until("FAILED"), Wait(5 * SECOND), until("FAILED"), call("RETRY")]
 
     told = tell([actor()], steps)
 
@@ -68,7 +68,7 @@ def test_until_does_not_wait_for_what_already_shows() -> None:
 
 
 def test_until_may_wait_for_a_subtask() -> None:
-    steps = [until("FAILED", subtask=0), until("FAILED"), call("RETRY", subtask=0)]
+    steps: list[Step] = [until("FAILED", subtask=0), until("FAILED"), call("RETRY", subtask=0)]
 
     told = tell([actor()], steps)
 
@@ -76,7 +76,7 @@ def test_until_may_wait_for_a_subtask() -> None:
 
 
 def test_until_may_wait_for_a_status_under_an_operation() -> None:
-    steps = [until("FAILED"), call("RETRY"), until("SUCCESSFUL", "RETRY")]
+    steps: list[Step] = [until("FAILED"), call("RETRY"), until("SUCCESSFUL", "RETRY")]
 
     told = tell([actor()], steps)
 
@@ -84,7 +84,7 @@ def test_until_may_wait_for_a_status_under_an_operation() -> None:
 
 
 def test_a_wait_lets_time_pass() -> None:
-    steps = [Wait(2500 * SECOND // 1000), call("RETRY")]
+    steps: list[Step] = [Wait(2500 * SECOND // 1000), call("RETRY")]
 
     told = tell([actor()], steps)
 
@@ -92,7 +92,7 @@ def test_a_wait_lets_time_pass() -> None:
 
 
 def test_an_older_task_is_further_on() -> None:
-    steps = [until("FAILED"), call("RETRY")]
+    steps: list[Step] = [until("FAILED"), call("RETRY")]
 
     told = tell([actor(born=-2 * SECOND)], steps)
 
@@ -100,7 +100,7 @@ def test_an_older_task_is_further_on() -> None:
 
 
 def test_two_tasks_live_by_one_clock() -> None:
-    steps = [until("FAILED"), Call(1, None, "RETRY", refused=False)]
+    steps: list[Step] = [until("FAILED"), Call(1, None, "RETRY", refused=False)]
 
     told = tell([actor(), actor(born=-SECOND)], steps)
 
@@ -115,16 +115,16 @@ def test_a_refused_call_changes_nothing() -> None:
     assert told.actors == (alone,)
 
 
-def test_a_refused_call_is_marked_too() -> None:
-    steps = [call("RETRY", refused=True)]
+def test_a_refused_call_is_marked_as_refused() -> None:
+    steps: list[Step] = [call("RETRY", refused=True)]
 
     told = tell([actor()], steps)
 
-    assert told.marks == (Mark(0, 0, "RETRY 'Upgrade'"),)
+    assert told.marks == (Mark(0, 0, "RETRY 'Upgrade', refused"),)
 
 
 def test_a_forbidden_rollback_is_a_refused_call() -> None:
-    steps = [until("FAILED"), call("ROLLBACK", refused=True)]
+    steps: list[Step] = [until("FAILED"), call("ROLLBACK", refused=True)]
 
     told = tell([actor(prohibits_rollback=True)], steps)
 

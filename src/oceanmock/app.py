@@ -113,7 +113,7 @@ def _check_room(api: Api) -> None:
         raise AuthorError(f"the contract of {api.name} and its handlers: " + "; ".join(mistakes))
 
 
-class _App(AsyncApp):  # type: ignore[misc]
+class _App(AsyncApp):
     """connexion's AsyncApp around an application that answers from compiled operations."""
 
     def __init__(self, apis: Sequence[Api]) -> None:
@@ -262,7 +262,7 @@ class _Segment:
     methods: dict[str, tuple[Operation, dict[str, Any]]] = field(default_factory=dict)
 
 
-class RoutingTable(AbstractRoutingAPI):  # type: ignore[misc]
+class RoutingTable(AbstractRoutingAPI):
     """Plants the operations of one contract into the tree of paths."""
 
     def __init__(self, specification: Specification, *, root: _Segment, **kwargs: Any) -> None:
@@ -296,7 +296,7 @@ def _grow(place: _Segment, part: str) -> _Segment:
     return place.variable
 
 
-class Routing(SpecMiddleware):  # type: ignore[misc]
+class Routing(SpecMiddleware):
     """Finds the operation that is meant; a literal segment goes before a variable one."""
 
     def __init__(self, app: AsgiApp) -> None:
@@ -370,7 +370,7 @@ class _Asker:
         self.context: dict[str, Any] = {}
 
 
-class GuardedOperation(SecurityOperation):  # type: ignore[misc]
+class GuardedOperation(SecurityOperation):
     """connexion's verification of one operation, without a request object around the scope."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -379,7 +379,7 @@ class GuardedOperation(SecurityOperation):  # type: ignore[misc]
         await self.next_app(scope, receive, send)
 
 
-class GuardedApi(SecurityAPI):  # type: ignore[misc]
+class GuardedApi(SecurityAPI):
     """The operations of one contract, guarded."""
 
     def make_operation(self, operation: Any) -> GuardedOperation:
@@ -392,7 +392,7 @@ class GuardedApi(SecurityAPI):  # type: ignore[misc]
         return made
 
 
-class Security(SecurityMiddleware):  # type: ignore[misc]
+class Security(SecurityMiddleware):
     """Who asks, and whether they may: 401, 403."""
 
     api_cls = GuardedApi
@@ -414,7 +414,7 @@ def _security_handler(credentials: Credentials) -> type[AbstractSecurityHandler]
             raise Refused("forbidden", f"This operation needs the permission {wanted}.")
         return {}
 
-    class Handler(AbstractSecurityHandler):  # type: ignore[misc]
+    class Handler(AbstractSecurityHandler):
         def get_fn(self, security_scheme: Any, required_scopes: Any) -> Any:
             return verify
 
@@ -424,7 +424,7 @@ def _security_handler(credentials: Credentials) -> type[AbstractSecurityHandler]
 # --- what is asked, and what is answered ----------------------------------------------------------
 
 
-class CheckedRequest(RequestValidationOperation):  # type: ignore[misc]
+class CheckedRequest(RequestValidationOperation):
     """What the contract asks of a request to one operation, compiled."""
 
     def __init__(self, next_app: AsgiApp, *, operation: Any) -> None:
@@ -440,7 +440,7 @@ class CheckedRequest(RequestValidationOperation):  # type: ignore[misc]
         await self.next_app(scope, receive, send)
 
 
-class CheckedRequestApi(RequestValidationAPI):  # type: ignore[misc]
+class CheckedRequestApi(RequestValidationAPI):
     """The operations of one contract, their requests checked."""
 
     def make_operation(self, operation: Any) -> CheckedRequest:
@@ -448,13 +448,13 @@ class CheckedRequestApi(RequestValidationAPI):  # type: ignore[misc]
         return CheckedRequest(self.next_app, operation=operation)
 
 
-class RequestCheck(RequestValidationMiddleware):  # type: ignore[misc]
+class RequestCheck(RequestValidationMiddleware):
     """What is asked keeps the contract: 400, 415."""
 
     api_cls = CheckedRequestApi
 
 
-class CheckedResponse(ResponseValidationOperation):  # type: ignore[misc]
+class CheckedResponse(ResponseValidationOperation):
     """What the contract allows one operation to answer, compiled."""
 
     def __init__(self, next_app: AsgiApp, *, operation: Any) -> None:
@@ -482,7 +482,7 @@ class CheckedResponse(ResponseValidationOperation):  # type: ignore[misc]
             raise Refused("broken answer", f"{self.name} {start['status']}: {objection}")
 
 
-class CheckedResponseApi(ResponseValidationAPI):  # type: ignore[misc]
+class CheckedResponseApi(ResponseValidationAPI):
     """The operations of one contract, their answers checked."""
 
     def make_operation(self, operation: Any) -> CheckedResponse:
@@ -490,13 +490,13 @@ class CheckedResponseApi(ResponseValidationAPI):  # type: ignore[misc]
         return CheckedResponse(self.next_app, operation=operation)
 
 
-class ResponseCheck(ResponseValidationMiddleware):  # type: ignore[misc]
+class ResponseCheck(ResponseValidationMiddleware):
     """What leaves keeps the contract, errors included; the mock's own mistakes are 500s."""
 
     api_cls = CheckedResponseApi
 
 
-class _Written(Jsonifier):  # type: ignore[misc]
+class _Written(Jsonifier):
     """connexion's jsonifier, writing as the API writes."""
 
     def __init__(self, encode: Callable[[Any], bytes]) -> None:
@@ -504,14 +504,14 @@ class _Written(Jsonifier):  # type: ignore[misc]
         self.dumps = encode
 
 
-class AnsweringOperation(AsyncOperation):  # type: ignore[misc]
+class AnsweringOperation(AsyncOperation):
     """Calls the room's handler and sends what it answers."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _send(send, self._fn(scope[CALL]), self.jsonifier.dumps)
 
 
-class AnsweringApi(AsyncApi):  # type: ignore[misc]
+class AnsweringApi(AsyncApi):
     """The operations of one contract, answered."""
 
     def make_operation(self, operation: Any) -> AnsweringOperation:
@@ -522,7 +522,7 @@ class AnsweringApi(AsyncApi):  # type: ignore[misc]
         return made
 
 
-class Answering(AsyncASGIApp):  # type: ignore[misc]
+class Answering(AsyncASGIApp):
     """The application at the heart: every operation of every contract, answered."""
 
     api_cls = AnsweringApi

@@ -142,14 +142,11 @@ def _mend(refused: ValidationError, data: Any, misspelt: dict[Loc, str]) -> list
     """What the models refuse in ``data``, which is put right; keys renamed go to ``misspelt``."""
     errors = [error for error in refused.errors() if not _is_echo(error)]
     renamed = dict(_misspelt_keys(errors, data))
-    found = [
-        _explain(error, data)
-        for error in errors
-        if error["type"] != "missing" or _plain(error["loc"], data) not in renamed
-    ]
+    found = [_explain(error, data) for error in errors]
     for right, wrong in renamed.items():
         holder = _value_at(data, right[:-1])
-        holder[right[-1]] = holder.pop(wrong)
+        if wrong in holder:  # not so where an alias brings one mapping to several places
+            holder[right[-1]] = holder.pop(wrong)
     misspelt.update(renamed)
     for error in reversed(errors):
         loc = _plain(error["loc"], data)

@@ -91,7 +91,8 @@ def tell(actors: Sequence[Actor], steps: Sequence[Step]) -> Told:
             now = _await(cast[step.task], step, now, number)
         else:
             cast[step.task] = _operate(cast[step.task], step, now, number)
-            marks.append(Mark(now, step.task, _call_text(cast[step.task], step)))
+            refused = ", refused" if step.refused else ""
+            marks.append(Mark(now, step.task, _call_text(cast[step.task], step) + refused))
     return Told(tuple(cast), tuple(marks))
 
 
