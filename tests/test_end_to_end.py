@@ -25,7 +25,7 @@ from oceanmock.library import library_names, load_scenario
 
 TASKS = "/api/v2/tasks/instances"
 TASK = f"{TASKS}/1000"
-SUBTASK = f"{TASK}/subtasks/13000333"
+SUBTASK = f"{TASK}/subtasks/1002"
 ENVELOPE = {"duration", "server", "status", "successful", "timestamp", "traceId"}
 LOOKS = 100
 """No life of these tests takes that many polls."""
