@@ -10,7 +10,7 @@ import pytest
 
 from oceanmock.app import create_app
 from oceanmock.engine import Sandbox
-from oceanmock.library import read_scenario
+from oceanmock.reading import read_scenario
 
 Ask = Callable[..., httpx.Response]
 

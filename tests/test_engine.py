@@ -20,8 +20,9 @@ from oceanmock.errors import (
     NoSuchTask,
     RollbackProhibited,
 )
-from oceanmock.library import load_scenario, read_scenario
+from oceanmock.library import load_scenario
 from oceanmock.lifecycle import ocp
+from oceanmock.reading import read_scenario
 from oceanmock.scenario import Scenario, plan_of
 from oceanmock.scenario_rules import tell
 

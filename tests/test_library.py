@@ -12,7 +12,8 @@ from jsonschema import Draft202012Validator
 
 from oceanmock.engine import Sandbox
 from oceanmock.errors import AuthorError
-from oceanmock.library import find_scenario, library_names, load_scenario, scenario_schema
+from oceanmock.library import find_scenario, library_names, load_scenario
+from oceanmock.reading import scenario_schema
 from oceanmock.scenario import Scenario, Until
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from command import run
-from oceanmock.library import library_names, read_scenario
+from oceanmock.library import library_names
+from oceanmock.reading import read_scenario
 from oceanmock.scenario import Switches
 
 ROOT = Path(__file__).parents[1]

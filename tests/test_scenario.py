@@ -17,8 +17,8 @@ from pydantic_core import PydanticCustomError
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.library import read_scenario
 from oceanmock.mistakes import ScenarioError
+from oceanmock.reading import read_scenario
 from oceanmock.scenario import Scenario, parse_duration
 
 ROOT = Path(__file__).parents[1]

@@ -282,6 +282,6 @@ def list_scenarios() -> None:
 @main.command()
 def schema() -> None:
     """Print the JSON Schema of scenario files, by which editors complete and check them."""
-    from oceanmock.library import scenario_schema
+    from oceanmock.reading import scenario_schema
 
     click.echo(json.dumps(scenario_schema(), indent=2, ensure_ascii=False))

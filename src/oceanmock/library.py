@@ -1,44 +1,26 @@
-"""Scenario files: found by library name or path, read, and refused with all their mistakes at once.
+"""The library: scenario files, found by name or by path, and loaded.
 
-The library is the ``scenarios/`` folder that comes with oceanmock. A file is checked twice: against
-the models of ``scenario``, then, with what they refused put right for the moment, against
-``scenario_rules``; so a reader sees every mistake in one go.
+The library is the ``scenarios/`` folder that comes with oceanmock. What a file says, and all that
+is wrong with it, is for ``reading`` to tell.
 """
 
 from __future__ import annotations
 
-import copy
-import json
-import re
-from collections.abc import Iterator
-from dataclasses import replace
-from datetime import date
-from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-
-from oceanmock import contract, scenario_rules
+from oceanmock.contract import data_folder
 from oceanmock.errors import AuthorError
-from oceanmock.mistakes import (
-    Document,
-    Found,
-    Loc,
-    ScenarioError,
-    did_you_mean,
-    nearest,
-    nearest_word,
-)
-from oceanmock.scenario import FileSchema, Scenario
+from oceanmock.mistakes import did_you_mean
+from oceanmock.reading import read_scenario
+from oceanmock.scenario import Scenario
 
 SUFFIXES: Final = (".yaml", ".yml")
 
 
 def library_names() -> list[str]:
     """The names of all scenarios that come with oceanmock, sorted."""
-    return sorted(path.stem for path in contract.data_folder("scenarios").glob("*.yaml"))
+    return sorted(path.stem for path in data_folder("scenarios").glob("*.yaml"))
 
 
 def find_scenario(reference: str) -> Path:
@@ -50,7 +32,7 @@ def find_scenario(reference: str) -> Path:
         return path
     names = library_names()
     if reference in names:
-        return contract.data_folder("scenarios") / f"{reference}.yaml"
+        return data_folder("scenarios") / f"{reference}.yaml"
     hint = did_you_mean(reference, names) or "`oceanmock list` names them all."
     raise AuthorError(f"there is no scenario {reference!r} in the library. {hint}")
 
@@ -66,303 +48,3 @@ def load_scenario(reference: str | Path) -> Scenario:
     except (OSError, UnicodeDecodeError) as error:
         raise AuthorError(f"{path} cannot be read: {error}") from error
     return read_scenario(text, path=str(path))
-
-
-def read_scenario(text: str, *, path: str = "scenario.yaml") -> Scenario:
-    """The scenario a text holds; ``path`` is what messages call it. Raises ScenarioError."""
-    document = Document(text, path)
-    found, scenario = _check(document.data)
-    mistakes = document.duplicate_keys() + [document.locate(each) for each in found]
-    if mistakes or scenario is None:
-        raise ScenarioError(mistakes)
-    scenario._name = Path(path).stem
-    return scenario
-
-
-# --- what the models refuse -----------------------------------------------------------------------
-
-_PUT_RIGHT: Final[dict[str, Any]] = {
-    "summary": "?",
-    "api": "ocp",
-    "id": 1,
-    "name": "?",
-    "ob_cluster_id": 1,
-    "ob_tenant_id": 1,
-    "tasks": [{"subtasks": ["?"]}],
-    "subtasks": ["?"],
-    "attempts": [{}],
-    "rollback": [{}],
-    "story": [],
-    "count": 1,
-    "status": "RUNNING",
-    "operation": "EXECUTE",
-}
-"""What stands in for a value that is missing or wrong, while the rest is looked at."""
-
-_STAND_INS: Final[dict[str, Any]] = {
-    "tasks": {"subtasks": ["?"]},
-    "subtasks": "?",
-    "attempts": {"ends": "FAILED"},
-    "rollback": {"ends": "FAILED"},
-    "story": {"wait": "0s"},
-    "log": "",
-    "needs": None,
-}
-"""What stands in for one item of a list that is wrong."""
-
-
-_RUNS: Final = {"attempts", "rollback"}
-"""A run in which something is wrong fails, so that those after it are not called unreachable."""
-
-_MAKE_A_STEP: Final = ("until", "wait", "call", "task", "subtask")
-"""Without one of these a step of a story is no use, and another stands in for the whole of it."""
-
-
-def _check(data: Any) -> tuple[list[Found], Scenario | None]:
-    """All that is wrong, and the scenario with that put right (None if that is no use)."""
-    if not isinstance(data, dict):
-        what = "a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …`"
-        return [Found((), "wrong-type", what)], None
-    found, misspelt, scenario = list[Found](), dict[Loc, str](), None
-    data = copy.deepcopy(data)
-    for _ in range(5):
-        try:
-            scenario = Scenario.model_validate(data)
-            break
-        except ValidationError as refused:
-            found += _mend(refused, data, misspelt)
-    if scenario is not None:
-        hidden = "unknown-reference" if any(map(_hides_names, found)) else ""
-        further = scenario_rules.check(scenario, tell_story=not found)
-        found += [each for each in further if each.rule != hidden]
-    return [replace(each, loc=_as_written(each.loc, misspelt)) for each in found], scenario
-
-
-def _mend(refused: ValidationError, data: Any, misspelt: dict[Loc, str]) -> list[Found]:
-    """What the models refuse in ``data``, which is put right; keys renamed go to ``misspelt``."""
-    errors = [error for error in refused.errors() if not _is_echo(error)]
-    renamed = dict(_misspelt_keys(errors, data))
-    found = [_explain(error, data) for error in errors]
-    for right, wrong in renamed.items():
-        holder = _value_at(data, right[:-1])
-        if wrong in holder:  # not so where an alias brings one mapping to several places
-            holder[right[-1]] = holder.pop(wrong)
-    misspelt.update(renamed)
-    for error in reversed(errors):
-        loc = _plain(error["loc"], data)
-        if loc not in renamed:
-            _put_right(data, loc, missing=error["type"] == "missing")
-    return found
-
-
-def _misspelt_keys(errors: list[ErrorDetails], data: Any) -> Iterator[tuple[Loc, str]]:
-    """The way to where a key should be, and how it is misspelt."""
-    for error in errors:
-        *way, wrong = _plain(error["loc"], data) or ("",)
-        if error["type"] == "extra_forbidden" and isinstance(wrong, str):
-            right = nearest_word(wrong, _keys_at(tuple(way)))
-            if right is not None and right not in (_value_at(data, tuple(way)) or ()):
-                yield (*way, right), wrong
-
-
-def _as_written(loc: Loc, misspelt: dict[Loc, str]) -> Loc:
-    """The way to a value with its keys as the file spells them."""
-    return tuple(misspelt.get(loc[: depth + 1], step) for depth, step in enumerate(loc))
-
-
-def _hides_names(found: Found) -> bool:
-    """Whether a mistake leaves open what tasks and subtasks there are to refer to."""
-    last = next((step for step in reversed(found.loc) if isinstance(step, str)), "")
-    return last in ("tasks", "subtasks", "id", "name")
-
-
-def _is_echo(error: ErrorDetails) -> bool:
-    """Whether a list is called too short only because its items were refused."""
-    return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
-
-
-def _put_right(data: Any, loc: Loc, *, missing: bool) -> None:
-    last = loc[-1] if loc else ""
-    if loc[:1] == ("story",) and len(loc) > 2 and (missing or last in _MAKE_A_STEP):
-        loc, last = loc[:2], loc[1]
-    holder = _value_at(data, loc[:-1])
-    if isinstance(holder, list) and isinstance(last, int) and last < len(holder):
-        stand_in = _STAND_INS.get(str(loc[-2]))
-        holder[last] = copy.deepcopy(stand_in)
-        if stand_in is None:
-            holder.pop(last)
-    elif isinstance(holder, dict):
-        for key in [key for key in holder if str(key) == str(last)]:
-            del holder[key]
-        if last in _PUT_RIGHT and (missing or last != "id"):
-            holder[last] = copy.deepcopy(_PUT_RIGHT[str(last)])
-        if _RUNS & set(loc[-3:-1]):
-            holder.setdefault("ends", "FAILED")
-
-
-def _value_at(data: Any, loc: Loc) -> Any:
-    for step in loc:
-        try:
-            data = data[step]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return data
-
-
-def _plain(loc: Loc, data: Any) -> Loc:
-    """The way to a value as the file has it.
-
-    Without the names that pydantic gives to the members of a union, and without the position in a
-    list that is written as its only item.
-    """
-    way: list[int | str] = []
-    for step in loc:
-        holder = _value_at(data, tuple(way))
-        in_dict = isinstance(holder, dict) and (isinstance(step, str) or step in holder)
-        if in_dict or isinstance(holder, list):
-            way.append(step)
-    return tuple(way)
-
-
-# --- in words -------------------------------------------------------------------------------------
-
-_NOUNS: Final = {
-    "tasks": "task",
-    "subtasks": "subtask",
-    "attempts": "attempt",
-    "rollback": "rollback attempt",
-    "needs": "need",
-    "log": "line",
-    "story": "step",
-}
-_MOST_SHOWN: Final = 60
-
-
-_EXPECTED: Final = {
-    "string_type": "a text",
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "tuple_type": "a list",
-    "model_type": "a mapping of keys to values",
-    "bad_reference": "an id or a name",
-    "greater_than_equal": "at least {ge}",
-    "less_than_equal": "at most {le}",
-    "string_too_short": "at least one character long",
-    "string_too_long": "at most {max_length} characters long",
-    "too_short": "a list of at least one item",
-    "too_long": "a list of at most {max_length} items",
-}
-_WHAT_AN_INSTANT_IS: Final = "Write it like 2021-08-25T15:09:31+08:00."
-_OF_TYPE: Final = ("_type", "_parsing", "_from_float", "_reference")
-_OCP_WORDS: Final = ("ends", "mode", "operation", "status", "type")
-
-
-def _explain(error: ErrorDetails, data: Any) -> Found:
-    """One pydantic error in our words."""
-    loc = _plain(error["loc"], data)
-    kind, value = error["type"], error.get("input")
-    if kind == "missing":
-        return Found(loc[:-1], "missing-key", f"{_whole(loc[:-1], data)} has no `{loc[-1]}`")
-    if kind in ("extra_forbidden", "invalid_key"):
-        hint = nearest(loc[-1], _keys_at(loc[:-1]))
-        message = f"`{loc[-1]}` is no key of {_whole(loc[:-1], data)}"
-        return Found(loc, "unknown-key", message, hint, at_key=True)
-    if kind == "bad_step":
-        return Found(loc, "bad-step", f"{_subject(loc, data)} {error['msg']}")
-    return _explain_value(error, loc, f"{_subject(loc, data)} is {_shown(value)}")
-
-
-def _explain_value(error: ErrorDetails, loc: Loc, what: str) -> Found:
-    kind, value = error["type"], error.get("input")
-    if kind == "literal_error":
-        choices = re.findall(r"\w+", str(error["ctx"]["expected"]).replace(" or ", " "))
-        hint = nearest(value if isinstance(value, str) else "", choices)
-        whose = "OCP does not know" if loc[-1] in _OCP_WORDS else "is none of its values"
-        return Found(loc, "unknown-value", f"{what}, which {whose}", hint)
-    if kind == "bad_duration":
-        return Found(loc, "bad-duration", f"{what}, which {error['msg']}")
-    if kind.startswith(("datetime", "timezone")) or kind == "bad_instant":
-        return Found(loc, "bad-instant", f"{what}, {_why_no_instant(error)}", _WHAT_AN_INSTANT_IS)
-    expected = _EXPECTED.get(kind, error["msg"]).format(**error.get("ctx", {}))
-    hint = ""
-    if kind == "string_type" and isinstance(value, int | float | date):
-        hint = f"Put it in quotes: {json.dumps(str(value))}."
-    rule = "wrong-type" if kind.endswith(_OF_TYPE) else "out-of-range"
-    return Found(loc, rule, f"{what}; it should be {expected}", hint)
-
-
-def _why_no_instant(error: ErrorDetails) -> str:
-    if error["type"] == "bad_instant":
-        return f"which {error['msg']}"
-    return "which has no offset" if error["type"] == "timezone_aware" else "which is no instant"
-
-
-def _shown(value: Any) -> str:
-    """A value as a message shows it: what it is, when it is too much to show."""
-    if value is None or value == []:
-        return "empty"
-    if isinstance(value, dict | list | tuple):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    if isinstance(value, bool | date):
-        return str(value).lower()
-    text = repr(value)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
-
-
-def _whole(loc: Loc, data: Any) -> str:
-    return _subject(loc, data) if loc else "a scenario"
-
-
-def _subject(loc: Loc, data: Any) -> str:
-    """“`takes` of attempt 1 of subtask 'install'”: at most the two nearest owners."""
-    parts: list[str] = []
-    for depth, step in enumerate(loc):
-        if isinstance(step, int):
-            parts[-1:] = [_item(str(loc[depth - 1]), step, _value_at(data, loc[: depth + 1]))]
-        else:
-            parts.append(f"`{step}`")
-    return " of ".join(reversed(parts[-3:]))
-
-
-def _item(key: str, position: int, value: Any) -> str:
-    noun = _NOUNS.get(key, f"`{key}`")
-    known = value if key == "subtasks" else None
-    if isinstance(value, dict) and key in ("tasks", "subtasks"):
-        known = value.get("name") or value.get("id")
-    whose = " of the story" if key == "story" else ""
-    if known and isinstance(known, str | int | float):
-        return f"{noun} {_shown(known)}"
-    return f"{noun} {position + 1}{whose}"
-
-
-def _keys_at(loc: Loc) -> list[str]:
-    """The keys the file format allows there, from its own schema."""
-    schema = _schema()
-    here = _structure(schema, schema)
-    for step in loc:
-        if isinstance(step, str):
-            here = _structure(here["properties"][step], schema)
-    return list(here["properties"])
-
-
-def _structure(here: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """The mapping meant: through references, lists, and “these or only one of them”."""
-    while "properties" not in here:
-        if "$ref" in here:
-            here = schema["$defs"][here["$ref"].rpartition("/")[2]]
-        else:
-            here = here["anyOf"][0] if "anyOf" in here else here["items"]
-    return here
-
-
-def scenario_schema() -> dict[str, Any]:
-    """The JSON Schema of the file format, from the models."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **copy.deepcopy(_schema())}
-
-
-@cache
-def _schema() -> dict[str, Any]:
-    return Scenario.model_json_schema(schema_generator=FileSchema)
