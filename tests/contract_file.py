@@ -1,0 +1,76 @@
+"""A contract as the tests of it read it: its parts, its examples, and what breaks its schemas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from openapi_schema_validator import OAS30Validator, oas30_format_checker
+
+OPENAPI = Path(__file__).parents[1] / "openapi"
+
+
+class ContractFile:
+    """One file of ``openapi/``, read once."""
+
+    def __init__(self, api: str) -> None:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        self.document: dict[str, Any] = yaml.load(
+            (OPENAPI / f"{api}.yaml").read_text("utf-8"), Loader=loader
+        )
+        self.schemas: dict[str, Any] = self.document["components"]["schemas"]
+        self.operations = {each["operationId"]: each for each in self._operations()}
+        self._validator = cache(self._make_validator)
+
+    def mistakes(self, schema: dict[str, Any], value: Any) -> list[str]:
+        """Where and how a value breaks a schema of the contract; empty when it keeps it."""
+        found = self._validator(json.dumps(schema)).iter_errors(value)
+        return [f"{error.json_path}: {error.message}" for error in found]
+
+    def _make_validator(self, schema: str) -> OAS30Validator:
+        rooted = {"allOf": [json.loads(schema)], "components": self.document["components"]}
+        return OAS30Validator(rooted, format_checker=oas30_format_checker)
+
+    def follow(self, node: Any) -> Any:
+        """What a node stands for: itself, or what its $ref points to."""
+        while isinstance(node, dict) and "$ref" in node:
+            pointed = self.document
+            for part in node["$ref"].removeprefix("#/").split("/"):
+                pointed = pointed[part]
+            node = pointed
+        return node
+
+    def _operations(self) -> Iterator[dict[str, Any]]:
+        """Every operation, with its method and path and the parameters of its path."""
+        for path, item in self.document["paths"].items():
+            for method in item.keys() - {"parameters"}:
+                shared, own = item.get("parameters", []), item[method].get("parameters", [])
+                yield {**item[method], "method": method, "path": path, "parameters": shared + own}
+
+    def response_examples(self) -> list[tuple[str, str, str, dict[str, Any], Any]]:
+        """(operationId, status, name, schema, value) of every example of an answer."""
+        return [
+            (name, status, key, media["schema"], self.follow(example)["value"])
+            for name, operation in self.operations.items()
+            for status, response in operation["responses"].items()
+            for media in self.follow(response)["content"].values()
+            for key, example in media["examples"].items()
+        ]
+
+
+def component(name: str) -> dict[str, Any]:
+    """A reference to a schema of a contract."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping of a document, the outer ones first."""
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node:
+        if isinstance(child, dict | list):
+            yield from nodes(child)
