@@ -1,16 +1,32 @@
-"""What the tests share: a sandbox at a standstill, the app over it, and a way to ask it."""
+"""What the tests share: a sandbox at a standstill, the app over it, and a way to ask it.
+
+And how hypothesis searches: without a clock over it, since machines differ; in CI the same way
+every time, so that a red build is a change's fault; elsewhere at random, so that somebody finds
+the rest.
+"""
 
 import asyncio
+import os
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from oceanmock.app import create_app
 from oceanmock.engine import Sandbox
 from oceanmock.reading import read_scenario
+
+settings.register_profile(
+    "oceanmock",
+    deadline=None,
+    database=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("oceanmock")
 
 Ask = Callable[..., httpx.Response]
 

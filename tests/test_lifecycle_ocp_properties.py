@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -60,12 +60,7 @@ from ocp_strategies import (
 FAR = 100_000 * SECOND
 """Later than anything a generated life still has in store."""
 
-many = settings(
-    max_examples=100,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+many = settings(max_examples=100)
 
 HANGS_BESIDE_A_FAILURE = TaskPlan(
     subtasks=(
