@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from rich.cells import cell_len
 
 from golden import assert_golden
 from oceanmock.cli import main
@@ -173,3 +174,17 @@ def test_a_wrong_switch_is_refused(switch: str, message: str) -> None:
 
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_show_lines_up_names_in_wide_characters(tmp_path: Path) -> None:
+    path = tmp_path / "wide.yaml"
+    path.write_text(
+        "summary: Wide\napi: ocp\ntasks:\n  - {name: T, subtasks: [检查备份路径, check]}\n",
+        encoding="utf-8",
+    )
+
+    result = oceanmock("show", str(path), "--width", "60")
+
+    bands = [line for line in result.output.splitlines() if "○" in line or "━" in line][:3]
+    assert len(bands) == 3
+    assert {cell_len(line) for line in bands} == {cell_len(bands[0])}

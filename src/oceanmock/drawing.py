@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
 
 from oceanmock import scenario_rules
@@ -186,12 +187,13 @@ def _widths(instants: Sequence[int], room: int) -> list[int]:
 
 def _band(name: str, statuses: Sequence[str], widths: Sequence[int]) -> str:
     """One row of the timeline; neighbouring columns of one state share their markup."""
-    label = name if len(name) <= _NAME_WIDTH - 2 else name[: _NAME_WIDTH - 3] + "…"
+    short = name if cell_len(name) < _NAME_WIDTH else f"{set_cell_size(name, _NAME_WIDTH - 3)}…"
+    label = set_cell_size(short, _NAME_WIDTH)  # a wide character takes two columns
     cells = "".join(
         f"[{STYLES[status][1]}]{STYLES[status][0] * columns}[/]"
         for status, columns in zip(statuses, widths, strict=True)
     )
-    return f"  {escape(f'{label:<{_NAME_WIDTH}}')}{cells}"
+    return f"  {escape(label)}{cells}"
 
 
 def _mark_row(
