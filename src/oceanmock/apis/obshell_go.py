@@ -1,0 +1,331 @@
+"""How the Go server obshell reads base64, JSON and numbers, and what it says when it cannot.
+
+A refusal of obshell ends in the text of Go's own error, and clients print it, so the words are
+those of encoding/base64, encoding/json and strconv. Sources: these packages of Go 1.26; the texts
+in tests/data/obshell outrank them. Of JSON's syntax errors the kind is Go's, found by Python's
+parser, so that in a text with several faults another may be named first. Objects nested deeper than
+Python's parser goes are refused, though Go reads 10,000 levels. Nothing here knows obshell.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from oceanmock.errors import CallerError
+
+NEWLINES: Final = b"\r\n"
+ALPHABET: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+LARGEST: Final = 2**63 - 1
+UNEXPECTED_END: Final = "unexpected end of JSON input"
+
+_INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+
+
+class Unreadable(CallerError):
+    """Go would not read this; the message is the text of its error."""
+
+
+# --- quoting and numbers --------------------------------------------------------------------------
+
+_ESCAPES: Final = {
+    "\a": r"\a",
+    "\b": r"\b",
+    "\f": r"\f",
+    "\n": r"\n",
+    "\r": r"\r",
+    "\t": r"\t",
+    "\v": r"\v",
+    "\\": r"\\",
+}
+
+
+def _escaped(character: str, quote: str) -> str:
+    number = ord(character)
+    if character == quote:
+        return f"\\{quote}"
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    if character.isprintable():
+        return character
+    if number < 0x80:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def quoted(text: str) -> str:
+    """The text in double quotes, as strconv.Quote writes it."""
+    return f'"{"".join(_escaped(character, chr(34)) for character in text)}"'
+
+
+def parse_int(text: str) -> int:
+    """The number a text says, as strconv.ParseInt(text, 10, 64) reads it; raises Unreadable."""
+    if not _INTEGER.fullmatch(text):
+        raise Unreadable(f"strconv.ParseInt: parsing {quoted(text)}: invalid syntax")
+    if len(text) > 4000 or not -LARGEST - 1 <= int(text) <= LARGEST:
+        raise Unreadable(f"strconv.ParseInt: parsing {quoted(text)}: value out of range")
+    return int(text)
+
+
+# --- base64 ---------------------------------------------------------------------------------------
+
+
+def base64_prefix(text: bytes) -> tuple[bytes, int | None]:
+    """The bytes that base64.StdEncoding reads before it stops, and where it stops over an error."""
+    quantum = bytearray()
+    whole = bytearray()
+    for place, byte in enumerate(text):
+        if byte in ALPHABET:
+            quantum.append(byte)
+            if len(quantum) % 4 == 0:
+                whole += quantum
+                quantum.clear()
+        elif byte not in NEWLINES:
+            tail, wrong_at = _padding(text, place, bytes(quantum))
+            return binascii.a2b_base64(bytes(whole)) + tail, wrong_at
+    return binascii.a2b_base64(bytes(whole)), len(text) - len(quantum) if quantum else None
+
+
+def _padding(text: bytes, place: int, quantum: bytes) -> tuple[bytes, int | None]:
+    """What ends at ``place``, which holds no letter: bytes, when it is padding where it may be."""
+    if text[place : place + 1] != b"=" or len(quantum) < 2:
+        return b"", place
+    after = _past_newlines(text, place + 1)
+    if len(quantum) == 2:
+        if after == len(text):
+            return b"", after
+        if text[after : after + 1] != b"=":
+            return b"", after - 1
+        after = _past_newlines(text, after + 1)
+    tail = binascii.a2b_base64(quantum + b"=" * (4 - len(quantum)))
+    return tail, after if after < len(text) else None
+
+
+def _past_newlines(text: bytes, place: int) -> int:
+    while place < len(text) and text[place] in NEWLINES:
+        place += 1
+    return place
+
+
+def base64_bytes(text: bytes) -> bytes:
+    """The bytes a whole text stands for; raises Unreadable."""
+    found, wrong_at = base64_prefix(text)
+    if wrong_at is not None:
+        raise Unreadable(f"illegal base64 data at input byte {wrong_at}")
+    return found
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A JSON number, as it is written."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """A JSON object: its pairs in their order, doubles and all."""
+
+    pairs: list[tuple[str, Any]]
+
+
+_WORDS: Final = {str: "string", bool: "bool", Number: "number", Object: "object", list: "array"}
+
+_CONTEXTS: Final = (
+    ("Expecting property name", "looking for beginning of object key string"),
+    ("Illegal trailing comma before end of object", "looking for beginning of object key string"),
+    ("Illegal trailing comma before end of array", "looking for beginning of value"),
+    ("Expecting value", "looking for beginning of value"),
+    ("Expecting ':' delimiter", "after object key"),
+    ("Extra data", "after top-level value"),
+    ("Invalid control character", "in string literal"),
+    ("Invalid \\escape", "in string escape code"),
+    ("Invalid \\uXXXX escape", "in \\u hexadecimal character escape"),
+)
+"""What Python's parser says, and what Go says it was doing when it met the character."""
+
+_BETWEEN_TOKENS: Final = ("Expecting", "Extra data", "Illegal trailing comma")
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_HEX: Final = re.compile("[0-9a-fA-F]{0,3}")
+_BROKEN_NUMBERS: Final = (
+    (re.compile(r"(?<=[0-9])\."), "after decimal point in numeric literal"),
+    (re.compile("(?<=[0-9])[eE][+-]?"), "in exponent of numeric literal"),
+)
+
+
+def _no_constant(name: str) -> Any:
+    """Refuses what only Python takes for a number: NaN, Infinity and -Infinity."""
+    context = "in numeric literal" if name[0] == "-" else "looking for beginning of value"
+    raise Unreadable(f"invalid character '{name.lstrip('-')[0]}' {context}")
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=Object, parse_int=Number, parse_float=Number, parse_constant=_no_constant
+)
+
+
+def read_json(text: bytes) -> Any:
+    """A JSON value with its numbers as Number and its objects as Object; raises Unreadable."""
+    characters = text.decode("utf-8", "surrogateescape")
+    try:
+        return _DECODER.decode(characters)
+    except json.JSONDecodeError as error:
+        raise Unreadable(_syntax_error(characters, error)) from None
+    except RecursionError:
+        raise Unreadable("exceeded max depth") from None
+
+
+def _syntax_error(text: str, error: json.JSONDecodeError) -> str:
+    """Go's words for it; at the end of a text Go goes on as if a space followed."""
+    if error.msg.startswith("Unterminated"):
+        return UNEXPECTED_END
+    place = error.pos
+    if error.msg.startswith(_BETWEEN_TOKENS):
+        place += error.msg.startswith("Illegal trailing comma")
+        place = _past(_SPACE, text, place)
+        unfinished = _unfinished(text, place, error)
+        if unfinished is not None:
+            return _invalid(text, *unfinished)
+        if place >= len(text):
+            return UNEXPECTED_END
+    elif error.msg.startswith("Invalid \\"):
+        place = text.index("\\", place - 1) + 1
+        if text.startswith("u", place):
+            place = _past(_HEX, text, place + 1)
+    return _invalid(text, place, _context(text, error))
+
+
+def _invalid(text: str, place: int, context: str) -> str:
+    return f"invalid character {_quoted_byte(text[place : place + 1] or ' ')} {context}"
+
+
+def _past(what: re.Pattern[str], text: str, place: int) -> int:
+    found = what.match(text, place)
+    return found.end() if found else place
+
+
+def _unfinished(text: str, place: int, error: json.JSONDecodeError) -> tuple[int, str] | None:
+    """Where a literal or number that begins or goes on at ``place`` breaks off, and in what."""
+    if error.msg.startswith("Expecting value"):
+        for literal in ("true", "false", "null"):
+            if text.startswith(literal[0], place):
+                same = next(n for n in range(5) if not text.startswith(literal[: n + 1], place))
+                return place + same, f"in literal {literal} (expecting '{literal[same]}')"
+        return (place + 1, "in numeric literal") if text.startswith("-", place) else None
+    for pattern, context in _BROKEN_NUMBERS:
+        found = pattern.match(text, place)
+        if found:
+            return found.end(), context
+    return None
+
+
+def _context(text: str, error: json.JSONDecodeError) -> str:
+    for said, context in _CONTEXTS:
+        if error.msg.startswith(said):
+            return context
+    return "after object key:value pair" if _in_object(text, error.pos) else "after array element"
+
+
+def _in_object(text: str, end: int) -> bool:
+    """Whether the innermost bracket still open before ``end`` is that of an object."""
+    outside_strings = re.sub(r'"(?:[^"\\]|\\.)*"', "", text[:end])
+    depth = 0
+    for character in reversed(outside_strings):
+        depth += (character in "]}") - (character in "[{")
+        if depth < 0:
+            return character == "{"
+    return False
+
+
+def _quoted_byte(character: str) -> str:
+    """The first byte of a character between single quotes, as encoding/json names it."""
+    byte = chr(character.encode("utf-8", "surrogateescape")[0])
+    return "'\"'" if byte == '"' else f"'{_escaped(byte, chr(39))}'"
+
+
+def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    """A JSON object as json.Unmarshal puts it into a struct: the fields it names, by their name.
+
+    ``name`` is the struct's with its package, ``fields`` maps each field's JSON name to its Go
+    type. Names match in any case; unknown ones and null are ignored; the last of a double wins.
+    Raises Unreadable: a syntax error, else the first value of a wrong type.
+    """
+    value = read_json(text)
+    if value is None:
+        return {}
+    if not isinstance(value, Object):
+        raise Unreadable(
+            f"json: cannot unmarshal {_WORDS[type(value)]} into Go value of type {name}"
+        )
+    by_folded_name = {field.casefold(): field for field in fields}
+    found: dict[str, Any] = {}
+    wrong: list[Unreadable] = []
+    for key, each in value.pairs:
+        field = by_folded_name.get(key.casefold())
+        if field is not None and each is not None:
+            try:
+                found[field] = _read_field(
+                    each, f"{name.rpartition('.')[2]}.{field}", fields[field]
+                )
+            except Unreadable as error:
+                wrong.append(error)
+    if wrong:
+        raise wrong[0]
+    return found
+
+
+def _read_field(value: Any, field: str, type_name: str) -> Any:
+    try:
+        return _READERS[type_name](value)
+    except _WrongType as word:
+        raise Unreadable(
+            f"json: cannot unmarshal {word} into Go struct field {field} of type {type_name}"
+        ) from None
+
+
+class _WrongType(Exception):
+    """A value that does not go into its field; the message is what Go calls the value."""
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _WrongType(_WORDS[type(value)])
+    return _SURROGATES.sub("\ufffd", value)
+
+
+def _int(value: Any) -> int:
+    if not isinstance(value, Number):
+        raise _WrongType(_WORDS[type(value)])
+    if not _WHOLE_NUMBER.fullmatch(value.text) or not -LARGEST - 1 <= int(value.text) <= LARGEST:
+        raise _WrongType(f"number {value.text}")
+    return int(value.text)
+
+
+def _bytes(value: Any) -> bytes:
+    """Base64 in a string; Go also reads an array of numbers, of which only [] is read here."""
+    if value == []:
+        return b""
+    return base64_bytes(_string(value).encode())
+
+
+def _struct(value: Any) -> Object:
+    if not isinstance(value, Object):
+        raise _WrongType(_WORDS[type(value)])
+    return value
+
+
+_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "string": _string,
+    "int": _int,
+    "[]uint8": _bytes,
+    "meta.AgentInfo": _struct,
+}

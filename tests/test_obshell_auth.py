@@ -1,0 +1,359 @@
+"""Who passes an agent and who does not: every recorded request, and what the code says besides.
+
+Each exchange of auth.json and password.json that is about encryption or authentication is built
+again by obshell_client and must be refused, or pass, as it was. NOT_REBUILT names the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import obshell_client as client
+from oceanmock.apis.obshell_auth import (
+    Agent,
+    HeaderName,
+    Identity,
+    Offered,
+    chosen_header,
+    refusal_of,
+)
+from oceanmock.apis.obshell_crypto import (
+    Header,
+    SecurityRefusal,
+    make_key,
+    open_body,
+    open_header,
+)
+
+DATA = Path(__file__).parent / "data" / "obshell"
+KEY = make_key()
+KEYS = client.AES_KEY + client.AES_IV
+RETRY = b'{"operator": "RETRY"}'
+NOISE = bytes(range(1, 129))
+NOW_S = 1795376453
+TARGET = "/api/v1/task/dag/unfinish"
+
+OB: HeaderName = "X-OCS-Header"
+AGENT: HeaderName = "X-OCS-Agent-Header"
+
+Build = Callable[[str], client.Sent]
+Verdict = tuple[int, int | None, str, str, bool]
+
+
+def exchanges_of(file: str) -> dict[str, Any]:
+    exchanges = json.loads((DATA / file).read_text(encoding="utf-8"))["exchanges"]
+    return {each["label"]: each for each in exchanges}
+
+
+IN_AUTH = exchanges_of("auth.json")
+IN_PASSWORD = exchanges_of("password.json")
+
+
+def judged(agent: Agent, sent: client.Sent, target: str, *, now_s: int = NOW_S) -> Verdict | None:
+    """What the agent says to a request, and whether before it had a trace id; None if it passes."""
+    chosen = chosen_header([(name.encode(), text.encode()) for name, text in sent.headers.items()])
+    try:
+        offered = Offered(chosen[0], open_header(KEY, chosen[1])) if chosen else None
+        open_body(sent.body, offered.header.keys if offered else b"") if offered else b""
+    except SecurityRefusal as refusal:
+        return said_by(refusal)
+    is_obproxy_task = target.rpartition("/")[2].startswith(("4", "5"))
+    refused = refusal_of(
+        agent, offered, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task
+    )
+    return said_by(refused) if refused else None
+
+
+def said_by(refusal: SecurityRefusal) -> Verdict:
+    is_early = refusal.stage != "verify"
+    return refusal.status, refusal.code, refusal.err_code, refusal.message, is_early
+
+
+def recorded(exchange: dict[str, Any]) -> Verdict | None:
+    """What the server said about a request's security; None when the request got past it."""
+    body = exchange["response"]["body"]
+    error = body.get("error", {"errCode": "Task.", "message": ""})
+    is_early = body["traceId"] == ""
+    assert is_early == ("charset" in exchange["response"]["headers"]["content-type"])
+    said = (body["status"], error.get("code"), error["errCode"], error["message"], is_early)
+    return None if error["errCode"].startswith(("Task.", "Common.Bind")) else said
+
+
+# --- auth.json: an agent SINGLE without a password ------------------------------------------------
+
+
+def raw(value: str) -> Build:
+    """A header that is sent as it is."""
+    return lambda target: client.Sent({"X-OCS-Header": value})
+
+
+def text(plain: bytes) -> Build:
+    """A sealed text that need not be JSON."""
+    return lambda target: client.Sent({"X-OCS-Header": client.sealed(KEY.public_key, plain)})
+
+
+def header(name: str = "X-OCS-Header", *, body: bytes = b"", **changed: Any) -> Build:
+    """A sealed header that is right but for what is changed, and a body as it is sent."""
+
+    def build(target: str) -> client.Sent:
+        said = {"auth": "", "ts": "9999999999", "uri": target, "keys": KEYS} | changed
+        return client.Sent({name: client.sealed_header(KEY.public_key, **said)}, body)
+
+    return build
+
+
+def capitalised(target: str) -> client.Sent:
+    said = {"Auth": "", "Ts": "9999999999", "Uri": target, "Keys": None}
+    return client.Sent({"X-OCS-Header": client.sealed_header(KEY.public_key, **said)})
+
+
+SEALED_RETRY = client.sealed_body(RETRY)
+
+REBUILT: dict[str, Build] = {
+    "no header": lambda target: client.Sent(),
+    "empty header": raw(""),
+    "not base64": raw("!not base64!"),
+    "base64 of noise": raw(client.base64_text(NOISE)),
+    "base64 too short": raw(client.base64_text(b"short")),
+    "sealed, not json": text(b"hello"),
+    "sealed, json array": text(b"[]"),
+    "sealed, empty object": text(b"{}"),
+    "sealed, ts number": header(ts=1),
+    "sealed, keys not base64": header(keys="!"),
+    "v1 header": lambda target: client.Sent({"X-OCS-Auth": client.sealed(KEY.public_key, b"{}")}),
+    "uri of another path": header(uri="/api/v1/task/dag/unfinish"),
+    "uri without the query": header(uri="/api/v1/task/dag/22130706433028869"),
+    "any password": header(auth="any"),
+    "expired ts": header(ts="1"),
+    "ts not a number": header(ts="abc"),
+    "go-style keys": capitalised,
+    "agent header": header("X-OCS-Agent-Header"),
+    "plain json body with header": header(body=RETRY),
+    "body key too short": header(body=SEALED_RETRY, keys=b"12345"),
+    "iv too short": header(body=SEALED_RETRY, keys=KEYS[:20]),
+    "no keys": header(body=SEALED_RETRY, keys=None),
+    "ciphertext cut": header(body=client.base64_text(client.ciphertext(RETRY)[:-1]).encode()),
+    "wrong aes key": header(body=SEALED_RETRY, keys=bytes(16) + client.AES_IV),
+    "body without header": lambda target: client.Sent({}, RETRY),
+    "no body": header(),
+    "trace id echoed": header(),
+    "chinese": header(),
+    "chinese bad id": header(),
+}
+"""Every exchange of auth.json. What a recording calls noise, any or another is chosen here."""
+
+
+def test_every_exchange_of_auth_json_is_built_again() -> None:
+    assert list(REBUILT) == list(IN_AUTH)
+
+
+@pytest.mark.parametrize("label", REBUILT)
+def test_a_request_is_refused_or_passes_as_it_was_recorded(label: str) -> None:
+    target = IN_AUTH[label]["request"]["target"]
+
+    assert judged(Agent(), REBUILT[label](target), target) == recorded(IN_AUTH[label])
+
+
+# --- password.json: ten credentials, two headers, four worlds -------------------------------------
+
+BOTH = Agent("MASTER", root_password="ob-secret", agent_password="agent-secret")
+
+WORLDS = {
+    "single": (Agent("SINGLE", root_password="ob-secret"), "ob-secret"),
+    "master": (Agent("MASTER", root_password="ob-secret"), "ob-secret"),
+    "both passwords": (BOTH, "ob-secret"),
+    "agent password": (BOTH, "agent-secret"),
+}
+"""What the agent is, and the password that its client takes for the right one, in both headers."""
+
+CASES: dict[str, dict[str, Any]] = {
+    "right password": {},
+    "wrong password": {"auth": "wrong"},
+    "empty password": {"auth": ""},
+    "expired": {"ts": "1"},
+    "expires now": {},
+    "far future": {"ts": "9999999999"},
+    "ts text": {"ts": "abc"},
+    "ts empty": {"ts": ""},
+    "wrong password and expired": {"auth": "wrong", "ts": "1"},
+    "wrong uri and wrong password": {"auth": "wrong", "uri": "/x"},
+}
+
+NOT_REBUILT = {
+    "info": "asks for no credentials",
+    "info with agent password": "asks for no credentials",
+    "join": "brings the agent from one world to the next",
+    "join life": "waits for the agent to become MASTER",
+    "set agent password": "a route of its own, which set the password and then panicked",
+}
+
+LABELS = [
+    (f"{world} {header}{case}", world, name, case)
+    for world in WORLDS
+    for case in CASES
+    for header, name in (("", OB), ("agent header, ", AGENT))
+]
+
+
+def second_of(exchange: dict[str, Any]) -> int:
+    """The second in which an exchange was answered."""
+    stamp = exchange["response"]["body"]["timestamp"]
+    return int(datetime.fromisoformat(f"{stamp[:19]}+00:00").timestamp())
+
+
+def credentials(world: str, case: str) -> dict[str, Any]:
+    """What the client said, sealed for both headers; "expires now" was fixed when it was asked."""
+    how = IN_PASSWORD[f"{world} {case}"]["request"]["how"]
+    right = {"auth": WORLDS[world][1], "ts": how.get("ts", "9999999999"), "uri": TARGET}
+    return right | {"keys": KEYS} | CASES[case]
+
+
+def sealed_for(*names: HeaderName, said: dict[str, Any]) -> client.Sent:
+    return client.Sent({name: client.sealed_header(KEY.public_key, **said) for name in names})
+
+
+def test_every_exchange_of_password_json_is_built_again_or_named() -> None:
+    others = [f"{world} {kind}" for world in WORLDS for kind in ("both headers", "replayed twice")]
+    built = {label for label, *_ in LABELS} | set(others) | {"obproxy dag"}
+
+    assert built | set(NOT_REBUILT) == set(IN_PASSWORD)
+
+
+@pytest.mark.parametrize(("label", "world", "name", "case"), LABELS)
+def test_credentials_pass_or_are_refused_as_they_were_recorded(
+    label: str, world: str, name: HeaderName, case: str
+) -> None:
+    sent = sealed_for(name, said=credentials(world, case))
+
+    verdict = judged(WORLDS[world][0], sent, TARGET, now_s=second_of(IN_PASSWORD[label]))
+
+    assert verdict == recorded(IN_PASSWORD[label])
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_of_two_headers_the_agents_decides(world: str) -> None:
+    right = sealed_for(OB, said=credentials(world, "right password"))
+    wrong = sealed_for(AGENT, said=credentials(world, "wrong password"))
+
+    verdict = judged(WORLDS[world][0], client.Sent(right.headers | wrong.headers), TARGET)
+
+    assert verdict == recorded(IN_PASSWORD[f"{world} both headers"])
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_header_may_be_used_again(world: str) -> None:
+    sent = sealed_for(OB, said=credentials(world, "right password"))
+
+    verdicts = {judged(WORLDS[world][0], sent, TARGET) for _ in range(2)}
+
+    assert verdicts == {recorded(IN_PASSWORD[f"{world} replayed twice"])}
+
+
+def test_an_obproxy_dag_is_open_to_the_agents_password() -> None:
+    exchange = IN_PASSWORD["obproxy dag"]
+    target = exchange["request"]["target"]
+
+    said = credentials("agent password", "right password") | {"uri": target}
+
+    assert judged(BOTH, sealed_for(AGENT, said=said), target) is recorded(exchange) is None
+
+
+def test_an_obproxy_task_of_a_lone_agent_is_refused_as_it_was_recorded() -> None:
+    refused = [
+        exchange
+        for exchange in exchanges_of("lone.json").values()
+        if "WithAgentPassword" in json.dumps(exchange["response"]["body"])
+    ]
+
+    verdicts = [
+        judged(Agent(), header()(each["request"]["target"]), each["request"]["target"])
+        for each in refused
+    ]
+
+    assert len(refused) > 4
+    assert verdicts == [recorded(each) for each in refused]
+
+
+# --- what only the code says (not verified) -------------------------------------------------------
+
+RIGHT_ROOT = Offered(OB, Header("ob-secret", "9999999999", TARGET))
+RIGHT_AGENT = Offered(AGENT, Header("agent-secret", "9999999999", TARGET))
+FORWARDED = Offered(OB, Header("ob-secret", "9999999999", TARGET, forward_type=2))
+WITH_TOKEN = Offered(OB, Header(uri=TARGET, token="t"))
+IN_SESSION = Offered(OB, Header(uri=TARGET, session_id="s", ts="9999999999"))
+IN_OLD_SESSION = Offered(OB, Header(uri=TARGET, session_id="s", ts="1"))
+EMPTY = Offered(OB, Header(uri=TARGET))
+EMPTY_AGENT = Offered(AGENT, Header(uri=TARGET))
+
+
+def agent(identity: Identity, *, root: bool = True, own: bool = True, token: str = "t") -> Agent:
+    return Agent(identity, "ob-secret" if root else None, "agent-secret" if own else None, token)
+
+
+@pytest.mark.parametrize(
+    ("identity", "root", "own", "offered", "tail"),
+    [
+        ("SINGLE", True, True, RIGHT_ROOT, "WithAgentPassword"),
+        ("SINGLE", True, True, RIGHT_AGENT, None),
+        ("SINGLE", True, True, EMPTY_AGENT, "IncorrectAgentPassword"),
+        ("SINGLE", True, True, WITH_TOKEN, None),
+        ("FOLLOWER", True, False, WITH_TOKEN, None),
+        ("FOLLOWER", True, False, RIGHT_ROOT, None),
+        ("FOLLOWER", True, False, EMPTY, "IncorrectOceanbasePassword"),
+        ("FOLLOWER", True, False, RIGHT_AGENT, "Request.Forward.Header.NotExist"),
+        ("FOLLOWER", True, False, FORWARDED, "IncorrectToken"),
+        ("MASTER", True, False, FORWARDED, "IncorrectToken"),
+        ("MASTER", False, False, EMPTY, None),
+        ("MASTER", False, False, RIGHT_ROOT, "IncorrectOceanbasePassword"),
+        ("MASTER", False, False, RIGHT_AGENT, None),
+        ("MASTER", False, True, RIGHT_ROOT, "WithAgentPassword"),
+        ("CLUSTER AGENT", True, True, RIGHT_ROOT, None),
+        ("CLUSTER AGENT", True, True, RIGHT_AGENT, None),
+        ("CLUSTER AGENT", True, True, FORWARDED, None),
+        ("CLUSTER AGENT", True, True, IN_SESSION, "Session.Invalid"),
+        ("CLUSTER AGENT", True, True, IN_OLD_SESSION, "Timestamp.Invalid"),
+        ("MASTER", True, True, IN_SESSION, "IncorrectOceanbasePassword"),
+        ("TAKE OVER MASTER", True, False, RIGHT_ROOT, None),
+        ("SCALING OUT", True, False, EMPTY, "IncorrectOceanbasePassword"),
+    ],
+)
+def test_an_agent_asks_for_what_its_identity_says(
+    identity: Identity, root: bool, own: bool, offered: Offered, tail: str | None
+) -> None:
+    refusal = refusal_of(agent(identity, root=root, own=own), offered, target=TARGET, now_s=NOW_S)
+
+    assert (refusal and refusal.err_code.removeprefix("Security.Authentication.")) == tail
+
+
+def test_an_obproxy_task_needs_an_agent_that_has_a_password() -> None:
+    refusal = refusal_of(Agent(), RIGHT_AGENT, target=TARGET, now_s=NOW_S, is_obproxy_task=True)
+
+    assert refusal is not None
+    assert refusal.message == "Unauthorized: Agent password is not initialized"
+
+
+def test_a_ts_beyond_what_go_counts_to_is_out_of_range() -> None:
+    offered = Offered(OB, Header("ob-secret", "9223372036854775808", TARGET))
+
+    refusal = refusal_of(BOTH, offered, target=TARGET, now_s=NOW_S)
+
+    assert refusal is not None
+    assert refusal.message == (
+        "Unauthorized: Invalid timestamp: 9223372036854775808, err: "
+        'strconv.ParseInt: parsing "9223372036854775808": value out of range'
+    )
+
+
+@given(st.text(), st.text(), st.text() | st.just(TARGET), st.booleans())
+def test_nothing_but_the_password_passes(auth: str, ts: str, uri: str, is_agents: bool) -> None:
+    offered = Offered(AGENT if is_agents else OB, Header(auth + "x", ts, uri))
+
+    assert refusal_of(BOTH, offered, target=TARGET, now_s=NOW_S) is not None
