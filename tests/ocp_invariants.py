@@ -378,11 +378,16 @@ def a_final_status_stays(step: Step) -> Iterator[str]:
 
 
 def abandoned_after_as_planned(step: Step) -> Iterator[str]:
-    """A task is ABORTED only that long after its verdict, if the plan says so."""
-    if step.before.status != step.after.status == "ABORTED":
-        verdict, patience = step.before.finish_time, step.plan.abandoned_after
-        if patience is None or verdict is None or verdict + patience != step.instant:
-            yield f"ABORTED at {step.instant}, verdict at {verdict}, patience {patience}"
+    """A task left FAILED is ABORTED exactly that long after its verdict, if the plan says so."""
+    verdict, patience = step.before.finish_time, step.plan.abandoned_after
+    due = None if verdict is None or patience is None else verdict + patience
+    is_aborted = step.before.status != step.after.status == "ABORTED"
+    if is_aborted and due != step.instant:
+        yield f"ABORTED at {step.instant}, due at {due}"
+    # an operation at the very instant is too late: it finds the task ABORTED
+    is_late = due is not None and due <= step.instant
+    if step.before.status == "FAILED" and is_late and not is_aborted:
+        yield f"still {step.after.status} at {step.instant}, to be ABORTED at {due}"
 
 
 def the_verdict_is_the_childrens(step: Step) -> Iterator[str]:
@@ -475,6 +480,8 @@ def nothing_is_left_waiting(step: Step, since: Step | None) -> Iterator[str]:
         first += 1
     if _has_tick_between(step.rules, first, step.instant, late=0):
         yield from _left_unready(step.plan, state)
+        if state.status == "RUNNING" != verdict_on(state):
+            yield f"the task was left RUNNING from {state.at}, its verdict is {verdict_on(state)}"
     if _has_tick_between(step.rules, first, step.instant, late=step.rules.tick // 2):
         for position, subtask in enumerate(state.subtasks):
             if subtask.status in {"READY", "CANCELING"}:

@@ -208,6 +208,10 @@ def operate(life: Life, operator: Operator, instant: int, *, node: int | None = 
     Raises IllegalOperator when the dag's state or a flag does not allow it, and then ``life`` is
     still true; ValueError for an operator that there is no such route for.
     """
+    routes = tuple(_OPERATORS) if node is None else ("PASS",)
+    if operator not in routes:
+        kind = "dag" if node is None else "node"
+        raise ValueError(f"{operator} is not an operator of a {kind}: {', '.join(routes)}")
     before = view_at(life, instant)
     state = replace(before, at=instant)
     if node is not None:
@@ -257,18 +261,19 @@ def _cancel(plan: DagPlan, dag: DagState, instant: int) -> DagState:
     """READY/CANCEL; the first unfinished node *in stage order* is PENDING/CANCEL.
 
     While a rollback runs that is node 1, not the node that runs (dag.go:352-377): from then on the
-    stage counts up again, and the rollback can never be taken up.
+    stage counts up again, and the rollback can never be taken up. Where all are finished it is the
+    last one, SUCCEED or not.
     """
     if dag.state in ("FAILED", "SUCCEED"):
         raise IllegalOperator("Dag.Operator.CancelFinishedDag")
-    nodes = dag.nodes
+    position = 0
     for position, node in enumerate(dag.nodes):
         if "cancel" not in plan.nodes[position].can:
             raise IllegalOperator("Dag.Operator.CancelNotAllowed", node=position)
         if node.state not in ("FAILED", "SUCCEED"):
-            nodes = _put(nodes, position, _reset(node, "CANCEL"))
             break
-    return _restarted(dag, "CANCEL", nodes)
+    cancelled = _reset(dag.nodes[position], "CANCEL")
+    return _restarted(dag, "CANCEL", _put(dag.nodes, position, cancelled))
 
 
 def _pass_dag(plan: DagPlan, dag: DagState, instant: int) -> DagState:
@@ -459,16 +464,15 @@ def _cancelled(node: NodeState, instant: int) -> NodeState:
 
 def _move_on(plan: DagPlan, dag: DagState, node: NodeState, instant: int) -> DagState:
     """The dag fails with its node, or its stage moves: down while it rolls back, else up."""
+    end = max(instant, node.end_time or instant) + LAG  # written down after its node's
     if node.state == "FAILED":
-        return replace(
-            dag, state="FAILED", end_time=instant + LAG, is_finished=not plan.is_maintenance
-        )
+        return replace(dag, state="FAILED", end_time=end, is_finished=not plan.is_maintenance)
     if node.state != "SUCCEED":
         return dag
     stage = dag.stage + (-1 if dag.operator == "ROLLBACK" else 1)
     if 1 <= stage <= len(plan.nodes):
         return replace(dag, stage=stage)
-    return replace(dag, state="SUCCEED", end_time=instant + LAG, is_finished=True)
+    return replace(dag, state="SUCCEED", end_time=end, is_finished=True)
 
 
 _Verdict = Literal["RUN", "ROLLBACK", "wait", "done", "failed"]
