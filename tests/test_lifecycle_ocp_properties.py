@@ -78,6 +78,17 @@ RETRY_ONE_THEN_ROLL_BACK = Script(
         Move(changes=2, then=0, wish="ROLLBACK", choice=0),
     ),
 )
+CANCEL_BESIDE_A_FAILURE = Script(
+    TaskPlan(
+        subtasks=(
+            SubtaskPlan(attempts=(Attempt(takes=0, ends="FAILED"),)),
+            SubtaskPlan(attempts=(Attempt(takes=60 * SECOND),)),
+        )
+    ),
+    Rules(),
+    (Move(changes=1, then=SECOND // 10, wish="CANCEL", choice=0),),
+)
+"""One fails at 0.5 s; the other, cancelled at 0.6 s, is CANCELING at the task tick of 1 s."""
 
 
 def breaches_of(story: Story, *invariants: StepInvariant) -> list[str]:
@@ -205,6 +216,8 @@ def test_a_final_status_stays_until_an_operation(script: Script) -> None:
 
 
 @many
+@example(RETRY_ONE_THEN_ROLL_BACK)
+@example(CANCEL_BESIDE_A_FAILURE)
 @given(scripts())
 def test_a_task_gets_the_verdict_of_its_subtasks_at_a_tick(script: Script) -> None:
     story = tell_to_its_rest(script)
@@ -235,6 +248,8 @@ def test_the_scheduler_keeps_within_the_concurrency(script: Script) -> None:
 
 
 @many
+@example(RETRY_ONE_THEN_ROLL_BACK)
+@example(CANCEL_BESIDE_A_FAILURE)
 @given(scripts())
 def test_the_schedulers_act_at_their_ticks_and_leave_nobody_waiting(script: Script) -> None:
     story = tell_to_its_rest(script)
