@@ -16,7 +16,7 @@ import schemathesis
 
 from oceanmock.engine import Sandbox
 from oceanmock.library import load_scenario
-from oceanmock.scenario import Switches
+from oceanmock.scenario.ocp import Switches
 
 SCENARIO: Final = Path(__file__).parent / "data" / "scenarios" / "tasks-for-schemathesis.yaml"
 LARGEST: Final = 2**63 - 1

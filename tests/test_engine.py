@@ -23,8 +23,8 @@ from oceanmock.errors import (
 from oceanmock.library import load_scenario
 from oceanmock.lifecycle import ocp
 from oceanmock.reading import read_scenario
-from oceanmock.scenario import Scenario, plan_of
-from oceanmock.scenario_rules import tell
+from oceanmock.scenario.ocp import Scenario, plan_of
+from oceanmock.scenario_rules.ocp import tell
 
 FAILS_FIRST = """
 summary: The second of three steps fails on its first run

@@ -14,7 +14,7 @@ from oceanmock.engine import Sandbox
 from oceanmock.errors import AuthorError
 from oceanmock.library import find_scenario, library_names, load_scenario
 from oceanmock.reading import scenario_schema
-from oceanmock.scenario import Scenario, Until
+from oceanmock.scenario.ocp import Scenario, Until
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "scenarios"

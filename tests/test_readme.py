@@ -11,7 +11,7 @@ import pytest
 from command import run
 from oceanmock.library import library_names
 from oceanmock.reading import read_scenario
-from oceanmock.scenario import Switches
+from oceanmock.scenario.ocp import Switches
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

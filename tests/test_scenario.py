@@ -19,7 +19,8 @@ from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.mistakes import ScenarioError
 from oceanmock.reading import read_scenario
-from oceanmock.scenario import Scenario, parse_duration
+from oceanmock.scenario import Scenario
+from oceanmock.scenario.base import parse_duration
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "scenarios"

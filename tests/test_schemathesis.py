@@ -21,7 +21,7 @@ import schemathesis
 from oceanmock.apis.ocp_auth import Accounts, User
 from oceanmock.app import create_app
 from oceanmock.contract import load_spec, operations_of, spec_path
-from oceanmock.scenario import Switches
+from oceanmock.scenario.ocp import Switches
 from oceanmock.server import Server
 from schemathesis_hooks import make_sandbox
 

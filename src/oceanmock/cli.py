@@ -19,7 +19,7 @@ from oceanmock.errors import AuthorError, OceanmockError
 
 if TYPE_CHECKING:
     from oceanmock.engine import Sandbox, Task
-    from oceanmock.scenario import Scenario, Switches
+    from oceanmock.scenario.ocp import Scenario, Switches
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -144,7 +144,7 @@ def _parse_switches(given: Sequence[str], loaded: Sequence[Scenario]) -> Switche
 
     from oceanmock.engine import switches_of
     from oceanmock.mistakes import nearest
-    from oceanmock.scenario import Switches
+    from oceanmock.scenario.ocp import Switches
 
     if not given:
         return None

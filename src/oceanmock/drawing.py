@@ -14,10 +14,10 @@ from typing import Final
 from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
 
-from oceanmock import scenario_rules
 from oceanmock.clock import SECOND
 from oceanmock.lifecycle import ocp
-from oceanmock.scenario import Scenario, Task
+from oceanmock.scenario.ocp import Scenario, Task
+from oceanmock.scenario_rules import ocp as scenario_rules
 from oceanmock.story import Actor, Mark, Told
 
 STYLES: Final = {

@@ -20,9 +20,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from oceanmock import scenario_rules
 from oceanmock.mistakes import Document, Found, Loc, ScenarioError, nearest, nearest_word
-from oceanmock.scenario import FileSchema, Scenario
+from oceanmock.scenario.base import FileSchema
+from oceanmock.scenario.ocp import Scenario
+from oceanmock.scenario_rules import ocp as scenario_rules
 
 
 def read_scenario(text: str, *, path: str = "scenario.yaml") -> Scenario:

@@ -1,204 +1,57 @@
-"""A scenario file: YAML → checked, typed models.
+"""The format of an OCP scenario: its tasks, their subtasks, and the story lived with them.
 
-A scenario scripts the lives of some tasks: what each attempt of each subtask does and how long it
-takes, and, in its ``story``, the life a client should be able to live with them. Loading a file
-finds *all* its mistakes at once, each with its place: first what the models below refuse, then what
-only the whole can show (references, cycles, attempts nobody can reach, a story that cannot happen).
-
-The models are the file format's one description: ``scenarios/scenario.schema.json``, by which an
-editor completes and checks, is generated from them. What only the whole file can show is asked of
-``scenario_rules``; what a file leaves out is filled later, by the engine, from a seed.
+What each attempt of each subtask does and how long it takes is written here; ids, names and
+addresses that are left out are filled by the engine, from a seed. What only the whole file can show
+is for ``scenario_rules`` to find.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
-    PrivateAttr,
-    WithJsonSchema,
     model_validator,
 )
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
-from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from oceanmock import clock
 from oceanmock.lifecycle import ocp
-
-MAX_ID: Final = 2**53 - 1
-"""Ids stay within what every JSON reader keeps exact; beyond it OCP writes strings."""
-
-# --- durations ------------------------------------------------------------------------------------
-
-_UNITS: Final = {"ms": clock.MILLISECOND, "s": clock.SECOND, "m": 60 * clock.SECOND}
-_UNITS.update(h=60 * _UNITS["m"], d=24 * 60 * _UNITS["m"])
-_DURATION: Final = re.compile(r"(?:[0-9]{1,18}(?:\.[0-9]{1,18})?(?:ms|s|m|h|d))+")
-_PART: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ms|s|m|h|d)")
-_LONGEST: Final = 3650 * _UNITS["d"]
-
-
-def parse_duration(text: object) -> int:
-    """The nanoseconds in a duration such as ``400ms``, ``1.9s``, ``2m`` or ``1h30m``.
-
-    Raises PydanticCustomError for anything else, and for more than ten years.
-    """
-    if isinstance(text, str) and _DURATION.fullmatch(text):
-        span = sum(_nanoseconds(*part) for part in _PART.findall(text))
-        if span <= _LONGEST:
-            return span
-        raise PydanticCustomError("bad_duration", "is longer than ten years")
-    is_number = isinstance(text, int | float) and not isinstance(text, bool) and 0 <= text < 1e9
-    hint = f" (write {text}s for seconds)" if is_number else ""
-    raise PydanticCustomError(
-        "bad_duration", "is not a duration such as 400ms, 1.9s, 2m or 1h30m{hint}", {"hint": hint}
-    )
-
-
-def _nanoseconds(whole: str, fraction: str, unit: str) -> int:
-    return int(whole + fraction) * _UNITS[unit] // int(10 ** len(fraction))
-
-
-def _parse_takes(text: object) -> int | None:
-    return None if text == "forever" else parse_duration(text)
-
-
-def _parse_timeout(text: object) -> int:
-    seconds, rest = divmod(parse_duration(text), clock.SECOND)
-    if rest:
-        raise PydanticCustomError("bad_duration", "is not a whole number of seconds")
-    return seconds
-
-
-def _parse_tick(text: object) -> int:
-    span = parse_duration(text)
-    if span < clock.MILLISECOND:
-        raise PydanticCustomError("bad_duration", "is shorter than 1ms")
-    return span
-
-
-def _duration_schema(also: str = "") -> WithJsonSchema:
-    pattern = rf"^({_DURATION.pattern}{also})$"
-    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": ["400ms", "1.9s"]})
-
-
-Duration = Annotated[int, BeforeValidator(parse_duration), _duration_schema()]
-Takes = Annotated[int | None, BeforeValidator(_parse_takes), _duration_schema("|forever")]
-Timeout = Annotated[int, BeforeValidator(_parse_timeout), _duration_schema()]
-Tick = Annotated[int, BeforeValidator(_parse_tick), _duration_schema()]
-Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
-Name = Annotated[str, Field(min_length=1, max_length=500)]
-
-
-def _check_reference(value: object) -> object:
-    if isinstance(value, int | str) and not isinstance(value, bool):
-        return value
-    raise PydanticCustomError("bad_reference", "should be an id or a name")
-
-
-Reference = Annotated[int | str, BeforeValidator(_check_reference)]
-"""A task or subtask of this file, by its id or by its name."""
-
-
-def _check_instant(value: object) -> object:
-    """Text and YAML's own timestamps; a bare number would silently mean 1970."""
-    if not isinstance(value, str | datetime):
-        raise PydanticCustomError("bad_instant", "is no instant")
-    return value
-
-
-def _within_centuries(value: datetime) -> datetime:
-    """Far enough from the ends of the calendar for every age and duration."""
-    if not 1980 <= value.year < 3000:
-        raise PydanticCustomError("bad_instant", "is not between 1980 and 2999")
-    return value
-
-
-Instant = Annotated[
-    AwareDatetime, BeforeValidator(_check_instant), AfterValidator(_within_centuries)
-]
-
-
-@dataclass(frozen=True, slots=True)
-class _OrOne:
-    """A list that may be written as its only item; says so to the validator and the schema."""
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(_one_or_more, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        several = handler(schema)
-        return {"anyOf": [several, several["items"]]}
-
-
-def _one_or_more(value: object) -> object:
-    return value if value is None or isinstance(value, list | tuple) else [value]
-
-
-def _split_lines(value: object) -> object:
-    return value.splitlines() if isinstance(value, str) else value
-
-
-class FileSchema(GenerateJsonSchema):
-    """A JSON Schema that reads like the file: no titles, no nulls, no defaults that say nothing."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        """Never: the key is the title."""
-        return False
-
-    def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
-        """What may be left out is left out, not written as null."""
-        return self.generate_inner(schema["schema"])
-
-    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
-        """Only defaults a reader would write: a duration's is given where its field is."""
-        made = super().default_schema(schema)
-        if not isinstance(made.get("default"), str | int) or "pattern" in made:
-            made.pop("default", None)
-        return made
-
-
-def _shown_default(text: str) -> dict[str, Any]:
-    return {"default": text}
-
+from oceanmock.scenario.base import (
+    MAX_ID,
+    Duration,
+    Head,
+    Id,
+    Model,
+    Name,
+    OrOne,
+    Reference,
+    Takes,
+    Timeout,
+    shown_default,
+    split_lines,
+)
 
 # --- the models -----------------------------------------------------------------------------------
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Attempt(_Model):
+class Attempt(Model):
     """One run of a subtask."""
 
-    takes: Takes = Field(default=clock.SECOND, json_schema_extra=_shown_default("1s"))
+    takes: Takes = Field(default=clock.SECOND, json_schema_extra=shown_default("1s"))
     """How long the run takes; `forever` for one that only the timeout or a cancel ends."""
     ends: ocp.Outcome | None = None
     """How it ends: SUCCESSFUL (the default) or FAILED."""
-    log: Annotated[tuple[str, ...], _OrOne(), BeforeValidator(_split_lines)] = ()
+    log: Annotated[tuple[str, ...], OrOne(), BeforeValidator(split_lines)] = ()
     """What it logs: a text or a list of lines, spread evenly over the time it takes."""
 
 
-Attempts = Annotated[tuple[Attempt, ...], Field(min_length=1), _OrOne()]
+Attempts = Annotated[tuple[Attempt, ...], Field(min_length=1), OrOne()]
 
 
-class Named(_Model):
+class Named(Model):
     """Somebody with an id and a name."""
 
     id: Id
@@ -219,14 +72,14 @@ class Tenant(Named):
     mode: Literal["MYSQL", "ORACLE"] = "MYSQL"
 
 
-class Subtask(_Model):
+class Subtask(Model):
     """A step of a task. Its name alone will do: `- Start observer`."""
 
     id: Id | None = None
     name: Name | None = None
     description: str | None = None
     """The name, if left out."""
-    needs: Annotated[tuple[Reference, ...], _OrOne()] | None = None
+    needs: Annotated[tuple[Reference, ...], OrOne()] | None = None
     """The subtasks that must have succeeded before this one may start, by id or name; if left out,
     the one listed just before. `[]` for one that may start at once."""
     attempts: Attempts = (Attempt(),)
@@ -234,7 +87,7 @@ class Subtask(_Model):
     a second and succeeds."""
     rollback: Attempts = (Attempt(),)
     """What rolling it back does, in the same way."""
-    timeout: Timeout = Field(default=3600, json_schema_extra=_shown_default("1h"))
+    timeout: Timeout = Field(default=3600, json_schema_extra=shown_default("1h"))
     """A run that takes longer fails then. `0s` leaves only the server's watchdog: ten seconds."""
     prohibit_rollback: bool = False
     """Whether the task can no longer be rolled back once this subtask has started."""
@@ -259,15 +112,15 @@ class Subtask(_Model):
         return {"anyOf": [mapping, {"type": "string", "description": "A subtask's name."}]}
 
 
-class Repeat(_Model):
+class Repeat(Model):
     """Many tasks from one template; `{n}` in the name counts them, ids count on from the first."""
 
     count: Annotated[int, Field(ge=1, le=100_000)]
-    every: Duration = Field(default=0, json_schema_extra=_shown_default("0s"))
+    every: Duration = Field(default=0, json_schema_extra=shown_default("0s"))
     """How much later each one is born than the one before."""
 
 
-class Task(_Model):
+class Task(Model):
     """An OCP task: a DAG of subtasks."""
 
     id: Id | None = None
@@ -275,7 +128,7 @@ class Task(_Model):
     type: Literal["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"] = "MANUAL"
     subtasks: Annotated[tuple[Subtask, ...], Field(min_length=1, max_length=2000)]
     """In the order the API lists them, which need not be the order they run in."""
-    age: Duration = Field(default=0, json_schema_extra=_shown_default("0s"))
+    age: Duration = Field(default=0, json_schema_extra=shown_default("0s"))
     """How long before the sandbox's start it was born."""
     repeat: Repeat | None = None
     concurrency: Annotated[int, Field(ge=1, le=MAX_ID)] = 10
@@ -293,7 +146,7 @@ class Task(_Model):
     """-1 for a task that no schedule started."""
 
 
-class Switches(_Model):
+class Switches(Model):
     """What no public text about OCP decides; the defaults are those of its sibling, ocp-express."""
 
     subtask_pairing: Literal["ignored", "checked"] = "ignored"
@@ -315,7 +168,7 @@ class Switches(_Model):
 Status = Literal[ocp.SubtaskStatus, ocp.TaskStatus]
 
 
-class Until(_Model):
+class Until(Model):
     """A state to wait for: of a task, or of one of its subtasks."""
 
     task: Reference
@@ -333,7 +186,7 @@ class Until(_Model):
 Call = Literal["retryTask", "rollbackTask", "retrySubtask", "skipSubtask", "cancelSubtask"]
 
 
-class Step(_Model):
+class Step(Model):
     """One step of a story: wait `until` something is so, `wait` a while, or `call` an operation."""
 
     until: Until | None = None
@@ -366,32 +219,14 @@ class Step(_Model):
         return self
 
 
-class Scenario(_Model):
+class Scenario(Head):
     """A scenario: tasks, how time passes for them, and the story a client can live with them."""
 
-    model_config = ConfigDict(title="oceanmock scenario")
-
-    summary: Annotated[str, Field(min_length=1, max_length=200)]
-    """What happens, in one sentence."""
     api: Literal["ocp"]
-    progression: clock.Progression = "time"
-    """How time passes: `time` runs; `polls` goes to the next event each time a task has been read;
-    `immediate` lets everything due happen at once; `manual` stands until it is moved."""
-    starts_at: Instant | None = None
-    """The instant the sandbox's clock starts at, with its offset; now, if left out."""
-    tick: Tick = Field(default=clock.SECOND, json_schema_extra=_shown_default("1s"))
-    """The period of the server's schedulers."""
     switches: Switches = Switches()
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     story: tuple[Step, ...] = ()
     """A life a client can live with these tasks, checked whenever the file is loaded."""
-
-    _name: str = PrivateAttr("scenario")
-
-    @property
-    def name(self) -> str:
-        """The library name or the file's stem; set by whoever loaded it."""
-        return self._name
 
 
 # --- from models to the machine -------------------------------------------------------------------

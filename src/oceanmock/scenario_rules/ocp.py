@@ -15,10 +15,10 @@ from oceanmock import story
 from oceanmock.clock import SECOND
 from oceanmock.lifecycle import ocp
 from oceanmock.mistakes import Found, Loc, did_you_mean, nearest
-from oceanmock.scenario import (
+from oceanmock.scenario.base import Reference
+from oceanmock.scenario.ocp import (
     Attempt,
     Call,
-    Reference,
     Scenario,
     Step,
     Subtask,

@@ -1,0 +1,203 @@
+"""What the two formats of scenario files share: durations, instants, the head, how to be strict.
+
+Nothing here knows a task or a dag. The models of both formats are frozen and refuse every key they
+do not know; a docstring under a key is what an editor shows of it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+    WithJsonSchema,
+)
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
+
+from oceanmock import clock
+
+MAX_ID: Final = 2**53 - 1
+"""Ids stay within what every JSON reader keeps exact; beyond it OCP writes strings."""
+
+# --- durations ------------------------------------------------------------------------------------
+
+_UNITS: Final = {"ms": clock.MILLISECOND, "s": clock.SECOND, "m": 60 * clock.SECOND}
+_UNITS.update(h=60 * _UNITS["m"], d=24 * 60 * _UNITS["m"])
+_DURATION: Final = re.compile(r"(?:[0-9]{1,18}(?:\.[0-9]{1,18})?(?:ms|s|m|h|d))+")
+_PART: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ms|s|m|h|d)")
+_LONGEST: Final = 3650 * _UNITS["d"]
+
+
+def parse_duration(text: object) -> int:
+    """The nanoseconds in a duration such as ``400ms``, ``1.9s``, ``2m`` or ``1h30m``.
+
+    Raises PydanticCustomError for anything else, and for more than ten years.
+    """
+    if isinstance(text, str) and _DURATION.fullmatch(text):
+        span = sum(_nanoseconds(*part) for part in _PART.findall(text))
+        if span <= _LONGEST:
+            return span
+        raise PydanticCustomError("bad_duration", "is longer than ten years")
+    is_number = isinstance(text, int | float) and not isinstance(text, bool) and 0 <= text < 1e9
+    hint = f" (write {text}s for seconds)" if is_number else ""
+    raise PydanticCustomError(
+        "bad_duration", "is not a duration such as 400ms, 1.9s, 2m or 1h30m{hint}", {"hint": hint}
+    )
+
+
+def _nanoseconds(whole: str, fraction: str, unit: str) -> int:
+    return int(whole + fraction) * _UNITS[unit] // int(10 ** len(fraction))
+
+
+def _parse_takes(text: object) -> int | None:
+    return None if text == "forever" else parse_duration(text)
+
+
+def _parse_timeout(text: object) -> int:
+    seconds, rest = divmod(parse_duration(text), clock.SECOND)
+    if rest:
+        raise PydanticCustomError("bad_duration", "is not a whole number of seconds")
+    return seconds
+
+
+def _parse_tick(text: object) -> int:
+    span = parse_duration(text)
+    if span < clock.MILLISECOND:
+        raise PydanticCustomError("bad_duration", "is shorter than 1ms")
+    return span
+
+
+def _duration_schema(also: str = "") -> WithJsonSchema:
+    pattern = rf"^({_DURATION.pattern}{also})$"
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": ["400ms", "1.9s"]})
+
+
+Duration = Annotated[int, BeforeValidator(parse_duration), _duration_schema()]
+Takes = Annotated[int | None, BeforeValidator(_parse_takes), _duration_schema("|forever")]
+Timeout = Annotated[int, BeforeValidator(_parse_timeout), _duration_schema()]
+Tick = Annotated[int, BeforeValidator(_parse_tick), _duration_schema()]
+Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
+Name = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+def _check_reference(value: object) -> object:
+    if isinstance(value, int | str) and not isinstance(value, bool):
+        return value
+    raise PydanticCustomError("bad_reference", "should be an id or a name")
+
+
+Reference = Annotated[int | str, BeforeValidator(_check_reference)]
+"""A task or subtask of this file, by its id or by its name."""
+
+
+def _check_instant(value: object) -> object:
+    """Text and YAML's own timestamps; a bare number would silently mean 1970."""
+    if not isinstance(value, str | datetime):
+        raise PydanticCustomError("bad_instant", "is no instant")
+    return value
+
+
+def _within_centuries(value: datetime) -> datetime:
+    """Far enough from the ends of the calendar for every age and duration."""
+    if not 1980 <= value.year < 3000:
+        raise PydanticCustomError("bad_instant", "is not between 1980 and 2999")
+    return value
+
+
+Instant = Annotated[
+    AwareDatetime, BeforeValidator(_check_instant), AfterValidator(_within_centuries)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class OrOne:
+    """A list that may be written as its only item; says so to the validator and the schema."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_one_or_more, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        several = handler(schema)
+        return {"anyOf": [several, several["items"]]}
+
+
+def _one_or_more(value: object) -> object:
+    return value if value is None or isinstance(value, list | tuple) else [value]
+
+
+def split_lines(value: object) -> object:
+    return value.splitlines() if isinstance(value, str) else value
+
+
+class FileSchema(GenerateJsonSchema):
+    """A JSON Schema that reads like the file: no titles, no nulls, no defaults that say nothing."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Never: the key is the title."""
+        return False
+
+    def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
+        """What may be left out is left out, not written as null."""
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        """Only defaults a reader would write: a duration's is given where its field is."""
+        made = super().default_schema(schema)
+        if not isinstance(made.get("default"), str | int) or "pattern" in made:
+            made.pop("default", None)
+        return made
+
+
+def shown_default(text: str) -> dict[str, Any]:
+    return {"default": text}
+
+
+# --- what both have -------------------------------------------------------------------------------
+
+
+class Model(BaseModel):
+    """A mapping of the file: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Head(Model):
+    """What every scenario begins with."""
+
+    model_config = ConfigDict(title="oceanmock scenario")
+
+    summary: Annotated[str, Field(min_length=1, max_length=200)]
+    """What happens, in one sentence."""
+    api: str
+    """The API that shows it, which decides what else the file may hold."""
+    progression: clock.Progression = "time"
+    """How time passes: `time` runs; `polls` goes to the next event each time a task has been read;
+    `immediate` lets everything due happen at once; `manual` stands until it is moved."""
+    starts_at: Instant | None = None
+    """The instant the sandbox's clock starts at, with its offset; now, if left out."""
+    tick: Tick = Field(default=clock.SECOND, json_schema_extra=shown_default("1s"))
+    """The period of the server's schedulers."""
+
+    _name: str = PrivateAttr("scenario")
+
+    @property
+    def name(self) -> str:
+        """The library name or the file's stem; set by whoever loaded it."""
+        return self._name

@@ -1,0 +1,1 @@
+"""What only a whole scenario can show, one module for each format."""
