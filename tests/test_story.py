@@ -8,7 +8,8 @@ import pytest
 
 from oceanmock.clock import SECOND
 from oceanmock.lifecycle import ocp
-from oceanmock.story import Actor, Call, Mark, Step, StoryDivergesError, Until, Wait, tell
+from oceanmock.scenario_rules.ocp import OcpActor
+from oceanmock.story import Call, Mark, Step, StoryDivergesError, Until, Wait, tell
 
 FAILS_FIRST = ocp.SubtaskPlan(
     (ocp.Attempt(takes=SECOND, ends="FAILED"), ocp.Attempt(takes=SECOND)),
@@ -17,22 +18,22 @@ FAILS_FIRST = ocp.SubtaskPlan(
 AFTERWARDS = ocp.SubtaskPlan((ocp.Attempt(takes=SECOND),), needs=(0,))
 
 
-def actor(*, born: int = 0, prohibits_rollback: bool = False) -> Actor:
+def actor(*, born: int = 0, prohibits_rollback: bool = False) -> OcpActor:
     """A task that is FAILED after 2 s, whose first subtask succeeds when retried."""
     plan = ocp.TaskPlan((FAILS_FIRST, AFTERWARDS), prohibits_rollback=prohibits_rollback)
-    return Actor(ocp.begin(plan), born, "Upgrade", ("Install", "Check"))
+    return OcpActor(born, "Upgrade", ("Install", "Check"), ocp.begin(plan))
 
 
 def until(
     status: str | None = None, operation: str | None = None, *, subtask: int | None = None
 ) -> Until:
     """A step that waits for the first task."""
-    return Until(0, subtask, status, operation)
+    return Until(0, () if subtask is None else (subtask,), (status, operation))
 
 
 def call(operation: ocp.Operation, *, subtask: int | None = None, refused: bool = False) -> Call:
     """A step that operates on the first task."""
-    return Call(0, subtask, operation, refused)
+    return Call(0, () if subtask is None else (subtask,), operation, 400 if refused else 200)
 
 
 def divergence(*steps: Step, **changes: bool) -> tuple[int, str]:
@@ -100,7 +101,7 @@ def test_an_older_task_is_further_on() -> None:
 
 
 def test_two_tasks_live_by_one_clock() -> None:
-    steps: list[Step] = [until("FAILED"), Call(1, None, "RETRY", refused=False)]
+    steps: list[Step] = [until("FAILED"), Call(1, (), "RETRY")]
 
     told = tell([actor(), actor(born=-SECOND)], steps)
 

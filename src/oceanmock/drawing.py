@@ -18,7 +18,8 @@ from oceanmock.clock import SECOND
 from oceanmock.lifecycle import ocp
 from oceanmock.scenario.ocp import Scenario, Task
 from oceanmock.scenario_rules import ocp as scenario_rules
-from oceanmock.story import Actor, Mark, Told
+from oceanmock.scenario_rules.ocp import OcpActor
+from oceanmock.story import Mark, Told
 
 STYLES: Final = {
     "PENDING": ("·", "dim"),
@@ -51,7 +52,7 @@ def draw_scenario(scenario: Scenario, *, width: int = 100) -> Iterator[str]:
     yield "  ".join(f"[{style}]{glyph}[/] {state}" for state, (glyph, style) in STYLES.items())
 
 
-def _title(task: Task, actor: Actor) -> str:
+def _title(task: Task, actor: OcpActor) -> str:
     ident = f" {task.id}" if task.id else ""
     times = f"  × {task.repeat.count}" if task.repeat else ""
     return f"task{ident} {actor.name}{times}"
@@ -60,7 +61,7 @@ def _title(task: Task, actor: Actor) -> str:
 # --- the DAG --------------------------------------------------------------------------------------
 
 
-def _draw_dag(task: Task, actor: Actor) -> Iterator[str]:
+def _draw_dag(task: Task, actor: OcpActor) -> Iterator[str]:
     plan = actor.life.plan
     for rails, position in draw_rails(plan):
         if position is None:
@@ -68,7 +69,7 @@ def _draw_dag(task: Task, actor: Actor) -> Iterator[str]:
         else:
             ident = f"  [dim]{task.subtasks[position].id}[/]" if task.subtasks[position].id else ""
             does = _describe(plan.subtasks[position])
-            name = escape(actor.subtask_names[position])
+            name = escape(actor.names[position])
             yield f"  {rails}  {name}{ident}  [dim]{does}[/]"
 
 
@@ -163,15 +164,15 @@ def _corner(lane: int, low: int, high: int, glyphs: str) -> str:
 # --- the timeline ---------------------------------------------------------------------------------
 
 
-def _draw_timeline(told: Told, number: int, *, width: int) -> Iterator[str]:
+def _draw_timeline(told: Told[OcpActor], number: int, *, width: int) -> Iterator[str]:
     actor = told.actors[number]
     states = actor.life.states
-    marks = [mark for mark in told.marks if mark.task == number]
+    marks = [mark for mark in told.marks if mark.actor == number]
     widths = _widths([state.at for state in states], max(width - _NAME_WIDTH - 4, len(states)))
     if marks:
         yield f"  {'':{_NAME_WIDTH}}[yellow]{_mark_row(actor, states, widths, marks)}[/]"
     yield _band("task", [state.status for state in states], widths)
-    for position, name in enumerate(actor.subtask_names):
+    for position, name in enumerate(actor.names):
         yield _band(name, [state.subtasks[position].status for state in states], widths)
     yield ""
     yield from _changes(actor, marks)
@@ -197,7 +198,7 @@ def _band(name: str, statuses: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _mark_row(
-    actor: Actor, states: Sequence[ocp.TaskState], widths: Sequence[int], marks: Sequence[Mark]
+    actor: OcpActor, states: Sequence[ocp.TaskState], widths: Sequence[int], marks: Sequence[Mark]
 ) -> str:
     """▼ above the column in which each operation took effect."""
     row = [" "] * sum(widths)
@@ -209,7 +210,7 @@ def _mark_row(
     return "".join(row).rstrip()
 
 
-def _changes(actor: Actor, marks: Sequence[Mark]) -> Iterator[str]:
+def _changes(actor: OcpActor, marks: Sequence[Mark]) -> Iterator[str]:
     """Each instant at which something changes, and what; operations where they happened."""
     waiting = list(marks)
     before: ocp.TaskState | None = None
@@ -223,18 +224,20 @@ def _changes(actor: Actor, marks: Sequence[Mark]) -> Iterator[str]:
     yield from (_mark_line(actor, mark) for mark in waiting)
 
 
-def _mark_line(actor: Actor, mark: Mark) -> str:
+def _mark_line(actor: OcpActor, mark: Mark) -> str:
     return f"  [yellow]▼ {_at(mark.instant - actor.born)}  {escape(mark.text)}[/]"
 
 
-def _differences(actor: Actor, before: ocp.TaskState | None, state: ocp.TaskState) -> Iterator[str]:
+def _differences(
+    actor: OcpActor, before: ocp.TaskState | None, state: ocp.TaskState
+) -> Iterator[str]:
     if before is None or (before.status, before.operation) != (state.status, state.operation):
         yield f"task {_coloured(state.status)}/{state.operation}"
     for position, subtask in enumerate(state.subtasks):
         earlier = None if before is None else before.subtasks[position]
         seen = ("PENDING", "EXECUTE") if earlier is None else (earlier.status, earlier.operation)
         if seen != (subtask.status, subtask.operation):
-            name = escape(actor.subtask_names[position])
+            name = escape(actor.names[position])
             yield f"{name} {_coloured(subtask.status)}/{subtask.operation}"
 
 

@@ -1,39 +1,81 @@
-"""A story: the life a client should be able to live with a scenario's tasks, told in steps.
+"""A story: the life a client should be able to live with a scenario's tasks or dags, in steps.
 
-Telling it runs the machine with nobody waiting: `until` goes to the first instant at which a state
-shows, `wait` lets time pass, `call` operates there and then. A story that cannot happen diverges,
-and says at which step, what it waited for and what happens instead. Pure: it knows no file, no
-clock and no HTTP. Instants are nanoseconds since the sandbox's start.
+An actor is one of them, with the life its machine gives it. Telling a story runs the machine with
+nobody waiting: `until` goes to the first instant at which some words show, `wait` lets time pass,
+`call` operates there and then. A story that cannot happen diverges, and says at which step, what it
+waited for and what happens instead. Pure: it knows neither machine, no file, no clock and no HTTP;
+what is a machine's own is asked of the actor. Instants are nanoseconds since the sandbox's start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Generic, Self, TypeVar
 
 from oceanmock.clock import SECOND
-from oceanmock.errors import AuthorError, IllegalOperation, RollbackProhibited
-from oceanmock.lifecycle import ocp
+from oceanmock.errors import AuthorError
+from oceanmock.lifecycle import timeline
+
+Part = tuple[int, ...]
+"""The positions that lead from an actor to a part of it; () is the actor itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Actor:
-    """A task of the story: its life, when it was born, what messages call it and its subtasks."""
+class Shown:
+    """What shows from an instant on, in the API's own words: a state, an operation, maybe more.
 
-    life: ocp.Life
+    ``at`` counts from the actor's birth.
+    """
+
+    at: int
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An operation that is refused: the HTTP status that says so, and why."""
+
+    answers: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Actor(ABC):
+    """One a story is about: when it was born, what messages call it and its parts.
+
+    A subclass adds the life that one machine gives it, and knows that machine's words.
+    """
+
     born: int
     name: str
-    subtask_names: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @abstractmethod
+    def shows(self, part: Part) -> Iterable[Shown]:
+        """What the actor, or a part of it, shows in each state of its life; never nothing."""
+
+    @abstractmethod
+    def operate(self, operation: str, part: Part, instant: int) -> Self | Refusal:
+        """The actor after an operation on it, or on a part of it, at ``instant`` of its life."""
+
+    def called(self, part: Part) -> str:
+        """What messages call the actor, or a part of it."""
+        return f"{self.names[part[0]]!r} of {self.name!r}" if part else repr(self.name)
+
+
+A = TypeVar("A", bound=Actor)
 
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Waits for the task, or the subtask at a position in it, to show a status or operation."""
+    """Waits for an actor, or a part of it, to show some words; None stands for any word."""
 
-    task: int
-    subtask: int | None
-    status: str | None
-    operation: str | None
+    actor: int
+    part: Part
+    words: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +87,12 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Operates, and is refused exactly when ``refused``."""
+    """Operates, and is answered with this HTTP status: 200, or it is refused."""
 
-    task: int
-    subtask: int | None
-    operation: ocp.Operation
-    refused: bool
+    actor: int
+    part: Part
+    operation: str
+    answers: int = 200
 
 
 Step = Until | Wait | Call
@@ -61,15 +103,15 @@ class Mark:
     """An operation of the story, where it happened."""
 
     instant: int
-    task: int
+    actor: int
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A story that came to its end: the tasks' lives as they went, and the operations on them."""
+class Told(Generic[A]):
+    """A story that came to its end: the actors' lives as they went, and the operations on them."""
 
-    actors: tuple[Actor, ...]
+    actors: tuple[A, ...]
     marks: tuple[Mark, ...]
 
 
@@ -81,72 +123,58 @@ class StoryDivergesError(AuthorError):
         self.number = number
 
 
-def tell(actors: Sequence[Actor], steps: Sequence[Step]) -> Told:
+def tell(actors: Sequence[A], steps: Sequence[Step]) -> Told[A]:
     """Runs a story to its end. Raises StoryDivergesError at the first step that cannot happen."""
     cast, now, marks = list(actors), 0, list[Mark]()
     for number, step in enumerate(steps):
         if isinstance(step, Wait):
             now += step.span
         elif isinstance(step, Until):
-            now = _await(cast[step.task], step, now, number)
+            now = _await(cast[step.actor], step, now, number)
         else:
-            cast[step.task] = _operate(cast[step.task], step, now, number)
-            refused = ", refused" if step.refused else ""
-            marks.append(Mark(now, step.task, _call_text(cast[step.task], step) + refused))
+            cast[step.actor] = _operate(cast[step.actor], step, now, number)
+            refused = "" if step.answers == 200 else ", refused"
+            marks.append(Mark(now, step.actor, _call_text(cast[step.actor], step) + refused))
     return Told(tuple(cast), tuple(marks))
 
 
-def _await(actor: Actor, step: Until, now: int, number: int) -> int:
-    """The first instant from now on at which the step's state shows."""
-    if _shows(ocp.view_at(actor.life, now - actor.born), step):
-        return now
-    for state in actor.life.states:
-        if actor.born + state.at > now and _shows(state, step):
-            return actor.born + state.at
+def _await(actor: A, step: Until, now: int, number: int) -> int:
+    """The first instant from now on at which the step's words show."""
+    for shown in _from(actor, step, now):
+        if all(word in (None, seen) for word, seen in zip(step.words, shown.words, strict=False)):
+            return max(actor.born + shown.at, now)
     raise StoryDivergesError(number, _never(actor, step, now))
 
 
-def _shows(state: ocp.TaskState, step: Until) -> bool:
-    it = state if step.subtask is None else state.subtasks[step.subtask]
-    return step.status in (None, it.status) and step.operation in (None, it.operation)
+def _from(actor: A, step: Until, now: int) -> list[Shown]:
+    """What shows now, and all that will."""
+    life = list(actor.shows(step.part))
+    past = len(timeline.until(life, now - actor.born))
+    return life[max(past - 1, 0) :]
 
 
-def _operate(actor: Actor, step: Call, now: int, number: int) -> Actor:
-    try:
-        life = ocp.operate(actor.life, step.operation, now - actor.born, subtask=step.subtask)
-    except (IllegalOperation, RollbackProhibited) as refusal:
-        if step.refused:
-            return actor
-        what = f"{_call_text(actor, step)} is refused: {refusal}"
-        raise StoryDivergesError(number, what) from refusal
-    if step.refused:
-        raise StoryDivergesError(number, f"{_call_text(actor, step)} is accepted, not refused")
-    return Actor(life, actor.born, actor.name, actor.subtask_names)
+def _operate(actor: A, step: Call, now: int, number: int) -> A:
+    after = actor.operate(step.operation, step.part, now - actor.born)
+    call = _call_text(actor, step)
+    if not isinstance(after, Refusal):
+        if step.answers == 200:
+            return after
+        raise StoryDivergesError(number, f"{call} is accepted, not refused")
+    if after.answers == step.answers:
+        return actor
+    instead = "" if step.answers == 200 else f" with {after.answers}, not {step.answers}"
+    raise StoryDivergesError(number, f"{call} is refused{instead}: {after.why}")
 
 
-def _call_text(actor: Actor, step: Call) -> str:
-    whom = "" if step.subtask is None else f" {actor.subtask_names[step.subtask]!r} of"
-    return f"{step.operation}{whom} {actor.name!r}"
+def _call_text(actor: A, step: Call) -> str:
+    return f"{step.operation} {actor.called(step.part)}"
 
 
-def _never(actor: Actor, step: Until, now: int) -> str:
-    wanted = " ".join(word for word in (step.status, step.operation) if word)
-    who = f"{actor.name!r}"
-    if step.subtask is not None:
-        who = f"{actor.subtask_names[step.subtask]!r} of {who}"
-    last = actor.life.states[-1]
-    seen = "; ".join(_what_it_showed(actor, step, now))
-    left = max(actor.born + last.at - now, 0) / SECOND
+def _never(actor: A, step: Until, now: int) -> str:
+    wanted = " ".join(word for word in step.words if word)
+    coming = _from(actor, step, now)
+    texts = ["/".join(each.words[: len(step.words)]) for each in coming]
+    seen = "; ".join(text for text, _ in groupby(texts))
+    left = max(actor.born + coming[-1].at - now, 0) / SECOND
     end = f"after {left:g} s nothing more is due" if left else "nothing more is due"
-    return f"{who} never is {wanted} from here on; it is {seen}, and {end}"
-
-
-def _what_it_showed(actor: Actor, step: Until, now: int) -> Iterator[str]:
-    """The statuses and operations it shows from now on, without repetition."""
-    later = [state for state in actor.life.states if actor.born + state.at > now]
-    previous = None
-    for state in (ocp.view_at(actor.life, now - actor.born), *later):
-        it = state if step.subtask is None else state.subtasks[step.subtask]
-        if (it.status, it.operation) != previous:
-            previous = (it.status, it.operation)
-            yield f"{it.status}/{it.operation}"
+    return f"{actor.called(step.part)} never is {wanted} from here on; it is {seen}, and {end}"

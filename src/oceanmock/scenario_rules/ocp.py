@@ -1,4 +1,4 @@
-"""What only a whole scenario can show: references, cycles, unreachable attempts, its story.
+"""What only a whole OCP scenario can show: references, cycles, unreachable attempts, its story.
 
 Each rule takes a scenario that its models accept and yields what breaks it; ``check`` asks them
 all, then tells the story. Rule names are stable. Nothing here knows YAML, lines or files.
@@ -7,12 +7,13 @@ all, then tells the story. Rule names are stable. Nothing here knows YAML, lines
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final
+from typing import Final, cast
 
 from oceanmock import story
 from oceanmock.clock import SECOND
+from oceanmock.errors import IllegalOperation, RollbackProhibited
 from oceanmock.lifecycle import ocp
 from oceanmock.mistakes import Found, Loc, did_you_mean, nearest
 from oceanmock.scenario.base import Reference
@@ -49,19 +50,43 @@ def check(scenario: Scenario, *, tell_story: bool = True) -> list[Found]:
     return found
 
 
-def tell(scenario: Scenario) -> story.Told:
+def tell(scenario: Scenario) -> story.Told[OcpActor]:
     """The scenario's story, told to its end. Raises StoryDivergesError where it cannot happen."""
     rules = rules_of(scenario.tick, scenario.switches)
     actors = [
-        story.Actor(
-            ocp.begin(plan_of(task), replace(rules, phase=task.age % rules.tick)),
+        OcpActor(
             -task.age,
             _called(task, number),
             tuple(_called(subtask, place) for place, subtask in enumerate(task.subtasks)),
+            ocp.begin(plan_of(task), replace(rules, phase=task.age % rules.tick)),
         )
         for number, task in enumerate(scenario.tasks)
     ]
     return story.tell(actors, [_resolve(scenario, step) for step in scenario.story])
+
+
+@dataclass(frozen=True, slots=True)
+class OcpActor(story.Actor):
+    """A task of a story; its parts are its subtasks."""
+
+    life: ocp.Life
+
+    def shows(self, part: story.Part) -> Iterator[story.Shown]:
+        """Its status and operation in each state of its life."""
+        for state in self.life.states:
+            it = state.subtasks[part[0]] if part else state
+            yield story.Shown(state.at, (it.status, it.operation))
+
+    def operate(self, operation: str, part: story.Part, instant: int) -> OcpActor | story.Refusal:
+        """The task after an operation on it, or on its subtask."""
+        subtask = part[0] if part else None
+        try:
+            life = ocp.operate(
+                self.life, cast("ocp.Operation", operation), instant, subtask=subtask
+            )
+        except (IllegalOperation, RollbackProhibited) as refusal:
+            return story.Refusal(400, str(refusal))
+        return replace(self, life=life)
 
 
 # --- the rules ------------------------------------------------------------------------------------
@@ -278,8 +303,9 @@ def _resolve(scenario: Scenario, step: Step) -> story.Step:
     if place is None:
         raise ValueError("a story is told only once its references have been checked")
     subtask = None if whom.subtask is None else find_subtask(scenario.tasks[place], whom.subtask)
+    part = () if subtask is None else (subtask,)
     if step.until is not None:
-        return story.Until(place, subtask, step.until.status, step.until.operation)
+        return story.Until(place, part, (step.until.status, step.until.operation))
     if step.call is None:
         raise ValueError("a step either waits or calls")
-    return story.Call(place, subtask, _OPERATIONS[step.call], refused=step.answers == 400)
+    return story.Call(place, part, _OPERATIONS[step.call], step.answers)
