@@ -121,10 +121,21 @@ MODEL_MISTAKES = {
         "x.yaml:3:14: `progression` is 'poll', which is none of its values [unknown-value]\n"
         "  Allowed: time, polls, manual, immediate. Did you mean 'polls'?",
     ),
-    "another API": (
+    "an API there is not": (
+        "summary: A\napi: ocpp\ntasks: [{subtasks: [One]}]\n",
+        "x.yaml:2:6: `api` is 'ocpp', which is none of its values [unknown-value]\n"
+        "  Allowed: ocp, obshell. Did you mean 'ocp'?",
+    ),
+    "no API": (
+        "summary: A\ntasks: [{subtasks: [One]}]\n",
+        "x.yaml:1:1: a scenario has no `api` [missing-key]\n"
+        "  Say `api: ocp` for tasks, or `api: obshell` for dags.",
+    ),
+    "another API's tasks": (
         "summary: A\napi: obshell\ntasks: [{subtasks: [One]}]\n",
-        "x.yaml:2:6: `api` is 'obshell', which is none of its values [unknown-value]\n  "
-        "Allowed: ocp.",
+        "x.yaml:1:1: a scenario has no `dags` [missing-key]\n"
+        "x.yaml:3:1: `tasks` is no key of a scenario [unknown-key]\n"
+        "  It belongs to a scenario with `api: ocp`.",
     ),
     "an answer that is no answer of an operation": (
         with_step("{call: retryTask, task: 1, answers: 404}"),

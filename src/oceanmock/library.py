@@ -13,7 +13,7 @@ from oceanmock.contract import data_folder
 from oceanmock.errors import AuthorError
 from oceanmock.mistakes import did_you_mean
 from oceanmock.reading import read_scenario
-from oceanmock.scenario.ocp import Scenario
+from oceanmock.scenario import Scenario
 
 SUFFIXES: Final = (".yaml", ".yml")
 

@@ -1,8 +1,9 @@
 """A scenario's text → the scenario, or all its mistakes at once.
 
-A text is checked twice: against the models of ``scenario``, then, with what they refused put right
-for the moment, against ``scenario_rules``; so its author sees every mistake in one go. What
-pydantic finds is said here in the words of the file format.
+A file's ``api`` says which of the two formats it is in. Its text is checked twice: against the
+models of ``scenario``, then, with what they refused put right for the moment, against
+``scenario_rules``; so its author sees every mistake in one go. What pydantic finds is said here in
+the words of the file format.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -21,9 +22,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from oceanmock.mistakes import Document, Found, Loc, ScenarioError, nearest, nearest_word
+from oceanmock.scenario import Scenario, obshell, ocp
 from oceanmock.scenario.base import FileSchema
-from oceanmock.scenario.ocp import Scenario
-from oceanmock.scenario_rules import ocp as scenario_rules
+from oceanmock.scenario_rules import obshell as obshell_rules
+from oceanmock.scenario_rules import ocp as ocp_rules
 
 
 def read_scenario(text: str, *, path: str = "scenario.yaml") -> Scenario:
@@ -37,11 +39,41 @@ def read_scenario(text: str, *, path: str = "scenario.yaml") -> Scenario:
     return scenario
 
 
+# --- the formats ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """One of the two formats: its ``api``, whose words it uses, the key of what it scripts."""
+
+    api: str
+    server: str
+    key: str
+    model: type[Scenario]
+    check: Callable[..., list[Found]]
+
+
+_FORMATS: Final = {
+    each.api: each
+    for each in (
+        _Format("ocp", "OCP", "tasks", ocp.Scenario, ocp_rules.check),
+        _Format("obshell", "obshell", "dags", obshell.Scenario, obshell_rules.check),
+    )
+}
+
+
+def _format_of(data: dict[Any, Any]) -> _Format:
+    """The format a file's api says; where it says none, the one whose tasks or dags it has."""
+    api = data.get("api")
+    if isinstance(api, str) and api in _FORMATS:
+        return _FORMATS[api]
+    return _FORMATS["obshell" if "dags" in data and "tasks" not in data else "ocp"]
+
+
 # --- what the models refuse -----------------------------------------------------------------------
 
 _PUT_RIGHT: Final[dict[str, Any]] = {
     "summary": "?",
-    "api": "ocp",
     "id": 1,
     "name": "?",
     "ob_cluster_id": 1,
@@ -50,16 +82,24 @@ _PUT_RIGHT: Final[dict[str, Any]] = {
     "subtasks": ["?"],
     "attempts": [{}],
     "rollback": [{}],
+    "dags": [{"nodes": ["?"]}],
+    "nodes": ["?"],
+    "sub_tasks": [{"ends": "FAILED"}],
     "story": [],
     "count": 1,
     "status": "RUNNING",
     "operation": "EXECUTE",
+    "message": "?",
+    "ip": "127.0.0.1",
 }
 """What stands in for a value that is missing or wrong, while the rest is looked at."""
 
 _STAND_INS: Final[dict[str, Any]] = {
     "tasks": {"subtasks": ["?"]},
     "subtasks": "?",
+    "dags": {"nodes": ["?"]},
+    "nodes": "?",
+    "sub_tasks": {"ends": "FAILED"},
     "attempts": {"ends": "FAILED"},
     "rollback": {"ends": "FAILED"},
     "story": {"wait": "0s"},
@@ -69,10 +109,13 @@ _STAND_INS: Final[dict[str, Any]] = {
 """What stands in for one item of a list that is wrong."""
 
 
-_RUNS: Final = {"attempts", "rollback"}
+_RUNS: Final = {"attempts", "rollback", "sub_tasks"}
 """A run in which something is wrong fails, so that those after it are not called unreachable."""
 
-_MAKE_A_STEP: Final = ("until", "wait", "call", "task", "subtask")
+_MAKE_A_STEP: Final = (
+    *("until", "wait", "call", "task", "subtask"),
+    *("dag", "node", "sub_task", "state", "operator", "stage"),
+)
 """Without one of these a step of a story is no use, and another stands in for the whole of it."""
 
 
@@ -82,25 +125,27 @@ def _check(data: Any) -> tuple[list[Found], Scenario | None]:
         what = "a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …`"
         return [Found((), "wrong-type", what)], None
     found, misspelt, scenario = list[Found](), dict[Loc, str](), None
-    data = copy.deepcopy(data)
+    data, form = copy.deepcopy(data), _format_of(data)
     for _ in range(5):
         try:
-            scenario = Scenario.model_validate(data)
+            scenario = form.model.model_validate(data)
             break
         except ValidationError as refused:
-            found += _mend(refused, data, misspelt)
+            found += _mend(refused, data, misspelt, form)
     if scenario is not None:
         hidden = "unknown-reference" if any(map(_hides_names, found)) else ""
-        further = scenario_rules.check(scenario, tell_story=not found)
+        further = form.check(scenario, tell_story=not found)
         found += [each for each in further if each.rule != hidden]
     return [replace(each, loc=_as_written(each.loc, misspelt)) for each in found], scenario
 
 
-def _mend(refused: ValidationError, data: Any, misspelt: dict[Loc, str]) -> list[Found]:
+def _mend(
+    refused: ValidationError, data: Any, misspelt: dict[Loc, str], form: _Format
+) -> list[Found]:
     """What the models refuse in ``data``, which is put right; keys renamed go to ``misspelt``."""
     errors = [error for error in refused.errors() if not _is_echo(error)]
-    renamed = dict(_misspelt_keys(errors, data))
-    found = [_explain(error, data) for error in errors]
+    renamed = dict(_misspelt_keys(errors, data, form))
+    found = [_explain(error, data, form) for error in errors]
     for right, wrong in renamed.items():
         holder = _value_at(data, right[:-1])
         if wrong in holder:  # not so where an alias brings one mapping to several places
@@ -110,15 +155,18 @@ def _mend(refused: ValidationError, data: Any, misspelt: dict[Loc, str]) -> list
         loc = _plain(error["loc"], data)
         if loc not in renamed:
             _put_right(data, loc, missing=error["type"] == "missing")
+    data["api"] = form.api
     return found
 
 
-def _misspelt_keys(errors: list[ErrorDetails], data: Any) -> Iterator[tuple[Loc, str]]:
+def _misspelt_keys(
+    errors: list[ErrorDetails], data: Any, form: _Format
+) -> Iterator[tuple[Loc, str]]:
     """The way to where a key should be, and how it is misspelt."""
     for error in errors:
         *way, wrong = _plain(error["loc"], data) or ("",)
         if error["type"] == "extra_forbidden" and isinstance(wrong, str):
-            right = nearest_word(wrong, _keys_at(tuple(way)))
+            right = nearest_word(wrong, _keys_at(tuple(way), form))
             if right is not None and right not in (_value_at(data, tuple(way)) or ()):
                 yield (*way, right), wrong
 
@@ -129,9 +177,9 @@ def _as_written(loc: Loc, misspelt: dict[Loc, str]) -> Loc:
 
 
 def _hides_names(found: Found) -> bool:
-    """Whether a mistake leaves open what tasks and subtasks there are to refer to."""
+    """Whether a mistake leaves open what there is for a story to refer to."""
     last = next((step for step in reversed(found.loc) if isinstance(step, str)), "")
-    return last in ("tasks", "subtasks", "id", "name")
+    return last in ("tasks", "subtasks", "dags", "nodes", "sub_tasks", "id", "name")
 
 
 def _is_echo(error: ErrorDetails) -> bool:
@@ -154,7 +202,7 @@ def _put_right(data: Any, loc: Loc, *, missing: bool) -> None:
             del holder[key]
         if last in _PUT_RIGHT and (missing or last != "id"):
             holder[last] = copy.deepcopy(_PUT_RIGHT[str(last)])
-        if _RUNS & set(loc[-3:-1]):
+        if _RUNS & set(loc[-3:-1]) and "attempts" not in holder:
             holder.setdefault("ends", "FAILED")
 
 
@@ -170,13 +218,14 @@ def _value_at(data: Any, loc: Loc) -> Any:
 def _plain(loc: Loc, data: Any) -> Loc:
     """The way to a value as the file has it.
 
-    Without the names that pydantic gives to the members of a union, and without the position in a
-    list that is written as its only item.
+    Without the names that the members of a union have (those of mappings are in angle brackets),
+    and without the position in a list that is written as its only item.
     """
     way: list[int | str] = []
     for step in loc:
         holder = _value_at(data, tuple(way))
-        in_dict = isinstance(holder, dict) and (isinstance(step, str) or step in holder)
+        is_key = isinstance(step, str) and not step.startswith("<")
+        in_dict = isinstance(holder, dict) and (is_key or step in holder)
         if in_dict or isinstance(holder, list):
             way.append(step)
     return tuple(way)
@@ -189,6 +238,11 @@ _NOUNS: Final = {
     "subtasks": "subtask",
     "attempts": "attempt",
     "rollback": "rollback attempt",
+    "dags": "dag",
+    "nodes": "node",
+    "sub_tasks": "sub task",
+    "can": "flag",
+    "quirks_off": "quirk",
     "needs": "need",
     "log": "line",
     "story": "step",
@@ -205,6 +259,7 @@ _EXPECTED: Final = {
     "bool_parsing": "true or false",
     "tuple_type": "a list",
     "model_type": "a mapping of keys to values",
+    "dict_type": "a mapping of keys to values",
     "bad_reference": "an id or a name",
     "greater_than_equal": "at least {ge}",
     "less_than_equal": "at most {le}",
@@ -215,33 +270,56 @@ _EXPECTED: Final = {
 }
 _WHAT_AN_INSTANT_IS: Final = "Write it like 2021-08-25T15:09:31+08:00."
 _OF_TYPE: Final = ("_type", "_parsing", "_from_float", "_reference")
-_OCP_WORDS: Final = ("ends", "mode", "operation", "status", "type")
+_SERVERS_WORDS: Final = (
+    *("ends", "mode", "operation", "status", "type"),
+    *("can", "identity", "operator", "state"),
+)
+_WHICH_API: Final = "Say `api: ocp` for tasks, or `api: obshell` for dags."
+_WHOLES: Final = {"bad_step": "bad-step", "bad_attempt": "bad-attempt"}
+"""What is wrong with a mapping as a whole; pydantic's message goes on after the subject."""
 
 
-def _explain(error: ErrorDetails, data: Any) -> Found:
+def _explain(error: ErrorDetails, data: Any, form: _Format) -> Found:
     """One pydantic error in our words."""
     loc = _plain(error["loc"], data)
     kind, value = error["type"], error.get("input")
     if kind == "missing":
-        return Found(loc[:-1], "missing-key", f"{_whole(loc[:-1], data)} has no `{loc[-1]}`")
+        hint = _WHICH_API if loc == ("api",) else ""
+        what = f"{_whole(loc[:-1], data)} has no `{loc[-1]}`"
+        return Found(loc[:-1], "missing-key", what, hint)
     if kind in ("extra_forbidden", "invalid_key"):
-        hint = nearest(loc[-1], _keys_at(loc[:-1]))
+        hint = _key_of_another(loc) or nearest(loc[-1], _keys_at(loc[:-1], form))
         message = f"`{loc[-1]}` is no key of {_whole(loc[:-1], data)}"
         return Found(loc, "unknown-key", message, hint, at_key=True)
-    if kind == "bad_step":
-        return Found(loc, "bad-step", f"{_subject(loc, data)} {error['msg']}")
-    return _explain_value(error, loc, f"{_subject(loc, data)} is {_shown(value)}")
+    if kind in _WHOLES:
+        return Found(loc, _WHOLES[kind], f"{_subject(loc, data)} {error['msg']}")
+    what = f"{_subject(loc, data)} is {_shown(value)}"
+    if kind == "literal_error":
+        return _explain_word(error, loc, what, form)
+    return _explain_value(error, loc, what)
+
+
+def _key_of_another(loc: Loc) -> str:
+    """Whether a key at the root belongs to the other format, in words."""
+    owners = [api for api, form in _FORMATS.items() if loc[0] in _keys_at((), form)]
+    return f"It belongs to a scenario with `api: {owners[0]}`." if owners and not loc[1:] else ""
+
+
+def _explain_word(error: ErrorDetails, loc: Loc, what: str, form: _Format) -> Found:
+    value, expected = error.get("input"), str(error["ctx"]["expected"])
+    choices = [word or number for word, number in re.findall(r"'([^']+)'|(\d+)", expected)]
+    key = next((step for step in reversed(loc) if isinstance(step, str)), "")
+    whose = f"{form.server} does not know" if key in _SERVERS_WORDS else "is none of its values"
+    hint = nearest(
+        value if isinstance(value, str) else "", list(_FORMATS) if key == "api" else choices
+    )
+    return Found(loc, "unknown-value", f"{what}, which {whose}", hint)
 
 
 def _explain_value(error: ErrorDetails, loc: Loc, what: str) -> Found:
     kind, value = error["type"], error.get("input")
-    if kind == "literal_error":
-        choices = re.findall(r"\w+", str(error["ctx"]["expected"]).replace(" or ", " "))
-        hint = nearest(value if isinstance(value, str) else "", choices)
-        whose = "OCP does not know" if loc[-1] in _OCP_WORDS else "is none of its values"
-        return Found(loc, "unknown-value", f"{what}, which {whose}", hint)
-    if kind == "bad_duration":
-        return Found(loc, "bad-duration", f"{what}, which {error['msg']}")
+    if kind in ("bad_address", "bad_duration", "bad_version"):
+        return Found(loc, kind.replace("_", "-"), f"{what}, which {error['msg']}")
     if kind.startswith(("datetime", "timezone")) or kind == "bad_instant":
         return Found(loc, "bad-instant", f"{what}, {_why_no_instant(error)}", _WHAT_AN_INSTANT_IS)
     expected = _EXPECTED.get(kind, error["msg"]).format(**error.get("ctx", {}))
@@ -275,20 +353,23 @@ def _whole(loc: Loc, data: Any) -> str:
 
 
 def _subject(loc: Loc, data: Any) -> str:
-    """“`takes` of attempt 1 of subtask 'install'”: at most the two nearest owners."""
+    """“`takes` of attempt 1 of subtask 'install'”: at most the two nearest owners.
+
+    One more where a sub task is among them: few have a name of their own.
+    """
     parts: list[str] = []
     for depth, step in enumerate(loc):
         if isinstance(step, int):
             parts[-1:] = [_item(str(loc[depth - 1]), step, _value_at(data, loc[: depth + 1]))]
         else:
             parts.append(f"`{step}`")
-    return " of ".join(reversed(parts[-3:]))
+    return " of ".join(reversed(parts[-4 if "sub_tasks" in loc else -3 :]))
 
 
 def _item(key: str, position: int, value: Any) -> str:
     noun = _NOUNS.get(key, f"`{key}`")
-    known = value if key == "subtasks" else None
-    if isinstance(value, dict) and key in ("tasks", "subtasks"):
+    known = value if key in ("subtasks", "nodes") else None
+    if isinstance(value, dict) and key in ("tasks", "subtasks", "dags", "nodes", "sub_tasks"):
         known = value.get("name") or value.get("id")
     whose = " of the story" if key == "story" else ""
     if known and isinstance(known, str | int | float):
@@ -296,10 +377,10 @@ def _item(key: str, position: int, value: Any) -> str:
     return f"{noun} {position + 1}{whose}"
 
 
-def _keys_at(loc: Loc) -> list[str]:
+def _keys_at(loc: Loc, form: _Format) -> list[str]:
     """The keys the file format allows there, from its own schema."""
     schema = _schema()
-    here = _structure(schema, schema)
+    here = _structure(schema["$defs"][form.api], schema)
     for step in loc:
         if isinstance(step, str):
             here = _structure(here["properties"][step], schema)
@@ -312,15 +393,38 @@ def _structure(here: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
         if "$ref" in here:
             here = schema["$defs"][here["$ref"].rpartition("/")[2]]
         else:
-            here = here["anyOf"][0] if "anyOf" in here else here["items"]
+            several = here.get("anyOf") or here.get("oneOf")
+            here = several[0] if several else here["items"]
     return here
 
 
 def scenario_schema() -> dict[str, Any]:
-    """The JSON Schema of the file format, from the models."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **copy.deepcopy(_schema())}
+    """The JSON Schema of both formats, from the models: an editor takes the one its api says."""
+    return copy.deepcopy(_schema())
 
 
 @cache
 def _schema() -> dict[str, Any]:
-    return Scenario.model_json_schema(schema_generator=FileSchema)
+    definitions: dict[str, Any] = {}
+    for api, form in _FORMATS.items():
+        whole = form.model.model_json_schema(
+            schema_generator=FileSchema, ref_template=f"#/$defs/{api}.{{model}}"
+        )
+        parts = whole.pop("$defs")
+        definitions[api] = whole
+        definitions |= {f"{api}.{name}": part for name, part in parts.items()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "oceanmock scenario",
+        "type": "object",
+        "properties": {"api": {"enum": list(_FORMATS), "description": _WHICH_API}},
+        "required": ["api"],
+        "allOf": [
+            {
+                "if": {"properties": {"api": {"const": api}}, "required": ["api"]},
+                "then": {"$ref": f"#/$defs/{api}"},
+            }
+            for api in _FORMATS
+        ],
+        "$defs": definitions,
+    }

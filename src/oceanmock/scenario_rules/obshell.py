@@ -1,0 +1,362 @@
+"""What only a whole obshell scenario can show: numbers, scopes, unreachable runs, its story.
+
+Each rule takes a scenario that its models accept and yields what breaks it; ``check`` asks them
+all, then tells the story. Rule names are stable. Nothing here knows YAML, lines or files. What a
+machine makes of a run is said in ``lifecycle.obshell``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Final, cast
+
+from oceanmock import story
+from oceanmock.clock import SECOND
+from oceanmock.errors import IllegalOperator
+from oceanmock.lifecycle import obshell
+from oceanmock.mistakes import Found, Loc, did_you_mean, nearest
+from oceanmock.scenario.base import Reference
+from oceanmock.scenario.obshell import (
+    Attempt,
+    Dag,
+    Node,
+    Scenario,
+    Step,
+    SubTask,
+    TenantLock,
+    Until,
+    find_dags,
+    find_nodes,
+    find_sub_tasks,
+    is_in_time,
+    node_number,
+    plan_of,
+    rules_of,
+    sub_task_number,
+)
+
+_STATES: Final = {
+    "dag": ("READY", "RUNNING", "FAILED", "SUCCEED"),
+    "node": ("PENDING", "RUNNING", "FAILED", "SUCCEED"),
+    "sub task": ("PENDING", "RUNNING", "FAILED", "SUCCEED"),
+}
+_OPERATORS: Final = {
+    "dag": ("RUN", "ROLLBACK", "CANCEL", "PASS"),
+    "node": ("RUN", "RETRY", "ROLLBACK", "CANCEL", "PASS"),
+    "sub task": ("RUN", "ROLLBACK", "PASS"),
+}
+_RUNS: Final = {"attempts": "attempt", "rollback": "rollback attempt"}
+_MOST_NAMED: Final = 8
+
+
+def check(scenario: Scenario, *, tell_story: bool = True) -> list[Found]:
+    """Everything that is wrong with the whole; the story is told only when nothing else is."""
+    found = [each for rule in _RULES for each in rule(scenario)]
+    if tell_story and not found:
+        found.extend(_story_that_cannot_happen(scenario))
+    return found
+
+
+def tell(scenario: Scenario) -> story.Told[ObshellActor]:
+    """The scenario's story, told to its end. Raises StoryDivergesError where it cannot happen."""
+    actors = [
+        ObshellActor(
+            -dag.age,
+            _called(dag, number),
+            tuple(_called(node, place) for place, node in enumerate(dag.nodes)),
+            obshell.begin(
+                plan_of(dag),
+                rules_of(scenario.tick, scenario.phase, scenario.switches, age=dag.age),
+            ),
+        )
+        for number, dag in enumerate(scenario.dags)
+    ]
+    return story.tell(actors, [_resolve(scenario, step) for step in scenario.story])
+
+
+@dataclass(frozen=True, slots=True)
+class ObshellActor(story.Actor):
+    """A dag of a story; its parts are its nodes, and theirs the sub tasks."""
+
+    life: obshell.Life
+
+    def shows(self, part: story.Part) -> Iterator[story.Shown]:
+        """Its state and operator in each state of its life; of the dag itself the stage, too."""
+        for state in self.life.states:
+            if not part:
+                words = (state.state, state.operator, _stage(state.stage))
+                yield story.Shown(state.at, words)
+                continue
+            node = state.nodes[part[0]]
+            it = node.sub_tasks[part[1]] if len(part) > 1 else node
+            yield story.Shown(state.at, (it.state, it.operator))
+
+    def operate(
+        self, operation: str, part: story.Part, instant: int
+    ) -> ObshellActor | story.Refusal:
+        """The dag after an operator for it, or for one of its nodes."""
+        operator, node = cast("obshell.Operator", operation), part[0] if part else None
+        try:
+            life = obshell.operate(self.life, operator, instant, node=node)
+        except IllegalOperator as refusal:
+            return self._refusal(refusal, instant)
+        return replace(self, life=life)
+
+    def called(self, part: story.Part) -> str:
+        """A sub task is named by its place: most have their node's name."""
+        whole = story.Actor.called(self, part)  # a class with slots has lost its super()
+        return f"sub task {part[1] + 1} of {whole}" if len(part) > 1 else whole
+
+    def _refusal(self, refusal: IllegalOperator, instant: int) -> story.Refusal:
+        """The errCode, and what makes the server say it."""
+        if refusal.reason == "NoNodeFailed":
+            return story.Refusal(500, "Common.Unexpected (no node failed)")
+        dag = obshell.view_at(self.life, instant)
+        what = f"the dag is {dag.state}/{dag.operator}"
+        if refusal.node is not None:
+            node, can = dag.nodes[refusal.node], self.life.plan.nodes[refusal.node].can
+            what = f"node {self.names[refusal.node]!r} is {node.state}/{node.operator}"
+            if refusal.reason.endswith("NotAllowed"):
+                allowed = ", ".join(sorted(can)) or "nothing"
+                what = f"node {self.names[refusal.node]!r} can {allowed}"
+        return story.Refusal(400, f"Task.{refusal.reason} ({what})")
+
+
+# --- the rules ------------------------------------------------------------------------------------
+
+
+def _numbers_given_twice(scenario: Scenario) -> Iterator[Found]:
+    """Dags, nodes and sub tasks count apart, and the two stores count apart."""
+    taken: set[tuple[str, str, int]] = set()
+    for dag, kind, thing, loc in _things(scenario):
+        if thing.id is None:
+            continue
+        if (dag.scope, kind, thing.id) in taken:
+            what = f"another {kind} of this file already has id {thing.id}"
+            yield Found((*loc, "id"), "duplicate-id", what)
+        taken.add((dag.scope, kind, thing.id))
+
+
+def _scopes(scenario: Scenario) -> Iterator[Found]:
+    identity = scenario.agent.identity
+    for number, dag in enumerate(scenario.dags):
+        loc: Loc = ("dags", number)
+        if dag.scope == "cluster" and identity != "CLUSTER AGENT":
+            what = f"only a CLUSTER AGENT keeps dags in OceanBase, and this agent is {identity}"
+            hint = "Give the agent `identity: CLUSTER AGENT`, or leave `scope` out."
+            yield Found((*loc, "scope"), "wrong-scope", what, hint)
+        if isinstance(dag.maintenance, TenantLock) and dag.scope == "agent":
+            what = "a dag that the agent keeps itself cannot maintain a tenant"
+            hint = "Give the dag `scope: cluster`."
+            yield Found((*loc, "maintenance"), "wrong-scope", what, hint)
+
+
+def _first_tick(scenario: Scenario) -> Iterator[Found]:
+    if scenario.phase >= scenario.tick:
+        what = f"`phase` is not shorter than the tick of {scenario.tick / SECOND:g} s"
+        yield Found(("phase",), "out-of-range", what, "There is a tick before it.")
+
+
+def _attempts_nobody_can_reach(scenario: Scenario) -> Iterator[Found]:
+    for node, sub_task, called, loc in _sub_tasks(scenario):
+        for key, attempts, why in (
+            ("attempts", sub_task.runs, _why_no_other_run),
+            ("rollback", sub_task.rollback, _why_no_other_rollback),
+        ):
+            for nth, (before, _) in enumerate(pairwise(attempts), start=1):
+                if hint := why(node, sub_task, before, nth):
+                    what = f"{_RUNS[key]} {nth + 1} of {called} is never reached"
+                    yield Found((*loc, key, nth), "unreachable-attempt", what, hint)
+
+
+def _why_no_other_run(node: Node, sub_task: SubTask, before: Attempt, nth: int) -> str:
+    """Only a RETRY runs it again, and only if it failed, was cancelled, or failed to roll back."""
+    if "retry" not in node.can:
+        return "Only a retry runs it again; say that the node `can: [retry]`, or remove this."
+    rolls_back_badly = any(_outcome(each, node) == "FAILED" for each in sub_task.rollback)
+    if _outcome(before, node) == "FAILED" or "cancel" in node.can:
+        return ""
+    if "rollback" in node.can and rolls_back_badly:
+        return ""
+    return f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
+
+
+def _why_no_other_rollback(node: Node, sub_task: SubTask, before: Attempt, nth: int) -> str:
+    """Each RETRY begins with a rollback run; a ROLLBACK has another one only if that failed."""
+    if "retry" in node.can:
+        return ""
+    if "rollback" not in node.can:
+        return "Say that the node `can: [rollback]`, or remove this."
+    if _outcome(before, node) == "FAILED" or "cancel" in node.can:
+        return ""
+    return f"Rollback attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
+
+
+def _outcomes_out_of_time(scenario: Scenario) -> Iterator[Found]:
+    for node, sub_task, called, loc in _sub_tasks(scenario):
+        runs = [(way, sub_task.runs[nth], "attempts", nth) for nth, way in _ways(sub_task)]
+        back = [
+            (("rollback", nth), each, "rollback", nth) for nth, each in enumerate(sub_task.rollback)
+        ]
+        for way, attempt, key, nth in runs + back:
+            if attempt.ends == "SUCCEED" and not is_in_time(attempt, node):
+                what = (
+                    f"{_RUNS[key]} {nth + 1} of {called} cannot end SUCCEED: "
+                    f"it takes longer than the timeout of {node.timeout} s"
+                )
+                yield Found((*loc, *way, "ends"), "impossible-outcome", what, "Raise the timeout.")
+
+
+def _story_references(scenario: Scenario) -> Iterator[Found]:
+    for number, step in enumerate(scenario.story):
+        loc: Loc = ("story", number) if step.until is None else ("story", number, "until")
+        whom = step.until or step
+        if whom.dag is None:
+            continue
+        dags = find_dags(scenario.dags, whom.dag)
+        names = [str(name) for each in scenario.dags for name in (each.id, each.name) if name]
+        yield from _unless_one(dags, whom.dag, "dag of this file", names, (*loc, "dag"))
+        if len(dags) == 1:
+            yield from _references_in(scenario.dags[dags[0]], whom, loc)
+        if step.until is not None:
+            yield from _words_of_another_kind(step.until, loc)
+
+
+def _references_in(dag: Dag, whom: Until | Step, loc: Loc) -> Iterator[Found]:
+    """What is wrong with a step's node, sub task and stage, now that its dag is known."""
+    if isinstance(whom, Until) and (whom.stage or 0) > len(dag.nodes):
+        what = f"the dag has {len(dag.nodes)} stages, and never is at stage {whom.stage}"
+        yield Found((*loc, "stage"), "unknown-value", what)
+    if whom.node is None:
+        return
+    nodes = find_nodes(dag, whom.node)
+    names = _names((node_number(dag, place), node.name) for place, node in enumerate(dag.nodes))
+    yield from _unless_one(nodes, whom.node, "node of this dag", names, (*loc, "node"))
+    if len(nodes) == 1 and isinstance(whom, Until) and whom.sub_task is not None:
+        found = find_sub_tasks(dag, nodes[0], whom.sub_task)
+        names = _names(
+            (sub_task_number(dag, nodes[0], place), each.name)
+            for place, each in enumerate(dag.nodes[nodes[0]].sub_tasks)
+        )
+        yield from _unless_one(
+            found, whom.sub_task, "sub task of this node", names, (*loc, "sub_task")
+        )
+
+
+def _unless_one(
+    found: Sequence[int], reference: Reference, kind: str, names: Sequence[str], loc: Loc
+) -> Iterator[Found]:
+    """A reference to none, or to several: ``kind`` says what, and where it was looked for."""
+    if not found:
+        noun, _, where = kind.rpartition(" of ")
+        what = f"there is no {noun} {reference!r} in {where}"
+        hint = did_you_mean(reference, names) or f"There are: {', '.join(names[:_MOST_NAMED])}."
+        yield Found(loc, "unknown-reference", what, hint)
+    if len(found) > 1:
+        noun, _, where = kind.rpartition(" of ")
+        what = f"{reference!r} stands for {len(found)} {noun}s of {where}"
+        yield Found(loc, "ambiguous-reference", what, "Refer to it by its id.")
+
+
+def _names(pairs: Iterable[tuple[int | None, str | None]]) -> list[str]:
+    return [str(name) for pair in pairs for name in pair if name]
+
+
+def _words_of_another_kind(until: Until, loc: Loc) -> Iterator[Found]:
+    """What a dag shows, a node never does, and so on: a retried dag is RUN, and its node RETRY."""
+    kind = "dag" if until.node is None else "node" if until.sub_task is None else "sub task"
+    if until.state is not None and until.state not in _STATES[kind]:
+        what = f"a {kind} is never {until.state}"
+        yield Found((*loc, "state"), "unknown-value", what, nearest(until.state, _STATES[kind]))
+    if until.operator is not None and until.operator not in _OPERATORS[kind]:
+        what = f"the operator of a {kind} is never {until.operator}"
+        hint = nearest(until.operator, _OPERATORS[kind])
+        yield Found((*loc, "operator"), "unknown-value", what, hint)
+
+
+def _story_that_cannot_happen(scenario: Scenario) -> Iterator[Found]:
+    try:
+        tell(scenario)
+    except story.StoryDivergesError as diverges:
+        what = f"the story cannot happen: {diverges}"
+        yield Found(("story", diverges.number), "impossible-story", what)
+
+
+_RULES: Final[tuple[Callable[[Scenario], Iterator[Found]], ...]] = (
+    _numbers_given_twice,
+    _scopes,
+    _first_tick,
+    _attempts_nobody_can_reach,
+    _outcomes_out_of_time,
+    _story_references,
+)
+
+
+# --- small things ---------------------------------------------------------------------------------
+
+
+def _things(scenario: Scenario) -> Iterator[tuple[Dag, str, Dag | Node | SubTask, Loc]]:
+    """All that has a number, with its dag, what kind of thing it is, and where."""
+    for number, dag in enumerate(scenario.dags):
+        yield dag, "dag", dag, ("dags", number)
+        for place, node in enumerate(dag.nodes):
+            loc: Loc = ("dags", number, "nodes", place)
+            yield dag, "node", node, loc
+            for nth, sub_task in enumerate(node.sub_tasks):
+                yield dag, "sub task", sub_task, (*loc, "sub_tasks", nth)
+
+
+def _sub_tasks(scenario: Scenario) -> Iterator[tuple[Node, SubTask, str, Loc]]:
+    """All sub tasks, with their nodes, what messages call them, and where they are."""
+    for dag, _, thing, loc in _things(scenario):
+        if isinstance(thing, SubTask):
+            place, nth = loc[3], loc[5]
+            node = dag.nodes[int(place)]
+            called = f"sub task {int(nth) + 1} of node {_called(node, int(place))!r}"
+            yield node, thing, called, loc
+
+
+def _ways(sub_task: SubTask) -> Iterator[tuple[int, Loc]]:
+    """Where each forward run is written: in the sub task itself, or in its list."""
+    for nth in range(len(sub_task.runs)):
+        yield nth, () if sub_task.attempts is None else ("attempts", nth)
+
+
+def _called(thing: Dag | Node, place: int) -> str:
+    return thing.name or str(thing.id or place + 1)
+
+
+def _outcome(attempt: Attempt, node: Node) -> obshell.Outcome:
+    """How the run really ends, if nobody cancels it."""
+    return attempt.outcome if is_in_time(attempt, node) else "FAILED"
+
+
+def _stage(number: int) -> str:
+    return f"stage {number}"
+
+
+def _resolve(scenario: Scenario, step: Step) -> story.Step:
+    """A step with positions for references; the references have been checked."""
+    if step.wait is not None:
+        return story.Wait(step.wait)
+    whom = step.until or step
+    if whom.dag is None:
+        raise ValueError("a step either waits or calls")
+    (place,) = find_dags(scenario.dags, whom.dag)
+    part = _part(scenario.dags[place], whom)
+    if isinstance(whom, Step):
+        return story.Call(place, part, str(whom.operator), whom.answers)
+    words = (whom.state, whom.operator)
+    return story.Until(place, part, words if whom.stage is None else (*words, _stage(whom.stage)))
+
+
+def _part(dag: Dag, whom: Until | Step) -> story.Part:
+    if whom.node is None:
+        return ()
+    (node,) = find_nodes(dag, whom.node)
+    if isinstance(whom, Step) or whom.sub_task is None:
+        return (node,)
+    (sub_task,) = find_sub_tasks(dag, node, whom.sub_task)
+    return node, sub_task
