@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from oceanmock.app import create_app
-from oceanmock.engine import Sandbox
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.reading import read_scenario
 
 settings.register_profile(

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import schemathesis
 
-from oceanmock.engine import Sandbox
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.library import load_scenario
 from oceanmock.scenario.ocp import Switches
 
@@ -34,7 +34,7 @@ def make_sandbox(switches: Switches) -> Sandbox:
 
 SUBTASKS_OF: Final = {
     view.task.id: [subtask.id for subtask in view.task.subtasks]
-    for view in make_sandbox(Switches()).list_tasks()
+    for view in make_sandbox(Switches()).tasks.all()
 }
 
 

@@ -20,7 +20,7 @@ from jsonschema_rs import Draft4Validator
 
 from oceanmock.app import create_app
 from oceanmock.contract import load_spec, operations_of, spec_path
-from oceanmock.engine import Sandbox
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.library import library_names, load_scenario
 
 MANAGER, VIEWER, NOBODY = ("manager", "manager"), ("viewer", "viewer"), ("nobody", "?")

@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from command import Serving, run, serving
-from oceanmock.engine import Sandbox
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.library import library_names, load_scenario
 
 TASKS = "/api/v2/tasks/instances"
@@ -238,7 +238,7 @@ def test_it_says_first_what_it_serves_and_how_and_last_where(story: Serving) -> 
 def test_without_a_scenario_the_whole_library_is_served() -> None:
     library = Sandbox.of_scenarios([load_scenario(name) for name in library_names()])
 
-    ids = [view.task.id for view in library.list_tasks()]
+    ids = [view.task.id for view in library.tasks.all()]
 
     with serving() as server:
         url = f"{TASKS}?size=500&sort=id,asc&page="

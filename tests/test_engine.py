@@ -11,7 +11,8 @@ import pytest
 
 from conftest import sandbox_of
 from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
-from oceanmock.engine import Sandbox, TaskView
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.tasks import TaskView
 from oceanmock.errors import (
     AuthorError,
     CallerError,
@@ -56,7 +57,7 @@ def named(name: str, tasks: str, *, more: str = "") -> Scenario:
 
 def status_of(sandbox: Sandbox, task_id: int = 7) -> str:
     """What a task shows now."""
-    return sandbox.view_task(task_id).state.status
+    return sandbox.tasks.view(task_id).state.status
 
 
 def failed() -> Sandbox:
@@ -72,7 +73,7 @@ def failed() -> Sandbox:
 def test_a_view_is_who_a_task_is_and_what_it_shows_now() -> None:
     sandbox = sandbox_of(FAILS_FIRST)
 
-    view = sandbox.view_task(7)
+    view = sandbox.tasks.view(7)
 
     assert (view.task.id, view.task.name, view.task.born) == (7, "Upgrade", sandbox.clock.now())
     assert (view.state.status, view.state.operation) == ("RUNNING", "EXECUTE")
@@ -80,7 +81,7 @@ def test_a_view_is_who_a_task_is_and_what_it_shows_now() -> None:
 
 
 def test_a_view_says_each_subtask_s_neighbours_by_their_ids() -> None:
-    task = sandbox_of(FAILS_FIRST).view_task(7).task
+    task = sandbox_of(FAILS_FIRST).tasks.view(7).task
 
     assert [(each.id, each.upstreams, each.downstreams) for each in task.subtasks] == [
         (71, (), (72,)),
@@ -91,7 +92,7 @@ def test_a_view_says_each_subtask_s_neighbours_by_their_ids() -> None:
 
 def test_a_task_there_is_not_cannot_be_seen() -> None:
     with pytest.raises(NoSuchTask) as refused:
-        sandbox_of(FAILS_FIRST).view_task(9)
+        sandbox_of(FAILS_FIRST).tasks.view(9)
 
     assert refused.value.task_id == 9
 
@@ -100,7 +101,7 @@ def test_the_list_goes_by_ascending_id_whatever_the_order_in_the_files() -> None
     scenarios = [named("b", "[{id: 30, subtasks: [A]}, {id: 10, subtasks: [A]}]")]
     scenarios.append(named("a", "[{id: 20, subtasks: [A]}]"))
 
-    views = Sandbox.of_scenarios(scenarios).list_tasks()
+    views = Sandbox.of_scenarios(scenarios).tasks.all()
 
     assert [view.task.id for view in views] == [10, 20, 30]
 
@@ -110,19 +111,19 @@ def test_the_list_shows_all_tasks_at_one_instant() -> None:
 
     sandbox.clock.advance(3 * SECOND)
 
-    assert [view.state for view in sandbox.list_tasks()] == [
-        sandbox.view_task(7).state,
-        sandbox.view_task(8).state,
+    assert [view.state for view in sandbox.tasks.all()] == [
+        sandbox.tasks.view(7).state,
+        sandbox.tasks.view(8).state,
     ]
 
 
 def test_looking_changes_nothing() -> None:
     sandbox = sandbox_of(FAILS_FIRST)
-    before = sandbox.view_task(7)
+    before = sandbox.tasks.view(7)
 
-    sandbox.shown([*sandbox.list_tasks(), sandbox.view_task(7), sandbox.view_subtask(7, 71)[0]])
+    sandbox.tasks.shown([*sandbox.tasks.all(), sandbox.tasks.view(7), sandbox.tasks.view_subtask(7, 71)[0]])
 
-    assert sandbox.view_task(7) == before
+    assert sandbox.tasks.view(7) == before
 
 
 def test_a_repeated_task_is_born_over_and_over() -> None:
@@ -131,9 +132,9 @@ def test_a_repeated_task_is_born_over_and_over() -> None:
     sandbox = Sandbox.of_scenarios([named("many", f"[{task}]")], starts_at=0)
 
     assert [
-        (view.task.id, view.task.name, view.task.born // SECOND) for view in sandbox.list_tasks()
+        (view.task.id, view.task.name, view.task.born // SECOND) for view in sandbox.tasks.all()
     ] == [(5, "No. 1", -600), (6, "No. 2", -300), (7, "No. 3", 0)]
-    assert len({view.task.subtasks[0].id for view in sandbox.list_tasks()}) == 3
+    assert len({view.task.subtasks[0].id for view in sandbox.tasks.all()}) == 3
 
 
 # --- operations -----------------------------------------------------------------------------------
@@ -142,17 +143,17 @@ def test_a_repeated_task_is_born_over_and_over() -> None:
 def test_an_operation_shows_its_effect_at_once() -> None:
     sandbox = failed()
 
-    view = sandbox.operate_task(7, "RETRY")
+    view = sandbox.tasks.operate(7, "RETRY")
 
     assert (view.state.status, view.state.operation) == ("RUNNING", "RETRY")
     assert view.state.subtasks[1].status == "READY"
-    assert sandbox.view_task(7) == view
+    assert sandbox.tasks.view(7) == view
 
 
 def test_an_operation_on_a_subtask_answers_with_its_place() -> None:
     sandbox = failed()
 
-    view, position = sandbox.operate_subtask(7, 72, "SKIP")
+    view, position = sandbox.tasks.operate_subtask(7, 72, "SKIP")
 
     assert (view.task.id, position) == (7, 1)
     assert view.state.subtasks[1].operation == "SKIP"
@@ -160,21 +161,21 @@ def test_an_operation_on_a_subtask_answers_with_its_place() -> None:
 
 def test_an_operation_changes_no_other_task() -> None:
     sandbox = failed()
-    other = sandbox.view_task(8)
+    other = sandbox.tasks.view(8)
 
-    sandbox.operate_task(7, "ROLLBACK")
+    sandbox.tasks.operate(7, "ROLLBACK")
 
-    assert sandbox.view_task(8) == other
+    assert sandbox.tasks.view(8) == other
 
 
 def test_a_refused_operation_changes_nothing() -> None:
     sandbox = sandbox_of(FAILS_FIRST)
-    before = sandbox.view_task(7)
+    before = sandbox.tasks.view(7)
 
     with pytest.raises(IllegalOperation):
-        sandbox.operate_task(7, "RETRY")
+        sandbox.tasks.operate(7, "RETRY")
 
-    assert sandbox.view_task(7) == before
+    assert sandbox.tasks.view(7) == before
 
 
 def test_a_forbidden_rollback_is_refused() -> None:
@@ -182,7 +183,7 @@ def test_a_forbidden_rollback_is_refused() -> None:
     sandbox.clock.advance(60 * SECOND)
 
     with pytest.raises(RollbackProhibited):
-        sandbox.operate_task(7, "ROLLBACK")
+        sandbox.tasks.operate(7, "ROLLBACK")
 
     assert status_of(sandbox) == "FAILED"
 
@@ -190,9 +191,9 @@ def test_a_forbidden_rollback_is_refused() -> None:
 @pytest.mark.parametrize(
     ("operate", "refusal"),
     [
-        (lambda sandbox: sandbox.operate_task(9, "RETRY"), NoSuchTask),
-        (lambda sandbox: sandbox.operate_subtask(7, 99, "RETRY"), NoSuchSubtask),
-        (lambda sandbox: sandbox.view_subtask(7, 99), NoSuchSubtask),
+        (lambda sandbox: sandbox.tasks.operate(9, "RETRY"), NoSuchTask),
+        (lambda sandbox: sandbox.tasks.operate_subtask(7, 99, "RETRY"), NoSuchSubtask),
+        (lambda sandbox: sandbox.tasks.view_subtask(7, 99), NoSuchSubtask),
     ],
 )
 def test_what_there_is_not_cannot_be_operated(
@@ -220,9 +221,9 @@ def test_a_subtask_is_found_only_under_its_own_task_where_pairs_are_checked(
 ) -> None:
     sandbox = sandbox_of(f"switches: {{subtask_pairing: checked}}\n{FAILS_FIRST}")
 
-    assert sandbox.view_subtask(7, 72)[1] == 1
+    assert sandbox.tasks.view_subtask(7, 72)[1] == 1
     with pytest.raises(refusal):
-        sandbox.view_subtask(task_id, 72)
+        sandbox.tasks.view_subtask(task_id, 72)
 
 
 # --- time -----------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ def test_under_time_an_operation_comes_at_the_instant_of_its_call(wall: Wall) ->
     sandbox = sandbox_of(FAILS_FIRST, progression="time")
     wall.now += 60 * SECOND
 
-    view = sandbox.operate_task(7, "RETRY")
+    view = sandbox.tasks.operate(7, "RETRY")
 
     assert view.state.at == 60 * SECOND
 
@@ -280,15 +281,15 @@ def test_without_reads_nothing_happens_however_long_one_waits(
 
     wall.now += 3600 * SECOND
 
-    assert sandbox.view_task(7).state.at == 0
+    assert sandbox.tasks.view(7).state.at == 0
 
 
 def polls_of(sandbox: Sandbox, task_id: int, *, most: int = 200) -> Iterator[TaskView]:
     """What a client sees that polls until nothing new comes any more."""
     previous = None
     for _ in range(most):
-        view = sandbox.view_task(task_id)
-        sandbox.shown([view])
+        view = sandbox.tasks.view(task_id)
+        sandbox.tasks.shown([view])
         if view == previous:
             return
         previous = view
@@ -319,7 +320,7 @@ def test_under_polls_every_state_after_an_operation_is_seen_too() -> None:
     sandbox = sandbox_of(FAILS_FIRST, progression="polls")
     list(polls_of(sandbox, 7))
 
-    sandbox.operate_task(7, "RETRY")
+    sandbox.tasks.operate(7, "RETRY")
 
     seen = [(view.state.status, view.state.subtasks[1].status) for view in polls_of(sandbox, 7)]
     assert seen == [
@@ -336,7 +337,7 @@ def test_under_polls_every_state_after_an_operation_is_seen_too() -> None:
 def test_under_polls_the_time_moves_on_only_once_an_answer_has_been_given() -> None:
     sandbox = sandbox_of(FAILS_FIRST, progression="polls")
 
-    first, again = sandbox.view_task(7), sandbox.view_task(7)
+    first, again = sandbox.tasks.view(7), sandbox.tasks.view(7)
 
     assert first == again
 
@@ -349,7 +350,7 @@ def test_under_polls_a_list_moves_on_to_the_first_event_of_all_it_has_shown() ->
     ]
     sandbox = Sandbox.of_scenarios(scenarios, progression="polls", starts_at=0)
 
-    sandbox.shown(sandbox.list_tasks())
+    sandbox.tasks.shown(sandbox.tasks.all())
 
     assert sandbox.clock.now() == 5 * SECOND
 
@@ -359,7 +360,7 @@ def test_under_polls_a_task_at_rest_stops_the_clock() -> None:
     list(polls_of(sandbox, 7))
     rest = sandbox.clock.now()
 
-    sandbox.shown([sandbox.view_task(7)])
+    sandbox.tasks.shown([sandbox.tasks.view(7)])
 
     assert sandbox.clock.now() == rest
 
@@ -373,7 +374,7 @@ def test_under_immediate_all_that_is_due_has_happened() -> None:
 def test_under_immediate_an_answer_shows_the_operation_and_the_next_read_its_end() -> None:
     sandbox = sandbox_of(FAILS_FIRST, progression="immediate")
 
-    answer = sandbox.operate_task(7, "RETRY")
+    answer = sandbox.tasks.operate(7, "RETRY")
 
     assert (answer.state.status, status_of(sandbox)) == ("RUNNING", "SUCCESSFUL")
 
@@ -411,7 +412,7 @@ def test_a_file_s_own_start_is_exact() -> None:
 
     sandbox = Sandbox.of_scenarios([scenario])
 
-    assert sandbox.view_task(1).task.born == 994_319_696_000_127_000
+    assert sandbox.tasks.view(1).task.born == 994_319_696_000_127_000
 
 
 def test_a_file_s_own_start_counts_only_when_it_is_alone(wall: Wall) -> None:
@@ -423,7 +424,7 @@ def test_a_file_s_own_start_counts_only_when_it_is_alone(wall: Wall) -> None:
 
     sandbox = Sandbox.of_scenarios(scenarios)
 
-    assert sandbox.view_task(1).task.born == 100 * SECOND
+    assert sandbox.tasks.view(1).task.born == 100 * SECOND
 
 
 def test_an_old_task_has_come_as_far_as_its_age() -> None:
@@ -431,7 +432,7 @@ def test_an_old_task_has_come_as_far_as_its_age() -> None:
 
     sandbox = sandbox_of(old)
 
-    assert sandbox.clock.now() - sandbox.view_task(7).task.born == 3600 * SECOND
+    assert sandbox.clock.now() - sandbox.tasks.view(7).task.born == 3600 * SECOND
     assert status_of(sandbox) == "FAILED"
 
 
@@ -450,7 +451,7 @@ def test_all_tasks_tick_together_however_old_they_are() -> None:
 def after(sandbox: Sandbox, span: int) -> list[TaskView]:
     """All tasks a while later."""
     sandbox.clock.advance(span)
-    return sandbox.list_tasks()
+    return sandbox.tasks.all()
 
 
 def test_a_story_s_end_is_what_a_client_sees_who_lives_it() -> None:
@@ -460,10 +461,10 @@ def test_a_story_s_end_is_what_a_client_sees_who_lives_it() -> None:
     sandbox = Sandbox.of_scenarios([scenario], progression="manual")
 
     sandbox.clock.advance(4 * SECOND)
-    sandbox.operate_task(5400, "ROLLBACK")
+    sandbox.tasks.operate(5400, "ROLLBACK")
     sandbox.clock.advance(60 * SECOND)
 
-    assert sandbox.view_task(5400).state == told.life.states[-1]
+    assert sandbox.tasks.view(5400).state == told.life.states[-1]
 
 
 # --- isolation ------------------------------------------------------------------------------------
@@ -471,12 +472,12 @@ def test_a_story_s_end_is_what_a_client_sees_who_lives_it() -> None:
 
 def test_what_happens_in_one_sandbox_happens_in_no_other() -> None:
     one, other = failed(), failed()
-    before = other.view_task(7)
+    before = other.tasks.view(7)
 
-    one.operate_task(7, "ROLLBACK")
+    one.tasks.operate(7, "ROLLBACK")
     one.clock.advance(3600 * SECOND)
 
-    assert other.view_task(7) == before
+    assert other.tasks.view(7) == before
 
 
 # --- what is made up ------------------------------------------------------------------------------
@@ -484,7 +485,7 @@ def test_what_happens_in_one_sandbox_happens_in_no_other() -> None:
 
 def views_of(text: str, *, seed: int) -> list[TaskView]:
     """All tasks of a sandbox with this seed."""
-    return sandbox_of(text, seed=seed).list_tasks()
+    return sandbox_of(text, seed=seed).tasks.all()
 
 
 def test_the_same_seed_makes_up_the_same() -> None:
@@ -503,8 +504,8 @@ def test_what_one_file_leaves_out_does_not_depend_on_the_files_beside_it() -> No
     one = named("one", "[{id: 1, subtasks: [{}]}]")
     another = named("another", "[{id: 2, subtasks: [{}, {}]}]")
 
-    alone = Sandbox.of_scenarios([one], starts_at=0).view_task(1)
-    together = Sandbox.of_scenarios([another, one], starts_at=0).view_task(1)
+    alone = Sandbox.of_scenarios([one], starts_at=0).tasks.view(1)
+    together = Sandbox.of_scenarios([another, one], starts_at=0).tasks.view(1)
 
     assert together == alone
 
@@ -523,7 +524,7 @@ def test_ids_that_are_made_up_are_nobody_else_s(monkeypatch: pytest.MonkeyPatch)
     given = ", ".join(f"{{id: {number}}}" for number in range(2**31 - 30, 2**31))
     scenario = named("a", f"[{{id: 1, subtasks: [{given}, {', '.join(['{}'] * 9)}]}}]")
 
-    subtasks = Sandbox.of_scenarios([scenario]).view_task(1).task.subtasks
+    subtasks = Sandbox.of_scenarios([scenario]).tasks.view(1).task.subtasks
 
     assert len({each.id for each in subtasks}) == 39
 
@@ -540,7 +541,7 @@ def test_addresses_that_are_made_up_are_nobody_s() -> None:
 def test_a_subtask_runs_where_its_task_does_unless_it_says_otherwise() -> None:
     task = "{id: 1, executor: 10.0.0.1, subtasks: [A, {name: B, executor: 10.0.0.2}]}"
 
-    subtasks = Sandbox.of_scenarios([named("a", f"[{task}]")]).view_task(1).task.subtasks
+    subtasks = Sandbox.of_scenarios([named("a", f"[{task}]")]).tasks.view(1).task.subtasks
 
     assert [each.executor for each in subtasks] == ["10.0.0.1", "10.0.0.2"]
 
@@ -548,7 +549,7 @@ def test_a_subtask_runs_where_its_task_does_unless_it_says_otherwise() -> None:
 def test_a_description_is_the_name_unless_it_is_given() -> None:
     task = "{id: 1, subtasks: [A, {name: B, description: ''}, {name: C, description: See}]}"
 
-    subtasks = Sandbox.of_scenarios([named("a", f"[{task}]")]).view_task(1).task.subtasks
+    subtasks = Sandbox.of_scenarios([named("a", f"[{task}]")]).tasks.view(1).task.subtasks
 
     assert [each.description for each in subtasks] == ["A", "", "See"]
 
@@ -599,7 +600,7 @@ def test_a_file_that_sets_no_switch_takes_the_others() -> None:
 
     sandbox = Sandbox.of_scenarios([checked, named("b", "[{id: 2, subtasks: [A]}]")])
 
-    assert sandbox.switches.subtask_pairing == "checked"
+    assert sandbox.tasks.switches.subtask_pairing == "checked"
 
 
 def test_switches_given_to_the_sandbox_outrank_those_of_the_files() -> None:
@@ -608,4 +609,4 @@ def test_switches_given_to_the_sandbox_outrank_those_of_the_files() -> None:
 
     sandbox = Sandbox.of_scenarios([checked], switches=ignored)
 
-    assert sandbox.switches.subtask_pairing == "ignored"
+    assert sandbox.tasks.switches.subtask_pairing == "ignored"

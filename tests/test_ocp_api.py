@@ -17,7 +17,7 @@ from oceanmock.apis.ocp import CHINA, timestamp
 from oceanmock.app import create_app
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.contract import load_spec, operations_of, spec_path
-from oceanmock.engine import Sandbox
+from oceanmock.engine.sandbox import Sandbox
 
 GOLDEN = Path(__file__).parent / "golden"
 TASKS = "/api/v2/tasks/instances"

@@ -26,11 +26,11 @@ from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 
-from oceanmock.apis import ocp
+from oceanmock.apis import obshell, ocp
 from oceanmock.apis.api import Answer, Api, Call, Credentials, Headers, Kind, Refused
 from oceanmock.apis.checks import Answers, Bodies, Parameters
 from oceanmock.contract import Operation, operations_of, runtime_view
-from oceanmock.engine import Sandbox
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
 
 with warnings.catch_warnings():
@@ -70,11 +70,19 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 
 
 def create_app(sandbox: Sandbox, *, accounts: ocp.Accounts | None = None) -> AsyncApp:
-    """The ASGI app that serves a sandbox by the contract of OCP.
+    """The ASGI app that serves a sandbox by the contracts of OCP and of obshell.
+
+    Where accounts are not required, obshell takes plain JSON from anybody as well.
 
     Raises AuthorError when the contract and the handlers do not match, naming what is missing.
     """
-    return app_of([ocp.api(sandbox, accounts=accounts or ocp.Accounts())])
+    accounts = accounts or ocp.Accounts()
+    return app_of(
+        [
+            ocp.api(sandbox, accounts=accounts),
+            obshell.api(sandbox, secured=accounts.required),
+        ]
+    )
 
 
 def app_of(apis: Sequence[Api]) -> AsyncApp:
@@ -144,6 +152,7 @@ class Reception:
         try:
             if _announces_body(call.headers):
                 call.body = await _take_in(call.headers, receive)
+            call.api.open(call)
             await self.app(scope, receive, send)
         except _HungUp:
             return
@@ -242,9 +251,10 @@ def _as_refusal(error: Exception) -> Exception:
 
 
 async def _send(send: Send, answer: Answer, encode: Callable[[Any], bytes]) -> None:
-    body = encode(answer.body)
-    length = str(len(body)).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", length), *answer.headers]
+    body = answer.body if isinstance(answer.body, bytes) else encode(answer.body)
+    headers = [(b"content-length", str(len(body)).encode()), *answer.headers]
+    if answer.media_type is not None:
+        headers.insert(0, (b"content-type", answer.media_type))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -313,15 +323,15 @@ class Routing(SpecMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             call = scope[CALL]
-            place = self._find(call, scope)
+            place = self._find(call)
             found = place.methods.get(call.method)
             if found is None:
                 raise _wrong_method(call, place)
             call.operation, scope["extensions"] = found
         await self.app(scope, receive, send)
 
-    def _find(self, call: Call, scope: Scope) -> _Segment:
-        """The place of a path, its variables in ``path_params``. Raises Refused when unknown."""
+    def _find(self, call: Call) -> _Segment:
+        """The place of a path, its variables in ``path_values``. Raises Refused when unknown."""
         place = self.root
         values: dict[str, str] = {}
         for part in call.path.split("/"):
@@ -336,7 +346,7 @@ class Routing(SpecMiddleware):
                 raise self._unknown(call)
         if not place.methods:
             raise self._unknown(call)
-        scope["path_params"] = values
+        call.path_values = values
         return place
 
     def _unknown(self, call: Call) -> Refused:
@@ -434,7 +444,7 @@ class CheckedRequest(RequestValidationOperation):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call: Call = scope[CALL]
-        call.parameters = self.parameters.read(call, scope["path_params"])
+        call.parameters = self.parameters.read(call, call.path_values)
         if self.bodies is not None:
             call.content = self.bodies.read(call)
         await self.next_app(scope, receive, send)

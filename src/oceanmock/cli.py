@@ -7,7 +7,7 @@ that needs it. Exit codes: 0 done, 1 `check` found mistakes, 2 the command could
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,7 @@ from oceanmock.clock import PROGRESSIONS, Progression
 from oceanmock.errors import AuthorError, OceanmockError
 
 if TYPE_CHECKING:
-    from oceanmock.engine import Sandbox, Task
-    from oceanmock.scenario.ocp import Scenario, Switches
+    from oceanmock.scenario import Scenario, obshell, ocp
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -90,7 +89,8 @@ def main() -> None:
     type=click.Choice(["on", "off"]),
     default="on",
     show_default=True,
-    help="Whether requests must authenticate: viewer/viewer may read, manager/manager may do all.",
+    help="Whether requests must authenticate. OCP: viewer/viewer may read, manager/manager may do "
+    "all. obshell: the scenario's root password (oceanmock), sealed; off: plain JSON.",
 )
 @click.option(
     "--switch",
@@ -117,93 +117,55 @@ def serve(
     """
     from oceanmock.apis.ocp_auth import Accounts
     from oceanmock.app import create_app
-    from oceanmock.engine import Sandbox
+    from oceanmock.engine.sandbox import Sandbox
     from oceanmock.library import library_names, load_scenario
     from oceanmock.server import serve_forever
+    from oceanmock.welcome import welcome
 
     loaded = [load_scenario(name) for name in dict.fromkeys(scenarios or library_names())]
+    of_ocp, of_obshell = _parse_switches(switches, loaded)
     sandbox = Sandbox.of_scenarios(
         loaded,
         progression=progression,
         speed=speed,
         seed=seed,
-        switches=_parse_switches(switches, loaded),
+        switches=of_ocp,
+        obshell_switches=of_obshell,
     )
     app = create_app(sandbox, accounts=Accounts(required=auth == "on"))
     serve_forever(
         app,
         host=host,
         port=port,
-        on_ready=lambda url: _announce(sandbox, loaded, url, with_auth=auth == "on"),
+        on_ready=lambda url: click.echo(
+            "\n".join(welcome(sandbox, loaded, url, with_auth=auth == "on"))
+        ),
     )
 
 
-def _parse_switches(given: Sequence[str], loaded: Sequence[Scenario]) -> Switches | None:
-    """The scenarios' switches with those of the command line over them; None to keep theirs."""
+def _parse_switches(
+    given: Sequence[str], loaded: Sequence[Scenario]
+) -> tuple[ocp.Switches, obshell.Switches]:
+    """The switches of both APIs: the scenarios' own, and those of the command line over them."""
     from pydantic import ValidationError
 
-    from oceanmock.engine import switches_of
+    from oceanmock.engine.sandbox import switches_of
     from oceanmock.mistakes import nearest
-    from oceanmock.scenario.ocp import Switches
 
-    if not given:
-        return None
-    values = switches_of(loaded).model_dump()
+    models = switches_of(loaded)
+    values = [model.model_dump() for model in models]
     for each in given:
         name, equals, value = each.partition("=")
-        if not equals or name not in values:  # a name alone decides nothing
-            raise AuthorError(f"--switch {each}: not a switch. {nearest(name, list(values))}")
-        values[name] = value
+        known = [key for model in values for key in model]
+        if not equals or name not in known:  # a name alone decides nothing
+            raise AuthorError(f"--switch {each}: not a switch. {nearest(name, known)}")
+        place = next(number for number, model in enumerate(values) if name in model)
+        values[place][name] = value
         try:
-            Switches.model_validate(values)
+            type(models[place]).model_validate(values[place])
         except ValidationError as error:
             raise AuthorError(f"--switch {each}: {error.errors()[0]['msg']}") from error
-    return Switches.model_validate(values)
-
-
-def _announce(sandbox: Sandbox, loaded: Sequence[Scenario], url: str, *, with_auth: bool) -> None:
-    """Every operation as a command to paste, and a last line that says it is ready."""
-    views = sandbox.list_tasks()
-    clock = sandbox.clock
-    pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
-    held = _count(len(views), "task")
-    click.echo(f"oceanmock {__version__}: OCP, {held}, progression {pace}")
-    for scenario in loaded:
-        click.echo(f"  {scenario.name:<32}{scenario.summary}")
-    click.echo("")
-    for line in _commands(_most_telling([view.task for view in views], loaded), url, with_auth):
-        click.echo(line)
-    click.echo(f"\nReady on {url} (stop it with Ctrl-C)")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _most_telling(tasks: Sequence[Task], loaded: Sequence[Scenario]) -> tuple[Task, int]:
-    """The task to paste commands about, and the subtask: one that fails, of the first scenario
-    that is about one task, or else the first."""
-    by_id = {task.id: task for task in tasks}
-    for scenario in sorted(loaded, key=lambda each: each.name != "retry-failed-subtask"):
-        for model in scenario.tasks:
-            for place, subtask in enumerate(model.subtasks):
-                if model.id in by_id and subtask.attempts[0].ends == "FAILED":
-                    return by_id[model.id], place
-    return tasks[0], 0
-
-
-def _commands(telling: tuple[Task, int], url: str, with_auth: bool) -> Iterator[str]:
-    from oceanmock.contract import load_spec, operations_of, spec_path
-
-    task, place = telling
-    for operation in operations_of(load_spec(spec_path("ocp"))):
-        path = operation.path.replace("{taskInstanceId}", str(task.id)).replace(
-            "{subtaskInstanceId}", str(task.subtasks[place].id)
-        )
-        user = "viewer:viewer" if operation.permission == "TASK_VIEWER" else "manager:manager"
-        who = f" -u {user}" if with_auth else ""
-        method = "" if operation.method == "GET" else f" -X {operation.method}"
-        yield f"  {operation.id:<18} curl -s{who}{method} {url}{path}"
+    return type(models[0]).model_validate(values[0]), type(models[1]).model_validate(values[1])
 
 
 # --- check ----------------------------------------------------------------------------------------
@@ -228,7 +190,7 @@ def check(paths: tuple[str, ...]) -> None:
         wrong += len(mistakes)
         click.echo("\n".join(mistakes) if mistakes else f"{path}: ok")
     if wrong:
-        click.echo(_count(wrong, "mistake"), err=True)
+        click.echo("1 mistake" if wrong == 1 else f"{wrong:,} mistakes", err=True)
         raise click.exceptions.Exit(1)
 
 

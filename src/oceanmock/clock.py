@@ -8,7 +8,7 @@ every timestamp, duration and transition.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal, get_args
 
 Progression = Literal["time", "polls", "manual", "immediate"]
@@ -59,3 +59,15 @@ class Clock:
     def advance(self, by: int) -> None:
         """Moves on by ``by`` nanoseconds."""
         self.move_to(self.now() + by)
+
+    def read(self, dues: Iterable[int]) -> None:
+        """A read has shown what changes at ``dues``: under ``polls``, on to the first of them."""
+        if self.progression == "polls":
+            first = min(dues, default=None)
+            if first is not None:
+                self.move_to(first)
+
+    def settle(self, instant: int) -> None:
+        """Something goes on until ``instant``: under ``immediate``, it has all happened."""
+        if self.progression == "immediate":
+            self.move_to(instant)

@@ -4,7 +4,8 @@ A contract is kept as its author wrote it: users, schemathesis and ``check_spec`
 nothing else. The app routes and checks by ``runtime_view``, a copy without the prose, in which what
 plain connexion would overlook is spelled out: an int64 is bounded as its format says, and the
 parameters of a path stand with each of its operations (connexion 3.3 appends them anew for every
-middleware that reads the operation, operations/openapi.py:76-78).
+middleware that reads the operation, operations/openapi.py:76-78). What a contract marks
+``x-checked-by: operation``, among its components, is not checked by that view at all.
 
 The one rule: nothing here knows connexion, and a loaded contract is never changed.
 """
@@ -165,6 +166,7 @@ def runtime_view(spec: Spec, *, aliases: Mapping[str, str] | None = None) -> dic
     """
     view: dict[str, Any] = _without_prose(spec)
     view["paths"] = {path: _own_parameters(item) for path, item in view["paths"].items()}
+    _leave_to_the_operation(view)
     for alias, path in (aliases or {}).items():
         view["paths"][alias] = copy.deepcopy(view["paths"][path])
     for schema in _schemas_in(view):
@@ -195,6 +197,23 @@ def _own_parameters(item: dict[str, Any]) -> dict[str, Any]:
         for key, value in item.items()
         if key != "parameters"
     }
+
+
+def _leave_to_the_operation(view: dict[str, Any]) -> None:
+    """Drops the checks of what an operation reads itself (``x-checked-by: operation``)."""
+    components = view.get("components", {})
+    for parameter in components.get("parameters", {}).values():
+        if "x-checked-by" in parameter:
+            parameter["schema"] = {"type": "string"}
+    left = {
+        f"#/components/requestBodies/{name}"
+        for name, body in components.get("requestBodies", {}).items()
+        if "x-checked-by" in body
+    }
+    for item in view["paths"].values():
+        for operation in item.values():
+            if isinstance(operation, dict) and operation.get("requestBody", {}).get("$ref") in left:
+                del operation["requestBody"]
 
 
 def _schemas_in(node: Any) -> Iterator[dict[str, Any]]:

@@ -41,7 +41,7 @@ CREDENTIALS = base64.b64encode(b"viewer:viewer").decode()
 
 def sandbox() -> Any:
     """A sandbox at a standstill, with one failed task of three subtasks."""
-    from oceanmock.engine import Sandbox
+    from oceanmock.engine.sandbox import Sandbox
     from oceanmock.reading import read_scenario
 
     scenario = read_scenario(

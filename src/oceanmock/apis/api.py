@@ -15,6 +15,8 @@ from oceanmock.contract import Operation, Spec
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+JSON: Final = b"application/json"
+
 Kind = Literal[
     "bad credentials",
     "body too large",
@@ -89,6 +91,8 @@ class Call:
     headers: Headers
     began: int
     body: bytes = b""
+    credentials: Any = None
+    path_values: Mapping[str, str] = field(default_factory=dict)
     operation: Operation | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     content: Any = None
@@ -103,11 +107,15 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back: a status, a JSON value not yet written out, and further headers."""
+    """What goes back: a status, a JSON value not yet written out, and further headers.
+
+    A body of bytes goes out as it is, as the media type says; None sends no content type.
+    """
 
     status: int
     body: Any
     headers: Headers = ()
+    media_type: bytes | None = JSON
 
 
 Handler = Callable[[Call], Answer]
@@ -118,6 +126,10 @@ Credentials = Callable[[Call], frozenset[str] | None]
 Raises Refused("bad credentials") when it brings some and they are wrong."""
 
 
+def _as_it_is(call: Call) -> None:
+    """Leaves a call as it came."""
+
+
 @dataclass(frozen=True, slots=True)
 class Api:
     """One API, as the app serves it.
@@ -125,7 +137,8 @@ class Api:
     ``prefix`` says which paths are its own, so that an unknown one is refused in its words.
     ``security`` maps a kind of security scheme (``basic``, ``apiKey``) to what checks it.
     ``now`` is the clock its calls begin by; ``encode`` writes its JSON; ``aliases`` are paths
-    served beyond the contract, each with the contract's path it stands for.
+    served beyond the contract, each with the contract's path it stands for. ``open`` is shown each
+    call first, to decrypt it or to refuse it.
     """
 
     name: str
@@ -137,3 +150,4 @@ class Api:
     now: Callable[[], int]
     encode: Callable[[Any], bytes]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    open: Callable[[Call], None] = _as_it_is

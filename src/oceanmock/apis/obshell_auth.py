@@ -20,6 +20,7 @@ from typing import Final, Literal
 from oceanmock.apis.api import Headers
 from oceanmock.apis.obshell_crypto import Header, SecurityRefusal
 from oceanmock.apis.obshell_go import Unreadable, parse_int
+from oceanmock.scenario.obshell import Identity
 
 AUTH_FAILED: Final = 10008
 MANUAL_FORWARD: Final = 2
@@ -27,18 +28,6 @@ MANUAL_FORWARD: Final = 2
 HeaderName = Literal["X-OCS-Header", "X-OCS-Agent-Header"]
 HEADERS: Final[tuple[HeaderName, ...]] = ("X-OCS-Agent-Header", "X-OCS-Header")
 """Where credentials are looked for, in the order in which they decide (middleware.go:413-428)."""
-
-Identity = Literal[
-    "SINGLE",
-    "MASTER",
-    "FOLLOWER",
-    "CLUSTER AGENT",
-    "TAKE OVER MASTER",
-    "TAKE OVER FOLLOWER",
-    "SCALING OUT",
-    "SCALING IN",
-    "UNIDENTIFIED",
-]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,18 +14,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone, tzinfo
-from functools import lru_cache
+from datetime import timedelta, timezone, tzinfo
 from random import Random
 from typing import Any, Final
 
 import orjson
 
+from oceanmock.apis import instants
 from oceanmock.apis.api import Answer, Api, Call, Headers, Kind, Refused
 from oceanmock.apis.ocp_auth import Accounts, credentials
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.contract import load_spec, spec_path
-from oceanmock.engine import Sandbox, Subtask, Task, TaskView
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.tasks import Subtask, Task, TaskView
 from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
 from oceanmock.lifecycle.ocp import Run, SubtaskState, TaskState, log_lines_at
 
@@ -46,7 +47,7 @@ MAX_ECHO: Final = 200
 def api(sandbox: Sandbox, *, accounts: Accounts, zone: tzinfo = CHINA) -> Api:
     """OCP's task API over a sandbox, for the app to serve. Timestamps are written in ``zone``."""
     room = _Room(sandbox, zone)
-    undocumented = sandbox.switches.undocumented_task_path
+    undocumented = sandbox.tasks.switches.undocumented_task_path
     return Api(
         name="ocp",
         prefix="/api/v2/",
@@ -87,7 +88,7 @@ class _Room:
     def list_tasks(self, call: Call) -> Answer:
         """A page of the tasks that match every filter; beyond the last page it is empty."""
         asked = call.parameters
-        views = _filtered(self.sandbox.list_tasks(), asked)
+        views = _filtered(self.sandbox.tasks.all(), asked)
         _sort(views, asked.get("sort", "id,desc"))
         number, size = asked["page"], asked["size"]
         shown = views[(number - 1) * size : number * size]
@@ -99,24 +100,24 @@ class _Room:
         }
         contents = [_task_row(view, self.zone) for view in shown]
         answer = self._succeed(call, {"contents": contents, "page": page})
-        self.sandbox.shown(shown)
+        self.sandbox.tasks.shown(shown)
         return answer
 
     def get_task(self, call: Call) -> Answer:
         """A task with all its subtasks."""
-        view = self.sandbox.view_task(call.parameters["taskInstanceId"])
+        view = self.sandbox.tasks.view(call.parameters["taskInstanceId"])
         answer = self._succeed(call, self._task(view))
-        self.sandbox.shown([view])
+        self.sandbox.tasks.shown([view])
         return answer
 
     def retry_task(self, call: Call) -> Answer:
         """The task, just set running."""
-        view = self.sandbox.operate_task(call.parameters["taskInstanceId"], "RETRY")
+        view = self.sandbox.tasks.operate(call.parameters["taskInstanceId"], "RETRY")
         return self._succeed(call, self._task(view))
 
     def roll_back_task(self, call: Call) -> Answer:
         """The task, just set running backwards."""
-        view = self.sandbox.operate_task(call.parameters["taskInstanceId"], "ROLLBACK")
+        view = self.sandbox.tasks.operate(call.parameters["taskInstanceId"], "ROLLBACK")
         return self._succeed(call, self._task(view))
 
     def get_log(self, call: Call) -> Answer:
@@ -127,27 +128,27 @@ class _Room:
         """
         now = self.sandbox.clock.now()
         try:
-            view, position = self.sandbox.view_subtask(*_pair(call))
+            view, position = self.sandbox.tasks.view_subtask(*_pair(call))
         except NoSuchSubtask:
-            if self.sandbox.switches.subtask_pairing == "checked":
+            if self.sandbox.tasks.switches.subtask_pairing == "checked":
                 raise
             return self._succeed(call, {"log": ""})
         return self._succeed(call, {"log": _log(view, position, now, self.zone)})
 
     def retry_subtask(self, call: Call) -> Answer:
         """The subtask, just made ready to run."""
-        view, position = self.sandbox.operate_subtask(*_pair(call), "RETRY")
+        view, position = self.sandbox.tasks.operate_subtask(*_pair(call), "RETRY")
         subtask, state = view.task.subtasks[position], view.state.subtasks[position]
         return self._succeed(call, _subtask(view.task, subtask, state, self.zone))
 
     def skip_subtask(self, call: Call) -> Answer:
         """An envelope without data."""
-        self.sandbox.operate_subtask(*_pair(call), "SKIP")
+        self.sandbox.tasks.operate_subtask(*_pair(call), "SKIP")
         return self._succeed(call)
 
     def cancel_subtask(self, call: Call) -> Answer:
         """An envelope without data."""
-        self.sandbox.operate_subtask(*_pair(call), "CANCEL")
+        self.sandbox.tasks.operate_subtask(*_pair(call), "CANCEL")
         return self._succeed(call)
 
     def _task(self, view: TaskView) -> orjson.Fragment:
@@ -205,18 +206,7 @@ def _pair(call: Call) -> tuple[int, int]:
 
 def timestamp(instant: int, zone: tzinfo = CHINA) -> str:
     """An instant as Jackson writes it: to the millisecond, without trailing zeros, UTC as Z."""
-    second, rest = divmod(instant, SECOND)
-    start, offset = _second(second, zone)
-    millisecond = rest // MILLISECOND
-    return f"{start}.{millisecond:03d}".rstrip("0") + offset if millisecond else start + offset
-
-
-@lru_cache(maxsize=4096)
-def _second(second: int, zone: tzinfo) -> tuple[str, str]:
-    """A second and its offset, as texts."""
-    text = datetime.fromtimestamp(second, zone).isoformat(timespec="seconds")
-    start, offset = text[:19], text[19:]
-    return start, "Z" if offset == "+00:00" else offset
+    return instants.timestamp(instant, zone, digits=3)
 
 
 def _created(task: Task, zone: tzinfo) -> str:
@@ -472,7 +462,7 @@ MESSAGES: Final[Mapping[Kind, str]] = {
 
 def _worded(call: Call, error: Exception, sandbox: Sandbox) -> _Said:
     """An error in OCP's words. The literal {0} are ocp-express': it passes no arguments there."""
-    switches = sandbox.switches
+    switches = sandbox.tasks.switches
     match error:
         case Refused():
             return _worded_refusal(call, error, switches.error_code_forbidden)

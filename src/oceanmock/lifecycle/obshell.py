@@ -87,10 +87,15 @@ class DagPlan:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The scheduler's tick: its period, and the instant of the first one (at or before birth)."""
+    """The scheduler's tick: its period, and the instant of the first one (at or before birth).
+
+    ``cancels_at_stage`` is what the server does not do: let CANCEL mark the node that runs even
+    while a rollback runs, so that the rollback can be taken up again.
+    """
 
     tick: int = SECOND
     phase: int = 0
+    cancels_at_stage: bool = False
 
 
 # --- what a dag looks like ------------------------------------------------------------------------
@@ -152,6 +157,15 @@ class DagState:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a sub task's log: which of its runs wrote it, when, and what."""
+
+    execute_times: int
+    at: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Life:
     """A dag from here on: its plan, and every state it passes through, in order."""
 
@@ -188,14 +202,17 @@ def task_logs_at(sub_task: SubTaskState, instant: int) -> tuple[str, ...] | None
     """
     if sub_task.state not in ("RUNNING", "FAILED", "SUCCEED"):
         return None
-    return tuple(line for run in sub_task.runs for line in _logged(run, instant))
+    return tuple(line.text for line in lines_of(sub_task, instant))
 
 
-def _logged(run: Run, instant: int) -> Iterator[str]:
-    by = instant if run.ended is None else min(instant, run.ended)
-    yield from timeline.lines_logged(run.log, started=run.started, takes=run.takes, by=by)
-    if run.last_words is not None and run.ended is not None:
-        yield run.last_words
+def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[Line]:
+    """Every line of all its runs so far, with the run it belongs to (from 1) and its instant."""
+    for number, run in enumerate(sub_task.runs, start=1):
+        by = instant if run.ended is None else min(instant, run.ended)
+        for at, text in timeline.lines_logged(run.log, started=run.started, takes=run.takes, by=by):
+            yield Line(number, at, text)
+        if run.last_words is not None and run.ended is not None:
+            yield Line(number, run.ended, run.last_words)
 
 
 # --- operators ------------------------------------------------------------------------------------
@@ -216,6 +233,8 @@ def operate(life: Life, operator: Operator, instant: int, *, node: int | None = 
     state = replace(before, at=instant)
     if node is not None:
         after = _pass_node(life.plan, state, node, instant)
+    elif operator == "CANCEL" and life.rules.cancels_at_stage:
+        after = _cancel_at_stage(life.plan, state)
     else:
         after = _OPERATORS[operator](life.plan, state, instant)
     past = tuple(timeline.until(life.states, instant))
@@ -268,10 +287,27 @@ def _cancel(plan: DagPlan, dag: DagState, instant: int) -> DagState:
         raise IllegalOperator("Dag.Operator.CancelFinishedDag")
     position = 0
     for position, node in enumerate(dag.nodes):
-        if "cancel" not in plan.nodes[position].can:
-            raise IllegalOperator("Dag.Operator.CancelNotAllowed", node=position)
+        _check_cancel(plan, position)
         if node.state not in ("FAILED", "SUCCEED"):
             break
+    return _cancelled_at(dag, position)
+
+
+def _cancel_at_stage(plan: DagPlan, dag: DagState) -> DagState:
+    """READY/CANCEL; the node at the stage is PENDING/CANCEL, whichever way the stages count."""
+    if dag.state in ("FAILED", "SUCCEED"):
+        raise IllegalOperator("Dag.Operator.CancelFinishedDag")
+    for position in range(dag.stage):
+        _check_cancel(plan, position)
+    return _cancelled_at(dag, dag.stage - 1)
+
+
+def _check_cancel(plan: DagPlan, position: int) -> None:
+    if "cancel" not in plan.nodes[position].can:
+        raise IllegalOperator("Dag.Operator.CancelNotAllowed", node=position)
+
+
+def _cancelled_at(dag: DagState, position: int) -> DagState:
     cancelled = _reset(dag.nodes[position], "CANCEL")
     return _restarted(dag, "CANCEL", _put(dag.nodes, position, cancelled))
 

@@ -183,7 +183,8 @@ def next_due(life: Life, instant: int) -> int | None:
 def log_lines_at(run: Run, instant: int) -> tuple[str, ...]:
     """The lines a run has logged by ``instant``, which fall evenly over the time it should take."""
     by = instant if run.ended is None else min(instant, run.ended)
-    return timeline.lines_logged(run.log, started=run.started, takes=run.takes, by=by)
+    lines = timeline.lines_logged(run.log, started=run.started, takes=run.takes, by=by)
+    return tuple(line for _, line in lines)
 
 
 # --- operations -----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Instants and spans are integer nanoseconds. Nothing here knows an API's states o
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Protocol, TypeVar
 
@@ -44,9 +44,11 @@ def next_tick(instant: int, period: int, phase: int) -> int:
     return instant + period - (instant - phase) % period
 
 
-def lines_logged(lines: tuple[str, ...], *, started: int, takes: int, by: int) -> tuple[str, ...]:
-    """The lines logged by an instant, when they fall evenly over the time a run should take."""
-    total = len(lines)
-    return tuple(
-        line for number, line in enumerate(lines) if started + takes * number // total <= by
-    )
+def lines_logged(
+    lines: tuple[str, ...], *, started: int, takes: int, by: int
+) -> Iterator[tuple[int, str]]:
+    """The lines logged by an instant, each with its own, evenly over the time a run should take."""
+    for number, line in enumerate(lines):
+        at = started + takes * number // len(lines)
+        if at <= by:
+            yield at, line

@@ -1,33 +1,23 @@
-"""A sandbox: tasks, a clock and switches of its own; view, list and operate.
+"""OCP's tasks in a sandbox: view, list and operate.
 
-It joins what a scenario says of a task (who and what it is) with what the machine says of its life,
-and reads its own clock for both. What a scenario leaves out is filled here, by faker, from the
-sandbox's seed: the same seed gives the same names, ids and addresses. Every call is done before it
-returns and awaits nothing, so on one event loop each is atomic. The rule: reads change nothing but,
-under `polls`, the clock, and that only once the answer has been given (``shown``).
+A task joins what a scenario says of it (who and what it is) with what the machine says of its life,
+and reads the sandbox's clock for both. Every call is done before it returns and awaits nothing, so
+on one event loop each is atomic. The rule: reads change nothing but, under `polls`, the clock, and
+that only once the answer has been given (``shown``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from oceanmock import scenario as files
-from oceanmock.clock import Clock, Progression
+from oceanmock.clock import Clock
+from oceanmock.engine.filler import Filler
 from oceanmock.errors import AuthorError, NoSuchSubtask, NoSuchTask
 from oceanmock.lifecycle import ocp
-from oceanmock.scenario import Cluster, Named, Scenario, Switches, Tenant
-
-if TYPE_CHECKING:
-    from faker import Faker
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-FIRST_FREE_ID: Final = 1_000_000
-"""Ids that a scenario leaves out are drawn from here on, below 2^31."""
+from oceanmock.scenario import ocp as files
+from oceanmock.scenario.ocp import Cluster, Named, Scenario, Switches, Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,56 +63,22 @@ class TaskView:
     state: ocp.TaskState
 
 
-class Sandbox:
-    """Tasks that live by one clock. Made by ``of_scenarios``."""
+class Tasks:
+    """The tasks that live by one clock, by their ids."""
 
-    def __init__(self, clock: Clock, switches: Switches, *, seed: int = 0, server: str) -> None:
+    def __init__(self, clock: Clock, switches: Switches) -> None:
         self.clock: Final = clock
         self.switches: Final = switches
-        self.seed: Final = seed
-        self.server: Final = server
         self._tasks: dict[int, Task] = {}
         self._lives: dict[int, ocp.Life] = {}
         self._places: dict[int, tuple[int, int]] = {}
         self._in_order: list[int] | None = None
 
-    @classmethod
-    def of_scenarios(
-        cls,
-        scenarios: Sequence[Scenario],
-        *,
-        progression: Progression | None = None,
-        speed: float = 1.0,
-        seed: int = 0,
-        starts_at: int | None = None,
-        switches: Switches | None = None,
-    ) -> Sandbox:
-        """A sandbox in which all tasks of these scenarios live.
-
-        What is given here outranks what the files say; where files disagree on the progression,
-        `time` is taken, and a file's own start counts only when it is alone. Raises AuthorError
-        when they disagree on a switch, or when two of them use the same id.
-        """
-        switches = switches_of(scenarios) if switches is None else switches
-        start = starts_at if starts_at is not None else _starts_at(scenarios)
-        wanted = {scenario.progression for scenario in scenarios}
-        chosen = progression or (wanted.pop() if len(wanted) == 1 else "time")
-        clock = Clock(chosen, starts_at=start, speed=speed)
-        taken = {id for scenario in scenarios for id in _ids_of(scenario)}
-        sandbox = cls(clock, switches, seed=seed, server=_Filler(f"{seed}", taken).host)
-        start = clock.now() if start is None else start
-        for scenario in scenarios:
-            filler = _Filler(f"{seed}/{scenario.name}", taken)
-            for task, life in _populate(scenario, switches, filler, start):
-                sandbox._add(task, life, scenario)
-        sandbox._settle(sandbox._tasks)
-        return sandbox
-
-    def view_task(self, task_id: int) -> TaskView:
+    def view(self, task_id: int) -> TaskView:
         """The task now. Raises NoSuchTask."""
         return self._view(task_id, self.clock.now())
 
-    def list_tasks(self) -> list[TaskView]:
+    def all(self) -> list[TaskView]:
         """All tasks, by ascending id, at one instant."""
         if self._in_order is None:
             self._in_order = sorted(self._tasks)
@@ -141,14 +97,14 @@ class Sandbox:
         owner, position = self._places.get(subtask_id, (None, 0))
         if owner is None or (checked and owner != task_id):
             raise NoSuchSubtask(subtask_id)
-        return self.view_task(owner), position
+        return self.view(owner), position
 
-    def operate_task(self, task_id: int, operation: ocp.Operation) -> TaskView:
+    def operate(self, task_id: int, operation: ocp.Operation) -> TaskView:
         """Retries or rolls back a task; what it shows right then.
 
         Raises NoSuchTask, IllegalOperation or RollbackProhibited, and then nothing has changed.
         """
-        return self._operate(self.view_task(task_id), operation)
+        return self._operate(self.view(task_id), operation)
 
     def operate_subtask(
         self, task_id: int, subtask_id: int, operation: ocp.Operation
@@ -161,21 +117,26 @@ class Sandbox:
         return self._operate(view, operation, position), position
 
     def shown(self, views: Iterable[TaskView]) -> None:
-        """To be told what a read has shown, once it is answered.
+        """To be told what a read has shown, once it is answered."""
+        if self.clock.progression == "polls":
+            now = self.clock.now()
+            self.clock.read(due for view in views for due in self._due(view.task, now))
 
-        Under `polls` the clock moves on to the next event among the tasks shown, so that who polls
-        sees every state; under the other progressions nothing happens.
+    def add(self, scenario: Scenario, filler: Filler, *, start: int) -> None:
+        """The tasks of a scenario, in a sandbox whose clock starts at ``start``.
+
+        Raises AuthorError when another scenario's task or subtask has the id of one of them.
         """
-        if self.clock.progression != "polls":
-            return
-        now = self.clock.now()
-        due = [at for view in views if (at := self._next_due(view.task, now)) is not None]
-        if due:
-            self.clock.move_to(min(due))
+        born = list(_populate(scenario, self.switches, filler, start))
+        for task, life in born:
+            self._add(task, life, scenario)
+        for task, life in born:
+            self.clock.settle(task.born + life.states[-1].at)
 
-    def _next_due(self, task: Task, now: int) -> int | None:
+    def _due(self, task: Task, now: int) -> Iterator[int]:
         due = ocp.next_due(self._lives[task.id], now - task.born)
-        return None if due is None else task.born + due
+        if due is not None:
+            yield task.born + due
 
     def _view(self, task_id: int, now: int) -> TaskView:
         task = self._tasks.get(task_id)
@@ -190,15 +151,8 @@ class Sandbox:
         life = ocp.operate(self._lives[task.id], operation, now - task.born, subtask=position)
         self._lives[task.id] = life
         after = TaskView(task, ocp.view_at(life, now - task.born))
-        self._settle([task.id])
+        self.clock.settle(task.born + life.states[-1].at)
         return after
-
-    def _settle(self, task_ids: Iterable[int]) -> None:
-        """Under `immediate`: lets everything that is due to these tasks happen."""
-        if self.clock.progression != "immediate":
-            return
-        for task_id in task_ids:
-            self.clock.move_to(self._tasks[task_id].born + self._lives[task_id].states[-1].at)
 
     def _add(self, task: Task, life: ocp.Life, scenario: Scenario) -> None:
         if task.id in self._tasks:
@@ -218,56 +172,11 @@ class Sandbox:
         self._in_order = None
 
 
-def switches_of(scenarios: Sequence[Scenario]) -> Switches:
-    """The switches the scenarios agree on: those that set none take the others'."""
-    given = {each.name: each.switches for each in scenarios if each.switches != Switches()}
-    if len(set(given.values())) > 1:
-        raise AuthorError(f"scenarios {', '.join(given)} set different switches. Serve them apart.")
-    return next(iter(given.values()), Switches())
-
-
-def _starts_at(scenarios: Sequence[Scenario]) -> int | None:
-    start = scenarios[0].starts_at if len(scenarios) == 1 else None
-    return None if start is None else (start - _EPOCH) // timedelta(microseconds=1) * 1_000
-
-
 # --- from a scenario to tasks ---------------------------------------------------------------------
 
 
-class _Filler:
-    """What one scenario leaves out, from a seed. Faker is loaded only when a name is missing."""
-
-    def __init__(self, seed: str, taken: set[int]) -> None:
-        self._seed = seed
-        self._random = Random(seed)  # noqa: S311 (reproducible, not secret)
-        self._taken = taken
-        self.host = f"192.0.2.{self._random.randint(1, 254)}"  # free for documents: RFC 5737
-
-    @cached_property
-    def _faker(self) -> Faker:
-        from faker import Faker  # noqa: PLC0415 (a tenth of a second, and rarely needed)
-
-        faker = Faker("en_US")
-        faker.seed_instance(self._seed)
-        return faker
-
-    def phrase(self) -> str:
-        """A name for a task or a subtask that has none."""
-        return str(self._faker.bs()).capitalize()
-
-    def creator(self) -> Named:
-        """A user."""
-        return Named(id=self._faker.random_int(100, 999), name=self._faker.user_name())
-
-    def id(self) -> int:
-        """An id nobody has."""
-        while (drawn := self._random.randrange(FIRST_FREE_ID, 2**31)) in self._taken:
-            pass
-        self._taken.add(drawn)
-        return drawn
-
-
-def _ids_of(scenario: Scenario) -> Iterator[int]:
+def ids_of(scenario: Scenario) -> Iterator[int]:
+    """Every id a scenario gives to a task or a subtask."""
     for task in scenario.tasks:
         if task.id is not None:
             yield from range(task.id, task.id + (task.repeat.count if task.repeat else 1))
@@ -275,7 +184,7 @@ def _ids_of(scenario: Scenario) -> Iterator[int]:
 
 
 def _populate(
-    scenario: Scenario, switches: Switches, filler: _Filler, start: int
+    scenario: Scenario, switches: Switches, filler: Filler, start: int
 ) -> Iterator[tuple[Task, ocp.Life]]:
     """Each task of a scenario with its life; a repeated one as often as it says."""
     rules = files.rules_of(scenario.tick, switches)
@@ -288,7 +197,7 @@ def _populate(
             yield task, ocp.begin(plan, replace(rules, phase=(start - born) % rules.tick))
 
 
-def _filled(model: files.Task, filler: _Filler) -> files.Task:
+def _filled(model: files.Task, filler: Filler) -> files.Task:
     """The task with names, creator and addresses for all that has none."""
     executor = model.executor or filler.host
     subtasks = tuple(
@@ -310,9 +219,7 @@ def _filled(model: files.Task, filler: _Filler) -> files.Task:
     )
 
 
-def _task(
-    model: files.Task, plan: ocp.TaskPlan, filler: _Filler, *, number: int, born: int
-) -> Task:
+def _task(model: files.Task, plan: ocp.TaskPlan, filler: Filler, *, number: int, born: int) -> Task:
     """The ``number``th task (from 0) of a template in which nothing but ids is missing."""
     ids = [subtask.id or filler.id() for subtask in model.subtasks]
     downstreams = ocp.downstreams_of(plan)

@@ -1,0 +1,598 @@
+"""obshell's room: operationId → dags → obshell's JSON, its envelope and its refusals.
+
+Facts: github.com/oceanbase/obshell at 61ee147, named with each as ob/agent/…, and what a running
+obshell 4.5.0.0 answered (tests/data/obshell), which outranks it. What leaves here keeps the
+contract, openapi/obshell.yaml; the app checks that it does.
+
+A request is opened before anything looks at it: header and body are decrypted here, with a key that
+lives as long as the room (``open``), and verified once its route is known (``verify``). What the
+contract marks ``x-checked-by: operation`` (ids, show_details, bodies) is read here too, in the
+server's order and with its words. A quirk, by the name the contract gives it, can be switched off;
+what is answered then is said beside it.
+
+The one rule: nothing is ever dialled. An id of another agent is answered as by an agent that cannot
+reach it.
+"""
+
+from __future__ import annotations
+
+import copy
+import html
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC
+from functools import cache
+from random import Random
+from typing import Any, Final, Literal, TypeVar
+from urllib.parse import parse_qs
+
+import orjson
+
+from oceanmock.apis import obshell_errors as errors
+from oceanmock.apis.api import JSON, Answer, Api, Call, Handler
+from oceanmock.apis.instants import timestamp
+from oceanmock.apis.obshell_auth import AUTH_FAILED, Agent, Offered, chosen_header, refusal_of
+from oceanmock.apis.obshell_crypto import (
+    SecurityRefusal,
+    ServerKey,
+    make_key,
+    open_body,
+    open_header,
+)
+from oceanmock.apis.obshell_go import Unreadable, quoted, read_struct
+from oceanmock.apis.obshell_ids import GenericId, parse_generic_id
+from oceanmock.apis.obshell_json import Json, Writer, id_of
+from oceanmock.clock import MILLISECOND, SECOND, wall_now
+from oceanmock.contract import Spec, load_spec, operations_of, spec_path
+from oceanmock.engine.dags import DagView, Key, Store
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask
+from oceanmock.scenario.obshell import QuirkName
+
+PREFIX: Final = "/api/v1/"
+STATUS_PATH: Final = "/api/v1/status"
+HTML: Final = b"text/html; charset=utf-8"
+EARLY: Final = b"application/json; charset=utf-8"
+"""The content type of what is answered before the server's own is set (middleware.go:387-394)."""
+TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+FALSE: Final = frozenset(("0", "f", "F", "FALSE", "false", "False", ""))
+"""What Go's strconv.ParseBool reads; an empty text binds as false."""
+REQUIRED_OPERATOR: Final = "Key: '{kind}Operator.Operator' Error:Field validation for 'Operator' failed on the 'required' tag"
+SINCE: Final[Mapping[str, errors.Version]] = {
+    "getAllClusterDags": (4, 3, 0),
+    "getAllAgentDags": (4, 3, 0),
+    "getAgentMainDags": (4, 3, 0),
+    "getFullSubTaskLogs": (4, 3, 0),
+    "nodeHandler": (4, 3, 1),
+}
+"""Routes that older versions do not have (agent/api/task_handler.go, by tag)."""
+SUPPORTED_AUTH_SINCE: Final = (4, 2, 5)
+
+NEW_KEYS: Final = ("errCode", "maintenance_type", "maintenance_key", "supportedAuth")
+"""Keys that 4.2.3 does not have, of errors, dags and /api/v1/info."""
+NO_DATA: Final = object()
+
+Kind = Literal["Dag", "Node"]
+Found = TypeVar("Found")
+
+
+def api(sandbox: Sandbox, *, secured: bool = True, wall: Callable[[], int] = wall_now) -> Api:
+    """obshell's task API over a sandbox; unless ``secured``, plain JSON from anybody.
+
+    ``wall`` is the clock that a header's ts is held against: the client's machine set it.
+    """
+    room = Room(sandbox, secured=secured, wall=wall)
+    handlers = {
+        "getDagDetail": room.get_dag,
+        "dagHandler": room.operate_dag,
+        "getNodeDetail": room.get_node,
+        "nodeHandler": room.operate_node,
+        "getSubTaskDetail": room.get_sub_task,
+        "getFullSubTaskLogs": room.get_logs,
+        "getAllClusterDags": room.list_cluster,
+        "getAllAgentDags": room.list_agent,
+        "getObLastMaintenanceDag": room.get_cluster_maintenance,
+        "getAgentLastMaintenanceDag": room.get_agent_maintenance,
+        "getAllAgentsLastMaintenanceDag": room.list_maintenance,
+        "getUnfinishedDags": room.list_unfinished,
+        "getClusterUnfinishDags": room.list_cluster_unfinished,
+        "getAgentUnfinishDags": room.list_agent_unfinished,
+        "getAgentMainDags": room.list_main_dags,
+        "getAgentInfo": room.get_info,
+        "getSecret": room.get_secret,
+        "getTime": room.get_time,
+        "getGitInfo": room.get_git_info,
+        "getStatus": room.get_status,
+    }
+    known: dict[str, Handler] = {
+        name: handler for name, handler in handlers.items() if SINCE.get(name, ()) <= room.version
+    }
+    return Api(
+        name="obshell",
+        prefix=PREFIX,
+        spec=_spec_of(room.version, known),
+        handlers=known,
+        render_error=room.render_error,
+        security={"apiKey": room.verify},
+        now=sandbox.clock.now,
+        encode=_encode,
+        open=room.open,
+    )
+
+
+def _encode(body: Any) -> bytes:
+    """JSON as Go writes it: in order, and with what HTML would misread escaped."""
+    text = orjson.dumps(body)
+    return text.replace(b"&", rb"\u0026").replace(b"<", rb"\u003c").replace(b">", rb"\u003e")
+
+
+class Room:
+    """The operations over the dags of one sandbox, and the key they are asked with."""
+
+    def __init__(
+        self, sandbox: Sandbox, *, secured: bool = True, wall: Callable[[], int] = wall_now
+    ) -> None:
+        self.dags = sandbox.dags
+        self.agent = sandbox.dags.agent
+        self.switches = sandbox.dags.switches
+        self.clock = sandbox.clock
+        self.version: errors.Version = tuple(map(int, self.switches.obshell_version.split(".")))
+        self.secured = secured
+        self.wall = wall
+        self.key: ServerKey = make_key()
+        self._asks = Agent(self.agent.identity, self.agent.root_password, self.agent.agent_password)
+        self._traces = Random(sandbox.seed)  # noqa: S311 (the same seed, the same trace ids)
+        self._started = sandbox.clock.now()
+        self._pid = Random(f"pid/{sandbox.seed}").randrange(1000, 32768)  # noqa: S311
+        speaks_err_codes = self.version >= errors.ERR_CODES_SINCE
+        self._writer = Writer(self.agent, has_maintenance=speaks_err_codes)
+
+    # --- before and behind every operation ---
+
+    def open(self, call: Call) -> None:
+        """Decrypts header and body (middleware.go:396-498). Raises SecurityRefusal, Moved."""
+        if call.path.endswith("/") and _is_moved(call):
+            raise Moved
+        chosen = chosen_header(call.headers) if self.secured else None
+        if chosen is not None:
+            name, sealed = chosen
+            header = open_header(self.key, sealed)
+            call.credentials = Offered(name, header)
+            call.body = open_body(call.body, header.keys)
+
+    def verify(self, call: Call) -> frozenset[str]:
+        """Whether a call may pass (middleware.go:724-814). Raises SecurityRefusal."""
+        if self.secured:
+            refusal = refusal_of(
+                self._asks,
+                call.credentials,
+                target=_target(call),
+                now_s=self.wall() // SECOND,
+                is_obproxy_task=call.path_values.get("id", "").startswith(("4", "5")),
+            )
+            if refusal is not None:
+                raise refusal
+        return frozenset()
+
+    def has(self, quirk: QuirkName) -> bool:
+        """Whether a quirk of the real server is served; each is on unless switched off."""
+        return self.switches.has(quirk)
+
+    # --- one dag, node or sub task ---
+
+    def get_dag(self, call: Call) -> Answer:
+        """A dag (dag.go:56-128)."""
+        id = self._read_id(call)
+        view = self._look(call, id, self.dags.view)
+        self._check_id(call.parameters["id"], view)
+        return self._read(call, [view], self._writer.dag(view, details=self._details(call)))
+
+    def get_node(self, call: Call) -> Answer:
+        """A node (node.go:48-119); without details the server fails, and the quirk off gives null."""
+        view, place = self._look(call, self._read_id(call), self.dags.view_node)
+        details = self._details(call)
+        if not details and self.has("node-without-details-is-500"):
+            raise errors.panic()
+        return self._read(call, [view], self._writer.node(view, place, details=details))
+
+    def get_sub_task(self, call: Call) -> Answer:
+        """A sub task (sub_task.go:45-113)."""
+        view, place, position = self._look(call, self._read_id(call), self.dags.view_sub_task)
+        return self._read(call, [view], self._writer.sub_task(view, place, position))
+
+    def get_logs(self, call: Call) -> Answer:
+        """The lines of a sub task; of an unknown one none, or 404 with the quirk off."""
+        try:
+            view, place, position = self._look(call, self._read_id(call), self.dags.view_sub_task)
+        except NoSuchTask:
+            if not self.has("logs-of-nothing-are-empty"):
+                raise
+            return self._succeed(call, {"contents": []})
+        lines = self._writer.logs(view, place, position)
+        return self._read(call, [view], {"contents": lines})
+
+    def operate_dag(self, call: Call) -> Answer:
+        """Rolls back, retries, cancels or passes a dag (dag.go:283-356)."""
+        id = self._read_id(call)
+        body = self._read_body(call, "Dag")
+        view = self._look(call, id, self.dags.view)
+        named = body.get("id", "") if self.has("body-id-overrules-path") else ""
+        self._check_id(named or call.parameters["id"], view)
+        match body["operator"].upper():
+            case "ROLLBACK" | "RETRY" | "CANCEL" | "PASS" as operator:
+                self._operate(view, lambda: self.dags.operate(_key(id), operator))
+            case _:
+                raise errors.not_supported("Dag", body["operator"])
+        return self._succeed(call)
+
+    def operate_node(self, call: Call) -> Answer:
+        """Passes a node; the operator comes first, and an id in the body nowhere (node.go:151)."""
+        id = self._read_id(call)
+        operator = self._read_body(call, "Node")["operator"]
+        if operator.upper() != "PASS":
+            raise errors.not_supported("Node", operator)
+        view, _ = self._look(call, id, self.dags.view_node)
+        self._operate(view, lambda: self.dags.operate_node(_key(id), "PASS"))
+        return self._succeed(call)
+
+    def _check_id(self, text: str, view: DagView) -> None:
+        """An id of the right number, but spelt otherwise, is not the dag's (dag.go:122-125)."""
+        if text != id_of(view.dag, view.dag.number, self.agent):
+            raise errors.not_found("dag id not match")
+
+    def _operate(self, view: DagView, operate: Callable[[], DagView]) -> None:
+        try:
+            operate()
+        except IllegalOperator as refusal:
+            nodes = [(node.number, node.name) for node in view.dag.nodes]
+            raise errors.illegal_operator(refusal, nodes) from None
+
+    # --- lists ---
+
+    def list_cluster(self, call: Call) -> Answer:
+        """The dags kept in OceanBase."""
+        return self._list_of_cluster(call, lambda view: True)
+
+    def list_cluster_unfinished(self, call: Call) -> Answer:
+        """Those of them that are not finished."""
+        return self._list_of_cluster(call, _is_unfinished)
+
+    def _list_of_cluster(self, call: Call, wanted: Callable[[DagView], bool]) -> Answer:
+        if not self._holds_oceanbase:
+            if self.has("refusal-is-never-sent"):
+                raise errors.unexpected("ocsagent cannot build response body")
+            raise errors.wrong_identity(self._address, self.agent.identity, "CLUSTER AGENT")
+        return self._list(call, filter(wanted, self.dags.all("cluster")))
+
+    def list_agent(self, call: Call) -> Answer:
+        """The dags the agent keeps itself, the newest last."""
+        return self._list(call, self.dags.all("agent"))
+
+    def list_agent_unfinished(self, call: Call) -> Answer:
+        """Those of them that are not finished."""
+        return self._list(call, filter(_is_unfinished, self.dags.all("agent")))
+
+    def list_unfinished(self, call: Call) -> Answer:
+        """What is unfinished; on a CLUSTER AGENT the cluster's too, or null (dag.go:493-502)."""
+        if not self._holds_oceanbase:
+            return self.list_agent_unfinished(call)
+        views = [*filter(_is_unfinished, [*self.dags.all("agent"), *self.dags.all("cluster")])]
+        return self._list(call, views) if views else self._succeed(call, {"contents": None})
+
+    def list_maintenance(self, call: Call) -> Answer:
+        """The last maintenance dag of every agent: of this one (dag.go:434-468)."""
+        return self._list(call, self._last_of_agent())
+
+    def list_main_dags(self, call: Call) -> Answer:
+        """The dags that the last maintenance dag works for, if it has not succeeded (dag.go:615)."""
+        for view in self._last_of_agent():
+            if view.state.state != "SUCCEED":
+                return self._list(call, self._main_dags_of(call, view))
+        return self._list(call, [])
+
+    def _last_of_agent(self) -> list[DagView]:
+        """The agent's last maintenance dag; without one the server fails, or lists none."""
+        view = self.dags.last_maintenance("agent")
+        if view is None and self.has("never-maintained-is-500"):
+            raise errors.panic()
+        return [] if view is None else [view]
+
+    def _main_dags_of(self, call: Call, view: DagView) -> list[DagView]:
+        named = (
+            (sub_task.additional_data or {}).get("main_dag_id")
+            for node in view.dag.nodes
+            for sub_task in node.sub_tasks
+        )
+        found = []
+        for text in dict.fromkeys(str(each) for each in named if each):
+            try:
+                found.append(self._look(call, parse_generic_id(text), self.dags.view))
+            except CallerError:
+                continue
+        return found
+
+    def get_agent_maintenance(self, call: Call) -> Answer:
+        """The agent's last maintenance dag (dag.go:396-421)."""
+        return self._maintenance(call, "agent", "Agent is not under maintenance")
+
+    def get_cluster_maintenance(self, call: Call) -> Answer:
+        """The cluster's (dag.go:369-383); on an agent without OceanBase 500, or the 404 of none."""
+        if not self._holds_oceanbase and self.has("no-oceanbase-is-500"):
+            raise errors.not_holding(task=False)
+        return self._maintenance(call, "cluster", "Cluster is not under maintenance")
+
+    def _maintenance(self, call: Call, store: Store, otherwise: str) -> Answer:
+        view = self.dags.last_maintenance(store)
+        if view is None:
+            raise errors.not_found(otherwise)
+        return self._read(call, [view], self._writer.dag(view, details=self._details(call)))
+
+    def _list(self, call: Call, views: Iterable[DagView]) -> Answer:
+        shown, details = list(views), self._details(call)
+        contents = [self._writer.dag(view, details=details) for view in shown]
+        return self._read(call, shown, {"contents": contents})
+
+    # --- what a client reads before it can seal a request ---
+
+    def get_info(self, call: Call) -> Answer:
+        """What the agent is (ob/agent/meta/agent.go:399)."""
+        agent = self.agent
+        info: Json = {
+            "pid": self._pid,
+            "state": 2,
+            "startAt": self._started,
+            "homePath": "/home/admin/oceanbase",
+            "obVersion": self.switches.obshell_version if self._holds_oceanbase else "",
+            "architecture": "x86_64",
+            "ip": agent.ip,
+            "port": agent.port,
+            "zone": "" if agent.identity == "SINGLE" else "zone1",
+            "identity": agent.identity,
+            "version": f"{self.switches.obshell_version}-1",
+            "isObproxyAgent": False,
+            "security": agent.agent_password is not None,
+        }
+        if self.version >= SUPPORTED_AUTH_SINCE:
+            info["supportedAuth"] = ["v2"]
+        return self._succeed(call, info)
+
+    def get_secret(self, call: Call) -> Answer:
+        """The public key that headers are sealed with."""
+        agent = self.agent
+        data = {"ip": agent.ip, "port": agent.port, "public_key": self.key.public_key}
+        return self._succeed(call, data)
+
+    def get_time(self, call: Call) -> Answer:
+        """The sandbox's time."""
+        return self._succeed(call, timestamp(self.clock.now(), UTC))
+
+    def get_git_info(self, call: Call) -> Answer:
+        """Four empty texts, as of a build that did not say."""
+        keys = ("branch", "commitId", "shortCommitId", "commitTime")
+        return self._succeed(call, dict.fromkeys(keys, ""))
+
+    def get_status(self, call: Call) -> Answer:
+        """How the agent stands."""
+        agent = self.agent
+        store: Store = "agent"
+        locked = [view for view in self.dags.all(store) if view.dag.is_maintenance]
+        return self._succeed(
+            call,
+            {
+                "agent": {"ip": agent.ip, "port": agent.port, "identity": agent.identity},
+                "state": 2,
+                "version": f"{self.switches.obshell_version}-1",
+                "pid": self._pid,
+                "startAt": self._started,
+                "port": agent.port,
+                "obState": 0,
+                "underMaintenance": any(map(_is_unfinished, locked)),
+            },
+        )
+
+    # --- reading a request ---
+
+    @property
+    def _address(self) -> str:
+        return _authority(self.agent.ip, self.agent.port)
+
+    @property
+    def _holds_oceanbase(self) -> bool:
+        return self.agent.identity == "CLUSTER AGENT"
+
+    def _read_id(self, call: Call) -> GenericId:
+        """The id in the path. Raises InvalidGenericId."""
+        return parse_generic_id(call.parameters["id"])
+
+    def _look(self, call: Call, id: GenericId, find: Callable[[Key], Found]) -> Found:
+        """What an id names here. Raises NoSuchTask, or ObshellError when it is not kept here."""
+        self._reach(call, id)
+        if id.ip is None and not self._holds_oceanbase:
+            if self.has("unheld-cluster-id-is-500"):
+                raise errors.not_holding(task=True)
+            raise errors.not_found()
+        return find(_key(id))
+
+    def _reach(self, call: Call, id: GenericId) -> None:
+        """Raises ObshellError for the id of another agent, to which a request is forwarded."""
+        if id.ip is None or (str(id.ip), id.port) == (self.agent.ip, self.agent.port):
+            return
+        if id.kind == "obproxy":
+            raise errors.not_found("obproxy task not found")
+        if not self.has("unreachable-owner-is-500"):
+            raise errors.not_found()
+        owner = _authority(str(id.ip), id.port)
+        url = f'{call.method.capitalize()} "http://{owner}{_target(call)}"'
+        raise errors.unreachable(url, owner)
+
+    def _details(self, call: Call) -> bool:
+        """Whether show_details is true (ob/param/task.go:19-21); anything unreadable fails."""
+        query = parse_qs(call.query.decode("latin-1"), keep_blank_values=True)
+        text = query.get("show_details", ["true"])[0]
+        if text in TRUE or text in FALSE:
+            return text in TRUE
+        if self.has("unreadable-show-details-is-500"):
+            raise errors.panic()
+        raise errors.illegal_argument(f"strconv.ParseBool: parsing {quoted(text)}: invalid syntax")
+
+    def _read_body(self, call: Call, kind: Kind) -> dict[str, str]:
+        """The operator of a body, and its id if it has one; no body is ``{}`` (middleware.go:299).
+
+        Raises ObshellError.
+        """
+        named = "Dag" if self.has("node-body-says-dag-operator") else kind
+        try:
+            body = read_struct(
+                call.body or b"{}", f"task.{named}Operator", {"operator": "string", "id": "string"}
+            )
+        except Unreadable as why:
+            is_eof = "Go struct field" not in str(why)
+            if is_eof and self.has("body-that-is-no-object-is-eof"):
+                raise errors.bind_failed("EOF") from None
+            raise errors.bind_failed(str(why)) from None
+        if not body.get("operator"):
+            raise errors.bind_failed(REQUIRED_OPERATOR.format(kind=named))
+        return body
+
+    # --- the envelope ---
+
+    def _read(self, call: Call, views: Iterable[DagView], data: Any) -> Answer:
+        answer = self._succeed(call, data)
+        self.dags.shown(views)
+        return answer
+
+    def _succeed(self, call: Call, data: Any = NO_DATA) -> Answer:
+        body = self._envelope(call, 200)
+        if data is not NO_DATA:
+            body["data"] = data
+        return Answer(200, body)
+
+    def render_error(self, call: Call, error: Exception) -> Answer:
+        """An error in obshell's envelope; a redirect, which has none."""
+        if isinstance(error, Moved):
+            return _moved(call)
+        said = self._mended(errors.said_of(error), error)
+        if self.version < errors.ERR_CODES_SINCE:
+            said = errors.in_old_words(said)
+        is_frozen = said.stage == "panic" and self.has("panic-is-dated-at-start")
+        body = self._envelope(call, said.status, is_traced=said.stage == "handler")
+        if is_frozen:
+            body |= {"timestamp": timestamp(self._started, UTC), "duration": 0}
+        body["error"] = _error(said)
+        is_early = isinstance(error, SecurityRefusal) and said.stage != "handler"
+        return Answer(said.status, body, media_type=EARLY if is_early else JSON)
+
+    def _mended(self, said: errors.Said, error: Exception) -> errors.Said:
+        """An error of the security checks as it would be without its quirk."""
+        if isinstance(error, SecurityRefusal):
+            missing = said.err_code == "Request.Header.NotFound"
+            if missing and not self.has("missing-header-is-400"):
+                return replace(said, status=401, code=AUTH_FAILED)
+            body = error.stage in ("body", "panic")
+            if body and not self.has("undecryptable-body-is-500"):
+                return replace(said, status=401, code=1, stage="decryption")
+        if said.stage == "panic" and not self.has("panic-is-dated-at-start"):
+            return replace(said, stage="handler")
+        return said
+
+    def _envelope(self, call: Call, status: int, *, is_traced: bool = True) -> Json:
+        now = self.clock.now()
+        return {
+            "successful": status < 400,
+            "timestamp": timestamp(now, UTC),
+            "duration": (now - call.began) // MILLISECOND,
+            "status": status,
+            "traceId": self._trace_of(call) if is_traced else "",
+        }
+
+    def _trace_of(self, call: Call) -> str:
+        """The caller's X-OBSHELL-Trace-ID, or 16 hexadecimal digits (lib/trace/header.go:25-46)."""
+        is_status = call.path == STATUS_PATH and not call.query
+        if is_status and self.has("status-has-no-trace-id"):
+            return ""
+        sent = call.header(b"x-obshell-trace-id")
+        if sent:
+            return sent.decode("latin-1")
+        return f"{self._traces.getrandbits(64):016x}"
+
+
+def _error(said: errors.Said) -> Json:
+    error: Json = {}
+    if said.code is not None:
+        error["code"] = said.code
+    if said.err_code is not None:
+        error["errCode"] = said.err_code
+    error["message"] = said.message
+    return error
+
+
+# --- small things ---------------------------------------------------------------------------------
+
+
+class Moved(CallerError):
+    """The path has a slash too much; gin redirects before it does anything else."""
+
+
+def _moved(call: Call) -> Answer:
+    """301 for a GET, 307 otherwise (gin's RedirectTrailingSlash; recorded in lone.json)."""
+    target = _target(call)
+    path, question, query = target.partition("?")
+    where = path.rstrip("/") + question + query
+    headers = ((b"location", where.encode("latin-1")),)
+    if call.method != "GET":
+        return Answer(307, b"", headers, media_type=None)
+    page = f'<a href="{html.escape(where)}">Moved Permanently</a>.\n\n'
+    return Answer(301, page.encode("latin-1"), headers, media_type=HTML)
+
+
+def _is_moved(call: Call) -> bool:
+    """Whether a route of this method is meant, or the beginning of one that an id ends."""
+    return bool(_routes()[call.method in ("GET", "POST") and call.method].fullmatch(call.path[:-1]))
+
+
+@cache
+def _routes() -> dict[str | bool, re.Pattern[str]]:
+    """By method, the paths that a trailing slash is taken from."""
+    paths: dict[str | bool, list[str]] = {"GET": [], "POST": [], False: ["(?!)"]}
+    for operation in operations_of(load_spec(spec_path("obshell"))):
+        path = operation.path.removesuffix("/{id}")
+        paths[operation.method] += {path, operation.path.replace("{id}", "[^/]+")}
+    return {method: re.compile("|".join(several)) for method, several in paths.items()}
+
+
+def _target(call: Call) -> str:
+    """Path and query as they were sent; what a header's uri must be (Go's RequestURI)."""
+    target = call.raw_path.decode("latin-1")
+    return f"{target}?{call.query.decode('latin-1')}" if call.query else target
+
+
+def _authority(ip: str, port: int) -> str:
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def _key(id: GenericId) -> Key:
+    return ("cluster" if id.kind == "cluster" else "agent", id.number)
+
+
+def _is_unfinished(view: DagView) -> bool:
+    return not view.state.is_finished
+
+
+def _spec_of(version: errors.Version, handlers: Mapping[str, Handler]) -> Spec:
+    """The contract as an older version keeps it: fewer routes, other keys in errors and dags."""
+    spec = load_spec(spec_path("obshell"))
+    if version >= errors.ERR_CODES_SINCE:
+        return spec
+    old = copy.deepcopy(dict(spec))
+    for item in old["paths"].values():
+        for method in ("get", "post"):
+            if item.get(method, {}).get("operationId") not in (None, *handlers):
+                del item[method]
+    old["paths"] = {
+        path: item for path, item in old["paths"].items() if {"get", "post"} & set(item)
+    }
+    for schema in old["components"]["schemas"].values():
+        if "required" in schema:
+            schema["required"] = [key for key in schema["required"] if key not in NEW_KEYS]
+    return old

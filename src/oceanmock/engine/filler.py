@@ -1,0 +1,48 @@
+"""What a scenario leaves out, from a seed: the same seed gives the same names and ids."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from oceanmock.scenario.ocp import Named
+
+if TYPE_CHECKING:
+    from faker import Faker
+
+FIRST_FREE_ID: Final = 1_000_000
+"""OCP's ids that a scenario leaves out are drawn from here on, below 2^31."""
+
+
+class Filler:
+    """What one scenario leaves out. Faker is loaded only when a name is missing."""
+
+    def __init__(self, seed: str, taken: set[int] | None = None) -> None:
+        self._seed = seed
+        self._random = Random(seed)  # noqa: S311 (reproducible, not secret)
+        self._taken = set() if taken is None else taken
+        self.host: Final = f"192.0.2.{self._random.randint(1, 254)}"  # for documents: RFC 5737
+
+    @cached_property
+    def _faker(self) -> Faker:
+        from faker import Faker  # noqa: PLC0415 (a tenth of a second, and rarely needed)
+
+        faker = Faker("en_US")
+        faker.seed_instance(self._seed)
+        return faker
+
+    def phrase(self) -> str:
+        """A name for what has none."""
+        return str(self._faker.bs()).capitalize()
+
+    def creator(self) -> Named:
+        """A user."""
+        return Named(id=self._faker.random_int(100, 999), name=self._faker.user_name())
+
+    def id(self) -> int:
+        """An id nobody has."""
+        while (drawn := self._random.randrange(FIRST_FREE_ID, 2**31)) in self._taken:
+            pass
+        self._taken.add(drawn)
+        return drawn

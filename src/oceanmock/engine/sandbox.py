@@ -1,0 +1,133 @@
+"""A sandbox: tasks, dags, a clock and switches of its own.
+
+One clock drives both APIs. What a scenario leaves out is filled by faker from the sandbox's seed:
+the same seed gives the same names, ids and addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+from oceanmock.clock import Clock, Progression
+from oceanmock.engine.dags import Dags, dags_of
+from oceanmock.engine.filler import Filler
+from oceanmock.engine.tasks import Tasks, ids_of
+from oceanmock.errors import AuthorError
+from oceanmock.scenario import Scenario, obshell, ocp
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Setting = TypeVar("Setting", bound=Hashable)
+
+
+class Sandbox:
+    """Tasks of OCP and dags of obshell that live by one clock. Made by ``of_scenarios``."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        seed: int = 0,
+        switches: ocp.Switches | None = None,
+        agent: obshell.Agent | None = None,
+        obshell_switches: obshell.Switches | None = None,
+    ) -> None:
+        self.clock: Final = clock
+        self.seed: Final = seed
+        self.server: Final = Filler(f"{seed}").host
+        self.tasks: Final = Tasks(clock, switches or ocp.Switches())
+        self.dags: Final = Dags(
+            clock, agent or obshell.Agent(), obshell_switches or obshell.Switches()
+        )
+
+    @classmethod
+    def of_scenarios(
+        cls,
+        scenarios: Sequence[Scenario],
+        *,
+        progression: Progression | None = None,
+        speed: float = 1.0,
+        seed: int = 0,
+        starts_at: int | None = None,
+        switches: ocp.Switches | None = None,
+        obshell_switches: obshell.Switches | None = None,
+    ) -> Sandbox:
+        """A sandbox in which all tasks and dags of these scenarios live.
+
+        What is given here outranks what the files say; where files disagree on the progression,
+        `time` is taken, and a file's own start counts only when it is alone. Raises AuthorError
+        when they disagree on a switch or on the agent, or when two of them use the same id.
+        """
+        start = starts_at if starts_at is not None else _starts_at(scenarios)
+        wanted = {scenario.progression for scenario in scenarios}
+        chosen = progression or (wanted.pop() if len(wanted) == 1 else "time")
+        clock = Clock(chosen, starts_at=start, speed=speed)
+        agreed = switches_of(scenarios)
+        of_ocp, of_obshell = _of_each(scenarios)
+        sandbox = cls(
+            clock,
+            seed=seed,
+            switches=switches or agreed[0],
+            agent=_agreed(of_obshell, "agents", obshell.Agent(), lambda each: each.agent),
+            obshell_switches=obshell_switches or agreed[1],
+        )
+        sandbox._populate(of_ocp, of_obshell, clock.now() if start is None else start)
+        return sandbox
+
+    def _populate(
+        self, of_ocp: Sequence[ocp.Scenario], of_obshell: Sequence[obshell.Scenario], start: int
+    ) -> None:
+        taken = {id for scenario in of_ocp for id in ids_of(scenario)}
+        for scenario in of_ocp:
+            self.tasks.add(scenario, Filler(f"{self.seed}/{scenario.name}", taken), start=start)
+        numbered = [(dag, born, each) for each in of_obshell for dag, born in dags_of(each, start)]
+        for dag, born, each in sorted(numbered, key=lambda found: found[0].id is None):
+            self.dags.add(
+                dag,
+                born=born,
+                tick=each.tick,
+                first_tick=start + each.phase,
+                filler=Filler(f"{self.seed}/{each.name}/{dag.name}"),
+            )
+
+
+def switches_of(scenarios: Sequence[Scenario]) -> tuple[ocp.Switches, obshell.Switches]:
+    """The switches the scenarios agree on, of each API: those that set none take the others'.
+
+    Raises AuthorError when they disagree.
+    """
+    of_ocp, of_obshell = _of_each(scenarios)
+    return (
+        _agreed(of_ocp, "switches", ocp.Switches(), lambda each: each.switches),
+        _agreed(of_obshell, "switches", obshell.Switches(), lambda each: each.switches),
+    )
+
+
+Written = TypeVar("Written", ocp.Scenario, obshell.Scenario)
+
+
+def _agreed(
+    scenarios: Sequence[Written], what: str, default: Setting, of: Callable[[Written], Setting]
+) -> Setting:
+    """The one setting of those that set any. Raises AuthorError when they set different ones."""
+    given = {each.name: of(each) for each in scenarios if of(each) != default}
+    if len(set(given.values())) > 1:
+        raise AuthorError(f"scenarios {', '.join(given)} set different {what}. Serve them apart.")
+    return next(iter(given.values()), default)
+
+
+def _of_each(
+    scenarios: Sequence[Scenario],
+) -> tuple[list[ocp.Scenario], list[obshell.Scenario]]:
+    """The scenarios of OCP, and those of obshell."""
+    return (
+        [each for each in scenarios if isinstance(each, ocp.Scenario)],
+        [each for each in scenarios if isinstance(each, obshell.Scenario)],
+    )
+
+
+def _starts_at(scenarios: Sequence[Scenario]) -> int | None:
+    start = scenarios[0].starts_at if len(scenarios) == 1 else None
+    return None if start is None else (start - _EPOCH) // timedelta(microseconds=1) * 1_000

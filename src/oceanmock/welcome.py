@@ -1,0 +1,137 @@
+"""What ``serve`` prints once it listens: what is served, and every operation as a line to paste.
+
+Lines for OCP are curl's. obshell's headers are sealed for each request, which no shell does, so its
+line is one of the vendor's Python SDK; where nobody has to authenticate, they are curl's as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from oceanmock import __version__
+from oceanmock.apis.obshell_json import id_of
+from oceanmock.contract import Operation, load_spec, operations_of, spec_path
+from oceanmock.engine.dags import Dag
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.tasks import Task
+from oceanmock.scenario import Scenario, obshell, ocp
+
+NAME_WIDTH: Final = 32
+OPERATION_WIDTH: Final = 18
+
+
+def welcome(
+    sandbox: Sandbox, scenarios: Sequence[Scenario], url: str, *, with_auth: bool
+) -> Iterator[str]:
+    """The lines, the last of which says that the server is ready."""
+    tasks = [view.task for view in sandbox.tasks.all()]
+    dags = [view.dag for view in (*sandbox.dags.all("agent"), *sandbox.dags.all("cluster"))]
+    clock, agent = sandbox.clock, sandbox.dags.agent
+    pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
+    held = [f"OCP, {_count(len(tasks), 'task')}"] if tasks else []
+    if dags:
+        where = f"{agent.ip}:{agent.port} ({agent.identity})"
+        held.append(f"obshell {where}, {_count(len(dags), 'dag')}")
+    yield f"oceanmock {__version__}: {'; '.join(held)}; progression {pace}"
+    for scenario in scenarios:
+        yield f"  {scenario.name:<{NAME_WIDTH}}{scenario.summary}"
+    if tasks:
+        yield ""
+        yield from _ocp_lines(_telling_task(tasks, scenarios), url, with_auth=with_auth)
+    if dags:
+        yield ""
+        yield from _obshell_lines(sandbox, _telling_dag(dags, scenarios), url, with_auth=with_auth)
+    yield f"\nReady on {url} (stop it with Ctrl-C)"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _line(operation: Operation, command: str) -> str:
+    return f"  {operation.id:<{OPERATION_WIDTH}} {command}"
+
+
+# --- OCP ------------------------------------------------------------------------------------------
+
+
+def _telling_task(tasks: Sequence[Task], scenarios: Sequence[Scenario]) -> tuple[Task, int]:
+    """The task to paste commands about, and the subtask: one that fails, of the first scenario
+    that is about one task, or else the first."""
+    by_id = {task.id: task for task in tasks}
+    of_ocp = [each for each in scenarios if isinstance(each, ocp.Scenario)]
+    for scenario in sorted(of_ocp, key=lambda each: each.name != "retry-failed-subtask"):
+        for model in scenario.tasks:
+            for place, subtask in enumerate(model.subtasks):
+                if model.id in by_id and subtask.attempts[0].ends == "FAILED":
+                    return by_id[model.id], place
+    return tasks[0], 0
+
+
+def _ocp_lines(telling: tuple[Task, int], url: str, *, with_auth: bool) -> Iterator[str]:
+    task, place = telling
+    for operation in operations_of(load_spec(spec_path("ocp"))):
+        path = operation.path.replace("{taskInstanceId}", str(task.id)).replace(
+            "{subtaskInstanceId}", str(task.subtasks[place].id)
+        )
+        user = "viewer:viewer" if operation.permission == "TASK_VIEWER" else "manager:manager"
+        who = f" -u {user}" if with_auth else ""
+        method = "" if operation.method == "GET" else f" -X {operation.method}"
+        yield _line(operation, f"curl -s{who}{method} {url}{path}")
+
+
+# --- obshell --------------------------------------------------------------------------------------
+
+
+def _telling_dag(dags: Sequence[Dag], scenarios: Sequence[Scenario]) -> tuple[Dag, int]:
+    """The dag to paste commands about, and the node: one that fails, or else the first."""
+    by_number = {dag.number: dag for dag in dags}
+    of_obshell = [each for each in scenarios if isinstance(each, obshell.Scenario)]
+    for scenario in sorted(of_obshell, key=lambda each: each.name != "initialize-cluster-fails"):
+        for model in scenario.dags:
+            for place, node in enumerate(model.nodes):
+                fails = any(each.runs[0].outcome == "FAILED" for each in node.sub_tasks)
+                if fails and model.id in by_number:
+                    return by_number[model.id], place
+    return dags[0], 0
+
+
+def _obshell_lines(
+    sandbox: Sandbox, telling: tuple[Dag, int], url: str, *, with_auth: bool
+) -> Iterator[str]:
+    agent, (dag, place) = sandbox.dags.agent, telling
+    node = dag.nodes[place]
+    numbers = {"dag": dag.number, "node": node.number, "sub_task": node.sub_tasks[0].number}
+    ids = {kind: id_of(dag, number, agent) for kind, number in numbers.items()}
+    for operation in operations_of(load_spec(spec_path("obshell"))):
+        kind = operation.path.removesuffix("/logs").split("/")[-2]
+        path = operation.path.replace("{id}", ids.get(kind, ""))
+        if not with_auth:
+            yield _line(operation, _plain_curl(operation, f"{url}{path}"))
+        elif operation.id == "getAgentInfo":
+            yield _line(operation, f"curl -s {url}{path}")
+        elif operation.id == "getDagDetail":
+            yield _line(operation, _sdk_call(url, agent, f"get_dag('{ids['dag']}').state"))
+        elif operation.id == "dagHandler":
+            call = f"operate_dag('{ids['dag']}', 'ROLLBACK')"
+            yield _line(operation, _sdk_call(url, agent, call))
+
+
+def _plain_curl(operation: Operation, url: str) -> str:
+    if operation.method == "GET":
+        return f"curl -s {url}"
+    operator = "PASS" if operation.id == "nodeHandler" else "ROLLBACK"
+    return f"""curl -s -d '{{"operator": "{operator}"}}' {url}"""
+
+
+def _sdk_call(url: str, agent: obshell.Agent, call: str) -> str:
+    """A line for the vendor's SDK (`pip install obshell`)."""
+    where = urlsplit(url)
+    password = agent.root_password or ""
+    return (
+        'python -c "from obshell import ClientSet; from obshell.auth import PasswordAuth; '
+        f"print(ClientSet('{where.hostname}', {where.port}, PasswordAuth('{password}'))"
+        f'.v1.{call})"'
+    )
