@@ -10,8 +10,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from oceanmock.lifecycle.obshell import (
     CANCELLED,
@@ -41,6 +42,53 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
     "Synchronize agent from cluster": ("cancel", "retry"),
 }
 """What may be done to a node, by name, as the server stored it; ALL_BUT_PASS for any other."""
+
+
+RECOVERED: Final = "Unexpected error: Internal Server Error"
+"""The message of the server's recovery, whose answer is as old as the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One recorded request and its answer, and the instant at which it was answered."""
+
+    number: int
+    label: str
+    instant: int
+    request: dict[str, Any]
+    response: dict[str, Any]
+
+
+@lru_cache
+def exchanges_of(file: str) -> tuple[Exchange, ...]:
+    """The exchanges of a file; where an answer has no timestamp of its own, ``at`` dates it."""
+    recorded = json.loads((FOLDER / file).read_text(encoding="utf-8"))["exchanges"]
+    first = next(instant for each in recorded if (instant := _dated(each)))
+    exchanges: list[Exchange] = []
+    for number, each in enumerate(recorded):
+        instant = _dated(each) or first + int((each["at"] - recorded[0]["at"]) * SECOND)
+        instant = max(instant, exchanges[-1].instant if exchanges else instant)
+        exchanges.append(
+            Exchange(number, each["label"], instant, each["request"], each["response"])
+        )
+    return tuple(exchanges)
+
+
+def _dated(exchange: dict[str, Any]) -> int | None:
+    """When the answer was written, where it says so."""
+    body = exchange["response"]["body"]
+    if isinstance(body, str) or body.get("error", {}).get("message") == RECOVERED:
+        return None
+    return instant_of(body["timestamp"])
+
+
+def dags_in(exchanges: tuple[Exchange, ...]) -> Iterator[dict[str, Any]]:
+    """Every dag that was shown with its nodes, in order."""
+    for exchange in exchanges:
+        body = exchange.response["body"]
+        data = body.get("data") if isinstance(body, dict) else None
+        shown = data.get("contents", [data]) if isinstance(data, dict) else []
+        yield from (dag for dag in shown if "dag_id" in dag and dag["nodes"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +131,7 @@ def recording_of(file: str, dag_id: str) -> Recording:
     events += list(_operators(exchanges, dag_id, nodes, born))
     seen = [dag for _, dag in answers]
     return Recording(
-        DagPlan(tuple(_node_plans(seen)), is_maintenance=seen[0]["maintenance_type"] != 1),
+        DagPlan(tuple(node_plans(seen)), is_maintenance=seen[0]["maintenance_type"] != 1),
         _fitted(seen, born),
         tuple(sorted(events, key=lambda event: event.instant)),
         tuple(node["name"] for node in seen[0]["nodes"]),
@@ -127,7 +175,8 @@ def _operators(exchanges: list[Any], dag_id: str, nodes: list[str], born: int) -
             )
 
 
-def _node_plans(seen: list[dict[str, Any]]) -> Iterator[NodePlan]:
+def node_plans(seen: list[dict[str, Any]]) -> Iterator[NodePlan]:
+    """The plan of each node of a dag, from all that was seen of the dag."""
     for place, node in enumerate(seen[0]["nodes"]):
         flags = FLAGS.get(node["name"], ALL_BUT_PASS)
         sub_tasks = tuple(
