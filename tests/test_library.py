@@ -10,22 +10,34 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from oceanmock.engine import Sandbox
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError
 from oceanmock.library import find_scenario, library_names, load_scenario
 from oceanmock.reading import scenario_schema
-from oceanmock.scenario.ocp import Scenario, Until
+from oceanmock.scenario import Scenario, obshell, ocp
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "scenarios"
 NAMES = library_names()
 PROMISED = {
+    "cancel-running-dag",
     "cancel-running-subtask",
+    "cancelled-rollback",
+    "dag-rollback-fails",
+    "documents-dag-id",
     "fails-twice",
+    "initialize-cluster-fails",
+    "join-agent",
     "many-tasks",
     "never-succeeds",
+    "node-times-out",
+    "operators-not-allowed",
     "parallel-branches",
+    "parallel-node",
+    "pass-failed-dag",
+    "pass-failed-node",
     "reinstall-ocp-agent",
+    "retry-failed-node",
     "retry-failed-subtask",
     "retry-failed-task",
     "rollback",
@@ -33,6 +45,8 @@ PROMISED = {
     "rollback-forbidden",
     "skip-failed-subtask",
     "subtask-times-out",
+    "unfinished-maintenance",
+    "update-config",
 }
 SAMPLE = ROOT / "tests" / "data" / "documents" / "004_e3d9e9fc43bd9445.json"
 
@@ -88,40 +102,54 @@ def test_each_file_names_the_schema_that_editors_check_it_by(name: str) -> None:
 def test_each_story_begins_within_ten_seconds(name: str) -> None:
     scenario = load_scenario(name)
     sandbox = Sandbox.of_scenarios([scenario], progression="manual")
-    step = next(each.until for each in scenario.story if each.until is not None)
 
     sandbox.clock.advance(10 * 10**9)
 
-    shown = sandbox.view_task(task_id_of(scenario, step)).state
-    assert shown.at > 0
+    assert newest_state(sandbox, scenario) > 0
 
 
-def task_id_of(scenario: Scenario, step: Until) -> int:
-    """The id a step of the library names its task by."""
+def newest_state(sandbox: Sandbox, scenario: Scenario) -> int:
+    """Since when what the story waits for first shows what it shows, counted from its birth."""
+    if isinstance(scenario, obshell.Scenario):
+        dag = next(each.until for each in scenario.story if each.until is not None).dag
+        assert isinstance(dag, int)
+        return sandbox.dags.view(("agent", dag)).state.at
+    return sandbox.tasks.view(task_id_of(scenario)).state.at
+
+
+def task_id_of(scenario: ocp.Scenario) -> int:
+    """The id a story of the library names its first task by."""
+    step = next(each.until for each in scenario.story if each.until is not None)
     (found,) = (task.id for task in scenario.tasks if step.task == task.id and task.id is not None)
     return found
 
 
 def test_the_whole_library_can_be_served_at_once() -> None:
-    """Ids are unique across it, and no two files set different switches."""
+    """Ids are unique across it, and no two files set different switches or agents."""
     library = everything()
 
     sandbox = Sandbox.of_scenarios(library)
 
-    tasks = sum(task.repeat.count if task.repeat else 1 for each in library for task in each.tasks)
-    assert len(sandbox.list_tasks()) == tasks
+    tasks = [task for each in library if isinstance(each, ocp.Scenario) for task in each.tasks]
+    dags = [dag for each in library if isinstance(each, obshell.Scenario) for dag in each.dags]
+    assert len(sandbox.tasks.all()) == sum(
+        task.repeat.count if task.repeat else 1 for task in tasks
+    )
+    assert [view.dag.number for view in sandbox.dags.all("agent")] == sorted(
+        dag.id for dag in dags if dag.id is not None
+    )
 
 
 def test_only_one_story_comes_after_the_many_tasks_in_the_list_s_own_order() -> None:
     """Newest id first: who looks at the first page sees the stories."""
     many = {
-        view.task.id for view in Sandbox.of_scenarios([load_scenario("many-tasks")]).list_tasks()
+        view.task.id for view in Sandbox.of_scenarios([load_scenario("many-tasks")]).tasks.all()
     }
     others = [load_scenario(name) for name in NAMES if name != "many-tasks"]
 
     after = [
         view.task.id
-        for view in Sandbox.of_scenarios(others).list_tasks()
+        for view in Sandbox.of_scenarios(others).tasks.all()
         if view.task.id < max(many)
     ]
 
@@ -129,7 +157,7 @@ def test_only_one_story_comes_after_the_many_tasks_in_the_list_s_own_order() -> 
 
 
 def test_the_many_tasks_are_two_and_a_half_thousand_of_all_kinds() -> None:
-    views = Sandbox.of_scenarios([load_scenario("many-tasks")]).list_tasks()
+    views = Sandbox.of_scenarios([load_scenario("many-tasks")]).tasks.all()
 
     statuses = [view.state.status for view in views]
     assert {each: statuses.count(each) for each in sorted(set(statuses))} == {
@@ -152,7 +180,7 @@ def test_the_reinstalled_agent_is_the_documents_sample() -> None:
     sample = json.loads(SAMPLE.read_text("utf-8"))["data"]
     sandbox = Sandbox.of_scenarios([load_scenario("reinstall-ocp-agent")], progression="immediate")
 
-    view = sandbox.view_task(35000312)
+    view = sandbox.tasks.view(35000312)
 
     assert (view.task.name, view.task.creator.name, view.task.creator.id) == (
         "Reinstall OCP agent",
@@ -188,7 +216,7 @@ def test_the_reinstalled_agent_s_steps_take_as_long_as_the_sample_s() -> None:
     sample = json.loads(SAMPLE.read_text("utf-8"))["data"]
     sandbox = Sandbox.of_scenarios([load_scenario("reinstall-ocp-agent")], progression="immediate")
 
-    subtasks = sandbox.view_task(35000312).state.subtasks
+    subtasks = sandbox.tasks.view(35000312).state.subtasks
 
     assert [(each.finish_time or 0) - (each.start_time or 0) for each in subtasks] == [
         round((instant(each["finishTime"]) - instant(each["startTime"])) * 1000) * 1_000_000
@@ -288,7 +316,7 @@ STEP = {"until": {"task": 1, "status": "FAILED"}}
     ("change", "place"),
     [
         ({"sumary": "?"}, "$"),
-        ({"api": "obshell"}, "$.api"),
+        ({"api": "ocp 4"}, "$.api"),
         ({"summary": ""}, "$.summary"),
         ({"progression": "fast"}, "$.progression"),
         ({"tick": 5}, "$.tick"),
@@ -312,6 +340,52 @@ def test_the_schema_refuses_an_obvious_mistake(change: dict[str, Any], place: st
     assert mistakes(right | change) == [place]
 
 
+DAG = {"nodes": ["One"]}
+WAIT = {"until": {"dag": 1, "state": "FAILED"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"tasks": [TASK]}, "$"),
+        ({"phase": 1}, "$.phase"),
+        ({"dags": []}, "$.dags"),
+        ({"dags": [{}]}, "$.dags[0]"),
+        ({"dags": [DAG | {"maintenance": "golbal"}]}, "$.dags[0].maintenance"),
+        ({"dags": [DAG | {"scope": "local"}]}, "$.dags[0].scope"),
+        ({"dags": [{"nodes": [{"can": ["undo"]}]}]}, "$.dags[0].nodes[0]"),
+        ({"dags": [{"nodes": [{"sub_tasks": [{"takes": 5}]}]}]}, "$.dags[0].nodes[0]"),
+        ({"agent": {"identity": "SLAVE"}}, "$.agent.identity"),
+        ({"switches": {"obshell_version": 4}}, "$.switches.obshell_version"),
+        ({"story": [WAIT, {"call": "operateTask", "dag": 1}]}, "$.story[1].call"),
+        ({"story": [WAIT, {"call": "operateDag", "answers": 404}]}, "$.story[1].answers"),
+    ],
+)
+def test_the_schema_refuses_an_obvious_mistake_in_a_dag(change: dict[str, Any], place: str) -> None:
+    right: dict[str, Any] = {"summary": "?", "api": "obshell", "dags": [DAG], "story": [WAIT]}
+
+    assert mistakes(right) == []
+    assert mistakes(right | change) == [place]
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "One",
+        {"name": "One", "can": "retry", "sub_tasks": {"takes": "1s", "log": "a line"}},
+        {"name": "One", "can": [], "timeout": "1h30m", "sub_tasks": [{"takes": "forever"}]},
+        {
+            "sub_tasks": [
+                {"agent": {"ip": "10.0.0.2"}, "attempts": {"error": {"message": "no"}}},
+                {"name": "One", "attempts": [{"ends": "FAILED"}, {}], "rollback": {"takes": "1s"}},
+            ]
+        },
+    ],
+)
+def test_the_schema_accepts_every_short_form_of_a_node(node: Any) -> None:
+    assert mistakes({"summary": "?", "api": "obshell", "dags": [{"nodes": [node]}]}) == []
+
+
 @pytest.mark.parametrize(
     "subtask",
     [
@@ -330,12 +404,16 @@ def test_the_schema_accepts_every_short_form(subtask: Any) -> None:
 
 
 def test_the_schema_shows_a_default_duration_as_a_file_would_write_it() -> None:
-    subtask = scenario_schema()["$defs"]["Subtask"]["anyOf"][0]["properties"]
-    attempt = scenario_schema()["$defs"]["Attempt"]["properties"]
+    formats = scenario_schema()["$defs"]
+    subtask, node = (
+        formats[name]["anyOf"][0]["properties"] for name in ("ocp.Subtask", "obshell.Node")
+    )
 
-    assert attempt["takes"]["default"] == "1s"
-    assert subtask["timeout"]["default"] == "1h"
-    assert scenario_schema()["properties"]["tick"]["default"] == "1s"
+    assert formats["ocp.Attempt"]["properties"]["takes"]["default"] == "1s"
+    assert formats["obshell.Attempt"]["properties"]["takes"]["default"] == "10ms"
+    assert subtask["timeout"]["default"] == node["timeout"]["default"] == "1h"
+    assert formats["ocp"]["properties"]["tick"]["default"] == "1s"
+    assert formats["obshell"]["properties"]["phase"]["default"] == "0s"
 
 
 def test_every_default_of_the_schema_satisfies_it() -> None:
@@ -343,7 +421,9 @@ def test_every_default_of_the_schema_satisfies_it() -> None:
     defaults = [each for each in properties(schema) if "default" in each]
 
     refused = [
-        each for each in defaults if not Draft202012Validator(each).is_valid(each["default"])
+        each
+        for each in defaults
+        if not Draft202012Validator(each | {"$defs": schema["$defs"]}).is_valid(each["default"])
     ]
 
     assert len(defaults) > 15
