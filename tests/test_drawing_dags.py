@@ -1,0 +1,109 @@
+"""How `oceanmock show` draws obshell's dags, as whole text and rule by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+import pytest
+from rich.cells import cell_len
+from rich.text import Text
+
+from golden import assert_golden
+from oceanmock.drawing import draw_scenario
+from oceanmock.library import library_names, load_scenario
+from oceanmock.reading import read_scenario
+
+OF_OBSHELL = [name for name in library_names() if load_scenario(name).api == "obshell"]
+
+EVERY_KIND = r"""
+summary: Every kind of dag, node and sub task that there is to draw
+api: obshell
+agent: {ip: "fd00::7", identity: CLUSTER AGENT}
+dags:
+  - id: 7
+    name: Kept by the agent
+    nodes:
+      - One
+      - name: "[red]检查[/] \\ a name longer than the column that the timeline leaves for it"
+        can: pass
+        sub_tasks: {takes: 0s, agent: {ip: fd00::8, port: 2887}}
+  - id: 7
+    scope: cluster
+    name: Kept in OceanBase
+    maintenance: {tenant: orders}
+    nodes:
+      - name: Three of them
+        can: [rollback, retry]
+        sub_tasks:
+          - {takes: 1s}
+          - {agent: {ip: fd00::8}, takes: 2s}
+          - {name: Named, takes: forever}
+  - {id: 8, name: An obproxy's, maintenance: obproxy, nodes: [Start obproxy]}
+  - {name: Without a number, maintenance: global, nodes: [{sub_tasks: [{}, {}]}]}
+"""
+
+
+def as_text(lines: Iterable[str]) -> str:
+    """Lines of markup as the terminal shows them."""
+    return "".join(f"{Text.from_markup(line)}\n" for line in lines)
+
+
+def shown(text: str) -> str:
+    """A scenario's text, drawn."""
+    return as_text(draw_scenario(read_scenario(text)))
+
+
+def test_a_failed_dag_that_is_retried_and_rolled_back() -> None:
+    picture = as_text(draw_scenario(load_scenario("initialize-cluster-fails")))
+
+    assert_golden("show-initialize-cluster-fails.txt", picture)
+
+
+def test_a_parallel_node_has_a_band_for_each_agent() -> None:
+    picture = as_text(draw_scenario(load_scenario("pass-failed-node")))
+
+    assert_golden("show-pass-failed-node.txt", picture)
+
+
+def test_every_kind_of_dag_node_and_sub_task() -> None:
+    assert_golden("show-every-kind-of-dag.txt", shown(EVERY_KIND))
+
+
+@pytest.mark.parametrize("name", OF_OBSHELL)
+@pytest.mark.parametrize("width", [60, 100, 200])
+def test_all_bands_of_a_timeline_end_in_the_same_column(name: str, width: int) -> None:
+    scenario = load_scenario(name)
+
+    lines = as_text(draw_scenario(scenario, width=width)).splitlines()
+
+    timelines = [list(group) for ruled, group in groupby(lines, is_band) if ruled]
+    assert len(timelines) == sum(line.startswith("dag ") for line in lines)
+    assert all(len({cell_len(line) for line in bands}) == 1 for bands in timelines)
+
+
+def is_band(line: str) -> bool:
+    """Whether a line is a row of a timeline."""
+    return len(line) > 34 and set(line[34:]) <= set("·○█▒✗━╌═")
+
+
+def test_an_operator_that_is_not_run_is_said() -> None:
+    picture = as_text(draw_scenario(load_scenario("cancelled-rollback")))
+
+    assert "dag READY/ROLLBACK; Integrate config PENDING/ROLLBACK;" in picture
+    assert "dag READY/CANCEL; Integrate config PENDING/CANCEL\n" in picture
+    assert "/RUN" not in picture.replace("RUNNING", "")
+
+
+def test_a_sub_task_is_mentioned_only_where_it_is_not_as_its_node() -> None:
+    picture = shown(
+        "summary: s\napi: obshell\n"
+        "dags: [{id: 1, name: D, nodes: [{name: N, sub_tasks: [{takes: 1.5s}]}]}]"
+    )
+
+    assert picture.partition("\n\n       0.000 s")[2].splitlines()[:4] == [
+        "  dag READY",
+        "       1.000 s  dag RUNNING; N RUNNING",
+        "       2.500 s  sub task of N SUCCEED",
+        "       3.000 s  dag SUCCEED; N SUCCEED",
+    ]
