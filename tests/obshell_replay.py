@@ -27,8 +27,7 @@ from obshell_replay_scenarios import (
     life_of,
     scenario_text,
 )
-from oceanmock.apis import obshell, ocp
-from oceanmock.app import app_of
+from oceanmock.app import create_app
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.lifecycle.obshell import SECOND
 from oceanmock.reading import read_scenario
@@ -56,7 +55,7 @@ async def _replayed(file: str) -> list[Replayed]:
     answered: list[Replayed] = []
     for world, exchanges in _parts(file):
         stage = _stage(file, world)
-        transport = httpx.ASGITransport(_app(stage.sandbox))
+        transport = httpx.ASGITransport(create_app(stage.sandbox, wall=stage.sandbox.clock.now))
         async with httpx.AsyncClient(transport=transport, base_url="http://mock") as client:
             key = (await client.get("/api/v1/secret")).json()["data"]["public_key"]
             for exchange in exchanges:
@@ -66,12 +65,6 @@ async def _replayed(file: str) -> list[Replayed]:
                 said = [renamed(answer, instant=exchange.instant) for answer in answers]
                 answered.append(Replayed(exchange, *said))
     return answered
-
-
-def _app(sandbox: Sandbox) -> Any:
-    """Both APIs as always, but with a ts held against the sandbox's clock."""
-    wall = sandbox.clock.now
-    return app_of([ocp.api(sandbox, accounts=ocp.Accounts()), obshell.api(sandbox, wall=wall)])
 
 
 def _parts(file: str) -> Iterator[tuple[World, list[Exchange]]]:

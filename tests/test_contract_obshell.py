@@ -45,7 +45,7 @@ STATUSES = {
     "getNodeDetail": BY_ID,
     "nodeHandler": BY_ID,
     "getSubTaskDetail": BY_ID,
-    "getFullSubTaskLogs": LIST,
+    "getFullSubTaskLogs": BY_ID,
     "getAllClusterDags": LIST,
     "getAllAgentDags": LIST,
     "getObLastMaintenanceDag": BY_ID,

@@ -121,7 +121,9 @@ def test_looking_changes_nothing() -> None:
     sandbox = sandbox_of(FAILS_FIRST)
     before = sandbox.tasks.view(7)
 
-    sandbox.tasks.shown([*sandbox.tasks.all(), sandbox.tasks.view(7), sandbox.tasks.view_subtask(7, 71)[0]])
+    sandbox.tasks.shown(
+        [*sandbox.tasks.all(), sandbox.tasks.view(7), sandbox.tasks.view_subtask(7, 71)[0]]
+    )
 
     assert sandbox.tasks.view(7) == before
 
@@ -204,13 +206,13 @@ def test_what_there_is_not_cannot_be_operated(
 
 
 def test_a_subtask_is_found_under_any_task_where_pairs_are_ignored() -> None:
-    view, position = failed().view_subtask(8, 72)
+    view, position = failed().tasks.view_subtask(8, 72)
 
     assert (view.task.id, position) == (7, 1)
 
 
 def test_a_subtask_is_found_even_under_no_task_where_pairs_are_ignored() -> None:
-    view, position = failed().view_subtask(9, 72)
+    view, position = failed().tasks.view_subtask(9, 72)
 
     assert (view.task.id, position) == (7, 1)
 
@@ -243,7 +245,7 @@ class Wall:
 def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
     """The wall that every sandbox made in the test goes by."""
     wall = Wall()
-    monkeypatch.setattr("oceanmock.engine.Clock", partial(Clock, wall=wall))
+    monkeypatch.setattr("oceanmock.engine.sandbox.Clock", partial(Clock, wall=wall))
     return wall
 
 
@@ -520,7 +522,7 @@ def test_nothing_is_nameless() -> None:
 
 def test_ids_that_are_made_up_are_nobody_else_s(monkeypatch: pytest.MonkeyPatch) -> None:
     """So few to draw from that they would have to collide."""
-    monkeypatch.setattr("oceanmock.engine.FIRST_FREE_ID", 2**31 - 40)
+    monkeypatch.setattr("oceanmock.engine.filler.FIRST_FREE_ID", 2**31 - 40)
     given = ", ".join(f"{{id: {number}}}" for number in range(2**31 - 30, 2**31))
     scenario = named("a", f"[{{id: 1, subtasks: [{given}, {', '.join(['{}'] * 9)}]}}]")
 

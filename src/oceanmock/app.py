@@ -19,7 +19,7 @@ from __future__ import annotations
 import difflib
 import logging
 import warnings
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -29,6 +29,7 @@ from starlette.exceptions import HTTPException
 from oceanmock.apis import obshell, ocp
 from oceanmock.apis.api import Answer, Api, Call, Credentials, Headers, Kind, Refused
 from oceanmock.apis.checks import Answers, Bodies, Parameters
+from oceanmock.clock import wall_now
 from oceanmock.contract import Operation, operations_of, runtime_view
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
@@ -69,18 +70,24 @@ CALL: Final = "oceanmock.call"
 MAX_BODY_BYTES: Final = 1024 * 1024
 
 
-def create_app(sandbox: Sandbox, *, accounts: ocp.Accounts | None = None) -> AsyncApp:
+def create_app(
+    sandbox: Sandbox,
+    *,
+    accounts: ocp.Accounts | None = None,
+    wall: Callable[[], int] = wall_now,
+) -> AsyncApp:
     """The ASGI app that serves a sandbox by the contracts of OCP and of obshell.
 
-    Where accounts are not required, obshell takes plain JSON from anybody as well.
+    Where accounts are not required, obshell takes plain JSON from anybody as well. ``wall`` is what
+    the age of credentials goes by: clients date them by their own machine's clock.
 
     Raises AuthorError when the contract and the handlers do not match, naming what is missing.
     """
     accounts = accounts or ocp.Accounts()
     return app_of(
         [
-            ocp.api(sandbox, accounts=accounts),
-            obshell.api(sandbox, secured=accounts.required),
+            ocp.api(sandbox, accounts=accounts, wall=wall),
+            obshell.api(sandbox, secured=accounts.required, wall=wall),
         ]
     )
 
@@ -312,50 +319,59 @@ class Routing(SpecMiddleware):
     def __init__(self, app: AsgiApp) -> None:
         self.app = app
         self.root = _Segment()
-        self.known: list[str] = []
+        self.known: dict[str, list[str]] = {}
 
     def add_api(self, specification: Specification, **kwargs: Any) -> None:
         """Adds the operations of a contract to the tree."""
-        del kwargs["name"]
+        name = kwargs.pop("name")
         table = RoutingTable(specification, root=self.root, **kwargs)
-        self.known += [f"{o.method} {o.path}" for o in table.by_id.values()]
+        self.known[name] = [f"{o.method} {o.path}" for o in table.by_id.values()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             call = scope[CALL]
-            place = self._find(call)
-            found = place.methods.get(call.method)
-            if found is None:
-                raise _wrong_method(call, place)
-            call.operation, scope["extensions"] = found
+            call.operation, scope["extensions"] = self._find(call)
         await self.app(scope, receive, send)
 
-    def _find(self, call: Call) -> _Segment:
-        """The place of a path, its variables in ``path_values``. Raises Refused when unknown."""
-        place = self.root
-        values: dict[str, str] = {}
-        for part in call.path.split("/"):
-            literal = place.literals.get(part)
-            variable = place.variable if part else None  # an empty segment is no value
-            if literal is not None:
-                place = literal
-            elif variable is not None:
-                place = variable
-                values[place.name] = part
-            else:
-                raise self._unknown(call)
-        if not place.methods:
-            raise self._unknown(call)
-        call.path_values = values
-        return place
+    def _find(self, call: Call) -> tuple[Operation, dict[str, Any]]:
+        """The operation of a path, whose variables go to ``path_values``; raises Refused.
+
+        Where a path fits two, the one that has the method is meant.
+        """
+        nearest: _Segment | None = None
+        for place, values in _places(self.root, call.path.split("/"), 0, {}):
+            found = place.methods.get(call.method)
+            if found is not None:
+                call.path_values = values
+                return found
+            nearest = nearest or place
+        raise self._unknown(call) if nearest is None else _wrong_method(call, nearest)
 
     def _unknown(self, call: Call) -> Refused:
         asked = f"{call.method} {call.path[:200]}"
-        near = difflib.get_close_matches(asked, self.known, n=1, cutoff=0.0)
+        known = self.known[call.api.name]
+        near = difflib.get_close_matches(asked, known, n=1, cutoff=0.0)
         return Refused(
             "unknown path",
             f"No operation of the contract answers {asked}. The nearest is {near[0]}.",
         )
+
+
+def _places(
+    place: _Segment, parts: list[str], depth: int, values: dict[str, str]
+) -> Iterator[tuple[_Segment, dict[str, str]]]:
+    """Every place that a path leads to and operations end at, with its variables."""
+    if depth == len(parts):
+        if place.methods:
+            yield place, values
+        return
+    part = parts[depth]
+    literal = place.literals.get(part)
+    if literal is not None:
+        yield from _places(literal, parts, depth + 1, values)
+    if place.variable is not None and part:  # an empty segment is no value
+        known = values | {place.variable.name: part}
+        yield from _places(place.variable, parts, depth + 1, known)
 
 
 def _wrong_method(call: Call, place: _Segment) -> Refused:

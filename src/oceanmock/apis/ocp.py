@@ -23,7 +23,7 @@ import orjson
 from oceanmock.apis import instants
 from oceanmock.apis.api import Answer, Api, Call, Headers, Kind, Refused
 from oceanmock.apis.ocp_auth import Accounts, credentials
-from oceanmock.clock import MILLISECOND, SECOND
+from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.contract import load_spec, spec_path
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.tasks import Subtask, Task, TaskView
@@ -44,7 +44,13 @@ MAX_ECHO: Final = 200
 """How much of a refused value an error repeats."""
 
 
-def api(sandbox: Sandbox, *, accounts: Accounts, zone: tzinfo = CHINA) -> Api:
+def api(
+    sandbox: Sandbox,
+    *,
+    accounts: Accounts,
+    zone: tzinfo = CHINA,
+    wall: Callable[[], int] = wall_now,
+) -> Api:
     """OCP's task API over a sandbox, for the app to serve. Timestamps are written in ``zone``."""
     room = _Room(sandbox, zone)
     undocumented = sandbox.tasks.switches.undocumented_task_path
@@ -63,7 +69,7 @@ def api(sandbox: Sandbox, *, accounts: Accounts, zone: tzinfo = CHINA) -> Api:
             "cancelSubtask": room.cancel_subtask,
         },
         render_error=room.render_error,
-        security=credentials(accounts),
+        security=credentials(accounts, wall=wall),
         now=sandbox.clock.now,
         encode=_encode,
         aliases={UNDOCUMENTED_TASK_PATH: TASK_PATH} if undocumented else {},

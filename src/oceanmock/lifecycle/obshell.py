@@ -106,7 +106,7 @@ class Run:
     """One run of a sub task; ``ended`` is None while it lasts, ``last_words`` ended it early.
 
     ``takes`` is how long its script meant it to take, the pace of its log lines; 0 for one that
-    hangs, whose lines all come first.
+    hangs, whose lines all come first, one right after the other.
     """
 
     operator: Operator
@@ -209,7 +209,8 @@ def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[Line]:
     """Every line of all its runs so far, with the run it belongs to (from 1) and its instant."""
     for number, run in enumerate(sub_task.runs, start=1):
         by = instant if run.ended is None else min(instant, run.ended)
-        for at, text in timeline.lines_logged(run.log, started=run.started, takes=run.takes, by=by):
+        takes = run.takes or LAG * len(run.log)
+        for at, text in timeline.lines_logged(run.log, started=run.started, takes=takes, by=by):
             yield Line(number, at, text)
         if run.last_words is not None and run.ended is not None:
             yield Line(number, run.ended, run.last_words)
