@@ -91,6 +91,7 @@ _PUT_RIGHT: Final[dict[str, Any]] = {
     "operation": "EXECUTE",
     "message": "?",
     "ip": "127.0.0.1",
+    "tenant": "?",
 }
 """What stands in for a value that is missing or wrong, while the rest is looked at."""
 
@@ -109,8 +110,13 @@ _STAND_INS: Final[dict[str, Any]] = {
 """What stands in for one item of a list that is wrong."""
 
 
+_ONLY_WHERE_MISSING: Final = {"id", "tenant"}
+"""Elsewhere these may as well be left out."""
+
 _RUNS: Final = {"attempts", "rollback", "sub_tasks"}
-"""A run in which something is wrong fails, so that those after it are not called unreachable."""
+
+_NAMING: Final = ("tasks", "subtasks", "dags", "nodes", "sub_tasks", "id", "name")
+"""Where something is wrong with one of these, a reference to what it names is not."""
 
 _MAKE_A_STEP: Final = (
     *("until", "wait", "call", "task", "subtask"),
@@ -133,9 +139,9 @@ def _check(data: Any) -> tuple[list[Found], Scenario | None]:
         except ValidationError as refused:
             found += _mend(refused, data, misspelt, form)
     if scenario is not None:
-        hidden = "unknown-reference" if any(map(_hides_names, found)) else ""
+        hidden = {rule for each in found for rule in _hidden_by(each)}
         further = form.check(scenario, tell_story=not found)
-        found += [each for each in further if each.rule != hidden]
+        found += [each for each in further if each.rule not in hidden]
     return [replace(each, loc=_as_written(each.loc, misspelt)) for each in found], scenario
 
 
@@ -153,7 +159,9 @@ def _mend(
     misspelt.update(renamed)
     for error in reversed(errors):
         loc = _plain(error["loc"], data)
-        if loc not in renamed:
+        if error["type"] == "bad_attempt":
+            _let_fail(_value_at(data, loc))
+        elif loc not in renamed:
             _put_right(data, loc, missing=error["type"] == "missing")
     data["api"] = form.api
     return found
@@ -176,10 +184,11 @@ def _as_written(loc: Loc, misspelt: dict[Loc, str]) -> Loc:
     return tuple(misspelt.get(loc[: depth + 1], step) for depth, step in enumerate(loc))
 
 
-def _hides_names(found: Found) -> bool:
-    """Whether a mistake leaves open what there is for a story to refer to."""
+def _hidden_by(found: Found) -> set[str]:
+    """The rules that cannot be judged while a mistake leaves open what they ask about."""
     last = next((step for step in reversed(found.loc) if isinstance(step, str)), "")
-    return last in ("tasks", "subtasks", "dags", "nodes", "sub_tasks", "id", "name")
+    hidden = {"unknown-reference"} if last in _NAMING and found.rule != "bad-attempt" else set()
+    return hidden | ({"unreachable-attempt"} if last == "can" else set())
 
 
 def _is_echo(error: ErrorDetails) -> bool:
@@ -200,10 +209,24 @@ def _put_right(data: Any, loc: Loc, *, missing: bool) -> None:
     elif isinstance(holder, dict):
         for key in [key for key in holder if str(key) == str(last)]:
             del holder[key]
-        if last in _PUT_RIGHT and (missing or last != "id"):
+        if last in _PUT_RIGHT and (missing or last not in _ONLY_WHERE_MISSING):
             holder[last] = copy.deepcopy(_PUT_RIGHT[str(last)])
-        if _RUNS & set(loc[-3:-1]) and "attempts" not in holder:
-            holder.setdefault("ends", "FAILED")
+        if _RUNS & set(loc[-3:-1]):
+            _let_fail(holder)
+
+
+def _let_fail(run: dict[Any, Any]) -> None:
+    """Makes a run fail, so that those after it are not called unreachable.
+
+    Where a sub task says in itself what its attempts say, too, they are right.
+    """
+    if "attempts" in run:
+        for key in obshell.Attempt.model_fields:
+            run.pop(key, None)
+    elif run.get("error"):
+        run["ends"] = "FAILED"
+    else:
+        run.setdefault("ends", "FAILED")
 
 
 def _value_at(data: Any, loc: Loc) -> Any:
@@ -272,9 +295,14 @@ _WHAT_AN_INSTANT_IS: Final = "Write it like 2021-08-25T15:09:31+08:00."
 _OF_TYPE: Final = ("_type", "_parsing", "_from_float", "_reference")
 _SERVERS_WORDS: Final = (
     *("ends", "mode", "operation", "status", "type"),
-    *("can", "identity", "operator", "state"),
+    *("can", "identity", "state"),
 )
 _WHICH_API: Final = "Say `api: ocp` for tasks, or `api: obshell` for dags."
+_CHOICES: Final = {
+    "api": tuple(_FORMATS),
+    "maintenance": ("none", "global", "obproxy", "{tenant: …}"),
+}
+"""All that may stand there, where the member of a union that refuses a word knows only its own."""
 _WHOLES: Final = {"bad_step": "bad-step", "bad_attempt": "bad-attempt"}
 """What is wrong with a mapping as a whole; pydantic's message goes on after the subject."""
 
@@ -310,9 +338,7 @@ def _explain_word(error: ErrorDetails, loc: Loc, what: str, form: _Format) -> Fo
     choices = [word or number for word, number in re.findall(r"'([^']+)'|(\d+)", expected)]
     key = next((step for step in reversed(loc) if isinstance(step, str)), "")
     whose = f"{form.server} does not know" if key in _SERVERS_WORDS else "is none of its values"
-    hint = nearest(
-        value if isinstance(value, str) else "", list(_FORMATS) if key == "api" else choices
-    )
+    hint = nearest(value if isinstance(value, str) else "", _CHOICES.get(key, choices))
     return Found(loc, "unknown-value", f"{what}, which {whose}", hint)
 
 

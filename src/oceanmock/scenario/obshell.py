@@ -291,6 +291,10 @@ class Switches(Model):
     ] = Field(default=(), json_schema_extra=_also_with_commas)
     """What the server does against its own rules and this one shall not: names, or `all`."""
 
+    def has(self, quirk: QuirkName) -> bool:
+        """Whether a quirk shows."""
+        return not {"all", quirk} & set(self.quirks_off)
+
 
 class Until(Model):
     """A state to wait for: of a dag, of one of its nodes, or of a sub task of that."""
@@ -430,10 +434,13 @@ def plan_of(dag: Dag) -> obshell.DagPlan:
     )
 
 
-def rules_of(tick: int, phase: int, *, age: int) -> obshell.Rules:
+def rules_of(tick: int, phase: int, switches: Switches, *, age: int) -> obshell.Rules:
     """The machine's rules for a dag so old, where a tick falls ``phase`` after the start."""
-    first = (phase + age) % tick
-    return obshell.Rules(tick=tick, phase=first - tick if first else 0)
+    return obshell.Rules(
+        tick=tick,
+        phase=-((-phase - age) % tick),
+        cancels_at_stage=not switches.has("cancelled-rollback-is-stuck"),
+    )
 
 
 def _node_plan(node: Node) -> obshell.NodePlan:

@@ -7,7 +7,7 @@ machine makes of a run is said in ``lifecycle.obshell``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, cast
@@ -16,7 +16,7 @@ from oceanmock import story
 from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperator
 from oceanmock.lifecycle import obshell
-from oceanmock.mistakes import Found, Loc, did_you_mean, nearest
+from oceanmock.mistakes import Found, Loc, nearest
 from oceanmock.scenario.base import Reference
 from oceanmock.scenario.obshell import (
     Attempt,
@@ -36,6 +36,7 @@ from oceanmock.scenario.obshell import (
     rules_of,
     sub_task_number,
 )
+from oceanmock.scenario_rules.base import ask, unless_one
 
 _STATES: Final = {
     "dag": ("READY", "RUNNING", "FAILED", "SUCCEED"),
@@ -47,16 +48,21 @@ _OPERATORS: Final = {
     "node": ("RUN", "RETRY", "ROLLBACK", "CANCEL", "PASS"),
     "sub task": ("RUN", "ROLLBACK", "PASS"),
 }
+_INSTEAD: Final = {
+    ("dag", "PENDING"): "A dag is READY until the scheduler takes it up.",
+    ("node", "READY"): "A node is PENDING until it runs.",
+    ("sub task", "READY"): "A sub task is PENDING until it runs.",
+    ("dag", "RETRY"): "A retried dag shows RUN; the node at its stage shows RETRY.",
+    ("sub task", "RETRY"): "A retried sub task shows ROLLBACK, and then RUN.",
+    ("sub task", "CANCEL"): "A cancelled sub task keeps its operator, and is FAILED.",
+}
+"""What shows where an author might look for something else."""
 _RUNS: Final = {"attempts": "attempt", "rollback": "rollback attempt"}
-_MOST_NAMED: Final = 8
 
 
 def check(scenario: Scenario, *, tell_story: bool = True) -> list[Found]:
     """Everything that is wrong with the whole; the story is told only when nothing else is."""
-    found = [each for rule in _RULES for each in rule(scenario)]
-    if tell_story and not found:
-        found.extend(_story_that_cannot_happen(scenario))
-    return found
+    return ask(scenario, _RULES, tell if tell_story else None)
 
 
 def tell(scenario: Scenario) -> story.Told[ObshellActor]:
@@ -213,51 +219,49 @@ def _story_references(scenario: Scenario) -> Iterator[Found]:
     for number, step in enumerate(scenario.story):
         loc: Loc = ("story", number) if step.until is None else ("story", number, "until")
         whom = step.until or step
-        if whom.dag is None:
-            continue
-        dags = find_dags(scenario.dags, whom.dag)
-        names = [str(name) for each in scenario.dags for name in (each.id, each.name) if name]
-        yield from _unless_one(dags, whom.dag, "dag of this file", names, (*loc, "dag"))
-        if len(dags) == 1:
-            yield from _references_in(scenario.dags[dags[0]], whom, loc)
+        if whom.dag is not None:
+            yield from _references_of(scenario, whom, whom.dag, loc)
         if step.until is not None:
             yield from _words_of_another_kind(step.until, loc)
 
 
-def _references_in(dag: Dag, whom: Until | Step, loc: Loc) -> Iterator[Found]:
-    """What is wrong with a step's node, sub task and stage, now that its dag is known."""
-    if isinstance(whom, Until) and (whom.stage or 0) > len(dag.nodes):
-        what = f"the dag has {len(dag.nodes)} stages, and never is at stage {whom.stage}"
-        yield Found((*loc, "stage"), "unknown-value", what)
-    if whom.node is None:
-        return
-    nodes = find_nodes(dag, whom.node)
-    names = _names((node_number(dag, place), node.name) for place, node in enumerate(dag.nodes))
-    yield from _unless_one(nodes, whom.node, "node of this dag", names, (*loc, "node"))
-    if len(nodes) == 1 and isinstance(whom, Until) and whom.sub_task is not None:
-        found = find_sub_tasks(dag, nodes[0], whom.sub_task)
-        names = _names(
-            (sub_task_number(dag, nodes[0], place), each.name)
-            for place, each in enumerate(dag.nodes[nodes[0]].sub_tasks)
-        )
-        yield from _unless_one(
-            found, whom.sub_task, "sub task of this node", names, (*loc, "sub_task")
-        )
-
-
-def _unless_one(
-    found: Sequence[int], reference: Reference, kind: str, names: Sequence[str], loc: Loc
+def _references_of(
+    scenario: Scenario, whom: Until | Step, reference: Reference, loc: Loc
 ) -> Iterator[Found]:
-    """A reference to none, or to several: ``kind`` says what, and where it was looked for."""
-    if not found:
-        noun, _, where = kind.rpartition(" of ")
-        what = f"there is no {noun} {reference!r} in {where}"
-        hint = did_you_mean(reference, names) or f"There are: {', '.join(names[:_MOST_NAMED])}."
-        yield Found(loc, "unknown-reference", what, hint)
-    if len(found) > 1:
-        noun, _, where = kind.rpartition(" of ")
-        what = f"{reference!r} stands for {len(found)} {noun}s of {where}"
-        yield Found(loc, "ambiguous-reference", what, "Refer to it by its id.")
+    dags = find_dags(scenario.dags, reference)
+    names = _names((each.id, each.name) for each in scenario.dags)
+    yield from unless_one(
+        len(dags), reference, noun="dag", where="this file", names=names, loc=(*loc, "dag")
+    )
+    if len(dags) == 1:
+        dag = scenario.dags[dags[0]]
+        yield from _stage_beyond_the_last(dag, whom, loc)
+        if whom.node is not None:
+            yield from _references_in(dag, whom, whom.node, loc)
+
+
+def _references_in(dag: Dag, whom: Until | Step, reference: Reference, loc: Loc) -> Iterator[Found]:
+    """What is wrong with a step's node and sub task, now that its dag is known."""
+    nodes = find_nodes(dag, reference)
+    names = _names((node_number(dag, place), node.name) for place, node in enumerate(dag.nodes))
+    yield from unless_one(
+        len(nodes), reference, noun="node", where="this dag", names=names, loc=(*loc, "node")
+    )
+    if len(nodes) != 1 or isinstance(whom, Step) or whom.sub_task is None:
+        return
+    found = find_sub_tasks(dag, nodes[0], whom.sub_task)
+    sub_tasks = enumerate(dag.nodes[nodes[0]].sub_tasks)
+    names = _names((sub_task_number(dag, nodes[0], place), each.name) for place, each in sub_tasks)
+    where = (*loc, "sub_task")
+    yield from unless_one(
+        len(found), whom.sub_task, noun="sub task", where="this node", names=names, loc=where
+    )
+
+
+def _stage_beyond_the_last(dag: Dag, whom: Until | Step, loc: Loc) -> Iterator[Found]:
+    if isinstance(whom, Until) and (whom.stage or 0) > len(dag.nodes):
+        what = f"a dag of {len(dag.nodes)} nodes is never at stage {whom.stage}"
+        yield Found((*loc, "stage"), "unknown-value", what)
 
 
 def _names(pairs: Iterable[tuple[int | None, str | None]]) -> list[str]:
@@ -269,19 +273,12 @@ def _words_of_another_kind(until: Until, loc: Loc) -> Iterator[Found]:
     kind = "dag" if until.node is None else "node" if until.sub_task is None else "sub task"
     if until.state is not None and until.state not in _STATES[kind]:
         what = f"a {kind} is never {until.state}"
-        yield Found((*loc, "state"), "unknown-value", what, nearest(until.state, _STATES[kind]))
+        hint = _INSTEAD.get((kind, until.state)) or nearest(until.state, _STATES[kind])
+        yield Found((*loc, "state"), "unknown-value", what, hint)
     if until.operator is not None and until.operator not in _OPERATORS[kind]:
         what = f"the operator of a {kind} is never {until.operator}"
-        hint = nearest(until.operator, _OPERATORS[kind])
+        hint = _INSTEAD.get((kind, until.operator)) or nearest(until.operator, _OPERATORS[kind])
         yield Found((*loc, "operator"), "unknown-value", what, hint)
-
-
-def _story_that_cannot_happen(scenario: Scenario) -> Iterator[Found]:
-    try:
-        tell(scenario)
-    except story.StoryDivergesError as diverges:
-        what = f"the story cannot happen: {diverges}"
-        yield Found(("story", diverges.number), "impossible-story", what)
 
 
 _RULES: Final[tuple[Callable[[Scenario], Iterator[Found]], ...]] = (

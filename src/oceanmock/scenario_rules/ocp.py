@@ -15,7 +15,7 @@ from oceanmock import story
 from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperation, RollbackProhibited
 from oceanmock.lifecycle import ocp
-from oceanmock.mistakes import Found, Loc, did_you_mean, nearest
+from oceanmock.mistakes import Found, Loc, nearest
 from oceanmock.scenario.base import Reference
 from oceanmock.scenario.ocp import (
     Attempt,
@@ -29,6 +29,7 @@ from oceanmock.scenario.ocp import (
     rules_of,
     upstreams_of,
 )
+from oceanmock.scenario_rules.base import ask, unless_one
 
 _OPERATIONS: Final[dict[Call, ocp.Operation]] = {
     "retryTask": "RETRY",
@@ -44,10 +45,7 @@ _TASK_OPERATIONS: Final = ("EXECUTE", "RETRY", "ROLLBACK")
 
 def check(scenario: Scenario, *, tell_story: bool = True) -> list[Found]:
     """Everything that is wrong with the whole; the story is told only when nothing else is."""
-    found = [each for rule in _RULES for each in rule(scenario)]
-    if tell_story and not found:
-        found.extend(_story_that_cannot_happen(scenario))
-    return found
+    return ask(scenario, _RULES, tell if tell_story else None)
 
 
 def tell(scenario: Scenario) -> story.Told[OcpActor]:
@@ -203,9 +201,15 @@ def _story_references(scenario: Scenario) -> Iterator[Found]:
         place = _find_task(scenario, task_reference)
         if place is None:
             names = [str(name) for each in scenario.tasks for name in (each.id, each.name) if name]
-            what = f"there is no task {task_reference!r} in this file"
-            hint = did_you_mean(task_reference, names) or f"There are: {', '.join(names[:5])}."
-            yield Found((*loc, "task"), "unknown-reference", what, hint)
+            yield from unless_one(
+                0,
+                task_reference,
+                noun="task",
+                where="this file",
+                names=names,
+                loc=(*loc, "task"),
+                most=5,
+            )
         elif subtask_reference is not None:
             task = scenario.tasks[place]
             yield from _unknown_subtask(task, subtask_reference, (*loc, "subtask"))
@@ -229,14 +233,6 @@ def _words_of_the_other_kind(step: Step, loc: Loc) -> Iterator[Found]:
         yield Found((*loc, "operation"), "unknown-value", what, hint)
 
 
-def _story_that_cannot_happen(scenario: Scenario) -> Iterator[Found]:
-    try:
-        tell(scenario)
-    except story.StoryDivergesError as diverges:
-        what = f"the story cannot happen: {diverges}"
-        yield Found(("story", diverges.number), "impossible-story", what)
-
-
 _RULES: Final[tuple[Callable[[Scenario], Iterator[Found]], ...]] = (
     _ids_given_twice,
     _repeated_tasks,
@@ -252,15 +248,9 @@ _RULES: Final[tuple[Callable[[Scenario], Iterator[Found]], ...]] = (
 
 
 def _unknown_subtask(task: Task, reference: Reference, loc: Loc) -> Iterator[Found]:
-    named = [subtask for subtask in task.subtasks if reference in (subtask.id, subtask.name)]
-    if len(named) > 1:
-        what = f"{reference!r} is the name of {len(named)} subtasks of this task"
-        yield Found(loc, "ambiguous-reference", what, "Refer to it by its id.")
-    if not named:
-        choices = [str(name) for each in task.subtasks for name in (each.id, each.name) if name]
-        what = f"there is no subtask {reference!r} in this task"
-        hint = did_you_mean(reference, choices) or f"There are: {', '.join(choices[:8])}."
-        yield Found(loc, "unknown-reference", what, hint)
+    count = sum(reference in (subtask.id, subtask.name) for subtask in task.subtasks)
+    names = [str(name) for each in task.subtasks for name in (each.id, each.name) if name]
+    yield from unless_one(count, reference, noun="subtask", where="this task", names=names, loc=loc)
 
 
 def _find_task(scenario: Scenario, reference: Reference) -> int | None:

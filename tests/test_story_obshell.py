@@ -1,0 +1,209 @@
+"""Telling a story of obshell's dags: what its words are, and what is said of a refusal.
+
+What any story does is told of OCP's tasks in test_story.py. The dag below is small enough to know
+by heart: the scheduler ticks on whole seconds, each run takes less than one.
+"""
+
+import pytest
+
+from oceanmock.clock import SECOND
+from oceanmock.lifecycle import obshell
+from oceanmock.lifecycle.obshell import Attempt, Flag, NodePlan, SubTaskPlan
+from oceanmock.scenario_rules.obshell import ObshellActor
+from oceanmock.story import Call, Part, Shown, Step, StoryDivergesError, Until, Wait, tell
+
+ALL: frozenset[Flag] = frozenset({"cancel", "pass", "retry", "rollback"})
+RUNS = SubTaskPlan((Attempt(takes=SECOND // 100),))
+FAILS_FIRST = SubTaskPlan(
+    (Attempt(takes=SECOND // 100, ends="FAILED"), Attempt(takes=SECOND // 100)),
+    rollbacks=(Attempt(takes=SECOND // 100),),
+)
+
+
+def actor(*, can: frozenset[Flag] = ALL, born: int = 0) -> ObshellActor:
+    """A dag whose second node fails after 4 s on the first of two agents, and may do so once."""
+    plan = obshell.DagPlan((NodePlan((RUNS,), can), NodePlan((FAILS_FIRST, RUNS), can)))
+    return ObshellActor(born, "Initialize cluster", ("Configure", "Start"), obshell.begin(plan))
+
+
+def until(*words: str | None, part: Part = ()) -> Until:
+    """A step that waits for the first dag."""
+    return Until(0, part, words)
+
+
+def call(operator: obshell.Operator, *, part: Part = (), answers: int = 200) -> Call:
+    """A step that operates on the first dag."""
+    return Call(0, part, operator, answers)
+
+
+def divergence(*steps: Step, can: frozenset[Flag] = ALL) -> str:
+    """What is said of the story's last step, which cannot happen."""
+    with pytest.raises(StoryDivergesError) as diverges:
+        tell([actor(can=can)], steps)
+    assert diverges.value.number == len(steps) - 1
+    return str(diverges.value)
+
+
+FAILED = until("FAILED", "RUN")
+
+
+# --- what shows -----------------------------------------------------------------------------------
+
+
+def test_a_dag_shows_its_state_its_operator_and_its_stage() -> None:
+    shown = list(actor().shows(()))
+
+    assert shown[0] == Shown(0, ("READY", "RUN", "stage 1"))
+    assert shown[-1].words == ("FAILED", "RUN", "stage 2")
+
+
+def test_a_node_and_a_sub_task_show_a_state_and_an_operator() -> None:
+    alone = actor()
+
+    assert list(alone.shows((1,)))[-1].words == ("FAILED", "RUN")
+    assert [list(alone.shows((1, place)))[-1].words for place in (0, 1)] == [
+        ("FAILED", "RUN"),
+        ("SUCCEED", "RUN"),
+    ]
+
+
+def test_a_story_may_wait_for_a_dag_a_node_a_sub_task_and_a_stage() -> None:
+    steps: list[Step] = [
+        until(None, None, "stage 2"),
+        until("RUNNING", None, part=(1,)),
+        until("FAILED", None, part=(1, 0)),
+        FAILED,
+        call("RETRY"),
+        until("SUCCEED", "ROLLBACK", part=(1, 0)),
+        until("SUCCEED", "RETRY", part=(1,)),
+        until("SUCCEED", "RUN"),
+    ]
+
+    told = tell([actor()], steps)
+
+    assert told.actors[0].life.states[-1].state == "SUCCEED"
+
+
+def test_an_older_dag_is_further_on() -> None:
+    told = tell([actor(born=-3 * SECOND)], [FAILED, call("RETRY")])
+
+    (mark,) = told.marks
+    assert 0 < mark.instant < 2 * SECOND
+
+
+# --- operators ------------------------------------------------------------------------------------
+
+
+def test_a_node_is_passed_by_itself() -> None:
+    steps: list[Step] = [FAILED, call("PASS", part=(1,)), until("SUCCEED", "RUN")]
+
+    told = tell([actor()], steps)
+
+    assert [mark.text for mark in told.marks] == ["PASS 'Start' of 'Initialize cluster'"]
+    assert told.actors[0].life.states[-1].nodes[1].operator == "PASS"
+
+
+def test_a_refused_operator_changes_nothing_and_is_marked_as_refused() -> None:
+    alone = actor()
+
+    told = tell([alone], [call("RETRY", answers=400)])
+
+    assert told.actors == (alone,)
+    assert [mark.text for mark in told.marks] == ["RETRY 'Initialize cluster', refused"]
+
+
+def test_a_rollback_with_nothing_to_roll_back_answers_500() -> None:
+    """CANCEL of a rollback leaves the first node PENDING/CANCEL (service/task/dag.go:343-345)."""
+    steps: list[Step] = [
+        FAILED,
+        call("ROLLBACK"),
+        call("CANCEL"),
+        until("FAILED", "CANCEL"),
+        call("ROLLBACK", answers=500),
+    ]
+    never = SubTaskPlan((Attempt(takes=SECOND // 100, ends="FAILED"),))
+    plan = obshell.DagPlan(tuple(NodePlan((each,), ALL) for each in (RUNS, never, never)))
+    alone = ObshellActor(0, "Initialize cluster", ("A", "B", "C"), obshell.begin(plan))
+
+    told = tell([alone], steps)
+
+    assert told.marks[-1].text == "ROLLBACK 'Initialize cluster', refused"
+
+
+# --- what is said of a story that cannot happen ---------------------------------------------------
+
+REFUSALS: dict[str, tuple[list[Step], frozenset[Flag], str]] = {
+    "a state that does not allow it": (
+        [until("RUNNING"), call("RETRY")],
+        ALL,
+        "RETRY 'Initialize cluster' is refused: "
+        "Task.Dag.Operator.RetryNotFailedDag (the dag is RUNNING/RUN)",
+    ),
+    "a finished dag": (
+        [FAILED, call("CANCEL")],
+        ALL,
+        "CANCEL 'Initialize cluster' is refused: "
+        "Task.Dag.Operator.CancelFinishedDag (the dag is FAILED/RUN)",
+    ),
+    "a flag that is not set": (
+        [FAILED, call("RETRY")],
+        frozenset({"rollback", "cancel"}),
+        "RETRY 'Initialize cluster' is refused: "
+        "Task.Dag.Operator.RetryNotAllowed (node 'Start' can cancel, rollback)",
+    ),
+    "no flag at all": (
+        [FAILED, call("ROLLBACK")],
+        frozenset(),
+        "ROLLBACK 'Initialize cluster' is refused: "
+        "Task.Dag.Operator.RollbackNotAllowed (node 'Configure' can nothing)",
+    ),
+    "a node that has not failed": (
+        [FAILED, call("PASS", part=(0,))],
+        ALL,
+        "PASS 'Configure' of 'Initialize cluster' is refused: "
+        "Task.Node.Operator.PassNotFailedNode (node 'Configure' is SUCCEED/RUN)",
+    ),
+    "a node of a dag that runs": (
+        [Wait(SECOND), call("PASS", part=(0,))],
+        ALL,
+        "PASS 'Configure' of 'Initialize cluster' is refused: "
+        "Task.Node.Operator.PassNotFailedDag (the dag is RUNNING/RUN)",
+    ),
+    "another refusal than expected": (
+        [FAILED, call("CANCEL", answers=500)],
+        ALL,
+        "CANCEL 'Initialize cluster' is refused with 400, not 500: "
+        "Task.Dag.Operator.CancelFinishedDag (the dag is FAILED/RUN)",
+    ),
+    "no refusal": (
+        [FAILED, call("RETRY", answers=400)],
+        ALL,
+        "RETRY 'Initialize cluster' is accepted, not refused",
+    ),
+    "a state that never shows": (
+        [FAILED, until("SUCCEED", "PASS")],
+        ALL,
+        "'Initialize cluster' never is SUCCEED PASS from here on; it is FAILED/RUN, "
+        "and nothing more is due",
+    ),
+    "a stage that never comes": (
+        [until(None, None, "stage 3")],
+        ALL,
+        "'Initialize cluster' never is stage 3 from here on; it is READY/RUN/stage 1; "
+        "RUNNING/RUN/stage 1; RUNNING/RUN/stage 2; FAILED/RUN/stage 2, "
+        "and after 4 s nothing more is due",
+    ),
+    "a sub task that never fails": (
+        [until("FAILED", None, part=(1, 1))],
+        ALL,
+        "sub task 2 of 'Start' of 'Initialize cluster' never is FAILED from here on; it is "
+        "PENDING/RUN; RUNNING/RUN; SUCCEED/RUN, and after 4 s nothing more is due",
+    ),
+}
+
+
+@pytest.mark.parametrize(("steps", "can", "said"), REFUSALS.values(), ids=REFUSALS)
+def test_what_cannot_happen_is_said_in_obshell_s_words(
+    steps: list[Step], can: frozenset[Flag], said: str
+) -> None:
+    assert divergence(*steps, can=can) == said
