@@ -344,7 +344,7 @@ def _explain_word(error: ErrorDetails, loc: Loc, what: str, form: _Format) -> Fo
 
 def _explain_value(error: ErrorDetails, loc: Loc, what: str) -> Found:
     kind, value = error["type"], error.get("input")
-    if kind in ("bad_address", "bad_duration", "bad_version"):
+    if kind in ("bad_address", "bad_data", "bad_duration", "bad_version"):
         return Found(loc, kind.replace("_", "-"), f"{what}, which {error['msg']}")
     if kind.startswith(("datetime", "timezone")) or kind == "bad_instant":
         return Found(loc, "bad-instant", f"{what}, {_why_no_instant(error)}", _WHAT_AN_INSTANT_IS)

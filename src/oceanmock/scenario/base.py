@@ -188,8 +188,9 @@ class Head(Model):
     api: str
     """The API that shows it, which decides what else the file may hold."""
     progression: clock.Progression = "time"
-    """How time passes: `time` runs; `polls` goes to the next event each time a task has been read;
-    `immediate` lets everything due happen at once; `manual` stands until it is moved."""
+    """How time passes: `time` runs; `polls` goes to the next event each time a task or a dag
+    has been read; `immediate` lets everything due happen at once; `manual` stands until it is
+    moved."""
     starts_at: Instant | None = None
     """The instant the sandbox's clock starts at, with its offset; now, if left out."""
     tick: Tick = Field(default=clock.SECOND, json_schema_extra=shown_default("1s"))

@@ -28,6 +28,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from oceanmock import clock
 from oceanmock.lifecycle import obshell
 from oceanmock.scenario.base import (
+    MAX_ID,
     Duration,
     Head,
     Id,
@@ -123,6 +124,22 @@ def _also_with_commas(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"type": "string", "pattern": ","})
 
 
+def _check_json(data: dict[str, Any]) -> dict[str, Any]:
+    """Refuses what JSON has no word for, and whole numbers that not every writer of it takes."""
+    waiting: list[Any] = [data]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, int) and abs(value) > MAX_ID:
+            raise PydanticCustomError("bad_data", "holds a number beyond 2^53")
+        elif not isinstance(value, str | bool | int | float | None):
+            raise PydanticCustomError("bad_data", "holds what is neither text nor number")
+    return data
+
+
 Ip = Annotated[str, AfterValidator(_check_ip)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
@@ -183,7 +200,7 @@ class SubTask(Attempt):
     """The node's name, if left out."""
     agent: Address | None = None
     """The agent that does it; the scenario's own, if left out."""
-    additional_data: dict[str, Any] | None = None
+    additional_data: Annotated[dict[str, Any], AfterValidator(_check_json)] | None = None
     """What the API shows as additional_data, here and, merged, of its node and dag."""
     attempts: Attempts | None = None
     """What each forward run does: one attempt, or a list of which the last repeats."""

@@ -57,7 +57,6 @@ _INSTEAD: Final = {
     ("sub task", "CANCEL"): "A cancelled sub task keeps its operator, and is FAILED.",
 }
 """What shows where an author might look for something else."""
-_RUNS: Final = {"attempts": "attempt", "rollback": "rollback attempt"}
 
 
 def check(scenario: Scenario, *, tell_story: bool = True) -> list[Found]:
@@ -135,14 +134,30 @@ class ObshellActor(story.Actor):
 
 def _numbers_given_twice(scenario: Scenario) -> Iterator[Found]:
     """Dags, nodes and sub tasks count apart, and the two stores count apart."""
-    taken: set[tuple[str, str, int]] = set()
+    given: dict[tuple[str, str, int], Loc] = {}
     for dag, kind, thing, loc in _things(scenario):
         if thing.id is None:
             continue
-        if (dag.scope, kind, thing.id) in taken:
+        if (dag.scope, kind, thing.id) in given:
             what = f"another {kind} of this file already has id {thing.id}"
             yield Found((*loc, "id"), "duplicate-id", what)
-        taken.add((dag.scope, kind, thing.id))
+        given.setdefault((dag.scope, kind, thing.id), loc)
+    for dag, kind, thing, number in _numbers_not_given(scenario):
+        if loc := given.get((dag.scope, kind, number), ()):
+            named = f" {thing.name!r}" if thing.name else ""
+            what = f"{kind}{named} of dag {dag.name or dag.id!r} gets {number}, having no id itself"
+            yield Found((*loc, "id"), "duplicate-id", what)
+
+
+def _numbers_not_given(scenario: Scenario) -> Iterator[tuple[Dag, str, Node | SubTask, int]]:
+    """What has no id in the file, and which it gets."""
+    for dag, kind, thing, loc in _things(scenario):
+        place = [int(step) for step in loc[3::2]]
+        if thing.id is not None or isinstance(thing, Dag):
+            continue
+        number = node_number(dag, *place) if len(place) == 1 else sub_task_number(dag, *place)
+        if number is not None:
+            yield dag, kind, thing, number
 
 
 def _scopes(scenario: Scenario) -> Iterator[Found]:
@@ -167,18 +182,21 @@ def _first_tick(scenario: Scenario) -> Iterator[Found]:
 
 def _attempts_nobody_can_reach(scenario: Scenario) -> Iterator[Found]:
     for node, sub_task, called, loc in _sub_tasks(scenario):
-        for key, attempts, why in (
-            ("attempts", sub_task.runs, _why_no_other_run),
-            ("rollback", sub_task.rollback, _why_no_other_rollback),
-        ):
-            for nth, (before, _) in enumerate(pairwise(attempts), start=1):
-                if hint := why(node, sub_task, before, nth):
-                    what = f"{_RUNS[key]} {nth + 1} of {called} is never reached"
-                    yield Found((*loc, key, nth), "unreachable-attempt", what, hint)
+        for nth, (before, _) in enumerate(pairwise(sub_task.runs), start=1):
+            if hint := _why_no_other_run(node, sub_task, before, nth):
+                what = f"attempt {nth + 1} of {called} is never reached"
+                yield Found((*loc, "attempts", nth), "unreachable-attempt", what, hint)
+        if sub_task.rollback[1:] and not {"retry", "rollback"} & set(node.can):
+            what = f"rollback attempt 2 of {called} is never reached"
+            hint = "Say that the node `can: [rollback]`, or remove this."
+            yield Found((*loc, "rollback", 1), "unreachable-attempt", what, hint)
 
 
 def _why_no_other_run(node: Node, sub_task: SubTask, before: Attempt, nth: int) -> str:
-    """Only a RETRY runs it again, and only if it failed, was cancelled, or failed to roll back."""
+    """Only a RETRY runs it again, and only if it failed, was cancelled, or failed to roll back.
+
+    It is rolled back again whenever another one fails to roll back; so nothing is said of that.
+    """
     if "retry" not in node.can:
         return "Only a retry runs it again; say that the node `can: [retry]`, or remove this."
     rolls_back_badly = any(_outcome(each, node) == "FAILED" for each in sub_task.rollback)
@@ -189,27 +207,12 @@ def _why_no_other_run(node: Node, sub_task: SubTask, before: Attempt, nth: int) 
     return f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
 
 
-def _why_no_other_rollback(node: Node, sub_task: SubTask, before: Attempt, nth: int) -> str:
-    """Each RETRY begins with a rollback run; a ROLLBACK has another one only if that failed."""
-    if "retry" in node.can:
-        return ""
-    if "rollback" not in node.can:
-        return "Say that the node `can: [rollback]`, or remove this."
-    if _outcome(before, node) == "FAILED" or "cancel" in node.can:
-        return ""
-    return f"Rollback attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
-
-
 def _outcomes_out_of_time(scenario: Scenario) -> Iterator[Found]:
     for node, sub_task, called, loc in _sub_tasks(scenario):
-        runs = [(way, sub_task.runs[nth], "attempts", nth) for nth, way in _ways(sub_task)]
-        back = [
-            (("rollback", nth), each, "rollback", nth) for nth, each in enumerate(sub_task.rollback)
-        ]
-        for way, attempt, key, nth in runs + back:
-            if attempt.ends == "SUCCEED" and not is_in_time(attempt, node):
+        for which, run, way in _runs(sub_task):
+            if run.ends == "SUCCEED" and not is_in_time(run, node):
                 what = (
-                    f"{_RUNS[key]} {nth + 1} of {called} cannot end SUCCEED: "
+                    f"{which} of {called} cannot end SUCCEED: "
                     f"it takes longer than the timeout of {node.timeout} s"
                 )
                 yield Found((*loc, *way, "ends"), "impossible-outcome", what, "Raise the timeout.")
@@ -315,10 +318,12 @@ def _sub_tasks(scenario: Scenario) -> Iterator[tuple[Node, SubTask, str, Loc]]:
             yield node, thing, called, loc
 
 
-def _ways(sub_task: SubTask) -> Iterator[tuple[int, Loc]]:
-    """Where each forward run is written: in the sub task itself, or in its list."""
-    for nth in range(len(sub_task.runs)):
-        yield nth, () if sub_task.attempts is None else ("attempts", nth)
+def _runs(sub_task: SubTask) -> Iterator[tuple[str, Attempt, Loc]]:
+    """All it does forward and back: what messages call a run, and where in it that is written."""
+    for nth, run in enumerate(sub_task.runs):
+        yield f"attempt {nth + 1}", run, () if sub_task.attempts is None else ("attempts", nth)
+    for nth, run in enumerate(sub_task.rollback):
+        yield f"rollback attempt {nth + 1}", run, ("rollback", nth)
 
 
 def _called(thing: Dag | Node, place: int) -> str:
