@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from conftest import sandbox_of
+from oceanmock import scenario as files
 from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.tasks import TaskView
@@ -50,9 +51,16 @@ tasks:
 """
 
 
+def of_ocp(scenario: files.Scenario) -> Scenario:
+    """A scenario that is known to be one of OCP's."""
+    assert isinstance(scenario, Scenario)
+    return scenario
+
+
 def named(name: str, tasks: str, *, more: str = "") -> Scenario:
     """A scenario of this name and these tasks."""
-    return read_scenario(f"summary: A\napi: ocp\n{more}tasks: {tasks}\n", path=f"{name}.yaml")
+    text = f"summary: A\napi: ocp\n{more}tasks: {tasks}\n"
+    return of_ocp(read_scenario(text, path=f"{name}.yaml"))
 
 
 def status_of(sandbox: Sandbox, task_id: int = 7) -> str:
@@ -299,7 +307,7 @@ def polls_of(sandbox: Sandbox, task_id: int, *, most: int = 200) -> Iterator[Tas
 
 
 def test_under_polls_who_polls_sees_every_state_once_and_in_order() -> None:
-    scenario = read_scenario(FAILS_FIRST)
+    scenario = of_ocp(read_scenario(FAILS_FIRST))
     life = ocp.begin(plan_of(scenario.tasks[0]))
 
     seen = list(polls_of(Sandbox.of_scenarios([scenario], progression="polls"), 7))
@@ -309,7 +317,7 @@ def test_under_polls_who_polls_sees_every_state_once_and_in_order() -> None:
 
 @pytest.mark.parametrize("name", ["cancel-running-subtask", "fails-twice", "parallel-branches"])
 def test_under_polls_every_state_of_a_library_story_is_seen(name: str) -> None:
-    scenario = load_scenario(name)
+    scenario = of_ocp(load_scenario(name))
     sandbox = Sandbox.of_scenarios([scenario], progression="polls")
     life = ocp.begin(plan_of(scenario.tasks[0]))
 
@@ -458,7 +466,7 @@ def after(sandbox: Sandbox, span: int) -> list[TaskView]:
 
 def test_a_story_s_end_is_what_a_client_sees_who_lives_it() -> None:
     """The check of a story and the sandbox it is lived in agree."""
-    scenario = load_scenario("rollback")
+    scenario = of_ocp(load_scenario("rollback"))
     told = tell(scenario).actors[0]
     sandbox = Sandbox.of_scenarios([scenario], progression="manual")
 

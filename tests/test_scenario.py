@@ -19,7 +19,7 @@ from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.mistakes import ScenarioError
 from oceanmock.reading import read_scenario
-from oceanmock.scenario import Scenario
+from oceanmock.scenario import Scenario, ocp
 from oceanmock.scenario.base import parse_duration
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +29,13 @@ LIBRARY = [path.read_text("utf-8") for path in sorted((ROOT / "scenarios").glob(
 HEAD = "summary: A scenario\napi: ocp\n"
 TASK = "tasks:\n  - id: 1\n    name: Upgrade\n    subtasks:\n"
 STEPS = f"{HEAD}{TASK}      - {{id: 11, name: One}}\n      - {{id: 12, name: Two}}\nstory:\n"
+
+
+def read(text: str) -> ocp.Scenario:
+    """The scenario of a right file."""
+    scenario = read_scenario(text)
+    assert isinstance(scenario, ocp.Scenario)
+    return scenario
 
 
 def said_of(text: str) -> str:
@@ -442,7 +449,7 @@ def test_an_attempt_after_one_that_a_story_cancels_can_be_reached() -> None:
         "  - {until: {task: 1, status: FAILED}}"
     )
 
-    scenario = read_scenario(
+    scenario = read(
         with_step(steps).replace("{id: 11, name: One}", "{id: 11, attempts: [{takes: 9s}, {}]}")
     )
 
@@ -452,7 +459,7 @@ def test_an_attempt_after_one_that_a_story_cancels_can_be_reached() -> None:
 def test_an_attempt_after_one_that_times_out_can_be_reached() -> None:
     text = with_subtask("{timeout: 1s, attempts: [{takes: forever}, {takes: 1s}]}")
 
-    scenario = read_scenario(text)
+    scenario = read(text)
 
     assert scenario.tasks[0].subtasks[0].attempts[0].takes is None
 
@@ -461,7 +468,7 @@ def test_an_attempt_after_a_success_can_be_reached_when_a_failed_rollback_may_be
     """The retry runs again what had succeeded and has been rolled back."""
     switches = "switches: {retry_after_failed_rollback: true}\n"
 
-    scenario = read_scenario(switches + with_subtask("{attempts: [{takes: 1s}, {takes: 2s}]}"))
+    scenario = read(switches + with_subtask("{attempts: [{takes: 1s}, {takes: 2s}]}"))
 
     assert len(scenario.tasks[0].subtasks[0].attempts) == 2
 
@@ -615,7 +622,7 @@ def test_an_alias_stands_for_what_its_anchor_marks() -> None:
         f"{HEAD}tasks:\n  - {{cluster: &c {{id: 1, name: c, ob_cluster_id: 2}}, subtasks: [One]}}\n"
     )
 
-    scenario = read_scenario(f"{text}  - {{cluster: *c, subtasks: [One]}}\n")
+    scenario = read(f"{text}  - {{cluster: *c, subtasks: [One]}}\n")
 
     assert scenario.tasks[0].cluster == scenario.tasks[1].cluster
 
@@ -623,7 +630,7 @@ def test_an_alias_stands_for_what_its_anchor_marks() -> None:
 def test_a_merge_key_brings_in_another_mapping() -> None:
     text = f"{HEAD}tasks:\n  - &t {{age: 5s, type: SCHEDULED, subtasks: [One]}}\n"
 
-    scenario = read_scenario(f"{text}  - {{<<: *t, age: 1s}}\n")
+    scenario = read(f"{text}  - {{<<: *t, age: 1s}}\n")
 
     assert (scenario.tasks[1].type, scenario.tasks[1].age) == ("SCHEDULED", SECOND)
 
@@ -661,7 +668,7 @@ def test_a_mapping_within_itself_is_refused() -> None:
     ["2021-08-25T15:09:31.740+08:00", "'2021-08-25T15:09:31.740+08:00'", "2021-08-25 07:09:31.74Z"],
 )
 def test_an_instant_may_be_written_with_or_without_quotes(written: str) -> None:
-    scenario = read_scenario(with_key(f"starts_at: {written}"))
+    scenario = read(with_key(f"starts_at: {written}"))
 
     assert scenario.starts_at is not None
     assert scenario.starts_at.timestamp() == 1629875371.74
@@ -671,7 +678,7 @@ def test_an_instant_may_be_written_with_or_without_quotes(written: str) -> None:
 
 
 def test_a_task_is_no_more_than_the_names_of_its_subtasks() -> None:
-    scenario = read_scenario(f"{HEAD}tasks: [{{subtasks: [One, Two]}}]\n")
+    scenario = read(f"{HEAD}tasks: [{{subtasks: [One, Two]}}]\n")
 
     assert [each.name for each in scenario.tasks[0].subtasks] == ["One", "Two"]
     assert scenario.tasks[0].subtasks[1].needs is None
@@ -694,11 +701,11 @@ def test_a_task_is_no_more_than_the_names_of_its_subtasks() -> None:
     ],
 )
 def test_a_short_form_means_the_same_as_the_long_one(short: str, long: str) -> None:
-    def read(written: str) -> Any:
+    def read_as(written: str) -> Any:
         subtasks = f"{{id: 10, name: Zero}}\n      - {written}"
-        return read_scenario(with_subtask(subtasks)).tasks[0].subtasks[1].model_dump()
+        return read(with_subtask(subtasks)).tasks[0].subtasks[1].model_dump()
 
-    assert read(short) == read(long)
+    assert read_as(short) == read_as(long)
 
 
 # --- durations ------------------------------------------------------------------------------------
