@@ -22,7 +22,9 @@ from starlette.exceptions import HTTPException
 
 from conftest import Ask, asking
 from oceanmock.apis.api import Answer, Api, Call, Refused
-from oceanmock.app import MAX_BODY_BYTES, app_of
+from oceanmock.clock import Clock
+from oceanmock.contracts_app import MAX_BODY_BYTES, SANDBOX, app_of
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError
 
 NOTES = yaml.safe_load(r"""
@@ -106,7 +108,6 @@ def notes(**changes: Any) -> Api:
         "handlers": {"getNote": understood, "putNote": understood},
         "render_error": worded,
         "security": {"basic": known},
-        "now": lambda: 0,
         "encode": lambda body: json.dumps(body).encode(),
     }
     return Api(**made | changes)
@@ -118,9 +119,19 @@ def others() -> Api:
     return notes(name="others", prefix="/others", spec=OTHERS, handlers=handlers)
 
 
+def in_a_sandbox(app: Any) -> Any:
+    """The app, its requests meant for one sandbox."""
+    sandbox = Sandbox(Clock("manual"))
+
+    async def chosen(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, SANDBOX: sandbox}, receive, send)
+
+    return chosen
+
+
 def as_reader(app: Any) -> Ask:
     """Asks as somebody who may do everything."""
-    ask = asking(app)
+    ask = asking(in_a_sandbox(app))
 
     def read(method: str, url: str, *, headers: Any = (), **options: Any) -> httpx.Response:
         return ask(
@@ -173,7 +184,7 @@ def test_a_parameter_in_a_cookie_is_refused_when_the_app_is_made() -> None:
 
 
 def test_importing_the_app_warns_of_nothing() -> None:
-    command = [sys.executable, "-W", "error", "-c", "import oceanmock.app"]
+    command = [sys.executable, "-W", "error", "-c", "import oceanmock.contracts_app"]
 
     done = subprocess.run(command, check=False, capture_output=True)
 

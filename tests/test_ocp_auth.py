@@ -14,30 +14,38 @@ import pytest
 
 from conftest import REINSTALL, Ask, asking, sandbox_of
 from oceanmock.apis.api import Call, Refused
-from oceanmock.apis.ocp_auth import (
-    EVERYTHING,
-    VIEWER,
-    AccessKey,
-    Accounts,
-    User,
-    credentials,
-    messages,
-    sign,
-)
+from oceanmock.apis.ocp_auth import credentials, messages, sign
 from oceanmock.app import create_app
-from oceanmock.clock import SECOND, wall_now
+from oceanmock.clock import SECOND, Clock, wall_now
+from oceanmock.engine.accounts import EVERYTHING, VIEWER, AccessKey, Accounts, User
+from oceanmock.engine.sandbox import Sandbox
 
 TASK = "/api/v2/tasks/instances/35000312"
 NOON = 1_700_000_000 * SECOND
 
 
-def call_of(method: str, url: str, headers: Mapping[str, str], *, body: bytes = b"") -> Call:
-    """A call as the app opens it."""
+def call_of(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    body: bytes = b"",
+    accounts: Accounts | None = None,
+) -> Call:
+    """A call as the app opens it, to a sandbox of these accounts."""
     target = urlsplit(url)
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     api: Any = None
     return Call(
-        api, method, target.path, target.path.encode(), target.query.encode(), raw, 0, body=body
+        api,
+        Sandbox(Clock("manual"), accounts=accounts),
+        method,
+        target.path,
+        target.path.encode(),
+        target.query.encode(),
+        raw,
+        0,
+        body=body,
     )
 
 
@@ -130,25 +138,32 @@ def test_ocp_headers_are_sorted_by_name_and_their_values_are_not() -> None:
 # --- signed calls ---------------------------------------------------------------------------------
 
 
-def signed(at: int, *, key: str = "oceanmock-ak", secret: str = "oceanmock-sk") -> Call:
+def signed(
+    at: int,
+    *,
+    key: str = "oceanmock-ak",
+    secret: str = "oceanmock-sk",
+    accounts: Accounts | None = None,
+) -> Call:
     """A GET signed at an instant."""
     date = formatdate(at / SECOND, usegmt=True)
     unsigned = call_of("GET", TASK, {"Date": date, "Host": "mock"})
     signature = signatures(secret, unsigned)[0]
     header = f"OCP-ACCESS-KEY-HMACSHA1 {key}:{signature}"
-    return call_of("GET", TASK, {"Date": date, "Host": "mock", "Authorization": header})
+    headers = {"Date": date, "Host": "mock", "Authorization": header}
+    return call_of("GET", TASK, headers, accounts=accounts)
 
 
 @pytest.mark.parametrize("skew", [0, 899, -899])
 def test_a_signature_less_than_15_minutes_away_is_taken(skew: int) -> None:
-    check = credentials(Accounts(), wall=lambda: NOON)["apiKey"]
+    check = credentials(wall=lambda: NOON)["apiKey"]
 
     assert check(signed(NOON + skew * SECOND)) == EVERYTHING
 
 
 @pytest.mark.parametrize("skew", [900, -900, 10**9])
 def test_a_signature_15_minutes_away_is_refused(skew: int) -> None:
-    check = credentials(Accounts(), wall=lambda: NOON)["apiKey"]
+    check = credentials(wall=lambda: NOON)["apiKey"]
 
     with pytest.raises(Refused, match="15 minutes away") as refusal:
         check(signed(NOON + skew * SECOND))
@@ -164,14 +179,14 @@ def test_the_age_of_a_signature_is_told_by_the_machines_clock_not_the_sandboxs()
 
 
 def test_a_signature_by_another_secret_is_refused_with_the_text_it_should_sign() -> None:
-    check = credentials(Accounts(), wall=lambda: NOON)["apiKey"]
+    check = credentials(wall=lambda: NOON)["apiKey"]
 
     with pytest.raises(Refused, match=r"not that of 'GET\\n\\n\\nTue, 14 Nov 2023 22:13:20 GMT"):
         check(signed(NOON, secret="another"))
 
 
 def test_an_unknown_access_key_is_refused() -> None:
-    check = credentials(Accounts(), wall=lambda: NOON)["apiKey"]
+    check = credentials(wall=lambda: NOON)["apiKey"]
 
     with pytest.raises(Refused, match="No access key has this id"):
         check(signed(NOON, key="another"))
@@ -179,7 +194,7 @@ def test_an_unknown_access_key_is_refused() -> None:
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Tue, 99 Nov 2023 22:13:20 GMT", "\xff"])
 def test_a_date_that_is_none_is_refused(date: str) -> None:
-    check = credentials(Accounts(), wall=lambda: NOON)["apiKey"]
+    check = credentials(wall=lambda: NOON)["apiKey"]
     headers = {"Date": date, "Authorization": "OCP-ACCESS-KEY-HMACSHA1 oceanmock-ak:x"}
 
     with pytest.raises(Refused, match="not in the form of RFC 1123"):
@@ -203,28 +218,29 @@ def test_a_signature_covers_the_body_as_it_arrived(ask: Ask) -> None:
 # --- HTTP Basic -----------------------------------------------------------------------------------
 
 
-def basic(text: str) -> Call:
+def basic(text: str, *, accounts: Accounts | None = None) -> Call:
     """A call with these Basic credentials."""
     encoded = base64.b64encode(text.encode()).decode()
-    return call_of("GET", TASK, {"Authorization": f"Basic {encoded}"})
+    return call_of("GET", TASK, {"Authorization": f"Basic {encoded}"}, accounts=accounts)
 
 
 def test_the_two_users_may_look_and_one_may_operate() -> None:
-    check = credentials(Accounts())["basic"]
+    check = credentials()["basic"]
 
     assert check(basic("viewer:viewer")) == frozenset({VIEWER})
     assert check(basic("manager:manager")) == EVERYTHING
 
 
 def test_a_password_may_hold_colons_and_any_script() -> None:
-    check = credentials(Accounts(users=(User("jörg", "a:ü:", EVERYTHING),)))["basic"]
+    accounts = Accounts(users=(User("jörg", "a:ü:", EVERYTHING),))
+    check = credentials()["basic"]
 
-    assert check(basic("jörg:a:ü:")) == EVERYTHING
+    assert check(basic("jörg:a:ü:", accounts=accounts)) == EVERYTHING
 
 
 @pytest.mark.parametrize("text", ["viewer:manager", "viewer:", ":", "", "viewer", "VIEWER:viewer"])
 def test_a_wrong_name_or_password_is_refused(text: str) -> None:
-    check = credentials(Accounts())["basic"]
+    check = credentials()["basic"]
 
     with pytest.raises(Refused) as refusal:
         check(basic(text))
@@ -285,6 +301,6 @@ def test_where_accounts_are_not_required_everybody_may_do_everything() -> None:
 
 def test_an_access_key_has_the_permissions_it_was_given() -> None:
     key = AccessKey("oceanmock-ak", "oceanmock-sk", frozenset({VIEWER}))
-    check = credentials(Accounts(access_keys=(key,)), wall=lambda: NOON)["apiKey"]
+    check = credentials(wall=lambda: NOON)["apiKey"]
 
-    assert check(signed(NOON)) == frozenset({VIEWER})
+    assert check(signed(NOON, accounts=Accounts(access_keys=(key,)))) == frozenset({VIEWER})

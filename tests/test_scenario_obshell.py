@@ -19,6 +19,7 @@ from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.lifecycle.obshell import Attempt, Rules, SubTaskPlan
 from oceanmock.mistakes import ScenarioError
 from oceanmock.reading import read_scenario, scenario_schema
+from oceanmock.lifecycle import obshell as machine
 from oceanmock.scenario import obshell
 
 ROOT = Path(__file__).parents[1]
@@ -239,13 +240,31 @@ def test_a_failed_run_says_why_in_its_last_line(written: str, last: str) -> None
         .attempts
     )
 
-    assert (attempt.ends, attempt.log) == ("FAILED", ("one", last))
+    assert (attempt.ends, attempt.log, attempt.last_words) == ("FAILED", ("one",), last)
+
+
+def test_why_a_run_failed_is_said_when_it_has_ended() -> None:
+    text = with_sub_task("{takes: 5s, ends: FAILED, log: one}")
+    life = machine.begin(obshell.plan_of(read(text).dags[0]))
+
+    def said(at: int) -> tuple[str, ...] | None:
+        shown = machine.view_at(life, at)
+        return machine.task_logs_at(shown.nodes[0].sub_tasks[0], at)
+
+    assert said(5 * machine.SECOND) == ("one",)
+    assert said(9 * machine.SECOND) == (
+        "one",
+        "ERROR: [Common.Unexpected]: Unexpected error: exit status 1",
+    )
 
 
 def test_a_run_that_the_timeout_ends_says_nothing_of_its_own() -> None:
     text = with_node("{timeout: 1s, sub_tasks: {takes: forever, ends: FAILED}}")
+    life = machine.begin(obshell.plan_of(read(text).dags[0]))
 
-    assert obshell.plan_of(read(text).dags[0]).nodes[0].sub_tasks[0].attempts[0].log == ()
+    ended = life.states[-1].nodes[0].sub_tasks[0]
+
+    assert machine.task_logs_at(ended, life.states[-1].at) == ("sub task timeout",)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import hypothesis
 import pytest
 import schemathesis
 
-from oceanmock.apis.ocp_auth import Accounts, User
+from oceanmock.engine.accounts import Accounts, User
 from oceanmock.app import create_app
 from oceanmock.contract import load_spec, operations_of, spec_path
 from oceanmock.scenario.ocp import Switches

@@ -115,8 +115,8 @@ def serve(
     SCENARIO is a name from the library (`oceanmock list`) or the path of a file; without one the
     whole library is served.
     """
-    from oceanmock.apis.ocp_auth import Accounts
     from oceanmock.app import create_app
+    from oceanmock.engine.accounts import Accounts
     from oceanmock.engine.sandbox import Sandbox
     from oceanmock.library import library_names, load_scenario
     from oceanmock.server import serve_forever

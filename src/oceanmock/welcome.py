@@ -6,6 +6,7 @@ line is one of the vendor's Python SDK; where nobody has to authenticate, they a
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -104,7 +105,7 @@ def _obshell_lines(
     agent, (dag, place) = sandbox.dags.agent, telling
     node = dag.nodes[place]
     numbers = {"dag": dag.number, "node": node.number, "sub_task": node.sub_tasks[0].number}
-    ids = {kind: id_of(dag, number, agent) for kind, number in numbers.items()}
+    ids = {kind: id_of(dag, number) for kind, number in numbers.items()}
     for operation in operations_of(load_spec(spec_path("obshell"))):
         kind = operation.path.removesuffix("/logs").split("/")[-2]
         path = operation.path.replace("{id}", ids.get(kind, ""))
@@ -129,9 +130,16 @@ def _plain_curl(operation: Operation, url: str) -> str:
 def _sdk_call(url: str, agent: obshell.Agent, call: str) -> str:
     """A line for the vendor's SDK (`pip install obshell`)."""
     where = urlsplit(url)
-    password = agent.root_password or ""
-    return (
-        'python -c "from obshell import ClientSet; from obshell.auth import PasswordAuth; '
-        f"print(ClientSet('{where.hostname}', {where.port}, PasswordAuth('{password}'))"
-        f'.v1.{call})"'
+    code = (
+        "from obshell import ClientSet; from obshell.auth import PasswordAuth; "
+        f"print(ClientSet('{where.hostname}', {where.port}, {_password_of(agent)}).v1.{call})"
     )
+    needs_care = any(sign in code for sign in '"$`\\!')
+    return f"python -c {shlex.quote(code)}" if needs_care else f'python -c "{code}"'
+
+
+def _password_of(agent: obshell.Agent) -> str:
+    """The password that an agent takes: its own, where it has one and no master to forward to."""
+    if agent.agent_password is None or agent.identity == "FOLLOWER":
+        return f"PasswordAuth({agent.root_password or ''!a})"
+    return f"PasswordAuth(agent_password={agent.agent_password!a})"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from oceanmock.contract import Operation, Spec
+from oceanmock.engine.sandbox import Sandbox
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -81,9 +82,15 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Call:
-    """One request on its way in; each check it passes fills in what it has made sure of."""
+    """One request on its way in; each check it passes fills in what it has made sure of.
+
+    ``path`` is the API's own, ``raw_path`` what was sent. ``began`` is by the sandbox's clock.
+    ``caller`` names who asks, as far as the credentials say; ``refusal`` is one sentence on why it
+    went no further.
+    """
 
     api: Api
+    sandbox: Sandbox
     method: str
     path: str
     raw_path: bytes
@@ -92,6 +99,8 @@ class Call:
     began: int
     body: bytes = b""
     credentials: Any = None
+    caller: str = ""
+    refusal: str = ""
     path_values: Mapping[str, str] = field(default_factory=dict)
     operation: Operation | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -136,9 +145,8 @@ class Api:
 
     ``prefix`` says which paths are its own, so that an unknown one is refused in its words.
     ``security`` maps a kind of security scheme (``basic``, ``apiKey``) to what checks it.
-    ``now`` is the clock its calls begin by; ``encode`` writes its JSON; ``aliases`` are paths
-    served beyond the contract, each with the contract's path it stands for. ``open`` is shown each
-    call first, to decrypt it or to refuse it.
+    ``encode`` writes its JSON; ``aliases`` are paths served beyond the contract, each with the
+    contract's path it stands for. ``open`` is shown each call first, to decrypt it or to refuse it.
     """
 
     name: str
@@ -147,7 +155,6 @@ class Api:
     handlers: Mapping[str, Handler]
     render_error: Callable[[Call, Exception], Answer]
     security: Mapping[str, Credentials]
-    now: Callable[[], int]
     encode: Callable[[Any], bytes]
     aliases: Mapping[str, str] = field(default_factory=dict)
     open: Callable[[Call], None] = _as_it_is

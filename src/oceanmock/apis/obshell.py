@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC
 from functools import cache
-from random import Random
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import parse_qs
 
@@ -46,7 +45,6 @@ from oceanmock.apis.obshell_json import Json, Writer, id_of
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.contract import Spec, load_spec, operations_of, spec_path
 from oceanmock.engine.dags import DagView, Key, Store
-from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask
 from oceanmock.scenario.obshell import QuirkName
 
@@ -58,7 +56,10 @@ EARLY: Final = b"application/json; charset=utf-8"
 TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 FALSE: Final = frozenset(("0", "f", "F", "FALSE", "false", "False", ""))
 """What Go's strconv.ParseBool reads; an empty text binds as false."""
-REQUIRED_OPERATOR: Final = "Key: '{kind}Operator.Operator' Error:Field validation for 'Operator' failed on the 'required' tag"
+REQUIRED_OPERATOR: Final = (
+    "Key: '{kind}Operator.Operator' Error:"
+    "Field validation for 'Operator' failed on the 'required' tag"
+)
 SINCE: Final[Mapping[str, errors.Version]] = {
     "getAllClusterDags": (4, 3, 0),
     "getAllAgentDags": (4, 3, 0),
@@ -71,18 +72,26 @@ SUPPORTED_AUTH_SINCE: Final = (4, 2, 5)
 
 NEW_KEYS: Final = ("errCode", "maintenance_type", "maintenance_key", "supportedAuth")
 """Keys that 4.2.3 does not have, of errors, dags and /api/v1/info."""
+CONTRACT_VERSIONS: Final[tuple[errors.Version, ...]] = ((4, 2, 3), (4, 2, 5), (4, 3, 0), (4, 3, 1))
+"""The versions since which a contract has been as it is, the last till now."""
 NO_DATA: Final = object()
 
 Kind = Literal["Dag", "Node"]
 Found = TypeVar("Found")
 
 
-def api(sandbox: Sandbox, *, secured: bool = True, wall: Callable[[], int] = wall_now) -> Api:
-    """obshell's task API over a sandbox; unless ``secured``, plain JSON from anybody.
+def api(
+    version: errors.Version = CONTRACT_VERSIONS[-1],
+    *,
+    wall: Callable[[], int] = wall_now,
+    key: ServerKey | None = None,
+) -> Api:
+    """obshell's task API as a version serves it, for the app to serve.
 
-    ``wall`` is the clock that a header's ts is held against: the client's machine set it.
+    ``wall`` is the clock that a header's ts is held against: the client's machine set it. ``key``
+    is what headers are sealed with, made anew if left out.
     """
-    room = Room(sandbox, secured=secured, wall=wall)
+    room = Room(version, wall=wall, key=key or make_key())
     handlers = {
         "getDagDetail": room.get_dag,
         "dagHandler": room.operate_dag,
@@ -115,10 +124,15 @@ def api(sandbox: Sandbox, *, secured: bool = True, wall: Callable[[], int] = wal
         handlers=known,
         render_error=room.render_error,
         security={"apiKey": room.verify},
-        now=sandbox.clock.now,
         encode=_encode,
         open=room.open,
     )
+
+
+def contract_version(version: str) -> errors.Version:
+    """Which of CONTRACT_VERSIONS a version of four numbers keeps."""
+    numbers = tuple(map(int, version.split(".")))
+    return max(each for each in CONTRACT_VERSIONS if each <= numbers)
 
 
 def _encode(body: Any) -> bytes:
@@ -128,25 +142,13 @@ def _encode(body: Any) -> bytes:
 
 
 class Room:
-    """The operations over the dags of one sandbox, and the key they are asked with."""
+    """The operations, and the key they are asked with."""
 
-    def __init__(
-        self, sandbox: Sandbox, *, secured: bool = True, wall: Callable[[], int] = wall_now
-    ) -> None:
-        self.dags = sandbox.dags
-        self.agent = sandbox.dags.agent
-        self.switches = sandbox.dags.switches
-        self.clock = sandbox.clock
-        self.version: errors.Version = tuple(map(int, self.switches.obshell_version.split(".")))
-        self.secured = secured
+    def __init__(self, version: errors.Version, *, wall: Callable[[], int], key: ServerKey) -> None:
+        self.version = version
         self.wall = wall
-        self.key: ServerKey = make_key()
-        self._asks = Agent(self.agent.identity, self.agent.root_password, self.agent.agent_password)
-        self._traces = Random(sandbox.seed)  # noqa: S311 (the same seed, the same trace ids)
-        self._started = sandbox.clock.now()
-        self._pid = Random(f"pid/{sandbox.seed}").randrange(1000, 32768)  # noqa: S311
-        speaks_err_codes = self.version >= errors.ERR_CODES_SINCE
-        self._writer = Writer(self.agent, has_maintenance=speaks_err_codes)
+        self.key = key
+        self._writer = Writer(has_maintenance=version >= errors.ERR_CODES_SINCE)
 
     # --- before and behind every operation ---
 
@@ -154,7 +156,7 @@ class Room:
         """Decrypts header and body (middleware.go:396-498). Raises SecurityRefusal, Moved."""
         if call.path.endswith("/") and _is_moved(call):
             raise Moved
-        chosen = chosen_header(call.headers) if self.secured else None
+        chosen = chosen_header(call.headers) if call.sandbox.accounts.required else None
         if chosen is not None:
             name, sealed = chosen
             header = open_header(self.key, sealed)
@@ -163,9 +165,9 @@ class Room:
 
     def verify(self, call: Call) -> frozenset[str]:
         """Whether a call may pass (middleware.go:724-814). Raises SecurityRefusal."""
-        if self.secured:
+        if call.sandbox.accounts.required:
             refusal = refusal_of(
-                self._asks,
+                _asked_for(call),
                 call.credentials,
                 target=_target(call),
                 now_s=self.wall() // SECOND,
@@ -175,38 +177,42 @@ class Room:
                 raise refusal
         return frozenset()
 
-    def has(self, quirk: QuirkName) -> bool:
+    def has(self, call: Call, quirk: QuirkName) -> bool:
         """Whether a quirk of the real server is served; each is on unless switched off."""
-        return self.switches.has(quirk)
+        return call.sandbox.dags.switches.has(quirk)
 
     # --- one dag, node or sub task ---
 
     def get_dag(self, call: Call) -> Answer:
         """A dag (dag.go:56-128)."""
         id = self._read_id(call)
-        view = self._look(call, id, self.dags.view)
+        view = self._look(call, id, call.sandbox.dags.view)
         self._check_id(call.parameters["id"], view)
         return self._read(call, [view], self._writer.dag(view, details=self._details(call)))
 
     def get_node(self, call: Call) -> Answer:
-        """A node (node.go:48-119); without details the server fails, and the quirk off gives null."""
-        view, place = self._look(call, self._read_id(call), self.dags.view_node)
+        """A node (node.go:48-119); without details the server fails, or answers null sub tasks."""
+        view, place = self._look(call, self._read_id(call), call.sandbox.dags.view_node)
         details = self._details(call)
-        if not details and self.has("node-without-details-is-500"):
+        if not details and self.has(call, "node-without-details-is-500"):
             raise errors.panic()
         return self._read(call, [view], self._writer.node(view, place, details=details))
 
     def get_sub_task(self, call: Call) -> Answer:
         """A sub task (sub_task.go:45-113)."""
-        view, place, position = self._look(call, self._read_id(call), self.dags.view_sub_task)
+        view, place, position = self._look(
+            call, self._read_id(call), call.sandbox.dags.view_sub_task
+        )
         return self._read(call, [view], self._writer.sub_task(view, place, position))
 
     def get_logs(self, call: Call) -> Answer:
         """The lines of a sub task; of an unknown one none, or 404 with the quirk off."""
         try:
-            view, place, position = self._look(call, self._read_id(call), self.dags.view_sub_task)
+            view, place, position = self._look(
+                call, self._read_id(call), call.sandbox.dags.view_sub_task
+            )
         except NoSuchTask:
-            if not self.has("logs-of-nothing-are-empty"):
+            if not self.has(call, "logs-of-nothing-are-empty"):
                 raise
             return self._succeed(call, {"contents": []})
         lines = self._writer.logs(view, place, position)
@@ -216,12 +222,12 @@ class Room:
         """Rolls back, retries, cancels or passes a dag (dag.go:283-356)."""
         id = self._read_id(call)
         body = self._read_body(call, "Dag")
-        view = self._look(call, id, self.dags.view)
-        named = body.get("id", "") if self.has("body-id-overrules-path") else ""
+        view = self._look(call, id, call.sandbox.dags.view)
+        named = body.get("id", "") if self.has(call, "body-id-overrules-path") else ""
         self._check_id(named or call.parameters["id"], view)
         match body["operator"].upper():
             case "ROLLBACK" | "RETRY" | "CANCEL" | "PASS" as operator:
-                self._operate(view, lambda: self.dags.operate(_key(id), operator))
+                self._operate(view, lambda: call.sandbox.dags.operate(_key(id), operator))
             case _:
                 raise errors.not_supported("Dag", body["operator"])
         return self._succeed(call)
@@ -232,13 +238,13 @@ class Room:
         operator = self._read_body(call, "Node")["operator"]
         if operator.upper() != "PASS":
             raise errors.not_supported("Node", operator)
-        view, _ = self._look(call, id, self.dags.view_node)
-        self._operate(view, lambda: self.dags.operate_node(_key(id), "PASS"))
+        view, _ = self._look(call, id, call.sandbox.dags.view_node)
+        self._operate(view, lambda: call.sandbox.dags.operate_node(_key(id), "PASS"))
         return self._succeed(call)
 
     def _check_id(self, text: str, view: DagView) -> None:
         """An id of the right number, but spelt otherwise, is not the dag's (dag.go:122-125)."""
-        if text != id_of(view.dag, view.dag.number, self.agent):
+        if text != id_of(view.dag, view.dag.number):
             raise errors.not_found("dag id not match")
 
     def _operate(self, view: DagView, operate: Callable[[], DagView]) -> None:
@@ -259,42 +265,50 @@ class Room:
         return self._list_of_cluster(call, _is_unfinished)
 
     def _list_of_cluster(self, call: Call, wanted: Callable[[DagView], bool]) -> Answer:
-        if not self._holds_oceanbase:
-            if self.has("refusal-is-never-sent"):
+        if not _holds_oceanbase(call):
+            if self.has(call, "refusal-is-never-sent"):
                 raise errors.unexpected("ocsagent cannot build response body")
-            raise errors.wrong_identity(self._address, self.agent.identity, "CLUSTER AGENT")
-        return self._list(call, filter(wanted, self.dags.all("cluster")))
+            raise errors.wrong_identity(
+                _authority(call.sandbox.dags.agent.ip, call.sandbox.dags.agent.port),
+                call.sandbox.dags.agent.identity,
+                "CLUSTER AGENT",
+            )
+        return self._list(call, filter(wanted, call.sandbox.dags.all("cluster")))
 
     def list_agent(self, call: Call) -> Answer:
         """The dags the agent keeps itself, the newest last."""
-        return self._list(call, self.dags.all("agent"))
+        return self._list(call, call.sandbox.dags.all("agent"))
 
     def list_agent_unfinished(self, call: Call) -> Answer:
         """Those of them that are not finished."""
-        return self._list(call, filter(_is_unfinished, self.dags.all("agent")))
+        return self._list(call, filter(_is_unfinished, call.sandbox.dags.all("agent")))
 
     def list_unfinished(self, call: Call) -> Answer:
         """What is unfinished; on a CLUSTER AGENT the cluster's too, or null (dag.go:493-502)."""
-        if not self._holds_oceanbase:
+        if not _holds_oceanbase(call):
             return self.list_agent_unfinished(call)
-        views = [*filter(_is_unfinished, [*self.dags.all("agent"), *self.dags.all("cluster")])]
+        views = [
+            *filter(
+                _is_unfinished, [*call.sandbox.dags.all("agent"), *call.sandbox.dags.all("cluster")]
+            )
+        ]
         return self._list(call, views) if views else self._succeed(call, {"contents": None})
 
     def list_maintenance(self, call: Call) -> Answer:
         """The last maintenance dag of every agent: of this one (dag.go:434-468)."""
-        return self._list(call, self._last_of_agent())
+        return self._list(call, self._last_of_agent(call))
 
     def list_main_dags(self, call: Call) -> Answer:
-        """The dags that the last maintenance dag works for, if it has not succeeded (dag.go:615)."""
-        for view in self._last_of_agent():
+        """The dags that the last maintenance dag works for, unless it succeeded (dag.go:615)."""
+        for view in self._last_of_agent(call):
             if view.state.state != "SUCCEED":
                 return self._list(call, self._main_dags_of(call, view))
         return self._list(call, [])
 
-    def _last_of_agent(self) -> list[DagView]:
+    def _last_of_agent(self, call: Call) -> list[DagView]:
         """The agent's last maintenance dag; without one the server fails, or lists none."""
-        view = self.dags.last_maintenance("agent")
-        if view is None and self.has("never-maintained-is-500"):
+        view = call.sandbox.dags.last_maintenance("agent")
+        if view is None and self.has(call, "never-maintained-is-500"):
             raise errors.panic()
         return [] if view is None else [view]
 
@@ -307,7 +321,7 @@ class Room:
         found = []
         for text in dict.fromkeys(str(each) for each in named if each):
             try:
-                found.append(self._look(call, parse_generic_id(text), self.dags.view))
+                found.append(self._look(call, parse_generic_id(text), call.sandbox.dags.view))
             except CallerError:
                 continue
         return found
@@ -318,12 +332,12 @@ class Room:
 
     def get_cluster_maintenance(self, call: Call) -> Answer:
         """The cluster's (dag.go:369-383); on an agent without OceanBase 500, or the 404 of none."""
-        if not self._holds_oceanbase and self.has("no-oceanbase-is-500"):
+        if not _holds_oceanbase(call) and self.has(call, "no-oceanbase-is-500"):
             raise errors.not_holding(task=False)
         return self._maintenance(call, "cluster", "Cluster is not under maintenance")
 
     def _maintenance(self, call: Call, store: Store, otherwise: str) -> Answer:
-        view = self.dags.last_maintenance(store)
+        view = call.sandbox.dags.last_maintenance(store)
         if view is None:
             raise errors.not_found(otherwise)
         return self._read(call, [view], self._writer.dag(view, details=self._details(call)))
@@ -337,19 +351,21 @@ class Room:
 
     def get_info(self, call: Call) -> Answer:
         """What the agent is (ob/agent/meta/agent.go:399)."""
-        agent = self.agent
+        agent = call.sandbox.dags.agent
         info: Json = {
-            "pid": self._pid,
+            "pid": call.sandbox.pid,
             "state": 2,
-            "startAt": self._started,
+            "startAt": call.sandbox.started,
             "homePath": "/home/admin/oceanbase",
-            "obVersion": self.switches.obshell_version if self._holds_oceanbase else "",
+            "obVersion": call.sandbox.dags.switches.obshell_version
+            if _holds_oceanbase(call)
+            else "",
             "architecture": "x86_64",
             "ip": agent.ip,
             "port": agent.port,
             "zone": "" if agent.identity == "SINGLE" else "zone1",
             "identity": agent.identity,
-            "version": f"{self.switches.obshell_version}-1",
+            "version": f"{call.sandbox.dags.switches.obshell_version}-1",
             "isObproxyAgent": False,
             "security": agent.agent_password is not None,
         }
@@ -359,13 +375,13 @@ class Room:
 
     def get_secret(self, call: Call) -> Answer:
         """The public key that headers are sealed with."""
-        agent = self.agent
+        agent = call.sandbox.dags.agent
         data = {"ip": agent.ip, "port": agent.port, "public_key": self.key.public_key}
         return self._succeed(call, data)
 
     def get_time(self, call: Call) -> Answer:
         """The sandbox's time."""
-        return self._succeed(call, timestamp(self.clock.now(), UTC))
+        return self._succeed(call, timestamp(call.sandbox.clock.now(), UTC))
 
     def get_git_info(self, call: Call) -> Answer:
         """Four empty texts, as of a build that did not say."""
@@ -374,17 +390,17 @@ class Room:
 
     def get_status(self, call: Call) -> Answer:
         """How the agent stands."""
-        agent = self.agent
+        agent = call.sandbox.dags.agent
         store: Store = "agent"
-        locked = [view for view in self.dags.all(store) if view.dag.is_maintenance]
+        locked = [view for view in call.sandbox.dags.all(store) if view.dag.is_maintenance]
         return self._succeed(
             call,
             {
                 "agent": {"ip": agent.ip, "port": agent.port, "identity": agent.identity},
                 "state": 2,
-                "version": f"{self.switches.obshell_version}-1",
-                "pid": self._pid,
-                "startAt": self._started,
+                "version": f"{call.sandbox.dags.switches.obshell_version}-1",
+                "pid": call.sandbox.pid,
+                "startAt": call.sandbox.started,
                 "port": agent.port,
                 "obState": 0,
                 "underMaintenance": any(map(_is_unfinished, locked)),
@@ -393,14 +409,6 @@ class Room:
 
     # --- reading a request ---
 
-    @property
-    def _address(self) -> str:
-        return _authority(self.agent.ip, self.agent.port)
-
-    @property
-    def _holds_oceanbase(self) -> bool:
-        return self.agent.identity == "CLUSTER AGENT"
-
     def _read_id(self, call: Call) -> GenericId:
         """The id in the path. Raises InvalidGenericId."""
         return parse_generic_id(call.parameters["id"])
@@ -408,19 +416,20 @@ class Room:
     def _look(self, call: Call, id: GenericId, find: Callable[[Key], Found]) -> Found:
         """What an id names here. Raises NoSuchTask, or ObshellError when it is not kept here."""
         self._reach(call, id)
-        if id.ip is None and not self._holds_oceanbase:
-            if self.has("unheld-cluster-id-is-500"):
+        if id.ip is None and not _holds_oceanbase(call):
+            if self.has(call, "unheld-cluster-id-is-500"):
                 raise errors.not_holding(task=True)
             raise errors.not_found()
         return find(_key(id))
 
     def _reach(self, call: Call, id: GenericId) -> None:
         """Raises ObshellError for the id of another agent, to which a request is forwarded."""
-        if id.ip is None or (str(id.ip), id.port) == (self.agent.ip, self.agent.port):
+        agent = call.sandbox.dags.agent
+        if id.ip is None or (str(id.ip), id.port) == (agent.ip, agent.port):
             return
         if id.kind == "obproxy":
             raise errors.not_found("obproxy task not found")
-        if not self.has("unreachable-owner-is-500"):
+        if not self.has(call, "unreachable-owner-is-500"):
             raise errors.not_found()
         owner = _authority(str(id.ip), id.port)
         url = f'{call.method.capitalize()} "http://{owner}{_target(call)}"'
@@ -432,7 +441,7 @@ class Room:
         text = query.get("show_details", ["true"])[0]
         if text in TRUE or text in FALSE:
             return text in TRUE
-        if self.has("unreadable-show-details-is-500"):
+        if self.has(call, "unreadable-show-details-is-500"):
             raise errors.panic()
         raise errors.illegal_argument(f"strconv.ParseBool: parsing {quoted(text)}: invalid syntax")
 
@@ -441,14 +450,14 @@ class Room:
 
         Raises ObshellError.
         """
-        named = "Dag" if self.has("node-body-says-dag-operator") else kind
+        named = "Dag" if self.has(call, "node-body-says-dag-operator") else kind
         try:
             body = read_struct(
                 call.body or b"{}", f"task.{named}Operator", {"operator": "string", "id": "string"}
             )
         except Unreadable as why:
             is_eof = "Go struct field" not in str(why)
-            if is_eof and self.has("body-that-is-no-object-is-eof"):
+            if is_eof and self.has(call, "body-that-is-no-object-is-eof"):
                 raise errors.bind_failed("EOF") from None
             raise errors.bind_failed(str(why)) from None
         if not body.get("operator"):
@@ -459,7 +468,7 @@ class Room:
 
     def _read(self, call: Call, views: Iterable[DagView], data: Any) -> Answer:
         answer = self._succeed(call, data)
-        self.dags.shown(views)
+        call.sandbox.dags.shown(views)
         return answer
 
     def _succeed(self, call: Call, data: Any = NO_DATA) -> Answer:
@@ -472,32 +481,32 @@ class Room:
         """An error in obshell's envelope; a redirect, which has none."""
         if isinstance(error, Moved):
             return _moved(call)
-        said = self._mended(errors.said_of(error), error)
+        said = self._mended(call, errors.said_of(error), error)
         if self.version < errors.ERR_CODES_SINCE:
             said = errors.in_old_words(said)
-        is_frozen = said.stage == "panic" and self.has("panic-is-dated-at-start")
+        is_frozen = said.stage == "panic" and self.has(call, "panic-is-dated-at-start")
         body = self._envelope(call, said.status, is_traced=said.stage == "handler")
         if is_frozen:
-            body |= {"timestamp": timestamp(self._started, UTC), "duration": 0}
+            body |= {"timestamp": timestamp(call.sandbox.started, UTC), "duration": 0}
         body["error"] = _error(said)
         is_early = isinstance(error, SecurityRefusal) and said.stage != "handler"
         return Answer(said.status, body, media_type=EARLY if is_early else JSON)
 
-    def _mended(self, said: errors.Said, error: Exception) -> errors.Said:
+    def _mended(self, call: Call, said: errors.Said, error: Exception) -> errors.Said:
         """An error of the security checks as it would be without its quirk."""
         if isinstance(error, SecurityRefusal):
             missing = said.err_code == "Request.Header.NotFound"
-            if missing and not self.has("missing-header-is-400"):
+            if missing and not self.has(call, "missing-header-is-400"):
                 return replace(said, status=401, code=AUTH_FAILED)
             body = error.stage in ("body", "panic")
-            if body and not self.has("undecryptable-body-is-500"):
+            if body and not self.has(call, "undecryptable-body-is-500"):
                 return replace(said, status=401, code=1, stage="decryption")
-        if said.stage == "panic" and not self.has("panic-is-dated-at-start"):
+        if said.stage == "panic" and not self.has(call, "panic-is-dated-at-start"):
             return replace(said, stage="handler")
         return said
 
     def _envelope(self, call: Call, status: int, *, is_traced: bool = True) -> Json:
-        now = self.clock.now()
+        now = call.sandbox.clock.now()
         return {
             "successful": status < 400,
             "timestamp": timestamp(now, UTC),
@@ -509,12 +518,12 @@ class Room:
     def _trace_of(self, call: Call) -> str:
         """The caller's X-OBSHELL-Trace-ID, or 16 hexadecimal digits (lib/trace/header.go:25-46)."""
         is_status = call.path == STATUS_PATH and not call.query
-        if is_status and self.has("status-has-no-trace-id"):
+        if is_status and self.has(call, "status-has-no-trace-id"):
             return ""
         sent = call.header(b"x-obshell-trace-id")
         if sent:
             return sent.decode("latin-1")
-        return f"{self._traces.getrandbits(64):016x}"
+        return call.sandbox.draw_trace_id()
 
 
 def _error(said: errors.Said) -> Json:
@@ -569,6 +578,16 @@ def _target(call: Call) -> str:
 
 def _authority(ip: str, port: int) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def _holds_oceanbase(call: Call) -> bool:
+    return call.sandbox.dags.agent.identity == "CLUSTER AGENT"
+
+
+def _asked_for(call: Call) -> Agent:
+    """What the agent is, and the passwords it asks for."""
+    agent = call.sandbox.dags.agent
+    return Agent(agent.identity, agent.root_password, agent.agent_password)
 
 
 def _key(id: GenericId) -> Key:

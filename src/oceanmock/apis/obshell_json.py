@@ -15,7 +15,6 @@ from oceanmock.apis.instants import timestamp
 from oceanmock.apis.obshell_ids import GenericId, Kind, local_id
 from oceanmock.engine.dags import Dag, DagView
 from oceanmock.lifecycle.obshell import NodeState, SubTaskState, lines_of, task_logs_at
-from oceanmock.scenario.obshell import Agent
 
 Json = dict[str, Any]
 
@@ -25,26 +24,25 @@ LINES_PER_SUB_TASK: Final = 1000
 """Log lines are numbered apart for each sub task; obshell counts them all up together."""
 
 
-def id_of(dag: Dag, number: int, agent: Agent) -> str:
+def id_of(dag: Dag, number: int) -> str:
     """The generic id of a dag, or of a node or sub task of it, with this number."""
     if dag.store == "cluster":
         return str(GenericId("cluster", number))
     kind: Kind = "obproxy" if dag.is_obproxy else "local"
-    return local_id(number, ip=agent.ip, port=agent.port, kind=kind)
+    return local_id(number, ip=dag.owner.ip, port=dag.owner.port, kind=kind)
 
 
 class Writer:
-    """Writes out the dags of one agent; ``has_maintenance`` adds the two keys of 4.3.1."""
+    """Writes out dags; ``has_maintenance`` adds the two keys of 4.3.1."""
 
-    def __init__(self, agent: Agent, *, has_maintenance: bool) -> None:
-        self.agent = agent
+    def __init__(self, *, has_maintenance: bool) -> None:
         self.has_maintenance = has_maintenance
 
     def dag(self, view: DagView, *, details: bool) -> Json:
         """A dag; without ``details`` its nodes and additional data are null."""
         dag, state = view.dag, view.state
         body: Json = {
-            "id": id_of(dag, dag.number, self.agent),
+            "id": id_of(dag, dag.number),
             "dag_id": dag.number,
             "name": dag.name,
             "stage": state.stage,
@@ -71,7 +69,7 @@ class Writer:
         dag, node, state = view.dag, view.dag.nodes[place], view.state.nodes[place]
         places = range(len(node.sub_tasks))
         return {
-            "id": id_of(dag, node.number, self.agent),
+            "id": id_of(dag, node.number),
             "node_id": node.number,
             "name": node.name,
             **_standing(dag, state),
@@ -86,7 +84,7 @@ class Writer:
         dag, sub_task = view.dag, view.dag.nodes[place].sub_tasks[position]
         state = view.state.nodes[place].sub_tasks[position]
         return {
-            "id": id_of(dag, sub_task.number, self.agent),
+            "id": id_of(dag, sub_task.number),
             "task_id": sub_task.number,
             "name": sub_task.name,
             **_standing(dag, state),

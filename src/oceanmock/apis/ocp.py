@@ -15,22 +15,20 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta, timezone, tzinfo
-from random import Random
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import orjson
 
 from oceanmock.apis import instants
 from oceanmock.apis.api import Answer, Api, Call, Headers, Kind, Refused
-from oceanmock.apis.ocp_auth import Accounts, credentials
+from oceanmock.apis.ocp_auth import credentials
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.contract import load_spec, spec_path
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.tasks import Subtask, Task, TaskView
 from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
 from oceanmock.lifecycle.ocp import Run, SubtaskState, TaskState, log_lines_at
-
-__all__ = ["Accounts", "api", "timestamp"]
 
 Json = dict[str, Any]
 
@@ -45,15 +43,16 @@ MAX_ECHO: Final = 200
 
 
 def api(
-    sandbox: Sandbox,
     *,
-    accounts: Accounts,
+    undocumented_path: bool = False,
     zone: tzinfo = CHINA,
     wall: Callable[[], int] = wall_now,
 ) -> Api:
-    """OCP's task API over a sandbox, for the app to serve. Timestamps are written in ``zone``."""
-    room = _Room(sandbox, zone)
-    undocumented = sandbox.tasks.switches.undocumented_task_path
+    """OCP's task API, for the app to serve. Timestamps are written in ``zone``.
+
+    ``undocumented_path`` also answers a path that a public client polls and no document has.
+    """
+    room = _Room(zone)
     return Api(
         name="ocp",
         prefix="/api/v2/",
@@ -69,10 +68,9 @@ def api(
             "cancelSubtask": room.cancel_subtask,
         },
         render_error=room.render_error,
-        security=credentials(accounts, wall=wall),
-        now=sandbox.clock.now,
+        security=credentials(wall=wall),
         encode=_encode,
-        aliases={UNDOCUMENTED_TASK_PATH: TASK_PATH} if undocumented else {},
+        aliases={UNDOCUMENTED_TASK_PATH: TASK_PATH} if undocumented_path else {},
     )
 
 
@@ -81,20 +79,19 @@ def _encode(body: Any) -> bytes:
 
 
 class _Room:
-    """The operations over one sandbox. It lives as long, and remembers what it has written out."""
+    """The operations; remembers, for each sandbox, what it has written out."""
 
-    def __init__(self, sandbox: Sandbox, zone: tzinfo) -> None:
-        self.sandbox = sandbox
+    def __init__(self, zone: tzinfo) -> None:
         self.zone = zone
-        self._traces = Random(sandbox.seed)  # noqa: S311 (the same seed, the same trace ids)
-        self._written: dict[int, tuple[TaskState, orjson.Fragment]] = {}
+        self._written: WeakKeyDictionary[Sandbox, dict[int, tuple[TaskState, orjson.Fragment]]]
+        self._written = WeakKeyDictionary()
 
     # --- the operations ---
 
     def list_tasks(self, call: Call) -> Answer:
         """A page of the tasks that match every filter; beyond the last page it is empty."""
         asked = call.parameters
-        views = _filtered(self.sandbox.tasks.all(), asked)
+        views = _filtered(call.sandbox.tasks.all(), asked)
         _sort(views, asked.get("sort", "id,desc"))
         number, size = asked["page"], asked["size"]
         shown = views[(number - 1) * size : number * size]
@@ -106,25 +103,25 @@ class _Room:
         }
         contents = [_task_row(view, self.zone) for view in shown]
         answer = self._succeed(call, {"contents": contents, "page": page})
-        self.sandbox.tasks.shown(shown)
+        call.sandbox.tasks.shown(shown)
         return answer
 
     def get_task(self, call: Call) -> Answer:
         """A task with all its subtasks."""
-        view = self.sandbox.tasks.view(call.parameters["taskInstanceId"])
-        answer = self._succeed(call, self._task(view))
-        self.sandbox.tasks.shown([view])
+        view = call.sandbox.tasks.view(call.parameters["taskInstanceId"])
+        answer = self._succeed(call, self._task(call, view))
+        call.sandbox.tasks.shown([view])
         return answer
 
     def retry_task(self, call: Call) -> Answer:
         """The task, just set running."""
-        view = self.sandbox.tasks.operate(call.parameters["taskInstanceId"], "RETRY")
-        return self._succeed(call, self._task(view))
+        view = call.sandbox.tasks.operate(call.parameters["taskInstanceId"], "RETRY")
+        return self._succeed(call, self._task(call, view))
 
     def roll_back_task(self, call: Call) -> Answer:
         """The task, just set running backwards."""
-        view = self.sandbox.tasks.operate(call.parameters["taskInstanceId"], "ROLLBACK")
-        return self._succeed(call, self._task(view))
+        view = call.sandbox.tasks.operate(call.parameters["taskInstanceId"], "ROLLBACK")
+        return self._succeed(call, self._task(call, view))
 
     def get_log(self, call: Call) -> Answer:
         """All a subtask has logged so far.
@@ -132,37 +129,38 @@ class _Room:
         Where pairs of ids are not checked, an unknown subtask has an empty log
         (ocp-express TaskService.java:103-133).
         """
-        now = self.sandbox.clock.now()
+        now = call.sandbox.clock.now()
         try:
-            view, position = self.sandbox.tasks.view_subtask(*_pair(call))
+            view, position = call.sandbox.tasks.view_subtask(*_pair(call))
         except NoSuchSubtask:
-            if self.sandbox.tasks.switches.subtask_pairing == "checked":
+            if call.sandbox.tasks.switches.subtask_pairing == "checked":
                 raise
             return self._succeed(call, {"log": ""})
         return self._succeed(call, {"log": _log(view, position, now, self.zone)})
 
     def retry_subtask(self, call: Call) -> Answer:
         """The subtask, just made ready to run."""
-        view, position = self.sandbox.tasks.operate_subtask(*_pair(call), "RETRY")
+        view, position = call.sandbox.tasks.operate_subtask(*_pair(call), "RETRY")
         subtask, state = view.task.subtasks[position], view.state.subtasks[position]
         return self._succeed(call, _subtask(view.task, subtask, state, self.zone))
 
     def skip_subtask(self, call: Call) -> Answer:
         """An envelope without data."""
-        self.sandbox.tasks.operate_subtask(*_pair(call), "SKIP")
+        call.sandbox.tasks.operate_subtask(*_pair(call), "SKIP")
         return self._succeed(call)
 
     def cancel_subtask(self, call: Call) -> Answer:
         """An envelope without data."""
-        self.sandbox.tasks.operate_subtask(*_pair(call), "CANCEL")
+        call.sandbox.tasks.operate_subtask(*_pair(call), "CANCEL")
         return self._succeed(call)
 
-    def _task(self, view: TaskView) -> orjson.Fragment:
+    def _task(self, call: Call, view: TaskView) -> orjson.Fragment:
         """A task in full, written out once for each state it is in."""
-        known = self._written.get(view.task.id)
+        written = self._written.setdefault(call.sandbox, {})
+        known = written.get(view.task.id)
         if known is None or known[0] is not view.state:
-            written = orjson.Fragment(_encode(_task_in_full(view, self.zone)))
-            known = self._written[view.task.id] = (view.state, written)
+            fragment = orjson.Fragment(_encode(_task_in_full(view, self.zone)))
+            known = written[view.task.id] = (view.state, fragment)
         return known[1]
 
     # --- the envelope ---
@@ -175,7 +173,7 @@ class _Room:
 
     def render_error(self, call: Call, error: Exception) -> Answer:
         """An error in OCP's envelope: codes and texts as ocp-express has them."""
-        said = _worded(call, error, self.sandbox)
+        said = _worded(call, error)
         # ocp-express names a request only once it has been let in (TraceHandlerInterceptor).
         trace = "" if said.status == 401 else self._trace_of(call)
         body = self._envelope(call, status=said.status, successful=False, trace=trace)
@@ -185,10 +183,10 @@ class _Room:
         return Answer(said.status, body, said.headers)
 
     def _envelope(self, call: Call, *, status: int, successful: bool, trace: str) -> Json:
-        now = self.sandbox.clock.now()
+        now = call.sandbox.clock.now()
         return {
             "duration": (now - call.began) // MILLISECOND,
-            "server": self.sandbox.server,
+            "server": call.sandbox.server,
             "status": status,
             "successful": successful,
             "timestamp": timestamp(now, self.zone),
@@ -200,7 +198,7 @@ class _Room:
         sent = call.header(b"x-trace-id")
         if sent is not None and TRACE_ID.fullmatch(sent):
             return sent.decode()
-        return f"{self._traces.getrandbits(64):016x}"
+        return call.sandbox.draw_trace_id()
 
 
 def _pair(call: Call) -> tuple[int, int]:
@@ -466,9 +464,9 @@ MESSAGES: Final[Mapping[Kind, str]] = {
 }
 
 
-def _worded(call: Call, error: Exception, sandbox: Sandbox) -> _Said:
+def _worded(call: Call, error: Exception) -> _Said:
     """An error in OCP's words. The literal {0} are ocp-express': it passes no arguments there."""
-    switches = sandbox.tasks.switches
+    switches = call.sandbox.tasks.switches
     match error:
         case Refused():
             return _worded_refusal(call, error, switches.error_code_forbidden)

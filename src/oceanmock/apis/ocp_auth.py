@@ -15,70 +15,30 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import parse_qsl, quote, quote_plus
 
 from oceanmock.apis.api import Call, Credentials, Refused
 from oceanmock.clock import SECOND, wall_now
-
-VIEWER: Final = "TASK_VIEWER"
-MANAGER: Final = "TASK_MANAGER"
-EVERYTHING: Final = frozenset({VIEWER, MANAGER})
+from oceanmock.engine.accounts import EVERYTHING, Accounts
 
 SCHEME: Final = b"OCP-ACCESS-KEY-HMACSHA1"
 MAX_SKEW: Final = 15 * 60 * SECOND
 
 
-@dataclass(frozen=True, slots=True)
-class User:
-    """Somebody with a password."""
-
-    name: str
-    password: str
-    permissions: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class AccessKey:
-    """An access key and its secret key."""
-
-    id: str
-    secret: str
-    permissions: frozenset[str] = EVERYTHING
-
-
-@dataclass(frozen=True, slots=True)
-class Accounts:
-    """Who is known. With ``required`` False nobody is asked, and everybody may do everything."""
-
-    users: tuple[User, ...] = (
-        User("viewer", "viewer", frozenset({VIEWER})),
-        User("manager", "manager", EVERYTHING),
-    )
-    access_keys: tuple[AccessKey, ...] = (AccessKey("oceanmock-ak", "oceanmock-sk"),)
-    required: bool = True
-
-
-def credentials(
-    accounts: Accounts, *, wall: Callable[[], int] = wall_now
-) -> dict[str, Credentials]:
-    """What checks a call, for each kind of security scheme the contract of OCP has."""
-    if not accounts.required:
-        return {"basic": _everybody, "apiKey": _everybody}
+def credentials(*, wall: Callable[[], int] = wall_now) -> dict[str, Credentials]:
+    """What checks a call by its sandbox's accounts, for each kind of scheme the contract has."""
 
     def basic(call: Call) -> frozenset[str] | None:
-        return _basic(accounts, call)
+        accounts = call.sandbox.accounts
+        return _basic(accounts, call) if accounts.required else EVERYTHING
 
     def access_key(call: Call) -> frozenset[str] | None:
-        return _access_key(accounts, call, wall())
+        accounts = call.sandbox.accounts
+        return _access_key(accounts, call, wall()) if accounts.required else EVERYTHING
 
     return {"basic": basic, "apiKey": access_key}
-
-
-def _everybody(_: Call) -> frozenset[str]:
-    return EVERYTHING
 
 
 def _offered(call: Call, scheme: bytes) -> bytes | None:
@@ -101,6 +61,7 @@ def _basic(accounts: Accounts, call: Call) -> frozenset[str] | None:
     found = [u for u in accounts.users if _same(u.name, name) & _same(u.password, password)]
     if not found or not colon:
         raise Refused("bad credentials", "No user has this name and password.")
+    call.caller = found[0].name
     return found[0].permissions
 
 

@@ -51,10 +51,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Dag:
-    """What stays the same about a dag all its life. ``born``: nanoseconds since the epoch."""
+    """What stays the same about a dag all its life. ``born``: nanoseconds since the epoch.
+
+    ``owner`` is the agent that keeps it, or the one asked where OceanBase does.
+    """
 
     number: int
     store: Store
+    owner: files.Address
     name: str
     maintenance_type: int
     maintenance_key: str
@@ -87,6 +91,7 @@ class Dags:
     def __init__(self, clock: Clock, agent: files.Agent, switches: files.Switches) -> None:
         self.clock: Final = clock
         self.agent: Final = agent
+        self.own: Final = files.Address(ip=agent.ip, port=agent.port)
         self.switches: Final = switches
         self._dags: dict[Key, Dag] = {}
         self._lives: dict[Key, obshell.Life] = {}
@@ -202,6 +207,7 @@ class Dags:
         return Dag(
             number=number,
             store=store,
+            owner=self.own,
             name=model.name or filler.phrase(),
             maintenance_type=MAINTENANCE_TYPES[lock if isinstance(lock, str) else "tenant"],
             maintenance_key="" if isinstance(lock, str) else lock.tenant,
@@ -215,7 +221,6 @@ class Dags:
     def _node(self, model: files.Node, number: int, filler: Filler) -> Node:
         number = model.id or number
         name = model.name or filler.phrase()
-        own = files.Address(ip=self.agent.ip, port=self.agent.port)
         return Node(
             number,
             name,
@@ -223,12 +228,17 @@ class Dags:
                 SubTask(
                     each.id or files.number_below(number, place),
                     each.name or name,
-                    each.agent or own,
+                    each.agent or self.own,
                     each.additional_data,
                 )
                 for place, each in enumerate(model.sub_tasks)
             ),
         )
+
+    def all_due(self, now: int) -> Iterator[int]:
+        """For each of them the next instant after ``now`` at which it changes, if there is one."""
+        for dag in self._dags.values():
+            yield from self._due(dag, now)
 
     def _due(self, dag: Dag, now: int) -> Iterator[int]:
         due = obshell.next_due(self._lives[dag.store, dag.number], now - dag.born)

@@ -6,11 +6,14 @@ the same seed gives the same names, ids and addresses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from random import Random
 from typing import Final, TypeVar
 
 from oceanmock.clock import Clock, Progression
+from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.dags import Dags, dags_of
 from oceanmock.engine.filler import Filler
 from oceanmock.engine.tasks import Tasks, ids_of
@@ -23,34 +26,48 @@ Setting = TypeVar("Setting", bound=Hashable)
 
 
 class Sandbox:
-    """Tasks of OCP and dags of obshell that live by one clock. Made by ``of_scenarios``."""
+    """Tasks of OCP and dags of obshell that live by one clock. Made by ``of_scenarios``.
+
+    ``name`` is what requests call it, ``started`` the instant its clock began at; ``server`` and
+    ``pid`` are what OCP and obshell tell of their own process.
+    """
 
     def __init__(
         self,
         clock: Clock,
         *,
+        name: str = "default",
         seed: int = 0,
+        accounts: Accounts | None = None,
         switches: ocp.Switches | None = None,
         agent: obshell.Agent | None = None,
         obshell_switches: obshell.Switches | None = None,
     ) -> None:
+        self.name: Final = name
         self.clock: Final = clock
         self.seed: Final = seed
+        self.accounts = accounts or Accounts()
+        self.started: Final = clock.now()
         self.server: Final = Filler(f"{seed}").host
+        self.pid: Final = Random(f"{seed}/pid").randrange(1000, 32768)  # noqa: S311 (reproducible)
         self.tasks: Final = Tasks(clock, switches or ocp.Switches())
         self.dags: Final = Dags(
             clock, agent or obshell.Agent(), obshell_switches or obshell.Switches()
         )
+        self._traces = Random(seed)  # noqa: S311 (the same seed, the same trace ids)
+        self._recipe: Callable[[], Sandbox] = lambda: Sandbox(clock, name=name, seed=seed)
 
     @classmethod
     def of_scenarios(
         cls,
         scenarios: Sequence[Scenario],
         *,
+        name: str = "default",
         progression: Progression | None = None,
         speed: float = 1.0,
         seed: int = 0,
         starts_at: int | None = None,
+        accounts: Accounts | None = None,
         switches: ocp.Switches | None = None,
         obshell_switches: obshell.Switches | None = None,
     ) -> Sandbox:
@@ -63,18 +80,48 @@ class Sandbox:
         start = starts_at if starts_at is not None else _starts_at(scenarios)
         wanted = {scenario.progression for scenario in scenarios}
         chosen = progression or (wanted.pop() if len(wanted) == 1 else "time")
-        clock = Clock(chosen, starts_at=start, speed=speed)
         agreed = switches_of(scenarios)
         of_ocp, of_obshell = _of_each(scenarios)
         sandbox = cls(
-            clock,
+            Clock(chosen, starts_at=start, speed=speed),
+            name=name,
             seed=seed,
+            accounts=accounts,
             switches=switches or agreed[0],
             agent=_agreed(of_obshell, "agents", obshell.Agent(), lambda each: each.agent),
             obshell_switches=obshell_switches or agreed[1],
         )
-        sandbox._populate(of_ocp, of_obshell, clock.now() if start is None else start)
+        sandbox._populate(of_ocp, of_obshell, sandbox.started if start is None else start)
+        sandbox._recipe = partial(
+            cls.of_scenarios,
+            scenarios,
+            name=name,
+            progression=progression,
+            speed=speed,
+            seed=seed,
+            starts_at=starts_at,
+            accounts=accounts,
+            switches=switches,
+            obshell_switches=obshell_switches,
+        )
         return sandbox
+
+    def anew(self) -> Sandbox:
+        """The same sandbox as it was when it was made."""
+        return self._recipe()
+
+    def draw_trace_id(self) -> str:
+        """16 hexadecimal digits; the same seed, the same row of them."""
+        return f"{self._traces.getrandbits(64):016x}"
+
+    def next_due(self) -> int | None:
+        """The next instant at which a task or dag changes, if nobody interferes; or None."""
+        return min(self._all_due(), default=None)
+
+    def _all_due(self) -> Iterator[int]:
+        now = self.clock.now()
+        yield from self.tasks.all_due(now)
+        yield from self.dags.all_due(now)
 
     def _populate(
         self, of_ocp: Sequence[ocp.Scenario], of_obshell: Sequence[obshell.Scenario], start: int

@@ -133,6 +133,11 @@ class Tasks:
         for task, life in born:
             self.clock.settle(task.born + life.states[-1].at)
 
+    def all_due(self, now: int) -> Iterator[int]:
+        """For each of them the next instant after ``now`` at which it changes, if there is one."""
+        for task in self._tasks.values():
+            yield from self._due(task, now)
+
     def _due(self, task: Task, now: int) -> Iterator[int]:
         due = ocp.next_due(self._lives[task.id], now - task.born)
         if due is not None:

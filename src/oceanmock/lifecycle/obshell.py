@@ -45,12 +45,14 @@ TIMED_OUT: Final = "sub task timeout"
 class Attempt:
     """One run of a sub task: how long it takes (None: for ever), how it ends, what it logs.
 
-    A failed run's last line, "ERROR: [code]: message", is a line of ``log`` like any other.
+    ``log`` falls evenly over its time; ``last_words``, if any, are its last line, logged at its end
+    unless a timeout or a cancel ends it: a failed run's "ERROR: [code]: message".
     """
 
     takes: int | None
     ends: Outcome = "SUCCEED"
     log: tuple[str, ...] = ()
+    last_words: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a sub task; ``ended`` is None while it lasts, ``last_words`` ended it early.
+    """One run of a sub task; ``ended`` is None while it lasts, ``last_words`` come at its end.
 
     ``takes`` is how long its script meant it to take, the pace of its log lines; 0 for one that
     hangs, whose lines all come first, one right after the other.
@@ -575,7 +577,8 @@ def _start_run(
     in_time = attempt.takes is not None and attempt.takes <= timeout
     takes = attempt.takes if attempt.takes is not None and in_time else timeout
     pace = attempt.takes or 0
-    run = Run(kind, instant, pace, attempt.log, last_words=None if in_time else TIMED_OUT)
+    last_words = attempt.last_words if in_time else TIMED_OUT
+    run = Run(kind, instant, pace, attempt.log, last_words=last_words)
     return replace(
         sub_task,
         state="RUNNING",

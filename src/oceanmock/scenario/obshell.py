@@ -41,6 +41,7 @@ from oceanmock.scenario.base import (
     shown_default,
     split_lines,
 )
+from oceanmock.scenario.faults import ObshellFault
 
 PER_OWNER: Final = 99
 """The most nodes of a dag, and sub tasks of a node: their numbers are their owner's and two digits
@@ -145,6 +146,10 @@ Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
 
 # --- the models -----------------------------------------------------------------------------------
+
+
+DagNumber = Annotated[int, Field(strict=True, ge=1, le=MAX_ID // (PER_OWNER + 1) ** 2)]
+"""A number that leaves room for those of its nodes and their sub tasks."""
 
 
 class Error(Model):
@@ -271,7 +276,7 @@ Maintenance = Annotated[
 class Dag(Model):
     """An obshell dag: nodes that run one after the other."""
 
-    id: Id | None = None
+    id: DagNumber | None = None
     """The number the API's id is built from, with the agent's address."""
     name: Name | None = None
     maintenance: Maintenance = "none"
@@ -392,6 +397,8 @@ class Scenario(Head):
     switches: Switches = Switches()
     dags: Annotated[tuple[Dag, ...], Field(min_length=1)]
     """In any order; the API lists them by their numbers."""
+    faults: Annotated[tuple[ObshellFault, ...], OrOne()] = ()
+    """What goes wrong on purpose; of those that could strike a request, the first one does."""
     story: tuple[Step, ...] = ()
     """A life a client can live with these dags, checked whenever the file is loaded."""
 
@@ -464,8 +471,8 @@ def _node_plan(node: Node) -> obshell.NodePlan:
     return obshell.NodePlan(
         sub_tasks=tuple(
             obshell.SubTaskPlan(
-                attempts=_attempt_plans(sub_task.runs, node),
-                rollbacks=_attempt_plans(sub_task.rollback, node),
+                attempts=_attempt_plans(sub_task.runs),
+                rollbacks=_attempt_plans(sub_task.rollback),
             )
             for sub_task in node.sub_tasks
         ),
@@ -474,19 +481,18 @@ def _node_plan(node: Node) -> obshell.NodePlan:
     )
 
 
-def _attempt_plans(attempts: Sequence[Attempt], node: Node) -> tuple[obshell.Attempt, ...]:
+def _attempt_plans(attempts: Sequence[Attempt]) -> tuple[obshell.Attempt, ...]:
     return tuple(
-        obshell.Attempt(each.takes, each.outcome, log=each.log + _last_words(each, node))
-        for each in attempts
+        obshell.Attempt(each.takes, each.outcome, each.log, _last_words(each)) for each in attempts
     )
 
 
-def _last_words(attempt: Attempt, node: Node) -> tuple[str, ...]:
+def _last_words(attempt: Attempt) -> str | None:
     """The line of a run that fails by itself (executor/executor task.go:505-513)."""
-    if attempt.outcome == "SUCCEED" or not is_in_time(attempt, node):
-        return ()
+    if attempt.outcome == "SUCCEED":
+        return None
     error = attempt.error or UNEXPECTED
-    return (f"ERROR: [{error.code}]: {error.message}",)
+    return f"ERROR: [{error.code}]: {error.message}"
 
 
 def is_in_time(attempt: Attempt, node: Node) -> bool:
