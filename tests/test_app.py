@@ -131,7 +131,7 @@ def in_a_sandbox(app: Any) -> Any:
 
 def as_reader(app: Any) -> Ask:
     """Asks as somebody who may do everything."""
-    ask = asking(in_a_sandbox(app))
+    ask = asking(app)
 
     def read(method: str, url: str, *, headers: Any = (), **options: Any) -> httpx.Response:
         return ask(
@@ -143,7 +143,7 @@ def as_reader(app: Any) -> Ask:
 
 @pytest.fixture(scope="module")
 def app() -> Any:
-    return app_of([notes(), others()])
+    return in_a_sandbox(app_of([notes(), others()]))
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_an_app_mounted_under_a_root_path_answers_below_it(app: Any) -> None:
 
 
 def test_an_alias_answers_as_the_path_it_stands_for() -> None:
-    read = as_reader(app_of([notes(aliases={"/papers/{id}": "/notes/{id}"})]))
+    read = as_reader(in_a_sandbox(app_of([notes(aliases={"/papers/{id}": "/notes/{id}"})])))
 
     assert read("GET", "/papers/7").json() == read("GET", "/notes/7").json()
 
@@ -497,7 +497,7 @@ def answering(answer: Any) -> httpx.Response:
     """What becomes of a handler's answer, or of the exception it raises."""
     handler = Mock(side_effect=[answer])  # it raises an exception, and returns anything else
     api = notes(handlers={"getNote": handler, "putNote": understood})
-    return as_reader(app_of([api]))("GET", "/notes/1")
+    return as_reader(in_a_sandbox(app_of([api])))("GET", "/notes/1")
 
 
 @pytest.mark.parametrize(
@@ -522,7 +522,7 @@ def test_an_error_that_breaks_the_contract_does_not_leave_either() -> None:
     def worded_badly(call: Call, error: Exception) -> Answer:
         return Answer(400, {}) if "id" in str(error) else worded(call, error)
 
-    read = as_reader(app_of([notes(render_error=worded_badly)]))
+    read = as_reader(in_a_sandbox(app_of([notes(render_error=worded_badly)])))
 
     assert read("GET", "/notes/abc").json() == {
         "kind": "broken answer",

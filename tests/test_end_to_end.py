@@ -228,7 +228,7 @@ def test_every_printed_command_runs_as_it_is(story: Serving, runner: str) -> Non
 def test_it_says_first_what_it_serves_and_how_and_last_where(story: Serving) -> None:
     first, *_, last = story.announcement.splitlines()
 
-    assert first.endswith(": OCP, 1 task, progression polls")
+    assert first.endswith(": OCP, 1 task; progression polls")
     assert last == f"Ready on {story.url} (stop it with Ctrl-C)"
 
 

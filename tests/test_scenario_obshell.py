@@ -16,10 +16,10 @@ from jsonschema import Draft202012Validator
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
+from oceanmock.lifecycle import obshell as machine
 from oceanmock.lifecycle.obshell import Attempt, Rules, SubTaskPlan
 from oceanmock.mistakes import ScenarioError
 from oceanmock.reading import read_scenario, scenario_schema
-from oceanmock.lifecycle import obshell as machine
 from oceanmock.scenario import obshell
 
 ROOT = Path(__file__).parents[1]
