@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from oceanmock.scenario.ocp import Named
-
-if TYPE_CHECKING:
-    from faker import Faker
 
 FIRST_FREE_ID: Final = 1_000_000
 """OCP's ids that a scenario leaves out are drawn from here on, below 2^31."""
 
 
+@cache
+def _faker() -> Any:
+    """A tenth of a second to load, so only when a name is missing; milliseconds to make, so once."""
+    from faker import Factory  # noqa: PLC0415
+
+    return Factory.create("en_US")
+
+
 class Filler:
-    """What one scenario leaves out. Faker is loaded only when a name is missing."""
+    """What one scenario leaves out."""
 
     def __init__(self, seed: str, taken: set[int] | None = None) -> None:
-        self._seed = seed
         self._random = Random(seed)  # noqa: S311 (reproducible, not secret)
+        self._chances = Random(seed)  # noqa: S311 (the same)
         self._taken = set() if taken is None else taken
         self.host: Final = f"192.0.2.{self._random.randint(1, 254)}"  # for documents: RFC 5737
 
-    @cached_property
-    def _faker(self) -> Faker:
-        from faker import Faker  # noqa: PLC0415 (a tenth of a second, and rarely needed)
-
-        faker = Faker("en_US")
-        faker.seed_instance(self._seed)
+    @property
+    def _faker(self) -> Any:
+        """The process's faker, drawing from what is this filler's own."""
+        faker = _faker()
+        faker.random = self._chances
         return faker
 
     def phrase(self) -> str:
