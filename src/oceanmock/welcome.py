@@ -7,7 +7,7 @@ line is one of the vendor's Python SDK; where nobody has to authenticate, they a
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -40,10 +40,11 @@ def welcome(
         yield f"  {scenario.name:<{NAME_WIDTH}}{scenario.summary}"
     if tasks:
         yield ""
-        yield from _ocp_lines(_telling_task(tasks, scenarios), url, with_auth=with_auth)
+        yield from _lines(_of_ocp(_telling_task(tasks, scenarios), url, with_auth=with_auth))
     if dags:
         yield ""
-        yield from _obshell_lines(sandbox, _telling_dag(dags, scenarios), url, with_auth=with_auth)
+        telling = _telling_dag(dags, scenarios)
+        yield from _lines(_of_obshell(sandbox, telling, url, with_auth=with_auth))
     yield f"\nReady on {url} (stop it with Ctrl-C)"
 
 
@@ -51,8 +52,12 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _line(operation: Operation, command: str) -> str:
-    return f"  {operation.id:<{OPERATION_WIDTH}} {command}"
+def _lines(commands: Iterable[tuple[Operation, str]]) -> Iterator[str]:
+    """Each operation and its command, the commands in one column."""
+    listed = list(commands)
+    width = max(OPERATION_WIDTH, *(len(operation.id) for operation, _ in listed))
+    for operation, command in listed:
+        yield f"  {operation.id:<{width}} {command}"
 
 
 # --- OCP ------------------------------------------------------------------------------------------
@@ -71,7 +76,9 @@ def _telling_task(tasks: Sequence[Task], scenarios: Sequence[Scenario]) -> tuple
     return tasks[0], 0
 
 
-def _ocp_lines(telling: tuple[Task, int], url: str, *, with_auth: bool) -> Iterator[str]:
+def _of_ocp(
+    telling: tuple[Task, int], url: str, *, with_auth: bool
+) -> Iterator[tuple[Operation, str]]:
     task, place = telling
     for operation in operations_of(load_spec(spec_path("ocp"))):
         path = operation.path.replace("{taskInstanceId}", str(task.id)).replace(
@@ -80,7 +87,7 @@ def _ocp_lines(telling: tuple[Task, int], url: str, *, with_auth: bool) -> Itera
         user = "viewer:viewer" if operation.permission == "TASK_VIEWER" else "manager:manager"
         who = f" -u {user}" if with_auth else ""
         method = "" if operation.method == "GET" else f" -X {operation.method}"
-        yield _line(operation, f"curl -s{who}{method} {url}{path}")
+        yield operation, f"curl -s{who}{method} {url}{path}"
 
 
 # --- obshell --------------------------------------------------------------------------------------
@@ -88,20 +95,20 @@ def _ocp_lines(telling: tuple[Task, int], url: str, *, with_auth: bool) -> Itera
 
 def _telling_dag(dags: Sequence[Dag], scenarios: Sequence[Scenario]) -> tuple[Dag, int]:
     """The dag to paste commands about, and the node: one that fails, or else the first."""
-    by_number = {dag.number: dag for dag in dags}
+    by_key: dict[tuple[str, int | None], Dag] = {(dag.store, dag.number): dag for dag in dags}
     of_obshell = [each for each in scenarios if isinstance(each, obshell.Scenario)]
     for scenario in sorted(of_obshell, key=lambda each: each.name != "initialize-cluster-fails"):
         for model in scenario.dags:
             for place, node in enumerate(model.nodes):
                 fails = any(each.runs[0].outcome == "FAILED" for each in node.sub_tasks)
-                if fails and model.id in by_number:
-                    return by_number[model.id], place
+                if fails and (model.scope, model.id) in by_key:
+                    return by_key[model.scope, model.id], place
     return dags[0], 0
 
 
-def _obshell_lines(
+def _of_obshell(
     sandbox: Sandbox, telling: tuple[Dag, int], url: str, *, with_auth: bool
-) -> Iterator[str]:
+) -> Iterator[tuple[Operation, str]]:
     agent, (dag, place) = sandbox.dags.agent, telling
     node = dag.nodes[place]
     numbers = {"dag": dag.number, "node": node.number, "sub_task": node.sub_tasks[0].number}
@@ -110,14 +117,14 @@ def _obshell_lines(
         kind = operation.path.removesuffix("/logs").split("/")[-2]
         path = operation.path.replace("{id}", ids.get(kind, ""))
         if not with_auth:
-            yield _line(operation, _plain_curl(operation, f"{url}{path}"))
+            yield operation, _plain_curl(operation, f"{url}{path}")
         elif operation.id == "getAgentInfo":
-            yield _line(operation, f"curl -s {url}{path}")
+            yield operation, f"curl -s {url}{path}"
         elif operation.id == "getDagDetail":
-            yield _line(operation, _sdk_call(url, agent, f"get_dag('{ids['dag']}').state"))
+            yield operation, _sdk_call(url, agent, f"get_dag('{ids['dag']}').state")
         elif operation.id == "dagHandler":
             call = f"operate_dag('{ids['dag']}', 'ROLLBACK')"
-            yield _line(operation, _sdk_call(url, agent, call))
+            yield operation, _sdk_call(url, agent, call)
 
 
 def _plain_curl(operation: Operation, url: str) -> str:
