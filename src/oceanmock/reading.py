@@ -106,6 +106,7 @@ _STAND_INS: Final[dict[str, Any]] = {
     "story": {"wait": "0s"},
     "log": "",
     "needs": None,
+    "faults": {"delay": "0s", "calls": 2},
 }
 """What stands in for one item of a list that is wrong."""
 
@@ -157,11 +158,12 @@ def _mend(
         if wrong in holder:  # not so where an alias brings one mapping to several places
             holder[right[-1]] = holder.pop(wrong)
     misspelt.update(renamed)
+    mended = {*renamed, *((*loc[:-1], wrong) for loc, wrong in renamed.items())}
     for error in reversed(errors):
         loc = _plain(error["loc"], data)
         if error["type"] == "bad_attempt":
             _let_fail(_value_at(data, loc))
-        elif loc not in renamed:
+        elif loc not in mended:
             _put_right(data, loc, missing=error["type"] == "missing")
     data["api"] = form.api
     return found
@@ -198,7 +200,8 @@ def _is_echo(error: ErrorDetails) -> bool:
 
 def _put_right(data: Any, loc: Loc, *, missing: bool) -> None:
     last = loc[-1] if loc else ""
-    if loc[:1] == ("story",) and len(loc) > 2 and (missing or last in _MAKE_A_STEP):
+    is_no_use = loc[:1] == ("story",) and (missing or last in _MAKE_A_STEP)
+    if len(loc) > 2 and (is_no_use or loc[0] == "faults"):
         loc, last = loc[:2], loc[1]
     holder = _value_at(data, loc[:-1])
     if isinstance(holder, list) and isinstance(last, int) and last < len(holder):
@@ -269,7 +272,12 @@ _NOUNS: Final = {
     "needs": "need",
     "log": "line",
     "story": "step",
+    "faults": "fault",
+    "calls": "call",
+    "drop": "way",
+    "retype": "way",
 }
+_WITH_NAMES: Final = ("tasks", "subtasks", "dags", "nodes", "sub_tasks", "faults")
 _MOST_SHOWN: Final = 60
 
 
@@ -278,6 +286,8 @@ _EXPECTED: Final = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "tuple_type": "a list",
@@ -303,8 +313,18 @@ _CHOICES: Final = {
     "maintenance": ("none", "global", "obproxy", "{tenant: …}"),
 }
 """All that may stand there, where the member of a union that refuses a word knows only its own."""
-_WHOLES: Final = {"bad_step": "bad-step", "bad_attempt": "bad-attempt"}
+_WHOLES: Final = {
+    "bad_step": "bad-step",
+    "bad_attempt": "bad-attempt",
+    "bad_fault": "bad-fault",
+}
 """What is wrong with a mapping as a whole; pydantic's message goes on after the subject."""
+
+_SAID_WHOLE: Final = (
+    *("bad_address", "bad_calls", "bad_data", "bad_duration", "bad_id"),
+    *("bad_media_type", "bad_path", "bad_version"),
+)
+"""What is wrong with a value, in words that go on after it."""
 
 
 def _explain(error: ErrorDetails, data: Any, form: _Format) -> Found:
@@ -344,7 +364,7 @@ def _explain_word(error: ErrorDetails, loc: Loc, what: str, form: _Format) -> Fo
 
 def _explain_value(error: ErrorDetails, loc: Loc, what: str) -> Found:
     kind, value = error["type"], error.get("input")
-    if kind in ("bad_address", "bad_data", "bad_duration", "bad_version"):
+    if kind in _SAID_WHOLE:
         return Found(loc, kind.replace("_", "-"), f"{what}, which {error['msg']}")
     if kind.startswith(("datetime", "timezone")) or kind == "bad_instant":
         return Found(loc, "bad-instant", f"{what}, {_why_no_instant(error)}", _WHAT_AN_INSTANT_IS)
@@ -395,7 +415,7 @@ def _subject(loc: Loc, data: Any) -> str:
 def _item(key: str, position: int, value: Any) -> str:
     noun = _NOUNS.get(key, f"`{key}`")
     known = value if key in ("subtasks", "nodes") else None
-    if isinstance(value, dict) and key in ("tasks", "subtasks", "dags", "nodes", "sub_tasks"):
+    if isinstance(value, dict) and key in _WITH_NAMES:
         known = value.get("name") or value.get("id")
     whose = " of the story" if key == "story" else ""
     if known and isinstance(known, str | int | float):

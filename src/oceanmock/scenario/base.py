@@ -58,6 +58,20 @@ def parse_duration(text: object) -> int:
     )
 
 
+def format_duration(span: int) -> str:
+    """The shortest text that ``parse_duration`` reads as these nanoseconds: `1m30s`, `1.9s`."""
+    text = ""
+    for unit, size in sorted(_UNITS.items(), key=lambda each: -each[1]):
+        if unit == "s" and span % size and span < size:
+            continue
+        whole, rest = divmod(span, size)
+        if unit in ("s", "ms") and whole + rest:
+            fraction = f"{rest:0{len(str(size)) - 1}}".rstrip("0")
+            return f"{text}{whole}{'.' if fraction else ''}{fraction}{unit}"
+        text, span = text + (f"{whole}{unit}" if whole else ""), rest
+    return text or "0s"
+
+
 def _nanoseconds(whole: str, fraction: str, unit: str) -> int:
     return int(whole + fraction) * _UNITS[unit] // int(10 ** len(fraction))
 

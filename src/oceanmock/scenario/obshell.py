@@ -397,7 +397,7 @@ class Scenario(Head):
     switches: Switches = Switches()
     dags: Annotated[tuple[Dag, ...], Field(min_length=1)]
     """In any order; the API lists them by their numbers."""
-    faults: Annotated[tuple[ObshellFault, ...], OrOne()] = ()
+    faults: tuple[ObshellFault, ...] = ()
     """What goes wrong on purpose; of those that could strike a request, the first one does."""
     story: tuple[Step, ...] = ()
     """A life a client can live with these dags, checked whenever the file is loaded."""

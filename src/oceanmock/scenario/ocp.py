@@ -33,6 +33,7 @@ from oceanmock.scenario.base import (
     shown_default,
     split_lines,
 )
+from oceanmock.scenario.faults import OcpFault
 
 # --- the models -----------------------------------------------------------------------------------
 
@@ -225,6 +226,8 @@ class Scenario(Head):
     api: Literal["ocp"]
     switches: Switches = Switches()
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    faults: tuple[OcpFault, ...] = ()
+    """What goes wrong on purpose; of those that could strike a request, the first one does."""
     story: tuple[Step, ...] = ()
     """A life a client can live with these tasks, checked whenever the file is loaded."""
 

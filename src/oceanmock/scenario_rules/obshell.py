@@ -37,6 +37,7 @@ from oceanmock.scenario.obshell import (
     sub_task_number,
 )
 from oceanmock.scenario_rules.base import ask, unless_one
+from oceanmock.scenario_rules.faults import check_faults
 
 _STATES: Final = {
     "dag": ("READY", "RUNNING", "FAILED", "SUCCEED"),
@@ -284,12 +285,18 @@ def _words_of_another_kind(until: Until, loc: Loc) -> Iterator[Found]:
         yield Found((*loc, "operator"), "unknown-value", what, hint)
 
 
+def _faults(scenario: Scenario) -> Iterator[Found]:
+    """Their numbers are not looked up: clients may start dags that no file has, as by a join."""
+    yield from check_faults(scenario.faults, {})
+
+
 _RULES: Final[tuple[Callable[[Scenario], Iterator[Found]], ...]] = (
     _numbers_given_twice,
     _scopes,
     _first_tick,
     _attempts_nobody_can_reach,
     _outcomes_out_of_time,
+    _faults,
     _story_references,
 )
 

@@ -30,6 +30,7 @@ from oceanmock.scenario.ocp import (
     upstreams_of,
 )
 from oceanmock.scenario_rules.base import ask, unless_one
+from oceanmock.scenario_rules.faults import all_numbers, check_faults
 
 _OPERATIONS: Final[dict[Call, ocp.Operation]] = {
     "retryTask": "RETRY",
@@ -233,6 +234,13 @@ def _words_of_the_other_kind(step: Step, loc: Loc) -> Iterator[Found]:
         yield Found((*loc, "operation"), "unknown-value", what, hint)
 
 
+def _faults(scenario: Scenario) -> Iterator[Found]:
+    tasks = [(task.id, task.repeat.count if task.repeat else 1) for task in scenario.tasks]
+    subtasks = [(each.id, 1) for task in scenario.tasks for each in task.subtasks]
+    numbers = {"task": all_numbers(tasks), "subtask": all_numbers(subtasks)}
+    yield from check_faults(scenario.faults, numbers)
+
+
 _RULES: Final[tuple[Callable[[Scenario], Iterator[Found]], ...]] = (
     _ids_given_twice,
     _repeated_tasks,
@@ -240,6 +248,7 @@ _RULES: Final[tuple[Callable[[Scenario], Iterator[Found]], ...]] = (
     _cycles,
     _attempts_nobody_can_reach,
     _outcomes_out_of_time,
+    _faults,
     _story_references,
 )
 

@@ -1,0 +1,455 @@
+"""What a fault in a scenario file may say, and what is said of mistakes in it.
+
+Each mistake is one row: a fault, and the whole of what is said of the file that has it, with its
+line and column.
+"""
+
+import json
+import re
+from typing import Any, get_args
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from oceanmock.clock import MILLISECOND, SECOND
+from oceanmock.contract import load_spec, operations_of, spec_path
+from oceanmock.mistakes import ScenarioError
+from oceanmock.reading import read_scenario, scenario_schema
+from oceanmock.scenario import obshell, ocp
+from oceanmock.scenario.base import format_duration, parse_duration
+from oceanmock.scenario.faults import (
+    EFFECTS,
+    Fault,
+    ObshellFault,
+    ObshellOperation,
+    OcpFault,
+    OcpOperation,
+)
+
+TASKS = "tasks: [{id: 1000, subtasks: [{id: 7}, {id: 8}]}]"
+DAGS = "dags: [{id: 4, nodes: [One, {name: Two, id: 444}]}]"
+
+
+def with_faults(*written: str, api: str = "ocp", things: str = "") -> str:
+    """A file with these faults, the first of them at line 5, column 5."""
+    things = things or {"ocp": TASKS, "obshell": DAGS}[api]
+    faults = "".join(f"  - {each}\n" for each in written)
+    return f"summary: A scenario\napi: {api}\n{things}\nfaults:\n{faults}"
+
+
+def fault_of(written: str, *, api: str = "ocp") -> Fault:
+    """The only fault of a right file."""
+    scenario = read_scenario(with_faults(written, api=api))
+    assert isinstance(scenario, ocp.Scenario | obshell.Scenario)
+    return scenario.faults[0]
+
+
+def said_of(text: str) -> str:
+    """All that is said of a text that cannot be used."""
+    with pytest.raises(ScenarioError) as refused:
+        read_scenario(text, path="x.yaml")
+    return str(refused.value)
+
+
+# --- what a fault says ----------------------------------------------------------------------------
+
+
+def test_a_fault_that_says_only_what_it_does_strikes_everything() -> None:
+    fault = fault_of("{status: 503}")
+
+    assert (fault.operation, fault.caller, fault.targets) == ((), None, {})
+    assert (fault.spans, fault.counts, fault.probability) == (((1, None),), "calls", 1)
+    assert fault.effects == ("status",)
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("{status: 500, operation: retryTask}", "{status: 500, operation: [retryTask]}"),
+        ("{status: 500, calls: 3}", "{status: 500, calls: [3]}"),
+        ("{status: 500, calls: '3'}", "{status: 500, calls: ['3']}"),
+        ("{drop: data, operation: getTaskInstance}", "{drop: [data], operation: getTaskInstance}"),
+        (
+            "{drip: {}, operation: getTaskInstance}",
+            "{drip: {bytes: 16, every: 50ms}, operation: getTaskInstance}",
+        ),
+    ],
+)
+def test_a_short_form_means_the_same_as_the_long_one(short: str, long: str) -> None:
+    assert fault_of(short).model_dump() == fault_of(long).model_dump()
+
+
+def test_calls_are_numbers_and_ranges() -> None:
+    fault = fault_of("{status: 500, calls: [1, 3, 5-7, 9-]}")
+
+    assert fault.spans == ((1, 1), (3, 3), (5, 7), (9, None))
+
+
+def test_a_delay_is_a_duration() -> None:
+    fault = fault_of("{delay: 1.5s, jitter: 20ms}")
+
+    assert (fault.delay, fault.jitter) == (1500 * MILLISECOND, 20 * MILLISECOND)
+
+
+def test_a_fault_may_be_about_a_task_and_its_subtask() -> None:
+    assert fault_of("{status: 500, task: 1000, subtask: 7}").targets == {
+        "task": "1000",
+        "subtask": "7",
+    }
+
+
+@pytest.mark.parametrize("node", ["401", "444", "'401'", "'22130706433028864401'"])
+def test_a_fault_may_be_about_a_node_by_its_number_or_its_generic_id(node: str) -> None:
+    fault = fault_of(f"{{status: 500, node: {node}}}", api="obshell")
+
+    assert fault.targets == {"node": node.strip("'")}
+
+
+def test_an_effect_that_is_switched_off_is_none() -> None:
+    assert fault_of("{status: 500, reset: false, drop: []}").effects == ("status",)
+
+
+def test_what_is_answered_by_the_fault_itself_is_not_mangled() -> None:
+    assert fault_of("{status: 502, content_type: text/html, operation: retryTask}").mangles == ()
+
+
+def test_a_fault_is_written_as_it_was_read() -> None:
+    written = "{name: slow, operation: [retryTask], calls: [2-4], delay: 1m30s, happens: true}"
+
+    assert fault_of(written).to_json() == yaml.safe_load(written)
+
+
+@given(st.integers(0, 3650 * 24 * 3600 * SECOND))
+def test_every_duration_can_be_written(span: int) -> None:
+    assert parse_duration(format_duration(span)) == span
+
+
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [
+        (0, "0s"),
+        (1, "0.000001ms"),
+        (400 * MILLISECOND, "400ms"),
+        (1900 * MILLISECOND, "1.9s"),
+        (90 * SECOND, "1m30s"),
+        (5400 * SECOND, "1h30m"),
+        (86_400_500 * MILLISECOND, "1d500ms"),
+    ],
+)
+def test_a_duration_is_written_as_somebody_would(span: int, text: str) -> None:
+    assert format_duration(span) == text
+
+
+# --- what the contracts say -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("api", "names"), [("ocp", OcpOperation), ("obshell", ObshellOperation)])
+def test_the_operations_are_those_of_the_contract(api: str, names: Any) -> None:
+    operations = operations_of(load_spec(spec_path(api)))
+
+    assert {each.id for each in operations} == set(get_args(names))
+
+
+@pytest.mark.parametrize(("api", "model"), [("ocp", OcpFault), ("obshell", ObshellFault)])
+def test_what_changes_something_is_what_is_posted(api: str, model: type[Fault]) -> None:
+    operations = operations_of(load_spec(spec_path(api)))
+
+    assert {each.id for each in operations if each.method == "POST"} == model.CHANGES
+
+
+@pytest.mark.parametrize(("api", "model"), [("ocp", OcpFault), ("obshell", ObshellFault)])
+def test_the_variables_are_those_of_the_paths(api: str, model: type[Fault]) -> None:
+    for each in operations_of(load_spec(spec_path(api))):
+        said = set(model.KINDS[each.id].values())
+
+        assert said == {part[1:-1] for part in each.path.split("/") if part.startswith("{")}
+
+
+def test_every_effect_has_a_key_and_every_key_a_description() -> None:
+    properties = scenario_schema()["$defs"]["ocp.OcpFault"]["properties"]
+
+    assert set(EFFECTS) <= set(properties)
+    assert all("description" in said for said in properties.values())
+
+
+# --- what the models refuse -----------------------------------------------------------------------
+
+OPERATIONS = (
+    "listTaskInstances, getTaskInstance, getSubtaskLog, retryTask, rollbackTask, retrySubtask, "
+    "skipSubtask, cancelSubtask."
+)
+
+MODEL_MISTAKES = {
+    "an operation there is not": (
+        with_faults("{status: 500, operation: retySubtask}"),
+        "x.yaml:5:30: `operation` of fault 1 is 'retySubtask', which OCP does not know "
+        f"[unknown-value]\n  Allowed: {OPERATIONS} Did you mean 'retrySubtask'?",
+    ),
+    "an operation of a list": (
+        with_faults("{status: 500, operation: [getTime, getSecretKey]}", api="obshell"),
+        "x.yaml:5:40: `operation` 2 of fault 1 is 'getSecretKey', which obshell does not know "
+        "[unknown-value]\n"
+        "  Allowed: getAllClusterDags, getAllAgentDags, getObLastMaintenanceDag, "
+        "getAgentLastMaintenanceDag, getAllAgentsLastMaintenanceDag, getUnfinishedDags, "
+        "getClusterUnfinishDags, getAgentUnfinishDags, getAgentMainDags, getDagDetail, "
+        "getNodeDetail, getSubTaskDetail, getFullSubTaskLogs, getAgentInfo, getSecret, getTime, "
+        "getGitInfo, getStatus, dagHandler, nodeHandler. Did you mean 'getSecret'?",
+    ),
+    "a thing of the other API": (
+        with_faults("{status: 500, dag: 4}"),
+        "x.yaml:5:19: `dag` is no key of fault 1 [unknown-key]\n"
+        "  Allowed: name, operation, caller, calls, counts, probability, delay, jitter, status, "
+        "reset, answer_lost, empty, truncate, malformed, content_type, drip, drop, retype, "
+        "happens, task, subtask.",
+    ),
+    "a key misspelt": (
+        with_faults("{status: 500, probabilty: 2}"),
+        "x.yaml:5:19: `probabilty` is no key of fault 1 [unknown-key]\n"
+        "  Allowed: name, operation, caller, calls, counts, probability, delay, jitter, status, "
+        "reset, answer_lost, empty, truncate, malformed, content_type, drip, drop, retype, "
+        "happens, task, subtask. Did you mean 'probability'?\n"
+        "x.yaml:5:31: `probability` of fault 1 is 2; it should be at most 1.0 [out-of-range]",
+    ),
+    "no effect": (
+        with_faults("{name: slow, operation: retryTask, reset: false}"),
+        "x.yaml:5:5: fault 'slow' does nothing; give it one of delay, jitter, status, reset, "
+        "answer_lost, empty, truncate, malformed, content_type, drip, drop, retype [bad-fault]",
+    ),
+    "an effect after a reset": (
+        with_faults("{reset: true, delay: 1s, malformed: true}"),
+        "x.yaml:5:5: fault 1 has `malformed` beside `reset`, with which there is no answer "
+        "[bad-fault]",
+    ),
+    "an effect on no body": (
+        with_faults("{empty: true, content_type: text/html, truncate: 3, status: 500}"),
+        "x.yaml:5:5: fault 1 has `truncate` beside `empty`, with which there is no body "
+        "[bad-fault]",
+    ),
+    "an answer both lost and given": (
+        with_faults("{answer_lost: true, status: 500}"),
+        "x.yaml:5:5: fault 1 has `status` beside `answer_lost`, with which there is no answer "
+        "[bad-fault]",
+    ),
+    "a status that is no failure": (
+        with_faults("{status: 200}"),
+        "x.yaml:5:14: `status` of fault 1 is 200; it should be at least 400 [out-of-range]",
+    ),
+    "a status that is a text": (
+        with_faults("{status: '500'}"),
+        "x.yaml:5:14: `status` of fault 1 is '500'; it should be a whole number [wrong-type]",
+    ),
+    "a probability that is a text": (
+        with_faults("{status: 500, probability: 50%}"),
+        "x.yaml:5:32: `probability` of fault 1 is '50%'; it should be a number [wrong-type]",
+    ),
+    "a probability that is none": (
+        with_faults("{status: 500, probability: .nan}"),
+        "x.yaml:5:32: `probability` of fault 1 is nan; it should be at most 1.0 [out-of-range]",
+    ),
+    "a delay without a unit": (
+        with_faults("{delay: 3}"),
+        "x.yaml:5:13: `delay` of fault 1 is 3, which is not a duration such as 400ms, 1.9s, 2m or "
+        "1h30m (write 3s for seconds) [bad-duration]",
+    ),
+    "the zeroth call": (
+        with_faults("{status: 500, calls: [1, 0]}"),
+        "x.yaml:5:30: call 2 of fault 1 is 0, which is neither a call's number, counted from 1, "
+        "nor a range such as 2-4 or 1- [bad-calls]",
+    ),
+    "a range that ends before it begins": (
+        with_faults("{status: 500, calls: 4-2}"),
+        "x.yaml:5:26: `calls` of fault 1 is '4-2', which ends before it begins [bad-calls]",
+    ),
+    "no calls": (
+        with_faults("{status: 500, calls: []}"),
+        "x.yaml:5:26: `calls` of fault 1 is empty; it should be a list of at least one item "
+        "[out-of-range]",
+    ),
+    "a way to nowhere": (
+        with_faults("{drop: [data..status], happens: true}"),
+        "x.yaml:5:13: way 1 of fault 1 is 'data..status', which is no way to a value, such as "
+        "data.status or data.contents.*.id [bad-path]",
+    ),
+    "a media type that would end a header": (
+        with_faults('{content_type: "text/html\\r\\nX: y", happens: true}'),
+        "x.yaml:5:20: `content_type` of fault 1 is 'text/html\\r\\nX: y', which is no media type "
+        "such as text/html [bad-media-type]",
+    ),
+    "a drip of nothing": (
+        with_faults("{drip: {bytes: 0, every: 1}, happens: true}"),
+        "x.yaml:5:20: `bytes` of `drip` of fault 1 is 0; it should be at least 1 [out-of-range]\n"
+        "x.yaml:5:30: `every` of `drip` of fault 1 is 1, which is not a duration such as 400ms, "
+        "1.9s, 2m or 1h30m (write 1s for seconds) [bad-duration]",
+    ),
+    "an id that is none": (
+        with_faults("{status: 500, node: One}", api="obshell"),
+        "x.yaml:5:25: `node` of fault 1 is 'One', which is neither a number nor a generic id "
+        "[bad-id]",
+    ),
+    "no list": (
+        f"summary: A\napi: ocp\n{TASKS}\nfaults: {{status: 500}}\n",
+        "x.yaml:4:9: `faults` is a mapping; it should be a list [wrong-type]",
+    ),
+    "no mapping": (
+        with_faults("reset"),
+        "x.yaml:5:5: fault 1 is 'reset'; it should be a mapping of keys to values [wrong-type]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), MODEL_MISTAKES.values(), ids=MODEL_MISTAKES)
+def test_what_the_models_refuse_is_said_in_plain_words(text: str, said: str) -> None:
+    assert said_of(text) == said
+
+
+def test_a_mistake_in_one_fault_hides_none_in_another() -> None:
+    text = with_faults("{status: 1}", "{status: 500, operation: retryTsk}", "{delay: 1s, task: 1}")
+
+    said = said_of(text)
+
+    assert re.findall(r"x.yaml:([0-9]+):.*\[(.*)\]", said) == [
+        ("5", "out-of-range"),
+        ("6", "unknown-value"),
+        ("7", "unknown-reference"),
+    ]
+
+
+# --- what only the whole file shows ---------------------------------------------------------------
+
+RULE_MISTAKES = {
+    "a change answered with less": (
+        with_faults("{truncate: 10, operation: [getTaskInstance, retryTask]}"),
+        "x.yaml:5:16: `truncate` spoils the answer to what has happened, and retryTask changes "
+        "something [unsaid-change]\n"
+        "  Say `happens: true`.",
+    ),
+    "any change answered with less": (
+        with_faults("{delay: 1s, retype: data}", api="obshell"),
+        "x.yaml:5:25: `retype` spoils the answer to what has happened, and it strikes operations "
+        "that change something, too [unsaid-change]\n"
+        "  Say `happens: true`, or name the operations it strikes.",
+    ),
+    "a probability of nothing": (
+        with_faults("{status: 500, probability: 0}"),
+        "x.yaml:5:32: fault 1 can never strike: its probability is 0 [never-strikes]\n"
+        "  Give it one above 0, or remove the fault.",
+    ),
+    "a list about one task": (
+        with_faults("{status: 500, operation: listTaskInstances, task: 1000}"),
+        "x.yaml:5:55: fault 1 can never strike: listTaskInstances is not about a task "
+        "[never-strikes]\n"
+        "  These are: getTaskInstance, getSubtaskLog, retryTask, rollbackTask, retrySubtask, "
+        "skipSubtask, cancelSubtask.",
+    ),
+    "a task about a subtask": (
+        with_faults("{status: 500, operation: retryTask, task: 1000, subtask: 7}"),
+        "x.yaml:5:62: fault 1 can never strike: retryTask is not about a task and a subtask "
+        "[never-strikes]\n"
+        "  These are: getSubtaskLog, retrySubtask, skipSubtask, cancelSubtask.",
+    ),
+    "a dag and a node": (
+        with_faults("{status: 500, dag: 4, node: 401}", api="obshell"),
+        "x.yaml:5:33: fault 1 can never strike: no operation is about a dag and a node "
+        "[never-strikes]\n"
+        "  Leave one of them out.",
+    ),
+    "a fault behind one that always strikes": (
+        with_faults("{delay: 1s, calls: [2, 1-]}", "{status: 500, calls: 3}"),
+        "x.yaml:6:5: fault 2 can never strike: fault 1 strikes all that it could [never-strikes]\n"
+        "  Put that one behind, or say which `calls` it strikes.",
+    ),
+    "a task there is not": (
+        with_faults("{status: 500, task: 100}"),
+        "x.yaml:5:25: there is no task 100 in this file [unknown-reference]\n"
+        "  Did you mean '1000'?",
+    ),
+    "a subtask there is not": (
+        with_faults("{status: 500, subtask: 9}"),
+        "x.yaml:5:28: there is no subtask 9 in this file [unknown-reference]\n  There are: 7, 8.",
+    ),
+    "a name given twice": (
+        with_faults("{name: fault 2, delay: 1s, calls: 1}", "{delay: 2s}"),
+        "x.yaml:6:5: fault 1 of this file is already called 'fault 2' [duplicate-name]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), RULE_MISTAKES.values(), ids=RULE_MISTAKES)
+def test_what_only_the_whole_file_shows_is_said_in_plain_words(text: str, said: str) -> None:
+    assert said_of(text) == said
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "{truncate: 10, operation: getTaskInstance}",
+        "{truncate: 10, happens: true}",
+        "{status: 502, malformed: true}",
+        "{status: 500, operation: [listTaskInstances, getTaskInstance], task: 1000}",
+        "{answer_lost: true, operation: retryTask}",
+        "{empty: true, delay: 1s}",
+    ],
+)
+def test_a_fault_that_says_what_it_does_is_right(fault: str) -> None:
+    assert fault_of(fault).effects
+
+
+@pytest.mark.parametrize(
+    "things",
+    [
+        "tasks: [{id: 1, subtasks: [One]}, {subtasks: [Two]}]",
+        "tasks: [{id: 99, age: 1s, repeat: {count: 2}, subtasks: [One]}]",
+    ],
+)
+def test_a_task_whose_id_is_yet_to_be_given_may_be_meant(things: str) -> None:
+    text = with_faults("{status: 500, task: 100, subtask: 5}", things=things)
+
+    assert read_scenario(text)
+
+
+def test_a_dag_that_somebody_may_start_may_be_meant() -> None:
+    assert fault_of("{status: 500, dag: 5}", api="obshell").targets == {"dag": "5"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("{delay: 1s, operation: getTaskInstance}", "{delay: 2s}"),
+        ("{delay: 1s, calls: 1-3}", "{delay: 2s}"),
+        ("{delay: 1s, probability: 0.5}", "{delay: 2s}"),
+        ("{delay: 1s, caller: ada}", "{delay: 2s}"),
+        ("{delay: 1s, task: 1000}", "{delay: 2s, subtask: 7}"),
+    ],
+)
+def test_a_fault_behind_one_that_leaves_it_something_is_right(first: str, second: str) -> None:
+    assert read_scenario(with_faults(first, second))
+
+
+# --- the schema -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 429, "operation": "listTaskInstances", "calls": [1, "3-"]},
+        {"delay": "1s", "calls": "2-4", "task": 1000},
+        {"drop": ["data.contents.*.id"], "happens": True, "drip": {"bytes": 1}},
+    ],
+)
+def test_the_schema_accepts_a_fault(fault: dict[str, Any]) -> None:
+    scenario = {**yaml.safe_load(with_faults("{delay: 1s}")), "faults": [fault]}
+
+    assert not list(Draft202012Validator(scenario_schema()).iter_errors(scenario))
+    assert read_scenario(json.dumps(scenario))
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 200}, {"operation": "retry"}, {"calls": "x"}, {"drip": 3}, {"dag": 4}]
+)
+def test_the_schema_refuses_an_obvious_mistake(fault: dict[str, Any]) -> None:
+    scenario = {**yaml.safe_load(with_faults("{delay: 1s}")), "faults": [{"reset": True, **fault}]}
+
+    assert list(Draft202012Validator(scenario_schema()).iter_errors(scenario))
