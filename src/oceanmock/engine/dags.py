@@ -18,7 +18,8 @@ from typing import Any, Final, Literal, NoReturn
 
 from oceanmock.clock import SECOND, Clock
 from oceanmock.engine.filler import Filler
-from oceanmock.errors import AuthorError, NoSuchTask
+from oceanmock.engine.records import Operated, Records
+from oceanmock.errors import AuthorError, CallerError, NoSuchTask
 from oceanmock.lifecycle import obshell
 from oceanmock.scenario import obshell as files
 
@@ -97,6 +98,7 @@ class Dags:
         self._lives: dict[Key, obshell.Life] = {}
         self._nodes: dict[Key, tuple[Key, int]] = {}
         self._sub_tasks: dict[Key, tuple[Key, int, int]] = {}
+        self._records: Final = Records[Key]()
 
     # --- reading ---
 
@@ -135,6 +137,17 @@ class Dags:
         if self.clock.progression == "polls":
             now = self.clock.now()
             self.clock.read(due for view in views for due in self._due(view.dag, now))
+
+    def life_of(self, key: Key) -> obshell.Life:
+        """The dag's life as it goes if nobody interferes. Raises NoSuchTask."""
+        return self._lives.get(key) or _unknown(key)
+
+    def operations_of(self, key: Key) -> tuple[Operated, ...]:
+        """What was asked of the dag and its nodes, refused or not, the oldest first.
+
+        Only the last ones are kept (``records.MOST``). Raises NoSuchTask.
+        """
+        return self._records.of(key) if key in self._dags else _unknown(key)
 
     # --- operating ---
 
@@ -251,7 +264,12 @@ class Dags:
 
     def _operate(self, dag: Dag, operator: obshell.Operator, *, node: int | None) -> DagView:
         key, now = (dag.store, dag.number), self.clock.now()
-        life = obshell.operate(self._lives[key], operator, now - dag.born, node=node)
+        try:
+            life = obshell.operate(self._lives[key], operator, now - dag.born, node=node)
+        except CallerError as refusal:
+            self._records.keep(key, Operated(now, operator, node, str(refusal)))
+            raise
+        self._records.keep(key, Operated(now, operator, node))
         self._lives[key] = life
         after = DagView(dag, obshell.view_at(life, now - dag.born), now)
         self.clock.settle(dag.born + life.states[-1].at)

@@ -14,7 +14,8 @@ from typing import Final
 
 from oceanmock.clock import Clock
 from oceanmock.engine.filler import Filler
-from oceanmock.errors import AuthorError, NoSuchSubtask, NoSuchTask
+from oceanmock.engine.records import Operated, Records
+from oceanmock.errors import AuthorError, CallerError, NoSuchSubtask, NoSuchTask
 from oceanmock.lifecycle import ocp
 from oceanmock.scenario import ocp as files
 from oceanmock.scenario.ocp import Cluster, Named, Scenario, Switches, Tenant
@@ -72,6 +73,7 @@ class Tasks:
         self._tasks: dict[int, Task] = {}
         self._lives: dict[int, ocp.Life] = {}
         self._places: dict[int, tuple[int, int]] = {}
+        self._records: Final = Records[int]()
         self._in_order: list[int] | None = None
 
     def view(self, task_id: int) -> TaskView:
@@ -98,6 +100,21 @@ class Tasks:
         if owner is None or (checked and owner != task_id):
             raise NoSuchSubtask(subtask_id)
         return self.view(owner), position
+
+    def life_of(self, task_id: int) -> ocp.Life:
+        """The task's life as it goes if nobody interferes. Raises NoSuchTask."""
+        if task_id not in self._lives:
+            raise NoSuchTask(task_id)
+        return self._lives[task_id]
+
+    def operations_of(self, task_id: int) -> tuple[Operated, ...]:
+        """What was asked of the task and its subtasks, refused or not, the oldest first.
+
+        Only the last ones are kept (``records.MOST``). Raises NoSuchTask.
+        """
+        if task_id not in self._tasks:
+            raise NoSuchTask(task_id)
+        return self._records.of(task_id)
 
     def operate(self, task_id: int, operation: ocp.Operation) -> TaskView:
         """Retries or rolls back a task; what it shows right then.
@@ -153,7 +170,12 @@ class Tasks:
         self, view: TaskView, operation: ocp.Operation, position: int | None = None
     ) -> TaskView:
         task, now = view.task, self.clock.now()
-        life = ocp.operate(self._lives[task.id], operation, now - task.born, subtask=position)
+        try:
+            life = ocp.operate(self._lives[task.id], operation, now - task.born, subtask=position)
+        except CallerError as refusal:
+            self._records.keep(task.id, Operated(now, operation, position, str(refusal)))
+            raise
+        self._records.keep(task.id, Operated(now, operation, position))
         self._lives[task.id] = life
         after = TaskView(task, ocp.view_at(life, now - task.born))
         self.clock.settle(task.born + life.states[-1].at)

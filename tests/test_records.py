@@ -1,0 +1,84 @@
+"""engine/records.py: what a sandbox keeps of the operations on its tasks and dags."""
+
+from __future__ import annotations
+
+import pytest
+
+from oceanmock.clock import SECOND
+from oceanmock.engine.dags import Key
+from oceanmock.engine.records import MOST, Operated, Records
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask
+from oceanmock.library import load_scenario
+from oceanmock.lifecycle import ocp
+
+REMOVE_ALL: Key = ("agent", 60)
+FOLLOWER: Key = ("agent", 6001)
+
+
+def standing(name: str) -> Sandbox:
+    """A scenario of the library at a standstill."""
+    return Sandbox.of_scenarios([load_scenario(name)], progression="manual", starts_at=0)
+
+
+def test_an_operation_is_kept_with_its_instant_whether_it_was_accepted_or_not() -> None:
+    tasks = (sandbox := standing("retry-failed-subtask")).tasks
+    with pytest.raises(IllegalOperation):
+        tasks.operate(1000, "RETRY")
+    sandbox.clock.advance(4 * SECOND)
+
+    tasks.operate_subtask(1000, 1002, "RETRY")
+
+    refused = "RETRY is not allowed in state RUNNING; allowed: none"
+    assert tasks.operations_of(1000) == (
+        Operated(0, "RETRY", None, refused),
+        Operated(4 * SECOND, "RETRY", 1),
+    )
+
+
+def test_an_operator_is_kept_with_its_instant_whether_it_was_accepted_or_not() -> None:
+    dags = (sandbox := standing("pass-failed-node")).dags
+    with pytest.raises(IllegalOperator):
+        dags.operate_node(FOLLOWER, "PASS")
+    sandbox.clock.advance(60 * SECOND)
+
+    dags.operate_node(FOLLOWER, "PASS")
+
+    assert dags.operations_of(REMOVE_ALL) == (
+        Operated(0, "PASS", 0, "Node.Operator.PassNotFailedDag"),
+        Operated(60 * SECOND, "PASS", 0),
+    )
+
+
+def test_a_life_begins_at_its_birth_and_holds_what_is_to_come() -> None:
+    tasks = standing("retry-failed-subtask").tasks
+
+    life = tasks.life_of(1000)
+
+    assert (life.states[0].at, life.states[-1].status) == (0, "FAILED")
+    assert tasks.view(1000).state == ocp.view_at(life, 0)
+
+
+def test_nothing_is_kept_of_what_is_not_there() -> None:
+    sandbox = standing("retry-failed-subtask")
+
+    with pytest.raises(NoSuchTask):
+        sandbox.tasks.operations_of(7)
+    with pytest.raises(NoSuchTask):
+        sandbox.tasks.life_of(7)
+    with pytest.raises(NoSuchTask):
+        sandbox.dags.operations_of(("agent", 7))
+    with pytest.raises(NoSuchTask):
+        sandbox.dags.life_of(("agent", 7))
+
+
+def test_only_the_last_thousand_are_kept_of_each() -> None:
+    records = Records[int]()
+
+    for instant in range(MOST + 5):
+        records.keep(1, Operated(instant, "RETRY", None))
+    records.keep(2, Operated(0, "RETRY", None))
+
+    assert [operated.at for operated in records.of(1)] == list(range(5, MOST + 5))
+    assert len(records.of(2)) == 1
+    assert records.of(3) == ()
