@@ -22,7 +22,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC
-from functools import cache
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import parse_qs
 
@@ -75,6 +74,9 @@ NEW_KEYS: Final = ("errCode", "maintenance_type", "maintenance_key", "supportedA
 CONTRACT_VERSIONS: Final[tuple[errors.Version, ...]] = ((4, 2, 3), (4, 2, 5), (4, 3, 0), (4, 3, 1))
 """The versions since which a contract has been as it is, the last till now."""
 NO_DATA: Final = object()
+NO_DAGS: Final[list[Json]] = []
+KNOW_NOTHING_UNFINISHED: Final = frozenset(("SCALING OUT", "SCALING IN", "UNIDENTIFIED"))
+"""Identities that dag/unfinish does not know (ob/agent/executor/task/dag.go:481-508)."""
 
 Kind = Literal["Dag", "Node"]
 Found = TypeVar("Found")
@@ -91,7 +93,8 @@ def api(
     ``wall`` is the clock that a header's ts is held against: the client's machine set it. ``key``
     is what headers are sealed with, made anew if left out.
     """
-    room = Room(version, wall=wall, key=key or make_key())
+    spec = _spec_of(version)
+    room = Room(version, spec, wall=wall, key=key or make_key())
     handlers = {
         "getDagDetail": room.get_dag,
         "dagHandler": room.operate_dag,
@@ -115,12 +118,12 @@ def api(
         "getStatus": room.get_status,
     }
     known: dict[str, Handler] = {
-        name: handler for name, handler in handlers.items() if SINCE.get(name, ()) <= room.version
+        name: handler for name, handler in handlers.items() if _is_in(version, name)
     }
     return Api(
         name="obshell",
         prefix=PREFIX,
-        spec=_spec_of(room.version, known),
+        spec=spec,
         handlers=known,
         render_error=room.render_error,
         security={"apiKey": room.verify},
@@ -135,26 +138,34 @@ def contract_version(version: str) -> errors.Version:
     return max(each for each in CONTRACT_VERSIONS if each <= numbers)
 
 
+_ESCAPES: Final = {
+    character.encode(): f"\\u{ord(character):04x}".encode() for character in "&<>\u2028\u2029"
+}
+_MISREAD: Final = re.compile(b"|".join(_ESCAPES))
+
+
 def _encode(body: Any) -> bytes:
-    """JSON as Go writes it: in order, and with what HTML would misread escaped."""
-    text = orjson.dumps(body)
-    return text.replace(b"&", rb"\u0026").replace(b"<", rb"\u003c").replace(b">", rb"\u003e")
+    """JSON as Go writes it: in order, and with what HTML or a script would misread escaped."""
+    return _MISREAD.sub(lambda found: _ESCAPES[found[0]], orjson.dumps(body))
 
 
 class Room:
     """The operations, and the key they are asked with."""
 
-    def __init__(self, version: errors.Version, *, wall: Callable[[], int], key: ServerKey) -> None:
+    def __init__(
+        self, version: errors.Version, spec: Spec, *, wall: Callable[[], int], key: ServerKey
+    ) -> None:
         self.version = version
         self.wall = wall
         self.key = key
+        self._routes = _routes_of(spec)
         self._writer = Writer(has_maintenance=version >= errors.ERR_CODES_SINCE)
 
     # --- before and behind every operation ---
 
     def open(self, call: Call) -> None:
         """Decrypts header and body (middleware.go:396-498). Raises SecurityRefusal, Moved."""
-        if call.path.endswith("/") and _is_moved(call):
+        if call.path.endswith("/") and self._is_moved(call):
             raise Moved
         chosen = chosen_header(call.headers) if call.sandbox.accounts.required else None
         if chosen is not None:
@@ -162,6 +173,11 @@ class Room:
             header = open_header(self.key, sealed)
             call.credentials = Offered(name, header)
             call.body = open_body(call.body, header.keys)
+
+    def _is_moved(self, call: Call) -> bool:
+        """Whether a route of this method is meant, or the beginning of one that an id ends."""
+        routes = self._routes.get(call.method)
+        return routes is not None and routes.fullmatch(call.path[:-1]) is not None
 
     def verify(self, call: Call) -> frozenset[str]:
         """Whether a call may pass (middleware.go:724-814). Raises SecurityRefusal."""
@@ -192,24 +208,27 @@ class Room:
 
     def get_node(self, call: Call) -> Answer:
         """A node (node.go:48-119); without details the server fails, or answers null sub tasks."""
-        view, place = self._look(call, self._read_id(call), call.sandbox.dags.view_node)
+        id = self._read_id(call)
+        view, place = self._look(call, id, call.sandbox.dags.view_node)
         details = self._details(call)
-        if not details and self.has(call, "node-without-details-is-500"):
+        if details:
+            _check_kind(id, view, "node")
+        elif self.has(call, "node-without-details-is-500"):
             raise errors.panic()
         return self._read(call, [view], self._writer.node(view, place, details=details))
 
     def get_sub_task(self, call: Call) -> Answer:
         """A sub task (sub_task.go:45-113)."""
-        view, place, position = self._look(
-            call, self._read_id(call), call.sandbox.dags.view_sub_task
-        )
+        id = self._read_id(call)
+        view, place, position = self._look(call, id, call.sandbox.dags.view_sub_task)
+        _check_kind(id, view, "sub task")
         return self._read(call, [view], self._writer.sub_task(view, place, position))
 
     def get_logs(self, call: Call) -> Answer:
         """The lines of a sub task; of an unknown one none, or 404 with the quirk off."""
         try:
             view, place, position = self._look(
-                call, self._read_id(call), call.sandbox.dags.view_sub_task
+                call, self._read_id(call), call.sandbox.dags.view_sub_task, is_task=False
             )
         except NoSuchTask:
             if not self.has(call, "logs-of-nothing-are-empty"):
@@ -258,52 +277,69 @@ class Room:
 
     def list_cluster(self, call: Call) -> Answer:
         """The dags kept in OceanBase."""
-        return self._list_of_cluster(call, lambda view: True)
-
-    def list_cluster_unfinished(self, call: Call) -> Answer:
-        """Those of them that are not finished."""
-        return self._list_of_cluster(call, _is_unfinished)
-
-    def _list_of_cluster(self, call: Call, wanted: Callable[[DagView], bool]) -> Answer:
-        if not _holds_oceanbase(call):
-            if self.has(call, "refusal-is-never-sent"):
-                raise errors.unexpected("ocsagent cannot build response body")
-            raise errors.wrong_identity(
-                _authority(call.sandbox.dags.agent.ip, call.sandbox.dags.agent.port),
-                call.sandbox.dags.agent.identity,
-                "CLUSTER AGENT",
-            )
-        return self._list(call, filter(wanted, call.sandbox.dags.all("cluster")))
+        self._check_cluster_agent(call)
+        return self._list(call, call.sandbox.dags.all("cluster"))
 
     def list_agent(self, call: Call) -> Answer:
         """The dags the agent keeps itself, the newest last."""
         return self._list(call, call.sandbox.dags.all("agent"))
 
+    def list_cluster_unfinished(self, call: Call) -> Answer:
+        """Those kept in OceanBase that are not finished."""
+        self._check_cluster_agent(call)
+        return self._list_unfinished(call, "cluster")
+
     def list_agent_unfinished(self, call: Call) -> Answer:
-        """Those of them that are not finished."""
-        return self._list(call, filter(_is_unfinished, call.sandbox.dags.all("agent")))
+        """Those the agent keeps itself that are not finished."""
+        return self._list_unfinished(call, "agent")
 
     def list_unfinished(self, call: Call) -> Answer:
-        """What is unfinished; on a CLUSTER AGENT the cluster's too, or null (dag.go:493-502)."""
+        """What is unfinished; on a CLUSTER AGENT the cluster's too, or null (dag.go:481-508)."""
+        identity = call.sandbox.dags.agent.identity
+        if identity in KNOW_NOTHING_UNFINISHED:
+            raise errors.unknown_identity(identity)
         if not _holds_oceanbase(call):
-            return self.list_agent_unfinished(call)
-        views = [
-            *filter(
-                _is_unfinished, [*call.sandbox.dags.all("agent"), *call.sandbox.dags.all("cluster")]
-            )
-        ]
-        return self._list(call, views) if views else self._succeed(call, {"contents": None})
+            return self._list_unfinished(call, "agent")
+        return self._list_unfinished(call, "agent", "cluster", nothing=None)
+
+    def _check_cluster_agent(self, call: Call) -> None:
+        """Raises ObshellError on any other agent; which error, is lost (dag.go:146-149)."""
+        if _holds_oceanbase(call):
+            return
+        if self.has(call, "refusal-is-never-sent"):
+            raise errors.unexpected("ocsagent cannot build response body")
+        agent = call.sandbox.dags.agent
+        address = _authority(agent.ip, agent.port)
+        raise errors.wrong_identity(address, agent.identity, "CLUSTER AGENT")
+
+    def _list_unfinished(
+        self, call: Call, *stores: Store, nothing: list[Json] | None = NO_DAGS
+    ) -> Answer:
+        """Dags that are not finished; show_details is read even where there are none."""
+        details = self._details(call)
+        every = [view for store in stores for view in call.sandbox.dags.all(store)]
+        shown = [view for view in every if _is_unfinished(view)]
+        contents = [self._writer.dag(view, details=details) for view in shown]
+        return self._read(call, shown, {"contents": contents or nothing})
 
     def list_maintenance(self, call: Call) -> Answer:
         """The last maintenance dag of every agent: of this one (dag.go:434-468)."""
         return self._list(call, self._last_of_agent(call))
 
     def list_main_dags(self, call: Call) -> Answer:
-        """The dags that the last maintenance dag works for, unless it succeeded (dag.go:615)."""
-        for view in self._last_of_agent(call):
-            if view.state.state != "SUCCEED":
-                return self._list(call, self._main_dags_of(call, view))
-        return self._list(call, [])
+        """The dag that the last maintenance dag works for, unless that succeeded (dag.go:615-643).
+
+        It comes with its details, but it is named in those of the last maintenance dag.
+        """
+        details, last = self._details(call), self._last_of_agent(call)
+        main = [
+            found
+            for view in last
+            if details and view.state.state != "SUCCEED"
+            for found in self._main_dag_of(call, view)
+        ]
+        contents = [self._writer.dag(view, details=True) for view in main]
+        return self._read(call, [*last, *main], {"contents": contents})
 
     def _last_of_agent(self, call: Call) -> list[DagView]:
         """The agent's last maintenance dag; without one the server fails, or lists none."""
@@ -312,19 +348,18 @@ class Room:
             raise errors.panic()
         return [] if view is None else [view]
 
-    def _main_dags_of(self, call: Call, view: DagView) -> list[DagView]:
-        named = (
-            (sub_task.additional_data or {}).get("main_dag_id")
-            for node in view.dag.nodes
-            for sub_task in node.sub_tasks
-        )
-        found = []
-        for text in dict.fromkeys(str(each) for each in named if each):
-            try:
-                found.append(self._look(call, parse_generic_id(text), call.sandbox.dags.view))
-            except CallerError:
-                continue
-        return found
+    def _main_dag_of(self, call: Call, view: DagView) -> list[DagView]:
+        """The dag that a dag's data name, if it can be had."""
+        data = self._writer.dag(view, details=True)["additional_data"]
+        name = (data or {}).get("main_dag_id")
+        if not isinstance(name, str):
+            return []
+        try:
+            main = self._look(call, parse_generic_id(name), call.sandbox.dags.view)
+            self._check_id(name, main)
+        except CallerError:
+            return []
+        return [main]
 
     def get_agent_maintenance(self, call: Call) -> Answer:
         """The agent's last maintenance dag (dag.go:396-421)."""
@@ -343,7 +378,9 @@ class Room:
         return self._read(call, [view], self._writer.dag(view, details=self._details(call)))
 
     def _list(self, call: Call, views: Iterable[DagView]) -> Answer:
-        shown, details = list(views), self._details(call)
+        """These dags; show_details is read for each of them (dag.go:145-204), so not for none."""
+        shown = list(views)
+        details = bool(shown) and self._details(call)
         contents = [self._writer.dag(view, details=details) for view in shown]
         return self._read(call, shown, {"contents": contents})
 
@@ -413,12 +450,17 @@ class Room:
         """The id in the path. Raises InvalidGenericId."""
         return parse_generic_id(call.parameters["id"])
 
-    def _look(self, call: Call, id: GenericId, find: Callable[[Key], Found]) -> Found:
-        """What an id names here. Raises NoSuchTask, or ObshellError when it is not kept here."""
+    def _look(
+        self, call: Call, id: GenericId, find: Callable[[Key], Found], *, is_task: bool = True
+    ) -> Found:
+        """What an id names here. Raises NoSuchTask, or ObshellError when it is not kept here.
+
+        Of what is no task, but a log, it is not said that it is not found (sub_task.go:138-184).
+        """
         self._reach(call, id)
         if id.ip is None and not _holds_oceanbase(call):
             if self.has(call, "unheld-cluster-id-is-500"):
-                raise errors.not_holding(task=True)
+                raise errors.not_holding(task=is_task)
             raise errors.not_found()
         return find(_key(id))
 
@@ -555,19 +597,13 @@ def _moved(call: Call) -> Answer:
     return Answer(301, page.encode("latin-1"), headers, media_type=HTML)
 
 
-def _is_moved(call: Call) -> bool:
-    """Whether a route of this method is meant, or the beginning of one that an id ends."""
-    return bool(_routes()[call.method in ("GET", "POST") and call.method].fullmatch(call.path[:-1]))
-
-
-@cache
-def _routes() -> dict[str | bool, re.Pattern[str]]:
-    """By method, the paths that a trailing slash is taken from."""
-    paths: dict[str | bool, list[str]] = {"GET": [], "POST": [], False: ["(?!)"]}
-    for operation in operations_of(load_spec(spec_path("obshell"))):
+def _routes_of(spec: Spec) -> dict[str, re.Pattern[str]]:
+    """By method, the paths that a trailing slash is taken from: the routes, and what an id ends."""
+    paths: dict[str, set[str]] = {"GET": set(), "POST": set()}
+    for operation in operations_of(spec):
         path = operation.path.removesuffix("/{id}")
-        paths[operation.method] += {path, operation.path.replace("{id}", "[^/]+")}
-    return {method: re.compile("|".join(several)) for method, several in paths.items()}
+        paths[operation.method] |= {path, operation.path.replace("{id}", "[^/]+")}
+    return {method: re.compile("|".join(sorted(several))) for method, several in paths.items()}
 
 
 def _target(call: Call) -> str:
@@ -598,7 +634,18 @@ def _is_unfinished(view: DagView) -> bool:
     return not view.state.is_finished
 
 
-def _spec_of(version: errors.Version, handlers: Mapping[str, Handler]) -> Spec:
+def _check_kind(id: GenericId, view: DagView, what: str) -> None:
+    """An id of obproxy does not name what is not, nor the other way round (node.go:95-117)."""
+    if str(id)[0] != id_of(view.dag, view.dag.number)[0]:
+        raise errors.not_found(f"{what} type not match")
+
+
+def _is_in(version: errors.Version, operation: str | None) -> bool:
+    """Whether a version has an operation."""
+    return SINCE.get(operation or "", ()) <= version
+
+
+def _spec_of(version: errors.Version) -> Spec:
     """The contract as an older version keeps it: fewer routes, other keys in errors and dags."""
     spec = load_spec(spec_path("obshell"))
     if version >= errors.ERR_CODES_SINCE:
@@ -606,7 +653,7 @@ def _spec_of(version: errors.Version, handlers: Mapping[str, Handler]) -> Spec:
     old = copy.deepcopy(dict(spec))
     for item in old["paths"].values():
         for method in ("get", "post"):
-            if item.get(method, {}).get("operationId") not in (None, *handlers):
+            if not _is_in(version, item.get(method, {}).get("operationId")):
                 del item[method]
     old["paths"] = {
         path: item for path, item in old["paths"].items() if {"get", "post"} & set(item)

@@ -95,6 +95,12 @@ def wrong_identity(agent: str, identity: str, wanted: str) -> ObshellError:
     return ObshellError(400, "Agent.Identify.NotSupportOperation", message)
 
 
+def unknown_identity(identity: str) -> ObshellError:
+    """What an agent of this identity does not say."""
+    message = f"Agent identify is unknown: {identity}"
+    return ObshellError(500, "Agent.Identify.Unknown", message)
+
+
 def bind_failed(why: str) -> ObshellError:
     """The body could not be read, or lacks its operator."""
     return ObshellError(

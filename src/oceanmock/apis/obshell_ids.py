@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal
 
+from oceanmock.apis.obshell_go import Unreadable, parse_int
 from oceanmock.errors import CallerError
 
 Kind = Literal["cluster", "local", "obproxy"]
 
 PORT_DIGITS: Final = 5
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_LARGEST: Final = 2**63 - 1
 _DIGITS: Final = {4: 10, 6: 39}
 _PREFIXES: Final[dict[tuple[Kind, int], str]] = {
     ("local", 4): "2",
@@ -92,9 +92,7 @@ def _address(text: str, digits: str, version: int) -> IPv4Address | IPv6Address:
 
 def _number(text: str, digits: str) -> int:
     """The number at the end, as Go's strconv.ParseInt reads it."""
-    quoted = digits.replace("\\", "\\\\").replace('"', '\\"')
-    if not _INTEGER.fullmatch(digits):
-        raise InvalidGenericId(text, f'strconv.ParseInt: parsing "{quoted}": invalid syntax')
-    if len(digits) > 4000 or not -_LARGEST - 1 <= int(digits) <= _LARGEST:
-        raise InvalidGenericId(text, f'strconv.ParseInt: parsing "{quoted}": value out of range')
-    return int(digits)
+    try:
+        return parse_int(digits)
+    except Unreadable as why:
+        raise InvalidGenericId(text, str(why)) from None

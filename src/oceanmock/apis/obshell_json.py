@@ -7,11 +7,12 @@ anything; it writes out a view.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC
 from typing import Any, Final
 
 from oceanmock.apis.instants import timestamp
+from oceanmock.apis.obshell_errors import panic
 from oceanmock.apis.obshell_ids import GenericId, Kind, local_id
 from oceanmock.engine.dags import Dag, DagView
 from oceanmock.lifecycle.obshell import NodeState, SubTaskState, lines_of, task_logs_at
@@ -88,7 +89,7 @@ class Writer:
             "task_id": sub_task.number,
             "name": sub_task.name,
             **_standing(dag, state),
-            "additional_data": sub_task.additional_data if is_top else None,
+            "additional_data": _merged([sub_task.additional_data]) if is_top else None,
             "execute_times": state.execute_times,
             "execute_agent": {"ip": sub_task.agent.ip, "port": sub_task.agent.port},
             "task_logs": task_logs_at(state, view.now - dag.born),
@@ -126,18 +127,51 @@ def _time(dag: Dag, instant: int | None) -> str:
     return EPOCH if instant is None else timestamp(dag.born + instant, UTC)
 
 
+# --- additional data ------------------------------------------------------------------------------
+
+
 def _node_data(view: DagView, place: int) -> Mapping[str, Any] | None:
     return _merged(each.additional_data for each in view.dag.nodes[place].sub_tasks)
 
 
 def _merged(several: Iterable[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
-    """One child's data as they are, null too; of several, all of them together."""
+    """One child's data as they are, null too; of several, all of them together.
+
+    (task_dto.go, mergeAdditionalData.) Keys are sorted, as Go sorts those of a map.
+    """
     all_data = list(several)
-    if len(all_data) == 1:
-        return all_data[0]
-    return dict(_pairs(all_data))
+    merged: Any = None if len(all_data) == 1 else {}
+    for data in all_data:
+        merged = _merge(merged, data)
+    in_order: Json | None = _sorted(merged)
+    return in_order
 
 
-def _pairs(several: Iterable[Mapping[str, Any] | None]) -> Iterator[tuple[str, Any]]:
-    for data in several:
-        yield from (data or {}).items()
+def _merge(one: Any, other: Any) -> Any:
+    """The later of two values; lists one after the other, maps together. Null gives way.
+
+    Raises ObshellError when they are of two types: the server panics over it.
+    """
+    if one is None or other is None:
+        return one if other is None else other
+    if _type_of(one) != _type_of(other):
+        raise panic()
+    if isinstance(one, list):
+        return one + other
+    if isinstance(one, dict):
+        return one | {key: _merge(one.get(key), value) for key, value in other.items()}
+    return other
+
+
+def _type_of(value: Any) -> type:
+    """A JSON value's type; a number's is one, whole or not."""
+    return float if type(value) is int else type(value)
+
+
+def _sorted(value: Any) -> Any:
+    """The value with the keys of every object in order."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_sorted(each) for each in value]
+    return value
