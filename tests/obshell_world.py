@@ -1,0 +1,134 @@
+"""The obshell that tests ask: a dag that fails at its second node, and ways to ask for it.
+
+Ticks are whole seconds from the sandbox's start, which no test waits for: the clock stands until it
+is moved. The dag's life: node 1 starts at 1 s and succeeds at 2 s; node 2 starts at 3 s and fails,
+and the dag with it, at 4 s.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+import httpx
+
+import obshell_client as client
+from conftest import Ask, asking, sandbox_of
+from oceanmock.app import App, create_app
+from oceanmock.clock import SECOND, Clock
+from oceanmock.engine.accounts import Accounts
+from oceanmock.engine.sandbox import Sandbox
+
+TASK: Final = "/api/v1/task"
+LOCAL: Final = "2213070643302886"
+"""What the ids of the agent 127.0.0.1:2886 begin with."""
+FOREIGN: Final = "2016777216202886"
+"""What those of 10.0.0.2:2886 begin with."""
+DAG: Final = f"{TASK}/dag/{LOCAL}4"
+NODE: Final = f"{TASK}/node/{LOCAL}402"
+SUB_TASK: Final = f"{TASK}/sub_task/{LOCAL}40201"
+LOGS: Final = f"{SUB_TASK}/logs"
+UNKNOWN: Final = f"{TASK}/dag/{LOCAL}9"
+KEYS: Final = client.AES_KEY + client.AES_IV
+
+INIT: Final = """
+summary: Initialize cluster fails at its second node
+api: obshell
+progression: manual
+dags:
+  - id: 4
+    name: Initialize cluster
+    maintenance: global
+    nodes:
+      - name: Integrate config
+        can: [cancel, retry, rollback]
+        sub_tasks: {takes: 7ms, log: get all agents}
+      - name: Start observer
+        can: [cancel, retry, rollback, pass]
+        sub_tasks:
+          takes: 9ms
+          error: {message: "Unexpected error: exit status 127"}
+          log: start observer
+      - {name: Cluster boostrap, can: [cancel, retry, rollback]}
+"""
+
+
+def world(dags: str, *, head: str = "", **options: Any) -> Sandbox:
+    """A sandbox of these dags (a list in YAML), at a standstill; ``head`` is further keys."""
+    text = f"summary: A\napi: obshell\nprogression: manual\n{head}\ndags: {dags}\n"
+    return sandbox_of(text, **options)
+
+
+def failed(text: str = INIT, **options: Any) -> Sandbox:
+    """A sandbox long after its dags have ended."""
+    sandbox = sandbox_of(text, **options)
+    sandbox.clock.advance(60 * SECOND)
+    return sandbox
+
+
+def plain(sandbox: Sandbox) -> Ask:
+    """Asks a sandbox in plain JSON, as `--auth off` lets anybody."""
+    sandbox.accounts = Accounts(required=False)
+    return guarded(sandbox)
+
+
+def guarded(sandbox: Sandbox) -> Ask:
+    """Asks a sandbox that wants to know who asks."""
+    app = _app()
+    name = f"world-{len(app.sandboxes)}"
+    app.sandboxes.create(name, lambda _: sandbox)
+
+    def ask(method: str, url: str, *, headers: Any = (), **options: Any) -> httpx.Response:
+        chosen = {**dict(headers), "X-Oceanmock-Sandbox": name}
+        return asking(app)(method, url, headers=chosen, **options)
+
+    return ask
+
+
+@cache
+def _app() -> App:
+    """One app for all worlds: to make one takes a tenth of a second."""
+    return create_app(Sandbox(Clock("manual")))
+
+
+def operate(ask: Ask, path: str, operator: str) -> httpx.Response:
+    """Sends an operator to a dag or a node."""
+    return ask("POST", path, json={"operator": operator})
+
+
+def said(answer: httpx.Response) -> tuple[int, str, str]:
+    """Status, errCode and message of an error."""
+    error = answer.json()["error"]
+    return answer.status_code, error["errCode"], error["message"]
+
+
+def ids(answer: httpx.Response) -> list[int]:
+    """The numbers of the dags in a list, in order."""
+    assert answer.status_code == 200, answer.text
+    return [dag["dag_id"] for dag in answer.json()["data"]["contents"]]
+
+
+NOT_FOUND: Final = (404, "Task.NotFound", "Task not found: record not found")
+NO_MATCH: Final = (404, "Task.NotFound", "Task not found: dag id not match")
+UNKNOWN_PATH: Final = (404, "Common.NotFound", "Element not found: 404 not found")
+PANIC: Final = (500, "Common.Unexpected", "Unexpected error: Internal Server Error")
+NOT_HELD: Final = (500, "Agent.OceanBase.NotHold", "Task not found: Agent is not holding OceanBase")
+
+
+def sealed(
+    ask: Ask,
+    method: str,
+    target: str,
+    *,
+    body: bytes = b"",
+    name: str = "X-OCS-Header",
+    **changed: Any,
+) -> httpx.Response:
+    """Asks as the vendor's SDKs do, but for what is changed of the header.
+
+    ``body`` is sent as it is; client.sealed_body makes one.
+    """
+    key = ask("GET", "/api/v1/secret").json()["data"]["public_key"]
+    said = {"auth": "oceanmock", "ts": "9999999999", "uri": target, "keys": KEYS} | changed
+    header = client.sealed_header(key, **said)
+    return ask(method, target, headers={name: header}, content=body or None)

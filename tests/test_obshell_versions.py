@@ -1,0 +1,248 @@
+"""obshell as older versions served it: other errors, fewer routes, fewer keys.
+
+What changed when is read in the server's history (agent/errors/errorcode.go at 424f28a is 4.2.3);
+of these versions nothing was recorded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+import obshell_client as client
+from conftest import Ask, sandbox_of
+from obshell_world import (
+    DAG,
+    FOREIGN,
+    INIT,
+    LOCAL,
+    LOGS,
+    NODE,
+    SUB_TASK,
+    TASK,
+    UNKNOWN,
+    failed,
+    guarded,
+    operate,
+    plain,
+    sealed,
+    world,
+)
+from oceanmock.scenario.obshell import NEWEST, OLDEST
+
+BEFORE_ERR_CODES = ["4.2.3.0", "4.2.4.1", "4.2.5.0", "4.2.6.0", "4.3.0.0", "4.3.0.9"]
+SINCE_ERR_CODES = ["4.3.1.0", "4.3.1.1", "4.4.0.0", "4.5.0.0"]
+
+
+def of(version: str, text: str = INIT) -> Ask:
+    """Asks an obshell of this version, long after its dags have ended."""
+    return plain(failed(f"{text}\nswitches: {{obshell_version: {version}}}"))
+
+
+def told(answer: httpx.Response) -> tuple[int, int, str]:
+    """Status, code and message of an old error, which has nothing else."""
+    error = answer.json()["error"]
+    assert list(error) == ["code", "message"]
+    assert answer.json()["status"] == answer.status_code
+    return answer.status_code, error["code"], error["message"]
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def flags(first: str, second: str, third: str) -> str:
+    """A dag 4 whose nodes A, B and C can do this; B fails."""
+    return f"""summary: A\napi: obshell\nprogression: manual\ndags: [{{id: 4, nodes: [
+      {{name: A, can: [{first}]}},
+      {{name: B, can: [{second}], sub_tasks: {{ends: FAILED}}}},
+      {{name: C, can: [{third}]}}]}}]"""
+
+
+@pytest.mark.parametrize("version", [OLDEST, "4.3.0.0"])
+@pytest.mark.parametrize(
+    ("nodes", "operator", "message"),
+    [
+        (("retry", "", ""), "ROLLBACK",
+         "failed to set dag rollback: node 401. A can not rollback"),
+        (("rollback", "", ""), "RETRY", "failed to set dag retry: B can not retry"),
+        (("", "pass", ""), "PASS", "failed to pass dag: C can not pass"),
+        (("", "", ""), "CANCEL", "failed to cancel dag: dag is finished"),
+        (("", "", ""), "RUN", "invalid operator: RUN"),
+        (("", "", ""), " retry", "invalid operator:  retry"),
+    ],
+)  # fmt: skip
+def test_an_illegal_operator_was_a_known_error(
+    version: str, nodes: tuple[str, str, str], *, operator: str, message: str
+) -> None:
+    answer = operate(of(version, flags(*nodes)), DAG, operator)
+
+    assert told(answer) == (500, 1010, f"Known error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("operator", "message"),
+    [
+        ("ROLLBACK", "failed to set dag rollback: dag state is not failed"),
+        ("RETRY", "failed to set dag retry: dag state is not failed"),
+        ("PASS", "failed to pass dag: dag is not failed"),
+        ("CANCEL", "failed to cancel dag: A can not cancel"),
+    ],
+)
+def test_so_was_one_that_came_too_early(operator: str, message: str) -> None:
+    head = f"switches: {{obshell_version: {OLDEST}}}"
+
+    answer = operate(plain(world("[{id: 4, nodes: [A]}]", head=head)), DAG, operator)
+
+    assert told(answer) == (500, 1010, f"Known error: {message}")
+
+
+@pytest.mark.parametrize("version", BEFORE_ERR_CODES)
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("dag/abc", (400, 1001, "Illegal argument: Invalid ID: abc: invalid generic id")),
+        (f"node/{LOCAL}x",
+         (400, 1001, f"Illegal argument: Invalid ID: {LOCAL}x: "
+                     'strconv.ParseInt: parsing "x": invalid syntax')),
+        (f"dag/{LOCAL}9", (404, 2300, "Task not found: record not found")),
+        (f"sub_task/{LOCAL}9", (404, 2300, "Task not found: record not found")),
+        ("dag/maintain/agents/nope", (404, 1000, "Element not found: 404 not found")),
+        (f"dag/{LOCAL}4?show_details=maybe",
+         (500, 1002, "Unexpected error: Internal Server Error")),
+        (f"dag/{FOREIGN}4",
+         (500, 1002, f'Get "http://10.0.0.2:2886{TASK}/dag/{FOREIGN}4": '
+                     "dial tcp 10.0.0.2:2886: connect: connection refused")),
+    ],
+)  # fmt: skip
+def test_every_error_had_a_number(version: str, path: str, answer: tuple[int, int, str]) -> None:
+    assert told(of(version)("GET", f"{TASK}/{path}")) == answer
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("[]", "Illegal argument: EOF"),
+        ("{}", "Illegal argument: Key: 'DagOperator.Operator' Error:"
+               "Field validation for 'Operator' failed on the 'required' tag"),
+    ],
+)  # fmt: skip
+def test_a_body_that_cannot_be_read_was_an_illegal_argument(body: str, message: str) -> None:
+    answer = of("4.3.0.0")("POST", DAG, content=body)
+
+    assert told(answer) == (400, 1001, message)
+
+
+@pytest.mark.parametrize(
+    ("changed", "answer"),
+    [
+        ({"auth": "wrong"}, (401, 10008)),
+        ({"ts": "1"}, (401, 10008)),
+        ({"uri": "/"}, (401, 10008)),
+        ({"keys": b"12345"}, (401, 10008)),
+    ],
+)
+def test_who_was_not_let_in_was_told_one_number(
+    changed: dict[str, Any], answer: tuple[int, int]
+) -> None:
+    ask = guarded(failed(f"{INIT}\nswitches: {{obshell_version: 4.2.5.0}}"))
+    body = client.sealed_body(b'{"operator": "RETRY"}')
+
+    refused = sealed(ask, "POST", DAG, body=body, **changed)
+
+    assert told(refused)[:2] == answer
+
+
+@pytest.mark.parametrize("version", SINCE_ERR_CODES)
+def test_errors_have_err_codes_since_4_3_1(version: str) -> None:
+    ask = of(version)
+
+    assert ask("GET", UNKNOWN).json()["error"] == {
+        "errCode": "Task.NotFound",
+        "message": "Task not found: record not found",
+    }
+    assert operate(ask, DAG, "CANCEL").status_code == 400
+
+
+# --- routes ---------------------------------------------------------------------------------------
+
+LATER_ROUTES = [
+    ("GET", f"{TASK}/dags/agent", (4, 3, 0)),
+    ("GET", f"{TASK}/dags/ob", (4, 3, 0)),
+    ("GET", f"{TASK}/dag/agent/main_dags", (4, 3, 0)),
+    ("GET", LOGS, (4, 3, 0)),
+    ("POST", NODE, (4, 3, 1)),
+]
+
+
+@pytest.mark.parametrize("version", BEFORE_ERR_CODES + SINCE_ERR_CODES)
+@pytest.mark.parametrize(("method", "path", "since"), LATER_ROUTES)
+def test_a_route_is_an_unknown_path_until_it_is_there(
+    version: str, method: str, path: str, since: tuple[int, ...]
+) -> None:
+    answer = of(version)(method, path, json={"operator": "PASS"} if method == "POST" else None)
+
+    is_there = tuple(map(int, version.split("."))) >= since
+    is_unknown = answer.status_code == 404 and "404 not found" in answer.text
+    assert is_unknown is not is_there
+
+
+@pytest.mark.parametrize("version", BEFORE_ERR_CODES + SINCE_ERR_CODES)
+@pytest.mark.parametrize(
+    "path",
+    [DAG, NODE, SUB_TASK, f"{TASK}/dag/unfinish", f"{TASK}/dag/agent/unfinish",
+     f"{TASK}/dag/maintain/agent", f"{TASK}/dag/maintain/agents", "/api/v1/info", "/api/v1/secret",
+     "/api/v1/status", "/api/v1/time", "/api/v1/git-info"],
+)  # fmt: skip
+def test_the_first_routes_are_there_in_every_version(version: str, path: str) -> None:
+    assert of(version)("GET", path).status_code == 200
+
+
+@pytest.mark.parametrize("path", [f"{TASK}/dags/agent/", f"{LOGS}/"])
+def test_a_route_that_is_not_there_has_no_slash_to_lose(path: str) -> None:
+    assert of(OLDEST)("GET", path).status_code == 404
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "keys"),
+    [
+        ("4.2.3.0", set()),
+        ("4.3.0.9", set()),
+        ("4.3.1.0", {"maintenance_type", "maintenance_key"}),
+        ("4.5.0.0", {"maintenance_type", "maintenance_key"}),
+    ],
+)
+def test_a_dag_says_what_it_locks_since_4_3_1(version: str, keys: set[str]) -> None:
+    dag = of(version)("GET", DAG).json()["data"]
+
+    assert {key for key in dag if key.startswith("maintenance")} == keys
+
+
+@pytest.mark.parametrize(
+    ("version", "supported"),
+    [("4.2.3.0", None), ("4.2.4.0", None), ("4.2.5.0", ["v2"]), ("4.5.0.0", ["v2"])],
+)
+def test_info_says_what_credentials_it_takes_since_4_2_5(version: str, supported: Any) -> None:
+    info = of(version)("GET", "/api/v1/info").json()["data"]
+
+    assert info.get("supportedAuth") == supported
+    assert info["version"] == f"{version}-1"
+
+
+def test_the_newest_is_served_unless_a_scenario_says_otherwise() -> None:
+    info = plain(sandbox_of(INIT))("GET", "/api/v1/info").json()["data"]
+
+    assert info["version"] == f"{NEWEST}-1"
+
+
+@pytest.mark.parametrize("version", [OLDEST, "4.3.0.0", "4.3.1.0", NEWEST])
+def test_every_version_lives_the_same_life(version: str) -> None:
+    dag = of(version)("GET", DAG).json()["data"]
+
+    shown = {key: value for key, value in dag.items() if not key.startswith("maintenance")}
+    newest = of(NEWEST)("GET", DAG).json()["data"]
+    assert shown.items() <= newest.items()
