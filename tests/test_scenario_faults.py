@@ -16,8 +16,9 @@ from jsonschema import Draft202012Validator
 
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.contract import load_spec, operations_of, spec_path
+from oceanmock.errors import AuthorError
 from oceanmock.mistakes import ScenarioError
-from oceanmock.reading import read_scenario, scenario_schema
+from oceanmock.reading import read_fault, read_scenario, scenario_schema
 from oceanmock.scenario import obshell, ocp
 from oceanmock.scenario.base import format_duration, parse_duration
 from oceanmock.scenario.faults import (
@@ -101,7 +102,7 @@ def test_a_fault_may_be_about_a_task_and_its_subtask() -> None:
     }
 
 
-@pytest.mark.parametrize("node", ["401", "444", "'401'", "'22130706433028864401'"])
+@pytest.mark.parametrize("node", ["401", "444", "'401'", "'2213070643302886401'"])
 def test_a_fault_may_be_about_a_node_by_its_number_or_its_generic_id(node: str) -> None:
     fault = fault_of(f"{{status: 500, node: {node}}}", api="obshell")
 
@@ -119,7 +120,7 @@ def test_what_is_answered_by_the_fault_itself_is_not_mangled() -> None:
 def test_a_fault_is_written_as_it_was_read() -> None:
     written = "{name: slow, operation: [retryTask], calls: [2-4], delay: 1m30s, happens: true}"
 
-    assert fault_of(written).to_json() == yaml.safe_load(written)
+    assert fault_of(written).to_json() == {"api": "ocp", **yaml.safe_load(written)}
 
 
 @given(st.integers(0, 3650 * 24 * 3600 * SECOND))
@@ -426,6 +427,65 @@ def test_a_dag_that_somebody_may_start_may_be_meant() -> None:
 )
 def test_a_fault_behind_one_that_leaves_it_something_is_right(first: str, second: str) -> None:
     assert read_scenario(with_faults(first, second))
+
+
+# --- a fault by itself ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "model"),
+    [
+        ({"status": 500}, Fault),
+        ({"status": 500, "api": "ocp"}, OcpFault),
+        ({"status": 500, "operation": "retryTask"}, OcpFault),
+        ({"status": 500, "subtask": 7}, OcpFault),
+        ({"status": 500, "api": "obshell"}, ObshellFault),
+        ({"status": 500, "operation": ["getTime"]}, ObshellFault),
+        ({"status": 500, "sub_task": 7}, ObshellFault),
+    ],
+)
+def test_a_fault_by_itself_is_of_the_api_it_names(said: dict[str, Any], model: type[Fault]) -> None:
+    fault = read_fault(said)
+
+    assert type(fault) is model
+    assert read_fault(fault.to_json()) == fault
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("reset", "fault 1 is 'reset'; it should be a mapping of keys to values [wrong-type]"),
+        ({"status": 5}, "`status` of fault 1 is 5; it should be at least 400 [out-of-range]"),
+        (
+            {"api": "obshel", "reset": True},
+            "`api` is 'obshel', which is none of its values [unknown-value]\n"
+            "  Allowed: ocp, obshell. Did you mean 'obshell'?",
+        ),
+        (
+            {"malformed": True},
+            "`malformed` spoils the answer to what has happened, and it strikes operations that "
+            "change something, too [unsaid-change]\n"
+            "  Say `happens: true`, or name the operations it strikes.",
+        ),
+        (
+            {"delay": 1, "calls": "x"},
+            "`calls` of fault 1 is 'x', which is neither a call's number, counted from 1, nor a "
+            "range such as 2-4 or 1- [bad-calls]\n"
+            "`delay` of fault 1 is 1, which is not a duration such as 400ms, 1.9s, 2m or 1h30m "
+            "(write 1s for seconds) [bad-duration]",
+        ),
+    ],
+)
+def test_all_that_is_wrong_with_a_fault_by_itself_is_said(said: object, message: str) -> None:
+    with pytest.raises(AuthorError) as refused:
+        read_fault(said)
+
+    assert str(refused.value) == message
+
+
+def test_a_misspelt_operation_still_tells_the_api() -> None:
+    with pytest.raises(AuthorError, match="which obshell does not know"):
+        read_fault({"status": 500, "operation": "dagHandlr"})
 
 
 # --- the schema -----------------------------------------------------------------------------------

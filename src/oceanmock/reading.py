@@ -21,9 +21,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from oceanmock.errors import AuthorError
 from oceanmock.mistakes import Document, Found, Loc, ScenarioError, nearest, nearest_word
 from oceanmock.scenario import Scenario, obshell, ocp
 from oceanmock.scenario.base import FileSchema
+from oceanmock.scenario.faults import Fault, ObshellFault, OcpFault
 from oceanmock.scenario_rules import obshell as obshell_rules
 from oceanmock.scenario_rules import ocp as ocp_rules
 
@@ -37,6 +39,42 @@ def read_scenario(text: str, *, path: str = "scenario.yaml") -> Scenario:
         raise ScenarioError(mistakes)
     scenario._name = Path(path).stem
     return scenario
+
+
+def read_fault(said: object) -> Fault:
+    """The fault that a mapping describes, for a sandbox that is there already.
+
+    Its API is the one in ``api``, or else the one whose operation or thing it names; where it names
+    none, it strikes requests of both. Raises AuthorError with all that is wrong with it.
+    """
+    written = {**said} if isinstance(said, dict) else said
+    api = written.pop("api", None) or _api_named(written) if isinstance(written, dict) else None
+    form = _FORMATS.get(str(api), _FORMATS["ocp"])
+    whole = {"summary": "?", "api": api or form.api, form.key: _PUT_RIGHT[form.key]}
+    found, _ = _check({**whole, "faults": [written]})
+    if found:
+        raise AuthorError("\n".join(map(_without_place, found)))
+    return (_FAULTS[form.api] if api else Fault).model_validate(written)
+
+
+_FAULTS: Final[dict[str, type[Fault]]] = {"ocp": OcpFault, "obshell": ObshellFault}
+
+
+def _api_named(fault: dict[Any, Any]) -> str | None:
+    """The API whose operation or thing a fault names, perhaps not quite rightly; the first."""
+    said = fault.get("operation")
+    words = [str(word) for word in (said if isinstance(said, list) else [said]) if word]
+    api_of = {word: api for api, model in _FAULTS.items() for word in model.KINDS}
+    near = [nearest_word(word, [*api_of]) for word in words]
+    for api, model in _FAULTS.items():
+        if any(kind in fault for about in model.KINDS.values() for kind in about):
+            return api
+    return next((api_of[word] for word in near if word is not None), None)
+
+
+def _without_place(found: Found) -> str:
+    hint = f"\n  {found.hint}" if found.hint else ""
+    return f"{found.message} [{found.rule}]{hint}"
 
 
 # --- the formats ----------------------------------------------------------------------------------

@@ -214,8 +214,9 @@ class Fault(Model):
         return tuple(map(_span, self.calls))
 
     def to_json(self) -> dict[str, Any]:
-        """What a file would say of it, with what it leaves out left out."""
-        return self.model_dump(mode="json", exclude_defaults=True)
+        """What was said of it, and its API; ``read_fault`` makes the same of it."""
+        api = {"api": self.API} if self.API else {}
+        return api | self.model_dump(mode="json", exclude_defaults=True)
 
     @model_validator(mode="after")
     def _something_that_can_be(self) -> Fault:
