@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conftest import Ask, sandbox_of
 from golden import assert_golden
@@ -38,7 +40,9 @@ from obshell_world import (
     world,
 )
 from oceanmock.clock import MILLISECOND, SECOND
+from oceanmock.contract import load_spec, operations_of, spec_path
 from oceanmock.contracts_app import MAX_BODY_BYTES
+from oceanmock.scenario.obshell import QUIRKS, Identity
 
 # --- whole answers --------------------------------------------------------------------------------
 
@@ -597,6 +601,24 @@ def test_show_details_that_go_cannot_read_is_a_panic(path: str, junk: str) -> No
     assert answer.json()["traceId"] == ""
 
 
+@pytest.mark.parametrize(
+    ("query", "shows"),
+    [
+        ("show_details=%zz", True),
+        ("show_details=false;a=1", True),
+        ("show_details=%", True),
+        ("show_details=%zz&show_details=false", False),
+        ("show%5Fdetails=%66alse", False),
+        ("Show_Details=false", True),
+        ("a=%zz&&=&show_details=0", False),
+    ],
+)
+def test_a_field_of_a_query_that_go_cannot_read_is_passed_over(query: str, *, shows: bool) -> None:
+    dag = plain(failed())("GET", f"{DAG}?{query}").json()["data"]
+
+    assert (dag["nodes"] is not None) is shows
+
+
 def test_a_sub_task_does_not_mind_show_details() -> None:
     ask = plain(failed())
 
@@ -998,7 +1020,8 @@ def test_what_comes_before_the_credentials_asks_for_none(path: str) -> None:
         ("POST", "/api/v1/info"),
         ("GET", TASK), ("GET", f"{TASK}/"), ("GET", f"{TASK}/dag"), ("GET", f"{TASK}/nope"),
         ("GET", f"{DAG}/nope"), ("GET", f"{SUB_TASK}/log"), ("GET", f"{TASK}//dag/{LOCAL}4"),
-        ("GET", f"{TASK}/dag//"), ("GET", "/api/v1/nope"), ("GET", f"{TASK}/dag/a%2fb"),
+        ("GET", f"{TASK}/dag//"), ("GET", "/api/v1/nope"), ("GET", "/api/v1"), ("GET", "/api/v1/"),
+        ("GET", "/api/v1x"), ("TRACE", DAG), ("BREW", DAG), ("GET", f"{TASK}/dag/a%2fb"),
         ("DELETE", f"{DAG}/"),
     ],
 )  # fmt: skip
@@ -1012,7 +1035,7 @@ def test_head_is_answered_as_an_unknown_path_without_a_body() -> None:
     assert (answer.status_code, answer.content) == (404, b"")
 
 
-@pytest.mark.parametrize("query", ["", "?show_details=false", "?a=1&b=%3C"])
+@pytest.mark.parametrize("query", ["", "?show_details=false", "?a=1&b=%3C&c=it's"])
 @pytest.mark.parametrize("path", [DAG, NODE, LOGS, f"{TASK}/dags/agent", f"{TASK}/dag"])
 def test_a_get_with_a_slash_too_much_is_sent_to_the_path_without(path: str, query: str) -> None:
     answer = plain(failed())("GET", f"{path}/{query}")
@@ -1020,7 +1043,7 @@ def test_a_get_with_a_slash_too_much_is_sent_to_the_path_without(path: str, quer
     where = f"{path}{query}"
     assert (answer.status_code, answer.headers["location"]) == (301, where)
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    link = where.replace("&", "&amp;")
+    link = where.replace("&", "&amp;").replace("'", "&#39;")
     assert answer.text == f'<a href="{link}">Moved Permanently</a>.\n\n'
 
 
@@ -1075,3 +1098,54 @@ def test_no_body_is_too_strange_to_be_refused(path: str, body: bytes) -> None:
 )  # fmt: skip
 def test_no_header_is_too_strange_to_be_answered(headers: dict[str, str]) -> None:
     assert plain(failed())("GET", DAG, headers=headers).status_code == 200
+
+
+# --- the contract ---------------------------------------------------------------------------------
+
+OPERATIONS = operations_of(load_spec(spec_path("obshell")))
+HOLDING = (
+    INIT
+    + """
+  - id: 1
+    name: Locks a tenant
+    scope: cluster
+    maintenance: {tenant: t1}
+    nodes: [{sub_tasks: {additional_data: {a: 1}}}, {sub_tasks: {additional_data: {a: x}}}]
+agent: {identity: CLUSTER AGENT}
+"""
+)
+TAILS = ["4", "402", "40201", "04", "9", "-1", "x"]
+IDS = [f"{start}{tail}" for start in (LOCAL, f"4{LOCAL[1:]}", FOREIGN, "1", "6") for tail in TAILS]
+
+
+@settings(max_examples=150)
+@given(
+    operation=st.sampled_from(OPERATIONS),
+    id=st.sampled_from(IDS),
+    query=st.sampled_from(["", "?show_details=false", "?show_details=maybe"]),
+    operator=st.sampled_from(["ROLLBACK", "RETRY", "CANCEL", "PASS", "RUN", None]),
+    after=st.integers(0, 10_000),
+    identity=st.sampled_from(get_args(Identity)),
+    quirks_off=st.lists(st.sampled_from(["all", *QUIRKS]), max_size=3, unique=True),
+)
+def test_no_answer_breaks_the_contract(
+    *,
+    operation: Any,
+    id: str,
+    query: str,
+    operator: str | None,
+    after: int,
+    identity: str,
+    quirks_off: list[str],
+) -> None:
+    is_holder = identity == "CLUSTER AGENT"
+    text = HOLDING if is_holder else f"{INIT}\nagent: {{identity: {identity}}}"
+    sandbox = sandbox_of(f"{text}\nswitches: {{quirks_off: [{', '.join(quirks_off)}]}}")
+    sandbox.clock.advance(after * MILLISECOND)
+    body = json.dumps({"operator": operator}) if operation.method == "POST" else None
+
+    path = operation.path.replace("{id}", id) + query
+    answer = plain(sandbox)(operation.method, path, content=body)
+
+    assert str(answer.status_code) in operation.statuses
+    assert "breaks the contract" not in answer.text

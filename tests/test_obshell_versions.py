@@ -30,6 +30,7 @@ from obshell_world import (
     sealed,
     world,
 )
+from oceanmock.contracts_app import MAX_BODY_BYTES
 from oceanmock.scenario.obshell import NEWEST, OLDEST
 
 BEFORE_ERR_CODES = ["4.2.3.0", "4.2.4.1", "4.2.5.0", "4.2.6.0", "4.3.0.0", "4.3.0.9"]
@@ -163,6 +164,18 @@ def test_errors_have_err_codes_since_4_3_1(version: str) -> None:
         "message": "Task not found: record not found",
     }
     assert operate(ask, DAG, "CANCEL").status_code == 400
+
+
+def test_a_cluster_dag_on_an_agent_without_oceanbase_was_not_found() -> None:
+    answer = of(OLDEST)("GET", f"{TASK}/dag/11")
+
+    assert told(answer) == (404, 2300, "Task not found: Agent is not holding OceanBase")
+
+
+def test_a_body_over_the_limit_has_the_same_status_in_every_version() -> None:
+    answer = of(OLDEST)("POST", DAG, content=b" " * (MAX_BODY_BYTES + 1))
+
+    assert told(answer) == (413, 1000, "The request body is too large.")
 
 
 # --- routes ---------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC
 from typing import Any, Final, Literal, TypeVar
-from urllib.parse import parse_qs
 
 import orjson
 
@@ -38,7 +37,7 @@ from oceanmock.apis.obshell_crypto import (
     open_body,
     open_header,
 )
-from oceanmock.apis.obshell_go import Unreadable, quoted, read_struct
+from oceanmock.apis.obshell_go import Unreadable, query_value, quoted, read_struct
 from oceanmock.apis.obshell_ids import GenericId, parse_generic_id
 from oceanmock.apis.obshell_json import Json, Writer, id_of
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
@@ -47,7 +46,8 @@ from oceanmock.engine.dags import DagView, Key, Store
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask
 from oceanmock.scenario.obshell import QuirkName
 
-PREFIX: Final = "/api/v1/"
+PREFIX: Final = "/api/v1"
+"""What the paths of the API begin with (ob/agent/api/web/server.go:93-98)."""
 STATUS_PATH: Final = "/api/v1/status"
 HTML: Final = b"text/html; charset=utf-8"
 EARLY: Final = b"application/json; charset=utf-8"
@@ -479,8 +479,8 @@ class Room:
 
     def _details(self, call: Call) -> bool:
         """Whether show_details is true (ob/param/task.go:19-21); anything unreadable fails."""
-        query = parse_qs(call.query.decode("latin-1"), keep_blank_values=True)
-        text = query.get("show_details", ["true"])[0]
+        said = query_value(call.query.decode("latin-1"), "show_details")
+        text = "true" if said is None else said
         if text in TRUE or text in FALSE:
             return text in TRUE
         if self.has(call, "unreadable-show-details-is-500"):
@@ -593,7 +593,8 @@ def _moved(call: Call) -> Answer:
     headers = ((b"location", where.encode("latin-1")),)
     if call.method != "GET":
         return Answer(307, b"", headers, media_type=None)
-    page = f'<a href="{html.escape(where)}">Moved Permanently</a>.\n\n'
+    link = html.escape(where).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+    page = f'<a href="{link}">Moved Permanently</a>.\n\n'
     return Answer(301, page.encode("latin-1"), headers, media_type=HTML)
 
 

@@ -235,16 +235,18 @@ def _said_of_security(refusal: SecurityRefusal) -> Said:
 # --- before 4.3.1 ---------------------------------------------------------------------------------
 
 _KNOWN_ERROR: Final = (500, 1010)
+_NOT_FOUND: Final = (404, 2300)
 _OLD_FAMILIES: Final = (
     ("Task.GenericID.", (400, 1001)),
     ("Common.BindJsonFailed", (400, 1001)),
     ("Common.IllegalArgument", (400, 1001)),
-    ("Task.NotFound", (404, 2300)),
+    ("Task.NotFound", _NOT_FOUND),
     ("Task.", _KNOWN_ERROR),
     ("Security.Authentication.Header.DecryptFailed", (401, 1)),
     ("Security.", (401, 10008)),
     ("Request.Header.NotFound", (401, 10008)),
-    ("Request.Body.", (401, 10008)),
+    ("Request.Body.Decrypt.", (401, 10008)),
+    ("Request.Body.TooLarge", (413, 1000)),
     ("Agent.Identify.", (400, 1000)),
 )
 """errCode → status and number; the first that fits. Only those of tasks are read in the code."""
@@ -260,6 +262,8 @@ def in_old_words(said: Said) -> Said:
             known = (status, code) == _KNOWN_ERROR
             message = f"Known error: {said.old_message}" if known else said.old_message
             return replace(said, status=status, code=code, err_code=None, message=message)
+    if said.old_message.startswith("Task not found: "):
+        return replace(said, status=404, code=_NOT_FOUND[1], err_code=None)
     code = _OLD_NOT_FOUND if said.status == 404 else _OLD_UNEXPECTED
     if said.old_message.startswith("Known error: "):
         code = _KNOWN_ERROR[1]

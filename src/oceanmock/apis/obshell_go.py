@@ -1,10 +1,11 @@
-"""How the Go server obshell reads base64, JSON and numbers, and what it says when it cannot.
+"""How the Go server obshell reads text, and what it says when it cannot.
 
-A refusal of obshell ends in the text of Go's own error, and clients print it, so the words are
-those of encoding/base64, encoding/json and strconv. Sources: these packages of Go 1.26; the texts
-in tests/data/obshell outrank them. Of JSON's syntax errors the kind is Go's, found by Python's
-parser, so that in a text with several faults another may be named first. Objects nested deeper than
-Python's parser goes are refused, though Go reads 10,000 levels. Nothing here knows obshell.
+That text is queries, base64, JSON and numbers. A refusal of obshell ends in the text of Go's own
+error, and clients print it, so the words are those of encoding/base64, encoding/json, net/url and
+strconv. Sources: these packages of Go 1.26; the texts in tests/data/obshell outrank them. Of JSON's
+syntax errors the kind is Go's, found by Python's parser, so that in a text with several faults
+another may be named first. Objects nested deeper than Python's parser goes are refused, though Go
+reads 10,000 levels. Nothing here knows obshell.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote_plus
 
 from oceanmock.errors import CallerError
 
@@ -71,6 +73,25 @@ def parse_int(text: str) -> int:
     if len(text) > 4000 or not -LARGEST - 1 <= int(text) <= LARGEST:
         raise Unreadable(f"strconv.ParseInt: parsing {quoted(text)}: value out of range")
     return int(text)
+
+
+# --- queries --------------------------------------------------------------------------------------
+
+_BROKEN_ESCAPE: Final = re.compile("%(?![0-9a-fA-F]{2})")
+
+
+def query_value(query: str, name: str) -> str | None:
+    """The first value of a name, as url.URL.Query reads it; None without one.
+
+    A field with a broken escape or a semicolon is passed over.
+    """
+    for field in query.split("&"):
+        key, _, value = field.partition("=")
+        if ";" in field or _BROKEN_ESCAPE.search(field):
+            continue
+        if unquote_plus(key) == name:
+            return unquote_plus(value)
+    return None
 
 
 # --- base64 ---------------------------------------------------------------------------------------
