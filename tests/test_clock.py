@@ -93,3 +93,29 @@ def test_without_a_wall_it_is_the_machine_s_time() -> None:
     now = Clock("time").now()
 
     assert before <= now <= wall_now()
+
+
+@pytest.mark.parametrize("before", PROGRESSIONS)
+@pytest.mark.parametrize("after", PROGRESSIONS)
+def test_a_clock_that_is_switched_goes_on_from_where_it_is(
+    before: Progression, after: Progression
+) -> None:
+    wall = Wall(0)
+    clock = Clock(before, starts_at=10 * SECOND, speed=2.0, wall=wall)
+    wall.now += 3 * SECOND
+    then = clock.now()
+
+    clock.set(progression=after, speed=5.0)
+
+    assert clock.now() == then
+    wall.now += SECOND
+    assert clock.now() == then + (5 * SECOND if after == "time" else 0)
+
+
+def test_switching_a_clock_leaves_what_is_not_named() -> None:
+    clock = Clock("polls", speed=3.0, wall=Wall(0))
+
+    clock.set(speed=4.0)
+    clock.set(progression="time")
+
+    assert (clock.progression, clock.speed) == ("time", 4.0)

@@ -23,6 +23,11 @@ def wall_now() -> int:
     return time.time_ns()
 
 
+def stopwatch() -> int:
+    """Nanoseconds of the machine's time since some instant; for how long things take."""
+    return time.perf_counter_ns()
+
+
 class Clock:
     """One sandbox's clock.
 
@@ -45,6 +50,14 @@ class Clock:
         self._wall = wall
         self._wall_origin = wall()
         self._origin = self._wall_origin if starts_at is None else starts_at
+
+    def set(self, *, progression: Progression | None = None, speed: float | None = None) -> None:
+        """Changes how time passes from now on; the instant stays, and so does what is left out."""
+        self._origin, self._wall_origin = self.now(), self._wall()
+        if progression is not None:
+            self.progression = progression
+        if speed is not None:
+            self.speed = speed
 
     def now(self) -> int:
         """The instant it is in this sandbox."""
