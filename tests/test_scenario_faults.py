@@ -513,3 +513,37 @@ def test_the_schema_refuses_an_obvious_mistake(fault: dict[str, Any]) -> None:
     scenario = {**yaml.safe_load(with_faults("{delay: 1s}")), "faults": [{"reset": True, **fault}]}
 
     assert list(Draft202012Validator(scenario_schema()).iter_errors(scenario))
+
+
+# --- whatever is said -----------------------------------------------------------------------------
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["1s", "2-4", "data.*", "retryTask", "getTime", "a/b", "ocp", "attempts"])
+)
+KEYS = st.sampled_from([*OcpFault.model_fields, *ObshellFault.model_fields, "api", "bytes", "x"])
+
+
+@given(
+    st.dictionaries(
+        KEYS, SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(KEYS, SCALARS, max_size=3)
+    )
+    | SCALARS
+)
+def test_whatever_is_said_of_a_fault_is_read_or_refused_in_words(said: object) -> None:
+    outcome = read_or_refused(said)
+
+    assert "Input should" not in str(outcome)
+    assert outcome == (read_fault(outcome.to_json()) if isinstance(outcome, Fault) else outcome)
+
+
+def read_or_refused(said: object) -> Fault | str:
+    """The fault that is read, or why none is."""
+    try:
+        return read_fault(said)
+    except AuthorError as refused:
+        return str(refused)
