@@ -68,7 +68,7 @@ def flags(first: str, second: str, third: str) -> str:
         (("retry", "", ""), "ROLLBACK",
          "failed to set dag rollback: node 401. A can not rollback"),
         (("rollback", "", ""), "RETRY", "failed to set dag retry: B can not retry"),
-        (("", "pass", ""), "PASS", "failed to pass dag: C can not pass"),
+        (("pass", "", ""), "PASS", "failed to pass dag: B can not pass"),
         (("", "", ""), "CANCEL", "failed to cancel dag: dag is finished"),
         (("", "", ""), "RUN", "invalid operator: RUN"),
         (("", "", ""), " retry", "invalid operator:  retry"),
@@ -103,9 +103,17 @@ def test_so_was_one_that_came_too_early(operator: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("path", "answer"),
     [
-        ("dag/abc", (400, 1001, "Illegal argument: Invalid ID: abc: invalid generic id")),
+        ("dag/abc", (400, 1001, "Illegal argument: invalid id: abc")),
+        ("dag/1", (400, 1001, "Illegal argument: invalid id: 1")),
+        ("dag/2x130706433028864",
+         (400, 1001, "Illegal argument: convert id '2x130706433028864' to bigInt failed")),
+        ("dag/29999999999028864",
+         (400, 1001, "Illegal argument: convert id '29999999999028864' to ip failed")),
+        ("dag/2213070643302x864",
+         (400, 1001, "Illegal argument: parse port failed: "
+                     'strconv.Atoi: parsing "02x86": invalid syntax')),
         (f"node/{LOCAL}x",
-         (400, 1001, f"Illegal argument: Invalid ID: {LOCAL}x: "
+         (400, 1001, "Illegal argument: parse id failed: "
                      'strconv.ParseInt: parsing "x": invalid syntax')),
         (f"dag/{LOCAL}9", (404, 2300, "Task not found: record not found")),
         (f"sub_task/{LOCAL}9", (404, 2300, "Task not found: record not found")),

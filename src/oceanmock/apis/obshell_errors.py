@@ -205,10 +205,8 @@ def said_of(error: Exception) -> Said:
         case SecurityRefusal():
             return _said_of_security(error)
         case InvalidGenericId():
-            message = str(error)
-            return Said(
-                400, "Task.GenericID.Invalid", message, None, f"Illegal argument: {message}"
-            )
+            old_message = f"Illegal argument: {error.old_message}"
+            return Said(400, "Task.GenericID.Invalid", str(error), None, old_message)
         case NoSuchTask():
             return not_found().said
         case Refused():

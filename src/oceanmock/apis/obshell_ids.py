@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal
 
-from oceanmock.apis.obshell_go import Unreadable, parse_int
+from oceanmock.apis.obshell_go import Unreadable, parse_int, quoted
 from oceanmock.errors import CallerError
 
 Kind = Literal["cluster", "local", "obproxy"]
@@ -34,10 +34,14 @@ _KINDS: Final = {prefix: kind for kind, prefix in _PREFIXES.items()}
 
 
 class InvalidGenericId(CallerError):
-    """A text that is no generic id; the message is the server's own."""
+    """A text that is no generic id; the message is the server's own.
 
-    def __init__(self, text: str, why: str = "") -> None:
+    ``old_message`` is that of before 4.3.1 (agent/engine/task/task_dto.go at 424f28a).
+    """
+
+    def __init__(self, text: str, why: str = "", *, old_message: str = "") -> None:
         super().__init__(f"Invalid ID: {text}: {why}" if why else f"Invalid ID: {text}")
+        self.old_message: Final = old_message or f"invalid id: {text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +80,21 @@ def parse_generic_id(text: str) -> GenericId:
         raise InvalidGenericId(text)
     ip = _address(text, text[1:port_at], version)
     if not _INTEGER.fullmatch(text[port_at:number_at]):
-        raise InvalidGenericId(text, "parse port failed")
+        port = quoted(text[port_at:number_at])
+        old = f"parse port failed: strconv.Atoi: parsing {port}: invalid syntax"
+        raise InvalidGenericId(text, "parse port failed", old_message=old)
     return GenericId(kind, _number(text, text[number_at:]), ip, int(text[port_at:number_at]))
 
 
 def _address(text: str, digits: str, version: int) -> IPv4Address | IPv6Address:
     """An address of exactly 4 or 16 bytes: Go drops leading zero bytes, and then refuses."""
     if not _INTEGER.fullmatch(digits):
-        raise InvalidGenericId(text, "convert id to bigInt failed")
+        old = f"convert id '{text}' to bigInt failed"
+        raise InvalidGenericId(text, "convert id to bigInt failed", old_message=old)
     value = abs(int(digits))
     if (value.bit_length() + 7) // 8 != (4 if version == 4 else 16):
-        raise InvalidGenericId(text, "convert id to ip failed")
+        old = f"convert id '{text}' to ip failed"
+        raise InvalidGenericId(text, "convert id to ip failed", old_message=old)
     return IPv4Address(value) if version == 4 else IPv6Address(value)
 
 
@@ -95,4 +103,5 @@ def _number(text: str, digits: str) -> int:
     try:
         return parse_int(digits)
     except Unreadable as why:
-        raise InvalidGenericId(text, str(why)) from None
+        old = f"parse id failed: {why}"
+        raise InvalidGenericId(text, str(why), old_message=old) from None
