@@ -8,21 +8,26 @@ first needed: so a sandbox costs nothing but its own state.
 
 from __future__ import annotations
 
+from asyncio import sleep
 from collections.abc import Callable
 from typing import Final
 
 import orjson
 
 from oceanmock.apis import obshell, ocp
+from oceanmock.apis.api import Call, Headers
 from oceanmock.apis.obshell_crypto import make_key
-from oceanmock.clock import wall_now
-from oceanmock.contracts_app import SANDBOX, AsgiApp, Message, Receive, Scope, Send, app_of
+from oceanmock.clock import SECOND, stopwatch, wall_now
+from oceanmock.contracts_app import CALL, SANDBOX, AsgiApp, Message, Receive, Scope, Send, app_of
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.faults import Strike, mangle
 from oceanmock.sandboxes import NoSuchSandbox, Sandboxes
 
 SANDBOX_HEADER: Final = b"x-oceanmock-sandbox"
 SANDBOX_PATH: Final = "/sandboxes/"
+CUT: Final = "oceanmock.cut"
+"""Where the scope of a request holds what cuts its connection, if the server knows how to."""
 
 
 def create_app(
@@ -57,7 +62,9 @@ class App:
             await _send_plainly(send, 404, str(error))
             return
         scope[SANDBOX] = sandbox
-        await self._contracts.of(sandbox)(scope, receive, send)
+        exchange = _Exchange(scope, receive, send)
+        await self._contracts.of(sandbox)(scope, receive, exchange.send)
+        exchange.record(sandbox)
 
     def _choose(self, scope: Scope) -> Sandbox:
         """The sandbox a request means; takes its name out of the path. Raises NoSuchSandbox."""
@@ -95,6 +102,93 @@ class _Contracts:
                 ]
             )
         return app
+
+
+class _Exchange:
+    """One request and its answer: what goes wrong with it on purpose, and what the journal keeps.
+
+    Whatever answers, it is one start and one body; a fault may make more, less or nothing of them.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._began = stopwatch()
+        self._wall = wall_now()
+        self._start: Message = {}
+        self._status: int | None = None
+        self._body = b""
+
+    async def send(self, message: Message) -> None:
+        """Sends the answer on, or what a fault leaves of it."""
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        strike = self._scope[CALL].strike
+        if strike is not None:
+            await self._strike(strike, message["body"])
+            return
+        self._status, self._body = self._start["status"], message["body"]
+        await self._send(self._start)
+        await self._send(message)
+
+    async def _strike(self, strike: Strike, body: bytes) -> None:
+        """The answer as the fault leaves it, late, in pieces, cut off, or not at all."""
+        await sleep(strike.delay / SECOND)
+        if strike.resets:
+            await self._cut(reset=True)
+            return
+        is_real = strike.carries_out or strike.status is not None
+        status = self._start["status"] if is_real else 200
+        sent = mangle(strike, status, self._start["headers"], body)
+        self._start["status"], self._start["headers"] = sent.status, list(sent.headers)
+        self._status, self._body = sent.status, b"".join(sent.chunks)
+        await self._send(self._start)
+        for number, chunk in enumerate(sent.chunks):
+            if number:
+                await sleep(sent.pause / SECOND)
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if sent.is_cut:
+            await self._cut(reset=False)
+        else:
+            await self._send({"type": "http.response.body", "body": b""})
+
+    async def _cut(self, *, reset: bool) -> None:
+        """Ends the connection, or resets it; raises ConnectionResetError where nothing can."""
+        cut = self._scope.get(CUT)
+        if cut is None:
+            raise ConnectionResetError("the connection was cut on purpose")
+        cut(reset=reset)
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    def record(self, sandbox: Sandbox) -> None:
+        """Writes it down in the sandbox's journal."""
+        call: Call = self._scope[CALL]
+        sandbox.journal.record(
+            at=call.began,
+            wall=self._wall,
+            took=stopwatch() - self._began,
+            api=call.api.name,
+            operation=call.operation.id if call.operation else "",
+            method=call.method,
+            path=call.path,
+            query=call.query.decode("latin-1"),
+            ids=call.path_values,
+            caller=call.caller,
+            request_headers=_texts(call.headers),
+            request_body=call.body,
+            status=self._status,
+            response_headers=() if self._status is None else _texts(self._start["headers"]),
+            response_body=self._body,
+            refusal=call.refusal,
+            fault=call.strike.name if call.strike else "",
+        )
+
+
+def _texts(headers: Headers) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -31,6 +31,7 @@ from oceanmock.apis.checks import Answers, Bodies, Parameters
 from oceanmock.contract import Operation, operations_of, runtime_view
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
+from oceanmock.faults import Asked
 
 with warnings.catch_warnings():
     # connexion 3.3 imports what its own dependencies have deprecated; no user can mend that.
@@ -216,7 +217,7 @@ async def _refuse(call: Call, error: Exception, send: Send) -> None:
 def _is_ours(error: Exception) -> bool:
     """Whether an error is a mistake of the mock's, worth a line in its log."""
     if isinstance(error, Refused):
-        return error.status_code >= 500
+        return error.status_code >= 500 and error.kind != "fault"
     return not isinstance(error, CallerError)
 
 
@@ -428,6 +429,35 @@ def _security_handler(credentials: Credentials) -> type[AbstractSecurityHandler]
     return Handler
 
 
+# --- what goes wrong on purpose -------------------------------------------------------------------
+
+
+class Striking:
+    """Asks the sandbox's faults about a call; one that prevents the operation is refused here.
+
+    What becomes of the answer is for who sends it: the app, outside the response check.
+    """
+
+    def __init__(self, app: AsgiApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            strike_at(scope[CALL])
+        await self.app(scope, receive, send)
+
+
+def strike_at(call: Call) -> None:
+    """Notes what strikes a call. Raises Refused when the operation is not to happen."""
+    operation = call.operation.id if call.operation else ""
+    key = (call.method, call.raw_path, call.query, call.body)
+    asked = Asked(call.api.name, operation, call.path_values, call.caller, key)
+    strike = call.strike = call.sandbox.faults.strike(asked)
+    if strike is not None and not strike.carries_out:
+        status = strike.status or 503
+        raise Refused("fault", f"struck by {strike.name}", status=status)
+
+
 # --- what is asked, and what is answered ----------------------------------------------------------
 
 
@@ -541,6 +571,7 @@ STORY: Final = (
     ResponseCheck,  # what leaves keeps the contract, errors included
     Refusals,  # what is refused from here on is worded before that check
     Security,  # who asks, and may they: 401, 403
+    Striking,  # what goes wrong on purpose: any status
     RequestCheck,  # what they ask for keeps the contract: 400, 415
     # Answering comes last: operation → room → engine.
 )

@@ -3,20 +3,24 @@
 ``serve_forever`` runs it in the main thread until SIGINT or SIGTERM and then returns, so that the
 process ends with 0. ``Server`` runs it in a thread of its own, for tests; there no signal is
 touched. A port is taken before anything starts, so that a taken one is an EnvironmentProblem with a
-plain message. Only errors are logged: what was said is the journal's to tell.
+plain message. Only errors are logged: what was said is the journal's to tell. An app with an
+attribute ``ports`` is given there what opens further ones while it runs.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from oceanmock.errors import EnvironmentProblem
 
@@ -26,6 +30,7 @@ KEEP_ALIVE_SECONDS: Final = 75
 """Longer than most clients keep an idle connection: then it is they who close it, and no request
 is lost on a connection that the server has just closed."""
 GRACE_SECONDS: Final = 3
+LISTEN_BACKLOG: Final = 128
 WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 (to dial)
 
 
@@ -43,7 +48,7 @@ def serve_forever(
     listener = _listener(host, port)
     with contextlib.closing(listener):
         url = _url(listener)
-        _Uvicorn(app, lambda: on_ready and on_ready(url)).run(sockets=[listener])
+        _Uvicorn(app, host, lambda: on_ready and on_ready(url)).run(sockets=[listener])
 
 
 class Server:
@@ -55,7 +60,7 @@ class Server:
     def __init__(self, app: AsgiApp, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self._listener = _listener(host, port)
         self._ready = threading.Event()
-        self._uvicorn = _Uvicorn(app, self._ready.set)
+        self._uvicorn = _Uvicorn(app, host, self._ready.set)
         self._thread = threading.Thread(target=self._run, name="oceanmock", daemon=True)
         self._failure: BaseException | None = None
         self.url: Final = _url(self._listener)
@@ -95,13 +100,65 @@ class Server:
             self._ready.set()
 
 
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, with a way to cut the connection in each request's scope (``oceanmock.cut``)."""
+
+    def on_message_begin(self) -> None:
+        """Opens the scope of a request."""
+        super().on_message_begin()
+        self.scope["oceanmock.cut"] = self.cut  # type: ignore[typeddict-unknown-key]
+
+    def cut(self, *, reset: bool) -> None:
+        """Closes the connection after what was sent; with ``reset`` the peer sees an error."""
+        if not reset:
+            self.transport.close()
+            return
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+
+class Ports:
+    """Further ports of a running server; to be used on its event loop."""
+
+    def __init__(self, server: _Uvicorn, host: str) -> None:
+        self._server = server
+        self._host = host
+        self._opened: dict[int, asyncio.Server] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def open(self, port: int = 0) -> int:
+        """Listens on a further port, any that is free if 0. Raises EnvironmentProblem."""
+        listener = _listener(self._host, port)
+        listener.listen(LISTEN_BACKLOG)
+        port = listener.getsockname()[1]
+        task = asyncio.get_running_loop().create_task(self._serve(port, listener))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return port
+
+    def close(self, port: int) -> None:
+        """Listens there no more; requests under way are answered."""
+        server = self._opened.pop(port, None)
+        if server is not None:
+            server.close()
+            self._server.servers.remove(server)
+
+    async def _serve(self, port: int, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(self._server.protocol, sock=listener)
+        self._opened[port] = server
+        self._server.servers.append(server)
+
+
 class _Uvicorn(uvicorn.Server):
     """uvicorn, telling when it listens, and not passing on the signal that stopped it."""
 
-    def __init__(self, app: AsgiApp, on_listening: Callable[[], object]) -> None:
+    def __init__(self, app: AsgiApp, host: str, on_listening: Callable[[], object]) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=_Protocol,
             loop="auto",  # uvloop where it can be imported
             ws="none",
             log_config=None,
@@ -113,6 +170,14 @@ class _Uvicorn(uvicorn.Server):
         )
         super().__init__(config)
         self._on_listening = on_listening
+        if hasattr(app, "ports"):
+            app.ports = Ports(self, host)
+
+    def protocol(self) -> asyncio.Protocol:
+        """What talks to one connection."""
+        return _Protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens, and says so."""

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from oceanmock.contract import Operation, Spec
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.faults import Strike
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -22,6 +23,7 @@ Kind = Literal[
     "bad credentials",
     "body too large",
     "broken answer",
+    "fault",
     "forbidden",
     "malformed body",
     "unknown path",
@@ -53,7 +55,7 @@ class Refused(Exception):
     """A request that goes no further, and why.
 
     ``detail`` is one sentence for a developer. ``parameter``, ``value`` and ``wanted`` (the type,
-    with its format: "int64") are given for a wrong type or value.
+    with its format: "int64") are given for a wrong type or value, ``status`` for a fault.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Refused(Exception):
         parameter: str = "",
         value: str = "",
         wanted: str = "",
+        status: int = 500,
         headers: Headers = (),
     ) -> None:
         super().__init__(detail)
@@ -72,12 +75,13 @@ class Refused(Exception):
         self.parameter = parameter
         self.value = value
         self.wanted = wanted
+        self.status = status
         self.headers = headers
 
     @property
     def status_code(self) -> int:
         """The HTTP status; connexion looks for this name (security.py, _raise_most_specific)."""
-        return STATUS_OF[self.kind]
+        return STATUS_OF.get(self.kind, self.status)
 
 
 @dataclass(slots=True)
@@ -86,7 +90,7 @@ class Call:
 
     ``path`` is the API's own, ``raw_path`` what was sent. ``began`` is by the sandbox's clock.
     ``caller`` names who asks, as far as the credentials say; ``refusal`` is one sentence on why it
-    went no further.
+    went no further, ``strike`` what goes wrong on purpose.
     """
 
     api: Api
@@ -101,6 +105,7 @@ class Call:
     credentials: Any = None
     caller: str = ""
     refusal: str = ""
+    strike: Strike | None = None
     path_values: Mapping[str, str] = field(default_factory=dict)
     operation: Operation | None = None
     parameters: dict[str, Any] = field(default_factory=dict)

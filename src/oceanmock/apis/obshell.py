@@ -191,6 +191,7 @@ class Room:
             )
             if refusal is not None:
                 raise refusal
+            call.caller = "agent" if call.credentials.is_for_agent else "root"
         return frozenset()
 
     def has(self, call: Call, quirk: QuirkName) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Final, Literal
 
 from oceanmock.apis.api import Kind, Refused
@@ -20,6 +21,8 @@ from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask
 
 Version = tuple[int, ...]
 ERR_CODES_SINCE: Final[Version] = (4, 3, 1)
+
+PHRASES: Final = {each.value: each.phrase for each in HTTPStatus}
 
 Stage = Literal["handler", "decryption", "panic"]
 
@@ -209,6 +212,8 @@ def said_of(error: Exception) -> Said:
             return Said(400, "Task.GenericID.Invalid", str(error), None, old_message)
         case NoSuchTask():
             return not_found().said
+        case Refused(kind="fault"):
+            return _struck(error.status)
         case Refused():
             err_code, message = _REFUSALS.get(error.kind, ("Common.IllegalArgument", error.detail))
             # gin does not tell a wrong method from an unknown path.
@@ -216,6 +221,21 @@ def said_of(error: Exception) -> Said:
             return Said(status, err_code, message, None, message)
         case _:
             return unexpected(f"{type(error).__name__}: {error}").said
+
+
+def _struck(status: int) -> Said:
+    """An error that a fault asks for: in obshell's words where it has some for that status."""
+    match status:
+        case 401:
+            message = "Unauthorized: OceanBase password is incorrect"
+            err_code = "Security.Authentication.IncorrectOceanbasePassword"
+            return Said(401, err_code, message, 10008, message)
+        case 404:
+            return not_found().said
+        case _:
+            phrase = PHRASES.get(status, f"status {status}")
+            message = f"Unexpected error: {phrase}"
+            return Said(status, "Common.Unexpected", message, None, message)
 
 
 def _said_of_security(refusal: SecurityRefusal) -> Said:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta, timezone, tzinfo
+from http import HTTPStatus
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -174,8 +175,8 @@ class _Room:
     def render_error(self, call: Call, error: Exception) -> Answer:
         """An error in OCP's envelope: codes and texts as ocp-express has them."""
         said = _worded(call, error)
-        # ocp-express names a request only once it has been let in (TraceHandlerInterceptor).
-        trace = "" if said.status == 401 else self._trace_of(call)
+        # A request has a name only once it has been let in (TraceHandlerInterceptor).
+        trace = "" if said.status in (401, 429) else self._trace_of(call)
         body = self._envelope(call, status=said.status, successful=False, trace=trace)
         body["error"] = {"code": said.code, "message": said.message}
         if said.debug:
@@ -489,6 +490,8 @@ def _worded(call: Call, error: Exception) -> _Said:
 
 
 def _worded_refusal(call: Call, error: Refused, forbidden: int) -> _Said:
+    if error.kind == "fault":
+        return _struck(error.status)
     value = _shortened(error.value)
     message = MESSAGES[error.kind].format(
         parameter=error.parameter,
@@ -505,6 +508,30 @@ def _worded_refusal(call: Call, error: Refused, forbidden: int) -> _Said:
         debug=f'For input string: "{value}"' if error.kind == "wrong type" else error.detail,
         headers=CHALLENGE if error.status_code == 401 else error.headers,
     )
+
+
+THROTTLED: Final = (
+    "Excessive number of requests. "
+    "You have exceeded the request limit for the current throttling window."
+)
+PHRASES: Final = {each.value: each.phrase for each in HTTPStatus}
+RATE_LIMIT: Final[Headers] = (
+    (b"ratelimit-limit", b"100"),
+    (b"ratelimit-remaining", b"0"),
+    (b"ratelimit-reset", b"1"),
+)
+"""The headers of a 429 (200.api-call-description.md:121-151), with the page's own numbers."""
+
+
+def _struck(status: int) -> _Said:
+    """An error that a fault asks for: in OCP's words where it has some for that status."""
+    if status == 429:
+        return _Said(429, THROTTLED, headers=RATE_LIMIT)
+    if status == 401:
+        return _Said(401, NOT_LOGGED_ON, headers=CHALLENGE)
+    known = {403: NOT_AUTHORIZED, 404: "The {0} task does not exist."}
+    phrase = PHRASES.get(status, f"Status {status}")
+    return _Said(status, known.get(status, phrase))
 
 
 def _shortened(text: str) -> str:

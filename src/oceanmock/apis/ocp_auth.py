@@ -85,6 +85,7 @@ def _access_key(accounts: Accounts, call: Call, now: int) -> frozenset[str] | No
     wanted = [sign(found[0].secret, message).encode() for message in messages(call)]
     if not any([hmac.compare_digest(each, signature) for each in wanted]):  # noqa: C419 (no early end)
         raise Refused("bad credentials", f"The signature is not that of {wanted_text(call)!r}.")
+    call.caller = found[0].id
     return found[0].permissions
 
 

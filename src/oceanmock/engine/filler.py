@@ -14,7 +14,7 @@ FIRST_FREE_ID: Final = 1_000_000
 
 @cache
 def _faker() -> Any:
-    """A tenth of a second to load, so only when a name is missing; milliseconds to make, so once."""
+    """Loaded when a name is first missing, as it takes a tenth of a second; made once."""
     from faker import Factory  # noqa: PLC0415
 
     return Factory.create("en_US")

@@ -6,7 +6,7 @@ the same seed gives the same names, ids and addresses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
@@ -18,7 +18,10 @@ from oceanmock.engine.dags import Dags, dags_of
 from oceanmock.engine.filler import Filler
 from oceanmock.engine.tasks import Tasks, ids_of
 from oceanmock.errors import AuthorError
+from oceanmock.faults import Faults
+from oceanmock.journal import Journal
 from oceanmock.scenario import Scenario, obshell, ocp
+from oceanmock.scenario.faults import Fault
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -26,10 +29,10 @@ Setting = TypeVar("Setting", bound=Hashable)
 
 
 class Sandbox:
-    """Tasks of OCP and dags of obshell that live by one clock. Made by ``of_scenarios``.
+    """Tasks of OCP and dags of obshell that live by one clock; what was said, what goes wrong.
 
-    ``name`` is what requests call it, ``started`` the instant its clock began at; ``server`` and
-    ``pid`` are what OCP and obshell tell of their own process.
+    Made by ``of_scenarios``. ``name`` is what requests call it, ``started`` the instant its clock
+    began at; ``server`` and ``pid`` are what OCP and obshell tell of their own process.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Sandbox:
         switches: ocp.Switches | None = None,
         agent: obshell.Agent | None = None,
         obshell_switches: obshell.Switches | None = None,
+        faults: Iterable[Fault] = (),
     ) -> None:
         self.name: Final = name
         self.clock: Final = clock
@@ -54,6 +58,8 @@ class Sandbox:
         self.dags: Final = Dags(
             clock, agent or obshell.Agent(), obshell_switches or obshell.Switches()
         )
+        self.journal: Final = Journal()
+        self.faults: Final = Faults(faults, seed=seed)
         self._traces = Random(seed)  # noqa: S311 (the same seed, the same trace ids)
         self._recipe: Callable[[], Sandbox] = lambda: Sandbox(clock, name=name, seed=seed)
 
@@ -90,6 +96,7 @@ class Sandbox:
             switches=switches or agreed[0],
             agent=_agreed(of_obshell, "agents", obshell.Agent(), lambda each: each.agent),
             obshell_switches=obshell_switches or agreed[1],
+            faults=[fault for each in scenarios for fault in each.faults],
         )
         sandbox._populate(of_ocp, of_obshell, sandbox.started if start is None else start)
         sandbox._recipe = partial(
