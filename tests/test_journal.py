@@ -142,6 +142,18 @@ def test_a_cleared_journal_has_dropped_nothing() -> None:
     assert journal.dropped == 0
 
 
+def test_the_last_number_stays_when_the_journal_is_cleared() -> None:
+    journal = Journal()
+    assert journal.last == 0
+    record(journal)
+    record(journal)
+
+    journal.clear()
+
+    assert journal.last == 2
+    assert journal.count() == 0
+
+
 def test_a_long_body_is_cut_and_says_by_how_much() -> None:
     journal = Journal(most_body=10)
 

@@ -684,8 +684,15 @@ class Journal:
         found = self._matching(query, after)
         return [_without_secrets(entry) for entry in islice(found, limit)]
 
+    @property
+    def last(self) -> int:
+        """The number of the newest entry there has been; 0 before the first."""
+        return self._number
+
     def count(self, query: Query | None = None) -> int:
         """How many entries match."""
+        if query is None:
+            return len(self._entries)
         return sum(1 for _ in self._matching(query, 0))
 
     def clear(self) -> None:
