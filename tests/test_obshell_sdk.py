@@ -254,11 +254,12 @@ def test_what_is_not_there_is_not_found(failed: ClientV1, get: str) -> None:
     assert told(refused.value) == (0, "Task.NotFound", "Task not found: record not found")
 
 
-def test_what_is_no_id_is_refused(failed: ClientV1) -> None:
+@pytest.mark.parametrize("id", ["nine", "nine & a half?", "九"])
+def test_what_is_no_id_is_refused_as_it_was_sent(failed: ClientV1, id: str) -> None:
     with pytest.raises(OBShellHandleError) as refused:
-        failed.get_dag("nine")
+        failed.get_dag(id)
 
-    message = "Invalid ID: nine: invalid generic id"
+    message = f"Invalid ID: {id}: invalid generic id"
     assert told(refused.value) == (0, "Task.GenericID.Invalid", message)
 
 
@@ -454,6 +455,18 @@ def test_the_documents_own_dag_is_rolled_back_by_the_documents_own_call(serve: S
 
     assert succeeded is True
     assert standing(client.get_dag("22130706433028869")) == ("SUCCEED", "ROLLBACK", 1)
+
+
+def test_clearing_an_agent_rolls_its_initialization_back_and_gets_no_further(serve: Serve) -> None:
+    mock = serve(of_library("initialize-cluster-fails"))
+    client = mock.client()
+    mock.later(60)
+
+    with pytest.raises(OBShellHandleError) as refused:
+        client.agg_clear_uninitialized_agent()
+
+    assert refused.value.err_code == "Common.NotFound"  # agent/remove is no operation on a task
+    assert standing(client.get_dag(local(4))) == ("SUCCEED", "ROLLBACK", 1)
 
 
 # --- waiting for a dag ----------------------------------------------------------------------------
