@@ -15,10 +15,20 @@ from typing import Final
 import orjson
 
 from oceanmock.apis import obshell, ocp
-from oceanmock.apis.api import Call, Headers
+from oceanmock.apis.api import Call, Headers, Refused
 from oceanmock.apis.obshell_crypto import make_key
 from oceanmock.clock import SECOND, stopwatch, wall_now
-from oceanmock.contracts_app import CALL, SANDBOX, AsgiApp, Message, Receive, Scope, Send, app_of
+from oceanmock.contracts_app import (
+    CALL,
+    SANDBOX,
+    AsgiApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    app_of,
+    start_of,
+)
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.faults import Strike, mangle
@@ -139,9 +149,11 @@ class _Exchange:
         if strike.resets:
             await self._cut(reset=True)
             return
-        is_real = strike.carries_out or strike.status is not None
-        status = self._start["status"] if is_real else 200
-        sent = mangle(strike, status, self._start["headers"], body)
+        if strike.status is not None and strike.carries_out:
+            self._start, body = self._other_answer(strike.status)
+        elif not strike.carries_out and strike.status is None:
+            self._start["status"] = 200
+        sent = mangle(strike, self._start["status"], self._start["headers"], body)
         self._start["status"], self._start["headers"] = sent.status, list(sent.headers)
         self._status, self._body = sent.status, b"".join(sent.chunks)
         await self._send(self._start)
@@ -153,6 +165,12 @@ class _Exchange:
             await self._cut(reset=False)
         else:
             await self._send({"type": "http.response.body", "body": b""})
+
+    def _other_answer(self, status: int) -> tuple[Message, bytes]:
+        """The answer of this status in the API's envelope, in place of what the operation said."""
+        call: Call = self._scope[CALL]
+        answer = call.api.render_error(call, Refused("fault", "", status=status))
+        return start_of(answer, call.api.encode)
 
     async def _cut(self, *, reset: bool) -> None:
         """Ends the connection, or resets it; raises ConnectionResetError where nothing can."""

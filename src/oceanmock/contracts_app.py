@@ -240,12 +240,18 @@ def _as_refusal(error: Exception) -> Exception:
 
 
 async def _send(send: Send, answer: Answer, encode: Callable[[Any], bytes]) -> None:
+    start, body = start_of(answer, encode)
+    await send(start)
+    await send({"type": "http.response.body", "body": body})
+
+
+def start_of(answer: Answer, encode: Callable[[Any], bytes]) -> tuple[Message, bytes]:
+    """How an answer begins, and its body."""
     body = answer.body if isinstance(answer.body, bytes) else encode(answer.body)
     headers = [(b"content-length", str(len(body)).encode()), *answer.headers]
     if answer.media_type is not None:
         headers.insert(0, (b"content-type", answer.media_type))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return {"type": "http.response.start", "status": answer.status, "headers": headers}, body
 
 
 # --- routing --------------------------------------------------------------------------------------
