@@ -66,6 +66,14 @@ def failed(text: str = INIT, **options: Any) -> Sandbox:
     return sandbox
 
 
+def flagged(first: str, second: str, third: str) -> str:
+    """A dag 4 whose nodes A, B and C can do this; B fails."""
+    return f"""[{{id: 4, nodes: [
+      {{name: A, can: [{first}]}},
+      {{name: B, can: [{second}], sub_tasks: {{ends: FAILED}}}},
+      {{name: C, can: [{third}]}}]}}]"""
+
+
 def plain(sandbox: Sandbox) -> Ask:
     """Asks a sandbox in plain JSON, as `--auth off` lets anybody."""
     sandbox.accounts = Accounts(required=False)

@@ -24,12 +24,14 @@ from obshell_world import (
     TASK,
     UNKNOWN,
     failed,
+    flagged,
     guarded,
     operate,
     plain,
     sealed,
     world,
 )
+from oceanmock.clock import SECOND
 from oceanmock.contracts_app import MAX_BODY_BYTES
 from oceanmock.scenario.obshell import NEWEST, OLDEST
 
@@ -53,14 +55,6 @@ def told(answer: httpx.Response) -> tuple[int, int, str]:
 # --- errors ---------------------------------------------------------------------------------------
 
 
-def flags(first: str, second: str, third: str) -> str:
-    """A dag 4 whose nodes A, B and C can do this; B fails."""
-    return f"""summary: A\napi: obshell\nprogression: manual\ndags: [{{id: 4, nodes: [
-      {{name: A, can: [{first}]}},
-      {{name: B, can: [{second}], sub_tasks: {{ends: FAILED}}}},
-      {{name: C, can: [{third}]}}]}}]"""
-
-
 @pytest.mark.parametrize("version", [OLDEST, "4.3.0.0"])
 @pytest.mark.parametrize(
     ("nodes", "operator", "message"),
@@ -77,7 +71,10 @@ def flags(first: str, second: str, third: str) -> str:
 def test_an_illegal_operator_was_a_known_error(
     version: str, nodes: tuple[str, str, str], *, operator: str, message: str
 ) -> None:
-    answer = operate(of(version, flags(*nodes)), DAG, operator)
+    sandbox = world(flagged(*nodes), head=f"switches: {{obshell_version: {version}}}")
+    sandbox.clock.advance(10 * SECOND)
+
+    answer = operate(plain(sandbox), DAG, operator)
 
     assert told(answer) == (500, 1010, f"Known error: {message}")
 
