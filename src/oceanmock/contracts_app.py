@@ -158,6 +158,7 @@ class Reception:
             scope["query_string"],
             scope["headers"],
             sandbox.clock.now(),
+            client=scope.get("client"),
         )
 
 

@@ -89,6 +89,7 @@ class Call:
     """One request on its way in; each check it passes fills in what it has made sure of.
 
     ``path`` is the API's own, ``raw_path`` what was sent. ``began`` is by the sandbox's clock.
+    ``client`` is the address and port it comes from, as far as the server knows.
     ``caller`` names who asks, as far as the credentials say; ``refusal`` is one sentence on why it
     went no further, ``strike`` what goes wrong on purpose.
     """
@@ -102,6 +103,7 @@ class Call:
     headers: Headers
     began: int
     body: bytes = b""
+    client: tuple[str, int] | None = None
     credentials: Any = None
     caller: str = ""
     refusal: str = ""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_args
 
 from oceanmock.clock import Clock, Progression
 from oceanmock.engine.accounts import Accounts
-from oceanmock.engine.dags import Dags, dags_of
+from oceanmock.engine.dags import Dags, Store, dags_of
 from oceanmock.engine.filler import Filler
 from oceanmock.engine.tasks import Tasks, ids_of
 from oceanmock.errors import AuthorError
@@ -24,6 +24,7 @@ from oceanmock.scenario import Scenario, obshell, ocp
 from oceanmock.scenario.faults import Fault
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+STORES: Final[tuple[Store, ...]] = get_args(Store)
 
 Setting = TypeVar("Setting", bound=Hashable)
 
@@ -124,6 +125,17 @@ class Sandbox:
     def next_due(self) -> int | None:
         """The next instant at which a task or dag changes, if nobody interferes; or None."""
         return min(self._all_due(), default=None)
+
+    def set_clock(
+        self, *, progression: Progression | None = None, speed: float | None = None
+    ) -> None:
+        """Changes how time passes, without a jump; under `immediate` all that is due happens."""
+        self.clock.set(progression=progression, speed=speed)
+        for task in (view.task for view in self.tasks.all()):
+            self.clock.settle(task.born + self.tasks.life_of(task.id).states[-1].at)
+        for dag in (view.dag for store in STORES for view in self.dags.all(store)):
+            life = self.dags.life_of((dag.store, dag.number))
+            self.clock.settle(dag.born + life.states[-1].at)
 
     def _all_due(self) -> Iterator[int]:
         now = self.clock.now()
