@@ -2,7 +2,7 @@
 
 import pytest
 
-from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression, wall_now
+from oceanmock.clock import LATEST, PROGRESSIONS, SECOND, Clock, Progression, wall_now
 
 STANDING: list[Progression] = [each for each in PROGRESSIONS if each != "time"]
 
@@ -119,3 +119,14 @@ def test_switching_a_clock_leaves_what_is_not_named() -> None:
     clock.set(progression="time")
 
     assert (clock.progression, clock.speed) == ("time", 4.0)
+
+
+@pytest.mark.parametrize("progression", PROGRESSIONS)
+def test_every_clock_stops_where_calendars_end(progression: Progression) -> None:
+    wall = Wall(0)
+    clock = Clock(progression, starts_at=LATEST - SECOND, speed=60, wall=wall)
+
+    clock.move_to(LATEST * 5)
+    wall.now += SECOND
+
+    assert clock.now() == LATEST

@@ -16,6 +16,8 @@ PROGRESSIONS: Final[tuple[Progression, ...]] = get_args(Progression)
 
 MILLISECOND: Final = 1_000_000
 SECOND: Final = 1_000_000_000
+LATEST: Final = 32_503_680_000 * SECOND - 1
+"""The end of the year 2999, where every sandbox's clock stops: calendars end soon after."""
 
 
 def wall_now() -> int:
@@ -63,11 +65,11 @@ class Clock:
         """The instant it is in this sandbox."""
         if self.progression != "time":
             return self._origin
-        return self._origin + int((self._wall() - self._wall_origin) * self.speed)
+        return min(self._origin + int((self._wall() - self._wall_origin) * self.speed), LATEST)
 
     def move_to(self, instant: int) -> None:
         """Makes it ``instant``, unless it is later already; a running clock runs on from there."""
-        self._origin, self._wall_origin = max(self.now(), instant), self._wall()
+        self._origin, self._wall_origin = min(max(self.now(), instant), LATEST), self._wall()
 
     def advance(self, by: int) -> None:
         """Moves on by ``by`` nanoseconds."""
