@@ -286,5 +286,6 @@ class _DocumentedAnswer:
         schema = self.bodies.get(sent.get(b"content-type", b""))
         if schema is None:
             return "" if not self.bodies else f"not a media type of {list(self.bodies)}"
-        value = orjson.loads(body)
+        is_text = sent[b"content-type"].startswith(b"text/")
+        value = body.decode() if is_text else orjson.loads(body)
         return "" if schema.accepts(value) else schema.objection(value)
