@@ -11,6 +11,7 @@ import pytest
 from command import run
 from oceanmock.library import library_names
 from oceanmock.reading import read_scenario
+from oceanmock.scenario.obshell import QUIRKS
 from oceanmock.scenario.ocp import Switches
 
 ROOT = Path(__file__).parents[1]
@@ -79,6 +80,12 @@ def test_the_table_of_switches_names_every_switch_and_no_other() -> None:
     spelled_out = {name.replace("…_", "error_code_") for name in named}
 
     assert spelled_out == set(Switches.model_fields)
+
+
+def test_the_table_of_quirks_names_every_quirk_and_no_other() -> None:
+    named = re.findall(r"^\| `(\S+)` \| ", section("obshell's versions and quirks"), re.MULTILINE)
+
+    assert sorted(named) == sorted(QUIRKS)
 
 
 @pytest.mark.parametrize(
