@@ -73,6 +73,18 @@ def test_what_html_and_scripts_would_misread_is_escaped_as_go_does() -> None:
     assert r"\u003ca href=\"x\"\u003e \u0026 \u2028\u2029 é" in text
 
 
+def test_a_sub_task_says_which_agent_does_it() -> None:
+    nodes = "[{sub_tasks: [{agent: {ip: 10.0.0.2, port: 2887}}, {agent: {ip: fe80::1}}, {}]}]"
+
+    node = plain(world(f"[{{id: 4, nodes: {nodes}}}]"))("GET", f"{TASK}/node/{LOCAL}401")
+
+    assert [each["execute_agent"] for each in node.json()["data"]["sub_tasks"]] == [
+        {"ip": "10.0.0.2", "port": 2887},
+        {"ip": "fe80::1", "port": 2886},
+        {"ip": "127.0.0.1", "port": 2886},
+    ]
+
+
 # --- additional data ------------------------------------------------------------------------------
 
 

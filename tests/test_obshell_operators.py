@@ -164,9 +164,12 @@ def test_an_operator_the_route_does_not_know_is_told_as_it_was_sent(
     assert said(refused) == (400, code, f"Operator {operator} is not supported")
 
 
-@pytest.mark.parametrize("operator", ["RETRY", "retry", "Retry", "rEtRy"])
-def test_an_operator_may_be_written_in_any_case(operator: str) -> None:
-    answer = operate(plain(failed()), DAG, operator)
+@pytest.mark.parametrize(
+    ("path", "operator"),
+    [(DAG, "RETRY"), (DAG, "retry"), (DAG, "rollBack"), (NODE, "PASS"), (NODE, "pass")],
+)
+def test_an_operator_may_be_written_in_any_case(path: str, operator: str) -> None:
+    answer = operate(plain(failed()), path, operator)
 
     assert answer.status_code == 200
     assert "data" not in answer.json()
