@@ -1,0 +1,454 @@
+"""explain/: why a task or dag is in its state, as whole text, as JSON, and for every life there is.
+
+The clock stands where a test has moved it, or goes by a wall that the test owns. That nothing is
+changed by an explanation, and that none ever fails, is shown of the lives that hypothesis makes up;
+they are put into a sandbox as the engine would hold them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+
+import obshell_strategies
+import ocp_strategies
+from conftest import AFTERNOON
+from golden import assert_golden
+from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
+from oceanmock.engine.dags import Dag, Key, Node, SubTask
+from oceanmock.engine.records import Operated
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.tasks import Subtask, Task
+from oceanmock.errors import CallerError, NoSuchTask
+from oceanmock.explain import Explanation, dags, explain_dag, explain_task, tasks
+from oceanmock.explain.telling import plain
+from oceanmock.library import library_names, load_scenario
+from oceanmock.lifecycle import obshell, ocp
+from oceanmock.scenario.obshell import Address
+from oceanmock.scenario.ocp import Named
+
+MILLISECOND = SECOND // 1000
+INIT: Key = ("agent", 4)
+CANCELLED: Key = ("agent", 50)
+REMOVE_ALL: Key = ("agent", 60)
+
+
+def standing(name: str, *, seconds: float = 0, progression: Progression = "manual") -> Sandbox:
+    """A scenario of the library so long after its start."""
+    sandbox = Sandbox.of_scenarios(
+        [load_scenario(name)], progression=progression, starts_at=AFTERNOON
+    )
+    advance(sandbox, seconds)
+    return sandbox
+
+
+def advance(sandbox: Sandbox, seconds: float) -> None:
+    """Lets so much time pass."""
+    sandbox.clock.advance(round(seconds * 1000) * MILLISECOND)
+
+
+# --- OCP, as whole text ---------------------------------------------------------------------------
+
+
+def test_a_task_that_waits_for_a_scheduler() -> None:
+    sandbox = standing("retry-failed-subtask", seconds=1.2)
+
+    assert_golden("explain-ocp-waiting.txt", explain_task(sandbox, 1000).text())
+
+
+def test_a_task_that_has_a_failed_subtask_and_waits_for_its_siblings() -> None:
+    sandbox = standing("parallel-branches", seconds=3)
+
+    assert_golden("explain-ocp-waiting-for-siblings.txt", explain_task(sandbox, 5900).text())
+
+
+def test_a_failed_task() -> None:
+    sandbox = standing("retry-failed-subtask", seconds=4)
+
+    assert_golden("explain-ocp-failed.txt", explain_task(sandbox, 1000).text())
+
+
+def test_a_retried_task() -> None:
+    sandbox = standing("retry-failed-subtask", seconds=4)
+    sandbox.tasks.operate_subtask(1000, 1002, "RETRY")
+    advance(sandbox, 1)
+
+    assert_golden("explain-ocp-retried.txt", explain_task(sandbox, 1000).text())
+
+
+def test_a_task_that_fails_again() -> None:
+    sandbox = standing("never-succeeds", seconds=60)
+    task = sandbox.tasks.all()[0].task.id
+    sandbox.tasks.operate(task, "RETRY")
+    advance(sandbox, 60)
+
+    assert_golden("explain-ocp-failed-again.txt", explain_task(sandbox, task).text())
+
+
+def test_a_task_that_is_being_rolled_back() -> None:
+    sandbox = standing("rollback", seconds=4)
+    sandbox.tasks.operate(5400, "ROLLBACK")
+    advance(sandbox, 1)
+
+    assert_golden("explain-ocp-rolling-back.txt", explain_task(sandbox, 5400).text())
+
+
+def test_a_task_that_has_been_rolled_back() -> None:
+    sandbox = standing("rollback", seconds=4)
+    sandbox.tasks.operate(5400, "ROLLBACK")
+    advance(sandbox, 20)
+
+    assert_golden("explain-ocp-rolled-back.txt", explain_task(sandbox, 5400).text())
+
+
+def test_a_task_that_forbids_rollback() -> None:
+    sandbox = standing("rollback-forbidden", seconds=20)
+
+    assert_golden("explain-ocp-rollback-forbidden.txt", explain_task(sandbox, 5500).text())
+
+
+def test_a_task_that_has_finished() -> None:
+    sandbox = standing("reinstall-ocp-agent", seconds=60)
+
+    assert_golden("explain-ocp-finished.txt", explain_task(sandbox, 35000312).text())
+
+
+def test_a_task_whose_running_subtask_was_cancelled() -> None:
+    sandbox = standing("cancel-running-subtask", seconds=2)
+    view = sandbox.tasks.all()[0]
+    place = [each.status for each in view.state.subtasks].index("RUNNING")
+    sandbox.tasks.operate_subtask(view.task.id, view.task.subtasks[place].id, "CANCEL")
+    advance(sandbox, 5)
+
+    assert_golden("explain-ocp-cancelled.txt", explain_task(sandbox, view.task.id).text())
+
+
+def test_a_task_whose_subtask_ran_out_of_time() -> None:
+    sandbox = standing("subtask-times-out", seconds=7200)
+    task = sandbox.tasks.all()[0].task.id
+
+    assert_golden("explain-ocp-timed-out.txt", explain_task(sandbox, task).text())
+
+
+# --- obshell, as whole text -----------------------------------------------------------------------
+
+
+def test_a_dag_between_two_stages() -> None:
+    sandbox = standing("initialize-cluster-fails", seconds=2.4)
+
+    assert_golden("explain-obshell-between-stages.txt", explain_dag(sandbox, 4).text())
+
+
+def test_a_failed_dag() -> None:
+    sandbox = standing("initialize-cluster-fails", seconds=6)
+
+    assert_golden("explain-obshell-failed.txt", explain_dag(sandbox, 4).text())
+
+
+def test_a_dag_whose_retry_is_under_way() -> None:
+    sandbox = standing("initialize-cluster-fails", seconds=6)
+    sandbox.dags.operate(INIT, "RETRY")
+    advance(sandbox, 1.5)
+
+    assert_golden("explain-obshell-retry.txt", explain_dag(sandbox, 4).text())
+
+
+def test_a_dag_that_has_been_rolled_back() -> None:
+    sandbox = standing("initialize-cluster-fails", seconds=6)
+    sandbox.dags.operate(INIT, "ROLLBACK")
+    advance(sandbox, 20)
+
+    assert_golden("explain-obshell-rolled-back.txt", explain_dag(sandbox, 4).text())
+
+
+def cancelled_rollback() -> Sandbox:
+    """A rollback that was cancelled while it undid the second node."""
+    sandbox = standing("cancelled-rollback", seconds=20)
+    sandbox.dags.operate(CANCELLED, "ROLLBACK")
+    advance(sandbox, 4)
+    sandbox.dags.operate(CANCELLED, "CANCEL")
+    return sandbox
+
+
+def test_a_dag_whose_rollback_was_cancelled() -> None:
+    sandbox = cancelled_rollback()
+    advance(sandbox, 2)
+
+    assert_golden("explain-obshell-rollback-cancelled.txt", explain_dag(sandbox, 50).text())
+
+
+def test_a_dag_that_can_never_be_rolled_back_again() -> None:
+    sandbox = cancelled_rollback()
+    advance(sandbox, 20)
+
+    assert_golden("explain-obshell-stuck.txt", explain_dag(sandbox, 50).text())
+
+
+def test_a_node_that_waits_for_another_agent() -> None:
+    sandbox = standing("pass-failed-node", seconds=1.7)
+
+    assert_golden("explain-obshell-waiting-for-agent.txt", explain_dag(sandbox, 60).text())
+
+
+def test_a_dag_whose_failed_node_was_passed() -> None:
+    sandbox = standing("pass-failed-node", seconds=10)
+    sandbox.dags.operate_node(("agent", 6001), "PASS")
+
+    assert_golden("explain-obshell-passed.txt", explain_dag(sandbox, 60).text())
+
+
+# --- clocks ---------------------------------------------------------------------------------------
+
+
+def test_under_time_it_is_said_that_the_clock_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = [0]
+    monkeypatch.setattr("oceanmock.engine.sandbox.Clock", partial(Clock, wall=lambda: wall[0]))
+    sandbox = standing("initialize-cluster-fails", progression="time")
+    wall[0] = 5_004 * MILLISECOND
+
+    assert_golden("explain-under-time.txt", explain_dag(sandbox, 4).text())
+
+
+@pytest.mark.parametrize(
+    ("progression", "speed", "said"),
+    [
+        ("manual", 1, "nothing moves until it is advanced, by 500ms for what is next."),
+        ("time", 0.25, "it runs 0.25 times as fast as the wall's."),
+        ("polls", 1, "each read moves it to the next change of what was read."),
+    ],
+)
+def test_what_moves_the_clock_is_said(progression: Progression, speed: float, said: str) -> None:
+    sandbox = standing("retry-failed-subtask")
+    explanation = explain_task(sandbox, 1000)
+
+    clock = replace(explanation.clock, progression=progression, speed=speed)
+
+    (line,) = replace(explanation, clock=clock).text().replace("\n  ", " ").splitlines()[-1:]
+    assert line == f"Clock: {progression}, at 2021-08-25T07:09:31.740Z; {said}"
+
+
+def test_under_immediate_all_has_happened() -> None:
+    sandbox = standing("retry-failed-subtask", progression="immediate")
+
+    explanation = explain_task(sandbox, 1000)
+
+    assert (explanation.state, explanation.next) == ("FAILED", None)
+    assert explanation.text().endswith("what is due happens at once.\n")
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+def test_an_explanation_as_json() -> None:
+    sandbox = standing("retry-failed-subtask", seconds=4)
+    with pytest.raises(CallerError):
+        sandbox.tasks.operate_subtask(1000, 1001, "RETRY")
+    sandbox.tasks.operate_subtask(1000, 1002, "RETRY")
+
+    told = explain_task(sandbox, 1000).to_json()
+
+    assert_golden("explain.json", json.dumps(told, ensure_ascii=False, indent=2) + "\n")
+
+
+def test_what_is_due_at_no_time_is_null() -> None:
+    told = explain_task(standing("retry-failed-subtask", seconds=4), 1000).to_json()
+
+    assert told["next"] is None
+
+
+def test_an_instant_is_exact_so_that_a_clock_can_be_moved_to_it() -> None:
+    sandbox = standing("initialize-cluster-fails", seconds=1)
+
+    told = explain_dag(sandbox, 4).to_json()
+
+    assert (told["next"]["at"], told["next"]["in"]) == ("2021-08-25T07:09:32.746829Z", "6.829ms")
+
+
+def test_a_task_that_is_not_there_cannot_be_explained() -> None:
+    sandbox = standing("retry-failed-subtask")
+
+    with pytest.raises(NoSuchTask):
+        explain_task(sandbox, 7)
+    with pytest.raises(NoSuchTask):
+        explain_dag(sandbox, 7)
+
+
+# --- what it is careful about ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("progression", PROGRESSIONS)
+def test_an_explanation_is_no_read(progression: Progression) -> None:
+    sandbox = standing("retry-failed-subtask", progression=progression)
+    before = sandbox.clock.now()
+
+    explain_task(sandbox, 1000)
+
+    assert progression == "time" or sandbox.clock.now() == before
+    assert sandbox.tasks.operations_of(1000) == ()
+
+
+def test_a_text_stays_on_its_line_and_gives_a_terminal_no_orders() -> None:
+    assert plain("one\ntwo\x1b[2J\tthree") == "one two [2J three"
+    assert len(plain("x" * 1000)) == 160
+
+
+def test_operations_whose_record_is_lost_are_still_told() -> None:
+    sandbox = standing("retry-failed-subtask", seconds=4)
+    sandbox.tasks.operate_subtask(1000, 1002, "RETRY")
+    task, life = sandbox.tasks.view(1000).task, sandbox.tasks.life_of(1000)
+
+    told = tasks.explain_life(task, life, (), clock=sandbox.clock)
+
+    assert "an operation arrives: its record is lost" in [each.why for each in told.events]
+
+
+@pytest.mark.parametrize("name", library_names())
+def test_every_moment_of_every_story_of_the_library_can_be_explained(name: str) -> None:
+    sandbox = standing(name)
+    for _ in range(60):
+        before = everything_shown(sandbox)
+        for told in everything_in(sandbox):
+            check(told)
+        assert everything_shown(sandbox) == before
+        sandbox.clock.move_to(sandbox.next_due() or sandbox.clock.now())
+
+
+def everything_shown(sandbox: Sandbox) -> tuple[object, ...]:
+    """The clock, and what each task and dag shows by it."""
+    dags = sandbox.dags
+    return sandbox.clock.now(), sandbox.tasks.all(), dags.all("agent"), dags.all("cluster")
+
+
+def everything_in(sandbox: Sandbox) -> list[Explanation]:
+    """The first few tasks and dags, explained."""
+    of_ocp = [explain_task(sandbox, view.task.id) for view in sandbox.tasks.all()[:3]]
+    views = [*sandbox.dags.all("agent"), *sandbox.dags.all("cluster")]
+    return [*of_ocp, *(explain_dag(sandbox, it.dag.number, it.dag.store) for it in views[:3])]
+
+
+def check(told: Explanation) -> None:
+    """What holds of every explanation."""
+    document = told.to_json()
+    assert json.loads(json.dumps(document)) == document
+    assert told.because, "it always has a reason"
+    assert [event.at for event in told.events] == sorted(event.at for event in told.events)
+    assert told.born <= told.since <= max(told.clock.now, told.born)
+    assert all(event.why and event.who for event in told.events)
+    assert all(each.at is None or each.at <= told.clock.now for each in told.because)
+    assert told.next is None or (told.next.at > told.clock.now and told.next.what)
+    assert max(map(len, told.text().splitlines())) <= 160
+    follow(told)
+
+
+def follow(told: Explanation) -> None:
+    """The events of each part lead without a gap from its first words to its last."""
+    shown: dict[tuple[int, ...], str] = {}
+    for event in told.events:
+        assert event.part not in shown or event.before == shown[event.part]
+        shown[event.part] = event.after
+    assert shown[()].partition(" ")[0] == f"{told.state}/{told.operation}"
+
+
+# --- every life -----------------------------------------------------------------------------------
+
+
+def a_task(plan: ocp.TaskPlan) -> Task:
+    """A task that goes with a plan."""
+    downstreams = ocp.downstreams_of(plan)
+    return Task(
+        id=1,
+        name="A task",
+        type="MANUAL",
+        task_definition_id=1,
+        creator=Named(id=1, name="admin"),
+        cluster=None,
+        tenant=None,
+        host_id=None,
+        executor="10.0.0.1",
+        subtasks=tuple(
+            Subtask(
+                id=place,
+                series_id=place,
+                name=f"Step {place}",
+                description="",
+                timeout=each.timeout,
+                node_type="JAVA_TASK",
+                parallel_idx=-1,
+                executor="10.0.0.1",
+                prohibits_rollback=each.prohibits_rollback,
+                class_name=None,
+                upstreams=each.needs,
+                downstreams=downstreams[place],
+            )
+            for place, each in enumerate(plan.subtasks)
+        ),
+        born=AFTERNOON,
+    )
+
+
+def a_dag(plan: obshell.DagPlan) -> Dag:
+    """A dag that goes with a plan."""
+    agent = Address(ip="10.0.0.1", port=2886)
+    return Dag(
+        number=1,
+        store="agent",
+        owner=agent,
+        name="A dag",
+        maintenance_type=2 if plan.is_maintenance else 1,
+        maintenance_key="",
+        nodes=tuple(
+            Node(
+                number,
+                f"Node {number}",
+                tuple(
+                    SubTask(place, f"Node {number}", agent, None)
+                    for place in range(len(node.sub_tasks))
+                ),
+            )
+            for number, node in enumerate(plan.nodes)
+        ),
+        born=AFTERNOON,
+    )
+
+
+def at(instant: int) -> Clock:
+    """A clock that stands so long after the birth."""
+    return Clock("manual", starts_at=AFTERNOON + instant)
+
+
+@settings(max_examples=150)
+@given(ocp_strategies.scripts())
+def test_every_state_of_every_task_can_be_explained(script: ocp_strategies.Script) -> None:
+    task, operated = a_task(script.plan), list[Operated]()
+    story = ocp_strategies.born(script.plan, script.rules)
+    for move in script.moves:
+        known = len(story.answers)
+        story.make(move)
+        for act, _, answer in story.answers[known:]:
+            refused = "" if answer == "ACCEPTED" else answer
+            operated.append(
+                Operated(AFTERNOON + story.instant, act.operation, act.subtask, refused)
+            )
+        told = tasks.explain_life(task, story.life, operated, clock=at(story.instant))
+        check(told)
+        assert (told.state, told.operation) == (story.now.status, story.now.operation)
+
+
+@settings(max_examples=100)
+@given(obshell_strategies.scripts())
+def test_every_state_of_every_dag_can_be_explained(script: obshell_strategies.Script) -> None:
+    dag, operated = a_dag(script.plan), list[Operated]()
+    story = obshell_strategies.born(script.plan, script.rules)
+    for move in script.moves:
+        known = len(story.answers)
+        story.make(move)
+        for act, _, answer in story.answers[known:]:
+            refused = "" if answer is None else answer.reason
+            operated.append(Operated(AFTERNOON + story.instant, act.operator, act.node, refused))
+        told = dags.explain_life(dag, story.life, operated, clock=at(story.instant))
+        check(told)
+        assert (told.state, told.operation) == (story.now.state, story.now.operator)
