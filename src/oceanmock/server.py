@@ -125,31 +125,47 @@ class Ports:
     def __init__(self, server: _Uvicorn, host: str) -> None:
         self._server = server
         self._host = host
+        self._listeners: dict[int, socket.socket] = {}
         self._opened: dict[int, asyncio.Server] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self, port: int = 0) -> int:
         """Listens on a further port, any that is free if 0. Raises EnvironmentProblem."""
+        loop = asyncio.get_running_loop()
         listener = _listener(self._host, port)
         listener.listen(LISTEN_BACKLOG)
         port = listener.getsockname()[1]
-        task = asyncio.get_running_loop().create_task(self._serve(port, listener))
+        self._listeners[port] = listener
+        task = loop.create_task(self._serve(port, listener))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return port
 
     def close(self, port: int) -> None:
-        """Listens there no more; requests under way are answered."""
+        """Listens there no more, and hangs up; requests under way are answered first."""
+        listener = self._listeners.pop(port, None)
+        if listener is None:
+            return
         server = self._opened.pop(port, None)
-        if server is not None:
+        if server is None:
+            listener.close()
+        else:
             server.close()
             self._server.servers.remove(server)
+        for connection in list(self._server.server_state.connections):
+            if isinstance(connection, _Protocol) and (connection.server or ("", None))[1] == port:
+                connection.shutdown()
 
     async def _serve(self, port: int, listener: socket.socket) -> None:
+        if self._listeners.get(port) is not listener:  # closed before it was served
+            return
         loop = asyncio.get_running_loop()
         server = await loop.create_server(self._server.protocol, sock=listener)
-        self._opened[port] = server
-        self._server.servers.append(server)
+        if self._listeners.get(port) is listener:
+            self._opened[port] = server
+            self._server.servers.append(server)
+        else:
+            server.close()
 
 
 class _Uvicorn(uvicorn.Server):
