@@ -1,16 +1,17 @@
 """The app: which sandbox a request means, and the contracts as that sandbox has them.
 
 A sandbox is meant by the port a request came to, by its header ``X-Oceanmock-Sandbox``, or by a
-path that begins with ``/sandboxes/{name}``; otherwise it is ``default``. All are served by the same
-few connexion apps, one for each variant of the contracts that their switches ask for, made when
-first needed: so a sandbox costs nothing but its own state.
+path that begins with ``/sandboxes/{name}``; otherwise it is ``default``. A request that names two
+is refused, so that what belongs to one never reaches another. All are served by the same few
+connexion apps, one for each variant of the contracts that their switches ask for, made when first
+needed: so a sandbox costs nothing but its own state.
 """
 
 from __future__ import annotations
 
-from asyncio import sleep
-from collections.abc import Callable
-from typing import Final
+from asyncio import timeout
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
 
 import orjson
 
@@ -32,7 +33,7 @@ from oceanmock.contracts_app import (
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.faults import Strike, mangle
-from oceanmock.sandboxes import NoSuchSandbox, Sandboxes
+from oceanmock.sandboxes import NoSuchSandbox, Sandboxes, TwoSandboxes
 
 SANDBOX_HEADER: Final = b"x-oceanmock-sandbox"
 SANDBOX_PATH: Final = "/sandboxes/"
@@ -54,11 +55,22 @@ def create_app(
     return App(Sandboxes(sandbox), wall=wall)
 
 
+class Ports(Protocol):
+    """What opens further ports while the server runs; to be used on the server's event loop."""
+
+    def open(self, port: int = 0) -> int:
+        """Listens on a further port, any that is free if 0. Raises EnvironmentProblem."""
+
+    def close(self, port: int) -> None:
+        """Listens there no more."""
+
+
 class App:
-    """Every sandbox of a server, served."""
+    """Every sandbox of a server, served. ``ports`` come from the server, once there is one."""
 
     def __init__(self, sandboxes: Sandboxes, *, wall: Callable[[], int] = wall_now) -> None:
         self.sandboxes: Final = sandboxes
+        self.ports: Ports | None = None
         self._contracts = _Contracts(wall)
         self._contracts.of(sandboxes.default)  # now, so that a mistake in a contract shows here
 
@@ -71,24 +83,37 @@ class App:
         except NoSuchSandbox as error:
             await _send_plainly(send, 404, str(error))
             return
+        except TwoSandboxes as error:
+            await _send_plainly(send, 400, str(error))
+            return
         scope[SANDBOX] = sandbox
         exchange = _Exchange(scope, receive, send)
-        await self._contracts.of(sandbox)(scope, receive, exchange.send)
-        exchange.record(sandbox)
+        await self._contracts.of(sandbox)(scope, receive, exchange.take)
+        await exchange.send_on(sandbox)
 
     def _choose(self, scope: Scope) -> Sandbox:
-        """The sandbox a request means; takes its name out of the path. Raises NoSuchSandbox."""
-        path: str = scope["path"]
-        if path.startswith(SANDBOX_PATH):
-            name, slash, rest = path.removeprefix(SANDBOX_PATH).partition("/")
-            scope["path"] = slash + rest
-            return self.sandboxes.get(name)
+        """The sandbox a request means. Raises NoSuchSandbox, TwoSandboxes."""
+        names = list(self._names(scope))
+        if not names:
+            return self.sandboxes.default
+        if len(set(names)) > 1:
+            raise TwoSandboxes(*dict.fromkeys(names))
+        return self.sandboxes.get(names[0])
+
+    def _names(self, scope: Scope) -> Iterator[str]:
+        """Every name of a sandbox that a request has; takes it out of the path."""
+        _, port = scope.get("server") or ("", None)
+        if port in self.sandboxes.ports:
+            yield self.sandboxes.ports[port]
         for key, value in scope["headers"]:
             if key == SANDBOX_HEADER:
-                return self.sandboxes.get(value.decode("latin-1"))
-        _, port = scope.get("server") or ("", 0)
-        owner = self.sandboxes.ports.get(port)
-        return self.sandboxes.default if owner is None else self.sandboxes.get(owner)
+                yield value.decode("latin-1")
+        root: str = scope.get("root_path", "")
+        path: str = scope["path"].removeprefix(root)
+        if path.startswith(SANDBOX_PATH):
+            name, slash, rest = path.removeprefix(SANDBOX_PATH).partition("/")
+            scope["path"] = root + slash + rest
+            yield name
 
 
 class _Contracts:
@@ -114,10 +139,16 @@ class _Contracts:
         return app
 
 
+class _Gone(Exception):
+    """The client has gone away; nobody waits for the rest."""
+
+
 class _Exchange:
     """One request and its answer: what goes wrong with it on purpose, and what the journal keeps.
 
-    Whatever answers, it is one start and one body; a fault may make more, less or nothing of them.
+    The answer, one start and one body, is taken in whole before any of it is sent, so that no fault
+    is met by those who made it. It is written down before its last byte leaves: who has an answer
+    finds it in the journal.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,51 +157,75 @@ class _Exchange:
         self._send = send
         self._began = stopwatch()
         self._wall = wall_now()
-        self._start: Message = {}
+        self._start: Message | None = None
         self._status: int | None = None
         self._body = b""
 
-    async def send(self, message: Message) -> None:
-        """Sends the answer on, or what a fault leaves of it."""
+    async def take(self, message: Message) -> None:
+        """Takes in a part of the answer."""
         if message["type"] == "http.response.start":
             self._start = message
-            return
-        strike = self._scope[CALL].strike
-        if strike is not None:
-            await self._strike(strike, message["body"])
-            return
-        self._status, self._body = self._start["status"], message["body"]
-        await self._send(self._start)
-        await self._send(message)
+        else:
+            self._body = message["body"]
 
-    async def _strike(self, strike: Strike, body: bytes) -> None:
+    async def send_on(self, sandbox: Sandbox) -> None:
+        """Sends the answer, or what a fault leaves of it; there is none for a client that left."""
+        call: Call = self._scope[CALL]
+        start = self._start
+        if start is None:
+            self._record(sandbox, call)
+        elif call.strike is None:
+            self._status = start["status"]
+            self._record(sandbox, call)
+            await self._send(start)
+            await self._send({"type": "http.response.body", "body": self._body})
+        else:
+            try:
+                await self._strike(sandbox, call, call.strike, start)
+            except _Gone:
+                call.refusal = call.refusal or "The client did not wait for the answer."
+                self._record(sandbox, call)
+
+    async def _strike(self, sandbox: Sandbox, call: Call, strike: Strike, start: Message) -> None:
         """The answer as the fault leaves it, late, in pieces, cut off, or not at all."""
-        await sleep(strike.delay / SECOND)
+        answered, self._body = self._body, b""
+        await self._wait(strike.delay)
         if strike.resets:
+            self._record(sandbox, call)
             await self._cut(reset=True)
             return
         if strike.status is not None and strike.carries_out:
-            self._start, body = self._other_answer(strike.status)
-        elif not strike.carries_out and strike.status is None:
-            self._start["status"] = 200
-        sent = mangle(strike, self._start["status"], self._start["headers"], body)
-        self._start["status"], self._start["headers"] = sent.status, list(sent.headers)
-        self._status, self._body = sent.status, b"".join(sent.chunks)
+            start, answered = _other_answer(call, strike.status)
+        status = start["status"] if strike.carries_out or strike.status is not None else 200
+        sent = mangle(strike, status, start["headers"], answered)
+        self._status = sent.status
+        self._start = {**start, "status": sent.status, "headers": list(sent.headers)}
         await self._send(self._start)
-        for number, chunk in enumerate(sent.chunks):
-            if number:
-                await sleep(sent.pause / SECOND)
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        *pieces, last = sent.chunks or (b"",)
+        for piece in pieces:
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+            self._body += piece
+            await self._wait(sent.pause)
+        self._body += last
+        self._record(sandbox, call)
+        await self._send({"type": "http.response.body", "body": last, "more_body": sent.is_cut})
         if sent.is_cut:
             await self._cut(reset=False)
-        else:
-            await self._send({"type": "http.response.body", "body": b""})
 
-    def _other_answer(self, status: int) -> tuple[Message, bytes]:
-        """The answer of this status in the API's envelope, in place of what the operation said."""
-        call: Call = self._scope[CALL]
-        answer = call.api.render_error(call, Refused("fault", "", status=status))
-        return start_of(answer, call.api.encode)
+    async def _wait(self, span: int) -> None:
+        """Waits so many nanoseconds of the machine's time. Raises _Gone when the client leaves."""
+        if not span:
+            return
+        try:
+            async with timeout(span / SECOND):
+                await self._until_gone()
+        except TimeoutError:
+            return
+        raise _Gone
+
+    async def _until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def _cut(self, *, reset: bool) -> None:
         """Ends the connection, or resets it; raises ConnectionResetError where nothing can."""
@@ -178,12 +233,11 @@ class _Exchange:
         if cut is None:
             raise ConnectionResetError("the connection was cut on purpose")
         cut(reset=reset)
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        await self._until_gone()
 
-    def record(self, sandbox: Sandbox) -> None:
+    def _record(self, sandbox: Sandbox, call: Call) -> None:
         """Writes it down in the sandbox's journal."""
-        call: Call = self._scope[CALL]
+        headers = () if self._status is None or self._start is None else self._start["headers"]
         sandbox.journal.record(
             at=call.began,
             wall=self._wall,
@@ -198,11 +252,17 @@ class _Exchange:
             request_headers=_texts(call.headers),
             request_body=call.body,
             status=self._status,
-            response_headers=() if self._status is None else _texts(self._start["headers"]),
+            response_headers=_texts(headers),
             response_body=self._body,
             refusal=call.refusal,
             fault=call.strike.name if call.strike else "",
         )
+
+
+def _other_answer(call: Call, status: int) -> tuple[Message, bytes]:
+    """The answer of this status in the API's envelope, in place of what the operation said."""
+    answer = call.api.render_error(call, Refused("fault", "", status=status))
+    return start_of(answer, call.api.encode)
 
 
 def _texts(headers: Headers) -> list[tuple[str, str]]:

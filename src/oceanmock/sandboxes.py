@@ -8,8 +8,8 @@ its own; how many there may be is bounded, and none ever goes away by itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count, islice
 from typing import Final
 
 from oceanmock.engine.sandbox import Sandbox
@@ -18,16 +18,29 @@ from oceanmock.mistakes import did_you_mean
 
 DEFAULT: Final = "default"
 MOST: Final = 10_000
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+LONGEST: Final = 100
+NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
 """A name goes into paths and headers as it is."""
+MOST_COMPARED: Final = 1000
+"""So many names are looked through for the one nearest to a name that none has."""
 
 
 class NoSuchSandbox(CallerError):
     """No sandbox has this name."""
 
-    def __init__(self, name: str, known: list[str]) -> None:
-        hint = did_you_mean(name, known)
-        super().__init__(f"there is no sandbox {name!r}. {hint}".rstrip())
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        hint = did_you_mean(name[:LONGEST], list(islice(known, MOST_COMPARED)))
+        super().__init__(f"there is no sandbox {_shown(name)}. {hint}".rstrip())
+
+
+class TwoSandboxes(CallerError):
+    """A request names two sandboxes, and can mean only one."""
+
+    def __init__(self, one: str, other: str, *_: str) -> None:
+        super().__init__(
+            f"the request names two sandboxes, {_shown(one)} and {_shown(other)}. "
+            "Its port, its header and its path must mean the same one."
+        )
 
 
 class SandboxTaken(CallerError):
@@ -68,7 +81,7 @@ class Sandboxes:
         """The sandbox of a name. Raises NoSuchSandbox."""
         sandbox = self._by_name.get(name)
         if sandbox is None:
-            raise NoSuchSandbox(name, list(self._by_name))
+            raise NoSuchSandbox(name, self._by_name)
         return sandbox
 
     def create(self, name: str | None, make: Callable[[str], Sandbox]) -> Sandbox:
@@ -82,8 +95,8 @@ class Sandboxes:
         name = self._free_name() if name is None else name
         if not NAME.fullmatch(name):
             raise AuthorError(
-                f"{name[:200]!r} is no name for a sandbox: letters, digits, dots, dashes and "
-                "underscores, at most 100, a letter or digit first."
+                f"{_shown(name)} is no name for a sandbox: letters, digits, dots, dashes and "
+                f"underscores, at most {LONGEST}, a letter or digit first."
             )
         if name in self._by_name:
             raise SandboxTaken(name)
@@ -91,8 +104,13 @@ class Sandboxes:
         return sandbox
 
     def reset(self, name: str) -> Sandbox:
-        """Makes a sandbox anew, as it was when it was created. Raises NoSuchSandbox."""
-        sandbox = self._by_name[name] = self.get(name).anew()
+        """Makes a sandbox anew, as it was when it was created; its accounts stay as they are.
+
+        Raises NoSuchSandbox.
+        """
+        before = self.get(name)
+        sandbox = self._by_name[name] = before.anew()
+        sandbox.accounts = before.accounts
         return sandbox
 
     def delete(self, name: str) -> list[int]:
@@ -112,3 +130,8 @@ class Sandboxes:
 
     def _free_name(self) -> str:
         return next(name for n in self._numbers if (name := f"sandbox-{n}") not in self._by_name)
+
+
+def _shown(name: str) -> str:
+    """A name in quotes, which may be anything that somebody sent."""
+    return repr(name if len(name) <= LONGEST else f"{name[:LONGEST]}…")
