@@ -134,6 +134,18 @@ def test_a_task_whose_subtask_ran_out_of_time() -> None:
     assert_golden("explain-ocp-timed-out.txt", explain_task(sandbox, task).text())
 
 
+def test_a_failed_task_that_somebody_will_abandon() -> None:
+    sandbox = standing("abandoned-task", seconds=3)
+
+    assert_golden("explain-ocp-before-abandoned.txt", explain_task(sandbox, 6200).text())
+
+
+def test_an_abandoned_task() -> None:
+    sandbox = standing("abandoned-task", seconds=30)
+
+    assert_golden("explain-ocp-abandoned.txt", explain_task(sandbox, 6200).text())
+
+
 # --- obshell, as whole text -----------------------------------------------------------------------
 
 
@@ -163,6 +175,22 @@ def test_a_dag_that_has_been_rolled_back() -> None:
     advance(sandbox, 20)
 
     assert_golden("explain-obshell-rolled-back.txt", explain_dag(sandbox, 4).text())
+
+
+def test_a_dag_that_has_been_cancelled() -> None:
+    sandbox = standing("cancel-running-dag", seconds=5)
+    sandbox.dags.operate(("agent", 40), "CANCEL")
+    advance(sandbox, 5)
+
+    assert_golden("explain-obshell-cancelled.txt", explain_dag(sandbox, 40).text())
+
+
+def test_a_dag_whose_rollback_has_failed() -> None:
+    sandbox = standing("dag-rollback-fails", seconds=6)
+    sandbox.dags.operate(("agent", 120), "ROLLBACK")
+    advance(sandbox, 20)
+
+    assert_golden("explain-obshell-rollback-failed.txt", explain_dag(sandbox, 120).text())
 
 
 def cancelled_rollback() -> Sandbox:
@@ -420,6 +448,11 @@ def at(instant: int) -> Clock:
     return Clock("manual", starts_at=AFTERNOON + instant)
 
 
+def is_stuck(told: Explanation) -> bool:
+    """Whether it says that ROLLBACK is refused for good."""
+    return any("ROLLBACK is refused for good" in each.what for each in told.because)
+
+
 @settings(max_examples=150)
 @given(ocp_strategies.scripts())
 def test_every_state_of_every_task_can_be_explained(script: ocp_strategies.Script) -> None:
@@ -451,4 +484,5 @@ def test_every_state_of_every_dag_can_be_explained(script: obshell_strategies.Sc
             operated.append(Operated(AFTERNOON + story.instant, act.operator, act.node, refused))
         told = dags.explain_life(dag, story.life, operated, clock=at(story.instant))
         check(told)
+        assert not (is_stuck(told) and "ROLLBACK" in [each.operation for each in told.accepts])
         assert (told.state, told.operation) == (story.now.state, story.now.operator)

@@ -47,9 +47,9 @@ TWO_RUNS: Final = (
     "RETRY first undoes what has FAILED, and the first tick after that has ended runs it again"
 )
 STUCK: Final = (
-    "a CANCEL during a rollback marks the first node that has not ended in the order of stages, "
-    "not the one that is being undone: from then on the stages count up again, and ROLLBACK is "
-    "refused for good, as it finds that first node neither FAILED nor undone"
+    "CANCEL marks the first node that has not ended in the order of stages: once a rollback has "
+    "begun that is {}, not the one at the stage; from then on the stages count up again, and "
+    "ROLLBACK is refused for good, as that first node is neither FAILED nor under ROLLBACK"
 )
 
 
@@ -216,7 +216,7 @@ def _effect(scene: _Scene, before: DagState, after: DagState, by: Operated) -> s
     if by.operation == "ROLLBACK":
         return f"what has run is undone stage by stage, from {scene.stage(after.stage)}, down to 1"
     if by.operation == "RETRY":
-        return f"{scene.stage(after.stage)}, runs again; what ran there is undone first"
+        return f"{scene.stage(after.stage)}, runs again; what FAILED there is undone first"
     if by.operation == "CANCEL":
         pairs = enumerate(zip(before.nodes, after.nodes, strict=True))
         marked = [scene.who((place,)) for place, (old, new) in pairs if old != new]
@@ -362,17 +362,14 @@ def _holding(scene: _Scene, state: DagState) -> Iterator[str]:
     if state.state == "RUNNING":
         yield from _awaited(scene, state, node, place)
     if _is_stuck(state):
-        yield STUCK
+        yield STUCK.format(scene.who((0,)))
     elif state.state not in _ENDED:
         later = [each for each in range(len(state.nodes)) if each > place]
         marked = [each for each in later if _is_marked(state.nodes[each])]
         for each in marked[:MOST]:
             yield f"{scene.who((each,))} is marked by CANCEL: it FAILS when its stage comes"
     if state.state == "FAILED" and not state.is_finished:
-        yield (
-            "a maintenance dag that FAILED is not finished: it holds the lock until it is retried "
-            "to its end, rolled back or passed"
-        )
+        yield "a maintenance dag that FAILED is not finished: it holds its lock until it SUCCEEDs"
 
 
 def _awaited(scene: _Scene, state: DagState, node: NodeState, place: int) -> Iterator[str]:
@@ -395,6 +392,5 @@ def _is_undone(sub_task: SubTaskState) -> bool:
 
 
 def _is_stuck(state: DagState) -> bool:
-    """Whether a rollback was cancelled while another node than the marked one was its stage."""
-    below = state.nodes[: state.stage - 1]
-    return state.state != "SUCCEED" and any(_is_marked(node) for node in below)
+    """Whether CANCEL has marked the first node while another one was at the stage."""
+    return state.state != "SUCCEED" and state.stage > 1 and _is_marked(state.nodes[0])

@@ -315,7 +315,7 @@ def _turn(scene: _Scene, place: int, before: TaskState, after: TaskState) -> tup
 def _leading(state: TaskState, events: Sequence[Event]) -> Iterator[Event]:
     """The events that led here: the last operation, the subtasks that matter, the verdict."""
     yield from last_request(events)
-    yield from last_of(events, ())
+    yield from last_of(events, (), number=2 if state.status == "ABORTED" else 1)
     yield from _failures(state, events)
     if state.status == "RUNNING":
         for place in _with(state, "READY", "RUNNING", "CANCELING", "FAILED"):

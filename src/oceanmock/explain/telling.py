@@ -115,9 +115,9 @@ def _steps_at(before: S | None, states: list[S], operated: list[Operated]) -> It
 # --- why ------------------------------------------------------------------------------------------
 
 
-def last_of(events: Sequence[Event], part: Part) -> Iterator[Event]:
-    """The last thing that happened to a part, if anything has; refusals are nothing."""
-    yield from [each for each in events if each.part == part and not _is_refusal(each)][-1:]
+def last_of(events: Sequence[Event], part: Part, *, number: int = 1) -> Iterator[Event]:
+    """The last things that happened to a part, if any have; refusals are nothing."""
+    yield from [each for each in events if each.part == part and not _is_refusal(each)][-number:]
 
 
 def last_request(events: Sequence[Event]) -> Iterator[Event]:
