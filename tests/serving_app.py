@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, TypeVar
@@ -80,6 +80,7 @@ class Serving:
 
     app: OnLoop
     url: str
+    clients: ExitStack
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def create(self, *texts: str, name: str | None = None, **options: Any) -> Sandbox:
@@ -99,7 +100,8 @@ class Serving:
 
     def client(self, path: str = "", **options: Any) -> httpx.Client:
         """A client whose paths begin with this one; a manager's."""
-        return httpx.Client(base_url=self.url + path, **{"auth": MANAGER} | options)
+        client = httpx.Client(base_url=self.url + path, **{"auth": MANAGER} | options)
+        return self.clients.enter_context(client)
 
     def open_port(self, sandbox: Sandbox) -> int:
         """Gives a sandbox a port of its own."""
@@ -131,5 +133,5 @@ def ports_of(app: App) -> Ports:
 def serving_app() -> Iterator[Serving]:
     """An app with an empty default sandbox, over a socket."""
     app = OnLoop(Sandboxes(Sandbox(Clock("manual", starts_at=AFTERNOON))))
-    with Server(app) as server:
-        yield Serving(app, server.url)
+    with Server(app) as server, ExitStack() as clients:
+        yield Serving(app, server.url, clients)
