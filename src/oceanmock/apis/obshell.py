@@ -381,7 +381,8 @@ class Room:
     def _list(self, call: Call, views: Iterable[DagView]) -> Answer:
         """These dags; show_details is read for each of them (dag.go:145-204), so not for none."""
         shown = list(views)
-        details = bool(shown) and self._details(call)
+        is_read = bool(shown) or not self.has(call, "unreadable-show-details-is-500")
+        details = is_read and self._details(call)
         contents = [self._writer.dag(view, details=details) for view in shown]
         return self._read(call, shown, {"contents": contents})
 
