@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import schemathesis
 
+from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.library import load_scenario
 from oceanmock.scenario.ocp import Switches
@@ -22,14 +23,14 @@ SCENARIO: Final = Path(__file__).parent / "data" / "scenarios" / "tasks-for-sche
 LARGEST: Final = 2**63 - 1
 
 
-def make_sandbox(switches: Switches) -> Sandbox:
+def make_sandbox(switches: Switches, accounts: Accounts | None = None) -> Sandbox:
     """The sandbox that is served; its ids are the same in every process.
 
     Its clock stands, so that the same requests are answered the same each time: hypothesis gives
     up on walks that are not.
     """
     scenario = load_scenario(SCENARIO)
-    return Sandbox.of_scenarios([scenario], progression="manual", seed=0, switches=switches)
+    return Sandbox.of_scenarios([scenario], seed=0, switches=switches, accounts=accounts)
 
 
 SUBTASKS_OF: Final = {

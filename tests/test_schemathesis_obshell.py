@@ -1,0 +1,229 @@
+"""obshell's contract, held against the mock by schemathesis: plain and encrypted, with its quirks
+and without.
+
+There are two worlds, since no agent can give every answer. As for OCP, a run counts only if every
+operation has been seen to answer every status that the contract documents for it; what is not to be
+seen is named here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import get_args
+from urllib.parse import parse_qs
+
+import pytest
+
+from contract_file import ContractFile
+from oceanmock.app import create_app
+from oceanmock.contract import operations_of
+from oceanmock.engine.accounts import Accounts
+from oceanmock.scenario.obshell import Switches
+from schemathesis_obshell_hooks import SEALED, WORLD, World, make_sandbox
+from schemathesis_run import (
+    HERE,
+    NO_METHOD,
+    NO_PATH,
+    Finding,
+    Recorder,
+    documented,
+    run_cleanly,
+    run_for_findings,
+    walk,
+)
+
+CONFIG = HERE / "data" / "schemathesis-obshell.toml"
+OBSHELL = ContractFile("obshell")
+OPERATIONS = operations_of(OBSHELL.document)
+WORLDS: tuple[World, ...] = get_args(World)
+LENIENT = ("--exclude-checks", "ignored_auth")
+"""Who asks for no credentials can not refuse wrong ones."""
+
+OUT_OF_REACH: dict[World, dict[str, set[int]]] = {
+    "agent": {
+        "getAllClusterDags": {200},
+        "getClusterUnfinishDags": {200},
+        "getObLastMaintenanceDag": {200, 400},
+        "getAgentLastMaintenanceDag": {404},
+    },
+    "cluster": {
+        "getAgentLastMaintenanceDag": {200, 400},
+        "getObLastMaintenanceDag": {404},
+    },
+}
+"""What an agent can not answer, for being what it is; without a dag, show_details is not read."""
+ONLY_BY_QUIRK = {500}
+"""Without its quirks the server never fails."""
+ONLY_SEALED = {401}
+"""Without credentials there are no wrong ones."""
+
+
+def recorded(world: World, *, sealed: bool = False, quirks: bool = False) -> Recorder:
+    """The mock in one of the worlds, noting what it answers."""
+    switches = Switches(quirks_off=() if quirks else ("all",))
+    sandbox = make_sandbox(world, switches, Accounts(required=sealed))
+    return Recorder(create_app(sandbox), "obshell")
+
+
+def reachable(world: World, *, but: set[int]) -> dict[str, set[int]]:
+    """What the contract documents for each operation and this world can answer."""
+    out = OUT_OF_REACH[world]
+    return {o.id: documented(o) - ONLY_BY_QUIRK - but - out.get(o.id, set()) for o in OPERATIONS}
+
+
+def test_what_one_world_can_not_answer_the_other_can() -> None:
+    agent, cluster = (OUT_OF_REACH[world] for world in WORLDS)
+
+    assert all(agent[name].isdisjoint(cluster[name]) for name in agent.keys() & cluster.keys())
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_without_credentials_every_operation_meets_every_documented_answer(world: World) -> None:
+    recorder = recorded(world)
+
+    seen = run_cleanly(recorder, CONFIG, *LENIENT, env={WORLD: world})
+
+    assert seen.pop(NO_PATH) == seen.pop(NO_METHOD) == {404}
+    assert seen == reachable(world, but=ONLY_SEALED)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_encrypted_every_operation_meets_every_documented_answer(world: World) -> None:
+    recorder = recorded(world, sealed=True)
+
+    seen = run_cleanly(recorder, CONFIG, env={WORLD: world, SEALED: "yes"})
+
+    assert seen.pop(NO_PATH) == {404}
+    assert seen.pop(NO_METHOD) == {401, 404}  # a header is decrypted before the path is looked at
+    assert seen == reachable(world, but=set())
+
+
+def test_every_walk_along_the_links_of_the_contract_keeps_it_at_each_step() -> None:
+    """As the phase `stateful` of the other tests, but each walk begins in a new world."""
+    recorder = recorded("agent")
+
+    seen = walk(recorder, CONFIG, walks=80)
+
+    tasks = {o.id for o in OPERATIONS if o.path.startswith("/api/v1/task/")}
+    elsewhere = {name for name, out in OUT_OF_REACH["agent"].items() if 200 in out}
+    assert {operation for operation, answers in seen.items() if 200 in answers} == tasks - elsewhere
+    assert set().union(*seen.values()) == {200, 400, 404}
+
+
+# --- with its quirks, nothing is found but them ---------------------------------------------------
+
+PANIC = "Common.Unexpected: Unexpected error: Internal Server Error"
+NOT_HELD = "Agent is not holding OceanBase"
+READABLE = OBSHELL.schemas["GoBool"]["enum"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How a quirk shows: its status, errCode and message, and whether show_details can be read."""
+
+    quirk: str
+    status: int
+    said: str
+    readable: bool | None = None
+
+    def explains(self, found: Finding) -> bool:
+        """Whether a finding is this quirk, at an operation of which the contract names it."""
+        return (
+            (self.quirk, self.status) in quirks_of(found.operation)
+            and found.status == self.status
+            and re.fullmatch(self.said, found.said) is not None
+            and self.readable in (None, can_be_read(found.query))
+        )
+
+
+ROWS = (
+    Row("unreadable-show-details-is-500", 500, PANIC, readable=False),
+    Row("never-maintained-is-500", 500, PANIC, readable=True),
+    Row("node-without-details-is-500", 500, PANIC, readable=True),
+    Row("refusal-is-never-sent", 500, "Common.Unexpected: .* ocsagent cannot build response body"),
+    Row("unreachable-owner-is-500", 500, 'Common.Unexpected: (Get|Post) "http.*: dial tcp .*'),
+    Row("no-oceanbase-is-500", 500, f"Agent.OceanBase.NotHold: {NOT_HELD}"),
+    Row("unheld-cluster-id-is-500", 500, f"Agent.OceanBase.NotHold: Task not found: {NOT_HELD}"),
+    Row("undecryptable-body-is-500", 500, "Request.Body.Decrypt.*"),
+    Row("undecryptable-body-is-500", 500, PANIC, readable=True),
+    Row("missing-header-is-400", 400, "Request.Header.NotFound: .*"),
+)
+
+
+def can_be_read(query: str) -> bool:
+    """Whether the show_details of a query, of which the first counts, is one the contract knows."""
+    said = parse_qs(query, keep_blank_values=True).get("show_details", ["true"])
+    return said[0] in READABLE
+
+
+@cache
+def quirks_of(operation: str) -> set[tuple[str, int]]:
+    """What the server does against its rules at an operation: names, each with its status."""
+    said = OBSHELL.operations[operation]
+    schemes = OBSHELL.document["components"]["securitySchemes"].values()
+    parts = [
+        said,
+        said.get("requestBody", {}),
+        *said["parameters"],
+        *said["responses"].values(),
+        *(schemes if "security" not in said else ()),
+    ]
+    quirks = [quirk for part in parts for quirk in OBSHELL.follow(part).get("x-quirk", [])]
+    return {(quirk["name"], quirk["status"]) for quirk in quirks}
+
+
+def explained(findings: list[Finding]) -> set[str]:
+    """The quirks that are found. Fails when anything else is."""
+    found = {each: next((r.quirk for r in ROWS if r.explains(each)), None) for each in findings}
+    assert [each for each, quirk in found.items() if quirk is None] == []
+    return {str(quirk) for quirk in found.values()}
+
+
+ANYWHERE = {
+    "node-without-details-is-500",
+    "unreadable-show-details-is-500",
+    "unreachable-owner-is-500",
+}
+OF_WORLD: dict[World, set[str]] = {
+    "agent": {"refusal-is-never-sent", "no-oceanbase-is-500", "unheld-cluster-id-is-500"},
+    "cluster": {"never-maintained-is-500"},
+}
+
+
+BRIEFLY = ("--phases", "examples,coverage")
+"""What every quirk is found by."""
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_with_its_quirks_all_that_is_found_are_they(world: World, tmp_path: Path) -> None:
+    recorder = recorded(world, quirks=True)
+
+    findings = run_for_findings(
+        recorder,
+        CONFIG,
+        *LENIENT,
+        *BRIEFLY,
+        report=tmp_path / "report.ndjson",
+        env={WORLD: world},
+    )
+
+    assert explained(findings) == ANYWHERE | OF_WORLD[world]
+
+
+def test_encrypted_with_its_quirks_all_that_is_found_are_they(tmp_path: Path) -> None:
+    recorder = recorded("agent", sealed=True, quirks=True)
+
+    findings = run_for_findings(
+        recorder,
+        CONFIG,
+        *BRIEFLY,
+        report=tmp_path / "report.ndjson",
+        env={WORLD: "agent", SEALED: "yes"},
+    )
+
+    of_transport = {"missing-header-is-400", "undecryptable-body-is-500"}
+    quirks = explained(findings)
+    assert of_transport <= quirks <= of_transport | ANYWHERE | OF_WORLD["agent"]
