@@ -1,0 +1,1027 @@
+"""The admin API, in process: what each operation does, and how it refuses what is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import Ask, asking
+from kit_world import FAR, World
+from oceanmock.apis.admin import Kit, api
+from oceanmock.apis.admin_scenarios import Shelf
+from oceanmock.contract import load_spec, operations_of, spec_path
+from oceanmock.contracts_app import MAX_BODY_BYTES
+from oceanmock.errors import EnvironmentProblem
+from oceanmock.library import library_names
+from oceanmock.reading import read_scenario
+from oceanmock.sandboxes import Sandboxes
+
+TASK = "/api/v2/tasks/instances/35000312"
+SUBTASK = f"{TASK}/subtasks/13000333"
+ONE_STEP = {"summary": "One step", "api": "ocp", "tasks": [{"id": 1, "subtasks": ["install"]}]}
+DAG = {"name": "Start cluster", "nodes": ["Integrate config", "Start observer"]}
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def ask(world: World) -> Ask:
+    return asking(world)
+
+
+@pytest.fixture
+def admin(ask: Ask) -> Ask:
+    return lambda method, path, **options: ask(method, f"/__admin{path}", auth=None, **options)
+
+
+def error_of(answer: httpx.Response, status: int) -> str:
+    """What an error says, of which that is all."""
+    assert answer.status_code == status
+    assert answer.json().keys() == {"error"}
+    text: str = answer.json()["error"]
+    return text
+
+
+# --- the server -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_health_says_what_runs_and_since_when(admin: Ask, path: str) -> None:
+    health = admin("GET", path).json()
+
+    assert health["status"] == "ok"
+    assert health["sandboxes"] == 1
+    assert health["uptime"].endswith("s")
+
+
+def test_every_answer_says_that_it_is_oceanmock_s(admin: Ask) -> None:
+    answers = [admin("GET", "/health"), admin("GET", "/sandboxes/none"), admin("GET", "/none")]
+
+    assert all("x-oceanmock-version" in answer.headers for answer in answers)
+
+
+def test_the_whole_library_can_be_played(admin: Ask) -> None:
+    scenarios = admin("GET", "/scenarios").json()["scenarios"]
+
+    assert [each["name"] for each in scenarios] == library_names()
+    assert all(each["summary"] and each["api"] in ("ocp", "obshell") for each in scenarios)
+
+
+def test_what_the_server_was_started_with_can_be_played_by_name(world: World, admin: Ask) -> None:
+    text = "summary: Mine\napi: ocp\ntasks: [{id: 1, subtasks: [a]}]"
+    world.kit.shelf = Shelf([read_scenario(text, path="my/own.yaml")])
+
+    made = admin("POST", "/sandboxes", json={"scenarios": ["own"]})
+
+    assert made.json()["tasks"] == 1
+    names = [each["name"] for each in admin("GET", "/scenarios").json()["scenarios"]]
+    assert names == sorted([*library_names(), "own"])
+
+
+# --- sandboxes ------------------------------------------------------------------------------------
+
+
+def test_a_sandbox_is_created_from_the_library(admin: Ask, ask: Ask) -> None:
+    body = {"name": "t1", "scenarios": ["retry-failed-subtask"], "progression": "manual", "seed": 7}
+
+    made = admin("POST", "/sandboxes", json=body)
+
+    assert made.status_code == 201
+    assert made.json() == made.json() | {"name": "t1", "progression": "manual", "seed": 7}
+    assert (made.json()["tasks"], made.json()["dags"]) == (1, 0)
+    assert made.json()["urls"] == {"path": "http://mock/sandboxes/t1"}
+    assert ask("GET", "/sandboxes/t1/api/v2/tasks/instances/1000").status_code == 200
+
+
+def test_a_sandbox_is_created_from_an_object(admin: Ask, ask: Ask) -> None:
+    admin("POST", "/sandboxes", json={"name": "t1", "scenarios": [ONE_STEP]})
+
+    task = ask("GET", "/sandboxes/t1/api/v2/tasks/instances/1").json()["data"]
+    assert [subtask["name"] for subtask in task["subtasks"]] == ["install"]
+
+
+def test_a_sandbox_is_created_from_a_text(admin: Ask, ask: Ask) -> None:
+    text = "summary: One step\napi: ocp\ntasks: [{id: 1, subtasks: [install]}]"
+
+    admin("POST", "/sandboxes", json={"name": "t1", "scenarios": [text]})
+
+    assert ask("GET", "/sandboxes/t1/api/v2/tasks/instances/1").status_code == 200
+
+
+def test_an_object_keeps_every_character_that_json_can_have(admin: Ask) -> None:
+    name = '检 \u0085\u2028\x7f 🦈 \\ " : # é'
+    task = {"name": name, "subtasks": ["a"]}
+
+    admin("POST", "/sandboxes", json={"name": "t1", "scenarios": [ONE_STEP | {"tasks": [task]}]})
+
+    (row,) = admin("GET", "/sandboxes/t1/tasks").json()["tasks"]
+    assert row["name"] == name
+
+
+def test_a_sandbox_without_scenarios_is_empty(admin: Ask) -> None:
+    made = admin("POST", "/sandboxes", json={}).json()
+
+    assert (made["name"], made["tasks"], made["dags"]) == ("sandbox-1", 0, 0)
+
+
+def test_its_clock_starts_and_runs_as_it_is_told(admin: Ask) -> None:
+    body = {"starts_at": "2024-01-10T14:00:00+08:00", "progression": "manual", "speed": 2.5}
+
+    made = admin("POST", "/sandboxes", json=body).json()
+
+    assert made["now"] == made["started"] == "2024-01-10T06:00:00Z"
+    assert made["speed"] == 2.5
+
+
+def test_switches_go_over_those_of_the_scenarios(world: World, admin: Ask) -> None:
+    body = {
+        "name": "t1",
+        "scenarios": [ONE_STEP | {"switches": {"undocumented_task_path": True}}],
+        "switches": {"subtask_pairing": "checked"},
+        "obshell_switches": {"obshell_version": "4.2.3.0"},
+    }
+
+    admin("POST", "/sandboxes", json=body)
+
+    sandbox = world.sandboxes.get("t1")
+    assert sandbox.tasks.switches.subtask_pairing == "checked"
+    assert sandbox.tasks.switches.undocumented_task_path is True
+    assert sandbox.dags.switches.obshell_version == "4.2.3.0"
+
+
+@pytest.mark.parametrize(("auth", "status"), [(True, 401), (False, 200), (None, 401)])
+def test_whether_requests_must_authenticate_is_said_or_inherited(
+    admin: Ask, ask: Ask, auth: bool | None, status: int
+) -> None:
+    body = {"name": "t1", "scenarios": [ONE_STEP]} | ({} if auth is None else {"auth": auth})
+    admin("POST", "/sandboxes", json=body)
+
+    answer = ask("GET", "/sandboxes/t1/api/v2/tasks/instances/1", auth=None)
+
+    assert answer.status_code == status
+
+
+class SomePorts:
+    """Ports that are only said to be open."""
+
+    def __init__(self) -> None:
+        self.opened: list[int] = []
+        self.closed: list[int] = []
+
+    def open(self, port: int = 0) -> int:
+        self.opened.append(41000 + len(self.opened))
+        return self.opened[-1]
+
+    def close(self, port: int) -> None:
+        self.closed.append(port)
+
+
+class NoPorts(SomePorts):
+    def open(self, port: int = 0) -> int:
+        raise EnvironmentProblem("cannot listen on 127.0.0.1:0: Too many open files.")
+
+
+def test_a_sandbox_with_a_port_of_its_own_is_reached_there(world: World, admin: Ask) -> None:
+    world.ports = SomePorts()
+
+    made = admin("POST", "/sandboxes", json={"name": "t1", "own_port": True}).json()
+
+    assert made["urls"]["port"] == "http://mock:41000"
+    assert world.sandboxes.ports == {41000: "t1"}
+
+
+def test_its_port_is_closed_with_it(world: World, admin: Ask) -> None:
+    world.ports = ports = SomePorts()
+    admin("POST", "/sandboxes", json={"name": "t1", "own_port": True})
+
+    admin("DELETE", "/sandboxes/t1")
+
+    assert ports.closed == ports.opened
+    assert world.sandboxes.ports == {}
+
+
+def test_where_no_port_can_be_had_no_sandbox_is_left_behind(world: World, admin: Ask) -> None:
+    world.ports = NoPorts()
+
+    answer = admin("POST", "/sandboxes", json={"name": "t1", "own_port": True})
+
+    assert error_of(answer, 409) == "cannot listen on 127.0.0.1:0: Too many open files."
+    assert len(world.sandboxes) == 1
+
+
+def test_a_server_that_cannot_open_ports_says_so(admin: Ask) -> None:
+    answer = admin("POST", "/sandboxes", json={"own_port": True})
+
+    assert "leave out `own_port`" in error_of(answer, 409)
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "port"),
+    [
+        ("127.0.0.1:8080", "http://127.0.0.1:8080/sandboxes/t1", "http://127.0.0.1:41000"),
+        ("[::1]:8080", "http://[::1]:8080/sandboxes/t1", "http://[::1]:41000"),
+        ("mock.test", "http://mock.test/sandboxes/t1", "http://mock.test:41000"),
+        ("a b'<>\"", "/sandboxes/t1", "http://127.0.0.1:41000"),
+        ("[", "http://[/sandboxes/t1", "http://127.0.0.1:41000"),
+    ],
+)
+def test_urls_are_those_under_which_the_client_knows_the_server(
+    world: World, admin: Ask, host: str, path: str, port: str
+) -> None:
+    world.ports = SomePorts()
+
+    made = admin(
+        "POST", "/sandboxes", json={"name": "t1", "own_port": True}, headers={"host": host}
+    )
+
+    assert made.json()["urls"] == {"path": path, "port": port}
+
+
+def test_a_taken_name_is_refused(admin: Ask) -> None:
+    answer = admin("POST", "/sandboxes", json={"name": "default"})
+
+    assert "there is a sandbox 'default' already" in error_of(answer, 409)
+
+
+def test_too_many_sandboxes_are_refused(world: World) -> None:
+    few = World()
+    few.kit.sandboxes = Sandboxes(world.sandboxes.default, most=1)
+
+    answer = asking(few)("POST", "/__admin/sandboxes", json={})
+
+    assert "there are 1 sandboxes already" in error_of(answer, 409)
+
+
+def test_every_mistake_in_an_object_is_told_with_the_way_to_it(admin: Ask) -> None:
+    wrong = {
+        "summary": "Broken",
+        "api": "ocp",
+        "tasks": [{"name": "A", "subtask": ["a"]}, {"subtasks": [{"timeout": "x"}]}],
+    }
+
+    answer = admin("POST", "/sandboxes", json={"scenarios": [ONE_STEP, wrong]})
+
+    said = error_of(answer, 400)
+    assert "scenarios[1].tasks[0]: task 'A' has no `subtasks` [missing-key]" in said
+    assert "scenarios[1].tasks[0].subtask: `subtask` is no key of task 'A' [unknown-key]" in said
+    assert "Did you mean 'subtasks'?" in said
+    assert "scenarios[1].tasks[1].subtasks[0].timeout: " in said
+
+
+def test_every_mistake_in_a_text_is_told_with_its_line(admin: Ask) -> None:
+    text = "summary: Broken\napi: ocp\ntasks:\n  - name: A\n    subtask: [a]\n"
+
+    answer = admin("POST", "/sandboxes", json={"scenarios": [text]})
+
+    said = error_of(answer, 400)
+    assert "scenarios[0]:4:5: task 'A' has no `subtasks` [missing-key]" in said
+    assert "scenarios[0]:5:5: `subtask` is no key of task 'A' [unknown-key]" in said
+
+
+def test_an_unknown_scenario_is_refused_with_the_nearest_name(admin: Ask) -> None:
+    answer = admin("POST", "/sandboxes", json={"scenarios": ["retry-failed-subtsk"]})
+
+    assert error_of(answer, 400).endswith("Did you mean 'retry-failed-subtask'?")
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../scenarios/fails-twice.yaml", "fails-twice.yaml"]
+)
+def test_no_file_of_the_server_is_read(admin: Ask, path: str) -> None:
+    answer = admin("POST", "/sandboxes", json={"scenarios": [path]})
+
+    assert f"there is no scenario {path!r} here" in error_of(answer, 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"progresion": "manual"}, "Did you mean 'progression'?"),
+        ({"switches": {"subtask_paring": "x"}}, "Did you mean 'subtask_pairing'?"),
+        ({"switches": {"subtask_pairing": "x"}}, "switches.subtask_pairing: Input should be"),
+        ({"obshell_switches": {"obshell_version": "9"}}, "obshell_switches.obshell_version: "),
+        ({"starts_at": "1979-12-31T00:00:00Z"}, "not between the years 1980 and 2999"),
+        ({"starts_at": "2024-02-30T00:00:00Z"}, "starts_at"),
+        ({"scenarios": [ONE_STEP, ONE_STEP]}, "has a task 1, and so has another one"),
+        ({"speed": 0}, "speed"),
+        ({"seed": 2**63}, "seed"),
+        ({"name": "../x"}, "name"),
+    ],
+)
+def test_a_wrong_sandbox_is_refused_and_nothing_is_created(
+    world: World, admin: Ask, body: dict[str, Any], message: str
+) -> None:
+    answer = admin("POST", "/sandboxes", json=body)
+
+    assert message in error_of(answer, 400)
+    assert len(world.sandboxes) == 1
+
+
+def test_more_than_can_be_held_is_refused(admin: Ask) -> None:
+    tasks = [{"subtasks": ["a", "b", "c"], "repeat": {"count": 100_000}}]
+
+    answer = admin("POST", "/sandboxes", json={"scenarios": [ONE_STEP | {"tasks": tasks}]})
+
+    assert "300,000 subtasks" in error_of(answer, 400)
+
+
+def test_sandboxes_are_listed_in_the_order_they_were_created(admin: Ask) -> None:
+    for name in ("b", "a"):
+        admin("POST", "/sandboxes", json={"name": name, "progression": "manual"})
+
+    listed = admin("GET", "/sandboxes").json()["sandboxes"]
+
+    assert [each["name"] for each in listed] == ["default", "b", "a"]
+    assert listed[1] == admin("GET", "/sandboxes/b").json()
+
+
+def test_a_deleted_sandbox_is_gone(admin: Ask) -> None:
+    admin("POST", "/sandboxes", json={"name": "t1"})
+
+    assert admin("DELETE", "/sandboxes/t1").json() == {"deleted": 1}
+
+    assert "there is no sandbox 't1'" in error_of(admin("GET", "/sandboxes/t1"), 404)
+
+
+def test_deleting_the_default_sandbox_resets_it(admin: Ask) -> None:
+    admin("POST", "/sandboxes/default/clock/advance", json={"by": "1h"})
+
+    assert admin("DELETE", "/sandboxes/default").json() == {"deleted": 0}
+
+    sandbox = admin("GET", "/sandboxes/default").json()
+    assert sandbox["now"] == sandbox["started"]
+
+
+def test_a_reset_sandbox_is_as_it_was_created(admin: Ask, ask: Ask) -> None:
+    before = admin("GET", "/sandboxes/default").json()
+    admin("POST", "/sandboxes/default/clock/advance", json={"by": "1h"})
+    admin("POST", "/sandboxes/default/faults", json={"delay": "1ms"})
+    ask("GET", TASK)
+
+    after = admin("POST", "/sandboxes/default/reset").json()
+
+    assert after == before
+
+
+# --- the clock ------------------------------------------------------------------------------------
+
+
+def test_advancing_lets_everything_due_happen(admin: Ask, ask: Ask) -> None:
+    clock = admin("POST", "/sandboxes/default/clock/advance", json={"by": "1m30s"}).json()
+
+    assert clock["now"] == "2021-08-25T07:11:01.74Z"
+    assert clock["next_due"] is None
+    assert ask("GET", TASK).json()["data"]["status"] == "FAILED"
+
+
+def test_next_moves_to_what_happens_next_and_then_stays(admin: Ask) -> None:
+    due = admin("GET", "/sandboxes/default/clock").json()["next_due"]
+
+    assert admin("POST", "/sandboxes/default/clock/next").json()["now"] == due
+
+    while (clock := admin("POST", "/sandboxes/default/clock/next").json())["next_due"]:
+        pass
+    assert admin("POST", "/sandboxes/default/clock/next").json() == clock
+
+
+def test_a_clock_moves_to_an_instant_and_never_back(admin: Ask) -> None:
+    to = {"to": "2030-01-01T08:00:00.000000001+08:00"}
+
+    assert (
+        admin("POST", "/sandboxes/default/clock/move", json=to).json()["now"]
+        == "2030-01-01T00:00:00.000000001Z"
+    )
+
+    back = admin("POST", "/sandboxes/default/clock/move", json={"to": "2025-01-01T00:00:00Z"})
+    assert back.json()["now"] == "2030-01-01T00:00:00.000000001Z"
+
+
+def test_a_clock_is_switched_without_a_jump(admin: Ask) -> None:
+    clock = admin("PATCH", "/sandboxes/default/clock", json={"progression": "polls"}).json()
+
+    assert clock["progression"] == "polls"
+    assert clock["now"] == "2021-08-25T07:09:31.74Z"
+
+
+def test_a_clock_that_is_set_running_runs(world: World, admin: Ask) -> None:
+    admin("PATCH", "/sandboxes/default/clock", json={"progression": "time", "speed": 1000})
+
+    clock = world.sandboxes.default.clock
+    assert (clock.progression, clock.speed) == ("time", 1000)
+    assert clock.now() > world.sandboxes.default.started
+
+
+def test_switched_to_immediate_all_that_is_due_has_happened(admin: Ask, ask: Ask) -> None:
+    clock = admin("PATCH", "/sandboxes/default/clock", json={"progression": "immediate"}).json()
+
+    assert clock["next_due"] is None
+    assert ask("GET", TASK).json()["data"]["status"] == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("advance", {"by": "90"}),
+        ("advance", {"by": "4000d"}),
+        ("advance", {"by": "-1s"}),
+        ("advance", {"by": 90}),
+        ("advance", {}),
+        ("move", {"to": "yesterday"}),
+        ("move", {"to": "3000-01-01T00:00:00Z"}),
+        ("move", {"to": "2024-01-10 06:00:00"}),
+        ("move", {"to": "2024-01-10T06:00:60Z"}),
+    ],
+)
+def test_a_wrong_move_is_refused_and_the_clock_stays(
+    admin: Ask, path: str, body: dict[str, Any]
+) -> None:
+    before = admin("GET", "/sandboxes/default/clock").json()
+
+    error_of(admin("POST", f"/sandboxes/default/clock/{path}", json=body), 400)
+
+    assert admin("GET", "/sandboxes/default/clock").json() == before
+
+
+def test_no_clock_is_moved_beyond_the_end_of_calendars(admin: Ask) -> None:
+    admin("POST", "/sandboxes/default/clock/move", json={"to": "2999-12-31T00:00:00Z"})
+
+    answer = admin("POST", "/sandboxes/default/clock/advance", json={"by": "2d"})
+
+    assert "No clock goes further than 2999-12-31T23:59:59.999999999Z" in error_of(answer, 400)
+
+
+def test_a_life_longer_than_any_calendar_stops_where_calendars_end(admin: Ask) -> None:
+    subtasks = [
+        {"name": f"s{n}", "attempts": {"takes": "3600d"}, "timeout": "3650d"} for n in range(110)
+    ]
+    tasks = [{"id": 1, "subtasks": subtasks}]
+
+    made = admin(
+        "POST",
+        "/sandboxes",
+        json={"name": "t1", "progression": "immediate", "scenarios": [ONE_STEP | {"tasks": tasks}]},
+    )
+
+    assert made.json()["now"] == "2999-12-31T23:59:59.999999999Z"
+    assert admin("GET", "/sandboxes/t1/clock").status_code == 200
+    assert admin("GET", "/sandboxes/t1/tasks/ocp/1/explain").status_code == 200
+
+
+# --- the journal ----------------------------------------------------------------------------------
+
+
+def test_the_journal_has_what_was_asked_and_nothing_of_this_api(admin: Ask, ask: Ask) -> None:
+    ask("GET", TASK)
+    ask("POST", f"{SUBTASK}/retry")
+    admin("GET", "/sandboxes")
+
+    journal = admin("GET", "/sandboxes/default/journal").json()
+
+    assert [(each["operation"], each["status"]) for each in journal["entries"]] == [
+        ("getTaskInstance", 200),
+        ("retrySubtask", 400),
+    ]
+    assert (journal["dropped"], journal["last"]) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("query", "numbers"),
+    [
+        ("operation=getTaskInstance", [1, 3]),
+        ("status=4xx", [2]),
+        ("task=35000312&method=post", [2]),
+        ("subtask=13000333", [2]),
+        ("caller=viewer", [3]),
+        ("path=*/retry", [2]),
+        ("after=1", [2, 3]),
+        ("limit=2", [1, 2]),
+        ("after=1&limit=1", [2]),
+        ("api=obshell", []),
+        ("dag=4", []),
+    ],
+)
+def test_the_journal_is_filtered(admin: Ask, ask: Ask, query: str, numbers: list[int]) -> None:
+    ask("GET", TASK)
+    ask("POST", f"{SUBTASK}/retry")
+    ask("GET", TASK, auth=("viewer", "viewer"))
+
+    journal = admin("GET", f"/sandboxes/default/journal?{query}").json()
+
+    assert [each["number"] for each in journal["entries"]] == numbers
+    assert journal["last"] == (numbers[-1] if numbers else 3)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("operaton=x", "Did you mean 'operation'?"),
+        ("operation=retrySubtsk", "Did you mean 'retrySubtask'?"),
+        ("status=600", "status"),
+        ("api=http", "api"),
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("after=-1", "after"),
+    ],
+)
+def test_a_wrong_filter_is_refused(admin: Ask, query: str, message: str) -> None:
+    answer = admin("GET", f"/sandboxes/default/journal?{query}")
+
+    assert message in error_of(answer, 400)
+
+
+def test_a_cleared_journal_counts_on(admin: Ask, ask: Ask) -> None:
+    ask("GET", TASK)
+    ask("GET", TASK)
+
+    assert admin("DELETE", "/sandboxes/default/journal").json() == {"deleted": 2}
+
+    ask("GET", TASK)
+    entries = admin("GET", "/sandboxes/default/journal").json()["entries"]
+    assert [each["number"] for each in entries] == [3]
+
+
+def test_what_was_expected_and_came_holds(admin: Ask, ask: Ask) -> None:
+    ask("POST", f"{SUBTASK}/retry")
+    said = {"query": {"operation": "retrySubtask", "subtask": 13000333}, "times": 1}
+
+    verdict = admin("POST", "/sandboxes/default/journal/verify", json=said).json()
+
+    assert verdict["holds"] is True
+    assert (verdict["found"], verdict["entries"]) == (1, [1])
+
+
+def test_what_did_not_come_is_answered_with_the_nearest_miss(admin: Ask, ask: Ask) -> None:
+    ask("POST", f"{SUBTASK}/retry")
+    said = {"query": {"operation": "retrySubtask", "subtask": 7}, "at_least": 2}
+
+    verdict = admin("POST", "/sandboxes/default/journal/verify", json=said).json()
+
+    assert (verdict["holds"], verdict["found"], verdict["entries"]) == (False, 0, [])
+    assert "<<<<< subtask does not match" in verdict["message"]
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"query": {"opration": "x"}}, "Did you mean 'operation'?"),
+        ({"query": {"operation": "retrySubtsk"}}, "Did you mean 'retrySubtask'?"),
+        ({"query": {}, "times": 1, "at_most": 2}, "leave out `at_least` and `at_most`"),
+        ({"query": {}, "at_least": 3, "at_most": 2}, "at least 3 and at most 2 times"),
+        ({"query": {}, "time": 1}, "Did you mean 'times'?"),
+        ({"query": {"status": "6xx"}}, "status"),
+        ({}, "query"),
+    ],
+)
+def test_a_wrong_verification_is_refused(admin: Ask, said: dict[str, Any], message: str) -> None:
+    answer = admin("POST", "/sandboxes/default/journal/verify", json=said)
+
+    assert message in error_of(answer, 400)
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+def test_an_added_fault_strikes_and_is_counted(admin: Ask, ask: Ask) -> None:
+    fault = {"operation": "getTaskInstance", "calls": 2, "status": 503}
+
+    added = admin("POST", "/sandboxes/default/faults", json=fault)
+
+    assert added.status_code == 201
+    assert added.json()["fault"] == {
+        "api": "ocp",
+        **fault,
+        "operation": ["getTaskInstance"],
+        "calls": [2],
+    }
+    assert [ask("GET", TASK).status_code for _ in range(3)] == [200, 503, 200]
+    (standing,) = admin("GET", "/sandboxes/default/faults").json()["faults"]
+    assert (standing["name"], standing["counted"], standing["strikes"]) == ("fault 1", 3, 1)
+
+
+def test_no_fault_strikes_this_api(admin: Ask) -> None:
+    admin("POST", "/sandboxes/default/faults", json={"status": 503})
+
+    assert admin("GET", "/sandboxes/default/faults").status_code == 200
+
+
+def test_faults_are_removed_by_name_or_all_at_once(admin: Ask) -> None:
+    for name in ("one", "two words", "three"):
+        admin("POST", "/sandboxes/default/faults", json={"name": name, "delay": "1s"})
+
+    assert admin("DELETE", "/sandboxes/default/faults/two%20words").json() == {"deleted": 1}
+    assert admin("DELETE", "/sandboxes/default/faults").json() == {"deleted": 2}
+    assert admin("GET", "/sandboxes/default/faults").json() == {"faults": []}
+
+
+def test_an_unknown_fault_is_not_found_and_the_nearest_named(admin: Ask) -> None:
+    admin("POST", "/sandboxes/default/faults", json={"name": "outage", "delay": "1s"})
+
+    answer = admin("DELETE", "/sandboxes/default/faults/outtage")
+
+    assert error_of(answer, 404).endswith("Did you mean 'outage'?")
+
+
+def test_a_second_fault_of_a_name_is_refused(admin: Ask) -> None:
+    fault = {"name": "outage", "delay": "1s"}
+    admin("POST", "/sandboxes/default/faults", json=fault)
+
+    answer = admin("POST", "/sandboxes/default/faults", json=fault)
+
+    assert "there is a fault 'outage' already" in error_of(answer, 409)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({}, "does nothing"),
+        ({"operation": "getTaskInstanc", "delay": "1s"}, "Did you mean 'getTaskInstance'?"),
+        ({"operation": "retrySubtask", "truncate": 1}, "Say `happens: true`."),
+        ({"delya": "1s"}, "Did you mean 'delay'?"),
+        ({"drip": {"byte": 1}}, "Did you mean 'bytes'?"),
+        ({"status": 200}, "status"),
+        ({"calls": "4-2", "delay": "1s"}, "ends before it begins"),
+        ({"api": "ocp", "dag": 4, "delay": "1s"}, "dag"),
+    ],
+)
+def test_a_wrong_fault_is_refused(admin: Ask, fault: dict[str, Any], message: str) -> None:
+    answer = admin("POST", "/sandboxes/default/faults", json=fault)
+
+    assert message in error_of(answer, 400)
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+
+def test_tasks_are_listed_and_looking_moves_no_clock(world: World, admin: Ask) -> None:
+    admin("PATCH", "/sandboxes/default/clock", json={"progression": "polls"})
+    before = world.sandboxes.default.clock.now()
+
+    rows = admin("GET", "/sandboxes/default/tasks").json()["tasks"]
+    task = admin("GET", "/sandboxes/default/tasks/ocp/35000312").json()
+    admin("GET", "/sandboxes/default/tasks/ocp/35000312/explain")
+
+    assert rows == [
+        {
+            "api": "ocp",
+            "id": "35000312",
+            "number": 35000312,
+            "name": "Reinstall OCP agent",
+            "state": "RUNNING",
+            "operation": "EXECUTE",
+        }
+    ]
+    assert [part["number"] for part in task["parts"]] == [13000336, 13000334, 13000333, 13000335]
+    assert world.sandboxes.default.clock.now() == before
+
+
+def test_a_task_is_born_now_from_a_template(admin: Ask, ask: Ask) -> None:
+    admin("POST", "/sandboxes/default/clock/advance", json={"by": "10s"})
+    template = {"name": "Install", "subtasks": ["a", {"name": "b", "attempts": {"takes": "2s"}}]}
+
+    born = admin("POST", "/sandboxes/default/tasks", json={"api": "ocp", "template": template})
+
+    assert born.status_code == 201
+    task = born.json()
+    assert (task["name"], task["state"]) == ("Install", "RUNNING")
+    assert task["born"] == "2021-08-25T07:09:41.74Z"
+    assert [part["name"] for part in task["parts"]] == ["a", "b"]
+    assert ask("GET", f"/api/v2/tasks/instances/{task['id']}").json()["data"]["name"] == "Install"
+
+
+def test_a_dag_is_born_now_from_a_template(admin: Ask) -> None:
+    born = admin(
+        "POST", "/sandboxes/default/tasks", json={"api": "obshell", "template": DAG}
+    ).json()
+
+    assert (born["api"], born["id"], born["number"]) == ("obshell", "22130706433028861", 1)
+    assert [part["number"] for part in born["parts"]] == [101, 102]
+    assert [part["number"] for part in born["parts"][0]["parts"]] == [10101]
+
+
+def test_each_task_from_one_template_has_ids_of_its_own(admin: Ask) -> None:
+    task = {"api": "ocp", "template": {"name": "Install", "subtasks": ["a"]}}
+    dag = {"api": "obshell", "template": DAG}
+    for body in (task, dag, task, dag):
+        admin("POST", "/sandboxes/default/tasks", json=body)
+
+    rows = admin("GET", "/sandboxes/default/tasks").json()["tasks"]
+
+    assert len({row["id"] for row in rows}) == len(rows) == 5
+
+
+def test_a_template_that_repeats_bears_several(admin: Ask) -> None:
+    template = {"id": 5, "name": "Backup {n}", "subtasks": ["a"], "repeat": {"count": 3}}
+
+    born = admin("POST", "/sandboxes/default/tasks", json={"api": "ocp", "template": template})
+
+    assert born.json()["id"] == "5"
+    rows = admin("GET", "/sandboxes/default/tasks").json()["tasks"]
+    assert [row["name"] for row in rows][:3] == ["Backup 1", "Backup 2", "Backup 3"]
+
+
+@pytest.mark.parametrize(
+    ("api", "template"),
+    [
+        ("ocp", {"id": 35000312, "subtasks": ["a"]}),
+        ("ocp", {"subtasks": [{"name": "a", "id": 13000333}]}),
+        ("obshell", DAG | {"id": 1}),
+    ],
+)
+def test_an_id_that_is_taken_is_refused_and_nothing_is_born(
+    admin: Ask, api: str, template: dict[str, Any]
+) -> None:
+    admin("POST", "/sandboxes/default/tasks", json={"api": "obshell", "template": DAG})
+    before = admin("GET", "/sandboxes/default/tasks").json()
+
+    answer = admin("POST", "/sandboxes/default/tasks", json={"api": api, "template": template})
+
+    error_of(answer, 409)
+    assert admin("GET", "/sandboxes/default/tasks").json() == before
+
+
+@pytest.mark.parametrize(
+    ("api", "template", "message"),
+    [
+        ("ocp", {"name": "A", "subtask": ["a"]}, "template.subtask: `subtask` is no key"),
+        ("ocp", {}, "template: task 1 has no `subtasks`"),
+        ("obshell", {"nodes": [{"can": "fly"}]}, "template.nodes[0].can"),
+        ("obshell", DAG | {"scope": "cluster"}, "template.scope"),
+        ("ocp", {"subtasks": ["a", "b", "c"], "repeat": {"count": 100_000}}, "300,000 subtasks"),
+    ],
+)
+def test_a_wrong_template_is_refused_with_the_way_to_each_mistake(
+    admin: Ask, api: str, template: dict[str, Any], message: str
+) -> None:
+    answer = admin("POST", "/sandboxes/default/tasks", json={"api": api, "template": template})
+
+    assert message in error_of(answer, 400)
+
+
+@pytest.mark.parametrize("called", ["1", "22130706433028861"])
+def test_a_dag_is_found_by_its_number_and_by_its_generic_id(admin: Ask, called: str) -> None:
+    born = admin(
+        "POST", "/sandboxes/default/tasks", json={"api": "obshell", "template": DAG}
+    ).json()
+
+    assert admin("GET", f"/sandboxes/default/tasks/obshell/{called}").json() == born
+
+
+@pytest.mark.parametrize("what", ["", "/explain"])
+@pytest.mark.parametrize(("api", "noun"), [("ocp", "task"), ("obshell", "dag")])
+def test_an_unknown_task_is_not_found(admin: Ask, api: str, noun: str, what: str) -> None:
+    answer = admin("GET", f"/sandboxes/default/tasks/{api}/17{what}")
+
+    assert error_of(answer, 404) == f"there is no {noun} 17 in sandbox 'default'."
+
+
+def test_a_task_is_explained_as_json_and_as_text(admin: Ask) -> None:
+    admin("POST", "/sandboxes/default/clock/advance", json={"by": "1m"})
+    path = "/sandboxes/default/tasks/ocp/35000312/explain"
+
+    told, text = admin("GET", path), admin("GET", f"{path}?format=text")
+
+    assert told.json()["state"] == "FAILED"
+    assert text.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "is FAILED" in text.text
+
+
+def test_a_dag_is_explained_too(admin: Ask) -> None:
+    admin("POST", "/sandboxes/default/tasks", json={"api": "obshell", "template": DAG})
+
+    assert admin("GET", "/sandboxes/default/tasks/obshell/1/explain").json()["state"]
+    assert admin("GET", "/sandboxes/default/tasks/obshell/1/explain?format=text").text
+
+
+# --- who asks -------------------------------------------------------------------------------------
+
+OPEN = {"getHealth", "getReadiness"}
+PATHS = {"sandbox": "default", "fault": "f", "api": "ocp", "task": "35000312"}
+OPERATIONS = operations_of(load_spec(spec_path("admin")))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.id)
+def test_from_another_machine_every_operation_wants_the_token(operation: Any) -> None:
+    ask = asking(World(token="secret", client=FAR))
+
+    answer = ask(operation.method, operation.path.format_map(PATHS), auth=None)
+
+    if operation.id in OPEN:
+        assert answer.status_code == 200
+    else:
+        assert "needs the token" in error_of(answer, 401)
+        assert answer.headers["www-authenticate"] == 'Bearer realm="oceanmock"'
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X-Oceanmock-Token": "secret"}, {"Authorization": "Bearer secret"}]
+)
+def test_with_the_token_it_answers_anybody(headers: dict[str, str]) -> None:
+    ask = asking(World(token="secret", client=FAR))
+
+    assert ask("GET", "/__admin/sandboxes", auth=None, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("client", [FAR, ("127.0.0.1", 1), None])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Oceanmock-Token": "Secret"},
+        {"X-Oceanmock-Token": ""},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic c2VjcmV0"},
+        {"X-Oceanmock-Token": "secret", "Authorization": "Bearer wrong"},
+    ],
+)
+def test_a_wrong_token_is_refused_whoever_shows_it(
+    headers: dict[str, str], client: tuple[str, int] | None
+) -> None:
+    ask = asking(World(token="secret", client=client))
+
+    answer = ask("GET", "/__admin/sandboxes", auth=None, headers=headers)
+
+    assert error_of(answer, 401) == "This is not the token of the server."
+
+
+@pytest.mark.parametrize(
+    "client", [("127.0.0.1", 1), ("127.8.9.1", 1), ("::1", 1), ("::ffff:127.0.0.1", 1), None]
+)
+@pytest.mark.parametrize("token", ["secret", None])
+def test_from_the_same_machine_no_token_is_needed(
+    client: tuple[str, int] | None, token: str | None
+) -> None:
+    ask = asking(World(token=token, client=client))
+
+    assert ask("GET", "/__admin/sandboxes", auth=None).status_code == 200
+
+
+@pytest.mark.parametrize("client", [FAR, ("::ffff:192.0.2.7", 1), ("", 0), ("localhost.evil", 1)])
+@pytest.mark.parametrize("headers", [{}, {"X-Oceanmock-Token": ""}, {"X-Oceanmock-Token": "x"}])
+def test_without_a_token_of_its_own_a_server_lets_nobody_in_from_elsewhere(
+    client: tuple[str, int], headers: dict[str, str]
+) -> None:
+    ask = asking(World(client=client))
+
+    assert ask("GET", "/__admin/sandboxes", auth=None, headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://localhost:3000", 200),
+        ("http://127.0.0.1:8080", 200),
+        ("http://[::1]", 200),
+        ("https://evil.example", 401),
+        ("http://127.0.0.1.evil.example", 401),
+        ("null", 401),
+        ("http://[", 401),
+    ],
+)
+def test_a_page_of_another_site_is_no_neighbour(admin: Ask, origin: str, status: int) -> None:
+    answer = admin("POST", "/sandboxes", json={}, headers={"Origin": origin})
+
+    assert answer.status_code == {200: 201}.get(status, status)
+
+
+# --- what is hostile ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"null", 400),
+        (b"[]", 400),
+        (b"\xff\xfe", 400),
+        (b'{"name": "\\ud800"}', 400),
+        (b'{"scenarios": [' + b"[" * 5000 + b"]" * 5000 + b"]}", 400),
+        (b'{"scenarios": [{"summary": ' + b"[" * 900 + b"]" * 900 + b"}]}", 400),
+        (b'{"scenarios": [{"summary": ' + b"[" * 300 + b"]" * 300 + b"}]}", 400),
+        (b'{"scenarios": ["' + b"[" * 100_000 + b'"]}', 400),
+        (b'{"scenarios": ["a: &a [*a]"]}', 400),
+        (b'{"scenarios": ["a\\u0000: b"]}', 400),
+        (b'{"scenarios": [{"summary": "a\\u0000", "api": "ocp", "tasks": 1e400}]}', 400),
+        (b'{"scenarios": [{"' + b"k" * 5000 + b'": 1}]}', 400),
+        (b'{"scenarios": [{"api": {"a": 1}, "tasks": [[]]}]}', 400),
+        (b'{"seed": 1e999}', 400),
+        (b'{"name": "' + b"a" * MAX_BODY_BYTES + b'"}', 413),
+    ],
+)
+def test_a_hostile_body_is_refused(admin: Ask, content: bytes, status: int) -> None:
+    error_of(admin("POST", "/sandboxes", content=content), status)
+
+
+def test_a_body_that_is_said_to_be_no_json_is_refused(admin: Ask) -> None:
+    answer = admin("POST", "/sandboxes", content=b"{}", headers={"content-type": "text/xml"})
+
+    error_of(answer, 415)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sandboxes/%00",
+        "/sandboxes/" + "a" * 101,
+        "/sandboxes/%F0%9F%A6%88",
+        "/sandboxes/default/tasks/http/1",
+        "/sandboxes/default/tasks/ocp/-1",
+        "/sandboxes/default/tasks/ocp/%D9%A1",
+        "/sandboxes/default/tasks/ocp/" + "9" * 101,
+        "/sandboxes/default/tasks/ocp/1/explain?format=xml",
+    ],
+)
+def test_a_hostile_path_is_refused(admin: Ask, path: str) -> None:
+    error_of(admin("GET", path), 400)
+
+
+def test_an_id_of_any_length_is_looked_for(admin: Ask) -> None:
+    error_of(admin("GET", f"/sandboxes/default/tasks/ocp/{'9' * 100}"), 404)
+
+
+def test_an_error_repeats_only_so_much_of_what_was_sent(admin: Ask) -> None:
+    tasks = [{"k" * 400: 1} for _ in range(1000)]
+
+    answer = admin("POST", "/sandboxes", json={"scenarios": [ONE_STEP | {"tasks": tasks}]})
+
+    assert len(error_of(answer, 400)) < 70_000
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(
+    ["summary", "api", "tasks", "dags", "id", "name", "subtasks", "nodes", "faults", "attempts"]
+)
+ALMOST = st.recursive(
+    JSON | st.sampled_from(["ocp", "obshell", "1s", "FAILED"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(scenario=st.dictionaries(KEYS, ALMOST) | st.text(), template=st.dictionaries(KEYS, ALMOST))
+def test_whatever_is_given_to_live_by_is_taken_or_refused(scenario: Any, template: Any) -> None:
+    ask = ONE_FOR_ALL
+
+    def post(path: str, body: Any) -> int:
+        content = json.dumps(body).encode("utf-8", "surrogatepass")
+        return ask("POST", f"/__admin{path}", content=content, auth=None).status_code
+
+    assert post("/sandboxes", {"scenarios": [scenario]}) in (201, 400)
+    for api_name in ("ocp", "obshell"):
+        body = {"api": api_name, "template": template}
+        assert post("/sandboxes/default/tasks", body) in (201, 400, 409)
+    assert post("/sandboxes/default/faults", scenario) in (201, 400)
+
+
+ONE_FOR_ALL = asking(World())
+
+
+# --- the room -------------------------------------------------------------------------------------
+
+
+def test_every_operation_of_the_contract_has_its_handler(world: World) -> None:
+    room = api(Kit(world.sandboxes))
+
+    assert set(room.handlers) == {operation.id for operation in OPERATIONS}
+
+
+def request_examples() -> list[Any]:
+    spec = load_spec(spec_path("admin"))
+    return [
+        pytest.param(method.upper(), path, example["value"], id=f"{said['operationId']}-{name}")
+        for path, item in spec["paths"].items()
+        for method, said in item.items()
+        if method != "parameters" and "requestBody" in said
+        for media in said["requestBody"]["content"].values()
+        for name, example in media["examples"].items()
+    ]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), request_examples())
+def test_every_example_of_a_request_does_what_it_says(
+    world: World, ask: Ask, method: str, path: str, body: dict[str, Any]
+) -> None:
+    world.ports = SomePorts()
+
+    answer = ask(method, path.format_map(PATHS), json=body, auth=None)
+
+    assert answer.status_code in (200, 201)
+
+
+def test_a_mistake_of_the_mock_s_own_says_no_more_than_that(world: World, admin: Ask) -> None:
+    world.sandboxes.default.faults = None  # type: ignore[assignment, misc]
+
+    answer = admin("GET", "/sandboxes/default/faults")
+
+    assert error_of(answer, 500) == "oceanmock has made a mistake."
