@@ -261,11 +261,11 @@ MODEL_MISTAKES = {
     ),
     "a step that does nothing": (
         with_step("{}"),
-        "x.yaml:10:5: step 1 of the story must have exactly one of until, wait and call [bad-step]",
+        "x.yaml:10:5: step 1 of the story must be one of until, wait, start and call [bad-step]",
     ),
     "a step that does two things": (
         with_step("{wait: 1s, call: retryTask, task: 1}"),
-        "x.yaml:10:5: step 1 of the story must have exactly one of until, wait and call [bad-step]",
+        "x.yaml:10:5: step 1 of the story must be one of until, wait, start and call [bad-step]",
     ),
     "a call of no task": (
         with_step("{call: retryTask}"),

@@ -428,7 +428,7 @@ MODEL_MISTAKES = {
     ),
     "a step that does two things": (
         with_step("{wait: 1s, call: operateDag, dag: 4, operator: RETRY}"),
-        "x.yaml:10:5: step 1 of the story must have exactly one of until, wait and call [bad-step]",
+        "x.yaml:10:5: step 1 of the story must be one of until, wait, start and call [bad-step]",
     ),
     "a dag outside its until": (
         with_step("{wait: 1s, dag: 4}"),

@@ -228,6 +228,8 @@ def _hidden_by(found: Found) -> set[str]:
     """The rules that cannot be judged while a mistake leaves open what they ask about."""
     last = next((step for step in reversed(found.loc) if isinstance(step, str)), "")
     hidden = {"unknown-reference"} if last in _NAMING and found.rule != "bad-attempt" else set()
+    if "starts_on" in found.loc:
+        hidden.add("wrong-start")
     return hidden | ({"unreachable-attempt"} if last == "can" else set())
 
 
@@ -237,6 +239,8 @@ def _is_echo(error: ErrorDetails) -> bool:
 
 
 def _put_right(data: Any, loc: Loc, *, missing: bool) -> None:
+    if "starts_on" in loc:
+        loc = loc[: loc.index("starts_on") + 1]
     last = loc[-1] if loc else ""
     is_no_use = loc[:1] == ("story",) and (missing or last in _MAKE_A_STEP)
     if len(loc) > 2 and (is_no_use or loc[0] == "faults"):

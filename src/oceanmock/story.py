@@ -2,9 +2,10 @@
 
 An actor is one of them, with the life its machine gives it. Telling a story runs the machine with
 nobody waiting: `until` goes to the first instant at which some words show, `wait` lets time pass,
-`call` operates there and then. A story that cannot happen diverges, and says at which step, what it
-waited for and what happens instead. Pure: it knows neither machine, no file, no clock and no HTTP;
-what is a machine's own is asked of the actor. Instants are nanoseconds since the sandbox's start.
+`start` bears an actor that was not there before, `call` operates there and then. A story that
+cannot happen diverges, and says at which step, what it waited for and what happens instead. Pure:
+it knows neither machine, no file, no clock and no HTTP; what is a machine's own is asked of the
+actor. Instants are nanoseconds since the sandbox's start.
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class Actor(ABC):
         """What the actor, or a part of it, shows in each state of its life; never nothing."""
 
     @abstractmethod
+    def start(self, instant: int, others: Sequence[Self]) -> Self | Refusal:
+        """The actor born at an instant, beside the others that are there already."""
+
+    @abstractmethod
     def operate(self, operation: str, part: Part, instant: int) -> Self | Refusal:
         """The actor after an operation on it, or on a part of it, at ``instant`` of its life."""
 
@@ -86,6 +91,14 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """Lets the request come that an actor starts on; it is answered with this HTTP status."""
+
+    actor: int
+    answers: int = 200
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """Operates, and is answered with this HTTP status: 200, or it is refused."""
 
@@ -95,12 +108,12 @@ class Call:
     answers: int = 200
 
 
-Step = Until | Wait | Call
+Step = Until | Wait | Start | Call
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """An operation of the story, where it happened."""
+    """An operation of the story, or a birth, where it happened."""
 
     instant: int
     actor: int
@@ -123,19 +136,41 @@ class StoryDivergesError(AuthorError):
         self.number = number
 
 
-def tell(actors: Sequence[A], steps: Sequence[Step]) -> Told[A]:
-    """Runs a story to its end. Raises StoryDivergesError at the first step that cannot happen."""
-    cast, now, marks = list(actors), 0, list[Mark]()
+def tell(actors: Sequence[A], steps: Sequence[Step], *, unborn: Iterable[int] = ()) -> Told[A]:
+    """Runs a story to its end. Raises StoryDivergesError at the first step that cannot happen.
+
+    ``unborn`` are the positions of those who are there only once they are started.
+    """
+    cast, now, marks, waiting = list(actors), 0, list[Mark](), set(unborn)
     for number, step in enumerate(steps):
         if isinstance(step, Wait):
             now += step.span
-        elif isinstance(step, Until):
+            continue
+        if not isinstance(step, Start) and step.actor in waiting:
+            raise StoryDivergesError(number, f"{cast[step.actor].called(())} is not started yet")
+        if isinstance(step, Until):
             now = _await(cast[step.actor], step, now, number)
+            continue
+        if isinstance(step, Start):
+            _start(cast, waiting, step, now, number)
         else:
             cast[step.actor] = _operate(cast[step.actor], step, now, number)
+        if step.actor not in waiting:
             refused = "" if step.answers == 200 else ", refused"
             marks.append(Mark(now, step.actor, _call_text(cast[step.actor], step) + refused))
     return Told(tuple(cast), tuple(marks))
+
+
+def _start(cast: list[A], waiting: set[int], step: Start, now: int, number: int) -> None:
+    """Bears an actor in its place in the cast."""
+    actor = cast[step.actor]
+    if step.actor not in waiting:
+        raise StoryDivergesError(number, f"{actor.called(())} is there already")
+    others = [each for place, each in enumerate(cast) if place not in waiting]
+    after = _unless_refused(actor.start(now, others), actor, step, number)
+    if after is not None:
+        cast[step.actor] = after
+        waiting.remove(step.actor)
 
 
 def _await(actor: A, step: Until, now: int, number: int) -> int:
@@ -155,18 +190,25 @@ def _from(actor: A, step: Until, now: int) -> list[Shown]:
 
 def _operate(actor: A, step: Call, now: int, number: int) -> A:
     after = actor.operate(step.operation, step.part, now - actor.born)
+    return _unless_refused(after, actor, step, number) or actor
+
+
+def _unless_refused(after: A | Refusal, actor: A, step: Start | Call, number: int) -> A | None:
+    """The actor as it has become; None when it was refused, as the step says it is."""
     call = _call_text(actor, step)
     if not isinstance(after, Refusal):
         if step.answers == 200:
             return after
         raise StoryDivergesError(number, f"{call} is accepted, not refused")
     if after.answers == step.answers:
-        return actor
+        return None
     instead = "" if step.answers == 200 else f" with {after.answers}, not {step.answers}"
     raise StoryDivergesError(number, f"{call} is refused{instead}: {after.why}")
 
 
-def _call_text(actor: A, step: Call) -> str:
+def _call_text(actor: A, step: Start | Call) -> str:
+    if isinstance(step, Start):
+        return f"start {actor.called(())}"
     return f"{step.operation} {actor.called(step.part)}"
 
 

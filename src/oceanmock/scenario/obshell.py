@@ -42,6 +42,7 @@ from oceanmock.scenario.base import (
     split_lines,
 )
 from oceanmock.scenario.faults import ObshellFault
+from oceanmock.scenario.starts import JsonObject, StartsOn
 
 PER_OWNER: Final = 99
 """The most nodes of a dag, and sub tasks of a node: their numbers are their owner's and two digits
@@ -90,10 +91,15 @@ _VERSION: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){3}", re.ASCII)
 
 
 def _check_ip(text: str) -> str:
+    """Go drops leading zero bytes of the address in an id, and then refuses it."""
     try:
-        return str(ip_address(text))
+        address = ip_address(text)
     except ValueError:
         raise PydanticCustomError("bad_address", "is no IPv4 or IPv6 address") from None
+    if not address.packed[0]:
+        message = "begins with a zero byte: obshell would refuse the ids it hands out"
+        raise PydanticCustomError("bad_address", message)
+    return str(address)
 
 
 def _check_version(text: str) -> str:
@@ -123,22 +129,6 @@ def _split_commas(value: object) -> object:
 
 def _also_with_commas(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"type": "string", "pattern": ","})
-
-
-def _check_json(data: dict[str, Any]) -> dict[str, Any]:
-    """Refuses what JSON has no word for, and whole numbers that not every writer of it takes."""
-    waiting: list[Any] = [data]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += [*value, *value.values()]
-        elif isinstance(value, list):
-            waiting += value
-        elif isinstance(value, int) and abs(value) > MAX_ID:
-            raise PydanticCustomError("bad_data", "holds a number beyond 2^53")
-        elif not isinstance(value, str | bool | int | float | None):
-            raise PydanticCustomError("bad_data", "holds what is neither text nor number")
-    return data
 
 
 Ip = Annotated[str, AfterValidator(_check_ip)]
@@ -205,7 +195,7 @@ class SubTask(Attempt):
     """The node's name, if left out."""
     agent: Address | None = None
     """The agent that does it; the scenario's own, if left out."""
-    additional_data: Annotated[dict[str, Any], AfterValidator(_check_json)] | None = None
+    additional_data: JsonObject | None = None
     """What the API shows as additional_data, here and, merged, of its node and dag."""
     attempts: Attempts | None = None
     """What each forward run does: one attempt, or a list of which the last repeats."""
@@ -273,6 +263,19 @@ Maintenance = Annotated[
 ]
 
 
+class ObshellStartsOn(StartsOn):
+    """The request that starts it, outside the routes of tasks; each that fits bears one more."""
+
+    identity: Annotated[tuple[Identity, ...], OrOne()] = ()
+    """What the agent must be to do it, any of these; others refuse. Anything, if left out."""
+
+
+class Makes(Model):
+    """What a dag that has succeeded has made of the agent."""
+
+    identity: Identity
+
+
 class Dag(Model):
     """An obshell dag: nodes that run one after the other."""
 
@@ -285,6 +288,10 @@ class Dag(Model):
     """Where it is kept: by the agent itself, or in OceanBase, which only a CLUSTER AGENT holds."""
     age: Duration = Field(default=0, json_schema_extra=shown_default("0s"))
     """How long before the sandbox's start it was born."""
+    starts_on: ObshellStartsOn | None = None
+    """The request that starts it. Without one it is there from the start."""
+    makes: Makes | None = None
+    """What the agent is once it has succeeded; as it was, if left out."""
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=PER_OWNER)]
     """In the order in which they run."""
 
@@ -346,10 +353,13 @@ Called = Literal["ROLLBACK", "RETRY", "CANCEL", "PASS"]
 
 
 class Step(Model):
-    """One step of a story: wait `until` something is so, `wait` a while, or `call` an operation."""
+    """One step of a story: wait `until` something is so, `wait` a while, `start` a dag that starts
+    on a request, or `call` an operation."""
 
     until: Until | None = None
     wait: Duration | None = None
+    start: Name | None = None
+    """The name of a dag with `starts_on`, for which its request comes now."""
     call: Call | None = None
     dag: Reference | None = None
     node: Reference | None = None
@@ -357,17 +367,21 @@ class Step(Model):
     """ROLLBACK, RETRY, CANCEL or PASS; a node only takes PASS."""
     answers: Literal[200, 400, 500] = 200
     """The HTTP status the call answers: 400 where a state or flag does not allow it, 500 where
-    there is no node to roll back."""
+    there is no node to roll back. Of a start: 400 where the agent is something else, 500 where it
+    is under maintenance."""
 
     @model_validator(mode="after")
     def _one_thing(self) -> Step:
-        given = [name for name in ("until", "wait", "call") if getattr(self, name) is not None]
+        kinds = ("until", "wait", "start", "call")
+        given = [name for name in kinds if getattr(self, name) is not None]
         if len(given) != 1:
-            raise PydanticCustomError("bad_step", "must have exactly one of until, wait and call")
+            what = "must be one of until, wait, start and call"
+            raise PydanticCustomError("bad_step", what)
         if self.call is not None:
             self._check_call(self.call)
             return self
-        stray = self.model_fields_set & {"dag", "node", "operator", "answers"}
+        of_a_call = {"dag", "node", "operator", "answers"}
+        stray = self.model_fields_set & (of_a_call - {"answers"} if self.start else of_a_call)
         if stray:
             message = "has `{key}` beside `{step}`, where only a call has it"
             raise PydanticCustomError("bad_step", message, {"key": min(stray), "step": given[0]})
@@ -493,6 +507,25 @@ def _last_words(attempt: Attempt) -> str | None:
         return None
     error = attempt.error or UNEXPECTED
     return f"ERROR: [{error.code}]: {error.message}"
+
+
+def excludes(held: Dag, wanted: Dag) -> bool:
+    """Whether the maintenance of one keeps another from being made until it is finished.
+
+    (ob/agent/service/task/status_maintainer.go: an agent's own database keeps obproxy's apart, and
+    OceanBase's that of each tenant.)
+    """
+    if "none" in (held.maintenance, wanted.maintenance) or held.scope != wanted.scope:
+        return False
+    one, other = held.maintenance, wanted.maintenance
+    if held.scope == "agent" or isinstance(one, TenantLock) is isinstance(other, TenantLock):
+        return one == other
+    return True
+
+
+def has_succeeded(state: obshell.DagState) -> bool:
+    """Whether a dag has done what it was made for, and has not undone it."""
+    return state.state == "SUCCEED" and state.operator != "ROLLBACK"
 
 
 def is_in_time(attempt: Attempt, node: Node) -> bool:

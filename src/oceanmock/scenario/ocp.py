@@ -34,6 +34,7 @@ from oceanmock.scenario.base import (
     split_lines,
 )
 from oceanmock.scenario.faults import OcpFault
+from oceanmock.scenario.starts import StartsOn
 
 # --- the models -----------------------------------------------------------------------------------
 
@@ -113,6 +114,14 @@ class Subtask(Model):
         return {"anyOf": [mapping, {"type": "string", "description": "A subtask's name."}]}
 
 
+class OcpStartsOn(StartsOn):
+    """The request that starts it, outside the routes of tasks; each that fits bears one more."""
+
+    in_contents: bool = False
+    """Whether the answer has the task in `data.contents`, as that of adding hosts has, and is not
+    itself the `data`."""
+
+
 class Repeat(Model):
     """Many tasks from one template; `{n}` in the name counts them, ids count on from the first."""
 
@@ -131,6 +140,8 @@ class Task(Model):
     """In the order the API lists them, which need not be the order they run in."""
     age: Duration = Field(default=0, json_schema_extra=shown_default("0s"))
     """How long before the sandbox's start it was born."""
+    starts_on: OcpStartsOn | None = None
+    """The request that starts it. Without one it is there from the start."""
     repeat: Repeat | None = None
     concurrency: Annotated[int, Field(ge=1, le=MAX_ID)] = 10
     """How many subtasks may be READY or RUNNING at once."""
@@ -188,10 +199,13 @@ Call = Literal["retryTask", "rollbackTask", "retrySubtask", "skipSubtask", "canc
 
 
 class Step(Model):
-    """One step of a story: wait `until` something is so, `wait` a while, or `call` an operation."""
+    """One step of a story: wait `until` something is so, `wait` a while, `start` a task that starts
+    on a request, or `call` an operation."""
 
     until: Until | None = None
     wait: Duration | None = None
+    start: Name | None = None
+    """The name of a task with `starts_on`, for which its request comes now."""
     call: Call | None = None
     task: Reference | None = None
     subtask: Reference | None = None
@@ -200,9 +214,11 @@ class Step(Model):
 
     @model_validator(mode="after")
     def _one_thing(self) -> Step:
-        given = [name for name in ("until", "wait", "call") if getattr(self, name) is not None]
+        kinds = ("until", "wait", "start", "call")
+        given = [name for name in kinds if getattr(self, name) is not None]
         if len(given) != 1:
-            raise PydanticCustomError("bad_step", "must have exactly one of until, wait and call")
+            what = "must be one of until, wait, start and call"
+            raise PydanticCustomError("bad_step", what)
         if self.call is None:
             stray = self.model_fields_set & {"task", "subtask", "answers"}
             if stray:

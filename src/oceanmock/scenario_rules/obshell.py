@@ -7,7 +7,7 @@ machine makes of a run is said in ``lifecycle.obshell``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, cast
@@ -21,15 +21,18 @@ from oceanmock.scenario.base import Reference
 from oceanmock.scenario.obshell import (
     Attempt,
     Dag,
+    Identity,
     Node,
     Scenario,
     Step,
     SubTask,
     TenantLock,
     Until,
+    excludes,
     find_dags,
     find_nodes,
     find_sub_tasks,
+    has_succeeded,
     is_in_time,
     node_number,
     plan_of,
@@ -38,6 +41,7 @@ from oceanmock.scenario.obshell import (
 )
 from oceanmock.scenario_rules.base import ask, unless_one
 from oceanmock.scenario_rules.faults import check_faults
+from oceanmock.scenario_rules.starts import check_starts, check_templates
 
 _STATES: Final = {
     "dag": ("READY", "RUNNING", "FAILED", "SUCCEED"),
@@ -76,10 +80,13 @@ def tell(scenario: Scenario) -> story.Told[ObshellActor]:
                 plan_of(dag),
                 rules_of(scenario.tick, scenario.phase, scenario.switches, age=dag.age),
             ),
+            dag,
+            scenario,
         )
         for number, dag in enumerate(scenario.dags)
     ]
-    return story.tell(actors, [_resolve(scenario, step) for step in scenario.story])
+    unborn = [place for place, dag in enumerate(scenario.dags) if dag.starts_on]
+    return story.tell(actors, [_resolve(scenario, step) for step in scenario.story], unborn=unborn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,8 @@ class ObshellActor(story.Actor):
     """A dag of a story; its parts are its nodes, and theirs the sub tasks."""
 
     life: obshell.Life
+    dag: Dag | None = None
+    scenario: Scenario | None = None
 
     def shows(self, part: story.Part) -> Iterator[story.Shown]:
         """Its state and operator in each state of its life; of the dag itself the stage, too."""
@@ -98,6 +107,22 @@ class ObshellActor(story.Actor):
             node = state.nodes[part[0]]
             it = node.sub_tasks[part[1]] if len(part) > 1 else node
             yield story.Shown(state.at, (it.state, it.operator))
+
+    def start(self, instant: int, others: Sequence[ObshellActor]) -> ObshellActor | story.Refusal:
+        """The dag born at an instant, if the agent does such things, and no lock is in its way."""
+        dag, scenario = self.dag, self.scenario
+        if dag is None or scenario is None:
+            raise ValueError("only a dag of a file can be started")
+        wanted = dag.starts_on.identity if dag.starts_on else ()
+        identity = _identity_at(instant, scenario, others)
+        if wanted and identity not in wanted:
+            return story.Refusal(400, f"the agent is {identity}, instead of {' or '.join(wanted)}")
+        for each in others:
+            is_over = obshell.view_at(each.life, instant - each.born).is_finished
+            if each.dag is not None and excludes(each.dag, dag) and not is_over:
+                return story.Refusal(500, f"{each.called(())} is not finished")
+        rules = rules_of(scenario.tick, scenario.phase - instant, scenario.switches, age=0)
+        return replace(self, born=instant, life=obshell.begin(self.life.plan, rules))
 
     def operate(
         self, operation: str, part: story.Part, instant: int
@@ -130,6 +155,16 @@ class ObshellActor(story.Actor):
         return story.Refusal(400, f"Task.{refusal.reason} ({what})")
 
 
+def _identity_at(instant: int, scenario: Scenario, actors: Sequence[ObshellActor]) -> Identity:
+    """What the agent is at an instant, by what has succeeded on it."""
+    made = list[tuple[int, Identity]]()
+    for each in actors:
+        state = obshell.view_at(each.life, instant - each.born)
+        if each.dag is not None and each.dag.makes is not None and has_succeeded(state):
+            made.append((each.born + state.at, each.dag.makes.identity))
+    return max(made)[1] if made else scenario.agent.identity
+
+
 # --- the rules ------------------------------------------------------------------------------------
 
 
@@ -159,6 +194,19 @@ def _numbers_not_given(scenario: Scenario) -> Iterator[tuple[Dag, str, Node | Su
         number = node_number(dag, *place) if len(place) == 1 else sub_task_number(dag, *place)
         if number is not None:
             yield dag, kind, thing, number
+
+
+def _templates(scenario: Scenario) -> Iterator[Found]:
+    templates = [
+        (("dags", number), dag.starts_on)
+        for number, dag in enumerate(scenario.dags)
+        if dag.starts_on is not None
+    ]
+    yield from check_starts("obshell", templates)
+    for dag, _, thing, loc in _things(scenario):
+        if dag.starts_on is not None:
+            keys = [key for key in ("id", "age") if getattr(thing, key, None)]
+            yield from check_templates([(loc, keys)])
 
 
 def _scopes(scenario: Scenario) -> Iterator[Found]:
@@ -225,8 +273,19 @@ def _story_references(scenario: Scenario) -> Iterator[Found]:
         whom = step.until or step
         if whom.dag is not None:
             yield from _references_of(scenario, whom, whom.dag, loc)
+        if step.start is not None:
+            yield from _starts(scenario, step.start, (*loc, "start"))
         if step.until is not None:
             yield from _words_of_another_kind(step.until, loc)
+
+
+def _starts(scenario: Scenario, name: str, loc: Loc) -> Iterator[Found]:
+    found = find_dags(scenario.dags, name)
+    names = [each.name for each in scenario.dags if each.name and each.starts_on]
+    yield from unless_one(len(found), name, noun="dag", where="this file", names=names, loc=loc)
+    if len(found) == 1 and scenario.dags[found[0]].starts_on is None:
+        what = f"dag {name!r} is there from the start"
+        yield Found(loc, "wrong-start", what, "Say what it `starts_on`.")
 
 
 def _references_of(
@@ -292,6 +351,7 @@ def _faults(scenario: Scenario) -> Iterator[Found]:
 
 _RULES: Final[tuple[Callable[[Scenario], Iterator[Found]], ...]] = (
     _numbers_given_twice,
+    _templates,
     _scopes,
     _first_tick,
     _attempts_nobody_can_reach,
@@ -350,6 +410,8 @@ def _resolve(scenario: Scenario, step: Step) -> story.Step:
     """A step with positions for references; the references have been checked."""
     if step.wait is not None:
         return story.Wait(step.wait)
+    if step.start is not None:
+        return story.Start(find_dags(scenario.dags, step.start)[0], step.answers)
     whom = step.until or step
     if whom.dag is None:
         raise ValueError("a step either waits or calls")

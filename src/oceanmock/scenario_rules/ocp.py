@@ -6,7 +6,7 @@ all, then tells the story. Rule names are stable. Nothing here knows YAML, lines
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, cast
@@ -31,6 +31,7 @@ from oceanmock.scenario.ocp import (
 )
 from oceanmock.scenario_rules.base import ask, unless_one
 from oceanmock.scenario_rules.faults import all_numbers, check_faults
+from oceanmock.scenario_rules.starts import check_starts, check_templates
 
 _OPERATIONS: Final[dict[Call, ocp.Operation]] = {
     "retryTask": "RETRY",
@@ -61,7 +62,8 @@ def tell(scenario: Scenario) -> story.Told[OcpActor]:
         )
         for number, task in enumerate(scenario.tasks)
     ]
-    return story.tell(actors, [_resolve(scenario, step) for step in scenario.story])
+    unborn = [place for place, task in enumerate(scenario.tasks) if task.starts_on]
+    return story.tell(actors, [_resolve(scenario, step) for step in scenario.story], unborn=unborn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,11 @@ class OcpActor(story.Actor):
         for state in self.life.states:
             it = state.subtasks[part[0]] if part else state
             yield story.Shown(state.at, (it.status, it.operation))
+
+    def start(self, instant: int, others: Sequence[OcpActor]) -> OcpActor:
+        """The task born at an instant; the ticks lie where they lay."""
+        rules = replace(self.life.rules, phase=-instant % self.life.rules.tick)
+        return replace(self, born=instant, life=ocp.begin(self.life.plan, rules))
 
     def operate(self, operation: str, part: story.Part, instant: int) -> OcpActor | story.Refusal:
         """The task after an operation on it, or on its subtask."""
@@ -126,6 +133,27 @@ def _repeated_tasks(scenario: Scenario) -> Iterator[Found]:
             yield Found(
                 ("tasks", number, "repeat"), "born-later", what, f"Give `age` at least {needed}s."
             )
+
+
+def _templates(scenario: Scenario) -> Iterator[Found]:
+    templates = [
+        (number, task, task.starts_on)
+        for number, task in enumerate(scenario.tasks)
+        if task.starts_on is not None
+    ]
+    yield from check_starts(
+        "ocp", [(("tasks", number), starts_on) for number, _, starts_on in templates]
+    )
+    for number, task, _ in templates:
+        loc: Loc = ("tasks", number)
+        yield from check_templates(
+            [(loc, [key for key in ("id", "age", "repeat") if getattr(task, key)])]
+            + [
+                ((*loc, "subtasks", place), ["id"])
+                for place, subtask in enumerate(task.subtasks)
+                if subtask.id is not None
+            ]
+        )
 
 
 def _needs(scenario: Scenario) -> Iterator[Found]:
@@ -195,7 +223,7 @@ def _outcomes_out_of_time(scenario: Scenario) -> Iterator[Found]:
 def _story_references(scenario: Scenario) -> Iterator[Found]:
     for number, step in enumerate(scenario.story):
         loc: Loc = ("story", number) if step.until is None else ("story", number, "until")
-        task_reference = step.task if step.until is None else step.until.task
+        task_reference = step.task or step.start if step.until is None else step.until.task
         subtask_reference = step.subtask if step.until is None else step.until.subtask
         if task_reference is None:
             continue
@@ -208,9 +236,12 @@ def _story_references(scenario: Scenario) -> Iterator[Found]:
                 noun="task",
                 where="this file",
                 names=names,
-                loc=(*loc, "task"),
+                loc=(*loc, "start" if step.start else "task"),
                 most=5,
             )
+        elif step.start is not None and scenario.tasks[place].starts_on is None:
+            what = f"task {step.start!r} is there from the start"
+            yield Found((*loc, "start"), "wrong-start", what, "Say what it `starts_on`.")
         elif subtask_reference is not None:
             task = scenario.tasks[place]
             yield from _unknown_subtask(task, subtask_reference, (*loc, "subtask"))
@@ -244,6 +275,7 @@ def _faults(scenario: Scenario) -> Iterator[Found]:
 _RULES: Final[tuple[Callable[[Scenario], Iterator[Found]], ...]] = (
     _ids_given_twice,
     _repeated_tasks,
+    _templates,
     _needs,
     _cycles,
     _attempts_nobody_can_reach,
@@ -298,9 +330,12 @@ def _resolve(scenario: Scenario, step: Step) -> story.Step:
     if step.wait is not None:
         return story.Wait(step.wait)
     whom = step.until or step
-    place = _find_task(scenario, whom.task) if whom.task is not None else None
+    reference = step.start or whom.task
+    place = _find_task(scenario, reference) if reference is not None else None
     if place is None:
         raise ValueError("a story is told only once its references have been checked")
+    if step.start is not None:
+        return story.Start(place)
     subtask = None if whom.subtask is None else find_subtask(scenario.tasks[place], whom.subtask)
     part = () if subtask is None else (subtask,)
     if step.until is not None:
