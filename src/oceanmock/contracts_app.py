@@ -319,13 +319,17 @@ class Routing(SpecMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             call = scope[CALL]
-            call.operation, scope["extensions"] = self._find(call)
+            found = self._find(call)
+            if found is None:
+                await _fall_back(call, self._unknown, send)
+                return
+            call.operation, scope["extensions"] = found
         await self.app(scope, receive, send)
 
-    def _find(self, call: Call) -> tuple[Operation, dict[str, Any]]:
-        """The operation of a path, whose variables go to ``path_values``; raises Refused.
+    def _find(self, call: Call) -> tuple[Operation, dict[str, Any]] | None:
+        """The operation of a path, whose variables go to ``path_values``; None where none has it.
 
-        Where a path fits two, the one that has the method is meant.
+        Where a path fits two, the one that has the method is meant. Raises Refused when none has.
         """
         nearest: _Segment | None = None
         for place, values in _places(self.root, call.path.split("/"), 0, {}):
@@ -334,7 +338,9 @@ class Routing(SpecMiddleware):
                 call.path_values = values
                 return found
             nearest = nearest or place
-        raise self._unknown(call) if nearest is None else _wrong_method(call, nearest)
+        if nearest is None:
+            return None
+        raise _wrong_method(call, nearest)
 
     def _unknown(self, call: Call) -> Refused:
         asked = f"{call.method} {call.path[:200]}"
@@ -344,6 +350,15 @@ class Routing(SpecMiddleware):
             "unknown path",
             f"No operation of the contract answers {asked}. The nearest is {near[0]}.",
         )
+
+
+async def _fall_back(call: Call, unknown: Callable[[Call], Refused], send: Send) -> None:
+    """Answers a call that is no operation's, as its room knows how to. Raises Refused."""
+    handler = call.api.fallback(call)
+    if handler is None:
+        raise unknown(call)
+    strike_at(call)
+    await _send(send, handler(call), call.api.encode)
 
 
 def _places(

@@ -7,7 +7,9 @@
     │   ├── NoSuchSubtask
     │   ├── IllegalOperation   the task's state does not allow it
     │   ├── IllegalOperator    an obshell dag's or node's does not
-    │   └── RollbackProhibited
+    │   ├── RollbackProhibited
+    │   ├── UnderMaintenance   another dag has the maintenance lock
+    │   └── WrongIdentity      an agent that is something else does it
     └── EnvironmentProblem     the machine: a taken port, an unreadable folder
 
 A message says what happened, where, and how to mend it. The one rule: nothing here knows HTTP.
@@ -78,3 +80,21 @@ class IllegalOperator(CallerError):
 
 class RollbackProhibited(CallerError):
     """The task forbids rollback: by itself, or by a subtask that has already run."""
+
+
+class UnderMaintenance(CallerError):
+    """A dag that is not finished keeps another from being made; ``tenant`` is what it maintains."""
+
+    def __init__(self, dag: str, *, tenant: str | None = None) -> None:
+        super().__init__(f"dag {dag!r} is not finished, and has the maintenance lock")
+        self.dag = dag
+        self.tenant = tenant
+
+
+class WrongIdentity(CallerError):
+    """Only an agent that is something else makes such a dag."""
+
+    def __init__(self, identity: str, wanted: tuple[str, ...]) -> None:
+        super().__init__(f"the agent is {identity}, instead of {' or '.join(wanted)}")
+        self.identity = identity
+        self.wanted = wanted

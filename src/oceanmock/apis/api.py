@@ -146,6 +146,10 @@ def _as_it_is(call: Call) -> None:
     """Leaves a call as it came."""
 
 
+def _knows_no_more(call: Call) -> None:
+    """Leaves a call to be refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Api:
     """One API, as the app serves it.
@@ -154,6 +158,8 @@ class Api:
     ``security`` maps a kind of security scheme (``basic``, ``apiKey``) to what checks it.
     ``encode`` writes its JSON; ``aliases`` are paths served beyond the contract, each with the
     contract's path it stands for. ``open`` is shown each call first, to decrypt it or to refuse it.
+    ``fallback`` is asked about a call whose path is no operation's: what answers it, once it may
+    pass, or None. Nothing checks such a call but the room itself.
     """
 
     name: str
@@ -165,3 +171,4 @@ class Api:
     encode: Callable[[Any], bytes]
     aliases: Mapping[str, str] = field(default_factory=dict)
     open: Callable[[Call], None] = _as_it_is
+    fallback: Callable[[Call], Handler | None] = _knows_no_more

@@ -18,16 +18,18 @@ from __future__ import annotations
 
 import copy
 import html
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC
+from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 import orjson
 
 from oceanmock.apis import obshell_errors as errors
-from oceanmock.apis.api import JSON, Answer, Api, Call, Handler
+from oceanmock.apis.api import JSON, Answer, Api, Call, Handler, Refused
 from oceanmock.apis.instants import timestamp
 from oceanmock.apis.obshell_auth import AUTH_FAILED, Agent, Offered, chosen_header, refusal_of
 from oceanmock.apis.obshell_crypto import (
@@ -42,9 +44,15 @@ from oceanmock.apis.obshell_ids import GenericId, parse_generic_id
 from oceanmock.apis.obshell_json import Json, Writer, id_of
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.contract import Spec, load_spec, operations_of, spec_path
-from oceanmock.engine.dags import DagView, Key, Store
-from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask
-from oceanmock.scenario.obshell import QuirkName
+from oceanmock.engine.dags import DagView, Key, Store, Template
+from oceanmock.errors import (
+    CallerError,
+    IllegalOperator,
+    NoSuchTask,
+    UnderMaintenance,
+    WrongIdentity,
+)
+from oceanmock.scenario.obshell import QuirkName, TenantLock
 
 PREFIX: Final = "/api/v1"
 """What the paths of the API begin with (ob/agent/api/web/server.go:93-98)."""
@@ -129,6 +137,7 @@ def api(
         security={"apiKey": room.verify},
         encode=_encode,
         open=room.open,
+        fallback=room.fallback,
     )
 
 
@@ -273,6 +282,43 @@ class Room:
         except IllegalOperator as refusal:
             nodes = [(node.number, node.name) for node in view.dag.nodes]
             raise errors.illegal_operator(refusal, nodes) from None
+
+    # --- calls that start a dag ---
+
+    def fallback(self, call: Call) -> Handler | None:
+        """What starts the dag of a template that the request fits. Raises what refuses it."""
+        templates = call.sandbox.dags.templates
+        fitting = [each for each in templates if each.starts_on.fits(call.method, call.path)]
+        if not fitting:
+            return None
+        self.verify(call)
+        self._bind(call, "param.Body", {})
+        body = json.loads((call.body or b"{}").decode("utf-8", "replace"), parse_int=float)
+        for template in fitting:
+            if template.starts_on.fits_body(body):
+                return partial(self._start, template=template)
+        nearest = fitting[0]
+        raise Refused("unknown path", nearest.starts_on.asks(str(nearest.model.name)))
+
+    def _start(self, call: Call, *, template: Template) -> Answer:
+        """The dag that was just made, without details (agent_handler.go:116, NewDagDetailDTO)."""
+        dags = call.sandbox.dags
+        address, name = _authority(dags.own.ip, dags.own.port), str(template.model.name)
+        try:
+            view = dags.start(template)
+        except WrongIdentity as refusal:
+            if refusal.identity == "CLUSTER AGENT" and "MASTER" in refusal.wanted:
+                raise errors.already_initialized() from None
+            wanted = " or ".join(refusal.wanted)
+            raise errors.wrong_identity(address, refusal.identity, wanted) from None
+        except UnderMaintenance as refusal:
+            lock = template.model.maintenance
+            if template.model.scope == "agent":
+                raise errors.under_maintenance(name, address) from None
+            if isinstance(lock, TenantLock) and refusal.tenant is not None:
+                raise errors.tenant_under_maintenance(name, lock.tenant) from None
+            raise errors.cluster_under_maintenance(name, refusal.dag) from None
+        return self._succeed(call, self._writer.dag(view, details=False))
 
     # --- lists ---
 
@@ -495,18 +541,21 @@ class Room:
         Raises ObshellError.
         """
         named = "Dag" if self.has(call, "node-body-says-dag-operator") else kind
+        fields = {"operator": "string", "id": "string"}
+        body = self._bind(call, f"task.{named}Operator", fields)
+        if not body.get("operator"):
+            raise errors.bind_failed(REQUIRED_OPERATOR.format(kind=named))
+        return body
+
+    def _bind(self, call: Call, struct: str, fields: Mapping[str, str]) -> dict[str, Any]:
+        """The fields of a body that a Go struct has; no body is ``{}``. Raises ObshellError."""
         try:
-            body = read_struct(
-                call.body or b"{}", f"task.{named}Operator", {"operator": "string", "id": "string"}
-            )
+            return read_struct(call.body or b"{}", struct, fields)
         except Unreadable as why:
             is_eof = "Go struct field" not in str(why)
             if is_eof and self.has(call, "body-that-is-no-object-is-eof"):
                 raise errors.bind_failed("EOF") from None
             raise errors.bind_failed(str(why)) from None
-        if not body.get("operator"):
-            raise errors.bind_failed(REQUIRED_OPERATOR.format(kind=named))
-        return body
 
     # --- the envelope ---
 
@@ -532,6 +581,8 @@ class Room:
         body = self._envelope(call, said.status, is_traced=said.stage == "handler")
         if is_frozen:
             body |= {"timestamp": timestamp(call.sandbox.started, UTC), "duration": 0}
+        if said.has_null:
+            body["data"] = None
         body["error"] = _error(said)
         is_early = isinstance(error, SecurityRefusal) and said.stage != "handler"
         return Answer(said.status, body, media_type=EARLY if is_early else JSON)

@@ -31,7 +31,8 @@ class ObshellError(CallerError):
     """An error in obshell's words; ``old_message`` is what it said before 4.3.1, if that differs.
 
     ``stage`` says what came of the request: a "handler" answered it; "decryption" failed before a
-    trace id and a content type were set; or the server recovered from a "panic".
+    trace id and a content type were set; or the server recovered from a "panic". ``has_null`` says
+    that the answer has data beside the error, which are null.
     """
 
     def __init__(
@@ -43,9 +44,12 @@ class ObshellError(CallerError):
         code: int | None = None,
         old_message: str = "",
         stage: Stage = "handler",
+        has_null: bool = False,
     ) -> None:
         super().__init__(message)
-        self.said: Final = Said(status, err_code, message, code, old_message or message, stage)
+        self.said: Final = Said(
+            status, err_code, message, code, old_message or message, stage, has_null
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Said:
     code: int | None
     old_message: str
     stage: Stage = "handler"
+    has_null: bool = False
 
 
 # --- the errors of the operations -----------------------------------------------------------------
@@ -96,6 +101,36 @@ def wrong_identity(agent: str, identity: str, wanted: str) -> ObshellError:
     """What only an agent of another identity does (recorded of agent/join)."""
     message = f"'{agent}' is '{identity}', instead of '{wanted}', does not support this operation"
     return ObshellError(400, "Agent.Identify.NotSupportOperation", message)
+
+
+def already_initialized() -> ObshellError:
+    """What only an agent does that has no cluster yet (ob/agent/api/obcluster_handler.go)."""
+    message = "Cluster has already been initialized"
+    return ObshellError(400, "OB.Cluster.AlreadyInitialized", message)
+
+
+def under_maintenance(name: str, agent: str) -> ObshellError:
+    """Another dag has the agent's lock (recorded in init.json, null data and all)."""
+    message = f"Create task '{name}' failed: {agent} is under maintenance"
+    return ObshellError(500, "Agent.UnderMaintenance", message, has_null=True)
+
+
+def cluster_under_maintenance(name: str, held_by: str) -> ObshellError:
+    """Another dag has the cluster's lock (status_maintainer.go, never recorded)."""
+    message = (
+        f"Create task '{name}' failed: OceanBase cluster is under maintenance "
+        f"by DAG: {held_by}, please try again later"
+    )
+    return ObshellError(500, "OB.Cluster.UnderMaintenanceWithDag", message, has_null=True)
+
+
+def tenant_under_maintenance(name: str, tenant: str) -> ObshellError:
+    """Another dag has the tenant's lock (status_maintainer.go, never recorded)."""
+    message = (
+        f"Create task '{name}' failed: Tenant '{tenant}' is under maintenance, "
+        "please try again later."
+    )
+    return ObshellError(500, "OB.Tenant.UnderMaintenance", message, has_null=True)
 
 
 def unknown_identity(identity: str) -> ObshellError:

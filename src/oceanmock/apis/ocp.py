@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta, timezone, tzinfo
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -22,12 +23,22 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from oceanmock.apis import instants
-from oceanmock.apis.api import Answer, Api, Call, Headers, Kind, Refused
+from oceanmock.apis.api import (
+    Answer,
+    Api,
+    Call,
+    Credentials,
+    Handler,
+    Headers,
+    Kind,
+    Refused,
+)
 from oceanmock.apis.ocp_auth import credentials
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.contract import load_spec, spec_path
+from oceanmock.engine.accounts import MANAGER
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.tasks import Subtask, Task, TaskView
+from oceanmock.engine.tasks import Subtask, Task, TaskView, Template
 from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
 from oceanmock.lifecycle.ocp import Run, SubtaskState, TaskState, log_lines_at
 
@@ -53,7 +64,8 @@ def api(
 
     ``undocumented_path`` also answers a path that a public client polls and no document has.
     """
-    room = _Room(zone)
+    checks = credentials(wall=wall)
+    room = _Room(zone, checks)
     return Api(
         name="ocp",
         prefix="/api/v2/",
@@ -69,8 +81,9 @@ def api(
             "cancelSubtask": room.cancel_subtask,
         },
         render_error=room.render_error,
-        security=credentials(wall=wall),
+        security=checks,
         encode=_encode,
+        fallback=room.fallback,
         aliases={UNDOCUMENTED_TASK_PATH: TASK_PATH} if undocumented_path else {},
     )
 
@@ -82,8 +95,9 @@ def _encode(body: Any) -> bytes:
 class _Room:
     """The operations; remembers, for each sandbox, what it has written out."""
 
-    def __init__(self, zone: tzinfo) -> None:
+    def __init__(self, zone: tzinfo, checks: Mapping[str, Credentials]) -> None:
         self.zone = zone
+        self.checks = checks
         self._written: WeakKeyDictionary[Sandbox, dict[int, tuple[TaskState, orjson.Fragment]]]
         self._written = WeakKeyDictionary()
 
@@ -154,6 +168,36 @@ class _Room:
         """An envelope without data."""
         call.sandbox.tasks.operate_subtask(*_pair(call), "CANCEL")
         return self._succeed(call)
+
+    # --- calls that start a task ---
+
+    def fallback(self, call: Call) -> Handler | None:
+        """What starts the task of a template that the request fits. Raises Refused."""
+        templates = call.sandbox.tasks.templates
+        fitting = [each for each in templates if each.starts_on.fits(call.method, call.path)]
+        if not fitting:
+            return None
+        self._check_manager(call)
+        body = _read_json(call.body)
+        for template in fitting:
+            if template.starts_on.fits_body(body):
+                return partial(self._start, template=template)
+        nearest = fitting[0]
+        raise Refused("unknown path", nearest.starts_on.asks(str(nearest.model.name)))
+
+    def _check_manager(self, call: Call) -> None:
+        """Whether a call may start tasks; that this takes TASK_MANAGER is ours."""
+        offered = (check(call) for check in self.checks.values())
+        permitted = next((each for each in offered if each is not None), None)
+        if permitted is None:
+            raise Refused("unauthenticated", "The call brings no credentials.")
+        if MANAGER not in permitted:
+            raise Refused("forbidden", f"Starting a task needs the permission {MANAGER}.")
+
+    def _start(self, call: Call, *, template: Template) -> Answer:
+        """The task that was just started, where the real one has it: as the data, or in a list."""
+        task = _task_submitted(call.sandbox.tasks.start(template), self.zone)
+        return self._succeed(call, {"contents": [task]} if template.starts_on.in_contents else task)
 
     def _task(self, call: Call, view: TaskView) -> orjson.Fragment:
         """A task in full, written out once for each state it is in."""
@@ -237,6 +281,37 @@ def _task_in_full(view: TaskView, zone: tzinfo) -> Json:
             for subtask, shown in zip(task.subtasks, state.subtasks, strict=True)
         ],
     }
+
+
+def _task_submitted(view: TaskView, zone: tzinfo) -> Json:
+    """TaskInstance, as a submit answers it (400.task-return-structure.md): ids and one name.
+
+    Of 39 public samples none has a createTime or finishTime, and 33 have a context.
+    """
+    task, state = view.task, view.state
+    forbids = state.prohibit_rollback
+    context = {"prohibit_rollback": "true" if forbids else "false"}
+    body = _task_head(view, zone) | {
+        "taskDefinitionId": task.task_definition_id,
+        "type": task.type,
+        "operation": state.operation,
+        "executor": task.executor,
+        "prohibitRollback": forbids,
+        "creator": task.creator.name,
+        "context": {"listMap": {}, "parallel": False, "parallelIdx": -1, "stringMap": context},
+        "subtasks": [
+            _subtask(task, subtask, shown, zone)
+            for subtask, shown in zip(task.subtasks, state.subtasks, strict=True)
+        ],
+    }
+    ids = {
+        "clusterId": task.cluster and task.cluster.id,
+        "tenantId": task.tenant and task.tenant.id,
+        "hostId": task.host_id,
+    }
+    for key in ("cluster", "tenant"):
+        body.pop(key, None)
+    return body | {key: id for key, id in ids.items() if id is not None}
 
 
 def _task_row(view: TaskView, zone: tzinfo) -> Json:
@@ -421,6 +496,19 @@ def _sort(views: list[TaskView], asked: str) -> None:
     """Sorts in place; without a direction ascending, tasks that are equal by ascending id."""
     name, _, direction = asked.partition(",")
     views.sort(key=SORT_KEYS[name], reverse=direction == "desc")
+
+
+# --- requests that start a task -------------------------------------------------------------------
+
+
+def _read_json(body: bytes) -> Any:
+    """The JSON of a body; None of none. Raises Refused."""
+    if not body.strip():
+        return None
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refused("malformed body", f"The body is not JSON: {error}.") from None
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ tasks every call is atomic, and reads change nothing but, under `polls`, the clo
 
 A number that a scenario leaves out: a dag gets the smallest that none has, a node its dag's number
 times 100 plus its place, a sub task its node's in the same way; so they stay the same whatever else
-is served. (obshell counts them up; there one text names a dag, a node and a sub task.)
+is served. (obshell counts them up; there one text names a dag, a node and a sub task.) A dag that a
+request starts counts up as obshell's do: its number is one more than the largest there is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from typing import Any, Final, Literal, NoReturn
 from oceanmock.clock import SECOND, Clock
 from oceanmock.engine.filler import Filler
 from oceanmock.engine.records import Operated, Records
-from oceanmock.errors import AuthorError, CallerError, NoSuchTask
+from oceanmock.errors import (
+    AuthorError,
+    CallerError,
+    NoSuchTask,
+    UnderMaintenance,
+    WrongIdentity,
+)
 from oceanmock.lifecycle import obshell
 from oceanmock.scenario import obshell as files
 
@@ -86,21 +93,47 @@ class DagView:
     now: int
 
 
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A dag that a request starts, as often as one comes; ticks lie ``tick`` apart."""
+
+    starts_on: files.ObshellStartsOn
+    model: files.Dag
+    tick: int
+    first_tick: int
+    seed: str
+
+
 class Dags:
-    """The dags that live by one clock, on one agent."""
+    """The dags that live by one clock, on one agent; and the templates of those to come."""
 
     def __init__(self, clock: Clock, agent: files.Agent, switches: files.Switches) -> None:
         self.clock: Final = clock
-        self.agent: Final = agent
+        self._agent: Final = agent
         self.own: Final = files.Address(ip=agent.ip, port=agent.port)
         self.switches: Final = switches
         self._dags: dict[Key, Dag] = {}
         self._lives: dict[Key, obshell.Life] = {}
         self._nodes: dict[Key, tuple[Key, int]] = {}
         self._sub_tasks: dict[Key, tuple[Key, int, int]] = {}
+        self._models: dict[Key, files.Dag] = {}
+        self._makers: dict[Key, files.Identity] = {}
+        self.templates: Final[list[Template]] = []
         self._records: Final = Records[Key]()
 
     # --- reading ---
+
+    @property
+    def agent(self) -> files.Agent:
+        """The agent, as what has succeeded on it has made it."""
+        made = [
+            (view.dag.born + view.state.at, identity)
+            for key, identity in self._makers.items()
+            if files.has_succeeded((view := self.view(key)).state)
+        ]
+        if not made:
+            return self._agent
+        return self._agent.model_copy(update={"identity": max(made)[1]})
 
     def view(self, key: Key) -> DagView:
         """The dag now. Raises NoSuchTask."""
@@ -186,10 +219,57 @@ class Dags:
         first = born if first_tick is None else first_tick
         rules = files.rules_of(tick, first - born, self.switches, age=0)
         life = obshell.begin(files.plan_of(model), rules)
-        self._dags[key], self._lives[key] = dag, life
+        self._dags[key], self._lives[key], self._models[key] = dag, life, model
+        if model.makes is not None:
+            self._makers[key] = model.makes.identity
         view = self.view(key)
         self.clock.settle(born + life.states[-1].at)
         return view
+
+    def hold(
+        self, model: files.Dag, *, tick: int = SECOND, first_tick: int, seed: str = "dag"
+    ) -> None:
+        """Keeps a dag with ``starts_on`` as a template, whose names the seed fills each time."""
+        if model.starts_on is not None:
+            named = model.model_copy(update={"name": model.name or Filler(seed).phrase()})
+            self.templates.append(Template(model.starts_on, named, tick, first_tick, seed))
+
+    def start(self, template: Template) -> DagView:
+        """One more dag of a template, born now; what it shows at birth.
+
+        Raises WrongIdentity or UnderMaintenance, and then nothing has changed.
+        """
+        model, now = template.model, self.clock.now()
+        self._check_identity(template.starts_on)
+        self._check_locks(model)
+        model = model.model_copy(update={"id": model.id or self._next_number(model.scope)})
+        view = self.add(
+            model,
+            born=now,
+            tick=template.tick,
+            first_tick=template.first_tick,
+            filler=Filler(template.seed),
+        )
+        return DagView(view.dag, self._lives[model.scope, view.dag.number].states[0], now)
+
+    def _next_number(self, wanted: Store) -> int:
+        """One more than the largest, and than any whose nodes and sub tasks would be in the way."""
+        below = files.PER_OWNER + 1
+        numbers = [number for store, number in self._dags if store == wanted]
+        numbers += [number // below for store, number in self._nodes if store == wanted]
+        numbers += [number // below**2 for store, number in self._sub_tasks if store == wanted]
+        return max(numbers, default=0) + 1
+
+    def _check_identity(self, starts_on: files.ObshellStartsOn) -> None:
+        identity = self.agent.identity
+        if starts_on.identity and identity not in starts_on.identity:
+            raise WrongIdentity(identity, starts_on.identity)
+
+    def _check_locks(self, wanted: files.Dag) -> None:
+        for key, held in self._models.items():
+            if files.excludes(held, wanted) and not self.view(key).state.is_finished:
+                dag = self._dags[key]
+                raise UnderMaintenance(dag.name, tenant=dag.maintenance_key or None)
 
     def _claim(self, key: Key, dag: Dag) -> None:
         """Takes the numbers of a dag and its parts."""
@@ -283,7 +363,8 @@ def _unknown(key: Key) -> NoReturn:
 def dags_of(scenario: files.Scenario, start: int) -> Iterator[tuple[files.Dag, int]]:
     """The dags of a scenario with their births, those with a number of their own first.
 
-    So that what has none gets a number that stays free.
+    So that what has none gets a number that stays free. Those that a request starts are left out.
     """
     for dag in sorted(scenario.dags, key=lambda dag: dag.id is None):
-        yield dag, start - dag.age
+        if dag.starts_on is None:
+            yield dag, start - dag.age

@@ -157,6 +157,10 @@ class Sandbox:
                 first_tick=start + each.phase,
                 filler=Filler(f"{self.seed}/{each.name}/{dag.name}"),
             )
+        for each in of_obshell:
+            for place, dag in enumerate(each.dags):
+                seed = f"{self.seed}/{each.name}/{place}"
+                self.dags.hold(dag, tick=each.tick, first_tick=start + each.phase, seed=seed)
 
 
 def switches_of(scenarios: Sequence[Scenario]) -> tuple[ocp.Switches, obshell.Switches]:

@@ -64,8 +64,20 @@ class TaskView:
     state: ocp.TaskState
 
 
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A task that a request starts, as often as one comes; nothing but ids is missing in it."""
+
+    starts_on: files.OcpStartsOn
+    model: files.Task
+    plan: ocp.TaskPlan
+    rules: ocp.Rules
+    filler: Filler
+    first_tick: int
+
+
 class Tasks:
-    """The tasks that live by one clock, by their ids."""
+    """The tasks that live by one clock, by their ids; and the templates of those to come."""
 
     def __init__(self, clock: Clock, switches: Switches) -> None:
         self.clock: Final = clock
@@ -75,6 +87,7 @@ class Tasks:
         self._places: dict[int, tuple[int, int]] = {}
         self._records: Final = Records[int]()
         self._in_order: list[int] | None = None
+        self.templates: Final[list[Template]] = []
 
     def view(self, task_id: int) -> TaskView:
         """The task now. Raises NoSuchTask."""
@@ -146,9 +159,20 @@ class Tasks:
         """
         born = list(_populate(scenario, self.switches, filler, start))
         for task, life in born:
-            self._add(task, life, scenario)
+            self._add(task, life, scenario.name)
         for task, life in born:
             self.clock.settle(task.born + life.states[-1].at)
+        self.templates.extend(_templates(scenario, self.switches, filler, start))
+
+    def start(self, template: Template) -> TaskView:
+        """One more task of a template, born now; what it shows at birth."""
+        now = self.clock.now()
+        phase = (template.first_tick - now) % template.rules.tick
+        life = ocp.begin(template.plan, replace(template.rules, phase=phase))
+        task = _task(template.model, template.plan, template.filler, number=0, born=now)
+        self._add(task, life, task.name)
+        self.clock.settle(now + life.states[-1].at)
+        return TaskView(task, life.states[0])
 
     def all_due(self, now: int) -> Iterator[int]:
         """For each of them the next instant after ``now`` at which it changes, if there is one."""
@@ -181,16 +205,16 @@ class Tasks:
         self.clock.settle(task.born + life.states[-1].at)
         return after
 
-    def _add(self, task: Task, life: ocp.Life, scenario: Scenario) -> None:
+    def _add(self, task: Task, life: ocp.Life, owner: str) -> None:
         if task.id in self._tasks:
             raise AuthorError(
-                f"scenario {scenario.name!r} has a task {task.id}, and so has another one. "
+                f"scenario {owner!r} has a task {task.id}, and so has another one. "
                 "Serve them apart, or give one of the tasks another id."
             )
         for position, subtask in enumerate(task.subtasks):
             if subtask.id in self._places:
                 raise AuthorError(
-                    f"scenario {scenario.name!r} has a subtask {subtask.id}, and so has another "
+                    f"scenario {owner!r} has a subtask {subtask.id}, and so has another "
                     "one. Serve them apart, or give one of the subtasks another id."
                 )
             self._places[subtask.id] = (task.id, position)
@@ -216,12 +240,25 @@ def _populate(
     """Each task of a scenario with its life; a repeated one as often as it says."""
     rules = files.rules_of(scenario.tick, switches)
     for written in scenario.tasks:
+        if written.starts_on is not None:
+            continue
         plan = files.plan_of(written)
         model = _filled(written, filler)
         for number in range(model.repeat.count if model.repeat else 1):
             born = start - model.age + (number * model.repeat.every if model.repeat else 0)
             task = _task(model, plan, filler, number=number, born=born)
             yield task, ocp.begin(plan, replace(rules, phase=(start - born) % rules.tick))
+
+
+def _templates(
+    scenario: Scenario, switches: Switches, filler: Filler, start: int
+) -> Iterator[Template]:
+    """Each task of a scenario that a request starts."""
+    rules = files.rules_of(scenario.tick, switches)
+    for written in scenario.tasks:
+        if written.starts_on is not None:
+            model, plan = _filled(written, filler), files.plan_of(written)
+            yield Template(written.starts_on, model, plan, rules, filler, start)
 
 
 def _filled(model: files.Task, filler: Filler) -> files.Task:
