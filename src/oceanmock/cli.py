@@ -118,11 +118,12 @@ def serve(
     from oceanmock.app import create_app
     from oceanmock.engine.accounts import Accounts
     from oceanmock.engine.sandbox import Sandbox
-    from oceanmock.library import library_names, load_scenario
+    from oceanmock.library import load_library, load_scenario
     from oceanmock.server import serve_forever
     from oceanmock.welcome import welcome
 
-    loaded = [load_scenario(name) for name in dict.fromkeys(scenarios or library_names())]
+    named = [load_scenario(name) for name in dict.fromkeys(scenarios)]
+    loaded = named or load_library()
     of_ocp, of_obshell = _parse_switches(switches, loaded)
     sandbox = Sandbox.of_scenarios(
         loaded,

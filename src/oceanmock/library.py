@@ -13,7 +13,7 @@ from oceanmock.contract import data_folder
 from oceanmock.errors import AuthorError
 from oceanmock.mistakes import did_you_mean
 from oceanmock.reading import read_scenario
-from oceanmock.scenario import Scenario
+from oceanmock.scenario import Scenario, obshell
 
 SUFFIXES: Final = (".yaml", ".yml")
 
@@ -21,6 +21,19 @@ SUFFIXES: Final = (".yaml", ".yml")
 def library_names() -> list[str]:
     """The names of all scenarios that come with oceanmock, sorted."""
     return sorted(path.stem for path in data_folder("scenarios").glob("*.yaml"))
+
+
+def load_library() -> list[Scenario]:
+    """All scenarios that come with oceanmock and can be served at once.
+
+    One whose agent is another than the others' is served apart, by its name.
+    """
+    loaded = map(load_scenario, library_names())
+    return [each for each in loaded if not _has_its_own_agent(each)]
+
+
+def _has_its_own_agent(scenario: Scenario) -> bool:
+    return isinstance(scenario, obshell.Scenario) and scenario.agent != obshell.Agent()
 
 
 def find_scenario(reference: str) -> Path:

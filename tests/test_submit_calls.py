@@ -1,0 +1,575 @@
+"""Calls that start a task: a client asks for something else than a task, and is answered with one.
+
+The answers keep the contracts' schemas of a submit, TaskInstance and CreatedDagResponse. Whether a
+scenario's ``starts_on`` can be meant so is test_scenario_starts'; that obshell's answers are those
+of a real server is test_obshell_replay's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import httpx
+import pytest
+from obshell import OBShellHandleError
+
+from conftest import AFTERNOON, Ask, sandbox_of
+from contract_file import ContractFile, component
+from obshell_sdk import of_library, served, standing, told
+from obshell_world import LOCAL, guarded, operate, plain, said, sealed
+from oceanmock.app import create_app
+from oceanmock.clock import SECOND
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.library import load_scenario
+from oceanmock.server import Server
+
+OCP: Final = ContractFile("ocp")
+OBSHELL: Final = ContractFile("obshell")
+TENANTS: Final = "/api/v2/ob/clusters/1/tenants"
+TASKS: Final = "/api/v2/tasks/instances"
+DAGS: Final = "/api/v1/task/dag"
+JOIN, CONFIG, INIT = "/api/v1/agent/join", "/api/v1/observer/config", "/api/v1/ob/init"
+
+CREATE: Final = """
+summary: A tenant is created, or dropped, or a host is added
+api: ocp
+progression: manual
+tasks:
+  - name: Drop tenant
+    starts_on: {method: DELETE, path: "/api/v2/ob/clusters/{id}/tenants/{tenant}"}
+    subtasks: [Drop]
+  - name: Create ORACLE tenant
+    starts_on: {path: "/api/v2/ob/clusters/{id}/tenants", body: {mode: ORACLE}}
+    subtasks: [Refuse]
+  - name: Create tenant
+    starts_on: {path: "/api/v2/ob/clusters/{id}/tenants", body: {name: foo}}
+    creator: {id: 100, name: admin}
+    cluster: {id: 1, name: one, ob_cluster_id: 10}
+    tenant: {id: 2, name: foo, ob_tenant_id: 1002}
+    host_id: 3
+    subtasks: [{name: Check, attempts: {takes: 1s}}, Create]
+  - name: Add host
+    starts_on: {path: /api/v2/compute/hosts/batchCreate, in_contents: true}
+    subtasks: [Add]
+"""
+AGENT: Final = """
+summary: An agent that has done nothing yet
+api: obshell
+progression: manual
+agent: {identity: %s}
+dags:
+  - name: Join self
+    starts_on: {path: /api/v1/agent/join, identity: SINGLE}
+    makes: {identity: MASTER}
+    maintenance: global
+    nodes: [{name: Join self, can: [rollback]}]
+  - name: Update observer config
+    starts_on: {path: /api/v1/observer/config}
+    maintenance: global
+    nodes: [{name: Update, sub_tasks: {ends: FAILED}}]
+  - {name: Look around, starts_on: {path: /api/v1/host/info}, nodes: [Look]}
+"""
+
+
+def ocp(text: str = CREATE) -> tuple[Sandbox, Ask]:
+    """A sandbox, and a manager who asks it."""
+    sandbox = sandbox_of(text)
+    return sandbox, guarded(sandbox)
+
+
+def obshell(identity: str = "SINGLE") -> tuple[Sandbox, Ask]:
+    """A sandbox, and somebody who asks it in plain JSON."""
+    sandbox = sandbox_of(AGENT % identity)
+    return sandbox, plain(sandbox)
+
+
+def identity(ask: Ask) -> str:
+    """What an agent says that it is."""
+    return str(ask("GET", "/api/v1/info").json()["data"]["identity"])
+
+
+# --- OCP ------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_there_before_it_is_asked_for() -> None:
+    sandbox, ask = ocp()
+
+    assert sandbox.tasks.all() == []
+    assert ask("GET", TASKS).json()["data"]["contents"] == []
+
+
+def test_a_submit_answers_the_task_as_the_reference_shows_it() -> None:
+    _, ask = ocp()
+
+    answer = ask("POST", TENANTS, json={"name": "foo"})
+
+    task = answer.json()["data"]
+    assert (answer.status_code, answer.json()["successful"]) == (200, True)
+    assert OCP.mistakes(component("TaskInstance"), task) == []
+    assert [each["status"] for each in task.pop("subtasks")] == ["READY", "PENDING"]
+    del task["id"], task["executor"]
+    assert task == {
+        "name": "Create tenant",
+        "creator": "admin",
+        "status": "RUNNING",
+        "operation": "EXECUTE",
+        "type": "MANUAL",
+        "taskDefinitionId": -1,
+        "clusterId": 1,
+        "tenantId": 2,
+        "hostId": 3,
+        "prohibitRollback": False,
+        "startTime": "2021-08-25T15:09:31.74+08:00",
+        "context": {
+            "listMap": {},
+            "parallel": False,
+            "parallelIdx": -1,
+            "stringMap": {"prohibit_rollback": "false"},
+        },
+    }
+
+
+def test_what_a_submit_answers_can_be_read_and_operated_on() -> None:
+    sandbox, ask = ocp()
+    id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
+
+    sandbox.clock.advance(60 * SECOND)
+
+    assert ask("GET", f"{TASKS}/{id}").json()["data"]["status"] == "SUCCESSFUL"
+    assert ask("POST", f"{TASKS}/{id}/retry").status_code == 400
+
+
+def test_a_task_is_born_when_its_request_comes() -> None:
+    sandbox, ask = ocp()
+    sandbox.clock.advance(90 * SECOND)
+
+    id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
+
+    assert sandbox.tasks.view(id).task.born == AFTERNOON + 90 * SECOND
+
+
+def test_a_task_that_is_born_between_two_ticks_waits_for_the_next_one() -> None:
+    sandbox, ask = ocp()
+    sandbox.clock.advance(SECOND // 4)
+
+    id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
+
+    assert sandbox.tasks.life_of(id).states[1].at == SECOND // 4  # it runs half a second after one
+
+
+def test_each_request_starts_one_more_with_ids_of_its_own() -> None:
+    sandbox, ask = ocp()
+
+    tasks = [ask("POST", TENANTS, json={"name": "foo"}).json()["data"] for _ in range(20)]
+
+    ids = [task["id"] for task in tasks]
+    ids += [subtask["id"] for task in tasks for subtask in task["subtasks"]]
+    assert len(set(ids)) == 60
+    assert len(sandbox.tasks.all()) == 20
+    assert len({task["name"] for task in tasks}) == 1
+
+
+def test_the_same_seed_starts_the_same_tasks() -> None:
+    first, second = (ocp()[1]("POST", TENANTS, json={"name": "foo"}).json() for _ in range(2))
+
+    assert first == second
+
+
+def test_a_sandbox_made_anew_has_its_templates_and_none_of_what_they_started() -> None:
+    sandbox, ask = ocp()
+    ask("POST", TENANTS, json={"name": "foo"})
+
+    anew = sandbox.anew()
+
+    assert anew.tasks.all() == []
+    assert guarded(anew)("POST", TENANTS, json={"name": "foo"}).status_code == 200
+
+
+def test_adding_hosts_answers_the_task_in_a_list() -> None:
+    _, ask = ocp()
+
+    data = ask("POST", "/api/v2/compute/hosts/batchCreate", json=[]).json()["data"]
+
+    assert list(data) == ["contents"]
+    assert [task["name"] for task in data["contents"]] == ["Add host"]
+    assert OCP.mistakes(component("TaskInstance"), data["contents"][0]) == []
+
+
+def test_the_first_that_fits_is_started() -> None:
+    _, ask = ocp()
+
+    task = ask("POST", TENANTS, json={"name": "foo", "mode": "ORACLE"}).json()["data"]
+
+    assert task["name"] == "Create ORACLE tenant"
+
+
+def test_another_method_may_start_something_else() -> None:
+    _, ask = ocp()
+
+    assert ask("DELETE", f"{TENANTS}/9").json()["data"]["name"] == "Drop tenant"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", TENANTS, {"name": "foo"}),
+        ("POST", f"{TENANTS}/9", {"name": "foo"}),
+        ("POST", TENANTS, {"name": "bar"}),
+        ("POST", TENANTS, ["foo"]),
+        ("POST", TENANTS, None),
+    ],
+    ids=str,
+)
+def test_a_request_that_does_not_fit_is_unknown_and_starts_nothing(
+    method: str, path: str, body: Any
+) -> None:
+    sandbox, ask = ocp()
+
+    answer = ask(method, path, json=body)
+
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == f"No API has the path '{path}'."
+    assert sandbox.tasks.all() == []
+
+
+def test_who_asks_with_the_wrong_body_finds_in_the_journal_what_was_missing() -> None:
+    sandbox, ask = ocp()
+
+    ask("POST", TENANTS, json={"name": "bar"})
+
+    (entry,) = sandbox.journal.entries()
+    assert entry.refusal == (
+        "POST /api/v2/ob/clusters/{id}/tenants starts 'Create ORACLE tenant' only with a body "
+        'that has {"mode": "ORACLE"}.'
+    )
+
+
+@pytest.mark.parametrize(
+    ("auth", "status"),
+    [(None, 401), (("manager", "wrong"), 401), (("viewer", "viewer"), 403)],
+    ids=str,
+)
+def test_only_a_manager_starts_tasks(auth: tuple[str, str] | None, status: int) -> None:
+    sandbox, ask = ocp()
+
+    answer = ask("POST", TENANTS, json={"name": "foo"}, auth=auth)
+
+    assert answer.status_code == status
+    assert sandbox.tasks.all() == []
+
+
+def test_a_path_that_starts_nothing_is_unknown_whoever_asks() -> None:
+    _, ask = ocp()
+
+    assert ask("POST", "/api/v2/nothing", auth=None).status_code == 404
+
+
+def test_a_body_that_is_no_json_is_refused() -> None:
+    sandbox, ask = ocp()
+
+    answer = ask("POST", TENANTS, content=b'{"name": ')
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "Malformed JSON request"
+    assert sandbox.tasks.all() == []
+
+
+def test_under_immediate_it_is_over_when_its_answer_has_come() -> None:
+    sandbox = sandbox_of(CREATE, progression="immediate")
+    ask = guarded(sandbox)
+
+    task = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]
+
+    assert task["status"] == "RUNNING"
+    assert sandbox.tasks.view(task["id"]).state.status == "SUCCESSFUL"
+
+
+def test_a_client_submits_polls_retries_and_finishes() -> None:
+    sandbox = Sandbox.of_scenarios(
+        [load_scenario("create-tenant")], progression="polls", starts_at=AFTERNOON
+    )
+
+    with (
+        Server(create_app(sandbox)) as server,
+        httpx.Client(base_url=server.url, auth=("manager", "manager"), trust_env=False) as client,
+    ):
+        id = client.post(TENANTS, json={"name": "foo"}).json()["data"]["id"]
+        seen = [poll(client, id)]
+        client.post(f"{TASKS}/{id}/retry").raise_for_status()
+        seen.append(poll(client, id))
+
+    assert seen == ["FAILED", "SUCCESSFUL"]
+
+
+def poll(client: httpx.Client, id: int) -> str:
+    """How a task has ended."""
+    status = "RUNNING"
+    while status == "RUNNING":
+        status = client.get(f"{TASKS}/{id}").json()["data"]["status"]
+    return status
+
+
+# --- obshell --------------------------------------------------------------------------------------
+
+
+def test_a_start_answers_the_dag_that_was_just_made_without_its_nodes() -> None:
+    _, ask = obshell()
+
+    answer = ask("POST", JOIN, json={"zoneName": "zone1"})
+
+    assert OBSHELL.mistakes(component("CreatedDagResponse"), answer.json()) == []
+    assert answer.json()["data"] == {
+        "id": f"{LOCAL}1",
+        "dag_id": 1,
+        "name": "Join self",
+        "stage": 1,
+        "max_stage": 1,
+        "maintenance_type": 2,
+        "maintenance_key": "",
+        "state": "READY",
+        "operator": "RUN",
+        "start_time": "2021-08-25T07:09:31.74Z",
+        "end_time": "2021-08-25T07:09:31.74Z",
+        "additional_data": None,
+        "nodes": None,
+    }
+
+
+def test_a_dag_that_is_born_on_a_tick_is_ready_when_it_is_answered() -> None:
+    sandbox, ask = obshell()
+    sandbox.clock.advance(5 * SECOND)
+
+    assert ask("POST", JOIN).json()["data"]["state"] == "READY"
+
+
+def test_numbers_count_up_and_those_of_nodes_have_two_digits_more() -> None:
+    sandbox, ask = obshell()
+
+    answers = [ask("POST", "/api/v1/host/info").json()["data"] for _ in range(3)]
+
+    assert [dag["dag_id"] for dag in answers] == [1, 2, 3]
+    (node,) = sandbox.dags.view(("agent", 3)).dag.nodes
+    assert (node.number, node.sub_tasks[0].number) == (301, 30101)
+
+
+def test_a_number_is_one_more_than_the_largest_that_a_file_gives() -> None:
+    text = (AGENT % "SINGLE") + "  - {id: 41, nodes: [One]}\n  - {id: 7, nodes: [One]}\n"
+    ask = plain(sandbox_of(text))
+
+    assert ask("POST", JOIN).json()["data"]["dag_id"] == 42
+
+
+def test_a_number_is_past_all_whose_parts_are_in_its_way() -> None:
+    text = (AGENT % "SINGLE") + "  - {id: 1, nodes: [{id: 250}]}\n"
+    ask = plain(sandbox_of(text))
+
+    assert ask("POST", JOIN).json()["data"]["dag_id"] == 3
+
+
+def test_the_agent_is_a_master_once_it_has_joined_itself() -> None:
+    sandbox, ask = obshell()
+    before = identity(ask)
+
+    ask("POST", JOIN)
+    meanwhile = identity(ask)
+    sandbox.clock.advance(10 * SECOND)
+
+    assert (before, meanwhile, identity(ask)) == ("SINGLE", "SINGLE", "MASTER")
+
+
+def test_a_master_does_not_join() -> None:
+    _, ask = obshell("MASTER")
+
+    assert said(ask("POST", JOIN)) == (
+        400,
+        "Agent.Identify.NotSupportOperation",
+        "'127.0.0.1:2886' is 'MASTER', instead of 'SINGLE', does not support this operation",
+    )
+
+
+def test_nothing_is_started_while_the_agent_is_under_maintenance() -> None:
+    sandbox, ask = obshell()
+    ask("POST", CONFIG)
+
+    answer = ask("POST", JOIN)
+
+    assert said(answer) == (
+        500,
+        "Agent.UnderMaintenance",
+        "Create task 'Join self' failed: 127.0.0.1:2886 is under maintenance",
+    )
+    assert list(answer.json())[-2:] == ["data", "error"]
+    assert answer.json()["data"] is None
+    assert len(sandbox.dags.all("agent")) == 1
+
+
+def test_a_failed_dag_keeps_the_lock() -> None:
+    sandbox, ask = obshell()
+    ask("POST", CONFIG)
+    sandbox.clock.advance(60 * SECOND)
+
+    assert ask("POST", CONFIG).status_code == 500
+
+
+def test_a_dag_that_has_succeeded_has_let_the_lock_go() -> None:
+    sandbox, ask = obshell()
+    ask("POST", JOIN)
+    sandbox.clock.advance(60 * SECOND)
+
+    assert ask("POST", CONFIG).status_code == 200
+
+
+def test_what_maintains_nothing_needs_no_lock() -> None:
+    _, ask = obshell()
+    ask("POST", CONFIG)
+
+    assert ask("POST", "/api/v1/host/info").status_code == 200
+
+
+def test_a_file_s_own_dags_have_the_lock_too() -> None:
+    text = (AGENT % "SINGLE") + "  - {name: Old, maintenance: global, nodes: [One]}\n"
+
+    assert plain(sandbox_of(text))("POST", JOIN).status_code == 500
+
+
+CLUSTER = """
+summary: A cluster's maintenance
+api: obshell
+progression: manual
+agent: {identity: CLUSTER AGENT}
+dags:
+  - name: Upgrade
+    starts_on: {path: /api/v1/ob/upgrade}
+    scope: cluster
+    maintenance: global
+    nodes: [One]
+  - name: Modify replica
+    starts_on: {path: /api/v1/tenant/t1/replicas}
+    scope: cluster
+    maintenance: {tenant: t1}
+    nodes: [One]
+"""
+CLUSTERS_REFUSALS = [
+    (
+        "/api/v1/ob/upgrade",
+        "/api/v1/tenant/t1/replicas",
+        "OB.Cluster.UnderMaintenanceWithDag",
+        "Create task 'Modify replica' failed: OceanBase cluster is under maintenance by DAG: "
+        "Upgrade, please try again later",
+    ),
+    (
+        "/api/v1/tenant/t1/replicas",
+        "/api/v1/tenant/t1/replicas",
+        "OB.Tenant.UnderMaintenance",
+        "Create task 'Modify replica' failed: Tenant 't1' is under maintenance, please try again "
+        "later.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "err_code", "message"), CLUSTERS_REFUSALS)
+def test_a_cluster_and_its_tenants_have_locks_of_their_own(
+    first: str, second: str, err_code: str, message: str
+) -> None:
+    ask = plain(sandbox_of(CLUSTER))
+    ask("POST", first)
+
+    assert said(ask("POST", second)) == (500, err_code, message)
+
+
+def test_an_operator_finds_a_started_dag() -> None:
+    sandbox, ask = obshell()
+    id = ask("POST", JOIN).json()["data"]["id"]
+    sandbox.clock.advance(60 * SECOND)
+
+    assert said(operate(ask, f"{DAGS}/{id}", "RETRY"))[1] == "Task.Dag.Operator.RetryNotFailedDag"
+
+
+def test_a_start_needs_its_header_as_every_route_does() -> None:
+    sandbox = sandbox_of(AGENT % "MASTER")
+    ask = guarded(sandbox)
+
+    without = ask("POST", CONFIG, json={})
+    wrong = sealed(ask, "POST", CONFIG, auth="wrong")
+    right = sealed(ask, "POST", CONFIG)
+
+    assert said(without)[:2] == (400, "Request.Header.NotFound")
+    assert said(wrong)[:2] == (401, "Security.Authentication.IncorrectOceanbasePassword")
+    assert right.json()["data"]["name"] == "Update observer config"
+
+
+def test_a_start_whose_body_is_no_object_is_refused_in_the_server_s_words() -> None:
+    sandbox, ask = obshell()
+
+    assert said(ask("POST", JOIN, content=b"[")) == (
+        400,
+        "Common.BindJsonFailed",
+        "Bind JSON failed: EOF",
+    )
+    assert sandbox.dags.all("agent") == []
+
+
+def test_a_path_of_obshell_that_starts_nothing_is_unknown() -> None:
+    _, ask = obshell()
+
+    assert said(ask("POST", "/api/v1/agent/leave"))[0] == 404
+
+
+# --- the vendor's SDK -----------------------------------------------------------------------------
+
+
+def test_the_sdk_makes_a_cluster_step_by_step() -> None:
+    with served(of_library("start-operations")) as mock:
+        client = mock.client()
+        dags = [
+            client.join_sync(client.host, client.port, "zone1"),
+            client.config_observer_sync({"mysql_port": "2881"}, "GLOBAL", []),
+            client.config_obcluster_sync("demo", 1, "oceanmock"),
+            client.init_sync(),
+        ]
+        identity = mock.sandbox.dags.agent.identity
+
+    assert [(dag.name, *standing(dag)) for dag in dags] == [
+        ("Join self", "SUCCEED", "RUN", 1),
+        ("Update observer config", "SUCCEED", "RUN", 1),
+        ("Update cluster config", "SUCCEED", "RUN", 1),
+        ("Initialize cluster", "SUCCEED", "RUN", 11),
+    ]
+    assert [dag.dag_id for dag in dags] == [1, 2, 3, 4]
+    assert identity == "CLUSTER AGENT"
+
+
+def test_the_sdk_makes_a_cluster_at_once() -> None:
+    with served(of_library("start-operations")) as mock:
+        client = mock.client()
+        servers = {f"{client.host}:{client.port}": {"zone": "zone1", "memory_limit": "6G"}}
+        client.agg_create_cluster(servers, "demo", 1, "oceanmock")
+
+    assert mock.sandbox.dags.agent.identity == "CLUSTER AGENT"
+
+
+def test_the_sdk_is_told_that_the_agent_is_under_maintenance() -> None:
+
+    with served(of_library("start-operations")) as mock:
+        client = mock.client()
+        client.join_sync(client.host, client.port, "zone1")
+        client.config_observer({"mysql_port": "2881"}, "GLOBAL", [])
+        with pytest.raises(OBShellHandleError) as refused:
+            client.init()
+
+    message = "Create task 'Initialize cluster' failed: 127.0.0.1:2886 is under maintenance"
+    assert told(refused.value) == (0, "Agent.UnderMaintenance", message)
+
+
+def test_a_cluster_is_initialized_once() -> None:
+    sandbox = of_library("start-operations")
+    ask = plain(sandbox)
+    for path in (JOIN, INIT):
+        ask("POST", path)
+        sandbox.clock.advance(600 * SECOND)
+
+    assert said(ask("POST", INIT)) == (
+        400,
+        "OB.Cluster.AlreadyInitialized",
+        "Cluster has already been initialized",
+    )
