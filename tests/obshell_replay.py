@@ -1,8 +1,8 @@
 """A recording of a real obshell told to the mock again: its requests, at its instants.
 
 A scenario is made of the recording, and read as any scenario is; a dag is born when it was born
-there. ``replayed`` asks what was asked, in order, over HTTP and sealed as it was, and gives back
-the recorded answers beside the mock's.
+there, by the request that bore it if that was recorded. ``replayed`` asks what was asked, in order,
+over HTTP and sealed as it was, and gives back the recorded answers beside the mock's.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ from obshell_replay_scenarios import (
     LIVES,
     WORLDS,
     World,
+    asked_at,
     beginning_of,
     birth_of,
     life_of,
     scenario_text,
+    starts_in,
 )
 from oceanmock.app import create_app
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.lifecycle.obshell import SECOND
 from oceanmock.reading import read_scenario
-from oceanmock.scenario.obshell import Dag, Scenario
+from oceanmock.scenario.obshell import Dag, Makes, ObshellStartsOn, Scenario
 
 Json = dict[str, Any]
 
@@ -59,11 +61,11 @@ async def _replayed(file: str) -> list[Replayed]:
         async with httpx.AsyncClient(transport=transport, base_url="http://mock") as client:
             key = (await client.get("/api/v1/secret")).json()["data"]["public_key"]
             for exchange in exchanges:
-                stage.move_to(exchange.instant)
+                instant = asked_at(exchange)
+                stage.move_to(instant)
                 mocked = await _asked(client, file, exchange, public_key=key)
-                answers = (exchange.response, mocked)
-                said = [renamed(answer, instant=exchange.instant) for answer in answers]
-                answered.append(Replayed(exchange, *said))
+                recorded = renamed(exchange.response, instant=exchange.instant)
+                answered.append(Replayed(exchange, recorded, renamed(mocked, instant=instant)))
     return answered
 
 
@@ -96,13 +98,41 @@ def _stage(file: str, world: World) -> _Stage:
     """The sandbox at the start of a world, with the dags that were born before."""
     scenario = read_scenario(scenario_text(file, world))
     assert isinstance(scenario, Scenario)
-    start = beginning_of(file, world).instant
+    start = asked_at(beginning_of(file, world))
     births = [birth_of(life_of(*each)) for each in LIVES[file]]
-    alive = tuple(dag for dag in scenario.dags if dag.age)
-    unborn = [each for each in zip(births, scenario.dags, strict=True) if not each[1].age]
-    scenario = scenario.model_copy(update={"dags": alive})
-    sandbox = Sandbox.of_scenarios([scenario], starts_at=start, seed=1)
+    starts = _starts(file, world)
+    alive = tuple(dag for dag in scenario.dags if dag.age and dag.id not in starts)
+    unborn = [
+        (birth, dag)
+        for birth, dag in zip(births, scenario.dags, strict=True)
+        if not dag.age and dag.id not in starts
+    ]
+    sandbox = Sandbox.of_scenarios(
+        [scenario.model_copy(update={"dags": alive})], starts_at=start, seed=1
+    )
+    for dag in scenario.dags:
+        if dag.id in starts:
+            template = dag.model_copy(update=_started(str(dag.name), starts[dag.id]))
+            sandbox.dags.hold(template, tick=scenario.tick, first_tick=start + scenario.phase)
     return _Stage(sandbox, scenario, start, unborn)
+
+
+def _starts(file: str, world: World) -> dict[int, str]:
+    """The dags that a request in this world starts, and where that goes."""
+    (exchanges,) = (found for each, found in _parts(file) if each == world)
+    targets = {each.request["target"] for each in exchanges}
+    return {dag: target for dag, target in starts_in(file).items() if target in targets}
+
+
+def _started(name: str, target: str) -> Json:
+    """What makes a template of a dag, which keeps its recorded numbers."""
+    if name != "Join self":
+        return {"age": 0, "starts_on": ObshellStartsOn(path=target)}
+    return {
+        "age": 0,
+        "starts_on": ObshellStartsOn(path=target, identity=("SINGLE",)),
+        "makes": Makes(identity="MASTER"),
+    }
 
 
 async def _asked(

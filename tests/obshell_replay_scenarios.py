@@ -44,10 +44,9 @@ WORLDS: Final[dict[str, tuple[World, ...]]] = {
     "auth.json": (World("no header", "SINGLE"),),
     "password.json": (
         World("info", "SINGLE", root_password="ob-secret"),
-        World("join", root_password="ob-secret"),
         World("info with agent password", root_password="ob-secret", agent_password="agent-secret"),
     ),
-    "join.json": (World("join"),),
+    "join.json": (World("join", "SINGLE"),),
     "init.json": (World("observer config"),),
     "cancel.json": (World("init"),),
     "pass.json": (World("init"),),
@@ -72,6 +71,31 @@ def life_of(file: str, number: int) -> list[Json]:
     return [dag for dag in dags_in(exchanges_of(file)) if dag["dag_id"] == number]
 
 
+def starts_in(file: str) -> dict[int, str]:
+    """The dags that a request of the file started, by number, each with where that went."""
+    return {
+        each.response["body"]["data"]["dag_id"]: each.request["target"]
+        for each in exchanges_of(file)
+        if is_start(each)
+    }
+
+
+def is_start(exchange: Exchange) -> bool:
+    """Whether a request bore a dag, which is its answer."""
+    body = exchange.response["body"]
+    data = body.get("data") if isinstance(body, dict) else None
+    return exchange.request["method"] == "POST" and isinstance(data, dict) and "dag_id" in data
+
+
+def asked_at(exchange: Exchange) -> int:
+    """When it is asked again: that of the answer, but of one that bore a dag, the birth."""
+    if not is_start(exchange):
+        return exchange.instant
+    born = instant_of(exchange.response["body"]["data"]["start_time"])
+    assert born is not None
+    return born
+
+
 def birth_of(life: list[Json]) -> int:
     """When a dag was made; where nobody saw that, half a second before it started."""
     start = instant_of(life[0]["start_time"])
@@ -84,7 +108,7 @@ def birth_of(life: list[Json]) -> int:
 
 def scenario_text(file: str, world: World) -> str:
     """The dags of a file, and the agent, as a scenario (JSON is YAML)."""
-    start = beginning_of(file, world).instant
+    start = asked_at(beginning_of(file, world))
     tick, phase = _grid(file)
     told = {
         "summary": f"What {file} shows from {world.since!r} on",

@@ -14,7 +14,7 @@ from obshell_recordings import FOLDER, exchanges_of
 from obshell_replay import replayed
 from obshell_replay_scenarios import WORLDS
 
-NOT_SERVED = "calls that make dags, or change the agent, are not served"
+NOT_SERVED = "calls that change the agent and make no dag are not served"
 NO_PEERS = "a follower forwarded it to its master, and a sandbox is one agent"
 NO_CONSOLE = (
     "obshell's web console is not served, and OCP answers for all paths that are not its own"
@@ -22,16 +22,6 @@ NO_CONSOLE = (
 ENGLISH = "messages are English whatever Accept-Language says"
 
 EXCEPT: dict[tuple[str, str], str] = {
-    ("join.json", "join"): NOT_SERVED,
-    ("join.json", "join again"): NOT_SERVED,
-    ("init.json", "observer config"): NOT_SERVED,
-    ("init.json", "obcluster config"): NOT_SERVED,
-    ("init.json", "init"): NOT_SERVED,
-    ("init.json", "second init while failed"): NOT_SERVED,
-    ("init.json", "observer config while failed"): NOT_SERVED,
-    ("cancel.json", "init"): NOT_SERVED,
-    ("pass.json", "init"): NOT_SERVED,
-    ("password.json", "join"): NOT_SERVED,
     ("password.json", "set agent password"): NOT_SERVED,
     ("pass-dag.json", "unfinished before"): NO_PEERS,
     ("pass-dag.json", "node PASS after"): NO_PEERS,
