@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -26,6 +27,8 @@ from oceanmock.sandboxes import Sandboxes
 from oceanmock.server import Server
 
 MANAGER: Final = ("manager", "manager")
+NO_TLS: Final = SSLContext(PROTOCOL_TLS_CLIENT)
+"""For clients that speak no TLS; to read the machine's certificates takes each of them a while."""
 Done = TypeVar("Done")
 
 
@@ -100,7 +103,8 @@ class Serving:
 
     def client(self, path: str = "", **options: Any) -> httpx.Client:
         """A client whose paths begin with this one; a manager's."""
-        client = httpx.Client(base_url=self.url + path, **{"auth": MANAGER} | options)
+        given: dict[str, Any] = {"auth": MANAGER, "verify": NO_TLS} | options
+        client = httpx.Client(base_url=self.url + path, **given)
         return self.clients.enter_context(client)
 
     def open_port(self, sandbox: Sandbox) -> int:
