@@ -27,7 +27,8 @@ def test_help_names_every_command_and_shows_how_to_begin() -> None:
     assert result.exit_code == 0
     assert "Usage: oceanmock [OPTIONS] COMMAND" in result.output
     assert "oceanmock serve retry-failed-subtask    one of them" in result.output
-    assert set(main.commands) == {"serve", "check", "show", "list", "schema"}
+    kit = {"sandbox", "clock", "journal", "verify", "faults", "tasks", "explain"}
+    assert set(main.commands) == {"serve", "check", "show", "list", "schema"} | kit
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))

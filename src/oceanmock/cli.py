@@ -1,4 +1,4 @@
-"""The command ``oceanmock``: serve · check · show · list · schema.
+"""The command ``oceanmock``: serve · check · show · list · schema; ``cli_kit`` has the rest.
 
 Words and exit codes only; everything it does is done elsewhere, and imported only by the command
 that needs it. Exit codes: 0 done, 1 `check` found mistakes, 2 the command could not be carried out.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from oceanmock import __version__
+from oceanmock import __version__, cli_kit
 from oceanmock.clock import PROGRESSIONS, Progression
 from oceanmock.errors import AuthorError, OceanmockError
 
@@ -49,6 +49,7 @@ def main() -> None:
     oceanmock serve retry-failed-subtask    one of them
     oceanmock show retry-failed-subtask     what happens in it, as a picture
     oceanmock check my-scenario.yaml        every mistake in it, with its line
+    oceanmock clock advance 90s             move a running server's clock on
     """
 
 
@@ -248,3 +249,9 @@ def schema() -> None:
     from oceanmock.reading import scenario_schema
 
     click.echo(json.dumps(scenario_schema(), indent=2, ensure_ascii=False))
+
+
+# --- the commands that drive a running server -----------------------------------------------------
+
+for command in cli_kit.COMMANDS:
+    main.add_command(command)
