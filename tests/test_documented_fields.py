@@ -105,7 +105,10 @@ def calls_on(task: Any) -> Iterator[tuple[str, str]]:
 
 async def live_through(name: str) -> Client:
     """Asks everything at many states of every task of a scenario."""
-    client = Client(Sandbox.of_scenarios([load_scenario(name)], progression="polls"))
+    sandbox = Sandbox.of_scenarios([load_scenario(name)], progression="polls")
+    for template in sandbox.tasks.templates:
+        sandbox.tasks.start(template)
+    client = Client(sandbox)
     for _ in range(25):
         page = await client.ask("GET", "?size=5")
         for task in page["data"]["contents"]:

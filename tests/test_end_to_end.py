@@ -21,7 +21,7 @@ import pytest
 
 from command import Serving, run, serving
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.library import library_names, load_scenario
+from oceanmock.library import load_library
 
 TASKS = "/api/v2/tasks/instances"
 TASK = f"{TASKS}/1000"
@@ -236,7 +236,8 @@ def test_it_says_first_what_it_serves_and_how_and_last_where(story: Serving) -> 
 
 
 def test_without_a_scenario_the_whole_library_is_served() -> None:
-    library = Sandbox.of_scenarios([load_scenario(name) for name in library_names()])
+    scenarios = load_library()
+    library = Sandbox.of_scenarios(scenarios)
 
     ids = [view.task.id for view in library.tasks.all()]
 
@@ -247,7 +248,19 @@ def test_without_a_scenario_the_whole_library_is_served() -> None:
 
     assert [task["id"] for page in listed for task in page["contents"]] == ids
     assert {page["page"]["totalElements"] for page in listed} == {len(ids)}
-    assert all(name in server.announcement for name in library_names())
+    assert all(scenario.name in server.announcement for scenario in scenarios)
+
+
+def test_it_says_which_requests_start_what() -> None:
+    with serving("create-tenant", "start-operations") as server:
+        lines = server.announcement.splitlines()
+
+    assert lines[0].endswith(
+        ": OCP, 1 task on request; obshell 127.0.0.1:2886 (SINGLE), 4 dags on request; "
+        "progression time"
+    )
+    assert "  POST /api/v2/ob/clusters/{id}/tenants starts 'Create tenant'" in lines
+    assert "  POST /api/v1/agent/join starts 'Join self'" in lines
 
 
 def test_with_auth_off_nobody_is_asked() -> None:

@@ -6,6 +6,7 @@ line is one of the vendor's Python SDK; where nobody has to authenticate, they a
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -18,6 +19,7 @@ from oceanmock.engine.dags import Dag
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.tasks import Task
 from oceanmock.scenario import Scenario, obshell, ocp
+from oceanmock.scenario.starts import StartsOn
 
 NAME_WIDTH: Final = 32
 OPERATION_WIDTH: Final = 18
@@ -31,10 +33,11 @@ def welcome(
     dags = [view.dag for view in (*sandbox.dags.all("agent"), *sandbox.dags.all("cluster"))]
     clock, agent = sandbox.clock, sandbox.dags.agent
     pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
-    held = [f"OCP, {_count(len(tasks), 'task')}"] if tasks else []
-    if dags:
+    of_ocp, of_obshell = sandbox.tasks.templates, sandbox.dags.templates
+    held = [f"OCP, {_held(len(tasks), 'task', len(of_ocp))}"] if tasks or of_ocp else []
+    if dags or of_obshell:
         where = f"{agent.ip}:{agent.port} ({agent.identity})"
-        held.append(f"obshell {where}, {_count(len(dags), 'dag')}")
+        held.append(f"obshell {where}, {_held(len(dags), 'dag', len(of_obshell))}")
     yield f"oceanmock {__version__}: {'; '.join(held)}; progression {pace}"
     for scenario in scenarios:
         yield f"  {scenario.name:<{NAME_WIDTH}}{scenario.summary}"
@@ -45,7 +48,25 @@ def welcome(
         yield ""
         telling = _telling_dag(dags, scenarios)
         yield from _lines(_of_obshell(sandbox, telling, url, with_auth=with_auth))
+    if of_ocp or of_obshell:
+        yield ""
+        yield from (_of_template(each.starts_on, each.model.name) for each in of_ocp)
+        yield from (_of_template(each.starts_on, each.model.name) for each in of_obshell)
     yield f"\nReady on {url} (stop it with Ctrl-C)"
+
+
+def _held(there: int, noun: str, on_request: int) -> str:
+    """How many are there, and how many more kinds a client may start."""
+    if not on_request:
+        return _count(there, noun)
+    begun = f"{_count(there, noun)} and " if there else ""
+    return f"{begun}{_count(on_request, noun)} on request"
+
+
+def _of_template(starts_on: StartsOn, name: str | None) -> str:
+    """The request that starts a task or dag."""
+    needs = "" if starts_on.body is None else f" with {json.dumps(starts_on.body)}"
+    return f"  {starts_on.method} {starts_on.path}{needs} starts {name!r}"
 
 
 def _count(number: int, noun: str) -> str:

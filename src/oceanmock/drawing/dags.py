@@ -23,6 +23,7 @@ from oceanmock.drawing.timeline import (
     coloured,
     legend,
     marks_on,
+    on_request,
 )
 from oceanmock.scenario.obshell import (
     Address,
@@ -67,7 +68,7 @@ def draw_dags(scenario: Scenario) -> Iterator[Picture]:
 def _title(dag: Dag, actor: ObshellActor, agent: Agent) -> str:
     number = "" if dag.id is None else f" {dag.id}"
     ident = "" if dag.id is None else f"  {_generic_id(dag, dag.id, agent)}"
-    return f"dag{number} {actor.name}{ident}{_lock(dag)}"
+    return f"dag{number} {actor.name}{ident}{_lock(dag)}{on_request(dag.starts_on)}"
 
 
 def _generic_id(dag: Dag, number: int, agent: Agent) -> str:

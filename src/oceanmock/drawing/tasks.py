@@ -17,6 +17,7 @@ from oceanmock.drawing.timeline import (
     coloured,
     legend,
     marks_on,
+    on_request,
 )
 from oceanmock.lifecycle import ocp
 from oceanmock.scenario.ocp import Scenario, Task
@@ -50,7 +51,7 @@ def draw_tasks(scenario: Scenario) -> Iterator[Picture]:
 def _title(task: Task, actor: OcpActor) -> str:
     ident = f" {task.id}" if task.id else ""
     times = f"  × {task.repeat.count}" if task.repeat else ""
-    return f"task{ident} {actor.name}{times}"
+    return f"task{ident} {actor.name}{times}{on_request(task.starts_on)}"
 
 
 def _look(words: Words) -> Look:

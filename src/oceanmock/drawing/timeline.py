@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from oceanmock.clock import SECOND
 from oceanmock.lifecycle.timeline import Dated
+from oceanmock.scenario.starts import StartsOn
 from oceanmock.story import Actor, Mark, Part
 
 NAME_WIDTH: Final = 32
@@ -65,6 +66,11 @@ class Picture:
 def marks_on(marks: Iterable[Mark], number: int) -> tuple[Mark, ...]:
     """Those of a story's operations that are on one actor."""
     return tuple(mark for mark in marks if mark.actor == number)
+
+
+def on_request(starts_on: StartsOn | None) -> str:
+    """Which request starts it, after a title; nothing for what is there from the start."""
+    return "" if starts_on is None else f"  on {starts_on.method} {starts_on.path}"
 
 
 def draw_timeline(course: Course, *, width: int) -> Iterator[str]:
