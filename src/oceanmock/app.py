@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from asyncio import timeout
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from functools import cached_property
+from typing import Final
 
 import orjson
 
-from oceanmock.apis import obshell, ocp
+from oceanmock.apis import admin, obshell, ocp
+from oceanmock.apis.admin import Kit, Ports
 from oceanmock.apis.api import Call, Headers, Refused
 from oceanmock.apis.obshell_crypto import make_key
 from oceanmock.clock import SECOND, stopwatch, wall_now
@@ -42,41 +44,61 @@ CUT: Final = "oceanmock.cut"
 
 
 def create_app(
-    sandbox: Sandbox, *, accounts: Accounts | None = None, wall: Callable[[], int] = wall_now
+    sandbox: Sandbox,
+    *,
+    accounts: Accounts | None = None,
+    token: str | None = None,
+    wall: Callable[[], int] = wall_now,
 ) -> App:
     """The ASGI app that serves one sandbox, by the contracts of OCP and of obshell.
 
     ``accounts`` go before the sandbox's own; where none are required, obshell takes plain JSON from
-    anybody as well. ``wall`` is what the age of credentials goes by: clients date them by their own
-    machine's clock. Raises AuthorError when a contract and its handlers do not match.
+    anybody as well. ``token`` lets other machines into the admin API. ``wall`` is what the age of
+    credentials goes by: clients date them by their own machine's clock. Raises AuthorError when a
+    contract and its handlers do not match.
     """
     if accounts is not None:
         sandbox.accounts = accounts
-    return App(Sandboxes(sandbox), wall=wall)
-
-
-class Ports(Protocol):
-    """What opens further ports while the server runs; to be used on the server's event loop."""
-
-    def open(self, port: int = 0) -> int:
-        """Listens on a further port, any that is free if 0. Raises EnvironmentProblem."""
-
-    def close(self, port: int) -> None:
-        """Listens there no more."""
+    return App(Sandboxes(sandbox), token=token, wall=wall)
 
 
 class App:
-    """Every sandbox of a server, served. ``ports`` come from the server, once there is one."""
+    """Every sandbox of a server, served, and the admin API that drives them."""
 
-    def __init__(self, sandboxes: Sandboxes, *, wall: Callable[[], int] = wall_now) -> None:
+    def __init__(
+        self,
+        sandboxes: Sandboxes,
+        *,
+        token: str | None = None,
+        wall: Callable[[], int] = wall_now,
+    ) -> None:
         self.sandboxes: Final = sandboxes
-        self.ports: Ports | None = None
+        self._kit = Kit(sandboxes, token=token)
         self._contracts = _Contracts(wall)
         self._contracts.of(sandboxes.default)  # now, so that a mistake in a contract shows here
+
+    @property
+    def ports(self) -> Ports | None:
+        """What opens further ports; the server brings it, once there is one."""
+        return self._kit.ports
+
+    @ports.setter
+    def ports(self, ports: Ports | None) -> None:
+        self._kit.ports = ports
+
+    @cached_property
+    def _admin(self) -> AsgiApp:
+        """The admin API, made when it is first asked."""
+        app: AsgiApp = app_of([admin.api(self._kit)])
+        return app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _live(receive, send)
+            return
+        if scope["path"].startswith(admin.PREFIX):
+            scope[SANDBOX] = self.sandboxes.default
+            await self._admin(scope, receive, send)
             return
         try:
             sandbox = self._choose(scope)
@@ -173,6 +195,7 @@ class _Exchange:
         call: Call = self._scope[CALL]
         start = self._start
         if start is None:
+            call.refusal = "The client went away before its request was complete."
             self._record(sandbox, call)
         elif call.strike is None:
             self._status = start["status"]

@@ -137,7 +137,14 @@ def api(kit: Kit) -> Api:
         render_error=room.render_error,
         security={"apiKey": check, "bearer": check},
         encode=orjson.dumps,
+        open=_take_a_form_for_json,
     )
+
+
+def _take_a_form_for_json(call: Call) -> None:
+    """curl calls what ``-d`` sends a form unless told otherwise; no operation here takes a form."""
+    if (call.header(b"content-type") or b"").startswith(b"application/x-www-form-urlencoded"):
+        call.headers = [pair for pair in call.headers if pair[0] != b"content-type"]
 
 
 def _worded(handler: Handler) -> Handler:
