@@ -19,12 +19,12 @@ import httpx
 
 from command import PATIENCE
 from conftest import AFTERNOON, REINSTALL
-from oceanmock.app import SANDBOX_PATH, App, Ports
+from oceanmock.app import SANDBOX_PATH, App
 from oceanmock.clock import Clock
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.reading import read_fault, read_scenario
 from oceanmock.sandboxes import Sandboxes
-from oceanmock.server import Server
+from oceanmock.server import Ports, Server
 
 MANAGER: Final = ("manager", "manager")
 NO_TLS: Final = SSLContext(PROTOCOL_TLS_CLIENT)
@@ -129,7 +129,7 @@ class Serving:
 
 def ports_of(app: App) -> Ports:
     """What opens further ports; there is something, once an app is served."""
-    assert app.ports is not None
+    assert isinstance(app.ports, Ports)
     return app.ports
 
 

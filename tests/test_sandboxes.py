@@ -390,6 +390,16 @@ def test_an_app_mounted_under_a_root_path_has_its_sandboxes_below_it(
     assert asked_of(sandboxes) == {"default": 0, "a": 1, "b": 0}
 
 
+def test_the_admin_api_is_below_no_sandbox_s_path(ask: Ask, sandboxes: Sandboxes) -> None:
+    other = sandboxes.get("b")
+
+    answer = ask("POST", "/sandboxes/a/__admin/sandboxes/b/reset")
+
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"].startswith("No API has the path '/__admin/")
+    assert sandboxes.get("b") is other
+
+
 # --- credentials, where a path names the sandbox --------------------------------------------------
 
 
@@ -547,7 +557,7 @@ def test_a_reset_sandbox_answers_as_at_first_and_its_journal_is_empty(
 
 PARTS: Final = (
     "sandboxes a b default .. . %2e%2e api v2 v1 tasks instances 35000312 subtasks 13000333 retry "
-    "__admin reset * a/../b "
+    "reset * a/../b "
 )
 parts = st.sampled_from(PARTS.split(" "))
 names = st.sampled_from(["b", "default", " b", "B", "a, b", "b\x00", "*", "a;b", "", "../b"])
