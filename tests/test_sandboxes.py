@@ -20,9 +20,12 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from obshell import ClientSet
+from obshell.auth import PasswordAuth
 
 import obshell_client as client
 from conftest import AFTERNOON, REINSTALL, Ask, asking, sandbox_of
+from obshell_sdk import local
 from obshell_world import INIT, KEYS
 from oceanmock.app import App
 from oceanmock.clock import SECOND, Clock
@@ -635,6 +638,16 @@ def test_a_port_of_its_own_means_a_sandbox(serving: Serving) -> None:
     assert [answer.status_code for answer in answers] == [200, 200]
     assert [one.journal.count(), other.journal.count()] == [1, 1]
     assert serving.app.sandboxes.default.journal.count() == 0
+
+
+def test_the_vendor_s_sdk_reaches_a_sandbox_by_its_port(serving: Serving) -> None:
+    sandbox = serving.create(INIT)
+    port = serving.open_port(sandbox)
+
+    dag = ClientSet("127.0.0.1", port, PasswordAuth("oceanmock")).v1.get_dag(local(4))
+
+    assert dag.name == "Initialize cluster"
+    assert sandbox.journal.entries()[-1].caller == "root"
 
 
 def test_a_sandbox_is_reached_by_header_and_path_beside_its_port(serving: Serving) -> None:

@@ -1,0 +1,217 @@
+"""What a sandbox costs: to make and drop, to live through, and in memory while it is asked.
+
+Run it with ``python tests/benchmarks/bench_sandboxes.py``; it asserts nothing. Memory is what the
+process holds (Linux: /proc/self/statm), after a collection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from oceanmock.app import App
+from oceanmock.clock import SECOND, Clock
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.journal import MOST
+from oceanmock.reading import read_scenario
+from oceanmock.sandboxes import Sandboxes
+from oceanmock.scenario import Scenario
+
+REQUESTS: Final = 200_000
+SANDBOXES: Final = 10_000
+
+OCP: Final = read_scenario(
+    """
+summary: Three subtasks, of which the second fails once
+api: ocp
+progression: manual
+tasks:
+  - id: 1000
+    name: Reinstall OCP agent
+    subtasks:
+      - {id: 1, name: Prepare}
+      - {id: 2, name: Uninstall, attempts: [{takes: 2s, ends: FAILED}, {takes: 2s}]}
+      - {id: 3, name: Install}
+"""
+)
+OBSHELL: Final = read_scenario(
+    """
+summary: Three nodes, of which the second fails once
+api: obshell
+progression: manual
+dags:
+  - id: 4
+    name: Initialize cluster
+    nodes:
+      - Integrate config
+      - name: Start observer
+        can: [retry]
+        sub_tasks: {attempts: [{takes: 9ms, ends: FAILED}, {takes: 9ms}]}
+      - Cluster boostrap
+"""
+)
+NAMELESS: Final = read_scenario(
+    """
+summary: A task whose names and ids are all left out
+api: ocp
+progression: manual
+tasks: [{subtasks: [{}, {}, {}]}]
+"""
+)
+LONG: Final = read_scenario(
+    """
+summary: A task that takes an hour and a half
+api: ocp
+progression: manual
+tasks:
+  - id: 1000
+    name: Back up tenant
+    subtasks:
+      - {id: 1, name: Prepare, timeout: 2h, attempts: {takes: 1m}}
+      - {id: 2, name: Copy, timeout: 2h, attempts: {takes: 87m, log: [a, b, c]}}
+      - {id: 3, name: Verify, timeout: 2h, attempts: {takes: 2m}}
+"""
+)
+CREDENTIALS: Final = b"Basic " + base64.b64encode(b"manager:manager")
+
+
+def made(*scenarios: Scenario) -> Callable[[str], Sandbox]:
+    """What makes a sandbox of a name."""
+    return lambda name: Sandbox.of_scenarios(scenarios, name=name)
+
+
+def rss_bytes() -> int:
+    """What the process holds."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def microseconds(act: Callable[[], object], *, times: int) -> tuple[float, float]:
+    """The median of one act, and the longest but one in a hundred."""
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        act()
+        taken.append((time.perf_counter() - began) * 1e6)
+    return statistics.median(taken), statistics.quantiles(taken, n=100)[98]
+
+
+# --- to make and drop -----------------------------------------------------------------------------
+
+
+def make_and_drop(sandboxes: Sandboxes, make: Callable[[str], Sandbox]) -> None:
+    sandboxes.delete(sandboxes.create(None, make).name)
+
+
+def print_making() -> None:
+    sandboxes = Sandboxes(Sandbox(Clock("manual")))
+    for name, make in {
+        "a task of OCP": made(OCP),
+        "a dag of obshell": made(OBSHELL),
+        "both": made(OCP, OBSHELL),
+        "a task without a name": made(NAMELESS),
+    }.items():
+        make_and_drop(sandboxes, make)  # the first one loads faker
+        median, worst = microseconds(partial(make_and_drop, sandboxes, make), times=2000)
+        print(f"made and dropped, {name:24}{median:8.0f} us{worst:8.0f} us at worst")
+
+
+def print_living_together() -> None:
+    sandboxes = Sandboxes(Sandbox(Clock("manual")), most=SANDBOXES + 1)
+    before = rss_bytes()
+    for _ in range(SANDBOXES):
+        sandboxes.create(None, made(OCP, OBSHELL))
+    taken = rss_bytes() - before
+    each = taken // SANDBOXES
+    print(f"{SANDBOXES:,} sandboxes at once: {taken / 2**20:.0f} MiB, {each:,} bytes each")
+
+
+# --- to live through ------------------------------------------------------------------------------
+
+
+def live(sandbox: Sandbox) -> int:
+    """Goes from one due instant to the next until nothing is due; how many there were."""
+    steps = 0
+    while (due := sandbox.next_due()) is not None:
+        sandbox.clock.move_to(due)
+        sandbox.tasks.view(1000)
+        steps += 1
+    return steps
+
+
+def print_living() -> None:
+    def whole() -> None:
+        sandbox = made(LONG)("long")
+        sandbox.clock.advance(5_500 * SECOND)
+        if sandbox.tasks.view(1000).state.status != "SUCCESSFUL":
+            raise SystemExit("it has not ended")
+
+    steps = live(made(LONG)("long"))
+    for name, act in {
+        "in one go": whole,
+        f"in {steps} steps": lambda: live(made(LONG)("long")),
+    }.items():
+        median, worst = microseconds(act, times=200)
+        print(f"5,400 s lived through {name:20}{median:8.0f} us{worst:8.0f} us at worst")
+
+
+# --- to be asked ----------------------------------------------------------------------------------
+
+
+def targets() -> Iterator[tuple[str, str]]:
+    """What is asked: mostly reads, some of what is refused."""
+    task = "/api/v2/tasks/instances/1000"
+    while True:
+        yield from [("GET", task)] * 6
+        yield "GET", "/api/v2/tasks/instances"
+        yield "GET", f"{task}/subtasks/2/log"
+        yield "POST", f"{task}/subtasks/2/retry"
+        yield "GET", "/nowhere"
+
+
+async def ask(app: App, method: str, path: str) -> None:
+    """Asks as raw ASGI; the answer is dropped."""
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    async def send(_: object) -> None:
+        return None
+
+    headers = [(b"authorization", CREDENTIALS), (b"user-agent", b"bench"), (b"host", b"mock")]
+    scope = {"type": "http", "method": method, "path": path, "query_string": b""}
+    await app({**scope, "headers": headers}, receive, send)
+
+
+async def print_asking() -> None:
+    sandbox = made(OCP)("default")
+    app, rest = App(Sandboxes(sandbox)), targets()
+    sandbox.clock.advance(60 * SECOND)
+    marks = [MOST, 10_000, 50_000, 100_000, 150_000, REQUESTS]
+    asked, began = 0, time.perf_counter()
+    for mark in marks:
+        while asked < mark:
+            await ask(app, *next(rest))
+            asked += 1
+        rate = asked / (time.perf_counter() - began)
+        held = rss_bytes() / 2**20
+        kept = sandbox.journal.count()
+        print(
+            f"{asked:9,} requests: {held:8.1f} MiB held, {kept:,} entries, {rate:,.0f} requests/s"
+        )
+
+
+if __name__ == "__main__":
+    print_making()
+    print_living()
+    asyncio.run(print_asking())
+    print_living_together()
