@@ -7,6 +7,7 @@ of a real server is test_obshell_replay's.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 import httpx
@@ -274,6 +275,16 @@ def test_a_body_that_is_no_json_is_refused() -> None:
     assert sandbox.tasks.all() == []
 
 
+@pytest.mark.parametrize(("effect", "born"), [("status: 503", 0), ("answer_lost: true", 1)])
+def test_a_fault_strikes_a_submit_as_it_does_any_call(effect: str, born: int) -> None:
+    sandbox, ask = ocp(f"{CREATE}faults: [{{{effect}, calls: 1}}]\n")
+
+    with contextlib.suppress(ConnectionResetError):
+        ask("POST", TENANTS, json={"name": "foo"})
+
+    assert len(sandbox.tasks.all()) == born
+
+
 def test_under_immediate_it_is_over_when_its_answer_has_come() -> None:
     sandbox = sandbox_of(CREATE, progression="immediate")
     ask = guarded(sandbox)
@@ -507,6 +518,19 @@ def test_a_start_whose_body_is_no_object_is_refused_in_the_server_s_words() -> N
         "Bind JSON failed: EOF",
     )
     assert sandbox.dags.all("agent") == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"null", b"1" * 5000, b'{"a": ' * 100_000, b"\xff", b'{"a": NaN}', b'"\\ud800"', b"[]"],
+    ids=lambda body: str(body[:10]),
+)
+def test_no_body_makes_a_start_fail_in_another_way(body: bytes) -> None:
+    _, ask = obshell()
+    manager = ocp()[1]
+
+    assert ask("POST", JOIN, content=body).status_code in (200, 400)
+    assert manager("POST", TENANTS, content=body).status_code in (400, 404)
 
 
 def test_a_path_of_obshell_that_starts_nothing_is_unknown() -> None:

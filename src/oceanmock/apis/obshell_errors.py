@@ -110,7 +110,10 @@ def already_initialized() -> ObshellError:
 
 
 def under_maintenance(name: str, agent: str) -> ObshellError:
-    """Another dag has the agent's lock (recorded in init.json, null data and all)."""
+    """Another dag has the agent's lock (recorded in init.json, null data and all).
+
+    That agent/join, by its code, leaves the null out is not modelled (agent_handler.go).
+    """
     message = f"Create task '{name}' failed: {agent} is under maintenance"
     return ObshellError(500, "Agent.UnderMaintenance", message, has_null=True)
 
@@ -247,15 +250,19 @@ def said_of(error: Exception) -> Said:
             return Said(400, "Task.GenericID.Invalid", str(error), None, old_message)
         case NoSuchTask():
             return not_found().said
-        case Refused(kind="fault"):
-            return _struck(error.status)
         case Refused():
-            err_code, message = _REFUSALS.get(error.kind, ("Common.IllegalArgument", error.detail))
-            # gin does not tell a wrong method from an unknown path.
-            status = 404 if error.kind == "wrong method" else error.status_code
-            return Said(status, err_code, message, None, message)
+            return _said_of_refusal(error)
         case _:
             return unexpected(f"{type(error).__name__}: {error}").said
+
+
+def _said_of_refusal(refusal: Refused) -> Said:
+    if refusal.kind == "fault":
+        return _struck(refusal.status)
+    err_code, message = _REFUSALS.get(refusal.kind, ("Common.IllegalArgument", refusal.detail))
+    # gin does not tell a wrong method from an unknown path.
+    status = 404 if refusal.kind == "wrong method" else refusal.status_code
+    return Said(status, err_code, message, None, message)
 
 
 def _struck(status: int) -> Said:
