@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
 from conftest import REINSTALL, sandbox_of
-from oceanmock.apis import admin
+from oceanmock.apis.admin import PREFIX, Kit
 from oceanmock.app import App
 from oceanmock.clock import Clock
-from oceanmock.contracts_app import SANDBOX, app_of
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.sandboxes import Sandboxes
 
@@ -18,9 +18,9 @@ FAR = ("192.0.2.7", 50000)
 
 
 class World:
-    """The APIs, and the admin API over them.
+    """Sandboxes and what drives them; ``client`` is where every admin request seems to come from.
 
-    ``client`` is where every request to that seems to come from.
+    All worlds are served by one app, which takes a second to make.
     """
 
     def __init__(
@@ -31,35 +31,28 @@ class World:
         client: tuple[str, int] | None = NEAR,
     ) -> None:
         self.sandboxes = Sandboxes(sandbox or sandbox_of(REINSTALL))
-        self.kit = admin.Kit(self.sandboxes, token=token)
+        self.kit = Kit(self.sandboxes, token=token)
         self.client = client
-        self.ports: Any = None
+
+    @property
+    def ports(self) -> Any:
+        """What opens further ports; the server brings it."""
+        return self.kit.ports
+
+    @ports.setter
+    def ports(self, ports: Any) -> None:
+        self.kit.ports = ports
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        apis, kit, admin_app = _apps()
-        self.kit.ports = self.ports
-        apis.sandboxes = self.sandboxes
-        kit.now = self.kit
-        if scope["type"] == "http" and scope["path"].startswith(admin.PREFIX):
-            scope |= {SANDBOX: NOBODY, "client": self.client}
-            await admin_app(scope, receive, send)
-        else:
-            await apis(scope, receive, send)
-
-
-class KitInUse:
-    """The kit of the world that is asked: compiling the contracts anew for each takes too long."""
-
-    now: admin.Kit
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.now, name)
-
-
-NOBODY = Sandbox(Clock())
+        app = _app()
+        app.sandboxes = self.sandboxes
+        for field in fields(Kit):
+            setattr(app._kit, field.name, getattr(self.kit, field.name))
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+            scope["client"] = self.client
+        await app(scope, receive, send)
 
 
 @cache
-def _apps() -> tuple[Any, KitInUse, Any]:
-    kit: Any = KitInUse()
-    return App(Sandboxes(NOBODY)), kit, app_of([admin.api(kit)])
+def _app() -> Any:
+    return App(Sandboxes(Sandbox(Clock())))

@@ -925,6 +925,14 @@ def test_a_body_that_is_said_to_be_no_json_is_refused(admin: Ask) -> None:
     error_of(answer, 415)
 
 
+def test_what_curl_calls_a_form_is_read_as_json(admin: Ask) -> None:
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+
+    made = admin("POST", "/sandboxes", content=b'{"name": "t1"}', headers=headers)
+
+    assert made.json()["name"] == "t1"
+
+
 @pytest.mark.parametrize(
     "path",
     [

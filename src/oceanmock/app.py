@@ -20,7 +20,7 @@ from oceanmock.apis import admin, obshell, ocp
 from oceanmock.apis.admin import Kit, Ports
 from oceanmock.apis.api import Call, Headers, Refused
 from oceanmock.apis.obshell_crypto import make_key
-from oceanmock.clock import SECOND, stopwatch, wall_now
+from oceanmock.clock import SECOND, Clock, stopwatch, wall_now
 from oceanmock.contracts_app import (
     CALL,
     SANDBOX,
@@ -74,6 +74,7 @@ class App:
     ) -> None:
         self.sandboxes: Final = sandboxes
         self._kit = Kit(sandboxes, token=token)
+        self._backstage = Sandbox(Clock())  # the admin API's own: no fault of another strikes it
         self._contracts = _Contracts(wall)
         self._contracts.of(sandboxes.default)  # now, so that a mistake in a contract shows here
 
@@ -97,7 +98,7 @@ class App:
             await _live(receive, send)
             return
         if scope["path"].startswith(admin.PREFIX):
-            scope[SANDBOX] = self.sandboxes.default
+            scope[SANDBOX] = self._backstage
             await self._admin(scope, receive, send)
             return
         try:
