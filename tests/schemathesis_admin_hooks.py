@@ -1,4 +1,4 @@
-"""What schemathesis cannot know of the admin API: names of what is there, bodies that mean something.
+"""What schemathesis cannot know of the admin API: names that are there, bodies that make sense.
 
 It loads this file by its name (`hooks` in tests/data/schemathesis-admin.toml), in a process of its
 own. The names it makes up are replaced, most by one that is there, some by nobody's. The one rule:

@@ -5,8 +5,11 @@ From another machine, with the token: from its own, nobody would be asked for on
 
 from __future__ import annotations
 
+from typing import cast
+
 from conftest import REINSTALL
 from kit_world import FAR, World
+from oceanmock.app import App
 from oceanmock.contract import load_spec, operations_of, spec_path
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.reading import read_scenario
@@ -47,7 +50,7 @@ def make_world() -> World:
 
 
 def test_every_documented_answer_of_every_operation_is_met() -> None:
-    recorder = ByMethod(make_world(), "admin")
+    recorder = ByMethod(cast("App", make_world()), "admin")
 
     seen = run_cleanly(recorder, CONFIG)
 
