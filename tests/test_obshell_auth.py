@@ -20,7 +20,6 @@ import obshell_client as client
 from oceanmock.apis.obshell_auth import (
     Agent,
     HeaderName,
-    Identity,
     Offered,
     chosen_header,
     refusal_of,
@@ -32,6 +31,7 @@ from oceanmock.apis.obshell_crypto import (
     open_body,
     open_header,
 )
+from oceanmock.scenario.obshell import Identity
 
 DATA = Path(__file__).parent / "data" / "obshell"
 KEY = make_key()
