@@ -68,7 +68,7 @@ def measured(run: machine.Attempt) -> tuple[int, str, tuple[str, ...]]:
 
 
 def logged(run: machine.Attempt) -> tuple[str, ...]:
-    """All lines of a run that ends by itself; a recording does not tell the last from the others."""
+    """All lines of a run that ends by itself; a recording does not set the last one apart."""
     return run.log if run.last_words is None else (*run.log, run.last_words)
 
 
