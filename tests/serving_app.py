@@ -82,9 +82,19 @@ class Serving:
     """An app that is served."""
 
     app: OnLoop
-    url: str
+    server: Server
     clients: ExitStack
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def url(self) -> str:
+        """Where it is served."""
+        return self.server.url
+
+    @property
+    def tasks(self) -> set[Any]:
+        """The requests that are not done with."""
+        return self.server._uvicorn.server_state.tasks
 
     def create(self, *texts: str, name: str | None = None, **options: Any) -> Sandbox:
         """A further sandbox of these scenarios, at a standstill in August 2021."""
@@ -138,4 +148,4 @@ def serving_app() -> Iterator[Serving]:
     """An app with an empty default sandbox, over a socket."""
     app = OnLoop(Sandboxes(Sandbox(Clock("manual", starts_at=AFTERNOON))))
     with Server(app) as server, ExitStack() as clients:
-        yield Serving(app, server.url, clients)
+        yield Serving(app, server, clients)

@@ -7,10 +7,13 @@ the machine's, by milliseconds.
 
 from __future__ import annotations
 
+import base64
 import json
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -22,6 +25,7 @@ from command import PATIENCE
 from conftest import REINSTALL, asking, sandbox_of
 from obshell_sdk import ALLOWING, Mock, local, served, standing
 from obshell_world import INIT
+from oceanmock import server
 from oceanmock.app import App, create_app
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.engine.accounts import Accounts
@@ -35,6 +39,7 @@ TASKS: Final = "/api/v2/tasks/instances"
 TASK: Final = f"{TASKS}/35000312"
 RETRY: Final = f"{TASK}/subtasks/13000333/retry"
 DAG: Final = "/api/v1/task/dag/22130706433028864"
+LOGON: Final = "Authorization: Basic " + base64.b64encode(b"manager:manager").decode()
 IMPATIENT: Final = httpx.Timeout(PATIENCE, read=0.05)
 CUT: Final = (httpx.ReadError, httpx.RemoteProtocolError)
 """How httpx tells that the other side hung up, rudely or not."""
@@ -318,6 +323,47 @@ def test_a_truncated_answer_is_in_the_journal_as_it_was_sent(world: World) -> No
 
     (entry,) = world.sandbox.journal.entries()
     assert (entry.status, entry.response_body) == (200, b'{"data":{"')
+
+
+def raw(world: World, path: str) -> bytes:
+    """A GET as it goes over the wire."""
+    lines = [f"GET /sandboxes/{world.sandbox.name}{path} HTTP/1.1", "Host: mock", LOGON]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def connect(serving: Serving) -> socket.socket:
+    place = urlsplit(serving.url)
+    return socket.create_connection((place.hostname, place.port), timeout=PATIENCE)
+
+
+def test_a_reset_ends_the_requests_that_did_not_wait_for_an_answer(
+    serving: Serving, world: World
+) -> None:
+    world.strike(reset=True, calls=1)
+
+    with connect(serving) as connection:
+        connection.sendall(raw(world, TASK) * 3)
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+
+    world.app.until(lambda: not serving.tasks)
+    assert world.sandbox.journal.count() == 1
+
+
+def test_a_server_that_stops_waits_for_no_delay(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "GRACE_SECONDS", 0.1)
+    with serving_app() as serving:
+        world = serving.world()
+        world.strike(delay="1h")
+        connection = connect(serving)
+        connection.sendall(raw(world, TASK))
+        world.app.until(lambda: world.sandbox.faults.all()[0].strikes == 1)
+
+    with connection:
+        assert connection.recv(1) == b""
+    assert "Exception" not in caplog.text
 
 
 # --- an answer that is wrong ----------------------------------------------------------------------

@@ -9,7 +9,7 @@ needed: so a sandbox costs nothing but its own state.
 
 from __future__ import annotations
 
-from asyncio import timeout
+from asyncio import CancelledError, timeout
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Final
@@ -209,6 +209,10 @@ class _Exchange:
             except _Gone:
                 call.refusal = call.refusal or "The client did not wait for the answer."
                 self._record(sandbox, call)
+            except CancelledError:
+                if CUT not in self._scope:
+                    raise
+                await self._cut(reset=False)  # the server stops, and waits no longer
 
     async def _strike(self, sandbox: Sandbox, call: Call, strike: Strike, start: Message) -> None:
         """The answer as the fault leaves it, late, in pieces, cut off, or not at all."""

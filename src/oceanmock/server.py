@@ -20,7 +20,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from oceanmock.errors import EnvironmentProblem
 
@@ -101,12 +101,34 @@ class Server:
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, with a way to cut the connection in each request's scope (``oceanmock.cut``)."""
+    """uvicorn's, with a way to cut the connection in each request's scope (``oceanmock.cut``).
+
+    Of requests that come without waiting for answers (pipelined), each is told when the client has
+    gone; uvicorn tells only the newest (0.54: httptools_impl.py, connection_lost).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unanswered: list[RequestResponseCycle] = []
 
     def on_message_begin(self) -> None:
         """Opens the scope of a request."""
         super().on_message_begin()
         self.scope["oceanmock.cut"] = self.cut  # type: ignore[typeddict-unknown-key]
+
+    def on_headers_complete(self) -> None:
+        """Begins to answer a request."""
+        super().on_headers_complete()
+        waiting = [each for each in self._unanswered if not each.response_complete]
+        self._unanswered = [*waiting, self.cycle]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends the requests that are not answered yet."""
+        for cycle in self._unanswered:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        super().connection_lost(exc)
 
     def cut(self, *, reset: bool) -> None:
         """Closes the connection after what was sent; with ``reset`` the peer sees an error."""
