@@ -141,6 +141,8 @@ Switches = TypeVar("Switches", ocp.Switches, obshell.Switches)
 
 def switched(agreed: Switches, given: Mapping[str, Any], *, key: str) -> Switches:
     """The switches that scenarios agree on, with those given over them. Raises AuthorError."""
+    if not given:
+        return agreed
     known = list(type(agreed).model_fields)
     for name in given:
         if name not in known:
