@@ -696,6 +696,25 @@ def test_a_task_is_born_now_from_a_template(admin: Ask, ask: Ask) -> None:
     assert ask("GET", f"/api/v2/tasks/instances/{task['id']}").json()["data"]["name"] == "Install"
 
 
+@pytest.mark.parametrize(
+    ("body", "due"),
+    [
+        ({"api": "ocp", "template": {"subtasks": ["a"]}}, "2024-01-10T06:00:01.5Z"),
+        ({"api": "obshell", "template": DAG}, "2024-01-10T06:00:02Z"),
+    ],
+)
+def test_what_is_born_waits_for_the_ticks_of_its_sandbox(
+    admin: Ask, body: dict[str, Any], due: str
+) -> None:
+    start = {"starts_at": "2024-01-10T06:00:00Z", "progression": "manual"}
+    admin("POST", "/sandboxes", json={"name": "t1", **start})
+    admin("POST", "/sandboxes/t1/clock/advance", json={"by": "1.4s"})
+
+    admin("POST", "/sandboxes/t1/tasks", json=body)
+
+    assert admin("GET", "/sandboxes/t1/clock").json()["next_due"] == due
+
+
 def test_a_dag_is_born_now_from_a_template(admin: Ask) -> None:
     born = admin(
         "POST", "/sandboxes/default/tasks", json={"api": "obshell", "template": DAG}

@@ -10,7 +10,7 @@ needed: so a sandbox costs nothing but its own state.
 from __future__ import annotations
 
 from asyncio import CancelledError, timeout
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Final
 
@@ -18,6 +18,7 @@ import orjson
 
 from oceanmock.apis import admin, obshell, ocp
 from oceanmock.apis.admin import Kit, Ports
+from oceanmock.apis.admin_scenarios import Shelf
 from oceanmock.apis.api import Call, Headers, Refused
 from oceanmock.apis.obshell_crypto import make_key
 from oceanmock.clock import SECOND, Clock, stopwatch, wall_now
@@ -36,6 +37,7 @@ from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.faults import Strike, mangle
 from oceanmock.sandboxes import NoSuchSandbox, Sandboxes, TwoSandboxes
+from oceanmock.scenario import Scenario
 
 SANDBOX_HEADER: Final = b"x-oceanmock-sandbox"
 SANDBOX_PATH: Final = "/sandboxes/"
@@ -48,18 +50,20 @@ def create_app(
     *,
     accounts: Accounts | None = None,
     token: str | None = None,
+    scenarios: Iterable[Scenario] = (),
     wall: Callable[[], int] = wall_now,
 ) -> App:
     """The ASGI app that serves one sandbox, by the contracts of OCP and of obshell.
 
     ``accounts`` go before the sandbox's own; where none are required, obshell takes plain JSON from
-    anybody as well. ``token`` lets other machines into the admin API. ``wall`` is what the age of
+    anybody as well. ``token`` lets other machines into the admin API. ``scenarios`` are those that
+    further sandboxes can be created from by name, beside the library's. ``wall`` is what the age of
     credentials goes by: clients date them by their own machine's clock. Raises AuthorError when a
     contract and its handlers do not match.
     """
     if accounts is not None:
         sandbox.accounts = accounts
-    return App(Sandboxes(sandbox), token=token, wall=wall)
+    return App(Sandboxes(sandbox), token=token, scenarios=scenarios, wall=wall)
 
 
 class App:
@@ -70,10 +74,11 @@ class App:
         sandboxes: Sandboxes,
         *,
         token: str | None = None,
+        scenarios: Iterable[Scenario] = (),
         wall: Callable[[], int] = wall_now,
     ) -> None:
         self.sandboxes: Final = sandboxes
-        self._kit = Kit(sandboxes, token=token)
+        self._kit = Kit(sandboxes, Shelf(scenarios), token=token)
         self._backstage = Sandbox(Clock())  # the admin API's own: no fault of another strikes it
         self._contracts = _Contracts(wall)
         self._contracts.of(sandboxes.default)  # now, so that a mistake in a contract shows here

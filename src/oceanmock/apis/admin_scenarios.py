@@ -179,7 +179,7 @@ def bear_task(sandbox: Sandbox, template: Json) -> int:
         )
     before = {task.id for task in tasks}
     filler = Filler(f"{sandbox.seed}/{len(before)}", taken | set(ids_of(scenario)))
-    sandbox.tasks.add(scenario, filler, start=sandbox.clock.now())
+    sandbox.tasks.add(scenario, filler, start=sandbox.clock.now(), first_tick=sandbox.started)
     born = [view.task for view in sandbox.tasks.all() if view.task.id not in before]
     return min(born, key=lambda task: task.born).id
 

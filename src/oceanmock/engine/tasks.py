@@ -152,12 +152,16 @@ class Tasks:
             now = self.clock.now()
             self.clock.read(due for view in views for due in self._due(view.task, now))
 
-    def add(self, scenario: Scenario, filler: Filler, *, start: int) -> None:
-        """The tasks of a scenario, in a sandbox whose clock starts at ``start``.
+    def add(
+        self, scenario: Scenario, filler: Filler, *, start: int, first_tick: int | None = None
+    ) -> None:
+        """The tasks of a scenario that begins at ``start``, as does the clock of its sandbox.
 
-        Raises AuthorError when another scenario's task or subtask has the id of one of them.
+        Where that has begun before, ``first_tick`` is one of its schedulers' ticks. Raises
+        AuthorError when another scenario's task or subtask has the id of one of them.
         """
-        born = list(_populate(scenario, self.switches, filler, start))
+        tick = start if first_tick is None else first_tick
+        born = list(_populate(scenario, self.switches, filler, start, tick))
         for task, life in born:
             self._add(task, life, scenario.name)
         for task, life in born:
@@ -235,7 +239,7 @@ def ids_of(scenario: Scenario) -> Iterator[int]:
 
 
 def _populate(
-    scenario: Scenario, switches: Switches, filler: Filler, start: int
+    scenario: Scenario, switches: Switches, filler: Filler, start: int, first_tick: int
 ) -> Iterator[tuple[Task, ocp.Life]]:
     """Each task of a scenario with its life; a repeated one as often as it says."""
     rules = files.rules_of(scenario.tick, switches)
@@ -247,7 +251,7 @@ def _populate(
         for number in range(model.repeat.count if model.repeat else 1):
             born = start - model.age + (number * model.repeat.every if model.repeat else 0)
             task = _task(model, plan, filler, number=number, born=born)
-            yield task, ocp.begin(plan, replace(rules, phase=(start - born) % rules.tick))
+            yield task, ocp.begin(plan, replace(rules, phase=(first_tick - born) % rules.tick))
 
 
 def _templates(
