@@ -551,6 +551,52 @@ def test_a_request_that_is_refused_anyway_is_struck_first(world: World) -> None:
     assert statuses(world, 1, f"{TASKS}/abc") == [503]
 
 
+# --- a request that starts something --------------------------------------------------------------
+
+SUBMITTING: Final = """
+summary: A tenant is created when a client asks for it
+api: ocp
+progression: manual
+tasks:
+  - name: Create tenant
+    starts_on: {path: "/api/v2/ob/clusters/{id}/tenants"}
+    subtasks: [Check tenant]
+"""
+TENANTS: Final = "/api/v2/ob/clusters/1/tenants"
+
+
+@pytest.mark.parametrize("effect", [{"status": 503}, {"reset": True}, {"empty": True}], ids=str)
+def test_what_a_fault_answers_itself_starts_nothing(
+    serving: Serving, effect: dict[str, Any]
+) -> None:
+    world = serving.world(SUBMITTING)
+    world.strike(calls=1, **effect)
+
+    answered_or_cut(lambda: world.ask("POST", TENANTS, json={}))
+    assert world.sandbox.tasks.all() == []
+
+    assert world.ask("POST", TENANTS, json={}).status_code == 200
+    assert len(world.sandbox.tasks.all()) == 1
+
+
+def test_a_lost_answer_has_started_something(serving: Serving) -> None:
+    world = serving.world(SUBMITTING)
+    world.strike(calls=1, answer_lost=True)
+
+    with pytest.raises(CUT):
+        world.ask("POST", TENANTS, json={})
+    world.ask("POST", TENANTS, json={})
+
+    assert len(world.sandbox.tasks.all()) == 2
+
+
+def test_an_unknown_path_is_not_struck(world: World) -> None:
+    world.strike(status=503, calls=1)
+
+    assert statuses(world, 1, "/nowhere") == [404]
+    assert statuses(world, 1) == [503]
+
+
 # --- the journal, and the contract ----------------------------------------------------------------
 
 

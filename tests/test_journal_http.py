@@ -29,6 +29,7 @@ from oceanmock.contracts_app import MAX_BODY_BYTES
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.journal import MOST, Entry, Query
+from oceanmock.library import load_scenario
 from oceanmock.sandboxes import Sandboxes
 from serving_app import Serving, World, serving_app
 
@@ -248,6 +249,24 @@ def test_what_cannot_be_decrypted_is_in_the_journal_as_it_came(
     assert (entry.api, entry.request_body, entry.caller) == ("obshell", b"?!", "")
     assert entry.status == 401
     assert entry.refusal
+
+
+def test_a_request_that_starts_something_is_in_the_journal(app: App, ask: Ask) -> None:
+    sandbox = app.sandboxes.create("tenants", lambda name: of_library("create-tenant", name))
+    path = "/api/v2/ob/clusters/1/tenants"
+
+    answer = ask("POST", f"/sandboxes/tenants{path}", json={"name": "t1", "rootPassword": "aB3!"})
+    app.sandboxes.delete("tenants")
+
+    entry = only(sandbox)
+    assert (answer.status_code, entry.status, entry.refusal) == (200, 200, "")
+    assert (entry.api, entry.operation, entry.path) == ("ocp", "", path)
+    assert entry.caller == "manager"
+    assert json.loads(entry.request_body) == {"name": "t1", "rootPassword": "***"}
+
+
+def of_library(scenario: str, name: str) -> Sandbox:
+    return Sandbox.of_scenarios([load_scenario(scenario)], name=name, starts_at=AFTERNOON)
 
 
 # --- secrets --------------------------------------------------------------------------------------

@@ -678,6 +678,16 @@ def test_a_sandbox_s_own_port_leads_to_no_other(serving: Serving) -> None:
     assert [mine.journal.count(), yours.journal.count()] == [0, 0]
 
 
+def test_a_sandbox_keeps_its_port_when_it_is_reset(serving: Serving) -> None:
+    name = serving.create().name
+    port = serving.open_port(serving.app.sandboxes.get(name))
+
+    sandbox = serving.app.sandboxes.reset(name)
+
+    assert httpx.get(f"{serving.at(port)}{TASK}", auth=MANAGER).status_code == 200
+    assert sandbox.journal.count() == 1
+
+
 def test_a_port_may_be_the_default_sandbox_s(serving: Serving) -> None:
     port = serving.open_port(serving.app.sandboxes.default)
 
