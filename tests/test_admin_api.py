@@ -333,6 +333,15 @@ def test_more_than_can_be_held_is_refused(admin: Ask) -> None:
     assert "300,000 subtasks" in error_of(answer, 400)
 
 
+def test_a_text_that_unfolds_to_more_than_can_be_read_is_refused(admin: Ask) -> None:
+    steps = ",".join(f"a{number}" for number in range(1000))
+    text = f"summary: x\napi: ocp\ntasks:\n- &t {{subtasks: [{steps}]}}\n" + "- *t\n" * 100_000
+
+    answer = admin("POST", "/sandboxes", json={"scenarios": [text]})
+
+    assert "scenarios[0] has more than 50,000 values" in error_of(answer, 400)
+
+
 def test_sandboxes_are_listed_in_the_order_they_were_created(admin: Ask) -> None:
     for name in ("b", "a"):
         admin("POST", "/sandboxes", json={"name": name, "progression": "manual"})

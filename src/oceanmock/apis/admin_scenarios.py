@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -28,6 +29,8 @@ Json = dict[str, Any]
 
 MOST_STEPS: Final = 200_000
 """So many subtasks or sub tasks may one request bring; a template that repeats needs few bytes."""
+MOST_VALUES: Final = 50_000
+"""So many keys and values may one scenario have: reading it holds up every other request."""
 _NAME: Final = re.compile(r"[^\s:{\[]+")
 _BREAKS: Final = {each: f"\\u{each:04x}" for each in (0x7F, *range(0x80, 0xA0), 0x2028, 0x2029)}
 """What JSON may hold as it is, and YAML would take for the end of a line or refuse."""
@@ -64,6 +67,7 @@ class Shelf:
         if isinstance(given, str):
             if _NAME.fullmatch(given):
                 return self.get(given)
+            _check_values(given, place)
             return read_scenario(given, path=place)
         return _of_object(given, place)
 
@@ -76,6 +80,29 @@ def check_size(scenarios: Iterable[Scenario]) -> None:
             f"these scenarios have {steps:,} subtasks, with all that repeats; at most "
             f"{MOST_STEPS:,} can be given in one request."
         )
+
+
+def _check_values(text: str, place: str) -> None:
+    """Raises AuthorError for more values than can be read in a moment; an alias is all it is of."""
+    sizes, open_ones, total = dict[str | None, int](), list[tuple[str | None, int]](), 0
+    with suppress(yaml.YAMLError):  # whoever reads it will say so
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                total += sizes.get(event.anchor, 1)
+            elif isinstance(event, yaml.ScalarEvent):
+                total += 1
+                sizes[event.anchor] = 1
+            elif isinstance(event, yaml.CollectionStartEvent):
+                open_ones.append((event.anchor, total))
+                total += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                anchor, before = open_ones.pop()
+                sizes[anchor] = total - before
+            if total > MOST_VALUES:
+                raise AuthorError(
+                    f"{place} has more than {MOST_VALUES:,} values, each alias counted as what it "
+                    "stands for. Let tasks `repeat`, or give it in parts."
+                )
 
 
 def _steps_of(scenario: Scenario) -> int:
@@ -95,6 +122,7 @@ def _of_object(said: Json, place: str) -> Scenario:
         text = orjson.dumps(said, option=orjson.OPT_INDENT_2).decode().translate(_BREAKS)
     except orjson.JSONEncodeError as problem:
         raise AuthorError(f"{place} cannot be read: {problem}.") from None
+    _check_values(text, place)
     try:
         return read_scenario(text, path=place)
     except ScenarioError as error:
