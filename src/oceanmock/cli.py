@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,9 +70,10 @@ def main() -> None:
 )
 @click.option(
     "--progression",
-    type=click.Choice([name for name in PROGRESSIONS if name != "manual"]),
+    type=click.Choice(PROGRESSIONS),
     help="How time passes. time: it runs. polls: on to the next event each time a task has been "
-    "read. immediate: all that is due happens at once. As the scenarios say, if left out.",
+    "read. immediate: all that is due happens at once. manual: it stands until `oceanmock clock` "
+    "moves it. As the scenarios say, if left out.",
 )
 @click.option(
     "--speed",
@@ -94,6 +97,12 @@ def main() -> None:
     "all. obshell: the scenario's root password (oceanmock), sealed; off: plain JSON.",
 )
 @click.option(
+    "--admin-token",
+    envvar="OCEANMOCK_TOKEN",
+    help="What other machines send as X-Oceanmock-Token to drive sandboxes, clock, journal and "
+    "faults; this machine needs none. Made up, and printed, when listening beyond it without one.",
+)
+@click.option(
     "--switch",
     "switches",
     multiple=True,
@@ -109,6 +118,7 @@ def serve(
     speed: float,
     seed: int,
     auth: str,
+    admin_token: str | None,
     switches: tuple[str, ...],
 ) -> None:
     """Serve scenarios over HTTP until interrupted.
@@ -134,15 +144,25 @@ def serve(
         switches=of_ocp,
         obshell_switches=of_obshell,
     )
-    app = create_app(sandbox, accounts=Accounts(required=auth == "on"))
-    serve_forever(
-        app,
-        host=host,
-        port=port,
-        on_ready=lambda url: click.echo(
-            "\n".join(welcome(sandbox, loaded, url, with_auth=auth == "on"))
-        ),
+    token = admin_token or (None if _is_this_machine(host) else token_urlsafe(12))
+    app = create_app(
+        sandbox, accounts=Accounts(required=auth == "on"), token=token, scenarios=loaded
     )
+
+    def announce(url: str) -> None:
+        if token and not admin_token:
+            click.echo(f"admin token for other machines: {token}")
+        click.echo("\n".join(welcome(sandbox, loaded, url, with_auth=auth == "on")))
+
+    serve_forever(app, host=host, port=port, on_ready=announce)
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether nobody else can reach what listens there."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _parse_switches(

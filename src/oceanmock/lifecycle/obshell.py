@@ -107,8 +107,8 @@ class Rules:
 class Run:
     """One run of a sub task; ``ended`` is None while it lasts, ``last_words`` come at its end.
 
-    ``takes`` is how long its script meant it to take, the pace of its log lines; 0 for one that
-    hangs, whose lines all come first, one right after the other.
+    ``takes`` is how long its script meant it to take, the pace of its log lines; one that hangs
+    writes them right after one another.
     """
 
     operator: Operator
@@ -211,8 +211,7 @@ def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[Line]:
     """Every line of all its runs so far, with the run it belongs to (from 1) and its instant."""
     for number, run in enumerate(sub_task.runs, start=1):
         by = instant if run.ended is None else min(instant, run.ended)
-        takes = run.takes or LAG * len(run.log)
-        for at, text in timeline.lines_logged(run.log, started=run.started, takes=takes, by=by):
+        for at, text in timeline.lines_logged(run.log, started=run.started, takes=run.takes, by=by):
             yield Line(number, at, text)
         if run.last_words is not None and run.ended is not None:
             yield Line(number, run.ended, run.last_words)
@@ -323,12 +322,13 @@ def _pass_dag(plan: DagPlan, dag: DagState, instant: int) -> DagState:
         if node.state != "SUCCEED" and "pass" not in plan.nodes[position].can:
             raise IllegalOperator("Dag.Operator.PassNotAllowed", node=position)
     failed = [node.state for node in dag.nodes].index("FAILED")
+    end = _after_starts(instant, dag.nodes[failed])
     nodes = tuple(
-        _passed(node, instant) if position >= failed else node
+        _passed(node, end) if position >= failed else node
         for position, node in enumerate(dag.nodes)
     )
     return replace(
-        dag, state="SUCCEED", operator="PASS", end_time=instant, is_finished=True, nodes=nodes
+        dag, state="SUCCEED", operator="PASS", end_time=end, is_finished=True, nodes=nodes
     )
 
 
@@ -341,7 +341,8 @@ def _pass_node(plan: DagPlan, dag: DagState, position: int, instant: int) -> Dag
         raise IllegalOperator("Node.Operator.PassNotFailedNode", node=position)
     if "pass" not in plan.nodes[position].can:
         raise IllegalOperator("Node.Operator.PassNotAllowed", node=position)
-    return _restarted(dag, "RUN", _put(dag.nodes, position, _passed(node, instant)))
+    passed = _passed(node, _after_starts(instant, node))
+    return _restarted(dag, "RUN", _put(dag.nodes, position, passed))
 
 
 _OPERATORS: Final[dict[Operator, Callable[[DagPlan, DagState, int], DagState]]] = {
@@ -366,6 +367,12 @@ def _restarted(dag: DagState, operator: Operator, nodes: tuple[NodeState, ...]) 
 
 def _reset(node: NodeState, operator: Operator) -> NodeState:
     return replace(node, state="PENDING", operator=operator, start_time=None, end_time=None)
+
+
+def _after_starts(instant: int, node: NodeState) -> int:
+    """The instant, or what is written down just after it when a tick has just started the node."""
+    starts = [node.start_time, *(each.start_time for each in node.sub_tasks)]
+    return max([instant, *(start for start in starts if start is not None)])
 
 
 def _passed(node: NodeState, instant: int) -> NodeState:
@@ -576,7 +583,7 @@ def _start_run(
     attempt = script[min(before, len(script) - 1)]
     in_time = attempt.takes is not None and attempt.takes <= timeout
     takes = attempt.takes if attempt.takes is not None and in_time else timeout
-    pace = attempt.takes or 0
+    pace = LAG * len(attempt.log) if attempt.takes is None else attempt.takes
     last_words = attempt.last_words if in_time else TIMED_OUT
     run = Run(kind, instant, pace, attempt.log, last_words=last_words)
     return replace(
