@@ -363,7 +363,7 @@ def test_an_unknown_path_of_obshell_is_told_what_would_have_matched(
     assert (entry.api, entry.status) == ("obshell", 404)
     assert entry.refusal == (
         "No operation of the contract answers GET /api/v1/task/dags/{agent}. "
-        "The nearest is GET /api/v1/task/dags/agent."
+        "The nearest is GET /api/v1/task/dag/{id}."
     )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import datetime
 from itertools import groupby
 
 import pytest
 
 from obshell_recordings import ALL_BUT_PASS, FLAGS, FOLDER, Seen, recording_of
+from obshell_world import plain
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperator
 from oceanmock.library import library_names, load_scenario
@@ -115,6 +118,22 @@ def test_the_documents_call_is_accepted_from_the_first_moment() -> None:
     assert (before.dag.name, before.state.state) == ("Initialize cluster", "FAILED")
     assert (after.state.state, after.state.operator) == ("READY", "ROLLBACK")
     assert sandbox.clock.now() == 1_704_869_068_366_402_000
+
+
+def test_the_documents_request_is_answered_as_the_document_shows() -> None:
+    """To the order of its keys; the trace id is the server's to choose, so is how long it took."""
+    sandbox = Sandbox.of_scenarios([scenario_of("documents-dag-id")], progression="manual")
+    shown = json.loads((FOLDER / "001_fdf33ed94fc51ae1.json").read_text("utf-8"))
+
+    answer = plain(sandbox)(
+        "POST", "/api/v1/task/dag/22130706433028869", content='{\n    "operator": "ROLLBACK"\n}'
+    )
+
+    body = answer.json()
+    assert list(body) == list(shown)
+    assert [body[key] for key in ("successful", "status")] == [True, 200]
+    assert re.fullmatch("[0-9a-f]{16}", body["traceId"])
+    assert datetime.fromisoformat(body["timestamp"]) == datetime.fromisoformat(shown["timestamp"])
 
 
 def test_a_cancelled_rollback_stays_stuck_however_often_it_is_retried() -> None:

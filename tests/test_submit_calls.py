@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from obshell import OBShellHandleError
+from obshell import OBShellHandleError, TaskExecuteFailedError
 
 from conftest import AFTERNOON, Ask, sandbox_of
 from contract_file import ContractFile, component
@@ -572,8 +572,34 @@ def test_the_sdk_makes_a_cluster_at_once() -> None:
     assert mock.sandbox.dags.agent.identity == "CLUSTER AGENT"
 
 
-def test_the_sdk_is_told_that_the_agent_is_under_maintenance() -> None:
+FAILS_ONCE: Final = """
+summary: A configuration cannot be written at first
+api: obshell
+progression: manual
+dags:
+  - name: Update observer config
+    starts_on: {path: /api/v1/observer/config}
+    nodes:
+      - name: Update observer config
+        can: [retry]
+        sub_tasks: {attempts: [{ends: FAILED, error: {message: "disk full"}}, {takes: 1s}]}
+"""
 
+
+def test_the_sdk_submits_polls_retries_and_finishes() -> None:
+    with served(sandbox_of(FAILS_ONCE)) as mock:
+        client = mock.client()
+        started = client.config_observer({"mysql_port": "2881"}, "GLOBAL", [])
+        with pytest.raises(TaskExecuteFailedError, match="disk full"):
+            client.wait_dag_succeed(started.generic_id)
+        client.operate_dag_sync(started.generic_id, "RETRY")
+        finished = client.wait_dag_succeed(started.generic_id)
+
+    assert standing(started) == ("READY", "RUN", 1)
+    assert standing(finished) == ("SUCCEED", "RUN", 1)
+
+
+def test_the_sdk_is_told_that_the_agent_is_under_maintenance() -> None:
     with served(of_library("start-operations")) as mock:
         client = mock.client()
         client.join_sync(client.host, client.port, "zone1")

@@ -344,12 +344,21 @@ class Routing(SpecMiddleware):
 
     def _unknown(self, call: Call) -> Refused:
         asked = f"{call.method} {call.path[:200]}"
-        known = self.known[call.api.name]
+        known = {_filled(each, asked): each for each in self.known[call.api.name]}
         near = difflib.get_close_matches(asked, known, n=1, cutoff=0.0)
         return Refused(
             "unknown path",
-            f"No operation of the contract answers {asked}. The nearest is {near[0]}.",
+            f"No operation of the contract answers {asked}. The nearest is {known[near[0]]}.",
         )
+
+
+def _filled(operation: str, asked: str) -> str:
+    """An operation's path with the asked segments for its variables, so that ids do not count."""
+    parts = asked.split("/")
+    return "/".join(
+        parts[place] if part.startswith("{") and place < len(parts) else part
+        for place, part in enumerate(operation.split("/"))
+    )
 
 
 async def _fall_back(call: Call, unknown: Callable[[Call], Refused], send: Send) -> None:
