@@ -47,7 +47,7 @@ class ContractFile:
     def _operations(self) -> Iterator[dict[str, Any]]:
         """Every operation, with its method and path and the parameters of its path."""
         for path, item in self.document["paths"].items():
-            for method in item.keys() - {"parameters"}:
+            for method in (key for key in item if key != "parameters"):
                 shared, own = item.get("parameters", []), item[method].get("parameters", [])
                 yield {**item[method], "method": method, "path": path, "parameters": shared + own}
 
