@@ -102,14 +102,23 @@ def test_encrypted_every_operation_meets_every_documented_answer(world: World) -
 
 
 def test_every_walk_along_the_links_of_the_contract_keeps_it_at_each_step() -> None:
-    """As the phase `stateful` of the other tests, but each walk begins in a new world."""
+    """As the phase `stateful` of the other tests, but each walk begins in a new world.
+
+    Which walks there are depends on how Python hashes in this process; where the first ones miss an
+    operation, more of them are taken.
+    """
     recorder = recorded("agent")
-
-    seen = walk(recorder, CONFIG, walks=80)
-
     tasks = {o.id for o in OPERATIONS if o.path.startswith("/api/v1/task/")}
     elsewhere = {name for name, out in OUT_OF_REACH["agent"].items() if 200 in out}
-    assert {operation for operation, answers in seen.items() if 200 in answers} == tasks - elsewhere
+    succeeded: set[str] = set()
+
+    for walks in (60, 240):
+        seen = walk(recorder, CONFIG, walks=walks)
+        succeeded = {operation for operation, answers in seen.items() if 200 in answers}
+        if succeeded == tasks - elsewhere:
+            break
+
+    assert succeeded == tasks - elsewhere
     assert set().union(*seen.values()) == {200, 400, 404}
 
 
