@@ -101,6 +101,20 @@ def test_a_sandbox_is_created_from_the_library(admin: Ask, ask: Ask) -> None:
     assert ask("GET", "/sandboxes/t1/api/v2/tasks/instances/1000").status_code == 200
 
 
+def test_a_sandbox_may_have_users_of_its_own(admin: Ask, ask: Ask) -> None:
+    users = [{"name": "ci", "password": "secret", "permissions": ["TASK_VIEWER"]}]
+    admin("POST", "/sandboxes", json={"name": "mine", "scenarios": [ONE_STEP], "users": users})
+
+    def asked(method: str, path: str, user: str, password: str) -> int:
+        url = f"/sandboxes/mine/api/v2/tasks/instances/{path}"
+        return ask(method, url, auth=(user, password)).status_code
+
+    assert asked("GET", "1", "ci", "secret") == 200
+    assert asked("POST", "1/retry", "ci", "secret") == 403
+    assert asked("GET", "1", "viewer", "viewer") == 401
+    assert ask("GET", TASK, auth=("viewer", "viewer")).status_code == 200
+
+
 def test_a_sandbox_is_created_from_an_object(admin: Ask, ask: Ask) -> None:
     admin("POST", "/sandboxes", json={"name": "t1", "scenarios": [ONE_STEP]})
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from ipaddress import ip_address
 from typing import Any, Final, Protocol
@@ -42,7 +42,7 @@ from oceanmock.apis.instants import instant_of
 from oceanmock.apis.obshell_json import id_of
 from oceanmock.clock import LATEST, stopwatch
 from oceanmock.contract import Spec, load_spec, spec_path
-from oceanmock.engine.accounts import Accounts
+from oceanmock.engine.accounts import EVERYTHING, Accounts, User
 from oceanmock.engine.dags import DagView
 from oceanmock.engine.sandbox import Sandbox, switches_of
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, NoSuchTask
@@ -226,7 +226,7 @@ class _Room:
                 speed=said.get("speed", 1.0),
                 seed=said.get("seed", 0),
                 starts_at=None if start is None else _instant("starts_at", start),
-                accounts=self._accounts(said.get("auth")),
+                accounts=self._accounts(said),
                 switches=switched(agreed[0], said.get("switches", {}), key="switches"),
                 obshell_switches=switched(
                     agreed[1], said.get("obshell_switches", {}), key="obshell_switches"
@@ -235,8 +235,16 @@ class _Room:
 
         return make
 
-    def _accounts(self, auth: bool | None) -> Accounts:
-        return self.kit.sandboxes.default.accounts if auth is None else Accounts(required=auth)
+    def _accounts(self, said: Mapping[str, Any]) -> Accounts:
+        """Who may ask a new sandbox: as `default`, but for what the request says."""
+        accounts = self.kit.sandboxes.default.accounts
+        users = tuple(
+            User(each["name"], each["password"], frozenset(each.get("permissions", EVERYTHING)))
+            for each in said.get("users", ())
+        )
+        return replace(
+            accounts, required=said.get("auth", accounts.required), users=users or accounts.users
+        )
 
     def _open_port(self, sandbox: Sandbox) -> None:
         if self.kit.ports is None:
