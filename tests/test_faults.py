@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from oceanmock.clock import MILLISECOND
 from oceanmock.errors import AuthorError
-from oceanmock.faults import MOST_CALLERS, Asked, Faults, Sent, Strike, is_called, mangle
+from oceanmock.faults import MOST_CALLERS, Asked, Faults, Sent, Strike, mangle
+from oceanmock.journal import is_called
 from oceanmock.reading import read_fault
 
 JSON = (b"Content-Type", b"application/json")

@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Any, Final
 
 from oceanmock.errors import AuthorError
+from oceanmock.journal import is_called
 from oceanmock.scenario.faults import Fault
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -212,15 +213,6 @@ class _Standing:
     def is_due(self, number: int) -> bool:
         """Whether the call of this number is one of those it strikes."""
         return any(first <= number <= (last or number) for first, last in self.spans)
-
-
-_NUMBER_AT: Final = {"1": 1, "2": 16, "3": 45, "4": 16, "5": 45}
-"""Where a generic id's number begins, by its first character (obshell task_dto.go:280-382)."""
-
-
-def is_called(id: str, wanted: str) -> bool:
-    """Whether an id of a path is the one wanted: the whole of it, or the number at its end."""
-    return wanted in (id, id[_NUMBER_AT.get(id[:1], len(id)) :])
 
 
 # --- what becomes of the answer -------------------------------------------------------------------

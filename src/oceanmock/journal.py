@@ -403,8 +403,9 @@ _NUMBER_AT: Final = {"1": 1, "2": 16, "3": 45, "4": 16, "5": 45}
 """Where a generic id's number begins, by its first character (obshell task_dto.go:280-382)."""
 
 
-def _same_generic_id(wanted: str, got: str) -> bool:
-    return got != "" and wanted in (got, got[_NUMBER_AT.get(got[0], len(got)) :])
+def is_called(id: str, wanted: str) -> bool:
+    """Whether an id of a path is the one wanted: the whole of it, or the number at its end."""
+    return id != "" and wanted in (id, id[_NUMBER_AT.get(id[0], len(id)) :])
 
 
 def _same_status(wanted: str, got: str) -> bool:
@@ -415,9 +416,9 @@ _SAME: Final[Mapping[str, Callable[[str, str], bool]]] = {
     "method": lambda wanted, got: wanted.upper() == got.upper(),
     "path": lambda wanted, got: fnmatchcase(got, wanted),
     "status": _same_status,
-    "dag": _same_generic_id,
-    "node": _same_generic_id,
-    "sub_task": _same_generic_id,
+    "dag": lambda wanted, got: is_called(got, wanted),
+    "node": lambda wanted, got: is_called(got, wanted),
+    "sub_task": lambda wanted, got: is_called(got, wanted),
 }
 
 

@@ -358,13 +358,3 @@ class Dags:
 
 def _unknown(key: Key) -> NoReturn:
     raise NoSuchTask(key[1])
-
-
-def dags_of(scenario: files.Scenario, start: int) -> Iterator[tuple[files.Dag, int]]:
-    """The dags of a scenario with their births, those with a number of their own first.
-
-    So that what has none gets a number that stays free. Those that a request starts are left out.
-    """
-    for dag in sorted(scenario.dags, key=lambda dag: dag.id is None):
-        if dag.starts_on is None:
-            yield dag, start - dag.age

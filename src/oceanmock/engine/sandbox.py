@@ -14,7 +14,7 @@ from typing import Final, TypeVar, get_args
 
 from oceanmock.clock import Clock, Progression
 from oceanmock.engine.accounts import Accounts
-from oceanmock.engine.dags import Dags, Store, dags_of
+from oceanmock.engine.dags import Dags, Store
 from oceanmock.engine.filler import Filler
 from oceanmock.engine.tasks import Tasks, ids_of
 from oceanmock.errors import AuthorError
@@ -148,11 +148,12 @@ class Sandbox:
         taken = {id for scenario in of_ocp for id in ids_of(scenario)}
         for scenario in of_ocp:
             self.tasks.add(scenario, Filler(f"{self.seed}/{scenario.name}", taken), start=start)
-        numbered = [(dag, born, each) for each in of_obshell for dag, born in dags_of(each, start)]
-        for dag, born, each in sorted(numbered, key=lambda found: found[0].id is None):
+        written = [(dag, each) for each in of_obshell for dag in each.dags if not dag.starts_on]
+        # Those with a number of their own first, so that what has none gets one that stays free.
+        for dag, each in sorted(written, key=lambda found: found[0].id is None):
             self.dags.add(
                 dag,
-                born=born,
+                born=start - dag.age,
                 tick=each.tick,
                 first_tick=start + each.phase,
                 filler=Filler(f"{self.seed}/{each.name}/{dag.name}"),
