@@ -9,9 +9,10 @@ answers into the checks of ``apis/checks.py``. Plain connexion does that anew fo
 Whatever is refused, here, by connexion or by a room, leaves in the envelope of the API that the
 path belongs to; the words are the room's (``Api.render_error``). Nothing here knows one API.
 
-Decided here, where the documents are silent: a path with a trailing slash is another path, and is
-answered 404; HEAD and OPTIONS are methods like any other, and are answered 405; a query parameter
-that the contract does not name is ignored, as Spring does; of a repeated one the first counts.
+Decided here, where OCP's documents are silent: a path with a trailing slash is another path, and
+HEAD and OPTIONS are methods like any other; a query parameter that the contract does not name is
+ignored, as Spring does; of a repeated one the first counts. A room may have it otherwise: OCP's
+words the first two 404 and 405, obshell's redirects the first and words the second 404.
 """
 
 from __future__ import annotations
