@@ -1,0 +1,249 @@
+"""What a conformance run is made of: exchanges, findings, and what it all came to.
+
+Plain values that every other module here makes or reads; nothing in this file sends, checks or
+prints. Secrets never get in: an exchange is masked before it is made (``wire``). Spans and instants
+are nanoseconds of the machine's time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import orjson
+
+Api = Literal["ocp", "obshell"]
+Headers = tuple[tuple[str, str], ...]
+Phase = Literal[
+    "preflight", "probes", "examples", "coverage", "fuzzing", "stateful", "machine", "story"
+]
+
+KEPT: Final = 0
+"""The exit code of a run that found nothing, and saw all it claims to have checked."""
+BROKEN: Final = 1
+"""Something was found that no baseline knows."""
+UNTESTABLE: Final = 2
+"""The target is down, or is not that API, or refuses the credentials; or the command is wrong."""
+INADEQUATE: Final = 3
+"""Nothing was found, but what has to be seen was not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and its answer; ``status`` is None where none came, and ``problem`` says why.
+
+    ``target`` is the path with its query. The request's body is what was meant, before it was
+    sealed. ``operation`` is the operationId, empty for what no operation is.
+    """
+
+    number: int
+    phase: Phase
+    operation: str
+    method: str
+    target: str
+    request_headers: Headers
+    request_body: bytes
+    status: int | None
+    response_headers: Headers
+    response_body: bytes
+    sent_at: int
+    took: int
+    problem: str = ""
+    meant_wrong: bool = False
+    """Whether it was sent to be refused: wrong credentials, a malformed id, junk."""
+
+    def json(self) -> Any:
+        """The answer's JSON; None where it is none."""
+        try:
+            return orjson.loads(self.response_body)
+        except ValueError:
+            return None
+
+    def header(self, name: str) -> str | None:
+        """The first header of the answer with this name, in any case."""
+        wanted = name.lower()
+        return next((v for n, v in self.response_headers if n.lower() == wanted), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a server must keep. ``id`` is stable: baselines and reports go by it."""
+
+    id: str
+    says: str
+    """One plain sentence."""
+    source: str
+    """Where the contract, or the public source behind it, says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One rule that one answer breaks. ``path`` is the JSON path to what is wrong; may be empty."""
+
+    rule: str
+    operation: str
+    status: int | None
+    path: str
+    message: str
+    """One plain sentence: what was seen, and what should have been."""
+    source: str
+    exchange: Exchange | None = None
+    curl: str = ""
+    known: str = ""
+    """The baseline's reason, where it has one."""
+
+    @property
+    def breadcrumb(self) -> str:
+        """Operation → status → JSON path."""
+        status = "no answer" if self.status is None else str(self.status)
+        return " → ".join(filter(None, (self.operation or "no operation", status, self.path)))
+
+    @property
+    def key(self) -> tuple[str, str, int | None, str]:
+        """Findings with the same key are one, told once."""
+        return self.rule, self.operation, self.status, self.path
+
+
+Watcher = Callable[[Exchange], Sequence[Finding]]
+"""Looks at one exchange, as it comes; may remember. Must never raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A status of an operation that had to be seen, and was not."""
+
+    operation: str
+    status: int
+    hint: str
+    """How to make the next run see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """An entry of the baseline that no longer occurs."""
+
+    rule: str
+    operation: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often a rule was looked at, and how often it was broken."""
+
+    looked: int = 0
+    broken: int = 0
+    known: int = 0
+
+
+Walked = Counter[tuple[str, str, str]]
+"""Kind (task, subtask, dag …), the words before and after; how often that step was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoryStep:
+    """A step of a story that was replayed."""
+
+    text: str
+    outcome: Literal["held", "failed", "not reached"]
+    detail: str = ""
+    took: int = 0
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run came to."""
+
+    target: str
+    """The URL, without credentials; or what of the mock was checked."""
+    api: Api
+    version: str
+    """What the target says of itself; empty where it says nothing."""
+    seed: int
+    command: str
+    """What repeats the run; passwords are left out."""
+    started: str
+    """RFC 3339, UTC."""
+    writes: bool
+    took: int = 0
+    statuses: dict[str, Counter[int]] = field(default_factory=dict)
+    """Operation → how often it answered each status; every operation has an entry."""
+    rules: dict[str, Tally] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    """Those that no baseline knows, each once."""
+    known: list[Finding] = field(default_factory=list)
+    stale: list[Stale] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    changes: list[Exchange] = field(default_factory=list)
+    """Every call that may have changed the target."""
+    walked: Walked = field(default_factory=Counter)
+    shown: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Kind and word; how often it was shown."""
+    stories: dict[str, list[StoryStep]] = field(default_factory=dict)
+    phases: dict[str, int] = field(default_factory=dict)
+    """How long each took."""
+    asked: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """KEPT, BROKEN or INADEQUATE."""
+        broken = self.findings or any(
+            step.outcome == "failed" for steps in self.stories.values() for step in steps
+        )
+        return BROKEN if broken else INADEQUATE if self.missing else KEPT
+
+
+# --- what is told while it runs -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseStarted:
+    """A phase begins; ``total`` is how many exchanges or steps it will have, if known."""
+
+    phase: Phase
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An exchange is over."""
+
+    exchange: Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A finding, the first of its key."""
+
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseEnded:
+    """A phase is over."""
+
+    phase: Phase
+
+
+Event = PhaseStarted | Asked | Found | PhaseEnded
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run goes. ``rate`` is requests per second, 0 for no limit."""
+
+    write: bool = False
+    tasks: tuple[str, ...] = ()
+    """Ids of tasks (OCP) or generic ids of dags (obshell) that may be played with."""
+    seed: int = 0
+    rate: float = 0.0
+    phases: frozenset[Phase] = frozenset(
+        {"probes", "examples", "coverage", "fuzzing", "stateful", "machine"}
+    )
+    max_examples: int = 20
+    stories: tuple[Mapping[str, Any], ...] = ()
+    patience: int = 60_000_000_000
+    """How long something may take that a story or a machine waits for."""
