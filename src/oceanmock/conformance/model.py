@@ -28,6 +28,8 @@ UNTESTABLE: Final = 2
 """The target is down, or is not that API, or refuses the credentials; or the command is wrong."""
 INADEQUATE: Final = 3
 """Nothing was found, but what has to be seen was not."""
+INTERRUPTED: Final = 130
+"""Stopped by Ctrl-C; what was found until then is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,8 @@ class Result:
     statuses: dict[str, Counter[int]] = field(default_factory=dict)
     """Operation → how often it answered each status; every operation has an entry."""
     rules: dict[str, Tally] = field(default_factory=dict)
+    checked: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Rule and operation; how often that rule was looked at there. Empty where nobody counted."""
     findings: list[Finding] = field(default_factory=list)
     """Those that no baseline knows, each once."""
     known: list[Finding] = field(default_factory=list)
@@ -185,10 +189,16 @@ class Result:
     phases: dict[str, int] = field(default_factory=dict)
     """How long each took."""
     asked: int = 0
+    baselines: list[str] = field(default_factory=list)
+    """What the known deviations were looked up in, by name."""
+    interrupted: bool = False
+    """Whether somebody stopped it; then what is missing says nothing."""
 
     @property
     def exit_code(self) -> int:
-        """KEPT, BROKEN or INADEQUATE."""
+        """KEPT, BROKEN, INADEQUATE or INTERRUPTED."""
+        if self.interrupted:
+            return INTERRUPTED
         broken = self.findings or any(
             step.outcome == "failed" for steps in self.stories.values() for step in steps
         )
