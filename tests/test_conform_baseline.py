@@ -1,0 +1,275 @@
+"""Baselines: what they let pass, what they say is stale, and what is wrong with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conform_results import a_clean_result, a_finding, a_result
+from golden import assert_golden
+from oceanmock.conformance.baseline import (
+    Baseline,
+    Known,
+    apply_baseline,
+    joined,
+    load_baseline,
+    save_baseline,
+    shipped_for,
+    shipped_names,
+    update,
+)
+from oceanmock.conformance.model import BROKEN, KEPT, Stale
+from oceanmock.errors import AuthorError, EnvironmentProblem
+
+ENVELOPE = Known("envelope.status", "getTaskInstance", "the gateway rewrites it")
+
+
+def of(*known: Known) -> Baseline:
+    return Baseline("lab", "ocp", (), known)
+
+
+# --- what is covered ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ENVELOPE,
+        Known("envelope.status", "*", "why"),
+        Known("envelope.status", "getTaskInstance", "why", status=200),
+        Known("envelope.status", "getTaskInstance", "why", path="data.subtasks[*].id"),
+        Known("envelope.status", "*", "why", 200, "*"),
+    ],
+)
+def test_an_entry_covers_what_it_names(entry: Known) -> None:
+    assert entry.covers(a_finding(path="data.subtasks[12].id"))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Known("envelope.status", "listTaskInstances", "why"),
+        Known("envelope.successful", "getTaskInstance", "why"),
+        Known("envelope.status", "getTaskInstance", "why", status=500),
+        Known("envelope.status", "getTaskInstance", "why", path="data.subtasks"),
+        Known("envelope.status", "getTaskInstance", "why", path="data.subtasks[.].id"),
+    ],
+)
+def test_an_entry_covers_nothing_else(entry: Known) -> None:
+    assert not entry.covers(a_finding(path="data.subtasks[1].id"))
+
+
+def test_a_known_deviation_is_counted_and_shown_and_breaks_nothing() -> None:
+    result = a_clean_result(findings=[a_finding()])
+
+    apply_baseline(of(ENVELOPE), result)
+
+    assert result.findings == []
+    assert [each.known for each in result.known] == ["the gateway rewrites it"]
+    assert result.rules["envelope.status"].known == 1
+    assert result.baselines == ["lab"]
+    assert result.exit_code == KEPT
+
+
+def test_what_no_entry_covers_still_breaks_the_run() -> None:
+    result = a_clean_result(findings=[a_finding(), a_finding("hostile.500")])
+
+    apply_baseline(of(ENVELOPE), result)
+
+    assert [each.rule for each in result.findings] == ["hostile.500"]
+    assert result.exit_code == BROKEN
+
+
+def test_another_baseline_judges_all_anew() -> None:
+    result = a_clean_result(findings=[a_finding()])
+    apply_baseline(of(ENVELOPE), result)
+
+    apply_baseline(None, result)
+
+    assert [(each.rule, each.known) for each in result.findings] == [("envelope.status", "")]
+    assert (result.known, result.stale, result.baselines) == ([], [], [])
+
+
+# --- stale ----------------------------------------------------------------------------------------
+
+
+def test_an_entry_that_no_longer_occurs_is_stale() -> None:
+    result = a_clean_result()
+
+    apply_baseline(of(ENVELOPE), result)
+
+    stale = Stale("envelope.status", "getTaskInstance", "the gateway rewrites it")
+    assert result.stale == [stale]
+    assert result.exit_code == KEPT
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Known("envelope.status", "rollbackTask", "the operation was never asked"),
+        Known("rollback.order", "getTaskInstance", "the rule was never looked at"),
+        Known("unheard.of", "*", "no such rule in this run"),
+        Known("hostile.500", "*", "why", sometimes="the database is down"),
+    ],
+)
+def test_an_entry_that_could_not_have_occurred_is_not_stale(entry: Known) -> None:
+    result = a_clean_result()
+
+    apply_baseline(of(entry), result)
+
+    assert result.stale == []
+
+
+def test_an_interrupted_run_calls_nothing_stale() -> None:
+    result = a_clean_result(interrupted=True)
+
+    apply_baseline(of(ENVELOPE), result)
+
+    assert result.stale == []
+
+
+# --- updating -------------------------------------------------------------------------------------
+
+
+def test_an_update_takes_in_what_is_new_and_leaves_out_what_is_stale() -> None:
+    explained = Known("time.start-after-finish", "getTaskInstance", "a slow clock")
+    gone = Known("hostile.500", "listTaskInstances", "was so")
+    unseen = Known("rollback.order", "rollbackTask", "not looked at this time")
+    result = a_result()
+    result.checked["hostile.500", "listTaskInstances"] = 3
+    before = of(explained, gone, unseen)
+    apply_baseline(before, result)
+
+    after, came, went = update(before, result)
+
+    assert (came, went) == (2, 1)
+    assert after.known[:2] == (explained, unseen)
+    assert [each.reason.partition(":")[0] for each in after.known[2:]] == ["not explained yet"] * 2
+    apply_baseline(after, result)
+    assert result.findings == []
+
+
+def test_an_update_is_about_places_not_about_positions() -> None:
+    found = [a_finding(path=f"data.subtasks[{place}].finishTime") for place in (0, 3, 12)]
+    result = a_clean_result(findings=found)
+
+    after, came, _ = update(of(), result)
+
+    assert came == 1
+    assert after.known[0].path == "data.subtasks[*].finishTime"
+    apply_baseline(after, result)
+    assert result.findings == []
+
+
+def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
+    entries = (
+        ENVELOPE,
+        Known("x.y", "*", "why: 'quoted', 中", 500, "data[*].x", "only on Mondays"),
+    )
+    path = tmp_path / "lab.yaml"
+
+    save_baseline(Baseline("lab", "ocp", ("4.2.2",), entries), path)
+
+    loaded = load_baseline(path)
+    assert (loaded.versions, loaded.known) == (("4.2.2",), entries)
+    assert_golden("conform-baseline.yaml", path.read_text())
+
+
+def test_a_baseline_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"cannot be written to .*no-such-folder"):
+        save_baseline(of(), tmp_path / "no-such-folder" / "lab.yaml")
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def test_every_mistake_in_a_baseline_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text(
+        """\
+api: obshel
+version: ['4.5']
+known: nothing
+"""
+    )
+    with pytest.raises(AuthorError) as of_file:
+        load_baseline(path)
+    path.write_text(
+        """\
+api: ocp
+versions: 4.2
+known:
+  - rule: envelope.status
+    operation: getTaskInstanc
+    reason: a typo in the operation
+  - rule: envelope.status
+    operation: getTaskInstance
+    status: many
+    raeson: no reason
+  - just a text
+"""
+    )
+    with pytest.raises(AuthorError) as of_entries:
+        load_baseline(path)
+
+    told = f"{of_file.value}\n\n{of_entries.value}\n".replace(str(path), "lab.yaml")
+    assert_golden("conform-baseline-mistakes.txt", told)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "api: [", "api: ocp\nknown: [\x01]\n"])
+def test_what_is_no_baseline_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text(text)
+
+    with pytest.raises(AuthorError, match=r"lab\.yaml:1:1|lab\.yaml:[12]"):
+        load_baseline(path)
+
+
+def test_a_name_that_is_none_is_told_the_nearest() -> None:
+    with pytest.raises(AuthorError, match=r"Did you mean 'obshell-4\.5\.0\.0'\?"):
+        load_baseline("obshell-4.5")
+
+
+def test_a_file_that_is_not_there_is_told_how_it_comes_to_be() -> None:
+    with pytest.raises(AuthorError, match=r"no baseline file nowhere\.yaml.*--update-baseline"):
+        load_baseline("nowhere.yaml")
+
+
+def test_several_baselines_are_one_and_the_first_reason_counts() -> None:
+    mine = Baseline("mine", "ocp", (), (Known("envelope.status", "*", "mine"),))
+
+    both = joined([mine, of(ENVELOPE)])
+
+    assert both is not None
+    assert both.reason_for(a_finding()) == "mine"
+    result = a_result()
+    apply_baseline(both, result)
+    assert result.baselines == ["mine", "lab"]
+    assert joined([]) is None
+
+
+# --- those that ship ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_entry_that_ships_has_a_reason_and_a_source(name: str) -> None:
+    baseline = load_baseline(name)
+
+    assert baseline.versions
+    assert all(len(each.reason) > 20 for each in baseline.known)
+    assert all("(" in each.reason for each in baseline.known), "the source stands in brackets"
+
+
+@pytest.mark.parametrize("version", ["4.5.0.0", "4.5.0.0-1"])
+def test_obshell_4_5_0_0_has_a_baseline_of_its_own(version: str) -> None:
+    baseline = shipped_for("obshell", version)
+
+    assert baseline is not None
+    assert baseline.name == "obshell-4.5.0.0"
+
+
+@pytest.mark.parametrize("version", ["4.5.0", "4.5.0.1", "4.5.0.00", ""])
+def test_another_version_has_none(version: str) -> None:
+    assert shipped_for("obshell", version) is None
+    assert shipped_for("ocp", "4.5.0.0") is None
