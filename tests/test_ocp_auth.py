@@ -14,9 +14,10 @@ import pytest
 
 from conftest import REINSTALL, Ask, asking, sandbox_of
 from oceanmock.apis.api import Call, Refused
-from oceanmock.apis.ocp_auth import credentials, messages, sign
+from oceanmock.apis.ocp_auth import credentials, messages
 from oceanmock.app import create_app
 from oceanmock.clock import SECOND, Clock, wall_now
+from oceanmock.credentials.ocp import sign
 from oceanmock.engine.accounts import EVERYTHING, VIEWER, AccessKey, Accounts, User
 from oceanmock.engine.sandbox import Sandbox
 

@@ -6,7 +6,8 @@ obshell_auth's business. Every failure raises SecurityRefusal, and nothing else 
 
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/lib/crypto/{rsa,aes}.go,
 ob/agent/secure/{header,body}.go, ob/agent/api/common/middleware.go:396-498, and the refusals of
-tests/data/obshell/auth.json. The one door to ``cryptography``.
+tests/data/obshell/auth.json. One of the two doors to ``cryptography``; the other,
+``credentials.obshell``, seals what is opened here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,80 @@
+"""A request on its way out, of httpx or of requests: what credentials read of it and change in it.
+
+The two clients agree on nothing but names; what differs is settled here, so that the credentials
+are written once. Neither is imported: whoever has such a request has imported its client. A body
+has to be whole, since it is signed or sealed before it is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from oceanmock.errors import CallerError
+
+PORTS: Final = {"http": 80, "https": 443}
+"""The ports that a ``Host`` header leaves out."""
+
+
+def target_of(request: Any) -> str:
+    """The path and query as they go out."""
+    if _is_of_requests(request):
+        return str(request.path_url)
+    return bytes(request.url.raw_path).decode("latin-1")
+
+
+def host_of(request: Any) -> str:
+    """The ``Host`` that is sent; requests leaves it to the library below to write it."""
+    said = request.headers.get("Host")
+    if said is not None:
+        return _text(said)
+    parts = urlsplit(str(request.url))
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    is_usual = parts.port in (None, PORTS.get(parts.scheme))
+    return host if is_usual else f"{host}:{parts.port}"
+
+
+def headers_of(request: Any) -> list[tuple[str, str]]:
+    """The headers so far."""
+    headers = request.headers
+    several = headers.multi_items() if hasattr(headers, "multi_items") else headers.items()
+    return [(_text(name), _text(value)) for name, value in several]
+
+
+def body_of(request: Any) -> bytes:
+    """The body; empty without one. Raises CallerError where it is not whole."""
+    body = request.body if _is_of_requests(request) else _read(request)
+    if isinstance(body, str):
+        return body.encode()
+    if not isinstance(body, bytes | None):
+        raise CallerError(
+            f"this request's body is a {type(body).__name__}, and has to be whole to be signed "
+            "or sealed. Give it as bytes, as text or with json=."
+        )
+    return body or b""
+
+
+def _read(request: Any) -> Any:
+    """What httpx has of a body; itself, where it is a stream that only an async client reads."""
+    return request.read() if isinstance(request.stream, Iterable) else request.stream
+
+
+def with_body(request: Any, body: bytes) -> Any:
+    """The request with another body; httpx's is a new one, as no body of its can be changed."""
+    if _is_of_requests(request):
+        request.prepare_body(body, None)
+        return request
+    framing = ("content-length", "transfer-encoding")
+    headers = [each for each in request.headers.raw if each[0].lower().decode() not in framing]
+    return type(request)(
+        request.method, request.url, headers=headers, content=body, extensions=request.extensions
+    )
+
+
+def _is_of_requests(request: Any) -> bool:
+    return hasattr(request, "path_url")
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
