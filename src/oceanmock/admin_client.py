@@ -1,21 +1,29 @@
-"""A running server's admin API, asked for the commands of ``cli_kit``.
+"""A server's admin API, asked for the commands of ``cli_kit`` and the handles of ``testing``.
 
 With the standard library alone, since commands have to start quickly. Whatever keeps it from
 answering is a NoAnswer: nobody there, somebody else there, a wrong token, or what the server itself
-says was wrong.
+says was wrong (a Refused). A server in this process is asked by a ``wire`` of its own, without a
+connection.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from oceanmock.errors import OceanmockError
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
 Json = dict[str, Any]
+Wire = Callable[[str, str, Mapping[str, str], bytes | None], tuple[int, Mapping[str, str], bytes]]
+"""Asks a method, a target, with headers and a body; gives the status, the headers by their names
+in small letters, and the body. Raises OSError, or HTTPException, where nothing answers."""
 
 PATIENCE: Final = 30.0
 
@@ -24,12 +32,22 @@ class NoAnswer(OceanmockError):
     """The server is not there, is no oceanmock, or refuses."""
 
 
+class Refused(NoAnswer):
+    """The server has answered that it will not; ``status`` is HTTP's."""
+
+    def __init__(self, what: str, *, status: int) -> None:
+        super().__init__(what)
+        self.status = status
+
+
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """A server's admin API."""
+    """A server's admin API; ``wire`` carries requests to it, by default a connection for each."""
 
     url: str
-    token: str | None
+    token: str | None = None
+    tls: SSLContext | None = None
+    wire: Wire | None = None
 
     def ask(
         self, method: str, path: str, body: Json | None = None, *, query: Json | None = None
@@ -53,7 +71,8 @@ class Admin:
                 "started with it, or has printed it."
             )
         if status >= 400:
-            raise NoAnswer(str(self._parsed(content).get("error", f"answered {status}")))
+            what = str(self._parsed(content).get("error", f"answered {status}"))
+            raise Refused(what, status=status)
         return content
 
     def _exchange(self, method: str, target: str, body: Json | None) -> tuple[int, bool, bytes]:
@@ -62,12 +81,9 @@ class Admin:
         content = None if body is None else json.dumps(body).encode()
         if content is not None:
             headers["Content-Type"] = "application/json"
-        connection = self._connect()
         try:
-            connection.request(method, target, content, headers)
-            answer = connection.getresponse()
-            is_ours = answer.getheader("X-Oceanmock-Version") is not None
-            return answer.status, is_ours, answer.read()
+            status, answered, said = (self.wire or self._dial)(method, target, headers, content)
+            return status, "x-oceanmock-version" in answered, said
         except HTTPException:
             raise self._not_ours() from None
         except OSError as problem:
@@ -78,15 +94,26 @@ class Admin:
             ) from None
         except ValueError as problem:  # a header that cannot be sent
             raise NoAnswer(f"this cannot be sent: {problem}.") from None
+
+    def _dial(
+        self, method: str, target: str, headers: Mapping[str, str], content: bytes | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Asks over a connection of its own."""
+        connection = self._connect()
+        try:
+            connection.request(method, target, content, dict(headers))
+            answer = connection.getresponse()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
         finally:
             connection.close()
 
     def _connect(self) -> HTTPConnection:
         try:
             parts = urlsplit(self.url)
-            kinds = {"http": HTTPConnection, "https": HTTPSConnection}
-            kind: type[HTTPConnection] = kinds[parts.scheme]
-            return kind(parts.hostname or "", parts.port, timeout=PATIENCE)
+            host = parts.hostname or ""
+            if parts.scheme == "https":
+                return HTTPSConnection(host, parts.port, timeout=PATIENCE, context=self.tls)
+            return {"http": HTTPConnection}[parts.scheme](host, parts.port, timeout=PATIENCE)
         except (KeyError, ValueError, HTTPException):
             raise NoAnswer(
                 f"{self.url!r} is no URL of a server, such as http://127.0.0.1:8080."

@@ -54,13 +54,15 @@ def serve_forever(
 class Server:
     """An app served from a thread, as a context manager; ``url`` is where.
 
-    It listens when ``start`` returns, and is gone when ``stop`` does.
+    It listens when ``start`` returns, and is gone when ``stop`` does. ``loop`` is the event loop it
+    runs on meanwhile.
     """
 
     def __init__(self, app: AsgiApp, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self._listener = _listener(host, port)
         self._ready = threading.Event()
-        self._uvicorn = _Uvicorn(app, host, self._ready.set)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._uvicorn = _Uvicorn(app, host, self._listens)
         self._thread = threading.Thread(target=self._run, name="oceanmock", daemon=True)
         self._failure: BaseException | None = None
         self.url: Final = _url(self._listener)
@@ -72,6 +74,13 @@ class Server:
         if self._failure is not None:
             raise EnvironmentProblem(f"the server did not start: {self._failure!r}")
         return self
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop it runs on. Raises EnvironmentProblem where it does not run."""
+        if self._loop is None or self._loop.is_closed():
+            raise EnvironmentProblem(f"the server at {self.url} does not run.")
+        return self._loop
 
     def stop(self) -> None:
         """Stops serving; requests under way are answered first. Stopping twice changes nothing."""
@@ -90,6 +99,10 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def _listens(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ready.set()
 
     def _run(self) -> None:
         try:

@@ -1,0 +1,187 @@
+"""A sandbox in a test's hand: where a client reaches it, its clock, journal and faults.
+
+Everything is said to the admin API, so that a sandbox of a server in this process and one of a
+server elsewhere are driven by the same object. The rule: asking here never moves a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
+
+from oceanmock.admin_client import Admin, Driven, Json, Refused
+from oceanmock.errors import AuthorError
+from oceanmock.testing.clock import Clock, instant_text
+from oceanmock.testing.faults import Faults
+from oceanmock.testing.journal import Journal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import httpx
+
+    from oceanmock.clock import Progression
+    from oceanmock.testing.reach import Reach
+
+SUFFIXES: Final = (".yaml", ".yml")
+
+Given = str | Path | Mapping[str, Any]
+"""A scenario: a name of the library, the path of a file, or what a file would say."""
+
+
+class Options(TypedDict, total=False):
+    """What a sandbox is to be like; all of it may be left out."""
+
+    name: str
+    """What the server calls it; made up, if left out."""
+    progression: Progression
+    """How time passes; as the scenario's file says, and ``polls`` where it says nothing."""
+    speed: float
+    seed: int
+    """Fills what the scenarios leave out; the same seed gives the same names and ids."""
+    starts_at: datetime | str
+    """Where its clock starts; now, if left out."""
+    switches: Mapping[str, Any]
+    """Switches of its API, over those of the scenarios."""
+    auth: bool
+    """Whether requests must authenticate; they must, if left out."""
+    strict: bool
+    """Whether a test fails by what nobody has expected, or what has not come."""
+
+
+class Sandbox:
+    """One sandbox of a server, until it is closed. Made by a ``Mock``, or by ``running``."""
+
+    api: str
+
+    def __init__(self, driven: Driven, reach: Reach, *, made: Json, strict: bool = False) -> None:
+        self.admin: Final = driven
+        """Its own paths of the admin API."""
+        self.name: Final = driven.name
+        self.seed: Final[int] = made["seed"]
+        self.strict: Final = strict
+        self.clock: Final = Clock(driven)
+        self.journal: Final = Journal(driven)
+        self.faults: Final = Faults(driven)
+        self._reach = reach
+        self._is_closed = False
+
+    @property
+    def url(self) -> str:
+        """Where a client finds it; the API's paths come behind it."""
+        return self._reach.url
+
+    @property
+    def host(self) -> str:
+        """The host of its own port. Raises EnvironmentProblem where only a path leads to it."""
+        return self._reach.address()[0]
+
+    @property
+    def port(self) -> int:
+        """Its own port. Raises EnvironmentProblem where only a path leads to it."""
+        return self._reach.address()[1]
+
+    @property
+    def transport(self) -> httpx.BaseTransport:
+        """For ``httpx.Client(transport=…)``: no socket where the server is in this process."""
+        return self._reach.transport()
+
+    @property
+    def async_transport(self) -> httpx.AsyncBaseTransport:
+        """For ``httpx.AsyncClient(transport=…)``, in the same way."""
+        return self._reach.async_transport()
+
+    def load(self, *scenarios: Given) -> Self:
+        """Lets scenarios live in it: names, paths of files, or mappings; gives the sandbox.
+
+        Untouched, it becomes as if made with them; in use, their tasks are born now. Raises
+        AuthorError with all that is wrong with them.
+        """
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Makes it as it was when it was made: tasks, clock, faults; and its journal is empty."""
+        self.admin.ask("POST", "/reset")
+
+    def close(self) -> None:
+        """Deletes it; closing it twice changes nothing."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.admin.ask("DELETE")
+
+    def json(self) -> Json:
+        """The sandbox as the admin API tells of it."""
+        return self.admin.ask("GET")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} at {self.url}>"
+
+
+# --- how one is made ------------------------------------------------------------------------------
+
+
+def create(
+    admin: Admin,
+    api: str,
+    scenarios: Sequence[Given],
+    options: Options,
+    *,
+    own_port: bool | None = True,
+) -> Json:
+    """What the server says of the sandbox it has just made. Raises AuthorError."""
+    given = [read_given(each) for each in scenarios]
+    body: Json = {
+        "scenarios": [each.said for each in given],
+        "auth": options.get("auth", True),
+        "own_port": own_port is not False,
+        "progression": options.get("progression", "polls"),
+    }
+    for key in ("name", "speed", "seed"):
+        if key in options:
+            body[key] = options[key]
+    if "starts_at" in options:
+        body["starts_at"] = instant_text(options["starts_at"])
+    if "switches" in options:
+        body["switches" if api == "ocp" else "obshell_switches"] = dict(options["switches"])
+    with blaming(given):
+        return admin.ask("POST", "/sandboxes", body)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A scenario as the admin API takes it; ``place`` is what its mistakes are to be found in."""
+
+    said: str | Json
+    place: str | None = None
+
+
+def read_given(given: Given) -> Scenario:
+    """A scenario as it is given in a test. Raises AuthorError for a file that cannot be read."""
+    if isinstance(given, Mapping):
+        return Scenario(dict(given))
+    path = Path(given)
+    if isinstance(given, str) and path.suffix not in SUFFIXES and path.name == given:
+        return Scenario(given)
+    try:
+        return Scenario(path.read_text(encoding="utf-8") + "\n", str(given))
+    except (OSError, UnicodeDecodeError) as problem:
+        why = getattr(problem, "strerror", None) or str(problem)
+        raise AuthorError(f"the scenario file {given} cannot be read: {why}.") from None
+
+
+@contextmanager
+def blaming(given: Sequence[Scenario]) -> Iterator[None]:
+    """Turns what the server says is wrong with scenarios into an AuthorError of their files."""
+    try:
+        yield
+    except Refused as refusal:
+        if refusal.status != 400:
+            raise
+        text = str(refusal)
+        for number, scenario in enumerate(given):
+            if scenario.place is not None:
+                text = text.replace(f"scenarios[{number}]:", f"{scenario.place}:")
+        raise AuthorError(text) from None
