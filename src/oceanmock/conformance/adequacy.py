@@ -1,0 +1,133 @@
+"""What a run has to have seen before it may be called clean.
+
+A run that finds nothing says little by itself: one that is answered 401 throughout finds nothing
+either. So each operation has statuses that must have been seen; which they are hangs on the API, on
+whether the run may write, and on what an obshell is. The statuses are those of the contracts, but
+for what no client can bring about: 403 needs a second account, 405 another method, 429 too many
+requests, 500 a mistake. The one rule: pure, from the statuses that were counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from oceanmock.conformance.model import Api, Missing
+from oceanmock.contract import Operation, load_spec, operations_of, spec_path
+
+Kind = Literal["agent", "cluster"]
+"""What an obshell is: one of a cluster (CLUSTER AGENT), or any other agent."""
+
+OUT_OF_REACH: Final[Mapping[Kind, Mapping[str, frozenset[int]]]] = {
+    "agent": {
+        "getAllClusterDags": frozenset({200}),
+        "getClusterUnfinishDags": frozenset({200}),
+        "getObLastMaintenanceDag": frozenset({200, 404}),
+    },
+    "cluster": {},
+}
+"""What an agent can not answer, for being what it is (obshell ob/agent/executor/task/dag.go)."""
+ONE_WILL_DO: Final[Mapping[str, frozenset[int]]] = {
+    "getObLastMaintenanceDag": frozenset({200, 404}),
+    "getAgentLastMaintenanceDag": frozenset({200, 404}),
+    "getAllAgentsLastMaintenanceDag": frozenset({200, 500}),
+    "getAgentMainDags": frozenset({200, 500}),
+}
+"""There was maintenance or there was none: nobody can show both, nor choose.
+
+Without any, the last two fail (obshell ob/agent/service/task/dag.go:155-161); that is a finding, or
+a known one.
+"""
+MAY_BE_EMPTY: Final = frozenset({"getSubtaskLog", "getFullSubTaskLogs"})
+"""The log of nothing is an empty one on some servers, so that 404 can not be asked for."""
+UNGUARDED: Final = frozenset({"getAgentInfo", "getSecret", "getTime", "getGitInfo", "getStatus"})
+"""What anybody may read, and nothing can be wrong with."""
+
+ACCEPTED: Final[Mapping[str, str]] = {
+    "retryTask": "a FAILED task",
+    "rollbackTask": "a FAILED task that may be rolled back",
+    "retrySubtask": "a task with a FAILED subtask",
+    "skipSubtask": "a task with a FAILED subtask",
+    "cancelSubtask": "a task with a RUNNING subtask",
+    "dagHandler": "a FAILED dag that can be retried, or a running one that can be cancelled",
+    "nodeHandler": "a FAILED dag, the failed node of which can be passed",
+}
+"""What has to be there for an operation to be accepted."""
+REFUSED: Final[Mapping[str, str]] = {
+    "retryTask": "a task that is not FAILED",
+    "rollbackTask": "a task that is not FAILED",
+    "retrySubtask": "a task with a subtask that is not FAILED",
+    "skipSubtask": "a task with a subtask that is not FAILED",
+    "cancelSubtask": "a task with a subtask that does not run",
+    "dagHandler": "a dag that is not FAILED",
+    "nodeHandler": "a dag that is not FAILED",
+}
+"""What has to be there for an operation to be refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """An operation, and statuses of which at least one has to be seen."""
+
+    operation: Operation
+    one_of: frozenset[int]
+
+
+def missing(
+    statuses: Mapping[str, Counter[int]],
+    *,
+    api: Api,
+    writes: bool,
+    kinds: Iterable[Kind] = (),
+) -> list[Missing]:
+    """What had to be seen and was not, in the contract's order; ``kinds`` are those of the targets.
+
+    Without kinds, an obshell is taken for a plain agent.
+    """
+    return [
+        Missing(needed.operation.id, min(needed.one_of), _hint(needed))
+        for needed in required(api, writes=writes, kinds=kinds)
+        if not any(statuses.get(needed.operation.id, {}).get(each) for each in needed.one_of)
+    ]
+
+
+def required(api: Api, *, writes: bool, kinds: Iterable[Kind] = ()) -> Iterator[Needed]:
+    """All that has to be seen of a target, or of several of these kinds taken together."""
+    reachable = [OUT_OF_REACH[kind] for kind in kinds] or [OUT_OF_REACH["agent"]]
+    for operation in operations_of(load_spec(spec_path(api))):
+        if not writes and operation.method != "GET":
+            continue
+        out = [each.get(operation.id, frozenset[int]()) for each in reachable]
+        never = frozenset.intersection(*out) if api == "obshell" else frozenset()
+        yield from _needed_of(operation, never)
+
+
+def _needed_of(operation: Operation, never: frozenset[int]) -> Iterator[Needed]:
+    either = ONE_WILL_DO.get(operation.id, frozenset()) - never
+    if either:
+        yield Needed(operation, either)
+    for status in sorted(_statuses_of(operation) - never - either):
+        yield Needed(operation, frozenset({status}))
+
+
+def _statuses_of(operation: Operation) -> frozenset[int]:
+    if operation.id in UNGUARDED:
+        return frozenset({200})
+    asked = {200, 400, 401} | ({404} if "{" in operation.path else set())
+    if operation.id in MAY_BE_EMPTY:
+        asked.discard(404)
+    return frozenset(asked & {int(status) for status in operation.statuses})
+
+
+def _hint(needed: Needed) -> str:
+    operation, status = needed.operation, min(needed.one_of)
+    wanted = {200: ACCEPTED, 400: REFUSED}.get(status, {}).get(operation.id)
+    if wanted:
+        return f"Give the run {wanted} to play with (--task)."
+    if status == 200 and "{" in operation.path:
+        return "Let the target have a task to read, with all its parts."
+    if status == 200:
+        return "No plain read was accepted: look at what was answered instead."
+    return f"The probes ask for a {status}: keep that phase, or see what they were answered."
