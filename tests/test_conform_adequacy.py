@@ -1,4 +1,4 @@
-"""What a run has to have seen: which statuses of which operations, and what it says of the others."""
+"""What a run has to have seen: which statuses of which operations, and what it says of others."""
 
 from __future__ import annotations
 

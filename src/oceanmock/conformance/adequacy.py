@@ -123,7 +123,8 @@ def _statuses_of(operation: Operation) -> frozenset[int]:
 
 def _hint(needed: Needed) -> str:
     operation, status = needed.operation, min(needed.one_of)
-    wanted = {200: ACCEPTED, 400: REFUSED}.get(status, {}).get(operation.id)
+    table = ACCEPTED if status == 200 else REFUSED if status == 400 else {}
+    wanted = table.get(operation.id)
     if wanted:
         return f"Give the run {wanted} to play with (--task)."
     if status == 200 and "{" in operation.path:
