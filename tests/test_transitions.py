@@ -1,0 +1,260 @@
+"""The tables of transitions say what the machines live: no more, and no less.
+
+That every move is in its table is asked of lives that hypothesis writes; that every edge of a table
+is somebody's move is asked of a search through every moment of a few small tasks and dags
+(``transition_search``). The tables also hold what only a real server shows; nothing of that is ever
+met here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+
+import obshell_invariants
+import obshell_strategies
+import ocp_invariants
+import ocp_strategies
+from oceanmock.lifecycle import obshell, obshell_transitions, ocp, ocp_transitions
+from oceanmock.lifecycle.transitions import (
+    TIME,
+    Edge,
+    Machine,
+    can_become,
+    edges,
+    reachable,
+    shown,
+    words,
+)
+from transition_search import (
+    OBSHELL,
+    OCP,
+    Move,
+    moves_of,
+    obshell_moves,
+    ocp_moves,
+)
+
+SPAN = 600_000_000
+"""Longer than half a tick, so that what starts at one is under way at the next."""
+MACHINES = [*ocp_transitions.MACHINES.values(), *obshell_transitions.MACHINES.values()]
+
+many = settings(max_examples=100)
+each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.kind)
+
+
+def moves_in(machine: Machine, *, but: str = "") -> set[Move]:
+    """The table's edges as moves; without those that only show with ``but``."""
+    kept = (edge for edge in machine.edges if not but or edge.only != but)
+    return {(machine.kind, edge.by, edge.before, edge.after) for edge in kept}
+
+
+def told(moves: Iterable[Move]) -> list[str]:
+    """Moves, as a failure should print them."""
+    return sorted(f"{kind}: {words(old)} → {words(new)} by {by}" for kind, by, old, new in moves)
+
+
+# --- the tables and the machines ------------------------------------------------------------------
+
+
+@many
+@given(ocp_strategies.scripts())
+def test_whatever_becomes_of_a_task_is_an_edge(script: ocp_strategies.Script) -> None:
+    story = ocp_strategies.tell_to_its_rest(script)
+
+    moves = {
+        move
+        for step in story.steps
+        for by in [_call(step.act) if step.act else TIME]
+        for move in ocp_moves(step.before, step.after, by)
+    }
+
+    assert not told(moves - moves_in(ocp_transitions.TASK) - moves_in(ocp_transitions.SUBTASK))
+
+
+def _call(act: ocp_invariants.Act) -> str:
+    return f"{'task' if act.subtask is None else 'subtask'}.{act.operation}"
+
+
+@many
+@given(obshell_strategies.scripts())
+def test_whatever_becomes_of_a_dag_is_an_edge(script: obshell_strategies.Script) -> None:
+    story = obshell_strategies.tell_to_its_rest(script)
+
+    moves = {
+        move
+        for step in story.steps
+        for by in [_operator(step.act) if step.act else TIME]
+        for move in obshell_moves(step.before, step.after, by)
+    }
+
+    assert not told(
+        moves - {m for each in obshell_transitions.MACHINES.values() for m in moves_in(each)}
+    )
+
+
+def _operator(act: obshell_invariants.Act) -> str:
+    return f"{'dag' if act.node is None else 'node'}.{act.operator}"
+
+
+FAILS, WORKS = ocp.Attempt(SPAN, "FAILED"), ocp.Attempt(SPAN)
+FAILS_ONCE = ocp.SubtaskPlan((FAILS, WORKS), (FAILS, WORKS))
+SMALL_TASKS = [
+    ocp.TaskPlan((FAILS_ONCE, FAILS_ONCE)),
+    ocp.TaskPlan((FAILS_ONCE, replace(FAILS_ONCE, needs=(0,)))),
+]
+ABANDONED = ocp.TaskPlan((replace(FAILS_ONCE, attempts=(FAILS,)),), abandoned_after=6 * SPAN)
+TWO_BRANCHES = ocp.TaskPlan(
+    (
+        ocp.SubtaskPlan((WORKS,)),
+        ocp.SubtaskPlan((FAILS,), needs=(0,)),
+        ocp.SubtaskPlan((WORKS,), (FAILS, WORKS)),
+    )
+)
+"""The second is undone while the third's rollback fails; the first waits for the next one."""
+SWITCHED = ocp.Rules(retry_after_failed_rollback=True)
+
+
+def rollbacks_only(life: ocp.Life, instant: int) -> Iterator[tuple[str, ocp.Life]]:
+    """The ways on of a client that can do nothing else."""
+    return ((by, after) for by, after in OCP.calls(life, instant) if by == "task.ROLLBACK")
+
+
+@pytest.fixture(scope="module")
+def shown_by_default() -> set[Move]:
+    """Every move of tasks that nobody abandons, on a server with the default switches."""
+    met = {move for plan in SMALL_TASKS for move in moves_of(OCP, ocp.begin(plan))}
+    return met | moves_of(replace(OCP, calls=rollbacks_only), ocp.begin(TWO_BRANCHES))
+
+
+def test_every_edge_of_a_task_is_met_by_a_life(shown_by_default: set[Move]) -> None:
+    lives = [*(ocp.begin(plan, SWITCHED) for plan in SMALL_TASKS), ocp.begin(ABANDONED)]
+
+    met = shown_by_default.union(*(moves_of(OCP, life) for life in lives))
+
+    assert told(met) == told(moves_in(ocp_transitions.TASK) | moves_in(ocp_transitions.SUBTASK))
+
+
+def test_what_the_tables_reserve_is_not_met_by_default(shown_by_default: set[Move]) -> None:
+    machines = ocp_transitions.MACHINES.values()
+
+    reserved = [
+        (machine.kind, edge.by, edge.before, edge.after)
+        for machine in machines
+        for edge in machine.edges
+        if edge.only
+    ]
+
+    assert not told(shown_by_default.intersection(reserved))
+
+
+def node(*sub_tasks: obshell.SubTaskPlan) -> obshell.NodePlan:
+    """A node to which anything may be done."""
+    flags: list[obshell.Flag] = ["cancel", "continue", "pass", "retry", "rollback"]
+    return obshell.NodePlan(sub_tasks, frozenset(flags))
+
+
+RUNS = (obshell.Attempt(SPAN),)
+FAILS_AND_RUNS = (obshell.Attempt(SPAN, "FAILED"), obshell.Attempt(SPAN))
+SMALL_DAGS = [
+    obshell.DagPlan((node(obshell.SubTaskPlan(FAILS_AND_RUNS, FAILS_AND_RUNS)),)),
+    obshell.DagPlan(
+        (
+            node(obshell.SubTaskPlan(RUNS, FAILS_AND_RUNS)),
+            node(obshell.SubTaskPlan(FAILS_AND_RUNS, RUNS)),
+        )
+    ),
+]
+
+
+def test_every_edge_of_a_dag_is_met_by_a_life() -> None:
+    paces = (obshell.Rules(), obshell.Rules(cancels_at_stage=True))
+    lives = [obshell.begin(plan, pace) for plan in SMALL_DAGS for pace in paces]
+
+    met = {move for life in lives for move in moves_of(OBSHELL, life)}
+
+    table = [
+        move
+        for machine in obshell_transitions.MACHINES.values()
+        for move in moves_in(machine, but=obshell_transitions.GLIMPSED)
+    ]
+    assert told(met) == told(table)
+
+
+@each_machine
+def test_a_table_says_each_thing_once_and_where_it_is_from(machine: Machine) -> None:
+    said = [(edge.by, edge.before, edge.after) for edge in machine.edges]
+
+    assert len(said) == len(set(said))
+    assert all(edge.source for edge in machine.edges)
+    assert all(edge.before != edge.after for edge in machine.edges)
+
+
+@each_machine
+def test_all_that_shows_can_come_of_what_is_born(machine: Machine) -> None:
+    come = {after for born in machine.born for after in reachable(machine, born)}
+
+    assert come == set(machine.shown)
+
+
+# --- what may be seen next ------------------------------------------------------------------------
+
+
+TASK = ocp_transitions.TASK
+
+
+def test_what_stays_as_it_is_has_become_itself() -> None:
+    assert can_become(TASK, shown("FAILED/EXECUTE"), shown("FAILED/EXECUTE"), calls=())
+
+
+def test_nothing_but_time_passes_where_no_call_was_accepted() -> None:
+    failed = shown("FAILED/EXECUTE")
+
+    assert can_become(TASK, shown("RUNNING/EXECUTE"), failed, calls=())
+    assert not can_become(TASK, failed, shown("RUNNING/RETRY"), calls=())
+    assert not can_become(TASK, failed, shown("RUNNING/RETRY"), calls={"task.ROLLBACK"})
+
+
+def test_a_call_that_was_accepted_may_have_moved_it_on() -> None:
+    failed = shown("FAILED/EXECUTE")
+
+    assert can_become(TASK, failed, shown("SUCCESSFUL/RETRY"), calls={"task.RETRY"})
+    assert can_become(TASK, failed, shown("RUNNING/ROLLBACK"), calls={"task.ROLLBACK"})
+
+
+def test_calls_that_nobody_knows_of_may_have_moved_it_anywhere() -> None:
+    failed = shown("FAILED/EXECUTE")
+
+    assert can_become(TASK, failed, shown("SUCCESSFUL/ROLLBACK"))
+    assert not can_become(TASK, failed, shown("RUNNING/EXECUTE"), calls={"task.RETRY"})
+    assert not can_become(TASK, shown("SUCCESSFUL/EXECUTE"), failed)
+
+
+def test_words_that_no_server_shows_can_come_of_nothing() -> None:
+    assert not can_become(TASK, shown("RUNNING/EXECUTE"), shown("CANCELED/EXECUTE"))
+
+
+# --- a machine, read ------------------------------------------------------------------------------
+
+
+def test_a_machine_lists_what_it_shows_and_what_moves_it() -> None:
+    machine = Machine(
+        "lamp",
+        (shown("OFF/EXECUTE"),),
+        (
+            *edges("lamp.LIGHT", "Lamp:1", "OFF/EXECUTE → ON/EXECUTE"),
+            *edges(TIME, "Lamp:2", "ON/EXECUTE → OFF/EXECUTE", only="a weak battery"),
+        ),
+    )
+
+    assert machine.shown == (("OFF", "EXECUTE"), ("ON", "EXECUTE"))
+    assert machine.states == ("OFF", "ON")
+    assert machine.operations == ("EXECUTE",)
+    assert machine.calls == ("lamp.LIGHT",)
+    assert machine.between(("ON", "EXECUTE"), ("OFF", "EXECUTE")) == (
+        Edge(("ON", "EXECUTE"), ("OFF", "EXECUTE"), TIME, "Lamp:2", "a weak battery"),
+    )
+    assert str(machine.edges[0]) == "OFF/EXECUTE → ON/EXECUTE"
