@@ -65,6 +65,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "nodeHandler": "a dag that is not FAILED",
 }
 """What has to be there for an operation to be refused."""
+WANTED: Final[Mapping[int, Mapping[str, str]]] = {200: ACCEPTED, 400: REFUSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,11 @@ def missing(
 
     Without kinds, an obshell is taken for a plain agent.
     """
+    seen = {(name, each) for name, counts in statuses.items() for each in counts if counts[each]}
     return [
         Missing(needed.operation.id, min(needed.one_of), _hint(needed))
         for needed in required(api, writes=writes, kinds=kinds)
-        if not any(statuses.get(needed.operation.id, {}).get(each) for each in needed.one_of)
+        if seen.isdisjoint((needed.operation.id, each) for each in needed.one_of)
     ]
 
 
@@ -123,9 +125,8 @@ def _statuses_of(operation: Operation) -> frozenset[int]:
 
 def _hint(needed: Needed) -> str:
     operation, status = needed.operation, min(needed.one_of)
-    table = ACCEPTED if status == 200 else REFUSED if status == 400 else {}
-    wanted = table.get(operation.id)
-    if wanted:
+    if status in WANTED and operation.id in WANTED[status]:
+        wanted = WANTED[status][operation.id]
         return f"Give the run {wanted} to play with (--task)."
     if status == 200 and "{" in operation.path:
         return "Let the target have a task to read, with all its parts."
