@@ -1,0 +1,106 @@
+"""What a failed test's report tells of its sandboxes: the journal, and each task's timeline.
+
+Everything is asked of the admin API while the sandbox still stands, and bounded: the last exchanges
+and a few tasks, first those that the test asked about. Secrets are masked where the journal keeps
+them, and headers are not shown. The rule: telling never fails a test in another way; what cannot be
+told says why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from oceanmock.admin_client import Driven, Json
+from oceanmock.errors import OceanmockError
+from oceanmock.explain.telling import plain
+from oceanmock.testing.clock import instant_of
+
+Section = tuple[str, str]
+"""A title and a text of a report."""
+
+MOST_ENTRIES: Final = 20
+MOST_TASKS: Final = 4
+MOST_BODY: Final = 200
+FORMS: Final = ("text",)
+"""The forms in which a task is explained."""
+_PAGE: Final = 1000
+
+
+def sections(driven: Driven, api: str) -> Iterator[Section]:
+    """The journal of a sandbox, and its tasks."""
+    try:
+        entries = entries_of(driven)
+        yield f"oceanmock journal ({api})", journal_text(entries, driven.ask("GET")["started"])
+        yield from _task_sections(driven, api, entries)
+    except OceanmockError as problem:
+        yield f"oceanmock ({api})", f"what happened cannot be told: {problem}"
+
+
+def entries_of(driven: Driven) -> list[Json]:
+    """The whole journal of a sandbox, as the admin API has it."""
+    entries: list[Json] = driven.ask("GET", "/journal", query={"limit": _PAGE})["entries"]
+    return entries
+
+
+# --- the journal ----------------------------------------------------------------------------------
+
+
+def journal_text(entries: Sequence[Json], started: str) -> str:
+    """The last exchanges, a line for each, at the seconds since the sandbox's clock started."""
+    if not entries:
+        return "nothing was asked"
+    left = len(entries) - MOST_ENTRIES
+    more = [f"  … {left} earlier"] if left > 0 else []
+    return "\n".join([*more, *_lines(entries[-MOST_ENTRIES:], started)])
+
+
+def _lines(entries: Iterable[Json], started: str) -> Iterator[str]:
+    for entry in entries:
+        at = (instant_of(entry["at"]) - instant_of(started)).total_seconds()
+        yield f"{entry['number']:>4} {at:9.3f} s  {exchange_text(entry)}"
+        if entry["request_body_kind"] != "none":
+            yield f"{'':18}with {_body_text(entry['request_body'])}"
+        if entry["refusal"]:
+            yield f"{'':18}{plain(entry['refusal'])}"
+
+
+def exchange_text(entry: Json) -> str:
+    """An exchange on one line, as the journal itself writes it."""
+    target = f"{entry['path']}?{entry['query']}" if entry["query"] else entry["path"]
+    by = f" by {entry['caller']}" if entry["caller"] else ""
+    answered = "cut off" if entry["status"] is None else f"answered {entry['status']}"
+    fault = f", struck by {entry['fault']}" if entry["fault"] else ""
+    return plain(f"{entry['method']} {target}{by}, {answered}{fault}")
+
+
+def _body_text(body: Any) -> str:
+    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+    return plain(text[:MOST_BODY])
+
+
+# --- the tasks ------------------------------------------------------------------------------------
+
+
+def _task_sections(driven: Driven, api: str, entries: Sequence[Json]) -> Iterator[Section]:
+    tasks = [each for each in driven.ask("GET", "/tasks")["tasks"] if each["api"] == api]
+    asked = {value for entry in entries for value in entry["ids"].values()}
+    chosen = sorted(tasks, key=lambda task: task["id"] not in asked)[:MOST_TASKS]
+    kind = "task" if api == "ocp" else "dag"
+    for task in chosen:
+        title = f"oceanmock {kind} {task['number']} {plain(task['name'])}: {task['state']}"
+        yield title, _task_text(driven, api, task["id"])
+    if left := len(tasks) - len(chosen):
+        rest = ", ".join(
+            f"{task['number']} {task['state']}" for task in tasks if task not in chosen
+        )
+        yield f"oceanmock: {left} more {kind}s", plain(rest)
+
+
+def _task_text(driven: Driven, api: str, id: str) -> str:
+    """Why it is in its state, and how it came there."""
+    path = driven.path(f"/tasks/{api}/{id}/explain")
+    return "\n".join(
+        driven.admin.read("GET", path, query={"format": form}).decode() for form in FORMS
+    )

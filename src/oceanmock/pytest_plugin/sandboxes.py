@@ -1,0 +1,198 @@
+"""The session's server, and a sandbox on it for each test that asks for one.
+
+It is made as the test's marks say, tells what it has seen if the test fails, and goes with it. What
+is wrong with a mark, a scenario or a server is the test's error, in plain words and without a
+traceback. A server that is not there ends the session with the first test that needs it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from unittest import TestCase
+
+import pytest
+
+from oceanmock.admin_client import Admin, NoAnswer, Refused
+from oceanmock.errors import AuthorError, OceanmockError
+from oceanmock.pytest_plugin import report, strictness
+from oceanmock.pytest_plugin.marks import Known, check_use, mistakes_in, wanted
+from oceanmock.pytest_plugin.options import SETTING, Setting
+from oceanmock.running import Mock
+from oceanmock.testing import Obshell, Ocp, Options, Sandbox
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from oceanmock.pytest_plugin.coverage import Gathering
+
+Api = TypeVar("Api", bound=Sandbox)
+
+LONGEST_NAME: Final = 60
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9]+")
+_KNOWN: Final = pytest.StashKey[Known]()
+_LENT: Final = pytest.StashKey[list[Sandbox]]()
+"""The sandboxes of a test while they stand."""
+_HAS_FAILED: Final = pytest.StashKey[bool]()
+
+
+# --- the server -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def served(session: pytest.Session, *, host: str, tls: SSLContext | None) -> Iterator[Mock]:
+    """The session's server: in this process, or where the options say."""
+    setting, config = session.config.stash[SETTING], session.config
+    with _told_plainly(session):
+        mock = Mock.start(host=host) if setting.url is None else _attach(setting, tls)
+    config.stash[_KNOWN] = Known(None if setting.url is None else _names_at(setting, tls))
+    config.pluginmanager.register(Witness(), Witness.NAME)
+    try:
+        yield mock
+    finally:
+        mock.stop()
+
+
+def check_server(setting: Setting) -> None:
+    """Raises UsageError where the server that the options say is of no use."""
+    try:
+        _attach(setting, None)
+    except OceanmockError as problem:
+        raise pytest.UsageError(_in_our_words(problem)) from None
+
+
+def _attach(setting: Setting, tls: SSLContext | None) -> Mock:
+    return Mock.attach(setting.url or "", token=setting.token, tls=tls)
+
+
+def _names_at(setting: Setting, tls: SSLContext | None) -> Callable[[], Mapping[str, str]]:
+    """What asks the server elsewhere for its scenarios, each with its API."""
+    admin = Admin((setting.url or "").rstrip("/"), setting.token, tls=tls)
+    return lambda: {
+        each["name"]: each["api"] for each in admin.ask("GET", "/scenarios")["scenarios"]
+    }
+
+
+# --- a sandbox ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def lent_ocp(
+    request: pytest.FixtureRequest, mock: Mock, options: Mapping[str, Any]
+) -> Iterator[Ocp]:
+    """A sandbox of OCP for a test, as its marks say, or else the options."""
+    with _lent(request, mock.ocp, "ocp", options) as sandbox:
+        yield sandbox
+
+
+@contextmanager
+def lent_obshell(
+    request: pytest.FixtureRequest, mock: Mock, options: Mapping[str, Any]
+) -> Iterator[Obshell]:
+    """A sandbox of obshell for a test, as its marks say, or else the options."""
+    with _lent(request, mock.obshell, "obshell", options) as sandbox:
+        yield sandbox
+
+
+@contextmanager
+def _lent(
+    request: pytest.FixtureRequest, make: Callable[..., Api], api: str, options: Mapping[str, Any]
+) -> Iterator[Api]:
+    item: pytest.Item = request.node
+    with _told_plainly(request.session):
+        marked = wanted(item, api, item.config.stash[_KNOWN].api_of)
+        said = {
+            "strict": item.config.stash[SETTING].strict,
+            **_checked(options),
+            **marked.keywords,
+            "name": _name_of(item),
+        }
+        sandbox = make(*marked.scenarios, **cast("Options", said))
+    lent = item.stash.setdefault(_LENT, [])
+    lent.append(sandbox)
+    if isinstance(request.instance, TestCase):
+        setattr(request.instance, api, sandbox)
+    try:
+        yield sandbox
+    finally:
+        lent.remove(sandbox)
+        with _told_plainly(request.session):
+            _take_back(item, sandbox)
+
+
+def _take_back(item: pytest.Item, sandbox: Sandbox) -> None:
+    """Deletes a sandbox; fails a test that has passed, and that it was too strict for."""
+    gathering: Gathering | None = item.config.pluginmanager.get_plugin("oceanmock-coverage")
+    wrong = ""
+    try:
+        if gathering is not None:
+            gathering.take(sandbox)
+        if sandbox.strict and not item.stash.get(_HAS_FAILED, False):
+            wrong = strictness.complaint(sandbox.admin, sandbox.api)
+    finally:
+        sandbox.close()
+    if wrong:
+        pytest.fail(wrong, pytrace=False)
+
+
+def _checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options as they are. Raises AuthorError with all that is wrong with them."""
+    wrong = [f"the fixture oceanmock_options: {text}" for text in mistakes_in(options)]
+    if wrong:
+        raise AuthorError("\n".join(wrong))
+    return options
+
+
+def _name_of(item: pytest.Item) -> str:
+    """A name by which somebody who looks at the server knows the test; no two are the same."""
+    name = _NO_NAME.sub("-", item.name).strip("-")[:LONGEST_NAME].strip("-")
+    return f"{name or 'test'}-{token_hex(4)}"
+
+
+def check_marks(item: pytest.Item) -> None:
+    """Fails a test whose own marks want what none of its sandboxes, which stand by now, is."""
+    used = [sandbox.api for sandbox in item.stash.get(_LENT, ())]
+    known = item.config.stash.get(_KNOWN, Known())
+    with _told_plainly(item.session):
+        check_use(item, used, known.api_of)
+
+
+# --- what is told ---------------------------------------------------------------------------------
+
+
+class Witness:
+    """A plugin that is there once a server is: it tells what a failed test's sandboxes saw."""
+
+    NAME: Final = "oceanmock-witness"
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Adds to the report of a failed test what its sandboxes, if they still stand, tell."""
+        told = yield
+        if told.failed:
+            item.stash[_HAS_FAILED] = True
+            for sandbox in item.stash.get(_LENT, ()):
+                told.sections += report.sections(sandbox.admin, sandbox.api)
+        return told
+
+
+@contextmanager
+def _told_plainly(session: pytest.Session) -> Iterator[None]:
+    """Fails the test with what oceanmock says went wrong, and without a traceback."""
+    try:
+        yield
+    except OceanmockError as problem:
+        why = _in_our_words(problem)
+        if isinstance(problem, NoAnswer) and not isinstance(problem, Refused):
+            session.shouldstop = why  # every further test would fail for the same reason
+        raise pytest.fail.Exception(why, pytrace=False) from None
+
+
+def _in_our_words(problem: OceanmockError) -> str:
+    """What went wrong, with the names that pytest's options have."""
+    return re.sub(r"--(?=(?:url|token)\b)", "--oceanmock-", str(problem))
