@@ -135,11 +135,11 @@ def _adequacy_cases(result: Result) -> Iterator[tuple[str, _Case]]:
     for name in names:
         missing = [each for each in result.missing if each.operation == name]
         if not missing:
-            yield "adequacy", _Case(name)
+            yield "statuses", _Case(name)
             continue
         statuses = ", ".join(str(each.status) for each in missing)
         hints = "\n".join(f"{each.status}: {each.hint}" for each in missing)
-        yield "adequacy", _Case(name, "failure", f"never answered {statuses}", hints)
+        yield "statuses", _Case(name, "failure", f"never answered {statuses}", hints)
 
 
 # --- how they are written -------------------------------------------------------------------------

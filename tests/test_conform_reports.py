@@ -1,0 +1,393 @@
+"""The reports of a conformance run: a terminal's, JUnit XML, JSON; and what is said meanwhile."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import jsonschema
+import pytest
+from rich.console import Console
+
+from conform_results import SECOND, a_clean_result, a_finding, a_result, an_exchange
+from golden import assert_golden
+from oceanmock.conformance.model import (
+    Asked,
+    Event,
+    Finding,
+    Found,
+    PhaseEnded,
+    PhaseStarted,
+    Result,
+    Waiting,
+)
+from oceanmock.conformance.reports import KINDS, check_writable, texts, write_report
+from oceanmock.conformance.reports import json as json_report
+from oceanmock.conformance.reports import junit as junit_report
+from oceanmock.conformance.reports.diagram import diagrams_of, draw
+from oceanmock.conformance.reports.progress import shown_on
+from oceanmock.conformance.reports.terminal import print_results
+from oceanmock.errors import EnvironmentProblem
+
+HOSTILE = "\x1b[2J\x00 [red]&<b>]]>\u202e\ud800\n2"
+
+
+def printed(*results: Result, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    print_results(results, console)
+    assert isinstance(console.file, io.StringIO)
+    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
+
+
+def hostile() -> Result:
+    """A run in which whatever a server could make up is hostile."""
+    exchange = an_exchange(
+        target=f"/{HOSTILE}",
+        response_headers=((HOSTILE, HOSTILE),),
+        response_body=HOSTILE.encode("utf-8", "surrogatepass"),
+        problem=HOSTILE,
+    )
+    finding = a_finding(path=HOSTILE, message=HOSTILE, exchange=exchange, curl=HOSTILE)
+    return a_result(
+        version=HOSTILE,
+        findings=[finding, replace(finding, rule=HOSTILE, operation=HOSTILE, exchange=None)],
+        known=[replace(finding, known=HOSTILE)],
+        changes=[exchange],
+        walked=Counter({("task", HOSTILE, "RUNNING"): 1, (HOSTILE, "a", "b"): 1}),
+        shown=Counter({("task", HOSTILE): 1}),
+    )
+
+
+# --- on a terminal --------------------------------------------------------------------------------
+
+
+def test_a_run_that_found_something_is_summed_up() -> None:
+    assert_golden("conform-broken.txt", printed(a_result()))
+
+
+def test_a_clean_run_is_summed_up() -> None:
+    assert_golden("conform-kept.txt", printed(a_clean_result()))
+
+
+def test_two_runs_end_with_the_verdict_on_the_worse() -> None:
+    text = printed(a_clean_result(missing=a_result().missing), a_clean_result(api="obshell"))
+
+    assert "Missing: has to be seen, and was not" in text
+    assert text.splitlines()[-1].startswith("INADEQUATE (exit code 3): ")
+
+
+def test_many_findings_and_changes_are_counted() -> None:
+    findings = [a_finding(path=f"data[{place}]") for place in range(32)]
+    changes = [an_exchange(n, method="POST", operation="retryTask") for n in range(40)]
+
+    text = printed(a_clean_result(findings=findings, changes=changes))
+
+    assert "  … and 12 more, in the reports: envelope.status ×12" in text
+    assert "  retryTask: 40 calls, 40 accepted" in text
+
+
+def test_a_server_cannot_write_to_the_terminal() -> None:
+    text = printed(hostile())
+
+    assert set(text) - {"\n"} == {each for each in text if each.isprintable()}
+    assert "[red]" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 200])
+def test_commands_to_paste_are_never_wrapped(width: int) -> None:
+    text = printed(a_result(), width=width)
+
+    command = "oceanmock conform http://127.0.0.1:8080 --api ocp --user manager --seed 7"
+    assert f"again   {command}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("span", "told"),
+    [
+        (3_400_000, "3.4 ms"),
+        (999_000_000, "999 ms"),
+        (999_900_000, "1.0 s"),
+        (12_340_000_000, "12.3 s"),
+        (59_960_000_000, "1 min 0 s"),
+        (125 * SECOND, "2 min 5 s"),
+    ],
+)
+def test_spans_are_told_as_people_read_them(span: int, told: str) -> None:
+    assert texts.span(span) == told
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", ""),
+        (b'{"a":[1]}', '{\n  "a": [\n    1\n  ]\n}'),
+        (b"not JSON\x00", "not JSON\\x00"),
+        (b"\xff\xfe", "ff fe"),
+        (b"[" * 100_000, "[" * texts.MOST_SHOWN + "\n… 83,616 more bytes"),
+    ],
+)
+def test_bodies_are_laid_out_as_far_as_they_can_be(body: bytes, text: str) -> None:
+    assert texts.body_text(body) == text
+
+
+# --- JUnit XML ------------------------------------------------------------------------------------
+
+
+def junit(*results: Result) -> ElementTree.Element:
+    return ElementTree.fromstring(junit_report.render(results))
+
+
+def cases(root: ElementTree.Element, suite: str) -> dict[tuple[str, str], str]:
+    """Class and name → what came of it, in a suite."""
+    return {
+        (case.get("classname", "").removeprefix(f"{suite}."), case.get("name", "")): next(
+            (child.tag for child in case), "passed"
+        )
+        for case in root.iterfind(f"testsuite[@name='{suite}']/testcase")
+    }
+
+
+def test_a_rule_at_an_operation_is_a_test_case() -> None:
+    assert cases(junit(a_result()), "ocp.rules") == {
+        ("envelope.status", "getTaskInstance"): "failure",
+        ("envelope.status", "listTaskInstances"): "passed",
+        ("hostile.500", "getTaskInstance"): "failure",
+        ("parent.out-of-step", "getTaskInstance"): "passed",
+        ("rollback.order", "any operation"): "skipped",
+        ("time.start-after-finish", "getTaskInstance"): "skipped",
+    }
+
+
+def test_what_had_to_be_seen_is_a_suite_of_its_own() -> None:
+    assert cases(junit(a_result()), "ocp.adequacy") == {
+        ("statuses", "listTaskInstances"): "passed",
+        ("statuses", "getTaskInstance"): "passed",
+        ("statuses", "retryTask"): "failure",
+        ("statuses", "rollbackTask"): "failure",
+    }
+
+
+def test_a_story_is_a_suite_of_its_steps() -> None:
+    story = "retry-failed-subtask"
+    assert cases(junit(a_result()), "ocp.story") == {
+        (story, "1. until task 1000 is FAILED"): "passed",
+        (story, "2. retryTask 1000"): "failure",
+        (story, "3. until task 1000 is SUCCESSFUL"): "skipped",
+    }
+
+
+@pytest.mark.parametrize("results", [[a_result()], [a_clean_result(), hostile()]])
+def test_junit_counts_what_it_holds(results: list[Result]) -> None:
+    root = junit(*results)
+
+    for element in [root, *root.iterfind("testsuite")]:
+        assert int(element.get("tests", "")) == len(list(element.iter("testcase")))
+        assert int(element.get("failures", "")) == len(list(element.iter("failure")))
+        assert int(element.get("skipped", "")) == len(list(element.iter("skipped")))
+
+
+def test_a_failure_says_all_that_is_needed_to_mend_it() -> None:
+    assert_golden("conform-junit.xml", junit_report.render([a_result()]))
+
+
+def test_a_rule_nobody_counted_per_operation_is_one_case() -> None:
+    found = cases(junit(a_result(checked=Counter())), "ocp.rules")
+
+    assert found["envelope.status", "getTaskInstance"] == "failure"
+    assert found["parent.out-of-step", "any operation"] == "passed"
+
+
+def test_a_clean_run_has_no_failure() -> None:
+    assert not list(junit(a_clean_result()).iter("failure"))
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+def schema() -> Any:
+    return json.loads(json_report.SCHEMA.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [a_result()],
+        [a_clean_result(), a_clean_result(api="obshell")],
+        [hostile()],
+        [a_clean_result(interrupted=True)],
+        [a_result(findings=[a_finding(exchange=an_exchange(status=None, problem="refused"))])],
+    ],
+)
+def test_the_json_report_is_as_its_schema_says(results: list[Result]) -> None:
+    validator = jsonschema.Draft202012Validator(schema())
+    validator.check_schema(validator.schema)
+
+    assert list(validator.iter_errors(json.loads(json_report.render(results)))) == []
+
+
+def test_the_schema_holds_every_key_and_allows_no_other() -> None:
+    validator = jsonschema.Draft202012Validator(schema())
+    report = json.loads(json_report.render([a_result()]))
+
+    for here in (report, report["runs"][0], report["runs"][0]["findings"][0]):
+        key, value = next(iter(here.items()))
+        del here[key]
+        assert not validator.is_valid(report)
+        here[key] = value
+        here["surprise"] = 1
+        assert not validator.is_valid(report)
+        del here["surprise"]
+    assert validator.is_valid(report)
+
+
+def test_the_json_report_is_told_in_full() -> None:
+    assert_golden("conform-report.json", json_report.render([a_result()]))
+
+
+def test_bodies_are_kept_exactly_and_cut_where_they_are_long() -> None:
+    bodies = {
+        b"": ("none", "", 0),
+        '{"id": 99999999999999999999999, "é": 1}'.encode(): (
+            "text",
+            '{"id": 99999999999999999999999, "é": 1}',
+            40,
+        ),
+        b"\xff": ("base64", "/w==", 1),
+        ("é" * 40_000).encode()[1:]: ("base64", None, 79_999),
+        b"a" + ("é" * 40_000).encode(): ("text", "a" + "é" * 32_767, 80_001),
+    }
+    for body, (kind, text, size) in bodies.items():
+        found = a_result(findings=[a_finding(exchange=an_exchange(response_body=body))])
+        report = json.loads(json_report.render([found]))
+
+        said = report["runs"][0]["findings"][0]["exchange"]["response"]
+        assert (said["body_kind"], said["body_bytes"]) == (kind, size)
+        assert text is None or said["body"] == text
+
+
+# --- all of them ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_results_give_the_same_report(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "report"
+
+    write_report(kind, [a_result()], path)
+
+    assert path.read_text(encoding="utf-8") == KINDS[kind]([a_result()])
+
+
+def test_a_report_has_its_folder_made_and_leaves_nothing_when_it_is_only_tried(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "new" / "report.html"
+
+    check_writable(path)
+
+    assert path.parent.is_dir()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("path", ["/proc/report.html", "/", "/dev/null/report.html"])
+def test_a_report_that_cannot_be_written_is_told_before_the_run(path: str) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"the report cannot be written to /"):
+        check_writable(Path(path))
+
+
+def test_an_old_report_is_not_lost_by_trying(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("of yesterday")
+
+    check_writable(path)
+
+    assert path.read_text() == "of yesterday"
+
+
+# --- the diagrams ---------------------------------------------------------------------------------
+
+
+def test_a_diagram_counts_what_was_seen_and_keeps_what_was_not() -> None:
+    walked = Counter({("task", "FAILED/EXECUTE", "RUNNING/RETRY"): 2})
+
+    task, _ = diagrams_of(a_clean_result(walked=walked, shown=Counter()))
+
+    steps = {(each.before, each.after): (each.by, each.seen) for each in task.steps}
+    assert steps["FAILED/EXECUTE", "RUNNING/RETRY"] == (("task.RETRY",), 2)
+    assert steps["RUNNING/EXECUTE", "FAILED/EXECUTE"] == (("time",), 0)
+    assert task.walked == 1
+    assert "ABORTED" not in task.shown, "an opt-in that nobody saw is not drawn"
+
+
+def test_what_is_no_single_move_of_the_contract_is_an_edge_of_its_own() -> None:
+    walked = Counter({("dag", "READY/RUN", "SUCCEED/RUN"): 1})
+
+    dag = diagrams_of(a_clean_result(api="obshell", walked=walked))[0]
+
+    assert draw(dag).count('class="edge odd"') == 1
+
+
+def test_every_diagram_fits_its_frame() -> None:
+    for result in (a_result(), a_clean_result(api="obshell"), hostile()):
+        for diagram in diagrams_of(result):
+            svg = ElementTree.fromstring(draw(diagram))
+            left, top, width, height = map(int, svg.get("viewBox", "").split())
+            for box in svg.iter("rect"):
+                x, y = float(box.get("x", "")), float(box.get("y", ""))
+                assert left <= x <= left + width - float(box.get("width", ""))
+                assert top <= y <= top + height - float(box.get("height", ""))
+
+
+# --- while it runs --------------------------------------------------------------------------------
+
+
+EVENTS: list[Event] = [
+    Waiting("http://127.0.0.1:8080", "connection refused", 5 * SECOND),
+    Waiting("http://127.0.0.1:8080", "connection refused", 4 * SECOND),
+    PhaseStarted("probes", 12),
+    Asked(an_exchange(1)),
+    Asked(an_exchange(2)),
+    Found(a_finding()),
+    Found(a_finding("time.start-after-finish")),
+    PhaseEnded("probes"),
+    PhaseStarted("fuzzing"),
+    PhaseEnded("fuzzing"),
+]
+
+
+def reason(finding: Finding) -> str:
+    return "a slow clock" if finding.rule == "time.start-after-finish" else ""
+
+
+def told(*, is_terminal: bool) -> str:
+    console = Console(file=io.StringIO(), width=100, force_terminal=is_terminal)
+    ticks: Callable[[], int] = count(0, SECOND).__next__
+    with shown_on(console, stopwatch=ticks, reason_for=reason) as listen:
+        for event in EVENTS:
+            listen(event)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_log_has_a_line_per_phase_and_per_new_finding() -> None:
+    assert told(is_terminal=False) == (
+        "waiting for http://127.0.0.1:8080: connection refused\n"
+        "found envelope.status: getTaskInstance → 200 → status: "
+        "the envelope says 201, and the answer's status is 200\n"
+        "probes: 2 requests, 1 finding, 1 known in 1.0 s\n"
+        "fuzzing: 0 requests, 0 findings in 1.0 s\n"
+    )
+
+
+def test_a_terminal_has_a_bar_that_leaves_only_the_findings_behind() -> None:
+    text = told(is_terminal=True)
+
+    assert "found envelope.status: getTaskInstance → 200 → status" in text
+    assert "found time.start-after-finish" not in text
+    assert text.endswith("\x1b[2K") or "\x1b[?25h" in text, "the cursor is given back"
