@@ -30,6 +30,11 @@ def stopwatch() -> int:
     return time.perf_counter_ns()
 
 
+def pause(span: int) -> None:
+    """Waits so many nanoseconds of the machine's time."""
+    time.sleep(span / SECOND)
+
+
 class Clock:
     """One sandbox's clock.
 
@@ -52,6 +57,11 @@ class Clock:
         self._wall = wall
         self._wall_origin = wall()
         self._origin = self._wall_origin if starts_at is None else starts_at
+
+    @property
+    def origin(self) -> int:
+        """The instant it was last moved to, or set at; at first, that it began at."""
+        return self._origin
 
     def set(self, *, progression: Progression | None = None, speed: float | None = None) -> None:
         """Changes how time passes from now on; the instant stays, and so does what is left out."""

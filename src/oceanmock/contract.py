@@ -13,7 +13,7 @@ The one rule: nothing here knows connexion, and a loaded contract is never chang
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -126,6 +126,31 @@ def _operation(path: str, method: str, said: Mapping[str, Any]) -> Operation:
         path=path,
         permission=said.get("x-permission"),
         statuses=tuple(said.get("responses", {})),
+    )
+
+
+def operation_asked(operations: Iterable[Operation], method: str, path: str) -> Operation | None:
+    """The operation that a request asks for, whatever its ids; a literal path before a variable.
+
+    A method that the path does not know asks for no operation; but where the contract documents
+    405, that is an answer of the path's operation.
+    """
+    at_path = operations_at(operations, path)
+    return next((o for o in at_path if o.method == method or "405" in o.statuses), None)
+
+
+def operations_at(operations: Iterable[Operation], path: str) -> list[Operation]:
+    """The operations whose path this is, whatever its ids; those of a literal path first."""
+    parts = path.split("/")
+    found = [each for each in operations if _is_path_of(each.path, parts)]
+    return sorted(found, key=lambda each: "{" in each.path)
+
+
+def _is_path_of(template: str, parts: list[str]) -> bool:
+    wanted = template.split("/")
+    return len(wanted) == len(parts) and all(
+        part if want.startswith("{") else part == want
+        for want, part in zip(wanted, parts, strict=True)
     )
 
 

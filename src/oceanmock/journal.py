@@ -173,7 +173,8 @@ _PAIR: Final = re.compile(
 )
 
 
-def _masked_headers(headers: Iterable[tuple[str, str]]) -> Headers:
+def masked_headers(headers: Iterable[tuple[str, str]]) -> Headers:
+    """The headers without credentials; of those the scheme stays."""
     return tuple([(n, _masked_value(v)) if _is_secret(n) else (n, v) for n, v in headers])
 
 
@@ -189,14 +190,15 @@ def _masked_value(value: str) -> str:
     return f"{scheme} {MASK}" if space and scheme.lower() in _SCHEMES else MASK
 
 
-def _masked_query(query: str) -> str:
+def masked_query(query: str) -> str:
+    """The query without the values of what is called a password; itself when there is none."""
     said = query.encode("utf-8", "surrogatepass")
     if not _may_hold_secret(said):
         return query
     return _PAIR.sub(rb"\1***", said).decode("utf-8", "surrogatepass")
 
 
-def _masked_body(body: bytes) -> bytes:
+def masked_body(body: bytes) -> bytes:
     """The body without the values of what is called a password; itself when there is none."""
     if not _may_hold_secret(body):
         return body
@@ -633,12 +635,12 @@ class Journal:
 
         Of the entry returned, the response's body is not masked; of the entries read, it is.
         """
-        asked = _masked_headers(request_headers)
-        answered = _masked_headers(response_headers)
+        asked = masked_headers(request_headers)
+        answered = masked_headers(response_headers)
         if query:
-            query = _masked_query(query)
+            query = masked_query(query)
         if request_body:
-            request_body = _masked_body(_kept(request_body, self._most_body))
+            request_body = masked_body(_kept(request_body, self._most_body))
         response_body = _kept(response_body, self._most_body)
         size = ENTRY_BYTES + len(request_body) + len(response_body)
         size += _size_of_texts(path, query, refusal, asked, answered)
@@ -760,5 +762,5 @@ def _size_of_texts(path: str, query: str, refusal: str, *headers: Headers) -> in
 
 
 def _without_secrets(entry: Entry) -> Entry:
-    body = _masked_body(entry.response_body)
+    body = masked_body(entry.response_body)
     return entry if body is entry.response_body else replace(entry, response_body=body)

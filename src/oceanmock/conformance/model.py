@@ -31,6 +31,8 @@ INADEQUATE: Final = 3
 INTERRUPTED: Final = 130
 """Stopped by Ctrl-C; what was found until then is reported."""
 
+Credentials = Literal["own", "others", "none"]
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
@@ -55,6 +57,8 @@ class Exchange:
     problem: str = ""
     meant_wrong: bool = False
     """Whether it was sent to be refused: wrong credentials, a malformed id, junk."""
+    credentials: Credentials = "none"
+    """Whose it was sent with: the run's own, others, or none at all."""
 
     def json(self) -> Any:
         """The answer's JSON; None where it is none."""
@@ -237,7 +241,16 @@ class PhaseEnded:
     phase: Phase
 
 
-Event = PhaseStarted | Asked | Found | PhaseEnded
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The target does not answer yet; ``why``, and how much longer it is waited for."""
+
+    url: str
+    why: str
+    left: int
+
+
+Event = PhaseStarted | Asked | Found | PhaseEnded | Waiting
 Listener = Callable[[Event], None]
 
 

@@ -1,0 +1,412 @@
+"""The wire: the only thing of a conformance run that sends, and what it keeps back.
+
+Every request goes through one session, whoever makes it, and one at a time. There, before a byte
+leaves, the guard is asked; nothing goes to another host, no more go out in a second than were
+allowed, and none waits for ever. A redirect is an answer. Nothing of the environment decides how a
+request goes: no proxies, no .netrc; and cookies are not kept, or what is sent without credentials
+would have them.
+
+Every exchange is masked before it is anything else, then counted, shown to the watchers and told to
+who listens. What they find is told once, with a command that asks again.
+"""
+
+from __future__ import annotations
+
+import json as json_
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from http.cookiejar import DefaultCookiePolicy
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import quote
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from oceanmock.clock import SECOND, pause, stopwatch, wall_now
+from oceanmock.conformance.asking_again import curl_of
+from oceanmock.conformance.guard import SAFE, Guard, NotAllowed
+from oceanmock.conformance.model import (
+    Asked,
+    Exchange,
+    Finding,
+    Found,
+    Headers,
+    Listener,
+    Options,
+    Phase,
+    Watcher,
+)
+from oceanmock.conformance.problems import problem_of
+from oceanmock.contract import load_spec, operation_asked, operations_of, spec_path
+from oceanmock.credentials import AccessKey, Basic, Sealed
+from oceanmock.errors import OceanmockError
+from oceanmock.journal import MASK, masked_body, masked_headers, masked_query
+
+if TYPE_CHECKING:
+    from oceanmock.conformance.target import Target
+
+Auth = Callable[[Any], Any]
+
+CONNECT_SECONDS: Final = 10.0
+READ_SECONDS: Final = 60.0
+MOST: Final = 120 * SECOND
+"""How long an answer may take in all, even if something of it comes all the while."""
+MOST_BYTES: Final = 64 * 2**20
+PIECE: Final = 64 * 2**10
+KEPT: Final = 1000
+"""So many exchanges are kept; all are counted."""
+SHORTEST: Final = 8
+"""A secret of fewer characters is not looked for in what a server says: it is a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Booking:
+    """What a request is sent for."""
+
+    phase: Phase
+    operation: str = ""
+    meant_wrong: bool = False
+
+
+class Wire:
+    """What sends, to one target; ``session`` does the same for a library that has to send itself.
+
+    The session sends without credentials, unless ``auth=wire.auth`` is given with the request. It
+    raises NotAllowed, and what requests raises when no answer comes; ``send`` only NotAllowed.
+    ``now`` and ``sleep`` are the machine's time, in nanoseconds.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        options: Options,
+        *,
+        listen: Listener = lambda _: None,
+        watchers: Sequence[Watcher] = (),
+        now: Callable[[], int] = stopwatch,
+        sleep: Callable[[int], object] = pause,
+    ) -> None:
+        self.target: Final = target
+        self.options: Final = options
+        self.watchers: Final = list(watchers)
+        self.operations: Final = operations_of(load_spec(spec_path(target.api)))
+        self.guard: Final = Guard(
+            target.api,
+            self.operations,
+            writes=options.write,
+            tasks=options.tasks,
+            own_address=target.own_address,
+        )
+        self.session: Final = _Session(self)
+        self.exchanges: Final[deque[Exchange]] = deque(maxlen=KEPT)
+        """The last ones, oldest first."""
+        self.asked = 0
+        self.statuses: Final = {each.id: Counter[int]() for each in self.operations}
+        self.changes: Final[list[Exchange]] = []
+        self.findings: Final[list[Finding]] = []
+        self._booking = _Booking("preflight")
+        self._known: Final[set[Any]] = set()
+        self._secrets: Final = _secrets_of(target.auth)
+        self._listen = listen
+        self._pace: Final = _Pace(options.rate, now, sleep)
+        self._now = now
+        self._lock: Final = RLock()
+
+    @property
+    def phase(self) -> Phase:
+        """What is sent now is booked to this phase."""
+        return self._booking.phase
+
+    @contextmanager
+    def during(self, phase: Phase, *, meant_wrong: bool = False) -> Iterator[None]:
+        """Books what is sent meanwhile to a phase."""
+        before, self._booking = self._booking, _Booking(phase, meant_wrong=meant_wrong)
+        try:
+            yield
+        finally:
+            self._booking = before
+
+    def may_change(self, id: str | int, *, kind: str = "any") -> None:
+        """Allows changes to an id, such as one of nothing; kinds are ``guard.KINDS``'."""
+        self.guard.may_change(id, kind=kind)
+
+    def may_change_everything(self) -> None:
+        """Allows any change, as on a mock that nobody else uses."""
+        self.guard.may_change_everything()
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    def send(
+        self,
+        method: str,
+        target: str,
+        *,
+        phase: Phase | None = None,
+        operation: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        json: Any = None,
+        auth: Literal["default"] | Auth | None = "default",
+        meant_wrong: bool = False,
+    ) -> Exchange:
+        """The exchange that a request makes; without a status where no answer came.
+
+        ``target`` is path and query. ``auth`` is the run's own credentials, unless others are
+        given; ``meant_wrong`` says that it is sent to be refused. Raises NotAllowed.
+        """
+        said = dict(headers or {})
+        if json is not None:
+            body = json_.dumps(json).encode()
+            said.setdefault("Content-Type", "application/json")
+        wrong = meant_wrong or self._booking.meant_wrong
+        booking = _Booking(phase or self.phase, operation, wrong)
+        request = requests.Request(method, self.target.url + target, headers=said, data=body)
+        try:
+            prepared = self.session.prepare_request(request)
+            signed = (self.auth if auth == "default" else auth or _as_it_is)(prepared)
+        except NotAllowed:
+            raise
+        except (requests.RequestException, OceanmockError, ValueError) as why:
+            return self._not_sent(request, booking, str(why))
+        return self._carried(signed, booking)[0]
+
+    def auth(self, request: Any) -> Any:
+        """The run's own credentials, for a request that the session sends."""
+        request.is_own = True
+        return request if self.target.auth is None else self.target.auth(request)
+
+    def sent(self, request: requests.PreparedRequest) -> requests.Response:
+        """The answer to a request of the session. Raises NotAllowed and RequestException."""
+        _, outcome = self._carried(request, self._booking)
+        if isinstance(outcome, requests.RequestException):
+            raise outcome
+        return outcome
+
+    def _carried(
+        self, request: Any, booking: _Booking
+    ) -> tuple[Exchange, requests.Response | requests.RequestException]:
+        """Sends a request, if it may go, and books what came of it."""
+        with self._lock:
+            target = self._own_target(request)
+            self.guard.check(request.method, target, _body_meant(request))
+            self._pace.wait()
+            sent_at, began = wall_now(), self._now()
+            outcome: requests.Response | requests.RequestException
+            try:
+                outcome = self._read(self.session.forward(request, self.target.verify))
+            except requests.RequestException as problem:
+                outcome = problem
+            except HTTPError as problem:
+                outcome = requests.ConnectionError(problem, request=request)
+            took = self._now() - began
+            exchange = self._exchange(request, target, outcome, booking, (sent_at, took))
+            self._book(exchange)
+            return exchange, outcome
+
+    def _own_target(self, request: requests.PreparedRequest) -> str:
+        """The path and query on the target. Raises NotAllowed for what goes somewhere else."""
+        url = str(request.url).partition("#")[0]
+        if not url.startswith(f"{self.target.url}/"):
+            raise NotAllowed(f"{request.method} {url} was not sent: it does not go to the target.")
+        return url.removeprefix(self.target.url)
+
+    def _read(self, answer: Any) -> requests.Response:
+        """The answer, read to its end; raises RequestException where that is too far."""
+        began, pieces, size = self._now(), list[bytes](), 0
+        while piece := answer.raw.read1(PIECE, decode_content=True):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MOST_BYTES or self._now() - began > MOST:
+                answer.close()
+                raise requests.ConnectionError("the answer does not end", request=answer.request)
+        answer._content, answer._content_consumed = b"".join(pieces), True
+        read: requests.Response = answer
+        return read
+
+    # --- booking ----------------------------------------------------------------------------------
+
+    def _exchange(
+        self,
+        request: Any,
+        target: str,
+        outcome: requests.Response | requests.RequestException,
+        booking: _Booking,
+        times: tuple[int, int],
+    ) -> Exchange:
+        """What was sent and what came, without secrets."""
+        path, question, query = target.partition("?")
+        answer = outcome if isinstance(outcome, requests.Response) else None
+        problem = "" if isinstance(outcome, requests.Response) else problem_of(outcome).text
+        sent = _secrets_in(request.headers.items())
+        secrets = {*self._secrets, *sent}
+        return Exchange(
+            number=self.asked + 1,
+            phase=booking.phase,
+            operation=booking.operation or self._operation(request.method, path),
+            method=request.method,
+            target=_hidden(path + question + masked_query(query), secrets),
+            request_headers=_masked(_pairs(request.headers.items()), sent),
+            request_body=_hidden(masked_body(_body_meant(request)), secrets),
+            status=None if answer is None else answer.status_code,
+            response_headers=() if answer is None else _masked(_raw_headers(answer), secrets),
+            response_body=b"" if answer is None else _hidden(masked_body(answer.content), secrets),
+            sent_at=times[0],
+            took=times[1],
+            problem=_hidden(problem, secrets),
+            meant_wrong=booking.meant_wrong,
+            credentials="own"
+            if getattr(request, "is_own", False) and self.target.auth is not None
+            else "others"
+            if sent
+            else "none",
+        )
+
+    def _operation(self, method: str, path: str) -> str:
+        asked = operation_asked(self.operations, method, path)
+        return asked.id if asked else ""
+
+    def _not_sent(self, request: requests.Request, booking: _Booking, why: str) -> Exchange:
+        """Books a request that could not even be written, or sealed."""
+        unsent = requests.PreparedRequest()
+        unsent.method, unsent.body = request.method, request.data or None
+        unsent.headers = requests.structures.CaseInsensitiveDict(request.headers)
+        target = str(request.url).removeprefix(self.target.url)
+        problem = requests.RequestException(f"it could not be sent: {why}")
+        exchange = self._exchange(unsent, target, problem, booking, (wall_now(), 0))
+        self._book(exchange)
+        return exchange
+
+    def _book(self, exchange: Exchange) -> None:
+        """Counts an exchange, shows it to the watchers, and tells of it."""
+        with self._lock:
+            self.asked += 1
+            self.exchanges.append(exchange)
+            if exchange.operation in self.statuses and exchange.status is not None:
+                self.statuses[exchange.operation][exchange.status] += 1
+            if exchange.method not in SAFE:
+                self.changes.append(exchange)
+            self.guard.learn(exchange)
+            self._listen(Asked(exchange))
+            for watcher in self.watchers:
+                for finding in watcher(exchange):
+                    self.found(finding)
+
+    def found(self, finding: Finding) -> bool:
+        """Keeps and tells a finding unless its like is known; whether it was new."""
+        with self._lock:
+            if finding.key in self._known:
+                return False
+            self._known.add(finding.key)
+            if finding.exchange is not None and not finding.curl:
+                finding = replace(finding, curl=curl_of(finding.exchange, self.target))
+            self.findings.append(finding)
+            self._listen(Found(finding))
+            return True
+
+
+class _Session(requests.Session):
+    """requests' own, but for what goes out and comes in through the wire."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self._wire = wire
+        self.trust_env = False
+        self.headers["User-Agent"] = "oceanmock-conform"
+        self.headers["Accept-Encoding"] = "identity"
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
+        """The answer, whole; how it is sent is the wire's to say."""
+        return self._wire.sent(request)
+
+    def forward(self, request: requests.PreparedRequest, verify: bool | str) -> requests.Response:
+        """The answer, not yet read."""
+        timeout = (CONNECT_SECONDS, READ_SECONDS)
+        options: dict[str, Any] = {"timeout": timeout, "verify": verify, "proxies": {}}
+        return super().send(request, stream=True, allow_redirects=False, **options)
+
+
+class _Pace:
+    """Lets so many through in a second, evenly; 0 is as many as come."""
+
+    def __init__(self, rate: float, now: Callable[[], int], sleep: Callable[[int], object]) -> None:
+        self._gap = int(SECOND / rate) if rate else 0
+        self._now = now
+        self._sleep = sleep
+        self._next = 0
+
+    def wait(self) -> None:
+        """Returns when the next may go."""
+        if not self._gap:
+            return
+        now = self._now()
+        if now < self._next:
+            self._sleep(self._next - now)
+        self._next = max(now, self._next) + self._gap
+
+
+def _as_it_is(request: Any) -> Any:
+    """A request without credentials."""
+    return request
+
+
+def _body_meant(request: Any) -> bytes:
+    """The body before it was sealed; what is no text yet is read by nobody but the server."""
+    body = getattr(request, "plain_body", request.body)
+    return body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else b""
+
+
+def _pairs(headers: Iterable[tuple[str | bytes, str | bytes]]) -> Headers:
+    return tuple((_text(name), _text(value)) for name, value in headers)
+
+
+def _raw_headers(answer: requests.Response) -> Headers:
+    """The headers as they came, those of one name apart."""
+    return _pairs(answer.raw.headers.items())
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+
+def _secrets_of(auth: Any) -> frozenset[str]:
+    """What of the run's own credentials must not be seen anywhere."""
+    match auth:
+        case Basic() if auth.password != auth.user:
+            several = [auth.password]
+        case AccessKey():
+            several = [auth.secret]
+        case Sealed():
+            several = [auth.password, auth.agent_password or ""]
+        case _:
+            several = []
+    long = [each for each in several if len(each) >= SHORTEST]
+    return frozenset([*long, *map(quote, long)])
+
+
+def _secrets_in(headers: Iterable[tuple[str | bytes, str | bytes]]) -> set[str]:
+    """The credentials in headers: what is masked of them."""
+    several = _pairs(headers)
+    pairs = zip(several, masked_headers(several), strict=True)
+    return {value.split(" ", 1)[-1] for (_, value), (_, shown) in pairs if value != shown}
+
+
+def _masked(headers: Headers, secrets: Iterable[str]) -> Headers:
+    return tuple((name, _hidden(value, secrets)) for name, value in masked_headers(headers))
+
+
+def _hidden(said: Any, secrets: Iterable[str]) -> Any:
+    """A text, or bytes, in which no secret stands."""
+    for secret in secrets:
+        if len(secret) >= SHORTEST:
+            if isinstance(said, bytes):
+                said = said.replace(secret.encode(), MASK.encode())
+            else:
+                said = said.replace(secret, MASK)
+    return said
