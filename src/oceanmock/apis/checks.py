@@ -8,7 +8,8 @@ place. Nothing here knows connexion, or one API.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -25,6 +26,15 @@ MAX_QUERY_FIELDS: Final = 1000
 # --- schemas --------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that is wrong with a value: where, against which keyword, in words."""
+
+    path: tuple[str | int, ...]
+    keyword: str
+    message: str
+
+
 class Schema:
     """A schema of the contract, compiled."""
 
@@ -39,6 +49,21 @@ class Schema:
         first = next(iter(self._validator.iter_errors(value)))
         place = ".".join(str(part) for part in first.instance_path)
         return f"{place}: {first.message}" if place else str(first.message)
+
+    def mistakes(self, value: Any) -> Iterator[Mistake]:
+        """All that is wrong with a value, each with the way to it."""
+        for error in self._validator.iter_errors(value):
+            yield from _mistakes_in(error)
+
+
+def _mistakes_in(error: Any) -> Iterator[Mistake]:
+    """An error as mistakes; of a value that may also be null, those of what else it may be."""
+    branches = error.kind.context if error.kind.name == "anyOf" else []
+    if len(branches) == 2 and [each.kind.name for each in branches[0]] == ["type"]:
+        for inner in branches[1]:
+            yield from _mistakes_in(inner)
+        return
+    yield Mistake(tuple(error.instance_path), error.kind.name, str(error.message)[:300])
 
 
 @lru_cache(maxsize=1024)

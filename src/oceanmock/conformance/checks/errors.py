@@ -1,0 +1,145 @@
+"""What a refusal says: a message, and a code of the kind that the status and the request ask for.
+
+obshell's codes are words, and public (ob/agent/errors/errorcode.go). OCP's numbers are not: those
+of its open-source sibling are known, so one of them is never right in another's place, and an error
+that has a number of its own there is never 0. A number nobody knows is let pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from oceanmock.conformance.checks.envelope import is_of_the_api
+from oceanmock.conformance.looks import Look, Seen, look, whole
+
+# --- any ------------------------------------------------------------------------------------------
+
+
+def message(seen: Seen) -> Iterator[Look]:
+    """An error says what is wrong."""
+    if seen.error:
+        said = seen.error.get("message")
+        kept = isinstance(said, str) and bool(said.strip())
+        yield look("error.message", kept, "$.error.message", "the error has no message.")
+
+
+# --- OCP ------------------------------------------------------------------------------------------
+
+OCP_CODES: Final[Mapping[int, tuple[int, str]]] = {
+    20000: (404, "an unknown task or subtask"),
+    20003: (400, "an operation that the state does not allow"),
+    20004: (400, "a rollback that is prohibited"),
+    30014: (403, "a permission that is missing"),
+}
+"""ocp-express' numbers: the status each comes with, and what it means (ErrorCodes.java)."""
+NUMBERED: Final = {404: "$.error.code", 403: "$.error.code"}
+
+
+def ocp_code(seen: Seen) -> Iterator[Look]:
+    """A number of ocp-express' stands for what it means there; what is not found has a number."""
+    code = whole(seen.error.get("code"))
+    if seen.operation is None or code is None:
+        return
+    if code in OCP_CODES:
+        status, means = OCP_CODES[code]
+        wrong = f"code {code} is that of {means}, which is answered {status}, not {seen.status}."
+        yield look("error.code", status == seen.status, "$.error.code", wrong)
+    if code == 20004:
+        wrong = "code 20004 is that of a rollback that is prohibited, and no rollback was asked for."
+        yield look("error.code", seen.id == "rollbackTask", "$.error.code", wrong)
+    elif seen.status in NUMBERED and seen.exchange.method == seen.operation.method:
+        wrong = f"an error with {seen.status} has a number of its own, and this one says 0."
+        yield look("error.code", code != 0, "$.error.code", wrong)
+
+
+# --- obshell --------------------------------------------------------------------------------------
+
+DECRYPT_FAILED: Final = "Security.Authentication.Header.DecryptFailed"
+STATUS_BY_CODE: Final[Mapping[str, tuple[int, ...]]] = {
+    "Task.NotFound": (404,),
+    "Common.NotFound": (404,),
+    "Task.GenericID.Invalid": (400,),
+    "Task.Dag.Operator.": (400,),
+    "Task.Node.Operator.": (400,),
+    "Common.BindJsonFailed": (400,),
+    "Common.IllegalArgument": (400,),
+    "Request.Header.NotFound": (400, 401),
+    "Security.Authentication.": (401,),
+    "Common.Unauthorized": (401,),
+    "Common.Unexpected": (500,),
+    "Agent.OceanBase.NotHold": (500,),
+    "Gorm.NoRowAffected": (500,),
+}
+"""What an errCode, or all that begin so, is answered with (errorcode.go:23-30,75,346-405)."""
+
+READ_REFUSALS: Final = (
+    "Task.GenericID.Invalid",
+    "Common.IllegalArgument",
+    "Request.Header.NotFound",
+    "Agent.Identify.NotSupportOperation",
+    "MySQL.Error",
+)
+BODY_REFUSALS: Final = (
+    "Task.GenericID.Invalid",
+    "Common.BindJsonFailed",
+    "Request.Header.NotFound",
+    "MySQL.Error",
+)
+WORDS_BY_OPERATOR: Final[Mapping[str, tuple[str, ...]]] = {
+    "RETRY": ("RetryNotFailedDag", "RetryNotAllowed"),
+    "ROLLBACK": ("RollbackNotFailedDag", "RollbackNotAllowed"),
+    "CANCEL": ("CancelFinishedDag", "CancelNotAllowed"),
+    "PASS": ("PassNotFailedDag", "PassNotAllowed"),
+}
+NODE_WORDS: Final = ("PassNotFailedDag", "PassNotFailedNode", "PassNotAllowed")
+
+
+def obshell_code(seen: Seen) -> Iterator[Look]:
+    """An errCode fits the status, and a refusal of an operator is about that operator."""
+    code = seen.error.get("errCode")
+    if not is_of_the_api(seen) or not isinstance(code, str):
+        return
+    path = "$.error.errCode"
+    statuses = next((s for known, s in STATUS_BY_CODE.items() if code.startswith(known)), None)
+    if statuses is not None:
+        wrong = f"{code} is answered {seen.status}; it goes with {statuses[0]}."
+        yield look("error.code", seen.status in statuses, path, wrong)
+    if seen.status == 400 and seen.operation is not None:
+        allowed = _refusals(seen)
+        wrong = f"{seen.id} is refused with {code}; here it can be {', '.join(allowed)}."
+        yield look("error.code", code in allowed, path, wrong)
+    if seen.status == 404 and seen.operation is not None:
+        wrong = f"what is not found is answered {code}, not Task.NotFound."
+        yield look("error.code", code in ("Task.NotFound", "Common.NotFound"), path, wrong)
+    if seen.status == 401:
+        yield from _number(seen, code)
+
+
+def _number(seen: Seen, code: str) -> Iterator[Look]:
+    """1 for a header that cannot be decrypted, 10008 for any other; SDKs go by it."""
+    said = whole(seen.error.get("code"))
+    right = (1,) if code == DECRYPT_FAILED else (10008,)
+    if code.startswith("Request."):  # only where a quirk was mended
+        right = (1, 10008)
+    if said is not None:
+        wrong = f"code is {said}; with {code} it is {right[0]}."
+        yield look("error.code", said in right, "$.error.code", wrong)
+
+
+def _refusals(seen: Seen) -> tuple[str, ...]:
+    """The errCodes that a 400 of this request may have."""
+    if seen.id not in ("dagHandler", "nodeHandler"):
+        return READ_REFUSALS
+    kind = "Dag" if seen.id == "dagHandler" else "Node"
+    asked = seen.request_json.get("operator")
+    operator = asked.upper() if isinstance(asked, str) else ""
+    if kind == "Node":
+        words = NODE_WORDS if operator == "PASS" else ("NotSupport",)
+    else:
+        words = WORDS_BY_OPERATOR.get(operator, ("NotSupport",))
+    return (*(f"Task.{kind}.Operator.{word}" for word in words), *BODY_REFUSALS)
+
+
+OCP: Final = (message, ocp_code)
+OBSHELL: Final = (message, obshell_code)

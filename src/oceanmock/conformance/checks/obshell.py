@@ -1,0 +1,306 @@
+"""What one answer of obshell shows must fit together: times, a dag and its nodes, ids, lists.
+
+Only what must hold at any instant is asked. A dag, its nodes and their sub tasks are read one after
+the other, and the scheduler writes a tick down in several steps: so what is above is held against
+what is below it where its state is final, and not while it runs. Facts:
+github.com/oceanbase/obshell at 61ee147 (ob/agent/engine, ob/agent/service/task), and recordings of
+a running obshell 4.5.0.0, which outrank it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Final
+
+from oceanmock.conformance.checks.times import Json, not_in_future, ordered
+from oceanmock.conformance.looks import Look, Seen, instant, look, numbered, objects, whole
+from oceanmock.conformance.quirks import GO_BOOLEANS, GO_FALSE, has_panicked
+
+FINAL: Final = frozenset({"FAILED", "SUCCEED"})
+TIMES: Final = ("start_time", "end_time")
+LISTS: Final = frozenset(
+    {
+        "getAllClusterDags",
+        "getAllAgentDags",
+        "getAllAgentsLastMaintenanceDag",
+        "getUnfinishedDags",
+        "getClusterUnfinishDags",
+        "getAgentUnfinishDags",
+        "getAgentMainDags",
+    }
+)
+DAGS: Final = frozenset({"getDagDetail", "getObLastMaintenanceDag", "getAgentLastMaintenanceDag"})
+UNFINISHED: Final = frozenset({"getUnfinishedDags", "getClusterUnfinishDags", "getAgentUnfinishDags"})
+OF_CLUSTER: Final = frozenset(
+    {"getAllClusterDags", "getClusterUnfinishDags", "getObLastMaintenanceDag"}
+)
+OF_AGENT: Final = frozenset(
+    {"getAllAgentDags", "getAgentUnfinishDags", "getAgentLastMaintenanceDag"}
+)
+MAINTENANCE: Final = frozenset(
+    {"getObLastMaintenanceDag", "getAgentLastMaintenanceDag", "getAllAgentsLastMaintenanceDag"}
+)
+UNMAINTAINED: Final = (0, 1)
+"""The maintenance types of a dag that holds no lock (maintenance_type.go:42-48)."""
+CANONICAL: Final = re.compile(r"1[1-9][0-9]*|[24][0-9]{15}[1-9][0-9]*|[35][0-9]{44}[1-9][0-9]*")
+"""A generic id as the server writes it: its number without a sign or leading zeros."""
+
+
+# --- what a body shows ----------------------------------------------------------------------------
+
+
+def dags_in(seen: Seen) -> Iterator[tuple[str, Json]]:
+    """Every dag of an answer, with its JSON path."""
+    data = seen.data
+    if seen.status != 200 or not isinstance(data, dict):
+        return
+    if seen.id in LISTS:
+        yield from numbered(data.get("contents"), "$.data.contents")
+    elif seen.id in DAGS:
+        yield "$.data", data
+
+
+def nodes_in(seen: Seen) -> Iterator[tuple[str, Json]]:
+    """Every node of an answer, with its JSON path."""
+    if seen.id == "getNodeDetail" and seen.status == 200 and isinstance(seen.data, dict):
+        yield "$.data", seen.data
+    for path, dag in dags_in(seen):
+        yield from numbered(dag.get("nodes"), f"{path}.nodes")
+
+
+def sub_tasks_in(seen: Seen) -> Iterator[tuple[str, Json]]:
+    """Every sub task of an answer, with its JSON path."""
+    if seen.id == "getSubTaskDetail" and seen.status == 200 and isinstance(seen.data, dict):
+        yield "$.data", seen.data
+    for path, node in nodes_in(seen):
+        yield from numbered(node.get("sub_tasks"), f"{path}.sub_tasks")
+
+
+# --- ids ------------------------------------------------------------------------------------------
+
+
+def ids(seen: Seen) -> Iterator[Look]:
+    """What is answered is what was asked for, and a generic id ends in the number it stands for."""
+    asked = seen.path_ids[-1] if seen.path_ids else ""
+    if seen.status == 200 and isinstance(seen.data, dict) and CANONICAL.fullmatch(asked):
+        said = seen.data.get("id", asked)
+        wrong = f"{asked} was asked for, and {said} is answered."
+        yield look("id.differs", said == asked, "$.data.id", wrong)
+    for name, things in (("dag_id", dags_in), ("node_id", nodes_in), ("task_id", sub_tasks_in)):
+        for path, thing in things(seen):
+            number, id = whole(thing.get(name)), thing.get("id")
+            if number is not None and isinstance(id, str) and CANONICAL.fullmatch(id):
+                wrong = f"the id is {id}, and {name} is {number}."
+                yield look("id.number", number_in(id) == number, f"{path}.{name}", wrong)
+
+
+def number_in(id: str) -> int:
+    """The number that a canonical id ends in; what is before it says where the thing is kept."""
+    return int(id[{"1": 1, "3": 45, "5": 45}.get(id[0], 16) :])
+
+
+# --- times and counts -----------------------------------------------------------------------------
+
+
+def times(seen: Seen) -> Iterator[Look]:
+    """Times can be read, follow one another where something has ended, and are none of the future."""
+    now = instant(seen.body.get("timestamp")) if isinstance(seen.body, dict) else None
+    now = None if has_panicked(seen) else now
+    for path, thing in (*dags_in(seen), *nodes_in(seen), *sub_tasks_in(seen)):
+        yield from not_in_future(thing, path, TIMES, now)
+        if thing.get("state") in FINAL:
+            yield from ordered(thing, path, "start_time", "end_time")
+
+
+def counts(seen: Seen) -> Iterator[Look]:
+    """What has run was counted; what never ran has no log (sub_task.go:115-121)."""
+    for path, each in sub_tasks_in(seen):
+        state, operator = each.get("state"), each.get("operator")
+        times = whole(each.get("execute_times"))
+        if times is not None and (state, operator) == ("PENDING", "RUN"):
+            wrong = f"a sub task that never ran has run {times} times."
+            yield look("count.never-run", times == 0, f"{path}.execute_times", wrong)
+        if times is not None and state in ("RUNNING", *FINAL) and operator != "PASS":
+            wrong = f"a sub task that is {state} has never run."
+            yield look("count.never-run", times >= 1, f"{path}.execute_times", wrong)
+        has_log = isinstance(each.get("task_logs"), list)
+        wrong = f"a sub task that is {state} has {'a' if has_log else 'no'} log."
+        kept = has_log == (state in ("RUNNING", *FINAL))
+        yield look("log.presence", kept, f"{path}.task_logs", wrong)
+
+
+# --- what is above and what is below --------------------------------------------------------------
+
+
+def stages(seen: Seen) -> Iterator[Look]:
+    """A dag has as many nodes as stages, and its stage is one of them."""
+    for path, dag in dags_in(seen):
+        stage, most = whole(dag.get("stage")), whole(dag.get("max_stage"))
+        if stage is None or most is None:
+            continue
+        wrong = f"stage {stage} is none of {most}."
+        yield look("parent.stage", 1 <= stage <= most, f"{path}.stage", wrong)
+        if isinstance(dag.get("nodes"), list):
+            wrong = f"a dag of {most} stages has {len(dag['nodes'])} nodes."
+            yield look("parent.stage", len(dag["nodes"]) == most, f"{path}.max_stage", wrong)
+
+
+def dags(seen: Seen) -> Iterator[Look]:
+    """A dag whose state is final fits its nodes (engine/scheduler/dag_handler.go:24-74)."""
+    for path, dag in dags_in(seen):
+        nodes = objects(dag.get("nodes"))
+        states = [str(node.get("state")) for node in nodes]
+        state, stage = dag.get("state"), whole(dag.get("stage")) or 0
+        if not nodes or state not in FINAL:
+            continue
+        if state == "FAILED":
+            there = states[stage - 1] if 1 <= stage <= len(states) else "none"
+            wrong = f"a dag that is FAILED at stage {stage} has a node there that is {there}."
+            yield look("parent.out-of-step", there == "FAILED", f"{path}.state", wrong)
+        else:
+            yield from _succeeded(path, dag, states)
+
+
+def _succeeded(path: str, dag: Json, states: list[str]) -> Iterator[Look]:
+    """All nodes are done, or undone; after a rollback was cancelled nothing is for sure."""
+    operator, stage = dag.get("operator"), whole(dag.get("stage"))
+    shown = [(node.get("state"), node.get("operator")) for node in objects(dag.get("nodes"))]
+    if any(of_node == "CANCEL" for _, of_node in shown):
+        return
+    if operator in ("RUN", "PASS"):
+        wrong = f"a dag that is SUCCEED/{operator} has nodes that are {', '.join(states)}."
+        kept = set(states) == {"SUCCEED"}
+        yield look("parent.out-of-step", kept, f"{path}.state", wrong)
+    if operator == "ROLLBACK":
+        wrong = f"a dag that was rolled back has nodes that are {', '.join(states)}."
+        kept = set(states) <= {"SUCCEED", "PENDING"} and ("PENDING", "ROLLBACK") not in shown
+        yield look("parent.out-of-step", kept, f"{path}.state", wrong)
+    last = {"RUN": len(states), "ROLLBACK": 1}.get(str(operator))
+    if last is not None:
+        wrong = f"a dag that is SUCCEED/{operator} ends at stage {stage}, not at {last}."
+        yield look("parent.stage", stage == last, f"{path}.stage", wrong)
+
+
+def nodes(seen: Seen) -> Iterator[Look]:
+    """A node whose state is final fits its sub tasks (engine/scheduler/task_handler.go:74-235)."""
+    for path, node in nodes_in(seen):
+        states = {str(each.get("state")) for each in objects(node.get("sub_tasks"))}
+        state, operator = node.get("state"), node.get("operator")
+        if not states:
+            continue
+        listed = " and ".join(sorted(states))
+        if state == "SUCCEED":
+            wrong = f"a node that is SUCCEED has sub tasks that are {listed}."
+            kept = states <= ({"SUCCEED", "PENDING"} if operator == "ROLLBACK" else {"SUCCEED"})
+            yield look("parent.out-of-step", kept, f"{path}.state", wrong)
+        if state == "FAILED" and operator != "CANCEL":
+            wrong = f"a node that is FAILED has no sub task that is: they are {listed}."
+            yield look("parent.out-of-step", "FAILED" in states, f"{path}.state", wrong)
+
+
+def order(seen: Seen) -> Iterator[Look]:
+    """Nodes run one at a time: in the order of their stages, and back when they are undone."""
+    for path, dag in dags_in(seen):
+        numbered_nodes = list(numbered(dag.get("nodes"), f"{path}.nodes"))
+        for (_, lower), (at, upper) in pairwise(numbered_nodes):
+            if dag.get("operator") == "RUN" and _has_run(upper, ("RUN", "RETRY")):
+                wrong = "it started before the node of the stage below it had ended."
+                kept = _comes_after(upper, lower)
+                yield look("order.forward", kept, f"{at}.start_time", wrong)
+            both_back = _has_run(lower, ("ROLLBACK",)) and _was_undone(upper)
+            if dag.get("operator") == "ROLLBACK" and both_back:
+                wrong = "it is not undone, or too late, while the node of the stage below it is."
+                kept = upper.get("state") == "SUCCEED" and _comes_after(lower, upper)
+                yield look("rollback.order", kept, f"{at}.end_time", wrong)
+
+
+def _has_run(node: Json, operators: tuple[str, ...]) -> bool:
+    return node.get("state") in ("RUNNING", *FINAL) and node.get("operator") in operators
+
+
+def _was_undone(node: Json) -> bool:
+    return node.get("operator") == "ROLLBACK"
+
+
+def _comes_after(later: Json, earlier: Json) -> bool:
+    """Whether one node started when the other had ended; true where a time cannot be read."""
+    start, end = instant(later.get("start_time")), instant(earlier.get("end_time"))
+    return start is None or end is None or end <= start
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+
+def twice(seen: Seen) -> Iterator[Look]:
+    """Nothing is listed twice."""
+    contents = seen.data.get("contents") if isinstance(seen.data, dict) else None
+    known = [each["id"] for each in objects(contents) if "id" in each]
+    again = sorted({str(each) for each in known if known.count(each) > 1})
+    if known and seen.id in LISTS | {"getFullSubTaskLogs"}:
+        yield look("list.twice", not again, "$.data.contents", f"{again[:5]} are listed twice.")
+
+
+def filters(seen: Seen) -> Iterator[Look]:
+    """A list holds what its route is for."""
+    for path, dag in dags_in(seen):
+        state, kind, id = dag.get("state"), dag.get("maintenance_type"), str(dag.get("id"))
+        if seen.id in UNFINISHED:
+            wrong = f"dag {id} is {state}, and listed as unfinished."
+            done = state == "SUCCEED" or (state == "FAILED" and kind in UNMAINTAINED)
+            yield look("filter.ignored", not done, path, wrong)
+        if seen.id in MAINTENANCE:
+            wrong = f"dag {id} is answered as the last for maintenance, and holds no lock."
+            yield look("filter.ignored", kind not in UNMAINTAINED, path, wrong)
+        if seen.id in OF_CLUSTER | OF_AGENT:
+            of_cluster = seen.id in OF_CLUSTER
+            wrong = f"dag {id} is {'an agent' if of_cluster else 'the cluster'}'s."
+            yield look("filter.ignored", id.startswith("1") == of_cluster, path, wrong)
+
+
+def details(seen: Seen) -> Iterator[Look]:
+    """Nodes are there when details are asked for, or nothing is said, and not otherwise."""
+    texts = [text for name, text in seen.query if name == "show_details"]
+    if len(texts) > 1 or not set(texts) <= GO_BOOLEANS:
+        return
+    wanted = not set(texts) & GO_FALSE
+    for path, dag in dags_in(seen):
+        if "nodes" in dag:
+            kept = (dag["nodes"] is not None) == wanted
+            wrong = f"details are {'' if wanted else 'not '}asked for, and nodes is"
+            said = "null" if dag["nodes"] is None else "there"
+            yield look("details.ignored", kept, f"{path}.nodes", f"{wrong} {said}.")
+
+
+def logs(seen: Seen) -> Iterator[Look]:
+    """The lines of a log are of one sub task, and of its runs in their order."""
+    lines: Any = seen.data.get("contents") if isinstance(seen.data, dict) else None
+    if seen.id != "getFullSubTaskLogs" or seen.status != 200 or not lines:
+        return
+    runs = [whole(line.get("execute_times")) for line in objects(lines)]
+    known = [run for run in runs if run is not None]
+    wrong = f"the lines are of the runs {known[:20]}, which are not in order."
+    yield look("log.order", known == sorted(known), "$.data.contents", wrong)
+    asked = seen.path_ids[-1] if seen.path_ids else ""
+    for path, line in numbered(lines, "$.data.contents"):
+        number = whole(line.get("sub_task_id"))
+        if CANONICAL.fullmatch(asked) and number is not None:
+            wrong = f"the line is of sub task {number}, and {asked} was asked for."
+            kept = number_in(asked) == number
+            yield look("id.differs", kept, f"{path}.sub_task_id", wrong)
+
+
+CHECKS: Final = (
+    ids,
+    times,
+    counts,
+    stages,
+    dags,
+    nodes,
+    order,
+    twice,
+    filters,
+    details,
+    logs,
+)

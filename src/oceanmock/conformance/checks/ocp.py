@@ -1,0 +1,324 @@
+"""What one answer of OCP shows must fit together: times, a task and its subtasks, a page of a list.
+
+Only what must hold at any instant is asked. A task and its subtasks are read one after the other,
+and the scheduler works on in between: so a task is held against its subtasks where its status is
+final, and not while it runs. Facts: github.com/oceanbase/ocp-express at eb6f2117
+(task/task-service/src/main/java/com/oceanbase/ocp/task/engine) and the samples of the public pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from oceanmock.clock import SECOND
+from oceanmock.conformance.checks.times import TIMES, Json, not_in_future, ordered
+from oceanmock.conformance.looks import Look, Seen, instant, look, numbered, objects, whole
+
+ENDED: Final = frozenset({"FAILED", "SUCCESSFUL"})
+BACKWARDS: Final = frozenset({"ROLLBACK", "ROLLBACK_SKIP"})
+STATUSES: Final = frozenset({"RUNNING", "FAILED", "SUCCESSFUL", "ABORTED"})
+UNDER_WAY: Final = frozenset({"PENDING", "READY", "RUNNING", "FAILED"})
+CREATED_WITHIN: Final = SECOND
+"""A createTime is kept to the second, and may have been rounded up."""
+
+
+# --- what a body shows ----------------------------------------------------------------------------
+
+
+def tasks_in(seen: Seen) -> Iterator[tuple[str, Json]]:
+    """Every task of an answer, whole or as a row, with its JSON path."""
+    data = seen.data
+    if seen.status != 200 or not isinstance(data, dict):
+        return
+    if seen.id == "listTaskInstances":
+        yield from numbered(data.get("contents"), "$.data.contents")
+    elif seen.id in ("getTaskInstance", "retryTask", "rollbackTask"):
+        yield "$.data", data
+
+
+def subtasks_in(seen: Seen) -> Iterator[tuple[str, Json]]:
+    """Every subtask of an answer, with its JSON path."""
+    if seen.id == "retrySubtask" and seen.status == 200 and isinstance(seen.data, dict):
+        yield "$.data", seen.data
+    for path, task in tasks_in(seen):
+        yield from numbered(task.get("subtasks"), f"{path}.subtasks")
+
+
+def ids(seen: Seen) -> Iterator[Look]:
+    """What is answered is what was asked for."""
+    if seen.status != 200 or not isinstance(seen.data, dict) or "id" not in seen.data:
+        return
+    asked = seen.path_ids[-1] if seen.path_ids else ""
+    if asked.isascii() and asked.isdigit():
+        wrong = f"{asked} was asked for, and {seen.data['id']} is answered."
+        yield look("id.differs", str(seen.data["id"]) == str(int(asked)), "$.data.id", wrong)
+
+
+# --- times ----------------------------------------------------------------------------------------
+
+
+def times(seen: Seen) -> Iterator[Look]:
+    """Times can be read, follow one another, and are none of the future."""
+    now = instant(seen.body.get("timestamp")) if isinstance(seen.body, dict) else None
+    for path, thing in (*tasks_in(seen), *subtasks_in(seen)):
+        yield from ordered(thing, path, "createTime", "startTime", slack=CREATED_WITHIN)
+        yield from ordered(thing, path, "startTime", "finishTime")
+        yield from not_in_future(thing, path, TIMES, now)
+
+
+def ends(seen: Seen) -> Iterator[Look]:
+    """What has ended says when; what runs does not."""
+    for path, task in tasks_in(seen):
+        if task.get("status") in ENDED:
+            wrong = f"a task that is {task['status']} has no finishTime."
+            yield look("time.finish", "finishTime" in task, f"{path}.finishTime", wrong)
+    for path, subtask in subtasks_in(seen):
+        if "runTime" in subtask:  # a row of a list has no times
+            yield from _ends_of(path, subtask)
+
+
+def _ends_of(path: str, subtask: Json) -> Iterator[Look]:
+    status, where = subtask.get("status"), f"{path}.finishTime"
+    if status in ENDED:
+        for name in ("startTime", "finishTime"):
+            wrong = f"a subtask that is {status} has no {name}."
+            yield look("time.finish", name in subtask, f"{path}.{name}", wrong)
+    elif status in ("RUNNING", "CANCELING"):
+        wrong = f"a subtask that is {status} has a finishTime."
+        yield look("time.finish", "finishTime" not in subtask, where, wrong)
+        wrong = f"a subtask that is {status} has no startTime."
+        yield look("time.finish", "startTime" in subtask, f"{path}.startTime", wrong)
+
+
+# --- a task and its subtasks ----------------------------------------------------------------------
+
+
+def parents(seen: Seen) -> Iterator[Look]:
+    """A task whose status is final fits its subtasks (RunningTaskWorker:86-119,143-176)."""
+    for path, task in tasks_in(seen):
+        subtasks = objects(task.get("subtasks"))
+        statuses = {str(each.get("status")) for each in subtasks}
+        if not subtasks:
+            continue
+        if task.get("status") == "SUCCESSFUL":
+            goals = _goals(task)
+            wrong = f"a task that is SUCCESSFUL has subtasks that are {_listed(statuses)}."
+            yield look("parent.out-of-step", statuses in goals, f"{path}.status", wrong)
+        if task.get("status") == "FAILED":
+            wrong = f"a task that is FAILED has no subtask that is: they are {_listed(statuses)}."
+            yield look("parent.out-of-step", "FAILED" in statuses, f"{path}.status", wrong)
+
+
+def _goals(task: Json) -> tuple[set[str], ...]:
+    """The statuses all subtasks have at the end; a row of a list does not tell the direction."""
+    forward, back = {"SUCCESSFUL"}, {"PENDING"}
+    if "operation" not in task:
+        return forward, back
+    return (back,) if task["operation"] == "ROLLBACK" else (forward,)
+
+
+def _listed(words: set[str]) -> str:
+    return " and ".join(sorted(words))
+
+
+def prohibitions(seen: Seen) -> Iterator[Look]:
+    """A subtask that has run and prohibits rollback prohibits its task's (:160-174)."""
+    for path, task in tasks_in(seen):
+        subtasks = objects(task.get("subtasks"))
+        if task.get("status") in ENDED and "prohibitRollback" in task:
+            has = any(
+                each.get("prohibitRollback") is True
+                and each.get("status") not in ("PENDING", "READY")
+                for each in subtasks
+            )
+            wrong = "a subtask that has run prohibits rollback, and its task does not say so."
+            kept = not has or task["prohibitRollback"] is True
+            yield look("parent.prohibit-rollback", kept, f"{path}.prohibitRollback", wrong)
+
+
+# --- the graph ------------------------------------------------------------------------------------
+
+
+def graph(seen: Seen) -> Iterator[Look]:
+    """Upstreams and downstreams are of one task, and say the same."""
+    for path, task in tasks_in(seen):
+        subtasks = {each.get("id"): each for each in objects(task.get("subtasks"))}
+        if not any("upstreams" in each for each in subtasks.values()):
+            continue
+        for at, each in numbered(task.get("subtasks"), f"{path}.subtasks"):
+            yield from _edges(at, each, subtasks, "upstreams", "downstreams")
+            yield from _edges(at, each, subtasks, "downstreams", "upstreams")
+        series = sorted(s for e in subtasks.values() if (s := whole(e.get("seriesId"))) is not None)
+        wrong = f"the seriesIds of a task are {series[:20]}, not 0 to {len(subtasks) - 1}."
+        kept = series == list(range(len(subtasks)))
+        yield look("graph.series", kept, f"{path}.subtasks[*].seriesId", wrong)
+
+
+def _edges(
+    path: str, subtask: Json, subtasks: Mapping[Any, Json], there: str, back: str
+) -> Iterator[Look]:
+    named = subtask.get(there)
+    for other in named if isinstance(named, list) else ():
+        ends = subtasks.get(other, {}).get(back)
+        kept = isinstance(ends, list) and subtask.get("id") in ends
+        wrong = f"{subtask.get('id')} has {other} among its {there}, which does not name it back."
+        yield look("graph.one-way", kept, f"{path}.{there}", wrong)
+
+
+def order(seen: Seen) -> Iterator[Look]:
+    """Forwards nothing runs before its upstreams, backwards nothing before its downstreams."""
+    for path, task in tasks_in(seen):
+        subtasks = {each.get("id"): each for each in objects(task.get("subtasks"))}
+        check = _undone_last_first if task.get("operation") == "ROLLBACK" else _done_first
+        if "operation" in task:
+            for at, each in numbered(task.get("subtasks"), f"{path}.subtasks"):
+                yield from check(at, each, subtasks)
+
+
+def _neighbours(subtask: Json, subtasks: Mapping[Any, Json], name: str) -> list[Json]:
+    named = subtask.get(name)
+    known = [subtasks.get(each) for each in named] if isinstance(named, list) else []
+    return [each for each in known if each is not None]
+
+
+def _done_first(path: str, subtask: Json, subtasks: Mapping[Any, Json]) -> Iterator[Look]:
+    """What is not PENDING has upstreams that all succeeded (AbstractTaskWorker:59-87)."""
+    if subtask.get("status") == "PENDING":
+        return
+    for each in _neighbours(subtask, subtasks, "upstreams"):
+        wrong = f"it is {subtask.get('status')} while its upstream {each.get('id')} is "
+        kept = each.get("status") == "SUCCESSFUL"
+        yield look("order.forward", kept, f"{path}.status", f"{wrong}{each.get('status')}.")
+
+
+def _undone_last_first(path: str, subtask: Json, subtasks: Mapping[Any, Json]) -> Iterator[Look]:
+    """What is undone has downstreams that all are, and were before (AbstractTaskWorker:89-115)."""
+    if subtask.get("operation") not in BACKWARDS or subtask.get("status") not in UNDER_WAY:
+        return
+    for each in _neighbours(subtask, subtasks, "downstreams"):
+        wrong = f"it is undone while its downstream {each.get('id')} is {each.get('status')}."
+        yield look("rollback.order", each.get("status") == "PENDING", f"{path}.status", wrong)
+        both = (subtask, each)
+        if all(e.get("status") == "PENDING" and e.get("operation") in BACKWARDS for e in both):
+            mine, its = (instant(e.get("finishTime")) for e in both)
+            wrong = f"it was undone before its downstream {each.get('id')} was."
+            kept = mine is None or its is None or its <= mine
+            yield look("rollback.order", kept, f"{path}.finishTime", wrong)
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+
+def page(seen: Seen) -> Iterator[Look]:
+    """A page is the one that was asked for, and its numbers fit each other and its rows."""
+    data = seen.data
+    if seen.id != "listTaskInstances" or seen.status != 200 or not isinstance(data, dict):
+        return
+    said = data.get("page")
+    if not isinstance(said, dict) or not isinstance(data.get("contents"), list):
+        return
+    rows = len(data["contents"])
+    number, size = whole(said.get("number")), whole(said.get("size"))
+    total, pages = whole(said.get("totalElements")), whole(said.get("totalPages"))
+    for name, default, is_said in (("page", 1, number), ("size", 10, size)):
+        if (asked := _asked_number(seen, name, default)) is not None and is_said is not None:
+            member = "number" if name == "page" else name
+            wrong = f"{name}={asked} was asked for, and page.{member} is {is_said}."
+            yield look(f"paging.{member}", is_said == asked, f"$.data.page.{member}", wrong)
+    if number is None or size is None or size < 1 or total is None or pages is None:
+        return
+    wrong = f"{total} elements in pages of {size} are {-(-total // size)} pages, not {pages}."
+    yield look("paging.pages", pages == -(-total // size), "$.data.page.totalPages", wrong)
+    expected = max(0, min(size, total - (number - 1) * size))
+    wrong = f"page {number} of {total} elements in pages of {size} has {rows} rows, not {expected}."
+    yield look("paging.rows", rows == expected, "$.data.contents", wrong)
+
+
+def _asked_number(seen: Seen, name: str, default: int) -> int | None:
+    text = seen.asked(name)
+    if text is None:
+        return default if name not in dict(seen.query) else None
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def twice(seen: Seen) -> Iterator[Look]:
+    """Nothing is listed twice."""
+    lists = [("$.data.contents", seen.data.get("contents"))] if isinstance(seen.data, dict) else []
+    lists += [(f"{path}.subtasks", task.get("subtasks")) for path, task in tasks_in(seen)]
+    for path, listed in lists:
+        known = [each.get("id") for each in objects(listed) if "id" in each]
+        again = sorted({str(each) for each in known if known.count(each) > 1})
+        if known:
+            yield look("list.twice", not again, path, f"{', '.join(again)} is listed twice.")
+
+
+Matches = Callable[[Json, str], bool]
+
+
+def _inner(task: Json, *names: str) -> Any:
+    found: Any = task
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+FILTERS: Final[Mapping[str, Matches]] = {
+    "status": lambda task, text: _is_one_of(str(task.get("status")), text.split(",")),
+    "name": lambda task, text: text.strip().lower() in str(task.get("name")).lower(),
+    "clusterId": lambda task, text: str(_inner(task, "cluster", "id")) == text.lstrip("+0"),
+    "tenantId": lambda task, text: str(_inner(task, "tenant", "id")) == text.lstrip("+0"),
+}
+"""Whether a row is one that a filter asks for. What a row does not show cannot be held against it:
+its type, its host. A tenant's name means something only together with a cluster, and that a server
+knows clusterName by this name is not verified."""
+
+
+def _is_one_of(status: str, asked: list[str]) -> bool:
+    """Whether a status was asked for; ocp-express takes one that it does not know for none."""
+    return status in asked or not set(asked) <= STATUSES
+
+
+def filters(seen: Seen) -> Iterator[Look]:
+    """Every row is one that was asked for."""
+    if seen.id != "listTaskInstances":
+        return
+    for name, matches in FILTERS.items():
+        text = seen.asked(name)
+        for path, task in tasks_in(seen) if text else ():
+            wrong = f"{name}={text} was asked for, and task {task.get('id')} is none of that."
+            yield look("filter.ignored", matches(task, text or ""), path, wrong)
+
+
+SORTED: Final[Mapping[str, Callable[[Json], int | None]]] = {
+    "id": lambda task: whole(task.get("id")),
+    "startTime": lambda task: instant(task.get("startTime")),
+}
+"""What can be sorted by, and compared without knowing how the database compares texts."""
+
+
+def sorting(seen: Seen) -> Iterator[Look]:
+    """Rows come in the order that was asked for."""
+    field, _, direction = (seen.asked("sort") or "").partition(",")
+    if seen.id != "listTaskInstances" or field not in SORTED:
+        return
+    found = [SORTED[field](task) for _, task in tasks_in(seen)]
+    values = [each for each in found if each is not None]
+    right = sorted(values, reverse=direction == "desc")
+    wrong = f"sort={field},{direction or 'asc'} was asked for, and the rows are not in that order."
+    yield look("list.order", values == right, "$.data.contents", wrong)
+
+
+CHECKS: Final = (
+    ids,
+    times,
+    ends,
+    parents,
+    prohibitions,
+    graph,
+    order,
+    page,
+    twice,
+    filters,
+    sorting,
+)

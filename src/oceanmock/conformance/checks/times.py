@@ -1,0 +1,37 @@
+"""Times in a body: whether they can be read, in which order they are, and that none is to come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from oceanmock.clock import SECOND
+from oceanmock.conformance.looks import Look, instant, look
+
+Json = dict[str, Any]
+TIMES: Final = ("createTime", "startTime", "finishTime")
+FUTURE: Final = 60 * SECOND
+"""How far two clocks may be apart: the server's, and that of the database that keeps the times."""
+
+
+def ordered(thing: Json, path: str, first: str, then: str, *, slack: int = 0) -> Iterator[Look]:
+    """Looks at whether one time of a thing is no later than another; both have to be there."""
+    before, after = instant(thing.get(first)), instant(thing.get(then))
+    if before is not None and after is not None:
+        wrong = f"{first} is {thing[first]}, after {then}, which is {thing[then]}."
+        yield look("time.start-after-finish", before <= after + slack, f"{path}.{first}", wrong)
+
+
+def not_in_future(
+    thing: Json, path: str, names: tuple[str, ...], now: int | None
+) -> Iterator[Look]:
+    """Looks at whether the times of a thing can be read, and are not after the answer's own."""
+    for name in names:
+        if name not in thing:
+            continue
+        at, where = instant(thing[name]), f"{path}.{name}"
+        wrong = f"{name} is {thing[name]!r}, which is no instant."
+        yield look("time.format", at is not None, where, wrong)
+        if at is not None and now is not None:
+            wrong = f"{name} is {thing[name]}, which is after the answer's own timestamp."
+            yield look("time.future", at <= now + FUTURE, where, wrong)

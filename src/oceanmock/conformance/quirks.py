@@ -1,0 +1,310 @@
+"""What a real obshell does against its own rules: the quirks of the contract, each a rule of its own.
+
+openapi/obshell.yaml gives each a name that stays (``x-quirk``), and the rule that finds it is
+``quirk.<name>``. It is looked at whenever a request would show it, and broken when the answer does;
+so a server that has been mended breaks nothing, and an entry of a baseline goes stale. What is
+found here is found nowhere else: the general rules leave it alone. The one rule: a quirk is known
+by the request *and* by the words of the answer, so that any other failure is still one.
+
+These cannot be seen by a client that keeps to the server's own ids, and are never looked at:
+foreign-obproxy-id-is-forwarded-too, and unreachable-owner-is-500 unless somebody asks for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from oceanmock.conformance.looks import Look, Seen, look
+
+GO_FALSE: Final = frozenset({"", "0", "f", "F", "false", "False", "FALSE"})
+GO_BOOLEANS: Final = GO_FALSE | {"1", "t", "T", "true", "True", "TRUE"}
+OF_NODES: Final = frozenset({"getNodeDetail"})
+CLUSTER_LISTS: Final = frozenset({"getAllClusterDags", "getClusterUnfinishDags"})
+LAST_DAGS: Final = frozenset({"getAllAgentsLastMaintenanceDag", "getAgentMainDags"})
+OPERATORS: Final = frozenset({"dagHandler", "nodeHandler"})
+WITHOUT_DETAILS: Final = frozenset({"getSubTaskDetail", "getFullSubTaskLogs", *OPERATORS})
+
+
+@dataclass(frozen=True, slots=True)
+class Quirk:
+    """A quirk: what it does, which requests would show it, and which answers do."""
+
+    name: str
+    says: str
+    source: str
+    asked: Callable[[Seen], bool]
+    shown: Callable[[Seen], bool]
+
+    @property
+    def rule(self) -> str:
+        """The id of its rule."""
+        return f"quirk.{self.name}"
+
+
+# --- what answers say -----------------------------------------------------------------------------
+
+
+def _says(status: int, *words: str) -> Callable[[Seen], bool]:
+    """Whether an answer has this status, and an error with all these words."""
+
+    def shown(seen: Seen) -> bool:
+        text = f"{seen.error.get('errCode', '')} {seen.error.get('message', '')}"
+        return seen.status == status and all(word in text for word in words)
+
+    return shown
+
+
+PANIC: Final = "Unexpected error: Internal Server Error"
+_panicked: Final = _says(500, PANIC)
+_holds_nothing: Final = _says(500, "Agent.OceanBase.NotHold")
+
+
+def has_panicked(seen: Seen) -> bool:
+    """Whether the server recovered from a panic; such an answer is as old as the process."""
+    return _panicked(seen)
+
+
+# --- what is asked --------------------------------------------------------------------------------
+
+
+def _is_let_in(seen: Seen) -> bool:
+    return seen.status not in (401, 403) and seen.error.get("errCode") != "Request.Header.NotFound"
+
+
+def _of(operations: frozenset[str]) -> Callable[[Seen], bool]:
+    return lambda seen: seen.id in operations and _is_let_in(seen)
+
+
+def _without_details(seen: Seen) -> bool:
+    return _of(OF_NODES)(seen) and _show_details(seen) in GO_FALSE
+
+
+def _with_odd_details(seen: Seen) -> bool:
+    has_them = seen.operation is not None and seen.operation.method == "GET"
+    is_of_dags = has_them and "/task/" in seen.path and seen.id not in WITHOUT_DETAILS
+    return is_of_dags and _is_let_in(seen) and _show_details(seen) not in (None, *GO_BOOLEANS)
+
+
+def _show_details(seen: Seen) -> str | None:
+    return next((text for name, text in seen.query if name == "show_details"), None)
+
+
+def _with_cluster_id(seen: Seen) -> bool:
+    return _is_let_in(seen) and any(id.startswith("1") for id in seen.path_ids)
+
+
+def _without_header(seen: Seen) -> bool:
+    return bool(seen.id) and not seen.contract.is_open(seen.id) and not seen.has_credentials
+
+
+def _operator(seen: Seen) -> str:
+    said = seen.request_json.get("operator")
+    return said.upper() if isinstance(said, str) else ""
+
+
+def _rolls_back(seen: Seen) -> bool:
+    return seen.id == "dagHandler" and _operator(seen) == "ROLLBACK"
+
+
+def _with_foreign_body_id(seen: Seen) -> bool:
+    said = seen.request_json.get("id")
+    return seen.id == "dagHandler" and isinstance(said, str) and said not in ("", *seen.path_ids)
+
+
+def _passes_node(seen: Seen) -> bool:
+    return seen.id == "nodeHandler" and _operator(seen) == "PASS"
+
+
+def _without_operator(seen: Seen) -> bool:
+    return seen.id == "nodeHandler" and _is_let_in(seen) and not _operator(seen)
+
+
+def _with_a_body_that_is_none(seen: Seen) -> bool:
+    body = seen.exchange.request_body
+    is_none = bool(body) and not seen.request_json and body.strip() not in (b"{}", b"null")
+    return seen.id in OPERATORS and _is_let_in(seen) and is_none
+
+
+def _may_fail(seen: Seen) -> bool:
+    return _with_odd_details(seen) or _without_details(seen) or _of(LAST_DAGS)(seen)
+
+
+def _needs_ocean_base(seen: Seen) -> bool:
+    return seen.id == "getObLastMaintenanceDag" and _is_let_in(seen)
+
+
+def _asks_for_an_empty_log(seen: Seen) -> bool:
+    return seen.id == "getFullSubTaskLogs" and seen.exchange.meant_wrong and seen.status in (200, 404)
+
+
+def _is_empty_log(seen: Seen) -> bool:
+    return seen.status == 200 and isinstance(seen.data, dict) and not seen.data.get("contents")
+
+
+def _undecrypted(seen: Seen) -> bool:
+    is_junk = seen.id in OPERATORS and seen.exchange.meant_wrong and not _may_fail(seen)
+    return _says(500, "Request.Body.Decrypt")(seen) or (is_junk and _panicked(seen))
+
+
+_DAG_GO: Final = "ob/agent/executor/task/dag.go"
+_MIDDLEWARE: Final = "ob/agent/api/common/middleware.go"
+_RECORDED: Final = "recorded from obshell 4.5.0.0: tests/data/obshell"
+
+QUIRKS: Final = (
+    Quirk(
+        "refusal-is-never-sent",
+        "An agent that is no CLUSTER AGENT refuses the lists of the cluster, and does not fail.",
+        f"{_DAG_GO}:146-149, 523-526",
+        _of(CLUSTER_LISTS),
+        _says(500, "cannot build response body"),
+    ),
+    Quirk(
+        "never-maintained-is-500",
+        "An agent that never had a maintenance dag says so, and does not fail.",
+        f"ob/agent/service/task/dag.go:155-161, {_DAG_GO}:441-443",
+        lambda seen: _of(LAST_DAGS)(seen) and not _with_odd_details(seen),
+        _panicked,
+    ),
+    Quirk(
+        "foreign-obproxy-id-is-forwarded-too",
+        "A request that is refused is not forwarded as well.",
+        f"{_DAG_GO}:72-88",
+        lambda seen: False,
+        lambda seen: False,
+    ),
+    Quirk(
+        "cancelled-rollback-is-stuck",
+        "A rollback that was cancelled can be taken up again.",
+        "ob/agent/service/task/dag.go:343-377",
+        _rolls_back,
+        _says(500, "no node failed"),
+    ),
+    Quirk(
+        "body-id-overrules-path",
+        "An id in the body is not taken for the one in the path.",
+        f"{_RECORDED}/init.json",
+        _with_foreign_body_id,
+        _says(404, "dag id not match"),
+    ),
+    Quirk(
+        "lost-race-is-500",
+        "An operator that comes too late is refused, and is no failure of the server.",
+        "ob/agent/service/task/dag.go:624-630",
+        _of(OPERATORS),
+        _says(500, "Gorm.NoRowAffected"),
+    ),
+    Quirk(
+        "node-without-details-is-500",
+        "A node can be asked for without details.",
+        "ob/agent/executor/task/node.go:95-117",
+        _without_details,
+        _panicked,
+    ),
+    Quirk(
+        "forwarded-pass-loses-its-body",
+        "The PASS of a node keeps its operator on the way to the node's agent.",
+        f"{_RECORDED}/pass-dag.json",
+        _passes_node,
+        _says(400, "Common.BindJsonFailed", "required"),
+    ),
+    Quirk(
+        "logs-of-nothing-are-empty",
+        "The log of a sub task that is not there is answered 404, as everything else.",
+        f"{_RECORDED}/lone.json",
+        _asks_for_an_empty_log,
+        _is_empty_log,
+    ),
+    Quirk(
+        "status-has-no-trace-id",
+        "The status has a traceId, as every other answer.",
+        f"{_MIDDLEWARE}:245-248",
+        lambda seen: seen.id == "getStatus" and seen.status == 200,
+        lambda seen: isinstance(seen.body, dict) and seen.body.get("traceId") == "",
+    ),
+    Quirk(
+        "missing-header-is-400",
+        "A request without a security header is answered 401, as one with a wrong one.",
+        f"{_MIDDLEWARE}:724-814",
+        _without_header,
+        _says(400, "Request.Header.NotFound"),
+    ),
+    Quirk(
+        "unheld-cluster-id-is-500",
+        "An id of the cluster is not found on an agent that has no OceanBase.",
+        f"{_DAG_GO}:102-119",
+        _with_cluster_id,
+        _holds_nothing,
+    ),
+    Quirk(
+        "unreachable-owner-is-500",
+        "What cannot be asked of its agent is answered with an error of obshell's own.",
+        f"{_DAG_GO}:72-88",
+        _says(500, "dial tcp"),
+        _says(500, "dial tcp"),
+    ),
+    Quirk(
+        "unreadable-show-details-is-500",
+        "A show_details that cannot be read is refused.",
+        "ob/agent/executor/task/enter.go:39-43",
+        _with_odd_details,
+        _panicked,
+    ),
+    Quirk(
+        "body-that-is-no-object-is-eof",
+        "What is wrong with a body is said.",
+        f"{_RECORDED}/init.json",
+        _with_a_body_that_is_none,
+        _says(400, "Bind JSON failed: EOF"),
+    ),
+    Quirk(
+        "node-body-says-dag-operator",
+        "The operator of a node is not called that of a dag.",
+        f"{_RECORDED}/init.json",
+        _without_operator,
+        _says(400, "DagOperator.Operator"),
+    ),
+    Quirk(
+        "no-oceanbase-is-500",
+        "An agent without OceanBase says so, and that is no failure of the server.",
+        f"{_RECORDED}/lone.json",
+        _needs_ocean_base,
+        _holds_nothing,
+    ),
+    Quirk(
+        "undecryptable-body-is-500",
+        "A body that cannot be decrypted is refused, and is no failure of the server.",
+        f"{_MIDDLEWARE}:439-498",
+        _undecrypted,
+        _undecrypted,
+    ),
+    Quirk(
+        "panic-is-dated-at-start",
+        "An answer is dated when it is made, after a panic too.",
+        f"{_MIDDLEWARE}:72, 379-382",
+        _may_fail,
+        lambda seen: _panicked(seen) and seen.body.get("traceId") == "",
+    ),
+)
+"""In the order of openapi/obshell.yaml's own."""
+
+
+def quirks(seen: Seen) -> Iterator[Look]:
+    """The quirks that a request would show, each with whether it did."""
+    if seen.contract.api != "obshell":
+        return
+    for each in QUIRKS:
+        if each.asked(seen):
+            wrong = f"{each.says} This is the quirk {each.name}."
+            yield look(each.rule, not each.shown(seen), "$", wrong)
+
+
+def quirk_of(seen: Seen) -> Quirk | None:
+    """The quirk that an answer shows; None where it shows none."""
+    if seen.contract.api != "obshell":
+        return None
+    return next((each for each in QUIRKS if each.asked(seen) and each.shown(seen)), None)
+
+
+CHECKS: Final = (quirks,)
