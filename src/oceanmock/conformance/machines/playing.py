@@ -1,0 +1,233 @@
+"""Who makes the moves: hypothesis, each walk in a world made anew; or chance, on a real server.
+
+Both walk the same walks. hypothesis draws a row of moves and never sees the server, so that its
+choices mean the same whatever is answered; nothing is raised over a broken rule, and a walk is
+never repeated. What a real server has done cannot be undone: there each id is walked on once, in so
+many moves, and what they did is told even when the walk is broken off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import hypothesis
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from oceanmock.apis.obshell_ids import GenericId, local_id
+from oceanmock.conformance.machines import obshell, ocp
+from oceanmock.conformance.machines.base import PAUSES, Notes, Pace, Pause, Played, Sender, Walk
+from oceanmock.conformance.machines.knowledge import NOTHING, Known
+from oceanmock.conformance.machines.obshell import ObshellWalk
+from oceanmock.conformance.machines.ocp import OcpWalk
+from oceanmock.conformance.model import Api
+from oceanmock.library import load_scenario
+from oceanmock.scenario import Scenario
+from oceanmock.scenario import ocp as ocp_file
+
+MOVES: Final = 8
+"""So many moves make a walk."""
+CHOICES: Final = st.integers(0, 999)
+WHEN: Final = st.sampled_from(PAUSES)
+
+Begin = Callable[[], Walk[Any]]
+
+
+def play(
+    wire: Sender,
+    api: Api,
+    ids: Sequence[str],
+    *,
+    pace: Pace,
+    reset: Callable[[], None],
+    seed: int = 0,
+    examples: int = 20,
+    moves: int = MOVES,
+    known: Known = NOTHING,
+) -> Played:
+    """What came of so many walks that hypothesis has drawn, each after a ``reset``.
+
+    The ids take turns. Without an id there is nothing to play with.
+    """
+    notes = Notes()
+    turns = count()
+
+    def begin() -> Walk[Any]:
+        reset()
+        turn, place = divmod(next(turns), len(ids))
+        walk = _WALKS[api](wire, ids[place], pace=pace, notes=notes, known=known)
+        walk.look()
+        if turn % 2 == 0:  # every other time it is met before it has come to its first end
+            walk.rest()
+        return walk
+
+    if ids:
+        _run(machine_of(api, begin), seed=seed, examples=examples, moves=moves)
+    return _told(wire, notes)
+
+
+def walk_once(
+    wire: Sender,
+    api: Api,
+    ids: Sequence[str],
+    *,
+    pace: Pace,
+    seed: int = 0,
+    moves: int = MOVES,
+    known: Known = NOTHING,
+    played: Played | None = None,
+) -> Played:
+    """What came of one walk on each id, of so many moves.
+
+    ``played`` is filled as it goes: who gives one has it even if the walk is broken off.
+    """
+    notes = Notes(played=played if played is not None else Played())
+    chance = Random(seed)  # noqa: S311 (the same seed, the same walk)
+    wishes = WISHES[api]
+    for id in ids:
+        walk = _WALKS[api](wire, id, pace=pace, notes=notes, known=known)
+        try:
+            walk.look()
+            walk.rest()
+            for _ in range(moves):
+                walk.move(chance.choice(wishes), chance.randrange(1000), chance.choice(PAUSES))
+            walk.rest()
+            walk.linger()
+        finally:
+            walk.end()
+            _told(wire, notes)
+    return notes.played
+
+
+def _told(wire: Sender, notes: Notes) -> Played:
+    """What came of it; the findings are told to the wire."""
+    played = notes.told()
+    for finding in played.findings:
+        wire.found(finding)
+    return played
+
+
+WISHES: Final = {"ocp": ocp.WISHES, "obshell": obshell.WISHES}
+
+
+def load_world(api: Api) -> Scenario:
+    """A scenario to play with: between them its tasks or dags come into every state there is."""
+    return load_scenario(Path(__file__).parent / "worlds" / f"{api}.yaml")
+
+
+def world_ids(scenario: Scenario) -> list[str]:
+    """The ids, as the API has them, of a scenario's tasks or dags that have a number there."""
+    if isinstance(scenario, ocp_file.Scenario):
+        return [str(task.id) for task in scenario.tasks if task.id is not None]
+    agent = scenario.agent
+    return [
+        str(GenericId("cluster", dag.id))
+        if dag.scope == "cluster"
+        else local_id(dag.id, ip=agent.ip, port=agent.port)
+        for dag in scenario.dags
+        if dag.id is not None and dag.maintenance != "obproxy"
+    ]
+
+
+def machine_of(api: Api, begin: Begin) -> type[RuleBasedStateMachine]:
+    """The state machine of an API, whose walks ``begin`` anew."""
+
+    class Machine(_OcpMachine if api == "ocp" else _ObshellMachine):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(begin())
+
+    Machine.__name__ = Machine.__qualname__ = f"{api.capitalize()}Machine"
+    return Machine
+
+
+class _Machine(RuleBasedStateMachine):
+    """A walk, as rules; what one does where it cannot do what it says, is the walk's to choose."""
+
+    def __init__(self, walk: Walk[Any]) -> None:
+        super().__init__()
+        self.walk = walk
+
+    @rule(choice=CHOICES, pause=WHEN)
+    def ask_what_is_illegal(self, choice: int, pause: Pause) -> None:
+        """Asks for what has to be refused."""
+        self.walk.move("illegal", choice, pause)
+
+    @rule(pause=WHEN)
+    def look(self, pause: Pause) -> None:
+        """Only looks."""
+        self.walk.move("look", 0, pause)
+
+    def teardown(self) -> None:
+        """Looks where it has led."""
+        self.walk.rest()
+        self.walk.linger()
+        self.walk.end()
+
+
+class _OcpMachine(_Machine):
+    @rule(choice=CHOICES, pause=WHEN)
+    def retry_a_failed_subtask(self, choice: int, pause: Pause) -> None:
+        """Finds one, and retries it."""
+        self.walk.move("retrySubtask", choice, pause)
+
+    @rule(choice=CHOICES, pause=WHEN)
+    def retry_the_task(self, choice: int, pause: Pause) -> None:
+        """Retries all that has failed."""
+        self.walk.move("retryTask", choice, pause)
+
+    @rule(choice=CHOICES, pause=WHEN)
+    def roll_back(self, choice: int, pause: Pause) -> None:
+        """Undoes all that has run."""
+        self.walk.move("rollbackTask", choice, pause)
+
+    @rule(choice=CHOICES, pause=WHEN)
+    def skip_a_failed_subtask(self, choice: int, pause: Pause) -> None:
+        """Finds one, and skips it."""
+        self.walk.move("skipSubtask", choice, pause)
+
+    @rule(choice=CHOICES, pause=WHEN)
+    def cancel_what_runs(self, choice: int, pause: Pause) -> None:
+        """Finds a running subtask, and cancels it."""
+        self.walk.move("cancelSubtask", choice, pause)
+
+
+class _ObshellMachine(_Machine):
+    @rule(choice=CHOICES, pause=WHEN)
+    def retry(self, choice: int, pause: Pause) -> None:
+        """Retries the node at the stage."""
+        self.walk.move("RETRY", choice, pause)
+
+    @rule(choice=CHOICES, pause=WHEN)
+    def roll_back(self, choice: int, pause: Pause) -> None:
+        """Undoes all that has run."""
+        self.walk.move("ROLLBACK", choice, pause)
+
+    @rule(choice=CHOICES, pause=WHEN)
+    def cancel(self, choice: int, pause: Pause) -> None:
+        """Cancels what runs."""
+        self.walk.move("CANCEL", choice, pause)
+
+    @rule(choice=CHOICES, pause=WHEN)
+    def pass_over(self, choice: int, pause: Pause) -> None:
+        """Passes the dag, or its failed node."""
+        self.walk.move("PASS", choice, pause)
+
+
+_WALKS: Final[Mapping[Api, Callable[..., Walk[Any]]]] = {"ocp": OcpWalk, "obshell": ObshellWalk}
+
+
+def _run(machine: type[RuleBasedStateMachine], *, seed: int, examples: int, moves: int) -> None:
+    settings = hypothesis.settings(
+        max_examples=examples,
+        stateful_step_count=moves,
+        database=None,
+        deadline=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+        verbosity=hypothesis.Verbosity.quiet,
+    )
+    run_state_machine_as_test(hypothesis.seed(seed)(machine), settings=settings)
