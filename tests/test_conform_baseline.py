@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from oceanmock.conformance.baseline import (
     update,
 )
 from oceanmock.conformance.model import BROKEN, KEPT, Stale
+from oceanmock.conformance.rules import all_rules
+from oceanmock.contract import spec_path
 from oceanmock.errors import AuthorError, EnvironmentProblem
 
 ENVELOPE = Known("envelope.status", "getTaskInstance", "the gateway rewrites it")
@@ -259,6 +262,23 @@ def test_every_entry_that_ships_has_a_reason_and_a_source(name: str) -> None:
     assert baseline.versions
     assert all(len(each.reason) > 20 for each in baseline.known)
     assert all("(" in each.reason for each in baseline.known), "the source stands in brackets"
+
+
+def test_every_quirk_of_obshells_contract_is_known() -> None:
+    text = spec_path("obshell").read_text(encoding="utf-8")
+    told = set(
+        re.findall(r"^ +- name: ([a-z0-9-]+)\n +status: [0-9]+\n +when:", text, re.MULTILINE)
+    )
+
+    known = {each.rule.removeprefix("quirk.") for each in load_baseline("obshell-4.5.0.0").known}
+
+    assert known == told
+    assert len(told) == 19
+
+
+def test_no_entry_that_ships_names_a_rule_that_is_none() -> None:
+    for name in shipped_names():
+        assert load_baseline(name).rules <= set(all_rules())
 
 
 @pytest.mark.parametrize("version", ["4.5.0.0", "4.5.0.0-1"])

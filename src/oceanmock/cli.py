@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from oceanmock import __version__, cli_kit
+from oceanmock import __version__, cli_conform, cli_kit
 from oceanmock.clock import PROGRESSIONS, Progression
 from oceanmock.errors import AuthorError, OceanmockError
 
@@ -52,6 +52,7 @@ def main() -> None:
     oceanmock show retry-failed-subtask     what happens in it, as a picture
     oceanmock check my-scenario.yaml        every mistake in it, with its line
     oceanmock clock advance 90s             move a running server's clock on
+    oceanmock conform --mock                hold it to its contract
     """
 
 
@@ -271,7 +272,7 @@ def schema() -> None:
     click.echo(json.dumps(scenario_schema(), indent=2, ensure_ascii=False))
 
 
-# --- the commands that drive a running server -----------------------------------------------------
+# --- the commands that have files of their own ----------------------------------------------------
 
-for command in cli_kit.COMMANDS:
+for command in (cli_conform.conform, *cli_kit.COMMANDS):
     main.add_command(command)
