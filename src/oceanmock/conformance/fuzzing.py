@@ -1,0 +1,384 @@
+"""schemathesis, asked in process: what it makes up, sent by the wire, and what its checks find.
+
+It reads the contract as its author wrote it, and runs its phases with all of its own checks that
+apply. What it cannot know is put in here: the ids that are there, the credentials, which statuses a
+lawful request may be refused with. Every request leaves by the wire, those of its checks too, so a
+run that may only read only reads. A failed check is kept as a finding and then dropped, so that one
+failure neither ends a walk nor is sent again to be made smaller: what is asked hangs on the seed
+and on the answers, on nothing else. Methods that no path has are the probes' to try.
+
+The one rule: a request that is meant to be wrong stays wrong, and an id that is put into one is
+never somebody else's.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+from hypothesis.errors import UnsatisfiedAssumption
+from schemathesis import Config
+from schemathesis.core import SCHEMATHESIS_TEST_CASE_HEADER
+from schemathesis.core.failures import Failure
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.core.transport import Response
+from schemathesis.engine import events
+from schemathesis.engine.context import EngineContext
+from schemathesis.engine.core import ExecutionPlan
+from schemathesis.engine.recorder import ScenarioRecorder
+from schemathesis.engine.run import Phase as Stage
+from schemathesis.engine.run import PhaseName
+from schemathesis.generation.case import Case
+from schemathesis.hooks import HookContext
+from schemathesis.openapi.checks import JsonSchemaError
+from schemathesis.specs.openapi.schemas import OpenApiSchema
+from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTransport
+
+from oceanmock.conformance.guard import NotAllowed
+from oceanmock.conformance.looks import Contract, Seen
+from oceanmock.conformance.model import Api, Exchange, Finding, Options, Phase, Rule
+from oceanmock.conformance.quirks import quirk_of
+from oceanmock.conformance.wire import Wire
+from oceanmock.contract import load_spec, spec_path
+
+PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")
+"""Those that are schemathesis' own, in their order."""
+STEPS: Final = 6
+"""How many operations a walk along the contract's links has at most."""
+ONE_IN: Final = 6
+"""Every so many ids stay unknown ones."""
+
+
+# --- its checks, as rules -------------------------------------------------------------------------
+
+_SAYS: Final[Mapping[str, str]] = {
+    "not_a_server_error": "No request is answered 5xx.",
+    "status_code_conformance": "An answer has a status that the contract names for the operation.",
+    "content_type_conformance": "An answer has a content type that the contract names for it.",
+    "response_headers_conformance": "An answer has the headers that the contract names.",
+    "response_schema_conformance": "An answer's body is as its schema says.",
+    "positive_data_acceptance": "A request that keeps the contract is not refused for its form.",
+    "negative_data_rejection": "A request that breaks the contract is refused.",
+    "missing_required_header": "A request without a header that is required is refused.",
+    "use_after_free": "What was deleted is not there any more.",
+    "ensure_resource_availability": "What was made is there.",
+    "ignored_auth": "Without credentials, or with wrong ones, nothing is answered.",
+    "object_level_authorization": "Nobody reads what is another's.",
+    "unsupported_method": "A method that a path does not have is refused.",
+    "allow_header_conformance": "The header Allow names the methods that a path has.",
+    "unfinished": "Every operation can be tested to the end.",
+}
+RULES_OF_SCHEMATHESIS: Final[Mapping[str, Rule]] = {
+    f"schemathesis.{check}": Rule(
+        f"schemathesis.{check}", says, f"schemathesis 4, its check {check}; the contract"
+    )
+    for check, says in _SAYS.items()
+}
+_IN_CONTRACT: Final[Mapping[str, str]] = {
+    "not_a_server_error": "responses",
+    "status_code_conformance": "responses",
+    "content_type_conformance": "responses, content",
+    "response_headers_conformance": "responses, headers",
+    "response_schema_conformance": "responses, schema",
+    "positive_data_acceptance": "parameters and requestBody",
+    "negative_data_rejection": "parameters and requestBody",
+    "missing_required_header": "parameters",
+    "ignored_auth": "security",
+}
+"""The part of an operation that a check holds an answer to."""
+
+# --- how it is set up -----------------------------------------------------------------------------
+
+_FAILS: Final[int | str] = "5xx"
+"""Whoever fails has neither accepted nor refused; that he fails is another check's to say."""
+_READS: Final = [200, 401, 403, 404, _FAILS]
+_OPERATES: Final = [200, 400, 401, 403, 404, _FAILS]
+
+_CHECKS: Final[Mapping[Api, Mapping[str, Any]]] = {
+    "ocp": {
+        # What is asked is looked at before the task is looked for; 404 is an id that makes another
+        # path.
+        "negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 405, _FAILS]},
+        "positive_data_acceptance": {"expected-statuses": _READS},
+    },
+    "obshell": {
+        "negative_data_rejection": {"expected-statuses": [400, 401, 404, _FAILS]},
+        "positive_data_acceptance": {"expected-statuses": [200, 401, _FAILS]},
+        # gin answers 404, which this check knows of paths with an id alone.
+        "unsupported_method": {"enabled": False},
+    },
+}
+"""What a request may be refused with; schemathesis' own defaults are wider, and let more pass."""
+
+_OPERATIONS: Final[Mapping[Api, Sequence[tuple[Mapping[str, str], Sequence[int | str]]]]] = {
+    "ocp": [({"include-method": "POST"}, _OPERATES)],
+    "obshell": [
+        ({"include-name-regex": r"^GET .*\{id\}"}, [200, 401, 404, _FAILS]),
+        # A lock that nobody took …
+        ({"include-path-regex": r"/maintain/(ob|agent)$"}, [200, 401, 404, _FAILS]),
+        # … or a cluster of which this agent is none.
+        ({"include-path-regex": r"/dags/ob$|/dag/ob/unfinish$"}, [200, 400, 401, _FAILS]),
+        ({"include-method": "POST"}, _OPERATES),
+    ],
+}
+"""Where a lawful request may be refused with something else, since of its state nothing is said."""
+
+
+def _settings(api: Api, options: Options) -> dict[str, Any]:
+    """schemathesis' own configuration of a run."""
+    closed = [] if options.write else [{"exclude-method": "GET", "enabled": False}]
+    return {
+        "seed": options.seed,
+        "workers": 1,
+        "continue-on-failure": True,
+        "cache": {"enabled": False},
+        "output": {"truncation": {"enabled": False}},
+        "generation": {
+            "mode": "all",
+            "database": "none",
+            "no-shrink": True,
+            "max-examples": options.max_examples,
+        },
+        "phases": {"coverage": {"unexpected-methods": []}, "stateful": {"max-steps": STEPS}},
+        "checks": _CHECKS[api],
+        "operations": [
+            *closed,
+            *(
+                {**where, "checks": {"positive_data_acceptance": {"expected-statuses": statuses}}}
+                for where, statuses in _OPERATIONS[api]
+            ),
+        ],
+    }
+
+
+# --- by the wire ----------------------------------------------------------------------------------
+
+
+class _ByWire(RequestsTransport):
+    """Sends each case by the wire's session, whoever asks for it to be sent."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self._copy_serializers_from(REQUESTS_TRANSPORT)
+        self.wire = wire
+
+    def send(self, case: Case[Any], *, session: Any = None, **kwargs: Any) -> Response:
+        """As the wire lets it; what it refuses is taken back as if it had never been made up."""
+        kwargs["max_redirects"] = 0
+        is_wrong = case.meta is not None and case.meta.generation.mode.is_negative
+        try:
+            with self.wire.during(self.wire.phase, meant_wrong=is_wrong):
+                return super().send(case, session=self.wire.session, **kwargs)
+        except NotAllowed as refused:
+            raise UnsatisfiedAssumption(str(refused)) from refused
+
+
+class _Contract(OpenApiSchema):
+    """A contract, the requests of which leave by a wire."""
+
+    by_wire: _ByWire
+
+    @property
+    def transport(self) -> _ByWire:
+        """The only way out."""
+        return self.by_wire
+
+
+# --- the ids that are there -----------------------------------------------------------------------
+
+Ids = Mapping[str, str | int]
+"""The parameters of a path, each with an id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What can be put into the paths of operations, by their ids.
+
+    ``there`` are ids of what is there, and may be asked; ``nobodys`` are ids of nothing;
+    ``malformed`` take the place of a wrong id that could be taken for somebody else's.
+    """
+
+    there: Mapping[str, Sequence[Ids]]
+    nobodys: Mapping[str, Sequence[Ids]]
+    malformed: Mapping[str, Sequence[Ids]] = field(default_factory=dict)
+
+
+# --- a run ----------------------------------------------------------------------------------------
+
+
+class Fuzzer:
+    """schemathesis over one contract and one wire; what one phase learns, the next one knows.
+
+    ``looked`` counts how often each rule was looked at in each operation, ``broken`` how often it
+    was broken.
+    """
+
+    def __init__(
+        self, wire: Wire, options: Options, *, choices: Choices, stop: threading.Event | None = None
+    ) -> None:
+        self.wire = wire
+        self.looked: Counter[tuple[str, str]] = Counter()
+        self.broken: Counter[str] = Counter()
+        self._contract = Contract(wire.target.api, load_spec(spec_path(wire.target.api)))
+        self._options = options
+        self._choices = choices
+        self._engine = EngineContext(
+            schema=self._read_contract(), stop_event=stop or threading.Event()
+        )
+
+    def run(self, phase: Phase) -> None:
+        """Runs one of ``PHASES``. Raises KeyboardInterrupt when somebody stopped it."""
+        plan = ExecutionPlan([Stage(PhaseName(phase))])
+        with self.wire.during(phase):
+            for event in plan.execute(self._engine):
+                self._take(event, phase)
+
+    def _read_contract(self) -> _Contract:
+        api = self.wire.target.api
+        document: Any = copy.deepcopy(load_spec(spec_path(api)))
+        settings = Config.from_dict(_settings(api, self._options)).projects.get(document)
+        contract = _Contract(raw_schema=document, config=settings)
+        contract.filter_set = settings.operations.filter_set_with(include=contract.filter_set)
+        contract.by_wire = _ByWire(self.wire)
+        contract.config.update(base_url=self.wire.target.url)
+        if self.wire.target.auth is None:
+            contract.config.checks.update(excluded_check_names=["ignored_auth"])
+        else:
+            auth: Any = self.wire.auth
+            contract.auth.set_from_requests(auth)
+        for hook in (self.before_add_examples, self.map_case, self.filter_failure):
+            contract.hooks.register_hook_with_name(hook, hook.__name__)
+        return contract
+
+    # --- what schemathesis asks while it makes requests up ---
+
+    def before_add_examples(self, context: HookContext, examples: list[Case[Any]]) -> None:
+        """Puts ids that are there into the contract's examples, and adds one of nothing."""
+        for case in examples:
+            self.map_case(context, case)
+        for ids in self._choices.nobodys.get(_id_of(context), ())[:1] if examples else ():
+            unknown = examples[0].derive(keep_auth=True)
+            unknown.path_parameters = dict(ids)
+            examples.append(unknown)
+
+    def map_case(self, context: HookContext, case: Case[Any]) -> Case[Any]:
+        """Puts an id that is there in place of what could be one; now and then, one of nothing."""
+        if not case.path_parameters:
+            return case
+        operation = _id_of(context)
+        asked = (self._options.seed, operation, case.path_parameters, case.query, case.body)
+        chance = Random(repr(asked))  # noqa: S311 (the same request, the same id)
+        chosen = self._choose(operation, chance, is_wrong=_is_wrong(case))
+        if chosen is not None:
+            case.path_parameters = dict(chosen)
+        return case
+
+    def _choose(self, operation: str, chance: Random, *, is_wrong: bool) -> Ids | None:
+        if is_wrong:
+            malformed = self._choices.malformed.get(operation, ())
+            return chance.choice(malformed) if malformed else None
+        there = self._choices.there.get(operation, ())
+        nobodys = self._choices.nobodys.get(operation, ())
+        several = nobodys if not there or (nobodys and chance.random() * ONE_IN < 1) else there
+        return chance.choice(several) if several else None
+
+    def filter_failure(
+        self, context: HookContext, failure: Failure, case: Case[Any], response: Response
+    ) -> bool:
+        """Keeps a failed check as a finding, if no quirk explains it; then it never happened."""
+        check = failure.checks[0] if failure.checks else "unfinished"
+        if check == "ignored_auth":
+            self._engine.auth_enforced_operations.add(case.operation.label)  # it is asked once
+        exchange = self._exchange_of(failure.case_id or case.id)
+        if exchange is not None and quirk_of(Seen(exchange, self._contract)) is not None:
+            return False  # it has a rule of its own
+        self.broken[f"schemathesis.{check}"] += 1
+        self.wire.found(
+            Finding(
+                rule=f"schemathesis.{check}",
+                operation=_id_of(context),
+                status=exchange.status if exchange else response.status_code,
+                path=_json_path(failure),
+                message=_sentence(failure),
+                source=_source(self._contract.api, context, check),
+                exchange=exchange,
+            )
+        )
+        return False
+
+    def _exchange_of(self, case: str) -> Exchange | None:
+        """The exchange of a case, if it is still kept; its id is a header of the request."""
+        said = SCHEMATHESIS_TEST_CASE_HEADER, case
+        return next((e for e in reversed(self.wire.exchanges) if said in e.request_headers), None)
+
+    # --- what it tells while it runs ---
+
+    def _take(self, event: events.EngineEvent, phase: Phase) -> None:
+        if isinstance(event, events.ScenarioFinished):
+            self._count(event.recorder)
+        elif isinstance(event, events.NonFatalError):
+            self._keep_error(event)
+        elif isinstance(event, events.FatalError):
+            raise event.exception
+        elif isinstance(event, events.Interrupted):
+            raise KeyboardInterrupt
+
+    def _count(self, recorder: ScenarioRecorder) -> None:
+        for case, checks in recorder.checks.items():
+            operation = recorder.cases[case].value.operation.definition.raw["operationId"]
+            for check in checks:
+                self.looked[f"schemathesis.{check.name}", operation] += 1
+
+    def _keep_error(self, event: events.NonFatalError) -> None:
+        """What kept schemathesis from testing something to the end is not passed over."""
+        if isinstance(event.value, UnsatisfiedAssumption):
+            return
+        self.wire.found(
+            Finding(
+                rule="schemathesis.unfinished",
+                operation=event.label,
+                status=None,
+                path="",
+                message=f"{event.info.title}: {_line(event.info.message)}",
+                source="schemathesis 4",
+            )
+        )
+
+
+def _id_of(context: HookContext) -> str:
+    operation: Any = context.operation
+    return str(operation.definition.raw["operationId"])
+
+
+def _is_wrong(case: Case[Any]) -> bool:
+    """Whether the ids in its path are meant to be wrong."""
+    return case.meta is not None and case.meta.is_negative_at(ParameterLocation.PATH)
+
+
+def _json_path(failure: Failure) -> str:
+    if not isinstance(failure, JsonSchemaError):
+        return ""
+    steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in failure.instance_path]
+    return "$" + "".join(steps)
+
+
+def _sentence(failure: Failure) -> str:
+    said = failure.validation_message if isinstance(failure, JsonSchemaError) else failure.message
+    return f"{failure.title}: {_line(said)}" if said else failure.title
+
+
+def _line(text: str) -> str:
+    """A text of several lines on one."""
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _source(api: Api, context: HookContext, check: str) -> str:
+    operation: Any = context.operation
+    part = _IN_CONTRACT.get(check, "")
+    place = f"openapi/{api}.yaml, {operation.label}"
+    return f"{place}, {part}" if part else place
