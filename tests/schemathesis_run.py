@@ -22,7 +22,7 @@ import hypothesis
 import schemathesis
 
 from oceanmock.app import App
-from oceanmock.contract import Operation, load_spec, operations_of, spec_path
+from oceanmock.contract import Operation, load_spec, operations_at, operations_of, spec_path
 from oceanmock.sandboxes import DEFAULT
 from oceanmock.server import Server
 
@@ -60,20 +60,9 @@ class Recorder:
 
     def operation_of(self, method: str, path: str) -> str:
         """The operation that is asked, whatever its ids; a literal path goes before a variable."""
-        parts = path.split("/")
-        at_path = sorted(
-            (o for o in self.operations if _is_path_of(o.path, parts)), key=lambda o: "{" in o.path
-        )
+        at_path = operations_at(self.operations, path)
         asked = [o.id for o in at_path if o.method == method or "405" in o.statuses]
         return asked[0] if asked else NO_METHOD if at_path else NO_PATH
-
-
-def _is_path_of(template: str, parts: list[str]) -> bool:
-    wanted = template.split("/")
-    return len(wanted) == len(parts) and all(
-        part if want.startswith("{") else part == want
-        for want, part in zip(wanted, parts, strict=True)
-    )
 
 
 def documented(operation: Operation) -> set[int]:

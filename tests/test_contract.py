@@ -10,6 +10,8 @@ from oceanmock.contract import (
     data_folder,
     enums_of,
     load_spec,
+    operation_asked,
+    operations_at,
     operations_of,
     runtime_view,
     spec_path,
@@ -83,6 +85,37 @@ def test_an_operation_without_an_id_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(AuthorError, match=r"^DELETE /things/\{id\} has no operationId"):
         operations_of(spec)
+
+
+@pytest.mark.parametrize(
+    ("api", "method", "path", "asked"),
+    [
+        ("obshell", "GET", "/api/v1/task/dag/unfinish", "getUnfinishedDags"),
+        ("obshell", "GET", "/api/v1/task/dag/x%2Fy", "getDagDetail"),
+        ("obshell", "POST", "/api/v1/task/dag/1", "dagHandler"),
+        ("obshell", "DELETE", "/api/v1/task/dag/1", None),
+        ("obshell", "GET", "/api/v1/task/dag/", None),
+        ("obshell", "GET", "/api/v1/task/dag/1/", None),
+        ("ocp", "DELETE", "/api/v2/tasks/instances/1", "getTaskInstance"),
+        ("ocp", "GET", "/api/v2/tasks", None),
+    ],
+)
+def test_the_operation_that_is_asked_is_known_by_method_and_path(
+    api: str, method: str, path: str, asked: str | None
+) -> None:
+    operations = operations_of(load_spec(spec_path(api)))
+
+    found = operation_asked(operations, method, path)
+
+    assert (found.id if found else None) == asked
+
+
+def test_operations_at_a_path_come_with_the_literal_path_first() -> None:
+    operations = operations_of(load_spec(spec_path("obshell")))
+
+    found = [each.id for each in operations_at(operations, "/api/v1/task/dag/unfinish")]
+
+    assert found == ["getUnfinishedDags", "getDagDetail", "dagHandler"]
 
 
 def test_enumerations_are_found_by_the_name_of_their_schema(tiny: Any) -> None:

@@ -34,6 +34,13 @@ KINDS: Final[Mapping[str, str]] = {
 """What a path's variable is the id of, by the name before it."""
 PARTS: Final[Mapping[str, str]] = {"subtasks": "subtask", "nodes": "node", "sub_tasks": "sub_task"}
 """What a task's answer shows to belong to it, by the key of the list."""
+DISGUISES: Final = (
+    "transfer-encoding",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+)
+"""Headers that some servers take for another method, or for another end of the body."""
 ANY: Final = "any"
 _VARIABLE: Final = re.compile(r"\{.*\}")
 
@@ -90,6 +97,22 @@ class Guard:
             )
         if self.changes(method) and not self._everything:
             self._check_ids(method, path)
+
+    def check_headers(self, headers: Mapping[str, Any], body: bytes, *, host: str) -> None:
+        """Raises NotAllowed for headers that make another request of it than it seems to be.
+
+        Where a body ends has to be plain, or what is left of it is a request by itself; and neither
+        another host nor another method is meant than those that were checked.
+        """
+        said = {name.lower(): _text(value) for name, value in headers.items()}
+        length = said.get("content-length", "")
+        odd = [name for name in DISGUISES if name in said]
+        odd += ["content-length"] if length and length != str(len(body)) else []
+        odd += ["host"] if said.get("host", host).lower() != host.lower() else []
+        if odd:
+            raise NotAllowed(
+                f"a request was not sent: its header {odd[0]} makes another request of it."
+            )
 
     def _check_ids(self, method: str, path: str) -> None:
         """Every id of the path is one that may be changed, and there is one."""
@@ -150,6 +173,10 @@ class Guard:
             return ip_address(own[0]) == ip_address(address[0])
         except ValueError:
             return False
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 def _address(text: str) -> tuple[str, int] | None:

@@ -20,11 +20,9 @@ import requests
 from oceanmock.clock import SECOND, pause, stopwatch
 from oceanmock.conformance.model import Api, Listener, Options, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.conformance.problems import Problem, problem_of
-from oceanmock.conformance.wire import Wire
+from oceanmock.conformance.wire import Auth, Wire
 from oceanmock.credentials import AccessKey, Basic
 from oceanmock.errors import OceanmockError
-
-Auth = Callable[[Any], Any]
 
 AGAIN: Final = SECOND
 """How long after an attempt the next one comes."""

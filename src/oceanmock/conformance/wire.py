@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from http.cookiejar import DefaultCookiePolicy
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -48,7 +48,8 @@ from oceanmock.journal import MASK, masked_body, masked_headers, masked_query
 if TYPE_CHECKING:
     from oceanmock.conformance.target import Target
 
-Auth = Callable[[Any], Any]
+Auth = Callable[[Any], Any] | Basic
+"""What signs a request; a Basic does so too, but mypy does not see it in a tuple."""
 
 CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 60.0
@@ -113,6 +114,7 @@ class Wire:
         self._listen = listen
         self._pace: Final = _Pace(options.rate, now, sleep)
         self._now = now
+        self._host: Final = urlsplit(target.url).netloc
         self._lock: Final = RLock()
 
     @property
@@ -192,6 +194,7 @@ class Wire:
         with self._lock:
             target = self._own_target(request)
             self.guard.check(request.method, target, _body_meant(request))
+            self.guard.check_headers(request.headers, _body_sent(request), host=self._host)
             self._pace.wait()
             sent_at, began = wall_now(), self._now()
             outcome: requests.Response | requests.RequestException
@@ -354,9 +357,19 @@ def _as_it_is(request: Any) -> Any:
 
 
 def _body_meant(request: Any) -> bytes:
-    """The body before it was sealed; what is no text yet is read by nobody but the server."""
-    body = getattr(request, "plain_body", request.body)
-    return body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else b""
+    """The body before it was sealed."""
+    meant = getattr(request, "plain_body", None)
+    return _body_sent(request) if meant is None else bytes(meant)
+
+
+def _body_sent(request: Any) -> bytes:
+    """The body as it goes out. Raises NotAllowed for one that is not whole: who knows what comes."""
+    body = request.body
+    if isinstance(body, str):
+        return body.encode()
+    if not isinstance(body, bytes | None):
+        raise NotAllowed(f"a request was not sent: its body is a {type(body).__name__}, not bytes.")
+    return body or b""
 
 
 def _pairs(headers: Iterable[tuple[str | bytes, str | bytes]]) -> Headers:

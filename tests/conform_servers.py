@@ -1,0 +1,114 @@
+"""Servers for a conformance run to meet: one that logs what reaches it, and one that says anything.
+
+The first is an app behind a real socket; its log is of what arrived, whatever the client thinks it
+sent. The second is the standard library's, and answers what a test tells it to.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from oceanmock.server import Server
+
+
+@dataclass(slots=True)
+class Logged:
+    """An app on a port; ``log`` is each request that arrived, in order."""
+
+    app: Any
+    url: str = ""
+    log: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            query = scope["query_string"].decode("latin-1")
+            path = scope["raw_path"].decode("latin-1").partition("?")[0]
+            self.log.append((scope["method"], f"{path}?{query}" if query else path))
+            self.headers.append({n.decode(): v.decode("latin-1") for n, v in scope["headers"]})
+        await self.app(scope, receive, send)
+
+    @property
+    def methods(self) -> set[str]:
+        """The methods that arrived."""
+        return {method for method, _ in self.log}
+
+
+@contextmanager
+def logged(app: Any) -> Iterator[Logged]:
+    """Serves an app behind a log."""
+    served = Logged(app)
+    with Server(served) as server:
+        served.url = server.url
+        yield served
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a server answers."""
+
+    status: int = 200
+    body: bytes = b""
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Answering = Callable[[str], Said]
+"""What is answered to a path."""
+
+
+@contextmanager
+def answering(
+    answer: Answering, *, port: int = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    """A server that answers what it is told to, whatever the method; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_one_request(self) -> None:
+            try:
+                super().handle_one_request()
+            except OSError:
+                self.close_connection = True
+
+        def do_GET(self) -> None:
+            said = answer(self.path)
+            self.send_response(said.status)
+            for name, value in said.headers.items():
+                self.send_header(name, value)
+            if said.media_type:
+                self.send_header("Content-Type", said.media_type)
+            self.send_header("Content-Length", str(len(said.body)))
+            self.end_headers()
+            self.wfile.write(said.body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Says nothing."""
+
+    class Quiet(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Says nothing of a client that went away, or spoke no TLS."""
+
+    server = Quiet(("127.0.0.1", port), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        scheme = "http" if tls is None else "https"
+        yield f"{scheme}://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,722 @@
+"""conformance/wire.py, guard.py and asking_again.py: what a run sends, and what it keeps of it.
+
+What reached the server is told by its own access log, never by the wire.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conform_servers import Logged, Said, answering, logged
+from conftest import REINSTALL, sandbox_of
+from golden import assert_golden
+from obshell_world import DAG, FOREIGN, INIT, LOCAL, NODE, failed
+from oceanmock.apis.obshell_crypto import make_key
+from oceanmock.app import create_app
+from oceanmock.clock import SECOND
+from oceanmock.conformance import wire as wires
+from oceanmock.conformance.asking_again import curl_of
+from oceanmock.conformance.guard import NotAllowed
+from oceanmock.conformance.model import Asked, Event, Exchange, Finding, Found, Options
+from oceanmock.conformance.target import Target
+from oceanmock.conformance.wire import Wire
+from oceanmock.credentials import AccessKey, Basic, Sealed
+from oceanmock.errors import EnvironmentProblem
+
+Act = Callable[[Wire], object]
+
+TASKS: Final = "/api/v2/tasks/instances"
+TASK: Final = f"{TASKS}/35000312"
+SUBTASK: Final = f"{TASK}/subtasks/13000333"
+OWN: Final = ("127.0.0.1", 2886)
+
+
+@pytest.fixture(scope="module")
+def ocp() -> Iterator[Logged]:
+    with logged(create_app(sandbox_of(REINSTALL))) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def obshell() -> Iterator[Logged]:
+    with logged(create_app(failed(INIT))) as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def clean(ocp: Logged, obshell: Logged) -> None:
+    """Each test begins with empty logs."""
+    for each in (ocp, obshell):
+        each.log.clear()
+        each.headers.clear()
+
+
+def wire_to(served: Logged, **said: Any) -> Wire:
+    """A wire to an OCP, as its manager."""
+    target = Target(served.url, "ocp", Basic("manager", "manager"))
+    return Wire(target, Options(**said))
+
+
+def wire_to_obshell(served: Logged, **said: Any) -> Wire:
+    """A wire to an obshell, with root's password."""
+    target = Target(served.url, "obshell", Sealed("oceanmock"), own_address=OWN)
+    return Wire(target, Options(**said))
+
+
+# --- a run that only reads ------------------------------------------------------------------------
+
+METHODS: Final = [
+    *("POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"),
+    *("post", "Get", "get ", "GET\r\nX: y", "QUERY", "", "GÉT"),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_reads_sends_nothing_but_get(ocp: Logged, method: str) -> None:
+    wire = wire_to(ocp)
+    prepared = requests.Request("GET", ocp.url + TASK).prepare()
+    prepared.method = method
+
+    with pytest.raises(NotAllowed):
+        wire.session.send(prepared)
+
+    assert ocp.log == []
+    assert wire.asked == 0
+
+
+def turn(request: Any) -> Any:
+    """Credentials that make a POST of what they sign."""
+    request.method = "POST"
+    return request
+
+
+def allowing(wire: Wire, *ids: str) -> Wire:
+    """A wire that may change these, or everything."""
+    for id in ids:
+        wire.may_change(id)
+    if not ids:
+        wire.may_change_everything()
+    return wire
+
+
+WAYS: Final[dict[str, Act]] = {
+    "send": lambda wire: wire.send("POST", TASK),
+    "send, meant wrong": lambda wire: wire.send("DELETE", "/nowhere", meant_wrong=True),
+    "send, with a body": lambda wire: wire.send("PUT", TASK, json={}),
+    "send, turned by its credentials": lambda wire: wire.send("GET", TASK, auth=turn),
+    "the session's post": lambda wire: wire.session.post(wire.target.url + TASK),
+    "the session's request": lambda wire: wire.session.request("PATCH", wire.target.url + TASK),
+    "the session's head": lambda wire: wire.session.head(wire.target.url + TASK),
+    "the session's options": lambda wire: wire.session.options(wire.target.url + TASK),
+    "a task that may be changed": lambda wire: allowing(wire, "35000312").send("POST", TASK),
+    "what may be changed as everything": lambda wire: allowing(wire).send("POST", TASK),
+    "a method in a header": lambda wire: wire.send(
+        "GET", TASK, headers={"X-HTTP-Method-Override": "POST"}
+    ),
+    "a second request in the body": lambda wire: wire.send(
+        "GET",
+        TASK,
+        headers={"Transfer-Encoding": "chunked"},
+        body=b"0\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ),
+    "a body that is a stream": lambda wire: wire.session.get(
+        wire.target.url + TASK, data=iter([b"POST"])
+    ),
+    "another host": lambda wire: wire.session.get("http://127.0.0.1:1/"),
+    "another host behind this one's name": lambda wire: wire.session.get(
+        f"{wire.target.url}@127.0.0.1:1/"
+    ),
+    "a virtual host": lambda wire: wire.send("GET", TASK, headers={"Host": "other"}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_there_is_no_way_around_it(ocp: Logged, way: str) -> None:
+    wire = wire_to(ocp, tasks=("35000312",))
+
+    with pytest.raises(NotAllowed):
+        WAYS[way](wire)
+
+    assert ocp.log == []
+    assert wire.changes == []
+
+
+@given(
+    method=st.sampled_from(METHODS) | st.text(max_size=8),
+    path=st.sampled_from([TASK, f"{TASK}/retry", SUBTASK, TASKS, "/"]) | st.text(max_size=9),
+    body=st.none() | st.binary(max_size=20),
+    phase=st.sampled_from(["probes", "examples", "coverage", "fuzzing", "stateful", "machine"]),
+)
+def test_whatever_is_tried_the_log_shows_get_only(
+    ocp: Logged, method: str, path: str, body: bytes | None, phase: Any
+) -> None:
+    wire = wire_to(ocp)
+
+    for url in (f"/{path}", TASK):
+        with suppress(NotAllowed):
+            wire.send(method, url, body=body, phase=phase)
+
+    assert ocp.methods <= {"GET"}
+    assert wire.changes == []
+
+
+def test_a_redirect_is_an_answer_and_is_not_followed(ocp: Logged) -> None:
+    with answering(lambda _: Said(307, headers={"Location": ocp.url + TASK})) as url:
+        exchange = Wire(Target(url, "ocp"), Options()).send("GET", TASK)
+
+    assert (exchange.status, exchange.header("location")) == (307, ocp.url + TASK)
+    assert ocp.log == []
+
+
+def test_a_cookie_is_never_sent_back() -> None:
+    asked: list[str] = []
+
+    def answer(path: str) -> Said:
+        asked.append(path)
+        return Said(headers={"Set-Cookie": "JSESSIONID=1; Path=/"})
+
+    with answering(answer) as url:
+        wire = Wire(Target(url, "ocp"), Options())
+        wire.send("GET", TASK)
+        second = wire.send("GET", TASK)
+
+    assert asked == [TASK, TASK]
+    assert "cookie" not in dict(second.request_headers)
+    assert not wire.session.cookies
+
+
+# --- a run that writes ----------------------------------------------------------------------------
+
+
+def test_a_run_that_writes_changes_the_tasks_it_was_told(ocp: Logged) -> None:
+    wire = wire_to(ocp, write=True, tasks=("35000312",))
+
+    exchange = wire.send("POST", f"{TASK}/retry")
+
+    assert ocp.log == [("POST", f"{TASK}/retry")]
+    assert wire.changes == [exchange]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{TASKS}/1/retry",
+        f"{TASKS}/035000312/retry",
+        f"{TASKS}/35000312%20/retry",
+        f"{TASKS}/35000312/../1/retry",
+        f"{SUBTASK}/retry",
+        TASKS,
+        "/api/v2/compute/idcs",
+        "/",
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "QUERY"])
+def test_it_changes_nothing_else(ocp: Logged, method: str, path: str) -> None:
+    wire = wire_to(ocp, write=True, tasks=("35000312",))
+
+    with pytest.raises(NotAllowed):
+        wire.send(method, path)
+
+    assert ocp.log == []
+
+
+@given(id=st.integers().map(str) | st.text(alphabet="0123456789%/.+ ", min_size=1, max_size=12))
+def test_no_other_id_is_ever_changed(ocp: Logged, id: str) -> None:
+    wire = wire_to(ocp, write=True, tasks=("35000312",))
+
+    with suppress(NotAllowed):
+        wire.send("POST", f"{TASKS}/{id}/rollback")
+
+    assert {target for _, target in ocp.log} <= {f"{TASK}/rollback"}
+
+
+def test_what_its_tasks_are_made_of_may_be_changed_once_it_was_seen(ocp: Logged) -> None:
+    wire = wire_to(ocp, write=True, tasks=("35000312",))
+    wire.send("GET", TASK)
+
+    wire.send("POST", f"{SUBTASK}/retry")
+
+    assert ocp.log[1:] == [("POST", f"{SUBTASK}/retry")]
+
+
+def test_what_other_tasks_are_made_of_may_not(ocp: Logged) -> None:
+    wire = wire_to(ocp, write=True, tasks=("1",))
+    wire.send("GET", TASK)
+
+    with pytest.raises(NotAllowed):
+        wire.send("POST", f"{TASKS}/1/subtasks/13000333/retry")
+
+
+def test_an_id_of_nothing_can_be_registered(ocp: Logged) -> None:
+    wire = wire_to(ocp, write=True)
+    wire.may_change("999")
+    wire.may_change(35000312, kind="task")
+
+    unknown = wire.send("POST", f"{TASKS}/999/retry", meant_wrong=True)
+    wire.send("POST", f"{TASK}/subtasks/999/skip")
+
+    assert unknown.status == 404
+    assert len(ocp.log) == 2
+
+
+def test_on_a_mock_of_ones_own_everything_may_be_changed(ocp: Logged) -> None:
+    wire = wire_to(ocp, write=True)
+    wire.may_change_everything()
+
+    wire.send("DELETE", TASKS)
+
+    assert ocp.log == [("DELETE", TASKS)]
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE"])
+def test_a_run_that_writes_may_ask_by_any_safe_method(ocp: Logged, method: str) -> None:
+    wire = wire_to(ocp, write=True)
+
+    wire.send(method, TASKS)
+
+    assert ocp.methods == {method}
+    assert wire.changes == []
+
+
+# --- ids of another agent -------------------------------------------------------------------------
+
+OTHERS: Final = [
+    f"{FOREIGN}1",
+    f"4{FOREIGN[1:]}1",
+    "22130706433028871",  # this machine, at another port
+    "3336294682933583715844663186250927177729028861",
+    f"%32{FOREIGN[1:]}1",
+    f"2-{FOREIGN[2:]}1",
+]
+
+
+@pytest.mark.parametrize("id", OTHERS)
+@pytest.mark.parametrize("place", ["dag/{}", "node/{}", "sub_task/{}", "sub_task/{}/logs"])
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_an_id_of_another_agent_is_never_sent(
+    obshell: Logged, method: str, place: str, id: str
+) -> None:
+    wire = wire_to_obshell(obshell, write=True)
+    wire.may_change_everything()
+
+    with pytest.raises(NotAllowed, match="the target would ask that agent"):
+        wire.send(method, f"/api/v1/task/{place.format(id)}")
+
+    assert not [path for _, path in obshell.log if "task" in path]
+
+
+@pytest.mark.parametrize("key", ["id", "ID", "Id"])
+def test_nor_is_one_in_a_body(obshell: Logged, key: str) -> None:
+    wire = wire_to_obshell(obshell, write=True, tasks=(f"{LOCAL}4",))
+
+    with pytest.raises(NotAllowed):
+        wire.send("POST", DAG, json={key: f"{FOREIGN}1", "operator": "RETRY"})
+
+    assert ("POST", DAG) not in obshell.log
+
+
+@pytest.mark.parametrize("id", [f"{LOCAL}4", "14", f"{LOCAL}", "abc", "2", f"{FOREIGN}x"])
+def test_its_own_ids_a_clusters_and_what_is_none_are_sent(obshell: Logged, id: str) -> None:
+    wire = wire_to_obshell(obshell)
+
+    wire.send("GET", f"/api/v1/task/dag/{id}")
+
+    assert obshell.log[-1] == ("GET", f"/api/v1/task/dag/{id}")
+
+
+def test_without_its_address_no_id_with_an_address_is_sent(obshell: Logged) -> None:
+    wire = Wire(Target(obshell.url, "obshell"), Options())
+
+    with pytest.raises(NotAllowed):
+        wire.send("GET", DAG)
+
+
+def test_nodes_of_its_dags_may_be_changed_once_they_were_seen(obshell: Logged) -> None:
+    wire = wire_to_obshell(obshell, write=True, tasks=(f"{LOCAL}4",))
+
+    with pytest.raises(NotAllowed, match="belongs to nothing that this run may change"):
+        wire.send("POST", NODE, json={"operator": "DANCE"})
+    wire.send("GET", DAG)
+
+    assert wire.send("POST", NODE, json={"operator": "DANCE"}).status == 400
+
+
+# --- how fast -------------------------------------------------------------------------------------
+
+
+class Time:
+    """A machine's time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.slept: list[int] = []
+
+    def sleep(self, span: int) -> None:
+        self.slept.append(span)
+        self.now += span
+
+
+def test_no_more_go_out_in_a_second_than_allowed(ocp: Logged) -> None:
+    time = Time()
+    target = Target(ocp.url, "ocp", Basic("manager", "manager"))
+    wire = Wire(target, Options(rate=4), now=lambda: time.now, sleep=time.sleep)
+
+    for _ in range(5):
+        wire.send("GET", TASK)
+
+    assert time.slept == [SECOND // 4] * 4
+
+
+def test_time_that_has_passed_anyway_is_not_waited_for_again(ocp: Logged) -> None:
+    time = Time()
+    wire = Wire(Target(ocp.url, "ocp"), Options(rate=1), now=lambda: time.now, sleep=time.sleep)
+
+    wire.send("GET", TASK)
+    time.now += 700_000_000
+    wire.send("GET", TASK)
+    time.now += 10 * SECOND
+    wire.send("GET", TASK)
+    wire.session.get(ocp.url + TASK)
+
+    assert time.slept == [300_000_000, SECOND]
+
+
+def test_without_a_rate_nothing_is_waited_for(ocp: Logged) -> None:
+    time = Time()
+    wire = Wire(Target(ocp.url, "ocp"), Options(), now=lambda: time.now, sleep=time.sleep)
+
+    wire.send("GET", TASK)
+    wire.send("GET", TASK)
+
+    assert time.slept == []
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def test_an_exchange_says_what_was_asked_and_answered(ocp: Logged) -> None:
+    wire = wire_to(ocp)
+
+    with wire.during("probes", meant_wrong=True):
+        exchange = wire.send("GET", f"{TASKS}/7?name=a b")
+
+    assert (exchange.number, exchange.phase, exchange.operation) == (1, "probes", "getTaskInstance")
+    assert (exchange.method, exchange.target) == ("GET", f"{TASKS}/7?name=a%20b")
+    assert (exchange.status, exchange.problem, exchange.meant_wrong) == (404, "", True)
+    assert exchange.json()["error"]["code"]
+    assert exchange.header("Content-Type") == "application/json"
+    assert exchange.took > 0
+    assert wire.phase == "preflight"
+
+
+def test_what_the_session_sends_is_kept_as_well(ocp: Logged) -> None:
+    wire = wire_to(ocp)
+
+    with wire.during("fuzzing"):
+        answer = wire.session.get(ocp.url + TASK, auth=wire.auth, timeout=1, stream=True)
+        wire.session.get(ocp.url + TASK)
+
+    assert answer.json()["data"]["id"] == 35000312
+    assert [each.status for each in wire.exchanges] == [200, 401]
+    assert [each.credentials for each in wire.exchanges] == ["own", "none"]
+    assert {each.phase for each in wire.exchanges} == {"fuzzing"}
+
+
+def test_every_answer_is_counted_by_its_operation(ocp: Logged) -> None:
+    wire = wire_to(ocp)
+
+    for path in (TASK, TASK, f"{TASKS}/7", TASKS, "/nowhere"):
+        wire.send("GET", path)
+
+    assert wire.asked == 5
+    assert wire.statuses["getTaskInstance"] == {200: 2, 404: 1}
+    assert wire.statuses["listTaskInstances"] == {200: 1}
+    assert wire.statuses["retryTask"] == {}
+
+
+def test_credentials_of_others_are_told_from_ones_own(ocp: Logged) -> None:
+    wire = wire_to(ocp)
+
+    several = [wire.send("GET", TASK, auth=auth) for auth in (Basic("a", "b"), None)]
+
+    assert [each.credentials for each in several] == ["others", "none"]
+    assert [each.status for each in several] == [401, 401]
+
+
+def test_no_answer_is_an_exchange_too() -> None:
+    wire = Wire(Target("http://127.0.0.1:1", "ocp"), Options())
+
+    exchange = wire.send("GET", TASK)
+
+    assert (exchange.status, exchange.problem) == (None, "connection refused")
+    assert wire.statuses["getTaskInstance"] == {}
+    with pytest.raises(requests.ConnectionError):
+        wire.session.get(f"http://127.0.0.1:1{TASK}")
+    assert wire.asked == 2
+
+
+def test_what_cannot_be_written_or_sealed_is_an_exchange_too(ocp: Logged) -> None:
+    def unsealed(_: Any) -> Any:
+        raise EnvironmentProblem("no key")
+
+    wire = wire_to(ocp)
+
+    headers = wire.send("GET", TASK, headers={"X": "a\nb"})
+    sealing = wire.send("GET", TASK, auth=unsealed)
+
+    assert headers.problem.startswith("it could not be sent: Invalid")
+    assert sealing.problem == "it could not be sent: no key"
+    assert ocp.log == []
+
+
+def test_an_answer_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wires, "MOST_BYTES", 1000)
+
+    with answering(lambda _: Said(body=b"x" * 2000)) as url:
+        exchange = Wire(Target(url, "ocp"), Options()).send("GET", TASK)
+
+    assert (exchange.status, exchange.problem) == (None, "the answer does not end")
+
+
+def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wires, "READ_SECONDS", 0.01)
+    stop = threading.Event()
+
+    def late(_: str) -> Said:
+        stop.wait(30)
+        return Said()
+
+    with answering(late) as url:
+        exchange = Wire(Target(url, "ocp"), Options()).send("GET", TASK)
+        stop.set()
+
+    assert (exchange.status, exchange.problem) == (None, "no answer in time")
+
+
+def test_the_last_exchanges_are_kept_and_all_are_counted(
+    ocp: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wires, "KEPT", 2)
+    wire = wire_to(ocp)
+
+    several = [wire.send("GET", TASK) for _ in range(3)]
+
+    assert list(wire.exchanges) == several[1:]
+    assert wire.asked == 3
+
+
+# --- who is told ----------------------------------------------------------------------------------
+
+
+def finding(exchange: Exchange, **said: Any) -> Finding:
+    """A finding about an exchange."""
+    rule = said.get("rule", "envelope.status")
+    return Finding(
+        rule, exchange.operation, exchange.status, "$.status", "It is.", "A page", exchange
+    )
+
+
+def test_what_watchers_find_is_told_once_with_a_command(ocp: Logged) -> None:
+    told: list[Event] = []
+    target = Target(ocp.url, "ocp", Basic("manager", "manager"))
+    wire = Wire(target, Options(), listen=told.append, watchers=[lambda each: [finding(each)]])
+
+    wire.send("GET", TASK)
+    wire.send("GET", TASK)
+
+    assert [type(event) for event in told] == [Asked, Found, Asked]
+    assert [each.rule for each in wire.findings] == ["envelope.status"]
+    assert wire.findings[0].curl.startswith("curl -sS -u manager:")
+
+
+def test_what_is_found_otherwise_is_told_in_the_same_way(ocp: Logged) -> None:
+    wire = wire_to(ocp)
+    exchange = wire.send("GET", TASK)
+
+    first, again = wire.found(finding(exchange)), wire.found(finding(exchange))
+
+    assert (first, again) == (True, False)
+    assert len(wire.findings) == 1
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+HUSH: Final = "hush-hush-hush"
+KEY: Final = make_key().public_key
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """An app that tells all it was sent: in its headers, and in its body."""
+    sent = b" ".join([*[value for _, value in scope["headers"]], scope["query_string"]])
+    asked = (await receive())["body"] if scope["type"] == "http" else b""
+    body = b'{"said": "%b %b", "password": "x"} %b' % (sent, HUSH.encode(), asked)
+    headers = [(b"x-said", sent), (b"set-cookie", b"a=" + HUSH.encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture(scope="module")
+def echoing() -> Iterator[Logged]:
+    with logged(echo) as served:
+        yield served
+
+
+def told_of(_: str) -> dict[str, Any]:
+    """What an agent says of itself."""
+    return {"public_key": KEY, "security": True}
+
+
+AUTHS: Final[dict[str, Any]] = {
+    "basic": ("ocp", Basic("me", HUSH)),
+    "access key": ("ocp", AccessKey("ak", HUSH)),
+    "sealed": ("obshell", Sealed(HUSH, fetch=told_of)),
+    "sealed for the agent": ("obshell", Sealed("", HUSH, fetch=told_of)),
+}
+
+
+@pytest.mark.parametrize("auth", AUTHS)
+def test_no_secret_gets_into_anything_that_is_kept(echoing: Logged, auth: str) -> None:
+    api, credentials = AUTHS[auth]
+    told: list[Event] = []
+    target = Target(echoing.url, api, credentials, own_address=OWN)
+    wire = Wire(target, Options(write=True), listen=told.append)
+    wire.may_change_everything()
+
+    path = {"ocp": f"{TASK}/retry", "obshell": DAG}[api]
+    exchange = wire.send("POST", f"{path}?token={HUSH}", json={"password": HUSH, "a": 1})
+    wire.found(finding(exchange))
+
+    sent = echoing.headers[-1]
+    secret = sent.get("authorization") or sent.get("x-ocs-header") or sent["x-ocs-agent-header"]
+    kept = f"{exchange} {wire.findings} {told} {target} {wire.findings[0].curl}"
+    assert HUSH not in kept
+    assert base64.b64encode(f"me:{HUSH}".encode()).decode() not in kept
+    assert secret.split()[-1] not in kept
+    assert exchange.request_body == b'{"password":"***","a":1}'
+    assert exchange.credentials == "own"
+
+
+def test_a_password_that_is_the_users_name_is_no_secret(ocp: Logged) -> None:
+    wire = wire_to(ocp)
+
+    exchange = wire.send("GET", f"{TASKS}?name=manager")
+
+    assert exchange.target == f"{TASKS}?name=manager"
+
+
+# --- asking again ---------------------------------------------------------------------------------
+
+
+def asked_with(auth: Any, **said: Any) -> str:
+    """The command for a request that was let in by this."""
+    verify = said.pop("verify", True)
+    target = Target("https://ocp:8080", "ocp", auth, verify)
+    given: dict[str, Any] = {
+        "number": 1,
+        "phase": "probes",
+        "operation": "",
+        "method": "GET",
+        "target": TASK,
+        "request_headers": (("User-Agent", "x"), ("Accept", "*/*"), ("Authorization", "Basic ***")),
+        "request_body": b"",
+        "status": 200,
+        "response_headers": (),
+        "response_body": b"",
+        "sent_at": 0,
+        "took": 0,
+        "credentials": "own",
+    }
+    return curl_of(Exchange(**{**given, **said}), target)
+
+
+JSON: Final = (("Content-Type", "application/json"), ("Content-Length", "21"))
+
+
+def test_an_exchange_can_be_asked_again_from_a_shell() -> None:
+    basic, sealed = Basic("jörg o'hara", HUSH), Sealed(HUSH)
+    commands = {
+        "a read": asked_with(basic),
+        "nobody's read": asked_with(None, request_headers=(), credentials="none"),
+        "with others' credentials": asked_with(basic, credentials="others"),
+        "where a certificate is not looked at": asked_with(basic, verify=False),
+        "where one is trusted": asked_with(basic, verify="/etc/our ca.pem"),
+        "a body": asked_with(
+            basic, method="POST", request_headers=JSON, request_body=b'{"a": "it\'s"}'
+        ),
+        "a body that is no text": asked_with(basic, method="PUT", request_body=b"\xff\0"),
+        "a body that curl would take for a file": asked_with(basic, request_body=b"@/etc/passwd"),
+        "another method": asked_with(basic, method="DELETE"),
+        "only the head": asked_with(basic, method="HEAD"),
+        "an odd path": asked_with(basic, target="/api/[1-3]/{a,b}?x=$HOME"),
+        "signed": asked_with(AccessKey("ak", HUSH), verify="/etc/ca.pem"),
+        "sealed": asked_with(
+            sealed, method="POST", request_headers=JSON, request_body=b'{"operator": "RETRY"}'
+        ),
+        "sealed for the agent, where no certificate is looked at": asked_with(
+            Sealed("", HUSH), verify=False, target=DAG
+        ),
+    }
+
+    text = "".join(f"--- {name}\n{command}\n\n" for name, command in commands.items())
+
+    assert_golden("conform-asking-again.txt", text)
+    assert HUSH not in text
+
+
+@pytest.mark.parametrize("body", [b"", b'{"a": "it\'s \xc3\xbc"}', b"\xff\0", b"@/etc/passwd"])
+def test_the_command_asks_what_was_asked(ocp: Logged, tmp_path: Path, body: bytes) -> None:
+    wire = wire_to(ocp, write=True, tasks=("35000312",))
+    exchange = wire.send("POST", f"{TASK}/retry?a=[1-3]&b={{x,y}}%20", body=body)
+
+    done = subprocess.run(
+        ["sh", "-c", curl_of(exchange, wire.target)],
+        env={"PATH": os.environ["PATH"], "PASSWORD": "manager", "no_proxy": "*"},
+        capture_output=True,
+        cwd=tmp_path,
+        check=True,
+    )
+
+    assert ocp.log[0] == ocp.log[1]
+    assert json.loads(done.stdout)["status"] == exchange.status
+    assert ocp.headers[1].get("content-length", "0") == str(len(body))
+
+
+@pytest.mark.parametrize(
+    ("api", "auth", "environment"),
+    [
+        ("ocp", AccessKey("oceanmock-ak", "oceanmock-sk"), {"SECRET_KEY": "oceanmock-sk"}),
+        ("obshell", Sealed("oceanmock"), {"PASSWORD": "oceanmock"}),
+    ],
+)
+def test_so_does_the_one_in_python(
+    ocp: Logged, obshell: Logged, api: Any, auth: Any, environment: dict[str, str]
+) -> None:
+    served, path = (ocp, TASK) if api == "ocp" else (obshell, DAG)
+    wire = Wire(Target(served.url, api, auth, own_address=OWN), Options())
+    exchange = wire.send("GET", path)
+
+    python = curl_of(exchange, wire.target).partition("python - <<'END'\n")[2].removesuffix("END")
+    done = subprocess.run(
+        [sys.executable, "-c", python],
+        env={**environment, "no_proxy": "*"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert exchange.status == 200
+    assert done.stdout.startswith("200 {")
