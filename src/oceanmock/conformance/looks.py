@@ -20,13 +20,8 @@ import orjson
 
 from oceanmock.apis import instants
 from oceanmock.conformance.model import Api, Exchange, Finding, Rule, Tally
-from oceanmock.contract import Operation, Spec, operations_of
+from oceanmock.contract import Operation, Spec, operation_asked, operations_of
 
-CREDENTIALS: Final[Mapping[str, tuple[str, ...]]] = {
-    "ocp": ("authorization",),
-    "obshell": ("x-ocs-header", "x-ocs-agent-header"),
-}
-"""The headers that say who asks."""
 _COLONLESS: Final = re.compile(r"([+-][0-9]{2})([0-9]{2})$")
 
 
@@ -57,13 +52,8 @@ class Contract:
 
     def operation_at(self, method: str, path: str) -> str:
         """The operationId of a request, whatever its ids; empty where there is none."""
-        parts = path.split("/")
-        fitting = [
-            each
-            for each in self.operations.values()
-            if each.method == method and _fits(each.path, parts)
-        ]
-        return min(fitting, key=lambda each: "{" in each.path).id if fitting else ""
+        asked = operation_asked(self.operations.values(), method, path)
+        return asked.id if asked else ""
 
     def said_of(self, operation: Operation) -> Mapping[str, Any]:
         """What the contract says of an operation."""
@@ -82,15 +72,7 @@ class Contract:
     def is_open(self, operation: str) -> bool:
         """Whether an operation asks nobody who he is."""
         said = self.said_of(self.operations[operation])
-        return said.get("security", self.spec.get("security")) == []
-
-
-def _fits(template: str, parts: list[str]) -> bool:
-    wanted = template.split("/")
-    return len(wanted) == len(parts) and all(
-        part if want.startswith("{") else part == want
-        for want, part in zip(wanted, parts, strict=True)
-    )
+        return not said.get("security", self.spec.get("security"))
 
 
 class Seen:
@@ -150,8 +132,7 @@ class Seen:
     @property
     def has_credentials(self) -> bool:
         """Whether the request says who asks; whether that is true is not known here."""
-        wanted = CREDENTIALS[self.contract.api]
-        return any(n.lower() in wanted and v for n, v in self.exchange.request_headers)
+        return self.exchange.credentials != "none"
 
 
 def _is(value: Any, kind: type) -> bool:

@@ -1,4 +1,4 @@
-"""What a real obshell does against its own rules: the quirks of the contract, each a rule of its own.
+"""What a real obshell does against its own rules: the contract's quirks, each a rule of its own.
 
 openapi/obshell.yaml gives each a name that stays (``x-quirk``), and the rule that finds it is
 ``quirk.<name>``. It is looked at whenever a request would show it, and broken when the answer does;
@@ -136,7 +136,9 @@ def _needs_ocean_base(seen: Seen) -> bool:
 
 
 def _asks_for_an_empty_log(seen: Seen) -> bool:
-    return seen.id == "getFullSubTaskLogs" and seen.exchange.meant_wrong and seen.status in (200, 404)
+    return (
+        seen.id == "getFullSubTaskLogs" and seen.exchange.meant_wrong and seen.status in (200, 404)
+    )
 
 
 def _is_empty_log(seen: Seen) -> bool:

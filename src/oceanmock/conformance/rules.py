@@ -14,7 +14,8 @@ foreign-obproxy-id-is-forwarded-too, cancelled-rollback-is-stuck, body-id-overru
 lost-race-is-500, node-without-details-is-500, forwarded-pass-loses-its-body,
 logs-of-nothing-are-empty, status-has-no-trace-id, missing-header-is-400, unheld-cluster-id-is-500,
 unreachable-owner-is-500, unreadable-show-details-is-500, body-that-is-no-object-is-eof,
-node-body-says-dag-operator, no-oceanbase-is-500, undecryptable-body-is-500, panic-is-dated-at-start.
+node-body-says-dag-operator, no-oceanbase-is-500, undecryptable-body-is-500 and
+panic-is-dated-at-start.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ _ERRORS: Final = (
 )
 _LISTS: Final = (
     "openapi: listTaskInstances and the lists of dags "
-    "(ocp-doc 1100.task-management/100.query-the-task-list.md; obshell ob/agent/executor/task/dag.go)"
+    "(ocp-doc 1100.task-management/100.query-the-task-list.md; "
+    "obshell ob/agent/executor/task/dag.go)"
 )
 _PAGING: Final = (
-    "openapi/ocp.yaml: components.schemas.Page (ocp-express PaginatedResponse.java, CustomPage.java)"
+    "openapi/ocp.yaml: components.schemas.Page "
+    "(ocp-express PaginatedResponse.java, CustomPage.java)"
 )
 _MACHINES: Final = (
     "the tables of transitions (ocp-express TaskInstanceManagerImpl.java, "
@@ -60,7 +63,8 @@ _COUNTS: Final = (
     "obshell ob/agent/engine/scheduler/task_handler.go:163-212)"
 )
 _LOGS: Final = (
-    "openapi: getSubtaskLog, getFullSubTaskLogs, task_logs (ocp-express RunnerFactory.java:62,146-153; "
+    "openapi: getSubtaskLog, getFullSubTaskLogs, task_logs "
+    "(ocp-express RunnerFactory.java:62,146-153; "
     "obshell ob/agent/service/task/sub_task_log.go:86-93)"
 )
 _GRAPH: Final = (
@@ -87,8 +91,16 @@ _CATALOGUE: Final = (
     ("schema.required", "A body has every member that the contract requires.", _CONTRACT),
     ("schema.type", "A value has the type that the contract gives it.", _CONTRACT),
     ("schema.enum", "A word is one of those that the contract lists.", _CONTRACT),
-    ("schema.value", "A value keeps the bounds, patterns and combinations of its schema.", _CONTRACT),
-    ("status.undocumented", "A status is one that the contract names for the operation.", _CONTRACT),
+    (
+        "schema.value",
+        "A value keeps the bounds, patterns and combinations of its schema.",
+        _CONTRACT,
+    ),
+    (
+        "status.undocumented",
+        "A status is one that the contract names for the operation.",
+        _CONTRACT,
+    ),
     ("status.server-error", "The server does not fail at a request it should answer.", _CONTRACT),
     ("hostile.500", "The server does not fail at a request that is wrong on purpose.", _CONTRACT),
     ("method.accepted", "A method that a path does not know is refused.", _CONTRACT),
@@ -116,7 +128,11 @@ _CATALOGUE: Final = (
     # times, counts, logs
     ("time.format", "A time is an instant.", _TIMES),
     ("time.start-after-finish", "Nothing ends before it began.", _TIMES),
-    ("time.finish", "What has ended says when it began and ended; what runs has not ended.", _TIMES),
+    (
+        "time.finish",
+        "What has ended says when it began and ended; what runs has not ended.",
+        _TIMES,
+    ),
     ("time.future", "No time is after the answer's own.", _TIMES),
     ("time.went-back", "A time that is set anew is later than before.", _TIMES),
     ("count.never-run", "What has run was counted, and what never ran was not.", _COUNTS),
@@ -167,7 +183,11 @@ _CATALOGUE: Final = (
     ),
     # what becomes of what
     ("transition.illegal", "Nothing becomes what it cannot become by what happened.", _MACHINES),
-    ("terminal.moved", "What has ended stays as it ended until somebody does something.", _MACHINES),
+    (
+        "terminal.moved",
+        "What has ended stays as it ended until somebody does something.",
+        _MACHINES,
+    ),
     ("kept.changed", "What is fixed when a thing is made never changes.", _CONTRACT),
     ("call.unknown-accepted", "An operator that nobody knows is refused.", _MACHINES),
     ("call.illegal-accepted", "What the state does not allow is refused.", _MACHINES),

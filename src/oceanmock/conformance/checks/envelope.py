@@ -1,8 +1,8 @@
 """What every answer is wrapped in: that there is one, its media type, its JSON, its envelope.
 
-Held against what the contract says of the operation, and against the answer's own HTTP status. The
-shape of the data within is the business of ``schema``. Answers that HTTP itself gives (a redirect, a
-request too long to be read) have no envelope, and are left alone.
+Held against what the contract says of the operation, and against the answer's own HTTP status. How
+the data within are shaped is the business of ``schema``. Answers that HTTP itself gives (a
+redirect, a request too long to be read) have no envelope, and are left alone.
 """
 
 from __future__ import annotations

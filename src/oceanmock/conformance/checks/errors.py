@@ -46,7 +46,7 @@ def ocp_code(seen: Seen) -> Iterator[Look]:
         wrong = f"code {code} is that of {means}, which is answered {status}, not {seen.status}."
         yield look("error.code", status == seen.status, "$.error.code", wrong)
     if code == 20004:
-        wrong = "code 20004 is that of a rollback that is prohibited, and no rollback was asked for."
+        wrong = "code 20004 is that of a prohibited rollback, and no rollback was asked for."
         yield look("error.code", seen.id == "rollbackTask", "$.error.code", wrong)
     elif seen.status in NUMBERED and seen.exchange.method == seen.operation.method:
         wrong = f"an error with {seen.status} has a number of its own, and this one says 0."
@@ -119,7 +119,7 @@ def obshell_code(seen: Seen) -> Iterator[Look]:
 def _number(seen: Seen, code: str) -> Iterator[Look]:
     """1 for a header that cannot be decrypted, 10008 for any other; SDKs go by it."""
     said = whole(seen.error.get("code"))
-    right = (1,) if code == DECRYPT_FAILED else (10008,)
+    right: tuple[int, ...] = (1,) if code == DECRYPT_FAILED else (10008,)
     if code.startswith("Request."):  # only where a quirk was mended
         right = (1, 10008)
     if said is not None:
@@ -134,6 +134,7 @@ def _refusals(seen: Seen) -> tuple[str, ...]:
     kind = "Dag" if seen.id == "dagHandler" else "Node"
     asked = seen.request_json.get("operator")
     operator = asked.upper() if isinstance(asked, str) else ""
+    words: tuple[str, ...]
     if kind == "Node":
         words = NODE_WORDS if operator == "PASS" else ("NotSupport",)
     else:

@@ -32,7 +32,9 @@ LISTS: Final = frozenset(
     }
 )
 DAGS: Final = frozenset({"getDagDetail", "getObLastMaintenanceDag", "getAgentLastMaintenanceDag"})
-UNFINISHED: Final = frozenset({"getUnfinishedDags", "getClusterUnfinishDags", "getAgentUnfinishDags"})
+UNFINISHED: Final = frozenset(
+    {"getUnfinishedDags", "getClusterUnfinishDags", "getAgentUnfinishDags"}
+)
 OF_CLUSTER: Final = frozenset(
     {"getAllClusterDags", "getClusterUnfinishDags", "getObLastMaintenanceDag"}
 )
@@ -105,7 +107,7 @@ def number_in(id: str) -> int:
 
 
 def times(seen: Seen) -> Iterator[Look]:
-    """Times can be read, follow one another where something has ended, and are none of the future."""
+    """Times can be read, are none of the future, and of what has ended in their order."""
     now = instant(seen.body.get("timestamp")) if isinstance(seen.body, dict) else None
     now = None if has_panicked(seen) else now
     for path, thing in (*dags_in(seen), *nodes_in(seen), *sub_tasks_in(seen)):

@@ -239,7 +239,9 @@ def _asked_number(seen: Seen, name: str, default: int) -> int | None:
     text = seen.asked(name)
     if text is None:
         return default if name not in dict(seen.query) else None
-    return int(text) if text.isascii() and text.isdigit() else None
+    is_number = text.isascii() and text.isdigit() and len(text) < 10
+    most = LARGEST[name]
+    return int(text) if is_number and 1 <= int(text) <= most else None
 
 
 def twice(seen: Seen) -> Iterator[Look]:
@@ -252,6 +254,8 @@ def twice(seen: Seen) -> Iterator[Look]:
         if known:
             yield look("list.twice", not again, path, f"{', '.join(again)} is listed twice.")
 
+
+LARGEST: Final = {"page": 2**31 - 1, "size": 2000}
 
 Matches = Callable[[Json, str], bool]
 

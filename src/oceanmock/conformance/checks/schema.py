@@ -73,7 +73,9 @@ def body(seen: Seen) -> Iterator[Look]:
     schema = _schema_of(seen.contract, operation.id, str(seen.status))
     if schema is None:
         return
-    mistakes = list(islice(schema.mistakes(seen.body), MOST)) if not schema.accepts(seen.body) else []
+    mistakes = (
+        list(islice(schema.mistakes(seen.body), MOST)) if not schema.accepts(seen.body) else []
+    )
     broken = {_rule(each) for each in mistakes}
     yield from (look(rule, True) for rule in BODIES if rule not in broken)
     for each in mistakes:

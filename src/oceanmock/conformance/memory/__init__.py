@@ -1,0 +1,302 @@
+"""What two answers must be to each other: a watch that remembers everything it saw of each thing.
+
+Nothing is asked of what may have changed in between: only final states are trusted, only what the
+table of transitions rules out is found (``chains``), and times are the server's own. ``ours`` says
+whose tasks and dags these are: what others may operate at any time can become anything they could
+make of it. The one rule: a sound server that is looked at rarely, late, by several routes and by
+several people is never found fault with.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
+from typing import Final
+
+from oceanmock.clock import SECOND
+from oceanmock.conformance.looks import Contract, Look, Seen, Watch, guarded, instant, look
+from oceanmock.conformance.memory import chains, facts, logs
+from oceanmock.conformance.memory.chains import Call
+from oceanmock.conformance.memory.sighted import Sighting, View, sightings
+from oceanmock.conformance.model import Exchange, Finding, Walked
+from oceanmock.conformance.quirks import has_panicked
+from oceanmock.conformance.rules import RULES
+from oceanmock.sightings import call_of
+
+Key = tuple[str, str]
+
+EARLIER: Final = 5 * SECOND
+"""How far the clock of a server may be set back without anybody minding."""
+KINDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "getTaskInstance": ("task",),
+    "retryTask": ("task",),
+    "rollbackTask": ("task",),
+    "getSubtaskLog": ("task", "subtask"),
+    "retrySubtask": ("task", "subtask"),
+    "skipSubtask": ("task", "subtask"),
+    "cancelSubtask": ("task", "subtask"),
+    "getDagDetail": ("dag",),
+    "dagHandler": ("dag",),
+    "getNodeDetail": ("node",),
+    "nodeHandler": ("node",),
+    "getSubTaskDetail": ("sub_task",),
+}
+"""What the ids in the path of an operation are ids of."""
+
+
+class Memory(Watch):
+    """The watch that remembers. ``walked`` and ``shown`` are what it saw things go through.
+
+    ``ours`` holds the ids of the tasks or dags that nobody else operates; None stands for all.
+    """
+
+    def __init__(self, contract: Contract, *, ours: Container[str] | None = None) -> None:
+        super().__init__(contract, RULES)
+        self.ours = ours
+        self.walked: Walked = Counter()
+        self.shown: Counter[tuple[str, str]] = Counter()
+        self._late: list[tuple[Seen, Look]] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Makes everything new, as a server is that was reset; what was counted stays."""
+        self._last: dict[tuple[Key, View], Sighting] = {}
+        self._latest: dict[Key, Sighting] = {}
+        self._roots: dict[Key, str] = {}
+        self._calls: list[Call] = []
+        self._refused: dict[Key, tuple[Seen, Sighting, str]] = {}
+        self._codes: dict[tuple[str, int], int] = {}
+        self._timestamps: dict[str, int] = {}
+        self._waiting: dict[Key, facts.Waiting] = {}
+        self._logs = logs.Logs()
+
+    def __call__(self, exchange: Exchange) -> list[Finding]:
+        """What is wrong with an exchange, and with those before it that it shows to be wrong."""
+        found = super().__call__(exchange)
+        late, self._late = self._late, []
+        return found + [each for seen, broken in late for each in self.judged(seen, [broken])]
+
+    def looks(self, seen: Seen) -> Iterator[Look]:
+        """Every look at an exchange, in the order in which things were remembered."""
+        for check in (self._clock, self._codes_agree, self._still_there, self._call, self._sights):
+            yield from guarded(check, seen)
+        yield from guarded(self._log, seen)
+
+    # --- what a server says of itself -------------------------------------------------------------
+
+    def _clock(self, seen: Seen) -> Iterator[Look]:
+        at = instant(seen.body.get("timestamp")) if isinstance(seen.body, dict) else None
+        if at is None or has_panicked(seen):
+            return
+        server = str(seen.body.get("server", ""))
+        latest = self._timestamps.setdefault(server, at)
+        wrong = f"timestamp is {seen.body['timestamp']}, before that of an earlier answer."
+        yield look("envelope.went-back", at >= latest - EARLIER, "$.timestamp", wrong)
+        self._timestamps[server] = max(latest, at)
+
+    def _codes_agree(self, seen: Seen) -> Iterator[Look]:
+        """OCP's numbers are not public, but one thing has one number."""
+        code = seen.error.get("code")
+        is_plain = self.contract.api == "ocp" and seen.status in (401, 403, 404)
+        if not is_plain or seen.operation is None or not isinstance(code, int):
+            return
+        first = self._codes.setdefault((seen.id, seen.status), code)
+        wrong = f"code is {code}, and was {first} the last time this was answered {seen.status}."
+        yield look("error.code-differs", code == first, "$.error.code", wrong)
+
+    def _still_there(self, seen: Seen) -> Iterator[Look]:
+        kinds = KINDS_OF.get(seen.id, ())
+        keys = list(zip(kinds, seen.path_ids, strict=False))
+        if not kinds or not all(key in self._latest for key in keys) or seen.request_json.get("id"):
+            return
+        root = self._latest[keys[-1]].root
+        is_pair = len(keys) == 1 or root == keys[0][1]
+        if seen.status in (200, 404) and self._is_ours(root) and is_pair:
+            wrong = f"{' '.join(keys[-1])} was there before, and is answered 404."
+            yield look("id.vanished", seen.status == 200, "$", wrong)
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def _is_ours(self, root: str) -> bool:
+        return self.ours is None or (bool(root) and root in self.ours)
+
+    def _call(self, seen: Seen) -> Iterator[Look]:
+        """Judges a call by what was known before it, and remembers that it was made."""
+        name = call_of(self.contract.api, seen.id, dict(seen.request_json))
+        kind = name.partition(".")[0]
+        if not name or kind not in chains.MACHINES or not seen.path_ids:
+            return
+        key = (kind, seen.path_ids[-1])
+        before = self._latest.get(key)
+        if before is not None and name in chains.known_calls(kind):
+            if seen.status == 200:
+                yield from self._accepted(name, key, before)
+            elif seen.status == 400:
+                self._refused[key] = (seen, before, name)
+        if seen.status == 200 or seen.exchange.status is None or seen.status >= 500:
+            self._calls.append(Call(name, key[1], self._moved_by(seen, key), seen.status == 200))
+
+    def _moved_by(self, seen: Seen, key: Key) -> frozenset[str]:
+        """The tasks or dags a call may move: ocp-express does not look at the task of a pair."""
+        roots = {self._roots.get(key, "")}
+        if key[0] in ("task", "subtask"):
+            roots.add(seen.path_ids[0])
+        if key[0] == "dag":
+            roots.add(key[1])
+        known = roots - {""}
+        return frozenset(known) if key[0] in ("task", "dag") or key in self._roots else frozenset()
+
+    def _accepted(self, name: str, key: Key, before: Sighting) -> Iterator[Look]:
+        """What was accepted was possible in some state that it may have been in by then."""
+        takes = chains.can_take(key[0], name, switched=True)
+        was = self._may_be_now(before)
+        if was:
+            wrong = f"{name} is accepted, and {key[0]} {key[1]} was {before.words} before."
+            yield look("call.illegal-accepted", bool(was & takes), "$", wrong)
+        if name == "task.ROLLBACK" and before.state == "FAILED" and not self._calls_since(before):
+            wrong = f"a rollback is accepted of task {key[1]}, whose prohibitRollback is true."
+            kept = before.raw.get("prohibitRollback") is not True or not self._is_ours(before.root)
+            yield look("call.prohibited-accepted", kept, "$", wrong)
+
+    def _calls_since(self, before: Sighting) -> list[Call]:
+        return [each for each in self._calls[before.calls :] if each.concerns(before.root)]
+
+    def _may_be_now(self, before: Sighting, *, is_certain: bool = False) -> chains.States:
+        """All that something may show by now, after what it showed before."""
+        states = chains.could_be(before.kind, before.state, before.operation)
+        if not self._is_ours(before.root):
+            return chains.in_time(before.kind, states, by_anybody=True)
+        calls = self._calls_since(before)
+        return chains.after_calls(before.kind, before.id, states, calls, is_certain=is_certain)
+
+    # --- sightings --------------------------------------------------------------------------------
+
+    def _sights(self, seen: Seen) -> Iterator[Look]:
+        """Holds everything that is shown against what was known of it."""
+        found = sightings(seen, roots=self._roots, calls=len(self._calls))
+        self._roots.update({each.key: each.root for each in found if each.root})
+        for now in found:
+            yield from self._became(now)
+            yield from self._sandwiched(now)
+            yield from self._agrees(now)
+            yield from self._refusal_was_right(now)
+            yield from self._waits(now, found)
+        for now in found:
+            self._count(now)
+            self._latest[now.key] = self._last[now.key, now.view] = now
+            self._logs.sighted(now)
+
+    def _became(self, now: Sighting) -> Iterator[Look]:
+        """It can have become this, and what never changes, or only grows, did so."""
+        latest = self._latest.get(now.key)
+        same = self._last.get((now.key, now.view))
+        for before in {id(each): each for each in (same, latest) if each is not None}.values():
+            yield from self._moved(before, now)
+        if same is not None:
+            calls = self._calls_since(same)
+            yield from facts.kept(same, now)
+            yield from facts.counted(same, now, calls)
+            yield from facts.settled(same, now)
+
+    def _moved(self, before: Sighting, now: Sighting) -> Iterator[Look]:
+        could = chains.could_be(now.kind, now.state, now.operation)
+        was = chains.could_be(before.kind, before.state, before.operation)
+        if not could or not was:
+            return  # a word the table does not know is the schema's business
+        rule = _rule_of_move(before, now)
+        wrong = f"{now.kind} {now.id} was {before.words}, and is {now.words}"
+        may, must = self._may_be_now(before), self._may_be_now(before, is_certain=True)
+        yield look(rule, bool(may & could), now.path, f"{wrong}, which it cannot become.")
+        if any(call.aims_at(*now.key) and call.is_sure for call in self._calls_since(before)):
+            kept = not may & could or bool(must & could and not _stands_still(before, now))
+            wrong = f"{wrong}, as if nothing had been asked of it in between."
+            yield look("call.no-effect", kept, now.path, wrong)
+
+    def _sandwiched(self, now: Sighting) -> Iterator[Look]:
+        """What ended once, and still had later, was ended in between as well, in every view."""
+        before = self._last.get((now.key, now.view))
+        if before is None or not _is_same_end(before, now):
+            return
+        for view in ("list", "detail", "part"):
+            between = self._last.get((now.key, view))
+            if between is None or view == now.view:
+                continue
+            if before.seen.exchange.number < between.seen.exchange.number:
+                wrong = (
+                    f"{now.kind} {now.id} is {between.words} here, and {now.words} by itself, "
+                    "before and after."
+                )
+                rule = "list.differs-from-detail" if "list" in (view, now.view) else "views.differ"
+                kept = between.state == now.state
+                yield look(rule, True)
+                if not kept:
+                    self._late.append((between.seen, Look(rule, between.path, wrong)))
+
+    def _agrees(self, now: Sighting) -> Iterator[Look]:
+        """What ended shows the same in every view."""
+        for view in ("list", "detail", "part"):
+            other = self._last.get((now.key, view))
+            if view != now.view and other is not None and _is_same_end(other, now):
+                yield from facts.same_everywhere(other, now)
+
+    def _refusal_was_right(self, now: Sighting) -> Iterator[Look]:
+        """A call that is refused for its state is one that the state, before and after, forbids."""
+        refused = self._refused.pop(now.key, None)
+        if refused is None:
+            return
+        seen, before, name = refused
+        if self._calls_since(before) or not _is_same_end(before, now):
+            return
+        takes = chains.can_take(now.kind, name, switched=False)
+        was = chains.could_be(before.kind, before.state, before.operation)
+        is_legal = bool(was) and was <= takes and facts.is_about_the_state(seen, before)
+        wrong = f"{name} is refused, and {now.kind} {now.id} was {before.words} all the while."
+        yield look("call.legal-refused", True)
+        if is_legal:
+            self._late.append((seen, Look("call.legal-refused", "$", wrong)))
+
+    def _waits(self, now: Sighting, found: list[Sighting]) -> Iterator[Look]:
+        """What is above ends soon after what is below it has."""
+        if now.view != "detail" or now.kind not in ("task", "dag"):
+            return
+        state = facts.waiting(now)
+        before = self._waiting.pop(now.key, None)
+        if state is None or now.at is None:
+            return
+        if before is not None and before.shows == state:
+            self._waiting[now.key] = before
+            wrong = f"{now.kind} {now.id} is still {now.words}, long after its parts have ended."
+            kept = now.at - before.since < facts.LONG
+            yield look("parent.stuck", kept, now.path, wrong)
+        else:
+            self._waiting[now.key] = facts.Waiting(state, now.at)
+
+    def _count(self, now: Sighting) -> None:
+        """Counts the words, and the step from those that the same view showed before."""
+        if not now.operation:
+            return
+        self.shown[now.kind, now.words] += 1
+        before = self._last.get((now.key, now.view))
+        if before is not None and before.words != now.words:
+            self.walked[now.kind, before.words, now.words] += 1
+
+    def _log(self, seen: Seen) -> Iterator[Look]:
+        yield from self._logs.looks(seen, self._latest)
+
+
+def _rule_of_move(before: Sighting, now: Sighting) -> str:
+    if before.view != now.view:
+        is_list = "list" in (before.view, now.view)
+        return "list.differs-from-detail" if is_list else "views.differ"
+    return "terminal.moved" if before.is_terminal else "transition.illegal"
+
+
+def _is_same_end(before: Sighting, now: Sighting) -> bool:
+    """Whether two looks show one end: nothing can have happened in between."""
+    ended = before.is_terminal and now.is_terminal and before.state == now.state
+    return ended and before.end is not None and before.end == now.end
+
+
+def _stands_still(before: Sighting, now: Sighting) -> bool:
+    """Whether it shows the very end that it had before it was called upon."""
+    return _is_same_end(before, now) and before.operation == now.operation

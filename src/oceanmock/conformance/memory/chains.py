@@ -1,0 +1,98 @@
+"""Whether what was seen before can have become what is seen now, by the calls in between.
+
+Two looks are never at one time, and any number of ticks may lie between them. So what somebody saw
+is a set: all that the table of transitions can lead to by time alone. A call that was accepted
+takes what it is made on along one of its own edges, in the order of the calls; one whose answer
+never came may have been accepted or not. Where others may have called as well, anything they could
+have done counts as done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from oceanmock.lifecycle import obshell_transitions, ocp_transitions
+from oceanmock.lifecycle.transitions import Machine, Shown, reachable
+
+MACHINES: Final[Mapping[str, Machine]] = {
+    **ocp_transitions.MACHINES,
+    **obshell_transitions.MACHINES,
+}
+States = frozenset[Shown]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that was, or may have been, accepted: ``task.RETRY`` on task 7."""
+
+    name: str
+    id: str
+    roots: frozenset[str]
+    """The tasks or dags it may have moved; empty where nobody knows, and then it may be any."""
+    is_sure: bool
+    """Whether it was accepted; otherwise no answer came, or one that says nothing."""
+
+    @property
+    def kind(self) -> str:
+        """What it is made on."""
+        return self.name.partition(".")[0]
+
+    def concerns(self, root: str) -> bool:
+        """Whether it may have moved something of this task or dag."""
+        return not self.roots or not root or root in self.roots
+
+    def aims_at(self, kind: str, id: str) -> bool:
+        """Whether it is made on this very thing."""
+        return (self.kind, self.id) == (kind, id)
+
+
+def could_be(kind: str, state: str, operation: str) -> States:
+    """What something may be that shows this; a row of a list does not tell the operation."""
+    known = MACHINES[kind].shown
+    return frozenset(s for s in known if s[0] == state and operation in ("", s[1]))
+
+
+@lru_cache(maxsize=4096)
+def in_time(kind: str, states: States, *, by_anybody: bool = False) -> States:
+    """All that may show after any of these, by time alone or by calls nobody knows of."""
+    machine = MACHINES[kind]
+    calls = None if by_anybody else ()
+    return frozenset().union(*(reachable(machine, state, calls=calls) for state in states))
+
+
+@lru_cache(maxsize=4096)
+def moved(kind: str, states: States, by: str) -> States:
+    """What a call makes of these; of those that it does not move, nothing."""
+    return frozenset(e.after for e in MACHINES[kind].edges if e.by == by and e.before in states)
+
+
+def after_calls(
+    kind: str, id: str, states: States, calls: Sequence[Call], *, is_certain: bool
+) -> States:
+    """All that may show after the calls; with ``is_certain`` a call that was accepted has moved.
+
+    A call that the table knows no move of, from where things may be, is taken for one that moved
+    nothing: that it was accepted at all is another rule's business.
+    """
+    for call in calls:
+        states = in_time(kind, states)
+        if call.kind == kind and call.id != id:
+            continue
+        after = moved(kind, states, call.name)
+        is_bound = is_certain and call.is_sure and call.aims_at(kind, id) and bool(after)
+        states = after if is_bound else states | after
+    return in_time(kind, states)
+
+
+def can_take(kind: str, name: str, *, switched: bool) -> States:
+    """What something may show that takes a call; ``switched``: with every switch on."""
+    edges = MACHINES[kind].edges
+    return frozenset(e.before for e in edges if e.by == name and (switched or not e.only))
+
+
+def known_calls(kind: str) -> Iterable[str]:
+    """The calls that are made on a kind."""
+    return [name for name in MACHINES[kind].calls if name.partition(".")[0] == kind]

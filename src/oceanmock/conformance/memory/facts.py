@@ -1,0 +1,184 @@
+"""What stays, what only grows, and what is the same in every view: two looks at one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from oceanmock.clock import SECOND
+from oceanmock.conformance.looks import Look, Seen, instant, look, objects, whole
+from oceanmock.conformance.memory.chains import Call
+from oceanmock.conformance.memory.sighted import Json, Sighting, id_in
+
+LONG: Final = 60 * SECOND
+"""How long after its parts something may not have ended: the schedulers look once a second."""
+
+FIXED: Final[Mapping[str, tuple[str, ...]]] = {
+    "task": ("name", "type", "taskDefinitionId", "creator", "createTime", "startTime"),
+    "subtask": (
+        "name",
+        "seriesId",
+        "upstreams",
+        "downstreams",
+        "timeout",
+        "nodeType",
+        "createTime",
+        "startTime",
+    ),
+    "dag": ("dag_id", "name", "max_stage", "maintenance_type", "maintenance_key"),
+    "node": ("node_id", "name"),
+    "sub_task": ("task_id", "name", "execute_agent"),
+}
+"""What is fixed once it is there. A subtask's startTime is that of its first run, for ever
+(ocp-express SubtaskAccessor.java:54-61)."""
+PARTS: Final = {"task": "subtasks", "dag": "nodes", "node": "sub_tasks"}
+COUNT: Final = {"subtask": "runTime", "sub_task": "execute_times"}
+GROWING: Final[Mapping[str, tuple[str, ...]]] = {
+    "task": ("finishTime",),
+    "subtask": ("finishTime",),
+    "dag": ("start_time", "end_time"),
+    "node": ("start_time", "end_time"),
+    "sub_task": ("start_time", "end_time"),
+}
+OF_ONE_VIEW: Final = frozenset({"additional_data", "nodes", "sub_tasks", "subtasks", "task_logs"})
+"""What a view may leave out, and logs, which come late from other agents."""
+
+
+def kept(before: Sighting, now: Sighting) -> Iterator[Look]:
+    """Looks at what never changes."""
+    for name in FIXED[now.kind]:
+        if name in before.raw and name in now.raw:
+            wrong = f"{name} was {before.raw[name]!r}, and is {now.raw[name]!r}."
+            same = _sorted(before.raw[name]) == _sorted(now.raw[name])
+            yield look("kept.changed", same, f"{now.path}.{name}", wrong)
+    parts = PARTS.get(now.kind, "")
+    if isinstance(before.raw.get(parts), list) and isinstance(now.raw.get(parts), list):
+        same = _ids(before.raw[parts]) == _ids(now.raw[parts])
+        wrong = f"the {parts} of {now.kind} {now.id} are others than before."
+        yield look("kept.changed", same, f"{now.path}.{parts}", wrong)
+
+
+def _sorted(value: Any) -> Any:
+    """Lists of ids have no order."""
+    return sorted(value, key=repr) if isinstance(value, list) else value
+
+
+def _ids(parts: Any) -> list[str]:
+    return sorted(id_in(each) for each in objects(parts))
+
+
+def counted(before: Sighting, now: Sighting, calls: Sequence[Call]) -> Iterator[Look]:
+    """Looks at what only grows: counts of runs, and times that are set anew."""
+    for name in GROWING[now.kind]:
+        old, new = instant(before.raw.get(name)), instant(now.raw.get(name))
+        if old and new:  # neither absent nor the epoch, to which obshell resets
+            wrong = f"{name} was {before.raw[name]}, and is {now.raw[name]}."
+            yield look("time.went-back", new >= old, f"{now.path}.{name}", wrong)
+    name = COUNT.get(now.kind, "")
+    old_count, new_count = whole(before.raw.get(name)), whole(now.raw.get(name))
+    if old_count is None or new_count is None:
+        return
+    path = f"{now.path}.{name}"
+    wrong = f"{name} was {old_count}, and is {new_count}."
+    yield look("count.went-down", new_count >= old_count, path, wrong)
+    if _has_run_again(before, now, calls):
+        wrong = f"{name} is {new_count} after another run, as it was before that."
+        yield look("count.not-bumped", new_count > old_count, path, wrong)
+
+
+def _has_run_again(before: Sighting, now: Sighting, calls: Sequence[Call]) -> bool:
+    """Whether a run that counts has begun: obshell counts all, OCP those of a task's retry."""
+    if now.kind == "sub_task":
+        old, new = (instant(each.raw.get("start_time")) for each in (before, now))
+        return old is not None and new is not None and new > old
+    first = calls[0] if calls else None
+    was_failed = before.state == "FAILED" and before.operation != "ROLLBACK"
+    return was_failed and first is not None and first.is_sure and first.name == "task.RETRY"
+
+
+def settled(before: Sighting, now: Sighting) -> Iterator[Look]:
+    """Looks at whether the parts of what has ended stay as they are, while it has."""
+    parts = PARTS.get(now.kind, "")
+    old, new = before.raw.get(parts), now.raw.get(parts)
+    if not isinstance(old, list) or not isinstance(new, list) or not before.is_terminal:
+        return
+    if before.kind == "task" and before.state != "SUCCESSFUL":
+        return  # what was READY may still run under a task that is FAILED
+    if (before.state, before.end) == (now.state, now.end) and before.end is not None:
+        wrong = f"{now.kind} {now.id} has ended, and its {parts} are not as they were then."
+        same = _shown_by(old) == _shown_by(new)
+        yield look("terminal.moved", same, f"{now.path}.{parts}", wrong)
+
+
+def _shown_by(parts: Any) -> dict[str, Any]:
+    """State, operation, count and times of each part, and of its parts."""
+    names = ("state", "operator", "status", "operation", "runTime", "execute_times")
+    return {
+        id_in(each): (
+            [each.get(name) for name in (*names, "end_time", "finishTime")],
+            _shown_by(each.get("sub_tasks")),
+        )
+        for each in objects(parts)
+    }
+
+
+def same_everywhere(one: Sighting, other: Sighting) -> Iterator[Look]:
+    """Looks at whether two views of what has ended, at one instant, show the same."""
+    is_list = "list" in (one.view, other.view)
+    rule = "list.differs-from-detail" if is_list else "views.differ"
+    for name in (one.raw.keys() & other.raw.keys()) - OF_ONE_VIEW:
+        wrong = f"{name} is {other.raw[name]!r} here, and {one.raw[name]!r} in {one.seen.id}."
+        same = _sorted(one.raw[name]) == _sorted(other.raw[name])
+        yield look(rule, same, f"{other.path}.{name}", wrong)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+_ABOUT_THE_STATE: Final = ("NotFailedDag", "NotFailedNode", "CancelFinishedDag")
+
+
+def is_about_the_state(seen: Seen, before: Sighting) -> bool:
+    """Whether a refusal is for the state: not for a flag nobody sees, nor for a prohibition."""
+    if seen.contract.api == "obshell":
+        return str(seen.error.get("errCode", "")).endswith(_ABOUT_THE_STATE)
+    if seen.exchange.request_body:
+        return False  # it may be refused for its body, which it should not have
+    return seen.id != "rollbackTask" or before.raw.get("prohibitRollback") is False
+
+
+# --- what waits for its parts ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Something whose parts have all ended: what they show, and since when."""
+
+    shows: str
+    since: int
+
+
+def waiting(now: Sighting) -> str | None:
+    """What something shows that should end next; None for what is not about to."""
+    return _waiting_task(now.raw) if now.kind == "task" else _waiting_dag(now.raw)
+
+
+def _waiting_task(task: Json) -> str | None:
+    """A RUNNING task of which nothing is under way, and whose verdict is certain."""
+    statuses = {str(each.get("status")) for each in objects(task.get("subtasks"))}
+    if task.get("status") != "RUNNING" or statuses & {"READY", "RUNNING", "CANCELING"}:
+        return None
+    goal = "PENDING" if task.get("operation") == "ROLLBACK" else "SUCCESSFUL"
+    is_decided = "FAILED" in statuses or statuses == {goal}
+    return repr(_shown_by(task.get("subtasks"))) if is_decided else None
+
+
+def _waiting_dag(dag: Json) -> str | None:
+    """A RUNNING dag whose node at the stage runs, though its sub tasks have ended going forward."""
+    nodes, stage = objects(dag.get("nodes")), whole(dag.get("stage")) or 0
+    if dag.get("state") != "RUNNING" or not 1 <= stage <= len(nodes):
+        return None
+    node = nodes[stage - 1]
+    states = {str(each.get("state")) for each in objects(node.get("sub_tasks"))}
+    runs = (node.get("state"), node.get("operator")) == ("RUNNING", "RUN")
+    return repr(_shown_by(nodes)) if runs and states <= {"SUCCEED", "FAILED"} and states else None

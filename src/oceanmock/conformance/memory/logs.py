@@ -1,0 +1,82 @@
+"""What becomes of a log: it only grows, and each run leaves its lines in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from oceanmock.conformance.looks import Look, Seen, look, objects, whole
+from oceanmock.conformance.memory.sighted import Sighting
+
+Key = tuple[str, str]
+ENDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "EXECUTE": ("SUCCESSFUL", "FAILED"),
+    "RETRY": ("SUCCESSFUL", "FAILED"),
+    "ROLLBACK": ("PENDING", "FAILED"),
+}
+"""The statuses in which a subtask of an operation has had a run of that operation."""
+
+
+class Logs:
+    """What was logged, by what logged it."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+        self._lines: dict[str, list[str]] = {}
+        self._failed: dict[str, tuple[int, int]] = {}
+        self._grown: list[Look] = []
+
+    def sighted(self, now: Sighting) -> None:
+        """Notes the log that a sub task is shown with."""
+        lines, id = now.raw.get("task_logs"), now.id
+        if now.kind != "sub_task" or not isinstance(lines, list):
+            return
+        path = f"{now.path}.task_logs"
+        before = self._lines.get(id, [])
+        wrong = f"the log of sub task {id} had {len(before)} lines, which are not there any more."
+        self._grown.append(look("log.rewritten", lines[: len(before)] == before, path, wrong))
+        self._lines[id] = lines
+        runs = whole(now.raw.get("execute_times"))
+        if now.state == "FAILED" and now.operation != "PASS" and runs is not None:
+            known = self._failed.setdefault(id, (runs, len(lines)))
+            if runs > known[0]:
+                wrong = f"sub task {id} has failed in run {runs}, and its log does not say why."
+                self._grown.append(look("log.stale", len(lines) > known[1], path, wrong))
+                self._failed[id] = (runs, len(lines))
+
+    def looks(self, seen: Seen, latest: Mapping[Key, Sighting]) -> Iterator[Look]:
+        """The looks that were due, and those at a log that was asked for by itself."""
+        due, self._grown = self._grown, []
+        yield from due
+        if seen.status == 200 and isinstance(seen.data, dict) and seen.path_ids:
+            if seen.id == "getSubtaskLog":
+                yield from self._text(seen, latest.get(("subtask", seen.path_ids[-1])))
+            elif seen.id == "getFullSubTaskLogs":
+                yield from self._rows(seen, latest.get(("sub_task", seen.path_ids[-1])))
+
+    def _text(self, seen: Seen, subtask: Sighting | None) -> Iterator[Look]:
+        """OCP's log: one text, in which each run opens with a line of its own."""
+        text, id = seen.data.get("log"), seen.path_ids[-1]
+        if not isinstance(text, str) or not text:
+            return
+        before = self._texts.get(id, "")
+        wrong = f"the log of subtask {id} does not begin as it did before."
+        yield look("log.rewritten", text.startswith(before), "$.data.log", wrong)
+        self._texts[id] = text
+        if subtask is not None and subtask.state in ENDS_OF.get(subtask.operation, ()):
+            opening = re.compile(r"#{12}\{" + subtask.operation + r"\}\{")
+            wrong = f"subtask {id} is {subtask.words}, and its log has no run of that."
+            kept = opening.search(text) is not None
+            yield look("log.stale", kept, "$.data.log", wrong)
+
+    def _rows(self, seen: Seen, sub_task: Sighting | None) -> Iterator[Look]:
+        """obshell's log: lines with the run they belong to; a run that failed has at least one."""
+        if sub_task is None or sub_task.state != "FAILED" or sub_task.operation == "PASS":
+            return
+        runs = whole(sub_task.raw.get("execute_times"))
+        rows = objects(seen.data.get("contents"))
+        last = max([whole(row.get("execute_times")) or 0 for row in rows], default=0)
+        if runs is not None:
+            wrong = f"the sub task has failed in run {runs}, and its last line is of run {last}."
+            yield look("log.stale", last >= runs, "$.data.contents", wrong)

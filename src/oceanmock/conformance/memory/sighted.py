@@ -1,0 +1,136 @@
+"""What one look at a thing is: what it showed, by which operation, and after which calls.
+
+A thing is a task or a subtask, a dag, a node or a sub task. The same thing is shown by lists, by
+itself and within others; those are different *views* of it, which may each be wrong in their own
+way. Reading bodies is ``checks``' business; here it only gets an identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from oceanmock.conformance.checks import obshell, ocp
+from oceanmock.conformance.looks import Seen, instant
+
+Json = dict[str, Any]
+View = Literal["list", "detail", "part"]
+"""A row of a list; a whole thing, or one within a whole thing; a part asked for by itself."""
+
+LISTS: Final = obshell.LISTS | {"listTaskInstances"}
+PARTS: Final = frozenset({"getNodeDetail", "getSubTaskDetail", "retrySubtask"})
+TERMINAL: Final[Mapping[str, frozenset[str]]] = {
+    "task": frozenset({"SUCCESSFUL", "FAILED", "ABORTED"}),
+    "subtask": frozenset({"SUCCESSFUL", "FAILED"}),
+    "dag": frozenset({"SUCCEED", "FAILED"}),
+    "node": frozenset({"SUCCEED", "FAILED"}),
+    "sub_task": frozenset({"SUCCEED", "FAILED"}),
+}
+END: Final = {"ocp": "finishTime", "obshell": "end_time"}
+STATE: Final = {"ocp": "status", "obshell": "state"}
+OPERATION: Final = {"ocp": "operation", "obshell": "operator"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One look at one thing. ``root`` is the id of its task or dag, empty where nobody knows."""
+
+    kind: str
+    id: str
+    root: str
+    raw: Json
+    path: str
+    seen: Seen
+    calls: int
+    """How many calls had been made when it was seen."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Which thing it is."""
+        return self.kind, self.id
+
+    @property
+    def state(self) -> str:
+        """Its state, in the API's own word."""
+        return str(self.raw.get(STATE[self.seen.contract.api], ""))
+
+    @property
+    def operation(self) -> str:
+        """Its operation, or operator; empty where the answer leaves it out."""
+        return str(self.raw.get(OPERATION[self.seen.contract.api], ""))
+
+    @property
+    def words(self) -> str:
+        """State and operation, as the tables of transitions write them."""
+        return f"{self.state}/{self.operation}" if self.operation else self.state
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it has ended, until somebody does something."""
+        return self.state in TERMINAL[self.kind]
+
+    @property
+    def end(self) -> int | None:
+        """When it ended last; None where it does not say."""
+        return instant(self.raw.get(END[self.seen.contract.api]))
+
+    @property
+    def view(self) -> View:
+        """How it was looked at."""
+        if self.seen.id in LISTS:
+            return "list"
+        return "part" if self.seen.id in PARTS else "detail"
+
+    @property
+    def at(self) -> int | None:
+        """The server's time when it was seen."""
+        body = self.seen.body
+        return instant(body.get("timestamp")) if isinstance(body, dict) else None
+
+
+def sightings(seen: Seen, *, roots: Mapping[tuple[str, str], str], calls: int) -> list[Sighting]:
+    """Everything that an answer shows; ``roots`` says to which task or dag a part belongs."""
+    found = _ocp(seen) if seen.contract.api == "ocp" else _obshell(seen)
+    return [
+        Sighting(kind, id, root or roots.get((kind, id), ""), raw, path, seen, calls)
+        for kind, id, root, path, raw in found
+        if id
+    ]
+
+
+_Found = Iterator[tuple[str, str, str, str, Json]]
+
+
+def _ocp(seen: Seen) -> _Found:
+    if seen.id == "retrySubtask":
+        yield from (("subtask", id_in(s), "", path, s) for path, s in ocp.subtasks_in(seen))
+        return
+    for path, task in ocp.tasks_in(seen):
+        yield "task", id_in(task), id_in(task), path, task
+    for path, subtask in ocp.subtasks_in(seen):
+        yield "subtask", id_in(subtask), _task_around(seen, path), path, subtask
+
+
+def _task_around(seen: Seen, path: str) -> str:
+    """The id of the task that a subtask is shown in."""
+    inside = [id_in(task) for at, task in ocp.tasks_in(seen) if path.startswith(f"{at}.")]
+    return inside[0] if inside else ""
+
+
+def _obshell(seen: Seen) -> _Found:
+    around = {path: id_in(dag) for path, dag in obshell.dags_in(seen)}
+    for kind, things in (
+        ("dag", obshell.dags_in),
+        ("node", obshell.nodes_in),
+        ("sub_task", obshell.sub_tasks_in),
+    ):
+        for path, thing in things(seen):
+            root = next((id for at, id in around.items() if f"{path}.".startswith(f"{at}.")), "")
+            yield kind, id_in(thing), root, path, thing
+
+
+def id_in(thing: Json) -> str:
+    """The id of a thing as a text; empty where it has none."""
+    said = thing.get("id")
+    return str(said) if isinstance(said, int | str) and not isinstance(said, bool) else ""
