@@ -1,0 +1,437 @@
+"""transition_coverage.py: what a suite's clients have seen, what they missed, and how it is told.
+
+The journals are those that clients of real sandboxes leave behind; where a test is about a single
+exchange, it writes that one itself. Reports are whole texts in tests/golden.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from conftest import Ask, asking
+from golden import assert_golden
+from obshell_world import plain
+from oceanmock.app import create_app
+from oceanmock.clock import SECOND
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.errors import CallerError
+from oceanmock.explain import explain_dag, explain_task
+from oceanmock.library import library_names, load_scenario
+from oceanmock.lifecycle import obshell, ocp
+from oceanmock.reading import read_fault
+from oceanmock.transition_coverage import MACHINES, Coverage, Item, items_of
+
+TASK = "/api/v2/tasks/instances/1000"
+FAILED = f"{TASK}/subtasks/1002"
+DAG = "/api/v1/task/dag/2213070643302886"
+
+
+def sandbox_of(name: str, **options: Any) -> Sandbox:
+    """A sandbox of a scenario of the library, in which every look moves time on."""
+    return Sandbox.of_scenarios([load_scenario(name)], **{"progression": "polls"} | options)
+
+
+def watch(
+    ask: Ask, path: str, state: str, *, of: Callable[[Any], str] = lambda t: t["status"]
+) -> None:
+    """Polls until it is in a state, as a client does."""
+    for _ in range(200):
+        if of(ask("GET", path).json()["data"]) == state:
+            return
+    raise AssertionError(f"{path} never was {state}")
+
+
+def covered(sandbox: Sandbox, api: str = "ocp") -> Coverage:
+    """What has come of a sandbox by now."""
+    coverage = Coverage()
+    scenarios = [each.name for each in sandbox.scenarios]
+    coverage.add(api, scenarios, [entry.to_json() for entry in sandbox.journal.entries()])
+    for explanation in explained(sandbox, api):
+        coverage.add_lived(api, explanation)
+    return coverage
+
+
+def explained(sandbox: Sandbox, api: str) -> list[dict[str, Any]]:
+    """The lives of a sandbox, as the admin API tells them; of many tasks those of the first."""
+    if api == "ocp":
+        lives = [explain_task(sandbox, view.task.id) for view in sandbox.tasks.all()[:3]]
+    else:
+        stores: tuple[Any, ...] = ("agent", "cluster")
+        dags = [view.dag for store in stores for view in sandbox.dags.all(store)]
+        lives = [explain_dag(sandbox, dag.number, store=dag.store) for dag in dags]
+    return [json.loads(json.dumps(life.to_json())) for life in lives]
+
+
+def standing(coverage: Coverage, text: str, api: str = "ocp") -> str:
+    """What became of the item that the report calls so."""
+    return next(s for item, s in coverage.standings(api).items() if str(item) == text)
+
+
+def entry(number: int, operation: str, data: Any = None, **said: Any) -> dict[str, Any]:
+    """One exchange, as the admin API has it, as far as coverage reads it."""
+    return {
+        "number": number,
+        "operation": operation,
+        "request_body": None,
+        "status": 200,
+        "response_body": {"data": data},
+    } | said
+
+
+def task(status: str, operation: str | None = None) -> dict[str, Any]:
+    """A task in an answer, without subtasks; a row of a list has no operation."""
+    return {"id": 1, "status": status} | ({"operation": operation} if operation else {})
+
+
+def looks(*shown: str) -> Coverage:
+    """What a client has seen that has looked at one task so often."""
+    coverage = Coverage()
+    entries = [
+        entry(number, "getTaskInstance", task(*words.split("/")))
+        for number, words in enumerate(shown, start=1)
+    ]
+    coverage.add("ocp", ["made-up"], entries)
+    return coverage
+
+
+# --- the report -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def retried() -> Coverage:
+    """A client that polls a task, retries what failed, and polls on."""
+    sandbox = sandbox_of("retry-failed-subtask")
+    ask = asking(create_app(sandbox))
+    watch(ask, TASK, "FAILED")
+    ask("POST", f"{FAILED}/retry")
+    watch(ask, TASK, "SUCCESSFUL")
+    return covered(sandbox)
+
+
+@pytest.fixture
+def initialized() -> Coverage:
+    """A client that only looks at the beginning and at the end of a dag that fails."""
+    sandbox = sandbox_of("initialize-cluster-fails", progression="manual")
+    ask, path = plain(sandbox), f"{DAG}4"
+    ask("GET", path)
+    sandbox.clock.advance(600 * SECOND)
+    ask("GET", path)
+    ask("POST", path, json={"operator": "CANCEL"})
+    ask("POST", path, json={"operator": "ROLLBACK"})
+    sandbox.clock.advance(600 * SECOND)
+    ask("GET", path)
+    return covered(sandbox, "obshell")
+
+
+def test_the_report_names_what_no_client_has_met(retried: Coverage) -> None:
+    assert_golden("transition-coverage-ocp.txt", retried.text())
+
+
+def test_the_report_tells_what_happened_from_what_was_seen(initialized: Coverage) -> None:
+    assert_golden("transition-coverage-obshell.txt", initialized.text())
+
+
+def test_both_apis_are_told_together(retried: Coverage, initialized: Coverage) -> None:
+    retried.merge(initialized)
+
+    assert_golden("transition-coverage-both.txt", retried.text())
+
+
+def test_a_run_without_a_sandbox_has_seen_nothing() -> None:
+    nothing = Coverage()
+
+    assert nothing.percent == 0
+    assert nothing.missing == []
+    assert nothing.text() == "Transition coverage: no sandbox was used.\n"
+
+
+def test_the_report_fits_a_narrow_terminal(retried: Coverage, initialized: Coverage) -> None:
+    retried.merge(initialized)
+
+    assert max(len(line.text) for line in retried.lines()) <= 80
+    assert {line.colour for line in retried.lines()} <= {"", "bold", "green", "yellow", "red"}
+
+
+# --- what counts as seen --------------------------------------------------------------------------
+
+
+def test_a_state_is_seen_when_an_answer_shows_it() -> None:
+    coverage = looks("RUNNING/EXECUTE")
+
+    assert standing(coverage, "task RUNNING") == "seen"
+    assert standing(coverage, "task FAILED") == "never"
+
+
+def test_an_edge_is_seen_when_its_ends_are_next_to_each_other() -> None:
+    coverage = looks("RUNNING/EXECUTE", "FAILED/EXECUTE", "RUNNING/RETRY")
+
+    assert standing(coverage, "task RUNNING → FAILED/EXECUTE") == "seen"
+    assert standing(coverage, "task FAILED → RUNNING/RETRY") == "seen"
+
+
+def test_no_edge_is_seen_by_who_looks_away_in_between() -> None:
+    coverage = looks("RUNNING/EXECUTE", "SUCCESSFUL/RETRY")
+
+    edges = [
+        item for item, s in coverage.standings("ocp").items() if item.sort == "edge" and s == "seen"
+    ]
+    assert edges == []
+
+
+def test_a_list_shows_states_and_no_ends_of_edges() -> None:
+    coverage = looks("RUNNING/EXECUTE", "FAILED", "RUNNING/RETRY")
+
+    assert standing(coverage, "task FAILED") == "seen"
+    assert standing(coverage, "task FAILED → RUNNING/RETRY") == "never"
+
+
+def test_two_sandboxes_are_not_one_life() -> None:
+    coverage = looks("RUNNING/EXECUTE")
+
+    coverage.merge(looks("FAILED/EXECUTE"))
+
+    assert standing(coverage, "task RUNNING → FAILED/EXECUTE") == "never"
+
+
+def test_a_journal_is_read_in_the_order_of_its_numbers() -> None:
+    coverage = Coverage()
+    first = entry(1, "getTaskInstance", task("RUNNING", "EXECUTE"))
+    second = entry(2, "getTaskInstance", task("FAILED", "EXECUTE"))
+
+    coverage.add("ocp", [], [second, first])
+
+    assert standing(coverage, "task RUNNING → FAILED/EXECUTE") == "seen"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": None, "response_body": None},
+        {"status": 500},
+        {"response_body": '{"data": {"id": 1, "status": "FAI... (9 more bytes)'},
+    ],
+)
+def test_what_was_not_answered_in_full_shows_nothing(answer: dict[str, Any]) -> None:
+    coverage = Coverage()
+
+    coverage.add("ocp", [], [entry(1, "getTaskInstance", task("FAILED", "EXECUTE"), **answer)])
+
+    assert standing(coverage, "task FAILED") == "never"
+
+
+def test_a_state_that_no_machine_has_is_left_out() -> None:
+    coverage = looks("RUNNING/EXECUTE", "PAUSED/EXECUTE")
+
+    assert "PAUSED" not in json.dumps(coverage.to_json())
+
+
+# --- operators ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "became"), [(200, "seen"), (400, "asked"), (None, "asked")])
+def test_an_operator_is_seen_when_it_is_accepted(status: int | None, became: str) -> None:
+    coverage = Coverage()
+
+    coverage.add("ocp", [], [entry(1, "skipSubtask", status=status)])
+
+    assert standing(coverage, "subtask SKIP") == became
+    assert standing(coverage, "subtask CANCEL") == "never"
+
+
+def test_the_operators_of_a_dag_are_told_from_those_of_a_node() -> None:
+    coverage = Coverage()
+
+    coverage.add("obshell", [], [entry(1, "nodeHandler", request_body={"operator": "PASS"})])
+
+    assert standing(coverage, "node PASS", "obshell") == "seen"
+    assert standing(coverage, "dag PASS", "obshell") == "never"
+
+
+def test_an_operator_that_there_is_not_is_left_out() -> None:
+    coverage = Coverage()
+
+    coverage.add(
+        "obshell", [], [entry(1, "dagHandler", request_body={"operator": "x"}, status=400)]
+    )
+
+    assert not any(s != "never" for s in coverage.standings("obshell").values())
+
+
+# --- what happened --------------------------------------------------------------------------------
+
+
+def test_what_nobody_looked_at_has_happened() -> None:
+    sandbox = sandbox_of("retry-failed-subtask", progression="manual")
+    sandbox.clock.advance(60 * SECOND)
+
+    coverage = covered(sandbox)
+
+    assert coverage.seen == 0
+    assert standing(coverage, "task RUNNING → FAILED/EXECUTE") == "happened"
+    assert standing(coverage, "subtask PENDING → READY/EXECUTE") == "happened"
+    assert standing(coverage, "subtask CANCELING") == "never"
+
+
+def test_an_operation_whose_answer_is_lost_has_happened_all_the_same() -> None:
+    sandbox = sandbox_of("retry-failed-subtask", progression="manual")
+    sandbox.faults.add(read_fault({"operation": "retrySubtask", "answer_lost": True}))
+    sandbox.clock.advance(60 * SECOND)
+
+    with pytest.raises(ConnectionResetError):
+        asking(create_app(sandbox))("POST", f"{FAILED}/retry")
+
+    coverage = covered(sandbox)
+    assert standing(coverage, "subtask RETRY") == "asked"
+    assert standing(coverage, "subtask FAILED → READY/RETRY") == "happened"
+
+
+def test_what_needs_an_opt_in_counts_once_it_has_happened() -> None:
+    sandbox = sandbox_of("abandoned-task", progression="manual")
+    before = covered(sandbox)
+
+    sandbox.clock.advance(3600 * SECOND)
+    after = covered(sandbox)
+
+    aborted = Item("task", "state", "ABORTED")
+    assert aborted not in before.standings("ocp")
+    assert after.standings("ocp")[aborted] == "happened"
+    assert after.counted == before.counted + 2
+
+
+def test_a_refusal_and_a_moving_stage_are_no_edges() -> None:
+    coverage = Coverage()
+    events = [
+        {"who": "dag 4 “x”", "from": "RUNNING/RUN at stage 1", "to": "RUNNING/RUN at stage 2"},
+        {"who": "dag 4 “x”", "from": "RUNNING/RUN at stage 2", "to": "RUNNING/RUN at stage 2"},
+    ]
+
+    coverage.add_lived("obshell", {"events": events})
+
+    happened = [i for i, s in coverage.standings("obshell").items() if s == "happened"]
+    assert happened == [Item("dag", "state", "RUNNING")]
+
+
+@pytest.mark.parametrize("name", library_names())
+def test_whatever_happens_in_a_library_scenario_is_something_that_counts(name: str) -> None:
+    sandbox = sandbox_of(name, progression="manual")
+    api = str(load_scenario(name).api)
+    live(sandbox)
+
+    told = [event for life in explained(sandbox, api) for event in life["events"]]
+
+    moves = [e for e in told if e["from"] and unstaged(e["from"]) != unstaged(e["to"])]
+    known = {item for item in items_of(api) if item.sort == "edge"}
+    happened = {item for item in covered(sandbox, api).standings(api) if item.sort == "edge"}
+    assert all(edge_of(event, known) in happened for event in moves)
+
+
+def live(sandbox: Sandbox) -> None:
+    """Lets half an hour of it pass in ever longer steps, and tries everything on the way."""
+    on_tasks: list[ocp.Operation] = ["ROLLBACK", "RETRY"]
+    on_dags: list[obshell.Operator] = ["RETRY", "CANCEL", "ROLLBACK", "PASS"]
+    for step in range(60):
+        sandbox.clock.advance((step + 1) * SECOND)
+        for view in sandbox.tasks.all()[:3]:
+            with suppress(CallerError):
+                sandbox.tasks.operate(view.task.id, on_tasks[step % 2])
+        for dag in sandbox.dags.all("agent"):
+            with suppress(CallerError):
+                sandbox.dags.operate(("agent", dag.dag.number), on_dags[step % 4])
+
+
+def unstaged(words: str) -> str:
+    """What a dag shows, without its stage."""
+    return words.partition(" at ")[0]
+
+
+def edge_of(event: Mapping[str, Any], known: set[Item]) -> Item | None:
+    """The edge of an event among those that there are."""
+    before, after = unstaged(event["from"]).split("/")[0], unstaged(event["to"])
+    kinds = {"sub": "sub_task"}
+    kind = kinds.get(event["who"].split()[0], event["who"].split()[0])
+    item = Item(kind, "edge", f"{before} → {after}")
+    return item if item in known else None
+
+
+# --- the figures ----------------------------------------------------------------------------------
+
+
+def test_the_percentage_is_of_all_that_there_is_by_default() -> None:
+    by_default = [only for only in items_of("ocp").values() if not only]
+
+    coverage = looks("RUNNING/EXECUTE", "FAILED/EXECUTE")
+
+    assert (coverage.seen, coverage.counted) == (3, len(by_default))
+    assert coverage.percent == 5.5
+
+
+def test_a_percentage_is_never_rounded_up() -> None:
+    many = Coverage()
+    many.add("ocp", [], [])
+    many.add("obshell", [], [])
+    said = json.loads(json.dumps(many.to_json()).replace('"never"', '"seen"'))
+    said["apis"]["ocp"]["kinds"]["task"]["states"]["FAILED"] = "happened"
+
+    coverage = Coverage.of_json(said)
+
+    assert (coverage.seen, coverage.counted) == (116, 117)
+    assert coverage.percent == 99.1
+
+
+def test_an_api_that_was_not_used_counts_for_nothing(retried: Coverage) -> None:
+    assert retried.apis == ("ocp",)
+    assert {item.kind for item, _ in retried.missing} <= set(MACHINES["ocp"])
+
+
+def test_every_item_that_was_not_seen_is_missing(retried: Coverage) -> None:
+    assert len(retried.missing) == retried.counted - retried.seen
+    assert (Item("subtask", "state", "CANCELING"), "never") in retried.missing
+
+
+# --- several processes ----------------------------------------------------------------------------
+
+
+def test_what_is_written_can_be_read_again(retried: Coverage, initialized: Coverage) -> None:
+    retried.merge(initialized)
+    said = json.loads(json.dumps(retried.to_json()))
+
+    again = Coverage.of_json(said)
+
+    assert again.to_json() == said
+    assert again.text() == retried.text()
+
+
+def test_the_best_of_several_is_what_counts() -> None:
+    nothing, something = Coverage(), looks("RUNNING/EXECUTE")
+    nothing.add("ocp", ["other"], [])
+
+    one, other = Coverage.of_json(nothing.to_json()), Coverage.of_json(something.to_json())
+    one.merge(something)
+    other.merge(nothing)
+
+    assert one.to_json() == other.to_json()
+    assert one.to_json()["apis"]["ocp"]["scenarios"] == ["made-up", "other"]
+    assert one.to_json()["apis"]["ocp"]["sandboxes"] == 2
+    assert one.seen == something.seen
+
+
+def test_what_a_newer_worker_knows_more_is_left_out() -> None:
+    said = looks("RUNNING/EXECUTE").to_json()
+    said["apis"]["ocp"]["kinds"]["task"]["states"]["PAUSED"] = "seen"
+    said["apis"]["ocp"]["kinds"]["step"] = {"states": {"RUNNING": "seen"}}
+
+    assert Coverage.of_json(said).to_json() == looks("RUNNING/EXECUTE").to_json()
+
+
+def test_the_json_says_what_is_not_counted_and_why(retried: Coverage) -> None:
+    said = retried.to_json()["apis"]["ocp"]
+
+    assert said["not_counted"]["task ABORTED"] == "abandoned_after"
+    assert said["kinds"]["task"]["states"] == dict.fromkeys(
+        ["RUNNING", "SUCCESSFUL", "FAILED"], "seen"
+    )
