@@ -20,6 +20,11 @@ SCENARIOS: Final = (
     {"summary": "One step", "api": "ocp", "tasks": [{"id": 1, "subtasks": ["install"]}]},
     "summary: One step\napi: obshell\ndags: [{id: 1, nodes: [a]}]\n",
 )
+NAMELESS: Final = tuple(
+    {"summary": f"Loaded {number}", "api": "ocp", "tasks": [{"subtasks": ["install"]}]}
+    for number in range(20)
+)
+"""Scenarios that leave ids out, and so go with any sandbox."""
 TEMPLATES: Final = {
     "ocp": ({"subtasks": ["a"]}, {"id": 35000312, "subtasks": ["a"]}, {"subtask": ["a"]}),
     "obshell": ({"nodes": ["a"]}, {"id": 4, "nodes": ["a"]}, {"node": ["a"]}),
@@ -62,15 +67,23 @@ def map_body(context: Any, body: Any) -> Any:
     chance = Random(repr(body))
     if operation == "createSandbox" and _is_list_of(body.get("scenarios"), (str, dict)):
         return body | {"scenarios": [chance.choice(SCENARIOS)], "name": chance.choice(NAMES)}
+    if operation == "loadScenarios" and _is_list_of(body.get("scenarios"), (str, dict)):
+        is_wrong = "" in body["scenarios"] or not 0 < len(body["scenarios"]) <= 100
+        return body if is_wrong else body | {"scenarios": [chance.choice((*SCENARIOS, *NAMELESS))]}
     if operation == "createTask" and isinstance(body.get("template"), dict):
         return body | {"template": chance.choice(TEMPLATES.get(body.get("api", ""), ({},)))}
-    if operation == "addFault" and set(body) <= FAULT_KEYS:
+    if operation == "addFault" and set(body) <= FAULT_KEYS and _could_be_a_fault(body):
         return {"name": chance.choice(("outage", *NAMES)), "delay": "0s", "calls": "1"}
     return body
 
 
 NAMES: Final = tuple(f"made-{number}" for number in range(20))
 FAULT_KEYS: Final = {"name", "caller", "calls", "delay", "jitter", "status", "reset", "empty"}
+
+
+def _could_be_a_fault(body: dict[str, Any]) -> bool:
+    kinds: dict[str, Any] = {"status": int, "reset": bool, "empty": bool, "calls": (str, int, list)}
+    return all(isinstance(value, kinds.get(key, str)) for key, value in body.items())
 
 
 def _is_list_of(value: Any, types: tuple[type, ...]) -> bool:

@@ -8,13 +8,14 @@ its own; how many there may be is bounded, and none ever goes away by itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, islice
 from typing import Final
 
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.mistakes import did_you_mean
+from oceanmock.scenario import Scenario
 
 DEFAULT: Final = "default"
 MOST: Final = 10_000
@@ -108,9 +109,24 @@ class Sandboxes:
 
         Raises NoSuchSandbox.
         """
-        before = self.get(name)
-        sandbox = self._by_name[name] = before.anew()
+        return self._remake(self.get(name))
+
+    def load(self, name: str, scenarios: Sequence[Scenario]) -> Sandbox:
+        """Lets scenarios live in a sandbox: an untouched one is as if made with them.
+
+        Raises NoSuchSandbox, and AuthorError where they do not go with what is there; then nothing
+        has changed.
+        """
+        sandbox = self.get(name)
+        if sandbox.is_untouched:
+            return self._remake(sandbox, scenarios)
+        sandbox.load(scenarios)
+        return sandbox
+
+    def _remake(self, before: Sandbox, more: Sequence[Scenario] = ()) -> Sandbox:
+        sandbox = before.anew(more)
         sandbox.accounts = before.accounts
+        self._by_name[before.name] = sandbox
         return sandbox
 
     def delete(self, name: str) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from ipaddress import ip_address
@@ -24,6 +24,7 @@ from oceanmock.apis.admin_json import (
     clock_json,
     dag_json,
     fault_json,
+    head_json,
     instant,
     rows_of,
     sandbox_json,
@@ -34,6 +35,7 @@ from oceanmock.apis.admin_scenarios import (
     Taken,
     bear_dag,
     bear_task,
+    check_api,
     check_size,
     switched,
 )
@@ -44,9 +46,9 @@ from oceanmock.clock import LATEST, stopwatch
 from oceanmock.contract import Spec, load_spec, spec_path
 from oceanmock.engine.accounts import EVERYTHING, Accounts, User
 from oceanmock.engine.dags import DagView
-from oceanmock.engine.sandbox import Sandbox, switches_of
+from oceanmock.engine.sandbox import Sandbox, progression_of, switches_of
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, NoSuchTask
-from oceanmock.explain import explain_dag, explain_task
+from oceanmock.explain import Explanation, explain_dag, explain_task
 from oceanmock.journal import Query
 from oceanmock.mistakes import did_you_mean, nearest
 from oceanmock.reading import read_fault
@@ -57,6 +59,7 @@ from oceanmock.sandboxes import (
     SandboxTaken,
     TooManySandboxes,
 )
+from oceanmock.scenario import Scenario
 from oceanmock.scenario.base import format_duration, parse_duration
 
 PREFIX: Final = "/__admin/"
@@ -111,6 +114,7 @@ def api(kit: Kit) -> Api:
         "getSandbox": room.get_sandbox,
         "deleteSandbox": room.delete_sandbox,
         "resetSandbox": room.reset_sandbox,
+        "loadScenarios": room.load_scenarios,
         "getClock": room.get_clock,
         "setClock": room.set_clock,
         "advanceClock": room.advance_clock,
@@ -188,8 +192,7 @@ class _Room:
     def list_scenarios(self, call: Call) -> Answer:
         """The heads of all scenarios."""
         scenarios = [self.kit.shelf.get(name) for name in self.kit.shelf.names()]
-        heads = [{"name": s.name, "api": s.api, "summary": s.summary} for s in scenarios]
-        return _said({"scenarios": heads})
+        return _said({"scenarios": [head_json(scenario) for scenario in scenarios]})
 
     # --- sandboxes ---
 
@@ -212,28 +215,40 @@ class _Room:
 
     def _recipe(self, said: dict[str, Any]) -> Callable[[str], Sandbox]:
         """What makes the sandbox that a body asks for, of its name."""
-        given = enumerate(said.get("scenarios", []))
-        scenarios = [self.kit.shelf.scenario(s, place=f"scenarios[{n}]") for n, s in given]
-        check_size(scenarios)
-        agreed = switches_of(scenarios)
+        scenarios = self._scenarios(said)
         start = said.get("starts_at")
+        starts_at = None if start is None else _instant("starts_at", start)
+        accounts = self._accounts(said)
 
-        def make(name: str) -> Sandbox:
-            return Sandbox.of_scenarios(
-                scenarios,
+        def make(name: str, more: Sequence[Scenario] = ()) -> Sandbox:
+            every = [*scenarios, *more]
+            agreed = switches_of(every)
+            sandbox = Sandbox.of_scenarios(
+                every,
                 name=name,
-                progression=said.get("progression"),
+                progression=said.get("progression")
+                or progression_of(every, otherwise=said.get("otherwise", "time")),
                 speed=said.get("speed", 1.0),
                 seed=said.get("seed", 0),
-                starts_at=None if start is None else _instant("starts_at", start),
-                accounts=self._accounts(said),
+                starts_at=starts_at,
+                accounts=accounts,
                 switches=switched(agreed[0], said.get("switches", {}), key="switches"),
                 obshell_switches=switched(
                     agreed[1], said.get("obshell_switches", {}), key="obshell_switches"
                 ),
             )
+            sandbox.remake_by(lambda further: make(name, [*more, *further]))
+            return sandbox
 
         return make
+
+    def _scenarios(self, said: Mapping[str, Any]) -> list[Scenario]:
+        """The scenarios that a body gives. Raises AuthorError with all that is wrong with them."""
+        given = enumerate(said.get("scenarios", []))
+        scenarios = [self.kit.shelf.scenario(s, place=f"scenarios[{n}]") for n, s in given]
+        check_api(scenarios, said.get("api"))
+        check_size(scenarios)
+        return scenarios
 
     def _accounts(self, said: Mapping[str, Any]) -> Accounts:
         """Who may ask a new sandbox: as `default`, but for what the request says."""
@@ -266,6 +281,15 @@ class _Room:
     def reset_sandbox(self, call: Call) -> Answer:
         """The sandbox, made anew."""
         return _said(self._json(call, self.kit.sandboxes.reset(call.parameters["sandbox"])))
+
+    def load_scenarios(self, call: Call) -> Answer:
+        """The sandbox, in which more scenarios live."""
+        scenarios = self._scenarios(call.content)
+        try:
+            sandbox = self.kit.sandboxes.load(call.parameters["sandbox"], scenarios)
+        except AuthorError as clash:
+            raise Conflict(str(clash)) from None
+        return _said(self._json(call, sandbox))
 
     def _sandbox(self, call: Call) -> Sandbox:
         return self.kit.sandboxes.get(call.parameters["sandbox"])
@@ -409,19 +433,15 @@ class _Room:
             raise _no_task(sandbox, asked) from None
 
     def explain_task(self, call: Call) -> Answer:
-        """Why a task or dag is in its state."""
+        """Why a task or dag is in its state; or what it has lived through, as a picture."""
         sandbox, asked = self._sandbox(call), call.parameters
         try:
-            if asked["api"] == "ocp":
-                told = explain_task(sandbox, int(asked["task"]))
-            else:
-                dag = _dag_called(sandbox, asked["task"]).dag
-                told = explain_dag(sandbox, dag.number, dag.store)
+            if asked["format"] == "timeline":
+                return _text(_timeline(sandbox, asked))
+            told = _explanation(sandbox, asked)
         except NoSuchTask:
             raise _no_task(sandbox, asked) from None
-        if asked["format"] == "text":
-            return Answer(200, told.text().encode(), _HEADERS, b"text/plain; charset=utf-8")
-        return _said(told.to_json())
+        return _text(told.text()) if asked["format"] == "text" else _said(told.to_json())
 
     # --- errors ---
 
@@ -521,6 +541,10 @@ def _said(body: dict[str, Any], status: int = 200) -> Answer:
     return Answer(status, body, _HEADERS)
 
 
+def _text(text: str) -> Answer:
+    return Answer(200, text.encode(), _HEADERS, b"text/plain; charset=utf-8")
+
+
 def _deleted(count: int) -> Answer:
     return _said({"deleted": count})
 
@@ -577,6 +601,24 @@ def _dag_called(sandbox: Sandbox, text: str) -> DagView:
         lambda view: id_of(view.dag, view.dag.number) == text,
         lambda view: str(view.dag.number) == text,
     )
+
+
+def _explanation(sandbox: Sandbox, asked: dict[str, Any]) -> Explanation:
+    """Why a task or dag is in its state. Raises NoSuchTask."""
+    if asked["api"] == "ocp":
+        return explain_task(sandbox, int(asked["task"]))
+    dag = _dag_called(sandbox, asked["task"]).dag
+    return explain_dag(sandbox, dag.number, dag.store)
+
+
+def _timeline(sandbox: Sandbox, asked: dict[str, Any]) -> str:
+    """What a task or dag has lived through. Raises NoSuchTask."""
+    from oceanmock.bands import draw_dag, draw_task  # noqa: PLC0415 (rich, for who looks)
+
+    if asked["api"] == "ocp":
+        return draw_task(sandbox, int(asked["task"]))
+    dag = _dag_called(sandbox, asked["task"]).dag
+    return draw_dag(sandbox, dag.number, dag.store)
 
 
 def _no_task(sandbox: Sandbox, asked: dict[str, Any]) -> Unknown:

@@ -19,6 +19,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.tasks import TaskView
 from oceanmock.faults import Tally
 from oceanmock.lifecycle.obshell import DagState, NodeState, SubTaskState
+from oceanmock.scenario import Scenario
 
 Json = dict[str, Any]
 
@@ -48,7 +49,13 @@ def sandbox_json(sandbox: Sandbox, *, host: str, ports: Mapping[int, str]) -> Js
         "dags": len(dags.all("agent")) + len(dags.all("cluster")),
         "requests": sandbox.journal.count(),
         "faults": len(sandbox.faults.all()),
+        "scenarios": [head_json(scenario) for scenario in sandbox.scenarios],
     }
+
+
+def head_json(scenario: Scenario) -> Json:
+    """What a scenario is about."""
+    return {"name": scenario.name, "api": scenario.api, "summary": scenario.summary}
 
 
 def _urls(name: str, host: str, ports: Mapping[int, str]) -> Json:
@@ -124,6 +131,7 @@ def dag_json(view: DagView) -> Json:
     """A dag of obshell with its nodes and their sub tasks."""
     return _dag_row(view) | {
         "born": instant(view.dag.born),
+        "stage": view.state.stage,
         "parts": [_node(view, place) for place in range(len(view.dag.nodes))],
     }
 

@@ -72,6 +72,16 @@ class Shelf:
         return _of_object(given, place)
 
 
+def check_api(scenarios: Iterable[Scenario], api: str | None) -> None:
+    """Raises AuthorError where one is of the other API than the one that is asked for."""
+    for scenario in scenarios:
+        if api not in (None, scenario.api):
+            raise AuthorError(
+                f"scenario {scenario.name!r} is of {scenario.api}, and {api} is asked for: "
+                f"api={scenario.api!r} would take it."
+            )
+
+
 def check_size(scenarios: Iterable[Scenario]) -> None:
     """Raises AuthorError where there is more to live than a request may bring."""
     steps = sum(map(_steps_of, scenarios))

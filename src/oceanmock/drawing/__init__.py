@@ -3,7 +3,7 @@
 Every task or dag has a title, its steps, and a timeline of their states. Draws what the story leads
 to when there is one, and otherwise what happens if nobody interferes. Returns lines of rich markup;
 prints nothing. What an API's steps look like is drawn in ``tasks`` (OCP) and ``dags`` (obshell);
-everything over time in ``timeline``, which knows neither.
+everything over time in ``bands``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Final
 
 from rich.markup import escape
 
+from oceanmock.bands import obshell as obshell_bands
+from oceanmock.bands import ocp as ocp_bands
+from oceanmock.bands.timeline import draw_timeline
 from oceanmock.drawing import dags, tasks
-from oceanmock.drawing.timeline import draw_timeline
 from oceanmock.scenario import Scenario, obshell
 
 __all__ = ["draw_scenario"]
@@ -26,10 +28,10 @@ _MOST: Final = 12
 def draw_scenario(scenario: Scenario, *, width: int = 100) -> Iterator[str]:
     """The whole scenario, line by line, in rich markup."""
     if isinstance(scenario, obshell.Scenario):
-        pictures, legend = dags.draw_dags(scenario), dags.LEGEND
+        pictures, legend = dags.draw_dags(scenario), obshell_bands.LEGEND
         kind, total = "dags", len(scenario.dags)
     else:
-        pictures, legend = tasks.draw_tasks(scenario), tasks.LEGEND
+        pictures, legend = tasks.draw_tasks(scenario), ocp_bands.LEGEND
         kind, total = "tasks", len(scenario.tasks)
     yield f"[bold]{escape(scenario.name)}[/]  {escape(scenario.summary)}"
     for picture in islice(pictures, _MOST):

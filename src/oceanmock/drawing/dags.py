@@ -13,18 +13,9 @@ from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
 
 from oceanmock.apis.obshell_ids import GenericId, local_id
+from oceanmock.bands.obshell import course_of
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.drawing.timeline import (
-    Course,
-    Look,
-    Picture,
-    Row,
-    Words,
-    coloured,
-    legend,
-    marks_on,
-    on_request,
-)
+from oceanmock.drawing.picture import Picture, marks_on, on_request
 from oceanmock.scenario.obshell import (
     Address,
     Agent,
@@ -39,19 +30,6 @@ from oceanmock.scenario.obshell import (
 )
 from oceanmock.scenario_rules.obshell import ObshellActor, tell
 
-LOOKS: Final[dict[str, Look]] = {
-    "PENDING": ("·", "dim"),
-    "READY": ("○", "cyan"),
-    "RUNNING": ("█", "blue"),
-    "RUNNING/ROLLBACK": ("▒", "magenta"),
-    "FAILED": ("✗", "red"),
-    "SUCCEED": ("━", "green"),
-    "SUCCEED/ROLLBACK": ("╌", "magenta"),
-    "SUCCEED/PASS": ("═", "yellow"),
-}
-"""How each state looks in a timeline; with its operator, where that makes a difference."""
-LEGEND: Final = legend(LOOKS)
-
 _WIDEST: Final = 40
 
 
@@ -59,8 +37,8 @@ def draw_dags(scenario: Scenario) -> Iterator[Picture]:
     """A picture of each dag."""
     told = tell(scenario)
     for number, (dag, actor) in enumerate(zip(scenario.dags, told.actors, strict=True)):
-        rows = tuple(_rows(dag, actor, scenario.agent))
-        course = Course(actor, actor.life.states, rows, marks_on(told.marks, number), _look)
+        labels = [_labels(node, scenario.agent) for node in dag.nodes]
+        course = course_of(actor, labels, marks_on(told.marks, number))
         title = _title(dag, actor, scenario.agent)
         yield Picture(title, _draw_nodes(dag, actor, scenario.agent), course)
 
@@ -152,43 +130,3 @@ def _outcome(attempt: Attempt) -> str:
     long = attempt.takes >= SECOND or not attempt.takes
     span = f"{attempt.takes / SECOND:g} s" if long else f"{attempt.takes / MILLISECOND:g} ms"
     return f"{'✗' if attempt.outcome == 'FAILED' else '✓'} {span}"
-
-
-# --- the rows of the timeline ---------------------------------------------------------------------
-
-
-def _rows(dag: Dag, actor: ObshellActor, agent: Agent) -> Iterator[Row]:
-    yield Row((), "dag", "dag", _say_of_dag)
-    for place, (node, name) in enumerate(zip(dag.nodes, actor.names, strict=True)):
-        yield Row((place,), name, name, _say)
-        if len(node.sub_tasks) == 1:
-            yield Row((place, 0), None, f"sub task of {name}", _say_of_sub_task)
-            continue
-        for position, label in enumerate(_labels(node, agent)):
-            yield Row((place, position), f"  {label}", f"{name} ({label})", _say_of_sub_task)
-
-
-def _look(words: Words) -> Look:
-    return LOOKS.get("/".join(words[:2]), LOOKS[words[0]])
-
-
-def _say_of_dag(before: Words | None, words: Words, above: Words) -> str:
-    """Its state, and its stage where that has moved."""
-    state = "" if before is not None and before[:2] == words[:2] else _state(words)
-    stage = "" if before is None or before[2:] == words[2:] else words[2]
-    return ", ".join(filter(None, [state, stage]))
-
-
-def _say(before: Words | None, words: Words, above: Words) -> str:
-    if before is None and words == ("PENDING", "RUN"):
-        return ""  # as everything begins
-    return _state(words)
-
-
-def _say_of_sub_task(before: Words | None, words: Words, above: Words) -> str:
-    return "" if words == above else _say(before, words, above)
-
-
-def _state(words: Words) -> str:
-    operator = "" if words[1] == "RUN" else f"/{words[1]}"
-    return f"{coloured(words[0], LOOKS[words[0]])}{operator}"

@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from rich.markup import escape
 
+from oceanmock.bands.ocp import course_of
 from oceanmock.clock import SECOND
-from oceanmock.drawing.timeline import (
-    Course,
-    Look,
-    Picture,
-    Row,
-    Words,
-    coloured,
-    legend,
-    marks_on,
-    on_request,
-)
+from oceanmock.drawing.picture import Picture, marks_on, on_request
 from oceanmock.lifecycle import ocp
 from oceanmock.scenario.ocp import Scenario, Task
 from oceanmock.scenario_rules.ocp import OcpActor, tell
-
-LOOKS: Final[dict[str, Look]] = {
-    "PENDING": ("·", "dim"),
-    "READY": ("○", "cyan"),
-    "RUNNING": ("█", "blue"),
-    "CANCELING": ("▒", "magenta"),
-    "FAILED": ("✗", "red"),
-    "SUCCESSFUL": ("━", "green"),
-    "ABORTED": ("▪", "red"),
-}
-"""How each status looks in a timeline."""
-LEGEND: Final = legend(LOOKS)
 
 
 def draw_tasks(scenario: Scenario) -> Iterator[Picture]:
     """A picture of each task."""
     told = tell(scenario)
     for number, (task, actor) in enumerate(zip(scenario.tasks, told.actors, strict=True)):
-        rows = (
-            Row((), "task", "task", _say_of_task),
-            *(Row((place,), name, name, _say) for place, name in enumerate(actor.names)),
-        )
-        course = Course(actor, actor.life.states, rows, marks_on(told.marks, number), _look)
+        course = course_of(actor, marks_on(told.marks, number))
         yield Picture(_title(task, actor), _draw_dag(task, actor), course)
 
 
@@ -52,21 +26,6 @@ def _title(task: Task, actor: OcpActor) -> str:
     ident = f" {task.id}" if task.id else ""
     times = f"  × {task.repeat.count}" if task.repeat else ""
     return f"task{ident} {actor.name}{times}{on_request(task.starts_on)}"
-
-
-def _look(words: Words) -> Look:
-    return LOOKS[words[0]]
-
-
-def _say_of_task(before: Words | None, words: Words, above: Words) -> str:
-    status, operation = words
-    return f"{coloured(status, LOOKS[status])}/{operation}"
-
-
-def _say(before: Words | None, words: Words, above: Words) -> str:
-    if before is None and words == ("PENDING", "EXECUTE"):
-        return ""  # as everything begins
-    return _say_of_task(before, words, above)
 
 
 # --- the DAG --------------------------------------------------------------------------------------

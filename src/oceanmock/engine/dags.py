@@ -12,7 +12,7 @@ request starts counts up as obshell's do: its number is one more than the larges
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final, Literal, NoReturn
@@ -105,11 +105,14 @@ class Template:
 
 
 class Dags:
-    """The dags that live by one clock, on one agent; and the templates of those to come."""
+    """The dags that live by one clock, on one agent; and the templates of those to come.
+
+    ``began_as`` is the agent before anything that makes it another one has succeeded.
+    """
 
     def __init__(self, clock: Clock, agent: files.Agent, switches: files.Switches) -> None:
         self.clock: Final = clock
-        self._agent: Final = agent
+        self.began_as: Final = agent
         self.own: Final = files.Address(ip=agent.ip, port=agent.port)
         self.switches: Final = switches
         self._dags: dict[Key, Dag] = {}
@@ -132,8 +135,8 @@ class Dags:
             if files.has_succeeded((view := self.view(key)).state)
         ]
         if not made:
-            return self._agent
-        return self._agent.model_copy(update={"identity": max(made)[1]})
+            return self.began_as
+        return self.began_as.model_copy(update={"identity": max(made)[1]})
 
     def view(self, key: Key) -> DagView:
         """The dag now. Raises NoSuchTask."""
@@ -225,6 +228,19 @@ class Dags:
         view = self.view(key)
         self.clock.settle(born + life.states[-1].at)
         return view
+
+    def remember(self) -> Callable[[], None]:
+        """What forgets every dag and template that is added from now on."""
+        dags, lives, models = dict(self._dags), dict(self._lives), dict(self._models)
+        nodes, sub_tasks, makers = dict(self._nodes), dict(self._sub_tasks), dict(self._makers)
+        templates = list(self.templates)
+
+        def forget() -> None:
+            self._dags, self._lives, self._models = dags, lives, models
+            self._nodes, self._sub_tasks, self._makers = nodes, sub_tasks, makers
+            self.templates[:] = templates
+
+        return forget
 
     def hold(
         self, model: files.Dag, *, tick: int = SECOND, first_tick: int, seed: str = "dag"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from random import Random
 from typing import Final, TypeVar, get_args
 
@@ -27,13 +26,16 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 STORES: Final[tuple[Store, ...]] = get_args(Store)
 
 Setting = TypeVar("Setting", bound=Hashable)
+Recipe = Callable[[Sequence[Scenario]], "Sandbox"]
+"""Makes a sandbox anew, with more scenarios than those it was made with, if there are any."""
 
 
 class Sandbox:
     """Tasks of OCP and dags of obshell that live by one clock; what was said, what goes wrong.
 
     Made by ``of_scenarios``. ``name`` is what requests call it, ``started`` the instant its clock
-    began at; ``server`` and ``pid`` are what OCP and obshell tell of their own process.
+    began at; ``server`` and ``pid`` are what OCP and obshell tell of their own process;
+    ``scenarios`` are those that it was made with, or that were loaded since.
     """
 
     def __init__(
@@ -62,7 +64,9 @@ class Sandbox:
         self.journal: Final = Journal()
         self.faults: Final = Faults(faults, seed=seed)
         self._traces = Random(seed)  # noqa: S311 (the same seed, the same trace ids)
-        self._recipe: Callable[[], Sandbox] = lambda: Sandbox(clock, name=name, seed=seed)
+        self.scenarios: tuple[Scenario, ...] = ()
+        self._recipe: Recipe = lambda more: Sandbox.of_scenarios(more, name=name, seed=seed)
+        self._made = self._traits()
 
     @classmethod
     def of_scenarios(
@@ -85,8 +89,7 @@ class Sandbox:
         when they disagree on a switch or on the agent, or when two of them use the same id.
         """
         start = starts_at if starts_at is not None else _starts_at(scenarios)
-        wanted = {scenario.progression for scenario in scenarios}
-        chosen = progression or (wanted.pop() if len(wanted) == 1 else "time")
+        chosen = progression or progression_of(scenarios)
         agreed = switches_of(scenarios)
         of_ocp, of_obshell = _of_each(scenarios)
         sandbox = cls(
@@ -99,24 +102,64 @@ class Sandbox:
             obshell_switches=obshell_switches or agreed[1],
             faults=[fault for each in scenarios for fault in each.faults],
         )
-        sandbox._populate(of_ocp, of_obshell, sandbox.started if start is None else start)
-        sandbox._recipe = partial(
-            cls.of_scenarios,
-            scenarios,
-            name=name,
-            progression=progression,
-            speed=speed,
-            seed=seed,
-            starts_at=starts_at,
-            accounts=accounts,
-            switches=switches,
-            obshell_switches=obshell_switches,
+        sandbox.scenarios = tuple(scenarios)
+        begin = sandbox.started if start is None else start
+        sandbox._populate(of_ocp, of_obshell, start=begin, ticks=begin)
+        sandbox._made = sandbox._traits()
+        sandbox.remake_by(
+            lambda more: cls.of_scenarios(
+                [*scenarios, *more],
+                name=name,
+                progression=progression,
+                speed=speed,
+                seed=seed,
+                starts_at=starts_at,
+                accounts=accounts,
+                switches=switches,
+                obshell_switches=obshell_switches,
+            )
         )
         return sandbox
 
-    def anew(self) -> Sandbox:
-        """The same sandbox as it was when it was made."""
-        return self._recipe()
+    def remake_by(self, recipe: Recipe) -> None:
+        """From now on it is made anew by this, which is given the scenarios to be added to it."""
+        self._recipe = recipe
+
+    def anew(self, more: Sequence[Scenario] = ()) -> Sandbox:
+        """The same sandbox as it was when it was made; with more scenarios, if there are any.
+
+        Raises AuthorError where those do not go with the ones it was made with.
+        """
+        return self._recipe(more)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing has been asked of it, added to it or changed since it was made."""
+        return self._traits() == self._made
+
+    def load(self, scenarios: Sequence[Scenario]) -> None:
+        """Lets scenarios live here from now on: their tasks are born, their faults stand.
+
+        Their own start and progression count for nothing. Raises AuthorError when they set other
+        switches than it has, come from another agent, or use an id or name that is taken; then
+        nothing has changed.
+        """
+        of_ocp, of_obshell = _of_each(scenarios)
+        self._check_switches(of_ocp, self.tasks.switches)
+        self._check_switches(of_obshell, self.dags.switches)
+        self._check_agent(of_obshell)
+        faults = [fault for each in scenarios for fault in each.faults]
+        self._check_faults(faults)
+        undo = self.tasks.remember(), self.dags.remember()
+        try:
+            self._populate(of_ocp, of_obshell, start=self.clock.now(), ticks=self.started)
+        except AuthorError:
+            for forget in undo:
+                forget()
+            raise
+        for fault in faults:
+            self.faults.add(fault)
+        self.scenarios += tuple(scenarios)
 
     def draw_trace_id(self) -> str:
         """16 hexadecimal digits; the same seed, the same row of them."""
@@ -142,12 +185,59 @@ class Sandbox:
         yield from self.tasks.all_due(now)
         yield from self.dags.all_due(now)
 
+    def _traits(self) -> tuple[Hashable, ...]:
+        """What would be otherwise if anything had happened here."""
+        return (
+            self.journal.last,
+            len(self.tasks.all()),
+            sum(len(self.dags.all(store)) for store in STORES),
+            tuple(tally.name for tally in self.faults.all()),
+            self.clock.progression,
+            self.clock.speed,
+            self.clock.origin,
+            len(self.scenarios),
+        )
+
+    def _check_switches(self, scenarios: Sequence[Written], ours: Setting) -> None:
+        for each in scenarios:
+            if each.switches not in (ours, type(each.switches)()):
+                raise AuthorError(
+                    f"scenario {each.name!r} sets other switches than sandbox {self.name!r} has, "
+                    "which is in use. Load it into a fresh one."
+                )
+
+    def _check_agent(self, scenarios: Sequence[obshell.Scenario]) -> None:
+        for each in scenarios:
+            if each.agent not in (self.dags.began_as, obshell.Agent()):
+                raise AuthorError(
+                    f"scenario {each.name!r} is of another agent than sandbox {self.name!r}, "
+                    "which is in use. Load it into a fresh one."
+                )
+
+    def _check_faults(self, faults: Iterable[Fault]) -> None:
+        names = [tally.name for tally in self.faults.all()]
+        for fault in faults:
+            if fault.name in names:
+                raise AuthorError(
+                    f"there is a fault {fault.name!r} already. Give this one another name."
+                )
+            names += [fault.name] if fault.name else []
+
     def _populate(
-        self, of_ocp: Sequence[ocp.Scenario], of_obshell: Sequence[obshell.Scenario], start: int
+        self,
+        of_ocp: Sequence[ocp.Scenario],
+        of_obshell: Sequence[obshell.Scenario],
+        *,
+        start: int,
+        ticks: int,
     ) -> None:
-        taken = {id for scenario in of_ocp for id in ids_of(scenario)}
+        """Bears the tasks and dags of scenarios that begin at ``start``; at ``ticks`` is a tick."""
+        tasks = [view.task for view in self.tasks.all()]
+        taken = {task.id for task in tasks} | {each.id for task in tasks for each in task.subtasks}
+        taken |= {id for scenario in of_ocp for id in ids_of(scenario)}
         for scenario in of_ocp:
-            self.tasks.add(scenario, Filler(f"{self.seed}/{scenario.name}", taken), start=start)
+            filler = Filler(f"{self.seed}/{scenario.name}", taken)
+            self.tasks.add(scenario, filler, start=start, first_tick=ticks)
         written = [(dag, each) for each in of_obshell for dag in each.dags if not dag.starts_on]
         # Those with a number of their own first, so that what has none gets one that stays free.
         for dag, each in sorted(written, key=lambda found: found[0].id is None):
@@ -155,13 +245,27 @@ class Sandbox:
                 dag,
                 born=start - dag.age,
                 tick=each.tick,
-                first_tick=start + each.phase,
+                first_tick=ticks + each.phase,
                 filler=Filler(f"{self.seed}/{each.name}/{dag.name}"),
             )
         for each in of_obshell:
             for place, dag in enumerate(each.dags):
                 seed = f"{self.seed}/{each.name}/{place}"
-                self.dags.hold(dag, tick=each.tick, first_tick=start + each.phase, seed=seed)
+                self.dags.hold(dag, tick=each.tick, first_tick=ticks + each.phase, seed=seed)
+
+
+def progression_of(
+    scenarios: Sequence[Scenario], *, otherwise: Progression = "time"
+) -> Progression:
+    """The progression that all scenarios want; `time` where they disagree.
+
+    ``otherwise`` is what those want that say nothing.
+    """
+    wanted = {
+        each.progression if "progression" in each.model_fields_set else otherwise
+        for each in scenarios
+    }
+    return min(wanted, default=otherwise) if len(wanted) < 2 else "time"
 
 
 def switches_of(scenarios: Sequence[Scenario]) -> tuple[ocp.Switches, obshell.Switches]:

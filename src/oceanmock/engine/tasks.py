@@ -8,7 +8,7 @@ that only once the answer has been given (``shown``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -166,7 +166,18 @@ class Tasks:
             self._add(task, life, scenario.name)
         for task, life in born:
             self.clock.settle(task.born + life.states[-1].at)
-        self.templates.extend(_templates(scenario, self.switches, filler, start))
+        self.templates.extend(_templates(scenario, self.switches, filler, tick))
+
+    def remember(self) -> Callable[[], None]:
+        """What forgets every task and template that is added from now on."""
+        tasks, lives, places = dict(self._tasks), dict(self._lives), dict(self._places)
+        templates = list(self.templates)
+
+        def forget() -> None:
+            self._tasks, self._lives, self._places, self._in_order = tasks, lives, places, None
+            self.templates[:] = templates
+
+        return forget
 
     def start(self, template: Template) -> TaskView:
         """One more task of a template, born now; what it shows at birth."""

@@ -1,13 +1,13 @@
 """A life over time: a band for the actor and each of its parts, and every change with its instant.
 
 Every state gets at least one column, and the rest of the width is shared out by how long each of
-them lasts. Above the bands stands where the story operates. How a word looks, and what is said of a
-change, is the business of whoever draws an API's actors.
+them lasts. Above the bands stands where something was operated. How a word looks, and what is said
+of a change, is the business of whoever knows an API's words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,6 @@ from rich.markup import escape
 
 from oceanmock.clock import SECOND
 from oceanmock.lifecycle.timeline import Dated
-from oceanmock.scenario.starts import StartsOn
 from oceanmock.story import Actor, Mark, Part
 
 NAME_WIDTH: Final = 32
@@ -45,46 +44,47 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What a timeline shows: an actor, its states, its rows, and the operations on it."""
+    """What a timeline shows: an actor, its states, its rows, and the operations on it.
+
+    ``until``, from the actor's birth, is where the picture ends; some time after the last state, if
+    it is None.
+    """
 
     actor: Actor
     states: Sequence[Dated]
     rows: tuple[Row, ...]
     marks: tuple[Mark, ...]
     look: Callable[[Words], Look]
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A task or a dag: its title, its steps in markup, and its course."""
-
-    title: str
-    steps: Iterable[str]
-    course: Course
-
-
-def marks_on(marks: Iterable[Mark], number: int) -> tuple[Mark, ...]:
-    """Those of a story's operations that are on one actor."""
-    return tuple(mark for mark in marks if mark.actor == number)
-
-
-def on_request(starts_on: StartsOn | None) -> str:
-    """Which request starts it, after a title; nothing for what is there from the start."""
-    return "" if starts_on is None else f"  on {starts_on.method} {starts_on.path}"
+    until: int | None = None
 
 
 def draw_timeline(course: Course, *, width: int) -> Iterator[str]:
-    """The bands under the operations' marks, then the changes."""
+    """The bands under the operations' marks, then the changes, in markup."""
+    yield from draw_bands(course, width=width)
+    yield ""
+    yield from draw_changes(course)
+
+
+def draw_bands(course: Course, *, width: int) -> Iterator[str]:
+    """The bands under the operations' marks, in markup."""
     instants = [state.at for state in course.states]
-    widths = _widths(instants, max(width - NAME_WIDTH - 4, len(instants)))
-    shown = {row.part: [it.words for it in course.actor.shows(row.part)] for row in course.rows}
+    widths = _widths(instants, course.until, max(width - NAME_WIDTH - 4, len(instants)))
     if course.marks:
         yield f"  {'':{NAME_WIDTH}}[yellow]{_mark_row(course, instants, widths)}[/]"
     for row in course.rows:
         if row.label is not None:
-            yield _band(row.label, [course.look(words) for words in shown[row.part]], widths)
-    yield ""
-    yield from _changes(course, shown)
+            looks = [course.look(words) for words in _shown(course, row.part)]
+            yield _band(row.label, looks, widths)
+
+
+def draw_changes(course: Course) -> Iterator[str]:
+    """Each instant at which something changes, and what, in markup."""
+    yield from _changes(course, {row.part: _shown(course, row.part) for row in course.rows})
+
+
+def _shown(course: Course, part: Part) -> list[Words]:
+    """What a part shows in each of the states."""
+    return [it.words for it in course.actor.shows(part)]
 
 
 def coloured(word: str, look: Look) -> str:
@@ -97,9 +97,11 @@ def legend(looks: dict[str, Look]) -> str:
     return "  ".join(f"[{style}]{glyph}[/] {text}" for text, (glyph, style) in looks.items())
 
 
-def _widths(instants: Sequence[int], room: int) -> list[int]:
+def _widths(instants: Sequence[int], until: int | None, room: int) -> list[int]:
     """Columns for each state: one at least, the rest by its share of the whole time."""
-    ends = [*instants[1:], instants[-1] + max((instants[-1] - instants[0]) // 12, 1)]
+    if until is None:
+        until = instants[-1] + max((instants[-1] - instants[0]) // 12, 1)
+    ends = [*instants[1:], until]
     total = max(ends[-1] - instants[0], 1)
     spare = max(room - len(instants), 0)
     return [1 + (end - at) * spare // total for at, end in zip(instants, ends, strict=True)]
