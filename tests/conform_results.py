@@ -131,15 +131,21 @@ def a_result(**other: Any) -> Result:
         ],
         walked=Counter(
             {
-                ("task", "RUNNING", "FAILED"): 3,
-                ("task", "FAILED", "RUNNING"): 2,
-                ("task", "RUNNING", "SUCCESSFUL"): 1,
-                ("subtask", "RUNNING", "FAILED"): 3,
-                ("subtask", "PENDING", "READY"): 11,
-                ("subtask", "SUCCESSFUL", "EXPLODED"): 1,
+                ("task", "RUNNING/EXECUTE", "FAILED/EXECUTE"): 3,
+                ("task", "FAILED/EXECUTE", "RUNNING/RETRY"): 2,
+                ("task", "RUNNING/RETRY", "SUCCESSFUL/RETRY"): 1,
+                ("subtask", "PENDING/EXECUTE", "READY/EXECUTE"): 11,
+                ("subtask", "PENDING/EXECUTE", "FAILED/EXECUTE"): 2,
+                ("subtask", "SUCCESSFUL/EXECUTE", "EXPLODED/EXECUTE"): 1,
             }
         ),
-        shown=Counter({("task", "RUNNING"): 20, ("task", "FAILED"): 9, ("subtask", "READY"): 4}),
+        shown=Counter(
+            {
+                ("task", "RUNNING/EXECUTE"): 20,
+                ("task", "FAILED/EXECUTE"): 9,
+                ("subtask", "READY/EXECUTE"): 4,
+            }
+        ),
         stories={
             "retry-failed-subtask": [
                 StoryStep("until task 1000 is FAILED", "held", "", 2 * SECOND),

@@ -325,12 +325,24 @@ def test_a_diagram_counts_what_was_seen_and_keeps_what_was_not() -> None:
     assert "ABORTED" not in task.shown, "an opt-in that nobody saw is not drawn"
 
 
-def test_what_is_no_single_move_of_the_contract_is_an_edge_of_its_own() -> None:
-    walked = Counter({("dag", "READY/RUN", "SUCCEED/RUN"): 1})
+@pytest.mark.parametrize(
+    ("before", "after", "style"),
+    [
+        ("READY/RUN", "RUNNING/RUN", "seen"),
+        ("READY/RUN", "SUCCEED/RUN", "leap"),
+        ("SUCCEED/RUN", "RUNNING/RUN", "odd"),
+        ("READY/RUN", "PAUSED/RUN", "odd"),
+        ("READY", "RUNNING", "odd"),
+    ],
+)
+def test_what_is_seen_is_a_move_or_a_leap_or_odd(before: str, after: str, style: str) -> None:
+    walked = Counter({("dag", before, after): 1})
 
-    dag = diagrams_of(a_clean_result(api="obshell", walked=walked))[0]
+    drawn = draw(diagrams_of(a_clean_result(api="obshell", walked=walked))[0])
 
-    assert draw(dag).count('class="edge odd"') == 1
+    others = {"seen", "leap", "odd"} - {style}
+    assert drawn.count(f'class="edge {style}"') == 1
+    assert not any(f'class="edge {other}"' in drawn for other in others)
 
 
 def test_every_diagram_fits_its_frame() -> None:

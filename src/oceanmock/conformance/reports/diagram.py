@@ -1,9 +1,9 @@
 """The state diagrams a run has walked, as SVG: what may follow what, and how often it was seen.
 
-A node is a state, in the API's own word; an edge is every move from one state to another, whatever
-the operation. Seen edges are solid and counted, unseen ones dashed; what was seen and is no single
-move of the contract is an edge of its own kind: somebody looked away, or the server is wrong.
-The edges the contract has are those of ``lifecycle``. The one rule: every text is escaped here.
+A node is a state, in the API's own word; an edge is every step from one state to another, whatever
+the operation. Seen edges are solid and counted, unseen ones dashed. What was seen may also be a
+leap, several moves of which nobody saw the first ones, or odd: what no number of moves leads to.
+The moves there are, are those of ``lifecycle``. The one rule: every text is escaped here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 from oceanmock.conformance.model import Result
 from oceanmock.conformance.reports import texts
 from oceanmock.lifecycle import obshell_transitions, ocp_transitions
-from oceanmock.lifecycle.transitions import Edge, Machine, words
+from oceanmock.lifecycle.transitions import Edge, Machine, can_become, shown, words
 
 MACHINES: Final[Mapping[str, Mapping[str, Machine]]] = {
     "ocp": ocp_transitions.MACHINES,
@@ -32,12 +32,16 @@ MOST_STRANGERS: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A move between two shown words; no cause where the contract has no such move."""
+    """From one shown word to another; no cause where that is not a single move of the contract.
+
+    ``is_odd``: no number of moves leads there.
+    """
 
     before: str
     after: str
     by: tuple[str, ...]
     seen: int
+    is_odd: bool = False
 
     @property
     def states(self) -> tuple[str, str]:
@@ -69,6 +73,13 @@ def state_of(word: str) -> str:
     return word.partition("/")[0]
 
 
+def how(step: Step) -> str:
+    """What makes the step, or what is the matter with it."""
+    if step.is_odd:
+        return "cannot follow"
+    return ", ".join(step.by) or "several moves"
+
+
 def diagrams_of(result: Result) -> list[Diagram]:
     """A diagram per kind of the API, in the contract's order; then any the result has besides."""
     machines = MACHINES[result.api]
@@ -81,22 +92,18 @@ def _diagram(kind: str, machine: Machine | None, result: Result) -> Diagram:
     causes: dict[tuple[str, str], list[str]] = {}
     for edge in _edges_of(machine, seen):
         causes.setdefault((words(edge.before), words(edge.after)), []).append(edge.by)
-    whole = {(state_of(b), state_of(a)) for b, a in causes}
-    plain = [pair for pair in seen if "/" not in "".join(pair) and pair in whole]
-    for pair in plain:  # seen by states alone
-        causes.setdefault(pair, ["?"])
     steps = [
-        Step(*pair, tuple(dict.fromkeys(causes.get(pair, ()))), seen[pair])
+        Step(*pair, tuple(dict.fromkeys(causes.get(pair, ()))), seen[pair], _is_odd(machine, *pair))
         for pair in dict.fromkeys([*causes, *sorted(seen)])
     ]
-    shown: Counter[str] = Counter()
-    for (of, word), times in result.shown.items():
+    times: Counter[str] = Counter()
+    for (of, word), number in result.shown.items():
         if of == kind:
-            shown[state_of(word)] += times
+            times[state_of(word)] += number
     for step in steps:
         for state in step.states:
-            shown.setdefault(state, 0)
-    return Diagram(kind, dict(shown), steps)
+            times.setdefault(state, 0)
+    return Diagram(kind, dict(times), steps)
 
 
 def _edges_of(machine: Machine | None, seen: Mapping[tuple[str, str], int]) -> Iterator[Edge]:
@@ -104,6 +111,13 @@ def _edges_of(machine: Machine | None, seen: Mapping[tuple[str, str], int]) -> I
     for edge in machine.edges if machine else ():
         if not edge.only or (words(edge.before), words(edge.after)) in seen:
             yield edge
+
+
+def _is_odd(machine: Machine | None, before: str, after: str) -> bool:
+    """Whether the one cannot follow the other, however long nobody looks."""
+    if machine is None or "/" not in before or "/" not in after:
+        return True
+    return not can_become(machine, shown(before), shown(after))
 
 
 # --- where it is drawn ----------------------------------------------------------------------------
@@ -145,8 +159,10 @@ class _Edge:
 
     @property
     def style(self) -> str:
-        if not any(each.by for each in self.steps):
+        if any(each.is_odd for each in self.steps):
             return "odd"
+        if not any(each.by for each in self.steps):
+            return "leap"
         return "seen" if self.seen else "unseen"
 
 
@@ -197,13 +213,14 @@ def _middle(column: int, row: int) -> Place:
 
 def _edges(diagram: Diagram) -> Iterator[_Edge]:
     """Steps joined by their states; seen ones last, so that they are drawn on top."""
-    grouped: defaultdict[tuple[str, str, bool], list[Step]] = defaultdict(list)
+    grouped: defaultdict[tuple[str, str], list[Step]] = defaultdict(list)
     for step in diagram.steps:
-        grouped[*step.states, bool(step.by)].append(step)
-    edges = [_Edge(before, after, steps) for (before, after, _), steps in grouped.items()]
-    known = {(each.before, each.after) for each in edges if each.style != "odd"}
-    shown = [e for e in edges if e.style != "odd" or (e.before, e.after) not in known]
-    yield from sorted(shown, key=lambda edge: edge.seen)
+        grouped[step.states].append(step)
+    yield from sorted((_Edge(*ends, steps) for ends, steps in grouped.items()), key=_seen)
+
+
+def _seen(edge: _Edge) -> int:
+    return edge.seen
 
 
 # --- curves ---------------------------------------------------------------------------------------
@@ -317,9 +334,8 @@ def _tip(curve: Curve) -> str:
 
 
 def _told(step: Step) -> str:
-    by = f" by {' or '.join(step.by)}" if step.by else ", no single move of the contract"
     seen = f"seen {texts.count(step.seen, 'time')}" if step.seen else "not seen"
-    return f"{texts.line(step.before)} → {texts.line(step.after)}{by}: {seen}"
+    return f"{texts.line(step.before)} → {texts.line(step.after)} ({how(step)}): {seen}"
 
 
 def _edge_label(edge: _Edge, curve: Curve) -> str:

@@ -24,7 +24,7 @@ from oceanmock.conformance.model import (
     Result,
 )
 from oceanmock.conformance.reports import texts
-from oceanmock.conformance.reports.diagram import Diagram, diagrams_of, draw
+from oceanmock.conformance.reports.diagram import Diagram, diagrams_of, draw, how
 
 STYLE: Final = Path(__file__).with_name("page.css")
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -279,7 +279,8 @@ def _diagrams(result: Result) -> str:
     key = (
         '<p class="key"><span class="line seen"></span> seen, and how often '
         '<span class="line unseen"></span> not seen '
-        '<span class="line odd"></span> seen, and no single move of the contract</p>'
+        '<span class="line leap"></span> seen, several moves at once '
+        '<span class="line odd"></span> seen, and cannot follow</p>'
     )
     return f'<div class="drawn">{"".join(map(_diagram, diagrams_of(result)))}</div>{key}'
 
@@ -289,7 +290,7 @@ def _diagram(diagram: Diagram) -> str:
     told = f"{diagram.walked} of {texts.count(len(of_contract), 'step')} seen"
     rows = (
         f'<tr class="{"seen" if each.seen else "unseen"}"><td>{_text(each.before)}</td>'
-        f"<td>{_text(each.after)}</td><td>{_text(', '.join(each.by) or 'no single move')}</td>"
+        f"<td>{_text(each.after)}</td><td>{_text(how(each))}</td>"
         f"<td>{f'{each.seen:,}' if each.seen else '–'}</td></tr>"
         for each in sorted(diagram.steps, key=lambda step: -step.seen)
     )
