@@ -44,7 +44,7 @@ from oceanmock.conformance.looks import Contract, Seen
 from oceanmock.conformance.model import Api, Exchange, Finding, Options, Phase, Rule
 from oceanmock.conformance.quirks import quirk_of
 from oceanmock.conformance.wire import Wire
-from oceanmock.contract import load_spec, spec_path
+from oceanmock.contract import Operation, load_spec, spec_path
 
 PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")
 """Those that are schemathesis' own, in their order."""
@@ -129,9 +129,8 @@ _OPERATIONS: Final[Mapping[Api, Sequence[tuple[Mapping[str, str], Sequence[int |
 """Where a lawful request may be refused with something else, since of its state nothing is said."""
 
 
-def _settings(api: Api, options: Options) -> dict[str, Any]:
-    """schemathesis' own configuration of a run."""
-    closed = [] if options.write else [{"exclude-method": "GET", "enabled": False}]
+def _settings(api: Api, options: Options, closed: Sequence[str]) -> dict[str, Any]:
+    """schemathesis' own configuration of a run, for which some operations are closed."""
     return {
         "seed": options.seed,
         "workers": 1,
@@ -147,7 +146,7 @@ def _settings(api: Api, options: Options) -> dict[str, Any]:
         "phases": {"coverage": {"unexpected-methods": []}, "stateful": {"max-steps": STEPS}},
         "checks": _CHECKS[api],
         "operations": [
-            *closed,
+            *({"include-operation-id": name, "enabled": False} for name in closed),
             *(
                 {**where, "checks": {"positive_data_acceptance": {"expected-statuses": statuses}}}
                 for where, statuses in _OPERATIONS[api]
@@ -199,8 +198,8 @@ Ids = Mapping[str, str | int]
 class Choices:
     """What can be put into the paths of operations, by their ids.
 
-    ``there`` are ids of what is there, and may be asked; ``nobodys`` are ids of nothing;
-    ``malformed`` take the place of a wrong id that could be taken for somebody else's.
+    ``there`` are ids of what is there, and may be read, or changed by what changes; ``nobodys`` are
+    ids of nothing; ``malformed`` take the place of a wrong id that may not be sent.
     """
 
     there: Mapping[str, Sequence[Ids]]
@@ -227,21 +226,23 @@ class Fuzzer:
         self._contract = Contract(wire.target.api, load_spec(spec_path(wire.target.api)))
         self._options = options
         self._choices = choices
-        self._engine = EngineContext(
-            schema=self._read_contract(), stop_event=stop or threading.Event()
-        )
+        self._stop = stop or threading.Event()
+        self._engine = EngineContext(schema=self._read_contract(), stop_event=self._stop)
 
     def run(self, phase: Phase) -> None:
         """Runs one of ``PHASES``. Raises KeyboardInterrupt when somebody stopped it."""
         plan = ExecutionPlan([Stage(PhaseName(phase))])
         with self.wire.during(phase):
             for event in plan.execute(self._engine):
-                self._take(event, phase)
+                self._take(event)
+        if self._stop.is_set():
+            raise KeyboardInterrupt
 
     def _read_contract(self) -> _Contract:
         api = self.wire.target.api
         document: Any = copy.deepcopy(load_spec(spec_path(api)))
-        settings = Config.from_dict(_settings(api, self._options)).projects.get(document)
+        closed = [each.id for each in self.wire.operations if not self._is_open(each)]
+        settings = Config.from_dict(_settings(api, self._options, closed)).projects.get(document)
         contract = _Contract(raw_schema=document, config=settings)
         contract.filter_set = settings.operations.filter_set_with(include=contract.filter_set)
         contract.by_wire = _ByWire(self.wire)
@@ -254,6 +255,12 @@ class Fuzzer:
         for hook in (self.before_add_examples, self.map_case, self.filter_failure):
             contract.hooks.register_hook_with_name(hook, hook.__name__)
         return contract
+
+    def _is_open(self, operation: Operation) -> bool:
+        """Whether there is anything to send to an operation: of what changes, an id that may be."""
+        return operation.method == "GET" or bool(
+            self._options.write and self._choices.there.get(operation.id)
+        )
 
     # --- what schemathesis asks while it makes requests up ---
 
@@ -318,7 +325,7 @@ class Fuzzer:
 
     # --- what it tells while it runs ---
 
-    def _take(self, event: events.EngineEvent, phase: Phase) -> None:
+    def _take(self, event: events.EngineEvent) -> None:
         if isinstance(event, events.ScenarioFinished):
             self._count(event.recorder)
         elif isinstance(event, events.NonFatalError):

@@ -1,0 +1,187 @@
+"""A served sandbox, a wire to it, and schemathesis over both; what was asked is noted there."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from oceanmock.apis.obshell_json import id_of
+from oceanmock.app import create_app
+from oceanmock.conformance.fuzzing import PHASES, Choices, Fuzzer, Ids
+from oceanmock.conformance.model import Api, Options, Phase
+from oceanmock.conformance.target import Target
+from oceanmock.conformance.wire import Wire
+from oceanmock.credentials import Basic, Sealed
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.reading import read_scenario
+from oceanmock.server import Server
+
+SCENARIOS = {
+    "ocp": """
+summary: A task that failed, and one that runs
+api: ocp
+progression: manual
+tasks:
+  - {id: 1000, name: Fails, age: 1h, subtasks: [{id: 1001, name: Fail, attempts: {ends: FAILED}}]}
+  - id: 2000
+    name: Runs
+    age: 1h
+    subtasks: [{id: 2001, name: Run, attempts: {takes: forever}, timeout: 30d}]
+""",
+    "obshell": """
+summary: A dag that failed, and one that runs
+api: obshell
+progression: manual
+agent: {agent_password: secret}
+dags:
+  - id: 7
+    name: Fails
+    maintenance: global
+    age: 1h
+    nodes: [{id: 70, name: Fail, can: [retry], sub_tasks: [{id: 700, ends: FAILED, log: trying}]}]
+  - id: 8
+    name: Runs
+    age: 1h
+    nodes: [{id: 80, name: Run, timeout: 30d, sub_tasks: [{id: 800, takes: forever}]}]
+""",
+}
+OWN_ADDRESS = ("127.0.0.1", 2886)
+NOBODYS: dict[Api, int | str] = {"ocp": 2**63 - 1, "obshell": "221307064330288699999"}
+
+Edit = Callable[[str, dict[str, Any]], tuple[int | None, dict[str, Any]]]
+"""What a broken server makes of an answer, by its path: its status (None: the same), its body."""
+
+
+@dataclass
+class Asked:
+    """An ASGI app around another that notes what it is asked, and may break what is answered."""
+
+    app: Any
+    edit: Edit | None = None
+    log: list[tuple[str, str]] = field(default_factory=list)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        query = scope["query_string"].decode("latin-1")
+        self.log.append(
+            (scope["method"], scope["raw_path"].decode("latin-1") + "?" * bool(query) + query)
+        )
+        if self.edit is None:
+            await self.app(scope, receive, send)
+            return
+        await self.app(scope, receive, _Breaking(scope["path"], self.edit, send))
+
+
+class _Breaking:
+    """Sends an answer on as a broken server would have it."""
+
+    def __init__(self, path: str, edit: Edit, send: Any) -> None:
+        self.path, self.edit, self.send = path, edit, send
+        self.start: Any = None
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.start = message
+            return
+        status, said = self.edit(self.path, json.loads(message["body"]))
+        body = json.dumps(said).encode()
+        headers = [(k, v) for k, v in self.start["headers"] if k.lower() != b"content-length"]
+        headers.append((b"content-length", str(len(body)).encode()))
+        await self.send(
+            {**self.start, "status": status or self.start["status"], "headers": headers}
+        )
+        await self.send({**message, "body": body})
+
+
+@dataclass
+class World:
+    """A wire to a served sandbox; ``asked`` is what came in there, method and target."""
+
+    wire: Wire
+    asked: list[tuple[str, str]]
+    fuzzer: Fuzzer
+
+    def run(self, *phases: Phase) -> None:
+        """Runs these phases, or all that are schemathesis'."""
+        for phase in phases or PHASES:
+            self.fuzzer.run(phase)
+
+    @property
+    def methods(self) -> Counter[str]:
+        """How often each method came in."""
+        return Counter(method for method, _ in self.asked)
+
+    @property
+    def found(self) -> set[tuple[str, str, int | None, str]]:
+        """The keys of all findings."""
+        return {each.key for each in self.wire.findings}
+
+
+@contextmanager
+def fuzzed(
+    api: Api,
+    *,
+    write: bool = False,
+    tasks: Sequence[str] = (),
+    seed: int = 1,
+    max_examples: int = 4,
+    edit: Edit | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[World]:
+    """A world of the scenario above, in which time stands; ``tasks`` may be changed."""
+    sandbox = Sandbox.of_scenarios([read_scenario(SCENARIOS[api])], seed=0)
+    asked = Asked(create_app(sandbox), edit)
+    options = Options(write=write, tasks=tuple(tasks), seed=seed, max_examples=max_examples)
+    auth: Any = {"ocp": Basic("manager", "manager"), "obshell": Sealed("oceanmock", "secret")}[api]
+    with Server(asked) as server:
+        own_address = OWN_ADDRESS if api == "obshell" else None
+        target = Target(url=server.url, api=api, auth=auth, own_address=own_address)
+        wire = Wire(target, options)
+        fuzzer = Fuzzer(wire, options, choices=choices_of(api, sandbox, tasks), stop=stop)
+        yield World(wire, asked.log, fuzzer)
+
+
+def choices_of(api: Api, sandbox: Sandbox, changeable: Sequence[str]) -> Choices:
+    """What is there, by the operations whose paths it can be put into."""
+    several = _of_tasks(sandbox) if api == "ocp" else _of_dags(sandbox)
+    there: defaultdict[str, list[Ids]] = defaultdict(list)
+    for owner, name, ids in several:
+        if name in READS or owner in changeable:
+            there[name].append(ids)
+    nobody = NOBODYS[api]
+    nobodys: dict[str, list[Ids]] = {n: [dict.fromkeys(ids[0], nobody)] for n, ids in there.items()}
+    return Choices(there, nobodys)
+
+
+READS = {"getTaskInstance", "getSubtaskLog", "getDagDetail", "getNodeDetail"} | {
+    "getSubTaskDetail",
+    "getFullSubTaskLogs",
+}
+
+
+def _of_tasks(sandbox: Sandbox) -> Iterator[tuple[str, str, Ids]]:
+    for task in (view.task for view in sandbox.tasks.all()):
+        of_task: dict[str, str | int] = {"taskInstanceId": task.id}
+        for name in ("getTaskInstance", "retryTask", "rollbackTask"):
+            yield str(task.id), name, of_task
+        for subtask in task.subtasks:
+            for name in ("getSubtaskLog", "retrySubtask", "skipSubtask", "cancelSubtask"):
+                yield str(task.id), name, {**of_task, "subtaskInstanceId": subtask.id}
+
+
+def _of_dags(sandbox: Sandbox) -> Iterator[tuple[str, str, Ids]]:
+    for dag in (view.dag for view in sandbox.dags.all("agent")):
+        parts = [("getDagDetail", dag.number), ("dagHandler", dag.number)]
+        for node in dag.nodes:
+            parts += [("getNodeDetail", node.number), ("nodeHandler", node.number)]
+            for sub in node.sub_tasks:
+                parts += [("getSubTaskDetail", sub.number), ("getFullSubTaskLogs", sub.number)]
+        for name, number in parts:
+            yield id_of(dag, dag.number), name, {"id": id_of(dag, number)}

@@ -1,0 +1,207 @@
+"""schemathesis in process: what it may send, what it is given, what becomes of its findings."""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+from typing import Any
+
+import pytest
+
+from fuzzing_world import OWN_ADDRESS, World, fuzzed
+from oceanmock.apis.obshell_ids import InvalidGenericId, parse_generic_id
+from oceanmock.conformance.fuzzing import RULES_OF_SCHEMATHESIS
+from oceanmock.conformance.model import Api, Phase
+
+APIS: tuple[Api, ...] = ("ocp", "obshell")
+READS = {
+    "ocp": {"getTaskInstance", "getSubtaskLog"},
+    "obshell": {"getDagDetail", "getNodeDetail", "getSubTaskDetail", "getFullSubTaskLogs"},
+}
+
+
+@cache
+def after_reading(api: Api) -> World:
+    """What is left of a world that was read in all phases."""
+    with fuzzed(api) as world:
+        world.run()
+    return world
+
+
+# --- what it may send -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_run_that_only_reads_sends_nothing_but_get_in_any_phase(api: Api) -> None:
+    world = after_reading(api)
+
+    assert set(world.methods) == {"GET"}
+    assert world.methods["GET"] > 100
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_all_that_comes_in_went_out_by_the_wire(api: Api) -> None:
+    """But for what credentials read before they can seal the first request."""
+    world = after_reading(api)
+
+    before_sealing = {"ocp": 0, "obshell": 2}[api]
+    assert len(world.asked) == world.wire.asked + before_sealing
+
+
+def test_a_run_that_writes_operates_on_what_it_was_told_and_on_nothing_else() -> None:
+    with fuzzed("ocp", write=True, tasks=["1000"]) as world:
+        world.wire.send("GET", "/api/v2/tasks/instances/1000")  # so that its subtasks are known
+        world.run()
+
+    changed = {path.split("/")[5] for method, path in world.asked if method == "POST"}
+    assert changed == {"1000"}
+    assert {rule for rule, *_ in world.found} == set()
+
+
+def test_without_anything_that_may_be_changed_nothing_is() -> None:
+    with fuzzed("ocp", write=True, tasks=[]) as world:
+        world.run()
+
+    assert set(world.methods) == {"GET"}
+
+
+def test_no_id_of_another_agent_is_ever_asked_for() -> None:
+    world = after_reading("obshell")
+
+    named = {address_of(path) for _, path in world.asked} - {None}
+    assert named == {OWN_ADDRESS}
+
+
+def address_of(path: str) -> tuple[str, int] | None:
+    """The address in the id of a path; None where there is none."""
+    try:
+        id = parse_generic_id(path.partition("?")[0].split("/")[5])
+    except (InvalidGenericId, IndexError):
+        return None
+    return None if id.ip is None else (str(id.ip), id.port)
+
+
+# --- how much -------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_asks_the_same_and_another_one_something_else() -> None:
+    logs = []
+    for seed in (1, 1, 2):
+        with fuzzed("ocp", seed=seed) as world:
+            world.run("examples", "fuzzing")
+        logs.append(world.asked)
+
+    assert logs[0] == logs[1]
+    assert logs[0] != logs[2]
+
+
+@pytest.mark.parametrize("most", [3, 12])
+def test_an_operation_is_fuzzed_so_often_and_no_more(most: int) -> None:
+    with fuzzed("ocp", max_examples=most) as world:
+        world.run("fuzzing")
+
+    counts = [sum(counts.values()) for counts in world.wire.statuses.values() if counts]
+    of_credentials = 3
+    assert len(counts) == 3
+    assert all(most / 2 <= count <= most + of_credentials for count in counts)
+
+
+def test_a_run_that_is_stopped_stops() -> None:
+    stop = threading.Event()
+    stop.set()
+
+    with fuzzed("ocp", stop=stop) as world, pytest.raises(KeyboardInterrupt):
+        world.run("coverage")
+
+    assert world.asked == []
+
+
+# --- what it is given -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", ["examples", "coverage", "fuzzing"])
+def test_it_asks_for_what_is_there(phase: Phase) -> None:
+    with fuzzed("ocp", max_examples=10) as world:
+        world.run(phase)
+
+    assert all(world.wire.statuses[name][200] for name in READS["ocp"])
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_it_asks_for_what_is_not_there_too(api: Api) -> None:
+    statuses = after_reading(api).wire.statuses
+
+    assert all(statuses[name][200] for name in READS[api])
+    assert any(statuses[name][404] for name in READS[api])
+
+
+# --- what it finds --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_of_the_mock_it_finds_nothing_but_what_quirks_explain(api: Api) -> None:
+    world = after_reading(api)
+
+    assert world.found == set()
+    assert any(counts[500] for counts in world.wire.statuses.values()) is (api == "obshell")
+
+
+def test_what_breaks_a_schema_is_found_where_it_stands() -> None:
+    def wrong_status(path: str, body: dict[str, Any]) -> tuple[int | None, dict[str, Any]]:
+        if "contents" in body.get("data", {}):
+            for row in body["data"]["contents"]:
+                row["status"] = "SUCESS"
+        return None, body
+
+    with fuzzed("ocp", edit=wrong_status) as world:
+        world.run("examples", "fuzzing")
+
+    found = world.wire.findings[0]
+    assert found.key == (
+        "schemathesis.response_schema_conformance",
+        "listTaskInstances",
+        200,
+        "$.data.contents[0].status",
+    )
+    assert '"SUCESS" is not one of' in found.message
+    assert found.source == ("openapi/ocp.yaml, GET /api/v2/tasks/instances, responses, schema")
+    assert found.exchange is not None
+    assert b"SUCESS" in found.exchange.response_body
+    assert found.curl.startswith("curl ")
+
+
+def test_one_failure_is_told_once_and_ends_nothing() -> None:
+    def failing(path: str, body: dict[str, Any]) -> tuple[int | None, dict[str, Any]]:
+        return (500, body) if path.endswith("/log") else (None, body)
+
+    with fuzzed("ocp", edit=failing, max_examples=10) as world:
+        world.run("fuzzing", "stateful")
+
+    assert ("schemathesis.not_a_server_error", "getSubtaskLog", 500, "") in world.found
+    assert len(world.wire.findings) == len(world.found)
+    assert world.fuzzer.broken["schemathesis.not_a_server_error"] > 5
+    assert world.wire.statuses["getTaskInstance"][200] > 5
+
+
+def test_who_lets_everybody_in_is_found() -> None:
+    def letting_in(path: str, body: dict[str, Any]) -> tuple[int | None, dict[str, Any]]:
+        return (200, body) if body.get("status") == 401 else (None, body)
+
+    with fuzzed("ocp", edit=letting_in) as world:
+        world.run("examples")
+
+    assert "schemathesis.ignored_auth" in {rule for rule, *_ in world.found}
+
+
+# --- its rules ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_every_check_that_was_looked_at_is_a_rule(api: Api) -> None:
+    world = after_reading(api)
+
+    looked = world.fuzzer.looked
+    assert {rule for rule, _ in looked} <= set(RULES_OF_SCHEMATHESIS)
+    assert {operation for _, operation in looked} == {
+        name for name, counts in world.wire.statuses.items() if counts
+    }
