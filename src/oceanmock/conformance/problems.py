@@ -14,6 +14,7 @@ from http.client import HTTPException, IncompleteRead
 from typing import Final, Literal
 
 import urllib3.exceptions
+from requests.exceptions import InvalidHeader
 
 Kind = Literal[
     "no such host",
@@ -25,6 +26,8 @@ Kind = Literal[
     "other name",
     "no TLS there",
     "TLS",
+    "starting",
+    "not sendable",
     "other",
 ]
 
@@ -63,6 +66,7 @@ _PLAIN: Final[Sequence[tuple[tuple[type[BaseException], ...], Problem]]] = (
     ((TimeoutError, urllib3.exceptions.TimeoutError), Problem("timeout", "no answer in time")),
     ((ConnectionResetError, BrokenPipeError), Problem("cut", "cut off before an answer")),
     ((IncompleteRead,), Problem("cut", "cut off amid an answer")),
+    ((InvalidHeader,), Problem("not sendable", "a header of it cannot be written")),
     ((HTTPException,), Problem("no HTTP there", "what came is no HTTP")),
 )
 """The first that an error is decides."""

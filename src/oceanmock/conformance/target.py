@@ -21,7 +21,7 @@ from oceanmock.clock import SECOND, pause, stopwatch
 from oceanmock.conformance.model import Api, Listener, Options, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.conformance.problems import Problem, problem_of
 from oceanmock.conformance.wire import Auth, Wire
-from oceanmock.credentials import AccessKey, Basic
+from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 
 AGAIN: Final = SECOND
@@ -31,7 +31,7 @@ STARTING: Final = frozenset({502, 503, 504})
 ENVELOPE: Final = frozenset(
     {"successful", "timestamp", "duration", "status", "traceId", "data", "error"}
 )
-FINAL: Final = frozenset({"certificate", "other name", "no TLS there", "TLS"})
+FINAL: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
 """Problems that do not go away by waiting."""
 NAMES: Final[Mapping[Api, str]] = {"ocp": "OCP", "obshell": "obshell"}
 TASKS: Final = "/api/v2/tasks/instances?size=1"
@@ -76,8 +76,8 @@ def reach(
 
     Raises Untestable when nobody is there, it is not that API, or the credentials are refused.
     """
-    given: Any = Basic(*auth) if isinstance(auth, tuple) else auth
-    target = Target(_home(url), api, given, verify)
+    _check_certificates(verify)
+    target = Target(_home(url), api, _credentials(auth, verify), verify)
     wire = Wire(target, Options(), listen=listen, now=now, sleep=sleep)
     listen(PhaseStarted("preflight"))
     try:
@@ -86,6 +86,15 @@ def reach(
     finally:
         wire.session.close()
         listen(PhaseEnded("preflight"))
+
+
+def _credentials(auth: Any, verify: bool | str) -> Auth | None:
+    """The credentials as they are called; what they ask of the target, they ask it as the run."""
+    if isinstance(auth, tuple):
+        return Basic(*auth)
+    is_sealed = isinstance(auth, Sealed) and auth.fetch is None
+    called: Auth | None = replace(auth, verify=verify) if is_sealed else auth
+    return called
 
 
 def _home(url: str) -> str:
@@ -103,6 +112,16 @@ def _home(url: str) -> str:
         return str(requests.Request("GET", url).prepare().url).rstrip("/")
     except (ValueError, requests.RequestException):
         raise Untestable(f"{url!r} is no URL of a server, such as http://10.0.0.1:8080.") from None
+
+
+def _check_certificates(verify: bool | str) -> None:
+    """Raises Untestable for a file of certificates that holds none."""
+    try:
+        if isinstance(verify, str):
+            ssl.create_default_context(cafile=verify)
+    except OSError as problem:  # an SSLError is one
+        why = problem.strerror or str(problem)
+        raise Untestable(f"{verify} is no file of certificates to trust ({why}).") from None
 
 
 # --- whether somebody is there --------------------------------------------------------------------
@@ -126,7 +145,7 @@ def _first_answer(
         else:
             if answer.status_code not in STARTING or _envelope(answer):
                 return answer
-            problem = Problem("other", f"answers {answer.status_code}, as if it were starting")
+            problem = Problem("starting", f"it answers {answer.status_code}")
         left = until - now()
         if problem.kind in FINAL or left <= 0 or _speaks_tls(wire.target.url, problem):
             _raise_unreachable(wire.target.url, problem, wait)
@@ -164,12 +183,14 @@ def _raise_unreachable(url: str, problem: Problem, wait: int) -> NoReturn:
     otherwise = (
         f"nothing answers at {url}{waited} ({problem.text}). Start it, or say where it is."
         if problem.kind not in _UNREACHABLE
-        else _UNREACHABLE[problem.kind].format(url=url, text=problem.text)
+        else _UNREACHABLE[problem.kind].format(url=url, text=problem.text.rstrip("."))
     )
     raise Untestable(otherwise)
 
 
 _UNREACHABLE: Final[Mapping[str, str]] = {
+    "not sendable": "nothing can be sent to {url}: {text}. Look at the name, or the access key.",
+    "starting": "{url} has not started ({text}). Wait for it with --wait.",
     "no TLS there": "{url} speaks no TLS. Say http:// instead of https://.",
     "TLS": "{url} and this machine find no way to speak TLS with each other ({text}).",
     "certificate": "the certificate of {url} is not trusted ({text}). Say whom to trust with --ca, "
@@ -208,7 +229,9 @@ def _obshell(wire: Wire, first: requests.Response) -> Target:
         answer = _ask(wire, DAGS)
     except (requests.RequestException, OceanmockError) as error:
         why = problem_of(error).text if isinstance(error, requests.RequestException) else str(error)
-        raise Untestable(f"{wire.target.url} answers, but not for its dags: {why}.") from None
+        raise Untestable(
+            f"{wire.target.url} answers, but not for its dags: {_sentence(why)}"
+        ) from None
     _check_let_in(wire, answer, _envelope(answer))
     return replace(
         wire.target,
@@ -301,9 +324,10 @@ def _envelope(answer: requests.Response) -> Mapping[str, Any]:
 
 
 def _told(answer: requests.Response) -> str:
-    """The error in an answer of another shape, such as of an oceanmock without that sandbox."""
+    """The error in an answer, such as of an oceanmock without that sandbox."""
     try:
         error = answer.json()["error"]
     except (ValueError, KeyError, TypeError):
         return ""
-    return error if isinstance(error, str) else ""
+    said = error.get("message") if isinstance(error, dict) else error
+    return said if isinstance(said, str) else ""

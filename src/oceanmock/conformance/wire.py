@@ -13,6 +13,7 @@ who listens. What they find is told once, with a command that asks again.
 from __future__ import annotations
 
 import json as json_
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, urlsplit
 
 import requests
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance.asking_again import curl_of
@@ -204,6 +205,8 @@ class Wire:
                 outcome = problem
             except HTTPError as problem:
                 outcome = requests.ConnectionError(problem, request=request)
+            except ValueError:
+                outcome = requests.exceptions.InvalidHeader("a header cannot be written")
             took = self._now() - began
             exchange = self._exchange(request, target, outcome, booking, (sent_at, took))
             self._book(exchange)
@@ -329,7 +332,10 @@ class _Session(requests.Session):
         """The answer, not yet read."""
         timeout = (CONNECT_SECONDS, READ_SECONDS)
         options: dict[str, Any] = {"timeout": timeout, "verify": verify, "proxies": {}}
-        return super().send(request, stream=True, allow_redirects=False, **options)
+        with warnings.catch_warnings():
+            if verify is False:  # that is what was asked for
+                warnings.simplefilter("ignore", InsecureRequestWarning)
+            return super().send(request, stream=True, allow_redirects=False, **options)
 
 
 class _Pace:
@@ -363,7 +369,7 @@ def _body_meant(request: Any) -> bytes:
 
 
 def _body_sent(request: Any) -> bytes:
-    """The body as it goes out. Raises NotAllowed for one that is not whole: who knows what comes."""
+    """The body as it goes out. Raises NotAllowed for a stream: nobody knows what will come."""
     body = request.body
     if isinstance(body, str):
         return body.encode()
