@@ -41,8 +41,8 @@ LOG_WIDTH: Final = 120
 INTERRUPTED: Final = 130
 
 
-class MissingExtra(OceanmockError):
-    """The packages that a conformance run needs are not installed."""
+class Unready(OceanmockError):
+    """A run cannot begin, though the words are right: something that it needs is not there."""
 
 
 # --- what may be said -----------------------------------------------------------------------------
@@ -236,7 +236,7 @@ _MADE: Final[dict[str, Any]] = {"show_default": True}
 @click.option(
     "--update-baseline",
     is_flag=True,
-    help="Write what was found to the FILE of --baseline, and take out what no longer occurs.",
+    help="Write what was found to the last FILE of --baseline, and take out what no longer occurs.",
 )
 @click.option(
     "--report",
@@ -300,8 +300,8 @@ def _wrong_words(order: Order) -> Iterator[str]:
         yield "--insecure takes any certificate, and --ca only some: which is meant?"
     if "none" in order.baseline and len(order.baseline) > 1:
         yield "--baseline none stands alone."
-    if order.update_baseline and len(_own_files(order)) != 1:
-        yield "--update-baseline needs the one file to write: --baseline my.yaml."
+    if order.update_baseline and not _own_files(order):
+        yield "--update-baseline needs the file to write: --baseline my.yaml."
 
 
 def _wrong_for_mock(order: Order) -> Iterator[str]:
@@ -371,10 +371,10 @@ def _shown_url(url: str) -> str:
 
 
 def _check_extra() -> None:
-    """Raises MissingExtra when what a run needs is not installed."""
+    """Raises Unready when what a run needs is not installed."""
     missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingExtra(
+        raise Unready(
             f"a conformance run needs {' and '.join(missing)}, which comes with an extra: "
             'pip install "oceanmock[conform]"'
         )
@@ -443,7 +443,7 @@ def _scenarios(order: Order) -> dict[Api, list[str]]:
     for name in dict.fromkeys(order.what):
         api = load_scenario(name).api
         if api not in wanted:
-            raise click.UsageError(f"{name} is a scenario of {api}, and --api says {order.api}.")
+            raise Unready(f"{name} is a scenario of {api}, and --api says {order.api}.")
         grouped.setdefault(api, []).append(name)
     return grouped
 
@@ -474,12 +474,12 @@ def _stories(order: Order) -> tuple[Mapping[str, Any], ...]:
         scenario = load_scenario(str(file))
         path = find_scenario(str(file))
         if scenario.api != order.api:
-            raise click.UsageError(f"{file} is a story of {scenario.api}, not of {order.api}.")
+            raise Unready(f"{file} is a story of {scenario.api}, not of {order.api}.")
         said = Document(path.read_text(encoding="utf-8"), str(path)).data
         if not said.get("story"):
-            raise click.UsageError(f"{file} tells no story: it has no `story`.")
+            raise Unready(f"{file} tells no story: it has no `story`.")
         if not order.write and any("call" in step for step in said["story"]):
-            raise click.UsageError(f"the story of {file} changes the target: it needs --write.")
+            raise Unready(f"the story of {file} changes the target: it needs --write.")
         stories.append({"name": scenario.name, **said})
     return tuple(stories)
 
@@ -542,12 +542,12 @@ def _asked_tasks(target: Target) -> tuple[str, ...]:
     failed = _failed(target)
     noun = "task" if target.api == "ocp" else "dag"
     if not failed:
-        raise click.UsageError(
+        raise Unready(
             f"--write needs a {noun} to play with, and none is FAILED. Name one with --task ID."
         )
     listed = "\n".join(f"  {id}  {name}" for id, name in failed)
     if not _somebody_is_there():
-        raise click.UsageError(
+        raise Unready(
             f"--write needs to know which {noun}s may be played with: --task ID. FAILED are:\n"
             f"{listed}"
         )
@@ -611,7 +611,7 @@ def _baselines(order: Order, api: Api, version: str) -> tuple[Baseline | None, l
             continue
         loaded = load_baseline(reference)
         if loaded.api != api and not order.mock:
-            raise click.UsageError(f"the baseline {reference} is of {loaded.api}, not of {api}.")
+            raise Unready(f"the baseline {reference} is of {loaded.api}, not of {api}.")
         if loaded.api == api:
             found.append(loaded)
             if not loaded.fits(version):
@@ -636,7 +636,7 @@ def _update(order: Order, result: Result, baselines: Sequence[Baseline]) -> None
 
     if not order.update_baseline:
         return
-    path = _own_files(order)[0]
+    path = _own_files(order)[-1]
     if result.interrupted:
         click.echo(f"baseline {path}: not written, as the run was interrupted.", err=True)
         return

@@ -1,0 +1,538 @@
+"""The command `oceanmock conform`, as its user meets it: words, secrets, files, exit codes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from click.testing import Result as Ended
+
+from conform_results import a_clean_result, a_finding, a_result
+from golden import assert_golden
+from kit_world import World
+from oceanmock import cli_conform
+from oceanmock.cli import main
+from oceanmock.conformance.baseline import Baseline, apply_baseline, load_baseline
+from oceanmock.conformance.model import Missing, Options, PhaseEnded, PhaseStarted, Result
+from oceanmock.conformance.target import Target, Untestable
+from oceanmock.credentials import AccessKey, Basic, Sealed
+from oceanmock.server import Server
+
+URL = "http://127.0.0.1:8080"
+OCP = (URL, "--api", "ocp", "--user", "manager", "--password", "s3cret")
+OBSHELL = (URL, "--api", "obshell", "--password", "s3cret")
+
+
+def oceanmock(*words: str | Path, **env: str) -> Ended:
+    nothing = dict.fromkeys(
+        ("OCEANMOCK_PASSWORD", "OCEANMOCK_SECRET_KEY", "OCEANMOCK_AGENT_PASSWORD")
+    )
+    return CliRunner().invoke(
+        main,
+        ["conform", *map(str, words)],
+        prog_name="oceanmock",
+        env={**nothing, "COLUMNS": "100", **env},
+    )
+
+
+@dataclass
+class Stage:
+    """Stands in for what reaches a target and runs: remembers what was asked, gives what is set."""
+
+    result: Result = field(default_factory=a_clean_result)
+    version: str = "4.2.2"
+    url: str = URL
+    reached: list[dict[str, Any]] = field(default_factory=list)
+    ran: list[tuple[Options, Baseline | None]] = field(default_factory=list)
+    mocked: list[tuple[str, Sequence[str]]] = field(default_factory=list)
+    problem: BaseException | None = None
+
+    def reach(self, url: str, **said: Any) -> Target:
+        if self.problem is not None:
+            raise self.problem
+        self.reached.append({"url": url, **said})
+        return Target(self.url, said["api"], said["auth"], version=self.version)
+
+    def conform(
+        self, target: Target, options: Options, *, listen: Any, baseline: Baseline | None
+    ) -> Result:
+        return self._run(replace(self.result, api=target.api), options, listen, baseline)
+
+    def conform_mock(
+        self, api: Any, names: Sequence[str], options: Options, *, listen: Any, baseline: Any
+    ) -> Result:
+        self.mocked.append((api, list(names)))
+        return self._run(replace(self.result, api=api), options, listen, baseline)
+
+    def _run(
+        self, result: Result, options: Options, listen: Any, baseline: Baseline | None
+    ) -> Result:
+        self.ran.append((options, baseline))
+        listen(PhaseStarted("probes"))
+        listen(PhaseEnded("probes"))
+        apply_baseline(baseline, result)
+        return result
+
+    @property
+    def auth(self) -> Any:
+        return self.reached[0]["auth"]
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    stage = Stage()
+    for name in ("run", "mock"):
+        room = SimpleNamespace(conform=stage.conform, conform_mock=stage.conform_mock)
+        monkeypatch.setitem(sys.modules, f"oceanmock.conformance.{name}", room)
+    monkeypatch.setattr("oceanmock.conformance.target.reach", stage.reach)
+    return stage
+
+
+@pytest.fixture
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_conform, "_somebody_is_there", lambda: True)
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def test_the_help_says_how_to_begin_and_what_the_exit_codes_mean() -> None:
+    assert_golden("conform-help.txt", oceanmock("--help").output)
+
+
+WRONG = (
+    "",
+    "retry-failed-subtask",
+    f"{URL} {URL} --api ocp --user a",
+    URL,
+    "ftp://host --api ocp --user a",
+    "http:// --api ocp --user a",
+    "http://manager:s3cret@127.0.0.1:8080 --api ocp",
+    "ftp://manager:s3cret@127.0.0.1:8080 --api ocp",
+    f"{URL} --api ocp",
+    f"{URL} --api ocp --user a --access-key b",
+    f"{URL} --api ocp --user a --agent-password s3cret",
+    f"{URL} --api ocp --user a",
+    f"{URL} --api ocp --access-key a",
+    f"{URL} --api obshell",
+    f"{URL} --api obshell --user a",
+    f"{URL} --api ocp --user a --task 7",
+    f"{URL} --api ocp --user a --insecure --ca /etc/hostname",
+    f"{URL} --api ocp --user a --phases probe,fuzzing",
+    f"{URL} --api ocp --user a --wait 5",
+    f"{URL} --api ocp --user a --report htm=a.html",
+    f"{URL} --api ocp --user a --report html",
+    f"{URL} --api ocp --user a --password s3cret --baseline obshell",
+    f"{URL} --api ocp --user a --password s3cret --baseline obshell-4.5.0.0",
+    f"{URL} --api ocp --user a --baseline none --baseline a.yaml",
+    f"{URL} --api ocp --user a --update-baseline",
+    f"{URL} --api ocp --user a --password s3cret --story no-such-story",
+    f"{URL} --api ocp --user a --password s3cret --story initialize-cluster-fails",
+    f"{URL} --api ocp --user a --password s3cret --story retry-failed-subtask",
+    f"--mock {URL}",
+    "--mock --user a",
+    "--mock --write",
+    "--mock --story retry-failed-subtask",
+    "--mock --update-baseline --baseline a.yaml",
+    "--mock retry-failed-subtsk",
+    "--mock --api obshell retry-failed-subtask",
+)
+
+
+def test_words_that_do_not_go_together_are_refused_before_anything_is_sent(stage: Stage) -> None:
+    results = {words: oceanmock(*shlex.split(words)) for words in WRONG}
+
+    assert {result.exit_code for result in results.values()} == {2}
+    assert stage.ran == []
+    answers = {words: _without_usage(result.output) for words, result in results.items()}
+    assert not any("s3cret" in answer for answer in answers.values())
+    told = "\n".join(f"$ oceanmock conform {words}\n{text}" for words, text in answers.items())
+    assert_golden("conform-wrong-words.txt", told)
+
+
+def _without_usage(text: str) -> str:
+    lines = text.splitlines()
+    return "".join(f"{line}\n" for line in lines if not line.startswith(("Usage:", "Try ")))
+
+
+@pytest.mark.parametrize("name", cli_conform.NEEDS)
+def test_without_the_extra_it_says_how_to_install_it(
+    name: str, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+
+    result = oceanmock("--mock")
+
+    assert result.exit_code == 2
+    assert f"needs {name}" in result.output
+    assert 'pip install "oceanmock[conform]"' in result.output
+    assert stage.ran == []
+
+
+def test_what_is_said_reaches_the_run(stage: Stage) -> None:
+    words = "--seed 7 --rate 2.5 --max-examples 3 --patience 2m --phases probes,machine"
+
+    result = oceanmock(*OCP, "--write", "--task", "1", "--task", "2", *words.split())
+
+    options, _ = stage.ran[0]
+    assert result.exit_code == 0
+    assert (options.write, options.tasks) == (True, ("1", "2"))
+    assert (options.seed, options.rate, options.max_examples) == (7, 2.5, 3)
+    assert options.patience == 120_000_000_000
+    assert options.phases == {"probes", "machine"}
+
+
+def test_by_default_nothing_is_changed(stage: Stage) -> None:
+    oceanmock(*OCP)
+
+    assert stage.ran[0][0] == Options()
+
+
+@pytest.mark.parametrize(
+    ("words", "verify"),
+    [((), True), (("--insecure",), False), (("--ca", "/etc/hostname"), "/etc/hostname")],
+)
+def test_certificates_are_taken_as_it_is_said(
+    words: tuple[str, ...], verify: bool | str, stage: Stage
+) -> None:
+    oceanmock(*OCP, "--wait", "1m30s", *words)
+
+    assert stage.reached[0]["verify"] == verify
+    assert stage.reached[0]["wait"] == 90.0
+
+
+def test_a_story_is_handed_over_with_its_name(stage: Stage) -> None:
+    oceanmock(*OCP, "--write", "--task", "1", "--story", "retry-failed-subtask")
+
+    story = stage.ran[0][0].stories[0]
+    assert story["name"] == "retry-failed-subtask"
+    assert story["story"]
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+
+def test_passwords_come_by_option_or_by_the_environment(stage: Stage) -> None:
+    who = (URL, "--api", "ocp", "--user", "manager")
+    key = (URL, "--api", "ocp", "--access-key", "mine")
+    obshell = (URL, "--api", "obshell")
+
+    oceanmock(*who, "--password", "s3cret")
+    oceanmock(*who, OCEANMOCK_PASSWORD="s3cret")
+    oceanmock(*key, "--secret-key", "s3cret")
+    oceanmock(*key, OCEANMOCK_SECRET_KEY="s3cret")
+    oceanmock(*obshell, "--password", "")
+    oceanmock(*obshell, OCEANMOCK_PASSWORD="s3cret", OCEANMOCK_AGENT_PASSWORD="4gent")
+    oceanmock(*obshell, "--agent-password", "4gent")
+
+    auths = [each["auth"] for each in stage.reached]
+    assert auths[:2] == [Basic("manager", "s3cret")] * 2
+    assert auths[2:4] == [AccessKey("mine", "s3cret")] * 2
+    assert all(isinstance(each, Sealed) for each in auths[4:])
+    assert len(auths) == 7
+
+
+def test_the_environment_of_one_api_does_not_disturb_another(stage: Stage) -> None:
+    secrets = {"OCEANMOCK_PASSWORD": "s3cret", "OCEANMOCK_AGENT_PASSWORD": "4gent"}
+
+    ended = [oceanmock(*OCP, **secrets), oceanmock("--mock", **secrets)]
+
+    assert [each.exit_code for each in ended] == [0, 0]
+
+
+@pytest.mark.usefixtures("at_a_terminal")
+def test_a_password_that_was_left_out_is_asked_for_and_not_shown(stage: Stage) -> None:
+    words = ["conform", URL, "--api", "ocp", "--user", "manager"]
+
+    result = CliRunner().invoke(main, words, input="s3cret\n", env={"OCEANMOCK_PASSWORD": None})
+
+    assert stage.auth == Basic("manager", "s3cret")
+    assert "The password of manager: " in result.stderr
+    assert "s3cret" not in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        OCP,
+        (URL, "--api", "ocp", "--access-key", "mine", "--secret-key", "s3cret"),
+        (*OBSHELL, "--agent-password", "s3cret"),
+    ],
+)
+def test_no_secret_is_in_what_is_printed_or_reported(
+    words: tuple[str, ...], stage: Stage, tmp_path: Path
+) -> None:
+    stage.result = a_result()
+    paths = [tmp_path / kind for kind in cli_conform.REPORTS]
+    reports = [f"--report={path.name}={path}" for path in paths]
+
+    result = oceanmock(*words, *reports)
+
+    assert result.exit_code == 1
+    texts = [result.output, *(path.read_text() for path in paths)]
+    assert not any("s3cret" in text for text in texts)
+    assert all(f"oceanmock conform {URL} --api" in text for text in texts)
+
+
+def test_the_command_to_repeat_it_is_the_same_command(stage: Stage, tmp_path: Path) -> None:
+    baseline = tmp_path / "my lab.yaml"
+    baseline.write_text("api: ocp\nknown: []\n")
+    said = (
+        f"--write --insecure --api ocp --user manager --task 1 --task 2 --phases probes,machine "
+        f"--seed 7 --max-examples 3 --rate 2.5 --baseline '{baseline}'"
+    )
+
+    first = oceanmock(URL, *shlex.split(said), "--password", "s3cret")
+    again = next(line[8:] for line in first.output.splitlines() if line.startswith("again"))
+    oceanmock(*shlex.split(again)[2:], OCEANMOCK_PASSWORD="s3cret")
+
+    assert again == f"oceanmock conform {URL} {said}"
+    assert stage.ran[0] == stage.ran[1]
+
+
+# --- exit codes and files -------------------------------------------------------------------------
+
+
+MISSING = [Missing("retryTask", 200, "Name a FAILED task.")]
+
+
+@pytest.mark.parametrize(
+    ("result", "code"),
+    [
+        (a_clean_result(), 0),
+        (a_result(), 1),
+        (a_clean_result(missing=MISSING), 3),
+        (a_clean_result(interrupted=True, missing=MISSING), 130),
+    ],
+)
+def test_the_exit_code_is_the_verdict(
+    result: Result, code: int, stage: Stage, tmp_path: Path
+) -> None:
+    stage.result = result
+    path = tmp_path / "deep" / "run.json"
+
+    ended = oceanmock(*OCP, "--report", f"json={path}")
+
+    assert ended.exit_code == code
+    assert f"(exit code {code})" in ended.stdout
+    assert f"json report: {path}\n" in ended.stdout
+    assert json.loads(path.read_text())["exit_code"] == code
+
+
+def test_what_cannot_be_tested_is_one_sentence_and_exit_code_2(stage: Stage) -> None:
+    stage.problem = Untestable(f"nobody answers at {URL}: connection refused.")
+
+    result = oceanmock(*OCP)
+
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: nobody answers at {URL}: connection refused.\n"
+    assert result.stdout == ""
+
+
+def test_ctrl_c_before_the_run_leaves_nothing(stage: Stage, tmp_path: Path) -> None:
+    stage.problem = KeyboardInterrupt()
+
+    result = oceanmock(*OCP, "--report", f"html={tmp_path / 'run.html'}")
+
+    assert result.exit_code == 130
+    assert "Interrupted before anything was found." in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_run(stage: Stage) -> None:
+    result = oceanmock(*OCP, "--report", "html=/proc/no/run.html")
+
+    assert result.exit_code == 2
+    assert "the report cannot be written to /proc/no/run.html" in result.stderr
+    assert stage.reached == []
+
+
+def test_progress_and_summary_go_their_own_ways(stage: Stage) -> None:
+    result = oceanmock(*OCP)
+
+    assert result.stderr.startswith("probes: 0 requests, 0 findings in ")
+    assert result.stdout.startswith("OCP 4.2.2 at http://127.0.0.1:8080")
+
+
+# --- the mock -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        ((), [("ocp", []), ("obshell", [])]),
+        (("--api", "obshell"), [("obshell", [])]),
+        (("retry-failed-subtask",), [("ocp", ["retry-failed-subtask"])]),
+        (
+            ("initialize-cluster-fails", "retry-failed-subtask"),
+            [("obshell", ["initialize-cluster-fails"]), ("ocp", ["retry-failed-subtask"])],
+        ),
+    ],
+)
+def test_the_mock_is_checked_for_each_api_that_is_meant(
+    words: tuple[str, ...], runs: list[tuple[str, list[str]]], stage: Stage
+) -> None:
+    result = oceanmock("--mock", *words)
+
+    assert result.exit_code == 0
+    assert stage.mocked == runs
+    assert f"again   {shlex.join(['oceanmock', 'conform', '--mock', *words])}" in result.output
+
+
+def test_the_mocks_quirks_are_known(stage: Stage) -> None:
+    oceanmock("--mock", "--api", "obshell")
+
+    baseline = stage.ran[0][1]
+    assert baseline is not None
+    assert baseline.name == "obshell-4.5.0.0"
+
+
+def test_an_interrupted_mock_stops_before_the_next_api(stage: Stage) -> None:
+    stage.result = a_clean_result(interrupted=True)
+
+    result = oceanmock("--mock")
+
+    assert result.exit_code == 130
+    assert [api for api, _ in stage.mocked] == ["ocp"]
+
+
+# --- baselines ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "words", "name"),
+    [
+        ("4.5.0.0-1", (), "obshell-4.5.0.0"),
+        ("4.5.0.0-1", ("--baseline", "none"), None),
+        ("4.6.0.0-1", (), None),
+        ("4.6.0.0-1", ("--baseline", "obshell-4.5.0.0"), "obshell-4.5.0.0"),
+    ],
+)
+def test_the_quirks_of_a_version_are_let_pass_unless_it_is_said_otherwise(
+    version: str, words: tuple[str, ...], name: str | None, stage: Stage
+) -> None:
+    stage.version = version
+
+    oceanmock(*OBSHELL, *words)
+
+    baseline = stage.ran[0][1]
+    assert (baseline and baseline.name) == name
+
+
+def test_a_baseline_of_another_version_is_taken_and_said(stage: Stage) -> None:
+    stage.version = "4.6.0.0-1"
+
+    result = oceanmock(*OBSHELL, "--baseline", "obshell-4.5.0.0")
+
+    assert "baseline obshell-4.5.0.0: of 4.5.0.0; the target is 4.6.0.0-1." in result.stderr
+
+
+def test_a_new_baseline_is_written_and_then_honoured(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    stage.result = a_clean_result(findings=[a_finding(), a_finding("hostile.500")])
+    words = (*OCP, "--baseline", path)
+
+    written = oceanmock(*words, "--update-baseline")
+    again = oceanmock(*words)
+
+    assert written.exit_code == 0
+    assert f"baseline {path}: 2 entries added, 0 taken out." in written.stderr
+    assert again.exit_code == 0
+    assert "0 findings, 2 known" in again.stdout
+    known = load_baseline(path).known
+    assert [each.rule for each in known] == ["envelope.status", "hostile.500"]
+
+
+def test_an_update_keeps_reasons_and_takes_out_what_is_stale(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text(
+        "api: ocp\nknown:\n"
+        "- {rule: envelope.status, operation: '*', reason: the gateway}\n"
+        "- {rule: hostile.500, operation: getTaskInstance, reason: it was so}\n"
+    )
+    stage.result = a_clean_result(findings=[a_finding()])
+
+    result = oceanmock(*OCP, "--baseline", path, "--update-baseline")
+
+    assert f"baseline {path}: 0 entries added, 1 taken out." in result.stderr
+    assert [each.reason for each in load_baseline(path).known] == ["the gateway"]
+
+
+def test_what_another_baseline_knows_is_not_written(stage: Stage, tmp_path: Path) -> None:
+    theirs, mine = tmp_path / "theirs.yaml", tmp_path / "mine.yaml"
+    theirs.write_text("api: ocp\nknown:\n- {rule: envelope.status, operation: '*', reason: x}\n")
+    stage.result = a_clean_result(findings=[a_finding(), a_finding("hostile.500")])
+
+    oceanmock(*OCP, "--baseline", theirs, "--baseline", mine, "--update-baseline")
+
+    assert [each.rule for each in load_baseline(mine).known] == ["hostile.500"]
+
+
+def test_an_interrupted_run_writes_no_baseline(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    stage.result = a_clean_result(findings=[a_finding()], interrupted=True)
+
+    result = oceanmock(*OCP, "--baseline", path, "--update-baseline")
+
+    assert result.exit_code == 130
+    assert "not written, as the run was interrupted" in result.stderr
+    assert not path.exists()
+
+
+# --- tasks to play with ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def failed(stage: Stage) -> Iterator[str]:
+    """A server on which task 1000 is FAILED, and nothing else."""
+    with Server(World()) as server:
+        sandbox = {"scenarios": ["retry-failed-subtask"], "progression": "manual", "name": "t1"}
+        httpx.post(f"{server.url}/__admin/sandboxes", json=sandbox).raise_for_status()
+        clock = f"{server.url}/__admin/sandboxes/t1/clock/advance"
+        httpx.post(clock, json={"by": "30s"}).raise_for_status()
+        stage.url = f"{server.url}/sandboxes/t1"
+        yield stage.url
+
+
+WRITE = ("--api", "ocp", "--user", "manager", "--password", "manager", "--write")
+
+
+def test_without_a_terminal_the_failed_tasks_are_named_and_nothing_is_done(
+    failed: str, stage: Stage
+) -> None:
+    result = oceanmock(failed, *WRITE)
+
+    assert result.exit_code == 2
+    assert "--write needs to know which tasks may be played with: --task ID." in result.stderr
+    assert result.stderr.endswith("FAILED are:\n  1000  Reinstall OCP agent\n")
+    assert stage.ran == []
+
+
+@pytest.mark.usefixtures("at_a_terminal")
+def test_at_a_terminal_it_is_asked_which_of_the_failed_tasks(failed: str, stage: Stage) -> None:
+    words = ["conform", failed, *WRITE]
+
+    result = CliRunner().invoke(main, words, input="1001\n1000\n", env={"COLUMNS": "200"})
+
+    assert "'1001' is none of them. Allowed: 1000." in result.output
+    assert stage.ran[0][0].tasks == ("1000",)
+    assert "--write --api ocp --user manager --task 1000 --seed 0" in result.stdout
+
+
+def test_where_nothing_is_failed_it_says_so(failed: str, stage: Stage) -> None:
+    stage.url = stage.url.replace("/sandboxes/t1", "")
+
+    result = oceanmock(failed, "--write", "--api", "obshell", "--password", "oceanmock")
+
+    assert result.exit_code == 2
+    assert "--write needs a dag to play with, and none is FAILED." in result.stderr
+    assert stage.ran == []
