@@ -19,6 +19,8 @@ from oceanmock.app import create_app
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.reading import read_scenario
 
+pytest_plugins = ["pytester"]
+
 settings.register_profile(
     "oceanmock",
     deadline=None,

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from inspect import signature
+from os.path import relpath
 from pathlib import Path
+from textwrap import indent
 from typing import Any, Final, cast
 
 import pytest
@@ -70,20 +73,20 @@ def check_use(item: pytest.Item, used: Collection[str], api_of: Callable[[Given]
 
     A test that may ask for a fixture while it runs (``request.getfixturevalue``) is left alone.
     """
-    if "request" in getattr(item, "funcargs", ()):
+    if isinstance(item, pytest.Function) and "request" in signature(item.function).parameters:
         return
     for mark in _of(item):
         if not used:
             raise AuthorError(
-                f"{shown(mark)}: the test uses neither the fixture `ocp` nor `obshell`\n"
-                "  Add one of them to the test's arguments."
+                f"{shown(mark)}:\n  the test uses neither the fixture `ocp` nor `obshell`\n"
+                "    Add one of them to the test's arguments."
             )
         for given in mark.args:
             api = api_of(place_of(given, item.path.parent))
             if api not in used:
                 raise AuthorError(
-                    f"{shown(mark)}: this is a scenario of {api}, and the test does not use the "
-                    f"fixture `{api}`\n  Add `{api}` to the test's arguments, or name another one."
+                    f"{shown(mark)}:\n  this is a scenario of {api}, and the test does not use "
+                    f"the fixture `{api}`\n    Add `{api}` to the test's arguments."
                 )
 
 
@@ -92,7 +95,7 @@ def place_of(given: Given, folder: Path) -> Given:
     if not isinstance(given, str | Path) or not is_path(given):
         return given
     beside = folder / given
-    return beside if beside.is_file() else Path(given)
+    return Path(relpath(beside)) if beside.is_file() else Path(given)
 
 
 def is_path(given: str | Path) -> bool:
@@ -117,7 +120,8 @@ def _marks(item: pytest.Item, api_of: Callable[[Given], str]) -> list[_Mark]:
                     scenarios.append((api_of(given), given))
                 except AuthorError as mistake:
                     wrong.append(str(mistake))
-            mistakes += [f"{shown(mark)}: {text}" for text in wrong]
+            if wrong:
+                mistakes += [f"{shown(mark)}:", *(indent(text, "  ") for text in wrong)]
             marks.append(_Mark(node, tuple(scenarios), mark.kwargs))
     if mistakes:
         raise AuthorError("\n".join(mistakes))
@@ -169,20 +173,23 @@ class Known:
             return _api_in(given)
         if not isinstance(given, str | Path):
             raise AuthorError(f"{given!r} is no scenario: give a name, a path or a mapping.")
-        if given not in self._apis:
-            self._apis[given] = self._find(given)
-        return self._apis[given]
+        key = given.absolute() if isinstance(given, Path) else given
+        if key not in self._apis:
+            self._apis[key] = self._find(given)
+        return self._apis[key]
 
     def _find(self, given: str | Path) -> str:
         from oceanmock.library import load_scenario  # noqa: PLC0415 (slow)
 
-        if self._names is None or is_path(given):
+        if isinstance(given, Path) and not given.is_file():
+            raise AuthorError(f"there is no scenario file {given}")
+        if self._names is None or isinstance(given, Path):
             return load_scenario(given).api
         names = self._names()
         if given not in names:
             hint = did_you_mean(given, list(names))
             raise AuthorError(f"the server knows no scenario {given!r}. {hint}".rstrip())
-        return names[str(given)]
+        return names[given]
 
 
 def _api_in(given: Mapping[str, Any]) -> str:

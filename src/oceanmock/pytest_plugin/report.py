@@ -15,6 +15,7 @@ from typing import Any, Final
 from oceanmock.admin_client import Driven, Json
 from oceanmock.errors import OceanmockError
 from oceanmock.explain.telling import plain
+from oceanmock.sightings import sightings_of
 from oceanmock.testing.clock import instant_of
 
 Section = tuple[str, str]
@@ -23,15 +24,17 @@ Section = tuple[str, str]
 MOST_ENTRIES: Final = 20
 MOST_TASKS: Final = 4
 MOST_BODY: Final = 200
-FORMS: Final = ("text",)
+FORMS: Final = ("text", "timeline")
 """The forms in which a task is explained."""
 _PAGE: Final = 1000
 
 
-def sections(driven: Driven, api: str) -> Iterator[Section]:
-    """The journal of a sandbox, and its tasks."""
+def sections(driven: Driven, api: str, *, when: str = "call") -> Iterator[Section]:
+    """The journal of a sandbox, and its tasks; nothing of one that was only just made."""
     try:
         entries = entries_of(driven)
+        if when == "setup" and not entries:
+            return
         yield f"oceanmock journal ({api})", journal_text(entries, driven.ask("GET")["started"])
         yield from _task_sections(driven, api, entries)
     except OceanmockError as problem:
@@ -59,10 +62,11 @@ def journal_text(entries: Sequence[Json], started: str) -> str:
 def _lines(entries: Iterable[Json], started: str) -> Iterator[str]:
     for entry in entries:
         at = (instant_of(entry["at"]) - instant_of(started)).total_seconds()
-        yield f"{entry['number']:>4} {at:9.3f} s  {exchange_text(entry)}"
+        said = exchange_text(entry)
+        yield f"{entry['number']:>4} {at:9.3f} s  {said}{_sight_text(entry)}"
         if entry["request_body_kind"] != "none":
             yield f"{'':18}with {_body_text(entry['request_body'])}"
-        if entry["refusal"]:
+        if entry["refusal"] and entry["refusal"] not in said:
             yield f"{'':18}{plain(entry['refusal'])}"
 
 
@@ -73,6 +77,15 @@ def exchange_text(entry: Json) -> str:
     answered = "cut off" if entry["status"] is None else f"answered {entry['status']}"
     fault = f", struck by {entry['fault']}" if entry["fault"] else ""
     return plain(f"{entry['method']} {target}{by}, {answered}{fault}")
+
+
+def _sight_text(entry: Json) -> str:
+    """What the client was shown: the task, or what else the answer is about."""
+    sightings = [*sightings_of(entry["api"], entry["operation"], entry["response_body"])]
+    seen = [each for each in sightings if not each.parent]
+    texts = ["/".join(filter(None, [each.state, each.operation])) for each in seen[:1]]
+    more = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
+    return "".join(f": {plain(text)}{more}" for text in texts)
 
 
 def _body_text(body: Any) -> str:

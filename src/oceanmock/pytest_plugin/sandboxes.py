@@ -177,7 +177,7 @@ class Witness:
         if told.failed:
             item.stash[_HAS_FAILED] = True
             for sandbox in item.stash.get(_LENT, ()):
-                told.sections += report.sections(sandbox.admin, sandbox.api)
+                told.sections += report.sections(sandbox.admin, sandbox.api, when=told.when)
         return told
 
 

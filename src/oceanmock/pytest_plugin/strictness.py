@@ -66,14 +66,18 @@ def _unmet_lines(standing: Sequence[Json]) -> Iterator[str]:
     if standing:
         yield f"{len(standing)} fault{'s have' if len(standing) > 1 else ' has'} struck nothing:"
     for each in standing[:MOST]:
-        said = ", ".join(f"{key} {_value(value)}" for key, value in each["fault"].items())
+        said = ", ".join(_said(key, value) for key, value in each["fault"].items() if key != "api")
         yield f"  {each['name']} ({plain(said)}) counted {_requests(each['counted'])}"
     if len(standing) > MOST:
         yield f"  … and {len(standing) - MOST} more"
 
 
-def _value(value: object) -> str:
-    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _said(key: str, value: object) -> str:
+    """A key of a fault and its value, in words."""
+    if value is True:
+        return key
+    text = " or ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if key == "operation" else f"{key} {text}"
 
 
 def _requests(count: int) -> str:

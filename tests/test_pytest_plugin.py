@@ -1,0 +1,378 @@
+"""The plugin as its users meet it: fixtures, marks, options; each rule shown in a run of pytest."""
+
+from __future__ import annotations
+
+import pytest
+
+from golden import assert_golden
+from plugin_runs import QUIET, output, run, run_apart
+
+SCENARIO = """
+summary: One step
+api: ocp
+tasks:
+  - {id: 7, name: Seven, subtasks: [one]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+# --- the fixtures ---------------------------------------------------------------------------------
+
+
+def test_each_test_has_a_sandbox_of_its_own_on_one_server(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import httpx, pytest
+
+seen = []
+
+@pytest.mark.parametrize("turn", range(3))
+@pytest.mark.scenario("retry-failed-subtask", progression="manual")
+def test_it(ocp, oceanmock_server, turn):
+    assert len(ocp.journal) == 0
+    ocp.task(1000).assert_status("RUNNING")
+
+    ocp.clock.advance("10s")
+    httpx.get(f"{ocp.url}/api/v2/tasks/instances/1000", auth=ocp.auth)
+
+    ocp.task(1000).assert_status("FAILED")
+    ocp.journal.assert_called("getTaskInstance", times=1)
+    assert (ocp.name, oceanmock_server.url) not in seen
+    assert not seen or seen[0][1] == oceanmock_server.url
+    seen.append((ocp.name, oceanmock_server.url))
+""",
+    )
+
+    result.assert_outcomes(passed=3)
+
+
+def test_a_test_may_have_a_sandbox_of_each_api(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import pytest
+
+@pytest.mark.scenario("retry-failed-subtask", "initialize-cluster-fails", progression="manual")
+def test_it(ocp, obshell):
+    assert ocp.clock.progression == obshell.clock.progression == "manual"
+    assert [task.id for task in ocp.tasks()] == [1000]
+    assert [dag.number for dag in obshell.dags()] == [4]
+    assert ocp.url != obshell.url
+""",
+    )
+
+    result.assert_outcomes(passed=1)
+
+
+def test_without_a_mark_there_is_nothing_in_a_sandbox(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+def test_it(ocp):
+    assert ocp.tasks() == []
+    assert ocp.clock.progression == "polls"
+    assert ocp.task("Install agent", ["Prepare", "Install"]).status == "RUNNING"
+""",
+    )
+
+    result.assert_outcomes(passed=1)
+
+
+def test_a_unittest_class_finds_its_sandbox_as_an_attribute(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import unittest, pytest
+
+@pytest.mark.usefixtures("ocp", "obshell")
+@pytest.mark.scenario("retry-failed-subtask", progression="manual")
+class RetryTest(unittest.TestCase):
+    def setUp(self):
+        self.ocp.clock.advance("10s")
+
+    def test_failed(self):
+        self.ocp.task(1000).assert_status("FAILED")
+
+    @pytest.mark.scenario(progression="immediate")
+    def test_once_more(self):
+        assert self.ocp.clock.progression == "immediate"
+        assert self.obshell.dags() == []
+        assert self.obshell.name.startswith("test-once-more-")
+
+class AsyncTest(unittest.IsolatedAsyncioTestCase):
+    @pytest.fixture(autouse=True)
+    def lent(self, ocp):
+        self.mock = ocp
+
+    async def test_it(self):
+        assert self.mock.tasks() == []
+""",
+    )
+
+    result.assert_outcomes(passed=3)
+
+
+def test_fixtures_say_what_they_are(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("--fixtures", "-q")
+
+    text = output(result).partition("oceanmock.pytest_plugin")[2].partition("\n------")[0]
+    assert_golden("plugin-fixtures.txt", text.lstrip(" -\n") + "\n")
+
+
+def test_the_mark_says_what_it_takes(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("--markers", "-q")
+
+    text = next(line for line in output(result).splitlines() if "mark.scenario" in line)
+    assert_golden("plugin-marker.txt", text + "\n")
+
+
+# --- the mark -------------------------------------------------------------------------------------
+
+
+def test_a_scenario_is_a_name_a_file_beside_the_test_or_a_mapping(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.mkdir("deep").joinpath("seven.yaml").write_text(SCENARIO)
+    pytester.path.joinpath("from-the-root.yaml").write_text(SCENARIO.replace("7", "8"))
+    text = """
+from pathlib import Path
+import pytest
+
+@pytest.mark.scenario("rollback", "seven.yaml", Path("from-the-root.yaml"))
+@pytest.mark.scenario({"summary": "s", "api": "ocp", "tasks": [{"id": 9, "subtasks": ["a"]}]})
+def test_it(ocp):
+    assert {task.id for task in ocp.tasks()} > {7, 8, 9}
+"""
+    pytester.path.joinpath("deep/test_deep.py").write_text(text)
+
+    result = pytester.runpytest_inprocess(*QUIET)
+
+    result.assert_outcomes(passed=1)
+
+
+def test_names_on_a_test_replace_those_of_its_class_and_each_keyword_only_itself(
+    pytester: pytest.Pytester,
+) -> None:
+    result = run(
+        pytester,
+        """
+import pytest
+
+pytestmark = pytest.mark.scenario("fails-twice", progression="manual", seed=7)
+
+def test_of_the_module(ocp):
+    assert (ocp.json()["tasks"], ocp.clock.progression, ocp.seed) == (1, "manual", 7)
+
+@pytest.mark.scenario("retry-failed-subtask", seed=8)
+class TestClass:
+    def test_of_the_class(self, ocp):
+        assert [task.id for task in ocp.tasks()] == [1000]
+        assert (ocp.clock.progression, ocp.seed) == ("manual", 8)
+
+    @pytest.mark.scenario(progression="immediate")
+    def test_keyword(self, ocp):
+        assert [task.id for task in ocp.tasks()] == [1000]
+        assert (ocp.clock.progression, ocp.seed) == ("immediate", 8)
+
+    @pytest.mark.scenario("rollback")
+    def test_name(self, ocp):
+        assert 1000 not in [task.id for task in ocp.tasks()]
+
+    @pytest.mark.scenario("rollback")
+    @pytest.mark.scenario("retry-failed-subtask")
+    def test_names_on_one_level_add_up(self, ocp):
+        assert len(ocp.tasks()) == 2
+
+    @pytest.mark.scenario("initialize-cluster-fails")
+    def test_names_of_the_other_api_replace_nothing(self, ocp, obshell):
+        assert [task.id for task in ocp.tasks()] == [1000]
+        assert len(obshell.dags()) == 1
+
+    def test_that_needs_none_is_left_alone(self):
+        pass
+""",
+    )
+
+    result.assert_outcomes(passed=7)
+
+
+def test_keywords_go_with_the_names_beside_them(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import pytest
+
+@pytest.mark.scenario("retry-failed-subtask", switches={"subtask_pairing": "checked"})
+@pytest.mark.scenario("initialize-cluster-fails", switches={"obshell_version": "4.3.0.0"}, seed=3)
+def test_it(ocp, obshell):
+    assert (ocp.seed, obshell.seed) == (0, 3)
+""",
+    )
+
+    result.assert_outcomes(passed=1)
+
+
+def test_a_parameter_may_bring_its_scenario(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import pytest
+
+SCENARIOS = ["retry-failed-subtask", "fails-twice", "never-succeeds"]
+
+@pytest.mark.scenario(progression="immediate")
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.scenario(name)) for name in SCENARIOS]
+)
+def test_it(ocp, name):
+    assert len(ocp.tasks()) == 1
+    assert ocp.clock.progression == "immediate"
+""",
+    )
+
+    result.assert_outcomes(passed=3)
+
+
+def test_what_is_wrong_with_a_mark_is_said_at_once_and_in_plain_words(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.path.joinpath("wrong.yaml").write_text(SCENARIO.replace("subtasks", "subtask"))
+
+    result = run(
+        pytester,
+        """
+import pytest
+
+@pytest.mark.scenario("retry-faild-subtask", "wrong.yaml", progresion="manual")
+def test_three_mistakes(ocp): ...
+
+@pytest.mark.scenario("gone.yaml", progression="manul")
+def test_two(ocp): ...
+
+@pytest.mark.scenario({"api": "opc"})
+@pytest.mark.scenario(1)
+@pytest.mark.scenario()
+def test_three_marks(ocp): ...
+
+@pytest.mark.scenario({"summary": "s", "api": "ocp", "tasks": [{"subtasks": [{"attempt": []}]}]})
+def test_wrong_mapping(ocp): ...
+
+@pytest.mark.scenario("retry-failed-subtask", speed=-1)
+def test_wrong_value(ocp): ...
+
+@pytest.mark.scenario("retry-failed-subtask")
+def test_no_fixture(): ...
+
+@pytest.mark.scenario("initialize-cluster-fails")
+def test_other_fixture(ocp): ...
+""",
+    )
+
+    result.assert_outcomes(errors=7)
+    assert_golden("plugin-wrong-marks.txt", output(result))
+
+
+def test_a_fixture_that_is_asked_for_later_counts_as_used(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import pytest
+
+@pytest.fixture
+def mock(request):
+    return request.getfixturevalue("ocp")
+
+@pytest.mark.scenario("retry-failed-subtask")
+def test_by_a_fixture(mock):
+    assert mock.tasks()
+
+@pytest.mark.scenario("retry-failed-subtask")
+def test_by_itself(request):
+    assert request.getfixturevalue("ocp").tasks()
+""",
+    )
+
+    result.assert_outcomes(passed=2)
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+def test_the_options_fixture_says_what_no_mark_says(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+import pytest
+
+@pytest.fixture(scope="session")
+def oceanmock_options():
+    return {"progression": "manual", "seed": 5}
+
+@pytest.fixture(scope="session")
+def oceanmock_host():
+    return "127.0.0.2"
+"""
+    )
+    result = run(
+        pytester,
+        """
+import pytest
+
+def test_options(ocp, obshell):
+    assert (ocp.clock.progression, obshell.clock.progression) == ("manual", "manual")
+    assert ocp.seed == 5
+    assert ocp.host == "127.0.0.2"
+
+@pytest.mark.scenario(progression="polls")
+def test_mark(ocp):
+    assert (ocp.clock.progression, ocp.seed) == ("polls", 5)
+""",
+    )
+
+    result.assert_outcomes(passed=2)
+
+
+def test_an_unknown_option_is_told_with_the_nearest(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+import pytest
+
+@pytest.fixture(scope="session")
+def oceanmock_options():
+    return {"sped": 3}
+"""
+    )
+    result = run(pytester, "def test_it(ocp): ...")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["the fixture oceanmock_options: there is no keyword `sped`", "*Did you mean 'speed'?"]
+    )
+
+
+def test_the_ini_file_says_where_the_server_listens(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\noceanmock_host = 127.0.0.3\n")
+
+    result = run(pytester, "def test_it(ocp): assert ocp.host == '127.0.0.3'")
+
+    result.assert_outcomes(passed=1)
+
+
+def test_a_suite_that_uses_no_fixture_imports_nothing_of_it(pytester: pytest.Pytester) -> None:
+    result = run_apart(
+        pytester,
+        """
+import sys
+
+def test_it():
+    plugin = {"oceanmock.pytest_plugin", "oceanmock.pytest_plugin.options"}
+    assert {name for name in sys.modules if name.startswith("oceanmock.")} == plugin
+    assert not {"connexion", "uvicorn", "httpx", "ssl"} & {*sys.modules}
+""",
+    )
+
+    result.assert_outcomes(passed=1)

@@ -1,0 +1,161 @@
+"""The plugin with a server elsewhere (--oceanmock-url), and with the workers of xdist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from golden import assert_golden
+from oceanmock.running import Mock
+from plugin_runs import output, run, run_apart
+
+MANY = """
+import httpx, pytest
+
+TASK = "/api/v2/tasks/instances/1000"
+
+@pytest.mark.parametrize("turn", range(200))
+@pytest.mark.scenario("retry-failed-subtask", progression="manual")
+def test_it(ocp, turn):
+    with httpx.Client(transport=ocp.transport, base_url=ocp.url, auth=ocp.auth) as client:
+        assert client.get(TASK).json()["data"]["status"] == "RUNNING"
+        ocp.clock.advance("10s")
+        assert client.get(TASK).json()["data"]["status"] == "FAILED"
+        assert client.post(f"{TASK}/subtasks/1002/retry").status_code == 200
+        ocp.clock.advance("10s")
+        assert client.get(TASK).json()["data"]["status"] == "SUCCESSFUL"
+    assert len(ocp.journal) == 4
+    ocp.journal.assert_called("retrySubtask", times=1, subtask=1002)
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Mock]:
+    with Mock.start() as mock:
+        yield mock
+
+
+def sandboxes_of(mock: Mock) -> list[str]:
+    """What is left on a server."""
+    found = Mock.attach(mock.url)._admin.ask("GET", "/sandboxes")["sandboxes"]
+    return [each["name"] for each in found]
+
+
+# --- elsewhere ------------------------------------------------------------------------------------
+
+
+def test_the_same_tests_run_against_a_server_elsewhere(
+    pytester: pytest.Pytester, server: Mock
+) -> None:
+    text = """
+import httpx, pytest
+
+@pytest.mark.scenario("retry-failed-subtask", progression="manual", strict=True)
+def test_it(ocp, oceanmock_server):
+    assert not oceanmock_server.is_here
+    assert ocp.name.startswith("test-it-")
+    with httpx.Client(base_url=ocp.url, auth=ocp.auth) as client:
+        ocp.clock.advance("10s")
+        client.get("/api/v2/tasks/instances/1000")
+    ocp.journal.assert_called("getTaskInstance", times=1)
+    ocp.task(1000).assert_status("FAILED")
+
+@pytest.mark.scenario({"summary": "s", "api": "ocp", "tasks": [{"id": 9, "subtasks": ["a"]}]})
+def test_inline(ocp):
+    assert [task.id for task in ocp.tasks()] == [9]
+
+@pytest.mark.scenario("initialize-cluster-fails")
+def test_obshell(obshell):
+    assert len(obshell.dags()) == 1
+"""
+    result = run(pytester, text, "--oceanmock-url", server.url)
+
+    result.assert_outcomes(passed=3)
+    assert sandboxes_of(server) == ["default"]
+
+
+@pytest.mark.parametrize("said", ["environment", "ini"])
+def test_where_it_is_may_be_said_once_and_for_all(
+    pytester: pytest.Pytester, server: Mock, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    url = {said: server.url}
+    monkeypatch.setenv("OCEANMOCK_URL", url.get("environment", ""))
+
+    result = run(
+        pytester,
+        f"def test_it(oceanmock_server): assert oceanmock_server.url == {server.url!r}",
+        *("-o", f"oceanmock_url={url.get('ini', '')}"),
+    )
+
+    result.assert_outcomes(passed=1)
+
+
+def test_a_sandbox_is_deleted_however_its_test_ends(
+    pytester: pytest.Pytester, server: Mock
+) -> None:
+    result = run(
+        pytester,
+        """
+import pytest
+
+@pytest.fixture
+def broken(ocp):
+    yield
+    raise RuntimeError
+
+def test_fails(ocp): assert False
+
+def test_fails_later(broken): ...
+
+@pytest.mark.scenario("retry-faild-subtask")
+def test_is_never_run(obshell, ocp): ...
+""",
+        *("--oceanmock-url", server.url),
+    )
+
+    result.assert_outcomes(failed=1, passed=1, errors=2)
+    result.stdout.fnmatch_lines(["*knows no scenario 'retry-faild-subtask'. Did you mean*"])
+    assert sandboxes_of(server) == ["default"]
+
+
+def test_a_server_that_is_not_there_is_told_before_the_run(pytester: pytest.Pytester) -> None:
+    result = run(pytester, MANY, "--oceanmock-url", "http://127.0.0.1:9")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert_golden("plugin-no-server.txt", "\n".join(result.errlines).strip() + "\n")
+
+
+def test_a_server_that_a_suite_need_not_use_is_told_by_the_first_test_that_does(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCEANMOCK_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("COLUMNS", "100")
+
+    unused = run(pytester, "def test_it(): ...")
+    used = run(pytester, MANY)
+
+    unused.assert_outcomes(passed=1)
+    used.assert_outcomes(errors=1)
+    assert_golden("plugin-no-server-in-use.txt", output(used))
+
+
+# --- xdist ----------------------------------------------------------------------------------------
+
+
+def test_two_hundred_tests_of_four_workers_on_one_server_do_not_meet(
+    pytester: pytest.Pytester, server: Mock
+) -> None:
+    result = run_apart(pytester, MANY, "-n4", "--oceanmock-url", server.url)
+
+    result.assert_outcomes(passed=200)
+    assert sandboxes_of(server) == ["default"]
+
+
+def test_a_worker_sends_the_report_of_a_failure_on(pytester: pytest.Pytester) -> None:
+    failing = MANY.replace("range(200)", "range(2)").replace('"FAILED"', '"SUCCESSFUL"')
+
+    result = run_apart(pytester, failing, "-n2")
+
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*oceanmock journal (ocp)*", "*oceanmock task 1000 * FAILED*"])

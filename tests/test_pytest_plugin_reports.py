@@ -1,0 +1,255 @@
+"""What the plugin tells of a test that has failed, and what makes a strict one fail; whole text."""
+
+from __future__ import annotations
+
+import pytest
+
+from golden import assert_golden
+from plugin_runs import output, run
+
+
+@pytest.fixture(autouse=True)
+def width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+# --- the report of a failure ----------------------------------------------------------------------
+
+RETRY = """
+import httpx, pytest
+
+TASK = "/api/v2/tasks/instances/1000"
+
+@pytest.mark.scenario(
+    "retry-failed-subtask", progression="manual", starts_at="2024-01-10T06:00:00Z"
+)
+def test_client_retries(ocp):
+    client = httpx.Client(base_url=ocp.url, auth=ocp.auth)
+    client.get(TASK)
+    ocp.clock.advance("4s")
+    client.post(f"{TASK}/subtasks/1001/retry")
+    client.post(f"{TASK}/subtasks/1002/retry")
+    ocp.clock.advance("1s")
+    client.get("/api/v2/tasks/instance/1000?password=hunter2")
+    ocp.faults.add(operation="getTaskInstance", reset=True)
+    with pytest.raises(httpx.TransportError):
+        client.get(TASK)
+    client.close()
+
+    assert ocp.task(1000).status == "SUCCESSFUL"
+"""
+
+DAG = """
+import pytest
+
+@pytest.mark.scenario(
+    "initialize-cluster-fails", progression="manual", starts_at="2024-01-10T06:00:00Z"
+)
+def test_client_gives_up(obshell):
+    client = obshell.sdk()
+    obshell.clock.advance("6s")
+    client.operate_dag("22130706433028864", "RETRY")
+    obshell.clock.advance("3s")
+    client.operate_dag("22130706433028864", "ROLLBACK")
+    obshell.clock.advance("2s")
+
+    assert client is None
+"""
+
+
+def test_a_failure_tells_the_journal_and_the_life_of_a_task(pytester: pytest.Pytester) -> None:
+    result = run(pytester, RETRY)
+
+    result.assert_outcomes(failed=1)
+    assert_golden("plugin-failure-ocp.txt", output(result))
+
+
+def test_a_failure_tells_the_journal_and_the_life_of_a_dag(pytester: pytest.Pytester) -> None:
+    result = run(pytester, DAG)
+
+    result.assert_outcomes(failed=1)
+    assert_golden("plugin-failure-obshell.txt", output(result))
+
+
+def test_no_secret_is_told(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import httpx
+
+def test_it(ocp):
+    body = {"name": "t", "rootPassword": "hunter1"}
+    httpx.post(f"{ocp.url}/api/v2/ob/clusters/1/tenants?token=hunter2", json=body,
+               auth=("manager", "hunter3"), headers={"X-Api-Key": "hunter4"})
+    assert False
+""",
+    )
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*POST /api/v2/ob/clusters/1/tenants?token=?**"])
+    result.stdout.fnmatch_lines(['*with {"name": "t", "rootPassword": "?**"}'])
+    assert "hunter" not in result.stdout.str().partition("oceanmock journal")[2]
+
+
+def test_what_is_long_is_told_in_part(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import httpx, pytest
+
+@pytest.mark.scenario("many-tasks", "many-subtasks", progression="manual")
+def test_it(ocp):
+    last = ocp.tasks()[-1].id
+    with httpx.Client(base_url=ocp.url, auth=ocp.auth) as client:
+        for _ in range(300):
+            client.get(f"/api/v2/tasks/instances/{last}")
+    ocp.clock.advance("10m")
+    assert False
+""",
+    )
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["  … 280 earlier", " 281 *", " 300 *", "*oceanmock: * more tasks*"]
+    )
+    assert len(result.outlines) < 300
+
+
+def test_a_fixture_that_fails_has_the_same_report(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import httpx, pytest
+
+@pytest.fixture
+def client(ocp):
+    httpx.get(f"{ocp.url}/nowhere")
+    raise RuntimeError("no client")
+
+def test_it(client): ...
+""",
+    )
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*oceanmock journal (ocp)*", "*GET /nowhere, answered 404"])
+
+
+def test_a_test_that_passes_or_is_expected_to_fail_tells_nothing(
+    pytester: pytest.Pytester,
+) -> None:
+    result = run(
+        pytester,
+        """
+import httpx, pytest
+
+def test_passes(ocp):
+    httpx.get(f"{ocp.url}/nowhere")
+
+@pytest.mark.xfail
+def test_is_expected_to_fail(ocp):
+    httpx.get(f"{ocp.url}/nowhere")
+    assert False
+""",
+        "-rA",
+    )
+
+    result.assert_outcomes(passed=1, xfailed=1)
+    result.stdout.no_fnmatch_line("*oceanmock journal*")
+
+
+# --- strict ---------------------------------------------------------------------------------------
+
+
+def test_a_strict_test_fails_by_what_is_unexpected_and_by_what_has_not_come(
+    pytester: pytest.Pytester,
+) -> None:
+    result = run(
+        pytester,
+        """
+import httpx, pytest
+
+@pytest.mark.scenario("retry-failed-subtask", progression="manual", strict=True)
+def test_client_retries(ocp):
+    ocp.faults.add(operation="retrySubtask", calls=[2], reset=True)
+    ocp.faults.add(name="slow", operation=["getTaskInstance", "retryTask"], delay="1ms")
+    httpx.get(f"{ocp.url}/api/v2/tasks/instances/1000", auth=ocp.auth)
+    httpx.get(f"{ocp.url}/api/v2/tasks/instance/1000", auth=ocp.auth)
+    httpx.delete(f"{ocp.url}/api/v2/tasks/instances/1000", auth=ocp.auth)
+    httpx.post(f"{ocp.url}/api/v2/tasks/instances/1000/subtasks/1002/retry", auth=ocp.auth)
+""",
+    )
+
+    result.assert_outcomes(passed=1, errors=1)
+    assert_golden("plugin-strict.txt", output(result))
+
+
+def test_a_strict_test_that_expects_all_that_comes_passes(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import httpx, pytest
+
+pytestmark = pytest.mark.scenario("create-tenant", strict=True)
+
+def test_refusals_and_started_tasks_are_expected(ocp):
+    tenants = f"{ocp.url}/api/v2/ob/clusters/1/tenants"
+    assert httpx.post(tenants, json={"mode": "MYSQL"}, auth=ocp.auth).status_code == 200
+    assert httpx.get(f"{ocp.url}/api/v2/tasks/instances/1", auth=ocp.auth).status_code == 404
+    assert httpx.get(f"{ocp.url}/api/v2/tasks/instances").status_code == 401
+
+def test_a_fault_that_strikes_by_chance_need_not_strike(ocp):
+    ocp.faults.add(operation="listTaskInstances", probability=1e-9, reset=True)
+    httpx.get(f"{ocp.url}/api/v2/tasks/instances", auth=ocp.auth)
+
+def test_what_is_meant_to_be_so_can_be_forgotten(ocp):
+    httpx.get(f"{ocp.url}/nowhere")
+    ocp.faults.add(operation="listTaskInstances", reset=True)
+    ocp.journal.clear()
+    ocp.faults.clear()
+
+@pytest.mark.scenario(strict=False)
+def test_lenient(ocp):
+    httpx.get(f"{ocp.url}/nowhere")
+""",
+    )
+
+    result.assert_outcomes(passed=4)
+
+
+def test_a_strict_test_that_has_failed_already_fails_once(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import httpx
+
+def test_it(ocp):
+    httpx.get(f"{ocp.url}/nowhere")
+    assert False
+""",
+        "--oceanmock-strict",
+    )
+
+    result.assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("said", ["option", "ini", "fixture"])
+def test_a_whole_suite_can_be_strict(pytester: pytest.Pytester, said: str) -> None:
+    options = {"option": ["--oceanmock-strict"], "ini": ["-o", "oceanmock_strict=true"]}
+    fixture = "{'strict': True}" if said == "fixture" else "{}"
+
+    result = run(
+        pytester,
+        f"""
+import httpx, pytest
+
+@pytest.fixture(scope="session")
+def oceanmock_options():
+    return {fixture}
+
+def test_it(ocp):
+    httpx.get(f"{{ocp.url}}/nowhere")
+""",
+        *options.get(said, []),
+    )
+
+    result.assert_outcomes(passed=1, errors=1)
