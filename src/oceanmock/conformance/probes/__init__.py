@@ -1,0 +1,43 @@
+"""Requests of our own, made on purpose: what must be refused, what is hostile, what fits together.
+
+The same requests each time, and few: no chance is in them. GET alone, unless the run may write;
+then also calls that a sound server refuses, on ids of nothing and on what the run may play with. A
+wrong password is tried once for each way to send one. Every answer passes the watchers of the wire,
+too.
+"""
+
+from __future__ import annotations
+
+from oceanmock.conformance.looks import Contract
+from oceanmock.conformance.model import Options
+from oceanmock.conformance.probes.asking import Auth, Probe, Prober
+from oceanmock.conformance.probes.known import Known, KnownIds, find_ids
+from oceanmock.conformance.probes.obshell import probe_obshell
+from oceanmock.conformance.probes.ocp import probe_ocp
+from oceanmock.conformance.target import Target
+from oceanmock.conformance.wire import Wire
+from oceanmock.contract import load_spec, spec_path
+
+__all__ = ["Auth", "Known", "KnownIds", "Probe", "Prober", "find_ids", "probe"]
+
+
+def probe(
+    wire: Wire,
+    target: Target,
+    options: Options,
+    known: KnownIds,
+    *,
+    viewer: Auth | None = None,
+) -> Prober:
+    """Sends every probe, and gives back the watch that counted them.
+
+    What it finds is told to the wire. ``viewer`` are the credentials of somebody who may only look,
+    where there is one (OCP).
+    """
+    prober = Prober(wire, Contract(target.api, load_spec(spec_path(target.api))))
+    with wire.during("probes"):
+        if target.api == "ocp":
+            probe_ocp(prober, options, known, viewer=viewer)
+        else:
+            probe_obshell(prober, options, known)
+    return prober

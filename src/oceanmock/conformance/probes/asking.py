@@ -1,0 +1,98 @@
+"""A probe: one request that is made on purpose, and what may come back.
+
+What a probe expects is what must hold on any server of that API; where public sources leave two
+answers open, both are expected. The answer also passes every watcher of the wire, so a probe says
+only what they cannot know: that this very request had to be refused, and how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from oceanmock.conformance.guard import NotAllowed
+from oceanmock.conformance.looks import Contract, Look, Seen, Watch, look
+from oceanmock.conformance.model import Exchange
+from oceanmock.conformance.quirks import quirk_of
+from oceanmock.conformance.rules import RULES
+from oceanmock.conformance.wire import Wire
+
+Auth = Callable[[Any], Any]
+NOBODY: Final = None
+"""No credentials at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A request, what it is, and the statuses and errCodes it may be answered with.
+
+    ``accepted`` is the rule that is broken where it is done all the same; any other answer that
+    is not expected breaks ``error.status``.
+    """
+
+    what: str
+    method: str
+    target: str
+    statuses: frozenset[int]
+    codes: tuple[str, ...] = ()
+    accepted: str = "error.status"
+    auth: Literal["default"] | Auth | None = "default"
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    is_wrong: bool = True
+
+
+class Prober(Watch):
+    """Sends probes over a wire, and tells it what it finds; ``tallies`` count the looks."""
+
+    def __init__(self, wire: Wire, contract: Contract) -> None:
+        super().__init__(contract, RULES)
+        self.wire = wire
+
+    def ask(self, probe: Probe) -> Exchange | None:
+        """The exchange of a probe, held against what it expects; None where it may not be sent."""
+        try:
+            exchange = self.wire.send(
+                probe.method,
+                probe.target,
+                headers=probe.headers,
+                body=probe.body,
+                auth=probe.auth,
+                meant_wrong=probe.is_wrong,
+            )
+        except NotAllowed:
+            return None
+        seen = Seen(exchange, self.contract)
+        if exchange.status is not None:
+            self.tell(seen, _judge(probe, seen))
+        return exchange
+
+    def ask_all(self, probes: Iterable[Probe]) -> None:
+        """Sends each probe."""
+        for probe in probes:
+            self.ask(probe)
+
+    def tell(self, seen: Seen, looks: Iterable[Look]) -> None:
+        """Tells the wire what some looks have found."""
+        for finding in self.judged(seen, looks):
+            self.wire.found(finding)
+
+
+def _judge(probe: Probe, seen: Seen) -> Iterator[Look]:
+    """Whether the answer is one of those expected; a quirk with a name is its own rule's."""
+    if quirk_of(seen) is not None:
+        return
+    allowed = " or ".join(str(each) for each in sorted(probe.statuses))
+    wrong = f"{probe.what} is answered {seen.status}; it should be {allowed}."
+    is_expected = seen.status in probe.statuses
+    if probe.accepted != "error.status":
+        was_done = seen.status < 400 and not is_expected
+        yield look(probe.accepted, not was_done, "$", wrong)
+        if was_done:
+            return
+    yield look("error.status", is_expected, "$", wrong)
+    said = seen.error.get("errCode")
+    if is_expected and seen.status >= 400 and probe.codes and isinstance(said, str):
+        wrong = f"{probe.what} is answered {said}; it should be {' or '.join(probe.codes)}."
+        yield look("error.code", said in probe.codes, "$.error.errCode", wrong)

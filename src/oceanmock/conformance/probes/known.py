@@ -1,0 +1,141 @@
+"""What is there to ask about: the tasks or dags of a target, found by listing, with their parts.
+
+Only reads. On obshell only ids of the target's own are kept: another agent's it would ask for. Of
+many only so many are looked at, of each state some; those that a run may play with come first.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Any, Final
+from urllib.parse import quote
+
+from oceanmock.conformance.guard import NotAllowed
+from oceanmock.conformance.model import Api, Exchange
+from oceanmock.conformance.wire import Wire
+from oceanmock.sightings import Sighting, sightings_of
+
+MOST: Final = 24
+"""So many tasks or dags are looked at in full."""
+ROWS: Final = 200
+LISTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ocp": (
+        f"/api/v2/tasks/instances?size={ROWS}",
+        f"/api/v2/tasks/instances?size={ROWS}&status=FAILED",
+    ),
+    "obshell": (
+        "/api/v1/task/dag/unfinish?show_details=false",
+        "/api/v1/task/dags/agent?show_details=false",
+    ),
+}
+OF_A_CLUSTER: Final = "/api/v1/task/dags/ob?show_details=false"
+"""Asked only of an agent that holds OceanBase; others fail at it."""
+DETAIL: Final = {"ocp": "/api/v2/tasks/instances/{}", "obshell": "/api/v1/task/dag/{}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A task, subtask, dag, node or sub task that was there, as it was shown, with its parts."""
+
+    kind: str
+    id: str
+    name: str
+    state: str
+    operation: str
+    parts: tuple[Known, ...] = ()
+
+    def all(self) -> Iterator[Known]:
+        """Itself, and all that belongs to it."""
+        yield self
+        for part in self.parts:
+            yield from part.all()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownIds:
+    """All that was found; ``tasks`` are tasks or dags, whole, those to play with first."""
+
+    api: Api
+    tasks: tuple[Known, ...] = ()
+
+    def of(self, kind: str) -> list[Known]:
+        """Everything of a kind, each id once."""
+        found = {each.id: each for task in self.tasks for each in task.all() if each.kind == kind}
+        return list(found.values())
+
+    def ids(self, kind: str) -> list[str]:
+        """The ids of everything of a kind."""
+        return [each.id for each in self.of(kind)]
+
+    @property
+    def failed(self) -> list[Known]:
+        """The tasks or dags that have failed."""
+        return [task for task in self.tasks if task.state == "FAILED"]
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Each task of OCP with each of its subtasks."""
+        return [(task.id, part.id) for task in self.tasks for part in task.parts]
+
+
+def find_ids(wire: Wire) -> KnownIds:
+    """The ids that the target has now, by its lists and by what each shows of itself."""
+    api = wire.target.api
+    lists = LISTS[api]
+    if wire.target.identity == "CLUSTER AGENT":
+        lists = (*lists, OF_A_CLUSTER)
+    rows = [row for path in lists for row in _tops(wire, _read(wire, path))]
+    ids = dict.fromkeys([*wire.options.tasks, *_of_each_state(rows)])
+    looked_at = list(ids)[: max(MOST, len(wire.options.tasks))]
+    found = [_whole(wire, _read(wire, DETAIL[api].format(quote(id, safe="")))) for id in looked_at]
+    return KnownIds(api, tuple(each for each in found if each is not None))
+
+
+def _read(wire: Wire, target: str) -> Exchange | None:
+    """The answer to a read; None where the id may not be sent to this target."""
+    try:
+        return wire.send("GET", target)
+    except NotAllowed:
+        return None
+
+
+def _tops(wire: Wire, exchange: Exchange | None) -> list[Sighting]:
+    """The tasks or dags of an answer."""
+    if exchange is None or exchange.status != 200:
+        return []
+    found = sightings_of(wire.target.api, exchange.operation, exchange.json())
+    return [each for each in found if each.kind in ("task", "dag")]
+
+
+def _of_each_state(rows: Iterable[Sighting]) -> Iterator[str]:
+    """The ids of rows: one of each state, then a second one of each, and so on."""
+    by_state: defaultdict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        by_state[row.state].append(row.id)
+    yield from filter(None, chain.from_iterable(zip_longest(*by_state.values())))
+
+
+def _whole(wire: Wire, exchange: Exchange | None) -> Known | None:
+    """What one whole task or dag shows; None for one that is not there."""
+    if exchange is None or exchange.status != 200:
+        return None
+    body = exchange.json()
+    found = list(sightings_of(wire.target.api, exchange.operation, body))
+    return _with_parts(found[0], found) if found else None
+
+
+def _with_parts(top: Sighting, found: list[Sighting]) -> Known:
+    below: Mapping[str, Any] = {"task": "subtask", "dag": "node", "node": "sub_task"}
+    kind = below.get(top.kind)
+    parts = [each for each in found if each.kind == kind and each.parent == top.id]
+    return Known(
+        kind=top.kind,
+        id=top.id,
+        name=top.name,
+        state=top.state,
+        operation=top.operation,
+        parts=tuple(_with_parts(each, found) for each in parts),
+    )

@@ -1,0 +1,377 @@
+"""What is asked of OCP on purpose: wrong ids, no credentials, odd queries, pages, illegal calls.
+
+Where ocp-express differs from the contract, and nobody knows what OCP does, both are expected: a
+Long may be 0 or negative there, a status nobody knows is none, the log of nothing is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import quote
+
+from oceanmock.conformance.looks import Seen, look, objects, whole
+from oceanmock.conformance.model import Exchange, Options
+from oceanmock.conformance.probes.asking import Auth, Probe, Prober
+from oceanmock.conformance.probes.known import Known, KnownIds
+from oceanmock.credentials import AccessKey, Basic
+
+TASKS: Final = "/api/v2/tasks/instances"
+NOBODYS: Final = "9223372036854775807"
+"""The largest id there can be; nobody has got so far."""
+OK: Final = frozenset({200})
+REFUSED: Final = frozenset({400})
+UNKNOWN: Final = frozenset({404})
+UNAUTHORIZED: Final = frozenset({401})
+FORBIDDEN: Final = frozenset({403})
+AS_LONG: Final = frozenset({400, 404})
+"""What no id is, but a Long of Java may be."""
+LENIENT: Final = frozenset({200, 400})
+
+IDS: Final[tuple[tuple[str, frozenset[int]], ...]] = (
+    ("abc", REFUSED),
+    ("1.5", REFUSED),
+    ("1e3", REFUSED),
+    ("0x10", REFUSED),
+    ("null", REFUSED),
+    ("9223372036854775808", REFUSED),
+    ("9" * 400, REFUSED),
+    ("--1", REFUSED),
+    ("1 2", REFUSED),
+    ("1_0", REFUSED),
+    ("{}", REFUSED),
+    ("%", AS_LONG),
+    ("0", AS_LONG),
+    ("-1", AS_LONG),
+    ("-9223372036854775808", AS_LONG),
+    ("١٢", AS_LONG),
+    ("\x00", AS_LONG),
+    ("'", AS_LONG),
+)
+"""What may stand where an id should, as it is before it is quoted."""
+RAW_IDS: Final = ("%FF", "%C3%28", "%ED%A0%80", "%00")
+"""The same, quoted: what is no UTF-8."""
+
+QUERIES: Final[tuple[tuple[str, frozenset[int]], ...]] = (
+    ("page=abc", REFUSED),
+    ("size=abc", REFUSED),
+    ("page=2147483648", REFUSED),
+    ("clusterId=abc", REFUSED),
+    ("tenantId=1.5", REFUSED),
+    ("hostId=-", REFUSED),
+    ("page=0", LENIENT),
+    ("page=-1", LENIENT),
+    ("size=0", LENIENT),
+    ("size=-1", LENIENT),
+    ("size=2001", LENIENT),
+    ("page=2147483647&size=2000", LENIENT),
+    ("page=&size=", LENIENT),
+    ("page=1&page=2", LENIENT),
+    ("status=BOGUS", LENIENT),
+    ("status=", LENIENT),
+    ("status=RUNNING,,FAILED", LENIENT),
+    ("type=BOGUS", LENIENT),
+    ("sort=bogus", LENIENT),
+    ("sort=id,sideways", LENIENT),
+    ("sort=id;drop", LENIENT),
+    ("name=%FF", LENIENT),
+    ("name=%25", OK),
+    ("name=%27%20OR%201%3D1", OK),
+    ("unknown=1", OK),
+    ("&".join(f"x{n}=1" for n in range(300)), LENIENT),
+)
+HEADERS: Final[tuple[tuple[str, str], ...]] = (
+    ("Accept-Language", "xx-YY;q=nonsense,,;"),
+    ("x-trace-id", "t" * 2000),
+    ("Accept", "*/*;q=0.1"),
+    ("If-None-Match", "*"),
+    ("Range", "bytes=0-1"),
+)
+WRONG_CREDENTIALS: Final = (
+    "Basic",
+    "Basic !!!",
+    "Basic bm9jb2xvbg==",
+    "Bearer nonsense",
+    "OCP-ACCESS-KEY-HMACSHA1 nonsense",
+    "OCP-ACCESS-KEY-HMACSHA1 nobody:bm9uc2Vuc2U=",
+)
+TASK_CALLS: Final = ("retry", "rollback")
+SUBTASK_CALLS: Final = ("retry", "skip", "cancel")
+FINAL: Final = frozenset({"SUCCESSFUL", "FAILED"})
+
+
+def probe_ocp(
+    prober: Prober, options: Options, known: KnownIds, *, viewer: Auth | None = None
+) -> None:
+    """Sends all there is to ask of OCP; what changes nothing if it is right only with --write."""
+    wire = prober.wire
+    for id in (NOBODYS, *dict(IDS), *RAW_IDS):
+        wire.may_change(id)  # nothing has these ids; for the calls that have to be refused
+    task = known.tasks[0] if known.tasks else None
+    prober.ask_all(_reads(task))
+    prober.ask_all(_lists())
+    prober.ask_all(_credentials(wire.target.auth, writes=options.write))
+    prober.ask_all(_read_all(known))
+    if options.write:
+        prober.ask_all(_calls())
+        prober.ask_all(_methods())
+        prober.ask_all(_illegal_calls(known, options))
+        if viewer is not None:
+            prober.ask_all(_forbidden(viewer))
+    ask_pages(prober)
+    ask_filters(prober)
+
+
+# --- reads ----------------------------------------------------------------------------------------
+
+
+def _get(what: str, target: str, statuses: frozenset[int], *, wrong: bool = True) -> Probe:
+    return Probe(what, "GET", target, statuses, is_wrong=wrong)
+
+
+def _said(id: str) -> str:
+    return id if len(id) <= 40 else f"{id[:10]}… ({len(id)} characters)"
+
+
+def _reads(task: Known | None) -> Iterator[Probe]:
+    """Tasks and logs by ids that are none, and by ids of nothing.
+
+    ocp-express does not look at the task of a subtask (TaskService.java:103-133).
+    """
+    yield _get("an unknown task", f"{TASKS}/{NOBODYS}", UNKNOWN)
+    real = task.id if task is not None else NOBODYS
+    log = f"{TASKS}/{real}/subtasks/{{}}/log"
+    yield _get("the log of an unknown subtask", log.format(NOBODYS), OK | UNKNOWN)
+    for id, statuses in IDS:
+        at, what = quote(id, safe=""), f"the id {_said(id)!r}"
+        yield _get(what, f"{TASKS}/{at}", statuses)
+        empty = OK if statuses & UNKNOWN else frozenset[int]()  # it may be the log of nothing
+        yield _get(f"{what} of a subtask", log.format(at), statuses | empty)
+        yield _get(f"{what} of a task", f"{TASKS}/{at}/subtasks/1/log", statuses | OK | UNKNOWN)
+    for raw in RAW_IDS:
+        yield _get(f"the id {raw}", f"{TASKS}/{raw}", AS_LONG)
+
+
+def _lists() -> Iterator[Probe]:
+    for query, statuses in QUERIES:
+        yield _get(f"the query {_said(query)}", f"{TASKS}?{query}", statuses)
+    for name, value in HEADERS:
+        what = f"a list with {name}: {_said(value)}"
+        yield Probe(what, "GET", f"{TASKS}?size=1", OK | LENIENT, headers={name: value})
+    yield Probe("a list with a body", "GET", f"{TASKS}?size=1", OK, body=b"{}", is_wrong=False)
+
+
+def _read_all(known: KnownIds) -> Iterator[Probe]:
+    """Everything that is known, once more, by itself."""
+    for task in known.tasks[:8]:
+        yield _get("a task", f"{TASKS}/{task.id}", OK, wrong=False)
+        for subtask in task.parts[:4]:
+            target = f"{TASKS}/{task.id}/subtasks/{subtask.id}/log"
+            yield _get("the log of a subtask", target, OK, wrong=False)
+    yield _get("the list", f"{TASKS}?size=2000", OK, wrong=False)
+    for task in known.tasks[:8]:
+        yield _get("a task", f"{TASKS}/{task.id}", OK, wrong=False)
+
+
+# --- who asks -------------------------------------------------------------------------------------
+
+
+def _credentials(own: Any, *, writes: bool) -> Iterator[Probe]:
+    """Nobody, and somebody who is not who he says: once, since OCP locks after twenty times."""
+    for method, target in _every_operation():
+        if method == "GET" or writes:
+            what = "a request without credentials"
+            yield Probe(
+                what, method, target, UNAUTHORIZED, accepted="auth.missing-accepted", auth=None
+            )
+    for said in WRONG_CREDENTIALS:
+        what = f"a request with Authorization: {said}"
+        yield Probe(
+            what,
+            "GET",
+            f"{TASKS}?size=1",
+            UNAUTHORIZED,
+            accepted="auth.wrong-accepted",
+            auth=None,
+            headers={"Authorization": said},
+        )
+    wrong = _wrong(own)
+    if wrong is not None:
+        yield Probe(
+            "a request with a wrong password",
+            "GET",
+            f"{TASKS}?size=1",
+            UNAUTHORIZED,
+            accepted="auth.wrong-accepted",
+            auth=wrong,
+        )
+
+
+def _wrong(own: Any) -> Auth | None:
+    """The run's own credentials with another secret."""
+    wrong: Any = None
+    if isinstance(own, Basic):
+        wrong = Basic(own.user, "not the password")
+    elif isinstance(own, AccessKey):
+        wrong = AccessKey(own.id, "not-the-secret")
+    return wrong  # type: ignore[no-any-return]
+
+
+def _every_operation() -> Iterator[tuple[str, str]]:
+    """Each operation, on what nobody has."""
+    one, part = f"{TASKS}/{NOBODYS}", f"{TASKS}/{NOBODYS}/subtasks/{NOBODYS}"
+    yield from (("GET", TASKS), ("GET", one), ("GET", f"{part}/log"))
+    yield from (("POST", f"{one}/{call}") for call in TASK_CALLS)
+    yield from (("POST", f"{part}/{call}") for call in SUBTASK_CALLS)
+
+
+def _forbidden(viewer: Auth) -> Iterator[Probe]:
+    """What somebody who may only look must not do."""
+    for method, target in _every_operation():
+        if method == "POST":
+            yield Probe(
+                "a call of somebody who may only look",
+                method,
+                target,
+                FORBIDDEN,
+                accepted="auth.forbidden-accepted",
+                auth=viewer,
+            )
+
+
+# --- calls that have to be refused ----------------------------------------------------------------
+
+
+def _calls() -> Iterator[Probe]:
+    """Calls on ids of nothing, and on what is no id."""
+    for method, target in _every_operation():
+        if method == "POST":
+            yield Probe("a call on an unknown task", method, target, UNKNOWN)
+            for id, statuses in IDS[:6]:
+                wrong = target.replace(NOBODYS, quote(id, safe=""))
+                yield Probe(f"a call on the id {_said(id)!r}", method, wrong, statuses)
+
+
+def _methods() -> Iterator[Probe]:
+    """Methods that a path does not know: 405 by the contract, 500 by ocp-express."""
+    for method in ("PUT", "PATCH", "DELETE"):
+        target = f"{TASKS}/{NOBODYS}"
+        allowed = frozenset({404, 405, 501})
+        yield Probe(f"{method} of a task", method, target, allowed, accepted="method.accepted")
+
+
+def _illegal_calls(known: KnownIds, options: Options) -> Iterator[Probe]:
+    """Calls that a final state forbids, on what the run may play with."""
+    ours = [task for task in known.tasks if task.id in options.tasks and task.state in FINAL]
+    for task in ours[:8]:
+        if task.state == "SUCCESSFUL":
+            for call in TASK_CALLS:
+                yield _illegal(f"{call} of a task that is {task.state}", f"{task.id}/{call}")
+        for subtask in _one_of_each_state(task):
+            for call in SUBTASK_CALLS:
+                if subtask.state != "FAILED" or call == "cancel":
+                    what = f"{call} of a subtask that is {subtask.state}"
+                    yield _illegal(what, f"{task.id}/subtasks/{subtask.id}/{call}")
+
+
+def _one_of_each_state(task: Known) -> list[Known]:
+    """Subtasks that stay what they are under a task that has ended."""
+    found = {part.state: part for part in task.parts}
+    return [found[s] for s in ("SUCCESSFUL", "PENDING", "FAILED") if s in found]
+
+
+def _illegal(what: str, tail: str) -> Probe:
+    return Probe(what, "POST", f"{TASKS}/{tail}", REFUSED, accepted="call.illegal-accepted")
+
+
+# --- lists that have to fit together --------------------------------------------------------------
+
+
+def ask_pages(prober: Prober) -> None:
+    """Reads the list whole, in pages, and whole again: if it stayed the same, the pages are it."""
+    before = _rows(prober, "size=2000&sort=id,asc")
+    if not before:
+        return
+    size = max(1, -(-min(len(before), 40) // 3))
+    pages = [_page(prober, f"size={size}&page={n}&sort=id,asc") for n in range(1, 5)]
+    beyond = _page(prober, f"size=2000&page={len(before) + 1}&sort=id,asc")
+    if beyond is not None:
+        prober.tell(
+            beyond,
+            [
+                look(
+                    "paging.whole",
+                    not _ids(beyond),
+                    "$.data.contents",
+                    "a page past the end has rows.",
+                )
+            ],
+        )
+    if _rows(prober, "size=2000&sort=id,asc") != before:
+        return
+    for number, page in enumerate(pages):
+        if page is not None:
+            right = before[number * size : (number + 1) * size]
+            wrong = f"page {number + 1} in pages of {size} has {_ids(page)}, not {right}."
+            prober.tell(page, [look("paging.whole", _ids(page) == right, "$.data.contents", wrong)])
+
+
+def ask_filters(prober: Prober) -> None:
+    """Reads the list by each status, and by names: what has ended is where it belongs."""
+    before = _page(prober, "size=2000")
+    if before is None:
+        return
+    for status in ("SUCCESSFUL", "FAILED", "RUNNING"):
+        _ask_filter(
+            prober, before, f"status={status}", lambda row, s=status: row.get("status") == s
+        )
+    names = [str(row["name"]) for row in _contents(before) if row.get("name")]
+    for name in names[:1]:
+        query = f"name={quote(name, safe='')}"
+        _ask_filter(prober, before, query, lambda row, n=name: row.get("name") == n)
+    clusters = [row["cluster"]["id"] for row in _contents(before) if _has_cluster(row)]
+    for cluster in clusters[:1]:
+        _ask_filter(
+            prober,
+            before,
+            f"clusterId={cluster}",
+            lambda row, c=cluster: _has_cluster(row) and row["cluster"]["id"] == c,
+        )
+
+
+def _has_cluster(row: Any) -> bool:
+    return isinstance(row.get("cluster"), dict) and whole(row["cluster"].get("id")) is not None
+
+
+def _ask_filter(prober: Prober, before: Seen, query: str, matches: Any) -> None:
+    """What matched before and after has to be in what the filter leaves."""
+    narrow = _page(prober, f"size=2000&{query}")
+    after = _page(prober, "size=2000")
+    if narrow is None or after is None or len(_contents(before)) >= 2000:
+        return
+    stayed = [row for row in _contents(before) if row in _contents(after) and matches(row)]
+    left_out = [row.get("id") for row in stayed if row.get("id") not in _ids(narrow)]
+    wrong = f"{query} leaves out {left_out[:5]}, which it is for."
+    prober.tell(narrow, [look("filter.too-narrow", not left_out, "$.data.contents", wrong)])
+
+
+def _page(prober: Prober, query: str) -> Seen | None:
+    exchange: Exchange | None = prober.ask(
+        Probe("a page", "GET", f"{TASKS}?{query}", OK, is_wrong=False)
+    )
+    if exchange is None or exchange.status != 200:
+        return None
+    return Seen(exchange, prober.contract)
+
+
+def _rows(prober: Prober, query: str) -> list[Any]:
+    page = _page(prober, query)
+    return _ids(page) if page is not None else []
+
+
+def _contents(page: Seen) -> list[dict[str, Any]]:
+    return objects(page.data.get("contents")) if isinstance(page.data, dict) else []
+
+
+def _ids(page: Seen) -> list[Any]:
+    return [row.get("id") for row in _contents(page)]
