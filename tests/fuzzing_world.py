@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from oceanmock.apis.obshell_json import id_of
 from oceanmock.app import create_app
-from oceanmock.conformance.fuzzing import PHASES, Choices, Fuzzer, Ids
+from oceanmock.conformance.fuzzing import PHASES, Fuzzer, choices_of
 from oceanmock.conformance.model import Api, Options, Phase
+from oceanmock.conformance.probes.known import find_ids
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
 from oceanmock.credentials import Basic, Sealed
@@ -51,7 +51,6 @@ dags:
 """,
 }
 OWN_ADDRESS = ("127.0.0.1", 2886)
-NOBODYS: dict[Api, int | str] = {"ocp": 2**63 - 1, "obshell": "221307064330288699999"}
 
 Edit = Callable[[str, dict[str, Any]], tuple[int | None, dict[str, Any]]]
 """What a broken server makes of an answer, by its path: its status (None: the same), its body."""
@@ -144,44 +143,5 @@ def fuzzed(
         own_address = OWN_ADDRESS if api == "obshell" else None
         target = Target(url=server.url, api=api, auth=auth, own_address=own_address)
         wire = Wire(target, options)
-        fuzzer = Fuzzer(wire, options, choices=choices_of(api, sandbox, tasks), stop=stop)
-        yield World(wire, asked.log, fuzzer)
-
-
-def choices_of(api: Api, sandbox: Sandbox, changeable: Sequence[str]) -> Choices:
-    """What is there, by the operations whose paths it can be put into."""
-    several = _of_tasks(sandbox) if api == "ocp" else _of_dags(sandbox)
-    there: defaultdict[str, list[Ids]] = defaultdict(list)
-    for owner, name, ids in several:
-        if name in READS or owner in changeable:
-            there[name].append(ids)
-    nobody = NOBODYS[api]
-    nobodys: dict[str, list[Ids]] = {n: [dict.fromkeys(ids[0], nobody)] for n, ids in there.items()}
-    return Choices(there, nobodys)
-
-
-READS = {"getTaskInstance", "getSubtaskLog", "getDagDetail", "getNodeDetail"} | {
-    "getSubTaskDetail",
-    "getFullSubTaskLogs",
-}
-
-
-def _of_tasks(sandbox: Sandbox) -> Iterator[tuple[str, str, Ids]]:
-    for task in (view.task for view in sandbox.tasks.all()):
-        of_task: dict[str, str | int] = {"taskInstanceId": task.id}
-        for name in ("getTaskInstance", "retryTask", "rollbackTask"):
-            yield str(task.id), name, of_task
-        for subtask in task.subtasks:
-            for name in ("getSubtaskLog", "retrySubtask", "skipSubtask", "cancelSubtask"):
-                yield str(task.id), name, {**of_task, "subtaskInstanceId": subtask.id}
-
-
-def _of_dags(sandbox: Sandbox) -> Iterator[tuple[str, str, Ids]]:
-    for dag in (view.dag for view in sandbox.dags.all("agent")):
-        parts = [("getDagDetail", dag.number), ("dagHandler", dag.number)]
-        for node in dag.nodes:
-            parts += [("getNodeDetail", node.number), ("nodeHandler", node.number)]
-            for sub in node.sub_tasks:
-                parts += [("getSubTaskDetail", sub.number), ("getFullSubTaskLogs", sub.number)]
-        for name, number in parts:
-            yield id_of(dag, dag.number), name, {"id": id_of(dag, number)}
+        choices = choices_of(wire, find_ids(wire), changeable=tasks)
+        yield World(wire, asked.log, Fuzzer(wire, options, choices=choices, stop=stop))

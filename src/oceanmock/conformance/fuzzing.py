@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -39,10 +39,13 @@ from schemathesis.openapi.checks import JsonSchemaError
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTransport
 
+from oceanmock.apis.obshell_ids import GenericId, local_id
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.looks import Contract, Seen
-from oceanmock.conformance.model import Api, Exchange, Finding, Options, Phase, Rule
+from oceanmock.conformance.model import Api, Exchange, Finding, Options, Phase, Rule, Tally
+from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.conformance.quirks import quirk_of
+from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
 from oceanmock.contract import Operation, load_spec, spec_path
 
@@ -190,7 +193,7 @@ class _Contract(OpenApiSchema):
 
 # --- the ids that are there -----------------------------------------------------------------------
 
-Ids = Mapping[str, str | int]
+Ids = Mapping[str, str]
 """The parameters of a path, each with an id."""
 
 
@@ -205,6 +208,66 @@ class Choices:
     there: Mapping[str, Sequence[Ids]]
     nobodys: Mapping[str, Sequence[Ids]]
     malformed: Mapping[str, Sequence[Ids]] = field(default_factory=dict)
+
+
+MALFORMED: Final = "x1"
+"""No id of either API, and nobody's."""
+NUMBER_OF_NOTHING: Final = 99_999_999
+ON_TASKS: Final = ("getTaskInstance", "retryTask", "rollbackTask")
+ON_SUBTASKS: Final = ("getSubtaskLog", "retrySubtask", "skipSubtask", "cancelSubtask")
+ON_PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "dag": ("getDagDetail", "dagHandler"),
+    "node": ("getNodeDetail", "nodeHandler"),
+    "sub_task": ("getSubTaskDetail", "getFullSubTaskLogs"),
+}
+READS: Final = frozenset(
+    {"getTaskInstance", "getSubtaskLog", "getDagDetail", "getNodeDetail"}
+    | {"getSubTaskDetail", "getFullSubTaskLogs"}
+)
+
+
+def choices_of(wire: Wire, known: KnownIds, *, changeable: Container[str]) -> Choices:
+    """The choices among what is known, of which those tasks or dags may be changed.
+
+    Where something may be changed, the wire is told of the ids that are nobody's, and of the
+    malformed ones.
+    """
+    there: defaultdict[str, list[Ids]] = defaultdict(list)
+    for task in known.tasks:
+        for operation, ids in _places_of(task):
+            if operation in READS or task.id in changeable:
+                there[operation].append(ids)
+    nobodys = _nobodys(wire.target)
+    if wire.options.write:
+        for id in (*nobodys, MALFORMED):
+            wire.may_change(id)
+    return Choices(
+        there,
+        {name: [dict.fromkeys(ids[0], id) for id in nobodys] for name, ids in there.items()},
+        {name: [dict.fromkeys(ids[0], MALFORMED)] for name, ids in there.items()},
+    )
+
+
+def _places_of(task: Known) -> Iterator[tuple[str, Ids]]:
+    """Each operation that a task or a part of it can be put into, and how."""
+    for each in task.all():
+        if each.kind == "task":
+            yield from ((name, {"taskInstanceId": each.id}) for name in ON_TASKS)
+        elif each.kind == "subtask":
+            pair = {"taskInstanceId": task.id, "subtaskInstanceId": each.id}
+            yield from ((name, pair) for name in ON_SUBTASKS)
+        else:
+            yield from ((name, {"id": each.id}) for name in ON_PARTS[each.kind])
+
+
+def _nobodys(target: Target) -> list[str]:
+    """Ids of nothing, that the target looks for itself."""
+    if target.api == "ocp":
+        return [str(2**63 - 1)]
+    own = target.own_address
+    of_cluster = target.identity == "CLUSTER AGENT" or own is None
+    local = [] if own is None else [local_id(NUMBER_OF_NOTHING, ip=own[0], port=own[1])]
+    return [*local, *([str(GenericId("cluster", NUMBER_OF_NOTHING))] if of_cluster else [])]
 
 
 # --- a run ----------------------------------------------------------------------------------------
@@ -228,6 +291,16 @@ class Fuzzer:
         self._choices = choices
         self._stop = stop or threading.Event()
         self._engine = EngineContext(schema=self._read_contract(), stop_event=self._stop)
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        """How often each rule was looked at and broken."""
+        tallies = {rule: Tally() for rule, _ in self.looked}
+        for (rule, _), count in self.looked.items():
+            tallies[rule].looked += count
+        for rule, count in self.broken.items():
+            tallies.setdefault(rule, Tally()).broken += count
+        return tallies
 
     def run(self, phase: Phase) -> None:
         """Runs one of ``PHASES``. Raises KeyboardInterrupt when somebody stopped it."""
@@ -274,25 +347,33 @@ class Fuzzer:
             examples.append(unknown)
 
     def map_case(self, context: HookContext, case: Case[Any]) -> Case[Any]:
-        """Puts an id that is there in place of what could be one; now and then, one of nothing."""
+        """Puts an id that is there in place of what could be one; now and then, one of nothing.
+
+        What is meant to be wrong stays as it is, but for what may not be sent: that becomes
+        something else that is wrong.
+        """
         if not case.path_parameters:
             return case
         operation = _id_of(context)
+        if _is_wrong(case):
+            several = () if self._may_be_sent(case) else self._choices.malformed.get(operation, ())
+        else:
+            several = self._choices.there.get(operation, ())
         asked = (self._options.seed, operation, case.path_parameters, case.query, case.body)
         chance = Random(repr(asked))  # noqa: S311 (the same request, the same id)
-        chosen = self._choose(operation, chance, is_wrong=_is_wrong(case))
-        if chosen is not None:
-            case.path_parameters = dict(chosen)
+        nobodys = self._choices.nobodys.get(operation, ())
+        if not _is_wrong(case) and nobodys and (not several or chance.random() * ONE_IN < 1):
+            several = nobodys
+        if several:
+            case.path_parameters = dict(chance.choice(several))
         return case
 
-    def _choose(self, operation: str, chance: Random, *, is_wrong: bool) -> Ids | None:
-        if is_wrong:
-            malformed = self._choices.malformed.get(operation, ())
-            return chance.choice(malformed) if malformed else None
-        there = self._choices.there.get(operation, ())
-        nobodys = self._choices.nobodys.get(operation, ())
-        several = nobodys if not there or (nobodys and chance.random() * ONE_IN < 1) else there
-        return chance.choice(several) if several else None
+    def _may_be_sent(self, case: Case[Any]) -> bool:
+        try:
+            self.wire.guard.check(case.method, case.formatted_path, b"")
+        except NotAllowed:
+            return False
+        return True
 
     def filter_failure(
         self, context: HookContext, failure: Failure, case: Case[Any], response: Response
