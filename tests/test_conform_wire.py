@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, unquote
 
 import pytest
 import requests
@@ -271,6 +272,35 @@ def test_an_id_of_nothing_can_be_registered(ocp: Logged) -> None:
 
     assert unknown.status == 404
     assert len(ocp.log) == 2
+
+
+ALIASES: Final = [
+    *("+7", "07", " 7", "7 ", "7.0", "7.", "7e0", "0x7", "#7", "7L", "\u0667"),
+    *("7;a=1", "7%2F", "..%2F7", "7%5C", "%2537"),
+]
+
+
+@pytest.mark.parametrize("id", ALIASES)
+def test_an_id_that_a_server_may_read_as_another_is_not_changed(ocp: Logged, id: str) -> None:
+    wire = wire_to(ocp, write=True)
+    wire.may_change(id)
+    wire.may_change(unquote(id))
+
+    with pytest.raises(NotAllowed):
+        wire.send("POST", f"{TASKS}/{quote(id, safe='%;')}/retry")
+
+    assert ocp.log == []
+
+
+@pytest.mark.parametrize("id", [f"{LOCAL}04", f"{LOCAL}+4", "1+4", "104"])
+def test_nor_is_one_that_an_obshell_reads_as_another(obshell: Logged, id: str) -> None:
+    wire = wire_to_obshell(obshell, write=True)
+    wire.may_change(id)
+
+    with pytest.raises(NotAllowed):
+        wire.send("POST", f"/api/v1/task/dag/{id}", json={"operator": "RETRY"})
+
+    assert obshell.methods <= {"GET"}
 
 
 def test_on_a_mock_of_ones_own_everything_may_be_changed(ocp: Logged) -> None:

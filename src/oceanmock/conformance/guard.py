@@ -9,7 +9,8 @@ obshell that names another agent is sent by no method, since the target would di
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import unquote
@@ -34,7 +35,7 @@ KINDS: Final[Mapping[str, str]] = {
 """What a path's variable is the id of, by the name before it."""
 PARTS: Final[Mapping[str, str]] = {"subtasks": "subtask", "nodes": "node", "sub_tasks": "sub_task"}
 """What a task's answer shows to belong to it, by the key of the list."""
-DISGUISES: Final = (
+DISGUISES: Final[tuple[str, ...]] = (
     "transfer-encoding",
     "x-http-method",
     "x-http-method-override",
@@ -42,6 +43,8 @@ DISGUISES: Final = (
 )
 """Headers that some servers take for another method, or for another end of the body."""
 ANY: Final = "any"
+REWRITTEN: Final = re.compile(r"[/\\;%]")
+"""What makes a server, or what stands before it, read another path: none of it in a change."""
 _VARIABLE: Final = re.compile(r"\{.*\}")
 
 
@@ -130,7 +133,19 @@ class Guard:
                 )
 
     def _may_change(self, kind: str, id: str) -> bool:
-        return not self._ids.isdisjoint({(kind, id), (ANY, id)})
+        """Whether an id may be changed, and with it every other that a server may read it as."""
+        return not REWRITTEN.search(id) and all(
+            not self._ids.isdisjoint({(kind, each), (ANY, each)}) for each in self._read_as(id)
+        )
+
+    def _read_as(self, id: str) -> set[str]:
+        """An id, and what a server may take it for."""
+        if self._api == "ocp":
+            return _numbers_in(id)
+        try:
+            return {id, str(parse_generic_id(id))}
+        except InvalidGenericId:
+            return {id}
 
     def _ids_in(self, method: str, path: str) -> Iterator[tuple[str, str]]:
         """The ids in a path and what each is, by the contract."""
@@ -173,6 +188,29 @@ class Guard:
             return ip_address(own[0]) == ip_address(address[0])
         except ValueError:
             return False
+
+
+def _numbers_in(id: str) -> set[str]:
+    """An id, and the number that a lenient server may read in it: 7 in ``+7``, ``7.0``, ``0x7``.
+
+    Spring drops all blanks and knows hexadecimals (its NumberUtils.parseNumber).
+    """
+    text = re.sub(r"\s", "", id).lower()
+    found = {id}
+    for pattern, read in _NUMBERS:
+        if pattern.fullmatch(text):
+            found.add(str(read(text)))
+    return found
+
+
+_NUMBERS: Final[Sequence[tuple[re.Pattern[str], Callable[[str], int]]]] = (
+    (re.compile(r"[+-]?\d{1,40}"), int),
+    (
+        re.compile(r"[+-]?\d{1,40}(\.\d*)?(e\+?\d{1,2})?[dfl]?"),
+        lambda t: int(Decimal(t.rstrip("dfl"))),
+    ),
+    (re.compile(r"[+-]?(0x|#)[0-9a-f]{1,40}"), lambda t: int(re.sub("0x|#", "", t), 16)),
+)
 
 
 def _text(value: str | bytes) -> str:
