@@ -1,15 +1,16 @@
-"""Servers for a conformance run to meet: one that logs what reaches it, and one that says anything.
+"""Servers for a conformance run to meet: each on a port of this machine, each with one trait.
 
-The first is an app behind a real socket; its log is of what arrived, whatever the client thinks it
-sent. The second is the standard library's, and answers what a test tells it to.
+One logs what reaches it: what arrived, whatever the client thinks it sent. One answers what a test
+tells it to. One says some bytes, which need not be HTTP.
 """
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -112,3 +113,21 @@ def answering(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def saying(greeting: bytes) -> Iterator[str]:
+    """Something that says this to whoever comes, and hangs up; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while listener.fileno() != -1:
+                with suppress(OSError), listener.accept()[0] as connection:
+                    connection.sendall(greeting)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(4096):
+                        pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)

@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from conform_servers import Logged, Said, answering, logged
+from conform_servers import Logged, Said, answering, logged, saying
 from conftest import REINSTALL, sandbox_of
 from golden import assert_golden
 from obshell_world import INIT
@@ -258,24 +258,6 @@ def as_ocp(path: str) -> Said:
     """An OCP as obshell's paths meet it."""
     is_known = path.startswith("/api/v2/tasks/instances")
     return tasks(path) if is_known else envelope(404, successful=False, error={"code": 1})
-
-
-@contextmanager
-def saying(greeting: bytes) -> Iterator[str]:
-    """Something that speaks no HTTP: it says this, and hangs up."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            while listener.fileno() != -1:
-                with suppress(OSError), listener.accept()[0] as connection:
-                    connection.sendall(greeting)
-                    connection.shutdown(socket.SHUT_WR)
-                    while connection.recv(4096):
-                        pass
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 PAGE: Final = Said(200, b"<html>", "text/html")

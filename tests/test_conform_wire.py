@@ -6,6 +6,7 @@ What reached the server is told by its own access log, never by the wire.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conform_servers import Logged, Said, answering, logged
+from conform_servers import Logged, Said, answering, logged, saying
 from conftest import REINSTALL, sandbox_of
 from golden import assert_golden
 from obshell_world import DAG, FOREIGN, INIT, LOCAL, NODE, failed
@@ -535,6 +536,46 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
         stop.set()
 
     assert (exchange.status, exchange.problem) == (None, "no answer in time")
+
+
+HEAD: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        (HEAD + b"Content-Length: 9\r\n\r\nshort", "cut off amid an answer"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab", "cut off amid an answer"),
+        (HEAD + b"Content-Encoding: gzip\r\n\r\nplain", "not encoded as it says"),
+        (b"SSH-2.0-OpenSSH\r\n", "what came is no HTTP"),
+        (b"", "cut off before an answer"),
+    ],
+)
+def test_a_broken_answer_is_told_as_what_it_is(said: bytes, problem: str) -> None:
+    with saying(said) as url:
+        wire = Wire(Target(url, "ocp"), Options())
+        exchange = wire.send("GET", TASK)
+        with pytest.raises(requests.ConnectionError):
+            wire.session.get(url + TASK)
+
+    assert (exchange.status, exchange.problem) == (None, problem)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (b"", b"{}"),
+        (b"Transfer-Encoding: chunked\r\n", b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"),
+        (b"Content-Encoding: gzip\r\n", gzip.compress(b"{}")),
+    ],
+)
+def test_a_whole_answer_is_read_however_it_comes(headers: bytes, body: bytes) -> None:
+    with saying(HEAD + headers + b"X-A: 1\r\nX-A: 2\r\n\r\n" + body) as url:
+        wire = Wire(Target(url, "ocp"), Options())
+        exchange, answer = wire.send("GET", TASK), wire.session.get(url + TASK)
+
+    assert (exchange.response_body, answer.content) == (b"{}", b"{}")
+    assert [value for name, value in exchange.response_headers if name == "X-A"] == ["1", "2"]
 
 
 def test_the_last_exchanges_are_kept_and_all_are_counted(

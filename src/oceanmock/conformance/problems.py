@@ -65,6 +65,7 @@ _PLAIN: Final[Sequence[tuple[tuple[type[BaseException], ...], Problem]]] = (
     ((ConnectionRefusedError,), Problem("refused", "connection refused")),
     ((TimeoutError, urllib3.exceptions.TimeoutError), Problem("timeout", "no answer in time")),
     ((ConnectionResetError, BrokenPipeError), Problem("cut", "cut off before an answer")),
+    ((urllib3.exceptions.DecodeError,), Problem("other", "not encoded as it says")),
     ((IncompleteRead,), Problem("cut", "cut off amid an answer")),
     ((InvalidHeader,), Problem("not sendable", "a header of it cannot be written")),
     ((HTTPException,), Problem("no HTTP there", "what came is no HTTP")),

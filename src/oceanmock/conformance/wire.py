@@ -222,12 +222,15 @@ class Wire:
     def _read(self, answer: Any) -> requests.Response:
         """The answer, read to its end; raises RequestException where that is too far."""
         began, pieces, size = self._now(), list[bytes](), 0
-        while piece := answer.raw.read1(PIECE, decode_content=True):
-            pieces.append(piece)
-            size += len(piece)
-            if size > MOST_BYTES or self._now() - began > MOST:
-                answer.close()
-                raise requests.ConnectionError("the answer does not end", request=answer.request)
+        try:
+            while piece := answer.raw.read1(PIECE, decode_content=True):
+                pieces.append(piece)
+                size += len(piece)
+                if size > MOST_BYTES or self._now() - began > MOST:
+                    raise requests.ConnectionError("the answer does not end")
+        except Exception:
+            answer.close()
+            raise
         answer._content, answer._content_consumed = b"".join(pieces), True
         read: requests.Response = answer
         return read
