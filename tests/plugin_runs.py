@@ -13,9 +13,9 @@ import obshell
 import pytest
 
 import oceanmock.app
-import oceanmock.running
+import oceanmock.mock
 
-IMPORTED: Final = (httpcore, obshell, oceanmock.app, oceanmock.running)
+IMPORTED: Final = (httpcore, obshell, oceanmock.app, oceanmock.mock)
 QUIET: Final = ("-q", "--tb=short", "--no-header", "-p", "no:cacheprovider")
 TASK: Final = "/api/v2/tasks/instances/1000"
 _CHANGES: Final = {

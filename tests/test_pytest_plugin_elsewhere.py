@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from golden import assert_golden
-from oceanmock.running import Mock
+from oceanmock.mock import Mock
 from plugin_runs import output, run, run_apart
 
 MANY = """

@@ -4,35 +4,69 @@ This is the public surface; everything else may move. Importing it does no work:
 is imported when it is first asked for.
 
     with oceanmock.running("retry-failed-subtask") as ocp:
-        ...
+        client = Client(ocp.url, auth=ocp.auth)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as typing has it, which takes longer to import than all else here
 
 if TYPE_CHECKING:
-    from oceanmock.errors import OceanmockError
-    from oceanmock.running import Mock, running
-    from oceanmock.testing import Obshell, Ocp
+    from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
+    from oceanmock.mock import Mock, running
+    from oceanmock.testing import (
+        Dag,
+        JournalEntry,
+        Obshell,
+        Ocp,
+        Task,
+        fails,
+        hangs,
+        node,
+        sub_task,
+        subtask,
+        succeeds,
+    )
 
-__all__ = ["Mock", "Obshell", "OceanmockError", "Ocp", "__version__", "running"]
+__all__ = [
+    "AuthorError",
+    "Dag",
+    "EnvironmentProblem",
+    "JournalEntry",
+    "Mock",
+    "Obshell",
+    "OceanmockError",
+    "Ocp",
+    "Task",
+    "__version__",
+    "fails",
+    "hangs",
+    "node",
+    "running",
+    "sub_task",
+    "subtask",
+    "succeeds",
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Mock": "oceanmock.running",
-    "Obshell": "oceanmock.testing",
-    "OceanmockError": "oceanmock.errors",
-    "Ocp": "oceanmock.testing",
-    "running": "oceanmock.running",
+    "oceanmock.errors": ("AuthorError", "EnvironmentProblem", "OceanmockError"),
+    "oceanmock.mock": ("Mock", "running"),
+    "oceanmock.testing": (
+        *("Dag", "JournalEntry", "Obshell", "Ocp", "Task"),
+        *("fails", "hangs", "node", "sub_task", "subtask", "succeeds"),
+    ),
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
-    return value
+def __getattr__(name: str) -> object:
+    from importlib import import_module  # noqa: PLC0415 (only where something is asked for)
+
+    for home, names in _HOMES.items():
+        if name in names:
+            value: object = getattr(import_module(home), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -78,7 +78,10 @@ class Admin:
     def _exchange(self, method: str, target: str, body: Json | None) -> tuple[int, bool, bytes]:
         """The status, whether it is oceanmock that answers, and the body."""
         headers = {"X-Oceanmock-Token": self.token} if self.token else {}
-        content = None if body is None else json.dumps(body).encode()
+        try:
+            content = None if body is None else json.dumps(body).encode()
+        except (TypeError, ValueError) as problem:
+            raise NoAnswer(f"this cannot be sent as JSON: {problem}.") from None
         if content is not None:
             headers["Content-Type"] = "application/json"
         try:

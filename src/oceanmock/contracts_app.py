@@ -160,6 +160,7 @@ class Reception:
             scope["headers"],
             sandbox.clock.now(),
             client=scope.get("client"),
+            scheme=scope.get("scheme", "http"),
         )
 
 

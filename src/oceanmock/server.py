@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
@@ -54,18 +55,26 @@ def serve_forever(
 class Server:
     """An app served from a thread, as a context manager; ``url`` is where.
 
-    It listens when ``start`` returns, and is gone when ``stop`` does. ``loop`` is the event loop it
+    It listens when ``start`` returns, by TLS where there is a context for it, and is gone when
+    ``stop`` does. ``loop`` is the event loop it
     runs on meanwhile.
     """
 
-    def __init__(self, app: AsgiApp, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        app: AsgiApp,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._listener = _listener(host, port)
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._uvicorn = _Uvicorn(app, host, self._listens)
+        self._uvicorn = _Uvicorn(app, host, self._listens, tls=tls)
         self._thread = threading.Thread(target=self._run, name="oceanmock", daemon=True)
         self._failure: BaseException | None = None
-        self.url: Final = _url(self._listener)
+        self.url: Final = _url(self._listener, "http" if tls is None else "https")
 
     def start(self) -> Self:
         """Serves, from now on. Raises EnvironmentProblem when the app could not start."""
@@ -195,7 +204,9 @@ class Ports:
         if self._listeners.get(port) is not listener:  # closed before it was served
             return
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(self._server.protocol, sock=listener)
+        server = await loop.create_server(
+            self._server.protocol, sock=listener, ssl=self._server.config.ssl
+        )
         if self._listeners.get(port) is listener:
             self._opened[port] = server
             self._server.servers.append(server)
@@ -206,7 +217,14 @@ class Ports:
 class _Uvicorn(uvicorn.Server):
     """uvicorn, telling when it listens, and not passing on the signal that stopped it."""
 
-    def __init__(self, app: AsgiApp, host: str, on_listening: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        app: AsgiApp,
+        host: str,
+        on_listening: Callable[[], object],
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -219,6 +237,8 @@ class _Uvicorn(uvicorn.Server):
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
+        config.load()
+        config.ssl = tls
         super().__init__(config)
         self._on_listening = on_listening
         if hasattr(app, "ports"):
@@ -267,8 +287,8 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str = "http") -> str:
     """Where to reach a bound socket from this machine."""
     host, port = listener.getsockname()[:2]
     host = WILDCARDS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

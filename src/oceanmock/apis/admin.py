@@ -296,7 +296,7 @@ class _Room:
 
     def _json(self, call: Call, sandbox: Sandbox) -> dict[str, Any]:
         host = (call.header(b"host") or b"").decode("latin-1")
-        return sandbox_json(sandbox, host=host, ports=self.kit.sandboxes.ports)
+        return sandbox_json(sandbox, scheme=call.scheme, host=host, ports=self.kit.sandboxes.ports)
 
     # --- the clock ---
 

@@ -34,12 +34,15 @@ def instant(nanoseconds: int) -> str:
 # --- sandboxes ------------------------------------------------------------------------------------
 
 
-def sandbox_json(sandbox: Sandbox, *, host: str, ports: Mapping[int, str]) -> Json:
-    """A sandbox; ``host`` is where the client has reached the server, ``ports`` whose each is."""
+def sandbox_json(sandbox: Sandbox, *, scheme: str, host: str, ports: Mapping[int, str]) -> Json:
+    """A sandbox; ``scheme`` and ``host`` are how the client has reached the server.
+
+    ``ports`` says whose each of the further ones is.
+    """
     dags = sandbox.dags
     return {
         "name": sandbox.name,
-        "urls": _urls(sandbox.name, host, ports),
+        "urls": _urls(sandbox.name, scheme, host, ports),
         "progression": sandbox.clock.progression,
         "speed": sandbox.clock.speed,
         "now": instant(sandbox.clock.now()),
@@ -50,6 +53,18 @@ def sandbox_json(sandbox: Sandbox, *, host: str, ports: Mapping[int, str]) -> Js
         "requests": sandbox.journal.count(),
         "faults": len(sandbox.faults.all()),
         "scenarios": [head_json(scenario) for scenario in sandbox.scenarios],
+        "agent": _agent(sandbox),
+    }
+
+
+def _agent(sandbox: Sandbox) -> Json:
+    """obshell's agent, as it is at first, with its passwords."""
+    agent = sandbox.dags.began_as
+    return {
+        "ip": agent.ip,
+        "port": agent.port,
+        "root_password": agent.root_password,
+        "agent_password": agent.agent_password,
     }
 
 
@@ -58,13 +73,13 @@ def head_json(scenario: Scenario) -> Json:
     return {"name": scenario.name, "api": scenario.api, "summary": scenario.summary}
 
 
-def _urls(name: str, host: str, ports: Mapping[int, str]) -> Json:
+def _urls(name: str, scheme: str, host: str, ports: Mapping[int, str]) -> Json:
     """Where a sandbox is reached; relative to the server, where nobody knows what it is called."""
-    server = f"http://{host}" if HOST.fullmatch(host) else ""
+    server = f"{scheme}://{host}" if HOST.fullmatch(host) else ""
     urls = {"path": f"{server}/sandboxes/{name}"}
     own = next((port for port, owner in ports.items() if owner == name), None)
     if own is not None:
-        urls["port"] = f"http://{_without_port(server)}:{own}"
+        urls["port"] = f"{scheme}://{_without_port(server)}:{own}"
     return urls
 
 

@@ -104,6 +104,7 @@ class Call:
     began: int
     body: bytes = b""
     client: tuple[str, int] | None = None
+    scheme: str = "http"
     credentials: Any = None
     caller: str = ""
     refusal: str = ""

@@ -18,7 +18,7 @@ from oceanmock.pytest_plugin.options import MARK, SETTING, add_options, setting_
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from oceanmock.running import Mock
+    from oceanmock.mock import Mock
     from oceanmock.testing import Obshell, Ocp
 
 

@@ -21,7 +21,7 @@ from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.pytest_plugin import report, strictness
 from oceanmock.pytest_plugin.marks import Known, check_use, mistakes_in, wanted
 from oceanmock.pytest_plugin.options import SETTING, Setting
-from oceanmock.running import Mock
+from oceanmock.mock import Mock
 from oceanmock.testing import Obshell, Ocp, Options, Sandbox
 
 if TYPE_CHECKING:

@@ -5,11 +5,12 @@ drive a server in this process and one elsewhere. Sandboxes are made by ``runnin
 imports neither a server nor a client library.
 """
 
+from oceanmock.testing.building import fails, hangs, node, sub_task, subtask, succeeds
 from oceanmock.testing.clock import Clock
 from oceanmock.testing.faults import Fault, Faults
 from oceanmock.testing.journal import Journal, JournalEntry
-from oceanmock.testing.obshell import Dag, Obshell
-from oceanmock.testing.ocp import Ocp, Task
+from oceanmock.testing.obshell import Dag, Node, Obshell, SubTask
+from oceanmock.testing.ocp import Ocp, Subtask, Task
 from oceanmock.testing.sandbox import Options, Sandbox
 
 __all__ = [
@@ -19,9 +20,18 @@ __all__ = [
     "Faults",
     "Journal",
     "JournalEntry",
+    "Node",
     "Obshell",
     "Ocp",
     "Options",
     "Sandbox",
+    "SubTask",
+    "Subtask",
     "Task",
+    "fails",
+    "hangs",
+    "node",
+    "sub_task",
+    "subtask",
+    "succeeds",
 ]

@@ -6,7 +6,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from oceanmock.admin_client import Driven, Json
+from oceanmock.admin_client import Json
+from oceanmock.testing.held import Held
 
 if TYPE_CHECKING:
     from oceanmock.clock import Progression
@@ -25,7 +26,7 @@ class Clock:
         client = Client(sleep=ocp.clock.sleep)
     """
 
-    def __init__(self, driven: Driven) -> None:
+    def __init__(self, driven: Held) -> None:
         self._driven: Final = driven
 
     def now(self) -> datetime:

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypedDict, Unpack
 from urllib.parse import quote
 
-from oceanmock.admin_client import Driven, Json
+from oceanmock.admin_client import Json
+from oceanmock.errors import AuthorError
 from oceanmock.testing.clock import Span, span_text
+from oceanmock.testing.held import Held, check_keywords
 
 
 class Said(TypedDict, total=False):
@@ -44,7 +46,7 @@ class Said(TypedDict, total=False):
 class Fault:
     """A fault that stands in a sandbox."""
 
-    def __init__(self, driven: Driven, name: str) -> None:
+    def __init__(self, driven: Held, name: str) -> None:
         self._driven: Final = driven
         self.name: Final = name
 
@@ -59,11 +61,11 @@ class Fault:
         return int(self.json()["strikes"])
 
     def json(self) -> Json:
-        """The fault as the admin API tells of it. Raises LookupError once it is gone."""
+        """The fault as the admin API tells of it. Raises AuthorError once it is gone."""
         for said in self._driven.ask("GET", "/faults")["faults"]:
             if said["name"] == self.name:
                 return dict(said)
-        raise LookupError(f"there is no fault {self.name!r} any more.")
+        raise AuthorError(f"there is no fault {self.name!r} any more: it was removed.")
 
     def remove(self) -> None:
         """Takes it away."""
@@ -80,11 +82,15 @@ class Faults:
     ocp.faults.add(operation="retrySubtask", calls=1, answer_lost=True)
     """
 
-    def __init__(self, driven: Driven) -> None:
+    def __init__(self, driven: Held) -> None:
         self._driven: Final = driven
 
     def add(self, **said: Unpack[Said]) -> Fault:
-        """Adds a fault behind those that stand; its keywords are those of a scenario's fault."""
+        """Adds a fault behind those that stand; its keywords are those of a scenario's fault.
+
+        Raises AuthorError with all that is wrong with it.
+        """
+        check_keywords(said, Said.__annotations__, what="a fault")
         body: dict[str, Any] = dict(said)
         for key in ("delay", "jitter"):
             if key in body:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypedDict, Unpack
 
-from oceanmock.admin_client import Driven, Json
+from oceanmock.admin_client import Json
 from oceanmock.testing.clock import instant_of
+from oceanmock.testing.held import Held, check_keywords
 
 PAGE: Final = 1000
 
@@ -85,7 +86,7 @@ class Journal:
     [entry.status for entry in ocp.journal]
     """
 
-    def __init__(self, driven: Driven) -> None:
+    def __init__(self, driven: Held) -> None:
         self._driven: Final = driven
 
     def __iter__(self) -> Iterator[JournalEntry]:
@@ -102,7 +103,11 @@ class Journal:
 
     def all(self, operation: str | None = None, **wanted: Unpack[Wanted]) -> list[JournalEntry]:
         """The exchanges that have all that is wanted."""
-        return [JournalEntry.of(said) for said in self._pages(_query(operation, wanted))]
+        query = _query(operation, wanted)
+        if "body" not in query:
+            return [JournalEntry.of(said) for said in self._pages(query)]
+        found = self._verdict(query, {"at_least": 0})["entries"]
+        return [JournalEntry.of(said) for said in self._pages({}) if said["number"] in found]
 
     def clear(self) -> None:
         """Forgets every exchange."""
@@ -119,12 +124,10 @@ class Journal:
     ) -> None:
         """Holds if this was asked so often; at least once, if no number is said.
 
-        Raises AssertionError with what came nearest.
+        Raises AssertionError with what came nearest, and AuthorError for a query that is wrong.
         """
         often = {"times": times, "at_least": at_least, "at_most": at_most}
-        said = {key: value for key, value in often.items() if value is not None}
-        body = {"query": _query(operation, wanted), **said}
-        verdict = self._driven.ask("POST", "/journal/verify", body)
+        verdict = self._verdict(_query(operation, wanted), often)
         if not verdict["holds"]:
             raise AssertionError(verdict["message"])
 
@@ -134,6 +137,10 @@ class Journal:
 
     def __repr__(self) -> str:
         return f"<Journal of {self._driven.name}, {len(self)} exchanges>"
+
+    def _verdict(self, query: Json, often: Mapping[str, int | None]) -> Json:
+        said = {key: value for key, value in often.items() if value is not None}
+        return self._driven.ask("POST", "/journal/verify", {"query": query, **said})
 
     def _pages(self, query: Json) -> Iterator[Json]:
         after = 0
@@ -148,5 +155,6 @@ class Journal:
 
 
 def _query(operation: str | None, wanted: Mapping[str, Any]) -> Json:
+    check_keywords(wanted, Wanted.__annotations__, what="a query of the journal")
     given = {"operation": operation, **wanted}
     return {key: value for key, value in given.items() if value is not None}

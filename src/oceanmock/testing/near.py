@@ -76,7 +76,7 @@ class Near:
         return leave
 
     def wire(
-        self, server: Address
+        self, server: Address, *, scheme: str = "http"
     ) -> Callable[
         [str, str, Mapping[str, str], bytes | None], tuple[int, Mapping[str, str], bytes]
     ]:
@@ -89,7 +89,7 @@ class Near:
             said = {"host": host, "content-length": str(len(body or b"")), **headers}
             pairs = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in said.items()]
             parts = SimpleQueue[Part]()
-            request = Request(method, target.encode("latin-1"), pairs, body or b"")
+            request = Request(method, target.encode("latin-1"), pairs, body or b"", scheme)
             self.ask(request, parts.put, server=server)
             return _whole(parts)
 

@@ -2,48 +2,237 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 
-from oceanmock.admin_client import Driven, Json
-from oceanmock.testing.sandbox import Sandbox
+from oceanmock.admin_client import Json
+from oceanmock.errors import EnvironmentProblem
+from oceanmock.testing.parts import Whole, find
+from oceanmock.testing.sandbox import Given, Sandbox
+
+if TYPE_CHECKING:
+    from obshell import ClientV1
+
+    from oceanmock.credentials import Sealed
+
+Step = str | Mapping[str, Any]
+"""A node: its name, or what a scenario file says of it; ``node(…)`` writes it."""
+
+STATES: Final = ("PENDING", "READY", "RUNNING", "FAILED", "SUCCEED")
 
 
 class Obshell(Sandbox):
-    """A sandbox for clients of obshell."""
+    """A sandbox for clients of obshell.
+
+    with oceanmock.running("initialize-cluster-fails", api="obshell") as obshell:
+        obshell.dag(4).until("FAILED")
+        obshell.sdk().operate_dag(obshell.dag(4).id, "ROLLBACK")
+    """
 
     api = "obshell"
+    _auth: Sealed | None = None
 
-    def dag(self, id: int | str, nodes: Any = None, **rest: Any) -> Dag:
-        """The dag of a number or generic id; with nodes, a new one of this name."""
+    @property
+    def auth(self) -> Sealed:
+        """What seals each request of httpx or requests; ``auth.password`` is root's.
+
+        Where requests need not authenticate, it leaves them as they are.
+        """
+        if self._auth is None:
+            from oceanmock.credentials import Sealed  # noqa: PLC0415 (slow)
+            from oceanmock.testing.unsealed import Unsealed  # noqa: PLC0415 (slow)
+
+            agent = self.json()["agent"]
+            kind = Sealed if self.is_guarded else Unsealed
+            self._auth = kind(agent["root_password"] or "", agent["agent_password"])
+        return self._auth
+
+    def load(self, *scenarios: Given) -> Self:
+        """Lets scenarios live in it, as ``Sandbox.load`` says; their agent may have passwords."""
+        self._auth = None
+        return super().load(*scenarios)
+
+    def sdk(self, **options: Any) -> ClientV1:
+        """The vendor's own SDK (``pip install obshell``), at this sandbox.
+
+        ``options`` go to its ``ClientSet``. Raises EnvironmentProblem where it is not installed.
+        """
+        try:
+            from obshell import ClientSet  # noqa: PLC0415 (slow, and not everybody's)
+            from obshell.auth import PasswordAuth  # noqa: PLC0415
+        except ImportError:
+            raise EnvironmentProblem(
+                "obshell's SDK is not installed here. `pip install obshell` brings it."
+            ) from None
+        said = {"auth": PasswordAuth(self.auth.password), **options}
+        client: ClientV1 = ClientSet(self.host, self.port, **said).v1
+        return client
+
+    @overload
+    def dag(self, wanted: int | str, /) -> Dag: ...
+
+    @overload
+    def dag(self, name: str, nodes: Sequence[Step], /, **rest: Any) -> Dag: ...
+
+    def dag(self, wanted: int | str, nodes: Sequence[Step] | None = None, /, **rest: Any) -> Dag:
+        """The dag of a number, a generic id or a name; or, with nodes, one that is born now.
+
+            obshell.dag(4)
+            obshell.dag("Upgrade", ["Check", node("Restart", fails(), succeeds(), can="retry")])
+
+        ``rest`` is what else a scenario file says of a dag. Raises AuthorError when there is no
+        such dag, or with all that is wrong with the new one.
+        """
         if nodes is None:
-            return Dag(self.admin, str(id))
-        template = {"name": id, "nodes": list(nodes), **rest}
-        made = self.admin.ask("POST", "/tasks", {"api": "obshell", "template": template})
-        return Dag(self.admin, made["id"])
+            rows = [each for each in self._rows() if each["api"] == self.api]
+            found = find(rows, wanted, what="dag", where=f"in sandbox {self.name!r}")
+            return Dag(self.admin, found)
+        template = {"name": wanted, "nodes": list(nodes), **rest}
+        made = self.admin.ask("POST", "/tasks", {"api": self.api, "template": template})
+        return Dag(self.admin, made)
 
     def dags(self) -> list[Dag]:
-        """Every dag, by ascending number."""
-        found = self.admin.ask("GET", "/tasks")["tasks"]
-        return [Dag(self.admin, each["id"]) for each in found if each["api"] == "obshell"]
+        """Every dag, by ascending number; those of the agent before those of the cluster."""
+        return [Dag(self.admin, each) for each in self._rows() if each["api"] == self.api]
+
+    def _rows(self) -> list[Json]:
+        rows: list[Json] = self.admin.ask("GET", "/tasks")["tasks"]
+        return rows
 
 
-class Dag:
+class Dag(Whole):
     """A dag of obshell."""
 
-    def __init__(self, driven: Driven, id: str) -> None:
-        self._driven: Final = driven
-        self.id: Final = id
+    api = "obshell"
+    kind = "dag"
+    states = STATES
+
+    @property
+    def id(self) -> str:
+        """Its generic id, by which the API knows it."""
+        return self._id
 
     @property
     def state(self) -> str:
         """Its state now."""
         return str(self.json()["state"])
 
-    def json(self) -> Json:
-        """The dag as the admin API tells of it."""
-        return self._driven.ask("GET", f"/tasks/obshell/{self.id}")
+    @property
+    def operator(self) -> str:
+        """Its operator now."""
+        return str(self.json()["operation"])
 
-    def assert_state(self, expected: str) -> None:
-        """Holds if it is in this state."""
-        if self.state != expected:
-            raise AssertionError(f"dag {self.id} is {self.state}, not {expected}")
+    @property
+    def stage(self) -> int:
+        """Whose node's turn it is, counted from 1."""
+        return int(self.json()["stage"])
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Its nodes, in order."""
+        return [Node(self, part) for part in self.json()["parts"]]
+
+    def node(self, wanted: int | str) -> Node:
+        """The node of a number, a generic id or a name. Raises AuthorError when there is none."""
+        parts = self.json()["parts"]
+        return Node(self, find(parts, wanted, what="node", where=f"in dag {self.number}"))
+
+    def assert_state(self, expected: str, *, operator: str | None = None) -> None:
+        """Holds if it is in this state, and this operator if one is said.
+
+        Raises AssertionError with why it is in another, and what is next.
+        """
+        self._assert(self.json(), f"dag {self.number}", expected, operator)
+
+    def until(self, state: str) -> Dag:
+        """Moves the clock on, from change to change, until it is in this state.
+
+        Raises AssertionError where nothing is due any more that could make it so.
+        """
+        self._until(lambda said: said, f"dag {self.number}", state)
+        return self
+
+
+class Node:
+    """A node of a dag of obshell."""
+
+    def __init__(self, dag: Dag, said: Json) -> None:
+        self.dag: Final = dag
+        self.id: Final[str] = said["id"]
+        self.number: Final[int] = said["number"]
+        self.name: Final[str] = said["name"]
+
+    @property
+    def state(self) -> str:
+        """Its state now."""
+        return str(self.json()["state"])
+
+    @property
+    def operator(self) -> str:
+        """Its operator now."""
+        return str(self.json()["operation"])
+
+    @property
+    def sub_tasks(self) -> list[SubTask]:
+        """Its sub tasks, in order."""
+        return [SubTask(self, part) for part in self.json()["parts"]]
+
+    def sub_task(self, wanted: int | str) -> SubTask:
+        """The sub task of a number, a generic id or a name. Raises AuthorError for none."""
+        parts = self.json()["parts"]
+        where = f"in node {self.number}"
+        return SubTask(self, find(parts, wanted, what="sub task", where=where))
+
+    def json(self) -> Json:
+        """It and its sub tasks now, as the admin API tells of them."""
+        return self._in(self.dag.json())
+
+    def assert_state(self, expected: str, *, operator: str | None = None) -> None:
+        """Holds if it is in this state; as ``Dag.assert_state``."""
+        self.dag._assert(self.json(), f"node {self.number}", expected, operator)
+
+    def until(self, state: str) -> Node:
+        """Moves the clock on until it is in this state; as ``Dag.until``."""
+        self.dag._until(self._in, f"node {self.number}", state)
+        return self
+
+    def _in(self, dag: Json) -> Json:
+        part: Json = next(each for each in dag["parts"] if each["number"] == self.number)
+        return part
+
+    def __repr__(self) -> str:
+        return f"<Node {self.number} {self.name!r}>"
+
+
+class SubTask:
+    """A sub task of a node: its work on one agent."""
+
+    def __init__(self, node: Node, said: Json) -> None:
+        self.node: Final = node
+        self.id: Final[str] = said["id"]
+        self.number: Final[int] = said["number"]
+        self.name: Final[str] = said["name"]
+
+    @property
+    def state(self) -> str:
+        """Its state now."""
+        return str(self.json()["state"])
+
+    @property
+    def operator(self) -> str:
+        """Its operator now."""
+        return str(self.json()["operation"])
+
+    def json(self) -> Json:
+        """It as the admin API tells of it now."""
+        parts = self.node.json()["parts"]
+        part: Json = next(each for each in parts if each["number"] == self.number)
+        return part
+
+    def assert_state(self, expected: str, *, operator: str | None = None) -> None:
+        """Holds if it is in this state; as ``Dag.assert_state``."""
+        called = f"sub task {self.number}"
+        self.node.dag._assert(self.json(), called, expected, operator)
+
+    def __repr__(self) -> str:
+        return f"<SubTask {self.number} {self.name!r}>"

@@ -2,58 +2,174 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, overload
 
-from oceanmock.admin_client import Driven, Json
-from oceanmock.testing.sandbox import Sandbox
+from oceanmock.admin_client import Json
+from oceanmock.testing.held import Held
+from oceanmock.testing.parts import Whole, find
+from oceanmock.testing.sandbox import MANAGER, VIEWER, Sandbox
+
+if TYPE_CHECKING:
+    from oceanmock.credentials import AccessKey, Basic
+
+Step = str | Mapping[str, Any]
+"""A subtask: its name, or what a scenario file says of it; ``subtask(…)`` writes it."""
+
+STATUSES: Final = ("PENDING", "READY", "RUNNING", "CANCELING", "FAILED", "SUCCESSFUL", "ABORTED")
+ACCESS_KEY: Final = ("oceanmock-ak", "oceanmock-sk")
 
 
 class Ocp(Sandbox):
-    """A sandbox for clients of OCP."""
+    """A sandbox for clients of OCP.
+
+    with oceanmock.running("retry-failed-subtask") as ocp:
+        client = Client(ocp.url, auth=ocp.auth, sleep=ocp.clock.sleep)
+        client.retry(1000)
+        ocp.task(1000).assert_status("SUCCESSFUL")
+    """
 
     api = "ocp"
 
     @property
-    def auth(self) -> tuple[str, str]:
-        """A manager's user and password, ready for httpx and requests."""
-        return ("manager", "manager")
+    def auth(self) -> Basic:
+        """A manager's user and password, ready for httpx and requests; a pair of both."""
+        from oceanmock.credentials import Basic  # noqa: PLC0415 (slow)
+
+        return Basic(*MANAGER)
 
     @property
-    def viewer(self) -> tuple[str, str]:
+    def viewer(self) -> Basic:
         """The same of somebody who may only look."""
-        return ("viewer", "viewer")
+        from oceanmock.credentials import Basic  # noqa: PLC0415 (slow)
 
-    def task(self, id: int | str, subtasks: Any = None, **rest: Any) -> Task:
-        """The task of an id; with subtasks, a new one of this name."""
+        return Basic(*VIEWER)
+
+    @property
+    def access_key(self) -> AccessKey:
+        """An access key that signs each request, ready for httpx and requests."""
+        from oceanmock.credentials import AccessKey  # noqa: PLC0415 (slow)
+
+        return AccessKey(*ACCESS_KEY)
+
+    @overload
+    def task(self, wanted: int | str, /) -> Task: ...
+
+    @overload
+    def task(self, name: str, subtasks: Sequence[Step], /, **rest: Any) -> Task: ...
+
+    def task(
+        self, wanted: int | str, subtasks: Sequence[Step] | None = None, /, **rest: Any
+    ) -> Task:
+        """The task of an id or a name; or, with subtasks, one that is born now.
+
+            ocp.task(1000)
+            ocp.task("Install agent", ["Prepare", subtask("Install", fails(log="disk full"))])
+
+        ``rest`` is what else a scenario file says of a task. Raises AuthorError when there is no
+        such task, or with all that is wrong with the new one.
+        """
         if subtasks is None:
-            return Task(self.admin, str(id))
-        template = {"name": id, "subtasks": list(subtasks), **rest}
-        made = self.admin.ask("POST", "/tasks", {"api": "ocp", "template": template})
-        return Task(self.admin, made["id"])
+            rows = [each for each in self._rows() if each["api"] == self.api]
+            found = find(rows, wanted, what="task", where=f"in sandbox {self.name!r}")
+            return Task(self.admin, found)
+        template = {"name": wanted, "subtasks": list(subtasks), **rest}
+        made = self.admin.ask("POST", "/tasks", {"api": self.api, "template": template})
+        return Task(self.admin, made)
 
     def tasks(self) -> list[Task]:
         """Every task, by ascending id."""
-        found = self.admin.ask("GET", "/tasks")["tasks"]
-        return [Task(self.admin, each["id"]) for each in found if each["api"] == "ocp"]
+        return [Task(self.admin, each) for each in self._rows() if each["api"] == self.api]
+
+    def _rows(self) -> list[Json]:
+        rows: list[Json] = self.admin.ask("GET", "/tasks")["tasks"]
+        return rows
 
 
-class Task:
+class Task(Whole):
     """A task of OCP."""
 
-    def __init__(self, driven: Driven, id: str) -> None:
-        self._driven: Final = driven
-        self.id: Final = int(id)
+    api = "ocp"
+    kind = "task"
+    states = STATUSES
+
+    @property
+    def id(self) -> int:
+        """Its id."""
+        return self.number
 
     @property
     def status(self) -> str:
         """Its status now."""
         return str(self.json()["state"])
 
-    def json(self) -> Json:
-        """The task as the admin API tells of it."""
-        return self._driven.ask("GET", f"/tasks/ocp/{self.id}")
+    @property
+    def operation(self) -> str:
+        """Its operation now."""
+        return str(self.json()["operation"])
 
-    def assert_status(self, expected: str) -> None:
-        """Holds if it is in this status."""
-        if self.status != expected:
-            raise AssertionError(f"task {self.id} is {self.status}, not {expected}")
+    @property
+    def subtasks(self) -> list[Subtask]:
+        """Its subtasks, in the API's order."""
+        return [Subtask(self, self._driven, part) for part in self.json()["parts"]]
+
+    def subtask(self, wanted: int | str) -> Subtask:
+        """The subtask of an id or a name. Raises AuthorError when there is none."""
+        parts = self.json()["parts"]
+        part = find(parts, wanted, what="subtask", where=f"in task {self.id}")
+        return Subtask(self, self._driven, part)
+
+    def assert_status(self, expected: str, *, operation: str | None = None) -> None:
+        """Holds if it is in this status, and this operation if one is said.
+
+        Raises AssertionError with why it is in another, and what is next.
+        """
+        self._assert(self.json(), f"task {self.id}", expected, operation)
+
+    def until(self, status: str) -> Task:
+        """Moves the clock on, from change to change, until it is in this status.
+
+        Raises AssertionError where nothing is due any more that could make it so.
+        """
+        self._until(lambda said: said, f"task {self.id}", status)
+        return self
+
+
+class Subtask:
+    """A subtask of a task of OCP."""
+
+    def __init__(self, task: Task, driven: Held, said: Json) -> None:
+        self.task: Final = task
+        self.id: Final[int] = said["number"]
+        self.name: Final[str] = said["name"]
+        self._driven: Final = driven
+
+    @property
+    def status(self) -> str:
+        """Its status now."""
+        return str(self.json()["state"])
+
+    @property
+    def operation(self) -> str:
+        """Its operation now."""
+        return str(self.json()["operation"])
+
+    def json(self) -> Json:
+        """It as the admin API tells of it now."""
+        return self._in(self.task.json())
+
+    def assert_status(self, expected: str, *, operation: str | None = None) -> None:
+        """Holds if it is in this status; as ``Task.assert_status``."""
+        self.task._assert(self.json(), f"subtask {self.id}", expected, operation)
+
+    def until(self, status: str) -> Subtask:
+        """Moves the clock on until it is in this status; as ``Task.until``."""
+        self.task._until(self._in, f"subtask {self.id}", status)
+        return self
+
+    def _in(self, task: Json) -> Json:
+        part: Json = next(each for each in task["parts"] if each["number"] == self.id)
+        return part
+
+    def __repr__(self) -> str:
+        return f"<Subtask {self.id} {self.name!r}>"

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
-from oceanmock.admin_client import Admin, Driven, Json, Refused
+from oceanmock.admin_client import Admin, Json
 from oceanmock.errors import AuthorError
 from oceanmock.testing.clock import Clock, instant_text
 from oceanmock.testing.faults import Faults
+from oceanmock.testing.held import Held, blaming_the_author, check_keywords
 from oceanmock.testing.journal import Journal
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from types import TracebackType
 
     import httpx
 
@@ -57,12 +59,22 @@ class Sandbox:
 
     api: str
 
-    def __init__(self, driven: Driven, reach: Reach, *, made: Json, strict: bool = False) -> None:
+    def __init__(
+        self,
+        driven: Held,
+        reach: Reach,
+        *,
+        made: Json,
+        strict: bool = False,
+        is_guarded: bool = True,
+    ) -> None:
         self.admin: Final = driven
         """Its own paths of the admin API."""
         self.name: Final = driven.name
         self.seed: Final[int] = made["seed"]
         self.strict: Final = strict
+        self.is_guarded: Final = is_guarded
+        """Whether requests must authenticate."""
         self.clock: Final = Clock(driven)
         self.journal: Final = Journal(driven)
         self.faults: Final = Faults(driven)
@@ -100,7 +112,11 @@ class Sandbox:
         Untouched, it becomes as if made with them; in use, their tasks are born now. Raises
         AuthorError with all that is wrong with them.
         """
-        raise NotImplementedError
+        given = [read_given(each) for each in scenarios]
+        body = {"scenarios": [each.said for each in given], "api": self.api}
+        with naming_files(given):
+            self.admin.ask("POST", "/scenarios", body)
+        return self
 
     def reset(self) -> None:
         """Makes it as it was when it was made: tasks, clock, faults; and its journal is empty."""
@@ -112,9 +128,29 @@ class Sandbox:
             self._is_closed = True
             self.admin.ask("DELETE")
 
+    def timelines(self) -> list[str]:
+        """A picture of each task or dag: its states over the sandbox's time, operations marked."""
+        found = self.admin.ask("GET", "/tasks")["tasks"]
+        return [
+            self.admin.text(f"/tasks/{self.api}/{each['id']}/explain", query={"format": "timeline"})
+            for each in found
+            if each["api"] == self.api
+        ]
+
     def json(self) -> Json:
         """The sandbox as the admin API tells of it."""
         return self.admin.ask("GET")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} at {self.url}>"
@@ -132,22 +168,34 @@ def create(
     own_port: bool | None = True,
 ) -> Json:
     """What the server says of the sandbox it has just made. Raises AuthorError."""
+    check_keywords(options, Options.__annotations__, what="a sandbox")
     given = [read_given(each) for each in scenarios]
     body: Json = {
         "scenarios": [each.said for each in given],
+        "api": api,
         "auth": options.get("auth", True),
+        "users": list(USERS),
         "own_port": own_port is not False,
-        "progression": options.get("progression", "polls"),
+        "otherwise": "polls",
     }
-    for key in ("name", "speed", "seed"):
-        if key in options:
-            body[key] = options[key]
+    body |= {key: value for key, value in options.items() if key in PLAIN}
     if "starts_at" in options:
         body["starts_at"] = instant_text(options["starts_at"])
     if "switches" in options:
         body["switches" if api == "ocp" else "obshell_switches"] = dict(options["switches"])
-    with blaming(given):
+    with naming_files(given), blaming_the_author():
         return admin.ask("POST", "/sandboxes", body)
+
+
+PLAIN: Final = ("name", "progression", "speed", "seed")
+"""The options that are said to the server as they are."""
+MANAGER: Final = ("manager", "manager")
+VIEWER: Final = ("viewer", "viewer")
+USERS: Final = (
+    {"name": VIEWER[0], "password": VIEWER[1], "permissions": ["TASK_VIEWER"]},
+    {"name": MANAGER[0], "password": MANAGER[1]},
+)
+"""Said even where they are the server's own, so that a test goes the same everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +221,13 @@ def read_given(given: Given) -> Scenario:
 
 
 @contextmanager
-def blaming(given: Sequence[Scenario]) -> Iterator[None]:
-    """Turns what the server says is wrong with scenarios into an AuthorError of their files."""
+def naming_files(given: Sequence[Scenario]) -> Iterator[None]:
+    """Mistakes in scenarios that were read from files here are told with the files' names."""
     try:
         yield
-    except Refused as refusal:
-        if refusal.status != 400:
-            raise
-        text = str(refusal)
+    except AuthorError as mistakes:
+        text = str(mistakes)
         for number, scenario in enumerate(given):
             if scenario.place is not None:
-                text = text.replace(f"scenarios[{number}]:", f"{scenario.place}:")
+                text = text.replace(f"scenarios[{number}]", scenario.place)
         raise AuthorError(text) from None

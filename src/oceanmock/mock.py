@@ -25,8 +25,10 @@ from typing import (
 )
 from urllib.parse import urljoin, urlsplit
 
-from oceanmock.admin_client import Admin, Driven, Json
+from oceanmock.admin_client import Admin, Json
+from oceanmock.errors import AuthorError
 from oceanmock.testing import Obshell, Ocp, Options, Sandbox
+from oceanmock.testing.held import Held, check_keywords, nearest_of
 from oceanmock.testing.near import Near
 from oceanmock.testing.reach import Elsewhere, Here, Reach
 from oceanmock.testing.sandbox import Given, create
@@ -57,8 +59,10 @@ class Mock:
         self.url: Final = admin.url
 
     @classmethod
-    def start(cls, *, host: str = "127.0.0.1", port: int = 0) -> Self:
-        """A server in this process, on any free port unless one is said.
+    def start(
+        cls, *, host: str = "127.0.0.1", port: int = 0, tls: SSLContext | None = None
+    ) -> Self:
+        """A server in this process, on any free port unless one is said; by TLS, if ``tls`` is.
 
         Raises EnvironmentProblem when the port can't be had.
         """
@@ -68,10 +72,10 @@ class Mock:
         from oceanmock.server import Server  # noqa: PLC0415
 
         app = create_app(World(Clock()))
-        server = Server(app, host=host, port=port).start()
+        server = Server(app, host=host, port=port, tls=tls).start()
         near = Near(app, lambda: server.loop)
         parts = urlsplit(server.url)
-        wire = near.wire((parts.hostname or host, parts.port or port))
+        wire = near.wire((parts.hostname or host, parts.port or port), scheme=parts.scheme)
         return cls(Admin(server.url, wire=wire), server=server, near=near)
 
     @classmethod
@@ -113,8 +117,13 @@ class Mock:
     def _make(self, kind: type[Api], scenarios: tuple[Given, ...], options: Options) -> Api:
         made = create(self._admin, kind.api, scenarios, options, own_port=self._reaches_ports)
         reach = self._reach(made["urls"])
-        strict = options.get("strict", False)
-        return kind(Driven(self._admin, made["name"]), reach, made=made, strict=strict)
+        return kind(
+            Held(self._admin, made["name"]),
+            reach,
+            made=made,
+            strict=options.get("strict", False),
+            is_guarded=options.get("auth", True),
+        )
 
     def _reach(self, urls: Json) -> Reach:
         """How a client gets to a sandbox with these URLs."""
@@ -217,10 +226,14 @@ def running(
     Entering it raises AuthorError with all that is wrong with a scenario, EnvironmentProblem when a
     port can't be had, and NoAnswer when there is no server at ``url``.
     """
+    check_keywords(setting, Setting.__annotations__, what="running")
+    kind = KINDS.get(api)
+    if kind is None:
+        raise AuthorError(f"api is {api!r}. {nearest_of(api, KINDS)}")
     said = {key: value for key, value in setting.items() if key in Options.__annotations__}
     options = cast("Options", said)
 
-    def begin(kind: type[Api]) -> tuple[Mock, Api]:
+    def begin() -> tuple[Mock, Ocp | Obshell]:
         mock = _server(setting)
         try:
             return mock, mock._make(kind, scenarios, options)
@@ -228,9 +241,10 @@ def running(
             mock.stop()
             raise
 
-    if api == "obshell":
-        return Running(lambda: begin(Obshell))
-    return Running(lambda: begin(Ocp))
+    return cast("Running[Ocp] | Running[Obshell]", Running(begin))
+
+
+KINDS: Final[dict[str, type[Ocp] | type[Obshell]]] = {"ocp": Ocp, "obshell": Obshell}
 
 
 def _server(setting: Setting) -> Mock:

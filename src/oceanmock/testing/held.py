@@ -1,0 +1,68 @@
+"""What a test asks the admin API, and what becomes of its mistakes.
+
+A request that the server finds wrong is its author's: AuthorError, in the server's own words. A
+keyword that there is not is told before anything is asked, with the nearest one that there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from oceanmock.admin_client import Driven, Json, Refused
+from oceanmock.errors import AuthorError
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Driven):
+    """One sandbox of a server, asked on behalf of a test."""
+
+    def ask(
+        self, method: str, path: str = "", body: Json | None = None, *, query: Json | None = None
+    ) -> Json:
+        """What it answers. Raises AuthorError for what is wrong or not there, and NoAnswer."""
+        with blaming_the_author():
+            return self.admin.ask(method, self.path(path), body, query=query)
+
+    def text(self, path: str, *, query: Json | None = None) -> str:
+        """A text that it answers. Raises as ``ask``."""
+        with blaming_the_author():
+            return self.admin.read("GET", self.path(path), query=query).decode()
+
+
+@contextmanager
+def blaming_the_author() -> Iterator[None]:
+    """What a server refuses is the mistake of whoever has written the test."""
+    try:
+        yield
+    except Refused as refusal:
+        if refusal.status >= 500:
+            raise
+        raise AuthorError(str(refusal)) from None
+
+
+def check_keywords(given: Iterable[str], known: Iterable[str], *, what: str) -> None:
+    """Raises AuthorError for keywords that there are not, each with the nearest that there is."""
+    names = list(known)
+    wrong = [name for name in given if name not in names]
+    if wrong:
+        from oceanmock.mistakes import nearest  # noqa: PLC0415 (slow, and only for a mistake)
+
+        raise AuthorError(
+            "\n".join(f"{name!r} is no keyword of {what}. {nearest(name, names)}" for name in wrong)
+        )
+
+
+def nearest_of(name: str, names: Iterable[str]) -> str:
+    """The names that there are, and the nearest to one that there is not."""
+    from oceanmock.mistakes import nearest  # noqa: PLC0415 (slow, and only for a mistake)
+
+    return nearest(name, list(names))
+
+
+def did_you_mean_of(name: str, names: Iterable[str]) -> str:
+    """The nearest name to one that there is not, if any is near."""
+    from oceanmock.mistakes import did_you_mean  # noqa: PLC0415 (slow, and only for a mistake)
+
+    return did_you_mean(name, list(names))
