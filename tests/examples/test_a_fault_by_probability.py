@@ -3,6 +3,8 @@
 What a fault strikes by chance is drawn from the sandbox's seed: the same seed, the same calls.
 """
 
+from collections.abc import Iterator
+
 import httpx
 import pytest
 
@@ -32,13 +34,20 @@ def test_a_client_lives_with_a_server_that_cannot_always_answer(ocp: Ocp) -> Non
     ocp.journal.assert_called(fault="overloaded", status=503, at_least=1)
 
 
-def test_the_same_seed_strikes_the_same_calls(oceanmock_server: Mock) -> None:
-    first, second = (
-        unsteady(oceanmock_server.ocp("retry-failed-subtask", progression="manual", seed=7))
-        for _ in range(2)
+@pytest.fixture
+def twins(oceanmock_server: Mock) -> Iterator[tuple[Ocp, Ocp]]:
+    one, other = (
+        oceanmock_server.ocp("retry-failed-subtask", progression="manual", seed=7) for _ in range(2)
     )
+    yield unsteady(one), unsteady(other)
+    one.close()
+    other.close()
 
-    wait(first, 1000)
-    wait(second, 1000)
 
-    assert [entry.status for entry in first.journal] == [entry.status for entry in second.journal]
+def test_the_same_seed_strikes_the_same_calls(twins: tuple[Ocp, Ocp]) -> None:
+    one, other = twins
+
+    wait(one, 1000)
+    wait(other, 1000)
+
+    assert [entry.status for entry in one.journal] == [entry.status for entry in other.journal]
