@@ -16,6 +16,7 @@ import pytest
 from command import run, serving
 
 ROOT = Path(__file__).parents[1]
+EXAMPLE = "<!-- example: plugin -->\n```python\n"
 DATA = [*(ROOT / "openapi").glob("*.yaml"), *(ROOT / "scenarios").glob("*.yaml")]
 
 
@@ -35,6 +36,14 @@ def call(*words: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def venv_with(folder: Path, *requirements: str | Path) -> Path:
+    """The ``bin`` of a new virtual environment that holds nothing but these."""
+    venv.create(folder)
+    python = folder / "bin" / "python"
+    call("pip", "--python", python, "install", "--quiet", *requirements)
+    return folder / "bin"
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The sdist, the wheel built from it, and that installed."""
@@ -42,9 +51,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     call("build", "--outdir", folder, ROOT)
     (wheel,) = folder.glob("*.whl")
     (sdist,) = folder.glob("*.tar.gz")
-    venv.create(folder / "venv")
-    call("pip", "--python", folder / "venv" / "bin" / "python", "install", "--quiet", wheel)
-    return Built(wheel, sdist, folder / "venv" / "bin" / "oceanmock")
+    return Built(wheel, sdist, venv_with(folder / "venv", wheel) / "oceanmock")
 
 
 def test_the_wheel_holds_the_data_and_the_types_and_no_tests(built: Built) -> None:
@@ -54,7 +61,7 @@ def test_the_wheel_holds_the_data_and_the_types_and_no_tests(built: Built) -> No
     assert held >= {f"oceanmock/{path.relative_to(ROOT).as_posix()}" for path in DATA}
     assert "oceanmock/py.typed" in held
     assert {name.split("/")[0].partition("-")[0] for name in held} == {"oceanmock"}
-    assert not [name for name in held if "test" in name]
+    assert not [name for name in held if "tests" in name or "/test_" in name]
 
 
 def test_the_sdist_holds_all_that_building_and_testing_needs(built: Built) -> None:
@@ -94,3 +101,22 @@ def test_the_installed_command_shows_a_scenario(built: Built, tmp_path: Path) ->
 
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "task 1000 Reinstall OCP agent" in shown.stdout
+
+
+def test_the_readmes_example_passes_with_the_wheel_pytest_and_httpx(
+    built: Built, tmp_path: Path
+) -> None:
+    example = (ROOT / "README.md").read_text("utf-8").partition(EXAMPLE)[2].partition("```")[0]
+    (tmp_path / "test_client.py").write_text(example, encoding="utf-8")
+    python = venv_with(tmp_path / "venv", built.wheel, "pytest", "httpx") / "python"
+
+    done = subprocess.run(
+        [python, "-m", "pytest", "-q", "--oceanmock-coverage", tmp_path / "test_client.py"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "subtask CANCELING: never happened" in done.stdout
