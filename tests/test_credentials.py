@@ -24,6 +24,7 @@ from Crypto.Util.Padding import unpad
 
 from conftest import REINSTALL
 from obshell_world import FOREIGN, INIT, LOCAL
+from oceanmock import credentials
 from oceanmock.clock import SECOND
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.credentials.obshell import (
@@ -481,9 +482,19 @@ def test_no_credentials_show_their_secret_when_printed() -> None:
     assert printed[0] == "Basic('me', '***')"
 
 
-def test_no_client_is_imported_with_them() -> None:
-    code = "import sys, oceanmock.credentials; print({'httpx', 'requests'} & set(sys.modules))"
+def test_three_kinds_are_public() -> None:
+    assert credentials.__all__ == ["AccessKey", "Basic", "Sealed"]
+
+
+def test_neither_a_client_nor_what_seals_is_imported_with_them() -> None:
+    slow = {"httpx", "requests", "cryptography"}
+    code = f"import sys, oceanmock.credentials; print({slow} & set(sys.modules))"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "set()"
+
+
+def test_what_is_none_of_them_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Bearer'"):
+        credentials.Bearer  # noqa: B018

@@ -2,10 +2,23 @@
 
 ``Basic`` and ``AccessKey`` are OCP's, ``Sealed`` is obshell's. Each is a callable that takes a
 request on its way out, of either client, and gives it back with its credentials; neither client is
-imported here. None of them shows its secret when it is printed.
+imported here. None of them shows its secret when it is printed. What seals is imported when it is
+first named: cryptography takes a while.
 """
 
-from oceanmock.credentials.obshell import Sealed
+from typing import TYPE_CHECKING, Any
+
 from oceanmock.credentials.ocp import AccessKey, Basic
 
+if TYPE_CHECKING:
+    from oceanmock.credentials.obshell import Sealed
+
 __all__ = ["AccessKey", "Basic", "Sealed"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Sealed":
+        from oceanmock.credentials.obshell import Sealed  # noqa: PLC0415 (see above)
+
+        return Sealed
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
