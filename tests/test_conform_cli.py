@@ -338,6 +338,16 @@ def test_what_cannot_be_tested_is_one_sentence_and_exit_code_2(stage: Stage) -> 
     assert result.stdout == ""
 
 
+def test_a_mistake_of_our_own_does_not_look_like_a_finding(stage: Stage) -> None:
+    stage.problem = RuntimeError("it fell over")
+
+    result = oceanmock(*OCP)
+
+    assert result.exit_code == 2
+    assert "RuntimeError: it fell over" in result.stderr
+    assert "a mistake in oceanmock, and says nothing about the server" in result.stderr
+
+
 def test_ctrl_c_before_the_run_leaves_nothing(stage: Stage, tmp_path: Path) -> None:
     stage.problem = KeyboardInterrupt()
 

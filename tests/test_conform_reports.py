@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -111,7 +111,9 @@ def test_commands_to_paste_are_never_wrapped(width: int) -> None:
 @pytest.mark.parametrize(
     ("span", "told"),
     [
+        (39_400, "0.0 ms"),
         (3_400_000, "3.4 ms"),
+        (47_900_000, "48 ms"),
         (999_000_000, "999 ms"),
         (999_900_000, "1.0 s"),
         (12_340_000_000, "12.3 s"),
@@ -377,11 +379,11 @@ def reason(finding: Finding) -> str:
     return "a slow clock" if finding.rule == "time.start-after-finish" else ""
 
 
-def told(*, is_terminal: bool) -> str:
+def told(events: Sequence[Event] = EVENTS, *, is_terminal: bool, tick: int = 0) -> str:
     console = Console(file=io.StringIO(), width=100, force_terminal=is_terminal)
-    ticks: Callable[[], int] = count(0, SECOND).__next__
+    ticks: Callable[[], int] = count(0, tick).__next__
     with shown_on(console, stopwatch=ticks, reason_for=reason) as listen:
-        for event in EVENTS:
+        for event in events:
             listen(event)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -392,9 +394,18 @@ def test_a_log_has_a_line_per_phase_and_per_new_finding() -> None:
         "waiting for http://127.0.0.1:8080: connection refused\n"
         "found envelope.status: getTaskInstance → 200 → status: "
         "the envelope says 201, and the answer's status is 200\n"
-        "probes: 2 requests, 1 finding, 1 known in 1.0 s\n"
-        "fuzzing: 0 requests, 0 findings in 1.0 s\n"
+        "probes: 2 requests, 1 finding, 1 known in 0.0 ms\n"
+        "fuzzing: 0 requests, 0 findings in 0.0 ms\n"
     )
+
+
+def test_a_log_says_now_and_then_that_something_happens() -> None:
+    events: list[Event] = [PhaseStarted("probes"), *(Asked(an_exchange(n)) for n in range(9))]
+
+    lines = told(events, is_terminal=False, tick=4 * SECOND).splitlines()
+
+    assert lines[0] == "probes: 4 requests, 0 findings so far, in 20.0 s"
+    assert len(lines) == 2
 
 
 def test_a_terminal_has_a_bar_that_leaves_only_the_findings_behind() -> None:

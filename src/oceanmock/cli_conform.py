@@ -12,6 +12,7 @@ import importlib.util
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,7 +21,14 @@ from urllib.parse import urlsplit
 
 import click
 
-from oceanmock.conformance.model import Api, Options, Phase, Result
+from oceanmock.conformance.model import (
+    INTERRUPTED,
+    UNTESTABLE,
+    Api,
+    Options,
+    Phase,
+    Result,
+)
 from oceanmock.errors import OceanmockError
 from oceanmock.mistakes import nearest
 
@@ -38,7 +46,6 @@ NEEDS: Final = ("schemathesis", "hypothesis", "requests")
 REPORTS: Final = ("html", "json", "junit")
 LOG_WIDTH: Final = 120
 """How wide a summary is where nobody says."""
-INTERRUPTED: Final = 130
 
 
 class Unready(OceanmockError):
@@ -142,8 +149,8 @@ Examples:
 Exit codes:
   0    KEPT: nothing was found, and all that has to be seen was seen
   1    BROKEN: something was found that no baseline knows
-  2    it could not begin: the command is wrong, or the target is down, is not that API,
-       or refuses the credentials
+  2    it could not be carried out: the command is wrong, or the target is down, is not
+       that API, or refuses the credentials
   3    INADEQUATE: nothing was found, but what has to be seen was not
   130  INTERRUPTED by Ctrl-C; what was found until then is told and reported
 """
@@ -280,6 +287,12 @@ def conform(ctx: click.Context, /, **said: Any) -> None:
     except KeyboardInterrupt:
         click.echo("Interrupted before anything was found.", err=True)
         ctx.exit(INTERRUPTED)
+    except (OceanmockError, click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except Exception:  # whatever it is, it must not look like a finding, which is exit code 1
+        click.echo(traceback.format_exc(), err=True)
+        click.echo("This is a mistake in oceanmock, and says nothing about the server.", err=True)
+        ctx.exit(UNTESTABLE)
     _tell(order, results)
     ctx.exit(texts.exit_code(results))
 

@@ -25,6 +25,7 @@ from oceanmock.conformance.model import (
 )
 from oceanmock.conformance.reports import texts
 from oceanmock.conformance.reports.diagram import Diagram, diagrams_of, draw, how
+from oceanmock.conformance.rules import all_rules
 
 STYLE: Final = Path(__file__).with_name("page.css")
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -229,13 +230,15 @@ def _missing(result: Result) -> str:
 
 
 def _rules(result: Result) -> str:
-    rows = []
+    known, rows = all_rules(), []
     for each in texts.rule_lines(result):
         kept = "not looked at" if not each.looked else "known" if each.known else "kept"
         word = "broken" if each.broken else kept
         times = f"{each.looked:,}" if each.looked else "–"
+        rule = known.get(each.rule)
+        said = f"<br><small>{_text(rule.says)}</small>" if rule else ""
         rows.append(
-            f'<tr class="{word.replace(" ", "-")}"><td><code>{_text(each.rule)}</code></td>'
+            f'<tr class="{word.replace(" ", "-")}"><td><code>{_text(each.rule)}</code>{said}</td>'
             f"<td>{word}</td><td>{times}</td><td>{each.broken or ''}</td>"
             f"<td>{each.known or ''}</td></tr>"
         )

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from oceanmock.clock import SECOND
 from oceanmock.conformance.model import (
     Asked,
     Event,
@@ -24,6 +26,9 @@ from oceanmock.conformance.model import (
     Waiting,
 )
 from oceanmock.conformance.reports import texts
+
+SILENCE: Final = 15 * SECOND
+"""How long plain lines may keep quiet while there is something to count."""
 
 
 @contextmanager
@@ -67,7 +72,7 @@ class _Counts:
 
 
 class _Lines:
-    """A line when a phase is over, one for each new finding, and one when something is awaited."""
+    """A line when a phase is over, for each new finding, for what is awaited, and now and then."""
 
     def __init__(
         self,
@@ -79,13 +84,15 @@ class _Lines:
         self._stopwatch = stopwatch
         self._reason_for = reason_for
         self._counts = _Counts()
-        self._began = stopwatch()
+        self._phase = ""
+        self._began = self._spoke = stopwatch()
         self._awaited = ""
 
     def __call__(self, event: Event) -> None:
         self._counts.add(event, self._reason_for)
         if isinstance(event, PhaseStarted):
-            self._counts, self._began = _Counts(), self._stopwatch()
+            self._counts, self._phase = _Counts(), event.phase
+            self._began = self._spoke = self._stopwatch()
         elif isinstance(event, Found) and not self._reason_for(event.finding):
             self._say(_told(event.finding))
         elif isinstance(event, Waiting) and event.why != self._awaited:
@@ -94,8 +101,12 @@ class _Lines:
         elif isinstance(event, PhaseEnded):
             took = texts.span(self._stopwatch() - self._began)
             self._say(f"{event.phase}: {self._counts} in {took}")
+        elif self._stopwatch() - self._spoke > SILENCE:
+            took = texts.span(self._stopwatch() - self._began)
+            self._say(f"{self._phase}: {self._counts} so far, in {took}")
 
     def _say(self, text: str) -> None:
+        self._spoke = self._stopwatch()
         self._console.print(Text(texts.line(text)), soft_wrap=True, highlight=False)
 
 

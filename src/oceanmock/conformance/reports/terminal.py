@@ -155,10 +155,14 @@ def _stories(result: Result) -> Iterator[RenderableType]:
 def _known(result: Result) -> Iterator[RenderableType]:
     if not result.known:
         return
-    kinds = Counter((each.rule, each.operation, each.known) for each in result.known)
-    table = _table("rule", "operation", "reason", "times", numbers=1)
-    for (rule, operation, reason), times in kinds.items():
-        table.add_row(_text(rule), _text(operation), _text(reason), str(times))
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for each in result.known:
+        kinds.setdefault((each.rule, each.known), []).append(each.operation)
+    table = _table("rule", "operations", "reason")
+    for (rule, reason), operations in kinds.items():
+        names = list(dict.fromkeys(each or "no operation" for each in operations))
+        told = ", ".join(names) if len(names) == 1 else f"{len(names)} operations"
+        table.add_row(_text(rule), _text(told), _text(reason))
     where = texts.line(", ".join(result.baselines))
     yield _table_of(f"Known deviations ({len(result.known):,}), let pass by {where}", table)
     yield Text()

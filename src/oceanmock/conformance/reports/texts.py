@@ -90,7 +90,7 @@ def span(nanoseconds: int) -> str:
     """A span of time as a person reads it: 3.4 ms, 12.3 s, 2 min 5 s."""
     seconds = nanoseconds / 1e9
     if seconds < 0.9995:
-        return f"{seconds * 1000:.3g} ms"
+        return f"{seconds * 1000:.{1 if seconds < 0.01 else 0}f} ms"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
