@@ -1,17 +1,14 @@
 """Which transitions the clients of a test suite have seen, out of all that the machines have.
 
-Three sorts of things are counted for each kind (task, subtask; dag, node, sub task): its *states*;
-its *edges*, from a state into a state under an operation, such as FAILED → RUNNING/ROLLBACK; and
-the *operators* that a client may use on it. Each counts one. A state is seen when an answer showed
-it, an edge when two answers to the same sandbox showed its ends one after the other, an operator
-when one was accepted. Beside that stands what happened without anybody looking, from what the
-server tells of each life; so what no test brings about is told from what no client watches.
-
-The percentage is what was seen out of all that the machines of the APIs used have by default: what
-needs an opt-in (ABORTED, a retry after a failed rollback) counts only once it has happened. No
-suite needs all of it, and one client sees more of it by polling more often: it says what was never
-met, not that what was met was checked. An exchange that the journal no longer has, was cleared from
-it, or keeps only in part (more than 64 KiB), counts for nothing. Pure: no pytest, no file.
+For each kind (task, subtask; dag, node, sub task) three sorts of things count one each: a *state*,
+seen when an answer showed it; an *edge*, from a state into a state under an operation (FAILED →
+RUNNING/ROLLBACK), seen when two answers to one sandbox showed its ends one after the other; and an
+*operator*, seen when one was accepted. Beside that stands what happened and nobody saw, as the
+server tells of each life. The percentage is of all that the machines of the APIs used have by
+default; what needs an opt-in (ABORTED) counts once it has happened. No suite needs all of it, and
+who polls more often sees more: it says what was never met, not that what was met was checked. An
+exchange that the journal has lost, or keeps only in part (over 64 KiB), counts for nothing. The
+rule: no pytest here, and no file.
 """
 
 from __future__ import annotations
@@ -178,14 +175,22 @@ class Coverage:
     @property
     def seen(self) -> int:
         """How many of them were."""
+        return self._count("seen")
+
+    @property
+    def happened(self) -> int:
+        """How many of them came about, seen or not."""
+        return self._count("seen", "happened")
+
+    def _count(self, *wanted: Standing) -> int:
         return sum(
-            standing == "seen" for api in self.apis for standing in self.standings(api).values()
+            standing in wanted for api in self.apis for standing in self.standings(api).values()
         )
 
     @property
     def percent(self) -> float:
         """How many of a hundred were seen, never rounded up; 0 where no API was used."""
-        return math.floor(1000 * self.seen / self.counted) / 10 if self.counted else 0.0
+        return _percent(self.seen, self.counted)
 
     @property
     def missing(self) -> list[tuple[Item, Standing]]:
@@ -204,6 +209,7 @@ class Coverage:
         return {
             "percent": self.percent,
             "counted": self.counted,
+            "happened": self.happened,
             "seen": self.seen,
             "apis": {api: self._api_json(api) for api in self.apis},
         }
@@ -241,18 +247,20 @@ class Coverage:
         """The report, to be read on a terminal: a table, and then what is missing, by name."""
         if not self.apis:
             return [Line("Transition coverage: no sandbox was used.")]
-        return [self._headline(), Line(""), *self._table(), *self._missing_lines()]
+        return [*self._headlines(), Line(""), *self._table(), *self._missing_lines()]
 
     def text(self) -> str:
         """The same without colours, each line with its line feed."""
         return "".join(f"{line.text}\n" for line in self.lines())
 
-    def _headline(self) -> Line:
+    def _headlines(self) -> Iterator[Line]:
         apis = " and ".join(CALLED[api] for api in self.apis)
         count = sum(self._seen[api].sandboxes for api in self.apis)
         over = f"{count} sandbox{'es' if count != 1 else ''}"
         figures = f"{self.percent:g} % ({self.seen} of {self.counted})"
-        return Line(f"Transition coverage of {apis}: {figures}, {over}", "bold")
+        yield Line(f"Transition coverage of {apis}: {figures}, {over}", "bold")
+        watched = f"{_percent(self.seen, self.happened):g} % ({self.seen} of {self.happened})"
+        yield Line(f"Of what happened there, clients saw {watched}.")
 
     def _table(self) -> Iterator[Line]:
         yield Line(f"{'':<10}{'states':>10}{'operators':>12}{'edges':>10}")
@@ -311,6 +319,11 @@ def _head(item: Item, standings: Mapping[Item, Standing]) -> str:
         if each.kind == item.kind and each.sort == "edge" and each.word.endswith(f"/{operation}")
     }
     return f"{item.kind.replace('_', ' ')} under {operation}" if len(akin) == 1 else str(item)
+
+
+def _percent(part: int, whole: int) -> float:
+    """Of a hundred, to one place, never rounded up."""
+    return math.floor(1000 * part / whole) / 10 if whole else 0.0
 
 
 def _cell(standings: Mapping[Item, Standing], sort: Sort) -> str:
