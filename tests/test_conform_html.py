@@ -140,6 +140,28 @@ def test_the_matrix_counts_what_was_answered_and_marks_what_was_not(open_page: O
     expect(matrix.locator(".cell.broken")).to_have_text(["34", "1"])
 
 
+def test_rules_that_were_broken_are_in_the_open_and_the_others_folded(open_page: Opener) -> None:
+    rules = open_page().page.locator("section.rules")
+
+    expect(rules.locator("> .scroll tbody tr")).to_have_count(3)
+    expect(rules.locator("tr.broken").first).to_contain_text("envelope.status")
+    expect(rules.locator("tr.broken").first).to_contain_text("The status in the body is that of")
+    expect(rules.locator("summary")).to_have_text(["1 rule kept", "1 rule not looked at"])
+    expect(rules.locator("tr.kept")).to_be_hidden()
+    rules.locator("summary").first.click()
+    expect(rules.locator("tr.kept")).to_contain_text("parent.out-of-step")
+
+
+def test_known_deviations_are_folded_by_rule_with_their_reason(open_page: Opener) -> None:
+    known = open_page().page.locator("section.known")
+
+    expect(known.locator("summary").first).to_contain_text("time.start-after-finish 1")
+    expect(known.locator("summary").first).to_contain_text("this lab's database is a minute slow")
+    expect(known.locator(".finding")).to_be_hidden()
+    known.locator("summary").first.click()
+    expect(known.locator(".finding")).to_be_visible()
+
+
 def test_the_diagrams_show_what_was_walked_and_what_was_not(open_page: Opener) -> None:
     drawn = open_page().page.locator("section.diagrams .drawn > div")
 

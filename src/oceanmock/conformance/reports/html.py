@@ -22,6 +22,7 @@ from oceanmock.conformance.model import (
     Finding,
     Headers,
     Result,
+    Rule,
 )
 from oceanmock.conformance.reports import texts
 from oceanmock.conformance.reports.diagram import Diagram, diagrams_of, draw, how
@@ -126,17 +127,20 @@ def _head(result: Result) -> str:
 def _findings(result: Result) -> str:
     if not result.findings:
         return '<p class="none">No rule was broken.</p>'
-    return _grouped(result.findings)
+
+    return "".join(
+        f"<h3><code>{_text(rule)}</code>{_badge(len(found))}</h3>" + "".join(map(_finding, found))
+        for rule, found in texts.by_rule(result.findings).items()
+    )
 
 
 def _known(result: Result) -> str:
-    return _grouped(result.known)
-
-
-def _grouped(findings: Sequence[Finding]) -> str:
+    """Folded, as they may be many: a rule, and within it each finding."""
     return "".join(
-        f"<h3><code>{_text(rule)}</code>{_badge(len(found))}</h3>" + "".join(map(_finding, found))
-        for rule, found in texts.by_rule(findings).items()
+        f"<details><summary><code>{_text(rule)}</code>{_badge(len(found))}<br>"
+        f"<small>{_text('; '.join(dict.fromkeys(each.known for each in found)))}</small></summary>"
+        f'<div class="folded">{"".join(map(_finding, found))}</div></details>'
+        for rule, found in texts.by_rule(result.known).items()
     )
 
 
@@ -230,19 +234,35 @@ def _missing(result: Result) -> str:
 
 
 def _rules(result: Result) -> str:
-    known, rows = all_rules(), []
+    """What was broken or known in the open; the many others, by what came of them, folded."""
+    said, rows = all_rules(), dict[str, list[str]]()
     for each in texts.rule_lines(result):
-        kept = "not looked at" if not each.looked else "known" if each.known else "kept"
-        word = "broken" if each.broken else kept
-        times = f"{each.looked:,}" if each.looked else "–"
-        rule = known.get(each.rule)
-        said = f"<br><small>{_text(rule.says)}</small>" if rule else ""
-        rows.append(
-            f'<tr class="{word.replace(" ", "-")}"><td><code>{_text(each.rule)}</code>{said}</td>'
-            f"<td>{word}</td><td>{times}</td><td>{each.broken or ''}</td>"
-            f"<td>{each.known or ''}</td></tr>"
-        )
-    return _table(("rule", "", "looked at", "findings", "known"), rows, "rules")
+        rows.setdefault(_word(each), []).append(_rule(each, said.get(each.rule)))
+    heads = ("rule", "", "looked at", "findings", "known")
+    telling = rows.pop("broken", []) + rows.pop("known", [])
+    folded = "".join(
+        f"<details><summary>{texts.count(len(each), 'rule')} {word}</summary>"
+        f"{_table(heads[:3], each, 'rules')}</details>"
+        for word, each in rows.items()
+    )
+    return (_table(heads, telling, "rules") if telling else "") + folded
+
+
+def _word(line: texts.RuleLine) -> str:
+    """What came of a rule."""
+    if line.broken:
+        return "broken"
+    return "known" if line.known else "kept" if line.looked else "not looked at"
+
+
+def _rule(line: texts.RuleLine, rule: Rule | None) -> str:
+    word, said = _word(line), f"<br><small>{_text(rule.says)}</small>" if rule else ""
+    found = (f"{line.broken or ''}", f"{line.known or ''}") if line.broken or line.known else ()
+    return (
+        f'<tr class="{word.replace(" ", "-")}"><td><code>{_text(line.rule)}</code>{said}</td>'
+        f"<td>{word}</td><td>{f'{line.looked:,}' if line.looked else '–'}</td>"
+        f"{''.join(f'<td>{each}</td>' for each in found)}</tr>"
+    )
 
 
 def _changes(result: Result) -> str:
