@@ -10,13 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
-from typing import Final
 
 import httpx
 
 from oceanmock.testing.near import Address, End, Head, Near, Part, Request
-
-HOP: Final = frozenset({b"transfer-encoding"})
 
 
 class NearTransport(httpx.BaseTransport):
@@ -129,8 +126,7 @@ class _AsyncStream(httpx.AsyncByteStream):
 
 def _request(request: httpx.Request, body: bytes) -> Request:
     headers = [(name.lower(), value) for name, value in request.headers.raw]
-    kept = [pair for pair in headers if pair[0] not in HOP]
-    return Request(request.method, request.url.raw_path, kept, body, request.url.scheme)
+    return Request(request.method, request.url.raw_path, headers, body, request.url.scheme)
 
 
 def _patience(request: httpx.Request) -> float | None:

@@ -1,0 +1,357 @@
+"""running and Mock: a server in this process or elsewhere, and the sandboxes made on it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+import oceanmock
+from held_world import MORNING, here, mock
+from oceanmock.admin_client import NoAnswer
+from oceanmock.app import create_app
+from oceanmock.clock import Clock
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.mock import Mock
+from oceanmock.server import Server
+from oceanmock.testing import Obshell, Ocp
+
+__all__ = ["here", "mock"]
+
+TASKS = "/api/v2/tasks/instances"
+ONE = {"summary": "One step", "api": "ocp", "tasks": [{"id": 1, "subtasks": ["install"]}]}
+
+
+def is_served(url: str) -> bool:
+    try:
+        httpx.get(url)
+    except httpx.ConnectError:
+        return False
+    return True
+
+
+# --- a block --------------------------------------------------------------------------------------
+
+
+def test_in_a_block_a_sandbox_is_served_and_then_no_more() -> None:
+    with oceanmock.running("retry-failed-subtask") as ocp:
+        answer = httpx.get(f"{ocp.url}{TASKS}/1000", auth=ocp.auth)
+
+    assert isinstance(ocp, Ocp)
+    assert answer.json()["data"]["status"] == "RUNNING"
+    assert not is_served(ocp.url)
+
+
+def test_an_asynchronous_block_is_the_same() -> None:
+    async def looks() -> tuple[Obshell, str]:
+        async with (
+            oceanmock.running("initialize-cluster-fails", api="obshell") as obshell,
+            httpx.AsyncClient(transport=obshell.async_transport, auth=obshell.auth) as client,
+        ):
+            dag = obshell.dag(4).id
+            answer = await client.get(f"{obshell.url}/api/v1/task/dag/{dag}")
+            return obshell, answer.json()["data"]["state"]
+
+    obshell, state = asyncio.run(looks())
+
+    assert isinstance(obshell, Obshell)
+    assert state == "READY"
+    assert not is_served(obshell.url)
+
+
+def test_a_block_on_a_server_elsewhere_leaves_it_as_it_was(here: Mock) -> None:
+    with oceanmock.running(ONE, url=here.url, name="mine") as ocp:
+        assert ocp.task(1).status == "RUNNING"
+
+    with pytest.raises(AuthorError, match="there is no sandbox 'mine'"):
+        ocp.clock.now()
+    assert is_served(here.url)
+
+
+def test_no_server_is_left_behind_by_a_scenario_that_is_wrong() -> None:
+    before = threading.active_count()
+
+    with pytest.raises(AuthorError), oceanmock.running("no-such-scenario"):
+        pass
+
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"sped": 2}, "'sped' is no keyword of running. Allowed: .* Did you mean 'speed'?"),
+        ({"api": "obshel"}, "api is 'obshel'. Allowed: ocp, obshell. Did you mean 'obshell'?"),
+    ],
+)
+def test_what_nobody_can_be_told_is_refused_with_the_nearest(
+    said: dict[str, str], message: str
+) -> None:
+    with pytest.raises(AuthorError, match=message):
+        oceanmock.running(**said)  # type: ignore[call-overload]
+
+
+def test_a_scenario_of_the_other_api_is_refused_and_says_how_it_is_taken(mock: Mock) -> None:
+    with pytest.raises(AuthorError, match=r"is of obshell, .* api='obshell' would take it"):
+        mock.ocp("initialize-cluster-fails")
+
+
+# --- a server -------------------------------------------------------------------------------------
+
+
+def test_a_server_has_as_many_sandboxes_as_are_made_on_it(mock: Mock) -> None:
+    with mock.ocp(ONE) as one, mock.obshell("initialize-cluster-fails") as other:
+        one.clock.advance("1h")
+
+        assert one.task(1).status == "SUCCESSFUL"
+        assert other.dag(4).state == "READY"
+        assert one.url != other.url
+
+
+def test_a_closed_sandbox_is_gone_and_closing_it_twice_changes_nothing(mock: Mock) -> None:
+    ocp = mock.ocp(ONE)
+
+    ocp.close()
+    ocp.close()
+
+    with pytest.raises(AuthorError, match="there is no sandbox"):
+        ocp.tasks()
+
+
+def test_a_stopped_server_says_so() -> None:
+    started = Mock.start()
+    ocp = started.ocp(ONE)
+
+    started.stop()
+    started.stop()
+
+    with pytest.raises(EnvironmentProblem, match="does not run"):
+        ocp.clock.now()
+
+
+def test_nobody_at_a_url_is_said_in_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+    with pytest.raises(NoAnswer, match=f"nothing answers at {url}"):
+        Mock.attach(url)
+
+
+def test_a_taken_port_is_said_in_one_sentence(here: Mock) -> None:
+    port = httpx.URL(here.url).port or 0
+
+    with pytest.raises(EnvironmentProblem, match=f"cannot listen on 127.0.0.1:{port}"):
+        Mock.start(port=port)
+
+
+def test_a_server_elsewhere_may_want_its_token() -> None:
+    app = create_app(Sandbox(Clock()), token="secret")
+    with Server(app) as server:
+        attached = Mock.attach(server.url, token="secret")
+
+        assert attached.ocp(ONE).task(1).status == "RUNNING"
+        assert not attached.is_here
+        with pytest.raises(NoAnswer, match="wants another token"):
+            Mock.attach(server.url, token="wrong")
+
+
+def test_in_this_process_nothing_is_asked_over_a_socket(
+    here: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a socket was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    ocp = here.ocp(ONE)
+    with httpx.Client(transport=ocp.transport, base_url=ocp.url, auth=ocp.auth) as client:
+        answer = client.get(f"{TASKS}/1")
+
+    assert answer.status_code == 200
+    ocp.journal.assert_called("getTaskInstance", times=1, task=1)
+
+
+# --- where a sandbox is ---------------------------------------------------------------------------
+
+
+def test_a_sandbox_has_a_port_of_its_own(mock: Mock) -> None:
+    ocp = mock.ocp(ONE)
+
+    assert ocp.url == f"http://{ocp.host}:{ocp.port}"
+    assert ocp.url != mock.url
+    assert httpx.get(f"{ocp.url}{TASKS}/1", auth=ocp.viewer).status_code == 200
+
+
+def test_where_its_port_cannot_be_reached_it_has_a_path(
+    here: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oceanmock.mock._is_reached", lambda url: False)
+    attached = Mock.attach(here.url)
+
+    first, second = attached.ocp(ONE), attached.ocp(ONE)
+
+    assert second.url == f"{here.url}/sandboxes/{second.name}"
+    assert httpx.get(f"{second.url}{TASKS}/1", auth=second.auth).status_code == 200
+    assert "port" not in second.json()["urls"]
+    with pytest.raises(EnvironmentProblem, match="cannot be reached from this machine"):
+        _ = first.port
+
+
+# --- what a sandbox is like -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scenario", "given", "progression"),
+    [
+        (ONE, None, "polls"),
+        (ONE | {"progression": "manual"}, None, "manual"),
+        (ONE | {"progression": "time"}, None, "time"),
+        (ONE | {"progression": "manual"}, "immediate", "immediate"),
+    ],
+)
+def test_time_passes_as_is_said_or_as_the_file_says_or_by_polls(
+    mock: Mock, scenario: dict[str, object], given: str | None, progression: str
+) -> None:
+    said = {} if given is None else {"progression": given}
+
+    with mock.ocp(scenario, **said) as ocp:  # type: ignore[arg-type]
+        assert ocp.clock.progression == progression
+
+
+def test_a_sandbox_is_as_its_options_say(mock: Mock) -> None:
+    with mock.ocp(
+        ONE,
+        seed=7,
+        speed=2,
+        starts_at=datetime.datetime(2024, 1, 10, 6),  # without a zone: in UTC
+        switches={"error_code_not_found": 4711},
+        strict=True,
+    ) as ocp:
+        missing = httpx.get(f"{ocp.url}{TASKS}/999", auth=ocp.auth).json()
+
+        assert ocp.clock.now().isoformat() == "2024-01-10T06:00:00+00:00"
+        assert (ocp.seed, ocp.clock.speed, ocp.strict) == (7, 2, True)
+        assert missing["error"]["code"] == 4711
+
+
+def test_a_wrong_option_is_refused_with_the_nearest(mock: Mock) -> None:
+    with pytest.raises(AuthorError, match=r"'stricct' is no keyword of a sandbox. .*'strict'"):
+        mock.ocp(ONE, stricct=True)  # type: ignore[call-arg]
+
+
+def test_requests_must_authenticate_unless_it_is_said_that_they_need_not(mock: Mock) -> None:
+    with mock.ocp(ONE) as guarded, mock.ocp(ONE, auth=False) as open_to_all:
+        assert httpx.get(f"{guarded.url}{TASKS}/1").status_code == 401
+        assert httpx.get(f"{open_to_all.url}{TASKS}/1").status_code == 200
+
+
+def test_scenarios_are_names_files_and_mappings(mock: Mock, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("summary: Mine\napi: ocp\ntasks: [{id: 5, subtasks: [a]}]\n")
+
+    with mock.ocp("retry-failed-subtask", path, ONE) as ocp:
+        assert [task.id for task in ocp.tasks()] == [1, 5, 1000]
+
+
+@pytest.mark.parametrize("act", ["make", "load"])
+def test_a_mistake_in_a_file_is_told_by_the_file_s_name(
+    mock: Mock, tmp_path: Path, act: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("summary: Mine\napi: ocp\ntasks: [{id: 5, subtask: [a]}]\n")
+    acts = {"make": lambda: mock.ocp(ONE, path), "load": lambda: mock.ocp().load(ONE, path)}
+
+    with pytest.raises(AuthorError) as refused:
+        acts[act]()
+
+    assert str(refused.value).startswith(f"{path}:3:")
+    assert "Did you mean 'subtasks'?" in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_told_by_its_name(mock: Mock) -> None:
+    with pytest.raises(
+        AuthorError, match=r"the scenario file no/such.yaml cannot be read: No such"
+    ):
+        mock.ocp("no/such.yaml")
+
+
+def test_scenarios_are_loaded_into_a_sandbox_later(mock: Mock) -> None:
+    with mock.ocp(starts_at=MORNING) as ocp:
+        loaded = ocp.load(ONE | {"progression": "manual"})
+
+        assert loaded is ocp
+        assert ocp.task(1).status == "RUNNING"
+        assert ocp.clock.progression == "manual"
+
+
+def test_a_reset_sandbox_is_as_it_was_made(mock: Mock) -> None:
+    with mock.ocp(ONE, starts_at=MORNING) as ocp:
+        ocp.clock.advance("1h")
+        ocp.faults.add(status=503)
+
+        ocp.reset()
+
+        assert ocp.task(1).status == "RUNNING"
+        assert len(ocp.faults) == 0
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and a certificate of 127.0.0.1's own, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(begin)
+        .not_valid_after(begin.replace(year=2099))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "server.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+def test_a_server_may_speak_tls_on_each_of_its_ports(certificate: Path) -> None:
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(certificate)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+
+    with Mock.start(tls=serving) as started:
+        ocp = started.ocp(ONE)
+        attached = Mock.attach(started.url, tls=trusting).ocp(ONE)
+        answers = [
+            httpx.get(f"{each.url}{TASKS}/1", auth=each.auth, verify=trusting)
+            for each in (ocp, attached)
+        ]
+
+    assert started.url.startswith("https://")
+    assert ocp.url.startswith("https://")
+    assert [answer.status_code for answer in answers] == [200, 200]
