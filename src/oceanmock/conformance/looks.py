@@ -12,7 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
@@ -159,10 +159,13 @@ def numbered(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def instant(value: Any) -> int | None:
     """The nanoseconds of a timestamp, its offset with a colon or without; None for none."""
-    if not isinstance(value, str):
-        return None
+    return _instant(value) if isinstance(value, str) else None
+
+
+@lru_cache(maxsize=16_384)
+def _instant(text: str) -> int | None:
     try:
-        return instants.instant_of(_COLONLESS.sub(r"\1:\2", value))
+        return instants.instant_of(_COLONLESS.sub(r"\1:\2", text))
     except (ValueError, OverflowError):
         return None
 

@@ -176,6 +176,9 @@ class Memory(Watch):
         found = sightings(seen, roots=self._roots, calls=len(self._calls))
         self._roots.update({each.key: each.root for each in found if each.root})
         for now in found:
+            if self._is_nothing_new(now):
+                yield look("terminal.moved" if now.is_terminal else "transition.illegal", True)
+                continue
             yield from self._became(now)
             yield from self._sandwiched(now)
             yield from self._agrees(now)
@@ -185,6 +188,14 @@ class Memory(Watch):
             self._count(now)
             self._latest[now.key] = self._last[now.key, now.view] = now
             self._logs.sighted(now)
+
+    def _is_nothing_new(self, now: Sighting) -> bool:
+        """Whether it was last seen just so, in the same view, and nothing was called since."""
+        latest = self._latest.get(now.key)
+        if latest is None or latest.view != now.view or now.key in self._refused:
+            return False
+        is_waiting = now.key in self._waiting
+        return latest.calls == now.calls and not is_waiting and latest.raw == now.raw
 
     def _became(self, now: Sighting) -> Iterator[Look]:
         """It can have become this, and what never changes, or only grows, did so."""

@@ -49,13 +49,14 @@ class Call:
         return (self.kind, self.id) == (kind, id)
 
 
+@lru_cache(maxsize=1024)
 def could_be(kind: str, state: str, operation: str) -> States:
     """What something may be that shows this; a row of a list does not tell the operation."""
     known = MACHINES[kind].shown
     return frozenset(s for s in known if s[0] == state and operation in ("", s[1]))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def in_time(kind: str, states: States, *, by_anybody: bool = False) -> States:
     """All that may show after any of these, by time alone or by calls nobody knows of."""
     machine = MACHINES[kind]
@@ -63,7 +64,7 @@ def in_time(kind: str, states: States, *, by_anybody: bool = False) -> States:
     return frozenset().union(*(reachable(machine, state, calls=calls) for state in states))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def moved(kind: str, states: States, by: str) -> States:
     """What a call makes of these; of those that it does not move, nothing."""
     return frozenset(e.after for e in MACHINES[kind].edges if e.by == by and e.before in states)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from oceanmock.conformance.checks import obshell, ocp
-from oceanmock.conformance.looks import Seen, instant
+from oceanmock.conformance.looks import Seen, instant, numbered
 
 Json = dict[str, Any]
 View = Literal["list", "detail", "part"]
@@ -107,27 +107,28 @@ def _ocp(seen: Seen) -> _Found:
         yield from (("subtask", id_in(s), "", path, s) for path, s in ocp.subtasks_in(seen))
         return
     for path, task in ocp.tasks_in(seen):
-        yield "task", id_in(task), id_in(task), path, task
-    for path, subtask in ocp.subtasks_in(seen):
-        yield "subtask", id_in(subtask), _task_around(seen, path), path, subtask
-
-
-def _task_around(seen: Seen, path: str) -> str:
-    """The id of the task that a subtask is shown in."""
-    inside = [id_in(task) for at, task in ocp.tasks_in(seen) if path.startswith(f"{at}.")]
-    return inside[0] if inside else ""
+        root = id_in(task)
+        yield "task", root, root, path, task
+        for at, subtask in numbered(task.get("subtasks"), f"{path}.subtasks"):
+            yield "subtask", id_in(subtask), root, at, subtask
 
 
 def _obshell(seen: Seen) -> _Found:
-    around = {path: id_in(dag) for path, dag in obshell.dags_in(seen)}
-    for kind, things in (
-        ("dag", obshell.dags_in),
-        ("node", obshell.nodes_in),
-        ("sub_task", obshell.sub_tasks_in),
-    ):
-        for path, thing in things(seen):
-            root = next((id for at, id in around.items() if f"{path}.".startswith(f"{at}.")), "")
-            yield kind, id_in(thing), root, path, thing
+    for path, dag in obshell.dags_in(seen):
+        yield "dag", id_in(dag), id_in(dag), path, dag
+        for at, node in numbered(dag.get("nodes"), f"{path}.nodes"):
+            yield from _node(node, at, id_in(dag))
+    if seen.status == 200 and isinstance(seen.data, dict):
+        if seen.id == "getNodeDetail":
+            yield from _node(seen.data, "$.data", "")
+        elif seen.id == "getSubTaskDetail":
+            yield "sub_task", id_in(seen.data), "", "$.data", seen.data
+
+
+def _node(node: Json, path: str, root: str) -> _Found:
+    yield "node", id_in(node), root, path, node
+    for at, sub_task in numbered(node.get("sub_tasks"), f"{path}.sub_tasks"):
+        yield "sub_task", id_in(sub_task), root, at, sub_task
 
 
 def id_in(thing: Json) -> str:

@@ -20,6 +20,8 @@ from oceanmock.sightings import Sighting, sightings_of
 
 MOST: Final = 24
 """So many tasks or dags are looked at in full."""
+MOST_GIVEN: Final = 60
+"""And so many of those that were given, if they are more."""
 ROWS: Final = 200
 LISTS: Final[Mapping[str, tuple[str, ...]]] = {
     "ocp": (
@@ -89,7 +91,7 @@ def find_ids(wire: Wire) -> KnownIds:
         lists = (*lists, OF_A_CLUSTER)
     rows = [row for path in lists for row in _tops(wire, _read(wire, path))]
     ids = dict.fromkeys([*wire.options.tasks, *_of_each_state(rows)])
-    looked_at = list(ids)[: max(MOST, len(wire.options.tasks))]
+    looked_at = list(ids)[: max(MOST, min(MOST_GIVEN, len(wire.options.tasks)))]
     found = [_whole(wire, _read(wire, DETAIL[api].format(quote(id, safe="")))) for id in looked_at]
     return KnownIds(api, tuple(each for each in found if each is not None))
 

@@ -6,7 +6,7 @@ Long may be 0 or negative there, a status nobody knows is none, the log of nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -316,43 +316,44 @@ def ask_pages(prober: Prober) -> None:
             prober.tell(page, [look("paging.whole", _ids(page) == right, "$.data.contents", wrong)])
 
 
+Matches = Callable[[dict[str, Any]], bool]
+
+
 def ask_filters(prober: Prober) -> None:
-    """Reads the list by each status, and by names: what has ended is where it belongs."""
+    """Reads the list whole, by filters, and whole again: what stayed is where it belongs."""
     before = _page(prober, "size=2000")
-    if before is None:
+    if before is None or len(_contents(before)) >= 2000:
         return
+    filters = list(_filters(_contents(before)))
+    narrow = [_page(prober, f"size=2000&{query}") for query, _ in filters]
+    after = _page(prober, "size=2000")
+    rows = _contents(after) if after is not None else []
+    stayed = [row for row in _contents(before) if row in rows]
+    for (query, matches), page in zip(filters, narrow, strict=True):
+        if page is not None:
+            shown = _ids(page)
+            left_out = [row["id"] for row in stayed if matches(row) and row.get("id") not in shown]
+            wrong = f"{query} leaves out {left_out[:5]}, which it is for."
+            prober.tell(page, [look("filter.too-narrow", not left_out, "$.data.contents", wrong)])
+
+
+def _filters(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Matches]]:
+    """Queries, each with what it is for: by status, and by the first name and cluster there are."""
     for status in ("SUCCESSFUL", "FAILED", "RUNNING"):
-        _ask_filter(
-            prober, before, f"status={status}", lambda row, s=status: row.get("status") == s
-        )
-    names = [str(row["name"]) for row in _contents(before) if row.get("name")]
+        yield f"status={status}", lambda row, s=status: row.get("status") == s  # type: ignore[misc]
+    names = [row["name"] for row in rows if isinstance(row.get("name"), str)]
     for name in names[:1]:
         query = f"name={quote(name, safe='')}"
-        _ask_filter(prober, before, query, lambda row, n=name: row.get("name") == n)
-    clusters = [row["cluster"]["id"] for row in _contents(before) if _has_cluster(row)]
+        yield query, lambda row, n=name: row.get("name") == n  # type: ignore[misc]
+    clusters = [id for row in rows if (id := _cluster(row)) is not None]
     for cluster in clusters[:1]:
-        _ask_filter(
-            prober,
-            before,
-            f"clusterId={cluster}",
-            lambda row, c=cluster: _has_cluster(row) and row["cluster"]["id"] == c,
-        )
+        query = f"clusterId={cluster}"
+        yield query, lambda row, c=cluster: _cluster(row) == c  # type: ignore[misc]
 
 
-def _has_cluster(row: Any) -> bool:
-    return isinstance(row.get("cluster"), dict) and whole(row["cluster"].get("id")) is not None
-
-
-def _ask_filter(prober: Prober, before: Seen, query: str, matches: Any) -> None:
-    """What matched before and after has to be in what the filter leaves."""
-    narrow = _page(prober, f"size=2000&{query}")
-    after = _page(prober, "size=2000")
-    if narrow is None or after is None or len(_contents(before)) >= 2000:
-        return
-    stayed = [row for row in _contents(before) if row in _contents(after) and matches(row)]
-    left_out = [row.get("id") for row in stayed if row.get("id") not in _ids(narrow)]
-    wrong = f"{query} leaves out {left_out[:5]}, which it is for."
-    prober.tell(narrow, [look("filter.too-narrow", not left_out, "$.data.contents", wrong)])
+def _cluster(row: dict[str, Any]) -> int | None:
+    said = row.get("cluster")
+    return whole(said.get("id")) if isinstance(said, dict) else None
 
 
 def _page(prober: Prober, query: str) -> Seen | None:
