@@ -61,7 +61,7 @@ import pytest
 def test_it(ocp, obshell):
     assert ocp.clock.progression == obshell.clock.progression == "manual"
     assert [task.id for task in ocp.tasks()] == [1000]
-    assert [dag.number for dag in obshell.dags()] == [4]
+    assert [dag.id for dag in obshell.dags()] == [obshell.dag(4).id]
     assert ocp.url != obshell.url
 """,
     )

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from golden import assert_golden
 from oceanmock.mock import Mock
 from plugin_runs import output, run, run_apart
 
+LOCALHOST = IPv4Address("127.0.0.1")
 MANY = """
 import httpx, pytest
 
@@ -138,6 +146,79 @@ def test_a_server_that_a_suite_need_not_use_is_told_by_the_first_test_that_does(
     unused.assert_outcomes(passed=1)
     used.assert_outcomes(errors=1)
     assert_golden("plugin-no-server-in-use.txt", output(used))
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+TRUSTING = """
+import ssl, httpx, pytest
+
+@pytest.fixture(scope="session")
+def oceanmock_tls():
+    {context}
+    return context
+
+@pytest.mark.scenario("retry-failed-subtask", progression="manual")
+def test_it(ocp):
+    assert ocp.url.startswith("https://127.0.0.1:")
+    trust = ssl.create_default_context(cafile="certificate.pem")
+    with httpx.Client(base_url=ocp.url, auth=ocp.auth, verify=trust) as client:
+        client.get("/api/v2/tasks/instances/1000")
+    ocp.journal.assert_called("getTaskInstance", times=1)
+"""
+
+
+def test_a_server_in_this_process_speaks_tls_by_the_context_it_is_given(
+    pytester: pytest.Pytester,
+) -> None:
+    make_certificate(pytester.path)
+    context = "context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n    "
+    context += 'context.load_cert_chain("certificate.pem", "key.pem")'
+
+    result = run(pytester, TRUSTING.format(context=context))
+
+    result.assert_outcomes(passed=1)
+
+
+def test_a_server_elsewhere_is_reached_by_the_context_that_is_given(
+    pytester: pytest.Pytester,
+) -> None:
+    make_certificate(pytester.path)
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain("certificate.pem", "key.pem")
+    context = 'context = ssl.create_default_context(cafile="certificate.pem")'
+
+    with Mock.start(tls=own) as secure:
+        trusting = run(pytester, TRUSTING.format(context=context), "--oceanmock-url", secure.url)
+        wary = run(pytester, "def test_it(ocp): ...", "--oceanmock-url", secure.url)
+
+    trusting.assert_outcomes(passed=1)
+    wary.assert_outcomes(errors=1)
+    wary.stdout.fnmatch_lines(["nothing answers at https://127.0.0.1:* (*CERTIFICATE_VERIFY*"])
+
+
+def make_certificate(folder: Path) -> None:
+    """A key and a certificate of 127.0.0.1, that nobody has signed but itself."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(LOCALHOST)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.Encoding.PEM
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(form))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            form,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
 
 
 # --- xdist ----------------------------------------------------------------------------------------

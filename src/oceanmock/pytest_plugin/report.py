@@ -12,11 +12,12 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from oceanmock.admin_client import Driven, Json
+from oceanmock.admin_client import Json
 from oceanmock.errors import OceanmockError
 from oceanmock.explain.telling import plain
 from oceanmock.sightings import sightings_of
 from oceanmock.testing.clock import instant_of
+from oceanmock.testing.held import Held
 
 Section = tuple[str, str]
 """A title and a text of a report."""
@@ -29,21 +30,21 @@ FORMS: Final = ("text", "timeline")
 _PAGE: Final = 1000
 
 
-def sections(driven: Driven, api: str, *, when: str = "call") -> Iterator[Section]:
+def sections(held: Held, api: str, *, when: str = "call") -> Iterator[Section]:
     """The journal of a sandbox, and its tasks; nothing of one that was only just made."""
     try:
-        entries = entries_of(driven)
+        entries = entries_of(held)
         if when == "setup" and not entries:
             return
-        yield f"oceanmock journal ({api})", journal_text(entries, driven.ask("GET")["started"])
-        yield from _task_sections(driven, api, entries)
+        yield f"oceanmock journal ({api})", journal_text(entries, held.ask("GET")["started"])
+        yield from _task_sections(held, api, entries)
     except OceanmockError as problem:
         yield f"oceanmock ({api})", f"what happened cannot be told: {problem}"
 
 
-def entries_of(driven: Driven) -> list[Json]:
+def entries_of(held: Held) -> list[Json]:
     """The whole journal of a sandbox, as the admin API has it."""
-    entries: list[Json] = driven.ask("GET", "/journal", query={"limit": _PAGE})["entries"]
+    entries: list[Json] = held.ask("GET", "/journal", query={"limit": _PAGE})["entries"]
     return entries
 
 
@@ -96,14 +97,14 @@ def _body_text(body: Any) -> str:
 # --- the tasks ------------------------------------------------------------------------------------
 
 
-def _task_sections(driven: Driven, api: str, entries: Sequence[Json]) -> Iterator[Section]:
-    tasks = [each for each in driven.ask("GET", "/tasks")["tasks"] if each["api"] == api]
+def _task_sections(held: Held, api: str, entries: Sequence[Json]) -> Iterator[Section]:
+    tasks = [each for each in held.ask("GET", "/tasks")["tasks"] if each["api"] == api]
     asked = {value for entry in entries for value in entry["ids"].values()}
     chosen = sorted(tasks, key=lambda task: task["id"] not in asked)[:MOST_TASKS]
     kind = "task" if api == "ocp" else "dag"
     for task in chosen:
         title = f"oceanmock {kind} {task['number']} {plain(task['name'])}: {task['state']}"
-        yield title, _task_text(driven, api, task["id"])
+        yield title, _task_text(held, api, task["id"])
     if left := len(tasks) - len(chosen):
         rest = ", ".join(
             f"{task['number']} {task['state']}" for task in tasks if task not in chosen
@@ -111,9 +112,7 @@ def _task_sections(driven: Driven, api: str, entries: Sequence[Json]) -> Iterato
         yield f"oceanmock: {left} more {kind}s", plain(rest)
 
 
-def _task_text(driven: Driven, api: str, id: str) -> str:
+def _task_text(held: Held, api: str, id: str) -> str:
     """Why it is in its state, and how it came there."""
-    path = driven.path(f"/tasks/{api}/{id}/explain")
-    return "\n".join(
-        driven.admin.read("GET", path, query={"format": form}).decode() for form in FORMS
-    )
+    path = f"/tasks/{api}/{id}/explain"
+    return "\n".join(held.text(path, query={"format": form}) for form in FORMS)

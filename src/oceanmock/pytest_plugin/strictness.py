@@ -11,22 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from oceanmock.admin_client import Driven, Json
+from oceanmock.admin_client import Json
 from oceanmock.explain.telling import plain
 from oceanmock.pytest_plugin.report import entries_of, exchange_text, journal_text
+from oceanmock.testing.held import Held
 
 MOST: Final = 10
 _NO_OPERATION: Final = (404, 405)
 
 
-def complaint(driven: Driven, api: str) -> str:
+def complaint(held: Held, api: str) -> str:
     """What is wrong with what was asked of a sandbox, and what was asked; "" if nothing is."""
-    entries = entries_of(driven)
+    entries = entries_of(held)
     unexpected = [each for each in entries if _is_unexpected(each)]
-    unmet = [each for each in driven.ask("GET", "/faults")["faults"] if not _is_met(each)]
+    unmet = [each for each in held.ask("GET", "/faults")["faults"] if not _is_met(each)]
     if not unexpected and not unmet:
         return ""
-    asked = journal_text(entries, driven.ask("GET")["started"])
+    asked = journal_text(entries, held.ask("GET")["started"])
     lines = [
         *_unexpected_lines(unexpected, api),
         *_unmet_lines(unmet),
