@@ -27,6 +27,7 @@ from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.mock import Mock
 from oceanmock.server import Server
 from oceanmock.testing import Obshell, Ocp
+from oceanmock.testing.near import Near
 
 __all__ = ["here", "mock"]
 
@@ -128,6 +129,31 @@ def test_a_closed_sandbox_is_gone_and_closing_it_twice_changes_nothing(mock: Moc
 
     with pytest.raises(AuthorError, match="there is no sandbox"):
         ocp.tasks()
+
+
+def test_a_sandbox_that_somebody_else_has_deleted_is_closed_without_a_word(mock: Mock) -> None:
+    ocp = mock.ocp(ONE)
+    ocp.admin.ask("DELETE")
+
+    ocp.close()
+
+
+def test_a_sandbox_of_a_stopped_server_is_closed_without_a_word() -> None:
+    with Mock.start() as started:
+        ocp = started.ocp(ONE)
+
+    ocp.close()
+
+
+def test_an_address_of_ipv6_is_called_by_its_whole_name() -> None:
+    app = create_app(Sandbox(Clock()))
+    with Server(app) as server:
+        ask = Near(app, lambda: server.loop).wire("http://[::1]:8080")
+
+        _, headers, body = ask("GET", "/__admin/sandboxes", {}, None)
+
+    assert "x-oceanmock-version" in headers
+    assert b'"path":"http://[::1]:8080/sandboxes/default"' in body
 
 
 def test_a_stopped_server_says_so() -> None:

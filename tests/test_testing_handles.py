@@ -64,6 +64,17 @@ def test_a_clock_goes_on_to_what_is_due_next(ocp: Ocp) -> None:
     assert ocp.clock.next() == due == SIX + timedelta(seconds=0.5)
 
 
+def test_moved_to_what_is_due_a_clock_has_come_there(mock: Mock) -> None:
+    said = {"progression": "manual", "starts_at": "2024-01-10T06:00:00.000000001Z"}
+    with mock.ocp("retry-failed-subtask", **said) as ocp:  # type: ignore[arg-type]
+        due = ocp.clock.next_due()
+        assert due is not None
+
+        ocp.clock.move_to(due)
+
+        ocp.task(1000).subtask(1001).assert_status("RUNNING")
+
+
 def test_where_nothing_is_due_the_clock_stays(ocp: Ocp) -> None:
     then = ocp.clock.advance("1h")
 

@@ -74,9 +74,7 @@ class Mock:
         app = create_app(World(Clock()))
         server = Server(app, host=host, port=port, tls=tls).start()
         near = Near(app, lambda: server.loop)
-        parts = urlsplit(server.url)
-        wire = near.wire((parts.hostname or host, parts.port or port), scheme=parts.scheme)
-        return cls(Admin(server.url, wire=wire), server=server, near=near)
+        return cls(Admin(server.url, wire=near.wire(server.url)), server=server, near=near)
 
     @classmethod
     def attach(cls, url: str, *, token: str | None = None, tls: SSLContext | None = None) -> Self:
@@ -223,6 +221,7 @@ def running(
         async with oceanmock.running("initialize-cluster-fails", api="obshell") as obshell:
             ...
 
+    An asynchronous test asks the sandbox in the same way, and waits about a millisecond for it.
     Entering it raises AuthorError with all that is wrong with a scenario, EnvironmentProblem when a
     port can't be had, and NoAnswer when there is no server at ``url``.
     """

@@ -34,9 +34,12 @@ class Clock:
         return instant_of(self._ask("GET")["now"])
 
     def next_due(self) -> datetime | None:
-        """When a task or dag changes next, if nobody interferes; None if nothing does."""
+        """When a task or dag changes next, if nobody interferes; None if nothing does.
+
+        To the microsecond, rounded up: moved to that instant, the clock has come there.
+        """
         due = self._ask("GET")["next_due"]
-        return None if due is None else instant_of(due)
+        return None if due is None else instant_of(due) + _rest_of(due)
 
     @property
     def progression(self) -> Progression:
@@ -84,6 +87,13 @@ _BEYOND: Final = re.compile(r"(\.\d{6})\d+")
 def instant_of(text: str) -> datetime:
     """The instant that the admin API writes so, in UTC; to the microsecond."""
     return datetime.fromisoformat(_BEYOND.sub(r"\1", text)).astimezone(UTC)
+
+
+def _rest_of(text: str) -> timedelta:
+    """A microsecond, where an instant goes on behind its microseconds."""
+    beyond = _BEYOND.search(text)
+    is_exact = beyond is None or not beyond[0][len(beyond[1]) :].strip("0")
+    return timedelta(microseconds=0 if is_exact else 1)
 
 
 def instant_text(instant: datetime | str) -> str:

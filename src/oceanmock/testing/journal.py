@@ -93,7 +93,7 @@ class Journal:
         return iter(self.all())
 
     def __len__(self) -> int:
-        return len(self.all())
+        return int(self._driven.ask("GET")["requests"])
 
     @property
     def last(self) -> JournalEntry | None:

@@ -14,7 +14,9 @@ from email.utils import formatdate
 from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
+
+from oceanmock.admin_client import Wire
 
 Address = tuple[str, int]
 AsgiApp = Callable[..., Any]
@@ -75,23 +77,20 @@ class Near:
 
         return leave
 
-    def wire(
-        self, server: Address, *, scheme: str = "http"
-    ) -> Callable[
-        [str, str, Mapping[str, str], bytes | None], tuple[int, Mapping[str, str], bytes]
-    ]:
-        """What carries the admin API's requests, as ``admin_client.Wire`` says."""
-        host = f"{server[0]}:{server[1]}"
+    def wire(self, url: str) -> Wire:
+        """What carries the requests of the admin API's client, as if to the server's URL."""
+        parts = urlsplit(url)
+        server = (parts.hostname or "", parts.port or 0)
 
         def carry(
             method: str, target: str, headers: Mapping[str, str], body: bytes | None
         ) -> tuple[int, Mapping[str, str], bytes]:
-            said = {"host": host, "content-length": str(len(body or b"")), **headers}
+            said = {"host": parts.netloc, "content-length": str(len(body or b"")), **headers}
             pairs = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in said.items()]
-            parts = SimpleQueue[Part]()
-            request = Request(method, target.encode("latin-1"), pairs, body or b"", scheme)
-            self.ask(request, parts.put, server=server)
-            return _whole(parts)
+            heard = SimpleQueue[Part]()
+            request = Request(method, target.encode("latin-1"), pairs, body or b"", parts.scheme)
+            self.ask(request, heard.put, server=server)
+            return _whole(heard)
 
         return carry
 

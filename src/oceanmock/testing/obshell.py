@@ -104,7 +104,6 @@ class Dag(Whole):
     """A dag of obshell."""
 
     api = "obshell"
-    kind = "dag"
     states = STATES
 
     @property

@@ -90,7 +90,6 @@ class Task(Whole):
     """A task of OCP."""
 
     api = "ocp"
-    kind = "task"
     states = STATUSES
 
     @property

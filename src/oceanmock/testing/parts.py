@@ -43,7 +43,6 @@ class Whole:
     """A task or a dag of a sandbox."""
 
     api: str
-    kind: str
     states: Words = ()
 
     def __init__(self, driven: Held, said: Json) -> None:

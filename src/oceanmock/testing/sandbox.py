@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
-from oceanmock.admin_client import Admin, Json
-from oceanmock.errors import AuthorError
+from oceanmock.admin_client import Admin, Json, Refused
+from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.testing.clock import Clock, instant_text
 from oceanmock.testing.faults import Faults
 from oceanmock.testing.held import Held, blaming_the_author, check_keywords
@@ -123,10 +123,17 @@ class Sandbox:
         self.admin.ask("POST", "/reset")
 
     def close(self) -> None:
-        """Deletes it; closing it twice changes nothing."""
-        if not self._is_closed:
-            self._is_closed = True
-            self.admin.ask("DELETE")
+        """Deletes it, if it is still there; closing it twice changes nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            self.admin.admin.ask("DELETE", self.admin.path())
+        except EnvironmentProblem:
+            return  # a server in this process that has stopped keeps nothing
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise
 
     def timelines(self) -> list[str]:
         """A picture of each task or dag: its states over the sandbox's time, operations marked."""
