@@ -190,6 +190,12 @@ def test_a_list_shows_states_and_no_ends_of_edges() -> None:
     assert standing(coverage, "task FAILED → RUNNING/RETRY") == "never"
 
 
+def test_a_list_in_between_hides_no_edge() -> None:
+    coverage = looks("RUNNING/EXECUTE", "FAILED", "FAILED/EXECUTE")
+
+    assert standing(coverage, "task RUNNING → FAILED/EXECUTE") == "seen"
+
+
 def test_two_sandboxes_are_not_one_life() -> None:
     coverage = looks("RUNNING/EXECUTE")
 
@@ -314,6 +320,25 @@ def test_a_refusal_and_a_moving_stage_are_no_edges() -> None:
 
     happened = [i for i, s in coverage.standings("obshell").items() if s == "happened"]
     assert happened == [Item("dag", "state", "RUNNING")]
+
+
+def test_an_operator_that_changes_nothing_makes_no_edge() -> None:
+    coverage = Coverage()
+    again = {"who": "dag 4 “x”", "from": "READY/CANCEL at stage 1", "to": "READY/CANCEL at stage 1"}
+
+    coverage.add_lived("obshell", {"events": [again]})
+
+    assert standing(coverage, "dag READY", "obshell") == "happened"
+    assert standing(coverage, "dag READY → READY/CANCEL", "obshell") == "never"
+
+
+def test_a_dag_is_born_with_its_nodes_and_their_sub_tasks() -> None:
+    sandbox = sandbox_of("initialize-cluster-fails", progression="manual")
+
+    coverage = covered(sandbox, "obshell")
+
+    happened = [str(i) for i, s in coverage.standings("obshell").items() if s == "happened"]
+    assert happened == ["dag READY", "node PENDING", "sub task PENDING"]
 
 
 @pytest.mark.parametrize("name", library_names())
