@@ -123,6 +123,27 @@ class World:
         return {each.key for each in self.wire.findings}
 
 
+@dataclass
+class Served:
+    """A served sandbox as a target; ``asked`` is what came in there, method and target."""
+
+    target: Target
+    sandbox: Sandbox
+    asked: list[tuple[str, str]]
+
+
+@contextmanager
+def served(api: Api, *, edit: Edit | None = None) -> Iterator[Served]:
+    """The scenario above, in which time stands, as a target that is let in."""
+    sandbox = Sandbox.of_scenarios([read_scenario(SCENARIOS[api])], seed=0)
+    asked = Asked(create_app(sandbox), edit)
+    auth: Any = {"ocp": Basic("manager", "manager"), "obshell": Sealed("oceanmock", "secret")}[api]
+    with Server(asked) as server:
+        own_address = OWN_ADDRESS if api == "obshell" else None
+        target = Target(url=server.url, api=api, auth=auth, own_address=own_address)
+        yield Served(target, sandbox, asked.log)
+
+
 @contextmanager
 def fuzzed(
     api: Api,
@@ -135,13 +156,8 @@ def fuzzed(
     stop: threading.Event | None = None,
 ) -> Iterator[World]:
     """A world of the scenario above, in which time stands; ``tasks`` may be changed."""
-    sandbox = Sandbox.of_scenarios([read_scenario(SCENARIOS[api])], seed=0)
-    asked = Asked(create_app(sandbox), edit)
     options = Options(write=write, tasks=tuple(tasks), seed=seed, max_examples=max_examples)
-    auth: Any = {"ocp": Basic("manager", "manager"), "obshell": Sealed("oceanmock", "secret")}[api]
-    with Server(asked) as server:
-        own_address = OWN_ADDRESS if api == "obshell" else None
-        target = Target(url=server.url, api=api, auth=auth, own_address=own_address)
-        wire = Wire(target, options)
+    with served(api, edit=edit) as there:
+        wire = Wire(there.target, options)
         choices = choices_of(wire, find_ids(wire), changeable=tasks)
-        yield World(wire, asked.log, Fuzzer(wire, options, choices=choices, stop=stop))
+        yield World(wire, there.asked, Fuzzer(wire, options, choices=choices, stop=stop))

@@ -1,0 +1,331 @@
+"""A run against one target: its phases in their order, and what they come to.
+
+The probes go first, since they are few and told apart by what they ask; then the machine, since
+what chance has done to a task cannot be undone; then schemathesis, phase by phase; then the
+stories. Everything goes by one wire, and every answer past the same watchers. What a run has seen
+is a Result at any moment, so that one which was broken off still tells it; whether it is enough,
+and what of it was known, is judged at the end (``judged``), of several runs together if need be.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from oceanmock.clock import SECOND, pause, stopwatch, wall_now
+from oceanmock.conformance import adequacy, fuzzing, machines, probes
+from oceanmock.conformance.baseline import Baseline, apply_baseline
+from oceanmock.conformance.checks import Checks
+from oceanmock.conformance.looks import Contract
+from oceanmock.conformance.memory import Memory
+from oceanmock.conformance.model import (
+    Event,
+    Finding,
+    Listener,
+    Options,
+    Phase,
+    PhaseEnded,
+    PhaseStarted,
+    Result,
+    StoryStep,
+    Tally,
+)
+from oceanmock.conformance.target import Target
+from oceanmock.conformance.wire import Wire
+from oceanmock.contract import load_spec, spec_path
+from oceanmock.scenario import Scenario
+
+Story = Mapping[str, Any] | Scenario
+"""A story by itself, or a scenario with its own."""
+ORDER: Final[tuple[Phase, ...]] = ("probes", "machine", *fuzzing.PHASES, "story")
+POLL_SECONDS: Final = 1.0
+"""How far apart a machine looks at a server whose time it does not hold."""
+
+REAL: Final = machines.Known(
+    codes=machines.Codes(illegal=None, prohibited=None), flags=machines.known_flags
+)
+"""What is known of a real server: not the numbers of OCP's errors, some of obshell's own dags."""
+BETWEEN_SECONDS: Final = 2.0
+"""What passes between two phases where time stands otherwise, so that things go on."""
+
+
+def _told_nobody(_: Event) -> None:
+    """Listens, and does nothing."""
+
+
+def _sleep(seconds: float) -> None:
+    pause(round(seconds * SECOND))
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where a run takes place: how time passes there, and whether it can be made anew.
+
+    On a real server time runs, others work beside the run, and what was done is done: that is the
+    default. ``is_ours`` says that nobody else is there, and that time passes in ``wait`` alone.
+    ``known`` is what is known of it that it does not show.
+    """
+
+    wait: Callable[[float], None] = _sleep
+    is_ours: bool = False
+    reset: Callable[[], None] | None = None
+    known: machines.Known = REAL
+
+
+def conform(
+    target: Target,
+    options: Options,
+    *,
+    listen: Listener = _told_nobody,
+    baseline: Baseline | None = None,
+) -> Result:
+    """What a whole run against a target comes to. A KeyboardInterrupt ends it early."""
+    run = Run(target, options, listen=listen)
+    run.go()
+    return judged(run.result(), baseline=baseline, kinds=[kind_of(target)])
+
+
+def kind_of(target: Target) -> adequacy.Kind:
+    """What an obshell is; an OCP is nothing of the kind, and nobody asks."""
+    return "cluster" if target.identity == "CLUSTER AGENT" else "agent"
+
+
+def judged(
+    result: Result, *, baseline: Baseline | None = None, kinds: Iterable[adequacy.Kind] = ()
+) -> Result:
+    """The result, with what is missing in it and what of it was known."""
+    result.missing = adequacy.missing(
+        result.statuses, api=result.api, writes=result.writes, kinds=kinds
+    )
+    apply_baseline(baseline, result)
+    return result
+
+
+class Run:
+    """A run under way: one target, phase by phase; ``told`` are stories beside the options'."""
+
+    def __init__(
+        self,
+        target: Target,
+        options: Options,
+        *,
+        listen: Listener = _told_nobody,
+        ground: Ground = Ground(),
+        told: Sequence[Story] = (),
+    ) -> None:
+        self.options: Final = options
+        self.ground: Final = ground
+        self.told: Final[Sequence[Story]] = (*options.stories, *told)
+        contract = Contract(target.api, load_spec(spec_path(target.api)))
+        self.checks: Final = Checks(contract)
+        self.memory: Final = Memory(contract, ours=None if ground.is_ours else options.tasks)
+        watchers = [self.checks, self.memory]
+        self.wire: Final = Wire(target, options, listen=listen, watchers=watchers)
+        self.interrupted = False
+        self._listen = listen
+        self._started, self._began = wall_now(), stopwatch()
+        self._phases: dict[str, int] = {}
+        self._played = machines.Played()
+        self._stories: dict[str, list[StoryStep]] = {}
+        self._fuzzer: fuzzing.Fuzzer | None = None
+        self._prober: probes.Prober | None = None
+        self._known: probes.KnownIds | None = None
+
+    # --- asking ---
+
+    def go(self) -> None:
+        """Runs the phases that are wanted; a KeyboardInterrupt ends them, and is noted."""
+        try:
+            for phase in filter(self._is_wanted, ORDER):
+                self._run(phase)
+                if self.ground.is_ours:
+                    self.ground.wait(BETWEEN_SECONDS)
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def _is_wanted(self, phase: Phase) -> bool:
+        if phase == "story":
+            return bool(self.told)
+        if phase == "machine" and not self.options.write:
+            return False
+        return phase in self.options.phases
+
+    def _run(self, phase: Phase) -> None:
+        began = stopwatch()
+        self._listen(PhaseStarted(phase))
+        try:
+            with self.wire.during(phase):
+                _STEPS[phase](self)
+        finally:
+            self._phases[phase] = stopwatch() - began
+            self._listen(PhaseEnded(phase))
+
+    @property
+    def known(self) -> probes.KnownIds:
+        """The ids that are there, looked for once."""
+        if self._known is None:
+            self._known = probes.find_ids(self.wire)
+        return self._known
+
+    def probe(self) -> None:
+        """The requests of our own."""
+        self._prober = probes.probe(self.wire, self.wire.target, self.options, self.known)
+
+    def fuzz(self) -> None:
+        """The phase of schemathesis that the wire is in."""
+        if self._fuzzer is None:
+            choices = fuzzing.choices_of(self.wire, self.known, changeable=self.options.tasks)
+            self._fuzzer = fuzzing.Fuzzer(self.wire, self.options, choices=choices)
+        self._fuzzer.run(self.wire.phase)
+
+    def play(self) -> None:
+        """The lifecycle machine: walks made anew where that can be, else one on each task."""
+        if self.ground.reset is None:
+            self._walk()
+        else:
+            self._play(self.ground.reset)
+
+    def _play(self, reset: Callable[[], None]) -> None:
+        def anew() -> None:
+            reset()
+            self.memory.forget()
+
+        self._played = machines.play(
+            self.wire,
+            self.wire.target.api,
+            self.options.tasks,
+            pace=machines.Pace(self.ground.wait),
+            reset=anew,
+            seed=self.options.seed,
+            examples=self.options.max_examples,
+            known=self.ground.known,
+        )
+
+    def _walk(self) -> None:
+        patience = self.options.patience / SECOND
+        machines.walk_once(
+            self.wire,
+            self.wire.target.api,
+            self.options.tasks,
+            pace=machines.Pace(
+                self.ground.wait, stands=self.ground.is_ours, poll=POLL_SECONDS, patience=patience
+            ),
+            seed=self.options.seed,
+            known=replace(self.ground.known, version=self.wire.target.version),
+            played=self._played,
+        )
+
+    def replay(self) -> None:
+        """The stories."""
+        from oceanmock.conformance import stories  # noqa: PLC0415 (few runs tell any)
+
+        for number, story in enumerate(self.told, start=1):
+            name = story.get("name") if isinstance(story, Mapping) else story.name
+            self._stories[name or f"story {number}"] = stories.replay(
+                self.wire,
+                story,
+                ids={},
+                wait=self.ground.wait,
+                patience=self.options.patience,
+            )
+
+    # --- telling ---
+
+    def result(self) -> Result:
+        """What was seen so far; nothing of it is judged yet."""
+        target, options, wire = self.wire.target, self.options, self.wire
+        rules, checked = self._counted()
+        return Result(
+            target=target.url,
+            api=target.api,
+            version=target.version,
+            seed=options.seed,
+            command=_command(target, options),
+            started=_rfc3339(self._started),
+            writes=options.write,
+            took=stopwatch() - self._began,
+            statuses={name: Counter(counts) for name, counts in wire.statuses.items()},
+            rules=rules,
+            checked=checked,
+            findings=list(wire.findings),
+            changes=list(wire.changes),
+            walked=Counter(self.memory.walked),
+            shown=Counter(self.memory.shown),
+            stories=dict(self._stories),
+            phases=dict(self._phases),
+            asked=wire.asked,
+            interrupted=self.interrupted,
+        )
+
+    def _counted(self) -> tuple[dict[str, Tally], Counter[tuple[str, str]]]:
+        """How often each rule was looked at, and where; by whoever looks."""
+        rules: dict[str, Tally] = {}
+        checked: Counter[tuple[str, str]] = Counter()
+        for watch in (self.checks, self.memory, self._prober):
+            if watch is not None:
+                _add(rules, watch.tallies)
+                checked.update(watch.checked)
+        _add(rules, self._played.tallies)
+        checked.update(self._played.checked)
+        if self._fuzzer is not None:
+            _add(rules, self._fuzzer.tallies)
+            checked.update(self._fuzzer.looked)
+        return rules, checked
+
+
+def _add(rules: dict[str, Tally], more: Mapping[str, Tally]) -> None:
+    """Adds tallies to others."""
+    for rule, tally in more.items():
+        known = rules.setdefault(rule, Tally())
+        known.looked += tally.looked
+        known.broken += tally.broken
+
+
+def merged(results: Sequence[Result]) -> Result:
+    """Several results as one, under the first one's name; findings of one key are told once."""
+    whole = replace(results[0], rules={}, statuses={}, findings=[], changes=[], phases={})
+    whole.checked, whole.walked, whole.shown = Counter(), Counter(), Counter()
+    whole.took, whole.asked, whole.stories = 0, 0, {}
+    findings: dict[Any, Finding] = {}
+    for each in results:
+        _add(whole.rules, each.rules)
+        for name, counts in each.statuses.items():
+            whole.statuses.setdefault(name, Counter()).update(counts)
+        for phase, took in each.phases.items():
+            whole.phases[phase] = whole.phases.get(phase, 0) + took
+        for finding in each.findings:
+            findings.setdefault(finding.key, finding)
+        whole.checked.update(each.checked)
+        whole.walked.update(each.walked)
+        whole.shown.update(each.shown)
+        whole.changes += each.changes
+        whole.stories |= each.stories
+        whole.took += each.took
+        whole.asked += each.asked
+        whole.interrupted = whole.interrupted or each.interrupted
+    whole.findings = list(findings.values())
+    return whole
+
+
+def _command(target: Target, options: Options) -> str:
+    """What repeats the run, but for who asks."""
+    words = [f"oceanmock conform {target.url} --api {target.api} --seed {options.seed}"]
+    words += [f"--max-examples {options.max_examples}"]
+    words += ["--write"] if options.write else []
+    words += [f"--task {each}" for each in options.tasks] if options.write else []
+    return " ".join(words)
+
+
+_STEPS: Final[Mapping[Phase, Callable[[Run], None]]] = {
+    "probes": Run.probe,
+    "machine": Run.play,
+    "story": Run.replay,
+    **dict.fromkeys(fuzzing.PHASES, Run.fuzz),
+}
+
+
+def _rfc3339(instant: int) -> str:
+    return datetime.fromtimestamp(instant // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

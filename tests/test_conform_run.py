@@ -1,0 +1,238 @@
+"""A whole run against one target: what it sends, when it ends, and what it comes to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fuzzing_world import served
+from oceanmock.conformance.baseline import Baseline, Known
+from oceanmock.conformance.model import (
+    BROKEN,
+    INADEQUATE,
+    INTERRUPTED,
+    KEPT,
+    Api,
+    Asked,
+    Event,
+    Finding,
+    Found,
+    Options,
+    Phase,
+    PhaseEnded,
+    PhaseStarted,
+    Result,
+    Tally,
+)
+from oceanmock.conformance.run import Ground, Run, conform, judged, merged
+
+APIS: tuple[Api, ...] = ("ocp", "obshell")
+ALL: frozenset[Phase] = Options().phases
+BRIEF = Options(seed=1, max_examples=3)
+
+
+def only(*phases: Phase, **options: Any) -> Options:
+    return Options(seed=1, max_examples=3, phases=frozenset(phases), **options)
+
+
+# --- what it sends --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_run_that_only_reads_sends_nothing_but_get(api: Api) -> None:
+    with served(api) as there:
+        result = conform(there.target, BRIEF)
+
+    assert {method for method, _ in there.asked} == {"GET"}
+    assert result.changes == []
+    assert not result.writes
+    assert result.asked == len(there.asked) - {"ocp": 0, "obshell": 2}[api]  # key and identity
+
+
+def test_a_run_that_writes_says_every_call_that_may_have_changed_something() -> None:
+    with served("ocp") as there:
+        result = conform(there.target, only("probes", "coverage", write=True, tasks=("1000",)))
+
+    posted = [path for method, path in there.asked if method == "POST"]
+    assert [each.target for each in result.changes] == posted
+    assert any("/1000/" in path for path in posted)
+    assert not any("/2000/" in path for path in posted)
+
+
+def test_the_machine_walks_on_the_tasks_it_was_given() -> None:
+    with served("ocp") as there:
+        ground = Ground(wait=lambda s: there.sandbox.clock.advance(int(s * 1e9)), is_ours=True)
+        run = Run(there.target, only("machine", write=True, tasks=("1000",)), ground=ground)
+        run.go()
+        result = run.result()
+
+    assert result.findings == []
+    assert set(result.phases) == {"machine"}
+    assert {each.target.split("/")[5] for each in result.changes} == {"1000"}
+    assert any(rule.startswith("machine.") for rule in result.rules)
+
+
+# --- its phases -----------------------------------------------------------------------------------
+
+
+def test_phases_go_in_their_order_whatever_order_they_are_asked_in() -> None:
+    told: list[Event] = []
+
+    with served("ocp") as there:
+        conform(there.target, only("stateful", "examples", "probes"), listen=told.append)
+
+    phases = [each for each in told if isinstance(each, PhaseStarted | PhaseEnded)]
+    assert [(type(each), each.phase) for each in phases] == [
+        (kind, phase)
+        for phase in ("probes", "examples", "stateful")
+        for kind in (PhaseStarted, PhaseEnded)
+    ]
+
+
+def test_each_exchange_and_each_finding_is_told_once() -> None:
+    told: list[Event] = []
+
+    with served("obshell") as there:
+        result = conform(there.target, only("probes"), listen=told.append)
+
+    asked = [each.exchange.number for each in told if isinstance(each, Asked)]
+    found = [each.finding.key for each in told if isinstance(each, Found)]
+    assert len(asked) == len(set(asked)) == result.asked
+    assert found == [each.key for each in result.findings]
+
+
+def test_the_same_seed_comes_to_the_same() -> None:
+    results = []
+    for _ in range(2):
+        with served("ocp") as there:
+            results.append(conform(there.target, only("probes", "fuzzing")))
+
+    one, other = results
+    assert (one.statuses, one.checked, one.asked) == (other.statuses, other.checked, other.asked)
+
+
+# --- what it comes to -----------------------------------------------------------------------------
+
+
+def test_a_clean_run_that_saw_enough_is_kept() -> None:
+    with served("ocp") as there:
+        result = conform(there.target, BRIEF)
+
+    assert result.findings == result.missing == []
+    assert result.exit_code == KEPT
+    assert result.phases.keys() == ALL - {"machine"}
+    assert result.shown["task", "FAILED"]
+
+
+def test_a_clean_run_that_saw_too_little_is_not() -> None:
+    with served("ocp") as there:
+        result = conform(there.target, only("examples"))
+
+    assert result.findings == []
+    assert result.exit_code == INADEQUATE
+    assert {(each.operation, each.status) for each in result.missing} >= {
+        ("listTaskInstances", 400)
+    }
+
+
+def refusing(status: int) -> Callable[[str, dict[str, Any]], tuple[int, dict[str, Any]]]:
+    """A server that answers this, and well, to whatever it is asked."""
+
+    def edit(_: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        error = {"code": 0, "message": "no"}
+        said = {k: v for k, v in body.items() if k != "data"}
+        return status, {**said, "successful": False, "status": status, "error": error}
+
+    return edit
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_who_refuses_everything_is_never_green(status: int) -> None:
+    with served("ocp", edit=refusing(status)) as there:
+        result = conform(there.target, BRIEF)
+
+    assert result.exit_code in (BROKEN, INADEQUATE)
+    assert {each.operation for each in result.missing if each.status == 200} == {
+        "listTaskInstances",
+        "getTaskInstance",
+        "getSubtaskLog",
+    }
+
+
+def test_a_broken_server_is_found_and_what_is_known_of_it_breaks_nothing() -> None:
+    def failing(path: str, body: dict[str, Any]) -> tuple[int | None, dict[str, Any]]:
+        return None, {**body, "successful": not body["successful"]}
+
+    with served("ocp", edit=failing) as there:
+        run = Run(there.target, only("examples"))
+        run.go()
+    result = judged(run.result())
+    rules = {each.rule for each in result.findings}
+    known = [Known(rule, "*", "it is mended in the next release") for rule in rules]
+    again = judged(run.result(), baseline=Baseline("own", "ocp", (), tuple(known)))
+
+    assert result.exit_code == BROKEN
+    assert "envelope.successful" in rules
+    assert (again.findings, len(again.known)) == ([], len(result.findings))
+    assert again.exit_code == INADEQUATE
+
+
+@pytest.mark.parametrize("phase", ["probes", "coverage"])
+def test_a_run_that_is_broken_off_tells_what_it_has_seen(phase: Phase) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Asked) and event.exchange.phase == phase:
+            raise KeyboardInterrupt
+
+    with served("ocp") as there:
+        result = conform(there.target, only(phase), listen=stop)
+
+    assert result.interrupted
+    assert result.exit_code == INTERRUPTED
+    assert result.asked
+    assert phase in result.phases
+
+
+def test_what_repeats_a_run_names_no_password() -> None:
+    with served("ocp") as there:
+        result = conform(there.target, only("examples", write=True, tasks=("1000",)))
+
+    assert result.command == (
+        f"oceanmock conform {there.target.url} --api ocp --seed 1 --max-examples 3"
+        " --write --task 1000"
+    )
+
+
+# --- several as one -------------------------------------------------------------------------------
+
+
+def result_of(operation: str, rule: str) -> Result:
+    return Result(
+        target=operation,
+        api="ocp",
+        version="",
+        seed=1,
+        command="",
+        started="",
+        writes=True,
+        took=5,
+        statuses={operation: Counter({200: 2})},
+        rules={rule: Tally(looked=3, broken=1)},
+        findings=[Finding("a", "b", 200, "$", f"of {operation}", "")],
+        phases={"probes": 5},
+        asked=2,
+    )
+
+
+def test_results_of_several_runs_are_added_up() -> None:
+    several = [result_of("one", "r"), result_of("two", "r"), result_of("two", "s")]
+
+    whole = merged(several)
+
+    assert whole.statuses == {"one": Counter({200: 2}), "two": Counter({200: 4})}
+    assert whole.rules == {"r": Tally(looked=6, broken=2), "s": Tally(looked=3, broken=1)}
+    assert [each.message for each in whole.findings] == ["of one"]
+    assert (whole.took, whole.asked, whole.phases) == (15, 6, {"probes": 15})
+    assert several[0].rules == {"r": Tally(looked=3, broken=1)}
