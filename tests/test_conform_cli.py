@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import pytest
 from click.testing import CliRunner
 from click.testing import Result as Ended
 
+from command import OCEANMOCK, PATIENCE, run, serving
 from conform_results import a_clean_result, a_finding, a_result
 from golden import assert_golden
 from kit_world import World
@@ -546,3 +551,70 @@ def test_where_nothing_is_failed_it_says_so(failed: str, stage: Stage) -> None:
     assert result.exit_code == 2
     assert "--write needs a dag to play with, and none is FAILED." in result.stderr
     assert stage.ran == []
+
+
+# --- for real -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    with serving("retry-failed-subtask", "--progression", "manual") as server:
+        yield server.url
+
+
+def test_a_real_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: Path) -> None:
+    reports = ",".join(f"{kind}={tmp_path / kind}" for kind in cli_conform.REPORTS)
+    words = ("--api", "ocp", "--user", "manager", "--password", "manager", "--max-examples", "3")
+
+    ended = run("conform", served, *words, "--phases", "probes,fuzzing", "--report", reports)
+
+    report = json.loads((tmp_path / "json").read_text())
+    assert (ended.returncode, report["verdict"], report["runs"][0]["findings"]) == (0, "KEPT", [])
+    assert report["runs"][0]["asked"] > 100
+    assert ElementTree.parse(tmp_path / "junit").getroot().get("failures") == "0"
+    assert "KEPT" in (tmp_path / "html").read_text()
+    phases = [line.partition(":")[0] for line in ended.stderr.splitlines()]
+    assert phases == ["preflight", "probes", "fuzzing"]
+    assert ended.stdout.count("\n") > 20
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--api", "ocp", "--user", "manager", "--password", "wrong"),
+        ("--api", "obshell", "--password", ""),
+    ],
+    ids=["ocp", "obshell"],
+)
+def test_a_wrong_password_is_one_sentence_and_never_a_run(
+    words: tuple[str, ...], served: str
+) -> None:
+    ended = run("conform", served, *words)
+
+    error = ended.stderr.splitlines()[-1]
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert error.startswith(f"Error: {served} refuses the ")
+    assert "password" in error
+
+
+def test_ctrl_c_during_a_run_tells_what_was_found_until_then(served: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    words = ("--api", "ocp", "--user", "manager", "--max-examples", "100000")
+    with subprocess.Popen(
+        [OCEANMOCK, "conform", served, *words, "--report", f"json={path}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OCEANMOCK_PASSWORD": "manager"},
+    ) as process:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if line.startswith("coverage: "))
+        process.send_signal(signal.SIGINT)
+        stdout, _ = process.communicate(timeout=PATIENCE)
+
+    run = json.loads(path.read_text())["runs"][0]
+    assert said
+    assert process.returncode == 130
+    assert (run["verdict"], run["interrupted"]) == ("INTERRUPTED", True)
+    assert run["asked"] > 100
+    assert "INTERRUPTED (exit code 130)" in stdout

@@ -209,6 +209,17 @@ def test_a_finding_opens_to_its_request_and_answer(open_page: Opener) -> None:
     expect(inside).to_be_hidden()
 
 
+def test_what_was_changed_is_in_the_open_and_what_was_refused_folded(open_page: Opener) -> None:
+    calls = [an_exchange(n, method="POST", status=400) for n in range(4, 9)]
+    changes = open_page(a_result(changes=[*a_result().changes, *calls])).page.locator(".changes")
+
+    expect(changes.locator("> .scroll tbody tr")).to_have_count(1)
+    expect(changes.locator("summary")).to_have_text("5 calls refused")
+    expect(changes.locator("details tbody tr").first).to_be_hidden()
+    changes.locator("summary").click()
+    expect(changes.locator("details tbody tr").first).to_be_visible()
+
+
 def test_every_step_of_a_machine_is_listed_below_its_diagram(open_page: Opener) -> None:
     steps = open_page().page.locator("section.diagrams details").first
 

@@ -86,11 +86,14 @@ def test_two_runs_end_with_the_verdict_on_the_worse() -> None:
 def test_many_findings_and_changes_are_counted() -> None:
     findings = [a_finding(path=f"data[{place}]") for place in range(32)]
     changes = [an_exchange(n, method="POST", operation="retryTask") for n in range(40)]
+    changes.append(an_exchange(41, method="PUT", operation="", status=405))
 
     text = printed(a_clean_result(findings=findings, changes=changes))
 
     assert "  … and 12 more, in the reports: envelope.status ×12" in text
-    assert "  retryTask: 40 calls, 40 accepted" in text
+    assert "Changes made (40 of 41 calls accepted)" in text
+    assert "  … and 20 more, in the reports" in text
+    assert "  calls: retryTask ×40, no operation ×1" in text
 
 
 def test_a_server_cannot_write_to_the_terminal() -> None:

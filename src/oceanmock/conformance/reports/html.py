@@ -266,13 +266,23 @@ def _rule(line: texts.RuleLine, rule: Rule | None) -> str:
 
 
 def _changes(result: Result) -> str:
-    shown = result.changes[:MOST_CHANGES]
+    """Those that were accepted in the open; the refused ones, which are many, folded."""
+    accepted = [each for each in result.changes if texts.is_accepted(each)]
+    refused = [each for each in result.changes if not texts.is_accepted(each)]
+    told = _calls(accepted) if accepted else "<p>No call was accepted.</p>"
+    if refused:
+        head = f"{texts.count(len(refused), 'call')} refused"
+        told += f"<details><summary>{head}</summary>{_calls(refused)}</details>"
+    return told
+
+
+def _calls(exchanges: Sequence[Exchange]) -> str:
     rows = (
         _row(each.number, each.phase, texts.request_line(each), texts.answer_line(each))
-        for each in shown
+        for each in exchanges[:MOST_CHANGES]
     )
-    more = len(result.changes) - len(shown)
-    told = f"<p>… and {more:,} more; the JSON report has them all.</p>" if more else ""
+    more = len(exchanges) - MOST_CHANGES
+    told = f"<p>… and {more:,} more; the JSON report has them all.</p>" if more > 0 else ""
     return _table(("", "phase", "call", "answer"), rows) + told
 
 

@@ -21,7 +21,6 @@ from oceanmock.conformance.model import (
     INADEQUATE,
     INTERRUPTED,
     KEPT,
-    Exchange,
     Finding,
     Result,
 )
@@ -189,29 +188,22 @@ def _missing(result: Result) -> Iterator[RenderableType]:
 
 
 def _changes(result: Result) -> Iterator[RenderableType]:
-    """Every call that may have changed the target; many are counted."""
+    """The calls that were accepted, and how many there were of each."""
     if not result.changes:
         return
-    yield Text(f"Changes made ({len(result.changes):,})", style="bold")
-    if len(result.changes) <= MOST:
-        yield from map(_change, result.changes)
-    else:
-        accepted = Counter(each.operation for each in result.changes if _is_accepted(each))
-        every = Counter(each.operation for each in result.changes)
-        for operation, times in every.items():
-            told = (
-                f"{operation or 'no operation'}: {times:,} calls, {accepted[operation]:,} accepted"
-            )
-            yield Text.assemble("  ", _text(told))
+    accepted = [each for each in result.changes if texts.is_accepted(each)]
+    head = (
+        f"Changes made ({len(accepted):,} of {texts.count(len(result.changes), 'call')} accepted)"
+    )
+    yield Text(head, style="bold")
+    for each in accepted[:MOST]:
+        yield Text(f"  {texts.request_line(each)} → {texts.answer_line(each)}")
+    if len(accepted) > MOST:
+        yield Text(f"  … and {len(accepted) - MOST:,} more, in the reports")
+    kinds = Counter(each.operation or "no operation" for each in result.changes)
+    told = ", ".join(f"{texts.line(name)} ×{times:,}" for name, times in kinds.most_common())
+    yield Text.assemble(("  calls: ", "dim"), told)
     yield Text()
-
-
-def _change(exchange: Exchange) -> Text:
-    return Text(f"  {texts.request_line(exchange)} → {texts.answer_line(exchange)}")
-
-
-def _is_accepted(exchange: Exchange) -> bool:
-    return exchange.status is not None and 200 <= exchange.status < 300
 
 
 def _outcome(result: Result) -> Iterator[RenderableType]:

@@ -186,6 +186,11 @@ def answer_line(exchange: Exchange) -> str:
     return f"{exchange.status} in {took}"
 
 
+def is_accepted(exchange: Exchange) -> bool:
+    """Whether a call was, so that it has changed something."""
+    return exchange.status is not None and 200 <= exchange.status < 300
+
+
 def status_name(status: int) -> str:
     """A status as a column's head."""
     return "none" if status == NO_ANSWER else str(status)
