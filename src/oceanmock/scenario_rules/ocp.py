@@ -63,7 +63,12 @@ def tell(scenario: Scenario) -> story.Told[OcpActor]:
         for number, task in enumerate(scenario.tasks)
     ]
     unborn = [place for place, task in enumerate(scenario.tasks) if task.starts_on]
-    return story.tell(actors, [_resolve(scenario, step) for step in scenario.story], unborn=unborn)
+    return story.tell(actors, steps_of(scenario), unborn=unborn)
+
+
+def steps_of(scenario: Scenario) -> list[story.Step]:
+    """The story's steps, with positions for references; what is wrong with those is not asked."""
+    return [_resolve(scenario, step) for step in scenario.story]
 
 
 @dataclass(frozen=True, slots=True)

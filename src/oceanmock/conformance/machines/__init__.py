@@ -15,7 +15,10 @@ from oceanmock.conformance.machines.obshell import Flags, flags_of_scenarios, kn
 from oceanmock.conformance.machines.playing import load_world, play, walk_once, world_ids
 from oceanmock.conformance.machines.rules import RULES_OF_MACHINES
 
+RULES = RULES_OF_MACHINES
+
 __all__ = [
+    "RULES",
     "RULES_OF_MACHINES",
     "Codes",
     "Flags",

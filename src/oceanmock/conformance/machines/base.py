@@ -109,7 +109,8 @@ class Played:
             f"{operation} {'unanswered' if status is None else status} × {times}"
             for (operation, status), times in sorted(self.operations.items(), key=str)
         )
-        lines = [f"{self.walks} walks; {asked or 'nothing was operated on'}."]
+        noun = "walk" if self.walks == 1 else "walks"
+        lines = [f"{self.walks} {noun}; {asked or 'nothing was operated on'}."]
         return lines + [f"{id} is left {shown}." for id, shown in sorted(self.left.items())]
 
 
@@ -117,7 +118,7 @@ class Played:
 class Notes:
     """What the walks of a run remember together."""
 
-    done: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    done: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     """Which operation was tried in which state; the rarest goes first."""
     learned: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     """What no text decides, and must then stay the same."""
@@ -307,10 +308,15 @@ class Walk(ABC, Generic[S]):
         """Does the one of these acts that was tried the least; whether there was one."""
         if not acts:
             return False
-        tried = [self.notes.done[self._kind(act, shown)] for act in acts]
+        tried = [self._times(act, shown) for act in acts]
         rarest = [act for act, times in zip(acts, tried, strict=True) if times == min(tried)]
         self.act(rarest[choice % len(rarest)], shown)
         return True
+
+    def _times(self, act: Act, shown: S) -> tuple[int, int]:
+        """How often it was tried when it had to be answered so; and of these, in this state."""
+        answered, in_state = self._kinds(act, shown)
+        return self.notes.done[answered], self.notes.done[in_state]
 
     def is_safe_meanwhile(self, act: Act) -> bool:
         """Whether it can be asked for while the state moves: its answer is then not judged."""
@@ -319,7 +325,7 @@ class Walk(ABC, Generic[S]):
     def act(self, act: Act, before: S) -> None:
         """Asks for an operation, judges the answer, and what shows right after."""
         answers = self.answers_to(act, before)
-        self.notes.done[self._kind(act, before)] += 1
+        self.notes.done.update(self._kinds(act, before))
         exchange = self.ask(act, before, meant_wrong=ACCEPTED not in answers)
         self.notes.played.operations[act.wish, exchange.status] += 1
         self._tell(f"{self.called(act, before)} → {exchange.status or 'no answer'}")
@@ -338,8 +344,7 @@ class Walk(ABC, Generic[S]):
         if after is None or not is_sure:
             return
         if is_accepted and ACCEPTED in answers:
-            looks = list(self.judge_effect(act, before, after, exchange))
-            self.judge(looks, exchange)
+            self.judge(self.judge_effect(act, before, after, exchange), exchange)
         elif not is_accepted:
             called = self.called(act, before)
             said = f"{called} was refused, and yet {before.words} has become {after.words}."
@@ -397,10 +402,17 @@ class Walk(ABC, Generic[S]):
     def judge(self, looks: Iterable[Look], exchange: Exchange | None) -> None:
         """Counts the looks, and keeps what is wrong."""
         operation = exchange.operation if exchange else ""
-        for each in looks:
+        for each in self._guarded(looks):
             self.notes.count(each, operation)
             if each.wrong is not None:
                 self.notes.keep(self._finding(each.wrong, exchange), steps=self._count)
+
+    def _guarded(self, looks: Iterable[Look]) -> Iterator[Look]:
+        """The looks; the walk is over where what shows is in no shape to be judged."""
+        try:
+            yield from looks
+        except UNREADABLE:
+            self.is_over = True  # that shape is for the checks of answers to complain of
 
     def _finding(self, wrong: Wrong, exchange: Exchange | None) -> Finding:
         steps = "; ".join(self._steps)
@@ -459,5 +471,6 @@ class Walk(ABC, Generic[S]):
         self._steps.append(step)
         self._count += 1
 
-    def _kind(self, act: Act, shown: S) -> tuple[str, ...]:
-        return act.operation, act.word, self.state_for(act, shown)
+    def _kinds(self, act: Act, shown: S) -> tuple[Any, Any]:
+        asked = act.operation, act.word
+        return (*asked, self.answers_to(act, shown)), (*asked, self.state_for(act, shown))

@@ -205,16 +205,7 @@ class ObshellWalk(Walk[Dag]):
 
     def read(self, data: Any) -> Dag:
         """The dag in an answer's data."""
-        return Dag(
-            number=int(data["dag_id"]),
-            name=str(data["name"]),
-            state=str(data["state"]),
-            operator=str(data["operator"]),
-            stage=int(data["stage"]),
-            start_time=str(data["start_time"]),
-            end_time=str(data["end_time"]),
-            nodes=tuple(map(_node, data["nodes"])),
-        )
+        return read_dag(data)
 
     # --- what may be asked ---
 
@@ -464,6 +455,22 @@ def _numbers(version: str) -> tuple[int, ...]:
     """A version as numbers; one that nobody knows is taken for the newest."""
     parts = [int(part) for part in version.partition("-")[0].split(".") if part.isdigit()]
     return tuple(parts) or (99,)
+
+
+def read_dag(data: Any) -> Dag:
+    """The dag in an answer's data. Raises one of UNREADABLE."""
+    if not 1 <= int(data["stage"]) <= len(data["nodes"]):
+        raise ValueError("it is at a stage that it does not have")
+    return Dag(
+        number=int(data["dag_id"]),
+        name=str(data["name"]),
+        state=str(data["state"]),
+        operator=str(data["operator"]),
+        stage=int(data["stage"]),
+        start_time=str(data["start_time"]),
+        end_time=str(data["end_time"]),
+        nodes=tuple(map(_node, data["nodes"])),
+    )
 
 
 def _node(data: Any) -> Node:

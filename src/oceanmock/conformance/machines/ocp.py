@@ -117,14 +117,7 @@ class OcpWalk(Walk[Task]):
 
     def read(self, data: Any) -> Task:
         """The task in an answer's data."""
-        return Task(
-            id=int(data["id"]),
-            status=str(data["status"]),
-            operation=str(data["operation"]),
-            prohibits_rollback=bool(data.get("prohibitRollback")),
-            finish_time=data.get("finishTime"),
-            subtasks=tuple(map(_subtask, data["subtasks"])),
-        )
+        return read_task(data)
 
     # --- what may be asked ---
 
@@ -323,6 +316,18 @@ class OcpWalk(Walk[Task]):
     def is_waiting(self, shown: Task) -> bool:
         """RUNNING, and no subtask is READY, RUNNING or CANCELING."""
         return shown.status == "RUNNING" and not shown.any_of(*_UNDER_WAY)
+
+
+def read_task(data: Any) -> Task:
+    """The task in an answer's data. Raises one of UNREADABLE."""
+    return Task(
+        id=int(data["id"]),
+        status=str(data["status"]),
+        operation=str(data["operation"]),
+        prohibits_rollback=bool(data.get("prohibitRollback")),
+        finish_time=data.get("finishTime"),
+        subtasks=tuple(map(_subtask, data["subtasks"])),
+    )
 
 
 def _subtask(data: Any) -> Subtask:

@@ -51,7 +51,8 @@ def play(
 ) -> Played:
     """What came of so many walks that hypothesis has drawn, each after a ``reset``.
 
-    The ids take turns. Without an id there is nothing to play with.
+    The ids take turns. Before, each is taken through every kind of move once, so that none is left
+    to chance. Without an id there is nothing to play with.
     """
     notes = Notes()
     turns = count()
@@ -65,6 +66,8 @@ def play(
             walk.rest()
         return walk
 
+    for number, _ in enumerate(ids[:examples]):
+        _tour(begin(), WISHES[api], first=number)
     if ids:
         _run(machine_of(api, begin), seed=seed, examples=examples, moves=moves)
     return _told(wire, notes)
@@ -101,6 +104,14 @@ def walk_once(
             walk.end()
             _told(wire, notes)
     return notes.played
+
+
+def _tour(walk: Walk[Any], wishes: Sequence[str], *, first: int) -> None:
+    """A walk through all wishes in turn, each followed to its end."""
+    for number in range(len(wishes)):
+        walk.move(wishes[(first + number) % len(wishes)], 2 * first + number, "rest")
+    walk.linger()
+    walk.end()
 
 
 def _told(wire: Sender, notes: Notes) -> Played:
