@@ -22,7 +22,11 @@ TWO: dict[str, Any] = {
     "api": "ocp",
     "tasks": [{"id": 2, "name": "Remove", "subtasks": [{"id": 21, "name": "remove"}]}],
 }
-DAG: dict[str, Any] = {"summary": "A dag", "api": "obshell", "dags": [{"id": 4, "nodes": ["a"]}]}
+DAG: dict[str, Any] = {
+    "summary": "A dag",
+    "api": "obshell",
+    "dags": [{"id": 4, "name": "Mine", "nodes": ["a"]}],
+}
 MORNING = "2024-01-10T06:00:00Z"
 
 
@@ -117,6 +121,17 @@ def test_a_reset_keeps_what_was_loaded_before_anything_was_asked(admin: Ask) -> 
     assert tasks_of(admin) == ["Install", "Remove"]
 
 
+def test_a_sandbox_that_was_made_of_no_scenario_is_loaded_and_reset_like_any(admin: Ask) -> None:
+    loaded = [
+        admin("POST", "/sandboxes/default/scenarios", json={"scenarios": [each]}).json()
+        for each in (ONE, TWO)
+    ]
+
+    reset = admin("POST", "/sandboxes/default/reset").json()
+
+    assert [said["tasks"] for said in (*loaded, reset)] == [1, 2, 2]
+
+
 def test_scenarios_that_do_not_go_together_are_refused_and_nothing_has_changed(admin: Ask) -> None:
     create(admin, ONE)
 
@@ -200,12 +215,12 @@ def test_a_reset_forgets_what_was_loaded_into_a_sandbox_in_use(admin: Ask, ask: 
     [
         (
             TWO | {"switches": {"subtask_pairing": "checked"}},
-            "scenario 'scenarios[1]' sets other switches than sandbox 't1' has, which is in use. "
+            "scenario 'scenarios[2]' sets other switches than sandbox 't1' has, which is in use. "
             "Load it into a fresh one.",
         ),
         (
             DAG | {"agent": {"port": 2999}},
-            "scenario 'scenarios[1]' is of another agent than sandbox 't1', which is in use. "
+            "scenario 'scenarios[2]' is of another agent than sandbox 't1', which is in use. "
             "Load it into a fresh one.",
         ),
         (
@@ -214,19 +229,28 @@ def test_a_reset_forgets_what_was_loaded_into_a_sandbox_in_use(admin: Ask, ask: 
         ),
         (
             ONE,
-            "scenario 'scenarios[1]' has a task 1, and so has another one. Serve them apart, or "
+            "scenario 'scenarios[2]' has a task 1, and so has another one. Serve them apart, or "
             "give one of the tasks another id.",
+        ),
+        (
+            DAG,
+            "dag 'Mine' has a dag 4, and so has another dag. Serve them apart, or give the dag "
+            "another id.",
         ),
     ],
 )
 def test_what_does_not_go_with_a_sandbox_in_use_is_refused_and_nothing_has_changed(
     admin: Ask, ask: Ask, scenario: dict[str, Any], why: str
 ) -> None:
-    create(admin, ONE | {"faults": [{"name": "outage", "status": 503}]})
+    create(admin, ONE | {"faults": [{"name": "outage", "status": 503}]}, DAG)
     ask("GET", "/sandboxes/t1/api/v2/tasks/instances/1")
     before = traits_of(admin)
+    good = (
+        TWO | {"tasks": [{"id": 3, "subtasks": ["a"]}]},
+        DAG | {"dags": [{"id": 9, "nodes": ["b"]}]},
+    )
 
-    refused = load(admin, DAG | {"dags": [{"id": 9, "nodes": ["b"]}]}, scenario)
+    refused = load(admin, *good, scenario)
 
     assert (refused.status_code, refused.json()["error"]) == (409, why)
     assert traits_of(admin) | {"now": ""} == before | {"now": ""}

@@ -67,11 +67,10 @@ class Mock:
         Raises EnvironmentProblem when the port can't be had.
         """
         from oceanmock.app import create_app  # noqa: PLC0415 (slow)
-        from oceanmock.clock import Clock  # noqa: PLC0415
         from oceanmock.engine.sandbox import Sandbox as World  # noqa: PLC0415
         from oceanmock.server import Server  # noqa: PLC0415
 
-        app = create_app(World(Clock()))
+        app = create_app(World.of_scenarios([]))
         server = Server(app, host=host, port=port, tls=tls).start()
         near = Near(app, lambda: server.loop)
         return cls(Admin(server.url, wire=near.wire(server.url)), server=server, near=near)
@@ -82,6 +81,11 @@ class Mock:
         admin = Admin(url.rstrip("/"), token, tls=tls)
         admin.ask("GET", "/sandboxes")
         return cls(admin, server=None, near=None)
+
+    @property
+    def admin(self) -> Admin:
+        """The server's admin API."""
+        return self._admin
 
     @property
     def is_here(self) -> bool:

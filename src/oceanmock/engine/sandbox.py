@@ -65,7 +65,7 @@ class Sandbox:
         self.faults: Final = Faults(faults, seed=seed)
         self._traces = Random(seed)  # noqa: S311 (the same seed, the same trace ids)
         self.scenarios: tuple[Scenario, ...] = ()
-        self._recipe: Recipe = lambda more: Sandbox.of_scenarios(more, name=name, seed=seed)
+        self._recipe: Recipe = lambda more: Sandbox(clock, name=name, seed=seed)._with(more)
         self._made = self._traits()
 
     @classmethod
@@ -160,6 +160,14 @@ class Sandbox:
         for fault in faults:
             self.faults.add(fault)
         self.scenarios += tuple(scenarios)
+
+    def _with(self, scenarios: Sequence[Scenario]) -> Sandbox:
+        """Itself, as if it had been made with these scenarios, too."""
+        recipe = self._recipe
+        self.load(scenarios)
+        self._recipe = lambda more: recipe([*scenarios, *more])
+        self._made = self._traits()
+        return self
 
     def draw_trace_id(self) -> str:
         """16 hexadecimal digits; the same seed, the same row of them."""
