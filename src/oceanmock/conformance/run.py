@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
-from oceanmock.conformance import adequacy, fuzzing, machines, probes
+from oceanmock.conformance import adequacy, fuzzing, machines, probes, stories
 from oceanmock.conformance.baseline import Baseline, apply_baseline
 from oceanmock.conformance.checks import Checks
 from oceanmock.conformance.looks import Contract
@@ -220,16 +220,14 @@ class Run:
 
     def replay(self) -> None:
         """The stories."""
-        from oceanmock.conformance import stories  # noqa: PLC0415 (few runs tell any)
-
         for number, story in enumerate(self.told, start=1):
             name = story.get("name") if isinstance(story, Mapping) else story.name
             self._stories[name or f"story {number}"] = stories.replay(
                 self.wire,
                 story,
-                ids={},
                 wait=self.ground.wait,
                 patience=self.options.patience,
+                stands=self.ground.is_ours,
             )
 
     # --- telling ---
