@@ -117,6 +117,47 @@ class AsyncTest(unittest.IsolatedAsyncioTestCase):
     result.assert_outcomes(passed=3)
 
 
+def test_a_suite_may_bring_a_server_of_its_own(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import pytest
+from oceanmock import Mock
+
+@pytest.fixture(scope="module")
+def oceanmock_server():
+    with Mock.start(host="127.0.0.4") as mock:
+        yield mock
+
+@pytest.mark.scenario("retry-failed-subtask")
+def test_it(ocp):
+    assert ocp.host == "127.0.0.4"
+    ocp.task(1000).assert_status("FAILED")
+""",
+    )
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*oceanmock task 1000*"])
+
+
+def test_a_test_may_close_its_sandbox_itself(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+def test_passes(ocp):
+    ocp.close()
+
+def test_fails(ocp):
+    ocp.close()
+    assert False
+""",
+        *("--oceanmock-strict", "--oceanmock-coverage-min=0"),
+    )
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.no_fnmatch_line("*oceanmock*")
+
+
 def test_fixtures_say_what_they_are(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--fixtures", "-q")
 

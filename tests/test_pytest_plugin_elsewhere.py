@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from golden import assert_golden
 from oceanmock.mock import Mock
-from plugin_runs import output, run, run_apart
+from plugin_runs import QUIET, output, run, run_apart
 
 LOCALHOST = IPv4Address("127.0.0.1")
 MANY = """
@@ -46,8 +46,7 @@ def server() -> Iterator[Mock]:
 
 def sandboxes_of(mock: Mock) -> list[str]:
     """What is left on a server."""
-    found = Mock.attach(mock.url)._admin.ask("GET", "/sandboxes")["sandboxes"]
-    return [each["name"] for each in found]
+    return [each["name"] for each in mock.admin.ask("GET", "/sandboxes")["sandboxes"]]
 
 
 # --- elsewhere ------------------------------------------------------------------------------------
@@ -146,6 +145,29 @@ def test_a_server_that_a_suite_need_not_use_is_told_by_the_first_test_that_does(
     unused.assert_outcomes(passed=1)
     used.assert_outcomes(errors=1)
     assert_golden("plugin-no-server-in-use.txt", output(used))
+
+
+def test_a_server_that_goes_away_ends_the_run(pytester: pytest.Pytester) -> None:
+    with Mock.start() as going:
+        pytester.makepyfile(MANY)
+
+        result = pytester.runpytest_inprocess(
+            *QUIET, "--oceanmock-url", going.url, plugins=[Stopping(going)]
+        )
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*Interrupted: nothing answers at http://*"])
+
+
+class Stopping:
+    """A plugin that stops a server once a test is done with it."""
+
+    def __init__(self, mock: Mock) -> None:
+        self.mock = mock
+
+    def pytest_runtest_logfinish(self) -> None:
+        """Stops it."""
+        self.mock.stop()
 
 
 # --- TLS ------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from inspect import signature
 from os.path import relpath
 from pathlib import Path
@@ -164,7 +165,7 @@ class Known:
 
     def __init__(self, names: Callable[[], Mapping[str, str]] | None = None) -> None:
         """``names`` gives a server's scenarios with their APIs; by default the library's."""
-        self._names = names
+        self._names = names if names is None else cache(names)
         self._apis: dict[str | Path, str] = {}
 
     def api_of(self, given: Given) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from unittest import TestCase
@@ -33,7 +34,8 @@ Api = TypeVar("Api", bound=Sandbox)
 
 LONGEST_NAME: Final = 60
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9]+")
-_KNOWN: Final = pytest.StashKey[Known]()
+_KNOWN: Final = pytest.StashKey[dict[str, Known]]()
+"""What is known of the scenarios of each server, by its URL."""
 _LENT: Final = pytest.StashKey[list[Sandbox]]()
 """The sandboxes of a test while they stand."""
 _HAS_FAILED: Final = pytest.StashKey[bool]()
@@ -45,11 +47,9 @@ _HAS_FAILED: Final = pytest.StashKey[bool]()
 @contextmanager
 def served(session: pytest.Session, *, host: str, tls: SSLContext | None) -> Iterator[Mock]:
     """The session's server: in this process, or where the options say."""
-    setting, config = session.config.stash[SETTING], session.config
+    setting = session.config.stash[SETTING]
     with _told_plainly(session):
         mock = Mock.start(host=host, tls=tls) if setting.url is None else _attach(setting, tls)
-    config.stash[_KNOWN] = Known(None if setting.url is None else _names_at(setting, tls))
-    config.pluginmanager.register(Witness(), Witness.NAME)
     try:
         yield mock
     finally:
@@ -73,12 +73,17 @@ def _attach(setting: Setting, tls: SSLContext | None) -> Mock:
     return Mock.attach(setting.url or "", token=setting.token, tls=tls)
 
 
-def _names_at(setting: Setting, tls: SSLContext | None) -> Callable[[], Mapping[str, str]]:
-    """What asks the server elsewhere for its scenarios, each with its API."""
-    admin = Admin((setting.url or "").rstrip("/"), setting.token, tls=tls)
-    return lambda: {
-        each["name"]: each["api"] for each in admin.ask("GET", "/scenarios")["scenarios"]
-    }
+def _known(config: pytest.Config, mock: Mock) -> Known:
+    """What is known of a server's scenarios; in this process they are the library's."""
+    by_url = config.stash.setdefault(_KNOWN, {})
+    if mock.url not in by_url:
+        by_url[mock.url] = Known(None if mock.is_here else partial(_names, mock.admin))
+    return by_url[mock.url]
+
+
+def _names(admin: Admin) -> Mapping[str, str]:
+    """The scenarios that a server knows, each with its API."""
+    return {each["name"]: each["api"] for each in admin.ask("GET", "/scenarios")["scenarios"]}
 
 
 # --- a sandbox ------------------------------------------------------------------------------------
@@ -89,7 +94,7 @@ def lent_ocp(
     request: pytest.FixtureRequest, mock: Mock, options: Mapping[str, Any]
 ) -> Iterator[Ocp]:
     """A sandbox of OCP for a test, as its marks say, or else the options."""
-    with _lent(request, mock.ocp, "ocp", options) as sandbox:
+    with _lent(request, mock, Ocp, options) as sandbox:
         yield sandbox
 
 
@@ -98,28 +103,26 @@ def lent_obshell(
     request: pytest.FixtureRequest, mock: Mock, options: Mapping[str, Any]
 ) -> Iterator[Obshell]:
     """A sandbox of obshell for a test, as its marks say, or else the options."""
-    with _lent(request, mock.obshell, "obshell", options) as sandbox:
+    with _lent(request, mock, Obshell, options) as sandbox:
         yield sandbox
 
 
 @contextmanager
 def _lent(
-    request: pytest.FixtureRequest, make: Callable[..., Api], api: str, options: Mapping[str, Any]
+    request: pytest.FixtureRequest, mock: Mock, kind: type[Api], options: Mapping[str, Any]
 ) -> Iterator[Api]:
     item: pytest.Item = request.node
+    make: Callable[..., Api] = getattr(mock, kind.api)
     with _told_plainly(request.session):
-        marked = wanted(item, api, item.config.stash[_KNOWN].api_of)
-        said = {
-            "strict": item.config.stash[SETTING].strict,
-            **_checked(options),
-            **marked.keywords,
-            "name": _name_of(item),
-        }
+        marked = wanted(item, kind.api, _known(request.config, mock).api_of)
+        strict = request.config.stash[SETTING].strict
+        said = {"strict": strict, **_checked(options), **marked.keywords, "name": _name_of(item)}
         sandbox = make(*marked.scenarios, **cast("Options", said))
+    Witness.call(request.config)
     lent = item.stash.setdefault(_LENT, [])
     lent.append(sandbox)
     if isinstance(request.instance, TestCase):
-        setattr(request.instance, api, sandbox)
+        setattr(request.instance, kind.api, sandbox)
     try:
         yield sandbox
     finally:
@@ -129,7 +132,12 @@ def _lent(
 
 
 def _take_back(item: pytest.Item, sandbox: Sandbox) -> None:
-    """Deletes a sandbox; fails a test that has passed, and that it was too strict for."""
+    """Deletes a sandbox; fails a test that has passed, and that it was too strict for.
+
+    One that the test has closed itself is not looked at.
+    """
+    if sandbox.is_closed:
+        return
     gathering: Gathering | None = item.config.pluginmanager.get_plugin("oceanmock-coverage")
     wrong = ""
     try:
@@ -159,19 +167,25 @@ def _name_of(item: pytest.Item) -> str:
 
 def check_marks(item: pytest.Item) -> None:
     """Fails a test whose own marks want what none of its sandboxes, which stand by now, is."""
-    used = [sandbox.api for sandbox in item.stash.get(_LENT, ())]
-    known = item.config.stash.get(_KNOWN, Known())
+    lent = item.stash.get(_LENT, [])
+    known = item.config.stash[_KNOWN][lent[0].admin.admin.url] if lent else Known()
     with _told_plainly(item.session):
-        check_use(item, used, known.api_of)
+        check_use(item, [sandbox.api for sandbox in lent], known.api_of)
 
 
 # --- what is told ---------------------------------------------------------------------------------
 
 
 class Witness:
-    """A plugin that is there once a server is: it tells what a failed test's sandboxes saw."""
+    """A plugin that is there once a sandbox is: it tells what those of a failed test saw."""
 
     NAME: Final = "oceanmock-witness"
+
+    @classmethod
+    def call(cls, config: pytest.Config) -> None:
+        """Makes sure that there is one."""
+        if not config.pluginmanager.has_plugin(cls.NAME):
+            config.pluginmanager.register(cls(), cls.NAME)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -181,7 +195,7 @@ class Witness:
         told = yield
         if told.failed:
             item.stash[_HAS_FAILED] = True
-            for sandbox in item.stash.get(_LENT, ()):
+            for sandbox in [each for each in item.stash.get(_LENT, ()) if not each.is_closed]:
                 told.sections += report.sections(sandbox.admin, sandbox.api, when=told.when)
         return told
 

@@ -122,6 +122,11 @@ class Sandbox:
         """Makes it as it was when it was made: tasks, clock, faults; and its journal is empty."""
         self.admin.ask("POST", "/reset")
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has been deleted by ``close``."""
+        return self._is_closed
+
     def close(self) -> None:
         """Deletes it, if it is still there; closing it twice changes nothing."""
         if self._is_closed:
