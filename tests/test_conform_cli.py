@@ -34,6 +34,7 @@ from oceanmock.server import Server
 
 URL = "http://127.0.0.1:8080"
 OCP = (URL, "--api", "ocp", "--user", "manager", "--password", "s3cret")
+MISSING = [Missing("retryTask", 200, "Name a FAILED task.")]
 OBSHELL = (URL, "--api", "obshell", "--password", "s3cret")
 
 
@@ -131,6 +132,8 @@ WRONG = (
     f"{URL} --api obshell",
     f"{URL} --api obshell --user a",
     f"{URL} --api ocp --user a --task 7",
+    f"{URL} --api ocp --user a --story-id 1=2",
+    f"{URL} --api ocp --user a --story retry-failed-subtask --story-id 1",
     f"{URL} --api ocp --user a --insecure --ca /etc/hostname",
     f"{URL} --api ocp --user a --phases probe,fuzzing",
     f"{URL} --api ocp --user a --wait 5",
@@ -216,11 +219,28 @@ def test_certificates_are_taken_as_it_is_said(
 
 
 def test_a_story_is_handed_over_with_its_name(stage: Stage) -> None:
-    oceanmock(*OCP, "--write", "--task", "1", "--story", "retry-failed-subtask")
+    stage.result = a_clean_result(missing=MISSING)
+    words = ("--write", "--task", "7", "--story", "retry-failed-subtask", "--story-id", "1000=7")
 
-    story = stage.ran[0][0].stories[0]
-    assert story["name"] == "retry-failed-subtask"
-    assert story["story"]
+    result = oceanmock(*OCP, *words)
+
+    options, _ = stage.ran[0]
+    assert options.stories[0]["name"] == "retry-failed-subtask"
+    assert options.stories[0]["story"]
+    assert options.story_ids == (("1000", "7"),)
+    assert options.phases == frozenset()
+    assert result.exit_code == 0, "a story claims to check nothing but itself"
+    assert "--task 7 --story retry-failed-subtask --story-id 1000=7 --seed 0" in result.stdout
+
+
+def test_a_story_is_one_more_phase_where_phases_are_named(stage: Stage) -> None:
+    stage.result = a_clean_result(missing=MISSING)
+    words = ("--write", "--task", "7", "--story", "retry-failed-subtask", "--phases", "probes")
+
+    result = oceanmock(*OCP, *words)
+
+    assert stage.ran[0][0].phases == {"probes"}
+    assert result.exit_code == 3
 
 
 # --- secrets --------------------------------------------------------------------------------------
@@ -305,9 +325,6 @@ def test_the_command_to_repeat_it_is_the_same_command(stage: Stage, tmp_path: Pa
 
 
 # --- exit codes and files -------------------------------------------------------------------------
-
-
-MISSING = [Missing("retryTask", 200, "Name a FAILED task.")]
 
 
 @pytest.mark.parametrize(
@@ -618,3 +635,14 @@ def test_ctrl_c_during_a_run_tells_what_was_found_until_then(served: str, tmp_pa
     assert (run["verdict"], run["interrupted"]) == ("INTERRUPTED", True)
     assert run["asked"] > 100
     assert "INTERRUPTED (exit code 130)" in stdout
+
+
+def test_a_story_is_replayed_on_a_server(tmp_path: Path) -> None:
+    with serving("retry-failed-subtask", "--speed", "50") as server:
+        words = (*("--api", "ocp", "--user", "manager", "--password", "manager"),)
+        story = ("--write", "--task", "1000", "--story", "retry-failed-subtask")
+        ended = run("conform", server.url, *words, *story)
+
+    assert "Story retry-failed-subtask" in ended.stdout
+    assert "✗" not in ended.stdout
+    assert ended.returncode == 0

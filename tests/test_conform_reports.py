@@ -373,8 +373,12 @@ EVENTS: list[Event] = [
     Found(a_finding()),
     Found(a_finding("time.start-after-finish")),
     PhaseEnded("probes"),
-    PhaseStarted("fuzzing"),
-    PhaseEnded("fuzzing"),
+    PhaseStarted("story"),
+    Asked(an_exchange(3)),
+    PhaseEnded("story"),
+    PhaseStarted("story"),
+    Asked(an_exchange(4)),
+    PhaseEnded("story"),
 ]
 
 
@@ -398,7 +402,7 @@ def test_a_log_has_a_line_per_phase_and_per_new_finding() -> None:
         "found envelope.status: getTaskInstance → 200 → status: "
         "the envelope says 201, and the answer's status is 200\n"
         "probes: 2 requests, 1 finding, 1 known in 0.0 ms\n"
-        "fuzzing: 0 requests, 0 findings in 0.0 ms\n"
+        "story: 2 requests, 0 findings in 0.0 ms\n"
     )
 
 
@@ -407,8 +411,8 @@ def test_a_log_says_now_and_then_that_something_happens() -> None:
 
     lines = told(events, is_terminal=False, tick=4 * SECOND).splitlines()
 
-    assert lines[0] == "probes: 4 requests, 0 findings so far, in 20.0 s"
-    assert len(lines) == 2
+    assert lines[0] == "probes: 3 requests, 0 findings so far, in 20.0 s"
+    assert [line.partition(":")[0] for line in lines] == ["probes"] * 3
 
 
 def test_a_terminal_has_a_bar_that_leaves_only_the_findings_behind() -> None:

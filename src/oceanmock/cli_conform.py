@@ -85,6 +85,20 @@ class _Several(click.ParamType):  # type: ignore[type-arg]
         return tuple(words)
 
 
+class _Pair(click.ParamType):  # type: ignore[type-arg]
+    """An id in a story and the one it stands for: `1000=10023`."""
+
+    name = "pair"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        if not isinstance(value, str):
+            return tuple(value)
+        there, equals, here = value.partition("=")
+        if not (there and equals and here):
+            self.fail(f"{value!r}: the story's id, =, and the target's: 1000=10023.", param, ctx)
+        return there, here
+
+
 class _Report(click.ParamType):  # type: ignore[type-arg]
     """Reports with commas between them: `html=out.html,junit=out.xml`."""
 
@@ -119,6 +133,7 @@ class Order:
     write: bool
     task: tuple[str, ...]
     story: tuple[Path, ...]
+    story_id: tuple[tuple[str, str], ...]
     phases: tuple[Phase, ...] | None
     seed: int
     max_examples: int
@@ -202,7 +217,16 @@ _MADE: Final[dict[str, Any]] = {"show_default": True}
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Replay the story of a scenario's file on the target. May be repeated.",
+    help="Replay the story of a scenario's file on the target, and do no more than that unless "
+    "--phases says what else. May be repeated.",
+)
+@click.option(
+    "--story-id",
+    multiple=True,
+    type=_Pair(),
+    metavar="ID=ID",
+    help="A task of the story, by id or name, and its id at the target; found by its id or name "
+    "there, if left out. May be repeated.",
 )
 @click.option(
     "--phases",
@@ -324,7 +348,7 @@ def _wrong_for_mock(order: Order) -> Iterator[str]:
     for name in ("user", "password", "access_key", "secret_key", "agent_password"):
         if getattr(order, name) is not None and not _is_of_environment(name):
             yield f"--mock has credentials of its own: leave out {_flag(name)}."
-    for name in ("write", "task", "insecure", "ca", "story"):
+    for name in ("write", "task", "insecure", "ca", "story", "story_id"):
         if getattr(order, name):
             yield f"{_flag(name)} is for a real server: with --mock leave it out."
     if order.update_baseline and order.api is None:
@@ -348,6 +372,8 @@ def _wrong_for_url(order: Order) -> Iterator[str]:
     if order.api is None:
         yield "which API is it? Say --api ocp or --api obshell."
     yield from _wrong_credentials(order)
+    if order.story_id and not order.story:
+        yield "--story-id is about a story: name it with --story."
     if order.task and not order.write:
         yield "--task says what may be played with, which needs --write."
 
@@ -418,6 +444,8 @@ def _on_target(order: Order) -> Result:
     options = _options(order, tasks=tasks, stories=stories)
     with _listening(baseline) as listen:
         result = run(target, options, listen=listen, baseline=baseline)
+    if not options.phases:  # a story claims to check nothing but itself
+        result.missing = []
     result.command = _command(order, tasks)
     _update(order, result, own)
     return result
@@ -464,7 +492,9 @@ def _scenarios(order: Order) -> dict[Api, list[str]]:
 def _options(
     order: Order, *, tasks: tuple[str, ...], stories: tuple[Mapping[str, Any], ...]
 ) -> Options:
-    said: dict[str, Any] = {"phases": frozenset(order.phases)} if order.phases else {}
+    said: dict[str, Any] = {}
+    if order.phases or stories:
+        said["phases"] = frozenset(order.phases or ())
     return Options(
         write=order.write,
         tasks=tasks,
@@ -472,6 +502,7 @@ def _options(
         rate=order.rate,
         max_examples=order.max_examples,
         stories=stories,
+        story_ids=order.story_id,
         patience=order.patience,
         **said,
     )
@@ -695,6 +726,7 @@ def _command(order: Order, tasks: Sequence[str]) -> str:
         ("--access-key", order.access_key),
         *(("--task", each) for each in tasks),
         *(("--story", each) for each in order.story),
+        *(("--story-id", "=".join(each)) for each in order.story_id),
         ("--phases", ",".join(order.phases) if order.phases else None),
         ("--seed", order.seed),
         ("--max-examples", order.max_examples if order.max_examples != 20 else None),

@@ -268,5 +268,7 @@ class Options:
     )
     max_examples: int = 20
     stories: tuple[Mapping[str, Any], ...] = ()
+    story_ids: tuple[tuple[str, str], ...] = ()
+    """What is called so in a story, and its id at the target."""
     patience: int = 60_000_000_000
     """How long something may take that a story or a machine waits for."""

@@ -37,7 +37,11 @@ def shown_on(
 ) -> Iterator[Listener]:
     """What is to be told the events of a run; ``reason_for`` says why a finding is let pass."""
     if not console.is_terminal:
-        yield _Lines(console, stopwatch, reason_for)
+        lines = _Lines(console, stopwatch, reason_for)
+        try:
+            yield lines
+        finally:
+            lines.end()
         return
     bar = Progress(
         SpinnerColumn(),
@@ -72,7 +76,10 @@ class _Counts:
 
 
 class _Lines:
-    """A line when a phase is over, for each new finding, for what is awaited, and now and then."""
+    """A line when a phase is over, for each new finding, for what is awaited, and now and then.
+
+    A phase that comes again right after itself, as stories do, is one.
+    """
 
     def __init__(
         self,
@@ -85,25 +92,36 @@ class _Lines:
         self._reason_for = reason_for
         self._counts = _Counts()
         self._phase = ""
-        self._began = self._spoke = stopwatch()
+        self._began = self._ended = self._spoke = stopwatch()
         self._awaited = ""
 
     def __call__(self, event: Event) -> None:
-        self._counts.add(event, self._reason_for)
         if isinstance(event, PhaseStarted):
-            self._counts, self._phase = _Counts(), event.phase
-            self._began = self._spoke = self._stopwatch()
-        elif isinstance(event, Found) and not self._reason_for(event.finding):
+            self._begin(event.phase)
+        self._counts.add(event, self._reason_for)
+        if isinstance(event, Found) and not self._reason_for(event.finding):
             self._say(_told(event.finding))
         elif isinstance(event, Waiting) and event.why != self._awaited:
             self._awaited = event.why
             self._say(f"waiting for {event.url}: {event.why}")
         elif isinstance(event, PhaseEnded):
-            took = texts.span(self._stopwatch() - self._began)
-            self._say(f"{event.phase}: {self._counts} in {took}")
+            self._ended = self._stopwatch()
         elif self._stopwatch() - self._spoke > SILENCE:
             took = texts.span(self._stopwatch() - self._began)
             self._say(f"{self._phase}: {self._counts} so far, in {took}")
+
+    def _begin(self, phase: str) -> None:
+        if phase != self._phase:
+            self.end()
+            self._counts, self._phase = _Counts(), phase
+            self._began = self._ended = self._spoke = self._stopwatch()
+
+    def end(self) -> None:
+        """Says what the last phase came to."""
+        if self._phase:
+            took = texts.span(self._ended - self._began)
+            self._say(f"{self._phase}: {self._counts} in {took}")
+            self._phase = ""
 
     def _say(self, text: str) -> None:
         self._spoke = self._stopwatch()
