@@ -304,6 +304,8 @@ def test_a_subtask_is_found_by_its_id_or_name(ocp: Ocp, wanted: int | str) -> No
     subtask = ocp.task(1000).subtask(wanted)
 
     assert (subtask.id, subtask.status, subtask.operation) == (1002, "PENDING", "EXECUTE")
+    assert subtask in {*ocp.task(1000).subtasks}
+    assert subtask != ocp.task(1000)
     assert [each.id for each in ocp.task(1000).subtasks] == [1001, 1002, 1003]
 
 
@@ -451,11 +453,12 @@ def test_its_nodes_and_sub_tasks_are_found_too(obshell: Obshell) -> None:
 
     start = dag.node("Start observer")
 
-    assert start.id == dag.node(403).id == dag.node(start.id).id
+    assert start == dag.node(403) == dag.node(start.id) != dag.node(402)
     assert (start.number, start.state, start.operator) == (403, "FAILED", "RUN")
     (work,) = start.sub_tasks
     assert (work.state, work.operator) == ("FAILED", "RUN")
-    assert start.sub_task(work.id).number == start.sub_task(work.name).number == work.number
+    assert work == start.sub_task(work.id) == start.sub_task(work.name) == start.sub_task(40301)
+    assert repr(work) == "<SubTask 40301 'Start observer'>"
     assert dag.stage == 3
     assert len(dag.nodes) == 11
 
@@ -472,6 +475,13 @@ def test_a_dag_in_another_state_says_why_and_what_is_next(obshell: Obshell) -> N
         dag.node(403).assert_state("FAILED")
     with pytest.raises(AssertionError, match=r"^sub task 40301 is PENDING, not FAILED\."):
         dag.node(403).sub_tasks[0].assert_state("FAILED")
+
+
+def test_a_sub_task_lives_until_it_shows_what_is_waited_for(obshell: Obshell) -> None:
+    work = obshell.dag(4).node(402).sub_tasks[0].until("SUCCEED")
+
+    work.assert_state("SUCCEED", operator="RUN")
+    work.node.assert_state("RUNNING")
 
 
 def test_a_dag_is_written_in_code(obshell: Obshell) -> None:

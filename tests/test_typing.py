@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-USER_FILE = Path(__file__).parent / "data" / "user_file.py"
+USER_FILE = Path(__file__).parent / "typed" / "user_file.py"
 
 
 def test_a_user_s_file_passes_mypy_strict(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 from oceanmock.admin_client import Json
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.testing.parts import Whole, find
+from oceanmock.testing.parts import Part, Whole, find
 from oceanmock.testing.sandbox import Given, Sandbox
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Dag(Whole):
     """A dag of obshell."""
 
     api = "obshell"
+    kind = "dag"
     states = STATES
 
     @property
@@ -141,25 +142,30 @@ class Dag(Whole):
 
         Raises AssertionError with why it is in another, and what is next.
         """
-        self._assert(self.json(), f"dag {self.number}", expected, operator)
+        self._assert(self, expected, operator)
 
     def until(self, state: str) -> Dag:
         """Moves the clock on, from change to change, until it is in this state.
 
         Raises AssertionError where nothing is due any more that could make it so.
         """
-        self._until(lambda said: said, f"dag {self.number}", state)
+        self._until(self, state)
         return self
 
 
-class Node:
+class Node(Part):
     """A node of a dag of obshell."""
 
+    kind = "node"
+
     def __init__(self, dag: Dag, said: Json) -> None:
+        super().__init__(dag, said)
         self.dag: Final = dag
-        self.id: Final[str] = said["id"]
-        self.number: Final[int] = said["number"]
-        self.name: Final[str] = said["name"]
+
+    @property
+    def id(self) -> str:
+        """Its generic id, by which the API knows it."""
+        return self._id
 
     @property
     def state(self) -> str:
@@ -182,35 +188,29 @@ class Node:
         where = f"in node {self.number}"
         return SubTask(self, find(parts, wanted, what="sub task", where=where))
 
-    def json(self) -> Json:
-        """It and its sub tasks now, as the admin API tells of them."""
-        return self._in(self.dag.json())
-
     def assert_state(self, expected: str, *, operator: str | None = None) -> None:
         """Holds if it is in this state; as ``Dag.assert_state``."""
-        self.dag._assert(self.json(), f"node {self.number}", expected, operator)
+        self.dag._assert(self, expected, operator)
 
     def until(self, state: str) -> Node:
         """Moves the clock on until it is in this state; as ``Dag.until``."""
-        self.dag._until(self._in, f"node {self.number}", state)
+        self.dag._until(self, state)
         return self
 
-    def _in(self, dag: Json) -> Json:
-        part: Json = next(each for each in dag["parts"] if each["number"] == self.number)
-        return part
 
-    def __repr__(self) -> str:
-        return f"<Node {self.number} {self.name!r}>"
-
-
-class SubTask:
+class SubTask(Part):
     """A sub task of a node: its work on one agent."""
 
+    kind = "sub task"
+
     def __init__(self, node: Node, said: Json) -> None:
+        super().__init__(node, said)
         self.node: Final = node
-        self.id: Final[str] = said["id"]
-        self.number: Final[int] = said["number"]
-        self.name: Final[str] = said["name"]
+
+    @property
+    def id(self) -> str:
+        """Its generic id, by which the API knows it."""
+        return self._id
 
     @property
     def state(self) -> str:
@@ -222,16 +222,11 @@ class SubTask:
         """Its operator now."""
         return str(self.json()["operation"])
 
-    def json(self) -> Json:
-        """It as the admin API tells of it now."""
-        parts = self.node.json()["parts"]
-        part: Json = next(each for each in parts if each["number"] == self.number)
-        return part
-
     def assert_state(self, expected: str, *, operator: str | None = None) -> None:
         """Holds if it is in this state; as ``Dag.assert_state``."""
-        called = f"sub task {self.number}"
-        self.node.dag._assert(self.json(), called, expected, operator)
+        self.node.dag._assert(self, expected, operator)
 
-    def __repr__(self) -> str:
-        return f"<SubTask {self.number} {self.name!r}>"
+    def until(self, state: str) -> SubTask:
+        """Moves the clock on until it is in this state; as ``Dag.until``."""
+        self.node.dag._until(self, state)
+        return self

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from oceanmock.admin_client import Json
-from oceanmock.testing.held import Held
-from oceanmock.testing.parts import Whole, find
+from oceanmock.testing.parts import Part, Whole, find
 from oceanmock.testing.sandbox import MANAGER, VIEWER, Sandbox
 
 if TYPE_CHECKING:
@@ -90,6 +89,7 @@ class Task(Whole):
     """A task of OCP."""
 
     api = "ocp"
+    kind = "task"
     states = STATUSES
 
     @property
@@ -110,38 +110,42 @@ class Task(Whole):
     @property
     def subtasks(self) -> list[Subtask]:
         """Its subtasks, in the API's order."""
-        return [Subtask(self, self._driven, part) for part in self.json()["parts"]]
+        return [Subtask(self, part) for part in self.json()["parts"]]
 
     def subtask(self, wanted: int | str) -> Subtask:
         """The subtask of an id or a name. Raises AuthorError when there is none."""
         parts = self.json()["parts"]
-        part = find(parts, wanted, what="subtask", where=f"in task {self.id}")
-        return Subtask(self, self._driven, part)
+        return Subtask(self, find(parts, wanted, what="subtask", where=f"in task {self.id}"))
 
     def assert_status(self, expected: str, *, operation: str | None = None) -> None:
         """Holds if it is in this status, and this operation if one is said.
 
         Raises AssertionError with why it is in another, and what is next.
         """
-        self._assert(self.json(), f"task {self.id}", expected, operation)
+        self._assert(self, expected, operation)
 
     def until(self, status: str) -> Task:
         """Moves the clock on, from change to change, until it is in this status.
 
         Raises AssertionError where nothing is due any more that could make it so.
         """
-        self._until(lambda said: said, f"task {self.id}", status)
+        self._until(self, status)
         return self
 
 
-class Subtask:
+class Subtask(Part):
     """A subtask of a task of OCP."""
 
-    def __init__(self, task: Task, driven: Held, said: Json) -> None:
+    kind = "subtask"
+
+    def __init__(self, task: Task, said: Json) -> None:
+        super().__init__(task, said)
         self.task: Final = task
-        self.id: Final[int] = said["number"]
-        self.name: Final[str] = said["name"]
-        self._driven: Final = driven
+
+    @property
+    def id(self) -> int:
+        """Its id."""
+        return self.number
 
     @property
     def status(self) -> str:
@@ -153,22 +157,11 @@ class Subtask:
         """Its operation now."""
         return str(self.json()["operation"])
 
-    def json(self) -> Json:
-        """It as the admin API tells of it now."""
-        return self._in(self.task.json())
-
     def assert_status(self, expected: str, *, operation: str | None = None) -> None:
         """Holds if it is in this status; as ``Task.assert_status``."""
-        self.task._assert(self.json(), f"subtask {self.id}", expected, operation)
+        self.task._assert(self, expected, operation)
 
     def until(self, status: str) -> Subtask:
         """Moves the clock on until it is in this status; as ``Task.until``."""
-        self.task._until(self._in, f"subtask {self.id}", status)
+        self.task._until(self, status)
         return self
-
-    def _in(self, task: Json) -> Json:
-        part: Json = next(each for each in task["parts"] if each["number"] == self.id)
-        return part
-
-    def __repr__(self) -> str:
-        return f"<Subtask {self.id} {self.name!r}>"

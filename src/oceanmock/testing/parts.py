@@ -6,8 +6,9 @@ that fails says why the task is in the state it is in, and what is next.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final, NoReturn
 
 from oceanmock.admin_client import Json
 from oceanmock.errors import AuthorError
@@ -17,6 +18,8 @@ Words = Sequence[str]
 
 MOST: Final = 10
 """So many parts are named where one is not found."""
+MOST_COMPARED: Final = 500
+"""So many are looked through for the one nearest to what is not there."""
 
 
 def find(parts: Sequence[Json], wanted: int | str, *, what: str, where: str) -> Json:
@@ -34,22 +37,48 @@ def _known(parts: Sequence[Json], wanted: str) -> str:
         return "It is empty."
     names = [f"{part['number']} {part['name']!r}" for part in parts[:MOST]]
     more = f" and {len(parts) - MOST} more" if len(parts) > MOST else ""
-    texts = [str(part[key]) for key in ("name", "number") for part in parts]
+    texts = [str(part[key]) for key in ("name", "number") for part in parts[:MOST_COMPARED]]
     hint = did_you_mean_of(wanted, texts)
     return f"It has {', '.join(names)}{more}. {hint}".rstrip()
 
 
-class Whole:
+class Told(ABC):
+    """What the admin API tells of: a task or dag, or a part of one; found by its number."""
+
+    kind: str
+
+    def __init__(self, said: Json) -> None:
+        self._id: Final = str(said["id"])
+        self.number: Final[int] = said["number"]
+        self.name: Final[str] = said["name"]
+
+    @abstractmethod
+    def json(self) -> Json:
+        """It and its parts now, as the admin API tells of them; the same form for both APIs."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.number} {self.name!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Told) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    @abstractmethod
+    def _key(self) -> tuple[object, ...]:
+        """What it has in common with whatever is the same."""
+
+
+class Whole(Told):
     """A task or a dag of a sandbox."""
 
     api: str
     states: Words = ()
 
     def __init__(self, driven: Held, said: Json) -> None:
+        super().__init__(said)
         self._driven: Final = driven
-        self._id: Final = str(said["id"])
-        self.number: Final[int] = said["number"]
-        self.name: Final[str] = said["name"]
 
     def json(self) -> Json:
         """It and its parts now, as the admin API tells of them; the same form for both APIs."""
@@ -63,42 +92,53 @@ class Whole:
         """What it has lived through, as a picture: a band for each part, operations marked."""
         return self._driven.text(f"{self._path}/explain", query={"format": "timeline"})
 
-    def _assert(self, part: Json, called: str, expected: str, operation: str | None) -> None:
+    def _assert(self, told: Told, expected: str, operation: str | None) -> None:
+        """Holds if it, or a part of it, is in a state."""
         check_word(expected, self.states, api=self.api)
-        wanted = [expected, operation or part["operation"]]
-        if [part["state"], part["operation"]] == wanted:
+        now = told.json()
+        if [now["state"], now["operation"]] == [expected, operation or now["operation"]]:
             return
-        is_now = part["state"] if operation is None else f"{part['state']}/{part['operation']}"
+        is_now = now["state"] if operation is None else f"{now['state']}/{now['operation']}"
         should = expected if operation is None else f"{expected}/{operation}"
-        raise AssertionError(f"{called} is {is_now}, not {should}.\n\n{self.explain().rstrip()}")
+        self._fail(f"{told.kind} {told.number} is {is_now}, not {should}.")
 
-    def _until(self, part_of: Any, called: str, expected: str) -> None:
-        """Moves the clock on, from change to change, until a part is in a state."""
+    def _until(self, told: Told, expected: str) -> None:
+        """Moves the clock on, from change to change, until it or a part of it is in a state."""
         check_word(expected, self.states, api=self.api)
-        while part_of(self.json())["state"] != expected:
-            before = self._driven.ask("GET", "/clock")
-            if before["next_due"] is None:
-                is_now = part_of(self.json())["state"]
-                raise AssertionError(
-                    f"{called} is {is_now}, and nothing is due that could make it {expected}.\n\n"
-                    f"{self.explain().rstrip()}"
+        while (state := told.json()["state"]) != expected:
+            if self._driven.ask("GET", "/clock")["next_due"] is None:
+                self._fail(
+                    f"{told.kind} {told.number} is {state}, and nothing is due that could make it "
+                    f"{expected}."
                 )
             self._driven.ask("POST", "/clock/next")
+
+    def _fail(self, what: str) -> NoReturn:
+        raise AssertionError(f"{what}\n\n{self.explain().rstrip()}")
 
     @property
     def _path(self) -> str:
         return f"/tasks/{self.api}/{self._id}"
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.number} {self.name!r}>"
+    def _key(self) -> tuple[object, ...]:
+        return self._driven, self._path
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Whole):
-            return NotImplemented
-        return (self._driven, self.api, self._id) == (other._driven, other.api, other._id)
 
-    def __hash__(self) -> int:
-        return hash((self.api, self._id))
+class Part(Told):
+    """A part of a task or dag, or of another part."""
+
+    def __init__(self, above: Told, said: Json) -> None:
+        super().__init__(said)
+        self._above: Final = above
+
+    def json(self) -> Json:
+        """It and its parts now, as the admin API tells of them."""
+        parts = self._above.json()["parts"]
+        part: Json = next(each for each in parts if each["number"] == self.number)
+        return part
+
+    def _key(self) -> tuple[object, ...]:
+        return self._above, self.number
 
 
 def check_word(word: str, known: Words, *, api: str) -> None:
