@@ -12,7 +12,7 @@ The one rule: whatever is served, every answer the contract names has to be seen
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from oceanmock.engine.sandbox import STORES, Sandbox
 from oceanmock.library import library_names, load_scenario
 from oceanmock.sandboxes import Sandboxes
 from oceanmock.scenario import Scenario, obshell, ocp
-from oceanmock.server import Server
+from oceanmock.server import AsgiApp, Server
 
 WORLDS: Final = Path(__file__).parent / "worlds"
 COPIES: Final = 2
@@ -42,6 +42,13 @@ MOST_TASKS: Final = 60
 FEW: Final = 20
 """So many tasks of a scenario that is served apart are operated on."""
 USER: Final = Basic("manager", "manager")
+VIEWER: Final = Basic("viewer", "viewer")
+Wrap = Callable[[AsgiApp], AsgiApp]
+"""What stands around the app that is served: nothing, or what breaks it on purpose."""
+
+
+def _as_it_is(app: AsgiApp) -> AsgiApp:
+    return app
 
 
 def _told_nobody(_: Event) -> None:
@@ -55,6 +62,7 @@ def conform_mock(
     *,
     listen: Listener = _told_nobody,
     baseline: Baseline | None = None,
+    wrap: Wrap = _as_it_is,
 ) -> Result:
     """What a run over scenarios comes to: of these names or files, or all that come with oceanmock.
 
@@ -62,7 +70,7 @@ def conform_mock(
     scenario. A KeyboardInterrupt ends it early.
     """
     scenarios = [each for each in load_scenarios(names) if each.api == api]
-    with _Stage(api, scenarios, options, listen=listen) as stage:
+    with _Stage(api, scenarios, options, listen=listen, wrap=wrap) as stage:
         results = list(stage.runs())
     result = merged(results)
     what = ", ".join(names) if names else f"all {len(scenarios)} scenarios"
@@ -144,7 +152,13 @@ class _Stage:
     """A server with the sandboxes of one API's runs, as a context manager."""
 
     def __init__(
-        self, api: Api, scenarios: Sequence[Scenario], options: Options, *, listen: Listener
+        self,
+        api: Api,
+        scenarios: Sequence[Scenario],
+        options: Options,
+        *,
+        listen: Listener,
+        wrap: Wrap,
     ) -> None:
         self.api: Final = api
         self.scenarios: Final = scenarios
@@ -152,7 +166,7 @@ class _Stage:
         self.worlds, self.apart = worlds_of(api, scenarios)
         self.kinds: Final = [each.kind for each in self.worlds]
         self.sandboxes: Final = Sandboxes(Sandbox.of_scenarios([]))
-        self._server = Server(App(self.sandboxes))
+        self._server = Server(wrap(App(self.sandboxes)))
         self._listen = listen
 
     def __enter__(self) -> _Stage:
@@ -238,7 +252,7 @@ class _Stage:
     def _target(self, sandbox: Sandbox) -> Target:
         url = f"{self._server.url}/sandboxes/{sandbox.name}"
         if self.api == "ocp":
-            return Target(url, "ocp", auth=USER)
+            return Target(url, "ocp", auth=USER, viewer=VIEWER)
         agent = sandbox.dags.agent
         return Target(
             url,
