@@ -126,6 +126,8 @@ class Told(Generic[A]):
 
     actors: tuple[A, ...]
     marks: tuple[Mark, ...]
+    ended: int = 0
+    """The instant at which its last step was done."""
 
 
 class StoryDivergesError(AuthorError):
@@ -158,7 +160,7 @@ def tell(actors: Sequence[A], steps: Sequence[Step], *, unborn: Iterable[int] = 
         if step.actor not in waiting:
             refused = "" if step.answers == 200 else ", refused"
             marks.append(Mark(now, step.actor, _call_text(cast[step.actor], step) + refused))
-    return Told(tuple(cast), tuple(marks))
+    return Told(tuple(cast), tuple(marks), now)
 
 
 def _start(cast: list[A], waiting: set[int], step: Start, now: int, number: int) -> None:

@@ -219,27 +219,24 @@ class _Telling:
 
     def _expected(self) -> Iterator[_Expected]:
         """For each step when it holds, and what its part shows between it and the next call."""
-        told, steps, now = self.stage.told, self.stage.steps, 0
-        marks = [(mark.instant, mark.actor) for mark in told.marks]
-        for step in steps:
-            if isinstance(step, story.Wait):
-                now += step.span
+        steps, tellings = self.stage.steps, self.stage.tellings
+        for number, step in enumerate(steps):
+            at = tellings[number + 1].ended
             if not isinstance(step, story.Until):
-                yield _Expected(now)
+                yield _Expected(at)
                 continue
-            actor = told.actors[step.actor]
+            actor = tellings[number].actors[step.actor]
             shown = [(actor.born + each.at, each.words) for each in actor.shows(step.part)]
-            at = next((i for i, words in shown if i >= now and _fits(step.words, words)), None)
-            if at is None:
-                yield _Expected()
-                continue
-            calls = [i for i, whose in marks if whose == step.actor]
-            until = min((i for i in calls if i > at), default=None)
-            start = max((i for i in calls if i <= now), default=actor.born)
+            calls = [
+                (place, tellings[place].ended)
+                for place, each in enumerate(steps)
+                if isinstance(each, story.Call) and each.actor == step.actor
+            ]
+            until = next((instant for place, instant in calls if place > number), None)
+            start = max((i for place, i in calls if place < number), default=actor.born)
             earlier = {words for i, words in shown if start <= i < at}
             later = {words for i, words in shown if i > at and (until is None or i <= until)}
             yield _Expected(at, frozenset(later - earlier))
-            now = at
 
 
 def _fits(wanted: Sequence[str | None], shown: Sequence[str]) -> bool:
@@ -276,7 +273,10 @@ class _Shown:
 
 
 class _Stage(ABC):
-    """A target, and who of the scenario is who there."""
+    """A target, and who of the scenario is who there.
+
+    ``tellings`` are the story's own, of its first steps: none, one, and so on.
+    """
 
     def __init__(
         self,
@@ -284,13 +284,13 @@ class _Stage(ABC):
         scenario: Scenario,
         ids: Mapping[str, str],
         *,
-        told: story.Told[Any],
         steps: Sequence[story.Step],
+        tellings: Sequence[story.Told[Any]],
     ) -> None:
         self.wire: Final = wire
         self.scenario: Final = scenario
-        self.told: Final = told
         self.steps: Final = steps
+        self.tellings: Final = tellings
         self._given: Final = {str(key): str(value) for key, value in ids.items()}
         self._found: dict[int, str] = {}
 
@@ -316,7 +316,7 @@ class _Stage(ABC):
 
     def called(self, actor: int, part: story.Part) -> str:
         """What messages call a part."""
-        name: str = self.told.actors[actor].called(part)
+        name: str = self.tellings[0].actors[actor].called(part)
         return name
 
     def text_of(self, step: story.Step) -> str:
@@ -403,8 +403,9 @@ def _are_named(wanted: Sequence[str | None], shown: Sequence[Any]) -> bool:
 
 class _OcpStage(_Stage):
     def __init__(self, wire: Wire, scenario: ocp.Scenario, ids: Mapping[str, str]) -> None:
-        told, steps = ocp_rules.tell(scenario), ocp_rules.steps_of(scenario)
-        super().__init__(wire, scenario, ids, told=told, steps=steps)
+        steps = ocp_rules.steps_of(scenario)
+        told = [ocp_rules.tell(scenario, steps=count) for count in range(len(steps) + 1)]
+        super().__init__(wire, scenario, ids, steps=steps, tellings=told)
         self._tasks: Final = scenario.tasks
         self._subtasks: dict[tuple[int, int], int] = {}
 
@@ -490,8 +491,9 @@ def _task_path(id: str | int) -> str:
 
 class _ObshellStage(_Stage):
     def __init__(self, wire: Wire, scenario: obshell.Scenario, ids: Mapping[str, str]) -> None:
-        told, steps = obshell_rules.tell(scenario), obshell_rules.steps_of(scenario)
-        super().__init__(wire, scenario, ids, told=told, steps=steps)
+        steps = obshell_rules.steps_of(scenario)
+        told = [obshell_rules.tell(scenario, steps=count) for count in range(len(steps) + 1)]
+        super().__init__(wire, scenario, ids, steps=steps, tellings=told)
         self._dags: Final = scenario.dags
 
     def written(self, place: int) -> obshell.Dag:

@@ -69,8 +69,8 @@ def check(scenario: Scenario, *, tell_story: bool = True) -> list[Found]:
     return ask(scenario, _RULES, tell if tell_story else None)
 
 
-def tell(scenario: Scenario) -> story.Told[ObshellActor]:
-    """The scenario's story, told to its end. Raises StoryDivergesError where it cannot happen."""
+def tell(scenario: Scenario, *, steps: int | None = None) -> story.Told[ObshellActor]:
+    """The scenario's story, or its first steps. Raises StoryDivergesError if it cannot happen."""
     actors = [
         ObshellActor(
             -dag.age,
@@ -86,7 +86,7 @@ def tell(scenario: Scenario) -> story.Told[ObshellActor]:
         for number, dag in enumerate(scenario.dags)
     ]
     unborn = [place for place, dag in enumerate(scenario.dags) if dag.starts_on]
-    return story.tell(actors, steps_of(scenario), unborn=unborn)
+    return story.tell(actors, steps_of(scenario)[:steps], unborn=unborn)
 
 
 def steps_of(scenario: Scenario) -> list[story.Step]:

@@ -50,8 +50,8 @@ def check(scenario: Scenario, *, tell_story: bool = True) -> list[Found]:
     return ask(scenario, _RULES, tell if tell_story else None)
 
 
-def tell(scenario: Scenario) -> story.Told[OcpActor]:
-    """The scenario's story, told to its end. Raises StoryDivergesError where it cannot happen."""
+def tell(scenario: Scenario, *, steps: int | None = None) -> story.Told[OcpActor]:
+    """The scenario's story, or its first steps. Raises StoryDivergesError if it cannot happen."""
     rules = rules_of(scenario.tick, scenario.switches)
     actors = [
         OcpActor(
@@ -63,7 +63,7 @@ def tell(scenario: Scenario) -> story.Told[OcpActor]:
         for number, task in enumerate(scenario.tasks)
     ]
     unborn = [place for place, task in enumerate(scenario.tasks) if task.starts_on]
-    return story.tell(actors, steps_of(scenario), unborn=unborn)
+    return story.tell(actors, steps_of(scenario)[:steps], unborn=unborn)
 
 
 def steps_of(scenario: Scenario) -> list[story.Step]:
