@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from oceanmock.pytest_plugin.options import MARK, SETTING, add_options, setting_of
+from oceanmock.pytest_plugin.options import GATHERING, MARK, SETTING, add_options, setting_of
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if setting.gathers:
         from oceanmock.pytest_plugin.coverage import Gathering  # noqa: PLC0415 (not imported idly)
 
-        config.pluginmanager.register(Gathering(setting), Gathering.NAME)
+        config.pluginmanager.register(Gathering(setting), GATHERING)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

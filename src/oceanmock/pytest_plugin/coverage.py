@@ -25,8 +25,6 @@ HANDED_OVER: Final = "oceanmock_coverage"
 class Gathering:
     """A plugin that is there when coverage is wanted."""
 
-    NAME: Final = "oceanmock-coverage"
-
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._coverage = Coverage()

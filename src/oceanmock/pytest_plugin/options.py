@@ -12,6 +12,8 @@ from typing import Final
 
 import pytest
 
+GATHERING: Final = "oceanmock-coverage"
+"""The name of the plugin that gathers coverage, where that is wanted."""
 MARK: Final = (
     "scenario(*scenarios, progression=…, speed=…, seed=…, starts_at=…, switches=…, auth=…, "
     "strict=…): what lives in the sandbox of the fixtures `ocp` and `obshell`, and how. A scenario "

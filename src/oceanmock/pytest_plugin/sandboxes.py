@@ -22,7 +22,7 @@ from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.mock import Mock
 from oceanmock.pytest_plugin import report, strictness
 from oceanmock.pytest_plugin.marks import Known, check_use, mistakes_in, wanted
-from oceanmock.pytest_plugin.options import SETTING, Setting
+from oceanmock.pytest_plugin.options import GATHERING, SETTING, Setting
 from oceanmock.testing import Obshell, Ocp, Options, Sandbox
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _take_back(item: pytest.Item, sandbox: Sandbox) -> None:
     """
     if sandbox.is_closed:
         return
-    gathering: Gathering | None = item.config.pluginmanager.get_plugin("oceanmock-coverage")
+    gathering: Gathering | None = item.config.pluginmanager.get_plugin(GATHERING)
     wrong = ""
     try:
         if gathering is not None:
