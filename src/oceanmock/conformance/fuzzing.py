@@ -193,7 +193,7 @@ class _Contract(OpenApiSchema):
 
 # --- the ids that are there -----------------------------------------------------------------------
 
-Ids = Mapping[str, str]
+Ids = Mapping[str, str | int]
 """The parameters of a path, each with an id."""
 
 
@@ -249,21 +249,26 @@ def choices_of(wire: Wire, known: KnownIds, *, changeable: Container[str]) -> Ch
 
 
 def _places_of(task: Known) -> Iterator[tuple[str, Ids]]:
-    """Each operation that a task or a part of it can be put into, and how."""
+    """Each operation that a task or a part of it can be put into, and how; a number is one."""
     for each in task.all():
         if each.kind == "task":
-            yield from ((name, {"taskInstanceId": each.id}) for name in ON_TASKS)
+            yield from ((name, {"taskInstanceId": _number(each.id)}) for name in ON_TASKS)
         elif each.kind == "subtask":
-            pair = {"taskInstanceId": task.id, "subtaskInstanceId": each.id}
+            pair = {"taskInstanceId": _number(task.id), "subtaskInstanceId": _number(each.id)}
             yield from ((name, pair) for name in ON_SUBTASKS)
         else:
             yield from ((name, {"id": each.id}) for name in ON_PARTS[each.kind])
 
 
-def _nobodys(target: Target) -> list[str]:
+def _number(id: str) -> str | int:
+    """An id of OCP as schemathesis takes it for one; what is no number stays a text."""
+    return int(id) if id.isascii() and id.isdigit() else id
+
+
+def _nobodys(target: Target) -> list[str | int]:
     """Ids of nothing, that the target looks for itself."""
     if target.api == "ocp":
-        return [str(2**63 - 1)]
+        return [2**63 - 1]
     own = target.own_address
     of_cluster = target.identity == "CLUSTER AGENT" or own is None
     local = [] if own is None else [local_id(NUMBER_OF_NOTHING, ip=own[0], port=own[1])]
