@@ -468,6 +468,18 @@ def test_a_baseline_of_another_version_is_taken_and_said(stage: Stage) -> None:
     assert "baseline obshell-4.5.0.0: of 4.5.0.0; the target is 4.6.0.0-1." in result.stderr
 
 
+def test_a_rule_that_is_none_is_said(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text("api: ocp\nknown:\n- {rule: envelope.statsu, operation: '*', reason: x}\n")
+
+    result = oceanmock(*OCP, "--baseline", path)
+
+    assert result.exit_code == 0
+    assert (
+        f"baseline {path}: there is no rule 'envelope.statsu'. Did you mean 'envelope.status'?\n"
+    ) in result.stderr
+
+
 def test_a_new_baseline_is_written_and_then_honoured(stage: Stage, tmp_path: Path) -> None:
     path = tmp_path / "lab.yaml"
     stage.result = a_clean_result(findings=[a_finding(), a_finding("hostile.500")])

@@ -213,11 +213,28 @@ def test_what_was_changed_is_in_the_open_and_what_was_refused_folded(open_page: 
     calls = [an_exchange(n, method="POST", status=400) for n in range(4, 9)]
     changes = open_page(a_result(changes=[*a_result().changes, *calls])).page.locator(".changes")
 
-    expect(changes.locator("> .scroll tbody tr")).to_have_count(1)
-    expect(changes.locator("summary")).to_have_text("5 calls refused")
-    expect(changes.locator("details tbody tr").first).to_be_hidden()
-    changes.locator("summary").click()
-    expect(changes.locator("details tbody tr").first).to_be_visible()
+    expect(changes.locator("summary")).to_have_text(["1 call accepted", "5 calls refused"])
+    accepted, refused = changes.locator("tbody").all()
+    expect(accepted).to_contain_text("POST /api/v2/tasks/instances/1000/retry")
+    expect(accepted).to_be_visible()
+    expect(refused).to_be_hidden()
+    changes.locator("summary").nth(1).click()
+    expect(refused.locator("tr")).to_have_count(5)
+    expect(refused).to_be_visible()
+
+
+def test_a_story_that_failed_is_in_the_open_and_one_that_held_folded(open_page: Opener) -> None:
+    held = {"join-agent": [StoryStep("until dag 1 is SUCCEED", "held")]}
+    stories = open_page(a_result(stories={**a_result().stories, **held})).page.locator(".stories")
+
+    expect(stories.locator("summary")).to_have_text(
+        ["retry-failed-subtask 3 steps told", "join-agent 1 step held"]
+    )
+    expect(stories.locator("li.failed")).to_have_text(
+        "retryTask 1000 failed in 1.0 s: answered 409, expected 200"
+    )
+    expect(stories.locator("li.failed")).to_be_visible()
+    expect(stories.locator("details").nth(1).locator("li")).to_be_hidden()
 
 
 def test_every_step_of_a_machine_is_listed_below_its_diagram(open_page: Opener) -> None:

@@ -30,7 +30,7 @@ from oceanmock.conformance.model import (
     Result,
 )
 from oceanmock.errors import OceanmockError
-from oceanmock.mistakes import nearest
+from oceanmock.mistakes import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -658,11 +658,21 @@ def _baselines(order: Order, api: Api, version: str) -> tuple[Baseline | None, l
             raise Unready(f"the baseline {reference} is of {loaded.api}, not of {api}.")
         if loaded.api == api:
             found.append(loaded)
-            if not loaded.fits(version):
-                known = ", ".join(loaded.versions)
-                said = f"is {version}" if version else "does not say which it is"
-                click.echo(f"baseline {reference}: of {known}; the target {said}.", err=True)
+            for note in _notes_on(loaded, version):
+                click.echo(f"baseline {reference}: {note}", err=True)
     return joined(found), found
+
+
+def _notes_on(baseline: Baseline, version: str) -> Iterator[str]:
+    """What is odd about a baseline, and no reason not to take it."""
+    from oceanmock.conformance.rules import all_rules  # noqa: PLC0415 (schemathesis is slow)
+
+    if not baseline.fits(version):
+        said = f"is {version}" if version else "does not say which it is"
+        yield f"of {', '.join(baseline.versions)}; the target {said}."
+    rules = list(all_rules())
+    for rule in sorted(baseline.rules - set(rules)):
+        yield f"there is no rule {rule!r}. {did_you_mean(rule, rules)}".rstrip()
 
 
 def _is_file(reference: str) -> bool:

@@ -158,6 +158,11 @@ class _Edge:
         return sum(each.seen for each in self.steps)
 
     @property
+    def is_counted(self) -> bool:
+        """Whether it says how often it was seen; a leap says it only when it is pointed at."""
+        return self.seen > 0 and self.style != "leap"
+
+    @property
     def style(self) -> str:
         if any(each.is_odd for each in self.steps):
             return "odd"
@@ -173,7 +178,7 @@ def draw(diagram: Diagram) -> str:
     curves = [_curve(edge, places) for edge in edges]
     drawn = [_edge_shape(edge, curve) for edge, curve in zip(edges, curves, strict=True)]
     drawn += [_node_shape(state, place, diagram.shown[state]) for state, place in places.items()]
-    drawn += [_edge_label(e, curve) for e, curve in zip(edges, curves, strict=True) if e.seen]
+    drawn += [_edge_label(e, curve) for e, curve in zip(edges, curves, strict=True) if e.is_counted]
     left, top, width, height = _frame(places, curves)
     title = escape(f"States of a {texts.clean(diagram.kind)}, and the steps between them")
     return (
@@ -212,15 +217,15 @@ def _middle(column: int, row: int) -> Place:
 
 
 def _edges(diagram: Diagram) -> Iterator[_Edge]:
-    """Steps joined by their states; seen ones last, so that they are drawn on top."""
+    """Steps joined by their states; those that matter last, so that they are on top."""
     grouped: defaultdict[tuple[str, str], list[Step]] = defaultdict(list)
     for step in diagram.steps:
         grouped[step.states].append(step)
-    yield from sorted((_Edge(*ends, steps) for ends, steps in grouped.items()), key=_seen)
+    yield from sorted((_Edge(*ends, steps) for ends, steps in grouped.items()), key=_weight)
 
 
-def _seen(edge: _Edge) -> int:
-    return edge.seen
+def _weight(edge: _Edge) -> tuple[int, int]:
+    return ("leap", "unseen", "seen", "odd").index(edge.style), edge.seen
 
 
 # --- curves ---------------------------------------------------------------------------------------

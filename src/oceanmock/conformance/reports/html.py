@@ -23,6 +23,7 @@ from oceanmock.conformance.model import (
     Headers,
     Result,
     Rule,
+    StoryStep,
 )
 from oceanmock.conformance.reports import texts
 from oceanmock.conformance.reports.diagram import Diagram, diagrams_of, draw, how
@@ -32,6 +33,8 @@ STYLE: Final = Path(__file__).with_name("page.css")
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 MOST_CHANGES: Final = 500
 """How many changing calls are listed one by one."""
+MOST_OPEN: Final = 20
+"""How many accepted ones are shown without being asked for."""
 _TONES: Final = {KEPT: "good", BROKEN: "bad", INADEQUATE: "poor"}
 
 
@@ -266,14 +269,18 @@ def _rule(line: texts.RuleLine, rule: Rule | None) -> str:
 
 
 def _changes(result: Result) -> str:
-    """Those that were accepted in the open; the refused ones, which are many, folded."""
+    """Those that were accepted, and those that were refused; folded where they are many."""
     accepted = [each for each in result.changes if texts.is_accepted(each)]
     refused = [each for each in result.changes if not texts.is_accepted(each)]
-    told = _calls(accepted) if accepted else "<p>No call was accepted.</p>"
-    if refused:
-        head = f"{texts.count(len(refused), 'call')} refused"
-        told += f"<details><summary>{head}</summary>{_calls(refused)}</details>"
-    return told
+    return _folded(accepted, "accepted") + _folded(refused, "refused")
+
+
+def _folded(exchanges: Sequence[Exchange], word: str) -> str:
+    if not exchanges:
+        return f"<p>No call was {word}.</p>"
+    is_open = " open" if word == "accepted" and len(exchanges) <= MOST_OPEN else ""
+    head = f"{texts.count(len(exchanges), 'call')} {word}"
+    return f"<details{is_open}><summary>{head}</summary>{_calls(exchanges)}</details>"
 
 
 def _calls(exchanges: Sequence[Exchange]) -> str:
@@ -293,16 +300,27 @@ def _stale(result: Result) -> str:
 
 
 def _stories(result: Result) -> str:
-    told = []
-    for name, steps in result.stories.items():
-        items = "".join(
-            f'<li class="{step.outcome.replace(" ", "-")}"><span>{_text(step.text)}</span>'
-            f" <small>{step.outcome}{f' in {texts.span(step.took)}' if step.took else ''}"
-            f"{f': {_text(step.detail)}' if step.detail else ''}</small></li>"
-            for step in steps
-        )
-        told.append(f"<h3>{_text(name)}</h3><ol>{items}</ol>")
-    return "".join(told)
+    """Those that failed in the open, the others folded."""
+    return "".join(_story(name, steps) for name, steps in result.stories.items())
+
+
+def _story(name: str, steps: Sequence[StoryStep]) -> str:
+    held = all(step.outcome == "held" for step in steps)
+    told = f"{texts.count(len(steps), 'step')} {'held' if held else 'told'}"
+    return (
+        f'<details class="{"held" if held else "failed"}"{"" if held else " open"}>'
+        f"<summary>{_text(name)} <small>{told}</small></summary>"
+        f"<ol>{''.join(map(_step, steps))}</ol></details>"
+    )
+
+
+def _step(step: StoryStep) -> str:
+    took = f" in {texts.span(step.took)}" if step.took else ""
+    detail = f": {_text(step.detail)}" if step.detail else ""
+    return (
+        f'<li class="{step.outcome.replace(" ", "-")}"><span>{_text(step.text)}</span>'
+        f" <small>{step.outcome}{took}{detail}</small></li>"
+    )
 
 
 # --- diagrams -------------------------------------------------------------------------------------
