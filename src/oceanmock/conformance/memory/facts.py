@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from oceanmock.clock import SECOND
+from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.conformance.looks import Look, Seen, instant, look, objects, whole
 from oceanmock.conformance.memory.chains import Call
 from oceanmock.conformance.memory.sighted import Json, Sighting, id_in
 
 LONG: Final = 60 * SECOND
 """How long after its parts something may not have ended: the schedulers look once a second."""
+AT_ONCE: Final = MILLISECOND
+"""How much earlier what follows at once may be dated: an end is dated when it is written down."""
 
 FIXED: Final[Mapping[str, tuple[str, ...]]] = {
     "task": ("name", "type", "taskDefinitionId", "creator", "createTime", "startTime"),
@@ -74,7 +76,7 @@ def counted(before: Sighting, now: Sighting, calls: Sequence[Call]) -> Iterator[
         old, new = instant(before.raw.get(name)), instant(now.raw.get(name))
         if old and new:  # neither absent nor the epoch, to which obshell resets
             wrong = f"{name} was {before.raw[name]}, and is {now.raw[name]}."
-            yield look("time.went-back", new >= old, f"{now.path}.{name}", wrong)
+            yield look("time.went-back", new >= old - AT_ONCE, f"{now.path}.{name}", wrong)
     name = COUNT.get(now.kind, "")
     old_count, new_count = whole(before.raw.get(name)), whole(now.raw.get(name))
     if old_count is None or new_count is None:
