@@ -31,6 +31,8 @@ from oceanmock.scenario import ocp as ocp_file
 
 MOVES: Final = 8
 """So many moves make a walk."""
+REFUSALS: Final = 3
+"""So many are asked for before anything of a task is changed."""
 CHOICES: Final = st.integers(0, 999)
 WHEN: Final = st.sampled_from(PAUSES)
 
@@ -107,7 +109,9 @@ def walk_once(
 
 
 def _tour(walk: Walk[Any], wishes: Sequence[str], *, first: int) -> None:
-    """A walk through all wishes in turn, each followed to its end."""
+    """A walk through all wishes in turn, each followed to its end; refusals come first."""
+    for number in range(REFUSALS):
+        walk.move("illegal", first + number, "none")
     for number in range(len(wishes)):
         walk.move(wishes[(first + number) % len(wishes)], 2 * first + number, "rest")
     walk.linger()

@@ -1,0 +1,311 @@
+"""Further broken servers: what only somebody sees who operates, and looks what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
+from oceanmock.apis import obshell as obshell_room
+from oceanmock.apis import ocp as ocp_room
+from oceanmock.apis.obshell_errors import ObshellError
+from oceanmock.engine.dags import Dags
+from oceanmock.engine.tasks import Tasks
+from oceanmock.errors import CallerError
+from oceanmock.lifecycle import obshell, ocp
+
+# --- OCP ------------------------------------------------------------------------------------------
+
+
+@on("retryTask", "retrySubtask", "rollbackTask", status=400)
+def _conflict(answer: Answer) -> None:
+    answer.status = answer.said["status"] = 409
+
+
+@on("rollbackTask", status=400)
+def _no_reason(answer: Answer) -> None:
+    answer.said["error"]["code"] = 20003
+
+
+_ATTEMPT: Final = ocp._attempt_of
+
+
+def _skip_runs(plan: Any, subtask: Any) -> Any:
+    """A skip that is called one, and runs what it should skip."""
+    return plan.attempts[0] if subtask.operation == "SKIP" else _ATTEMPT(plan, subtask)
+
+
+def _long_skip(plan: Any, subtask: Any) -> Any:
+    attempt = _ATTEMPT(plan, subtask)
+    return replace(attempt, takes=60 * ocp.SECOND) if subtask.operation == "SKIP" else attempt
+
+
+_TICK: Final = ocp._task_tick
+
+
+def _without_finish_time(plan: Any, state: Any, downstreams: Any, instant: int) -> Any:
+    after = _TICK(plan, state, downstreams, instant)
+    has_ended = after is not state and after.status != "RUNNING"
+    return replace(after, finish_time=None) if has_ended else after
+
+
+def _with_first_finish_time(plan: Any, state: Any, downstreams: Any, instant: int) -> Any:
+    after = _TICK(plan, state, downstreams, instant)
+    first = state.finish_time
+    return after if first is None or after is state else replace(after, finish_time=first)
+
+
+def _without_verdict(plan: Any, state: Any, downstreams: Any, instant: int) -> Any:
+    after = _TICK(plan, state, downstreams, instant)
+    return state if after.status == "SUCCESSFUL" else after
+
+
+def _all_may_start(state: Any, positions: Any, status: str) -> bool:
+    return True
+
+
+_ROOM_RETRY: Final = ocp_room._Room.retry_task
+_ROOM_RETRY_SUBTASK: Final = ocp_room._Room.retry_subtask
+
+
+def _answers_with_what_was(room: Any, call: Any) -> Any:
+    """The task as it was before its retry."""
+    before = call.sandbox.tasks.view(call.parameters["taskInstanceId"])
+    call.sandbox.tasks.operate(before.task.id, "RETRY")
+    return room._succeed(call, ocp_room._task_in_full(before, room.zone))
+
+
+def _answers_with_old_subtask(room: Any, call: Any) -> Any:
+    """The subtask as it was before its retry."""
+    view, place = call.sandbox.tasks.view_subtask(*ocp_room._pair(call))
+    call.sandbox.tasks.operate_subtask(*ocp_room._pair(call), "RETRY")
+    subtask, state = view.task.subtasks[place], view.state.subtasks[place]
+    return room._succeed(call, ocp_room._subtask(view.task, subtask, state, room.zone))
+
+
+_OPERATE: Final = Tasks._operate
+
+
+def _refusals_cost_a_run(tasks: Any, view: Any, operation: Any, position: int | None = None) -> Any:
+    """What is refused is counted all the same."""
+    try:
+        return _OPERATE(tasks, view, operation, position)
+    except CallerError:
+        life = tasks._lives[view.task.id]
+        counted = tuple(replace(each, run_time=each.run_time + 1) for each in view.state.subtasks)
+        state = replace(view.state, subtasks=counted)
+        states = tuple(state if each is view.state else each for each in life.states)
+        tasks._lives[view.task.id] = replace(life, states=states)
+        raise
+
+
+def _rollback_counts(plan: Any, rules: Any, state: Any, position: int) -> Any:
+    after = ocp._roll_back(plan, rules, state, position)
+    counted = tuple(replace(each, run_time=each.run_time + 1) for each in after.subtasks)
+    return replace(after, subtasks=counted)
+
+
+def _refuses_all(state: Any, _rules: Any, position: int) -> str:
+    return str(state.subtasks[position].status)
+
+
+def _row(table: Any, operation: str, **other: Any) -> Any:
+    refusal, effect = table[operation]
+    row = other.get("refusal", refusal), other.get("effect", effect)
+    return replacing_in(table, {operation: row})
+
+
+def _ocp(name: str, says: str, rule: str, *broken: Any) -> Mutant:
+    return Mutant(name, "ocp", says, frozenset({rule}), patched(*broken))
+
+
+OCP: Final = (
+    Mutant(
+        "refusal-is-409",
+        "ocp",
+        "what is illegal is 409",
+        frozenset({"machine.refusal-status"}),
+        bent("ocp", _conflict),
+    ),
+    Mutant(
+        "prohibited-has-no-code",
+        "ocp",
+        "a forbidden rollback has the code of an illegal one",
+        frozenset({"machine.refusal-code"}),
+        bent("ocp", _no_reason),
+    ),
+    _ocp(
+        "skip-runs",
+        "a skip runs what it skips",
+        "machine.skip",
+        replacing(ocp, "_attempt_of", _skip_runs),
+    ),
+    _ocp(
+        "skip-takes-a-minute",
+        "a skip takes its time",
+        "machine.skip",
+        replacing(ocp, "_attempt_of", _long_skip),
+    ),
+    _ocp(
+        "no-finish-time",
+        "a task has no finishTime",
+        "machine.finish-time",
+        replacing(ocp, "_task_tick", _without_finish_time),
+    ),
+    _ocp(
+        "first-finish-time",
+        "a task keeps its first finishTime",
+        "machine.finish-time",
+        replacing(ocp, "_task_tick", _with_first_finish_time),
+    ),
+    _ocp(
+        "no-verdict",
+        "a task never succeeds",
+        "machine.stuck",
+        replacing(ocp, "_task_tick", _without_verdict),
+    ),
+    _ocp(
+        "no-order",
+        "subtasks wait for nothing",
+        "machine.order",
+        replacing(ocp, "_all_are", _all_may_start),
+    ),
+    _ocp(
+        "old-task",
+        "a retry is answered with the task as it was",
+        "machine.answer",
+        replacing(ocp_room._Room, "retry_task", _answers_with_what_was),
+    ),
+    _ocp(
+        "old-subtask",
+        "a retry is answered with the subtask as it was",
+        "machine.answer",
+        replacing(ocp_room._Room, "retry_subtask", _answers_with_old_subtask),
+    ),
+    _ocp(
+        "refusals-count",
+        "a refused operation counts runs",
+        "machine.refusal-changes",
+        replacing(Tasks, "_operate", _refusals_cost_a_run),
+    ),
+    _ocp(
+        "rollback-counts",
+        "a rollback counts runTime",
+        "machine.count",
+        _row(ocp._TASK_OPERATIONS, "ROLLBACK", effect=_rollback_counts),
+    ),
+    _ocp(
+        "no-skip",
+        "nothing can be skipped",
+        "machine.refused",
+        _row(ocp._SUBTASK_OPERATIONS, "SKIP", refusal=_refuses_all),
+    ),
+)
+
+# --- obshell --------------------------------------------------------------------------------------
+
+_MOVE: Final = obshell._move_on
+
+
+def _without_end_time(plan: Any, dag: Any, node: Any, instant: int) -> Any:
+    after = _MOVE(plan, dag, node, instant)
+    return after if after.state == "RUNNING" else replace(after, end_time=None)
+
+
+def _cancel_fails_nothing(node: Any, instant: int) -> Any:
+    """The node goes on as if it had not been cancelled."""
+    return replace(node, operator="RUN")
+
+
+_PASS: Final = obshell._pass_node
+
+
+def _passes_any_node(plan: Any, dag: Any, position: int, instant: int) -> Any:
+    everything = frozenset({"cancel", "continue", "pass", "retry", "rollback"})
+    nodes = tuple(replace(node, can=everything) for node in plan.nodes)
+    return _PASS(replace(plan, nodes=nodes), dag, position, instant)
+
+
+_HANDLE: Final = obshell_room.Room.operate_dag
+
+
+def _takes_any_operator(room: Any, call: Any) -> Any:
+    """An operator that it does not know is answered as if it had been done."""
+    try:
+        return _HANDLE(room, call)
+    except ObshellError as refusal:
+        if refusal.said.err_code == "Task.Dag.Operator.NotSupport":
+            return room._succeed(call)
+        raise
+
+
+_OPERATE_DAG: Final = Dags._operate
+
+
+def _refusals_restart(dags: Any, dag: Any, operator: Any, *, node: int | None) -> Any:
+    """What is refused moves the stage all the same."""
+    try:
+        return _OPERATE_DAG(dags, dag, operator, node=node)
+    except CallerError:
+        key = (dag.store, dag.number)
+        life, now = dags._lives[key], dags.clock.now() - dag.born
+        shown = obshell.view_at(life, now)
+        stage = shown.stage % len(shown.nodes) + 1
+        states = tuple(
+            replace(each, stage=stage) if each is shown else each for each in life.states
+        )
+        dags._lives[key] = replace(life, states=states)
+        raise
+
+
+_RETRY: Final = obshell._retry
+
+
+def _retries_its_first_node(plan: Any, dag: Any, instant: int) -> Any:
+    after = _RETRY(plan, dag, instant)
+    first = replace(after.nodes[0], state="PENDING", operator="RETRY")
+    return replace(after, nodes=(first, *dag.nodes[1:]), stage=1)
+
+
+def _obshell(name: str, says: str, rule: str, *broken: Any) -> Mutant:
+    return Mutant(name, "obshell", says, frozenset({rule}), patched(*broken))
+
+
+OBSHELL: Final = (
+    _obshell(
+        "no-end-time",
+        "a dag has no end_time",
+        "machine.finish-time",
+        replacing(obshell, "_move_on", _without_end_time),
+    ),
+    _obshell(
+        "cancel-goes-on",
+        "what is cancelled goes on",
+        "machine.cancel",
+        replacing(obshell, "_cancelled", _cancel_fails_nothing),
+    ),
+    _obshell(
+        "any-node-passes",
+        "a node is passed whether it can or not",
+        "machine.flag",
+        replacing(obshell, "_pass_node", _passes_any_node),
+    ),
+    _obshell(
+        "any-operator-at-all",
+        "an operator that there is not is accepted",
+        "machine.unknown-operator",
+        replacing(obshell_room.Room, "operate_dag", _takes_any_operator),
+    ),
+    _obshell(
+        "refusals-move",
+        "a refused operator moves the stage",
+        "machine.refusal-changes",
+        replacing(Dags, "_operate", _refusals_restart),
+    ),
+    _obshell(
+        "retry-from-the-start",
+        "a retry begins with the first node",
+        "machine.effect",
+        replacing_in(obshell._OPERATORS, {"RETRY": _retries_its_first_node}),
+    ),
+)

@@ -1,0 +1,104 @@
+"""A world to play with, served: the mock, or the mock with one thing broken, and a wire to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from conftest import AFTERNOON
+from mutants.bending import Mutant
+from oceanmock.app import App
+from oceanmock.clock import SECOND
+from oceanmock.conformance.machines import (
+    Known,
+    Pace,
+    Played,
+    flags_of_scenarios,
+    load_world,
+    play,
+    world_ids,
+)
+from oceanmock.conformance.model import Api, Options
+from oceanmock.conformance.target import Target
+from oceanmock.conformance.wire import Wire
+from oceanmock.engine.accounts import Accounts
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.sandboxes import DEFAULT, Sandboxes
+from oceanmock.scenario import Scenario
+from oceanmock.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A sandbox that is served and whose clock stands, and the wire to it."""
+
+    app: App
+    api: Api
+    wire: Wire
+    scenario: Scenario
+
+    @property
+    def pace(self) -> Pace:
+        """Time passes when it is waited for."""
+        return Pace(self.wait)
+
+    @property
+    def known(self) -> Known:
+        """The flags that the scenario gives its nodes."""
+        return Known(flags=flags_of_scenarios([self.scenario]))
+
+    @property
+    def ids(self) -> list[str]:
+        """Those of its tasks or dags."""
+        return world_ids(self.scenario)
+
+    def wait(self, seconds: float) -> None:
+        """Moves the clock."""
+        self.app.sandboxes.get(DEFAULT).clock.advance(round(seconds * SECOND))
+
+    def reset(self) -> None:
+        """The world as it was at first."""
+        self.app.sandboxes.reset(DEFAULT)
+
+    def play(self, **options: Any) -> Played:
+        """What comes of some walks."""
+        given: dict[str, Any] = {"pace": self.pace, "reset": self.reset, "known": self.known}
+        return play(self.wire, self.api, self.ids, **given | {"examples": 5} | options)
+
+
+@contextmanager
+def served(
+    api: Api,
+    scenario: Scenario | None = None,
+    *,
+    broken: Mutant | None = None,
+    write: bool = True,
+    **options: Any,
+) -> Iterator[World]:
+    """A scenario, or the machines' own, over a socket; asked by anybody, who may write."""
+    scenario = scenario or load_world(api)
+    with (broken or WHOLE).broken() as wrap:
+        sandbox = Sandbox.of_scenarios(
+            [scenario],
+            starts_at=AFTERNOON,
+            seed=1,
+            progression="manual",
+            accounts=Accounts(required=False),
+            **options,
+        )
+        app = App(Sandboxes(sandbox))
+        with Server(wrap(app)) as server:
+            target = Target(server.url, api, own_address=("127.0.0.1", 2886))
+            ids = tuple(world_ids(scenario))
+            wire = Wire(target, Options(write=write, tasks=ids))
+            yield World(app, api, wire, scenario)
+
+
+@contextmanager
+def _as_it_is() -> Iterator[Any]:
+    yield lambda app: app
+
+
+WHOLE = Mutant("whole", "", "nothing is broken", frozenset(), _as_it_is)

@@ -1,0 +1,286 @@
+"""A scenario's story is lived with a target: who is who there is found out, and each step is told.
+
+The target is the mock over a socket. Where its clock stands it keeps the scenario's own times;
+elsewhere each state is waited for, and time passes when it is waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from golden import assert_golden
+from machine_world import World, served
+from oceanmock.conformance.model import StoryStep
+from oceanmock.conformance.stories import RULES_OF_STORIES, replay
+from oceanmock.library import library_names, load_scenario
+from oceanmock.mistakes import Document, ScenarioError
+from oceanmock.reading import read_scenario
+
+STORY = """
+summary: A step fails, is retried, and then all is well
+api: ocp
+tasks:
+  - id: 1000
+    name: Reinstall agent
+    subtasks:
+      - {id: 1001, name: Prepare}
+      - {id: 1002, name: Uninstall, attempts: [{takes: 2s, ends: FAILED}, {takes: 2s}]}
+      - {id: 1003, name: Install}
+story:
+  - {until: {task: 1000, status: FAILED}}
+  - {call: skipSubtask, task: 1000, subtask: 1001, answers: 400}
+  - {call: retrySubtask, task: 1000, subtask: 1002}
+  - {wait: 100ms}
+  - {until: {task: 1000, subtask: Uninstall, status: RUNNING, operation: RETRY}}
+  - {until: {task: 1000, status: SUCCESSFUL}}
+"""
+ELSEWHERE = """
+summary: The same task, under other ids and in another order; and others of its name
+api: ocp
+tasks:
+  - {id: 5, name: Reinstall agent, subtasks: [Another]}
+  - id: 6
+    name: Reinstall agent
+    subtasks:
+      - {id: 63, name: Install, needs: [Uninstall]}
+      - id: 62
+        name: Uninstall
+        needs: [Prepare]
+        attempts: [{takes: 7s, ends: FAILED}, {takes: 9s}]
+      - {id: 61, name: Prepare, needs: []}
+  - {id: 7, name: Another, subtasks: [Prepare, Uninstall, Install]}
+"""
+DAG = """
+summary: A node fails, and is passed
+api: obshell
+dags:
+  - id: 4
+    name: Initialize
+    nodes:
+      - {name: Integrate, can: [pass]}
+      - {name: Start, can: [pass], sub_tasks: {takes: 3s, ends: FAILED}}
+      - {name: Finish, can: [pass]}
+story:
+  - {until: {dag: 4, stage: 2}}
+  - {until: {dag: 4, node: Start, sub_task: 40201, state: FAILED}}
+  - {until: {dag: 4, state: FAILED}}
+  - {call: operateDag, dag: 4, operator: RETRY, answers: 400}
+  - {call: operateNode, dag: 4, node: Start, operator: PASS}
+  - {until: {dag: 4, state: SUCCEED, operator: RUN}}
+"""
+DAG_ELSEWHERE = DAG.replace("id: 4\n", "id: 9\n").partition("story:")[0]
+NEVER_FAILS = STORY.replace(", attempts: [{takes: 2s, ends: FAILED}, {takes: 2s}]", "").partition(
+    "story:"
+)[0]
+ROLLBACK = """
+summary: A task is rolled back
+api: ocp
+tasks:
+  - {id: 1, name: Create, subtasks: [Prepare, {name: Make, attempts: {ends: FAILED}}]}
+story:
+  - {until: {task: 1, status: FAILED}}
+  - {call: rollbackTask, task: 1}
+  - {until: {task: 1, status: SUCCESSFUL, operation: ROLLBACK}}
+"""
+FORBIDS = ROLLBACK.replace("id: 1,", "id: 1, prohibit_rollback: true,").partition("story:")[0]
+
+
+def told(world: World, story: Any, **options: Any) -> list[StoryStep]:
+    """How a story goes in a world where time passes when it is waited for."""
+    return replay(world.wire, story, wait=world.wait, **options)
+
+
+def failures(steps: list[StoryStep]) -> list[StoryStep]:
+    """Those that did not hold."""
+    return [step for step in steps if step.outcome != "held"]
+
+
+def lines(steps: list[StoryStep]) -> str:
+    """The steps, to be read."""
+    return "".join(f"{each.outcome}: {each.text} ({each.detail})\n" for each in steps)
+
+
+# --- stories that hold ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", library_names())
+def test_every_story_of_the_library_is_lived_with_its_own_scenario(name: str) -> None:
+    scenario = load_scenario(name)
+
+    with served(scenario.api, scenario) as world:
+        world.wire.may_change_everything()
+        steps = told(world, scenario, stands=True)
+
+    assert failures(steps) == []
+    assert len(steps) == len(scenario.story)
+    assert world.wire.findings == []
+
+
+@pytest.mark.parametrize(
+    "name", ["cancel-running-subtask", "rollback", "parallel-node", "cancelled-rollback"]
+)
+def test_a_story_is_also_lived_where_nobody_knows_when_things_are_due(name: str) -> None:
+    scenario = load_scenario(name)
+
+    with served(scenario.api, scenario) as world:
+        steps = told(world, scenario)
+
+    assert failures(steps) == []
+
+
+@pytest.mark.parametrize(
+    ("story", "target"), [(STORY, ELSEWHERE), (DAG, DAG_ELSEWHERE)], ids=["ocp", "obshell"]
+)
+def test_tasks_and_their_parts_are_found_by_their_names(story: str, target: str) -> None:
+    scenario, there = read_scenario(story), read_scenario(target)
+
+    with served(scenario.api, there) as world:
+        steps = told(world, scenario)
+        asked = {each.target for each in world.wire.changes}
+
+    assert failures(steps) == []
+    wanted = {"ocp": "/instances/6/subtasks/62/retry", "obshell": "22130706433028869"}
+    assert any(wanted[scenario.api] in each for each in asked)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [{"1000": "7"}, {"Reinstall agent": "7"}, {"1000": "7", "1002": "1", "Prepare": "2"}],
+    ids=["by id", "by name", "parts that are not there"],
+)
+def test_an_id_that_is_given_is_taken(ids: Mapping[str, str]) -> None:
+    with served("ocp", read_scenario(ELSEWHERE)) as world:
+        steps = told(world, read_scenario(STORY), ids=ids, patience=0)
+
+    assert steps[0].outcome == "failed"
+    assert {each.target for each in world.wire.exchanges} == {"/api/v2/tasks/instances/7"}
+
+
+def test_a_part_that_is_given_is_taken() -> None:
+    with served("ocp", read_scenario(ELSEWHERE)) as world:
+        steps = told(world, read_scenario(STORY), ids={"1000": "6", "1001": "63", "1002": "62"})
+        skipped = world.wire.changes[0].target
+
+    assert failures(steps) == []
+    assert skipped.endswith("/subtasks/63/skip")
+
+
+def test_a_story_by_itself_is_a_mapping_as_its_file_has_it() -> None:
+    said = {"name": "mine", **Document(STORY, "mine.yaml").data}
+
+    with served("ocp", read_scenario(STORY)) as world:
+        steps = told(world, said)
+
+    assert failures(steps) == []
+
+
+def test_a_scenario_that_is_wrong_is_refused_before_anything_is_sent() -> None:
+    said = Document(STORY, "mine.yaml").data | {"summary": ""}
+
+    with served("ocp") as world, pytest.raises(ScenarioError):
+        told(world, said)
+
+    assert world.wire.asked == 0
+
+
+# --- stories that do not --------------------------------------------------------------------------
+
+
+def test_a_story_that_diverges_says_where_and_what_shows_instead() -> None:
+    with served("ocp", read_scenario(NEVER_FAILS)) as world:
+        steps = told(world, read_scenario(STORY))
+
+    assert [step.outcome for step in steps] == ["failed", *["not reached"] * 5]
+    assert_golden("conform-story-diverges.txt", lines(steps))
+
+
+def test_a_call_that_is_answered_otherwise_says_how() -> None:
+    with served("ocp", read_scenario(FORBIDS)) as world:
+        steps = told(world, read_scenario(ROLLBACK))
+
+    assert_golden("conform-story-refused.txt", lines(steps))
+
+
+def test_a_story_that_diverges_is_a_finding_with_the_answer_that_showed_it() -> None:
+    with served("ocp", read_scenario(NEVER_FAILS)) as world:
+        told(world, read_scenario(STORY))
+
+    (finding,) = world.wire.findings
+    assert finding.rule in RULES_OF_STORIES
+    assert finding.exchange is not None
+    assert finding.exchange.phase == "story"
+    assert "SUCCESSFUL" in finding.exchange.response_body.decode()
+
+
+def test_what_does_not_come_is_waited_for_no_longer_than_patience_lasts() -> None:
+    never = NEVER_FAILS.replace(
+        "{id: 1003, name: Install}", "{name: Install, attempts: {takes: 50m}}"
+    )
+
+    with served("ocp", read_scenario(never)) as world:
+        steps = told(world, read_scenario(STORY), patience=30_000_000_000)
+
+    assert steps[0].outcome == "failed"
+    assert "and is RUNNING/EXECUTE" in steps[0].detail
+    assert 30_000_000_000 < steps[0].took < 36_000_000_000
+
+
+def test_nobody_of_that_name_is_a_step_that_failed() -> None:
+    with served("ocp") as world:
+        steps = told(world, read_scenario(STORY))
+
+    assert steps[0].detail == (
+        "the target has nothing that is 'Reinstall agent' with the same parts; give its id."
+    )
+
+
+def test_what_may_not_be_sent_is_a_step_that_failed() -> None:
+    with served("ocp", read_scenario(STORY), write=False) as world:
+        steps = told(world, read_scenario(STORY))
+
+    assert [step.outcome for step in steps[:3]] == ["held", "failed", "not reached"]
+    assert "was not sent" in steps[1].detail
+    assert world.wire.changes == []
+
+
+def test_a_server_that_is_gone_is_a_step_that_failed() -> None:
+    with served("ocp", read_scenario(STORY)) as world:
+        pass
+
+    steps = told(world, read_scenario(STORY), ids={"1000": "1000"})
+
+    assert steps[0].outcome == "failed"
+    assert "cannot be read" in steps[0].detail
+
+
+# --- tasks that are started -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["create-tenant", "start-operations"])
+def test_what_the_run_may_not_start_it_says_so(name: str) -> None:
+    scenario = load_scenario(name)
+
+    with served(scenario.api, scenario) as world:
+        steps = told(world, scenario, stands=True)
+
+    (failed, *_) = failures(steps)
+    assert failed.text.startswith("start ")
+    assert "was not sent" in failed.detail
+
+
+def test_what_somebody_else_has_started_is_taken_by_its_id() -> None:
+    scenario = load_scenario("create-tenant")
+
+    with served("ocp", scenario) as world:
+        world.wire.may_change_everything()
+        started = world.wire.send("POST", "/api/v2/ob/clusters/1/tenants", phase="story")
+        ids = {"Create tenant": str(started.json()["data"]["id"])}
+        steps = told(world, scenario, ids=ids)
+
+    assert failures(steps) == []
+    assert steps[1] == StoryStep(
+        "start 'Create tenant'", "held", "it is there: its id was given", 0
+    )
