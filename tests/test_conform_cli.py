@@ -39,9 +39,7 @@ OBSHELL = (URL, "--api", "obshell", "--password", "s3cret")
 
 
 def oceanmock(*words: str | Path, **env: str) -> Ended:
-    nothing = dict.fromkeys(
-        ("OCEANMOCK_PASSWORD", "OCEANMOCK_SECRET_KEY", "OCEANMOCK_AGENT_PASSWORD")
-    )
+    nothing = {f"OCEANMOCK_{name.upper()}": None for name in cli_conform.SECRETS}
     return CliRunner().invoke(
         main,
         ["conform", *map(str, words)],
@@ -59,6 +57,7 @@ class Stage:
     url: str = URL
     reached: list[dict[str, Any]] = field(default_factory=list)
     ran: list[tuple[Options, Baseline | None]] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
     mocked: list[tuple[str, Sequence[str]]] = field(default_factory=list)
     problem: BaseException | None = None
 
@@ -71,6 +70,7 @@ class Stage:
     def conform(
         self, target: Target, options: Options, *, listen: Any, baseline: Baseline | None
     ) -> Result:
+        self.targets.append(target)
         return self._run(replace(self.result, api=target.api), options, listen, baseline)
 
     def conform_mock(
@@ -129,6 +129,8 @@ WRONG = (
     f"{URL} --api ocp --user a --agent-password s3cret",
     f"{URL} --api ocp --user a",
     f"{URL} --api ocp --access-key a",
+    f"{URL} --api ocp --user a --password s3cret --viewer b",
+    f"{URL} --api obshell --viewer b",
     f"{URL} --api obshell",
     f"{URL} --api obshell --user a",
     f"{URL} --api ocp --user a --task 7",
@@ -148,6 +150,7 @@ WRONG = (
     f"{URL} --api ocp --user a --password s3cret --story retry-failed-subtask",
     f"--mock {URL}",
     "--mock --user a",
+    "--mock --viewer-password s3cret",
     "--mock --write",
     "--mock --story retry-failed-subtask",
     "--mock --update-baseline --baseline a.yaml",
@@ -272,6 +275,14 @@ def test_the_environment_of_one_api_does_not_disturb_another(stage: Stage) -> No
     ended = [oceanmock(*OCP, **secrets), oceanmock("--mock", **secrets)]
 
     assert [each.exit_code for each in ended] == [0, 0]
+
+
+def test_somebody_who_may_only_look_is_handed_over(stage: Stage) -> None:
+    result = oceanmock(*OCP, "--viewer", "looker", OCEANMOCK_VIEWER_PASSWORD="v1ewer")
+
+    assert stage.targets[0].viewer == Basic("looker", "v1ewer")
+    assert "--user manager --viewer looker --seed 0" in result.stdout
+    assert "v1ewer" not in result.output
 
 
 @pytest.mark.usefixtures("at_a_terminal")

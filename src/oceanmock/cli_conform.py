@@ -14,7 +14,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 from urllib.parse import urlsplit
@@ -43,6 +43,7 @@ PHASES: Final[tuple[Phase, ...]] = tuple(
     phase for phase in get_args(Phase) if phase not in ("preflight", "story")
 )
 NEEDS: Final = ("schemathesis", "hypothesis", "requests")
+SECRETS: Final = ("password", "secret_key", "agent_password", "viewer_password")
 REPORTS: Final = ("html", "json", "junit")
 LOG_WIDTH: Final = 120
 """How wide a summary is where nobody says."""
@@ -130,6 +131,8 @@ class Order:
     access_key: str | None
     secret_key: str | None = field(repr=False)
     agent_password: str | None = field(repr=False)
+    viewer: str | None
+    viewer_password: str | None = field(repr=False)
     write: bool
     task: tuple[str, ...]
     story: tuple[Path, ...]
@@ -198,6 +201,17 @@ _MADE: Final[dict[str, Any]] = {"show_default": True}
     envvar="OCEANMOCK_AGENT_PASSWORD",
     show_envvar=True,
     help="obshell: the agent's own password, where it has one.",
+)
+@click.option(
+    "--viewer",
+    metavar="TEXT",
+    help="OCP: an account that may only look, to see with --write that it is kept from the rest.",
+)
+@click.option(
+    "--viewer-password",
+    envvar="OCEANMOCK_VIEWER_PASSWORD",
+    show_envvar=True,
+    help="Of that viewer. Asked for, if left out.",
 )
 @click.option(
     "--write",
@@ -345,7 +359,7 @@ def _wrong_for_mock(order: Order) -> Iterator[str]:
     url = next((each for each in order.what if "://" in each), None)
     if url is not None:
         yield f"--mock checks oceanmock itself, and not {_shown_url(url)}: leave out one of them."
-    for name in ("user", "password", "access_key", "secret_key", "agent_password"):
+    for name in ("user", "access_key", "viewer", *SECRETS):
         if getattr(order, name) is not None and not _is_of_environment(name):
             yield f"--mock has credentials of its own: leave out {_flag(name)}."
     for name in ("write", "task", "insecure", "ca", "story", "story_id"):
@@ -380,7 +394,7 @@ def _wrong_for_url(order: Order) -> Iterator[str]:
 
 def _wrong_credentials(order: Order) -> Iterator[str]:
     if order.api == "obshell":
-        for name in ("user", "access_key"):
+        for name in ("user", "access_key", "viewer"):
             if getattr(order, name) is not None:
                 yield f"obshell knows no {_flag(name)}: only --password and --agent-password."
         return
@@ -428,7 +442,7 @@ def _on_target(order: Order) -> Result:
     from oceanmock.conformance.target import reach  # noqa: PLC0415
 
     assert order.api is not None
-    auth = _credentials(order)
+    auth, viewer = _credentials(order), _viewer(order)
     stories = _stories(order)
     with _listening(None) as listen:
         target = reach(
@@ -439,6 +453,7 @@ def _on_target(order: Order) -> Result:
             wait=order.wait / 1e9,
             listen=listen,
         )
+    target = replace(target, viewer=viewer)
     baseline, own = _baselines(order, target.api, target.version)
     tasks = order.task or (_asked_tasks(target) if order.write else ())
     options = _options(order, tasks=tasks, stories=stories)
@@ -564,6 +579,19 @@ def _credentials(order: Order) -> Any:
     if password is None:
         password = _ask(f"the password of {order.user}", "--password", "OCEANMOCK_PASSWORD")
     return Basic(order.user, password)
+
+
+def _viewer(order: Order) -> Any:
+    """The credentials of who may only look; None where nobody was named."""
+    from oceanmock.credentials import Basic  # noqa: PLC0415 (cryptography)
+
+    if order.viewer is None:
+        return None
+    password = order.viewer_password
+    if password is None:
+        what = f"the password of {order.viewer}"
+        password = _ask(what, "--viewer-password", "OCEANMOCK_VIEWER_PASSWORD")
+    return Basic(order.viewer, password)
 
 
 def _ask(what: str, flag: str, variable: str) -> str:
@@ -734,6 +762,7 @@ def _command(order: Order, tasks: Sequence[str]) -> str:
         ("--api", order.api),
         ("--user", order.user),
         ("--access-key", order.access_key),
+        ("--viewer", order.viewer),
         *(("--task", each) for each in tasks),
         *(("--story", each) for each in order.story),
         *(("--story-id", "=".join(each)) for each in order.story_id),
