@@ -2,8 +2,8 @@
 
 Written after the documents and ocp-express alone, for one thing: that what conformance says of the
 mock is said by somebody who knows no mock. Each task is a chain of subtasks; every look at a task
-moves it one step on once it is answered, so nobody waits. ``Ocp(deviations={…})`` breaks it in the
-ways of DEVIATIONS. Nothing here imports oceanmock.
+moves it one step on once it is answered, so nobody waits; a run takes two, so that it can be met.
+``Ocp(deviations={…})`` breaks it in the ways of DEVIATIONS. Nothing here imports oceanmock.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Step:
     status: str = "PENDING"
     operation: str = "EXECUTE"
     run_time: int = 1
+    is_under_way: bool = False
     started: datetime | None = None
     ended: datetime | None = None
     log: list[str] = field(default_factory=list)
@@ -92,7 +93,7 @@ def move(task: Task, now: datetime) -> None:
             _end(step, "FAILED", now, operation="CANCEL")
             return
         if step.status == "RUNNING":
-            _finish(step, now)
+            _go_on(step, now)
             return
         if step.status == "READY":
             _start(step, now)
@@ -103,6 +104,14 @@ def move(task: Task, now: datetime) -> None:
 def _start(step: Step, now: datetime) -> None:
     step.status, step.started, step.ended = "RUNNING", step.started or now, None
     step.log.append(f"############{{{step.operation}}}{{{_time(now)}}}############")
+    step.is_under_way = True
+
+
+def _go_on(step: Step, now: datetime) -> None:
+    if step.is_under_way:
+        step.is_under_way = False
+    else:
+        _finish(step, now)
 
 
 def _finish(step: Step, now: datetime) -> None:

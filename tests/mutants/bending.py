@@ -120,7 +120,7 @@ class Bent:
         if scope["type"] != "http" or scope["path"].startswith("/__admin/"):
             await self.app(scope, receive, send)
             return
-        operation = self._operation(scope["method"], scope["path"])
+        operation = self._operation(scope["method"], _in_its_sandbox(scope["path"]))
         query = scope["query_string"].decode("latin-1")
         start: dict[str, Any] = {}
 
@@ -161,6 +161,11 @@ class Bent:
             key=lambda o: "{" in o.path,
         )
         return found[0].id if found else ""
+
+
+def _in_its_sandbox(path: str) -> str:
+    """The path below a sandbox' own (``/sandboxes/{name}``)."""
+    return "/" + path.split("/", 3)[3] if path.startswith("/sandboxes/") else path
 
 
 def _fits(template: str, parts: list[str]) -> bool:

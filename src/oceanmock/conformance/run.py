@@ -81,9 +81,10 @@ def conform(
     *,
     listen: Listener = _told_nobody,
     baseline: Baseline | None = None,
+    ground: Ground = Ground(),
 ) -> Result:
     """What a whole run against a target comes to. A KeyboardInterrupt ends it early."""
-    run = Run(target, options, listen=listen)
+    run = Run(target, options, listen=listen, ground=ground)
     run.go()
     return judged(run.result(), baseline=baseline, kinds=[kind_of(target)])
 
@@ -172,7 +173,10 @@ class Run:
 
     def probe(self) -> None:
         """The requests of our own."""
-        self._prober = probes.probe(self.wire, self.wire.target, self.options, self.known)
+        target = self.wire.target
+        self._prober = probes.probe(
+            self.wire, target, self.options, self.known, viewer=target.viewer
+        )
 
     def fuzz(self) -> None:
         """The phase of schemathesis that the wire is in."""

@@ -49,7 +49,8 @@ class Target:
 
     ``verify`` says whether its certificate is looked at, or the path of those to trust. ``version``
     and ``identity`` (obshell: MASTER, CLUSTER AGENT ...) are what it says of itself;
-    ``own_address`` is the address that an obshell's own ids name.
+    ``own_address`` is the address that an obshell's own ids name. ``viewer`` are the credentials of
+    somebody who may look at the tasks of an OCP, and do nothing to them.
     """
 
     url: str
@@ -59,6 +60,7 @@ class Target:
     version: str = ""
     own_address: tuple[str, int] | None = None
     identity: str = ""
+    viewer: Auth | None = field(default=None, repr=False)
 
 
 def reach(

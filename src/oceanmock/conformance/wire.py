@@ -111,7 +111,7 @@ class Wire:
         self.findings: Final[list[Finding]] = []
         self._booking = _Booking("preflight")
         self._known: Final[set[Any]] = set()
-        self._secrets: Final = _secrets_of(target.auth)
+        self._secrets: Final = _secrets_of(target.auth) | _secrets_of(target.viewer)
         self._listen = listen
         self._pace: Final = _Pace(options.rate, now, sleep)
         self._now = now
