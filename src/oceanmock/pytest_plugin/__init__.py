@@ -18,6 +18,7 @@ from oceanmock.pytest_plugin.options import GATHERING, MARK, SETTING, add_option
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from oceanmock.conformance.suite import Conformance
     from oceanmock.mock import Mock
     from oceanmock.testing import Obshell, Ocp
 
@@ -152,6 +153,24 @@ def obshell(
 
     with lent_obshell(request, oceanmock_server, oceanmock_options) as sandbox:
         yield sandbox
+
+
+@pytest.fixture(scope="session")
+def conformance() -> Conformance:
+    """Holds a server to the contract of its API: `conformance(url, api="ocp", auth=…)`.
+
+    It only reads, unless `write=True` and `tasks=[…]` say what may be played with:
+
+        def test_our_server_keeps_the_contract(conformance, our_server):
+            held = conformance(our_server.url, api="ocp", auth=("admin", "secret"))
+            held.report("html", "conformance.html")
+            held.assert_kept()
+
+    It needs `pip install "oceanmock[conform]"`.
+    """
+    from oceanmock.conformance.suite import Conformance  # noqa: PLC0415 (slow)
+
+    return Conformance()
 
 
 # --- the mark -------------------------------------------------------------------------------------

@@ -1,0 +1,20 @@
+"""Whether what a conformance run needs beside oceanmock itself is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Final
+
+from oceanmock.errors import EnvironmentProblem
+
+NEEDS: Final = ("hypothesis", "requests", "schemathesis")
+
+
+def check_extra() -> None:
+    """Makes sure a run can take place. Raises EnvironmentProblem, which says what to install."""
+    missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EnvironmentProblem(
+            f"a conformance run needs {' and '.join(missing)}, which comes with an extra: "
+            'pip install "oceanmock[conform]"'
+        )

@@ -1,0 +1,63 @@
+"""Conformance inside a suite: the fixture, its one assertion, and what it tells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from independent_ocp import Ocp
+from oceanmock.conformance.suite import Conformance
+from oceanmock.conformance.target import Untestable
+from oceanmock.server import Server
+
+WHO = ("operator", "s3cret")
+
+
+@pytest.fixture
+def sound() -> Iterator[str]:
+    """Where a server is that keeps the contract."""
+    ocp = Ocp()
+    ocp.settle()
+    with Server(ocp) as server:
+        yield server.url
+
+
+@pytest.fixture
+def broken() -> Iterator[str]:
+    """Where one is whose error codes are texts."""
+    with Server(Ocp(deviations={"text code"})) as server:
+        yield server.url
+
+
+def test_a_server_that_keeps_the_contract_passes(conformance: Conformance, sound: str) -> None:
+    held = conformance(sound, api="ocp", auth=WHO, max_examples=3)
+
+    held.assert_kept()
+    assert held.text().endswith("everything that has to be seen was seen.\n")
+
+
+def test_one_that_does_not_fails_with_what_the_command_would_print(
+    conformance: Conformance, broken: str
+) -> None:
+    held = conformance(broken, api="ocp", auth=WHO, phases=["probes"])
+
+    with pytest.raises(AssertionError) as failure:
+        held.assert_kept()
+    assert str(failure.value) == f"the contract was not kept\n{held.text()}"
+    assert "getTaskInstance → 404 → $.error.code" in held.text()
+
+
+def test_a_report_is_written(conformance: Conformance, broken: str, tmp_path: Path) -> None:
+    held = conformance(broken, api="ocp", auth=WHO, phases=["probes"])
+
+    held.report("json", tmp_path / "report.json")
+
+    assert json.loads((tmp_path / "report.json").read_text("utf-8"))
+
+
+def test_a_wrong_password_is_no_result(conformance: Conformance, sound: str) -> None:
+    with pytest.raises(Untestable, match="refuses"):
+        conformance(sound, api="ocp", auth=("operator", "wrong"))
