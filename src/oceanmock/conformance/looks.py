@@ -22,6 +22,9 @@ from oceanmock.apis import instants
 from oceanmock.conformance.model import Api, Exchange, Finding, Rule, Tally
 from oceanmock.contract import Operation, Spec, operation_asked, operations_of
 
+MOST_ALIKE: Final = 3
+"""So many places of a list are told for one rule; all are counted."""
+_PLACE: Final = re.compile(r"\[[0-9]+\]")
 _COLONLESS: Final = re.compile(r"([+-][0-9]{2})([0-9]{2})$")
 
 
@@ -189,6 +192,9 @@ class Watch:
     """Rule → how often it was looked at and broken."""
     checked: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Rule and operation → how often it was looked at there."""
+    _alike: defaultdict[tuple[str, str, int | None, str], set[str]] = field(
+        default_factory=lambda: defaultdict(set), repr=False
+    )
 
     def __call__(self, exchange: Exchange) -> list[Finding]:
         """What is wrong with an exchange, each rule and place once."""
@@ -204,8 +210,17 @@ class Watch:
             self.checked[each.rule, seen.id] += 1
             if each.wrong:
                 tally.broken += 1
-                found.setdefault((each.rule, each.path), self._finding(seen, each))
+                if self._is_told(seen, each):
+                    found.setdefault((each.rule, each.path), self._finding(seen, each))
         return list(found.values())
+
+    def _is_told(self, seen: Seen, broken: Look) -> bool:
+        """Whether it is one of the first of its like: the same at another place of a list."""
+        like = (broken.rule, seen.id, seen.exchange.status, _PLACE.sub("[*]", broken.path))
+        paths = self._alike[like]
+        if len(paths) < MOST_ALIKE:
+            paths.add(broken.path)
+        return broken.path in paths
 
     def looks(self, seen: Seen) -> Iterator[Look]:
         """Every look at one exchange."""

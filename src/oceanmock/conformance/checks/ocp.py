@@ -143,7 +143,7 @@ def prohibitions(seen: Seen) -> Iterator[Look]:
 def graph(seen: Seen) -> Iterator[Look]:
     """Upstreams and downstreams are of one task, and say the same."""
     for path, task in tasks_in(seen):
-        subtasks = {each.get("id"): each for each in objects(task.get("subtasks"))}
+        subtasks = _by_id(task)
         if not any("upstreams" in each for each in subtasks.values()):
             continue
         for at, each in numbered(task.get("subtasks"), f"{path}.subtasks"):
@@ -155,11 +155,20 @@ def graph(seen: Seen) -> Iterator[Look]:
         yield look("graph.series", kept, f"{path}.subtasks[*].seriesId", wrong)
 
 
+def _by_id(task: Json) -> dict[Any, Json]:
+    """The subtasks of a task by their ids, as numbers."""
+    return {
+        id: each
+        for each in objects(task.get("subtasks"))
+        if (id := whole(each.get("id"))) is not None
+    }
+
+
 def _edges(
     path: str, subtask: Json, subtasks: Mapping[Any, Json], there: str, back: str
 ) -> Iterator[Look]:
     named = subtask.get(there)
-    for other in named if isinstance(named, list) else ():
+    for other in map(whole, named if isinstance(named, list) else ()):
         ends = subtasks.get(other, {}).get(back)
         kept = isinstance(ends, list) and subtask.get("id") in ends
         wrong = f"{subtask.get('id')} has {other} among its {there}, which does not name it back."
@@ -169,7 +178,7 @@ def _edges(
 def order(seen: Seen) -> Iterator[Look]:
     """Forwards nothing runs before its upstreams, backwards nothing before its downstreams."""
     for path, task in tasks_in(seen):
-        subtasks = {each.get("id"): each for each in objects(task.get("subtasks"))}
+        subtasks = _by_id(task)
         check = _undone_last_first if task.get("operation") == "ROLLBACK" else _done_first
         if "operation" in task:
             for at, each in numbered(task.get("subtasks"), f"{path}.subtasks"):
@@ -178,7 +187,7 @@ def order(seen: Seen) -> Iterator[Look]:
 
 def _neighbours(subtask: Json, subtasks: Mapping[Any, Json], name: str) -> list[Json]:
     named = subtask.get(name)
-    known = [subtasks.get(each) for each in named] if isinstance(named, list) else []
+    known = [subtasks.get(whole(each)) for each in named] if isinstance(named, list) else []
     return [each for each in known if each is not None]
 
 

@@ -55,7 +55,7 @@ def _failure(seen: Seen) -> Iterator[Look]:
     code = str(seen.error.get("errCode", ""))
     if quirk_of(seen) is None and not any(word in code for word in EXPECTED):
         rule = "hostile.500" if seen.exchange.meant_wrong else "status.server-error"
-        said = str(seen.error.get("message", ""))[:200]
+        said = str(seen.error.get("message", ""))[:200].rstrip(". ")
         yield look(rule, False, "$", f"the server failed with {seen.status}: {said or 'no word'}.")
 
 

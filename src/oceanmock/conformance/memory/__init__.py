@@ -129,12 +129,13 @@ class Memory(Watch):
         key = (kind, seen.path_ids[-1])
         before = self._latest.get(key)
         if before is not None and name in chains.known_calls(kind):
-            if seen.status == 200:
+            if seen.status // 100 == 2:
                 yield from self._accepted(name, key, before)
             elif seen.status == 400:
                 self._refused[key] = (seen, before, name)
-        if seen.status == 200 or seen.exchange.status is None or seen.status >= 500:
-            self._calls.append(Call(name, key[1], self._moved_by(seen, key), seen.status == 200))
+        is_sure = seen.status // 100 == 2
+        if is_sure or seen.exchange.status is None or seen.status >= 500:
+            self._calls.append(Call(name, key[1], self._moved_by(seen, key), is_sure))
 
     def _moved_by(self, seen: Seen, key: Key) -> frozenset[str]:
         """The tasks or dags a call may move: ocp-express does not look at the task of a pair."""
@@ -167,6 +168,8 @@ class Memory(Watch):
         if not self._is_ours(before.root):
             return chains.in_time(before.kind, states, by_anybody=True)
         calls = self._calls_since(before)
+        if self.ours is not None and before.kind == "subtask":
+            calls = chains.with_own_retries(before.id, calls)
         return chains.after_calls(before.kind, before.id, states, calls, is_certain=is_certain)
 
     # --- sightings --------------------------------------------------------------------------------

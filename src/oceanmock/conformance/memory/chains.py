@@ -88,6 +88,15 @@ def after_calls(
     return in_time(kind, states)
 
 
+def with_own_retries(id: str, calls: Sequence[Call]) -> list[Call]:
+    """The calls, and before and after each the retry that a subtask may make by itself.
+
+    Some classes of subtasks do (ocp-express FailedSubtaskWorker:72-88); the mock's never do.
+    """
+    own = Call("subtask.RETRY", id, frozenset(), is_sure=False)
+    return [own, *(each for call in calls for each in (call, own))]
+
+
 def can_take(kind: str, name: str, *, switched: bool) -> States:
     """What something may show that takes a call; ``switched``: with every switch on."""
     edges = MACHINES[kind].edges

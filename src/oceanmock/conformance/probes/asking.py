@@ -7,7 +7,7 @@ only what they cannot know: that this very request had to be refused, and how.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -79,6 +79,20 @@ class Prober(Watch):
             self.wire.found(finding)
 
 
+def missing(shown: Collection[str], known: Iterable[str]) -> Look:
+    """A look at whether a list has everything that is known to be there."""
+    left_out = [id for id in known if id not in shown]
+    wrong = f"{', '.join(left_out[:5])} can be read, and is not listed."
+    return look("list.missing", not left_out, "$.data.contents", wrong)
+
+
+def _was_let_in(probe: Probe, status: int) -> bool:
+    """Whether it was done; of what asks who one is, whether anything but that was looked at."""
+    if probe.accepted.startswith("auth."):
+        return status < 500 and status not in (401, 403)
+    return status < 400
+
+
 def _judge(probe: Probe, seen: Seen) -> Iterator[Look]:
     """Whether the answer is one of those expected; a quirk with a name is its own rule's."""
     if quirk_of(seen) is not None:
@@ -87,7 +101,7 @@ def _judge(probe: Probe, seen: Seen) -> Iterator[Look]:
     wrong = f"{probe.what} is answered {seen.status}; it should be {allowed}."
     is_expected = seen.status in probe.statuses
     if probe.accepted != "error.status":
-        was_done = seen.status < 400 and not is_expected
+        was_done = not is_expected and _was_let_in(probe, seen.status)
         yield look(probe.accepted, not was_done, "$", wrong)
         if was_done:
             return

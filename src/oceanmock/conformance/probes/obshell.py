@@ -14,8 +14,9 @@ from urllib.parse import quote
 import orjson
 
 from oceanmock.apis.obshell_ids import Kind, local_id
+from oceanmock.conformance.looks import Seen, objects
 from oceanmock.conformance.model import Options
-from oceanmock.conformance.probes.asking import Probe, Prober
+from oceanmock.conformance.probes.asking import Probe, Prober, missing
 from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Sealed
@@ -72,8 +73,8 @@ INVALID_IDS: Final = (
 INVALID_TAILS: Final = ("", "x", "1x", " 1", "0x1", "9" * 22)
 RAW_IDS: Final = ("%FF", "%C3%28", "%00")
 SPELLINGS: Final = ("true", "True", "TRUE", "t", "T", "1", "false", "False", "F", "f", "0", "")
+SPELLINGS_OF_LISTS: Final = ("true", "False", "0", "")
 UNREADABLE: Final = ("maybe", "2", "tRUE", "yes", "%FF")
-FALSE: Final = frozenset({"false", "False", "F", "f", "0", ""})
 OPERATORS: Final = ("ROLLBACK", "RETRY", "CANCEL", "PASS")
 UNKNOWN_OPERATORS: Final = ("NOPE", "RUN", " RETRY ", "RETRY\u0000", "R\u00c9TRY")
 BAD_BODIES: Final = (
@@ -108,6 +109,7 @@ def probe_obshell(prober: Prober, options: Options, known: KnownIds) -> None:
     prober.ask_all(_headers(nobodys, writes=options.write))
     prober.ask_all(_passwords(target))
     prober.ask_all(_read_all(known))
+    _ask_whether_listed(prober, known)
     if options.write:
         prober.ask_all(_operators_of_nothing(nobodys))
         prober.ask_all(_operators(known, options))
@@ -171,7 +173,7 @@ def _details(known: KnownIds) -> Iterator[Probe]:
         paths += [f"{kind}/{id}" for id in known.ids(kind)[:1]]
     for path in paths:
         allowed = _of_list(path) if path in LISTS else OK
-        for text in SPELLINGS:
+        for text in SPELLINGS_OF_LISTS if path in LISTS else SPELLINGS:
             what = f"show_details={text}"
             yield _get(what, f"{path}?show_details={text}", allowed, wrong=False)
         for text in UNREADABLE[: 1 if path in LISTS else 5]:
@@ -210,6 +212,17 @@ def _read_all(known: KnownIds) -> Iterator[Probe]:
                 NOT_FOUND,
                 accepted="id.spelling",
             )
+
+
+def _ask_whether_listed(prober: Prober, known: KnownIds) -> None:
+    """Reads the list of the agent's own dags: what was there a while ago is in it."""
+    exchange = prober.ask(_get("a list", "dags/agent?show_details=false", OK, wrong=False))
+    if exchange is not None and exchange.status == 200:
+        seen = Seen(exchange, prober.contract)
+        contents = seen.data.get("contents") if isinstance(seen.data, dict) else None
+        shown = {str(each.get("id")) for each in objects(contents)}
+        own = [dag.id for dag in known.tasks if dag.id[:1] in "23"]
+        prober.tell(seen, [missing(shown, own)])
 
 
 # --- who asks -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from oceanmock.conformance.looks import Seen, look, objects, whole
 from oceanmock.conformance.model import Exchange, Options
-from oceanmock.conformance.probes.asking import Auth, Probe, Prober
+from oceanmock.conformance.probes.asking import Auth, Probe, Prober, missing
 from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.credentials import AccessKey, Basic
 
@@ -120,6 +120,7 @@ def probe_ocp(
             prober.ask_all(_forbidden(viewer))
     ask_pages(prober)
     ask_filters(prober)
+    ask_whether_listed(prober, known)
 
 
 # --- reads ----------------------------------------------------------------------------------------
@@ -314,6 +315,14 @@ def ask_pages(prober: Prober) -> None:
             right = before[number * size : (number + 1) * size]
             wrong = f"page {number + 1} in pages of {size} has {_ids(page)}, not {right}."
             prober.tell(page, [look("paging.whole", _ids(page) == right, "$.data.contents", wrong)])
+
+
+def ask_whether_listed(prober: Prober, known: KnownIds) -> None:
+    """Reads the list whole: what was there a while ago is in it."""
+    whole_list = _page(prober, "size=2000")
+    if whole_list is not None and len(_contents(whole_list)) < 2000:
+        shown = {str(id) for id in _ids(whole_list)}
+        prober.tell(whole_list, [missing(shown, [task.id for task in known.tasks])])
 
 
 Matches = Callable[[dict[str, Any]], bool]

@@ -1,0 +1,473 @@
+"""conformance/checks and quirks: what one answer must be, each rule with an answer that breaks it.
+
+Right are the contracts' own examples, and all that a real obshell was recorded to answer; there
+nothing may be found but the quirks that have a name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+import pytest
+
+from conform_exchanges import (
+    CONTRACTS,
+    DAG,
+    RECORDINGS,
+    SUBTASK,
+    TASK,
+    changed,
+    dag_of_the_recording,
+    example,
+    examples,
+    exchange,
+    recorded,
+)
+from oceanmock.conformance.checks import Checks
+from oceanmock.conformance.model import Api, Exchange
+from oceanmock.conformance.quirks import QUIRKS
+from oceanmock.conformance.rules import RULES, all_rules
+from oceanmock.scenario.obshell import QUIRKS as QUIRKS_OF_THE_MOCK
+
+TASKS: Final = "/api/v2/tasks/instances"
+FINISHED: Final = example("ocp", "FinishedTask")
+ROLLING_BACK: Final = example("ocp", "RollingBackTask")
+LISTED: Final = example("ocp", "TaskList")
+UNKNOWN: Final = example("ocp", "UnknownTask")
+FAILED: Final = dag_of_the_recording()
+DAG_AT: Final = f"/api/v1/task/dag/{DAG}"
+INSTALL: Final = "data__subtasks__0__"
+DOWNLOADED: Final = "data__subtasks__2__"
+
+
+def found(api: Api, *exchanges: Exchange) -> list[str]:
+    """The rules that some exchanges break, in their order."""
+    checks = Checks(CONTRACTS[api])
+    return [finding.rule for each in exchanges for finding in checks(each)]
+
+
+def task(**places: Any) -> Exchange:
+    """The finished task, asked for by its id, with something changed."""
+    return exchange("GET", TASK, changed(FINISHED, **places))
+
+
+def rolling_back(**places: Any) -> Exchange:
+    """A task that is rolled back, with something changed."""
+    return exchange("GET", TASK, changed(ROLLING_BACK, **places))
+
+
+def listed(query: str = "size=10", **places: Any) -> Exchange:
+    """A page of two tasks, with something changed."""
+    return exchange("GET", f"{TASKS}?{query}", changed(LISTED, **places))
+
+
+def refused(status: int, code: int, method: str = "GET", target: str = TASK) -> Exchange:
+    """A refusal of OCP's."""
+    said = changed(UNKNOWN, status=status, error__code=code)
+    return exchange(method, target, said, status=status)
+
+
+def dag(query: str = "", **places: Any) -> Exchange:
+    """The recorded dag, FAILED at its third node, with something changed."""
+    return exchange("GET", f"{DAG_AT}{query}", changed(FAILED, **places))
+
+
+def dags(route: str, **places: Any) -> Exchange:
+    """A list that has the recorded dag in it, with something changed."""
+    said = {**FAILED, "data": {"contents": [FAILED["data"]]}}
+    return exchange("GET", f"/api/v1/task/{route}", changed(said, **places))
+
+
+def refusal(status: int, code: str, operator: Any = "RETRY", *, route: str = "dag") -> Exchange:
+    """A refusal of obshell's."""
+    said = changed(example("obshell", "DagNotFailed"), status=status, error__errCode=code)
+    target = f"/api/v1/task/{route}/{DAG}"
+    return exchange("POST", target, said, status=status, body={"operator": operator})
+
+
+def dag_refused(**places: Any) -> Exchange:
+    """A refusal for a header that has expired, with something changed."""
+    said = changed(example("obshell", "Expired"), **places)
+    return exchange("GET", DAG_AT, said, status=401)
+
+
+def logs(**places: Any) -> Exchange:
+    """The log of a sub task, with something changed."""
+    said = changed(example("obshell", "SubTaskLogs"), **places)
+    return exchange("GET", "/api/v1/task/sub_task/22130706433028861/logs", said)
+
+
+def two_lines(first: int, second: int) -> list[Any]:
+    """Lines of two runs."""
+    line = example("obshell", "SubTaskLogs")["data"]["contents"][0]
+    return [line | {"id": 1, "execute_times": first}, line | {"id": 2, "execute_times": second}]
+
+
+BROKEN: Final[dict[str, list[tuple[Api, Exchange]]]] = {
+    "answer.none": [
+        ("ocp", exchange("GET", TASK, b"", status=None, problem="reset")),  # type: ignore[arg-type]
+    ],
+    "answer.unforeseen": [("ocp", exchange("GET", TASK, changed(FINISHED, data__status=["x"])))],
+    "content-type": [
+        ("ocp", exchange("GET", TASK, FINISHED, response_headers=(("Content-Type", "text/html"),))),
+        ("obshell", exchange("GET", DAG_AT, FAILED, response_headers=())),
+    ],
+    "header.missing": [
+        ("ocp", exchange("GET", TASK, example("ocp", "Throttled"), status=429)),
+    ],
+    "body.json": [("ocp", exchange("GET", TASK, b"[]")), ("obshell", exchange("GET", DAG_AT, b""))],
+    "envelope.member": [("ocp", task(traceId=...)), ("obshell", dag(duration=...))],
+    "envelope.status": [("ocp", task(status=201)), ("obshell", dag(status=404))],
+    "envelope.successful": [
+        ("ocp", task(successful=False)),
+        ("ocp", exchange("GET", TASK, changed(UNKNOWN, successful=True), status=404)),
+    ],
+    "envelope.timestamp": [
+        ("ocp", task(timestamp="2021-02-30T00:00:00Z")),
+        ("ocp", task(timestamp=1)),
+    ],
+    "envelope.duration": [("ocp", task(duration=-1)), ("obshell", dag(duration="3ms"))],
+    "envelope.error": [
+        ("ocp", task(error=UNKNOWN["error"])),
+        ("ocp", exchange("GET", TASK, changed(UNKNOWN, error=...), status=404)),
+    ],
+    "envelope.trace-id": [("ocp", task(traceId="")), ("obshell", dag(traceId="ABCDEF0123456789"))],
+    "schema.required": [
+        ("ocp", task(**{f"{INSTALL}runTime": ...})),
+        ("obshell", dag(data__stage=...)),
+    ],
+    "schema.type": [
+        ("ocp", task(data__id="35000312")),
+        ("obshell", dag(data__nodes__0__sub_tasks=3)),
+    ],
+    "schema.enum": [("ocp", task(data__status="DONE")), ("obshell", dag(data__state="SUCCESSFUL"))],
+    "schema.value": [("ocp", task(**{f"{INSTALL}runTime": 0})), ("obshell", dag(data__stage=0))],
+    "status.undocumented": [("ocp", exchange("GET", TASK, FINISHED, status=203))],
+    "status.server-error": [
+        ("ocp", exchange("GET", TASK, UNKNOWN, status=500)),
+        ("obshell", exchange("GET", DAG_AT, example("obshell", "Panicked"), status=500)),
+    ],
+    "hostile.500": [("ocp", exchange("GET", TASK, UNKNOWN, status=500, meant_wrong=True))],
+    "method.accepted": [("ocp", exchange("DELETE", TASK, FINISHED))],
+    "error.message": [
+        ("ocp", exchange("GET", TASK, changed(UNKNOWN, error__message=" "), status=404))
+    ],
+    "error.code": [
+        ("ocp", refused(404, 20003)),
+        ("ocp", refused(404, 0)),
+        ("ocp", refused(400, 20000, "POST", f"{TASK}/retry")),
+        ("ocp", refused(400, 20004, "POST", f"{TASK}/retry")),
+        ("obshell", refusal(400, "Common.IllegalArgument")),
+        ("obshell", refusal(400, "Task.Dag.Operator.PassNotFailedDag")),
+        ("obshell", refusal(400, "Task.Dag.Operator.NotSupport")),
+        ("obshell", refusal(404, "Task.Dag.Operator.RetryNotFailedDag")),
+        ("obshell", refusal(400, "Task.Dag.Operator.RetryNotFailedDag", route="node")),
+        ("obshell", dag_refused(error__code=1)),
+    ],
+    "auth.missing-accepted": [
+        ("ocp", exchange("GET", TASK, FINISHED, credentials="none")),
+        ("obshell", exchange("GET", DAG_AT, FAILED, credentials="none")),
+    ],
+    "id.differs": [
+        ("ocp", exchange("GET", f"{TASKS}/7", FINISHED)),
+        ("ocp", exchange("POST", f"{TASK}/subtasks/7/retry", example("ocp", "RetriedSubtask"))),
+        ("obshell", dag(data__id="22130706433028865")),
+        ("obshell", logs(data__contents__0__sub_task_id=2)),
+    ],
+    "id.number": [("obshell", dag(data__dag_id=5)), ("obshell", dag(data__nodes__1__node_id=500))],
+    "time.format": [("ocp", task(data__startTime="2021-02-30T00:00:00Z"))],
+    "time.start-after-finish": [
+        ("ocp", task(data__finishTime="2021-08-25T15:09:31.73+08:00")),
+        ("ocp", task(data__createTime="2021-08-25T15:09:33+08:00")),
+        ("obshell", dag(data__end_time="2020-01-01T00:00:00Z")),
+    ],
+    "time.finish": [
+        ("ocp", task(data__finishTime=...)),
+        ("ocp", task(**{f"{INSTALL}startTime": ...})),
+        ("ocp", task(**{f"{INSTALL}status": "RUNNING"})),
+    ],
+    "time.future": [
+        ("ocp", task(data__finishTime="2021-08-25T15:12:00+08:00")),
+        ("obshell", dag(data__nodes__0__start_time="2027-01-01T00:00:00Z")),
+    ],
+    "count.never-run": [
+        ("obshell", dag(data__nodes__5__sub_tasks__0__execute_times=1)),
+        ("obshell", dag(data__nodes__0__sub_tasks__0__execute_times=0)),
+    ],
+    "log.presence": [
+        ("obshell", dag(data__nodes__5__sub_tasks__0__task_logs=["a line"])),
+        ("obshell", dag(data__nodes__0__sub_tasks__0__task_logs=None)),
+    ],
+    "log.order": [("obshell", logs(data__contents=two_lines(2, 1)))],
+    "parent.out-of-step": [
+        ("ocp", task(data__status="FAILED")),
+        ("ocp", task(**{f"{INSTALL}status": "FAILED"})),
+        ("ocp", task(data__operation="ROLLBACK")),
+        ("ocp", listed(data__contents__0__subtasks__0__status="RUNNING")),
+        ("obshell", dag(data__state="SUCCEED")),
+        ("obshell", dag(data__stage=2)),
+        ("obshell", dag(data__nodes__2__sub_tasks__0__state="SUCCEED")),
+        ("obshell", dag(data__nodes__0__sub_tasks__0__state="RUNNING")),
+    ],
+    "parent.stage": [("obshell", dag(data__stage=12)), ("obshell", dag(data__max_stage=10))],
+    "parent.prohibit-rollback": [("ocp", task(**{f"{INSTALL}prohibitRollback": True}))],
+    "graph.one-way": [("ocp", task(**{f"{INSTALL}upstreams": []}))],
+    "graph.series": [("ocp", task(**{f"{INSTALL}seriesId": 4}))],
+    "order.forward": [
+        ("ocp", rolling_back(data__operation="RETRY", **{f"{INSTALL}status": "RUNNING"})),
+        ("obshell", dag(data__nodes__2__start_time="2026-11-22T00:00:00Z")),
+    ],
+    "rollback.order": [
+        ("ocp", rolling_back(**{f"{INSTALL}status": "SUCCESSFUL"})),
+        (
+            "ocp",
+            rolling_back(
+                **{f"{DOWNLOADED}status": "PENDING", f"{INSTALL}operation": "ROLLBACK"},
+                **{f"{INSTALL}finishTime": "2021-08-25T15:09:36+08:00"},
+            ),
+        ),
+        (
+            "obshell",
+            dag(
+                data__operator="ROLLBACK",
+                data__nodes__0__operator="ROLLBACK",
+                data__nodes__1__operator="ROLLBACK",
+            ),
+        ),
+    ],
+    "paging.number": [("ocp", listed("size=10&page=2"))],
+    "paging.size": [("ocp", listed("size=5"))],
+    "paging.pages": [("ocp", listed(data__page__totalPages=7))],
+    "paging.rows": [("ocp", listed(data__page__totalElements=1))],
+    "list.twice": [
+        ("ocp", listed(data__contents__1=LISTED["data"]["contents"][0])),
+        ("obshell", dags("dags/agent", data__contents=[FAILED["data"], FAILED["data"]])),
+    ],
+    "list.order": [
+        ("ocp", listed("size=10&sort=id,asc")),
+        ("ocp", listed("size=10&sort=startTime")),
+    ],
+    "filter.ignored": [
+        ("ocp", listed("size=10&status=FAILED")),
+        ("ocp", listed("size=10&name=nothing")),
+        ("ocp", listed("size=10&clusterId=77")),
+        ("ocp", listed("size=10&tenantId=77")),
+        ("obshell", dags("dag/unfinish", data__contents__0__state="SUCCEED")),
+        ("obshell", dags("dag/agent/unfinish", data__contents__0__maintenance_type=1)),
+        ("obshell", dags("dag/maintain/agents", data__contents__0__maintenance_type=1)),
+        ("obshell", dags("dags/ob")),
+    ],
+    "details.ignored": [
+        ("obshell", dag("?show_details=false")),
+        ("obshell", dag(data__nodes=None)),
+    ],
+    "call.unknown-accepted": [
+        (
+            "obshell",
+            exchange("POST", DAG_AT, example("obshell", "Operated"), body={"operator": "NOPE"}),
+        ),
+        (
+            "obshell",
+            exchange(
+                "POST",
+                f"/api/v1/task/node/{DAG}",
+                example("obshell", "Operated"),
+                body={"operator": "RETRY"},
+            ),
+        ),
+    ],
+}
+"""Answers that break each rule of the checks."""
+
+CASES: Final = [
+    pytest.param(rule, api, each, id=f"{rule}-{number}")
+    for rule, several in BROKEN.items()
+    for number, (api, each) in enumerate(several)
+]
+
+
+# --- what is right --------------------------------------------------------------------------------
+
+WHERE_IT_STANDS: Final = ("filter", "error", "status")
+"""A contract shows some examples at several operations, at most of which nobody would get them."""
+
+
+@pytest.mark.parametrize("api", ["ocp", "obshell"])
+def test_nothing_is_found_in_the_examples_of_a_contract_but_quirks(api: Api) -> None:
+    rules = found(api, *examples(api))
+
+    families = {rule.partition(".")[0] for rule in rules}
+    assert families <= {"quirk", *WHERE_IT_STANDS}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RECORDINGS.glob("[a-z]*.json")))
+def test_nothing_is_found_in_what_a_real_obshell_answered_but_quirks(name: str) -> None:
+    rules = found("obshell", *recorded(name))
+
+    assert [rule for rule in rules if not rule.startswith("quirk.")] == []
+
+
+def test_the_quirks_of_the_recordings_are_found_under_their_own_names() -> None:
+    files = sorted(path.name for path in RECORDINGS.glob("[a-z]*.json"))
+
+    quirks = Counter(rule for name in files for rule in found("obshell", *recorded(name)))
+
+    assert quirks == {
+        "quirk.body-id-overrules-path": 3,
+        "quirk.body-that-is-no-object-is-eof": 20,
+        "quirk.forwarded-pass-loses-its-body": 1,
+        "quirk.missing-header-is-400": 4,
+        "quirk.never-maintained-is-500": 2,
+        "quirk.no-oceanbase-is-500": 2,
+        "quirk.node-body-says-dag-operator": 6,
+        "quirk.node-without-details-is-500": 6,
+        "quirk.panic-is-dated-at-start": 10,
+        "quirk.refusal-is-never-sent": 6,
+        "quirk.status-has-no-trace-id": 2,
+        "quirk.undecryptable-body-is-500": 6,
+        "quirk.unheld-cluster-id-is-500": 7,
+        "quirk.unreadable-show-details-is-500": 2,
+    }
+
+
+# --- what is broken -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rule", "api", "each"), CASES)
+def test_an_answer_that_breaks_a_rule_is_found_under_its_name(
+    rule: str, api: Api, each: Exchange
+) -> None:
+    rules = found(api, each)
+
+    assert rule in rules
+
+
+def test_a_finding_says_where_what_and_by_which_source() -> None:
+    checks = Checks(CONTRACTS["ocp"])
+
+    (finding,) = checks(task(data__finishTime="2021-08-25T15:09:31.73+08:00"))
+
+    assert finding.breadcrumb == "getTaskInstance → 200 → $.data.startTime"
+    assert finding.message == (
+        "startTime is 2021-08-25T15:09:31.74+08:00, after finishTime, which is "
+        "2021-08-25T15:09:31.73+08:00."
+    )
+    assert finding.source.startswith("openapi: the times of tasks")
+
+
+def test_a_rule_is_counted_where_it_was_kept_as_well() -> None:
+    checks = Checks(CONTRACTS["ocp"])
+
+    checks(task())
+    checks(task(status=201))
+
+    tally = checks.tallies["envelope.status"]
+    assert (tally.looked, tally.broken) == (2, 1)
+    assert checks.checked["envelope.status", "getTaskInstance"] == 2
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"null", b"[]", b'"text"', b"{}", b'{"data":[]}', b'{"data":{"contents":3}}']
+)
+@pytest.mark.parametrize("target", [f"{TASKS}?size=10", TASK, f"{SUBTASK}/log"])
+def test_whatever_comes_no_check_of_ocp_raises(said: bytes, target: str) -> None:
+    rules = found("ocp", exchange("GET", target, said))
+
+    assert "answer.unforeseen" not in rules
+    assert {"body.json", "envelope.member", "schema.required"} & set(rules)
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", [], {}, [None], [{"id": []}], {"id": {}}])
+def test_whatever_is_in_the_data_no_check_raises(value: Any) -> None:
+    answers = [
+        *(exchange("GET", f"{TASKS}?size=10", changed(LISTED, data__contents=value)),),
+        *(task(data__subtasks=value), task(**{f"{INSTALL}upstreams": value})),
+        *(task(data__startTime=value), task(data__id=value), task(traceId=value)),
+    ]
+
+    rules = found("ocp", *answers)
+
+    assert "answer.unforeseen" not in rules
+
+
+# --- quirks ---------------------------------------------------------------------------------------
+
+
+def asked(method: str, path: str, status: int, said: str, **more: Any) -> Exchange:
+    """A request to obshell, answered by an example of the contract."""
+    return exchange(method, f"/api/v1/{path}", example("obshell", said), status=status, **more)
+
+
+SHOWN: Final = {
+    "cancelled-rollback-is-stuck": exchange(
+        "POST",
+        DAG_AT,
+        changed(example("obshell", "Panicked"), error__message="…: no node failed"),
+        status=500,
+        body={"operator": "rollback"},
+    ),
+    "lost-race-is-500": exchange(
+        "POST",
+        DAG_AT,
+        changed(example("obshell", "Panicked"), error__errCode="Gorm.NoRowAffected"),
+        status=500,
+        body={"operator": "RETRY"},
+    ),
+    "logs-of-nothing-are-empty": asked(
+        "GET", f"task/sub_task/{DAG}/logs", 200, "EmptyList", meant_wrong=True
+    ),
+    "unreachable-owner-is-500": exchange(
+        "GET",
+        DAG_AT,
+        changed(example("obshell", "Panicked"), error__message="Get …: dial tcp …"),
+        status=500,
+    ),
+}
+"""Quirks that were not recorded where they could be told."""
+
+
+@pytest.mark.parametrize("name", sorted(SHOWN))
+def test_a_quirk_that_was_not_recorded_is_found_all_the_same(name: str) -> None:
+    rules = found("obshell", SHOWN[name])
+
+    assert f"quirk.{name}" in rules
+    assert "status.server-error" not in rules
+
+
+def test_a_mended_server_has_none_of_the_quirks() -> None:
+    mended = [
+        asked("GET", f"task/sub_task/{DAG}/logs", 404, "Unknown", meant_wrong=True),
+        asked("GET", "task/dag/unfinish", 401, "WrongPassword", credentials="none"),
+        dag("?show_details=false", data__nodes=None),
+    ]
+
+    assert found("obshell", *mended) == []
+
+
+def test_each_quirk_of_the_mock_has_a_rule() -> None:
+    assert {each.name for each in QUIRKS} == set(QUIRKS_OF_THE_MOCK)
+    assert all(f"quirk.{name}" in RULES for name in QUIRKS_OF_THE_MOCK)
+
+
+# --- the catalogue --------------------------------------------------------------------------------
+
+
+def test_a_rule_says_one_plain_sentence_and_where_it_is_from() -> None:
+    sentences = {rule.id: rule.says for rule in RULES.values() if rule.says.count(". ") > 0}
+
+    assert sentences == {}
+    assert all(rule.says.endswith(".") and rule.source for rule in RULES.values())
+
+
+def test_the_rules_of_all_rooms_are_collected() -> None:
+    rules = all_rules()
+
+    assert set(RULES) < set(rules)
+    assert all(id == rule.id for id, rule in rules.items())
+
+
+def broken_rules() -> Iterable[str]:
+    """The rules that the tests of this file break."""
+    return {*BROKEN, *(f"quirk.{name}" for name in SHOWN)}

@@ -1,0 +1,369 @@
+"""conformance/memory: what two answers must be to each other, each rule with a pair that breaks it.
+
+Silent on every life that was recorded of a real obshell, looked at in full or only now and then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from typing import Any, Final
+
+import pytest
+
+from conform_exchanges import (
+    CONTRACTS,
+    DAG,
+    RECORDINGS,
+    SUBTASK,
+    TASK,
+    changed,
+    dag_of_the_recording,
+    example,
+    exchange,
+    recorded,
+)
+from oceanmock.conformance.memory import Memory
+from oceanmock.conformance.model import Api, Exchange, Finding
+
+TASKS: Final = "/api/v2/tasks/instances"
+DAG_AT: Final = f"/api/v1/task/dag/{DAG}"
+FINISHED: Final = example("ocp", "FinishedTask")
+FAILED_DAG: Final = dag_of_the_recording()
+INSTALL: Final = "data__subtasks__2__"
+START: Final = "data__nodes__2__sub_tasks__0__"
+LATER: Final = "2021-08-25T15:20:00+08:00"
+MUCH_LATER: Final = "2026-11-22T20:00:00Z"
+
+FAILED_TASK: Final = changed(
+    example("ocp", "RetriedTask"),
+    data__status="FAILED",
+    data__operation="EXECUTE",
+    data__finishTime="2021-08-25T15:09:36+08:00",
+    **{f"{INSTALL}status": "FAILED", f"{INSTALL}operation": "EXECUTE", f"{INSTALL}runTime": 1},
+)
+"""A task FAILED at its second subtask, the third of its list."""
+
+
+def found(
+    api: Api, exchanges: Iterable[Exchange], *, ours: Container[str] | None = None
+) -> list[Finding]:
+    """What a memory finds in some exchanges, one after the other."""
+    memory = Memory(CONTRACTS[api], ours=ours)
+    return [finding for each in exchanges for finding in memory(each)]
+
+
+def rules(api: Api, *exchanges: Exchange, ours: Container[str] | None = None) -> list[str]:
+    """The rules that some exchanges break."""
+    return [finding.rule for finding in found(api, exchanges, ours=ours)]
+
+
+def task(said: Any = FAILED_TASK, **places: Any) -> Exchange:
+    """The task, asked for by its id, with something changed."""
+    return exchange("GET", TASK, changed(said, **places))
+
+
+def row(said: Any = FAILED_TASK, **places: Any) -> Exchange:
+    """The task as the only row of a list, with something changed."""
+    kept = {"cluster", "creator", "finishTime", "id", "name", "startTime", "status", "tenant"}
+    basic = {"description", "id", "name", "operation", "status"}
+    task = {key: value for key, value in said["data"].items() if key in kept}
+    task["subtasks"] = [
+        {key: value for key, value in each.items() if key in basic}
+        for each in said["data"]["subtasks"]
+    ]
+    page = {"number": 1, "size": 10, "totalElements": 1, "totalPages": 1}
+    listed = said | {"data": {"contents": [task], "page": page}}
+    return exchange("GET", TASKS, changed(listed, **places))
+
+
+def call(operation: str, *, status: int = 200, said: Any = None, at: str = TASK) -> Exchange:
+    """A call on the task, or on its subtask, accepted unless a status says otherwise."""
+    code = {"error__code": 20003, "status": status}
+    answers = {200: example("ocp", "NoData"), 400: changed(example("ocp", "IllegalState"), **code)}
+    return exchange("POST", f"{at}/{operation}", said or answers[status], status=status)
+
+
+def dag(**places: Any) -> Exchange:
+    """The recorded dag, FAILED at its third node, with something changed."""
+    return exchange("GET", DAG_AT, changed(FAILED_DAG, **places))
+
+
+def dags(**places: Any) -> Exchange:
+    """The recorded dag in a list of dags, with something changed."""
+    said = {**FAILED_DAG, "data": {"contents": [FAILED_DAG["data"]]}}
+    return exchange("GET", "/api/v1/task/dags/agent", changed(said, **places))
+
+
+def node(**places: Any) -> Exchange:
+    """Its third node by itself, with something changed."""
+    third = FAILED_DAG["data"]["nodes"][2]
+    said = changed(FAILED_DAG | {"data": third}, **places)
+    return exchange("GET", f"/api/v1/task/node/{third['id']}", said)
+
+
+def operate(operator: str, *, status: int = 200, code: str = "") -> Exchange:
+    """An operator on the dag, accepted unless a status says otherwise."""
+    said = example("obshell", "Operated" if status == 200 else "DagNotFailed")
+    if code:
+        said["error"]["errCode"] = code
+    said["timestamp"] = FAILED_DAG["timestamp"]
+    return exchange("POST", DAG_AT, said, status=status, body={"operator": operator})
+
+
+def failed_again(**places: Any) -> Exchange:
+    """The dag after it was retried, and has failed once more."""
+    again = {
+        "timestamp": "2026-11-22T19:50:00Z",
+        "data__start_time": "2026-11-22T19:45:00Z",
+        "data__end_time": "2026-11-22T19:45:09Z",
+        "data__nodes__2__operator": "RETRY",
+        "data__nodes__2__start_time": "2026-11-22T19:45:01Z",
+        "data__nodes__2__end_time": "2026-11-22T19:45:08Z",
+        f"{START}start_time": "2026-11-22T19:45:02Z",
+        f"{START}end_time": "2026-11-22T19:45:07Z",
+        f"{START}execute_times": 3,
+        f"{START}task_logs": [*LINES, "once more", "ERROR: [x]: y"],
+    }
+    return dag(**(again | places))
+
+
+SUB_TASK: Final = FAILED_DAG["data"]["nodes"][2]["sub_tasks"][0]
+LINES: Final = SUB_TASK["task_logs"]
+
+
+def log(text: str) -> Exchange:
+    """The log of the subtask that failed."""
+    said = changed(example("ocp", "SubtaskLog"), data__log=text)
+    return exchange("GET", f"{SUBTASK}/log", said)
+
+
+def rows_of_run(number: int) -> Exchange:
+    """The log of the failed sub task, with one line of a run."""
+    said = changed(example("obshell", "SubTaskLogs"), data__contents__0__execute_times=number)
+    return exchange("GET", f"/api/v1/task/sub_task/{SUB_TASK['id']}/logs", said)
+
+
+def waiting(**places: Any) -> Exchange:
+    """The task RUNNING, though nothing of it is under way and one subtask has failed."""
+    return task(data__status="RUNNING", **places)
+
+
+UNKNOWN: Final = example("ocp", "UnknownTask")
+EXECUTE: Final = "############{EXECUTE}{2021-08-25T15:09:33+08:00}############\n"
+RUNNING: Final = {f"{INSTALL}status": "RUNNING", f"{INSTALL}finishTime": ...}
+
+BROKEN: Final[dict[str, list[tuple[Api, list[Exchange]]]]] = {
+    "envelope.went-back": [
+        ("ocp", [task(timestamp=LATER), task()]),
+        ("obshell", [dag(timestamp=MUCH_LATER), dag()]),
+    ],
+    "error.code-differs": [
+        (
+            "ocp",
+            [
+                exchange("GET", f"{TASKS}/7", UNKNOWN, status=404),
+                exchange("GET", f"{TASKS}/8", changed(UNKNOWN, error__code=1), status=404),
+            ],
+        ),
+    ],
+    "id.vanished": [("ocp", [task(), exchange("GET", TASK, UNKNOWN, status=404)])],
+    "transition.illegal": [
+        ("ocp", [task(data__status="RUNNING", **RUNNING), task(data__operation="ROLLBACK")]),
+        ("obshell", [dag(data__state="RUNNING"), dag(data__state="READY", data__operator="RUN")]),
+    ],
+    "terminal.moved": [
+        ("ocp", [task(FINISHED), task(FINISHED, data__status="FAILED")]),
+        ("ocp", [task(), task(data__status="RUNNING")]),
+        ("ocp", [task(FINISHED), task(FINISHED, **{f"{INSTALL}runTime": 2})]),
+        ("obshell", [dag(), dag(data__state="RUNNING")]),
+        ("obshell", [dag(), dag(data__nodes__0__sub_tasks__0__execute_times=2)]),
+    ],
+    "list.differs-from-detail": [
+        ("ocp", [task(), row(data__contents__0__status="RUNNING")]),
+        ("ocp", [task(), row(data__contents__0__name="another")]),
+        ("obshell", [dag(), dags(data__contents__0__state="RUNNING")]),
+        ("obshell", [dag(), dags(data__contents__0__stage=2)]),
+    ],
+    "views.differ": [
+        ("obshell", [dag(), node(data__state="RUNNING", data__operator="ROLLBACK")]),
+        ("obshell", [dag(), node(data__start_time="2026-11-22T19:38:44Z")]),
+    ],
+    "kept.changed": [
+        ("ocp", [task(), task(data__name="another")]),
+        ("ocp", [task(), task(**{f"{INSTALL}startTime": "2021-08-25T15:09:35+08:00"})]),
+        ("ocp", [task(), task(data__subtasks=FAILED_TASK["data"]["subtasks"][1:])]),
+        ("obshell", [dag(), dag(data__max_stage=12)]),
+    ],
+    "time.went-back": [("ocp", [task(), task(data__finishTime="2021-08-25T15:09:35+08:00")])],
+    "count.went-down": [
+        ("ocp", [task(**{f"{INSTALL}runTime": 2}), task()]),
+        ("obshell", [dag(**{f"{START}execute_times": 2}), dag()]),
+    ],
+    "count.not-bumped": [
+        ("ocp", [task(), call("retry"), task(data__operation="RETRY", data__status="RUNNING")]),
+        ("obshell", [dag(), operate("RETRY"), failed_again(**{f"{START}execute_times": 1})]),
+    ],
+    "log.rewritten": [
+        ("ocp", [log("one\n"), log("two\n")]),
+        ("obshell", [dag(), dag(**{f"{START}task_logs": ["others"]})]),
+    ],
+    "log.stale": [
+        ("ocp", [task(**{f"{INSTALL}operation": "RETRY"}), log(EXECUTE)]),
+        ("obshell", [dag(), operate("RETRY"), failed_again(**{f"{START}task_logs": LINES})]),
+        ("obshell", [dag(**{f"{START}execute_times": 3}), rows_of_run(1)]),
+    ],
+    "parent.stuck": [
+        ("ocp", [waiting(), waiting(timestamp=LATER)]),
+    ],
+    "call.illegal-accepted": [
+        ("ocp", [task(FINISHED), call("retry", said=FINISHED)]),
+        ("ocp", [task(), call("cancel", at=SUBTASK)]),
+        ("obshell", [dag(), operate("CANCEL")]),
+    ],
+    "call.prohibited-accepted": [
+        ("ocp", [task(data__prohibitRollback=True), call("rollback", said=FAILED_TASK)]),
+    ],
+    "call.legal-refused": [
+        ("ocp", [task(), call("retry", status=400), task()]),
+        (
+            "obshell",
+            [
+                dag(),
+                operate("RETRY", status=400, code="Task.Dag.Operator.RetryNotFailedDag"),
+                dag(),
+            ],
+        ),
+    ],
+    "call.no-effect": [
+        ("ocp", [task(), call("skip", at=SUBTASK), task()]),
+        ("ocp", [task(**RUNNING), call("cancel", at=SUBTASK), task(**RUNNING)]),
+        ("obshell", [dag(), operate("ROLLBACK"), dag()]),
+    ],
+}
+"""Exchanges that break each rule of memory, the last of them."""
+
+CASES: Final = [
+    pytest.param(rule, api, several, id=f"{rule}-{number}")
+    for rule, worlds in BROKEN.items()
+    for number, (api, several) in enumerate(worlds)
+]
+
+
+# --- what is right --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RECORDINGS.glob("[a-z]*.json")))
+@pytest.mark.parametrize("every", [1, 2, 3, 7])
+def test_nothing_is_found_in_a_life_of_a_real_obshell_however_rarely_it_is_looked_at(
+    name: str, every: int
+) -> None:
+    exchanges = recorded(name)
+
+    seen = [e for n, e in enumerate(exchanges) if e.method == "POST" or n % every == 0]
+
+    assert found("obshell", seen) == []
+
+
+@pytest.mark.parametrize("name", ["init.json", "cancel.json", "pass.json", "pass-dag.json"])
+def test_nothing_is_found_where_others_operate_and_nobody_here_knows(name: str) -> None:
+    reads = [each for each in recorded(name) if each.method == "GET"]
+
+    assert found("obshell", reads, ours=()) == []
+
+
+def test_what_a_life_went_through_is_counted() -> None:
+    memory = Memory(CONTRACTS["obshell"])
+
+    for each in recorded("pass-dag.json"):
+        memory(each)
+
+    assert memory.walked["dag", "FAILED/RUN", "SUCCEED/PASS"] == 1
+    assert memory.shown["dag", "FAILED/RUN"] > 0
+
+
+# --- what is broken -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rule", "api", "several"), CASES)
+def test_answers_that_break_a_rule_are_found_under_its_name(
+    rule: str, api: Api, several: list[Exchange]
+) -> None:
+    broken = rules(api, *several)
+
+    assert rule in broken
+
+
+@pytest.mark.parametrize(("rule", "api", "several"), CASES)
+def test_nothing_is_found_before_the_last_of_them(
+    rule: str, api: Api, several: list[Exchange]
+) -> None:
+    before = rules(api, *several[:-1])
+
+    assert rule not in before
+
+
+# --- only what must hold --------------------------------------------------------------------------
+
+
+def test_what_others_may_have_operated_may_have_become_anything_they_can_make_of_it() -> None:
+    moved = [task(), task(example("ocp", "RetriedTask"))]
+
+    assert rules("ocp", *moved, ours=()) == []
+    assert "terminal.moved" in rules("ocp", *moved, ours={"35000312"})
+
+
+def test_what_nobody_can_operate_stays_whoever_there_is() -> None:
+    relapse = [task(FINISHED), task(FINISHED, data__status="FAILED")]
+
+    assert "terminal.moved" in rules("ocp", *relapse, ours=())
+
+
+def test_a_call_that_got_no_answer_may_have_been_accepted_or_not() -> None:
+    lost = exchange("POST", f"{TASK}/retry", b"", status=None, problem="timed out")  # type: ignore[arg-type]
+
+    assert rules("ocp", task(), lost, task()) == []
+    assert rules("ocp", task(), lost, task(example("ocp", "RetriedTask"))) == []
+
+
+def test_a_retry_that_was_seen_late_is_no_call_without_effect() -> None:
+    assert rules("obshell", dag(), operate("RETRY"), failed_again()) == []
+
+
+def test_a_list_that_is_false_in_between_is_told_though_others_may_operate() -> None:
+    several = [dag(), dags(data__contents__0__state="RUNNING"), dag()]
+
+    (finding,) = found("obshell", several, ours=())
+
+    assert finding.rule == "list.differs-from-detail"
+    assert finding.operation == "getAllAgentDags"
+
+
+def test_a_refusal_for_a_flag_that_nobody_sees_may_be_right() -> None:
+    flag = operate("RETRY", status=400, code="Task.Dag.Operator.RetryNotAllowed")
+
+    assert rules("obshell", dag(), flag, dag()) == []
+
+
+def test_what_is_forgotten_is_held_against_nothing() -> None:
+    memory = Memory(CONTRACTS["ocp"])
+    memory(task(FINISHED, timestamp=LATER))
+
+    memory.forget()
+
+    assert memory(task()) == []
+
+
+def test_a_subtask_that_retries_by_itself_is_no_finding_on_a_server_of_others() -> None:
+    by_itself = task(data__status="RUNNING", **{f"{INSTALL}status": "READY"})
+    several = [
+        task(data__status="RUNNING"),
+        changed_operation(by_itself),
+    ]
+
+    assert rules("ocp", *several, ours={"35000312"}) == []
+
+
+def changed_operation(each: Exchange) -> Exchange:
+    """The same, the subtask with the operation RETRY and its second run."""
+    retried = {f"{INSTALL}operation": "RETRY", f"{INSTALL}runTime": 2}
+    return exchange("GET", TASK, changed(each.json(), **retried))

@@ -1,0 +1,415 @@
+"""conformance/probes: what is asked on purpose, of the mock and of servers that answer wrongly.
+
+Everything goes over a real port and the wire. A sound server is found fault with by nothing but
+the quirks of a real obshell, which have names; a server with one thing wrong by the rule for that.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import orjson
+import pytest
+
+import test_conform_checks
+import test_conform_memory
+from conform_servers import Logged, logged
+from oceanmock.apis.obshell_json import id_of
+from oceanmock.app import App
+from oceanmock.clock import SECOND
+from oceanmock.conformance.checks import Checks
+from oceanmock.conformance.looks import Contract
+from oceanmock.conformance.memory import Memory
+from oceanmock.conformance.model import Api, Options
+from oceanmock.conformance.probes import KnownIds, find_ids, probe
+from oceanmock.conformance.rules import RULES
+from oceanmock.conformance.target import Target
+from oceanmock.conformance.wire import Wire
+from oceanmock.contract import load_spec, spec_path
+from oceanmock.credentials import Basic, Sealed
+from oceanmock.engine.sandbox import STORES, Sandbox
+from oceanmock.library import load_scenario
+from oceanmock.sandboxes import Sandboxes
+
+TASKS: Final = "/api/v2/tasks/instances"
+WORLDS: Final[dict[Api, tuple[str, ...]]] = {
+    "ocp": ("retry-failed-subtask", "parallel-branches", "rollback", "cancel-running-subtask"),
+    "obshell": ("retry-failed-node", "parallel-node", "pass-failed-node", "cancel-running-dag"),
+}
+
+
+def sandbox_of(api: Api) -> Sandbox:
+    """Scenarios that come with oceanmock, a minute after they began; then time stands."""
+    scenarios = [load_scenario(name) for name in WORLDS[api]]
+    sandbox = Sandbox.of_scenarios(scenarios, progression="manual")
+    sandbox.clock.advance(60 * SECOND)
+    return sandbox
+
+
+def ids_of(sandbox: Sandbox) -> tuple[str, ...]:
+    """The ids of all its tasks and dags."""
+    dags = [view.dag for store in STORES for view in sandbox.dags.all(store)]
+    tasks = [str(view.task.id) for view in sandbox.tasks.all()]
+    return (*tasks, *(id_of(dag, dag.number) for dag in dags))
+
+
+class Run:
+    """A wire to a server, with everything that watches."""
+
+    def __init__(self, api: Api, url: str, sandbox: Sandbox, *, write: bool) -> None:
+        agent = sandbox.dags.agent
+        auth: Any = Basic("manager", "manager")
+        if api == "obshell":
+            auth = Sealed(agent.root_password or "", agent.agent_password)
+        own = None if api == "ocp" else (agent.ip, agent.port)
+        identity = "" if api == "ocp" else agent.identity
+        self.target = Target(url, api, auth, True, "4.5.0.0", own, identity)
+        self.options = Options(write=write, tasks=ids_of(sandbox))
+        contract = Contract(api, load_spec(spec_path(api)))
+        self.sandbox = sandbox
+        self.memory = Memory(contract)
+        self.wire = Wire(self.target, self.options, watchers=[Checks(contract), self.memory])
+
+    def probe(self, **more: Any) -> KnownIds:
+        """Sends every probe; gives back what was found to be there."""
+        known = find_ids(self.wire)
+        self.prober = probe(self.wire, self.target, self.options, known, **more)
+        return known
+
+    @property
+    def rules(self) -> set[str]:
+        """The rules that were found broken, but for quirks."""
+        return {f.rule for f in self.wire.findings if not f.rule.startswith("quirk.")}
+
+
+@contextmanager
+def running(
+    api: Api, *, write: bool = True, wrap: Callable[[Any], Any] = lambda app: app
+) -> Iterator[tuple[Run, Logged]]:
+    """A run against the mock, or what is made of it."""
+    sandbox = sandbox_of(api)
+    with logged(wrap(App(Sandboxes(sandbox)))) as served:
+        run = Run(api, served.url, sandbox, write=write)
+        yield run, served
+        run.wire.session.close()
+
+
+# --- what is right --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("api", ["ocp", "obshell"])
+def test_a_sound_server_is_found_fault_with_by_no_probe(api: Api) -> None:
+    with running(api) as (run, _):
+        run.probe()
+
+    assert run.rules == set()
+    assert run.prober.tallies["error.status"].looked > 100
+
+
+def test_the_quirks_of_an_obshell_are_found_under_their_names() -> None:
+    with running("obshell") as (run, _):
+        run.probe()
+
+    quirks = {finding.rule for finding in run.wire.findings}
+    assert {
+        "quirk.body-that-is-no-object-is-eof",
+        "quirk.logs-of-nothing-are-empty",
+        "quirk.missing-header-is-400",
+        "quirk.node-body-says-dag-operator",
+        "quirk.node-without-details-is-500",
+        "quirk.panic-is-dated-at-start",
+        "quirk.status-has-no-trace-id",
+        "quirk.unreadable-show-details-is-500",
+    } <= quirks
+
+
+@pytest.mark.parametrize("api", ["ocp", "obshell"])
+def test_a_run_that_only_reads_sends_nothing_but_get(api: Api) -> None:
+    with running(api, write=False) as (run, served):
+        run.probe()
+
+    assert served.methods == {"GET"}
+    assert run.rules == set()
+
+
+@pytest.mark.parametrize("api", ["ocp", "obshell"])
+def test_probes_change_nothing(api: Api) -> None:
+    with running(api) as (run, _):
+        known = run.probe()
+
+        again = find_ids(run.wire)
+
+    assert again == known
+
+
+@pytest.mark.parametrize("api", ["ocp", "obshell"])
+def test_each_operation_is_seen_to_refuse_and_to_find_nothing(api: Api) -> None:
+    with running(api) as (run, _):
+        run.probe()
+
+    guarded = [o for o in run.wire.operations if "{" in o.path]
+    seen = {o.id: set(run.wire.statuses[o.id]) for o in guarded}
+    empty_logs = ("getSubtaskLog", "getFullSubTaskLogs")
+    assert all({400, 401} <= statuses for statuses in seen.values())
+    assert all(404 in statuses for id, statuses in seen.items() if id not in empty_logs)
+
+
+def test_a_wrong_password_is_tried_once() -> None:
+    with running("ocp") as (run, served):
+        run.probe()
+
+    own = [each.get("authorization", "") for each in served.headers]
+    wrong = [said for said in own if said.startswith("Basic ") and said != _basic()]
+    assert sum(len(said) > 30 for said in wrong) == 1
+
+
+def _basic() -> str:
+    request: Any = type("Request", (), {"headers": {}})()
+    return str(Basic("manager", "manager")(request).headers["Authorization"])
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("api", ["ocp", "obshell"])
+def test_a_walk_through_everything_that_can_happen_finds_nothing(api: Api, seed: int) -> None:
+    chance = random.Random(seed)
+    with running(api) as (run, _):
+        known = find_ids(run.wire)
+
+        for _ in range(150):
+            _step(run, known, chance)
+
+    assert run.rules == set()
+    assert run.memory.walked.total() > 10
+
+
+def _step(run: Run, known: KnownIds, chance: random.Random) -> None:
+    """Looks, calls, or lets up to three seconds pass."""
+    one = chance.choice(known.tasks)
+    steps = _ocp_steps if run.target.api == "ocp" else _obshell_steps
+    wait = ("WAIT", "", None)
+    method, path, body = chance.choice([*steps(one, chance), wait, wait])
+    if method == "WAIT":
+        run.sandbox.clock.advance(chance.randrange(3 * SECOND))
+    else:
+        run.wire.send(method, path, json=body)
+
+
+def _ocp_steps(task: Any, chance: random.Random) -> list[tuple[str, str, Any]]:
+    at = f"{TASKS}/{task.id}"
+    part = f"{at}/subtasks/{chance.choice(task.parts).id}"
+    reads = [("GET", path, None) for path in (at, at, f"{part}/log", f"{TASKS}?size=100")]
+    calls = [(at, "retry"), (at, "rollback"), *((part, c) for c in ("retry", "skip", "cancel"))]
+    return [*reads, *(("POST", f"{path}/{name}", None) for path, name in calls)]
+
+
+def _obshell_steps(dag: Any, chance: random.Random) -> list[tuple[str, str, Any]]:
+    at, root = f"/api/v1/task/dag/{dag.id}", "/api/v1/task"
+    node = chance.choice(dag.parts)
+    sub_task = f"{root}/sub_task/{chance.choice(node.parts).id}"
+    paths = (at, at, f"{root}/node/{node.id}", sub_task, f"{sub_task}/logs", f"{root}/dags/agent")
+    operators = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
+    return [
+        *(("GET", path, None) for path in paths),
+        *(("POST", at, {"operator": each}) for each in operators),
+        ("POST", f"{root}/node/{node.id}", {"operator": "PASS"}),
+    ]
+
+
+# --- what is there --------------------------------------------------------------------------------
+
+
+def test_what_is_there_is_found_with_its_parts() -> None:
+    with running("ocp") as (run, _):
+        known = find_ids(run.wire)
+
+    assert {task.id for task in known.tasks} == set(run.options.tasks)
+    assert all(task.state == "FAILED" for task in known.failed)
+    assert len(known.pairs) == len(known.of("subtask")) > 0
+
+
+def test_of_an_obshell_dags_nodes_and_sub_tasks_are_known() -> None:
+    with running("obshell") as (run, _):
+        known = find_ids(run.wire)
+
+    assert set(known.ids("dag")) == set(run.options.tasks)
+    assert known.failed
+    assert known.ids("node")
+    assert known.ids("sub_task")
+
+
+# --- what is broken -------------------------------------------------------------------------------
+
+Bend = Callable[[str, dict[str, str], int, Any], tuple[int, Any]]
+"""What becomes of a status and a JSON body, by the path and the query that were asked for."""
+
+
+def bending(bend: Bend) -> Callable[[Any], Any]:
+    """An app whose JSON answers are bent on their way out."""
+
+    def wrap(app: Any) -> Any:
+        async def bent(scope: Any, receive: Any, send: Any) -> None:
+            start: dict[str, Any] = {}
+
+            async def sending(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    start.update(message)
+                    return
+                query = {n: v[-1] for n, v in parse_qs(scope["query_string"].decode()).items()}
+                said = orjson.loads(message["body"])
+                status, said = bend(scope["path"], query, start["status"], said)
+                body = orjson.dumps(said)
+                headers = [h for h in start["headers"] if h[0] != b"content-length"]
+                length = (b"content-length", str(len(body)).encode())
+                await send({**start, "status": status, "headers": [*headers, length]})
+                await send({**message, "body": body})
+
+            await app(scope, receive, sending)
+
+        return bent
+
+    return wrap
+
+
+def turning(before: int, after: int, part: str = "") -> Bend:
+    """Answers with another status, where the path has some part."""
+
+    def bend(path: str, _: Any, status: int, said: Any) -> tuple[int, Any]:
+        if status == before and part in path:
+            return after, {**said, "status": after, "successful": after < 400}
+        return status, said
+
+    return bend
+
+
+def listing(change: Callable[[dict[str, str], list[Any]], list[Any]]) -> Bend:
+    """Lists other rows than there are, where there are any."""
+
+    def bend(path: str, query: dict[str, str], status: int, said: Any) -> tuple[int, Any]:
+        if path == TASKS and status == 200:
+            said["data"]["contents"] = change(query, said["data"]["contents"])
+        return status, said
+
+    return bend
+
+
+def done_all_the_same(path: str, _: Any, status: int, said: Any) -> tuple[int, Any]:
+    """Says of every call that it is done."""
+    if status == 400 and path.endswith(("retry", "skip", "cancel", "rollback")):
+        return 200, {key: value for key, value in said.items() if key != "error"}
+    return status, said
+
+
+BROKEN: Final[dict[str, tuple[Api, Bend]]] = {
+    "error.status": ("ocp", turning(404, 400)),
+    "hostile.500": ("ocp", turning(404, 500)),
+    "error.code": ("obshell", lambda *a: (a[2], _other_code(a[3]))),
+    "auth.missing-accepted": ("ocp", turning(401, 404)),
+    "auth.wrong-accepted": ("ocp", turning(401, 200)),
+    "method.accepted": ("ocp", turning(405, 200)),
+    "call.illegal-accepted": ("ocp", done_all_the_same),
+    "id.spelling": ("obshell", turning(404, 200, "dag/")),
+    "paging.whole": ("ocp", listing(lambda q, rows: rows[1:] if "page" in q else rows)),
+    "list.missing": ("obshell", lambda *a: (a[2], _without_the_first(*a))),
+    "filter.too-narrow": ("ocp", listing(lambda q, rows: rows[1:] if "status" in q else rows)),
+}
+"""A server that breaks each rule of the probes."""
+
+
+def _without_the_first(path: str, _: Any, status: int, said: Any) -> Any:
+    if path.endswith("dags/agent") and status == 200:
+        del said["data"]["contents"][0]
+    return said
+
+
+def _other_code(said: Any) -> Any:
+    if said.get("error", {}).get("errCode") == "Task.GenericID.Invalid":
+        said["error"]["errCode"] = "Common.BindJsonFailed"
+    return said
+
+
+@pytest.mark.parametrize("rule", sorted(BROKEN))
+def test_a_server_that_breaks_a_rule_is_found_under_its_name(rule: str) -> None:
+    api, bend = BROKEN[rule]
+    with running(api, wrap=bending(bend)) as (run, _):
+        known = find_ids(run.wire)
+
+        run.prober = probe(run.wire, run.target, run.options, known)
+
+    assert rule in run.rules
+
+
+def test_somebody_who_may_only_look_and_does_more_is_found() -> None:
+    with running("ocp") as (run, _):
+        sound = _forbidden_by(run, Basic("viewer", "viewer"))
+    with running("ocp") as (run, _):
+        broken = _forbidden_by(run, Basic("manager", "manager"))
+
+    assert "auth.forbidden-accepted" not in sound
+    assert "auth.forbidden-accepted" in broken
+
+
+def _forbidden_by(run: Run, viewer: Any) -> set[str]:
+    run.probe(viewer=viewer)
+    return run.rules
+
+
+def test_an_id_of_another_agent_is_asked_of_nobody() -> None:
+    with running("obshell") as (run, served):
+        run.target = replace(run.target, own_address=("127.0.0.1", 9))
+        run.wire = Wire(run.target, run.options)
+
+        known = find_ids(run.wire)
+
+    assert known.tasks == ()
+    assert not any("/dag/2" in target for _, target in served.log)
+
+
+# --- the catalogue --------------------------------------------------------------------------------
+
+NEVER_SEEN: Final = {"quirk.foreign-obproxy-id-is-forwarded-too"}
+"""What no client that keeps to the server's own ids can see."""
+OF_THE_RECORDINGS: Final = {
+    "quirk.body-id-overrules-path",
+    "quirk.body-that-is-no-object-is-eof",
+    "quirk.forwarded-pass-loses-its-body",
+    "quirk.missing-header-is-400",
+    "quirk.never-maintained-is-500",
+    "quirk.no-oceanbase-is-500",
+    "quirk.node-body-says-dag-operator",
+    "quirk.node-without-details-is-500",
+    "quirk.panic-is-dated-at-start",
+    "quirk.refusal-is-never-sent",
+    "quirk.status-has-no-trace-id",
+    "quirk.undecryptable-body-is-500",
+    "quirk.unheld-cluster-id-is-500",
+    "quirk.unreadable-show-details-is-500",
+}
+
+
+def test_every_rule_is_broken_by_some_test() -> None:
+    tested = {
+        *test_conform_checks.broken_rules(),
+        *test_conform_memory.BROKEN,
+        *BROKEN,
+        "auth.forbidden-accepted",
+        *OF_THE_RECORDINGS,
+    }
+
+    assert set(RULES) - tested - NEVER_SEEN == set()
+    assert tested <= set(RULES)
+
+
+def test_what_is_asked_is_the_same_each_time() -> None:
+    asked = []
+    for _ in range(2):
+        with running("ocp") as (run, served):
+            run.probe()
+        asked.append(json.dumps(served.log))
+
+    assert asked[0] == asked[1]
