@@ -253,6 +253,10 @@ class Walk(ABC, Generic[S]):
     def is_waiting(self, shown: S) -> bool:
         """Whether it is to go on, and nothing of it is under way."""
 
+    @abstractmethod
+    def read_logs(self, before: S, after: S) -> None:
+        """Reads what was logged by what has run in between; the watchers of the wire judge it."""
+
     # --- moves ---
 
     def move(self, wish: str, choice: int, pause: Pause) -> None:
@@ -261,7 +265,7 @@ class Walk(ABC, Generic[S]):
         ``illegal`` wishes for one that has to be refused, and ``look`` for none. Every other move
         begins with one that has to be refused, whatever else it is to do.
         """
-        shown = self.look()
+        shown = None if self.is_over else self.look()
         if shown is None:
             return
         if wish == "illegal" or choice % 2:
@@ -322,6 +326,10 @@ class Walk(ABC, Generic[S]):
         """Whether it can be asked for while the state moves: its answer is then not judged."""
         return act.wish.lower().startswith("cancel")
 
+    def is_last_word(self, act: Act) -> bool:
+        """Whether where it leads does not depend on what was done before it."""
+        return act.wish.lower().startswith("cancel")
+
     def act(self, act: Act, before: S) -> None:
         """Asks for an operation, judges the answer, and what shows right after."""
         answers = self.answers_to(act, before)
@@ -354,12 +362,10 @@ class Walk(ABC, Generic[S]):
         """What shows now; None where it cannot be read, and then the walk is over."""
         before = self.shown
         after = self._read()
-        if before is not None and after is not None and before.at_rest and before != after:
+        if before is not None and after is not None and before.at_rest:
             said = f"it was {before.words}, at rest, and is {after.words} though nobody operated."
-            self.judge(
-                [look("machine.terminal", self.may_move(before, after), "$.data", said)],
-                self._asked,
-            )
+            kept = before == after or self.may_move(before, after)
+            self.judge([look("machine.terminal", kept, "$.data", said)], self._asked)
         return after
 
     def pass_time(self, pause: Pause) -> None:
@@ -432,9 +438,12 @@ class Walk(ABC, Generic[S]):
         if shown is None or self.is_over:
             return
         if shown.at_rest:
-            if len(self._since) == 1 and self._waited and self._is_clear:
-                act, before = self._since[0]
-                self.judge(self.judge_rest(act, before, shown), self._asked)
+            if self._since and self._waited and self._is_clear:
+                act, before = self._since[-1]
+                if len(self._since) == 1 or self.is_last_word(act):
+                    self.judge(self.judge_rest(act, before, shown), self._asked)
+            if self._since:
+                self.read_logs(self._since[0][1], shown)
             self._since.clear()
             self._is_clear = True
         elif self.pace.stands:

@@ -211,7 +211,7 @@ class ObshellWalk(Walk[Dag]):
 
     def acts(self, shown: Dag) -> Iterable[Act]:
         """Every operator of a dag, PASS of each node, and some that there is no route for."""
-        places = range(len(shown.nodes))
+        places = range(len(shown.nodes) if self.has_err_codes else 0)  # both came with 4.3.1
         return [
             *(Act("dagHandler", None, word) for word in (*OPERATORS, *UNKNOWN)),
             *(Act("nodeHandler", place, "PASS") for place in places),
@@ -439,6 +439,9 @@ class ObshellWalk(Walk[Dag]):
     def is_waiting(self, shown: Dag) -> bool:
         """Not ended, and no sub task runs."""
         return shown.state in ("READY", "RUNNING") and not shown.is_running
+
+    def read_logs(self, before: Dag, after: Dag) -> None:
+        """Nothing: a dag shows the logs of its sub tasks itself."""
 
 
 _ANSWERS: Final[Mapping[str, Callable[[ObshellWalk, Dag], Answers]]] = {

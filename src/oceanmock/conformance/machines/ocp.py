@@ -317,6 +317,13 @@ class OcpWalk(Walk[Task]):
         """RUNNING, and no subtask is READY, RUNNING or CANCELING."""
         return shown.status == "RUNNING" and not shown.any_of(*_UNDER_WAY)
 
+    def read_logs(self, before: Task, after: Task) -> None:
+        """Of one subtask that has ended anew, and rather not of one that ran for the first time."""
+        ends = {each.id: each.finish_time for each in before.subtasks}
+        anew = [each for each in after.subtasks if each.finish_time != ends.get(each.id)]
+        for each in sorted(anew, key=lambda each: each.operation == "EXECUTE")[:1]:
+            self.wire.send("GET", f"{self.path()}/subtasks/{each.id}/log", phase="machine")
+
 
 def read_task(data: Any) -> Task:
     """The task in an answer's data. Raises one of UNREADABLE."""

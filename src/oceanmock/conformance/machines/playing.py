@@ -86,7 +86,7 @@ def walk_once(
     known: Known = NOTHING,
     played: Played | None = None,
 ) -> Played:
-    """What came of one walk on each id, of so many moves.
+    """What came of one walk on each id, of so many moves, of every kind first.
 
     ``played`` is filled as it goes: who gives one has it even if the walk is broken off.
     """
@@ -98,8 +98,9 @@ def walk_once(
         try:
             walk.look()
             walk.rest()
-            for _ in range(moves):
-                walk.move(chance.choice(wishes), chance.randrange(1000), chance.choice(PAUSES))
+            each_once = chance.sample(wishes, len(wishes))
+            for wish in (each_once + chance.choices(wishes, k=moves))[:moves]:
+                walk.move(wish, chance.randrange(1000), chance.choice(PAUSES))
             walk.rest()
             walk.linger()
         finally:
