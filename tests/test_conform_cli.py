@@ -27,6 +27,7 @@ from kit_world import World
 from oceanmock import cli_conform
 from oceanmock.cli import main
 from oceanmock.conformance.baseline import Baseline, apply_baseline, load_baseline
+from oceanmock.conformance.extra import NEEDS
 from oceanmock.conformance.model import Missing, Options, PhaseEnded, PhaseStarted, Result
 from oceanmock.conformance.target import Target, Untestable
 from oceanmock.credentials import AccessKey, Basic, Sealed
@@ -175,7 +176,7 @@ def _without_usage(text: str) -> str:
     return "".join(f"{line}\n" for line in lines if not line.startswith(("Usage:", "Try ")))
 
 
-@pytest.mark.parametrize("name", cli_conform.NEEDS)
+@pytest.mark.parametrize("name", NEEDS)
 def test_without_the_extra_it_says_how_to_install_it(
     name: str, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,6 @@ nowhere but into the credentials: no message, report or command to repeat a run 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shlex
 import sys
@@ -30,7 +29,6 @@ from oceanmock.conformance.model import (
     Result,
 )
 from oceanmock.errors import OceanmockError
-from oceanmock.mistakes import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +40,6 @@ APIS: Final[tuple[Api, ...]] = get_args(Api)
 PHASES: Final[tuple[Phase, ...]] = tuple(
     phase for phase in get_args(Phase) if phase not in ("preflight", "story")
 )
-NEEDS: Final = ("schemathesis", "hypothesis", "requests")
 SECRETS: Final = ("password", "secret_key", "agent_password", "viewer_password")
 REPORTS: Final = ("html", "json", "junit")
 LOG_WIDTH: Final = 120
@@ -62,7 +59,7 @@ class _Span(click.ParamType):  # type: ignore[type-arg]
     name = "span"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        from oceanmock.scenario.base import parse_duration  # noqa: PLC0415 (pydantic is slow)
+        from oceanmock.scenario.base import parse_duration  # pydantic is slow
 
         try:
             return value if isinstance(value, int) else parse_duration(value)
@@ -82,6 +79,8 @@ class _Several(click.ParamType):  # type: ignore[type-arg]
         words = value.split(",") if isinstance(value, str) else value
         for word in words:
             if word not in self.choices:
+                from oceanmock.mistakes import nearest  # loads yaml
+
                 self.fail(f"{word!r} is none of them. {nearest(word, self.choices)}", param, ctx)
         return tuple(words)
 
@@ -113,6 +112,8 @@ class _Report(click.ParamType):  # type: ignore[type-arg]
     def _one(self, text: str, param: Any, ctx: Any) -> tuple[str, Path]:
         kind, equals, path = text.partition("=")
         if kind not in REPORTS:
+            from oceanmock.mistakes import nearest  # loads yaml
+
             self.fail(f"{kind!r} is no kind of report. {nearest(kind, REPORTS)}", param, ctx)
         if not equals or not path:
             self.fail(f"where to? For example {kind}=report.{kind}.", param, ctx)
@@ -314,9 +315,11 @@ def conform(ctx: click.Context, /, **said: Any) -> None:
     """
     order = Order(**{each.name: said[each.name] for each in fields(Order)})
     _check_words(order)
-    _check_extra()
-    from oceanmock.conformance import reports  # noqa: PLC0415 (only what runs has to load it)
-    from oceanmock.conformance.reports import texts  # noqa: PLC0415
+    from oceanmock.conformance import reports  # only what runs has to load it
+    from oceanmock.conformance.extra import check_extra
+    from oceanmock.conformance.reports import texts
+
+    check_extra()
 
     for _, path in order.reports:
         reports.check_writable(path)
@@ -423,23 +426,13 @@ def _shown_url(url: str) -> str:
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
 
-def _check_extra() -> None:
-    """Raises Unready when what a run needs is not installed."""
-    missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
-    if missing:
-        raise Unready(
-            f"a conformance run needs {' and '.join(missing)}, which comes with an extra: "
-            'pip install "oceanmock[conform]"'
-        )
-
-
 # --- a run ----------------------------------------------------------------------------------------
 
 
 def _on_target(order: Order) -> Result:
     """The result of a run against a server."""
-    from oceanmock.conformance.run import conform as run  # noqa: PLC0415 (schemathesis is slow)
-    from oceanmock.conformance.target import reach  # noqa: PLC0415
+    from oceanmock.conformance.run import conform as run  # schemathesis is slow
+    from oceanmock.conformance.target import reach
 
     assert order.api is not None
     auth, viewer = _credentials(order), _viewer(order)
@@ -468,7 +461,7 @@ def _on_target(order: Order) -> Result:
 
 def _on_mock(order: Order) -> list[Result]:
     """The results of checking oceanmock itself: one for each API that is meant."""
-    from oceanmock.conformance.mock import conform_mock  # noqa: PLC0415 (schemathesis is slow)
+    from oceanmock.conformance.mock import conform_mock  # schemathesis is slow
 
     results = []
     for api, names in _scenarios(order).items():
@@ -490,7 +483,7 @@ MOCKED_VERSION: Final[Mapping[Api, str]] = {"ocp": "", "obshell": "4.5.0.0"}
 
 def _scenarios(order: Order) -> dict[Api, list[str]]:
     """The APIs that are meant, each with the scenarios named; none are all of the library."""
-    from oceanmock.library import load_scenario  # noqa: PLC0415 (only what runs has to load it)
+    from oceanmock.library import load_scenario  # only what runs has to load it
 
     wanted = (order.api,) if order.api else APIS
     if not order.what:
@@ -525,8 +518,8 @@ def _options(
 
 def _stories(order: Order) -> tuple[Mapping[str, Any], ...]:
     """The stories to replay, as their files have them. Raises AuthorError for wrong ones."""
-    from oceanmock.library import find_scenario, load_scenario  # noqa: PLC0415
-    from oceanmock.mistakes import Document  # noqa: PLC0415
+    from oceanmock.library import find_scenario, load_scenario
+    from oceanmock.mistakes import Document
 
     stories = []
     for file in order.story:
@@ -545,10 +538,10 @@ def _stories(order: Order) -> tuple[Mapping[str, Any], ...]:
 
 def _listening(baseline: Baseline | None) -> Any:
     """What shows how a run goes, on stderr."""
-    from rich.console import Console  # noqa: PLC0415 (slow to import)
+    from rich.console import Console  # slow to import
 
-    from oceanmock.clock import stopwatch  # noqa: PLC0415
-    from oceanmock.conformance.reports.progress import shown_on  # noqa: PLC0415
+    from oceanmock.clock import stopwatch
+    from oceanmock.conformance.reports.progress import shown_on
 
     reason_for = baseline.reason_for if baseline else lambda _: ""
     return shown_on(Console(stderr=True), stopwatch=stopwatch, reason_for=reason_for)
@@ -559,7 +552,7 @@ def _listening(baseline: Baseline | None) -> Any:
 
 def _credentials(order: Order) -> Any:
     """What lets the run in; what was left out is asked for."""
-    from oceanmock.credentials import AccessKey, Basic, Sealed  # noqa: PLC0415 (cryptography)
+    from oceanmock.credentials import AccessKey, Basic, Sealed  # cryptography
 
     if order.api == "obshell":
         password = order.password
@@ -583,7 +576,7 @@ def _credentials(order: Order) -> Any:
 
 def _viewer(order: Order) -> Any:
     """The credentials of who may only look; None where nobody was named."""
-    from oceanmock.credentials import Basic  # noqa: PLC0415 (cryptography)
+    from oceanmock.credentials import Basic  # cryptography
 
     if order.viewer is None:
         return None
@@ -633,8 +626,8 @@ def _asked_tasks(target: Target) -> tuple[str, ...]:
 
 def _failed(target: Target) -> list[tuple[str, str]]:
     """Id and name of what is FAILED on the target, read and nothing else."""
-    from oceanmock.conformance.reports.texts import line  # noqa: PLC0415
-    from oceanmock.conformance.wire import Wire  # noqa: PLC0415 (requests)
+    from oceanmock.conformance.reports.texts import line
+    from oceanmock.conformance.wire import Wire  # requests
 
     where = {
         "ocp": ("/api/v2/tasks/instances?status=FAILED&size=50", "status"),
@@ -663,7 +656,7 @@ def _own_files(order: Order) -> list[Path]:
 
 def _baselines(order: Order, api: Api, version: str) -> tuple[Baseline | None, list[Baseline]]:
     """What is let pass, as one baseline and one by one."""
-    from oceanmock.conformance.baseline import (  # noqa: PLC0415 (only what runs has to load it)
+    from oceanmock.conformance.baseline import (  # only what runs has to load it
         Baseline,
         joined,
         load_baseline,
@@ -693,11 +686,13 @@ def _baselines(order: Order, api: Api, version: str) -> tuple[Baseline | None, l
 
 def _notes_on(baseline: Baseline, version: str) -> Iterator[str]:
     """What is odd about a baseline, and no reason not to take it."""
-    from oceanmock.conformance.rules import all_rules  # noqa: PLC0415 (schemathesis is slow)
+    from oceanmock.conformance.rules import all_rules  # schemathesis is slow
 
     if not baseline.fits(version):
         said = f"is {version}" if version else "does not say which it is"
         yield f"of {', '.join(baseline.versions)}; the target {said}."
+    from oceanmock.mistakes import did_you_mean
+
     rules = list(all_rules())
     for rule in sorted(baseline.rules - set(rules)):
         yield f"there is no rule {rule!r}. {did_you_mean(rule, rules)}".rstrip()
@@ -709,7 +704,7 @@ def _is_file(reference: str) -> bool:
 
 def _update(order: Order, result: Result, baselines: Sequence[Baseline]) -> None:
     """Writes the user's own baseline anew, where that was asked for, and judges by it."""
-    from oceanmock.conformance.baseline import (  # noqa: PLC0415
+    from oceanmock.conformance.baseline import (
         apply_baseline,
         joined,
         save_baseline,
@@ -735,8 +730,8 @@ def _update(order: Order, result: Result, baselines: Sequence[Baseline]) -> None
 
 def _tell(order: Order, results: Sequence[Result]) -> None:
     """Writes the reports and prints the summary."""
-    from oceanmock.conformance.reports import write_report  # noqa: PLC0415
-    from oceanmock.conformance.reports.terminal import print_results  # noqa: PLC0415
+    from oceanmock.conformance.reports import write_report
+    from oceanmock.conformance.reports.terminal import print_results
 
     for kind, path in order.reports:
         write_report(kind, results, path)
@@ -747,7 +742,7 @@ def _tell(order: Order, results: Sequence[Result]) -> None:
 
 def _console() -> Console:
     """Where the summary goes: as wide as the terminal, or as a log may be."""
-    from rich.console import Console  # noqa: PLC0415 (slow to import)
+    from rich.console import Console  # slow to import
 
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
