@@ -203,7 +203,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
 """Every rule of the checks, of memory and of the probes, by its id."""
 
 _ELSEWHERE: Final = ("machines", "stories", "fuzzing")
-"""Rooms that bring rules of their own, as ``RULES``: a mapping, by id."""
+"""Rooms that bring rules of their own: a mapping by id, called ``RULES`` or ``RULES_OF_<ROOM>``."""
 
 
 def all_rules() -> Mapping[str, Rule]:
@@ -222,4 +222,5 @@ def _brought() -> Iterator[Mapping[str, Rule]]:
             if (problem.name or "").startswith("oceanmock"):
                 raise
             continue  # schemathesis or hypothesis is not installed
-        yield getattr(module, "RULES", {})
+        named = getattr(module, f"RULES_OF_{room.upper()}", {})
+        yield {**getattr(module, "RULES", {}), **named}
