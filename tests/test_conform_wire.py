@@ -689,6 +689,20 @@ def test_a_password_that_is_the_users_name_is_no_secret(ocp: Logged) -> None:
     assert exchange.target == f"{TASKS}?name=manager"
 
 
+def test_what_was_made_up_as_a_credential_hides_nothing_of_an_answer(ocp: Logged) -> None:
+    """It may be a key of the answer's JSON, which would then seem to be missing."""
+
+    def made_up(request: Any) -> Any:
+        request.headers["Authorization"] = "Bearer successful"
+        return request
+
+    exchange = wire_to(ocp).send("GET", TASKS, auth=made_up)
+
+    assert exchange.status == 401
+    assert exchange.json()["successful"] is False
+    assert ("Authorization", "Bearer ***") in exchange.request_headers
+
+
 # --- asking again ---------------------------------------------------------------------------------
 
 

@@ -251,6 +251,8 @@ class Wire:
         problem = "" if isinstance(outcome, requests.Response) else problem_of(outcome).text
         sent = _secrets_in(request.headers.items())
         secrets = {*self._secrets, *sent}
+        is_own = bool(getattr(request, "is_own", False) and self.target.auth is not None)
+        answered = secrets if is_own else self._secrets  # what was made up may be a key of the JSON
         return Exchange(
             number=self.asked + 1,
             phase=booking.phase,
@@ -260,17 +262,13 @@ class Wire:
             request_headers=_masked(_pairs(request.headers.items()), sent),
             request_body=_hidden(masked_body(_body_meant(request)), secrets),
             status=None if answer is None else answer.status_code,
-            response_headers=() if answer is None else _masked(_raw_headers(answer), secrets),
-            response_body=b"" if answer is None else _hidden(masked_body(answer.content), secrets),
+            response_headers=() if answer is None else _masked(_raw_headers(answer), answered),
+            response_body=b"" if answer is None else _hidden(masked_body(answer.content), answered),
             sent_at=times[0],
             took=times[1],
             problem=_hidden(problem, secrets),
             meant_wrong=booking.meant_wrong,
-            credentials="own"
-            if getattr(request, "is_own", False) and self.target.auth is not None
-            else "others"
-            if sent
-            else "none",
+            credentials="own" if is_own else "others" if sent else "none",
         )
 
     def _operation(self, method: str, path: str) -> str:
