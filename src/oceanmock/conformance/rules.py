@@ -203,7 +203,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
 """Every rule of the checks, of memory and of the probes, by its id."""
 
 _ELSEWHERE: Final = ("machines", "stories", "fuzzing")
-"""Rooms that bring rules of their own: a mapping by id, called ``RULES`` or ``RULES_OF_<ROOM>``."""
+"""Rooms that bring rules of their own: mappings by id, called ``RULES_OF_…``."""
 
 
 def all_rules() -> Mapping[str, Rule]:
@@ -222,5 +222,4 @@ def _brought() -> Iterator[Mapping[str, Rule]]:
             if (problem.name or "").startswith("oceanmock"):
                 raise
             continue  # schemathesis or hypothesis is not installed
-        named = getattr(module, f"RULES_OF_{room.upper()}", {})
-        yield {**getattr(module, "RULES", {}), **named}
+        yield from (each for name, each in vars(module).items() if name.startswith("RULES_OF_"))
