@@ -425,7 +425,7 @@ class ObshellWalk(Walk[Dag]):
             yield from _judge_retried(before, after, called)
         elif act.word == "ROLLBACK" and _to_roll_back(before):
             yield from _judge_rolled_back(before, after, called)
-        elif act.word == "CANCEL" and before.operator == "RUN" and not _is_mixed(before):
+        elif act.word == "CANCEL" and before.operator == "RUN" and _is_straight(before):
             kept = (after.state, after.operator) == ("FAILED", "CANCEL")
             yield look("machine.cancel", kept, path, said)
         elif act.part is not None:
@@ -517,9 +517,13 @@ def _to_roll_back(dag: Dag) -> list[int]:
     return places
 
 
-def _is_mixed(dag: Dag) -> bool:
-    """Whether a rollback has been here."""
-    return any(node.operator == "ROLLBACK" for node in dag.nodes)
+def _is_straight(dag: Dag) -> bool:
+    """Whether what a CANCEL marks is the node at the stage.
+
+    It is another one while a rollback runs, and after one was cancelled (dag.go:352-377).
+    """
+    is_forward = all(node.operator != "ROLLBACK" for node in dag.nodes)
+    return is_forward and _first_unfinished(dag) == dag.stage - 1
 
 
 # --- what an operator does at once ----------------------------------------------------------------

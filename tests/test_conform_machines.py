@@ -1,0 +1,358 @@
+"""The machines find what is wrong with a server, and nothing that is not.
+
+Each broken server is the mock with one thing wrong, asked over a socket; time there is the
+sandbox's, and passes when the machine waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+import mutants.obshell
+import mutants.ocp
+from golden import assert_golden
+from independent_ocp import Ocp
+from machine_mutants import OBSHELL, OCP
+from machine_world import World, served
+from mutants.bending import Mutant
+from oceanmock.conformance.machines import (
+    RULES_OF_MACHINES,
+    Codes,
+    Known,
+    Pace,
+    Played,
+    known_flags,
+    load_world,
+    walk_once,
+)
+from oceanmock.conformance.model import Api, Options
+from oceanmock.conformance.target import Target
+from oceanmock.conformance.wire import Wire
+from oceanmock.credentials import Basic
+from oceanmock.reading import read_scenario
+from oceanmock.scenario.obshell import Switches as ObshellSwitches
+from oceanmock.scenario.ocp import Switches as OcpSwitches
+from oceanmock.server import Server
+
+APIS: list[Api] = ["ocp", "obshell"]
+
+KILLED_BY = {
+    ("ocp", "any-retry"): "machine.illegal",
+    ("ocp", "any-rollback"): "machine.illegal",
+    ("ocp", "any-skip"): "machine.illegal",
+    ("ocp", "cancel-of-what-waits"): "machine.illegal",
+    ("ocp", "run-time-not-counted"): "machine.count",
+    ("ocp", "retry-stays-failed"): "machine.parent",
+    ("ocp", "skip-that-runs"): "machine.effect",
+    ("ocp", "cancel-that-does-nothing"): "machine.cancel",
+    ("ocp", "rollback-all-at-once"): "machine.rollback-order",
+    ("ocp", "rollback-though-forbidden"): "machine.prohibited",
+    ("ocp", "relapse"): "machine.terminal",
+    ("ocp", "end-without-a-time"): "machine.finish-time",
+    ("ocp", "one-code-for-all"): "machine.refusal-code",
+    ("obshell", "any-operator"): "machine.illegal",
+    ("obshell", "flags-ignored"): "machine.flag",
+    ("obshell", "retry-stays-failed"): "machine.parent",
+    ("obshell", "cancel-that-does-nothing"): "machine.effect",
+    ("obshell", "pass-that-waits"): "machine.effect",
+    ("obshell", "runs-not-counted"): "machine.count",
+    ("obshell", "rollback-from-the-start"): "machine.rollback-order",
+    ("obshell", "relapse"): "machine.terminal",
+    ("obshell", "one-err-code-for-all"): "machine.refusal-code",
+}
+"""Servers that others are held to as well; and the machines' own rule for each."""
+
+
+def _broken() -> Iterator[Any]:
+    for mutant in (*mutants.ocp.MUTANTS, *mutants.obshell.MUTANTS):
+        rule = KILLED_BY.get((mutant.api, mutant.name))
+        if rule is not None:
+            yield pytest.param(mutant, rule, id=f"{mutant.api}-{mutant.name}")
+    for mutant in (*OCP, *OBSHELL):
+        (rule,) = mutant.rules
+        yield pytest.param(mutant, rule, id=f"{mutant.api}-{mutant.name}")
+
+
+def rules_in(played: Played) -> set[str]:
+    """The rules that were broken."""
+    return {finding.rule for finding in played.findings}
+
+
+def told(played: Played) -> list[str]:
+    """What was found, to be read where a test fails."""
+    return [f"{each.rule}: {each.breadcrumb}: {each.message}" for each in played.findings]
+
+
+# --- servers that are broken ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mutant", "rule"), list(_broken()))
+def test_a_broken_server_is_found_and_the_rule_is_named(mutant: Mutant, rule: str) -> None:
+    with served(cast("Api", mutant.api), broken=mutant) as world:
+        played = world.play()
+
+    assert rule in rules_in(played), told(played)
+    assert played.tallies[rule].broken > 0
+    assert {finding.rule for finding in world.wire.findings} >= {rule}
+
+
+def test_every_mutant_that_is_counted_on_is_there() -> None:
+    there = {(each.api, each.name) for each in (*mutants.ocp.MUTANTS, *mutants.obshell.MUTANTS)}
+
+    assert KILLED_BY.keys() <= there
+
+
+def test_a_finding_says_what_was_seen_and_what_led_there() -> None:
+    (mutant,) = [each for each in mutants.ocp.MUTANTS if each.name == "run-time-not-counted"]
+
+    with served("ocp", broken=mutant) as world:
+        played = world.play()
+
+    finding = min(played.findings, key=lambda each: (each.operation != "retryTask", each.path))
+    assert finding.breadcrumb == "retryTask → 200 → $.data.subtasks[*].runTime"
+    assert finding.source == RULES_OF_MACHINES["machine.count"].source
+    assert finding.exchange is not None
+    assert_golden("conform-machines-finding.txt", f"{finding.message}\n")
+
+
+# --- servers that are not -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("api", APIS)
+def test_the_mock_passes_with_any_seed(api: Api, seed: int) -> None:
+    with served(api) as world:
+        played = world.play(seed=seed, examples=8)
+
+    assert told(played) == []
+    assert {each.status for each in world.wire.changes} <= {200, 400, 500}
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_run_sees_every_operation_accepted_and_refused_and_looks_at_every_rule(api: Api) -> None:
+    ours = {"machine.answer", "machine.order", "machine.prohibited", "machine.skip"}
+    theirs = {"machine.flag", "machine.unknown-operator"}
+    never = {"obshell": {"machine.stuck"}, "ocp": set[str]()}[api]  # all of it comes to rest
+
+    with served(api) as world:
+        played = world.play()
+
+    words = {operation for operation, _ in played.operations} - {"RUN", "RESTART"}
+    answered = {word: {200, 400} for word in words}
+    seen = {word: {s for o, s in played.operations if o == word} & {200, 400} for word in words}
+    assert seen == answered
+    unseen = {"ocp": theirs, "obshell": ours}[api]
+    assert played.tallies.keys() == RULES_OF_MACHINES.keys() - unseen - never
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        OcpSwitches(subtask_retry_counts=True),
+        OcpSwitches(retry_after_failed_rollback=True),
+        OcpSwitches(subtask_pairing="checked"),
+        OcpSwitches(error_code_illegal_state=4711, error_code_rollback_prohibited=4712),
+    ],
+    ids=lambda switches: "-".join(switches.model_fields_set),
+)
+def test_what_no_text_decides_may_be_either_way(switches: OcpSwitches) -> None:
+    with served("ocp", switches=switches) as world:
+        played = world.play(known=Known(codes=Codes(illegal=None, prohibited=None)))
+
+    assert told(played) == []
+
+
+def test_a_code_that_nobody_knows_must_stay_the_same() -> None:
+    (mutant,) = [each for each in OCP if each.name == "prohibited-has-no-code"]
+
+    with served("ocp", broken=mutant) as world:
+        played = world.play(known=Known(codes=Codes(illegal=20003, prohibited=None)))
+
+    assert told(played) == []
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        ObshellSwitches(quirks_off=("all",)),
+        ObshellSwitches(obshell_version="4.3.0.0"),
+        ObshellSwitches(obshell_version="4.3.1.0"),
+    ],
+    ids=lambda switches: "-".join(map(str, switches.model_dump().values())),
+)
+def test_every_version_passes_with_quirks_and_without(switches: ObshellSwitches) -> None:
+    with served("obshell", obshell_switches=switches) as world:
+        known = Known(flags=world.known.flags, version=switches.obshell_version)
+        played = world.play(known=known)
+
+    assert told(played) == []
+
+
+def test_flags_that_nobody_knows_may_be_either_way() -> None:
+    with served("obshell") as world:
+        played = world.play(known=Known())
+
+    assert told(played) == []
+
+
+INITIALIZE = """
+summary: The real dag's first nodes
+api: obshell
+dags:
+  - id: 1
+    name: Initialize cluster
+    nodes:
+      - {name: Integrate config, can: [cancel, continue, retry, rollback]}
+      - {name: Modify password, can: [continue, retry, rollback], sub_tasks: {ends: FAILED}}
+"""
+
+
+def test_the_flags_of_the_real_servers_own_dags_are_known() -> None:
+    mutant = next(each for each in mutants.obshell.MUTANTS if each.name == "flags-ignored")
+
+    with served("obshell", read_scenario(INITIALIZE), broken=mutant) as world:
+        played = world.play(known=Known(flags=known_flags))
+
+    assert "machine.flag" in rules_in(played)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_library_task_that_never_ends_holds_nobody_up(api: Api) -> None:
+    text = {
+        "ocp": "tasks: [{id: 1, subtasks: [{attempts: {takes: forever}, timeout: 30d}]}]",
+        "obshell": "dags: [{id: 1, nodes: [{timeout: 30d, sub_tasks: {takes: forever}}]}]",
+    }[api]
+
+    with served(api, read_scenario(f"summary: A\napi: {api}\n{text}\n")) as world:
+        played = world.play(examples=4)
+
+    assert told(played) == []
+
+
+# --- one walk, where nothing can be made anew -----------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("api", APIS)
+def test_one_walk_on_a_server_whose_time_runs_finds_nothing(api: Api, seed: int) -> None:
+    with served(api) as world:
+        _let_time_run(world)
+        played = walk_once(
+            world.wire, api, world.ids, pace=_running(), seed=seed, known=world.known
+        )
+
+    assert told(played) == []
+    assert played.left.keys() == set(world.ids)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_walk_operates_on_nothing_but_what_it_was_given(api: Api) -> None:
+    with served(api) as world:
+        _let_time_run(world)
+        given = world.ids[0]
+        played = walk_once(world.wire, api, [given], pace=_running(), moves=30)
+        asked = {each.target.split("/")[5] for each in world.wire.changes}
+
+    own = {"ocp": {given}, "obshell": {given, *(f"{given}{n:02}" for n in (1, 2, 3))}}[api]
+    assert asked <= own
+    assert played.left.keys() == {given}
+
+
+def test_a_walk_that_is_broken_off_says_how_it_has_left_things() -> None:
+    played = Played()
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with served("ocp") as world:
+        pace = Pace(interrupt, stands=False)
+        with pytest.raises(KeyboardInterrupt):
+            walk_once(world.wire, "ocp", ["1", "2"], pace=pace, played=played)
+
+    assert played.summary == [
+        "1 walk; nothing was operated on.",
+        "1 is left RUNNING/EXECUTE [READY/EXECUTE, PENDING/EXECUTE, PENDING/EXECUTE].",
+    ]
+
+
+def test_the_summary_of_a_walk_reads_well() -> None:
+    with served("ocp") as world:
+        _let_time_run(world)
+        played = walk_once(world.wire, "ocp", world.ids[:2], pace=_running(), seed=3)
+
+    assert_golden("conform-machines-summary.txt", "".join(f"{line}\n" for line in played.summary))
+
+
+def test_a_run_that_only_reads_cannot_be_played_with() -> None:
+    with served("ocp", write=False) as world, pytest.raises(Exception, match="not sent"):
+        walk_once(world.wire, "ocp", world.ids, pace=world.pace)
+
+
+def test_a_refused_login_ends_the_walk_and_is_no_finding() -> None:
+    with Server(Ocp()) as server:
+        wire = _wire_to(server.url, Basic("reader", "read0nly"))
+        played = walk_once(wire, "ocp", ["1"], pace=_running())
+
+    assert played.findings == []
+    assert sum(played.operations.values()) == 1
+
+
+def test_a_task_that_is_not_there_is_a_finding() -> None:
+    with served("ocp") as world:
+        played = walk_once(world.wire, "ocp", ["4711"], pace=world.pace)
+
+    assert rules_in(played) == {"machine.lost"}
+    assert played.left == {"4711": "where it could not be read"}
+
+
+# --- a server that shares nothing with the mock ---------------------------------------------------
+
+TASKS = ["1", "2", "3", "4", "5", "6"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_independent_server_passes(seed: int) -> None:
+    with Server(Ocp()) as server:
+        wire = _wire_to(server.url, Basic("operator", "s3cret"))
+        played = walk_once(wire, "ocp", TASKS, pace=_running(), seed=seed)
+
+    assert told(played) == []
+
+
+@pytest.mark.parametrize(
+    ("deviation", "rule"),
+    [
+        ("eager retry", "machine.illegal"),
+        ("forward rollback", "machine.rollback-order"),
+        ("lost count", "machine.count"),
+    ],
+)
+def test_an_independent_server_that_deviates_is_found_in_one_walk(
+    deviation: str, rule: str
+) -> None:
+    with Server(Ocp(deviations={deviation})) as server:
+        wire = _wire_to(server.url, Basic("operator", "s3cret"))
+        played = walk_once(wire, "ocp", TASKS, pace=_running(), moves=20)
+
+    assert rules_in(played) == {rule}, told(played)
+
+
+def test_a_world_to_play_with_comes_along_and_is_loaded_without_mistakes() -> None:
+    assert [load_world(api).api for api in APIS] == APIS
+
+
+def _let_time_run(world: World) -> None:
+    """From now on each look moves the clock on, and so a call may find another state."""
+    world.app.sandboxes.default.set_clock(progression="polls")
+
+
+def _running() -> Pace:
+    """That of a server whose time runs by itself; here, with each look."""
+    return Pace(lambda _: None, stands=False, patience=400)
+
+
+def _wire_to(url: str, auth: Basic) -> Wire:
+    return Wire(Target(url, "ocp", auth), Options(write=True, tasks=tuple(TASKS)))
