@@ -156,7 +156,7 @@ def test_a_run_sees_every_operation_accepted_and_refused_and_looks_at_every_rule
         OcpSwitches(subtask_pairing="checked"),
         OcpSwitches(error_code_illegal_state=4711, error_code_rollback_prohibited=4712),
     ],
-    ids=lambda switches: "-".join(switches.model_fields_set),
+    ids=lambda switches: "-".join(sorted(switches.model_fields_set)),
 )
 def test_what_no_text_decides_may_be_either_way(switches: OcpSwitches) -> None:
     with served("ocp", switches=switches) as world:
