@@ -174,9 +174,8 @@ class Run:
     def probe(self) -> None:
         """The requests of our own."""
         target = self.wire.target
-        self._prober = probes.probe(
-            self.wire, target, self.options, self.known, viewer=target.viewer
-        )
+        viewer: Any = target.viewer
+        self._prober = probes.probe(self.wire, target, self.options, self.known, viewer=viewer)
 
     def fuzz(self) -> None:
         """The phase of schemathesis that the wire is in."""
