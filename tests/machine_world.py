@@ -65,7 +65,7 @@ class World:
     def play(self, **options: Any) -> Played:
         """What comes of some walks."""
         given: dict[str, Any] = {"pace": self.pace, "reset": self.reset, "known": self.known}
-        return play(self.wire, self.api, self.ids, **given | {"examples": 5} | options)
+        return play(self.wire, self.api, self.ids, **given | {"examples": 2} | options)
 
 
 @contextmanager

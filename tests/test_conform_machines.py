@@ -125,7 +125,7 @@ def test_a_finding_says_what_was_seen_and_what_led_there() -> None:
 @pytest.mark.parametrize("api", APIS)
 def test_the_mock_passes_with_any_seed(api: Api, seed: int) -> None:
     with served(api) as world:
-        played = world.play(seed=seed, examples=8)
+        played = world.play(seed=seed, examples=10)
 
     assert told(played) == []
     assert {each.status for each in world.wire.changes} <= {200, 400, 500}
@@ -227,7 +227,7 @@ def test_a_library_task_that_never_ends_holds_nobody_up(api: Api) -> None:
     }[api]
 
     with served(api, read_scenario(f"summary: A\napi: {api}\n{text}\n")) as world:
-        played = world.play(examples=4)
+        played = world.play()
 
     assert told(played) == []
 

@@ -278,8 +278,8 @@ class Walk(ABC, Generic[S]):
     def _seek(self, wish: str, choice: int) -> None:
         """Does what is wished for as soon as it is allowed.
 
-        Where it is not, and all is at rest, something else that is allowed comes first: only what
-        is retried can be cancelled.
+        Where it is not, and all is at rest, something else that is allowed comes first, best a
+        retry: only what runs can be cancelled.
         """
         has_stirred = False
         for _ in range(SEEKS):
@@ -293,7 +293,7 @@ class Walk(ABC, Generic[S]):
                 return
             if not shown.at_rest:
                 self.pass_time("tick")
-            elif has_stirred or not self._try(shown, allowed, choice):
+            elif has_stirred or not self._try(shown, _retries(allowed) or allowed, choice):
                 return
             else:
                 has_stirred = True
@@ -483,3 +483,8 @@ class Walk(ABC, Generic[S]):
     def _kinds(self, act: Act, shown: S) -> tuple[Any, Any]:
         asked = act.operation, act.word
         return (*asked, self.answers_to(act, shown)), (*asked, self.state_for(act, shown))
+
+
+def _retries(acts: Iterable[Act]) -> list[Act]:
+    """Those that let something run again."""
+    return [act for act in acts if act.wish.lower().startswith("retry")]

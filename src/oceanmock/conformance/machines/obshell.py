@@ -426,7 +426,12 @@ class ObshellWalk(Walk[Dag]):
         elif act.word == "ROLLBACK" and _to_roll_back(before):
             yield from _judge_rolled_back(before, after, called)
         elif act.word == "CANCEL" and before.operator == "RUN" and _is_straight(before):
-            kept = (after.state, after.operator) == ("FAILED", "CANCEL")
+            node = after.nodes[before.stage - 1]
+            kept = (after.state, after.operator, node.words) == (
+                "FAILED",
+                "CANCEL",
+                "FAILED/CANCEL",
+            )
             yield look("machine.cancel", kept, path, said)
         elif act.part is not None:
             kept = after.nodes[act.part].words == "SUCCEED/PASS"

@@ -9,6 +9,7 @@ many moves, and what they did is told even when the walk is broken off.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -31,8 +32,8 @@ from oceanmock.scenario import ocp as ocp_file
 
 MOVES: Final = 8
 """So many moves make a walk."""
-REFUSALS: Final = 3
-"""So many are asked for before anything of a task is changed."""
+TOURS: Final = 6
+"""So many tasks are operated on in every way."""
 CHOICES: Final = st.integers(0, 999)
 WHEN: Final = st.sampled_from(PAUSES)
 
@@ -53,26 +54,33 @@ def play(
 ) -> Played:
     """What came of so many walks that hypothesis has drawn, each after a ``reset``.
 
-    The ids take turns. Before, each is taken through every kind of move once, so that none is left
-    to chance. Without an id there is nothing to play with.
+    The ids take turns. Before, the first of them are each operated on in every way there is, so
+    that none is left to chance. Without an id there is nothing to play with.
     """
     notes = Notes()
-    turns = count()
 
-    def begin() -> Walk[Any]:
+    def begin(place: int, *, is_new: bool) -> Walk[Any]:
         reset()
-        turn, place = divmod(next(turns), len(ids))
         walk = _WALKS[api](wire, ids[place], pace=pace, notes=notes, known=known)
         walk.look()
-        if turn % 2 == 0:  # every other time it is met before it has come to its first end
+        if not is_new:
             walk.rest()
         return walk
 
-    for number, _ in enumerate(ids[:examples]):
-        _tour(begin(), WISHES[api], first=number)
-    if ids:
-        _run(machine_of(api, begin), seed=seed, examples=examples, moves=moves)
-    return _told(wire, notes)
+    turns = count()
+
+    def begin_next() -> Walk[Any]:
+        turn, place = divmod(next(turns), len(ids))
+        return begin(place, is_new=turn % 2 == 1)
+
+    try:
+        for place, _ in enumerate(ids[:TOURS]):
+            _tour(WISHES[api], partial(begin, place))
+        if ids:
+            _run(machine_of(api, begin_next), seed=seed, examples=examples, moves=moves)
+    finally:
+        _told(wire, notes)
+    return notes.played
 
 
 def walk_once(
@@ -109,14 +117,19 @@ def walk_once(
     return notes.played
 
 
-def _tour(walk: Walk[Any], wishes: Sequence[str], *, first: int) -> None:
-    """A walk through all wishes in turn, each followed to its end; refusals come first."""
-    for number in range(REFUSALS):
-        walk.move("illegal", first + number, "none")
-    for number in range(len(wishes)):
-        walk.move(wishes[(first + number) % len(wishes)], 2 * first + number, "rest")
-    walk.linger()
-    walk.end()
+def _tour(wishes: Sequence[str], begin: Callable[..., Walk[Any]]) -> None:
+    """A walk for each way to operate, which begins with a refusal and goes on with the next way.
+
+    What is to be cancelled is met before it has come to its first end.
+    """
+    ways = [wish for wish in wishes if wish not in ("illegal", "look")]
+    for number, wish in enumerate(ways):
+        walk = begin(is_new=wish.lower().startswith("cancel"))
+        walk.move("illegal", number, "none")
+        walk.move(wish, 2 * number, "rest")
+        walk.move(ways[(number + 1) % len(ways)], 2 * number + 1, "rest")
+        walk.linger()
+        walk.end()
 
 
 def _told(wire: Sender, notes: Notes) -> Played:
