@@ -140,7 +140,7 @@ class Order:
     story_id: tuple[tuple[str, str], ...]
     phases: tuple[Phase, ...] | None
     seed: int
-    max_examples: int
+    max_examples: int | None
     rate: float
     patience: int
     baseline: tuple[str, ...]
@@ -252,10 +252,8 @@ _MADE: Final[dict[str, Any]] = {"show_default": True}
 @click.option("--seed", default=0, help="The same seed makes the same requests.", **_MADE)
 @click.option(
     "--max-examples",
-    default=20,
     type=click.IntRange(1),
-    help="How many examples are made up for each operation.",
-    **_MADE,
+    help="How many examples are made up for each operation: 20, if left out, and 10 with --mock.",
 )
 @click.option(
     "--rate",
@@ -508,7 +506,7 @@ def _options(
         tasks=tasks,
         seed=order.seed,
         rate=order.rate,
-        max_examples=order.max_examples,
+        max_examples=order.max_examples or (10 if order.mock else 20),
         stories=stories,
         story_ids=order.story_id,
         patience=order.patience,
@@ -763,7 +761,7 @@ def _command(order: Order, tasks: Sequence[str]) -> str:
         *(("--story-id", "=".join(each)) for each in order.story_id),
         ("--phases", ",".join(order.phases) if order.phases else None),
         ("--seed", order.seed),
-        ("--max-examples", order.max_examples if order.max_examples != 20 else None),
+        ("--max-examples", order.max_examples),
         ("--rate", f"{order.rate:g}" if order.rate else None),
         *(("--baseline", each) for each in order.baseline),
         ("--ca", order.ca),
