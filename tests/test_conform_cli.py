@@ -607,7 +607,8 @@ def test_a_real_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: 
     reports = ",".join(f"{kind}={tmp_path / kind}" for kind in cli_conform.REPORTS)
     words = ("--api", "ocp", "--user", "manager", "--password", "manager", "--max-examples", "3")
 
-    ended = run("conform", served, *words, "--phases", "probes,fuzzing", "--report", reports)
+    words = (*words, "--phases", "probes,fuzzing", "--report", reports)
+    ended = run("conform", served, *words, folder=tmp_path)
 
     report = json.loads((tmp_path / "json").read_text())
     assert (ended.returncode, report["verdict"], report["runs"][0]["findings"]) == (0, "KEPT", [])
@@ -617,6 +618,7 @@ def test_a_real_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: 
     phases = [line.partition(":")[0] for line in ended.stderr.splitlines()]
     assert phases == ["preflight", "probes", "fuzzing"]
     assert ended.stdout.count("\n") > 20
+    assert {path.name for path in tmp_path.iterdir()} == set(cli_conform.REPORTS)
 
 
 @pytest.mark.parametrize(

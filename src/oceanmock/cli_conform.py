@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, get_args
 from urllib.parse import urlsplit
 
@@ -318,7 +319,7 @@ def conform(ctx: click.Context, /, **said: Any) -> None:
     from oceanmock.conformance.reports import texts
 
     check_extra()
-
+    _keep_out_of_this_folder(ctx)
     for _, path in order.reports:
         reports.check_writable(path)
     try:
@@ -334,6 +335,13 @@ def conform(ctx: click.Context, /, **said: Any) -> None:
         ctx.exit(UNTESTABLE)
     _tell(order, results)
     ctx.exit(texts.exit_code(results))
+
+
+def _keep_out_of_this_folder(ctx: click.Context) -> None:
+    """Lets hypothesis keep what it remembers in a folder that goes away with the command."""
+    if "hypothesis" not in sys.modules:
+        folder = ctx.with_resource(TemporaryDirectory(prefix="oceanmock-"))
+        os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", folder)
 
 
 # --- words that do not go together ----------------------------------------------------------------
