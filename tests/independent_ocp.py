@@ -433,7 +433,7 @@ def _tasks(now: datetime) -> Iterator[Task]:
         "Add host": [[True], [False, False, True]],
         "Create tenant": [[True], [True]],
         "Drop tenant": [[True], [False]],
-        "Restart proxy": [[False, True]],
+        "Restart proxy": [[True], [False, True]],
         "Collect logs": [[True], [True], [False, True], [True]],
     }
     for number, (name, outcomes) in enumerate(lives.items(), start=1):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
@@ -161,6 +161,7 @@ class Act:
         return self.word or self.operation
 
 
+_CANCELS: Final = ("cancel", "cancelsubtask")
 ACCEPTED: Final = "accepted"
 Answers = frozenset[str]
 """How an act may be answered: ACCEPTED, or the reasons it may be refused for."""
@@ -275,6 +276,17 @@ class Walk(ABC, Generic[S]):
             self._seek(wish, choice)
         self.pass_time(pause)
 
+    def rarest(self, wishes: Sequence[str]) -> str:
+        """The wish that was granted the least so far, of those that can be granted now.
+
+        What can be set going can also be cancelled.
+        """
+        shown = self.shown
+        acts = () if shown is None else self._all(shown)
+        granted = {act.wish for act in acts if shown is not None and self._allows(act, shown)}
+        fitting = [w for w in wishes if w in granted or (granted and w.lower() in _CANCELS)]
+        return min(fitting or wishes, key=lambda wish: self.notes.played.operations[wish, 200])
+
     def _seek(self, wish: str, choice: int) -> None:
         """Does what is wished for as soon as it is allowed.
 
@@ -324,11 +336,11 @@ class Walk(ABC, Generic[S]):
 
     def is_safe_meanwhile(self, act: Act) -> bool:
         """Whether it can be asked for while the state moves: its answer is then not judged."""
-        return act.wish.lower().startswith("cancel")
+        return act.wish.lower() in _CANCELS
 
     def is_last_word(self, act: Act) -> bool:
         """Whether where it leads does not depend on what was done before it."""
-        return act.wish.lower().startswith("cancel")
+        return act.wish.lower() in _CANCELS
 
     def act(self, act: Act, before: S) -> None:
         """Asks for an operation, judges the answer, and what shows right after."""

@@ -96,6 +96,8 @@ def walk_once(
 ) -> Played:
     """What came of one walk on each id, of so many moves, of every kind first.
 
+    Each begins with what was accepted the least so far, of all that can be done there.
+
     ``played`` is filled as it goes: who gives one has it even if the walk is broken off.
     """
     notes = Notes(played=played if played is not None else Played())
@@ -106,8 +108,9 @@ def walk_once(
         try:
             walk.look()
             walk.rest()
-            each_once = chance.sample(wishes, len(wishes))
-            for wish in (each_once + chance.choices(wishes, k=moves))[:moves]:
+            first = walk.rarest(wishes)  # whatever is done first may leave nothing else to be done
+            others = chance.sample(wishes, len(wishes))
+            for wish in [first, *others, *chance.choices(wishes, k=moves)][:moves]:
                 walk.move(wish, chance.randrange(1000), chance.choice(PAUSES))
             walk.rest()
             walk.linger()
