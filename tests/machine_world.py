@@ -101,4 +101,4 @@ def _as_it_is() -> Iterator[Any]:
     yield lambda app: app
 
 
-WHOLE = Mutant("whole", "", "nothing is broken", frozenset(), _as_it_is)
+WHOLE = Mutant("whole", "ocp", "nothing is broken", frozenset(), _as_it_is)

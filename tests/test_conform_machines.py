@@ -7,7 +7,7 @@ sandbox's, and passes when the machine waits for it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -91,7 +91,7 @@ def told(played: Played) -> list[str]:
 
 @pytest.mark.parametrize(("mutant", "rule"), list(_broken()))
 def test_a_broken_server_is_found_and_the_rule_is_named(mutant: Mutant, rule: str) -> None:
-    with served(cast("Api", mutant.api), broken=mutant) as world:
+    with served(mutant.api, broken=mutant) as world:
         played = world.play()
 
     assert rule in rules_in(played), told(played)

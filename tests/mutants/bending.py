@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import orjson
 
+from oceanmock.conformance.model import Api, Phase
 from oceanmock.contract import load_spec, operations_of, spec_path
 from oceanmock.lifecycle import obshell as obshell_machine
 from oceanmock.lifecycle import ocp as ocp_machine
@@ -40,14 +41,15 @@ Bend = Callable[[Answer], None]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A broken server. ``rules``: conformance has to name at least one of them."""
+    """A broken server. ``rules``: conformance has to name at least one of them, in that phase."""
 
     name: str
-    api: str
+    api: Api
     says: str
     rules: frozenset[str]
     broken: Callable[[], Any]
     """A context manager that yields what wraps the app."""
+    phase: Phase = "machine"
 
 
 def on(*operations: str, status: int | None = None) -> Callable[[Bend], Bend]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
 from oceanmock.apis import obshell as room
 from oceanmock.apis import obshell_json as writer
+from oceanmock.conformance.model import Phase
 from oceanmock.errors import IllegalOperator
 from oceanmock.lifecycle import obshell as machine
 from oceanmock.lifecycle.obshell import DagState, NodeState, SubTaskState
@@ -155,10 +156,13 @@ _MOVE: Final = machine._move_on
 
 
 def _always_up(plan: Any, dag: DagState, node: NodeState, instant: int) -> DagState:
-    """A rollback that goes up: the failed node, and then those after it."""
-    if dag.operator == "ROLLBACK" and node.state == "SUCCEED" and dag.stage < len(plan.nodes):
-        return replace(dag, stage=dag.stage + 1)
-    return _MOVE(plan, dag, node, instant)
+    """A rollback that goes up: first what failed, and then the rest from the first node on."""
+    if dag.operator != "ROLLBACK" or node.state != "SUCCEED":
+        return _MOVE(plan, dag, node, instant)
+    for stage, each in enumerate(dag.nodes, start=1):
+        if (each.state, each.operator) == ("PENDING", "ROLLBACK") and stage != dag.stage:
+            return replace(dag, stage=stage)
+    return _MOVE(plan, replace(dag, stage=1), node, instant)
 
 
 def _first_node_first(plan: Any, dag: DagState, instant: int) -> DagState:
@@ -182,90 +186,152 @@ def _row(operator: str, effect: Any) -> Any:
     return replacing_in(machine._OPERATORS, {operator: effect})
 
 
-def _mutant(name: str, says: str, broken: Any, *rules: str) -> Mutant:
-    return Mutant(name, "obshell", says, frozenset(rules), broken)
+def _mutant(name: str, says: str, broken: Any, *rules: str, phase: Phase = "machine") -> Mutant:
+    return Mutant(name, "obshell", says, frozenset(rules), broken, phase)
 
 
 _ALL: Final = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
 
 MUTANTS: Final = (
-    _mutant("missing-field", "a dag has no stage", bent("obshell", _without_stage)),
-    _mutant("other-enum", "a state is SUCCESSFUL", bent("obshell", _successful)),
-    _mutant("id-as-text", "dag_id is a text", bent("obshell", _ids_as_text)),
     _mutant(
-        "err-code-as-number", "errCode is a number", bent("obshell", _code_in_place_of_err_code)
+        "missing-field", "a dag has no stage", bent("obshell", _without_stage), "schema.required"
     ),
-    _mutant("accepted", "an operator is answered 202", bent("obshell", _accepted)),
-    _mutant("text", "answers are text/plain", bent("obshell", _as_text)),
-    _mutant("never-successful", "no answer is successful", bent("obshell", _never_successful)),
+    _mutant("other-enum", "a state is SUCCESSFUL", bent("obshell", _successful), "schema.enum"),
+    _mutant("id-as-text", "dag_id is a text", bent("obshell", _ids_as_text), "schema.type"),
+    _mutant(
+        "err-code-as-number",
+        "errCode is a number",
+        bent("obshell", _code_in_place_of_err_code),
+        "schema.type",
+    ),
+    _mutant(
+        "accepted", "an operator is answered 202", bent("obshell", _accepted), "status.undocumented"
+    ),
+    _mutant("text", "answers are text/plain", bent("obshell", _as_text), "content-type"),
+    _mutant(
+        "never-successful",
+        "no answer is successful",
+        bent("obshell", _never_successful),
+        "envelope.successful",
+    ),
     _mutant(
         "parent-out-of-step",
         "SUCCEED over a RUNNING node",
         bent("obshell", _succeeded_over_what_runs),
+        "parent.out-of-step",
     ),
-    _mutant("stage-too-many", "the stage is one too high", bent("obshell", _a_stage_too_many)),
-    _mutant("list-differs", "lists say RUNNING of everything", bent("obshell", _running_in_lists)),
+    _mutant(
+        "stage-too-many",
+        "the stage is one too high",
+        bent("obshell", _a_stage_too_many),
+        "parent.stage",
+    ),
+    _mutant(
+        "list-differs",
+        "lists say RUNNING of everything",
+        bent("obshell", _running_in_lists),
+        "list.differs-from-detail",
+        phase="probes",
+    ),
     _mutant(
         "one-err-code-for-all",
         "an illegal operator has no errCode of its own",
         bent("obshell", _one_err_code_for_all),
+        "error.code",
     ),
-    _mutant("crash", "an unknown id is 500", bent("obshell", _unknown_is_a_crash)),
     _mutant(
-        "another-id", "a node has another id than was asked for", bent("obshell", _nodes_of_another)
+        "crash",
+        "an unknown id is 500",
+        bent("obshell", _unknown_is_a_crash),
+        "hostile.500",
+        phase="probes",
+    ),
+    _mutant(
+        "another-id",
+        "a node has another id than was asked for",
+        bent("obshell", _nodes_of_another),
+        "id.differs",
+        phase="probes",
     ),
     _mutant(
         "no-auth",
         "nobody is asked who he is",
         patched(replacing(room.Room, "verify", _nobody_is_asked)),
+        "auth.missing-accepted",
+        phase="probes",
     ),
     _mutant(
         "stale-log",
         "a log never leaves its first run",
         patched(replacing(writer, "task_logs_at", _first_run_only)),
+        "log.stale",
     ),
     _mutant(
         "any-operator",
         "an operator is accepted in any state",
         patched(*[_row(each, _whatever_its_state(each)) for each in _ALL]),
+        "call.illegal-accepted",
+        "machine.illegal",
     ),
     _mutant(
         "flags-ignored",
         "no node is asked whether it may",
         patched(*[_row(each, _whatever_its_flags(each)) for each in _ALL]),
+        "machine.flag",
     ),
     _mutant(
         "retry-stays-failed",
         "a dag stays FAILED when it is retried",
         patched(_row("RETRY", _retry_that_stays_failed)),
+        "parent.out-of-step",
+        "machine.parent",
     ),
     _mutant(
         "cancel-that-does-nothing",
         "a cancel changes nothing",
         patched(_row("CANCEL", _cancel_that_does_nothing)),
+        "call.no-effect",
+        "machine.cancel",
     ),
-    _mutant("pass-that-waits", "a passed dag is RUNNING", patched(_row("PASS", _pass_that_waits))),
+    _mutant(
+        "pass-that-waits",
+        "a passed dag is RUNNING",
+        patched(_row("PASS", _pass_that_waits)),
+        "machine.effect",
+    ),
     _mutant(
         "runs-not-counted",
         "execute_times stays at 1",
         patched(replacing(machine, "_start_run", _not_counted)),
+        "count.not-bumped",
+        "machine.count",
     ),
     _mutant(
         "rollback-upwards",
         "a rollback goes up",
         patched(replacing(machine, "_move_on", _always_up)),
+        "rollback.order",
+        "machine.rollback-order",
     ),
     _mutant(
         "rollback-from-the-start",
         "a rollback begins with the first node",
         patched(_row("ROLLBACK", _first_node_first)),
+        "rollback.order",
+        "machine.rollback-order",
     ),
     _mutant(
-        "relapse", "what succeeded fails later", patched(replacing(machine, "_unfold", _a_relapse))
+        "relapse",
+        "what succeeded fails later",
+        patched(replacing(machine, "_unfold", _a_relapse)),
+        "terminal.moved",
+        "machine.terminal",
     ),
     _mutant(
         "id-of-another-kind",
         "a dag answers to any spelling of its id",
         patched(replacing(room.Room, "_check_id", lambda *_: None)),
+        "id.spelling",
+        phase="probes",
     ),
 )

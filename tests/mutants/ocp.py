@@ -9,6 +9,7 @@ from typing import Any, Final
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
 from oceanmock.apis import ocp as room
 from oceanmock.apis import ocp_auth
+from oceanmock.conformance.model import Phase
 from oceanmock.engine.accounts import EVERYTHING
 from oceanmock.errors import RollbackProhibited
 from oceanmock.lifecycle import ocp as machine
@@ -252,43 +253,102 @@ def _subtask_row(operation: str, **other: Any) -> Any:
     return replacing_in(table, {operation: _row(table, operation, **other)})
 
 
-def _mutant(name: str, says: str, broken: Any, *rules: str) -> Mutant:
-    return Mutant(name, "ocp", says, frozenset(rules), broken)
+def _mutant(name: str, says: str, broken: Any, *rules: str, phase: Phase = "machine") -> Mutant:
+    return Mutant(name, "ocp", says, frozenset(rules), broken, phase)
 
 
 MUTANTS: Final = (
-    _mutant("missing-field", "subtasks have no runTime", bent("ocp", _without_run_time)),
-    _mutant("other-enum", "a status is SUCCEEDED", bent("ocp", _other_words)),
-    _mutant("code-as-text", "error.code is a text", bent("ocp", _codes_as_text)),
-    _mutant("created", "a retry is answered 201", bent("ocp", _created)),
-    _mutant("problem-json", "errors are application/problem+json", bent("ocp", _problem_json)),
-    _mutant("always-successful", "every answer is successful", bent("ocp", _always_successful)),
-    _mutant("other-status-in-body", "404 says 400", bent("ocp", _other_status_in_body)),
-    _mutant("epoch-timestamps", "timestamps are numbers", bent("ocp", _epoch_timestamps)),
     _mutant(
-        "ends-before-it-begins", "finishTime < startTime", bent("ocp", _finished_before_it_began)
+        "missing-field",
+        "subtasks have no runTime",
+        bent("ocp", _without_run_time),
+        "schema.required",
+    ),
+    _mutant("other-enum", "a status is SUCCEEDED", bent("ocp", _other_words), "schema.enum"),
+    _mutant("code-as-text", "error.code is a text", bent("ocp", _codes_as_text), "schema.type"),
+    _mutant("created", "a retry is answered 201", bent("ocp", _created), "status.undocumented"),
+    _mutant(
+        "problem-json",
+        "errors are application/problem+json",
+        bent("ocp", _problem_json),
+        "content-type",
+        phase="probes",
     ),
     _mutant(
-        "parent-out-of-step", "FAILED over a RUNNING", bent("ocp", _failed_while_something_runs)
+        "always-successful",
+        "every answer is successful",
+        bent("ocp", _always_successful),
+        "envelope.successful",
     ),
-    _mutant("list-differs", "lists say RUNNING of what FAILED", bent("ocp", _running_in_lists)),
+    _mutant(
+        "other-status-in-body",
+        "404 says 400",
+        bent("ocp", _other_status_in_body),
+        "envelope.status",
+        phase="probes",
+    ),
+    _mutant(
+        "epoch-timestamps",
+        "timestamps are numbers",
+        bent("ocp", _epoch_timestamps),
+        "envelope.timestamp",
+    ),
+    _mutant(
+        "ends-before-it-begins",
+        "finishTime < startTime",
+        bent("ocp", _finished_before_it_began),
+        "time.start-after-finish",
+    ),
+    _mutant(
+        "parent-out-of-step",
+        "FAILED over a RUNNING",
+        bent("ocp", _failed_while_something_runs),
+        "parent.out-of-step",
+    ),
+    _mutant(
+        "list-differs",
+        "lists say RUNNING of what FAILED",
+        bent("ocp", _running_in_lists),
+        "list.differs-from-detail",
+        phase="probes",
+    ),
     _mutant(
         "one-code-for-all",
         "an illegal operation has the code of 404",
         bent("ocp", _one_code_for_all),
+        "error.code",
     ),
-    _mutant("crash", "an unknown id is 500", bent("ocp", _unknown_is_a_crash)),
-    _mutant("one-way-edges", "upstreams are always empty", bent("ocp", _one_way_edges)),
-    _mutant("one-row-twice", "a list repeats a row", bent("ocp", _one_row_twice)),
+    _mutant(
+        "crash",
+        "an unknown id is 500",
+        bent("ocp", _unknown_is_a_crash),
+        "hostile.500",
+        phase="probes",
+    ),
+    _mutant(
+        "one-way-edges", "upstreams are always empty", bent("ocp", _one_way_edges), "graph.one-way"
+    ),
+    _mutant(
+        "one-row-twice",
+        "a list repeats a row",
+        bent("ocp", _one_row_twice),
+        "list.twice",
+        phase="probes",
+    ),
     _mutant(
         "page-off-by-one",
         "page 1 is the second",
         patched(replacing(room._Room, "list_tasks", _page_off_by_one)),
+        "paging.rows",
+        "paging.whole",
+        phase="probes",
     ),
     _mutant(
         "filter-ignored",
         "lists are not filtered",
         patched(replacing(room, "_filtered", lambda views, _: views)),
+        "filter.ignored",
+        phase="probes",
     ),
     _mutant(
         "no-auth",
@@ -297,76 +357,109 @@ MUTANTS: Final = (
             replacing(ocp_auth, "_basic", _nobody_is_asked),
             replacing(ocp_auth, "_access_key", lambda *_: EVERYTHING),
         ),
+        "auth.missing-accepted",
+        phase="probes",
     ),
     _mutant(
         "viewer-may-write",
         "who may look may do all",
         patched(replacing(ocp_auth, "_basic", _everybody_may_all)),
+        "auth.forbidden-accepted",
+        phase="probes",
     ),
     _mutant(
         "stale-log",
         "a log never leaves its first run",
         patched(replacing(room, "_log", _first_run_only)),
+        "log.stale",
     ),
     _mutant(
         "any-retry",
         "a task is retried in any state",
         patched(_task_row("RETRY", refusal=_never_refused)),
+        "call.illegal-accepted",
+        "machine.illegal",
     ),
     _mutant(
         "any-rollback",
         "a task is rolled back in any state",
         patched(_task_row("ROLLBACK", refusal=_never_refused)),
+        "call.illegal-accepted",
+        "machine.illegal",
     ),
     _mutant(
         "any-skip",
         "a subtask is skipped in any state",
         patched(_subtask_row("SKIP", refusal=_never_refused)),
+        "call.illegal-accepted",
+        "machine.illegal",
     ),
     _mutant(
         "cancel-of-what-waits",
         "a PENDING subtask can be cancelled",
         patched(_subtask_row("CANCEL", refusal=_never_refused)),
+        "call.illegal-accepted",
+        "machine.illegal",
     ),
     _mutant(
         "run-time-not-counted",
         "a retried task leaves runTime",
         patched(_task_row("RETRY", effect=_retry_without_counting)),
+        "count.not-bumped",
+        "machine.count",
     ),
     _mutant(
         "retry-stays-failed",
         "a task stays FAILED while its subtask is retried",
         patched(_subtask_row("RETRY", effect=_retry_that_stays_failed)),
+        "parent.out-of-step",
+        "machine.parent",
     ),
     _mutant(
-        "skip-that-runs", "a skip is a retry", patched(_subtask_row("SKIP", effect=_skip_that_runs))
+        "skip-that-runs",
+        "a skip is a retry",
+        patched(_subtask_row("SKIP", effect=_skip_that_runs)),
+        "machine.effect",
     ),
     _mutant(
         "cancel-that-does-nothing",
         "a cancel changes nothing",
         patched(_subtask_row("CANCEL", effect=_cancel_that_does_nothing)),
+        "call.no-effect",
+        "machine.cancel",
     ),
     _mutant(
         "rollback-all-at-once",
         "a rollback has no order",
         patched(_task_row("ROLLBACK", effect=_all_at_once)),
+        "rollback.order",
+        "machine.rollback-order",
     ),
     _mutant(
         "rollback-though-forbidden",
         "prohibitRollback is ignored",
         patched(replacing(machine, "operate", _rolls_back_all_the_same)),
+        "call.prohibited-accepted",
+        "machine.prohibited",
     ),
     _mutant(
-        "relapse", "what succeeded fails later", patched(replacing(machine, "_unfold", _a_relapse))
+        "relapse",
+        "what succeeded fails later",
+        patched(replacing(machine, "_unfold", _a_relapse)),
+        "terminal.moved",
+        "machine.terminal",
     ),
     _mutant(
         "end-without-a-time",
         "what has ended has no finishTime",
         patched(replacing(machine, "_end_run", _an_end_without_a_time)),
+        "time.finish",
+        "machine.finish-time",
     ),
     _mutant(
         "start-in-the-future",
         "startTime is an hour late",
         patched(replacing(machine, "_start_run", _a_start_that_is_moved)),
+        "time.future",
     ),
 )

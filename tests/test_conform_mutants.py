@@ -1,0 +1,105 @@
+"""Every broken server is found out by a run of conformance, by the rule that is meant for it.
+
+Each is the mock with one thing wrong, served as ``conform --mock`` serves it, and asked by the one
+phase that finds it soonest. What finds what is a table, ``golden/mutants.md``, which these runs
+have written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from pathlib import Path
+
+import pytest
+
+from machine_world import WHOLE
+from mutants import table
+from mutants.bending import Mutant
+from oceanmock.conformance.baseline import shipped_for
+from oceanmock.conformance.mock import conform_mock
+from oceanmock.conformance.model import Api, Event, Found, Listener, Options, Phase, Result
+from oceanmock.conformance.rules import all_rules
+
+APIS: tuple[Api, ...] = ("ocp", "obshell")
+BESIDE = {
+    "ocp": "tasks: [{id: 1, name: Mine, subtasks: [Do]}]",
+    "obshell": "dags: [{id: 1, name: Mine, nodes: [Do]}]",
+}
+"""What is served beside the worlds that come with oceanmock: next to nothing."""
+BY_CHANCE: frozenset[Phase] = frozenset({"fuzzing", "stateful"})
+"""The phases in which the seed decides what is asked; the machine's seeds are tested by itself."""
+EFFORTS = (1, 5)
+"""How many walks are left to chance: one, and more only where that has not found it."""
+
+
+def run(
+    api: Api,
+    folder: Path,
+    options: Options,
+    *,
+    mutant: Mutant = WHOLE,
+    listen: Listener = lambda _: None,
+) -> Result:
+    """What a run over the mock comes to that is broken in one way, or in none."""
+    scenario = folder / f"{api}.yaml"
+    scenario.write_text(f"summary: Next to nothing\napi: {api}\n{BESIDE[api]}\n")
+    known = shipped_for(api, "4.5.0.0") if api == "obshell" else None
+    with mutant.broken() as wrap:
+        return conform_mock(api, [str(scenario)], options, listen=listen, baseline=known, wrap=wrap)
+
+
+def stopping_at(rules: Container[str]) -> Listener:
+    """Breaks a run off as soon as it has found one of these."""
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Found) and event.finding.rule in rules:
+            raise KeyboardInterrupt
+
+    return listen
+
+
+def found_in(mutant: Mutant, folder: Path) -> set[str]:
+    """The rules that a broken server is found to break: all of them for the table, else enough."""
+    enough = () if table.is_made_anew() else mutant.rules
+    found = set[str]()
+    for walks in EFFORTS[-1:] if table.is_made_anew() else EFFORTS:
+        options = Options(seed=1, max_examples=walks, phases=frozenset({mutant.phase}))
+        result = run(mutant.api, folder, options, mutant=mutant, listen=stopping_at(enough))
+        found = {finding.rule for finding in result.findings}
+        if found & mutant.rules:
+            break
+    return found
+
+
+@pytest.mark.parametrize("mutant", table.MUTANTS, ids=table.name_of)
+def test_a_broken_server_is_found_by_the_rule_that_is_meant_for_it(
+    mutant: Mutant, tmp_path: Path
+) -> None:
+    found = found_in(mutant, tmp_path)
+
+    table.write(mutant, found)
+    assert found & mutant.rules, sorted(found)
+    assert found & mutant.rules <= set(table.read()[table.name_of(mutant)])
+
+
+def test_the_table_has_every_broken_server_and_is_as_it_was_generated() -> None:
+    rows = table.read()
+
+    assert list(rows) == [table.name_of(mutant) for mutant in table.MUTANTS]
+    assert table.written(rows) == table.FILE.read_text()
+    assert all(mutant.rules & set(rows[table.name_of(mutant)]) for mutant in table.MUTANTS)
+
+
+def test_every_rule_that_has_to_find_one_is_in_the_catalogue() -> None:
+    wanted = set[str]().union(*(mutant.rules for mutant in table.MUTANTS))
+
+    assert wanted <= all_rules().keys()
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("api", APIS)
+def test_a_whole_server_passes_with_any_seed(api: Api, seed: int, tmp_path: Path) -> None:
+    result = run(api, tmp_path, Options(seed=seed, max_examples=3, phases=BY_CHANCE))
+
+    assert [f"{each.rule} {each.breadcrumb}: {each.message}" for each in result.findings] == []
+    assert set(result.phases) >= BY_CHANCE
