@@ -108,7 +108,8 @@ def test_the_readmes_example_passes_with_the_wheel_pytest_and_httpx(
 ) -> None:
     example = (ROOT / "README.md").read_text("utf-8").partition(EXAMPLE)[2].partition("```")[0]
     (tmp_path / "test_client.py").write_text(example, encoding="utf-8")
-    python = venv_with(tmp_path / "venv", built.wheel, "pytest", "httpx") / "python"
+    python = built.command.with_name("python")
+    call("pip", "--python", python, "install", "--quiet", "pytest", "httpx")
 
     done = subprocess.run(
         [python, "-m", "pytest", "-q", "--oceanmock-coverage", tmp_path / "test_client.py"],

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +28,9 @@ from oceanmock.conformance.model import (
     INTERRUPTED,
     UNTESTABLE,
     Api,
+    Asked,
+    Event,
+    Listener,
     Options,
     Phase,
     Result,
@@ -542,15 +548,37 @@ def _stories(order: Order) -> tuple[Mapping[str, Any], ...]:
     return tuple(stories)
 
 
-def _listening(baseline: Baseline | None) -> Any:
-    """What shows how a run goes, on stderr."""
+@contextmanager
+def _listening(baseline: Baseline | None) -> Iterator[Listener]:
+    """What shows how a run goes, on stderr, and ends it at the next answer after a Ctrl-C.
+
+    An interrupt alone may get lost: schemathesis catches what is raised in its threads.
+    """
     from rich.console import Console  # slow to import
 
     from oceanmock.clock import stopwatch
     from oceanmock.conformance.reports.progress import shown_on
 
+    stopped = threading.Event()
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        raise KeyboardInterrupt
+
     reason_for = baseline.reason_for if baseline else lambda _: ""
-    return shown_on(Console(stderr=True), stopwatch=stopwatch, reason_for=reason_for)
+    showing = shown_on(Console(stderr=True), stopwatch=stopwatch, reason_for=reason_for)
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        with showing as show:
+
+            def listen(event: Event) -> None:
+                show(event)
+                if stopped.is_set() and isinstance(event, Asked):
+                    raise KeyboardInterrupt
+
+            yield listen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # --- credentials ----------------------------------------------------------------------------------
