@@ -607,8 +607,8 @@ def test_a_real_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: 
     reports = ",".join(f"{kind}={tmp_path / kind}" for kind in cli_conform.REPORTS)
     words = ("--api", "ocp", "--user", "manager", "--password", "manager", "--max-examples", "3")
 
-    words = (*words, "--phases", "probes,fuzzing", "--report", reports)
-    ended = run("conform", served, *words, folder=tmp_path)
+    asked = (*words, "--phases", "probes,fuzzing", "--report", reports)
+    ended = run("conform", served, *asked, folder=tmp_path)
 
     report = json.loads((tmp_path / "json").read_text())
     assert (ended.returncode, report["verdict"], report["runs"][0]["findings"]) == (0, "KEPT", [])
