@@ -20,6 +20,7 @@ from oceanmock.transition_coverage import Coverage
 
 HANDED_OVER: Final = "oceanmock_coverage"
 """Where a worker's output holds what it has gathered."""
+MOST_LIVES: Final = 100
 
 
 class Gathering:
@@ -31,13 +32,16 @@ class Gathering:
         self._problem = ""
 
     def take(self, sandbox: Sandbox) -> None:
-        """Adds what the clients of a sandbox have seen, and what there was to see."""
+        """Adds what the clients of a sandbox have seen, and what there was to see.
+
+        What became of a task is asked for one by one, of the first ``MOST_LIVES``.
+        """
         scenarios = [each["name"] for each in sandbox.json()["scenarios"]]
         self._coverage.add(sandbox.api, scenarios, entries_of(sandbox.admin))
-        for task in sandbox.admin.ask("GET", "/tasks")["tasks"]:
-            if task["api"] == sandbox.api:
-                path = f"/tasks/{sandbox.api}/{task['id']}/explain"
-                self._coverage.add_lived(sandbox.api, sandbox.admin.ask("GET", path))
+        tasks = sandbox.admin.ask("GET", "/tasks")["tasks"]
+        for task in [each for each in tasks if each["api"] == sandbox.api][:MOST_LIVES]:
+            path = f"/tasks/{sandbox.api}/{task['id']}/explain"
+            self._coverage.add_lived(sandbox.api, sandbox.admin.ask("GET", path))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

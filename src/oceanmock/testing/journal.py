@@ -126,6 +126,7 @@ class Journal:
 
         Raises AssertionError with what came nearest, and AuthorError for a query that is wrong.
         """
+        __tracebackhide__ = True
         often = {"times": times, "at_least": at_least, "at_most": at_most}
         verdict = self._verdict(_query(operation, wanted), often)
         if not verdict["holds"]:
@@ -133,6 +134,7 @@ class Journal:
 
     def assert_not_called(self, operation: str | None = None, **wanted: Unpack[Wanted]) -> None:
         """Holds if nothing like this was asked. Raises AssertionError with what was."""
+        __tracebackhide__ = True
         self.assert_called(operation, times=0, **wanted)
 
     def __repr__(self) -> str:

@@ -142,6 +142,7 @@ class Dag(Whole):
 
         Raises AssertionError with why it is in another, and what is next.
         """
+        __tracebackhide__ = True
         self._assert(self, expected, operator)
 
     def until(self, state: str) -> Dag:
@@ -190,6 +191,7 @@ class Node(Part):
 
     def assert_state(self, expected: str, *, operator: str | None = None) -> None:
         """Holds if it is in this state; as ``Dag.assert_state``."""
+        __tracebackhide__ = True
         self.dag._assert(self, expected, operator)
 
     def until(self, state: str) -> Node:
@@ -224,6 +226,7 @@ class SubTask(Part):
 
     def assert_state(self, expected: str, *, operator: str | None = None) -> None:
         """Holds if it is in this state; as ``Dag.assert_state``."""
+        __tracebackhide__ = True
         self.node.dag._assert(self, expected, operator)
 
     def until(self, state: str) -> SubTask:

@@ -122,6 +122,7 @@ class Task(Whole):
 
         Raises AssertionError with why it is in another, and what is next.
         """
+        __tracebackhide__ = True
         self._assert(self, expected, operation)
 
     def until(self, status: str) -> Task:
@@ -159,6 +160,7 @@ class Subtask(Part):
 
     def assert_status(self, expected: str, *, operation: str | None = None) -> None:
         """Holds if it is in this status; as ``Task.assert_status``."""
+        __tracebackhide__ = True
         self.task._assert(self, expected, operation)
 
     def until(self, status: str) -> Subtask:

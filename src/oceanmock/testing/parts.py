@@ -94,6 +94,7 @@ class Whole(Told):
 
     def _assert(self, told: Told, expected: str, operation: str | None) -> None:
         """Holds if it, or a part of it, is in a state."""
+        __tracebackhide__ = True
         check_word(expected, self.states, api=self.api)
         now = told.json()
         if [now["state"], now["operation"]] == [expected, operation or now["operation"]]:
