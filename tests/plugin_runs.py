@@ -6,6 +6,8 @@ What they import they would import anew for each run, unless it has been importe
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import httpcore
@@ -26,16 +28,26 @@ _CHANGES: Final = {
 }
 
 
+@contextmanager
+def as_at_a_desk() -> Iterator[pytest.MonkeyPatch]:
+    """An environment that is none of CI's, where pytest shortens nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CI", "BUILD_NUMBER"):
+            patch.delenv(name, raising=False)
+        yield patch
+
+
 def run(pytester: pytest.Pytester, text: str, *options: str) -> pytest.RunResult:
     """What comes of a file of tests, in this process."""
     pytester.makepyfile(test_it=text)
-    return pytester.runpytest_inprocess(*QUIET, *options)
+    with as_at_a_desk():
+        return pytester.runpytest_inprocess(*QUIET, *options)
 
 
 def run_apart(pytester: pytest.Pytester, text: str, *options: str) -> pytest.RunResult:
     """The same in a process of its own, with xdist and without plugins that it does not need."""
     pytester.makepyfile(test_it=text)
-    with pytest.MonkeyPatch.context() as patch:
+    with as_at_a_desk() as patch:
         patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
         plugins = ("-p", "xdist", "-p", "oceanmock.pytest_plugin")
         return pytester.runpytest_subprocess(*QUIET, *plugins, *options)
