@@ -1,10 +1,13 @@
-"""The machines find nothing wrong with a server that keeps its rules, and say what they saw.
+"""The machines find what is wrong with a server, and nothing that is not.
 
-What they find in broken ones is in test_conform_mutants. Each server is asked over a socket; time
-there is the sandbox's, and passes when the machine waits for it.
+Each broken server is the mock with one thing wrong, asked over a socket; time there is the
+sandbox's, and passes when the machine waits for it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,8 +15,9 @@ import mutants.obshell
 import mutants.ocp
 from golden import assert_golden
 from independent_ocp import Ocp
-from machine_mutants import OCP
+from machine_mutants import OBSHELL, OCP
 from machine_world import World, served
+from mutants.bending import Mutant
 from oceanmock.conformance.machines import (
     RULES_OF_MACHINES,
     Codes,
@@ -35,6 +39,42 @@ from oceanmock.server import Server
 
 APIS: list[Api] = ["ocp", "obshell"]
 
+KILLED_BY = {
+    ("ocp", "any-retry"): "machine.illegal",
+    ("ocp", "any-rollback"): "machine.illegal",
+    ("ocp", "any-skip"): "machine.illegal",
+    ("ocp", "cancel-of-what-waits"): "machine.illegal",
+    ("ocp", "run-time-not-counted"): "machine.count",
+    ("ocp", "retry-stays-failed"): "machine.parent",
+    ("ocp", "skip-that-runs"): "machine.effect",
+    ("ocp", "cancel-that-does-nothing"): "machine.cancel",
+    ("ocp", "rollback-all-at-once"): "machine.rollback-order",
+    ("ocp", "rollback-though-forbidden"): "machine.prohibited",
+    ("ocp", "relapse"): "machine.terminal",
+    ("ocp", "end-without-a-time"): "machine.finish-time",
+    ("ocp", "one-code-for-all"): "machine.refusal-code",
+    ("obshell", "any-operator"): "machine.illegal",
+    ("obshell", "flags-ignored"): "machine.flag",
+    ("obshell", "retry-stays-failed"): "machine.parent",
+    ("obshell", "cancel-that-does-nothing"): "machine.effect",
+    ("obshell", "pass-that-waits"): "machine.effect",
+    ("obshell", "runs-not-counted"): "machine.count",
+    ("obshell", "rollback-from-the-start"): "machine.rollback-order",
+    ("obshell", "relapse"): "machine.terminal",
+    ("obshell", "one-err-code-for-all"): "machine.refusal-code",
+}
+"""Servers that others are held to as well; and the machines' own rule for each."""
+
+
+def _broken() -> Iterator[Any]:
+    for mutant in (*mutants.ocp.MUTANTS, *mutants.obshell.MUTANTS):
+        rule = KILLED_BY.get((mutant.api, mutant.name))
+        if rule is not None:
+            yield pytest.param(mutant, rule, id=f"{mutant.api}-{mutant.name}")
+    for mutant in (*OCP, *OBSHELL):
+        (rule,) = mutant.rules
+        yield pytest.param(mutant, rule, id=f"{mutant.api}-{mutant.name}")
+
 
 def rules_in(played: Played) -> set[str]:
     """The rules that were broken."""
@@ -47,6 +87,22 @@ def told(played: Played) -> list[str]:
 
 
 # --- servers that are broken ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mutant", "rule"), list(_broken()))
+def test_a_broken_server_is_found_and_the_rule_is_named(mutant: Mutant, rule: str) -> None:
+    with served(mutant.api, broken=mutant) as world:
+        played = world.play()
+
+    assert rule in rules_in(played), told(played)
+    assert played.tallies[rule].broken > 0
+    assert {finding.rule for finding in world.wire.findings} >= {rule}
+
+
+def test_every_mutant_that_is_counted_on_is_there() -> None:
+    there = {(each.api, each.name) for each in (*mutants.ocp.MUTANTS, *mutants.obshell.MUTANTS)}
+
+    assert KILLED_BY.keys() <= there
 
 
 def test_a_finding_says_what_was_seen_and_what_led_there() -> None:
@@ -69,7 +125,7 @@ def test_a_finding_says_what_was_seen_and_what_led_there() -> None:
 @pytest.mark.parametrize("api", APIS)
 def test_the_mock_passes_with_any_seed(api: Api, seed: int) -> None:
     with served(api) as world:
-        played = world.play(seed=seed, examples=4)
+        played = world.play(seed=seed, examples=10)
 
     assert told(played) == []
     assert {each.status for each in world.wire.changes} <= {200, 400, 500}

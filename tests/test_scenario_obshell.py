@@ -709,7 +709,7 @@ dags = st.fixed_dictionaries({"nodes": st.lists(nodes | values, max_size=2)})
         },
     )
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_a_file_of_the_right_keys_and_any_values_is_read_or_refused(data: dict[str, Any]) -> None:
     text = yaml.safe_dump(data, allow_unicode=True)
 
