@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +97,35 @@ def test_the_same_seed_asks_the_same_and_another_one_something_else() -> None:
 
     assert logs[0] == logs[1]
     assert logs[0] != logs[2]
+
+
+def test_the_same_seed_asks_the_same_in_another_process() -> None:
+    """Whatever its hashes are, and wherever its objects lie."""
+    first, second = (log_of_a_process(hashes) for hashes in ("1", "2"))
+
+    assert first == second
+    assert len(first.splitlines()) > 100
+    assert "POST" in first
+
+
+def log_of_a_process(hashes: str) -> str:
+    """What comes in when a process of its own runs all phases."""
+    script = """
+from fuzzing_world import fuzzed
+with fuzzed("ocp", write=True, tasks=["1000", "2000"]) as world:
+    world.run()
+for method, target in world.asked:
+    print(method, target)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONHASHSEED": hashes},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return run.stdout
 
 
 @pytest.mark.parametrize("most", [3, 12])

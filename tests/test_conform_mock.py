@@ -97,7 +97,7 @@ def test_the_switches_of_a_scenario_are_the_worlds_too(tmp_path: Path) -> None:
         "tasks: [{id: 1, name: Mine, subtasks: [Do]}]\n"
     )
 
-    result = run("ocp", str(path), phases=frozenset({"probes", "coverage"}))
+    result = run("ocp", str(path), phases=frozenset({"probes", "machine"}))
 
     assert result.statuses["getSubtaskLog"][404]
     assert told(result) == ""

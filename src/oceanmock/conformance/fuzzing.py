@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from hypothesis.errors import UnsatisfiedAssumption
 from schemathesis import Config
-from schemathesis.core import SCHEMATHESIS_TEST_CASE_HEADER
+from schemathesis.core import NOT_SET, SCHEMATHESIS_TEST_CASE_HEADER
 from schemathesis.core.failures import Failure
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.core.transport import Response
@@ -366,7 +366,8 @@ class Fuzzer:
             several = () if self._may_be_sent(case) else self._choices.malformed.get(operation, ())
         else:
             several = self._choices.there.get(operation, ())
-        asked = (self._options.seed, operation, case.path_parameters, case.query, case.body)
+        body = case.body if case.body is not NOT_SET else None  # what is not set tells its address
+        asked = (self._options.seed, operation, case.path_parameters, case.query, body)
         chance = Random(repr(asked))  # noqa: S311 (the same request, the same id)
         nobodys = self._choices.nobodys.get(operation, ())
         if not _is_wrong(case) and nobodys and (not several or chance.random() * ONE_IN < 1):
