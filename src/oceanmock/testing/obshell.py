@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 from oceanmock.admin_client import Json
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.testing.parts import Part, Whole, find
+from oceanmock.testing.parts import Part, Told, Whole, find
 from oceanmock.testing.sandbox import Given, Sandbox
 
 if TYPE_CHECKING:
@@ -84,28 +84,16 @@ class Obshell(Sandbox):
         such dag, or with all that is wrong with the new one.
         """
         if nodes is None:
-            rows = [each for each in self._rows() if each["api"] == self.api]
-            found = find(rows, wanted, what="dag", where=f"in sandbox {self.name!r}")
-            return Dag(self.admin, found)
-        template = {"name": wanted, "nodes": list(nodes), **rest}
-        made = self.admin.ask("POST", "/tasks", {"api": self.api, "template": template})
-        return Dag(self.admin, made)
+            return Dag(self.admin, self._find(wanted, what="dag"))
+        return Dag(self.admin, self._start({"name": wanted, "nodes": list(nodes), **rest}))
 
     def dags(self) -> list[Dag]:
         """Every dag, by ascending number; those of the agent before those of the cluster."""
-        return [Dag(self.admin, each) for each in self._rows() if each["api"] == self.api]
-
-    def _rows(self) -> list[Json]:
-        rows: list[Json] = self.admin.ask("GET", "/tasks")["tasks"]
-        return rows
+        return [Dag(self.admin, each) for each in self._rows()]
 
 
-class Dag(Whole):
-    """A dag of obshell."""
-
-    api = "obshell"
-    kind = "dag"
-    states = STATES
+class _OfObshell(Told):
+    """What a dag, a node and a sub task of obshell are asked alike."""
 
     @property
     def id(self) -> str:
@@ -121,6 +109,29 @@ class Dag(Whole):
     def operator(self) -> str:
         """Its operator now."""
         return str(self.json()["operation"])
+
+    def assert_state(self, expected: str, *, operator: str | None = None) -> None:
+        """Holds if it is in this state, and this operator if one is said.
+
+        Raises AssertionError with why it is in another, and what is next.
+        """
+        __tracebackhide__ = True
+        self._assert(expected, operator)
+
+    def until(self, state: str) -> Self:
+        """Moves the clock on, from change to change, until it is in this state.
+
+        Raises AssertionError where nothing is due any more that could make it so.
+        """
+        return self._until(state)
+
+
+class Dag(_OfObshell, Whole):
+    """A dag of obshell."""
+
+    api = "obshell"
+    kind = "dag"
+    states = STATES
 
     @property
     def stage(self) -> int:
@@ -137,24 +148,8 @@ class Dag(Whole):
         parts = self.json()["parts"]
         return Node(self, find(parts, wanted, what="node", where=f"in dag {self.number}"))
 
-    def assert_state(self, expected: str, *, operator: str | None = None) -> None:
-        """Holds if it is in this state, and this operator if one is said.
 
-        Raises AssertionError with why it is in another, and what is next.
-        """
-        __tracebackhide__ = True
-        self._assert(self, expected, operator)
-
-    def until(self, state: str) -> Dag:
-        """Moves the clock on, from change to change, until it is in this state.
-
-        Raises AssertionError where nothing is due any more that could make it so.
-        """
-        self._until(self, state)
-        return self
-
-
-class Node(Part):
+class Node(_OfObshell, Part):
     """A node of a dag of obshell."""
 
     kind = "node"
@@ -162,21 +157,6 @@ class Node(Part):
     def __init__(self, dag: Dag, said: Json) -> None:
         super().__init__(dag, said)
         self.dag: Final = dag
-
-    @property
-    def id(self) -> str:
-        """Its generic id, by which the API knows it."""
-        return self._id
-
-    @property
-    def state(self) -> str:
-        """Its state now."""
-        return str(self.json()["state"])
-
-    @property
-    def operator(self) -> str:
-        """Its operator now."""
-        return str(self.json()["operation"])
 
     @property
     def sub_tasks(self) -> list[SubTask]:
@@ -189,18 +169,8 @@ class Node(Part):
         where = f"in node {self.number}"
         return SubTask(self, find(parts, wanted, what="sub task", where=where))
 
-    def assert_state(self, expected: str, *, operator: str | None = None) -> None:
-        """Holds if it is in this state; as ``Dag.assert_state``."""
-        __tracebackhide__ = True
-        self.dag._assert(self, expected, operator)
 
-    def until(self, state: str) -> Node:
-        """Moves the clock on until it is in this state; as ``Dag.until``."""
-        self.dag._until(self, state)
-        return self
-
-
-class SubTask(Part):
+class SubTask(_OfObshell, Part):
     """A sub task of a node: its work on one agent."""
 
     kind = "sub task"
@@ -208,28 +178,3 @@ class SubTask(Part):
     def __init__(self, node: Node, said: Json) -> None:
         super().__init__(node, said)
         self.node: Final = node
-
-    @property
-    def id(self) -> str:
-        """Its generic id, by which the API knows it."""
-        return self._id
-
-    @property
-    def state(self) -> str:
-        """Its state now."""
-        return str(self.json()["state"])
-
-    @property
-    def operator(self) -> str:
-        """Its operator now."""
-        return str(self.json()["operation"])
-
-    def assert_state(self, expected: str, *, operator: str | None = None) -> None:
-        """Holds if it is in this state; as ``Dag.assert_state``."""
-        __tracebackhide__ = True
-        self.node.dag._assert(self, expected, operator)
-
-    def until(self, state: str) -> SubTask:
-        """Moves the clock on until it is in this state; as ``Dag.until``."""
-        self.node.dag._until(self, state)
-        return self

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 from oceanmock.admin_client import Json
-from oceanmock.testing.parts import Part, Whole, find
+from oceanmock.testing.parts import Part, Told, Whole, find
 from oceanmock.testing.sandbox import MANAGER, VIEWER, Sandbox
 
 if TYPE_CHECKING:
@@ -69,28 +69,16 @@ class Ocp(Sandbox):
         such task, or with all that is wrong with the new one.
         """
         if subtasks is None:
-            rows = [each for each in self._rows() if each["api"] == self.api]
-            found = find(rows, wanted, what="task", where=f"in sandbox {self.name!r}")
-            return Task(self.admin, found)
-        template = {"name": wanted, "subtasks": list(subtasks), **rest}
-        made = self.admin.ask("POST", "/tasks", {"api": self.api, "template": template})
-        return Task(self.admin, made)
+            return Task(self.admin, self._find(wanted, what="task"))
+        return Task(self.admin, self._start({"name": wanted, "subtasks": list(subtasks), **rest}))
 
     def tasks(self) -> list[Task]:
         """Every task, by ascending id."""
-        return [Task(self.admin, each) for each in self._rows() if each["api"] == self.api]
-
-    def _rows(self) -> list[Json]:
-        rows: list[Json] = self.admin.ask("GET", "/tasks")["tasks"]
-        return rows
+        return [Task(self.admin, each) for each in self._rows()]
 
 
-class Task(Whole):
-    """A task of OCP."""
-
-    api = "ocp"
-    kind = "task"
-    states = STATUSES
+class _OfOcp(Told):
+    """What a task and a subtask of OCP are asked alike."""
 
     @property
     def id(self) -> int:
@@ -106,6 +94,29 @@ class Task(Whole):
     def operation(self) -> str:
         """Its operation now."""
         return str(self.json()["operation"])
+
+    def assert_status(self, expected: str, *, operation: str | None = None) -> None:
+        """Holds if it is in this status, and this operation if one is said.
+
+        Raises AssertionError with why it is in another, and what is next.
+        """
+        __tracebackhide__ = True
+        self._assert(expected, operation)
+
+    def until(self, status: str) -> Self:
+        """Moves the clock on, from change to change, until it is in this status.
+
+        Raises AssertionError where nothing is due any more that could make it so.
+        """
+        return self._until(status)
+
+
+class Task(_OfOcp, Whole):
+    """A task of OCP."""
+
+    api = "ocp"
+    kind = "task"
+    states = STATUSES
 
     @property
     def subtasks(self) -> list[Subtask]:
@@ -117,24 +128,8 @@ class Task(Whole):
         parts = self.json()["parts"]
         return Subtask(self, find(parts, wanted, what="subtask", where=f"in task {self.id}"))
 
-    def assert_status(self, expected: str, *, operation: str | None = None) -> None:
-        """Holds if it is in this status, and this operation if one is said.
 
-        Raises AssertionError with why it is in another, and what is next.
-        """
-        __tracebackhide__ = True
-        self._assert(self, expected, operation)
-
-    def until(self, status: str) -> Task:
-        """Moves the clock on, from change to change, until it is in this status.
-
-        Raises AssertionError where nothing is due any more that could make it so.
-        """
-        self._until(self, status)
-        return self
-
-
-class Subtask(Part):
+class Subtask(_OfOcp, Part):
     """A subtask of a task of OCP."""
 
     kind = "subtask"
@@ -142,28 +137,3 @@ class Subtask(Part):
     def __init__(self, task: Task, said: Json) -> None:
         super().__init__(task, said)
         self.task: Final = task
-
-    @property
-    def id(self) -> int:
-        """Its id."""
-        return self.number
-
-    @property
-    def status(self) -> str:
-        """Its status now."""
-        return str(self.json()["state"])
-
-    @property
-    def operation(self) -> str:
-        """Its operation now."""
-        return str(self.json()["operation"])
-
-    def assert_status(self, expected: str, *, operation: str | None = None) -> None:
-        """Holds if it is in this status; as ``Task.assert_status``."""
-        __tracebackhide__ = True
-        self.task._assert(self, expected, operation)
-
-    def until(self, status: str) -> Subtask:
-        """Moves the clock on until it is in this status; as ``Task.until``."""
-        self.task._until(self, status)
-        return self

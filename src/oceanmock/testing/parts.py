@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Self
 
 from oceanmock.admin_client import Json
 from oceanmock.errors import AuthorError
@@ -56,6 +56,36 @@ class Told(ABC):
     def json(self) -> Json:
         """It and its parts now, as the admin API tells of them; the same form for both APIs."""
 
+    @property
+    @abstractmethod
+    def _whole(self) -> Whole:
+        """The task or dag that it is, or is a part of."""
+
+    def _assert(self, expected: str, operation: str | None) -> None:
+        """Holds if it is in a state, and in an operation if one is said."""
+        __tracebackhide__ = True
+        self._whole._check_word(expected)
+        now = self.json()
+        if [now["state"], now["operation"]] == [expected, operation or now["operation"]]:
+            return
+        is_now = now["state"] if operation is None else f"{now['state']}/{now['operation']}"
+        should = expected if operation is None else f"{expected}/{operation}"
+        self._fail(f"{self.kind} {self.number} is {is_now}, not {should}.")
+
+    def _until(self, expected: str) -> Self:
+        """Moves the clock on, from change to change, until it is in a state."""
+        self._whole._check_word(expected)
+        while (state := self.json()["state"]) != expected:
+            if not self._whole._go_on():
+                self._fail(
+                    f"{self.kind} {self.number} is {state}, and nothing is due that could make it "
+                    f"{expected}."
+                )
+        return self
+
+    def _fail(self, what: str) -> NoReturn:
+        raise AssertionError(f"{what}\n\n{self._whole.explain().rstrip()}")
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.number} {self.name!r}>"
 
@@ -92,34 +122,26 @@ class Whole(Told):
         """What it has lived through, as a picture: a band for each part, operations marked."""
         return self._driven.text(f"{self._path}/explain", query={"format": "timeline"})
 
-    def _assert(self, told: Told, expected: str, operation: str | None) -> None:
-        """Holds if it, or a part of it, is in a state."""
-        __tracebackhide__ = True
-        check_word(expected, self.states, api=self.api)
-        now = told.json()
-        if [now["state"], now["operation"]] == [expected, operation or now["operation"]]:
-            return
-        is_now = now["state"] if operation is None else f"{now['state']}/{now['operation']}"
-        should = expected if operation is None else f"{expected}/{operation}"
-        self._fail(f"{told.kind} {told.number} is {is_now}, not {should}.")
-
-    def _until(self, told: Told, expected: str) -> None:
-        """Moves the clock on, from change to change, until it or a part of it is in a state."""
-        check_word(expected, self.states, api=self.api)
-        while (state := told.json()["state"]) != expected:
-            if self._driven.ask("GET", "/clock")["next_due"] is None:
-                self._fail(
-                    f"{told.kind} {told.number} is {state}, and nothing is due that could make it "
-                    f"{expected}."
-                )
-            self._driven.ask("POST", "/clock/next")
-
-    def _fail(self, what: str) -> NoReturn:
-        raise AssertionError(f"{what}\n\n{self.explain().rstrip()}")
+    @property
+    def _whole(self) -> Whole:
+        return self
 
     @property
     def _path(self) -> str:
         return f"/tasks/{self.api}/{self._id}"
+
+    def _check_word(self, word: str) -> None:
+        """Raises AuthorError for a state that the API has no word for."""
+        if word not in self.states:
+            name = {"ocp": "OCP"}.get(self.api, self.api)
+            raise AuthorError(f"{name} knows no state {word!r}. {nearest_of(word, self.states)}")
+
+    def _go_on(self) -> bool:
+        """Moves the clock to the next change; whether one was due."""
+        is_due = self._driven.ask("GET", "/clock")["next_due"] is not None
+        if is_due:
+            self._driven.ask("POST", "/clock/next")
+        return is_due
 
     def _key(self) -> tuple[object, ...]:
         return self._driven, self._path
@@ -138,12 +160,9 @@ class Part(Told):
         part: Json = next(each for each in parts if each["number"] == self.number)
         return part
 
+    @property
+    def _whole(self) -> Whole:
+        return self._above._whole
+
     def _key(self) -> tuple[object, ...]:
         return self._above, self.number
-
-
-def check_word(word: str, known: Words, *, api: str) -> None:
-    """Raises AuthorError for a state that the API has no word for."""
-    if word not in known:
-        name = {"ocp": "OCP"}.get(api, api)
-        raise AuthorError(f"{name} knows no state {word!r}. {nearest_of(word, known)}")

@@ -18,6 +18,7 @@ from oceanmock.testing.clock import Clock, instant_text
 from oceanmock.testing.faults import Faults
 from oceanmock.testing.held import Held, blaming_the_author, check_keywords
 from oceanmock.testing.journal import Journal
+from oceanmock.testing.parts import find
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -142,16 +143,27 @@ class Sandbox:
 
     def timelines(self) -> list[str]:
         """A picture of each task or dag: its states over the sandbox's time, operations marked."""
-        found = self.admin.ask("GET", "/tasks")["tasks"]
         return [
             self.admin.text(f"/tasks/{self.api}/{each['id']}/explain", query={"format": "timeline"})
-            for each in found
-            if each["api"] == self.api
+            for each in self._rows()
         ]
 
     def json(self) -> Json:
         """The sandbox as the admin API tells of it."""
         return self.admin.ask("GET")
+
+    def _rows(self) -> list[Json]:
+        """The tasks or dags of its API, as the admin API lists them."""
+        rows: list[Json] = self.admin.ask("GET", "/tasks")["tasks"]
+        return [each for each in rows if each["api"] == self.api]
+
+    def _find(self, wanted: int | str, *, what: str) -> Json:
+        """The task or dag of an id, a number or a name. Raises AuthorError when there is none."""
+        return find(self._rows(), wanted, what=what, where=f"in sandbox {self.name!r}")
+
+    def _start(self, template: Json) -> Json:
+        """A task or dag that is born now. Raises AuthorError with all that is wrong with it."""
+        return self.admin.ask("POST", "/tasks", {"api": self.api, "template": template})
 
     def __enter__(self) -> Self:
         return self
