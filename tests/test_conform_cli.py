@@ -106,7 +106,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 @pytest.fixture
 def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_conform, "_somebody_is_there", lambda: True)
+    monkeypatch.setattr(cli_conform.credentials, "somebody_is_there", lambda: True)
 
 
 # --- words ----------------------------------------------------------------------------------------
