@@ -175,9 +175,11 @@ def test_the_mark_says_what_it_takes(pytester: pytest.Pytester) -> None:
 # --- the mark -------------------------------------------------------------------------------------
 
 
-def test_a_scenario_is_a_name_a_file_beside_the_test_or_a_mapping(
-    pytester: pytest.Pytester,
+@pytest.mark.parametrize("folder", [".", "deep"])
+def test_a_scenario_is_a_name_a_file_beside_the_test_or_a_mapping_wherever_pytest_runs(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
+    pytester.makeini("[pytest]")
     pytester.mkdir("deep").joinpath("seven.yaml").write_text(SCENARIO)
     pytester.path.joinpath("from-the-root.yaml").write_text(SCENARIO.replace("7", "8"))
     text = """
@@ -186,14 +188,18 @@ import pytest
 
 @pytest.mark.scenario("rollback", "seven.yaml", Path("from-the-root.yaml"))
 @pytest.mark.scenario({"summary": "s", "api": "ocp", "tasks": [{"id": 9, "subtasks": ["a"]}]})
-def test_it(ocp):
+def test_mark(ocp):
     assert {task.id for task in ocp.tasks()} > {7, 8, 9}
+
+def test_load(ocp):
+    assert [task.id for task in ocp.load("seven.yaml", "from-the-root.yaml").tasks()] == [7, 8]
 """
     pytester.path.joinpath("deep/test_deep.py").write_text(text)
+    monkeypatch.chdir(pytester.path / folder)
 
     result = pytester.runpytest_inprocess(*QUIET)
 
-    result.assert_outcomes(passed=1)
+    result.assert_outcomes(passed=2)
 
 
 def test_names_on_a_test_replace_those_of_its_class_and_each_keyword_only_itself(
@@ -306,6 +312,15 @@ def test_wrong_mapping(ocp): ...
 @pytest.mark.scenario("retry-failed-subtask", speed=-1)
 def test_wrong_value(ocp): ...
 
+@pytest.mark.scenario(strict="no")
+def test_wrong_type(ocp): ...
+
+@pytest.mark.scenario(switches=7)
+def test_wrong_switches(ocp): ...
+
+@pytest.mark.scenario(starts_at=7)
+def test_wrong_start(ocp): ...
+
 @pytest.mark.scenario("retry-failed-subtask")
 def test_no_fixture(): ...
 
@@ -314,7 +329,7 @@ def test_other_fixture(ocp): ...
 """,
     )
 
-    result.assert_outcomes(errors=7)
+    result.assert_outcomes(errors=10)
     assert_golden("plugin-wrong-marks.txt", output(result))
 
 

@@ -75,6 +75,32 @@ def test_a_run_that_has_seen_too_little_fails(pytester: pytest.Pytester, said: l
     result.stdout.fnmatch_lines(["The run fails: its clients have seen * %*90 % is asked for*"])
 
 
+def test_every_sandbox_of_the_server_counts_whoever_made_it(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import pytest
+
+@pytest.fixture(scope="module")
+def shared(oceanmock_server):
+    with oceanmock_server.ocp() as ocp:
+        yield ocp
+
+def test_of_a_module(shared): ...
+
+def test_closed_early(ocp):
+    ocp.close()
+
+def test_never_closed(oceanmock_server):
+    oceanmock_server.ocp()
+""",
+        *("--oceanmock-coverage", "--oceanmock-coverage-min=90"),
+    )
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["Transition coverage of OCP: 0 % (0 of 54), 3 sandboxes"])
+
+
 def test_a_run_that_has_seen_enough_passes(pytester: pytest.Pytester) -> None:
     result = run(pytester, SUITE, "--oceanmock-coverage-min=5")
 

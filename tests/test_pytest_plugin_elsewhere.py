@@ -117,11 +117,13 @@ def test_fails_later(broken): ...
 
 @pytest.mark.scenario("retry-faild-subtask")
 def test_is_never_run(obshell, ocp): ...
+
+def test_forgets(oceanmock_server): oceanmock_server.ocp()
 """,
         *("--oceanmock-url", server.url),
     )
 
-    result.assert_outcomes(failed=1, passed=1, errors=2)
+    result.assert_outcomes(failed=1, passed=2, errors=2)
     result.stdout.fnmatch_lines(["*knows no scenario 'retry-faild-subtask'. Did you mean*"])
     assert sandboxes_of(server) == ["default"]
 
@@ -131,6 +133,12 @@ def test_a_server_that_is_not_there_is_told_before_the_run(pytester: pytest.Pyte
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert_golden("plugin-no-server.txt", "\n".join(result.errlines).strip() + "\n")
+
+
+def test_tests_are_listed_without_the_server_that_they_will_use(pytester: pytest.Pytester) -> None:
+    result = run(pytester, MANY, "--oceanmock-url", "http://127.0.0.1:9", "--collect-only")
+
+    assert result.ret == pytest.ExitCode.OK
 
 
 def test_a_server_that_a_suite_need_not_use_is_told_by_the_first_test_that_does(

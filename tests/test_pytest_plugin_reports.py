@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import pytest
 
 from golden import assert_golden
@@ -69,6 +71,100 @@ def test_a_failure_tells_the_journal_and_the_life_of_a_dag(pytester: pytest.Pyte
 
     result.assert_outcomes(failed=1)
     assert_golden("plugin-failure-obshell.txt", output(result))
+
+
+def test_what_is_wrong_is_shown_at_the_test_s_own_line_and_told_once(
+    pytester: pytest.Pytester,
+) -> None:
+    result = run(
+        pytester,
+        """
+import pytest
+
+@pytest.mark.scenario(
+    "retry-failed-subtask", progression="manual", starts_at="2024-01-10T06:00:00Z"
+)
+def test_of_a_status(ocp):
+    ocp.task(1000).assert_status("SUCCESSFUL")
+
+def test_of_a_call(ocp):
+    ocp.journal.assert_called("retrySubtask", time=1)
+
+def test_of_a_clock(ocp):
+    ocp.clock.set(progression="manul")
+
+def test_of_a_scenario(ocp):
+    ocp.load("fails-twic")
+
+def test_of_a_sandbox(oceanmock_server):
+    oceanmock_server.ocp("fails-twic")
+""",
+    )
+
+    result.assert_outcomes(failed=5)
+    assert_golden("plugin-own-line.txt", output(result))
+
+
+def test_a_sandbox_of_a_module_is_told_by_the_tests_it_is_given_to(
+    pytester: pytest.Pytester,
+) -> None:
+    result = run(
+        pytester,
+        """
+import httpx, pytest
+
+@pytest.fixture(scope="module")
+def shared(oceanmock_server):
+    with oceanmock_server.ocp("retry-failed-subtask") as ocp:
+        yield ocp
+
+@pytest.fixture
+def client(shared):
+    with httpx.Client(base_url=shared.url, auth=shared.auth) as client:
+        yield client
+
+def test_of_it(client):
+    client.get("/nowhere")
+    assert False
+
+def test_without_it():
+    assert False
+""",
+    )
+
+    result.assert_outcomes(failed=2)
+    assert output(result).count("GET /nowhere, answered 404") == 1
+    result.stdout.fnmatch_lines(["*oceanmock journal (ocp)*", "*_ test_without_it _*"])
+
+
+def test_sandboxes_that_a_test_makes_are_told_by_their_names(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+def test_it(ocp, oceanmock_server):
+    for name in "abcd":
+        oceanmock_server.ocp(name=name)
+    assert False
+""",
+    )
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*oceanmock journal (ocp, test-it-*)*",
+            "*oceanmock journal (ocp, a)*",
+            "*oceanmock journal (ocp, b)*",
+            "*oceanmock: 2 more sandboxes*",
+            "c, d",
+        ]
+    )
+
+
+def test_a_report_for_a_machine_has_the_journal_too(pytester: pytest.Pytester) -> None:
+    run(pytester, "def test_it(ocp): assert False", "--junitxml=junit.xml")
+
+    (told,) = ElementTree.parse(pytester.path / "junit.xml").iter("failure")
+    assert "oceanmock journal (ocp)" in (told.text or "")
 
 
 def test_no_secret_is_told(pytester: pytest.Pytester) -> None:
@@ -214,6 +310,30 @@ def test_lenient(ocp):
     )
 
     result.assert_outcomes(passed=4)
+
+
+def test_a_strict_sandbox_of_a_module_is_judged_when_it_is_closed(
+    pytester: pytest.Pytester,
+) -> None:
+    result = run(
+        pytester,
+        """
+import httpx, pytest
+
+@pytest.fixture(scope="module")
+def shared(oceanmock_server):
+    with oceanmock_server.ocp(strict=True) as ocp:
+        yield ocp
+
+def test_it(shared):
+    httpx.get(f"{shared.url}/nowhere")
+
+def test_last(shared): ...
+""",
+    )
+
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_last*", "1 request to ocp meant no*"])
 
 
 def test_a_strict_test_that_has_failed_already_fails_once(pytester: pytest.Pytester) -> None:

@@ -131,6 +131,17 @@ def test_a_closed_sandbox_is_gone_and_closing_it_twice_changes_nothing(mock: Moc
         ocp.tasks()
 
 
+def test_a_server_knows_its_open_sandboxes_and_says_when_one_is_closed() -> None:
+    with Mock.start() as mock:
+        first, second = mock.ocp(ONE), mock.obshell()
+        told: list[int] = []
+        mock.on_close = lambda sandbox: told.append(sandbox.json()["tasks"])
+
+        first.close()
+
+        assert (told, mock.sandboxes) == ([1], [second])
+
+
 def test_a_sandbox_that_somebody_else_has_deleted_is_closed_without_a_word(mock: Mock) -> None:
     ocp = mock.ocp(ONE)
     ocp.admin.ask("DELETE")
@@ -274,6 +285,11 @@ def test_a_sandbox_is_as_its_options_say(mock: Mock) -> None:
 def test_a_wrong_option_is_refused_with_the_nearest(mock: Mock) -> None:
     with pytest.raises(AuthorError, match=r"'stricct' is no keyword of a sandbox. .*'strict'"):
         mock.ocp(ONE, stricct=True)  # type: ignore[call-arg]
+
+
+def test_a_way_to_pass_that_time_has_not_got_is_refused_with_the_nearest(mock: Mock) -> None:
+    with pytest.raises(AuthorError, match=r"`progression` is 'manul'. .* Did you mean 'manual'?"):
+        mock.ocp(ONE, progression="manul")  # type: ignore[arg-type]
 
 
 def test_requests_must_authenticate_unless_it_is_said_that_they_need_not(mock: Mock) -> None:

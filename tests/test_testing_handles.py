@@ -214,6 +214,7 @@ def test_what_should_not_have_been_asked_fails_with_each_time_it_was(ocp: Ocp) -
     [
         (lambda journal: journal.assert_called("retrySubtsk"), "Did you mean 'retrySubtask'"),
         (lambda journal: journal.assert_called("x", subtsk=7), "Did you mean 'subtask'"),
+        (lambda journal: journal.assert_called("x", time=7), "Did you mean 'times'"),
         (lambda journal: journal.all(stat=7), "'stat' is no keyword of a query of the journal"),
         (lambda journal: journal.assert_called("getTaskInstance", status=99), "status"),
     ],

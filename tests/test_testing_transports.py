@@ -173,6 +173,13 @@ def test_many_requests_go_at_once(ocp: Ocp) -> None:
     ocp.journal.assert_called("getTaskInstance", times=50)
 
 
+def test_without_asyncio_there_is_another_way(ocp: Ocp) -> None:
+    asked = ocp.async_transport.handle_async_request(httpx.Request("GET", f"{ocp.url}{TASK}"))
+
+    with pytest.raises(EnvironmentProblem, match=r"goes with asyncio.* under trio too"):
+        asked.send(None)
+
+
 def test_a_server_that_stops_ends_what_it_has_not_answered() -> None:
     started = Mock.start()
     ocp = started.ocp(ONE, name="stops")

@@ -28,7 +28,7 @@ from urllib.parse import urljoin, urlsplit
 from oceanmock.admin_client import Admin, Json
 from oceanmock.errors import AuthorError
 from oceanmock.testing import Obshell, Ocp, Options, Sandbox
-from oceanmock.testing.held import Held, check_keywords, nearest_of
+from oceanmock.testing.held import HIDDEN, Held, check_keywords, nearest_of
 from oceanmock.testing.near import Near
 from oceanmock.testing.reach import Elsewhere, Here, Reach
 from oceanmock.testing.sandbox import Given, create
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from oceanmock.server import Server
+
+__tracebackhide__ = HIDDEN
 
 Api = TypeVar("Api", bound=Sandbox)
 
@@ -56,7 +58,10 @@ class Mock:
         self._server = server
         self._near = near
         self._reaches_ports: bool | None = None
+        self._open: list[Sandbox] = []
         self.url: Final = admin.url
+        self.on_close: Callable[[Sandbox], object] | None = None
+        """Told of each of its sandboxes that is closed, while it still stands."""
 
     @classmethod
     def start(
@@ -100,6 +105,11 @@ class Mock:
         """A new sandbox for clients of obshell. Raises AuthorError with all that is wrong."""
         return self._make(Obshell, scenarios, options)
 
+    @property
+    def sandboxes(self) -> list[Sandbox]:
+        """Those that it has made and that are open, the oldest first."""
+        return list(self._open)
+
     def stop(self) -> None:
         """Stops a server in this process; stopping twice changes nothing."""
         if self._server is not None:
@@ -119,13 +129,21 @@ class Mock:
     def _make(self, kind: type[Api], scenarios: tuple[Given, ...], options: Options) -> Api:
         made = create(self._admin, kind.api, scenarios, options, own_port=self._reaches_ports)
         reach = self._reach(made["urls"])
-        return kind(
+        sandbox = kind(
             Held(self._admin, made["name"]),
             reach,
             made=made,
             strict=options.get("strict", False),
             is_guarded=options.get("auth", True),
+            on_close=self._closes,
         )
+        self._open.append(sandbox)
+        return sandbox
+
+    def _closes(self, sandbox: Sandbox) -> None:
+        self._open.remove(sandbox)
+        if self.on_close is not None:
+            self.on_close(sandbox)
 
     def _reach(self, urls: Json) -> Reach:
         """How a client gets to a sandbox with these URLs."""

@@ -44,7 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Ends a run that is told to use a server which is not there, before it begins."""
     setting = session.config.stash[SETTING]
-    if setting.url_is_urgent and not hasattr(session.config, "workerinput"):
+    is_idle = session.config.option.collectonly or hasattr(session.config, "workerinput")
+    if setting.url_is_urgent and not is_idle:
         from oceanmock.pytest_plugin.sandboxes import check_server  # noqa: PLC0415
 
         check_server(setting)
@@ -97,8 +98,14 @@ def oceanmock_server(
 ) -> Iterator[Mock]:
     """The session's server: in this process on a free port, or where --oceanmock-url says.
 
-    Further sandboxes are made by `oceanmock_server.ocp(…)` and `oceanmock_server.obshell(…)`, and
-    deleted by their `close()`.
+    A test that needs more sandboxes, and a fixture of a class or module, make them here:
+
+        @pytest.fixture(scope="module")
+        def cluster(oceanmock_server):
+            with oceanmock_server.obshell("initialize-cluster-fails") as obshell:
+                yield obshell
+
+    What is left open is deleted at the end.
     """
     from oceanmock.pytest_plugin.sandboxes import served  # noqa: PLC0415 (slow)
 

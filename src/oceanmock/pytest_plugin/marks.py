@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
-from os.path import relpath
 from pathlib import Path
 from textwrap import indent
 from typing import Any, Final, cast
@@ -22,7 +21,7 @@ import pytest
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError
 from oceanmock.mistakes import did_you_mean, nearest
-from oceanmock.testing.sandbox import SUFFIXES, Given, Options
+from oceanmock.testing.sandbox import Given, Options, place_of
 
 APIS: Final = ("ocp", "obshell")
 """The APIs, which are also the names of their fixtures."""
@@ -83,7 +82,7 @@ def check_use(item: pytest.Item, used: Collection[str], api_of: Callable[[Given]
                 "    Add one of them to the test's arguments."
             )
         for given in mark.args:
-            api = api_of(place_of(given, item.path.parent))
+            api = api_of(place_of(given, folders_of(item)))
             if api not in used:
                 raise AuthorError(
                     f"{shown(mark)}:\n  this is a scenario of {api}, and the test does not use "
@@ -91,17 +90,12 @@ def check_use(item: pytest.Item, used: Collection[str], api_of: Callable[[Given]
                 )
 
 
-def place_of(given: Given, folder: Path) -> Given:
-    """A scenario whose file, if it is one, is looked for beside the test first."""
-    if not isinstance(given, str | Path) or not is_path(given):
-        return given
-    beside = folder / given
-    return Path(relpath(beside)) if beside.is_file() else Path(given)
+def folders_of(item: pytest.Item) -> tuple[Path, ...]:
+    """Where the files of its scenarios are looked for: beside the test, then in pytest's rootdir.
 
-
-def is_path(given: str | Path) -> bool:
-    """Whether a file is meant, instead of a name."""
-    return isinstance(given, Path) or given.endswith(SUFFIXES) or Path(given).name != given
+    So it is the same from wherever pytest runs.
+    """
+    return item.path.parent, item.config.rootpath
 
 
 # --- the marks of a test --------------------------------------------------------------------------
@@ -113,7 +107,7 @@ def _marks(item: pytest.Item, api_of: Callable[[Given], str]) -> list[_Mark]:
     marks = []
     for node in cast("Iterator[Node]", item.iter_parents()):
         for mark in _of(node):
-            found = [place_of(each, item.path.parent) for each in mark.args]
+            found = [place_of(each, folders_of(item)) for each in mark.args]
             wrong = [*_mistakes_in(mark)]
             scenarios = []
             for given in found:
@@ -147,6 +141,8 @@ def mistakes_in(keywords: Mapping[str, Any]) -> Iterator[str]:
             yield f"there is no keyword `{keyword}`\n  {nearest(keyword, KEYWORDS)}"
         elif keyword == "progression" and value not in PROGRESSIONS:
             yield f"`progression` is {value!r}\n  {nearest(value, PROGRESSIONS)}"
+        elif keyword in {"auth", "strict"} and not isinstance(value, bool):
+            yield f"`{keyword}` is {value!r}\n  Allowed: True, False."
 
 
 def shown(mark: pytest.Mark) -> str:
@@ -183,7 +179,9 @@ class Known:
         from oceanmock.library import load_scenario  # noqa: PLC0415 (slow)
 
         if isinstance(given, Path) and not given.is_file():
-            raise AuthorError(f"there is no scenario file {given}")
+            raise AuthorError(
+                f"there is no scenario file {given}, neither beside the test nor in the rootdir"
+            )
         if self._names is None or isinstance(given, Path):
             return load_scenario(given).api
         names = self._names()

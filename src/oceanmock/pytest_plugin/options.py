@@ -18,7 +18,7 @@ MARK: Final = (
     "scenario(*scenarios, progression=…, speed=…, seed=…, starts_at=…, switches=…, auth=…, "
     "strict=…): what lives in the sandbox of the fixtures `ocp` and `obshell`, and how. A scenario "
     "is a name of the library (`oceanmock list` has them), the path of a file (beside the test, or "
-    "from where pytest runs) or a mapping. progression: polls (usual), manual, immediate, time. "
+    "in the rootdir) or a mapping. progression: polls (usual), manual, immediate, time. "
     "strict=True fails a test by a request that means no operation, and by a fault that strikes "
     "nothing. A mark that names scenarios speaks to the fixtures of their APIs, another one to "
     "both. On a class or a module it holds for every test: a test's own names replace those, each "

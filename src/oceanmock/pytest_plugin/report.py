@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from oceanmock.admin_client import Json
@@ -18,28 +19,48 @@ from oceanmock.explain.telling import plain
 from oceanmock.sightings import sightings_of
 from oceanmock.testing.clock import instant_of
 from oceanmock.testing.held import Held
+from oceanmock.testing.sandbox import Sandbox
 
 Section = tuple[str, str]
 """A title and a text of a report."""
 
 MOST_ENTRIES: Final = 20
 MOST_TASKS: Final = 4
+MOST_SANDBOXES: Final = 3
 MOST_BODY: Final = 200
 FORMS: Final = ("text", "timeline")
 """The forms in which a task is explained."""
 _PAGE: Final = 1000
 
 
-def sections(held: Held, api: str, *, when: str = "call") -> Iterator[Section]:
-    """The journal of a sandbox, and its tasks; nothing of one that was only just made."""
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a failure says of itself: where in the test's life it is, and what is wrong."""
+
+    when: str
+    text: str
+
+
+def sections(sandboxes: Sequence[Sandbox], said: Said) -> Iterator[Section]:
+    """The journals of a test's sandboxes, and their tasks; and nothing that is said already."""
+    for sandbox in sandboxes[:MOST_SANDBOXES]:
+        is_alone = [each.api for each in sandboxes].count(sandbox.api) == 1
+        called = sandbox.api if is_alone else f"{sandbox.api}, {sandbox.name}"
+        yield from _sections(sandbox.admin, sandbox.api, called, said)
+    if left := sandboxes[MOST_SANDBOXES:]:
+        yield f"oceanmock: {len(left)} more sandboxes", ", ".join(each.name for each in left)
+
+
+def _sections(held: Held, api: str, called: str, said: Said) -> Iterator[Section]:
+    """What a sandbox tells; nothing of one that was only just made."""
     try:
         entries = entries_of(held)
-        if when == "setup" and not entries:
+        if said.when == "setup" and not entries:
             return
-        yield f"oceanmock journal ({api})", journal_text(entries, held.ask("GET")["started"])
-        yield from _task_sections(held, api, entries)
+        yield f"oceanmock journal ({called})", journal_text(entries, held.ask("GET")["started"])
+        yield from _task_sections(held, api, entries, said)
     except OceanmockError as problem:
-        yield f"oceanmock ({api})", f"what happened cannot be told: {problem}"
+        yield f"oceanmock ({called})", f"what happened cannot be told: {problem}"
 
 
 def entries_of(held: Held) -> list[Json]:
@@ -97,14 +118,14 @@ def _body_text(body: Any) -> str:
 # --- the tasks ------------------------------------------------------------------------------------
 
 
-def _task_sections(held: Held, api: str, entries: Sequence[Json]) -> Iterator[Section]:
+def _task_sections(held: Held, api: str, entries: Sequence[Json], said: Said) -> Iterator[Section]:
     tasks = [each for each in held.ask("GET", "/tasks")["tasks"] if each["api"] == api]
     asked = {value for entry in entries for value in entry["ids"].values()}
     chosen = sorted(tasks, key=lambda task: task["id"] not in asked)[:MOST_TASKS]
     kind = "task" if api == "ocp" else "dag"
     for task in chosen:
         title = f"oceanmock {kind} {task['number']} {plain(task['name'])}: {task['state']}"
-        yield title, _task_text(held, api, task["id"])
+        yield title, _task_text(held, api, task["id"], said)
     if left := len(tasks) - len(chosen):
         rest = ", ".join(
             f"{task['number']} {task['state']}" for task in tasks if task not in chosen
@@ -112,7 +133,8 @@ def _task_sections(held: Held, api: str, entries: Sequence[Json]) -> Iterator[Se
         yield f"oceanmock: {left} more {kind}s", plain(rest)
 
 
-def _task_text(held: Held, api: str, id: str) -> str:
-    """Why it is in its state, and how it came there."""
+def _task_text(held: Held, api: str, id: str, said: Said) -> str:
+    """Why it is in its state, unless an assertion has said so, and how it came there."""
     path = f"/tasks/{api}/{id}/explain"
-    return "\n".join(held.text(path, query={"format": form}) for form in FORMS)
+    why, life = (held.text(path, query={"format": form}) for form in FORMS)
+    return life if why.partition("\n")[0] in said.text else f"{why}\n{life}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 from unittest import TestCase
 
 import pytest
@@ -21,7 +21,7 @@ from oceanmock.admin_client import Admin, NoAnswer, Refused
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.mock import Mock
 from oceanmock.pytest_plugin import report, strictness
-from oceanmock.pytest_plugin.marks import Known, check_use, mistakes_in, wanted
+from oceanmock.pytest_plugin.marks import Known, check_use, folders_of, mistakes_in, wanted
 from oceanmock.pytest_plugin.options import GATHERING, SETTING, Setting
 from oceanmock.testing import Obshell, Ocp, Options, Sandbox
 
@@ -37,8 +37,7 @@ _NO_NAME: Final = re.compile(r"[^A-Za-z0-9]+")
 _KNOWN: Final = pytest.StashKey[dict[str, Known]]()
 """What is known of the scenarios of each server, by its URL."""
 _LENT: Final = pytest.StashKey[list[Sandbox]]()
-"""The sandboxes of a test while they stand."""
-_HAS_FAILED: Final = pytest.StashKey[bool]()
+"""The sandboxes of a test's own fixtures while they stand."""
 
 
 # --- the server -----------------------------------------------------------------------------------
@@ -50,9 +49,13 @@ def served(session: pytest.Session, *, host: str, tls: SSLContext | None) -> Ite
     setting = session.config.stash[SETTING]
     with _told_plainly(session):
         mock = Mock.start(host=host, tls=tls) if setting.url is None else _attach(setting, tls)
+    Witness.of(session.config).watch(mock)
     try:
         yield mock
     finally:
+        with _told_plainly(session):
+            for forgotten in mock.sandboxes:
+                forgotten.close()
         mock.stop()
 
 
@@ -118,7 +121,8 @@ def _lent(
         strict = request.config.stash[SETTING].strict
         said = {"strict": strict, **_checked(options), **marked.keywords, "name": _name_of(item)}
         sandbox = make(*marked.scenarios, **cast("Options", said))
-    Witness.call(request.config)
+    sandbox.folders = folders_of(item)
+    Witness.of(request.config).watch(mock)
     lent = item.stash.setdefault(_LENT, [])
     lent.append(sandbox)
     if isinstance(request.instance, TestCase):
@@ -128,27 +132,7 @@ def _lent(
     finally:
         lent.remove(sandbox)
         with _told_plainly(request.session):
-            _take_back(item, sandbox)
-
-
-def _take_back(item: pytest.Item, sandbox: Sandbox) -> None:
-    """Deletes a sandbox; fails a test that has passed, and that it was too strict for.
-
-    One that the test has closed itself is not looked at.
-    """
-    if sandbox.is_closed:
-        return
-    gathering: Gathering | None = item.config.pluginmanager.get_plugin(GATHERING)
-    wrong = ""
-    try:
-        if gathering is not None:
-            gathering.take(sandbox)
-        if sandbox.strict and not item.stash.get(_HAS_FAILED, False):
-            wrong = strictness.complaint(sandbox.admin, sandbox.api)
-    finally:
-        sandbox.close()
-    if wrong:
-        pytest.fail(wrong, pytrace=False)
+            sandbox.close()
 
 
 def _checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -177,15 +161,51 @@ def check_marks(item: pytest.Item) -> None:
 
 
 class Witness:
-    """A plugin that is there once a sandbox is: it tells what those of a failed test saw."""
+    """A plugin that is there once a server is: it looks at the sandboxes that are made there.
+
+    Of a failed test it tells what its sandboxes saw: those of the fixtures `ocp` and `obshell`,
+    those that were made during the test, and those that a fixture of a class or module gave it.
+    """
 
     NAME: Final = "oceanmock-witness"
 
+    def __init__(self, gathering: Gathering | None) -> None:
+        self._gathering = gathering
+        self._mocks: list[Mock] = []
+        self._older: list[Sandbox] = []
+        self._has_failed = False
+
     @classmethod
-    def call(cls, config: pytest.Config) -> None:
-        """Makes sure that there is one."""
-        if not config.pluginmanager.has_plugin(cls.NAME):
-            config.pluginmanager.register(cls(), cls.NAME)
+    def of(cls, config: pytest.Config) -> Self:
+        """The one of this run, from now on if there was none."""
+        manager = config.pluginmanager
+        if not manager.has_plugin(cls.NAME):
+            manager.register(cls(manager.get_plugin(GATHERING)), cls.NAME)
+        return cast("Self", manager.get_plugin(cls.NAME))
+
+    def watch(self, mock: Mock) -> None:
+        """Looks at the sandboxes of a server."""
+        if mock not in self._mocks:
+            self._mocks.append(mock)
+            mock.on_close = self._closes
+
+    def _closes(self, sandbox: Sandbox) -> None:
+        """Gathers what a sandbox saw; fails a test that has passed, where it was to be strict."""
+        if self._gathering is not None:
+            self._gathering.take(sandbox)
+        if sandbox.strict and not self._has_failed:
+            wrong = strictness.complaint(sandbox.admin, sandbox.api)
+            if wrong:
+                pytest.fail(wrong, pytrace=False)
+
+    @property
+    def _open(self) -> list[Sandbox]:
+        return [each for mock in self._mocks for each in mock.sandboxes]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self) -> None:
+        """Begins with a test anew."""
+        self._older, self._has_failed = self._open, False
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -194,10 +214,19 @@ class Witness:
         """Adds to the report of a failed test what its sandboxes, if they still stand, tell."""
         told = yield
         if told.failed:
-            item.stash[_HAS_FAILED] = True
-            for sandbox in [each for each in item.stash.get(_LENT, ()) if not each.is_closed]:
-                told.sections += report.sections(sandbox.admin, sandbox.api, when=told.when)
+            self._has_failed = True
+            add = getattr(told.longrepr, "addsection", lambda *it: told.sections.append(it))
+            said = report.Said(told.when or "call", told.longreprtext)
+            for title, text in report.sections(self._used_by(item), said):
+                add(title, text.rstrip("\n"))
         return told
+
+    def _used_by(self, item: pytest.Item) -> list[Sandbox]:
+        """The open sandboxes of a test, those of its own fixtures first."""
+        own = item.stash.get(_LENT, [])
+        given = [it for it in getattr(item, "funcargs", {}).values() if isinstance(it, Sandbox)]
+        used = [each for each in self._open if each not in self._older or each in given]
+        return sorted(used, key=lambda each: each not in own)
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from oceanmock.admin_client import Json
-from oceanmock.testing.held import Held
+from oceanmock.clock import PROGRESSIONS, Progression
+from oceanmock.errors import AuthorError
+from oceanmock.testing.held import HIDDEN, Held, nearest_of
 
-if TYPE_CHECKING:
-    from oceanmock.clock import Progression
+__tracebackhide__ = HIDDEN
 
 Span = str | float | timedelta
 """A duration as scenario files write it (``"90s"``), seconds, or a timedelta."""
@@ -66,6 +67,7 @@ class Clock:
 
     def set(self, *, progression: Progression | None = None, speed: float | None = None) -> None:
         """Changes how time passes from now on; what is left out stays."""
+        check_progression(progression)
         said = {"progression": progression, "speed": speed}
         self._ask("PATCH", "", {key: value for key, value in said.items() if value is not None})
 
@@ -79,6 +81,12 @@ class Clock:
 
     def _ask(self, method: str, path: str = "", body: Json | None = None) -> dict[str, Any]:
         return self._driven.ask(method, f"/clock{path}", body)
+
+
+def check_progression(said: str | None) -> None:
+    """Raises AuthorError for a way to pass that time has not got, with the nearest that it has."""
+    if said is not None and said not in PROGRESSIONS:
+        raise AuthorError(f"`progression` is {said!r}. {nearest_of(str(said), PROGRESSIONS)}")
 
 
 _BEYOND: Final = re.compile(r"(\.\d{6})\d+")
@@ -98,8 +106,8 @@ def _rest_of(text: str) -> timedelta:
 
 def instant_text(instant: datetime | str) -> str:
     """An instant as the admin API reads it; one without a time zone is in UTC."""
-    if isinstance(instant, str):
-        return instant
+    if not isinstance(instant, datetime):
+        return instant  # what is no instant either, the server says what is wrong with
     aware = instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
     return aware.astimezone(UTC).isoformat()
 

@@ -9,7 +9,9 @@ from urllib.parse import quote
 from oceanmock.admin_client import Json
 from oceanmock.errors import AuthorError
 from oceanmock.testing.clock import Span, span_text
-from oceanmock.testing.held import Held, check_keywords
+from oceanmock.testing.held import HIDDEN, Held, check_keywords
+
+__tracebackhide__ = HIDDEN
 
 
 class Said(TypedDict, total=False):

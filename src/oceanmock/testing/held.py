@@ -6,12 +6,19 @@ keyword that there is not is told before anything is asked, with the nearest one
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import methodcaller
+from typing import Final
 
 from oceanmock.admin_client import Driven, Json, Refused
-from oceanmock.errors import AuthorError
+from oceanmock.errors import AuthorError, OceanmockError
+
+HIDDEN: Final = methodcaller("errisinstance", (AssertionError, OceanmockError))
+"""What a module of this room says ``__tracebackhide__`` to be: of an assertion that fails, or of an
+author's mistake, pytest shows the test's own line, and none of these files.
+"""
+__tracebackhide__ = HIDDEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +29,28 @@ class Held(Driven):
         self, method: str, path: str = "", body: Json | None = None, *, query: Json | None = None
     ) -> Json:
         """What it answers. Raises AuthorError for what is wrong or not there, and NoAnswer."""
-        with blaming_the_author():
+        try:
             return self.admin.ask(method, self.path(path), body, query=query)
+        except Refused as refusal:
+            raise blamed(refusal) from None
 
     def text(self, path: str, *, query: Json | None = None) -> str:
         """A text that it answers. Raises as ``ask``."""
-        with blaming_the_author():
+        try:
             return self.admin.read("GET", self.path(path), query=query).decode()
+        except Refused as refusal:
+            raise blamed(refusal) from None
 
 
-@contextmanager
-def blaming_the_author() -> Iterator[None]:
-    """What a server refuses is the mistake of whoever has written the test."""
-    try:
-        yield
-    except Refused as refusal:
-        if refusal.status >= 500:
-            raise
-        raise AuthorError(str(refusal)) from None
+def blamed(refusal: Refused) -> OceanmockError:
+    """What a server refuses, as the mistake of whoever has written the test.
+
+    They have not sent a body, and are told only what is wrong with it. A failure of the server's
+    own is no mistake of theirs.
+    """
+    if refusal.status >= 500:
+        return refusal
+    return AuthorError(str(refusal).removeprefix("The body: "))
 
 
 def check_keywords(given: Iterable[str], known: Iterable[str], *, what: str) -> None:

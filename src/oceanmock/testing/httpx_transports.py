@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 
 import httpx
 
+from oceanmock.errors import EnvironmentProblem
 from oceanmock.testing.near import Address, End, Head, Near, Part, Request
 
 
@@ -48,7 +49,7 @@ class AsyncNearTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The answer to a request; its body comes while it is read."""
-        loop, parts = asyncio.get_running_loop(), asyncio.Queue[Part]()
+        loop, parts = _running_loop(), asyncio.Queue[Part]()
 
         def tell(part: Part) -> None:
             if not loop.is_closed():
@@ -127,6 +128,17 @@ class _AsyncStream(httpx.AsyncByteStream):
 def _request(request: httpx.Request, body: bytes) -> Request:
     headers = [(name.lower(), value) for name, value in request.headers.raw]
     return Request(request.method, request.url.raw_path, headers, body, request.url.scheme)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    """asyncio's. Raises EnvironmentProblem under any other, such as trio's."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise EnvironmentProblem(
+            "`async_transport` goes with asyncio, which does not run here. Without `transport=…` "
+            "httpx.AsyncClient asks over a connection, under trio too."
+        ) from None
 
 
 def _patience(request: httpx.Request) -> float | None:

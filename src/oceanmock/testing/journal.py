@@ -6,14 +6,16 @@ assertion that fails has the server's own words, which show what came nearest, l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypedDict, Unpack
 
 from oceanmock.admin_client import Json
 from oceanmock.testing.clock import instant_of
-from oceanmock.testing.held import Held, check_keywords
+from oceanmock.testing.held import HIDDEN, Held, check_keywords
+
+__tracebackhide__ = HIDDEN
 
 PAGE: Final = 1000
 
@@ -126,15 +128,13 @@ class Journal:
 
         Raises AssertionError with what came nearest, and AuthorError for a query that is wrong.
         """
-        __tracebackhide__ = True
         often = {"times": times, "at_least": at_least, "at_most": at_most}
-        verdict = self._verdict(_query(operation, wanted), often)
+        verdict = self._verdict(_query(operation, wanted, also=often), often)
         if not verdict["holds"]:
             raise AssertionError(verdict["message"])
 
     def assert_not_called(self, operation: str | None = None, **wanted: Unpack[Wanted]) -> None:
         """Holds if nothing like this was asked. Raises AssertionError with what was."""
-        __tracebackhide__ = True
         self.assert_called(operation, times=0, **wanted)
 
     def __repr__(self) -> str:
@@ -156,7 +156,8 @@ class Journal:
             after = said["last"]
 
 
-def _query(operation: str | None, wanted: Mapping[str, Any]) -> Json:
-    check_keywords(wanted, Wanted.__annotations__, what="a query of the journal")
+def _query(operation: str | None, wanted: Mapping[str, Any], *, also: Iterable[str] = ()) -> Json:
+    """The query as the server takes it; ``also`` are keywords that are no part of one."""
+    check_keywords(wanted, [*also, *Wanted.__annotations__], what="a query of the journal")
     given = {"operation": operation, **wanted}
     return {key: value for key, value in given.items() if value is not None}

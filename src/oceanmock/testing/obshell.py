@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 from oceanmock.admin_client import Json
 from oceanmock.errors import EnvironmentProblem
+from oceanmock.testing.held import HIDDEN
 from oceanmock.testing.parts import Part, Told, Whole, find
 from oceanmock.testing.sandbox import Given, Sandbox
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from obshell import ClientV1
 
     from oceanmock.credentials import Sealed
+
+__tracebackhide__ = HIDDEN
 
 Step = str | Mapping[str, Any]
 """A node: its name, or what a scenario file says of it; ``node(…)`` writes it."""
@@ -115,7 +118,6 @@ class _OfObshell(Told):
 
         Raises AssertionError with why it is in another, and what is next.
         """
-        __tracebackhide__ = True
         self._assert(expected, operator)
 
     def until(self, state: str) -> Self:

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 from oceanmock.admin_client import Json
+from oceanmock.testing.held import HIDDEN
 from oceanmock.testing.parts import Part, Told, Whole, find
 from oceanmock.testing.sandbox import MANAGER, VIEWER, Sandbox
 
 if TYPE_CHECKING:
     from oceanmock.credentials import AccessKey, Basic
+
+__tracebackhide__ = HIDDEN
 
 Step = str | Mapping[str, Any]
 """A subtask: its name, or what a scenario file says of it; ``subtask(…)`` writes it."""
@@ -100,7 +103,6 @@ class _OfOcp(Told):
 
         Raises AssertionError with why it is in another, and what is next.
         """
-        __tracebackhide__ = True
         self._assert(expected, operation)
 
     def until(self, status: str) -> Self:

@@ -12,7 +12,9 @@ from typing import Final, NoReturn, Self
 
 from oceanmock.admin_client import Json
 from oceanmock.errors import AuthorError
-from oceanmock.testing.held import Held, did_you_mean_of, nearest_of
+from oceanmock.testing.held import HIDDEN, Held, did_you_mean_of, nearest_of
+
+__tracebackhide__ = HIDDEN
 
 Words = Sequence[str]
 
@@ -63,7 +65,6 @@ class Told(ABC):
 
     def _assert(self, expected: str, operation: str | None) -> None:
         """Holds if it is in a state, and in an operation if one is said."""
-        __tracebackhide__ = True
         self._whole._check_word(expected)
         now = self.json()
         if [now["state"], now["operation"]] == [expected, operation or now["operation"]]:

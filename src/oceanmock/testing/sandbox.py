@@ -6,17 +6,17 @@ server elsewhere are driven by the same object. The rule: asking here never move
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
 from oceanmock.admin_client import Admin, Json, Refused
-from oceanmock.errors import AuthorError, EnvironmentProblem
-from oceanmock.testing.clock import Clock, instant_text
+from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
+from oceanmock.testing.clock import Clock, check_progression, instant_text
 from oceanmock.testing.faults import Faults
-from oceanmock.testing.held import Held, blaming_the_author, check_keywords
+from oceanmock.testing.held import HIDDEN, Held, blamed, check_keywords
 from oceanmock.testing.journal import Journal
 from oceanmock.testing.parts import find
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from oceanmock.clock import Progression
     from oceanmock.testing.reach import Reach
+
+__tracebackhide__ = HIDDEN
 
 SUFFIXES: Final = (".yaml", ".yml")
 
@@ -52,7 +54,7 @@ class Options(TypedDict, total=False):
     auth: bool
     """Whether requests must authenticate; they must, if left out."""
     strict: bool
-    """Whether a test fails by what nobody has expected, or what has not come."""
+    """Whether a test of the pytest plugin fails by what nobody has expected, or has not come."""
 
 
 class Sandbox:
@@ -68,6 +70,7 @@ class Sandbox:
         made: Json,
         strict: bool = False,
         is_guarded: bool = True,
+        on_close: Callable[[Sandbox], object] | None = None,
     ) -> None:
         self.admin: Final = driven
         """Its own paths of the admin API."""
@@ -79,7 +82,10 @@ class Sandbox:
         self.clock: Final = Clock(driven)
         self.journal: Final = Journal(driven)
         self.faults: Final = Faults(driven)
+        self.folders: Sequence[Path] = ()
+        """Where ``load`` looks for a file first; then it is one from the current folder."""
         self._reach = reach
+        self._on_close = on_close
         self._is_closed = False
 
     @property
@@ -113,10 +119,12 @@ class Sandbox:
         Untouched, it becomes as if made with them; in use, their tasks are born now. Raises
         AuthorError with all that is wrong with them.
         """
-        given = [read_given(each) for each in scenarios]
+        given = [read_given(place_of(each, self.folders)) for each in scenarios]
         body = {"scenarios": [each.said for each in given], "api": self.api}
-        with naming_files(given):
+        try:
             self.admin.ask("POST", "/scenarios", body)
+        except AuthorError as mistakes:
+            raise naming_files(mistakes, given) from None
         return self
 
     def reset(self) -> None:
@@ -133,6 +141,13 @@ class Sandbox:
         if self._is_closed:
             return
         self._is_closed = True
+        try:
+            if self._on_close is not None:
+                self._on_close(self)
+        finally:
+            self._delete()
+
+    def _delete(self) -> None:
         try:
             self.admin.admin.ask("DELETE", self.admin.path())
         except EnvironmentProblem:
@@ -193,6 +208,7 @@ def create(
 ) -> Json:
     """What the server says of the sandbox it has just made. Raises AuthorError."""
     check_keywords(options, Options.__annotations__, what="a sandbox")
+    check_progression(options.get("progression"))
     given = [read_given(each) for each in scenarios]
     body: Json = {
         "scenarios": [each.said for each in given],
@@ -206,9 +222,15 @@ def create(
     if "starts_at" in options:
         body["starts_at"] = instant_text(options["starts_at"])
     if "switches" in options:
-        body["switches" if api == "ocp" else "obshell_switches"] = dict(options["switches"])
-    with naming_files(given), blaming_the_author():
+        said = options["switches"]
+        is_mapping = isinstance(said, Mapping)  # what is none the server refuses
+        body["switches" if api == "ocp" else "obshell_switches"] = (
+            dict(said) if is_mapping else said
+        )
+    try:
         return admin.ask("POST", "/sandboxes", body)
+    except Refused as refusal:
+        raise naming_files(blamed(refusal), given) from None
 
 
 PLAIN: Final = ("name", "progression", "speed", "seed")
@@ -230,28 +252,38 @@ class Scenario:
     place: str | None = None
 
 
+def is_path(given: str | Path) -> bool:
+    """Whether a file is meant, instead of a name."""
+    return isinstance(given, Path) or given.endswith(SUFFIXES) or Path(given).name != given
+
+
+def place_of(given: Given, folders: Sequence[Path]) -> Given:
+    """A scenario whose file, if it is one, is the first that there is in some folders."""
+    if not isinstance(given, str | Path) or not is_path(given):
+        return given
+    found = (folder / given for folder in folders if (folder / given).is_file())
+    return Path(next((relpath(each) for each in found), given))
+
+
 def read_given(given: Given) -> Scenario:
     """A scenario as it is given in a test. Raises AuthorError for a file that cannot be read."""
     if isinstance(given, Mapping):
         return Scenario(dict(given))
-    path = Path(given)
-    if isinstance(given, str) and path.suffix not in SUFFIXES and path.name == given:
+    if isinstance(given, str) and not is_path(given):
         return Scenario(given)
     try:
-        return Scenario(path.read_text(encoding="utf-8") + "\n", str(given))
+        return Scenario(Path(given).read_text(encoding="utf-8") + "\n", str(given))
     except (OSError, UnicodeDecodeError) as problem:
         why = getattr(problem, "strerror", None) or str(problem)
         raise AuthorError(f"the scenario file {given} cannot be read: {why}.") from None
 
 
-@contextmanager
-def naming_files(given: Sequence[Scenario]) -> Iterator[None]:
-    """Mistakes in scenarios that were read from files here are told with the files' names."""
-    try:
-        yield
-    except AuthorError as mistakes:
-        text = str(mistakes)
-        for number, scenario in enumerate(given):
-            if scenario.place is not None:
-                text = text.replace(f"scenarios[{number}]", scenario.place)
-        raise AuthorError(text) from None
+def naming_files(mistakes: OceanmockError, given: Sequence[Scenario]) -> OceanmockError:
+    """Mistakes in scenarios that were read from files here, told with the files' names."""
+    if not isinstance(mistakes, AuthorError):
+        return mistakes
+    text = str(mistakes)
+    for number, scenario in enumerate(given):
+        if scenario.place is not None:
+            text = text.replace(f"scenarios[{number}]", scenario.place)
+    return AuthorError(text)
