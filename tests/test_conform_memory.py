@@ -194,7 +194,10 @@ BROKEN: Final[dict[str, list[tuple[Api, list[Exchange]]]]] = {
         ("ocp", [task(), task(data__subtasks=FAILED_TASK["data"]["subtasks"][1:])]),
         ("obshell", [dag(), dag(data__max_stage=12)]),
     ],
-    "time.went-back": [("ocp", [task(), task(data__finishTime="2021-08-25T15:09:35+08:00")])],
+    "time.went-back": [
+        ("ocp", [task(), task(data__finishTime="2021-08-25T15:09:32+08:00")]),
+        ("obshell", [dag(), dag(data__end_time="2026-11-22T00:00:00Z")]),
+    ],
     "count.went-down": [
         ("ocp", [task(**{f"{INSTALL}runTime": 2}), task()]),
         ("obshell", [dag(**{f"{START}execute_times": 2}), dag()]),
@@ -361,6 +364,100 @@ def test_a_subtask_that_retries_by_itself_is_no_finding_on_a_server_of_others() 
     ]
 
     assert rules("ocp", *several, ours={"35000312"}) == []
+
+
+OTHERWISE: Final = "2021-08-25T07:09:36Z"
+"""The instant at which the task has ended, as a server in another zone writes it."""
+ROLLBACK_FAILED: Final = changed(
+    FAILED_TASK, data__operation="ROLLBACK", **{f"{INSTALL}operation": "ROLLBACK"}
+)
+OF_A_CLUSTER: Final = changed(FAILED_DAG, data__nodes__2__sub_tasks__0__id="11")
+AT_ONCE: Final = "2021-08-25T15:10:13+08:00"
+
+LAWFUL: Final[dict[str, tuple[Api, list[Exchange]]]] = {
+    "a FOLLOWER answers by itself, or passes on": (
+        "obshell",
+        [
+            dag(timestamp=MUCH_LATER),
+            exchange("GET", "/api/v1/time", example("obshell", "Time")),
+        ],
+    ),
+    "that a task, and that a subtask is unknown are two things": (
+        "ocp",
+        [
+            exchange("POST", f"{SUBTASK}/retry", UNKNOWN, status=404),
+            exchange("POST", f"{SUBTASK}/retry", changed(UNKNOWN, error__code=1), status=404),
+        ],
+    ),
+    "nobody is let in for several reasons": (
+        "ocp",
+        [
+            exchange("GET", TASK, changed(UNKNOWN, status=401, error__code=0), status=401),
+            exchange("GET", TASK, changed(UNKNOWN, status=401, error__code=7), status=401),
+        ],
+    ),
+    "an instant is written in two zones": ("ocp", [task(), task(data__finishTime=OTHERWISE)]),
+    "a cluster is called otherwise, and a list says less of it": (
+        "ocp",
+        [
+            task(data__cluster={"id": 1, "name": "a", "obClusterId": 2, "type": "PRIMARY"}),
+            row(
+                data__contents__0__cluster={
+                    "id": 1,
+                    "name": "b",
+                    "obClusterId": 2,
+                    "type": "STANDBY",
+                }
+            ),
+        ],
+    ),
+    "two servers of one OCP have two clocks": (
+        "ocp",
+        [task(), task(data__finishTime="2021-08-25T15:09:35+08:00")],
+    ),
+    "a retried sub task is given to another agent": (
+        "obshell",
+        [
+            dag(),
+            operate("RETRY"),
+            failed_again(**{f"{START}execute_agent": {"ip": "::1", "port": 1}}),
+        ],
+    ),
+    "lines of a cluster's log come late, and in any order": (
+        "obshell",
+        [
+            exchange("GET", DAG_AT, OF_A_CLUSTER),
+            exchange("GET", DAG_AT, changed(OF_A_CLUSTER, **{f"{START}task_logs": ["0", *LINES]})),
+        ],
+    ),
+    "a log does not say where a run begins": (
+        "ocp",
+        [task(**{f"{INSTALL}operation": "RETRY"}), log("Retrying.\n")],
+    ),
+    "a rollback that has failed is retried, and goes on backwards": (
+        "ocp",
+        [
+            task(ROLLBACK_FAILED),
+            call("retry", said=changed(ROLLBACK_FAILED, data__status="RUNNING", timestamp=AT_ONCE)),
+        ],
+    ),
+    "a subtask is retried, and its task shows that": (
+        "ocp",
+        [
+            task(),
+            call("retry", at=SUBTASK, said=example("ocp", "RetriedSubtask")),
+            task(data__status="RUNNING", data__operation="RETRY", **{f"{INSTALL}status": "READY"}),
+        ],
+    ),
+}
+"""What two answers of a sound server may be to each other, though the mock's never are."""
+
+
+@pytest.mark.parametrize("why", LAWFUL)
+def test_what_a_sound_server_may_show_is_no_finding(why: str) -> None:
+    api, several = LAWFUL[why]
+
+    assert rules(api, *several, ours={"35000312", DAG}) == []
 
 
 def changed_operation(each: Exchange) -> Exchange:

@@ -22,7 +22,8 @@ def credentials(seen: Seen) -> Iterator[Look]:
     if seen.operation is None or seen.contract.is_open(seen.id) or seen.has_credentials:
         return
     wrong = f"{seen.id} is answered {seen.status} to a request that does not say whose it is."
-    yield look("auth.missing-accepted", seen.status >= 300, "$", wrong)
+    is_refused = seen.status >= 300 or not isinstance(seen.body, dict)  # a page to log in at
+    yield look("auth.missing-accepted", is_refused, "$", wrong)
 
 
 def operators(seen: Seen) -> Iterator[Look]:

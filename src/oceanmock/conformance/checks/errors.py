@@ -1,8 +1,8 @@
 """What a refusal says: a message, and a code of the kind that the status and the request ask for.
 
 obshell's codes are words, and public (ob/agent/errors/errorcode.go). OCP's numbers are not: those
-of its open-source sibling are known, so one of them is never right in another's place, and an error
-that has a number of its own there is never 0. A number nobody knows is let pass.
+of its open-source sibling are known, so one of them is never right in another's place. A number, or
+a word, that stands for something else altogether is let pass.
 """
 
 from __future__ import annotations
@@ -33,11 +33,10 @@ OCP_CODES: Final[Mapping[int, tuple[int, str]]] = {
     30014: (403, "a permission that is missing"),
 }
 """ocp-express' numbers: the status each comes with, and what it means (ErrorCodes.java)."""
-NUMBERED: Final = {404: "$.error.code", 403: "$.error.code"}
 
 
 def ocp_code(seen: Seen) -> Iterator[Look]:
-    """A number of ocp-express' stands for what it means there; what is not found has a number."""
+    """A number of ocp-express' stands for what it means there."""
     code = whole(seen.error.get("code"))
     if seen.operation is None or code is None:
         return
@@ -48,9 +47,6 @@ def ocp_code(seen: Seen) -> Iterator[Look]:
     if code == 20004:
         wrong = "code 20004 is that of a prohibited rollback, and no rollback was asked for."
         yield look("error.code", seen.id == "rollbackTask", "$.error.code", wrong)
-    elif seen.status in NUMBERED and seen.exchange.method == seen.operation.method:
-        wrong = f"an error with {seen.status} has a number of its own, and this one says 0."
-        yield look("error.code", code != 0, "$.error.code", wrong)
 
 
 # --- obshell --------------------------------------------------------------------------------------
@@ -73,18 +69,18 @@ STATUS_BY_CODE: Final[Mapping[str, tuple[int, ...]]] = {
 }
 """What an errCode, or all that begin so, is answered with (errorcode.go:23-30,75,346-405)."""
 
+OF_THE_REQUEST: Final = ("Task.", "Common.", "Request.", "Security.")
+"""Families of errCodes that are about what was asked. Any other is about what it was asked of: an
+agent, a cluster, a database; and which of those there are, nobody can say of every server."""
 READ_REFUSALS: Final = (
     "Task.GenericID.Invalid",
     "Common.IllegalArgument",
     "Request.Header.NotFound",
-    "Agent.Identify.NotSupportOperation",
-    "MySQL.Error",
 )
 BODY_REFUSALS: Final = (
     "Task.GenericID.Invalid",
     "Common.BindJsonFailed",
     "Request.Header.NotFound",
-    "MySQL.Error",
 )
 WORDS_BY_OPERATOR: Final[Mapping[str, tuple[str, ...]]] = {
     "RETRY": ("RetryNotFailedDag", "RetryNotAllowed"),
@@ -105,11 +101,12 @@ def obshell_code(seen: Seen) -> Iterator[Look]:
     if statuses is not None:
         wrong = f"{code} is answered {seen.status}; it goes with {statuses[0]}."
         yield look("error.code", seen.status in statuses, path, wrong)
-    if seen.status == 400 and seen.operation is not None:
+    is_of_the_request = code.startswith(OF_THE_REQUEST) and seen.operation is not None
+    if seen.status == 400 and is_of_the_request:
         allowed = _refusals(seen)
         wrong = f"{seen.id} is refused with {code}; here it can be {', '.join(allowed)}."
         yield look("error.code", code in allowed, path, wrong)
-    if seen.status == 404 and seen.operation is not None:
+    if seen.status == 404 and is_of_the_request:
         wrong = f"what is not found is answered {code}, not Task.NotFound."
         yield look("error.code", code in ("Task.NotFound", "Common.NotFound"), path, wrong)
     if seen.status == 401:

@@ -8,19 +8,30 @@ final, and not while it runs. Facts: github.com/oceanbase/ocp-express at eb6f211
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from oceanmock.clock import SECOND
-from oceanmock.conformance.checks.times import TIMES, Json, not_in_future, ordered
+from oceanmock.conformance.checks.times import (
+    FUTURE,
+    SKEW,
+    TIMES,
+    Json,
+    not_in_future,
+    ordered,
+)
 from oceanmock.conformance.looks import Look, Seen, instant, look, numbered, objects, whole
 
 ENDED: Final = frozenset({"FAILED", "SUCCESSFUL"})
 BACKWARDS: Final = frozenset({"ROLLBACK", "ROLLBACK_SKIP"})
-STATUSES: Final = frozenset({"RUNNING", "FAILED", "SUCCESSFUL", "ABORTED"})
+STATUSES: Final = frozenset({"RUNNING", "FAILED", "SUCCESSFUL"})
+"""Those that the documents have; ABORTED is in none, and a server may not know it as a filter."""
+UNDER_RUN: Final = frozenset({"RUNNING", "CANCELING"})
 UNDER_WAY: Final = frozenset({"PENDING", "READY", "RUNNING", "FAILED"})
-CREATED_WITHIN: Final = SECOND
-"""A createTime is kept to the second, and may have been rounded up."""
+LEAST_MOST: Final = 100
+"""So many rows at least a page may have; above that a server may have a limit of its own."""
+TAKEN_UP: Final = frozenset({"RETRY", "SKIP", "ROLLBACK", "ROLLBACK_SKIP"})
+"""The operations of a subtask that somebody has just made READY."""
 
 
 # --- what a body shows ----------------------------------------------------------------------------
@@ -62,33 +73,32 @@ def times(seen: Seen) -> Iterator[Look]:
     """Times can be read, follow one another, and are none of the future."""
     now = instant(seen.body.get("timestamp")) if isinstance(seen.body, dict) else None
     for path, thing in (*tasks_in(seen), *subtasks_in(seen)):
-        yield from ordered(thing, path, "createTime", "startTime", slack=CREATED_WITHIN)
+        # The one is the database's, the other the server's.
+        yield from ordered(thing, path, "createTime", "startTime", slack=FUTURE)
         yield from ordered(thing, path, "startTime", "finishTime")
         yield from not_in_future(thing, path, TIMES, now)
 
 
 def ends(seen: Seen) -> Iterator[Look]:
-    """What has ended says when; what runs does not."""
+    """What has ended says when; what runs does not, and what never ran has neither time."""
     for path, task in tasks_in(seen):
         if task.get("status") in ENDED:
             wrong = f"a task that is {task['status']} has no finishTime."
-            yield look("time.finish", "finishTime" in task, f"{path}.finishTime", wrong)
+            kept = task.get("finishTime") is not None
+            yield look("time.finish", kept, f"{path}.finishTime", wrong)
     for path, subtask in subtasks_in(seen):
         if "runTime" in subtask:  # a row of a list has no times
             yield from _ends_of(path, subtask)
 
 
 def _ends_of(path: str, subtask: Json) -> Iterator[Look]:
-    status, where = subtask.get("status"), f"{path}.finishTime"
-    if status in ENDED:
-        for name in ("startTime", "finishTime"):
-            wrong = f"a subtask that is {status} has no {name}."
-            yield look("time.finish", name in subtask, f"{path}.{name}", wrong)
-    elif status in ("RUNNING", "CANCELING"):
-        wrong = f"a subtask that is {status} has a finishTime."
-        yield look("time.finish", "finishTime" not in subtask, where, wrong)
-        wrong = f"a subtask that is {status} has no startTime."
-        yield look("time.finish", "startTime" in subtask, f"{path}.startTime", wrong)
+    status = str(subtask.get("status"))
+    never_ran = (status, subtask.get("operation")) == ("PENDING", "EXECUTE")
+    has = {"startTime": status in ENDED | UNDER_RUN, "finishTime": status in ENDED}
+    for name, wanted in has.items() if never_ran or status in ENDED | UNDER_RUN else ():
+        wrong = f"a subtask that is {status} has {'no' if wanted else 'a'} {name}."
+        kept = (subtask.get(name) is not None) == wanted
+        yield look("time.finish", kept, f"{path}.{name}", wrong)
 
 
 # --- a task and its subtasks ----------------------------------------------------------------------
@@ -107,7 +117,13 @@ def parents(seen: Seen) -> Iterator[Look]:
             yield look("parent.out-of-step", statuses in goals, f"{path}.status", wrong)
         if task.get("status") == "FAILED":
             wrong = f"a task that is FAILED has no subtask that is: they are {_listed(statuses)}."
-            yield look("parent.out-of-step", "FAILED" in statuses, f"{path}.status", wrong)
+            kept = "FAILED" in statuses or _was_just_taken_up(subtasks)
+            yield look("parent.out-of-step", kept, f"{path}.status", wrong)
+
+
+def _was_just_taken_up(subtasks: list[Json]) -> bool:
+    """Whether somebody operated between the two reads: its subtasks were read after the task."""
+    return any(e.get("status") == "READY" and e.get("operation") in TAKEN_UP for e in subtasks)
 
 
 def _goals(task: Json) -> tuple[set[str], ...]:
@@ -212,7 +228,7 @@ def _undone_last_first(path: str, subtask: Json, subtasks: Mapping[Any, Json]) -
         if all(e.get("status") == "PENDING" and e.get("operation") in BACKWARDS for e in both):
             mine, its = (instant(e.get("finishTime")) for e in both)
             wrong = f"it was undone before its downstream {each.get('id')} was."
-            kept = mine is None or its is None or its <= mine
+            kept = mine is None or its is None or its <= mine + SKEW
             yield look("rollback.order", kept, f"{path}.finishTime", wrong)
 
 
@@ -234,7 +250,8 @@ def page(seen: Seen) -> Iterator[Look]:
         if (asked := _asked_number(seen, name, default)) is not None and is_said is not None:
             member = "number" if name == "page" else name
             wrong = f"{name}={asked} was asked for, and page.{member} is {is_said}."
-            yield look(f"paging.{member}", is_said == asked, f"$.data.page.{member}", wrong)
+            kept = is_said == asked or (name == "size" and LEAST_MOST <= is_said < asked)
+            yield look(f"paging.{member}", kept, f"$.data.page.{member}", wrong)
     if number is None or size is None or size < 1 or total is None or pages is None:
         return
     wrong = f"{total} elements in pages of {size} are {-(-total // size)} pages, not {pages}."
@@ -278,18 +295,30 @@ def _inner(task: Json, *names: str) -> Any:
 
 FILTERS: Final[Mapping[str, Matches]] = {
     "status": lambda task, text: _is_one_of(str(task.get("status")), text.split(",")),
-    "name": lambda task, text: text.strip().lower() in str(task.get("name")).lower(),
-    "clusterId": lambda task, text: str(_inner(task, "cluster", "id")) == text.lstrip("+0"),
-    "tenantId": lambda task, text: str(_inner(task, "tenant", "id")) == text.lstrip("+0"),
+    "name": lambda task, text: _is_like(str(task.get("name")), text.strip()),
+    "clusterId": lambda task, text: _is_number(_inner(task, "cluster", "id"), text),
+    "tenantId": lambda task, text: _is_number(_inner(task, "tenant", "id"), text),
 }
 """Whether a row is one that a filter asks for. What a row does not show cannot be held against it:
 its type, its host. A tenant's name means something only together with a cluster, and that a server
 knows clusterName by this name is not verified."""
+PLAIN: Final = re.compile(r"[A-Za-z0-9 .:-]+")
+"""A text that a database takes for itself: no wildcard, and no letter that it takes for another."""
 
 
 def _is_one_of(status: str, asked: list[str]) -> bool:
     """Whether a status was asked for; ocp-express takes one that it does not know for none."""
     return status in asked or not set(asked) <= STATUSES
+
+
+def _is_like(name: str, asked: str) -> bool:
+    return asked.lower() in name.lower() or not PLAIN.fullmatch(asked)
+
+
+def _is_number(id: Any, asked: str) -> bool:
+    """Whether an id was asked for; what is no number, or 0, may be taken for none."""
+    is_one = asked.isascii() and asked.isdigit() and int(asked) > 0
+    return not is_one or str(id) == str(int(asked))
 
 
 def filters(seen: Seen) -> Iterator[Look]:
@@ -303,22 +332,20 @@ def filters(seen: Seen) -> Iterator[Look]:
             yield look("filter.ignored", matches(task, text or ""), path, wrong)
 
 
-SORTED: Final[Mapping[str, Callable[[Json], int | None]]] = {
-    "id": lambda task: whole(task.get("id")),
-    "startTime": lambda task: instant(task.get("startTime")),
-}
-"""What can be sorted by, and compared without knowing how the database compares texts."""
+DIRECTIONS: Final = {"id,asc": False, "id,desc": True}
+"""What can be asked for, and whether it is backwards. The documents know no other field than id,
+and say nothing of a sort without its direction."""
 
 
 def sorting(seen: Seen) -> Iterator[Look]:
     """Rows come in the order that was asked for."""
-    field, _, direction = (seen.asked("sort") or "").partition(",")
-    if seen.id != "listTaskInstances" or field not in SORTED:
+    asked = seen.asked("sort") or ""
+    if seen.id != "listTaskInstances" or asked not in DIRECTIONS:
         return
-    found = [SORTED[field](task) for _, task in tasks_in(seen)]
+    found = [whole(task.get("id")) for _, task in tasks_in(seen)]
     values = [each for each in found if each is not None]
-    right = sorted(values, reverse=direction == "desc")
-    wrong = f"sort={field},{direction or 'asc'} was asked for, and the rows are not in that order."
+    right = sorted(values, reverse=DIRECTIONS[asked])
+    wrong = f"sort={asked} was asked for, and the rows are not in that order."
     yield look("list.order", values == right, "$.data.contents", wrong)
 
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
+from itertools import product
 from typing import Final
 
 from oceanmock.clock import SECOND
+from oceanmock.conformance.checks.ocp import BACKWARDS
 from oceanmock.conformance.looks import Contract, Look, Seen, Watch, guarded, instant, look
 from oceanmock.conformance.memory import chains, facts, logs
 from oceanmock.conformance.memory.chains import Call
@@ -25,8 +27,13 @@ from oceanmock.sightings import call_of
 
 Key = tuple[str, str]
 
-EARLIER: Final = 5 * SECOND
+RETRIES: Final = frozenset({"task.RETRY", "subtask.RETRY"})
+UNDECIDED: Final = frozenset(product(RETRIES, BACKWARDS))
+OF_SUBTASKS: Final = frozenset({"subtask.RETRY", "subtask.SKIP", "subtask.CANCEL"})
+EARLIER: Final = 60 * SECOND
 """How far the clock of a server may be set back without anybody minding."""
+ABOUT_A_TASK: Final = frozenset({"getTaskInstance", "retryTask", "rollbackTask"})
+"""What can be unknown here is one thing: the task."""
 KINDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "getTaskInstance": ("task",),
     "retryTask": ("task",),
@@ -88,17 +95,22 @@ class Memory(Watch):
         at = instant(seen.body.get("timestamp")) if isinstance(seen.body, dict) else None
         if at is None or has_panicked(seen):
             return
-        server = str(seen.body.get("server", ""))
+        server = f"{seen.body.get('server', '')} {self._is_passed_on(seen)}"
         latest = self._timestamps.setdefault(server, at)
         wrong = f"timestamp is {seen.body['timestamp']}, before that of an earlier answer."
         yield look("envelope.went-back", at >= latest - EARLIER, "$.timestamp", wrong)
         self._timestamps[server] = max(latest, at)
 
+    def _is_passed_on(self, seen: Seen) -> bool:
+        """Whether another agent may have answered: a FOLLOWER passes on whoever is let in."""
+        is_guarded = seen.operation is not None and not self.contract.is_open(seen.id)
+        return self.contract.api == "obshell" and is_guarded and seen.status == 200
+
     def _codes_agree(self, seen: Seen) -> Iterator[Look]:
-        """OCP's numbers are not public, but one thing has one number."""
+        """OCP's numbers are not public, but that there is no such task has one number."""
         code = seen.error.get("code")
-        is_plain = self.contract.api == "ocp" and seen.status in (401, 403, 404)
-        if not is_plain or seen.operation is None or not isinstance(code, int):
+        is_plain = seen.status == 404 and all(id.isascii() and id.isdigit() for id in seen.path_ids)
+        if seen.id not in ABOUT_A_TASK or not is_plain or not isinstance(code, int):
             return
         first = self._codes.setdefault((seen.id, seen.status), code)
         wrong = f"code is {code}, and was {first} the last time this was answered {seen.status}."
@@ -151,7 +163,8 @@ class Memory(Watch):
         """What was accepted was possible in some state that it may have been in by then."""
         takes = chains.can_take(key[0], name, switched=True)
         was = self._may_be_now(before)
-        if was:
+        is_undecided = self.ours is not None and (name, before.operation) in UNDECIDED
+        if was and not is_undecided:
             wrong = f"{name} is accepted, and {key[0]} {key[1]} was {before.words} before."
             yield look("call.illegal-accepted", bool(was & takes), "$", wrong)
         if name == "task.ROLLBACK" and before.state == "FAILED" and not self._calls_since(before):
@@ -165,12 +178,25 @@ class Memory(Watch):
     def _may_be_now(self, before: Sighting, *, is_certain: bool = False) -> chains.States:
         """All that something may show by now, after what it showed before."""
         states = chains.could_be(before.kind, before.state, before.operation)
-        if not self._is_ours(before.root):
-            return chains.in_time(before.kind, states, by_anybody=True)
         calls = self._calls_since(before)
+        is_sure = self._is_ours(before.root) and not self._is_undecided(before, calls)
+        if not is_sure:
+            return chains.in_time(before.kind, states, by_anybody=True)
         if self.ours is not None and before.kind == "subtask":
             calls = chains.with_own_retries(before.id, calls)
         return chains.after_calls(before.kind, before.id, states, calls, is_certain=is_certain)
+
+    def _is_undecided(self, before: Sighting, calls: list[Call]) -> bool:
+        """Whether no public text says what the calls make of it, on a server that is not the mock.
+
+        That is a retry of what a rollback has failed at (only OCP 4.2.2's user guide has it), and
+        the operation of a task of which one subtask is retried, skipped or cancelled.
+        """
+        if self.ours is None or self.contract.api != "ocp":
+            return False
+        names = {each.name for each in calls}
+        is_half_undone = before.operation in BACKWARDS and names & RETRIES
+        return bool(is_half_undone) or (before.kind == "task" and bool(names & OF_SUBTASKS))
 
     # --- sightings --------------------------------------------------------------------------------
 
@@ -210,7 +236,8 @@ class Memory(Watch):
             calls = self._calls_since(same)
             yield from facts.kept(same, now)
             yield from facts.counted(same, now, calls)
-            yield from facts.settled(same, now)
+            if self._is_ours(now.root) or now.state != "FAILED":
+                yield from facts.settled(same, now)
 
     def _moved(self, before: Sighting, now: Sighting) -> Iterator[Look]:
         could = chains.could_be(now.kind, now.state, now.operation)
