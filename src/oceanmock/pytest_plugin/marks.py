@@ -105,7 +105,7 @@ def _marks(item: pytest.Item, api_of: Callable[[Given], str]) -> list[_Mark]:
     """The marks of a test, closest first. Raises AuthorError with all that is wrong with them."""
     mistakes: list[str] = []
     marks = []
-    for node in cast("Iterator[Node]", item.iter_parents()):
+    for node in reversed(cast("list[Node]", item.listchain())):  # pytest 7 has it too
         for mark in _of(node):
             found = [place_of(each, folders_of(item)) for each in mark.args]
             wrong = [*_mistakes_in(mark)]
