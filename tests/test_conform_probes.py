@@ -10,7 +10,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -19,6 +19,7 @@ import pytest
 
 import test_conform_checks
 import test_conform_memory
+from conform_exchanges import CONTRACTS, example, exchange
 from conform_servers import Logged, logged
 from oceanmock.apis.obshell_json import id_of
 from oceanmock.app import App
@@ -26,8 +27,9 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance.checks import Checks
 from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.memory import Memory
-from oceanmock.conformance.model import Api, Options
-from oceanmock.conformance.probes import KnownIds, find_ids, probe
+from oceanmock.conformance.model import Api, Exchange, Finding, Options
+from oceanmock.conformance.probes import Known, KnownIds, Probe, Prober, find_ids, obshell, probe
+from oceanmock.conformance.probes.ocp import IDS, ask_whether_listed
 from oceanmock.conformance.rules import RULES
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
@@ -342,6 +344,122 @@ def test_a_server_that_breaks_a_rule_is_found_under_its_name(rule: str) -> None:
         run.prober = probe(run.wire, run.target, run.options, known)
 
     assert rule in run.rules
+
+
+# --- what a sound server may answer ---------------------------------------------------------------
+
+
+@dataclass
+class Answering:
+    """Stands for a wire, with a server that answers each request as a function says."""
+
+    answer: Callable[[str], Exchange]
+    identity: str = ""
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def target(self) -> Target:
+        return Target("http://there", "ocp", identity=self.identity)
+
+    def send(self, method: str, target: str, **_: Any) -> Exchange:
+        return self.answer(target)
+
+    def found(self, finding: Finding) -> None:
+        self.findings.append(finding)
+
+
+def rules_of(
+    ask: Callable[[Prober], object],
+    answer: Callable[[str], Exchange],
+    *,
+    api: Api = "ocp",
+    identity: str = "",
+) -> list[str]:
+    """The rules that a server is found to break that answers so."""
+    wire: Any = Answering(answer, identity)
+    ask(Prober(wire, CONTRACTS[api]))
+    return [finding.rule for finding in wire.findings]
+
+
+WITHOUT_A_NAME: Final = Probe(
+    "a request", "GET", TASKS, frozenset({401}), accepted="auth.missing-accepted", auth=None
+)
+ILLEGAL: Final = Probe(
+    "a retry", "POST", f"{TASKS}/1/retry", frozenset({400}), accepted="call.illegal-accepted"
+)
+
+
+@pytest.mark.parametrize("probe_sent", [WITHOUT_A_NAME, ILLEGAL])
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_an_answer_that_says_nothing_of_the_request_is_held_against_nothing(
+    status: int, probe_sent: Probe
+) -> None:
+    unheard = exchange("GET", TASKS, b"<html>", status=status)
+
+    assert rules_of(lambda prober: prober.ask(probe_sent), lambda _: unheard) == []
+
+
+def test_whoever_is_sent_elsewhere_to_log_in_was_not_let_in() -> None:
+    elsewhere = exchange("GET", TASKS, b"", status=302)
+    all_the_same = exchange("GET", TASKS, example("ocp", "TaskList"))
+
+    assert rules_of(lambda prober: prober.ask(WITHOUT_A_NAME), lambda _: elsewhere) == []
+    assert rules_of(lambda prober: prober.ask(WITHOUT_A_NAME), lambda _: all_the_same) == [
+        "auth.missing-accepted"
+    ]
+
+
+def page_of(ids: list[int], *, total: int) -> Exchange:
+    """A page of a list, the largest that the server gives."""
+    page = {"number": 1, "size": 1000, "totalElements": total, "totalPages": 1}
+    contents = [{"id": each, "status": "FAILED"} for each in ids]
+    said = example("ocp", "TaskList") | {"data": {"contents": contents, "page": page}}
+    return exchange("GET", TASKS, said)
+
+
+OF_A_USER: Final = Known("task", "1", "A", "FAILED", "EXECUTE", type="MANUAL")
+OF_A_SCHEDULE: Final = replace(OF_A_USER, type="SCHEDULED")
+
+
+@pytest.mark.parametrize(
+    ("known", "total", "broken"),
+    [(OF_A_USER, 3, []), (OF_A_SCHEDULE, 2, []), (OF_A_USER, 2, ["list.missing"])],
+    ids=["a list cut short", "a task that no user has started", "a task that is left out"],
+)
+def test_what_is_not_listed_is_missing_from_a_whole_list_of_what_users_have_started(
+    known: Known, total: int, broken: list[str]
+) -> None:
+    rules = rules_of(
+        lambda prober: ask_whether_listed(prober, KnownIds("ocp", (known,))),
+        lambda _: page_of([7, 8], total=total),
+    )
+
+    assert rules == broken
+
+
+def test_a_follower_lists_what_is_its_masters() -> None:
+    own = Known("dag", "22130706433028861", "A", "FAILED", "RUN")
+    empty = exchange("GET", "/api/v1/task/dags/agent", example("obshell", "EmptyList"))
+    known = KnownIds("obshell", (own,))
+
+    by_identity = {
+        identity: rules_of(
+            lambda prober: obshell.ask_whether_listed(prober, known),
+            lambda _: empty,
+            api="obshell",
+            identity=identity,
+        )
+        for identity in ("FOLLOWER", "MASTER")
+    }
+
+    assert by_identity == {"FOLLOWER": [], "MASTER": ["list.missing"]}
+
+
+def test_an_id_that_spring_reads_as_a_number_may_be_one() -> None:
+    odd = dict(IDS)
+
+    assert all(200 in odd[id] for id in ("0x10", "1 2", "١٢"))
+    assert odd["abc"] == odd["1e3"] == frozenset({400})
 
 
 def test_somebody_who_may_only_look_and_does_more_is_found() -> None:

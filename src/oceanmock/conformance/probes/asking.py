@@ -2,7 +2,8 @@
 
 What a probe expects is what must hold on any server of that API; where public sources leave two
 answers open, both are expected. The answer also passes every watcher of the wire, so a probe says
-only what they cannot know: that this very request had to be refused, and how.
+only what they cannot know: that this very request had to be refused, and how. An answer that says
+nothing of the request (too many of them, a proxy whose server is away) is held against nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from oceanmock.conformance.rules import RULES
 from oceanmock.conformance.wire import Wire
 
 Auth = Callable[[Any], Any]
-NOBODY: Final = None
-"""No credentials at all."""
+UNHEARD: Final = frozenset({429, 502, 503, 504})
+"""What is answered before the request is looked at."""
+ELSEWHERE: Final = frozenset({301, 302, 303, 307, 308})
+"""Where one is sent to log in, if something in front of the server sees to that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +89,27 @@ def missing(shown: Collection[str], known: Iterable[str]) -> Look:
     return look("list.missing", not left_out, "$.data.contents", wrong)
 
 
-def _was_let_in(probe: Probe, status: int) -> bool:
-    """Whether it was done; of what asks who one is, whether anything but that was looked at."""
-    if probe.accepted.startswith("auth."):
-        return status < 500 and status not in (401, 403)
-    return status < 400
+def _asks_who(probe: Probe) -> bool:
+    return probe.accepted.startswith("auth.")
+
+
+def _was_let_in(probe: Probe, seen: Seen) -> bool:
+    """Whether it was done; of what asks who one is, whether the API looked at anything but that."""
+    if _asks_who(probe):
+        return seen.status < 500 and seen.status not in (401, 403) and isinstance(seen.body, dict)
+    return seen.status < 300
 
 
 def _judge(probe: Probe, seen: Seen) -> Iterator[Look]:
     """Whether the answer is one of those expected; a quirk with a name is its own rule's."""
-    if quirk_of(seen) is not None:
+    if quirk_of(seen) is not None or seen.status in UNHEARD:
         return
     allowed = " or ".join(str(each) for each in sorted(probe.statuses))
     wrong = f"{probe.what} is answered {seen.status}; it should be {allowed}."
-    is_expected = seen.status in probe.statuses
+    is_sent_elsewhere = _asks_who(probe) and seen.status in ELSEWHERE
+    is_expected = seen.status in probe.statuses or is_sent_elsewhere
     if probe.accepted != "error.status":
-        was_done = not is_expected and _was_let_in(probe, seen.status)
+        was_done = not is_expected and _was_let_in(probe, seen)
         yield look(probe.accepted, not was_done, "$", wrong)
         if was_done:
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import Any, Final
 from urllib.parse import quote
@@ -48,6 +48,8 @@ class Known:
     state: str
     operation: str
     parts: tuple[Known, ...] = ()
+    type: str = ""
+    """Of a task of OCP: who started it."""
 
     def all(self) -> Iterator[Known]:
         """Itself, and all that belongs to it."""
@@ -126,7 +128,12 @@ def _whole(wire: Wire, exchange: Exchange | None) -> Known | None:
         return None
     body = exchange.json()
     found = list(sightings_of(wire.target.api, exchange.operation, body))
-    return _with_parts(found[0], found) if found else None
+    return replace(_with_parts(found[0], found), type=_type_in(body)) if found else None
+
+
+def _type_in(body: Any) -> str:
+    said = body["data"].get("type")
+    return said if isinstance(said, str) else ""
 
 
 def _with_parts(top: Sighting, found: list[Sighting]) -> Known:

@@ -93,6 +93,8 @@ BAD_BODIES: Final = (
     b"[" * 5000 + b"]" * 5000,
 )
 BIND: Final = ("Common.BindJsonFailed",)
+LONG_AGO: Final = 10 * 365 * 86400
+"""Seconds; so far back that the clock of no server is still there."""
 NOISE: Final = "bm9pc2U="
 WRONG_HEADERS: Final = (NOISE, "!!!", "e30=", "A" * 172)
 
@@ -109,7 +111,7 @@ def probe_obshell(prober: Prober, options: Options, known: KnownIds) -> None:
     prober.ask_all(_headers(nobodys, writes=options.write))
     prober.ask_all(_passwords(target))
     prober.ask_all(_read_all(known))
-    _ask_whether_listed(prober, known)
+    ask_whether_listed(prober, known)
     if options.write:
         prober.ask_all(_operators_of_nothing(nobodys))
         prober.ask_all(_operators(known, options))
@@ -214,8 +216,13 @@ def _read_all(known: KnownIds) -> Iterator[Probe]:
             )
 
 
-def _ask_whether_listed(prober: Prober, known: KnownIds) -> None:
-    """Reads the list of the agent's own dags: what was there a while ago is in it."""
+def ask_whether_listed(prober: Prober, known: KnownIds) -> None:
+    """Reads the list of the agent's own dags: what was there a while ago is in it.
+
+    A FOLLOWER passes the request on, and what is listed is its master's.
+    """
+    if prober.wire.target.identity == "FOLLOWER":
+        return
     exchange = prober.ask(_get("a list", "dags/agent?show_details=false", OK, wrong=False))
     if exchange is not None and exchange.status == 200:
         seen = Seen(exchange, prober.contract)
@@ -287,7 +294,7 @@ def _passwords(target: Target) -> Iterator[Probe]:
         auth=wrong,
     )
     if own.password:  # an empty one is not asked for its time
-        late = Sealed(own.password, own.agent_password, lifetime=-3600, verify=own.verify)
+        late = Sealed(own.password, own.agent_password, lifetime=-LONG_AGO, verify=own.verify)
         yield Probe(
             "a header that has expired",
             "GET",
