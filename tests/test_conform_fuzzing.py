@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from fuzzing_world import OWN_ADDRESS, World, fuzzed
 from oceanmock.apis.obshell_ids import InvalidGenericId, parse_generic_id
@@ -224,6 +225,23 @@ def test_who_lets_everybody_in_is_found() -> None:
         world.run("examples")
 
     assert "schemathesis.ignored_auth" in {rule for rule, *_ in world.found}
+
+
+def test_what_was_not_tested_to_the_end_is_told_of_its_operation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def cut(*_: Any) -> Any:
+        raise requests.ConnectionError("cut off")
+
+    with fuzzed("ocp") as world:
+        monkeypatch.setattr(world.wire.session, "forward", cut)
+        world.run("examples", "stateful")
+
+    rule = "schemathesis.unfinished"
+    assert world.found == {
+        (rule, "", None, "Stateful tests"),
+        *((rule, name, None, "") for name in ("listTaskInstances", *READS["ocp"])),
+    }
 
 
 # --- its rules ------------------------------------------------------------------------------------

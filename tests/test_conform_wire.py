@@ -33,7 +33,7 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance import wire as wires
 from oceanmock.conformance.asking_again import curl_of
 from oceanmock.conformance.guard import NotAllowed
-from oceanmock.conformance.model import Asked, Event, Exchange, Finding, Found, Options
+from oceanmock.conformance.model import NO_ANSWER, Asked, Event, Exchange, Finding, Found, Options
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
 from oceanmock.credentials import AccessKey, Basic, Sealed
@@ -436,6 +436,41 @@ def test_without_a_rate_nothing_is_waited_for(ocp: Logged) -> None:
     assert time.slept == []
 
 
+@pytest.mark.parametrize(
+    ("headers", "waited"),
+    [
+        ({"Retry-After": "7", "RateLimit-Reset": "9"}, 7),
+        ({"RateLimit-Reset": "9"}, 9),
+        ({"Retry-After": "0"}, 1),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 1),
+        ({}, 1),
+    ],
+)
+def test_what_came_too_soon_is_asked_again_when_the_answer_says(
+    headers: dict[str, str], waited: int
+) -> None:
+    time, statuses = Time(), iter([429, 429, 200])
+
+    with answering(lambda _: Said(next(statuses), headers=headers)) as url:
+        wire = Wire(Target(url, "ocp"), Options(), now=lambda: time.now, sleep=time.sleep)
+        exchange = wire.send("GET", TASK)
+
+    assert exchange.status == 200
+    assert time.slept == [waited * SECOND] * 2
+    assert wire.statuses["getTaskInstance"] == {429: 2, 200: 1}
+
+
+def test_who_never_has_time_is_not_waited_for_for_ever() -> None:
+    time = Time()
+
+    with answering(lambda _: Said(429, headers={"Retry-After": "50"})) as url:
+        wire = Wire(Target(url, "ocp"), Options(), now=lambda: time.now, sleep=time.sleep)
+        statuses = [wire.send("GET", TASK).status for _ in range(5)]
+
+    assert statuses == [429] * 5
+    assert time.now == 150 * SECOND
+
+
 # --- what is kept ---------------------------------------------------------------------------------
 
 
@@ -494,7 +529,7 @@ def test_no_answer_is_an_exchange_too() -> None:
     exchange = wire.send("GET", TASK)
 
     assert (exchange.status, exchange.problem) == (None, "connection refused")
-    assert wire.statuses["getTaskInstance"] == {}
+    assert wire.statuses["getTaskInstance"] == {NO_ANSWER: 1}
     with pytest.raises(requests.ConnectionError):
         wire.session.get(f"http://127.0.0.1:1{TASK}")
     assert wire.asked == 2
@@ -514,11 +549,21 @@ def test_what_cannot_be_written_or_sealed_is_an_exchange_too(ocp: Logged) -> Non
     assert ocp.log == []
 
 
-def test_an_answer_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wires, "MOST_BYTES", 1000)
 
     with answering(lambda _: Said(body=b"x" * 2000)) as url:
         exchange = Wire(Target(url, "ocp"), Options()).send("GET", TASK)
+
+    assert (exchange.status, exchange.problem) == (None, "the answer is longer than 1000 bytes")
+
+
+def test_an_answer_that_does_not_end_is_given_up() -> None:
+    hours = iter(range(0, 10**15, 3600 * SECOND))
+
+    with answering(lambda _: Said(body=b"{}")) as url:
+        wire = Wire(Target(url, "ocp"), Options(), now=lambda: next(hours))
+        exchange = wire.send("GET", TASK)
 
     assert (exchange.status, exchange.problem) == (None, "the answer does not end")
 

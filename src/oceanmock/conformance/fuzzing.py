@@ -97,21 +97,21 @@ _IN_CONTRACT: Final[Mapping[str, str]] = {
 
 # --- how it is set up -----------------------------------------------------------------------------
 
-_FAILS: Final[int | str] = "5xx"
-"""Whoever fails has neither accepted nor refused; that he fails is another check's to say."""
-_READS: Final = [200, 401, 403, 404, _FAILS]
-_OPERATES: Final = [200, 400, 401, 403, 404, _FAILS]
+_NEITHER: Final[tuple[int | str, ...]] = (429, "5xx")
+"""Whoever fails, or is asked too often, has neither accepted nor refused; others look at it."""
+_READS: Final = [200, 401, 403, 404, *_NEITHER]
+_OPERATES: Final = [200, 400, 401, 403, 404, *_NEITHER]
 
 _CHECKS: Final[Mapping[Api, Mapping[str, Any]]] = {
     "ocp": {
         # What is asked is looked at before the task is looked for; 404 is an id that makes another
         # path.
-        "negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 405, _FAILS]},
+        "negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 405, *_NEITHER]},
         "positive_data_acceptance": {"expected-statuses": _READS},
     },
     "obshell": {
-        "negative_data_rejection": {"expected-statuses": [400, 401, 404, _FAILS]},
-        "positive_data_acceptance": {"expected-statuses": [200, 401, _FAILS]},
+        "negative_data_rejection": {"expected-statuses": [400, 401, 404, *_NEITHER]},
+        "positive_data_acceptance": {"expected-statuses": [200, 401, *_NEITHER]},
         # gin answers 404, which this check knows of paths with an id alone.
         "unsupported_method": {"enabled": False},
     },
@@ -121,11 +121,11 @@ _CHECKS: Final[Mapping[Api, Mapping[str, Any]]] = {
 _OPERATIONS: Final[Mapping[Api, Sequence[tuple[Mapping[str, str], Sequence[int | str]]]]] = {
     "ocp": [({"include-method": "POST"}, _OPERATES)],
     "obshell": [
-        ({"include-name-regex": r"^GET .*\{id\}"}, [200, 401, 404, _FAILS]),
+        ({"include-name-regex": r"^GET .*\{id\}"}, [200, 401, 404, *_NEITHER]),
         # A lock that nobody took …
-        ({"include-path-regex": r"/maintain/(ob|agent)$"}, [200, 401, 404, _FAILS]),
+        ({"include-path-regex": r"/maintain/(ob|agent)$"}, [200, 401, 404, *_NEITHER]),
         # … or a cluster of which this agent is none.
-        ({"include-path-regex": r"/dags/ob$|/dag/ob/unfinish$"}, [200, 400, 401, _FAILS]),
+        ({"include-path-regex": r"/dags/ob$|/dag/ob/unfinish$"}, [200, 400, 401, *_NEITHER]),
         ({"include-method": "POST"}, _OPERATES),
     ],
 }
@@ -294,6 +294,7 @@ class Fuzzer:
         self.looked: Counter[tuple[str, str]] = Counter()
         self.broken: Counter[str] = Counter()
         self._contract = Contract(wire.target.api, load_spec(spec_path(wire.target.api)))
+        self._ids_of_labels = {f"{each.method} {each.path}": each.id for each in wire.operations}
         self._options = options
         self._choices = choices
         self._stop = stop or threading.Event()
@@ -436,12 +437,13 @@ class Fuzzer:
         """What kept schemathesis from testing something to the end is not passed over."""
         if isinstance(event.value, UnsatisfiedAssumption):
             return
+        operation = self._ids_of_labels.get(event.label, "")
         self.wire.found(
             Finding(
                 rule="schemathesis.unfinished",
-                operation=event.label,
+                operation=operation,
                 status=None,
-                path="",
+                path="" if operation else event.label,
                 message=f"{event.info.title}: {_line(event.info.message)}",
                 source="schemathesis 4",
             )

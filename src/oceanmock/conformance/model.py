@@ -31,6 +31,9 @@ INADEQUATE: Final = 3
 INTERRUPTED: Final = 130
 """Stopped by Ctrl-C; what was found until then is reported."""
 
+NO_ANSWER: Final = 0
+"""How requests that were never answered are counted among statuses."""
+
 Credentials = Literal["own", "others", "none"]
 
 

@@ -2,7 +2,8 @@
 
 Every request goes through one session, whoever makes it, and one at a time. There, before a byte
 leaves, the guard is asked; nothing goes to another host, no more go out in a second than were
-allowed, and none waits for ever. A redirect is an answer. Nothing of the environment decides how a
+allowed, and none waits for ever; one that came too soon (429) goes again after the span that the
+answer says. A redirect is an answer. Nothing of the environment decides how a
 request goes: no proxies, no .netrc; and cookies are not kept, or what is sent without credentials
 would have them.
 
@@ -13,6 +14,7 @@ who listens. What they find is told once, with a command that asks again.
 from __future__ import annotations
 
 import json as json_
+import re
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +32,7 @@ from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance.asking_again import curl_of
 from oceanmock.conformance.guard import SAFE, Guard, NotAllowed
 from oceanmock.conformance.model import (
+    NO_ANSWER,
     Asked,
     Exchange,
     Finding,
@@ -58,6 +61,9 @@ MOST: Final = 120 * SECOND
 """How long an answer may take in all, even if something of it comes all the while."""
 MOST_BYTES: Final = 64 * 2**20
 PIECE: Final = 64 * 2**10
+TOO_MANY: Final = 429
+MOST_SPARED: Final = 120 * SECOND
+"""So long a run waits in all because it is told to ask less often; then 429 is an answer."""
 KEPT: Final = 1000
 """So many exchanges are kept; all are counted."""
 SHORTEST: Final = 8
@@ -115,6 +121,8 @@ class Wire:
         self._listen = listen
         self._pace: Final = _Pace(options.rate, now, sleep)
         self._now = now
+        self._sleep = sleep
+        self._spare = MOST_SPARED
         self._host: Final = urlsplit(target.url).netloc
         self._lock: Final = RLock()
 
@@ -191,26 +199,38 @@ class Wire:
     def _carried(
         self, request: Any, booking: _Booking
     ) -> tuple[Exchange, requests.Response | requests.RequestException]:
-        """Sends a request, if it may go, and books what came of it."""
+        """Sends a request, if it may go, and books what came of it; again, if it came too soon."""
         with self._lock:
             target = self._own_target(request)
             self.guard.check(request.method, target, _body_meant(request))
             self.guard.check_headers(request.headers, _body_sent(request), host=self._host)
-            self._pace.wait()
-            sent_at, began = wall_now(), self._now()
-            outcome: requests.Response | requests.RequestException
-            try:
-                outcome = self._read(self.session.forward(request, self.target.verify))
-            except requests.RequestException as problem:
-                outcome = problem
-            except HTTPError as problem:
-                outcome = requests.ConnectionError(problem, request=request)
-            except ValueError:
-                outcome = requests.exceptions.InvalidHeader("a header cannot be written")
-            took = self._now() - began
-            exchange = self._exchange(request, target, outcome, booking, (sent_at, took))
-            self._book(exchange)
-            return exchange, outcome
+            carried = self._once(request, target, booking)
+            while carried[0].status == TOO_MANY and self._spare > 0:
+                span = _span_said(carried[0])
+                self._spare -= span
+                self._sleep(span)
+                carried = self._once(request, target, booking)
+            return carried
+
+    def _once(
+        self, request: Any, target: str, booking: _Booking
+    ) -> tuple[Exchange, requests.Response | requests.RequestException]:
+        """Sends a request that may go, and books what came of it."""
+        self._pace.wait()
+        sent_at, began = wall_now(), self._now()
+        outcome: requests.Response | requests.RequestException
+        try:
+            outcome = self._read(self.session.forward(request, self.target.verify))
+        except requests.RequestException as problem:
+            outcome = problem
+        except HTTPError as problem:
+            outcome = requests.ConnectionError(problem, request=request)
+        except ValueError:
+            outcome = requests.exceptions.InvalidHeader("a header cannot be written")
+        took = self._now() - began
+        exchange = self._exchange(request, target, outcome, booking, (sent_at, took))
+        self._book(exchange)
+        return exchange, outcome
 
     def _own_target(self, request: requests.PreparedRequest) -> str:
         """The path and query on the target. Raises NotAllowed for what goes somewhere else."""
@@ -226,7 +246,9 @@ class Wire:
             while piece := answer.raw.read1(PIECE, decode_content=True):
                 pieces.append(piece)
                 size += len(piece)
-                if size > MOST_BYTES or self._now() - began > MOST:
+                if size > MOST_BYTES:
+                    raise requests.ConnectionError(f"the answer is longer than {MOST_BYTES} bytes")
+                if self._now() - began > MOST:
                     raise requests.ConnectionError("the answer does not end")
         except Exception:
             answer.close()
@@ -291,8 +313,8 @@ class Wire:
         with self._lock:
             self.asked += 1
             self.exchanges.append(exchange)
-            if exchange.operation in self.statuses and exchange.status is not None:
-                self.statuses[exchange.operation][exchange.status] += 1
+            if exchange.operation in self.statuses:
+                self.statuses[exchange.operation][exchange.status or NO_ANSWER] += 1
             if exchange.method not in SAFE:
                 self.changes.append(exchange)
             self.guard.learn(exchange)
@@ -356,6 +378,12 @@ class _Pace:
         if now < self._next:
             self._sleep(self._next - now)
         self._next = max(now, self._next) + self._gap
+
+
+def _span_said(exchange: Exchange) -> int:
+    """How long to wait, as a 429 says it (openapi/ocp.yaml: RateLimit-Reset); else a second."""
+    said = exchange.header("Retry-After") or exchange.header("RateLimit-Reset") or ""
+    return max(int(said), 1) * SECOND if re.fullmatch("[0-9]{1,4}", said) else SECOND
 
 
 def _as_it_is(request: Any) -> Any:

@@ -18,6 +18,7 @@ from oceanmock.conformance.model import (
     BROKEN,
     INADEQUATE,
     KEPT,
+    NO_ANSWER,
     Exchange,
     Finding,
     Headers,
@@ -218,7 +219,7 @@ def _matrix(result: Result) -> str:
 
 def _cells(result: Result, name: str, statuses: Sequence[int]) -> Iterator[str]:
     missing = texts.missing_of(result)
-    broken = {(each.operation, each.status or texts.NO_ANSWER) for each in result.findings}
+    broken = {(each.operation, each.status or NO_ANSWER) for each in result.findings}
     seen = result.statuses.get(name, Counter())
     for status in statuses:
         times = seen.get(status, 0)

@@ -19,6 +19,7 @@ from oceanmock.conformance.model import (
     INADEQUATE,
     INTERRUPTED,
     KEPT,
+    NO_ANSWER,
     UNTESTABLE,
     Exchange,
     Finding,
@@ -27,8 +28,6 @@ from oceanmock.conformance.model import (
 
 MOST_SHOWN: Final = 16 * 2**10
 """How much of a body a report shows; bytes."""
-NO_ANSWER: Final = 0
-"""How a table of statuses counts requests that were never answered."""
 
 # --- verdicts -------------------------------------------------------------------------------------
 
