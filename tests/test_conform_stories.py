@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import yaml
 
 from golden import assert_golden
 from machine_world import World, served
-from oceanmock.conformance.model import StoryStep
+from oceanmock.conformance.model import Options, StoryStep
+from oceanmock.conformance.run import Ground, Run
 from oceanmock.conformance.stories import RULES_OF_STORIES, replay
 from oceanmock.library import library_names, load_scenario
 from oceanmock.mistakes import Document, ScenarioError
@@ -157,6 +159,18 @@ def test_an_id_that_is_given_is_taken(ids: Mapping[str, str]) -> None:
 
     assert steps[0].outcome == "failed"
     assert {each.target for each in world.wire.exchanges} == {"/api/v2/tasks/instances/7"}
+
+
+def test_an_id_that_is_given_to_a_run_is_taken() -> None:
+    stories = ({"name": "reinstall", **yaml.safe_load(STORY)},)
+    options = Options(phases=frozenset(), stories=stories, story_ids=(("1000", "7"),), patience=0)
+
+    with served("ocp", read_scenario(ELSEWHERE)) as world:
+        run = Run(world.wire.target, options, ground=Ground(wait=world.wait))
+        run.go()
+
+    assert run.result().stories["reinstall"][0].outcome == "failed"
+    assert {each.target for each in run.wire.exchanges} == {"/api/v2/tasks/instances/7"}
 
 
 def test_a_part_that_is_given_is_taken() -> None:

@@ -228,6 +228,7 @@ class Run:
             self._stories[name or f"story {number}"] = stories.replay(
                 self.wire,
                 story,
+                ids=dict(self.options.story_ids),
                 wait=self.ground.wait,
                 patience=self.options.patience,
                 stands=self.ground.is_ours,
