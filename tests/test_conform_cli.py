@@ -123,6 +123,7 @@ WRONG = (
     URL,
     "ftp://host --api ocp --user a",
     "http:// --api ocp --user a",
+    "http://[::1 --api ocp --user a",
     "http://manager:s3cret@127.0.0.1:8080 --api ocp",
     "ftp://manager:s3cret@127.0.0.1:8080 --api ocp",
     f"{URL} --api ocp",
@@ -142,6 +143,7 @@ WRONG = (
     f"{URL} --api ocp --user a --wait 5",
     f"{URL} --api ocp --user a --report htm=a.html",
     f"{URL} --api ocp --user a --report html",
+    f"{URL} --api ocp --user a --report html=a,json=./a",
     f"{URL} --api ocp --user a --password s3cret --baseline obshell",
     f"{URL} --api ocp --user a --password s3cret --baseline obshell-4.5.0.0",
     f"{URL} --api ocp --user a --baseline none --baseline a.yaml",
@@ -325,7 +327,7 @@ def test_the_command_to_repeat_it_is_the_same_command(stage: Stage, tmp_path: Pa
     baseline.write_text("api: ocp\nknown: []\n")
     said = (
         f"--write --insecure --api ocp --user manager --task 1 --task 2 --phases probes,machine "
-        f"--seed 7 --max-examples 3 --rate 2.5 --baseline '{baseline}'"
+        f"--seed 7 --max-examples 3 --rate 2.5 --patience 1m30s --baseline '{baseline}'"
     )
 
     first = oceanmock(URL, *shlex.split(said), "--password", "s3cret")
@@ -388,8 +390,18 @@ def test_ctrl_c_before_the_run_leaves_nothing(stage: Stage, tmp_path: Path) -> N
     result = oceanmock(*OCP, "--report", f"html={tmp_path / 'run.html'}")
 
     assert result.exit_code == 130
-    assert "Interrupted before anything was found." in result.stderr
+    assert "Interrupted before there was anything to tell." in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("at_a_terminal")
+def test_ctrl_c_where_a_password_is_asked_for_is_no_finding(stage: Stage) -> None:
+    words = ["conform", URL, "--api", "ocp", "--user", "manager"]
+
+    result = CliRunner().invoke(main, words, input="", env={"OCEANMOCK_PASSWORD": None})
+
+    assert result.exit_code == 130
+    assert stage.reached == []
 
 
 def test_a_report_that_cannot_be_written_is_told_before_the_run(stage: Stage) -> None:
@@ -398,6 +410,19 @@ def test_a_report_that_cannot_be_written_is_told_before_the_run(stage: Stage) ->
     assert result.exit_code == 2
     assert "the report cannot be written to /proc/no/run.html" in result.stderr
     assert stage.reached == []
+
+
+def test_what_was_found_is_not_lost_where_a_disk_is_full(stage: Stage, tmp_path: Path) -> None:
+    stage.result = a_result()
+    path = tmp_path / "run.json"
+
+    result = oceanmock(*OCP, "--report", f"html=/dev/full,json={path}")
+
+    assert result.exit_code == 2
+    assert "the report cannot be written to /dev/full: No space left on device" in result.stderr
+    assert "BROKEN (exit code 1)" in result.stdout
+    assert result.stdout.endswith(f"json report: {path}\n")
+    assert json.loads(path.read_text())["verdict"] == "BROKEN"
 
 
 def test_progress_and_summary_go_their_own_ways(stage: Stage) -> None:
@@ -533,6 +558,14 @@ def test_what_another_baseline_knows_is_not_written(stage: Stage, tmp_path: Path
     assert [each.rule for each in load_baseline(mine).known] == ["hostile.500"]
 
 
+def test_a_baseline_that_cannot_be_written_is_told_before_the_run(stage: Stage) -> None:
+    result = oceanmock(*OCP, "--baseline", "/proc/no/lab.yaml", "--update-baseline")
+
+    assert result.exit_code == 2
+    assert "the baseline cannot be written to /proc/no/lab.yaml" in result.stderr
+    assert stage.reached == []
+
+
 def test_an_interrupted_run_writes_no_baseline(stage: Stage, tmp_path: Path) -> None:
     path = tmp_path / "lab.yaml"
     stage.result = a_clean_result(findings=[a_finding()], interrupted=True)
@@ -582,6 +615,14 @@ def test_at_a_terminal_it_is_asked_which_of_the_failed_tasks(failed: str, stage:
     assert "'1001' is none of them. Allowed: 1000." in result.output
     assert stage.ran[0][0].tasks == ("1000",)
     assert "--write --api ocp --user manager --task 1000 --seed 0" in result.stdout
+
+
+def test_a_task_that_is_not_there_is_said_before_the_run(failed: str, stage: Stage) -> None:
+    result = oceanmock(failed, *WRITE, "--task", "1000", "--task", "424242")
+
+    assert result.exit_code == 2
+    assert f"{failed} knows no task '424242': it answers 404. Look at the id." in result.stderr
+    assert stage.ran == []
 
 
 def test_where_nothing_is_failed_it_says_so(failed: str, stage: Stage) -> None:

@@ -333,6 +333,7 @@ def test_where_tls_fails_one_sentence_says_how(serve: Serve, tmp_path: Path) -> 
 
 def test_who_is_not_that_api_is_told_as_what_it_is(serve: Serve, mock: Logged) -> None:
     obshell: dict[str, Any] = {"api": "obshell", "auth": ROOT}
+    moved = Said(308, headers={"Location": "https://ocp/api/v2/tasks/instances?size=1"})
 
     sentences = {
         "a web page": refusal(serve(PAGE)),
@@ -341,6 +342,8 @@ def test_who_is_not_that_api_is_told_as_what_it_is(serve: Serve, mock: Logged) -
         "an error of its own": refusal(f"{mock.url}/sandboxes/zz"),
         "nothing at all": refusal(serve(Said(204, media_type=""))),
         "a redirect": refusal(serve(Said(302, headers={"Location": "https://ocp/login"}))),
+        "a redirect of the API": refusal(serve(moved)),
+        "the API's own path": refusal(f"{mock.url}/api/v2"),
         "an OCP without tasks": refusal(serve(envelope(404, error={"message": "no such path"}))),
         "an obshell for an OCP": refusal(serve(as_obshell)),
         "an OCP for an obshell": refusal(serve(as_ocp), **obshell),

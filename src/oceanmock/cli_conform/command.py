@@ -23,7 +23,7 @@ from oceanmock.cli_conform import credentials
 from oceanmock.cli_conform.baselines import baselines_of, update_baseline
 from oceanmock.cli_conform.order import Order, Unready, check_words
 from oceanmock.cli_conform.tasks import asked_tasks
-from oceanmock.cli_conform.telling import command_of, tell
+from oceanmock.cli_conform.telling import command_of, exit_code, tell
 from oceanmock.cli_conform.words import APIS, takes_words
 from oceanmock.conformance.model import (
     INTERRUPTED,
@@ -70,27 +70,33 @@ def conform(ctx: click.Context, /, **said: Any) -> None:
     """
     order = Order(**{each.name: said[each.name] for each in fields(Order)})
     check_words(order)
-    from oceanmock.conformance import reports  # only what runs has to load it
-    from oceanmock.conformance.extra import check_extra
-    from oceanmock.conformance.reports import texts
-
-    check_extra()
-    _keep_out_of_this_folder(ctx)
-    for _, path in order.reports:
-        reports.check_writable(path)
     try:
+        _make_ready(ctx, order)
         results = _on_mock(order) if order.mock else [_on_target(order)]
-    except KeyboardInterrupt:
-        click.echo("Interrupted before anything was found.", err=True)
+        tell(order, results)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted before there was anything to tell.", err=True)
         ctx.exit(INTERRUPTED)
-    except (OceanmockError, click.ClickException, click.exceptions.Exit, click.Abort):
+    except (OceanmockError, click.ClickException, BrokenPipeError):
         raise
     except Exception:  # whatever it is, it must not look like a finding, which is exit code 1
         click.echo(traceback.format_exc(), err=True)
         click.echo("This is a mistake in oceanmock, and says nothing about the server.", err=True)
         ctx.exit(UNTESTABLE)
-    tell(order, results)
-    ctx.exit(texts.exit_code(results))
+    ctx.exit(exit_code(results))
+
+
+def _make_ready(ctx: click.Context, order: Order) -> None:
+    """Makes sure of all that a run needs here. Raises EnvironmentProblem for what is missing."""
+    from oceanmock.conformance.extra import check_extra
+    from oceanmock.conformance.reports import check_writable  # only what runs has to load it
+
+    check_extra()
+    _keep_out_of_this_folder(ctx)
+    for _, path in order.reports:
+        check_writable(path)
+    if order.update_baseline:
+        check_writable(order.own_baselines[-1], what="baseline")
 
 
 def _keep_out_of_this_folder(ctx: click.Context) -> None:
@@ -106,7 +112,7 @@ def _keep_out_of_this_folder(ctx: click.Context) -> None:
 def _on_target(order: Order) -> Result:
     """The result of a run against a server."""
     from oceanmock.conformance.run import conform as run  # schemathesis is slow
-    from oceanmock.conformance.target import reach
+    from oceanmock.conformance.target import check_tasks, reach
 
     assert order.api is not None
     auth, viewer = credentials.credentials_of(order), credentials.viewer_of(order)
@@ -120,6 +126,7 @@ def _on_target(order: Order) -> Result:
             wait=order.wait / 1e9,
             listen=listen,
         )
+    check_tasks(target, order.task)
     target = replace(target, viewer=viewer)
     baseline, own = baselines_of(order, target.api, target.version)
     tasks = order.task or (asked_tasks(target) if order.write else ())

@@ -6,6 +6,7 @@ secret, nor a URL with one in it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,10 @@ def _wrong_words(order: Order) -> Iterator[str]:
     yield from (_wrong_for_mock if order.mock else _wrong_for_url)(order)
     if order.insecure and order.ca:
         yield "--insecure takes any certificate, and --ca only some: which is meant?"
+    places = Counter(path.absolute() for _, path in order.reports)
+    for _, path in order.reports:
+        if places[path.absolute()] > 1:
+            yield f"two reports cannot be one file, {path}: name another for one of them."
     if "none" in order.baseline and len(order.baseline) > 1:
         yield "--baseline none stands alone."
     if order.update_baseline and not order.own_baselines:
@@ -119,10 +124,9 @@ def _wrong_for_url(order: Order) -> Iterator[str]:
     url = order.what[0]
     if "://" not in url:
         yield f"{url!r} is no URL: http://…. A scenario is checked with --mock {url}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_url(url):
         yield f"{_shown_url(url)} is no URL of a server: http://… or https://…"
-    if parts.username is not None or parts.password is not None:
+    elif "@" in urlsplit(url).netloc:
         yield "no credentials in the URL, please: they end up in logs. There is --user for it."
     if order.api is None:
         yield "which API is it? Say --api ocp or --api obshell."
@@ -155,6 +159,14 @@ def _is_of_environment(name: str) -> bool:
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # such as a bracket that is not closed
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _shown_url(url: str) -> str:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from oceanmock.cli_conform.order import Order
-from oceanmock.conformance.model import Result
+from oceanmock.conformance.model import Options, Result
+from oceanmock.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,15 +24,32 @@ LOG_WIDTH: Final = 120
 
 
 def tell(order: Order, results: Sequence[Result]) -> None:
-    """Writes the reports and prints the summary."""
+    """Writes the reports and prints the summary. Raises EnvironmentProblem at the very end.
+
+    So what was found is not lost with a report that cannot be written, nor any other report.
+    """
     from oceanmock.conformance.reports import write_report
     from oceanmock.conformance.reports.terminal import print_results
 
+    written, problems = [], []
     for kind, path in order.reports:
-        write_report(kind, results, path)
+        try:
+            write_report(kind, results, path)
+            written.append(f"{kind} report: {path}")
+        except EnvironmentProblem as problem:
+            problems.append(str(problem))
     print_results(results, _console())
-    for kind, path in order.reports:
-        click.echo(f"{kind} report: {path}")
+    for line in written:
+        click.echo(line)
+    if problems:
+        raise EnvironmentProblem("\n".join(problems))
+
+
+def exit_code(results: Sequence[Result]) -> int:
+    """The exit code of several runs: that of the worst."""
+    from oceanmock.conformance.reports import texts
+
+    return texts.exit_code(results)
 
 
 def _console() -> Console:
@@ -46,6 +64,9 @@ def _console() -> Console:
 
 def command_of(order: Order, tasks: Sequence[str]) -> str:
     """What repeats the run. Passwords are left out: the environment has them, or it asks."""
+    from oceanmock.scenario.base import format_duration  # pydantic is slow
+
+    is_usual = order.patience == Options().patience
     words = ["oceanmock", "conform", *(["--mock"] if order.mock else []), *order.what]
     said: list[tuple[str, object]] = [
         ("--api", order.api),
@@ -59,6 +80,7 @@ def command_of(order: Order, tasks: Sequence[str]) -> str:
         ("--seed", order.seed),
         ("--max-examples", order.max_examples),
         ("--rate", f"{order.rate:g}" if order.rate else None),
+        ("--patience", None if is_usual else format_duration(order.patience)),
         *(("--baseline", each) for each in order.baseline),
         ("--ca", order.ca),
     ]

@@ -91,12 +91,14 @@ class Conformance:
         """
         check_extra()
         from oceanmock.conformance.run import conform  # noqa: PLC0415 (schemathesis is slow)
-        from oceanmock.conformance.target import reach  # noqa: PLC0415
+        from oceanmock.conformance.target import check_tasks, reach  # noqa: PLC0415
 
         verify, wait = setting.get("verify", True), setting.get("wait", 5.0)
         target = reach(url, api=api, auth=auth, verify=verify, wait=wait)
+        options = _options(setting)
+        check_tasks(target, options.tasks)
         known = _baseline(setting.get("baseline"), api, target.version)
-        return Held(conform(target, _options(setting), baseline=known))
+        return Held(conform(target, options, baseline=known))
 
 
 def _options(setting: Setting) -> Options:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 
@@ -35,6 +35,10 @@ FINAL: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "n
 """Problems that do not go away by waiting."""
 NAMES: Final[Mapping[Api, str]] = {"ocp": "OCP", "obshell": "obshell"}
 TASKS: Final = "/api/v2/tasks/instances?size=1"
+DETAILS: Final[Mapping[Api, str]] = {
+    "ocp": "/api/v2/tasks/instances/",
+    "obshell": "/api/v1/task/dag/",
+}
 INFO: Final = "/api/v1/info"
 DAGS: Final = "/api/v1/task/dag/agent/unfinish"
 
@@ -88,6 +92,22 @@ def reach(
     finally:
         wire.session.close()
         listen(PhaseEnded("preflight"))
+
+
+def check_tasks(target: Target, tasks: Iterable[str]) -> None:
+    """Raises Untestable for a task, or a dag, that the target does not know; NotAllowed."""
+    wire = Wire(target, Options())
+    try:
+        for id in tasks:
+            exchange = wire.send("GET", DETAILS[target.api] + quote(id, safe=""), phase="preflight")
+            if exchange.status in {400, 404}:
+                noun = "task" if target.api == "ocp" else "dag"
+                raise Untestable(
+                    f"{target.url} knows no {noun} {id!r}: it answers {exchange.status}. "
+                    "Look at the id."
+                )
+    finally:
+        wire.session.close()
 
 
 def _credentials(auth: Any, verify: bool | str) -> Auth | None:
@@ -293,16 +313,23 @@ def _raise_other(wire: Wire, answer: requests.Response) -> NoReturn:
     if _speaks_tls(url, Problem("cut" if answer.status_code == 400 else "other", "")):
         _raise_unreachable(url, Problem("cut", ""), 0)
     if location is not None and 300 <= answer.status_code < 400:
-        raise Untestable(f"{url} sends elsewhere, to {location}. Say that address, if it is it.")
+        there = location.partition("/api/")[0] or "that address"
+        raise Untestable(f"{url} sends elsewhere, to {location}. If that is it, say {there}.")
     if _is(wire, other):
         raise Untestable(f"{url} is an {NAMES[other]}, not an {name}. Say --api {other}.")
     if media == "text/html":
-        raise Untestable(f"{url} answers with a web page, not as an {name}. Say where its API is.")
+        raise Untestable(f"{url} answers with a web page, not as an {name}. {_mended(url)}")
     what = f"with {media}" if media else "with nothing"
     says = f" It says: {_sentence(told)}" if (told := _told(answer)) else ""
     raise Untestable(
-        f"{url} answers {answer.status_code} {what}, not as an {name}. Say where its API is.{says}"
+        f"{url} answers {answer.status_code} {what}, not as an {name}. {_mended(url)}{says}"
     )
+
+
+def _mended(url: str) -> str:
+    """How to say where the API is."""
+    home, path, _ = f"{url}/".partition("/api/")
+    return f"Leave out what is the API's own: say {home}." if path else "Say where its API is."
 
 
 def _is(wire: Wire, api: Api) -> bool:

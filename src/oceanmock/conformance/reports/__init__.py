@@ -21,8 +21,8 @@ KINDS: Final[Mapping[str, Callable[[Sequence[Result]], str]]] = {
 }
 
 
-def check_writable(path: Path) -> None:
-    """Makes sure a report can be written there. Raises EnvironmentProblem when it cannot."""
+def check_writable(path: Path, *, what: str = "report") -> None:
+    """Makes sure a file can be written there. Raises EnvironmentProblem when it cannot."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         existed = path.exists()
@@ -31,8 +31,9 @@ def check_writable(path: Path) -> None:
         if not existed:
             path.unlink()
     except OSError as problem:
-        what = f"the report cannot be written to {path}: {problem.strerror}"
-        raise EnvironmentProblem(what) from problem
+        raise EnvironmentProblem(
+            f"the {what} cannot be written to {path}: {problem.strerror}"
+        ) from problem
 
 
 def write_report(kind: str, results: Sequence[Result], path: Path) -> None:
