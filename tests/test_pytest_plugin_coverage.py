@@ -121,11 +121,22 @@ def test_a_threshold_is_a_percentage(pytester: pytest.Pytester) -> None:
     result.stderr.fnmatch_lines(["*oceanmock_coverage_min is 'lots': a percentage is 0 to 100."])
 
 
-def test_what_the_workers_of_xdist_have_seen_is_put_together(pytester: pytest.Pytester) -> None:
-    alone = run(pytester, SUITE, "--oceanmock-coverage-json=alone.json")
-    shared = run_apart(pytester, SUITE, "-n2", "--oceanmock-coverage-json=shared.json")
+FAILING = """
+@pytest.mark.scenario("retry-failed-subtask")
+def test_fails(ocp):
+    assert False
+"""
 
-    assert (alone.ret, shared.ret) == (0, 0)
+
+def test_workers_of_xdist_send_on_what_was_seen_and_what_a_failure_tells(
+    pytester: pytest.Pytester,
+) -> None:
+    alone = run(pytester, SUITE + FAILING, "--oceanmock-coverage-json=alone.json")
+    shared = run_apart(pytester, SUITE + FAILING, "-n2", "--oceanmock-coverage-json=shared.json")
+
+    alone.assert_outcomes(passed=3, failed=1)
+    shared.assert_outcomes(passed=3, failed=1)
+    shared.stdout.fnmatch_lines(["*oceanmock journal (ocp)*", "*oceanmock task 1000 * RUNNING*"])
     assert json.loads(pytester.path.joinpath("shared.json").read_text()) == json.loads(
         pytester.path.joinpath("alone.json").read_text()
     )

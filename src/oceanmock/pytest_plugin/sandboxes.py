@@ -20,7 +20,6 @@ import pytest
 from oceanmock.admin_client import Admin, NoAnswer, Refused
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.mock import Mock
-from oceanmock.pytest_plugin import report, strictness
 from oceanmock.pytest_plugin.marks import Known, check_use, folders_of, mistakes_in, wanted
 from oceanmock.pytest_plugin.options import GATHERING, SETTING, Setting
 from oceanmock.testing import Obshell, Ocp, Options, Sandbox
@@ -194,6 +193,8 @@ class Witness:
         if self._gathering is not None:
             self._gathering.take(sandbox)
         if sandbox.strict and not self._has_failed:
+            from oceanmock.pytest_plugin import strictness  # noqa: PLC0415 (slow)
+
             wrong = strictness.complaint(sandbox.admin, sandbox.api)
             if wrong:
                 pytest.fail(wrong, pytrace=False)
@@ -214,6 +215,8 @@ class Witness:
         """Adds to the report of a failed test what its sandboxes, if they still stand, tell."""
         told = yield
         if told.failed:
+            from oceanmock.pytest_plugin import report  # noqa: PLC0415 (slow)
+
             self._has_failed = True
             add = getattr(told.longrepr, "addsection", lambda *it: told.sections.append(it))
             said = report.Said(told.when or "call", told.longreprtext)
