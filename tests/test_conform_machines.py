@@ -7,12 +7,14 @@ sandbox's, and passes when the machine waits for it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import mutants.obshell
 import mutants.ocp
+from conform_exchanges import changed, dag_of_the_recording, example, exchange
 from golden import assert_golden
 from independent_ocp import Ocp
 from machine_mutants import OBSHELL, OCP
@@ -28,7 +30,10 @@ from oceanmock.conformance.machines import (
     load_world,
     walk_once,
 )
-from oceanmock.conformance.model import Api, Options
+from oceanmock.conformance.machines.base import Act, Look, Notes
+from oceanmock.conformance.machines.obshell import ObshellWalk, read_dag
+from oceanmock.conformance.machines.ocp import OcpWalk, read_task
+from oceanmock.conformance.model import Api, Exchange, Options
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
 from oceanmock.credentials import Basic
@@ -306,6 +311,97 @@ def test_a_task_that_is_not_there_is_a_finding() -> None:
 
     assert rules_in(played) == {"machine.lost"}
     assert played.left == {"4711": "where it could not be read"}
+
+
+# --- what a sound server may show where time runs -------------------------------------------------
+
+FAILED_DAG = read_dag(dag_of_the_recording()["data"])
+FAILED_TASK = changed(
+    example("ocp", "RetriedTask")["data"],
+    status="FAILED",
+    operation="EXECUTE",
+    subtasks__2__status="FAILED",
+)
+
+
+def broken_rules(looks: Iterator[Look]) -> set[str]:
+    """The rules that some looks have found broken."""
+    return {each.wrong.rule for each in looks if each.wrong is not None}
+
+
+def walk_on(kind: type[OcpWalk | ObshellWalk]) -> Any:
+    """A walk of which only the judgement is asked."""
+    wire: Any = None
+    return kind(wire, "1", pace=_running(), notes=Notes(), known=UNKNOWN_CODES)
+
+
+def refused_with(code: Any, *, status: int = 400) -> Exchange:
+    """A refusal of either API."""
+    said = {"error": {"code": code, "errCode": code}}
+    return exchange("POST", "/", said, status=status)
+
+
+UNKNOWN_CODES = Known(codes=Codes(illegal=None, prohibited=None))
+
+
+def test_the_subtasks_of_a_task_have_no_order() -> None:
+    turned = changed(FAILED_TASK, subtasks=FAILED_TASK["subtasks"][::-1])
+
+    task, same = read_task(FAILED_TASK), read_task(turned)
+
+    assert same == task
+    assert task.subtasks[0].path != same.subtasks[0].path
+
+
+def test_a_dag_that_has_failed_anew_before_the_next_look_was_retried() -> None:
+    walk, retry = walk_on(ObshellWalk), Act("dagHandler", None, "RETRY")
+    anew = replace(FAILED_DAG, end_time="2026-11-22T20:00:00Z")
+
+    broken = {
+        name: broken_rules(walk.judge_effect(retry, FAILED_DAG, after, refused_with("")))
+        for name, after in {"anew": anew, "as it was": FAILED_DAG}.items()
+    }
+
+    assert broken == {"anew": set(), "as it was": {"machine.parent"}}
+
+
+def test_a_server_that_fails_has_not_refused() -> None:
+    walk, retry = walk_on(ObshellWalk), Act("dagHandler", None, "RETRY")
+
+    failed = walk.judge_answer(retry, FAILED_DAG, refused_with("Common.Unexpected", status=500))
+    refused = walk.judge_answer(retry, FAILED_DAG, refused_with("Task.Dag.Operator.Other"))
+
+    assert broken_rules(failed) == set()
+    assert broken_rules(refused) == {"machine.refusal-code"}
+
+
+def test_a_task_may_show_what_is_done_to_its_subtask() -> None:
+    before = read_task(FAILED_TASK)
+    after = replace(before, status="RUNNING", operation="SKIP")
+
+    looks = walk_on(OcpWalk).judge_effect(Act("skipSubtask", 1), before, after, refused_with(""))
+
+    assert broken_rules(looks) == set()
+
+
+def test_what_a_failed_rollback_becomes_when_it_is_retried_no_text_says() -> None:
+    walk, retry = walk_on(OcpWalk), Act("retryTask")
+    before = replace(read_task(FAILED_TASK), operation="ROLLBACK")
+    after = replace(before, status="RUNNING")
+
+    assert walk.answers_to(retry, before) == {"accepted", "illegal"}
+    assert broken_rules(walk.judge_effect(retry, before, after, refused_with(""))) == set()
+
+
+def test_a_number_that_nobody_knows_stays_the_same_for_one_operation() -> None:
+    walk, running = walk_on(OcpWalk), replace(read_task(FAILED_TASK), status="RUNNING")
+    asked = [(Act("retryTask"), 1), (Act("rollbackTask"), 2), (Act("retryTask"), 2)]
+
+    broken = [
+        broken_rules(walk.judge_answer(act, running, refused_with(code))) for act, code in asked
+    ]
+
+    assert broken == [set(), set(), {"machine.refusal-code"}]
 
 
 # --- a server that shares nothing with the mock ---------------------------------------------------

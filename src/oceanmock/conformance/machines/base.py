@@ -368,7 +368,8 @@ class Walk(ABC, Generic[S]):
         elif not is_accepted:
             called = self.called(act, before)
             said = f"{called} was refused, and yet {before.words} has become {after.words}."
-            self.judge([look("machine.refusal-changes", after == before, "$.data", said)], exchange)
+            kept = after == before or self.may_move(before, after)
+            self.judge([look("machine.refusal-changes", kept, "$.data", said)], exchange)
 
     def look(self) -> S | None:
         """What shows now; None where it cannot be read, and then the walk is over."""

@@ -309,8 +309,9 @@ class ObshellWalk(Walk[Dag]):
         answers, called = self.answers_to(act, before), self.called(act, before)
         status, code = exchange.status or 0, _err_code_of(exchange)
         is_accepted = status < 300
-        if code in _BUSY:
-            return
+        has_failed = status >= 500 and self.has_err_codes and code not in answers
+        if code in _BUSY or has_failed:
+            return  # that it fails is for the checks of answers to complain of
         reasons = sorted(answers - {ACCEPTED})
         is_of_flags = any(each.endswith("NotAllowed") for each in reasons) or (
             str(code).endswith("NotAllowed")
@@ -366,9 +367,11 @@ class ObshellWalk(Walk[Dag]):
         called = self.called(act, before)
         said = f"{called} was accepted, and the dag shows {{}} {{}}, and not {{}}."
         states = (wanted.state,) if self.pace.stands else _LATER.get(wanted.state, (wanted.state,))
+        # A look may come late, however soon it was asked for: then what runs may have ended anew.
+        has_ended_anew = after.at_rest and after.end_time != before.end_time
         yield look(
             "machine.parent" if after.state == "FAILED" else "machine.effect",
-            after.state in states,
+            after.state in states or (has_ended_anew and not self.pace.stands),
             "$.data.state",
             said.format("state", after.state, wanted.state),
         )

@@ -3,16 +3,18 @@
 Facts: github.com/oceanbase/ocp-express at eb6f2117, OCP's open-source sibling, in
 task/task-service/src/main/java/com/oceanbase/ocp/task/engine; classes are named at each rule. What
 no public text decides is accepted either way: whether the retry of one subtask counts its runTime,
-whether a task whose rollback failed can be retried, and, where ``Codes`` says so, the numbers of
-errors. Nothing here looks at the mock's machine.
+whether what a rollback has failed at can be retried, and, where ``Codes`` says so, the numbers of
+errors. What a server that is not the mock makes of such a retry, or shows of a task when somebody
+operates on one subtask, is not judged at all. Nothing here looks at the mock's machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from oceanmock.conformance.looks import instant
 from oceanmock.conformance.machines.base import (
     ACCEPTED,
     UNREADABLE,
@@ -64,9 +66,16 @@ class Subtask:
     status: str
     operation: str
     run_time: int
-    finish_time: str | None
+    finish_time: int | str | None
     upstreams: tuple[int, ...]
     downstreams: tuple[int, ...]
+    at: int = field(default=0, compare=False)
+    """Where it stood in the answer; the subtasks of a task have no order."""
+
+    @property
+    def path(self) -> str:
+        """Its JSON path."""
+        return f"$.data.subtasks[{self.at}]"
 
     @property
     def words(self) -> str:
@@ -82,8 +91,9 @@ class Task:
     status: str
     operation: str
     prohibits_rollback: bool
-    finish_time: str | None
+    finish_time: int | str | None
     subtasks: tuple[Subtask, ...]
+    """By their ids."""
 
     @property
     def words(self) -> str:
@@ -136,12 +146,12 @@ class OcpWalk(Walk[Task]):
         if act.part is None:
             return _answers_of_task(act, shown)
         subtask = shown.subtasks[act.part]
-        is_allowed = {
-            "retrySubtask": subtask.status == "FAILED" and subtask.operation != "ROLLBACK",
-            "skipSubtask": subtask.status == "FAILED",
-            "cancelSubtask": subtask.status == "RUNNING",
-        }[act.operation]
-        return frozenset({ACCEPTED if is_allowed else ILLEGAL})
+        wanted = "RUNNING" if act.operation == "cancelSubtask" else "FAILED"
+        if subtask.status != wanted:
+            return frozenset({ILLEGAL})
+        if act.operation == "retrySubtask" and subtask.operation == "ROLLBACK":
+            return frozenset({ILLEGAL} if self.pace.stands else {ACCEPTED, ILLEGAL})
+        return frozenset({ACCEPTED})
 
     def state_for(self, act: Act, shown: Task) -> str:
         """The status and operation of what it is asked of."""
@@ -189,14 +199,15 @@ class OcpWalk(Walk[Task]):
             said = f"{called} is refused with {exchange.status}, and not with 400."
             yield look("machine.refusal-status", exchange.status == 400, "$.status", said)
             if exchange.status == 400:
-                yield self._judge_code(called, PROHIBITED in answers, exchange)
+                yield self._judge_code(act, called, PROHIBITED in answers, exchange)
 
-    def _judge_code(self, called: str, is_prohibited: bool, exchange: Exchange) -> Look:
+    def _judge_code(self, act: Act, called: str, is_prohibited: bool, exchange: Exchange) -> Look:
+        """One of those that are known; else that with which this operation was refused before."""
         reason = PROHIBITED if is_prohibited else ILLEGAL
         code = _code_of(exchange)
         wanted = self.codes.prohibited if is_prohibited else self.codes.illegal
         if wanted is None:
-            wanted = self.notes.learned.setdefault(("code", reason), code)
+            wanted = self.notes.learned.setdefault(("code", act.operation, reason), code)
         said = f"{called} is refused with the code {code}, and not with {wanted} ({reason})."
         kept = code == wanted and type(code) is int
         return look("machine.refusal-code", kept, "$.error.code", said)
@@ -205,7 +216,8 @@ class OcpWalk(Walk[Task]):
         """What the operation does at once, at the next look and in its own answer."""
         wanted, called = _after(act, before), self.called(act, before)
         if not self.pace.stands:
-            yield from self._judge_meanwhile(act, wanted, after, called)
+            if not _is_undecided(act, before):
+                yield from self._judge_meanwhile(act, wanted, after, called)
             return
         looks = list(_compared(act, wanted, after, called, "shows"))
         yield from looks
@@ -240,10 +252,12 @@ class OcpWalk(Walk[Task]):
             "$.data.status",
             said,
         )
+        if act.part is not None:
+            return  # some documents give a task the operations of subtasks, too
         yield look("machine.effect", after.operation == wanted.operation, "$.data.operation", said)
         for new, old in zip(after.subtasks, wanted.subtasks, strict=False):
             if old.status == "READY" and act.operation == "retryTask":
-                yield _judge_count(new, old, called)
+                yield _judge_count(new, old, called, at_least=True)
 
     def judge_shown(self, shown: Task) -> Iterator[Look]:
         """What holds at each look."""
@@ -254,11 +268,10 @@ class OcpWalk(Walk[Task]):
             kept = shown.finish_time is not None
             yield look("machine.finish-time", kept, "$.data.finishTime", said)
         for place, each in enumerate(shown.subtasks):
-            path = f"$.data.subtasks[{place}]"
             if each.status in ("FAILED", "SUCCESSFUL"):
                 said = f"subtask {each.id} is {each.words}, and has no finishTime."
                 kept = each.finish_time is not None
-                yield look("machine.finish-time", kept, f"{path}.finishTime", said)
+                yield look("machine.finish-time", kept, f"{each.path}.finishTime", said)
             if each.operation in _SKIPPED:
                 yield self._judge_skipped(place, each)
 
@@ -272,11 +285,13 @@ class OcpWalk(Walk[Task]):
             f" {lasted:g} s after it was skipped." if not is_short else ": what is skipped cannot."
         )
         kept = subtask.status != "FAILED" and is_short
-        return look("machine.skip", kept, f"$.data.subtasks[{place}].status", said)
+        return look("machine.skip", kept, f"{subtask.path}.status", said)
 
     def judge_rest(self, act: Act, before: Task, after: Task) -> Iterator[Look]:
         """Where an operation has led, if no other one came in between."""
         called = self.called(act, before)
+        if _is_undecided(act, before) and not self.pace.stands:
+            return
         if before.finish_time is not None and act.operation != "cancelSubtask":
             said = f"after {called} the task ended anew, and has its old finishTime."
             kept = after.finish_time != before.finish_time
@@ -288,20 +303,20 @@ class OcpWalk(Walk[Task]):
             kept = after.operation == "ROLLBACK"
             yield look("machine.outcome", kept, "$.data.operation", said)
         else:
-            for place, (old, new) in enumerate(zip(before.subtasks, after.subtasks, strict=False)):
+            for old, new in zip(before.subtasks, after.subtasks, strict=False):
                 if old.status == "FAILED":
-                    yield _judge_ran(place, new, called)
+                    yield _judge_ran(new, called)
 
     def _judge_subtask(self, act: Act, before: Task, after: Task, called: str) -> Iterator[Look]:
-        place = act.part or 0
-        new, path = after.subtasks[place], f"$.data.subtasks[{place}].status"
+        new = after.subtasks[act.part or 0]
+        path = f"{new.path}.status"
         said = f"{called} has led to {new.words}."
         if act.operation == "cancelSubtask":
             kept = new.status == "FAILED" or not self.pace.stands
             yield look("machine.cancel", kept, path, said)
         elif act.operation == "retrySubtask":
             if before.operation != "ROLLBACK":
-                yield _judge_ran(place, new, called)
+                yield _judge_ran(new, called)
         else:
             wanted = "PENDING" if before.operation == "ROLLBACK" else "SUCCESSFUL"
             kept = new.status == wanted or new.operation not in _SKIPPED
@@ -332,22 +347,34 @@ def read_task(data: Any) -> Task:
         status=str(data["status"]),
         operation=str(data["operation"]),
         prohibits_rollback=bool(data.get("prohibitRollback")),
-        finish_time=data.get("finishTime"),
-        subtasks=tuple(map(_subtask, data["subtasks"])),
+        finish_time=_time(data.get("finishTime")),
+        subtasks=tuple(
+            sorted(
+                (_subtask(each, at) for at, each in enumerate(data["subtasks"])),
+                key=lambda each: each.id,
+            )
+        ),
     )
 
 
-def _subtask(data: Any) -> Subtask:
+def _subtask(data: Any, at: int = 0) -> Subtask:
     return Subtask(
         id=int(data["id"]),
         name=str(data["name"]),
         status=str(data["status"]),
         operation=str(data["operation"]),
         run_time=int(data["runTime"]),
-        finish_time=data.get("finishTime"),
-        upstreams=tuple(data.get("upstreams", ())),
-        downstreams=tuple(data.get("downstreams", ())),
+        finish_time=_time(data.get("finishTime")),
+        upstreams=tuple(sorted(data.get("upstreams") or ())),
+        downstreams=tuple(sorted(data.get("downstreams") or ())),
+        at=at,
     )
+
+
+def _time(said: Any) -> int | str | None:
+    """An instant, however it is written; what is none as it is."""
+    at = instant(said)
+    return said if at is None else at
 
 
 def _code_of(exchange: Exchange) -> Any:
@@ -363,6 +390,11 @@ def _answers_of_task(act: Act, shown: Task) -> Answers:
         return frozenset({PROHIBITED if shown.prohibits_rollback else ACCEPTED})
     # The user guide of OCP 4.2.2 offers what TaskInstanceManagerImpl:99-101 refuses.
     return frozenset({ACCEPTED, ILLEGAL} if shown.operation == "ROLLBACK" else {ACCEPTED})
+
+
+def _is_undecided(act: Act, before: Task) -> bool:
+    """Whether it retries what a rollback has failed at: only a user guide has that."""
+    return act.operation in ("retryTask", "retrySubtask") and before.operation == "ROLLBACK"
 
 
 # --- what an operation does at once ---------------------------------------------------------------
@@ -428,7 +460,7 @@ def _compared(act: Act, wanted: Task, shown: Task, called: str, shows: str) -> I
         yield look(
             rule,
             new.words == old.words,
-            f"$.data.subtasks[{place}].status",
+            f"{new.path}.status",
             f"{called} was accepted, and subtask {new.id} {shows} {new.words}, "
             f"and not {old.words}.",
         )
@@ -444,11 +476,12 @@ def _judge_retried(shown: Subtask, wanted: Subtask, called: str) -> Look:
     return look("machine.answer", kept, "$.data.status", said)
 
 
-def _judge_count(shown: Subtask, wanted: Subtask, called: str) -> Look:
+def _judge_count(shown: Subtask, wanted: Subtask, called: str, *, at_least: bool = False) -> Look:
+    """Exactly so often; where time runs it may have retried itself since (FailedSubtaskWorker)."""
     said = (
         f"after {called} the runTime of {shown.id} is {shown.run_time}, and not {wanted.run_time}."
     )
-    kept = shown.run_time == wanted.run_time
+    kept = shown.run_time == wanted.run_time or (at_least and shown.run_time > wanted.run_time)
     return look("machine.count", kept, "$.data.subtasks[*].runTime", said)
 
 
@@ -459,10 +492,10 @@ def _judge_own_count(shown: Subtask, wanted: Subtask, called: str) -> Look:
     return look("machine.count", shown.run_time in may_be, "$.data.subtasks[*].runTime", said)
 
 
-def _judge_ran(place: int, subtask: Subtask, called: str) -> Look:
+def _judge_ran(subtask: Subtask, called: str) -> Look:
     said = f"{called} has led to {subtask.words}: it did not run again."
     kept = subtask.operation == "RETRY" and subtask.status in ("SUCCESSFUL", "FAILED")
-    return look("machine.outcome", kept, f"$.data.subtasks[{place}].status", said)
+    return look("machine.outcome", kept, f"{subtask.path}.status", said)
 
 
 # --- what holds at each look ----------------------------------------------------------------------
@@ -482,8 +515,8 @@ def _judge_parent(task: Task) -> Iterator[Look]:
 def _judge_order(task: Task) -> Iterator[Look]:
     """Forward after what it needs, backward after what came after it."""
     of = {each.id: each for each in task.subtasks}
-    for place, each in enumerate(task.subtasks):
-        path = f"$.data.subtasks[{place}].status"
+    for each in task.subtasks:
+        path = f"{each.path}.status"
         is_running = each.status in ("READY", "RUNNING")
         if each.operation == "EXECUTE" and is_running:
             early = [up for up in each.upstreams if up in of and of[up].status != "SUCCESSFUL"]
