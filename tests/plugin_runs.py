@@ -13,11 +13,17 @@ from typing import Final
 import httpcore
 import obshell
 import pytest
+import uvicorn.loops.auto
+import uvicorn.protocols.http.httptools_impl
+import uvloop
 
 import oceanmock.app
-import oceanmock.mock
+import oceanmock.pytest_plugin.coverage
+import oceanmock.pytest_plugin.sandboxes
+import oceanmock.pytest_plugin.strictness
+import oceanmock.server
 
-IMPORTED: Final = (httpcore, obshell, oceanmock.app, oceanmock.mock)
+IMPORTED: Final = (httpcore, obshell, oceanmock, uvicorn, uvloop)
 QUIET: Final = ("-q", "--tb=short", "--no-header", "-p", "no:cacheprovider")
 TASK: Final = "/api/v2/tasks/instances/1000"
 _CHANGES: Final = {
