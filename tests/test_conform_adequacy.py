@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from golden import assert_golden
-from oceanmock.conformance.adequacy import Kind, missing, required
+from oceanmock.conformance.adequacy import SENT_TO_LOG_IN, Kind, missing, required
 from oceanmock.conformance.model import Api
 from oceanmock.contract import load_spec, operations_of, spec_path
 
@@ -72,7 +72,7 @@ def test_only_what_the_contract_names_is_asked_for(api: Api) -> None:
     asked = {
         (each.operation.id, status)
         for each in required(api, writes=True, kinds=["agent", "cluster"])
-        for status in each.one_of
+        for status in each.one_of - SENT_TO_LOG_IN
     }
 
     assert asked <= named
@@ -109,6 +109,25 @@ def test_an_agent_is_not_asked_for_what_only_one_of_a_cluster_can_answer() -> No
         ("getClusterUnfinishDags", 200),
         ("getObLastMaintenanceDag", 200),
     }
+
+
+def test_whoever_is_sent_elsewhere_to_log_in_is_not_let_in_either() -> None:
+    seen = seen_everywhere("ocp", [200, 302, 400, 404])
+
+    assert lacking(seen, "ocp") == set()
+    assert lacking(seen_everywhere("ocp", [200, 400, 404]), "ocp") == {
+        ("listTaskInstances", 401),
+        ("getTaskInstance", 401),
+        ("getSubtaskLog", 401),
+    }
+
+
+def test_an_obshell_whose_quirks_are_mended_is_as_good_as_any() -> None:
+    seen = seen_everywhere("obshell", [200, 401, 404])
+    for each in ("getDagDetail", "getNodeDetail", "getSubTaskDetail", "getFullSubTaskLogs"):
+        seen[each][400] = 1
+
+    assert lacking(seen, "obshell") == set()
 
 
 @pytest.mark.parametrize("either", [200, 404])

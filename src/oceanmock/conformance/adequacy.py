@@ -4,7 +4,8 @@ A run that finds nothing says little by itself: one that is answered 401 through
 either. So each operation has statuses that must have been seen; which they are hangs on the API, on
 whether the run may write, and on what an obshell is. The statuses are those of the contracts, but
 for what no client can bring about: 403 needs a second account, 405 another method, 429 too many
-requests, 500 a mistake. The one rule: pure, from the statuses that were counted.
+requests, 500 a mistake. What only a quirk answers is not asked for either, or a server that was
+mended would be inadequate. The one rule: pure, from the statuses that were counted.
 """
 
 from __future__ import annotations
@@ -40,8 +41,18 @@ ONE_WILL_DO: Final[Mapping[str, frozenset[int]]] = {
 Without any, the last two fail (obshell ob/agent/service/task/dag.go:155-161); that is a finding, or
 a known one.
 """
+SENT_TO_LOG_IN: Final = frozenset({302, 303, 307})
+"""What stands for 401 where somebody else sees to who one is, in front of an OCP."""
 MAY_BE_EMPTY: Final = frozenset({"getSubtaskLog", "getFullSubTaskLogs"})
 """The log of nothing is an empty one on some servers, so that 404 can not be asked for."""
+SINCE: Final[Mapping[str, str]] = {
+    "getAllClusterDags": "4.3.0",
+    "getAllAgentDags": "4.3.0",
+    "getAgentMainDags": "4.3.0",
+    "getFullSubTaskLogs": "4.3.0",
+    "nodeHandler": "4.3.1",
+}
+"""What an obshell has not always had (openapi/obshell.yaml: x-versions)."""
 UNGUARDED: Final = frozenset({"getAgentInfo", "getSecret", "getTime", "getGitInfo", "getStatus"})
 """What anybody may read, and nothing can be wrong with."""
 
@@ -75,6 +86,11 @@ class Needed:
     operation: Operation
     one_of: frozenset[int]
 
+    @property
+    def status(self) -> int:
+        """The one that is told: what stands for another one is not."""
+        return min(self.one_of - SENT_TO_LOG_IN)
+
 
 def missing(
     statuses: Mapping[str, Counter[int]],
@@ -89,7 +105,7 @@ def missing(
     """
     seen = {(name, each) for name, counts in statuses.items() for each in counts if counts[each]}
     return [
-        Missing(needed.operation.id, min(needed.one_of), _hint(needed))
+        Missing(needed.operation.id, needed.status, _hint(api, needed))
         for needed in required(api, writes=writes, kinds=kinds)
         if seen.isdisjoint((needed.operation.id, each) for each in needed.one_of)
     ]
@@ -103,33 +119,48 @@ def required(api: Api, *, writes: bool, kinds: Iterable[Kind] = ()) -> Iterator[
             continue
         out = [each.get(operation.id, frozenset[int]()) for each in reachable]
         never = frozenset.intersection(*out) if api == "obshell" else frozenset()
-        yield from _needed_of(operation, never)
+        yield from _needed_of(api, operation, never)
 
 
-def _needed_of(operation: Operation, never: frozenset[int]) -> Iterator[Needed]:
+def _needed_of(api: Api, operation: Operation, never: frozenset[int]) -> Iterator[Needed]:
     either = ONE_WILL_DO.get(operation.id, frozenset()) - never
     if either:
         yield Needed(operation, either)
-    for status in sorted(_statuses_of(operation) - never - either):
-        yield Needed(operation, frozenset({status}))
+    for status in sorted(_statuses_of(api, operation) - never - either):
+        others = SENT_TO_LOG_IN if (api, status) == ("ocp", 401) else frozenset[int]()
+        yield Needed(operation, frozenset({status}) | others)
 
 
-def _statuses_of(operation: Operation) -> frozenset[int]:
+def _statuses_of(api: Api, operation: Operation) -> frozenset[int]:
+    """Of obshell's lists only a quirk is 400: that of a request without a security header."""
     if operation.id in UNGUARDED:
         return frozenset({200})
-    asked = {200, 400, 401} | ({404} if "{" in operation.path else set())
+    has_id = "{" in operation.path
+    asked = {200, 401} | ({400, 404} if has_id else {400} if api == "ocp" else set())
     if operation.id in MAY_BE_EMPTY:
         asked.discard(404)
     return frozenset(asked & {int(status) for status in operation.statuses})
 
 
-def _hint(needed: Needed) -> str:
-    operation, status = needed.operation, min(needed.one_of)
+def _hint(api: Api, needed: Needed) -> str:
+    operation, status = needed.operation, needed.status
+    since = SINCE.get(operation.id)
+    older = f" Before {since} obshell did not have it." if since is not None else ""
     if status in WANTED and operation.id in WANTED[status]:
         wanted = WANTED[status][operation.id]
-        return f"Give the run {wanted} to play with (--task)."
+        return f"Give the run {wanted} to play with (--task).{older}"
     if status == 200 and "{" in operation.path:
-        return "Let the target have a task to read, with all its parts."
+        return f"{_TO_READ[api]}{older}"
     if status == 200:
-        return "No plain read was accepted: look at what was answered instead."
-    return f"The probes ask for a {status}: keep that phase, or see what they were answered."
+        return f"No plain read was accepted: look at what was answered instead.{older}"
+    return (
+        f"The probes ask for a {status}: keep that phase, or see what they were answered. 429 "
+        "wants a lower --rate; what stands in front of the server may have answered for it."
+    )
+
+
+_TO_READ: Final[Mapping[Api, str]] = {
+    "ocp": "Let the target have a task to read, with all its parts.",
+    "obshell": "Let the target have a dag of its own to read, with all its parts. What a FOLLOWER "
+    "lists is its master's: ask that one.",
+}
