@@ -195,7 +195,30 @@ def test_junit_counts_what_it_holds(results: list[Result]) -> None:
     for element in [root, *root.iterfind("testsuite")]:
         assert int(element.get("tests", "")) == len(list(element.iter("testcase")))
         assert int(element.get("failures", "")) == len(list(element.iter("failure")))
-        assert int(element.get("skipped", "")) == len(list(element.iter("skipped")))
+    for suite in root.iterfind("testsuite"):
+        assert int(suite.get("skipped", "")) == len(list(suite.iter("skipped")))
+
+
+COUNTED = {"name", "time", "tests", "failures", "errors"}
+JENKINS = {
+    "testsuites": COUNTED,
+    "testsuite": COUNTED | {"skipped", "timestamp"},
+    "properties": set(),
+    "property": {"name", "value"},
+    "testcase": {"classname", "name", "time"},
+    "failure": {"message", "type"},
+    "skipped": {"message"},
+    "system-out": set(),
+}
+"""What Jenkins lets stand where, of what is here (jenkinsci/xunit-plugin: junit-10.xsd)."""
+
+
+@pytest.mark.parametrize("results", [[a_result()], [a_clean_result(), hostile()]])
+def test_junit_is_as_jenkins_wants_it(results: list[Result]) -> None:
+    said = {(each.tag, frozenset(each.attrib)) for each in junit(*results).iter()}
+
+    assert {tag for tag, _ in said} <= JENKINS.keys()
+    assert all(names == JENKINS[tag] for tag, names in said)
 
 
 def test_a_failure_says_all_that_is_needed_to_mend_it() -> None:

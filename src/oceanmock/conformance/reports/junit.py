@@ -3,7 +3,8 @@
 A broken rule is a failure. A known deviation is skipped, as pytest reports what is expected to
 fail: it shows, with its reason, and fails nothing. What was never looked at is skipped too. What
 had to be seen and was not is a suite of its own, an operation a case; so is each story, a step a
-case.
+case. No attribute is here that Jenkins does not know (jenkinsci/xunit-plugin: junit-10.xsd), and a
+failure has the type that Surefire wants (surefire-test-report.xsd).
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def render(results: Sequence[Result]) -> str:
     suites = [suite for result in results for suite in _suites(result)]
     cases = [case for suite in suites for _, case in suite.cases]
     root = ElementTree.Element("testsuites", {"name": "oceanmock conform", **_counts(cases)})
+    del root.attrib["skipped"]  # only suites have it
     root.set("time", _seconds(sum(each.took for each in results)))
     root.extend(map(_suite_element, suites))
     ElementTree.indent(root)
@@ -154,7 +156,7 @@ def _suite_element(suite: _Suite) -> ElementTree.Element:
     for name, value in _properties(suite.result).items():
         ElementTree.SubElement(properties, "property", name=name, value=texts.clean(value))
     for rule, case in suite.cases:
-        element.append(_case_element(f"{suite.name}.{rule}", case))
+        element.append(_case_element(suite.name, rule, case))
     if suite.notes:
         ElementTree.SubElement(element, "system-out").text = texts.clean("\n".join(suite.notes))
     return element
@@ -171,15 +173,17 @@ def _properties(result: Result) -> dict[str, str]:
     }
 
 
-def _case_element(class_name: str, case: _Case) -> ElementTree.Element:
+def _case_element(suite: str, rule: str, case: _Case) -> ElementTree.Element:
     element = ElementTree.Element(
         "testcase",
-        classname=texts.line(class_name),
+        classname=texts.line(f"{suite}.{rule}"),
         name=texts.line(case.name),
         time=_seconds(case.took),
     )
     if case.outcome != "passed":
         said = ElementTree.SubElement(element, case.outcome, message=texts.line(case.message))
+        if case.outcome == "failure":
+            said.set("type", texts.line(rule))
         said.text = texts.clean(case.details) or None
     return element
 
