@@ -5,7 +5,7 @@ never given to another rule. Families: ``answer`` and ``body`` (that there is on
 and ``header``, ``envelope``, ``schema`` (the contract's), ``status``, ``error``, ``auth``, ``id``,
 ``time``, ``count``, ``log``, ``parent``, ``graph``, ``order`` and ``rollback``, ``paging``,
 ``list``, ``filter``, ``details``, ``transition`` and ``terminal`` (what became of what), ``call``
-(what was accepted), ``kept`` (what never changes), ``probe`` and ``hostile``. Fuzzing's are
+(what was accepted), ``kept`` (what never changes) and ``hostile``. Fuzzing's are
 ``schemathesis.<check>``; machines and stories bring their own, which ``all_rules`` collects.
 
 The quirks of a real obshell are ``quirk.<name>``, the names being those of ``x-quirk`` in
@@ -71,6 +71,10 @@ _GRAPH: Final = (
     "openapi/ocp.yaml: SubtaskInstance; every public sample (ocp-doc 400.task-return-structure.md)"
 )
 _ACCESS: Final = "openapi: security, securitySchemes"
+_FIXED: Final = (
+    "openapi: the ids, names and first times of tasks, dags and their parts "
+    "(ocp-express SubtaskAccessor.java:54-61; obshell ob/agent/engine/task/task_dto.go:32-108)"
+)
 
 _CATALOGUE: Final = (
     # what every answer is
@@ -86,7 +90,7 @@ _CATALOGUE: Final = (
     ("envelope.went-back", "A later answer of a server has no earlier timestamp.", _ENVELOPE),
     ("envelope.duration", "The duration is a number of milliseconds.", _ENVELOPE),
     ("envelope.error", "There is an error exactly when the status is 400 or above.", _ENVELOPE),
-    ("envelope.trace-id", "A traceId that nobody chose is 16 hexadecimal digits.", _ENVELOPE),
+    ("envelope.trace-id", "What was let in has a traceId by which it is found again.", _ENVELOPE),
     # what the contract says of it
     ("schema.required", "A body has every member that the contract requires.", _CONTRACT),
     ("schema.type", "A value has the type that the contract gives it.", _CONTRACT),
@@ -107,11 +111,15 @@ _CATALOGUE: Final = (
     # errors and access
     ("error.message", "An error says what is wrong.", _ERRORS),
     ("error.code", "The code of an error is that of what went wrong.", _ERRORS),
-    ("error.code-differs", "The same thing going wrong has the same code each time.", _ERRORS),
+    ("error.code-differs", "That there is no such task has the same code each time.", _ERRORS),
     ("error.status", "A wrong request is refused with the status of what is wrong.", _ERRORS),
     ("auth.missing-accepted", "Nothing is done for somebody who does not say who he is.", _ACCESS),
     ("auth.wrong-accepted", "Nothing is done for somebody who is not who he says.", _ACCESS),
-    ("auth.forbidden-accepted", "Nothing is done for somebody who may not do it.", _ACCESS),
+    (
+        "auth.forbidden-accepted",
+        "Nothing is done for somebody who may not do it.",
+        "openapi/ocp.yaml: x-permission (ocp-doc 1100.task-management/300.retry-a-task.md)",
+    ),
     # ids
     ("id.differs", "What is answered is what was asked for.", _CONTRACT),
     (
@@ -130,7 +138,8 @@ _CATALOGUE: Final = (
     ("time.start-after-finish", "Nothing ends before it began.", _TIMES),
     (
         "time.finish",
-        "What has ended says when it began and ended; what runs has not ended.",
+        "What has ended says when it began and ended, what runs has not ended, "
+        "and what never ran has neither.",
         _TIMES,
     ),
     ("time.future", "No time is after the answer's own.", _TIMES),
@@ -156,7 +165,8 @@ _CATALOGUE: Final = (
     (
         "order.forward",
         "Nothing runs before what it waits for has succeeded.",
-        "ocp-express AbstractTaskWorker.java:59-87; obshell ob/agent/engine/scheduler",
+        "ocp-express AbstractTaskWorker.java:59-87; "
+        "obshell ob/agent/engine/scheduler/dag_handler.go:24-74",
     ),
     (
         "rollback.order",
@@ -165,7 +175,11 @@ _CATALOGUE: Final = (
     ),
     # lists
     ("paging.number", "A page is the one that was asked for.", _PAGING),
-    ("paging.size", "A page is of the size that was asked for.", _PAGING),
+    (
+        "paging.size",
+        "A page is of the size that was asked for, or of the most that the server gives.",
+        _PAGING,
+    ),
     ("paging.pages", "The number of pages is that of the elements by the size.", _PAGING),
     ("paging.rows", "A page is full, but for the last, which has the rest.", _PAGING),
     ("paging.whole", "The pages of a list, one after the other, are the list.", _PAGING),
@@ -188,10 +202,14 @@ _CATALOGUE: Final = (
         "What has ended stays as it ended until somebody does something.",
         _MACHINES,
     ),
-    ("kept.changed", "What is fixed when a thing is made never changes.", _CONTRACT),
+    ("kept.changed", "What is fixed when a thing is made never changes.", _FIXED),
     ("call.unknown-accepted", "An operator that nobody knows is refused.", _MACHINES),
     ("call.illegal-accepted", "What the state does not allow is refused.", _MACHINES),
-    ("call.prohibited-accepted", "A rollback that is prohibited is refused.", _MACHINES),
+    (
+        "call.prohibited-accepted",
+        "A rollback that is prohibited is refused.",
+        "ocp-express TaskInstanceManagerImpl.java:66-68",
+    ),
     ("call.legal-refused", "What the state allows is not refused for its state.", _MACHINES),
     ("call.no-effect", "What was accepted shows at the next look.", _MACHINES),
 )
