@@ -392,22 +392,31 @@ def test_mark(ocp):
     result.assert_outcomes(passed=2)
 
 
-def test_an_unknown_option_is_told_with_the_nearest(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(
-        """
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"sped": 3}, ["*oceanmock_options: there is no keyword `sped`", "*Did you mean 'speed'?"]),
+        (None, ["the fixture oceanmock_options gives None, and no mapping."]),
+    ],
+)
+def test_what_is_wrong_with_the_options_is_told(
+    pytester: pytest.Pytester, said: object, told: list[str]
+) -> None:
+    result = run(
+        pytester,
+        f"""
 import pytest
 
 @pytest.fixture(scope="session")
 def oceanmock_options():
-    return {"sped": 3}
-"""
+    return {said!r}
+
+def test_it(ocp): ...
+""",
     )
-    result = run(pytester, "def test_it(ocp): ...")
 
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(
-        ["the fixture oceanmock_options: there is no keyword `sped`", "*Did you mean 'speed'?"]
-    )
+    result.stdout.fnmatch_lines(told)
 
 
 def test_the_ini_file_says_where_the_server_listens(pytester: pytest.Pytester) -> None:

@@ -119,7 +119,10 @@ def _lent(
         marked = wanted(item, kind.api, _known(request.config, mock).api_of)
         strict = request.config.stash[SETTING].strict
         said = {"strict": strict, **_checked(options), **marked.keywords, "name": _name_of(item)}
-        sandbox = make(*marked.scenarios, **cast("Options", said))
+        try:
+            sandbox = make(*marked.scenarios, **cast("Options", said))
+        except AuthorError as mistakes:
+            raise AuthorError(f"the sandbox for `{kind.api}`: {mistakes}") from None
     sandbox.folders = folders_of(item)
     Witness.of(request.config).watch(mock)
     lent = item.stash.setdefault(_LENT, [])
@@ -136,6 +139,8 @@ def _lent(
 
 def _checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """The options as they are. Raises AuthorError with all that is wrong with them."""
+    if not isinstance(options, Mapping):
+        raise AuthorError(f"the fixture oceanmock_options gives {options!r}, and no mapping.")
     wrong = [f"the fixture oceanmock_options: {text}" for text in mistakes_in(options)]
     if wrong:
         raise AuthorError("\n".join(wrong))
