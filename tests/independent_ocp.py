@@ -3,6 +3,7 @@
 Written after the documents and ocp-express alone, for one thing: that what conformance says of the
 mock is said by somebody who knows no mock. Each task is a chain of subtasks; every look at a task
 moves it one step on once it is answered, so nobody waits; a run takes two, so that it can be met.
+Two nodes answer in turn, each in its own zone and by its own clock.
 ``Ocp(deviations={…})`` breaks it in the ways of DEVIATIONS. Nothing here imports oceanmock.
 """
 
@@ -12,7 +13,7 @@ import base64
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -79,6 +80,22 @@ class Task:
     def is_locked(self) -> bool:
         """Whether a subtask that has run forbids rollback."""
         return any(step.locks and step.status not in ("PENDING", "READY") for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One of the machines that answer: in its zone, by its clock, subtasks as they come."""
+
+    name: str
+    zone: timezone
+    behind: timedelta
+    order: int
+
+
+NODES: Final = (
+    Node("b94e44636", UTC, timedelta(0), 1),
+    Node("10.1.1.2", timezone(timedelta(hours=8)), timedelta(seconds=1), -1),
+)
 
 
 # --- what moves a task on -------------------------------------------------------------------------
@@ -349,11 +366,11 @@ class Ocp:
     def _whole(self, task: Task) -> Json:
         whole = {
             **self._head(task),
-            "createTime": _time(task.created.replace(microsecond=0)),
+            "createTime": self._time(task.created.replace(microsecond=0)),
             "executor": "10.1.1.1",
             "operation": task.operation,
             "prohibitRollback": task.is_locked,
-            "subtasks": [self._part(task, step) for step in task.steps],
+            "subtasks": [self._part(task, step) for step in task.steps[:: self._node.order]],
             "taskDefinitionId": -1,
             "type": "MANUAL",
         }
@@ -374,14 +391,17 @@ class Ocp:
             "creator": {"id": 7, "name": "dba"},
             "id": task.id,
             "name": task.name,
-            "startTime": _time(task.created),
+            "startTime": self._time(task.created),
             "status": task.status,
-        } | ({} if task.ended is None else {"finishTime": _time(task.ended)})
+        } | ({} if task.ended is None else {"finishTime": self._time(task.ended)})
 
     def _part(self, task: Task, step: Step) -> Json:
         place = task.steps.index(step)
         times = {"startTime": step.started, "finishTime": step.ended}
-        ran = {"executor": "10.1.1.1", "createTime": _time(task.created.replace(microsecond=0))}
+        ran = {
+            "executor": "10.1.1.1",
+            "createTime": self._time(task.created.replace(microsecond=0)),
+        }
         return {
             "description": step.name,
             "downstreams": [each.id for each in task.steps[place + 1 : place + 2]],
@@ -396,8 +416,15 @@ class Ocp:
             "status": step.status,
             "timeout": 60,
             "upstreams": [each.id for each in task.steps[max(place - 1, 0) : place]],
-            **{key: _time(at) for key, at in times.items() if at is not None},
+            **{key: self._time(at) for key, at in times.items() if at is not None},
         } | (ran if step.started else {})
+
+    @property
+    def _node(self) -> Node:
+        return NODES[len(self.asked) % len(NODES)]
+
+    def _time(self, moment: datetime) -> str:
+        return _time(moment.astimezone(self._node.zone))
 
     # --- the envelope ---
 
@@ -416,10 +443,10 @@ class Ocp:
         trace = request.headers.get("x-trace-id") or uuid.uuid4().hex[:16]
         return {
             "duration": 7,
-            "server": "b94e44636",
+            "server": self._node.name,
             "status": status,
             "successful": status < 400,
-            "timestamp": _time(self.now),
+            "timestamp": self._time(self.now - self._node.behind),
             "traceId": "" if status == 401 else trace,
         }
 

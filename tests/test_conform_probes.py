@@ -19,7 +19,7 @@ import pytest
 
 import test_conform_checks
 import test_conform_memory
-from conform_exchanges import CONTRACTS, example, exchange
+from conform_exchanges import CONTRACTS, changed, example, exchange
 from conform_servers import Logged, logged
 from oceanmock.apis.obshell_json import id_of
 from oceanmock.app import App
@@ -397,6 +397,13 @@ def test_an_answer_that_says_nothing_of_the_request_is_held_against_nothing(
     unheard = exchange("GET", TASKS, b"<html>", status=status)
 
     assert rules_of(lambda prober: prober.ask(probe_sent), lambda _: unheard) == []
+
+
+def test_that_a_server_fails_is_told_by_those_who_watch_the_wire_and_by_nobody_else() -> None:
+    failed = exchange("GET", TASKS, changed(example("ocp", "UnknownTask"), status=500), status=500)
+
+    assert rules_of(lambda prober: prober.ask(ILLEGAL), lambda _: failed) == []
+    assert "status.server-error" in {each.rule for each in Checks(CONTRACTS["ocp"])(failed)}
 
 
 def test_whoever_is_sent_elsewhere_to_log_in_was_not_let_in() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from oceanmock.conformance.looks import instant
 from oceanmock.conformance.machines.base import (
     ACCEPTED,
     Act,
@@ -31,7 +32,7 @@ WISHES: Final = ("RETRY", "ROLLBACK", "CANCEL", "PASS", "illegal", "look")
 OPERATORS: Final = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
 UNKNOWN: Final = ("RUN", "RESTART")
 """Operators that no route takes; RUN is a word of the API's own (dag.go:338-420)."""
-_EPOCH: Final = "1970-01-01"
+_EPOCH: Final = 0
 _NOT_SUPPORTED: Final = {
     "dagHandler": "Task.Dag.Operator.NotSupport",
     "nodeHandler": "Task.Node.Operator.NotSupport",
@@ -406,7 +407,7 @@ class ObshellWalk(Walk[Dag]):
         if shown.state in ("FAILED", "SUCCEED"):
             kept = not shown.is_running
             yield look("machine.parent", kept, "$.data.state", f"{said[:-1]}, and a sub task runs.")
-            kept = not shown.end_time.startswith(_EPOCH)
+            kept = instant(shown.end_time) != _EPOCH
             told = f"the dag is {shown.state}, and has no end_time."
             yield look("machine.finish-time", kept, "$.data.end_time", told)
         if shown.state == "FAILED":

@@ -261,7 +261,7 @@ class OcpWalk(Walk[Task]):
 
     def judge_shown(self, shown: Task) -> Iterator[Look]:
         """What holds at each look."""
-        yield from _judge_parent(shown)
+        yield from _judge_parent(shown, is_settled=self.pace.stands or shown.at_rest)
         yield from _judge_order(shown)
         if shown.status in ("FAILED", "SUCCESSFUL"):
             said = f"the task is {shown.status}, and has no finishTime."
@@ -501,10 +501,13 @@ def _judge_ran(subtask: Subtask, called: str) -> Look:
 # --- what holds at each look ----------------------------------------------------------------------
 
 
-def _judge_parent(task: Task) -> Iterator[Look]:
-    """What it makes of its subtasks (RunningTaskWorker:105-176)."""
+def _judge_parent(task: Task, *, is_settled: bool) -> Iterator[Look]:
+    """What it makes of its subtasks (RunningTaskWorker:105-176).
+
+    One that retries by itself may already be READY again under a task that has FAILED.
+    """
     said, path = f"the task shows {task.words}.", "$.data.status"
-    if task.status == "FAILED":
+    if task.status == "FAILED" and is_settled:
         yield look("machine.parent", task.any_of("FAILED"), path, said)
     if task.status == "SUCCESSFUL":
         goal = "PENDING" if task.operation == "ROLLBACK" else "SUCCESSFUL"
