@@ -6,6 +6,7 @@ the rest.
 """
 
 import asyncio
+import gc
 import os
 from collections.abc import Callable
 from datetime import datetime
@@ -20,6 +21,8 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.reading import read_scenario
 
 pytest_plugins = ["pytester"]
+
+gc.set_threshold(50_000, 20, 100)  # looking for garbage as often as usual is a sixth of the time
 
 settings.register_profile(
     "oceanmock",

@@ -581,6 +581,10 @@ NOT_YAML = {
         f"summary: 0x{'f' * 5000}\n",
         f"x.yaml:1:10: this is not YAML: '0x{'f' * 38}' cannot be read as a whole number [syntax]",
     ),
+    "the same to the base of sixty": (
+        f"summary: 1{':1' * 100_000}\n",
+        f"x.yaml:1:10: this is not YAML: '{'1:' * 20}' cannot be read as a whole number [syntax]",
+    ),
     "a truth value that is none": (
         "summary: !!bool maybe\n",
         "x.yaml:1:10: this is not YAML: 'maybe' cannot be read as true or false [syntax]",

@@ -108,6 +108,8 @@ class _Loader(yaml.CSafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """The node's value. Raises a ConstructorError for a tag that does not fit the text."""
+        if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
+            raise _no_such_value(node)  # it would be long in the making
         try:
             value = super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -117,8 +119,11 @@ class _Loader(yaml.CSafeLoader):
         return value
 
 
+_NUMBERS: Final = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_LONGEST_NUMBER: Final = 400
 _TOO_BIG: Final = 10**100
-_DEEPEST: Final = 100
+DEEPEST: Final = 100
+"""So many levels may be nested; far deeper ones take long to be read, and would break the stack."""
 
 
 def _no_such_value(node: yaml.Node) -> yaml.constructor.ConstructorError:
@@ -143,9 +148,9 @@ def _check_depth(text: str) -> None:
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if depth > _DEEPEST:
+        if depth > DEEPEST:
             mark: Any = event.start_mark  # libyaml's has the same fields
-            what = f"more than {_DEEPEST} levels are nested here"
+            what = f"more than {DEEPEST} levels are nested here"
             raise yaml.composer.ComposerError(None, None, what, mark)
 
 
