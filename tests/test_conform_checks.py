@@ -453,6 +453,10 @@ LAWFUL: Final[dict[str, tuple[Api, Exchange]]] = {
         "obshell",
         dags("dag/maintain/agents?show_details=false"),
     ),
+    "an older obshell lists its dags with all details": (
+        "obshell",
+        dags("dags/agent?show_details=false"),
+    ),
     "lines of a cluster's log come from several agents": (
         "obshell",
         exchange(

@@ -46,9 +46,12 @@ MAINTENANCE: Final = frozenset(
 )
 UNMAINTAINED: Final = 1
 """The maintenance type of a dag that holds no lock (maintenance_type.go:42-48)."""
-ASKS_OTHERS: Final = frozenset({"getAllAgentsLastMaintenanceDag", "getAgentMainDags"})
-"""What an agent asks other agents for, and without saying that it wants no details
-(ob/agent/executor/task/dag.go:434-468, 615-643)."""
+ALWAYS_DETAILED: Final = frozenset(
+    {"getAllAgentsLastMaintenanceDag", "getAgentMainDags", "getAllAgentDags", "getAllClusterDags"}
+)
+"""What may have details that nobody wants: an agent asks other agents for the first two, without
+saying so (ob/agent/executor/task/dag.go:434-468, 615-643), and versions before 4.3.1 read no
+show_details for the others (agent/executor/task/dag.go)."""
 TAKEN_UP: Final = frozenset({("PENDING", "RETRY"), ("PENDING", "ROLLBACK"), ("SUCCEED", "PASS")})
 """What a failed node becomes at the instant in which somebody operates."""
 CANONICAL: Final = re.compile(r"1[1-9][0-9]*|[24][0-9]{15}[1-9][0-9]*|[35][0-9]{44}[1-9][0-9]*")
@@ -290,7 +293,7 @@ def details(seen: Seen) -> Iterator[Look]:
     if len(texts) > 1 or not set(texts) <= GO_BOOLEANS:
         return
     wanted = not set(texts) & GO_FALSE
-    if seen.id in ASKS_OTHERS and not wanted:
+    if seen.id in ALWAYS_DETAILED and not wanted:
         return
     for path, dag in dags_in(seen):
         if "nodes" in dag:
