@@ -345,11 +345,17 @@ import httpx
 def test_it(ocp):
     httpx.get(f"{ocp.url}/nowhere")
     assert False
+
+def test_block(oceanmock_server):
+    with oceanmock_server.ocp(strict=True) as ocp:
+        httpx.get(f"{ocp.url}/nowhere")
+        assert False
 """,
         "--oceanmock-strict",
     )
 
-    result.assert_outcomes(failed=1)
+    result.assert_outcomes(failed=2)
+    result.stdout.no_fnmatch_line("*meant no operation*")
 
 
 @pytest.mark.parametrize("said", ["option", "ini", "fixture"])
