@@ -7,7 +7,7 @@ sandbox's, and passes when the machine waits for it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -363,6 +363,27 @@ def test_a_dag_that_has_failed_anew_before_the_next_look_was_retried() -> None:
     }
 
     assert broken == {"anew": set(), "as it was": {"machine.parent"}}
+
+
+def test_what_cannot_be_read_for_want_of_room_is_read_again() -> None:
+    answers = [exchange("GET", "/", b"", status=each) for each in (429, 503)]
+    answers.append(exchange("GET", "/", {"data": FAILED_TASK}))
+    wire: Any = Answers(answers)
+
+    walk = OcpWalk(wire, "1", pace=_running(), notes=Notes())
+
+    assert walk.look() == read_task(FAILED_TASK)
+    assert (walk.is_over, answers) == (False, [])
+
+
+@dataclass
+class Answers:
+    """Stands for a wire that has these answers."""
+
+    left: list[Exchange]
+
+    def send(self, *_: Any, **__: Any) -> Exchange:
+        return self.left.pop(0)
 
 
 def test_a_server_that_fails_has_not_refused() -> None:

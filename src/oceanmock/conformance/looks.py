@@ -24,6 +24,8 @@ from oceanmock.contract import Operation, Spec, operation_asked, operations_of
 
 MOST_ALIKE: Final = 3
 """So many places of a list are told for one rule; all are counted."""
+UNHEARD: Final = frozenset({429, 502, 503, 504})
+"""What is answered before a request is looked at: there are too many, or the server is away."""
 _PLACE: Final = re.compile(r"\[[0-9]+\]")
 _COLONLESS: Final = re.compile(r"([+-][0-9]{2})([0-9]{2})$")
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
+from oceanmock.conformance.looks import UNHEARD
 from oceanmock.conformance.machines.rules import RULES_OF_MACHINES
 from oceanmock.conformance.model import Exchange, Finding, Phase, Tally
 
@@ -29,6 +30,8 @@ UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
 """What reading an answer of another shape than the contract's raises."""
 SEEKS: Final = 16
 """So many looks are taken, at most, for an operation to become allowed."""
+HEARD_WITHIN: Final = 5
+"""So many times what could not be read for want of room is read again."""
 LINGERS: Final = 8.0
 """Seconds after which what is at rest is looked at once more."""
 
@@ -349,8 +352,8 @@ class Walk(ABC, Generic[S]):
         exchange = self.ask(act, before, meant_wrong=ACCEPTED not in answers)
         self.notes.played.operations[act.wish, exchange.status] += 1
         self._tell(f"{self.called(act, before)} → {exchange.status or 'no answer'}")
-        if exchange.status in (None, 401, 403, 429):
-            self.is_over = exchange.status != 429  # nothing of this is the machine's to judge
+        if exchange.status is None or exchange.status in UNHEARD | {401, 403}:
+            self.is_over = exchange.status not in UNHEARD  # nothing of this is ours to judge
             return
         is_sure = self.pace.stands or before.at_rest
         if is_sure:
@@ -467,6 +470,11 @@ class Walk(ABC, Generic[S]):
 
     def _read(self, after: str = "") -> S | None:
         self._asked = self.wire.send("GET", self.path(), phase="machine")
+        for _ in range(HEARD_WITHIN):
+            if self._asked.status not in UNHEARD:
+                break
+            self._wait(self.pace.poll)
+            self._asked = self.wire.send("GET", self.path(), phase="machine")
         self.shown = None
         try:
             body = self._asked.json()

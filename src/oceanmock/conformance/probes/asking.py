@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from oceanmock.conformance.guard import NotAllowed
-from oceanmock.conformance.looks import Contract, Look, Seen, Watch, look
+from oceanmock.conformance.looks import UNHEARD, Contract, Look, Seen, Watch, look
 from oceanmock.conformance.model import Exchange
 from oceanmock.conformance.quirks import quirk_of
 from oceanmock.conformance.rules import RULES
 from oceanmock.conformance.wire import Wire
 
 Auth = Callable[[Any], Any]
-UNHEARD: Final = frozenset({429, 502, 503, 504})
-"""What is answered before the request is looked at."""
 ELSEWHERE: Final = frozenset({301, 302, 303, 307, 308})
 """Where one is sent to log in, if something in front of the server sees to that."""
 
