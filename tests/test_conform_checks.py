@@ -434,6 +434,19 @@ LAWFUL: Final[dict[str, tuple[Api, Exchange]]] = {
         "ocp",
         exchange("GET", TASK, changed(example("ocp", "RetriedTask"), data__status="FAILED")),
     ),
+    "a rollback that had failed was retried, and has ended": (
+        "ocp",
+        exchange(
+            "GET",
+            TASK,
+            changed(
+                ROLLING_BACK,
+                data__status="SUCCESSFUL",
+                data__operation="RETRY",
+                **{f"{DOWNLOADED}status": "PENDING", "data__subtasks__3__status": "PENDING"},
+            ),
+        ),
+    ),
     "a page has a limit of its own": ("ocp", listed("size=2000", data__page__size=500)),
     "a name is looked for with a wildcard": ("ocp", listed("size=10&name=%25")),
     "a status is asked for that no document has": ("ocp", listed("size=10&status=ABORTED")),

@@ -127,11 +127,16 @@ def _was_just_taken_up(subtasks: list[Json]) -> bool:
 
 
 def _goals(task: Json) -> tuple[set[str], ...]:
-    """The statuses all subtasks have at the end; a row of a list does not tell the direction."""
+    """The statuses all subtasks have at the end; a row of a list does not tell the direction.
+
+    Nor does RETRY, where a rollback that had failed is what was retried (OCP 4.2.2's user guide).
+    """
     forward, back = {"SUCCESSFUL"}, {"PENDING"}
-    if "operation" not in task:
-        return forward, back
-    return (back,) if task["operation"] == "ROLLBACK" else (forward,)
+    if task.get("operation") == "ROLLBACK":
+        return (back,)
+    was_undone = any(e.get("operation") in BACKWARDS for e in objects(task.get("subtasks")))
+    is_told = "operation" in task and not (task["operation"] == "RETRY" and was_undone)
+    return (forward,) if is_told else (forward, back)
 
 
 def _listed(words: set[str]) -> str:

@@ -511,8 +511,14 @@ def _judge_parent(task: Task, *, is_settled: bool) -> Iterator[Look]:
         yield look("machine.parent", task.any_of("FAILED"), path, said)
     if task.status == "SUCCESSFUL":
         goal = "PENDING" if task.operation == "ROLLBACK" else "SUCCESSFUL"
-        kept = all(each.status == goal for each in task.subtasks)
+        kept = all(each.status == goal for each in task.subtasks) or _is_undone_by_retry(task)
         yield look("machine.parent", kept, path, said)
+
+
+def _is_undone_by_retry(task: Task) -> bool:
+    """Whether what was retried is a rollback that had failed; only a user guide has that."""
+    is_back = any(each.operation in _BACKWARD for each in task.subtasks)
+    return task.operation == "RETRY" and is_back and not task.any_of("SUCCESSFUL", "FAILED")
 
 
 def _judge_order(task: Task) -> Iterator[Look]:
