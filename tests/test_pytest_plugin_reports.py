@@ -197,7 +197,7 @@ import httpx, pytest
 def test_it(ocp):
     last = ocp.tasks()[-1].id
     with httpx.Client(base_url=ocp.url, auth=ocp.auth) as client:
-        for _ in range(300):
+        for _ in range(30):
             client.get(f"/api/v2/tasks/instances/{last}")
     ocp.clock.advance("10m")
     assert False
@@ -206,7 +206,7 @@ def test_it(ocp):
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["  … 280 earlier", " 281 *", " 300 *", "*oceanmock: * more tasks*"]
+        ["  … 10 earlier", "  11 *", "  30 *", "*oceanmock: * more tasks*"]
     )
     assert len(result.outlines) < 300
 
