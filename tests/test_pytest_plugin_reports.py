@@ -205,9 +205,7 @@ def test_it(ocp):
     )
 
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        ["  … 10 earlier", "  11 *", "  30 *", "*oceanmock: * more tasks*"]
-    )
+    result.stdout.fnmatch_lines(["  … 10 earlier", "  11 *", "  30 *", "*oceanmock: * more tasks*"])
     assert len(result.outlines) < 300
 
 
