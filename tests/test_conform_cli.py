@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 from click.testing import Result as Ended
 
-from command import OCEANMOCK, PATIENCE, run, serving
+from command import OCEANMOCK, PATIENCE, run
 from conform_results import a_clean_result, a_finding, a_result
 from golden import assert_golden
 from kit_world import World
@@ -584,11 +584,7 @@ def test_an_interrupted_run_writes_no_baseline(stage: Stage, tmp_path: Path) -> 
 def failed(stage: Stage) -> Iterator[str]:
     """A server on which task 1000 is FAILED, and nothing else."""
     with Server(World()) as server:
-        sandbox = {"scenarios": ["retry-failed-subtask"], "progression": "manual", "name": "t1"}
-        httpx.post(f"{server.url}/__admin/sandboxes", json=sandbox).raise_for_status()
-        clock = f"{server.url}/__admin/sandboxes/t1/clock/advance"
-        httpx.post(clock, json={"by": "30s"}).raise_for_status()
-        stage.url = f"{server.url}/sandboxes/t1"
+        stage.url = f"{server.url}/sandboxes/{begun(server, progression='manual')}"
         yield stage.url
 
 
@@ -640,8 +636,17 @@ def test_where_nothing_is_failed_it_says_so(failed: str, stage: Stage) -> None:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[str]:
-    with serving("retry-failed-subtask", "--progression", "manual") as server:
-        yield server.url
+    with Server(World()) as server:
+        yield f"{server.url}/sandboxes/{begun(server, progression='manual')}"
+
+
+def begun(server: Server, **settings: object) -> str:
+    """The name of a sandbox with one task in it, 30 seconds after that began."""
+    sandboxes = f"{server.url}/__admin/sandboxes"
+    sandbox = {"scenarios": ["retry-failed-subtask"], "name": "t1", **settings}
+    httpx.post(sandboxes, json=sandbox).raise_for_status()
+    httpx.post(f"{sandboxes}/t1/clock/advance", json={"by": "30s"}).raise_for_status()
+    return "t1"
 
 
 def test_a_real_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: Path) -> None:
@@ -673,26 +678,27 @@ def test_a_real_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: 
 def test_a_wrong_password_is_one_sentence_and_never_a_run(
     words: tuple[str, ...], served: str
 ) -> None:
-    ended = run("conform", served, *words)
+    ended = oceanmock(served, *words)
 
     error = ended.stderr.splitlines()[-1]
-    assert (ended.returncode, ended.stdout) == (2, "")
+    assert (ended.exit_code, ended.stdout) == (2, "")
     assert error.startswith(f"Error: {served} refuses the ")
     assert "password" in error
 
 
 def test_ctrl_c_during_a_run_tells_what_was_found_until_then(served: str, tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    words = ("--api", "ocp", "--user", "manager", "--max-examples", "100000")
+    words = ("--api", "ocp", "--user", "manager", "--max-examples", "10000")
+    asked = (*words, "--phases", "probes,fuzzing", "--report", f"json={path}")
     with subprocess.Popen(
-        [OCEANMOCK, "conform", served, *words, "--report", f"json={path}"],
+        [OCEANMOCK, "conform", served, *asked],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OCEANMOCK_PASSWORD": "manager"},
     ) as process:
         assert process.stderr is not None
-        said = next(line for line in process.stderr if line.startswith("coverage: "))
+        said = next(line for line in process.stderr if line.startswith("probes: "))
         process.send_signal(signal.SIGINT)
         stdout, _ = process.communicate(timeout=PATIENCE)
 
@@ -704,12 +710,13 @@ def test_ctrl_c_during_a_run_tells_what_was_found_until_then(served: str, tmp_pa
     assert "INTERRUPTED (exit code 130)" in stdout
 
 
-def test_a_story_is_replayed_on_a_server(tmp_path: Path) -> None:
-    with serving("retry-failed-subtask", "--speed", "50") as server:
-        words = (*("--api", "ocp", "--user", "manager", "--password", "manager"),)
-        story = ("--write", "--task", "1000", "--story", "retry-failed-subtask")
-        ended = run("conform", server.url, *words, *story)
+def test_a_story_is_replayed_on_a_server() -> None:
+    story = ("--task", "1000", "--story", "retry-failed-subtask")
+
+    with Server(World()) as server:
+        name = begun(server, progression="time", speed=50)
+        ended = oceanmock(f"{server.url}/sandboxes/{name}", *WRITE, *story)
 
     assert "Story retry-failed-subtask" in ended.stdout
     assert "✗" not in ended.stdout
-    assert ended.returncode == 0
+    assert ended.exit_code == 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 
 import pytest
 from click.testing import CliRunner
@@ -76,6 +77,13 @@ def served(*deviations: str) -> Iterator[World]:
         yield World(ocp, server.url)
 
 
+@cache
+def after_a_run(*, write: bool) -> tuple[World, Result]:
+    """A server that keeps the contract, and what a run came to there."""
+    with served() as world:
+        return world, world.run(write=write)
+
+
 def told(result: Result) -> list[str]:
     """What is wrong with a result, to be read where a test fails."""
     lines = [f"{each.rule} {each.breadcrumb}: {each.message}" for each in result.findings]
@@ -87,8 +95,7 @@ def told(result: Result) -> list[str]:
 
 @pytest.mark.parametrize("write", [False, True], ids=["read-only", "write"])
 def test_a_server_that_keeps_the_contract_is_green_and_adequate(write: bool) -> None:
-    with served() as world:
-        result = world.run(write=write)
+    _, result = after_a_run(write=write)
 
     assert told(result) == []
     assert result.exit_code == KEPT
@@ -97,8 +104,7 @@ def test_a_server_that_keeps_the_contract_is_green_and_adequate(write: bool) -> 
 
 
 def test_a_run_that_only_reads_leaves_nothing_but_gets_in_the_access_log() -> None:
-    with served() as world:
-        result = world.run()
+    world, result = after_a_run(write=False)
 
     assert world.methods == {"GET"}
     assert result.changes == []
@@ -106,10 +112,9 @@ def test_a_run_that_only_reads_leaves_nothing_but_gets_in_the_access_log() -> No
 
 
 def test_a_run_that_writes_operates_on_nothing_but_what_it_was_given_and_what_is_nobodys() -> None:
-    with served() as world:
-        world.run(write=True)
-        theirs = {path.split("/")[5] for method, path in world.ocp.asked if method != "GET"}
+    world, _ = after_a_run(write=True)
 
+    theirs = {path.split("/")[5] for method, path in world.ocp.asked if method != "GET"}
     there = {id for id in theirs if id.isascii() and id.isdigit() and int(id) in world.ocp.tasks}
     assert there == set(TASKS)
 
@@ -166,7 +171,7 @@ def test_a_target_that_is_down_is_untestable() -> None:
     with served() as world:
         gone = world.url
 
-    ended = oceanmock(gone)
+    ended = oceanmock(gone, "--wait", "0s")
 
     assert ended.exit_code == UNTESTABLE
     assert f"nothing answers at {gone}" in ended.output
