@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from independent_ocp import Ocp
 from oceanmock.conformance.suite import Conformance
 from oceanmock.conformance.target import Untestable
+from oceanmock.errors import AuthorError
 from oceanmock.server import Server
 
 WHO = ("operator", "s3cret")
@@ -56,6 +58,25 @@ def test_a_report_is_written(conformance: Conformance, broken: str, tmp_path: Pa
     held.report("json", tmp_path / "report.json")
 
     assert json.loads((tmp_path / "report.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "mended"),
+    [
+        ({"max_example": 3}, "no setting 'max_example'. .* Did you mean 'max_examples'?"),
+        ({"phases": ["probe"]}, "no phase 'probe'. .* Did you mean 'probes'?"),
+    ],
+)
+def test_what_is_misspelt_does_not_go_unheard(
+    setting: Any, mended: str, conformance: Conformance
+) -> None:
+    with pytest.raises(AuthorError, match=mended):
+        conformance("http://127.0.0.1:1", api="ocp", auth=WHO, **setting)
+
+
+def test_a_task_that_is_not_there_is_no_result(conformance: Conformance, sound: str) -> None:
+    with pytest.raises(Untestable, match="knows no task '424242'"):
+        conformance(sound, api="ocp", auth=WHO, write=True, tasks=[424242])
 
 
 def test_a_wrong_password_is_no_result(conformance: Conformance, sound: str) -> None:

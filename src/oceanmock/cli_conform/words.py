@@ -12,12 +12,9 @@ from typing import Any, Final, get_args
 
 import click
 
-from oceanmock.conformance.model import Api, Phase
+from oceanmock.conformance.model import PHASES, Api
 
 APIS: Final[tuple[Api, ...]] = get_args(Api)
-PHASES: Final[tuple[Phase, ...]] = tuple(
-    phase for phase in get_args(Phase) if phase not in ("preflight", "story")
-)
 REPORTS: Final = ("html", "json", "junit")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import orjson
 
@@ -19,6 +19,10 @@ Headers = tuple[tuple[str, str], ...]
 Phase = Literal[
     "preflight", "probes", "examples", "coverage", "fuzzing", "stateful", "machine", "story"
 ]
+PHASES: Final[tuple[Phase, ...]] = tuple(
+    phase for phase in get_args(Phase) if phase not in ("preflight", "story")
+)
+"""Those that can be asked for; there is always a preflight, and a story where one is given."""
 
 KEPT: Final = 0
 """The exit code of a run that found nothing, and saw all it claims to have checked."""
@@ -266,9 +270,7 @@ class Options:
     """Ids of tasks (OCP) or generic ids of dags (obshell) that may be played with."""
     seed: int = 0
     rate: float = 0.0
-    phases: frozenset[Phase] = frozenset(
-        {"probes", "examples", "coverage", "fuzzing", "stateful", "machine"}
-    )
+    phases: frozenset[Phase] = frozenset(PHASES)
     max_examples: int = 20
     stories: tuple[Mapping[str, Any], ...] = ()
     story_ids: tuple[tuple[str, str], ...] = ()

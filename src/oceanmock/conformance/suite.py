@@ -16,9 +16,11 @@ from rich.console import Console
 
 from oceanmock.conformance.baseline import Baseline, joined, load_baseline, shipped_for
 from oceanmock.conformance.extra import check_extra
-from oceanmock.conformance.model import Api, Options, Phase, Result
+from oceanmock.conformance.model import PHASES, Api, Options, Phase, Result
 from oceanmock.conformance.reports import write_report
 from oceanmock.conformance.reports.terminal import print_results
+from oceanmock.errors import AuthorError
+from oceanmock.mistakes import nearest
 
 if TYPE_CHECKING:
     from oceanmock.conformance.wire import Auth
@@ -87,9 +89,10 @@ class Conformance:
 
         ``auth`` is a name and a password, or what ``oceanmock.credentials`` has. Raises Untestable
         when the server is down, is not that API, or refuses the credentials; EnvironmentProblem
-        without the extra ``oceanmock[conform]``.
+        without the extra ``oceanmock[conform]``; AuthorError for a setting that there is not.
         """
         check_extra()
+        _check_names(setting)
         from oceanmock.conformance.run import conform  # noqa: PLC0415 (schemathesis is slow)
         from oceanmock.conformance.target import check_tasks, reach  # noqa: PLC0415
 
@@ -99,6 +102,18 @@ class Conformance:
         check_tasks(target, options.tasks)
         known = _baseline(setting.get("baseline"), api, target.version)
         return Held(conform(target, options, baseline=known))
+
+
+def _check_names(setting: Setting) -> None:
+    """Raises AuthorError for what is misspelt, and would go unheard."""
+    _check_each("setting", setting, known=list(Setting.__annotations__))
+    _check_each("phase", setting.get("phases", ()), known=PHASES)
+
+
+def _check_each(what: str, said: Iterable[str], *, known: Sequence[str]) -> None:
+    for name in said:
+        if name not in known:
+            raise AuthorError(f"a run has no {what} {name!r}. {nearest(name, known)}")
 
 
 def _options(setting: Setting) -> Options:
