@@ -205,11 +205,11 @@ def test_a_run_that_is_broken_off_tells_what_it_has_seen(phase: Phase) -> None:
 
 def test_what_repeats_a_run_names_no_password() -> None:
     with served("ocp") as there:
-        result = conform(there.target, only("examples", write=True, tasks=("1000",)))
+        run = Run(there.target, only("examples", "probes", write=True, tasks=("1000",), rate=9.5))
 
-    assert result.command == (
+    assert run.result().command == (
         f"oceanmock conform {there.target.url} --api ocp --seed 1 --max-examples 3"
-        " --write --task 1000"
+        " --write --task 1000 --phases probes,examples --rate 9.5"
     )
 
 

@@ -176,7 +176,7 @@ def test_what_answers_that_it_is_starting_is_waited_for() -> None:
 def test_it_is_waited_for_no_longer_than_said() -> None:
     time = Time()
 
-    with pytest.raises(Untestable, match=r"within 2\.5 seconds \(connection refused\)"):
+    with pytest.raises(Untestable, match=r"within 2\.5 s \(connection refused\)"):
         reach(NOBODY, api="ocp", wait=2.5, now=lambda: time.now, sleep=time.sleep)
 
     assert time.slept == [SECOND, SECOND, SECOND // 2]

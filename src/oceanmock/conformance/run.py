@@ -9,6 +9,7 @@ and what of it was known, is judged at the end (``judged``), of several runs tog
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from oceanmock.conformance.checks import Checks
 from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import (
+    PHASES,
     Event,
     Finding,
     Listener,
@@ -314,11 +316,15 @@ def merged(results: Sequence[Result]) -> Result:
 
 def _command(target: Target, options: Options) -> str:
     """What repeats the run, but for who asks."""
-    words = [f"oceanmock conform {target.url} --api {target.api} --seed {options.seed}"]
-    words += [f"--max-examples {options.max_examples}"]
-    words += ["--write"] if options.write else []
-    words += [f"--task {each}" for each in options.tasks] if options.write else []
-    return " ".join(words)
+    words = ["oceanmock", "conform", target.url, "--api", target.api]
+    words += ["--seed", str(options.seed), "--max-examples", str(options.max_examples)]
+    if options.write:
+        words += ["--write", *(word for each in options.tasks for word in ("--task", each))]
+    if options.phases != Options().phases:
+        words += ["--phases", ",".join(filter(options.phases.__contains__, PHASES))]
+    if options.rate:
+        words += ["--rate", f"{options.rate:g}"]
+    return shlex.join(words)
 
 
 _STEPS: Final[Mapping[Phase, Callable[[Run], None]]] = {

@@ -201,7 +201,7 @@ def _raise_unreachable(url: str, problem: Problem, wait: int) -> NoReturn:
     secure = url.replace("http://", "https://", 1)
     if _speaks_tls(url, problem):
         raise Untestable(f"{url} speaks TLS, and was asked without. Say {secure}.")
-    waited = f" within {wait / SECOND:g} seconds" if wait else ""
+    waited = f" within {wait / SECOND:g} s" if wait else ""
     otherwise = (
         f"nothing answers at {url}{waited} ({problem.text}). Start it, or say where it is."
         if problem.kind not in _UNREACHABLE
