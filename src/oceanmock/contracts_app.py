@@ -22,9 +22,10 @@ import logging
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
+import orjson
 from starlette.exceptions import HTTPException
 
 from oceanmock.apis.api import Answer, Api, Call, Credentials, Headers, Kind, Refused
@@ -42,6 +43,7 @@ with warnings.catch_warnings():
     from connexion.apps.asynchronous import AsyncApi, AsyncASGIApp, AsyncOperation
     from connexion.jsonifier import Jsonifier
     from connexion.middleware.abstract import ROUTING_CONTEXT, AbstractRoutingAPI, SpecMiddleware
+    from connexion.middleware.main import API
     from connexion.middleware.request_validation import (
         RequestValidationAPI,
         RequestValidationMiddleware,
@@ -77,8 +79,8 @@ def app_of(apis: Sequence[Api]) -> AsyncApp:
     app = _App(apis)
     for api in apis:
         _check_room(api)
-        app.add_api(
-            runtime_view(api.spec, aliases=api.aliases),
+        app.add_contract(
+            _read(orjson.dumps(runtime_view(api.spec, aliases=api.aliases))),
             name=api.name,
             resolver=Resolver(api.handlers.__getitem__),
             security_map={kind: _security_handler(c) for kind, c in api.security.items()},
@@ -87,6 +89,12 @@ def app_of(apis: Sequence[Api]) -> AsyncApp:
     # Built now and not at the first request, so that a mistake in a contract shows here.
     app.middleware.app, app.middleware.middleware_stack = app.middleware._build_middleware_stack()
     return app
+
+
+@lru_cache(maxsize=16)
+def _read(contract: bytes) -> Specification:
+    """A contract as connexion reads it. To check it takes long: once is enough for a process."""
+    return Specification.load(orjson.loads(contract))
 
 
 def _check_room(api: Api) -> None:
@@ -119,6 +127,11 @@ class _App(AsyncApp):
             middlewares=[partial(Reception, apis=tuple(apis)), *STORY],
             validate_responses=True,
         )
+
+    def add_contract(self, contract: Specification, *, name: str, **options: Any) -> None:
+        """As ``add_api``, of a contract that has been read."""
+        said = self.middleware.options.replace(**options)
+        self.middleware.apis.append(API(contract, base_path=None, name=name, **vars(said)))
 
 
 # --- the request comes in, and whatever is refused goes out ---------------------------------------
