@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 
 import click
 
+from oceanmock.clock import SECOND
 from oceanmock.conformance.model import PHASES, Api
 
 APIS: Final[tuple[Api, ...]] = get_args(Api)
@@ -22,15 +23,17 @@ REPORTS: Final = ("html", "json", "junit")
 
 
 class _Span(click.ParamType):  # type: ignore[type-arg]
-    """A span of time such as 30s or 1m30s, in nanoseconds."""
+    """A span of time such as 30s or 1m30s, in nanoseconds; a default is a number already."""
 
     name = "span"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if isinstance(value, int):
+            return value
         from oceanmock.scenario.base import parse_duration  # pydantic is slow
 
         try:
-            return value if isinstance(value, int) else parse_duration(value)
+            return parse_duration(value)
         except ValueError as problem:
             return int(self.fail(f"{value!r} {problem}", param, ctx))
 
@@ -183,11 +186,10 @@ _WORDS: Final = (
     ),
     click.option(
         "--patience",
-        default="60s",
+        default=60 * SECOND,
         type=_Span(),
         metavar="SPAN",
-        help="How long a story or a machine waits for what should happen.",
-        **_MADE,
+        help="How long a story or a machine waits for what should happen: 60s, if left out.",
     ),
     click.option(
         "--baseline",
@@ -211,11 +213,10 @@ _WORDS: Final = (
     ),
     click.option(
         "--wait",
-        default="5s",
+        default=5 * SECOND,
         type=_Span(),
         metavar="SPAN",
-        help="How long to wait for a target that does not answer yet.",
-        **_MADE,
+        help="How long to wait for a target that does not answer yet: 5s, if left out.",
     ),
     click.option("--insecure", is_flag=True, help="Take any certificate."),
     click.option(
