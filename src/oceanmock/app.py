@@ -21,6 +21,7 @@ from oceanmock.apis.admin import Kit, Ports
 from oceanmock.apis.admin_scenarios import Shelf
 from oceanmock.apis.api import Call, Headers, Refused
 from oceanmock.apis.obshell_crypto import make_key
+from oceanmock.apis.obshell_versions import contract_version
 from oceanmock.clock import SECOND, Clock, stopwatch, wall_now
 from oceanmock.contracts_app import (
     CALL,
@@ -155,7 +156,7 @@ class _Contracts:
     def of(self, sandbox: Sandbox) -> AsgiApp:
         """The app by which a sandbox is served."""
         undocumented = sandbox.tasks.switches.undocumented_task_path
-        version = obshell.contract_version(sandbox.dags.switches.obshell_version)
+        version = contract_version(sandbox.dags.switches.obshell_version)
         app = self._apps.get((undocumented, version))
         if app is None:
             app = self._apps[undocumented, version] = app_of(

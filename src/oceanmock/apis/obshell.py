@@ -16,7 +16,6 @@ reach it.
 
 from __future__ import annotations
 
-import copy
 import html
 import json
 import re
@@ -42,8 +41,16 @@ from oceanmock.apis.obshell_crypto import (
 from oceanmock.apis.obshell_go import Unreadable, query_value, quoted, read_struct
 from oceanmock.apis.obshell_ids import GenericId, parse_generic_id
 from oceanmock.apis.obshell_json import Json, Writer, id_of
+from oceanmock.apis.obshell_versions import (
+    CONTRACT_VERSIONS,
+    ERR_CODES_SINCE,
+    SUPPORTED_AUTH_SINCE,
+    Version,
+    is_in,
+    spec_of,
+)
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
-from oceanmock.contract import Spec, load_spec, operations_of, spec_path
+from oceanmock.contract import Spec, operations_of
 from oceanmock.engine.dags import DagView, Key, Store, Template
 from oceanmock.errors import (
     CallerError,
@@ -67,20 +74,6 @@ REQUIRED_OPERATOR: Final = (
     "Key: '{kind}Operator.Operator' Error:"
     "Field validation for 'Operator' failed on the 'required' tag"
 )
-SINCE: Final[Mapping[str, errors.Version]] = {
-    "getAllClusterDags": (4, 3, 0),
-    "getAllAgentDags": (4, 3, 0),
-    "getAgentMainDags": (4, 3, 0),
-    "getFullSubTaskLogs": (4, 3, 0),
-    "nodeHandler": (4, 3, 1),
-}
-"""Routes that older versions do not have (agent/api/task_handler.go, by tag)."""
-SUPPORTED_AUTH_SINCE: Final = (4, 2, 5)
-
-NEW_KEYS: Final = ("errCode", "maintenance_type", "maintenance_key", "supportedAuth")
-"""Keys that 4.2.3 does not have, of errors, dags and /api/v1/info."""
-CONTRACT_VERSIONS: Final[tuple[errors.Version, ...]] = ((4, 2, 3), (4, 2, 5), (4, 3, 0), (4, 3, 1))
-"""The versions since which a contract has been as it is, the last till now."""
 NO_DATA: Final = object()
 NO_DAGS: Final[list[Json]] = []
 KNOW_NOTHING_UNFINISHED: Final = frozenset(("SCALING OUT", "SCALING IN", "UNIDENTIFIED"))
@@ -91,7 +84,7 @@ Found = TypeVar("Found")
 
 
 def api(
-    version: errors.Version = CONTRACT_VERSIONS[-1],
+    version: Version = CONTRACT_VERSIONS[-1],
     *,
     wall: Callable[[], int] = wall_now,
     key: ServerKey | None = None,
@@ -101,7 +94,7 @@ def api(
     ``wall`` is the clock that a header's ts is held against: the client's machine set it. ``key``
     is what headers are sealed with, made anew if left out.
     """
-    spec = _spec_of(version)
+    spec = spec_of(version)
     room = Room(version, spec, wall=wall, key=key or make_key())
     handlers = {
         "getDagDetail": room.get_dag,
@@ -126,7 +119,7 @@ def api(
         "getStatus": room.get_status,
     }
     known: dict[str, Handler] = {
-        name: handler for name, handler in handlers.items() if _is_in(version, name)
+        name: handler for name, handler in handlers.items() if is_in(version, name)
     }
     return Api(
         name="obshell",
@@ -139,12 +132,6 @@ def api(
         open=room.open,
         fallback=room.fallback,
     )
-
-
-def contract_version(version: str) -> errors.Version:
-    """Which of CONTRACT_VERSIONS a version of four numbers keeps."""
-    numbers = tuple(map(int, version.split(".")))
-    return max(each for each in CONTRACT_VERSIONS if each <= numbers)
 
 
 _ESCAPES: Final = {
@@ -162,13 +149,13 @@ class Room:
     """The operations, and the key they are asked with."""
 
     def __init__(
-        self, version: errors.Version, spec: Spec, *, wall: Callable[[], int], key: ServerKey
+        self, version: Version, spec: Spec, *, wall: Callable[[], int], key: ServerKey
     ) -> None:
         self.version = version
         self.wall = wall
         self.key = key
         self._routes = _routes_of(spec)
-        self._writer = Writer(has_maintenance=version >= errors.ERR_CODES_SINCE)
+        self._writer = Writer(has_maintenance=version >= ERR_CODES_SINCE)
 
     # --- before and behind every operation ---
 
@@ -575,7 +562,7 @@ class Room:
         if isinstance(error, Moved):
             return _moved(call)
         said = self._mended(call, errors.said_of(error), error)
-        if self.version < errors.ERR_CODES_SINCE:
+        if self.version < ERR_CODES_SINCE:
             said = errors.in_old_words(said)
         is_frozen = said.stage == "panic" and self.has(call, "panic-is-dated-at-start")
         body = self._envelope(call, said.status, is_traced=said.stage == "handler")
@@ -692,27 +679,3 @@ def _check_kind(id: GenericId, view: DagView, what: str) -> None:
     """An id of obproxy does not name what is not, nor the other way round (node.go:95-117)."""
     if str(id)[0] != id_of(view.dag, view.dag.number)[0]:
         raise errors.not_found(f"{what} type not match")
-
-
-def _is_in(version: errors.Version, operation: str | None) -> bool:
-    """Whether a version has an operation."""
-    return SINCE.get(operation or "", ()) <= version
-
-
-def _spec_of(version: errors.Version) -> Spec:
-    """The contract as an older version keeps it: fewer routes, other keys in errors and dags."""
-    spec = load_spec(spec_path("obshell"))
-    if version >= errors.ERR_CODES_SINCE:
-        return spec
-    old = copy.deepcopy(dict(spec))
-    for item in old["paths"].values():
-        for method in ("get", "post"):
-            if not _is_in(version, item.get(method, {}).get("operationId")):
-                del item[method]
-    old["paths"] = {
-        path: item for path, item in old["paths"].items() if {"get", "post"} & set(item)
-    }
-    for schema in old["components"]["schemas"].values():
-        if "required" in schema:
-            schema["required"] = [key for key in schema["required"] if key not in NEW_KEYS]
-    return old

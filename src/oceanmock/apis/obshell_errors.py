@@ -19,9 +19,6 @@ from oceanmock.apis.obshell_crypto import SecurityRefusal
 from oceanmock.apis.obshell_ids import InvalidGenericId
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask
 
-Version = tuple[int, ...]
-ERR_CODES_SINCE: Final[Version] = (4, 3, 1)
-
 PHRASES: Final = {each.value: each.phrase for each in HTTPStatus}
 
 Stage = Literal["handler", "decryption", "panic"]
