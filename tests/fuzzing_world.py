@@ -19,6 +19,7 @@ from oceanmock.conformance.wire import Wire
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.reading import read_scenario
+from oceanmock.scenario.obshell import Switches
 from oceanmock.server import Server
 
 SCENARIOS = {
@@ -51,6 +52,7 @@ dags:
 """,
 }
 OWN_ADDRESS = ("127.0.0.1", 2886)
+OBSHELL_VERSION = Switches().obshell_version
 
 Edit = Callable[[str, dict[str, Any]], tuple[int | None, dict[str, Any]]]
 """What a broken server makes of an answer, by its path: its status (None: the same), its body."""
@@ -133,14 +135,26 @@ class Served:
 
 
 @contextmanager
-def served(api: Api, *, edit: Edit | None = None) -> Iterator[Served]:
+def served(
+    api: Api, *, edit: Edit | None = None, version: str = OBSHELL_VERSION
+) -> Iterator[Served]:
     """The scenario above, in which time stands, as a target that is let in."""
-    sandbox = Sandbox.of_scenarios([read_scenario(SCENARIOS[api])], seed=0)
+    sandbox = Sandbox.of_scenarios(
+        [read_scenario(SCENARIOS[api])],
+        seed=0,
+        obshell_switches=Switches(obshell_version=version),
+    )
     asked = Asked(create_app(sandbox), edit)
     auth: Any = {"ocp": Basic("manager", "manager"), "obshell": Sealed("oceanmock", "secret")}[api]
     with Server(asked) as server:
         own_address = OWN_ADDRESS if api == "obshell" else None
-        target = Target(url=server.url, api=api, auth=auth, own_address=own_address)
+        target = Target(
+            url=server.url,
+            api=api,
+            auth=auth,
+            own_address=own_address,
+            version=version if api == "obshell" else "",
+        )
         yield Served(target, sandbox, asked.log)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
 
 from fuzzing_world import Served, served
-from oceanmock.conformance.baseline import Baseline, Known
+from oceanmock.conformance.baseline import Baseline, Known, load_baseline
 from oceanmock.conformance.guard import SAFE
 from oceanmock.conformance.model import (
     BROKEN,
@@ -81,6 +82,30 @@ def test_the_machine_walks_on_the_tasks_it_was_given() -> None:
     assert set(result.phases) == {"machine"}
     assert {each.target.split("/")[5] for each in result.changes} == {"1000"}
     assert any(rule.startswith("machine.") for rule in result.rules)
+
+
+# --- which contract ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["4.2.3.0", "4.2.6.0", "4.3.0.0", "4.4.0.0"])
+def test_an_older_obshell_is_held_to_what_was_its_own_contract(version: str) -> None:
+    """Fewer routes, and errors without an errCode; its quirks are those of the newest."""
+    quirks = load_baseline("obshell-4.5.0.0")
+
+    with served("obshell", version=version) as there:
+        result = conform(there.target, only("probes", "coverage"), baseline=quirks)
+
+    assert [f"{each.rule} {each.breadcrumb}" for each in result.findings] == []
+    assert result.missing == []
+
+
+def test_an_older_obshell_that_says_it_is_a_newer_one_is_found() -> None:
+    with served("obshell", version="4.2.6.0") as there:
+        target = replace(there.target, version="4.5.0.0")
+        result = conform(target, only("probes"))
+
+    assert "schema.required" in {each.rule for each in result.findings}
+    assert ("getFullSubTaskLogs", 200) in {(each.operation, each.status) for each in result.missing}
 
 
 # --- its phases -----------------------------------------------------------------------------------

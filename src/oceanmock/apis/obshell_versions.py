@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
-from oceanmock.contract import Spec, load_spec, spec_path
+from oceanmock.contract import Spec, load_spec, operations_of, spec_path
 
 Version = tuple[int, ...]
 
@@ -64,6 +64,12 @@ def spec_of(version: Version) -> Spec:
     old["paths"] = {
         path: item for path, item in old["paths"].items() if {"get", "post"} & set(item)
     }
+    for operation in operations_of(old):
+        said = old["paths"][operation.path][operation.method.lower()]
+        for answer in said["responses"].values():
+            links = answer.get("links", {})
+            for name in [name for name in links if not is_in(version, links[name]["operationId"])]:
+                del links[name]
     for schema in old["components"]["schemas"].values():
         if "required" in schema:
             schema["required"] = [key for key in schema["required"] if key not in NEW_KEYS]

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from oceanmock.conformance.looks import spec_for
 from oceanmock.conformance.model import Api, Missing
-from oceanmock.contract import Operation, load_spec, operations_of, spec_path
+from oceanmock.contract import Operation, operations_of
 
 Kind = Literal["agent", "cluster"]
 """What an obshell is: one of a cluster (CLUSTER AGENT), or any other agent."""
@@ -97,6 +98,7 @@ def missing(
     *,
     api: Api,
     writes: bool,
+    version: str = "",
     kinds: Iterable[Kind] = (),
 ) -> list[Missing]:
     """What had to be seen and was not, in the contract's order; ``kinds`` are those of the targets.
@@ -106,15 +108,17 @@ def missing(
     seen = {(name, each) for name, counts in statuses.items() for each in counts if counts[each]}
     return [
         Missing(needed.operation.id, needed.status, _hint(api, needed))
-        for needed in required(api, writes=writes, kinds=kinds)
+        for needed in required(api, writes=writes, version=version, kinds=kinds)
         if seen.isdisjoint((needed.operation.id, each) for each in needed.one_of)
     ]
 
 
-def required(api: Api, *, writes: bool, kinds: Iterable[Kind] = ()) -> Iterator[Needed]:
+def required(
+    api: Api, *, writes: bool, version: str = "", kinds: Iterable[Kind] = ()
+) -> Iterator[Needed]:
     """All that has to be seen of a target, or of several of these kinds taken together."""
     reachable = [OUT_OF_REACH[kind] for kind in kinds] or [OUT_OF_REACH["agent"]]
-    for operation in operations_of(load_spec(spec_path(api))):
+    for operation in operations_of(spec_for(api, version)):
         if not writes and operation.method != "GET":
             continue
         out = [each.get(operation.id, frozenset[int]()) for each in reachable]

@@ -41,13 +41,13 @@ from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTranspor
 
 from oceanmock.apis.obshell_ids import GenericId, local_id
 from oceanmock.conformance.guard import NotAllowed
-from oceanmock.conformance.looks import Contract, Seen
+from oceanmock.conformance.looks import Contract, Seen, spec_for
 from oceanmock.conformance.model import Api, Exchange, Finding, Options, Phase, Rule, Tally
 from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.conformance.quirks import quirk_of
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
-from oceanmock.contract import Operation, load_spec, spec_path
+from oceanmock.contract import Operation
 
 PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")
 """Those that are schemathesis' own, in their order."""
@@ -293,7 +293,7 @@ class Fuzzer:
         self.wire = wire
         self.looked: Counter[tuple[str, str]] = Counter()
         self.broken: Counter[str] = Counter()
-        self._contract = Contract(wire.target.api, load_spec(spec_path(wire.target.api)))
+        self._contract = Contract(wire.target.api, spec_for(wire.target.api, wire.target.version))
         self._ids_of_labels = {f"{each.method} {each.path}": each.id for each in wire.operations}
         self._options = options
         self._choices = choices
@@ -321,7 +321,7 @@ class Fuzzer:
 
     def _read_contract(self) -> _Contract:
         api = self.wire.target.api
-        document: Any = copy.deepcopy(load_spec(spec_path(api)))
+        document: Any = copy.deepcopy(self._contract.spec)
         closed = [each.id for each in self.wire.operations if not self._is_open(each)]
         settings = Config.from_dict(_settings(api, self._options, closed)).projects.get(document)
         contract = _Contract(raw_schema=document, config=settings)

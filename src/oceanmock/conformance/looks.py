@@ -19,8 +19,17 @@ from urllib.parse import parse_qsl, unquote
 import orjson
 
 from oceanmock.apis import instants
+from oceanmock.apis.obshell_versions import contract_version, spec_of
 from oceanmock.conformance.model import Api, Exchange, Finding, Rule, Tally
-from oceanmock.contract import Operation, Spec, operation_asked, operations_of
+from oceanmock.contract import (
+    Operation,
+    Spec,
+    load_spec,
+    operation_asked,
+    operations_at,
+    operations_of,
+    spec_path,
+)
 
 MOST_ALIKE: Final = 3
 """So many places of a list are told for one rule; all are counted."""
@@ -47,6 +56,11 @@ def look(rule: str, kept: bool, path: str = "$", wrong: str = "") -> Look:
 # --- what is looked at ----------------------------------------------------------------------------
 
 
+def spec_for(api: Api, version: str = "") -> Spec:
+    """The contract that a server of a version has to keep: the newest, where nobody says which."""
+    return spec_of(contract_version(version)) if api == "obshell" else load_spec(spec_path(api))
+
+
 class Contract:
     """A contract as the checks read it: which operation is asked, and what it may answer."""
 
@@ -54,6 +68,13 @@ class Contract:
         self.api = api
         self.spec = spec
         self.operations = {each.id: each for each in operations_of(spec)}
+
+    def lacks(self, path: str) -> bool:
+        """Whether a path is one of newer versions alone, which this one need not know."""
+        newest = operations_of(spec_for(self.api))
+        return bool(operations_at(newest, path)) and not operations_at(
+            self.operations.values(), path
+        )
 
     def operation_at(self, method: str, path: str) -> str:
         """The operationId of a request, whatever its ids; empty where there is none."""

@@ -58,7 +58,12 @@ def _says(status: int, *words: str) -> Callable[[Seen], bool]:
 
 PANIC: Final = "Unexpected error: Internal Server Error"
 _panicked: Final = _says(500, PANIC)
-_holds_nothing: Final = _says(500, "Agent.OceanBase.NotHold")
+
+
+def _holds_nothing(seen: Seen) -> bool:
+    """By its errCode, or before there was one by the text."""
+    said = ("Agent.OceanBase.NotHold", "Agent is not holding OceanBase")
+    return any(_says(500, each)(seen) for each in said)
 
 
 def has_panicked(seen: Seen) -> bool:

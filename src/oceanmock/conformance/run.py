@@ -20,7 +20,7 @@ from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance import adequacy, fuzzing, machines, probes, stories
 from oceanmock.conformance.baseline import Baseline, apply_baseline
 from oceanmock.conformance.checks import Checks
-from oceanmock.conformance.looks import Contract
+from oceanmock.conformance.looks import Contract, spec_for
 from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import (
     PHASES,
@@ -37,7 +37,6 @@ from oceanmock.conformance.model import (
 )
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
-from oceanmock.contract import load_spec, spec_path
 from oceanmock.scenario import Scenario
 
 Story = Mapping[str, Any] | Scenario
@@ -101,7 +100,7 @@ def judged(
 ) -> Result:
     """The result, with what is missing in it and what of it was known."""
     result.missing = adequacy.missing(
-        result.statuses, api=result.api, writes=result.writes, kinds=kinds
+        result.statuses, api=result.api, version=result.version, writes=result.writes, kinds=kinds
     )
     apply_baseline(baseline, result)
     return result
@@ -122,7 +121,7 @@ class Run:
         self.options: Final = options
         self.ground: Final = ground
         self.told: Final[Sequence[Story]] = (*options.stories, *told)
-        contract = Contract(target.api, load_spec(spec_path(target.api)))
+        contract = Contract(target.api, spec_for(target.api, target.version))
         self.checks: Final = Checks(contract)
         self.memory: Final = Memory(contract, ours=None if ground.is_ours else options.tasks)
         watchers = [self.checks, self.memory]

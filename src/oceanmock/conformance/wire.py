@@ -31,6 +31,7 @@ from urllib3.exceptions import HTTPError, InsecureRequestWarning
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance.asking_again import curl_of
 from oceanmock.conformance.guard import SAFE, Guard, NotAllowed
+from oceanmock.conformance.looks import spec_for
 from oceanmock.conformance.model import (
     NO_ANSWER,
     Asked,
@@ -44,7 +45,7 @@ from oceanmock.conformance.model import (
     Watcher,
 )
 from oceanmock.conformance.problems import problem_of
-from oceanmock.contract import load_spec, operation_asked, operations_of, spec_path
+from oceanmock.contract import operation_asked, operations_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 from oceanmock.journal import MASK, masked_body, masked_headers, masked_query
@@ -100,7 +101,7 @@ class Wire:
         self.target: Final = target
         self.options: Final = options
         self.watchers: Final = list(watchers)
-        self.operations: Final = operations_of(load_spec(spec_path(target.api)))
+        self.operations: Final = operations_of(spec_for(target.api, target.version))
         self.guard: Final = Guard(
             target.api,
             self.operations,

@@ -8,7 +8,7 @@ too.
 
 from __future__ import annotations
 
-from oceanmock.conformance.looks import Contract
+from oceanmock.conformance.looks import Contract, spec_for
 from oceanmock.conformance.model import Options
 from oceanmock.conformance.probes.asking import Auth, Probe, Prober
 from oceanmock.conformance.probes.known import Known, KnownIds, find_ids
@@ -16,7 +16,6 @@ from oceanmock.conformance.probes.obshell import probe_obshell
 from oceanmock.conformance.probes.ocp import probe_ocp
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
-from oceanmock.contract import load_spec, spec_path
 
 __all__ = ["Auth", "Known", "KnownIds", "Probe", "Prober", "find_ids", "probe"]
 
@@ -34,7 +33,7 @@ def probe(
     What it finds is told to the wire. ``viewer`` are the credentials of somebody who may only look,
     where there is one (OCP).
     """
-    prober = Prober(wire, Contract(target.api, load_spec(spec_path(target.api))))
+    prober = Prober(wire, Contract(target.api, spec_for(target.api, target.version)))
     with wire.during("probes"):
         if target.api == "ocp":
             probe_ocp(prober, options, known, viewer=viewer)

@@ -52,7 +52,12 @@ class Prober(Watch):
         self.wire = wire
 
     def ask(self, probe: Probe) -> Exchange | None:
-        """The exchange of a probe, held against what it expects; None where it may not be sent."""
+        """The exchange of a probe, held against what it expects.
+
+        None where it may not be sent, or where the target's version has no such path.
+        """
+        if self.contract.lacks(probe.target.partition("?")[0]):
+            return None
         try:
             exchange = self.wire.send(
                 probe.method,
