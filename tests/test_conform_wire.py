@@ -263,6 +263,23 @@ def test_what_other_tasks_are_made_of_may_not(ocp: Logged) -> None:
         wire.send("POST", f"{TASKS}/1/subtasks/13000333/retry")
 
 
+@pytest.mark.parametrize("path", [TASK, f"{TASK}/retry", f"{SUBTASK}/log"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "QUERY"])
+def test_what_may_be_changed_is_so_by_the_operations_of_the_contract_alone(
+    ocp: Logged, method: str, path: str
+) -> None:
+    """What a DELETE would do to a task that is there, no document says."""
+    wire = wire_to(ocp, write=True, tasks=("35000312",))
+    wire.send("GET", TASK)
+    wire.may_change("999")
+
+    with pytest.raises(NotAllowed, match="no operation of the contract"):
+        wire.send(method, path)
+    wire.send(method, f"{TASKS}/999", meant_wrong=True)
+
+    assert ocp.log[1:] == [(method, f"{TASKS}/999")]
+
+
 def test_an_id_of_nothing_can_be_registered(ocp: Logged) -> None:
     wire = wire_to(ocp, write=True)
     wire.may_change("999")

@@ -77,7 +77,10 @@ class Guard:
         self._ids = {(kind, str(id)) for id in tasks}
 
     def may_change(self, id: str | int, *, kind: str = ANY) -> None:
-        """Allows changes to an id; of one kind (``KINDS``), else of each."""
+        """Allows changes to an id; of one kind (``KINDS``), else of each.
+
+        Of any kind is an id of nothing: with it, methods that are no operation are sent as well.
+        """
         self._ids.add((kind, str(id)))
 
     def may_change_everything(self) -> None:
@@ -118,10 +121,20 @@ class Guard:
             )
 
     def _check_ids(self, method: str, path: str) -> None:
-        """Every id of the path is one that may be changed, and there is one."""
+        """Every id of the path is one that may be changed, and there is one.
+
+        By an operation, that is: what any other method would do to what is there, nobody knows.
+        """
         several = list(self._ids_in(method, path))
         if not several:
             raise NotAllowed(f"{method} {path} was not sent: it names no task that may be changed.")
+        at_path = operations_at(self._operations, path)
+        is_operation = any(each.method == method for each in at_path)
+        if not is_operation and any((ANY, id) not in self._ids for _, id in several):
+            raise NotAllowed(
+                f"{method} {path} was not sent: it is no operation of the contract, and nobody "
+                "knows what it would do to what is there."
+            )
         for kind, id in several:
             if not self._may_change(kind, id):
                 raise NotAllowed(
