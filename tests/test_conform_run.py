@@ -99,6 +99,19 @@ def test_an_older_obshell_is_held_to_what_was_its_own_contract(version: str) -> 
     assert result.missing == []
 
 
+def test_what_an_older_obshell_refuses_by_500_was_its_own_way() -> None:
+    """Of operators, with a number; since 4.3.1 it is 400, and a failure if it is not."""
+    dag = "22130706433028868"
+    writes = only("probes", "coverage", write=True, tasks=(dag,))
+
+    with served("obshell", version="4.2.6.0") as there:
+        result = conform(there.target, writes, baseline=load_baseline("obshell-4.5.0.0"))
+
+    assert result.statuses["dagHandler"][500]
+    assert "nodeHandler" not in result.statuses
+    assert [f"{each.rule} {each.breadcrumb}" for each in result.findings] == []
+
+
 def test_an_older_obshell_that_says_it_is_a_newer_one_is_found() -> None:
     with served("obshell", version="4.2.6.0") as there:
         target = replace(there.target, version="4.5.0.0")

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from oceanmock.apis.obshell_versions import SINCE
 from oceanmock.conformance.looks import spec_for
 from oceanmock.conformance.model import Api, Missing
 from oceanmock.contract import Operation, operations_of
@@ -46,14 +47,6 @@ SENT_TO_LOG_IN: Final = frozenset({302, 303, 307})
 """What stands for 401 where somebody else sees to who one is, in front of an OCP."""
 MAY_BE_EMPTY: Final = frozenset({"getSubtaskLog", "getFullSubTaskLogs"})
 """The log of nothing is an empty one on some servers, so that 404 can not be asked for."""
-SINCE: Final[Mapping[str, str]] = {
-    "getAllClusterDags": "4.3.0",
-    "getAllAgentDags": "4.3.0",
-    "getAgentMainDags": "4.3.0",
-    "getFullSubTaskLogs": "4.3.0",
-    "nodeHandler": "4.3.1",
-}
-"""What an obshell has not always had (openapi/obshell.yaml: x-versions)."""
 UNGUARDED: Final = frozenset({"getAgentInfo", "getSecret", "getTime", "getGitInfo", "getStatus"})
 """What anybody may read, and nothing can be wrong with."""
 
@@ -148,8 +141,8 @@ def _statuses_of(api: Api, operation: Operation) -> frozenset[int]:
 
 def _hint(api: Api, needed: Needed) -> str:
     operation, status = needed.operation, needed.status
-    since = SINCE.get(operation.id)
-    older = f" Before {since} obshell did not have it." if since is not None else ""
+    since = ".".join(map(str, SINCE.get(operation.id, ())))
+    older = f" Before {since} obshell did not have it." if since else ""
     if status in WANTED and operation.id in WANTED[status]:
         wanted = WANTED[status][operation.id]
         return f"Give the run {wanted} to play with (--task).{older}"

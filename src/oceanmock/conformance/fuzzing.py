@@ -41,10 +41,10 @@ from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTranspor
 
 from oceanmock.apis.obshell_ids import GenericId, local_id
 from oceanmock.conformance.guard import NotAllowed
-from oceanmock.conformance.looks import Contract, Seen, spec_for
+from oceanmock.conformance.looks import Contract, Seen
 from oceanmock.conformance.model import Api, Exchange, Finding, Options, Phase, Rule, Tally
 from oceanmock.conformance.probes.known import Known, KnownIds
-from oceanmock.conformance.quirks import quirk_of
+from oceanmock.conformance.quirks import is_explained
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
 from oceanmock.contract import Operation
@@ -293,7 +293,7 @@ class Fuzzer:
         self.wire = wire
         self.looked: Counter[tuple[str, str]] = Counter()
         self.broken: Counter[str] = Counter()
-        self._contract = Contract(wire.target.api, spec_for(wire.target.api, wire.target.version))
+        self._contract = Contract.of(wire.target.api, wire.target.version)
         self._ids_of_labels = {f"{each.method} {each.path}": each.id for each in wire.operations}
         self._options = options
         self._choices = choices
@@ -392,8 +392,8 @@ class Fuzzer:
         if check == "ignored_auth":
             self._engine.auth_enforced_operations.add(case.operation.label)  # it is asked once
         exchange = self._exchange_of(failure.case_id or case.id)
-        if exchange is not None and quirk_of(Seen(exchange, self._contract)) is not None:
-            return False  # it has a rule of its own
+        if exchange is not None and is_explained(Seen(exchange, self._contract)):
+            return False
         if check == "positive_data_acceptance" and UNSURE in repr(case.query):
             return False  # a lawful request, if the word is one
         self.broken[f"schemathesis.{check}"] += 1

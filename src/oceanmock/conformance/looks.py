@@ -64,17 +64,21 @@ def spec_for(api: Api, version: str = "") -> Spec:
 class Contract:
     """A contract as the checks read it: which operation is asked, and what it may answer."""
 
-    def __init__(self, api: Api, spec: Spec) -> None:
+    @classmethod
+    def of(cls, api: Api, version: str = "") -> Contract:
+        """What a server of a version has to keep."""
+        return cls(api, spec_for(api, version), version=version)
+
+    def __init__(self, api: Api, spec: Spec, *, version: str = "") -> None:
         self.api = api
         self.spec = spec
+        self.version = version
         self.operations = {each.id: each for each in operations_of(spec)}
 
-    def lacks(self, path: str) -> bool:
-        """Whether a path is one of newer versions alone, which this one need not know."""
-        newest = operations_of(spec_for(self.api))
-        return bool(operations_at(newest, path)) and not operations_at(
-            self.operations.values(), path
-        )
+    def lacks(self, method: str, path: str) -> bool:
+        """Whether it is an operation of newer versions alone, which this one need not know."""
+        newer = [each for each in operations_of(spec_for(self.api)) if each.method == method]
+        return any(each.id not in self.operations for each in operations_at(newer, path)[:1])
 
     def operation_at(self, method: str, path: str) -> str:
         """The operationId of a request, whatever its ids; empty where there is none."""

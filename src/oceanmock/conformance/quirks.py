@@ -16,8 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from oceanmock.apis.obshell_versions import ERR_CODES_SINCE, contract_version
 from oceanmock.conformance.looks import Look, Seen, look
 
+KNOWN_ERROR: Final = (500, 1010)
+"""How obshell refused an operator before it had errCodes (agent/errors/errorcode.go at 424f28a)."""
 GO_FALSE: Final = frozenset({"", "0", "f", "F", "false", "False", "FALSE"})
 GO_BOOLEANS: Final = GO_FALSE | {"1", "t", "T", "true", "True", "TRUE"}
 OF_NODES: Final = frozenset({"getNodeDetail"})
@@ -312,6 +315,18 @@ def quirk_of(seen: Seen) -> Quirk | None:
     if seen.contract.api != "obshell":
         return None
     return next((each for each in QUIRKS if each.asked(seen) and each.shown(seen)), None)
+
+
+def is_explained(seen: Seen) -> bool:
+    """Whether an answer is one that the general rules leave alone: another one knows it."""
+    return quirk_of(seen) is not None or _is_old_refusal(seen)
+
+
+def _is_old_refusal(seen: Seen) -> bool:
+    """Whether an older obshell refuses an operator; that was its contract then, and no quirk."""
+    is_older = contract_version(seen.contract.version) < ERR_CODES_SINCE
+    is_operator = seen.id == "dagHandler" and seen.contract.api == "obshell"
+    return is_operator and is_older and (seen.status, seen.error.get("code")) == KNOWN_ERROR
 
 
 CHECKS: Final = (quirks,)

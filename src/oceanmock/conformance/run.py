@@ -20,7 +20,7 @@ from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance import adequacy, fuzzing, machines, probes, stories
 from oceanmock.conformance.baseline import Baseline, apply_baseline
 from oceanmock.conformance.checks import Checks
-from oceanmock.conformance.looks import Contract, spec_for
+from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import (
     PHASES,
@@ -121,7 +121,7 @@ class Run:
         self.options: Final = options
         self.ground: Final = ground
         self.told: Final[Sequence[Story]] = (*options.stories, *told)
-        contract = Contract(target.api, spec_for(target.api, target.version))
+        contract = Contract.of(target.api, target.version)
         self.checks: Final = Checks(contract)
         self.memory: Final = Memory(contract, ours=None if ground.is_ours else options.tasks)
         watchers = [self.checks, self.memory]

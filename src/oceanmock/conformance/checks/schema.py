@@ -16,7 +16,7 @@ import orjson
 from oceanmock.apis.checks import Mistake, Schema
 from oceanmock.conformance.checks.envelope import BELOW
 from oceanmock.conformance.looks import Contract, Look, Seen, look
-from oceanmock.conformance.quirks import quirk_of
+from oceanmock.conformance.quirks import is_explained
 
 MOST: Final = 20
 """So many mistakes of one body are told; a body that is all wrong has one for each member."""
@@ -62,9 +62,9 @@ EXPECTED: Final = ("UnderMaintenance", "Task.Expired")
 
 
 def _failure(seen: Seen) -> Iterator[Look]:
-    """A 500 that is no quirk with a name is a failure, and one to a hostile request another."""
+    """A 500 that nothing explains is a failure, and one to a hostile request another."""
     code = str(seen.error.get("errCode", ""))
-    if quirk_of(seen) is None and not any(word in code for word in EXPECTED):
+    if not is_explained(seen) and not any(word in code for word in EXPECTED):
         rule = "hostile.500" if seen.exchange.meant_wrong else "status.server-error"
         said = str(seen.error.get("message", ""))[:200].rstrip(". ")
         yield look(rule, False, "$", f"the server failed with {seen.status}: {said or 'no word'}.")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from oceanmock.apis.obshell_versions import ERR_CODES_SINCE, contract_version
 from oceanmock.conformance.looks import instant
 from oceanmock.conformance.machines.base import (
     ACCEPTED,
@@ -26,6 +27,7 @@ from oceanmock.conformance.machines.base import (
 )
 from oceanmock.conformance.machines.knowledge import NOTHING, Known
 from oceanmock.conformance.model import Exchange
+from oceanmock.conformance.quirks import KNOWN_ERROR
 from oceanmock.scenario import Scenario, obshell
 
 WISHES: Final = ("RETRY", "ROLLBACK", "CANCEL", "PASS", "illegal", "look")
@@ -46,8 +48,6 @@ _BUSY: Final = (
 )
 """Refusals that come of what else goes on (service/task/dag.go:603-694)."""
 NO_NODE: Final = "Common.Unexpected"
-_ERR_CODES_SINCE: Final = (4, 3, 1)
-_KNOWN_ERROR: Final = (500, 1010)
 """What answers an illegal operator before that: a status, and a number for a code."""
 
 
@@ -196,7 +196,7 @@ class ObshellWalk(Walk[Dag]):
     ) -> None:
         super().__init__(wire, id, pace=pace, notes=notes)
         self.flags: Final[Flags] = known.flags or no_flags
-        self.has_err_codes: Final = _numbers(known.version) >= _ERR_CODES_SINCE
+        self.has_err_codes: Final = contract_version(known.version) >= ERR_CODES_SINCE
 
     # --- reading ---
 
@@ -344,7 +344,7 @@ class ObshellWalk(Walk[Dag]):
         ]
         path = "$.error.errCode"
         if not self.has_err_codes:
-            wanted, path = [_KNOWN_ERROR for _ in reasons], "$.error.code"
+            wanted, path = [KNOWN_ERROR for _ in reasons], "$.error.code"
         statuses = {each for each, _ in wanted}
         said = f"{called} is refused with {status}, and not with {sorted(statuses)[0]}."
         yield look("machine.refusal-status", status in statuses, "$.status", said)
@@ -461,12 +461,6 @@ _ANSWERS: Final[Mapping[str, Callable[[ObshellWalk, Dag], Answers]]] = {
 }
 _LATER: Final = {"READY": ("READY", "RUNNING"), "SUCCEED": ("SUCCEED",)}
 """What a state may have become by the next look, where time runs."""
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """A version as numbers; one that nobody knows is taken for the newest."""
-    parts = [int(part) for part in version.partition("-")[0].split(".") if part.isdigit()]
-    return tuple(parts) or (99,)
 
 
 def read_dag(data: Any) -> Dag:

@@ -8,7 +8,7 @@ too.
 
 from __future__ import annotations
 
-from oceanmock.conformance.looks import Contract, spec_for
+from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.model import Options
 from oceanmock.conformance.probes.asking import Auth, Probe, Prober
 from oceanmock.conformance.probes.known import Known, KnownIds, find_ids
@@ -33,7 +33,7 @@ def probe(
     What it finds is told to the wire. ``viewer`` are the credentials of somebody who may only look,
     where there is one (OCP).
     """
-    prober = Prober(wire, Contract(target.api, spec_for(target.api, target.version)))
+    prober = Prober(wire, Contract.of(target.api, target.version))
     with wire.during("probes"):
         if target.api == "ocp":
             probe_ocp(prober, options, known, viewer=viewer)

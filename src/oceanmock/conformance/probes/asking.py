@@ -54,9 +54,9 @@ class Prober(Watch):
     def ask(self, probe: Probe) -> Exchange | None:
         """The exchange of a probe, held against what it expects.
 
-        None where it may not be sent, or where the target's version has no such path.
+        None where it may not be sent, or where the target's version has no such operation.
         """
-        if self.contract.lacks(probe.target.partition("?")[0]):
+        if self.contract.lacks(probe.method, probe.target.partition("?")[0]):
             return None
         try:
             exchange = self.wire.send(
