@@ -505,6 +505,15 @@ def test_a_baseline_of_another_version_is_taken_and_said(stage: Stage) -> None:
     assert "baseline obshell-4.5.0.0: of 4.5.0.0; the target is 4.6.0.0-1." in result.stderr
 
 
+def test_where_no_baseline_comes_for_a_version_the_nearest_is_named(stage: Stage) -> None:
+    stage.version = "4.3.1.0-1"
+
+    result = oceanmock(*OBSHELL)
+
+    assert "no known deviations come with oceanmock for obshell 4.3.1.0-1" in result.stderr
+    assert "--baseline obshell-4.5.0.0." in result.stderr
+
+
 def test_a_rule_that_is_none_is_said(stage: Stage, tmp_path: Path) -> None:
     path = tmp_path / "lab.yaml"
     path.write_text("api: ocp\nknown:\n- {rule: envelope.statsu, operation: '*', reason: x}\n")

@@ -29,6 +29,8 @@ def baselines_of(order: Order, api: Api, version: str) -> tuple[Baseline | None,
 
     if not order.baseline:
         shipped = shipped_for(api, version)
+        if shipped is None:
+            _say_that_none_comes(api, version)
         return shipped, [shipped] if shipped else []
     found = []
     for reference in order.baseline:
@@ -46,6 +48,19 @@ def baselines_of(order: Order, api: Api, version: str) -> tuple[Baseline | None,
             for note in _notes_on(loaded, version):
                 click.echo(f"baseline {reference}: {note}", err=True)
     return joined(found), found
+
+
+def _say_that_none_comes(api: Api, version: str) -> None:
+    """That nothing is known of a version, where something is of another one."""
+    from oceanmock.conformance.baseline import load_baseline, shipped_names
+
+    others = [name for name in shipped_names() if load_baseline(name).api == api]
+    if others:
+        click.echo(
+            f"no known deviations come with oceanmock for {api} {version or 'of no version'}; "
+            f"most are likely those of another: --baseline {others[-1]}.",
+            err=True,
+        )
 
 
 def _notes_on(baseline: Baseline, version: str) -> Iterator[str]:
