@@ -77,8 +77,12 @@ class Contract:
 
     def lacks(self, method: str, path: str) -> bool:
         """Whether it is an operation of newer versions alone, which this one need not know."""
-        newer = [each for each in operations_of(spec_for(self.api)) if each.method == method]
-        return any(each.id not in self.operations for each in operations_at(newer, path)[:1])
+        return any(each.method == method for each in operations_at(self._newer, path))
+
+    @cached_property
+    def _newer(self) -> list[Operation]:
+        newest = operations_of(spec_for(self.api))
+        return [each for each in newest if each.id not in self.operations]
 
     def operation_at(self, method: str, path: str) -> str:
         """The operationId of a request, whatever its ids; empty where there is none."""

@@ -64,7 +64,8 @@ MOST_BYTES: Final = 64 * 2**20
 PIECE: Final = 64 * 2**10
 TOO_MANY: Final = 429
 MOST_SPARED: Final = 120 * SECOND
-"""So long a run waits in all because it is told to ask less often; then 429 is an answer."""
+"""So long a run waits in all, and no longer, because it is told to ask less often; what would take
+it beyond that is an answer."""
 KEPT: Final = 1000
 """So many exchanges are kept; all are counted."""
 SHORTEST: Final = 8
@@ -206,8 +207,10 @@ class Wire:
             self.guard.check(request.method, target, _body_meant(request))
             self.guard.check_headers(request.headers, _body_sent(request), host=self._host)
             carried = self._once(request, target, booking)
-            while carried[0].status == TOO_MANY and self._spare > 0:
+            while carried[0].status == TOO_MANY:
                 span = _span_said(carried[0])
+                if span > self._spare:
+                    break
                 self._spare -= span
                 self._sleep(span)
                 carried = self._once(request, target, booking)
