@@ -17,7 +17,7 @@ import orjson
 
 from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.model import Api, Exchange
-from oceanmock.contract import load_spec, operations_of, spec_path
+from oceanmock.openapi import load_spec, operations_of, spec_path
 
 RECORDINGS: Final = Path(__file__).parent / "data" / "obshell"
 CONTRACTS: Final = {api: Contract(api, load_spec(spec_path(api))) for api in ("ocp", "obshell")}

@@ -10,15 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from oceanmock.conformance.model import (
-    Exchange,
-    Finding,
-    Missing,
-    Result,
-    Stale,
-    StoryStep,
-    Tally,
-)
+from oceanmock.conformance.model import Exchange, Finding, Missing, Result, Stale, StoryStep, Tally
 
 SECOND = 1_000_000_000
 SENT_AT = 1_704_866_400 * SECOND

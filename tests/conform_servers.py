@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from oceanmock.server import Server
+from oceanmock.http.server import Server
 
 
 @dataclass(slots=True)

@@ -16,9 +16,9 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from oceanmock.app import create_app
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.reading import read_scenario
+from oceanmock.http.app import create_app
+from oceanmock.scenario.loader import read_scenario
 
 pytest_plugins = ["pytester"]
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from oceanmock.app import create_app
 from oceanmock.conformance.fuzzing import PHASES, Fuzzer, choices_of
 from oceanmock.conformance.model import Api, Options, Phase
 from oceanmock.conformance.probes.known import find_ids
@@ -18,9 +17,10 @@ from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.reading import read_scenario
-from oceanmock.scenario.obshell import Switches
-from oceanmock.server import Server
+from oceanmock.http.app import create_app
+from oceanmock.http.server import Server
+from oceanmock.obshell.scenario import Switches
+from oceanmock.scenario.loader import read_scenario
 
 SCENARIOS = {
     "ocp": """

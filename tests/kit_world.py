@@ -7,11 +7,11 @@ from functools import cache
 from typing import Any
 
 from conftest import REINSTALL, sandbox_of
-from oceanmock.apis.admin import PREFIX, Kit
-from oceanmock.app import App
 from oceanmock.clock import Clock
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.sandboxes import Sandboxes
+from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.http.admin import PREFIX, Kit
+from oceanmock.http.app import App
 
 NEAR = ("127.0.0.1", 50000)
 FAR = ("192.0.2.7", 50000)

@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
-from oceanmock.apis import obshell as obshell_room
-from oceanmock.apis import ocp as ocp_room
-from oceanmock.apis.obshell_errors import ObshellError
-from oceanmock.engine.dags import Dags
-from oceanmock.engine.tasks import Tasks
 from oceanmock.errors import CallerError
-from oceanmock.lifecycle import obshell, ocp
+from oceanmock.obshell import handlers as obshell_room
+from oceanmock.obshell import machine as obshell
+from oceanmock.obshell.dags import Dags
+from oceanmock.obshell.errors import ObshellError
+from oceanmock.ocp import handlers as ocp_room
+from oceanmock.ocp import machine as ocp
+from oceanmock.ocp.tasks import Tasks
 
 # --- OCP ------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from conftest import AFTERNOON
 from mutants.bending import Mutant
-from oceanmock.app import App
 from oceanmock.clock import SECOND
 from oceanmock.conformance.machines import (
     Known,
@@ -25,9 +24,10 @@ from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.sandboxes import DEFAULT, Sandboxes
-from oceanmock.scenario import Scenario
-from oceanmock.server import Server
+from oceanmock.engine.sandboxes import DEFAULT, Sandboxes
+from oceanmock.formats import Scenario
+from oceanmock.http.app import App
+from oceanmock.http.server import Server
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from oceanmock.lifecycle.obshell import (
+from oceanmock.obshell.machine import (
     Attempt,
     DagPlan,
     DagState,

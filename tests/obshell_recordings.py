@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from oceanmock.lifecycle.obshell import (
+from oceanmock.obshell.machine import (
     CANCELLED,
     SECOND,
     Attempt,

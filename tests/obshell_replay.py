@@ -29,11 +29,11 @@ from obshell_replay_scenarios import (
     scenario_text,
     starts_in,
 )
-from oceanmock.app import create_app
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.lifecycle.obshell import SECOND
-from oceanmock.reading import read_scenario
-from oceanmock.scenario.obshell import Dag, Makes, ObshellStartsOn, Scenario
+from oceanmock.http.app import create_app
+from oceanmock.obshell.machine import SECOND
+from oceanmock.obshell.scenario import Dag, Makes, ObshellStartsOn, Scenario
+from oceanmock.scenario.loader import read_scenario
 
 Json = dict[str, Any]
 

@@ -21,7 +21,7 @@ from obshell_recordings import (
     instant_of,
     node_plans,
 )
-from oceanmock.lifecycle.obshell import SECOND, Attempt
+from oceanmock.obshell.machine import SECOND, Attempt
 
 Json = dict[str, Any]
 

@@ -21,11 +21,11 @@ from obshell.model.task import DagDetailDTO, TaskStatusDTO
 from obshell.service import client_v1
 
 from conftest import AFTERNOON
-from oceanmock.app import create_app
 from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.library import load_scenario
-from oceanmock.server import AsgiApp, Server
+from oceanmock.http.app import create_app
+from oceanmock.http.server import AsgiApp, Server
+from oceanmock.scenario.library import load_scenario
 
 INITIALIZE: Final = """
 summary: An observer cannot be started on one of two agents

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from obshell_invariants import MILLISECOND, Act, Answer, Refusal, Step, answer_to, every_act
 from oceanmock.errors import IllegalOperator
-from oceanmock.lifecycle.obshell import (
+from oceanmock.obshell.machine import (
     SECOND,
     Attempt,
     DagPlan,

@@ -14,10 +14,10 @@ import httpx
 
 import obshell_client as client
 from conftest import Ask, asking, sandbox_of
-from oceanmock.app import App, create_app
 from oceanmock.clock import SECOND, Clock
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.http.app import App, create_app
 
 TASK: Final = "/api/v1/task"
 LOCAL: Final = "2213070643302886"

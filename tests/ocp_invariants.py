@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal
 
-from oceanmock.lifecycle.ocp import (
+from oceanmock.ocp.machine import (
     NO_OP_TAKES,
     SECOND,
     WATCHDOG,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 
 from oceanmock.errors import IllegalOperation, RollbackProhibited
-from oceanmock.lifecycle.ocp import (
+from oceanmock.ocp.machine import (
     SECOND,
     Attempt,
     Life,

@@ -17,11 +17,11 @@ import uvicorn.loops.auto
 import uvicorn.protocols.http.httptools_impl
 import uvloop
 
-import oceanmock.app
+import oceanmock.http.app
+import oceanmock.http.server
 import oceanmock.pytest_plugin.coverage
 import oceanmock.pytest_plugin.sandboxes
 import oceanmock.pytest_plugin.strictness
-import oceanmock.server
 
 IMPORTED: Final = (httpcore, obshell, oceanmock, uvicorn, uvloop)
 QUIET: Final = ("-q", "--tb=short", "--no-header", "-p", "no:cacheprovider")

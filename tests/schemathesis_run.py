@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 import hypothesis
 import schemathesis
 
-from oceanmock.app import App
-from oceanmock.contract import Operation, load_spec, operations_at, operations_of, spec_path
-from oceanmock.sandboxes import DEFAULT
-from oceanmock.server import Server
+from oceanmock.engine.sandboxes import DEFAULT
+from oceanmock.http.app import App
+from oceanmock.http.server import Server
+from oceanmock.openapi import Operation, load_spec, operations_at, operations_of, spec_path
 
 HERE = Path(__file__).parent
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")

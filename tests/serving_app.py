@@ -19,12 +19,12 @@ import httpx
 
 from command import PATIENCE
 from conftest import AFTERNOON, REINSTALL
-from oceanmock.app import SANDBOX_PATH, App
 from oceanmock.clock import Clock
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.reading import read_fault, read_scenario
-from oceanmock.sandboxes import Sandboxes
-from oceanmock.server import Ports, Server
+from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.http.app import SANDBOX_PATH, App
+from oceanmock.http.server import Ports, Server
+from oceanmock.scenario.loader import read_fault, read_scenario
 
 MANAGER: Final = ("manager", "manager")
 NO_TLS: Final = SSLContext(PROTOCOL_TLS_CLIENT)

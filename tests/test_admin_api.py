@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from conftest import Ask, asking
 from kit_world import FAR, World
-from oceanmock.apis.admin import Kit, api
-from oceanmock.apis.admin_scenarios import Shelf
-from oceanmock.contract import load_spec, operations_of, spec_path
-from oceanmock.contracts_app import MAX_BODY_BYTES
+from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.library import library_names
-from oceanmock.reading import read_scenario
-from oceanmock.sandboxes import Sandboxes
+from oceanmock.http.admin import Kit, api
+from oceanmock.http.admin_scenarios import Shelf
+from oceanmock.http.pipeline import MAX_BODY_BYTES
+from oceanmock.openapi import load_spec, operations_of, spec_path
+from oceanmock.scenario.library import library_names
+from oceanmock.scenario.loader import read_scenario
 
 TASK = "/api/v2/tasks/instances/35000312"
 SUBTASK = f"{TASK}/subtasks/13000333"

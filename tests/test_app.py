@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
 from conftest import Ask, asking
-from oceanmock.apis.api import Answer, Api, Call, Refused
+from oceanmock.api import Answer, Api, Call, Refused
 from oceanmock.clock import Clock
-from oceanmock.contracts_app import MAX_BODY_BYTES, SANDBOX, app_of
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError
+from oceanmock.http.pipeline import MAX_BODY_BYTES, SANDBOX, app_of
 
 NOTES = yaml.safe_load(r"""
 openapi: 3.0.3
@@ -184,7 +184,7 @@ def test_a_parameter_in_a_cookie_is_refused_when_the_app_is_made() -> None:
 
 
 def test_importing_the_app_warns_of_nothing() -> None:
-    command = [sys.executable, "-W", "error", "-c", "import oceanmock.contracts_app"]
+    command = [sys.executable, "-W", "error", "-c", "import oceanmock.http.pipeline"]
 
     done = subprocess.run(command, check=False, capture_output=True)
 

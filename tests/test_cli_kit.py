@@ -19,9 +19,9 @@ from click.testing import CliRunner, Result
 from command import OCEANMOCK, PATIENCE
 from golden import assert_golden
 from kit_world import FAR, World
-from oceanmock import cli_kit
+from oceanmock.cli import admin as cli_kit
 from oceanmock.cli import main
-from oceanmock.server import Server
+from oceanmock.http.server import Server
 
 Oceanmock = Callable[..., Result]
 MANAGER = ("manager", "manager")

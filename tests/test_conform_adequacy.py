@@ -10,7 +10,7 @@ import pytest
 from golden import assert_golden
 from oceanmock.conformance.adequacy import SENT_TO_LOG_IN, Kind, missing, required
 from oceanmock.conformance.model import Api
-from oceanmock.contract import load_spec, operations_of, spec_path
+from oceanmock.openapi import load_spec, operations_of, spec_path
 
 APIS: tuple[Api, ...] = ("ocp", "obshell")
 

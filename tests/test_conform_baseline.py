@@ -22,8 +22,8 @@ from oceanmock.conformance.baseline import (
 )
 from oceanmock.conformance.model import BROKEN, KEPT, Stale
 from oceanmock.conformance.rules import all_rules
-from oceanmock.contract import spec_path
 from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.openapi import spec_path
 
 ENVELOPE = Known("envelope.status", "getTaskInstance", "the gateway rewrites it")
 

@@ -29,7 +29,7 @@ from oceanmock.conformance.checks import Checks
 from oceanmock.conformance.model import Api, Exchange
 from oceanmock.conformance.quirks import QUIRKS
 from oceanmock.conformance.rules import RULES, all_rules
-from oceanmock.scenario.obshell import QUIRKS as QUIRKS_OF_THE_MOCK
+from oceanmock.obshell.scenario import QUIRKS as QUIRKS_OF_THE_MOCK
 
 TASKS: Final = "/api/v2/tasks/instances"
 FINISHED: Final = example("ocp", "FinishedTask")

@@ -24,14 +24,14 @@ from command import OCEANMOCK, PATIENCE, run
 from conform_results import a_clean_result, a_finding, a_result
 from golden import assert_golden
 from kit_world import World
-from oceanmock import cli_conform
+from oceanmock.cli import conform as cli_conform
 from oceanmock.cli import main
 from oceanmock.conformance.baseline import Baseline, apply_baseline, load_baseline
 from oceanmock.conformance.extra import NEEDS
 from oceanmock.conformance.model import Missing, Options, PhaseEnded, PhaseStarted, Result
 from oceanmock.conformance.target import Target, Untestable
 from oceanmock.credentials import AccessKey, Basic, Sealed
-from oceanmock.server import Server
+from oceanmock.http.server import Server
 
 URL = "http://127.0.0.1:8080"
 OCP = (URL, "--api", "ocp", "--user", "manager", "--password", "s3cret")

@@ -22,7 +22,7 @@ from oceanmock.conformance.model import KEPT, UNTESTABLE, Api, Options, Phase, R
 from oceanmock.conformance.run import Ground, conform
 from oceanmock.conformance.target import Untestable, reach
 from oceanmock.credentials import Basic
-from oceanmock.server import Server
+from oceanmock.http.server import Server
 
 OPERATOR, READER = Basic("operator", "s3cret"), Basic("reader", "read0nly")
 TASKS = ("1", "2", "3", "4", "5", "6")

@@ -37,10 +37,10 @@ from oceanmock.conformance.model import Api, Exchange, Options
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
 from oceanmock.credentials import Basic
-from oceanmock.reading import read_scenario
-from oceanmock.scenario.obshell import Switches as ObshellSwitches
-from oceanmock.scenario.ocp import Switches as OcpSwitches
-from oceanmock.server import Server
+from oceanmock.http.server import Server
+from oceanmock.obshell.scenario import Switches as ObshellSwitches
+from oceanmock.ocp.scenario import Switches as OcpSwitches
+from oceanmock.scenario.loader import read_scenario
 
 APIS: list[Api] = ["ocp", "obshell"]
 

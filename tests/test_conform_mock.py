@@ -11,7 +11,7 @@ from oceanmock.conformance.baseline import Baseline, shipped_for
 from oceanmock.conformance.mock import WORLDS, conform_mock, load_scenarios, worlds_of
 from oceanmock.conformance.model import KEPT, Api, Options, Phase, Result
 from oceanmock.errors import AuthorError
-from oceanmock.library import load_scenario
+from oceanmock.scenario.library import load_scenario
 
 APIS: tuple[Api, ...] = ("ocp", "obshell")
 BRIEFLY: frozenset[Phase] = frozenset({"probes", "coverage", "machine"})

@@ -21,8 +21,6 @@ import test_conform_checks
 import test_conform_memory
 from conform_exchanges import CONTRACTS, changed, example, exchange
 from conform_servers import Logged, logged
-from oceanmock.apis.obshell_json import id_of
-from oceanmock.app import App
 from oceanmock.clock import SECOND
 from oceanmock.conformance.checks import Checks
 from oceanmock.conformance.looks import Contract
@@ -33,11 +31,13 @@ from oceanmock.conformance.probes.ocp import IDS, ask_whether_listed
 from oceanmock.conformance.rules import RULES
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
-from oceanmock.contract import load_spec, spec_path
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import STORES, Sandbox
-from oceanmock.library import load_scenario
-from oceanmock.sandboxes import Sandboxes
+from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.http.app import App
+from oceanmock.obshell.bodies import id_of
+from oceanmock.openapi import load_spec, spec_path
+from oceanmock.scenario.library import load_scenario
 
 TASKS: Final = "/api/v2/tasks/instances"
 WORLDS: Final[dict[Api, tuple[str, ...]]] = {

@@ -23,8 +23,8 @@ from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import Options
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
-from oceanmock.contract import load_spec, spec_path
-from oceanmock.server import Server
+from oceanmock.http.server import Server
+from oceanmock.openapi import load_spec, spec_path
 
 FILES = (
     "lone.json",

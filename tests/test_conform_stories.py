@@ -17,9 +17,9 @@ from machine_world import World, served
 from oceanmock.conformance.model import Options, StoryStep
 from oceanmock.conformance.run import Ground, Run
 from oceanmock.conformance.stories import RULES_OF_STORIES, replay
-from oceanmock.library import library_names, load_scenario
-from oceanmock.mistakes import Document, ScenarioError
-from oceanmock.reading import read_scenario
+from oceanmock.scenario.diagnostics import Document, ScenarioError
+from oceanmock.scenario.library import library_names, load_scenario
+from oceanmock.scenario.loader import read_scenario
 
 STORY = """
 summary: A step fails, is retried, and then all is well

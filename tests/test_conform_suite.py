@@ -13,7 +13,7 @@ from independent_ocp import Ocp
 from oceanmock.conformance.suite import Conformance
 from oceanmock.conformance.target import Untestable
 from oceanmock.errors import AuthorError
-from oceanmock.server import Server
+from oceanmock.http.server import Server
 
 WHO = ("operator", "s3cret")
 

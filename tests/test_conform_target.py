@@ -27,14 +27,14 @@ from conform_servers import Logged, Said, answering, logged, saying
 from conftest import REINSTALL, sandbox_of
 from golden import assert_golden
 from obshell_world import INIT
-from oceanmock.apis.obshell_crypto import make_key
-from oceanmock.app import create_app
 from oceanmock.clock import SECOND
 from oceanmock.conformance import target as targets
 from oceanmock.conformance import wire as wires
 from oceanmock.conformance.model import Asked, Event, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.conformance.target import Target, Untestable, reach
 from oceanmock.credentials import AccessKey, Basic, Sealed
+from oceanmock.http.app import create_app
+from oceanmock.obshell.crypto import make_key
 
 Api = Any
 

@@ -27,8 +27,6 @@ from conform_servers import Logged, Said, answering, logged, saying
 from conftest import REINSTALL, sandbox_of
 from golden import assert_golden
 from obshell_world import DAG, FOREIGN, INIT, LOCAL, NODE, failed
-from oceanmock.apis.obshell_crypto import make_key
-from oceanmock.app import create_app
 from oceanmock.clock import SECOND
 from oceanmock.conformance import wire as wires
 from oceanmock.conformance.asking_again import curl_of
@@ -38,6 +36,8 @@ from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import EnvironmentProblem
+from oceanmock.http.app import create_app
+from oceanmock.obshell.crypto import make_key
 
 Act = Callable[[Wire], object]
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from oceanmock.contract import (
+from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.openapi import (
     check_spec,
     data_folder,
     enums_of,
@@ -16,7 +17,6 @@ from oceanmock.contract import (
     runtime_view,
     spec_path,
 )
-from oceanmock.errors import AuthorError, EnvironmentProblem
 
 TINY = """
 openapi: 3.0.3

@@ -27,15 +27,15 @@ from obshell_world import FOREIGN, INIT, LOCAL
 from oceanmock import credentials
 from oceanmock.clock import SECOND
 from oceanmock.credentials import AccessKey, Basic, Sealed
-from oceanmock.credentials.obshell import (
+from oceanmock.errors import CallerError, EnvironmentProblem
+from oceanmock.obshell.credentials import (
     AGENT_HEADER,
     ROOT_HEADER,
     new_keys,
     seal_body,
     seal_header,
 )
-from oceanmock.credentials.ocp import SCHEME
-from oceanmock.errors import CallerError, EnvironmentProblem
+from oceanmock.ocp.credentials import SCHEME
 from serving_app import NO_TLS, Serving, World, serving_app
 
 Send = Callable[..., Any]
@@ -461,7 +461,7 @@ def test_an_agent_that_is_not_there_is_told() -> None:
 
 
 def test_a_server_that_is_no_obshell_is_told(ocp: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oceanmock.credentials.obshell.API", "/api/v2/")
+    monkeypatch.setattr("oceanmock.obshell.credentials.API", "/api/v2/")
 
     with pytest.raises(EnvironmentProblem, match=r"secret answers 404, and not as an obshell does"):
         by_requests("GET", ocp + TASK, auth=Sealed("oceanmock"))

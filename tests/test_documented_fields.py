@@ -18,10 +18,10 @@ import httpx
 import pytest
 from jsonschema_rs import Draft4Validator
 
-from oceanmock.app import create_app
-from oceanmock.contract import load_spec, operations_of, spec_path
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.library import library_names, load_scenario
+from oceanmock.http.app import create_app
+from oceanmock.openapi import load_spec, operations_of, spec_path
+from oceanmock.scenario.library import library_names, load_scenario
 
 MANAGER, VIEWER, NOBODY = ("manager", "manager"), ("viewer", "viewer"), ("nobody", "?")
 

@@ -21,7 +21,7 @@ import pytest
 
 from command import Serving, run, serving
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.library import load_library
+from oceanmock.scenario.library import load_library
 
 TASKS = "/api/v2/tasks/instances"
 TASK = f"{TASKS}/1000"

@@ -10,10 +10,9 @@ from functools import partial
 import pytest
 
 from conftest import sandbox_of
-from oceanmock import scenario as files
+from oceanmock import formats as files
 from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.tasks import TaskView
 from oceanmock.errors import (
     AuthorError,
     CallerError,
@@ -22,11 +21,12 @@ from oceanmock.errors import (
     NoSuchTask,
     RollbackProhibited,
 )
-from oceanmock.library import load_scenario
-from oceanmock.lifecycle import ocp
-from oceanmock.reading import read_scenario
-from oceanmock.scenario.ocp import Scenario, plan_of
-from oceanmock.scenario_rules.ocp import tell
+from oceanmock.ocp import machine as ocp
+from oceanmock.ocp.scenario import Scenario, plan_of
+from oceanmock.ocp.scenario_checks import tell
+from oceanmock.ocp.tasks import TaskView
+from oceanmock.scenario.library import load_scenario
+from oceanmock.scenario.loader import read_scenario
 
 FAILS_FIRST = """
 summary: The second of three steps fails on its first run
@@ -530,7 +530,7 @@ def test_nothing_is_nameless() -> None:
 
 def test_ids_that_are_made_up_are_nobody_else_s(monkeypatch: pytest.MonkeyPatch) -> None:
     """So few to draw from that they would have to collide."""
-    monkeypatch.setattr("oceanmock.engine.filler.FIRST_FREE_ID", 2**31 - 40)
+    monkeypatch.setattr("oceanmock.engine.fake_data.FIRST_FREE_ID", 2**31 - 40)
     given = ", ".join(f"{{id: {number}}}" for number in range(2**31 - 30, 2**31))
     scenario = named("a", f"[{{id: 1, subtasks: [{given}, {', '.join(['{}'] * 9)}]}}]")
 

@@ -11,12 +11,12 @@ import pytest
 from conftest import REINSTALL, sandbox_of
 from obshell_world import DAG, INIT, LOGS, TASK, failed, ids, operate, plain, world
 from oceanmock.clock import PROGRESSIONS, SECOND, Progression
-from oceanmock.engine.dags import Dags, DagView, Key
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, IllegalOperator, NoSuchTask
-from oceanmock.lifecycle import obshell
-from oceanmock.reading import read_scenario
-from oceanmock.scenario.obshell import Scenario, Switches, plan_of, rules_of
+from oceanmock.obshell import machine as obshell
+from oceanmock.obshell.dags import Dags, DagView, Key
+from oceanmock.obshell.scenario import Scenario, Switches, plan_of, rules_of
+from oceanmock.scenario.loader import read_scenario
 
 
 def named(name: str, dags: str, *, more: str = "") -> Scenario:

@@ -19,17 +19,20 @@ import ocp_strategies
 from conftest import AFTERNOON
 from golden import assert_golden
 from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
-from oceanmock.engine.dags import Dag, Key, Node, SubTask
 from oceanmock.engine.records import Operated
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.tasks import Subtask, Task
 from oceanmock.errors import CallerError, NoSuchTask
-from oceanmock.explain import Explanation, dags, explain_dag, explain_task, tasks
-from oceanmock.explain.telling import plain
-from oceanmock.library import library_names, load_scenario
-from oceanmock.lifecycle import obshell, ocp
-from oceanmock.scenario.obshell import Address
-from oceanmock.scenario.ocp import Named
+from oceanmock.obshell import explain as dags
+from oceanmock.obshell import machine as obshell
+from oceanmock.obshell.dags import Dag, Key, Node, SubTask
+from oceanmock.obshell.scenario import Address
+from oceanmock.ocp import explain as tasks
+from oceanmock.ocp import machine as ocp
+from oceanmock.ocp.scenario import Named
+from oceanmock.ocp.tasks import Subtask, Task
+from oceanmock.report.explain import Explanation, explain_dag, explain_task
+from oceanmock.report.explanation import plain
+from oceanmock.scenario.library import library_names, load_scenario
 
 MILLISECOND = SECOND // 1000
 INIT: Key = ("agent", 4)

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oceanmock.clock import MILLISECOND
+from oceanmock.engine.faults import MOST_CALLERS, Asked, Faults, Sent, Strike, mangle
 from oceanmock.errors import AuthorError
-from oceanmock.faults import MOST_CALLERS, Asked, Faults, Sent, Strike, mangle
 from oceanmock.journal import is_called
-from oceanmock.reading import read_fault
+from oceanmock.scenario.loader import read_fault
 
 JSON = (b"Content-Type", b"application/json")
 BODY = b'{"data":{"id":1000,"status":"FAILED","none":null},"status":200}'

@@ -25,14 +25,14 @@ from command import PATIENCE
 from conftest import REINSTALL, asking, sandbox_of
 from obshell_sdk import ALLOWING, Mock, local, served, standing
 from obshell_world import INIT
-from oceanmock import server
-from oceanmock.app import App, create_app
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.http import server
+from oceanmock.http.app import App, create_app
 from oceanmock.journal import Query
-from oceanmock.reading import read_fault
-from oceanmock.sandboxes import Sandboxes
+from oceanmock.scenario.loader import read_fault
 from serving_app import Serving, World, serving_app
 
 TASKS: Final = "/api/v2/tasks/instances"

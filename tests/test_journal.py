@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.contract import load_spec, operations_of, spec_path
 from oceanmock.errors import AuthorError
 from oceanmock.journal import Entry, Journal, Query
+from oceanmock.openapi import load_spec, operations_of, spec_path
 
 AFTERNOON = 1_629_875_371 * SECOND + 740 * MILLISECOND
 DAG_9 = "22130706433028869"

@@ -23,14 +23,14 @@ import pytest
 import obshell_client as client
 from conftest import AFTERNOON, REINSTALL, Ask, asking, sandbox_of
 from obshell_world import INIT, KEYS, LOCAL
-from oceanmock.app import App
 from oceanmock.clock import SECOND, Clock, wall_now
-from oceanmock.contracts_app import MAX_BODY_BYTES
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.http.app import App
+from oceanmock.http.pipeline import MAX_BODY_BYTES
 from oceanmock.journal import MOST, Entry, Query
-from oceanmock.library import load_scenario
-from oceanmock.sandboxes import Sandboxes
+from oceanmock.scenario.library import load_scenario
 from serving_app import Serving, World, serving_app
 
 TASKS: Final = "/api/v2/tasks/instances"

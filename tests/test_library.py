@@ -12,9 +12,11 @@ from jsonschema import Draft202012Validator
 
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError
-from oceanmock.library import find_scenario, library_names, load_library, load_scenario
-from oceanmock.reading import scenario_schema
-from oceanmock.scenario import Scenario, obshell, ocp
+from oceanmock.formats import Scenario
+from oceanmock.obshell import scenario as obshell
+from oceanmock.ocp import scenario as ocp
+from oceanmock.scenario.library import find_scenario, library_names, load_library, load_scenario
+from oceanmock.scenario.loader import scenario_schema
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "scenarios"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from oceanmock.errors import IllegalOperator
-from oceanmock.lifecycle.obshell import (
+from oceanmock.obshell.machine import (
     SECOND,
     Attempt,
     DagPlan,

@@ -34,7 +34,7 @@ from obshell_strategies import (
     tell_to_its_rest,
 )
 from oceanmock.errors import IllegalOperator
-from oceanmock.lifecycle.obshell import (
+from oceanmock.obshell.machine import (
     SECOND,
     Attempt,
     DagPlan,

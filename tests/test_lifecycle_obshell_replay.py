@@ -18,8 +18,8 @@ from obshell_recordings import (
     shape_of_state,
 )
 from oceanmock.errors import IllegalOperator
-from oceanmock.lifecycle import obshell
-from oceanmock.lifecycle.obshell import Life, begin, view_at
+from oceanmock.obshell import machine as obshell
+from oceanmock.obshell.machine import Life, begin, view_at
 
 LIVES = [
     ("join.json", "22130706433028861"),

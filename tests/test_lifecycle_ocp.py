@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from oceanmock.errors import IllegalOperation, RollbackProhibited
-from oceanmock.lifecycle import ocp
-from oceanmock.lifecycle.ocp import (
+from oceanmock.ocp import machine as ocp
+from oceanmock.ocp.machine import (
     SECOND,
     Attempt,
     Life,

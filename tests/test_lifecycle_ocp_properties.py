@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 import ocp_invariants as facts
 from oceanmock.errors import IllegalOperation
-from oceanmock.lifecycle.ocp import (
+from oceanmock.ocp.machine import (
     NO_OP_TAKES,
     SECOND,
     Attempt,

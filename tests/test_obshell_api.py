@@ -35,8 +35,8 @@ from obshell_world import (
     world,
 )
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.contract import load_spec, operations_of, spec_path
-from oceanmock.scenario.obshell import QUIRKS, Identity
+from oceanmock.obshell.scenario import QUIRKS, Identity
+from oceanmock.openapi import load_spec, operations_of, spec_path
 
 # --- whole answers --------------------------------------------------------------------------------
 

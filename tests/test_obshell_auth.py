@@ -17,21 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import obshell_client as client
-from oceanmock.apis.obshell_auth import (
-    Agent,
-    HeaderName,
-    Offered,
-    chosen_header,
-    refusal_of,
-)
-from oceanmock.apis.obshell_crypto import (
-    Header,
-    SecurityRefusal,
-    make_key,
-    open_body,
-    open_header,
-)
-from oceanmock.scenario.obshell import Identity
+from oceanmock.obshell.auth import Agent, HeaderName, Offered, chosen_header, refusal_of
+from oceanmock.obshell.crypto import Header, SecurityRefusal, make_key, open_body, open_header
+from oceanmock.obshell.scenario import Identity
 
 DATA = Path(__file__).parent / "data" / "obshell"
 KEY = make_key()

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import obshell_client as client
-from oceanmock.apis.obshell_crypto import (
+from oceanmock.obshell.crypto import (
     KEY_SIZE_BITS,
     Header,
     SecurityRefusal,

@@ -33,9 +33,9 @@ from obshell_world import (
     sealed,
 )
 from oceanmock.clock import SECOND
-from oceanmock.contract import load_spec, spec_path
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.scenario.obshell import QUIRKS
+from oceanmock.obshell.scenario import QUIRKS
+from oceanmock.openapi import load_spec, spec_path
 
 HIDDEN: Final = {
     "lost-race-is-500": "a sandbox handles one request after the other, so that none loses a race",

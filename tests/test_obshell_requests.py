@@ -29,7 +29,7 @@ from obshell_world import (
     said,
     world,
 )
-from oceanmock.contracts_app import MAX_BODY_BYTES
+from oceanmock.http.pipeline import MAX_BODY_BYTES
 
 # --- ids ------------------------------------------------------------------------------------------
 

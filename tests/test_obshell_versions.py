@@ -32,8 +32,8 @@ from obshell_world import (
     world,
 )
 from oceanmock.clock import SECOND
-from oceanmock.contracts_app import MAX_BODY_BYTES
-from oceanmock.scenario.obshell import NEWEST, OLDEST
+from oceanmock.http.pipeline import MAX_BODY_BYTES
+from oceanmock.obshell.scenario import NEWEST, OLDEST
 
 BEFORE_ERR_CODES = ["4.2.3.0", "4.2.4.1", "4.2.5.0", "4.2.6.0", "4.3.0.0", "4.3.0.9"]
 SINCE_ERR_CODES = ["4.3.1.0", "4.3.1.1", "4.4.0.0", "4.5.0.0"]

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import REINSTALL, Ask, asking, sandbox_of
-from oceanmock.apis.ocp import CHINA, timestamp
-from oceanmock.app import create_app
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.contract import load_spec, operations_of, spec_path
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.http.app import create_app
+from oceanmock.ocp.handlers import CHINA, timestamp
+from oceanmock.openapi import load_spec, operations_of, spec_path
 
 GOLDEN = Path(__file__).parent / "golden"
 TASKS = "/api/v2/tasks/instances"

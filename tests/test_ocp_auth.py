@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from conftest import REINSTALL, Ask, asking, sandbox_of
-from oceanmock.apis.api import Call, Refused
-from oceanmock.apis.ocp_auth import credentials, messages
-from oceanmock.app import create_app
+from oceanmock.api import Call, Refused
 from oceanmock.clock import SECOND, Clock, wall_now
-from oceanmock.credentials.ocp import sign
 from oceanmock.engine.accounts import EVERYTHING, VIEWER, AccessKey, Accounts, User
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.http.app import create_app
+from oceanmock.ocp.auth import credentials, messages
+from oceanmock.ocp.credentials import sign
 
 TASK = "/api/v2/tasks/instances/35000312"
 NOON = 1_700_000_000 * SECOND

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from oceanmock.clock import SECOND
-from oceanmock.engine.dags import Key
 from oceanmock.engine.records import MOST, Operated, Records
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask
-from oceanmock.library import load_scenario
-from oceanmock.lifecycle import ocp
+from oceanmock.obshell.dags import Key
+from oceanmock.ocp import machine as ocp
+from oceanmock.scenario.library import load_scenario
 
 REMOVE_ALL: Key = ("agent", 60)
 FOLLOWER: Key = ("agent", 6001)

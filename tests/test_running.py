@@ -19,15 +19,16 @@ from cryptography.x509.oid import NameOID
 
 import oceanmock
 from held_world import MORNING, here, mock
-from oceanmock.admin_client import NoAnswer
-from oceanmock.app import create_app
+from oceanmock.client.admin import NoAnswer
+from oceanmock.client.mock import Mock
+from oceanmock.client.near import Near
 from oceanmock.clock import Clock
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, EnvironmentProblem
-from oceanmock.mock import Mock
-from oceanmock.server import Server
-from oceanmock.testing import Obshell, Ocp
-from oceanmock.testing.near import Near
+from oceanmock.http.app import create_app
+from oceanmock.http.server import Server
+from oceanmock.obshell.client import Obshell
+from oceanmock.ocp.client import Ocp
 
 __all__ = ["here", "mock"]
 
@@ -233,7 +234,7 @@ def test_a_sandbox_has_a_port_of_its_own(mock: Mock) -> None:
 def test_where_its_port_cannot_be_reached_it_has_a_path(
     here: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oceanmock.mock._is_reached", lambda url: False)
+    monkeypatch.setattr("oceanmock.client.mock._is_reached", lambda url: False)
     attached = Mock.attach(here.url)
 
     first, second = attached.ocp(ONE), attached.ocp(ONE)

@@ -27,16 +27,16 @@ import obshell_client as client
 from conftest import AFTERNOON, REINSTALL, Ask, asking, sandbox_of
 from obshell_sdk import local
 from obshell_world import INIT, KEYS
-from oceanmock.app import App
 from oceanmock.clock import SECOND, Clock
 from oceanmock.engine.accounts import Accounts, User
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import NoSuchSandbox, Sandboxes, SandboxTaken, TooManySandboxes
 from oceanmock.errors import AuthorError, EnvironmentProblem
-from oceanmock.sandboxes import NoSuchSandbox, Sandboxes, SandboxTaken, TooManySandboxes
-from oceanmock.scenario.obshell import Agent
-from oceanmock.scenario.obshell import Switches as ObshellSwitches
-from oceanmock.scenario.ocp import Switches
-from oceanmock.server import Server
+from oceanmock.http.app import App
+from oceanmock.http.server import Server
+from oceanmock.obshell.scenario import Agent
+from oceanmock.obshell.scenario import Switches as ObshellSwitches
+from oceanmock.ocp.scenario import Switches
 from serving_app import MANAGER, OnLoop, Serving, ports_of, serving_app
 
 TASKS: Final = "/api/v2/tasks/instances"

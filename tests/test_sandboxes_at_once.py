@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 from command import PATIENCE
 from conftest import AFTERNOON, REINSTALL
 from obshell_world import INIT
-from oceanmock.app import App
 from oceanmock.clock import SECOND, Clock
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.http.app import App
 from oceanmock.journal import Entry
-from oceanmock.reading import read_scenario
-from oceanmock.sandboxes import Sandboxes
+from oceanmock.scenario.loader import read_scenario
 from serving_app import Serving, serving_app
 
 RETRY_SUBTASK: Final = "/api/v2/tasks/instances/35000312/subtasks/13000333/retry"

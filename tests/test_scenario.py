@@ -17,10 +17,11 @@ from pydantic_core import PydanticCustomError
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.mistakes import ScenarioError
-from oceanmock.reading import read_scenario
-from oceanmock.scenario import Scenario, ocp
-from oceanmock.scenario.base import parse_duration
+from oceanmock.formats import Scenario
+from oceanmock.ocp import scenario as ocp
+from oceanmock.scenario.diagnostics import ScenarioError
+from oceanmock.scenario.fields import parse_duration
+from oceanmock.scenario.loader import read_scenario
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "scenarios"

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.contract import load_spec, operations_of, spec_path
 from oceanmock.errors import AuthorError
-from oceanmock.mistakes import ScenarioError
-from oceanmock.reading import read_fault, read_scenario, scenario_schema
-from oceanmock.scenario import obshell, ocp
-from oceanmock.scenario.base import format_duration, parse_duration
+from oceanmock.obshell import scenario as obshell
+from oceanmock.ocp import scenario as ocp
+from oceanmock.openapi import load_spec, operations_of, spec_path
+from oceanmock.scenario.diagnostics import ScenarioError
 from oceanmock.scenario.faults import (
     EFFECTS,
     Fault,
@@ -29,6 +28,8 @@ from oceanmock.scenario.faults import (
     OcpFault,
     OcpOperation,
 )
+from oceanmock.scenario.fields import format_duration, parse_duration
+from oceanmock.scenario.loader import read_fault, read_scenario, scenario_schema
 
 TASKS = "tasks: [{id: 1000, subtasks: [{id: 7}, {id: 8}]}]"
 DAGS = "dags: [{id: 4, nodes: [One, {name: Two, id: 444}]}]"

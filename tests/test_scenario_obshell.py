@@ -16,11 +16,11 @@ from jsonschema import Draft202012Validator
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.lifecycle import obshell as machine
-from oceanmock.lifecycle.obshell import Attempt, Rules, SubTaskPlan
-from oceanmock.mistakes import ScenarioError
-from oceanmock.reading import read_scenario, scenario_schema
-from oceanmock.scenario import obshell
+from oceanmock.obshell import machine
+from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell.machine import Attempt, Rules, SubTaskPlan
+from oceanmock.scenario.diagnostics import ScenarioError
+from oceanmock.scenario.loader import read_scenario, scenario_schema
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "scenarios"

@@ -3,12 +3,13 @@
 import pytest
 
 from oceanmock.clock import SECOND
-from oceanmock.mistakes import ScenarioError
-from oceanmock.reading import read_scenario
-from oceanmock.scenario import obshell, ocp
-from oceanmock.scenario.starts import StartsOn
-from oceanmock.scenario_rules import obshell as obshell_rules
-from oceanmock.scenario_rules import ocp as ocp_rules
+from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell import scenario_checks as obshell_rules
+from oceanmock.ocp import scenario as ocp
+from oceanmock.ocp import scenario_checks as ocp_rules
+from oceanmock.scenario.diagnostics import ScenarioError
+from oceanmock.scenario.loader import read_scenario
+from oceanmock.scenario.submit_calls import StartsOn
 
 TENANT = "starts_on: {path: '/api/v2/ob/clusters/{id}/tenants'}"
 JOIN = "starts_on: {path: /api/v1/agent/join, identity: SINGLE}, makes: {identity: MASTER}"

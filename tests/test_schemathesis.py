@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pytest
 
-from oceanmock.app import create_app
-from oceanmock.contract import load_spec, operations_of, spec_path
 from oceanmock.engine.accounts import Accounts, User
-from oceanmock.scenario.ocp import Switches
+from oceanmock.http.app import create_app
+from oceanmock.ocp.scenario import Switches
+from oceanmock.openapi import load_spec, operations_of, spec_path
 from schemathesis_hooks import make_sandbox
 from schemathesis_run import HERE, NO_PATH, Recorder, documented, run_cleanly, walk
 

@@ -9,10 +9,10 @@ from typing import cast
 
 from conftest import REINSTALL
 from kit_world import FAR, World
-from oceanmock.app import App
-from oceanmock.contract import load_spec, operations_of, spec_path
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.reading import read_scenario
+from oceanmock.http.app import App
+from oceanmock.openapi import load_spec, operations_of, spec_path
+from oceanmock.scenario.loader import read_scenario
 from schemathesis_run import HERE, NO_METHOD, NO_PATH, Recorder, documented, run_cleanly
 
 CONFIG = HERE / "data" / "schemathesis-admin.toml"

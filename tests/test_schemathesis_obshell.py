@@ -18,10 +18,10 @@ from urllib.parse import parse_qs
 import pytest
 
 from contract_file import ContractFile
-from oceanmock.app import create_app
-from oceanmock.contract import operations_of
 from oceanmock.engine.accounts import Accounts
-from oceanmock.scenario.obshell import Switches
+from oceanmock.http.app import create_app
+from oceanmock.obshell.scenario import Switches
+from oceanmock.openapi import operations_of
 from schemathesis_obshell_hooks import SEALED, WORLD, World, make_sandbox
 from schemathesis_run import (
     HERE,

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from conftest import REINSTALL, sandbox_of
-from oceanmock.app import create_app
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.server import Server
+from oceanmock.http.app import create_app
+from oceanmock.http.server import Server
 
 TASKS = "/api/v2/tasks/instances"
 LOGON = "Authorization: Basic " + base64.b64encode(b"manager:manager").decode()
@@ -26,8 +26,8 @@ SERVING = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from conftest import REINSTALL, sandbox_of
-from oceanmock.app import create_app
-from oceanmock.server import serve_forever
+from oceanmock.http.app import create_app
+from oceanmock.http.server import serve_forever
 serve_forever(create_app(sandbox_of(REINSTALL)), on_ready=lambda url: print(url, flush=True))
 print("stopped", flush=True)
 """

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obshell_recordings import exchanges_of
-from oceanmock.contract import load_spec, spec_path
-from oceanmock.lifecycle.obshell_transitions import MACHINES
-from oceanmock.sightings import Sighting, call_of, sightings_of
+from oceanmock.observations import Sighting, call_of, sightings_of
+from oceanmock.obshell.transitions import MACHINES
+from oceanmock.openapi import load_spec, spec_path
 
 DATA = Path(__file__).parent / "data"
 RECORDINGS = sorted(path.name for path in (DATA / "obshell").glob("[a-z]*.json"))

@@ -7,9 +7,9 @@ ticks are whole seconds, its runs start half a second later.
 import pytest
 
 from oceanmock.clock import SECOND
-from oceanmock.lifecycle import ocp
-from oceanmock.scenario_rules.ocp import OcpActor
-from oceanmock.story import Call, Mark, Step, StoryDivergesError, Until, Wait, tell
+from oceanmock.ocp import machine as ocp
+from oceanmock.ocp.scenario_checks import OcpActor
+from oceanmock.scenario.story import Call, Mark, Step, StoryDivergesError, Until, Wait, tell
 
 FAILS_FIRST = ocp.SubtaskPlan(
     (ocp.Attempt(takes=SECOND, ends="FAILED"), ocp.Attempt(takes=SECOND)),

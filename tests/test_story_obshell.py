@@ -7,10 +7,10 @@ by heart: the scheduler ticks on whole seconds, each run takes less than one.
 import pytest
 
 from oceanmock.clock import SECOND
-from oceanmock.lifecycle import obshell
-from oceanmock.lifecycle.obshell import Attempt, Flag, NodePlan, SubTaskPlan
-from oceanmock.scenario_rules.obshell import ObshellActor
-from oceanmock.story import Call, Part, Shown, Step, StoryDivergesError, Until, Wait, tell
+from oceanmock.obshell import machine as obshell
+from oceanmock.obshell.machine import Attempt, Flag, NodePlan, SubTaskPlan
+from oceanmock.obshell.scenario_checks import ObshellActor
+from oceanmock.scenario.story import Call, Part, Shown, Step, StoryDivergesError, Until, Wait, tell
 
 ALL: frozenset[Flag] = frozenset({"cancel", "pass", "retry", "rollback"})
 RUNS = SubTaskPlan((Attempt(takes=SECOND // 100),))

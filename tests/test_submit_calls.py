@@ -18,11 +18,11 @@ from conftest import AFTERNOON, Ask, sandbox_of
 from contract_file import ContractFile, component
 from obshell_sdk import of_library, served, standing, told
 from obshell_world import LOCAL, guarded, operate, plain, said, sealed
-from oceanmock.app import create_app
 from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.library import load_scenario
-from oceanmock.server import Server
+from oceanmock.http.app import create_app
+from oceanmock.http.server import Server
+from oceanmock.scenario.library import load_scenario
 
 OCP: Final = ContractFile("ocp")
 OBSHELL: Final = ContractFile("obshell")

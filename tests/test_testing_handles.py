@@ -12,17 +12,17 @@ import pytest
 from golden import assert_golden
 from held_world import MORNING, here, mock
 from oceanmock import AuthorError, EnvironmentProblem
+from oceanmock.client.building import fails, hangs, node, sub_task, subtask, succeeds
+from oceanmock.client.faults import Said
+from oceanmock.client.journal import JournalEntry, Wanted
+from oceanmock.client.mock import Mock
 from oceanmock.journal import Query
-from oceanmock.lifecycle import obshell as obshell_machine
-from oceanmock.lifecycle import ocp as ocp_machine
-from oceanmock.mock import Mock
-from oceanmock.reading import read_fault
+from oceanmock.obshell import machine as obshell_machine
+from oceanmock.obshell.client import STATES, Obshell
+from oceanmock.ocp import machine as ocp_machine
+from oceanmock.ocp.client import STATUSES, Ocp
 from oceanmock.scenario.faults import Fault
-from oceanmock.testing import Obshell, Ocp, fails, hangs, node, sub_task, subtask, succeeds
-from oceanmock.testing.faults import Said
-from oceanmock.testing.journal import JournalEntry, Wanted
-from oceanmock.testing.obshell import STATES
-from oceanmock.testing.ocp import STATUSES
+from oceanmock.scenario.loader import read_fault
 
 __all__ = ["here", "mock"]
 

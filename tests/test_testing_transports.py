@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from held_world import here
+from oceanmock.client.mock import Mock
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.mock import Mock
-from oceanmock.testing import Ocp
+from oceanmock.ocp.client import Ocp
 
 __all__ = ["here"]
 

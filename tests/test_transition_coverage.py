@@ -16,15 +16,16 @@ import pytest
 from conftest import Ask, asking
 from golden import assert_golden
 from obshell_world import plain
-from oceanmock.app import create_app
 from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError
-from oceanmock.explain import explain_dag, explain_task
-from oceanmock.library import library_names, load_scenario
-from oceanmock.lifecycle import obshell, ocp
-from oceanmock.reading import read_fault
-from oceanmock.transition_coverage import MACHINES, Coverage, Item, items_of
+from oceanmock.http.app import create_app
+from oceanmock.obshell import machine as obshell
+from oceanmock.ocp import machine as ocp
+from oceanmock.report.coverage import MACHINES, Coverage, Item, items_of
+from oceanmock.report.explain import explain_dag, explain_task
+from oceanmock.scenario.library import library_names, load_scenario
+from oceanmock.scenario.loader import read_fault
 
 TASK = "/api/v2/tasks/instances/1000"
 FAILED = f"{TASK}/subtasks/1002"

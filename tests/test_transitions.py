@@ -18,8 +18,7 @@ import obshell_invariants
 import obshell_strategies
 import ocp_invariants
 import ocp_strategies
-from oceanmock.lifecycle import obshell, obshell_transitions, ocp, ocp_transitions
-from oceanmock.lifecycle.transitions import (
+from oceanmock.engine.transitions import (
     TIME,
     Edge,
     Machine,
@@ -29,6 +28,10 @@ from oceanmock.lifecycle.transitions import (
     shown,
     words,
 )
+from oceanmock.obshell import machine as obshell
+from oceanmock.obshell import transitions as obshell_transitions
+from oceanmock.ocp import machine as ocp
+from oceanmock.ocp import transitions as ocp_transitions
 from transition_search import (
     OBSHELL,
     OCP,

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Generic, TypeVar
 
+from oceanmock.engine.transitions import TIME, Shown
 from oceanmock.errors import IllegalOperator
-from oceanmock.lifecycle import obshell, ocp
-from oceanmock.lifecycle.transitions import TIME, Shown
+from oceanmock.obshell import machine as obshell
+from oceanmock.ocp import machine as ocp
 
 Move = tuple[str, str, Shown, Shown]
 """Of which kind, by what, from what, to what."""

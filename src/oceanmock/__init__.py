@@ -10,21 +10,12 @@ is imported when it is first asked for.
 TYPE_CHECKING = False  # as typing has it, which takes longer to import than all else here
 
 if TYPE_CHECKING:
+    from oceanmock.client.building import fails, hangs, node, sub_task, subtask, succeeds
+    from oceanmock.client.journal import JournalEntry
+    from oceanmock.client.mock import Mock, running
     from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
-    from oceanmock.mock import Mock, running
-    from oceanmock.testing import (
-        Dag,
-        JournalEntry,
-        Obshell,
-        Ocp,
-        Task,
-        fails,
-        hangs,
-        node,
-        sub_task,
-        subtask,
-        succeeds,
-    )
+    from oceanmock.obshell.client import Dag, Obshell
+    from oceanmock.ocp.client import Ocp, Task
 
 __all__ = [
     "AuthorError",
@@ -49,12 +40,12 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "oceanmock.client.building": ("fails", "hangs", "node", "sub_task", "subtask", "succeeds"),
+    "oceanmock.client.journal": ("JournalEntry",),
+    "oceanmock.client.mock": ("Mock", "running"),
     "oceanmock.errors": ("AuthorError", "EnvironmentProblem", "OceanmockError"),
-    "oceanmock.mock": ("Mock", "running"),
-    "oceanmock.testing": (
-        *("Dag", "JournalEntry", "Obshell", "Ocp", "Task"),
-        *("fails", "hangs", "node", "sub_task", "subtask", "succeeds"),
-    ),
+    "oceanmock.obshell.client": ("Dag", "Obshell"),
+    "oceanmock.ocp.client": ("Ocp", "Task"),
 }
 
 

@@ -42,7 +42,7 @@ CREDENTIALS = base64.b64encode(b"viewer:viewer").decode()
 def sandbox() -> Any:
     """A sandbox at a standstill, with one failed task of three subtasks."""
     from oceanmock.engine.sandbox import Sandbox
-    from oceanmock.reading import read_scenario
+    from oceanmock.scenario.loader import read_scenario
 
     scenario = read_scenario(
         "summary: Three subtasks\napi: ocp\nprogression: immediate\ntasks:\n"
@@ -68,7 +68,7 @@ def body_of_the_task() -> bytes:
 
 def oceanmock_app() -> Any:
     """oceanmock, as it is served."""
-    from oceanmock.app import create_app
+    from oceanmock.http.app import create_app
 
     return create_app(sandbox())
 
@@ -87,7 +87,7 @@ def stock_app() -> Any:
     from connexion import AsyncApp
     from connexion.resolver import Resolver
 
-    from oceanmock.contract import load_spec, spec_path
+    from oceanmock.openapi import load_spec, spec_path
 
     body = json.loads(body_of_the_task())
     spec = copy.deepcopy(dict(load_spec(spec_path("ocp"))))

@@ -12,13 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from oceanmock.apis.obshell_crypto import (
-    SecurityRefusal,
-    ServerKey,
-    make_key,
-    open_body,
-    open_header,
-)
+from oceanmock.obshell.crypto import SecurityRefusal, ServerKey, make_key, open_body, open_header
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import obshell_client as client

@@ -17,13 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from oceanmock.app import App
 from oceanmock.clock import SECOND, Clock
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.formats import Scenario
+from oceanmock.http.app import App
 from oceanmock.journal import MOST
-from oceanmock.reading import read_scenario
-from oceanmock.sandboxes import Sandboxes
-from oceanmock.scenario import Scenario
+from oceanmock.scenario.loader import read_scenario
 
 REQUESTS: Final = 200_000
 SANDBOXES: Final = 10_000

@@ -15,9 +15,9 @@ from unittest.mock import patch
 import orjson
 
 from oceanmock.conformance.model import Api, Phase
-from oceanmock.contract import load_spec, operations_of, spec_path
-from oceanmock.lifecycle import obshell as obshell_machine
-from oceanmock.lifecycle import ocp as ocp_machine
+from oceanmock.obshell import machine as obshell_machine
+from oceanmock.ocp import machine as ocp_machine
+from oceanmock.openapi import load_spec, operations_of, spec_path
 
 AsgiApp = Callable[..., Any]
 Wrap = Callable[[AsgiApp], AsgiApp]

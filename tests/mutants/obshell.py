@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
-from oceanmock.apis import obshell as room
-from oceanmock.apis import obshell_json as writer
 from oceanmock.conformance.model import Phase
 from oceanmock.errors import IllegalOperator
-from oceanmock.lifecycle import obshell as machine
-from oceanmock.lifecycle.obshell import DagState, NodeState, SubTaskState
+from oceanmock.obshell import bodies as writer
+from oceanmock.obshell import handlers as room
+from oceanmock.obshell import machine
+from oceanmock.obshell.machine import DagState, NodeState, SubTaskState
 
 Json = dict[str, Any]
 DETAILS: Final = ("getDagDetail", "getAgentLastMaintenanceDag", "getObLastMaintenanceDag")

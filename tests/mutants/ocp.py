@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
-from oceanmock.apis import ocp as room
-from oceanmock.apis import ocp_auth
 from oceanmock.conformance.model import Phase
+from oceanmock.engine import history as timeline
 from oceanmock.engine.accounts import EVERYTHING
 from oceanmock.errors import RollbackProhibited
-from oceanmock.lifecycle import ocp as machine
-from oceanmock.lifecycle import timeline
-from oceanmock.lifecycle.ocp import SubtaskState, TaskState
+from oceanmock.ocp import auth as ocp_auth
+from oceanmock.ocp import handlers as room
+from oceanmock.ocp import machine
+from oceanmock.ocp.machine import SubtaskState, TaskState
 
 Json = dict[str, Any]
 

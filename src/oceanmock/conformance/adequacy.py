@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from oceanmock.apis.obshell_versions import SINCE
 from oceanmock.conformance.looks import spec_for
 from oceanmock.conformance.model import Api, Missing
-from oceanmock.contract import Operation, operations_of
+from oceanmock.obshell.versions import SINCE
+from oceanmock.openapi import Operation, operations_of
 
 Kind = Literal["agent", "cluster"]
 """What an obshell is: one of a cluster (CLUSTER AGENT), or any other agent."""

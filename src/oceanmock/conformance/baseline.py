@@ -20,9 +20,9 @@ from typing import Any, Final, get_args
 import yaml
 
 from oceanmock.conformance.model import Api, Finding, Result, Stale
-from oceanmock.contract import load_spec, operations_of, spec_path
 from oceanmock.errors import AuthorError, EnvironmentProblem
-from oceanmock.mistakes import Document, Found, ScenarioError, did_you_mean, nearest
+from oceanmock.openapi import load_spec, operations_of, spec_path
+from oceanmock.scenario.diagnostics import Document, Found, ScenarioError, did_you_mean, nearest
 
 FOLDER: Final = Path(__file__).parent / "baselines"
 ANY: Final = "*"

@@ -39,7 +39,6 @@ from schemathesis.openapi.checks import JsonSchemaError
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTransport
 
-from oceanmock.apis.obshell_ids import GenericId, local_id
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.looks import Contract, Seen
 from oceanmock.conformance.model import Api, Exchange, Finding, Options, Phase, Rule, Tally
@@ -47,7 +46,8 @@ from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.conformance.quirks import is_explained
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
-from oceanmock.contract import Operation
+from oceanmock.obshell.ids import GenericId, local_id
+from oceanmock.openapi import Operation
 
 PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")
 """Those that are schemathesis' own, in their order."""

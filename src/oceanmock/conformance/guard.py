@@ -17,10 +17,10 @@ from urllib.parse import unquote
 
 import orjson
 
-from oceanmock.apis.obshell_ids import InvalidGenericId, parse_generic_id
 from oceanmock.conformance.model import Api, Exchange
-from oceanmock.contract import Operation, operations_at
 from oceanmock.errors import OceanmockError
+from oceanmock.obshell.ids import InvalidGenericId, parse_generic_id
+from oceanmock.openapi import Operation, operations_at
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that change nothing (RFC 9110, 9.2.1)."""

@@ -18,10 +18,10 @@ from urllib.parse import parse_qsl, unquote
 
 import orjson
 
-from oceanmock.apis import instants
-from oceanmock.apis.obshell_versions import contract_version, spec_of
+from oceanmock import text as instants
 from oceanmock.conformance.model import Api, Exchange, Finding, Rule, Tally
-from oceanmock.contract import (
+from oceanmock.obshell.versions import contract_version, spec_of
+from oceanmock.openapi import (
     Operation,
     Spec,
     load_spec,

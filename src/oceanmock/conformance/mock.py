@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from oceanmock.apis.obshell_json import id_of
-from oceanmock.app import App
 from oceanmock.clock import SECOND
 from oceanmock.conformance import machines
 from oceanmock.conformance.adequacy import Kind
@@ -29,10 +27,14 @@ from oceanmock.conformance.run import Ground, Run, judged, merged
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import STORES, Sandbox
-from oceanmock.library import library_names, load_scenario
-from oceanmock.sandboxes import Sandboxes
-from oceanmock.scenario import Scenario, obshell, ocp
-from oceanmock.server import AsgiApp, Server
+from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.formats import Scenario
+from oceanmock.http.app import App
+from oceanmock.http.server import AsgiApp, Server
+from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell.bodies import id_of
+from oceanmock.ocp import scenario as ocp
+from oceanmock.scenario.library import library_names, load_scenario
 
 WORLDS: Final = Path(__file__).parent / "worlds"
 COPIES: Final = 2

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from oceanmock.apis.obshell_versions import ERR_CODES_SINCE, contract_version
 from oceanmock.conformance.looks import Look, Seen, look
+from oceanmock.obshell.versions import ERR_CODES_SINCE, contract_version
 
 KNOWN_ERROR: Final = (500, 1010)
 """How obshell refused an operator before it had errCodes (agent/errors/errorcode.go at 424f28a)."""

@@ -37,7 +37,7 @@ from oceanmock.conformance.model import (
 )
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.wire import Wire
-from oceanmock.scenario import Scenario
+from oceanmock.formats import Scenario
 
 Story = Mapping[str, Any] | Scenario
 """A story by itself, or a scenario with its own."""

@@ -17,8 +17,6 @@ from urllib.parse import quote
 
 import orjson
 
-from oceanmock import story
-from oceanmock.apis.obshell_ids import GenericId, local_id
 from oceanmock.clock import SECOND
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.machines.base import UNREADABLE
@@ -26,12 +24,16 @@ from oceanmock.conformance.machines.obshell import Dag, read_dag
 from oceanmock.conformance.machines.ocp import Task, read_task
 from oceanmock.conformance.model import Exchange, Finding, Rule, StoryStep
 from oceanmock.conformance.wire import Wire
-from oceanmock.reading import read_scenario
-from oceanmock.scenario import Scenario, obshell, ocp
-from oceanmock.scenario.base import format_duration
-from oceanmock.scenario.starts import is_variable
-from oceanmock.scenario_rules import obshell as obshell_rules
-from oceanmock.scenario_rules import ocp as ocp_rules
+from oceanmock.formats import Scenario
+from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell import scenario_checks as obshell_rules
+from oceanmock.obshell.ids import GenericId, local_id
+from oceanmock.ocp import scenario as ocp
+from oceanmock.ocp import scenario_checks as ocp_rules
+from oceanmock.scenario import story
+from oceanmock.scenario.fields import format_duration
+from oceanmock.scenario.loader import read_scenario
+from oceanmock.scenario.submit_calls import is_variable
 
 DIVERGES: Final = Rule(
     "story.diverges",

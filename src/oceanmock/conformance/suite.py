@@ -20,7 +20,7 @@ from oceanmock.conformance.model import PHASES, Api, Options, Phase, Result
 from oceanmock.conformance.reports import write_report
 from oceanmock.conformance.reports.terminal import print_results
 from oceanmock.errors import AuthorError
-from oceanmock.mistakes import nearest
+from oceanmock.scenario.diagnostics import nearest
 
 if TYPE_CHECKING:
     from oceanmock.conformance.wire import Auth

@@ -45,10 +45,10 @@ from oceanmock.conformance.model import (
     Watcher,
 )
 from oceanmock.conformance.problems import problem_of
-from oceanmock.contract import operation_asked, operations_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 from oceanmock.journal import MASK, masked_body, masked_headers, masked_query
+from oceanmock.openapi import operation_asked, operations_of
 
 if TYPE_CHECKING:
     from oceanmock.conformance.target import Target

@@ -13,13 +13,15 @@ from typing import Final, TypeVar, get_args
 
 from oceanmock.clock import Clock, Progression
 from oceanmock.engine.accounts import Accounts
-from oceanmock.engine.dags import Dags, Store
-from oceanmock.engine.filler import Filler
-from oceanmock.engine.tasks import Tasks, ids_of
+from oceanmock.engine.fake_data import Filler
+from oceanmock.engine.faults import Faults
 from oceanmock.errors import AuthorError
-from oceanmock.faults import Faults
+from oceanmock.formats import Scenario
 from oceanmock.journal import Journal
-from oceanmock.scenario import Scenario, obshell, ocp
+from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell.dags import Dags, Store
+from oceanmock.ocp import scenario as ocp
+from oceanmock.ocp.tasks import Tasks, ids_of
 from oceanmock.scenario.faults import Fault
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -18,9 +18,10 @@ from oceanmock.pytest_plugin.options import GATHERING, MARK, SETTING, add_option
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from oceanmock.client.mock import Mock
     from oceanmock.conformance.suite import Conformance
-    from oceanmock.mock import Mock
-    from oceanmock.testing import Obshell, Ocp
+    from oceanmock.obshell.client import Obshell
+    from oceanmock.ocp.client import Ocp
 
 
 # --- the run --------------------------------------------------------------------------------------

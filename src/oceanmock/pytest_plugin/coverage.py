@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import pytest
 
+from oceanmock.client.sandbox import Sandbox
 from oceanmock.pytest_plugin.options import Setting
 from oceanmock.pytest_plugin.report import entries_of
-from oceanmock.testing import Sandbox
-from oceanmock.transition_coverage import Coverage
+from oceanmock.report.coverage import Coverage
 
 HANDED_OVER: Final = "oceanmock_coverage"
 """Where a worker's output holds what it has gathered."""

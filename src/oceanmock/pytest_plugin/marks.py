@@ -18,10 +18,10 @@ from typing import Any, Final, cast
 
 import pytest
 
+from oceanmock.client.sandbox import Given, Options, place_of
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError
-from oceanmock.mistakes import did_you_mean, nearest
-from oceanmock.testing.sandbox import Given, Options, place_of
+from oceanmock.scenario.diagnostics import did_you_mean, nearest
 
 APIS: Final = ("ocp", "obshell")
 """The APIs, which are also the names of their fixtures."""
@@ -176,7 +176,7 @@ class Known:
         return self._apis[key]
 
     def _find(self, given: str | Path) -> str:
-        from oceanmock.library import load_scenario  # noqa: PLC0415 (slow)
+        from oceanmock.scenario.library import load_scenario  # noqa: PLC0415 (slow)
 
         if isinstance(given, Path) and not given.is_file():
             raise AuthorError(

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from oceanmock.admin_client import Json
+from oceanmock.client.admin import Json
+from oceanmock.client.clock import instant_of
+from oceanmock.client.held import Held
+from oceanmock.client.sandbox import Sandbox
 from oceanmock.errors import OceanmockError
-from oceanmock.explain.telling import plain
-from oceanmock.sightings import sightings_of
-from oceanmock.testing.clock import instant_of
-from oceanmock.testing.held import Held
-from oceanmock.testing.sandbox import Sandbox
+from oceanmock.observations import sightings_of
+from oceanmock.report.explanation import plain
 
 Section = tuple[str, str]
 """A title and a text of a report."""

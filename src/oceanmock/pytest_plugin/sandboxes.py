@@ -18,12 +18,14 @@ from unittest import TestCase
 
 import pytest
 
-from oceanmock.admin_client import Admin, NoAnswer, Refused
+from oceanmock.client.admin import Admin, NoAnswer, Refused
+from oceanmock.client.mock import Mock
+from oceanmock.client.sandbox import Options, Sandbox
 from oceanmock.errors import AuthorError, OceanmockError
-from oceanmock.mock import Mock
+from oceanmock.obshell.client import Obshell
+from oceanmock.ocp.client import Ocp
 from oceanmock.pytest_plugin.marks import Known, check_use, folders_of, mistakes_in, wanted
 from oceanmock.pytest_plugin.options import GATHERING, SETTING, Setting
-from oceanmock.testing import Obshell, Ocp, Options, Sandbox
 
 if TYPE_CHECKING:
     from ssl import SSLContext

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from oceanmock.admin_client import Json
-from oceanmock.explain.telling import plain
+from oceanmock.client.admin import Json
+from oceanmock.client.held import Held
 from oceanmock.pytest_plugin.report import entries_of, exchange_text, journal_text
-from oceanmock.testing.held import Held
+from oceanmock.report.explanation import plain
 
 MOST: Final = 10
 _NO_OPERATION: Final = (404, 405)

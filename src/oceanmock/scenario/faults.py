@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, mo
 from pydantic_core import PydanticCustomError
 
 from oceanmock import clock
-from oceanmock.scenario.base import (
+from oceanmock.scenario.fields import (
     MAX_ID,
     Duration,
     Id,

@@ -12,14 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from oceanmock.conformance.checks.times import (
-    FUTURE,
-    SKEW,
-    TIMES,
-    Json,
-    not_in_future,
-    ordered,
-)
+from oceanmock.conformance.checks.times import FUTURE, SKEW, TIMES, Json, not_in_future, ordered
 from oceanmock.conformance.looks import Look, Seen, instant, look, numbered, objects, whole
 
 ENDED: Final = frozenset({"FAILED", "SUCCESSFUL"})

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import orjson
 
-from oceanmock.apis.checks import Mistake, Schema
 from oceanmock.conformance.checks.envelope import BELOW
 from oceanmock.conformance.looks import Contract, Look, Seen, look
 from oceanmock.conformance.quirks import is_explained
+from oceanmock.http.validation import Mistake, Schema
 
 MOST: Final = 20
 """So many mistakes of one body are told; a body that is all wrong has one for each member."""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from oceanmock.apis.obshell_versions import ERR_CODES_SINCE, contract_version
 from oceanmock.conformance.looks import instant
 from oceanmock.conformance.machines.base import (
     ACCEPTED,
@@ -28,7 +27,9 @@ from oceanmock.conformance.machines.base import (
 from oceanmock.conformance.machines.knowledge import NOTHING, Known
 from oceanmock.conformance.model import Exchange
 from oceanmock.conformance.quirks import KNOWN_ERROR
-from oceanmock.scenario import Scenario, obshell
+from oceanmock.formats import Scenario
+from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell.versions import ERR_CODES_SINCE, contract_version
 
 WISHES: Final = ("RETRY", "ROLLBACK", "CANCEL", "PASS", "illegal", "look")
 OPERATORS: Final = ("RETRY", "ROLLBACK", "CANCEL", "PASS")

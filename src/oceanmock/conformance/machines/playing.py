@@ -19,16 +19,16 @@ import hypothesis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from oceanmock.apis.obshell_ids import GenericId, local_id
 from oceanmock.conformance.machines import obshell, ocp
 from oceanmock.conformance.machines.base import PAUSES, Notes, Pace, Pause, Played, Sender, Walk
 from oceanmock.conformance.machines.knowledge import NOTHING, Known
 from oceanmock.conformance.machines.obshell import ObshellWalk
 from oceanmock.conformance.machines.ocp import OcpWalk
 from oceanmock.conformance.model import Api
-from oceanmock.library import load_scenario
-from oceanmock.scenario import Scenario
-from oceanmock.scenario import ocp as ocp_file
+from oceanmock.formats import Scenario
+from oceanmock.obshell.ids import GenericId, local_id
+from oceanmock.ocp import scenario as ocp_file
+from oceanmock.scenario.library import load_scenario
 
 MOVES: Final = 8
 """So many moves make a walk."""

@@ -23,7 +23,7 @@ from oceanmock.conformance.memory.sighted import Sighting, View, sightings
 from oceanmock.conformance.model import Exchange, Finding, Walked
 from oceanmock.conformance.quirks import has_panicked
 from oceanmock.conformance.rules import RULES
-from oceanmock.sightings import call_of
+from oceanmock.observations import call_of
 
 Key = tuple[str, str]
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from oceanmock.lifecycle import obshell_transitions, ocp_transitions
-from oceanmock.lifecycle.transitions import Machine, Shown, reachable
+from oceanmock.engine.transitions import Machine, Shown, reachable
+from oceanmock.obshell import transitions as obshell_transitions
+from oceanmock.ocp import transitions as ocp_transitions
 
 MACHINES: Final[Mapping[str, Machine]] = {
     **ocp_transitions.MACHINES,

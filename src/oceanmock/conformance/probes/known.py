@@ -16,7 +16,7 @@ from urllib.parse import quote
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.model import Api, Exchange
 from oceanmock.conformance.wire import Wire
-from oceanmock.sightings import Sighting, sightings_of
+from oceanmock.observations import Sighting, sightings_of
 
 MOST: Final = 24
 """So many tasks or dags are looked at in full."""

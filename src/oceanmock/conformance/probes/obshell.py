@@ -13,13 +13,13 @@ from urllib.parse import quote
 
 import orjson
 
-from oceanmock.apis.obshell_ids import Kind, local_id
 from oceanmock.conformance.looks import Seen, objects
 from oceanmock.conformance.model import Options
 from oceanmock.conformance.probes.asking import Probe, Prober, missing
 from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Sealed
+from oceanmock.obshell.ids import Kind, local_id
 
 TASK: Final = "/api/v1/task"
 NOBODYS: Final = 9223372036854775807

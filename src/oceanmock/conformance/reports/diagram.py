@@ -17,8 +17,9 @@ from typing import Final
 
 from oceanmock.conformance.model import Result
 from oceanmock.conformance.reports import texts
-from oceanmock.lifecycle import obshell_transitions, ocp_transitions
-from oceanmock.lifecycle.transitions import Edge, Machine, can_become, shown, words
+from oceanmock.engine.transitions import Edge, Machine, can_become, shown, words
+from oceanmock.obshell import transitions as obshell_transitions
+from oceanmock.ocp import transitions as ocp_transitions
 
 MACHINES: Final[Mapping[str, Mapping[str, Machine]]] = {
     "ocp": ocp_transitions.MACHINES,

@@ -16,14 +16,7 @@ from rich.rule import Rule as Line
 from rich.table import Table
 from rich.text import Text
 
-from oceanmock.conformance.model import (
-    BROKEN,
-    INADEQUATE,
-    INTERRUPTED,
-    KEPT,
-    Finding,
-    Result,
-)
+from oceanmock.conformance.model import BROKEN, INADEQUATE, INTERRUPTED, KEPT, Finding, Result
 from oceanmock.conformance.reports import texts
 
 MOST: Final = 20

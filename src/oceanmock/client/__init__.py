@@ -1,0 +1,1 @@
+"""Drive a server from tests: sandboxes, their tasks, clock, journal and faults."""

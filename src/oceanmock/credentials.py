@@ -1,0 +1,24 @@
+"""Clients' credentials, ready to be the ``auth=`` of httpx and of requests.
+
+``Basic`` and ``AccessKey`` are OCP's, ``Sealed`` is obshell's. Each is a callable that takes a
+request on its way out, of either client, and gives it back with its credentials; neither client is
+imported here. None of them shows its secret when it is printed. What seals is imported when it is
+first named: cryptography takes a while.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from oceanmock.ocp.credentials import AccessKey, Basic
+
+if TYPE_CHECKING:
+    from oceanmock.obshell.credentials import Sealed
+
+__all__ = ["AccessKey", "Basic", "Sealed"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Sealed":
+        from oceanmock.obshell.credentials import Sealed  # noqa: PLC0415 (see above)
+
+        return Sealed
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

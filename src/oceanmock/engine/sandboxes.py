@@ -1,0 +1,153 @@
+"""The sandboxes of one server, by their names.
+
+Each is its own world; all they share is the process. One is always there, ``default``: it is what a
+request without a name means. Making one costs no more than its scenarios' lives, so a test can have
+its own; how many there may be is bounded, and none ever goes away by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, islice
+from typing import Final
+
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.errors import AuthorError, CallerError
+from oceanmock.formats import Scenario
+from oceanmock.scenario.diagnostics import did_you_mean
+
+DEFAULT: Final = "default"
+MOST: Final = 10_000
+LONGEST: Final = 100
+NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
+"""A name goes into paths and headers as it is."""
+MOST_COMPARED: Final = 1000
+"""So many names are looked through for the one nearest to a name that none has."""
+
+
+class NoSuchSandbox(CallerError):
+    """No sandbox has this name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        hint = did_you_mean(name[:LONGEST], list(islice(known, MOST_COMPARED)))
+        super().__init__(f"there is no sandbox {_shown(name)}. {hint}".rstrip())
+
+
+class TwoSandboxes(CallerError):
+    """A request names two sandboxes, and can mean only one."""
+
+    def __init__(self, one: str, other: str, *_: str) -> None:
+        super().__init__(
+            f"the request names two sandboxes, {_shown(one)} and {_shown(other)}. "
+            "Its port, its header and its path must mean the same one."
+        )
+
+
+class SandboxTaken(CallerError):
+    """There is a sandbox of this name already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a sandbox {name!r} already. Delete it, or choose another name.")
+
+
+class TooManySandboxes(CallerError):
+    """As many as there may be are there."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"there are {most:,} sandboxes already. Delete those that are done with.")
+
+
+class Sandboxes:
+    """The sandboxes of one server; ``ports`` says which of them a further port means."""
+
+    def __init__(self, default: Sandbox, *, most: int = MOST) -> None:
+        self.most: Final = most
+        self.ports: dict[int, str] = {}
+        self._by_name = {DEFAULT: default}
+        self._numbers = count(1)
+
+    @property
+    def default(self) -> Sandbox:
+        """The one that is always there."""
+        return self._by_name[DEFAULT]
+
+    def __iter__(self) -> Iterator[Sandbox]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def get(self, name: str) -> Sandbox:
+        """The sandbox of a name. Raises NoSuchSandbox."""
+        sandbox = self._by_name.get(name)
+        if sandbox is None:
+            raise NoSuchSandbox(name, self._by_name)
+        return sandbox
+
+    def create(self, name: str | None, make: Callable[[str], Sandbox]) -> Sandbox:
+        """Adds the sandbox that ``make`` makes of the name, which is made up where none is given.
+
+        Raises AuthorError for what is no name, SandboxTaken, TooManySandboxes, and what ``make``
+        raises; then nothing has changed.
+        """
+        if len(self) >= self.most:
+            raise TooManySandboxes(self.most)
+        name = self._free_name() if name is None else name
+        if not NAME.fullmatch(name):
+            raise AuthorError(
+                f"{_shown(name)} is no name for a sandbox: letters, digits, dots, dashes and "
+                f"underscores, at most {LONGEST}, a letter or digit first."
+            )
+        if name in self._by_name:
+            raise SandboxTaken(name)
+        sandbox = self._by_name[name] = make(name)
+        return sandbox
+
+    def reset(self, name: str) -> Sandbox:
+        """Makes a sandbox anew, as it was when it was created; its accounts stay as they are.
+
+        Raises NoSuchSandbox.
+        """
+        return self._remake(self.get(name))
+
+    def load(self, name: str, scenarios: Sequence[Scenario]) -> Sandbox:
+        """Lets scenarios live in a sandbox: an untouched one is as if made with them.
+
+        Raises NoSuchSandbox, and AuthorError where they do not go with what is there; then nothing
+        has changed.
+        """
+        sandbox = self.get(name)
+        if sandbox.is_untouched:
+            return self._remake(sandbox, scenarios)
+        sandbox.load(scenarios)
+        return sandbox
+
+    def _remake(self, before: Sandbox, more: Sequence[Scenario] = ()) -> Sandbox:
+        sandbox = before.anew(more)
+        sandbox.accounts = before.accounts
+        self._by_name[before.name] = sandbox
+        return sandbox
+
+    def delete(self, name: str) -> list[int]:
+        """Forgets a sandbox; the ports that were its own. Raises NoSuchSandbox.
+
+        ``default`` is made empty of all that happened, and stays.
+        """
+        if name == DEFAULT:
+            self.reset(name)
+            return []
+        self.get(name)
+        del self._by_name[name]
+        freed = [port for port, owner in self.ports.items() if owner == name]
+        for port in freed:
+            del self.ports[port]
+        return freed
+
+    def _free_name(self) -> str:
+        return next(name for n in self._numbers if (name := f"sandbox-{n}") not in self._by_name)
+
+
+def _shown(name: str) -> str:
+    """A name in quotes, which may be anything that somebody sent."""
+    return repr(name if len(name) <= LONGEST else f"{name[:LONGEST]}…")

@@ -1,0 +1,1 @@
+"""Serve the APIs and the admin API over HTTP."""

@@ -1,0 +1,258 @@
+"""What a client gives a sandbox to live by: scenarios by name, as objects or texts; templates.
+
+Nothing a client says is taken for a path: a name means a scenario that the server was started with,
+or one of the library. A mistake in a text is where it stands in the text, by line and column; one
+in an object, by the way to it (``scenarios[0].tasks[1].name``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+import orjson
+import yaml
+from pydantic import ValidationError
+
+from oceanmock.engine.fake_data import Filler
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.errors import AuthorError, CallerError
+from oceanmock.formats import Scenario
+from oceanmock.obshell import scenario as obshell
+from oceanmock.ocp import scenario as ocp
+from oceanmock.ocp.tasks import ids_of
+from oceanmock.scenario.diagnostics import DEEPEST, Mistake, ScenarioError, did_you_mean, nearest
+from oceanmock.scenario.library import library_names, load_scenario
+from oceanmock.scenario.loader import read_scenario
+
+Json = dict[str, Any]
+
+MOST_STEPS: Final = 200_000
+"""So many subtasks or sub tasks may one request bring; a template that repeats needs few bytes."""
+MOST_VALUES: Final = 50_000
+"""So many keys and values may one scenario have: reading it holds up every other request."""
+_NAME: Final = re.compile(r"[^\s:{\[]+")
+_BREAKS: Final = {each: f"\\u{each:04x}" for each in (0x7F, *range(0x80, 0xA0), 0x2028, 0x2029)}
+"""What JSON may hold as it is, and YAML would take for the end of a line or refuse."""
+
+
+class Taken(CallerError):
+    """An id that a template gives is another one's already."""
+
+
+class Shelf:
+    """The scenarios there are by name: those the server was started with, and the library."""
+
+    def __init__(self, served: Iterable[Scenario] = ()) -> None:
+        self._known = {scenario.name: scenario for scenario in served}
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted({*self._known, *library_names()})
+
+    def get(self, name: str) -> Scenario:
+        """The scenario of a name. Raises AuthorError with the nearest name."""
+        if name not in self._known:
+            if name not in library_names():
+                hint = did_you_mean(name, self.names())
+                raise AuthorError(f"there is no scenario {name[:200]!r} here. {hint}".rstrip())
+            self._known[name] = load_scenario(name)
+        return self._known[name]
+
+    def scenario(self, given: str | Json, *, place: str) -> Scenario:
+        """The scenario that a name, an object or a text is; ``place`` is where it was given.
+
+        Raises AuthorError with all that is wrong with it.
+        """
+        if isinstance(given, str):
+            if _NAME.fullmatch(given):
+                return self.get(given)
+            _check_values(given, place)
+            return read_scenario(given, path=place)
+        return _of_object(given, place)
+
+
+def check_api(scenarios: Iterable[Scenario], api: str | None) -> None:
+    """Raises AuthorError where one is of the other API than the one that is asked for."""
+    for scenario in scenarios:
+        if api not in (None, scenario.api):
+            raise AuthorError(
+                f"scenario {scenario.name!r} is of {scenario.api}, and {api} is asked for: "
+                f"api={scenario.api!r} would take it."
+            )
+
+
+def check_size(scenarios: Iterable[Scenario]) -> None:
+    """Raises AuthorError where there is more to live than a request may bring."""
+    steps = sum(map(_steps_of, scenarios))
+    if steps > MOST_STEPS:
+        raise AuthorError(
+            f"these scenarios have {steps:,} subtasks, with all that repeats; at most "
+            f"{MOST_STEPS:,} can be given in one request."
+        )
+
+
+def _check_values(text: str, place: str) -> None:
+    """Raises AuthorError for more values than can be read in a moment; an alias is all it is of."""
+    sizes, open_ones, total = dict[str | None, int](), list[tuple[str | None, int]](), 0
+    with suppress(yaml.YAMLError):  # whoever reads it will say so
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                total += sizes.get(event.anchor, 1)
+            elif isinstance(event, yaml.ScalarEvent):
+                total += 1
+                sizes[event.anchor] = 1
+            elif isinstance(event, yaml.CollectionStartEvent):
+                open_ones.append((event.anchor, total))
+                total += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                anchor, before = open_ones.pop()
+                sizes[anchor] = total - before
+            if len(open_ones) > DEEPEST:
+                return  # whoever reads it will say that, too
+            if total > MOST_VALUES:
+                raise AuthorError(
+                    f"{place} has more than {MOST_VALUES:,} values, each alias counted as what it "
+                    "stands for. Let tasks `repeat`, or give it in parts."
+                )
+
+
+def _steps_of(scenario: Scenario) -> int:
+    if isinstance(scenario, obshell.Scenario):
+        return sum(len(node.sub_tasks) for dag in scenario.dags for node in dag.nodes)
+    return sum(
+        len(task.subtasks) * (task.repeat.count if task.repeat else 1) for task in scenario.tasks
+    )
+
+
+# --- an object ------------------------------------------------------------------------------------
+
+
+def _of_object(said: Json, place: str) -> Scenario:
+    """The scenario that an object is. Raises AuthorError, whose places begin with ``place``."""
+    try:
+        text = orjson.dumps(said, option=orjson.OPT_INDENT_2).decode().translate(_BREAKS)
+    except orjson.JSONEncodeError as problem:
+        raise AuthorError(f"{place} cannot be read: {problem}.") from None
+    _check_values(text, place)
+    try:
+        return read_scenario(text, path=place)
+    except ScenarioError as error:
+        ways = _ways_in(text)
+        raise AuthorError(
+            "\n".join(
+                _told(each, place + ways.get((each.line, each.column), ""))
+                for each in error.mistakes
+            )
+        ) from None
+
+
+def _told(mistake: Mistake, place: str) -> str:
+    hint = f"\n  {mistake.hint}" if mistake.hint else ""
+    return f"{place}: {mistake.message} [{mistake.rule}]{hint}"
+
+
+def _ways_in(text: str) -> dict[tuple[int, int], str]:
+    """The way to every key and value of a text, by the line and column at which each begins."""
+    try:
+        root = yaml.compose(text, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError:
+        root = None
+    nodes = () if root is None else _nodes(root)
+    return {(node.start_mark.line + 1, node.start_mark.column + 1): way for node, way in nodes}
+
+
+def _nodes(root: yaml.Node) -> Iterator[tuple[yaml.Node, str]]:
+    waiting = [(root, "")]
+    while waiting:
+        node, way = waiting.pop()
+        yield node, way
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(item, f"{way}[{at}]") for at, item in enumerate(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                waiting += [(key, f"{way}.{key.value}"), (value, f"{way}.{key.value}")]
+
+
+# --- switches -------------------------------------------------------------------------------------
+
+Switches = TypeVar("Switches", ocp.Switches, obshell.Switches)
+
+
+def switched(agreed: Switches, given: Mapping[str, Any], *, key: str) -> Switches:
+    """The switches that scenarios agree on, with those given over them. Raises AuthorError."""
+    if not given:
+        return agreed
+    known = list(type(agreed).model_fields)
+    for name in given:
+        if name not in known:
+            raise AuthorError(f"{key}: {name[:200]!r} is no switch. {nearest(name, known)}")
+    try:
+        return type(agreed).model_validate({**agreed.model_dump(), **given})
+    except ValidationError as error:
+        raise AuthorError(_first_of(error, key)) from None
+
+
+def _first_of(error: ValidationError, key: str) -> str:
+    problem = error.errors()[0]
+    way = ".".join(str(part) for part in (key, *problem["loc"]))
+    return f"{way}: {problem['msg']}"
+
+
+# --- templates ------------------------------------------------------------------------------------
+
+
+def bear_task(sandbox: Sandbox, template: Json) -> int:
+    """Bears a task of OCP from a template, now; its id, the first one's where it repeats.
+
+    Raises AuthorError with all that is wrong with the template, or Taken.
+    """
+    scenario = _of_template({"api": "ocp", "tasks": [template]}, "tasks")
+    assert isinstance(scenario, ocp.Scenario)
+    tasks = [view.task for view in sandbox.tasks.all()]
+    taken = {task.id for task in tasks} | {each.id for task in tasks for each in task.subtasks}
+    twice = taken.intersection(ids_of(scenario))
+    if twice:
+        raise Taken(
+            f"there is a task or subtask {min(twice)} already. "
+            "Leave the id out, or give it another one."
+        )
+    before = {task.id for task in tasks}
+    filler = Filler(f"{sandbox.seed}/{len(before)}", taken | set(ids_of(scenario)))
+    sandbox.tasks.add(scenario, filler, start=sandbox.clock.now(), first_tick=sandbox.started)
+    born = [view.task for view in sandbox.tasks.all() if view.task.id not in before]
+    return min(born, key=lambda task: task.born).id
+
+
+def bear_dag(sandbox: Sandbox, template: Json) -> tuple[str, int]:
+    """Bears a dag of obshell from a template, now; its store and number. Raises as bear_task."""
+    agent = sandbox.dags.agent.model_dump(mode="json", exclude_defaults=True)
+    scenario = _of_template({"api": "obshell", "agent": agent, "dags": [template]}, "dags")
+    assert isinstance(scenario, obshell.Scenario)
+    model = scenario.dags[0]
+    number = len(sandbox.dags.all(model.scope))
+    try:
+        view = sandbox.dags.add(
+            model,
+            born=sandbox.clock.now() - model.age,
+            tick=scenario.tick,
+            first_tick=sandbox.started,
+            filler=Filler(f"{sandbox.seed}/{model.scope}/{number}"),
+        )
+    except AuthorError as error:
+        raise Taken(str(error)) from None
+    return view.dag.store, view.dag.number
+
+
+def _of_template(said: Json, key: str) -> Scenario:
+    """The scenario that a template makes when it stands alone in one."""
+    try:
+        scenario = _of_object({"summary": "A template", **said}, "template")
+    except AuthorError as error:
+        raise AuthorError(str(error).replace(f"template.{key}[0]", "template")) from None
+    if any(getattr(each, "starts_on", None) for each in getattr(scenario, key)):
+        raise AuthorError("template.starts_on: a task that is created is born at once.")
+    check_size([scenario])
+    return scenario

@@ -1,0 +1,1 @@
+"""obshell: states, operators, machine, scenario format, handlers, authentication and checks."""

@@ -1,0 +1,675 @@
+"""obshell's room: operationId → dags → obshell's JSON, its envelope and its refusals.
+
+Facts: github.com/oceanbase/obshell at 61ee147, named with each as ob/agent/…, and what a running
+obshell 4.5.0.0 answered (tests/data/obshell), which outranks it. What leaves here keeps the
+contract, openapi/obshell.yaml; the app checks that it does.
+
+A request is opened before anything looks at it: header and body are decrypted here, with a key that
+lives as long as the room (``open``), and verified once its route is known (``verify``). What the
+contract marks ``x-checked-by: operation`` (ids, show_details, bodies) is read here too, in the
+server's order and with its words. A quirk, by the name the contract gives it, can be switched off;
+what is answered then is said beside it.
+
+The one rule: nothing is ever dialled. An id of another agent is answered as by an agent that cannot
+reach it.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC
+from functools import partial
+from typing import Any, Final, Literal, TypeVar
+
+import orjson
+
+from oceanmock.api import JSON, Answer, Api, Call, Handler, Refused
+from oceanmock.clock import MILLISECOND, SECOND, wall_now
+from oceanmock.errors import (
+    CallerError,
+    IllegalOperator,
+    NoSuchTask,
+    UnderMaintenance,
+    WrongIdentity,
+)
+from oceanmock.obshell import errors
+from oceanmock.obshell.auth import AUTH_FAILED, Agent, Offered, chosen_header, refusal_of
+from oceanmock.obshell.bodies import Json, Writer, id_of
+from oceanmock.obshell.crypto import SecurityRefusal, ServerKey, make_key, open_body, open_header
+from oceanmock.obshell.dags import DagView, Key, Store, Template
+from oceanmock.obshell.gojson import Unreadable, query_value, quoted, read_struct
+from oceanmock.obshell.ids import GenericId, parse_generic_id
+from oceanmock.obshell.scenario import QuirkName, TenantLock
+from oceanmock.obshell.versions import (
+    CONTRACT_VERSIONS,
+    ERR_CODES_SINCE,
+    SUPPORTED_AUTH_SINCE,
+    Version,
+    is_in,
+    spec_of,
+)
+from oceanmock.openapi import Spec, operations_of
+from oceanmock.text import timestamp
+
+PREFIX: Final = "/api/v1"
+"""What the paths of the API begin with (ob/agent/api/web/server.go:93-98)."""
+STATUS_PATH: Final = "/api/v1/status"
+HTML: Final = b"text/html; charset=utf-8"
+EARLY: Final = b"application/json; charset=utf-8"
+"""The content type of what is answered before the server's own is set (middleware.go:387-394)."""
+TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+FALSE: Final = frozenset(("0", "f", "F", "FALSE", "false", "False", ""))
+"""What Go's strconv.ParseBool reads; an empty text binds as false."""
+REQUIRED_OPERATOR: Final = (
+    "Key: '{kind}Operator.Operator' Error:"
+    "Field validation for 'Operator' failed on the 'required' tag"
+)
+NO_DATA: Final = object()
+NO_DAGS: Final[list[Json]] = []
+KNOW_NOTHING_UNFINISHED: Final = frozenset(("SCALING OUT", "SCALING IN", "UNIDENTIFIED"))
+"""Identities that dag/unfinish does not know (ob/agent/executor/task/dag.go:481-508)."""
+
+Kind = Literal["Dag", "Node"]
+Found = TypeVar("Found")
+
+
+def api(
+    version: Version = CONTRACT_VERSIONS[-1],
+    *,
+    wall: Callable[[], int] = wall_now,
+    key: ServerKey | None = None,
+) -> Api:
+    """obshell's task API as a version serves it, for the app to serve.
+
+    ``wall`` is the clock that a header's ts is held against: the client's machine set it. ``key``
+    is what headers are sealed with, made anew if left out.
+    """
+    spec = spec_of(version)
+    room = Room(version, spec, wall=wall, key=key or make_key())
+    handlers = {
+        "getDagDetail": room.get_dag,
+        "dagHandler": room.operate_dag,
+        "getNodeDetail": room.get_node,
+        "nodeHandler": room.operate_node,
+        "getSubTaskDetail": room.get_sub_task,
+        "getFullSubTaskLogs": room.get_logs,
+        "getAllClusterDags": room.list_cluster,
+        "getAllAgentDags": room.list_agent,
+        "getObLastMaintenanceDag": room.get_cluster_maintenance,
+        "getAgentLastMaintenanceDag": room.get_agent_maintenance,
+        "getAllAgentsLastMaintenanceDag": room.list_maintenance,
+        "getUnfinishedDags": room.list_unfinished,
+        "getClusterUnfinishDags": room.list_cluster_unfinished,
+        "getAgentUnfinishDags": room.list_agent_unfinished,
+        "getAgentMainDags": room.list_main_dags,
+        "getAgentInfo": room.get_info,
+        "getSecret": room.get_secret,
+        "getTime": room.get_time,
+        "getGitInfo": room.get_git_info,
+        "getStatus": room.get_status,
+    }
+    known: dict[str, Handler] = {
+        name: handler for name, handler in handlers.items() if is_in(version, name)
+    }
+    return Api(
+        name="obshell",
+        prefix=PREFIX,
+        spec=spec,
+        handlers=known,
+        render_error=room.render_error,
+        security={"apiKey": room.verify},
+        encode=_encode,
+        open=room.open,
+        fallback=room.fallback,
+    )
+
+
+_ESCAPES: Final = {
+    character.encode(): f"\\u{ord(character):04x}".encode() for character in "&<>\u2028\u2029"
+}
+_MISREAD: Final = re.compile(b"|".join(_ESCAPES))
+
+
+def _encode(body: Any) -> bytes:
+    """JSON as Go writes it: in order, and with what HTML or a script would misread escaped."""
+    return _MISREAD.sub(lambda found: _ESCAPES[found[0]], orjson.dumps(body))
+
+
+class Room:
+    """The operations, and the key they are asked with."""
+
+    def __init__(
+        self, version: Version, spec: Spec, *, wall: Callable[[], int], key: ServerKey
+    ) -> None:
+        self.version = version
+        self.wall = wall
+        self.key = key
+        self._routes = _routes_of(spec)
+        self._writer = Writer(has_maintenance=version >= ERR_CODES_SINCE)
+
+    # --- before and behind every operation ---
+
+    def open(self, call: Call) -> None:
+        """Decrypts header and body (middleware.go:396-498). Raises SecurityRefusal, Moved."""
+        if call.path.endswith("/") and self._is_moved(call):
+            raise Moved
+        chosen = chosen_header(call.headers) if call.sandbox.accounts.required else None
+        if chosen is not None:
+            name, sealed = chosen
+            header = open_header(self.key, sealed)
+            call.credentials = Offered(name, header)
+            call.body = open_body(call.body, header.keys)
+
+    def _is_moved(self, call: Call) -> bool:
+        """Whether a route of this method is meant, or the beginning of one that an id ends."""
+        routes = self._routes.get(call.method)
+        return routes is not None and routes.fullmatch(call.path[:-1]) is not None
+
+    def verify(self, call: Call) -> frozenset[str]:
+        """Whether a call may pass (middleware.go:724-814). Raises SecurityRefusal."""
+        if call.sandbox.accounts.required:
+            refusal = refusal_of(
+                _asked_for(call),
+                call.credentials,
+                target=_target(call),
+                now_s=self.wall() // SECOND,
+                is_obproxy_task=call.path_values.get("id", "").startswith(("4", "5")),
+            )
+            if refusal is not None:
+                raise refusal
+            call.caller = "agent" if call.credentials.is_for_agent else "root"
+        return frozenset()
+
+    def has(self, call: Call, quirk: QuirkName) -> bool:
+        """Whether a quirk of the real server is served; each is on unless switched off."""
+        return call.sandbox.dags.switches.has(quirk)
+
+    # --- one dag, node or sub task ---
+
+    def get_dag(self, call: Call) -> Answer:
+        """A dag (dag.go:56-128)."""
+        id = self._read_id(call)
+        view = self._look(call, id, call.sandbox.dags.view)
+        self._check_id(call.parameters["id"], view)
+        return self._read(call, [view], self._writer.dag(view, details=self._details(call)))
+
+    def get_node(self, call: Call) -> Answer:
+        """A node (node.go:48-119); without details the server fails, or answers null sub tasks."""
+        id = self._read_id(call)
+        view, place = self._look(call, id, call.sandbox.dags.view_node)
+        details = self._details(call)
+        if details:
+            _check_kind(id, view, "node")
+        elif self.has(call, "node-without-details-is-500"):
+            raise errors.panic()
+        return self._read(call, [view], self._writer.node(view, place, details=details))
+
+    def get_sub_task(self, call: Call) -> Answer:
+        """A sub task (sub_task.go:45-113)."""
+        id = self._read_id(call)
+        view, place, position = self._look(call, id, call.sandbox.dags.view_sub_task)
+        _check_kind(id, view, "sub task")
+        return self._read(call, [view], self._writer.sub_task(view, place, position))
+
+    def get_logs(self, call: Call) -> Answer:
+        """The lines of a sub task; of an unknown one none, or 404 with the quirk off."""
+        try:
+            view, place, position = self._look(
+                call, self._read_id(call), call.sandbox.dags.view_sub_task, is_task=False
+            )
+        except NoSuchTask:
+            if not self.has(call, "logs-of-nothing-are-empty"):
+                raise
+            return self._succeed(call, {"contents": []})
+        lines = self._writer.logs(view, place, position)
+        return self._read(call, [view], {"contents": lines})
+
+    def operate_dag(self, call: Call) -> Answer:
+        """Rolls back, retries, cancels or passes a dag (dag.go:283-356)."""
+        id = self._read_id(call)
+        body = self._read_body(call, "Dag")
+        view = self._look(call, id, call.sandbox.dags.view)
+        named = body.get("id", "") if self.has(call, "body-id-overrules-path") else ""
+        self._check_id(named or call.parameters["id"], view)
+        match body["operator"].upper():
+            case "ROLLBACK" | "RETRY" | "CANCEL" | "PASS" as operator:
+                self._operate(view, lambda: call.sandbox.dags.operate(_key(id), operator))
+            case _:
+                raise errors.not_supported("Dag", body["operator"])
+        return self._succeed(call)
+
+    def operate_node(self, call: Call) -> Answer:
+        """Passes a node; the operator comes first, and an id in the body nowhere (node.go:151)."""
+        id = self._read_id(call)
+        operator = self._read_body(call, "Node")["operator"]
+        if operator.upper() != "PASS":
+            raise errors.not_supported("Node", operator)
+        view, _ = self._look(call, id, call.sandbox.dags.view_node)
+        self._operate(view, lambda: call.sandbox.dags.operate_node(_key(id), "PASS"))
+        return self._succeed(call)
+
+    def _check_id(self, text: str, view: DagView) -> None:
+        """An id of the right number, but spelt otherwise, is not the dag's (dag.go:122-125)."""
+        if text != id_of(view.dag, view.dag.number):
+            raise errors.not_found("dag id not match")
+
+    def _operate(self, view: DagView, operate: Callable[[], DagView]) -> None:
+        try:
+            operate()
+        except IllegalOperator as refusal:
+            nodes = [(node.number, node.name) for node in view.dag.nodes]
+            raise errors.illegal_operator(refusal, nodes) from None
+
+    # --- calls that start a dag ---
+
+    def fallback(self, call: Call) -> Handler | None:
+        """What starts the dag of a template that the request fits. Raises what refuses it."""
+        templates = call.sandbox.dags.templates
+        fitting = [each for each in templates if each.starts_on.fits(call.method, call.path)]
+        if not fitting:
+            return None
+        self.verify(call)
+        self._bind(call, "param.Body", {})
+        body = json.loads((call.body or b"{}").decode("utf-8", "replace"), parse_int=float)
+        for template in fitting:
+            if template.starts_on.fits_body(body):
+                return partial(self._start, template=template)
+        nearest = fitting[0]
+        raise Refused("unknown path", nearest.starts_on.asks(str(nearest.model.name)))
+
+    def _start(self, call: Call, *, template: Template) -> Answer:
+        """The dag that was just made, without details (agent_handler.go:116, NewDagDetailDTO)."""
+        dags = call.sandbox.dags
+        address, name = _authority(dags.own.ip, dags.own.port), str(template.model.name)
+        try:
+            view = dags.start(template)
+        except WrongIdentity as refusal:
+            if refusal.identity == "CLUSTER AGENT" and "MASTER" in refusal.wanted:
+                raise errors.already_initialized() from None
+            wanted = " or ".join(refusal.wanted)
+            raise errors.wrong_identity(address, refusal.identity, wanted) from None
+        except UnderMaintenance as refusal:
+            lock = template.model.maintenance
+            if template.model.scope == "agent":
+                raise errors.under_maintenance(name, address) from None
+            if isinstance(lock, TenantLock) and refusal.tenant is not None:
+                raise errors.tenant_under_maintenance(name, lock.tenant) from None
+            raise errors.cluster_under_maintenance(name, refusal.dag) from None
+        return self._succeed(call, self._writer.dag(view, details=False))
+
+    # --- lists ---
+
+    def list_cluster(self, call: Call) -> Answer:
+        """The dags kept in OceanBase."""
+        self._check_cluster_agent(call)
+        return self._list(call, call.sandbox.dags.all("cluster"))
+
+    def list_agent(self, call: Call) -> Answer:
+        """The dags the agent keeps itself, the newest last."""
+        return self._list(call, call.sandbox.dags.all("agent"))
+
+    def list_cluster_unfinished(self, call: Call) -> Answer:
+        """Those kept in OceanBase that are not finished."""
+        self._check_cluster_agent(call)
+        return self._list_unfinished(call, "cluster")
+
+    def list_agent_unfinished(self, call: Call) -> Answer:
+        """Those the agent keeps itself that are not finished."""
+        return self._list_unfinished(call, "agent")
+
+    def list_unfinished(self, call: Call) -> Answer:
+        """What is unfinished; on a CLUSTER AGENT the cluster's too, or null (dag.go:481-508)."""
+        identity = call.sandbox.dags.agent.identity
+        if identity in KNOW_NOTHING_UNFINISHED:
+            raise errors.unknown_identity(identity)
+        if not _holds_oceanbase(call):
+            return self._list_unfinished(call, "agent")
+        return self._list_unfinished(call, "agent", "cluster", nothing=None)
+
+    def _check_cluster_agent(self, call: Call) -> None:
+        """Raises ObshellError on any other agent; which error, is lost (dag.go:146-149)."""
+        if _holds_oceanbase(call):
+            return
+        if self.has(call, "refusal-is-never-sent"):
+            raise errors.unexpected("ocsagent cannot build response body")
+        agent = call.sandbox.dags.agent
+        address = _authority(agent.ip, agent.port)
+        raise errors.wrong_identity(address, agent.identity, "CLUSTER AGENT")
+
+    def _list_unfinished(
+        self, call: Call, *stores: Store, nothing: list[Json] | None = NO_DAGS
+    ) -> Answer:
+        """Dags that are not finished; show_details is read even where there are none."""
+        details = self._details(call)
+        every = [view for store in stores for view in call.sandbox.dags.all(store)]
+        shown = [view for view in every if _is_unfinished(view)]
+        contents = [self._writer.dag(view, details=details) for view in shown]
+        return self._read(call, shown, {"contents": contents or nothing})
+
+    def list_maintenance(self, call: Call) -> Answer:
+        """The last maintenance dag of every agent: of this one (dag.go:434-468)."""
+        return self._list(call, self._last_of_agent(call))
+
+    def list_main_dags(self, call: Call) -> Answer:
+        """The dag that the last maintenance dag works for, unless that succeeded (dag.go:615-643).
+
+        It comes with its details, but it is named in those of the last maintenance dag.
+        """
+        details, last = self._details(call), self._last_of_agent(call)
+        main = [
+            found
+            for view in last
+            if details and view.state.state != "SUCCEED"
+            for found in self._main_dag_of(call, view)
+        ]
+        contents = [self._writer.dag(view, details=True) for view in main]
+        return self._read(call, [*last, *main], {"contents": contents})
+
+    def _last_of_agent(self, call: Call) -> list[DagView]:
+        """The agent's last maintenance dag; without one the server fails, or lists none."""
+        view = call.sandbox.dags.last_maintenance("agent")
+        if view is None and self.has(call, "never-maintained-is-500"):
+            raise errors.panic()
+        return [] if view is None else [view]
+
+    def _main_dag_of(self, call: Call, view: DagView) -> list[DagView]:
+        """The dag that a dag's data name, if it can be had."""
+        data = self._writer.dag(view, details=True)["additional_data"]
+        name = (data or {}).get("main_dag_id")
+        if not isinstance(name, str):
+            return []
+        try:
+            main = self._look(call, parse_generic_id(name), call.sandbox.dags.view)
+            self._check_id(name, main)
+        except CallerError:
+            return []
+        return [main]
+
+    def get_agent_maintenance(self, call: Call) -> Answer:
+        """The agent's last maintenance dag (dag.go:396-421)."""
+        return self._maintenance(call, "agent", "Agent is not under maintenance")
+
+    def get_cluster_maintenance(self, call: Call) -> Answer:
+        """The cluster's (dag.go:369-383); on an agent without OceanBase 500, or the 404 of none."""
+        if not _holds_oceanbase(call) and self.has(call, "no-oceanbase-is-500"):
+            raise errors.not_holding(task=False)
+        return self._maintenance(call, "cluster", "Cluster is not under maintenance")
+
+    def _maintenance(self, call: Call, store: Store, otherwise: str) -> Answer:
+        view = call.sandbox.dags.last_maintenance(store)
+        if view is None:
+            raise errors.not_found(otherwise)
+        return self._read(call, [view], self._writer.dag(view, details=self._details(call)))
+
+    def _list(self, call: Call, views: Iterable[DagView]) -> Answer:
+        """These dags; show_details is read for each of them (dag.go:145-204), so not for none."""
+        shown = list(views)
+        is_read = bool(shown) or not self.has(call, "unreadable-show-details-is-500")
+        details = is_read and self._details(call)
+        contents = [self._writer.dag(view, details=details) for view in shown]
+        return self._read(call, shown, {"contents": contents})
+
+    # --- what a client reads before it can seal a request ---
+
+    def get_info(self, call: Call) -> Answer:
+        """What the agent is (ob/agent/meta/agent.go:399)."""
+        agent = call.sandbox.dags.agent
+        info: Json = {
+            "pid": call.sandbox.pid,
+            "state": 2,
+            "startAt": call.sandbox.started,
+            "homePath": "/home/admin/oceanbase",
+            "obVersion": call.sandbox.dags.switches.obshell_version
+            if _holds_oceanbase(call)
+            else "",
+            "architecture": "x86_64",
+            "ip": agent.ip,
+            "port": agent.port,
+            "zone": "" if agent.identity == "SINGLE" else "zone1",
+            "identity": agent.identity,
+            "version": f"{call.sandbox.dags.switches.obshell_version}-1",
+            "isObproxyAgent": False,
+            "security": agent.agent_password is not None,
+        }
+        if self.version >= SUPPORTED_AUTH_SINCE:
+            info["supportedAuth"] = ["v2"]
+        return self._succeed(call, info)
+
+    def get_secret(self, call: Call) -> Answer:
+        """The public key that headers are sealed with."""
+        agent = call.sandbox.dags.agent
+        data = {"ip": agent.ip, "port": agent.port, "public_key": self.key.public_key}
+        return self._succeed(call, data)
+
+    def get_time(self, call: Call) -> Answer:
+        """The sandbox's time."""
+        return self._succeed(call, timestamp(call.sandbox.clock.now(), UTC))
+
+    def get_git_info(self, call: Call) -> Answer:
+        """Four empty texts, as of a build that did not say."""
+        keys = ("branch", "commitId", "shortCommitId", "commitTime")
+        return self._succeed(call, dict.fromkeys(keys, ""))
+
+    def get_status(self, call: Call) -> Answer:
+        """How the agent stands."""
+        agent = call.sandbox.dags.agent
+        store: Store = "agent"
+        locked = [view for view in call.sandbox.dags.all(store) if view.dag.is_maintenance]
+        return self._succeed(
+            call,
+            {
+                "agent": {"ip": agent.ip, "port": agent.port, "identity": agent.identity},
+                "state": 2,
+                "version": f"{call.sandbox.dags.switches.obshell_version}-1",
+                "pid": call.sandbox.pid,
+                "startAt": call.sandbox.started,
+                "port": agent.port,
+                "obState": 0,
+                "underMaintenance": any(map(_is_unfinished, locked)),
+            },
+        )
+
+    # --- reading a request ---
+
+    def _read_id(self, call: Call) -> GenericId:
+        """The id in the path. Raises InvalidGenericId."""
+        return parse_generic_id(call.parameters["id"])
+
+    def _look(
+        self, call: Call, id: GenericId, find: Callable[[Key], Found], *, is_task: bool = True
+    ) -> Found:
+        """What an id names here. Raises NoSuchTask, or ObshellError when it is not kept here.
+
+        Of what is no task, but a log, it is not said that it is not found (sub_task.go:138-184).
+        """
+        self._reach(call, id)
+        if id.ip is None and not _holds_oceanbase(call):
+            if self.has(call, "unheld-cluster-id-is-500"):
+                raise errors.not_holding(task=is_task)
+            raise errors.not_found()
+        return find(_key(id))
+
+    def _reach(self, call: Call, id: GenericId) -> None:
+        """Raises ObshellError for the id of another agent, to which a request is forwarded."""
+        agent = call.sandbox.dags.agent
+        if id.ip is None or (str(id.ip), id.port) == (agent.ip, agent.port):
+            return
+        if id.kind == "obproxy":
+            raise errors.not_found("obproxy task not found")
+        if not self.has(call, "unreachable-owner-is-500"):
+            raise errors.not_found()
+        owner = _authority(str(id.ip), id.port)
+        url = f'{call.method.capitalize()} "http://{owner}{_target(call)}"'
+        raise errors.unreachable(url, owner)
+
+    def _details(self, call: Call) -> bool:
+        """Whether show_details is true (ob/param/task.go:19-21); anything unreadable fails."""
+        said = query_value(call.query.decode("latin-1"), "show_details")
+        text = "true" if said is None else said
+        if text in TRUE or text in FALSE:
+            return text in TRUE
+        if self.has(call, "unreadable-show-details-is-500"):
+            raise errors.panic()
+        raise errors.illegal_argument(f"strconv.ParseBool: parsing {quoted(text)}: invalid syntax")
+
+    def _read_body(self, call: Call, kind: Kind) -> dict[str, str]:
+        """The operator of a body, and its id if it has one; no body is ``{}`` (middleware.go:299).
+
+        Raises ObshellError.
+        """
+        named = "Dag" if self.has(call, "node-body-says-dag-operator") else kind
+        fields = {"operator": "string", "id": "string"}
+        body = self._bind(call, f"task.{named}Operator", fields)
+        if not body.get("operator"):
+            raise errors.bind_failed(REQUIRED_OPERATOR.format(kind=named))
+        return body
+
+    def _bind(self, call: Call, struct: str, fields: Mapping[str, str]) -> dict[str, Any]:
+        """The fields of a body that a Go struct has; no body is ``{}``. Raises ObshellError."""
+        try:
+            return read_struct(call.body or b"{}", struct, fields)
+        except Unreadable as why:
+            is_eof = "Go struct field" not in str(why)
+            if is_eof and self.has(call, "body-that-is-no-object-is-eof"):
+                raise errors.bind_failed("EOF") from None
+            raise errors.bind_failed(str(why)) from None
+
+    # --- the envelope ---
+
+    def _read(self, call: Call, views: Iterable[DagView], data: Any) -> Answer:
+        answer = self._succeed(call, data)
+        call.sandbox.dags.shown(views)
+        return answer
+
+    def _succeed(self, call: Call, data: Any = NO_DATA) -> Answer:
+        body = self._envelope(call, 200)
+        if data is not NO_DATA:
+            body["data"] = data
+        return Answer(200, body)
+
+    def render_error(self, call: Call, error: Exception) -> Answer:
+        """An error in obshell's envelope; a redirect, which has none."""
+        if isinstance(error, Moved):
+            return _moved(call)
+        said = self._mended(call, errors.said_of(error), error)
+        if self.version < ERR_CODES_SINCE:
+            said = errors.in_old_words(said)
+        is_frozen = said.stage == "panic" and self.has(call, "panic-is-dated-at-start")
+        body = self._envelope(call, said.status, is_traced=said.stage == "handler")
+        if is_frozen:
+            body |= {"timestamp": timestamp(call.sandbox.started, UTC), "duration": 0}
+        if said.has_null:
+            body["data"] = None
+        body["error"] = _error(said)
+        is_early = isinstance(error, SecurityRefusal) and said.stage != "handler"
+        return Answer(said.status, body, media_type=EARLY if is_early else JSON)
+
+    def _mended(self, call: Call, said: errors.Said, error: Exception) -> errors.Said:
+        """An error of the security checks as it would be without its quirk."""
+        if isinstance(error, SecurityRefusal):
+            missing = said.err_code == "Request.Header.NotFound"
+            if missing and not self.has(call, "missing-header-is-400"):
+                return replace(said, status=401, code=AUTH_FAILED)
+            body = error.stage in ("body", "panic")
+            if body and not self.has(call, "undecryptable-body-is-500"):
+                return replace(said, status=401, code=1, stage="decryption")
+        if said.stage == "panic" and not self.has(call, "panic-is-dated-at-start"):
+            return replace(said, stage="handler")
+        return said
+
+    def _envelope(self, call: Call, status: int, *, is_traced: bool = True) -> Json:
+        now = call.sandbox.clock.now()
+        return {
+            "successful": status < 400,
+            "timestamp": timestamp(now, UTC),
+            "duration": (now - call.began) // MILLISECOND,
+            "status": status,
+            "traceId": self._trace_of(call) if is_traced else "",
+        }
+
+    def _trace_of(self, call: Call) -> str:
+        """The caller's X-OBSHELL-Trace-ID, or 16 hexadecimal digits (lib/trace/header.go:25-46)."""
+        is_status = call.path == STATUS_PATH and not call.query
+        if is_status and self.has(call, "status-has-no-trace-id"):
+            return ""
+        sent = call.header(b"x-obshell-trace-id")
+        if sent:
+            return sent.decode("latin-1")
+        return call.sandbox.draw_trace_id()
+
+
+def _error(said: errors.Said) -> Json:
+    error: Json = {}
+    if said.code is not None:
+        error["code"] = said.code
+    if said.err_code is not None:
+        error["errCode"] = said.err_code
+    error["message"] = said.message
+    return error
+
+
+# --- small things ---------------------------------------------------------------------------------
+
+
+class Moved(CallerError):
+    """The path has a slash too much; gin redirects before it does anything else."""
+
+
+def _moved(call: Call) -> Answer:
+    """301 for a GET, 307 otherwise (gin's RedirectTrailingSlash; recorded in lone.json)."""
+    target = _target(call)
+    path, question, query = target.partition("?")
+    where = path.rstrip("/") + question + query
+    headers = ((b"location", where.encode("latin-1")),)
+    if call.method != "GET":
+        return Answer(307, b"", headers, media_type=None)
+    link = html.escape(where).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+    page = f'<a href="{link}">Moved Permanently</a>.\n\n'
+    return Answer(301, page.encode("latin-1"), headers, media_type=HTML)
+
+
+def _routes_of(spec: Spec) -> dict[str, re.Pattern[str]]:
+    """By method, the paths that a trailing slash is taken from: the routes, and what an id ends."""
+    paths: dict[str, set[str]] = {"GET": set(), "POST": set()}
+    for operation in operations_of(spec):
+        path = operation.path.removesuffix("/{id}")
+        paths[operation.method] |= {path, operation.path.replace("{id}", "[^/]+")}
+    return {method: re.compile("|".join(sorted(several))) for method, several in paths.items()}
+
+
+def _target(call: Call) -> str:
+    """Path and query as they were sent; what a header's uri must be (Go's RequestURI)."""
+    target = call.raw_path.decode("latin-1")
+    return f"{target}?{call.query.decode('latin-1')}" if call.query else target
+
+
+def _authority(ip: str, port: int) -> str:
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def _holds_oceanbase(call: Call) -> bool:
+    return call.sandbox.dags.agent.identity == "CLUSTER AGENT"
+
+
+def _asked_for(call: Call) -> Agent:
+    """What the agent is, and the passwords it asks for."""
+    agent = call.sandbox.dags.agent
+    return Agent(agent.identity, agent.root_password, agent.agent_password)
+
+
+def _key(id: GenericId) -> Key:
+    return ("cluster" if id.kind == "cluster" else "agent", id.number)
+
+
+def _is_unfinished(view: DagView) -> bool:
+    return not view.state.is_finished
+
+
+def _check_kind(id: GenericId, view: DagView, what: str) -> None:
+    """An id of obproxy does not name what is not, nor the other way round (node.go:95-117)."""
+    if str(id)[0] != id_of(view.dag, view.dag.number)[0]:
+        raise errors.not_found(f"{what} type not match")

@@ -1,0 +1,1 @@
+"""OCP: states, operations, machine, scenario format, handlers, authentication and checks."""

@@ -1,0 +1,1 @@
+"""Explanations, timelines, drawings and transition coverage."""
