@@ -10,7 +10,7 @@ from conftest import REINSTALL, sandbox_of
 from oceanmock.clock import Clock
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
-from oceanmock.http.admin import PREFIX, Kit
+from oceanmock.http.admin import PREFIX, AdminContext
 from oceanmock.http.app import App
 
 NEAR = ("127.0.0.1", 50000)
@@ -31,7 +31,7 @@ class World:
         client: tuple[str, int] | None = NEAR,
     ) -> None:
         self.sandboxes = Sandboxes(sandbox or sandbox_of(REINSTALL))
-        self.kit = Kit(self.sandboxes, token=token)
+        self.kit = AdminContext(self.sandboxes, token=token)
         self.client = client
 
     @property
@@ -46,7 +46,7 @@ class World:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         app = _app()
         app.sandboxes = self.sandboxes
-        for field in fields(Kit):
+        for field in fields(AdminContext):
             setattr(app._kit, field.name, getattr(self.kit, field.name))
         if scope["type"] == "http" and scope["path"].startswith(PREFIX):
             scope["client"] = self.client

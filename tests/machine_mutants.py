@@ -227,7 +227,7 @@ def _passes_any_node(plan: Any, dag: Any, position: int, instant: int) -> Any:
     return _PASS(replace(plan, nodes=nodes), dag, position, instant)
 
 
-_HANDLE: Final = obshell_room.Room.operate_dag
+_HANDLE: Final = obshell_room.Handlers.operate_dag
 
 
 def _takes_any_operator(room: Any, call: Any) -> Any:
@@ -295,7 +295,7 @@ OBSHELL: Final = (
         "any-operator-at-all",
         "an operator that there is not is accepted",
         "machine.unknown-operator",
-        replacing(obshell_room.Room, "operate_dag", _takes_any_operator),
+        replacing(obshell_room.Handlers, "operate_dag", _takes_any_operator),
     ),
     _obshell(
         "refusals-move",

@@ -16,15 +16,15 @@ from typing import Final
 
 from oceanmock.obshell.machine import (
     Attempt,
-    DagPlan,
+    DagScript,
     DagState,
-    NodePlan,
+    NodeScript,
     NodeState,
     Operator,
     Rules,
     Run,
     State,
-    SubTaskPlan,
+    SubTaskScript,
     SubTaskState,
     task_logs_at,
 )
@@ -62,7 +62,7 @@ class Step:
     ``since`` is the instant of the step before.
     """
 
-    plan: DagPlan
+    plan: DagScript
     rules: Rules
     before: DagState
     after: DagState
@@ -81,12 +81,12 @@ class Step:
         return self.before.stage - 1
 
     @property
-    def driven(self) -> tuple[NodePlan, NodeState, NodeState]:
+    def driven(self) -> tuple[NodeScript, NodeState, NodeState]:
         """The node at the stage: its plan, and what it showed before and after."""
         here = self.place
         return self.plan.nodes[here], self.before.nodes[here], self.after.nodes[here]
 
-    def pairs(self) -> Iterator[tuple[str, NodePlan, SubTaskPlan, SubTaskState, SubTaskState]]:
+    def pairs(self) -> Iterator[tuple[str, NodeScript, SubTaskScript, SubTaskState, SubTaskState]]:
         """Each sub task: its name, plans, and what it showed before and after."""
         for number, plan in enumerate(self.plan.nodes):
             old, new = self.before.nodes[number], self.after.nodes[number]
@@ -96,7 +96,7 @@ class Step:
 
 
 StepInvariant = Callable[[Step], Iterator[str]]
-StateInvariant = Callable[[DagPlan, DagState], Iterator[str]]
+StateInvariant = Callable[[DagScript, DagState], Iterator[str]]
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -147,14 +147,14 @@ SUB_TASK_PASS_EDGES: Final = frozenset({("FAILED", "SUCCEED"), ("PENDING", "SUCC
 # --- operators: who may, and what that shows ------------------------------------------------------
 
 
-def every_act(plan: DagPlan) -> tuple[Act, ...]:
+def every_act(plan: DagScript) -> tuple[Act, ...]:
     """Every operator the API has a route for, on the dag and on each node."""
     operators: tuple[Operator, ...] = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
     on_dag = (Act(operator) for operator in operators)
     return (*on_dag, *(Act("PASS", position) for position in range(len(plan.nodes))))
 
 
-def answer_to(act: Act, plan: DagPlan, state: DagState) -> Answer:
+def answer_to(act: Act, plan: DagScript, state: DagState) -> Answer:
     """None where the operator is allowed (service/task/dag.go:283-420, node.go:116-166)."""
     if act.node is not None:
         return _answer_of_node(act.node, plan, state)
@@ -174,7 +174,7 @@ def answer_to(act: Act, plan: DagPlan, state: DagState) -> Answer:
     return None if concerned else Refusal("NoNodeFailed")
 
 
-def _answer_of_node(position: int, plan: DagPlan, state: DagState) -> Answer:
+def _answer_of_node(position: int, plan: DagScript, state: DagState) -> Answer:
     if state.state != "FAILED":
         return Refusal("Node.Operator.PassNotFailedDag")
     if state.nodes[position].state != "FAILED":
@@ -262,7 +262,7 @@ def at_tick(step: Step) -> list[SubTaskState]:
 
 
 def _settled(
-    plan: NodePlan, script: SubTaskPlan, before: SubTaskState, after: SubTaskState
+    plan: NodeScript, script: SubTaskScript, before: SubTaskState, after: SubTaskState
 ) -> SubTaskState:
     run = after.runs[len(before.runs) - 1] if before.state == "RUNNING" else None
     if run is None or run.ended is None or is_cancelled(run):
@@ -312,7 +312,7 @@ def is_cancelled(run: Run) -> bool:
 
 
 def outcome(
-    plan: NodePlan, script: SubTaskPlan, runs: tuple[Run, ...], place: int
+    plan: NodeScript, script: SubTaskScript, runs: tuple[Run, ...], place: int
 ) -> tuple[int, State, str | None]:
     """How long an undisturbed run lasts, how it ends, and what the server then adds to its log."""
     attempt = attempt_of(script, runs, place)
@@ -321,7 +321,7 @@ def outcome(
     return attempt.takes, attempt.ends, None
 
 
-def attempt_of(script: SubTaskPlan, runs: tuple[Run, ...], place: int) -> Attempt:
+def attempt_of(script: SubTaskScript, runs: tuple[Run, ...], place: int) -> Attempt:
     """The n-th forward run is the n-th attempt, the n-th rollback run the n-th rollback."""
     kind = runs[place].operator
     attempts = script.rollbacks if kind == "ROLLBACK" else script.attempts
@@ -556,13 +556,13 @@ def _is_prompt(step: Step, at: int | None) -> bool:
 # --- invariants of a state ------------------------------------------------------------------------
 
 
-def the_stage_is_a_stage(plan: DagPlan, state: DagState) -> Iterator[str]:
+def the_stage_is_a_stage(plan: DagScript, state: DagState) -> Iterator[str]:
     """1 to max_stage."""
     if not 1 <= state.stage <= len(plan.nodes):
         yield f"stage {state.stage} of {len(plan.nodes)}"
 
 
-def one_node_runs_at_a_time(plan: DagPlan, state: DagState) -> Iterator[str]:
+def one_node_runs_at_a_time(plan: DagScript, state: DagState) -> Iterator[str]:
     """Sub tasks run only in the node at the stage, and none in a dag that has ended."""
     del plan
     for number, node in enumerate(state.nodes, 1):
@@ -573,7 +573,7 @@ def one_node_runs_at_a_time(plan: DagPlan, state: DagState) -> Iterator[str]:
             yield f"a sub task runs in {node.state} node {number} of a {state.state} dag"
 
 
-def the_parent_agrees_with_its_children(plan: DagPlan, state: DagState) -> Iterator[str]:
+def the_parent_agrees_with_its_children(plan: DagScript, state: DagState) -> Iterator[str]:
     """FAILED: so is the node at the stage, and no other. SUCCEED: so is the node it ended at."""
     failed = [number for number, node in enumerate(state.nodes, 1) if node.state == "FAILED"]
     if failed not in ([], [state.stage]) or (state.state == "FAILED" and not failed):
@@ -597,14 +597,16 @@ def the_parent_agrees_with_its_children(plan: DagPlan, state: DagState) -> Itera
             yield f"node {number} is SUCCEED/{node.operator} over {children}"
 
 
-def finished_means_ended_and_not_under_maintenance(plan: DagPlan, state: DagState) -> Iterator[str]:
+def finished_means_ended_and_not_under_maintenance(
+    plan: DagScript, state: DagState
+) -> Iterator[str]:
     """SUCCEED always; FAILED unless it is a maintenance dag."""
     is_over = state.state == "SUCCEED" or (state.state == "FAILED" and not plan.is_maintenance)
     if state.is_finished != is_over:
         yield f"{state.state} with is_finished {state.is_finished}"
 
 
-def times_fit_the_state(plan: DagPlan, state: DagState) -> Iterator[str]:
+def times_fit_the_state(plan: DagScript, state: DagState) -> Iterator[str]:
     """READY again: both epoch. RUNNING: started. Ended: start, then end, the dag's after all."""
     del plan
     if state.state == "READY" and {state.start_time, state.end_time} not in ({0}, {None}):
@@ -626,7 +628,7 @@ def times_fit_the_state(plan: DagPlan, state: DagState) -> Iterator[str]:
         yield f"{state.state} from {state.start_time} to {state.end_time}"
 
 
-def logs_tell_all_runs(plan: DagPlan, state: DagState) -> Iterator[str]:
+def logs_tell_all_runs(plan: DagScript, state: DagState) -> Iterator[str]:
     """None for one that never ran; else the lines of its runs in order, whole where it ended."""
     for number, node in enumerate(state.nodes):
         for place, each in enumerate(node.sub_tasks):

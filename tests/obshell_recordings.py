@@ -18,13 +18,13 @@ from oceanmock.obshell.machine import (
     CANCELLED,
     SECOND,
     Attempt,
-    DagPlan,
+    DagScript,
     DagState,
     Flag,
-    NodePlan,
+    NodeScript,
     Operator,
     Rules,
-    SubTaskPlan,
+    SubTaskScript,
     task_logs_at,
 )
 
@@ -114,7 +114,7 @@ class Asked:
 class Recording:
     """One dag's recorded life; instants count from its birth."""
 
-    plan: DagPlan
+    plan: DagScript
     rules: Rules
     events: tuple[Seen | Asked, ...]
     names: tuple[str, ...]
@@ -131,7 +131,7 @@ def recording_of(file: str, dag_id: str) -> Recording:
     events += list(_operators(exchanges, dag_id, nodes, born))
     seen = [dag for _, dag in answers]
     return Recording(
-        DagPlan(tuple(node_plans(seen)), is_maintenance=seen[0]["maintenance_type"] != 1),
+        DagScript(tuple(node_plans(seen)), is_maintenance=seen[0]["maintenance_type"] != 1),
         _fitted(seen, born),
         tuple(sorted(events, key=lambda event: event.instant)),
         tuple(node["name"] for node in seen[0]["nodes"]),
@@ -175,7 +175,7 @@ def _operators(exchanges: list[Any], dag_id: str, nodes: list[str], born: int) -
             )
 
 
-def node_plans(seen: list[dict[str, Any]]) -> Iterator[NodePlan]:
+def node_plans(seen: list[dict[str, Any]]) -> Iterator[NodeScript]:
     """The plan of each node of a dag, from all that was seen of the dag."""
     for place, node in enumerate(seen[0]["nodes"]):
         flags = FLAGS.get(node["name"], ALL_BUT_PASS)
@@ -183,10 +183,10 @@ def node_plans(seen: list[dict[str, Any]]) -> Iterator[NodePlan]:
             _sub_task_plan([dag["nodes"][place]["sub_tasks"][number] for dag in seen])
             for number in range(len(node["sub_tasks"]))
         )
-        yield NodePlan(sub_tasks, frozenset(flags))
+        yield NodeScript(sub_tasks, frozenset(flags))
 
 
-def _sub_task_plan(shown: list[dict[str, Any]]) -> SubTaskPlan:
+def _sub_task_plan(shown: list[dict[str, Any]]) -> SubTaskScript:
     """Each run as it was last seen, and what it added to the log."""
     last_of_run = {each["execute_times"]: each for each in shown if each["operator"] != "PASS"}
     attempts: list[Attempt] = []
@@ -198,7 +198,7 @@ def _sub_task_plan(shown: list[dict[str, Any]]) -> SubTaskPlan:
         logged += len(lines)
         if times:
             (rollbacks if run["operator"] == "ROLLBACK" else attempts).append(_attempt(run, lines))
-    return SubTaskPlan(
+    return SubTaskScript(
         tuple(attempts) or (Attempt(SECOND),), tuple(rollbacks) or (Attempt(SECOND),)
     )
 

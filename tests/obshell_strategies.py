@@ -17,18 +17,18 @@ from oceanmock.errors import IllegalOperator
 from oceanmock.obshell.machine import (
     SECOND,
     Attempt,
-    DagPlan,
+    DagScript,
     DagState,
     Flag,
-    Life,
-    NodePlan,
+    History,
+    NodeScript,
     Operator,
     Outcome,
     Rules,
-    SubTaskPlan,
-    begin,
+    SubTaskScript,
     next_due,
     operate,
+    start,
     view_at,
 )
 
@@ -54,7 +54,7 @@ class Move:
 class Script:
     """All that a story is made of: it can be told again, and read in a failure's report."""
 
-    plan: DagPlan
+    plan: DagScript
     rules: Rules
     moves: tuple[Move, ...] = ()
 
@@ -63,9 +63,9 @@ class Script:
 class Story:
     """What was seen: each step between two states, and each answer to an operator."""
 
-    plan: DagPlan
+    plan: DagScript
     rules: Rules
-    life: Life
+    life: History
     instant: int = 0
     steps: list[Step] = field(default_factory=list)
     answers: list[tuple[Act, DagState, Answer]] = field(default_factory=list)
@@ -122,7 +122,7 @@ class Story:
         self.steps.append(Step(self.plan, self.rules, before, self.now, since, instant, act))
 
 
-def answer_of(life: Life, act: Act, instant: int) -> Answer:
+def answer_of(life: History, act: Act, instant: int) -> Answer:
     """What the machine answers; the life stays what it is."""
     try:
         operate(life, act.operator, instant, node=act.node)
@@ -131,14 +131,14 @@ def answer_of(life: Life, act: Act, instant: int) -> Answer:
     return None
 
 
-def legal_acts(plan: DagPlan, state: DagState) -> list[Act]:
+def legal_acts(plan: DagScript, state: DagState) -> list[Act]:
     """The operators the facts allow."""
     return [act for act in every_act(plan) if answer_to(act, plan, state) is None]
 
 
-def born(plan: DagPlan, rules: Rules) -> Story:
+def born(plan: DagScript, rules: Rules) -> Story:
     """A story that has only begun."""
-    return Story(plan, rules, begin(plan, rules))
+    return Story(plan, rules, start(plan, rules))
 
 
 def tell(script: Script) -> Story:
@@ -189,30 +189,30 @@ def attempts(draw: st.DrawFn, *, good: bool = False) -> Attempt:
 
 
 @st.composite
-def sub_task_plans(draw: st.DrawFn, *, recovers: bool) -> SubTaskPlan:
+def sub_task_plans(draw: st.DrawFn, *, recovers: bool) -> SubTaskScript:
     """A sub task; one that ``recovers`` succeeds and rolls back at last, if tried often enough."""
     some = st.lists(attempts(), max_size=2) if recovers else st.lists(attempts(), max_size=3)
     good = attempts(good=True)
     last = (draw(good),) if recovers else ()
     forward = (*draw(some), *last) or (draw(good),)
     back = (*draw(some), *last) if draw(st.booleans()) else ()
-    return SubTaskPlan(forward, back or (draw(good),))
+    return SubTaskScript(forward, back or (draw(good),))
 
 
 @st.composite
-def node_plans(draw: st.DrawFn, *, recovers: bool) -> NodePlan:
+def node_plans(draw: st.DrawFn, *, recovers: bool) -> NodeScript:
     """A stage of one to three sub tasks; one that ``recovers`` has every flag."""
     sub_tasks = draw(st.lists(sub_task_plans(recovers=recovers), min_size=1, max_size=3))
     timeout = draw(st.sampled_from([3600, 3600, 3, 2]))
     can = frozenset(FLAGS) if recovers else draw(flags)
-    return NodePlan(tuple(sub_tasks), can, timeout * SECOND)
+    return NodeScript(tuple(sub_tasks), can, timeout * SECOND)
 
 
 @st.composite
-def plans(draw: st.DrawFn, *, recovers: bool = False) -> DagPlan:
+def plans(draw: st.DrawFn, *, recovers: bool = False) -> DagScript:
     """A dag of one to six stages, for maintenance or not."""
     nodes = draw(st.lists(node_plans(recovers=recovers), min_size=1, max_size=6))
-    return DagPlan(tuple(nodes), is_maintenance=draw(st.booleans()))
+    return DagScript(tuple(nodes), is_maintenance=draw(st.booleans()))
 
 
 moves = st.builds(

@@ -24,9 +24,9 @@ from oceanmock.ocp.machine import (
     Operation,
     Rules,
     Run,
-    SubtaskPlan,
+    SubtaskScript,
     SubtaskState,
-    TaskPlan,
+    TaskScript,
     TaskState,
 )
 
@@ -45,7 +45,7 @@ class Act:
 class Step:
     """Two consecutive states and what lies between: an accepted operation, or (None) time."""
 
-    plan: TaskPlan
+    plan: TaskScript
     rules: Rules
     before: TaskState
     after: TaskState
@@ -59,7 +59,7 @@ class Step:
 
 
 StepInvariant = Callable[[Step], Iterator[str]]
-StateInvariant = Callable[[TaskPlan, TaskState], Iterator[str]]
+StateInvariant = Callable[[TaskScript, TaskState], Iterator[str]]
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -105,12 +105,12 @@ BACKWARD: Final = frozenset({"ROLLBACK", "ROLLBACK_SKIP"})
 # --- what must be shown ---------------------------------------------------------------------------
 
 
-def upstreams(plan: TaskPlan, position: int) -> tuple[int, ...]:
+def upstreams(plan: TaskScript, position: int) -> tuple[int, ...]:
     """The positions that must be SUCCESSFUL before this one may become READY."""
     return plan.subtasks[position].needs
 
 
-def downstreams(plan: TaskPlan, position: int) -> tuple[int, ...]:
+def downstreams(plan: TaskScript, position: int) -> tuple[int, ...]:
     """The positions that must be PENDING before this one may be rolled back."""
     return tuple(i for i, subtask in enumerate(plan.subtasks) if position in subtask.needs)
 
@@ -120,12 +120,12 @@ def statuses(state: TaskState) -> Counter[str]:
     return Counter(subtask.status for subtask in state.subtasks)
 
 
-def run_limit(plan: SubtaskPlan) -> int:
+def run_limit(plan: SubtaskScript) -> int:
     """The longest a run may last; timeout 0 leaves only the watchdog."""
     return plan.timeout * SECOND or WATCHDOG
 
 
-def rollback_is_prohibited(plan: TaskPlan, state: TaskState) -> bool:
+def rollback_is_prohibited(plan: TaskScript, state: TaskState) -> bool:
     """The template says so, or a subtask that has begun does (TaskInstanceManagerImpl:160-174)."""
     begun = (
         subtask.prohibits_rollback
@@ -135,7 +135,7 @@ def rollback_is_prohibited(plan: TaskPlan, state: TaskState) -> bool:
     return plan.prohibits_rollback or any(begun)
 
 
-def every_act(plan: TaskPlan) -> tuple[Act, ...]:
+def every_act(plan: TaskScript) -> tuple[Act, ...]:
     """Every operation the API has a route for, on the task and on each subtask."""
     on_task = (Act(operation) for operation in TASK_OPERATIONS)
     on_subtasks = (
@@ -146,7 +146,7 @@ def every_act(plan: TaskPlan) -> tuple[Act, ...]:
     return (*on_task, *on_subtasks)
 
 
-def answer_to(act: Act, plan: TaskPlan, rules: Rules, state: TaskState) -> Answer:
+def answer_to(act: Act, plan: TaskScript, rules: Rules, state: TaskState) -> Answer:
     """Whether the state allows it (TaskInstanceManagerImpl:59-117, SubtaskInstanceManagerImpl).
 
     An abandoned task takes no further operation (4.2.2's user guide).
@@ -159,7 +159,7 @@ def answer_to(act: Act, plan: TaskPlan, rules: Rules, state: TaskState) -> Answe
 
 
 def _answer_for_task(
-    operation: Operation, plan: TaskPlan, rules: Rules, state: TaskState
+    operation: Operation, plan: TaskScript, rules: Rules, state: TaskState
 ) -> Answer:
     if state.status != "FAILED":
         return "ILLEGAL"
@@ -178,7 +178,7 @@ def _answer_for_subtask(operation: Operation, subtask: SubtaskState) -> Answer:
     return "ACCEPTED" if is_allowed else "ILLEGAL"
 
 
-def after_operation(act: Act, plan: TaskPlan, rules: Rules, state: TaskState) -> TaskState:
+def after_operation(act: Act, plan: TaskScript, rules: Rules, state: TaskState) -> TaskState:
     """What the response to an accepted operation shows, from the state just before it."""
     if act.subtask is None:
         result = (_after_task_retry if act.operation == "RETRY" else _after_rollback)(plan, state)
@@ -187,7 +187,7 @@ def after_operation(act: Act, plan: TaskPlan, rules: Rules, state: TaskState) ->
     return replace(result, prohibit_rollback=rollback_is_prohibited(plan, result))
 
 
-def _after_task_retry(_plan: TaskPlan, state: TaskState) -> TaskState:
+def _after_task_retry(_plan: TaskScript, state: TaskState) -> TaskState:
     retried = (
         replace(subtask, status="READY", operation="RETRY", run_time=subtask.run_time + 1)
         if subtask.status == "FAILED"
@@ -197,7 +197,7 @@ def _after_task_retry(_plan: TaskPlan, state: TaskState) -> TaskState:
     return replace(state, status="RUNNING", operation="RETRY", subtasks=tuple(retried))
 
 
-def _after_rollback(plan: TaskPlan, state: TaskState) -> TaskState:
+def _after_rollback(plan: TaskScript, state: TaskState) -> TaskState:
     def turned(position: int, subtask: SubtaskState) -> SubtaskState:
         if subtask.status == "PENDING":
             return subtask
@@ -262,7 +262,7 @@ def verdict_on(state: TaskState) -> str:
     return "SUCCESSFUL" if count[finished] == total else "RUNNING"
 
 
-def at_birth(plan: TaskPlan) -> TaskState:
+def at_birth(plan: TaskScript) -> TaskState:
     """A submitted task: RUNNING at once, as many roots READY as may be (ReadyTaskWorker:176-219).
 
     ``initSubtaskState`` there counts to the concurrency, and takes the subtasks as they come.
@@ -283,7 +283,7 @@ def at_birth(plan: TaskPlan) -> TaskState:
     )
 
 
-def runs_until_success(plan: SubtaskPlan) -> int:
+def runs_until_success(plan: SubtaskScript) -> int:
     """How many runs a subtask needs whose attempts are made one after another.
 
     A run that takes exactly its limit is in time; no text says so.
@@ -494,7 +494,7 @@ def _has_tick_between(rules: Rules, first: int, end: int, *, late: int) -> bool:
     return start + (origin - start) % rules.tick < end
 
 
-def _left_unready(plan: TaskPlan, state: TaskState) -> Iterator[str]:
+def _left_unready(plan: TaskScript, state: TaskState) -> Iterator[str]:
     """Subtasks whose turn has come and for whom there is room (AbstractTaskWorker:59-115)."""
     count = statuses(state)
     has_room = count["READY"] + count["RUNNING"] < plan.concurrency
@@ -583,7 +583,7 @@ def runs_only_grow_by_starting(step: Step) -> Iterator[str]:
 # --- invariants of a state ------------------------------------------------------------------------
 
 
-def the_parent_agrees_with_its_children(plan: TaskPlan, state: TaskState) -> Iterator[str]:
+def the_parent_agrees_with_its_children(plan: TaskScript, state: TaskState) -> Iterator[str]:
     """SUCCESSFUL: all done (all undone after a rollback). FAILED or ABORTED: a child is FAILED."""
     del plan
     count, total = statuses(state), len(state.subtasks)
@@ -595,7 +595,7 @@ def the_parent_agrees_with_its_children(plan: TaskPlan, state: TaskState) -> Ite
         yield f"{state.status} over {dict(count)}"
 
 
-def nothing_has_begun_before_its_upstreams(plan: TaskPlan, state: TaskState) -> Iterator[str]:
+def nothing_has_begun_before_its_upstreams(plan: TaskScript, state: TaskState) -> Iterator[str]:
     """Whoever is not PENDING stands on upstreams that are all SUCCESSFUL, in both directions."""
     for position, subtask in enumerate(state.subtasks):
         above = {state.subtasks[i].status for i in upstreams(plan, position)}
@@ -603,13 +603,13 @@ def nothing_has_begun_before_its_upstreams(plan: TaskPlan, state: TaskState) -> 
             yield f"subtask {position} is {subtask.status} below {above}"
 
 
-def rollback_is_prohibited_as_computed(plan: TaskPlan, state: TaskState) -> Iterator[str]:
+def rollback_is_prohibited_as_computed(plan: TaskScript, state: TaskState) -> Iterator[str]:
     """prohibitRollback is the formula's."""
     if state.prohibit_rollback != rollback_is_prohibited(plan, state):
         yield f"prohibitRollback {state.prohibit_rollback}"
 
 
-def times_fit_the_status(plan: TaskPlan, state: TaskState) -> Iterator[str]:
+def times_fit_the_status(plan: TaskScript, state: TaskState) -> Iterator[str]:
     """Running: started, not finished. Ended: both, in order. Never finished without a start."""
     del plan
     for position, subtask in enumerate(state.subtasks):
@@ -626,7 +626,7 @@ def times_fit_the_status(plan: TaskPlan, state: TaskState) -> Iterator[str]:
         yield f"the task is {state.status} without finishTime"
 
 
-def an_open_run_is_a_running_subtask(plan: TaskPlan, state: TaskState) -> Iterator[str]:
+def an_open_run_is_a_running_subtask(plan: TaskScript, state: TaskState) -> Iterator[str]:
     """The last run is open exactly while the subtask runs; ``due`` then says when it will end."""
     del plan
     for position, subtask in enumerate(state.subtasks):
@@ -667,7 +667,7 @@ def runs_follow_their_script(step: Step) -> Iterator[str]:
                 yield f"subtask {position} was to end {old.will_end}, ended {run.ends}"
 
 
-def ends_of(plan: SubtaskPlan, subtask: SubtaskState, run: Run) -> set[tuple[str, int]]:
+def ends_of(plan: SubtaskScript, subtask: SubtaskState, run: Run) -> set[tuple[str, int]]:
     """How and when a run of the subtask may end.
 
     Two answers only where it takes exactly as long as it may: no text says which comes first.
@@ -681,7 +681,7 @@ def ends_of(plan: SubtaskPlan, subtask: SubtaskState, run: Run) -> set[tuple[str
     return {(in_time, run.started + script.takes)} | ({cut} if script.takes == limit else set())
 
 
-def _script_of(plan: SubtaskPlan, subtask: SubtaskState, run: Run) -> Attempt:
+def _script_of(plan: SubtaskScript, subtask: SubtaskState, run: Run) -> Attempt:
     if run.operation in {"SKIP", "ROLLBACK_SKIP"}:
         return Attempt(takes=NO_OP_TAKES)
     is_rollback = run.operation == "ROLLBACK"

@@ -17,16 +17,16 @@ from oceanmock.errors import IllegalOperation, RollbackProhibited
 from oceanmock.ocp.machine import (
     SECOND,
     Attempt,
-    Life,
+    History,
     Operation,
     Outcome,
     Rules,
-    SubtaskPlan,
-    TaskPlan,
+    SubtaskScript,
+    TaskScript,
     TaskState,
-    begin,
     next_due,
     operate,
+    start,
     view_at,
 )
 from ocp_invariants import Act, Answer, Step, answer_to, every_act, run_limit
@@ -54,7 +54,7 @@ class Move:
 class Script:
     """All that a story is made of: it can be told again, and read in a failure's report."""
 
-    plan: TaskPlan
+    plan: TaskScript
     rules: Rules
     moves: tuple[Move, ...] = ()
 
@@ -63,9 +63,9 @@ class Script:
 class Story:
     """What was seen: each step between two states, and each answer to an operation."""
 
-    plan: TaskPlan
+    plan: TaskScript
     rules: Rules
-    life: Life
+    life: History
     instant: int = 0
     steps: list[Step] = field(default_factory=list)
     answers: list[tuple[Act, TaskState, Answer]] = field(default_factory=list)
@@ -124,7 +124,7 @@ class Story:
         self.instant = instant
 
 
-def answer_of(life: Life, act: Act, instant: int) -> Answer:
+def answer_of(life: History, act: Act, instant: int) -> Answer:
     """What the machine answers; the life stays what it is."""
     try:
         operate(life, act.operation, instant, subtask=act.subtask)
@@ -135,14 +135,14 @@ def answer_of(life: Life, act: Act, instant: int) -> Answer:
     return "ACCEPTED"
 
 
-def legal_acts(plan: TaskPlan, rules: Rules, state: TaskState) -> list[Act]:
+def legal_acts(plan: TaskScript, rules: Rules, state: TaskState) -> list[Act]:
     """The operations the facts allow."""
     return [act for act in every_act(plan) if answer_to(act, plan, rules, state) == "ACCEPTED"]
 
 
-def born(plan: TaskPlan, rules: Rules) -> Story:
+def born(plan: TaskScript, rules: Rules) -> Story:
     """A story that has only begun."""
-    return Story(plan, rules, begin(plan, rules))
+    return Story(plan, rules, start(plan, rules))
 
 
 def tell(script: Script) -> Story:
@@ -207,15 +207,15 @@ def attempts(*, may_hang: bool) -> st.SearchStrategy[Attempt]:
 
 
 @st.composite
-def subtask_plans(draw: st.DrawFn, needs: tuple[int, ...], *, recovers: bool) -> SubtaskPlan:
+def subtask_plans(draw: st.DrawFn, needs: tuple[int, ...], *, recovers: bool) -> SubtaskScript:
     """A subtask; one that ``recovers`` succeeds and rolls back at last, if tried often enough."""
     timeout = draw(st.sampled_from([3600, 0, 1, 2, 5]))
     run = st.lists(attempts(may_hang=timeout <= 5), min_size=1, max_size=3)
     good: tuple[Attempt, ...] = ()
     if recovers:
-        limit = min(5 * SECOND, run_limit(SubtaskPlan(attempts=(), timeout=timeout)) - 1)
+        limit = min(5 * SECOND, run_limit(SubtaskScript(attempts=(), timeout=timeout)) - 1)
         good = (Attempt(takes=draw(st.integers(0, limit))),)
-    return SubtaskPlan(
+    return SubtaskScript(
         attempts=(*draw(run), *good),
         rollbacks=(*draw(run), *good),
         needs=needs,
@@ -225,11 +225,11 @@ def subtask_plans(draw: st.DrawFn, needs: tuple[int, ...], *, recovers: bool) ->
 
 
 @st.composite
-def plans(draw: st.DrawFn, *, recovers: bool = False) -> TaskPlan:
+def plans(draw: st.DrawFn, *, recovers: bool = False) -> TaskScript:
     """A task; one that ``recovers`` can also be rolled back, and nobody abandons it."""
     needs = draw(graphs())
     never: st.SearchStrategy[int | None] = st.none()
-    return TaskPlan(
+    return TaskScript(
         subtasks=tuple(draw(subtask_plans(needed, recovers=recovers)) for needed in needs),
         concurrency=draw(st.integers(1, 10)),
         prohibits_rollback=not recovers and draw(rarely),

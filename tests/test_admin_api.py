@@ -14,8 +14,8 @@ from conftest import Ask, asking
 from kit_world import FAR, World
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.http.admin import Kit, api
-from oceanmock.http.admin_scenarios import Shelf
+from oceanmock.http.admin import AdminContext, api
+from oceanmock.http.admin_scenarios import ScenarioCatalog
 from oceanmock.http.pipeline import MAX_BODY_BYTES
 from oceanmock.openapi import load_spec, operations_of, spec_path
 from oceanmock.scenario.library import library_names
@@ -77,7 +77,7 @@ def test_the_whole_library_can_be_played(admin: Ask) -> None:
 
 def test_what_the_server_was_started_with_can_be_played_by_name(world: World, admin: Ask) -> None:
     text = "summary: Mine\napi: ocp\ntasks: [{id: 1, subtasks: [a]}]"
-    world.kit.shelf = Shelf([read_scenario(text, path="my/own.yaml")])
+    world.kit.shelf = ScenarioCatalog([read_scenario(text, path="my/own.yaml")])
 
     made = admin("POST", "/sandboxes", json={"scenarios": ["own"]})
 
@@ -1041,7 +1041,7 @@ ONE_FOR_ALL = asking(World())
 
 
 def test_every_operation_of_the_contract_has_its_handler(world: World) -> None:
-    room = api(Kit(world.sandboxes))
+    room = api(AdminContext(world.sandboxes))
 
     assert set(room.handlers) == {operation.id for operation in OPERATIONS}
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
 from conftest import Ask, asking
-from oceanmock.api import Answer, Api, Call, Refused
+from oceanmock.api import Api, ApiError, Request, Response
 from oceanmock.clock import Clock
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError
@@ -54,7 +54,7 @@ paths:
           description: What was understood.
           content: {application/json: {schema: {type: object, required: [understood]}}}
         '400':
-          description: Refused.
+          description: ApiError.
           content: {application/json: {schema: {type: object, required: [kind]}}}
     put:
       operationId: putNote
@@ -80,20 +80,20 @@ paths:
 """)
 
 
-def understood(call: Call) -> Answer:
+def understood(call: Request) -> Response:
     """Answers with what the app has made of the request."""
-    return Answer(200, {"understood": {**call.parameters}, "body": call.content})
+    return Response(200, {"understood": {**call.parameters}, "body": call.content})
 
 
-def worded(call: Call, error: Exception) -> Answer:
+def worded(call: Request, error: Exception) -> Response:
     """The envelope of the small contract."""
-    kind = error.kind if isinstance(error, Refused) else "crash"
-    status = error.status_code if isinstance(error, Refused) else 500
-    headers = error.headers if isinstance(error, Refused) else ()
-    return Answer(status, {"kind": kind, "detail": str(error), "api": call.api.name}, headers)
+    kind = error.kind if isinstance(error, ApiError) else "crash"
+    status = error.status_code if isinstance(error, ApiError) else 500
+    headers = error.headers if isinstance(error, ApiError) else ()
+    return Response(status, {"kind": kind, "detail": str(error), "api": call.api.name}, headers)
 
 
-def known(call: Call) -> frozenset[str] | None:
+def known(call: Request) -> frozenset[str] | None:
     """A reader, when the request says so; anybody else may do nothing."""
     said = call.header(b"authorization")
     return None if said is None else frozenset({"READER"} if said == b"reader" else ())
@@ -115,7 +115,7 @@ def notes(**changes: Any) -> Api:
 
 def others() -> Api:
     """A second API beside it, without security."""
-    handlers = {"listOthers": lambda _: Answer(200, {})}
+    handlers = {"listOthers": lambda _: Response(200, {})}
     return notes(name="others", prefix="/others", spec=OTHERS, handlers=handlers)
 
 
@@ -503,13 +503,13 @@ def answering(answer: Any) -> httpx.Response:
 @pytest.mark.parametrize(
     ("answer", "detail"),
     [
-        (Answer(200, {}), 'getNote 200: "understood" is a required property'),
-        (Answer(200, []), 'getNote 200: [] is not of type "object"'),
-        (Answer(201, {}), "getNote 201: the contract does not name this status"),
+        (Response(200, {}), 'getNote 200: "understood" is a required property'),
+        (Response(200, []), 'getNote 200: [] is not of type "object"'),
+        (Response(201, {}), "getNote 201: the contract does not name this status"),
     ],
 )
 def test_an_answer_that_breaks_the_contract_does_not_leave(
-    answer: Answer, detail: str, caplog: pytest.LogCaptureFixture
+    answer: Response, detail: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = answering(answer)
 
@@ -519,8 +519,8 @@ def test_an_answer_that_breaks_the_contract_does_not_leave(
 
 
 def test_an_error_that_breaks_the_contract_does_not_leave_either() -> None:
-    def worded_badly(call: Call, error: Exception) -> Answer:
-        return Answer(400, {}) if "id" in str(error) else worded(call, error)
+    def worded_badly(call: Request, error: Exception) -> Response:
+        return Response(400, {}) if "id" in str(error) else worded(call, error)
 
     read = as_reader(in_a_sandbox(app_of([notes(render_error=worded_badly)])))
 

@@ -22,7 +22,7 @@ from oceanmock.errors import (
     RollbackProhibited,
 )
 from oceanmock.ocp import machine as ocp
-from oceanmock.ocp.scenario import Scenario, plan_of
+from oceanmock.ocp.scenario import Scenario, script_of
 from oceanmock.ocp.scenario_checks import tell
 from oceanmock.ocp.tasks import TaskView
 from oceanmock.scenario.library import load_scenario
@@ -308,7 +308,7 @@ def polls_of(sandbox: Sandbox, task_id: int, *, most: int = 200) -> Iterator[Tas
 
 def test_under_polls_who_polls_sees_every_state_once_and_in_order() -> None:
     scenario = of_ocp(read_scenario(FAILS_FIRST))
-    life = ocp.begin(plan_of(scenario.tasks[0]))
+    life = ocp.start(script_of(scenario.tasks[0]))
 
     seen = list(polls_of(Sandbox.of_scenarios([scenario], progression="polls"), 7))
 
@@ -319,7 +319,7 @@ def test_under_polls_who_polls_sees_every_state_once_and_in_order() -> None:
 def test_under_polls_every_state_of_a_library_story_is_seen(name: str) -> None:
     scenario = of_ocp(load_scenario(name))
     sandbox = Sandbox.of_scenarios([scenario], progression="polls")
-    life = ocp.begin(plan_of(scenario.tasks[0]))
+    life = ocp.start(script_of(scenario.tasks[0]))
 
     seen = [view.state for view in polls_of(sandbox, scenario.tasks[0].id or 0)]
 

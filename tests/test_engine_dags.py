@@ -15,7 +15,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, IllegalOperator, NoSuchTask
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell.dags import Dags, DagView, Key
-from oceanmock.obshell.scenario import Scenario, Switches, plan_of, rules_of
+from oceanmock.obshell.scenario import Scenario, Switches, rules_of, script_of
 from oceanmock.scenario.loader import read_scenario
 
 
@@ -57,7 +57,7 @@ def test_a_view_is_what_a_dag_is_and_what_it_shows_now() -> None:
 def test_a_dag_shows_at_every_instant_what_the_machine_says() -> None:
     sandbox = sandbox_of(INIT)
     dag = named("init", INIT.partition("dags:")[2]).dags[0]
-    life = obshell.begin(plan_of(dag), rules_of(SECOND, 0, Switches(), age=0))
+    life = obshell.start(script_of(dag), rules_of(SECOND, 0, Switches(), age=0))
     start = sandbox.clock.now()
 
     for state in life.states:
@@ -307,7 +307,7 @@ def test_under_polls_the_whole_life_is_seen_one_state_a_read() -> None:
     sandbox = sandbox_of(INIT, progression="polls")
     ask = plain(sandbox)
     dag = named("init", INIT.partition("dags:")[2]).dags[0]
-    life = obshell.begin(plan_of(dag), rules_of(SECOND, 0, Switches(), age=0))
+    life = obshell.start(script_of(dag), rules_of(SECOND, 0, Switches(), age=0))
 
     seen = [ask("GET", DAG).json()["data"] for _ in life.states]
 

@@ -19,7 +19,7 @@ import ocp_strategies
 from conftest import AFTERNOON
 from golden import assert_golden
 from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
-from oceanmock.engine.records import Operated
+from oceanmock.engine.records import OperationRecord
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, NoSuchTask
 from oceanmock.obshell import explain as dags
@@ -332,7 +332,7 @@ def test_operations_whose_record_is_lost_are_still_told() -> None:
     sandbox.tasks.operate_subtask(1000, 1002, "RETRY")
     task, life = sandbox.tasks.view(1000).task, sandbox.tasks.life_of(1000)
 
-    told = tasks.explain_life(task, life, (), clock=sandbox.clock)
+    told = tasks.explain_history(task, life, (), clock=sandbox.clock)
 
     assert "an operation arrives: its record is lost" in [each.why for each in told.events]
 
@@ -387,7 +387,7 @@ def follow(told: Explanation) -> None:
 # --- every life -----------------------------------------------------------------------------------
 
 
-def a_task(plan: ocp.TaskPlan) -> Task:
+def a_task(plan: ocp.TaskScript) -> Task:
     """A task that goes with a plan."""
     downstreams = ocp.downstreams_of(plan)
     return Task(
@@ -421,7 +421,7 @@ def a_task(plan: ocp.TaskPlan) -> Task:
     )
 
 
-def a_dag(plan: obshell.DagPlan) -> Dag:
+def a_dag(plan: obshell.DagScript) -> Dag:
     """A dag that goes with a plan."""
     agent = Address(ip="10.0.0.1", port=2886)
     return Dag(
@@ -459,7 +459,7 @@ def is_stuck(told: Explanation) -> bool:
 @settings(max_examples=150)
 @given(ocp_strategies.scripts())
 def test_every_state_of_every_task_can_be_explained(script: ocp_strategies.Script) -> None:
-    task, operated = a_task(script.plan), list[Operated]()
+    task, operated = a_task(script.plan), list[OperationRecord]()
     story = ocp_strategies.born(script.plan, script.rules)
     for move in script.moves:
         known = len(story.answers)
@@ -467,9 +467,9 @@ def test_every_state_of_every_task_can_be_explained(script: ocp_strategies.Scrip
         for act, _, answer in story.answers[known:]:
             refused = "" if answer == "ACCEPTED" else answer
             operated.append(
-                Operated(AFTERNOON + story.instant, act.operation, act.subtask, refused)
+                OperationRecord(AFTERNOON + story.instant, act.operation, act.subtask, refused)
             )
-        told = tasks.explain_life(task, story.life, operated, clock=at(story.instant))
+        told = tasks.explain_history(task, story.life, operated, clock=at(story.instant))
         check(told)
         assert (told.state, told.operation) == (story.now.status, story.now.operation)
 
@@ -477,15 +477,17 @@ def test_every_state_of_every_task_can_be_explained(script: ocp_strategies.Scrip
 @settings(max_examples=100)
 @given(obshell_strategies.scripts())
 def test_every_state_of_every_dag_can_be_explained(script: obshell_strategies.Script) -> None:
-    dag, operated = a_dag(script.plan), list[Operated]()
+    dag, operated = a_dag(script.plan), list[OperationRecord]()
     story = obshell_strategies.born(script.plan, script.rules)
     for move in script.moves:
         known = len(story.answers)
         story.make(move)
         for act, _, answer in story.answers[known:]:
             refused = "" if answer is None else answer.reason
-            operated.append(Operated(AFTERNOON + story.instant, act.operator, act.node, refused))
-        told = dags.explain_life(dag, story.life, operated, clock=at(story.instant))
+            operated.append(
+                OperationRecord(AFTERNOON + story.instant, act.operator, act.node, refused)
+            )
+        told = dags.explain_history(dag, story.life, operated, clock=at(story.instant))
         check(told)
         assert not (is_stuck(told) and "ROLLBACK" in [each.operation for each in told.accepts])
         assert (told.state, told.operation) == (story.now.state, story.now.operator)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oceanmock.clock import MILLISECOND
-from oceanmock.engine.faults import MOST_CALLERS, Asked, Faults, Sent, Strike, mangle
+from oceanmock.engine.faults import MOST_CALLERS, FaultRequest, Faults, InjectedFault, Sent, mangle
 from oceanmock.errors import AuthorError
 from oceanmock.journal import is_called
 from oceanmock.scenario.loader import read_fault
@@ -28,17 +28,17 @@ def asked(
     key: str = "GET /1000",
     api: str = "ocp",
     **ids: str,
-) -> Asked:
-    return Asked(api, operation, ids, caller, key)
+) -> FaultRequest:
+    return FaultRequest(api, operation, ids, caller, key)
 
 
-def struck(faults: Faults, count: int, request: Asked | None = None) -> list[int]:
+def struck(faults: Faults, count: int, request: FaultRequest | None = None) -> list[int]:
     """Which of so many equal requests are struck, counted from 1."""
     request = request or asked()
     return [number for number in range(1, count + 1) if faults.strike(request)]
 
 
-def strike_of(**said: Any) -> Strike:
+def strike_of(**said: Any) -> InjectedFault:
     """What a fault does to a request that it strikes."""
     strike = faults_of({"operation": "getTaskInstance", **said}).strike(asked())
     assert strike is not None
@@ -96,7 +96,7 @@ def test_a_fault_strikes_only_its_caller() -> None:
 def test_a_fault_strikes_only_what_is_about_its_task_and_subtask() -> None:
     faults = faults_of({"status": 500, "task": 1000, "subtask": 7})
 
-    def about(operation: str, **ids: str) -> Strike | None:
+    def about(operation: str, **ids: str) -> InjectedFault | None:
         return faults.strike(asked(operation, **ids))
 
     assert about("retrySubtask", taskInstanceId="1000", subtaskInstanceId="7")
@@ -110,7 +110,7 @@ def test_a_dag_s_fault_strikes_what_is_about_a_dag_not_a_node_of_the_same_id() -
     faults = faults_of({"status": 500, "dag": 4})
     local = "22130706433028864"
 
-    def about(operation: str, id: str) -> Strike | None:
+    def about(operation: str, id: str) -> InjectedFault | None:
         return faults.strike(asked(operation, api="obshell", id=id))
 
     assert about("getDagDetail", f"{local}")

@@ -47,7 +47,7 @@ def test_what_is_said_to_be_recorded_is(dag: int, file: str, dag_id: str, nodes:
     recording = recording_of(file, dag_id)
 
     assert tuple(node.name for node in written.nodes) == recording.names
-    assert [measured(each.attempts[0]) for each in scripts(obshell.plan_of(written))[:nodes]] == [
+    assert [measured(each.attempts[0]) for each in scripts(obshell.script_of(written))[:nodes]] == [
         measured(each.attempts[0]) for each in scripts(recording.plan)[:nodes]
     ]
 
@@ -55,12 +55,12 @@ def test_what_is_said_to_be_recorded_is(dag: int, file: str, dag_id: str, nodes:
 def test_initialize_cluster_is_undone_as_the_recorded_one() -> None:
     (dag,) = scenario_of("initialize-cluster-fails").dags
 
-    undone = [measured(each.rollbacks[0]) for each in scripts(obshell.plan_of(dag))[:3]]
+    undone = [measured(each.rollbacks[0]) for each in scripts(obshell.script_of(dag))[:3]]
 
     assert undone == [measured(each.rollbacks[0]) for each in scripts(RECORDED.plan)[:3]]
 
 
-def scripts(plan: machine.DagPlan) -> list[machine.SubTaskPlan]:
+def scripts(plan: machine.DagScript) -> list[machine.SubTaskScript]:
     """The script of each node's first sub task."""
     return [node.sub_tasks[0] for node in plan.nodes]
 
@@ -83,7 +83,7 @@ def test_the_dag_that_is_passed_failed_as_the_recorded_one() -> None:
 
     assert recorded["name"] == dag.name
     assert recorded["nodes"][0]["sub_tasks"][0]["task_logs"] == list(
-        logged(obshell.plan_of(dag).nodes[0].sub_tasks[0].attempts[0])
+        logged(obshell.script_of(dag).nodes[0].sub_tasks[0].attempts[0])
     )
 
 

@@ -16,18 +16,18 @@ from oceanmock.errors import IllegalOperator
 from oceanmock.obshell.machine import (
     SECOND,
     Attempt,
-    DagPlan,
+    DagScript,
     DagState,
     Flag,
-    Life,
-    NodePlan,
+    History,
+    NodeScript,
     Operator,
     Rules,
-    SubTaskPlan,
+    SubTaskScript,
     SubTaskState,
-    begin,
     next_due,
     operate,
+    start,
     task_logs_at,
     view_at,
 )
@@ -39,20 +39,20 @@ HANGS = Attempt(takes=None)
 ALL: frozenset[Flag] = frozenset({"cancel", "retry", "rollback", "pass"})
 
 
-def sub(*attempts: Attempt, back: tuple[Attempt, ...] = (OK,)) -> SubTaskPlan:
-    return SubTaskPlan(attempts=attempts or (OK,), rollbacks=back)
+def sub(*attempts: Attempt, back: tuple[Attempt, ...] = (OK,)) -> SubTaskScript:
+    return SubTaskScript(attempts=attempts or (OK,), rollbacks=back)
 
 
-def node(*sub_tasks: SubTaskPlan, without: str = "", **more: Any) -> NodePlan:
+def node(*sub_tasks: SubTaskScript, without: str = "", **more: Any) -> NodeScript:
     """A stage, with every flag but those named."""
-    return NodePlan(sub_tasks or (sub(),), ALL - set(without.split()), **more)
+    return NodeScript(sub_tasks or (sub(),), ALL - set(without.split()), **more)
 
 
-def life_of(*nodes: NodePlan, **more: Any) -> Life:
-    return begin(DagPlan(nodes, **more))
+def life_of(*nodes: NodeScript, **more: Any) -> History:
+    return start(DagScript(nodes, **more))
 
 
-def failing_second(**more: Any) -> Life:
+def failing_second(**more: Any) -> History:
     """Three stages, of which the second fails at 4 s."""
     return life_of(node(), node(sub(FAILS, OK)), node(), **more)
 
@@ -62,29 +62,29 @@ def after(tick: int) -> int:
     return tick * SECOND + SECOND // 2
 
 
-def look(life: Life, tick: int) -> DagState:
+def look(life: History, tick: int) -> DagState:
     return view_at(life, after(tick))
 
 
-def one(life: Life, tick: int) -> SubTaskState:
+def one(life: History, tick: int) -> SubTaskState:
     """The first sub task."""
     return look(life, tick).nodes[0].sub_tasks[0]
 
 
-def ask(life: Life, operator: Operator, tick: int, **more: Any) -> Life:
+def ask(life: History, operator: Operator, tick: int, **more: Any) -> History:
     return operate(life, operator, after(tick), **more)
 
 
-def dag(life: Life, tick: int) -> str:
+def dag(life: History, tick: int) -> str:
     state = look(life, tick)
     return f"{state.state}/{state.operator} {state.stage}"
 
 
-def nodes(life: Life, tick: int) -> list[str]:
+def nodes(life: History, tick: int) -> list[str]:
     return [f"{each.state}/{each.operator}" for each in look(life, tick).nodes]
 
 
-def told(life: Life, tick: int) -> list[str]:
+def told(life: History, tick: int) -> list[str]:
     """The dag with its stage, then each node with its sub tasks."""
     lines = [dag(life, tick)]
     for each in look(life, tick).nodes:
@@ -93,7 +93,7 @@ def told(life: Life, tick: int) -> list[str]:
     return lines
 
 
-def refusal(life: Life, operator: Operator, tick: int, **more: Any) -> tuple[str, int | None]:
+def refusal(life: History, operator: Operator, tick: int, **more: Any) -> tuple[str, int | None]:
     """The reason and the node of a refused operator, which must leave the life alone."""
     before = life.states
     with pytest.raises(IllegalOperator) as refused:
@@ -186,7 +186,7 @@ def test_a_node_waits_for_the_slowest_of_its_sub_tasks() -> None:
 def test_the_tick_and_its_phase_can_be_set() -> None:
     rules = Rules(tick=SECOND // 10, phase=SECOND // 20)
 
-    life = begin(DagPlan((node(sub(Attempt(takes=0))),)), rules)
+    life = start(DagScript((node(sub(Attempt(takes=0))),)), rules)
 
     assert life.states[1].at == SECOND // 20
     assert life.states[-1].at == SECOND * 3 // 20
@@ -657,7 +657,7 @@ def test_a_dag_must_have_failed(operator: Operator, reason: str, tick: int) -> N
 
 
 @pytest.mark.parametrize("life", [life_of(node()), failing_second()], ids=["SUCCEED", "FAILED"])
-def test_a_dag_that_has_ended_cannot_be_cancelled(life: Life) -> None:
+def test_a_dag_that_has_ended_cannot_be_cancelled(life: History) -> None:
     assert refusal(life, "CANCEL", 10) == ("Dag.Operator.CancelFinishedDag", None)
 
 
@@ -726,7 +726,7 @@ def test_an_operator_without_a_route_is_the_callers_mistake(
 # --- CANCEL while a ROLLBACK runs -----------------------------------------------------------------
 
 
-def rollback_cancelled(*last: Attempt) -> Life:
+def rollback_cancelled(*last: Attempt) -> History:
     """Of five stages the third failed; its rollback, at work from 11 s to 14 s, is cancelled."""
     slow_back = node(sub(FAILS, back=(Attempt(takes=3 * SECOND),)))
     life = life_of(node(), node(), slow_back, node(), node(sub(*last)), is_maintenance=True)

@@ -37,16 +37,16 @@ from oceanmock.errors import IllegalOperator
 from oceanmock.obshell.machine import (
     SECOND,
     Attempt,
-    DagPlan,
+    DagScript,
     Flag,
-    NodePlan,
+    NodeScript,
     NodeState,
     Rules,
-    SubTaskPlan,
+    SubTaskScript,
     SubTaskState,
-    begin,
     next_due,
     operate,
+    start,
     view_at,
 )
 
@@ -63,12 +63,12 @@ many = settings(
 Test = TypeVar("Test", bound=Callable[..., None])
 
 ALL: frozenset[Flag] = frozenset({"cancel", "retry", "rollback", "pass"})
-QUICK = NodePlan((SubTaskPlan((Attempt(0),)),), ALL)
-FAILS_AND_IS_SLOW_TO_ROLL_BACK = NodePlan(
-    (SubTaskPlan((Attempt(0, "FAILED"),), (Attempt(5 * SECOND),)),), ALL
+QUICK = NodeScript((SubTaskScript((Attempt(0),)),), ALL)
+FAILS_AND_IS_SLOW_TO_ROLL_BACK = NodeScript(
+    (SubTaskScript((Attempt(0, "FAILED"),), (Attempt(5 * SECOND),)),), ALL
 )
 CANCEL_IN_A_ROLLBACK = Script(
-    DagPlan((QUICK, FAILS_AND_IS_SLOW_TO_ROLL_BACK, QUICK), is_maintenance=True),
+    DagScript((QUICK, FAILS_AND_IS_SLOW_TO_ROLL_BACK, QUICK), is_maintenance=True),
     Rules(),
     (
         Move(changes=MOST_CHANGES, then=0, wish="ROLLBACK", choice=0),
@@ -77,7 +77,7 @@ CANCEL_IN_A_ROLLBACK = Script(
     ),
 )
 CANCEL_WHEN_ALL_NODES_HAVE_ENDED = Script(
-    DagPlan((FAILS_AND_IS_SLOW_TO_ROLL_BACK,)),
+    DagScript((FAILS_AND_IS_SLOW_TO_ROLL_BACK,)),
     Rules(),
     (
         Move(changes=MOST_CHANGES, then=0, wish="PASS", choice=1),
@@ -85,7 +85,7 @@ CANCEL_WHEN_ALL_NODES_HAVE_ENDED = Script(
     ),
 )
 CANCEL_THE_NODE_AFTER_A_CANCELLED_ONE = Script(
-    DagPlan((NodePlan((SubTaskPlan((Attempt(None), Attempt(0))),), ALL), QUICK)),
+    DagScript((NodeScript((SubTaskScript((Attempt(None), Attempt(0))),), ALL), QUICK)),
     Rules(),
     (
         Move(changes=1, then=0, wish="CANCEL", choice=0),
@@ -119,9 +119,9 @@ def with_known_corners(test: Test) -> Test:
 @many
 @given(plans(), rules())
 def test_a_dag_is_born_ready_at_stage_one_with_everything_pending(
-    plan: DagPlan, pace: Rules
+    plan: DagScript, pace: Rules
 ) -> None:
-    state = view_at(begin(plan, pace), 0)
+    state = view_at(start(plan, pace), 0)
 
     sub_tasks = [each for node in state.nodes for each in node.sub_tasks]
     parts: list[NodeState | SubTaskState] = [*state.nodes, *sub_tasks]
@@ -238,7 +238,7 @@ def test_a_parent_agrees_with_its_children_and_the_stage_with_the_dag(script: Sc
 @many
 @given(plans(recovers=True), rules(), st.integers(1, 6), durations)
 def test_a_rollback_once_cancelled_is_refused_for_ever(
-    plan: DagPlan, pace: Rules, changes: int, then: int
+    plan: DagScript, pace: Rules, changes: int, then: int
 ) -> None:
     story = born(plan, pace)
     story.wait_for_changes()
@@ -300,7 +300,7 @@ def test_a_log_tells_all_runs_in_order(script: Script) -> None:
 @given(scripts(), st.lists(st.integers(0, 60 * SECOND), max_size=20))
 def test_a_late_reader_sees_what_a_frequent_reader_saw(script: Script, others: list[int]) -> None:
     story = tell_to_its_rest(script)
-    watched = {0: view_at(begin(script.plan, script.rules), 0)}
+    watched = {0: view_at(start(script.plan, script.rules), 0)}
     watched |= {step.instant: step.after for step in story.steps}
 
     late = {instant: view_at(story.life, instant) for instant in [*others, *watched, FAR]}
@@ -361,7 +361,7 @@ def test_every_life_comes_to_rest_and_a_dag_at_rest_has_ended(script: Script) ->
 @many
 @given(plans(recovers=True), rules())
 def test_a_dag_that_can_succeed_does_so_when_retried_often_enough(
-    plan: DagPlan, pace: Rules
+    plan: DagScript, pace: Rules
 ) -> None:
     story = born(plan, pace)
     story.wait_for_changes()
@@ -377,7 +377,7 @@ def test_a_dag_that_can_succeed_does_so_when_retried_often_enough(
 @many
 @given(plans(recovers=True), rules())
 def test_a_failed_dag_rolls_back_to_stage_one_when_asked_often_enough(
-    plan: DagPlan, pace: Rules
+    plan: DagScript, pace: Rules
 ) -> None:
     story = born(plan, pace)
     story.wait_for_changes()

@@ -19,7 +19,7 @@ from obshell_recordings import (
 )
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine as obshell
-from oceanmock.obshell.machine import Life, begin, view_at
+from oceanmock.obshell.machine import History, start, view_at
 
 LIVES = [
     ("join.json", "22130706433028861"),
@@ -39,9 +39,9 @@ OF_THE_API = (
 """Refused before the machine is asked: a body, a word or an id."""
 
 
-def live(recording: Recording) -> tuple[Life, list[tuple[Asked, str | None]]]:
+def live(recording: Recording) -> tuple[History, list[tuple[Asked, str | None]]]:
     """The machine's life under the recorded operators, and the errCode each one met."""
-    life, met = begin(recording.plan, recording.rules), []
+    life, met = start(recording.plan, recording.rules), []
     for event in recording.events:
         if isinstance(event, Asked) and event.err_code not in OF_THE_API:
             life, refusal = operated(life, event)
@@ -49,7 +49,7 @@ def live(recording: Recording) -> tuple[Life, list[tuple[Asked, str | None]]]:
     return life, met
 
 
-def operated(life: Life, asked: Asked) -> tuple[Life, str | None]:
+def operated(life: History, asked: Asked) -> tuple[History, str | None]:
     try:
         return obshell.operate(life, asked.operator, asked.instant, node=asked.node), None
     except IllegalOperator as refused:

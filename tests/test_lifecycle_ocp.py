@@ -16,13 +16,13 @@ from oceanmock.ocp import machine as ocp
 from oceanmock.ocp.machine import (
     SECOND,
     Attempt,
-    Life,
+    History,
     Rules,
-    SubtaskPlan,
-    TaskPlan,
-    begin,
+    SubtaskScript,
+    TaskScript,
     next_due,
     operate,
+    start,
     view_at,
 )
 
@@ -31,30 +31,30 @@ FAILS = Attempt(takes=SECOND, ends="FAILED")
 HANGS = Attempt(takes=None)
 
 
-def subtask(*attempts: Attempt, needs: Sequence[int] = (), **more: Any) -> SubtaskPlan:
-    return SubtaskPlan(attempts=attempts or (OK,), needs=tuple(needs), **more)
+def subtask(*attempts: Attempt, needs: Sequence[int] = (), **more: Any) -> SubtaskScript:
+    return SubtaskScript(attempts=attempts or (OK,), needs=tuple(needs), **more)
 
 
-def life_of(*subtasks: SubtaskPlan, rules: Rules = Rules(), **more: Any) -> Life:
-    return begin(TaskPlan(subtasks, **more), rules)
+def life_of(*subtasks: SubtaskScript, rules: Rules = Rules(), **more: Any) -> History:
+    return start(TaskScript(subtasks, **more), rules)
 
 
-def chain(*attempts: tuple[Attempt, ...]) -> Life:
+def chain(*attempts: tuple[Attempt, ...]) -> History:
     """Subtasks one after the other, each with its attempts."""
     return life_of(
         *(subtask(*each, needs=[place - 1] if place else []) for place, each in enumerate(attempts))
     )
 
 
-def end(life: Life) -> int:
+def end(life: History) -> int:
     return life.states[-1].at
 
 
-def statuses(life: Life, instant: int) -> list[str]:
+def statuses(life: History, instant: int) -> list[str]:
     return [each.status for each in view_at(life, instant).subtasks]
 
 
-def words(life: Life, instant: int) -> list[str]:
+def words(life: History, instant: int) -> list[str]:
     """The task and its subtasks as “STATUS/OPERATION”."""
     state = view_at(life, instant)
     subtasks = [f"{each.status}/{each.operation}" for each in state.subtasks]

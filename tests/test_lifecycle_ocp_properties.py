@@ -28,15 +28,15 @@ from oceanmock.ocp.machine import (
     NO_OP_TAKES,
     SECOND,
     Attempt,
-    Life,
+    History,
     Rules,
-    SubtaskPlan,
-    TaskPlan,
+    SubtaskScript,
+    TaskScript,
     TaskState,
     allowed_operations,
-    begin,
     next_due,
     operate,
+    start,
     view_at,
 )
 from ocp_invariants import Act, StateInvariant, StepInvariant, answer_to, content, every_act
@@ -62,10 +62,10 @@ FAR = 100_000 * SECOND
 
 many = settings(max_examples=100)
 
-HANGS_BESIDE_A_FAILURE = TaskPlan(
+HANGS_BESIDE_A_FAILURE = TaskScript(
     subtasks=(
-        SubtaskPlan(attempts=(Attempt(takes=0, ends="FAILED"),)),
-        SubtaskPlan(attempts=(Attempt(takes=0, ends="FAILED"), Attempt(takes=60 * SECOND))),
+        SubtaskScript(attempts=(Attempt(takes=0, ends="FAILED"),)),
+        SubtaskScript(attempts=(Attempt(takes=0, ends="FAILED"), Attempt(takes=60 * SECOND))),
     )
 )
 """Both fail at 0.5 s, the task at 1 s. The second, retried just before a task tick, is READY when
@@ -79,10 +79,10 @@ RETRY_ONE_THEN_ROLL_BACK = Script(
     ),
 )
 CANCEL_BESIDE_A_FAILURE = Script(
-    TaskPlan(
+    TaskScript(
         subtasks=(
-            SubtaskPlan(attempts=(Attempt(takes=0, ends="FAILED"),)),
-            SubtaskPlan(attempts=(Attempt(takes=60 * SECOND),)),
+            SubtaskScript(attempts=(Attempt(takes=0, ends="FAILED"),)),
+            SubtaskScript(attempts=(Attempt(takes=60 * SECOND),)),
         )
     ),
     Rules(),
@@ -102,7 +102,7 @@ def breaches_in_states(story: Story, *invariants: StateInvariant) -> list[str]:
     return [said for state in states for holds in invariants for said in holds(story.plan, state)]
 
 
-def changes_from(life: Life, instant: int) -> Iterator[int]:
+def changes_from(life: History, instant: int) -> Iterator[int]:
     """Every instant after this one at which something is due."""
     while (due := next_due(life, instant)) is not None:
         yield due
@@ -114,8 +114,8 @@ def changes_from(life: Life, instant: int) -> Iterator[int]:
 
 @many
 @given(plans(), rules())
-def test_a_submitted_task_is_running_and_its_roots_are_ready(plan: TaskPlan, pace: Rules) -> None:
-    life = begin(plan, pace)
+def test_a_submitted_task_is_running_and_its_roots_are_ready(plan: TaskScript, pace: Rules) -> None:
+    life = start(plan, pace)
 
     state = view_at(life, 0)
 
@@ -185,7 +185,7 @@ def test_a_refused_operation_says_what_was_allowed_and_changes_nothing(
 def test_an_operation_without_a_route_is_the_callers_mistake(
     operation: str, subtask: int | None
 ) -> None:
-    life = begin(HANGS_BESIDE_A_FAILURE)
+    life = start(HANGS_BESIDE_A_FAILURE)
 
     with pytest.raises(ValueError, match=operation):
         operate(life, operation, 2 * SECOND, subtask=subtask)  # type: ignore[arg-type]
@@ -314,7 +314,7 @@ def test_a_run_follows_its_script_within_its_timeout(script: Script) -> None:
 def test_a_late_reader_sees_what_a_frequent_reader_saw(script: Script, others: list[int]) -> None:
     story = tell_to_its_rest(script)
     changes = [step.instant for step in story.steps]
-    watched = {0: view_at(begin(script.plan, script.rules), 0)}
+    watched = {0: view_at(start(script.plan, script.rules), 0)}
     watched |= {step.instant: step.after for step in story.steps}
 
     late = {instant: view_at(story.life, instant) for instant in [*others, *reversed(changes), 0]}
@@ -376,7 +376,7 @@ def test_every_life_comes_to_rest_and_a_task_at_rest_is_not_running(script: Scri
 @many
 @given(plans(recovers=True), rules())
 def test_a_task_that_can_succeed_does_so_when_retried_often_enough(
-    plan: TaskPlan, pace: Rules
+    plan: TaskScript, pace: Rules
 ) -> None:
     story = born(plan, pace)
     story.wait_for_changes()
@@ -421,7 +421,7 @@ def test_skipping_every_failure_ends_a_task_too(script: Script) -> None:
 @many
 @given(plans(), rules(), durations, st.integers(0, 7))
 def test_a_cancelled_run_has_failed_a_tick_and_a_moment_later(
-    plan: TaskPlan, pace: Rules, wait: int, choice: int
+    plan: TaskScript, pace: Rules, wait: int, choice: int
 ) -> None:
     story = born(plan, pace)
     story.wait(wait)
@@ -450,10 +450,10 @@ class TaskUnderWatch(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.checked = 0
-        self.passed: list[tuple[Life, int, TaskState]] = []
+        self.passed: list[tuple[History, int, TaskState]] = []
 
     @initialize(plan=plans(), pace=rules())
-    def submit(self, plan: TaskPlan, pace: Rules) -> None:
+    def submit(self, plan: TaskScript, pace: Rules) -> None:
         self.story = born(plan, pace)
 
     @rule(changes=st.integers(1, 8))

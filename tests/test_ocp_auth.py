@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from conftest import REINSTALL, Ask, asking, sandbox_of
-from oceanmock.api import Call, Refused
+from oceanmock.api import ApiError, Request
 from oceanmock.clock import SECOND, Clock, wall_now
 from oceanmock.engine.accounts import EVERYTHING, VIEWER, AccessKey, Accounts, User
 from oceanmock.engine.sandbox import Sandbox
@@ -32,12 +32,12 @@ def call_of(
     *,
     body: bytes = b"",
     accounts: Accounts | None = None,
-) -> Call:
+) -> Request:
     """A call as the app opens it, to a sandbox of these accounts."""
     target = urlsplit(url)
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     api: Any = None
-    return Call(
+    return Request(
         api,
         Sandbox(Clock("manual"), accounts=accounts),
         method,
@@ -50,7 +50,7 @@ def call_of(
     )
 
 
-def signatures(secret: str, call: Call) -> list[str]:
+def signatures(secret: str, call: Request) -> list[str]:
     """Every signature the call may carry."""
     return [sign(secret, message) for message in messages(call)]
 
@@ -145,7 +145,7 @@ def signed(
     key: str = "oceanmock-ak",
     secret: str = "oceanmock-sk",
     accounts: Accounts | None = None,
-) -> Call:
+) -> Request:
     """A GET signed at an instant."""
     date = formatdate(at / SECOND, usegmt=True)
     unsigned = call_of("GET", TASK, {"Date": date, "Host": "mock"})
@@ -166,7 +166,7 @@ def test_a_signature_less_than_15_minutes_away_is_taken(skew: int) -> None:
 def test_a_signature_15_minutes_away_is_refused(skew: int) -> None:
     check = credentials(wall=lambda: NOON)["apiKey"]
 
-    with pytest.raises(Refused, match="15 minutes away") as refusal:
+    with pytest.raises(ApiError, match="15 minutes away") as refusal:
         check(signed(NOON + skew * SECOND))
 
     assert refusal.value.kind == "bad credentials"
@@ -182,14 +182,14 @@ def test_the_age_of_a_signature_is_told_by_the_machines_clock_not_the_sandboxs()
 def test_a_signature_by_another_secret_is_refused_with_the_text_it_should_sign() -> None:
     check = credentials(wall=lambda: NOON)["apiKey"]
 
-    with pytest.raises(Refused, match=r"not that of 'GET\\n\\n\\nTue, 14 Nov 2023 22:13:20 GMT"):
+    with pytest.raises(ApiError, match=r"not that of 'GET\\n\\n\\nTue, 14 Nov 2023 22:13:20 GMT"):
         check(signed(NOON, secret="another"))
 
 
 def test_an_unknown_access_key_is_refused() -> None:
     check = credentials(wall=lambda: NOON)["apiKey"]
 
-    with pytest.raises(Refused, match="No access key has this id"):
+    with pytest.raises(ApiError, match="No access key has this id"):
         check(signed(NOON, key="another"))
 
 
@@ -198,7 +198,7 @@ def test_a_date_that_is_none_is_refused(date: str) -> None:
     check = credentials(wall=lambda: NOON)["apiKey"]
     headers = {"Date": date, "Authorization": "OCP-ACCESS-KEY-HMACSHA1 oceanmock-ak:x"}
 
-    with pytest.raises(Refused, match="not in the form of RFC 1123"):
+    with pytest.raises(ApiError, match="not in the form of RFC 1123"):
         check(call_of("GET", TASK, headers))
 
 
@@ -219,7 +219,7 @@ def test_a_signature_covers_the_body_as_it_arrived(ask: Ask) -> None:
 # --- HTTP Basic -----------------------------------------------------------------------------------
 
 
-def basic(text: str, *, accounts: Accounts | None = None) -> Call:
+def basic(text: str, *, accounts: Accounts | None = None) -> Request:
     """A call with these Basic credentials."""
     encoded = base64.b64encode(text.encode()).decode()
     return call_of("GET", TASK, {"Authorization": f"Basic {encoded}"}, accounts=accounts)
@@ -243,7 +243,7 @@ def test_a_password_may_hold_colons_and_any_script() -> None:
 def test_a_wrong_name_or_password_is_refused(text: str) -> None:
     check = credentials()["basic"]
 
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(ApiError) as refusal:
         check(basic(text))
 
     assert refusal.value.kind == "bad credentials"

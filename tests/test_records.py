@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from oceanmock.clock import SECOND
-from oceanmock.engine.records import MOST, Operated, Records
+from oceanmock.engine.records import MOST, OperationRecord, Records
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask
 from oceanmock.obshell.dags import Key
@@ -31,8 +31,8 @@ def test_an_operation_is_kept_with_its_instant_whether_it_was_accepted_or_not() 
 
     refused = "RETRY is not allowed in state RUNNING; allowed: none"
     assert tasks.operations_of(1000) == (
-        Operated(0, "RETRY", None, refused),
-        Operated(4 * SECOND, "RETRY", 1),
+        OperationRecord(0, "RETRY", None, refused),
+        OperationRecord(4 * SECOND, "RETRY", 1),
     )
 
 
@@ -45,8 +45,8 @@ def test_an_operator_is_kept_with_its_instant_whether_it_was_accepted_or_not() -
     dags.operate_node(FOLLOWER, "PASS")
 
     assert dags.operations_of(REMOVE_ALL) == (
-        Operated(0, "PASS", 0, "Node.Operator.PassNotFailedDag"),
-        Operated(60 * SECOND, "PASS", 0),
+        OperationRecord(0, "PASS", 0, "Node.Operator.PassNotFailedDag"),
+        OperationRecord(60 * SECOND, "PASS", 0),
     )
 
 
@@ -76,8 +76,8 @@ def test_only_the_last_thousand_are_kept_of_each() -> None:
     records = Records[int]()
 
     for instant in range(MOST + 5):
-        records.keep(1, Operated(instant, "RETRY", None))
-    records.keep(2, Operated(0, "RETRY", None))
+        records.keep(1, OperationRecord(instant, "RETRY", None))
+    records.keep(2, OperationRecord(0, "RETRY", None))
 
     assert [operated.at for operated in records.of(1)] == list(range(5, MOST + 5))
     assert len(records.of(2)) == 1

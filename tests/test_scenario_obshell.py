@@ -18,7 +18,7 @@ from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
-from oceanmock.obshell.machine import Attempt, Rules, SubTaskPlan
+from oceanmock.obshell.machine import Attempt, Rules, SubTaskScript
 from oceanmock.scenario.diagnostics import ScenarioError
 from oceanmock.scenario.loader import read_scenario, scenario_schema
 
@@ -205,13 +205,13 @@ def test_a_plan_has_the_runs_the_flags_and_the_lock_of_the_file() -> None:
         "{maintenance: global, nodes: [{can: [retry, pass], timeout: 5s, sub_tasks: {takes: 2s}}]}"
     )
 
-    plan = obshell.plan_of(read(text).dags[0])
+    plan = obshell.script_of(read(text).dags[0])
 
     assert plan.is_maintenance
     assert plan.nodes[0].can == {"retry", "pass"}
     assert plan.nodes[0].timeout == 5 * SECOND
     assert plan.nodes[0].sub_tasks == (
-        SubTaskPlan((Attempt(2 * SECOND),), rollbacks=(Attempt(MILLISECOND),)),
+        SubTaskScript((Attempt(2 * SECOND),), rollbacks=(Attempt(MILLISECOND),)),
     )
 
 
@@ -219,7 +219,7 @@ def test_a_plan_has_the_runs_the_flags_and_the_lock_of_the_file() -> None:
 def test_every_lock_makes_a_maintenance_dag(lock: str) -> None:
     text = f"{HEAD}agent: {{identity: CLUSTER AGENT}}\ndags:\n  - scope: cluster\n"
 
-    plan = obshell.plan_of(read(f"{text}    maintenance: {lock}\n    nodes: [One]\n").dags[0])
+    plan = obshell.script_of(read(f"{text}    maintenance: {lock}\n    nodes: [One]\n").dags[0])
 
     assert plan.is_maintenance
 
@@ -234,7 +234,7 @@ def test_every_lock_makes_a_maintenance_dag(lock: str) -> None:
 )
 def test_a_failed_run_says_why_in_its_last_line(written: str, last: str) -> None:
     (attempt,) = (
-        obshell.plan_of(read(with_sub_task(written.replace("{", "{log: one, ", 1))).dags[0])
+        obshell.script_of(read(with_sub_task(written.replace("{", "{log: one, ", 1))).dags[0])
         .nodes[0]
         .sub_tasks[0]
         .attempts
@@ -245,7 +245,7 @@ def test_a_failed_run_says_why_in_its_last_line(written: str, last: str) -> None
 
 def test_why_a_run_failed_is_said_when_it_has_ended() -> None:
     text = with_sub_task("{takes: 5s, ends: FAILED, log: one}")
-    life = machine.begin(obshell.plan_of(read(text).dags[0]))
+    life = machine.start(obshell.script_of(read(text).dags[0]))
 
     def said(at: int) -> tuple[str, ...] | None:
         shown = machine.view_at(life, at)
@@ -260,7 +260,7 @@ def test_why_a_run_failed_is_said_when_it_has_ended() -> None:
 
 def test_a_run_that_the_timeout_ends_says_nothing_of_its_own() -> None:
     text = with_node("{timeout: 1s, sub_tasks: {takes: forever, ends: FAILED}}")
-    life = machine.begin(obshell.plan_of(read(text).dags[0]))
+    life = machine.start(obshell.script_of(read(text).dags[0]))
 
     ended = life.states[-1].nodes[0].sub_tasks[0]
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obshell_recordings import exchanges_of
-from oceanmock.observations import Sighting, call_of, sightings_of
+from oceanmock.observations import Observation, observations_of, operation_of
 from oceanmock.obshell.transitions import MACHINES
 from oceanmock.openapi import load_spec, spec_path
 
@@ -35,9 +35,9 @@ def example(api: str, name: str) -> Any:
     return load_spec(spec_path(api))["components"]["examples"][name]["value"]
 
 
-def seen(api: str, operation: str, body: Any) -> list[Sighting]:
+def seen(api: str, operation: str, body: Any) -> list[Observation]:
     """All sightings in a body."""
-    return list(sightings_of(api, operation, body))
+    return list(observations_of(api, operation, body))
 
 
 def standings(value: Any) -> Iterator[tuple[str, str]]:
@@ -76,7 +76,7 @@ def test_a_dag_is_shown_with_its_nodes_and_these_with_their_sub_tasks() -> None:
     (started,) = seen("obshell", "", submit.response["body"])
     dag, node, sub_task, *_ = seen("obshell", "getDagDetail", look.response["body"])
 
-    assert dag == Sighting("dag", "22130706433028866", "Initialize cluster", "READY", "RUN")
+    assert dag == Observation("dag", "22130706433028866", "Initialize cluster", "READY", "RUN")
     assert started == dag
     assert (node.kind, node.parent) == ("node", dag.id)
     assert (sub_task.kind, sub_task.parent) == ("sub_task", node.id)
@@ -85,7 +85,7 @@ def test_a_dag_is_shown_with_its_nodes_and_these_with_their_sub_tasks() -> None:
 def test_a_dag_without_details_is_shown_alone() -> None:
     body = {"data": {"contents": [{"id": "11", "dag_id": 1, "state": "READY", "nodes": None}]}}
 
-    assert seen("obshell", "getAllClusterDags", body) == [Sighting("dag", "11", "", "READY", "")]
+    assert seen("obshell", "getAllClusterDags", body) == [Observation("dag", "11", "", "READY", "")]
 
 
 def test_a_log_and_an_agents_state_are_no_sightings() -> None:
@@ -102,7 +102,7 @@ def test_a_log_and_an_agents_state_are_no_sightings() -> None:
 def test_a_task_is_shown_with_its_subtasks_in_the_order_of_the_answer() -> None:
     task, *subtasks = seen("ocp", "getTaskInstance", document("000"))
 
-    assert task == Sighting("task", "35000312", "Reinstall OCP agent", "SUCCESSFUL", "EXECUTE")
+    assert task == Observation("task", "35000312", "Reinstall OCP agent", "SUCCESSFUL", "EXECUTE")
     assert [each.id for each in subtasks] == ["13000336", "13000334", "13000333", "13000335"]
     assert {(each.kind, each.parent) for each in subtasks} == {("subtask", "35000312")}
 
@@ -124,7 +124,7 @@ def test_a_retried_subtask_is_shown_by_the_answer_to_its_retry() -> None:
 
     (shown,) = seen("ocp", "retrySubtask", {"data": subtask})
 
-    assert shown == Sighting("subtask", "13000333", "Uninstall ocp agent", "READY", "RETRY")
+    assert shown == Observation("subtask", "13000333", "Uninstall ocp agent", "READY", "RETRY")
 
 
 def test_a_submit_shows_the_task_it_has_started_wherever_it_puts_it() -> None:
@@ -194,7 +194,7 @@ def test_what_has_no_id_is_not_seen(id: Any) -> None:
     ],
 )
 def test_each_operation_of_ocp_asks_for_one_thing(operation: str, call: str) -> None:
-    assert call_of("ocp", operation, None) == call
+    assert operation_of("ocp", operation, None) == call
 
 
 @pytest.mark.parametrize(
@@ -208,4 +208,4 @@ def test_each_operation_of_ocp_asks_for_one_thing(operation: str, call: str) -> 
     ],
 )
 def test_the_body_says_what_is_asked_of_obshell(operation: str, body: Any, call: str) -> None:
-    assert call_of("obshell", operation, body) == call
+    assert operation_of("obshell", operation, body) == call

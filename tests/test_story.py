@@ -9,19 +9,19 @@ import pytest
 from oceanmock.clock import SECOND
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp.scenario_checks import OcpActor
-from oceanmock.scenario.story import Call, Mark, Step, StoryDivergesError, Until, Wait, tell
+from oceanmock.scenario.story import Call, Marker, Step, StoryDivergesError, Until, Wait, tell
 
-FAILS_FIRST = ocp.SubtaskPlan(
+FAILS_FIRST = ocp.SubtaskScript(
     (ocp.Attempt(takes=SECOND, ends="FAILED"), ocp.Attempt(takes=SECOND)),
     rollbacks=(ocp.Attempt(SECOND),),
 )
-AFTERWARDS = ocp.SubtaskPlan((ocp.Attempt(takes=SECOND),), needs=(0,))
+AFTERWARDS = ocp.SubtaskScript((ocp.Attempt(takes=SECOND),), needs=(0,))
 
 
 def actor(*, born: int = 0, prohibits_rollback: bool = False) -> OcpActor:
     """A task that is FAILED after 2 s, whose first subtask succeeds when retried."""
-    plan = ocp.TaskPlan((FAILS_FIRST, AFTERWARDS), prohibits_rollback=prohibits_rollback)
-    return OcpActor(born, "Upgrade", ("Install", "Check"), ocp.begin(plan))
+    plan = ocp.TaskScript((FAILS_FIRST, AFTERWARDS), prohibits_rollback=prohibits_rollback)
+    return OcpActor(born, "Upgrade", ("Install", "Check"), ocp.start(plan))
 
 
 def until(
@@ -57,7 +57,7 @@ def test_until_goes_to_the_first_instant_at_which_a_state_shows() -> None:
 
     told = tell([actor()], steps)
 
-    assert told.marks == (Mark(2 * SECOND, 0, "RETRY 'Upgrade'"),)
+    assert told.marks == (Marker(2 * SECOND, 0, "RETRY 'Upgrade'"),)
 
 
 def test_until_does_not_wait_for_what_already_shows() -> None:
@@ -73,7 +73,7 @@ def test_until_may_wait_for_a_subtask() -> None:
 
     told = tell([actor()], steps)
 
-    assert told.marks == (Mark(2 * SECOND, 0, "RETRY 'Install' of 'Upgrade'"),)
+    assert told.marks == (Marker(2 * SECOND, 0, "RETRY 'Install' of 'Upgrade'"),)
 
 
 def test_until_may_wait_for_a_status_under_an_operation() -> None:
@@ -105,7 +105,7 @@ def test_two_tasks_live_by_one_clock() -> None:
 
     told = tell([actor(), actor(born=-SECOND)], steps)
 
-    assert told.marks == (Mark(2 * SECOND, 1, "RETRY 'Upgrade'"),)
+    assert told.marks == (Marker(2 * SECOND, 1, "RETRY 'Upgrade'"),)
 
 
 def test_a_refused_call_changes_nothing() -> None:
@@ -121,7 +121,7 @@ def test_a_refused_call_is_marked_as_refused() -> None:
 
     told = tell([actor()], steps)
 
-    assert told.marks == (Mark(0, 0, "RETRY 'Upgrade', refused"),)
+    assert told.marks == (Marker(0, 0, "RETRY 'Upgrade', refused"),)
 
 
 def test_a_forbidden_rollback_is_a_refused_call() -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from oceanmock.clock import SECOND
 from oceanmock.obshell import machine as obshell
-from oceanmock.obshell.machine import Attempt, Flag, NodePlan, SubTaskPlan
+from oceanmock.obshell.machine import Attempt, Flag, NodeScript, SubTaskScript
 from oceanmock.obshell.scenario_checks import ObshellActor
 from oceanmock.scenario.story import Call, Part, Shown, Step, StoryDivergesError, Until, Wait, tell
 
 ALL: frozenset[Flag] = frozenset({"cancel", "pass", "retry", "rollback"})
-RUNS = SubTaskPlan((Attempt(takes=SECOND // 100),))
-FAILS_FIRST = SubTaskPlan(
+RUNS = SubTaskScript((Attempt(takes=SECOND // 100),))
+FAILS_FIRST = SubTaskScript(
     (Attempt(takes=SECOND // 100, ends="FAILED"), Attempt(takes=SECOND // 100)),
     rollbacks=(Attempt(takes=SECOND // 100),),
 )
@@ -22,8 +22,8 @@ FAILS_FIRST = SubTaskPlan(
 
 def actor(*, can: frozenset[Flag] = ALL, born: int = 0) -> ObshellActor:
     """A dag whose second node fails after 4 s on the first of two agents, and may do so once."""
-    plan = obshell.DagPlan((NodePlan((RUNS,), can), NodePlan((FAILS_FIRST, RUNS), can)))
-    return ObshellActor(born, "Initialize cluster", ("Configure", "Start"), obshell.begin(plan))
+    plan = obshell.DagScript((NodeScript((RUNS,), can), NodeScript((FAILS_FIRST, RUNS), can)))
+    return ObshellActor(born, "Initialize cluster", ("Configure", "Start"), obshell.start(plan))
 
 
 def until(*words: str | None, part: Part = ()) -> Until:
@@ -121,9 +121,9 @@ def test_a_rollback_with_nothing_to_roll_back_answers_500() -> None:
         until("FAILED", "CANCEL"),
         call("ROLLBACK", answers=500),
     ]
-    never = SubTaskPlan((Attempt(takes=SECOND // 100, ends="FAILED"),))
-    plan = obshell.DagPlan(tuple(NodePlan((each,), ALL) for each in (RUNS, never, never)))
-    alone = ObshellActor(0, "Initialize cluster", ("A", "B", "C"), obshell.begin(plan))
+    never = SubTaskScript((Attempt(takes=SECOND // 100, ends="FAILED"),))
+    plan = obshell.DagScript(tuple(NodeScript((each,), ALL) for each in (RUNS, never, never)))
+    alone = ObshellActor(0, "Initialize cluster", ("A", "B", "C"), obshell.start(plan))
 
     told = tell([alone], steps)
 

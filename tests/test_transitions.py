@@ -20,8 +20,8 @@ import ocp_invariants
 import ocp_strategies
 from oceanmock.engine.transitions import (
     TIME,
-    Edge,
-    Machine,
+    StateMachine,
+    Transition,
     can_become,
     edges,
     reachable,
@@ -49,7 +49,7 @@ many = settings(max_examples=100)
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.kind)
 
 
-def moves_in(machine: Machine, *, but: str = "") -> set[Move]:
+def moves_in(machine: StateMachine, *, but: str = "") -> set[Move]:
     """The table's edges as moves; without those that only show with ``but``."""
     kept = (edge for edge in machine.edges if not but or edge.only != but)
     return {(machine.kind, edge.by, edge.before, edge.after) for edge in kept}
@@ -104,28 +104,28 @@ def _operator(act: obshell_invariants.Act) -> str:
 
 
 FAILS, WORKS = ocp.Attempt(SPAN, "FAILED"), ocp.Attempt(SPAN)
-FAILS_ONCE = ocp.SubtaskPlan((FAILS, WORKS), (FAILS, WORKS))
-LASTS = ocp.SubtaskPlan((ocp.Attempt(3 * SPAN),))
-NEVER_SUCCEEDS = ocp.TaskPlan((replace(FAILS_ONCE, attempts=(FAILS,)),))
+FAILS_ONCE = ocp.SubtaskScript((FAILS, WORKS), (FAILS, WORKS))
+LASTS = ocp.SubtaskScript((ocp.Attempt(3 * SPAN),))
+NEVER_SUCCEEDS = ocp.TaskScript((replace(FAILS_ONCE, attempts=(FAILS,)),))
 SMALL_TASKS = [
     NEVER_SUCCEEDS,
-    ocp.TaskPlan((FAILS_ONCE, FAILS_ONCE)),
-    ocp.TaskPlan((FAILS_ONCE, LASTS)),
-    ocp.TaskPlan((FAILS_ONCE, replace(FAILS_ONCE, needs=(0,)))),
+    ocp.TaskScript((FAILS_ONCE, FAILS_ONCE)),
+    ocp.TaskScript((FAILS_ONCE, LASTS)),
+    ocp.TaskScript((FAILS_ONCE, replace(FAILS_ONCE, needs=(0,)))),
 ]
 ABANDONED = replace(NEVER_SUCCEEDS, abandoned_after=6 * SPAN)
-TWO_BRANCHES = ocp.TaskPlan(
+TWO_BRANCHES = ocp.TaskScript(
     (
-        ocp.SubtaskPlan((WORKS,)),
-        ocp.SubtaskPlan((FAILS,), needs=(0,)),
-        ocp.SubtaskPlan((WORKS,), (FAILS, WORKS)),
+        ocp.SubtaskScript((WORKS,)),
+        ocp.SubtaskScript((FAILS,), needs=(0,)),
+        ocp.SubtaskScript((WORKS,), (FAILS, WORKS)),
     )
 )
 """The second is undone while the third's rollback fails; the first waits for the next one."""
 SWITCHED = ocp.Rules(retry_after_failed_rollback=True)
 
 
-def rollbacks_only(life: ocp.Life, instant: int) -> Iterator[tuple[str, ocp.Life]]:
+def rollbacks_only(life: ocp.History, instant: int) -> Iterator[tuple[str, ocp.History]]:
     """The ways on of a client that can do nothing else."""
     return ((by, after) for by, after in OCP.calls(life, instant) if by == "task.ROLLBACK")
 
@@ -133,12 +133,12 @@ def rollbacks_only(life: ocp.Life, instant: int) -> Iterator[tuple[str, ocp.Life
 @pytest.fixture(scope="module")
 def shown_by_default() -> set[Move]:
     """Every move of tasks that nobody abandons, on a server with the default switches."""
-    met = {move for plan in SMALL_TASKS for move in moves_of(OCP, ocp.begin(plan))}
-    return met | moves_of(replace(OCP, calls=rollbacks_only), ocp.begin(TWO_BRANCHES))
+    met = {move for plan in SMALL_TASKS for move in moves_of(OCP, ocp.start(plan))}
+    return met | moves_of(replace(OCP, calls=rollbacks_only), ocp.start(TWO_BRANCHES))
 
 
 def test_every_edge_of_a_task_is_met_by_a_life(shown_by_default: set[Move]) -> None:
-    lives = [*(ocp.begin(plan, SWITCHED) for plan in SMALL_TASKS), ocp.begin(ABANDONED)]
+    lives = [*(ocp.start(plan, SWITCHED) for plan in SMALL_TASKS), ocp.start(ABANDONED)]
 
     met = shown_by_default.union(*(moves_of(OCP, life) for life in lives))
 
@@ -158,20 +158,20 @@ def test_what_needs_no_opt_in_is_what_is_met_by_default(shown_by_default: set[Mo
     assert told(shown_by_default) == told(by_default)
 
 
-def node(*sub_tasks: obshell.SubTaskPlan) -> obshell.NodePlan:
+def node(*sub_tasks: obshell.SubTaskScript) -> obshell.NodeScript:
     """A node to which anything may be done."""
     flags: list[obshell.Flag] = ["cancel", "continue", "pass", "retry", "rollback"]
-    return obshell.NodePlan(sub_tasks, frozenset(flags))
+    return obshell.NodeScript(sub_tasks, frozenset(flags))
 
 
 RUNS = (obshell.Attempt(SPAN),)
 FAILS_AND_RUNS = (obshell.Attempt(SPAN, "FAILED"), obshell.Attempt(SPAN))
 SMALL_DAGS = [
-    obshell.DagPlan((node(obshell.SubTaskPlan(FAILS_AND_RUNS, FAILS_AND_RUNS)),)),
-    obshell.DagPlan(
+    obshell.DagScript((node(obshell.SubTaskScript(FAILS_AND_RUNS, FAILS_AND_RUNS)),)),
+    obshell.DagScript(
         (
-            node(obshell.SubTaskPlan(RUNS, FAILS_AND_RUNS)),
-            node(obshell.SubTaskPlan(FAILS_AND_RUNS, RUNS)),
+            node(obshell.SubTaskScript(RUNS, FAILS_AND_RUNS)),
+            node(obshell.SubTaskScript(FAILS_AND_RUNS, RUNS)),
         )
     ),
 ]
@@ -179,7 +179,7 @@ SMALL_DAGS = [
 
 def test_every_edge_of_a_dag_is_met_by_a_life() -> None:
     paces = (obshell.Rules(), obshell.Rules(cancels_at_stage=True))
-    lives = [obshell.begin(plan, pace) for plan in SMALL_DAGS for pace in paces]
+    lives = [obshell.start(plan, pace) for plan in SMALL_DAGS for pace in paces]
 
     met = {move for life in lives for move in moves_of(OBSHELL, life)}
 
@@ -192,7 +192,7 @@ def test_every_edge_of_a_dag_is_met_by_a_life() -> None:
 
 
 @each_machine
-def test_a_table_says_each_thing_once_and_where_it_is_from(machine: Machine) -> None:
+def test_a_table_says_each_thing_once_and_where_it_is_from(machine: StateMachine) -> None:
     said = [(edge.by, edge.before, edge.after) for edge in machine.edges]
 
     assert len(said) == len(set(said))
@@ -201,7 +201,7 @@ def test_a_table_says_each_thing_once_and_where_it_is_from(machine: Machine) -> 
 
 
 @each_machine
-def test_all_that_shows_can_come_of_what_is_born(machine: Machine) -> None:
+def test_all_that_shows_can_come_of_what_is_born(machine: StateMachine) -> None:
     come = {after for born in machine.born for after in reachable(machine, born)}
 
     assert come == set(machine.shown)
@@ -248,7 +248,7 @@ def test_words_that_no_server_shows_can_come_of_nothing() -> None:
 
 
 def test_a_machine_lists_what_it_shows_and_what_moves_it() -> None:
-    machine = Machine(
+    machine = StateMachine(
         "lamp",
         (shown("OFF/EXECUTE"),),
         (
@@ -262,6 +262,6 @@ def test_a_machine_lists_what_it_shows_and_what_moves_it() -> None:
     assert machine.operations == ("EXECUTE",)
     assert machine.calls == ("lamp.LIGHT",)
     assert machine.between(("ON", "EXECUTE"), ("OFF", "EXECUTE")) == (
-        Edge(("ON", "EXECUTE"), ("OFF", "EXECUTE"), TIME, "Lamp:2", "a weak battery"),
+        Transition(("ON", "EXECUTE"), ("OFF", "EXECUTE"), TIME, "Lamp:2", "a weak battery"),
     )
     assert str(machine.edges[0]) == "OFF/EXECUTE → ON/EXECUTE"

@@ -20,7 +20,7 @@ from oceanmock.ocp import machine as ocp
 Move = tuple[str, str, Shown, Shown]
 """Of which kind, by what, from what, to what."""
 
-L = TypeVar("L", ocp.Life, obshell.Life)
+L = TypeVar("L", ocp.History, obshell.History)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def _ways_on(world: World[L], life: L, instant: int) -> Iterator[tuple[str, L, i
 # --- OCP ------------------------------------------------------------------------------------------
 
 
-def _ocp_calls(life: ocp.Life, instant: int) -> Iterator[tuple[str, ocp.Life]]:
+def _ocp_calls(life: ocp.History, instant: int) -> Iterator[tuple[str, ocp.History]]:
     state = ocp.view_at(life, instant)
     for operation in ocp.allowed_operations(state, life.rules):
         yield f"task.{operation}", ocp.operate(life, operation, instant)
@@ -99,7 +99,7 @@ def _task_words(task: ocp.TaskState) -> Shown:
     return task.status, task.operation
 
 
-def _ocp_promise(life: ocp.Life, instant: int) -> Hashable:
+def _ocp_promise(life: ocp.History, instant: int) -> Hashable:
     """What shows, what is due how soon, and which attempt comes next."""
     state = ocp.view_at(life, instant)
     return (
@@ -118,14 +118,14 @@ def _ocp_promise(life: ocp.Life, instant: int) -> Hashable:
     )
 
 
-def _failed_for(life: ocp.Life, state: ocp.TaskState, instant: int) -> int | None:
+def _failed_for(life: ocp.History, state: ocp.TaskState, instant: int) -> int | None:
     """How long it has been FAILED, where that matters."""
     waits = life.plan.abandoned_after is not None and state.status == "FAILED"
     return instant - state.finish_time if waits and state.finish_time is not None else None
 
 
 def _scripts(
-    plan: ocp.SubtaskPlan,
+    plan: ocp.SubtaskScript,
 ) -> tuple[tuple[tuple[ocp.Attempt, ...], tuple[str, ...]], ...]:
     return (plan.attempts, ("EXECUTE", "RETRY")), (plan.rollbacks, ("ROLLBACK",))
 
@@ -134,7 +134,7 @@ def _made(script: tuple[ocp.Attempt, ...], runs: tuple[ocp.Run, ...], kin: tuple
     return min(sum(run.operation in kin for run in runs), len(script) - 1)
 
 
-OCP: World[ocp.Life] = World(
+OCP: World[ocp.History] = World(
     next_due=ocp.next_due,
     calls=_ocp_calls,
     moves=lambda life, after, instant, then, by: ocp_moves(
@@ -148,7 +148,7 @@ OCP: World[ocp.Life] = World(
 # --- obshell --------------------------------------------------------------------------------------
 
 
-def _obshell_calls(life: obshell.Life, instant: int) -> Iterator[tuple[str, obshell.Life]]:
+def _obshell_calls(life: obshell.History, instant: int) -> Iterator[tuple[str, obshell.History]]:
     operators: tuple[obshell.Operator, ...] = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
     for operator in operators:
         yield from _accepted(f"dag.{operator}", life, operator, instant, None)
@@ -157,8 +157,8 @@ def _obshell_calls(life: obshell.Life, instant: int) -> Iterator[tuple[str, obsh
 
 
 def _accepted(
-    by: str, life: obshell.Life, operator: obshell.Operator, instant: int, node: int | None
-) -> Iterator[tuple[str, obshell.Life]]:
+    by: str, life: obshell.History, operator: obshell.Operator, instant: int, node: int | None
+) -> Iterator[tuple[str, obshell.History]]:
     try:
         yield by, obshell.operate(life, operator, instant, node=node)
     except IllegalOperator:
@@ -178,7 +178,7 @@ def _dag_words(it: obshell.DagState | obshell.NodeState | obshell.SubTaskState) 
     return it.state, it.operator
 
 
-def _obshell_promise(life: obshell.Life, instant: int) -> Hashable:
+def _obshell_promise(life: obshell.History, instant: int) -> Hashable:
     state = obshell.view_at(life, instant)
     return (
         _dag_words(state),
@@ -208,7 +208,7 @@ def _runs(script: tuple[obshell.Attempt, ...], it: obshell.SubTaskState, operato
     return min(sum(run.operator == operator for run in it.runs), len(script) - 1)
 
 
-OBSHELL: World[obshell.Life] = World(
+OBSHELL: World[obshell.History] = World(
     next_due=obshell.next_due,
     calls=_obshell_calls,
     moves=lambda life, after, instant, then, by: obshell_moves(

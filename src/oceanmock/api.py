@@ -1,8 +1,7 @@
-"""What a room is made of: the record an API hands to the app, and what passes between the two.
+"""Define what the pipeline and an API exchange: requests, responses, errors and the API record.
 
-The app brings a ``Call`` through the contract's checks to a handler and takes an ``Answer`` back.
-What is refused on the way is a ``Refused`` of some kind, which names no status text and no JSON:
-each API words it in its own envelope. Nothing here knows connexion, a wire format, or one API.
+Nothing here knows connexion, a wire format or one API: each API writes an ``ApiError`` in its own
+envelope.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from oceanmock.engine.faults import Strike
+from oceanmock.engine.faults import InjectedFault
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.openapi import Operation, Spec
 
@@ -51,7 +50,7 @@ STATUS_OF: Final[Mapping[Kind, int]] = {
 }
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """A request that goes no further, and why.
 
     ``detail`` is one sentence for a developer. ``parameter``, ``value`` and ``wanted`` (the type,
@@ -85,7 +84,7 @@ class Refused(Exception):
 
 
 @dataclass(slots=True)
-class Call:
+class Request:
     """One request on its way in; each check it passes fills in what it has made sure of.
 
     ``path`` is the API's own, ``raw_path`` what was sent. ``began`` is by the sandbox's clock.
@@ -108,7 +107,7 @@ class Call:
     credentials: Any = None
     caller: str = ""
     refusal: str = ""
-    strike: Strike | None = None
+    strike: InjectedFault | None = None
     path_values: Mapping[str, str] = field(default_factory=dict)
     operation: Operation | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -123,7 +122,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What goes back: a status, a JSON value not yet written out, and further headers.
 
     A body of bytes goes out as it is, as the media type says; None sends no content type.
@@ -135,19 +134,19 @@ class Answer:
     media_type: bytes | None = JSON
 
 
-Handler = Callable[[Call], Answer]
+Handler = Callable[[Request], Response]
 
-Credentials = Callable[[Call], frozenset[str] | None]
+Credentials = Callable[[Request], frozenset[str] | None]
 """What a call's credentials of one kind permit; None when it brings none of that kind.
 
-Raises Refused("bad credentials") when it brings some and they are wrong."""
+Raises ApiError("bad credentials") when it brings some and they are wrong."""
 
 
-def _as_it_is(call: Call) -> None:
+def _as_it_is(call: Request) -> None:
     """Leaves a call as it came."""
 
 
-def _knows_no_more(call: Call) -> None:
+def _knows_no_more(call: Request) -> None:
     """Leaves a call to be refused."""
 
 
@@ -167,9 +166,9 @@ class Api:
     prefix: str
     spec: Spec
     handlers: Mapping[str, Handler]
-    render_error: Callable[[Call, Exception], Answer]
+    render_error: Callable[[Request, Exception], Response]
     security: Mapping[str, Credentials]
     encode: Callable[[Any], bytes]
     aliases: Mapping[str, str] = field(default_factory=dict)
-    open: Callable[[Call], None] = _as_it_is
-    fallback: Callable[[Call], Handler | None] = _knows_no_more
+    open: Callable[[Request], None] = _as_it_is
+    fallback: Callable[[Request], Handler | None] = _knows_no_more

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class Observation:
     """One thing as one answer shows it.
 
     ``operation`` is empty where the answer leaves it out: a task in OCP's list has none.
@@ -35,7 +35,7 @@ class Sighting:
         return self.state, self.operation
 
 
-def sightings_of(api: str, operation: str, body: Any) -> Iterator[Sighting]:
+def observations_of(api: str, operation: str, body: Any) -> Iterator[Observation]:
     """All that a body shows, in its order, parents first; nothing for one that shows none.
 
     ``operation`` is the operationId of the request, empty for one that starts a task.
@@ -50,7 +50,7 @@ def sightings_of(api: str, operation: str, body: Any) -> Iterator[Sighting]:
 # --- OCP ------------------------------------------------------------------------------------------
 
 
-def _ocp(operation: str, body: Mapping[str, Any]) -> Iterator[Sighting]:
+def _ocp(operation: str, body: Mapping[str, Any]) -> Iterator[Observation]:
     """A task with its subtasks, or the subtask that was retried.
 
     What a request of another service answers is a task only where it has subtasks.
@@ -64,10 +64,10 @@ def _ocp(operation: str, body: Mapping[str, Any]) -> Iterator[Sighting]:
                 yield from _ocp_part("subtask", subtask, task.id)
 
 
-def _ocp_part(kind: str, body: Mapping[str, Any], parent: str) -> Iterator[Sighting]:
+def _ocp_part(kind: str, body: Mapping[str, Any], parent: str) -> Iterator[Observation]:
     state = body.get("status")
     if (id := _id(body.get("id"))) and isinstance(state, str):
-        yield Sighting(kind, id, _text(body, "name"), state, _text(body, "operation"), parent)
+        yield Observation(kind, id, _text(body, "name"), state, _text(body, "operation"), parent)
 
 
 # --- obshell --------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ _PARTS: Final = {"dag": ("nodes", "node"), "node": ("sub_tasks", "sub_task")}
 """Where the parts of a kind are, and what they are."""
 
 
-def _obshell(body: Mapping[str, Any]) -> Iterator[Sighting]:
+def _obshell(body: Mapping[str, Any]) -> Iterator[Observation]:
     """A dag with its nodes, a node with its sub tasks, or a sub task."""
     for kind, number in _NUMBERS.items():
         if number in body:
@@ -86,10 +86,10 @@ def _obshell(body: Mapping[str, Any]) -> Iterator[Sighting]:
             return
 
 
-def _obshell_part(kind: str, body: Mapping[str, Any], parent: str) -> Iterator[Sighting]:
+def _obshell_part(kind: str, body: Mapping[str, Any], parent: str) -> Iterator[Observation]:
     id, state = _id(body.get("id")), body.get("state")
     if id and isinstance(state, str):
-        yield Sighting(kind, id, _text(body, "name"), state, _text(body, "operator"), parent)
+        yield Observation(kind, id, _text(body, "name"), state, _text(body, "operator"), parent)
         key, below = _PARTS.get(kind, ("", ""))
         for part in _parts(body, key) if key else ():
             yield from _obshell_part(below, part, id)
@@ -107,7 +107,7 @@ _OCP_CALLS: Final = {
 _OBSHELL_CALLS: Final = {"dagHandler": "dag", "nodeHandler": "node"}
 
 
-def call_of(api: str, operation: str, body: Any) -> str:
+def operation_of(api: str, operation: str, body: Any) -> str:
     """What a request asks for, such as ``task.RETRY`` or ``dag.CANCEL``; empty for a read.
 
     ``body`` is the request's, before it was sealed. obshell reads an operator in any case.

@@ -256,7 +256,7 @@ MUTANTS: Final = (
     _mutant(
         "no-auth",
         "nobody is asked who he is",
-        patched(replacing(room.Room, "verify", _nobody_is_asked)),
+        patched(replacing(room.Handlers, "verify", _nobody_is_asked)),
         "auth.missing-accepted",
         phase="probes",
     ),
@@ -330,7 +330,7 @@ MUTANTS: Final = (
     _mutant(
         "id-of-another-kind",
         "a dag answers to any spelling of its id",
-        patched(replacing(room.Room, "_check_id", lambda *_: None)),
+        patched(replacing(room.Handlers, "_check_id", lambda *_: None)),
         "id.spelling",
         phase="probes",
     ),

@@ -58,7 +58,7 @@ def check_keywords(given: Iterable[str], known: Iterable[str], *, what: str) -> 
     names = list(known)
     wrong = [name for name in given if name not in names]
     if wrong:
-        from oceanmock.scenario.diagnostics import (
+        from oceanmock.scenario.diagnostics import (  # noqa: PLC0415
             nearest,
         )
 
@@ -69,7 +69,7 @@ def check_keywords(given: Iterable[str], known: Iterable[str], *, what: str) -> 
 
 def nearest_of(name: str, names: Iterable[str]) -> str:
     """The names that there are, and the nearest to one that there is not."""
-    from oceanmock.scenario.diagnostics import (
+    from oceanmock.scenario.diagnostics import (  # noqa: PLC0415
         nearest,
     )
 
@@ -78,7 +78,7 @@ def nearest_of(name: str, names: Iterable[str]) -> str:
 
 def did_you_mean_of(name: str, names: Iterable[str]) -> str:
     """The nearest name to one that there is not, if any is near."""
-    from oceanmock.scenario.diagnostics import (
+    from oceanmock.scenario.diagnostics import (  # noqa: PLC0415
         did_you_mean,
     )
 

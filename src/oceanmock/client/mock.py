@@ -72,9 +72,9 @@ class Mock:
 
         Raises EnvironmentProblem when the port can't be had.
         """
-        from oceanmock.engine.sandbox import Sandbox as World
-        from oceanmock.http.app import create_app
-        from oceanmock.http.server import Server
+        from oceanmock.engine.sandbox import Sandbox as World  # noqa: PLC0415
+        from oceanmock.http.app import create_app  # noqa: PLC0415
+        from oceanmock.http.server import Server  # noqa: PLC0415
 
         app = create_app(World.of_scenarios([]))
         server = Server(app, host=host, port=port, tls=tls).start()

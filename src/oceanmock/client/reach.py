@@ -49,13 +49,13 @@ class Here:
 
     def transport(self) -> httpx.BaseTransport:
         """One without a socket."""
-        from oceanmock.client.httpx_transports import transport_to
+        from oceanmock.client.httpx_transports import transport_to  # noqa: PLC0415
 
         return transport_to(self.near, self.address())
 
     def async_transport(self) -> httpx.AsyncBaseTransport:
         """One without a socket."""
-        from oceanmock.client.httpx_transports import async_transport_to
+        from oceanmock.client.httpx_transports import async_transport_to  # noqa: PLC0415
 
         return async_transport_to(self.near, self.address())
 
@@ -79,13 +79,13 @@ class Elsewhere:
 
     def transport(self) -> httpx.BaseTransport:
         """httpx's own."""
-        from oceanmock.client.httpx_transports import far_transport
+        from oceanmock.client.httpx_transports import far_transport  # noqa: PLC0415
 
         return far_transport()
 
     def async_transport(self) -> httpx.AsyncBaseTransport:
         """httpx's own."""
-        from oceanmock.client.httpx_transports import far_async_transport
+        from oceanmock.client.httpx_transports import far_async_transport  # noqa: PLC0415
 
         return far_async_transport()
 

@@ -20,7 +20,7 @@ def _faker() -> Any:
     return Factory.create("en_US")
 
 
-class Filler:
+class FakeData:
     """What one scenario leaves out."""
 
     def __init__(self, seed: str, taken: set[int] | None = None) -> None:

@@ -31,7 +31,7 @@ MOST_CALLERS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class FaultRequest:
     """A request, as far as a fault can tell it from another.
 
     ``ids`` are the path's variables by the names of the contract; ``operation`` is empty where none
@@ -47,7 +47,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Strike:
+class InjectedFault:
     """What is to be done to one request. ``call`` is the number it has for the fault."""
 
     fault: Fault
@@ -75,7 +75,7 @@ class Strike:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class FaultStatistics:
     """A fault of a sandbox, how many calls it has counted and how many requests it has struck."""
 
     name: str
@@ -97,7 +97,7 @@ class Faults:
         for fault in faults:
             self.add(fault)
 
-    def strike(self, asked: Asked) -> Strike | None:
+    def strike(self, asked: FaultRequest) -> InjectedFault | None:
         """What strikes a request, if anything does; counts it for every fault that might."""
         if not self._standing:
             return None
@@ -138,15 +138,15 @@ class Faults:
             self._standing.clear()
             self._struck.clear()
 
-    def all(self) -> tuple[Tally, ...]:
+    def all(self) -> tuple[FaultStatistics, ...]:
         """The faults that stand, in order."""
         with self._lock:
             return tuple(
-                Tally(each.name, each.fault, each.calls, each.strikes)
+                FaultStatistics(each.name, each.fault, each.calls, each.strikes)
                 for each in self._standing.values()
             )
 
-    def _strikes(self, turns: Sequence[tuple[_Standing, int]]) -> Iterator[Strike]:
+    def _strikes(self, turns: Sequence[tuple[_Standing, int]]) -> Iterator[InjectedFault]:
         for standing, number in turns:
             if not standing.is_due(number):
                 continue
@@ -155,9 +155,9 @@ class Faults:
             if chance.random() < fault.probability:
                 standing.strikes += 1
                 delay = (fault.delay or 0) + int(chance.random() * (fault.jitter or 0))
-                yield Strike(fault, standing.name, number, delay)
+                yield InjectedFault(fault, standing.name, number, delay)
 
-    def _remember(self, asked: Asked, numbers: dict[str, int]) -> None:
+    def _remember(self, asked: FaultRequest, numbers: dict[str, int]) -> None:
         """Keeps what a re-sent request is compared with; the oldest gives way."""
         if len(self._struck) >= MOST_CALLERS:
             del self._struck[next(iter(self._struck))]
@@ -189,7 +189,7 @@ class _Standing:
         self.targets = self.fault.targets
         self.spans = self.fault.spans
 
-    def might_strike(self, asked: Asked) -> bool:
+    def might_strike(self, asked: FaultRequest) -> bool:
         """Whether it is one of the requests the fault is for."""
         fault = self.fault
         return (
@@ -199,7 +199,7 @@ class _Standing:
             and all(self._is_about(kind, id, asked) for kind, id in self.targets.items())
         )
 
-    def _is_about(self, kind: str, id: str, asked: Asked) -> bool:
+    def _is_about(self, kind: str, id: str, asked: FaultRequest) -> bool:
         variable = self.fault.KINDS.get(asked.operation, {}).get(kind)
         return variable is not None and is_called(asked.ids.get(variable, ""), id)
 
@@ -234,7 +234,9 @@ class Sent:
     missed: tuple[str, ...] = ()
 
 
-def mangle(strike: Strike, status: int = 200, headers: Headers = (), body: bytes = b"") -> Sent:
+def mangle(
+    strike: InjectedFault, status: int = 200, headers: Headers = (), body: bytes = b""
+) -> Sent:
     """The answer as the strike leaves it; without one, an empty answer."""
     fault = strike.fault
     body, missed = _other_json(fault, b"" if fault.empty else body)

@@ -15,7 +15,7 @@ MOST: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Operated:
+class OperationRecord:
     """An operation that arrived: at which instant (nanoseconds since the epoch), and on what.
 
     ``position`` is that of the subtask or node, None for all of the task or dag; ``refused`` is
@@ -35,12 +35,14 @@ class Records(Generic[K]):
     """The operations on each task or dag, in the order of their arrival."""
 
     def __init__(self) -> None:
-        self._by_key: defaultdict[K, deque[Operated]] = defaultdict(lambda: deque(maxlen=MOST))
+        self._by_key: defaultdict[K, deque[OperationRecord]] = defaultdict(
+            lambda: deque(maxlen=MOST)
+        )
 
-    def keep(self, key: K, operated: Operated) -> None:
+    def keep(self, key: K, operated: OperationRecord) -> None:
         """Keeps one, and forgets the oldest of this task or dag when there are too many."""
         self._by_key[key].append(operated)
 
-    def of(self, key: K) -> tuple[Operated, ...]:
+    def of(self, key: K) -> tuple[OperationRecord, ...]:
         """Those that are kept of this task or dag, the oldest first."""
         return tuple(self._by_key.get(key, ()))

@@ -13,7 +13,7 @@ from typing import Final, TypeVar, get_args
 
 from oceanmock.clock import Clock, Progression
 from oceanmock.engine.accounts import Accounts
-from oceanmock.engine.fake_data import Filler
+from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.faults import Faults
 from oceanmock.errors import AuthorError
 from oceanmock.formats import Scenario
@@ -57,7 +57,7 @@ class Sandbox:
         self.seed: Final = seed
         self.accounts = accounts or Accounts()
         self.started: Final = clock.now()
-        self.server: Final = Filler(f"{seed}").host
+        self.server: Final = FakeData(f"{seed}").host
         self.pid: Final = Random(f"{seed}/pid").randrange(1000, 32768)  # noqa: S311 (reproducible)
         self.tasks: Final = Tasks(clock, switches or ocp.Switches())
         self.dags: Final = Dags(
@@ -246,7 +246,7 @@ class Sandbox:
         taken = {task.id for task in tasks} | {each.id for task in tasks for each in task.subtasks}
         taken |= {id for scenario in of_ocp for id in ids_of(scenario)}
         for scenario in of_ocp:
-            filler = Filler(f"{self.seed}/{scenario.name}", taken)
+            filler = FakeData(f"{self.seed}/{scenario.name}", taken)
             self.tasks.add(scenario, filler, start=start, first_tick=ticks)
         written = [(dag, each) for each in of_obshell for dag in each.dags if not dag.starts_on]
         # Those with a number of their own first, so that what has none gets one that stays free.
@@ -256,7 +256,7 @@ class Sandbox:
                 born=start - dag.age,
                 tick=each.tick,
                 first_tick=ticks + each.phase,
-                filler=Filler(f"{self.seed}/{each.name}/{dag.name}"),
+                filler=FakeData(f"{self.seed}/{each.name}/{dag.name}"),
             )
         for each in of_obshell:
             for place, dag in enumerate(each.dags):

@@ -23,7 +23,7 @@ TIME: Final = "time"
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class Transition:
     """One move, and its cause: time, or a call such as ``task.RETRY``.
 
     ``only`` names what has to be switched on, or seen through, for it to show; empty where any
@@ -41,12 +41,12 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class StateMachine:
     """What one kind shows: the words it may be born with, and every edge."""
 
     kind: str
     born: tuple[Shown, ...]
-    edges: tuple[Edge, ...]
+    edges: tuple[Transition, ...]
 
     @property
     def shown(self) -> tuple[Shown, ...]:
@@ -69,13 +69,13 @@ class Machine:
         """The calls that move it, those on another kind too, each once."""
         return tuple(dict.fromkeys(edge.by for edge in self.edges if edge.by != TIME))
 
-    def between(self, before: Shown, after: Shown) -> tuple[Edge, ...]:
+    def between(self, before: Shown, after: Shown) -> tuple[Transition, ...]:
         """The edges from one to the other: one for each cause."""
         return tuple(e for e in self.edges if (e.before, e.after) == (before, after))
 
 
 def can_become(
-    machine: Machine, before: Shown, after: Shown, *, calls: Collection[str] | None = None
+    machine: StateMachine, before: Shown, after: Shown, *, calls: Collection[str] | None = None
 ) -> bool:
     """Whether somebody who saw ``before`` may see ``after`` next, having looked away for a while.
 
@@ -87,7 +87,7 @@ def can_become(
 
 
 def reachable(
-    machine: Machine, before: Shown, *, calls: Collection[str] | None = None
+    machine: StateMachine, before: Shown, *, calls: Collection[str] | None = None
 ) -> frozenset[Shown]:
     """All that may show after ``before``, itself too; ``calls`` as for ``can_become``."""
     found, waiting = {before}, [before]
@@ -101,11 +101,11 @@ def reachable(
     return frozenset(found)
 
 
-def edges(by: str, source: str, *moves: str, only: str = "") -> Iterator[Edge]:
+def edges(by: str, source: str, *moves: str, only: str = "") -> Iterator[Transition]:
     """The edges of some moves with one cause, each written ``FAILED/RUN → READY/RUN``."""
     for move in moves:
         before, after = move.split(" → ")
-        yield Edge(shown(before), shown(after), by, source, only)
+        yield Transition(shown(before), shown(after), by, source, only)
 
 
 def shown(text: str) -> Shown:

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 
 from oceanmock import __version__
-from oceanmock.api import Answer, Api, Call, Handler, Refused
+from oceanmock.api import Api, ApiError, Handler, Request, Response
 from oceanmock.clock import LATEST, stopwatch
 from oceanmock.engine.accounts import EVERYTHING, Accounts, User
 from oceanmock.engine.sandbox import Sandbox, progression_of, switches_of
@@ -44,7 +44,7 @@ from oceanmock.http.admin_json import (
     task_json,
 )
 from oceanmock.http.admin_scenarios import (
-    Shelf,
+    ScenarioCatalog,
     Taken,
     bear_dag,
     bear_task,
@@ -82,14 +82,14 @@ class Ports(Protocol):
 
 
 @dataclass(slots=True)
-class Kit:
+class AdminContext:
     """What the room works with. ``ports`` come from the server, once there is one.
 
     Without a ``token`` nobody from another machine gets in.
     """
 
     sandboxes: Sandboxes
-    shelf: Shelf = field(default_factory=Shelf)
+    shelf: ScenarioCatalog = field(default_factory=ScenarioCatalog)
     token: str | None = None
     ports: Ports | None = None
 
@@ -102,7 +102,7 @@ class Conflict(CallerError):
     """What is there already, or is not, stands in the way."""
 
 
-def api(kit: Kit) -> Api:
+def api(kit: AdminContext) -> Api:
     """The admin API over a kit, for the app to serve."""
     room = _Room(kit)
     handlers: dict[str, Handler] = {
@@ -145,7 +145,7 @@ def api(kit: Kit) -> Api:
     )
 
 
-def _take_a_form_for_json(call: Call) -> None:
+def _take_a_form_for_json(call: Request) -> None:
     """curl calls what ``-d`` sends a form unless told otherwise; no operation here takes a form."""
     if (call.header(b"content-type") or b"").startswith(b"application/x-www-form-urlencoded"):
         call.headers = [pair for pair in call.headers if pair[0] != b"content-type"]
@@ -155,11 +155,11 @@ def _worded(handler: Handler) -> Handler:
     """A handler whose author's and environment's errors are the caller's."""
 
     @wraps(handler)
-    def handle(call: Call) -> Answer:
+    def handle(call: Request) -> Response:
         try:
             return handler(call)
         except AuthorError as mistake:
-            raise Refused("wrong request", str(mistake)) from None
+            raise ApiError("wrong request", str(mistake)) from None
         except EnvironmentProblem as problem:
             raise Conflict(str(problem)) from None
 
@@ -169,7 +169,7 @@ def _worded(handler: Handler) -> Handler:
 class _Room:
     """The operations."""
 
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: AdminContext) -> None:
         self.kit = kit
         self.spec = load_spec(spec_path("admin"))
         self._began = stopwatch()
@@ -177,7 +177,7 @@ class _Room:
 
     # --- the server ---
 
-    def health(self, call: Call) -> Answer:
+    def health(self, call: Request) -> Response:
         """That it runs, and since when."""
         uptime = (stopwatch() - self._began) // 1_000_000 * 1_000_000
         return _said(
@@ -189,18 +189,18 @@ class _Room:
             }
         )
 
-    def list_scenarios(self, call: Call) -> Answer:
+    def list_scenarios(self, call: Request) -> Response:
         """The heads of all scenarios."""
         scenarios = [self.kit.shelf.get(name) for name in self.kit.shelf.names()]
         return _said({"scenarios": [head_json(scenario) for scenario in scenarios]})
 
     # --- sandboxes ---
 
-    def list_sandboxes(self, call: Call) -> Answer:
+    def list_sandboxes(self, call: Request) -> Response:
         """All sandboxes."""
         return _said({"sandboxes": [self._json(call, each) for each in self.kit.sandboxes]})
 
-    def create_sandbox(self, call: Call) -> Answer:
+    def create_sandbox(self, call: Request) -> Response:
         """The sandbox, just made; on a port of its own, if that was asked for."""
         said = call.content
         make = self._recipe(said)
@@ -266,11 +266,11 @@ class _Room:
             raise Conflict("this server cannot listen on further ports; leave out `own_port`.")
         self.kit.sandboxes.ports[self.kit.ports.open()] = sandbox.name
 
-    def get_sandbox(self, call: Call) -> Answer:
+    def get_sandbox(self, call: Request) -> Response:
         """A sandbox."""
         return _said(self._json(call, self._sandbox(call)))
 
-    def delete_sandbox(self, call: Call) -> Answer:
+    def delete_sandbox(self, call: Request) -> Response:
         """1, where one is gone; 0 for the default one, which is reset."""
         name = call.parameters["sandbox"]
         for port in self.kit.sandboxes.delete(name):
@@ -278,11 +278,11 @@ class _Room:
                 self.kit.ports.close(port)
         return _deleted(int(name != DEFAULT))
 
-    def reset_sandbox(self, call: Call) -> Answer:
+    def reset_sandbox(self, call: Request) -> Response:
         """The sandbox, made anew."""
         return _said(self._json(call, self.kit.sandboxes.reset(call.parameters["sandbox"])))
 
-    def load_scenarios(self, call: Call) -> Answer:
+    def load_scenarios(self, call: Request) -> Response:
         """The sandbox, in which more scenarios live."""
         scenarios = self._scenarios(call.content)
         try:
@@ -291,20 +291,20 @@ class _Room:
             raise Conflict(str(clash)) from None
         return _said(self._json(call, sandbox))
 
-    def _sandbox(self, call: Call) -> Sandbox:
+    def _sandbox(self, call: Request) -> Sandbox:
         return self.kit.sandboxes.get(call.parameters["sandbox"])
 
-    def _json(self, call: Call, sandbox: Sandbox) -> dict[str, Any]:
+    def _json(self, call: Request, sandbox: Sandbox) -> dict[str, Any]:
         host = (call.header(b"host") or b"").decode("latin-1")
         return sandbox_json(sandbox, scheme=call.scheme, host=host, ports=self.kit.sandboxes.ports)
 
     # --- the clock ---
 
-    def get_clock(self, call: Call) -> Answer:
+    def get_clock(self, call: Request) -> Response:
         """The clock."""
         return _said(clock_json(self._sandbox(call)))
 
-    def set_clock(self, call: Call) -> Answer:
+    def set_clock(self, call: Request) -> Response:
         """The clock, passing otherwise."""
         sandbox = self._sandbox(call)
         sandbox.set_clock(
@@ -312,16 +312,16 @@ class _Room:
         )
         return _said(clock_json(sandbox))
 
-    def advance_clock(self, call: Call) -> Answer:
+    def advance_clock(self, call: Request) -> Response:
         """The clock, moved on."""
         sandbox = self._sandbox(call)
         return _moved(sandbox, sandbox.clock.now() + _duration("by", call.content["by"]))
 
-    def move_clock(self, call: Call) -> Answer:
+    def move_clock(self, call: Request) -> Response:
         """The clock, moved to an instant."""
         return _moved(self._sandbox(call), _instant("to", call.content["to"]))
 
-    def move_clock_to_next(self, call: Call) -> Answer:
+    def move_clock_to_next(self, call: Request) -> Response:
         """The clock, moved to what happens next."""
         sandbox = self._sandbox(call)
         due = sandbox.next_due()
@@ -329,7 +329,7 @@ class _Room:
 
     # --- the journal ---
 
-    def get_journal(self, call: Call) -> Answer:
+    def get_journal(self, call: Request) -> Response:
         """The entries that match every filter."""
         journal, asked = self._sandbox(call).journal, call.parameters
         self._check_filters(call)
@@ -343,21 +343,21 @@ class _Room:
             }
         )
 
-    def _check_filters(self, call: Call) -> None:
-        """Raises Refused for a filter that there is not: it would silently match everything."""
+    def _check_filters(self, call: Request) -> None:
+        """Raises ApiError for a filter that there is not: it would silently match everything."""
         for name, _ in parse_qsl(call.query.decode("latin-1"), keep_blank_values=True):
             if name not in self._filters:
                 hint = nearest(name, sorted(self._filters))
-                raise Refused("wrong request", f"{name[:200]!r} is no filter. {hint}")
+                raise ApiError("wrong request", f"{name[:200]!r} is no filter. {hint}")
 
-    def clear_journal(self, call: Call) -> Answer:
+    def clear_journal(self, call: Request) -> Response:
         """How many entries are forgotten."""
         journal = self._sandbox(call).journal
         count = journal.count()
         journal.clear()
         return _deleted(count)
 
-    def verify_journal(self, call: Call) -> Answer:
+    def verify_journal(self, call: Request) -> Response:
         """Whether what was expected has come."""
         journal, said = self._sandbox(call).journal, call.content
         verdict = journal.verify(
@@ -377,11 +377,11 @@ class _Room:
 
     # --- faults ---
 
-    def list_faults(self, call: Call) -> Answer:
+    def list_faults(self, call: Request) -> Response:
         """The faults that stand."""
         return _said({"faults": [fault_json(each) for each in self._sandbox(call).faults.all()]})
 
-    def add_fault(self, call: Call) -> Answer:
+    def add_fault(self, call: Request) -> Response:
         """The fault, just added."""
         faults, fault = self._sandbox(call).faults, read_fault(call.content)
         try:
@@ -390,14 +390,14 @@ class _Room:
             raise Conflict(str(taken)) from None
         return _said(next(fault_json(each) for each in faults.all() if each.name == name), 201)
 
-    def remove_faults(self, call: Call) -> Answer:
+    def remove_faults(self, call: Request) -> Response:
         """How many are gone."""
         faults = self._sandbox(call).faults
         count = len(faults.all())
         faults.clear()
         return _deleted(count)
 
-    def remove_fault(self, call: Call) -> Answer:
+    def remove_fault(self, call: Request) -> Response:
         """1: it is gone."""
         sandbox, name = self._sandbox(call), call.parameters["fault"]
         if not sandbox.faults.remove(name):
@@ -408,11 +408,11 @@ class _Room:
 
     # --- tasks ---
 
-    def list_tasks(self, call: Call) -> Answer:
+    def list_tasks(self, call: Request) -> Response:
         """Every task and dag."""
         return _said({"tasks": list(rows_of(self._sandbox(call)))})
 
-    def create_task(self, call: Call) -> Answer:
+    def create_task(self, call: Request) -> Response:
         """The task, just born."""
         sandbox, template = self._sandbox(call), call.content["template"]
         if call.content["api"] == "ocp":
@@ -422,7 +422,7 @@ class _Room:
             task = dag_json(_dag(sandbox, lambda view: _key(view) == (store, number)))
         return _said(task, status=201)
 
-    def get_task(self, call: Call) -> Answer:
+    def get_task(self, call: Request) -> Response:
         """A task or dag with its parts."""
         sandbox, asked = self._sandbox(call), call.parameters
         try:
@@ -432,7 +432,7 @@ class _Room:
         except NoSuchTask:
             raise _no_task(sandbox, asked) from None
 
-    def explain_task(self, call: Call) -> Answer:
+    def explain_task(self, call: Request) -> Response:
         """Why a task or dag is in its state; or what it has lived through, as a picture."""
         sandbox, asked = self._sandbox(call), call.parameters
         try:
@@ -445,9 +445,9 @@ class _Room:
 
     # --- errors ---
 
-    def render_error(self, call: Call, error: Exception) -> Answer:
+    def render_error(self, call: Request, error: Exception) -> Response:
         """An error in one sentence, or a line for each mistake."""
-        if isinstance(error, Refused):
+        if isinstance(error, ApiError):
             detail = _UNAUTHENTICATED if error.kind == "unauthenticated" else error.detail
             return _wrong(
                 error.status_code,
@@ -458,7 +458,7 @@ class _Room:
         status = next((status for kind, status in _STATUS_OF if isinstance(error, kind)), 500)
         return _wrong(status, str(error) if status < 500 else "oceanmock has made a mistake.")
 
-    def _hint(self, call: Call, detail: str) -> str:
+    def _hint(self, call: Request, detail: str) -> str:
         """The key that was meant, perhaps, by one that a body does not have."""
         unknown = _UNKNOWN_KEY.search(detail)
         if unknown is None or call.operation is None:
@@ -478,20 +478,20 @@ _CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="oceanmock"'),)
 _PERMITTED: Final = frozenset({"ADMIN"})
 
 
-def _token_check(kit: Kit) -> Callable[[Call], frozenset[str] | None]:
+def _token_check(kit: AdminContext) -> Callable[[Request], frozenset[str] | None]:
     """Lets in who shows the token, and who shows none from the server's own machine."""
 
-    def check(call: Call) -> frozenset[str] | None:
+    def check(call: Request) -> frozenset[str] | None:
         shown = list(_tokens(call)) if kit.token is not None else []
         token = (kit.token or "").encode()
         if not all([hmac.compare_digest(token, each) for each in shown]):  # noqa: C419 (no early end)
-            raise Refused("bad credentials", "This is not the token of the server.")
+            raise ApiError("bad credentials", "This is not the token of the server.")
         return _PERMITTED if shown or _is_near(call) else None
 
     return check
 
 
-def _tokens(call: Call) -> Iterator[bytes]:
+def _tokens(call: Request) -> Iterator[bytes]:
     """The tokens that a call shows, in either header."""
     for name, value in call.headers:
         if name == TOKEN_HEADER:
@@ -501,7 +501,7 @@ def _tokens(call: Call) -> Iterator[bytes]:
             yield rest.strip() if scheme.lower() == b"bearer" else value
 
 
-def _is_near(call: Call) -> bool:
+def _is_near(call: Request) -> bool:
     """Whether it comes from this machine, and not from another site's page in a browser on it."""
     origin = call.header(b"origin")
     if origin is not None:
@@ -537,28 +537,28 @@ _STATUS_OF: Final[tuple[tuple[type[Exception], int], ...]] = (
 )
 
 
-def _said(body: dict[str, Any], status: int = 200) -> Answer:
-    return Answer(status, body, _HEADERS)
+def _said(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(status, body, _HEADERS)
 
 
-def _text(text: str) -> Answer:
-    return Answer(200, text.encode(), _HEADERS, b"text/plain; charset=utf-8")
+def _text(text: str) -> Response:
+    return Response(200, text.encode(), _HEADERS, b"text/plain; charset=utf-8")
 
 
-def _deleted(count: int) -> Answer:
+def _deleted(count: int) -> Response:
     return _said({"deleted": count})
 
 
-def _wrong(status: int, what: str, *headers: tuple[bytes, bytes]) -> Answer:
+def _wrong(status: int, what: str, *headers: tuple[bytes, bytes]) -> Response:
     said = what if len(what) <= MOST_SAID else f"{what[:MOST_SAID]}…"
     clean = said.encode("utf-8", "backslashreplace").decode()
-    return Answer(status, {"error": clean}, (*_HEADERS, *headers))
+    return Response(status, {"error": clean}, (*_HEADERS, *headers))
 
 
-def _moved(sandbox: Sandbox, to: int) -> Answer:
+def _moved(sandbox: Sandbox, to: int) -> Response:
     """The clock, moved to an instant that a calendar has."""
     if to > LATEST:
-        raise Refused("wrong request", f"No clock goes further than {instant(LATEST)}.")
+        raise ApiError("wrong request", f"No clock goes further than {instant(LATEST)}.")
     sandbox.clock.move_to(to)
     return _said(clock_json(sandbox))
 
@@ -567,16 +567,16 @@ def _duration(key: str, text: str) -> int:
     try:
         return parse_duration(text)
     except ValueError as problem:
-        raise Refused("wrong request", f"`{key}` is {text[:100]!r}, which {problem}.") from None
+        raise ApiError("wrong request", f"`{key}` is {text[:100]!r}, which {problem}.") from None
 
 
 def _instant(key: str, text: str) -> int:
     try:
         at = instant_of(text)
     except ValueError as problem:
-        raise Refused("wrong request", f"`{key}`: {problem}.") from None
+        raise ApiError("wrong request", f"`{key}`: {problem}.") from None
     if not EARLIEST <= at <= LATEST:
-        raise Refused("wrong request", f"`{key}` is not between the years 1980 and 2999.")
+        raise ApiError("wrong request", f"`{key}` is not between the years 1980 and 2999.")
     return at
 
 

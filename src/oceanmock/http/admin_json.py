@@ -12,7 +12,7 @@ from datetime import UTC
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from oceanmock.engine.faults import Tally
+from oceanmock.engine.faults import FaultStatistics
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.formats import Scenario
 from oceanmock.obshell.bodies import id_of
@@ -103,7 +103,7 @@ def clock_json(sandbox: Sandbox) -> Json:
     }
 
 
-def fault_json(tally: Tally) -> Json:
+def fault_json(tally: FaultStatistics) -> Json:
     """A fault that stands."""
     return {
         "name": tally.name,

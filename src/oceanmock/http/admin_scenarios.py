@@ -16,14 +16,14 @@ import orjson
 import yaml
 from pydantic import ValidationError
 
-from oceanmock.engine.fake_data import Filler
+from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.tasks import ids_of
-from oceanmock.scenario.diagnostics import DEEPEST, Mistake, ScenarioError, did_you_mean, nearest
+from oceanmock.scenario.diagnostics import DEEPEST, Issue, ScenarioError, did_you_mean, nearest
 from oceanmock.scenario.library import library_names, load_scenario
 from oceanmock.scenario.loader import read_scenario
 
@@ -42,7 +42,7 @@ class Taken(CallerError):
     """An id that a template gives is another one's already."""
 
 
-class Shelf:
+class ScenarioCatalog:
     """The scenarios there are by name: those the server was started with, and the library."""
 
     def __init__(self, served: Iterable[Scenario] = ()) -> None:
@@ -149,7 +149,7 @@ def _of_object(said: Json, place: str) -> Scenario:
         ) from None
 
 
-def _told(mistake: Mistake, place: str) -> str:
+def _told(mistake: Issue, place: str) -> str:
     hint = f"\n  {mistake.hint}" if mistake.hint else ""
     return f"{place}: {mistake.message} [{mistake.rule}]{hint}"
 
@@ -220,7 +220,7 @@ def bear_task(sandbox: Sandbox, template: Json) -> int:
             "Leave the id out, or give it another one."
         )
     before = {task.id for task in tasks}
-    filler = Filler(f"{sandbox.seed}/{len(before)}", taken | set(ids_of(scenario)))
+    filler = FakeData(f"{sandbox.seed}/{len(before)}", taken | set(ids_of(scenario)))
     sandbox.tasks.add(scenario, filler, start=sandbox.clock.now(), first_tick=sandbox.started)
     born = [view.task for view in sandbox.tasks.all() if view.task.id not in before]
     return min(born, key=lambda task: task.born).id
@@ -239,7 +239,7 @@ def bear_dag(sandbox: Sandbox, template: Json) -> tuple[str, int]:
             born=sandbox.clock.now() - model.age,
             tick=scenario.tick,
             first_tick=sandbox.started,
-            filler=Filler(f"{sandbox.seed}/{model.scope}/{number}"),
+            filler=FakeData(f"{sandbox.seed}/{model.scope}/{number}"),
         )
     except AuthorError as error:
         raise Taken(str(error)) from None

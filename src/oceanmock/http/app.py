@@ -16,16 +16,16 @@ from typing import Final
 
 import orjson
 
-from oceanmock.api import Call, Headers, Refused
+from oceanmock.api import ApiError, Headers, Request
 from oceanmock.clock import SECOND, Clock, stopwatch, wall_now
 from oceanmock.engine.accounts import Accounts
-from oceanmock.engine.faults import Strike, mangle
+from oceanmock.engine.faults import InjectedFault, mangle
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import NoSuchSandbox, Sandboxes, TwoSandboxes
 from oceanmock.formats import Scenario
 from oceanmock.http import admin
-from oceanmock.http.admin import Kit, Ports
-from oceanmock.http.admin_scenarios import Shelf
+from oceanmock.http.admin import AdminContext, Ports
+from oceanmock.http.admin_scenarios import ScenarioCatalog
 from oceanmock.http.pipeline import (
     CALL,
     SANDBOX,
@@ -81,7 +81,7 @@ class App:
         wall: Callable[[], int] = wall_now,
     ) -> None:
         self.sandboxes: Final = sandboxes
-        self._kit = Kit(sandboxes, Shelf(scenarios), token=token)
+        self._kit = AdminContext(sandboxes, ScenarioCatalog(scenarios), token=token)
         self._backstage = Sandbox(Clock())  # the admin API's own: no fault of another strikes it
         self._contracts = _Contracts(wall)
         self._contracts.of(sandboxes.default)  # now, so that a mistake in a contract shows here
@@ -201,7 +201,7 @@ class _Exchange:
 
     async def send_on(self, sandbox: Sandbox) -> None:
         """Sends the answer, or what a fault leaves of it; there is none for a client that left."""
-        call: Call = self._scope[CALL]
+        call: Request = self._scope[CALL]
         start = self._start
         if start is None:
             call.refusal = "The client went away before its request was complete."
@@ -222,7 +222,9 @@ class _Exchange:
                     raise
                 await self._cut(reset=False)  # the server stops, and waits no longer
 
-    async def _strike(self, sandbox: Sandbox, call: Call, strike: Strike, start: Message) -> None:
+    async def _strike(
+        self, sandbox: Sandbox, call: Request, strike: InjectedFault, start: Message
+    ) -> None:
         """The answer as the fault leaves it, late, in pieces, cut off, or not at all."""
         answered, self._body = self._body, b""
         await self._wait(strike.delay)
@@ -271,7 +273,7 @@ class _Exchange:
         cut(reset=reset)
         await self._until_gone()
 
-    def _record(self, sandbox: Sandbox, call: Call) -> None:
+    def _record(self, sandbox: Sandbox, call: Request) -> None:
         """Writes it down in the sandbox's journal."""
         headers = () if self._status is None or self._start is None else self._start["headers"]
         sandbox.journal.record(
@@ -295,9 +297,9 @@ class _Exchange:
         )
 
 
-def _other_answer(call: Call, status: int) -> tuple[Message, bytes]:
+def _other_answer(call: Request, status: int) -> tuple[Message, bytes]:
     """The answer of this status in the API's envelope, in place of what the operation said."""
-    answer = call.api.render_error(call, Refused("fault", "", status=status))
+    answer = call.api.render_error(call, ApiError("fault", "", status=status))
     return start_of(answer, call.api.encode)
 
 

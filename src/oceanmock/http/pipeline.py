@@ -28,8 +28,8 @@ from typing import Any, Final
 import orjson
 from starlette.exceptions import HTTPException
 
-from oceanmock.api import Answer, Api, Call, Credentials, Headers, Kind, Refused
-from oceanmock.engine.faults import Asked
+from oceanmock.api import Api, ApiError, Credentials, Headers, Kind, Request, Response
+from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.http.validation import Answers, Bodies, Parameters
@@ -70,7 +70,7 @@ logger = logging.getLogger("oceanmock")
 SANDBOX: Final = "oceanmock.sandbox"
 """Where the scope of a request holds the sandbox that is meant; put there before it comes here."""
 CALL: Final = "oceanmock.call"
-"""Where the scope of a request holds its Call."""
+"""Where the scope of a request holds its Request."""
 MAX_BODY_BYTES: Final = 1024 * 1024
 
 
@@ -159,11 +159,11 @@ class Reception:
         except Exception as error:  # every error has an envelope
             await _refuse(call, error, send)
 
-    def _open(self, scope: Scope) -> Call:
+    def _open(self, scope: Scope) -> Request:
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         api = next((api for api in self.apis if path.startswith(api.prefix)), self.apis[0])
         sandbox: Sandbox = scope[SANDBOX]
-        return Call(
+        return Request(
             api,
             sandbox,
             scope["method"],
@@ -203,9 +203,9 @@ def _announces_body(headers: Headers) -> bool:
 
 
 async def _take_in(headers: Headers, receive: Receive) -> bytes:
-    """The whole body, chunked or not. Raises Refused when it is over MAX_BODY_BYTES."""
+    """The whole body, chunked or not. Raises ApiError when it is over MAX_BODY_BYTES."""
     # The connection stays open: closed amid the body, many a client would not see the answer.
-    too_large = Refused("body too large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
+    too_large = ApiError("body too large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
     declared = next((value for name, value in headers if name == b"content-length"), b"0")
     if declared.isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
         raise too_large
@@ -222,7 +222,7 @@ async def _take_in(headers: Headers, receive: Receive) -> bytes:
     return bytes(body)
 
 
-async def _refuse(call: Call, error: Exception, send: Send) -> None:
+async def _refuse(call: Request, error: Exception, send: Send) -> None:
     refusal = _as_refusal(error)
     call.refusal = str(refusal)
     if _is_ours(refusal):
@@ -232,7 +232,7 @@ async def _refuse(call: Call, error: Exception, send: Send) -> None:
 
 def _is_ours(error: Exception) -> bool:
     """Whether an error is a mistake of the mock's, worth a line in its log."""
-    if isinstance(error, Refused):
+    if isinstance(error, ApiError):
         return error.status_code >= 500 and error.kind != "fault"
     return not isinstance(error, CallerError)
 
@@ -249,19 +249,19 @@ KIND_OF: Final[Mapping[int, Kind]] = {
 
 
 def _as_refusal(error: Exception) -> Exception:
-    """An error in the words the rooms know: what starlette and connexion raise becomes Refused."""
+    """An error in the words the rooms know: what starlette and connexion raise becomes ApiError."""
     if isinstance(error, HTTPException) and error.status_code in KIND_OF:
-        return Refused(KIND_OF[error.status_code], str(error.detail or ""))
+        return ApiError(KIND_OF[error.status_code], str(error.detail or ""))
     return error
 
 
-async def _send(send: Send, answer: Answer, encode: Callable[[Any], bytes]) -> None:
+async def _send(send: Send, answer: Response, encode: Callable[[Any], bytes]) -> None:
     start, body = start_of(answer, encode)
     await send(start)
     await send({"type": "http.response.body", "body": body})
 
 
-def start_of(answer: Answer, encode: Callable[[Any], bytes]) -> tuple[Message, bytes]:
+def start_of(answer: Response, encode: Callable[[Any], bytes]) -> tuple[Message, bytes]:
     """How an answer begins, and its body."""
     body = answer.body if isinstance(answer.body, bytes) else encode(answer.body)
     headers = [(b"content-length", str(len(body)).encode()), *answer.headers]
@@ -341,10 +341,10 @@ class Routing(SpecMiddleware):
             call.operation, scope["extensions"] = found
         await self.app(scope, receive, send)
 
-    def _find(self, call: Call) -> tuple[Operation, dict[str, Any]] | None:
+    def _find(self, call: Request) -> tuple[Operation, dict[str, Any]] | None:
         """The operation of a path, whose variables go to ``path_values``; None where none has it.
 
-        Where a path fits two, the one that has the method is meant. Raises Refused when none has.
+        Where a path fits two, the one that has the method is meant. Raises ApiError when none has.
         """
         nearest: _Segment | None = None
         for place, values in _places(self.root, call.path.split("/"), 0, {}):
@@ -357,11 +357,11 @@ class Routing(SpecMiddleware):
             return None
         raise _wrong_method(call, nearest)
 
-    def _unknown(self, call: Call) -> Refused:
+    def _unknown(self, call: Request) -> ApiError:
         asked = f"{call.method} {call.path[:200]}"
         known = {_filled(each, asked): each for each in self.known[call.api.name]}
         near = difflib.get_close_matches(asked, known, n=1, cutoff=0.0)
-        return Refused(
+        return ApiError(
             "unknown path",
             f"No operation of the contract answers {asked}. The nearest is {known[near[0]]}.",
         )
@@ -376,8 +376,8 @@ def _filled(operation: str, asked: str) -> str:
     )
 
 
-async def _fall_back(call: Call, unknown: Callable[[Call], Refused], send: Send) -> None:
-    """Answers a call that is no operation's, as its room knows how to. Raises Refused."""
+async def _fall_back(call: Request, unknown: Callable[[Request], ApiError], send: Send) -> None:
+    """Answers a call that is no operation's, as its room knows how to. Raises ApiError."""
     handler = call.api.fallback(call)
     if handler is None:
         raise unknown(call)
@@ -402,9 +402,9 @@ def _places(
         yield from _places(place.variable, parts, depth + 1, known)
 
 
-def _wrong_method(call: Call, place: _Segment) -> Refused:
+def _wrong_method(call: Request, place: _Segment) -> ApiError:
     allowed = ", ".join(sorted(place.methods))
-    return Refused(
+    return ApiError(
         "wrong method",
         f"{call.path} does not answer {call.method[:20]}. Allowed: {allowed}.",
         headers=[(b"allow", allowed.encode())],
@@ -419,7 +419,7 @@ class _Asker:
 
     __slots__ = ("call", "context")
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Request) -> None:
         self.call = call
         self.context: dict[str, Any] = {}
 
@@ -465,7 +465,7 @@ def _security_handler(credentials: Credentials) -> type[AbstractSecurityHandler]
             return NO_VALUE
         wanted = asker.call.operation.permission if asker.call.operation else None
         if wanted is not None and wanted not in permitted:
-            raise Refused("forbidden", f"This operation needs the permission {wanted}.")
+            raise ApiError("forbidden", f"This operation needs the permission {wanted}.")
         return {}
 
     class Handler(AbstractSecurityHandler):
@@ -493,15 +493,15 @@ class Striking:
         await self.app(scope, receive, send)
 
 
-def strike_at(call: Call) -> None:
-    """Notes what strikes a call. Raises Refused when the operation is not to happen."""
+def strike_at(call: Request) -> None:
+    """Notes what strikes a call. Raises ApiError when the operation is not to happen."""
     operation = call.operation.id if call.operation else ""
     key = (call.method, call.raw_path, call.query, call.body)
-    asked = Asked(call.api.name, operation, call.path_values, call.caller, key)
+    asked = FaultRequest(call.api.name, operation, call.path_values, call.caller, key)
     strike = call.strike = call.sandbox.faults.strike(asked)
     if strike is not None and not strike.carries_out:
         status = strike.status or 503
-        raise Refused("fault", f"struck by {strike.name}", status=status)
+        raise ApiError("fault", f"struck by {strike.name}", status=status)
 
 
 # --- what is asked, and what is answered ----------------------------------------------------------
@@ -516,7 +516,7 @@ class CheckedRequest(RequestValidationOperation):
         self.bodies = Bodies(operation.request_body) if operation.is_request_body_defined else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call: Call = scope[CALL]
+        call: Request = scope[CALL]
         call.parameters = self.parameters.read(call, call.path_values)
         if self.bodies is not None:
             call.content = self.bodies.read(call)
@@ -562,7 +562,7 @@ class CheckedResponse(ResponseValidationOperation):
     def _check(self, start: Message, body: bytes) -> None:
         objection = self.answers.objection(start["status"], start["headers"], body)
         if objection:
-            raise Refused("broken answer", f"{self.name} {start['status']}: {objection}")
+            raise ApiError("broken answer", f"{self.name} {start['status']}: {objection}")
 
 
 class CheckedResponseApi(ResponseValidationAPI):

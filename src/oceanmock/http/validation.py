@@ -1,7 +1,7 @@
 """The checks a call and its answer pass, compiled from the contract; the door to jsonschema-rs.
 
 A schema becomes a jsonschema-rs validator, a parameter a reader of its text, a documented answer a
-look-up by status. What fails raises Refused, or is told as an objection: one sentence, with the
+look-up by status. What fails raises ApiError, or is told as an objection: one sentence, with the
 place. Nothing here knows connexion, or one API.
 """
 
@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 import orjson
 from jsonschema_rs import Draft4Validator
 
-from oceanmock.api import Call, Headers, Refused
+from oceanmock.api import ApiError, Headers, Request
 from oceanmock.errors import AuthorError
 
 MAX_QUERY_FIELDS: Final = 1000
@@ -133,10 +133,10 @@ class _Parameter:
         self.schema = Schema(schema)
 
     def read(self, texts: Sequence[str]) -> Any:
-        """The value of the parameter. Raises Refused for one the contract does not allow."""
+        """The value of the parameter. Raises ApiError for one the contract does not allow."""
         value = self._read_array(texts) if self.is_array else self._read_one(texts[0])
         if not self.schema.accepts(value):
-            raise Refused(
+            raise ApiError(
                 "wrong value",
                 f"{self.name}: {self.schema.objection(value)}",
                 parameter=self.name,
@@ -155,7 +155,7 @@ class _Parameter:
             return text
         value = self.reader(text)
         if value is None:
-            raise Refused(
+            raise ApiError(
                 "wrong type",
                 f"{self.name} is not of the type {self.wanted}.",
                 parameter=self.name,
@@ -178,10 +178,10 @@ class Parameters:
         if len(self.of_path) + len(self.of_query) + len(self.of_header) < len(self.all):
             raise AuthorError("a parameter of the contract is in a cookie: that is not served.")
 
-    def read(self, call: Call, path_values: Mapping[str, str]) -> dict[str, Any]:
+    def read(self, call: Request, path_values: Mapping[str, str]) -> dict[str, Any]:
         """The values of a call, defaults included.
 
-        Raises Refused for the first that is not as the contract says.
+        Raises ApiError for the first that is not as the contract says.
         """
         values = self.defaults.copy()
         for parameter in self.of_path:
@@ -194,10 +194,10 @@ class Parameters:
                 values[parameter.name] = parameter.read((text.decode("latin-1"),))
         for parameter in self.required:
             if parameter.name not in values:
-                raise Refused("wrong request", f"The parameter {parameter.name} is missing.")
+                raise ApiError("wrong request", f"The parameter {parameter.name} is missing.")
         return values
 
-    def _read_query(self, call: Call, values: dict[str, Any]) -> None:
+    def _read_query(self, call: Request, values: dict[str, Any]) -> None:
         try:
             sent = parse_qsl(
                 call.query.decode("latin-1"),
@@ -205,7 +205,7 @@ class Parameters:
                 max_num_fields=MAX_QUERY_FIELDS,
             )
         except ValueError as problem:
-            raise Refused("wrong request", f"The query cannot be read: {problem}.") from None
+            raise ApiError("wrong request", f"The query cannot be read: {problem}.") from None
         texts: dict[str, list[str]] = {}
         for name, text in sent:
             if name in self.of_query:
@@ -227,19 +227,19 @@ class Bodies:
             for media_type, said in request_body.get("content", {}).items()
         }
 
-    def read(self, call: Call) -> Any:
+    def read(self, call: Request) -> Any:
         """The body of a call: the JSON value, or the bytes of another media type; None without one.
 
-        Raises Refused when it is not as the contract says.
+        Raises ApiError when it is not as the contract says.
         """
         if not call.body:
             if self.required:
-                raise Refused("malformed body", "The body is missing.")
+                raise ApiError("malformed body", "The body is missing.")
             return None
         media_type = _media_type(call.header(b"content-type")) or next(iter(self.schemas))
         schema = self.schemas.get(media_type)
         if schema is None:
-            raise Refused(
+            raise ApiError(
                 "unsupported media type",
                 f"The body is {media_type[:100]}; expected: {', '.join(self.schemas)}.",
             )
@@ -247,7 +247,7 @@ class Bodies:
             return call.body
         content = _parsed(call.body)
         if not schema.accepts(content):
-            raise Refused("wrong request", f"The body: {schema.objection(content)}")
+            raise ApiError("wrong request", f"The body: {schema.objection(content)}")
         return content
 
 
@@ -260,7 +260,7 @@ def _parsed(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as problem:
-        raise Refused("malformed body", f"The body is not JSON: {problem}.") from None
+        raise ApiError("malformed body", f"The body is not JSON: {problem}.") from None
 
 
 # --- answers --------------------------------------------------------------------------------------

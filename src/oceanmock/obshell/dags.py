@@ -18,8 +18,8 @@ from itertools import count
 from typing import Any, Final, Literal, NoReturn
 
 from oceanmock.clock import SECOND, Clock
-from oceanmock.engine.fake_data import Filler
-from oceanmock.engine.records import Operated, Records
+from oceanmock.engine.fake_data import FakeData
+from oceanmock.engine.records import OperationRecord, Records
 from oceanmock.errors import AuthorError, CallerError, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell import scenario as files
@@ -110,7 +110,7 @@ class Dags:
         self.own: Final = files.Address(ip=agent.ip, port=agent.port)
         self.switches: Final = switches
         self._dags: dict[Key, Dag] = {}
-        self._lives: dict[Key, obshell.Life] = {}
+        self._lives: dict[Key, obshell.History] = {}
         self._nodes: dict[Key, tuple[Key, int]] = {}
         self._sub_tasks: dict[Key, tuple[Key, int, int]] = {}
         self._models: dict[Key, files.Dag] = {}
@@ -168,11 +168,11 @@ class Dags:
             now = self.clock.now()
             self.clock.read(due for view in views for due in self._due(view.dag, now))
 
-    def life_of(self, key: Key) -> obshell.Life:
+    def life_of(self, key: Key) -> obshell.History:
         """The dag's life as it goes if nobody interferes. Raises NoSuchTask."""
         return self._lives.get(key) or _unknown(key)
 
-    def operations_of(self, key: Key) -> tuple[Operated, ...]:
+    def operations_of(self, key: Key) -> tuple[OperationRecord, ...]:
         """What was asked of the dag and its nodes, refused or not, the oldest first.
 
         Only the last ones are kept (``records.MOST``). Raises NoSuchTask.
@@ -202,7 +202,7 @@ class Dags:
         born: int | None = None,
         tick: int = SECOND,
         first_tick: int | None = None,
-        filler: Filler | None = None,
+        filler: FakeData | None = None,
     ) -> DagView:
         """A dag, born now or at ``born``; what it shows now.
 
@@ -210,12 +210,12 @@ class Dags:
         Raises AuthorError when it has the number of another one, and then nothing has changed.
         """
         born = self.clock.now() if born is None else born
-        dag = self._dag(model, born, filler or Filler("dag"))
+        dag = self._dag(model, born, filler or FakeData("dag"))
         key = (dag.store, dag.number)
         self._claim(key, dag)
         first = born if first_tick is None else first_tick
         rules = files.rules_of(tick, first - born, self.switches, age=0)
-        life = obshell.begin(files.plan_of(model), rules)
+        life = obshell.start(files.script_of(model), rules)
         self._dags[key], self._lives[key], self._models[key] = dag, life, model
         if model.makes is not None:
             self._makers[key] = model.makes.identity
@@ -241,7 +241,7 @@ class Dags:
     ) -> None:
         """Keeps a dag with ``starts_on`` as a template, whose names the seed fills each time."""
         if model.starts_on is not None:
-            named = model.model_copy(update={"name": model.name or Filler(seed).phrase()})
+            named = model.model_copy(update={"name": model.name or FakeData(seed).phrase()})
             self.templates.append(Template(model.starts_on, named, tick, first_tick, seed))
 
     def start(self, template: Template) -> DagView:
@@ -258,7 +258,7 @@ class Dags:
             born=now,
             tick=template.tick,
             first_tick=template.first_tick,
-            filler=Filler(template.seed),
+            filler=FakeData(template.seed),
         )
         return DagView(view.dag, self._lives[model.scope, view.dag.number].states[0], now)
 
@@ -303,7 +303,7 @@ class Dags:
         self._nodes.update(nodes)
         self._sub_tasks.update(sub_tasks)
 
-    def _dag(self, model: files.Dag, born: int, filler: Filler) -> Dag:
+    def _dag(self, model: files.Dag, born: int, filler: FakeData) -> Dag:
         store = model.scope
         number = model.id or next(n for n in count(1) if (store, n) not in self._dags)
         lock = model.maintenance
@@ -321,7 +321,7 @@ class Dags:
             born=born,
         )
 
-    def _node(self, model: files.Node, number: int, filler: Filler) -> Node:
+    def _node(self, model: files.Node, number: int, filler: FakeData) -> Node:
         number = model.id or number
         name = model.name or filler.phrase()
         return Node(
@@ -357,9 +357,9 @@ class Dags:
         try:
             life = obshell.operate(self._lives[key], operator, now - dag.born, node=node)
         except CallerError as refusal:
-            self._records.keep(key, Operated(now, operator, node, str(refusal)))
+            self._records.keep(key, OperationRecord(now, operator, node, str(refusal)))
             raise
-        self._records.keep(key, Operated(now, operator, node))
+        self._records.keep(key, OperationRecord(now, operator, node))
         self._lives[key] = life
         after = DagView(dag, obshell.view_at(life, now - dag.born), now)
         self.clock.settle(dag.born + life.states[-1].at)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final, Literal
 
-from oceanmock.api import Kind, Refused
+from oceanmock.api import ApiError, Kind
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask
 from oceanmock.obshell.crypto import SecurityRefusal
 from oceanmock.obshell.ids import InvalidGenericId
@@ -247,13 +247,13 @@ def said_of(error: Exception) -> Said:
             return Said(400, "Task.GenericID.Invalid", str(error), None, old_message)
         case NoSuchTask():
             return not_found().said
-        case Refused():
+        case ApiError():
             return _said_of_refusal(error)
         case _:
             return unexpected(f"{type(error).__name__}: {error}").said
 
 
-def _said_of_refusal(refusal: Refused) -> Said:
+def _said_of_refusal(refusal: ApiError) -> Said:
     if refusal.kind == "fault":
         return _struck(refusal.status)
     err_code, message = _REFUSALS.get(refusal.kind, ("Common.IllegalArgument", refusal.detail))

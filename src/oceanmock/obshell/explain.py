@@ -12,11 +12,11 @@ from typing import Final
 
 from oceanmock.clock import Clock
 from oceanmock.engine import history as timeline
-from oceanmock.engine.records import Operated
+from oceanmock.engine.records import OperationRecord
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell.dags import Dag
-from oceanmock.obshell.machine import DagState, Life, NodeState, Operator, SubTaskState
+from oceanmock.obshell.machine import DagState, History, NodeState, Operator, SubTaskState
 from oceanmock.report.explanation import (
     MOST,
     ClockFace,
@@ -59,7 +59,7 @@ class _Scene:
     """A dag, and the life it is told from."""
 
     dag: Dag
-    life: Life
+    life: History
 
     def at(self, instant: int) -> int:
         """An instant of the life, since the epoch."""
@@ -91,8 +91,8 @@ class _Scene:
         return f"stage {stage} of {len(self.dag.nodes)}, {self.who((stage - 1,))}"
 
 
-def explain_life(
-    dag: Dag, life: Life, operated: Sequence[Operated], *, clock: Clock
+def explain_history(
+    dag: Dag, life: History, operated: Sequence[OperationRecord], *, clock: Clock
 ) -> Explanation:
     """Why the dag is in the state it shows now."""
     face, scene = ClockFace.of(clock), _Scene(dag, life)
@@ -135,7 +135,7 @@ def _offers(scene: _Scene, state: DagState, instant: int) -> Iterator[Offer]:
             yield Offer("PASS", scene.who((place,)))
 
 
-def _accepts(life: Life, operator: Operator, instant: int, *, node: int | None = None) -> bool:
+def _accepts(life: History, operator: Operator, instant: int, *, node: int | None = None) -> bool:
     try:
         obshell.operate(life, operator, instant, node=node)
     except IllegalOperator:
@@ -198,7 +198,7 @@ def _events(scene: _Scene, step: Step[DagState]) -> Iterator[Event]:
 
 
 def _operation(
-    scene: _Scene, before: DagState, after: DagState, by: Operated | None
+    scene: _Scene, before: DagState, after: DagState, by: OperationRecord | None
 ) -> Iterator[Event]:
     """The one it was meant for, then all else that it changed."""
     target: Part = () if by is None or by.position is None else (by.position,)
@@ -212,7 +212,7 @@ def _operation(
             yield replace(event, by=by) if part == target else event
 
 
-def _effect(scene: _Scene, before: DagState, after: DagState, by: Operated) -> str:
+def _effect(scene: _Scene, before: DagState, after: DagState, by: OperationRecord) -> str:
     """What an operator does."""
     if by.operation == "ROLLBACK":
         return f"what has run is undone stage by stage, from {scene.stage(after.stage)}, down to 1"

@@ -27,7 +27,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import orjson
 
-from oceanmock.api import JSON, Answer, Api, Call, Handler, Refused
+from oceanmock.api import JSON, Api, ApiError, Handler, Request, Response
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.errors import (
     CallerError,
@@ -89,7 +89,7 @@ def api(
     is what headers are sealed with, made anew if left out.
     """
     spec = spec_of(version)
-    room = Room(version, spec, wall=wall, key=key or make_key())
+    room = Handlers(version, spec, wall=wall, key=key or make_key())
     handlers = {
         "getDagDetail": room.get_dag,
         "dagHandler": room.operate_dag,
@@ -139,7 +139,7 @@ def _encode(body: Any) -> bytes:
     return _MISREAD.sub(lambda found: _ESCAPES[found[0]], orjson.dumps(body))
 
 
-class Room:
+class Handlers:
     """The operations, and the key they are asked with."""
 
     def __init__(
@@ -153,7 +153,7 @@ class Room:
 
     # --- before and behind every operation ---
 
-    def open(self, call: Call) -> None:
+    def open(self, call: Request) -> None:
         """Decrypts header and body (middleware.go:396-498). Raises SecurityRefusal, Moved."""
         if call.path.endswith("/") and self._is_moved(call):
             raise Moved
@@ -164,12 +164,12 @@ class Room:
             call.credentials = Offered(name, header)
             call.body = open_body(call.body, header.keys)
 
-    def _is_moved(self, call: Call) -> bool:
+    def _is_moved(self, call: Request) -> bool:
         """Whether a route of this method is meant, or the beginning of one that an id ends."""
         routes = self._routes.get(call.method)
         return routes is not None and routes.fullmatch(call.path[:-1]) is not None
 
-    def verify(self, call: Call) -> frozenset[str]:
+    def verify(self, call: Request) -> frozenset[str]:
         """Whether a call may pass (middleware.go:724-814). Raises SecurityRefusal."""
         if call.sandbox.accounts.required:
             refusal = refusal_of(
@@ -184,20 +184,20 @@ class Room:
             call.caller = "agent" if call.credentials.is_for_agent else "root"
         return frozenset()
 
-    def has(self, call: Call, quirk: QuirkName) -> bool:
+    def has(self, call: Request, quirk: QuirkName) -> bool:
         """Whether a quirk of the real server is served; each is on unless switched off."""
         return call.sandbox.dags.switches.has(quirk)
 
     # --- one dag, node or sub task ---
 
-    def get_dag(self, call: Call) -> Answer:
+    def get_dag(self, call: Request) -> Response:
         """A dag (dag.go:56-128)."""
         id = self._read_id(call)
         view = self._look(call, id, call.sandbox.dags.view)
         self._check_id(call.parameters["id"], view)
         return self._read(call, [view], self._writer.dag(view, details=self._details(call)))
 
-    def get_node(self, call: Call) -> Answer:
+    def get_node(self, call: Request) -> Response:
         """A node (node.go:48-119); without details the server fails, or answers null sub tasks."""
         id = self._read_id(call)
         view, place = self._look(call, id, call.sandbox.dags.view_node)
@@ -208,14 +208,14 @@ class Room:
             raise errors.panic()
         return self._read(call, [view], self._writer.node(view, place, details=details))
 
-    def get_sub_task(self, call: Call) -> Answer:
+    def get_sub_task(self, call: Request) -> Response:
         """A sub task (sub_task.go:45-113)."""
         id = self._read_id(call)
         view, place, position = self._look(call, id, call.sandbox.dags.view_sub_task)
         _check_kind(id, view, "sub task")
         return self._read(call, [view], self._writer.sub_task(view, place, position))
 
-    def get_logs(self, call: Call) -> Answer:
+    def get_logs(self, call: Request) -> Response:
         """The lines of a sub task; of an unknown one none, or 404 with the quirk off."""
         try:
             view, place, position = self._look(
@@ -228,7 +228,7 @@ class Room:
         lines = self._writer.logs(view, place, position)
         return self._read(call, [view], {"contents": lines})
 
-    def operate_dag(self, call: Call) -> Answer:
+    def operate_dag(self, call: Request) -> Response:
         """Rolls back, retries, cancels or passes a dag (dag.go:283-356)."""
         id = self._read_id(call)
         body = self._read_body(call, "Dag")
@@ -242,7 +242,7 @@ class Room:
                 raise errors.not_supported("Dag", body["operator"])
         return self._succeed(call)
 
-    def operate_node(self, call: Call) -> Answer:
+    def operate_node(self, call: Request) -> Response:
         """Passes a node; the operator comes first, and an id in the body nowhere (node.go:151)."""
         id = self._read_id(call)
         operator = self._read_body(call, "Node")["operator"]
@@ -266,7 +266,7 @@ class Room:
 
     # --- calls that start a dag ---
 
-    def fallback(self, call: Call) -> Handler | None:
+    def fallback(self, call: Request) -> Handler | None:
         """What starts the dag of a template that the request fits. Raises what refuses it."""
         templates = call.sandbox.dags.templates
         fitting = [each for each in templates if each.starts_on.fits(call.method, call.path)]
@@ -279,9 +279,9 @@ class Room:
             if template.starts_on.fits_body(body):
                 return partial(self._start, template=template)
         nearest = fitting[0]
-        raise Refused("unknown path", nearest.starts_on.asks(str(nearest.model.name)))
+        raise ApiError("unknown path", nearest.starts_on.asks(str(nearest.model.name)))
 
-    def _start(self, call: Call, *, template: Template) -> Answer:
+    def _start(self, call: Request, *, template: Template) -> Response:
         """The dag that was just made, without details (agent_handler.go:116, NewDagDetailDTO)."""
         dags = call.sandbox.dags
         address, name = _authority(dags.own.ip, dags.own.port), str(template.model.name)
@@ -303,25 +303,25 @@ class Room:
 
     # --- lists ---
 
-    def list_cluster(self, call: Call) -> Answer:
+    def list_cluster(self, call: Request) -> Response:
         """The dags kept in OceanBase."""
         self._check_cluster_agent(call)
         return self._list(call, call.sandbox.dags.all("cluster"))
 
-    def list_agent(self, call: Call) -> Answer:
+    def list_agent(self, call: Request) -> Response:
         """The dags the agent keeps itself, the newest last."""
         return self._list(call, call.sandbox.dags.all("agent"))
 
-    def list_cluster_unfinished(self, call: Call) -> Answer:
+    def list_cluster_unfinished(self, call: Request) -> Response:
         """Those kept in OceanBase that are not finished."""
         self._check_cluster_agent(call)
         return self._list_unfinished(call, "cluster")
 
-    def list_agent_unfinished(self, call: Call) -> Answer:
+    def list_agent_unfinished(self, call: Request) -> Response:
         """Those the agent keeps itself that are not finished."""
         return self._list_unfinished(call, "agent")
 
-    def list_unfinished(self, call: Call) -> Answer:
+    def list_unfinished(self, call: Request) -> Response:
         """What is unfinished; on a CLUSTER AGENT the cluster's too, or null (dag.go:481-508)."""
         identity = call.sandbox.dags.agent.identity
         if identity in KNOW_NOTHING_UNFINISHED:
@@ -330,7 +330,7 @@ class Room:
             return self._list_unfinished(call, "agent")
         return self._list_unfinished(call, "agent", "cluster", nothing=None)
 
-    def _check_cluster_agent(self, call: Call) -> None:
+    def _check_cluster_agent(self, call: Request) -> None:
         """Raises ObshellError on any other agent; which error, is lost (dag.go:146-149)."""
         if _holds_oceanbase(call):
             return
@@ -341,8 +341,8 @@ class Room:
         raise errors.wrong_identity(address, agent.identity, "CLUSTER AGENT")
 
     def _list_unfinished(
-        self, call: Call, *stores: Store, nothing: list[Json] | None = NO_DAGS
-    ) -> Answer:
+        self, call: Request, *stores: Store, nothing: list[Json] | None = NO_DAGS
+    ) -> Response:
         """Dags that are not finished; show_details is read even where there are none."""
         details = self._details(call)
         every = [view for store in stores for view in call.sandbox.dags.all(store)]
@@ -350,11 +350,11 @@ class Room:
         contents = [self._writer.dag(view, details=details) for view in shown]
         return self._read(call, shown, {"contents": contents or nothing})
 
-    def list_maintenance(self, call: Call) -> Answer:
+    def list_maintenance(self, call: Request) -> Response:
         """The last maintenance dag of every agent: of this one (dag.go:434-468)."""
         return self._list(call, self._last_of_agent(call))
 
-    def list_main_dags(self, call: Call) -> Answer:
+    def list_main_dags(self, call: Request) -> Response:
         """The dag that the last maintenance dag works for, unless that succeeded (dag.go:615-643).
 
         It comes with its details, but it is named in those of the last maintenance dag.
@@ -369,14 +369,14 @@ class Room:
         contents = [self._writer.dag(view, details=True) for view in main]
         return self._read(call, [*last, *main], {"contents": contents})
 
-    def _last_of_agent(self, call: Call) -> list[DagView]:
+    def _last_of_agent(self, call: Request) -> list[DagView]:
         """The agent's last maintenance dag; without one the server fails, or lists none."""
         view = call.sandbox.dags.last_maintenance("agent")
         if view is None and self.has(call, "never-maintained-is-500"):
             raise errors.panic()
         return [] if view is None else [view]
 
-    def _main_dag_of(self, call: Call, view: DagView) -> list[DagView]:
+    def _main_dag_of(self, call: Request, view: DagView) -> list[DagView]:
         """The dag that a dag's data name, if it can be had."""
         data = self._writer.dag(view, details=True)["additional_data"]
         name = (data or {}).get("main_dag_id")
@@ -389,23 +389,23 @@ class Room:
             return []
         return [main]
 
-    def get_agent_maintenance(self, call: Call) -> Answer:
+    def get_agent_maintenance(self, call: Request) -> Response:
         """The agent's last maintenance dag (dag.go:396-421)."""
         return self._maintenance(call, "agent", "Agent is not under maintenance")
 
-    def get_cluster_maintenance(self, call: Call) -> Answer:
+    def get_cluster_maintenance(self, call: Request) -> Response:
         """The cluster's (dag.go:369-383); on an agent without OceanBase 500, or the 404 of none."""
         if not _holds_oceanbase(call) and self.has(call, "no-oceanbase-is-500"):
             raise errors.not_holding(task=False)
         return self._maintenance(call, "cluster", "Cluster is not under maintenance")
 
-    def _maintenance(self, call: Call, store: Store, otherwise: str) -> Answer:
+    def _maintenance(self, call: Request, store: Store, otherwise: str) -> Response:
         view = call.sandbox.dags.last_maintenance(store)
         if view is None:
             raise errors.not_found(otherwise)
         return self._read(call, [view], self._writer.dag(view, details=self._details(call)))
 
-    def _list(self, call: Call, views: Iterable[DagView]) -> Answer:
+    def _list(self, call: Request, views: Iterable[DagView]) -> Response:
         """These dags; show_details is read for each of them (dag.go:145-204), so not for none."""
         shown = list(views)
         is_read = bool(shown) or not self.has(call, "unreadable-show-details-is-500")
@@ -415,7 +415,7 @@ class Room:
 
     # --- what a client reads before it can seal a request ---
 
-    def get_info(self, call: Call) -> Answer:
+    def get_info(self, call: Request) -> Response:
         """What the agent is (ob/agent/meta/agent.go:399)."""
         agent = call.sandbox.dags.agent
         info: Json = {
@@ -439,22 +439,22 @@ class Room:
             info["supportedAuth"] = ["v2"]
         return self._succeed(call, info)
 
-    def get_secret(self, call: Call) -> Answer:
+    def get_secret(self, call: Request) -> Response:
         """The public key that headers are sealed with."""
         agent = call.sandbox.dags.agent
         data = {"ip": agent.ip, "port": agent.port, "public_key": self.key.public_key}
         return self._succeed(call, data)
 
-    def get_time(self, call: Call) -> Answer:
+    def get_time(self, call: Request) -> Response:
         """The sandbox's time."""
         return self._succeed(call, timestamp(call.sandbox.clock.now(), UTC))
 
-    def get_git_info(self, call: Call) -> Answer:
+    def get_git_info(self, call: Request) -> Response:
         """Four empty texts, as of a build that did not say."""
         keys = ("branch", "commitId", "shortCommitId", "commitTime")
         return self._succeed(call, dict.fromkeys(keys, ""))
 
-    def get_status(self, call: Call) -> Answer:
+    def get_status(self, call: Request) -> Response:
         """How the agent stands."""
         agent = call.sandbox.dags.agent
         store: Store = "agent"
@@ -475,12 +475,12 @@ class Room:
 
     # --- reading a request ---
 
-    def _read_id(self, call: Call) -> GenericId:
+    def _read_id(self, call: Request) -> GenericId:
         """The id in the path. Raises InvalidGenericId."""
         return parse_generic_id(call.parameters["id"])
 
     def _look(
-        self, call: Call, id: GenericId, find: Callable[[Key], Found], *, is_task: bool = True
+        self, call: Request, id: GenericId, find: Callable[[Key], Found], *, is_task: bool = True
     ) -> Found:
         """What an id names here. Raises NoSuchTask, or ObshellError when it is not kept here.
 
@@ -493,7 +493,7 @@ class Room:
             raise errors.not_found()
         return find(_key(id))
 
-    def _reach(self, call: Call, id: GenericId) -> None:
+    def _reach(self, call: Request, id: GenericId) -> None:
         """Raises ObshellError for the id of another agent, to which a request is forwarded."""
         agent = call.sandbox.dags.agent
         if id.ip is None or (str(id.ip), id.port) == (agent.ip, agent.port):
@@ -506,7 +506,7 @@ class Room:
         url = f'{call.method.capitalize()} "http://{owner}{_target(call)}"'
         raise errors.unreachable(url, owner)
 
-    def _details(self, call: Call) -> bool:
+    def _details(self, call: Request) -> bool:
         """Whether show_details is true (ob/param/task.go:19-21); anything unreadable fails."""
         said = query_value(call.query.decode("latin-1"), "show_details")
         text = "true" if said is None else said
@@ -516,7 +516,7 @@ class Room:
             raise errors.panic()
         raise errors.illegal_argument(f"strconv.ParseBool: parsing {quoted(text)}: invalid syntax")
 
-    def _read_body(self, call: Call, kind: Kind) -> dict[str, str]:
+    def _read_body(self, call: Request, kind: Kind) -> dict[str, str]:
         """The operator of a body, and its id if it has one; no body is ``{}`` (middleware.go:299).
 
         Raises ObshellError.
@@ -528,7 +528,7 @@ class Room:
             raise errors.bind_failed(REQUIRED_OPERATOR.format(kind=named))
         return body
 
-    def _bind(self, call: Call, struct: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    def _bind(self, call: Request, struct: str, fields: Mapping[str, str]) -> dict[str, Any]:
         """The fields of a body that a Go struct has; no body is ``{}``. Raises ObshellError."""
         try:
             return read_struct(call.body or b"{}", struct, fields)
@@ -540,18 +540,18 @@ class Room:
 
     # --- the envelope ---
 
-    def _read(self, call: Call, views: Iterable[DagView], data: Any) -> Answer:
+    def _read(self, call: Request, views: Iterable[DagView], data: Any) -> Response:
         answer = self._succeed(call, data)
         call.sandbox.dags.shown(views)
         return answer
 
-    def _succeed(self, call: Call, data: Any = NO_DATA) -> Answer:
+    def _succeed(self, call: Request, data: Any = NO_DATA) -> Response:
         body = self._envelope(call, 200)
         if data is not NO_DATA:
             body["data"] = data
-        return Answer(200, body)
+        return Response(200, body)
 
-    def render_error(self, call: Call, error: Exception) -> Answer:
+    def render_error(self, call: Request, error: Exception) -> Response:
         """An error in obshell's envelope; a redirect, which has none."""
         if isinstance(error, Moved):
             return _moved(call)
@@ -566,9 +566,9 @@ class Room:
             body["data"] = None
         body["error"] = _error(said)
         is_early = isinstance(error, SecurityRefusal) and said.stage != "handler"
-        return Answer(said.status, body, media_type=EARLY if is_early else JSON)
+        return Response(said.status, body, media_type=EARLY if is_early else JSON)
 
-    def _mended(self, call: Call, said: errors.Said, error: Exception) -> errors.Said:
+    def _mended(self, call: Request, said: errors.Said, error: Exception) -> errors.Said:
         """An error of the security checks as it would be without its quirk."""
         if isinstance(error, SecurityRefusal):
             missing = said.err_code == "Request.Header.NotFound"
@@ -581,7 +581,7 @@ class Room:
             return replace(said, stage="handler")
         return said
 
-    def _envelope(self, call: Call, status: int, *, is_traced: bool = True) -> Json:
+    def _envelope(self, call: Request, status: int, *, is_traced: bool = True) -> Json:
         now = call.sandbox.clock.now()
         return {
             "successful": status < 400,
@@ -591,7 +591,7 @@ class Room:
             "traceId": self._trace_of(call) if is_traced else "",
         }
 
-    def _trace_of(self, call: Call) -> str:
+    def _trace_of(self, call: Request) -> str:
         """The caller's X-OBSHELL-Trace-ID, or 16 hexadecimal digits (lib/trace/header.go:25-46)."""
         is_status = call.path == STATUS_PATH and not call.query
         if is_status and self.has(call, "status-has-no-trace-id"):
@@ -619,17 +619,17 @@ class Moved(CallerError):
     """The path has a slash too much; gin redirects before it does anything else."""
 
 
-def _moved(call: Call) -> Answer:
+def _moved(call: Request) -> Response:
     """301 for a GET, 307 otherwise (gin's RedirectTrailingSlash; recorded in lone.json)."""
     target = _target(call)
     path, question, query = target.partition("?")
     where = path.rstrip("/") + question + query
     headers = ((b"location", where.encode("latin-1")),)
     if call.method != "GET":
-        return Answer(307, b"", headers, media_type=None)
+        return Response(307, b"", headers, media_type=None)
     link = html.escape(where).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
     page = f'<a href="{link}">Moved Permanently</a>.\n\n'
-    return Answer(301, page.encode("latin-1"), headers, media_type=HTML)
+    return Response(301, page.encode("latin-1"), headers, media_type=HTML)
 
 
 def _routes_of(spec: Spec) -> dict[str, re.Pattern[str]]:
@@ -641,7 +641,7 @@ def _routes_of(spec: Spec) -> dict[str, re.Pattern[str]]:
     return {method: re.compile("|".join(sorted(several))) for method, several in paths.items()}
 
 
-def _target(call: Call) -> str:
+def _target(call: Request) -> str:
     """Path and query as they were sent; what a header's uri must be (Go's RequestURI)."""
     target = call.raw_path.decode("latin-1")
     return f"{target}?{call.query.decode('latin-1')}" if call.query else target
@@ -651,11 +651,11 @@ def _authority(ip: str, port: int) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
-def _holds_oceanbase(call: Call) -> bool:
+def _holds_oceanbase(call: Request) -> bool:
     return call.sandbox.dags.agent.identity == "CLUSTER AGENT"
 
 
-def _asked_for(call: Call) -> Agent:
+def _asked_for(call: Request) -> Agent:
     """What the agent is, and the passwords it asks for."""
     agent = call.sandbox.dags.agent
     return Agent(agent.identity, agent.root_password, agent.agent_password)

@@ -56,7 +56,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class SubTaskPlan:
+class SubTaskScript:
     """What each forward run and each rollback run does; the last of each repeats."""
 
     attempts: tuple[Attempt, ...]
@@ -64,26 +64,26 @@ class SubTaskPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class NodePlan:
+class NodeScript:
     """A stage: its sub tasks, one per agent, and what may be done to it.
 
     The server keeps the flags per sub task and asks for all of them (engine/task/node.go:105-148);
     here they are the node's. `continue` only matters to a restarted agent, which no scenario has.
     """
 
-    sub_tasks: tuple[SubTaskPlan, ...]
+    sub_tasks: tuple[SubTaskScript, ...]
     can: frozenset[Flag] = frozenset()
     timeout: int = 3600 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
-class DagPlan:
+class DagScript:
     """A dag's nodes, in the order of their stages.
 
     A maintenance dag that failed stays unfinished (service/task/dag.go:565-585).
     """
 
-    nodes: tuple[NodePlan, ...]
+    nodes: tuple[NodeScript, ...]
     is_maintenance: bool = False
 
 
@@ -168,10 +168,10 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class History:
     """A dag from here on: its plan, and every state it passes through, in order."""
 
-    plan: DagPlan
+    plan: DagScript
     rules: Rules
     states: tuple[DagState, ...]
 
@@ -179,7 +179,7 @@ class Life:
 # --- reading a life -------------------------------------------------------------------------------
 
 
-def begin(plan: DagPlan, rules: Rules = Rules()) -> Life:
+def start(plan: DagScript, rules: Rules = Rules()) -> History:
     """The life of a dag born at instant 0: READY, its nodes and sub tasks PENDING.
 
     Start and end times are those of its creation (service/task/dag.go:269-280).
@@ -187,12 +187,12 @@ def begin(plan: DagPlan, rules: Rules = Rules()) -> Life:
     return _begin(plan, rules)
 
 
-def view_at(life: Life, instant: int) -> DagState:
+def view_at(life: History, instant: int) -> DagState:
     """What the dag shows at ``instant``; before its birth, what it shows at birth."""
     return timeline.state_at(life.states, instant)
 
 
-def next_due(life: Life, instant: int) -> int | None:
+def next_due(life: History, instant: int) -> int | None:
     """The first instant after ``instant`` at which something changes, or None."""
     return timeline.next_change(life.states, instant)
 
@@ -220,7 +220,7 @@ def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[Line]:
 # --- operators ------------------------------------------------------------------------------------
 
 
-def operate(life: Life, operator: Operator, instant: int, *, node: int | None = None) -> Life:
+def operate(life: History, operator: Operator, instant: int, *, node: int | None = None) -> History:
     """The life that follows when an operator reaches the dag, or one node, at ``instant``.
 
     ``node`` is a position. What was before ``instant`` stays; what was to come is worked out anew.
@@ -243,7 +243,7 @@ def operate(life: Life, operator: Operator, instant: int, *, node: int | None = 
     return replace(life, states=past + tuple(_unfold(life.plan, life.rules, after)))
 
 
-def _roll_back(plan: DagPlan, dag: DagState, instant: int) -> DagState:
+def _roll_back(plan: DagScript, dag: DagState, instant: int) -> DagState:
     """READY/ROLLBACK; what has run is PENDING/ROLLBACK, from node 1 to the failed one.
 
     (service/task/dag.go:336-377,422-454.)
@@ -268,7 +268,7 @@ def _roll_back(plan: DagPlan, dag: DagState, instant: int) -> DagState:
     return _restarted(dag, "ROLLBACK", nodes)
 
 
-def _retry(plan: DagPlan, dag: DagState, instant: int) -> DagState:
+def _retry(plan: DagScript, dag: DagState, instant: int) -> DagState:
     """READY/RUN, never RETRY; the node at the stage is PENDING/RETRY (dag.go:456-481)."""
     if dag.state != "FAILED":
         raise IllegalOperator("Dag.Operator.RetryNotFailedDag")
@@ -278,7 +278,7 @@ def _retry(plan: DagPlan, dag: DagState, instant: int) -> DagState:
     return _restarted(dag, "RUN", _put(dag.nodes, position, _reset(dag.nodes[position], "RETRY")))
 
 
-def _cancel(plan: DagPlan, dag: DagState, instant: int) -> DagState:
+def _cancel(plan: DagScript, dag: DagState, instant: int) -> DagState:
     """READY/CANCEL; the first unfinished node *in stage order* is PENDING/CANCEL.
 
     While a rollback runs that is node 1, not the node that runs (dag.go:352-377): from then on the
@@ -295,7 +295,7 @@ def _cancel(plan: DagPlan, dag: DagState, instant: int) -> DagState:
     return _cancelled_at(dag, position)
 
 
-def _cancel_at_stage(plan: DagPlan, dag: DagState) -> DagState:
+def _cancel_at_stage(plan: DagScript, dag: DagState) -> DagState:
     """READY/CANCEL; the node at the stage is PENDING/CANCEL, whichever way the stages count."""
     if dag.state in ("FAILED", "SUCCEED"):
         raise IllegalOperator("Dag.Operator.CancelFinishedDag")
@@ -304,7 +304,7 @@ def _cancel_at_stage(plan: DagPlan, dag: DagState) -> DagState:
     return _cancelled_at(dag, dag.stage - 1)
 
 
-def _check_cancel(plan: DagPlan, position: int) -> None:
+def _check_cancel(plan: DagScript, position: int) -> None:
     if "cancel" not in plan.nodes[position].can:
         raise IllegalOperator("Dag.Operator.CancelNotAllowed", node=position)
 
@@ -314,7 +314,7 @@ def _cancelled_at(dag: DagState, position: int) -> DagState:
     return _restarted(dag, "CANCEL", _put(dag.nodes, position, cancelled))
 
 
-def _pass_dag(plan: DagPlan, dag: DagState, instant: int) -> DagState:
+def _pass_dag(plan: DagScript, dag: DagState, instant: int) -> DagState:
     """SUCCEED/PASS at once: the dag, the failed node and all after it (dag.go:499-532)."""
     if dag.state != "FAILED":
         raise IllegalOperator("Dag.Operator.PassNotFailedDag")
@@ -332,7 +332,7 @@ def _pass_dag(plan: DagPlan, dag: DagState, instant: int) -> DagState:
     )
 
 
-def _pass_node(plan: DagPlan, dag: DagState, position: int, instant: int) -> DagState:
+def _pass_node(plan: DagScript, dag: DagState, position: int, instant: int) -> DagState:
     """The failed node is SUCCEED/PASS at once, and the dag READY/RUN (node.go:116-166)."""
     if dag.state != "FAILED":
         raise IllegalOperator("Node.Operator.PassNotFailedDag")
@@ -345,7 +345,7 @@ def _pass_node(plan: DagPlan, dag: DagState, position: int, instant: int) -> Dag
     return _restarted(dag, "RUN", _put(dag.nodes, position, passed))
 
 
-_OPERATORS: Final[dict[Operator, Callable[[DagPlan, DagState, int], DagState]]] = {
+_OPERATORS: Final[dict[Operator, Callable[[DagScript, DagState, int], DagState]]] = {
     "ROLLBACK": _roll_back,
     "RETRY": _retry,
     "CANCEL": _cancel,
@@ -389,14 +389,14 @@ def _passed(node: NodeState, instant: int) -> NodeState:
 
 
 @lru_cache(maxsize=256)
-def _begin(plan: DagPlan, rules: Rules) -> Life:
+def _begin(plan: DagScript, rules: Rules) -> History:
     written = count(LAG, LAG)  # each with a creation time of its own
     nodes = tuple(_created(node, written) for node in plan.nodes)
     born = DagState(0, "READY", "RUN", 1, 0, 0, is_finished=False, nodes=nodes)
-    return Life(plan, rules, tuple(_unfold(plan, rules, born)))
+    return History(plan, rules, tuple(_unfold(plan, rules, born)))
 
 
-def _created(plan: NodePlan, written: Iterator[int]) -> NodeState:
+def _created(plan: NodeScript, written: Iterator[int]) -> NodeState:
     at = next(written)
     sub_tasks = tuple(
         SubTaskState("PENDING", "RUN", moment, moment)
@@ -405,7 +405,7 @@ def _created(plan: NodePlan, written: Iterator[int]) -> NodeState:
     return NodeState("PENDING", "RUN", at, at, sub_tasks)
 
 
-def _unfold(plan: DagPlan, rules: Rules, dag: DagState) -> Iterator[DagState]:
+def _unfold(plan: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState]:
     """Every state from this one on, until nothing is due any more."""
     while (instant := _next_instant(plan, rules, dag)) is not None:
         if instant > dag.at:
@@ -416,7 +416,7 @@ def _unfold(plan: DagPlan, rules: Rules, dag: DagState) -> Iterator[DagState]:
     yield dag
 
 
-def _next_instant(plan: DagPlan, rules: Rules, dag: DagState) -> int | None:
+def _next_instant(plan: DagScript, rules: Rules, dag: DagState) -> int | None:
     """When something happens next if nobody interferes; ticks that only wait are not visited."""
     due = [each.due for node in dag.nodes for each in node.sub_tasks if each.due is not None]
     tick = timeline.next_tick(dag.at, rules.tick, rules.phase)
@@ -455,7 +455,7 @@ def _end_run(
     )
 
 
-def _tick(plan: DagPlan, dag: DagState, instant: int) -> DagState:
+def _tick(plan: DagScript, dag: DagState, instant: int) -> DagState:
     """What the scheduler does to a dag on one tick; the same object when it does nothing.
 
     (engine/scheduler/dag_handler.go:24-74.)
@@ -473,7 +473,7 @@ def _tick(plan: DagPlan, dag: DagState, instant: int) -> DagState:
     return dag if starts_now else _move_on(plan, dag, node, instant)
 
 
-def _drive(plan: NodePlan, node: NodeState, instant: int) -> NodeState:
+def _drive(plan: NodeScript, node: NodeState, instant: int) -> NodeState:
     """The node at the stage: starts it, and lets its own operator decide over its sub tasks."""
     if node.state in ("FAILED", "SUCCEED"):
         return node
@@ -508,7 +508,7 @@ def _cancelled(node: NodeState, instant: int) -> NodeState:
     return replace(node, state="FAILED", end_time=instant + 3 * LAG, sub_tasks=sub_tasks)
 
 
-def _move_on(plan: DagPlan, dag: DagState, node: NodeState, instant: int) -> DagState:
+def _move_on(plan: DagScript, dag: DagState, node: NodeState, instant: int) -> DagState:
     """The dag fails with its node, or its stage moves: down while it rolls back, else up."""
     end = max(instant, node.end_time or instant) + LAG  # written down after its node's
     if node.state == "FAILED":
@@ -573,7 +573,7 @@ def _ran_since(node: NodeState, sub_task: SubTaskState, operator: Operator) -> b
 
 
 def _start_run(
-    plan: SubTaskPlan, sub_task: SubTaskState, operator: _Verdict, timeout: int, instant: int
+    plan: SubTaskScript, sub_task: SubTaskState, operator: _Verdict, timeout: int, instant: int
 ) -> SubTaskState:
     """RUNNING, counted; its end time stays that of before (executor/executor.go)."""
     backwards = operator == "ROLLBACK"

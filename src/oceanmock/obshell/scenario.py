@@ -465,9 +465,9 @@ def find_sub_tasks(dag: Dag, node: int, reference: Reference) -> list[int]:
 # --- from models to the machine -------------------------------------------------------------------
 
 
-def plan_of(dag: Dag) -> obshell.DagPlan:
+def script_of(dag: Dag) -> obshell.DagScript:
     """The machine's plan of a dag."""
-    return obshell.DagPlan(
+    return obshell.DagScript(
         nodes=tuple(map(_node_plan, dag.nodes)), is_maintenance=dag.maintenance != "none"
     )
 
@@ -481,10 +481,10 @@ def rules_of(tick: int, phase: int, switches: Switches, *, age: int) -> obshell.
     )
 
 
-def _node_plan(node: Node) -> obshell.NodePlan:
-    return obshell.NodePlan(
+def _node_plan(node: Node) -> obshell.NodeScript:
+    return obshell.NodeScript(
         sub_tasks=tuple(
-            obshell.SubTaskPlan(
+            obshell.SubTaskScript(
                 attempts=_attempt_plans(sub_task.runs),
                 rollbacks=_attempt_plans(sub_task.rollback),
             )

@@ -32,8 +32,8 @@ from oceanmock.obshell.scenario import (
     has_succeeded,
     is_in_time,
     node_number,
-    plan_of,
     rules_of,
+    script_of,
     sub_task_number,
 )
 from oceanmock.scenario import story
@@ -76,8 +76,8 @@ def tell(scenario: Scenario, *, steps: int | None = None) -> story.Told[ObshellA
             -dag.age,
             _called(dag, number),
             tuple(_called(node, place) for place, node in enumerate(dag.nodes)),
-            obshell.begin(
-                plan_of(dag),
+            obshell.start(
+                script_of(dag),
                 rules_of(scenario.tick, scenario.phase, scenario.switches, age=dag.age),
             ),
             dag,
@@ -98,7 +98,7 @@ def steps_of(scenario: Scenario) -> list[story.Step]:
 class ObshellActor(story.Actor):
     """A dag of a story; its parts are its nodes, and theirs the sub tasks."""
 
-    life: obshell.Life
+    life: obshell.History
     dag: Dag | None = None
     scenario: Scenario | None = None
 
@@ -127,7 +127,7 @@ class ObshellActor(story.Actor):
             if each.dag is not None and excludes(each.dag, dag) and not is_over:
                 return story.Refusal(500, f"{each.called(())} is not finished")
         rules = rules_of(scenario.tick, scenario.phase - instant, scenario.switches, age=0)
-        return replace(self, born=instant, life=obshell.begin(self.life.plan, rules))
+        return replace(self, born=instant, life=obshell.start(self.life.plan, rules))
 
     def operate(
         self, operation: str, part: story.Part, instant: int

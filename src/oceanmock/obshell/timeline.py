@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from oceanmock.obshell.scenario_checks import ObshellActor
-from oceanmock.report.timeline import Course, Look, Row, Words, coloured, legend
-from oceanmock.scenario.story import Mark
+from oceanmock.report.timeline import Style, Timeline, Track, Words, coloured, legend
+from oceanmock.scenario.story import Marker
 
-LOOKS: Final[dict[str, Look]] = {
+LOOKS: Final[dict[str, Style]] = {
     "PENDING": ("·", "dim"),
     "READY": ("○", "cyan"),
     "RUNNING": ("█", "blue"),
@@ -28,27 +28,27 @@ LEGEND: Final = legend(LOOKS)
 
 
 def course_of(
-    actor: ObshellActor, labels: Sequence[Sequence[str]], marks: tuple[Mark, ...]
-) -> Course:
+    actor: ObshellActor, labels: Sequence[Sequence[str]], marks: tuple[Marker, ...]
+) -> Timeline:
     """A dag's life with all its nodes, and the operations on it.
 
     ``labels`` are what the sub tasks of each node are called.
     """
-    return Course(actor, actor.life.states, tuple(_rows(actor, labels)), marks, _look)
+    return Timeline(actor, actor.life.states, tuple(_rows(actor, labels)), marks, _look)
 
 
-def _rows(actor: ObshellActor, labels: Sequence[Sequence[str]]) -> Iterator[Row]:
-    yield Row((), "dag", "dag", _say_of_dag)
+def _rows(actor: ObshellActor, labels: Sequence[Sequence[str]]) -> Iterator[Track]:
+    yield Track((), "dag", "dag", _say_of_dag)
     for place, (name, below) in enumerate(zip(actor.names, labels, strict=True)):
-        yield Row((place,), name, name, _say)
+        yield Track((place,), name, name, _say)
         if len(below) == 1:
-            yield Row((place, 0), None, f"sub task of {name}", _say_of_sub_task)
+            yield Track((place, 0), None, f"sub task of {name}", _say_of_sub_task)
             continue
         for position, label in enumerate(below):
-            yield Row((place, position), f"  {label}", f"{name} ({label})", _say_of_sub_task)
+            yield Track((place, position), f"  {label}", f"{name} ({label})", _say_of_sub_task)
 
 
-def _look(words: Words) -> Look:
+def _look(words: Words) -> Style:
     return LOOKS.get("/".join(words[:2]), LOOKS[words[0]])
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from oceanmock.engine.transitions import TIME, Machine, edges, shown
+from oceanmock.engine.transitions import TIME, StateMachine, edges, shown
 
 GLIMPSED: Final = "a look between two writes of one tick"
 """The server writes a tick down in several steps, 0.2 to 3 ms apart; the mock shows the last."""
@@ -27,7 +27,7 @@ _NODE_PASSED: Final = "service/task/node.go:116-166"
 _WAYS: Final = ("RUN", "ROLLBACK", "CANCEL")
 _ENDS: Final = ("RUN", "RETRY", "ROLLBACK", "CANCEL")
 
-DAG: Final = Machine(
+DAG: Final = StateMachine(
     kind="dag",
     born=(shown("READY/RUN"),),
     edges=(
@@ -52,7 +52,7 @@ DAG: Final = Machine(
 )
 """A retried dag shows RUN, never RETRY. One cancelled in its last tick may still be SUCCEED."""
 
-NODE: Final = Machine(
+NODE: Final = StateMachine(
     kind="node",
     born=(shown("PENDING/RUN"),),
     edges=(
@@ -104,7 +104,7 @@ NODE: Final = Machine(
 )
 """A node with nothing to do, or cancelled, ends in the tick that takes it up."""
 
-SUB_TASK: Final = Machine(
+SUB_TASK: Final = StateMachine(
     kind="sub_task",
     born=(shown("PENDING/RUN"),),
     edges=(

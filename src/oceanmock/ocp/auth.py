@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from oceanmock.api import Call, Credentials, Refused
+from oceanmock.api import ApiError, Credentials, Request
 from oceanmock.clock import SECOND, wall_now
 from oceanmock.engine.accounts import EVERYTHING, Accounts
 from oceanmock.ocp import credentials as signing
@@ -28,18 +28,18 @@ MAX_SKEW: Final = 15 * 60 * SECOND
 def credentials(*, wall: Callable[[], int] = wall_now) -> dict[str, Credentials]:
     """What checks a call by its sandbox's accounts, for each kind of scheme the contract has."""
 
-    def basic(call: Call) -> frozenset[str] | None:
+    def basic(call: Request) -> frozenset[str] | None:
         accounts = call.sandbox.accounts
         return _basic(accounts, call) if accounts.required else EVERYTHING
 
-    def access_key(call: Call) -> frozenset[str] | None:
+    def access_key(call: Request) -> frozenset[str] | None:
         accounts = call.sandbox.accounts
         return _access_key(accounts, call, wall()) if accounts.required else EVERYTHING
 
     return {"basic": basic, "apiKey": access_key}
 
 
-def _offered(call: Call, scheme: bytes) -> bytes | None:
+def _offered(call: Request, scheme: bytes) -> bytes | None:
     """What ``Authorization`` says after this scheme; None without it."""
     said, _, rest = (call.header(b"authorization") or b"").strip().partition(b" ")
     return rest.strip() if said.lower() == scheme.lower() else None
@@ -48,17 +48,17 @@ def _offered(call: Call, scheme: bytes) -> bytes | None:
 # --- HTTP Basic -----------------------------------------------------------------------------------
 
 
-def _basic(accounts: Accounts, call: Call) -> frozenset[str] | None:
+def _basic(accounts: Accounts, call: Request) -> frozenset[str] | None:
     offered = _offered(call, b"basic")
     if offered is None:
         return None
     try:
         name, colon, password = base64.b64decode(offered, validate=True).partition(b":")
     except (binascii.Error, ValueError):
-        raise Refused("bad credentials", "The Basic credentials are not Base64.") from None
+        raise ApiError("bad credentials", "The Basic credentials are not Base64.") from None
     found = [u for u in accounts.users if _same(u.name, name) & _same(u.password, password)]
     if not found or not colon:
-        raise Refused("bad credentials", "No user has this name and password.")
+        raise ApiError("bad credentials", "No user has this name and password.")
     call.caller = found[0].name
     return found[0].permissions
 
@@ -71,18 +71,18 @@ def _same(ours: str, theirs: bytes) -> bool:
 # --- access keys ----------------------------------------------------------------------------------
 
 
-def _access_key(accounts: Accounts, call: Call, now: int) -> frozenset[str] | None:
+def _access_key(accounts: Accounts, call: Request, now: int) -> frozenset[str] | None:
     offered = _offered(call, signing.SCHEME.encode())
     if offered is None:
         return None
     key_id, _, signature = offered.partition(b":")
     found = [key for key in accounts.access_keys if _same(key.id, key_id)]
     if not found:
-        raise Refused("bad credentials", "No access key has this id.")
+        raise ApiError("bad credentials", "No access key has this id.")
     _check_date(signing.date_of(_headers(call)), now)
     wanted = [signing.sign(found[0].secret, message).encode() for message in messages(call)]
     if not any([hmac.compare_digest(each, signature) for each in wanted]):  # noqa: C419 (no early end)
-        raise Refused("bad credentials", f"The signature is not that of {wanted_text(call)!r}.")
+        raise ApiError("bad credentials", f"The signature is not that of {wanted_text(call)!r}.")
     call.caller = found[0].id
     return found[0].permissions
 
@@ -91,19 +91,19 @@ def _check_date(date: str, now: int) -> None:
     try:
         signed_at = int(parsedate_to_datetime(date).timestamp()) * SECOND
     except (ValueError, TypeError, OverflowError, IndexError):
-        raise Refused(
+        raise ApiError(
             "bad credentials", f"The Date {date[:100]!r} is not in the form of RFC 1123."
         ) from None
     if abs(now - signed_at) >= MAX_SKEW:
-        raise Refused("bad credentials", f"The Date {date[:100]} is 15 minutes away, or more.")
+        raise ApiError("bad credentials", f"The Date {date[:100]} is 15 minutes away, or more.")
 
 
-def wanted_text(call: Call) -> str:
+def wanted_text(call: Request) -> str:
     """The message a signature of this call signs, for whoever looks for the difference."""
     return next(messages(call))
 
 
-def messages(call: Call) -> Iterator[str]:
+def messages(call: Request) -> Iterator[str]:
     """The message that the call's signature signs, once for each way to encode its query."""
     path = _text(call.raw_path.partition(b"?")[0])
     query = _text(call.query)
@@ -115,7 +115,7 @@ def messages(call: Call) -> Iterator[str]:
     )
 
 
-def _headers(call: Call) -> list[tuple[str, str]]:
+def _headers(call: Request) -> list[tuple[str, str]]:
     return [(_text(name), _text(value)) for name, value in call.headers]
 
 

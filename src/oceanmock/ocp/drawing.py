@@ -43,7 +43,7 @@ def _draw_dag(task: Task, actor: OcpActor) -> Iterator[str]:
             yield f"  {rails}  {name}{ident}  [dim]{does}[/]"
 
 
-def _describe(plan: ocp.SubtaskPlan) -> str:
+def _describe(plan: ocp.SubtaskScript) -> str:
     """What its attempts do, in a few words."""
     return ", then ".join(
         f"{'✗' if attempt.ends == 'FAILED' else '✓'} {_seconds(attempt.takes)}"
@@ -55,7 +55,7 @@ def _seconds(takes: int | None) -> str:
     return "for ever" if takes is None else f"{takes / SECOND:g} s"
 
 
-def draw_rails(plan: ocp.TaskPlan) -> Iterator[tuple[str, int | None]]:
+def draw_rails(plan: ocp.TaskScript) -> Iterator[tuple[str, int | None]]:
     """Rows of a DAG drawn as rails: the row, and the subtask it shows (None for a connection).
 
     Each lane carries one edge down to the subtask that waits at its end.
@@ -83,7 +83,7 @@ def draw_rails(plan: ocp.TaskPlan) -> Iterator[tuple[str, int | None]]:
             lanes.pop()
 
 
-def _in_order(plan: ocp.TaskPlan) -> list[int]:
+def _in_order(plan: ocp.TaskScript) -> list[int]:
     """Positions, upstreams first, otherwise as listed."""
     done: list[int] = []
     while len(done) < len(plan.subtasks):

@@ -12,9 +12,9 @@ from typing import Final
 
 from oceanmock.clock import Clock
 from oceanmock.engine import history as timeline
-from oceanmock.engine.records import Operated
+from oceanmock.engine.records import OperationRecord
 from oceanmock.ocp import machine as ocp
-from oceanmock.ocp.machine import Life, Run, SubtaskState, SubtaskStatus, TaskState
+from oceanmock.ocp.machine import History, Run, SubtaskState, SubtaskStatus, TaskState
 from oceanmock.ocp.tasks import Task
 from oceanmock.report.explanation import (
     MOST,
@@ -45,7 +45,7 @@ class _Scene:
     """A task, and the life it is told from."""
 
     task: Task
-    life: Life
+    life: History
 
     def at(self, instant: int) -> int:
         """An instant of the life, since the epoch."""
@@ -72,8 +72,8 @@ class _Scene:
         return some([f"{self.who((each,))} ({state.subtasks[each].status})" for each in positions])
 
 
-def explain_life(
-    task: Task, life: Life, operated: Sequence[Operated], *, clock: Clock
+def explain_history(
+    task: Task, life: History, operated: Sequence[OperationRecord], *, clock: Clock
 ) -> Explanation:
     """Why the task is in the state it shows now."""
     face, scene = ClockFace.of(clock), _Scene(task, life)
@@ -171,7 +171,7 @@ _EFFECTS: Final = {
 
 
 def _operation(
-    scene: _Scene, before: TaskState, after: TaskState, by: Operated | None
+    scene: _Scene, before: TaskState, after: TaskState, by: OperationRecord | None
 ) -> Iterator[Event]:
     """The one it was meant for, then all else that it changed."""
     target: Part = () if by is None or by.position is None else (by.position,)

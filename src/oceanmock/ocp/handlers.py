@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from oceanmock import text as instants
-from oceanmock.api import Answer, Api, Call, Credentials, Handler, Headers, Kind, Refused
+from oceanmock.api import Api, ApiError, Credentials, Handler, Headers, Kind, Request, Response
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.accounts import MANAGER
 from oceanmock.engine.sandbox import Sandbox
@@ -94,7 +94,7 @@ class _Room:
 
     # --- the operations ---
 
-    def list_tasks(self, call: Call) -> Answer:
+    def list_tasks(self, call: Request) -> Response:
         """A page of the tasks that match every filter; beyond the last page it is empty."""
         asked = call.parameters
         views = _filtered(call.sandbox.tasks.all(), asked)
@@ -112,24 +112,24 @@ class _Room:
         call.sandbox.tasks.shown(shown)
         return answer
 
-    def get_task(self, call: Call) -> Answer:
+    def get_task(self, call: Request) -> Response:
         """A task with all its subtasks."""
         view = call.sandbox.tasks.view(call.parameters["taskInstanceId"])
         answer = self._succeed(call, self._task(call, view))
         call.sandbox.tasks.shown([view])
         return answer
 
-    def retry_task(self, call: Call) -> Answer:
+    def retry_task(self, call: Request) -> Response:
         """The task, just set running."""
         view = call.sandbox.tasks.operate(call.parameters["taskInstanceId"], "RETRY")
         return self._succeed(call, self._task(call, view))
 
-    def roll_back_task(self, call: Call) -> Answer:
+    def roll_back_task(self, call: Request) -> Response:
         """The task, just set running backwards."""
         view = call.sandbox.tasks.operate(call.parameters["taskInstanceId"], "ROLLBACK")
         return self._succeed(call, self._task(call, view))
 
-    def get_log(self, call: Call) -> Answer:
+    def get_log(self, call: Request) -> Response:
         """All a subtask has logged so far.
 
         Where pairs of ids are not checked, an unknown subtask has an empty log
@@ -144,26 +144,26 @@ class _Room:
             return self._succeed(call, {"log": ""})
         return self._succeed(call, {"log": _log(view, position, now, self.zone)})
 
-    def retry_subtask(self, call: Call) -> Answer:
+    def retry_subtask(self, call: Request) -> Response:
         """The subtask, just made ready to run."""
         view, position = call.sandbox.tasks.operate_subtask(*_pair(call), "RETRY")
         subtask, state = view.task.subtasks[position], view.state.subtasks[position]
         return self._succeed(call, _subtask(view.task, subtask, state, self.zone))
 
-    def skip_subtask(self, call: Call) -> Answer:
+    def skip_subtask(self, call: Request) -> Response:
         """An envelope without data."""
         call.sandbox.tasks.operate_subtask(*_pair(call), "SKIP")
         return self._succeed(call)
 
-    def cancel_subtask(self, call: Call) -> Answer:
+    def cancel_subtask(self, call: Request) -> Response:
         """An envelope without data."""
         call.sandbox.tasks.operate_subtask(*_pair(call), "CANCEL")
         return self._succeed(call)
 
     # --- calls that start a task ---
 
-    def fallback(self, call: Call) -> Handler | None:
-        """What starts the task of a template that the request fits. Raises Refused."""
+    def fallback(self, call: Request) -> Handler | None:
+        """What starts the task of a template that the request fits. Raises ApiError."""
         templates = call.sandbox.tasks.templates
         fitting = [each for each in templates if each.starts_on.fits(call.method, call.path)]
         if not fitting:
@@ -174,23 +174,23 @@ class _Room:
             if template.starts_on.fits_body(body):
                 return partial(self._start, template=template)
         nearest = fitting[0]
-        raise Refused("unknown path", nearest.starts_on.asks(str(nearest.model.name)))
+        raise ApiError("unknown path", nearest.starts_on.asks(str(nearest.model.name)))
 
-    def _check_manager(self, call: Call) -> None:
+    def _check_manager(self, call: Request) -> None:
         """Whether a call may start tasks; that this takes TASK_MANAGER is ours."""
         offered = (check(call) for check in self.checks.values())
         permitted = next((each for each in offered if each is not None), None)
         if permitted is None:
-            raise Refused("unauthenticated", "The call brings no credentials.")
+            raise ApiError("unauthenticated", "The call brings no credentials.")
         if MANAGER not in permitted:
-            raise Refused("forbidden", f"Starting a task needs the permission {MANAGER}.")
+            raise ApiError("forbidden", f"Starting a task needs the permission {MANAGER}.")
 
-    def _start(self, call: Call, *, template: Template) -> Answer:
+    def _start(self, call: Request, *, template: Template) -> Response:
         """The task that was just started, where the real one has it: as the data, or in a list."""
         task = _task_submitted(call.sandbox.tasks.start(template), self.zone)
         return self._succeed(call, {"contents": [task]} if template.starts_on.in_contents else task)
 
-    def _task(self, call: Call, view: TaskView) -> orjson.Fragment:
+    def _task(self, call: Request, view: TaskView) -> orjson.Fragment:
         """A task in full, written out once for each state it is in."""
         written = self._written.setdefault(call.sandbox, {})
         known = written.get(view.task.id)
@@ -201,13 +201,13 @@ class _Room:
 
     # --- the envelope ---
 
-    def _succeed(self, call: Call, data: Any = None) -> Answer:
+    def _succeed(self, call: Request, data: Any = None) -> Response:
         body = self._envelope(call, status=200, successful=True, trace=self._trace_of(call))
         if data is not None:
             body["data"] = data
-        return Answer(200, body)
+        return Response(200, body)
 
-    def render_error(self, call: Call, error: Exception) -> Answer:
+    def render_error(self, call: Request, error: Exception) -> Response:
         """An error in OCP's envelope: codes and texts as ocp-express has them."""
         said = _worded(call, error)
         # A request has a name only once it has been let in (TraceHandlerInterceptor).
@@ -216,9 +216,9 @@ class _Room:
         body["error"] = {"code": said.code, "message": said.message}
         if said.debug:
             body["error"]["debugMessage"] = said.debug
-        return Answer(said.status, body, said.headers)
+        return Response(said.status, body, said.headers)
 
-    def _envelope(self, call: Call, *, status: int, successful: bool, trace: str) -> Json:
+    def _envelope(self, call: Request, *, status: int, successful: bool, trace: str) -> Json:
         now = call.sandbox.clock.now()
         return {
             "duration": (now - call.began) // MILLISECOND,
@@ -229,7 +229,7 @@ class _Room:
             "traceId": trace,
         }
 
-    def _trace_of(self, call: Call) -> str:
+    def _trace_of(self, call: Request) -> str:
         """The caller's ``x-trace-id``, or 16 hexadecimal digits (TraceUtils.java:121-123)."""
         sent = call.header(b"x-trace-id")
         if sent is not None and TRACE_ID.fullmatch(sent):
@@ -237,7 +237,7 @@ class _Room:
         return call.sandbox.draw_trace_id()
 
 
-def _pair(call: Call) -> tuple[int, int]:
+def _pair(call: Request) -> tuple[int, int]:
     return call.parameters["taskInstanceId"], call.parameters["subtaskInstanceId"]
 
 
@@ -493,13 +493,13 @@ def _sort(views: list[TaskView], asked: str) -> None:
 
 
 def _read_json(body: bytes) -> Any:
-    """The JSON of a body; None of none. Raises Refused."""
+    """The JSON of a body; None of none. Raises ApiError."""
     if not body.strip():
         return None
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Refused("malformed body", f"The body is not JSON: {error}.") from None
+        raise ApiError("malformed body", f"The body is not JSON: {error}.") from None
 
 
 # --- errors ---------------------------------------------------------------------------------------
@@ -544,11 +544,11 @@ MESSAGES: Final[Mapping[Kind, str]] = {
 }
 
 
-def _worded(call: Call, error: Exception) -> _Said:
+def _worded(call: Request, error: Exception) -> _Said:
     """An error in OCP's words. The literal {0} are ocp-express': it passes no arguments there."""
     switches = call.sandbox.tasks.switches
     match error:
-        case Refused():
+        case ApiError():
             return _worded_refusal(call, error, switches.error_code_forbidden)
         case NoSuchTask() | NoSuchSubtask():  # TaskInstanceManagerImpl.java:61,98,122
             return _Said(404, "The {0} task does not exist.", switches.error_code_not_found)
@@ -568,7 +568,7 @@ def _worded(call: Call, error: Exception) -> _Said:
             return _Said(500, f"Unhandled exception, type={kind}, message={error}")
 
 
-def _worded_refusal(call: Call, error: Refused, forbidden: int) -> _Said:
+def _worded_refusal(call: Request, error: ApiError, forbidden: int) -> _Said:
     if error.kind == "fault":
         return _struck(error.status)
     value = _shortened(error.value)

@@ -59,7 +59,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class SubtaskPlan:
+class SubtaskScript:
     """What each run of a subtask does. The last attempt's outcome repeats.
 
     ``needs`` holds the positions of its upstreams in the task; ``timeout`` is in seconds.
@@ -89,7 +89,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskPlan:
+class TaskScript:
     """A task's subtasks, in the order the API lists them, and its limits.
 
     At most ``concurrency`` subtasks are READY or RUNNING at once (AbstractTaskWorker:59-87).
@@ -97,7 +97,7 @@ class TaskPlan:
     for good; an opt-in, because no public text shows that state in the API.
     """
 
-    subtasks: tuple[SubtaskPlan, ...]
+    subtasks: tuple[SubtaskScript, ...]
     concurrency: int = 10
     prohibits_rollback: bool = False
     abandoned_after: int | None = None
@@ -151,10 +151,10 @@ class TaskState:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class History:
     """A task from here on: its plan, and every state it will pass through, in order."""
 
-    plan: TaskPlan
+    plan: TaskScript
     rules: Rules
     states: tuple[TaskState, ...]
 
@@ -162,7 +162,7 @@ class Life:
 # --- reading a life -------------------------------------------------------------------------------
 
 
-def begin(plan: TaskPlan, rules: Rules = Rules()) -> Life:
+def start(plan: TaskScript, rules: Rules = Rules()) -> History:
     """The life of a task born at instant 0: RUNNING at once, its roots READY, the rest PENDING.
 
     No more roots than may be under way at once (ReadyTaskWorker:176-219).
@@ -170,12 +170,12 @@ def begin(plan: TaskPlan, rules: Rules = Rules()) -> Life:
     return _begin(plan, rules)
 
 
-def view_at(life: Life, instant: int) -> TaskState:
+def view_at(life: History, instant: int) -> TaskState:
     """What the task shows at ``instant``; before its birth, what it shows at birth."""
     return timeline.state_at(life.states, instant)
 
 
-def next_due(life: Life, instant: int) -> int | None:
+def next_due(life: History, instant: int) -> int | None:
     """The first instant after ``instant`` at which something changes, or None."""
     return timeline.next_change(life.states, instant)
 
@@ -203,7 +203,9 @@ def allowed_operations(
     )
 
 
-def operate(life: Life, operation: Operation, instant: int, *, subtask: int | None = None) -> Life:
+def operate(
+    life: History, operation: Operation, instant: int, *, subtask: int | None = None
+) -> History:
     """The life that follows when an operation reaches the task, or one subtask, at ``instant``.
 
     ``subtask`` is a position in the task; without one the whole task is meant. What was before
@@ -241,7 +243,7 @@ def _refuse_task_retry(state: TaskState, rules: Rules, _: int) -> str | None:
     return None
 
 
-def _retry_task(plan: TaskPlan, rules: Rules, state: TaskState, _: int) -> TaskState:
+def _retry_task(plan: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
     """Every FAILED subtask is READY to run once more; the old finish times still show."""
     subtasks = tuple(
         replace(each, status="READY", operation="RETRY", run_time=each.run_time + 1)
@@ -257,7 +259,7 @@ def _refuse_rollback(state: TaskState, _rules: Rules, _: int) -> str | None:
     return None if state.status == "FAILED" else state.status
 
 
-def _roll_back(plan: TaskPlan, rules: Rules, state: TaskState, _: int) -> TaskState:
+def _roll_back(plan: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
     """All that is not PENDING is to be undone, from the far end of the DAG backwards.
 
     READY at once is what has nothing left to undo after it, even where it still runs, under a
@@ -293,7 +295,7 @@ def _refuse_subtask_retry(state: TaskState, _rules: Rules, position: int) -> str
     return "ROLLBACK" if subtask.operation == "ROLLBACK" else None
 
 
-def _retry_subtask(plan: TaskPlan, rules: Rules, state: TaskState, position: int) -> TaskState:
+def _retry_subtask(plan: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
     """The subtask is READY, the task RUNNING again under the operation it had."""
     counted = 1 if rules.subtask_retry_counts else 0
     subtask = state.subtasks[position]
@@ -309,7 +311,7 @@ def _refuse_skip(state: TaskState, _rules: Rules, position: int) -> str | None:
     return None if status == "FAILED" else status
 
 
-def _skip(plan: TaskPlan, rules: Rules, state: TaskState, position: int) -> TaskState:
+def _skip(plan: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
     """The subtask is READY for a run that does nothing; in a rollback that undoes nothing."""
     operation: SubtaskOperation = "ROLLBACK_SKIP" if state.operation == "ROLLBACK" else "SKIP"
     skipped = replace(state.subtasks[position], status="READY", operation=operation)
@@ -324,7 +326,7 @@ def _refuse_cancel(state: TaskState, _rules: Rules, position: int) -> str | None
     return None if status == "RUNNING" else status
 
 
-def _cancel(plan: TaskPlan, rules: Rules, state: TaskState, position: int) -> TaskState:
+def _cancel(plan: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
     """The subtask is CANCELING until the subtask scheduler interrupts it; its end no longer comes.
 
     (That the run can't end by itself in between is not verified.)
@@ -334,7 +336,7 @@ def _cancel(plan: TaskPlan, rules: Rules, state: TaskState, position: int) -> Ta
 
 
 _Refusal = Callable[[TaskState, Rules, int], str | None]
-_Effect = Callable[[TaskPlan, Rules, TaskState, int], TaskState]
+_Effect = Callable[[TaskScript, Rules, TaskState, int], TaskState]
 
 _TASK_OPERATIONS: Final[dict[Operation, tuple[_Refusal, _Effect]]] = {
     "RETRY": (_refuse_task_retry, _retry_task),
@@ -351,7 +353,7 @@ _SUBTASK_OPERATIONS: Final[dict[Operation, tuple[_Refusal, _Effect]]] = {
 
 
 @lru_cache(maxsize=1024)
-def _begin(plan: TaskPlan, rules: Rules) -> Life:
+def _begin(plan: TaskScript, rules: Rules) -> History:
     roots = [place for place, subtask in enumerate(plan.subtasks) if not subtask.needs]
     first = roots[: plan.concurrency]
     subtasks = tuple(
@@ -367,10 +369,10 @@ def _begin(plan: TaskPlan, rules: Rules) -> Life:
         prohibit_rollback=plan.prohibits_rollback,
         subtasks=subtasks,
     )
-    return Life(plan, rules, tuple(_unfold(plan, rules, born)))
+    return History(plan, rules, tuple(_unfold(plan, rules, born)))
 
 
-def _unfold(plan: TaskPlan, rules: Rules, state: TaskState) -> Iterator[TaskState]:
+def _unfold(plan: TaskScript, rules: Rules, state: TaskState) -> Iterator[TaskState]:
     """Every state from this one on, one per instant, until nothing is due any more."""
     downstreams = downstreams_of(plan)
     while (instant := _next_instant(plan, rules, state, downstreams)) is not None:
@@ -381,7 +383,7 @@ def _unfold(plan: TaskPlan, rules: Rules, state: TaskState) -> Iterator[TaskStat
 
 
 def _next_instant(
-    plan: TaskPlan, rules: Rules, state: TaskState, downstreams: _Positions
+    plan: TaskScript, rules: Rules, state: TaskState, downstreams: _Positions
 ) -> int | None:
     """When something happens next if nobody interferes; empty ticks are not visited."""
     due = [each.due for each in state.subtasks if each.due is not None]
@@ -395,7 +397,7 @@ def _next_instant(
 
 
 def _pass_instant(
-    plan: TaskPlan, rules: Rules, state: TaskState, downstreams: _Positions, instant: int
+    plan: TaskScript, rules: Rules, state: TaskState, downstreams: _Positions, instant: int
 ) -> TaskState:
     """All that happens at one instant: runs end, then each scheduler whose tick it is."""
     state = _end_runs(plan, replace(state, at=instant), instant)
@@ -408,7 +410,7 @@ def _pass_instant(
     return state
 
 
-def _end_runs(plan: TaskPlan, state: TaskState, instant: int) -> TaskState:
+def _end_runs(plan: TaskScript, state: TaskState, instant: int) -> TaskState:
     """Runs that are due end; a rollback run that succeeds leaves its subtask PENDING."""
     subtasks = tuple(
         _end_run(each, instant) if each.due == instant else each for each in state.subtasks
@@ -426,7 +428,7 @@ def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
 
 
 def _task_tick(
-    plan: TaskPlan, state: TaskState, downstreams: _Positions, instant: int
+    plan: TaskScript, state: TaskState, downstreams: _Positions, instant: int
 ) -> TaskState:
     """The task scheduler: a verdict, or else what may run next becomes READY.
 
@@ -446,7 +448,7 @@ def _task_tick(
 
 
 def _promote(
-    plan: TaskPlan, state: TaskState, downstreams: _Positions, statuses: list[SubtaskStatus]
+    plan: TaskScript, state: TaskState, downstreams: _Positions, statuses: list[SubtaskStatus]
 ) -> TaskState:
     """Subtasks whose turn it is become READY, in their listed order, up to the limit.
 
@@ -478,7 +480,7 @@ def _promote(
     return _with_subtasks(plan, state, tuple(subtasks))
 
 
-def _subtask_tick(plan: TaskPlan, state: TaskState, instant: int) -> TaskState:
+def _subtask_tick(plan: TaskScript, state: TaskState, instant: int) -> TaskState:
     """The subtask scheduler: READY subtasks start, CANCELING ones are interrupted."""
     subtasks = tuple(
         _start_run(plan.subtasks[position], each, instant)
@@ -491,7 +493,7 @@ def _subtask_tick(plan: TaskPlan, state: TaskState, instant: int) -> TaskState:
     return _with_subtasks(plan, state, subtasks)
 
 
-def _start_run(plan: SubtaskPlan, subtask: SubtaskState, instant: int) -> SubtaskState:
+def _start_run(plan: SubtaskScript, subtask: SubtaskState, instant: int) -> SubtaskState:
     """RUNNING: the first start time ever stays, the finish time goes (SubtaskAccessor:54-61)."""
     attempt = _attempt_of(plan, subtask)
     limit = plan.timeout * SECOND or WATCHDOG
@@ -510,7 +512,7 @@ def _start_run(plan: SubtaskPlan, subtask: SubtaskState, instant: int) -> Subtas
     )
 
 
-def _attempt_of(plan: SubtaskPlan, subtask: SubtaskState) -> Attempt:
+def _attempt_of(plan: SubtaskScript, subtask: SubtaskState) -> Attempt:
     """What the run about to start does: its script's next attempt, the last one repeating."""
     if subtask.operation in ("SKIP", "ROLLBACK_SKIP"):
         return _NO_OP
@@ -535,7 +537,7 @@ def _interrupt(subtask: SubtaskState, instant: int) -> SubtaskState:
     )
 
 
-def _abandoned_at(plan: TaskPlan, state: TaskState) -> int | None:
+def _abandoned_at(plan: TaskScript, state: TaskState) -> int | None:
     if plan.abandoned_after is None or state.status != "FAILED" or state.finish_time is None:
         return None
     return state.finish_time + plan.abandoned_after
@@ -544,7 +546,7 @@ def _abandoned_at(plan: TaskPlan, state: TaskState) -> int | None:
 # --- small things ---------------------------------------------------------------------------------
 
 
-def downstreams_of(plan: TaskPlan) -> _Positions:
+def downstreams_of(plan: TaskScript) -> _Positions:
     """For each subtask, the positions of those that need it."""
     found: list[list[int]] = [[] for _ in plan.subtasks]
     for position, subtask in enumerate(plan.subtasks):
@@ -564,14 +566,14 @@ def _put(
 
 
 def _with_subtask(
-    plan: TaskPlan, state: TaskState, position: int, subtask: SubtaskState
+    plan: TaskScript, state: TaskState, position: int, subtask: SubtaskState
 ) -> TaskState:
     """The task RUNNING again, one subtask changed."""
     return _with_subtasks(plan, state, _put(state.subtasks, position, subtask), status="RUNNING")
 
 
 def _with_subtasks(
-    plan: TaskPlan,
+    plan: TaskScript,
     state: TaskState,
     subtasks: tuple[SubtaskState, ...],
     *,

@@ -251,9 +251,9 @@ class Scenario(Head):
 # --- from models to the machine -------------------------------------------------------------------
 
 
-def plan_of(task: Task) -> ocp.TaskPlan:
+def script_of(task: Task) -> ocp.TaskScript:
     """The machine's plan of a task whose references have been checked."""
-    return ocp.TaskPlan(
+    return ocp.TaskScript(
         subtasks=tuple(_subtask_plan(task, position) for position in range(len(task.subtasks))),
         concurrency=task.concurrency,
         prohibits_rollback=task.prohibit_rollback,
@@ -287,9 +287,9 @@ def upstreams_of(task: Task, position: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(upstream for upstream in found if upstream is not None))
 
 
-def _subtask_plan(task: Task, position: int) -> ocp.SubtaskPlan:
+def _subtask_plan(task: Task, position: int) -> ocp.SubtaskScript:
     subtask = task.subtasks[position]
-    return ocp.SubtaskPlan(
+    return ocp.SubtaskScript(
         attempts=tuple(map(_attempt_plan, subtask.attempts)),
         rollbacks=tuple(map(_attempt_plan, subtask.rollback)),
         needs=upstreams_of(task, position),

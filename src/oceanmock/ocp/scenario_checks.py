@@ -22,8 +22,8 @@ from oceanmock.ocp.scenario import (
     Subtask,
     Task,
     find_subtask,
-    plan_of,
     rules_of,
+    script_of,
     upstreams_of,
 )
 from oceanmock.scenario import story
@@ -58,7 +58,7 @@ def tell(scenario: Scenario, *, steps: int | None = None) -> story.Told[OcpActor
             -task.age,
             _called(task, number),
             tuple(_called(subtask, place) for place, subtask in enumerate(task.subtasks)),
-            ocp.begin(plan_of(task), replace(rules, phase=task.age % rules.tick)),
+            ocp.start(script_of(task), replace(rules, phase=task.age % rules.tick)),
         )
         for number, task in enumerate(scenario.tasks)
     ]
@@ -75,7 +75,7 @@ def steps_of(scenario: Scenario) -> list[story.Step]:
 class OcpActor(story.Actor):
     """A task of a story; its parts are its subtasks."""
 
-    life: ocp.Life
+    life: ocp.History
 
     def shows(self, part: story.Part) -> Iterator[story.Shown]:
         """Its status and operation in each state of its life."""
@@ -86,7 +86,7 @@ class OcpActor(story.Actor):
     def start(self, instant: int, others: Sequence[OcpActor]) -> OcpActor:
         """The task born at an instant; the ticks lie where they lay."""
         rules = replace(self.life.rules, phase=-instant % self.life.rules.tick)
-        return replace(self, born=instant, life=ocp.begin(self.life.plan, rules))
+        return replace(self, born=instant, life=ocp.start(self.life.plan, rules))
 
     def operate(self, operation: str, part: story.Part, instant: int) -> OcpActor | story.Refusal:
         """The task after an operation on it, or on its subtask."""

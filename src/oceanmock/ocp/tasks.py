@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from oceanmock.clock import Clock
-from oceanmock.engine.fake_data import Filler
-from oceanmock.engine.records import Operated, Records
+from oceanmock.engine.fake_data import FakeData
+from oceanmock.engine.records import OperationRecord, Records
 from oceanmock.errors import AuthorError, CallerError, NoSuchSubtask, NoSuchTask
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import scenario as files
@@ -70,9 +70,9 @@ class Template:
 
     starts_on: files.OcpStartsOn
     model: files.Task
-    plan: ocp.TaskPlan
+    plan: ocp.TaskScript
     rules: ocp.Rules
-    filler: Filler
+    filler: FakeData
     first_tick: int
 
 
@@ -83,7 +83,7 @@ class Tasks:
         self.clock: Final = clock
         self.switches: Final = switches
         self._tasks: dict[int, Task] = {}
-        self._lives: dict[int, ocp.Life] = {}
+        self._lives: dict[int, ocp.History] = {}
         self._places: dict[int, tuple[int, int]] = {}
         self._records: Final = Records[int]()
         self._in_order: list[int] | None = None
@@ -114,13 +114,13 @@ class Tasks:
             raise NoSuchSubtask(subtask_id)
         return self.view(owner), position
 
-    def life_of(self, task_id: int) -> ocp.Life:
+    def life_of(self, task_id: int) -> ocp.History:
         """The task's life as it goes if nobody interferes. Raises NoSuchTask."""
         if task_id not in self._lives:
             raise NoSuchTask(task_id)
         return self._lives[task_id]
 
-    def operations_of(self, task_id: int) -> tuple[Operated, ...]:
+    def operations_of(self, task_id: int) -> tuple[OperationRecord, ...]:
         """What was asked of the task and its subtasks, refused or not, the oldest first.
 
         Only the last ones are kept (``records.MOST``). Raises NoSuchTask.
@@ -153,7 +153,7 @@ class Tasks:
             self.clock.read(due for view in views for due in self._due(view.task, now))
 
     def add(
-        self, scenario: Scenario, filler: Filler, *, start: int, first_tick: int | None = None
+        self, scenario: Scenario, filler: FakeData, *, start: int, first_tick: int | None = None
     ) -> None:
         """The tasks of a scenario that begins at ``start``, as does the clock of its sandbox.
 
@@ -183,7 +183,7 @@ class Tasks:
         """One more task of a template, born now; what it shows at birth."""
         now = self.clock.now()
         phase = (template.first_tick - now) % template.rules.tick
-        life = ocp.begin(template.plan, replace(template.rules, phase=phase))
+        life = ocp.start(template.plan, replace(template.rules, phase=phase))
         task = _task(template.model, template.plan, template.filler, number=0, born=now)
         self._add(task, life, task.name)
         self.clock.settle(now + life.states[-1].at)
@@ -212,15 +212,15 @@ class Tasks:
         try:
             life = ocp.operate(self._lives[task.id], operation, now - task.born, subtask=position)
         except CallerError as refusal:
-            self._records.keep(task.id, Operated(now, operation, position, str(refusal)))
+            self._records.keep(task.id, OperationRecord(now, operation, position, str(refusal)))
             raise
-        self._records.keep(task.id, Operated(now, operation, position))
+        self._records.keep(task.id, OperationRecord(now, operation, position))
         self._lives[task.id] = life
         after = TaskView(task, ocp.view_at(life, now - task.born))
         self.clock.settle(task.born + life.states[-1].at)
         return after
 
-    def _add(self, task: Task, life: ocp.Life, owner: str) -> None:
+    def _add(self, task: Task, life: ocp.History, owner: str) -> None:
         if task.id in self._tasks:
             raise AuthorError(
                 f"scenario {owner!r} has a task {task.id}, and so has another one. "
@@ -250,33 +250,33 @@ def ids_of(scenario: Scenario) -> Iterator[int]:
 
 
 def _populate(
-    scenario: Scenario, switches: Switches, filler: Filler, start: int, first_tick: int
-) -> Iterator[tuple[Task, ocp.Life]]:
+    scenario: Scenario, switches: Switches, filler: FakeData, start: int, first_tick: int
+) -> Iterator[tuple[Task, ocp.History]]:
     """Each task of a scenario with its life; a repeated one as often as it says."""
     rules = files.rules_of(scenario.tick, switches)
     for written in scenario.tasks:
         if written.starts_on is not None:
             continue
-        plan = files.plan_of(written)
+        plan = files.script_of(written)
         model = _filled(written, filler)
         for number in range(model.repeat.count if model.repeat else 1):
             born = start - model.age + (number * model.repeat.every if model.repeat else 0)
             task = _task(model, plan, filler, number=number, born=born)
-            yield task, ocp.begin(plan, replace(rules, phase=(first_tick - born) % rules.tick))
+            yield task, ocp.start(plan, replace(rules, phase=(first_tick - born) % rules.tick))
 
 
 def _templates(
-    scenario: Scenario, switches: Switches, filler: Filler, start: int
+    scenario: Scenario, switches: Switches, filler: FakeData, start: int
 ) -> Iterator[Template]:
     """Each task of a scenario that a request starts."""
     rules = files.rules_of(scenario.tick, switches)
     for written in scenario.tasks:
         if written.starts_on is not None:
-            model, plan = _filled(written, filler), files.plan_of(written)
+            model, plan = _filled(written, filler), files.script_of(written)
             yield Template(written.starts_on, model, plan, rules, filler, start)
 
 
-def _filled(model: files.Task, filler: Filler) -> files.Task:
+def _filled(model: files.Task, filler: FakeData) -> files.Task:
     """The task with names, creator and addresses for all that has none."""
     executor = model.executor or filler.host
     subtasks = tuple(
@@ -298,7 +298,9 @@ def _filled(model: files.Task, filler: Filler) -> files.Task:
     )
 
 
-def _task(model: files.Task, plan: ocp.TaskPlan, filler: Filler, *, number: int, born: int) -> Task:
+def _task(
+    model: files.Task, plan: ocp.TaskScript, filler: FakeData, *, number: int, born: int
+) -> Task:
     """The ``number``th task (from 0) of a template in which nothing but ids is missing."""
     ids = [subtask.id or filler.id() for subtask in model.subtasks]
     downstreams = ocp.downstreams_of(plan)

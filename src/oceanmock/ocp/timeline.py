@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from oceanmock.ocp.scenario_checks import OcpActor
-from oceanmock.report.timeline import Course, Look, Row, Words, coloured, legend
-from oceanmock.scenario.story import Mark
+from oceanmock.report.timeline import Style, Timeline, Track, Words, coloured, legend
+from oceanmock.scenario.story import Marker
 
-LOOKS: Final[dict[str, Look]] = {
+LOOKS: Final[dict[str, Style]] = {
     "PENDING": ("·", "dim"),
     "READY": ("○", "cyan"),
     "RUNNING": ("█", "blue"),
@@ -21,16 +21,16 @@ LOOKS: Final[dict[str, Look]] = {
 LEGEND: Final = legend(LOOKS)
 
 
-def course_of(actor: OcpActor, marks: tuple[Mark, ...]) -> Course:
+def course_of(actor: OcpActor, marks: tuple[Marker, ...]) -> Timeline:
     """A task's life with all its subtasks, and the operations on it."""
     rows = (
-        Row((), "task", "task", _say_of_task),
-        *(Row((place,), name, name, _say) for place, name in enumerate(actor.names)),
+        Track((), "task", "task", _say_of_task),
+        *(Track((place,), name, name, _say) for place, name in enumerate(actor.names)),
     )
-    return Course(actor, actor.life.states, rows, marks, _look)
+    return Timeline(actor, actor.life.states, rows, marks, _look)
 
 
-def _look(words: Words) -> Look:
+def _look(words: Words) -> Style:
     return LOOKS[words[0]]
 
 

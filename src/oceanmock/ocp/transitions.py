@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from oceanmock.engine.transitions import TIME, Machine, edges, shown
+from oceanmock.engine.transitions import TIME, StateMachine, edges, shown
 
 ABANDONED: Final = "abandoned_after"
 """A task that somebody abandons: a scenario's opt-in, no public text shows ABORTED in the API."""
@@ -26,7 +26,7 @@ _PROMOTED: Final = "AbstractTaskWorker:59-115"
 _ENDED: Final = "SubtaskAccessor:68-83"
 _SKIPPED: Final = "SubtaskInstanceManagerImpl:59"
 
-TASK: Final = Machine(
+TASK: Final = StateMachine(
     kind="task",
     born=(shown("RUNNING/EXECUTE"),),
     edges=(
@@ -66,7 +66,7 @@ TASK: Final = Machine(
 )
 """A task's operation is the direction it goes in; retrying or skipping a subtask keeps it."""
 
-SUBTASK: Final = Machine(
+SUBTASK: Final = StateMachine(
     kind="subtask",
     born=(shown("PENDING/EXECUTE"), shown("READY/EXECUTE")),
     edges=(

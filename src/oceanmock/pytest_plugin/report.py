@@ -18,7 +18,7 @@ from oceanmock.client.clock import instant_of
 from oceanmock.client.held import Held
 from oceanmock.client.sandbox import Sandbox
 from oceanmock.errors import OceanmockError
-from oceanmock.observations import sightings_of
+from oceanmock.observations import observations_of
 from oceanmock.report.explanation import plain
 
 Section = tuple[str, str]
@@ -103,7 +103,7 @@ def exchange_text(entry: Json) -> str:
 
 def _sight_text(entry: Json) -> str:
     """What the client was shown: the task, or what else the answer is about."""
-    sightings = [*sightings_of(entry["api"], entry["operation"], entry["response_body"])]
+    sightings = [*observations_of(entry["api"], entry["operation"], entry["response_body"])]
     seen = [each for each in sightings if not each.parent]
     texts = ["/".join(filter(None, [each.state, each.operation])) for each in seen[:1]]
     more = f" and {len(seen) - 1} more" if len(seen) > 1 else ""

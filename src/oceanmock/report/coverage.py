@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, Literal, Self
 
-from oceanmock.engine.transitions import TIME, Machine, Shown, words
-from oceanmock.observations import Sighting, call_of, sightings_of
+from oceanmock.engine.transitions import TIME, Shown, StateMachine, words
+from oceanmock.observations import Observation, observations_of, operation_of
 from oceanmock.obshell import transitions as obshell_transitions
 from oceanmock.ocp import transitions as ocp_transitions
 
@@ -31,7 +31,7 @@ Standing = Literal["seen", "happened", "asked", "never"]
 """``happened``: nobody looked. ``asked``: an operator that was asked for and never accepted."""
 
 SORTS: Final[tuple[Sort, ...]] = ("state", "operator", "edge")
-MACHINES: Final[Mapping[str, Mapping[str, Machine]]] = {
+MACHINES: Final[Mapping[str, Mapping[str, StateMachine]]] = {
     "ocp": ocp_transitions.MACHINES,
     "obshell": obshell_transitions.MACHINES,
 }
@@ -65,7 +65,7 @@ def items_of(api: str) -> Mapping[Item, str]:
     return {item: items[item] for item in in_order}
 
 
-def _items(machine: Machine) -> Iterator[tuple[Item, str]]:
+def _items(machine: StateMachine) -> Iterator[tuple[Item, str]]:
     """What each edge of a machine speaks of; an operator may be another kind's."""
     for state, _ in machine.born:
         yield Item(machine.kind, "state", state), ""
@@ -130,7 +130,7 @@ class Coverage:
         for entry in sorted(entries, key=lambda each: each["number"]):
             _note_call(seen, api, entry)
             if _is_good(entry):
-                for sighting in sightings_of(api, entry["operation"], entry["response_body"]):
+                for sighting in observations_of(api, entry["operation"], entry["response_body"]):
                     _note_sighting(seen, api, sighting, last)
 
     def add_lived(self, api: str, explanation: Mapping[str, Any]) -> None:
@@ -342,13 +342,13 @@ def _is_good(entry: Mapping[str, Any]) -> bool:
 
 def _note_call(seen: Seen, api: str, entry: Mapping[str, Any]) -> None:
     """An operator that was asked for; one whose answer was lost was not accepted to be seen."""
-    item = _operator(call_of(api, entry["operation"], entry["request_body"]))
+    item = _operator(operation_of(api, entry["operation"], entry["request_body"]))
     if item in items_of(api):
         seen.note(item, "seen" if _is_good(entry) else "asked")
 
 
 def _note_sighting(
-    seen: Seen, api: str, sighting: Sighting, last: dict[tuple[str, str], Shown]
+    seen: Seen, api: str, sighting: Observation, last: dict[tuple[str, str], Shown]
 ) -> None:
     """A state; and an edge, if what was shown last of the same thing is its other end.
 

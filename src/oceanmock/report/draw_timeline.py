@@ -15,7 +15,7 @@ from typing import Final
 from rich.markup import render
 
 from oceanmock.engine.history import until
-from oceanmock.engine.records import Operated
+from oceanmock.engine.records import OperationRecord
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.obshell import timeline as obshell
 from oceanmock.obshell.dags import Node, Store, SubTask
@@ -23,12 +23,12 @@ from oceanmock.obshell.scenario_checks import ObshellActor
 from oceanmock.ocp import timeline as ocp
 from oceanmock.ocp.scenario_checks import OcpActor
 from oceanmock.report.explanation import plain, rfc3339, seconds
-from oceanmock.report.timeline import Course, Look, Row, Words, draw_bands, draw_changes
-from oceanmock.scenario.story import Actor, Mark
+from oceanmock.report.timeline import Style, Timeline, Track, Words, draw_changes, draw_tracks
+from oceanmock.scenario.story import Actor, Marker
 
 __all__ = ["draw_dag", "draw_task"]
 
-Looks = Mapping[str, Look]
+Looks = Mapping[str, Style]
 
 WIDTH: Final = 100
 MOST_STATES: Final = 60
@@ -88,17 +88,17 @@ def _label(node: Node, sub_task: SubTask) -> str:
     return plain(sub_task.name) if sub_task.name != node.name else f"{host}:{agent.port}"
 
 
-def _marks(actor: Actor, operated: Iterable[Operated]) -> tuple[Mark, ...]:
+def _marks(actor: Actor, operated: Iterable[OperationRecord]) -> tuple[Marker, ...]:
     """What was asked of it, refused or not."""
     marks = []
     for each in operated:
         called = actor.called(() if each.position is None else (each.position,))
         refused = f", refused: {each.refused}" if each.refused else ""
-        marks.append(Mark(each.at, 0, plain(f"{each.operation} {called}{refused}")))
+        marks.append(Marker(each.at, 0, plain(f"{each.operation} {called}{refused}")))
     return tuple(marks)
 
 
-def _text(course: Course, *, who: str, looks: Looks, now: int, left_out: int) -> str:
+def _text(course: Timeline, *, who: str, looks: Looks, now: int, left_out: int) -> str:
     """The whole picture, without markup."""
     actor = course.actor
     begins = actor.born + course.states[0].at
@@ -109,7 +109,7 @@ def _text(course: Course, *, who: str, looks: Looks, now: int, left_out: int) ->
         until=now - actor.born,
     )
     age = f"{seconds(now - actor.born)} after its birth at {rfc3339(actor.born)}"
-    bands = [render(line).plain for line in draw_bands(shown, width=WIDTH)]
+    bands = [render(line).plain for line in draw_tracks(shown, width=WIDTH)]
     changes = [render(line).plain for line in draw_changes(shown)]
     lines = [
         f"{who} {actor.name}, {age}",
@@ -126,7 +126,7 @@ def _text(course: Course, *, who: str, looks: Looks, now: int, left_out: int) ->
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _some_rows(course: Course) -> Iterator[Row]:
+def _some_rows(course: Timeline) -> Iterator[Track]:
     """All rows; or, where they are too many, the last ones of those whose words change."""
     whole, *parts = course.rows
     if len(parts) >= MOST_ROWS:
@@ -134,7 +134,7 @@ def _some_rows(course: Course) -> Iterator[Row]:
     yield from (whole, *parts[1 - MOST_ROWS :])
 
 
-def _words(course: Course, row: Row) -> Iterator[Words]:
+def _words(course: Timeline, row: Track) -> Iterator[Words]:
     return (shown.words for shown in course.actor.shows(row.part))
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.obshell.dags import Store
-from oceanmock.obshell.explain import explain_life as _explain_dag
-from oceanmock.ocp.explain import explain_life as _explain_task
+from oceanmock.obshell.explain import explain_history as _explain_dag
+from oceanmock.ocp.explain import explain_history as _explain_task
 from oceanmock.report.explanation import Explanation
 
 __all__ = ["Explanation", "explain_dag", "explain_task"]

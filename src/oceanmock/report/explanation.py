@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from oceanmock.clock import MILLISECOND, SECOND, Clock, Progression
 from oceanmock.engine.history import Dated
-from oceanmock.engine.records import Operated
+from oceanmock.engine.records import OperationRecord
 from oceanmock.scenario.fields import format_duration
 
 Part = tuple[int, ...]
@@ -43,7 +43,7 @@ class Step(Generic[S]):
 
     before: S | None
     after: S
-    by: Operated | None = None
+    by: OperationRecord | None = None
     by_request: bool = False
 
 
@@ -58,7 +58,7 @@ class Event:
     before: str | None
     after: str
     why: str
-    by: Operated | None = None
+    by: OperationRecord | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a plain dict; ``from`` is None at birth, and the same as ``to`` for a refusal."""
@@ -80,7 +80,9 @@ class Reason:
     what: str
 
 
-def steps_of(states: Sequence[S], operated: Iterable[Operated], *, born: int) -> Iterator[Step[S]]:
+def steps_of(
+    states: Sequence[S], operated: Iterable[OperationRecord], *, born: int
+) -> Iterator[Step[S]]:
     """How each state came about, and what was refused, in order.
 
     A life holds one state for each operation at the instant it came, after the one that was due
@@ -89,7 +91,7 @@ def steps_of(states: Sequence[S], operated: Iterable[Operated], *, born: int) ->
     shown: defaultdict[int, list[S]] = defaultdict(list)
     for state in states:
         shown[born + state.at].append(state)
-    arrived: defaultdict[int, list[Operated]] = defaultdict(list)
+    arrived: defaultdict[int, list[OperationRecord]] = defaultdict(list)
     for each in operated:
         arrived[each.at].append(each)
     before: S | None = None
@@ -99,7 +101,9 @@ def steps_of(states: Sequence[S], operated: Iterable[Operated], *, born: int) ->
             before = step.after
 
 
-def _steps_at(before: S | None, states: list[S], operated: list[Operated]) -> Iterator[Step[S]]:
+def _steps_at(
+    before: S | None, states: list[S], operated: list[OperationRecord]
+) -> Iterator[Step[S]]:
     due = max(len(states) - sum(not each.refused for each in operated), 0)
     for number, state in enumerate(states[:due]):
         yield Step(before, state, by_request=number > 0)

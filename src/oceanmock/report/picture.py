@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from oceanmock.report.timeline import Course
-from oceanmock.scenario.story import Mark
+from oceanmock.report.timeline import Timeline
+from oceanmock.scenario.story import Marker
 from oceanmock.scenario.submit_calls import StartsOn
 
 
@@ -16,10 +16,10 @@ class Picture:
 
     title: str
     steps: Iterable[str]
-    course: Course
+    course: Timeline
 
 
-def marks_on(marks: Iterable[Mark], number: int) -> tuple[Mark, ...]:
+def marks_on(marks: Iterable[Marker], number: int) -> tuple[Marker, ...]:
     """Those of a story's operations that are on one actor."""
     return tuple(mark for mark in marks if mark.actor == number)
 

@@ -16,11 +16,11 @@ from rich.markup import escape
 
 from oceanmock.clock import SECOND
 from oceanmock.engine.history import Dated
-from oceanmock.scenario.story import Actor, Mark, Part
+from oceanmock.scenario.story import Actor, Marker, Part
 
 NAME_WIDTH: Final = 32
 
-Look = tuple[str, str]
+Style = tuple[str, str]
 """A glyph and a colour."""
 Words = tuple[str, ...]
 """What shows at one moment, in the API's own words."""
@@ -30,7 +30,7 @@ above shows the third; "" for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Track:
     """An actor or a part of it: its name in the list of changes, and its label before its band.
 
     The part above it has a row of its own. Without a label it has no band.
@@ -43,7 +43,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Timeline:
     """What a timeline shows: an actor, its states, its rows, and the operations on it.
 
     ``until``, from the actor's birth, is where the picture ends; some time after the last state, if
@@ -52,20 +52,20 @@ class Course:
 
     actor: Actor
     states: Sequence[Dated]
-    rows: tuple[Row, ...]
-    marks: tuple[Mark, ...]
-    look: Callable[[Words], Look]
+    rows: tuple[Track, ...]
+    marks: tuple[Marker, ...]
+    look: Callable[[Words], Style]
     until: int | None = None
 
 
-def draw_timeline(course: Course, *, width: int) -> Iterator[str]:
+def draw_timeline(course: Timeline, *, width: int) -> Iterator[str]:
     """The bands under the operations' marks, then the changes, in markup."""
-    yield from draw_bands(course, width=width)
+    yield from draw_tracks(course, width=width)
     yield ""
     yield from draw_changes(course)
 
 
-def draw_bands(course: Course, *, width: int) -> Iterator[str]:
+def draw_tracks(course: Timeline, *, width: int) -> Iterator[str]:
     """The bands under the operations' marks, in markup."""
     instants = [state.at for state in course.states]
     widths = _widths(instants, course.until, max(width - NAME_WIDTH - 4, len(instants)))
@@ -77,22 +77,22 @@ def draw_bands(course: Course, *, width: int) -> Iterator[str]:
             yield _band(row.label, looks, widths)
 
 
-def draw_changes(course: Course) -> Iterator[str]:
+def draw_changes(course: Timeline) -> Iterator[str]:
     """Each instant at which something changes, and what, in markup."""
     yield from _changes(course, {row.part: _shown(course, row.part) for row in course.rows})
 
 
-def _shown(course: Course, part: Part) -> list[Words]:
+def _shown(course: Timeline, part: Part) -> list[Words]:
     """What a part shows in each of the states."""
     return [it.words for it in course.actor.shows(part)]
 
 
-def coloured(word: str, look: Look) -> str:
+def coloured(word: str, look: Style) -> str:
     """A word in the colour of its look."""
     return f"[{look[1]}]{word}[/]"
 
 
-def legend(looks: dict[str, Look]) -> str:
+def legend(looks: dict[str, Style]) -> str:
     """Every glyph, and what it stands for."""
     return "  ".join(f"[{style}]{glyph}[/] {text}" for text, (glyph, style) in looks.items())
 
@@ -107,7 +107,7 @@ def _widths(instants: Sequence[int], until: int | None, room: int) -> list[int]:
     return [1 + (end - at) * spare // total for at, end in zip(instants, ends, strict=True)]
 
 
-def _band(name: str, looks: Sequence[Look], widths: Sequence[int]) -> str:
+def _band(name: str, looks: Sequence[Style], widths: Sequence[int]) -> str:
     """One row of the timeline; neighbouring columns of one state share their markup."""
     short = name if cell_len(name) < NAME_WIDTH else f"{set_cell_size(name, NAME_WIDTH - 3)}…"
     label = set_cell_size(short, NAME_WIDTH)  # a wide character takes two columns
@@ -118,7 +118,7 @@ def _band(name: str, looks: Sequence[Look], widths: Sequence[int]) -> str:
     return f"  {escape(label)}{cells}"
 
 
-def _mark_row(course: Course, instants: Sequence[int], widths: Sequence[int]) -> str:
+def _mark_row(course: Timeline, instants: Sequence[int], widths: Sequence[int]) -> str:
     """▼ above the column in which each operation took effect."""
     row = [" "] * sum(widths)
     for mark in course.marks:
@@ -129,7 +129,7 @@ def _mark_row(course: Course, instants: Sequence[int], widths: Sequence[int]) ->
     return "".join(row).rstrip()
 
 
-def _changes(course: Course, shown: Mapping[Part, Sequence[Words]]) -> Iterator[str]:
+def _changes(course: Timeline, shown: Mapping[Part, Sequence[Words]]) -> Iterator[str]:
     """Each instant at which something changes, and what; operations where they happened."""
     born, instants = course.actor.born, [state.at for state in course.states]
     waiting = list(course.marks)
@@ -143,7 +143,7 @@ def _changes(course: Course, shown: Mapping[Part, Sequence[Words]]) -> Iterator[
 
 
 def _differences(
-    rows: Sequence[Row], shown: Mapping[Part, Sequence[Words]], number: int
+    rows: Sequence[Track], shown: Mapping[Part, Sequence[Words]], number: int
 ) -> Iterator[str]:
     for row in rows:
         before = shown[row.part][number - 1] if number else None
@@ -152,7 +152,7 @@ def _differences(
             yield f"{escape(row.name)} {text}"
 
 
-def _mark_line(mark: Mark, born: int) -> str:
+def _mark_line(mark: Marker, born: int) -> str:
     return f"  [yellow]▼ {_at(mark.instant - born)}  {escape(mark.text)}[/]"
 
 

@@ -20,7 +20,7 @@ Loc = tuple[int | str, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Mistake:
+class Issue:
     """One mistake. Lines and columns count from 1; ``rule`` is stable, for tools to match."""
 
     path: str
@@ -38,7 +38,7 @@ class Mistake:
 class ScenarioError(AuthorError):
     """A scenario that cannot be used; ``mistakes`` has all that is wrong with it."""
 
-    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+    def __init__(self, mistakes: Iterable[Issue]) -> None:
         self.mistakes = tuple(sorted(set(mistakes)))
         super().__init__("\n".join(map(str, self.mistakes)))
 
@@ -70,15 +70,15 @@ class Document:
             raise ScenarioError([_syntax_mistake(path, error)]) from error
         except (yaml.YAMLError, ValueError) as error:
             what = f"this is not YAML: {error}".replace("\n", " ")
-            raise ScenarioError([Mistake(path, 1, 1, "syntax", what)]) from error
+            raise ScenarioError([Issue(path, 1, 1, "syntax", what)]) from error
         if root is None:
-            raise ScenarioError([Mistake(path, 1, 1, "syntax", "the file is empty")])
+            raise ScenarioError([Issue(path, 1, 1, "syntax", "the file is empty")])
         self._root: yaml.Node = root
 
-    def duplicate_keys(self) -> list[Mistake]:
+    def duplicate_keys(self) -> list[Issue]:
         """Keys that stand twice in one mapping; YAML would silently keep the last."""
         return [
-            Mistake(
+            Issue(
                 self.path,
                 again.start_mark.line + 1,
                 again.start_mark.column + 1,
@@ -89,10 +89,10 @@ class Document:
             for again, first in self._duplicates
         ]
 
-    def locate(self, found: Found) -> Mistake:
+    def locate(self, found: Found) -> Issue:
         """Gives a mistake its line and column: the value's, or the nearest that is there."""
         mark = _node_at(self._root, found.loc, at_key=found.at_key).start_mark
-        return Mistake(
+        return Issue(
             self.path, mark.line + 1, mark.column + 1, found.rule, found.message, found.hint
         )
 
@@ -173,11 +173,11 @@ def nearest_word(word: object, choices: Sequence[str]) -> str | None:
     return by_lower[close[0]] if close else None
 
 
-def _syntax_mistake(path: str, error: yaml.MarkedYAMLError) -> Mistake:
+def _syntax_mistake(path: str, error: yaml.MarkedYAMLError) -> Issue:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     context = f"{error.context}, " if error.context else ""
-    return Mistake(path, line, column, "syntax", f"this is not YAML: {context}{error.problem}")
+    return Issue(path, line, column, "syntax", f"this is not YAML: {context}{error.problem}")
 
 
 def _duplicate_keys(root: yaml.Node) -> Iterator[tuple[yaml.ScalarNode, int]]:

@@ -112,7 +112,7 @@ Step = Until | Wait | Start | Call
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Marker:
     """An operation of the story, or a birth, where it happened."""
 
     instant: int
@@ -125,7 +125,7 @@ class Told(Generic[A]):
     """A story that came to its end: the actors' lives as they went, and the operations on them."""
 
     actors: tuple[A, ...]
-    marks: tuple[Mark, ...]
+    marks: tuple[Marker, ...]
     ended: int = 0
     """The instant at which its last step was done."""
 
@@ -143,7 +143,7 @@ def tell(actors: Sequence[A], steps: Sequence[Step], *, unborn: Iterable[int] = 
 
     ``unborn`` are the positions of those who are there only once they are started.
     """
-    cast, now, marks, waiting = list(actors), 0, list[Mark](), set(unborn)
+    cast, now, marks, waiting = list(actors), 0, list[Marker](), set(unborn)
     for number, step in enumerate(steps):
         if isinstance(step, Wait):
             now += step.span
@@ -159,7 +159,7 @@ def tell(actors: Sequence[A], steps: Sequence[Step], *, unborn: Iterable[int] = 
             cast[step.actor] = _operate(cast[step.actor], step, now, number)
         if step.actor not in waiting:
             refused = "" if step.answers == 200 else ", refused"
-            marks.append(Mark(now, step.actor, _call_text(cast[step.actor], step) + refused))
+            marks.append(Marker(now, step.actor, _call_text(cast[step.actor], step) + refused))
     return Told(tuple(cast), tuple(marks), now)
 
 

@@ -23,7 +23,7 @@ from oceanmock.conformance.memory.sighted import Sighting, View, sightings
 from oceanmock.conformance.model import Exchange, Finding, Walked
 from oceanmock.conformance.quirks import has_panicked
 from oceanmock.conformance.rules import RULES
-from oceanmock.observations import call_of
+from oceanmock.observations import operation_of
 
 Key = tuple[str, str]
 
@@ -134,7 +134,7 @@ class Memory(Watch):
 
     def _call(self, seen: Seen) -> Iterator[Look]:
         """Judges a call by what was known before it, and remembers that it was made."""
-        name = call_of(self.contract.api, seen.id, dict(seen.request_json))
+        name = operation_of(self.contract.api, seen.id, dict(seen.request_json))
         kind = name.partition(".")[0]
         if not name or kind not in chains.MACHINES or not seen.path_ids:
             return

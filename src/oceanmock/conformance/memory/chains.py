@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from oceanmock.engine.transitions import Machine, Shown, reachable
+from oceanmock.engine.transitions import Shown, StateMachine, reachable
 from oceanmock.obshell import transitions as obshell_transitions
 from oceanmock.ocp import transitions as ocp_transitions
 
-MACHINES: Final[Mapping[str, Machine]] = {
+MACHINES: Final[Mapping[str, StateMachine]] = {
     **ocp_transitions.MACHINES,
     **obshell_transitions.MACHINES,
 }

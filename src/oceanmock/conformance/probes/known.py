@@ -16,7 +16,7 @@ from urllib.parse import quote
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.model import Api, Exchange
 from oceanmock.conformance.wire import Wire
-from oceanmock.observations import Sighting, sightings_of
+from oceanmock.observations import Observation, observations_of
 
 MOST: Final = 24
 """So many tasks or dags are looked at in full."""
@@ -106,15 +106,15 @@ def _read(wire: Wire, target: str) -> Exchange | None:
         return None
 
 
-def _tops(wire: Wire, exchange: Exchange | None) -> list[Sighting]:
+def _tops(wire: Wire, exchange: Exchange | None) -> list[Observation]:
     """The tasks or dags of an answer."""
     if exchange is None or exchange.status != 200:
         return []
-    found = sightings_of(wire.target.api, exchange.operation, exchange.json())
+    found = observations_of(wire.target.api, exchange.operation, exchange.json())
     return [each for each in found if each.kind in ("task", "dag")]
 
 
-def _of_each_state(rows: Iterable[Sighting]) -> Iterator[str]:
+def _of_each_state(rows: Iterable[Observation]) -> Iterator[str]:
     """The ids of rows: one of each state, then a second one of each, and so on."""
     by_state: defaultdict[str, list[str]] = defaultdict(list)
     for row in rows:
@@ -127,7 +127,7 @@ def _whole(wire: Wire, exchange: Exchange | None) -> Known | None:
     if exchange is None or exchange.status != 200:
         return None
     body = exchange.json()
-    found = list(sightings_of(wire.target.api, exchange.operation, body))
+    found = list(observations_of(wire.target.api, exchange.operation, body))
     return replace(_with_parts(found[0], found), type=_type_in(body)) if found else None
 
 
@@ -136,7 +136,7 @@ def _type_in(body: Any) -> str:
     return said if isinstance(said, str) else ""
 
 
-def _with_parts(top: Sighting, found: list[Sighting]) -> Known:
+def _with_parts(top: Observation, found: list[Observation]) -> Known:
     below: Mapping[str, Any] = {"task": "subtask", "dag": "node", "node": "sub_task"}
     kind = below.get(top.kind)
     parts = [each for each in found if each.kind == kind and each.parent == top.id]

@@ -17,11 +17,11 @@ from typing import Final
 
 from oceanmock.conformance.model import Result
 from oceanmock.conformance.reports import texts
-from oceanmock.engine.transitions import Edge, Machine, can_become, shown, words
+from oceanmock.engine.transitions import StateMachine, Transition, can_become, shown, words
 from oceanmock.obshell import transitions as obshell_transitions
 from oceanmock.ocp import transitions as ocp_transitions
 
-MACHINES: Final[Mapping[str, Mapping[str, Machine]]] = {
+MACHINES: Final[Mapping[str, Mapping[str, StateMachine]]] = {
     "ocp": ocp_transitions.MACHINES,
     "obshell": obshell_transitions.MACHINES,
 }
@@ -88,7 +88,7 @@ def diagrams_of(result: Result) -> list[Diagram]:
     return [_diagram(kind, machines.get(kind), result) for kind in kinds]
 
 
-def _diagram(kind: str, machine: Machine | None, result: Result) -> Diagram:
+def _diagram(kind: str, machine: StateMachine | None, result: Result) -> Diagram:
     seen = Counter({(b, a): n for (k, b, a), n in result.walked.items() if k == kind and b != a})
     causes: dict[tuple[str, str], list[str]] = {}
     for edge in _edges_of(machine, seen):
@@ -107,14 +107,16 @@ def _diagram(kind: str, machine: Machine | None, result: Result) -> Diagram:
     return Diagram(kind, dict(times), steps)
 
 
-def _edges_of(machine: Machine | None, seen: Mapping[tuple[str, str], int]) -> Iterator[Edge]:
+def _edges_of(
+    machine: StateMachine | None, seen: Mapping[tuple[str, str], int]
+) -> Iterator[Transition]:
     """The moves of a kind; those that need something switched on only where they were seen."""
     for edge in machine.edges if machine else ():
         if not edge.only or (words(edge.before), words(edge.after)) in seen:
             yield edge
 
 
-def _is_odd(machine: Machine | None, before: str, after: str) -> bool:
+def _is_odd(machine: StateMachine | None, before: str, after: str) -> bool:
     """Whether the one cannot follow the other, however long nobody looks."""
     if machine is None or "/" not in before or "/" not in after:
         return True
