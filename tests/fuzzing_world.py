@@ -1,4 +1,4 @@
-"""A served sandbox, a wire to it, and schemathesis over both; what was asked is noted there."""
+"""A served sandbox, a client to it, and schemathesis over both; what was asked is noted there."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from oceanmock.conformance.fuzzing import PHASES, Fuzzer, choices_of
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import Api, Options, Phase
 from oceanmock.conformance.probes.known import find_ids
 from oceanmock.conformance.target import Target
-from oceanmock.conformance.wire import Wire
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
@@ -103,9 +103,9 @@ class _Breaking:
 
 @dataclass
 class World:
-    """A wire to a served sandbox; ``asked`` is what came in there, method and target."""
+    """A client to a served sandbox; ``asked`` is what came in there, method and target."""
 
-    wire: Wire
+    client: HttpClient
     asked: list[tuple[str, str]]
     fuzzer: Fuzzer
 
@@ -122,7 +122,7 @@ class World:
     @property
     def found(self) -> set[tuple[str, str, int | None, str]]:
         """The keys of all findings."""
-        return {each.key for each in self.wire.findings}
+        return {each.key for each in self.client.findings}
 
 
 @dataclass
@@ -172,6 +172,6 @@ def fuzzed(
     """A world of the scenario above, in which time stands; ``tasks`` may be changed."""
     options = Options(write=write, tasks=tuple(tasks), seed=seed, max_examples=max_examples)
     with served(api, edit=edit) as there:
-        wire = Wire(there.target, options)
-        choices = choices_of(wire, find_ids(wire), changeable=tasks)
-        yield World(wire, there.asked, Fuzzer(wire, options, choices=choices, stop=stop))
+        client = HttpClient(there.target, options)
+        choices = choices_of(client, find_ids(client), changeable=tasks)
+        yield World(client, there.asked, Fuzzer(client, options, choices=choices, stop=stop))

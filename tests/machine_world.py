@@ -1,4 +1,4 @@
-"""A world to play with, served: the mock, or the mock with one thing broken, and a wire to it."""
+"""A world to play with, served: the mock, or the mock with one thing broken, and a client to it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from conftest import AFTERNOON
 from mutants.bending import Mutant
 from oceanmock.clock import SECOND
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.machines import (
     Known,
     Pace,
@@ -21,7 +22,6 @@ from oceanmock.conformance.machines import (
 )
 from oceanmock.conformance.model import Api, Options
 from oceanmock.conformance.target import Target
-from oceanmock.conformance.wire import Wire
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import DEFAULT, Sandboxes
@@ -32,11 +32,11 @@ from oceanmock.http.server import Server
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A sandbox that is served and whose clock stands, and the wire to it."""
+    """A sandbox that is served and whose clock stands, and the client to it."""
 
     app: App
     api: Api
-    wire: Wire
+    client: HttpClient
     scenario: Scenario
 
     @property
@@ -65,7 +65,7 @@ class World:
     def play(self, **options: Any) -> Played:
         """What comes of some walks."""
         given: dict[str, Any] = {"pace": self.pace, "reset": self.reset, "known": self.known}
-        return play(self.wire, self.api, self.ids, **given | {"examples": 2} | options)
+        return play(self.client, self.api, self.ids, **given | {"examples": 2} | options)
 
 
 @contextmanager
@@ -92,8 +92,8 @@ def served(
         with Server(wrap(app)) as server:
             target = Target(server.url, api, own_address=("127.0.0.1", 2886))
             ids = tuple(world_ids(scenario))
-            wire = Wire(target, Options(write=write, tasks=ids))
-            yield World(app, api, wire, scenario)
+            client = HttpClient(target, Options(write=write, tasks=ids))
+            yield World(app, api, client, scenario)
 
 
 @contextmanager

@@ -46,12 +46,12 @@ def test_a_run_that_only_reads_sends_nothing_but_get_in_any_phase(api: Api) -> N
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_all_that_comes_in_went_out_by_the_wire(api: Api) -> None:
+def test_all_that_comes_in_went_out_by_the_client(api: Api) -> None:
     """But for what credentials read before they can seal the first request."""
     world = after_reading(api)
 
     before_sealing = {"ocp": 0, "obshell": 2}[api]
-    assert len(world.asked) == world.wire.asked + before_sealing
+    assert len(world.asked) == world.client.asked + before_sealing
 
 
 def test_a_run_that_writes_operates_on_what_it_was_told_and_on_nothing_else() -> None:
@@ -134,7 +134,7 @@ def test_an_operation_is_fuzzed_so_often_and_no_more(most: int) -> None:
     with fuzzed("ocp", max_examples=most) as world:
         world.run("fuzzing")
 
-    counts = Counter(each.operation for each in world.wire.exchanges if each.phase == "fuzzing")
+    counts = Counter(each.operation for each in world.client.exchanges if each.phase == "fuzzing")
     of_credentials = 3
     assert len(counts) == 3
     assert all(most / 2 <= count <= most + of_credentials for count in counts.values())
@@ -147,7 +147,7 @@ def test_a_run_that_is_stopped_stops() -> None:
     with fuzzed("ocp", stop=stop) as world, pytest.raises(KeyboardInterrupt):
         world.run("coverage")
 
-    assert {each.phase for each in world.wire.exchanges} == {"preflight"}
+    assert {each.phase for each in world.client.exchanges} == {"preflight"}
 
 
 # --- what it is given -----------------------------------------------------------------------------
@@ -158,12 +158,12 @@ def test_it_asks_for_what_is_there(phase: Phase) -> None:
     with fuzzed("ocp", max_examples=10) as world:
         world.run(phase)
 
-    assert all(world.wire.statuses[name][200] for name in READS["ocp"])
+    assert all(world.client.statuses[name][200] for name in READS["ocp"])
 
 
 @pytest.mark.parametrize("api", APIS)
 def test_it_asks_for_what_is_not_there_too(api: Api) -> None:
-    statuses = after_reading(api).wire.statuses
+    statuses = after_reading(api).client.statuses
 
     assert all(statuses[name][200] for name in READS[api])
     assert any(statuses[name][404] for name in READS[api])
@@ -177,7 +177,7 @@ def test_of_the_mock_it_finds_nothing_but_what_quirks_explain(api: Api) -> None:
     world = after_reading(api)
 
     assert world.found == set()
-    assert any(counts[500] for counts in world.wire.statuses.values()) is (api == "obshell")
+    assert any(counts[500] for counts in world.client.statuses.values()) is (api == "obshell")
 
 
 def test_what_breaks_a_schema_is_found_where_it_stands() -> None:
@@ -190,7 +190,7 @@ def test_what_breaks_a_schema_is_found_where_it_stands() -> None:
     with fuzzed("ocp", edit=wrong_status) as world:
         world.run("examples", "fuzzing")
 
-    found = world.wire.findings[0]
+    found = world.client.findings[0]
     assert found.key == (
         "schemathesis.response_schema_conformance",
         "listTaskInstances",
@@ -212,9 +212,9 @@ def test_one_failure_is_told_once_and_ends_nothing() -> None:
         world.run("fuzzing", "stateful")
 
     assert ("schemathesis.not_a_server_error", "getSubtaskLog", 500, "") in world.found
-    assert len(world.wire.findings) == len(world.found)
+    assert len(world.client.findings) == len(world.found)
     assert world.fuzzer.broken["schemathesis.not_a_server_error"] > 5
-    assert world.wire.statuses["getTaskInstance"][200] > 5
+    assert world.client.statuses["getTaskInstance"][200] > 5
 
 
 def test_who_lets_everybody_in_is_found() -> None:
@@ -234,7 +234,7 @@ def test_what_was_not_tested_to_the_end_is_told_of_its_operation(
         raise requests.ConnectionError("cut off")
 
     with fuzzed("ocp") as world:
-        monkeypatch.setattr(world.wire.session, "forward", cut)
+        monkeypatch.setattr(world.client.session, "forward", cut)
         world.run("examples", "stateful")
 
     rule = "schemathesis.unfinished"
@@ -254,5 +254,5 @@ def test_every_check_that_was_looked_at_is_a_rule(api: Api) -> None:
     looked = world.fuzzer.looked
     assert {rule for rule, _ in looked} <= set(RULES_OF_SCHEMATHESIS)
     assert {operation for _, operation in looked} == {
-        name for name, counts in world.wire.statuses.items() if counts
+        name for name, counts in world.client.statuses.items() if counts
     }

@@ -19,7 +19,7 @@ from independent_ocp import DEVIATIONS, Ocp
 from oceanmock.cli import main
 from oceanmock.clock import SECOND
 from oceanmock.conformance.model import KEPT, UNTESTABLE, Api, Options, Phase, Result
-from oceanmock.conformance.run import Ground, conform
+from oceanmock.conformance.run import Environment, conform
 from oceanmock.conformance.target import Untestable, reach
 from oceanmock.credentials import Basic
 from oceanmock.http.server import Server
@@ -66,7 +66,7 @@ class World:
             phases=phases,
             patience=400 * SECOND,
         )
-        return conform(target, options, ground=Ground(wait=lambda _: None))
+        return conform(target, options, environment=Environment(wait=lambda _: None))
 
 
 @contextmanager

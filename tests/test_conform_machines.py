@@ -20,6 +20,7 @@ from independent_ocp import Ocp
 from machine_mutants import OBSHELL, OCP
 from machine_world import World, served
 from mutants.bending import Mutant
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.machines import (
     RULES_OF_MACHINES,
     Codes,
@@ -35,7 +36,6 @@ from oceanmock.conformance.machines.obshell import ObshellWalk, read_dag
 from oceanmock.conformance.machines.ocp import OcpWalk, read_task
 from oceanmock.conformance.model import Api, Exchange, Options
 from oceanmock.conformance.target import Target
-from oceanmock.conformance.wire import Wire
 from oceanmock.credentials import Basic
 from oceanmock.http.server import Server
 from oceanmock.obshell.scenario import Switches as ObshellSwitches
@@ -101,7 +101,7 @@ def test_a_broken_server_is_found_and_the_rule_is_named(mutant: Mutant, rule: st
 
     assert rule in rules_in(played), told(played)
     assert played.tallies[rule].broken > 0
-    assert {finding.rule for finding in world.wire.findings} >= {rule}
+    assert {finding.rule for finding in world.client.findings} >= {rule}
 
 
 def test_every_mutant_that_is_counted_on_is_there() -> None:
@@ -133,7 +133,7 @@ def test_the_mock_passes_with_any_seed(api: Api, seed: int) -> None:
         played = world.play(seed=seed, examples=10)
 
     assert told(played) == []
-    assert {each.status for each in world.wire.changes} <= {200, 400, 500}
+    assert {each.status for each in world.client.changes} <= {200, 400, 500}
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -246,7 +246,7 @@ def test_one_walk_on_a_server_whose_time_runs_finds_nothing(api: Api, seed: int)
     with served(api) as world:
         _let_time_run(world)
         played = walk_once(
-            world.wire, api, world.ids, pace=_running(), seed=seed, known=world.known
+            world.client, api, world.ids, pace=_running(), seed=seed, known=world.known
         )
 
     assert told(played) == []
@@ -258,8 +258,8 @@ def test_a_walk_operates_on_nothing_but_what_it_was_given(api: Api) -> None:
     with served(api) as world:
         _let_time_run(world)
         given = world.ids[0]
-        played = walk_once(world.wire, api, [given], pace=_running(), moves=30)
-        asked = {each.target.split("/")[5] for each in world.wire.changes}
+        played = walk_once(world.client, api, [given], pace=_running(), moves=30)
+        asked = {each.target.split("/")[5] for each in world.client.changes}
 
     own = {"ocp": {given}, "obshell": {given, *(f"{given}{n:02}" for n in (1, 2, 3))}}[api]
     assert asked <= own
@@ -275,7 +275,7 @@ def test_a_walk_that_is_broken_off_says_how_it_has_left_things() -> None:
     with served("ocp") as world:
         pace = Pace(interrupt, stands=False)
         with pytest.raises(KeyboardInterrupt):
-            walk_once(world.wire, "ocp", ["1", "2"], pace=pace, played=played)
+            walk_once(world.client, "ocp", ["1", "2"], pace=pace, played=played)
 
     assert played.summary == [
         "1 walk; nothing was operated on.",
@@ -286,20 +286,20 @@ def test_a_walk_that_is_broken_off_says_how_it_has_left_things() -> None:
 def test_the_summary_of_a_walk_reads_well() -> None:
     with served("ocp") as world:
         _let_time_run(world)
-        played = walk_once(world.wire, "ocp", world.ids[:2], pace=_running(), seed=3)
+        played = walk_once(world.client, "ocp", world.ids[:2], pace=_running(), seed=3)
 
     assert_golden("conform-machines-summary.txt", "".join(f"{line}\n" for line in played.summary))
 
 
 def test_a_run_that_only_reads_cannot_be_played_with() -> None:
     with served("ocp", write=False) as world, pytest.raises(Exception, match="not sent"):
-        walk_once(world.wire, "ocp", world.ids, pace=world.pace)
+        walk_once(world.client, "ocp", world.ids, pace=world.pace)
 
 
 def test_a_refused_login_ends_the_walk_and_is_no_finding() -> None:
     with Server(Ocp()) as server:
-        wire = _wire_to(server.url, Basic("reader", "read0nly"))
-        played = walk_once(wire, "ocp", ["1"], pace=_running())
+        client = _wire_to(server.url, Basic("reader", "read0nly"))
+        played = walk_once(client, "ocp", ["1"], pace=_running())
 
     assert played.findings == []
     assert sum(played.operations.values()) == 1
@@ -307,7 +307,7 @@ def test_a_refused_login_ends_the_walk_and_is_no_finding() -> None:
 
 def test_a_task_that_is_not_there_is_a_finding() -> None:
     with served("ocp") as world:
-        played = walk_once(world.wire, "ocp", ["4711"], pace=world.pace)
+        played = walk_once(world.client, "ocp", ["4711"], pace=world.pace)
 
     assert rules_in(played) == {"machine.lost"}
     assert played.left == {"4711": "where it could not be read"}
@@ -331,8 +331,8 @@ def broken_rules(looks: Iterator[Look]) -> set[str]:
 
 def walk_on(kind: type[OcpWalk | ObshellWalk]) -> Any:
     """A walk of which only the judgement is asked."""
-    wire: Any = None
-    return kind(wire, "1", pace=_running(), notes=Notes(), known=UNKNOWN_CODES)
+    client: Any = None
+    return kind(client, "1", pace=_running(), notes=Notes(), known=UNKNOWN_CODES)
 
 
 def refused_with(code: Any, *, status: int = 400) -> Exchange:
@@ -368,9 +368,9 @@ def test_a_dag_that_has_failed_anew_before_the_next_look_was_retried() -> None:
 def test_what_cannot_be_read_for_want_of_room_is_read_again() -> None:
     answers = [exchange("GET", "/", b"", status=each) for each in (429, 503)]
     answers.append(exchange("GET", "/", {"data": FAILED_TASK}))
-    wire: Any = Answers(answers)
+    client: Any = Answers(answers)
 
-    walk = OcpWalk(wire, "1", pace=_running(), notes=Notes())
+    walk = OcpWalk(client, "1", pace=_running(), notes=Notes())
 
     assert walk.look() == read_task(FAILED_TASK)
     assert (walk.is_over, answers) == (False, [])
@@ -378,7 +378,7 @@ def test_what_cannot_be_read_for_want_of_room_is_read_again() -> None:
 
 @dataclass
 class Answers:
-    """Stands for a wire that has these answers."""
+    """Stands for a client that has these answers."""
 
     left: list[Exchange]
 
@@ -433,8 +433,8 @@ TASKS = ["1", "2", "3", "4", "5", "6"]
 @pytest.mark.parametrize("seed", range(3))
 def test_an_independent_server_passes(seed: int) -> None:
     with Server(Ocp()) as server:
-        wire = _wire_to(server.url, Basic("operator", "s3cret"))
-        played = walk_once(wire, "ocp", TASKS, pace=_running(), seed=seed)
+        client = _wire_to(server.url, Basic("operator", "s3cret"))
+        played = walk_once(client, "ocp", TASKS, pace=_running(), seed=seed)
 
     assert told(played) == []
 
@@ -451,8 +451,8 @@ def test_an_independent_server_that_deviates_is_found_in_one_walk(
     deviation: str, rule: str
 ) -> None:
     with Server(Ocp(deviations={deviation})) as server:
-        wire = _wire_to(server.url, Basic("operator", "s3cret"))
-        played = walk_once(wire, "ocp", TASKS, pace=_running(), moves=20)
+        client = _wire_to(server.url, Basic("operator", "s3cret"))
+        played = walk_once(client, "ocp", TASKS, pace=_running(), moves=20)
 
     assert rules_in(played) == {rule}, told(played)
 
@@ -471,5 +471,5 @@ def _running() -> Pace:
     return Pace(lambda _: None, stands=False, patience=400)
 
 
-def _wire_to(url: str, auth: Basic) -> Wire:
-    return Wire(Target(url, "ocp", auth), Options(write=True, tasks=tuple(TASKS)))
+def _wire_to(url: str, auth: Basic) -> HttpClient:
+    return HttpClient(Target(url, "ocp", auth), Options(write=True, tasks=tuple(TASKS)))

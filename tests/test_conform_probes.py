@@ -1,6 +1,6 @@
 """conformance/probes: what is asked on purpose, of the mock and of servers that answer wrongly.
 
-Everything goes over a real port and the wire. A sound server is found fault with by nothing but
+Everything goes over a real port and the client. A sound server is found fault with by nothing but
 the quirks of a real obshell, which have names; a server with one thing wrong by the rule for that.
 """
 
@@ -23,6 +23,7 @@ from conform_exchanges import CONTRACTS, changed, example, exchange
 from conform_servers import Logged, logged
 from oceanmock.clock import SECOND
 from oceanmock.conformance.checks import Checks
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import Api, Exchange, Finding, Options
@@ -30,7 +31,6 @@ from oceanmock.conformance.probes import Known, KnownIds, Probe, Prober, find_id
 from oceanmock.conformance.probes.ocp import IDS, ask_whether_listed
 from oceanmock.conformance.rules import RULES
 from oceanmock.conformance.target import Target
-from oceanmock.conformance.wire import Wire
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import STORES, Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
@@ -62,7 +62,7 @@ def ids_of(sandbox: Sandbox) -> tuple[str, ...]:
 
 
 class Run:
-    """A wire to a server, with everything that watches."""
+    """A client to a server, with everything that watches."""
 
     def __init__(self, api: Api, url: str, sandbox: Sandbox, *, write: bool) -> None:
         agent = sandbox.dags.agent
@@ -76,18 +76,20 @@ class Run:
         contract = Contract(api, load_spec(spec_path(api)))
         self.sandbox = sandbox
         self.memory = Memory(contract)
-        self.wire = Wire(self.target, self.options, watchers=[Checks(contract), self.memory])
+        self.client = HttpClient(
+            self.target, self.options, watchers=[Checks(contract), self.memory]
+        )
 
     def probe(self, **more: Any) -> KnownIds:
         """Sends every probe; gives back what was found to be there."""
-        known = find_ids(self.wire)
-        self.prober = probe(self.wire, self.target, self.options, known, **more)
+        known = find_ids(self.client)
+        self.prober = probe(self.client, self.target, self.options, known, **more)
         return known
 
     @property
     def rules(self) -> set[str]:
         """The rules that were found broken, but for quirks."""
-        return {f.rule for f in self.wire.findings if not f.rule.startswith("quirk.")}
+        return {f.rule for f in self.client.findings if not f.rule.startswith("quirk.")}
 
 
 @contextmanager
@@ -99,7 +101,7 @@ def running(
     with logged(wrap(App(Sandboxes(sandbox)))) as served:
         run = Run(api, served.url, sandbox, write=write)
         yield run, served
-        run.wire.session.close()
+        run.client.session.close()
 
 
 # --- what is right --------------------------------------------------------------------------------
@@ -118,7 +120,7 @@ def test_the_quirks_of_an_obshell_are_found_under_their_names() -> None:
     with running("obshell") as (run, _):
         run.probe()
 
-    quirks = {finding.rule for finding in run.wire.findings}
+    quirks = {finding.rule for finding in run.client.findings}
     assert {
         "quirk.body-that-is-no-object-is-eof",
         "quirk.logs-of-nothing-are-empty",
@@ -145,7 +147,7 @@ def test_probes_change_nothing(api: Api) -> None:
     with running(api) as (run, _):
         known = run.probe()
 
-        again = find_ids(run.wire)
+        again = find_ids(run.client)
 
     assert again == known
 
@@ -155,8 +157,8 @@ def test_each_operation_is_seen_to_refuse_and_to_find_nothing(api: Api) -> None:
     with running(api) as (run, _):
         run.probe()
 
-    guarded = [o for o in run.wire.operations if "{" in o.path]
-    seen = {o.id: set(run.wire.statuses[o.id]) for o in guarded}
+    guarded = [o for o in run.client.operations if "{" in o.path]
+    seen = {o.id: set(run.client.statuses[o.id]) for o in guarded}
     empty_logs = ("getSubtaskLog", "getFullSubTaskLogs")
     assert all({400, 401} <= statuses for statuses in seen.values())
     assert all(404 in statuses for id, statuses in seen.items() if id not in empty_logs)
@@ -181,7 +183,7 @@ def _basic() -> str:
 def test_a_walk_through_everything_that_can_happen_finds_nothing(api: Api, seed: int) -> None:
     chance = random.Random(seed)
     with running(api) as (run, _):
-        known = find_ids(run.wire)
+        known = find_ids(run.client)
 
         for _ in range(150):
             _step(run, known, chance)
@@ -199,7 +201,7 @@ def _step(run: Run, known: KnownIds, chance: random.Random) -> None:
     if method == "WAIT":
         run.sandbox.clock.advance(chance.randrange(3 * SECOND))
     else:
-        run.wire.send(method, path, json=body)
+        run.client.send(method, path, json=body)
 
 
 def _ocp_steps(task: Any, chance: random.Random) -> list[tuple[str, str, Any]]:
@@ -228,7 +230,7 @@ def _obshell_steps(dag: Any, chance: random.Random) -> list[tuple[str, str, Any]
 
 def test_what_is_there_is_found_with_its_parts() -> None:
     with running("ocp") as (run, _):
-        known = find_ids(run.wire)
+        known = find_ids(run.client)
 
     assert {task.id for task in known.tasks} == set(run.options.tasks)
     assert all(task.state == "FAILED" for task in known.failed)
@@ -237,7 +239,7 @@ def test_what_is_there_is_found_with_its_parts() -> None:
 
 def test_of_an_obshell_dags_nodes_and_sub_tasks_are_known() -> None:
     with running("obshell") as (run, _):
-        known = find_ids(run.wire)
+        known = find_ids(run.client)
 
     assert set(known.ids("dag")) == set(run.options.tasks)
     assert known.failed
@@ -339,9 +341,9 @@ def _other_code(said: Any) -> Any:
 def test_a_server_that_breaks_a_rule_is_found_under_its_name(rule: str) -> None:
     api, bend = BROKEN[rule]
     with running(api, wrap=bending(bend)) as (run, _):
-        known = find_ids(run.wire)
+        known = find_ids(run.client)
 
-        run.prober = probe(run.wire, run.target, run.options, known)
+        run.prober = probe(run.client, run.target, run.options, known)
 
     assert rule in run.rules
 
@@ -351,7 +353,7 @@ def test_a_server_that_breaks_a_rule_is_found_under_its_name(rule: str) -> None:
 
 @dataclass
 class Answering:
-    """Stands for a wire, with a server that answers each request as a function says."""
+    """Stands for a client, with a server that answers each request as a function says."""
 
     answer: Callable[[str], Exchange]
     identity: str = ""
@@ -376,9 +378,9 @@ def rules_of(
     identity: str = "",
 ) -> list[str]:
     """The rules that a server is found to break that answers so."""
-    wire: Any = Answering(answer, identity)
-    ask(Prober(wire, CONTRACTS[api]))
-    return [finding.rule for finding in wire.findings]
+    client: Any = Answering(answer, identity)
+    ask(Prober(client, CONTRACTS[api]))
+    return [finding.rule for finding in client.findings]
 
 
 WITHOUT_A_NAME: Final = Probe(
@@ -487,9 +489,9 @@ def _forbidden_by(run: Run, viewer: Any) -> set[str]:
 def test_an_id_of_another_agent_is_asked_of_nobody() -> None:
     with running("obshell") as (run, served):
         run.target = replace(run.target, own_address=("127.0.0.1", 9))
-        run.wire = Wire(run.target, run.options)
+        run.client = HttpClient(run.target, run.options)
 
-        known = find_ids(run.wire)
+        known = find_ids(run.client)
 
     assert known.tasks == ()
     assert not any("/dag/2" in target for _, target in served.log)

@@ -18,11 +18,11 @@ import pytest
 from obshell_recordings import Exchange, exchanges_of
 from oceanmock.conformance.baseline import shipped_for
 from oceanmock.conformance.checks import Checks
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import Options
 from oceanmock.conformance.target import Target
-from oceanmock.conformance.wire import Wire
 from oceanmock.http.server import Server
 from oceanmock.openapi import load_spec, spec_path
 
@@ -78,19 +78,19 @@ def replayed(file: str) -> Iterator[tuple[Replayer, str]]:
         yield replayer, server.url
 
 
-def asked_again(file: str) -> Wire:
+def asked_again(file: str) -> HttpClient:
     """A file's requests, asked again, and what is found in their answers."""
     own = OWN.get(file, ("127.0.0.1", 2886))
     contract = Contract("obshell", load_spec(spec_path("obshell")))
     with replayed(file) as (replayer, url):
         target = Target(url, "obshell", _sealed, version="4.5.0.0", own_address=own)
         watchers = [Checks(contract), Memory(contract)]
-        wire = Wire(target, Options(write=True), watchers=watchers)
-        wire.may_change_everything()
+        client = HttpClient(target, Options(write=True), watchers=watchers)
+        client.may_change_everything()
         for recorded in replayer.exchanges:
-            _ask(wire, recorded)
+            _ask(client, recorded)
     assert replayer.strangers == []
-    return wire
+    return client
 
 
 def _sealed(request: Any) -> Any:
@@ -99,11 +99,11 @@ def _sealed(request: Any) -> Any:
     return request
 
 
-def _ask(wire: Wire, recorded: Exchange) -> None:
+def _ask(client: HttpClient, recorded: Exchange) -> None:
     asked, how = recorded.request, recorded.request.get("how", {})
     said = asked.get("body")
     body = None if said is None else (said if isinstance(said, str) else json.dumps(said)).encode()
-    wire.send(
+    client.send(
         asked["method"],
         asked["target"],
         body=body,
@@ -117,17 +117,17 @@ def test_in_a_real_agents_answers_nothing_is_found_but_what_the_baseline_knows(f
     baseline = shipped_for("obshell", "4.5.0.0")
     assert baseline is not None
 
-    wire = asked_again(file)
+    client = asked_again(file)
 
-    unknown = [each for each in wire.findings if not baseline.reason_for(each)]
+    unknown = [each for each in client.findings if not baseline.reason_for(each)]
     assert [(each.rule, each.breadcrumb, each.message) for each in unknown] == []
-    assert wire.asked == len(exchanges_of(file))
+    assert client.asked == len(exchanges_of(file))
 
 
 def test_what_the_baseline_knows_is_found_where_it_was_recorded() -> None:
-    wire = asked_again("lone.json")
+    client = asked_again("lone.json")
 
-    assert {each.rule for each in wire.findings} == {
+    assert {each.rule for each in client.findings} == {
         "quirk.never-maintained-is-500",
         "quirk.no-oceanbase-is-500",
         "quirk.panic-is-dated-at-start",

@@ -30,7 +30,7 @@ from oceanmock.conformance.model import (
     Result,
     Tally,
 )
-from oceanmock.conformance.run import Ground, Run, conform, judged, merged
+from oceanmock.conformance.run import Environment, Run, conform, judged, merged
 
 APIS: tuple[Api, ...] = ("ocp", "obshell")
 ALL: frozenset[Phase] = Options().phases
@@ -73,8 +73,12 @@ def test_a_run_that_writes_says_every_call_that_may_have_changed_something() -> 
 
 def test_the_machine_walks_on_the_tasks_it_was_given() -> None:
     with served("ocp") as there:
-        ground = Ground(wait=lambda s: there.sandbox.clock.advance(int(s * 1e9)), is_ours=True)
-        run = Run(there.target, only("machine", write=True, tasks=("1000",)), ground=ground)
+        environment = Environment(
+            wait=lambda s: there.sandbox.clock.advance(int(s * 1e9)), is_ours=True
+        )
+        run = Run(
+            there.target, only("machine", write=True, tasks=("1000",)), environment=environment
+        )
         run.go()
         result = run.result()
 

@@ -15,7 +15,7 @@ import yaml
 from golden import assert_golden
 from machine_world import World, served
 from oceanmock.conformance.model import Options, StoryStep
-from oceanmock.conformance.run import Ground, Run
+from oceanmock.conformance.run import Environment, Run
 from oceanmock.conformance.stories import RULES_OF_STORIES, replay
 from oceanmock.scenario.diagnostics import Document, ScenarioError
 from oceanmock.scenario.library import library_names, load_scenario
@@ -92,7 +92,7 @@ FORBIDS = ROLLBACK.replace("id: 1,", "id: 1, prohibit_rollback: true,").partitio
 
 def told(world: World, story: Any, **options: Any) -> list[StoryStep]:
     """How a story goes in a world where time passes when it is waited for."""
-    return replay(world.wire, story, wait=world.wait, **options)
+    return replay(world.client, story, wait=world.wait, **options)
 
 
 def failures(steps: list[StoryStep]) -> list[StoryStep]:
@@ -113,12 +113,12 @@ def test_every_story_of_the_library_is_lived_with_its_own_scenario(name: str) ->
     scenario = load_scenario(name)
 
     with served(scenario.api, scenario) as world:
-        world.wire.may_change_everything()
+        world.client.may_change_everything()
         steps = told(world, scenario, stands=True)
 
     assert failures(steps) == []
     assert len(steps) == len(scenario.story)
-    assert world.wire.findings == []
+    assert world.client.findings == []
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_tasks_and_their_parts_are_found_by_their_names(story: str, target: str)
 
     with served(scenario.api, there) as world:
         steps = told(world, scenario)
-        asked = {each.target for each in world.wire.changes}
+        asked = {each.target for each in world.client.changes}
 
     assert failures(steps) == []
     wanted = {"ocp": "/instances/6/subtasks/62/retry", "obshell": "22130706433028869"}
@@ -158,7 +158,7 @@ def test_an_id_that_is_given_is_taken(ids: Mapping[str, str]) -> None:
         steps = told(world, read_scenario(STORY), ids=ids, patience=0)
 
     assert steps[0].outcome == "failed"
-    assert {each.target for each in world.wire.exchanges} == {"/api/v2/tasks/instances/7"}
+    assert {each.target for each in world.client.exchanges} == {"/api/v2/tasks/instances/7"}
 
 
 def test_an_id_that_is_given_to_a_run_is_taken() -> None:
@@ -166,17 +166,17 @@ def test_an_id_that_is_given_to_a_run_is_taken() -> None:
     options = Options(phases=frozenset(), stories=stories, story_ids=(("1000", "7"),), patience=0)
 
     with served("ocp", read_scenario(ELSEWHERE)) as world:
-        run = Run(world.wire.target, options, ground=Ground(wait=world.wait))
+        run = Run(world.client.target, options, environment=Environment(wait=world.wait))
         run.go()
 
     assert run.result().stories["reinstall"][0].outcome == "failed"
-    assert {each.target for each in run.wire.exchanges} == {"/api/v2/tasks/instances/7"}
+    assert {each.target for each in run.client.exchanges} == {"/api/v2/tasks/instances/7"}
 
 
 def test_a_part_that_is_given_is_taken() -> None:
     with served("ocp", read_scenario(ELSEWHERE)) as world:
         steps = told(world, read_scenario(STORY), ids={"1000": "6", "1001": "63", "1002": "62"})
-        skipped = world.wire.changes[0].target
+        skipped = world.client.changes[0].target
 
     assert failures(steps) == []
     assert skipped.endswith("/subtasks/63/skip")
@@ -197,7 +197,7 @@ def test_a_scenario_that_is_wrong_is_refused_before_anything_is_sent() -> None:
     with served("ocp") as world, pytest.raises(ScenarioError):
         told(world, said)
 
-    assert world.wire.asked == 0
+    assert world.client.asked == 0
 
 
 # --- stories that do not --------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_a_story_that_diverges_is_a_finding_with_the_answer_that_showed_it() -> 
     with served("ocp", read_scenario(NEVER_FAILS)) as world:
         told(world, read_scenario(STORY))
 
-    (finding,) = world.wire.findings
+    (finding,) = world.client.findings
     assert finding.rule in RULES_OF_STORIES
     assert finding.exchange is not None
     assert finding.exchange.phase == "story"
@@ -257,7 +257,7 @@ def test_what_may_not_be_sent_is_a_step_that_failed() -> None:
 
     assert [step.outcome for step in steps[:3]] == ["held", "failed", "not reached"]
     assert "was not sent" in steps[1].detail
-    assert world.wire.changes == []
+    assert world.client.changes == []
 
 
 def test_a_server_that_is_gone_is_a_step_that_failed() -> None:
@@ -289,8 +289,8 @@ def test_what_somebody_else_has_started_is_taken_by_its_id() -> None:
     scenario = load_scenario("create-tenant")
 
     with served("ocp", scenario) as world:
-        world.wire.may_change_everything()
-        started = world.wire.send("POST", "/api/v2/ob/clusters/1/tenants", phase="story")
+        world.client.may_change_everything()
+        started = world.client.send("POST", "/api/v2/ob/clusters/1/tenants", phase="story")
         ids = {"Create tenant": str(started.json()["data"]["id"])}
         steps = told(world, scenario, ids=ids)
 

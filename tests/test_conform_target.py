@@ -28,8 +28,8 @@ from conftest import REINSTALL, sandbox_of
 from golden import assert_golden
 from obshell_world import INIT
 from oceanmock.clock import SECOND
+from oceanmock.conformance import http_client
 from oceanmock.conformance import target as targets
-from oceanmock.conformance import wire as wires
 from oceanmock.conformance.model import Asked, Event, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.conformance.target import Target, Untestable, reach
 from oceanmock.credentials import AccessKey, Basic, Sealed
@@ -291,7 +291,7 @@ def listed(sentences: dict[str, str]) -> str:
 def test_where_nobody_answers_one_sentence_says_so(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wires, "READ_SECONDS", 0.05)
+    monkeypatch.setattr(http_client, "READ_SECONDS", 0.05)
     hang = threading.Event()
 
     with saying(b"") as cut, saying(b"J\0\0\0\x0a5.7.25-OceanBase\0") as database:

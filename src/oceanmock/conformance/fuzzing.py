@@ -1,8 +1,8 @@
-"""schemathesis, asked in process: what it makes up, sent by the wire, and what its checks find.
+"""schemathesis, asked in process: what it makes up, sent by the client, and what its checks find.
 
 It reads the contract as its author wrote it, and runs its phases with all of its own checks that
-apply. What it cannot know is put in here: the ids that are there, the credentials, which statuses a
-lawful request may be refused with. Every request leaves by the wire, those of its checks too, so a
+apply. What it cannot know is put in here: ids that are there, the credentials, which statuses a
+lawful request may be refused with. Every request, those of its checks too, leaves by the client: a
 run that may only read only reads. A failed check is kept as a finding and then dropped, so that one
 failure neither ends a walk nor is sent again to be made smaller: what is asked hangs on the seed
 and on the answers, on nothing else. Methods that no path has are the probes' to try.
@@ -40,12 +40,12 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTransport
 
 from oceanmock.conformance.guard import NotAllowed
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.looks import Contract, Seen
 from oceanmock.conformance.model import Api, Exchange, Finding, Options, Phase, Rule, Tally
 from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.conformance.quirks import is_explained
 from oceanmock.conformance.target import Target
-from oceanmock.conformance.wire import Wire
 from oceanmock.obshell.ids import GenericId, local_id
 from oceanmock.openapi import Operation
 
@@ -158,37 +158,37 @@ def _settings(api: Api, options: Options, closed: Sequence[str]) -> dict[str, An
     }
 
 
-# --- by the wire ----------------------------------------------------------------------------------
+# --- by the client --------------------------------------------------------------------------------
 
 
-class _ByWire(RequestsTransport):
-    """Sends each case by the wire's session, whoever asks for it to be sent."""
+class _ClientTransport(RequestsTransport):
+    """Sends each case by the client's session, whoever asks for it to be sent."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, client: HttpClient) -> None:
         super().__init__()
         self._copy_serializers_from(REQUESTS_TRANSPORT)
-        self.wire = wire
+        self.client = client
 
     def send(self, case: Case[Any], *, session: Any = None, **kwargs: Any) -> Response:
-        """As the wire lets it; what it refuses is taken back as if it had never been made up."""
+        """As the client lets it; what it refuses is taken back as if it had never been made up."""
         kwargs["max_redirects"] = 0
         is_wrong = case.meta is not None and case.meta.generation.mode.is_negative
         try:
-            with self.wire.during(self.wire.phase, meant_wrong=is_wrong):
-                return super().send(case, session=self.wire.session, **kwargs)
+            with self.client.during(self.client.phase, meant_wrong=is_wrong):
+                return super().send(case, session=self.client.session, **kwargs)
         except NotAllowed as refused:
             raise UnsatisfiedAssumption(str(refused)) from refused
 
 
 class _Contract(OpenApiSchema):
-    """A contract, the requests of which leave by a wire."""
+    """A contract, the requests of which leave by a client."""
 
-    by_wire: _ByWire
+    client_transport: _ClientTransport
 
     @property
-    def transport(self) -> _ByWire:
+    def transport(self) -> _ClientTransport:
         """The only way out."""
-        return self.by_wire
+        return self.client_transport
 
 
 # --- the ids that are there -----------------------------------------------------------------------
@@ -228,10 +228,10 @@ READS: Final = frozenset(
 )
 
 
-def choices_of(wire: Wire, known: KnownIds, *, changeable: Container[str]) -> Choices:
+def choices_of(client: HttpClient, known: KnownIds, *, changeable: Container[str]) -> Choices:
     """The choices among what is known, of which those tasks or dags may be changed.
 
-    Where something may be changed, the wire is told of the ids that are nobody's, and of the
+    Where something may be changed, the client is told of the ids that are nobody's, and of the
     malformed ones.
     """
     there: defaultdict[str, list[Ids]] = defaultdict(list)
@@ -239,10 +239,10 @@ def choices_of(wire: Wire, known: KnownIds, *, changeable: Container[str]) -> Ch
         for operation, ids in _places_of(task):
             if operation in READS or task.id in changeable:
                 there[operation].append(ids)
-    nobodys = _nobodys(wire.target)
-    if wire.options.write:
+    nobodys = _nobodys(client.target)
+    if client.options.write:
         for id in (*nobodys, MALFORMED):
-            wire.may_change(id)
+            client.may_change(id)
     return Choices(
         there,
         {name: [dict.fromkeys(ids[0], id) for id in nobodys] for name, ids in there.items()},
@@ -281,20 +281,25 @@ def _nobodys(target: Target) -> list[str | int]:
 
 
 class Fuzzer:
-    """schemathesis over one contract and one wire; what one phase learns, the next one knows.
+    """schemathesis over one contract and one client; what one phase learns, the next one knows.
 
     ``looked`` counts how often each rule was looked at in each operation, ``broken`` how often it
     was broken.
     """
 
     def __init__(
-        self, wire: Wire, options: Options, *, choices: Choices, stop: threading.Event | None = None
+        self,
+        client: HttpClient,
+        options: Options,
+        *,
+        choices: Choices,
+        stop: threading.Event | None = None,
     ) -> None:
-        self.wire = wire
+        self.client = client
         self.looked: Counter[tuple[str, str]] = Counter()
         self.broken: Counter[str] = Counter()
-        self._contract = Contract.of(wire.target.api, wire.target.version)
-        self._ids_of_labels = {f"{each.method} {each.path}": each.id for each in wire.operations}
+        self._contract = Contract.of(client.target.api, client.target.version)
+        self._ids_of_labels = {f"{each.method} {each.path}": each.id for each in client.operations}
         self._options = options
         self._choices = choices
         self._stop = stop or threading.Event()
@@ -313,25 +318,25 @@ class Fuzzer:
     def run(self, phase: Phase) -> None:
         """Runs one of ``PHASES``. Raises KeyboardInterrupt when somebody stopped it."""
         plan = ExecutionPlan([Stage(PhaseName(phase))])
-        with self.wire.during(phase):
+        with self.client.during(phase):
             for event in plan.execute(self._engine):
                 self._take(event)
         if self._stop.is_set():
             raise KeyboardInterrupt
 
     def _read_contract(self) -> _Contract:
-        api = self.wire.target.api
+        api = self.client.target.api
         document: Any = copy.deepcopy(self._contract.spec)
-        closed = [each.id for each in self.wire.operations if not self._is_open(each)]
+        closed = [each.id for each in self.client.operations if not self._is_open(each)]
         settings = Config.from_dict(_settings(api, self._options, closed)).projects.get(document)
         contract = _Contract(raw_schema=document, config=settings)
         contract.filter_set = settings.operations.filter_set_with(include=contract.filter_set)
-        contract.by_wire = _ByWire(self.wire)
-        contract.config.update(base_url=self.wire.target.url)
-        if self.wire.target.auth is None:
+        contract.client_transport = _ClientTransport(self.client)
+        contract.config.update(base_url=self.client.target.url)
+        if self.client.target.auth is None:
             contract.config.checks.update(excluded_check_names=["ignored_auth"])
         else:
-            auth: Any = self.wire.auth
+            auth: Any = self.client.auth
             contract.auth.set_from_requests(auth)
         for hook in (self.before_add_examples, self.map_case, self.filter_failure):
             contract.hooks.register_hook_with_name(hook, hook.__name__)
@@ -379,7 +384,7 @@ class Fuzzer:
 
     def _may_be_sent(self, case: Case[Any]) -> bool:
         try:
-            self.wire.guard.check(case.method, case.formatted_path, b"")
+            self.client.guard.check(case.method, case.formatted_path, b"")
         except NotAllowed:
             return False
         return True
@@ -397,7 +402,7 @@ class Fuzzer:
         if check == "positive_data_acceptance" and UNSURE in repr(case.query):
             return False  # a lawful request, if the word is one
         self.broken[f"schemathesis.{check}"] += 1
-        self.wire.found(
+        self.client.found(
             Finding(
                 rule=f"schemathesis.{check}",
                 operation=_id_of(context),
@@ -413,7 +418,7 @@ class Fuzzer:
     def _exchange_of(self, case: str) -> Exchange | None:
         """The exchange of a case, if it is still kept; its id is a header of the request."""
         said = SCHEMATHESIS_TEST_CASE_HEADER, case
-        return next((e for e in reversed(self.wire.exchanges) if said in e.request_headers), None)
+        return next((e for e in reversed(self.client.exchanges) if said in e.request_headers), None)
 
     # --- what it tells while it runs ---
 
@@ -438,7 +443,7 @@ class Fuzzer:
         if isinstance(event.value, UnsatisfiedAssumption):
             return
         operation = self._ids_of_labels.get(event.label, "")
-        self.wire.found(
+        self.client.found(
             Finding(
                 rule="schemathesis.unfinished",
                 operation=operation,

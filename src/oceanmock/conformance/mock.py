@@ -23,7 +23,7 @@ from oceanmock.conformance import machines
 from oceanmock.conformance.adequacy import Kind
 from oceanmock.conformance.baseline import Baseline
 from oceanmock.conformance.model import Api, Event, Listener, Options, Phase, Result
-from oceanmock.conformance.run import Ground, Run, judged, merged
+from oceanmock.conformance.run import Environment, Run, judged, merged
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import STORES, Sandbox
@@ -181,7 +181,7 @@ class _Stage:
     def runs(self) -> Iterator[Result]:
         """The result of each run, until one is interrupted."""
         for run in self._planned():
-            run.wire.may_change_everything()
+            run.client.may_change_everything()
             run.go()
             yield run.result()
             if run.interrupted:
@@ -234,7 +234,7 @@ class _Stage:
     ) -> Run:
         """A run over a sandbox in which a world is served."""
         name = sandbox.name
-        ground = Ground(
+        environment = Environment(
             wait=lambda seconds: self._advance(name, seconds),
             is_ours=True,
             reset=partial(self._reset, name) if is_made_anew else None,
@@ -242,7 +242,7 @@ class _Stage:
         )
         options = replace(self.options, phases=phases, tasks=tasks)
         target = self._target(sandbox)
-        return Run(target, options, listen=self._listen, ground=ground, told=told)
+        return Run(target, options, listen=self._listen, environment=environment, told=told)
 
     def _advance(self, name: str, seconds: float) -> None:
         """Lets time pass in a sandbox, even when it was made anew meanwhile."""

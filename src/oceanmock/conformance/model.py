@@ -1,7 +1,7 @@
 """What a conformance run is made of: exchanges, findings, and what it all came to.
 
 Plain values that every other module here makes or reads; nothing in this file sends, checks or
-prints. Secrets never get in: an exchange is masked before it is made (``wire``). Spans and instants
+prints. Secrets never get in: an exchange is masked before it is made. Spans and instants
 are nanoseconds of the machine's time.
 """
 

@@ -2,7 +2,7 @@
 
 The probes go first, since they are few and told apart by what they ask; then the machine, since
 what chance has done to a task cannot be undone; then schemathesis, phase by phase; then the
-stories. Everything goes by one wire, and every answer past the same watchers. What a run has seen
+stories. Everything goes by one client, and every answer past the same watchers. What a run has seen
 is a Result at any moment, so that one which was broken off still tells it; whether it is enough,
 and what of it was known, is judged at the end (``judged``), of several runs together if need be.
 """
@@ -20,6 +20,7 @@ from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance import adequacy, fuzzing, machines, probes, stories
 from oceanmock.conformance.baseline import Baseline, apply_baseline
 from oceanmock.conformance.checks import Checks
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import (
@@ -36,7 +37,6 @@ from oceanmock.conformance.model import (
     Tally,
 )
 from oceanmock.conformance.target import Target
-from oceanmock.conformance.wire import Wire
 from oceanmock.formats import Scenario
 
 Story = Mapping[str, Any] | Scenario
@@ -62,7 +62,7 @@ def _sleep(seconds: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Environment:
     """Where a run takes place: how time passes there, and whether it can be made anew.
 
     On a real server time runs, others work beside the run, and what was done is done: that is the
@@ -82,10 +82,10 @@ def conform(
     *,
     listen: Listener = _told_nobody,
     baseline: Baseline | None = None,
-    ground: Ground = Ground(),
+    environment: Environment = Environment(),
 ) -> Result:
     """What a whole run against a target comes to. A KeyboardInterrupt ends it early."""
-    run = Run(target, options, listen=listen, ground=ground)
+    run = Run(target, options, listen=listen, environment=environment)
     run.go()
     return judged(run.result(), baseline=baseline, kinds=[kind_of(target)])
 
@@ -115,17 +115,17 @@ class Run:
         options: Options,
         *,
         listen: Listener = _told_nobody,
-        ground: Ground = Ground(),
+        environment: Environment = Environment(),
         told: Sequence[Story] = (),
     ) -> None:
         self.options: Final = options
-        self.ground: Final = ground
+        self.environment: Final = environment
         self.told: Final[Sequence[Story]] = (*options.stories, *told)
         contract = Contract.of(target.api, target.version)
         self.checks: Final = Checks(contract)
-        self.memory: Final = Memory(contract, ours=None if ground.is_ours else options.tasks)
+        self.memory: Final = Memory(contract, ours=None if environment.is_ours else options.tasks)
         watchers = [self.checks, self.memory]
-        self.wire: Final = Wire(target, options, listen=listen, watchers=watchers)
+        self.client: Final = HttpClient(target, options, listen=listen, watchers=watchers)
         self.interrupted = False
         self._listen = listen
         self._started, self._began = wall_now(), stopwatch()
@@ -143,8 +143,8 @@ class Run:
         try:
             for phase in filter(self._is_wanted, ORDER):
                 self._run(phase)
-                if self.ground.is_ours:
-                    self.ground.wait(BETWEEN_SECONDS)
+                if self.environment.is_ours:
+                    self.environment.wait(BETWEEN_SECONDS)
         except KeyboardInterrupt:
             self.interrupted = True
 
@@ -159,7 +159,7 @@ class Run:
         began = stopwatch()
         self._listen(PhaseStarted(phase))
         try:
-            with self.wire.during(phase):
+            with self.client.during(phase):
                 _STEPS[phase](self)
         finally:
             self._phases[phase] = stopwatch() - began
@@ -169,28 +169,28 @@ class Run:
     def known(self) -> probes.KnownIds:
         """The ids that are there, looked for once."""
         if self._known is None:
-            self._known = probes.find_ids(self.wire)
+            self._known = probes.find_ids(self.client)
         return self._known
 
     def probe(self) -> None:
         """The requests of our own."""
-        target = self.wire.target
+        target = self.client.target
         viewer: Any = target.viewer
-        self._prober = probes.probe(self.wire, target, self.options, self.known, viewer=viewer)
+        self._prober = probes.probe(self.client, target, self.options, self.known, viewer=viewer)
 
     def fuzz(self) -> None:
-        """The phase of schemathesis that the wire is in."""
+        """The phase of schemathesis that the client is in."""
         if self._fuzzer is None:
-            choices = fuzzing.choices_of(self.wire, self.known, changeable=self.options.tasks)
-            self._fuzzer = fuzzing.Fuzzer(self.wire, self.options, choices=choices)
-        self._fuzzer.run(self.wire.phase)
+            choices = fuzzing.choices_of(self.client, self.known, changeable=self.options.tasks)
+            self._fuzzer = fuzzing.Fuzzer(self.client, self.options, choices=choices)
+        self._fuzzer.run(self.client.phase)
 
     def play(self) -> None:
         """The lifecycle machine: walks made anew where that can be, else one on each task."""
-        if self.ground.reset is None:
+        if self.environment.reset is None:
             self._walk()
         else:
-            self._play(self.ground.reset)
+            self._play(self.environment.reset)
 
     def _play(self, reset: Callable[[], None]) -> None:
         def anew() -> None:
@@ -198,27 +198,30 @@ class Run:
             self.memory.forget()
 
         self._played = machines.play(
-            self.wire,
-            self.wire.target.api,
+            self.client,
+            self.client.target.api,
             self.options.tasks,
-            pace=machines.Pace(self.ground.wait),
+            pace=machines.Pace(self.environment.wait),
             reset=anew,
             seed=self.options.seed,
             examples=self.options.max_examples,
-            known=self.ground.known,
+            known=self.environment.known,
         )
 
     def _walk(self) -> None:
         patience = self.options.patience / SECOND
         machines.walk_once(
-            self.wire,
-            self.wire.target.api,
+            self.client,
+            self.client.target.api,
             self.options.tasks,
             pace=machines.Pace(
-                self.ground.wait, stands=self.ground.is_ours, poll=POLL_SECONDS, patience=patience
+                self.environment.wait,
+                stands=self.environment.is_ours,
+                poll=POLL_SECONDS,
+                patience=patience,
             ),
             seed=self.options.seed,
-            known=replace(self.ground.known, version=self.wire.target.version),
+            known=replace(self.environment.known, version=self.client.target.version),
             played=self._played,
         )
 
@@ -227,19 +230,19 @@ class Run:
         for number, story in enumerate(self.told, start=1):
             name = story.get("name") if isinstance(story, Mapping) else story.name
             self._stories[name or f"story {number}"] = stories.replay(
-                self.wire,
+                self.client,
                 story,
                 ids=dict(self.options.story_ids),
-                wait=self.ground.wait,
+                wait=self.environment.wait,
                 patience=self.options.patience,
-                stands=self.ground.is_ours,
+                stands=self.environment.is_ours,
             )
 
     # --- telling ---
 
     def result(self) -> Result:
         """What was seen so far; nothing of it is judged yet."""
-        target, options, wire = self.wire.target, self.options, self.wire
+        target, options, client = self.client.target, self.options, self.client
         rules, checked = self._counted()
         return Result(
             target=target.url,
@@ -250,16 +253,16 @@ class Run:
             started=_rfc3339(self._started),
             writes=options.write,
             took=stopwatch() - self._began,
-            statuses={name: Counter(counts) for name, counts in wire.statuses.items()},
+            statuses={name: Counter(counts) for name, counts in client.statuses.items()},
             rules=rules,
             checked=checked,
-            findings=list(wire.findings),
-            changes=list(wire.changes),
+            findings=list(client.findings),
+            changes=list(client.changes),
             walked=Counter(self.memory.walked),
             shown=Counter(self.memory.shown),
             stories=dict(self._stories),
             phases=dict(self._phases),
-            asked=wire.asked,
+            asked=client.asked,
             interrupted=self.interrupted,
         )
 

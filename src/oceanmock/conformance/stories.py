@@ -4,7 +4,7 @@ The scenario's tasks are looked for at the target: by ids that are given, else b
 id, else by name and parts. A story says in which order states show, and not when: so each is waited
 for, with looks, as long as patience lasts. A state that may be gone before the next look counts as
 met where the scenario shows it just before what shows instead. The first step that does not hold
-ends the story. The one rule: what the wire does not let go is a step that failed, never an error.
+ends the story. The one rule: what the client does not let go is a step that failed, never an error.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import orjson
 
 from oceanmock.clock import SECOND
 from oceanmock.conformance.guard import NotAllowed
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.machines.base import UNREADABLE
 from oceanmock.conformance.machines.obshell import Dag, read_dag
 from oceanmock.conformance.machines.ocp import Task, read_task
 from oceanmock.conformance.model import Exchange, Finding, Rule, StoryStep
-from oceanmock.conformance.wire import Wire
 from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import scenario_checks as obshell_rules
@@ -60,7 +60,7 @@ class Diverges(Exception):
 
 
 def replay(
-    wire: Wire,
+    client: HttpClient,
     said: Mapping[str, Any] | Scenario,
     *,
     ids: Mapping[str, str] | None = None,
@@ -76,7 +76,7 @@ def replay(
     ScenarioError where the scenario itself is wrong.
     """
     scenario = said if isinstance(said, ocp.Scenario | obshell.Scenario) else _scenario(said)
-    stage = _stage(wire, scenario, ids or {})
+    stage = _stage(client, scenario, ids or {})
     return _Telling(stage, wait=wait, patience=patience, stands=stands).told()
 
 
@@ -87,10 +87,10 @@ def _scenario(said: Mapping[str, Any]) -> Scenario:
     return read_scenario(text, path=str(said.get("name", "story")))
 
 
-def _stage(wire: Wire, scenario: Scenario, ids: Mapping[str, str]) -> _Stage:
+def _stage(client: HttpClient, scenario: Scenario, ids: Mapping[str, str]) -> _Stage:
     if isinstance(scenario, ocp.Scenario):
-        return _OcpStage(wire, scenario, ids)
-    return _ObshellStage(wire, scenario, ids)
+        return _OcpStage(client, scenario, ids)
+    return _ObshellStage(client, scenario, ids)
 
 
 # --- telling it -----------------------------------------------------------------------------------
@@ -199,9 +199,9 @@ class _Telling:
         )
 
     def _find(self, text: str, why: Diverges) -> None:
-        """Tells the wire, so that the answer that showed it is in the report."""
+        """Tells the client, so that the answer that showed it is in the report."""
         exchange = why.exchange
-        self.stage.wire.found(
+        self.stage.client.found(
             Finding(
                 rule=DIVERGES.id,
                 operation=exchange.operation if exchange else "",
@@ -282,14 +282,14 @@ class _Stage(ABC):
 
     def __init__(
         self,
-        wire: Wire,
+        client: HttpClient,
         scenario: Scenario,
         ids: Mapping[str, str],
         *,
         steps: Sequence[story.Step],
         tellings: Sequence[story.Told[Any]],
     ) -> None:
-        self.wire: Final = wire
+        self.client: Final = client
         self.scenario: Final = scenario
         self.steps: Final = steps
         self.tellings: Final = tellings
@@ -365,7 +365,7 @@ class _Stage(ABC):
             return None
         starts_on = self.written(step.actor).starts_on
         path = "/".join("1" if is_variable(each) else each for each in starts_on.segments)
-        return self.wire.send(starts_on.method, path, phase="story", json=starts_on.body or {})
+        return self.client.send(starts_on.method, path, phase="story", json=starts_on.body or {})
 
     def learn(self, actor: int, exchange: Exchange) -> None:
         """The id of what was started. Raises Diverges where the answer has none."""
@@ -378,7 +378,7 @@ class _Stage(ABC):
 
     def get(self, path: str) -> Exchange:
         """Reads."""
-        return self.wire.send("GET", path, phase="story")
+        return self.client.send("GET", path, phase="story")
 
     def rows(self, path: str) -> list[Any]:
         """What a list answers; nothing, where it answers no list."""
@@ -404,10 +404,10 @@ def _are_named(wanted: Sequence[str | None], shown: Sequence[Any]) -> bool:
 
 
 class _OcpStage(_Stage):
-    def __init__(self, wire: Wire, scenario: ocp.Scenario, ids: Mapping[str, str]) -> None:
+    def __init__(self, client: HttpClient, scenario: ocp.Scenario, ids: Mapping[str, str]) -> None:
         steps = ocp_rules.steps_of(scenario)
         told = [ocp_rules.tell(scenario, steps=count) for count in range(len(steps) + 1)]
-        super().__init__(wire, scenario, ids, steps=steps, tellings=told)
+        super().__init__(client, scenario, ids, steps=steps, tellings=told)
         self._tasks: Final = scenario.tasks
         self._subtasks: dict[tuple[int, int], int] = {}
 
@@ -432,7 +432,7 @@ class _OcpStage(_Stage):
             if (not name or row["name"] == name)
             and _are_named(names, [each["name"] for each in row["subtasks"]])
         ]
-        yield from _preferred(fitting, self.wire.options.tasks)
+        yield from _preferred(fitting, self.client.options.tasks)
 
     def _row(self, exchange: Exchange) -> Any:
         body = exchange.json()
@@ -455,7 +455,7 @@ class _OcpStage(_Stage):
         if step.part:
             exchange, task = self._read(step.actor)
             path += f"/subtasks/{self._subtask_of(step.actor, step.part[0], task, exchange)}"
-        return self.wire.send("POST", f"{path}/{step.operation.lower()}", phase="story")
+        return self.client.send("POST", f"{path}/{step.operation.lower()}", phase="story")
 
     def _read(self, actor: int) -> tuple[Exchange, Task]:
         exchange = self.get(_task_path(self.id_of(actor)))
@@ -492,10 +492,12 @@ def _task_path(id: str | int) -> str:
 
 
 class _ObshellStage(_Stage):
-    def __init__(self, wire: Wire, scenario: obshell.Scenario, ids: Mapping[str, str]) -> None:
+    def __init__(
+        self, client: HttpClient, scenario: obshell.Scenario, ids: Mapping[str, str]
+    ) -> None:
         steps = obshell_rules.steps_of(scenario)
         told = [obshell_rules.tell(scenario, steps=count) for count in range(len(steps) + 1)]
-        super().__init__(wire, scenario, ids, steps=steps, tellings=told)
+        super().__init__(client, scenario, ids, steps=steps, tellings=told)
         self._dags: Final = scenario.dags
 
     def written(self, place: int) -> obshell.Dag:
@@ -513,13 +515,13 @@ class _ObshellStage(_Stage):
         rows = self.rows(f"/api/v1/task/dags/{store}?show_details=true")
         fitting = [row for row in rows if self._fits(written, row)]
         newest = sorted(fitting, key=lambda row: int(row["dag_id"]), reverse=True)
-        yield from _preferred([str(row["id"]) for row in newest], self.wire.options.tasks)
+        yield from _preferred([str(row["id"]) for row in newest], self.client.options.tasks)
 
     def _own_id(self, written: obshell.Dag) -> str | None:
         """The id of the file's number on the agent that is asked."""
         if written.scope == "cluster":
             return str(GenericId("cluster", int(written.id or 0)))
-        address = self.wire.target.own_address
+        address = self.client.target.own_address
         if address is None:
             return None
         kind = "obproxy" if written.maintenance == "obproxy" else "local"
@@ -555,7 +557,7 @@ class _ObshellStage(_Stage):
         if step.part:
             _, dag = self._read(step.actor)
             path = f"/api/v1/task/node/{dag.nodes[step.part[0]].id}"
-        return self.wire.send("POST", path, phase="story", json={"operator": step.operation})
+        return self.client.send("POST", path, phase="story", json={"operator": step.operation})
 
     def _read(self, actor: int) -> tuple[Exchange, Dag]:
         exchange = self.get(_dag_path(self.id_of(actor)))

@@ -23,7 +23,7 @@ from oceanmock.errors import AuthorError
 from oceanmock.scenario.diagnostics import nearest
 
 if TYPE_CHECKING:
-    from oceanmock.conformance.wire import Auth
+    from oceanmock.conformance.http_client import Auth
 
 WIDTH: Final = 100
 

@@ -18,9 +18,9 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from oceanmock.clock import SECOND, pause, stopwatch
+from oceanmock.conformance.http_client import Auth, HttpClient
 from oceanmock.conformance.model import Api, Listener, Options, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.conformance.problems import Problem, problem_of
-from oceanmock.conformance.wire import Auth, Wire
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 
@@ -84,22 +84,24 @@ def reach(
     """
     _check_certificates(verify)
     target = Target(_home(url), api, _credentials(auth, verify), verify)
-    wire = Wire(target, Options(), listen=listen, now=now, sleep=sleep)
+    client = HttpClient(target, Options(), listen=listen, now=now, sleep=sleep)
     listen(PhaseStarted("preflight"))
     try:
-        first = _first_answer(wire, int(wait * SECOND), listen=listen, now=now, sleep=sleep)
-        return _ocp(wire, first) if api == "ocp" else _obshell(wire, first)
+        first = _first_answer(client, int(wait * SECOND), listen=listen, now=now, sleep=sleep)
+        return _ocp(client, first) if api == "ocp" else _obshell(client, first)
     finally:
-        wire.session.close()
+        client.session.close()
         listen(PhaseEnded("preflight"))
 
 
 def check_tasks(target: Target, tasks: Iterable[str]) -> None:
     """Raises Untestable for a task, or a dag, that the target does not know; NotAllowed."""
-    wire = Wire(target, Options())
+    client = HttpClient(target, Options())
     try:
         for id in tasks:
-            exchange = wire.send("GET", DETAILS[target.api] + quote(id, safe=""), phase="preflight")
+            exchange = client.send(
+                "GET", DETAILS[target.api] + quote(id, safe=""), phase="preflight"
+            )
             if exchange.status in {400, 404}:
                 noun = "task" if target.api == "ocp" else "dag"
                 raise Untestable(
@@ -107,7 +109,7 @@ def check_tasks(target: Target, tasks: Iterable[str]) -> None:
                     "Look at the id."
                 )
     finally:
-        wire.session.close()
+        client.session.close()
 
 
 def _credentials(auth: Any, verify: bool | str) -> Auth | None:
@@ -150,7 +152,7 @@ def _check_certificates(verify: bool | str) -> None:
 
 
 def _first_answer(
-    wire: Wire,
+    client: HttpClient,
     wait: int,
     *,
     listen: Listener,
@@ -161,7 +163,7 @@ def _first_answer(
     until = now() + wait
     while True:
         try:
-            answer = _ask(wire, TASKS if wire.target.api == "ocp" else INFO)
+            answer = _ask(client, TASKS if client.target.api == "ocp" else INFO)
         except requests.RequestException as error:
             problem = problem_of(error)
         else:
@@ -169,16 +171,16 @@ def _first_answer(
                 return answer
             problem = Problem("starting", f"it answers {answer.status_code}")
         left = until - now()
-        if problem.kind in FINAL or left <= 0 or _speaks_tls(wire.target.url, problem):
-            _raise_unreachable(wire.target.url, problem, wait)
-        listen(Waiting(wire.target.url, problem.text, left))
+        if problem.kind in FINAL or left <= 0 or _speaks_tls(client.target.url, problem):
+            _raise_unreachable(client.target.url, problem, wait)
+        listen(Waiting(client.target.url, problem.text, left))
         sleep(min(AGAIN, left))
 
 
-def _ask(wire: Wire, path: str, *, plain: bool = False) -> requests.Response:
+def _ask(client: HttpClient, path: str, *, plain: bool = False) -> requests.Response:
     """An answer; with the run's own credentials, unless it is asked for plainly."""
-    auth = None if plain or path == INFO else wire.auth
-    return wire.session.get(f"{wire.target.url}{path}", auth=auth)
+    auth = None if plain or path == INFO else client.auth
+    return client.session.get(f"{client.target.url}{path}", auth=auth)
 
 
 def _speaks_tls(url: str, problem: Problem) -> bool:
@@ -226,46 +228,46 @@ _UNREACHABLE: Final[Mapping[str, str]] = {
 # --- whether it is that API, and lets us in -------------------------------------------------------
 
 
-def _ocp(wire: Wire, first: requests.Response) -> Target:
+def _ocp(client: HttpClient, first: requests.Response) -> Target:
     """An OCP that lets us read its tasks."""
     said = _envelope(first)
     if not said or first.status_code == 404:
-        _raise_other(wire, first)
-    _check_let_in(wire, first, said)
-    return wire.target
+        _raise_other(client, first)
+    _check_let_in(client, first, said)
+    return client.target
 
 
-def _obshell(wire: Wire, first: requests.Response) -> Target:
+def _obshell(client: HttpClient, first: requests.Response) -> Target:
     """An obshell that lets us read its dags; it says what it is to anybody."""
     data = _envelope(first).get("data")
     if not isinstance(data, dict) or not {"identity", "version"} & data.keys():
-        _raise_other(wire, first)
+        _raise_other(client, first)
     try:
         address = str(data["ip"]), int(data["port"])
     except (KeyError, TypeError, ValueError):
         raise Untestable(
-            f"{wire.target.url} does not say its own address ({INFO}), so nobody can tell which "
+            f"{client.target.url} does not say its own address ({INFO}), so nobody can tell which "
             "ids are its own, and which ones it would ask other agents for."
         ) from None
     try:
-        answer = _ask(wire, DAGS)
+        answer = _ask(client, DAGS)
     except (requests.RequestException, OceanmockError) as error:
         why = problem_of(error).text if isinstance(error, requests.RequestException) else str(error)
         raise Untestable(
-            f"{wire.target.url} answers, but not for its dags: {_sentence(why)}"
+            f"{client.target.url} answers, but not for its dags: {_sentence(why)}"
         ) from None
-    _check_let_in(wire, answer, _envelope(answer))
+    _check_let_in(client, answer, _envelope(answer))
     return replace(
-        wire.target,
+        client.target,
         version=str(data.get("version", "")),
         identity=str(data.get("identity", "")),
         own_address=address,
     )
 
 
-def _check_let_in(wire: Wire, answer: requests.Response, said: Mapping[str, Any]) -> None:
+def _check_let_in(client: HttpClient, answer: requests.Response, said: Mapping[str, Any]) -> None:
     """Raises Untestable for credentials that are refused, or that may not read."""
-    target = wire.target
+    target = client.target
     error = said.get("error")
     told: Mapping[str, Any] = error if isinstance(error, dict) else {}
     why = str(told.get("message", "")) or f"it answers {answer.status_code}"
@@ -304,10 +306,10 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _raise_other(wire: Wire, answer: requests.Response) -> NoReturn:
+def _raise_other(client: HttpClient, answer: requests.Response) -> NoReturn:
     """Says what is there instead."""
-    url, name = wire.target.url, NAMES[wire.target.api]
-    other: Api = "obshell" if wire.target.api == "ocp" else "ocp"
+    url, name = client.target.url, NAMES[client.target.api]
+    other: Api = "obshell" if client.target.api == "ocp" else "ocp"
     location = answer.headers.get("Location")
     media = answer.headers.get("Content-Type", "").partition(";")[0].strip()
     if _speaks_tls(url, Problem("cut" if answer.status_code == 400 else "other", "")):
@@ -315,7 +317,7 @@ def _raise_other(wire: Wire, answer: requests.Response) -> NoReturn:
     if location is not None and 300 <= answer.status_code < 400:
         there = location.partition("/api/")[0] or "that address"
         raise Untestable(f"{url} sends elsewhere, to {location}. If that is it, say {there}.")
-    if _is(wire, other):
+    if _is(client, other):
         raise Untestable(f"{url} is an {NAMES[other]}, not an {name}. Say --api {other}.")
     if media == "text/html":
         raise Untestable(f"{url} answers with a web page, not as an {name}. {_mended(url)}")
@@ -332,10 +334,10 @@ def _mended(url: str) -> str:
     return f"Leave out what is the API's own: say {home}." if path else "Say where its API is."
 
 
-def _is(wire: Wire, api: Api) -> bool:
+def _is(client: HttpClient, api: Api) -> bool:
     """Whether it is the other API, asked without credentials."""
     try:
-        said = _envelope(_ask(wire, TASKS if api == "ocp" else INFO, plain=True))
+        said = _envelope(_ask(client, TASKS if api == "ocp" else INFO, plain=True))
     except requests.RequestException:
         return False
     data = said.get("data")

@@ -42,15 +42,15 @@ def asked_tasks(target: Target) -> tuple[str, ...]:
 
 def _failed(target: Target) -> list[tuple[str, str]]:
     """Id and name of what is FAILED on the target, read and nothing else."""
+    from oceanmock.conformance.http_client import HttpClient  # requests
     from oceanmock.conformance.reports.texts import line
-    from oceanmock.conformance.wire import Wire  # requests
 
     where = {
         "ocp": ("/api/v2/tasks/instances?status=FAILED&size=50", "status"),
         "obshell": ("/api/v1/task/dag/unfinish?show_details=false", "state"),
     }
     path, key = where[target.api]
-    exchange = Wire(target, Options()).send("GET", path, phase="preflight")
+    exchange = HttpClient(target, Options()).send("GET", path, phase="preflight")
     said = exchange.json()
     data = said.get("data") if isinstance(said, dict) else None
     rows = data.get("contents") if isinstance(data, dict) else None

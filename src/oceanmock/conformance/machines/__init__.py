@@ -1,7 +1,7 @@
 """Lifecycle machines: what a server does with tasks and dags, held to what the contract says.
 
 ``play`` lets hypothesis draw the moves, each walk in a world made anew; ``walk_once`` takes one
-bounded walk on each task of a server that cannot be made anew. Both go through the wire alone, know
+bounded walk on each task of a server that cannot be made anew. Both use the client alone, know
 nothing of the server but what it shows, and end with what was seen (``Played``). ``load_world``
 gives tasks or dags that are made for it. The one rule: only the ids that are given are ever
 operated on.

@@ -37,7 +37,7 @@ LINGERS: Final = 8.0
 
 
 class Sender(Protocol):
-    """What sends a request and tells what came: the wire."""
+    """What sends a request and tells what came: the client."""
 
     def send(
         self,
@@ -188,8 +188,8 @@ S = TypeVar("S", bound=Shown)
 class Walk(ABC, Generic[S]):
     """A walk on one task or dag."""
 
-    def __init__(self, wire: Sender, id: str, *, pace: Pace, notes: Notes) -> None:
-        self.wire: Final = wire
+    def __init__(self, client: Sender, id: str, *, pace: Pace, notes: Notes) -> None:
+        self.client: Final = client
         self.id: Final = id
         self.pace: Final = pace
         self.notes: Final = notes
@@ -259,7 +259,7 @@ class Walk(ABC, Generic[S]):
 
     @abstractmethod
     def read_logs(self, before: S, after: S) -> None:
-        """Reads what was logged by what has run in between; the watchers of the wire judge it."""
+        """Reads what was logged by what has run in between; the watchers of the client judge it."""
 
     # --- moves ---
 
@@ -469,12 +469,12 @@ class Walk(ABC, Generic[S]):
     # --- small things ---
 
     def _read(self, after: str = "") -> S | None:
-        self._asked = self.wire.send("GET", self.path(), phase="machine")
+        self._asked = self.client.send("GET", self.path(), phase="machine")
         for _ in range(HEARD_WITHIN):
             if self._asked.status not in UNHEARD:
                 break
             self._wait(self.pace.poll)
-            self._asked = self.wire.send("GET", self.path(), phase="machine")
+            self._asked = self.client.send("GET", self.path(), phase="machine")
         self.shown = None
         try:
             body = self._asked.json()

@@ -188,14 +188,14 @@ class ObshellWalk(Walk[Dag]):
 
     def __init__(
         self,
-        wire: Sender,
+        client: Sender,
         id: str,
         *,
         pace: Pace,
         notes: Notes,
         known: Known = NOTHING,
     ) -> None:
-        super().__init__(wire, id, pace=pace, notes=notes)
+        super().__init__(client, id, pace=pace, notes=notes)
         self.flags: Final[Flags] = known.flags or no_flags
         self.has_err_codes: Final = contract_version(known.version) >= ERR_CODES_SINCE
 
@@ -288,7 +288,7 @@ class ObshellWalk(Walk[Dag]):
         path = self.path()
         if act.part is not None:
             path = f"/api/v1/task/node/{shown.nodes[act.part].id}"
-        return self.wire.send(
+        return self.client.send(
             "POST",
             path,
             phase="machine",

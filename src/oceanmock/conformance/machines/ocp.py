@@ -114,9 +114,9 @@ class OcpWalk(Walk[Task]):
     """A walk on a task."""
 
     def __init__(
-        self, wire: Sender, id: str, *, pace: Pace, notes: Notes, known: Known = NOTHING
+        self, client: Sender, id: str, *, pace: Pace, notes: Notes, known: Known = NOTHING
     ) -> None:
-        super().__init__(wire, id, pace=pace, notes=notes)
+        super().__init__(client, id, pace=pace, notes=notes)
         self.codes: Final = known.codes
 
     # --- reading ---
@@ -164,7 +164,7 @@ class OcpWalk(Walk[Task]):
         path = self.path()
         if act.part is not None:
             path = f"{path}/subtasks/{shown.subtasks[act.part].id}"
-        return self.wire.send(
+        return self.client.send(
             "POST",
             f"{path}/{_VERBS[act.operation]}",
             phase="machine",
@@ -337,7 +337,7 @@ class OcpWalk(Walk[Task]):
         ends = {each.id: each.finish_time for each in before.subtasks}
         anew = [each for each in after.subtasks if each.finish_time != ends.get(each.id)]
         for each in sorted(anew, key=lambda each: each.operation == "EXECUTE")[:1]:
-            self.wire.send("GET", f"{self.path()}/subtasks/{each.id}/log", phase="machine")
+            self.client.send("GET", f"{self.path()}/subtasks/{each.id}/log", phase="machine")
 
 
 def read_task(data: Any) -> Task:

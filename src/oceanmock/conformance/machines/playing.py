@@ -41,7 +41,7 @@ Begin = Callable[[], Walk[Any]]
 
 
 def play(
-    wire: Sender,
+    client: Sender,
     api: Api,
     ids: Sequence[str],
     *,
@@ -61,7 +61,7 @@ def play(
 
     def begin(place: int, *, is_new: bool) -> Walk[Any]:
         reset()
-        walk = _WALKS[api](wire, ids[place], pace=pace, notes=notes, known=known)
+        walk = _WALKS[api](client, ids[place], pace=pace, notes=notes, known=known)
         walk.look()
         if not is_new:
             walk.rest()
@@ -79,12 +79,12 @@ def play(
         if ids:
             _run(machine_of(api, begin_next), seed=seed, examples=examples, moves=moves)
     finally:
-        _told(wire, notes)
+        _told(client, notes)
     return notes.played
 
 
 def walk_once(
-    wire: Sender,
+    client: Sender,
     api: Api,
     ids: Sequence[str],
     *,
@@ -104,7 +104,7 @@ def walk_once(
     chance = Random(seed)  # noqa: S311 (the same seed, the same walk)
     wishes = WISHES[api]
     for id in ids:
-        walk = _WALKS[api](wire, id, pace=pace, notes=notes, known=known)
+        walk = _WALKS[api](client, id, pace=pace, notes=notes, known=known)
         try:
             walk.look()
             walk.rest()
@@ -116,7 +116,7 @@ def walk_once(
             walk.linger()
         finally:
             walk.end()
-            _told(wire, notes)
+            _told(client, notes)
     return notes.played
 
 
@@ -135,11 +135,11 @@ def _tour(wishes: Sequence[str], begin: Callable[..., Walk[Any]]) -> None:
         walk.end()
 
 
-def _told(wire: Sender, notes: Notes) -> Played:
-    """What came of it; the findings are told to the wire."""
+def _told(client: Sender, notes: Notes) -> Played:
+    """What came of it; the findings are told to the client."""
     played = notes.told()
     for finding in played.findings:
-        wire.found(finding)
+        client.found(finding)
     return played
 
 

@@ -2,12 +2,13 @@
 
 The same requests each time, and few: no chance is in them. GET alone, unless the run may write;
 then also calls that a sound server refuses, on ids of nothing and on what the run may play with. A
-wrong password is tried once for each way to send one. Every answer passes the watchers of the wire,
+wrong password is tried once for each way to send one. The client shows each answer to its watchers,
 too.
 """
 
 from __future__ import annotations
 
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.model import Options
 from oceanmock.conformance.probes.asking import Auth, Probe, Prober
@@ -15,13 +16,12 @@ from oceanmock.conformance.probes.known import Known, KnownIds, find_ids
 from oceanmock.conformance.probes.obshell import probe_obshell
 from oceanmock.conformance.probes.ocp import probe_ocp
 from oceanmock.conformance.target import Target
-from oceanmock.conformance.wire import Wire
 
 __all__ = ["Auth", "Known", "KnownIds", "Probe", "Prober", "find_ids", "probe"]
 
 
 def probe(
-    wire: Wire,
+    client: HttpClient,
     target: Target,
     options: Options,
     known: KnownIds,
@@ -30,11 +30,11 @@ def probe(
 ) -> Prober:
     """Sends every probe, and gives back the watch that counted them.
 
-    What it finds is told to the wire. ``viewer`` are the credentials of somebody who may only look,
+    The client gets what it finds. ``viewer`` are the credentials of somebody who may only look,
     where there is one (OCP).
     """
-    prober = Prober(wire, Contract.of(target.api, target.version))
-    with wire.during("probes"):
+    prober = Prober(client, Contract.of(target.api, target.version))
+    with client.during("probes"):
         if target.api == "ocp":
             probe_ocp(prober, options, known, viewer=viewer)
         else:

@@ -1,7 +1,7 @@
 """A probe: one request that is made on purpose, and what may come back.
 
 What a probe expects is what must hold on any server of that API; where public sources leave two
-answers open, both are expected. The answer also passes every watcher of the wire, so a probe says
+answers open, both are expected. The answer also passes every watcher of the client, so a probe says
 only what they cannot know: that this very request had to be refused, and how. An answer that says
 nothing of the request (too many of them, a proxy whose server is away) is held against nothing.
 """
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from oceanmock.conformance.guard import NotAllowed
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.looks import UNHEARD, Contract, Look, Seen, Watch, look
 from oceanmock.conformance.model import Exchange
 from oceanmock.conformance.quirks import quirk_of
 from oceanmock.conformance.rules import RULES
-from oceanmock.conformance.wire import Wire
 
 Auth = Callable[[Any], Any]
 ELSEWHERE: Final = frozenset({301, 302, 303, 307, 308})
@@ -45,11 +45,11 @@ class Probe:
 
 
 class Prober(Watch):
-    """Sends probes over a wire, and tells it what it finds; ``tallies`` count the looks."""
+    """Sends probes over a client, and tells it what it finds; ``tallies`` count the looks."""
 
-    def __init__(self, wire: Wire, contract: Contract) -> None:
+    def __init__(self, client: HttpClient, contract: Contract) -> None:
         super().__init__(contract, RULES)
-        self.wire = wire
+        self.client = client
 
     def ask(self, probe: Probe) -> Exchange | None:
         """The exchange of a probe, held against what it expects.
@@ -59,7 +59,7 @@ class Prober(Watch):
         if self.contract.lacks(probe.method, probe.target.partition("?")[0]):
             return None
         try:
-            exchange = self.wire.send(
+            exchange = self.client.send(
                 probe.method,
                 probe.target,
                 headers=probe.headers,
@@ -80,9 +80,9 @@ class Prober(Watch):
             self.ask(probe)
 
     def tell(self, seen: Seen, looks: Iterable[Look]) -> None:
-        """Tells the wire what some looks have found."""
+        """Tells the client what some looks have found."""
         for finding in self.judged(seen, looks):
-            self.wire.found(finding)
+            self.client.found(finding)
 
 
 def missing(shown: Collection[str], known: Iterable[str]) -> Look:
@@ -106,7 +106,7 @@ def _was_let_in(probe: Probe, seen: Seen) -> bool:
 def _judge(probe: Probe, seen: Seen) -> Iterator[Look]:
     """Whether the answer is one of those expected; a quirk with a name is its own rule's."""
     if quirk_of(seen) is not None or seen.status in UNHEARD or seen.status >= 500:
-        return  # a failure is for the watchers of the wire to tell
+        return  # a failure is for the watchers of the client to tell
     allowed = " or ".join(str(each) for each in sorted(probe.statuses))
     wrong = f"{probe.what} is answered {seen.status}; it should be {allowed}."
     is_sent_elsewhere = _asks_who(probe) and seen.status in ELSEWHERE

@@ -14,8 +14,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from oceanmock.conformance.guard import NotAllowed
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import Api, Exchange
-from oceanmock.conformance.wire import Wire
 from oceanmock.observations import Observation, observations_of
 
 MOST: Final = 24
@@ -85,32 +85,34 @@ class KnownIds:
         return [(task.id, part.id) for task in self.tasks for part in task.parts]
 
 
-def find_ids(wire: Wire) -> KnownIds:
+def find_ids(client: HttpClient) -> KnownIds:
     """The ids that the target has now, by its lists and by what each shows of itself."""
-    api = wire.target.api
+    api = client.target.api
     lists = LISTS[api]
-    if wire.target.identity == "CLUSTER AGENT":
+    if client.target.identity == "CLUSTER AGENT":
         lists = (*lists, OF_A_CLUSTER)
-    rows = [row for path in lists for row in _tops(wire, _read(wire, path))]
-    ids = dict.fromkeys([*wire.options.tasks, *_of_each_state(rows)])
-    looked_at = list(ids)[: max(MOST, min(MOST_GIVEN, len(wire.options.tasks)))]
-    found = [_whole(wire, _read(wire, DETAIL[api].format(quote(id, safe="")))) for id in looked_at]
+    rows = [row for path in lists for row in _tops(client, _read(client, path))]
+    ids = dict.fromkeys([*client.options.tasks, *_of_each_state(rows)])
+    looked_at = list(ids)[: max(MOST, min(MOST_GIVEN, len(client.options.tasks)))]
+    found = [
+        _whole(client, _read(client, DETAIL[api].format(quote(id, safe="")))) for id in looked_at
+    ]
     return KnownIds(api, tuple(each for each in found if each is not None))
 
 
-def _read(wire: Wire, target: str) -> Exchange | None:
+def _read(client: HttpClient, target: str) -> Exchange | None:
     """The answer to a read; None where the id may not be sent to this target."""
     try:
-        return wire.send("GET", target)
+        return client.send("GET", target)
     except NotAllowed:
         return None
 
 
-def _tops(wire: Wire, exchange: Exchange | None) -> list[Observation]:
+def _tops(client: HttpClient, exchange: Exchange | None) -> list[Observation]:
     """The tasks or dags of an answer."""
     if exchange is None or exchange.status != 200:
         return []
-    found = observations_of(wire.target.api, exchange.operation, exchange.json())
+    found = observations_of(client.target.api, exchange.operation, exchange.json())
     return [each for each in found if each.kind in ("task", "dag")]
 
 
@@ -122,12 +124,12 @@ def _of_each_state(rows: Iterable[Observation]) -> Iterator[str]:
     yield from filter(None, chain.from_iterable(zip_longest(*by_state.values())))
 
 
-def _whole(wire: Wire, exchange: Exchange | None) -> Known | None:
+def _whole(client: HttpClient, exchange: Exchange | None) -> Known | None:
     """What one whole task or dag shows; None for one that is not there."""
     if exchange is None or exchange.status != 200:
         return None
     body = exchange.json()
-    found = list(observations_of(wire.target.api, exchange.operation, body))
+    found = list(observations_of(client.target.api, exchange.operation, body))
     return replace(_with_parts(found[0], found), type=_type_in(body)) if found else None
 
 

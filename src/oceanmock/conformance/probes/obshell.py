@@ -101,10 +101,10 @@ WRONG_HEADERS: Final = (NOISE, "!!!", "e30=", "A" * 172)
 
 def probe_obshell(prober: Prober, options: Options, known: KnownIds) -> None:
     """Sends all there is to ask of obshell; operators only with --write, and to be refused."""
-    wire, target = prober.wire, prober.wire.target
+    client, target = prober.client, prober.client.target
     nobodys = _nobodys(target)
     for id in (*nobodys, *INVALID_IDS[:4]):
-        wire.may_change(id)  # nothing has these ids; for the operators that have to be refused
+        client.may_change(id)  # nothing has these ids; for the operators that have to be refused
     prober.ask_all(_open())
     prober.ask_all(_ids(nobodys, target))
     prober.ask_all(_details(known))
@@ -221,7 +221,7 @@ def ask_whether_listed(prober: Prober, known: KnownIds) -> None:
 
     A FOLLOWER passes the request on, and what is listed is its master's.
     """
-    if prober.wire.target.identity == "FOLLOWER":
+    if prober.client.target.identity == "FOLLOWER":
         return
     exchange = prober.ask(_get("a list", "dags/agent?show_details=false", OK, wrong=False))
     if exchange is not None and exchange.status == 200:

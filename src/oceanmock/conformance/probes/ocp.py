@@ -113,13 +113,13 @@ def probe_ocp(
     prober: Prober, options: Options, known: KnownIds, *, viewer: Auth | None = None
 ) -> None:
     """Sends all there is to ask of OCP; what changes nothing if it is right only with --write."""
-    wire = prober.wire
+    client = prober.client
     for id in (NOBODYS, *dict(IDS), *RAW_IDS):
-        wire.may_change(id)  # nothing has these ids; for the calls that have to be refused
+        client.may_change(id)  # nothing has these ids; for the calls that have to be refused
     task = known.tasks[0] if known.tasks else None
     prober.ask_all(_reads(task))
     prober.ask_all(_lists())
-    prober.ask_all(_credentials(wire.target.auth, writes=options.write))
+    prober.ask_all(_credentials(client.target.auth, writes=options.write))
     prober.ask_all(_read_all(known))
     if options.write:
         prober.ask_all(_calls())

@@ -1,4 +1,4 @@
-"""The wire: the only thing of a conformance run that sends, and what it keeps back.
+"""The client: the only thing of a conformance run that sends, and what it keeps back.
 
 Every request goes through one session, whoever makes it, and one at a time. There, before a byte
 leaves, the guard is asked; nothing goes to another host, no more go out in a second than were
@@ -29,7 +29,6 @@ import requests
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
-from oceanmock.conformance.asking_again import curl_of
 from oceanmock.conformance.guard import SAFE, Guard, NotAllowed
 from oceanmock.conformance.looks import spec_for
 from oceanmock.conformance.model import (
@@ -45,6 +44,7 @@ from oceanmock.conformance.model import (
     Watcher,
 )
 from oceanmock.conformance.problems import problem_of
+from oceanmock.conformance.reproduce import curl_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 from oceanmock.journal import MASK, masked_body, masked_headers, masked_query
@@ -81,10 +81,10 @@ class _Booking:
     meant_wrong: bool = False
 
 
-class Wire:
+class HttpClient:
     """What sends, to one target; ``session`` does the same for a library that has to send itself.
 
-    The session sends without credentials, unless ``auth=wire.auth`` is given with the request. It
+    The session sends without credentials, unless ``auth=client.auth`` is given with the request. It
     raises NotAllowed, and what requests raises when no answer comes; ``send`` only NotAllowed.
     ``now`` and ``sleep`` are the machine's time, in nanoseconds.
     """
@@ -341,19 +341,19 @@ class Wire:
 
 
 class _Session(requests.Session):
-    """requests' own, but for what goes out and comes in through the wire."""
+    """requests' own, but for what goes out and comes in through the client."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, client: HttpClient) -> None:
         super().__init__()
-        self._wire = wire
+        self._client = client
         self.trust_env = False
         self.headers["User-Agent"] = "oceanmock-conform"
         self.headers["Accept-Encoding"] = "identity"
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-        """The answer, whole; how it is sent is the wire's to say."""
-        return self._wire.sent(request)
+        """The answer, whole; how it is sent is the client's to say."""
+        return self._client.sent(request)
 
     def forward(self, request: requests.PreparedRequest, verify: bool | str) -> requests.Response:
         """The answer, not yet read."""

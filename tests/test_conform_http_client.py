@@ -1,6 +1,6 @@
-"""conformance/wire.py, guard.py and asking_again.py: what a run sends, and what it keeps of it.
+"""conformance/http_client.py, guard.py and reproduce.py: what a run sends, and what it keeps of it.
 
-What reached the server is told by its own access log, never by the wire.
+What reached the server is told by its own access log, never by the client.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from conftest import REINSTALL, sandbox_of
 from golden import assert_golden
 from obshell_world import DAG, FOREIGN, INIT, LOCAL, NODE, failed
 from oceanmock.clock import SECOND
-from oceanmock.conformance import wire as wires
-from oceanmock.conformance.asking_again import curl_of
+from oceanmock.conformance import http_client
 from oceanmock.conformance.guard import NotAllowed
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import NO_ANSWER, Asked, Event, Exchange, Finding, Found, Options
+from oceanmock.conformance.reproduce import curl_of
 from oceanmock.conformance.target import Target
-from oceanmock.conformance.wire import Wire
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.http.app import create_app
 from oceanmock.obshell.crypto import make_key
 
-Act = Callable[[Wire], object]
+Act = Callable[[HttpClient], object]
 
 TASKS: Final = "/api/v2/tasks/instances"
 TASK: Final = f"{TASKS}/35000312"
@@ -67,16 +67,16 @@ def clean(ocp: Logged, obshell: Logged) -> None:
         each.headers.clear()
 
 
-def wire_to(served: Logged, **said: Any) -> Wire:
-    """A wire to an OCP, as its manager."""
+def client_to(served: Logged, **said: Any) -> HttpClient:
+    """A client to an OCP, as its manager."""
     target = Target(served.url, "ocp", Basic("manager", "manager"))
-    return Wire(target, Options(**said))
+    return HttpClient(target, Options(**said))
 
 
-def wire_to_obshell(served: Logged, **said: Any) -> Wire:
-    """A wire to an obshell, with root's password."""
+def wire_to_obshell(served: Logged, **said: Any) -> HttpClient:
+    """A client to an obshell, with root's password."""
     target = Target(served.url, "obshell", Sealed("oceanmock"), own_address=OWN)
-    return Wire(target, Options(**said))
+    return HttpClient(target, Options(**said))
 
 
 # --- a run that only reads ------------------------------------------------------------------------
@@ -89,15 +89,15 @@ METHODS: Final = [
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_that_reads_sends_nothing_but_get(ocp: Logged, method: str) -> None:
-    wire = wire_to(ocp)
+    client = client_to(ocp)
     prepared = requests.Request("GET", ocp.url + TASK).prepare()
     prepared.method = method
 
     with pytest.raises(NotAllowed):
-        wire.session.send(prepared)
+        client.session.send(prepared)
 
     assert ocp.log == []
-    assert wire.asked == 0
+    assert client.asked == 0
 
 
 def turn(request: Any) -> Any:
@@ -106,55 +106,57 @@ def turn(request: Any) -> Any:
     return request
 
 
-def allowing(wire: Wire, *ids: str) -> Wire:
-    """A wire that may change these, or everything."""
+def allowing(client: HttpClient, *ids: str) -> HttpClient:
+    """A client that may change these, or everything."""
     for id in ids:
-        wire.may_change(id)
+        client.may_change(id)
     if not ids:
-        wire.may_change_everything()
-    return wire
+        client.may_change_everything()
+    return client
 
 
 WAYS: Final[dict[str, Act]] = {
-    "send": lambda wire: wire.send("POST", TASK),
-    "send, meant wrong": lambda wire: wire.send("DELETE", "/nowhere", meant_wrong=True),
-    "send, with a body": lambda wire: wire.send("PUT", TASK, json={}),
-    "send, turned by its credentials": lambda wire: wire.send("GET", TASK, auth=turn),
-    "the session's post": lambda wire: wire.session.post(wire.target.url + TASK),
-    "the session's request": lambda wire: wire.session.request("PATCH", wire.target.url + TASK),
-    "the session's head": lambda wire: wire.session.head(wire.target.url + TASK),
-    "the session's options": lambda wire: wire.session.options(wire.target.url + TASK),
-    "a task that may be changed": lambda wire: allowing(wire, "35000312").send("POST", TASK),
-    "what may be changed as everything": lambda wire: allowing(wire).send("POST", TASK),
-    "a method in a header": lambda wire: wire.send(
+    "send": lambda client: client.send("POST", TASK),
+    "send, meant wrong": lambda client: client.send("DELETE", "/nowhere", meant_wrong=True),
+    "send, with a body": lambda client: client.send("PUT", TASK, json={}),
+    "send, turned by its credentials": lambda client: client.send("GET", TASK, auth=turn),
+    "the session's post": lambda client: client.session.post(client.target.url + TASK),
+    "the session's request": lambda client: client.session.request(
+        "PATCH", client.target.url + TASK
+    ),
+    "the session's head": lambda client: client.session.head(client.target.url + TASK),
+    "the session's options": lambda client: client.session.options(client.target.url + TASK),
+    "a task that may be changed": lambda client: allowing(client, "35000312").send("POST", TASK),
+    "what may be changed as everything": lambda client: allowing(client).send("POST", TASK),
+    "a method in a header": lambda client: client.send(
         "GET", TASK, headers={"X-HTTP-Method-Override": "POST"}
     ),
-    "a second request in the body": lambda wire: wire.send(
+    "a second request in the body": lambda client: client.send(
         "GET",
         TASK,
         headers={"Transfer-Encoding": "chunked"},
         body=b"0\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
-    "a body that is a stream": lambda wire: wire.session.get(
-        wire.target.url + TASK, data=iter([b"POST"])
+    "a body that is a stream": lambda client: client.session.get(
+        client.target.url + TASK, data=iter([b"POST"])
     ),
-    "another host": lambda wire: wire.session.get("http://127.0.0.1:1/"),
-    "another host behind this one's name": lambda wire: wire.session.get(
-        f"{wire.target.url}@127.0.0.1:1/"
+    "another host": lambda client: client.session.get("http://127.0.0.1:1/"),
+    "another host behind this one's name": lambda client: client.session.get(
+        f"{client.target.url}@127.0.0.1:1/"
     ),
-    "a virtual host": lambda wire: wire.send("GET", TASK, headers={"Host": "other"}),
+    "a virtual host": lambda client: client.send("GET", TASK, headers={"Host": "other"}),
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_there_is_no_way_around_it(ocp: Logged, way: str) -> None:
-    wire = wire_to(ocp, tasks=("35000312",))
+    client = client_to(ocp, tasks=("35000312",))
 
     with pytest.raises(NotAllowed):
-        WAYS[way](wire)
+        WAYS[way](client)
 
     assert ocp.log == []
-    assert wire.changes == []
+    assert client.changes == []
 
 
 @given(
@@ -166,19 +168,19 @@ def test_there_is_no_way_around_it(ocp: Logged, way: str) -> None:
 def test_whatever_is_tried_the_log_shows_get_only(
     ocp: Logged, method: str, path: str, body: bytes | None, phase: Any
 ) -> None:
-    wire = wire_to(ocp)
+    client = client_to(ocp)
 
     for url in (f"/{path}", TASK):
         with suppress(NotAllowed):
-            wire.send(method, url, body=body, phase=phase)
+            client.send(method, url, body=body, phase=phase)
 
     assert ocp.methods <= {"GET"}
-    assert wire.changes == []
+    assert client.changes == []
 
 
 def test_a_redirect_is_an_answer_and_is_not_followed(ocp: Logged) -> None:
     with answering(lambda _: Said(307, headers={"Location": ocp.url + TASK})) as url:
-        exchange = Wire(Target(url, "ocp"), Options()).send("GET", TASK)
+        exchange = HttpClient(Target(url, "ocp"), Options()).send("GET", TASK)
 
     assert (exchange.status, exchange.header("location")) == (307, ocp.url + TASK)
     assert ocp.log == []
@@ -192,25 +194,25 @@ def test_a_cookie_is_never_sent_back() -> None:
         return Said(headers={"Set-Cookie": "JSESSIONID=1; Path=/"})
 
     with answering(answer) as url:
-        wire = Wire(Target(url, "ocp"), Options())
-        wire.send("GET", TASK)
-        second = wire.send("GET", TASK)
+        client = HttpClient(Target(url, "ocp"), Options())
+        client.send("GET", TASK)
+        second = client.send("GET", TASK)
 
     assert asked == [TASK, TASK]
     assert "cookie" not in dict(second.request_headers)
-    assert not wire.session.cookies
+    assert not client.session.cookies
 
 
 # --- a run that writes ----------------------------------------------------------------------------
 
 
 def test_a_run_that_writes_changes_the_tasks_it_was_told(ocp: Logged) -> None:
-    wire = wire_to(ocp, write=True, tasks=("35000312",))
+    client = client_to(ocp, write=True, tasks=("35000312",))
 
-    exchange = wire.send("POST", f"{TASK}/retry")
+    exchange = client.send("POST", f"{TASK}/retry")
 
     assert ocp.log == [("POST", f"{TASK}/retry")]
-    assert wire.changes == [exchange]
+    assert client.changes == [exchange]
 
 
 @pytest.mark.parametrize(
@@ -228,39 +230,39 @@ def test_a_run_that_writes_changes_the_tasks_it_was_told(ocp: Logged) -> None:
 )
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "QUERY"])
 def test_it_changes_nothing_else(ocp: Logged, method: str, path: str) -> None:
-    wire = wire_to(ocp, write=True, tasks=("35000312",))
+    client = client_to(ocp, write=True, tasks=("35000312",))
 
     with pytest.raises(NotAllowed):
-        wire.send(method, path)
+        client.send(method, path)
 
     assert ocp.log == []
 
 
 @given(id=st.integers().map(str) | st.text(alphabet="0123456789%/.+ ", min_size=1, max_size=12))
 def test_no_other_id_is_ever_changed(ocp: Logged, id: str) -> None:
-    wire = wire_to(ocp, write=True, tasks=("35000312",))
+    client = client_to(ocp, write=True, tasks=("35000312",))
 
     with suppress(NotAllowed):
-        wire.send("POST", f"{TASKS}/{id}/rollback")
+        client.send("POST", f"{TASKS}/{id}/rollback")
 
     assert {target for _, target in ocp.log} <= {f"{TASK}/rollback"}
 
 
 def test_what_its_tasks_are_made_of_may_be_changed_once_it_was_seen(ocp: Logged) -> None:
-    wire = wire_to(ocp, write=True, tasks=("35000312",))
-    wire.send("GET", TASK)
+    client = client_to(ocp, write=True, tasks=("35000312",))
+    client.send("GET", TASK)
 
-    wire.send("POST", f"{SUBTASK}/retry")
+    client.send("POST", f"{SUBTASK}/retry")
 
     assert ocp.log[1:] == [("POST", f"{SUBTASK}/retry")]
 
 
 def test_what_other_tasks_are_made_of_may_not(ocp: Logged) -> None:
-    wire = wire_to(ocp, write=True, tasks=("1",))
-    wire.send("GET", TASK)
+    client = client_to(ocp, write=True, tasks=("1",))
+    client.send("GET", TASK)
 
     with pytest.raises(NotAllowed):
-        wire.send("POST", f"{TASKS}/1/subtasks/13000333/retry")
+        client.send("POST", f"{TASKS}/1/subtasks/13000333/retry")
 
 
 @pytest.mark.parametrize("path", [TASK, f"{TASK}/retry", f"{SUBTASK}/log"])
@@ -269,24 +271,24 @@ def test_what_may_be_changed_is_so_by_the_operations_of_the_contract_alone(
     ocp: Logged, method: str, path: str
 ) -> None:
     """What a DELETE would do to a task that is there, no document says."""
-    wire = wire_to(ocp, write=True, tasks=("35000312",))
-    wire.send("GET", TASK)
-    wire.may_change("999")
+    client = client_to(ocp, write=True, tasks=("35000312",))
+    client.send("GET", TASK)
+    client.may_change("999")
 
     with pytest.raises(NotAllowed, match="no operation of the contract"):
-        wire.send(method, path)
-    wire.send(method, f"{TASKS}/999", meant_wrong=True)
+        client.send(method, path)
+    client.send(method, f"{TASKS}/999", meant_wrong=True)
 
     assert ocp.log[1:] == [(method, f"{TASKS}/999")]
 
 
 def test_an_id_of_nothing_can_be_registered(ocp: Logged) -> None:
-    wire = wire_to(ocp, write=True)
-    wire.may_change("999")
-    wire.may_change(35000312, kind="task")
+    client = client_to(ocp, write=True)
+    client.may_change("999")
+    client.may_change(35000312, kind="task")
 
-    unknown = wire.send("POST", f"{TASKS}/999/retry", meant_wrong=True)
-    wire.send("POST", f"{TASK}/subtasks/999/skip")
+    unknown = client.send("POST", f"{TASKS}/999/retry", meant_wrong=True)
+    client.send("POST", f"{TASK}/subtasks/999/skip")
 
     assert unknown.status == 404
     assert len(ocp.log) == 2
@@ -300,44 +302,44 @@ ALIASES: Final = [
 
 @pytest.mark.parametrize("id", ALIASES)
 def test_an_id_that_a_server_may_read_as_another_is_not_changed(ocp: Logged, id: str) -> None:
-    wire = wire_to(ocp, write=True)
-    wire.may_change(id)
-    wire.may_change(unquote(id))
+    client = client_to(ocp, write=True)
+    client.may_change(id)
+    client.may_change(unquote(id))
 
     with pytest.raises(NotAllowed):
-        wire.send("POST", f"{TASKS}/{quote(id, safe='%;')}/retry")
+        client.send("POST", f"{TASKS}/{quote(id, safe='%;')}/retry")
 
     assert ocp.log == []
 
 
 @pytest.mark.parametrize("id", [f"{LOCAL}04", f"{LOCAL}+4", "1+4", "104"])
 def test_nor_is_one_that_an_obshell_reads_as_another(obshell: Logged, id: str) -> None:
-    wire = wire_to_obshell(obshell, write=True)
-    wire.may_change(id)
+    client = wire_to_obshell(obshell, write=True)
+    client.may_change(id)
 
     with pytest.raises(NotAllowed):
-        wire.send("POST", f"/api/v1/task/dag/{id}", json={"operator": "RETRY"})
+        client.send("POST", f"/api/v1/task/dag/{id}", json={"operator": "RETRY"})
 
     assert obshell.methods <= {"GET"}
 
 
 def test_on_a_mock_of_ones_own_everything_may_be_changed(ocp: Logged) -> None:
-    wire = wire_to(ocp, write=True)
-    wire.may_change_everything()
+    client = client_to(ocp, write=True)
+    client.may_change_everything()
 
-    wire.send("DELETE", TASKS)
+    client.send("DELETE", TASKS)
 
     assert ocp.log == [("DELETE", TASKS)]
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE"])
 def test_a_run_that_writes_may_ask_by_any_safe_method(ocp: Logged, method: str) -> None:
-    wire = wire_to(ocp, write=True)
+    client = client_to(ocp, write=True)
 
-    wire.send(method, TASKS)
+    client.send(method, TASKS)
 
     assert ocp.methods == {method}
-    assert wire.changes == []
+    assert client.changes == []
 
 
 # --- ids of another agent -------------------------------------------------------------------------
@@ -358,49 +360,49 @@ OTHERS: Final = [
 def test_an_id_of_another_agent_is_never_sent(
     obshell: Logged, method: str, place: str, id: str
 ) -> None:
-    wire = wire_to_obshell(obshell, write=True)
-    wire.may_change_everything()
+    client = wire_to_obshell(obshell, write=True)
+    client.may_change_everything()
 
     with pytest.raises(NotAllowed, match="the target would ask that agent"):
-        wire.send(method, f"/api/v1/task/{place.format(id)}")
+        client.send(method, f"/api/v1/task/{place.format(id)}")
 
     assert not [path for _, path in obshell.log if "task" in path]
 
 
 @pytest.mark.parametrize("key", ["id", "ID", "Id"])
 def test_nor_is_one_in_a_body(obshell: Logged, key: str) -> None:
-    wire = wire_to_obshell(obshell, write=True, tasks=(f"{LOCAL}4",))
+    client = wire_to_obshell(obshell, write=True, tasks=(f"{LOCAL}4",))
 
     with pytest.raises(NotAllowed):
-        wire.send("POST", DAG, json={key: f"{FOREIGN}1", "operator": "RETRY"})
+        client.send("POST", DAG, json={key: f"{FOREIGN}1", "operator": "RETRY"})
 
     assert ("POST", DAG) not in obshell.log
 
 
 @pytest.mark.parametrize("id", [f"{LOCAL}4", "14", f"{LOCAL}", "abc", "2", f"{FOREIGN}x"])
 def test_its_own_ids_a_clusters_and_what_is_none_are_sent(obshell: Logged, id: str) -> None:
-    wire = wire_to_obshell(obshell)
+    client = wire_to_obshell(obshell)
 
-    wire.send("GET", f"/api/v1/task/dag/{id}")
+    client.send("GET", f"/api/v1/task/dag/{id}")
 
     assert obshell.log[-1] == ("GET", f"/api/v1/task/dag/{id}")
 
 
 def test_without_its_address_no_id_with_an_address_is_sent(obshell: Logged) -> None:
-    wire = Wire(Target(obshell.url, "obshell"), Options())
+    client = HttpClient(Target(obshell.url, "obshell"), Options())
 
     with pytest.raises(NotAllowed):
-        wire.send("GET", DAG)
+        client.send("GET", DAG)
 
 
 def test_nodes_of_its_dags_may_be_changed_once_they_were_seen(obshell: Logged) -> None:
-    wire = wire_to_obshell(obshell, write=True, tasks=(f"{LOCAL}4",))
+    client = wire_to_obshell(obshell, write=True, tasks=(f"{LOCAL}4",))
 
     with pytest.raises(NotAllowed, match="belongs to nothing that this run may change"):
-        wire.send("POST", NODE, json={"operator": "DANCE"})
-    wire.send("GET", DAG)
+        client.send("POST", NODE, json={"operator": "DANCE"})
+    client.send("GET", DAG)
 
-    assert wire.send("POST", NODE, json={"operator": "DANCE"}).status == 400
+    assert client.send("POST", NODE, json={"operator": "DANCE"}).status == 400
 
 
 # --- how fast -------------------------------------------------------------------------------------
@@ -421,34 +423,36 @@ class Time:
 def test_no_more_go_out_in_a_second_than_allowed(ocp: Logged) -> None:
     time = Time()
     target = Target(ocp.url, "ocp", Basic("manager", "manager"))
-    wire = Wire(target, Options(rate=4), now=lambda: time.now, sleep=time.sleep)
+    client = HttpClient(target, Options(rate=4), now=lambda: time.now, sleep=time.sleep)
 
     for _ in range(5):
-        wire.send("GET", TASK)
+        client.send("GET", TASK)
 
     assert time.slept == [SECOND // 4] * 4
 
 
 def test_time_that_has_passed_anyway_is_not_waited_for_again(ocp: Logged) -> None:
     time = Time()
-    wire = Wire(Target(ocp.url, "ocp"), Options(rate=1), now=lambda: time.now, sleep=time.sleep)
+    client = HttpClient(
+        Target(ocp.url, "ocp"), Options(rate=1), now=lambda: time.now, sleep=time.sleep
+    )
 
-    wire.send("GET", TASK)
+    client.send("GET", TASK)
     time.now += 700_000_000
-    wire.send("GET", TASK)
+    client.send("GET", TASK)
     time.now += 10 * SECOND
-    wire.send("GET", TASK)
-    wire.session.get(ocp.url + TASK)
+    client.send("GET", TASK)
+    client.session.get(ocp.url + TASK)
 
     assert time.slept == [300_000_000, SECOND]
 
 
 def test_without_a_rate_nothing_is_waited_for(ocp: Logged) -> None:
     time = Time()
-    wire = Wire(Target(ocp.url, "ocp"), Options(), now=lambda: time.now, sleep=time.sleep)
+    client = HttpClient(Target(ocp.url, "ocp"), Options(), now=lambda: time.now, sleep=time.sleep)
 
-    wire.send("GET", TASK)
-    wire.send("GET", TASK)
+    client.send("GET", TASK)
+    client.send("GET", TASK)
 
     assert time.slept == []
 
@@ -469,12 +473,12 @@ def test_what_came_too_soon_is_asked_again_when_the_answer_says(
     time, statuses = Time(), iter([429, 429, 200])
 
     with answering(lambda _: Said(next(statuses), headers=headers)) as url:
-        wire = Wire(Target(url, "ocp"), Options(), now=lambda: time.now, sleep=time.sleep)
-        exchange = wire.send("GET", TASK)
+        client = HttpClient(Target(url, "ocp"), Options(), now=lambda: time.now, sleep=time.sleep)
+        exchange = client.send("GET", TASK)
 
     assert exchange.status == 200
     assert time.slept == [waited * SECOND] * 2
-    assert wire.statuses["getTaskInstance"] == {429: 2, 200: 1}
+    assert client.statuses["getTaskInstance"] == {429: 2, 200: 1}
 
 
 @pytest.mark.parametrize(("span", "waited"), [("50", 100), ("120", 120), ("9999", 0)])
@@ -482,8 +486,8 @@ def test_who_never_has_time_is_not_waited_for_for_ever(span: str, waited: int) -
     time = Time()
 
     with answering(lambda _: Said(429, headers={"Retry-After": span})) as url:
-        wire = Wire(Target(url, "ocp"), Options(), now=lambda: time.now, sleep=time.sleep)
-        statuses = [wire.send("GET", TASK).status for _ in range(5)]
+        client = HttpClient(Target(url, "ocp"), Options(), now=lambda: time.now, sleep=time.sleep)
+        statuses = [client.send("GET", TASK).status for _ in range(5)]
 
     assert statuses == [429] * 5
     assert time.now == waited * SECOND
@@ -493,10 +497,10 @@ def test_who_never_has_time_is_not_waited_for_for_ever(span: str, waited: int) -
 
 
 def test_an_exchange_says_what_was_asked_and_answered(ocp: Logged) -> None:
-    wire = wire_to(ocp)
+    client = client_to(ocp)
 
-    with wire.during("probes", meant_wrong=True):
-        exchange = wire.send("GET", f"{TASKS}/7?name=a b")
+    with client.during("probes", meant_wrong=True):
+        exchange = client.send("GET", f"{TASKS}/7?name=a b")
 
     assert (exchange.number, exchange.phase, exchange.operation) == (1, "probes", "getTaskInstance")
     assert (exchange.method, exchange.target) == ("GET", f"{TASKS}/7?name=a%20b")
@@ -504,63 +508,63 @@ def test_an_exchange_says_what_was_asked_and_answered(ocp: Logged) -> None:
     assert exchange.json()["error"]["code"]
     assert exchange.header("Content-Type") == "application/json"
     assert exchange.took > 0
-    assert wire.phase == "preflight"
+    assert client.phase == "preflight"
 
 
 def test_what_the_session_sends_is_kept_as_well(ocp: Logged) -> None:
-    wire = wire_to(ocp)
+    client = client_to(ocp)
 
-    with wire.during("fuzzing"):
-        answer = wire.session.get(ocp.url + TASK, auth=wire.auth, timeout=1, stream=True)
-        wire.session.get(ocp.url + TASK)
+    with client.during("fuzzing"):
+        answer = client.session.get(ocp.url + TASK, auth=client.auth, timeout=1, stream=True)
+        client.session.get(ocp.url + TASK)
 
     assert answer.json()["data"]["id"] == 35000312
-    assert [each.status for each in wire.exchanges] == [200, 401]
-    assert [each.credentials for each in wire.exchanges] == ["own", "none"]
-    assert {each.phase for each in wire.exchanges} == {"fuzzing"}
+    assert [each.status for each in client.exchanges] == [200, 401]
+    assert [each.credentials for each in client.exchanges] == ["own", "none"]
+    assert {each.phase for each in client.exchanges} == {"fuzzing"}
 
 
 def test_every_answer_is_counted_by_its_operation(ocp: Logged) -> None:
-    wire = wire_to(ocp)
+    client = client_to(ocp)
 
     for path in (TASK, TASK, f"{TASKS}/7", TASKS, "/nowhere"):
-        wire.send("GET", path)
+        client.send("GET", path)
 
-    assert wire.asked == 5
-    assert wire.statuses["getTaskInstance"] == {200: 2, 404: 1}
-    assert wire.statuses["listTaskInstances"] == {200: 1}
-    assert wire.statuses["retryTask"] == {}
+    assert client.asked == 5
+    assert client.statuses["getTaskInstance"] == {200: 2, 404: 1}
+    assert client.statuses["listTaskInstances"] == {200: 1}
+    assert client.statuses["retryTask"] == {}
 
 
 def test_credentials_of_others_are_told_from_ones_own(ocp: Logged) -> None:
-    wire = wire_to(ocp)
+    client = client_to(ocp)
 
-    several = [wire.send("GET", TASK, auth=auth) for auth in (Basic("a", "b"), None)]
+    several = [client.send("GET", TASK, auth=auth) for auth in (Basic("a", "b"), None)]
 
     assert [each.credentials for each in several] == ["others", "none"]
     assert [each.status for each in several] == [401, 401]
 
 
 def test_no_answer_is_an_exchange_too() -> None:
-    wire = Wire(Target("http://127.0.0.1:1", "ocp"), Options())
+    client = HttpClient(Target("http://127.0.0.1:1", "ocp"), Options())
 
-    exchange = wire.send("GET", TASK)
+    exchange = client.send("GET", TASK)
 
     assert (exchange.status, exchange.problem) == (None, "connection refused")
-    assert wire.statuses["getTaskInstance"] == {NO_ANSWER: 1}
+    assert client.statuses["getTaskInstance"] == {NO_ANSWER: 1}
     with pytest.raises(requests.ConnectionError):
-        wire.session.get(f"http://127.0.0.1:1{TASK}")
-    assert wire.asked == 2
+        client.session.get(f"http://127.0.0.1:1{TASK}")
+    assert client.asked == 2
 
 
 def test_what_cannot_be_written_or_sealed_is_an_exchange_too(ocp: Logged) -> None:
     def unsealed(_: Any) -> Any:
         raise EnvironmentProblem("no key")
 
-    wire = wire_to(ocp)
+    client = client_to(ocp)
 
-    headers = wire.send("GET", TASK, headers={"X": "a\nb"})
-    sealing = wire.send("GET", TASK, auth=unsealed)
+    headers = client.send("GET", TASK, headers={"X": "a\nb"})
+    sealing = client.send("GET", TASK, auth=unsealed)
 
     assert headers.problem.startswith("it could not be sent: Invalid")
     assert sealing.problem == "it could not be sent: no key"
@@ -568,10 +572,10 @@ def test_what_cannot_be_written_or_sealed_is_an_exchange_too(ocp: Logged) -> Non
 
 
 def test_an_answer_that_is_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wires, "MOST_BYTES", 1000)
+    monkeypatch.setattr(http_client, "MOST_BYTES", 1000)
 
     with answering(lambda _: Said(body=b"x" * 2000)) as url:
-        exchange = Wire(Target(url, "ocp"), Options()).send("GET", TASK)
+        exchange = HttpClient(Target(url, "ocp"), Options()).send("GET", TASK)
 
     assert (exchange.status, exchange.problem) == (None, "the answer is longer than 1000 bytes")
 
@@ -580,14 +584,14 @@ def test_an_answer_that_does_not_end_is_given_up() -> None:
     hours = iter(range(0, 10**15, 3600 * SECOND))
 
     with answering(lambda _: Said(body=b"{}")) as url:
-        wire = Wire(Target(url, "ocp"), Options(), now=lambda: next(hours))
-        exchange = wire.send("GET", TASK)
+        client = HttpClient(Target(url, "ocp"), Options(), now=lambda: next(hours))
+        exchange = client.send("GET", TASK)
 
     assert (exchange.status, exchange.problem) == (None, "the answer does not end")
 
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wires, "READ_SECONDS", 0.01)
+    monkeypatch.setattr(http_client, "READ_SECONDS", 0.01)
     stop = threading.Event()
 
     def late(_: str) -> Said:
@@ -595,7 +599,7 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
         return Said()
 
     with answering(late) as url:
-        exchange = Wire(Target(url, "ocp"), Options()).send("GET", TASK)
+        exchange = HttpClient(Target(url, "ocp"), Options()).send("GET", TASK)
         stop.set()
 
     assert (exchange.status, exchange.problem) == (None, "no answer in time")
@@ -616,10 +620,10 @@ HEAD: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 )
 def test_a_broken_answer_is_told_as_what_it_is(said: bytes, problem: str) -> None:
     with saying(said) as url:
-        wire = Wire(Target(url, "ocp"), Options())
-        exchange = wire.send("GET", TASK)
+        client = HttpClient(Target(url, "ocp"), Options())
+        exchange = client.send("GET", TASK)
         with pytest.raises(requests.ConnectionError):
-            wire.session.get(url + TASK)
+            client.session.get(url + TASK)
 
     assert (exchange.status, exchange.problem) == (None, problem)
 
@@ -634,8 +638,8 @@ def test_a_broken_answer_is_told_as_what_it_is(said: bytes, problem: str) -> Non
 )
 def test_a_whole_answer_is_read_however_it_comes(headers: bytes, body: bytes) -> None:
     with saying(HEAD + headers + b"X-A: 1\r\nX-A: 2\r\n\r\n" + body) as url:
-        wire = Wire(Target(url, "ocp"), Options())
-        exchange, answer = wire.send("GET", TASK), wire.session.get(url + TASK)
+        client = HttpClient(Target(url, "ocp"), Options())
+        exchange, answer = client.send("GET", TASK), client.session.get(url + TASK)
 
     assert (exchange.response_body, answer.content) == (b"{}", b"{}")
     assert [value for name, value in exchange.response_headers if name == "X-A"] == ["1", "2"]
@@ -644,13 +648,13 @@ def test_a_whole_answer_is_read_however_it_comes(headers: bytes, body: bytes) ->
 def test_the_last_exchanges_are_kept_and_all_are_counted(
     ocp: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wires, "KEPT", 2)
-    wire = wire_to(ocp)
+    monkeypatch.setattr(http_client, "KEPT", 2)
+    client = client_to(ocp)
 
-    several = [wire.send("GET", TASK) for _ in range(3)]
+    several = [client.send("GET", TASK) for _ in range(3)]
 
-    assert list(wire.exchanges) == several[1:]
-    assert wire.asked == 3
+    assert list(client.exchanges) == several[1:]
+    assert client.asked == 3
 
 
 # --- who is told ----------------------------------------------------------------------------------
@@ -667,24 +671,26 @@ def finding(exchange: Exchange, **said: Any) -> Finding:
 def test_what_watchers_find_is_told_once_with_a_command(ocp: Logged) -> None:
     told: list[Event] = []
     target = Target(ocp.url, "ocp", Basic("manager", "manager"))
-    wire = Wire(target, Options(), listen=told.append, watchers=[lambda each: [finding(each)]])
+    client = HttpClient(
+        target, Options(), listen=told.append, watchers=[lambda each: [finding(each)]]
+    )
 
-    wire.send("GET", TASK)
-    wire.send("GET", TASK)
+    client.send("GET", TASK)
+    client.send("GET", TASK)
 
     assert [type(event) for event in told] == [Asked, Found, Asked]
-    assert [each.rule for each in wire.findings] == ["envelope.status"]
-    assert wire.findings[0].curl.startswith("curl -sS -u manager:")
+    assert [each.rule for each in client.findings] == ["envelope.status"]
+    assert client.findings[0].curl.startswith("curl -sS -u manager:")
 
 
 def test_what_is_found_otherwise_is_told_in_the_same_way(ocp: Logged) -> None:
-    wire = wire_to(ocp)
-    exchange = wire.send("GET", TASK)
+    client = client_to(ocp)
+    exchange = client.send("GET", TASK)
 
-    first, again = wire.found(finding(exchange)), wire.found(finding(exchange))
+    first, again = client.found(finding(exchange)), client.found(finding(exchange))
 
     assert (first, again) == (True, False)
-    assert len(wire.findings) == 1
+    assert len(client.findings) == 1
 
 
 # --- secrets --------------------------------------------------------------------------------------
@@ -727,16 +733,16 @@ def test_no_secret_gets_into_anything_that_is_kept(echoing: Logged, auth: str) -
     api, credentials = AUTHS[auth]
     told: list[Event] = []
     target = Target(echoing.url, api, credentials, own_address=OWN)
-    wire = Wire(target, Options(write=True), listen=told.append)
-    wire.may_change_everything()
+    client = HttpClient(target, Options(write=True), listen=told.append)
+    client.may_change_everything()
 
     path = {"ocp": f"{TASK}/retry", "obshell": DAG}[api]
-    exchange = wire.send("POST", f"{path}?token={HUSH}", json={"password": HUSH, "a": 1})
-    wire.found(finding(exchange))
+    exchange = client.send("POST", f"{path}?token={HUSH}", json={"password": HUSH, "a": 1})
+    client.found(finding(exchange))
 
     sent = echoing.headers[-1]
     secret = sent.get("authorization") or sent.get("x-ocs-header") or sent["x-ocs-agent-header"]
-    kept = f"{exchange} {wire.findings} {told} {target} {wire.findings[0].curl}"
+    kept = f"{exchange} {client.findings} {told} {target} {client.findings[0].curl}"
     assert HUSH not in kept
     assert base64.b64encode(f"me:{HUSH}".encode()).decode() not in kept
     assert secret.split()[-1] not in kept
@@ -745,9 +751,9 @@ def test_no_secret_gets_into_anything_that_is_kept(echoing: Logged, auth: str) -
 
 
 def test_a_password_that_is_the_users_name_is_no_secret(ocp: Logged) -> None:
-    wire = wire_to(ocp)
+    client = client_to(ocp)
 
-    exchange = wire.send("GET", f"{TASKS}?name=manager")
+    exchange = client.send("GET", f"{TASKS}?name=manager")
 
     assert exchange.target == f"{TASKS}?name=manager"
 
@@ -759,7 +765,7 @@ def test_what_was_made_up_as_a_credential_hides_nothing_of_an_answer(ocp: Logged
         request.headers["Authorization"] = "Bearer successful"
         return request
 
-    exchange = wire_to(ocp).send("GET", TASKS, auth=made_up)
+    exchange = client_to(ocp).send("GET", TASKS, auth=made_up)
 
     assert exchange.status == 401
     assert exchange.json()["successful"] is False
@@ -827,11 +833,11 @@ def test_an_exchange_can_be_asked_again_from_a_shell() -> None:
 
 @pytest.mark.parametrize("body", [b"", b'{"a": "it\'s \xc3\xbc"}', b"\xff\0", b"@/etc/passwd"])
 def test_the_command_asks_what_was_asked(ocp: Logged, tmp_path: Path, body: bytes) -> None:
-    wire = wire_to(ocp, write=True, tasks=("35000312",))
-    exchange = wire.send("POST", f"{TASK}/retry?a=[1-3]&b={{x,y}}%20", body=body)
+    client = client_to(ocp, write=True, tasks=("35000312",))
+    exchange = client.send("POST", f"{TASK}/retry?a=[1-3]&b={{x,y}}%20", body=body)
 
     done = subprocess.run(
-        ["sh", "-c", curl_of(exchange, wire.target)],
+        ["sh", "-c", curl_of(exchange, client.target)],
         env={"PATH": os.environ["PATH"], "PASSWORD": "manager", "no_proxy": "*"},
         capture_output=True,
         cwd=tmp_path,
@@ -854,10 +860,10 @@ def test_so_does_the_one_in_python(
     ocp: Logged, obshell: Logged, api: Any, auth: Any, environment: dict[str, str]
 ) -> None:
     served, path = (ocp, TASK) if api == "ocp" else (obshell, DAG)
-    wire = Wire(Target(served.url, api, auth, own_address=OWN), Options())
-    exchange = wire.send("GET", path)
+    client = HttpClient(Target(served.url, api, auth, own_address=OWN), Options())
+    exchange = client.send("GET", path)
 
-    python = curl_of(exchange, wire.target).partition("python - <<'END'\n")[2].removesuffix("END")
+    python = curl_of(exchange, client.target).partition("python - <<'END'\n")[2].removesuffix("END")
     done = subprocess.run(
         [sys.executable, "-c", python],
         env={**environment, "no_proxy": "*"},
