@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
 from conftest import Ask, asking
-from oceanmock.api import Api, ApiError, Request, Response
+from oceanmock.api import ApiError, Request, Response, Service
 from oceanmock.clock import Clock
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError
-from oceanmock.http.pipeline import MAX_BODY_BYTES, SANDBOX, app_of
+from oceanmock.http.pipeline import MAX_BODY_BYTES, SANDBOX, build_app
 
 NOTES = yaml.safe_load(r"""
 openapi: 3.0.3
@@ -99,7 +99,7 @@ def known(call: Request) -> frozenset[str] | None:
     return None if said is None else frozenset({"READER"} if said == b"reader" else ())
 
 
-def notes(**changes: Any) -> Api:
+def notes(**changes: Any) -> Service:
     """The small API, with whatever a test changes."""
     made: dict[str, Any] = {
         "name": "notes",
@@ -110,10 +110,10 @@ def notes(**changes: Any) -> Api:
         "security": {"basic": known},
         "encode": lambda body: json.dumps(body).encode(),
     }
-    return Api(**made | changes)
+    return Service(**made | changes)
 
 
-def others() -> Api:
+def others() -> Service:
     """A second API beside it, without security."""
     handlers = {"listOthers": lambda _: Response(200, {})}
     return notes(name="others", prefix="/others", spec=OTHERS, handlers=handlers)
@@ -143,7 +143,7 @@ def as_reader(app: Any) -> Ask:
 
 @pytest.fixture(scope="module")
 def app() -> Any:
-    return in_a_sandbox(app_of([notes(), others()]))
+    return in_a_sandbox(build_app([notes(), others()]))
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_an_operation_without_a_handler_and_a_handler_without_an_operation_are_n
     api = notes(handlers={"getNote": understood, "postNote": understood})
 
     with pytest.raises(AuthorError) as error:
-        app_of([api])
+        build_app([api])
 
     assert str(error.value) == (
         "the contract of notes and its handlers: operation 'putNote' has no handler; "
@@ -168,19 +168,19 @@ def test_an_operation_without_a_handler_and_a_handler_without_an_operation_are_n
 
 def test_a_security_scheme_that_nothing_checks_is_named() -> None:
     with pytest.raises(AuthorError, match="nothing checks 'basicAuth'"):
-        app_of([notes(security={})])
+        build_app([notes(security={})])
 
 
 def test_a_contract_in_openapi_3_1_is_refused_when_the_app_is_made() -> None:
     with pytest.raises(AuthorError, match=r"the contract of notes is not OpenAPI 3\.0"):
-        app_of([notes(spec=NOTES | {"openapi": "3.1.0"})])
+        build_app([notes(spec=NOTES | {"openapi": "3.1.0"})])
 
 
 def test_a_parameter_in_a_cookie_is_refused_when_the_app_is_made() -> None:
     text = yaml.safe_dump(NOTES).replace("in: header", "in: cookie")
 
     with pytest.raises(AuthorError, match="cookie"):
-        app_of([notes(spec=yaml.safe_load(text))])
+        build_app([notes(spec=yaml.safe_load(text))])
 
 
 def test_importing_the_app_warns_of_nothing() -> None:
@@ -255,7 +255,7 @@ def test_an_app_mounted_under_a_root_path_answers_below_it(app: Any) -> None:
 
 
 def test_an_alias_answers_as_the_path_it_stands_for() -> None:
-    read = as_reader(in_a_sandbox(app_of([notes(aliases={"/papers/{id}": "/notes/{id}"})])))
+    read = as_reader(in_a_sandbox(build_app([notes(aliases={"/papers/{id}": "/notes/{id}"})])))
 
     assert read("GET", "/papers/7").json() == read("GET", "/notes/7").json()
 
@@ -497,7 +497,7 @@ def answering(answer: Any) -> httpx.Response:
     """What becomes of a handler's answer, or of the exception it raises."""
     handler = Mock(side_effect=[answer])  # it raises an exception, and returns anything else
     api = notes(handlers={"getNote": handler, "putNote": understood})
-    return as_reader(in_a_sandbox(app_of([api])))("GET", "/notes/1")
+    return as_reader(in_a_sandbox(build_app([api])))("GET", "/notes/1")
 
 
 @pytest.mark.parametrize(
@@ -513,7 +513,7 @@ def test_an_answer_that_breaks_the_contract_does_not_leave(
 ) -> None:
     response = answering(answer)
 
-    assert (response.status_code, response.json()["kind"]) == (500, "broken answer")
+    assert (response.status_code, response.json()["kind"]) == (500, "broken response")
     assert response.json()["detail"] == detail
     assert detail in caplog.text
 
@@ -522,10 +522,10 @@ def test_an_error_that_breaks_the_contract_does_not_leave_either() -> None:
     def worded_badly(call: Request, error: Exception) -> Response:
         return Response(400, {}) if "id" in str(error) else worded(call, error)
 
-    read = as_reader(in_a_sandbox(app_of([notes(render_error=worded_badly)])))
+    read = as_reader(in_a_sandbox(build_app([notes(render_error=worded_badly)])))
 
     assert read("GET", "/notes/abc").json() == {
-        "kind": "broken answer",
+        "kind": "broken response",
         "detail": 'getNote 400: "kind" is a required property',
         "api": "notes",
     }

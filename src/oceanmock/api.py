@@ -18,10 +18,10 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 JSON: Final = b"application/json"
 
-Kind = Literal[
+ErrorKind = Literal[
     "bad credentials",
     "body too large",
-    "broken answer",
+    "broken response",
     "fault",
     "forbidden",
     "malformed body",
@@ -34,7 +34,7 @@ Kind = Literal[
     "unauthenticated",
 ]
 
-STATUS_OF: Final[Mapping[Kind, int]] = {
+STATUS_BY_KIND: Final[Mapping[ErrorKind, int]] = {
     "malformed body": 400,
     "wrong request": 400,
     "wrong type": 400,
@@ -46,25 +46,25 @@ STATUS_OF: Final[Mapping[Kind, int]] = {
     "wrong method": 405,
     "body too large": 413,
     "unsupported media type": 415,
-    "broken answer": 500,
+    "broken response": 500,
 }
 
 
 class ApiError(Exception):
-    """A request that goes no further, and why.
+    """A refused request: ``kind`` decides the status, ``detail`` is one sentence for a developer.
 
-    ``detail`` is one sentence for a developer. ``parameter``, ``value`` and ``wanted`` (the type,
-    with its format: "int64") are given for a wrong type or value, ``status`` for a fault.
+    ``parameter``, ``value`` and ``expected_type`` (the type or its format, such as "int64") are
+    given for a wrong type or value, ``status`` for an injected fault.
     """
 
     def __init__(
         self,
-        kind: Kind,
+        kind: ErrorKind,
         detail: str,
         *,
         parameter: str = "",
         value: str = "",
-        wanted: str = "",
+        expected_type: str = "",
         status: int = 500,
         headers: Headers = (),
     ) -> None:
@@ -73,41 +73,41 @@ class ApiError(Exception):
         self.detail = detail
         self.parameter = parameter
         self.value = value
-        self.wanted = wanted
+        self.expected_type = expected_type
         self.status = status
         self.headers = headers
 
     @property
     def status_code(self) -> int:
         """The HTTP status; connexion looks for this name (security.py, _raise_most_specific)."""
-        return STATUS_OF.get(self.kind, self.status)
+        return STATUS_BY_KIND.get(self.kind, self.status)
 
 
 @dataclass(slots=True)
 class Request:
-    """One request on its way in; each check it passes fills in what it has made sure of.
+    """One request; each stage of the pipeline fills in what it has validated.
 
-    ``path`` is the API's own, ``raw_path`` what was sent. ``began`` is by the sandbox's clock.
-    ``client`` is the address and port it comes from, as far as the server knows.
-    ``caller`` names who asks, as far as the credentials say; ``refusal`` is one sentence on why it
-    went no further, ``strike`` what goes wrong on purpose.
+    ``path`` is the API's own, ``raw_path`` the path as sent. ``received_at`` is an instant of the
+    sandbox's clock. ``client`` is the peer's address and port, None if unknown. ``caller`` is the
+    authenticated user, ``error`` one sentence on why the request was refused, ``fault`` the
+    injected fault.
     """
 
-    api: Api
+    api: Service
     sandbox: Sandbox
     method: str
     path: str
     raw_path: bytes
     query: bytes
     headers: Headers
-    began: int
+    received_at: int
     body: bytes = b""
     client: tuple[str, int] | None = None
     scheme: str = "http"
     credentials: Any = None
     caller: str = ""
-    refusal: str = ""
-    strike: InjectedFault | None = None
+    error: str = ""
+    fault: InjectedFault | None = None
     path_values: Mapping[str, str] = field(default_factory=dict)
     operation: Operation | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -136,30 +136,29 @@ class Response:
 
 Handler = Callable[[Request], Response]
 
-Credentials = Callable[[Request], frozenset[str] | None]
-"""What a call's credentials of one kind permit; None when it brings none of that kind.
+Authenticator = Callable[[Request], frozenset[str] | None]
+"""What a request's credentials of one kind permit; None when it brings none of that kind.
 
 Raises ApiError("bad credentials") when it brings some and they are wrong."""
 
 
-def _as_it_is(call: Request) -> None:
-    """Leaves a call as it came."""
+def _as_it_is(request: Request) -> None:
+    """Leaves a request as it came."""
 
 
-def _knows_no_more(call: Request) -> None:
-    """Leaves a call to be refused."""
+def _knows_no_more(request: Request) -> None:
+    """Leaves a request to be refused."""
 
 
 @dataclass(frozen=True, slots=True)
-class Api:
-    """One API, as the app serves it.
+class Service:
+    """One API as the pipeline serves it.
 
-    ``prefix`` says which paths are its own, so that an unknown one is refused in its words.
-    ``security`` maps a kind of security scheme (``basic``, ``apiKey``) to what checks it.
-    ``encode`` writes its JSON; ``aliases`` are paths served beyond the contract, each with the
-    contract's path it stands for. ``open`` is shown each call first, to decrypt it or to refuse it.
-    ``fallback`` is asked about a call whose path is no operation's: what answers it, once it may
-    pass, or None. Nothing checks such a call but the room itself.
+    ``prefix`` decides which paths are its own and get its errors. ``security`` maps a kind of
+    security scheme (``basic``, ``apiKey``) to its authenticator. ``encode`` serializes bodies;
+    ``aliases`` maps further paths to paths of the contract. ``open`` prepares each request first,
+    for example decrypts it. ``fallback`` returns a handler for a request that no operation
+    matches, or None; it authenticates that request itself.
     """
 
     name: str
@@ -167,7 +166,7 @@ class Api:
     spec: Spec
     handlers: Mapping[str, Handler]
     render_error: Callable[[Request, Exception], Response]
-    security: Mapping[str, Credentials]
+    security: Mapping[str, Authenticator]
     encode: Callable[[Any], bytes]
     aliases: Mapping[str, str] = field(default_factory=dict)
     open: Callable[[Request], None] = _as_it_is

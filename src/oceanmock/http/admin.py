@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 
 from oceanmock import __version__
-from oceanmock.api import Api, ApiError, Handler, Request, Response
+from oceanmock.api import ApiError, Handler, Request, Response, Service
 from oceanmock.clock import LATEST, stopwatch
 from oceanmock.engine.accounts import EVERYTHING, Accounts, User
 from oceanmock.engine.sandbox import Sandbox, progression_of, switches_of
@@ -102,7 +102,7 @@ class Conflict(CallerError):
     """What is there already, or is not, stands in the way."""
 
 
-def api(kit: AdminContext) -> Api:
+def api(kit: AdminContext) -> Service:
     """The admin API over a kit, for the app to serve."""
     room = _Room(kit)
     handlers: dict[str, Handler] = {
@@ -133,7 +133,7 @@ def api(kit: AdminContext) -> Api:
         "explainTask": room.explain_task,
     }
     check = _token_check(kit)
-    return Api(
+    return Service(
         name="admin",
         prefix=PREFIX,
         spec=room.spec,

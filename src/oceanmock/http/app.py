@@ -27,15 +27,15 @@ from oceanmock.http import admin
 from oceanmock.http.admin import AdminContext, Ports
 from oceanmock.http.admin_scenarios import ScenarioCatalog
 from oceanmock.http.pipeline import (
-    CALL,
+    REQUEST,
     SANDBOX,
     AsgiApp,
     Message,
     Receive,
     Scope,
     Send,
-    app_of,
-    start_of,
+    build_app,
+    response_start,
 )
 from oceanmock.obshell import handlers as obshell
 from oceanmock.obshell.crypto import make_key
@@ -98,7 +98,7 @@ class App:
     @cached_property
     def _admin(self) -> AsgiApp:
         """The admin API, made when it is first asked."""
-        app: AsgiApp = app_of([admin.api(self._kit)])
+        app: AsgiApp = build_app([admin.api(self._kit)])
         return app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,7 +161,7 @@ class _Contracts:
         version = contract_version(sandbox.dags.switches.obshell_version)
         app = self._apps.get((undocumented, version))
         if app is None:
-            app = self._apps[undocumented, version] = app_of(
+            app = self._apps[undocumented, version] = build_app(
                 [
                     ocp.api(undocumented_path=undocumented, wall=self._wall),
                     obshell.api(version, wall=self._wall, key=self._key),
@@ -201,39 +201,39 @@ class _Exchange:
 
     async def send_on(self, sandbox: Sandbox) -> None:
         """Sends the answer, or what a fault leaves of it; there is none for a client that left."""
-        call: Request = self._scope[CALL]
+        request: Request = self._scope[REQUEST]
         start = self._start
         if start is None:
-            call.refusal = "The client went away before its request was complete."
-            self._record(sandbox, call)
-        elif call.strike is None:
+            request.error = "The client went away before its request was complete."
+            self._record(sandbox, request)
+        elif request.fault is None:
             self._status = start["status"]
-            self._record(sandbox, call)
+            self._record(sandbox, request)
             await self._send(start)
             await self._send({"type": "http.response.body", "body": self._body})
         else:
             try:
-                await self._strike(sandbox, call, call.strike, start)
+                await self._strike(sandbox, request, request.fault, start)
             except _Gone:
-                call.refusal = call.refusal or "The client did not wait for the answer."
-                self._record(sandbox, call)
+                request.error = request.error or "The client did not wait for the answer."
+                self._record(sandbox, request)
             except CancelledError:
                 if CUT not in self._scope:
                     raise
                 await self._cut(reset=False)  # the server stops, and waits no longer
 
     async def _strike(
-        self, sandbox: Sandbox, call: Request, strike: InjectedFault, start: Message
+        self, sandbox: Sandbox, request: Request, strike: InjectedFault, start: Message
     ) -> None:
         """The answer as the fault leaves it, late, in pieces, cut off, or not at all."""
         answered, self._body = self._body, b""
         await self._wait(strike.delay)
         if strike.resets:
-            self._record(sandbox, call)
+            self._record(sandbox, request)
             await self._cut(reset=True)
             return
         if strike.status is not None and strike.carries_out:
-            start, answered = _other_answer(call, strike.status)
+            start, answered = _other_answer(request, strike.status)
         status = start["status"] if strike.carries_out or strike.status is not None else 200
         sent = mangle(strike, status, start["headers"], answered)
         self._status = sent.status
@@ -245,7 +245,7 @@ class _Exchange:
             self._body += piece
             await self._wait(sent.pause)
         self._body += last
-        self._record(sandbox, call)
+        self._record(sandbox, request)
         await self._send({"type": "http.response.body", "body": last, "more_body": sent.is_cut})
         if sent.is_cut:
             await self._cut(reset=False)
@@ -273,34 +273,34 @@ class _Exchange:
         cut(reset=reset)
         await self._until_gone()
 
-    def _record(self, sandbox: Sandbox, call: Request) -> None:
+    def _record(self, sandbox: Sandbox, request: Request) -> None:
         """Writes it down in the sandbox's journal."""
         headers = () if self._status is None or self._start is None else self._start["headers"]
         sandbox.journal.record(
-            at=call.began,
+            at=request.received_at,
             wall=self._wall,
             took=stopwatch() - self._began,
-            api=call.api.name,
-            operation=call.operation.id if call.operation else "",
-            method=call.method,
-            path=call.path,
-            query=call.query.decode("latin-1"),
-            ids=call.path_values,
-            caller=call.caller,
-            request_headers=_texts(call.headers),
-            request_body=call.body,
+            api=request.api.name,
+            operation=request.operation.id if request.operation else "",
+            method=request.method,
+            path=request.path,
+            query=request.query.decode("latin-1"),
+            ids=request.path_values,
+            caller=request.caller,
+            request_headers=_texts(request.headers),
+            request_body=request.body,
             status=self._status,
             response_headers=_texts(headers),
             response_body=self._body,
-            refusal=call.refusal,
-            fault=call.strike.name if call.strike else "",
+            refusal=request.error,
+            fault=request.fault.name if request.fault else "",
         )
 
 
-def _other_answer(call: Request, status: int) -> tuple[Message, bytes]:
+def _other_answer(request: Request, status: int) -> tuple[Message, bytes]:
     """The answer of this status in the API's envelope, in place of what the operation said."""
-    answer = call.api.render_error(call, ApiError("fault", "", status=status))
-    return start_of(answer, call.api.encode)
+    answer = request.api.render_error(request, ApiError("fault", "", status=status))
+    return response_start(answer, request.api.encode)
 
 
 def _texts(headers: Headers) -> list[tuple[str, str]]:

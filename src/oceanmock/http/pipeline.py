@@ -7,7 +7,7 @@ answers into the checks of ``apis/checks.py``. Plain connexion does that anew fo
 (connexion 3.3: middleware/request_validation.py:102-139, apps/asynchronous.py:52-58).
 
 Whatever is refused, here, by connexion or by a room, leaves in the envelope of the API that the
-path belongs to; the words are the room's (``Api.render_error``). Nothing here knows one API.
+path belongs to; the words are the room's (``Service.render_error``). Nothing here knows one API.
 
 Decided here, where OCP's documents are silent: a path with a trailing slash is another path, and
 HEAD and OPTIONS are methods like any other; a query parameter that the contract does not name is
@@ -28,11 +28,11 @@ from typing import Any, Final
 import orjson
 from starlette.exceptions import HTTPException
 
-from oceanmock.api import Api, ApiError, Credentials, Headers, Kind, Request, Response
+from oceanmock.api import ApiError, Authenticator, ErrorKind, Headers, Request, Response, Service
 from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
-from oceanmock.http.validation import Answers, Bodies, Parameters
+from oceanmock.http.validation import Parameters, RequestBody, ResponseRules
 from oceanmock.openapi import Operation, operations_of, runtime_view
 
 with warnings.catch_warnings():
@@ -69,12 +69,12 @@ logger = logging.getLogger("oceanmock")
 
 SANDBOX: Final = "oceanmock.sandbox"
 """Where the scope of a request holds the sandbox that is meant; put there before it comes here."""
-CALL: Final = "oceanmock.call"
+REQUEST: Final = "oceanmock.request"
 """Where the scope of a request holds its Request."""
 MAX_BODY_BYTES: Final = 1024 * 1024
 
 
-def app_of(apis: Sequence[Api]) -> AsyncApp:
+def build_app(apis: Sequence[Service]) -> AsyncApp:
     """The ASGI app that serves these APIs; the first one words what is none's path."""
     app = _App(apis)
     for api in apis:
@@ -97,7 +97,7 @@ def _read(contract: bytes) -> Specification:
     return Specification.load(orjson.loads(contract))
 
 
-def _check_room(api: Api) -> None:
+def _check_room(api: Service) -> None:
     """Compares the contract with what the room brings, and names every difference.
 
     connexion would find a missing one at its first request, and does not read OpenAPI 3.1
@@ -119,7 +119,7 @@ def _check_room(api: Api) -> None:
 class _App(AsyncApp):
     """connexion's AsyncApp around an application that answers from compiled operations."""
 
-    def __init__(self, apis: Sequence[Api]) -> None:
+    def __init__(self, apis: Sequence[Service]) -> None:
         self._middleware_app = Answering()  # AsyncApp's own __init__ would put its own here
         AbstractApp.__init__(
             self,
@@ -138,9 +138,9 @@ class _App(AsyncApp):
 
 
 class Reception:
-    """Opens the call and takes its body in; the last to word what was refused."""
+    """Opens the request and takes its body in; the last to word what was refused."""
 
-    def __init__(self, app: AsgiApp, *, apis: tuple[Api, ...]) -> None:
+    def __init__(self, app: AsgiApp, *, apis: tuple[Service, ...]) -> None:
         self.app = app
         self.apis = apis
 
@@ -148,16 +148,16 @@ class Reception:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        call = scope[CALL] = self._open(scope)
+        request = scope[REQUEST] = self._open(scope)
         try:
-            if _announces_body(call.headers):
-                call.body = await _take_in(call.headers, receive)
-            call.api.open(call)
+            if _announces_body(request.headers):
+                request.body = await _take_in(request.headers, receive)
+            request.api.open(request)
             await self.app(scope, receive, send)
         except _HungUp:
             return
         except Exception as error:  # every error has an envelope
-            await _refuse(call, error, send)
+            await _refuse(request, error, send)
 
     def _open(self, scope: Scope) -> Request:
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -187,7 +187,7 @@ class Refusals:
         try:
             await self.app(scope, receive, send)
         except Exception as error:  # every error has an envelope
-            await _refuse(scope[CALL], error, send)
+            await _refuse(scope[REQUEST], error, send)
 
 
 class _HungUp(Exception):
@@ -222,12 +222,12 @@ async def _take_in(headers: Headers, receive: Receive) -> bytes:
     return bytes(body)
 
 
-async def _refuse(call: Request, error: Exception, send: Send) -> None:
+async def _refuse(request: Request, error: Exception, send: Send) -> None:
     refusal = _as_refusal(error)
-    call.refusal = str(refusal)
+    request.error = str(refusal)
     if _is_ours(refusal):
-        logger.error("%s %s: %r", call.method, call.path, error, exc_info=error)
-    await _send(send, call.api.render_error(call, refusal), call.api.encode)
+        logger.error("%s %s: %r", request.method, request.path, error, exc_info=error)
+    await _send(send, request.api.render_error(request, refusal), request.api.encode)
 
 
 def _is_ours(error: Exception) -> bool:
@@ -237,7 +237,7 @@ def _is_ours(error: Exception) -> bool:
     return not isinstance(error, CallerError)
 
 
-KIND_OF: Final[Mapping[int, Kind]] = {
+KIND_OF: Final[Mapping[int, ErrorKind]] = {
     400: "wrong request",
     401: "unauthenticated",
     403: "forbidden",
@@ -256,12 +256,12 @@ def _as_refusal(error: Exception) -> Exception:
 
 
 async def _send(send: Send, answer: Response, encode: Callable[[Any], bytes]) -> None:
-    start, body = start_of(answer, encode)
+    start, body = response_start(answer, encode)
     await send(start)
     await send({"type": "http.response.body", "body": body})
 
 
-def start_of(answer: Response, encode: Callable[[Any], bytes]) -> tuple[Message, bytes]:
+def response_start(answer: Response, encode: Callable[[Any], bytes]) -> tuple[Message, bytes]:
     """How an answer begins, and its body."""
     body = answer.body if isinstance(answer.body, bytes) else encode(answer.body)
     headers = [(b"content-length", str(len(body)).encode()), *answer.headers]
@@ -333,33 +333,33 @@ class Routing(SpecMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            call = scope[CALL]
-            found = self._find(call)
+            request = scope[REQUEST]
+            found = self._find(request)
             if found is None:
-                await _fall_back(call, self._unknown, send)
+                await _fall_back(request, self._unknown, send)
                 return
-            call.operation, scope["extensions"] = found
+            request.operation, scope["extensions"] = found
         await self.app(scope, receive, send)
 
-    def _find(self, call: Request) -> tuple[Operation, dict[str, Any]] | None:
+    def _find(self, request: Request) -> tuple[Operation, dict[str, Any]] | None:
         """The operation of a path, whose variables go to ``path_values``; None where none has it.
 
         Where a path fits two, the one that has the method is meant. Raises ApiError when none has.
         """
         nearest: _Segment | None = None
-        for place, values in _places(self.root, call.path.split("/"), 0, {}):
-            found = place.methods.get(call.method)
+        for place, values in _places(self.root, request.path.split("/"), 0, {}):
+            found = place.methods.get(request.method)
             if found is not None:
-                call.path_values = values
+                request.path_values = values
                 return found
             nearest = nearest or place
         if nearest is None:
             return None
-        raise _wrong_method(call, nearest)
+        raise _wrong_method(request, nearest)
 
-    def _unknown(self, call: Request) -> ApiError:
-        asked = f"{call.method} {call.path[:200]}"
-        known = {_filled(each, asked): each for each in self.known[call.api.name]}
+    def _unknown(self, request: Request) -> ApiError:
+        asked = f"{request.method} {request.path[:200]}"
+        known = {_filled(each, asked): each for each in self.known[request.api.name]}
         near = difflib.get_close_matches(asked, known, n=1, cutoff=0.0)
         return ApiError(
             "unknown path",
@@ -376,13 +376,13 @@ def _filled(operation: str, asked: str) -> str:
     )
 
 
-async def _fall_back(call: Request, unknown: Callable[[Request], ApiError], send: Send) -> None:
-    """Answers a call that is no operation's, as its room knows how to. Raises ApiError."""
-    handler = call.api.fallback(call)
+async def _fall_back(request: Request, unknown: Callable[[Request], ApiError], send: Send) -> None:
+    """ResponseRules a request that is no operation's, as its room knows how to. Raises ApiError."""
+    handler = request.api.fallback(request)
     if handler is None:
-        raise unknown(call)
-    strike_at(call)
-    await _send(send, handler(call), call.api.encode)
+        raise unknown(request)
+    strike_at(request)
+    await _send(send, handler(request), request.api.encode)
 
 
 def _places(
@@ -402,11 +402,11 @@ def _places(
         yield from _places(place.variable, parts, depth + 1, known)
 
 
-def _wrong_method(call: Request, place: _Segment) -> ApiError:
+def _wrong_method(request: Request, place: _Segment) -> ApiError:
     allowed = ", ".join(sorted(place.methods))
     return ApiError(
         "wrong method",
-        f"{call.path} does not answer {call.method[:20]}. Allowed: {allowed}.",
+        f"{request.path} does not answer {request.method[:20]}. Allowed: {allowed}.",
         headers=[(b"allow", allowed.encode())],
     )
 
@@ -417,10 +417,10 @@ def _wrong_method(call: Request, place: _Segment) -> ApiError:
 class _Asker:
     """What connexion's verification asks of a request (connexion/security.py, verify_security)."""
 
-    __slots__ = ("call", "context")
+    __slots__ = ("context", "request")
 
-    def __init__(self, call: Request) -> None:
-        self.call = call
+    def __init__(self, request: Request) -> None:
+        self.request = request
         self.context: dict[str, Any] = {}
 
 
@@ -429,7 +429,7 @@ class GuardedOperation(SecurityOperation):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.security:
-            await self.verification_fn(_Asker(scope[CALL]))
+            await self.verification_fn(_Asker(scope[REQUEST]))
         await self.next_app(scope, receive, send)
 
 
@@ -452,18 +452,18 @@ class Security(SecurityMiddleware):
     api_cls = GuardedApi
 
 
-def _security_handler(credentials: Credentials) -> type[AbstractSecurityHandler]:
-    """A handler for connexion's security_map that asks a room about a call's credentials.
+def _security_handler(credentials: Authenticator) -> type[AbstractSecurityHandler]:
+    """A handler for connexion's security_map that asks a room about a request's credentials.
 
     Scopes of basic and apiKey schemes do not reach the callback, so the permission an operation
     asks for is read from the contract's ``x-permission``.
     """
 
     def verify(asker: _Asker) -> Any:
-        permitted = credentials(asker.call)
+        permitted = credentials(asker.request)
         if permitted is None:
             return NO_VALUE
-        wanted = asker.call.operation.permission if asker.call.operation else None
+        wanted = asker.request.operation.permission if asker.request.operation else None
         if wanted is not None and wanted not in permitted:
             raise ApiError("forbidden", f"This operation needs the permission {wanted}.")
         return {}
@@ -479,7 +479,7 @@ def _security_handler(credentials: Credentials) -> type[AbstractSecurityHandler]
 
 
 class Striking:
-    """Asks the sandbox's faults about a call; one that prevents the operation is refused here.
+    """Asks the sandbox's faults about a request; one that prevents the operation is refused here.
 
     What becomes of the answer is for who sends it: the app, outside the response check.
     """
@@ -489,16 +489,16 @@ class Striking:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            strike_at(scope[CALL])
+            strike_at(scope[REQUEST])
         await self.app(scope, receive, send)
 
 
-def strike_at(call: Request) -> None:
-    """Notes what strikes a call. Raises ApiError when the operation is not to happen."""
-    operation = call.operation.id if call.operation else ""
-    key = (call.method, call.raw_path, call.query, call.body)
-    asked = FaultRequest(call.api.name, operation, call.path_values, call.caller, key)
-    strike = call.strike = call.sandbox.faults.strike(asked)
+def strike_at(request: Request) -> None:
+    """Notes what strikes a request. Raises ApiError when the operation is not to happen."""
+    operation = request.operation.id if request.operation else ""
+    key = (request.method, request.raw_path, request.query, request.body)
+    asked = FaultRequest(request.api.name, operation, request.path_values, request.caller, key)
+    strike = request.fault = request.sandbox.faults.strike(asked)
     if strike is not None and not strike.carries_out:
         status = strike.status or 503
         raise ApiError("fault", f"struck by {strike.name}", status=status)
@@ -513,13 +513,15 @@ class CheckedRequest(RequestValidationOperation):
     def __init__(self, next_app: AsgiApp, *, operation: Any) -> None:
         super().__init__(next_app, operation=operation)
         self.parameters = Parameters(operation.parameters)
-        self.bodies = Bodies(operation.request_body) if operation.is_request_body_defined else None
+        self.bodies = (
+            RequestBody(operation.request_body) if operation.is_request_body_defined else None
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call: Request = scope[CALL]
-        call.parameters = self.parameters.read(call, call.path_values)
+        request: Request = scope[REQUEST]
+        request.parameters = self.parameters.read(request, request.path_values)
         if self.bodies is not None:
-            call.content = self.bodies.read(call)
+            request.content = self.bodies.read(request)
         await self.next_app(scope, receive, send)
 
 
@@ -543,7 +545,7 @@ class CheckedResponse(ResponseValidationOperation):
     def __init__(self, next_app: AsgiApp, *, operation: Any) -> None:
         super().__init__(next_app, operation=operation)
         self.name: str = operation.operation_id
-        self.answers = Answers(operation.responses)
+        self.answers = ResponseRules(operation.responses)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start: Message = {}
@@ -562,7 +564,7 @@ class CheckedResponse(ResponseValidationOperation):
     def _check(self, start: Message, body: bytes) -> None:
         objection = self.answers.objection(start["status"], start["headers"], body)
         if objection:
-            raise ApiError("broken answer", f"{self.name} {start['status']}: {objection}")
+            raise ApiError("broken response", f"{self.name} {start['status']}: {objection}")
 
 
 class CheckedResponseApi(ResponseValidationAPI):
@@ -591,7 +593,7 @@ class AnsweringOperation(AsyncOperation):
     """Calls the room's handler and sends what it answers."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _send(send, self._fn(scope[CALL]), self.jsonifier.dumps)
+        await _send(send, self._fn(scope[REQUEST]), self.jsonifier.dumps)
 
 
 class AnsweringApi(AsyncApi):

@@ -1,4 +1,4 @@
-"""The checks a call and its answer pass, compiled from the contract; the door to jsonschema-rs.
+"""The checks a request and its answer pass, compiled from the contract; the door to jsonschema-rs.
 
 A schema becomes a jsonschema-rs validator, a parameter a reader of its text, a documented answer a
 look-up by status. What fails raises ApiError, or is told as an objection: one sentence, with the
@@ -27,7 +27,7 @@ MAX_QUERY_FIELDS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class SchemaViolation:
     """One thing that is wrong with a value: where, against which keyword, in words."""
 
     path: tuple[str | int, ...]
@@ -50,20 +50,20 @@ class Schema:
         place = ".".join(str(part) for part in first.instance_path)
         return f"{place}: {first.message}" if place else str(first.message)
 
-    def mistakes(self, value: Any) -> Iterator[Mistake]:
+    def mistakes(self, value: Any) -> Iterator[SchemaViolation]:
         """All that is wrong with a value, each with the way to it."""
         for error in self._validator.iter_errors(value):
             yield from _mistakes_in(error)
 
 
-def _mistakes_in(error: Any) -> Iterator[Mistake]:
+def _mistakes_in(error: Any) -> Iterator[SchemaViolation]:
     """An error as mistakes; of a value that may also be null, those of what else it may be."""
     branches = error.kind.context if error.kind.name == "anyOf" else []
     if len(branches) == 2 and [each.kind.name for each in branches[0]] == ["type"]:
         for inner in branches[1]:
             yield from _mistakes_in(inner)
         return
-    yield Mistake(tuple(error.instance_path), error.kind.name, str(error.message)[:300])
+    yield SchemaViolation(tuple(error.instance_path), error.kind.name, str(error.message)[:300])
 
 
 @lru_cache(maxsize=1024)
@@ -129,7 +129,7 @@ class _Parameter:
         self.delimiter = DELIMITERS.get(said.get("style", ""), ",")
         read_type = (items if self.is_array else schema).get("type", "string")
         self.reader = READERS.get(read_type)
-        self.wanted: str = (items if self.is_array else schema).get("format", read_type)
+        self.expected_type: str = (items if self.is_array else schema).get("format", read_type)
         self.schema = Schema(schema)
 
     def read(self, texts: Sequence[str]) -> Any:
@@ -141,7 +141,7 @@ class _Parameter:
                 f"{self.name}: {self.schema.objection(value)}",
                 parameter=self.name,
                 value=",".join(texts),
-                wanted=self.wanted,
+                expected_type=self.expected_type,
             )
         return value
 
@@ -157,10 +157,10 @@ class _Parameter:
         if value is None:
             raise ApiError(
                 "wrong type",
-                f"{self.name} is not of the type {self.wanted}.",
+                f"{self.name} is not of the type {self.expected_type}.",
                 parameter=self.name,
                 value=text,
-                wanted=self.wanted,
+                expected_type=self.expected_type,
             )
         return value
 
@@ -178,18 +178,18 @@ class Parameters:
         if len(self.of_path) + len(self.of_query) + len(self.of_header) < len(self.all):
             raise AuthorError("a parameter of the contract is in a cookie: that is not served.")
 
-    def read(self, call: Request, path_values: Mapping[str, str]) -> dict[str, Any]:
-        """The values of a call, defaults included.
+    def read(self, request: Request, path_values: Mapping[str, str]) -> dict[str, Any]:
+        """The values of a request, defaults included.
 
         Raises ApiError for the first that is not as the contract says.
         """
         values = self.defaults.copy()
         for parameter in self.of_path:
             values[parameter.name] = parameter.read((path_values[parameter.name],))
-        if call.query and self.of_query:
-            self._read_query(call, values)
+        if request.query and self.of_query:
+            self._read_query(request, values)
         for parameter in self.of_header:
-            text = call.header(parameter.key)
+            text = request.header(parameter.key)
             if text is not None:
                 values[parameter.name] = parameter.read((text.decode("latin-1"),))
         for parameter in self.required:
@@ -197,10 +197,10 @@ class Parameters:
                 raise ApiError("wrong request", f"The parameter {parameter.name} is missing.")
         return values
 
-    def _read_query(self, call: Request, values: dict[str, Any]) -> None:
+    def _read_query(self, request: Request, values: dict[str, Any]) -> None:
         try:
             sent = parse_qsl(
-                call.query.decode("latin-1"),
+                request.query.decode("latin-1"),
                 keep_blank_values=True,
                 max_num_fields=MAX_QUERY_FIELDS,
             )
@@ -217,7 +217,7 @@ class Parameters:
 # --- bodies ---------------------------------------------------------------------------------------
 
 
-class Bodies:
+class RequestBody:
     """What an operation takes as a body, by media type."""
 
     def __init__(self, request_body: Mapping[str, Any]) -> None:
@@ -227,16 +227,16 @@ class Bodies:
             for media_type, said in request_body.get("content", {}).items()
         }
 
-    def read(self, call: Request) -> Any:
-        """The body of a call: the JSON value, or the bytes of another media type; None without one.
+    def read(self, request: Request) -> Any:
+        """Return the body: the JSON value, the bytes of another media type, or None without one.
 
         Raises ApiError when it is not as the contract says.
         """
-        if not call.body:
+        if not request.body:
             if self.required:
                 raise ApiError("malformed body", "The body is missing.")
             return None
-        media_type = _media_type(call.header(b"content-type")) or next(iter(self.schemas))
+        media_type = _media_type(request.header(b"content-type")) or next(iter(self.schemas))
         schema = self.schemas.get(media_type)
         if schema is None:
             raise ApiError(
@@ -244,8 +244,8 @@ class Bodies:
                 f"The body is {media_type[:100]}; expected: {', '.join(self.schemas)}.",
             )
         if not media_type.endswith("json"):
-            return call.body
-        content = _parsed(call.body)
+            return request.body
+        content = _parsed(request.body)
         if not schema.accepts(content):
             raise ApiError("wrong request", f"The body: {schema.objection(content)}")
         return content
@@ -266,7 +266,7 @@ def _parsed(body: bytes) -> Any:
 # --- answers --------------------------------------------------------------------------------------
 
 
-class Answers:
+class ResponseRules:
     """What the contract allows an operation to answer.
 
     An error whose status the contract does not name is let out as it is: 413, 415 and 500 come

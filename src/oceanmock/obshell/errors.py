@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final, Literal
 
-from oceanmock.api import ApiError, Kind
+from oceanmock.api import ApiError, ErrorKind
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask
 from oceanmock.obshell.crypto import SecurityRefusal
 from oceanmock.obshell.ids import InvalidGenericId
@@ -226,12 +226,12 @@ def illegal_operator(refusal: IllegalOperator, nodes: Sequence[tuple[int, str]])
 
 # --- from any error to what is said ---------------------------------------------------------------
 
-_REFUSALS: Final[Mapping[Kind, tuple[str, str]]] = {
+_REFUSALS: Final[Mapping[ErrorKind, tuple[str, str]]] = {
     "unknown path": ("Common.NotFound", "Element not found: 404 not found"),
     "wrong method": ("Common.NotFound", "Element not found: 404 not found"),
     # The rest are ours: the real server has no such limit, and keeps its own contract.
     "body too large": ("Request.Body.TooLarge", "The request body is too large."),
-    "broken answer": ("Common.Unexpected", "Unexpected error: the answer breaks the contract"),
+    "broken response": ("Common.Unexpected", "Unexpected error: the answer breaks the contract"),
 }
 
 

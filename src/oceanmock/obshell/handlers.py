@@ -27,7 +27,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import orjson
 
-from oceanmock.api import JSON, Api, ApiError, Handler, Request, Response
+from oceanmock.api import JSON, ApiError, Handler, Request, Response, Service
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.errors import (
     CallerError,
@@ -82,7 +82,7 @@ def api(
     *,
     wall: Callable[[], int] = wall_now,
     key: ServerKey | None = None,
-) -> Api:
+) -> Service:
     """obshell's task API as a version serves it, for the app to serve.
 
     ``wall`` is the clock that a header's ts is held against: the client's machine set it. ``key``
@@ -115,7 +115,7 @@ def api(
     known: dict[str, Handler] = {
         name: handler for name, handler in handlers.items() if is_in(version, name)
     }
-    return Api(
+    return Service(
         name="obshell",
         prefix=PREFIX,
         spec=spec,
@@ -153,104 +153,104 @@ class Handlers:
 
     # --- before and behind every operation ---
 
-    def open(self, call: Request) -> None:
+    def open(self, request: Request) -> None:
         """Decrypts header and body (middleware.go:396-498). Raises SecurityRefusal, Moved."""
-        if call.path.endswith("/") and self._is_moved(call):
+        if request.path.endswith("/") and self._is_moved(request):
             raise Moved
-        chosen = chosen_header(call.headers) if call.sandbox.accounts.required else None
+        chosen = chosen_header(request.headers) if request.sandbox.accounts.required else None
         if chosen is not None:
             name, sealed = chosen
             header = open_header(self.key, sealed)
-            call.credentials = Offered(name, header)
-            call.body = open_body(call.body, header.keys)
+            request.credentials = Offered(name, header)
+            request.body = open_body(request.body, header.keys)
 
-    def _is_moved(self, call: Request) -> bool:
+    def _is_moved(self, request: Request) -> bool:
         """Whether a route of this method is meant, or the beginning of one that an id ends."""
-        routes = self._routes.get(call.method)
-        return routes is not None and routes.fullmatch(call.path[:-1]) is not None
+        routes = self._routes.get(request.method)
+        return routes is not None and routes.fullmatch(request.path[:-1]) is not None
 
-    def verify(self, call: Request) -> frozenset[str]:
-        """Whether a call may pass (middleware.go:724-814). Raises SecurityRefusal."""
-        if call.sandbox.accounts.required:
+    def verify(self, request: Request) -> frozenset[str]:
+        """Whether a request may pass (middleware.go:724-814). Raises SecurityRefusal."""
+        if request.sandbox.accounts.required:
             refusal = refusal_of(
-                _asked_for(call),
-                call.credentials,
-                target=_target(call),
+                _asked_for(request),
+                request.credentials,
+                target=_target(request),
                 now_s=self.wall() // SECOND,
-                is_obproxy_task=call.path_values.get("id", "").startswith(("4", "5")),
+                is_obproxy_task=request.path_values.get("id", "").startswith(("4", "5")),
             )
             if refusal is not None:
                 raise refusal
-            call.caller = "agent" if call.credentials.is_for_agent else "root"
+            request.caller = "agent" if request.credentials.is_for_agent else "root"
         return frozenset()
 
-    def has(self, call: Request, quirk: QuirkName) -> bool:
+    def has(self, request: Request, quirk: QuirkName) -> bool:
         """Whether a quirk of the real server is served; each is on unless switched off."""
-        return call.sandbox.dags.switches.has(quirk)
+        return request.sandbox.dags.switches.has(quirk)
 
     # --- one dag, node or sub task ---
 
-    def get_dag(self, call: Request) -> Response:
+    def get_dag(self, request: Request) -> Response:
         """A dag (dag.go:56-128)."""
-        id = self._read_id(call)
-        view = self._look(call, id, call.sandbox.dags.view)
-        self._check_id(call.parameters["id"], view)
-        return self._read(call, [view], self._writer.dag(view, details=self._details(call)))
+        id = self._read_id(request)
+        view = self._look(request, id, request.sandbox.dags.view)
+        self._check_id(request.parameters["id"], view)
+        return self._read(request, [view], self._writer.dag(view, details=self._details(request)))
 
-    def get_node(self, call: Request) -> Response:
+    def get_node(self, request: Request) -> Response:
         """A node (node.go:48-119); without details the server fails, or answers null sub tasks."""
-        id = self._read_id(call)
-        view, place = self._look(call, id, call.sandbox.dags.view_node)
-        details = self._details(call)
+        id = self._read_id(request)
+        view, place = self._look(request, id, request.sandbox.dags.view_node)
+        details = self._details(request)
         if details:
             _check_kind(id, view, "node")
-        elif self.has(call, "node-without-details-is-500"):
+        elif self.has(request, "node-without-details-is-500"):
             raise errors.panic()
-        return self._read(call, [view], self._writer.node(view, place, details=details))
+        return self._read(request, [view], self._writer.node(view, place, details=details))
 
-    def get_sub_task(self, call: Request) -> Response:
+    def get_sub_task(self, request: Request) -> Response:
         """A sub task (sub_task.go:45-113)."""
-        id = self._read_id(call)
-        view, place, position = self._look(call, id, call.sandbox.dags.view_sub_task)
+        id = self._read_id(request)
+        view, place, position = self._look(request, id, request.sandbox.dags.view_sub_task)
         _check_kind(id, view, "sub task")
-        return self._read(call, [view], self._writer.sub_task(view, place, position))
+        return self._read(request, [view], self._writer.sub_task(view, place, position))
 
-    def get_logs(self, call: Request) -> Response:
+    def get_logs(self, request: Request) -> Response:
         """The lines of a sub task; of an unknown one none, or 404 with the quirk off."""
         try:
             view, place, position = self._look(
-                call, self._read_id(call), call.sandbox.dags.view_sub_task, is_task=False
+                request, self._read_id(request), request.sandbox.dags.view_sub_task, is_task=False
             )
         except NoSuchTask:
-            if not self.has(call, "logs-of-nothing-are-empty"):
+            if not self.has(request, "logs-of-nothing-are-empty"):
                 raise
-            return self._succeed(call, {"contents": []})
+            return self._succeed(request, {"contents": []})
         lines = self._writer.logs(view, place, position)
-        return self._read(call, [view], {"contents": lines})
+        return self._read(request, [view], {"contents": lines})
 
-    def operate_dag(self, call: Request) -> Response:
+    def operate_dag(self, request: Request) -> Response:
         """Rolls back, retries, cancels or passes a dag (dag.go:283-356)."""
-        id = self._read_id(call)
-        body = self._read_body(call, "Dag")
-        view = self._look(call, id, call.sandbox.dags.view)
-        named = body.get("id", "") if self.has(call, "body-id-overrules-path") else ""
-        self._check_id(named or call.parameters["id"], view)
+        id = self._read_id(request)
+        body = self._read_body(request, "Dag")
+        view = self._look(request, id, request.sandbox.dags.view)
+        named = body.get("id", "") if self.has(request, "body-id-overrules-path") else ""
+        self._check_id(named or request.parameters["id"], view)
         match body["operator"].upper():
             case "ROLLBACK" | "RETRY" | "CANCEL" | "PASS" as operator:
-                self._operate(view, lambda: call.sandbox.dags.operate(_key(id), operator))
+                self._operate(view, lambda: request.sandbox.dags.operate(_key(id), operator))
             case _:
                 raise errors.not_supported("Dag", body["operator"])
-        return self._succeed(call)
+        return self._succeed(request)
 
-    def operate_node(self, call: Request) -> Response:
+    def operate_node(self, request: Request) -> Response:
         """Passes a node; the operator comes first, and an id in the body nowhere (node.go:151)."""
-        id = self._read_id(call)
-        operator = self._read_body(call, "Node")["operator"]
+        id = self._read_id(request)
+        operator = self._read_body(request, "Node")["operator"]
         if operator.upper() != "PASS":
             raise errors.not_supported("Node", operator)
-        view, _ = self._look(call, id, call.sandbox.dags.view_node)
-        self._operate(view, lambda: call.sandbox.dags.operate_node(_key(id), "PASS"))
-        return self._succeed(call)
+        view, _ = self._look(request, id, request.sandbox.dags.view_node)
+        self._operate(view, lambda: request.sandbox.dags.operate_node(_key(id), "PASS"))
+        return self._succeed(request)
 
     def _check_id(self, text: str, view: DagView) -> None:
         """An id of the right number, but spelt otherwise, is not the dag's (dag.go:122-125)."""
@@ -266,24 +266,24 @@ class Handlers:
 
     # --- calls that start a dag ---
 
-    def fallback(self, call: Request) -> Handler | None:
+    def fallback(self, request: Request) -> Handler | None:
         """What starts the dag of a template that the request fits. Raises what refuses it."""
-        templates = call.sandbox.dags.templates
-        fitting = [each for each in templates if each.starts_on.fits(call.method, call.path)]
+        templates = request.sandbox.dags.templates
+        fitting = [each for each in templates if each.starts_on.fits(request.method, request.path)]
         if not fitting:
             return None
-        self.verify(call)
-        self._bind(call, "param.Body", {})
-        body = json.loads((call.body or b"{}").decode("utf-8", "replace"), parse_int=float)
+        self.verify(request)
+        self._bind(request, "param.Body", {})
+        body = json.loads((request.body or b"{}").decode("utf-8", "replace"), parse_int=float)
         for template in fitting:
             if template.starts_on.fits_body(body):
                 return partial(self._start, template=template)
         nearest = fitting[0]
         raise ApiError("unknown path", nearest.starts_on.asks(str(nearest.model.name)))
 
-    def _start(self, call: Request, *, template: Template) -> Response:
+    def _start(self, request: Request, *, template: Template) -> Response:
         """The dag that was just made, without details (agent_handler.go:116, NewDagDetailDTO)."""
-        dags = call.sandbox.dags
+        dags = request.sandbox.dags
         address, name = _authority(dags.own.ip, dags.own.port), str(template.model.name)
         try:
             view = dags.start(template)
@@ -299,174 +299,174 @@ class Handlers:
             if isinstance(lock, TenantLock) and refusal.tenant is not None:
                 raise errors.tenant_under_maintenance(name, lock.tenant) from None
             raise errors.cluster_under_maintenance(name, refusal.dag) from None
-        return self._succeed(call, self._writer.dag(view, details=False))
+        return self._succeed(request, self._writer.dag(view, details=False))
 
     # --- lists ---
 
-    def list_cluster(self, call: Request) -> Response:
+    def list_cluster(self, request: Request) -> Response:
         """The dags kept in OceanBase."""
-        self._check_cluster_agent(call)
-        return self._list(call, call.sandbox.dags.all("cluster"))
+        self._check_cluster_agent(request)
+        return self._list(request, request.sandbox.dags.all("cluster"))
 
-    def list_agent(self, call: Request) -> Response:
+    def list_agent(self, request: Request) -> Response:
         """The dags the agent keeps itself, the newest last."""
-        return self._list(call, call.sandbox.dags.all("agent"))
+        return self._list(request, request.sandbox.dags.all("agent"))
 
-    def list_cluster_unfinished(self, call: Request) -> Response:
+    def list_cluster_unfinished(self, request: Request) -> Response:
         """Those kept in OceanBase that are not finished."""
-        self._check_cluster_agent(call)
-        return self._list_unfinished(call, "cluster")
+        self._check_cluster_agent(request)
+        return self._list_unfinished(request, "cluster")
 
-    def list_agent_unfinished(self, call: Request) -> Response:
+    def list_agent_unfinished(self, request: Request) -> Response:
         """Those the agent keeps itself that are not finished."""
-        return self._list_unfinished(call, "agent")
+        return self._list_unfinished(request, "agent")
 
-    def list_unfinished(self, call: Request) -> Response:
+    def list_unfinished(self, request: Request) -> Response:
         """What is unfinished; on a CLUSTER AGENT the cluster's too, or null (dag.go:481-508)."""
-        identity = call.sandbox.dags.agent.identity
+        identity = request.sandbox.dags.agent.identity
         if identity in KNOW_NOTHING_UNFINISHED:
             raise errors.unknown_identity(identity)
-        if not _holds_oceanbase(call):
-            return self._list_unfinished(call, "agent")
-        return self._list_unfinished(call, "agent", "cluster", nothing=None)
+        if not _holds_oceanbase(request):
+            return self._list_unfinished(request, "agent")
+        return self._list_unfinished(request, "agent", "cluster", nothing=None)
 
-    def _check_cluster_agent(self, call: Request) -> None:
+    def _check_cluster_agent(self, request: Request) -> None:
         """Raises ObshellError on any other agent; which error, is lost (dag.go:146-149)."""
-        if _holds_oceanbase(call):
+        if _holds_oceanbase(request):
             return
-        if self.has(call, "refusal-is-never-sent"):
+        if self.has(request, "refusal-is-never-sent"):
             raise errors.unexpected("ocsagent cannot build response body")
-        agent = call.sandbox.dags.agent
+        agent = request.sandbox.dags.agent
         address = _authority(agent.ip, agent.port)
         raise errors.wrong_identity(address, agent.identity, "CLUSTER AGENT")
 
     def _list_unfinished(
-        self, call: Request, *stores: Store, nothing: list[Json] | None = NO_DAGS
+        self, request: Request, *stores: Store, nothing: list[Json] | None = NO_DAGS
     ) -> Response:
         """Dags that are not finished; show_details is read even where there are none."""
-        details = self._details(call)
-        every = [view for store in stores for view in call.sandbox.dags.all(store)]
+        details = self._details(request)
+        every = [view for store in stores for view in request.sandbox.dags.all(store)]
         shown = [view for view in every if _is_unfinished(view)]
         contents = [self._writer.dag(view, details=details) for view in shown]
-        return self._read(call, shown, {"contents": contents or nothing})
+        return self._read(request, shown, {"contents": contents or nothing})
 
-    def list_maintenance(self, call: Request) -> Response:
+    def list_maintenance(self, request: Request) -> Response:
         """The last maintenance dag of every agent: of this one (dag.go:434-468)."""
-        return self._list(call, self._last_of_agent(call))
+        return self._list(request, self._last_of_agent(request))
 
-    def list_main_dags(self, call: Request) -> Response:
+    def list_main_dags(self, request: Request) -> Response:
         """The dag that the last maintenance dag works for, unless that succeeded (dag.go:615-643).
 
         It comes with its details, but it is named in those of the last maintenance dag.
         """
-        details, last = self._details(call), self._last_of_agent(call)
+        details, last = self._details(request), self._last_of_agent(request)
         main = [
             found
             for view in last
             if details and view.state.state != "SUCCEED"
-            for found in self._main_dag_of(call, view)
+            for found in self._main_dag_of(request, view)
         ]
         contents = [self._writer.dag(view, details=True) for view in main]
-        return self._read(call, [*last, *main], {"contents": contents})
+        return self._read(request, [*last, *main], {"contents": contents})
 
-    def _last_of_agent(self, call: Request) -> list[DagView]:
+    def _last_of_agent(self, request: Request) -> list[DagView]:
         """The agent's last maintenance dag; without one the server fails, or lists none."""
-        view = call.sandbox.dags.last_maintenance("agent")
-        if view is None and self.has(call, "never-maintained-is-500"):
+        view = request.sandbox.dags.last_maintenance("agent")
+        if view is None and self.has(request, "never-maintained-is-500"):
             raise errors.panic()
         return [] if view is None else [view]
 
-    def _main_dag_of(self, call: Request, view: DagView) -> list[DagView]:
+    def _main_dag_of(self, request: Request, view: DagView) -> list[DagView]:
         """The dag that a dag's data name, if it can be had."""
         data = self._writer.dag(view, details=True)["additional_data"]
         name = (data or {}).get("main_dag_id")
         if not isinstance(name, str):
             return []
         try:
-            main = self._look(call, parse_generic_id(name), call.sandbox.dags.view)
+            main = self._look(request, parse_generic_id(name), request.sandbox.dags.view)
             self._check_id(name, main)
         except CallerError:
             return []
         return [main]
 
-    def get_agent_maintenance(self, call: Request) -> Response:
+    def get_agent_maintenance(self, request: Request) -> Response:
         """The agent's last maintenance dag (dag.go:396-421)."""
-        return self._maintenance(call, "agent", "Agent is not under maintenance")
+        return self._maintenance(request, "agent", "Agent is not under maintenance")
 
-    def get_cluster_maintenance(self, call: Request) -> Response:
+    def get_cluster_maintenance(self, request: Request) -> Response:
         """The cluster's (dag.go:369-383); on an agent without OceanBase 500, or the 404 of none."""
-        if not _holds_oceanbase(call) and self.has(call, "no-oceanbase-is-500"):
+        if not _holds_oceanbase(request) and self.has(request, "no-oceanbase-is-500"):
             raise errors.not_holding(task=False)
-        return self._maintenance(call, "cluster", "Cluster is not under maintenance")
+        return self._maintenance(request, "cluster", "Cluster is not under maintenance")
 
-    def _maintenance(self, call: Request, store: Store, otherwise: str) -> Response:
-        view = call.sandbox.dags.last_maintenance(store)
+    def _maintenance(self, request: Request, store: Store, otherwise: str) -> Response:
+        view = request.sandbox.dags.last_maintenance(store)
         if view is None:
             raise errors.not_found(otherwise)
-        return self._read(call, [view], self._writer.dag(view, details=self._details(call)))
+        return self._read(request, [view], self._writer.dag(view, details=self._details(request)))
 
-    def _list(self, call: Request, views: Iterable[DagView]) -> Response:
+    def _list(self, request: Request, views: Iterable[DagView]) -> Response:
         """These dags; show_details is read for each of them (dag.go:145-204), so not for none."""
         shown = list(views)
-        is_read = bool(shown) or not self.has(call, "unreadable-show-details-is-500")
-        details = is_read and self._details(call)
+        is_read = bool(shown) or not self.has(request, "unreadable-show-details-is-500")
+        details = is_read and self._details(request)
         contents = [self._writer.dag(view, details=details) for view in shown]
-        return self._read(call, shown, {"contents": contents})
+        return self._read(request, shown, {"contents": contents})
 
     # --- what a client reads before it can seal a request ---
 
-    def get_info(self, call: Request) -> Response:
+    def get_info(self, request: Request) -> Response:
         """What the agent is (ob/agent/meta/agent.go:399)."""
-        agent = call.sandbox.dags.agent
+        agent = request.sandbox.dags.agent
         info: Json = {
-            "pid": call.sandbox.pid,
+            "pid": request.sandbox.pid,
             "state": 2,
-            "startAt": call.sandbox.started,
+            "startAt": request.sandbox.started,
             "homePath": "/home/admin/oceanbase",
-            "obVersion": call.sandbox.dags.switches.obshell_version
-            if _holds_oceanbase(call)
+            "obVersion": request.sandbox.dags.switches.obshell_version
+            if _holds_oceanbase(request)
             else "",
             "architecture": "x86_64",
             "ip": agent.ip,
             "port": agent.port,
             "zone": "" if agent.identity == "SINGLE" else "zone1",
             "identity": agent.identity,
-            "version": f"{call.sandbox.dags.switches.obshell_version}-1",
+            "version": f"{request.sandbox.dags.switches.obshell_version}-1",
             "isObproxyAgent": False,
             "security": agent.agent_password is not None,
         }
         if self.version >= SUPPORTED_AUTH_SINCE:
             info["supportedAuth"] = ["v2"]
-        return self._succeed(call, info)
+        return self._succeed(request, info)
 
-    def get_secret(self, call: Request) -> Response:
+    def get_secret(self, request: Request) -> Response:
         """The public key that headers are sealed with."""
-        agent = call.sandbox.dags.agent
+        agent = request.sandbox.dags.agent
         data = {"ip": agent.ip, "port": agent.port, "public_key": self.key.public_key}
-        return self._succeed(call, data)
+        return self._succeed(request, data)
 
-    def get_time(self, call: Request) -> Response:
+    def get_time(self, request: Request) -> Response:
         """The sandbox's time."""
-        return self._succeed(call, timestamp(call.sandbox.clock.now(), UTC))
+        return self._succeed(request, timestamp(request.sandbox.clock.now(), UTC))
 
-    def get_git_info(self, call: Request) -> Response:
+    def get_git_info(self, request: Request) -> Response:
         """Four empty texts, as of a build that did not say."""
         keys = ("branch", "commitId", "shortCommitId", "commitTime")
-        return self._succeed(call, dict.fromkeys(keys, ""))
+        return self._succeed(request, dict.fromkeys(keys, ""))
 
-    def get_status(self, call: Request) -> Response:
+    def get_status(self, request: Request) -> Response:
         """How the agent stands."""
-        agent = call.sandbox.dags.agent
+        agent = request.sandbox.dags.agent
         store: Store = "agent"
-        locked = [view for view in call.sandbox.dags.all(store) if view.dag.is_maintenance]
+        locked = [view for view in request.sandbox.dags.all(store) if view.dag.is_maintenance]
         return self._succeed(
-            call,
+            request,
             {
                 "agent": {"ip": agent.ip, "port": agent.port, "identity": agent.identity},
                 "state": 2,
-                "version": f"{call.sandbox.dags.switches.obshell_version}-1",
-                "pid": call.sandbox.pid,
-                "startAt": call.sandbox.started,
+                "version": f"{request.sandbox.dags.switches.obshell_version}-1",
+                "pid": request.sandbox.pid,
+                "startAt": request.sandbox.started,
                 "port": agent.port,
                 "obState": 0,
                 "underMaintenance": any(map(_is_unfinished, locked)),
@@ -475,131 +475,131 @@ class Handlers:
 
     # --- reading a request ---
 
-    def _read_id(self, call: Request) -> GenericId:
+    def _read_id(self, request: Request) -> GenericId:
         """The id in the path. Raises InvalidGenericId."""
-        return parse_generic_id(call.parameters["id"])
+        return parse_generic_id(request.parameters["id"])
 
     def _look(
-        self, call: Request, id: GenericId, find: Callable[[Key], Found], *, is_task: bool = True
+        self, request: Request, id: GenericId, find: Callable[[Key], Found], *, is_task: bool = True
     ) -> Found:
         """What an id names here. Raises NoSuchTask, or ObshellError when it is not kept here.
 
         Of what is no task, but a log, it is not said that it is not found (sub_task.go:138-184).
         """
-        self._reach(call, id)
-        if id.ip is None and not _holds_oceanbase(call):
-            if self.has(call, "unheld-cluster-id-is-500"):
+        self._reach(request, id)
+        if id.ip is None and not _holds_oceanbase(request):
+            if self.has(request, "unheld-cluster-id-is-500"):
                 raise errors.not_holding(task=is_task)
             raise errors.not_found()
         return find(_key(id))
 
-    def _reach(self, call: Request, id: GenericId) -> None:
+    def _reach(self, request: Request, id: GenericId) -> None:
         """Raises ObshellError for the id of another agent, to which a request is forwarded."""
-        agent = call.sandbox.dags.agent
+        agent = request.sandbox.dags.agent
         if id.ip is None or (str(id.ip), id.port) == (agent.ip, agent.port):
             return
         if id.kind == "obproxy":
             raise errors.not_found("obproxy task not found")
-        if not self.has(call, "unreachable-owner-is-500"):
+        if not self.has(request, "unreachable-owner-is-500"):
             raise errors.not_found()
         owner = _authority(str(id.ip), id.port)
-        url = f'{call.method.capitalize()} "http://{owner}{_target(call)}"'
+        url = f'{request.method.capitalize()} "http://{owner}{_target(request)}"'
         raise errors.unreachable(url, owner)
 
-    def _details(self, call: Request) -> bool:
+    def _details(self, request: Request) -> bool:
         """Whether show_details is true (ob/param/task.go:19-21); anything unreadable fails."""
-        said = query_value(call.query.decode("latin-1"), "show_details")
+        said = query_value(request.query.decode("latin-1"), "show_details")
         text = "true" if said is None else said
         if text in TRUE or text in FALSE:
             return text in TRUE
-        if self.has(call, "unreadable-show-details-is-500"):
+        if self.has(request, "unreadable-show-details-is-500"):
             raise errors.panic()
         raise errors.illegal_argument(f"strconv.ParseBool: parsing {quoted(text)}: invalid syntax")
 
-    def _read_body(self, call: Request, kind: Kind) -> dict[str, str]:
+    def _read_body(self, request: Request, kind: Kind) -> dict[str, str]:
         """The operator of a body, and its id if it has one; no body is ``{}`` (middleware.go:299).
 
         Raises ObshellError.
         """
-        named = "Dag" if self.has(call, "node-body-says-dag-operator") else kind
+        named = "Dag" if self.has(request, "node-body-says-dag-operator") else kind
         fields = {"operator": "string", "id": "string"}
-        body = self._bind(call, f"task.{named}Operator", fields)
+        body = self._bind(request, f"task.{named}Operator", fields)
         if not body.get("operator"):
             raise errors.bind_failed(REQUIRED_OPERATOR.format(kind=named))
         return body
 
-    def _bind(self, call: Request, struct: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    def _bind(self, request: Request, struct: str, fields: Mapping[str, str]) -> dict[str, Any]:
         """The fields of a body that a Go struct has; no body is ``{}``. Raises ObshellError."""
         try:
-            return read_struct(call.body or b"{}", struct, fields)
+            return read_struct(request.body or b"{}", struct, fields)
         except Unreadable as why:
             is_eof = "Go struct field" not in str(why)
-            if is_eof and self.has(call, "body-that-is-no-object-is-eof"):
+            if is_eof and self.has(request, "body-that-is-no-object-is-eof"):
                 raise errors.bind_failed("EOF") from None
             raise errors.bind_failed(str(why)) from None
 
     # --- the envelope ---
 
-    def _read(self, call: Request, views: Iterable[DagView], data: Any) -> Response:
-        answer = self._succeed(call, data)
-        call.sandbox.dags.shown(views)
+    def _read(self, request: Request, views: Iterable[DagView], data: Any) -> Response:
+        answer = self._succeed(request, data)
+        request.sandbox.dags.shown(views)
         return answer
 
-    def _succeed(self, call: Request, data: Any = NO_DATA) -> Response:
-        body = self._envelope(call, 200)
+    def _succeed(self, request: Request, data: Any = NO_DATA) -> Response:
+        body = self._envelope(request, 200)
         if data is not NO_DATA:
             body["data"] = data
         return Response(200, body)
 
-    def render_error(self, call: Request, error: Exception) -> Response:
+    def render_error(self, request: Request, error: Exception) -> Response:
         """An error in obshell's envelope; a redirect, which has none."""
         if isinstance(error, Moved):
-            return _moved(call)
-        said = self._mended(call, errors.said_of(error), error)
+            return _moved(request)
+        said = self._mended(request, errors.said_of(error), error)
         if self.version < ERR_CODES_SINCE:
             said = errors.in_old_words(said)
-        is_frozen = said.stage == "panic" and self.has(call, "panic-is-dated-at-start")
-        body = self._envelope(call, said.status, is_traced=said.stage == "handler")
+        is_frozen = said.stage == "panic" and self.has(request, "panic-is-dated-at-start")
+        body = self._envelope(request, said.status, is_traced=said.stage == "handler")
         if is_frozen:
-            body |= {"timestamp": timestamp(call.sandbox.started, UTC), "duration": 0}
+            body |= {"timestamp": timestamp(request.sandbox.started, UTC), "duration": 0}
         if said.has_null:
             body["data"] = None
         body["error"] = _error(said)
         is_early = isinstance(error, SecurityRefusal) and said.stage != "handler"
         return Response(said.status, body, media_type=EARLY if is_early else JSON)
 
-    def _mended(self, call: Request, said: errors.Said, error: Exception) -> errors.Said:
+    def _mended(self, request: Request, said: errors.Said, error: Exception) -> errors.Said:
         """An error of the security checks as it would be without its quirk."""
         if isinstance(error, SecurityRefusal):
             missing = said.err_code == "Request.Header.NotFound"
-            if missing and not self.has(call, "missing-header-is-400"):
+            if missing and not self.has(request, "missing-header-is-400"):
                 return replace(said, status=401, code=AUTH_FAILED)
             body = error.stage in ("body", "panic")
-            if body and not self.has(call, "undecryptable-body-is-500"):
+            if body and not self.has(request, "undecryptable-body-is-500"):
                 return replace(said, status=401, code=1, stage="decryption")
-        if said.stage == "panic" and not self.has(call, "panic-is-dated-at-start"):
+        if said.stage == "panic" and not self.has(request, "panic-is-dated-at-start"):
             return replace(said, stage="handler")
         return said
 
-    def _envelope(self, call: Request, status: int, *, is_traced: bool = True) -> Json:
-        now = call.sandbox.clock.now()
+    def _envelope(self, request: Request, status: int, *, is_traced: bool = True) -> Json:
+        now = request.sandbox.clock.now()
         return {
             "successful": status < 400,
             "timestamp": timestamp(now, UTC),
-            "duration": (now - call.began) // MILLISECOND,
+            "duration": (now - request.received_at) // MILLISECOND,
             "status": status,
-            "traceId": self._trace_of(call) if is_traced else "",
+            "traceId": self._trace_of(request) if is_traced else "",
         }
 
-    def _trace_of(self, call: Request) -> str:
+    def _trace_of(self, request: Request) -> str:
         """The caller's X-OBSHELL-Trace-ID, or 16 hexadecimal digits (lib/trace/header.go:25-46)."""
-        is_status = call.path == STATUS_PATH and not call.query
-        if is_status and self.has(call, "status-has-no-trace-id"):
+        is_status = request.path == STATUS_PATH and not request.query
+        if is_status and self.has(request, "status-has-no-trace-id"):
             return ""
-        sent = call.header(b"x-obshell-trace-id")
+        sent = request.header(b"x-obshell-trace-id")
         if sent:
             return sent.decode("latin-1")
-        return call.sandbox.draw_trace_id()
+        return request.sandbox.draw_trace_id()
 
 
 def _error(said: errors.Said) -> Json:
@@ -619,13 +619,13 @@ class Moved(CallerError):
     """The path has a slash too much; gin redirects before it does anything else."""
 
 
-def _moved(call: Request) -> Response:
+def _moved(request: Request) -> Response:
     """301 for a GET, 307 otherwise (gin's RedirectTrailingSlash; recorded in lone.json)."""
-    target = _target(call)
+    target = _target(request)
     path, question, query = target.partition("?")
     where = path.rstrip("/") + question + query
     headers = ((b"location", where.encode("latin-1")),)
-    if call.method != "GET":
+    if request.method != "GET":
         return Response(307, b"", headers, media_type=None)
     link = html.escape(where).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
     page = f'<a href="{link}">Moved Permanently</a>.\n\n'
@@ -641,23 +641,23 @@ def _routes_of(spec: Spec) -> dict[str, re.Pattern[str]]:
     return {method: re.compile("|".join(sorted(several))) for method, several in paths.items()}
 
 
-def _target(call: Request) -> str:
+def _target(request: Request) -> str:
     """Path and query as they were sent; what a header's uri must be (Go's RequestURI)."""
-    target = call.raw_path.decode("latin-1")
-    return f"{target}?{call.query.decode('latin-1')}" if call.query else target
+    target = request.raw_path.decode("latin-1")
+    return f"{target}?{request.query.decode('latin-1')}" if request.query else target
 
 
 def _authority(ip: str, port: int) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
-def _holds_oceanbase(call: Request) -> bool:
-    return call.sandbox.dags.agent.identity == "CLUSTER AGENT"
+def _holds_oceanbase(request: Request) -> bool:
+    return request.sandbox.dags.agent.identity == "CLUSTER AGENT"
 
 
-def _asked_for(call: Request) -> Agent:
+def _asked_for(request: Request) -> Agent:
     """What the agent is, and the passwords it asks for."""
-    agent = call.sandbox.dags.agent
+    agent = request.sandbox.dags.agent
     return Agent(agent.identity, agent.root_password, agent.agent_password)
 
 

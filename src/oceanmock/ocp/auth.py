@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from oceanmock.api import ApiError, Credentials, Request
+from oceanmock.api import ApiError, Authenticator, Request
 from oceanmock.clock import SECOND, wall_now
 from oceanmock.engine.accounts import EVERYTHING, Accounts
 from oceanmock.ocp import credentials as signing
@@ -25,31 +25,31 @@ from oceanmock.ocp import credentials as signing
 MAX_SKEW: Final = 15 * 60 * SECOND
 
 
-def credentials(*, wall: Callable[[], int] = wall_now) -> dict[str, Credentials]:
-    """What checks a call by its sandbox's accounts, for each kind of scheme the contract has."""
+def credentials(*, wall: Callable[[], int] = wall_now) -> dict[str, Authenticator]:
+    """What checks a request by its sandbox's accounts, for each kind of scheme the contract has."""
 
-    def basic(call: Request) -> frozenset[str] | None:
-        accounts = call.sandbox.accounts
-        return _basic(accounts, call) if accounts.required else EVERYTHING
+    def basic(request: Request) -> frozenset[str] | None:
+        accounts = request.sandbox.accounts
+        return _basic(accounts, request) if accounts.required else EVERYTHING
 
-    def access_key(call: Request) -> frozenset[str] | None:
-        accounts = call.sandbox.accounts
-        return _access_key(accounts, call, wall()) if accounts.required else EVERYTHING
+    def access_key(request: Request) -> frozenset[str] | None:
+        accounts = request.sandbox.accounts
+        return _access_key(accounts, request, wall()) if accounts.required else EVERYTHING
 
     return {"basic": basic, "apiKey": access_key}
 
 
-def _offered(call: Request, scheme: bytes) -> bytes | None:
+def _offered(request: Request, scheme: bytes) -> bytes | None:
     """What ``Authorization`` says after this scheme; None without it."""
-    said, _, rest = (call.header(b"authorization") or b"").strip().partition(b" ")
+    said, _, rest = (request.header(b"authorization") or b"").strip().partition(b" ")
     return rest.strip() if said.lower() == scheme.lower() else None
 
 
 # --- HTTP Basic -----------------------------------------------------------------------------------
 
 
-def _basic(accounts: Accounts, call: Request) -> frozenset[str] | None:
-    offered = _offered(call, b"basic")
+def _basic(accounts: Accounts, request: Request) -> frozenset[str] | None:
+    offered = _offered(request, b"basic")
     if offered is None:
         return None
     try:
@@ -59,7 +59,7 @@ def _basic(accounts: Accounts, call: Request) -> frozenset[str] | None:
     found = [u for u in accounts.users if _same(u.name, name) & _same(u.password, password)]
     if not found or not colon:
         raise ApiError("bad credentials", "No user has this name and password.")
-    call.caller = found[0].name
+    request.caller = found[0].name
     return found[0].permissions
 
 
@@ -71,19 +71,19 @@ def _same(ours: str, theirs: bytes) -> bool:
 # --- access keys ----------------------------------------------------------------------------------
 
 
-def _access_key(accounts: Accounts, call: Request, now: int) -> frozenset[str] | None:
-    offered = _offered(call, signing.SCHEME.encode())
+def _access_key(accounts: Accounts, request: Request, now: int) -> frozenset[str] | None:
+    offered = _offered(request, signing.SCHEME.encode())
     if offered is None:
         return None
     key_id, _, signature = offered.partition(b":")
     found = [key for key in accounts.access_keys if _same(key.id, key_id)]
     if not found:
         raise ApiError("bad credentials", "No access key has this id.")
-    _check_date(signing.date_of(_headers(call)), now)
-    wanted = [signing.sign(found[0].secret, message).encode() for message in messages(call)]
+    _check_date(signing.date_of(_headers(request)), now)
+    wanted = [signing.sign(found[0].secret, message).encode() for message in messages(request)]
     if not any([hmac.compare_digest(each, signature) for each in wanted]):  # noqa: C419 (no early end)
-        raise ApiError("bad credentials", f"The signature is not that of {wanted_text(call)!r}.")
-    call.caller = found[0].id
+        raise ApiError("bad credentials", f"The signature is not that of {wanted_text(request)!r}.")
+    request.caller = found[0].id
     return found[0].permissions
 
 
@@ -98,25 +98,25 @@ def _check_date(date: str, now: int) -> None:
         raise ApiError("bad credentials", f"The Date {date[:100]} is 15 minutes away, or more.")
 
 
-def wanted_text(call: Request) -> str:
-    """The message a signature of this call signs, for whoever looks for the difference."""
-    return next(messages(call))
+def wanted_text(request: Request) -> str:
+    """The message a signature of this request signs, for whoever looks for the difference."""
+    return next(messages(request))
 
 
-def messages(call: Request) -> Iterator[str]:
-    """The message that the call's signature signs, once for each way to encode its query."""
-    path = _text(call.raw_path.partition(b"?")[0])
-    query = _text(call.query)
+def messages(request: Request) -> Iterator[str]:
+    """The message that the request's signature signs, once for each way to encode its query."""
+    path = _text(request.raw_path.partition(b"?")[0])
+    query = _text(request.query)
     return signing.messages(
-        call.method,
+        request.method,
         f"{path}?{query}" if query else path,
-        headers=_headers(call),
-        body=call.body,
+        headers=_headers(request),
+        body=request.body,
     )
 
 
-def _headers(call: Request) -> list[tuple[str, str]]:
-    return [(_text(name), _text(value)) for name, value in call.headers]
+def _headers(request: Request) -> list[tuple[str, str]]:
+    return [(_text(name), _text(value)) for name, value in request.headers]
 
 
 def _text(value: bytes) -> str:

@@ -23,7 +23,16 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from oceanmock import text as instants
-from oceanmock.api import Api, ApiError, Credentials, Handler, Headers, Kind, Request, Response
+from oceanmock.api import (
+    ApiError,
+    Authenticator,
+    ErrorKind,
+    Handler,
+    Headers,
+    Request,
+    Response,
+    Service,
+)
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.accounts import MANAGER
 from oceanmock.engine.sandbox import Sandbox
@@ -50,14 +59,14 @@ def api(
     undocumented_path: bool = False,
     zone: tzinfo = CHINA,
     wall: Callable[[], int] = wall_now,
-) -> Api:
+) -> Service:
     """OCP's task API, for the app to serve. Timestamps are written in ``zone``.
 
     ``undocumented_path`` also answers a path that a public client polls and no document has.
     """
     checks = credentials(wall=wall)
     room = _Room(zone, checks)
-    return Api(
+    return Service(
         name="ocp",
         prefix="/api/v2/",
         spec=load_spec(spec_path("ocp")),
@@ -86,7 +95,7 @@ def _encode(body: Any) -> bytes:
 class _Room:
     """The operations; remembers, for each sandbox, what it has written out."""
 
-    def __init__(self, zone: tzinfo, checks: Mapping[str, Credentials]) -> None:
+    def __init__(self, zone: tzinfo, checks: Mapping[str, Authenticator]) -> None:
         self.zone = zone
         self.checks = checks
         self._written: WeakKeyDictionary[Sandbox, dict[int, tuple[TaskState, orjson.Fragment]]]
@@ -94,10 +103,10 @@ class _Room:
 
     # --- the operations ---
 
-    def list_tasks(self, call: Request) -> Response:
+    def list_tasks(self, request: Request) -> Response:
         """A page of the tasks that match every filter; beyond the last page it is empty."""
-        asked = call.parameters
-        views = _filtered(call.sandbox.tasks.all(), asked)
+        asked = request.parameters
+        views = _filtered(request.sandbox.tasks.all(), asked)
         _sort(views, asked.get("sort", "id,desc"))
         number, size = asked["page"], asked["size"]
         shown = views[(number - 1) * size : number * size]
@@ -108,91 +117,93 @@ class _Room:
             "totalPages": -(-len(views) // size),
         }
         contents = [_task_row(view, self.zone) for view in shown]
-        answer = self._succeed(call, {"contents": contents, "page": page})
-        call.sandbox.tasks.shown(shown)
+        answer = self._succeed(request, {"contents": contents, "page": page})
+        request.sandbox.tasks.shown(shown)
         return answer
 
-    def get_task(self, call: Request) -> Response:
+    def get_task(self, request: Request) -> Response:
         """A task with all its subtasks."""
-        view = call.sandbox.tasks.view(call.parameters["taskInstanceId"])
-        answer = self._succeed(call, self._task(call, view))
-        call.sandbox.tasks.shown([view])
+        view = request.sandbox.tasks.view(request.parameters["taskInstanceId"])
+        answer = self._succeed(request, self._task(request, view))
+        request.sandbox.tasks.shown([view])
         return answer
 
-    def retry_task(self, call: Request) -> Response:
+    def retry_task(self, request: Request) -> Response:
         """The task, just set running."""
-        view = call.sandbox.tasks.operate(call.parameters["taskInstanceId"], "RETRY")
-        return self._succeed(call, self._task(call, view))
+        view = request.sandbox.tasks.operate(request.parameters["taskInstanceId"], "RETRY")
+        return self._succeed(request, self._task(request, view))
 
-    def roll_back_task(self, call: Request) -> Response:
+    def roll_back_task(self, request: Request) -> Response:
         """The task, just set running backwards."""
-        view = call.sandbox.tasks.operate(call.parameters["taskInstanceId"], "ROLLBACK")
-        return self._succeed(call, self._task(call, view))
+        view = request.sandbox.tasks.operate(request.parameters["taskInstanceId"], "ROLLBACK")
+        return self._succeed(request, self._task(request, view))
 
-    def get_log(self, call: Request) -> Response:
+    def get_log(self, request: Request) -> Response:
         """All a subtask has logged so far.
 
         Where pairs of ids are not checked, an unknown subtask has an empty log
         (ocp-express TaskService.java:103-133).
         """
-        now = call.sandbox.clock.now()
+        now = request.sandbox.clock.now()
         try:
-            view, position = call.sandbox.tasks.view_subtask(*_pair(call))
+            view, position = request.sandbox.tasks.view_subtask(*_pair(request))
         except NoSuchSubtask:
-            if call.sandbox.tasks.switches.subtask_pairing == "checked":
+            if request.sandbox.tasks.switches.subtask_pairing == "checked":
                 raise
-            return self._succeed(call, {"log": ""})
-        return self._succeed(call, {"log": _log(view, position, now, self.zone)})
+            return self._succeed(request, {"log": ""})
+        return self._succeed(request, {"log": _log(view, position, now, self.zone)})
 
-    def retry_subtask(self, call: Request) -> Response:
+    def retry_subtask(self, request: Request) -> Response:
         """The subtask, just made ready to run."""
-        view, position = call.sandbox.tasks.operate_subtask(*_pair(call), "RETRY")
+        view, position = request.sandbox.tasks.operate_subtask(*_pair(request), "RETRY")
         subtask, state = view.task.subtasks[position], view.state.subtasks[position]
-        return self._succeed(call, _subtask(view.task, subtask, state, self.zone))
+        return self._succeed(request, _subtask(view.task, subtask, state, self.zone))
 
-    def skip_subtask(self, call: Request) -> Response:
+    def skip_subtask(self, request: Request) -> Response:
         """An envelope without data."""
-        call.sandbox.tasks.operate_subtask(*_pair(call), "SKIP")
-        return self._succeed(call)
+        request.sandbox.tasks.operate_subtask(*_pair(request), "SKIP")
+        return self._succeed(request)
 
-    def cancel_subtask(self, call: Request) -> Response:
+    def cancel_subtask(self, request: Request) -> Response:
         """An envelope without data."""
-        call.sandbox.tasks.operate_subtask(*_pair(call), "CANCEL")
-        return self._succeed(call)
+        request.sandbox.tasks.operate_subtask(*_pair(request), "CANCEL")
+        return self._succeed(request)
 
     # --- calls that start a task ---
 
-    def fallback(self, call: Request) -> Handler | None:
+    def fallback(self, request: Request) -> Handler | None:
         """What starts the task of a template that the request fits. Raises ApiError."""
-        templates = call.sandbox.tasks.templates
-        fitting = [each for each in templates if each.starts_on.fits(call.method, call.path)]
+        templates = request.sandbox.tasks.templates
+        fitting = [each for each in templates if each.starts_on.fits(request.method, request.path)]
         if not fitting:
             return None
-        self._check_manager(call)
-        body = _read_json(call.body)
+        self._check_manager(request)
+        body = _read_json(request.body)
         for template in fitting:
             if template.starts_on.fits_body(body):
                 return partial(self._start, template=template)
         nearest = fitting[0]
         raise ApiError("unknown path", nearest.starts_on.asks(str(nearest.model.name)))
 
-    def _check_manager(self, call: Request) -> None:
-        """Whether a call may start tasks; that this takes TASK_MANAGER is ours."""
-        offered = (check(call) for check in self.checks.values())
+    def _check_manager(self, request: Request) -> None:
+        """Whether a request may start tasks; that this takes TASK_MANAGER is ours."""
+        offered = (check(request) for check in self.checks.values())
         permitted = next((each for each in offered if each is not None), None)
         if permitted is None:
-            raise ApiError("unauthenticated", "The call brings no credentials.")
+            raise ApiError("unauthenticated", "The request brings no credentials.")
         if MANAGER not in permitted:
             raise ApiError("forbidden", f"Starting a task needs the permission {MANAGER}.")
 
-    def _start(self, call: Request, *, template: Template) -> Response:
+    def _start(self, request: Request, *, template: Template) -> Response:
         """The task that was just started, where the real one has it: as the data, or in a list."""
-        task = _task_submitted(call.sandbox.tasks.start(template), self.zone)
-        return self._succeed(call, {"contents": [task]} if template.starts_on.in_contents else task)
+        task = _task_submitted(request.sandbox.tasks.start(template), self.zone)
+        return self._succeed(
+            request, {"contents": [task]} if template.starts_on.in_contents else task
+        )
 
-    def _task(self, call: Request, view: TaskView) -> orjson.Fragment:
+    def _task(self, request: Request, view: TaskView) -> orjson.Fragment:
         """A task in full, written out once for each state it is in."""
-        written = self._written.setdefault(call.sandbox, {})
+        written = self._written.setdefault(request.sandbox, {})
         known = written.get(view.task.id)
         if known is None or known[0] is not view.state:
             fragment = orjson.Fragment(_encode(_task_in_full(view, self.zone)))
@@ -201,44 +212,44 @@ class _Room:
 
     # --- the envelope ---
 
-    def _succeed(self, call: Request, data: Any = None) -> Response:
-        body = self._envelope(call, status=200, successful=True, trace=self._trace_of(call))
+    def _succeed(self, request: Request, data: Any = None) -> Response:
+        body = self._envelope(request, status=200, successful=True, trace=self._trace_of(request))
         if data is not None:
             body["data"] = data
         return Response(200, body)
 
-    def render_error(self, call: Request, error: Exception) -> Response:
+    def render_error(self, request: Request, error: Exception) -> Response:
         """An error in OCP's envelope: codes and texts as ocp-express has them."""
-        said = _worded(call, error)
+        said = _worded(request, error)
         # A request has a name only once it has been let in (TraceHandlerInterceptor).
-        trace = "" if said.status in (401, 429) else self._trace_of(call)
-        body = self._envelope(call, status=said.status, successful=False, trace=trace)
+        trace = "" if said.status in (401, 429) else self._trace_of(request)
+        body = self._envelope(request, status=said.status, successful=False, trace=trace)
         body["error"] = {"code": said.code, "message": said.message}
         if said.debug:
             body["error"]["debugMessage"] = said.debug
         return Response(said.status, body, said.headers)
 
-    def _envelope(self, call: Request, *, status: int, successful: bool, trace: str) -> Json:
-        now = call.sandbox.clock.now()
+    def _envelope(self, request: Request, *, status: int, successful: bool, trace: str) -> Json:
+        now = request.sandbox.clock.now()
         return {
-            "duration": (now - call.began) // MILLISECOND,
-            "server": call.sandbox.server,
+            "duration": (now - request.received_at) // MILLISECOND,
+            "server": request.sandbox.server,
             "status": status,
             "successful": successful,
             "timestamp": timestamp(now, self.zone),
             "traceId": trace,
         }
 
-    def _trace_of(self, call: Request) -> str:
+    def _trace_of(self, request: Request) -> str:
         """The caller's ``x-trace-id``, or 16 hexadecimal digits (TraceUtils.java:121-123)."""
-        sent = call.header(b"x-trace-id")
+        sent = request.header(b"x-trace-id")
         if sent is not None and TRACE_ID.fullmatch(sent):
             return sent.decode()
-        return call.sandbox.draw_trace_id()
+        return request.sandbox.draw_trace_id()
 
 
-def _pair(call: Request) -> tuple[int, int]:
-    return call.parameters["taskInstanceId"], call.parameters["subtaskInstanceId"]
+def _pair(request: Request) -> tuple[int, int]:
+    return request.parameters["taskInstanceId"], request.parameters["subtaskInstanceId"]
 
 
 # --- timestamps -----------------------------------------------------------------------------------
@@ -526,7 +537,7 @@ NOT_AUTHORIZED: Final = (
 """Both from ocp-express' messages_en_US.properties."""
 JAVA_TYPES: Final = {"int64": "Long", "int32": "Integer", "boolean": "Boolean", "number": "Double"}
 
-MESSAGES: Final[Mapping[Kind, str]] = {
+MESSAGES: Final[Mapping[ErrorKind, str]] = {
     "bad credentials": "Bad credentials",  # CustomSecurityConfiguration.java:152-173
     "malformed body": "Malformed JSON request",  # RestExceptionHandler.java:271
     "unauthenticated": NOT_LOGGED_ON,  # CustomAuthenticationEntryPoint.java:62-70
@@ -535,7 +546,7 @@ MESSAGES: Final[Mapping[Kind, str]] = {
     "to type '{java_type}'",  # RestExceptionHandler.java:200-207
     # The rest are ours: ocp-express answers these with 500, with a web page, or not at all.
     "body too large": "The request body is too large.",
-    "broken answer": "The answer of the mock does not keep the contract.",
+    "broken response": "The answer of the mock does not keep the contract.",
     "unknown path": "No API has the path '{path}'.",
     "unsupported media type": "The media type of the request body is not supported.",
     "wrong method": "Method {method} is not allowed here.",
@@ -544,17 +555,17 @@ MESSAGES: Final[Mapping[Kind, str]] = {
 }
 
 
-def _worded(call: Request, error: Exception) -> _Said:
+def _worded(request: Request, error: Exception) -> _Said:
     """An error in OCP's words. The literal {0} are ocp-express': it passes no arguments there."""
-    switches = call.sandbox.tasks.switches
+    switches = request.sandbox.tasks.switches
     match error:
         case ApiError():
-            return _worded_refusal(call, error, switches.error_code_forbidden)
+            return _worded_refusal(request, error, switches.error_code_forbidden)
         case NoSuchTask() | NoSuchSubtask():  # TaskInstanceManagerImpl.java:61,98,122
             return _Said(404, "The {0} task does not exist.", switches.error_code_not_found)
         case IllegalOperation():  # TaskInstanceManagerImpl.java:63,99; SubtaskInstanceManagerImpl
             # The id without thousands separators: I18nService.java makes it a text first.
-            asked = call.parameters
+            asked = request.parameters
             blamed = asked.get("subtaskInstanceId", asked["taskInstanceId"])
             message = (
                 f"This operation is not supported for the {blamed} task in the {error.state} state."
@@ -568,16 +579,16 @@ def _worded(call: Request, error: Exception) -> _Said:
             return _Said(500, f"Unhandled exception, type={kind}, message={error}")
 
 
-def _worded_refusal(call: Request, error: ApiError, forbidden: int) -> _Said:
+def _worded_refusal(request: Request, error: ApiError, forbidden: int) -> _Said:
     if error.kind == "fault":
         return _struck(error.status)
     value = _shortened(error.value)
     message = MESSAGES[error.kind].format(
         parameter=error.parameter,
         value=value,
-        java_type=JAVA_TYPES.get(error.wanted, error.wanted),
-        path=_shortened(call.path),
-        method=_shortened(call.method),
+        java_type=JAVA_TYPES.get(error.expected_type, error.expected_type),
+        path=_shortened(request.path),
+        method=_shortened(request.method),
     )
     return _Said(
         error.status_code,
@@ -599,7 +610,7 @@ RATE_LIMIT: Final[Headers] = (
     (b"ratelimit-remaining", b"0"),
     (b"ratelimit-reset", b"1"),
 )
-"""The headers of a 429 (200.api-call-description.md:121-151), with the page's own numbers."""
+"""The headers of a 429 (200.api-request-description.md:121-151), with the page's own numbers."""
 
 
 def _struck(status: int) -> _Said:

@@ -16,7 +16,7 @@ import orjson
 from oceanmock.conformance.checks.envelope import BELOW
 from oceanmock.conformance.looks import Contract, Look, Seen, look
 from oceanmock.conformance.quirks import is_explained
-from oceanmock.http.validation import Mistake, Schema
+from oceanmock.http.validation import Schema, SchemaViolation
 
 MOST: Final = 20
 """So many mistakes of one body are told; a body that is all wrong has one for each member."""
@@ -93,7 +93,7 @@ def body(seen: Seen) -> Iterator[Look]:
         yield Look(_rule(each), json_path(each.path), f"{json_path(each.path)}: {each.message}.")
 
 
-def _rule(mistake: Mistake) -> str:
+def _rule(mistake: SchemaViolation) -> str:
     return RULES_BY_KEYWORD.get(mistake.keyword, "schema.value")
 
 
