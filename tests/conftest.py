@@ -1,13 +1,12 @@
-"""What the tests share: a sandbox at a standstill, the app over it, and a way to ask it.
+"""Share a sandbox with a stopped clock, its app, and a function that sends it requests.
 
-And how hypothesis searches: without a clock over it, since machines differ; in CI the same way
-every time, so that a red build is a change's fault; elsewhere at random, so that somebody finds
-the rest.
+Hypothesis has two profiles. ``repeatable``, the default, tries the same examples in every run.
+``explore`` draws new ones: ``pytest -m hypothesis --hypothesis-profile=explore``.
 """
 
 import asyncio
 import gc
-import os
+import signal
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -24,14 +23,13 @@ pytest_plugins = ["pytester"]
 
 gc.set_threshold(50_000, 20, 100)  # looking for garbage as often as usual is a sixth of the time
 
-settings.register_profile(
-    "oceanmock",
-    deadline=None,
-    database=None,
-    derandomize=bool(os.environ.get("CI")),
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("oceanmock")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job that a shell started with &
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # child processes inherit the default
+
+any_machine = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", any_machine, derandomize=True)
+settings.register_profile("explore", any_machine, derandomize=False, print_blob=True)
+settings.load_profile("repeatable")
 
 Ask = Callable[..., httpx.Response]
 
