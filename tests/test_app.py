@@ -90,7 +90,7 @@ def worded(call: Request, error: Exception) -> Response:
     kind = error.kind if isinstance(error, ApiError) else "crash"
     status = error.status_code if isinstance(error, ApiError) else 500
     headers = error.headers if isinstance(error, ApiError) else ()
-    return Response(status, {"kind": kind, "detail": str(error), "api": call.api.name}, headers)
+    return Response(status, {"kind": kind, "detail": str(error), "api": call.service.name}, headers)
 
 
 def known(call: Request) -> frozenset[str] | None:

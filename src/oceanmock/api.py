@@ -1,18 +1,167 @@
-"""Define what the pipeline and an API exchange: requests, responses, errors and the API record.
+"""Define the ``Api`` record, and what the pipeline and an API exchange.
 
-Nothing here knows connexion, a wire format or one API: each API writes an ``ApiError`` in its own
-envelope.
+An ``Api`` states the words of one API: its kinds with their states and operations, its routes and
+the keys of its JSON. Each API defines one in the ``api.py`` of its package, and ``oceanmock.apis``
+lists them. ``Service``, ``Request``, ``Response`` and ``ApiError`` serve it over HTTP. Nothing here
+depends on connexion or on one API.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from oceanmock.engine.faults import InjectedFault
-from oceanmock.engine.sandbox import Sandbox
-from oceanmock.openapi import Operation, Spec
+from oceanmock.openapi import Operation, Spec, load_spec, spec_path
+
+if TYPE_CHECKING:
+    from oceanmock.engine.faults import InjectedFault
+    from oceanmock.engine.sandbox import Sandbox
+
+# --- one API --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of thing that an API has, such as a task or a node.
+
+    ``operations`` are the ones that a client can request of it; ``shown_operations`` those that its
+    JSON shows. ``terminal_states`` are those it leaves only by an operation. ``detail`` is the
+    operationId that reads one, empty where none does. ``parent`` is the kind it is a part of.
+    """
+
+    name: str
+    title: str
+    states: tuple[str, ...]
+    terminal_states: frozenset[str]
+    shown_operations: tuple[str, ...]
+    operations: tuple[str, ...] = ()
+    detail: str = ""
+    parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation of a contract.
+
+    ``ids`` maps each kind in its path to the path's parameter. A route with ``changes`` requests an
+    operation of that kind: ``operation``, or the one that its body names where that is empty.
+    ``lists`` is the kind that it lists, and ``shows`` the kind whose JSON its response contains.
+    """
+
+    id: str
+    path: str
+    ids: Mapping[str, str] = field(default_factory=dict)
+    changes: str = ""
+    operation: str = ""
+    lists: str = ""
+    shows: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The words of one API, and the modules of its package.
+
+    ``name`` stands in scenario files and in the admin API, ``title`` in text for people.
+    ``prefix`` begins the API's paths. ``kinds`` begins with the kind that has no parent.
+    ``scripts_key`` and ``switches_key`` are the keys of a scenario file's scripts and of the admin
+    API's switches. ``state_key``, ``operation_key`` and ``end_key`` are keys of the API's JSON.
+    ``version`` is the version that the mock serves by default, where the API has versions.
+    ``contract`` is the contract's file; None means ``openapi/<name>.yaml``.
+
+    A package has the modules that the properties below name. They are imported on first use, so
+    that serving does not load what only tests or conformance runs need.
+    """
+
+    name: str
+    title: str
+    package: str
+    prefix: str
+    kinds: tuple[Kind, ...]
+    routes: tuple[Route, ...]
+    scripts_key: str
+    switches_key: str
+    state_key: str
+    operation_key: str
+    end_key: str
+    version: str = ""
+    contract: Path | None = None
+
+    @property
+    def root(self) -> Kind:
+        """Return the kind that has no parent: a task or a dag."""
+        return self.kinds[0]
+
+    def kind(self, name: str) -> Kind:
+        """Return a kind by its name. Raises KeyError."""
+        return next((kind for kind in self.kinds if kind.name == name), None) or _no(name)
+
+    def route(self, operation_id: str) -> Route:
+        """Return a route by its operationId. Raises KeyError."""
+        found = next((route for route in self.routes if route.id == operation_id), None)
+        return found or _no(operation_id)
+
+    def ids_of(self, operation_id: str) -> Mapping[str, str]:
+        """Return the path parameter of each kind that an operation's path has; empty for none."""
+        return next((route.ids for route in self.routes if route.id == operation_id), {})
+
+    @property
+    def spec(self) -> Spec:
+        """Return the contract, read once."""
+        return load_spec(self.contract or spec_path(self.name))
+
+    def module(self, name: str) -> Any:
+        """Return a module of the API's package, imported on first use."""
+        return import_module(f"{self.package}.{name}")
+
+    @property
+    def scenario(self) -> Any:
+        """Return the scenario format: ``Scenario``, ``Switches``, ``script_of`` …"""
+        return self.module("scenario")
+
+    @property
+    def machine(self) -> Any:
+        """Return the state machine: ``start``, ``operate``, ``view_at``, ``next_due`` …"""
+        return self.module("machine")
+
+    @property
+    def handlers(self) -> Any:
+        """Return the HTTP handlers: ``api`` makes the ``Service``."""
+        return self.module("handlers")
+
+    @property
+    def auth(self) -> Any:
+        """Return the server's authentication."""
+        return self.module("auth")
+
+    @property
+    def parse(self) -> Any:
+        """Return the parser of response bodies."""
+        return self.module("parse")
+
+    @property
+    def checks(self) -> Any:
+        """Return the conformance checks."""
+        return self.module("checks")
+
+    @property
+    def walk(self) -> Any:
+        """Return the actions of the conformance walker."""
+        return self.module("walk")
+
+    @property
+    def client(self) -> Any:
+        """Return the test handles."""
+        return self.module("client")
+
+
+def _no(name: str) -> Any:
+    raise KeyError(name)
+
+
+# --- one API over HTTP ----------------------------------------------------------------------------
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -93,7 +242,7 @@ class Request:
     injected fault.
     """
 
-    api: Service
+    service: Service
     sandbox: Sandbox
     method: str
     path: str

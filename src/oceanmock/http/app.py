@@ -280,7 +280,7 @@ class _Exchange:
             at=request.received_at,
             wall=self._wall,
             took=stopwatch() - self._began,
-            api=request.api.name,
+            api=request.service.name,
             operation=request.operation.id if request.operation else "",
             method=request.method,
             path=request.path,
@@ -299,8 +299,8 @@ class _Exchange:
 
 def _other_answer(request: Request, status: int) -> tuple[Message, bytes]:
     """The answer of this status in the API's envelope, in place of what the operation said."""
-    answer = request.api.render_error(request, ApiError("fault", "", status=status))
-    return response_start(answer, request.api.encode)
+    answer = request.service.render_error(request, ApiError("fault", "", status=status))
+    return response_start(answer, request.service.encode)
 
 
 def _texts(headers: Headers) -> list[tuple[str, str]]:

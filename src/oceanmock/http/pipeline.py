@@ -152,7 +152,7 @@ class Reception:
         try:
             if _announces_body(request.headers):
                 request.body = await _take_in(request.headers, receive)
-            request.api.open(request)
+            request.service.open(request)
             await self.app(scope, receive, send)
         except _HungUp:
             return
@@ -227,7 +227,7 @@ async def _refuse(request: Request, error: Exception, send: Send) -> None:
     request.error = str(refusal)
     if _is_ours(refusal):
         logger.error("%s %s: %r", request.method, request.path, error, exc_info=error)
-    await _send(send, request.api.render_error(request, refusal), request.api.encode)
+    await _send(send, request.service.render_error(request, refusal), request.service.encode)
 
 
 def _is_ours(error: Exception) -> bool:
@@ -359,7 +359,7 @@ class Routing(SpecMiddleware):
 
     def _unknown(self, request: Request) -> ApiError:
         asked = f"{request.method} {request.path[:200]}"
-        known = {_filled(each, asked): each for each in self.known[request.api.name]}
+        known = {_filled(each, asked): each for each in self.known[request.service.name]}
         near = difflib.get_close_matches(asked, known, n=1, cutoff=0.0)
         return ApiError(
             "unknown path",
@@ -378,11 +378,11 @@ def _filled(operation: str, asked: str) -> str:
 
 async def _fall_back(request: Request, unknown: Callable[[Request], ApiError], send: Send) -> None:
     """ResponseRules a request that is no operation's, as its room knows how to. Raises ApiError."""
-    handler = request.api.fallback(request)
+    handler = request.service.fallback(request)
     if handler is None:
         raise unknown(request)
     strike_at(request)
-    await _send(send, handler(request), request.api.encode)
+    await _send(send, handler(request), request.service.encode)
 
 
 def _places(
@@ -497,7 +497,7 @@ def strike_at(request: Request) -> None:
     """Notes what strikes a request. Raises ApiError when the operation is not to happen."""
     operation = request.operation.id if request.operation else ""
     key = (request.method, request.raw_path, request.query, request.body)
-    asked = FaultRequest(request.api.name, operation, request.path_values, request.caller, key)
+    asked = FaultRequest(request.service.name, operation, request.path_values, request.caller, key)
     strike = request.fault = request.sandbox.faults.strike(asked)
     if strike is not None and not strike.carries_out:
         status = strike.status or 503
