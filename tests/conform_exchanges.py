@@ -137,7 +137,7 @@ def _as_recorded(each: Any) -> Exchange:
         body=body.encode() if isinstance(body, str) else body,
         response_headers=tuple(answer["headers"].items()),
         credentials="none" if is_nobody else "own",
-        meant_wrong=bool(how),
+        expects_refusal=bool(how),
     )
 
 

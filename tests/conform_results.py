@@ -10,7 +10,15 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from oceanmock.conformance.model import Exchange, Finding, Missing, Result, Stale, StoryStep, Tally
+from oceanmock.conformance.model import (
+    CheckResult,
+    Exchange,
+    MissingResponse,
+    Result,
+    RuleCount,
+    StaleEntry,
+    StoryStep,
+)
 
 SECOND = 1_000_000_000
 SENT_AT = 1_704_866_400 * SECOND
@@ -35,8 +43,8 @@ def an_exchange(number: int = 1, **other: Any) -> Exchange:
     return replace(said, **other)
 
 
-def a_finding(rule: str = "envelope.status", **other: Any) -> Finding:
-    said = Finding(
+def a_finding(rule: str = "envelope.status", **other: Any) -> CheckResult:
+    said = CheckResult(
         rule=rule,
         operation="getTaskInstance",
         status=200,
@@ -67,11 +75,11 @@ def a_result(**other: Any) -> Result:
             "rollbackTask": Counter(),
         },
         rules={
-            "envelope.status": Tally(66, 1, 0),
-            "hostile.500": Tally(9, 1, 0),
-            "parent.out-of-step": Tally(34, 0, 0),
-            "time.start-after-finish": Tally(34, 3, 1),
-            "rollback.order": Tally(0, 0, 0),
+            "envelope.status": RuleCount(66, 1, 0),
+            "hostile.500": RuleCount(9, 1, 0),
+            "parent.out-of-step": RuleCount(34, 0, 0),
+            "time.start-after-finish": RuleCount(34, 3, 1),
+            "rollback.order": RuleCount(0, 0, 0),
         },
         checked=Counter(
             {
@@ -107,10 +115,12 @@ def a_result(**other: Any) -> Result:
                 known="the clock of this lab's database is a minute slow",
             )
         ],
-        stale=[Stale("log.stale", "getSubtaskLog", "logs lagged behind in 4.2.1")],
+        stale=[StaleEntry("log.stale", "getSubtaskLog", "logs lagged behind in 4.2.1")],
         missing=[
-            Missing("rollbackTask", 200, "Name a FAILED task that can be rolled back with --task."),
-            Missing("retryTask", 400, "Name a task that is SUCCESSFUL with --task."),
+            MissingResponse(
+                "rollbackTask", 200, "Name a FAILED task that can be rolled back with --task."
+            ),
+            MissingResponse("retryTask", 400, "Name a task that is SUCCESSFUL with --task."),
         ],
         changes=[
             an_exchange(
@@ -164,5 +174,5 @@ def a_clean_result(**other: Any) -> Result:
         "baselines": [],
         "writes": False,
     }
-    tallies = {rule: Tally(tally.looked) for rule, tally in a_result().rules.items()}
-    return a_result(**{**nothing, "rules": tallies, **other})
+    counts = {rule: RuleCount(tally.looked) for rule, tally in a_result().rules.items()}
+    return a_result(**{**nothing, "rules": counts, **other})

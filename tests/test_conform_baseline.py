@@ -20,7 +20,7 @@ from oceanmock.conformance.baseline import (
     shipped_names,
     update,
 )
-from oceanmock.conformance.model import BROKEN, KEPT, Stale
+from oceanmock.conformance.model import BROKEN, KEPT, StaleEntry
 from oceanmock.conformance.rules import all_rules
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.openapi import spec_path
@@ -102,7 +102,7 @@ def test_an_entry_that_no_longer_occurs_is_stale() -> None:
 
     apply_baseline(of(ENVELOPE), result)
 
-    stale = Stale("envelope.status", "getTaskInstance", "the gateway rewrites it")
+    stale = StaleEntry("envelope.status", "getTaskInstance", "the gateway rewrites it")
     assert result.stale == [stale]
     assert result.exit_code == KEPT
 

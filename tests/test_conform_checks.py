@@ -149,7 +149,7 @@ BROKEN: Final[dict[str, list[tuple[Api, Exchange]]]] = {
         ("ocp", exchange("GET", TASK, UNKNOWN, status=500)),
         ("obshell", exchange("GET", DAG_AT, example("obshell", "Panicked"), status=500)),
     ],
-    "hostile.500": [("ocp", exchange("GET", TASK, UNKNOWN, status=500, meant_wrong=True))],
+    "hostile.500": [("ocp", exchange("GET", TASK, UNKNOWN, status=500, expects_refusal=True))],
     "method.accepted": [("ocp", exchange("DELETE", TASK, FINISHED))],
     "error.message": [
         ("ocp", exchange("GET", TASK, changed(UNKNOWN, error__message=" "), status=404))
@@ -363,7 +363,7 @@ def test_a_rule_is_counted_where_it_was_kept_as_well() -> None:
     checks(task())
     checks(task(status=201))
 
-    tally = checks.tallies["envelope.status"]
+    tally = checks.counts["envelope.status"]
     assert (tally.looked, tally.broken) == (2, 1)
     assert checks.checked["envelope.status", "getTaskInstance"] == 2
 
@@ -411,7 +411,7 @@ LAWFUL: Final[dict[str, tuple[Api, Exchange]]] = {
     ),
     "a path is refused before the API is asked": (
         "ocp",
-        page_of_a_web_server(400, f"{TASKS}/%00", meant_wrong=True),
+        page_of_a_web_server(400, f"{TASKS}/%00", expects_refusal=True),
     ),
     "nobody is let in but to a page to log in at": (
         "ocp",
@@ -515,7 +515,7 @@ SHOWN: Final = {
         body={"operator": "RETRY"},
     ),
     "logs-of-nothing-are-empty": asked(
-        "GET", f"task/sub_task/{DAG}/logs", 200, "EmptyList", meant_wrong=True
+        "GET", f"task/sub_task/{DAG}/logs", 200, "EmptyList", expects_refusal=True
     ),
     "unreachable-owner-is-500": exchange(
         "GET",
@@ -537,7 +537,7 @@ def test_a_quirk_that_was_not_recorded_is_found_all_the_same(name: str) -> None:
 
 def test_a_mended_server_has_none_of_the_quirks() -> None:
     mended = [
-        asked("GET", f"task/sub_task/{DAG}/logs", 404, "Unknown", meant_wrong=True),
+        asked("GET", f"task/sub_task/{DAG}/logs", 404, "Unknown", expects_refusal=True),
         asked("GET", "task/dag/unfinish", 401, "WrongPassword", credentials="none"),
         dag("?show_details=false", data__nodes=None),
     ]

@@ -28,14 +28,14 @@ from oceanmock.cli import conform as cli_conform
 from oceanmock.cli import main
 from oceanmock.conformance.baseline import Baseline, apply_baseline, load_baseline
 from oceanmock.conformance.extra import NEEDS
-from oceanmock.conformance.model import Missing, Options, PhaseEnded, PhaseStarted, Result
+from oceanmock.conformance.model import MissingResponse, Options, PhaseEnded, PhaseStarted, Result
 from oceanmock.conformance.target import Target, Untestable
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.http.server import Server
 
 URL = "http://127.0.0.1:8080"
 OCP = (URL, "--api", "ocp", "--user", "manager", "--password", "s3cret")
-MISSING = [Missing("retryTask", 200, "Name a FAILED task.")]
+MISSING = [MissingResponse("retryTask", 200, "Name a FAILED task.")]
 OBSHELL = (URL, "--api", "obshell", "--password", "s3cret")
 
 

@@ -31,7 +31,15 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import NO_ANSWER, Asked, Event, Exchange, Finding, Found, Options
+from oceanmock.conformance.model import (
+    NO_RESPONSE,
+    CheckFailed,
+    CheckResult,
+    Event,
+    Exchange,
+    Options,
+    ResponseReceived,
+)
 from oceanmock.conformance.reproduce import curl_of
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import AccessKey, Basic, Sealed
@@ -117,7 +125,7 @@ def allowing(client: HttpClient, *ids: str) -> HttpClient:
 
 WAYS: Final[dict[str, Act]] = {
     "send": lambda client: client.send("POST", TASK),
-    "send, meant wrong": lambda client: client.send("DELETE", "/nowhere", meant_wrong=True),
+    "send, meant wrong": lambda client: client.send("DELETE", "/nowhere", expects_refusal=True),
     "send, with a body": lambda client: client.send("PUT", TASK, json={}),
     "send, turned by its credentials": lambda client: client.send("GET", TASK, auth=turn),
     "the session's post": lambda client: client.session.post(client.target.url + TASK),
@@ -277,7 +285,7 @@ def test_what_may_be_changed_is_so_by_the_operations_of_the_contract_alone(
 
     with pytest.raises(NotAllowed, match="no operation of the contract"):
         client.send(method, path)
-    client.send(method, f"{TASKS}/999", meant_wrong=True)
+    client.send(method, f"{TASKS}/999", expects_refusal=True)
 
     assert ocp.log[1:] == [(method, f"{TASKS}/999")]
 
@@ -287,7 +295,7 @@ def test_an_id_of_nothing_can_be_registered(ocp: Logged) -> None:
     client.may_change("999")
     client.may_change(35000312, kind="task")
 
-    unknown = client.send("POST", f"{TASKS}/999/retry", meant_wrong=True)
+    unknown = client.send("POST", f"{TASKS}/999/retry", expects_refusal=True)
     client.send("POST", f"{TASK}/subtasks/999/skip")
 
     assert unknown.status == 404
@@ -499,12 +507,12 @@ def test_who_never_has_time_is_not_waited_for_for_ever(span: str, waited: int) -
 def test_an_exchange_says_what_was_asked_and_answered(ocp: Logged) -> None:
     client = client_to(ocp)
 
-    with client.during("probes", meant_wrong=True):
+    with client.during("probes", expects_refusal=True):
         exchange = client.send("GET", f"{TASKS}/7?name=a b")
 
     assert (exchange.number, exchange.phase, exchange.operation) == (1, "probes", "getTaskInstance")
     assert (exchange.method, exchange.target) == ("GET", f"{TASKS}/7?name=a%20b")
-    assert (exchange.status, exchange.problem, exchange.meant_wrong) == (404, "", True)
+    assert (exchange.status, exchange.problem, exchange.expects_refusal) == (404, "", True)
     assert exchange.json()["error"]["code"]
     assert exchange.header("Content-Type") == "application/json"
     assert exchange.took > 0
@@ -551,7 +559,7 @@ def test_no_answer_is_an_exchange_too() -> None:
     exchange = client.send("GET", TASK)
 
     assert (exchange.status, exchange.problem) == (None, "connection refused")
-    assert client.statuses["getTaskInstance"] == {NO_ANSWER: 1}
+    assert client.statuses["getTaskInstance"] == {NO_RESPONSE: 1}
     with pytest.raises(requests.ConnectionError):
         client.session.get(f"http://127.0.0.1:1{TASK}")
     assert client.asked == 2
@@ -660,10 +668,10 @@ def test_the_last_exchanges_are_kept_and_all_are_counted(
 # --- who is told ----------------------------------------------------------------------------------
 
 
-def finding(exchange: Exchange, **said: Any) -> Finding:
+def finding(exchange: Exchange, **said: Any) -> CheckResult:
     """A finding about an exchange."""
     rule = said.get("rule", "envelope.status")
-    return Finding(
+    return CheckResult(
         rule, exchange.operation, exchange.status, "$.status", "It is.", "A page", exchange
     )
 
@@ -672,13 +680,13 @@ def test_what_watchers_find_is_told_once_with_a_command(ocp: Logged) -> None:
     told: list[Event] = []
     target = Target(ocp.url, "ocp", Basic("manager", "manager"))
     client = HttpClient(
-        target, Options(), listen=told.append, watchers=[lambda each: [finding(each)]]
+        target, Options(), listen=told.append, checkers=[lambda each: [finding(each)]]
     )
 
     client.send("GET", TASK)
     client.send("GET", TASK)
 
-    assert [type(event) for event in told] == [Asked, Found, Asked]
+    assert [type(event) for event in told] == [ResponseReceived, CheckFailed, ResponseReceived]
     assert [each.rule for each in client.findings] == ["envelope.status"]
     assert client.findings[0].curl.startswith("curl -sS -u manager:")
 

@@ -100,7 +100,7 @@ def test_a_broken_server_is_found_and_the_rule_is_named(mutant: Mutant, rule: st
         played = world.play()
 
     assert rule in rules_in(played), told(played)
-    assert played.tallies[rule].broken > 0
+    assert played.counts[rule].broken > 0
     assert {finding.rule for finding in world.client.findings} >= {rule}
 
 
@@ -150,7 +150,7 @@ def test_a_run_sees_every_operation_accepted_and_refused_and_looks_at_every_rule
     seen = {word: {s for o, s in played.operations if o == word} & {200, 400} for word in words}
     assert seen == answered
     unseen = {"ocp": theirs, "obshell": ours}[api]
-    assert played.tallies.keys() == RULES_OF_MACHINES.keys() - unseen - never
+    assert played.counts.keys() == RULES_OF_MACHINES.keys() - unseen - never
 
 
 @pytest.mark.parametrize(

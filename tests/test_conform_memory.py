@@ -23,7 +23,7 @@ from conform_exchanges import (
     recorded,
 )
 from oceanmock.conformance.memory import Memory
-from oceanmock.conformance.model import Api, Exchange, Finding
+from oceanmock.conformance.model import Api, CheckResult, Exchange
 
 TASKS: Final = "/api/v2/tasks/instances"
 DAG_AT: Final = f"/api/v1/task/dag/{DAG}"
@@ -46,7 +46,7 @@ FAILED_TASK: Final = changed(
 
 def found(
     api: Api, exchanges: Iterable[Exchange], *, ours: Container[str] | None = None
-) -> list[Finding]:
+) -> list[CheckResult]:
     """What a memory finds in some exchanges, one after the other."""
     memory = Memory(CONTRACTS[api], ours=ours)
     return [finding for each in exchanges for finding in memory(each)]

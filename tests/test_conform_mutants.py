@@ -19,7 +19,7 @@ from mutants.bending import Mutant
 from oceanmock.conformance.baseline import shipped_for
 from oceanmock.conformance.machines import playing
 from oceanmock.conformance.mock import conform_mock
-from oceanmock.conformance.model import Api, Event, Found, Listener, Options, Phase, Result
+from oceanmock.conformance.model import Api, CheckFailed, Event, Listener, Options, Phase, Result
 from oceanmock.conformance.rules import all_rules
 
 APIS: tuple[Api, ...] = ("ocp", "obshell")
@@ -54,7 +54,7 @@ def stopping_at(rules: Container[str]) -> Listener:
     """Breaks a run off as soon as it has found one of these."""
 
     def listen(event: Event) -> None:
-        if isinstance(event, Found) and event.finding.rule in rules:
+        if isinstance(event, CheckFailed) and event.finding.rule in rules:
             raise KeyboardInterrupt
 
     return listen

@@ -26,7 +26,7 @@ from oceanmock.conformance.checks import Checks
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.memory import Memory
-from oceanmock.conformance.model import Api, Exchange, Finding, Options
+from oceanmock.conformance.model import Api, CheckResult, Exchange, Options
 from oceanmock.conformance.probes import Known, KnownIds, Probe, Prober, find_ids, obshell, probe
 from oceanmock.conformance.probes.ocp import IDS, ask_whether_listed
 from oceanmock.conformance.rules import RULES
@@ -77,7 +77,7 @@ class Run:
         self.sandbox = sandbox
         self.memory = Memory(contract)
         self.client = HttpClient(
-            self.target, self.options, watchers=[Checks(contract), self.memory]
+            self.target, self.options, checkers=[Checks(contract), self.memory]
         )
 
     def probe(self, **more: Any) -> KnownIds:
@@ -113,7 +113,7 @@ def test_a_sound_server_is_found_fault_with_by_no_probe(api: Api) -> None:
         run.probe()
 
     assert run.rules == set()
-    assert run.prober.tallies["error.status"].looked > 100
+    assert run.prober.counts["error.status"].looked > 100
 
 
 def test_the_quirks_of_an_obshell_are_found_under_their_names() -> None:
@@ -357,7 +357,7 @@ class Answering:
 
     answer: Callable[[str], Exchange]
     identity: str = ""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[CheckResult] = field(default_factory=list)
 
     @property
     def target(self) -> Target:
@@ -366,7 +366,7 @@ class Answering:
     def send(self, method: str, target: str, **_: Any) -> Exchange:
         return self.answer(target)
 
-    def found(self, finding: Finding) -> None:
+    def found(self, finding: CheckResult) -> None:
         self.findings.append(finding)
 
 

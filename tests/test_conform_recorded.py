@@ -84,8 +84,8 @@ def asked_again(file: str) -> HttpClient:
     contract = Contract("obshell", load_spec(spec_path("obshell")))
     with replayed(file) as (replayer, url):
         target = Target(url, "obshell", _sealed, version="4.5.0.0", own_address=own)
-        watchers = [Checks(contract), Memory(contract)]
-        client = HttpClient(target, Options(write=True), watchers=watchers)
+        checkers = [Checks(contract), Memory(contract)]
+        client = HttpClient(target, Options(write=True), checkers=checkers)
         client.may_change_everything()
         for recorded in replayer.exchanges:
             _ask(client, recorded)
@@ -108,7 +108,7 @@ def _ask(client: HttpClient, recorded: Exchange) -> None:
         asked["target"],
         body=body,
         auth=None if how.get("auth") == "none" else "default",
-        meant_wrong=bool(how),
+        expects_refusal=bool(how),
     )
 
 

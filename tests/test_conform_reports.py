@@ -19,12 +19,12 @@ from rich.console import Console
 from conform_results import SECOND, a_clean_result, a_finding, a_result, an_exchange
 from golden import assert_golden
 from oceanmock.conformance.model import (
-    Asked,
+    CheckFailed,
+    CheckResult,
     Event,
-    Finding,
-    Found,
     PhaseEnded,
     PhaseStarted,
+    ResponseReceived,
     Result,
     Waiting,
 )
@@ -391,21 +391,21 @@ EVENTS: list[Event] = [
     Waiting("http://127.0.0.1:8080", "connection refused", 5 * SECOND),
     Waiting("http://127.0.0.1:8080", "connection refused", 4 * SECOND),
     PhaseStarted("probes", 12),
-    Asked(an_exchange(1)),
-    Asked(an_exchange(2)),
-    Found(a_finding()),
-    Found(a_finding("time.start-after-finish")),
+    ResponseReceived(an_exchange(1)),
+    ResponseReceived(an_exchange(2)),
+    CheckFailed(a_finding()),
+    CheckFailed(a_finding("time.start-after-finish")),
     PhaseEnded("probes"),
     PhaseStarted("story"),
-    Asked(an_exchange(3)),
+    ResponseReceived(an_exchange(3)),
     PhaseEnded("story"),
     PhaseStarted("story"),
-    Asked(an_exchange(4)),
+    ResponseReceived(an_exchange(4)),
     PhaseEnded("story"),
 ]
 
 
-def reason(finding: Finding) -> str:
+def reason(finding: CheckResult) -> str:
     return "a slow clock" if finding.rule == "time.start-after-finish" else ""
 
 
@@ -430,7 +430,10 @@ def test_a_log_has_a_line_per_phase_and_per_new_finding() -> None:
 
 
 def test_a_log_says_now_and_then_that_something_happens() -> None:
-    events: list[Event] = [PhaseStarted("probes"), *(Asked(an_exchange(n)) for n in range(9))]
+    events: list[Event] = [
+        PhaseStarted("probes"),
+        *(ResponseReceived(an_exchange(n)) for n in range(9)),
+    ]
 
     lines = told(events, is_terminal=False, tick=4 * SECOND).splitlines()
 

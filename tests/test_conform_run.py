@@ -19,16 +19,16 @@ from oceanmock.conformance.model import (
     INTERRUPTED,
     KEPT,
     Api,
-    Asked,
+    CheckFailed,
+    CheckResult,
     Event,
-    Finding,
-    Found,
     Options,
     Phase,
     PhaseEnded,
     PhaseStarted,
+    ResponseReceived,
     Result,
-    Tally,
+    RuleCount,
 )
 from oceanmock.conformance.run import Environment, Run, conform, judged, merged
 
@@ -148,8 +148,8 @@ def test_each_exchange_and_each_finding_is_told_once() -> None:
     with served("obshell") as there:
         result = conform(there.target, only("probes"), listen=told.append)
 
-    asked = [each.exchange.number for each in told if isinstance(each, Asked)]
-    found = [each.finding.key for each in told if isinstance(each, Found)]
+    asked = [each.exchange.number for each in told if isinstance(each, ResponseReceived)]
+    found = [each.finding.key for each in told if isinstance(each, CheckFailed)]
     assert len(asked) == len(set(asked)) == result.asked
     assert found == [each.key for each in result.findings]
 
@@ -233,7 +233,7 @@ def test_a_broken_server_is_found_and_what_is_known_of_it_breaks_nothing() -> No
 @pytest.mark.parametrize("phase", ["probes", "coverage"])
 def test_a_run_that_is_broken_off_tells_what_it_has_seen(phase: Phase) -> None:
     def stop(event: Event) -> None:
-        if isinstance(event, Asked) and event.exchange.phase == phase:
+        if isinstance(event, ResponseReceived) and event.exchange.phase == phase:
             raise KeyboardInterrupt
 
     with served("ocp") as there:
@@ -269,8 +269,8 @@ def result_of(operation: str, rule: str) -> Result:
         writes=True,
         took=5,
         statuses={operation: Counter({200: 2})},
-        rules={rule: Tally(looked=3, broken=1)},
-        findings=[Finding("a", "b", 200, "$", f"of {operation}", "")],
+        rules={rule: RuleCount(looked=3, broken=1)},
+        findings=[CheckResult("a", "b", 200, "$", f"of {operation}", "")],
         phases={"probes": 5},
         asked=2,
     )
@@ -282,7 +282,7 @@ def test_results_of_several_runs_are_added_up() -> None:
     whole = merged(several)
 
     assert whole.statuses == {"one": Counter({200: 2}), "two": Counter({200: 4})}
-    assert whole.rules == {"r": Tally(looked=6, broken=2), "s": Tally(looked=3, broken=1)}
+    assert whole.rules == {"r": RuleCount(looked=6, broken=2), "s": RuleCount(looked=3, broken=1)}
     assert [each.message for each in whole.findings] == ["of one"]
     assert (whole.took, whole.asked, whole.phases) == (15, 6, {"probes": 15})
-    assert several[0].rules == {"r": Tally(looked=3, broken=1)}
+    assert several[0].rules == {"r": RuleCount(looked=3, broken=1)}

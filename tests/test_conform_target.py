@@ -30,7 +30,7 @@ from obshell_world import INIT
 from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client
 from oceanmock.conformance import target as targets
-from oceanmock.conformance.model import Asked, Event, PhaseEnded, PhaseStarted, Waiting
+from oceanmock.conformance.model import Event, PhaseEnded, PhaseStarted, ResponseReceived, Waiting
 from oceanmock.conformance.target import Target, Untestable, reach
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.http.app import create_app
@@ -106,7 +106,7 @@ def test_what_is_asked_is_told(mock: Logged) -> None:
 
     reach(mock.url, api="ocp", auth=MANAGER, listen=told.append)
 
-    assert [type(event) for event in told] == [PhaseStarted, Asked, PhaseEnded]
+    assert [type(event) for event in told] == [PhaseStarted, ResponseReceived, PhaseEnded]
 
 
 def test_no_target_shows_its_password() -> None:

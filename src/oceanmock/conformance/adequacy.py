@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from oceanmock.conformance.looks import spec_for
-from oceanmock.conformance.model import Api, Missing
+from oceanmock.conformance.model import Api, MissingResponse
 from oceanmock.obshell.versions import SINCE
 from oceanmock.openapi import Operation, operations_of
 
@@ -93,14 +93,14 @@ def missing(
     writes: bool,
     version: str = "",
     kinds: Iterable[Kind] = (),
-) -> list[Missing]:
+) -> list[MissingResponse]:
     """What had to be seen and was not, in the contract's order; ``kinds`` are those of the targets.
 
     Without kinds, an obshell is taken for a plain agent.
     """
     seen = {(name, each) for name, counts in statuses.items() for each in counts if counts[each]}
     return [
-        Missing(needed.operation.id, needed.status, _hint(api, needed))
+        MissingResponse(needed.operation.id, needed.status, _hint(api, needed))
         for needed in required(api, writes=writes, version=version, kinds=kinds)
         if seen.isdisjoint((needed.operation.id, each) for each in needed.one_of)
     ]

@@ -19,7 +19,7 @@ from typing import Any, Final, get_args
 
 import yaml
 
-from oceanmock.conformance.model import Api, Finding, Result, Stale
+from oceanmock.conformance.model import Api, CheckResult, Result, StaleEntry
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.openapi import load_spec, operations_of, spec_path
 from oceanmock.scenario.diagnostics import Document, Found, ScenarioError, did_you_mean, nearest
@@ -45,7 +45,7 @@ class Known:
     sometimes: str = ""
     """In which circumstances it occurs, where that is not always."""
 
-    def covers(self, finding: Finding) -> bool:
+    def covers(self, finding: CheckResult) -> bool:
         """Whether the finding is this deviation."""
         return (
             finding.rule == self.rule
@@ -90,7 +90,7 @@ class Baseline:
         release = version.partition("-")[0]
         return not self.versions or bool({version, release} & set(self.versions))
 
-    def reason_for(self, finding: Finding) -> str:
+    def reason_for(self, finding: CheckResult) -> str:
         """Why the finding is let pass; empty when no entry covers it."""
         if finding.rule not in self.rules:
             return ""
@@ -125,7 +125,7 @@ def apply_baseline(baseline: Baseline | None, result: Result) -> None:
         tally.known = sum(each.rule == rule for each in result.known)
     entries = () if baseline is None or result.interrupted else baseline.known
     result.stale = [
-        Stale(entry.rule, entry.operation, entry.reason)
+        StaleEntry(entry.rule, entry.operation, entry.reason)
         for entry in entries
         if not entry.sometimes
         and entry.was_looked_at(result)
@@ -145,7 +145,7 @@ def update(baseline: Baseline, result: Result) -> tuple[Baseline, int, int]:
     return whole, len(new), len(baseline.known) - len(kept)
 
 
-def _entry_of(finding: Finding) -> Known:
+def _entry_of(finding: CheckResult) -> Known:
     """What covers a finding, wherever in a list it stands."""
     return Known(
         finding.rule,

@@ -42,7 +42,7 @@ from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTranspor
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.looks import Contract, Seen
-from oceanmock.conformance.model import Api, Exchange, Finding, Options, Phase, Rule, Tally
+from oceanmock.conformance.model import Api, CheckResult, Exchange, Options, Phase, Rule, RuleCount
 from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.conformance.quirks import is_explained
 from oceanmock.conformance.target import Target
@@ -174,7 +174,7 @@ class _ClientTransport(RequestsTransport):
         kwargs["max_redirects"] = 0
         is_wrong = case.meta is not None and case.meta.generation.mode.is_negative
         try:
-            with self.client.during(self.client.phase, meant_wrong=is_wrong):
+            with self.client.during(self.client.phase, expects_refusal=is_wrong):
                 return super().send(case, session=self.client.session, **kwargs)
         except NotAllowed as refused:
             raise UnsatisfiedAssumption(str(refused)) from refused
@@ -306,14 +306,14 @@ class Fuzzer:
         self._engine = EngineContext(schema=self._read_contract(), stop_event=self._stop)
 
     @property
-    def tallies(self) -> dict[str, Tally]:
+    def counts(self) -> dict[str, RuleCount]:
         """How often each rule was looked at and broken."""
-        tallies = {rule: Tally() for rule, _ in self.looked}
+        counts = {rule: RuleCount() for rule, _ in self.looked}
         for (rule, _), count in self.looked.items():
-            tallies[rule].looked += count
+            counts[rule].looked += count
         for rule, count in self.broken.items():
-            tallies.setdefault(rule, Tally()).broken += count
-        return tallies
+            counts.setdefault(rule, RuleCount()).broken += count
+        return counts
 
     def run(self, phase: Phase) -> None:
         """Runs one of ``PHASES``. Raises KeyboardInterrupt when somebody stopped it."""
@@ -403,7 +403,7 @@ class Fuzzer:
             return False  # a lawful request, if the word is one
         self.broken[f"schemathesis.{check}"] += 1
         self.client.found(
-            Finding(
+            CheckResult(
                 rule=f"schemathesis.{check}",
                 operation=_id_of(context),
                 status=exchange.status if exchange else response.status_code,
@@ -444,7 +444,7 @@ class Fuzzer:
             return
         operation = self._ids_of_labels.get(event.label, "")
         self.client.found(
-            Finding(
+            CheckResult(
                 rule="schemathesis.unfinished",
                 operation=operation,
                 status=None,

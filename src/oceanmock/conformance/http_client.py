@@ -7,7 +7,7 @@ answer says. A redirect is an answer. Nothing of the environment decides how a
 request goes: no proxies, no .netrc; and cookies are not kept, or what is sent without credentials
 would have them.
 
-Every exchange is masked before it is anything else, then counted, shown to the watchers and told to
+Every exchange is masked before it is anything else, then counted, shown to the checkers and told to
 who listens. What they find is told once, with a command that asks again.
 """
 
@@ -32,16 +32,16 @@ from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance.guard import SAFE, Guard, NotAllowed
 from oceanmock.conformance.looks import spec_for
 from oceanmock.conformance.model import (
-    NO_ANSWER,
-    Asked,
+    NO_RESPONSE,
+    Checker,
+    CheckFailed,
+    CheckResult,
     Exchange,
-    Finding,
-    Found,
     Headers,
     Listener,
     Options,
     Phase,
-    Watcher,
+    ResponseReceived,
 )
 from oceanmock.conformance.problems import problem_of
 from oceanmock.conformance.reproduce import curl_of
@@ -78,7 +78,7 @@ class _Booking:
 
     phase: Phase
     operation: str = ""
-    meant_wrong: bool = False
+    expects_refusal: bool = False
 
 
 class HttpClient:
@@ -95,13 +95,13 @@ class HttpClient:
         options: Options,
         *,
         listen: Listener = lambda _: None,
-        watchers: Sequence[Watcher] = (),
+        checkers: Sequence[Checker] = (),
         now: Callable[[], int] = stopwatch,
         sleep: Callable[[int], object] = pause,
     ) -> None:
         self.target: Final = target
         self.options: Final = options
-        self.watchers: Final = list(watchers)
+        self.checkers: Final = list(checkers)
         self.operations: Final = operations_of(spec_for(target.api, target.version))
         self.guard: Final = Guard(
             target.api,
@@ -116,7 +116,7 @@ class HttpClient:
         self.asked = 0
         self.statuses: Final = {each.id: Counter[int]() for each in self.operations}
         self.changes: Final[list[Exchange]] = []
-        self.findings: Final[list[Finding]] = []
+        self.findings: Final[list[CheckResult]] = []
         self._booking = _Booking("preflight")
         self._known: Final[set[Any]] = set()
         self._secrets: Final = _secrets_of(target.auth) | _secrets_of(target.viewer)
@@ -134,9 +134,9 @@ class HttpClient:
         return self._booking.phase
 
     @contextmanager
-    def during(self, phase: Phase, *, meant_wrong: bool = False) -> Iterator[None]:
+    def during(self, phase: Phase, *, expects_refusal: bool = False) -> Iterator[None]:
         """Books what is sent meanwhile to a phase."""
-        before, self._booking = self._booking, _Booking(phase, meant_wrong=meant_wrong)
+        before, self._booking = self._booking, _Booking(phase, expects_refusal=expects_refusal)
         try:
             yield
         finally:
@@ -163,18 +163,18 @@ class HttpClient:
         body: bytes | None = None,
         json: Any = None,
         auth: Literal["default"] | Auth | None = "default",
-        meant_wrong: bool = False,
+        expects_refusal: bool = False,
     ) -> Exchange:
         """The exchange that a request makes; without a status where no answer came.
 
         ``target`` is path and query. ``auth`` is the run's own credentials, unless others are
-        given; ``meant_wrong`` says that it is sent to be refused. Raises NotAllowed.
+        given; ``expects_refusal`` says that it is sent to be refused. Raises NotAllowed.
         """
         said = dict(headers or {})
         if json is not None:
             body = json_.dumps(json).encode()
             said.setdefault("Content-Type", "application/json")
-        wrong = meant_wrong or self._booking.meant_wrong
+        wrong = expects_refusal or self._booking.expects_refusal
         booking = _Booking(phase or self.phase, operation, wrong)
         request = requests.Request(method, self.target.url + target, headers=said, data=body)
         try:
@@ -293,7 +293,7 @@ class HttpClient:
             sent_at=times[0],
             took=times[1],
             problem=_hidden(problem, secrets),
-            meant_wrong=booking.meant_wrong,
+            expects_refusal=booking.expects_refusal,
             credentials="own" if is_own else "others" if sent else "none",
         )
 
@@ -313,21 +313,21 @@ class HttpClient:
         return exchange
 
     def _book(self, exchange: Exchange) -> None:
-        """Counts an exchange, shows it to the watchers, and tells of it."""
+        """Counts an exchange, shows it to the checkers, and tells of it."""
         with self._lock:
             self.asked += 1
             self.exchanges.append(exchange)
             if exchange.operation in self.statuses:
-                self.statuses[exchange.operation][exchange.status or NO_ANSWER] += 1
+                self.statuses[exchange.operation][exchange.status or NO_RESPONSE] += 1
             if exchange.method not in SAFE:
                 self.changes.append(exchange)
             self.guard.learn(exchange)
-            self._listen(Asked(exchange))
-            for watcher in self.watchers:
+            self._listen(ResponseReceived(exchange))
+            for watcher in self.checkers:
                 for finding in watcher(exchange):
                     self.found(finding)
 
-    def found(self, finding: Finding) -> bool:
+    def found(self, finding: CheckResult) -> bool:
         """Keeps and tells a finding unless its like is known; whether it was new."""
         with self._lock:
             if finding.key in self._known:
@@ -336,7 +336,7 @@ class HttpClient:
             if finding.exchange is not None and not finding.curl:
                 finding = replace(finding, curl=curl_of(finding.exchange, self.target))
             self.findings.append(finding)
-            self._listen(Found(finding))
+            self._listen(CheckFailed(finding))
             return True
 
 

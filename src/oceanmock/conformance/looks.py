@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote
 import orjson
 
 from oceanmock import text as instants
-from oceanmock.conformance.model import Api, Exchange, Finding, Rule, Tally
+from oceanmock.conformance.model import Api, CheckResult, Exchange, Rule, RuleCount
 from oceanmock.obshell.versions import contract_version, spec_of
 from oceanmock.openapi import (
     Operation,
@@ -219,7 +219,7 @@ class Watch:
     contract: Contract
     rules: Mapping[str, Rule]
     checks: tuple[Check, ...] = ()
-    tallies: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    counts: defaultdict[str, RuleCount] = field(default_factory=lambda: defaultdict(RuleCount))
     """Rule → how often it was looked at and broken."""
     checked: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Rule and operation → how often it was looked at there."""
@@ -227,16 +227,16 @@ class Watch:
         default_factory=lambda: defaultdict(set), repr=False
     )
 
-    def __call__(self, exchange: Exchange) -> list[Finding]:
+    def __call__(self, exchange: Exchange) -> list[CheckResult]:
         """What is wrong with an exchange, each rule and place once."""
         seen = Seen(exchange, self.contract)
         return self.judged(seen, self.looks(seen))
 
-    def judged(self, seen: Seen, looks: Iterable[Look]) -> list[Finding]:
+    def judged(self, seen: Seen, looks: Iterable[Look]) -> list[CheckResult]:
         """The findings of some looks, which are counted."""
-        found: dict[tuple[str, str], Finding] = {}
+        found: dict[tuple[str, str], CheckResult] = {}
         for each in looks:
-            tally = self.tallies[each.rule]
+            tally = self.counts[each.rule]
             tally.looked += 1
             self.checked[each.rule, seen.id] += 1
             if each.wrong:
@@ -258,8 +258,8 @@ class Watch:
         for check in self.checks:
             yield from guarded(check, seen)
 
-    def _finding(self, seen: Seen, broken: Look) -> Finding:
-        return Finding(
+    def _finding(self, seen: Seen, broken: Look) -> CheckResult:
+        return CheckResult(
             rule=broken.rule,
             operation=seen.id,
             status=seen.exchange.status,

@@ -35,7 +35,7 @@ INADEQUATE: Final = 3
 INTERRUPTED: Final = 130
 """Stopped by Ctrl-C; what was found until then is reported."""
 
-NO_ANSWER: Final = 0
+NO_RESPONSE: Final = 0
 """How requests that were never answered are counted among statuses."""
 
 Credentials = Literal["own", "others", "none"]
@@ -62,7 +62,7 @@ class Exchange:
     sent_at: int
     took: int
     problem: str = ""
-    meant_wrong: bool = False
+    expects_refusal: bool = False
     """Whether it was sent to be refused: wrong credentials, a malformed id, junk."""
     credentials: Credentials = "none"
     """Whose it was sent with: the run's own, others, or none at all."""
@@ -92,7 +92,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One rule that one answer breaks. ``path`` is the JSON path to what is wrong; may be empty."""
 
     rule: str
@@ -119,12 +119,12 @@ class Finding:
         return self.rule, self.operation, self.status, self.path
 
 
-Watcher = Callable[[Exchange], Sequence[Finding]]
+Checker = Callable[[Exchange], Sequence[CheckResult]]
 """Looks at one exchange, as it comes; may remember. Must never raise."""
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingResponse:
     """A status of an operation that had to be seen, and was not."""
 
     operation: str
@@ -134,7 +134,7 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
-class Stale:
+class StaleEntry:
     """An entry of the baseline that no longer occurs."""
 
     rule: str
@@ -143,7 +143,7 @@ class Stale:
 
 
 @dataclass(slots=True)
-class Tally:
+class RuleCount:
     """How often a rule was looked at, and how often it was broken."""
 
     looked: int = 0
@@ -151,7 +151,7 @@ class Tally:
     known: int = 0
 
 
-Walked = Counter[tuple[str, str, str]]
+TransitionCounts = Counter[tuple[str, str, str]]
 """Kind (task, subtask, dag …), the words before and after; how often that step was seen."""
 
 
@@ -183,17 +183,17 @@ class Result:
     took: int = 0
     statuses: dict[str, Counter[int]] = field(default_factory=dict)
     """Operation → how often it answered each status; every operation has an entry."""
-    rules: dict[str, Tally] = field(default_factory=dict)
+    rules: dict[str, RuleCount] = field(default_factory=dict)
     checked: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Rule and operation; how often that rule was looked at there. Empty where nobody counted."""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[CheckResult] = field(default_factory=list)
     """Those that no baseline knows, each once."""
-    known: list[Finding] = field(default_factory=list)
-    stale: list[Stale] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
+    known: list[CheckResult] = field(default_factory=list)
+    stale: list[StaleEntry] = field(default_factory=list)
+    missing: list[MissingResponse] = field(default_factory=list)
     changes: list[Exchange] = field(default_factory=list)
     """Every call that may have changed the target."""
-    walked: Walked = field(default_factory=Counter)
+    walked: TransitionCounts = field(default_factory=Counter)
     shown: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Kind and word; how often it was shown."""
     stories: dict[str, list[StoryStep]] = field(default_factory=dict)
@@ -228,17 +228,17 @@ class PhaseStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ResponseReceived:
     """An exchange is over."""
 
     exchange: Exchange
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CheckFailed:
     """A finding, the first of its key."""
 
-    finding: Finding
+    finding: CheckResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +257,7 @@ class Waiting:
     left: int
 
 
-Event = PhaseStarted | Asked | Found | PhaseEnded | Waiting
+Event = PhaseStarted | ResponseReceived | CheckFailed | PhaseEnded | Waiting
 Listener = Callable[[Event], None]
 
 

@@ -145,7 +145,9 @@ def _needs_ocean_base(seen: Seen) -> bool:
 
 def _asks_for_an_empty_log(seen: Seen) -> bool:
     return (
-        seen.id == "getFullSubTaskLogs" and seen.exchange.meant_wrong and seen.status in (200, 404)
+        seen.id == "getFullSubTaskLogs"
+        and seen.exchange.expects_refusal
+        and seen.status in (200, 404)
     )
 
 
@@ -154,7 +156,7 @@ def _is_empty_log(seen: Seen) -> bool:
 
 
 def _undecrypted(seen: Seen) -> bool:
-    is_junk = seen.id in OPERATORS and seen.exchange.meant_wrong and not _may_fail(seen)
+    is_junk = seen.id in OPERATORS and seen.exchange.expects_refusal and not _may_fail(seen)
     return _says(500, "Request.Body.Decrypt")(seen) or (is_junk and _panicked(seen))
 
 

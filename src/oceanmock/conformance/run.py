@@ -2,7 +2,7 @@
 
 The probes go first, since they are few and told apart by what they ask; then the machine, since
 what chance has done to a task cannot be undone; then schemathesis, phase by phase; then the
-stories. Everything goes by one client, and every answer past the same watchers. What a run has seen
+stories. Everything goes by one client, and every answer past the same checkers. What a run has seen
 is a Result at any moment, so that one which was broken off still tells it; whether it is enough,
 and what of it was known, is judged at the end (``judged``), of several runs together if need be.
 """
@@ -25,16 +25,16 @@ from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import (
     PHASES,
+    CheckResult,
     Event,
-    Finding,
     Listener,
     Options,
     Phase,
     PhaseEnded,
     PhaseStarted,
     Result,
+    RuleCount,
     StoryStep,
-    Tally,
 )
 from oceanmock.conformance.target import Target
 from oceanmock.formats import Scenario
@@ -124,8 +124,8 @@ class Run:
         contract = Contract.of(target.api, target.version)
         self.checks: Final = Checks(contract)
         self.memory: Final = Memory(contract, ours=None if environment.is_ours else options.tasks)
-        watchers = [self.checks, self.memory]
-        self.client: Final = HttpClient(target, options, listen=listen, watchers=watchers)
+        checkers = [self.checks, self.memory]
+        self.client: Final = HttpClient(target, options, listen=listen, checkers=checkers)
         self.interrupted = False
         self._listen = listen
         self._started, self._began = wall_now(), stopwatch()
@@ -266,26 +266,26 @@ class Run:
             interrupted=self.interrupted,
         )
 
-    def _counted(self) -> tuple[dict[str, Tally], Counter[tuple[str, str]]]:
+    def _counted(self) -> tuple[dict[str, RuleCount], Counter[tuple[str, str]]]:
         """How often each rule was looked at, and where; by whoever looks."""
-        rules: dict[str, Tally] = {}
+        rules: dict[str, RuleCount] = {}
         checked: Counter[tuple[str, str]] = Counter()
         for watch in (self.checks, self.memory, self._prober):
             if watch is not None:
-                _add(rules, watch.tallies)
+                _add(rules, watch.counts)
                 checked.update(watch.checked)
-        _add(rules, self._played.tallies)
+        _add(rules, self._played.counts)
         checked.update(self._played.checked)
         if self._fuzzer is not None:
-            _add(rules, self._fuzzer.tallies)
+            _add(rules, self._fuzzer.counts)
             checked.update(self._fuzzer.looked)
         return rules, checked
 
 
-def _add(rules: dict[str, Tally], more: Mapping[str, Tally]) -> None:
-    """Adds tallies to others."""
+def _add(rules: dict[str, RuleCount], more: Mapping[str, RuleCount]) -> None:
+    """Adds counts to others."""
     for rule, tally in more.items():
-        known = rules.setdefault(rule, Tally())
+        known = rules.setdefault(rule, RuleCount())
         known.looked += tally.looked
         known.broken += tally.broken
 
@@ -295,7 +295,7 @@ def merged(results: Sequence[Result]) -> Result:
     whole = replace(results[0], rules={}, statuses={}, findings=[], changes=[], phases={})
     whole.checked, whole.walked, whole.shown = Counter(), Counter(), Counter()
     whole.took, whole.asked, whole.stories = 0, 0, {}
-    findings: dict[Any, Finding] = {}
+    findings: dict[Any, CheckResult] = {}
     for each in results:
         _add(whole.rules, each.rules)
         for name, counts in each.statuses.items():

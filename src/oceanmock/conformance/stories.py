@@ -23,7 +23,7 @@ from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.machines.base import UNREADABLE
 from oceanmock.conformance.machines.obshell import Dag, read_dag
 from oceanmock.conformance.machines.ocp import Task, read_task
-from oceanmock.conformance.model import Exchange, Finding, Rule, StoryStep
+from oceanmock.conformance.model import CheckResult, Exchange, Rule, StoryStep
 from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import scenario_checks as obshell_rules
@@ -202,7 +202,7 @@ class _Telling:
         """Tells the client, so that the answer that showed it is in the report."""
         exchange = why.exchange
         self.stage.client.found(
-            Finding(
+            CheckResult(
                 rule=DIVERGES.id,
                 operation=exchange.operation if exchange else "",
                 status=exchange.status if exchange else None,

@@ -29,10 +29,10 @@ from oceanmock.conformance.model import (
     INTERRUPTED,
     UNTESTABLE,
     Api,
-    Asked,
     Event,
     Listener,
     Options,
+    ResponseReceived,
     Result,
 )
 from oceanmock.errors import OceanmockError
@@ -242,7 +242,7 @@ def _listening(baseline: Baseline | None) -> Iterator[Listener]:
 
             def listen(event: Event) -> None:
                 show(event)
-                if stopped.is_set() and isinstance(event, Asked):
+                if stopped.is_set() and isinstance(event, ResponseReceived):
                     raise KeyboardInterrupt
 
             yield listen

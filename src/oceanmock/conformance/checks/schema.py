@@ -65,7 +65,7 @@ def _failure(seen: Seen) -> Iterator[Look]:
     """A 500 that nothing explains is a failure, and one to a hostile request another."""
     code = str(seen.error.get("errCode", ""))
     if not is_explained(seen) and not any(word in code for word in EXPECTED):
-        rule = "hostile.500" if seen.exchange.meant_wrong else "status.server-error"
+        rule = "hostile.500" if seen.exchange.expects_refusal else "status.server-error"
         said = str(seen.error.get("message", ""))[:200].rstrip(". ")
         yield look(rule, False, "$", f"the server failed with {seen.status}: {said or 'no word'}.")
 
@@ -73,7 +73,7 @@ def _failure(seen: Seen) -> Iterator[Look]:
 def no_failure(seen: Seen) -> Iterator[Look]:
     """Counts the requests that the server did not fail at."""
     if seen.operation is not None and seen.status < 500:
-        yield look("hostile.500" if seen.exchange.meant_wrong else "status.server-error", True)
+        yield look("hostile.500" if seen.exchange.expects_refusal else "status.server-error", True)
 
 
 def body(seen: Seen) -> Iterator[Look]:

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from oceanmock.conformance.looks import UNHEARD
 from oceanmock.conformance.machines.rules import RULES_OF_MACHINES
-from oceanmock.conformance.model import Exchange, Finding, Phase, Tally
+from oceanmock.conformance.model import CheckResult, Exchange, Phase, RuleCount
 
 Pause = Literal["none", "tick", "rest"]
 PAUSES: Final[tuple[Pause, ...]] = ("none", "tick", "rest")
@@ -47,11 +47,11 @@ class Sender(Protocol):
         phase: Phase,
         operation: str = "",
         json: Any = None,
-        meant_wrong: bool = False,
+        expects_refusal: bool = False,
     ) -> Exchange:
         """The exchange that came of it."""
 
-    def found(self, finding: Finding) -> bool:
+    def found(self, finding: CheckResult) -> bool:
         """Keeps and tells a finding unless its like is known; whether it was new."""
 
 
@@ -95,8 +95,8 @@ def look(rule: str, kept: bool, path: str, message: str) -> Look:
 class Played:
     """What came of all walks: findings, how often each rule was held, and what was left behind."""
 
-    findings: list[Finding] = field(default_factory=list)
-    tallies: dict[str, Tally] = field(default_factory=dict)
+    findings: list[CheckResult] = field(default_factory=list)
+    counts: dict[str, RuleCount] = field(default_factory=dict)
     checked: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Rule and operation; how often that rule was held against its answer."""
     operations: Counter[tuple[str, int | None]] = field(default_factory=Counter)
@@ -126,10 +126,10 @@ class Notes:
     learned: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     """What no text decides, and must then stay the same."""
     played: Played = field(default_factory=Played)
-    _found: dict[tuple[Any, ...], tuple[int, Finding]] = field(default_factory=dict)
-    _looked: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    _found: dict[tuple[Any, ...], tuple[int, CheckResult]] = field(default_factory=dict)
+    _looked: defaultdict[str, RuleCount] = field(default_factory=lambda: defaultdict(RuleCount))
 
-    def keep(self, finding: Finding, *, steps: int) -> None:
+    def keep(self, finding: CheckResult, *, steps: int) -> None:
         """A finding; of those with one key the one that took the fewest steps."""
         known = self._found.get(finding.key)
         if known is None or steps < known[0]:
@@ -145,7 +145,7 @@ class Notes:
     def told(self) -> Played:
         """All of it, as of now."""
         self.played.findings = [finding for _, finding in self._found.values()]
-        self.played.tallies = dict(self._looked)
+        self.played.counts = dict(self._looked)
         return self.played
 
 
@@ -226,7 +226,7 @@ class Walk(ABC, Generic[S]):
         """What of the state matters for an act."""
 
     @abstractmethod
-    def ask(self, act: Act, shown: S, *, meant_wrong: bool) -> Exchange:
+    def ask(self, act: Act, shown: S, *, expects_refusal: bool) -> Exchange:
         """Asks for the operation."""
 
     @abstractmethod
@@ -259,7 +259,7 @@ class Walk(ABC, Generic[S]):
 
     @abstractmethod
     def read_logs(self, before: S, after: S) -> None:
-        """Reads what was logged by what has run in between; the watchers of the client judge it."""
+        """Reads what was logged by what has run in between; the checkers of the client judge it."""
 
     # --- moves ---
 
@@ -349,7 +349,7 @@ class Walk(ABC, Generic[S]):
         """Asks for an operation, judges the answer, and what shows right after."""
         answers = self.answers_to(act, before)
         self.notes.done.update(self._kinds(act, before))
-        exchange = self.ask(act, before, meant_wrong=ACCEPTED not in answers)
+        exchange = self.ask(act, before, expects_refusal=ACCEPTED not in answers)
         self.notes.played.operations[act.wish, exchange.status] += 1
         self._tell(f"{self.called(act, before)} → {exchange.status or 'no answer'}")
         if exchange.status is None or exchange.status in UNHEARD | {401, 403}:
@@ -436,10 +436,10 @@ class Walk(ABC, Generic[S]):
         except UNREADABLE:
             self.is_over = True  # that shape is for the checks of answers to complain of
 
-    def _finding(self, wrong: Wrong, exchange: Exchange | None) -> Finding:
+    def _finding(self, wrong: Wrong, exchange: Exchange | None) -> CheckResult:
         steps = "; ".join(self._steps)
         earlier = "…; " if self._count > len(self._steps) else ""
-        return Finding(
+        return CheckResult(
             rule=wrong.rule,
             operation=exchange.operation if exchange else "",
             status=exchange.status if exchange else None,

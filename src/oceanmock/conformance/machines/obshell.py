@@ -283,7 +283,7 @@ class ObshellWalk(Walk[Dag]):
         whole = f"{shown.state}/{shown.operator}"
         return whole if act.part is None else f"{whole}/{shown.nodes[act.part].words}"
 
-    def ask(self, act: Act, shown: Dag, *, meant_wrong: bool) -> Exchange:
+    def ask(self, act: Act, shown: Dag, *, expects_refusal: bool) -> Exchange:
         """Posts the operator."""
         path = self.path()
         if act.part is not None:
@@ -294,7 +294,7 @@ class ObshellWalk(Walk[Dag]):
             phase="machine",
             operation=act.operation,
             json={"operator": act.word},
-            meant_wrong=meant_wrong,
+            expects_refusal=expects_refusal,
         )
 
     def called(self, act: Act, shown: Dag) -> str:

@@ -159,7 +159,7 @@ class OcpWalk(Walk[Task]):
             return f"{shown.status}/{shown.operation}/{shown.prohibits_rollback}"
         return f"{shown.status}/{shown.operation}/{shown.subtasks[act.part].words}"
 
-    def ask(self, act: Act, shown: Task, *, meant_wrong: bool) -> Exchange:
+    def ask(self, act: Act, shown: Task, *, expects_refusal: bool) -> Exchange:
         """Posts to the operation's own path."""
         path = self.path()
         if act.part is not None:
@@ -169,7 +169,7 @@ class OcpWalk(Walk[Task]):
             f"{path}/{_VERBS[act.operation]}",
             phase="machine",
             operation=act.operation,
-            meant_wrong=meant_wrong,
+            expects_refusal=expects_refusal,
         )
 
     def called(self, act: Act, shown: Task) -> str:

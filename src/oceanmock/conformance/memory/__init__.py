@@ -20,7 +20,7 @@ from oceanmock.conformance.looks import Contract, Look, Seen, Watch, guarded, in
 from oceanmock.conformance.memory import chains, facts, logs
 from oceanmock.conformance.memory.chains import Call
 from oceanmock.conformance.memory.sighted import Sighting, View, sightings
-from oceanmock.conformance.model import Exchange, Finding, Walked
+from oceanmock.conformance.model import CheckResult, Exchange, TransitionCounts
 from oceanmock.conformance.quirks import has_panicked
 from oceanmock.conformance.rules import RULES
 from oceanmock.observations import operation_of
@@ -60,7 +60,7 @@ class Memory(Watch):
     def __init__(self, contract: Contract, *, ours: Container[str] | None = None) -> None:
         super().__init__(contract, RULES)
         self.ours = ours
-        self.walked: Walked = Counter()
+        self.walked: TransitionCounts = Counter()
         self.shown: Counter[tuple[str, str]] = Counter()
         self._late: list[tuple[Seen, Look]] = []
         self.forget()
@@ -77,7 +77,7 @@ class Memory(Watch):
         self._waiting: dict[Key, facts.Waiting] = {}
         self._logs = logs.Logs()
 
-    def __call__(self, exchange: Exchange) -> list[Finding]:
+    def __call__(self, exchange: Exchange) -> list[CheckResult]:
         """What is wrong with an exchange, and with those before it that it shows to be wrong."""
         found = super().__call__(exchange)
         late, self._late = self._late, []

@@ -2,7 +2,7 @@
 
 The same requests each time, and few: no chance is in them. GET alone, unless the run may write;
 then also calls that a sound server refuses, on ids of nothing and on what the run may play with. A
-wrong password is tried once for each way to send one. The client shows each answer to its watchers,
+wrong password is tried once for each way to send one. The client shows each answer to its checkers,
 too.
 """
 

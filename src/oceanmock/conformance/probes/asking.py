@@ -45,7 +45,7 @@ class Probe:
 
 
 class Prober(Watch):
-    """Sends probes over a client, and tells it what it finds; ``tallies`` count the looks."""
+    """Sends probes over a client, and tells it what it finds; ``counts`` count the looks."""
 
     def __init__(self, client: HttpClient, contract: Contract) -> None:
         super().__init__(contract, RULES)
@@ -65,7 +65,7 @@ class Prober(Watch):
                 headers=probe.headers,
                 body=probe.body,
                 auth=probe.auth,
-                meant_wrong=probe.is_wrong,
+                expects_refusal=probe.is_wrong,
             )
         except NotAllowed:
             return None
@@ -106,7 +106,7 @@ def _was_let_in(probe: Probe, seen: Seen) -> bool:
 def _judge(probe: Probe, seen: Seen) -> Iterator[Look]:
     """Whether the answer is one of those expected; a quirk with a name is its own rule's."""
     if quirk_of(seen) is not None or seen.status in UNHEARD or seen.status >= 500:
-        return  # a failure is for the watchers of the client to tell
+        return  # a failure is for the checkers of the client to tell
     allowed = " or ".join(str(each) for each in sorted(probe.statuses))
     wrong = f"{probe.what} is answered {seen.status}; it should be {allowed}."
     is_sent_elsewhere = _asks_who(probe) and seen.status in ELSEWHERE

@@ -18,9 +18,9 @@ from oceanmock.conformance.model import (
     BROKEN,
     INADEQUATE,
     KEPT,
-    NO_ANSWER,
+    NO_RESPONSE,
+    CheckResult,
     Exchange,
-    Finding,
     Headers,
     Result,
     Rule,
@@ -148,7 +148,7 @@ def _known(result: Result) -> str:
     )
 
 
-def _finding(finding: Finding) -> str:
+def _finding(finding: CheckResult) -> str:
     tone = "known" if finding.known else "new"
     reason = f'<p class="reason">Known: {_text(finding.known)}</p>' if finding.known else ""
     curl = f"<h4>Again</h4><pre>{_text(finding.curl)}</pre>" if finding.curl else ""
@@ -165,7 +165,7 @@ def _finding(finding: Finding) -> str:
 def _exchange(exchange: Exchange) -> str:
     """Request and answer, side by side where there is room."""
     asked = texts.request_line(exchange)
-    wrong = ", meant to be refused" if exchange.meant_wrong else ""
+    wrong = ", meant to be refused" if exchange.expects_refusal else ""
     about = f"request {exchange.number:,}, {exchange.phase}{wrong}"
     return (
         '<div class="exchange">'
@@ -219,7 +219,7 @@ def _matrix(result: Result) -> str:
 
 def _cells(result: Result, name: str, statuses: Sequence[int]) -> Iterator[str]:
     missing = texts.missing_of(result)
-    broken = {(each.operation, each.status or NO_ANSWER) for each in result.findings}
+    broken = {(each.operation, each.status or NO_RESPONSE) for each in result.findings}
     seen = result.statuses.get(name, Counter())
     for status in statuses:
         times = seen.get(status, 0)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from oceanmock import __version__
-from oceanmock.conformance.model import Exchange, Finding, Headers, Result
+from oceanmock.conformance.model import CheckResult, Exchange, Headers, Result
 from oceanmock.conformance.reports import texts
 
 FORMAT: Final = 1
@@ -133,7 +133,7 @@ def _stories(result: Result) -> list[Json]:
     ]
 
 
-def _finding(finding: Finding) -> Json:
+def _finding(finding: CheckResult) -> Json:
     return {
         "rule": finding.rule,
         "operation": finding.operation,
@@ -156,7 +156,7 @@ def _exchange(exchange: Exchange) -> Json:
         "operation": exchange.operation,
         "sent_at": sent_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "took_ms": _ms(exchange.took),
-        "meant_wrong": exchange.meant_wrong,
+        "expects_refusal": exchange.expects_refusal,
         "method": exchange.method,
         "target": exchange.target,
         "status": exchange.status,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from xml.etree import ElementTree
 
-from oceanmock.conformance.model import Finding, Result
+from oceanmock.conformance.model import CheckResult, Result
 from oceanmock.conformance.reports import texts
 
 Outcome = Literal["passed", "failure", "skipped"]
@@ -101,22 +101,22 @@ def _rule_cases(result: Result) -> Iterator[tuple[str, _Case]]:
                 yield rule.rule, _Case(place, "skipped", "never looked at")
 
 
-def _by_operation(findings: Sequence[Finding], rule: str) -> dict[str, list[Finding]]:
-    grouped: dict[str, list[Finding]] = {}
+def _by_operation(findings: Sequence[CheckResult], rule: str) -> dict[str, list[CheckResult]]:
+    grouped: dict[str, list[CheckResult]] = {}
     for each in findings:
         if texts.clean(each.rule) == rule:
             grouped.setdefault(each.operation or ANYWHERE, []).append(each)
     return grouped
 
 
-def _broken(place: str, findings: Sequence[Finding]) -> _Case:
+def _broken(place: str, findings: Sequence[CheckResult]) -> _Case:
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     first = findings[0]
     details = "\n\n".join(map(_told, findings))
     return _Case(place, "failure", f"{first.breadcrumb}: {first.message}{more}", details)
 
 
-def _told(finding: Finding) -> str:
+def _told(finding: CheckResult) -> str:
     answer = []
     if (exchange := finding.exchange) is not None:
         answer = [
@@ -127,7 +127,7 @@ def _told(finding: Finding) -> str:
     return "\n".join([f"{finding.breadcrumb}: {finding.message}", source, finding.curl, *answer])
 
 
-def _known(place: str, findings: Sequence[Finding]) -> _Case:
+def _known(place: str, findings: Sequence[CheckResult]) -> _Case:
     reasons = "; ".join(dict.fromkeys(each.known for each in findings))
     return _Case(place, "skipped", f"known: {reasons}")
 

@@ -16,13 +16,13 @@ from rich.text import Text
 
 from oceanmock.clock import SECOND
 from oceanmock.conformance.model import (
-    Asked,
+    CheckFailed,
+    CheckResult,
     Event,
-    Finding,
-    Found,
     Listener,
     PhaseEnded,
     PhaseStarted,
+    ResponseReceived,
     Waiting,
 )
 from oceanmock.conformance.reports import texts
@@ -33,7 +33,7 @@ SILENCE: Final = 15 * SECOND
 
 @contextmanager
 def shown_on(
-    console: Console, *, stopwatch: Callable[[], int], reason_for: Callable[[Finding], str]
+    console: Console, *, stopwatch: Callable[[], int], reason_for: Callable[[CheckResult], str]
 ) -> Iterator[Listener]:
     """What is to be told the events of a run; ``reason_for`` says why a finding is let pass."""
     if not console.is_terminal:
@@ -66,12 +66,12 @@ class _Counts:
         known = f", {self.known:,} known" if self.known else ""
         return f"{texts.count(self.asked, 'request')}, {texts.count(self.found, 'finding')}{known}"
 
-    def add(self, event: Event, reason_for: Callable[[Finding], str]) -> None:
-        if isinstance(event, Asked):
+    def add(self, event: Event, reason_for: Callable[[CheckResult], str]) -> None:
+        if isinstance(event, ResponseReceived):
             self.asked += 1
-        elif isinstance(event, Found) and reason_for(event.finding):
+        elif isinstance(event, CheckFailed) and reason_for(event.finding):
             self.known += 1
-        elif isinstance(event, Found):
+        elif isinstance(event, CheckFailed):
             self.found += 1
 
 
@@ -85,7 +85,7 @@ class _Lines:
         self,
         console: Console,
         stopwatch: Callable[[], int],
-        reason_for: Callable[[Finding], str],
+        reason_for: Callable[[CheckResult], str],
     ) -> None:
         self._console = console
         self._stopwatch = stopwatch
@@ -99,7 +99,7 @@ class _Lines:
         if isinstance(event, PhaseStarted):
             self._begin(event.phase)
         self._counts.add(event, self._reason_for)
-        if isinstance(event, Found) and not self._reason_for(event.finding):
+        if isinstance(event, CheckFailed) and not self._reason_for(event.finding):
             self._say(_told(event.finding))
         elif isinstance(event, Waiting) and event.why != self._awaited:
             self._awaited = event.why
@@ -131,7 +131,7 @@ class _Lines:
 class _Bar:
     """A bar for the phase that runs; findings are printed above it."""
 
-    def __init__(self, bar: Progress, reason_for: Callable[[Finding], str]) -> None:
+    def __init__(self, bar: Progress, reason_for: Callable[[CheckResult], str]) -> None:
         self._bar = bar
         self._reason_for = reason_for
         self._counts = _Counts()
@@ -143,10 +143,10 @@ class _Bar:
             self._begin(event.phase, event.total)
         elif isinstance(event, Waiting):
             self._await(event)
-        elif isinstance(event, Found) and not self._reason_for(event.finding):
+        elif isinstance(event, CheckFailed) and not self._reason_for(event.finding):
             self._bar.console.print(Text(texts.line(_told(event.finding)), "red"), soft_wrap=True)
         if self._phase is not None and not isinstance(event, Waiting):
-            moved = 1 if isinstance(event, Asked) else 0
+            moved = 1 if isinstance(event, ResponseReceived) else 0
             self._bar.update(self._phase, advance=moved, told=str(self._counts))
         if isinstance(event, PhaseEnded):
             self._end()
@@ -169,5 +169,5 @@ class _Bar:
             self._phase = None
 
 
-def _told(finding: Finding) -> str:
+def _told(finding: CheckResult) -> str:
     return f"found {finding.rule}: {finding.breadcrumb}: {finding.message}"

@@ -16,7 +16,7 @@ from rich.rule import Rule as Line
 from rich.table import Table
 from rich.text import Text
 
-from oceanmock.conformance.model import BROKEN, INADEQUATE, INTERRUPTED, KEPT, Finding, Result
+from oceanmock.conformance.model import BROKEN, INADEQUATE, INTERRUPTED, KEPT, CheckResult, Result
 from oceanmock.conformance.reports import texts
 
 MOST: Final = 20
@@ -120,7 +120,7 @@ def _findings(result: Result) -> Iterator[RenderableType]:
     yield Text()
 
 
-def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
+def _finding(place: int, finding: CheckResult) -> Iterator[RenderableType]:
     """Breadcrumb, sentence, source, and the command that asks again."""
     yield Text.assemble(
         f"  {place}. ", _text(finding.rule, "bold"), "  ", _text(finding.breadcrumb, "cyan")

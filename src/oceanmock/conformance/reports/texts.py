@@ -19,10 +19,10 @@ from oceanmock.conformance.model import (
     INADEQUATE,
     INTERRUPTED,
     KEPT,
-    NO_ANSWER,
+    NO_RESPONSE,
     UNTESTABLE,
+    CheckResult,
     Exchange,
-    Finding,
     Result,
 )
 
@@ -100,7 +100,7 @@ def statuses_of(result: Result) -> list[int]:
     """Every status that was answered or has to be, sorted; no answer (0) is last."""
     seen = {status for each in result.statuses.values() for status in each if each[status]}
     wanted = {each.status for each in result.missing}
-    return sorted(seen | wanted, key=lambda status: (status == NO_ANSWER, status))
+    return sorted(seen | wanted, key=lambda status: (status == NO_RESPONSE, status))
 
 
 def missing_of(result: Result) -> set[tuple[str, int]]:
@@ -128,9 +128,9 @@ def rule_lines(result: Result) -> Iterator[RuleLine]:
         yield RuleLine(clean(rule), tally.looked if tally else 0, broken[rule], known[rule])
 
 
-def by_rule(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+def by_rule(findings: Sequence[CheckResult]) -> dict[str, list[CheckResult]]:
     """Findings by rule, in the order the rules were first broken."""
-    grouped: dict[str, list[Finding]] = {}
+    grouped: dict[str, list[CheckResult]] = {}
     for each in findings:
         grouped.setdefault(each.rule, []).append(each)
     return grouped
@@ -192,4 +192,4 @@ def is_accepted(exchange: Exchange) -> bool:
 
 def status_name(status: int) -> str:
     """A status as a column's head."""
-    return "none" if status == NO_ANSWER else str(status)
+    return "none" if status == NO_RESPONSE else str(status)
