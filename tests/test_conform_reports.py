@@ -35,6 +35,7 @@ from oceanmock.conformance.reports.diagram import diagrams_of, draw
 from oceanmock.conformance.reports.progress import shown_on
 from oceanmock.conformance.reports.terminal import print_results
 from oceanmock.errors import EnvironmentProblem
+from oceanmock.text import format_elapsed
 
 HOSTILE = "\x1b[2J\x00 [red]&<b>]]>\u202e\ud800\n2"
 
@@ -125,7 +126,7 @@ def test_commands_to_paste_are_never_wrapped(width: int) -> None:
     ],
 )
 def test_spans_are_told_as_people_read_them(span: int, told: str) -> None:
-    assert texts.span(span) == told
+    assert format_elapsed(span) == told
 
 
 @pytest.mark.parametrize(

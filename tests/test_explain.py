@@ -31,8 +31,8 @@ from oceanmock.ocp import machine as ocp
 from oceanmock.ocp.scenario import Named
 from oceanmock.ocp.tasks import Subtask, Task
 from oceanmock.report.explain import Explanation, explain_dag, explain_task
-from oceanmock.report.explanation import plain
 from oceanmock.scenario.library import library_names, load_scenario
+from oceanmock.text import one_line
 
 MILLISECOND = SECOND // 1000
 INIT: Key = ("agent", 4)
@@ -323,8 +323,8 @@ def test_an_explanation_is_no_read(progression: Progression) -> None:
 
 
 def test_a_text_stays_on_its_line_and_gives_a_terminal_no_orders() -> None:
-    assert plain("one\ntwo\x1b[2J\tthree") == "one two [2J three"
-    assert len(plain("x" * 1000)) == 160
+    assert one_line("one\ntwo\x1b[2J\tthree") == "one two [2J three"
+    assert len(one_line("x" * 1000)) == 160
 
 
 def test_operations_whose_record_is_lost_are_still_told() -> None:

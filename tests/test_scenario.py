@@ -13,15 +13,14 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic_core import PydanticCustomError
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.formats import Scenario
 from oceanmock.ocp import scenario as ocp
 from oceanmock.scenario.diagnostics import ScenarioError
-from oceanmock.scenario.fields import parse_duration
 from oceanmock.scenario.loader import read_scenario
+from oceanmock.text import parse_duration
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "scenarios"
@@ -756,7 +755,7 @@ STRAY_TEXTS = ("", "forever", "1 s", " 1s", "1s ", "1s\n", "1s 2m")
 
 @pytest.mark.parametrize("text", [*NO_TEXTS, *NO_DURATIONS, *STRAY_TEXTS, "1" * 5000 + "s"])
 def test_what_is_no_duration_is_refused(text: object) -> None:
-    with pytest.raises(PydanticCustomError):
+    with pytest.raises(ValueError):
         parse_duration(text)
 
 

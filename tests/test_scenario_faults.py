@@ -28,8 +28,8 @@ from oceanmock.scenario.faults import (
     OcpFault,
     OcpOperation,
 )
-from oceanmock.scenario.fields import format_duration, parse_duration
 from oceanmock.scenario.loader import read_fault, read_scenario, scenario_schema
+from oceanmock.text import format_duration, parse_duration
 
 TASKS = "tasks: [{id: 1000, subtasks: [{id: 7}, {id: 8}]}]"
 DAGS = "dags: [{id: 4, nodes: [One, {name: Two, id: 444}]}]"

@@ -1,15 +1,23 @@
-"""Instants as the APIs write them: RFC 3339, a fraction without trailing zeros, UTC as Z."""
+"""Read and write what people read: instants, durations, counts, shortened texts and suggestions.
+
+Instants are nanoseconds since the epoch, written in RFC 3339; spans are nanoseconds, written as
+scenario files have them. These are the only copies: no other module formats either.
+"""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Final
 
-from oceanmock.clock import SECOND
+from oceanmock.clock import MILLISECOND, SECOND
 
-NANOSECOND: Final = 9
+# --- instants -------------------------------------------------------------------------------------
+
+NANOSECOND_DIGITS: Final = 9
 """The digits of a fraction that Go writes; Java's Jackson writes three of them."""
 _INSTANT: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?"
@@ -19,24 +27,30 @@ _INSTANT: Final = re.compile(
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def timestamp(instant: int, zone: tzinfo, *, digits: int = NANOSECOND) -> str:
-    """An instant in nanoseconds since the epoch, with at most ``digits`` digits of fraction."""
+def format_instant(
+    instant: int, zone: tzinfo = UTC, *, digits: int = NANOSECOND_DIGITS, padded: bool = False
+) -> str:
+    """Return an instant in RFC 3339, UTC as Z, with at most ``digits`` digits of fraction.
+
+    Trailing zeros of the fraction are left out unless it is ``padded``.
+    """
     second, rest = divmod(instant, SECOND)
     start, offset = _second(second, zone)
-    fraction = f"{rest:09d}"[:digits].rstrip("0")
+    fraction = f"{rest:09d}"[:digits]
+    if not padded:
+        fraction = fraction.rstrip("0")
     return f"{start}.{fraction}{offset}" if fraction else start + offset
 
 
 @lru_cache(maxsize=4096)
 def _second(second: int, zone: tzinfo) -> tuple[str, str]:
-    """A second and its offset, as texts."""
     text = datetime.fromtimestamp(second, zone).isoformat(timespec="seconds")
     start, offset = text[:19], text[19:]
     return start, "Z" if offset == "+00:00" else offset
 
 
-def instant_of(text: str) -> int:
-    """The nanoseconds since the epoch of a text in RFC 3339, to the last of nine digits.
+def parse_instant(text: str) -> int:
+    """Return the nanoseconds since the epoch of a text in RFC 3339, to the last of nine digits.
 
     Raises ValueError for anything else.
     """
@@ -44,5 +58,134 @@ def instant_of(text: str) -> int:
     if parts is None:
         raise ValueError(f"{text[:100]!r} is no instant such as 2024-01-10T06:00:00Z")
     day, time, fraction, offset = parts.groups()
-    second = datetime.fromisoformat(f"{day}T{time}{offset.upper()}") - _EPOCH
-    return second // timedelta(seconds=1) * SECOND + int((fraction or "").ljust(NANOSECOND, "0"))
+    second = nanoseconds_of(datetime.fromisoformat(f"{day}T{time}{offset.upper()}"))
+    return second + int((fraction or "").ljust(NANOSECOND_DIGITS, "0"))
+
+
+def nanoseconds_of(moment: datetime) -> int:
+    """Return the nanoseconds since the epoch of a datetime with an offset."""
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000
+
+
+# --- durations ------------------------------------------------------------------------------------
+
+_UNITS: Final = {
+    "d": 86_400 * SECOND,
+    "h": 3_600 * SECOND,
+    "m": 60 * SECOND,
+    "s": SECOND,
+    "ms": MILLISECOND,
+}
+DURATION_PATTERN: Final = r"(?:[0-9]{1,18}(?:\.[0-9]{1,18})?(?:ms|s|m|h|d))+"
+_PART: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ms|s|m|h|d)")
+MAX_DURATION: Final = 3650 * _UNITS["d"]
+
+
+def parse_duration(text: object) -> int:
+    """Return the nanoseconds in a duration such as ``400ms``, ``1.9s``, ``2m`` or ``1h30m``.
+
+    Raises ValueError for anything else, and for more than ten years; its message continues a
+    sentence that begins with the value.
+    """
+    if isinstance(text, str) and re.fullmatch(DURATION_PATTERN, text):
+        span = sum(_nanoseconds(*part) for part in _PART.findall(text))
+        if span <= MAX_DURATION:
+            return span
+        raise ValueError("is longer than ten years")
+    is_number = isinstance(text, int | float) and not isinstance(text, bool) and 0 <= text < 1e9
+    hint = f" (write {text}s for seconds)" if is_number else ""
+    raise ValueError(f"is not a duration such as 400ms, 1.9s, 2m or 1h30m{hint}")
+
+
+def _nanoseconds(whole: str, fraction: str, unit: str) -> int:
+    return int(whole + fraction) * _UNITS[unit] // int(10 ** len(fraction))
+
+
+def format_duration(span: int) -> str:
+    """Return the shortest text that ``parse_duration`` reads as these nanoseconds: `1m30s`."""
+    text = ""
+    for unit, size in _UNITS.items():
+        if unit == "s" and span % size and span < size:
+            continue
+        whole, rest = divmod(span, size)
+        if unit in ("s", "ms") and whole + rest:
+            fraction = f"{rest:0{len(str(size)) - 1}}".rstrip("0")
+            return f"{text}{whole}{'.' if fraction else ''}{fraction}{unit}"
+        text, span = text + (f"{whole}{unit}" if whole else ""), rest
+    return text or "0s"
+
+
+def round_duration(span: int) -> str:
+    """Return a duration as ``format_duration`` does, rounded to milliseconds above a second."""
+    step = MILLISECOND if span >= SECOND else MILLISECOND // 1000
+    return format_duration((span + step // 2) // step * step if span >= step else span)
+
+
+def format_seconds(span: int) -> str:
+    """Return a span in seconds, to the millisecond: `1.900 s`."""
+    return f"{span / SECOND:.3f} s"
+
+
+def format_elapsed(span: int) -> str:
+    """Return a measured span, rounded: `3.4 ms`, `12.3 s`, `2 min 5 s`."""
+    seconds = span / SECOND
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.{1 if seconds < 0.01 else 0}f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60} s"
+
+
+# --- counts, lists and lengths --------------------------------------------------------------------
+
+
+def plural(number: int, noun: str, nouns: str = "") -> str:
+    """Return a number and its noun: `1 finding`, `1,234 findings`, `2 entries`."""
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
+
+
+def first_few(texts: Sequence[str], limit: int = 5) -> str:
+    """Return the first texts with commas, and how many more there are."""
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
+
+
+def shorten(text: str, length: int) -> str:
+    """Return at most ``length`` characters of a text, with an ellipsis if there are more."""
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
+def one_line(text: str, length: int = 160) -> str:
+    """Return a text on one line of at most ``length`` characters, without control characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= length else shorten(line, length - 1)
+
+
+def escape_unprintable(text: str) -> str:
+    r"""Return a text whose unprintable characters are spelled out: ``\x1b``, ``\n``."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+# --- suggestions ----------------------------------------------------------------------------------
+
+
+def suggest(word: object, choices: Sequence[str]) -> str:
+    """Return “Allowed: …. Did you mean …?” for a word that is none of the choices."""
+    allowed = "Allowed: " + ", ".join(choices) + "."
+    return " ".join(filter(None, (allowed, did_you_mean(word, choices))))
+
+
+def did_you_mean(word: object, choices: Sequence[str]) -> str:
+    """Return “Did you mean …?”, or "" when no choice is similar."""
+    near = closest(word, choices)
+    return f"Did you mean {near!r}?" if near is not None else ""
+
+
+def closest(word: object, choices: Sequence[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the choice most similar to a word in any case, or None when none is similar."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=cutoff)
+    return by_lower[near[0]] if near else None

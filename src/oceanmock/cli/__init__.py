@@ -20,6 +20,7 @@ from oceanmock.cli import admin as cli_kit
 from oceanmock.cli import conform as cli_conform
 from oceanmock.clock import PROGRESSIONS, Progression
 from oceanmock.errors import AuthorError, OceanmockError
+from oceanmock.text import plural
 
 if TYPE_CHECKING:
     from oceanmock.formats import Scenario
@@ -177,7 +178,7 @@ def _parse_switches(
     from pydantic import ValidationError
 
     from oceanmock.engine.sandbox import switches_of
-    from oceanmock.scenario.diagnostics import nearest
+    from oceanmock.text import suggest
 
     models = switches_of(loaded)
     values = [model.model_dump() for model in models]
@@ -185,7 +186,7 @@ def _parse_switches(
         name, equals, value = each.partition("=")
         known = [key for model in values for key in model]
         if not equals or name not in known:  # a name alone decides nothing
-            raise AuthorError(f"--switch {each}: not a switch. {nearest(name, known)}")
+            raise AuthorError(f"--switch {each}: not a switch. {suggest(name, known)}")
         place = next(number for number, model in enumerate(values) if name in model)
         values[place][name] = value
         try:
@@ -217,7 +218,7 @@ def check(paths: tuple[str, ...]) -> None:
         wrong += len(mistakes)
         click.echo("\n".join(mistakes) if mistakes else f"{path}: ok")
     if wrong:
-        click.echo("1 mistake" if wrong == 1 else f"{wrong:,} mistakes", err=True)
+        click.echo(plural(wrong, "mistake"), err=True)
         raise click.exceptions.Exit(1)
 
 

@@ -19,6 +19,7 @@ import click
 
 from oceanmock.client.admin import Admin, Driven, Json, NoAnswer
 from oceanmock.clock import PROGRESSIONS
+from oceanmock.text import escape_unprintable, plural
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -208,8 +209,8 @@ def list_sandboxes(*, admin: Admin, as_json: bool) -> None:
         (
             each["name"],
             each["urls"].get("port") or _absolute(each["urls"]["path"], admin.url),
-            f"{_count(each['tasks'], 'task')}, {_count(each['dags'], 'dag')}",
-            _count(each["requests"], "request"),
+            f"{plural(each['tasks'], 'task')}, {plural(each['dags'], 'dag')}",
+            plural(each["requests"], "request"),
             f"{each['progression']}, {each['now']}",
         )
         for each in found["sandboxes"]
@@ -370,9 +371,9 @@ def _line_of(entry: Json) -> str:
     status = entry["status"] or "cut"
     by = f"  {entry['caller']}" if entry["caller"] else ""
     fault = f"  struck by {entry['fault']}" if entry["fault"] else ""
-    why = f"\n{'':>8}{_plain(entry['refusal'])}" if entry["refusal"] else ""
+    why = f"\n{'':>8}{escape_unprintable(entry['refusal'])}" if entry["refusal"] else ""
     head = f"{entry['number']:>6}  {entry['at']}  {status}  {entry['method']} {target}{by}{fault}"
-    return _plain(head) + why
+    return escape_unprintable(head) + why
 
 
 @click.command()
@@ -558,28 +559,17 @@ def _given(said: Json) -> Json:
     return {key: value for key, value in said.items() if value is not None}
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def _print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _print_table(rows: Iterable[Sequence[str]]) -> None:
     """Rows in columns, two spaces apart; nothing where there are none."""
-    clean = [[_plain(str(cell)) for cell in row] for row in rows]
+    clean = [[escape_unprintable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
     for row in clean:
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
-
-
-def _plain(text: str) -> str:
-    """A text without what would move the cursor of a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 COMMANDS: Final = (sandbox, clock, journal, verify, faults, tasks, explain)

@@ -22,6 +22,7 @@ from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.tasks import Task
 from oceanmock.openapi import Operation, load_spec, operations_of, spec_path
 from oceanmock.scenario.submit_calls import StartsOn
+from oceanmock.text import plural
 
 NAME_WIDTH: Final = 32
 OPERATION_WIDTH: Final = 18
@@ -60,19 +61,15 @@ def welcome(
 def _held(there: int, noun: str, on_request: int) -> str:
     """How many are there, and how many more kinds a client may start."""
     if not on_request:
-        return _count(there, noun)
-    begun = f"{_count(there, noun)} and " if there else ""
-    return f"{begun}{_count(on_request, noun)} on request"
+        return plural(there, noun)
+    begun = f"{plural(there, noun)} and " if there else ""
+    return f"{begun}{plural(on_request, noun)} on request"
 
 
 def _of_template(starts_on: StartsOn, name: str | None) -> str:
     """The request that starts a task or dag."""
     needs = "" if starts_on.body is None else f" with {json.dumps(starts_on.body)}"
     return f"  {starts_on.method} {starts_on.path}{needs} starts {name!r}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _lines(commands: Iterable[tuple[Operation, str]]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Final
 
 from oceanmock.client.admin import Driven, Json, Refused
 from oceanmock.errors import AuthorError, OceanmockError
+from oceanmock.text import did_you_mean, suggest
 
 HIDDEN: Final = methodcaller("errisinstance", (AssertionError, OceanmockError))
 """What a module of this room says ``__tracebackhide__`` to be: of an assertion that fails, or of an
@@ -58,28 +59,16 @@ def check_keywords(given: Iterable[str], known: Iterable[str], *, what: str) -> 
     names = list(known)
     wrong = [name for name in given if name not in names]
     if wrong:
-        from oceanmock.scenario.diagnostics import (  # noqa: PLC0415
-            nearest,
-        )
-
         raise AuthorError(
-            "\n".join(f"{name!r} is no keyword of {what}. {nearest(name, names)}" for name in wrong)
+            "\n".join(f"{name!r} is no keyword of {what}. {suggest(name, names)}" for name in wrong)
         )
 
 
 def nearest_of(name: str, names: Iterable[str]) -> str:
     """The names that there are, and the nearest to one that there is not."""
-    from oceanmock.scenario.diagnostics import (  # noqa: PLC0415
-        nearest,
-    )
-
-    return nearest(name, list(names))
+    return suggest(name, list(names))
 
 
 def did_you_mean_of(name: str, names: Iterable[str]) -> str:
     """The nearest name to one that there is not, if any is near."""
-    from oceanmock.scenario.diagnostics import (  # noqa: PLC0415
-        did_you_mean,
-    )
-
     return did_you_mean(name, list(names))

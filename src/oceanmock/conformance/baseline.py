@@ -22,7 +22,8 @@ import yaml
 from oceanmock.conformance.model import Api, CheckResult, Result, StaleEntry
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.openapi import load_spec, operations_of, spec_path
-from oceanmock.scenario.diagnostics import Document, Found, ScenarioError, did_you_mean, nearest
+from oceanmock.scenario.diagnostics import Document, Found, ScenarioError
+from oceanmock.text import did_you_mean, suggest
 
 FOLDER: Final = Path(__file__).parent / "baselines"
 ANY: Final = "*"
@@ -199,7 +200,7 @@ def find_baseline(reference: str | Path) -> Path:
         return path
     if reference in shipped_names():
         return FOLDER / f"{reference}.yaml"
-    hint = nearest(reference, [*shipped_names(), "none", "a file's path (*.yaml)"])
+    hint = suggest(reference, [*shipped_names(), "none", "a file's path (*.yaml)"])
     raise AuthorError(f"there is no baseline {str(reference)!r}. {hint}")
 
 
@@ -269,7 +270,7 @@ def _mistakes_in(said: Any) -> Iterator[Found]:
     yield from _unknown_keys(said, _KEYS, ())
     api, versions, known = said.get("api"), said.get("versions"), said.get("known", "nothing")
     if api not in APIS:
-        yield Found(("api",), "wrong-value", "`api` says whose it is", nearest(api, APIS))
+        yield Found(("api",), "wrong-value", "`api` says whose it is", suggest(api, APIS))
     if not _is_list_of(versions or [], str):
         yield Found(("versions",), "wrong-type", "`versions` is a list of texts such as '4.5.0.0'")
     if not isinstance(known, list | None):
@@ -304,7 +305,7 @@ def _mistakes_in_entry(
 def _unknown_keys(said: dict[Any, Any], keys: Sequence[str], loc: Any) -> Iterator[Found]:
     for key in said:
         if key not in keys:
-            hint = nearest(key, keys)
+            hint = suggest(key, keys)
             yield Found((*loc, key), "unknown-key", f"there is no key {key!r}", hint, at_key=True)
 
 

@@ -18,7 +18,6 @@ from urllib.parse import parse_qsl, unquote
 
 import orjson
 
-from oceanmock import text as instants
 from oceanmock.conformance.model import Api, CheckResult, Exchange, Rule, RuleCount
 from oceanmock.obshell.versions import contract_version, spec_of
 from oceanmock.openapi import (
@@ -30,6 +29,7 @@ from oceanmock.openapi import (
     operations_of,
     spec_path,
 )
+from oceanmock.text import parse_instant
 
 MOST_ALIKE: Final = 3
 """So many places of a list are told for one rule; all are counted."""
@@ -199,7 +199,7 @@ def instant(value: Any) -> int | None:
 @lru_cache(maxsize=16_384)
 def _instant(text: str) -> int | None:
     try:
-        return instants.instant_of(_COLONLESS.sub(r"\1:\2", text))
+        return parse_instant(_COLONLESS.sub(r"\1:\2", text))
     except (ValueError, OverflowError):
         return None
 

@@ -13,7 +13,6 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
@@ -38,6 +37,7 @@ from oceanmock.conformance.model import (
 )
 from oceanmock.conformance.target import Target
 from oceanmock.formats import Scenario
+from oceanmock.text import format_instant
 
 Story = Mapping[str, Any] | Scenario
 """A story by itself, or a scenario with its own."""
@@ -250,7 +250,7 @@ class Run:
             version=target.version,
             seed=options.seed,
             command=_command(target, options),
-            started=_rfc3339(self._started),
+            started=format_instant(self._started, digits=0),
             writes=options.write,
             took=stopwatch() - self._began,
             statuses={name: Counter(counts) for name, counts in client.statuses.items()},
@@ -335,7 +335,3 @@ _STEPS: Final[Mapping[Phase, Callable[[Run], None]]] = {
     "story": Run.replay,
     **dict.fromkeys(fuzzing.PHASES, Run.fuzz),
 }
-
-
-def _rfc3339(instant: int) -> str:
-    return datetime.fromtimestamp(instant // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -31,9 +31,9 @@ from oceanmock.obshell.ids import GenericId, local_id
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp import scenario_checks as ocp_rules
 from oceanmock.scenario import story
-from oceanmock.scenario.fields import format_duration
 from oceanmock.scenario.loader import read_scenario
 from oceanmock.scenario.submit_calls import is_variable
+from oceanmock.text import format_duration
 
 DIVERGES: Final = Rule(
     "story.diverges",

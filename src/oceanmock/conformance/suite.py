@@ -20,7 +20,7 @@ from oceanmock.conformance.model import PHASES, Api, Options, Phase, Result
 from oceanmock.conformance.reports import write_report
 from oceanmock.conformance.reports.terminal import print_results
 from oceanmock.errors import AuthorError
-from oceanmock.scenario.diagnostics import nearest
+from oceanmock.text import suggest
 
 if TYPE_CHECKING:
     from oceanmock.conformance.http_client import Auth
@@ -113,7 +113,7 @@ def _check_names(setting: Setting) -> None:
 def _check_each(what: str, said: Iterable[str], *, known: Sequence[str]) -> None:
     for name in said:
         if name not in known:
-            raise AuthorError(f"a run has no {what} {name!r}. {nearest(name, known)}")
+            raise AuthorError(f"a run has no {what} {name!r}. {suggest(name, known)}")
 
 
 def _options(setting: Setting) -> Options:

@@ -7,7 +7,6 @@ the same seed gives the same names, ids and addresses.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Final, TypeVar, get_args
 
@@ -23,8 +22,8 @@ from oceanmock.obshell.dags import Dags, Store
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.tasks import Tasks, ids_of
 from oceanmock.scenario.faults import Fault
+from oceanmock.text import nanoseconds_of
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 STORES: Final[tuple[Store, ...]] = get_args(Store)
 
 Setting = TypeVar("Setting", bound=Hashable)
@@ -315,4 +314,4 @@ def _of_each(
 
 def _starts_at(scenarios: Sequence[Scenario]) -> int | None:
     start = scenarios[0].starts_at if len(scenarios) == 1 else None
-    return None if start is None else (start - _EPOCH) // timedelta(microseconds=1) * 1_000
+    return None if start is None else nanoseconds_of(start)

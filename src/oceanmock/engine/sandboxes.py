@@ -15,7 +15,7 @@ from typing import Final
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.formats import Scenario
-from oceanmock.scenario.diagnostics import did_you_mean
+from oceanmock.text import did_you_mean, shorten
 
 DEFAULT: Final = "default"
 MOST: Final = 10_000
@@ -150,4 +150,4 @@ class Sandboxes:
 
 def _shown(name: str) -> str:
     """A name in quotes, which may be anything that somebody sent."""
-    return repr(name if len(name) <= LONGEST else f"{name[:LONGEST]}…")
+    return repr(shorten(name, LONGEST))

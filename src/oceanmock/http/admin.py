@@ -38,7 +38,6 @@ from oceanmock.http.admin_json import (
     dag_json,
     fault_json,
     head_json,
-    instant,
     rows_of,
     sandbox_json,
     task_json,
@@ -57,16 +56,22 @@ from oceanmock.obshell.bodies import id_of
 from oceanmock.obshell.dags import DagView
 from oceanmock.openapi import Spec, load_spec, spec_path
 from oceanmock.report.explain import Explanation, explain_dag, explain_task
-from oceanmock.scenario.diagnostics import did_you_mean, nearest
-from oceanmock.scenario.fields import format_duration, parse_duration
 from oceanmock.scenario.loader import read_fault
-from oceanmock.text import instant_of
+from oceanmock.text import (
+    did_you_mean,
+    format_duration,
+    format_instant,
+    parse_duration,
+    parse_instant,
+    shorten,
+    suggest,
+)
 
 PREFIX: Final = "/__admin/"
 TOKEN_HEADER: Final = b"x-oceanmock-token"
 VERSION_HEADER: Final = b"x-oceanmock-version"
 """In every answer, so that a client knows whom it talks to."""
-EARLIEST: Final = instant_of("1980-01-01T00:00:00Z")
+EARLIEST: Final = parse_instant("1980-01-01T00:00:00Z")
 MOST_SAID: Final = 64 * 1024
 """How much of what is wrong an error repeats; it may quote what was sent."""
 
@@ -347,7 +352,7 @@ class _Room:
         """Raises ApiError for a filter that there is not: it would silently match everything."""
         for name, _ in parse_qsl(call.query.decode("latin-1"), keep_blank_values=True):
             if name not in self._filters:
-                hint = nearest(name, sorted(self._filters))
+                hint = suggest(name, sorted(self._filters))
                 raise ApiError("wrong request", f"{name[:200]!r} is no filter. {hint}")
 
     def clear_journal(self, call: Request) -> Response:
@@ -465,7 +470,7 @@ class _Room:
             return ""
         within, key = unknown.groups()
         keys = _keys_of(self.spec, call.operation.id, within)
-        return f". {nearest(key, keys)}" if keys else ""
+        return f". {suggest(key, keys)}" if keys else ""
 
 
 # --- who asks -------------------------------------------------------------------------------------
@@ -550,7 +555,7 @@ def _deleted(count: int) -> Response:
 
 
 def _wrong(status: int, what: str, *headers: tuple[bytes, bytes]) -> Response:
-    said = what if len(what) <= MOST_SAID else f"{what[:MOST_SAID]}…"
+    said = shorten(what, MOST_SAID)
     clean = said.encode("utf-8", "backslashreplace").decode()
     return Response(status, {"error": clean}, (*_HEADERS, *headers))
 
@@ -558,7 +563,7 @@ def _wrong(status: int, what: str, *headers: tuple[bytes, bytes]) -> Response:
 def _moved(sandbox: Sandbox, to: int) -> Response:
     """The clock, moved to an instant that a calendar has."""
     if to > LATEST:
-        raise ApiError("wrong request", f"No clock goes further than {instant(LATEST)}.")
+        raise ApiError("wrong request", f"No clock goes further than {format_instant(LATEST)}.")
     sandbox.clock.move_to(to)
     return _said(clock_json(sandbox))
 
@@ -572,7 +577,7 @@ def _duration(key: str, text: str) -> int:
 
 def _instant(key: str, text: str) -> int:
     try:
-        at = instant_of(text)
+        at = parse_instant(text)
     except ValueError as problem:
         raise ApiError("wrong request", f"`{key}`: {problem}.") from None
     if not EARLIEST <= at <= LATEST:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -19,16 +18,11 @@ from oceanmock.obshell.bodies import id_of
 from oceanmock.obshell.dags import Dag, DagView
 from oceanmock.obshell.machine import DagState, NodeState, SubTaskState
 from oceanmock.ocp.tasks import TaskView
-from oceanmock.text import timestamp
+from oceanmock.text import format_instant
 
 Json = dict[str, Any]
 
 HOST: Final = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,255}")
-
-
-def instant(nanoseconds: int) -> str:
-    """An instant, in UTC."""
-    return timestamp(nanoseconds, UTC)
 
 
 # --- sandboxes ------------------------------------------------------------------------------------
@@ -45,8 +39,8 @@ def sandbox_json(sandbox: Sandbox, *, scheme: str, host: str, ports: Mapping[int
         "urls": _urls(sandbox.name, scheme, host, ports),
         "progression": sandbox.clock.progression,
         "speed": sandbox.clock.speed,
-        "now": instant(sandbox.clock.now()),
-        "started": instant(sandbox.started),
+        "now": format_instant(sandbox.clock.now()),
+        "started": format_instant(sandbox.started),
         "seed": sandbox.seed,
         "tasks": len(sandbox.tasks.all()),
         "dags": len(dags.all("agent")) + len(dags.all("cluster")),
@@ -98,8 +92,8 @@ def clock_json(sandbox: Sandbox) -> Json:
     return {
         "progression": sandbox.clock.progression,
         "speed": sandbox.clock.speed,
-        "now": instant(sandbox.clock.now()),
-        "next_due": None if due is None else instant(due),
+        "now": format_instant(sandbox.clock.now()),
+        "next_due": None if due is None else format_instant(due),
     }
 
 
@@ -130,7 +124,7 @@ def _task_row(view: TaskView) -> Json:
 def task_json(view: TaskView) -> Json:
     """A task of OCP with its subtasks."""
     return _task_row(view) | {
-        "born": instant(view.task.born),
+        "born": format_instant(view.task.born),
         "parts": [
             _part(subtask.id, subtask.id, subtask.name, state.status, state.operation)
             for subtask, state in zip(view.task.subtasks, view.state.subtasks, strict=True)
@@ -145,7 +139,7 @@ def _dag_row(view: DagView) -> Json:
 def dag_json(view: DagView) -> Json:
     """A dag of obshell with its nodes and their sub tasks."""
     return _dag_row(view) | {
-        "born": instant(view.dag.born),
+        "born": format_instant(view.dag.born),
         "stage": view.state.stage,
         "parts": [_node(view, place) for place in range(len(view.dag.nodes))],
     }

@@ -23,9 +23,10 @@ from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.tasks import ids_of
-from oceanmock.scenario.diagnostics import DEEPEST, Issue, ScenarioError, did_you_mean, nearest
+from oceanmock.scenario.diagnostics import DEEPEST, Issue, ScenarioError
 from oceanmock.scenario.library import library_names, load_scenario
 from oceanmock.scenario.loader import read_scenario
+from oceanmock.text import did_you_mean, suggest
 
 Json = dict[str, Any]
 
@@ -188,7 +189,7 @@ def switched(agreed: Switches, given: Mapping[str, Any], *, key: str) -> Switche
     known = list(type(agreed).model_fields)
     for name in given:
         if name not in known:
-            raise AuthorError(f"{key}: {name[:200]!r} is no switch. {nearest(name, known)}")
+            raise AuthorError(f"{key}: {name[:200]!r} is no switch. {suggest(name, known)}")
     try:
         return type(agreed).model_validate({**agreed.model_dump(), **given})
     except ValidationError as error:

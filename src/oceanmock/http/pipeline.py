@@ -17,7 +17,6 @@ words the first two 404 and 405, obshell's redirects the first and words the sec
 
 from __future__ import annotations
 
-import difflib
 import logging
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -34,6 +33,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.http.validation import Parameters, RequestBody, ResponseRules
 from oceanmock.openapi import Operation, operations_of, runtime_view
+from oceanmock.text import closest
 
 with warnings.catch_warnings():
     # connexion 3.3 imports what its own dependencies have deprecated; no user can mend that.
@@ -360,10 +360,10 @@ class Routing(SpecMiddleware):
     def _unknown(self, request: Request) -> ApiError:
         asked = f"{request.method} {request.path[:200]}"
         known = {_filled(each, asked): each for each in self.known[request.service.name]}
-        near = difflib.get_close_matches(asked, known, n=1, cutoff=0.0)
+        near = closest(asked, list(known), cutoff=0.0)
         return ApiError(
             "unknown path",
-            f"No operation of the contract answers {asked}. The nearest is {known[near[0]]}.",
+            f"No operation of the contract answers {asked}. The nearest is {known[str(near)]}.",
         )
 
 

@@ -17,7 +17,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -27,10 +26,9 @@ from typing import Any, Final
 
 import orjson
 
-from oceanmock.clock import SECOND
 from oceanmock.errors import AuthorError
 from oceanmock.openapi import load_spec, operations_of, spec_path
-from oceanmock.scenario.diagnostics import did_you_mean, nearest
+from oceanmock.text import did_you_mean, escape_unprintable, format_instant, shorten, suggest
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -88,8 +86,8 @@ class Entry:
         response_kind, response_body = _body_value(self.response_body)
         return {
             "number": self.number,
-            "at": _timestamp(self.at),
-            "wall": _timestamp(self.wall),
+            "at": _micros(self.at),
+            "wall": _micros(self.wall),
             "took_ms": self.took / 1e6,
             "api": self.api,
             "operation": self.operation,
@@ -117,12 +115,8 @@ class Entry:
         return _printable(f"{self.method} {target}{by}, {answered}{fault}")
 
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _timestamp(instant: int) -> str:
-    when = _EPOCH + timedelta(seconds=instant // SECOND)
-    return f"{when:%Y-%m-%dT%H:%M:%S}.{instant % SECOND // 1000:06}Z"
+def _micros(instant: int) -> str:
+    return format_instant(instant, digits=6, padded=True)
 
 
 def _clean(text: str) -> str:
@@ -304,7 +298,7 @@ _APIS: Final = ("ocp", "obshell")
 def _mistakes_of(key: str, said: Mapping[str, Any]) -> Iterator[str]:
     value = said[key]
     if key not in _KEYS:
-        yield f"`{key}` is no key of a query of the journal\n  {nearest(key, _KEYS)}"
+        yield f"`{key}` is no key of a query of the journal\n  {suggest(key, _KEYS)}"
     elif value is None or key == "body":
         return
     elif key == "status":
@@ -316,7 +310,7 @@ def _mistakes_of(key: str, said: Mapping[str, Any]) -> Iterator[str]:
     elif not isinstance(value, str):
         yield f"`{key}` is {value!r}, which is no text"
     elif key == "api" and value not in _APIS:
-        yield f"`api` is {value!r}, which oceanmock does not know\n  {nearest(value, _APIS)}"
+        yield f"`api` is {value!r}, which oceanmock does not know\n  {suggest(value, _APIS)}"
     elif key == "operation" and value:
         yield from _unknown_operation(value, said.get("api"))
 
@@ -326,7 +320,7 @@ def _unknown_operation(value: str, api: object) -> Iterator[str]:
     known = [name for each in apis for name in _kinds_by_operation(each)]
     if value not in known:
         whom = "neither API knows" if apis is _APIS else f"{api} does not know"
-        yield f"`operation` is {value!r}, which {whom}\n  {nearest(value, known)}"
+        yield f"`operation` is {value!r}, which {whom}\n  {suggest(value, known)}"
 
 
 _KIND: Final = re.compile(r"/(dag|node|sub_task)/\{id\}")
@@ -479,7 +473,7 @@ def _near_miss(query: Query, entries: Sequence[Entry]) -> list[str]:
     refused = [f"It was refused: {_printable(entry.refusal)}"] if entry.refusal else []
     return [
         *_table(list(_compared(query, entry)), f"Nearest: entry {entry.number}"),
-        f"Entry {entry.number}, at {_timestamp(entry.at)}: {entry}.",
+        f"Entry {entry.number}, at {_micros(entry.at)}: {entry}.",
         *refused,
         *_hint(query),
     ]
@@ -523,18 +517,14 @@ def _cell(name: str, value: str) -> list[str]:
 
 def _printable(text: str) -> str:
     """The text on one line, not too long, with what moves a terminal's cursor spelled out."""
-    short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-    if short.isprintable():
-        return short
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
+    return escape_unprintable(shorten(text, _LONGEST))
 
 
 def _listed(entries: Sequence[Entry]) -> list[str]:
     earlier = len(entries) - _LISTED
     more = [f"  … and {earlier} before them"] if earlier > 0 else []
     return more + [
-        f"  entry {entry.number}, at {_timestamp(entry.at)}: {entry}"
-        for entry in entries[-_LISTED:]
+        f"  entry {entry.number}, at {_micros(entry.at)}: {entry}" for entry in entries[-_LISTED:]
     ]
 
 

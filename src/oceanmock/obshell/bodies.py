@@ -8,18 +8,17 @@ anything; it writes out a view.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC
 from typing import Any, Final
 
 from oceanmock.obshell.dags import Dag, DagView
 from oceanmock.obshell.errors import panic
 from oceanmock.obshell.ids import GenericId, Kind, local_id
 from oceanmock.obshell.machine import NodeState, SubTaskState, lines_of, task_logs_at
-from oceanmock.text import timestamp
+from oceanmock.text import format_instant
 
 Json = dict[str, Any]
 
-EPOCH: Final = timestamp(0, UTC)
+EPOCH: Final = format_instant(0)
 """What a time is reset to (ob/agent/service/task/dag.go:29)."""
 LINES_PER_SUB_TASK: Final = 1000
 """Log lines are numbered apart for each sub task; obshell counts them all up together."""
@@ -124,7 +123,7 @@ def _standing(dag: Dag, state: NodeState | SubTaskState) -> Json:
 
 
 def _time(dag: Dag, instant: int | None) -> str:
-    return EPOCH if instant is None else timestamp(dag.born + instant, UTC)
+    return EPOCH if instant is None else format_instant(dag.born + instant)
 
 
 # --- additional data ------------------------------------------------------------------------------

@@ -26,16 +26,14 @@ from oceanmock.report.explanation import (
     Offer,
     Part,
     Step,
-    duration,
     ends_with,
     last_of,
     last_request,
     next_text,
-    plain,
     reasons_of,
-    some,
     steps_of,
 )
+from oceanmock.text import first_few, one_line, round_duration
 
 _OPERATORS: Final[tuple[Operator, ...]] = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
 _ENDED: Final = ("FAILED", "SUCCEED")
@@ -68,12 +66,12 @@ class _Scene:
     def who(self, part: Part = ()) -> str:
         """What sentences call the dag, a node or a sub task."""
         if not part:
-            return f"dag {self.dag.number} “{plain(self.dag.name)}”"
+            return f"dag {self.dag.number} “{one_line(self.dag.name)}”"
         node = self.dag.nodes[part[0]]
         if len(part) == 1:
-            return f"node {node.number} “{plain(node.name)}”"
+            return f"node {node.number} “{one_line(node.name)}”"
         sub_task = node.sub_tasks[part[1]]
-        name = f" “{plain(sub_task.name)}”" if sub_task.name != node.name else ""
+        name = f" “{one_line(sub_task.name)}”" if sub_task.name != node.name else ""
         host = f"[{sub_task.agent.ip}]" if ":" in sub_task.agent.ip else sub_task.agent.ip
         whereabouts = f" on {host}:{sub_task.agent.port}" if len(node.sub_tasks) > 1 else ""
         return f"sub task {sub_task.number}{name}{whereabouts}"
@@ -221,7 +219,9 @@ def _effect(scene: _Scene, before: DagState, after: DagState, by: OperationRecor
     if by.operation == "CANCEL":
         pairs = enumerate(zip(before.nodes, after.nodes, strict=True))
         marked = [scene.who((place,)) for place, (old, new) in pairs if old != new]
-        return f"it marks {some(marked) or 'nothing new'}, to be FAILED on the tick of its stage"
+        return (
+            f"it marks {first_few(marked) or 'nothing new'}, to be FAILED on the tick of its stage"
+        )
     if by.position is not None:
         return "it counts as SUCCEED, and the dag is READY to go on"
     return "the FAILED node and all after it count as SUCCEED, and so does the dag"
@@ -269,7 +269,7 @@ def _node_why(scene: _Scene, place: int, old: NodeState, new: NodeState) -> tupl
         return 4, f"{tick} carries CANCEL out: {who} is FAILED at once"
     if new.state == "FAILED":
         failed = [each for each, it in enumerate(new.sub_tasks) if it.state == "FAILED"]
-        blamed = some([scene.who((place, each)) for each in failed])
+        blamed = first_few([scene.who((place, each)) for each in failed])
         return 4, f"{tick} finds all sub tasks of {who} ended, {blamed} FAILED: so is the node"
     if old.state == "PENDING":
         return 4, f"{tick} finds nothing to do in {who}: it is SUCCEED"
@@ -324,7 +324,7 @@ def _ending(scene: _Scene, part: Part, sub_task: SubTaskState, number: int, word
     ended = run.started if run.ended is None else run.ended
     outcome = words.partition("/")[0]
     sentence = f"{_called(sub_task, number)} of {_owned(scene, part)} ends {outcome}"
-    sentence += f" after {duration(ended - run.started)}"
+    sentence += f" after {round_duration(ended - run.started)}"
     if outcome != "FAILED":
         return sentence
     lines = [each.text for each in obshell.lines_of(sub_task, ended)]
@@ -381,7 +381,7 @@ def _awaited(scene: _Scene, state: DagState, node: NodeState, place: int) -> Ite
         if sub_task.state == "RUNNING"
     ]
     if node.state == "RUNNING" and running:
-        yield f"{scene.who((place,))} is RUNNING until {some(running)} has ended"
+        yield f"{scene.who((place,))} is RUNNING until {first_few(running)} has ended"
     elif node.operator == "RETRY" and any(_is_undone(each) for each in node.sub_tasks):
         yield TWO_RUNS
     else:

@@ -21,7 +21,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
@@ -53,7 +52,7 @@ from oceanmock.obshell.versions import (
     spec_of,
 )
 from oceanmock.openapi import Spec, operations_of
-from oceanmock.text import timestamp
+from oceanmock.text import format_instant
 
 PREFIX: Final = "/api/v1"
 """What the paths of the API begin with (ob/agent/api/web/server.go:93-98)."""
@@ -447,7 +446,7 @@ class Handlers:
 
     def get_time(self, request: Request) -> Response:
         """The sandbox's time."""
-        return self._succeed(request, timestamp(request.sandbox.clock.now(), UTC))
+        return self._succeed(request, format_instant(request.sandbox.clock.now()))
 
     def get_git_info(self, request: Request) -> Response:
         """Four empty texts, as of a build that did not say."""
@@ -561,7 +560,7 @@ class Handlers:
         is_frozen = said.stage == "panic" and self.has(request, "panic-is-dated-at-start")
         body = self._envelope(request, said.status, is_traced=said.stage == "handler")
         if is_frozen:
-            body |= {"timestamp": timestamp(request.sandbox.started, UTC), "duration": 0}
+            body |= {"timestamp": format_instant(request.sandbox.started), "duration": 0}
         if said.has_null:
             body["data"] = None
         body["error"] = _error(said)
@@ -585,7 +584,7 @@ class Handlers:
         now = request.sandbox.clock.now()
         return {
             "successful": status < 400,
-            "timestamp": timestamp(now, UTC),
+            "timestamp": format_instant(now),
             "duration": (now - request.received_at) // MILLISECOND,
             "status": status,
             "traceId": self._trace_of(request) if is_traced else "",

@@ -38,10 +38,11 @@ from oceanmock.obshell.scenario import (
 )
 from oceanmock.scenario import story
 from oceanmock.scenario.checks import ask, unless_one
-from oceanmock.scenario.diagnostics import Found, Loc, nearest
+from oceanmock.scenario.diagnostics import Found, Loc
 from oceanmock.scenario.fault_checks import check_faults
 from oceanmock.scenario.fields import Reference
 from oceanmock.scenario.submit_checks import check_starts, check_templates
+from oceanmock.text import suggest
 
 _STATES: Final = {
     "dag": ("READY", "RUNNING", "FAILED", "SUCCEED"),
@@ -341,11 +342,11 @@ def _words_of_another_kind(until: Until, loc: Loc) -> Iterator[Found]:
     kind = "dag" if until.node is None else "node" if until.sub_task is None else "sub task"
     if until.state is not None and until.state not in _STATES[kind]:
         what = f"a {kind} is never {until.state}"
-        hint = _INSTEAD.get((kind, until.state)) or nearest(until.state, _STATES[kind])
+        hint = _INSTEAD.get((kind, until.state)) or suggest(until.state, _STATES[kind])
         yield Found((*loc, "state"), "unknown-value", what, hint)
     if until.operator is not None and until.operator not in _OPERATORS[kind]:
         what = f"the operator of a {kind} is never {until.operator}"
-        hint = _INSTEAD.get((kind, until.operator)) or nearest(until.operator, _OPERATORS[kind])
+        hint = _INSTEAD.get((kind, until.operator)) or suggest(until.operator, _OPERATORS[kind])
         yield Found((*loc, "operator"), "unknown-value", what, hint)
 
 

@@ -25,16 +25,14 @@ from oceanmock.report.explanation import (
     Offer,
     Part,
     Step,
-    duration,
     ends_with,
     last_of,
     last_request,
     next_text,
-    plain,
     reasons_of,
-    some,
     steps_of,
 )
+from oceanmock.text import first_few, one_line, round_duration
 
 _UNDO: Final = ("ROLLBACK", "ROLLBACK_SKIP")
 _SKIPS: Final = ("SKIP", "ROLLBACK_SKIP")
@@ -54,7 +52,7 @@ class _Scene:
     def who(self, part: Part = ()) -> str:
         """What sentences call the task, or a subtask."""
         it, kind = (self.task.subtasks[part[0]], "subtask") if part else (self.task, "task")
-        return f"{kind} {it.id} “{plain(it.name)}”"
+        return f"{kind} {it.id} “{one_line(it.name)}”"
 
     def event(
         self, state: TaskState, part: Part, before: str | None, after: str, why: str
@@ -65,11 +63,13 @@ class _Scene:
 
     def those(self, positions: Iterable[int]) -> str:
         """What sentences call several subtasks."""
-        return some([self.who((each,)) for each in positions])
+        return first_few([self.who((each,)) for each in positions])
 
     def with_status(self, state: TaskState, positions: Iterable[int]) -> str:
         """Several subtasks, each with its status."""
-        return some([f"{self.who((each,))} ({state.subtasks[each].status})" for each in positions])
+        return first_few(
+            [f"{self.who((each,))} ({state.subtasks[each].status})" for each in positions]
+        )
 
 
 def explain_history(
@@ -218,7 +218,7 @@ def _verdict(scene: _Scene, state: TaskState) -> str:
         return f"{tick} {failed} FAILED and none RUNNING: so is the task"
     if state.status == "ABORTED":
         span = scene.life.plan.abandoned_after or 0
-        return f"nobody has taken up the FAILED task for {duration(span)}: it is abandoned"
+        return f"nobody has taken up the FAILED task for {round_duration(span)}: it is abandoned"
     if state.operation == "ROLLBACK":
         return f"{tick} every subtask PENDING, so all is undone: the task is SUCCESSFUL"
     return f"{tick} every subtask SUCCESSFUL: so is the task"
@@ -270,14 +270,13 @@ def _ending(scene: _Scene, place: int, subtask: SubtaskState, number: int) -> st
     run_of = f"{_called(subtask, number)} of {who}"
     took = (run.ended or run.started) - run.started
     if subtask.operation == "CANCEL" and number == len(subtask.runs) - 1:
-        return f"{run_of}, interrupted, ends FAILED after {duration(took)}{_log_end(run)}"
+        return f"{run_of}, interrupted, ends FAILED after {round_duration(took)}{_log_end(run)}"
     if run.ends == "FAILED":
-        return (
-            f"{run_of} ends FAILED after {duration(took)}{_limit(scene, place, run)}{_log_end(run)}"
-        )
+        limit = _limit(scene, place, run)
+        return f"{run_of} ends FAILED after {round_duration(took)}{limit}{_log_end(run)}"
     if run.operation in _UNDO:
         return f"{run_of} ends: it is undone, and PENDING again"
-    return f"{run_of} ends {run.ends} after {duration(took)}"
+    return f"{run_of} ends {run.ends} after {round_duration(took)}"
 
 
 def _limit(scene: _Scene, place: int, run: Run) -> str:
@@ -362,7 +361,7 @@ def _logs_so_far(scene: _Scene, state: TaskState, instant: int) -> Iterator[str]
     for place in _with(state, "RUNNING")[:MOST]:
         lines = ocp.log_lines_at(state.subtasks[place].runs[-1], instant)
         if lines:
-            yield f"the log of {scene.who((place,))} so far ends “{plain(lines[-1])}”"
+            yield f"the log of {scene.who((place,))} so far ends “{one_line(lines[-1])}”"
 
 
 def _passed(state: TaskState) -> SubtaskStatus:

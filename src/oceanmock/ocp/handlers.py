@@ -22,7 +22,6 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from oceanmock import text as instants
 from oceanmock.api import (
     ApiError,
     Authenticator,
@@ -41,6 +40,7 @@ from oceanmock.ocp.auth import credentials
 from oceanmock.ocp.machine import Run, SubtaskState, TaskState, log_lines_at
 from oceanmock.ocp.tasks import Subtask, Task, TaskView, Template
 from oceanmock.openapi import load_spec, spec_path
+from oceanmock.text import format_instant, shorten
 
 Json = dict[str, Any]
 
@@ -257,7 +257,7 @@ def _pair(request: Request) -> tuple[int, int]:
 
 def timestamp(instant: int, zone: tzinfo = CHINA) -> str:
     """An instant as Jackson writes it: to the millisecond, without trailing zeros, UTC as Z."""
-    return instants.timestamp(instant, zone, digits=3)
+    return format_instant(instant, zone, digits=3)
 
 
 def _created(task: Task, zone: tzinfo) -> str:
@@ -625,4 +625,4 @@ def _struck(status: int) -> _Said:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_ECHO else f"{text[:MAX_ECHO]}…"
+    return shorten(text, MAX_ECHO)

@@ -28,10 +28,11 @@ from oceanmock.ocp.scenario import (
 )
 from oceanmock.scenario import story
 from oceanmock.scenario.checks import ask, unless_one
-from oceanmock.scenario.diagnostics import Found, Loc, nearest
+from oceanmock.scenario.diagnostics import Found, Loc
 from oceanmock.scenario.fault_checks import all_numbers, check_faults
 from oceanmock.scenario.fields import Reference
 from oceanmock.scenario.submit_checks import check_starts, check_templates
+from oceanmock.text import suggest
 
 _OPERATIONS: Final[dict[Call, ocp.Operation]] = {
     "retryTask": "RETRY",
@@ -262,11 +263,11 @@ def _words_of_the_other_kind(step: Step, loc: Loc) -> Iterator[Found]:
     statuses = _TASK_STATUSES if of_task else _SUBTASK_STATUSES
     if step.until.status is not None and step.until.status not in statuses:
         what = f"{kind} is never {step.until.status}"
-        hint = nearest(step.until.status, statuses)
+        hint = suggest(step.until.status, statuses)
         yield Found((*loc, "status"), "unknown-value", what, hint)
     if of_task and step.until.operation not in (None, *_TASK_OPERATIONS):
         what = f"the operation of a task is never {step.until.operation}"
-        hint = nearest(step.until.operation, _TASK_OPERATIONS)
+        hint = suggest(step.until.operation, _TASK_OPERATIONS)
         yield Found((*loc, "operation"), "unknown-value", what, hint)
 
 

@@ -21,7 +21,7 @@ import pytest
 from oceanmock.client.sandbox import Given, Options, place_of
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError
-from oceanmock.scenario.diagnostics import did_you_mean, nearest
+from oceanmock.text import did_you_mean, shorten, suggest
 
 APIS: Final = ("ocp", "obshell")
 """The APIs, which are also the names of their fixtures."""
@@ -138,9 +138,9 @@ def mistakes_in(keywords: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with keywords, as far as it shows before a sandbox is made."""
     for keyword, value in keywords.items():
         if keyword not in KEYWORDS:
-            yield f"there is no keyword `{keyword}`\n  {nearest(keyword, KEYWORDS)}"
+            yield f"there is no keyword `{keyword}`\n  {suggest(keyword, KEYWORDS)}"
         elif keyword == "progression" and value not in PROGRESSIONS:
-            yield f"`progression` is {value!r}\n  {nearest(value, PROGRESSIONS)}"
+            yield f"`progression` is {value!r}\n  {suggest(value, PROGRESSIONS)}"
         elif keyword in {"auth", "strict"} and not isinstance(value, bool):
             yield f"`{keyword}` is {value!r}\n  Allowed: True, False."
 
@@ -150,7 +150,7 @@ def shown(mark: pytest.Mark) -> str:
     said = [repr(each) for each in mark.args]
     said += [f"{name}={value!r}" for name, value in mark.kwargs.items()]
     text = ", ".join(said)
-    return f"@pytest.mark.scenario({text if len(text) <= LONGEST else f'{text[:LONGEST]}…'})"
+    return f"@pytest.mark.scenario({shorten(text, LONGEST)})"
 
 
 # --- which API a scenario is of -------------------------------------------------------------------
@@ -194,5 +194,5 @@ class Known:
 def _api_in(given: Mapping[str, Any]) -> str:
     api = given.get("api")
     if api not in APIS:
-        raise AuthorError(f"`api` of the scenario is {api!r}\n  {nearest(api, APIS)}")
+        raise AuthorError(f"`api` of the scenario is {api!r}\n  {suggest(api, APIS)}")
     return str(api)

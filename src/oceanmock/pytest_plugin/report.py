@@ -19,7 +19,7 @@ from oceanmock.client.held import Held
 from oceanmock.client.sandbox import Sandbox
 from oceanmock.errors import OceanmockError
 from oceanmock.observations import observations_of
-from oceanmock.report.explanation import plain
+from oceanmock.text import one_line
 
 Section = tuple[str, str]
 """A title and a text of a report."""
@@ -89,7 +89,7 @@ def _lines(entries: Iterable[Json], started: str) -> Iterator[str]:
         if entry["request_body_kind"] != "none":
             yield f"{'':18}with {_body_text(entry['request_body'])}"
         if entry["refusal"] and entry["refusal"] not in said:
-            yield f"{'':18}{plain(entry['refusal'])}"
+            yield f"{'':18}{one_line(entry['refusal'])}"
 
 
 def exchange_text(entry: Json) -> str:
@@ -98,7 +98,7 @@ def exchange_text(entry: Json) -> str:
     by = f" by {entry['caller']}" if entry["caller"] else ""
     answered = "cut off" if entry["status"] is None else f"answered {entry['status']}"
     fault = f", struck by {entry['fault']}" if entry["fault"] else ""
-    return plain(f"{entry['method']} {target}{by}, {answered}{fault}")
+    return one_line(f"{entry['method']} {target}{by}, {answered}{fault}")
 
 
 def _sight_text(entry: Json) -> str:
@@ -107,12 +107,12 @@ def _sight_text(entry: Json) -> str:
     seen = [each for each in sightings if not each.parent]
     texts = ["/".join(filter(None, [each.state, each.operation])) for each in seen[:1]]
     more = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
-    return "".join(f": {plain(text)}{more}" for text in texts)
+    return "".join(f": {one_line(text)}{more}" for text in texts)
 
 
 def _body_text(body: Any) -> str:
     text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
-    return plain(text[:MOST_BODY])
+    return one_line(text[:MOST_BODY])
 
 
 # --- the tasks ------------------------------------------------------------------------------------
@@ -124,13 +124,13 @@ def _task_sections(held: Held, api: str, entries: Sequence[Json], said: Said) ->
     chosen = sorted(tasks, key=lambda task: task["id"] not in asked)[:MOST_TASKS]
     kind = "task" if api == "ocp" else "dag"
     for task in chosen:
-        title = f"oceanmock {kind} {task['number']} {plain(task['name'])}: {task['state']}"
+        title = f"oceanmock {kind} {task['number']} {one_line(task['name'])}: {task['state']}"
         yield title, _task_text(held, api, task["id"], said)
     if left := len(tasks) - len(chosen):
         rest = ", ".join(
             f"{task['number']} {task['state']}" for task in tasks if task not in chosen
         )
-        yield f"oceanmock: {left} more {kind}s", plain(rest)
+        yield f"oceanmock: {left} more {kind}s", one_line(rest)
 
 
 def _task_text(held: Held, api: str, id: str, said: Said) -> str:

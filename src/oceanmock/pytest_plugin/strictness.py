@@ -14,7 +14,7 @@ from typing import Final
 from oceanmock.client.admin import Json
 from oceanmock.client.held import Held
 from oceanmock.pytest_plugin.report import entries_of, exchange_text, journal_text
-from oceanmock.report.explanation import plain
+from oceanmock.text import one_line, plural
 
 MOST: Final = 10
 _NO_OPERATION: Final = (404, 405)
@@ -54,11 +54,11 @@ def _is_met(standing: Json) -> bool:
 
 def _unexpected_lines(entries: Sequence[Json], api: str) -> Iterator[str]:
     if entries:
-        yield f"{_requests(len(entries))} to {api} meant no operation:"
+        yield f"{plural(len(entries), 'request')} to {api} meant no operation:"
     for entry in entries[:MOST]:
         yield f"  {exchange_text(entry)}"
         if entry["refusal"]:
-            yield f"    {plain(entry['refusal'])}"
+            yield f"    {one_line(entry['refusal'])}"
     if len(entries) > MOST:
         yield f"  … and {len(entries) - MOST} more"
 
@@ -68,7 +68,7 @@ def _unmet_lines(standing: Sequence[Json]) -> Iterator[str]:
         yield f"{len(standing)} fault{'s have' if len(standing) > 1 else ' has'} struck nothing:"
     for each in standing[:MOST]:
         said = ", ".join(_said(key, value) for key, value in each["fault"].items() if key != "api")
-        yield f"  {each['name']} ({plain(said)}) counted {_requests(each['counted'])}"
+        yield f"  {each['name']} ({one_line(said)}) counted {plural(each['counted'], 'request')}"
     if len(standing) > MOST:
         yield f"  … and {len(standing) - MOST} more"
 
@@ -79,7 +79,3 @@ def _said(key: str, value: object) -> str:
         return key
     text = " or ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if key == "operation" else f"{key} {text}"
-
-
-def _requests(count: int) -> str:
-    return f"{count} request{'' if count == 1 else 's'}"

@@ -25,6 +25,7 @@ from oceanmock.engine.transitions import TIME, Shown, StateMachine, words
 from oceanmock.observations import Observation, observations_of, operation_of
 from oceanmock.obshell import transitions as obshell_transitions
 from oceanmock.ocp import transitions as ocp_transitions
+from oceanmock.text import plural
 
 Sort = Literal["state", "operator", "edge"]
 Standing = Literal["seen", "happened", "asked", "never"]
@@ -257,7 +258,7 @@ class Coverage:
     def _headlines(self) -> Iterator[Line]:
         apis = " and ".join(CALLED[api] for api in self.apis)
         count = sum(self._seen[api].sandboxes for api in self.apis)
-        over = f"{count} sandbox{'es' if count != 1 else ''}"
+        over = f"{plural(count, 'sandbox', 'sandboxes')}"
         figures = f"{self.percent:g} % ({self.seen} of {self.counted})"
         yield Line(f"Transition coverage of {apis}: {figures}, {over}", "bold")
         watched = f"{_percent(self.seen, self.happened):g} % ({self.seen} of {self.happened})"
@@ -296,7 +297,7 @@ def _told(standings: Mapping[Item, Standing], standing: Standing) -> Iterator[st
     heads = {i: _head(i, standings) for i, s in standings.items() if s == standing}
     edges = Counter(head for item, head in heads.items() if item.sort == "edge")
     for head in dict.fromkeys(heads.values()):
-        count = f", {edges[head]} edge{'s' if edges[head] > 1 else ''}" if edges[head] else ""
+        count = f", {plural(edges[head], 'edge')}" if edges[head] else ""
         is_edge = " → " in head
         is_unasked = standing == "never" and any(
             item.sort == "operator" and str(item) == head for item in heads

@@ -22,9 +22,9 @@ from oceanmock.obshell.dags import Node, Store, SubTask
 from oceanmock.obshell.scenario_checks import ObshellActor
 from oceanmock.ocp import timeline as ocp
 from oceanmock.ocp.scenario_checks import OcpActor
-from oceanmock.report.explanation import plain, rfc3339, seconds
 from oceanmock.report.timeline import Style, Timeline, Track, Words, draw_changes, draw_tracks
 from oceanmock.scenario.story import Actor, Marker
+from oceanmock.text import format_instant, format_seconds, one_line
 
 __all__ = ["draw_dag", "draw_task"]
 
@@ -44,8 +44,8 @@ def draw_task(sandbox: Sandbox, task_id: int) -> str:
     past = until(life.states, now - task.born) or life.states[:1]
     actor = OcpActor(
         born=task.born,
-        name=plain(task.name),
-        names=tuple(plain(subtask.name) for subtask in task.subtasks),
+        name=one_line(task.name),
+        names=tuple(one_line(subtask.name) for subtask in task.subtasks),
         life=replace(life, states=tuple(past[-MOST_STATES:])),
     )
     marks = _marks(actor, sandbox.tasks.operations_of(task_id))
@@ -66,8 +66,8 @@ def draw_dag(sandbox: Sandbox, number: int, store: Store = "agent") -> str:
     past = until(life.states, now - dag.born) or life.states[:1]
     actor = ObshellActor(
         born=dag.born,
-        name=plain(dag.name),
-        names=tuple(plain(node.name) for node in dag.nodes),
+        name=one_line(dag.name),
+        names=tuple(one_line(node.name) for node in dag.nodes),
         life=replace(life, states=tuple(past[-MOST_STATES:])),
     )
     marks = _marks(actor, sandbox.dags.operations_of(key))
@@ -85,7 +85,7 @@ def _label(node: Node, sub_task: SubTask) -> str:
     """What tells a sub task from its node's others: a name of its own, or else the agent."""
     agent = sub_task.agent
     host = f"[{agent.ip}]" if ":" in agent.ip else agent.ip
-    return plain(sub_task.name) if sub_task.name != node.name else f"{host}:{agent.port}"
+    return one_line(sub_task.name) if sub_task.name != node.name else f"{host}:{agent.port}"
 
 
 def _marks(actor: Actor, operated: Iterable[OperationRecord]) -> tuple[Marker, ...]:
@@ -94,7 +94,7 @@ def _marks(actor: Actor, operated: Iterable[OperationRecord]) -> tuple[Marker, .
     for each in operated:
         called = actor.called(() if each.position is None else (each.position,))
         refused = f", refused: {each.refused}" if each.refused else ""
-        marks.append(Marker(each.at, 0, plain(f"{each.operation} {called}{refused}")))
+        marks.append(Marker(each.at, 0, one_line(f"{each.operation} {called}{refused}")))
     return tuple(marks)
 
 
@@ -108,7 +108,7 @@ def _text(course: Timeline, *, who: str, looks: Looks, now: int, left_out: int) 
         marks=tuple(mark for mark in course.marks if mark.instant >= begins),
         until=now - actor.born,
     )
-    age = f"{seconds(now - actor.born)} after its birth at {rfc3339(actor.born)}"
+    age = f"{format_seconds(now - actor.born)} after its birth at {format_instant(actor.born)}"
     bands = [render(line).plain for line in draw_tracks(shown, width=WIDTH)]
     changes = [render(line).plain for line in draw_changes(shown)]
     lines = [

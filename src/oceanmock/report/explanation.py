@@ -11,13 +11,19 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
-from oceanmock.clock import MILLISECOND, SECOND, Clock, Progression
+from oceanmock.clock import MILLISECOND, Clock, Progression
 from oceanmock.engine.history import Dated
 from oceanmock.engine.records import OperationRecord
-from oceanmock.scenario.fields import format_duration
+from oceanmock.text import (
+    first_few,
+    format_duration,
+    format_instant,
+    format_seconds,
+    one_line,
+    round_duration,
+)
 
 Part = tuple[int, ...]
 """The positions that lead to a part of a task or dag; () is all of it."""
@@ -25,8 +31,6 @@ Part = tuple[int, ...]
 WIDTH: Final = 100
 MOST: Final = 5
 """So many things of one kind are told in a sentence or a list; the rest is counted."""
-_LONGEST: Final = 160
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 # --- what happened --------------------------------------------------------------------------------
@@ -63,7 +67,7 @@ class Event:
     def to_json(self) -> dict[str, Any]:
         """As a plain dict; ``from`` is None at birth, and the same as ``to`` for a refusal."""
         return {
-            "at": rfc3339(self.at),
+            "at": format_instant(self.at),
             "id": self.id,
             "who": self.who,
             "from": self.before,
@@ -206,10 +210,10 @@ class Explanation:
             "who": self.who,
             "state": self.state,
             "operation": self.operation,
-            "born": rfc3339(self.born),
-            "since": rfc3339(self.since),
+            "born": format_instant(self.born),
+            "since": format_instant(self.since),
             "because": [
-                {"at": None if each.at is None else rfc3339(each.at), "what": each.what}
+                {"at": None if each.at is None else format_instant(each.at), "what": each.what}
                 for each in self.because
             ],
             "events": [event.to_json() for event in self.events],
@@ -218,7 +222,7 @@ class Explanation:
             "clock": {
                 "progression": self.clock.progression,
                 "speed": self.clock.speed,
-                "now": rfc3339(self.clock.now),
+                "now": format_instant(self.clock.now),
             },
         }
 
@@ -230,36 +234,38 @@ class Explanation:
 
     def _headline(self) -> str:
         after = self.since - self.born
-        when = f" ({seconds(after)} after its birth)" if after else ", its birth"
+        when = f" ({format_seconds(after)} after its birth)" if after else ", its birth"
         usual = self.operation in ("EXECUTE", "RUN")
         under = "" if usual else f" under {self.operation}"
         who = self.who[:1].upper() + self.who[1:]
-        return _wrapped(f"{who} is {self.state}{under} since {_time(self.since)}{when}.", "  ")
+        return _wrapped(
+            f"{who} is {self.state}{under} since {_time_of_day(self.since)}{when}.", "  "
+        )
 
     def _because(self) -> Iterator[str]:
         for reason in self.because:
-            at = "" if reason.at is None else seconds(reason.at - self.born)
+            at = "" if reason.at is None else format_seconds(reason.at - self.born)
             yield _wrapped(f"{at:>12}  {reason.what}", " " * 14)
 
     def _next_json(self) -> dict[str, Any] | None:
         if self.next is None:
             return None
         span = format_duration(max(self.next.at - self.clock.now, 0))
-        return {"at": rfc3339(self.next.at), "in": span, "what": self.next.what}
+        return {"at": format_instant(self.next.at), "in": span, "what": self.next.what}
 
     def _next_text(self) -> str:
         offers = _offers_text(self.accepts, self.who)
         if self.next is None:
             move = f"{offers} would move it on." if offers else "No operation is accepted any more."
             return f"nothing is due. {move}"
-        span = duration(max(self.next.at - self.clock.now, 0))
+        span = round_duration(max(self.next.at - self.clock.now, 0))
         accepts = f" It accepts {offers} now." if offers else ""
-        return f"at {_time(self.next.at)}, in {span}, {self.next.what}.{accepts}"
+        return f"at {_time_of_day(self.next.at)}, in {span}, {self.next.what}.{accepts}"
 
     def _clock_text(self) -> str:
         clock = self.clock
         span = None if self.next is None else format_duration(max(self.next.at - clock.now, 0))
-        day = f"{_second(clock.now):%Y-%m-%d}T{_time(clock.now)}"
+        day = _to_millisecond(clock.now)
         return f"{clock.progression}, at {day}; {_pace(clock, span)}."
 
 
@@ -281,21 +287,16 @@ def _offers_text(offers: Iterable[Offer], whole: str) -> str:
     for offer in offers:
         by_who[offer.who].append(offer.operation)
     the_whole = f"the {whole.partition(' ')[0]}"
-    return some(
+    return first_few(
         [
             f"{' or '.join(words)} of {the_whole if who == whole else who}"
             for who, words in by_who.items()
-        ]
+        ],
+        MOST,
     )
 
 
 # --- words ----------------------------------------------------------------------------------------
-
-
-def some(texts: Sequence[str]) -> str:
-    """Some of the texts with commas, and how many more there are."""
-    more = f" and {len(texts) - MOST} more" if len(texts) > MOST else ""
-    return ", ".join(texts[:MOST]) + more
 
 
 def next_text(events: Iterable[Event]) -> str:
@@ -307,41 +308,16 @@ def next_text(events: Iterable[Event]) -> str:
 
 def ends_with(lines: Sequence[str], when: str = "its log ends") -> str:
     """The last line that a log has, to be put after a sentence; nothing for an empty log."""
-    return f"; {when} “{plain(lines[-1])}”" if lines else ""
+    return f"; {when} “{one_line(lines[-1])}”" if lines else ""
 
 
-def plain(text: str) -> str:
-    """A text on one line, without what a terminal would obey, and not too long."""
-    clean = "".join(each if each.isprintable() else " " for each in text)
-    line = " ".join(clean.split())
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
-
-
-def seconds(span: int) -> str:
-    """A span in seconds."""
-    return f"{span / SECOND:.3f} s"
-
-
-def duration(span: int) -> str:
-    """A span as scenario files write it, in no finer steps than somebody would want to read."""
-    step = MILLISECOND if span >= SECOND else MILLISECOND // 1000
-    return format_duration((span + step // 2) // step * step if span >= step else span)
-
-
-def rfc3339(instant: int) -> str:
-    """An instant in UTC, exact, its fraction without trailing zeros."""
-    fraction = f"{instant % SECOND:09}".rstrip("0")
-    return f"{_second(instant):%Y-%m-%dT%H:%M:%S}{'.' if fraction else ''}{fraction}Z"
-
-
-def _time(instant: int) -> str:
-    """A time of day in UTC."""
+def _to_millisecond(instant: int) -> str:
     rounded = (instant + MILLISECOND // 2) // MILLISECOND * MILLISECOND
-    return f"{_second(rounded):%H:%M:%S}.{rounded % SECOND // MILLISECOND:03}Z"
+    return format_instant(rounded, digits=3, padded=True)
 
 
-def _second(instant: int) -> datetime:
-    return _EPOCH + timedelta(seconds=instant // SECOND)
+def _time_of_day(instant: int) -> str:
+    return _to_millisecond(instant).partition("T")[2]
 
 
 def _wrapped(line: str, indent: str) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from oceanmock.scenario import story
-from oceanmock.scenario.diagnostics import Found, Loc, did_you_mean
+from oceanmock.scenario.diagnostics import Found, Loc
 from oceanmock.scenario.fields import Reference
+from oceanmock.text import did_you_mean
 
 S = TypeVar("S")
 

@@ -6,8 +6,7 @@ scenario means. Its only door is ``ScenarioError``: all the mistakes of a file, 
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -152,25 +151,6 @@ def _check_depth(text: str) -> None:
             mark: Any = event.start_mark  # libyaml's has the same fields
             what = f"more than {DEEPEST} levels are nested here"
             raise yaml.composer.ComposerError(None, None, what, mark)
-
-
-def nearest(word: object, choices: Sequence[str]) -> str:
-    """“Allowed: …. Did you mean …?” for a word that is none of the choices."""
-    listed = "Allowed: " + ", ".join(choices) + "."
-    return " ".join(filter(None, (listed, did_you_mean(word, choices))))
-
-
-def did_you_mean(word: object, choices: Sequence[str]) -> str:
-    """“Did you mean …?”, or nothing when no choice comes near."""
-    near = nearest_word(word, choices)
-    return f"Did you mean {near!r}?" if near is not None else ""
-
-
-def nearest_word(word: object, choices: Sequence[str]) -> str | None:
-    """The choice most like a word, or None when none comes near."""
-    by_lower = {choice.lower(): choice for choice in choices}
-    close = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[close[0]] if close else None
 
 
 def _syntax_mistake(path: str, error: yaml.MarkedYAMLError) -> Issue:

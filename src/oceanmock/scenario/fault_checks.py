@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from oceanmock.scenario.diagnostics import Found, Loc, did_you_mean
+from oceanmock.scenario.diagnostics import Found, Loc
 from oceanmock.scenario.faults import Fault
+from oceanmock.text import did_you_mean
 
 Numbered = tuple[int | None, int]
 """The number that a file gives a thing, if it gives one; and how many count on from there."""

@@ -16,16 +16,8 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, mo
 from pydantic_core import PydanticCustomError
 
 from oceanmock import clock
-from oceanmock.scenario.fields import (
-    MAX_ID,
-    Duration,
-    Id,
-    Model,
-    Name,
-    OrOne,
-    format_duration,
-    shown_default,
-)
+from oceanmock.scenario.fields import MAX_ID, Duration, Id, Model, Name, OrOne, shown_default
+from oceanmock.text import format_duration
 
 # --- call numbers, paths, media types -------------------------------------------------------------
 

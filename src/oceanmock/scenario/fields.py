@@ -6,7 +6,6 @@ do not know; a docstring under a key is what an editor shows of it.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -28,78 +27,45 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 from oceanmock import clock
+from oceanmock.text import DURATION_PATTERN, parse_duration
 
 MAX_ID: Final = 2**53 - 1
 """Ids stay within what every JSON reader keeps exact; beyond it OCP writes strings."""
 
 # --- durations ------------------------------------------------------------------------------------
 
-_UNITS: Final = {"ms": clock.MILLISECOND, "s": clock.SECOND, "m": 60 * clock.SECOND}
-_UNITS.update(h=60 * _UNITS["m"], d=24 * 60 * _UNITS["m"])
-_DURATION: Final = re.compile(r"(?:[0-9]{1,18}(?:\.[0-9]{1,18})?(?:ms|s|m|h|d))+")
-_PART: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ms|s|m|h|d)")
-_LONGEST: Final = 3650 * _UNITS["d"]
 
-
-def parse_duration(text: object) -> int:
-    """The nanoseconds in a duration such as ``400ms``, ``1.9s``, ``2m`` or ``1h30m``.
-
-    Raises PydanticCustomError for anything else, and for more than ten years.
-    """
-    if isinstance(text, str) and _DURATION.fullmatch(text):
-        span = sum(_nanoseconds(*part) for part in _PART.findall(text))
-        if span <= _LONGEST:
-            return span
-        raise PydanticCustomError("bad_duration", "is longer than ten years")
-    is_number = isinstance(text, int | float) and not isinstance(text, bool) and 0 <= text < 1e9
-    hint = f" (write {text}s for seconds)" if is_number else ""
-    raise PydanticCustomError(
-        "bad_duration", "is not a duration such as 400ms, 1.9s, 2m or 1h30m{hint}", {"hint": hint}
-    )
-
-
-def format_duration(span: int) -> str:
-    """The shortest text that ``parse_duration`` reads as these nanoseconds: `1m30s`, `1.9s`."""
-    text = ""
-    for unit, size in sorted(_UNITS.items(), key=lambda each: -each[1]):
-        if unit == "s" and span % size and span < size:
-            continue
-        whole, rest = divmod(span, size)
-        if unit in ("s", "ms") and whole + rest:
-            fraction = f"{rest:0{len(str(size)) - 1}}".rstrip("0")
-            return f"{text}{whole}{'.' if fraction else ''}{fraction}{unit}"
-        text, span = text + (f"{whole}{unit}" if whole else ""), rest
-    return text or "0s"
-
-
-def _nanoseconds(whole: str, fraction: str, unit: str) -> int:
-    return int(whole + fraction) * _UNITS[unit] // int(10 ** len(fraction))
+def _duration(value: object) -> int:
+    try:
+        return parse_duration(value)
+    except ValueError as problem:
+        raise PydanticCustomError("bad_duration", "{problem}", {"problem": str(problem)}) from None
 
 
 def _parse_takes(text: object) -> int | None:
-    return None if text == "forever" else parse_duration(text)
+    return None if text == "forever" else _duration(text)
 
 
 def _parse_timeout(text: object) -> int:
-    seconds, rest = divmod(parse_duration(text), clock.SECOND)
+    seconds, rest = divmod(_duration(text), clock.SECOND)
     if rest:
         raise PydanticCustomError("bad_duration", "is not a whole number of seconds")
     return seconds
 
 
 def _parse_tick(text: object) -> int:
-    span = parse_duration(text)
+    span = _duration(text)
     if span < clock.MILLISECOND:
         raise PydanticCustomError("bad_duration", "is shorter than 1ms")
     return span
 
 
 def _duration_schema(also: str = "") -> WithJsonSchema:
-    pattern = rf"^({_DURATION.pattern}{also})$"
+    pattern = rf"^({DURATION_PATTERN}{also})$"
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": ["400ms", "1.9s"]})
 
 
-Duration = Annotated[int, BeforeValidator(parse_duration), _duration_schema()]
+Duration = Annotated[int, BeforeValidator(_duration), _duration_schema()]
 Takes = Annotated[int | None, BeforeValidator(_parse_takes), _duration_schema("|forever")]
 Timeout = Annotated[int, BeforeValidator(_parse_timeout), _duration_schema()]
 Tick = Annotated[int, BeforeValidator(_parse_tick), _duration_schema()]

@@ -13,8 +13,8 @@ from oceanmock.errors import AuthorError
 from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.openapi import data_folder
-from oceanmock.scenario.diagnostics import did_you_mean
 from oceanmock.scenario.loader import read_scenario
+from oceanmock.text import did_you_mean
 
 SUFFIXES: Final = (".yaml", ".yml")
 

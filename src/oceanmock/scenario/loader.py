@@ -27,16 +27,10 @@ from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import scenario_checks as obshell_rules
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp import scenario_checks as ocp_rules
-from oceanmock.scenario.diagnostics import (
-    Document,
-    Found,
-    Loc,
-    ScenarioError,
-    nearest,
-    nearest_word,
-)
+from oceanmock.scenario.diagnostics import Document, Found, Loc, ScenarioError
 from oceanmock.scenario.faults import Fault, ObshellFault, OcpFault
 from oceanmock.scenario.fields import FileSchema
+from oceanmock.text import closest, suggest
 
 
 def read_scenario(text: str, *, path: str = "scenario.yaml") -> Scenario:
@@ -74,7 +68,7 @@ def _api_named(fault: dict[Any, Any]) -> str | None:
     said = fault.get("operation")
     words = [str(word) for word in (said if isinstance(said, list) else [said]) if word]
     api_of = {word: api for api, model in _FAULTS.items() for word in model.KINDS}
-    near = [nearest_word(word, [*api_of]) for word in words]
+    near = [closest(word, [*api_of]) for word in words]
     for api, model in _FAULTS.items():
         if any(kind in fault for about in model.KINDS.values() for kind in about):
             return api
@@ -223,7 +217,7 @@ def _misspelt_keys(
     for error in errors:
         *way, wrong = _plain(error["loc"], data) or ("",)
         if error["type"] == "extra_forbidden" and isinstance(wrong, str):
-            right = nearest_word(wrong, _keys_at(tuple(way), form))
+            right = closest(wrong, _keys_at(tuple(way), form))
             if right is not None and right not in (_value_at(data, tuple(way)) or ()):
                 yield (*way, right), wrong
 
@@ -387,7 +381,7 @@ def _explain(error: ErrorDetails, data: Any, form: _Format) -> Found:
         what = f"{_whole(loc[:-1], data)} has no `{loc[-1]}`"
         return Found(loc[:-1], "missing-key", what, hint)
     if kind in ("extra_forbidden", "invalid_key"):
-        hint = _key_of_another(loc) or nearest(loc[-1], _keys_at(loc[:-1], form))
+        hint = _key_of_another(loc) or suggest(loc[-1], _keys_at(loc[:-1], form))
         message = f"`{loc[-1]}` is no key of {_whole(loc[:-1], data)}"
         return Found(loc, "unknown-key", message, hint, at_key=True)
     if kind in _WHOLES:
@@ -409,7 +403,7 @@ def _explain_word(error: ErrorDetails, loc: Loc, what: str, form: _Format) -> Fo
     choices = [word or number for word, number in re.findall(r"'([^']+)'|(\d+)", expected)]
     key = next((step for step in reversed(loc) if isinstance(step, str)), "")
     whose = f"{form.server} does not know" if key in _SERVERS_WORDS else "is none of its values"
-    hint = nearest(value if isinstance(value, str) else "", _CHOICES.get(key, choices))
+    hint = suggest(value if isinstance(value, str) else "", _CHOICES.get(key, choices))
     return Found(loc, "unknown-value", f"{what}, which {whose}", hint)
 
 

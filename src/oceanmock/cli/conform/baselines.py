@@ -13,6 +13,7 @@ import click
 
 from oceanmock.cli.conform.order import Order, Unready, is_file
 from oceanmock.conformance.model import Api, Result
+from oceanmock.text import plural
 
 if TYPE_CHECKING:
     from oceanmock.conformance.baseline import Baseline
@@ -70,7 +71,7 @@ def _notes_on(baseline: Baseline, version: str) -> Iterator[str]:
     if not baseline.fits(version):
         said = f"is {version}" if version else "does not say which it is"
         yield f"of {', '.join(baseline.versions)}; the target {said}."
-    from oceanmock.scenario.diagnostics import did_you_mean
+    from oceanmock.text import did_you_mean
 
     rules = list(all_rules())
     for rule in sorted(baseline.rules - set(rules)):
@@ -91,5 +92,6 @@ def update_baseline(order: Order, result: Result, baselines: Sequence[Baseline])
     whole, came, went = update(own, result)
     save_baseline(whole, path)
     apply_baseline(joined([whole if each is own else each for each in baselines]), result)
-    entries = "entry" if came == 1 else "entries"
-    click.echo(f"baseline {path}: {came} {entries} added, {went} taken out.", err=True)
+    click.echo(
+        f"baseline {path}: {plural(came, 'entry', 'entries')} added, {went} taken out.", err=True
+    )

@@ -64,7 +64,7 @@ def _console() -> Console:
 
 def command_of(order: Order, tasks: Sequence[str]) -> str:
     """What repeats the run. Passwords are left out: the environment has them, or it asks."""
-    from oceanmock.scenario.fields import format_duration  # pydantic is slow
+    from oceanmock.text import format_duration
 
     is_usual = order.patience == Options().patience
     words = ["oceanmock", "conform", *(["--mock"] if order.mock else []), *order.what]

@@ -30,7 +30,7 @@ class _Span(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
         if isinstance(value, int):
             return value
-        from oceanmock.scenario.fields import parse_duration  # pydantic is slow
+        from oceanmock.text import parse_duration
 
         try:
             return parse_duration(value)
@@ -50,9 +50,9 @@ class Several(click.ParamType):  # type: ignore[type-arg]
         words = value.split(",") if isinstance(value, str) else value
         for word in words:
             if word not in self.choices:
-                from oceanmock.scenario.diagnostics import nearest  # loads yaml
+                from oceanmock.text import suggest
 
-                self.fail(f"{word!r} is none of them. {nearest(word, self.choices)}", param, ctx)
+                self.fail(f"{word!r} is none of them. {suggest(word, self.choices)}", param, ctx)
         return tuple(words)
 
 
@@ -83,9 +83,9 @@ class _Report(click.ParamType):  # type: ignore[type-arg]
     def _one(self, text: str, param: Any, ctx: Any) -> tuple[str, Path]:
         kind, equals, path = text.partition("=")
         if kind not in REPORTS:
-            from oceanmock.scenario.diagnostics import nearest  # loads yaml
+            from oceanmock.text import suggest
 
-            self.fail(f"{kind!r} is no kind of report. {nearest(kind, REPORTS)}", param, ctx)
+            self.fail(f"{kind!r} is no kind of report. {suggest(kind, REPORTS)}", param, ctx)
         if not equals or not path:
             self.fail(f"where to? For example {kind}=report.{kind}.", param, ctx)
         return kind, Path(path)

@@ -20,6 +20,7 @@ from oceanmock.conformance.reports import texts
 from oceanmock.engine.transitions import StateMachine, Transition, can_become, shown, words
 from oceanmock.obshell import transitions as obshell_transitions
 from oceanmock.ocp import transitions as ocp_transitions
+from oceanmock.text import plural
 
 MACHINES: Final[Mapping[str, Mapping[str, StateMachine]]] = {
     "ocp": ocp_transitions.MACHINES,
@@ -310,7 +311,7 @@ def _node_shape(state: str, place: Place, shown: int) -> str:
     if state not in _PLACES:
         style += " stranger"
     name = escape(texts.line(state)[:16])
-    told = escape(f"{texts.line(state)}: shown {texts.count(shown, 'time')}")
+    told = escape(f"{texts.line(state)}: shown {plural(shown, 'time')}")
     return (
         f'<g class="node {style}"><title>{told}</title>'
         f'<rect x="{x - _WIDTH // 2}" y="{y - _HEIGHT // 2}" width="{_WIDTH}" height="{_HEIGHT}" '
@@ -342,7 +343,7 @@ def _tip(curve: Curve) -> str:
 
 
 def _told(step: Step) -> str:
-    seen = f"seen {texts.count(step.seen, 'time')}" if step.seen else "not seen"
+    seen = f"seen {plural(step.seen, 'time')}" if step.seen else "not seen"
     return f"{texts.line(step.before)} → {texts.line(step.after)} ({how(step)}): {seen}"
 
 

@@ -29,6 +29,7 @@ from oceanmock.conformance.model import (
 from oceanmock.conformance.reports import texts
 from oceanmock.conformance.reports.diagram import Diagram, diagrams_of, draw, how
 from oceanmock.conformance.rules import all_rules
+from oceanmock.text import format_elapsed, plural
 
 STYLE: Final = Path(__file__).with_name("page.css")
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -102,11 +103,11 @@ def _head(result: Result) -> str:
             (f"{answered} / {len(result.statuses)}", "operations answered", "plain"),
             (f"{looked} / {len(lines)}", "rules looked at", "plain"),
             (f"{result.asked:,}", "requests", "plain"),
-            (texts.span(result.took), "in all", "plain"),
+            (format_elapsed(result.took), "in all", "plain"),
         )
     )
     phases = " · ".join(
-        f"{_text(phase)} {texts.span(took)}" for phase, took in result.phases.items()
+        f"{_text(phase)} {format_elapsed(took)}" for phase, took in result.phases.items()
     )
     return (
         f'<header class="{tone}"><p class="verdict">{word}</p><div>'
@@ -245,7 +246,7 @@ def _rules(result: Result) -> str:
     heads = ("rule", "", "looked at", "findings", "known")
     telling = rows.pop("broken", []) + rows.pop("known", [])
     folded = "".join(
-        f"<details><summary>{texts.count(len(each), 'rule')} {word}</summary>"
+        f"<details><summary>{plural(len(each), 'rule')} {word}</summary>"
         f"{_table(heads[:3], each, 'rules')}</details>"
         for word, each in rows.items()
     )
@@ -280,7 +281,7 @@ def _folded(exchanges: Sequence[Exchange], word: str) -> str:
     if not exchanges:
         return f"<p>No call was {word}.</p>"
     is_open = " open" if word == "accepted" and len(exchanges) <= MOST_OPEN else ""
-    head = f"{texts.count(len(exchanges), 'call')} {word}"
+    head = f"{plural(len(exchanges), 'call')} {word}"
     return f"<details{is_open}><summary>{head}</summary>{_calls(exchanges)}</details>"
 
 
@@ -307,7 +308,7 @@ def _stories(result: Result) -> str:
 
 def _story(name: str, steps: Sequence[StoryStep]) -> str:
     held = all(step.outcome == "held" for step in steps)
-    told = f"{texts.count(len(steps), 'step')} {'held' if held else 'told'}"
+    told = f"{plural(len(steps), 'step')} {'held' if held else 'told'}"
     return (
         f'<details class="{"held" if held else "failed"}"{"" if held else " open"}>'
         f"<summary>{_text(name)} <small>{told}</small></summary>"
@@ -316,7 +317,7 @@ def _story(name: str, steps: Sequence[StoryStep]) -> str:
 
 
 def _step(step: StoryStep) -> str:
-    took = f" in {texts.span(step.took)}" if step.took else ""
+    took = f" in {format_elapsed(step.took)}" if step.took else ""
     detail = f": {_text(step.detail)}" if step.detail else ""
     return (
         f'<li class="{step.outcome.replace(" ", "-")}"><span>{_text(step.text)}</span>'
@@ -339,7 +340,7 @@ def _diagrams(result: Result) -> str:
 
 def _diagram(diagram: Diagram) -> str:
     of_contract = diagram.of_contract
-    told = f"{diagram.walked} of {texts.count(len(of_contract), 'step')} seen"
+    told = f"{diagram.walked} of {plural(len(of_contract), 'step')} seen"
     rows = (
         f'<tr class="{"seen" if each.seen else "unseen"}"><td>{_text(each.before)}</td>'
         f"<td>{_text(each.after)}</td><td>{_text(how(each))}</td>"

@@ -10,13 +10,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from oceanmock import __version__
 from oceanmock.conformance.model import CheckResult, Exchange, Headers, Result
 from oceanmock.conformance.reports import texts
+from oceanmock.text import format_instant
 
 FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("result.schema.json")
@@ -149,12 +149,11 @@ def _finding(finding: CheckResult) -> Json:
 
 
 def _exchange(exchange: Exchange) -> Json:
-    sent_at = datetime.fromtimestamp(exchange.sent_at / 1e9, UTC)
     return {
         "number": exchange.number,
         "phase": exchange.phase,
         "operation": exchange.operation,
-        "sent_at": sent_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "sent_at": format_instant(exchange.sent_at, digits=3, padded=True),
         "took_ms": _ms(exchange.took),
         "expects_refusal": exchange.expects_refusal,
         "method": exchange.method,

@@ -26,6 +26,7 @@ from oceanmock.conformance.model import (
     Waiting,
 )
 from oceanmock.conformance.reports import texts
+from oceanmock.text import format_elapsed, plural
 
 SILENCE: Final = 15 * SECOND
 """How long plain lines may keep quiet while there is something to count."""
@@ -64,7 +65,7 @@ class _Counts:
 
     def __str__(self) -> str:
         known = f", {self.known:,} known" if self.known else ""
-        return f"{texts.count(self.asked, 'request')}, {texts.count(self.found, 'finding')}{known}"
+        return f"{plural(self.asked, 'request')}, {plural(self.found, 'finding')}{known}"
 
     def add(self, event: Event, reason_for: Callable[[CheckResult], str]) -> None:
         if isinstance(event, ResponseReceived):
@@ -107,7 +108,7 @@ class _Lines:
         elif isinstance(event, PhaseEnded):
             self._ended = self._stopwatch()
         elif self._stopwatch() - self._spoke > SILENCE:
-            took = texts.span(self._stopwatch() - self._began)
+            took = format_elapsed(self._stopwatch() - self._began)
             self._say(f"{self._phase}: {self._counts} so far, in {took}")
 
     def _begin(self, phase: str) -> None:
@@ -119,7 +120,7 @@ class _Lines:
     def end(self) -> None:
         """Says what the last phase came to."""
         if self._phase:
-            took = texts.span(self._ended - self._began)
+            took = format_elapsed(self._ended - self._began)
             self._say(f"{self._phase}: {self._counts} in {took}")
             self._phase = ""
 
@@ -160,7 +161,7 @@ class _Bar:
         if self._phase is None:
             name = f"waiting for {texts.line(event.url)}"
             self._phase = self._bar.add_task(name, total=None, told="")
-        told = f"{texts.line(event.why)}; {texts.span(event.left)} more"
+        told = f"{texts.line(event.why)}; {format_elapsed(event.left)} more"
         self._bar.update(self._phase, told=told)
 
     def _end(self) -> None:

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from oceanmock.conformance.model import BROKEN, INADEQUATE, INTERRUPTED, KEPT, CheckResult, Result
 from oceanmock.conformance.reports import texts
+from oceanmock.text import format_elapsed, plural
 
 MOST: Final = 20
 """How many findings are told in full, and how many changes one by one."""
@@ -137,7 +138,7 @@ def _stories(result: Result) -> Iterator[RenderableType]:
         yield Text.assemble(("Story ", "bold"), _text(name, "bold"))
         for step in steps:
             mark, style = marks[step.outcome]
-            took = f" in {texts.span(step.took)}" if step.took else ""
+            took = f" in {format_elapsed(step.took)}" if step.took else ""
             detail = f": {step.detail}" if step.detail else ""
             told = _text(f"{step.text} ({step.outcome}{took}){detail}")
             yield Text.assemble(f"  {mark} ", told, style=style)
@@ -185,9 +186,7 @@ def _changes(result: Result) -> Iterator[RenderableType]:
     if not result.changes:
         return
     accepted = [each for each in result.changes if texts.is_accepted(each)]
-    head = (
-        f"Changes made ({len(accepted):,} of {texts.count(len(result.changes), 'call')} accepted)"
-    )
+    head = f"Changes made ({len(accepted):,} of {plural(len(result.changes), 'call')} accepted)"
     yield Text(head, style="bold")
     for each in accepted[:MOST]:
         yield Text(f"  {texts.request_line(each)} → {texts.answer_line(each)}")
@@ -200,10 +199,10 @@ def _changes(result: Result) -> Iterator[RenderableType]:
 
 
 def _outcome(result: Result) -> Iterator[RenderableType]:
-    phases = " · ".join(f"{name} {texts.span(took)}" for name, took in result.phases.items())
+    phases = " · ".join(f"{name} {format_elapsed(took)}" for name, took in result.phases.items())
     rows = (
         ("found", texts.headline(result)),
-        ("asked", f"{texts.count(result.asked, 'request')} in {texts.span(result.took)}"),
+        ("asked", f"{plural(result.asked, 'request')} in {format_elapsed(result.took)}"),
         ("phases", phases),
         ("mode", f"{texts.mode(result)}, seed {result.seed}"),
         ("again", result.command),

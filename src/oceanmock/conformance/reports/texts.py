@@ -25,6 +25,7 @@ from oceanmock.conformance.model import (
     Exchange,
     Result,
 )
+from oceanmock.text import format_elapsed, plural
 
 MOST_SHOWN: Final = 16 * 2**10
 """How much of a body a report shows; bytes."""
@@ -57,11 +58,11 @@ def headline(result: Result) -> str:
     """What was found, counted: “2 findings, 1 known, 2 statuses missing”."""
     steps = failed_steps(result)
     parts = [
-        count(len(result.findings), "finding"),
+        plural(len(result.findings), "finding"),
         f"{len(result.known):,} known" if result.known else "",
-        f"{count(len(result.missing), 'status', 'statuses')} missing" if result.missing else "",
-        f"{count(steps, 'step')} of stories failed" if steps else "",
-        f"{count(len(result.stale), 'entry', 'entries')} stale" if result.stale else "",
+        f"{plural(len(result.missing), 'status', 'statuses')} missing" if result.missing else "",
+        f"{plural(steps, 'step')} of stories failed" if steps else "",
+        f"{plural(len(result.stale), 'entry', 'entries')} stale" if result.stale else "",
     ]
     return ", ".join(filter(None, parts))
 
@@ -78,22 +79,6 @@ def called(result: Result) -> str:
 
 
 # --- numbers --------------------------------------------------------------------------------------
-
-
-def count(number: int, noun: str, nouns: str = "") -> str:
-    """“1 finding”, “1,234 findings”."""
-    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
-
-
-def span(nanoseconds: int) -> str:
-    """A span of time as a person reads it: 3.4 ms, 12.3 s, 2 min 5 s."""
-    seconds = nanoseconds / 1e9
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.{1 if seconds < 0.01 else 0}f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    return f"{whole // 60} min {whole % 60} s"
 
 
 def statuses_of(result: Result) -> list[int]:
@@ -179,7 +164,7 @@ def request_line(exchange: Exchange) -> str:
 
 def answer_line(exchange: Exchange) -> str:
     """“200 in 3.4 ms”, or why none came."""
-    took = span(exchange.took)
+    took = format_elapsed(exchange.took)
     if exchange.status is None:
         return f"no answer after {took}: {line(exchange.problem) or 'the connection was cut'}"
     return f"{exchange.status} in {took}"
