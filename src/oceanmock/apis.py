@@ -9,7 +9,7 @@ from oceanmock.api import Api
 from oceanmock.errors import AuthorError
 from oceanmock.obshell.api import API as OBSHELL
 from oceanmock.ocp.api import API as OCP
-from oceanmock.scenario.diagnostics import nearest
+from oceanmock.text import suggest
 
 APIS: Final[tuple[Api, ...]] = (OCP, OBSHELL)
 
@@ -19,5 +19,5 @@ def api_named(name: str, apis: Sequence[Api] = APIS) -> Api:
     for api in apis:
         if api.name == name:
             return api
-    hint = nearest(name, [api.name for api in apis])
+    hint = suggest(name, [api.name for api in apis])
     raise AuthorError(f"there is no API {name[:100]!r}. {hint}")
