@@ -9,11 +9,11 @@ from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replac
 from oceanmock.errors import CallerError
 from oceanmock.obshell import handlers as obshell_room
 from oceanmock.obshell import machine as obshell
-from oceanmock.obshell.dags import Dags
 from oceanmock.obshell.errors import ObshellError
+from oceanmock.obshell.world import Dags
 from oceanmock.ocp import handlers as ocp_room
 from oceanmock.ocp import machine as ocp
-from oceanmock.ocp.tasks import Tasks
+from oceanmock.ocp.world import Tasks
 
 # --- OCP ------------------------------------------------------------------------------------------
 
@@ -71,15 +71,15 @@ _ROOM_RETRY_SUBTASK: Final = ocp_room._Room.retry_subtask
 
 def _answers_with_what_was(room: Any, call: Any) -> Any:
     """The task as it was before its retry."""
-    before = call.sandbox.tasks.view(call.parameters["taskInstanceId"])
-    call.sandbox.tasks.operate(before.task.id, "RETRY")
+    before = call.sandbox.world(Tasks).view(call.parameters["taskInstanceId"])
+    call.sandbox.world(Tasks).operate(before.task.id, "RETRY")
     return room._succeed(call, ocp_room._task_in_full(before, room.zone))
 
 
 def _answers_with_old_subtask(room: Any, call: Any) -> Any:
     """The subtask as it was before its retry."""
-    view, place = call.sandbox.tasks.view_subtask(*ocp_room._pair(call))
-    call.sandbox.tasks.operate_subtask(*ocp_room._pair(call), "RETRY")
+    view, place = call.sandbox.world(Tasks).view_subtask(*ocp_room._pair(call))
+    call.sandbox.world(Tasks).operate_subtask(*ocp_room._pair(call), "RETRY")
     subtask, state = view.task.subtasks[place], view.state.subtasks[place]
     return room._succeed(call, ocp_room._subtask(view.task, subtask, state, room.zone))
 

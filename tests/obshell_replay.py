@@ -33,6 +33,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.obshell.machine import SECOND
 from oceanmock.obshell.scenario import Dag, Makes, ObshellStartsOn, Scenario
+from oceanmock.obshell.world import Dags
 from oceanmock.scenario.loader import read_scenario
 
 Json = dict[str, Any]
@@ -91,7 +92,9 @@ class _Stage:
         while self.unborn and self.unborn[0][0] <= instant:
             born, dag = self.unborn.pop(0)
             first_tick = self.start + self.scenario.phase
-            self.sandbox.dags.add(dag, born=born, tick=self.scenario.tick, first_tick=first_tick)
+            self.sandbox.world(Dags).add(
+                dag, born=born, tick=self.scenario.tick, first_tick=first_tick
+            )
 
 
 def _stage(file: str, world: World) -> _Stage:
@@ -113,7 +116,9 @@ def _stage(file: str, world: World) -> _Stage:
     for dag in scenario.dags:
         if dag.id in starts:
             template = dag.model_copy(update=_started(str(dag.name), starts[dag.id]))
-            sandbox.dags.hold(template, tick=scenario.tick, first_tick=start + scenario.phase)
+            sandbox.world(Dags).hold(
+                template, tick=scenario.tick, first_tick=start + scenario.phase
+            )
     return _Stage(sandbox, scenario, start, unborn)
 
 

@@ -17,6 +17,7 @@ import schemathesis
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.ocp.scenario import Switches
+from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.library import load_scenario
 
 SCENARIO: Final = Path(__file__).parent / "data" / "scenarios" / "tasks-for-schemathesis.yaml"
@@ -35,7 +36,7 @@ def make_sandbox(switches: Switches, accounts: Accounts | None = None) -> Sandbo
 
 SUBTASKS_OF: Final = {
     view.task.id: [subtask.id for subtask in view.task.subtasks]
-    for view in make_sandbox(Switches()).tasks.all()
+    for view in make_sandbox(Switches()).world(Tasks).all()
 }
 
 

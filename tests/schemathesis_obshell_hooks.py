@@ -26,6 +26,7 @@ from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.obshell.bodies import id_of
 from oceanmock.obshell.scenario import Switches
+from oceanmock.obshell.world import Dags
 from oceanmock.openapi import load_spec, spec_path
 from oceanmock.scenario.library import load_scenario
 
@@ -58,7 +59,7 @@ def make_sandbox(world: World, switches: Switches, accounts: Accounts | None = N
 def ids_of(world: World) -> dict[str, list[str]]:
     """What is there, by the name it has in a path: dag, node, sub_task."""
     sandbox = make_sandbox(world, Switches())
-    dags = [view.dag for store in ("agent", "cluster") for view in sandbox.dags.all(store)]
+    dags = [view.dag for store in ("agent", "cluster") for view in sandbox.world(Dags).all(store)]
     nodes = [(dag, node) for dag in dags for node in dag.nodes]
     return {
         "dag": [id_of(dag, dag.number) for dag in dags],

@@ -17,6 +17,8 @@ from oceanmock.errors import EnvironmentProblem
 from oceanmock.http.admin import AdminContext, api
 from oceanmock.http.admin_scenarios import ScenarioCatalog
 from oceanmock.http.pipeline import MAX_BODY_BYTES
+from oceanmock.obshell.world import Dags
+from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import load_spec, operations_of, spec_path
 from oceanmock.scenario.library import library_names
 from oceanmock.scenario.loader import read_scenario
@@ -166,9 +168,9 @@ def test_switches_go_over_those_of_the_scenarios(world: World, admin: Ask) -> No
     admin("POST", "/sandboxes", json=body)
 
     sandbox = world.sandboxes.get("t1")
-    assert sandbox.tasks.switches.subtask_pairing == "checked"
-    assert sandbox.tasks.switches.undocumented_task_path is True
-    assert sandbox.dags.switches.obshell_version == "4.2.3.0"
+    assert sandbox.world(Tasks).switches.subtask_pairing == "checked"
+    assert sandbox.world(Tasks).switches.undocumented_task_path is True
+    assert sandbox.world(Dags).switches.obshell_version == "4.2.3.0"
 
 
 @pytest.mark.parametrize(("auth", "status"), [(True, 401), (False, 200), (None, 401)])

@@ -11,6 +11,7 @@ from conftest import Ask, asking
 from kit_world import World
 from oceanmock.clock import Clock
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.ocp.world import Tasks
 
 ONE: dict[str, Any] = {
     "summary": "One step",
@@ -108,7 +109,7 @@ def test_its_switches_count_unless_others_were_given(world: World, admin: Ask) -
 
     load(admin, checked)
 
-    switches = world.sandboxes.get("t1").tasks.switches
+    switches = world.sandboxes.get("t1").world(Tasks).switches
     assert (switches.subtask_pairing, switches.subtask_retry_counts) == ("checked", True)
 
 

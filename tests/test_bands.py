@@ -12,6 +12,8 @@ from kit_world import World
 from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError
+from oceanmock.obshell.world import Dags
+from oceanmock.ocp.world import Tasks
 from oceanmock.report.draw_timeline import MOST_CHANGES, MOST_ROWS, draw_dag, draw_task
 from oceanmock.scenario.library import load_scenario
 from oceanmock.scenario.loader import read_scenario
@@ -28,8 +30,8 @@ def test_a_picture_has_every_state_up_to_now_and_every_operation() -> None:
     sandbox = playing("retry-failed-subtask")
     sandbox.clock.advance(10 * SECOND)
     with suppress(CallerError):
-        sandbox.tasks.operate_subtask(1000, 1001, "RETRY")
-    sandbox.tasks.operate_subtask(1000, 1002, "RETRY")
+        sandbox.world(Tasks).operate_subtask(1000, 1001, "RETRY")
+    sandbox.world(Tasks).operate_subtask(1000, 1002, "RETRY")
     sandbox.clock.advance(4 * SECOND)
 
     assert_golden("bands-task.txt", draw_task(sandbox, 1000))
@@ -38,7 +40,7 @@ def test_a_picture_has_every_state_up_to_now_and_every_operation() -> None:
 def test_a_picture_of_a_dag_has_a_band_for_each_of_several_sub_tasks() -> None:
     sandbox = playing("parallel-node")
     sandbox.clock.advance(20 * SECOND)
-    sandbox.dags.operate(("agent", 90), "RETRY")
+    sandbox.world(Dags).operate(("agent", 90), "RETRY")
     sandbox.clock.advance(5 * SECOND)
 
     assert_golden("bands-dag.txt", draw_dag(sandbox, 90))

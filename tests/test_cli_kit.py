@@ -22,6 +22,8 @@ from kit_world import FAR, World
 from oceanmock.cli import admin as cli_kit
 from oceanmock.cli import main
 from oceanmock.http.server import Server
+from oceanmock.obshell.world import Dags
+from oceanmock.ocp.world import Tasks
 
 Oceanmock = Callable[..., Result]
 MANAGER = ("manager", "manager")
@@ -149,8 +151,8 @@ def test_create_says_everything_that_is_to_be_different(world: World, oceanmock:
     sandbox = world.sandboxes.get("t1")
     assert (sandbox.clock.speed, sandbox.clock.progression, sandbox.seed) == (60, "polls", 7)
     assert sandbox.accounts.required is False
-    assert sandbox.tasks.switches.subtask_pairing == "checked"
-    assert sandbox.dags.switches.obshell_version == "4.2.3.0"
+    assert sandbox.world(Tasks).switches.subtask_pairing == "checked"
+    assert sandbox.world(Dags).switches.obshell_version == "4.2.3.0"
 
 
 def test_which_sandbox_is_meant_can_be_said_once(oceanmock: Oceanmock) -> None:

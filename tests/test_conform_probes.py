@@ -36,6 +36,8 @@ from oceanmock.engine.sandbox import STORES, Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
 from oceanmock.obshell.bodies import id_of
+from oceanmock.obshell.world import Dags
+from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import load_spec, spec_path
 from oceanmock.scenario.library import load_scenario
 
@@ -56,8 +58,8 @@ def sandbox_of(api: Api) -> Sandbox:
 
 def ids_of(sandbox: Sandbox) -> tuple[str, ...]:
     """The ids of all its tasks and dags."""
-    dags = [view.dag for store in STORES for view in sandbox.dags.all(store)]
-    tasks = [str(view.task.id) for view in sandbox.tasks.all()]
+    dags = [view.dag for store in STORES for view in sandbox.world(Dags).all(store)]
+    tasks = [str(view.task.id) for view in sandbox.world(Tasks).all()]
     return (*tasks, *(id_of(dag, dag.number) for dag in dags))
 
 
@@ -65,7 +67,7 @@ class Run:
     """A client to a server, with everything that watches."""
 
     def __init__(self, api: Api, url: str, sandbox: Sandbox, *, write: bool) -> None:
-        agent = sandbox.dags.agent
+        agent = sandbox.world(Dags).agent
         auth: Any = Basic("manager", "manager")
         if api == "obshell":
             auth = Sealed(agent.root_password or "", agent.agent_password)

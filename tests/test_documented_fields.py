@@ -20,6 +20,7 @@ from jsonschema_rs import Draft4Validator
 
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
+from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import load_spec, operations_of, spec_path
 from oceanmock.scenario.library import library_names, load_scenario
 
@@ -106,8 +107,8 @@ def calls_on(task: Any) -> Iterator[tuple[str, str]]:
 async def live_through(name: str) -> Client:
     """Asks everything at many states of every task of a scenario."""
     sandbox = Sandbox.of_scenarios([load_scenario(name)], progression="polls")
-    for template in sandbox.tasks.templates:
-        sandbox.tasks.start(template)
+    for template in sandbox.world(Tasks).templates:
+        sandbox.world(Tasks).start(template)
     client = Client(sandbox)
     for _ in range(25):
         page = await client.ask("GET", "?size=5")

@@ -21,6 +21,7 @@ import pytest
 
 from command import Serving, run, serving
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.library import load_library
 
 TASKS = "/api/v2/tasks/instances"
@@ -239,7 +240,7 @@ def test_without_a_scenario_the_whole_library_is_served() -> None:
     scenarios = load_library()
     library = Sandbox.of_scenarios(scenarios)
 
-    ids = [view.task.id for view in library.tasks.all()]
+    ids = [view.task.id for view in library.world(Tasks).all()]
 
     with serving() as server:
         url = f"{TASKS}?size=500&sort=id,asc&page="

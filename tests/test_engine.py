@@ -24,7 +24,7 @@ from oceanmock.errors import (
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp.scenario import Scenario, script_of
 from oceanmock.ocp.scenario_checks import tell
-from oceanmock.ocp.tasks import TaskView
+from oceanmock.ocp.world import Tasks, TaskView
 from oceanmock.scenario.library import load_scenario
 from oceanmock.scenario.loader import read_scenario
 
@@ -65,7 +65,7 @@ def named(name: str, tasks: str, *, more: str = "") -> Scenario:
 
 def status_of(sandbox: Sandbox, task_id: int = 7) -> str:
     """What a task shows now."""
-    return sandbox.tasks.view(task_id).state.status
+    return sandbox.world(Tasks).view(task_id).state.status
 
 
 def failed() -> Sandbox:
@@ -81,7 +81,7 @@ def failed() -> Sandbox:
 def test_a_view_is_who_a_task_is_and_what_it_shows_now() -> None:
     sandbox = sandbox_of(FAILS_FIRST)
 
-    view = sandbox.tasks.view(7)
+    view = sandbox.world(Tasks).view(7)
 
     assert (view.task.id, view.task.name, view.task.born) == (7, "Upgrade", sandbox.clock.now())
     assert (view.state.status, view.state.operation) == ("RUNNING", "EXECUTE")
@@ -89,7 +89,7 @@ def test_a_view_is_who_a_task_is_and_what_it_shows_now() -> None:
 
 
 def test_a_view_says_each_subtask_s_neighbours_by_their_ids() -> None:
-    task = sandbox_of(FAILS_FIRST).tasks.view(7).task
+    task = sandbox_of(FAILS_FIRST).world(Tasks).view(7).task
 
     assert [(each.id, each.upstreams, each.downstreams) for each in task.subtasks] == [
         (71, (), (72,)),
@@ -100,7 +100,7 @@ def test_a_view_says_each_subtask_s_neighbours_by_their_ids() -> None:
 
 def test_a_task_there_is_not_cannot_be_seen() -> None:
     with pytest.raises(NoSuchTask) as refused:
-        sandbox_of(FAILS_FIRST).tasks.view(9)
+        sandbox_of(FAILS_FIRST).world(Tasks).view(9)
 
     assert refused.value.task_id == 9
 
@@ -109,7 +109,7 @@ def test_the_list_goes_by_ascending_id_whatever_the_order_in_the_files() -> None
     scenarios = [named("b", "[{id: 30, subtasks: [A]}, {id: 10, subtasks: [A]}]")]
     scenarios.append(named("a", "[{id: 20, subtasks: [A]}]"))
 
-    views = Sandbox.of_scenarios(scenarios).tasks.all()
+    views = Sandbox.of_scenarios(scenarios).world(Tasks).all()
 
     assert [view.task.id for view in views] == [10, 20, 30]
 
@@ -119,21 +119,25 @@ def test_the_list_shows_all_tasks_at_one_instant() -> None:
 
     sandbox.clock.advance(3 * SECOND)
 
-    assert [view.state for view in sandbox.tasks.all()] == [
-        sandbox.tasks.view(7).state,
-        sandbox.tasks.view(8).state,
+    assert [view.state for view in sandbox.world(Tasks).all()] == [
+        sandbox.world(Tasks).view(7).state,
+        sandbox.world(Tasks).view(8).state,
     ]
 
 
 def test_looking_changes_nothing() -> None:
     sandbox = sandbox_of(FAILS_FIRST)
-    before = sandbox.tasks.view(7)
+    before = sandbox.world(Tasks).view(7)
 
-    sandbox.tasks.shown(
-        [*sandbox.tasks.all(), sandbox.tasks.view(7), sandbox.tasks.view_subtask(7, 71)[0]]
+    sandbox.world(Tasks).shown(
+        [
+            *sandbox.world(Tasks).all(),
+            sandbox.world(Tasks).view(7),
+            sandbox.world(Tasks).view_subtask(7, 71)[0],
+        ]
     )
 
-    assert sandbox.tasks.view(7) == before
+    assert sandbox.world(Tasks).view(7) == before
 
 
 def test_a_repeated_task_is_born_over_and_over() -> None:
@@ -142,9 +146,10 @@ def test_a_repeated_task_is_born_over_and_over() -> None:
     sandbox = Sandbox.of_scenarios([named("many", f"[{task}]")], starts_at=0)
 
     assert [
-        (view.task.id, view.task.name, view.task.born // SECOND) for view in sandbox.tasks.all()
+        (view.task.id, view.task.name, view.task.born // SECOND)
+        for view in sandbox.world(Tasks).all()
     ] == [(5, "No. 1", -600), (6, "No. 2", -300), (7, "No. 3", 0)]
-    assert len({view.task.subtasks[0].id for view in sandbox.tasks.all()}) == 3
+    assert len({view.task.subtasks[0].id for view in sandbox.world(Tasks).all()}) == 3
 
 
 # --- operations -----------------------------------------------------------------------------------
@@ -153,17 +158,17 @@ def test_a_repeated_task_is_born_over_and_over() -> None:
 def test_an_operation_shows_its_effect_at_once() -> None:
     sandbox = failed()
 
-    view = sandbox.tasks.operate(7, "RETRY")
+    view = sandbox.world(Tasks).operate(7, "RETRY")
 
     assert (view.state.status, view.state.operation) == ("RUNNING", "RETRY")
     assert view.state.subtasks[1].status == "READY"
-    assert sandbox.tasks.view(7) == view
+    assert sandbox.world(Tasks).view(7) == view
 
 
 def test_an_operation_on_a_subtask_answers_with_its_place() -> None:
     sandbox = failed()
 
-    view, position = sandbox.tasks.operate_subtask(7, 72, "SKIP")
+    view, position = sandbox.world(Tasks).operate_subtask(7, 72, "SKIP")
 
     assert (view.task.id, position) == (7, 1)
     assert view.state.subtasks[1].operation == "SKIP"
@@ -171,21 +176,21 @@ def test_an_operation_on_a_subtask_answers_with_its_place() -> None:
 
 def test_an_operation_changes_no_other_task() -> None:
     sandbox = failed()
-    other = sandbox.tasks.view(8)
+    other = sandbox.world(Tasks).view(8)
 
-    sandbox.tasks.operate(7, "ROLLBACK")
+    sandbox.world(Tasks).operate(7, "ROLLBACK")
 
-    assert sandbox.tasks.view(8) == other
+    assert sandbox.world(Tasks).view(8) == other
 
 
 def test_a_refused_operation_changes_nothing() -> None:
     sandbox = sandbox_of(FAILS_FIRST)
-    before = sandbox.tasks.view(7)
+    before = sandbox.world(Tasks).view(7)
 
     with pytest.raises(IllegalOperation):
-        sandbox.tasks.operate(7, "RETRY")
+        sandbox.world(Tasks).operate(7, "RETRY")
 
-    assert sandbox.tasks.view(7) == before
+    assert sandbox.world(Tasks).view(7) == before
 
 
 def test_a_forbidden_rollback_is_refused() -> None:
@@ -193,7 +198,7 @@ def test_a_forbidden_rollback_is_refused() -> None:
     sandbox.clock.advance(60 * SECOND)
 
     with pytest.raises(RollbackProhibited):
-        sandbox.tasks.operate(7, "ROLLBACK")
+        sandbox.world(Tasks).operate(7, "ROLLBACK")
 
     assert status_of(sandbox) == "FAILED"
 
@@ -201,9 +206,9 @@ def test_a_forbidden_rollback_is_refused() -> None:
 @pytest.mark.parametrize(
     ("operate", "refusal"),
     [
-        (lambda sandbox: sandbox.tasks.operate(9, "RETRY"), NoSuchTask),
-        (lambda sandbox: sandbox.tasks.operate_subtask(7, 99, "RETRY"), NoSuchSubtask),
-        (lambda sandbox: sandbox.tasks.view_subtask(7, 99), NoSuchSubtask),
+        (lambda sandbox: sandbox.world(Tasks).operate(9, "RETRY"), NoSuchTask),
+        (lambda sandbox: sandbox.world(Tasks).operate_subtask(7, 99, "RETRY"), NoSuchSubtask),
+        (lambda sandbox: sandbox.world(Tasks).view_subtask(7, 99), NoSuchSubtask),
     ],
 )
 def test_what_there_is_not_cannot_be_operated(
@@ -214,13 +219,13 @@ def test_what_there_is_not_cannot_be_operated(
 
 
 def test_a_subtask_is_found_under_any_task_where_pairs_are_ignored() -> None:
-    view, position = failed().tasks.view_subtask(8, 72)
+    view, position = failed().world(Tasks).view_subtask(8, 72)
 
     assert (view.task.id, position) == (7, 1)
 
 
 def test_a_subtask_is_found_even_under_no_task_where_pairs_are_ignored() -> None:
-    view, position = failed().tasks.view_subtask(9, 72)
+    view, position = failed().world(Tasks).view_subtask(9, 72)
 
     assert (view.task.id, position) == (7, 1)
 
@@ -231,9 +236,9 @@ def test_a_subtask_is_found_only_under_its_own_task_where_pairs_are_checked(
 ) -> None:
     sandbox = sandbox_of(f"switches: {{subtask_pairing: checked}}\n{FAILS_FIRST}")
 
-    assert sandbox.tasks.view_subtask(7, 72)[1] == 1
+    assert sandbox.world(Tasks).view_subtask(7, 72)[1] == 1
     with pytest.raises(refusal):
-        sandbox.tasks.view_subtask(task_id, 72)
+        sandbox.world(Tasks).view_subtask(task_id, 72)
 
 
 # --- time -----------------------------------------------------------------------------------------
@@ -278,7 +283,7 @@ def test_under_time_an_operation_comes_at_the_instant_of_its_call(wall: Wall) ->
     sandbox = sandbox_of(FAILS_FIRST, progression="time")
     wall.now += 60 * SECOND
 
-    view = sandbox.tasks.operate(7, "RETRY")
+    view = sandbox.world(Tasks).operate(7, "RETRY")
 
     assert view.state.at == 60 * SECOND
 
@@ -291,15 +296,15 @@ def test_without_reads_nothing_happens_however_long_one_waits(
 
     wall.now += 3600 * SECOND
 
-    assert sandbox.tasks.view(7).state.at == 0
+    assert sandbox.world(Tasks).view(7).state.at == 0
 
 
 def polls_of(sandbox: Sandbox, task_id: int, *, most: int = 200) -> Iterator[TaskView]:
     """What a client sees that polls until nothing new comes any more."""
     previous = None
     for _ in range(most):
-        view = sandbox.tasks.view(task_id)
-        sandbox.tasks.shown([view])
+        view = sandbox.world(Tasks).view(task_id)
+        sandbox.world(Tasks).shown([view])
         if view == previous:
             return
         previous = view
@@ -330,7 +335,7 @@ def test_under_polls_every_state_after_an_operation_is_seen_too() -> None:
     sandbox = sandbox_of(FAILS_FIRST, progression="polls")
     list(polls_of(sandbox, 7))
 
-    sandbox.tasks.operate(7, "RETRY")
+    sandbox.world(Tasks).operate(7, "RETRY")
 
     seen = [(view.state.status, view.state.subtasks[1].status) for view in polls_of(sandbox, 7)]
     assert seen == [
@@ -347,7 +352,7 @@ def test_under_polls_every_state_after_an_operation_is_seen_too() -> None:
 def test_under_polls_the_time_moves_on_only_once_an_answer_has_been_given() -> None:
     sandbox = sandbox_of(FAILS_FIRST, progression="polls")
 
-    first, again = sandbox.tasks.view(7), sandbox.tasks.view(7)
+    first, again = sandbox.world(Tasks).view(7), sandbox.world(Tasks).view(7)
 
     assert first == again
 
@@ -360,7 +365,7 @@ def test_under_polls_a_list_moves_on_to_the_first_event_of_all_it_has_shown() ->
     ]
     sandbox = Sandbox.of_scenarios(scenarios, progression="polls", starts_at=0)
 
-    sandbox.tasks.shown(sandbox.tasks.all())
+    sandbox.world(Tasks).shown(sandbox.world(Tasks).all())
 
     assert sandbox.clock.now() == 5 * SECOND
 
@@ -370,7 +375,7 @@ def test_under_polls_a_task_at_rest_stops_the_clock() -> None:
     list(polls_of(sandbox, 7))
     rest = sandbox.clock.now()
 
-    sandbox.tasks.shown([sandbox.tasks.view(7)])
+    sandbox.world(Tasks).shown([sandbox.world(Tasks).view(7)])
 
     assert sandbox.clock.now() == rest
 
@@ -384,7 +389,7 @@ def test_under_immediate_all_that_is_due_has_happened() -> None:
 def test_under_immediate_an_answer_shows_the_operation_and_the_next_read_its_end() -> None:
     sandbox = sandbox_of(FAILS_FIRST, progression="immediate")
 
-    answer = sandbox.tasks.operate(7, "RETRY")
+    answer = sandbox.world(Tasks).operate(7, "RETRY")
 
     assert (answer.state.status, status_of(sandbox)) == ("RUNNING", "SUCCESSFUL")
 
@@ -422,7 +427,7 @@ def test_a_file_s_own_start_is_exact() -> None:
 
     sandbox = Sandbox.of_scenarios([scenario])
 
-    assert sandbox.tasks.view(1).task.born == 994_319_696_000_127_000
+    assert sandbox.world(Tasks).view(1).task.born == 994_319_696_000_127_000
 
 
 def test_a_file_s_own_start_counts_only_when_it_is_alone(wall: Wall) -> None:
@@ -434,7 +439,7 @@ def test_a_file_s_own_start_counts_only_when_it_is_alone(wall: Wall) -> None:
 
     sandbox = Sandbox.of_scenarios(scenarios)
 
-    assert sandbox.tasks.view(1).task.born == 100 * SECOND
+    assert sandbox.world(Tasks).view(1).task.born == 100 * SECOND
 
 
 def test_an_old_task_has_come_as_far_as_its_age() -> None:
@@ -442,7 +447,7 @@ def test_an_old_task_has_come_as_far_as_its_age() -> None:
 
     sandbox = sandbox_of(old)
 
-    assert sandbox.clock.now() - sandbox.tasks.view(7).task.born == 3600 * SECOND
+    assert sandbox.clock.now() - sandbox.world(Tasks).view(7).task.born == 3600 * SECOND
     assert status_of(sandbox) == "FAILED"
 
 
@@ -461,7 +466,7 @@ def test_all_tasks_tick_together_however_old_they_are() -> None:
 def after(sandbox: Sandbox, span: int) -> list[TaskView]:
     """All tasks a while later."""
     sandbox.clock.advance(span)
-    return sandbox.tasks.all()
+    return sandbox.world(Tasks).all()
 
 
 def test_a_story_s_end_is_what_a_client_sees_who_lives_it() -> None:
@@ -471,10 +476,10 @@ def test_a_story_s_end_is_what_a_client_sees_who_lives_it() -> None:
     sandbox = Sandbox.of_scenarios([scenario], progression="manual")
 
     sandbox.clock.advance(4 * SECOND)
-    sandbox.tasks.operate(5400, "ROLLBACK")
+    sandbox.world(Tasks).operate(5400, "ROLLBACK")
     sandbox.clock.advance(60 * SECOND)
 
-    assert sandbox.tasks.view(5400).state == told.life.states[-1]
+    assert sandbox.world(Tasks).view(5400).state == told.life.states[-1]
 
 
 # --- isolation ------------------------------------------------------------------------------------
@@ -482,12 +487,12 @@ def test_a_story_s_end_is_what_a_client_sees_who_lives_it() -> None:
 
 def test_what_happens_in_one_sandbox_happens_in_no_other() -> None:
     one, other = failed(), failed()
-    before = other.tasks.view(7)
+    before = other.world(Tasks).view(7)
 
-    one.tasks.operate(7, "ROLLBACK")
+    one.world(Tasks).operate(7, "ROLLBACK")
     one.clock.advance(3600 * SECOND)
 
-    assert other.tasks.view(7) == before
+    assert other.world(Tasks).view(7) == before
 
 
 # --- what is made up ------------------------------------------------------------------------------
@@ -495,7 +500,7 @@ def test_what_happens_in_one_sandbox_happens_in_no_other() -> None:
 
 def views_of(text: str, *, seed: int) -> list[TaskView]:
     """All tasks of a sandbox with this seed."""
-    return sandbox_of(text, seed=seed).tasks.all()
+    return sandbox_of(text, seed=seed).world(Tasks).all()
 
 
 def test_the_same_seed_makes_up_the_same() -> None:
@@ -514,8 +519,8 @@ def test_what_one_file_leaves_out_does_not_depend_on_the_files_beside_it() -> No
     one = named("one", "[{id: 1, subtasks: [{}]}]")
     another = named("another", "[{id: 2, subtasks: [{}, {}]}]")
 
-    alone = Sandbox.of_scenarios([one], starts_at=0).tasks.view(1)
-    together = Sandbox.of_scenarios([another, one], starts_at=0).tasks.view(1)
+    alone = Sandbox.of_scenarios([one], starts_at=0).world(Tasks).view(1)
+    together = Sandbox.of_scenarios([another, one], starts_at=0).world(Tasks).view(1)
 
     assert together == alone
 
@@ -534,7 +539,7 @@ def test_ids_that_are_made_up_are_nobody_else_s(monkeypatch: pytest.MonkeyPatch)
     given = ", ".join(f"{{id: {number}}}" for number in range(2**31 - 30, 2**31))
     scenario = named("a", f"[{{id: 1, subtasks: [{given}, {', '.join(['{}'] * 9)}]}}]")
 
-    subtasks = Sandbox.of_scenarios([scenario]).tasks.view(1).task.subtasks
+    subtasks = Sandbox.of_scenarios([scenario]).world(Tasks).view(1).task.subtasks
 
     assert len({each.id for each in subtasks}) == 39
 
@@ -551,7 +556,7 @@ def test_addresses_that_are_made_up_are_nobody_s() -> None:
 def test_a_subtask_runs_where_its_task_does_unless_it_says_otherwise() -> None:
     task = "{id: 1, executor: 10.0.0.1, subtasks: [A, {name: B, executor: 10.0.0.2}]}"
 
-    subtasks = Sandbox.of_scenarios([named("a", f"[{task}]")]).tasks.view(1).task.subtasks
+    subtasks = Sandbox.of_scenarios([named("a", f"[{task}]")]).world(Tasks).view(1).task.subtasks
 
     assert [each.executor for each in subtasks] == ["10.0.0.1", "10.0.0.2"]
 
@@ -559,7 +564,7 @@ def test_a_subtask_runs_where_its_task_does_unless_it_says_otherwise() -> None:
 def test_a_description_is_the_name_unless_it_is_given() -> None:
     task = "{id: 1, subtasks: [A, {name: B, description: ''}, {name: C, description: See}]}"
 
-    subtasks = Sandbox.of_scenarios([named("a", f"[{task}]")]).tasks.view(1).task.subtasks
+    subtasks = Sandbox.of_scenarios([named("a", f"[{task}]")]).world(Tasks).view(1).task.subtasks
 
     assert [each.description for each in subtasks] == ["A", "", "See"]
 
@@ -610,7 +615,7 @@ def test_a_file_that_sets_no_switch_takes_the_others() -> None:
 
     sandbox = Sandbox.of_scenarios([checked, named("b", "[{id: 2, subtasks: [A]}]")])
 
-    assert sandbox.tasks.switches.subtask_pairing == "checked"
+    assert sandbox.world(Tasks).switches.subtask_pairing == "checked"
 
 
 def test_switches_given_to_the_sandbox_outrank_those_of_the_files() -> None:
@@ -619,4 +624,4 @@ def test_switches_given_to_the_sandbox_outrank_those_of_the_files() -> None:
 
     sandbox = Sandbox.of_scenarios([checked], switches=ignored)
 
-    assert sandbox.tasks.switches.subtask_pairing == "ignored"
+    assert sandbox.world(Tasks).switches.subtask_pairing == "ignored"

@@ -1,4 +1,4 @@
-"""engine/dags.py: obshell's dags in a sandbox: views, numbers, time.
+"""obshell/world.py: obshell's dags in a sandbox: views, numbers, time.
 
 The machine's own rules are not here. Ticks are whole seconds from the sandbox's start; nothing here
 waits: the tests move the clock.
@@ -14,8 +14,9 @@ from oceanmock.clock import PROGRESSIONS, SECOND, Progression
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, IllegalOperator, NoSuchTask
 from oceanmock.obshell import machine as obshell
-from oceanmock.obshell.dags import Dags, DagView, Key
 from oceanmock.obshell.scenario import Scenario, Switches, rules_of, script_of
+from oceanmock.obshell.world import Dags, DagView, Key
+from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.loader import read_scenario
 
 
@@ -29,7 +30,7 @@ def named(name: str, dags: str, *, more: str = "") -> Scenario:
 
 def together(*scenarios: Scenario) -> Dags:
     """The dags of several scenarios in one sandbox."""
-    return Sandbox.of_scenarios(scenarios, starts_at=0, seed=1).dags
+    return Sandbox.of_scenarios(scenarios, starts_at=0, seed=1).world(Dags)
 
 
 def numbers(view: DagView) -> tuple[int, list[tuple[int, list[int]]]]:
@@ -44,7 +45,7 @@ def numbers(view: DagView) -> tuple[int, list[tuple[int, list[int]]]]:
 def test_a_view_is_what_a_dag_is_and_what_it_shows_now() -> None:
     sandbox = sandbox_of(INIT)
 
-    view = sandbox.dags.view(("agent", 4))
+    view = sandbox.world(Dags).view(("agent", 4))
 
     assert (view.dag.name, view.dag.store, view.dag.born) == (
         "Initialize cluster",
@@ -62,11 +63,11 @@ def test_a_dag_shows_at_every_instant_what_the_machine_says() -> None:
 
     for state in life.states:
         sandbox.clock.move_to(start + state.at)
-        assert sandbox.dags.view(("agent", 4)).state == state
+        assert sandbox.world(Dags).view(("agent", 4)).state == state
 
 
 def test_a_node_and_a_sub_task_are_found_by_their_numbers() -> None:
-    dags = sandbox_of(INIT).dags
+    dags = sandbox_of(INIT).world(Dags)
 
     assert dags.view_node(("agent", 402)) == (dags.view(("agent", 4)), 1)
     assert dags.view_sub_task(("agent", 40201)) == (dags.view(("agent", 4)), 1, 0)
@@ -74,18 +75,18 @@ def test_a_node_and_a_sub_task_are_found_by_their_numbers() -> None:
 
 def test_looking_changes_nothing() -> None:
     sandbox = failed()
-    before = sandbox.dags.view(("agent", 4))
+    before = sandbox.world(Dags).view(("agent", 4))
 
-    sandbox.dags.all("agent")
-    sandbox.dags.last_maintenance("agent")
-    sandbox.dags.shown([before])
+    sandbox.world(Dags).all("agent")
+    sandbox.world(Dags).last_maintenance("agent")
+    sandbox.world(Dags).shown([before])
 
-    assert sandbox.dags.view(("agent", 4)) == before
+    assert sandbox.world(Dags).view(("agent", 4)) == before
 
 
 @pytest.mark.parametrize("key", [("agent", 5), ("cluster", 4)])
 def test_what_there_is_not_cannot_be_seen_or_operated(key: Key) -> None:
-    dags = sandbox_of(INIT).dags
+    dags = sandbox_of(INIT).world(Dags)
 
     for ask in (dags.view, dags.view_node, dags.view_sub_task):
         with pytest.raises(NoSuchTask):
@@ -96,16 +97,16 @@ def test_what_there_is_not_cannot_be_seen_or_operated(key: Key) -> None:
 
 def test_an_operator_that_is_refused_changes_nothing() -> None:
     sandbox = failed()
-    before = sandbox.dags.view(("agent", 4))
+    before = sandbox.world(Dags).view(("agent", 4))
 
     with pytest.raises(IllegalOperator):
-        sandbox.dags.operate(("agent", 4), "PASS")
+        sandbox.world(Dags).operate(("agent", 4), "PASS")
 
-    assert sandbox.dags.view(("agent", 4)) == before
+    assert sandbox.world(Dags).view(("agent", 4)) == before
 
 
 def test_an_operator_is_answered_by_what_it_makes_true() -> None:
-    dags = failed().dags
+    dags = failed().world(Dags)
 
     view = dags.operate(("agent", 4), "RETRY")
 
@@ -243,7 +244,7 @@ def test_a_scenario_that_says_nothing_of_the_agent_takes_the_other_s() -> None:
 def test_a_dag_of_some_age_has_lived_already() -> None:
     sandbox = world("[{id: 4, age: 1h, nodes: [A]}]")
 
-    view = sandbox.dags.view(("agent", 4))
+    view = sandbox.world(Dags).view(("agent", 4))
 
     assert view.dag.born == sandbox.clock.now() - 3600 * SECOND
     assert view.state.state == "SUCCEED"
@@ -254,7 +255,8 @@ def test_all_dags_live_by_the_same_ticks_whenever_they_were_born() -> None:
     start = sandbox.clock.now()
     sandbox.clock.advance(SECOND)
 
-    states = [view.dag.born + (view.state.start_time or 0) for view in sandbox.dags.all("agent")]
+    dags = sandbox.world(Dags).all("agent")
+    states = [view.dag.born + (view.state.start_time or 0) for view in dags]
 
     assert states[0] == start + 400_000_000
     assert (states[1] - start) % SECOND == 400_000_000
@@ -265,26 +267,29 @@ def test_a_tick_may_be_shorter() -> None:
 
     sandbox.clock.advance(SECOND // 4)
 
-    assert sandbox.dags.view(("agent", 4)).state.state == "SUCCEED"
+    assert sandbox.world(Dags).view(("agent", 4)).state.state == "SUCCEED"
 
 
 def both_states(sandbox: Sandbox) -> tuple[str, str]:
     """What OCP's task shows, and what obshell's dag."""
-    dag = sandbox.dags.view(("agent", 4))
-    return sandbox.tasks.view(35000312).state.status, dag.state.state
+    dag = sandbox.world(Dags).view(("agent", 4))
+    return sandbox.world(Tasks).view(35000312).state.status, dag.state.state
 
 
 def test_ocp_s_tasks_and_obshell_s_dags_live_by_one_clock() -> None:
     scenarios = [read_scenario(REINSTALL), read_scenario(INIT)]
     sandbox = Sandbox.of_scenarios(scenarios, starts_at=0)
     before = (
-        sandbox.tasks.view(35000312).state.status,
-        sandbox.dags.view(("agent", 4)).state.state,
+        sandbox.world(Tasks).view(35000312).state.status,
+        sandbox.world(Dags).view(("agent", 4)).state.state,
     )
 
     sandbox.clock.advance(60 * SECOND)
 
-    after = (sandbox.tasks.view(35000312).state.status, sandbox.dags.view(("agent", 4)).state.state)
+    after = (
+        sandbox.world(Tasks).view(35000312).state.status,
+        sandbox.world(Dags).view(("agent", 4)).state.state,
+    )
     assert (before, after) == (("RUNNING", "READY"), ("FAILED", "FAILED"))
 
 

@@ -24,12 +24,12 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, NoSuchTask
 from oceanmock.obshell import explain as dags
 from oceanmock.obshell import machine as obshell
-from oceanmock.obshell.dags import Dag, Key, Node, SubTask
 from oceanmock.obshell.scenario import Address
+from oceanmock.obshell.world import Dag, Dags, Key, Node, SubTask
 from oceanmock.ocp import explain as tasks
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp.scenario import Named
-from oceanmock.ocp.tasks import Subtask, Task
+from oceanmock.ocp.world import Subtask, Task, Tasks
 from oceanmock.report.explain import Explanation, explain_dag, explain_task
 from oceanmock.scenario.library import library_names, load_scenario
 from oceanmock.text import one_line
@@ -77,7 +77,7 @@ def test_a_failed_task() -> None:
 
 def test_a_retried_task() -> None:
     sandbox = standing("retry-failed-subtask", seconds=4)
-    sandbox.tasks.operate_subtask(1000, 1002, "RETRY")
+    sandbox.world(Tasks).operate_subtask(1000, 1002, "RETRY")
     advance(sandbox, 1)
 
     assert_golden("explain-ocp-retried.txt", explain_task(sandbox, 1000).text())
@@ -85,8 +85,8 @@ def test_a_retried_task() -> None:
 
 def test_a_task_that_fails_again() -> None:
     sandbox = standing("never-succeeds", seconds=60)
-    task = sandbox.tasks.all()[0].task.id
-    sandbox.tasks.operate(task, "RETRY")
+    task = sandbox.world(Tasks).all()[0].task.id
+    sandbox.world(Tasks).operate(task, "RETRY")
     advance(sandbox, 60)
 
     assert_golden("explain-ocp-failed-again.txt", explain_task(sandbox, task).text())
@@ -94,7 +94,7 @@ def test_a_task_that_fails_again() -> None:
 
 def test_a_task_that_is_being_rolled_back() -> None:
     sandbox = standing("rollback", seconds=4)
-    sandbox.tasks.operate(5400, "ROLLBACK")
+    sandbox.world(Tasks).operate(5400, "ROLLBACK")
     advance(sandbox, 1)
 
     assert_golden("explain-ocp-rolling-back.txt", explain_task(sandbox, 5400).text())
@@ -102,7 +102,7 @@ def test_a_task_that_is_being_rolled_back() -> None:
 
 def test_a_task_that_has_been_rolled_back() -> None:
     sandbox = standing("rollback", seconds=4)
-    sandbox.tasks.operate(5400, "ROLLBACK")
+    sandbox.world(Tasks).operate(5400, "ROLLBACK")
     advance(sandbox, 20)
 
     assert_golden("explain-ocp-rolled-back.txt", explain_task(sandbox, 5400).text())
@@ -122,9 +122,9 @@ def test_a_task_that_has_finished() -> None:
 
 def test_a_task_whose_running_subtask_was_cancelled() -> None:
     sandbox = standing("cancel-running-subtask", seconds=2)
-    view = sandbox.tasks.all()[0]
+    view = sandbox.world(Tasks).all()[0]
     place = [each.status for each in view.state.subtasks].index("RUNNING")
-    sandbox.tasks.operate_subtask(view.task.id, view.task.subtasks[place].id, "CANCEL")
+    sandbox.world(Tasks).operate_subtask(view.task.id, view.task.subtasks[place].id, "CANCEL")
     advance(sandbox, 5)
 
     assert_golden("explain-ocp-cancelled.txt", explain_task(sandbox, view.task.id).text())
@@ -132,7 +132,7 @@ def test_a_task_whose_running_subtask_was_cancelled() -> None:
 
 def test_a_task_whose_subtask_ran_out_of_time() -> None:
     sandbox = standing("subtask-times-out", seconds=7200)
-    task = sandbox.tasks.all()[0].task.id
+    task = sandbox.world(Tasks).all()[0].task.id
 
     assert_golden("explain-ocp-timed-out.txt", explain_task(sandbox, task).text())
 
@@ -166,7 +166,7 @@ def test_a_failed_dag() -> None:
 
 def test_a_dag_whose_retry_is_under_way() -> None:
     sandbox = standing("initialize-cluster-fails", seconds=6)
-    sandbox.dags.operate(INIT, "RETRY")
+    sandbox.world(Dags).operate(INIT, "RETRY")
     advance(sandbox, 1.5)
 
     assert_golden("explain-obshell-retry.txt", explain_dag(sandbox, 4).text())
@@ -174,7 +174,7 @@ def test_a_dag_whose_retry_is_under_way() -> None:
 
 def test_a_dag_that_has_been_rolled_back() -> None:
     sandbox = standing("initialize-cluster-fails", seconds=6)
-    sandbox.dags.operate(INIT, "ROLLBACK")
+    sandbox.world(Dags).operate(INIT, "ROLLBACK")
     advance(sandbox, 20)
 
     assert_golden("explain-obshell-rolled-back.txt", explain_dag(sandbox, 4).text())
@@ -182,7 +182,7 @@ def test_a_dag_that_has_been_rolled_back() -> None:
 
 def test_a_dag_that_has_been_cancelled() -> None:
     sandbox = standing("cancel-running-dag", seconds=5)
-    sandbox.dags.operate(("agent", 40), "CANCEL")
+    sandbox.world(Dags).operate(("agent", 40), "CANCEL")
     advance(sandbox, 5)
 
     assert_golden("explain-obshell-cancelled.txt", explain_dag(sandbox, 40).text())
@@ -190,7 +190,7 @@ def test_a_dag_that_has_been_cancelled() -> None:
 
 def test_a_dag_whose_rollback_has_failed() -> None:
     sandbox = standing("dag-rollback-fails", seconds=6)
-    sandbox.dags.operate(("agent", 120), "ROLLBACK")
+    sandbox.world(Dags).operate(("agent", 120), "ROLLBACK")
     advance(sandbox, 20)
 
     assert_golden("explain-obshell-rollback-failed.txt", explain_dag(sandbox, 120).text())
@@ -199,9 +199,9 @@ def test_a_dag_whose_rollback_has_failed() -> None:
 def cancelled_rollback() -> Sandbox:
     """A rollback that was cancelled while it undid the second node."""
     sandbox = standing("cancelled-rollback", seconds=20)
-    sandbox.dags.operate(CANCELLED, "ROLLBACK")
+    sandbox.world(Dags).operate(CANCELLED, "ROLLBACK")
     advance(sandbox, 4)
-    sandbox.dags.operate(CANCELLED, "CANCEL")
+    sandbox.world(Dags).operate(CANCELLED, "CANCEL")
     return sandbox
 
 
@@ -227,7 +227,7 @@ def test_a_node_that_waits_for_another_agent() -> None:
 
 def test_a_dag_whose_failed_node_was_passed() -> None:
     sandbox = standing("pass-failed-node", seconds=10)
-    sandbox.dags.operate_node(("agent", 6001), "PASS")
+    sandbox.world(Dags).operate_node(("agent", 6001), "PASS")
 
     assert_golden("explain-obshell-passed.txt", explain_dag(sandbox, 60).text())
 
@@ -277,8 +277,8 @@ def test_under_immediate_all_has_happened() -> None:
 def test_an_explanation_as_json() -> None:
     sandbox = standing("retry-failed-subtask", seconds=4)
     with pytest.raises(CallerError):
-        sandbox.tasks.operate_subtask(1000, 1001, "RETRY")
-    sandbox.tasks.operate_subtask(1000, 1002, "RETRY")
+        sandbox.world(Tasks).operate_subtask(1000, 1001, "RETRY")
+    sandbox.world(Tasks).operate_subtask(1000, 1002, "RETRY")
 
     told = explain_task(sandbox, 1000).to_json()
 
@@ -319,7 +319,7 @@ def test_an_explanation_is_no_read(progression: Progression) -> None:
     explain_task(sandbox, 1000)
 
     assert progression == "time" or sandbox.clock.now() == before
-    assert sandbox.tasks.operations_of(1000) == ()
+    assert sandbox.world(Tasks).operations_of(1000) == ()
 
 
 def test_a_text_stays_on_its_line_and_gives_a_terminal_no_orders() -> None:
@@ -329,8 +329,8 @@ def test_a_text_stays_on_its_line_and_gives_a_terminal_no_orders() -> None:
 
 def test_operations_whose_record_is_lost_are_still_told() -> None:
     sandbox = standing("retry-failed-subtask", seconds=4)
-    sandbox.tasks.operate_subtask(1000, 1002, "RETRY")
-    task, life = sandbox.tasks.view(1000).task, sandbox.tasks.life_of(1000)
+    sandbox.world(Tasks).operate_subtask(1000, 1002, "RETRY")
+    task, life = sandbox.world(Tasks).view(1000).task, sandbox.world(Tasks).life_of(1000)
 
     told = tasks.explain_history(task, life, (), clock=sandbox.clock)
 
@@ -350,14 +350,14 @@ def test_every_moment_of_every_story_of_the_library_can_be_explained(name: str) 
 
 def everything_shown(sandbox: Sandbox) -> tuple[object, ...]:
     """The clock, and what each task and dag shows by it."""
-    dags = sandbox.dags
-    return sandbox.clock.now(), sandbox.tasks.all(), dags.all("agent"), dags.all("cluster")
+    dags = sandbox.world(Dags)
+    return sandbox.clock.now(), sandbox.world(Tasks).all(), dags.all("agent"), dags.all("cluster")
 
 
 def everything_in(sandbox: Sandbox) -> list[Explanation]:
     """The first few tasks and dags, explained."""
-    of_ocp = [explain_task(sandbox, view.task.id) for view in sandbox.tasks.all()[:3]]
-    views = [*sandbox.dags.all("agent"), *sandbox.dags.all("cluster")]
+    of_ocp = [explain_task(sandbox, view.task.id) for view in sandbox.world(Tasks).all()[:3]]
+    views = [*sandbox.world(Dags).all("agent"), *sandbox.world(Dags).all("cluster")]
     return [*of_ocp, *(explain_dag(sandbox, it.dag.number, it.dag.store) for it in views[:3])]
 
 

@@ -32,6 +32,7 @@ from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http import server
 from oceanmock.http.app import App, create_app
 from oceanmock.journal import Query
+from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.loader import read_fault
 from serving_app import Serving, World, serving_app
 
@@ -66,7 +67,7 @@ def failed(serving: Serving, text: str = REINSTALL, **options: Any) -> World:
 
 def status_of(world: World) -> str:
     """The state of the subtask that has failed, as the sandbox has it."""
-    view, position = world.sandbox.tasks.view_subtask(35000312, 13000333)
+    view, position = world.sandbox.world(Tasks).view_subtask(35000312, 13000333)
     return view.state.subtasks[position].status
 
 
@@ -182,12 +183,12 @@ def test_a_401_has_a_challenge(world: World) -> None:
 )
 def test_what_a_fault_answers_itself_does_not_happen(world: World, effect: dict[str, Any]) -> None:
     world.strike(operation="retrySubtask", calls=1, **effect)
-    before = world.sandbox.tasks.view(35000312)
+    before = world.sandbox.world(Tasks).view(35000312)
 
     answered_or_cut(lambda: world.ask("POST", RETRY))
 
-    assert world.sandbox.tasks.view(35000312) == before
-    assert world.sandbox.tasks.operations_of(35000312) == ()
+    assert world.sandbox.world(Tasks).view(35000312) == before
+    assert world.sandbox.world(Tasks).operations_of(35000312) == ()
     assert world.ask("POST", RETRY).status_code == 200
 
 
@@ -275,7 +276,7 @@ def test_a_lost_answer_is_of_an_operation_that_happened(world: World) -> None:
 
 
 def operations(world: World) -> tuple[Any, ...]:
-    return world.sandbox.tasks.operations_of(35000312)
+    return world.sandbox.world(Tasks).operations_of(35000312)
 
 
 def test_an_empty_answer_is_a_status_and_headers(world: World) -> None:
@@ -573,10 +574,10 @@ def test_what_a_fault_answers_itself_starts_nothing(
     world.strike(calls=1, **effect)
 
     answered_or_cut(lambda: world.ask("POST", TENANTS, json={}))
-    assert world.sandbox.tasks.all() == []
+    assert world.sandbox.world(Tasks).all() == []
 
     assert world.ask("POST", TENANTS, json={}).status_code == 200
-    assert len(world.sandbox.tasks.all()) == 1
+    assert len(world.sandbox.world(Tasks).all()) == 1
 
 
 def test_a_lost_answer_has_started_something(serving: Serving) -> None:
@@ -587,7 +588,7 @@ def test_a_lost_answer_has_started_something(serving: Serving) -> None:
         world.ask("POST", TENANTS, json={})
     world.ask("POST", TENANTS, json={})
 
-    assert len(world.sandbox.tasks.all()) == 2
+    assert len(world.sandbox.world(Tasks).all()) == 2
 
 
 def test_an_unknown_path_is_not_struck(world: World) -> None:

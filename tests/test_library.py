@@ -14,7 +14,9 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError
 from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell.world import Dags
 from oceanmock.ocp import scenario as ocp
+from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.library import find_scenario, library_names, load_library, load_scenario
 from oceanmock.scenario.loader import scenario_schema
 
@@ -113,8 +115,8 @@ def newest_state(sandbox: Sandbox, scenario: Scenario) -> int:
     if isinstance(scenario, obshell.Scenario):
         dag = next(each.until for each in scenario.story if each.until is not None).dag
         assert isinstance(dag, int)
-        return sandbox.dags.view(("agent", dag)).state.at
-    return sandbox.tasks.view(task_id_of(scenario)).state.at
+        return sandbox.world(Dags).view(("agent", dag)).state.at
+    return sandbox.world(Tasks).view(task_id_of(scenario)).state.at
 
 
 def task_id_of(scenario: ocp.Scenario) -> int:
@@ -133,10 +135,10 @@ def test_the_whole_library_can_be_served_at_once() -> None:
     tasks = [task for each in library if isinstance(each, ocp.Scenario) for task in each.tasks]
     there = [task for task in tasks if task.starts_on is None]
     dags = [dag for each in library if isinstance(each, obshell.Scenario) for dag in each.dags]
-    assert len(sandbox.tasks.all()) == sum(
+    assert len(sandbox.world(Tasks).all()) == sum(
         task.repeat.count if task.repeat else 1 for task in there
     )
-    assert [view.dag.number for view in sandbox.dags.all("agent")] == sorted(
+    assert [view.dag.number for view in sandbox.world(Dags).all("agent")] == sorted(
         dag.id for dag in dags if dag.id is not None
     )
 
@@ -151,13 +153,14 @@ def test_an_agent_that_has_done_nothing_is_served_apart() -> None:
 def test_only_one_story_comes_after_the_many_tasks_in_the_list_s_own_order() -> None:
     """Newest id first: who looks at the first page sees the stories."""
     many = {
-        view.task.id for view in Sandbox.of_scenarios([load_scenario("many-tasks")]).tasks.all()
+        view.task.id
+        for view in Sandbox.of_scenarios([load_scenario("many-tasks")]).world(Tasks).all()
     }
     others = [load_scenario(name) for name in NAMES if name != "many-tasks"]
 
     after = [
         view.task.id
-        for view in Sandbox.of_scenarios(others).tasks.all()
+        for view in Sandbox.of_scenarios(others).world(Tasks).all()
         if view.task.id < max(many)
     ]
 
@@ -165,7 +168,7 @@ def test_only_one_story_comes_after_the_many_tasks_in_the_list_s_own_order() -> 
 
 
 def test_the_many_tasks_are_two_and_a_half_thousand_of_all_kinds() -> None:
-    views = Sandbox.of_scenarios([load_scenario("many-tasks")]).tasks.all()
+    views = Sandbox.of_scenarios([load_scenario("many-tasks")]).world(Tasks).all()
 
     statuses = [view.state.status for view in views]
     assert {each: statuses.count(each) for each in sorted(set(statuses))} == {
@@ -188,7 +191,7 @@ def test_the_reinstalled_agent_is_the_documents_sample() -> None:
     sample = json.loads(SAMPLE.read_text("utf-8"))["data"]
     sandbox = Sandbox.of_scenarios([load_scenario("reinstall-ocp-agent")], progression="immediate")
 
-    view = sandbox.tasks.view(35000312)
+    view = sandbox.world(Tasks).view(35000312)
 
     assert (view.task.name, view.task.creator.name, view.task.creator.id) == (
         "Reinstall OCP agent",
@@ -224,7 +227,7 @@ def test_the_reinstalled_agent_s_steps_take_as_long_as_the_sample_s() -> None:
     sample = json.loads(SAMPLE.read_text("utf-8"))["data"]
     sandbox = Sandbox.of_scenarios([load_scenario("reinstall-ocp-agent")], progression="immediate")
 
-    subtasks = sandbox.tasks.view(35000312).state.subtasks
+    subtasks = sandbox.world(Tasks).view(35000312).state.subtasks
 
     assert [(each.finish_time or 0) - (each.start_time or 0) for each in subtasks] == [
         round((instant(each["finishTime"]) - instant(each["startTime"])) * 1000) * 1_000_000

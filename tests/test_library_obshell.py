@@ -16,6 +16,7 @@ from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.scenario_checks import tell
+from oceanmock.obshell.world import Dags
 from oceanmock.scenario.library import library_names, load_scenario
 
 
@@ -111,9 +112,9 @@ def test_the_story_of_initialize_cluster_is_the_recorded_one() -> None:
 
 def test_the_documents_call_is_accepted_from_the_first_moment() -> None:
     sandbox = Sandbox.of_scenarios([scenario_of("documents-dag-id")], progression="manual")
-    before = sandbox.dags.view(("agent", 9))
+    before = sandbox.world(Dags).view(("agent", 9))
 
-    after = sandbox.dags.operate(("agent", 9), "ROLLBACK")
+    after = sandbox.world(Dags).operate(("agent", 9), "ROLLBACK")
 
     assert (before.dag.name, before.state.state) == ("Initialize cluster", "FAILED")
     assert (after.state.state, after.state.operator) == ("READY", "ROLLBACK")
@@ -154,7 +155,7 @@ def test_of_the_two_that_failed_yesterday_one_is_unfinished() -> None:
     scenario = scenario_of("unfinished-maintenance")
     sandbox = Sandbox.of_scenarios([scenario], progression="manual")
 
-    states = {view.dag.number: view.state for view in sandbox.dags.all("agent")}
+    states = {view.dag.number: view.state for view in sandbox.world(Dags).all("agent")}
 
     assert {number: state.state for number, state in states.items()} == {
         100: "FAILED",

@@ -8,8 +8,9 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.records import MOST, OperationRecord, Records
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask
-from oceanmock.obshell.dags import Key
+from oceanmock.obshell.world import Dags, Key
 from oceanmock.ocp import machine as ocp
+from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.library import load_scenario
 
 REMOVE_ALL: Key = ("agent", 60)
@@ -22,7 +23,7 @@ def standing(name: str) -> Sandbox:
 
 
 def test_an_operation_is_kept_with_its_instant_whether_it_was_accepted_or_not() -> None:
-    tasks = (sandbox := standing("retry-failed-subtask")).tasks
+    tasks = (sandbox := standing("retry-failed-subtask")).world(Tasks)
     with pytest.raises(IllegalOperation):
         tasks.operate(1000, "RETRY")
     sandbox.clock.advance(4 * SECOND)
@@ -37,7 +38,7 @@ def test_an_operation_is_kept_with_its_instant_whether_it_was_accepted_or_not() 
 
 
 def test_an_operator_is_kept_with_its_instant_whether_it_was_accepted_or_not() -> None:
-    dags = (sandbox := standing("pass-failed-node")).dags
+    dags = (sandbox := standing("pass-failed-node")).world(Dags)
     with pytest.raises(IllegalOperator):
         dags.operate_node(FOLLOWER, "PASS")
     sandbox.clock.advance(60 * SECOND)
@@ -51,7 +52,7 @@ def test_an_operator_is_kept_with_its_instant_whether_it_was_accepted_or_not() -
 
 
 def test_a_life_begins_at_its_birth_and_holds_what_is_to_come() -> None:
-    tasks = standing("retry-failed-subtask").tasks
+    tasks = standing("retry-failed-subtask").world(Tasks)
 
     life = tasks.life_of(1000)
 
@@ -63,13 +64,13 @@ def test_nothing_is_kept_of_what_is_not_there() -> None:
     sandbox = standing("retry-failed-subtask")
 
     with pytest.raises(NoSuchTask):
-        sandbox.tasks.operations_of(7)
+        sandbox.world(Tasks).operations_of(7)
     with pytest.raises(NoSuchTask):
-        sandbox.tasks.life_of(7)
+        sandbox.world(Tasks).life_of(7)
     with pytest.raises(NoSuchTask):
-        sandbox.dags.operations_of(("agent", 7))
+        sandbox.world(Dags).operations_of(("agent", 7))
     with pytest.raises(NoSuchTask):
-        sandbox.dags.life_of(("agent", 7))
+        sandbox.world(Dags).life_of(("agent", 7))
 
 
 def test_only_the_last_thousand_are_kept_of_each() -> None:

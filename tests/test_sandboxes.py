@@ -36,7 +36,9 @@ from oceanmock.http.app import App
 from oceanmock.http.server import Server
 from oceanmock.obshell.scenario import Agent
 from oceanmock.obshell.scenario import Switches as ObshellSwitches
+from oceanmock.obshell.world import Dags
 from oceanmock.ocp.scenario import Switches
+from oceanmock.ocp.world import Tasks
 from serving_app import MANAGER, OnLoop, Serving, ports_of, serving_app
 
 TASKS: Final = "/api/v2/tasks/instances"
@@ -190,14 +192,14 @@ def test_an_unknown_name_is_told_the_nearest(name: str, message: str) -> None:
 def test_a_sandbox_is_reset_to_what_it_was_when_it_was_created() -> None:
     sandboxes = registry()
     before = sandboxes.create("mine", made(seed=7))
-    at_first = before.tasks.view(35000312)
+    at_first = before.world(Tasks).view(35000312)
     before.clock.advance(60 * SECOND)
 
     after = sandboxes.reset("mine")
 
     assert sandboxes.get("mine") is after
     assert (after.name, after.seed, after.clock.now()) == ("mine", 7, AFTERNOON)
-    assert after.tasks.view(35000312) == at_first
+    assert after.world(Tasks).view(35000312) == at_first
 
 
 def test_a_reset_leaves_the_others_as_they_are() -> None:
@@ -517,7 +519,7 @@ def test_each_sandbox_has_an_agent_of_its_own(ask: Ask, sandboxes: Sandboxes) ->
         text = f"{INIT}agent: {{ip: {agent}, root_password: of-{name}}}\n"
         sandboxes.create(name, made(text))
 
-    shown = [sandboxes.get(name).dags.agent for name in ("one", "other", "a")]
+    shown = [sandboxes.get(name).world(Dags).agent for name in ("one", "other", "a")]
     ips = [
         ask("GET", f"/sandboxes/{name}/api/v1/info").json()["data"]["ip"]
         for name in ("one", "other", "a")
@@ -603,7 +605,7 @@ def test_whoever_is_sent_to_one_sandbox_reaches_no_other(
         app.sandboxes.create(name, made()).clock.advance(60 * SECOND)
     app.sandboxes.ports = {4001: "a"}
     others = [app.sandboxes.get(name) for name in ("b", "default")]
-    before = [(each.clock.now(), each.tasks.all()) for each in others]
+    before = [(each.clock.now(), each.world(Tasks).all()) for each in others]
 
     named = [(b"x-oceanmock-sandbox", b"a")] if means == "header" else []
     scope = {
@@ -616,7 +618,7 @@ def test_whoever_is_sent_to_one_sandbox_reaches_no_other(
     }
     sent(app, scope)
 
-    assert [(each.clock.now(), each.tasks.all()) for each in others] == before
+    assert [(each.clock.now(), each.world(Tasks).all()) for each in others] == before
     assert [each.journal.count() for each in others] == [0, 0]
 
 

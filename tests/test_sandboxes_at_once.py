@@ -29,6 +29,8 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
 from oceanmock.journal import Entry
+from oceanmock.obshell.world import Dags
+from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.loader import read_scenario
 from serving_app import Serving, serving_app
 
@@ -187,8 +189,8 @@ async def drive(app: App, sandbox: Sandbox, steps: list[Step], order: Random) ->
 def ended(sandbox: Sandbox) -> Iterator[Any]:
     """All there is to see of a sandbox but what the machine's clock has to do with."""
     yield sandbox.clock.now(), sandbox.clock.progression, sandbox.next_due()
-    yield sandbox.tasks.all(), sandbox.tasks.operations_of(35000312)
-    yield sandbox.dags.all("agent"), sandbox.dags.operations_of(("agent", 4))
+    yield sandbox.world(Tasks).all(), sandbox.world(Tasks).operations_of(35000312)
+    yield sandbox.world(Dags).all("agent"), sandbox.world(Dags).operations_of(("agent", 4))
     yield [kept(entry) for entry in sandbox.journal.entries()]
 
 

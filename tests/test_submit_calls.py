@@ -22,6 +22,8 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
+from oceanmock.obshell.world import Dags
+from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.library import load_scenario
 
 OCP: Final = ContractFile("ocp")
@@ -95,7 +97,7 @@ def identity(ask: Ask) -> str:
 def test_nothing_is_there_before_it_is_asked_for() -> None:
     sandbox, ask = ocp()
 
-    assert sandbox.tasks.all() == []
+    assert sandbox.world(Tasks).all() == []
     assert ask("GET", TASKS).json()["data"]["contents"] == []
 
 
@@ -146,7 +148,7 @@ def test_a_task_is_born_when_its_request_comes() -> None:
 
     id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
 
-    assert sandbox.tasks.view(id).task.born == AFTERNOON + 90 * SECOND
+    assert sandbox.world(Tasks).view(id).task.born == AFTERNOON + 90 * SECOND
 
 
 def test_a_task_that_is_born_between_two_ticks_waits_for_the_next_one() -> None:
@@ -155,7 +157,9 @@ def test_a_task_that_is_born_between_two_ticks_waits_for_the_next_one() -> None:
 
     id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
 
-    assert sandbox.tasks.life_of(id).states[1].at == SECOND // 4  # it runs half a second after one
+    assert (
+        sandbox.world(Tasks).life_of(id).states[1].at == SECOND // 4
+    )  # it runs half a second after one
 
 
 def test_each_request_starts_one_more_with_ids_of_its_own() -> None:
@@ -166,7 +170,7 @@ def test_each_request_starts_one_more_with_ids_of_its_own() -> None:
     ids = [task["id"] for task in tasks]
     ids += [subtask["id"] for task in tasks for subtask in task["subtasks"]]
     assert len(set(ids)) == 60
-    assert len(sandbox.tasks.all()) == 20
+    assert len(sandbox.world(Tasks).all()) == 20
     assert len({task["name"] for task in tasks}) == 1
 
 
@@ -182,7 +186,7 @@ def test_a_sandbox_made_anew_has_its_templates_and_none_of_what_they_started() -
 
     anew = sandbox.anew()
 
-    assert anew.tasks.all() == []
+    assert anew.world(Tasks).all() == []
     assert guarded(anew)("POST", TENANTS, json={"name": "foo"}).status_code == 200
 
 
@@ -230,7 +234,7 @@ def test_a_request_that_does_not_fit_is_unknown_and_starts_nothing(
 
     assert answer.status_code == 404
     assert answer.json()["error"]["message"] == f"No API has the path '{path}'."
-    assert sandbox.tasks.all() == []
+    assert sandbox.world(Tasks).all() == []
 
 
 def test_who_asks_with_the_wrong_body_finds_in_the_journal_what_was_missing() -> None:
@@ -256,7 +260,7 @@ def test_only_a_manager_starts_tasks(auth: tuple[str, str] | None, status: int) 
     answer = ask("POST", TENANTS, json={"name": "foo"}, auth=auth)
 
     assert answer.status_code == status
-    assert sandbox.tasks.all() == []
+    assert sandbox.world(Tasks).all() == []
 
 
 def test_a_path_that_starts_nothing_is_unknown_whoever_asks() -> None:
@@ -272,7 +276,7 @@ def test_a_body_that_is_no_json_is_refused() -> None:
 
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == "Malformed JSON request"
-    assert sandbox.tasks.all() == []
+    assert sandbox.world(Tasks).all() == []
 
 
 @pytest.mark.parametrize(("effect", "born"), [("status: 503", 0), ("answer_lost: true", 1)])
@@ -282,7 +286,7 @@ def test_a_fault_strikes_a_submit_as_it_does_any_call(effect: str, born: int) ->
     with contextlib.suppress(ConnectionResetError):
         ask("POST", TENANTS, json={"name": "foo"})
 
-    assert len(sandbox.tasks.all()) == born
+    assert len(sandbox.world(Tasks).all()) == born
 
 
 def test_under_immediate_it_is_over_when_its_answer_has_come() -> None:
@@ -292,7 +296,7 @@ def test_under_immediate_it_is_over_when_its_answer_has_come() -> None:
     task = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]
 
     assert task["status"] == "RUNNING"
-    assert sandbox.tasks.view(task["id"]).state.status == "SUCCESSFUL"
+    assert sandbox.world(Tasks).view(task["id"]).state.status == "SUCCESSFUL"
 
 
 def test_a_client_submits_polls_retries_and_finishes() -> None:
@@ -359,7 +363,7 @@ def test_numbers_count_up_and_those_of_nodes_have_two_digits_more() -> None:
     answers = [ask("POST", "/api/v1/host/info").json()["data"] for _ in range(3)]
 
     assert [dag["dag_id"] for dag in answers] == [1, 2, 3]
-    (node,) = sandbox.dags.view(("agent", 3)).dag.nodes
+    (node,) = sandbox.world(Dags).view(("agent", 3)).dag.nodes
     assert (node.number, node.sub_tasks[0].number) == (301, 30101)
 
 
@@ -411,7 +415,7 @@ def test_nothing_is_started_while_the_agent_is_under_maintenance() -> None:
     )
     assert list(answer.json())[-2:] == ["data", "error"]
     assert answer.json()["data"] is None
-    assert len(sandbox.dags.all("agent")) == 1
+    assert len(sandbox.world(Dags).all("agent")) == 1
 
 
 def test_a_failed_dag_keeps_the_lock() -> None:
@@ -517,7 +521,7 @@ def test_a_start_whose_body_is_no_object_is_refused_in_the_server_s_words() -> N
         "Common.BindJsonFailed",
         "Bind JSON failed: EOF",
     )
-    assert sandbox.dags.all("agent") == []
+    assert sandbox.world(Dags).all("agent") == []
 
 
 @pytest.mark.parametrize(
@@ -551,7 +555,7 @@ def test_the_sdk_makes_a_cluster_step_by_step() -> None:
             client.config_obcluster_sync("demo", 1, "oceanmock"),
             client.init_sync(),
         ]
-        identity = mock.sandbox.dags.agent.identity
+        identity = mock.sandbox.world(Dags).agent.identity
 
     assert [(dag.name, *standing(dag)) for dag in dags] == [
         ("Join self", "SUCCEED", "RUN", 1),
@@ -569,7 +573,7 @@ def test_the_sdk_makes_a_cluster_at_once() -> None:
         servers = {f"{client.host}:{client.port}": {"zone": "zone1", "memory_limit": "6G"}}
         client.agg_create_cluster(servers, "demo", 1, "oceanmock")
 
-    assert mock.sandbox.dags.agent.identity == "CLUSTER AGENT"
+    assert mock.sandbox.world(Dags).agent.identity == "CLUSTER AGENT"
 
 
 FAILS_ONCE: Final = """

@@ -21,7 +21,9 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError
 from oceanmock.http.app import create_app
 from oceanmock.obshell import machine as obshell
+from oceanmock.obshell.world import Dags
 from oceanmock.ocp import machine as ocp
+from oceanmock.ocp.world import Tasks
 from oceanmock.report.coverage import MACHINES, Coverage, Item, items_of
 from oceanmock.report.explain import explain_dag, explain_task
 from oceanmock.scenario.library import library_names, load_scenario
@@ -60,10 +62,10 @@ def covered(sandbox: Sandbox, api: str = "ocp") -> Coverage:
 def explained(sandbox: Sandbox, api: str) -> list[dict[str, Any]]:
     """The lives of a sandbox, as the admin API tells them; of many tasks those of the first."""
     if api == "ocp":
-        lives = [explain_task(sandbox, view.task.id) for view in sandbox.tasks.all()[:3]]
+        lives = [explain_task(sandbox, view.task.id) for view in sandbox.world(Tasks).all()[:3]]
     else:
         stores: tuple[Any, ...] = ("agent", "cluster")
-        dags = [view.dag for store in stores for view in sandbox.dags.all(store)]
+        dags = [view.dag for store in stores for view in sandbox.world(Dags).all(store)]
         lives = [explain_dag(sandbox, dag.number, store=dag.store) for dag in dags]
     return [json.loads(json.dumps(life.to_json())) for life in lives]
 
@@ -362,12 +364,12 @@ def live(sandbox: Sandbox) -> None:
     on_dags: list[obshell.Operator] = ["RETRY", "CANCEL", "ROLLBACK", "PASS"]
     for step in range(60):
         sandbox.clock.advance((step + 1) * SECOND)
-        for view in sandbox.tasks.all()[:3]:
+        for view in sandbox.world(Tasks).all()[:3]:
             with suppress(CallerError):
-                sandbox.tasks.operate(view.task.id, on_tasks[step % 2])
-        for dag in sandbox.dags.all("agent"):
+                sandbox.world(Tasks).operate(view.task.id, on_tasks[step % 2])
+        for dag in sandbox.world(Dags).all("agent"):
             with suppress(CallerError):
-                sandbox.dags.operate(("agent", dag.dag.number), on_dags[step % 4])
+                sandbox.world(Dags).operate(("agent", dag.dag.number), on_dags[step % 4])
 
 
 def unstaged(words: str) -> str:

@@ -23,6 +23,7 @@ from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.formats import Scenario
 from oceanmock.http.app import App
 from oceanmock.journal import MOST
+from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.loader import read_scenario
 
 REQUESTS: Final = 200_000
@@ -143,7 +144,7 @@ def live(sandbox: Sandbox) -> int:
     steps = 0
     while (due := sandbox.next_due()) is not None:
         sandbox.clock.move_to(due)
-        sandbox.tasks.view(1000)
+        sandbox.world(Tasks).view(1000)
         steps += 1
     return steps
 
@@ -152,7 +153,7 @@ def print_living() -> None:
     def whole() -> None:
         sandbox = made(LONG)("long")
         sandbox.clock.advance(5_500 * SECOND)
-        if sandbox.tasks.view(1000).state.status != "SUCCESSFUL":
+        if sandbox.world(Tasks).view(1000).state.status != "SUCCESSFUL":
             raise SystemExit("it has not ended")
 
     steps = live(made(LONG)("long"))

@@ -17,9 +17,9 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.bodies import id_of
-from oceanmock.obshell.dags import Dag
+from oceanmock.obshell.world import Dag, Dags
 from oceanmock.ocp import scenario as ocp
-from oceanmock.ocp.tasks import Task
+from oceanmock.ocp.world import Task, Tasks
 from oceanmock.openapi import Operation, load_spec, operations_of, spec_path
 from oceanmock.scenario.submit_calls import StartsOn
 from oceanmock.text import plural
@@ -32,11 +32,14 @@ def welcome(
     sandbox: Sandbox, scenarios: Sequence[Scenario], url: str, *, with_auth: bool
 ) -> Iterator[str]:
     """The lines, the last of which says that the server is ready."""
-    tasks = [view.task for view in sandbox.tasks.all()]
-    dags = [view.dag for view in (*sandbox.dags.all("agent"), *sandbox.dags.all("cluster"))]
-    clock, agent = sandbox.clock, sandbox.dags.agent
+    tasks = [view.task for view in sandbox.world(Tasks).all()]
+    dags = [
+        view.dag
+        for view in (*sandbox.world(Dags).all("agent"), *sandbox.world(Dags).all("cluster"))
+    ]
+    clock, agent = sandbox.clock, sandbox.world(Dags).agent
     pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
-    of_ocp, of_obshell = sandbox.tasks.templates, sandbox.dags.templates
+    of_ocp, of_obshell = sandbox.world(Tasks).templates, sandbox.world(Dags).templates
     held = [f"OCP, {_held(len(tasks), 'task', len(of_ocp))}"] if tasks or of_ocp else []
     if dags or of_obshell:
         where = f"{agent.ip}:{agent.port} ({agent.identity})"
@@ -129,7 +132,7 @@ def _telling_dag(dags: Sequence[Dag], scenarios: Sequence[Scenario]) -> tuple[Da
 def _of_obshell(
     sandbox: Sandbox, telling: tuple[Dag, int], url: str, *, with_auth: bool
 ) -> Iterator[tuple[Operation, str]]:
-    agent, (dag, place) = sandbox.dags.agent, telling
+    agent, (dag, place) = sandbox.world(Dags).agent, telling
     node = dag.nodes[place]
     numbers = {"dag": dag.number, "node": node.number, "sub_task": node.sub_tasks[0].number}
     ids = {kind: id_of(dag, number) for kind, number in numbers.items()}

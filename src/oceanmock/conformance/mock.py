@@ -33,7 +33,9 @@ from oceanmock.http.app import App
 from oceanmock.http.server import AsgiApp, Server
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.bodies import id_of
+from oceanmock.obshell.world import Dags
 from oceanmock.ocp import scenario as ocp
+from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.library import library_names, load_scenario
 
 WORLDS: Final = Path(__file__).parent / "worlds"
@@ -255,12 +257,12 @@ class _Stage:
         url = f"{self._server.url}/sandboxes/{sandbox.name}"
         if self.api == "ocp":
             return Target(url, "ocp", auth=USER, viewer=VIEWER)
-        agent = sandbox.dags.agent
+        agent = sandbox.world(Dags).agent
         return Target(
             url,
             "obshell",
             auth=Sealed(agent.root_password or "", agent.agent_password),
-            version=sandbox.dags.switches.obshell_version,
+            version=sandbox.world(Dags).switches.obshell_version,
             own_address=(agent.ip, agent.port),
             identity=agent.identity,
         )
@@ -268,14 +270,14 @@ class _Stage:
 
 def _known_of(sandbox: Sandbox, world: World) -> machines.Known:
     """What a sandbox does not show of itself."""
-    switches = sandbox.tasks.switches
+    switches = sandbox.world(Tasks).switches
     return machines.Known(
         codes=machines.Codes(
             illegal=switches.error_code_illegal_state,
             prohibited=switches.error_code_rollback_prohibited,
         ),
         flags=machines.flags_of_scenarios(world.scenarios),
-        version=sandbox.dags.switches.obshell_version,
+        version=sandbox.world(Dags).switches.obshell_version,
     )
 
 
@@ -286,8 +288,8 @@ def _some(ids: Sequence[str], most: int) -> tuple[str, ...]:
 
 def _ids_in(sandbox: Sandbox) -> Iterator[str]:
     """The ids of all tasks and dags."""
-    for view in sandbox.tasks.all():
+    for view in sandbox.world(Tasks).all():
         yield str(view.task.id)
     for store in STORES:
-        for dag_view in sandbox.dags.all(store):
+        for dag_view in sandbox.world(Dags).all(store):
             yield id_of(dag_view.dag, dag_view.dag.number)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from random import Random
-from typing import Final, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from oceanmock.clock import Clock, Progression
 from oceanmock.engine.accounts import Accounts
@@ -18,14 +18,15 @@ from oceanmock.errors import AuthorError
 from oceanmock.formats import Scenario
 from oceanmock.journal import Journal
 from oceanmock.obshell import scenario as obshell
-from oceanmock.obshell.dags import Dags, Store
+from oceanmock.obshell.world import Dags, Store
 from oceanmock.ocp import scenario as ocp
-from oceanmock.ocp.tasks import Tasks, ids_of
+from oceanmock.ocp.world import Tasks, ids_of
 from oceanmock.scenario.faults import Fault
 from oceanmock.text import nanoseconds_of
 
 STORES: Final[tuple[Store, ...]] = get_args(Store)
 
+W = TypeVar("W")
 Setting = TypeVar("Setting", bound=Hashable)
 Recipe = Callable[[Sequence[Scenario]], "Sandbox"]
 """Makes a sandbox anew, with more scenarios than those it was made with, if there are any."""
@@ -58,10 +59,11 @@ class Sandbox:
         self.started: Final = clock.now()
         self.server: Final = FakeData(f"{seed}").host
         self.pid: Final = Random(f"{seed}/pid").randrange(1000, 32768)  # noqa: S311 (reproducible)
-        self.tasks: Final = Tasks(clock, switches or ocp.Switches())
-        self.dags: Final = Dags(
+        self._tasks: Final = Tasks(clock, switches or ocp.Switches())
+        self._dags: Final = Dags(
             clock, agent or obshell.Agent(), obshell_switches or obshell.Switches()
         )
+        self._worlds: Final[dict[type, Any]] = {Tasks: self._tasks, Dags: self._dags}
         self.journal: Final = Journal()
         self.faults: Final = Faults(faults, seed=seed)
         self._traces = Random(seed)  # noqa: S311 (the same seed, the same trace ids)
@@ -122,6 +124,11 @@ class Sandbox:
         )
         return sandbox
 
+    def world(self, kind: type[W]) -> W:
+        """Return the state of one API here, by its class."""
+        world: W = self._worlds[kind]
+        return world
+
     def remake_by(self, recipe: Recipe) -> None:
         """From now on it is made anew by this, which is given the scenarios to be added to it."""
         self._recipe = recipe
@@ -146,12 +153,12 @@ class Sandbox:
         nothing has changed.
         """
         of_ocp, of_obshell = _of_each(scenarios)
-        self._check_switches(of_ocp, self.tasks.switches)
-        self._check_switches(of_obshell, self.dags.switches)
+        self._check_switches(of_ocp, self._tasks.switches)
+        self._check_switches(of_obshell, self._dags.switches)
         self._check_agent(of_obshell)
         faults = [fault for each in scenarios for fault in each.faults]
         self._check_faults(faults)
-        undo = self.tasks.remember(), self.dags.remember()
+        undo = self._tasks.remember(), self._dags.remember()
         try:
             self._populate(of_ocp, of_obshell, start=self.clock.now(), ticks=self.started)
         except AuthorError:
@@ -183,23 +190,23 @@ class Sandbox:
     ) -> None:
         """Changes how time passes, without a jump; under `immediate` all that is due happens."""
         self.clock.set(progression=progression, speed=speed)
-        for task in (view.task for view in self.tasks.all()):
-            self.clock.settle(task.born + self.tasks.life_of(task.id).states[-1].at)
-        for dag in (view.dag for store in STORES for view in self.dags.all(store)):
-            life = self.dags.life_of((dag.store, dag.number))
+        for task in (view.task for view in self._tasks.all()):
+            self.clock.settle(task.born + self._tasks.life_of(task.id).states[-1].at)
+        for dag in (view.dag for store in STORES for view in self._dags.all(store)):
+            life = self._dags.life_of((dag.store, dag.number))
             self.clock.settle(dag.born + life.states[-1].at)
 
     def _all_due(self) -> Iterator[int]:
         now = self.clock.now()
-        yield from self.tasks.all_due(now)
-        yield from self.dags.all_due(now)
+        yield from self._tasks.all_due(now)
+        yield from self._dags.all_due(now)
 
     def _traits(self) -> tuple[Hashable, ...]:
         """What would be otherwise if anything had happened here."""
         return (
             self.journal.last,
-            len(self.tasks.all()),
-            sum(len(self.dags.all(store)) for store in STORES),
+            len(self._tasks.all()),
+            sum(len(self._dags.all(store)) for store in STORES),
             tuple(tally.name for tally in self.faults.all()),
             self.clock.progression,
             self.clock.speed,
@@ -217,7 +224,7 @@ class Sandbox:
 
     def _check_agent(self, scenarios: Sequence[obshell.Scenario]) -> None:
         for each in scenarios:
-            if each.agent not in (self.dags.began_as, obshell.Agent()):
+            if each.agent not in (self._dags.began_as, obshell.Agent()):
                 raise AuthorError(
                     f"scenario {each.name!r} is of another agent than sandbox {self.name!r}, "
                     "which is in use. Load it into a fresh one."
@@ -241,16 +248,16 @@ class Sandbox:
         ticks: int,
     ) -> None:
         """Bears the tasks and dags of scenarios that begin at ``start``; at ``ticks`` is a tick."""
-        tasks = [view.task for view in self.tasks.all()]
+        tasks = [view.task for view in self._tasks.all()]
         taken = {task.id for task in tasks} | {each.id for task in tasks for each in task.subtasks}
         taken |= {id for scenario in of_ocp for id in ids_of(scenario)}
         for scenario in of_ocp:
             filler = FakeData(f"{self.seed}/{scenario.name}", taken)
-            self.tasks.add(scenario, filler, start=start, first_tick=ticks)
+            self._tasks.add(scenario, filler, start=start, first_tick=ticks)
         written = [(dag, each) for each in of_obshell for dag in each.dags if not dag.starts_on]
         # Those with a number of their own first, so that what has none gets one that stays free.
         for dag, each in sorted(written, key=lambda found: found[0].id is None):
-            self.dags.add(
+            self._dags.add(
                 dag,
                 born=start - dag.age,
                 tick=each.tick,
@@ -260,7 +267,7 @@ class Sandbox:
         for each in of_obshell:
             for place, dag in enumerate(each.dags):
                 seed = f"{self.seed}/{each.name}/{place}"
-                self.dags.hold(dag, tick=each.tick, first_tick=ticks + each.phase, seed=seed)
+                self._dags.hold(dag, tick=each.tick, first_tick=ticks + each.phase, seed=seed)
 
 
 def progression_of(

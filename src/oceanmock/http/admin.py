@@ -53,7 +53,8 @@ from oceanmock.http.admin_scenarios import (
 )
 from oceanmock.journal import Query
 from oceanmock.obshell.bodies import id_of
-from oceanmock.obshell.dags import DagView
+from oceanmock.obshell.world import Dags, DagView
+from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import Spec, load_spec, spec_path
 from oceanmock.report.explain import Explanation, explain_dag, explain_task
 from oceanmock.scenario.loader import read_fault
@@ -421,7 +422,7 @@ class _Room:
         """The task, just born."""
         sandbox, template = self._sandbox(call), call.content["template"]
         if call.content["api"] == "ocp":
-            task = task_json(sandbox.tasks.view(bear_task(sandbox, template)))
+            task = task_json(sandbox.world(Tasks).view(bear_task(sandbox, template)))
         else:
             store, number = bear_dag(sandbox, template)
             task = dag_json(_dag(sandbox, lambda view: _key(view) == (store, number)))
@@ -432,7 +433,7 @@ class _Room:
         sandbox, asked = self._sandbox(call), call.parameters
         try:
             if asked["api"] == "ocp":
-                return _said(task_json(sandbox.tasks.view(int(asked["task"]))))
+                return _said(task_json(sandbox.world(Tasks).view(int(asked["task"]))))
             return _said(dag_json(_dag_called(sandbox, asked["task"])))
         except NoSuchTask:
             raise _no_task(sandbox, asked) from None
@@ -591,7 +592,7 @@ def _key(view: DagView) -> tuple[str, int]:
 
 def _dag(sandbox: Sandbox, *wanted: Callable[[DagView], bool]) -> DagView:
     """The first dag of which the first thing wanted holds, or else the next. Raises NoSuchTask."""
-    views = [*sandbox.dags.all("agent"), *sandbox.dags.all("cluster")]
+    views = [*sandbox.world(Dags).all("agent"), *sandbox.world(Dags).all("cluster")]
     for holds in wanted:
         for view in views:
             if holds(view):

@@ -15,9 +15,9 @@ from oceanmock.engine.faults import FaultStatistics
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.formats import Scenario
 from oceanmock.obshell.bodies import id_of
-from oceanmock.obshell.dags import Dag, DagView
 from oceanmock.obshell.machine import DagState, NodeState, SubTaskState
-from oceanmock.ocp.tasks import TaskView
+from oceanmock.obshell.world import Dag, Dags, DagView
+from oceanmock.ocp.world import Tasks, TaskView
 from oceanmock.text import format_instant
 
 Json = dict[str, Any]
@@ -33,7 +33,7 @@ def sandbox_json(sandbox: Sandbox, *, scheme: str, host: str, ports: Mapping[int
 
     ``ports`` says whose each of the further ones is.
     """
-    dags = sandbox.dags
+    dags = sandbox.world(Dags)
     return {
         "name": sandbox.name,
         "urls": _urls(sandbox.name, scheme, host, ports),
@@ -42,7 +42,7 @@ def sandbox_json(sandbox: Sandbox, *, scheme: str, host: str, ports: Mapping[int
         "now": format_instant(sandbox.clock.now()),
         "started": format_instant(sandbox.started),
         "seed": sandbox.seed,
-        "tasks": len(sandbox.tasks.all()),
+        "tasks": len(sandbox.world(Tasks).all()),
         "dags": len(dags.all("agent")) + len(dags.all("cluster")),
         "requests": sandbox.journal.count(),
         "faults": len(sandbox.faults.all()),
@@ -53,7 +53,7 @@ def sandbox_json(sandbox: Sandbox, *, scheme: str, host: str, ports: Mapping[int
 
 def _agent(sandbox: Sandbox) -> Json:
     """obshell's agent, as it is at first, with its passwords."""
-    agent = sandbox.dags.began_as
+    agent = sandbox.world(Dags).began_as
     return {
         "ip": agent.ip,
         "port": agent.port,
@@ -112,8 +112,10 @@ def fault_json(tally: FaultStatistics) -> Json:
 
 def rows_of(sandbox: Sandbox) -> Iterator[Json]:
     """Every task and dag of a sandbox in short, OCP's first."""
-    yield from map(_task_row, sandbox.tasks.all())
-    yield from map(_dag_row, (*sandbox.dags.all("agent"), *sandbox.dags.all("cluster")))
+    yield from map(_task_row, sandbox.world(Tasks).all())
+    yield from map(
+        _dag_row, (*sandbox.world(Dags).all("agent"), *sandbox.world(Dags).all("cluster"))
+    )
 
 
 def _task_row(view: TaskView) -> Json:

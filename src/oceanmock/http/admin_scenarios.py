@@ -21,8 +21,9 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell.world import Dags
 from oceanmock.ocp import scenario as ocp
-from oceanmock.ocp.tasks import ids_of
+from oceanmock.ocp.world import Tasks, ids_of
 from oceanmock.scenario.diagnostics import DEEPEST, Issue, ScenarioError
 from oceanmock.scenario.library import library_names, load_scenario
 from oceanmock.scenario.loader import read_scenario
@@ -212,7 +213,7 @@ def bear_task(sandbox: Sandbox, template: Json) -> int:
     """
     scenario = _of_template({"api": "ocp", "tasks": [template]}, "tasks")
     assert isinstance(scenario, ocp.Scenario)
-    tasks = [view.task for view in sandbox.tasks.all()]
+    tasks = [view.task for view in sandbox.world(Tasks).all()]
     taken = {task.id for task in tasks} | {each.id for task in tasks for each in task.subtasks}
     twice = taken.intersection(ids_of(scenario))
     if twice:
@@ -222,20 +223,22 @@ def bear_task(sandbox: Sandbox, template: Json) -> int:
         )
     before = {task.id for task in tasks}
     filler = FakeData(f"{sandbox.seed}/{len(before)}", taken | set(ids_of(scenario)))
-    sandbox.tasks.add(scenario, filler, start=sandbox.clock.now(), first_tick=sandbox.started)
-    born = [view.task for view in sandbox.tasks.all() if view.task.id not in before]
+    sandbox.world(Tasks).add(
+        scenario, filler, start=sandbox.clock.now(), first_tick=sandbox.started
+    )
+    born = [view.task for view in sandbox.world(Tasks).all() if view.task.id not in before]
     return min(born, key=lambda task: task.born).id
 
 
 def bear_dag(sandbox: Sandbox, template: Json) -> tuple[str, int]:
     """Bears a dag of obshell from a template, now; its store and number. Raises as bear_task."""
-    agent = sandbox.dags.agent.model_dump(mode="json", exclude_defaults=True)
+    agent = sandbox.world(Dags).agent.model_dump(mode="json", exclude_defaults=True)
     scenario = _of_template({"api": "obshell", "agent": agent, "dags": [template]}, "dags")
     assert isinstance(scenario, obshell.Scenario)
     model = scenario.dags[0]
-    number = len(sandbox.dags.all(model.scope))
+    number = len(sandbox.world(Dags).all(model.scope))
     try:
-        view = sandbox.dags.add(
+        view = sandbox.world(Dags).add(
             model,
             born=sandbox.clock.now() - model.age,
             tick=scenario.tick,

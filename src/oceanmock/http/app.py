@@ -40,7 +40,9 @@ from oceanmock.http.pipeline import (
 from oceanmock.obshell import handlers as obshell
 from oceanmock.obshell.crypto import make_key
 from oceanmock.obshell.versions import contract_version
+from oceanmock.obshell.world import Dags
 from oceanmock.ocp import handlers as ocp
+from oceanmock.ocp.world import Tasks
 
 SANDBOX_HEADER: Final = b"x-oceanmock-sandbox"
 SANDBOX_PATH: Final = "/sandboxes/"
@@ -157,8 +159,8 @@ class _Contracts:
 
     def of(self, sandbox: Sandbox) -> AsgiApp:
         """The app by which a sandbox is served."""
-        undocumented = sandbox.tasks.switches.undocumented_task_path
-        version = contract_version(sandbox.dags.switches.obshell_version)
+        undocumented = sandbox.world(Tasks).switches.undocumented_task_path
+        version = contract_version(sandbox.world(Dags).switches.obshell_version)
         app = self._apps.get((undocumented, version))
         if app is None:
             app = self._apps[undocumented, version] = build_app(

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from oceanmock.obshell.dags import Dag, DagView
 from oceanmock.obshell.errors import panic
 from oceanmock.obshell.ids import GenericId, Kind, local_id
 from oceanmock.obshell.machine import NodeState, SubTaskState, lines_of, task_logs_at
+from oceanmock.obshell.world import Dag, DagView
 from oceanmock.text import format_instant
 
 Json = dict[str, Any]

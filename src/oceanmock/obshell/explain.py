@@ -15,8 +15,8 @@ from oceanmock.engine import history as timeline
 from oceanmock.engine.records import OperationRecord
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine as obshell
-from oceanmock.obshell.dags import Dag
 from oceanmock.obshell.machine import DagState, History, NodeState, Operator, SubTaskState
+from oceanmock.obshell.world import Dag
 from oceanmock.report.explanation import (
     MOST,
     ClockFace,

@@ -39,7 +39,6 @@ from oceanmock.obshell import errors
 from oceanmock.obshell.auth import AUTH_FAILED, Agent, Offered, chosen_header, refusal_of
 from oceanmock.obshell.bodies import Json, Writer, id_of
 from oceanmock.obshell.crypto import SecurityRefusal, ServerKey, make_key, open_body, open_header
-from oceanmock.obshell.dags import DagView, Key, Store, Template
 from oceanmock.obshell.gojson import Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.ids import GenericId, parse_generic_id
 from oceanmock.obshell.scenario import QuirkName, TenantLock
@@ -51,6 +50,7 @@ from oceanmock.obshell.versions import (
     is_in,
     spec_of,
 )
+from oceanmock.obshell.world import Dags, DagView, Key, Store, Template
 from oceanmock.openapi import Spec, operations_of
 from oceanmock.text import format_instant
 
@@ -185,21 +185,21 @@ class Handlers:
 
     def has(self, request: Request, quirk: QuirkName) -> bool:
         """Whether a quirk of the real server is served; each is on unless switched off."""
-        return request.sandbox.dags.switches.has(quirk)
+        return request.sandbox.world(Dags).switches.has(quirk)
 
     # --- one dag, node or sub task ---
 
     def get_dag(self, request: Request) -> Response:
         """A dag (dag.go:56-128)."""
         id = self._read_id(request)
-        view = self._look(request, id, request.sandbox.dags.view)
+        view = self._look(request, id, request.sandbox.world(Dags).view)
         self._check_id(request.parameters["id"], view)
         return self._read(request, [view], self._writer.dag(view, details=self._details(request)))
 
     def get_node(self, request: Request) -> Response:
         """A node (node.go:48-119); without details the server fails, or answers null sub tasks."""
         id = self._read_id(request)
-        view, place = self._look(request, id, request.sandbox.dags.view_node)
+        view, place = self._look(request, id, request.sandbox.world(Dags).view_node)
         details = self._details(request)
         if details:
             _check_kind(id, view, "node")
@@ -210,7 +210,7 @@ class Handlers:
     def get_sub_task(self, request: Request) -> Response:
         """A sub task (sub_task.go:45-113)."""
         id = self._read_id(request)
-        view, place, position = self._look(request, id, request.sandbox.dags.view_sub_task)
+        view, place, position = self._look(request, id, request.sandbox.world(Dags).view_sub_task)
         _check_kind(id, view, "sub task")
         return self._read(request, [view], self._writer.sub_task(view, place, position))
 
@@ -218,7 +218,10 @@ class Handlers:
         """The lines of a sub task; of an unknown one none, or 404 with the quirk off."""
         try:
             view, place, position = self._look(
-                request, self._read_id(request), request.sandbox.dags.view_sub_task, is_task=False
+                request,
+                self._read_id(request),
+                request.sandbox.world(Dags).view_sub_task,
+                is_task=False,
             )
         except NoSuchTask:
             if not self.has(request, "logs-of-nothing-are-empty"):
@@ -231,12 +234,12 @@ class Handlers:
         """Rolls back, retries, cancels or passes a dag (dag.go:283-356)."""
         id = self._read_id(request)
         body = self._read_body(request, "Dag")
-        view = self._look(request, id, request.sandbox.dags.view)
+        view = self._look(request, id, request.sandbox.world(Dags).view)
         named = body.get("id", "") if self.has(request, "body-id-overrules-path") else ""
         self._check_id(named or request.parameters["id"], view)
         match body["operator"].upper():
             case "ROLLBACK" | "RETRY" | "CANCEL" | "PASS" as operator:
-                self._operate(view, lambda: request.sandbox.dags.operate(_key(id), operator))
+                self._operate(view, lambda: request.sandbox.world(Dags).operate(_key(id), operator))
             case _:
                 raise errors.not_supported("Dag", body["operator"])
         return self._succeed(request)
@@ -247,8 +250,8 @@ class Handlers:
         operator = self._read_body(request, "Node")["operator"]
         if operator.upper() != "PASS":
             raise errors.not_supported("Node", operator)
-        view, _ = self._look(request, id, request.sandbox.dags.view_node)
-        self._operate(view, lambda: request.sandbox.dags.operate_node(_key(id), "PASS"))
+        view, _ = self._look(request, id, request.sandbox.world(Dags).view_node)
+        self._operate(view, lambda: request.sandbox.world(Dags).operate_node(_key(id), "PASS"))
         return self._succeed(request)
 
     def _check_id(self, text: str, view: DagView) -> None:
@@ -267,7 +270,7 @@ class Handlers:
 
     def fallback(self, request: Request) -> Handler | None:
         """What starts the dag of a template that the request fits. Raises what refuses it."""
-        templates = request.sandbox.dags.templates
+        templates = request.sandbox.world(Dags).templates
         fitting = [each for each in templates if each.starts_on.fits(request.method, request.path)]
         if not fitting:
             return None
@@ -282,7 +285,7 @@ class Handlers:
 
     def _start(self, request: Request, *, template: Template) -> Response:
         """The dag that was just made, without details (agent_handler.go:116, NewDagDetailDTO)."""
-        dags = request.sandbox.dags
+        dags = request.sandbox.world(Dags)
         address, name = _authority(dags.own.ip, dags.own.port), str(template.model.name)
         try:
             view = dags.start(template)
@@ -305,11 +308,11 @@ class Handlers:
     def list_cluster(self, request: Request) -> Response:
         """The dags kept in OceanBase."""
         self._check_cluster_agent(request)
-        return self._list(request, request.sandbox.dags.all("cluster"))
+        return self._list(request, request.sandbox.world(Dags).all("cluster"))
 
     def list_agent(self, request: Request) -> Response:
         """The dags the agent keeps itself, the newest last."""
-        return self._list(request, request.sandbox.dags.all("agent"))
+        return self._list(request, request.sandbox.world(Dags).all("agent"))
 
     def list_cluster_unfinished(self, request: Request) -> Response:
         """Those kept in OceanBase that are not finished."""
@@ -322,7 +325,7 @@ class Handlers:
 
     def list_unfinished(self, request: Request) -> Response:
         """What is unfinished; on a CLUSTER AGENT the cluster's too, or null (dag.go:481-508)."""
-        identity = request.sandbox.dags.agent.identity
+        identity = request.sandbox.world(Dags).agent.identity
         if identity in KNOW_NOTHING_UNFINISHED:
             raise errors.unknown_identity(identity)
         if not _holds_oceanbase(request):
@@ -335,7 +338,7 @@ class Handlers:
             return
         if self.has(request, "refusal-is-never-sent"):
             raise errors.unexpected("ocsagent cannot build response body")
-        agent = request.sandbox.dags.agent
+        agent = request.sandbox.world(Dags).agent
         address = _authority(agent.ip, agent.port)
         raise errors.wrong_identity(address, agent.identity, "CLUSTER AGENT")
 
@@ -344,7 +347,7 @@ class Handlers:
     ) -> Response:
         """Dags that are not finished; show_details is read even where there are none."""
         details = self._details(request)
-        every = [view for store in stores for view in request.sandbox.dags.all(store)]
+        every = [view for store in stores for view in request.sandbox.world(Dags).all(store)]
         shown = [view for view in every if _is_unfinished(view)]
         contents = [self._writer.dag(view, details=details) for view in shown]
         return self._read(request, shown, {"contents": contents or nothing})
@@ -370,7 +373,7 @@ class Handlers:
 
     def _last_of_agent(self, request: Request) -> list[DagView]:
         """The agent's last maintenance dag; without one the server fails, or lists none."""
-        view = request.sandbox.dags.last_maintenance("agent")
+        view = request.sandbox.world(Dags).last_maintenance("agent")
         if view is None and self.has(request, "never-maintained-is-500"):
             raise errors.panic()
         return [] if view is None else [view]
@@ -382,7 +385,7 @@ class Handlers:
         if not isinstance(name, str):
             return []
         try:
-            main = self._look(request, parse_generic_id(name), request.sandbox.dags.view)
+            main = self._look(request, parse_generic_id(name), request.sandbox.world(Dags).view)
             self._check_id(name, main)
         except CallerError:
             return []
@@ -399,7 +402,7 @@ class Handlers:
         return self._maintenance(request, "cluster", "Cluster is not under maintenance")
 
     def _maintenance(self, request: Request, store: Store, otherwise: str) -> Response:
-        view = request.sandbox.dags.last_maintenance(store)
+        view = request.sandbox.world(Dags).last_maintenance(store)
         if view is None:
             raise errors.not_found(otherwise)
         return self._read(request, [view], self._writer.dag(view, details=self._details(request)))
@@ -416,13 +419,13 @@ class Handlers:
 
     def get_info(self, request: Request) -> Response:
         """What the agent is (ob/agent/meta/agent.go:399)."""
-        agent = request.sandbox.dags.agent
+        agent = request.sandbox.world(Dags).agent
         info: Json = {
             "pid": request.sandbox.pid,
             "state": 2,
             "startAt": request.sandbox.started,
             "homePath": "/home/admin/oceanbase",
-            "obVersion": request.sandbox.dags.switches.obshell_version
+            "obVersion": request.sandbox.world(Dags).switches.obshell_version
             if _holds_oceanbase(request)
             else "",
             "architecture": "x86_64",
@@ -430,7 +433,7 @@ class Handlers:
             "port": agent.port,
             "zone": "" if agent.identity == "SINGLE" else "zone1",
             "identity": agent.identity,
-            "version": f"{request.sandbox.dags.switches.obshell_version}-1",
+            "version": f"{request.sandbox.world(Dags).switches.obshell_version}-1",
             "isObproxyAgent": False,
             "security": agent.agent_password is not None,
         }
@@ -440,7 +443,7 @@ class Handlers:
 
     def get_secret(self, request: Request) -> Response:
         """The public key that headers are sealed with."""
-        agent = request.sandbox.dags.agent
+        agent = request.sandbox.world(Dags).agent
         data = {"ip": agent.ip, "port": agent.port, "public_key": self.key.public_key}
         return self._succeed(request, data)
 
@@ -455,15 +458,17 @@ class Handlers:
 
     def get_status(self, request: Request) -> Response:
         """How the agent stands."""
-        agent = request.sandbox.dags.agent
+        agent = request.sandbox.world(Dags).agent
         store: Store = "agent"
-        locked = [view for view in request.sandbox.dags.all(store) if view.dag.is_maintenance]
+        locked = [
+            view for view in request.sandbox.world(Dags).all(store) if view.dag.is_maintenance
+        ]
         return self._succeed(
             request,
             {
                 "agent": {"ip": agent.ip, "port": agent.port, "identity": agent.identity},
                 "state": 2,
-                "version": f"{request.sandbox.dags.switches.obshell_version}-1",
+                "version": f"{request.sandbox.world(Dags).switches.obshell_version}-1",
                 "pid": request.sandbox.pid,
                 "startAt": request.sandbox.started,
                 "port": agent.port,
@@ -494,7 +499,7 @@ class Handlers:
 
     def _reach(self, request: Request, id: GenericId) -> None:
         """Raises ObshellError for the id of another agent, to which a request is forwarded."""
-        agent = request.sandbox.dags.agent
+        agent = request.sandbox.world(Dags).agent
         if id.ip is None or (str(id.ip), id.port) == (agent.ip, agent.port):
             return
         if id.kind == "obproxy":
@@ -541,7 +546,7 @@ class Handlers:
 
     def _read(self, request: Request, views: Iterable[DagView], data: Any) -> Response:
         answer = self._succeed(request, data)
-        request.sandbox.dags.shown(views)
+        request.sandbox.world(Dags).shown(views)
         return answer
 
     def _succeed(self, request: Request, data: Any = NO_DATA) -> Response:
@@ -651,12 +656,12 @@ def _authority(ip: str, port: int) -> str:
 
 
 def _holds_oceanbase(request: Request) -> bool:
-    return request.sandbox.dags.agent.identity == "CLUSTER AGENT"
+    return request.sandbox.world(Dags).agent.identity == "CLUSTER AGENT"
 
 
 def _asked_for(request: Request) -> Agent:
     """What the agent is, and the passwords it asks for."""
-    agent = request.sandbox.dags.agent
+    agent = request.sandbox.world(Dags).agent
     return Agent(agent.identity, agent.root_password, agent.agent_password)
 
 

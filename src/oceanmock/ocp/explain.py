@@ -15,7 +15,7 @@ from oceanmock.engine import history as timeline
 from oceanmock.engine.records import OperationRecord
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp.machine import History, Run, SubtaskState, SubtaskStatus, TaskState
-from oceanmock.ocp.tasks import Task
+from oceanmock.ocp.world import Task
 from oceanmock.report.explanation import (
     MOST,
     ClockFace,

@@ -38,7 +38,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
 from oceanmock.ocp.auth import credentials
 from oceanmock.ocp.machine import Run, SubtaskState, TaskState, log_lines_at
-from oceanmock.ocp.tasks import Subtask, Task, TaskView, Template
+from oceanmock.ocp.world import Subtask, Task, Tasks, TaskView, Template
 from oceanmock.openapi import load_spec, spec_path
 from oceanmock.text import format_instant, shorten
 
@@ -106,7 +106,7 @@ class _Room:
     def list_tasks(self, request: Request) -> Response:
         """A page of the tasks that match every filter; beyond the last page it is empty."""
         asked = request.parameters
-        views = _filtered(request.sandbox.tasks.all(), asked)
+        views = _filtered(request.sandbox.world(Tasks).all(), asked)
         _sort(views, asked.get("sort", "id,desc"))
         number, size = asked["page"], asked["size"]
         shown = views[(number - 1) * size : number * size]
@@ -118,24 +118,26 @@ class _Room:
         }
         contents = [_task_row(view, self.zone) for view in shown]
         answer = self._succeed(request, {"contents": contents, "page": page})
-        request.sandbox.tasks.shown(shown)
+        request.sandbox.world(Tasks).shown(shown)
         return answer
 
     def get_task(self, request: Request) -> Response:
         """A task with all its subtasks."""
-        view = request.sandbox.tasks.view(request.parameters["taskInstanceId"])
+        view = request.sandbox.world(Tasks).view(request.parameters["taskInstanceId"])
         answer = self._succeed(request, self._task(request, view))
-        request.sandbox.tasks.shown([view])
+        request.sandbox.world(Tasks).shown([view])
         return answer
 
     def retry_task(self, request: Request) -> Response:
         """The task, just set running."""
-        view = request.sandbox.tasks.operate(request.parameters["taskInstanceId"], "RETRY")
+        view = request.sandbox.world(Tasks).operate(request.parameters["taskInstanceId"], "RETRY")
         return self._succeed(request, self._task(request, view))
 
     def roll_back_task(self, request: Request) -> Response:
         """The task, just set running backwards."""
-        view = request.sandbox.tasks.operate(request.parameters["taskInstanceId"], "ROLLBACK")
+        view = request.sandbox.world(Tasks).operate(
+            request.parameters["taskInstanceId"], "ROLLBACK"
+        )
         return self._succeed(request, self._task(request, view))
 
     def get_log(self, request: Request) -> Response:
@@ -146,34 +148,34 @@ class _Room:
         """
         now = request.sandbox.clock.now()
         try:
-            view, position = request.sandbox.tasks.view_subtask(*_pair(request))
+            view, position = request.sandbox.world(Tasks).view_subtask(*_pair(request))
         except NoSuchSubtask:
-            if request.sandbox.tasks.switches.subtask_pairing == "checked":
+            if request.sandbox.world(Tasks).switches.subtask_pairing == "checked":
                 raise
             return self._succeed(request, {"log": ""})
         return self._succeed(request, {"log": _log(view, position, now, self.zone)})
 
     def retry_subtask(self, request: Request) -> Response:
         """The subtask, just made ready to run."""
-        view, position = request.sandbox.tasks.operate_subtask(*_pair(request), "RETRY")
+        view, position = request.sandbox.world(Tasks).operate_subtask(*_pair(request), "RETRY")
         subtask, state = view.task.subtasks[position], view.state.subtasks[position]
         return self._succeed(request, _subtask(view.task, subtask, state, self.zone))
 
     def skip_subtask(self, request: Request) -> Response:
         """An envelope without data."""
-        request.sandbox.tasks.operate_subtask(*_pair(request), "SKIP")
+        request.sandbox.world(Tasks).operate_subtask(*_pair(request), "SKIP")
         return self._succeed(request)
 
     def cancel_subtask(self, request: Request) -> Response:
         """An envelope without data."""
-        request.sandbox.tasks.operate_subtask(*_pair(request), "CANCEL")
+        request.sandbox.world(Tasks).operate_subtask(*_pair(request), "CANCEL")
         return self._succeed(request)
 
     # --- calls that start a task ---
 
     def fallback(self, request: Request) -> Handler | None:
         """What starts the task of a template that the request fits. Raises ApiError."""
-        templates = request.sandbox.tasks.templates
+        templates = request.sandbox.world(Tasks).templates
         fitting = [each for each in templates if each.starts_on.fits(request.method, request.path)]
         if not fitting:
             return None
@@ -196,7 +198,7 @@ class _Room:
 
     def _start(self, request: Request, *, template: Template) -> Response:
         """The task that was just started, where the real one has it: as the data, or in a list."""
-        task = _task_submitted(request.sandbox.tasks.start(template), self.zone)
+        task = _task_submitted(request.sandbox.world(Tasks).start(template), self.zone)
         return self._succeed(
             request, {"contents": [task]} if template.starts_on.in_contents else task
         )
@@ -557,7 +559,7 @@ MESSAGES: Final[Mapping[ErrorKind, str]] = {
 
 def _worded(request: Request, error: Exception) -> _Said:
     """An error in OCP's words. The literal {0} are ocp-express': it passes no arguments there."""
-    switches = request.sandbox.tasks.switches
+    switches = request.sandbox.world(Tasks).switches
     match error:
         case ApiError():
             return _worded_refusal(request, error, switches.error_code_forbidden)

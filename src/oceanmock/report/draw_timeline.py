@@ -18,10 +18,11 @@ from oceanmock.engine.history import until
 from oceanmock.engine.records import OperationRecord
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.obshell import timeline as obshell
-from oceanmock.obshell.dags import Node, Store, SubTask
 from oceanmock.obshell.scenario_checks import ObshellActor
+from oceanmock.obshell.world import Dags, Node, Store, SubTask
 from oceanmock.ocp import timeline as ocp
 from oceanmock.ocp.scenario_checks import OcpActor
+from oceanmock.ocp.world import Tasks
 from oceanmock.report.timeline import Style, Timeline, Track, Words, draw_changes, draw_tracks
 from oceanmock.scenario.story import Actor, Marker
 from oceanmock.text import format_instant, format_seconds, one_line
@@ -39,7 +40,7 @@ MOST_CHANGES: Final = 30
 
 def draw_task(sandbox: Sandbox, task_id: int) -> str:
     """One of OCP's tasks, up to now; the last line ends in a line feed. Raises NoSuchTask."""
-    task, life = sandbox.tasks.view(task_id).task, sandbox.tasks.life_of(task_id)
+    task, life = sandbox.world(Tasks).view(task_id).task, sandbox.world(Tasks).life_of(task_id)
     now = sandbox.clock.now()
     past = until(life.states, now - task.born) or life.states[:1]
     actor = OcpActor(
@@ -48,7 +49,7 @@ def draw_task(sandbox: Sandbox, task_id: int) -> str:
         names=tuple(one_line(subtask.name) for subtask in task.subtasks),
         life=replace(life, states=tuple(past[-MOST_STATES:])),
     )
-    marks = _marks(actor, sandbox.tasks.operations_of(task_id))
+    marks = _marks(actor, sandbox.world(Tasks).operations_of(task_id))
     return _text(
         ocp.course_of(actor, marks),
         who=f"task {task.id}",
@@ -61,7 +62,7 @@ def draw_task(sandbox: Sandbox, task_id: int) -> str:
 def draw_dag(sandbox: Sandbox, number: int, store: Store = "agent") -> str:
     """One of obshell's dags, up to now. Raises NoSuchTask."""
     key = (store, number)
-    dag, life = sandbox.dags.view(key).dag, sandbox.dags.life_of(key)
+    dag, life = sandbox.world(Dags).view(key).dag, sandbox.world(Dags).life_of(key)
     now = sandbox.clock.now()
     past = until(life.states, now - dag.born) or life.states[:1]
     actor = ObshellActor(
@@ -70,7 +71,7 @@ def draw_dag(sandbox: Sandbox, number: int, store: Store = "agent") -> str:
         names=tuple(one_line(node.name) for node in dag.nodes),
         life=replace(life, states=tuple(past[-MOST_STATES:])),
     )
-    marks = _marks(actor, sandbox.dags.operations_of(key))
+    marks = _marks(actor, sandbox.world(Dags).operations_of(key))
     labels = [[_label(node, each) for each in node.sub_tasks] for node in dag.nodes]
     return _text(
         obshell.course_of(actor, labels, marks),

@@ -9,9 +9,10 @@ written is in ``telling``, which knows neither.
 from __future__ import annotations
 
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.obshell.dags import Store
 from oceanmock.obshell.explain import explain_history as _explain_dag
+from oceanmock.obshell.world import Dags, Store
 from oceanmock.ocp.explain import explain_history as _explain_task
+from oceanmock.ocp.world import Tasks
 from oceanmock.report.explanation import Explanation
 
 __all__ = ["Explanation", "explain_dag", "explain_task"]
@@ -19,7 +20,7 @@ __all__ = ["Explanation", "explain_dag", "explain_task"]
 
 def explain_task(sandbox: Sandbox, task_id: int) -> Explanation:
     """Why one of OCP's tasks is in its state. Raises NoSuchTask."""
-    tasks = sandbox.tasks
+    tasks = sandbox.world(Tasks)
     return _explain_task(
         tasks.view(task_id).task,
         tasks.life_of(task_id),
@@ -30,7 +31,7 @@ def explain_task(sandbox: Sandbox, task_id: int) -> Explanation:
 
 def explain_dag(sandbox: Sandbox, number: int, store: Store = "agent") -> Explanation:
     """Why one of obshell's dags is in its state. Raises NoSuchTask."""
-    dags, key = sandbox.dags, (store, number)
+    dags, key = sandbox.world(Dags), (store, number)
     return _explain_dag(
         dags.view(key).dag, dags.life_of(key), dags.operations_of(key), clock=sandbox.clock
     )
