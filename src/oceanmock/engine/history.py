@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from operator import attrgetter
-from typing import Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 
 class Dated(Protocol):
     """A state, and the instant from which it shows."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def at(self) -> int:
@@ -33,10 +36,18 @@ def until(states: Sequence[S], instant: int) -> Sequence[S]:
     return states[: bisect_right(states, instant, key=_at)]
 
 
-def next_change(states: Sequence[Dated], instant: int) -> int | None:
-    """The first instant after ``instant`` at which a state begins, or None."""
-    later = bisect_right(states, instant, key=_at)
-    return states[later].at if later < len(states) else None
+def next_change(states: Sequence[S], instant: int) -> int | None:
+    """Return the first instant after ``instant`` from which something else shows, or None.
+
+    A state that an operation replaced at the very instant it was due never shows.
+    """
+    shown = replace(state_at(states, instant), at=0)
+    for number in range(bisect_right(states, instant, key=_at), len(states)):
+        state = states[number]
+        is_replaced = number + 1 < len(states) and states[number + 1].at == state.at
+        if not is_replaced and replace(state, at=0) != shown:
+            return state.at
+    return None
 
 
 def next_tick(instant: int, period: int, phase: int) -> int:
