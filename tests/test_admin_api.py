@@ -668,9 +668,9 @@ def test_a_second_fault_of_a_name_is_refused(admin: Ask) -> None:
     [
         ({}, "does nothing"),
         ({"operation": "getTaskInstanc", "delay": "1s"}, "Did you mean 'getTaskInstance'?"),
-        ({"operation": "retrySubtask", "truncate": 1}, "Say `happens: true`."),
+        ({"operation": "retrySubtask", "truncate": 1}, "Say `still_executes: true`."),
         ({"delya": "1s"}, "Did you mean 'delay'?"),
-        ({"drip": {"byte": 1}}, "Did you mean 'bytes'?"),
+        ({"dribble": {"byte": 1}}, "Did you mean 'bytes'?"),
         ({"status": 200}, "status"),
         ({"calls": "4-2", "delay": "1s"}, "ends before it begins"),
         ({"api": "ocp", "dag": 4, "delay": "1s"}, "dag"),

@@ -247,7 +247,7 @@ def test_a_fault_can_be_given_everything(world: World, oceanmock: Oceanmock) -> 
         *("faults", "add", "--name", "slow", "--operation", "getTaskInstance", "--task", "7"),
         *("--caller", "viewer", "--calls", "1", "--calls", "3-", "--counts", "attempts"),
         *("--probability", "0.5", "--delay", "1s", "--jitter", "2s", "--drop", "data.id"),
-        *("--drip-bytes", "7", "--drip-every", "10ms", "--retype", "data.status"),
+        *("--dribble-bytes", "7", "--dribble-every", "10ms", "--change-type", "data.status"),
     )
 
     assert result.output == "slow\n"
@@ -263,9 +263,9 @@ def test_a_fault_can_be_given_everything(world: World, oceanmock: Oceanmock) -> 
         "probability": 0.5,
         "delay": "1s",
         "jitter": "2s",
-        "drip": {"bytes": 7, "every": "10ms"},
+        "dribble": {"bytes": 7, "every": "10ms"},
         "drop": ["data.id"],
-        "retype": ["data.status"],
+        "change_type": ["data.status"],
     }
 
 
@@ -274,11 +274,11 @@ def test_a_fault_can_be_given_everything(world: World, oceanmock: Oceanmock) -> 
     [
         ("--status", "429"),
         ("--reset",),
-        ("--answer-lost",),
+        ("--drop-response",),
         ("--empty",),
-        ("--truncate", "0", "--happens"),
-        ("--malformed", "--happens"),
-        ("--content-type", "text/html", "--happens"),
+        ("--truncate", "0", "--still-executes"),
+        ("--malformed", "--still-executes"),
+        ("--content-type", "text/html", "--still-executes"),
         ("--api", "obshell", "--dag", "4", "--delay", "1s"),
         ("--node", "22130706433028861", "--delay", "1s"),
         ("--sub-task", "40201", "--delay", "1s"),

@@ -320,12 +320,12 @@ def test_a_jitter_is_added_to_the_delay(seed: int) -> None:
     [
         ({"delay": "1s"}, True, False, None),
         ({"status": 503}, False, False, 503),
-        ({"status": 503, "happens": True}, True, False, 503),
+        ({"status": 503, "still_executes": True}, True, False, 503),
         ({"reset": True}, False, True, None),
-        ({"reset": True, "happens": True}, True, True, None),
-        ({"answer_lost": True}, True, True, None),
+        ({"reset": True, "still_executes": True}, True, True, None),
+        ({"drop_response": True}, True, True, None),
         ({"empty": True}, False, False, None),
-        ({"empty": True, "happens": True}, True, False, None),
+        ({"empty": True, "still_executes": True}, True, False, None),
         ({"malformed": True}, True, False, None),
         ({"status": 502, "malformed": True}, False, False, 502),
     ],
@@ -449,7 +449,7 @@ def test_a_content_type_takes_the_place_of_the_answer_s_own() -> None:
 
 
 def test_a_drip_is_the_body_in_pieces() -> None:
-    sent = mangled(drip={"bytes": 16, "every": "50ms"})
+    sent = mangled(dribble={"bytes": 16, "every": "50ms"})
 
     assert [len(each) for each in sent.chunks] == [16, 16, 16, len(BODY) - 48]
     assert body_of(sent) == BODY
@@ -457,7 +457,7 @@ def test_a_drip_is_the_body_in_pieces() -> None:
 
 
 def test_a_truncated_body_may_drip_too() -> None:
-    sent = mangled(truncate=5, drip={"bytes": 2, "every": "1s"})
+    sent = mangled(truncate=5, dribble={"bytes": 2, "every": "1s"})
 
     assert sent.chunks == (BODY[:2], BODY[2:4], BODY[4:5])
     assert sent.is_cut
@@ -502,13 +502,13 @@ def test_a_star_is_every_item(way: str, left: Any) -> None:
     ],
 )
 def test_a_field_of_another_type_says_the_same_if_it_can(was: Any, becomes: Any) -> None:
-    sent = mangled(json.dumps({"it": was}).encode(), retype="it")
+    sent = mangled(json.dumps({"it": was}).encode(), change_type="it")
 
     assert json.loads(body_of(sent)) == {"it": becomes}
 
 
 def test_what_the_answer_does_not_have_is_said_to_be_missed() -> None:
-    sent = mangled(drop=["data.id", "data.name", "data.0"], retype="status.x")
+    sent = mangled(drop=["data.id", "data.name", "data.0"], change_type="status.x")
 
     assert sent.missed == ("data.name", "data.0", "status.x")
     assert body_of(sent) == b'{"data":{"status":"FAILED","none":null},"status":200}'

@@ -195,13 +195,13 @@ def test_what_a_fault_answers_itself_does_not_happen(world: World, effect: dict[
 @pytest.mark.parametrize(
     "effect",
     [
-        {"status": 503, "happens": True},
-        {"reset": True, "happens": True},
-        {"empty": True, "happens": True},
-        {"answer_lost": True},
-        {"malformed": True, "happens": True},
-        {"truncate": 10, "happens": True},
-        {"drop": "data", "happens": True},
+        {"status": 503, "still_executes": True},
+        {"reset": True, "still_executes": True},
+        {"empty": True, "still_executes": True},
+        {"drop_response": True},
+        {"malformed": True, "still_executes": True},
+        {"truncate": 10, "still_executes": True},
+        {"drop": "data", "still_executes": True},
         {"delay": "1ms"},
     ],
 )
@@ -223,7 +223,7 @@ def answered_or_cut(ask: Callable[[], httpx.Response]) -> httpx.Response | None:
 
 
 def test_a_status_stands_in_for_that_of_an_operation_that_happened(world: World) -> None:
-    world.strike(operation="retrySubtask", status=504, happens=True)
+    world.strike(operation="retrySubtask", status=504, still_executes=True)
 
     answer = world.ask("POST", RETRY)
 
@@ -263,7 +263,7 @@ def test_a_reset_is_not_answered_and_the_journal_says_so(world: World) -> None:
 
 
 def test_a_lost_answer_is_of_an_operation_that_happened(world: World) -> None:
-    world.strike(operation="retrySubtask", answer_lost=True, calls=1)
+    world.strike(operation="retrySubtask", drop_response=True, calls=1)
     with pytest.raises(CUT):
         world.ask("POST", RETRY)
 
@@ -391,7 +391,7 @@ def test_an_answer_may_have_another_content_type(world: World) -> None:
 
 def test_a_dripping_answer_comes_in_pieces_and_is_whole_in_the_end(world: World) -> None:
     whole = world.ask("GET", TASK)
-    world.strike(operation="getTaskInstance", drip={"bytes": 1000, "every": "20ms"})
+    world.strike(operation="getTaskInstance", dribble={"bytes": 1000, "every": "20ms"})
 
     with world.client.stream("GET", TASK) as answer:
         pieces = list(answer.iter_raw())
@@ -401,7 +401,7 @@ def test_a_dripping_answer_comes_in_pieces_and_is_whole_in_the_end(world: World)
 
 
 def test_a_dripping_answer_is_in_the_journal_whole(world: World) -> None:
-    world.strike(operation="getTaskInstance", drip={"bytes": 500, "every": "1ms"}, name="slowly")
+    world.strike(operation="getTaskInstance", dribble={"bytes": 500, "every": "1ms"}, name="slowly")
 
     answer = world.ask("GET", TASK)
 
@@ -411,7 +411,7 @@ def test_a_dripping_answer_is_in_the_journal_whole(world: World) -> None:
 
 
 def test_of_a_dripping_answer_the_journal_has_what_the_client_waited_for(world: World) -> None:
-    world.strike(operation="getTaskInstance", drip={"bytes": 10, "every": "1h"})
+    world.strike(operation="getTaskInstance", dribble={"bytes": 10, "every": "1h"})
     with pytest.raises(httpx.ReadTimeout):
         world.ask("GET", TASK, timeout=IMPATIENT)
 
@@ -433,7 +433,9 @@ def test_a_dropped_field_is_left_out(world: World) -> None:
 
 
 def test_a_retyped_field_is_of_another_type(world: World) -> None:
-    world.strike(operation="getTaskInstance", retype=["data.id", "data.status", "data.subtasks"])
+    world.strike(
+        operation="getTaskInstance", change_type=["data.id", "data.status", "data.subtasks"]
+    )
 
     data = world.ask("GET", TASK).json()["data"]
 
@@ -445,7 +447,7 @@ def test_a_changed_answer_is_as_long_as_it_says(world: World) -> None:
     world.strike(
         operation="getTaskInstance",
         drop="data.subtasks",
-        retype="data.id",
+        change_type="data.id",
         content_type="text/plain",
     )
 
@@ -582,7 +584,7 @@ def test_what_a_fault_answers_itself_starts_nothing(
 
 def test_a_lost_answer_has_started_something(serving: Serving) -> None:
     world = serving.world(SUBMITTING)
-    world.strike(calls=1, answer_lost=True)
+    world.strike(calls=1, drop_response=True)
 
     with pytest.raises(CUT):
         world.ask("POST", TENANTS, json={})
@@ -627,7 +629,7 @@ def test_a_struck_answer_may_break_the_contract_and_another_may_not(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sandbox = sandbox_of(REINSTALL)
-    sandbox.faults.add(read_fault({"operation": "getTaskInstance", "retype": "server"}))
+    sandbox.faults.add(read_fault({"operation": "getTaskInstance", "change_type": "server"}))
     ask = asking(create_app(sandbox))
 
     struck = ask("GET", TASK)
@@ -641,7 +643,7 @@ def test_a_struck_answer_may_break_the_contract_and_another_may_not(
 
 def test_where_no_connection_can_be_cut_an_error_says_so_and_the_journal_keeps_it() -> None:
     sandbox = sandbox_of(REINSTALL)
-    sandbox.faults.add(read_fault({"operation": "retryTask", "answer_lost": True}))
+    sandbox.faults.add(read_fault({"operation": "retryTask", "drop_response": True}))
     ask = asking(App(Sandboxes(sandbox)))
     sandbox.clock.advance(60 * SECOND)
 
@@ -723,7 +725,7 @@ def test_the_sdk_s_retry_is_absorbed_and_happens_once(serve: Serve) -> None:
 
 
 def test_the_sdk_is_refused_what_has_happened_unseen(serve: Serve) -> None:
-    mock = serve({**OPERATE, "calls": 1, "status": 503, "happens": True})
+    mock = serve({**OPERATE, "calls": 1, "status": 503, "still_executes": True})
 
     with pytest.raises(OBShellHandleError) as refused:
         mock.client().operate_dag(local(5), "RETRY")
@@ -743,7 +745,7 @@ def test_the_sdk_does_not_send_again_when_the_connection_is_reset(serve: Serve) 
 
 
 def test_the_sdk_s_lost_answer_was_that_of_a_retry(serve: Serve) -> None:
-    mock = serve({**OPERATE, "calls": 1, "answer_lost": True})
+    mock = serve({**OPERATE, "calls": 1, "drop_response": True})
     client = mock.client()
 
     with pytest.raises(NobodyThere):
@@ -793,7 +795,7 @@ def test_the_sdk_chokes_on_an_answer_that_is_wrong(
 
 @pytest.mark.parametrize(
     "effect",
-    [{"drip": {"bytes": 100, "every": "1ms"}}, {"delay": "5ms"}, {"content_type": "text/html"}],
+    [{"dribble": {"bytes": 100, "every": "1ms"}}, {"delay": "5ms"}, {"content_type": "text/html"}],
     ids=str,
 )
 def test_the_sdk_takes_an_answer_that_is_slow_or_goes_by_another_name(

@@ -75,8 +75,8 @@ def test_a_fault_that_says_only_what_it_does_strikes_everything() -> None:
         ("{status: 500, calls: '3'}", "{status: 500, calls: ['3']}"),
         ("{drop: data, operation: getTaskInstance}", "{drop: [data], operation: getTaskInstance}"),
         (
-            "{drip: {}, operation: getTaskInstance}",
-            "{drip: {bytes: 16, every: 50ms}, operation: getTaskInstance}",
+            "{dribble: {}, operation: getTaskInstance}",
+            "{dribble: {bytes: 16, every: 50ms}, operation: getTaskInstance}",
         ),
     ],
 )
@@ -119,7 +119,9 @@ def test_what_is_answered_by_the_fault_itself_is_not_mangled() -> None:
 
 
 def test_a_fault_is_written_as_it_was_read() -> None:
-    written = "{name: slow, operation: [retryTask], calls: [2-4], delay: 1m30s, happens: true}"
+    written = (
+        "{name: slow, operation: [retryTask], calls: [2-4], delay: 1m30s, still_executes: true}"
+    )
 
     assert fault_of(written).to_json() == {"api": "ocp", **yaml.safe_load(written)}
 
@@ -204,21 +206,22 @@ MODEL_MISTAKES = {
         with_faults("{status: 500, dag: 4}"),
         "x.yaml:5:19: `dag` is no key of fault 1 [unknown-key]\n"
         "  Allowed: name, operation, caller, calls, counts, probability, delay, jitter, status, "
-        "reset, answer_lost, empty, truncate, malformed, content_type, drip, drop, retype, "
-        "happens, task, subtask.",
+        "reset, drop_response, empty, truncate, malformed, content_type, dribble, drop, "
+        "change_type, still_executes, task, subtask.",
     ),
     "a key misspelt": (
         with_faults("{status: 500, probabilty: 2}"),
         "x.yaml:5:19: `probabilty` is no key of fault 1 [unknown-key]\n"
         "  Allowed: name, operation, caller, calls, counts, probability, delay, jitter, status, "
-        "reset, answer_lost, empty, truncate, malformed, content_type, drip, drop, retype, "
-        "happens, task, subtask. Did you mean 'probability'?\n"
+        "reset, drop_response, empty, truncate, malformed, content_type, dribble, drop, "
+        "change_type, still_executes, task, subtask. Did you mean 'probability'?\n"
         "x.yaml:5:31: `probability` of fault 1 is 2; it should be at most 1.0 [out-of-range]",
     ),
     "no effect": (
         with_faults("{name: slow, operation: retryTask, reset: false}"),
         "x.yaml:5:5: fault 'slow' does nothing; give it one of delay, jitter, status, reset, "
-        "answer_lost, empty, truncate, malformed, content_type, drip, drop, retype [bad-fault]",
+        "drop_response, empty, truncate, malformed, content_type, dribble, drop, "
+        "change_type [bad-fault]",
     ),
     "an effect after a reset": (
         with_faults("{reset: true, delay: 1s, malformed: true}"),
@@ -231,8 +234,8 @@ MODEL_MISTAKES = {
         "[bad-fault]",
     ),
     "an answer both lost and given": (
-        with_faults("{answer_lost: true, status: 500}"),
-        "x.yaml:5:5: fault 1 has `status` beside `answer_lost`, with which there is no answer "
+        with_faults("{drop_response: true, status: 500}"),
+        "x.yaml:5:5: fault 1 has `status` beside `drop_response`, with which there is no answer "
         "[bad-fault]",
     ),
     "a status that is no failure": (
@@ -271,19 +274,20 @@ MODEL_MISTAKES = {
         "[out-of-range]",
     ),
     "a way to nowhere": (
-        with_faults("{drop: [data..status], happens: true}"),
+        with_faults("{drop: [data..status], still_executes: true}"),
         "x.yaml:5:13: way 1 of fault 1 is 'data..status', which is no way to a value, such as "
         "data.status or data.contents.*.id [bad-path]",
     ),
     "a media type that would end a header": (
-        with_faults('{content_type: "text/html\\r\\nX: y", happens: true}'),
+        with_faults('{content_type: "text/html\\r\\nX: y", still_executes: true}'),
         "x.yaml:5:20: `content_type` of fault 1 is 'text/html\\r\\nX: y', which is no media type "
         "such as text/html [bad-media-type]",
     ),
-    "a drip of nothing": (
-        with_faults("{drip: {bytes: 0, every: 1}, happens: true}"),
-        "x.yaml:5:20: `bytes` of `drip` of fault 1 is 0; it should be at least 1 [out-of-range]\n"
-        "x.yaml:5:30: `every` of `drip` of fault 1 is 1, which is not a duration such as 400ms, "
+    "a dribble of nothing": (
+        with_faults("{dribble: {bytes: 0, every: 1}, still_executes: true}"),
+        "x.yaml:5:23: `bytes` of `dribble` of fault 1 is 0; it should be at least 1 "
+        "[out-of-range]\n"
+        "x.yaml:5:33: `every` of `dribble` of fault 1 is 1, which is not a duration such as 400ms, "
         "1.9s, 2m or 1h30m (write 1s for seconds) [bad-duration]",
     ),
     "an id that is none": (
@@ -326,13 +330,13 @@ RULE_MISTAKES = {
         with_faults("{truncate: 10, operation: [getTaskInstance, retryTask]}"),
         "x.yaml:5:16: `truncate` spoils the answer to what has happened, and retryTask changes "
         "something [unsaid-change]\n"
-        "  Say `happens: true`.",
+        "  Say `still_executes: true`.",
     ),
     "any change answered with less": (
-        with_faults("{delay: 1s, retype: data}", api="obshell"),
-        "x.yaml:5:25: `retype` spoils the answer to what has happened, and it strikes operations "
-        "that change something, too [unsaid-change]\n"
-        "  Say `happens: true`, or name the operations it strikes.",
+        with_faults("{delay: 1s, change_type: data}", api="obshell"),
+        "x.yaml:5:30: `change_type` spoils the answer to what has happened, and it strikes "
+        "operations that change something, too [unsaid-change]\n"
+        "  Say `still_executes: true`, or name the operations it strikes.",
     ),
     "a probability of nothing": (
         with_faults("{status: 500, probability: 0}"),
@@ -388,10 +392,10 @@ def test_what_only_the_whole_file_shows_is_said_in_plain_words(text: str, said: 
     "fault",
     [
         "{truncate: 10, operation: getTaskInstance}",
-        "{truncate: 10, happens: true}",
+        "{truncate: 10, still_executes: true}",
         "{status: 502, malformed: true}",
         "{status: 500, operation: [listTaskInstances, getTaskInstance], task: 1000}",
-        "{answer_lost: true, operation: retryTask}",
+        "{drop_response: true, operation: retryTask}",
         "{empty: true, delay: 1s}",
     ],
 )
@@ -466,7 +470,7 @@ def test_a_fault_by_itself_is_of_the_api_it_names(said: dict[str, Any], model: t
             {"malformed": True},
             "`malformed` spoils the answer to what has happened, and it strikes operations that "
             "change something, too [unsaid-change]\n"
-            "  Say `happens: true`, or name the operations it strikes.",
+            "  Say `still_executes: true`, or name the operations it strikes.",
         ),
         (
             {"delay": 1, "calls": "x"},
@@ -497,7 +501,7 @@ def test_a_misspelt_operation_still_tells_the_api() -> None:
     [
         {"status": 429, "operation": "listTaskInstances", "calls": [1, "3-"]},
         {"delay": "1s", "calls": "2-4", "task": 1000},
-        {"drop": ["data.contents.*.id"], "happens": True, "drip": {"bytes": 1}},
+        {"drop": ["data.contents.*.id"], "still_executes": True, "dribble": {"bytes": 1}},
     ],
 )
 def test_the_schema_accepts_a_fault(fault: dict[str, Any]) -> None:
@@ -508,7 +512,7 @@ def test_the_schema_accepts_a_fault(fault: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [{"status": 200}, {"operation": "retry"}, {"calls": "x"}, {"drip": 3}, {"dag": 4}]
+    "fault", [{"status": 200}, {"operation": "retry"}, {"calls": "x"}, {"dribble": 3}, {"dag": 4}]
 )
 def test_the_schema_refuses_an_obvious_mistake(fault: dict[str, Any]) -> None:
     scenario = {**yaml.safe_load(with_faults("{delay: 1s}")), "faults": [{"reset": True, **fault}]}

@@ -279,7 +279,7 @@ def test_a_body_that_is_no_json_is_refused() -> None:
     assert sandbox.world(Tasks).all() == []
 
 
-@pytest.mark.parametrize(("effect", "born"), [("status: 503", 0), ("answer_lost: true", 1)])
+@pytest.mark.parametrize(("effect", "born"), [("status: 503", 0), ("drop_response: true", 1)])
 def test_a_fault_strikes_a_submit_as_it_does_any_call(effect: str, born: int) -> None:
     sandbox, ask = ocp(f"{CREATE}faults: [{{{effect}, calls: 1}}]\n")
 

@@ -92,11 +92,11 @@ def test_an_answer_is_the_same_either_way(
     ("fault", "timeout", "error"),
     [
         ({"reset": True}, None, httpx.ReadError),
-        ({"answer_lost": True}, None, httpx.ReadError),
+        ({"drop_response": True}, None, httpx.ReadError),
         ({"truncate": 10}, None, httpx.RemoteProtocolError),
         ({"truncate": 0}, None, httpx.RemoteProtocolError),
         ({"delay": "1h"}, 0.05, httpx.ReadTimeout),
-        ({"drip": {"bytes": 20, "every": "1h"}}, 0.05, httpx.ReadTimeout),
+        ({"dribble": {"bytes": 20, "every": "1h"}}, 0.05, httpx.ReadTimeout),
     ],
 )
 @pytest.mark.parametrize("way", OUTCOMES)
@@ -113,7 +113,7 @@ def test_an_operation_whose_answer_is_lost_has_happened(
     ocp: Ocp, ways: dict[str, Ask], way: str
 ) -> None:
     task = ocp.task("Fails", [{"name": "a", "attempts": [{"ends": "FAILED"}]}]).until("FAILED")
-    ocp.faults.add(operation="retryTask", answer_lost=True)
+    ocp.faults.add(operation="retryTask", drop_response=True)
 
     what_comes_of(ways[way], "POST", f"/api/v2/tasks/instances/{task.id}/retry")
 
@@ -122,7 +122,7 @@ def test_an_operation_whose_answer_is_lost_has_happened(
 
 @pytest.mark.parametrize("way", OUTCOMES)
 def test_a_body_comes_in_pieces(ocp: Ocp, ways: dict[str, Ask], way: str) -> None:
-    ocp.faults.add(operation="getTaskInstance", drip={"bytes": 100, "every": "0s"})
+    ocp.faults.add(operation="getTaskInstance", dribble={"bytes": 100, "every": "0s"})
 
     assert ways[way]("GET", TASK).json()["data"]["id"] == 1
 

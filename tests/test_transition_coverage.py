@@ -288,7 +288,7 @@ def test_what_nobody_looked_at_has_happened() -> None:
 
 def test_an_operation_whose_answer_is_lost_has_happened_all_the_same() -> None:
     sandbox = sandbox_of("retry-failed-subtask", progression="manual")
-    sandbox.faults.add(read_fault({"operation": "retrySubtask", "answer_lost": True}))
+    sandbox.faults.add(read_fault({"operation": "retrySubtask", "drop_response": True}))
     sandbox.clock.advance(60 * SECOND)
 
     with pytest.raises(ConnectionResetError):

@@ -31,7 +31,7 @@ def http(ocp: Ocp) -> Iterator[httpx.Client]:
 
 
 def test_a_retry_whose_answer_is_lost_has_happened(ocp: Ocp, http: httpx.Client) -> None:
-    ocp.faults.add(operation="retryTask", calls=1, answer_lost=True)
+    ocp.faults.add(operation="retryTask", calls=1, drop_response=True)
 
     retry(http, 5100)
 
@@ -49,7 +49,7 @@ def test_a_retry_that_never_arrived_is_made_again(ocp: Ocp, http: httpx.Client) 
 
 
 def test_asking_again_without_a_look_is_refused(ocp: Ocp, http: httpx.Client) -> None:
-    ocp.faults.add(operation="retryTask", calls=1, answer_lost=True)
+    ocp.faults.add(operation="retryTask", calls=1, drop_response=True)
 
     with pytest.raises(httpx.TransportError):
         http.post("/5100/retry")

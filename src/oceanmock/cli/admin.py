@@ -476,18 +476,18 @@ def list_faults(*, driven: Driven, as_json: bool) -> None:
 @click.option("--jitter", metavar="SPAN", help="At most so much later than that.")
 @click.option("--status", type=int, help="Answer this status, with an error of the API's own.")
 @click.option("--reset", is_flag=True, help="Reset the connection and answer nothing.")
-@click.option("--answer-lost", is_flag=True, help="Carry it out, and lose the answer.")
+@click.option("--drop-response", is_flag=True, help="Execute it, and drop the response.")
 @click.option("--empty", is_flag=True, help="Answer a status and headers, and no body.")
 @click.option("--truncate", type=int, metavar="BYTES", help="Send so much of the body, and close.")
 @click.option("--malformed", is_flag=True, help="Send a body that is not quite JSON.")
 @click.option("--content-type", help="Send this as the content type.")
-@click.option("--drip-bytes", type=int, metavar="BYTES", help="Send so many bytes at a time.")
-@click.option("--drip-every", metavar="SPAN", help="So long after the ones before.")
+@click.option("--dribble-bytes", type=int, metavar="BYTES", help="Send so many bytes at a time.")
+@click.option("--dribble-every", metavar="SPAN", help="So long after the ones before.")
 @click.option("--drop", multiple=True, metavar="WAY", help="Leave out, for example, data.status.")
-@click.option("--retype", multiple=True, metavar="WAY", help="Make it of another type.")
-@click.option("--happens", is_flag=True, help="Carry the operation out, whatever is answered.")
+@click.option("--change-type", multiple=True, metavar="WAY", help="Make it of another type.")
+@click.option("--still-executes", is_flag=True, help="Execute the operation nevertheless.")
 def add_fault(
-    *, driven: Driven, drip_bytes: int | None, drip_every: str | None, **said: Any
+    *, driven: Driven, dribble_bytes: int | None, dribble_every: str | None, **said: Any
 ) -> None:
     """Add a fault, and print its name."""
     body = {
@@ -495,8 +495,10 @@ def add_fault(
         for key, value in said.items()
         if value is not None and value is not False and value != ()
     }
-    drip = _given({"bytes": drip_bytes, "every": drip_every})
-    click.echo(driven.ask("POST", "/faults", body | ({"drip": drip} if drip else {}))["name"])
+    dribble = _given({"bytes": dribble_bytes, "every": dribble_every})
+    click.echo(
+        driven.ask("POST", "/faults", body | ({"dribble": dribble} if dribble else {}))["name"]
+    )
 
 
 @faults.command("remove")

@@ -34,15 +34,15 @@ class Said(TypedDict, total=False):
     jitter: Span
     status: int
     reset: bool
-    answer_lost: bool
+    drop_response: bool
     empty: bool
     truncate: int
     malformed: bool
     content_type: str
-    drip: Mapping[str, Any]
+    dribble: Mapping[str, Any]
     drop: str | Sequence[str]
-    retype: str | Sequence[str]
-    happens: bool
+    change_type: str | Sequence[str]
+    still_executes: bool
 
 
 class Fault:
@@ -81,7 +81,7 @@ class Faults:
     """What goes wrong on purpose; of all whose turn it is, the first strikes a request.
 
     ocp.faults.add(operation="getTaskInstance", calls=2, status=503)
-    ocp.faults.add(operation="retrySubtask", calls=1, answer_lost=True)
+    ocp.faults.add(operation="retrySubtask", calls=1, drop_response=True)
     """
 
     def __init__(self, driven: Held) -> None:

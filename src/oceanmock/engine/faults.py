@@ -61,12 +61,12 @@ class InjectedFault:
         """Whether the operation happens, whatever is answered."""
         fault = self.fault
         answers_itself = fault.reset or fault.empty or fault.status is not None
-        return fault.happens or fault.answer_lost or not answers_itself
+        return fault.still_executes or fault.drop_response or not answers_itself
 
     @property
     def resets(self) -> bool:
         """Whether the connection is reset, and nothing answered."""
-        return self.fault.reset or self.fault.answer_lost
+        return self.fault.reset or self.fault.drop_response
 
     @property
     def status(self) -> int | None:
@@ -243,12 +243,12 @@ def mangle(
     if fault.malformed:
         body = _not_quite_json(body)
     kept = body if fault.truncate is None else body[: fault.truncate]
-    step = len(kept) if fault.drip is None else fault.drip.bytes
+    step = len(kept) if fault.dribble is None else fault.dribble.bytes
     return Sent(
         status,
         _other_headers(headers, len(body), fault.content_type),
         tuple(kept[at : at + step] for at in range(0, len(kept), step or 1)),
-        pause=0 if fault.drip is None else fault.drip.every,
+        pause=0 if fault.dribble is None else fault.dribble.every,
         is_cut=len(kept) < len(body),
         missed=missed,
     )
@@ -271,7 +271,7 @@ def _not_quite_json(body: bytes) -> bytes:
 
 def _other_json(fault: Fault, body: bytes) -> tuple[bytes, tuple[str, ...]]:
     """The JSON with values left out or of other types, and the ways that lead to none."""
-    ways = [(way, _drop) for way in fault.drop] + [(way, _retype) for way in fault.retype]
+    ways = [(way, _drop) for way in fault.drop] + [(way, _change_type) for way in fault.change_type]
     if not ways:
         return body, ()
     try:
@@ -315,7 +315,7 @@ def _drop(holder: Any, key: Any) -> None:
     del holder[key]
 
 
-def _retype(holder: Any, key: Any) -> None:
+def _change_type(holder: Any, key: Any) -> None:
     """A text becomes a number: the one it says, if it says one. Anything else becomes a text."""
     value = holder[key]
     if not isinstance(value, str):

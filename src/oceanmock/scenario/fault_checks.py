@@ -54,12 +54,12 @@ def _changes_answered_with_less(fault: Fault, before: Sequence[Fault], loc: Loc)
     Where no operation is named, those that change something are meant, too.
     """
     changing = [each for each in fault.operation or fault.CHANGES if each in fault.CHANGES]
-    if fault.mangles and changing and not fault.happens:
+    if fault.mangles and changing and not fault.still_executes:
         which = f"{min(changing)} changes something"
-        hint = "Say `happens: true`."
+        hint = "Say `still_executes: true`."
         if not fault.operation:
             which = "it strikes operations that change something, too"
-            hint = "Say `happens: true`, or name the operations it strikes."
+            hint = "Say `still_executes: true`, or name the operations it strikes."
         what = f"`{fault.mangles[0]}` spoils the answer to what has happened, and {which}"
         yield Found((*loc, fault.mangles[0]), "unsaid-change", what, hint)
 

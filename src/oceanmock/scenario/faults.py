@@ -106,20 +106,20 @@ Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
 # --- the models -----------------------------------------------------------------------------------
 
 EFFECTS: Final = (
-    *("delay", "jitter", "status", "reset", "answer_lost", "empty", "truncate"),
-    *("malformed", "content_type", "drip", "drop", "retype"),
+    *("delay", "jitter", "status", "reset", "drop_response", "empty", "truncate"),
+    *("malformed", "content_type", "dribble", "drop", "change_type"),
 )
-MANGLES: Final = ("truncate", "malformed", "content_type", "drip", "drop", "retype")
+MANGLES: Final = ("truncate", "malformed", "content_type", "dribble", "drop", "change_type")
 """The effects that make another answer of the one there is."""
 _ALONE: Final = {
-    "answer_lost": (("delay", "jitter"), "there is no answer"),
+    "drop_response": (("delay", "jitter"), "there is no answer"),
     "reset": (("delay", "jitter"), "there is no answer"),
     "empty": (("delay", "jitter", "status", "content_type"), "there is no body"),
 }
 """The effects that leave nothing for others: those they may stand beside, and why only those."""
 
 
-class Drip(Model):
+class Dribble(Model):
     """A body that comes a few bytes at a time."""
 
     bytes: Annotated[int, Field(strict=True, ge=1, le=2**20)] = 16
@@ -162,8 +162,8 @@ class Fault(Model):
     """The answer's HTTP status, 400 to 599, with an error in the API's own envelope."""
     reset: bool = False
     """Reset the connection and answer nothing."""
-    answer_lost: bool = False
-    """The operation happens and its answer is lost: `reset: true` with `happens: true`."""
+    drop_response: bool = False
+    """Execute the operation and drop its response: `reset: true` with `still_executes: true`."""
     empty: bool = False
     """Answer a status and headers, and no body."""
     truncate: Size | None = None
@@ -172,15 +172,15 @@ class Fault(Model):
     """Send a body that is not quite JSON."""
     content_type: MediaType | None = None
     """Send this as the answer's content type."""
-    drip: Drip | None = None
+    dribble: Dribble | None = None
     """Send the body slowly: `{bytes: 16, every: 50ms}`."""
     drop: Annotated[tuple[Path, ...], OrOne()] = ()
     """Leave out what is there in the JSON: `data.status`, or `data.contents.*.id` in every item."""
-    retype: Annotated[tuple[Path, ...], OrOne()] = ()
+    change_type: Annotated[tuple[Path, ...], OrOne()] = ()
     """Make it of another type: a text a number, everything else a text."""
-    happens: bool = False
-    """Carry the operation out, although its answer is another (`status`), empty, or none (`reset`);
-    must be said where an operation that changes something would be answered with a mangled body."""
+    still_executes: bool = False
+    """Execute the operation although its response is replaced (`status`), empty, or none (`reset`);
+    required where an operation that changes something would get a mangled response."""
 
     @property
     def effects(self) -> tuple[str, ...]:

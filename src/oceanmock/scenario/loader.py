@@ -320,7 +320,7 @@ _NOUNS: Final = {
     "faults": "fault",
     "calls": "call",
     "drop": "way",
-    "retype": "way",
+    "change_type": "way",
 }
 _WITH_NAMES: Final = ("tasks", "subtasks", "dags", "nodes", "sub_tasks", "faults")
 _MOST_SHOWN: Final = 60
