@@ -42,7 +42,7 @@ def test_one_command_sets_up_and_serves_the_whole_library() -> None:
 
 def test_one_command_sets_up_and_passes_the_tests() -> None:
     assert command("test") == (
-        "python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' "
+        "python3 -m venv .venv && .venv/bin/pip install -q -e . -r requirements/dev.txt "
         "&& .venv/bin/python -m pytest"
     )
 

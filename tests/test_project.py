@@ -1,0 +1,55 @@
+"""Check the project's own files: pinned environments, workflows and metadata agree."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+DEPENDENCIES = [
+    *PYPROJECT["project"]["dependencies"],
+    *PYPROJECT["project"]["optional-dependencies"]["conform"],
+]
+GROUPS = PYPROJECT["dependency-groups"]
+
+
+def pins(name: str) -> dict[str, Version]:
+    """Return the version that a file of ``requirements/`` pins of each distribution."""
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    requirements = [Requirement(line) for line in lines]
+    return {
+        canonicalize_name(requirement.name): Version(specifier.version)
+        for requirement in requirements
+        for specifier in requirement.specifier
+        if specifier.operator == "=="
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("dev", [*DEPENDENCIES, *GROUPS["test"], *GROUPS["lint"]]),
+        ("oldest", [*DEPENDENCIES, *GROUPS["test"]]),
+    ],
+)
+def test_every_dependency_is_pinned_within_its_range(name: str, texts: list[str]) -> None:
+    pinned = pins(name)
+
+    for text in texts:
+        requirement = Requirement(text)
+        assert pinned[canonicalize_name(requirement.name)] in requirement.specifier, text
+
+
+def test_the_oldest_versions_are_the_lower_bounds() -> None:
+    pinned = pins("oldest")
+
+    for text in DEPENDENCIES:
+        requirement = Requirement(text)
+        (bound,) = (s for s in requirement.specifier if s.operator in (">=", "~="))
+        assert pinned[canonicalize_name(requirement.name)] == Version(bound.version), text
