@@ -441,3 +441,40 @@ def test_it():
     )
 
     result.assert_outcomes(passed=1)
+
+
+# --- pytest-socket --------------------------------------------------------------------------------
+
+ASKS = """
+import httpx
+
+def test_it(ocp):
+    task = ocp.task("Install", ["Prepare"])
+    url = f"{ocp.url}/api/v2/tasks/instances/{task.id}"
+    assert httpx.get(url, auth=ocp.auth).status_code == 200
+    task.until("SUCCESSFUL")
+"""
+
+
+@pytest.mark.parametrize("options", [["--disable-socket"], ["--allow-hosts=10.0.0.1"]])
+def test_blocked_sockets_are_reported_with_the_option_that_allows_them(
+    pytester: pytest.Pytester, options: list[str]
+) -> None:
+    result = run_apart(pytester, ASKS, "-p", "pytest_socket", *options)
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "pytest-socket blocks connections to 127.0.0.1, where oceanmock listens. "
+            "Run pytest with --allow-hosts=127.0.0.1."
+        ]
+    )
+
+
+@pytest.mark.parametrize("options", [[], ["--disable-socket"]])
+def test_allowing_the_loopback_host_is_enough(
+    pytester: pytest.Pytester, options: list[str]
+) -> None:
+    result = run_apart(pytester, ASKS, "-p", "pytest_socket", *options, "--allow-hosts=127.0.0.1")
+
+    result.assert_outcomes(passed=1)

@@ -163,7 +163,7 @@ def test_requests_are_found_by_what_their_body_has(obshell: Obshell) -> None:
 def test_a_journal_longer_than_a_page_is_read_to_its_end(here: Mock) -> None:
     with (
         here.ocp("retry-failed-subtask", progression="manual") as ocp,
-        httpx.Client(transport=ocp.transport, base_url=ocp.url) as client,
+        httpx.Client(base_url=ocp.url) as client,
     ):
         for _ in range(1000):
             client.get("/api/v2/nothing")

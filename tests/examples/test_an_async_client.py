@@ -1,7 +1,4 @@
-"""An async client that watches three tasks at once, without a socket.
-
-`async_transport` goes straight to the mock in this process, from any event loop.
-"""
+"""An async client that watches three tasks at once."""
 
 import asyncio
 
@@ -35,11 +32,8 @@ async def wait(http: httpx.AsyncClient, task: int) -> str:
 
 async def wait_for_all(ocp: Ocp, *tasks: int) -> list[str]:
     """The statuses that several tasks come to."""
-    async with httpx.AsyncClient(
-        base_url=f"{ocp.url}/api/v2/tasks/instances",
-        auth=ocp.auth,
-        transport=ocp.async_transport,
-    ) as http:
+    tasks_url = f"{ocp.url}/api/v2/tasks/instances"
+    async with httpx.AsyncClient(base_url=tasks_url, auth=ocp.auth) as http:
         return await asyncio.gather(*(wait(http, task) for task in tasks))
 
 

@@ -32,7 +32,7 @@ assert_type(oceanmock.__version__, str)
 
 
 def test_a_client_of_ocp(ocp: Ocp) -> None:
-    client = httpx.Client(transport=ocp.transport, base_url=ocp.url, auth=ocp.auth)
+    client = httpx.Client(base_url=ocp.url, auth=ocp.auth)
     client.get("/api/v2/tasks/instances", auth=ocp.access_key)
     requests.get(f"{ocp.url}/api/v2/tasks/instances", auth=ocp.viewer, timeout=1)
 
@@ -89,7 +89,7 @@ def test_blocks() -> None:
 async def test_asynchronous_blocks() -> None:
     async with running("retry-failed-subtask", url="http://mock:8080", token="secret") as ocp:
         assert_type(ocp, Ocp)
-        async with httpx.AsyncClient(transport=ocp.async_transport) as client:
+        async with httpx.AsyncClient(auth=ocp.auth) as client:
             await client.get(ocp.url)
 
 

@@ -1,39 +1,33 @@
-"""A server's admin API, asked for the commands of ``cli_kit`` and the handles of ``testing``.
+"""The client of a server's admin API, for the admin commands and the handles of tests.
 
-With the standard library alone, since commands have to start quickly. Whatever keeps it from
-answering is a NoAnswer: nobody there, somebody else there, a wrong token, or what the server itself
-says was wrong (a Refused). A server in this process is asked by a ``wire`` of its own, without a
-connection.
+It uses the standard library alone, since commands have to start quickly. Every failure is a
+NoAnswer: no server, another server, a wrong token, or an error that the server returned (Refused).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
-from oceanmock.errors import OceanmockError
+from oceanmock.errors import EnvironmentProblem, OceanmockError
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
 Json = dict[str, Any]
-Wire = Callable[[str, str, Mapping[str, str], bytes | None], tuple[int, Mapping[str, str], bytes]]
-"""Asks a method, a target, with headers and a body; gives the status, the headers by their names
-in small letters, and the body. Raises OSError, or HTTPException, where nothing answers."""
 
-PATIENCE: Final = 30.0
+TIMEOUT_S: Final = 30.0
 
 
 class NoAnswer(OceanmockError):
-    """The server is not there, is no oceanmock, or refuses."""
+    """No usable response: no server, no oceanmock, or an error."""
 
 
 class Refused(NoAnswer):
-    """The server has answered that it will not; ``status`` is HTTP's."""
+    """An error response of the server; ``status`` is HTTP's."""
 
     def __init__(self, what: str, *, status: int) -> None:
         super().__init__(what)
@@ -42,12 +36,11 @@ class Refused(NoAnswer):
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """A server's admin API; ``wire`` carries requests to it, by default a connection for each."""
+    """A server's admin API; each request has a connection of its own."""
 
     url: str
     token: str | None = None
     tls: SSLContext | None = None
-    wire: Wire | None = None
 
     def ask(
         self, method: str, path: str, body: Json | None = None, *, query: Json | None = None
@@ -85,8 +78,7 @@ class Admin:
         if content is not None:
             headers["Content-Type"] = "application/json"
         try:
-            status, answered, said = (self.wire or self._dial)(method, target, headers, content)
-            return status, "x-oceanmock-version" in answered, said
+            return self._send(method, target, headers, content)
         except HTTPException:
             raise self._not_ours() from None
         except OSError as problem:
@@ -97,16 +89,19 @@ class Admin:
             ) from None
         except ValueError as problem:  # a header that cannot be sent
             raise NoAnswer(f"this cannot be sent: {problem}.") from None
+        except RuntimeError as error:
+            raise_if_blocked(error, host=urlsplit(self.url).hostname or "")
+            raise
 
-    def _dial(
-        self, method: str, target: str, headers: Mapping[str, str], content: bytes | None
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Asks over a connection of its own."""
+    def _send(
+        self, method: str, target: str, headers: dict[str, str], content: bytes | None
+    ) -> tuple[int, bool, bytes]:
+        """Send a request over a new connection."""
         connection = self._connect()
         try:
-            connection.request(method, target, content, dict(headers))
-            answer = connection.getresponse()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+            connection.request(method, target, content, headers)
+            response = connection.getresponse()
+            return response.status, "X-Oceanmock-Version" in response.headers, response.read()
         finally:
             connection.close()
 
@@ -115,8 +110,8 @@ class Admin:
             parts = urlsplit(self.url)
             host = parts.hostname or ""
             if parts.scheme == "https":
-                return HTTPSConnection(host, parts.port, timeout=PATIENCE, context=self.tls)
-            return {"http": HTTPConnection}[parts.scheme](host, parts.port, timeout=PATIENCE)
+                return HTTPSConnection(host, parts.port, timeout=TIMEOUT_S, context=self.tls)
+            return {"http": HTTPConnection}[parts.scheme](host, parts.port, timeout=TIMEOUT_S)
         except (KeyError, ValueError, HTTPException):
             raise NoAnswer(
                 f"{self.url!r} is no URL of a server, such as http://127.0.0.1:8080."
@@ -136,6 +131,15 @@ class Admin:
             f"what answers at {self.url} is no oceanmock that can be driven. "
             "Say where it is with --url."
         )
+
+
+def raise_if_blocked(error: RuntimeError, *, host: str) -> None:
+    """Raise EnvironmentProblem where pytest-socket blocks sockets, with the option to allow it."""
+    if type(error).__name__ in {"SocketBlockedError", "SocketConnectBlockedError"}:
+        raise EnvironmentProblem(
+            f"pytest-socket blocks connections to {host}, where oceanmock listens. "
+            f"Run pytest with --allow-hosts={host}."
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

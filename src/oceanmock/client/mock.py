@@ -1,15 +1,16 @@
 """A server to test against: in this process, or one that runs elsewhere; and sandboxes on it.
 
 ``running`` is a block with one sandbox, ``Mock`` a server that many are made on. In this process
-the server has a thread of its own and a free port, and the admin API is asked on its event loop,
-without a socket. The rule: what is made here is driven by ``testing`` alone, wherever it is.
+the server has a thread of its own and a free port. Either server is reached over its port only.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
+from secrets import token_urlsafe
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -25,18 +26,14 @@ from typing import (
 )
 from urllib.parse import urljoin, urlsplit
 
-from oceanmock.client.admin import Admin, Json
+from oceanmock.client.admin import Admin, raise_if_blocked
 from oceanmock.client.held import HIDDEN, Held, check_keywords, nearest_of
-from oceanmock.client.near import Near
-from oceanmock.client.reach import Elsewhere, Here, Reach
 from oceanmock.client.sandbox import Given, Options, Sandbox, create
 from oceanmock.errors import AuthorError
 from oceanmock.obshell.client import Obshell
 from oceanmock.ocp.client import Ocp
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
-
     from oceanmock.http.server import Server
 
 __tracebackhide__ = HIDDEN
@@ -54,11 +51,10 @@ class Mock:
         ocp, obshell = mock.ocp("retry-failed-subtask"), mock.obshell()
     """
 
-    def __init__(self, admin: Admin, *, server: Server | None, near: Near | None) -> None:
+    def __init__(self, admin: Admin, *, server: Server | None) -> None:
         self._admin = admin
         self._server = server
-        self._near = near
-        self._reaches_ports: bool | None = None
+        self._reaches_ports: bool | None = None if server is None else True
         self._open: list[Sandbox] = []
         self.url: Final = admin.url
         self.on_close: Callable[[Sandbox], object] | None = None
@@ -66,7 +62,7 @@ class Mock:
 
     @classmethod
     def start(
-        cls, *, host: str = "127.0.0.1", port: int = 0, tls: SSLContext | None = None
+        cls, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
     ) -> Self:
         """A server in this process, on any free port unless one is said; by TLS, if ``tls`` is.
 
@@ -76,17 +72,23 @@ class Mock:
         from oceanmock.http.app import create_app  # noqa: PLC0415
         from oceanmock.http.server import Server  # noqa: PLC0415
 
-        app = create_app(World.of_scenarios([]))
-        server = Server(app, host=host, port=port, tls=tls).start()
-        near = Near(app, lambda: server.loop)
-        return cls(Admin(server.url, wire=near.wire(server.url)), server=server, near=near)
+        token = token_urlsafe()
+        app = create_app(World.of_scenarios([]), token=token)
+        try:
+            server = Server(app, host=host, port=port, tls=tls).start()
+        except RuntimeError as error:
+            raise_if_blocked(error, host=host)
+            raise
+        return cls(Admin(server.url, token, tls=tls and _trust_all()), server=server)
 
     @classmethod
-    def attach(cls, url: str, *, token: str | None = None, tls: SSLContext | None = None) -> Self:
+    def attach(
+        cls, url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> Self:
         """A server that runs elsewhere. Raises NoAnswer when nobody, or somebody else, is there."""
         admin = Admin(url.rstrip("/"), token, tls=tls)
         admin.ask("GET", "/sandboxes")
-        return cls(admin, server=None, near=None)
+        return cls(admin, server=None)
 
     @property
     def admin(self) -> Admin:
@@ -112,9 +114,12 @@ class Mock:
         return list(self._open)
 
     def stop(self) -> None:
-        """Stops a server in this process; stopping twice changes nothing."""
+        """Stop a server in this process, whose sandboxes are gone then; twice changes nothing."""
         if self._server is not None:
             self._server.stop()
+            for sandbox in self._open:
+                sandbox.is_closed = True
+            self._open.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -129,11 +134,14 @@ class Mock:
 
     def _make(self, kind: type[Api], scenarios: tuple[Given, ...], options: Options) -> Api:
         made = create(self._admin, kind.api, scenarios, options, own_port=self._reaches_ports)
-        reach = self._reach(made["urls"])
+        path, port_url = urljoin(self.url, made["urls"]["path"]), made["urls"].get("port", "")
+        if self._reaches_ports is None:
+            self._reaches_ports = _is_reached(port_url)
         sandbox = kind(
             Held(self._admin, made["name"]),
-            reach,
             made=made,
+            url=port_url if self._reaches_ports else path,
+            unreachable_url="" if self._reaches_ports else port_url,
             strict=options.get("strict", False),
             is_guarded=options.get("auth", True),
             on_close=self._closes,
@@ -146,14 +154,13 @@ class Mock:
         if self.on_close is not None:
             self.on_close(sandbox)
 
-    def _reach(self, urls: Json) -> Reach:
-        """How a client gets to a sandbox with these URLs."""
-        path, port = urljoin(self.url, urls["path"]), urls.get("port", "")
-        if self._near is not None:
-            return Here(port, self._near)
-        if self._reaches_ports is None:
-            self._reaches_ports = _is_reached(port)
-        return Elsewhere(port) if self._reaches_ports else Elsewhere(path, out_of_reach=port)
+
+def _trust_all() -> ssl.SSLContext:
+    """Return a client's context for the server of this process, whose certificate is the test's."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _is_reached(url: str) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
+from urllib.parse import SplitResult, urlsplit
 
 from oceanmock.client.admin import Admin, Json, Refused
 from oceanmock.client.clock import Clock, check_progression, instant_text
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    import httpx
-
-    from oceanmock.client.reach import Reach
     from oceanmock.clock import Progression
 
 __tracebackhide__ = HIDDEN
@@ -65,9 +63,10 @@ class Sandbox:
     def __init__(
         self,
         driven: Held,
-        reach: Reach,
         *,
         made: Json,
+        url: str,
+        unreachable_url: str = "",
         strict: bool = False,
         is_guarded: bool = True,
         on_close: Callable[[Sandbox], object] | None = None,
@@ -84,34 +83,32 @@ class Sandbox:
         self.faults: Final = Faults(driven)
         self.folders: Sequence[Path] = ()
         """Where ``load`` looks for a file first; then it is one from the current folder."""
-        self._reach = reach
-        self._on_close = on_close
-        self._is_closed = False
-
-    @property
-    def url(self) -> str:
+        self.url: Final = url
         """Where a client finds it; the API's paths come behind it."""
-        return self._reach.url
+        self._unreachable_url = unreachable_url
+        self._on_close = on_close
+        self.is_closed = False
+        """Whether it has been deleted, by ``close`` or with its server."""
 
     @property
     def host(self) -> str:
         """The host of its own port. Raises EnvironmentProblem where only a path leads to it."""
-        return self._reach.address()[0]
+        return self._own_address().hostname or ""
 
     @property
     def port(self) -> int:
         """Its own port. Raises EnvironmentProblem where only a path leads to it."""
-        return self._reach.address()[1]
+        address = self._own_address()
+        return address.port or {"https": 443}.get(address.scheme, 80)
 
-    @property
-    def transport(self) -> httpx.BaseTransport:
-        """For ``httpx.Client(transport=…)``: no socket where the server is in this process."""
-        return self._reach.transport()
-
-    @property
-    def async_transport(self) -> httpx.AsyncBaseTransport:
-        """For ``httpx.AsyncClient(transport=…)``, in the same way."""
-        return self._reach.async_transport()
+    def _own_address(self) -> SplitResult:
+        if self._unreachable_url:
+            raise EnvironmentProblem(
+                f"the sandbox has no host and port of its own here: {self._unreachable_url} cannot "
+                f"be reached from this machine, and {self.url} is a path of the server's. Let this "
+                "machine reach the server's other ports, or use `url`."
+            )
+        return urlsplit(self.url)
 
     def load(self, *scenarios: Given) -> Self:
         """Lets scenarios live in it: names, paths of files, or mappings; gives the sandbox.
@@ -131,30 +128,20 @@ class Sandbox:
         """Makes it as it was when it was made: tasks, clock, faults; and its journal is empty."""
         self.admin.ask("POST", "/reset")
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether it has been deleted by ``close``."""
-        return self._is_closed
-
     def close(self) -> None:
         """Deletes it, if it is still there; closing it twice changes nothing."""
-        if self._is_closed:
+        if self.is_closed:
             return
-        self._is_closed = True
+        self.is_closed = True
         try:
             if self._on_close is not None:
                 self._on_close(self)
         finally:
-            self._delete()
-
-    def _delete(self) -> None:
-        try:
-            self.admin.admin.ask("DELETE", self.admin.path())
-        except EnvironmentProblem:
-            return  # a server in this process that has stopped keeps nothing
-        except Refused as refusal:
-            if refusal.status != 404:
-                raise
+            try:
+                self.admin.admin.ask("DELETE", self.admin.path())
+            except Refused as refusal:
+                if refusal.status != 404:
+                    raise
 
     def timelines(self) -> list[str]:
         """A picture of each task or dag: its states over the sandbox's time, operations marked."""

@@ -56,8 +56,7 @@ class Server:
     """An app served from a thread, as a context manager; ``url`` is where.
 
     It listens when ``start`` returns, by TLS where there is a context for it, and is gone when
-    ``stop`` does. ``loop`` is the event loop it
-    runs on meanwhile.
+    ``stop`` does.
     """
 
     def __init__(
@@ -70,8 +69,7 @@ class Server:
     ) -> None:
         self._listener = _listener(host, port)
         self._ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._uvicorn = _Uvicorn(app, host, self._listens, tls=tls)
+        self._uvicorn = _Uvicorn(app, host, self._ready.set, tls=tls)
         self._thread = threading.Thread(target=self._run, name="oceanmock", daemon=True)
         self._failure: BaseException | None = None
         self.url: Final = _url(self._listener, "http" if tls is None else "https")
@@ -83,13 +81,6 @@ class Server:
         if self._failure is not None:
             raise EnvironmentProblem(f"the server did not start: {self._failure!r}")
         return self
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop it runs on. Raises EnvironmentProblem where it does not run."""
-        if self._loop is None or self._loop.is_closed():
-            raise EnvironmentProblem(f"the server at {self.url} does not run.")
-        return self._loop
 
     def stop(self) -> None:
         """Stops serving; requests under way are answered first. Stopping twice changes nothing."""
@@ -108,10 +99,6 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-
-    def _listens(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ready.set()
 
     def _run(self) -> None:
         try:

@@ -14,7 +14,7 @@ from oceanmock.errors import EnvironmentProblem
 if TYPE_CHECKING:
     from obshell import ClientV1
 
-    from oceanmock.credentials import Sealed
+    from oceanmock.obshell.credentials import Sealed
 
 __tracebackhide__ = HIDDEN
 
@@ -42,8 +42,7 @@ class Obshell(Sandbox):
         Where requests need not authenticate, it leaves them as they are.
         """
         if self._auth is None:
-            from oceanmock.client.unsealed import Unsealed  # noqa: PLC0415 (slow)
-            from oceanmock.credentials import Sealed  # noqa: PLC0415 (slow)
+            from oceanmock.obshell.credentials import Sealed, Unsealed  # noqa: PLC0415 (slow)
 
             agent = self.json()["agent"]
             kind = Sealed if self.is_guarded else Unsealed

@@ -217,3 +217,12 @@ class Sealed:
             fetch = self.fetch or Fetching(self.verify)
             self._read[url] = fetch(url)
         return self._read[url]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsealed(Sealed):
+    """Credentials for an agent that does not authenticate: requests stay as they are."""
+
+    def __call__(self, request: Request) -> Request:
+        """Return the request as it is: the agent could not read a sealed body."""
+        return request

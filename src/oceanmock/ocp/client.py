@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Self, overload
+from typing import Any, Final, Self, overload
 
 from oceanmock.client.admin import Json
 from oceanmock.client.held import HIDDEN
 from oceanmock.client.parts import Part, Told, Whole, find
 from oceanmock.client.sandbox import MANAGER, VIEWER, Sandbox
-
-if TYPE_CHECKING:
-    from oceanmock.credentials import AccessKey, Basic
+from oceanmock.ocp.credentials import AccessKey, Basic
 
 __tracebackhide__ = HIDDEN
 
@@ -36,22 +34,16 @@ class Ocp(Sandbox):
     @property
     def auth(self) -> Basic:
         """A manager's user and password, ready for httpx and requests; a pair of both."""
-        from oceanmock.credentials import Basic  # noqa: PLC0415 (slow)
-
         return Basic(*MANAGER)
 
     @property
     def viewer(self) -> Basic:
         """The same of somebody who may only look."""
-        from oceanmock.credentials import Basic  # noqa: PLC0415 (slow)
-
         return Basic(*VIEWER)
 
     @property
     def access_key(self) -> AccessKey:
         """An access key that signs each request, ready for httpx and requests."""
-        from oceanmock.credentials import AccessKey  # noqa: PLC0415 (slow)
-
         return AccessKey(*ACCESS_KEY)
 
     @overload
