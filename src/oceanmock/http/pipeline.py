@@ -1,18 +1,17 @@
-"""The contracts, served by connexion. The only door to connexion.
+"""Serve contracts with connexion: the only module that imports connexion and starlette.
 
-An ``AsyncApp`` whose list of middlewares is the story of a request (``STORY``). Each keeps the
-frame connexion gives it (a middleware that knows the contract, an API in it, an operation in that)
-and compiles the operation once, when the app is made: the route into a tree, parameters, bodies and
-answers into the checks of ``apis/checks.py``. Plain connexion does that anew for every request
-(connexion 3.3: middleware/request_validation.py:102-139, apps/asynchronous.py:52-58).
+connexion loads and validates a contract, builds its operations, resolves their handlers, verifies
+security by its security map and holds the frame of middlewares (``PIPELINE``). This module compiles
+each operation once, when the app is built: its route into a tree, its parameters, body and
+responses into the validators of ``http/validation.py``. Stock connexion prepares these for every
+request (connexion 3.3: middleware/request_validation.py:102-139, apps/asynchronous.py:52-58).
 
-Whatever is refused, here, by connexion or by a room, leaves in the envelope of the API that the
-path belongs to; the words are the room's (``Service.render_error``). Nothing here knows one API.
+Each error, of this module, of connexion or of a handler, is rendered by the API that the path
+belongs to (``Service.render_error``). Nothing here knows one API.
 
-Decided here, where OCP's documents are silent: a path with a trailing slash is another path, and
-HEAD and OPTIONS are methods like any other; a query parameter that the contract does not name is
-ignored, as Spring does; of a repeated one the first counts. A room may have it otherwise: OCP's
-words the first two 404 and 405, obshell's redirects the first and words the second 404.
+Decided here, where OCP's documents are silent: a path with a trailing slash is another path; HEAD
+and OPTIONS are methods like any other; a query parameter that the contract does not name is
+ignored, as Spring does; of a repeated one the first value counts.
 """
 
 from __future__ import annotations
@@ -31,29 +30,18 @@ from oceanmock.api import ApiError, Authenticator, ErrorKind, Headers, Request, 
 from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
-from oceanmock.http.validation import Parameters, RequestBody, ResponseRules
-from oceanmock.openapi import Operation, operations_of, runtime_view
+from oceanmock.http.validation import CompiledOperation
+from oceanmock.openapi import operations_of, runtime_view
 from oceanmock.text import closest
 
 with warnings.catch_warnings():
-    # connexion 3.3 imports what its own dependencies have deprecated; no user can mend that.
+    # connexion 3.3 imports names that its own dependencies have deprecated.
     warnings.simplefilter("ignore")
     from connexion import AsyncApp
     from connexion.apps.abstract import AbstractApp
     from connexion.apps.asynchronous import AsyncApi, AsyncASGIApp, AsyncOperation
-    from connexion.jsonifier import Jsonifier
     from connexion.middleware.abstract import ROUTING_CONTEXT, AbstractRoutingAPI, SpecMiddleware
     from connexion.middleware.main import API
-    from connexion.middleware.request_validation import (
-        RequestValidationAPI,
-        RequestValidationMiddleware,
-        RequestValidationOperation,
-    )
-    from connexion.middleware.response_validation import (
-        ResponseValidationAPI,
-        ResponseValidationMiddleware,
-        ResponseValidationOperation,
-    )
     from connexion.middleware.security import SecurityAPI, SecurityMiddleware, SecurityOperation
     from connexion.resolver import Resolver
     from connexion.security import NO_VALUE, AbstractSecurityHandler
@@ -68,103 +56,112 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 logger = logging.getLogger("oceanmock")
 
 SANDBOX: Final = "oceanmock.sandbox"
-"""Where the scope of a request holds the sandbox that is meant; put there before it comes here."""
+"""The scope's key for the Sandbox; set before the pipeline is called."""
 REQUEST: Final = "oceanmock.request"
-"""Where the scope of a request holds its Request."""
+"""The scope's key for the Request."""
+COMPILED: Final = "oceanmock.compiled"
+"""The scope's key for the CompiledOperation, once routed."""
 MAX_BODY_BYTES: Final = 1024 * 1024
 
 
-def build_app(apis: Sequence[Service]) -> AsyncApp:
-    """The ASGI app that serves these APIs; the first one words what is none's path."""
-    app = _App(apis)
-    for api in apis:
-        _check_room(api)
+def build_app(services: Sequence[Service]) -> AsyncApp:
+    """Return the ASGI app that serves these APIs; the first renders errors of unknown prefixes.
+
+    Raises AuthorError where a contract and its handlers do not match.
+    """
+    app = _App(services)
+    for service in services:
+        _check_service(service)
         app.add_contract(
-            _read(orjson.dumps(runtime_view(api.spec, aliases=api.aliases))),
-            name=api.name,
-            resolver=Resolver(api.handlers.__getitem__),
-            security_map={kind: _security_handler(c) for kind, c in api.security.items()},
-            jsonifier=_Written(api.encode),
+            _load_contract(orjson.dumps(runtime_view(service.spec, aliases=service.aliases))),
+            name=service.name,
+            resolver=Resolver(service.handlers.__getitem__),
+            security_map={kind: _security_handler(a) for kind, a in service.security.items()},
         )
-    # Built now and not at the first request, so that a mistake in a contract shows here.
+    # Built now and not at the first request, so that an error in a contract shows here.
     app.middleware.app, app.middleware.middleware_stack = app.middleware._build_middleware_stack()
     return app
 
 
 @lru_cache(maxsize=16)
-def _read(contract: bytes) -> Specification:
-    """A contract as connexion reads it. To check it takes long: once is enough for a process."""
+def _load_contract(contract: bytes) -> Specification:
+    """Load and validate a contract once per process; validation takes long."""
     return Specification.load(orjson.loads(contract))
 
 
-def _check_room(api: Service) -> None:
-    """Compares the contract with what the room brings, and names every difference.
+def _check_service(service: Service) -> None:
+    """Raise AuthorError with every difference between a contract and its handlers.
 
-    connexion would find a missing one at its first request, and does not read OpenAPI 3.1
+    connexion would find a missing handler at its first request, and does not read OpenAPI 3.1
     (spec-first/connexion#1396).
     """
-    if not str(api.spec.get("openapi", "")).startswith("3.0."):
-        raise AuthorError(f"the contract of {api.name} is not OpenAPI 3.0; connexion needs that.")
-    promised = {operation.id for operation in operations_of(api.spec)}
-    mistakes = [f"operation '{o}' has no handler" for o in sorted(promised - set(api.handlers))]
-    mistakes += [f"handler '{h}' has no operation" for h in sorted(set(api.handlers) - promised)]
-    schemes = api.spec.get("components", {}).get("securitySchemes", {})
-    kinds = {name: said.get("scheme", said["type"]).lower() for name, said in schemes.items()}
-    known = {kind.lower() for kind in api.security}
-    mistakes += [f"nothing checks '{name}'" for name, kind in kinds.items() if kind not in known]
-    if mistakes:
-        raise AuthorError(f"the contract of {api.name} and its handlers: " + "; ".join(mistakes))
+    name, spec, handlers = service.name, service.spec, set(service.handlers)
+    if not str(spec.get("openapi", "")).startswith("3.0."):
+        raise AuthorError(f"the contract of {name} is not OpenAPI 3.0; connexion needs that.")
+    operations = {operation.id for operation in operations_of(spec)}
+    problems = [f"operation '{o}' has no handler" for o in sorted(operations - handlers)]
+    problems += [f"handler '{h}' has no operation" for h in sorted(handlers - operations)]
+    schemes = spec.get("components", {}).get("securitySchemes", {})
+    kinds = {key: scheme.get("scheme", scheme["type"]).lower() for key, scheme in schemes.items()}
+    supported = {kind.lower() for kind in service.security}
+    problems += [f"nothing checks '{key}'" for key, kind in kinds.items() if kind not in supported]
+    if problems:
+        raise AuthorError(f"the contract of {name} and its handlers: " + "; ".join(problems))
 
 
 class _App(AsyncApp):
-    """connexion's AsyncApp around an application that answers from compiled operations."""
+    """connexion's AsyncApp around an application of compiled operations."""
 
-    def __init__(self, apis: Sequence[Service]) -> None:
-        self._middleware_app = Answering()  # AsyncApp's own __init__ would put its own here
-        AbstractApp.__init__(
-            self,
-            __name__,
-            middlewares=[partial(Reception, apis=tuple(apis)), *STORY],
-            validate_responses=True,
-        )
+    def __init__(self, services: Sequence[Service]) -> None:
+        self._middleware_app = HandlerApp()  # AsyncApp.__init__ would set an AsyncASGIApp
+        frame = partial(RequestFrame, services=tuple(services))
+        AbstractApp.__init__(self, __name__, middlewares=[frame, *PIPELINE])
 
     def add_contract(self, contract: Specification, *, name: str, **options: Any) -> None:
-        """As ``add_api``, of a contract that has been read."""
-        said = self.middleware.options.replace(**options)
-        self.middleware.apis.append(API(contract, base_path=None, name=name, **vars(said)))
+        """Add a loaded contract; ``add_api`` would load it again."""
+        all_options = self.middleware.options.replace(**options)
+        self.middleware.apis.append(API(contract, base_path=None, name=name, **vars(all_options)))
 
 
-# --- the request comes in, and whatever is refused goes out ---------------------------------------
+# --- requests in, errors out ----------------------------------------------------------------------
 
 
-class Reception:
-    """Opens the request and takes its body in; the last to word what was refused."""
+class RequestFrame:
+    """Create the request, receive its body, and render every error.
 
-    def __init__(self, app: AsgiApp, *, apis: tuple[Service, ...]) -> None:
+    An error of an operation is validated against the contract like any other response.
+    """
+
+    def __init__(self, app: AsgiApp, *, services: tuple[Service, ...]) -> None:
         self.app = app
-        self.apis = apis
+        self.services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request = scope[REQUEST] = self._open(scope)
+        request = scope[REQUEST] = self._request_of(scope)
         try:
             if _announces_body(request.headers):
-                request.body = await _take_in(request.headers, receive)
+                request.body = await _receive_body(request.headers, receive)
             request.service.open(request)
             await self.app(scope, receive, send)
-        except _HungUp:
+        except _Disconnected:
             return
         except Exception as error:  # every error has an envelope
-            await _refuse(request, error, send)
+            start, body = _render(request, error)
+            try:
+                if COMPILED in scope:
+                    scope[COMPILED].check_response(start, body)
+            except ApiError as broken:
+                start, body = _render(request, broken)
+            await _send(send, start, body)
 
-    def _open(self, scope: Scope) -> Request:
+    def _request_of(self, scope: Scope) -> Request:
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-        api = next((api for api in self.apis if path.startswith(api.prefix)), self.apis[0])
         sandbox: Sandbox = scope[SANDBOX]
         return Request(
-            api,
+            next((api for api in self.services if path.startswith(api.prefix)), self.services[0]),
             sandbox,
             scope["method"],
             path,
@@ -177,34 +174,20 @@ class Reception:
         )
 
 
-class Refusals:
-    """Words what is refused behind it; before the response check, which so sees errors too."""
-
-    def __init__(self, app: AsgiApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self.app(scope, receive, send)
-        except Exception as error:  # every error has an envelope
-            await _refuse(scope[REQUEST], error, send)
-
-
-class _HungUp(Exception):
-    """The client went away before its body was complete; there is nobody to answer."""
+class _Disconnected(Exception):
+    """The client disconnected before its body was complete."""
 
 
 def _announces_body(headers: Headers) -> bool:
-    """Whether a request says that a body follows."""
     return any(
         name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
         for name, value in headers
     )
 
 
-async def _take_in(headers: Headers, receive: Receive) -> bytes:
-    """The whole body, chunked or not. Raises ApiError when it is over MAX_BODY_BYTES."""
-    # The connection stays open: closed amid the body, many a client would not see the answer.
+async def _receive_body(headers: Headers, receive: Receive) -> bytes:
+    """Return the whole body, chunked or not. Raises ApiError when it is over MAX_BODY_BYTES."""
+    # The connection stays open: closed amid the body, many clients would not read the response.
     too_large = ApiError("body too large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
     declared = next((value for name, value in headers if name == b"content-length"), b"0")
     if declared.isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
@@ -214,7 +197,7 @@ async def _take_in(headers: Headers, receive: Receive) -> bytes:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _HungUp
+            raise _Disconnected
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > MAX_BODY_BYTES:
@@ -222,22 +205,24 @@ async def _take_in(headers: Headers, receive: Receive) -> bytes:
     return bytes(body)
 
 
-async def _refuse(request: Request, error: Exception, send: Send) -> None:
-    refusal = _as_refusal(error)
-    request.error = str(refusal)
-    if _is_ours(refusal):
+def _render(request: Request, error: Exception) -> tuple[Message, bytes]:
+    """Return the messages of an error response; log the mock's own errors."""
+    if isinstance(error, HTTPException) and error.status_code in KIND_BY_STATUS:
+        error = ApiError(KIND_BY_STATUS[error.status_code], str(error.detail or ""))
+    request.error = str(error)
+    if _is_internal(error):
         logger.error("%s %s: %r", request.method, request.path, error, exc_info=error)
-    await _send(send, request.service.render_error(request, refusal), request.service.encode)
+    return response_start(request.service.render_error(request, error), request.service.encode)
 
 
-def _is_ours(error: Exception) -> bool:
-    """Whether an error is a mistake of the mock's, worth a line in its log."""
+def _is_internal(error: Exception) -> bool:
+    """Return True for an error of the mock itself, not of the request."""
     if isinstance(error, ApiError):
         return error.status_code >= 500 and error.kind != "fault"
     return not isinstance(error, CallerError)
 
 
-KIND_OF: Final[Mapping[int, ErrorKind]] = {
+KIND_BY_STATUS: Final[Mapping[int, ErrorKind]] = {
     400: "wrong request",
     401: "unauthenticated",
     403: "forbidden",
@@ -246,28 +231,21 @@ KIND_OF: Final[Mapping[int, ErrorKind]] = {
     413: "body too large",
     415: "unsupported media type",
 }
+"""The kinds of the errors that starlette and connexion raise."""
 
 
-def _as_refusal(error: Exception) -> Exception:
-    """An error in the words the rooms know: what starlette and connexion raise becomes ApiError."""
-    if isinstance(error, HTTPException) and error.status_code in KIND_OF:
-        return ApiError(KIND_OF[error.status_code], str(error.detail or ""))
-    return error
+def response_start(response: Response, encode: Callable[[Any], bytes]) -> tuple[Message, bytes]:
+    """Return the first ASGI message of a response, and its encoded body."""
+    body = response.body if isinstance(response.body, bytes) else encode(response.body)
+    headers = [(b"content-length", str(len(body)).encode()), *response.headers]
+    if response.media_type is not None:
+        headers.insert(0, (b"content-type", response.media_type))
+    return {"type": "http.response.start", "status": response.status, "headers": headers}, body
 
 
-async def _send(send: Send, answer: Response, encode: Callable[[Any], bytes]) -> None:
-    start, body = response_start(answer, encode)
+async def _send(send: Send, start: Message, body: bytes) -> None:
     await send(start)
     await send({"type": "http.response.body", "body": body})
-
-
-def response_start(answer: Response, encode: Callable[[Any], bytes]) -> tuple[Message, bytes]:
-    """How an answer begins, and its body."""
-    body = answer.body if isinstance(answer.body, bytes) else encode(answer.body)
-    headers = [(b"content-length", str(len(body)).encode()), *answer.headers]
-    if answer.media_type is not None:
-        headers.insert(0, (b"content-type", answer.media_type))
-    return {"type": "http.response.start", "status": answer.status, "headers": headers}, body
 
 
 # --- routing --------------------------------------------------------------------------------------
@@ -275,147 +253,142 @@ def response_start(answer: Response, encode: Callable[[Any], bytes]) -> tuple[Me
 
 @dataclass(slots=True)
 class _Segment:
-    """A place in the tree of paths: what may follow, and the operations that end here."""
+    """A node in the tree of paths: its children, and the routes that end here by method."""
 
     literals: dict[str, _Segment] = field(default_factory=dict)
     variable: _Segment | None = None
     name: str = ""
-    methods: dict[str, tuple[Operation, dict[str, Any]]] = field(default_factory=dict)
+    methods: dict[str, CompiledOperation] = field(default_factory=dict)
+
+    def child(self, part: str) -> _Segment:
+        """Return the child for one segment of a path template, created if missing."""
+        if not part.startswith("{"):
+            return self.literals.setdefault(part, _Segment())
+        self.variable = self.variable or _Segment(name=part.strip("{}"))
+        return self.variable
+
+    def matches(
+        self, parts: list[str], values: dict[str, str]
+    ) -> Iterator[tuple[_Segment, dict[str, str]]]:
+        """Yield the nodes that a path leads to and routes end at; a literal before a variable."""
+        if not parts:
+            if self.methods:
+                yield self, values
+            return
+        part, *rest = parts
+        literal = self.literals.get(part)
+        if literal is not None:
+            yield from literal.matches(rest, values)
+        if self.variable is not None and part:  # an empty segment is no value
+            yield from self.variable.matches(rest, values | {self.variable.name: part})
 
 
-class RoutingTable(AbstractRoutingAPI):
-    """Plants the operations of one contract into the tree of paths."""
+class RoutingApi(AbstractRoutingAPI):
+    """Compile the operations of one contract into the tree of paths."""
 
-    def __init__(self, specification: Specification, *, root: _Segment, **kwargs: Any) -> None:
+    def __init__(self, specification: Specification, *, root: _Segment, **options: Any) -> None:
         self.root = root
         self.by_id = {operation.id: operation for operation in operations_of(specification)}
-        super().__init__(specification, **kwargs)
+        super().__init__(specification, **options)
 
-    def make_operation(self, operation: Any) -> tuple[Operation, dict[str, Any]]:
-        """An operation, and what RoutedMiddleware looks it up by."""
-        key = {"api_base_path": self.base_path, "operation_id": operation.operation_id}
-        return self.by_id[operation.operation_id], {ROUTING_CONTEXT: key}
+    def make_operation(self, operation: Any) -> CompiledOperation:
+        """Compile an operation; ``extensions`` is how connexion's middlewares find it."""
+        id = operation.operation_id
+        return CompiledOperation(
+            self.by_id[id],
+            parameters=operation.parameters,
+            request_body=operation.request_body if operation.is_request_body_defined else None,
+            responses=operation.responses,
+            extensions={ROUTING_CONTEXT: {"api_base_path": self.base_path, "operation_id": id}},
+        )
 
     @staticmethod
-    def _framework_path_and_name(operation: Any, path: str) -> tuple[str, str]:
+    def _framework_path_and_name(_operation: Any, path: str) -> tuple[str, str]:
         return path, path
 
     def _add_operation_internal(
-        self, method: str, path: str, operation: Any, name: str | None = None
+        self, method: str, path: str, operation: CompiledOperation, name: str | None = None
     ) -> None:
-        place = self.root
+        node = self.root
         for part in (self.base_path + path).split("/"):
-            place = _grow(place, part)
-        place.methods[method.upper()] = operation
-
-
-def _grow(place: _Segment, part: str) -> _Segment:
-    """The place one segment further, made when it is not there yet."""
-    if not part.startswith("{"):
-        return place.literals.setdefault(part, _Segment())
-    place.variable = place.variable or _Segment(name=part.strip("{}"))
-    return place.variable
+            node = node.child(part)
+        node.methods[method.upper()] = operation
 
 
 class Routing(SpecMiddleware):
-    """Finds the operation that is meant; a literal segment goes before a variable one."""
+    """Find the operation of a request: 404, 405."""
 
     def __init__(self, app: AsgiApp) -> None:
         self.app = app
         self.root = _Segment()
-        self.known: dict[str, list[str]] = {}
+        self.operations: dict[str, list[str]] = {}
 
-    def add_api(self, specification: Specification, **kwargs: Any) -> None:
-        """Adds the operations of a contract to the tree."""
-        name = kwargs.pop("name")
-        table = RoutingTable(specification, root=self.root, **kwargs)
-        self.known[name] = [f"{o.method} {o.path}" for o in table.by_id.values()]
+    def add_api(self, specification: Specification, *, name: str, **options: Any) -> None:
+        """Add the operations of a contract to the tree."""
+        api = RoutingApi(specification, root=self.root, **options)
+        self.operations[name] = [f"{o.method} {o.path}" for o in api.by_id.values()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            request = scope[REQUEST]
-            found = self._find(request)
-            if found is None:
-                await _fall_back(request, self._unknown, send)
+            request: Request = scope[REQUEST]
+            compiled = self._find(request)
+            if compiled is None:
+                response = self._fall_back(request)
+                await _send(send, *response_start(response, request.service.encode))
                 return
-            request.operation, scope["extensions"] = found
+            scope[COMPILED], scope["extensions"] = compiled, compiled.extensions
+            request.operation = compiled.operation
         await self.app(scope, receive, send)
 
-    def _find(self, request: Request) -> tuple[Operation, dict[str, Any]] | None:
-        """The operation of a path, whose variables go to ``path_values``; None where none has it.
+    def _find(self, request: Request) -> CompiledOperation | None:
+        """Return the operation, and set ``path_values``; None where no operation has the path.
 
-        Where a path fits two, the one that has the method is meant. Raises ApiError when none has.
+        Where two templates match, the one that has the method is chosen. Raises ApiError when none
+        has the method.
         """
-        nearest: _Segment | None = None
-        for place, values in _places(self.root, request.path.split("/"), 0, {}):
-            found = place.methods.get(request.method)
-            if found is not None:
+        allowed: list[str] = []
+        for node, values in self.root.matches(request.path.split("/"), {}):
+            compiled = node.methods.get(request.method)
+            if compiled is not None:
                 request.path_values = values
-                return found
-            nearest = nearest or place
-        if nearest is None:
+                return compiled
+            allowed = allowed or sorted(node.methods)
+        if not allowed:
             return None
-        raise _wrong_method(request, nearest)
-
-    def _unknown(self, request: Request) -> ApiError:
-        asked = f"{request.method} {request.path[:200]}"
-        known = {_filled(each, asked): each for each in self.known[request.service.name]}
-        near = closest(asked, list(known), cutoff=0.0)
-        return ApiError(
-            "unknown path",
-            f"No operation of the contract answers {asked}. The nearest is {known[str(near)]}.",
+        methods = ", ".join(allowed)
+        raise ApiError(
+            "wrong method",
+            f"{request.path} does not answer {request.method[:20]}. Allowed: {methods}.",
+            headers=[(b"allow", methods.encode())],
         )
 
+    def _fall_back(self, request: Request) -> Response:
+        """Return the API's response to a path that no operation has. Raises ApiError."""
+        handler = request.service.fallback(request)
+        if handler is not None:
+            inject_fault(request)
+            return handler(request)
+        line = f"{request.method} {request.path[:200]}"
+        operations = {_filled(o, line): o for o in self.operations[request.service.name]}
+        nearest = operations[str(closest(line, list(operations), cutoff=0.0))]
+        detail = f"No operation of the contract answers {line}. The nearest is {nearest}."
+        raise ApiError("unknown path", detail)
 
-def _filled(operation: str, asked: str) -> str:
-    """An operation's path with the asked segments for its variables, so that ids do not count."""
-    parts = asked.split("/")
+
+def _filled(operation: str, line: str) -> str:
+    """Return an operation with the request's segments for its variables, so that ids match."""
+    parts = line.split("/")
     return "/".join(
-        parts[place] if part.startswith("{") and place < len(parts) else part
-        for place, part in enumerate(operation.split("/"))
-    )
-
-
-async def _fall_back(request: Request, unknown: Callable[[Request], ApiError], send: Send) -> None:
-    """ResponseRules a request that is no operation's, as its room knows how to. Raises ApiError."""
-    handler = request.service.fallback(request)
-    if handler is None:
-        raise unknown(request)
-    strike_at(request)
-    await _send(send, handler(request), request.service.encode)
-
-
-def _places(
-    place: _Segment, parts: list[str], depth: int, values: dict[str, str]
-) -> Iterator[tuple[_Segment, dict[str, str]]]:
-    """Every place that a path leads to and operations end at, with its variables."""
-    if depth == len(parts):
-        if place.methods:
-            yield place, values
-        return
-    part = parts[depth]
-    literal = place.literals.get(part)
-    if literal is not None:
-        yield from _places(literal, parts, depth + 1, values)
-    if place.variable is not None and part:  # an empty segment is no value
-        known = values | {place.variable.name: part}
-        yield from _places(place.variable, parts, depth + 1, known)
-
-
-def _wrong_method(request: Request, place: _Segment) -> ApiError:
-    allowed = ", ".join(sorted(place.methods))
-    return ApiError(
-        "wrong method",
-        f"{request.path} does not answer {request.method[:20]}. Allowed: {allowed}.",
-        headers=[(b"allow", allowed.encode())],
+        parts[index] if part.startswith("{") and index < len(parts) else part
+        for index, part in enumerate(operation.split("/"))
     )
 
 
 # --- security -------------------------------------------------------------------------------------
 
 
-class _Asker:
-    """What connexion's verification asks of a request (connexion/security.py, verify_security)."""
+class _SecurityRequest:
+    """The attributes that connexion's verification reads (security.py, verify_security)."""
 
     __slots__ = ("context", "request")
 
@@ -424,203 +397,102 @@ class _Asker:
         self.context: dict[str, Any] = {}
 
 
-class GuardedOperation(SecurityOperation):
-    """connexion's verification of one operation, without a request object around the scope."""
+class SecuredOperation(SecurityOperation):
+    """connexion's verification of one operation, without a ConnexionRequest per request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.security:
-            await self.verification_fn(_Asker(scope[REQUEST]))
+            await self.verification_fn(_SecurityRequest(scope[REQUEST]))
         await self.next_app(scope, receive, send)
 
 
-class GuardedApi(SecurityAPI):
-    """The operations of one contract, guarded."""
+class SecuredApi(SecurityAPI):
+    """The secured operations of one contract."""
 
-    def make_operation(self, operation: Any) -> GuardedOperation:
-        """The security the contract asks of an operation."""
-        made: GuardedOperation = GuardedOperation.from_operation(
-            operation,
-            next_app=self.next_app,
-            security_handler_factory=self.security_handler_factory,
+    def make_operation(self, operation: Any) -> Any:
+        """Return the verification of an operation."""
+        factory = self.security_handler_factory
+        return SecuredOperation.from_operation(
+            operation, next_app=self.next_app, security_handler_factory=factory
         )
-        return made
 
 
 class Security(SecurityMiddleware):
-    """Who asks, and whether they may: 401, 403."""
+    """Authenticate the request and check its permission: 401, 403."""
 
-    api_cls = GuardedApi
+    api_cls = SecuredApi
 
 
-def _security_handler(credentials: Authenticator) -> type[AbstractSecurityHandler]:
-    """A handler for connexion's security_map that asks a room about a request's credentials.
+def _security_handler(authenticate: Authenticator) -> type[AbstractSecurityHandler]:
+    """Return a handler for connexion's security map.
 
-    Scopes of basic and apiKey schemes do not reach the callback, so the permission an operation
-    asks for is read from the contract's ``x-permission``.
+    connexion passes no scopes of basic and apiKey schemes, so the permission that an operation
+    needs is read from the contract's ``x-permission``.
     """
 
-    def verify(asker: _Asker) -> Any:
-        permitted = credentials(asker.request)
-        if permitted is None:
+    def verify(secured: _SecurityRequest) -> Any:
+        permissions = authenticate(secured.request)
+        if permissions is None:
             return NO_VALUE
-        wanted = asker.request.operation.permission if asker.request.operation else None
-        if wanted is not None and wanted not in permitted:
-            raise ApiError("forbidden", f"This operation needs the permission {wanted}.")
+        operation = secured.request.operation
+        required = operation.permission if operation else None
+        if required is not None and required not in permissions:
+            raise ApiError("forbidden", f"This operation needs the permission {required}.")
         return {}
 
     class Handler(AbstractSecurityHandler):
-        def get_fn(self, security_scheme: Any, required_scopes: Any) -> Any:
+        def get_fn(self, _security_scheme: Any, _required_scopes: Any) -> Any:
             return verify
 
     return Handler
 
 
-# --- what goes wrong on purpose -------------------------------------------------------------------
+# --- handlers -------------------------------------------------------------------------------------
 
 
-class Striking:
-    """Asks the sandbox's faults about a request; one that prevents the operation is refused here.
+def inject_fault(request: Request) -> None:
+    """Draw the fault of a request. Raises ApiError when the operation is not to be executed.
 
-    What becomes of the answer is for who sends it: the app, outside the response check.
+    The fault's effect on the response is applied by the app, outside the response check.
     """
-
-    def __init__(self, app: AsgiApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            strike_at(scope[REQUEST])
-        await self.app(scope, receive, send)
-
-
-def strike_at(request: Request) -> None:
-    """Notes what strikes a request. Raises ApiError when the operation is not to happen."""
     operation = request.operation.id if request.operation else ""
     key = (request.method, request.raw_path, request.query, request.body)
-    asked = FaultRequest(request.service.name, operation, request.path_values, request.caller, key)
-    strike = request.fault = request.sandbox.faults.strike(asked)
-    if strike is not None and not strike.carries_out:
-        status = strike.status or 503
-        raise ApiError("fault", f"struck by {strike.name}", status=status)
+    fault_request = FaultRequest(
+        request.service.name, operation, request.path_values, request.caller, key
+    )
+    fault = request.fault = request.sandbox.faults.strike(fault_request)
+    if fault is not None and not fault.carries_out:
+        raise ApiError("fault", f"struck by {fault.name}", status=fault.status or 503)
 
 
-# --- what is asked, and what is answered ----------------------------------------------------------
-
-
-class CheckedRequest(RequestValidationOperation):
-    """What the contract asks of a request to one operation, compiled."""
-
-    def __init__(self, next_app: AsgiApp, *, operation: Any) -> None:
-        super().__init__(next_app, operation=operation)
-        self.parameters = Parameters(operation.parameters)
-        self.bodies = (
-            RequestBody(operation.request_body) if operation.is_request_body_defined else None
-        )
+class HandlerOperation(AsyncOperation):
+    """Run one operation: injected fault, request validation, handler, response check."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request: Request = scope[REQUEST]
-        request.parameters = self.parameters.read(request, request.path_values)
-        if self.bodies is not None:
-            request.content = self.bodies.read(request)
-        await self.next_app(scope, receive, send)
+        compiled: CompiledOperation = scope[COMPILED]
+        inject_fault(request)
+        compiled.read_request(request)
+        start, body = response_start(self._fn(request), request.service.encode)
+        compiled.check_response(start, body)
+        await _send(send, start, body)
 
 
-class CheckedRequestApi(RequestValidationAPI):
-    """The operations of one contract, their requests checked."""
+class HandlerApi(AsyncApi):
+    """The handlers of one contract."""
 
-    def make_operation(self, operation: Any) -> CheckedRequest:
-        """The check of the requests to an operation."""
-        return CheckedRequest(self.next_app, operation=operation)
-
-
-class RequestCheck(RequestValidationMiddleware):
-    """What is asked keeps the contract: 400, 415."""
-
-    api_cls = CheckedRequestApi
-
-
-class CheckedResponse(ResponseValidationOperation):
-    """What the contract allows one operation to answer, compiled."""
-
-    def __init__(self, next_app: AsgiApp, *, operation: Any) -> None:
-        super().__init__(next_app, operation=operation)
-        self.name: str = operation.operation_id
-        self.answers = ResponseRules(operation.responses)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start: Message = {}
-
-        async def checked_send(message: Message) -> None:
-            nonlocal start
-            if message["type"] == "http.response.start":
-                start = message
-                return
-            self._check(start, message["body"])
-            await send(start)
-            await send(message)
-
-        await self.next_app(scope, receive, checked_send)
-
-    def _check(self, start: Message, body: bytes) -> None:
-        objection = self.answers.objection(start["status"], start["headers"], body)
-        if objection:
-            raise ApiError("broken response", f"{self.name} {start['status']}: {objection}")
-
-
-class CheckedResponseApi(ResponseValidationAPI):
-    """The operations of one contract, their answers checked."""
-
-    def make_operation(self, operation: Any) -> CheckedResponse:
-        """The check of the answers of an operation."""
-        return CheckedResponse(self.next_app, operation=operation)
-
-
-class ResponseCheck(ResponseValidationMiddleware):
-    """What leaves keeps the contract, errors included; the mock's own mistakes are 500s."""
-
-    api_cls = CheckedResponseApi
-
-
-class _Written(Jsonifier):
-    """connexion's jsonifier, writing as the API writes."""
-
-    def __init__(self, encode: Callable[[Any], bytes]) -> None:
-        super().__init__()
-        self.dumps = encode
-
-
-class AnsweringOperation(AsyncOperation):
-    """Calls the room's handler and sends what it answers."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _send(send, self._fn(scope[REQUEST]), self.jsonifier.dumps)
-
-
-class AnsweringApi(AsyncApi):
-    """The operations of one contract, answered."""
-
-    def make_operation(self, operation: Any) -> AnsweringOperation:
-        """The handler of an operation."""
-        made: AnsweringOperation = AnsweringOperation.from_operation(
+    def make_operation(self, operation: Any) -> Any:
+        """Return the operation around the handler that connexion has resolved."""
+        return HandlerOperation.from_operation(
             operation, pythonic_params=self.pythonic_params, jsonifier=self.jsonifier
         )
-        return made
 
 
-class Answering(AsyncASGIApp):
-    """The application at the heart: every operation of every contract, answered."""
+class HandlerApp(AsyncASGIApp):
+    """The application inside the middlewares."""
 
-    api_cls = AnsweringApi
+    api_cls = HandlerApi
 
 
-STORY: Final = (
-    # Reception comes first; it needs to know the APIs.
-    Routing,  # which operation is meant: 404, 405
-    ResponseCheck,  # what leaves keeps the contract, errors included
-    Refusals,  # what is refused from here on is worded before that check
-    Security,  # who asks, and may they: 401, 403
-    Striking,  # what goes wrong on purpose: any status
-    RequestCheck,  # what they ask for keeps the contract: 400, 415
-    # Answering comes last: operation → room → engine.
-)
-"""The middlewares, in the order a request meets them."""
+PIPELINE: Final = (Routing, Security)
+"""The middlewares after RequestFrame, in the order of a request; HandlerApp comes last."""

@@ -1,8 +1,8 @@
-"""The checks a request and its answer pass, compiled from the contract; the door to jsonschema-rs.
+"""Validate requests and responses, compiled from the contract; the door to jsonschema-rs.
 
-A schema becomes a jsonschema-rs validator, a parameter a reader of its text, a documented answer a
-look-up by status. What fails raises ApiError, or is told as an objection: one sentence, with the
-place. Nothing here knows connexion, or one API.
+A schema becomes a jsonschema-rs validator, a parameter a reader of its text, a documented response
+a lookup by status. An invalid request raises ApiError; an invalid response is described in one
+sentence with its place. Nothing here knows connexion, or one API.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from jsonschema_rs import Draft4Validator
 
 from oceanmock.api import ApiError, Headers, Request
 from oceanmock.errors import AuthorError
+from oceanmock.openapi import Operation
 
 MAX_QUERY_FIELDS: Final = 1000
 
@@ -28,7 +29,7 @@ MAX_QUERY_FIELDS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class SchemaViolation:
-    """One thing that is wrong with a value: where, against which keyword, in words."""
+    """One violation of a schema: its place, the keyword and a message."""
 
     path: tuple[str | int, ...]
     keyword: str
@@ -36,7 +37,7 @@ class SchemaViolation:
 
 
 class Schema:
-    """A schema of the contract, compiled."""
+    """A compiled schema of the contract."""
 
     __slots__ = ("_validator", "accepts")
 
@@ -44,40 +45,40 @@ class Schema:
         self._validator = _compiled(orjson.dumps(schema))
         self.accepts: Callable[[Any], bool] = self._validator.is_valid
 
-    def objection(self, value: Any) -> str:
-        """What is wrong with a value that is not accepted, and where in it."""
+    def problem(self, value: Any) -> str:
+        """Return the first violation of an invalid value, with its place."""
         first = next(iter(self._validator.iter_errors(value)))
         place = ".".join(str(part) for part in first.instance_path)
         return f"{place}: {first.message}" if place else str(first.message)
 
-    def mistakes(self, value: Any) -> Iterator[SchemaViolation]:
-        """All that is wrong with a value, each with the way to it."""
+    def violations(self, value: Any) -> Iterator[SchemaViolation]:
+        """Yield every violation of a value."""
         for error in self._validator.iter_errors(value):
-            yield from _mistakes_in(error)
+            yield from _violations_of(error)
 
 
-def _mistakes_in(error: Any) -> Iterator[SchemaViolation]:
-    """An error as mistakes; of a value that may also be null, those of what else it may be."""
+def _violations_of(error: Any) -> Iterator[SchemaViolation]:
+    """Yield an error as violations; of a nullable value, those of its other branch."""
     branches = error.kind.context if error.kind.name == "anyOf" else []
-    if len(branches) == 2 and [each.kind.name for each in branches[0]] == ["type"]:
+    if len(branches) == 2 and [branch.kind.name for branch in branches[0]] == ["type"]:
         for inner in branches[1]:
-            yield from _mistakes_in(inner)
+            yield from _violations_of(inner)
         return
     yield SchemaViolation(tuple(error.instance_path), error.kind.name, str(error.message)[:300])
 
 
 @lru_cache(maxsize=1024)
 def _compiled(schema: bytes) -> Draft4Validator:
-    """The validator of a schema; the answers of a contract's operations share most of theirs.
+    """Return the validator of a schema; the responses of a contract share most of theirs.
 
-    Its patterns mean what ECMA-262 says, so ``$`` is the very end of a text; in Python's it also
-    matches before a final newline.
+    Patterns are ECMA-262's, where ``$`` is the end of a text; Python's also matches before a final
+    newline.
     """
     return Draft4Validator(_as_draft4(orjson.loads(schema)), validate_formats=True)
 
 
 def _as_draft4(node: Any) -> Any:
-    """A schema in the words of JSON Schema draft 4, which does not know ``nullable``."""
+    """Return a schema in JSON Schema draft 4, which has no ``nullable``."""
     if isinstance(node, list):
         return [_as_draft4(value) for value in node]
     if not isinstance(node, dict):
@@ -91,7 +92,7 @@ def _as_draft4(node: Any) -> Any:
 # --- parameters -----------------------------------------------------------------------------------
 
 INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
-"""ASCII digits, as many as 64 bits can fill: int() would also read '1_0', ' 1' and other digits."""
+"""ASCII digits, as many as 64 bits hold; int() would also read '1_0', ' 1' and other digits."""
 NUMBER: Final = re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?([eE][+-]?[0-9]{1,2})?")
 BOOLEANS: Final = {"true": True, "false": False}
 DELIMITERS: Final = {"spaceDelimited": " ", "pipeDelimited": "|"}
@@ -110,35 +111,35 @@ READERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "number": _number,
     "boolean": BOOLEANS.get,
 }
-"""How the text of a parameter becomes a value, by type; None when it is not of that type."""
+"""The readers of a parameter's text, by type; they return None for a text of another type."""
 
 
 class _Parameter:
-    """One parameter of an operation, compiled: reads its texts, and checks what it has read."""
+    """One compiled parameter of an operation."""
 
-    def __init__(self, said: Mapping[str, Any]) -> None:
-        schema = said["schema"]
+    def __init__(self, definition: Mapping[str, Any]) -> None:
+        schema = definition["schema"]
         items = schema.get("items", {})
-        self.name: str = said["name"]
-        self.place: str = said["in"]
+        self.name: str = definition["name"]
+        self.place: str = definition["in"]
         self.key = self.name.lower().encode("latin-1", "replace")
-        self.required: bool = said.get("required", False)
+        self.required: bool = definition.get("required", False)
         self.default = schema.get("default")
         self.is_array = schema.get("type") == "array"
-        self.explode: bool = said.get("explode", said["in"] == "query")
-        self.delimiter = DELIMITERS.get(said.get("style", ""), ",")
+        self.explode: bool = definition.get("explode", definition["in"] == "query")
+        self.delimiter = DELIMITERS.get(definition.get("style", ""), ",")
         read_type = (items if self.is_array else schema).get("type", "string")
         self.reader = READERS.get(read_type)
         self.expected_type: str = (items if self.is_array else schema).get("format", read_type)
         self.schema = Schema(schema)
 
     def read(self, texts: Sequence[str]) -> Any:
-        """The value of the parameter. Raises ApiError for one the contract does not allow."""
+        """Return the parameter's value. Raises ApiError for one that the contract forbids."""
         value = self._read_array(texts) if self.is_array else self._read_one(texts[0])
         if not self.schema.accepts(value):
             raise ApiError(
                 "wrong value",
-                f"{self.name}: {self.schema.objection(value)}",
+                f"{self.name}: {self.schema.problem(value)}",
                 parameter=self.name,
                 value=",".join(texts),
                 expected_type=self.expected_type,
@@ -168,8 +169,8 @@ class _Parameter:
 class Parameters:
     """The parameters of one operation."""
 
-    def __init__(self, parameters: Sequence[Mapping[str, Any]]) -> None:
-        self.all = [_Parameter(said) for said in parameters]
+    def __init__(self, definitions: Sequence[Mapping[str, Any]]) -> None:
+        self.all = [_Parameter(definition) for definition in definitions]
         self.of_path = [p for p in self.all if p.place == "path"]
         self.of_query = {p.name: p for p in self.all if p.place == "query"}
         self.of_header = [p for p in self.all if p.place == "header"]
@@ -179,9 +180,9 @@ class Parameters:
             raise AuthorError("a parameter of the contract is in a cookie: that is not served.")
 
     def read(self, request: Request, path_values: Mapping[str, str]) -> dict[str, Any]:
-        """The values of a request, defaults included.
+        """Return the values of a request, defaults included.
 
-        Raises ApiError for the first that is not as the contract says.
+        Raises ApiError for the first one that the contract forbids.
         """
         values = self.defaults.copy()
         for parameter in self.of_path:
@@ -199,7 +200,7 @@ class Parameters:
 
     def _read_query(self, request: Request, values: dict[str, Any]) -> None:
         try:
-            sent = parse_qsl(
+            fields = parse_qsl(
                 request.query.decode("latin-1"),
                 keep_blank_values=True,
                 max_num_fields=MAX_QUERY_FIELDS,
@@ -207,30 +208,30 @@ class Parameters:
         except ValueError as problem:
             raise ApiError("wrong request", f"The query cannot be read: {problem}.") from None
         texts: dict[str, list[str]] = {}
-        for name, text in sent:
+        for name, text in fields:
             if name in self.of_query:
                 texts.setdefault(name, []).append(text)
-        for name, several in texts.items():
-            values[name] = self.of_query[name].read(several)
+        for name, of_name in texts.items():
+            values[name] = self.of_query[name].read(of_name)
 
 
 # --- bodies ---------------------------------------------------------------------------------------
 
 
 class RequestBody:
-    """What an operation takes as a body, by media type."""
+    """The schemas of an operation's request body, by media type."""
 
     def __init__(self, request_body: Mapping[str, Any]) -> None:
         self.required: bool = request_body.get("required", False)
         self.schemas = {
-            media_type.lower(): Schema(said.get("schema", {}))
-            for media_type, said in request_body.get("content", {}).items()
+            media_type.lower(): Schema(content.get("schema", {}))
+            for media_type, content in request_body.get("content", {}).items()
         }
 
     def read(self, request: Request) -> Any:
         """Return the body: the JSON value, the bytes of another media type, or None without one.
 
-        Raises ApiError when it is not as the contract says.
+        Raises ApiError for one that the contract forbids.
         """
         if not request.body:
             if self.required:
@@ -247,7 +248,7 @@ class RequestBody:
             return request.body
         content = _parsed(request.body)
         if not schema.accepts(content):
-            raise ApiError("wrong request", f"The body: {schema.objection(content)}")
+            raise ApiError("wrong request", f"The body: {schema.problem(content)}")
         return content
 
 
@@ -256,61 +257,98 @@ def _media_type(content_type: bytes | None) -> str:
 
 
 def _parsed(body: bytes) -> Any:
-    """The JSON value of a body; refused when it is not UTF-8, not JSON, or nested too deep."""
+    """Return the JSON value. Raises ApiError: not UTF-8, not JSON, or nested too deep."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as problem:
         raise ApiError("malformed body", f"The body is not JSON: {problem}.") from None
 
 
-# --- answers --------------------------------------------------------------------------------------
+# --- responses ------------------------------------------------------------------------------------
 
 
 class ResponseRules:
-    """What the contract allows an operation to answer.
+    """The responses that the contract allows an operation.
 
-    An error whose status the contract does not name is let out as it is: 413, 415 and 500 come
-    from the server itself. Any other undocumented status is an objection.
+    An error whose status the contract does not name is allowed: 413, 415 and 500 come from the
+    server itself. Any other undocumented status is a problem.
     """
 
     def __init__(self, responses: Mapping[str, Any]) -> None:
         self.documented = {
-            int(status): _DocumentedAnswer(said)
-            for status, said in responses.items()
+            int(status): _DocumentedResponse(response)
+            for status, response in responses.items()
             if status.isdigit()
         }
 
-    def objection(self, status: int, headers: Headers, body: bytes) -> str:
-        """What the contract has against an answer; empty when nothing."""
-        said = self.documented.get(status)
-        if said is not None:
-            return said.objection(headers, body)
+    def problem(self, status: int, headers: Headers, body: bytes) -> str:
+        """Return the first violation of the contract, or ""."""
+        documented = self.documented.get(status)
+        if documented is not None:
+            return documented.problem(headers, body)
         return "" if status >= 400 else "the contract does not name this status"
 
 
-class _DocumentedAnswer:
-    """One documented answer: its media types, and the headers it must have."""
+class _DocumentedResponse:
+    """One documented response: its media types and its required headers."""
 
-    def __init__(self, said: Mapping[str, Any]) -> None:
+    def __init__(self, response: Mapping[str, Any]) -> None:
         self.bodies = {
             media_type.lower().encode(): Schema(content.get("schema", {}))
-            for media_type, content in said.get("content", {}).items()
+            for media_type, content in response.get("content", {}).items()
         }
         self.required = {
             name.lower().encode()
-            for name, header in said.get("headers", {}).items()
+            for name, header in response.get("headers", {}).items()
             if header.get("required")
         }
 
-    def objection(self, headers: Headers, body: bytes) -> str:
-        """What the contract has against an answer; empty when nothing."""
-        sent = dict(headers)
-        missing = [name.decode() for name in self.required if name not in sent]
+    def problem(self, headers: Headers, body: bytes) -> str:
+        """Return the first violation of the contract, or ""."""
+        by_name = dict(headers)
+        missing = [name.decode() for name in self.required if name not in by_name]
         if missing:
             return f"without the header {missing[0]}"
-        schema = self.bodies.get(sent.get(b"content-type", b""))
+        media_type = by_name.get(b"content-type", b"")
+        schema = self.bodies.get(media_type)
         if schema is None:
             return "" if not self.bodies else f"not a media type of {list(self.bodies)}"
-        is_text = sent[b"content-type"].startswith(b"text/")
-        value = body.decode() if is_text else orjson.loads(body)
-        return "" if schema.accepts(value) else schema.objection(value)
+        value = body.decode() if media_type.startswith(b"text/") else orjson.loads(body)
+        return "" if schema.accepts(value) else schema.problem(value)
+
+
+# --- operations -----------------------------------------------------------------------------------
+
+
+class CompiledOperation:
+    """One compiled operation: reads its requests and checks its responses."""
+
+    __slots__ = ("body", "extensions", "operation", "parameters", "responses")
+
+    def __init__(
+        self,
+        operation: Operation,
+        *,
+        parameters: Sequence[Mapping[str, Any]],
+        request_body: Mapping[str, Any] | None,
+        responses: Mapping[str, Any],
+        extensions: Mapping[str, Any],
+    ) -> None:
+        self.operation = operation
+        self.parameters = Parameters(parameters)
+        self.body = None if request_body is None else RequestBody(request_body)
+        self.responses = ResponseRules(responses)
+        self.extensions = extensions
+
+    def read_request(self, request: Request) -> None:
+        """Read parameters and body into the request. Raises ApiError: 400, 415."""
+        request.parameters = self.parameters.read(request, request.path_values)
+        if self.body is not None:
+            request.content = self.body.read(request)
+
+    def check_response(self, start: Mapping[str, Any], body: bytes) -> None:
+        """Raise ApiError for a response that the contract forbids."""
+        problem = self.responses.problem(start["status"], start["headers"], body)
+        if problem:
+            detail = f"{self.operation.id} {start['status']}: {problem}"
+            raise ApiError("broken response", detail)

@@ -85,7 +85,7 @@ def body(seen: Seen) -> Iterator[Look]:
     if schema is None:
         return
     mistakes = (
-        list(islice(schema.mistakes(seen.body), MOST)) if not schema.accepts(seen.body) else []
+        list(islice(schema.violations(seen.body), MOST)) if not schema.accepts(seen.body) else []
     )
     broken = {_rule(each) for each in mistakes}
     yield from (look(rule, True) for rule in BODIES if rule not in broken)
