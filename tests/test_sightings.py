@@ -67,7 +67,7 @@ def test_what_was_recorded_is_among_what_the_machines_show(file: str) -> None:
 
     sightings = [each for body in bodies for each in seen("obshell", "", body)]
 
-    assert all(each.shown in MACHINES[each.kind].shown for each in sightings)
+    assert all(each.shown in MACHINES[each.kind].labels for each in sightings)
 
 
 def test_a_dag_is_shown_with_its_nodes_and_these_with_their_sub_tasks() -> None:

@@ -18,15 +18,15 @@ import obshell_invariants
 import obshell_strategies
 import ocp_invariants
 import ocp_strategies
-from oceanmock.engine.transitions import (
+from oceanmock.engine.machine import (
     TIME,
     StateMachine,
     Transition,
-    can_become,
-    edges,
+    can_follow,
+    format_label,
+    parse_label,
     reachable,
-    shown,
-    words,
+    transitions,
 )
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell import transitions as obshell_transitions
@@ -51,13 +51,15 @@ each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: 
 
 def moves_in(machine: StateMachine, *, but: str = "") -> set[Move]:
     """The table's edges as moves; without those that only show with ``but``."""
-    kept = (edge for edge in machine.edges if not but or edge.only != but)
-    return {(machine.kind, edge.by, edge.before, edge.after) for edge in kept}
+    kept = (edge for edge in machine.transitions if not but or edge.only != but)
+    return {(machine.kind, edge.trigger, edge.before, edge.after) for edge in kept}
 
 
 def told(moves: Iterable[Move]) -> list[str]:
     """Moves, as a failure should print them."""
-    return sorted(f"{kind}: {words(old)} → {words(new)} by {by}" for kind, by, old, new in moves)
+    return sorted(
+        f"{kind}: {format_label(old)} → {format_label(new)} by {by}" for kind, by, old, new in moves
+    )
 
 
 # --- the tables and the machines ------------------------------------------------------------------
@@ -149,9 +151,9 @@ def test_what_needs_no_opt_in_is_what_is_met_by_default(shown_by_default: set[Mo
     machines = ocp_transitions.MACHINES.values()
 
     by_default = [
-        (machine.kind, edge.by, edge.before, edge.after)
+        (machine.kind, edge.trigger, edge.before, edge.after)
         for machine in machines
-        for edge in machine.edges
+        for edge in machine.transitions
         if not edge.only
     ]
 
@@ -186,25 +188,25 @@ def test_every_edge_of_a_dag_is_met_by_a_life() -> None:
     table = [
         move
         for machine in obshell_transitions.MACHINES.values()
-        for move in moves_in(machine, but=obshell_transitions.GLIMPSED)
+        for move in moves_in(machine, but=obshell_transitions.BETWEEN_WRITES)
     ]
     assert told(met) == told(table)
 
 
 @each_machine
 def test_a_table_says_each_thing_once_and_where_it_is_from(machine: StateMachine) -> None:
-    said = [(edge.by, edge.before, edge.after) for edge in machine.edges]
+    said = [(edge.trigger, edge.before, edge.after) for edge in machine.transitions]
 
     assert len(said) == len(set(said))
-    assert all(edge.source for edge in machine.edges)
-    assert all(edge.before != edge.after for edge in machine.edges)
+    assert all(edge.source for edge in machine.transitions)
+    assert all(edge.before != edge.after for edge in machine.transitions)
 
 
 @each_machine
 def test_all_that_shows_can_come_of_what_is_born(machine: StateMachine) -> None:
-    come = {after for born in machine.born for after in reachable(machine, born)}
+    come = {after for born in machine.initial for after in reachable(machine, born)}
 
-    assert come == set(machine.shown)
+    assert come == set(machine.labels)
 
 
 # --- what may be seen next ------------------------------------------------------------------------
@@ -214,34 +216,36 @@ TASK = ocp_transitions.TASK
 
 
 def test_what_stays_as_it_is_has_become_itself() -> None:
-    assert can_become(TASK, shown("FAILED/EXECUTE"), shown("FAILED/EXECUTE"), calls=())
+    assert can_follow(
+        TASK, parse_label("FAILED/EXECUTE"), parse_label("FAILED/EXECUTE"), triggers=()
+    )
 
 
 def test_nothing_but_time_passes_where_no_call_was_accepted() -> None:
-    failed = shown("FAILED/EXECUTE")
+    failed = parse_label("FAILED/EXECUTE")
 
-    assert can_become(TASK, shown("RUNNING/EXECUTE"), failed, calls=())
-    assert not can_become(TASK, failed, shown("RUNNING/RETRY"), calls=())
-    assert not can_become(TASK, failed, shown("RUNNING/RETRY"), calls={"task.ROLLBACK"})
+    assert can_follow(TASK, parse_label("RUNNING/EXECUTE"), failed, triggers=())
+    assert not can_follow(TASK, failed, parse_label("RUNNING/RETRY"), triggers=())
+    assert not can_follow(TASK, failed, parse_label("RUNNING/RETRY"), triggers={"task.ROLLBACK"})
 
 
 def test_a_call_that_was_accepted_may_have_moved_it_on() -> None:
-    failed = shown("FAILED/EXECUTE")
+    failed = parse_label("FAILED/EXECUTE")
 
-    assert can_become(TASK, failed, shown("SUCCESSFUL/RETRY"), calls={"task.RETRY"})
-    assert can_become(TASK, failed, shown("RUNNING/ROLLBACK"), calls={"task.ROLLBACK"})
+    assert can_follow(TASK, failed, parse_label("SUCCESSFUL/RETRY"), triggers={"task.RETRY"})
+    assert can_follow(TASK, failed, parse_label("RUNNING/ROLLBACK"), triggers={"task.ROLLBACK"})
 
 
 def test_calls_that_nobody_knows_of_may_have_moved_it_anywhere() -> None:
-    failed = shown("FAILED/EXECUTE")
+    failed = parse_label("FAILED/EXECUTE")
 
-    assert can_become(TASK, failed, shown("SUCCESSFUL/ROLLBACK"))
-    assert not can_become(TASK, failed, shown("RUNNING/EXECUTE"), calls={"task.RETRY"})
-    assert not can_become(TASK, shown("SUCCESSFUL/EXECUTE"), failed)
+    assert can_follow(TASK, failed, parse_label("SUCCESSFUL/ROLLBACK"))
+    assert not can_follow(TASK, failed, parse_label("RUNNING/EXECUTE"), triggers={"task.RETRY"})
+    assert not can_follow(TASK, parse_label("SUCCESSFUL/EXECUTE"), failed)
 
 
 def test_words_that_no_server_shows_can_come_of_nothing() -> None:
-    assert not can_become(TASK, shown("RUNNING/EXECUTE"), shown("CANCELED/EXECUTE"))
+    assert not can_follow(TASK, parse_label("RUNNING/EXECUTE"), parse_label("CANCELED/EXECUTE"))
 
 
 # --- a machine, read ------------------------------------------------------------------------------
@@ -250,18 +254,18 @@ def test_words_that_no_server_shows_can_come_of_nothing() -> None:
 def test_a_machine_lists_what_it_shows_and_what_moves_it() -> None:
     machine = StateMachine(
         "lamp",
-        (shown("OFF/EXECUTE"),),
+        (parse_label("OFF/EXECUTE"),),
         (
-            *edges("lamp.LIGHT", "Lamp:1", "OFF/EXECUTE → ON/EXECUTE"),
-            *edges(TIME, "Lamp:2", "ON/EXECUTE → OFF/EXECUTE", only="a weak battery"),
+            *transitions("lamp.LIGHT", "Lamp:1", "OFF/EXECUTE → ON/EXECUTE"),
+            *transitions(TIME, "Lamp:2", "ON/EXECUTE → OFF/EXECUTE", only="a weak battery"),
         ),
     )
 
-    assert machine.shown == (("OFF", "EXECUTE"), ("ON", "EXECUTE"))
+    assert machine.labels == (("OFF", "EXECUTE"), ("ON", "EXECUTE"))
     assert machine.states == ("OFF", "ON")
     assert machine.operations == ("EXECUTE",)
-    assert machine.calls == ("lamp.LIGHT",)
+    assert machine.triggers == ("lamp.LIGHT",)
     assert machine.between(("ON", "EXECUTE"), ("OFF", "EXECUTE")) == (
         Transition(("ON", "EXECUTE"), ("OFF", "EXECUTE"), TIME, "Lamp:2", "a weak battery"),
     )
-    assert str(machine.edges[0]) == "OFF/EXECUTE → ON/EXECUTE"
+    assert str(machine.transitions[0]) == "OFF/EXECUTE → ON/EXECUTE"

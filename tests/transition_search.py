@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Generic, TypeVar
 
-from oceanmock.engine.transitions import TIME, Shown
+from oceanmock.engine.machine import TIME, Label
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine as obshell
 from oceanmock.ocp import machine as ocp
 
-Move = tuple[str, str, Shown, Shown]
+Move = tuple[str, str, Label, Label]
 """Of which kind, by what, from what, to what."""
 
 L = TypeVar("L", ocp.History, obshell.History)
@@ -80,7 +80,7 @@ def ocp_moves(before: ocp.TaskState, after: ocp.TaskState, by: str) -> Iterator[
             yield from _move("subtask", by, here, there)
 
 
-def _runs_between(old: ocp.SubtaskState, new: ocp.SubtaskState) -> Iterator[Shown]:
+def _runs_between(old: ocp.SubtaskState, new: ocp.SubtaskState) -> Iterator[Label]:
     """What a subtask shows when a run starts or ends, though it be at one instant."""
     first = max(len(old.runs) - 1, 0)
     for number, run in enumerate(new.runs[first:], first):
@@ -91,11 +91,11 @@ def _runs_between(old: ocp.SubtaskState, new: ocp.SubtaskState) -> Iterator[Show
             yield run.ends, run.operation if is_new else old.operation
 
 
-def _words(subtask: ocp.SubtaskState) -> Shown:
+def _words(subtask: ocp.SubtaskState) -> Label:
     return subtask.status, subtask.operation
 
 
-def _task_words(task: ocp.TaskState) -> Shown:
+def _task_words(task: ocp.TaskState) -> Label:
     return task.status, task.operation
 
 
@@ -174,7 +174,7 @@ def obshell_moves(before: obshell.DagState, after: obshell.DagState, by: str) ->
             yield from _move("sub_task", by, _dag_words(old_task), _dag_words(new_task))
 
 
-def _dag_words(it: obshell.DagState | obshell.NodeState | obshell.SubTaskState) -> Shown:
+def _dag_words(it: obshell.DagState | obshell.NodeState | obshell.SubTaskState) -> Label:
     return it.state, it.operator
 
 
@@ -222,6 +222,6 @@ OBSHELL: World[obshell.History] = World(
 # --- small things ---------------------------------------------------------------------------------
 
 
-def _move(kind: str, by: str, before: Shown, after: Shown) -> Iterator[Move]:
+def _move(kind: str, by: str, before: Label, after: Label) -> Iterator[Move]:
     if before != after:
         yield kind, by, before, after

@@ -1,18 +1,18 @@
-"""What obshell shows of a dag, of a node and of a sub task, and what may follow what.
+"""obshell's state machines as tables: what a dag, a node and a sub task may show, in which order.
 
-The tables say what ``lifecycle/obshell.py`` lives, move by move; the sources are files of
-github.com/oceanbase/obshell at 61ee147 (ob/agent/engine, ob/agent/service/task, both abbreviated)
-and recordings of a running obshell 4.5.0.0, which outrank them. Calls are named after what they are
-made on: an operator of a dag also moves its nodes, PASS their sub tasks too.
+Sources are files of github.com/oceanbase/obshell at 61ee147 (ob/agent/engine and
+ob/agent/service/task, both abbreviated) and recordings of a running obshell 4.5.0.0, which outrank
+them. Operations are named after what they are made on: an operator of a dag also moves its nodes,
+PASS their sub tasks too.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from oceanmock.engine.transitions import TIME, StateMachine, edges, shown
+from oceanmock.engine.machine import TIME, StateMachine, parse_label, transitions
 
-GLIMPSED: Final = "a look between two writes of one tick"
+BETWEEN_WRITES: Final = "a request between two writes of one tick"
 """The server writes a tick down in several steps, 0.2 to 3 ms apart; the mock shows the last."""
 
 _DAG_TICK: Final = "engine/scheduler/dag_handler.go:24-74"
@@ -24,29 +24,30 @@ _CANCEL: Final = "service/task/dag.go:352-377,483-497"
 _DAG_PASSED: Final = "service/task/dag.go:499-532"
 _NODE_PASSED: Final = "service/task/node.go:116-166"
 
-_WAYS: Final = ("RUN", "ROLLBACK", "CANCEL")
-_ENDS: Final = ("RUN", "RETRY", "ROLLBACK", "CANCEL")
+_WAYS: Final = "RUN|ROLLBACK|CANCEL"
+_RUNS: Final = "RUN|RETRY|ROLLBACK"
+_ENDS: Final = "RUN|RETRY|ROLLBACK|CANCEL"
 
 DAG: Final = StateMachine(
     kind="dag",
-    born=(shown("READY/RUN"),),
-    edges=(
-        *edges(
+    initial=(parse_label("READY/RUN"),),
+    transitions=(
+        *transitions(
             TIME,
             _DAG_TICK,
-            *(f"READY/{way} → RUNNING/{way}" for way in _WAYS),
-            *(f"RUNNING/{way} → SUCCEED/{way}" for way in _WAYS),
-            *(f"RUNNING/{way} → FAILED/{way}" for way in _WAYS),
+            f"READY/{_WAYS} → RUNNING/=",
+            f"RUNNING/{_WAYS} → SUCCEED/=",
+            f"RUNNING/{_WAYS} → FAILED/=",
         ),
-        *edges("dag.RETRY", _RETRY, *(f"FAILED/{way} → READY/RUN" for way in _WAYS)),
-        *edges("dag.ROLLBACK", _ROLLBACK, *(f"FAILED/{way} → READY/ROLLBACK" for way in _WAYS)),
-        *edges("dag.PASS", _DAG_PASSED, *(f"FAILED/{way} → SUCCEED/PASS" for way in _WAYS)),
-        *edges("node.PASS", _NODE_PASSED, *(f"FAILED/{way} → READY/RUN" for way in _WAYS)),
-        *edges(
+        *transitions("dag.RETRY", _RETRY, f"FAILED/{_WAYS} → READY/RUN"),
+        *transitions("dag.ROLLBACK", _ROLLBACK, f"FAILED/{_WAYS} → READY/ROLLBACK"),
+        *transitions("dag.PASS", _DAG_PASSED, f"FAILED/{_WAYS} → SUCCEED/PASS"),
+        *transitions("node.PASS", _NODE_PASSED, f"FAILED/{_WAYS} → READY/RUN"),
+        *transitions(
             "dag.CANCEL",
             _CANCEL,
-            *(f"READY/{way} → READY/CANCEL" for way in ("RUN", "ROLLBACK")),
-            *(f"RUNNING/{way} → READY/CANCEL" for way in _WAYS),
+            "READY/RUN|ROLLBACK → READY/CANCEL",
+            f"RUNNING/{_WAYS} → READY/CANCEL",
         ),
     ),
 )
@@ -54,51 +55,46 @@ DAG: Final = StateMachine(
 
 NODE: Final = StateMachine(
     kind="node",
-    born=(shown("PENDING/RUN"),),
-    edges=(
-        *edges(
-            TIME,
-            _DAG_TICK,
-            *(f"PENDING/{way} → RUNNING/{way}" for way in ("RUN", "RETRY", "ROLLBACK")),
-        ),
-        *edges(
+    initial=(parse_label("PENDING/RUN"),),
+    transitions=(
+        *transitions(TIME, _DAG_TICK, f"PENDING/{_RUNS} → RUNNING/="),
+        *transitions(
             TIME,
             _TASK_TICK,
-            *(f"RUNNING/{way} → SUCCEED/{way}" for way in ("RUN", "RETRY", "ROLLBACK")),
-            *(f"RUNNING/{way} → FAILED/{way}" for way in ("RUN", "RETRY", "ROLLBACK")),
+            f"RUNNING/{_RUNS} → SUCCEED/=",
+            f"RUNNING/{_RUNS} → FAILED/=",
             "PENDING/CANCEL → FAILED/CANCEL",
-            "PENDING/RETRY → SUCCEED/RETRY",
-            "PENDING/ROLLBACK → SUCCEED/ROLLBACK",
+            "PENDING/RETRY|ROLLBACK → SUCCEED/=",
         ),
-        *edges("dag.RETRY", _RETRY, *(f"FAILED/{way} → PENDING/RETRY" for way in _ENDS)),
-        *edges(
+        *transitions("dag.RETRY", _RETRY, f"FAILED/{_ENDS} → PENDING/RETRY"),
+        *transitions(
             "dag.ROLLBACK",
             _ROLLBACK,
-            *(f"FAILED/{way} → PENDING/ROLLBACK" for way in _ENDS),
-            *(f"SUCCEED/{way} → PENDING/ROLLBACK" for way in ("RUN", "RETRY", "ROLLBACK", "PASS")),
+            f"FAILED/{_ENDS} → PENDING/ROLLBACK",
+            "SUCCEED/RUN|RETRY|ROLLBACK|PASS → PENDING/ROLLBACK",
         ),
-        *edges(
+        *transitions(
             "dag.CANCEL",
             _CANCEL,
-            *(f"PENDING/{way} → PENDING/CANCEL" for way in ("RUN", "RETRY", "ROLLBACK")),
-            *(f"RUNNING/{way} → PENDING/CANCEL" for way in ("RUN", "RETRY", "ROLLBACK")),
-            *(f"SUCCEED/{way} → PENDING/CANCEL" for way in ("RETRY", "ROLLBACK", "PASS")),
+            f"PENDING/{_RUNS} → PENDING/CANCEL",
+            f"RUNNING/{_RUNS} → PENDING/CANCEL",
+            "SUCCEED/RETRY|ROLLBACK|PASS → PENDING/CANCEL",
             "FAILED/CANCEL → PENDING/CANCEL",
         ),
-        *edges(
+        *transitions(
             "dag.PASS",
             _DAG_PASSED,
-            *(f"FAILED/{way} → SUCCEED/PASS" for way in _ENDS),
-            *(f"PENDING/{way} → SUCCEED/PASS" for way in ("RUN", "CANCEL")),
+            f"FAILED/{_ENDS} → SUCCEED/PASS",
+            "PENDING/RUN|CANCEL → SUCCEED/PASS",
             "SUCCEED/ROLLBACK → SUCCEED/PASS",
         ),
-        *edges("node.PASS", _NODE_PASSED, *(f"FAILED/{way} → SUCCEED/PASS" for way in _ENDS)),
-        *edges(
+        *transitions("node.PASS", _NODE_PASSED, f"FAILED/{_ENDS} → SUCCEED/PASS"),
+        *transitions(
             TIME,
             "engine/scheduler/dag_handler.go:24-74, task_handler.go:214-235",
             "PENDING/CANCEL → RUNNING/CANCEL",
             "RUNNING/CANCEL → FAILED/CANCEL",
-            only=GLIMPSED,
+            only=BETWEEN_WRITES,
         ),
     ),
 )
@@ -106,48 +102,47 @@ NODE: Final = StateMachine(
 
 SUB_TASK: Final = StateMachine(
     kind="sub_task",
-    born=(shown("PENDING/RUN"),),
-    edges=(
-        *edges(
+    initial=(parse_label("PENDING/RUN"),),
+    transitions=(
+        *transitions(
             TIME,
             _TASK_TICK,
             "PENDING/RUN → RUNNING/RUN",
             "SUCCEED/ROLLBACK → RUNNING/RUN",
-            *(f"SUCCEED/{way} → RUNNING/ROLLBACK" for way in ("RUN", "ROLLBACK", "PASS")),
-            *(f"FAILED/{way} → RUNNING/ROLLBACK" for way in ("RUN", "ROLLBACK")),
+            "SUCCEED/RUN|ROLLBACK|PASS → RUNNING/ROLLBACK",
+            "FAILED/RUN|ROLLBACK → RUNNING/ROLLBACK",
         ),
-        *edges(
+        *transitions(
             TIME,
             _EXECUTOR,
-            *(f"RUNNING/{way} → SUCCEED/{way}" for way in ("RUN", "ROLLBACK")),
-            *(f"RUNNING/{way} → FAILED/{way}" for way in ("RUN", "ROLLBACK")),
+            "RUNNING/RUN|ROLLBACK → SUCCEED/=",
+            "RUNNING/RUN|ROLLBACK → FAILED/=",
         ),
-        *edges(
+        *transitions(
             "dag.PASS",
             _DAG_PASSED,
             "PENDING/RUN → SUCCEED/PASS",
-            *(f"FAILED/{way} → SUCCEED/PASS" for way in ("RUN", "ROLLBACK")),
+            "FAILED/RUN|ROLLBACK → SUCCEED/PASS",
         ),
-        *edges(
+        *transitions(
             "node.PASS",
             _NODE_PASSED,
             "PENDING/RUN → SUCCEED/PASS",
-            *(f"FAILED/{way} → SUCCEED/PASS" for way in ("RUN", "ROLLBACK")),
+            "FAILED/RUN|ROLLBACK → SUCCEED/PASS",
         ),
-        *edges(
+        *transitions(
             TIME,
             "engine/scheduler/task_handler.go:74-235, engine/executor/pool.go:27-30",
             "PENDING/RUN → READY/RUN",
             "SUCCEED/ROLLBACK → READY/RUN",
-            *(f"SUCCEED/{way} → READY/ROLLBACK" for way in ("RUN", "ROLLBACK", "PASS")),
-            *(f"FAILED/{way} → READY/ROLLBACK" for way in ("RUN", "ROLLBACK")),
-            *(f"READY/{way} → RUNNING/{way}" for way in ("RUN", "ROLLBACK")),
-            *(f"READY/{way} → FAILED/{way}" for way in ("RUN", "ROLLBACK")),
-            only=GLIMPSED,
+            "SUCCEED/RUN|ROLLBACK|PASS → READY/ROLLBACK",
+            "FAILED/RUN|ROLLBACK → READY/ROLLBACK",
+            "READY/RUN|ROLLBACK → RUNNING/=",
+            "READY/RUN|ROLLBACK → FAILED/=",
+            only=BETWEEN_WRITES,
         ),
     ),
 )
 """A retry undoes what FAILED before it runs again; an operator of its own it never shows."""
 
 MACHINES: Final = {machine.kind: machine for machine in (DAG, NODE, SUB_TASK)}
-"""By kind."""

@@ -1,65 +1,56 @@
-"""What OCP shows of a task and of a subtask, and what may follow what.
+"""OCP's state machines as tables: what a task and a subtask may show, and what may follow what.
 
-The tables say what ``lifecycle/ocp.py`` lives, move by move; the sources are classes of
-oceanbase/ocp-express at eb6f2117 (task/task-service/src/main/java/com/oceanbase/ocp/task/engine),
-and where that file calls something not verified, it is so here. Calls are named after what they are
-made on: ``task.RETRY`` also moves the FAILED subtasks of its task, ``subtask.RETRY`` also the task.
+Sources are classes of oceanbase/ocp-express at eb6f2117
+(task/task-service/src/main/java/com/oceanbase/ocp/task/engine). Operations are named after what
+they are made on: ``task.RETRY`` also moves the FAILED subtasks of its task, ``subtask.RETRY`` also
+the task.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from oceanmock.engine.transitions import TIME, StateMachine, edges, shown
+from oceanmock.engine.machine import TIME, StateMachine, parse_label, transitions
 
 ABANDONED: Final = "abandoned_after"
-"""A task that somebody abandons: a scenario's opt-in, no public text shows ABORTED in the API."""
+"""A scenario's opt-in: no public text shows ABORTED in the API."""
 RETRY_AFTER_ROLLBACK: Final = "retry_after_failed_rollback"
 """The switch by which a task whose rollback failed may be retried, as OCP 4.2.2's user guide has
 it; ocp-express refuses (TaskInstanceManagerImpl:99-101)."""
 
-_DIRECTIONS: Final = ("EXECUTE", "RETRY", "ROLLBACK")
-_FORWARD: Final = ("EXECUTE", "RETRY")
-_RUNS: Final = ("EXECUTE", "RETRY", "SKIP", "ROLLBACK", "ROLLBACK_SKIP")
-_ROLLBACK: Final = "TaskInstanceManagerImpl:59-88"
+_DIRECTIONS: Final = "EXECUTE|RETRY|ROLLBACK"
+_RUNS: Final = "EXECUTE|RETRY|SKIP|ROLLBACK|ROLLBACK_SKIP"
+_TASK_RETRIED: Final = "TaskInstanceManagerImpl:96-101"
+_ROLLED_BACK: Final = "TaskInstanceManagerImpl:59-88"
 _PROMOTED: Final = "AbstractTaskWorker:59-115"
-_ENDED: Final = "SubtaskAccessor:68-83"
+_SUBTASK_RETRIED: Final = "SubtaskInstanceManagerImpl:43-46"
 _SKIPPED: Final = "SubtaskInstanceManagerImpl:59"
+_USER_GUIDE: Final = "OCP 4.2.2's user guide"
 
 TASK: Final = StateMachine(
     kind="task",
-    born=(shown("RUNNING/EXECUTE"),),
-    edges=(
-        *edges(
+    initial=(parse_label("RUNNING/EXECUTE"),),
+    transitions=(
+        *transitions(
             TIME,
             "RunningTaskWorker:86-119,143-176",
-            *(f"RUNNING/{way} → SUCCESSFUL/{way}" for way in _DIRECTIONS),
-            *(f"RUNNING/{way} → FAILED/{way}" for way in _DIRECTIONS),
+            f"RUNNING/{_DIRECTIONS} → SUCCESSFUL/=",
+            f"RUNNING/{_DIRECTIONS} → FAILED/=",
         ),
-        *edges(
+        *transitions("task.RETRY", _TASK_RETRIED, "FAILED/EXECUTE|RETRY → RUNNING/RETRY"),
+        *transitions(
             "task.RETRY",
-            "TaskInstanceManagerImpl:96-101",
-            *(f"FAILED/{way} → RUNNING/RETRY" for way in _FORWARD),
-        ),
-        *edges(
-            "task.RETRY",
-            "OCP 4.2.2's user guide",
+            _USER_GUIDE,
             "FAILED/ROLLBACK → RUNNING/RETRY",
             only=RETRY_AFTER_ROLLBACK,
         ),
-        *edges(
-            "task.ROLLBACK", _ROLLBACK, *(f"FAILED/{way} → RUNNING/ROLLBACK" for way in _DIRECTIONS)
-        ),
-        *edges(
-            "subtask.RETRY",
-            "SubtaskInstanceManagerImpl:43-46",
-            *(f"FAILED/{way} → RUNNING/{way}" for way in _DIRECTIONS),
-        ),
-        *edges("subtask.SKIP", _SKIPPED, *(f"FAILED/{way} → RUNNING/{way}" for way in _DIRECTIONS)),
-        *edges(
+        *transitions("task.ROLLBACK", _ROLLED_BACK, f"FAILED/{_DIRECTIONS} → RUNNING/ROLLBACK"),
+        *transitions("subtask.RETRY", _SUBTASK_RETRIED, f"FAILED/{_DIRECTIONS} → RUNNING/="),
+        *transitions("subtask.SKIP", _SKIPPED, f"FAILED/{_DIRECTIONS} → RUNNING/="),
+        *transitions(
             TIME,
             "OBD plugins/ocp-server/4.2.1/upgrade_check.py:125",
-            *(f"FAILED/{way} → ABORTED/{way}" for way in _DIRECTIONS),
+            f"FAILED/{_DIRECTIONS} → ABORTED/=",
             only=ABANDONED,
         ),
     ),
@@ -68,78 +59,61 @@ TASK: Final = StateMachine(
 
 SUBTASK: Final = StateMachine(
     kind="subtask",
-    born=(shown("PENDING/EXECUTE"), shown("READY/EXECUTE")),
-    edges=(
-        *edges(TIME, _PROMOTED, "PENDING/EXECUTE → READY/EXECUTE"),
-        *edges(TIME, "SubtaskAccessor:54-61", *(f"READY/{run} → RUNNING/{run}" for run in _RUNS)),
-        *edges(
+    initial=(parse_label("PENDING/EXECUTE"), parse_label("READY/EXECUTE")),
+    transitions=(
+        *transitions(TIME, _PROMOTED, "PENDING/EXECUTE → READY/EXECUTE"),
+        *transitions(TIME, "SubtaskAccessor:54-61", f"READY/{_RUNS} → RUNNING/="),
+        *transitions(
             TIME,
-            _ENDED,
-            *(f"RUNNING/{run} → SUCCESSFUL/{run}" for run in (*_FORWARD, "SKIP")),
-            *(f"RUNNING/{run} → FAILED/{run}" for run in (*_FORWARD, "ROLLBACK", "CANCEL")),
-            *(f"RUNNING/{run} → PENDING/{run}" for run in ("ROLLBACK", "ROLLBACK_SKIP")),
+            "SubtaskAccessor:68-83",
+            "RUNNING/EXECUTE|RETRY|SKIP → SUCCESSFUL/=",
+            "RUNNING/EXECUTE|RETRY|ROLLBACK|CANCEL → FAILED/=",
+            "RUNNING/ROLLBACK|ROLLBACK_SKIP → PENDING/=",
         ),
-        *edges(
-            TIME,
-            _PROMOTED,
-            "SUCCESSFUL/ROLLBACK → READY/ROLLBACK",
-            "SUCCESSFUL/RETRY → READY/ROLLBACK",
-        ),
-        *edges(
+        *transitions(TIME, _PROMOTED, "SUCCESSFUL/ROLLBACK|RETRY → READY/ROLLBACK"),
+        *transitions(
             "subtask.CANCEL",
             "SubtaskInstanceManagerImpl:77",
-            *(f"RUNNING/{run} → CANCELING/{run}" for run in (*_RUNS, "CANCEL")),
+            f"RUNNING/{_RUNS}|CANCEL → CANCELING/=",
         ),
-        *edges(
-            TIME,
-            "CancelingSubtaskWorker:58-82",
-            *(f"CANCELING/{run} → RUNNING/CANCEL" for run in (*_RUNS, "CANCEL")),
+        *transitions(
+            TIME, "CancelingSubtaskWorker:58-82", f"CANCELING/{_RUNS}|CANCEL → RUNNING/CANCEL"
         ),
-        *edges(
-            "task.RETRY",
-            "TaskInstanceManagerImpl:96-101",
-            *(f"FAILED/{run} → READY/RETRY" for run in (*_FORWARD, "CANCEL")),
+        *transitions("task.RETRY", _TASK_RETRIED, "FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY"),
+        *transitions(
+            "subtask.RETRY", _SUBTASK_RETRIED, "FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY"
         ),
-        *edges(
-            "subtask.RETRY",
-            "SubtaskInstanceManagerImpl:43-46",
-            *(f"FAILED/{run} → READY/RETRY" for run in (*_FORWARD, "CANCEL")),
-        ),
-        *edges(
+        *transitions(
             "subtask.SKIP",
             _SKIPPED,
-            *(f"FAILED/{run} → READY/SKIP" for run in (*_FORWARD, "CANCEL")),
-            *(f"FAILED/{run} → READY/ROLLBACK_SKIP" for run in ("RETRY", "ROLLBACK", "CANCEL")),
+            "FAILED/EXECUTE|RETRY|CANCEL → READY/SKIP",
+            "FAILED/RETRY|ROLLBACK|CANCEL → READY/ROLLBACK_SKIP",
         ),
-        *edges(
+        *transitions(
             "task.ROLLBACK",
-            _ROLLBACK,
-            *(f"SUCCESSFUL/{run} → SUCCESSFUL/ROLLBACK" for run in (*_FORWARD, "SKIP")),
-            *(f"SUCCESSFUL/{run} → READY/ROLLBACK" for run in (*_FORWARD, "SKIP", "ROLLBACK")),
-            *(f"FAILED/{run} → READY/ROLLBACK" for run in (*_FORWARD, "ROLLBACK", "CANCEL")),
-            *(f"READY/{run} → READY/ROLLBACK" for run in ("RETRY", "SKIP", "ROLLBACK_SKIP")),
-            *(
-                f"RUNNING/{run} → READY/ROLLBACK"
-                for run in ("RETRY", "SKIP", "ROLLBACK_SKIP", "CANCEL")
-            ),
-            *(f"CANCELING/{run} → READY/ROLLBACK" for run in (*_RUNS, "CANCEL")),
+            _ROLLED_BACK,
+            "SUCCESSFUL/EXECUTE|RETRY|SKIP → SUCCESSFUL/ROLLBACK",
+            "SUCCESSFUL/EXECUTE|RETRY|SKIP|ROLLBACK → READY/ROLLBACK",
+            "FAILED/EXECUTE|RETRY|ROLLBACK|CANCEL → READY/ROLLBACK",
+            "READY/RETRY|SKIP|ROLLBACK_SKIP → READY/ROLLBACK",
+            "RUNNING/RETRY|SKIP|ROLLBACK_SKIP|CANCEL → READY/ROLLBACK",
+            f"CANCELING/{_RUNS}|CANCEL → READY/ROLLBACK",
         ),
-        *edges(
+        *transitions(
             "task.RETRY",
-            "OCP 4.2.2's user guide",
+            _USER_GUIDE,
             "FAILED/ROLLBACK → READY/RETRY",
             only=RETRY_AFTER_ROLLBACK,
         ),
-        *edges(
+        *transitions(
             TIME,
             _PROMOTED,
-            *(f"PENDING/{run} → READY/EXECUTE" for run in ("ROLLBACK", "ROLLBACK_SKIP")),
+            "PENDING/ROLLBACK|ROLLBACK_SKIP → READY/EXECUTE",
             only=RETRY_AFTER_ROLLBACK,
         ),
     ),
 )
 """A subtask's operation is that of its last run, or of the one it waits for. What a rollback finds
-under way, under a FAILED task, is something that was retried, skipped or cancelled just before."""
+under way, under a FAILED task, was retried, skipped or cancelled just before."""
 
 MACHINES: Final = {machine.kind: machine for machine in (TASK, SUBTASK)}
-"""By kind."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, Literal, Self
 
-from oceanmock.engine.transitions import TIME, Shown, StateMachine, words
+from oceanmock.engine.machine import TIME, Label, StateMachine, format_label, parse_label
 from oceanmock.observations import Observation, observations_of, operation_of
 from oceanmock.obshell import transitions as obshell_transitions
 from oceanmock.ocp import transitions as ocp_transitions
@@ -68,17 +68,17 @@ def items_of(api: str) -> Mapping[Item, str]:
 
 def _items(machine: StateMachine) -> Iterator[tuple[Item, str]]:
     """What each edge of a machine speaks of; an operator may be another kind's."""
-    for state, _ in machine.born:
+    for state, _ in machine.initial:
         yield Item(machine.kind, "state", state), ""
-    for edge in machine.edges:
+    for edge in machine.transitions:
         yield Item(machine.kind, "state", edge.after[0]), edge.only
         yield _edge(machine.kind, edge.before, edge.after), edge.only
-        if edge.by != TIME:
-            yield _operator(edge.by), edge.only
+        if edge.trigger != TIME:
+            yield _operator(edge.trigger), edge.only
 
 
-def _edge(kind: str, before: Shown, after: Shown) -> Item:
-    return Item(kind, "edge", f"{before[0]} → {words(after)}")
+def _edge(kind: str, before: Label, after: Label) -> Item:
+    return Item(kind, "edge", f"{before[0]} → {format_label(after)}")
 
 
 def _operator(call: str) -> Item:
@@ -127,7 +127,7 @@ class Coverage:
         seen = self._of(api)
         seen.sandboxes += 1
         seen.scenarios.update(scenarios)
-        last: dict[tuple[str, str], Shown] = {}
+        last: dict[tuple[str, str], Label] = {}
         for entry in sorted(entries, key=lambda each: each["number"]):
             _note_call(seen, api, entry)
             if _is_good(entry):
@@ -349,7 +349,7 @@ def _note_call(seen: Seen, api: str, entry: Mapping[str, Any]) -> None:
 
 
 def _note_sighting(
-    seen: Seen, api: str, sighting: Observation, last: dict[tuple[str, str], Shown]
+    seen: Seen, api: str, sighting: Observation, last: dict[tuple[str, str], Label]
 ) -> None:
     """A state; and an edge, if what was shown last of the same thing is its other end.
 
@@ -382,9 +382,8 @@ def _items_of_event(api: str, event: Mapping[str, Any]) -> Iterator[Item]:
         yield _edge(kind, before, after)
     if kind == "dag" and event["from"] is None:
         for part in ("node", "sub_task"):
-            yield from (Item(part, "state", state) for state, _ in MACHINES[api][part].born)
+            yield from (Item(part, "state", state) for state, _ in MACHINES[api][part].initial)
 
 
-def _shown(text: str) -> Shown:
-    state, operation = _STAGE.sub("", text).split("/")
-    return state, operation
+def _shown(text: str) -> Label:
+    return parse_label(_STAGE.sub("", text))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from oceanmock.engine.transitions import Shown, StateMachine, reachable
+from oceanmock.engine.machine import Label, StateMachine, reachable
 from oceanmock.obshell import transitions as obshell_transitions
 from oceanmock.ocp import transitions as ocp_transitions
 
@@ -22,7 +22,7 @@ MACHINES: Final[Mapping[str, StateMachine]] = {
     **ocp_transitions.MACHINES,
     **obshell_transitions.MACHINES,
 }
-States = frozenset[Shown]
+States = frozenset[Label]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Call:
 @lru_cache(maxsize=1024)
 def could_be(kind: str, state: str, operation: str) -> States:
     """What something may be that shows this; a row of a list does not tell the operation."""
-    known = MACHINES[kind].shown
+    known = MACHINES[kind].labels
     return frozenset(s for s in known if s[0] == state and operation in ("", s[1]))
 
 
@@ -61,14 +61,16 @@ def could_be(kind: str, state: str, operation: str) -> States:
 def in_time(kind: str, states: States, *, by_anybody: bool = False) -> States:
     """All that may show after any of these, by time alone or by calls nobody knows of."""
     machine = MACHINES[kind]
-    calls = None if by_anybody else ()
-    return frozenset().union(*(reachable(machine, state, calls=calls) for state in states))
+    triggers = None if by_anybody else ()
+    return frozenset().union(*(reachable(machine, state, triggers=triggers) for state in states))
 
 
 @lru_cache(maxsize=1024)
 def moved(kind: str, states: States, by: str) -> States:
     """What a call makes of these; of those that it does not move, nothing."""
-    return frozenset(e.after for e in MACHINES[kind].edges if e.by == by and e.before in states)
+    return frozenset(
+        e.after for e in MACHINES[kind].transitions if e.trigger == by and e.before in states
+    )
 
 
 def after_calls(
@@ -100,10 +102,10 @@ def with_own_retries(id: str, calls: Sequence[Call]) -> list[Call]:
 
 def can_take(kind: str, name: str, *, switched: bool) -> States:
     """What something may show that takes a call; ``switched``: with every switch on."""
-    edges = MACHINES[kind].edges
-    return frozenset(e.before for e in edges if e.by == name and (switched or not e.only))
+    table = MACHINES[kind].transitions
+    return frozenset(e.before for e in table if e.trigger == name and (switched or not e.only))
 
 
 def known_calls(kind: str) -> Iterable[str]:
     """The calls that are made on a kind."""
-    return [name for name in MACHINES[kind].calls if name.partition(".")[0] == kind]
+    return [name for name in MACHINES[kind].triggers if name.partition(".")[0] == kind]

@@ -17,7 +17,13 @@ from typing import Final
 
 from oceanmock.conformance.model import Result
 from oceanmock.conformance.reports import texts
-from oceanmock.engine.transitions import StateMachine, Transition, can_become, shown, words
+from oceanmock.engine.machine import (
+    StateMachine,
+    Transition,
+    can_follow,
+    format_label,
+    parse_label,
+)
 from oceanmock.obshell import transitions as obshell_transitions
 from oceanmock.ocp import transitions as ocp_transitions
 from oceanmock.text import plural
@@ -93,7 +99,8 @@ def _diagram(kind: str, machine: StateMachine | None, result: Result) -> Diagram
     seen = Counter({(b, a): n for (k, b, a), n in result.walked.items() if k == kind and b != a})
     causes: dict[tuple[str, str], list[str]] = {}
     for edge in _edges_of(machine, seen):
-        causes.setdefault((words(edge.before), words(edge.after)), []).append(edge.by)
+        pair = format_label(edge.before), format_label(edge.after)
+        causes.setdefault(pair, []).append(edge.trigger)
     steps = [
         Step(*pair, tuple(dict.fromkeys(causes.get(pair, ()))), seen[pair], _is_odd(machine, *pair))
         for pair in dict.fromkeys([*causes, *sorted(seen)])
@@ -112,8 +119,8 @@ def _edges_of(
     machine: StateMachine | None, seen: Mapping[tuple[str, str], int]
 ) -> Iterator[Transition]:
     """The moves of a kind; those that need something switched on only where they were seen."""
-    for edge in machine.edges if machine else ():
-        if not edge.only or (words(edge.before), words(edge.after)) in seen:
+    for edge in machine.transitions if machine else ():
+        if not edge.only or (format_label(edge.before), format_label(edge.after)) in seen:
             yield edge
 
 
@@ -121,7 +128,7 @@ def _is_odd(machine: StateMachine | None, before: str, after: str) -> bool:
     """Whether the one cannot follow the other, however long nobody looks."""
     if machine is None or "/" not in before or "/" not in after:
         return True
-    return not can_become(machine, shown(before), shown(after))
+    return not can_follow(machine, parse_label(before), parse_label(after))
 
 
 # --- where it is drawn ----------------------------------------------------------------------------
