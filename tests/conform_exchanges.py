@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import orjson
 
-from oceanmock.conformance.looks import Contract
-from oceanmock.conformance.model import Api, Exchange
+from oceanmock.checks import Contract, Exchange
+from oceanmock.conformance.model import Api
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
 RECORDINGS: Final = Path(__file__).parent / "data" / "obshell"
@@ -78,10 +78,10 @@ def examples(api: Api) -> Iterator[Exchange]:
     """An exchange for each example that a contract has for an answer of an operation."""
     contract = CONTRACTS[api]
     for operation in operations_of(contract.spec):
-        for status, said in contract.said_of(operation)["responses"].items():
-            for media in contract.followed(said).get("content", {}).values():
+        for status, said in contract.definition_of(operation)["responses"].items():
+            for media in contract.resolved(said).get("content", {}).values():
                 for each in media.get("examples", {}).values():
-                    yield _asking_for(contract.followed(each)["value"], operation, int(status))
+                    yield _asking_for(contract.resolved(each)["value"], operation, int(status))
 
 
 def _asking_for(value: Any, operation: Any, status: int) -> Exchange:

@@ -10,15 +10,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from oceanmock.conformance.model import (
-    CheckResult,
-    Exchange,
-    MissingResponse,
-    Result,
-    RuleCount,
-    StaleEntry,
-    StoryStep,
-)
+from oceanmock.checks import CheckResult, Exchange, RuleCount
+from oceanmock.conformance.model import MissingResponse, Result, StaleEntry, StoryStep
 
 SECOND = 1_000_000_000
 SENT_AT = 1_704_866_400 * SECOND

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from oceanmock.checks import Phase
 from oceanmock.conformance.fuzzing import PHASES, Fuzzer, choices_of
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import Api, Options, Phase
+from oceanmock.conformance.model import Api, Options
 from oceanmock.conformance.probes.known import find_ids
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed

@@ -25,8 +25,9 @@ from conform_exchanges import (
     exchange,
     recorded,
 )
+from oceanmock.checks import Exchange
 from oceanmock.conformance.checks import Checks
-from oceanmock.conformance.model import Api, Exchange
+from oceanmock.conformance.model import Api
 from oceanmock.conformance.quirks import QUIRKS
 from oceanmock.conformance.rules import RULES, all_rules
 from oceanmock.obshell.scenario import QUIRKS as QUIRKS_OF_THE_MOCK

@@ -15,8 +15,9 @@ import pytest
 import requests
 
 from fuzzing_world import OWN_ADDRESS, World, fuzzed
+from oceanmock.checks import Phase
 from oceanmock.conformance.fuzzing import MALFORMED, RULES_OF_SCHEMATHESIS
-from oceanmock.conformance.model import Api, Phase
+from oceanmock.conformance.model import Api
 from oceanmock.obshell.ids import InvalidGenericId, parse_generic_id
 
 APIS: tuple[Api, ...] = ("ocp", "obshell")

@@ -14,7 +14,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from conform_results import a_clean_result, a_finding, a_result, an_exchange
-from oceanmock.conformance.model import MissingResponse, Result, RuleCount, StaleEntry, StoryStep
+from oceanmock.checks import RuleCount
+from oceanmock.conformance.model import MissingResponse, Result, StaleEntry, StoryStep
 from oceanmock.conformance.reports import html
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -113,13 +114,13 @@ def test_every_section_is_there_and_its_link_leads_to_it(open_page: Opener) -> N
     titles = page.locator("section > h2").all_inner_texts()
     assert titles == [
         "Findings",
-        "MissingResponse",
+        "Missing",
         "Operations × statuses",
         "Rules",
         "State diagrams walked",
         "Stories",
         "Known deviations",
-        "StaleEntry in the baseline",
+        "Stale in the baseline",
         "Changes made",
     ]
     page.get_by_role("link", name="Rules").click()
@@ -182,7 +183,7 @@ def test_two_runs_stand_below_each_other(open_page: Opener) -> None:
 
     expect(page.locator(".verdict")).to_have_text(["KEPT", "KEPT"])
     expect(page.locator("h1")).to_contain_text(["OCP 4.2.2", "obshell 4.5.0.0"])
-    assert "MissingResponse" not in page.locator("h2").all_inner_texts()
+    assert "Missing" not in page.locator("h2").all_inner_texts()
     expect(page.locator("#run2-diagrams h3")).to_contain_text(["dag", "node", "sub_task"])
     expect(page.locator("footer")).to_contain_text("exit code 0")
 

@@ -27,19 +27,12 @@ from conform_servers import Logged, Said, answering, logged, saying
 from conftest import REINSTALL, sandbox_of
 from golden import assert_golden
 from obshell_world import DAG, FOREIGN, INIT, LOCAL, NODE, failed
+from oceanmock.checks import CheckResult, Exchange
 from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import (
-    NO_RESPONSE,
-    CheckFailed,
-    CheckResult,
-    Event,
-    Exchange,
-    Options,
-    ResponseReceived,
-)
+from oceanmock.conformance.model import NO_RESPONSE, CheckFailed, Event, Options, ResponseReceived
 from oceanmock.conformance.reproduce import curl_of
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import AccessKey, Basic, Sealed
@@ -672,7 +665,7 @@ def finding(exchange: Exchange, **said: Any) -> CheckResult:
     """A finding about an exchange."""
     rule = said.get("rule", "envelope.status")
     return CheckResult(
-        rule, exchange.operation, exchange.status, "$.status", "It is.", "A page", exchange
+        rule, "$.status", "It is.", exchange.operation, exchange.status, "A page", exchange
     )
 
 

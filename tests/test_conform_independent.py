@@ -16,9 +16,10 @@ from click.testing import CliRunner
 from click.testing import Result as Ended
 
 from independent_ocp import DEVIATIONS, Ocp
+from oceanmock.checks import Phase
 from oceanmock.cli import main
 from oceanmock.clock import SECOND
-from oceanmock.conformance.model import KEPT, UNTESTABLE, Api, Options, Phase, Result
+from oceanmock.conformance.model import KEPT, UNTESTABLE, Api, Options, Result
 from oceanmock.conformance.run import Environment, conform
 from oceanmock.conformance.target import Untestable, reach
 from oceanmock.credentials import Basic

@@ -20,6 +20,7 @@ from independent_ocp import Ocp
 from machine_mutants import OBSHELL, OCP
 from machine_world import World, served
 from mutants.bending import Mutant
+from oceanmock.checks import Exchange
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.machines import (
     RULES_OF_MACHINES,
@@ -34,7 +35,7 @@ from oceanmock.conformance.machines import (
 from oceanmock.conformance.machines.base import Act, Look, Notes
 from oceanmock.conformance.machines.obshell import ObshellWalk, read_dag
 from oceanmock.conformance.machines.ocp import OcpWalk, read_task
-from oceanmock.conformance.model import Api, Exchange, Options
+from oceanmock.conformance.model import Api, Options
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic
 from oceanmock.http.server import Server

@@ -22,8 +22,9 @@ from conform_exchanges import (
     exchange,
     recorded,
 )
+from oceanmock.checks import CheckResult, Exchange
 from oceanmock.conformance.memory import Memory
-from oceanmock.conformance.model import Api, CheckResult, Exchange
+from oceanmock.conformance.model import Api
 
 TASKS: Final = "/api/v2/tasks/instances"
 DAG_AT: Final = f"/api/v1/task/dag/{DAG}"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from oceanmock.checks import Phase
 from oceanmock.conformance.baseline import Baseline, shipped_for
 from oceanmock.conformance.mock import WORLDS, conform_mock, load_scenarios, worlds_of
-from oceanmock.conformance.model import KEPT, Api, Options, Phase, Result
+from oceanmock.conformance.model import KEPT, Api, Options, Result
 from oceanmock.errors import AuthorError
 from oceanmock.scenario.library import load_scenario
 

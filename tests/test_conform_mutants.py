@@ -16,10 +16,11 @@ import pytest
 from machine_world import WHOLE
 from mutants import table
 from mutants.bending import Mutant
+from oceanmock.checks import Phase
 from oceanmock.conformance.baseline import shipped_for
 from oceanmock.conformance.machines import playing
 from oceanmock.conformance.mock import conform_mock
-from oceanmock.conformance.model import Api, CheckFailed, Event, Listener, Options, Phase, Result
+from oceanmock.conformance.model import Api, CheckFailed, Event, Listener, Options, Result
 from oceanmock.conformance.rules import all_rules
 
 APIS: tuple[Api, ...] = ("ocp", "obshell")

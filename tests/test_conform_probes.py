@@ -21,12 +21,12 @@ import test_conform_checks
 import test_conform_memory
 from conform_exchanges import CONTRACTS, changed, example, exchange
 from conform_servers import Logged, logged
+from oceanmock.checks import CheckResult, Contract, Exchange
 from oceanmock.clock import SECOND
 from oceanmock.conformance.checks import Checks
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.memory import Memory
-from oceanmock.conformance.model import Api, CheckResult, Exchange, Options
+from oceanmock.conformance.model import Api, Options
 from oceanmock.conformance.probes import Known, KnownIds, Probe, Prober, find_ids, obshell, probe
 from oceanmock.conformance.probes.ocp import IDS, ask_whether_listed
 from oceanmock.conformance.rules import RULES

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from obshell_recordings import Exchange, exchanges_of
+from oceanmock.checks import Contract
 from oceanmock.conformance.baseline import shipped_for
 from oceanmock.conformance.checks import Checks
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import Options
 from oceanmock.conformance.target import Target

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from conform_results import SECOND, a_clean_result, a_finding, a_result, an_exchange
 from golden import assert_golden
+from oceanmock.checks import CheckResult
 from oceanmock.conformance.model import (
     CheckFailed,
-    CheckResult,
     Event,
     PhaseEnded,
     PhaseStarted,

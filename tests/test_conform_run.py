@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fuzzing_world import Served, served
+from oceanmock.checks import CheckResult, Phase, RuleCount
 from oceanmock.conformance.baseline import Baseline, Known, load_baseline
 from oceanmock.conformance.guard import SAFE
 from oceanmock.conformance.model import (
@@ -20,15 +21,12 @@ from oceanmock.conformance.model import (
     KEPT,
     Api,
     CheckFailed,
-    CheckResult,
     Event,
     Options,
-    Phase,
     PhaseEnded,
     PhaseStarted,
     ResponseReceived,
     Result,
-    RuleCount,
 )
 from oceanmock.conformance.run import Environment, Run, conform, judged, merged
 
@@ -270,7 +268,7 @@ def result_of(operation: str, rule: str) -> Result:
         took=5,
         statuses={operation: Counter({200: 2})},
         rules={rule: RuleCount(looked=3, broken=1)},
-        findings=[CheckResult("a", "b", 200, "$", f"of {operation}", "")],
+        findings=[CheckResult("a", "$", f"of {operation}", "b", 200)],
         phases={"probes": 5},
         asked=2,
     )

@@ -14,7 +14,8 @@ from unittest.mock import patch
 
 import orjson
 
-from oceanmock.conformance.model import Api, Phase
+from oceanmock.checks import Phase
+from oceanmock.conformance.model import Api
 from oceanmock.obshell import machine as obshell_machine
 from oceanmock.ocp import machine as ocp_machine
 from oceanmock.openapi import load_spec, operations_of, spec_path

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
-from oceanmock.conformance.model import Phase
+from oceanmock.checks import Phase
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import bodies as writer
 from oceanmock.obshell import handlers as room

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
-from oceanmock.conformance.model import Phase
+from oceanmock.checks import Phase
 from oceanmock.engine import history as timeline
 from oceanmock.engine.accounts import EVERYTHING
 from oceanmock.errors import RollbackProhibited

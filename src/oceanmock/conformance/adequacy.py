@@ -15,8 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from oceanmock.conformance.looks import spec_for
-from oceanmock.conformance.model import Api, MissingResponse
+from oceanmock.conformance.model import Api, MissingResponse, spec_for
 from oceanmock.obshell.versions import SINCE
 from oceanmock.openapi import Operation, operations_of
 

@@ -19,7 +19,8 @@ from typing import Any, Final, get_args
 
 import yaml
 
-from oceanmock.conformance.model import Api, CheckResult, Result, StaleEntry
+from oceanmock.checks import CheckResult
+from oceanmock.conformance.model import Api, Result, StaleEntry
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.openapi import load_spec, operations_of, spec_path
 from oceanmock.scenario.diagnostics import Document, Found, ScenarioError

@@ -39,10 +39,10 @@ from schemathesis.openapi.checks import JsonSchemaError
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTransport
 
+from oceanmock.checks import CheckResult, Exchange, Phase, Rule, RuleCount, Subject
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.looks import Contract, Seen
-from oceanmock.conformance.model import Api, CheckResult, Exchange, Options, Phase, Rule, RuleCount
+from oceanmock.conformance.model import Api, Options, contract_for
 from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.conformance.quirks import is_explained
 from oceanmock.conformance.target import Target
@@ -298,7 +298,7 @@ class Fuzzer:
         self.client = client
         self.looked: Counter[tuple[str, str]] = Counter()
         self.broken: Counter[str] = Counter()
-        self._contract = Contract.of(client.target.api, client.target.version)
+        self._contract = contract_for(client.target.api, client.target.version)
         self._ids_of_labels = {f"{each.method} {each.path}": each.id for each in client.operations}
         self._options = options
         self._choices = choices
@@ -397,7 +397,7 @@ class Fuzzer:
         if check == "ignored_auth":
             self._engine.auth_enforced_operations.add(case.operation.label)  # it is asked once
         exchange = self._exchange_of(failure.case_id or case.id)
-        if exchange is not None and is_explained(Seen(exchange, self._contract)):
+        if exchange is not None and is_explained(Subject(exchange, self._contract)):
             return False
         if check == "positive_data_acceptance" and UNSURE in repr(case.query):
             return False  # a lawful request, if the word is one
@@ -482,7 +482,7 @@ def _line(text: str) -> str:
     return "; ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _source(api: Api, context: HookContext, check: str) -> str:
+def _source(api: str, context: HookContext, check: str) -> str:
     operation: Any = context.operation
     part = _IN_CONTRACT.get(check, "")
     place = f"openapi/{api}.yaml, {operation.label}"

@@ -17,7 +17,8 @@ from urllib.parse import unquote
 
 import orjson
 
-from oceanmock.conformance.model import Api, Exchange
+from oceanmock.checks import Exchange
+from oceanmock.conformance.model import Api
 from oceanmock.errors import OceanmockError
 from oceanmock.obshell.ids import InvalidGenericId, parse_generic_id
 from oceanmock.openapi import Operation, operations_at

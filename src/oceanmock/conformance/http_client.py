@@ -28,20 +28,16 @@ from urllib.parse import quote, urlsplit
 import requests
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
+from oceanmock.checks import Checker, CheckResult, Exchange, Headers, Phase
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance.guard import SAFE, Guard, NotAllowed
-from oceanmock.conformance.looks import spec_for
 from oceanmock.conformance.model import (
     NO_RESPONSE,
-    Checker,
     CheckFailed,
-    CheckResult,
-    Exchange,
-    Headers,
     Listener,
     Options,
-    Phase,
     ResponseReceived,
+    spec_for,
 )
 from oceanmock.conformance.problems import problem_of
 from oceanmock.conformance.reproduce import curl_of

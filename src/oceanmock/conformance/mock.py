@@ -18,11 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from oceanmock.checks import Phase
 from oceanmock.clock import SECOND
 from oceanmock.conformance import machines
 from oceanmock.conformance.adequacy import Kind
 from oceanmock.conformance.baseline import Baseline
-from oceanmock.conformance.model import Api, Event, Listener, Options, Phase, Result
+from oceanmock.conformance.model import Api, Event, Listener, Options, Result
 from oceanmock.conformance.run import Environment, Run, judged, merged
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed

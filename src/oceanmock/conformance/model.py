@@ -1,24 +1,20 @@
-"""What a conformance run is made of: exchanges, findings, and what it all came to.
+"""The values of a conformance run: its options, its result and the events while it runs.
 
-Plain values that every other module here makes or reads; nothing in this file sends, checks or
-prints. Secrets never get in: an exchange is masked before it is made. Spans and instants
-are nanoseconds of the machine's time.
+Nothing here sends, checks or prints. Spans are nanoseconds.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
-import orjson
+from oceanmock.checks import CheckResult, Contract, Exchange, Phase, RuleCount
+from oceanmock.obshell.versions import contract_version, spec_of
+from oceanmock.openapi import Spec, load_spec, spec_path
 
 Api = Literal["ocp", "obshell"]
-Headers = tuple[tuple[str, str], ...]
-Phase = Literal[
-    "preflight", "probes", "examples", "coverage", "fuzzing", "stateful", "machine", "story"
-]
 PHASES: Final[tuple[Phase, ...]] = tuple(
     phase for phase in get_args(Phase) if phase not in ("preflight", "story")
 )
@@ -38,90 +34,6 @@ INTERRUPTED: Final = 130
 NO_RESPONSE: Final = 0
 """How requests that were never answered are counted among statuses."""
 
-Credentials = Literal["own", "others", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One request and its answer; ``status`` is None where none came, and ``problem`` says why.
-
-    ``target`` is the path with its query. The request's body is what was meant, before it was
-    sealed. ``operation`` is the operationId, empty for what no operation is.
-    """
-
-    number: int
-    phase: Phase
-    operation: str
-    method: str
-    target: str
-    request_headers: Headers
-    request_body: bytes
-    status: int | None
-    response_headers: Headers
-    response_body: bytes
-    sent_at: int
-    took: int
-    problem: str = ""
-    expects_refusal: bool = False
-    """Whether it was sent to be refused: wrong credentials, a malformed id, junk."""
-    credentials: Credentials = "none"
-    """Whose it was sent with: the run's own, others, or none at all."""
-
-    def json(self) -> Any:
-        """The answer's JSON; None where it is none."""
-        try:
-            return orjson.loads(self.response_body)
-        except ValueError:
-            return None
-
-    def header(self, name: str) -> str | None:
-        """The first header of the answer with this name, in any case."""
-        wanted = name.lower()
-        return next((v for n, v in self.response_headers if n.lower() == wanted), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What a server must keep. ``id`` is stable: baselines and reports go by it."""
-
-    id: str
-    says: str
-    """One plain sentence."""
-    source: str
-    """Where the contract, or the public source behind it, says so."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """One rule that one answer breaks. ``path`` is the JSON path to what is wrong; may be empty."""
-
-    rule: str
-    operation: str
-    status: int | None
-    path: str
-    message: str
-    """One plain sentence: what was seen, and what should have been."""
-    source: str
-    exchange: Exchange | None = None
-    curl: str = ""
-    known: str = ""
-    """The baseline's reason, where it has one."""
-
-    @property
-    def breadcrumb(self) -> str:
-        """Operation → status → JSON path."""
-        status = "no answer" if self.status is None else str(self.status)
-        return " → ".join(filter(None, (self.operation or "no operation", status, self.path)))
-
-    @property
-    def key(self) -> tuple[str, str, int | None, str]:
-        """Findings with the same key are one, told once."""
-        return self.rule, self.operation, self.status, self.path
-
-
-Checker = Callable[[Exchange], Sequence[CheckResult]]
-"""Looks at one exchange, as it comes; may remember. Must never raise."""
-
 
 @dataclass(frozen=True, slots=True)
 class MissingResponse:
@@ -140,15 +52,6 @@ class StaleEntry:
     rule: str
     operation: str
     reason: str
-
-
-@dataclass(slots=True)
-class RuleCount:
-    """How often a rule was looked at, and how often it was broken."""
-
-    looked: int = 0
-    broken: int = 0
-    known: int = 0
 
 
 TransitionCounts = Counter[tuple[str, str, str]]
@@ -277,3 +180,16 @@ class Options:
     """What is called so in a story, and its id at the target."""
     patience: int = 60_000_000_000
     """How long something may take that a story or a machine waits for."""
+
+
+# --- contracts ------------------------------------------------------------------------------------
+
+
+def spec_for(api: Api, version: str = "") -> Spec:
+    """Return the contract that a version of a server must keep; the newest without a version."""
+    return spec_of(contract_version(version)) if api == "obshell" else load_spec(spec_path(api))
+
+
+def contract_for(api: Api, version: str = "") -> Contract:
+    """Return the same contract as checks read it."""
+    return Contract(api, spec_for(api, version), version=version, newest=spec_for(api))

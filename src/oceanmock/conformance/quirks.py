@@ -6,7 +6,7 @@ so a server that has been mended breaks nothing, and an entry of a baseline goes
 found here is found nowhere else: the general rules leave it alone. The one rule: a quirk is known
 by the request *and* by the words of the answer, so that any other failure is still one.
 
-These cannot be seen by a client that keeps to the server's own ids, and are never looked at:
+These cannot be subject by a client that keeps to the server's own ids, and are never looked at:
 foreign-obproxy-id-is-forwarded-too, and unreachable-owner-is-500 unless somebody asks for one.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from oceanmock.conformance.looks import Look, Seen, look
+from oceanmock.checks import CheckResult, Subject, check
 from oceanmock.obshell.versions import ERR_CODES_SINCE, contract_version
 
 KNOWN_ERROR: Final = (500, 1010)
@@ -37,8 +37,8 @@ class Quirk:
     name: str
     says: str
     source: str
-    asked: Callable[[Seen], bool]
-    shown: Callable[[Seen], bool]
+    asked: Callable[[Subject], bool]
+    shown: Callable[[Subject], bool]
 
     @property
     def rule(self) -> str:
@@ -49,12 +49,12 @@ class Quirk:
 # --- what answers say -----------------------------------------------------------------------------
 
 
-def _says(status: int, *words: str) -> Callable[[Seen], bool]:
+def _says(status: int, *words: str) -> Callable[[Subject], bool]:
     """Whether an answer has this status, and an error with all these words."""
 
-    def shown(seen: Seen) -> bool:
-        text = f"{seen.error.get('errCode', '')} {seen.error.get('message', '')}"
-        return seen.status == status and all(word in text for word in words)
+    def shown(subject: Subject) -> bool:
+        text = f"{subject.error.get('errCode', '')} {subject.error.get('message', '')}"
+        return subject.status == status and all(word in text for word in words)
 
     return shown
 
@@ -63,101 +63,116 @@ PANIC: Final = "Unexpected error: Internal Server Error"
 _panicked: Final = _says(500, PANIC)
 
 
-def _holds_nothing(seen: Seen) -> bool:
+def _holds_nothing(subject: Subject) -> bool:
     """By its errCode, or before there was one by the text."""
     said = ("Agent.OceanBase.NotHold", "Agent is not holding OceanBase")
-    return any(_says(500, each)(seen) for each in said)
+    return any(_says(500, each)(subject) for each in said)
 
 
-def has_panicked(seen: Seen) -> bool:
+def has_panicked(subject: Subject) -> bool:
     """Whether the server recovered from a panic; such an answer is as old as the process."""
-    return _panicked(seen)
+    return _panicked(subject)
 
 
 # --- what is asked --------------------------------------------------------------------------------
 
 
-def _is_let_in(seen: Seen) -> bool:
-    return seen.status not in (401, 403) and seen.error.get("errCode") != "Request.Header.NotFound"
-
-
-def _of(operations: frozenset[str]) -> Callable[[Seen], bool]:
-    return lambda seen: seen.id in operations and _is_let_in(seen)
-
-
-def _without_details(seen: Seen) -> bool:
-    return _of(OF_NODES)(seen) and _show_details(seen) in GO_FALSE
-
-
-def _with_odd_details(seen: Seen) -> bool:
-    has_them = seen.operation is not None and seen.operation.method == "GET"
-    is_of_dags = has_them and "/task/" in seen.path and seen.id not in WITHOUT_DETAILS
-    return is_of_dags and _is_let_in(seen) and _show_details(seen) not in (None, *GO_BOOLEANS)
-
-
-def _show_details(seen: Seen) -> str | None:
-    return next((text for name, text in seen.query if name == "show_details"), None)
-
-
-def _with_cluster_id(seen: Seen) -> bool:
-    return _is_let_in(seen) and any(id.startswith("1") for id in seen.path_ids)
-
-
-def _without_header(seen: Seen) -> bool:
-    return bool(seen.id) and not seen.contract.is_open(seen.id) and not seen.has_credentials
-
-
-def _operator(seen: Seen) -> str:
-    said = seen.request_json.get("operator")
-    return said.upper() if isinstance(said, str) else ""
-
-
-def _rolls_back(seen: Seen) -> bool:
-    return seen.id == "dagHandler" and _operator(seen) == "ROLLBACK"
-
-
-def _with_foreign_body_id(seen: Seen) -> bool:
-    said = seen.request_json.get("id")
-    return seen.id == "dagHandler" and isinstance(said, str) and said not in ("", *seen.path_ids)
-
-
-def _passes_node(seen: Seen) -> bool:
-    return seen.id == "nodeHandler" and _operator(seen) == "PASS"
-
-
-def _without_operator(seen: Seen) -> bool:
-    return seen.id == "nodeHandler" and _is_let_in(seen) and not _operator(seen)
-
-
-def _with_a_body_that_is_none(seen: Seen) -> bool:
-    body = seen.exchange.request_body
-    is_none = bool(body) and not seen.request_json and body.strip() not in (b"{}", b"null")
-    return seen.id in OPERATORS and _is_let_in(seen) and is_none
-
-
-def _may_fail(seen: Seen) -> bool:
-    return _with_odd_details(seen) or _without_details(seen) or _of(LAST_DAGS)(seen)
-
-
-def _needs_ocean_base(seen: Seen) -> bool:
-    return seen.id == "getObLastMaintenanceDag" and _is_let_in(seen)
-
-
-def _asks_for_an_empty_log(seen: Seen) -> bool:
+def _is_let_in(subject: Subject) -> bool:
     return (
-        seen.id == "getFullSubTaskLogs"
-        and seen.exchange.expects_refusal
-        and seen.status in (200, 404)
+        subject.status not in (401, 403)
+        and subject.error.get("errCode") != "Request.Header.NotFound"
     )
 
 
-def _is_empty_log(seen: Seen) -> bool:
-    return seen.status == 200 and isinstance(seen.data, dict) and not seen.data.get("contents")
+def _of(operations: frozenset[str]) -> Callable[[Subject], bool]:
+    return lambda subject: subject.id in operations and _is_let_in(subject)
 
 
-def _undecrypted(seen: Seen) -> bool:
-    is_junk = seen.id in OPERATORS and seen.exchange.expects_refusal and not _may_fail(seen)
-    return _says(500, "Request.Body.Decrypt")(seen) or (is_junk and _panicked(seen))
+def _without_details(subject: Subject) -> bool:
+    return _of(OF_NODES)(subject) and _show_details(subject) in GO_FALSE
+
+
+def _with_odd_details(subject: Subject) -> bool:
+    has_them = subject.operation is not None and subject.operation.method == "GET"
+    is_of_dags = has_them and "/task/" in subject.path and subject.id not in WITHOUT_DETAILS
+    return is_of_dags and _is_let_in(subject) and _show_details(subject) not in (None, *GO_BOOLEANS)
+
+
+def _show_details(subject: Subject) -> str | None:
+    return next((text for name, text in subject.query if name == "show_details"), None)
+
+
+def _with_cluster_id(subject: Subject) -> bool:
+    return _is_let_in(subject) and any(id.startswith("1") for id in subject.path_ids)
+
+
+def _without_header(subject: Subject) -> bool:
+    return (
+        bool(subject.id)
+        and not subject.contract.is_open(subject.id)
+        and not subject.has_credentials
+    )
+
+
+def _operator(subject: Subject) -> str:
+    said = subject.request_json.get("operator")
+    return said.upper() if isinstance(said, str) else ""
+
+
+def _rolls_back(subject: Subject) -> bool:
+    return subject.id == "dagHandler" and _operator(subject) == "ROLLBACK"
+
+
+def _with_foreign_body_id(subject: Subject) -> bool:
+    said = subject.request_json.get("id")
+    return (
+        subject.id == "dagHandler" and isinstance(said, str) and said not in ("", *subject.path_ids)
+    )
+
+
+def _passes_node(subject: Subject) -> bool:
+    return subject.id == "nodeHandler" and _operator(subject) == "PASS"
+
+
+def _without_operator(subject: Subject) -> bool:
+    return subject.id == "nodeHandler" and _is_let_in(subject) and not _operator(subject)
+
+
+def _with_a_body_that_is_none(subject: Subject) -> bool:
+    body = subject.exchange.request_body
+    is_none = bool(body) and not subject.request_json and body.strip() not in (b"{}", b"null")
+    return subject.id in OPERATORS and _is_let_in(subject) and is_none
+
+
+def _may_fail(subject: Subject) -> bool:
+    return _with_odd_details(subject) or _without_details(subject) or _of(LAST_DAGS)(subject)
+
+
+def _needs_ocean_base(subject: Subject) -> bool:
+    return subject.id == "getObLastMaintenanceDag" and _is_let_in(subject)
+
+
+def _asks_for_an_empty_log(subject: Subject) -> bool:
+    return (
+        subject.id == "getFullSubTaskLogs"
+        and subject.exchange.expects_refusal
+        and subject.status in (200, 404)
+    )
+
+
+def _is_empty_log(subject: Subject) -> bool:
+    return (
+        subject.status == 200
+        and isinstance(subject.data, dict)
+        and not subject.data.get("contents")
+    )
+
+
+def _undecrypted(subject: Subject) -> bool:
+    is_junk = (
+        subject.id in OPERATORS and subject.exchange.expects_refusal and not _may_fail(subject)
+    )
+    return _says(500, "Request.Body.Decrypt")(subject) or (is_junk and _panicked(subject))
 
 
 _DAG_GO: Final = "ob/agent/executor/task/dag.go"
@@ -176,15 +191,15 @@ QUIRKS: Final = (
         "never-maintained-is-500",
         "An agent that never had a maintenance dag says so, and does not fail.",
         f"ob/agent/service/task/dag.go:155-161, {_DAG_GO}:441-443",
-        lambda seen: _of(LAST_DAGS)(seen) and not _with_odd_details(seen),
+        lambda subject: _of(LAST_DAGS)(subject) and not _with_odd_details(subject),
         _panicked,
     ),
     Quirk(
         "foreign-obproxy-id-is-forwarded-too",
         "A request that is refused is not forwarded as well.",
         f"{_DAG_GO}:72-88",
-        lambda seen: False,
-        lambda seen: False,
+        lambda subject: False,
+        lambda subject: False,
     ),
     Quirk(
         "cancelled-rollback-is-stuck",
@@ -232,8 +247,8 @@ QUIRKS: Final = (
         "status-has-no-trace-id",
         "The status has a traceId, as every other answer.",
         f"{_MIDDLEWARE}:245-248",
-        lambda seen: seen.id == "getStatus" and seen.status == 200,
-        lambda seen: isinstance(seen.body, dict) and seen.body.get("traceId") == "",
+        lambda subject: subject.id == "getStatus" and subject.status == 200,
+        lambda subject: isinstance(subject.body, dict) and subject.body.get("traceId") == "",
     ),
     Quirk(
         "missing-header-is-400",
@@ -296,39 +311,39 @@ QUIRKS: Final = (
         "An answer is dated when it is made, after a panic too.",
         f"{_MIDDLEWARE}:72, 379-382",
         _may_fail,
-        lambda seen: _panicked(seen) and seen.body.get("traceId") == "",
+        lambda subject: _panicked(subject) and subject.body.get("traceId") == "",
     ),
 )
 """In the order of openapi/obshell.yaml's own."""
 
 
-def quirks(seen: Seen) -> Iterator[Look]:
+def quirks(subject: Subject) -> Iterator[CheckResult]:
     """The quirks that a request would show, each with whether it did."""
-    if seen.contract.api != "obshell":
+    if subject.contract.api != "obshell":
         return
     for each in QUIRKS:
-        if each.asked(seen):
+        if each.asked(subject):
             wrong = f"{each.says} This is the quirk {each.name}."
-            yield look(each.rule, not each.shown(seen), "$", wrong)
+            yield check(each.rule, not each.shown(subject), "$", wrong)
 
 
-def quirk_of(seen: Seen) -> Quirk | None:
+def quirk_of(subject: Subject) -> Quirk | None:
     """The quirk that an answer shows; None where it shows none."""
-    if seen.contract.api != "obshell":
+    if subject.contract.api != "obshell":
         return None
-    return next((each for each in QUIRKS if each.asked(seen) and each.shown(seen)), None)
+    return next((each for each in QUIRKS if each.asked(subject) and each.shown(subject)), None)
 
 
-def is_explained(seen: Seen) -> bool:
+def is_explained(subject: Subject) -> bool:
     """Whether an answer is one that the general rules leave alone: another one knows it."""
-    return quirk_of(seen) is not None or _is_old_refusal(seen)
+    return quirk_of(subject) is not None or _is_old_refusal(subject)
 
 
-def _is_old_refusal(seen: Seen) -> bool:
+def _is_old_refusal(subject: Subject) -> bool:
     """Whether an older obshell refuses an operator; that was its contract then, and no quirk."""
-    is_older = contract_version(seen.contract.version) < ERR_CODES_SINCE
-    is_operator = seen.id == "dagHandler" and seen.contract.api == "obshell"
-    return is_operator and is_older and (seen.status, seen.error.get("code")) == KNOWN_ERROR
+    is_older = contract_version(subject.contract.version) < ERR_CODES_SINCE
+    is_operator = subject.id == "dagHandler" and subject.contract.api == "obshell"
+    return is_operator and is_older and (subject.status, subject.error.get("code")) == KNOWN_ERROR
 
 
 CHECKS: Final = (quirks,)

@@ -11,7 +11,7 @@ import re
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
-from oceanmock.conformance.model import Exchange
+from oceanmock.checks import Exchange
 from oceanmock.credentials import AccessKey, Basic, Sealed
 
 if TYPE_CHECKING:

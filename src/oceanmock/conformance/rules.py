@@ -25,7 +25,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Final
 
-from oceanmock.conformance.model import Rule
+from oceanmock.checks import Rule
 from oceanmock.conformance.quirks import QUIRKS
 
 _CONTRACT: Final = "openapi/ocp.yaml, openapi/obshell.yaml"

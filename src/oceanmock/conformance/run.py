@@ -15,25 +15,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from oceanmock.checks import CheckResult, Phase, RuleCount
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance import adequacy, fuzzing, machines, probes, stories
 from oceanmock.conformance.baseline import Baseline, apply_baseline
 from oceanmock.conformance.checks import Checks
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.looks import Contract
 from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import (
     PHASES,
-    CheckResult,
     Event,
     Listener,
     Options,
-    Phase,
     PhaseEnded,
     PhaseStarted,
     Result,
-    RuleCount,
     StoryStep,
+    contract_for,
 )
 from oceanmock.conformance.target import Target
 from oceanmock.formats import Scenario
@@ -121,7 +119,7 @@ class Run:
         self.options: Final = options
         self.environment: Final = environment
         self.told: Final[Sequence[Story]] = (*options.stories, *told)
-        contract = Contract.of(target.api, target.version)
+        contract = contract_for(target.api, target.version)
         self.checks: Final = Checks(contract)
         self.memory: Final = Memory(contract, ours=None if environment.is_ours else options.tasks)
         checkers = [self.checks, self.memory]

@@ -17,13 +17,14 @@ from urllib.parse import quote
 
 import orjson
 
+from oceanmock.checks import CheckResult, Exchange, Rule
 from oceanmock.clock import SECOND
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.machines.base import UNREADABLE
 from oceanmock.conformance.machines.obshell import Dag, read_dag
 from oceanmock.conformance.machines.ocp import Task, read_task
-from oceanmock.conformance.model import CheckResult, Exchange, Rule, StoryStep
+from oceanmock.conformance.model import StoryStep
 from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import scenario_checks as obshell_rules

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from rich.console import Console
 
+from oceanmock.checks import Phase
 from oceanmock.conformance.baseline import Baseline, joined, load_baseline, shipped_for
 from oceanmock.conformance.extra import check_extra
-from oceanmock.conformance.model import PHASES, Api, Options, Phase, Result
+from oceanmock.conformance.model import PHASES, Api, Options, Result
 from oceanmock.conformance.reports import write_report
 from oceanmock.conformance.reports.terminal import print_results
 from oceanmock.errors import AuthorError

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from oceanmock.conformance.model import Api, Phase
+from oceanmock.checks import Phase
+from oceanmock.conformance.model import Api
 from oceanmock.errors import OceanmockError
 
 SECRETS: Final = ("password", "secret_key", "agent_password", "viewer_password")

@@ -1,7 +1,7 @@
 """What one answer must be by itself: its envelope, its shape, its errors, and what it shows.
 
-Each check takes one exchange and holds rules against it (``looks``); none remembers anything. What
-needs two answers is ``memory``'s, what has to be asked for on purpose ``probes``'.
+Each check takes one exchange and checks rules; none keeps state. What needs two answers is
+``memory``'s, what has to be asked for on purpose ``probes``'.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from oceanmock.checks import Check, CheckResult, Contract, RuleChecker, Subject, check
 from oceanmock.conformance import quirks
 from oceanmock.conformance.checks import access, envelope, errors, obshell, ocp, schema
-from oceanmock.conformance.looks import Check, Contract, Look, Seen, Watch, look
 from oceanmock.conformance.rules import RULES
 
 
-def answered(seen: Seen) -> Iterator[Look]:
+def answered(subject: Subject) -> Iterator[CheckResult]:
     """A request is answered, whatever it is."""
-    problem = seen.exchange.problem or "the connection was closed"
-    yield look("answer.none", seen.exchange.status is not None, "$", f"no answer came: {problem}.")
+    problem = subject.exchange.problem or "the connection was closed"
+    yield check(
+        "answer.none", subject.exchange.status is not None, "$", f"no answer came: {problem}."
+    )
 
 
 COMMON: Final = (*envelope.CHECKS, *schema.CHECKS)
@@ -28,14 +30,14 @@ CHECKS_OF: Final[Mapping[str, tuple[Check, ...]]] = {
 }
 
 
-class Checks(Watch):
+class Checks(RuleChecker):
     """The watch that holds every stateless rule against each exchange."""
 
     def __init__(self, contract: Contract) -> None:
         super().__init__(contract, RULES, CHECKS_OF[contract.api])
 
-    def looks(self, seen: Seen) -> Iterator[Look]:
+    def results(self, subject: Subject) -> Iterator[CheckResult]:
         """Every look at an exchange; at one that was not answered, only that it was not."""
-        yield from answered(seen)
-        if seen.exchange.status is not None:
-            yield from super().looks(seen)
+        yield from answered(subject)
+        if subject.exchange.status is not None:
+            yield from super().results(subject)

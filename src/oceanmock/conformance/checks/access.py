@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from oceanmock.conformance.looks import Look, Seen, look
+from oceanmock.checks import CheckResult, Subject, check
 
 OPERATORS: Final = {
     "dagHandler": ("ROLLBACK", "RETRY", "CANCEL", "PASS"),
@@ -17,25 +17,25 @@ OPERATORS: Final = {
 }
 
 
-def credentials(seen: Seen) -> Iterator[Look]:
+def credentials(subject: Subject) -> Iterator[CheckResult]:
     """Without credentials nothing is done, and nothing shown."""
-    if seen.operation is None or seen.contract.is_open(seen.id) or seen.has_credentials:
+    if subject.operation is None or subject.contract.is_open(subject.id) or subject.has_credentials:
         return
-    wrong = f"{seen.id} is answered {seen.status} to a request that does not say whose it is."
-    is_refused = seen.status >= 300 or not isinstance(seen.body, dict)  # a page to log in at
-    yield look("auth.missing-accepted", is_refused, "$", wrong)
+    wrong = f"{subject.id} is answered {subject.status} to a request that does not say whose it is."
+    is_refused = subject.status >= 300 or not isinstance(subject.body, dict)  # a page to log in at
+    yield check("auth.missing-accepted", is_refused, "$", wrong)
 
 
-def operators(seen: Seen) -> Iterator[Look]:
+def operators(subject: Subject) -> Iterator[CheckResult]:
     """An operator that the route does not know is refused."""
-    known = OPERATORS.get(seen.id)
-    if known is None or seen.exchange.method != "POST" or seen.status >= 500:
+    known = OPERATORS.get(subject.id)
+    if known is None or subject.exchange.method != "POST" or subject.status >= 500:
         return
-    asked = seen.request_json.get("operator")
+    asked = subject.request_json.get("operator")
     if isinstance(asked, str) and asked.upper() in known:
         return
-    wrong = f"the operator {asked!r} is accepted; {seen.id} knows {', '.join(known)}."
-    yield look("call.unknown-accepted", seen.status >= 300, "$", wrong)
+    wrong = f"the operator {asked!r} is accepted; {subject.id} knows {', '.join(known)}."
+    yield check("call.unknown-accepted", subject.status >= 300, "$", wrong)
 
 
 OCP: Final = (credentials,)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from oceanmock.conformance.looks import Look, Seen, instant, look, whole
+from oceanmock.checks import CheckResult, Subject, check, instant, whole
 
 BELOW: Final = frozenset({204, 301, 302, 303, 304, 307, 308, 413, 414, 415, 431, 502, 503, 504})
 """What is answered before, or instead of, the API: redirects, no content, requests too large."""
@@ -23,102 +23,102 @@ REFUSED_BELOW: Final = re.compile(
 could mean another path."""
 
 
-def is_of_the_api(seen: Seen) -> bool:
+def is_of_the_api(subject: Subject) -> bool:
     """Whether the API itself answered: an operation, or obshell's own 404 below /api/v1."""
-    if seen.status in BELOW or seen.exchange.method == "HEAD" or _is_refused_below(seen):
+    if subject.status in BELOW or subject.exchange.method == "HEAD" or _is_refused_below(subject):
         return False
-    is_obshell = seen.contract.api == "obshell"
-    return seen.operation is not None or (is_obshell and seen.path.startswith("/api/v1/"))
+    is_obshell = subject.contract.api == "obshell"
+    return subject.operation is not None or (is_obshell and subject.path.startswith("/api/v1/"))
 
 
-def _is_refused_below(seen: Seen) -> bool:
+def _is_refused_below(subject: Subject) -> bool:
     """Whether a web server's own page refuses the target; the API says it in JSON."""
-    target = seen.exchange.target
-    return seen.status == 400 and seen.body is None and bool(REFUSED_BELOW.search(target))
+    target = subject.exchange.target
+    return subject.status == 400 and subject.body is None and bool(REFUSED_BELOW.search(target))
 
 
-def content_type(seen: Seen) -> Iterator[Look]:
+def content_type(subject: Subject) -> Iterator[CheckResult]:
     """The media type is one that the contract names for the status."""
-    if not is_of_the_api(seen):
+    if not is_of_the_api(subject):
         return
-    sent = (seen.exchange.header("content-type") or "").partition(";")[0].strip().lower()
-    allowed = _media_types(seen) or ("application/json",)
+    sent = (subject.exchange.header("content-type") or "").partition(";")[0].strip().lower()
+    allowed = _media_types(subject) or ("application/json",)
     wrong = f"the answer is {sent or 'of no media type'}; it should be {' or '.join(allowed)}."
-    yield look("content-type", sent in allowed, "header Content-Type", wrong)
+    yield check("content-type", sent in allowed, "header Content-Type", wrong)
 
 
-def _media_types(seen: Seen) -> tuple[str, ...]:
-    said = _response(seen)
+def _media_types(subject: Subject) -> tuple[str, ...]:
+    said = _response(subject)
     return tuple(media_type.lower() for media_type in said.get("content", {}))
 
 
-def _response(seen: Seen) -> Any:
+def _response(subject: Subject) -> Any:
     """What the contract says of this status of this operation, its reference followed."""
-    if seen.operation is None:
+    if subject.operation is None:
         return {}
-    responses = seen.contract.said_of(seen.operation).get("responses", {})
-    return seen.contract.followed(responses.get(str(seen.status), {}))
+    responses = subject.contract.definition_of(subject.operation).get("responses", {})
+    return subject.contract.resolved(responses.get(str(subject.status), {}))
 
 
-def required_headers(seen: Seen) -> Iterator[Look]:
+def required_headers(subject: Subject) -> Iterator[CheckResult]:
     """The headers that the contract requires of the answer are there."""
-    for name, said in _response(seen).get("headers", {}).items():
-        if seen.contract.followed(said).get("required"):
-            there = seen.exchange.header(name) is not None
-            wrong = f"the header {name} is missing; every {seen.status} has it."
-            yield look("header.missing", there, f"header {name}", wrong)
+    for name, said in _response(subject).get("headers", {}).items():
+        if subject.contract.resolved(said).get("required"):
+            there = subject.exchange.header(name) is not None
+            wrong = f"the header {name} is missing; every {subject.status} has it."
+            yield check("header.missing", there, f"header {name}", wrong)
 
 
-def json_object(seen: Seen) -> Iterator[Look]:
+def json_object(subject: Subject) -> Iterator[CheckResult]:
     """The body is a JSON object."""
-    if is_of_the_api(seen):
-        start = seen.exchange.response_body[:60]
+    if is_of_the_api(subject):
+        start = subject.exchange.response_body[:60]
         wrong = f"the body is no JSON object; it begins with {start!r}."
-        yield look("body.json", isinstance(seen.body, dict), "$", wrong)
+        yield check("body.json", isinstance(subject.body, dict), "$", wrong)
 
 
-def envelope(seen: Seen) -> Iterator[Look]:
+def envelope(subject: Subject) -> Iterator[CheckResult]:
     """The members of the envelope are there, and say what HTTP said."""
-    if not is_of_the_api(seen) or not isinstance(seen.body, dict):
+    if not is_of_the_api(subject) or not isinstance(subject.body, dict):
         return
-    body, status = seen.body, seen.status
-    for name in seen.contract.spec["components"]["schemas"]["Envelope"]["required"]:
-        yield look("envelope.member", name in body, f"$.{name}", f"the envelope has no {name}.")
+    body, status = subject.body, subject.status
+    for name in subject.contract.spec["components"]["schemas"]["Envelope"]["required"]:
+        yield check("envelope.member", name in body, f"$.{name}", f"the envelope has no {name}.")
     if (said := whole(body.get("status"))) is not None:
         wrong = f"status is {said} in an answer whose HTTP status is {status}."
-        yield look("envelope.status", said == status, "$.status", wrong)
+        yield check("envelope.status", said == status, "$.status", wrong)
     if isinstance(body.get("successful"), bool):
         kept = body["successful"] == (status < 400)
         wrong = f"successful is {str(body['successful']).lower()} in an answer with {status}."
-        yield look("envelope.successful", kept, "$.successful", wrong)
+        yield check("envelope.successful", kept, "$.successful", wrong)
     if "timestamp" in body:
         wrong = f"timestamp is {body['timestamp']!r}, which is no instant."
-        yield look(
+        yield check(
             "envelope.timestamp", instant(body["timestamp"]) is not None, "$.timestamp", wrong
         )
     if "duration" in body:
         kept = (whole(body["duration"]) or 0) >= 0 and whole(body["duration"]) is not None
         wrong = f"duration is {body['duration']!r}, not a number of milliseconds."
-        yield look("envelope.duration", kept, "$.duration", wrong)
-    yield from _error_or_not(seen)
-    yield from _trace_id(seen)
+        yield check("envelope.duration", kept, "$.duration", wrong)
+    yield from _error_or_not(subject)
+    yield from _trace_id(subject)
 
 
-def _error_or_not(seen: Seen) -> Iterator[Look]:
+def _error_or_not(subject: Subject) -> Iterator[CheckResult]:
     """A refusal says why; an answer to what was done has no error."""
-    has = seen.body.get("error") is not None
-    wrong = f"an answer with {seen.status} has {'an' if has else 'no'} error."
-    yield look("envelope.error", has == (seen.status >= 400), "$.error", wrong)
+    has = subject.body.get("error") is not None
+    wrong = f"an answer with {subject.status} has {'an' if has else 'no'} error."
+    yield check("envelope.error", has == (subject.status >= 400), "$.error", wrong)
 
 
-def _trace_id(seen: Seen) -> Iterator[Look]:
+def _trace_id(subject: Subject) -> Iterator[CheckResult]:
     """Any but an empty one, where the request was let in: what stands in front may choose it."""
-    said = seen.body.get("traceId")
-    if not isinstance(said, str) or seen.status >= 400:
+    said = subject.body.get("traceId")
+    if not isinstance(said, str) or subject.status >= 400:
         return
-    if said or seen.id != "getStatus":  # the quirk status-has-no-trace-id
+    if said or subject.id != "getStatus":  # the quirk status-has-no-trace-id
         wrong = f"traceId is {said!r}, in which nobody finds anything again."
-        yield look("envelope.trace-id", bool(said.strip()), "$.traceId", wrong)
+        yield check("envelope.trace-id", bool(said.strip()), "$.traceId", wrong)
 
 
 CHECKS: Final = (content_type, required_headers, json_object, envelope)

@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from oceanmock.checks import CheckResult, Subject, check, whole
 from oceanmock.conformance.checks.envelope import is_of_the_api
-from oceanmock.conformance.looks import Look, Seen, look, whole
 
 # --- any ------------------------------------------------------------------------------------------
 
 
-def message(seen: Seen) -> Iterator[Look]:
+def message(subject: Subject) -> Iterator[CheckResult]:
     """An error says what is wrong."""
-    if seen.error:
-        said = seen.error.get("message")
+    if subject.error:
+        said = subject.error.get("message")
         kept = isinstance(said, str) and bool(said.strip())
-        yield look("error.message", kept, "$.error.message", "the error has no message.")
+        yield check("error.message", kept, "$.error.message", "the error has no message.")
 
 
 # --- OCP ------------------------------------------------------------------------------------------
@@ -35,18 +35,18 @@ OCP_CODES: Final[Mapping[int, tuple[int, str]]] = {
 """ocp-express' numbers: the status each comes with, and what it means (ErrorCodes.java)."""
 
 
-def ocp_code(seen: Seen) -> Iterator[Look]:
+def ocp_code(subject: Subject) -> Iterator[CheckResult]:
     """A number of ocp-express' stands for what it means there."""
-    code = whole(seen.error.get("code"))
-    if seen.operation is None or code is None:
+    code = whole(subject.error.get("code"))
+    if subject.operation is None or code is None:
         return
     if code in OCP_CODES:
         status, means = OCP_CODES[code]
-        wrong = f"code {code} is that of {means}, which is answered {status}, not {seen.status}."
-        yield look("error.code", status == seen.status, "$.error.code", wrong)
+        wrong = f"code {code} is that of {means}, which is answered {status}, not {subject.status}."
+        yield check("error.code", status == subject.status, "$.error.code", wrong)
     if code == 20004:
         wrong = "code 20004 is that of a prohibited rollback, and no rollback was asked for."
-        yield look("error.code", seen.id == "rollbackTask", "$.error.code", wrong)
+        yield check("error.code", subject.id == "rollbackTask", "$.error.code", wrong)
 
 
 # --- obshell --------------------------------------------------------------------------------------
@@ -91,45 +91,45 @@ WORDS_BY_OPERATOR: Final[Mapping[str, tuple[str, ...]]] = {
 NODE_WORDS: Final = ("PassNotFailedDag", "PassNotFailedNode", "PassNotAllowed")
 
 
-def obshell_code(seen: Seen) -> Iterator[Look]:
+def obshell_code(subject: Subject) -> Iterator[CheckResult]:
     """An errCode fits the status, and a refusal of an operator is about that operator."""
-    code = seen.error.get("errCode")
-    if not is_of_the_api(seen) or not isinstance(code, str):
+    code = subject.error.get("errCode")
+    if not is_of_the_api(subject) or not isinstance(code, str):
         return
     path = "$.error.errCode"
     statuses = next((s for known, s in STATUS_BY_CODE.items() if code.startswith(known)), None)
     if statuses is not None:
-        wrong = f"{code} is answered {seen.status}; it goes with {statuses[0]}."
-        yield look("error.code", seen.status in statuses, path, wrong)
-    is_of_the_request = code.startswith(OF_THE_REQUEST) and seen.operation is not None
-    if seen.status == 400 and is_of_the_request:
-        allowed = _refusals(seen)
-        wrong = f"{seen.id} is refused with {code}; here it can be {', '.join(allowed)}."
-        yield look("error.code", code in allowed, path, wrong)
-    if seen.status == 404 and is_of_the_request:
+        wrong = f"{code} is answered {subject.status}; it goes with {statuses[0]}."
+        yield check("error.code", subject.status in statuses, path, wrong)
+    is_of_the_request = code.startswith(OF_THE_REQUEST) and subject.operation is not None
+    if subject.status == 400 and is_of_the_request:
+        allowed = _refusals(subject)
+        wrong = f"{subject.id} is refused with {code}; here it can be {', '.join(allowed)}."
+        yield check("error.code", code in allowed, path, wrong)
+    if subject.status == 404 and is_of_the_request:
         wrong = f"what is not found is answered {code}, not Task.NotFound."
-        yield look("error.code", code in ("Task.NotFound", "Common.NotFound"), path, wrong)
-    if seen.status == 401:
-        yield from _number(seen, code)
+        yield check("error.code", code in ("Task.NotFound", "Common.NotFound"), path, wrong)
+    if subject.status == 401:
+        yield from _number(subject, code)
 
 
-def _number(seen: Seen, code: str) -> Iterator[Look]:
+def _number(subject: Subject, code: str) -> Iterator[CheckResult]:
     """1 for a header that cannot be decrypted, 10008 for any other; SDKs go by it."""
-    said = whole(seen.error.get("code"))
+    said = whole(subject.error.get("code"))
     right: tuple[int, ...] = (1,) if code == DECRYPT_FAILED else (10008,)
     if code.startswith("Request."):  # only where a quirk was mended
         right = (1, 10008)
     if said is not None:
         wrong = f"code is {said}; with {code} it is {right[0]}."
-        yield look("error.code", said in right, "$.error.code", wrong)
+        yield check("error.code", said in right, "$.error.code", wrong)
 
 
-def _refusals(seen: Seen) -> tuple[str, ...]:
+def _refusals(subject: Subject) -> tuple[str, ...]:
     """The errCodes that a 400 of this request may have."""
-    if seen.id not in ("dagHandler", "nodeHandler"):
+    if subject.id not in ("dagHandler", "nodeHandler"):
         return READ_REFUSALS
-    kind = "Dag" if seen.id == "dagHandler" else "Node"
-    asked = seen.request_json.get("operator")
+    kind = "Dag" if subject.id == "dagHandler" else "Node"
+    asked = subject.request_json.get("operator")
     operator = asked.upper() if isinstance(asked, str) else ""
     words: tuple[str, ...]
     if kind == "Node":

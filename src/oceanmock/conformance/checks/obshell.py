@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Final
 
+from oceanmock.checks import CheckResult, Subject, check, instant, numbered, objects, whole
 from oceanmock.conformance.checks.times import SKEW, Json, not_in_future, ordered
-from oceanmock.conformance.looks import Look, Seen, instant, look, numbered, objects, whole
 from oceanmock.conformance.quirks import GO_BOOLEANS, GO_FALSE, has_panicked
 
 FINAL: Final = frozenset({"FAILED", "SUCCEED"})
@@ -61,49 +61,53 @@ CANONICAL: Final = re.compile(r"1[1-9][0-9]*|[24][0-9]{15}[1-9][0-9]*|[35][0-9]{
 # --- what a body shows ----------------------------------------------------------------------------
 
 
-def dags_in(seen: Seen) -> Iterator[tuple[str, Json]]:
+def dags_in(subject: Subject) -> Iterator[tuple[str, Json]]:
     """Every dag of an answer, with its JSON path."""
-    data = seen.data
-    if seen.status != 200 or not isinstance(data, dict):
+    data = subject.data
+    if subject.status != 200 or not isinstance(data, dict):
         return
-    if seen.id in LISTS:
+    if subject.id in LISTS:
         yield from numbered(data.get("contents"), "$.data.contents")
-    elif seen.id in DAGS:
+    elif subject.id in DAGS:
         yield "$.data", data
 
 
-def nodes_in(seen: Seen) -> Iterator[tuple[str, Json]]:
+def nodes_in(subject: Subject) -> Iterator[tuple[str, Json]]:
     """Every node of an answer, with its JSON path."""
-    if seen.id == "getNodeDetail" and seen.status == 200 and isinstance(seen.data, dict):
-        yield "$.data", seen.data
-    for path, dag in dags_in(seen):
+    if subject.id == "getNodeDetail" and subject.status == 200 and isinstance(subject.data, dict):
+        yield "$.data", subject.data
+    for path, dag in dags_in(subject):
         yield from numbered(dag.get("nodes"), f"{path}.nodes")
 
 
-def sub_tasks_in(seen: Seen) -> Iterator[tuple[str, Json]]:
+def sub_tasks_in(subject: Subject) -> Iterator[tuple[str, Json]]:
     """Every sub task of an answer, with its JSON path."""
-    if seen.id == "getSubTaskDetail" and seen.status == 200 and isinstance(seen.data, dict):
-        yield "$.data", seen.data
-    for path, node in nodes_in(seen):
+    if (
+        subject.id == "getSubTaskDetail"
+        and subject.status == 200
+        and isinstance(subject.data, dict)
+    ):
+        yield "$.data", subject.data
+    for path, node in nodes_in(subject):
         yield from numbered(node.get("sub_tasks"), f"{path}.sub_tasks")
 
 
 # --- ids ------------------------------------------------------------------------------------------
 
 
-def ids(seen: Seen) -> Iterator[Look]:
+def ids(subject: Subject) -> Iterator[CheckResult]:
     """What is answered is what was asked for, and a generic id ends in the number it stands for."""
-    asked = seen.path_ids[-1] if seen.path_ids else ""
-    if seen.status == 200 and isinstance(seen.data, dict) and CANONICAL.fullmatch(asked):
-        said = seen.data.get("id", asked)
+    asked = subject.path_ids[-1] if subject.path_ids else ""
+    if subject.status == 200 and isinstance(subject.data, dict) and CANONICAL.fullmatch(asked):
+        said = subject.data.get("id", asked)
         wrong = f"{asked} was asked for, and {said} is answered."
-        yield look("id.differs", said == asked, "$.data.id", wrong)
+        yield check("id.differs", said == asked, "$.data.id", wrong)
     for name, things in (("dag_id", dags_in), ("node_id", nodes_in), ("task_id", sub_tasks_in)):
-        for path, thing in things(seen):
+        for path, thing in things(subject):
             number, id = whole(thing.get(name)), thing.get("id")
             if number is not None and isinstance(id, str) and CANONICAL.fullmatch(id):
                 wrong = f"the id is {id}, and {name} is {number}."
-                yield look("id.number", number_in(id) == number, f"{path}.{name}", wrong)
+                yield check("id.number", number_in(id) == number, f"{path}.{name}", wrong)
 
 
 def number_in(id: str) -> int:
@@ -114,52 +118,52 @@ def number_in(id: str) -> int:
 # --- times and counts -----------------------------------------------------------------------------
 
 
-def times(seen: Seen) -> Iterator[Look]:
+def times(subject: Subject) -> Iterator[CheckResult]:
     """Times can be read, are none of the future, and of what has ended in their order."""
-    now = instant(seen.body.get("timestamp")) if isinstance(seen.body, dict) else None
-    now = None if has_panicked(seen) else now
-    for path, thing in (*dags_in(seen), *nodes_in(seen), *sub_tasks_in(seen)):
+    now = instant(subject.body.get("timestamp")) if isinstance(subject.body, dict) else None
+    now = None if has_panicked(subject) else now
+    for path, thing in (*dags_in(subject), *nodes_in(subject), *sub_tasks_in(subject)):
         yield from not_in_future(thing, path, TIMES, now)
         if thing.get("state") in FINAL:
             yield from ordered(thing, path, "start_time", "end_time", slack=_slack(thing))
 
 
-def counts(seen: Seen) -> Iterator[Look]:
+def counts(subject: Subject) -> Iterator[CheckResult]:
     """What has run was counted; what never ran has no log (sub_task.go:115-121)."""
-    for path, each in sub_tasks_in(seen):
+    for path, each in sub_tasks_in(subject):
         state, operator = each.get("state"), each.get("operator")
         times = whole(each.get("execute_times"))
         if times is not None and (state, operator) == ("PENDING", "RUN"):
             wrong = f"a sub task that never ran has run {times} times."
-            yield look("count.never-run", times == 0, f"{path}.execute_times", wrong)
+            yield check("count.never-run", times == 0, f"{path}.execute_times", wrong)
         if times is not None and state in ("RUNNING", *FINAL) and operator != "PASS":
             wrong = f"a sub task that is {state} has never run."
-            yield look("count.never-run", times >= 1, f"{path}.execute_times", wrong)
+            yield check("count.never-run", times >= 1, f"{path}.execute_times", wrong)
         has_log = isinstance(each.get("task_logs"), list)
         wrong = f"a sub task that is {state} has {'a' if has_log else 'no'} log."
         kept = has_log == (state in ("RUNNING", *FINAL))
-        yield look("log.presence", kept, f"{path}.task_logs", wrong)
+        yield check("log.presence", kept, f"{path}.task_logs", wrong)
 
 
 # --- what is above and what is below --------------------------------------------------------------
 
 
-def stages(seen: Seen) -> Iterator[Look]:
+def stages(subject: Subject) -> Iterator[CheckResult]:
     """A dag has as many nodes as stages, and its stage is one of them."""
-    for path, dag in dags_in(seen):
+    for path, dag in dags_in(subject):
         stage, most = whole(dag.get("stage")), whole(dag.get("max_stage"))
         if stage is None or most is None:
             continue
         wrong = f"stage {stage} is none of {most}."
-        yield look("parent.stage", 1 <= stage <= most, f"{path}.stage", wrong)
+        yield check("parent.stage", 1 <= stage <= most, f"{path}.stage", wrong)
         if isinstance(dag.get("nodes"), list):
             wrong = f"a dag of {most} stages has {len(dag['nodes'])} nodes."
-            yield look("parent.stage", len(dag["nodes"]) == most, f"{path}.max_stage", wrong)
+            yield check("parent.stage", len(dag["nodes"]) == most, f"{path}.max_stage", wrong)
 
 
-def dags(seen: Seen) -> Iterator[Look]:
+def dags(subject: Subject) -> Iterator[CheckResult]:
     """A dag whose state is final fits its nodes (engine/scheduler/dag_handler.go:24-74)."""
-    for path, dag in dags_in(seen):
+    for path, dag in dags_in(subject):
         nodes = objects(dag.get("nodes"))
         states = [str(node.get("state")) for node in nodes]
         state, stage = dag.get("state"), whole(dag.get("stage")) or 0
@@ -169,7 +173,7 @@ def dags(seen: Seen) -> Iterator[Look]:
             there = states[stage - 1] if 1 <= stage <= len(states) else "none"
             wrong = f"a dag that is FAILED at stage {stage} has a node there that is {there}."
             kept = there == "FAILED" or _was_just_taken_up(nodes)
-            yield look("parent.out-of-step", kept, f"{path}.state", wrong)
+            yield check("parent.out-of-step", kept, f"{path}.state", wrong)
         else:
             yield from _succeeded(path, dag, states)
 
@@ -180,7 +184,7 @@ def _was_just_taken_up(nodes: list[Json]) -> bool:
     return "FAILED" not in {state for state, _ in shown} and bool(shown & TAKEN_UP)
 
 
-def _succeeded(path: str, dag: Json, states: list[str]) -> Iterator[Look]:
+def _succeeded(path: str, dag: Json, states: list[str]) -> Iterator[CheckResult]:
     """All nodes are done, or undone; after a rollback was cancelled nothing is for sure.
 
     A rollback that failed may be retried or passed: what it did not come to stays PENDING/ROLLBACK.
@@ -193,20 +197,20 @@ def _succeeded(path: str, dag: Json, states: list[str]) -> Iterator[Look]:
         wrong = f"a dag that is SUCCEED/{operator} has nodes that are {', '.join(states)}."
         settled = [state for state, of in shown if (state, of) != ("PENDING", "ROLLBACK")]
         kept = set(settled) == {"SUCCEED"}
-        yield look("parent.out-of-step", kept, f"{path}.state", wrong)
+        yield check("parent.out-of-step", kept, f"{path}.state", wrong)
     if operator == "ROLLBACK":
         wrong = f"a dag that was rolled back has nodes that are {', '.join(states)}."
         kept = set(states) <= {"SUCCEED", "PENDING"} and ("PENDING", "ROLLBACK") not in shown
-        yield look("parent.out-of-step", kept, f"{path}.state", wrong)
+        yield check("parent.out-of-step", kept, f"{path}.state", wrong)
     last = {"RUN": len(states), "ROLLBACK": 1}.get(str(operator))
     if last is not None:
         wrong = f"a dag that is SUCCEED/{operator} ends at stage {stage}, not at {last}."
-        yield look("parent.stage", stage == last, f"{path}.stage", wrong)
+        yield check("parent.stage", stage == last, f"{path}.stage", wrong)
 
 
-def nodes(seen: Seen) -> Iterator[Look]:
+def nodes(subject: Subject) -> Iterator[CheckResult]:
     """A node whose state is final fits its sub tasks (engine/scheduler/task_handler.go:74-235)."""
-    for path, node in nodes_in(seen):
+    for path, node in nodes_in(subject):
         states = {str(each.get("state")) for each in objects(node.get("sub_tasks"))}
         state, operator = node.get("state"), node.get("operator")
         if not states:
@@ -215,28 +219,28 @@ def nodes(seen: Seen) -> Iterator[Look]:
         if state == "SUCCEED":
             wrong = f"a node that is SUCCEED has sub tasks that are {listed}."
             kept = states <= ({"SUCCEED", "PENDING"} if operator == "ROLLBACK" else {"SUCCEED"})
-            yield look("parent.out-of-step", kept, f"{path}.state", wrong)
+            yield check("parent.out-of-step", kept, f"{path}.state", wrong)
         if state == "FAILED" and operator != "CANCEL":
             wrong = f"a node that is FAILED has no sub task that is: they are {listed}."
             passed = any(each.get("operator") == "PASS" for each in objects(node.get("sub_tasks")))
             kept = "FAILED" in states or passed  # in between
-            yield look("parent.out-of-step", kept, f"{path}.state", wrong)
+            yield check("parent.out-of-step", kept, f"{path}.state", wrong)
 
 
-def order(seen: Seen) -> Iterator[Look]:
+def order(subject: Subject) -> Iterator[CheckResult]:
     """Nodes run one at a time: in the order of their stages, and back when they are undone."""
-    for path, dag in dags_in(seen):
+    for path, dag in dags_in(subject):
         numbered_nodes = list(numbered(dag.get("nodes"), f"{path}.nodes"))
         for (_, lower), (at, upper) in pairwise(numbered_nodes):
             if dag.get("operator") == "RUN" and _has_run(upper, ("RUN", "RETRY")):
                 wrong = "it started before the node of the stage below it had ended."
                 kept = _comes_after(upper, lower)
-                yield look("order.forward", kept, f"{at}.start_time", wrong)
+                yield check("order.forward", kept, f"{at}.start_time", wrong)
             both_back = _has_run(lower, ("ROLLBACK",)) and _was_undone(upper)
             if dag.get("operator") == "ROLLBACK" and both_back:
                 wrong = "it is not undone, or too late, while the node of the stage below it is."
                 kept = upper.get("state") == "SUCCEED" and _comes_after(lower, upper)
-                yield look("rollback.order", kept, f"{at}.end_time", wrong)
+                yield check("rollback.order", kept, f"{at}.end_time", wrong)
 
 
 def _has_run(node: Json, operators: tuple[str, ...]) -> bool:
@@ -261,65 +265,65 @@ def _slack(thing: Json) -> int:
 # --- lists ----------------------------------------------------------------------------------------
 
 
-def twice(seen: Seen) -> Iterator[Look]:
+def twice(subject: Subject) -> Iterator[CheckResult]:
     """Nothing is listed twice."""
-    contents = seen.data.get("contents") if isinstance(seen.data, dict) else None
+    contents = subject.data.get("contents") if isinstance(subject.data, dict) else None
     known = [each["id"] for each in objects(contents) if "id" in each]
     again = sorted({str(each) for each in known if known.count(each) > 1})
-    if known and seen.id in LISTS | {"getFullSubTaskLogs"}:
-        yield look("list.twice", not again, "$.data.contents", f"{again[:5]} are listed twice.")
+    if known and subject.id in LISTS | {"getFullSubTaskLogs"}:
+        yield check("list.twice", not again, "$.data.contents", f"{again[:5]} are listed twice.")
 
 
-def filters(seen: Seen) -> Iterator[Look]:
+def filters(subject: Subject) -> Iterator[CheckResult]:
     """A list holds what its route is for."""
-    for path, dag in dags_in(seen):
+    for path, dag in dags_in(subject):
         state, kind, id = dag.get("state"), dag.get("maintenance_type"), str(dag.get("id"))
-        if seen.id in UNFINISHED:
+        if subject.id in UNFINISHED:
             wrong = f"dag {id} is {state}, and listed as unfinished."
             done = state == "SUCCEED" or (state == "FAILED" and kind == UNMAINTAINED)
-            yield look("filter.ignored", not done, path, wrong)
-        if seen.id in MAINTENANCE:
+            yield check("filter.ignored", not done, path, wrong)
+        if subject.id in MAINTENANCE:
             wrong = f"dag {id} is answered as the last for maintenance, and holds no lock."
-            yield look("filter.ignored", kind != UNMAINTAINED, path, wrong)
-        if seen.id in OF_CLUSTER | OF_AGENT:
-            of_cluster = seen.id in OF_CLUSTER
+            yield check("filter.ignored", kind != UNMAINTAINED, path, wrong)
+        if subject.id in OF_CLUSTER | OF_AGENT:
+            of_cluster = subject.id in OF_CLUSTER
             wrong = f"dag {id} is {'an agent' if of_cluster else 'the cluster'}'s."
-            yield look("filter.ignored", id.startswith("1") == of_cluster, path, wrong)
+            yield check("filter.ignored", id.startswith("1") == of_cluster, path, wrong)
 
 
-def details(seen: Seen) -> Iterator[Look]:
+def details(subject: Subject) -> Iterator[CheckResult]:
     """Nodes are there when details are asked for, or nothing is said, and not otherwise."""
-    texts = [text for name, text in seen.query if name == "show_details"]
+    texts = [text for name, text in subject.query if name == "show_details"]
     if len(texts) > 1 or not set(texts) <= GO_BOOLEANS:
         return
     wanted = not set(texts) & GO_FALSE
-    if seen.id in ALWAYS_DETAILED and not wanted:
+    if subject.id in ALWAYS_DETAILED and not wanted:
         return
-    for path, dag in dags_in(seen):
+    for path, dag in dags_in(subject):
         if "nodes" in dag:
             kept = (dag["nodes"] is not None) == wanted
             wrong = f"details are {'' if wanted else 'not '}asked for, and nodes is"
             said = "null" if dag["nodes"] is None else "there"
-            yield look("details.ignored", kept, f"{path}.nodes", f"{wrong} {said}.")
+            yield check("details.ignored", kept, f"{path}.nodes", f"{wrong} {said}.")
 
 
-def logs(seen: Seen) -> Iterator[Look]:
+def logs(subject: Subject) -> Iterator[CheckResult]:
     """The lines of a log are of one sub task, and of its runs in their order."""
-    lines: Any = seen.data.get("contents") if isinstance(seen.data, dict) else None
-    if seen.id != "getFullSubTaskLogs" or seen.status != 200 or not lines:
+    lines: Any = subject.data.get("contents") if isinstance(subject.data, dict) else None
+    if subject.id != "getFullSubTaskLogs" or subject.status != 200 or not lines:
         return
     runs = [whole(line.get("execute_times")) for line in objects(lines)]
     known = [run for run in runs if run is not None]
     wrong = f"the lines are of the runs {known[:20]}, which are not in order."
-    asked = seen.path_ids[-1] if seen.path_ids else ""
+    asked = subject.path_ids[-1] if subject.path_ids else ""
     if not asked.startswith("1"):  # what the cluster keeps comes from several agents, in any order
-        yield look("log.order", known == sorted(known), "$.data.contents", wrong)
+        yield check("log.order", known == sorted(known), "$.data.contents", wrong)
     for path, line in numbered(lines, "$.data.contents"):
         number = whole(line.get("sub_task_id"))
         if CANONICAL.fullmatch(asked) and number is not None:
             wrong = f"the line is of sub task {number}, and {asked} was asked for."
             kept = number_in(asked) == number
-            yield look("id.differs", kept, f"{path}.sub_task_id", wrong)
+            yield check("id.differs", kept, f"{path}.sub_task_id", wrong)
 
 
 CHECKS: Final = (

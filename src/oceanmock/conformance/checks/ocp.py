@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from oceanmock.checks import CheckResult, Subject, check, instant, numbered, objects, whole
 from oceanmock.conformance.checks.times import FUTURE, SKEW, TIMES, Json, not_in_future, ordered
-from oceanmock.conformance.looks import Look, Seen, instant, look, numbered, objects, whole
 
 ENDED: Final = frozenset({"FAILED", "SUCCESSFUL"})
 BACKWARDS: Final = frozenset({"ROLLBACK", "ROLLBACK_SKIP"})
@@ -30,76 +30,76 @@ TAKEN_UP: Final = frozenset({"RETRY", "SKIP", "ROLLBACK", "ROLLBACK_SKIP"})
 # --- what a body shows ----------------------------------------------------------------------------
 
 
-def tasks_in(seen: Seen) -> Iterator[tuple[str, Json]]:
+def tasks_in(subject: Subject) -> Iterator[tuple[str, Json]]:
     """Every task of an answer, whole or as a row, with its JSON path."""
-    data = seen.data
-    if seen.status != 200 or not isinstance(data, dict):
+    data = subject.data
+    if subject.status != 200 or not isinstance(data, dict):
         return
-    if seen.id == "listTaskInstances":
+    if subject.id == "listTaskInstances":
         yield from numbered(data.get("contents"), "$.data.contents")
-    elif seen.id in ("getTaskInstance", "retryTask", "rollbackTask"):
+    elif subject.id in ("getTaskInstance", "retryTask", "rollbackTask"):
         yield "$.data", data
 
 
-def subtasks_in(seen: Seen) -> Iterator[tuple[str, Json]]:
+def subtasks_in(subject: Subject) -> Iterator[tuple[str, Json]]:
     """Every subtask of an answer, with its JSON path."""
-    if seen.id == "retrySubtask" and seen.status == 200 and isinstance(seen.data, dict):
-        yield "$.data", seen.data
-    for path, task in tasks_in(seen):
+    if subject.id == "retrySubtask" and subject.status == 200 and isinstance(subject.data, dict):
+        yield "$.data", subject.data
+    for path, task in tasks_in(subject):
         yield from numbered(task.get("subtasks"), f"{path}.subtasks")
 
 
-def ids(seen: Seen) -> Iterator[Look]:
+def ids(subject: Subject) -> Iterator[CheckResult]:
     """What is answered is what was asked for."""
-    if seen.status != 200 or not isinstance(seen.data, dict) or "id" not in seen.data:
+    if subject.status != 200 or not isinstance(subject.data, dict) or "id" not in subject.data:
         return
-    asked = seen.path_ids[-1] if seen.path_ids else ""
+    asked = subject.path_ids[-1] if subject.path_ids else ""
     if asked.isascii() and asked.isdigit():
-        wrong = f"{asked} was asked for, and {seen.data['id']} is answered."
-        yield look("id.differs", str(seen.data["id"]) == str(int(asked)), "$.data.id", wrong)
+        wrong = f"{asked} was asked for, and {subject.data['id']} is answered."
+        yield check("id.differs", str(subject.data["id"]) == str(int(asked)), "$.data.id", wrong)
 
 
 # --- times ----------------------------------------------------------------------------------------
 
 
-def times(seen: Seen) -> Iterator[Look]:
+def times(subject: Subject) -> Iterator[CheckResult]:
     """Times can be read, follow one another, and are none of the future."""
-    now = instant(seen.body.get("timestamp")) if isinstance(seen.body, dict) else None
-    for path, thing in (*tasks_in(seen), *subtasks_in(seen)):
+    now = instant(subject.body.get("timestamp")) if isinstance(subject.body, dict) else None
+    for path, thing in (*tasks_in(subject), *subtasks_in(subject)):
         # The one is the database's, the other the server's.
         yield from ordered(thing, path, "createTime", "startTime", slack=FUTURE)
         yield from ordered(thing, path, "startTime", "finishTime")
         yield from not_in_future(thing, path, TIMES, now)
 
 
-def ends(seen: Seen) -> Iterator[Look]:
+def ends(subject: Subject) -> Iterator[CheckResult]:
     """What has ended says when; what runs does not, and what never ran has neither time."""
-    for path, task in tasks_in(seen):
+    for path, task in tasks_in(subject):
         if task.get("status") in ENDED:
             wrong = f"a task that is {task['status']} has no finishTime."
             kept = task.get("finishTime") is not None
-            yield look("time.finish", kept, f"{path}.finishTime", wrong)
-    for path, subtask in subtasks_in(seen):
+            yield check("time.finish", kept, f"{path}.finishTime", wrong)
+    for path, subtask in subtasks_in(subject):
         if "runTime" in subtask:  # a row of a list has no times
             yield from _ends_of(path, subtask)
 
 
-def _ends_of(path: str, subtask: Json) -> Iterator[Look]:
+def _ends_of(path: str, subtask: Json) -> Iterator[CheckResult]:
     status = str(subtask.get("status"))
     never_ran = (status, subtask.get("operation")) == ("PENDING", "EXECUTE")
     has = {"startTime": status in ENDED | UNDER_RUN, "finishTime": status in ENDED}
     for name, wanted in has.items() if never_ran or status in ENDED | UNDER_RUN else ():
         wrong = f"a subtask that is {status} has {'no' if wanted else 'a'} {name}."
         kept = (subtask.get(name) is not None) == wanted
-        yield look("time.finish", kept, f"{path}.{name}", wrong)
+        yield check("time.finish", kept, f"{path}.{name}", wrong)
 
 
 # --- a task and its subtasks ----------------------------------------------------------------------
 
 
-def parents(seen: Seen) -> Iterator[Look]:
+def parents(subject: Subject) -> Iterator[CheckResult]:
     """A task whose status is final fits its subtasks (RunningTaskWorker:86-119,143-176)."""
-    for path, task in tasks_in(seen):
+    for path, task in tasks_in(subject):
         subtasks = objects(task.get("subtasks"))
         statuses = {str(each.get("status")) for each in subtasks}
         if not subtasks:
@@ -107,11 +107,11 @@ def parents(seen: Seen) -> Iterator[Look]:
         if task.get("status") == "SUCCESSFUL":
             goals = _goals(task)
             wrong = f"a task that is SUCCESSFUL has subtasks that are {_listed(statuses)}."
-            yield look("parent.out-of-step", statuses in goals, f"{path}.status", wrong)
+            yield check("parent.out-of-step", statuses in goals, f"{path}.status", wrong)
         if task.get("status") == "FAILED":
             wrong = f"a task that is FAILED has no subtask that is: they are {_listed(statuses)}."
             kept = "FAILED" in statuses or _was_just_taken_up(subtasks)
-            yield look("parent.out-of-step", kept, f"{path}.status", wrong)
+            yield check("parent.out-of-step", kept, f"{path}.status", wrong)
 
 
 def _was_just_taken_up(subtasks: list[Json]) -> bool:
@@ -136,9 +136,9 @@ def _listed(words: set[str]) -> str:
     return " and ".join(sorted(words))
 
 
-def prohibitions(seen: Seen) -> Iterator[Look]:
+def prohibitions(subject: Subject) -> Iterator[CheckResult]:
     """A subtask that has run and prohibits rollback prohibits its task's (:160-174)."""
-    for path, task in tasks_in(seen):
+    for path, task in tasks_in(subject):
         subtasks = objects(task.get("subtasks"))
         if task.get("status") in ENDED and "prohibitRollback" in task:
             has = any(
@@ -148,15 +148,15 @@ def prohibitions(seen: Seen) -> Iterator[Look]:
             )
             wrong = "a subtask that has run prohibits rollback, and its task does not say so."
             kept = not has or task["prohibitRollback"] is True
-            yield look("parent.prohibit-rollback", kept, f"{path}.prohibitRollback", wrong)
+            yield check("parent.prohibit-rollback", kept, f"{path}.prohibitRollback", wrong)
 
 
 # --- the graph ------------------------------------------------------------------------------------
 
 
-def graph(seen: Seen) -> Iterator[Look]:
+def graph(subject: Subject) -> Iterator[CheckResult]:
     """Upstreams and downstreams are of one task, and say the same."""
-    for path, task in tasks_in(seen):
+    for path, task in tasks_in(subject):
         subtasks = _by_id(task)
         if not any("upstreams" in each for each in subtasks.values()):
             continue
@@ -166,7 +166,7 @@ def graph(seen: Seen) -> Iterator[Look]:
         series = sorted(s for e in subtasks.values() if (s := whole(e.get("seriesId"))) is not None)
         wrong = f"the seriesIds of a task are {series[:20]}, not 0 to {len(subtasks) - 1}."
         kept = series == list(range(len(subtasks)))
-        yield look("graph.series", kept, f"{path}.subtasks[*].seriesId", wrong)
+        yield check("graph.series", kept, f"{path}.subtasks[*].seriesId", wrong)
 
 
 def _by_id(task: Json) -> dict[Any, Json]:
@@ -180,18 +180,18 @@ def _by_id(task: Json) -> dict[Any, Json]:
 
 def _edges(
     path: str, subtask: Json, subtasks: Mapping[Any, Json], there: str, back: str
-) -> Iterator[Look]:
+) -> Iterator[CheckResult]:
     named = subtask.get(there)
     for other in map(whole, named if isinstance(named, list) else ()):
         ends = subtasks.get(other, {}).get(back)
         kept = isinstance(ends, list) and subtask.get("id") in ends
         wrong = f"{subtask.get('id')} has {other} among its {there}, which does not name it back."
-        yield look("graph.one-way", kept, f"{path}.{there}", wrong)
+        yield check("graph.one-way", kept, f"{path}.{there}", wrong)
 
 
-def order(seen: Seen) -> Iterator[Look]:
+def order(subject: Subject) -> Iterator[CheckResult]:
     """Forwards nothing runs before its upstreams, backwards nothing before its downstreams."""
-    for path, task in tasks_in(seen):
+    for path, task in tasks_in(subject):
         subtasks = _by_id(task)
         check = _undone_last_first if task.get("operation") == "ROLLBACK" else _done_first
         if "operation" in task:
@@ -205,38 +205,40 @@ def _neighbours(subtask: Json, subtasks: Mapping[Any, Json], name: str) -> list[
     return [each for each in known if each is not None]
 
 
-def _done_first(path: str, subtask: Json, subtasks: Mapping[Any, Json]) -> Iterator[Look]:
+def _done_first(path: str, subtask: Json, subtasks: Mapping[Any, Json]) -> Iterator[CheckResult]:
     """What is not PENDING has upstreams that all succeeded (AbstractTaskWorker:59-87)."""
     if subtask.get("status") == "PENDING":
         return
     for each in _neighbours(subtask, subtasks, "upstreams"):
         wrong = f"it is {subtask.get('status')} while its upstream {each.get('id')} is "
         kept = each.get("status") == "SUCCESSFUL"
-        yield look("order.forward", kept, f"{path}.status", f"{wrong}{each.get('status')}.")
+        yield check("order.forward", kept, f"{path}.status", f"{wrong}{each.get('status')}.")
 
 
-def _undone_last_first(path: str, subtask: Json, subtasks: Mapping[Any, Json]) -> Iterator[Look]:
+def _undone_last_first(
+    path: str, subtask: Json, subtasks: Mapping[Any, Json]
+) -> Iterator[CheckResult]:
     """What is undone has downstreams that all are, and were before (AbstractTaskWorker:89-115)."""
     if subtask.get("operation") not in BACKWARDS or subtask.get("status") not in UNDER_WAY:
         return
     for each in _neighbours(subtask, subtasks, "downstreams"):
         wrong = f"it is undone while its downstream {each.get('id')} is {each.get('status')}."
-        yield look("rollback.order", each.get("status") == "PENDING", f"{path}.status", wrong)
+        yield check("rollback.order", each.get("status") == "PENDING", f"{path}.status", wrong)
         both = (subtask, each)
         if all(e.get("status") == "PENDING" and e.get("operation") in BACKWARDS for e in both):
             mine, its = (instant(e.get("finishTime")) for e in both)
             wrong = f"it was undone before its downstream {each.get('id')} was."
             kept = mine is None or its is None or its <= mine + SKEW
-            yield look("rollback.order", kept, f"{path}.finishTime", wrong)
+            yield check("rollback.order", kept, f"{path}.finishTime", wrong)
 
 
 # --- lists ----------------------------------------------------------------------------------------
 
 
-def page(seen: Seen) -> Iterator[Look]:
+def page(subject: Subject) -> Iterator[CheckResult]:
     """A page is the one that was asked for, and its numbers fit each other and its rows."""
-    data = seen.data
-    if seen.id != "listTaskInstances" or seen.status != 200 or not isinstance(data, dict):
+    data = subject.data
+    if subject.id != "listTaskInstances" or subject.status != 200 or not isinstance(data, dict):
         return
     said = data.get("page")
     if not isinstance(said, dict) or not isinstance(data.get("contents"), list):
@@ -245,38 +247,42 @@ def page(seen: Seen) -> Iterator[Look]:
     number, size = whole(said.get("number")), whole(said.get("size"))
     total, pages = whole(said.get("totalElements")), whole(said.get("totalPages"))
     for name, default, is_said in (("page", 1, number), ("size", 10, size)):
-        if (asked := _asked_number(seen, name, default)) is not None and is_said is not None:
+        if (asked := _asked_number(subject, name, default)) is not None and is_said is not None:
             member = "number" if name == "page" else name
             wrong = f"{name}={asked} was asked for, and page.{member} is {is_said}."
             kept = is_said == asked or (name == "size" and LEAST_MOST <= is_said < asked)
-            yield look(f"paging.{member}", kept, f"$.data.page.{member}", wrong)
+            yield check(f"paging.{member}", kept, f"$.data.page.{member}", wrong)
     if number is None or size is None or size < 1 or total is None or pages is None:
         return
     wrong = f"{total} elements in pages of {size} are {-(-total // size)} pages, not {pages}."
-    yield look("paging.pages", pages == -(-total // size), "$.data.page.totalPages", wrong)
+    yield check("paging.pages", pages == -(-total // size), "$.data.page.totalPages", wrong)
     expected = max(0, min(size, total - (number - 1) * size))
     wrong = f"page {number} of {total} elements in pages of {size} has {rows} rows, not {expected}."
-    yield look("paging.rows", rows == expected, "$.data.contents", wrong)
+    yield check("paging.rows", rows == expected, "$.data.contents", wrong)
 
 
-def _asked_number(seen: Seen, name: str, default: int) -> int | None:
-    text = seen.asked(name)
+def _asked_number(subject: Subject, name: str, default: int) -> int | None:
+    text = subject.parameter(name)
     if text is None:
-        return default if name not in dict(seen.query) else None
+        return default if name not in dict(subject.query) else None
     is_number = text.isascii() and text.isdigit() and len(text) < 10
     most = LARGEST[name]
     return int(text) if is_number and 1 <= int(text) <= most else None
 
 
-def twice(seen: Seen) -> Iterator[Look]:
+def twice(subject: Subject) -> Iterator[CheckResult]:
     """Nothing is listed twice."""
-    lists = [("$.data.contents", seen.data.get("contents"))] if isinstance(seen.data, dict) else []
-    lists += [(f"{path}.subtasks", task.get("subtasks")) for path, task in tasks_in(seen)]
+    lists = (
+        [("$.data.contents", subject.data.get("contents"))]
+        if isinstance(subject.data, dict)
+        else []
+    )
+    lists += [(f"{path}.subtasks", task.get("subtasks")) for path, task in tasks_in(subject)]
     for path, listed in lists:
         known = [each.get("id") for each in objects(listed) if "id" in each]
         again = sorted({str(each) for each in known if known.count(each) > 1})
         if known:
-            yield look("list.twice", not again, path, f"{', '.join(again)} is listed twice.")
+            yield check("list.twice", not again, path, f"{', '.join(again)} is listed twice.")
 
 
 LARGEST: Final = {"page": 2**31 - 1, "size": 2000}
@@ -319,15 +325,15 @@ def _is_number(id: Any, asked: str) -> bool:
     return not is_one or str(id) == str(int(asked))
 
 
-def filters(seen: Seen) -> Iterator[Look]:
+def filters(subject: Subject) -> Iterator[CheckResult]:
     """Every row is one that was asked for."""
-    if seen.id != "listTaskInstances":
+    if subject.id != "listTaskInstances":
         return
     for name, matches in FILTERS.items():
-        text = seen.asked(name)
-        for path, task in tasks_in(seen) if text else ():
+        text = subject.parameter(name)
+        for path, task in tasks_in(subject) if text else ():
             wrong = f"{name}={text} was asked for, and task {task.get('id')} is none of that."
-            yield look("filter.ignored", matches(task, text or ""), path, wrong)
+            yield check("filter.ignored", matches(task, text or ""), path, wrong)
 
 
 DIRECTIONS: Final = {"id,asc": False, "id,desc": True}
@@ -335,16 +341,16 @@ DIRECTIONS: Final = {"id,asc": False, "id,desc": True}
 and say nothing of a sort without its direction."""
 
 
-def sorting(seen: Seen) -> Iterator[Look]:
+def sorting(subject: Subject) -> Iterator[CheckResult]:
     """Rows come in the order that was asked for."""
-    asked = seen.asked("sort") or ""
-    if seen.id != "listTaskInstances" or asked not in DIRECTIONS:
+    asked = subject.parameter("sort") or ""
+    if subject.id != "listTaskInstances" or asked not in DIRECTIONS:
         return
-    found = [whole(task.get("id")) for _, task in tasks_in(seen)]
+    found = [whole(task.get("id")) for _, task in tasks_in(subject)]
     values = [each for each in found if each is not None]
     right = sorted(values, reverse=DIRECTIONS[asked])
     wrong = f"sort={asked} was asked for, and the rows are not in that order."
-    yield look("list.order", values == right, "$.data.contents", wrong)
+    yield check("list.order", values == right, "$.data.contents", wrong)
 
 
 CHECKS: Final = (

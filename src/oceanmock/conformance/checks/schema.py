@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import orjson
 
+from oceanmock.checks import CheckResult, Contract, Subject, check
 from oceanmock.conformance.checks.envelope import BELOW
-from oceanmock.conformance.looks import Contract, Look, Seen, look
 from oceanmock.conformance.quirks import is_explained
 from oceanmock.http.validation import Schema, SchemaViolation
 
@@ -29,68 +29,78 @@ RULES_BY_KEYWORD: Final = {
 BODIES: Final = ("schema.required", "schema.type", "schema.enum", "schema.value")
 
 
-def status(seen: Seen) -> Iterator[Look]:
+def status(subject: Subject) -> Iterator[CheckResult]:
     """The contract names the status for this operation, and it is no failure of the server."""
-    if seen.operation is None:
+    if subject.operation is None:
         return
-    if seen.status >= 500:
-        if not _is_unknown_method(seen):
-            yield from _failure(seen)
-    elif seen.exchange.method != seen.operation.method:
-        wrong = f"{seen.exchange.method} is answered {seen.status}; the path does not know it."
-        refused = seen.status >= 400 or seen.exchange.method in ("HEAD", "OPTIONS")
-        yield look("method.accepted", refused, "$", wrong)
-    elif seen.status not in BELOW:
-        documented = str(seen.status) in seen.operation.statuses
-        allowed = ", ".join(seen.operation.statuses)
-        wrong = f"it is answered {seen.status}; the contract knows {allowed}."
-        yield look("status.undocumented", documented, "$", wrong)
+    if subject.status >= 500:
+        if not _is_unknown_method(subject):
+            yield from _failure(subject)
+    elif subject.exchange.method != subject.operation.method:
+        wrong = (
+            f"{subject.exchange.method} is answered {subject.status}; the path does not know it."
+        )
+        refused = subject.status >= 400 or subject.exchange.method in ("HEAD", "OPTIONS")
+        yield check("method.accepted", refused, "$", wrong)
+    elif subject.status not in BELOW:
+        documented = str(subject.status) in subject.operation.statuses
+        allowed = ", ".join(subject.operation.statuses)
+        wrong = f"it is answered {subject.status}; the contract knows {allowed}."
+        yield check("status.undocumented", documented, "$", wrong)
 
 
-def _is_unknown_method(seen: Seen) -> bool:
+def _is_unknown_method(subject: Subject) -> bool:
     """Whether it is a method that the path does not know: ocp-express fails at each of them.
 
     (RestExceptionHandler.java:343-358; no document says what OCP does.)
     """
-    operation = seen.operation
-    is_ocp = seen.contract.api == "ocp"
-    return is_ocp and operation is not None and seen.exchange.method != operation.method
+    operation = subject.operation
+    is_ocp = subject.contract.api == "ocp"
+    return is_ocp and operation is not None and subject.exchange.method != operation.method
 
 
 EXPECTED: Final = ("UnderMaintenance", "Task.Expired")
 """What obshell answers 500 to an operator whose dag can not have its lock back."""
 
 
-def _failure(seen: Seen) -> Iterator[Look]:
+def _failure(subject: Subject) -> Iterator[CheckResult]:
     """A 500 that nothing explains is a failure, and one to a hostile request another."""
-    code = str(seen.error.get("errCode", ""))
-    if not is_explained(seen) and not any(word in code for word in EXPECTED):
-        rule = "hostile.500" if seen.exchange.expects_refusal else "status.server-error"
-        said = str(seen.error.get("message", ""))[:200].rstrip(". ")
-        yield look(rule, False, "$", f"the server failed with {seen.status}: {said or 'no word'}.")
+    code = str(subject.error.get("errCode", ""))
+    if not is_explained(subject) and not any(word in code for word in EXPECTED):
+        rule = "hostile.500" if subject.exchange.expects_refusal else "status.server-error"
+        said = str(subject.error.get("message", ""))[:200].rstrip(". ")
+        yield check(
+            rule, False, "$", f"the server failed with {subject.status}: {said or 'no word'}."
+        )
 
 
-def no_failure(seen: Seen) -> Iterator[Look]:
+def no_failure(subject: Subject) -> Iterator[CheckResult]:
     """Counts the requests that the server did not fail at."""
-    if seen.operation is not None and seen.status < 500:
-        yield look("hostile.500" if seen.exchange.expects_refusal else "status.server-error", True)
+    if subject.operation is not None and subject.status < 500:
+        yield check(
+            "hostile.500" if subject.exchange.expects_refusal else "status.server-error", True
+        )
 
 
-def body(seen: Seen) -> Iterator[Look]:
+def body(subject: Subject) -> Iterator[CheckResult]:
     """The body is what the contract's schema says of this status."""
-    operation = seen.operation
-    if operation is None or seen.exchange.method != operation.method or seen.body is None:
+    operation = subject.operation
+    if operation is None or subject.exchange.method != operation.method or subject.body is None:
         return
-    schema = _schema_of(seen.contract, operation.id, str(seen.status))
+    schema = _schema_of(subject.contract, operation.id, str(subject.status))
     if schema is None:
         return
     mistakes = (
-        list(islice(schema.violations(seen.body), MOST)) if not schema.accepts(seen.body) else []
+        list(islice(schema.violations(subject.body), MOST))
+        if not schema.accepts(subject.body)
+        else []
     )
     broken = {_rule(each) for each in mistakes}
-    yield from (look(rule, True) for rule in BODIES if rule not in broken)
+    yield from (check(rule, True) for rule in BODIES if rule not in broken)
     for each in mistakes:
-        yield Look(_rule(each), json_path(each.path), f"{json_path(each.path)}: {each.message}.")
+        yield CheckResult(
+            _rule(each), json_path(each.path), f"{json_path(each.path)}: {each.message}."
+        )
 
 
 def _rule(mistake: SchemaViolation) -> str:
@@ -105,8 +115,8 @@ def json_path(parts: Sequence[str | int]) -> str:
 @lru_cache(maxsize=256)
 def _schema_of(contract: Contract, operation: str, status: str) -> Schema | None:
     """The compiled schema of an answer; None where the contract has none."""
-    responses = contract.said_of(contract.operations[operation])["responses"]
-    said = contract.followed(responses.get(status, {}))
+    responses = contract.definition_of(contract.operations[operation])["responses"]
+    said = contract.resolved(responses.get(status, {}))
     for media_type, content in said.get("content", {}).items():
         if "json" in media_type:
             return _compiled(orjson.dumps(content.get("schema", {})), contract)

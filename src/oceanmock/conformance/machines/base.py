@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
-from oceanmock.conformance.looks import UNHEARD
+from oceanmock.checks import UNAVAILABLE, CheckResult, Exchange, Phase, RuleCount
 from oceanmock.conformance.machines.rules import RULES_OF_MACHINES
-from oceanmock.conformance.model import CheckResult, Exchange, Phase, RuleCount
 
 Pause = Literal["none", "tick", "rest"]
 PAUSES: Final[tuple[Pause, ...]] = ("none", "tick", "rest")
@@ -352,8 +351,8 @@ class Walk(ABC, Generic[S]):
         exchange = self.ask(act, before, expects_refusal=ACCEPTED not in answers)
         self.notes.played.operations[act.wish, exchange.status] += 1
         self._tell(f"{self.called(act, before)} → {exchange.status or 'no answer'}")
-        if exchange.status is None or exchange.status in UNHEARD | {401, 403}:
-            self.is_over = exchange.status not in UNHEARD  # nothing of this is ours to judge
+        if exchange.status is None or exchange.status in UNAVAILABLE | {401, 403}:
+            self.is_over = exchange.status not in UNAVAILABLE  # nothing of this is ours to judge
             return
         is_sure = self.pace.stands or before.at_rest
         if is_sure:
@@ -471,7 +470,7 @@ class Walk(ABC, Generic[S]):
     def _read(self, after: str = "") -> S | None:
         self._asked = self.client.send("GET", self.path(), phase="machine")
         for _ in range(HEARD_WITHIN):
-            if self._asked.status not in UNHEARD:
+            if self._asked.status not in UNAVAILABLE:
                 break
             self._wait(self.pace.poll)
             self._asked = self.client.send("GET", self.path(), phase="machine")

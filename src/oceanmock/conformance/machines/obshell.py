@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from oceanmock.conformance.looks import instant
+from oceanmock.checks import Exchange, instant
 from oceanmock.conformance.machines.base import (
     ACCEPTED,
     Act,
@@ -25,7 +25,6 @@ from oceanmock.conformance.machines.base import (
     look,
 )
 from oceanmock.conformance.machines.knowledge import NOTHING, Known
-from oceanmock.conformance.model import Exchange
 from oceanmock.conformance.quirks import KNOWN_ERROR
 from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell

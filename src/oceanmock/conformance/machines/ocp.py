@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from oceanmock.conformance.looks import instant
+from oceanmock.checks import Exchange, instant
 from oceanmock.conformance.machines.base import (
     ACCEPTED,
     UNREADABLE,
@@ -28,7 +28,6 @@ from oceanmock.conformance.machines.base import (
     look,
 )
 from oceanmock.conformance.machines.knowledge import NOTHING, Known
-from oceanmock.conformance.model import Exchange
 
 WISHES: Final = (
     "retrySubtask",

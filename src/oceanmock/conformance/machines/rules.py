@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from oceanmock.conformance.model import Rule
+from oceanmock.checks import Rule
 
 _STATES: Final = (
     "ocp-express TaskInstanceManagerImpl.java:59-117, SubtaskInstanceManagerImpl.java:40-82; "

@@ -14,13 +14,22 @@ from collections.abc import Container, Iterator, Mapping
 from itertools import product
 from typing import Final
 
+from oceanmock.checks import (
+    CheckResult,
+    Contract,
+    Exchange,
+    RuleChecker,
+    Subject,
+    check,
+    guarded,
+    instant,
+)
 from oceanmock.clock import SECOND
 from oceanmock.conformance.checks.ocp import BACKWARDS
-from oceanmock.conformance.looks import Contract, Look, Seen, Watch, guarded, instant, look
 from oceanmock.conformance.memory import chains, facts, logs
 from oceanmock.conformance.memory.chains import Call
 from oceanmock.conformance.memory.sighted import Sighting, View, sightings
-from oceanmock.conformance.model import CheckResult, Exchange, TransitionCounts
+from oceanmock.conformance.model import TransitionCounts
 from oceanmock.conformance.quirks import has_panicked
 from oceanmock.conformance.rules import RULES
 from oceanmock.observations import operation_of
@@ -51,7 +60,7 @@ KINDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
 """What the ids in the path of an operation are ids of."""
 
 
-class Memory(Watch):
+class Memory(RuleChecker):
     """The watch that remembers. ``walked`` and ``shown`` are what it saw things go through.
 
     ``ours`` holds the ids of the tasks or dags that nobody else operates; None stands for all.
@@ -62,7 +71,7 @@ class Memory(Watch):
         self.ours = ours
         self.walked: TransitionCounts = Counter()
         self.shown: Counter[tuple[str, str]] = Counter()
-        self._late: list[tuple[Seen, Look]] = []
+        self._late: list[tuple[Subject, CheckResult]] = []
         self.forget()
 
     def forget(self) -> None:
@@ -71,7 +80,7 @@ class Memory(Watch):
         self._latest: dict[Key, Sighting] = {}
         self._roots: dict[Key, str] = {}
         self._calls: list[Call] = []
-        self._refused: dict[Key, tuple[Seen, Sighting, str]] = {}
+        self._refused: dict[Key, tuple[Subject, Sighting, str]] = {}
         self._codes: dict[tuple[str, int], int] = {}
         self._timestamps: dict[str, int] = {}
         self._waiting: dict[Key, facts.Waiting] = {}
@@ -81,96 +90,104 @@ class Memory(Watch):
         """What is wrong with an exchange, and with those before it that it shows to be wrong."""
         found = super().__call__(exchange)
         late, self._late = self._late, []
-        return found + [each for seen, broken in late for each in self.judged(seen, [broken])]
+        return found + [
+            each for subject, broken in late for each in self.failures(subject, [broken])
+        ]
 
-    def looks(self, seen: Seen) -> Iterator[Look]:
+    def results(self, subject: Subject) -> Iterator[CheckResult]:
         """Every look at an exchange, in the order in which things were remembered."""
-        for check in (self._clock, self._codes_agree, self._still_there, self._call, self._sights):
-            yield from guarded(check, seen)
-        yield from guarded(self._log, seen)
+        for each in (self._clock, self._codes_agree, self._still_there, self._call, self._sights):
+            yield from guarded(each, subject)
+        yield from guarded(self._log, subject)
 
     # --- what a server says of itself -------------------------------------------------------------
 
-    def _clock(self, seen: Seen) -> Iterator[Look]:
-        at = instant(seen.body.get("timestamp")) if isinstance(seen.body, dict) else None
-        if at is None or has_panicked(seen):
+    def _clock(self, subject: Subject) -> Iterator[CheckResult]:
+        at = instant(subject.body.get("timestamp")) if isinstance(subject.body, dict) else None
+        if at is None or has_panicked(subject):
             return
-        server = f"{seen.body.get('server', '')} {self._is_passed_on(seen)}"
+        server = f"{subject.body.get('server', '')} {self._is_passed_on(subject)}"
         latest = self._timestamps.setdefault(server, at)
-        wrong = f"timestamp is {seen.body['timestamp']}, before that of an earlier answer."
-        yield look("envelope.went-back", at >= latest - EARLIER, "$.timestamp", wrong)
+        wrong = f"timestamp is {subject.body['timestamp']}, before that of an earlier answer."
+        yield check("envelope.went-back", at >= latest - EARLIER, "$.timestamp", wrong)
         self._timestamps[server] = max(latest, at)
 
-    def _is_passed_on(self, seen: Seen) -> bool:
+    def _is_passed_on(self, subject: Subject) -> bool:
         """Whether another agent may have answered: a FOLLOWER passes on whoever is let in."""
-        is_guarded = seen.operation is not None and not self.contract.is_open(seen.id)
-        return self.contract.api == "obshell" and is_guarded and seen.status == 200
+        is_guarded = subject.operation is not None and not self.contract.is_open(subject.id)
+        return self.contract.api == "obshell" and is_guarded and subject.status == 200
 
-    def _codes_agree(self, seen: Seen) -> Iterator[Look]:
+    def _codes_agree(self, subject: Subject) -> Iterator[CheckResult]:
         """OCP's numbers are not public, but that there is no such task has one number."""
-        code = seen.error.get("code")
-        is_plain = seen.status == 404 and all(id.isascii() and id.isdigit() for id in seen.path_ids)
-        if seen.id not in ABOUT_A_TASK or not is_plain or not isinstance(code, int):
+        code = subject.error.get("code")
+        is_plain = subject.status == 404 and all(
+            id.isascii() and id.isdigit() for id in subject.path_ids
+        )
+        if subject.id not in ABOUT_A_TASK or not is_plain or not isinstance(code, int):
             return
-        first = self._codes.setdefault((seen.id, seen.status), code)
-        wrong = f"code is {code}, and was {first} the last time this was answered {seen.status}."
-        yield look("error.code-differs", code == first, "$.error.code", wrong)
+        first = self._codes.setdefault((subject.id, subject.status), code)
+        wrong = f"code is {code}, and was {first} the last time this was answered {subject.status}."
+        yield check("error.code-differs", code == first, "$.error.code", wrong)
 
-    def _still_there(self, seen: Seen) -> Iterator[Look]:
-        kinds = KINDS_OF.get(seen.id, ())
-        keys = list(zip(kinds, seen.path_ids, strict=False))
-        if not kinds or not all(key in self._latest for key in keys) or seen.request_json.get("id"):
+    def _still_there(self, subject: Subject) -> Iterator[CheckResult]:
+        kinds = KINDS_OF.get(subject.id, ())
+        keys = list(zip(kinds, subject.path_ids, strict=False))
+        if (
+            not kinds
+            or not all(key in self._latest for key in keys)
+            or subject.request_json.get("id")
+        ):
             return
         root = self._latest[keys[-1]].root
         is_pair = len(keys) == 1 or root == keys[0][1]
-        if seen.status in (200, 404) and self._is_ours(root) and is_pair:
+        if subject.status in (200, 404) and self._is_ours(root) and is_pair:
             wrong = f"{' '.join(keys[-1])} was there before, and is answered 404."
-            yield look("id.vanished", seen.status == 200, "$", wrong)
+            yield check("id.vanished", subject.status == 200, "$", wrong)
 
     # --- calls ------------------------------------------------------------------------------------
 
     def _is_ours(self, root: str) -> bool:
         return self.ours is None or (bool(root) and root in self.ours)
 
-    def _call(self, seen: Seen) -> Iterator[Look]:
+    def _call(self, subject: Subject) -> Iterator[CheckResult]:
         """Judges a call by what was known before it, and remembers that it was made."""
-        name = operation_of(self.contract.api, seen.id, dict(seen.request_json))
+        name = operation_of(self.contract.api, subject.id, dict(subject.request_json))
         kind = name.partition(".")[0]
-        if not name or kind not in chains.MACHINES or not seen.path_ids:
+        if not name or kind not in chains.MACHINES or not subject.path_ids:
             return
-        key = (kind, seen.path_ids[-1])
+        key = (kind, subject.path_ids[-1])
         before = self._latest.get(key)
         if before is not None and name in chains.known_calls(kind):
-            if seen.status // 100 == 2:
+            if subject.status // 100 == 2:
                 yield from self._accepted(name, key, before)
-            elif seen.status == 400:
-                self._refused[key] = (seen, before, name)
-        is_sure = seen.status // 100 == 2
-        if is_sure or seen.exchange.status is None or seen.status >= 500:
-            self._calls.append(Call(name, key[1], self._moved_by(seen, key), is_sure))
+            elif subject.status == 400:
+                self._refused[key] = (subject, before, name)
+        is_sure = subject.status // 100 == 2
+        if is_sure or subject.exchange.status is None or subject.status >= 500:
+            self._calls.append(Call(name, key[1], self._moved_by(subject, key), is_sure))
 
-    def _moved_by(self, seen: Seen, key: Key) -> frozenset[str]:
+    def _moved_by(self, subject: Subject, key: Key) -> frozenset[str]:
         """The tasks or dags a call may move: ocp-express does not look at the task of a pair."""
         roots = {self._roots.get(key, "")}
         if key[0] in ("task", "subtask"):
-            roots.add(seen.path_ids[0])
+            roots.add(subject.path_ids[0])
         if key[0] == "dag":
             roots.add(key[1])
         known = roots - {""}
         return frozenset(known) if key[0] in ("task", "dag") or key in self._roots else frozenset()
 
-    def _accepted(self, name: str, key: Key, before: Sighting) -> Iterator[Look]:
+    def _accepted(self, name: str, key: Key, before: Sighting) -> Iterator[CheckResult]:
         """What was accepted was possible in some state that it may have been in by then."""
         takes = chains.can_take(key[0], name, switched=True)
         was = self._may_be_now(before)
         is_undecided = self.ours is not None and (name, before.operation) in UNDECIDED
         if was and not is_undecided:
             wrong = f"{name} is accepted, and {key[0]} {key[1]} was {before.words} before."
-            yield look("call.illegal-accepted", bool(was & takes), "$", wrong)
+            yield check("call.illegal-accepted", bool(was & takes), "$", wrong)
         if name == "task.ROLLBACK" and before.state == "FAILED" and not self._calls_since(before):
             wrong = f"a rollback is accepted of task {key[1]}, whose prohibitRollback is true."
             kept = before.raw.get("prohibitRollback") is not True or not self._is_ours(before.root)
-            yield look("call.prohibited-accepted", kept, "$", wrong)
+            yield check("call.prohibited-accepted", kept, "$", wrong)
 
     def _calls_since(self, before: Sighting) -> list[Call]:
         return [each for each in self._calls[before.calls :] if each.concerns(before.root)]
@@ -200,13 +217,13 @@ class Memory(Watch):
 
     # --- sightings --------------------------------------------------------------------------------
 
-    def _sights(self, seen: Seen) -> Iterator[Look]:
+    def _sights(self, subject: Subject) -> Iterator[CheckResult]:
         """Holds everything that is shown against what was known of it."""
-        found = sightings(seen, roots=self._roots, calls=len(self._calls))
+        found = sightings(subject, roots=self._roots, calls=len(self._calls))
         self._roots.update({each.key: each.root for each in found if each.root})
         for now in found:
             if self._is_nothing_new(now):
-                yield look("terminal.moved" if now.is_terminal else "transition.illegal", True)
+                yield check("terminal.moved" if now.is_terminal else "transition.illegal", True)
                 continue
             yield from self._became(now)
             yield from self._sandwiched(now)
@@ -219,14 +236,14 @@ class Memory(Watch):
             self._logs.sighted(now)
 
     def _is_nothing_new(self, now: Sighting) -> bool:
-        """Whether it was last seen just so, in the same view, and nothing was called since."""
+        """Whether it was last subject just so, in the same view, and nothing was called since."""
         latest = self._latest.get(now.key)
         if latest is None or latest.view != now.view or now.key in self._refused:
             return False
         is_waiting = now.key in self._waiting
         return latest.calls == now.calls and not is_waiting and latest.raw == now.raw
 
-    def _became(self, now: Sighting) -> Iterator[Look]:
+    def _became(self, now: Sighting) -> Iterator[CheckResult]:
         """It can have become this, and what never changes, or only grows, did so."""
         latest = self._latest.get(now.key)
         same = self._last.get((now.key, now.view))
@@ -239,7 +256,7 @@ class Memory(Watch):
             if self._is_ours(now.root) or now.state != "FAILED":
                 yield from facts.settled(same, now)
 
-    def _moved(self, before: Sighting, now: Sighting) -> Iterator[Look]:
+    def _moved(self, before: Sighting, now: Sighting) -> Iterator[CheckResult]:
         could = chains.could_be(now.kind, now.state, now.operation)
         was = chains.could_be(before.kind, before.state, before.operation)
         if not could or not was:
@@ -247,13 +264,13 @@ class Memory(Watch):
         rule = _rule_of_move(before, now)
         wrong = f"{now.kind} {now.id} was {before.words}, and is {now.words}"
         may, must = self._may_be_now(before), self._may_be_now(before, is_certain=True)
-        yield look(rule, bool(may & could), now.path, f"{wrong}, which it cannot become.")
+        yield check(rule, bool(may & could), now.path, f"{wrong}, which it cannot become.")
         if any(call.aims_at(*now.key) and call.is_sure for call in self._calls_since(before)):
             kept = not may & could or bool(must & could and not _stands_still(before, now))
             wrong = f"{wrong}, as if nothing had been asked of it in between."
-            yield look("call.no-effect", kept, now.path, wrong)
+            yield check("call.no-effect", kept, now.path, wrong)
 
-    def _sandwiched(self, now: Sighting) -> Iterator[Look]:
+    def _sandwiched(self, now: Sighting) -> Iterator[CheckResult]:
         """What ended once, and still had later, was ended in between as well, in every view."""
         before = self._last.get((now.key, now.view))
         if before is None or not _is_same_end(before, now):
@@ -262,41 +279,41 @@ class Memory(Watch):
             between = self._last.get((now.key, view))
             if between is None or view == now.view:
                 continue
-            if before.seen.exchange.number < between.seen.exchange.number:
+            if before.subject.exchange.number < between.subject.exchange.number:
                 wrong = (
                     f"{now.kind} {now.id} is {between.words} here, and {now.words} by itself, "
                     "before and after."
                 )
                 rule = "list.differs-from-detail" if "list" in (view, now.view) else "views.differ"
                 kept = between.state == now.state
-                yield look(rule, True)
+                yield check(rule, True)
                 if not kept:
-                    self._late.append((between.seen, Look(rule, between.path, wrong)))
+                    self._late.append((between.subject, CheckResult(rule, between.path, wrong)))
 
-    def _agrees(self, now: Sighting) -> Iterator[Look]:
+    def _agrees(self, now: Sighting) -> Iterator[CheckResult]:
         """What ended shows the same in every view."""
         for view in ("list", "detail", "part"):
             other = self._last.get((now.key, view))
             if view != now.view and other is not None and _is_same_end(other, now):
                 yield from facts.same_everywhere(other, now)
 
-    def _refusal_was_right(self, now: Sighting) -> Iterator[Look]:
+    def _refusal_was_right(self, now: Sighting) -> Iterator[CheckResult]:
         """A call that is refused for its state is one that the state, before and after, forbids."""
         refused = self._refused.pop(now.key, None)
         if refused is None:
             return
-        seen, before, name = refused
+        subject, before, name = refused
         if self._calls_since(before) or not _is_same_end(before, now):
             return
         takes = chains.can_take(now.kind, name, switched=False)
         was = chains.could_be(before.kind, before.state, before.operation)
-        is_legal = bool(was) and was <= takes and facts.is_about_the_state(seen, before)
+        is_legal = bool(was) and was <= takes and facts.is_about_the_state(subject, before)
         wrong = f"{name} is refused, and {now.kind} {now.id} was {before.words} all the while."
-        yield look("call.legal-refused", True)
+        yield check("call.legal-refused", True)
         if is_legal:
-            self._late.append((seen, Look("call.legal-refused", "$", wrong)))
+            self._late.append((subject, CheckResult("call.legal-refused", "$", wrong)))
 
-    def _waits(self, now: Sighting, found: list[Sighting]) -> Iterator[Look]:
+    def _waits(self, now: Sighting, found: list[Sighting]) -> Iterator[CheckResult]:
         """What is above ends soon after what is below it has."""
         if now.view != "detail" or now.kind not in ("task", "dag"):
             return
@@ -308,7 +325,7 @@ class Memory(Watch):
             self._waiting[now.key] = before
             wrong = f"{now.kind} {now.id} is still {now.words}, long after its parts have ended."
             kept = now.at - before.since < facts.LONG
-            yield look("parent.stuck", kept, now.path, wrong)
+            yield check("parent.stuck", kept, now.path, wrong)
         else:
             self._waiting[now.key] = facts.Waiting(state, now.at)
 
@@ -321,8 +338,8 @@ class Memory(Watch):
         if before is not None and before.words != now.words:
             self.walked[now.kind, before.words, now.words] += 1
 
-    def _log(self, seen: Seen) -> Iterator[Look]:
-        yield from self._logs.looks(seen, self._latest)
+    def _log(self, subject: Subject) -> Iterator[CheckResult]:
+        yield from self._logs.results(subject, self._latest)
 
 
 def _rule_of_move(before: Sighting, now: Sighting) -> str:
@@ -333,7 +350,7 @@ def _rule_of_move(before: Sighting, now: Sighting) -> str:
 
 
 def _is_same_end(before: Sighting, now: Sighting) -> bool:
-    """Whether two looks show one end: nothing can have happened in between."""
+    """Whether two results show one end: nothing can have happened in between."""
     ended = before.is_terminal and now.is_terminal and before.state == now.state
     return ended and before.end is not None and before.end == now.end
 

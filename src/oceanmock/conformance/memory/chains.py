@@ -1,10 +1,9 @@
-"""Whether what was seen before can have become what is seen now, by the calls in between.
+"""Decide which states an item may have, given an earlier observation and the requests since.
 
-Two looks are never at one time, and any number of ticks may lie between them. So what somebody saw
-is a set: all that the table of transitions can lead to by time alone. A call that was accepted
-takes what it is made on along one of its own edges, in the order of the calls; one whose answer
-never came may have been accepted or not. Where others may have called as well, anything they could
-have done counts as done.
+Any number of ticks may lie between two observations. So an observation is a set of states: all
+that the transition table reaches by time alone. An accepted operation takes its item along one of
+its transitions, in the order of the requests; one without a response may have been accepted or
+not. Where others may operate as well, every operation may have happened.
 """
 
 from __future__ import annotations

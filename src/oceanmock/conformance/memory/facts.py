@@ -1,4 +1,4 @@
-"""What stays, what only grows, and what is the same in every view: two looks at one thing."""
+"""What stays, what only grows, and what is the same in every view: two results at one thing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from oceanmock.checks import CheckResult, Subject, check, instant, objects, whole
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.conformance.checks.times import SKEW
-from oceanmock.conformance.looks import Look, Seen, instant, look, objects, whole
 from oceanmock.conformance.memory.chains import Call
 from oceanmock.conformance.memory.sighted import Json, Sighting, id_in
 
@@ -50,18 +50,18 @@ OF_ONE_VIEW: Final = frozenset({"additional_data", "nodes", "sub_tasks", "subtas
 """What a view may leave out, and logs, which come late from other agents."""
 
 
-def kept(before: Sighting, now: Sighting) -> Iterator[Look]:
+def kept(before: Sighting, now: Sighting) -> Iterator[CheckResult]:
     """Looks at what never changes."""
     for name in FIXED[now.kind]:
         if name in before.raw and name in now.raw:
             wrong = f"{name} was {before.raw[name]!r}, and is {now.raw[name]!r}."
             same = _is_alike(before.raw[name], now.raw[name])
-            yield look("kept.changed", same, f"{now.path}.{name}", wrong)
+            yield check("kept.changed", same, f"{now.path}.{name}", wrong)
     parts = PARTS.get(now.kind, "")
     if isinstance(before.raw.get(parts), list) and isinstance(now.raw.get(parts), list):
         same = _ids(before.raw[parts]) == _ids(now.raw[parts])
         wrong = f"the {parts} of {now.kind} {now.id} are others than before."
-        yield look("kept.changed", same, f"{now.path}.{parts}", wrong)
+        yield check("kept.changed", same, f"{now.path}.{parts}", wrong)
 
 
 def _is_alike(one: Any, other: Any) -> bool:
@@ -86,24 +86,24 @@ def _ids(parts: Any) -> list[str]:
     return sorted(id_in(each) for each in objects(parts))
 
 
-def counted(before: Sighting, now: Sighting, calls: Sequence[Call]) -> Iterator[Look]:
+def counted(before: Sighting, now: Sighting, calls: Sequence[Call]) -> Iterator[CheckResult]:
     """Looks at what only grows: counts of runs, and times that are set anew."""
     for name in GROWING[now.kind]:
         old, new = instant(before.raw.get(name)), instant(now.raw.get(name))
         if old and new:  # neither absent nor the epoch, to which obshell resets
             wrong = f"{name} was {before.raw[name]}, and is {now.raw[name]}."
             kept = new >= old - (AT_ONCE if _has_one_clock(now) else SKEW)
-            yield look("time.went-back", kept, f"{now.path}.{name}", wrong)
+            yield check("time.went-back", kept, f"{now.path}.{name}", wrong)
     name = COUNT.get(now.kind, "")
     old_count, new_count = whole(before.raw.get(name)), whole(now.raw.get(name))
     if old_count is None or new_count is None:
         return
     path = f"{now.path}.{name}"
     wrong = f"{name} was {old_count}, and is {new_count}."
-    yield look("count.went-down", new_count >= old_count, path, wrong)
+    yield check("count.went-down", new_count >= old_count, path, wrong)
     if _has_run_again(before, now, calls):
         wrong = f"{name} is {new_count} after another run, as it was before that."
-        yield look("count.not-bumped", new_count > old_count, path, wrong)
+        yield check("count.not-bumped", new_count > old_count, path, wrong)
 
 
 def _has_one_clock(thing: Sighting) -> bool:
@@ -121,7 +121,7 @@ def _has_run_again(before: Sighting, now: Sighting, calls: Sequence[Call]) -> bo
     return was_failed and first is not None and first.is_sure and first.name == "task.RETRY"
 
 
-def settled(before: Sighting, now: Sighting) -> Iterator[Look]:
+def settled(before: Sighting, now: Sighting) -> Iterator[CheckResult]:
     """Looks at whether the parts of what has ended stay as they are, while it has."""
     parts = PARTS.get(now.kind, "")
     old, new = before.raw.get(parts), now.raw.get(parts)
@@ -132,7 +132,7 @@ def settled(before: Sighting, now: Sighting) -> Iterator[Look]:
     if (before.state, before.end) == (now.state, now.end) and before.end is not None:
         wrong = f"{now.kind} {now.id} has ended, and its {parts} are not as they were then."
         same = _shown_by(old) == _shown_by(new)
-        yield look("terminal.moved", same, f"{now.path}.{parts}", wrong)
+        yield check("terminal.moved", same, f"{now.path}.{parts}", wrong)
 
 
 def _shown_by(parts: Any) -> dict[str, Any]:
@@ -147,14 +147,14 @@ def _shown_by(parts: Any) -> dict[str, Any]:
     }
 
 
-def same_everywhere(one: Sighting, other: Sighting) -> Iterator[Look]:
+def same_everywhere(one: Sighting, other: Sighting) -> Iterator[CheckResult]:
     """Looks at whether two views of what has ended, at one instant, show the same."""
     is_list = "list" in (one.view, other.view)
     rule = "list.differs-from-detail" if is_list else "views.differ"
     for name in (one.raw.keys() & other.raw.keys()) - OF_ONE_VIEW:
-        wrong = f"{name} is {other.raw[name]!r} here, and {one.raw[name]!r} in {one.seen.id}."
+        wrong = f"{name} is {other.raw[name]!r} here, and {one.raw[name]!r} in {one.subject.id}."
         same = _is_alike(one.raw[name], other.raw[name])
-        yield look(rule, same, f"{other.path}.{name}", wrong)
+        yield check(rule, same, f"{other.path}.{name}", wrong)
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -162,13 +162,13 @@ def same_everywhere(one: Sighting, other: Sighting) -> Iterator[Look]:
 _ABOUT_THE_STATE: Final = ("NotFailedDag", "NotFailedNode", "CancelFinishedDag")
 
 
-def is_about_the_state(seen: Seen, before: Sighting) -> bool:
+def is_about_the_state(subject: Subject, before: Sighting) -> bool:
     """Whether a refusal is for the state: not for a flag nobody sees, nor for a prohibition."""
-    if seen.contract.api == "obshell":
-        return str(seen.error.get("errCode", "")).endswith(_ABOUT_THE_STATE)
-    if seen.exchange.request_body:
+    if subject.contract.api == "obshell":
+        return str(subject.error.get("errCode", "")).endswith(_ABOUT_THE_STATE)
+    if subject.exchange.request_body:
         return False  # it may be refused for its body, which it should not have
-    return seen.id != "rollbackTask" or before.raw.get("prohibitRollback") is False
+    return subject.id != "rollbackTask" or before.raw.get("prohibitRollback") is False
 
 
 # --- what waits for its parts ---------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from oceanmock.conformance.looks import Look, Seen, look, objects, whole
+from oceanmock.checks import CheckResult, Subject, check, objects, whole
 from oceanmock.conformance.memory.sighted import Sighting
 
 Key = tuple[str, str]
@@ -32,7 +32,7 @@ class Logs:
         self._texts: dict[str, str] = {}
         self._lines: dict[str, list[str]] = {}
         self._failed: dict[str, tuple[int, int]] = {}
-        self._grown: list[Look] = []
+        self._grown: list[CheckResult] = []
 
     def sighted(self, now: Sighting) -> None:
         """Notes the log that a sub task is shown with."""
@@ -45,7 +45,7 @@ class Logs:
         comes_late = _comes_late(id)
         stays = not Counter(map(str, before)) - Counter(map(str, lines))
         kept = stays if comes_late else lines[: len(before)] == before
-        self._grown.append(look("log.rewritten", kept, path, wrong))
+        self._grown.append(check("log.rewritten", kept, path, wrong))
         self._lines[id] = lines
         if comes_late:
             return
@@ -54,43 +54,43 @@ class Logs:
             known = self._failed.setdefault(id, (runs, len(lines)))
             if runs > known[0]:
                 wrong = f"sub task {id} has failed in run {runs}, and its log does not say why."
-                self._grown.append(look("log.stale", len(lines) > known[1], path, wrong))
+                self._grown.append(check("log.stale", len(lines) > known[1], path, wrong))
                 self._failed[id] = (runs, len(lines))
 
-    def looks(self, seen: Seen, latest: Mapping[Key, Sighting]) -> Iterator[Look]:
-        """The looks that were due, and those at a log that was asked for by itself."""
+    def results(self, subject: Subject, latest: Mapping[Key, Sighting]) -> Iterator[CheckResult]:
+        """The results that were due, and those at a log that was asked for by itself."""
         due, self._grown = self._grown, []
         yield from due
-        if seen.status == 200 and isinstance(seen.data, dict) and seen.path_ids:
-            if seen.id == "getSubtaskLog":
-                yield from self._text(seen, latest.get(("subtask", seen.path_ids[-1])))
-            elif seen.id == "getFullSubTaskLogs":
-                yield from self._rows(seen, latest.get(("sub_task", seen.path_ids[-1])))
+        if subject.status == 200 and isinstance(subject.data, dict) and subject.path_ids:
+            if subject.id == "getSubtaskLog":
+                yield from self._text(subject, latest.get(("subtask", subject.path_ids[-1])))
+            elif subject.id == "getFullSubTaskLogs":
+                yield from self._rows(subject, latest.get(("sub_task", subject.path_ids[-1])))
 
-    def _text(self, seen: Seen, subtask: Sighting | None) -> Iterator[Look]:
+    def _text(self, subject: Subject, subtask: Sighting | None) -> Iterator[CheckResult]:
         """OCP's log: one text, in which each run opens with a line of its own."""
-        text, id = seen.data.get("log"), seen.path_ids[-1]
+        text, id = subject.data.get("log"), subject.path_ids[-1]
         if not isinstance(text, str) or not text:
             return
         before = self._texts.get(id, "")
         wrong = f"the log of subtask {id} does not begin as it did before."
-        yield look("log.rewritten", text.startswith(before), "$.data.log", wrong)
+        yield check("log.rewritten", text.startswith(before), "$.data.log", wrong)
         self._texts[id] = text
         if subtask is not None and subtask.state in ENDS_OF.get(subtask.operation, ()):
             runs = OPENING.findall(text)  # no public sample has one: none may be written at all
             wrong = f"subtask {id} is {subtask.words}, and its log has no run of that."
             kept = not runs or subtask.operation in runs
-            yield look("log.stale", kept, "$.data.log", wrong)
+            yield check("log.stale", kept, "$.data.log", wrong)
 
-    def _rows(self, seen: Seen, sub_task: Sighting | None) -> Iterator[Look]:
+    def _rows(self, subject: Subject, sub_task: Sighting | None) -> Iterator[CheckResult]:
         """obshell's log: lines with the run they belong to; a run that failed has at least one."""
         if sub_task is None or sub_task.state != "FAILED" or sub_task.operation == "PASS":
             return
         if _comes_late(sub_task.id):
             return
         runs = whole(sub_task.raw.get("execute_times"))
-        rows = objects(seen.data.get("contents"))
+        rows = objects(subject.data.get("contents"))
         last = max([whole(row.get("execute_times")) or 0 for row in rows], default=0)
         if runs is not None:
             wrong = f"the sub task has failed in run {runs}, and its last line is of run {last}."
-            yield look("log.stale", last >= runs, "$.data.contents", wrong)
+            yield check("log.stale", last >= runs, "$.data.contents", wrong)

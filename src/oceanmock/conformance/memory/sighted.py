@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from oceanmock.checks import Subject, instant, numbered
 from oceanmock.conformance.checks import obshell, ocp
-from oceanmock.conformance.looks import Seen, instant, numbered
 
 Json = dict[str, Any]
 View = Literal["list", "detail", "part"]
@@ -41,9 +41,9 @@ class Sighting:
     root: str
     raw: Json
     path: str
-    seen: Seen
+    subject: Subject
     calls: int
-    """How many calls had been made when it was seen."""
+    """How many calls had been made when it was subject."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -53,12 +53,12 @@ class Sighting:
     @property
     def state(self) -> str:
         """Its state, in the API's own word."""
-        return str(self.raw.get(STATE[self.seen.contract.api], ""))
+        return str(self.raw.get(STATE[self.subject.contract.api], ""))
 
     @property
     def operation(self) -> str:
         """Its operation, or operator; empty where the answer leaves it out."""
-        return str(self.raw.get(OPERATION[self.seen.contract.api], ""))
+        return str(self.raw.get(OPERATION[self.subject.contract.api], ""))
 
     @property
     def words(self) -> str:
@@ -73,27 +73,29 @@ class Sighting:
     @property
     def end(self) -> int | None:
         """When it ended last; None where it does not say."""
-        return instant(self.raw.get(END[self.seen.contract.api]))
+        return instant(self.raw.get(END[self.subject.contract.api]))
 
     @property
     def view(self) -> View:
         """How it was looked at."""
-        if self.seen.id in LISTS:
+        if self.subject.id in LISTS:
             return "list"
-        return "part" if self.seen.id in PARTS else "detail"
+        return "part" if self.subject.id in PARTS else "detail"
 
     @property
     def at(self) -> int | None:
-        """The server's time when it was seen."""
-        body = self.seen.body
+        """The server's time when it was subject."""
+        body = self.subject.body
         return instant(body.get("timestamp")) if isinstance(body, dict) else None
 
 
-def sightings(seen: Seen, *, roots: Mapping[tuple[str, str], str], calls: int) -> list[Sighting]:
+def sightings(
+    subject: Subject, *, roots: Mapping[tuple[str, str], str], calls: int
+) -> list[Sighting]:
     """Everything that an answer shows; ``roots`` says to which task or dag a part belongs."""
-    found = _ocp(seen) if seen.contract.api == "ocp" else _obshell(seen)
+    found = _ocp(subject) if subject.contract.api == "ocp" else _obshell(subject)
     return [
-        Sighting(kind, id, root or roots.get((kind, id), ""), raw, path, seen, calls)
+        Sighting(kind, id, root or roots.get((kind, id), ""), raw, path, subject, calls)
         for kind, id, root, path, raw in found
         if id
     ]
@@ -102,27 +104,27 @@ def sightings(seen: Seen, *, roots: Mapping[tuple[str, str], str], calls: int) -
 _Found = Iterator[tuple[str, str, str, str, Json]]
 
 
-def _ocp(seen: Seen) -> _Found:
-    if seen.id == "retrySubtask":
-        yield from (("subtask", id_in(s), "", path, s) for path, s in ocp.subtasks_in(seen))
+def _ocp(subject: Subject) -> _Found:
+    if subject.id == "retrySubtask":
+        yield from (("subtask", id_in(s), "", path, s) for path, s in ocp.subtasks_in(subject))
         return
-    for path, task in ocp.tasks_in(seen):
+    for path, task in ocp.tasks_in(subject):
         root = id_in(task)
         yield "task", root, root, path, task
         for at, subtask in numbered(task.get("subtasks"), f"{path}.subtasks"):
             yield "subtask", id_in(subtask), root, at, subtask
 
 
-def _obshell(seen: Seen) -> _Found:
-    for path, dag in obshell.dags_in(seen):
+def _obshell(subject: Subject) -> _Found:
+    for path, dag in obshell.dags_in(subject):
         yield "dag", id_in(dag), id_in(dag), path, dag
         for at, node in numbered(dag.get("nodes"), f"{path}.nodes"):
             yield from _node(node, at, id_in(dag))
-    if seen.status == 200 and isinstance(seen.data, dict):
-        if seen.id == "getNodeDetail":
-            yield from _node(seen.data, "$.data", "")
-        elif seen.id == "getSubTaskDetail":
-            yield "sub_task", id_in(seen.data), "", "$.data", seen.data
+    if subject.status == 200 and isinstance(subject.data, dict):
+        if subject.id == "getNodeDetail":
+            yield from _node(subject.data, "$.data", "")
+        elif subject.id == "getSubTaskDetail":
+            yield "sub_task", id_in(subject.data), "", "$.data", subject.data
 
 
 def _node(node: Json, path: str, root: str) -> _Found:

@@ -9,8 +9,7 @@ too.
 from __future__ import annotations
 
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.looks import Contract
-from oceanmock.conformance.model import Options
+from oceanmock.conformance.model import Options, contract_for
 from oceanmock.conformance.probes.asking import Auth, Probe, Prober
 from oceanmock.conformance.probes.known import Known, KnownIds, find_ids
 from oceanmock.conformance.probes.obshell import probe_obshell
@@ -33,7 +32,7 @@ def probe(
     The client gets what it finds. ``viewer`` are the credentials of somebody who may only look,
     where there is one (OCP).
     """
-    prober = Prober(client, Contract.of(target.api, target.version))
+    prober = Prober(client, contract_for(target.api, target.version))
     with client.during("probes"):
         if target.api == "ocp":
             probe_ocp(prober, options, known, viewer=viewer)

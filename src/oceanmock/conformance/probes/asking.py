@@ -12,10 +12,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from oceanmock.checks import (
+    UNAVAILABLE,
+    CheckResult,
+    Contract,
+    Exchange,
+    RuleChecker,
+    Subject,
+    check,
+)
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.looks import UNHEARD, Contract, Look, Seen, Watch, look
-from oceanmock.conformance.model import Exchange
 from oceanmock.conformance.quirks import quirk_of
 from oceanmock.conformance.rules import RULES
 
@@ -44,8 +51,8 @@ class Probe:
     is_wrong: bool = True
 
 
-class Prober(Watch):
-    """Sends probes over a client, and tells it what it finds; ``counts`` count the looks."""
+class Prober(RuleChecker):
+    """Sends probes over a client, and tells it what it finds; ``counts`` count the results."""
 
     def __init__(self, client: HttpClient, contract: Contract) -> None:
         super().__init__(contract, RULES)
@@ -69,9 +76,9 @@ class Prober(Watch):
             )
         except NotAllowed:
             return None
-        seen = Seen(exchange, self.contract)
+        subject = Subject(exchange, self.contract)
         if exchange.status is not None:
-            self.tell(seen, _judge(probe, seen))
+            self.tell(subject, _judge(probe, subject))
         return exchange
 
     def ask_all(self, probes: Iterable[Probe]) -> None:
@@ -79,45 +86,49 @@ class Prober(Watch):
         for probe in probes:
             self.ask(probe)
 
-    def tell(self, seen: Seen, looks: Iterable[Look]) -> None:
-        """Tells the client what some looks have found."""
-        for finding in self.judged(seen, looks):
+    def tell(self, subject: Subject, results: Iterable[CheckResult]) -> None:
+        """Tells the client what some results have found."""
+        for finding in self.failures(subject, results):
             self.client.found(finding)
 
 
-def missing(shown: Collection[str], known: Iterable[str]) -> Look:
+def missing(shown: Collection[str], known: Iterable[str]) -> CheckResult:
     """A look at whether a list has everything that is known to be there."""
     left_out = [id for id in known if id not in shown]
     wrong = f"{', '.join(left_out[:5])} can be read, and is not listed."
-    return look("list.missing", not left_out, "$.data.contents", wrong)
+    return check("list.missing", not left_out, "$.data.contents", wrong)
 
 
 def _asks_who(probe: Probe) -> bool:
     return probe.accepted.startswith("auth.")
 
 
-def _was_let_in(probe: Probe, seen: Seen) -> bool:
+def _was_let_in(probe: Probe, subject: Subject) -> bool:
     """Whether it was done; of what asks who one is, whether the API looked at anything but that."""
     if _asks_who(probe):
-        return seen.status < 500 and seen.status not in (401, 403) and isinstance(seen.body, dict)
-    return seen.status < 300
+        return (
+            subject.status < 500
+            and subject.status not in (401, 403)
+            and isinstance(subject.body, dict)
+        )
+    return subject.status < 300
 
 
-def _judge(probe: Probe, seen: Seen) -> Iterator[Look]:
+def _judge(probe: Probe, subject: Subject) -> Iterator[CheckResult]:
     """Whether the answer is one of those expected; a quirk with a name is its own rule's."""
-    if quirk_of(seen) is not None or seen.status in UNHEARD or seen.status >= 500:
+    if quirk_of(subject) is not None or subject.status in UNAVAILABLE or subject.status >= 500:
         return  # a failure is for the checkers of the client to tell
     allowed = " or ".join(str(each) for each in sorted(probe.statuses))
-    wrong = f"{probe.what} is answered {seen.status}; it should be {allowed}."
-    is_sent_elsewhere = _asks_who(probe) and seen.status in ELSEWHERE
-    is_expected = seen.status in probe.statuses or is_sent_elsewhere
+    wrong = f"{probe.what} is answered {subject.status}; it should be {allowed}."
+    is_sent_elsewhere = _asks_who(probe) and subject.status in ELSEWHERE
+    is_expected = subject.status in probe.statuses or is_sent_elsewhere
     if probe.accepted != "error.status":
-        was_done = not is_expected and _was_let_in(probe, seen)
-        yield look(probe.accepted, not was_done, "$", wrong)
+        was_done = not is_expected and _was_let_in(probe, subject)
+        yield check(probe.accepted, not was_done, "$", wrong)
         if was_done:
             return
-    yield look("error.status", is_expected, "$", wrong)
-    said = seen.error.get("errCode")
-    if is_expected and seen.status >= 400 and probe.codes and isinstance(said, str):
+    yield check("error.status", is_expected, "$", wrong)
+    said = subject.error.get("errCode")
+    if is_expected and subject.status >= 400 and probe.codes and isinstance(said, str):
         wrong = f"{probe.what} is answered {said}; it should be {' or '.join(probe.codes)}."
-        yield look("error.code", said in probe.codes, "$.error.errCode", wrong)
+        yield check("error.code", said in probe.codes, "$.error.errCode", wrong)

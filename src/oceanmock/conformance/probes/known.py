@@ -13,9 +13,10 @@ from itertools import chain, zip_longest
 from typing import Any, Final
 from urllib.parse import quote
 
+from oceanmock.checks import Exchange
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import Api, Exchange
+from oceanmock.conformance.model import Api
 from oceanmock.observations import Observation, observations_of
 
 MOST: Final = 24

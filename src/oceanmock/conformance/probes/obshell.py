@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import orjson
 
-from oceanmock.conformance.looks import Seen, objects
+from oceanmock.checks import Subject, objects
 from oceanmock.conformance.model import Options
 from oceanmock.conformance.probes.asking import Probe, Prober, missing
 from oceanmock.conformance.probes.known import Known, KnownIds
@@ -225,11 +225,11 @@ def ask_whether_listed(prober: Prober, known: KnownIds) -> None:
         return
     exchange = prober.ask(_get("a list", "dags/agent?show_details=false", OK, wrong=False))
     if exchange is not None and exchange.status == 200:
-        seen = Seen(exchange, prober.contract)
-        contents = seen.data.get("contents") if isinstance(seen.data, dict) else None
+        subject = Subject(exchange, prober.contract)
+        contents = subject.data.get("contents") if isinstance(subject.data, dict) else None
         shown = {str(each.get("id")) for each in objects(contents)}
         own = [dag.id for dag in known.tasks if dag.id[:1] in "23"]
-        prober.tell(seen, [missing(shown, own)])
+        prober.tell(subject, [missing(shown, own)])
 
 
 # --- who asks -------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def _with_header(method: str, path: str, value: str) -> Probe:
 def _passwords(target: Target) -> Iterator[Probe]:
     """A wrong password, once; and a header that was sealed for another request, or has expired.
 
-    An agent that is SINGLE looks at no password, unless it has one of its own.
+    An agent that is SINGLE results at no password, unless it has one of its own.
     """
     own: Any = target.auth
     path = f"{TASK}/dag/unfinish"

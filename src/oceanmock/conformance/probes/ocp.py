@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
-from oceanmock.conformance.looks import Seen, look, objects, whole
-from oceanmock.conformance.model import Exchange, Options
+from oceanmock.checks import Exchange, Subject, check, objects, whole
+from oceanmock.conformance.model import Options
 from oceanmock.conformance.probes.asking import Auth, Probe, Prober, missing
 from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.credentials import AccessKey, Basic
@@ -313,7 +313,7 @@ def ask_pages(prober: Prober) -> None:
         prober.tell(
             beyond,
             [
-                look(
+                check(
                     "paging.whole",
                     not _ids(beyond),
                     "$.data.contents",
@@ -327,7 +327,9 @@ def ask_pages(prober: Prober) -> None:
         if page is not None:
             right = before[number * size : (number + 1) * size]
             wrong = f"page {number + 1} in pages of {size} has {_ids(page)}, not {right}."
-            prober.tell(page, [look("paging.whole", _ids(page) == right, "$.data.contents", wrong)])
+            prober.tell(
+                page, [check("paging.whole", _ids(page) == right, "$.data.contents", wrong)]
+            )
 
 
 def ask_whether_listed(prober: Prober, known: KnownIds) -> None:
@@ -343,7 +345,7 @@ def ask_whether_listed(prober: Prober, known: KnownIds) -> None:
         prober.tell(whole_list, [missing(shown, tasks)])
 
 
-def _is_whole(page: Seen) -> bool:
+def _is_whole(page: Subject) -> bool:
     """Whether a page has all there is: a server may have a limit of its own."""
     said = page.data.get("page") if isinstance(page.data, dict) else None
     total = whole(said.get("totalElements")) if isinstance(said, dict) else None
@@ -368,7 +370,7 @@ def ask_filters(prober: Prober) -> None:
             shown = _ids(page)
             left_out = [row["id"] for row in stayed if matches(row) and row.get("id") not in shown]
             wrong = f"{query} leaves out {left_out[:5]}, which it is for."
-            prober.tell(page, [look("filter.too-narrow", not left_out, "$.data.contents", wrong)])
+            prober.tell(page, [check("filter.too-narrow", not left_out, "$.data.contents", wrong)])
 
 
 def _filters(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Matches]]:
@@ -390,13 +392,13 @@ def _cluster(row: dict[str, Any]) -> int | None:
     return whole(said.get("id")) if isinstance(said, dict) else None
 
 
-def _page(prober: Prober, query: str) -> Seen | None:
+def _page(prober: Prober, query: str) -> Subject | None:
     exchange: Exchange | None = prober.ask(
         Probe("a page", "GET", f"{TASKS}?{query}", OK, is_wrong=False)
     )
     if exchange is None or exchange.status != 200:
         return None
-    return Seen(exchange, prober.contract)
+    return Subject(exchange, prober.contract)
 
 
 def _rows(prober: Prober, query: str) -> list[Any]:
@@ -404,9 +406,9 @@ def _rows(prober: Prober, query: str) -> list[Any]:
     return _ids(page) if page is not None else []
 
 
-def _contents(page: Seen) -> list[dict[str, Any]]:
+def _contents(page: Subject) -> list[dict[str, Any]]:
     return objects(page.data.get("contents")) if isinstance(page.data, dict) else []
 
 
-def _ids(page: Seen) -> list[Any]:
+def _ids(page: Subject) -> list[Any]:
     return [row.get("id") for row in _contents(page)]

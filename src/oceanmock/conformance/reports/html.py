@@ -14,18 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from oceanmock import __version__
-from oceanmock.conformance.model import (
-    BROKEN,
-    INADEQUATE,
-    KEPT,
-    NO_RESPONSE,
-    CheckResult,
-    Exchange,
-    Headers,
-    Result,
-    Rule,
-    StoryStep,
-)
+from oceanmock.checks import CheckResult, Exchange, Headers, Rule
+from oceanmock.conformance.model import BROKEN, INADEQUATE, KEPT, NO_RESPONSE, Result, StoryStep
 from oceanmock.conformance.reports import texts
 from oceanmock.conformance.reports.diagram import Diagram, diagrams_of, draw, how
 from oceanmock.conformance.rules import all_rules

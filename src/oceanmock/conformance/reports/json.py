@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from oceanmock import __version__
-from oceanmock.conformance.model import CheckResult, Exchange, Headers, Result
+from oceanmock.checks import CheckResult, Exchange, Headers
+from oceanmock.conformance.model import Result
 from oceanmock.conformance.reports import texts
 from oceanmock.text import format_instant
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from xml.etree import ElementTree
 
-from oceanmock.conformance.model import CheckResult, Result
+from oceanmock.checks import CheckResult
+from oceanmock.conformance.model import Result
 from oceanmock.conformance.reports import texts
 
 Outcome = Literal["passed", "failure", "skipped"]

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from oceanmock.checks import CheckResult
 from oceanmock.clock import SECOND
 from oceanmock.conformance.model import (
     CheckFailed,
-    CheckResult,
     Event,
     Listener,
     PhaseEnded,

@@ -16,7 +16,8 @@ from rich.rule import Rule as Line
 from rich.table import Table
 from rich.text import Text
 
-from oceanmock.conformance.model import BROKEN, INADEQUATE, INTERRUPTED, KEPT, CheckResult, Result
+from oceanmock.checks import CheckResult
+from oceanmock.conformance.model import BROKEN, INADEQUATE, INTERRUPTED, KEPT, Result
 from oceanmock.conformance.reports import texts
 from oceanmock.text import format_elapsed, plural
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import orjson
 
+from oceanmock.checks import CheckResult, Exchange
 from oceanmock.conformance.model import (
     BROKEN,
     INADEQUATE,
@@ -21,8 +22,6 @@ from oceanmock.conformance.model import (
     KEPT,
     NO_RESPONSE,
     UNTESTABLE,
-    CheckResult,
-    Exchange,
     Result,
 )
 from oceanmock.text import format_elapsed, plural

@@ -1,0 +1,370 @@
+"""The base of conformance checks: an exchange, a rule, and the result of checking one.
+
+A *check* reads one exchange and yields a ``CheckResult`` for each rule and place that it checked,
+passed or failed. A ``RuleChecker`` runs checks and counts their results, so that a report can
+distinguish a rule that holds from one that was never checked. A checker never raises: a response
+that a check cannot read is a failed result of its own (``answer.unforeseen``). Each API's checks
+are in its ``checks.py``; what applies to every API is in ``oceanmock.conformance``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any, Final, Literal
+from urllib.parse import parse_qsl, unquote
+
+import orjson
+
+from oceanmock.openapi import Operation, Spec, operation_asked, operations_at, operations_of
+from oceanmock.text import parse_instant
+
+Headers = tuple[tuple[str, str], ...]
+Phase = Literal[
+    "preflight", "probes", "examples", "coverage", "fuzzing", "stateful", "machine", "story"
+]
+Credentials = Literal["own", "others", "none"]
+
+MAX_SIMILAR_RESULTS: Final = 3
+"""The number of places of one list at which a failed rule is reported; all are counted."""
+UNAVAILABLE: Final = frozenset({429, 502, 503, 504})
+"""Statuses of a response that does not depend on the request: the server is busy or away."""
+_PLACE: Final = re.compile(r"\[[0-9]+\]")
+_COLONLESS: Final = re.compile(r"([+-][0-9]{2})([0-9]{2})$")
+
+
+# --- one exchange ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and its response; ``status`` is None, and ``problem`` the reason, without one.
+
+    ``target`` is the path with its query. The request's body is the one before it was encrypted.
+    ``operation`` is the operationId, empty for a request that is no operation. Instants and spans
+    are nanoseconds. Secrets are masked before an exchange is made.
+    """
+
+    number: int
+    phase: Phase
+    operation: str
+    method: str
+    target: str
+    request_headers: Headers
+    request_body: bytes
+    status: int | None
+    response_headers: Headers
+    response_body: bytes
+    sent_at: int
+    took: int
+    problem: str = ""
+    expects_refusal: bool = False
+    """Sent to be refused: wrong credentials, a malformed id, junk."""
+    credentials: Credentials = "none"
+    """The run's own, another user's, or none."""
+
+    def json(self) -> Any:
+        """Return the response's JSON, or None."""
+        try:
+            return orjson.loads(self.response_body)
+        except ValueError:
+            return None
+
+    def header(self, name: str) -> str | None:
+        """Return the first response header of this name, in any case."""
+        lower = name.lower()
+        return next((v for n, v in self.response_headers if n.lower() == lower), None)
+
+
+# --- rules and results ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule for servers. ``id`` is stable: baselines and reports refer to it."""
+
+    id: str
+    says: str
+    """One plain sentence."""
+    source: str
+    """The place in the contract, or in the public source behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """A rule checked at one place of a response; ``message`` is empty where it passed.
+
+    A check fills in the first three fields, a checker the others.
+    """
+
+    rule: str
+    path: str = "$"
+    """The JSON path; may be empty."""
+    message: str = ""
+    """One plain sentence: the actual value, and the expected one."""
+    operation: str = ""
+    status: int | None = None
+    source: str = ""
+    exchange: Exchange | None = None
+    curl: str = ""
+    known: str = ""
+    """The baseline's reason, where it has one."""
+
+    @property
+    def passed(self) -> bool:
+        """Return whether the rule holds at this place."""
+        return not self.message
+
+    @property
+    def breadcrumb(self) -> str:
+        """Return operation → status → JSON path."""
+        status = "no answer" if self.status is None else str(self.status)
+        return " → ".join(filter(None, (self.operation or "no operation", status, self.path)))
+
+    @property
+    def key(self) -> tuple[str, str, int | None, str]:
+        """Return the key by which failed results are reported once."""
+        return self.rule, self.operation, self.status, self.path
+
+
+def check(rule: str, passed: bool, path: str = "$", message: str = "") -> CheckResult:
+    """Return the result of checking a rule; ``message`` counts only where it failed."""
+    return CheckResult(rule, path, "" if passed else message or "the rule is broken here.")
+
+
+@dataclass(slots=True)
+class RuleCount:
+    """How often a rule was checked, and how often it failed."""
+
+    looked: int = 0
+    broken: int = 0
+    known: int = 0
+
+
+Checker = Callable[[Exchange], Sequence[CheckResult]]
+"""Checks one exchange as it comes, and returns what failed; may keep state. Never raises."""
+
+
+# --- what a check reads ---------------------------------------------------------------------------
+
+
+class Contract:
+    """A contract as checks read it. ``newest`` is that of the API's newest version."""
+
+    def __init__(
+        self, api: str, spec: Spec, *, version: str = "", newest: Spec | None = None
+    ) -> None:
+        self.api = api
+        self.spec = spec
+        self.version = version
+        self.operations = {operation.id: operation for operation in operations_of(spec)}
+        self._newest = newest
+
+    def lacks(self, method: str, path: str) -> bool:
+        """Return whether only newer versions have this operation."""
+        return any(each.method == method for each in operations_at(self._newer, path))
+
+    @cached_property
+    def _newer(self) -> list[Operation]:
+        newest = operations_of(self._newest) if self._newest is not None else []
+        return [operation for operation in newest if operation.id not in self.operations]
+
+    def operation_at(self, method: str, path: str) -> str:
+        """Return the operationId of a request, or an empty text."""
+        operation = operation_asked(self.operations.values(), method, path)
+        return operation.id if operation else ""
+
+    def definition_of(self, operation: Operation) -> Mapping[str, Any]:
+        """Return an operation's object in the contract."""
+        item: Mapping[str, Any] = self.spec["paths"][operation.path]
+        definition: Mapping[str, Any] = item[operation.method.lower()]
+        return definition
+
+    def resolved(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the object that a reference stands for; any other object as it is."""
+        while "$ref" in node:
+            target: Any = self.spec
+            for part in node["$ref"].removeprefix("#/").split("/"):
+                target = target[part]
+            node = target
+        return node
+
+    def is_open(self, operation: str) -> bool:
+        """Return whether an operation needs no credentials."""
+        definition = self.definition_of(self.operations[operation])
+        return not definition.get("security", self.spec.get("security"))
+
+
+class Subject:
+    """An exchange under check: its request and response, parsed."""
+
+    def __init__(self, exchange: Exchange, contract: Contract) -> None:
+        self.exchange = exchange
+        self.contract = contract
+        self.status: int = exchange.status or 0
+        self.path, _, self.query_text = exchange.target.partition("?")
+        self.id = exchange.operation or contract.operation_at(exchange.method, self.path)
+        self.operation = contract.operations.get(self.id)
+
+    @cached_property
+    def body(self) -> Any:
+        """Return the response's JSON, or None."""
+        return self.exchange.json()
+
+    @cached_property
+    def query(self) -> list[tuple[str, str]]:
+        """Return the query's parameters in their order."""
+        return parse_qsl(self.query_text, keep_blank_values=True, max_num_fields=10_000)
+
+    def parameter(self, name: str) -> str | None:
+        """Return the value of a query parameter that was sent exactly once, else None."""
+        texts = [text for key, text in self.query if key == name]
+        return texts[0] if len(texts) == 1 else None
+
+    @cached_property
+    def path_ids(self) -> tuple[str, ...]:
+        """Return the ids in the path, outermost first, as the server reads them."""
+        if self.operation is None:
+            return ()
+        pairs = zip(self.operation.path.split("/"), self.path.split("/"), strict=False)
+        return tuple(unquote(part) for template, part in pairs if template.startswith("{"))
+
+    @property
+    def data(self) -> Any:
+        """Return the envelope's data, or None."""
+        return self.body.get("data") if isinstance(self.body, dict) else None
+
+    @property
+    def error(self) -> Mapping[str, Any]:
+        """Return the envelope's error, or an empty mapping."""
+        error = self.body.get("error") if isinstance(self.body, dict) else None
+        return error if isinstance(error, dict) else {}
+
+    @property
+    def at(self) -> int | None:
+        """Return the instant that the response's timestamp names, or None."""
+        return instant(self.body.get("timestamp")) if isinstance(self.body, dict) else None
+
+    @cached_property
+    def request_json(self) -> Mapping[str, Any]:
+        """Return the request's JSON object, its keys in lower case; empty for anything else."""
+        try:
+            sent = orjson.loads(self.exchange.request_body)
+        except ValueError:
+            return {}
+        if not isinstance(sent, dict):
+            return {}
+        return {str(key).lower(): value for key, value in sent.items()}
+
+    @property
+    def has_credentials(self) -> bool:
+        """Return whether the request has credentials, right or wrong."""
+        return self.exchange.credentials != "none"
+
+
+Check = Callable[[Subject], Iterable[CheckResult]]
+
+
+# --- reading bodies of any shape ------------------------------------------------------------------
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """Return the objects of a list; none if it is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def numbered(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the objects of a list, each with its JSON path."""
+    for place, item in enumerate(value if isinstance(value, list) else ()):
+        if isinstance(item, dict):
+            yield f"{path}[{place}]", item
+
+
+def instant(value: Any) -> int | None:
+    """Return a timestamp in nanoseconds, its offset with or without a colon; else None."""
+    return _instant(value) if isinstance(value, str) else None
+
+
+@lru_cache(maxsize=16_384)
+def _instant(text: str) -> int | None:
+    try:
+        return parse_instant(_COLONLESS.sub(r"\1:\2", text))
+    except (ValueError, OverflowError):
+        return None
+
+
+def whole(value: Any) -> int | None:
+    """Return an integer; None for anything else, booleans included."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+# --- checkers -------------------------------------------------------------------------------------
+
+
+@dataclass
+class RuleChecker:
+    """Checks each exchange, and counts how often each rule was checked."""
+
+    contract: Contract
+    rules: Mapping[str, Rule]
+    checks: tuple[Check, ...] = ()
+    counts: defaultdict[str, RuleCount] = field(default_factory=lambda: defaultdict(RuleCount))
+    """By rule."""
+    checked: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By rule and operation."""
+    _similar: defaultdict[tuple[str, str, int | None, str], set[str]] = field(
+        default_factory=lambda: defaultdict(set), repr=False
+    )
+
+    def __call__(self, exchange: Exchange) -> list[CheckResult]:
+        """Return the failed results of an exchange, each rule and place once."""
+        subject = Subject(exchange, self.contract)
+        return self.failures(subject, self.results(subject))
+
+    def results(self, subject: Subject) -> Iterator[CheckResult]:
+        """Yield the result of every check of one exchange."""
+        for each in self.checks:
+            yield from guarded(each, subject)
+
+    def failures(self, subject: Subject, results: Iterable[CheckResult]) -> list[CheckResult]:
+        """Count results, and return the failed ones, complete."""
+        failed: dict[tuple[str, str], CheckResult] = {}
+        for result in results:
+            count = self.counts[result.rule]
+            count.looked += 1
+            self.checked[result.rule, subject.id] += 1
+            if not result.passed:
+                count.broken += 1
+                if self._is_reported(subject, result):
+                    failed.setdefault((result.rule, result.path), self._complete(subject, result))
+        return list(failed.values())
+
+    def _is_reported(self, subject: Subject, result: CheckResult) -> bool:
+        """Return whether it is one of the first of its kind, whatever its place in a list."""
+        path = _PLACE.sub("[*]", result.path)
+        paths = self._similar[result.rule, subject.id, subject.exchange.status, path]
+        if len(paths) < MAX_SIMILAR_RESULTS:
+            paths.add(result.path)
+        return result.path in paths
+
+    def _complete(self, subject: Subject, result: CheckResult) -> CheckResult:
+        return replace(
+            result,
+            operation=subject.id,
+            status=subject.exchange.status,
+            source=self.rules[result.rule].source,
+            exchange=subject.exchange,
+        )
+
+
+def guarded(check: Check, subject: Subject) -> Iterator[CheckResult]:
+    """Yield the results of a check; if it raises, a failed ``answer.unforeseen``."""
+    try:
+        yield from check(subject)
+    except Exception as problem:  # a response of any shape may come; none may end the run
+        detail = f"{type(problem).__name__}: {problem}"
+        message = f"no check can read this answer ({detail[:200]})."
+        yield CheckResult("answer.unforeseen", "$", message)
