@@ -2,6 +2,10 @@
 
 Hypothesis has two profiles. ``repeatable``, the default, tries the same examples in every run.
 ``explore`` draws new ones: ``pytest -m hypothesis --hypothesis-profile=explore``.
+
+The marker ``blackbox`` is added here to the tests of each file that imports nothing of oceanmock
+below its public names. The marker ``slow`` stands in the files; slow tests run with ``-m slow``, or
+when their file is named.
 """
 
 import asyncio
@@ -15,6 +19,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
+from imports import is_blackbox
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.scenario.loader import read_scenario
@@ -30,6 +35,19 @@ any_machine = settings(deadline=None, database=None, suppress_health_check=[Heal
 settings.register_profile("repeatable", any_machine, derandomize=True)
 settings.register_profile("explore", any_machine, derandomize=False, print_blob=True)
 settings.load_profile("repeatable")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.option.markexpr and not any(".py" in argument for argument in config.args):
+        config.option.markexpr = "not slow"
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m deselects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_blackbox(item.path):
+            item.add_marker("blackbox")
+
 
 Ask = Callable[..., httpx.Response]
 

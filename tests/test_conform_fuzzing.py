@@ -20,6 +20,8 @@ from oceanmock.conformance.fuzzing import MALFORMED, RULES_OF_SCHEMATHESIS
 from oceanmock.conformance.model import Api
 from oceanmock.obshell.ids import InvalidGenericId, parse_generic_id
 
+pytestmark = pytest.mark.slow
+
 APIS: tuple[Api, ...] = ("ocp", "obshell")
 READS = {
     "ocp": {"getTaskInstance", "getSubtaskLog"},

@@ -18,6 +18,8 @@ from oceanmock.checks import RuleCount
 from oceanmock.conformance.model import MissingResponse, Result, StaleEntry, StoryStep
 from oceanmock.conformance.reports import html
 
+pytestmark = pytest.mark.slow
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ATTACKS = (
     "<script>window.owned=1</script>",

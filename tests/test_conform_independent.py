@@ -25,6 +25,8 @@ from oceanmock.conformance.target import Untestable, reach
 from oceanmock.credentials import Basic
 from oceanmock.http.server import Server
 
+pytestmark = pytest.mark.slow
+
 OPERATOR, READER = Basic("operator", "s3cret"), Basic("reader", "read0nly")
 TASKS = ("1", "2", "3", "4", "5", "6")
 ALL: frozenset[Phase] = Options().phases

@@ -43,6 +43,8 @@ from oceanmock.obshell.scenario import Switches as ObshellSwitches
 from oceanmock.ocp.scenario import Switches as OcpSwitches
 from oceanmock.scenario.loader import read_scenario
 
+pytestmark = pytest.mark.slow
+
 APIS: list[Api] = ["ocp", "obshell"]
 
 KILLED_BY = {

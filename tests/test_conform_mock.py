@@ -14,6 +14,8 @@ from oceanmock.conformance.model import KEPT, Api, Options, Result
 from oceanmock.errors import AuthorError
 from oceanmock.scenario.library import load_scenario
 
+pytestmark = pytest.mark.slow
+
 APIS: tuple[Api, ...] = ("ocp", "obshell")
 BRIEFLY: frozenset[Phase] = frozenset({"probes", "coverage", "machine"})
 

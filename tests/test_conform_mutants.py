@@ -23,6 +23,8 @@ from oceanmock.conformance.mock import conform_mock
 from oceanmock.conformance.model import Api, CheckFailed, Event, Listener, Options, Result
 from oceanmock.conformance.rules import all_rules
 
+pytestmark = pytest.mark.slow
+
 APIS: tuple[Api, ...] = ("ocp", "obshell")
 BESIDE = {
     "ocp": "tasks: [{id: 1, name: Mine, subtasks: [Do]}]",

@@ -41,6 +41,8 @@ from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import load_spec, spec_path
 from oceanmock.scenario.library import load_scenario
 
+pytestmark = pytest.mark.slow
+
 TASKS: Final = "/api/v2/tasks/instances"
 WORLDS: Final[dict[Api, tuple[str, ...]]] = {
     "ocp": ("retry-failed-subtask", "parallel-branches", "rollback", "cancel-running-subtask"),

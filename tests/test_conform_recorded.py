@@ -26,6 +26,8 @@ from oceanmock.conformance.target import Target
 from oceanmock.http.server import Server
 from oceanmock.openapi import load_spec, spec_path
 
+pytestmark = pytest.mark.slow
+
 FILES = (
     "lone.json",
     "auth.json",

@@ -30,6 +30,8 @@ from oceanmock.conformance.model import (
 )
 from oceanmock.conformance.run import Environment, Run, conform, judged, merged
 
+pytestmark = pytest.mark.slow
+
 APIS: tuple[Api, ...] = ("ocp", "obshell")
 ALL: frozenset[Phase] = Options().phases
 BRIEF = Options(seed=1, max_examples=3)

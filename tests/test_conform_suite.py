@@ -15,6 +15,8 @@ from oceanmock.conformance.target import Untestable
 from oceanmock.errors import AuthorError
 from oceanmock.http.server import Server
 
+pytestmark = pytest.mark.slow
+
 WHO = ("operator", "s3cret")
 
 

@@ -21,6 +21,8 @@ from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell.machine import History, start, view_at
 
+pytestmark = pytest.mark.slow
+
 LIVES = [
     ("join.json", "22130706433028861"),
     ("init.json", "22130706433028862"),

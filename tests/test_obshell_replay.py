@@ -14,6 +14,8 @@ from obshell_recordings import FOLDER, exchanges_of
 from obshell_replay import replayed
 from obshell_replay_scenarios import WORLDS
 
+pytestmark = pytest.mark.slow
+
 NOT_SERVED = "calls that change the agent and make no dag are not served"
 NO_PEERS = "a follower forwarded it to its master, and a sandbox is one agent"
 NO_CONSOLE = (

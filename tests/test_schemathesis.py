@@ -15,6 +15,8 @@ from oceanmock.openapi import load_spec, operations_of, spec_path
 from schemathesis_hooks import make_sandbox
 from schemathesis_run import HERE, NO_PATH, Recorder, documented, run_cleanly, walk
 
+pytestmark = pytest.mark.slow
+
 CONFIG = HERE / "data" / "schemathesis.toml"
 OPERATIONS = operations_of(load_spec(spec_path("ocp")))
 ALL = {operation.id for operation in OPERATIONS}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
+
 from conftest import REINSTALL
 from kit_world import FAR, World
 from oceanmock.engine.sandbox import Sandbox
@@ -14,6 +16,8 @@ from oceanmock.http.app import App
 from oceanmock.openapi import load_spec, operations_of, spec_path
 from oceanmock.scenario.loader import read_scenario
 from schemathesis_run import HERE, NO_METHOD, NO_PATH, Recorder, documented, run_cleanly
+
+pytestmark = pytest.mark.slow
 
 CONFIG = HERE / "data" / "schemathesis-admin.toml"
 OPERATIONS = operations_of(load_spec(spec_path("admin")))

@@ -35,6 +35,8 @@ from schemathesis_run import (
     walk,
 )
 
+pytestmark = pytest.mark.slow
+
 CONFIG = HERE / "data" / "schemathesis-obshell.toml"
 OBSHELL = ContractFile("obshell")
 OPERATIONS = operations_of(OBSHELL.document)

@@ -15,6 +15,8 @@ import pytest
 
 from command import run, serving
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 EXAMPLE = "<!-- example: plugin -->\n```python\n"
 DATA = [*(ROOT / "openapi").glob("*.yaml"), *(ROOT / "scenarios").glob("*.yaml")]
