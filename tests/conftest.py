@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, settings
 from imports import is_blackbox
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
-from oceanmock.scenario.loader import read_scenario
+from oceanmock.library import read_scenario
 
 pytest_plugins = ["pytester"]
 

@@ -20,8 +20,8 @@ from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
+from oceanmock.library import read_scenario
 from oceanmock.obshell.scenario import Switches
-from oceanmock.scenario.loader import read_scenario
 
 SCENARIOS = {
     "ocp": """

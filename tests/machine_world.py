@@ -25,9 +25,9 @@ from oceanmock.conformance.target import Target
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import DEFAULT, Sandboxes
-from oceanmock.formats import Scenario
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
+from oceanmock.scenario.fields import BaseScenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class World:
     app: App
     api: Api
     client: HttpClient
-    scenario: Scenario
+    scenario: BaseScenario
 
     @property
     def pace(self) -> Pace:
@@ -71,7 +71,7 @@ class World:
 @contextmanager
 def served(
     api: Api,
-    scenario: Scenario | None = None,
+    scenario: BaseScenario | None = None,
     *,
     broken: Mutant | None = None,
     write: bool = True,

@@ -31,10 +31,10 @@ from obshell_replay_scenarios import (
 )
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
+from oceanmock.library import read_scenario
 from oceanmock.obshell.machine import SECOND
 from oceanmock.obshell.scenario import Dag, Makes, ObshellStartsOn, Scenario
 from oceanmock.obshell.world import Dags
-from oceanmock.scenario.loader import read_scenario
 
 Json = dict[str, Any]
 

@@ -25,7 +25,7 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.http.server import AsgiApp, Server
-from oceanmock.scenario.library import load_scenario
+from oceanmock.library import load_scenario
 
 INITIALIZE: Final = """
 summary: An observer cannot be started on one of two agents

@@ -16,9 +16,9 @@ import schemathesis
 
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.library import load_scenario
 from oceanmock.ocp.scenario import Switches
 from oceanmock.ocp.world import Tasks
-from oceanmock.scenario.library import load_scenario
 
 SCENARIO: Final = Path(__file__).parent / "data" / "scenarios" / "tasks-for-schemathesis.yaml"
 LARGEST: Final = 2**63 - 1

@@ -24,11 +24,11 @@ from schemathesis.core import NOT_SET
 import obshell_client as client
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.library import load_scenario
 from oceanmock.obshell.bodies import id_of
 from oceanmock.obshell.scenario import Switches
 from oceanmock.obshell.world import Dags
 from oceanmock.openapi import load_spec, spec_path
-from oceanmock.scenario.library import load_scenario
 
 World = Literal["agent", "cluster"]
 """The agent that was never a cluster's, and the one that is and was never under maintenance."""

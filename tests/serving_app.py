@@ -24,7 +24,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import SANDBOX_PATH, App
 from oceanmock.http.server import Ports, Server
-from oceanmock.scenario.loader import read_fault, read_scenario
+from oceanmock.library import read_fault, read_scenario
 
 MANAGER: Final = ("manager", "manager")
 NO_TLS: Final = SSLContext(PROTOCOL_TLS_CLIENT)

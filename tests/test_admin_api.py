@@ -17,11 +17,10 @@ from oceanmock.errors import EnvironmentProblem
 from oceanmock.http.admin import AdminContext, api
 from oceanmock.http.admin_scenarios import ScenarioCatalog
 from oceanmock.http.pipeline import MAX_BODY_BYTES
+from oceanmock.library import library_names, read_scenario
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import load_spec, operations_of, spec_path
-from oceanmock.scenario.library import library_names
-from oceanmock.scenario.loader import read_scenario
 
 TASK = "/api/v2/tasks/instances/35000312"
 SUBTASK = f"{TASK}/subtasks/13000333"

@@ -12,11 +12,10 @@ from kit_world import World
 from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError
+from oceanmock.library import load_scenario, read_scenario
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp.world import Tasks
 from oceanmock.report.draw_timeline import MOST_CHANGES, MOST_ROWS, draw_dag, draw_task
-from oceanmock.scenario.library import load_scenario
-from oceanmock.scenario.loader import read_scenario
 
 AFTERNOON = 1_704_895_200 * SECOND
 

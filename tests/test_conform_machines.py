@@ -39,9 +39,9 @@ from oceanmock.conformance.model import Api, Options
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic
 from oceanmock.http.server import Server
+from oceanmock.library import read_scenario
 from oceanmock.obshell.scenario import Switches as ObshellSwitches
 from oceanmock.ocp.scenario import Switches as OcpSwitches
-from oceanmock.scenario.loader import read_scenario
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from oceanmock.conformance.baseline import Baseline, shipped_for
 from oceanmock.conformance.mock import WORLDS, conform_mock, load_scenarios, worlds_of
 from oceanmock.conformance.model import KEPT, Api, Options, Result
 from oceanmock.errors import AuthorError
-from oceanmock.scenario.library import load_scenario
+from oceanmock.library import load_scenario
 
 pytestmark = pytest.mark.slow
 

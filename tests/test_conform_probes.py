@@ -35,11 +35,11 @@ from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import STORES, Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
+from oceanmock.library import load_scenario
 from oceanmock.obshell.bodies import id_of
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import load_spec, spec_path
-from oceanmock.scenario.library import load_scenario
 
 pytestmark = pytest.mark.slow
 

@@ -7,19 +7,18 @@ elsewhere each state is waited for, and time passes when it is waited for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
 from golden import assert_golden
 from machine_world import World, served
-from oceanmock.conformance.model import Options, StoryStep
+from oceanmock.conformance.model import Api, Options, StoryStep
 from oceanmock.conformance.run import Environment, Run
 from oceanmock.conformance.stories import RULES_OF_STORIES, replay
+from oceanmock.library import library_names, load_scenario, read_scenario
 from oceanmock.scenario.diagnostics import Document, ScenarioError
-from oceanmock.scenario.library import library_names, load_scenario
-from oceanmock.scenario.loader import read_scenario
 
 STORY = """
 summary: A step fails, is retried, and then all is well
@@ -112,7 +111,7 @@ def lines(steps: list[StoryStep]) -> str:
 def test_every_story_of_the_library_is_lived_with_its_own_scenario(name: str) -> None:
     scenario = load_scenario(name)
 
-    with served(scenario.api, scenario) as world:
+    with served(cast("Api", scenario.api), scenario) as world:
         world.client.may_change_everything()
         steps = told(world, scenario, stands=True)
 
@@ -127,7 +126,7 @@ def test_every_story_of_the_library_is_lived_with_its_own_scenario(name: str) ->
 def test_a_story_is_also_lived_where_nobody_knows_when_things_are_due(name: str) -> None:
     scenario = load_scenario(name)
 
-    with served(scenario.api, scenario) as world:
+    with served(cast("Api", scenario.api), scenario) as world:
         steps = told(world, scenario)
 
     assert failures(steps) == []
@@ -139,7 +138,7 @@ def test_a_story_is_also_lived_where_nobody_knows_when_things_are_due(name: str)
 def test_tasks_and_their_parts_are_found_by_their_names(story: str, target: str) -> None:
     scenario, there = read_scenario(story), read_scenario(target)
 
-    with served(scenario.api, there) as world:
+    with served(cast("Api", scenario.api), there) as world:
         steps = told(world, scenario)
         asked = {each.target for each in world.client.changes}
 
@@ -277,7 +276,7 @@ def test_a_server_that_is_gone_is_a_step_that_failed() -> None:
 def test_what_the_run_may_not_start_it_says_so(name: str) -> None:
     scenario = load_scenario(name)
 
-    with served(scenario.api, scenario) as world:
+    with served(cast("Api", scenario.api), scenario) as world:
         steps = told(world, scenario, stands=True)
 
     (failed, *_) = failures(steps)

@@ -20,9 +20,9 @@ from jsonschema_rs import Draft4Validator
 
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
+from oceanmock.library import library_names, load_scenario
 from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import load_spec, operations_of, spec_path
-from oceanmock.scenario.library import library_names, load_scenario
 
 MANAGER, VIEWER, NOBODY = ("manager", "manager"), ("viewer", "viewer"), ("nobody", "?")
 

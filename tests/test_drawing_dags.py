@@ -10,9 +10,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from golden import assert_golden
+from oceanmock.library import library_names, load_scenario, read_scenario
 from oceanmock.report.drawing import draw_scenario
-from oceanmock.scenario.library import library_names, load_scenario
-from oceanmock.scenario.loader import read_scenario
 
 OF_OBSHELL = [name for name in library_names() if load_scenario(name).api == "obshell"]
 

@@ -21,8 +21,8 @@ import pytest
 
 from command import Serving, run, serving
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.library import load_library
 from oceanmock.ocp.world import Tasks
-from oceanmock.scenario.library import load_library
 
 TASKS = "/api/v2/tasks/instances"
 TASK = f"{TASKS}/1000"

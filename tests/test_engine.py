@@ -10,7 +10,6 @@ from functools import partial
 import pytest
 
 from conftest import sandbox_of
-from oceanmock import formats as files
 from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import (
@@ -21,12 +20,12 @@ from oceanmock.errors import (
     NoSuchTask,
     RollbackProhibited,
 )
+from oceanmock.library import load_scenario, read_scenario
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp.scenario import Scenario, script_of
 from oceanmock.ocp.scenario_checks import tell
 from oceanmock.ocp.world import Tasks, TaskView
-from oceanmock.scenario.library import load_scenario
-from oceanmock.scenario.loader import read_scenario
+from oceanmock.scenario.fields import BaseScenario
 
 FAILS_FIRST = """
 summary: The second of three steps fails on its first run
@@ -51,7 +50,7 @@ tasks:
 """
 
 
-def of_ocp(scenario: files.Scenario) -> Scenario:
+def of_ocp(scenario: BaseScenario) -> Scenario:
     """A scenario that is known to be one of OCP's."""
     assert isinstance(scenario, Scenario)
     return scenario

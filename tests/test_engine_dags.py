@@ -13,11 +13,11 @@ from obshell_world import DAG, INIT, LOGS, TASK, failed, ids, operate, plain, wo
 from oceanmock.clock import PROGRESSIONS, SECOND, Progression
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, IllegalOperator, NoSuchTask
+from oceanmock.library import read_scenario
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell.scenario import Scenario, Switches, rules_of, script_of
 from oceanmock.obshell.world import Dags, DagView, Key
 from oceanmock.ocp.world import Tasks
-from oceanmock.scenario.loader import read_scenario
 
 
 def named(name: str, dags: str, *, more: str = "") -> Scenario:

@@ -22,6 +22,7 @@ from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
 from oceanmock.engine.records import OperationRecord
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, NoSuchTask
+from oceanmock.library import library_names, load_scenario
 from oceanmock.obshell import explain as dags
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell.scenario import Address
@@ -31,7 +32,6 @@ from oceanmock.ocp import machine as ocp
 from oceanmock.ocp.scenario import Named
 from oceanmock.ocp.world import Subtask, Task, Tasks
 from oceanmock.report.explain import Explanation, explain_dag, explain_task
-from oceanmock.scenario.library import library_names, load_scenario
 from oceanmock.text import one_line
 
 MILLISECOND = SECOND // 1000

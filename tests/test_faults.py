@@ -11,7 +11,7 @@ from oceanmock.clock import MILLISECOND
 from oceanmock.engine.faults import MOST_CALLERS, FaultRequest, Faults, InjectedFault, Sent, mangle
 from oceanmock.errors import AuthorError
 from oceanmock.journal import is_called
-from oceanmock.scenario.loader import read_fault
+from oceanmock.library import read_fault
 
 JSON = (b"Content-Type", b"application/json")
 BODY = b'{"data":{"id":1000,"status":"FAILED","none":null},"status":200}'

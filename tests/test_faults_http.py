@@ -32,8 +32,8 @@ from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http import server
 from oceanmock.http.app import App, create_app
 from oceanmock.journal import Query
+from oceanmock.library import read_fault
 from oceanmock.ocp.world import Tasks
-from oceanmock.scenario.loader import read_fault
 from serving_app import Serving, World, serving_app
 
 TASKS: Final = "/api/v2/tasks/instances"

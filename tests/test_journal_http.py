@@ -30,7 +30,7 @@ from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.pipeline import MAX_BODY_BYTES
 from oceanmock.journal import MOST, Entry, Query
-from oceanmock.scenario.library import load_scenario
+from oceanmock.library import load_scenario
 from serving_app import Serving, World, serving_app
 
 TASKS: Final = "/api/v2/tasks/instances"

@@ -12,13 +12,18 @@ from jsonschema import Draft202012Validator
 
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError
-from oceanmock.formats import Scenario
+from oceanmock.library import (
+    find_scenario,
+    library_names,
+    load_library,
+    load_scenario,
+    scenario_schema,
+)
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Tasks
-from oceanmock.scenario.library import find_scenario, library_names, load_library, load_scenario
-from oceanmock.scenario.loader import scenario_schema
+from oceanmock.scenario.fields import BaseScenario
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "scenarios"
@@ -110,7 +115,7 @@ def test_each_story_begins_within_ten_seconds(name: str) -> None:
     assert newest_state(sandbox, scenario) > 0
 
 
-def newest_state(sandbox: Sandbox, scenario: Scenario) -> int:
+def newest_state(sandbox: Sandbox, scenario: BaseScenario) -> int:
     """Since when what the story waits for first shows what it shows, counted from its birth."""
     if isinstance(scenario, obshell.Scenario):
         dag = next(each.until for each in scenario.story if each.until is not None).dag
@@ -119,11 +124,13 @@ def newest_state(sandbox: Sandbox, scenario: Scenario) -> int:
     return sandbox.world(Tasks).view(task_id_of(scenario)).state.at
 
 
-def task_id_of(scenario: ocp.Scenario) -> int:
+def task_id_of(scenario: BaseScenario) -> int:
     """The id a story of the library names its first task by."""
     step = next(each.until for each in scenario.story if each.until is not None)
-    (found,) = (task.id for task in scenario.tasks if step.task == task.id and task.id is not None)
-    return found
+    (found,) = (
+        task.id for task in scenario.scripts if step.task == task.id and task.id is not None
+    )
+    return int(found)
 
 
 def test_the_whole_library_can_be_served_at_once() -> None:

@@ -13,11 +13,11 @@ from obshell_recordings import ALL_BUT_PASS, FLAGS, FOLDER, Seen, recording_of
 from obshell_world import plain
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperator
+from oceanmock.library import library_names, load_scenario
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.scenario_checks import tell
 from oceanmock.obshell.world import Dags
-from oceanmock.scenario.library import library_names, load_scenario
 
 
 def scenario_of(name: str) -> obshell.Scenario:

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from command import run
+from oceanmock.library import library_names, read_scenario
 from oceanmock.obshell.scenario import QUIRKS
 from oceanmock.ocp.scenario import Switches
-from oceanmock.scenario.library import library_names
-from oceanmock.scenario.loader import read_scenario
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,10 +8,10 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.records import MOST, OperationRecord, Records
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask
+from oceanmock.library import load_scenario
 from oceanmock.obshell.world import Dags, Key
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp.world import Tasks
-from oceanmock.scenario.library import load_scenario
 
 REMOVE_ALL: Key = ("agent", 60)
 FOLLOWER: Key = ("agent", 6001)

@@ -29,9 +29,9 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
 from oceanmock.journal import Entry
+from oceanmock.library import read_scenario
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp.world import Tasks
-from oceanmock.scenario.loader import read_scenario
 from serving_app import Serving, serving_app
 
 RETRY_SUBTASK: Final = "/api/v2/tasks/instances/35000312/subtasks/13000333/retry"

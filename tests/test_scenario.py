@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.formats import Scenario
+from oceanmock.library import read_scenario
 from oceanmock.ocp import scenario as ocp
 from oceanmock.scenario.diagnostics import ScenarioError
-from oceanmock.scenario.loader import read_scenario
+from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import parse_duration
 
 ROOT = Path(__file__).parents[1]
@@ -762,7 +762,7 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
 # --- any text at all ------------------------------------------------------------------------------
 
 
-def read_or_refuse(text: str) -> Scenario | ScenarioError:
+def read_or_refuse(text: str) -> BaseScenario | ScenarioError:
     """What becomes of a text: anything else is raised."""
     try:
         return read_scenario(text)
@@ -770,11 +770,11 @@ def read_or_refuse(text: str) -> Scenario | ScenarioError:
         return refused
 
 
-def in_order(outcome: Scenario | ScenarioError) -> bool:
+def in_order(outcome: BaseScenario | ScenarioError) -> bool:
     """Whether it is a scenario, or mistakes, each with a place and a rule, none said twice."""
-    mistakes = () if isinstance(outcome, Scenario) else outcome.mistakes
+    mistakes = () if isinstance(outcome, BaseScenario) else outcome.mistakes
     return (
-        (isinstance(outcome, Scenario) or len(mistakes) > 0)
+        (isinstance(outcome, BaseScenario) or len(mistakes) > 0)
         and len(set(mistakes)) == len(mistakes)
         and all(each.line >= 1 and each.column >= 1 for each in mistakes)
         and all(re.fullmatch("[a-z-]+", each.rule) for each in mistakes)

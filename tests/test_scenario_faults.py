@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.errors import AuthorError
+from oceanmock.library import read_fault, read_scenario, scenario_schema
 from oceanmock.obshell import scenario as obshell
 from oceanmock.ocp import scenario as ocp
 from oceanmock.openapi import load_spec, operations_of, spec_path
@@ -28,7 +29,6 @@ from oceanmock.scenario.faults import (
     OcpFault,
     OcpOperation,
 )
-from oceanmock.scenario.loader import read_fault, read_scenario, scenario_schema
 from oceanmock.text import format_duration, parse_duration
 
 TASKS = "tasks: [{id: 1000, subtasks: [{id: 7}, {id: 8}]}]"

@@ -16,11 +16,11 @@ from jsonschema import Draft202012Validator
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
+from oceanmock.library import read_scenario, scenario_schema
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.machine import Attempt, Rules, SubTaskScript
 from oceanmock.scenario.diagnostics import ScenarioError
-from oceanmock.scenario.loader import read_scenario, scenario_schema
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "scenarios"

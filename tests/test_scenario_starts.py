@@ -3,12 +3,12 @@
 import pytest
 
 from oceanmock.clock import SECOND
+from oceanmock.library import read_scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import scenario_checks as obshell_rules
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp import scenario_checks as ocp_rules
 from oceanmock.scenario.diagnostics import ScenarioError
-from oceanmock.scenario.loader import read_scenario
 from oceanmock.scenario.submit_calls import StartsOn
 
 TENANT = "starts_on: {path: '/api/v2/ob/clusters/{id}/tenants'}"

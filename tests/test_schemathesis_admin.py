@@ -13,8 +13,8 @@ from conftest import REINSTALL
 from kit_world import FAR, World
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import App
+from oceanmock.library import read_scenario
 from oceanmock.openapi import load_spec, operations_of, spec_path
-from oceanmock.scenario.loader import read_scenario
 from schemathesis_run import HERE, NO_METHOD, NO_PATH, Recorder, documented, run_cleanly
 
 pytestmark = pytest.mark.slow

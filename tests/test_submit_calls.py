@@ -22,9 +22,9 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
+from oceanmock.library import load_scenario
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp.world import Tasks
-from oceanmock.scenario.library import load_scenario
 
 OCP: Final = ContractFile("ocp")
 OBSHELL: Final = ContractFile("obshell")

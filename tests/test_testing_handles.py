@@ -17,12 +17,12 @@ from oceanmock.client.faults import Said
 from oceanmock.client.journal import JournalEntry, Wanted
 from oceanmock.client.mock import Mock
 from oceanmock.journal import Query
+from oceanmock.library import read_fault
 from oceanmock.obshell import machine as obshell_machine
 from oceanmock.obshell.client import STATES, Obshell
 from oceanmock.ocp import machine as ocp_machine
 from oceanmock.ocp.client import STATUSES, Ocp
 from oceanmock.scenario.faults import Fault
-from oceanmock.scenario.loader import read_fault
 
 __all__ = ["here", "mock"]
 

@@ -20,14 +20,13 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError
 from oceanmock.http.app import create_app
+from oceanmock.library import library_names, load_scenario, read_fault
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp.world import Tasks
 from oceanmock.report.coverage import MACHINES, Coverage, Item, items_of
 from oceanmock.report.explain import explain_dag, explain_task
-from oceanmock.scenario.library import library_names, load_scenario
-from oceanmock.scenario.loader import read_fault
 
 TASK = "/api/v2/tasks/instances/1000"
 FAILED = f"{TASK}/subtasks/1002"

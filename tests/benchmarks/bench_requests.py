@@ -42,7 +42,7 @@ CREDENTIALS = base64.b64encode(b"viewer:viewer").decode()
 def sandbox() -> Any:
     """A sandbox at a standstill, with one failed task of three subtasks."""
     from oceanmock.engine.sandbox import Sandbox
-    from oceanmock.scenario.loader import read_scenario
+    from oceanmock.library import read_scenario
 
     scenario = read_scenario(
         "summary: Three subtasks\napi: ocp\nprogression: immediate\ntasks:\n"

@@ -20,11 +20,11 @@ from typing import Any, Final
 from oceanmock.clock import SECOND, Clock
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
-from oceanmock.formats import Scenario
 from oceanmock.http.app import App
 from oceanmock.journal import MOST
+from oceanmock.library import read_scenario
 from oceanmock.ocp.world import Tasks
-from oceanmock.scenario.loader import read_scenario
+from oceanmock.scenario.fields import BaseScenario
 
 REQUESTS: Final = 200_000
 SANDBOXES: Final = 10_000
@@ -84,7 +84,7 @@ tasks:
 CREDENTIALS: Final = b"Basic " + base64.b64encode(b"manager:manager")
 
 
-def made(*scenarios: Scenario) -> Callable[[str], Sandbox]:
+def made(*scenarios: BaseScenario) -> Callable[[str], Sandbox]:
     """What makes a sandbox of a name."""
     return lambda name: Sandbox.of_scenarios(scenarios, name=name)
 

@@ -23,9 +23,9 @@ from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.text import plural
 
 if TYPE_CHECKING:
-    from oceanmock.formats import Scenario
     from oceanmock.obshell import scenario as obshell
     from oceanmock.ocp import scenario as ocp
+    from oceanmock.scenario.fields import BaseScenario
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -137,7 +137,7 @@ def serve(
     from oceanmock.engine.sandbox import Sandbox
     from oceanmock.http.app import create_app
     from oceanmock.http.server import serve_forever
-    from oceanmock.scenario.library import load_library, load_scenario
+    from oceanmock.library import load_library, load_scenario
 
     named = [load_scenario(name) for name in dict.fromkeys(scenarios)]
     loaded = named or load_library()
@@ -172,7 +172,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _parse_switches(
-    given: Sequence[str], loaded: Sequence[Scenario]
+    given: Sequence[str], loaded: Sequence[BaseScenario]
 ) -> tuple[ocp.Switches, obshell.Switches]:
     """The switches of both APIs: the scenarios' own, and those of the command line over them."""
     from pydantic import ValidationError
@@ -207,8 +207,8 @@ def check(paths: tuple[str, ...]) -> None:
     PATH is a file, or a scenario's name from the library; without one all that comes with oceanmock
     is checked. Exits with 1 if there is any mistake.
     """
+    from oceanmock.library import find_scenario
     from oceanmock.openapi import data_folder
-    from oceanmock.scenario.library import find_scenario
 
     own = [*sorted(data_folder("openapi").glob("*.yaml"))]
     own += sorted(data_folder("scenarios").glob("*.yaml"))
@@ -224,9 +224,9 @@ def check(paths: tuple[str, ...]) -> None:
 
 def _mistakes_in(path: Path) -> list[str]:
     """All mistakes of a file, which says itself whether it is a contract or a scenario."""
+    from oceanmock.library import load_scenario
     from oceanmock.openapi import check_spec
     from oceanmock.scenario.diagnostics import ScenarioError
-    from oceanmock.scenario.library import load_scenario
 
     if _is_contract(path):
         return [str(mistake) for mistake in check_spec(path)]
@@ -252,8 +252,8 @@ def show(scenario: str, width: int | None) -> None:
     """Draw a scenario: each task's DAG, and its states over time as its story goes."""
     from rich.console import Console
 
+    from oceanmock.library import load_scenario
     from oceanmock.report.drawing import draw_scenario
-    from oceanmock.scenario.library import load_scenario
 
     console = Console(width=width, highlight=False, soft_wrap=True)
     for line in draw_scenario(load_scenario(scenario), width=console.width):
@@ -263,7 +263,7 @@ def show(scenario: str, width: int | None) -> None:
 @main.command(name="list")
 def list_scenarios() -> None:
     """Name the scenarios of the library, and what happens in each."""
-    from oceanmock.scenario.library import library_names, load_scenario
+    from oceanmock.library import library_names, load_scenario
 
     for name in library_names():
         click.echo(f"{name:<32}{load_scenario(name).summary}")
@@ -272,7 +272,7 @@ def list_scenarios() -> None:
 @main.command()
 def schema() -> None:
     """Print the JSON Schema of scenario files, by which editors complete and check them."""
-    from oceanmock.scenario.loader import scenario_schema
+    from oceanmock.library import scenario_schema
 
     click.echo(json.dumps(scenario_schema(), indent=2, ensure_ascii=False))
 

@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 
 from oceanmock import __version__
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.bodies import id_of
 from oceanmock.obshell.world import Dag, Dags
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Task, Tasks
 from oceanmock.openapi import Operation, load_spec, operations_of, spec_path
+from oceanmock.scenario.fields import BaseScenario
 from oceanmock.scenario.submit_calls import StartsOn
 from oceanmock.text import plural
 
@@ -29,7 +29,7 @@ OPERATION_WIDTH: Final = 18
 
 
 def welcome(
-    sandbox: Sandbox, scenarios: Sequence[Scenario], url: str, *, with_auth: bool
+    sandbox: Sandbox, scenarios: Sequence[BaseScenario], url: str, *, with_auth: bool
 ) -> Iterator[str]:
     """The lines, the last of which says that the server is ready."""
     tasks = [view.task for view in sandbox.world(Tasks).all()]
@@ -86,7 +86,7 @@ def _lines(commands: Iterable[tuple[Operation, str]]) -> Iterator[str]:
 # --- OCP ------------------------------------------------------------------------------------------
 
 
-def _telling_task(tasks: Sequence[Task], scenarios: Sequence[Scenario]) -> tuple[Task, int]:
+def _telling_task(tasks: Sequence[Task], scenarios: Sequence[BaseScenario]) -> tuple[Task, int]:
     """The task to paste commands about, and the subtask: one that fails, of the first scenario
     that is about one task, or else the first."""
     by_id = {task.id: task for task in tasks}
@@ -116,7 +116,7 @@ def _of_ocp(
 # --- obshell --------------------------------------------------------------------------------------
 
 
-def _telling_dag(dags: Sequence[Dag], scenarios: Sequence[Scenario]) -> tuple[Dag, int]:
+def _telling_dag(dags: Sequence[Dag], scenarios: Sequence[BaseScenario]) -> tuple[Dag, int]:
     """The dag to paste commands about, and the node: one that fails, or else the first."""
     by_key: dict[tuple[str, int | None], Dag] = {(dag.store, dag.number): dag for dag in dags}
     of_obshell = [each for each in scenarios if isinstance(each, obshell.Scenario)]

@@ -29,15 +29,15 @@ from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import STORES, Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
-from oceanmock.formats import Scenario
 from oceanmock.http.app import App
 from oceanmock.http.server import AsgiApp, Server
+from oceanmock.library import library_names, load_scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.bodies import id_of
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Tasks
-from oceanmock.scenario.library import library_names, load_scenario
+from oceanmock.scenario.fields import BaseScenario
 
 WORLDS: Final = Path(__file__).parent / "worlds"
 COPIES: Final = 2
@@ -84,7 +84,7 @@ def conform_mock(
     return judged(result, baseline=baseline, kinds=stage.kinds)
 
 
-def load_scenarios(names: Sequence[str] = ()) -> list[Scenario]:
+def load_scenarios(names: Sequence[str] = ()) -> list[BaseScenario]:
     """The scenarios of names and paths, or the whole library, each without its faults."""
     loaded = map(load_scenario, names or library_names())
     return [each.model_copy(update={"faults": ()}) for each in loaded]
@@ -104,7 +104,7 @@ class World:
     """Scenarios that are served in one sandbox; ``kind`` says what their agent is."""
 
     name: str
-    scenarios: tuple[Scenario, ...]
+    scenarios: tuple[BaseScenario, ...]
     kind: Kind = "agent"
 
     def make(self, name: str) -> Sandbox:
@@ -112,7 +112,7 @@ class World:
         return Sandbox.of_scenarios(self.scenarios, name=name, progression="manual")
 
 
-def worlds_of(api: Api, scenarios: Sequence[Scenario]) -> tuple[list[World], list[World]]:
+def worlds_of(api: Api, scenarios: Sequence[BaseScenario]) -> tuple[list[World], list[World]]:
     """The worlds in which every status can be met, and one for each scenario served apart."""
     together = _those_that_agree([each for each in scenarios if _size_of(each) <= MOST_TASKS])
     apart = [World(each.name, (each,)) for each in scenarios if each not in together]
@@ -121,28 +121,28 @@ def worlds_of(api: Api, scenarios: Sequence[Scenario]) -> tuple[list[World], lis
     return [first, *(others if api == "obshell" else [])], apart
 
 
-def _those_that_agree(scenarios: Sequence[Scenario]) -> list[Scenario]:
+def _those_that_agree(scenarios: Sequence[BaseScenario]) -> list[BaseScenario]:
     """Those with the settings that most of them have; of equals, those of the first."""
     settings = [_settings_of(each) for each in scenarios]
     most = max(settings, key=settings.count, default=None)
     return [each for each, said in zip(scenarios, settings, strict=True) if said == most]
 
 
-def _settings_of(scenario: Scenario) -> tuple[object, ...]:
+def _settings_of(scenario: BaseScenario) -> tuple[object, ...]:
     agent = scenario.agent if isinstance(scenario, obshell.Scenario) else None
     return scenario.switches, agent
 
 
-def _size_of(scenario: Scenario) -> int:
+def _size_of(scenario: BaseScenario) -> int:
     if isinstance(scenario, ocp.Scenario):
         return sum(task.repeat.count if task.repeat else 1 for task in scenario.tasks)
-    return len(scenario.dags)
+    return len(scenario.scripts)
 
 
-def _calibration(name: str, beside: Sequence[Scenario] = ()) -> Scenario:
+def _calibration(name: str, beside: Sequence[BaseScenario] = ()) -> BaseScenario:
     """A world that comes with oceanmock, as it fits beside some scenarios."""
     world = load_scenario(WORLDS / f"{name}.yaml")
-    if isinstance(world, ocp.Scenario):
+    if not isinstance(world, obshell.Scenario):
         return world
     several = {each.agent for each in beside if isinstance(each, obshell.Scenario)}
     agent = several.pop() if several else obshell.Agent()
@@ -159,7 +159,7 @@ class _Stage:
     def __init__(
         self,
         api: Api,
-        scenarios: Sequence[Scenario],
+        scenarios: Sequence[BaseScenario],
         options: Options,
         *,
         listen: Listener,
@@ -219,7 +219,7 @@ class _Stage:
             is_made_anew=True,
         )
 
-    def _story(self, scenario: Scenario) -> Run:
+    def _story(self, scenario: BaseScenario) -> Run:
         """A scenario's own story, in a sandbox of its own."""
         world = World(f"story.{scenario.name}", (scenario,))
         sandbox = self.sandboxes.create(world.name, world.make)
@@ -232,7 +232,7 @@ class _Stage:
         *,
         phases: frozenset[Phase] = frozenset(),
         tasks: tuple[str, ...] = (),
-        told: tuple[Scenario, ...] = (),
+        told: tuple[BaseScenario, ...] = (),
         is_made_anew: bool = False,
     ) -> Run:
         """A run over a sandbox in which a world is served."""

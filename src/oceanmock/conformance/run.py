@@ -34,10 +34,10 @@ from oceanmock.conformance.model import (
     contract_for,
 )
 from oceanmock.conformance.target import Target
-from oceanmock.formats import Scenario
+from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_instant
 
-Story = Mapping[str, Any] | Scenario
+Story = Mapping[str, Any] | BaseScenario
 """A story by itself, or a scenario with its own."""
 ORDER: Final[tuple[Phase, ...]] = ("probes", "machine", *fuzzing.PHASES, "story")
 POLL_SECONDS: Final = 1.0

@@ -25,14 +25,14 @@ from oceanmock.conformance.machines.base import UNREADABLE
 from oceanmock.conformance.machines.obshell import Dag, read_dag
 from oceanmock.conformance.machines.ocp import Task, read_task
 from oceanmock.conformance.model import StoryStep
-from oceanmock.formats import Scenario
+from oceanmock.library import read_scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import scenario_checks as obshell_rules
 from oceanmock.obshell.ids import GenericId, local_id
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp import scenario_checks as ocp_rules
 from oceanmock.scenario import story
-from oceanmock.scenario.loader import read_scenario
+from oceanmock.scenario.fields import BaseScenario
 from oceanmock.scenario.submit_calls import is_variable
 from oceanmock.text import format_duration
 
@@ -62,7 +62,7 @@ class Diverges(Exception):
 
 def replay(
     client: HttpClient,
-    said: Mapping[str, Any] | Scenario,
+    said: Mapping[str, Any] | BaseScenario,
     *,
     ids: Mapping[str, str] | None = None,
     wait: Callable[[float], None],
@@ -76,21 +76,22 @@ def replay(
     own times, as a sandbox of it does. ``patience``, in nanoseconds, is for each step. Raises
     ScenarioError where the scenario itself is wrong.
     """
-    scenario = said if isinstance(said, ocp.Scenario | obshell.Scenario) else _scenario(said)
+    scenario = said if isinstance(said, BaseScenario) else _scenario(said)
     stage = _stage(client, scenario, ids or {})
     return _Telling(stage, wait=wait, patience=patience, stands=stands).told()
 
 
-def _scenario(said: Mapping[str, Any]) -> Scenario:
+def _scenario(said: Mapping[str, Any]) -> BaseScenario:
     """The scenario that a mapping describes; ``name`` is what it is called."""
     written = {key: value for key, value in said.items() if key != "name"}
     text = orjson.dumps(written, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     return read_scenario(text, path=str(said.get("name", "story")))
 
 
-def _stage(client: HttpClient, scenario: Scenario, ids: Mapping[str, str]) -> _Stage:
+def _stage(client: HttpClient, scenario: BaseScenario, ids: Mapping[str, str]) -> _Stage:
     if isinstance(scenario, ocp.Scenario):
         return _OcpStage(client, scenario, ids)
+    assert isinstance(scenario, obshell.Scenario)
     return _ObshellStage(client, scenario, ids)
 
 
@@ -284,7 +285,7 @@ class _Stage(ABC):
     def __init__(
         self,
         client: HttpClient,
-        scenario: Scenario,
+        scenario: BaseScenario,
         ids: Mapping[str, str],
         *,
         steps: Sequence[story.Step],

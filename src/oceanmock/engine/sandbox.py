@@ -15,20 +15,20 @@ from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.faults import Faults
 from oceanmock.errors import AuthorError
-from oceanmock.formats import Scenario
 from oceanmock.journal import Journal
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.world import Dags, Store
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Tasks, ids_of
 from oceanmock.scenario.faults import Fault
+from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import nanoseconds_of
 
 STORES: Final[tuple[Store, ...]] = get_args(Store)
 
 W = TypeVar("W")
 Setting = TypeVar("Setting", bound=Hashable)
-Recipe = Callable[[Sequence[Scenario]], "Sandbox"]
+Recipe = Callable[[Sequence[BaseScenario]], "Sandbox"]
 """Makes a sandbox anew, with more scenarios than those it was made with, if there are any."""
 
 
@@ -67,14 +67,14 @@ class Sandbox:
         self.journal: Final = Journal()
         self.faults: Final = Faults(faults, seed=seed)
         self._traces = Random(seed)  # noqa: S311 (the same seed, the same trace ids)
-        self.scenarios: tuple[Scenario, ...] = ()
+        self.scenarios: tuple[BaseScenario, ...] = ()
         self._recipe: Recipe = lambda more: Sandbox(clock, name=name, seed=seed)._with(more)
         self._made = self._traits()
 
     @classmethod
     def of_scenarios(
         cls,
-        scenarios: Sequence[Scenario],
+        scenarios: Sequence[BaseScenario],
         *,
         name: str = "default",
         progression: Progression | None = None,
@@ -133,7 +133,7 @@ class Sandbox:
         """From now on it is made anew by this, which is given the scenarios to be added to it."""
         self._recipe = recipe
 
-    def anew(self, more: Sequence[Scenario] = ()) -> Sandbox:
+    def anew(self, more: Sequence[BaseScenario] = ()) -> Sandbox:
         """The same sandbox as it was when it was made; with more scenarios, if there are any.
 
         Raises AuthorError where those do not go with the ones it was made with.
@@ -145,7 +145,7 @@ class Sandbox:
         """Whether nothing has been asked of it, added to it or changed since it was made."""
         return self._traits() == self._made
 
-    def load(self, scenarios: Sequence[Scenario]) -> None:
+    def load(self, scenarios: Sequence[BaseScenario]) -> None:
         """Lets scenarios live here from now on: their tasks are born, their faults stand.
 
         Their own start and progression count for nothing. Raises AuthorError when they set other
@@ -169,7 +169,7 @@ class Sandbox:
             self.faults.add(fault)
         self.scenarios += tuple(scenarios)
 
-    def _with(self, scenarios: Sequence[Scenario]) -> Sandbox:
+    def _with(self, scenarios: Sequence[BaseScenario]) -> Sandbox:
         """Itself, as if it had been made with these scenarios, too."""
         recipe = self._recipe
         self.load(scenarios)
@@ -271,7 +271,7 @@ class Sandbox:
 
 
 def progression_of(
-    scenarios: Sequence[Scenario], *, otherwise: Progression = "time"
+    scenarios: Sequence[BaseScenario], *, otherwise: Progression = "time"
 ) -> Progression:
     """The progression that all scenarios want; `time` where they disagree.
 
@@ -284,7 +284,7 @@ def progression_of(
     return min(wanted, default=otherwise) if len(wanted) < 2 else "time"
 
 
-def switches_of(scenarios: Sequence[Scenario]) -> tuple[ocp.Switches, obshell.Switches]:
+def switches_of(scenarios: Sequence[BaseScenario]) -> tuple[ocp.Switches, obshell.Switches]:
     """The switches the scenarios agree on, of each API: those that set none take the others'.
 
     Raises AuthorError when they disagree.
@@ -310,7 +310,7 @@ def _agreed(
 
 
 def _of_each(
-    scenarios: Sequence[Scenario],
+    scenarios: Sequence[BaseScenario],
 ) -> tuple[list[ocp.Scenario], list[obshell.Scenario]]:
     """The scenarios of OCP, and those of obshell."""
     return (
@@ -319,6 +319,6 @@ def _of_each(
     )
 
 
-def _starts_at(scenarios: Sequence[Scenario]) -> int | None:
+def _starts_at(scenarios: Sequence[BaseScenario]) -> int | None:
     start = scenarios[0].starts_at if len(scenarios) == 1 else None
     return None if start is None else nanoseconds_of(start)

@@ -14,7 +14,7 @@ from typing import Final
 
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
-from oceanmock.formats import Scenario
+from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import did_you_mean, shorten
 
 DEFAULT: Final = "default"
@@ -111,7 +111,7 @@ class Sandboxes:
         """
         return self._remake(self.get(name))
 
-    def load(self, name: str, scenarios: Sequence[Scenario]) -> Sandbox:
+    def load(self, name: str, scenarios: Sequence[BaseScenario]) -> Sandbox:
         """Lets scenarios live in a sandbox: an untouched one is as if made with them.
 
         Raises NoSuchSandbox, and AuthorError where they do not go with what is there; then nothing
@@ -123,7 +123,7 @@ class Sandboxes:
         sandbox.load(scenarios)
         return sandbox
 
-    def _remake(self, before: Sandbox, more: Sequence[Scenario] = ()) -> Sandbox:
+    def _remake(self, before: Sandbox, more: Sequence[BaseScenario] = ()) -> Sandbox:
         sandbox = before.anew(more)
         sandbox.accounts = before.accounts
         self._by_name[before.name] = sandbox

@@ -32,7 +32,6 @@ from oceanmock.engine.sandboxes import (
     TooManySandboxes,
 )
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, NoSuchTask
-from oceanmock.formats import Scenario
 from oceanmock.http.admin_json import (
     clock_json,
     dag_json,
@@ -52,12 +51,13 @@ from oceanmock.http.admin_scenarios import (
     switched,
 )
 from oceanmock.journal import Query
+from oceanmock.library import read_fault
 from oceanmock.obshell.bodies import id_of
 from oceanmock.obshell.world import Dags, DagView
 from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import Spec, load_spec, spec_path
 from oceanmock.report.explain import Explanation, explain_dag, explain_task
-from oceanmock.scenario.loader import read_fault
+from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import (
     did_you_mean,
     format_duration,
@@ -226,7 +226,7 @@ class _Room:
         starts_at = None if start is None else _instant("starts_at", start)
         accounts = self._accounts(said)
 
-        def make(name: str, more: Sequence[Scenario] = ()) -> Sandbox:
+        def make(name: str, more: Sequence[BaseScenario] = ()) -> Sandbox:
             every = [*scenarios, *more]
             agreed = switches_of(every)
             sandbox = Sandbox.of_scenarios(
@@ -248,7 +248,7 @@ class _Room:
 
         return make
 
-    def _scenarios(self, said: Mapping[str, Any]) -> list[Scenario]:
+    def _scenarios(self, said: Mapping[str, Any]) -> list[BaseScenario]:
         """The scenarios that a body gives. Raises AuthorError with all that is wrong with them."""
         given = enumerate(said.get("scenarios", []))
         scenarios = [self.kit.shelf.scenario(s, place=f"scenarios[{n}]") for n, s in given]

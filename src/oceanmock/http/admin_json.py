@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 from oceanmock.engine.faults import FaultStatistics
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.formats import Scenario
 from oceanmock.obshell.bodies import id_of
 from oceanmock.obshell.machine import DagState, NodeState, SubTaskState
 from oceanmock.obshell.world import Dag, Dags, DagView
 from oceanmock.ocp.world import Tasks, TaskView
+from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_instant
 
 Json = dict[str, Any]
@@ -62,7 +62,7 @@ def _agent(sandbox: Sandbox) -> Json:
     }
 
 
-def head_json(scenario: Scenario) -> Json:
+def head_json(scenario: BaseScenario) -> Json:
     """What a scenario is about."""
     return {"name": scenario.name, "api": scenario.api, "summary": scenario.summary}
 

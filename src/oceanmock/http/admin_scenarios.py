@@ -19,14 +19,13 @@ from pydantic import ValidationError
 from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
-from oceanmock.formats import Scenario
+from oceanmock.library import library_names, load_scenario, read_scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Tasks, ids_of
 from oceanmock.scenario.diagnostics import DEEPEST, Issue, ScenarioError
-from oceanmock.scenario.library import library_names, load_scenario
-from oceanmock.scenario.loader import read_scenario
+from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import did_you_mean, suggest
 
 Json = dict[str, Any]
@@ -47,14 +46,14 @@ class Taken(CallerError):
 class ScenarioCatalog:
     """The scenarios there are by name: those the server was started with, and the library."""
 
-    def __init__(self, served: Iterable[Scenario] = ()) -> None:
+    def __init__(self, served: Iterable[BaseScenario] = ()) -> None:
         self._known = {scenario.name: scenario for scenario in served}
 
     def names(self) -> list[str]:
         """All names, sorted."""
         return sorted({*self._known, *library_names()})
 
-    def get(self, name: str) -> Scenario:
+    def get(self, name: str) -> BaseScenario:
         """The scenario of a name. Raises AuthorError with the nearest name."""
         if name not in self._known:
             if name not in library_names():
@@ -63,7 +62,7 @@ class ScenarioCatalog:
             self._known[name] = load_scenario(name)
         return self._known[name]
 
-    def scenario(self, given: str | Json, *, place: str) -> Scenario:
+    def scenario(self, given: str | Json, *, place: str) -> BaseScenario:
         """The scenario that a name, an object or a text is; ``place`` is where it was given.
 
         Raises AuthorError with all that is wrong with it.
@@ -76,7 +75,7 @@ class ScenarioCatalog:
         return _of_object(given, place)
 
 
-def check_api(scenarios: Iterable[Scenario], api: str | None) -> None:
+def check_api(scenarios: Iterable[BaseScenario], api: str | None) -> None:
     """Raises AuthorError where one is of the other API than the one that is asked for."""
     for scenario in scenarios:
         if api not in (None, scenario.api):
@@ -86,7 +85,7 @@ def check_api(scenarios: Iterable[Scenario], api: str | None) -> None:
             )
 
 
-def check_size(scenarios: Iterable[Scenario]) -> None:
+def check_size(scenarios: Iterable[BaseScenario]) -> None:
     """Raises AuthorError where there is more to live than a request may bring."""
     steps = sum(map(_steps_of, scenarios))
     if steps > MOST_STEPS:
@@ -121,18 +120,18 @@ def _check_values(text: str, place: str) -> None:
                 )
 
 
-def _steps_of(scenario: Scenario) -> int:
+def _steps_of(scenario: BaseScenario) -> int:
     if isinstance(scenario, obshell.Scenario):
         return sum(len(node.sub_tasks) for dag in scenario.dags for node in dag.nodes)
     return sum(
-        len(task.subtasks) * (task.repeat.count if task.repeat else 1) for task in scenario.tasks
+        len(task.subtasks) * (task.repeat.count if task.repeat else 1) for task in scenario.scripts
     )
 
 
 # --- an object ------------------------------------------------------------------------------------
 
 
-def _of_object(said: Json, place: str) -> Scenario:
+def _of_object(said: Json, place: str) -> BaseScenario:
     """The scenario that an object is. Raises AuthorError, whose places begin with ``place``."""
     try:
         text = orjson.dumps(said, option=orjson.OPT_INDENT_2).decode().translate(_BREAKS)
@@ -250,7 +249,7 @@ def bear_dag(sandbox: Sandbox, template: Json) -> tuple[str, int]:
     return view.dag.store, view.dag.number
 
 
-def _of_template(said: Json, key: str) -> Scenario:
+def _of_template(said: Json, key: str) -> BaseScenario:
     """The scenario that a template makes when it stands alone in one."""
     try:
         scenario = _of_object({"summary": "A template", **said}, "template")

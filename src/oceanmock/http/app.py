@@ -22,7 +22,6 @@ from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.faults import InjectedFault, mangle
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import NoSuchSandbox, Sandboxes, TwoSandboxes
-from oceanmock.formats import Scenario
 from oceanmock.http import admin
 from oceanmock.http.admin import AdminContext, Ports
 from oceanmock.http.admin_scenarios import ScenarioCatalog
@@ -43,6 +42,7 @@ from oceanmock.obshell.versions import contract_version
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp import handlers as ocp
 from oceanmock.ocp.world import Tasks
+from oceanmock.scenario.fields import BaseScenario
 
 SANDBOX_HEADER: Final = b"x-oceanmock-sandbox"
 SANDBOX_PATH: Final = "/sandboxes/"
@@ -55,7 +55,7 @@ def create_app(
     *,
     accounts: Accounts | None = None,
     token: str | None = None,
-    scenarios: Iterable[Scenario] = (),
+    scenarios: Iterable[BaseScenario] = (),
     wall: Callable[[], int] = wall_now,
 ) -> App:
     """The ASGI app that serves one sandbox, by the contracts of OCP and of obshell.
@@ -79,7 +79,7 @@ class App:
         sandboxes: Sandboxes,
         *,
         token: str | None = None,
-        scenarios: Iterable[Scenario] = (),
+        scenarios: Iterable[BaseScenario] = (),
         wall: Callable[[], int] = wall_now,
     ) -> None:
         self.sandboxes: Final = sandboxes

@@ -30,8 +30,8 @@ from oceanmock.obshell import machine as obshell
 from oceanmock.scenario.faults import ObshellFault
 from oceanmock.scenario.fields import (
     MAX_ID,
+    BaseScenario,
     Duration,
-    Head,
     Id,
     Model,
     Name,
@@ -401,7 +401,7 @@ class Step(Model):
             raise PydanticCustomError("bad_step", message, context)
 
 
-class Scenario(Head):
+class Scenario(BaseScenario):
     """A scenario: dags of an agent, how time passes, and the story a client can live with them."""
 
     api: Literal["obshell"]
@@ -415,6 +415,11 @@ class Scenario(Head):
     """What goes wrong on purpose; of those that could strike a request, the first one does."""
     story: tuple[Step, ...] = ()
     """A life a client can live with these dags, checked whenever the file is loaded."""
+
+    @property
+    def scripts(self) -> tuple[Dag, ...]:
+        """Return the dags."""
+        return self.dags
 
 
 # --- numbers and references -----------------------------------------------------------------------

@@ -22,8 +22,8 @@ from oceanmock.ocp import machine as ocp
 from oceanmock.scenario.faults import OcpFault
 from oceanmock.scenario.fields import (
     MAX_ID,
+    BaseScenario,
     Duration,
-    Head,
     Id,
     Model,
     Name,
@@ -236,7 +236,7 @@ class Step(Model):
         return self
 
 
-class Scenario(Head):
+class Scenario(BaseScenario):
     """A scenario: tasks, how time passes for them, and the story a client can live with them."""
 
     api: Literal["ocp"]
@@ -246,6 +246,11 @@ class Scenario(Head):
     """What goes wrong on purpose; of those that could strike a request, the first one does."""
     story: tuple[Step, ...] = ()
     """A life a client can live with these tasks, checked whenever the file is loaded."""
+
+    @property
+    def scripts(self) -> tuple[Task, ...]:
+        """Return the tasks."""
+        return self.tasks
 
 
 # --- from models to the machine -------------------------------------------------------------------

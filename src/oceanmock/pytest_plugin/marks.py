@@ -176,7 +176,7 @@ class Known:
         return self._apis[key]
 
     def _find(self, given: str | Path) -> str:
-        from oceanmock.scenario.library import load_scenario  # noqa: PLC0415 (slow)
+        from oceanmock.library import load_scenario  # noqa: PLC0415 (slow)
 
         if isinstance(given, Path) and not given.is_file():
             raise AuthorError(

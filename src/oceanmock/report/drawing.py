@@ -14,25 +14,27 @@ from typing import Final
 
 from rich.markup import escape
 
-from oceanmock.formats import Scenario
 from oceanmock.obshell import drawing as dags
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import timeline as obshell_bands
 from oceanmock.ocp import drawing as tasks
+from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp import timeline as ocp_bands
 from oceanmock.report.timeline import draw_timeline
+from oceanmock.scenario.fields import BaseScenario
 
 __all__ = ["draw_scenario"]
 
 _MOST: Final = 12
 
 
-def draw_scenario(scenario: Scenario, *, width: int = 100) -> Iterator[str]:
+def draw_scenario(scenario: BaseScenario, *, width: int = 100) -> Iterator[str]:
     """The whole scenario, line by line, in rich markup."""
     if isinstance(scenario, obshell.Scenario):
         pictures, legend = dags.draw_dags(scenario), obshell_bands.LEGEND
         kind, total = "dags", len(scenario.dags)
     else:
+        assert isinstance(scenario, ocp.Scenario)
         pictures, legend = tasks.draw_tasks(scenario), ocp_bands.LEGEND
         kind, total = "tasks", len(scenario.tasks)
     yield f"[bold]{escape(scenario.name)}[/]  {escape(scenario.summary)}"

@@ -6,9 +6,10 @@ do not know; a docstring under a key is what an editor shows of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -158,7 +159,7 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class Head(Model):
+class BaseScenario(Model):
     """What every scenario begins with."""
 
     model_config = ConfigDict(title="oceanmock scenario")
@@ -177,6 +178,20 @@ class Head(Model):
     """The period of the server's schedulers."""
 
     _name: str = PrivateAttr("scenario")
+
+    if TYPE_CHECKING:  # each format declares these as its last keys
+
+        @property
+        def switches(self) -> Any: ...
+        @property
+        def faults(self) -> tuple[Any, ...]: ...
+        @property
+        def story(self) -> tuple[Any, ...]: ...
+
+    @property
+    def scripts(self) -> Sequence[Any]:
+        """Return the tasks or dags."""
+        raise NotImplementedError
 
     @property
     def name(self) -> str:

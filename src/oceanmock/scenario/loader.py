@@ -22,18 +22,17 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from oceanmock.errors import AuthorError
-from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import scenario_checks as obshell_rules
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp import scenario_checks as ocp_rules
 from oceanmock.scenario.diagnostics import Document, Found, Loc, ScenarioError
 from oceanmock.scenario.faults import Fault, ObshellFault, OcpFault
-from oceanmock.scenario.fields import FileSchema
+from oceanmock.scenario.fields import BaseScenario, FileSchema
 from oceanmock.text import closest, suggest
 
 
-def read_scenario(text: str, *, path: str = "scenario.yaml") -> Scenario:
+def read_scenario(text: str, *, path: str = "scenario.yaml") -> BaseScenario:
     """The scenario a text holds; ``path`` is what messages call it. Raises ScenarioError."""
     document = Document(text, path)
     found, scenario = _check(document.data)
@@ -90,7 +89,7 @@ class _Format:
     api: str
     server: str
     key: str
-    model: type[Scenario]
+    model: type[BaseScenario]
     check: Callable[..., list[Found]]
 
 
@@ -167,7 +166,7 @@ _MAKE_A_STEP: Final = (
 """Without one of these a step of a story is no use, and another stands in for the whole of it."""
 
 
-def _check(data: Any) -> tuple[list[Found], Scenario | None]:
+def _check(data: Any) -> tuple[list[Found], BaseScenario | None]:
     """All that is wrong, and the scenario with that put right (None if that is no use)."""
     if not isinstance(data, dict):
         what = "a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …`"

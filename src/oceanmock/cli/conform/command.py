@@ -164,7 +164,7 @@ MOCKED_VERSION: Final[Mapping[Api, str]] = {"ocp": "", "obshell": "4.5.0.0"}
 
 def _scenarios(order: Order) -> dict[Api, list[str]]:
     """The APIs that are meant, each with the scenarios named; none are all of the library."""
-    from oceanmock.scenario.library import load_scenario  # only what runs has to load it
+    from oceanmock.library import load_scenario  # only what runs has to load it
 
     wanted = (order.api,) if order.api else APIS
     if not order.what:
@@ -199,8 +199,8 @@ def _options(
 
 def _stories(order: Order) -> tuple[Mapping[str, Any], ...]:
     """The stories to replay, as their files have them. Raises AuthorError for wrong ones."""
+    from oceanmock.library import find_scenario, load_scenario
     from oceanmock.scenario.diagnostics import Document
-    from oceanmock.scenario.library import find_scenario, load_scenario
 
     stories = []
     for file in order.story:

@@ -26,9 +26,9 @@ from oceanmock.conformance.machines.base import (
 )
 from oceanmock.conformance.machines.knowledge import NOTHING, Known
 from oceanmock.conformance.quirks import KNOWN_ERROR
-from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.versions import ERR_CODES_SINCE, contract_version
+from oceanmock.scenario.fields import BaseScenario
 
 WISHES: Final = ("RETRY", "ROLLBACK", "CANCEL", "PASS", "illegal", "look")
 OPERATORS: Final = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
@@ -159,7 +159,7 @@ def known_flags(dag: Dag, place: int) -> frozenset[str] | None:
     return _KNOWN.get((dag.name, dag.nodes[place].name))
 
 
-def flags_of_scenarios(scenarios: Sequence[Scenario]) -> Flags:
+def flags_of_scenarios(scenarios: Sequence[BaseScenario]) -> Flags:
     """What the dags of some scenarios can, which are found by their number, or their nodes."""
     written = [dag for each in scenarios if isinstance(each, obshell.Scenario) for dag in each.dags]
 

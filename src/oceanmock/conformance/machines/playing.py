@@ -25,10 +25,11 @@ from oceanmock.conformance.machines.knowledge import NOTHING, Known
 from oceanmock.conformance.machines.obshell import ObshellWalk
 from oceanmock.conformance.machines.ocp import OcpWalk
 from oceanmock.conformance.model import Api
-from oceanmock.formats import Scenario
+from oceanmock.library import load_scenario
+from oceanmock.obshell import scenario as obshell_file
 from oceanmock.obshell.ids import GenericId, local_id
 from oceanmock.ocp import scenario as ocp_file
-from oceanmock.scenario.library import load_scenario
+from oceanmock.scenario.fields import BaseScenario
 
 MOVES: Final = 8
 """So many moves make a walk."""
@@ -146,15 +147,16 @@ def _told(client: Sender, notes: Notes) -> Played:
 WISHES: Final = {"ocp": ocp.WISHES, "obshell": obshell.WISHES}
 
 
-def load_world(api: Api) -> Scenario:
+def load_world(api: Api) -> BaseScenario:
     """A scenario to play with: between them its tasks or dags come into every state there is."""
     return load_scenario(Path(__file__).parent / "worlds" / f"{api}.yaml")
 
 
-def world_ids(scenario: Scenario) -> list[str]:
+def world_ids(scenario: BaseScenario) -> list[str]:
     """The ids, as the API has them, of a scenario's tasks or dags that have a number there."""
     if isinstance(scenario, ocp_file.Scenario):
         return [str(task.id) for task in scenario.tasks if task.id is not None]
+    assert isinstance(scenario, obshell_file.Scenario)
     agent = scenario.agent
     return [
         str(GenericId("cluster", dag.id))

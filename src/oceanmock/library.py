@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Final
 
 from oceanmock.errors import AuthorError
-from oceanmock.formats import Scenario
 from oceanmock.obshell import scenario as obshell
 from oceanmock.openapi import data_folder
-from oceanmock.scenario.loader import read_scenario
+from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario.loader import read_fault, read_scenario, scenario_schema
 from oceanmock.text import did_you_mean
+
+__all__ = [
+    "find_scenario",
+    "library_names",
+    "load_library",
+    "load_scenario",
+    "read_fault",
+    "read_scenario",
+    "scenario_schema",
+]
 
 SUFFIXES: Final = (".yaml", ".yml")
 
@@ -24,7 +34,7 @@ def library_names() -> list[str]:
     return sorted(path.stem for path in data_folder("scenarios").glob("*.yaml"))
 
 
-def load_library() -> list[Scenario]:
+def load_library() -> list[BaseScenario]:
     """All scenarios that come with oceanmock and can be served at once.
 
     One whose agent is another than the others' is served apart, by its name.
@@ -33,7 +43,7 @@ def load_library() -> list[Scenario]:
     return [each for each in loaded if not _has_its_own_agent(each)]
 
 
-def _has_its_own_agent(scenario: Scenario) -> bool:
+def _has_its_own_agent(scenario: BaseScenario) -> bool:
     return isinstance(scenario, obshell.Scenario) and scenario.agent != obshell.Agent()
 
 
@@ -51,7 +61,7 @@ def find_scenario(reference: str) -> Path:
     raise AuthorError(f"there is no scenario {reference!r} in the library. {hint}")
 
 
-def load_scenario(reference: str | Path) -> Scenario:
+def load_scenario(reference: str | Path) -> BaseScenario:
     """The scenario of a library name or a path.
 
     Raises AuthorError when there is none, ScenarioError with all its mistakes when it is wrong.
