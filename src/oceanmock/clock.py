@@ -1,8 +1,7 @@
-"""A sandbox's time: what instant it is there, and what moves it on.
+"""Define the virtual clock of a sandbox.
 
-Instants are integer nanoseconds since the epoch; spans are integer nanoseconds. The only door to
-``time``: nothing else in oceanmock reads the machine's clock, so a test that holds this one holds
-every timestamp, duration and transition.
+Instants are integer nanoseconds since the epoch; spans are integer nanoseconds. No other module
+reads the machine's clock, so this one decides every timestamp, duration and transition.
 """
 
 from __future__ import annotations
@@ -17,29 +16,29 @@ PROGRESSIONS: Final[tuple[Progression, ...]] = get_args(Progression)
 MILLISECOND: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 LATEST: Final = 32_503_680_000 * SECOND - 1
-"""The end of the year 2999, where every sandbox's clock stops: calendars end soon after."""
+"""The end of the year 2999, at which every sandbox's clock stops."""
 
 
 def wall_now() -> int:
-    """The machine's time of day."""
+    """Return the machine's time of day."""
     return time.time_ns()
 
 
 def stopwatch() -> int:
-    """Nanoseconds of the machine's time since some instant; for how long things take."""
+    """Return a reading of the machine's performance counter, in nanoseconds."""
     return time.perf_counter_ns()
 
 
 def pause(span: int) -> None:
-    """Waits so many nanoseconds of the machine's time."""
+    """Sleep for a span of the machine's time."""
     time.sleep(span / SECOND)
 
 
 class Clock:
-    """One sandbox's clock.
+    """The clock of one sandbox.
 
-    Under ``time`` it runs, ``speed`` times as fast as the wall; under the other progressions it
-    stands until moved. It never runs backwards: a move to an earlier instant changes nothing.
+    Under ``time`` it runs ``speed`` times as fast as the machine's clock; under the other
+    progressions it stands until moved. A move to an earlier instant changes nothing.
     """
 
     __slots__ = ("_origin", "_wall", "_wall_origin", "progression", "speed")
@@ -60,11 +59,11 @@ class Clock:
 
     @property
     def origin(self) -> int:
-        """The instant it was last moved to, or set at; at first, that it began at."""
+        """Return the instant at which the clock was last moved or set, or started."""
         return self._origin
 
     def set(self, *, progression: Progression | None = None, speed: float | None = None) -> None:
-        """Changes how time passes from now on; the instant stays, and so does what is left out."""
+        """Change the progression or the speed from the current instant on."""
         self._origin, self._wall_origin = self.now(), self._wall()
         if progression is not None:
             self.progression = progression
@@ -72,27 +71,27 @@ class Clock:
             self.speed = speed
 
     def now(self) -> int:
-        """The instant it is in this sandbox."""
+        """Return the current instant."""
         if self.progression != "time":
             return self._origin
         return min(self._origin + int((self._wall() - self._wall_origin) * self.speed), LATEST)
 
     def move_to(self, instant: int) -> None:
-        """Makes it ``instant``, unless it is later already; a running clock runs on from there."""
+        """Move forward to ``instant``; a running clock runs on from there."""
         self._origin, self._wall_origin = min(max(self.now(), instant), LATEST), self._wall()
 
     def advance(self, by: int) -> None:
-        """Moves on by ``by`` nanoseconds."""
+        """Move forward by a span."""
         self.move_to(self.now() + by)
 
     def read(self, dues: Iterable[int]) -> None:
-        """A read has shown what changes at ``dues``: under ``polls``, on to the first of them."""
+        """Move to the first of the due instants after a read, if the progression is ``polls``."""
         if self.progression == "polls":
             first = min(dues, default=None)
             if first is not None:
                 self.move_to(first)
 
     def settle(self, instant: int) -> None:
-        """Something goes on until ``instant``: under ``immediate``, it has all happened."""
+        """Move to the end of a history, if the progression is ``immediate``."""
         if self.progression == "immediate":
             self.move_to(instant)

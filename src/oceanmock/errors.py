@@ -1,37 +1,37 @@
-"""Every error oceanmock raises on purpose, as one tree.
+"""Define every error that oceanmock raises on purpose.
 
     OceanmockError
-    ├── AuthorError            whoever wrote a file: a scenario, a contract, a story
-    ├── CallerError            whoever sent a request; answered in the API's own envelope
+    ├── AuthorError            in a file or an argument: a scenario, a contract, a story
+    ├── CallerError            in a request; the response uses the API's own envelope
     │   ├── NoSuchTask
     │   ├── NoSuchSubtask
     │   ├── IllegalOperation   the task's state does not allow it
-    │   ├── IllegalOperator    an obshell dag's or node's does not
+    │   ├── IllegalOperator    the state of an obshell dag or node does not allow it
     │   ├── RollbackProhibited
     │   ├── UnderMaintenance   another dag has the maintenance lock
-    │   └── WrongIdentity      an agent that is something else does it
-    └── EnvironmentProblem     the machine: a taken port, an unreadable folder
+    │   └── WrongIdentity      the agent's identity does not allow it
+    └── EnvironmentProblem     on the machine: a taken port, an unreadable folder
 
-A message says what happened, where, and how to mend it. The one rule: nothing here knows HTTP.
+A message says what happened, where, and how to fix it. Nothing here depends on HTTP.
 """
 
 from __future__ import annotations
 
 
 class OceanmockError(Exception):
-    """The root: catching it catches every error oceanmock raises on purpose."""
+    """The base class of every error that oceanmock raises on purpose."""
 
 
 class AuthorError(OceanmockError):
-    """A file somebody wrote cannot be used; the message lists every mistake, with its place."""
+    """A file or an argument cannot be used; the message lists every issue with its place."""
 
 
 class EnvironmentProblem(OceanmockError):
-    """The machine refused something: a port, a file, a folder."""
+    """A port, a file or a folder is not available."""
 
 
 class CallerError(OceanmockError):
-    """A request asked for what is not there, or what its state does not allow."""
+    """A request names something unknown, or its state does not allow the operation."""
 
 
 class NoSuchTask(CallerError):
@@ -51,10 +51,10 @@ class NoSuchSubtask(CallerError):
 
 
 class IllegalOperation(CallerError):
-    """The state a task or subtask is in does not allow the operation; nothing has changed.
+    """The state of a task or subtask does not allow the operation; nothing has changed.
 
-    ``state`` is the word the API blames (OCP: the status, or the operation ROLLBACK where that is
-    the reason); ``allowed`` holds the operations that the same state would have accepted.
+    ``state`` is the word that the API names as the reason (OCP: the status, or the operation
+    ROLLBACK); ``allowed`` holds the operations that the same state accepts.
     """
 
     def __init__(self, operation: str, *, state: str, allowed: tuple[str, ...]) -> None:
@@ -69,7 +69,7 @@ class IllegalOperator(CallerError):
     """The state or a flag of an obshell dag or node does not allow the operator.
 
     ``reason`` is the tail of the API's errCode (``Dag.Operator.RetryNotAllowed``), or NoNodeFailed;
-    ``node`` the position of the node that is to blame.
+    ``node`` the position of the node that is the reason.
     """
 
     def __init__(self, reason: str, *, node: int | None = None) -> None:
@@ -79,11 +79,11 @@ class IllegalOperator(CallerError):
 
 
 class RollbackProhibited(CallerError):
-    """The task forbids rollback: by itself, or by a subtask that has already run."""
+    """The task, or one of its subtasks that has already run, forbids rollback."""
 
 
 class UnderMaintenance(CallerError):
-    """A dag that is not finished keeps another from being made; ``tenant`` is what it maintains."""
+    """An unfinished dag holds the maintenance lock; ``tenant`` is the tenant it maintains."""
 
     def __init__(self, dag: str, *, tenant: str | None = None) -> None:
         super().__init__(f"dag {dag!r} is not finished, and has the maintenance lock")
@@ -92,9 +92,9 @@ class UnderMaintenance(CallerError):
 
 
 class WrongIdentity(CallerError):
-    """Only an agent that is something else makes such a dag."""
+    """Only an agent of another identity starts such a dag."""
 
-    def __init__(self, identity: str, wanted: tuple[str, ...]) -> None:
-        super().__init__(f"the agent is {identity}, instead of {' or '.join(wanted)}")
+    def __init__(self, identity: str, expected: tuple[str, ...]) -> None:
+        super().__init__(f"the agent is {identity}, instead of {' or '.join(expected)}")
         self.identity = identity
-        self.wanted = wanted
+        self.expected = expected

@@ -290,9 +290,9 @@ class Handlers:
         try:
             view = dags.start(template)
         except WrongIdentity as refusal:
-            if refusal.identity == "CLUSTER AGENT" and "MASTER" in refusal.wanted:
+            if refusal.identity == "CLUSTER AGENT" and "MASTER" in refusal.expected:
                 raise errors.already_initialized() from None
-            wanted = " or ".join(refusal.wanted)
+            wanted = " or ".join(refusal.expected)
             raise errors.wrong_identity(address, refusal.identity, wanted) from None
         except UnderMaintenance as refusal:
             lock = template.model.maintenance
