@@ -20,7 +20,7 @@ from oceanmock.conformance.baseline import (
     shipped_names,
     update,
 )
-from oceanmock.conformance.model import BROKEN, KEPT, StaleEntry
+from oceanmock.conformance.model import FAILED, PASSED, StaleEntry
 from oceanmock.conformance.rules import all_rules
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.openapi import spec_path
@@ -72,7 +72,7 @@ def test_a_known_deviation_is_counted_and_shown_and_breaks_nothing() -> None:
     assert [each.known for each in result.known] == ["the gateway rewrites it"]
     assert result.rules["envelope.status"].known == 1
     assert result.baselines == ["lab"]
-    assert result.exit_code == KEPT
+    assert result.exit_code == PASSED
 
 
 def test_what_no_entry_covers_still_breaks_the_run() -> None:
@@ -81,7 +81,7 @@ def test_what_no_entry_covers_still_breaks_the_run() -> None:
     apply_baseline(of(ENVELOPE), result)
 
     assert [each.rule for each in result.findings] == ["hostile.500"]
-    assert result.exit_code == BROKEN
+    assert result.exit_code == FAILED
 
 
 def test_another_baseline_judges_all_anew() -> None:
@@ -104,7 +104,7 @@ def test_an_entry_that_no_longer_occurs_is_stale() -> None:
 
     stale = StaleEntry("envelope.status", "getTaskInstance", "the gateway rewrites it")
     assert result.stale == [stale]
-    assert result.exit_code == KEPT
+    assert result.exit_code == PASSED
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 @pytest.fixture
 def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_conform.credentials, "somebody_is_there", lambda: True)
+    monkeypatch.setattr(cli_conform, "is_interactive", lambda: True)
 
 
 # --- words ----------------------------------------------------------------------------------------
@@ -131,8 +131,8 @@ WRONG = (
     f"{URL} --api ocp --user a --agent-password s3cret",
     f"{URL} --api ocp --user a",
     f"{URL} --api ocp --access-key a",
-    f"{URL} --api ocp --user a --password s3cret --viewer b",
-    f"{URL} --api obshell --viewer b",
+    f"{URL} --api ocp --user a --password s3cret --read-only-user b",
+    f"{URL} --api obshell --read-only-user b",
     f"{URL} --api obshell",
     f"{URL} --api obshell --user a",
     f"{URL} --api ocp --user a --task 7",
@@ -140,7 +140,7 @@ WRONG = (
     f"{URL} --api ocp --user a --story retry-failed-subtask --story-id 1",
     f"{URL} --api ocp --user a --insecure --ca /etc/hostname",
     f"{URL} --api ocp --user a --phases probe,fuzzing",
-    f"{URL} --api ocp --user a --wait 5",
+    f"{URL} --api ocp --user a --connect-timeout 5",
     f"{URL} --api ocp --user a --report htm=a.html",
     f"{URL} --api ocp --user a --report html",
     f"{URL} --api ocp --user a --report html=a,json=./a",
@@ -153,7 +153,7 @@ WRONG = (
     f"{URL} --api ocp --user a --password s3cret --story retry-failed-subtask",
     f"--mock {URL}",
     "--mock --user a",
-    "--mock --viewer-password s3cret",
+    "--mock --read-only-password s3cret",
     "--mock --write",
     "--mock --story retry-failed-subtask",
     "--mock --update-baseline --baseline a.yaml",
@@ -193,7 +193,7 @@ def test_without_the_extra_it_says_how_to_install_it(
 
 
 def test_what_is_said_reaches_the_run(stage: Stage) -> None:
-    words = "--seed 7 --rate 2.5 --max-examples 3 --patience 2m --phases probes,machine"
+    words = "--seed 7 --rate 2.5 --max-examples 3 --timeout 2m --phases probes,machine"
 
     result = oceanmock(*OCP, "--write", "--task", "1", "--task", "2", *words.split())
 
@@ -201,7 +201,7 @@ def test_what_is_said_reaches_the_run(stage: Stage) -> None:
     assert result.exit_code == 0
     assert (options.write, options.tasks) == (True, ("1", "2"))
     assert (options.seed, options.rate, options.max_examples) == (7, 2.5, 3)
-    assert options.patience == 120_000_000_000
+    assert options.timeout == 120_000_000_000
     assert options.phases == {"probes", "machine"}
 
 
@@ -218,7 +218,7 @@ def test_by_default_nothing_is_changed(stage: Stage) -> None:
 def test_certificates_are_taken_as_it_is_said(
     words: tuple[str, ...], verify: bool | str, stage: Stage
 ) -> None:
-    oceanmock(*OCP, "--wait", "1m30s", *words)
+    oceanmock(*OCP, "--connect-timeout", "1m30s", *words)
 
     assert stage.reached[0]["verify"] == verify
     assert stage.reached[0]["wait"] == 90.0
@@ -281,10 +281,10 @@ def test_the_environment_of_one_api_does_not_disturb_another(stage: Stage) -> No
 
 
 def test_somebody_who_may_only_look_is_handed_over(stage: Stage) -> None:
-    result = oceanmock(*OCP, "--viewer", "looker", OCEANMOCK_VIEWER_PASSWORD="v1ewer")
+    result = oceanmock(*OCP, "--read-only-user", "looker", OCEANMOCK_READ_ONLY_PASSWORD="v1ewer")
 
-    assert stage.targets[0].viewer == Basic("looker", "v1ewer")
-    assert "--user manager --viewer looker --seed 0" in result.stdout
+    assert stage.targets[0].read_only_auth == Basic("looker", "v1ewer")
+    assert "--user manager --read-only-user looker --seed 0" in result.stdout
     assert "v1ewer" not in result.output
 
 
@@ -311,7 +311,7 @@ def test_no_secret_is_in_what_is_printed_or_reported(
     words: tuple[str, ...], stage: Stage, tmp_path: Path
 ) -> None:
     stage.result = a_result()
-    paths = [tmp_path / kind for kind in cli_conform.REPORTS]
+    paths = [tmp_path / kind for kind in cli_conform.REPORT_KINDS]
     reports = [f"--report={path.name}={path}" for path in paths]
 
     result = oceanmock(*words, *reports)
@@ -326,8 +326,8 @@ def test_the_command_to_repeat_it_is_the_same_command(stage: Stage, tmp_path: Pa
     baseline = tmp_path / "my lab.yaml"
     baseline.write_text("api: ocp\nknown: []\n")
     said = (
-        f"--write --insecure --api ocp --user manager --task 1 --task 2 --phases probes,machine "
-        f"--seed 7 --max-examples 3 --rate 2.5 --patience 1m30s --baseline '{baseline}'"
+        f"--api ocp --user manager --write --task 1 --task 2 --phases probes,machine --seed 7 "
+        f"--max-examples 3 --rate 2.5 --timeout 1m30s --baseline '{baseline}' --insecure"
     )
 
     first = oceanmock(URL, *shlex.split(said), "--password", "s3cret")
@@ -381,7 +381,7 @@ def test_a_mistake_of_our_own_does_not_look_like_a_finding(stage: Stage) -> None
 
     assert result.exit_code == 2
     assert "RuntimeError: it fell over" in result.stderr
-    assert "a mistake in oceanmock, and says nothing about the server" in result.stderr
+    assert "a defect in oceanmock, not in the server" in result.stderr
 
 
 def test_ctrl_c_before_the_run_leaves_nothing(stage: Stage, tmp_path: Path) -> None:
@@ -390,7 +390,7 @@ def test_ctrl_c_before_the_run_leaves_nothing(stage: Stage, tmp_path: Path) -> N
     result = oceanmock(*OCP, "--report", f"html={tmp_path / 'run.html'}")
 
     assert result.exit_code == 130
-    assert "Interrupted before there was anything to tell." in result.stderr
+    assert "Interrupted before the run had any results." in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -420,9 +420,9 @@ def test_what_was_found_is_not_lost_where_a_disk_is_full(stage: Stage, tmp_path:
 
     assert result.exit_code == 2
     assert "the report cannot be written to /dev/full: No space left on device" in result.stderr
-    assert "BROKEN (exit code 1)" in result.stdout
+    assert "FAILED (exit code 1)" in result.stdout
     assert result.stdout.endswith(f"json report: {path}\n")
-    assert json.loads(path.read_text())["verdict"] == "BROKEN"
+    assert json.loads(path.read_text())["verdict"] == "FAILED"
 
 
 def test_progress_and_summary_go_their_own_ways(stage: Stage) -> None:
@@ -502,7 +502,7 @@ def test_a_baseline_of_another_version_is_taken_and_said(stage: Stage) -> None:
 
     result = oceanmock(*OBSHELL, "--baseline", "obshell-4.5.0.0")
 
-    assert "baseline obshell-4.5.0.0: of 4.5.0.0; the target is 4.6.0.0-1." in result.stderr
+    assert "baseline obshell-4.5.0.0: for 4.5.0.0; the target is 4.6.0.0-1." in result.stderr
 
 
 def test_where_no_baseline_comes_for_a_version_the_nearest_is_named(stage: Stage) -> None:
@@ -510,7 +510,7 @@ def test_where_no_baseline_comes_for_a_version_the_nearest_is_named(stage: Stage
 
     result = oceanmock(*OBSHELL)
 
-    assert "no known deviations come with oceanmock for obshell 4.3.1.0-1" in result.stderr
+    assert "there is no baseline for obshell 4.3.1.0-1" in result.stderr
     assert "--baseline obshell-4.5.0.0." in result.stderr
 
 
@@ -535,7 +535,7 @@ def test_a_new_baseline_is_written_and_then_honoured(stage: Stage, tmp_path: Pat
     again = oceanmock(*words)
 
     assert written.exit_code == 0
-    assert f"baseline {path}: 2 entries added, 0 taken out." in written.stderr
+    assert f"baseline {path}: 2 entries added, 0 removed." in written.stderr
     assert again.exit_code == 0
     assert "0 findings, 2 known" in again.stdout
     known = load_baseline(path).known
@@ -553,7 +553,7 @@ def test_an_update_keeps_reasons_and_takes_out_what_is_stale(stage: Stage, tmp_p
 
     result = oceanmock(*OCP, "--baseline", path, "--update-baseline")
 
-    assert f"baseline {path}: 0 entries added, 1 taken out." in result.stderr
+    assert f"baseline {path}: 0 entries added, 1 removed." in result.stderr
     assert [each.reason for each in load_baseline(path).known] == ["the gateway"]
 
 
@@ -582,7 +582,7 @@ def test_an_interrupted_run_writes_no_baseline(stage: Stage, tmp_path: Path) -> 
     result = oceanmock(*OCP, "--baseline", path, "--update-baseline")
 
     assert result.exit_code == 130
-    assert "not written, as the run was interrupted" in result.stderr
+    assert "not written, because the run was interrupted" in result.stderr
     assert not path.exists()
 
 
@@ -606,7 +606,7 @@ def test_without_a_terminal_the_failed_tasks_are_named_and_nothing_is_done(
     result = oceanmock(failed, *WRITE)
 
     assert result.exit_code == 2
-    assert "--write needs to know which tasks may be played with: --task ID." in result.stderr
+    assert "--write needs the tasks to operate on: give --task ID." in result.stderr
     assert result.stderr.endswith("FAILED are:\n  1000  Reinstall OCP agent\n")
     assert stage.ran == []
 
@@ -617,9 +617,9 @@ def test_at_a_terminal_it_is_asked_which_of_the_failed_tasks(failed: str, stage:
 
     result = CliRunner().invoke(main, words, input="1001\n1000\n", env={"COLUMNS": "200"})
 
-    assert "'1001' is none of them. Allowed: 1000." in result.output
+    assert "'1001' is not allowed. Allowed: 1000." in result.output
     assert stage.ran[0][0].tasks == ("1000",)
-    assert "--write --api ocp --user manager --task 1000 --seed 0" in result.stdout
+    assert "--api ocp --user manager --write --task 1000 --seed 0" in result.stdout
 
 
 def test_a_task_that_is_not_there_is_said_before_the_run(failed: str, stage: Stage) -> None:
@@ -636,7 +636,9 @@ def test_where_nothing_is_failed_it_says_so(failed: str, stage: Stage) -> None:
     result = oceanmock(failed, "--write", "--api", "obshell", "--password", "oceanmock")
 
     assert result.exit_code == 2
-    assert "--write needs a dag to play with, and none is FAILED." in result.stderr
+    assert (
+        "--write needs a dag to operate on, and none is FAILED: give --task ID.\n" in result.stderr
+    )
     assert stage.ran == []
 
 
@@ -659,21 +661,21 @@ def begun(server: Server, **settings: object) -> str:
 
 
 def test_a_real_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: Path) -> None:
-    reports = ",".join(f"{kind}={tmp_path / kind}" for kind in cli_conform.REPORTS)
+    reports = ",".join(f"{kind}={tmp_path / kind}" for kind in cli_conform.REPORT_KINDS)
     words = ("--api", "ocp", "--user", "manager", "--password", "manager", "--max-examples", "3")
 
     asked = (*words, "--phases", "probes,fuzzing", "--report", reports)
     ended = run("conform", served, *asked, folder=tmp_path)
 
     report = json.loads((tmp_path / "json").read_text())
-    assert (ended.returncode, report["verdict"], report["runs"][0]["findings"]) == (0, "KEPT", [])
+    assert (ended.returncode, report["verdict"], report["runs"][0]["findings"]) == (0, "PASSED", [])
     assert report["runs"][0]["asked"] > 100
     assert ElementTree.parse(tmp_path / "junit").getroot().get("failures") == "0"
-    assert "KEPT" in (tmp_path / "html").read_text()
+    assert "PASSED" in (tmp_path / "html").read_text()
     phases = [line.partition(":")[0] for line in ended.stderr.splitlines()]
     assert phases == ["preflight", "probes", "fuzzing"]
     assert ended.stdout.count("\n") > 20
-    assert {path.name for path in tmp_path.iterdir()} == set(cli_conform.REPORTS)
+    assert {path.name for path in tmp_path.iterdir()} == set(cli_conform.REPORT_KINDS)
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,8 @@ def test_where_there_is_no_browser_it_says_what_to_install() -> None:
 def test_the_page_says_at_a_glance_what_came_of_the_run(open_page: Opener) -> None:
     page = open_page().page
 
-    expect(page).to_have_title("BROKEN: oceanmock conform, OCP 4.2.2")
-    expect(page.locator(".verdict")).to_have_text("BROKEN")
+    expect(page).to_have_title("FAILED: oceanmock conform, OCP 4.2.2")
+    expect(page.locator(".verdict")).to_have_text("FAILED")
     expect(page.locator("header")).to_contain_text("2 findings, 1 known, 2 statuses missing")
     assert page.locator(".tile strong").all_inner_texts() == [
         *("2", "2", "1", "3 / 4", "4 / 5", "66", "12.3 s")
@@ -183,7 +183,7 @@ def test_the_diagrams_show_what_was_walked_and_what_was_not(open_page: Opener) -
 def test_two_runs_stand_below_each_other(open_page: Opener) -> None:
     page = open_page(a_clean_result(), a_clean_result(api="obshell", version="4.5.0.0")).page
 
-    expect(page.locator(".verdict")).to_have_text(["KEPT", "KEPT"])
+    expect(page.locator(".verdict")).to_have_text(["PASSED", "PASSED"])
     expect(page.locator("h1")).to_contain_text(["OCP 4.2.2", "obshell 4.5.0.0"])
     assert "Missing" not in page.locator("h2").all_inner_texts()
     expect(page.locator("#run2-diagrams h3")).to_contain_text(["dag", "node", "sub_task"])

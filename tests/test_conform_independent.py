@@ -19,7 +19,7 @@ from independent_ocp import DEVIATIONS, Ocp
 from oceanmock.checks import Phase
 from oceanmock.cli import main
 from oceanmock.clock import SECOND
-from oceanmock.conformance.model import KEPT, UNTESTABLE, Api, Options, Result
+from oceanmock.conformance.model import PASSED, UNTESTABLE, Api, Options, Result
 from oceanmock.conformance.run import Environment, conform
 from oceanmock.conformance.target import Untestable, reach
 from oceanmock.credentials import Basic
@@ -60,14 +60,14 @@ class World:
 
     def run(self, *, write: bool = False, seed: int = 1, phases: frozenset[Phase] = ALL) -> Result:
         """What a run against it comes to."""
-        target = replace(reach(self.url, api="ocp", auth=OPERATOR), viewer=READER)
+        target = replace(reach(self.url, api="ocp", auth=OPERATOR), read_only_auth=READER)
         options = Options(
             write=write,
             tasks=TASKS if write else (),
             seed=seed,
             max_examples=3,
             phases=phases,
-            patience=400 * SECOND,
+            timeout=400 * SECOND,
         )
         return conform(target, options, environment=Environment(wait=lambda _: None))
 
@@ -101,7 +101,7 @@ def test_a_server_that_keeps_the_contract_is_green_and_adequate(write: bool) -> 
     _, result = after_a_run(write=write)
 
     assert told(result) == []
-    assert result.exit_code == KEPT
+    assert result.exit_code == PASSED
     assert set(result.phases) == ALL - (set() if write else {"machine"})
     assert result.rules["schema.required"].looked > 100
 
@@ -174,7 +174,7 @@ def test_a_target_that_is_down_is_untestable() -> None:
     with served() as world:
         gone = world.url
 
-    ended = oceanmock(gone, "--wait", "0s")
+    ended = oceanmock(gone, "--connect-timeout", "0s")
 
     assert ended.exit_code == UNTESTABLE
     assert f"nothing answers at {gone}" in ended.output

@@ -81,7 +81,7 @@ def test_two_runs_end_with_the_verdict_on_the_worse() -> None:
     text = printed(a_clean_result(missing=a_result().missing), a_clean_result(api="obshell"))
 
     assert "Missing: has to be seen, and was not" in text
-    assert text.splitlines()[-1].startswith("INADEQUATE (exit code 3): ")
+    assert text.splitlines()[-1].startswith("INCOMPLETE (exit code 3): ")
 
 
 def test_many_findings_and_changes_are_counted() -> None:
@@ -172,7 +172,7 @@ def test_a_rule_at_an_operation_is_a_test_case() -> None:
 
 
 def test_what_had_to_be_seen_is_a_suite_of_its_own() -> None:
-    assert cases(junit(a_result()), "ocp.adequacy") == {
+    assert cases(junit(a_result()), "ocp.coverage") == {
         ("statuses", "listTaskInstances"): "passed",
         ("statuses", "getTaskInstance"): "passed",
         ("statuses", "retryTask"): "failure",

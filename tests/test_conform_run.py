@@ -15,10 +15,10 @@ from oceanmock.checks import CheckResult, Phase, RuleCount
 from oceanmock.conformance.baseline import Baseline, Known, load_baseline
 from oceanmock.conformance.guard import SAFE
 from oceanmock.conformance.model import (
-    BROKEN,
-    INADEQUATE,
+    FAILED,
+    INCOMPLETE,
     INTERRUPTED,
-    KEPT,
+    PASSED,
     Api,
     CheckFailed,
     Event,
@@ -172,7 +172,7 @@ def test_a_clean_run_that_saw_enough_is_kept() -> None:
 
     assert result.findings == []
     assert result.missing == []
-    assert result.exit_code == KEPT
+    assert result.exit_code == PASSED
     assert result.phases.keys() == ALL - {"machine"}
     assert result.shown["task", "FAILED/EXECUTE"]
 
@@ -182,7 +182,7 @@ def test_a_clean_run_that_saw_too_little_is_not() -> None:
         result = conform(there.target, only("examples"))
 
     assert result.findings == []
-    assert result.exit_code == INADEQUATE
+    assert result.exit_code == INCOMPLETE
     assert {(each.operation, each.status) for each in result.missing} >= {
         ("listTaskInstances", 400)
     }
@@ -204,7 +204,7 @@ def test_who_refuses_everything_is_never_green(status: int) -> None:
     with served("ocp", edit=refusing(status)) as there:
         result = conform(there.target, only("probes", "examples"))
 
-    assert result.exit_code in (BROKEN, INADEQUATE)
+    assert result.exit_code in (FAILED, INCOMPLETE)
     assert {each.operation for each in result.missing if each.status == 200} == {
         "listTaskInstances",
         "getTaskInstance",
@@ -224,10 +224,10 @@ def test_a_broken_server_is_found_and_what_is_known_of_it_breaks_nothing() -> No
     known = [Known(rule, "*", "it is mended in the next release") for rule in rules]
     again = judged(run.result(), baseline=Baseline("own", "ocp", (), tuple(known)))
 
-    assert result.exit_code == BROKEN
+    assert result.exit_code == FAILED
     assert "envelope.successful" in rules
     assert (again.findings, len(again.known)) == ([], len(result.findings))
-    assert again.exit_code == INADEQUATE
+    assert again.exit_code == INCOMPLETE
 
 
 @pytest.mark.parametrize("phase", ["probes", "coverage"])

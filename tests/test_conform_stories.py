@@ -154,7 +154,7 @@ def test_tasks_and_their_parts_are_found_by_their_names(story: str, target: str)
 )
 def test_an_id_that_is_given_is_taken(ids: Mapping[str, str]) -> None:
     with served("ocp", read_scenario(ELSEWHERE)) as world:
-        steps = told(world, read_scenario(STORY), ids=ids, patience=0)
+        steps = told(world, read_scenario(STORY), ids=ids, timeout=0)
 
     assert steps[0].outcome == "failed"
     assert {each.target for each in world.client.exchanges} == {"/api/v2/tasks/instances/7"}
@@ -162,7 +162,7 @@ def test_an_id_that_is_given_is_taken(ids: Mapping[str, str]) -> None:
 
 def test_an_id_that_is_given_to_a_run_is_taken() -> None:
     stories = ({"name": "reinstall", **yaml.safe_load(STORY)},)
-    options = Options(phases=frozenset(), stories=stories, story_ids=(("1000", "7"),), patience=0)
+    options = Options(phases=frozenset(), stories=stories, story_ids=(("1000", "7"),), timeout=0)
 
     with served("ocp", read_scenario(ELSEWHERE)) as world:
         run = Run(world.client.target, options, environment=Environment(wait=world.wait))
@@ -228,13 +228,13 @@ def test_a_story_that_diverges_is_a_finding_with_the_answer_that_showed_it() -> 
     assert "SUCCESSFUL" in finding.exchange.response_body.decode()
 
 
-def test_what_does_not_come_is_waited_for_no_longer_than_patience_lasts() -> None:
+def test_what_does_not_come_is_waited_for_no_longer_than_the_timeout() -> None:
     never = NEVER_FAILS.replace(
         "{id: 1003, name: Install}", "{name: Install, attempts: {takes: 50m}}"
     )
 
     with served("ocp", read_scenario(never)) as world:
-        steps = told(world, read_scenario(STORY), patience=30_000_000_000)
+        steps = told(world, read_scenario(STORY), timeout=30_000_000_000)
 
     assert steps[0].outcome == "failed"
     assert "and is RUNNING/EXECUTE" in steps[0].detail

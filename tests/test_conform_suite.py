@@ -40,7 +40,7 @@ def test_a_server_that_keeps_the_contract_passes(conformance: Conformance, sound
     held = conformance(sound, api="ocp", auth=WHO, max_examples=3)
 
     held.assert_kept()
-    assert held.text().endswith("everything that has to be seen was seen.\n")
+    assert held.text().endswith("all required responses observed.\n")
 
 
 def test_one_that_does_not_fails_with_what_the_command_would_print(

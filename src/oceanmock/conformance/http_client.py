@@ -115,7 +115,7 @@ class HttpClient:
         self.findings: Final[list[CheckResult]] = []
         self._booking = _Booking("preflight")
         self._known: Final[set[Any]] = set()
-        self._secrets: Final = _secrets_of(target.auth) | _secrets_of(target.viewer)
+        self._secrets: Final = _secrets_of(target.auth) | _secrets_of(target.read_only_auth)
         self._listen = listen
         self._pace: Final = _Pace(options.rate, now, sleep)
         self._now = now

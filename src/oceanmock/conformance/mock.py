@@ -257,7 +257,7 @@ class _Stage:
     def _target(self, sandbox: Sandbox) -> Target:
         url = f"{self._server.url}/sandboxes/{sandbox.name}"
         if self.api == "ocp":
-            return Target(url, "ocp", auth=USER, viewer=VIEWER)
+            return Target(url, "ocp", auth=USER, read_only_auth=VIEWER)
         agent = sandbox.world(Dags).agent
         return Target(
             url,

@@ -20,13 +20,13 @@ PHASES: Final[tuple[Phase, ...]] = tuple(
 )
 """Those that can be asked for; there is always a preflight, and a story where one is given."""
 
-KEPT: Final = 0
+PASSED: Final = 0
 """The exit code of a run that found nothing, and saw all it claims to have checked."""
-BROKEN: Final = 1
+FAILED: Final = 1
 """Something was found that no baseline knows."""
 UNTESTABLE: Final = 2
 """The target is down, or is not that API, or refuses the credentials; or the command is wrong."""
-INADEQUATE: Final = 3
+INCOMPLETE: Final = 3
 """Nothing was found, but what has to be seen was not."""
 INTERRUPTED: Final = 130
 """Stopped by Ctrl-C; what was found until then is reported."""
@@ -110,13 +110,13 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """KEPT, BROKEN, INADEQUATE or INTERRUPTED."""
+        """PASSED, FAILED, INCOMPLETE or INTERRUPTED."""
         if self.interrupted:
             return INTERRUPTED
         broken = self.findings or any(
             step.outcome == "failed" for steps in self.stories.values() for step in steps
         )
-        return BROKEN if broken else INADEQUATE if self.missing else KEPT
+        return FAILED if broken else INCOMPLETE if self.missing else PASSED
 
 
 # --- what is told while it runs -------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Options:
     stories: tuple[Mapping[str, Any], ...] = ()
     story_ids: tuple[tuple[str, str], ...] = ()
     """What is called so in a story, and its id at the target."""
-    patience: int = 60_000_000_000
+    timeout: int = 60_000_000_000
     """How long something may take that a story or a machine waits for."""
 
 

@@ -173,7 +173,7 @@ class Run:
     def probe(self) -> None:
         """The requests of our own."""
         target = self.client.target
-        viewer: Any = target.viewer
+        viewer: Any = target.read_only_auth
         self._prober = probes.probe(self.client, target, self.options, self.known, viewer=viewer)
 
     def fuzz(self) -> None:
@@ -207,7 +207,7 @@ class Run:
         )
 
     def _walk(self) -> None:
-        patience = self.options.patience / SECOND
+        patience = self.options.timeout / SECOND
         machines.walk_once(
             self.client,
             self.client.target.api,
@@ -232,7 +232,7 @@ class Run:
                 story,
                 ids=dict(self.options.story_ids),
                 wait=self.environment.wait,
-                patience=self.options.patience,
+                timeout=self.options.timeout,
                 stands=self.environment.is_ours,
             )
 

@@ -2,7 +2,7 @@
 
 The scenario's tasks are looked for at the target: by ids that are given, else by the scenario's own
 id, else by name and parts. A story says in which order states show, and not when: so each is waited
-for, with looks, as long as patience lasts. A state that may be gone before the next look counts as
+for, with looks, within the timeout. A state that may be gone before the next look counts as
 met where the scenario shows it just before what shows instead. The first step that does not hold
 ends the story. The one rule: what the client does not let go is a step that failed, never an error.
 """
@@ -66,19 +66,19 @@ def replay(
     *,
     ids: Mapping[str, str] | None = None,
     wait: Callable[[float], None],
-    patience: int = 60 * SECOND,
+    timeout: int = 60 * SECOND,
     stands: bool = False,
 ) -> list[StoryStep]:
     """How each step of a story went on the target: it held, failed, or was not reached.
 
     ``ids`` maps ids and names of the scenario to ids of the target. ``wait(seconds)`` lets time
     pass; ``stands`` says that it passes in no other way, and that the target keeps the scenario's
-    own times, as a sandbox of it does. ``patience``, in nanoseconds, is for each step. Raises
+    own times, as a sandbox of it does. ``timeout``, in nanoseconds, is for each step. Raises
     ScenarioError where the scenario itself is wrong.
     """
     scenario = said if isinstance(said, BaseScenario) else _scenario(said)
     stage = _stage(client, scenario, ids or {})
-    return _Telling(stage, wait=wait, patience=patience, stands=stands).told()
+    return _Telling(stage, wait=wait, timeout=timeout, stands=stands).told()
 
 
 def _scenario(said: Mapping[str, Any]) -> BaseScenario:
@@ -113,10 +113,10 @@ class _Telling:
     """One story, told on one stage."""
 
     def __init__(
-        self, stage: _Stage, *, wait: Callable[[float], None], patience: int, stands: bool
+        self, stage: _Stage, *, wait: Callable[[float], None], timeout: int, stands: bool
     ) -> None:
         self.stage: Final = stage
-        self.patience: Final = patience
+        self.timeout: Final = timeout
         self.stands: Final = stands
         self._wait_seconds = wait
         self._now = 0
@@ -180,7 +180,7 @@ class _Telling:
             since = since if shown == before else self._now
             before = shown
             is_over = shown.at_rest and self._now - since >= GRACE and "ABORTED" not in step.words
-            if (is_over and (has_waited or not self.stands)) or self._now - began > self.patience:
+            if (is_over and (has_waited or not self.stands)) or self._now - began > self.timeout:
                 raise Diverges(self._never(step, shown, self._now - began), shown.exchange)
             if self.stands and not has_waited and expected.at is not None:
                 has_waited = True

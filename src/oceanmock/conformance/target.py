@@ -21,6 +21,7 @@ from oceanmock.clock import SECOND, pause, stopwatch
 from oceanmock.conformance.http_client import Auth, HttpClient
 from oceanmock.conformance.model import Api, Listener, Options, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.conformance.problems import Problem, problem_of
+from oceanmock.conformance.reports.texts import line
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 
@@ -39,6 +40,11 @@ DETAILS: Final[Mapping[Api, str]] = {
     "ocp": "/api/v2/tasks/instances/",
     "obshell": "/api/v1/task/dag/",
 }
+FAILED_TASKS: Final[Mapping[Api, tuple[str, str]]] = {
+    "ocp": ("/api/v2/tasks/instances?status=FAILED&size=50", "status"),
+    "obshell": ("/api/v1/task/dag/unfinish?show_details=false", "state"),
+}
+"""The list of unfinished tasks, and the key of a row's state."""
 INFO: Final = "/api/v1/info"
 DAGS: Final = "/api/v1/task/dag/agent/unfinish"
 
@@ -53,8 +59,8 @@ class Target:
 
     ``verify`` says whether its certificate is looked at, or the path of those to trust. ``version``
     and ``identity`` (obshell: MASTER, CLUSTER AGENT ...) are what it says of itself;
-    ``own_address`` is the address that an obshell's own ids name. ``viewer`` are the credentials of
-    somebody who may look at the tasks of an OCP, and do nothing to them.
+    ``own_address`` is the address that an obshell's own ids name. ``read_only_auth`` are the
+    credentials of a user who may read the tasks of an OCP, but not operate on them.
     """
 
     url: str
@@ -64,7 +70,7 @@ class Target:
     version: str = ""
     own_address: tuple[str, int] | None = None
     identity: str = ""
-    viewer: Auth | None = field(default=None, repr=False)
+    read_only_auth: Auth | None = field(default=None, repr=False)
 
 
 def reach(
@@ -103,13 +109,31 @@ def check_tasks(target: Target, tasks: Iterable[str]) -> None:
                 "GET", DETAILS[target.api] + quote(id, safe=""), phase="preflight"
             )
             if exchange.status in {400, 404}:
-                noun = "task" if target.api == "ocp" else "dag"
+                noun = task_noun(target.api)
                 raise Untestable(
                     f"{target.url} knows no {noun} {id!r}: it answers {exchange.status}. "
                     "Look at the id."
                 )
     finally:
         client.session.close()
+
+
+def failed_tasks(target: Target) -> list[tuple[str, str]]:
+    """Return id and name of each task, or dag, that is FAILED on the target. It only reads."""
+    path, key = FAILED_TASKS[target.api]
+    body = HttpClient(target, Options()).send("GET", path, phase="preflight").json()
+    data = body.get("data") if isinstance(body, dict) else None
+    rows = data.get("contents") if isinstance(data, dict) else None
+    return [
+        (line(str(row.get("id"))), line(str(row.get("name"))))
+        for row in rows or ()
+        if isinstance(row, dict) and row.get(key) == "FAILED"
+    ]
+
+
+def task_noun(api: Api) -> str:
+    """Return the word that an API uses for its tasks."""
+    return "task" if api == "ocp" else "dag"
 
 
 def _credentials(auth: Any, verify: bool | str) -> Auth | None:
@@ -214,7 +238,7 @@ def _raise_unreachable(url: str, problem: Problem, wait: int) -> NoReturn:
 
 _UNREACHABLE: Final[Mapping[str, str]] = {
     "not sendable": "nothing can be sent to {url}: {text}. Look at the name, or the access key.",
-    "starting": "{url} has not started ({text}). Wait for it with --wait.",
+    "starting": "{url} has not started ({text}). Wait longer with --connect-timeout.",
     "no TLS there": "{url} speaks no TLS. Say http:// instead of https://.",
     "TLS": "{url} and this machine find no way to speak TLS with each other ({text}).",
     "certificate": "the certificate of {url} is not trusted ({text}). Say whom to trust with --ca, "

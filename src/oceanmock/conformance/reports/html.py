@@ -15,7 +15,7 @@ from typing import Final
 
 from oceanmock import __version__
 from oceanmock.checks import CheckResult, Exchange, Headers, Rule
-from oceanmock.conformance.model import BROKEN, INADEQUATE, KEPT, NO_RESPONSE, Result, StoryStep
+from oceanmock.conformance.model import FAILED, INCOMPLETE, NO_RESPONSE, PASSED, Result, StoryStep
 from oceanmock.conformance.reports import texts
 from oceanmock.conformance.reports.diagram import Diagram, diagrams_of, draw, how
 from oceanmock.conformance.rules import all_rules
@@ -27,7 +27,7 @@ MOST_CHANGES: Final = 500
 """How many changing calls are listed one by one."""
 MOST_OPEN: Final = 20
 """How many accepted ones are shown without being asked for."""
-_TONES: Final = {KEPT: "good", BROKEN: "bad", INADEQUATE: "poor"}
+_TONES: Final = {PASSED: "good", FAILED: "bad", INCOMPLETE: "poor"}
 
 
 def render(results: Sequence[Result]) -> str:

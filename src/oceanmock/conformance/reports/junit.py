@@ -65,7 +65,7 @@ def _suites(result: Result) -> Iterator[_Suite]:
     rules = list(_rule_cases(result))
     notes = [f"stale in the baseline: {each.rule} at {each.operation}" for each in result.stale]
     yield _Suite(f"{result.api}.rules", rules, result, result.took, notes)
-    yield _Suite(f"{result.api}.adequacy", list(_adequacy_cases(result)), result)
+    yield _Suite(f"{result.api}.coverage", list(_coverage_cases(result)), result)
     for name, steps in result.stories.items():
         outcomes: dict[str, Outcome] = {"held": "passed", "failed": "failure"}
         cases = [
@@ -133,7 +133,7 @@ def _known(place: str, findings: Sequence[CheckResult]) -> _Case:
     return _Case(place, "skipped", f"known: {reasons}")
 
 
-def _adequacy_cases(result: Result) -> Iterator[tuple[str, _Case]]:
+def _coverage_cases(result: Result) -> Iterator[tuple[str, _Case]]:
     names = dict.fromkeys([*result.statuses, *(each.operation for each in result.missing)])
     for name in names:
         missing = [each for each in result.missing if each.operation == name]

@@ -17,13 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from oceanmock.checks import CheckResult
-from oceanmock.conformance.model import BROKEN, INADEQUATE, INTERRUPTED, KEPT, Result
+from oceanmock.conformance.model import FAILED, INCOMPLETE, INTERRUPTED, PASSED, Result
 from oceanmock.conformance.reports import texts
 from oceanmock.text import format_elapsed, plural
 
 MOST: Final = 20
 """How many findings are told in full, and how many changes one by one."""
-STYLES: Final = {KEPT: "green", BROKEN: "red", INADEQUATE: "yellow", INTERRUPTED: "magenta"}
+STYLES: Final = {PASSED: "green", FAILED: "red", INCOMPLETE: "yellow", INTERRUPTED: "magenta"}
 
 
 def print_results(results: Sequence[Result], console: Console) -> None:

@@ -16,11 +16,11 @@ import orjson
 
 from oceanmock.checks import CheckResult, Exchange
 from oceanmock.conformance.model import (
-    BROKEN,
-    INADEQUATE,
+    FAILED,
+    INCOMPLETE,
     INTERRUPTED,
-    KEPT,
     NO_RESPONSE,
+    PASSED,
     UNTESTABLE,
     Result,
 )
@@ -32,14 +32,14 @@ MOST_SHOWN: Final = 16 * 2**10
 # --- verdicts -------------------------------------------------------------------------------------
 
 VERDICTS: Final = {
-    KEPT: ("KEPT", "nothing was found, and everything that has to be seen was seen"),
-    BROKEN: ("BROKEN", "something was found that no baseline knows"),
+    PASSED: ("PASSED", "no violations, all required responses observed"),
+    FAILED: ("FAILED", "violations that no baseline accepts"),
     UNTESTABLE: ("UNTESTABLE", "the run could not begin"),
-    INADEQUATE: ("INADEQUATE", "nothing was found, but what has to be seen was not"),
-    INTERRUPTED: ("INTERRUPTED", "somebody stopped it; what was found until then is here"),
+    INCOMPLETE: ("INCOMPLETE", "no violations, but required responses were not observed"),
+    INTERRUPTED: ("INTERRUPTED", "stopped by Ctrl-C; the findings so far are reported"),
 }
-"""Exit code → a word and what it means."""
-_WORST_FIRST: Final = (INTERRUPTED, BROKEN, INADEQUATE, KEPT)
+"""Exit code → verdict and its meaning."""
+_WORST_FIRST: Final = (INTERRUPTED, FAILED, INCOMPLETE, PASSED)
 
 
 def exit_code(results: Sequence[Result]) -> int:
