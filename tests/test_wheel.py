@@ -71,7 +71,13 @@ def test_the_sdist_holds_all_that_building_and_testing_needs(built: Built) -> No
         held = {name.partition("/")[2] for name in archive.getnames()}
 
     assert held >= {path.relative_to(ROOT).as_posix() for path in DATA}
-    assert held >= {"README.md", "pyproject.toml", "src/oceanmock/py.typed", "tests/test_wheel.py"}
+    assert held >= {
+        "LICENSE",
+        "README.md",
+        "requirements/dev.txt",
+        "src/oceanmock/py.typed",
+        "tests/test_wheel.py",
+    }
 
 
 def test_the_installed_command_serves_from_any_folder(built: Built, tmp_path: Path) -> None:
