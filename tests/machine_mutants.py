@@ -65,15 +65,15 @@ def _all_may_start(state: Any, positions: Any, status: str) -> bool:
     return True
 
 
-_ROOM_RETRY: Final = ocp_room._Room.retry_task
-_ROOM_RETRY_SUBTASK: Final = ocp_room._Room.retry_subtask
+_ROOM_RETRY: Final = ocp_room.Handlers.retry_task
+_ROOM_RETRY_SUBTASK: Final = ocp_room.Handlers.retry_subtask
 
 
 def _answers_with_what_was(room: Any, call: Any) -> Any:
     """The task as it was before its retry."""
     before = call.sandbox.world(Tasks).view(call.parameters["taskInstanceId"])
     call.sandbox.world(Tasks).operate(before.task.id, "RETRY")
-    return room._succeed(call, ocp_room._task_in_full(before, room.zone))
+    return room._succeed(call, ocp_room._task_in_full(before))
 
 
 def _answers_with_old_subtask(room: Any, call: Any) -> Any:
@@ -81,7 +81,7 @@ def _answers_with_old_subtask(room: Any, call: Any) -> Any:
     view, place = call.sandbox.world(Tasks).view_subtask(*ocp_room._pair(call))
     call.sandbox.world(Tasks).operate_subtask(*ocp_room._pair(call), "RETRY")
     subtask, state = view.task.subtasks[place], view.state.subtasks[place]
-    return room._succeed(call, ocp_room._subtask(view.task, subtask, state, room.zone))
+    return room._succeed(call, ocp_room._subtask(view.task, subtask, state))
 
 
 _OPERATE: Final = Tasks._operate
@@ -175,13 +175,13 @@ OCP: Final = (
         "old-task",
         "a retry is answered with the task as it was",
         "machine.answer",
-        replacing(ocp_room._Room, "retry_task", _answers_with_what_was),
+        replacing(ocp_room.Handlers, "retry_task", _answers_with_what_was),
     ),
     _ocp(
         "old-subtask",
         "a retry is answered with the subtask as it was",
         "machine.answer",
-        replacing(ocp_room._Room, "retry_subtask", _answers_with_old_subtask),
+        replacing(ocp_room.Handlers, "retry_subtask", _answers_with_old_subtask),
     ),
     _ocp(
         "refusals-count",

@@ -35,7 +35,7 @@ from oceanmock.obshell.credentials import (
     seal_body,
     seal_header,
 )
-from oceanmock.ocp.credentials import SCHEME
+from oceanmock.ocp.auth import SIGNATURE_SCHEME
 from serving_app import NO_TLS, Serving, World, serving_app
 
 Send = Callable[..., Any]
@@ -128,7 +128,7 @@ def test_a_request_signed_by_basic_carries_any_script() -> None:
 def signed_at(date: int, secret: str, request: Any) -> str:
     """The signature that a request gets, which is dated by the second."""
     key = AccessKey("ak", secret, wall=lambda: date * SECOND)
-    return str(key(request).headers["Authorization"]).removeprefix(f"{SCHEME} ak:")
+    return str(key(request).headers["Authorization"]).removeprefix(f"{SIGNATURE_SCHEME} ak:")
 
 
 PUBLISHED: Final = pytest.mark.parametrize(

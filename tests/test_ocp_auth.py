@@ -18,8 +18,7 @@ from oceanmock.clock import SECOND, Clock, wall_now
 from oceanmock.engine.accounts import EVERYTHING, VIEWER, AccessKey, Accounts, User
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
-from oceanmock.ocp.auth import credentials, messages
-from oceanmock.ocp.credentials import sign
+from oceanmock.ocp.auth import authenticators, request_messages, sign
 
 TASK = "/api/v2/tasks/instances/35000312"
 NOON = 1_700_000_000 * SECOND
@@ -52,7 +51,7 @@ def call_of(
 
 def signatures(secret: str, call: Request) -> list[str]:
     """Every signature the call may carry."""
-    return [sign(secret, message) for message in messages(call)]
+    return [sign(secret, message) for message in request_messages(call)]
 
 
 # --- published signatures -------------------------------------------------------------------------
@@ -73,7 +72,7 @@ def test_the_published_signature_of_a_post_with_a_body() -> None:
 
     made = signatures("2fc0c299cc94c6be266f2ceece765d4d", call)
 
-    assert "186974DB33A090A16D3E2CA35F547B56" in next(messages(call))
+    assert "186974DB33A090A16D3E2CA35F547B56" in next(request_messages(call))
     assert made[0] == "XN8P+O+v3vUabB16ZCooq5wMJoY="
 
 
@@ -118,20 +117,20 @@ def test_the_published_signature_of_a_get_whose_query_needs_encoding() -> None:
 def test_values_of_one_query_key_are_sorted_joined_and_encoded() -> None:
     call = call_of("GET", "/a?z=1&b=2&b=1&b=&empty=&c=x%20y~", {})
 
-    rfc3986, as_forms = (message.splitlines()[-1] for message in messages(call))
+    rfc3986, as_forms = (message.splitlines()[-1] for message in request_messages(call))
 
     assert rfc3986 == "/a?b=1%2C2&c=x%20y~&empty=&z=1"
     assert as_forms == "/a?b=1%2C2&c=x+y~&empty=&z=1"
 
 
 def test_an_absent_part_of_the_message_keeps_its_line() -> None:
-    assert next(messages(call_of("GET", "/a", {}))) == "GET\n\n\n\n\n\n/a"
+    assert next(request_messages(call_of("GET", "/a", {}))) == "GET\n\n\n\n\n\n/a"
 
 
 def test_ocp_headers_are_sorted_by_name_and_their_values_are_not() -> None:
     headers = {"X-OCP-b": "2,1", "x-ocp-a": "x", "x-other": "y"}
 
-    message = next(messages(call_of("GET", "/a", headers)))
+    message = next(request_messages(call_of("GET", "/a", headers)))
 
     assert message.splitlines()[5:7] == ["x-ocp-a:x", "x-ocp-b:2,1"]
 
@@ -157,14 +156,14 @@ def signed(
 
 @pytest.mark.parametrize("skew", [0, 899, -899])
 def test_a_signature_less_than_15_minutes_away_is_taken(skew: int) -> None:
-    check = credentials(wall=lambda: NOON)["apiKey"]
+    check = authenticators(wall=lambda: NOON)["apiKey"]
 
     assert check(signed(NOON + skew * SECOND)) == EVERYTHING
 
 
 @pytest.mark.parametrize("skew", [900, -900, 10**9])
 def test_a_signature_15_minutes_away_is_refused(skew: int) -> None:
-    check = credentials(wall=lambda: NOON)["apiKey"]
+    check = authenticators(wall=lambda: NOON)["apiKey"]
 
     with pytest.raises(ApiError, match="15 minutes away") as refusal:
         check(signed(NOON + skew * SECOND))
@@ -180,14 +179,14 @@ def test_the_age_of_a_signature_is_told_by_the_machines_clock_not_the_sandboxs()
 
 
 def test_a_signature_by_another_secret_is_refused_with_the_text_it_should_sign() -> None:
-    check = credentials(wall=lambda: NOON)["apiKey"]
+    check = authenticators(wall=lambda: NOON)["apiKey"]
 
     with pytest.raises(ApiError, match=r"not that of 'GET\\n\\n\\nTue, 14 Nov 2023 22:13:20 GMT"):
         check(signed(NOON, secret="another"))
 
 
 def test_an_unknown_access_key_is_refused() -> None:
-    check = credentials(wall=lambda: NOON)["apiKey"]
+    check = authenticators(wall=lambda: NOON)["apiKey"]
 
     with pytest.raises(ApiError, match="No access key has this id"):
         check(signed(NOON, key="another"))
@@ -195,7 +194,7 @@ def test_an_unknown_access_key_is_refused() -> None:
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Tue, 99 Nov 2023 22:13:20 GMT", "\xff"])
 def test_a_date_that_is_none_is_refused(date: str) -> None:
-    check = credentials(wall=lambda: NOON)["apiKey"]
+    check = authenticators(wall=lambda: NOON)["apiKey"]
     headers = {"Date": date, "Authorization": "OCP-ACCESS-KEY-HMACSHA1 oceanmock-ak:x"}
 
     with pytest.raises(ApiError, match="not in the form of RFC 1123"):
@@ -226,7 +225,7 @@ def basic(text: str, *, accounts: Accounts | None = None) -> Request:
 
 
 def test_the_two_users_may_look_and_one_may_operate() -> None:
-    check = credentials()["basic"]
+    check = authenticators()["basic"]
 
     assert check(basic("viewer:viewer")) == frozenset({VIEWER})
     assert check(basic("manager:manager")) == EVERYTHING
@@ -234,14 +233,14 @@ def test_the_two_users_may_look_and_one_may_operate() -> None:
 
 def test_a_password_may_hold_colons_and_any_script() -> None:
     accounts = Accounts(users=(User("jörg", "a:ü:", EVERYTHING),))
-    check = credentials()["basic"]
+    check = authenticators()["basic"]
 
     assert check(basic("jörg:a:ü:", accounts=accounts)) == EVERYTHING
 
 
 @pytest.mark.parametrize("text", ["viewer:manager", "viewer:", ":", "", "viewer", "VIEWER:viewer"])
 def test_a_wrong_name_or_password_is_refused(text: str) -> None:
-    check = credentials()["basic"]
+    check = authenticators()["basic"]
 
     with pytest.raises(ApiError) as refusal:
         check(basic(text))
@@ -302,6 +301,6 @@ def test_where_accounts_are_not_required_everybody_may_do_everything() -> None:
 
 def test_an_access_key_has_the_permissions_it_was_given() -> None:
     key = AccessKey("oceanmock-ak", "oceanmock-sk", frozenset({VIEWER}))
-    check = credentials(wall=lambda: NOON)["apiKey"]
+    check = authenticators(wall=lambda: NOON)["apiKey"]
 
     assert check(signed(NOON, accounts=Accounts(access_keys=(key,)))) == frozenset({VIEWER})

@@ -8,7 +8,7 @@ first named: cryptography takes a while.
 
 from typing import TYPE_CHECKING, Any
 
-from oceanmock.ocp.credentials import AccessKey, Basic
+from oceanmock.ocp.auth import AccessKey, Basic
 
 if TYPE_CHECKING:
     from oceanmock.obshell.credentials import Sealed

@@ -121,7 +121,7 @@ def _one_row_twice(answer: Answer) -> None:
 
 # --- rooms that do something else -----------------------------------------------------------------
 
-_LIST: Final = room._Room.list_tasks
+_LIST: Final = room.Handlers.list_tasks
 
 
 def _page_off_by_one(self: Any, call: Any) -> Any:
@@ -146,12 +146,12 @@ def _everybody_may_all(accounts: Any, call: Any) -> frozenset[str] | None:
 _LOG: Final = room._log
 
 
-def _first_run_only(view: Any, position: int, now: int, zone: Any) -> str:
+def _first_run_only(view: Any, position: int, now: int) -> str:
     state = view.state.subtasks[position]
     subtasks = list(view.state.subtasks)
     subtasks[position] = replace(state, runs=state.runs[:1])
     only = replace(view, state=replace(view.state, subtasks=tuple(subtasks)))
-    return _LOG(only, position, now, zone)
+    return _LOG(only, position, now)
 
 
 # --- machines that go otherwise -------------------------------------------------------------------
@@ -338,7 +338,7 @@ MUTANTS: Final = (
     _mutant(
         "page-off-by-one",
         "page 1 is the second",
-        patched(replacing(room._Room, "list_tasks", _page_off_by_one)),
+        patched(replacing(room.Handlers, "list_tasks", _page_off_by_one)),
         "paging.rows",
         "paging.whole",
         phase="probes",

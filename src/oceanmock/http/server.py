@@ -1,10 +1,10 @@
-"""The server: an ASGI app on a port, under uvicorn; the only door to uvicorn.
+"""Serve an ASGI app on a port with uvicorn: the only module that imports uvicorn.
 
-``serve_forever`` runs it in the main thread until SIGINT or SIGTERM and then returns, so that the
-process ends with 0. ``Server`` runs it in a thread of its own, for tests; there no signal is
-touched. A port is taken before anything starts, so that a taken one is an EnvironmentProblem with a
-plain message. Only errors are logged: what was said is the journal's to tell. An app with an
-attribute ``ports`` is given there what opens further ones while it runs.
+``serve_forever`` runs in the main thread until SIGINT or SIGTERM and then returns, so that the
+process exits with 0. ``Server`` runs in a thread of its own, for tests, and handles no signal. The
+port is bound before anything starts, so that a taken one raises EnvironmentProblem. Only errors are
+logged; the journal records requests. An app with an attribute ``ports`` is given a ``Ports`` there,
+which opens further ports while the server runs.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from oceanmock.errors import EnvironmentProblem
 AsgiApp = Callable[..., Any]
 
 KEEP_ALIVE_SECONDS: Final = 75
-"""Longer than most clients keep an idle connection: then it is they who close it, and no request
-is lost on a connection that the server has just closed."""
+"""Longer than most clients keep an idle connection: the client closes it, so that no request is
+lost on a connection that the server has just closed."""
 GRACE_SECONDS: Final = 3
 LISTEN_BACKLOG: Final = 128
 WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 (to dial)
@@ -42,21 +42,20 @@ def serve_forever(
     port: int = 0,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serves the app until SIGINT or SIGTERM; ``on_ready`` is told the URL once it listens.
+    """Serve the app until SIGINT or SIGTERM; call ``on_ready`` with the URL once it listens.
 
-    Port 0 is any free one. Raises EnvironmentProblem when the port can't be had.
+    Port 0 is any free one. Raises EnvironmentProblem when the port cannot be bound.
     """
     listener = _listener(host, port)
     with contextlib.closing(listener):
         url = _url(listener)
-        _Uvicorn(app, host, lambda: on_ready and on_ready(url)).run(sockets=[listener])
+        _UvicornServer(app, host, lambda: on_ready and on_ready(url)).run(sockets=[listener])
 
 
 class Server:
-    """An app served from a thread, as a context manager; ``url`` is where.
+    """An app served from a thread, as a context manager, at ``url``.
 
-    It listens when ``start`` returns, by TLS where there is a context for it, and is gone when
-    ``stop`` does.
+    It listens when ``start`` returns, with TLS if ``tls`` is given, until ``stop`` returns.
     """
 
     def __init__(
@@ -69,13 +68,13 @@ class Server:
     ) -> None:
         self._listener = _listener(host, port)
         self._ready = threading.Event()
-        self._uvicorn = _Uvicorn(app, host, self._ready.set, tls=tls)
+        self._uvicorn = _UvicornServer(app, host, self._ready.set, tls=tls)
         self._thread = threading.Thread(target=self._run, name="oceanmock", daemon=True)
         self._failure: BaseException | None = None
         self.url: Final = _url(self._listener, "http" if tls is None else "https")
 
     def start(self) -> Self:
-        """Serves, from now on. Raises EnvironmentProblem when the app could not start."""
+        """Start serving. Raises EnvironmentProblem when the app could not start."""
         self._thread.start()
         self._ready.wait()
         if self._failure is not None:
@@ -83,7 +82,7 @@ class Server:
         return self
 
     def stop(self) -> None:
-        """Stops serving; requests under way are answered first. Stopping twice changes nothing."""
+        """Finish open requests and stop. A second call changes nothing."""
         self._uvicorn.should_exit = True
         if self._thread.is_alive():
             self._thread.join()
@@ -109,38 +108,44 @@ class Server:
             self._ready.set()
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's, with a way to cut the connection in each request's scope (``oceanmock.cut``).
+class _HttpProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with two additions.
 
-    Of requests that come without waiting for answers (pipelined), each is told when the client has
-    gone; uvicorn tells only the newest (0.54: httptools_impl.py, connection_lost).
+    Each request's scope has a function that closes the connection: ``oceanmock.close_connection``.
+    Of pipelined requests, each receives ``http.disconnect``; uvicorn notifies only the newest
+    (0.54: httptools_impl.py, connection_lost). Subclassed, since uvicorn has no hook for either.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._unanswered: list[RequestResponseCycle] = []
+        self._open_cycles: list[RequestResponseCycle] = []
 
     def on_message_begin(self) -> None:
-        """Opens the scope of a request."""
+        """Add the close function to a new request's scope."""
         super().on_message_begin()
-        self.scope["oceanmock.cut"] = self.cut  # type: ignore[typeddict-unknown-key]
+        self.scope["oceanmock.close_connection"] = self.close  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
-        """Begins to answer a request."""
+        """Remember the request until its response is complete."""
         super().on_headers_complete()
-        waiting = [each for each in self._unanswered if not each.response_complete]
-        self._unanswered = [*waiting, self.cycle]
+        open_cycles = [cycle for cycle in self._open_cycles if not cycle.response_complete]
+        self._open_cycles = [*open_cycles, self.cycle]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends the requests that are not answered yet."""
-        for cycle in self._unanswered:
+        """Notify every request that has no complete response."""
+        for cycle in self._open_cycles:
             if not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
         super().connection_lost(exc)
 
-    def cut(self, *, reset: bool) -> None:
-        """Closes the connection after what was sent; with ``reset`` the peer sees an error."""
+    @property
+    def port(self) -> int | None:
+        """Return the server's port of this connection."""
+        return self.server[1] if self.server else None
+
+    def close(self, *, reset: bool) -> None:
+        """Close the connection after the data sent; ``reset`` resets it instead."""
         if not reset:
             self.transport.close()
             return
@@ -151,9 +156,9 @@ class _Protocol(HttpToolsProtocol):
 
 
 class Ports:
-    """Further ports of a running server; to be used on its event loop."""
+    """Further ports of a running server; call it on the server's event loop."""
 
-    def __init__(self, server: _Uvicorn, host: str) -> None:
+    def __init__(self, server: _UvicornServer, host: str) -> None:
         self._server = server
         self._host = host
         self._listeners: dict[int, socket.socket] = {}
@@ -161,7 +166,7 @@ class Ports:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self, port: int = 0) -> int:
-        """Listens on a further port, any that is free if 0. Raises EnvironmentProblem."""
+        """Listen on a further port, any free one if 0. Raises EnvironmentProblem."""
         loop = asyncio.get_running_loop()
         listener = _listener(self._host, port)
         listener.listen(LISTEN_BACKLOG)
@@ -173,7 +178,7 @@ class Ports:
         return port
 
     def close(self, port: int) -> None:
-        """Listens there no more, and hangs up; requests under way are answered first."""
+        """Finish open requests, then close the port and its connections."""
         listener = self._listeners.pop(port, None)
         if listener is None:
             return
@@ -184,7 +189,7 @@ class Ports:
             server.close()
             self._server.servers.remove(server)
         for connection in list(self._server.server_state.connections):
-            if isinstance(connection, _Protocol) and (connection.server or ("", None))[1] == port:
+            if isinstance(connection, _HttpProtocol) and connection.port == port:
                 connection.shutdown()
 
     async def _serve(self, port: int, listener: socket.socket) -> None:
@@ -201,8 +206,8 @@ class Ports:
             server.close()
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn, telling when it listens, and not passing on the signal that stopped it."""
+class _UvicornServer(uvicorn.Server):
+    """uvicorn with a callback once it listens; it does not raise the signal that stopped it."""
 
     def __init__(
         self,
@@ -214,7 +219,7 @@ class _Uvicorn(uvicorn.Server):
     ) -> None:
         config = uvicorn.Config(
             app,
-            http=_Protocol,
+            http=_HttpProtocol,
             loop="auto",  # uvloop where it can be imported
             ws="none",
             log_config=None,
@@ -232,25 +237,25 @@ class _Uvicorn(uvicorn.Server):
             app.ports = Ports(self, host)
 
     def protocol(self) -> asyncio.Protocol:
-        """What talks to one connection."""
-        return _Protocol(
+        """Return the protocol of one connection."""
+        return _HttpProtocol(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listens, and says so."""
+        """Listen, then call ``on_listening``."""
         await super().startup(sockets)
         if self.started:
             self._on_listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stops; asked twice, at once. uvicorn's own would raise the signal again afterwards."""
+        """Stop; at the second signal at once. uvicorn's own raises the signal again afterwards."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """A socket bound to an address. Raises EnvironmentProblem, which says how to mend it."""
+    """Return a socket bound to an address. Raises EnvironmentProblem."""
     if not 0 <= port <= 65535:
         raise EnvironmentProblem(f"cannot listen on {host}:{port}: a port is 0 to 65535.")
     try:
@@ -275,7 +280,7 @@ def _listener(host: str, port: int) -> socket.socket:
 
 
 def _url(listener: socket.socket, scheme: str = "http") -> str:
-    """Where to reach a bound socket from this machine."""
+    """Return the URL of a bound socket for clients on this machine."""
     host, port = listener.getsockname()[:2]
     host = WILDCARDS.get(host, host)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -28,6 +28,7 @@ import orjson
 
 from oceanmock.api import JSON, ApiError, Handler, Request, Response, Service
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import (
     CallerError,
     IllegalOperator,
@@ -36,6 +37,7 @@ from oceanmock.errors import (
     WrongIdentity,
 )
 from oceanmock.obshell import errors
+from oceanmock.obshell.api import API, STATUS_PATH
 from oceanmock.obshell.auth import AUTH_FAILED, Agent, Offered, chosen_header, refusal_of
 from oceanmock.obshell.bodies import Json, Writer, id_of
 from oceanmock.obshell.crypto import SecurityRefusal, ServerKey, make_key, open_body, open_header
@@ -43,10 +45,10 @@ from oceanmock.obshell.gojson import Unreadable, query_value, quoted, read_struc
 from oceanmock.obshell.ids import GenericId, parse_generic_id
 from oceanmock.obshell.scenario import QuirkName, TenantLock
 from oceanmock.obshell.versions import (
-    CONTRACT_VERSIONS,
     ERR_CODES_SINCE,
     SUPPORTED_AUTH_SINCE,
     Version,
+    contract_version,
     is_in,
     spec_of,
 )
@@ -54,9 +56,6 @@ from oceanmock.obshell.world import Dags, DagView, Key, Store, Template
 from oceanmock.openapi import Spec, operations_of
 from oceanmock.text import format_instant
 
-PREFIX: Final = "/api/v1"
-"""What the paths of the API begin with (ob/agent/api/web/server.go:93-98)."""
-STATUS_PATH: Final = "/api/v1/status"
 HTML: Final = b"text/html; charset=utf-8"
 EARLY: Final = b"application/json; charset=utf-8"
 """The content type of what is answered before the server's own is set (middleware.go:387-394)."""
@@ -76,55 +75,54 @@ Kind = Literal["Dag", "Node"]
 Found = TypeVar("Found")
 
 
-def api(
-    version: Version = CONTRACT_VERSIONS[-1],
-    *,
-    wall: Callable[[], int] = wall_now,
-    key: ServerKey | None = None,
-) -> Service:
-    """obshell's task API as a version serves it, for the app to serve.
+class ServiceFactory:
+    """Build obshell's services; a variant is the version whose contract is served."""
 
-    ``wall`` is the clock that a header's ts is held against: the client's machine set it. ``key``
-    is what headers are sealed with, made anew if left out.
-    """
-    spec = spec_of(version)
-    room = Handlers(version, spec, wall=wall, key=key or make_key())
-    handlers = {
-        "getDagDetail": room.get_dag,
-        "dagHandler": room.operate_dag,
-        "getNodeDetail": room.get_node,
-        "nodeHandler": room.operate_node,
-        "getSubTaskDetail": room.get_sub_task,
-        "getFullSubTaskLogs": room.get_logs,
-        "getAllClusterDags": room.list_cluster,
-        "getAllAgentDags": room.list_agent,
-        "getObLastMaintenanceDag": room.get_cluster_maintenance,
-        "getAgentLastMaintenanceDag": room.get_agent_maintenance,
-        "getAllAgentsLastMaintenanceDag": room.list_maintenance,
-        "getUnfinishedDags": room.list_unfinished,
-        "getClusterUnfinishDags": room.list_cluster_unfinished,
-        "getAgentUnfinishDags": room.list_agent_unfinished,
-        "getAgentMainDags": room.list_main_dags,
-        "getAgentInfo": room.get_info,
-        "getSecret": room.get_secret,
-        "getTime": room.get_time,
-        "getGitInfo": room.get_git_info,
-        "getStatus": room.get_status,
-    }
-    known: dict[str, Handler] = {
-        name: handler for name, handler in handlers.items() if is_in(version, name)
-    }
-    return Service(
-        name="obshell",
-        prefix=PREFIX,
-        spec=spec,
-        handlers=known,
-        render_error=room.render_error,
-        security={"apiKey": room.verify},
-        encode=_encode,
-        open=room.open,
-        fallback=room.fallback,
-    )
+    def __init__(self, *, wall: Callable[[], int] = wall_now) -> None:
+        self._wall = wall
+        self._key = make_key()
+
+    def variant_of(self, sandbox: Sandbox) -> Version:
+        """Return the contract's version that a sandbox's switches select."""
+        return contract_version(sandbox.world(Dags).switches.obshell_version)
+
+    def service(self, variant: Version) -> Service:
+        """Return the service of a version."""
+        spec = spec_of(variant)
+        handlers = Handlers(variant, spec, wall=self._wall, key=self._key)
+        by_id: dict[str, Handler] = {
+            "getDagDetail": handlers.get_dag,
+            "dagHandler": handlers.operate_dag,
+            "getNodeDetail": handlers.get_node,
+            "nodeHandler": handlers.operate_node,
+            "getSubTaskDetail": handlers.get_sub_task,
+            "getFullSubTaskLogs": handlers.get_logs,
+            "getAllClusterDags": handlers.list_cluster,
+            "getAllAgentDags": handlers.list_agent,
+            "getObLastMaintenanceDag": handlers.get_cluster_maintenance,
+            "getAgentLastMaintenanceDag": handlers.get_agent_maintenance,
+            "getAllAgentsLastMaintenanceDag": handlers.list_maintenance,
+            "getUnfinishedDags": handlers.list_unfinished,
+            "getClusterUnfinishDags": handlers.list_cluster_unfinished,
+            "getAgentUnfinishDags": handlers.list_agent_unfinished,
+            "getAgentMainDags": handlers.list_main_dags,
+            "getAgentInfo": handlers.get_info,
+            "getSecret": handlers.get_secret,
+            "getTime": handlers.get_time,
+            "getGitInfo": handlers.get_git_info,
+            "getStatus": handlers.get_status,
+        }
+        return Service(
+            name=API.name,
+            prefix=API.prefix,
+            spec=spec,
+            handlers={id: handler for id, handler in by_id.items() if is_in(variant, id)},
+            render_error=handlers.render_error,
+            security={"apiKey": handlers.verify},
+            encode=_encode,
+            open=handlers.open,
+            fallback=handlers.fallback,
+        )
 
 
 _ESCAPES: Final = {

@@ -34,6 +34,7 @@ CONTRACT_VERSIONS: Final[tuple[Version, ...]] = ((4, 2, 3), (4, 2, 5), (4, 3, 0)
 """The versions since which a contract has been as it is, the last till now."""
 
 
+@lru_cache(maxsize=64)
 def contract_version(version: str) -> Version:
     """Which of CONTRACT_VERSIONS a version such as ``4.3.0.1`` or ``4.5.0.0-42026`` keeps.
 

@@ -1,32 +1,112 @@
-"""Who calls OCP: HTTP Basic, and signatures made with an access key.
+"""Sign and verify OCP's requests: HTTP Basic and access keys.
 
-Facts: OCP API reference, 300.ak-sk-sign-roles.md, and the list of permissions on each operation's
-page. What a signature signs is ``credentials.ocp``'s, where clients sign. Which permissions the two
-default users have is ours; the accounts are the mock's and no secret.
+``Basic`` and ``AccessKey`` sign a request of httpx or requests; ``authenticators`` verify it. Both
+sides build the same messages, so signing is written once.
 
-A signature is younger or older than it may be by the machine's clock, never by the sandbox's: the
-client dates it with the clock of its own machine, whatever time the sandbox plays.
+Facts: OCP API reference, 300.ak-sk-sign-roles.md (its sample code where text and code differ, since
+its worked signatures are made by the code), and the permissions on each operation's page. Which
+permissions the two default users have is a choice of the mock; its accounts are no secret.
+Signatures are dated by the clock of the machine, never by the sandbox's: that is the one that
+clients have.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import hmac
-from collections.abc import Callable, Iterator
-from email.utils import parsedate_to_datetime
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate, parsedate_to_datetime
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import parse_qsl, quote, quote_plus
 
 from oceanmock.api import ApiError, Authenticator, Request
 from oceanmock.clock import SECOND, wall_now
 from oceanmock.engine.accounts import EVERYTHING, Accounts
-from oceanmock.ocp import credentials as signing
+from oceanmock.outgoing import body_of, headers_of, host_of, target_of
 
+SIGNATURE_SCHEME: Final = "OCP-ACCESS-KEY-HMACSHA1"
 MAX_SKEW: Final = 15 * 60 * SECOND
 
+Outgoing = TypeVar("Outgoing")
+"""A request of httpx or a prepared one of requests."""
 
-def credentials(*, wall: Callable[[], int] = wall_now) -> dict[str, Authenticator]:
-    """What checks a request by its sandbox's accounts, for each kind of scheme the contract has."""
+
+# --- the client's side ----------------------------------------------------------------------------
+
+
+class Basic(tuple[str, str]):
+    """A user and a password, as the pair that both clients take; called, it signs a request.
+
+        requests.get(f"{ocp.url}/api/v2/tasks/instances", auth=Basic("manager", "manager"))
+
+    As a pair, requests sends them in Latin-1; called, this sends UTF-8.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, user: str, password: str) -> Self:
+        return super().__new__(cls, (user, password))
+
+    @property
+    def user(self) -> str:
+        """Return the user's name."""
+        return self[0]
+
+    @property
+    def password(self) -> str:
+        """Return the password."""
+        return self[1]
+
+    def __call__(self, request: Outgoing) -> Outgoing:
+        """Add ``Authorization`` to the request."""
+        outgoing: Any = request
+        pair = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        outgoing.headers["Authorization"] = f"Basic {pair}"
+        return request
+
+    def __repr__(self) -> str:
+        return f"Basic({self.user!r}, '***')"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """An access key and its secret, which date and sign each request.
+
+        httpx.get(f"{ocp.url}/api/v2/tasks/instances", auth=AccessKey("my-key", "its secret"))
+
+    ``wall`` is the clock of the date, in nanoseconds. Sign last: later changes of the request are
+    not signed.
+    """
+
+    id: str
+    secret: str = field(repr=False)
+    wall: Callable[[], int] = field(default=wall_now, kw_only=True, repr=False)
+
+    def __call__(self, request: Outgoing) -> Outgoing:
+        """Add ``Date`` and ``Authorization`` to the request. Raises CallerError for a stream."""
+        outgoing: Any = request
+        outgoing.headers["Date"] = formatdate(self.wall() / SECOND, usegmt=True)
+        message = next(
+            messages(
+                outgoing.method,
+                target_of(outgoing),
+                headers=[("host", host_of(outgoing)), *headers_of(outgoing)],
+                body=body_of(outgoing),
+            )
+        )
+        signature = sign(self.secret, message)
+        outgoing.headers["Authorization"] = f"{SIGNATURE_SCHEME} {self.id}:{signature}"
+        return request
+
+
+# --- the server's side ----------------------------------------------------------------------------
+
+
+def authenticators(*, wall: Callable[[], int] = wall_now) -> dict[str, Authenticator]:
+    """Return the authenticator of each kind of security scheme in the contract."""
 
     def basic(request: Request) -> frozenset[str] | None:
         accounts = request.sandbox.accounts
@@ -39,52 +119,47 @@ def credentials(*, wall: Callable[[], int] = wall_now) -> dict[str, Authenticato
     return {"basic": basic, "apiKey": access_key}
 
 
-def _offered(request: Request, scheme: bytes) -> bytes | None:
-    """What ``Authorization`` says after this scheme; None without it."""
-    said, _, rest = (request.header(b"authorization") or b"").strip().partition(b" ")
-    return rest.strip() if said.lower() == scheme.lower() else None
-
-
-# --- HTTP Basic -----------------------------------------------------------------------------------
-
-
 def _basic(accounts: Accounts, request: Request) -> frozenset[str] | None:
-    offered = _offered(request, b"basic")
-    if offered is None:
+    encoded = _credentials_of(request, b"basic")
+    if encoded is None:
         return None
     try:
-        name, colon, password = base64.b64decode(offered, validate=True).partition(b":")
+        name, colon, password = base64.b64decode(encoded, validate=True).partition(b":")
     except (binascii.Error, ValueError):
         raise ApiError("bad credentials", "The Basic credentials are not Base64.") from None
-    found = [u for u in accounts.users if _same(u.name, name) & _same(u.password, password)]
-    if not found or not colon:
+    users = [u for u in accounts.users if _equal(u.name, name) & _equal(u.password, password)]
+    if not users or not colon:
         raise ApiError("bad credentials", "No user has this name and password.")
-    request.caller = found[0].name
-    return found[0].permissions
-
-
-def _same(ours: str, theirs: bytes) -> bool:
-    """Compares in a time that does not tell how much of it was right."""
-    return hmac.compare_digest(ours.encode(), theirs)
-
-
-# --- access keys ----------------------------------------------------------------------------------
+    request.caller = users[0].name
+    return users[0].permissions
 
 
 def _access_key(accounts: Accounts, request: Request, now: int) -> frozenset[str] | None:
-    offered = _offered(request, signing.SCHEME.encode())
-    if offered is None:
+    credentials = _credentials_of(request, SIGNATURE_SCHEME.encode())
+    if credentials is None:
         return None
-    key_id, _, signature = offered.partition(b":")
-    found = [key for key in accounts.access_keys if _same(key.id, key_id)]
-    if not found:
+    key_id, _, signature = credentials.partition(b":")
+    keys = [key for key in accounts.access_keys if _equal(key.id, key_id)]
+    if not keys:
         raise ApiError("bad credentials", "No access key has this id.")
-    _check_date(signing.date_of(_headers(request)), now)
-    wanted = [signing.sign(found[0].secret, message).encode() for message in messages(request)]
-    if not any([hmac.compare_digest(each, signature) for each in wanted]):  # noqa: C419 (no early end)
-        raise ApiError("bad credentials", f"The signature is not that of {wanted_text(request)!r}.")
-    request.caller = found[0].id
-    return found[0].permissions
+    _check_date(_date_of(_headers(request)), now)
+    expected = list(request_messages(request))
+    valid = [_equal(sign(keys[0].secret, message), signature) for message in expected]
+    if not any(valid):
+        raise ApiError("bad credentials", f"The signature is not that of {expected[0]!r}.")
+    request.caller = keys[0].id
+    return keys[0].permissions
+
+
+def _credentials_of(request: Request, scheme: bytes) -> bytes | None:
+    """Return the rest of ``Authorization`` after this scheme; None without it."""
+    name, _, rest = (request.header(b"authorization") or b"").strip().partition(b" ")
+    return rest.strip() if name.lower() == scheme.lower() else None
+
+
+def _equal(expected: str, actual: bytes) -> bool:
+    """Compare in constant time."""
+    return hmac.compare_digest(expected.encode(), actual)
 
 
 def _check_date(date: str, now: int) -> None:
@@ -98,26 +173,83 @@ def _check_date(date: str, now: int) -> None:
         raise ApiError("bad credentials", f"The Date {date[:100]} is 15 minutes away, or more.")
 
 
-def wanted_text(request: Request) -> str:
-    """The message a signature of this request signs, for whoever looks for the difference."""
-    return next(messages(request))
-
-
-def messages(request: Request) -> Iterator[str]:
-    """The message that the request's signature signs, once for each way to encode its query."""
-    path = _text(request.raw_path.partition(b"?")[0])
-    query = _text(request.query)
-    return signing.messages(
-        request.method,
-        f"{path}?{query}" if query else path,
-        headers=_headers(request),
-        body=request.body,
-    )
+def request_messages(request: Request) -> Iterator[str]:
+    """Yield the messages that the signature of a received request may sign."""
+    path = request.raw_path.partition(b"?")[0].decode("latin-1")
+    query = request.query.decode("latin-1")
+    target = f"{path}?{query}" if query else path
+    return messages(request.method, target, headers=_headers(request), body=request.body)
 
 
 def _headers(request: Request) -> list[tuple[str, str]]:
-    return [(_text(name), _text(value)) for name, value in request.headers]
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
 
 
-def _text(value: bytes) -> str:
-    return value.decode("latin-1")
+# --- signatures -----------------------------------------------------------------------------------
+
+
+def sign(secret: str, message: str) -> str:
+    """Return the signature of a message: Base64 of its HMAC-SHA1."""
+    return base64.b64encode(
+        hmac.digest(secret.encode(), message.encode("utf-8", "surrogateescape"), "sha1")
+    ).decode()
+
+
+def messages(
+    method: str, target: str, *, headers: Iterable[tuple[str, str]], body: bytes
+) -> Iterator[str]:
+    """Yield the message that a request's signature signs, for each way to encode its query.
+
+    ``target`` is path and query as sent; of repeated headers the first counts, except of OCP's own.
+    The page says RFC 3986, so a client signs the first message; the sample code of the page's newer
+    version encodes as HTML forms do.
+    """
+    lowered = [(name.lower(), value) for name, value in headers]
+    head = [
+        method,
+        hashlib.md5(body).hexdigest().upper() if body else "",  # noqa: S324 (OCP's choice)
+        _first(lowered, "content-type"),
+        _date_of(lowered),
+        _first(lowered, "host"),
+        _ocp_headers(lowered),
+    ]
+    path, _, query_string = target.partition("?")
+    query = list(_sorted_query(query_string))
+    yield "\n".join([*head, _target(path, query, quote)])
+    yield "\n".join([*head, _target(path, query, quote_plus)])
+
+
+def _date_of(headers: Sequence[tuple[str, str]]) -> str:
+    """Return the date of a signature; newer pages of the documents also read x-ocp-date."""
+    return _first(headers, "date") or _first(headers, "x-ocp-date")
+
+
+def _first(headers: Iterable[tuple[str, str]], name: str) -> str:
+    return next((value for key, value in headers if key.lower() == name), "")
+
+
+def _ocp_headers(headers: Iterable[tuple[str, str]]) -> str:
+    """Return the headers that begin with ``x-ocp``, sorted by name, one a line.
+
+    Values stay in the order in which they were sent: the page sorts them, but its worked signature
+    XN8P+O+v3vUabB16ZCooq5wMJoY= is of ``x-ocp-data:A,1``.
+    """
+    values: dict[str, list[str]] = {}
+    for name, value in headers:
+        if name.startswith("x-ocp"):
+            values.setdefault(name, []).append(value)
+    return "\n".join(f"{name}:{','.join(values[name])}" for name in sorted(values))
+
+
+def _sorted_query(query: str) -> Iterator[tuple[str, str]]:
+    """Yield the query by key; the values of one key sorted and joined, without empty ones."""
+    values: dict[str, list[str]] = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        values.setdefault(key, []).append(value)
+    for key in sorted(values):
+        yield key, ",".join(sorted(value for value in values[key] if value))
+
+
+def _target(path: str, query: list[tuple[str, str]], encode: Callable[..., str]) -> str:
+    pairs = "&".join(f"{encode(key, safe='')}={encode(value, safe='')}" for key, value in query)
+    return f"{path}?{pairs}" if query else path

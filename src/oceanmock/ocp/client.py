@@ -9,7 +9,7 @@ from oceanmock.client.admin import Json
 from oceanmock.client.held import HIDDEN
 from oceanmock.client.parts import Part, Told, Whole, find
 from oceanmock.client.sandbox import MANAGER, VIEWER, Sandbox
-from oceanmock.ocp.credentials import AccessKey, Basic
+from oceanmock.ocp.auth import AccessKey, Basic
 
 __tracebackhide__ = HIDDEN
 
