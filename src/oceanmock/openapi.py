@@ -19,8 +19,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from oceanmock.errors import AuthorError, EnvironmentProblem
 
 Spec = Mapping[str, Any]
@@ -83,6 +81,8 @@ def load_spec(path: Path) -> Spec:
 
 @lru_cache(maxsize=16)
 def _read_spec(path: Path, _version: int) -> Spec:
+    import yaml  # noqa: PLC0415 (slow; credentials do not need it)
+
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml: 8 times faster
     try:
         document = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506 (both are safe loaders)
