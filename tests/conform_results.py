@@ -143,7 +143,7 @@ def a_result(**other: Any) -> Result:
         ),
         stories={
             "retry-failed-subtask": [
-                StoryStep("until task 1000 is FAILED", "held", "", 2 * SECOND),
+                StoryStep("until task 1000 is FAILED", "passed", "", 2 * SECOND),
                 StoryStep("retryTask 1000", "failed", "answered 409, expected 200", SECOND),
                 StoryStep("until task 1000 is SUCCESSFUL", "not reached"),
             ]

@@ -331,7 +331,7 @@ def test_the_command_to_repeat_it_is_the_same_command(stage: Stage, tmp_path: Pa
     )
 
     first = oceanmock(URL, *shlex.split(said), "--password", "s3cret")
-    again = next(line[8:] for line in first.output.splitlines() if line.startswith("again"))
+    again = next(line[8:] for line in first.output.splitlines() if line.startswith("repeat"))
     oceanmock(*shlex.split(again)[2:], OCEANMOCK_PASSWORD="s3cret")
 
     assert again == f"oceanmock conform {URL} {said}"
@@ -454,7 +454,7 @@ def test_the_mock_is_checked_for_each_api_that_is_meant(
 
     assert result.exit_code == 0
     assert stage.mocked == runs
-    assert f"again   {shlex.join(['oceanmock', 'conform', '--mock', *words])}" in result.output
+    assert f"repeat  {shlex.join(['oceanmock', 'conform', '--mock', *words])}" in result.output
 
 
 def test_the_mocks_quirks_are_known(stage: Stage) -> None:
@@ -669,10 +669,10 @@ def test_a_real_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: 
 
     report = json.loads((tmp_path / "json").read_text())
     assert (ended.returncode, report["verdict"], report["runs"][0]["findings"]) == (0, "PASSED", [])
-    assert report["runs"][0]["asked"] > 100
+    assert report["runs"][0]["requests"] > 100
     assert ElementTree.parse(tmp_path / "junit").getroot().get("failures") == "0"
     assert "PASSED" in (tmp_path / "html").read_text()
-    phases = [line.partition(":")[0] for line in ended.stderr.splitlines()]
+    phases = list(dict.fromkeys(line.partition(":")[0] for line in ended.stderr.splitlines()))
     assert phases == ["preflight", "probes", "fuzzing"]
     assert ended.stdout.count("\n") > 20
     assert {path.name for path in tmp_path.iterdir()} == set(cli_conform.REPORT_KINDS)
@@ -717,7 +717,7 @@ def test_ctrl_c_during_a_run_tells_what_was_found_until_then(served: str, tmp_pa
     assert said
     assert process.returncode == 130
     assert (run["verdict"], run["interrupted"]) == ("INTERRUPTED", True)
-    assert run["asked"] > 100
+    assert run["requests"] > 100
     assert "INTERRUPTED (exit code 130)" in stdout
 
 

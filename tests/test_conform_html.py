@@ -119,7 +119,7 @@ def test_every_section_is_there_and_its_link_leads_to_it(open_page: Opener) -> N
         "Missing",
         "Operations × statuses",
         "Rules",
-        "State diagrams walked",
+        "State diagrams",
         "Stories",
         "Known deviations",
         "Stale in the baseline",
@@ -140,19 +140,19 @@ def test_the_matrix_counts_what_was_answered_and_marks_what_was_not(open_page: O
         ["retryTask", "2", "!", "1", "", ""],
         ["rollbackTask", "!", "", "", "", ""],
     ]
-    expect(matrix.locator(".cell.broken")).to_have_text(["34", "1"])
+    expect(matrix.locator(".cell.violated")).to_have_text(["34", "1"])
 
 
 def test_rules_that_were_broken_are_in_the_open_and_the_others_folded(open_page: Opener) -> None:
     rules = open_page().page.locator("section.rules")
 
     expect(rules.locator("> .scroll tbody tr")).to_have_count(3)
-    expect(rules.locator("tr.broken").first).to_contain_text("envelope.status")
-    expect(rules.locator("tr.broken").first).to_contain_text("The status in the body is that of")
-    expect(rules.locator("summary")).to_have_text(["1 rule kept", "1 rule not looked at"])
-    expect(rules.locator("tr.kept")).to_be_hidden()
+    expect(rules.locator("tr.violated").first).to_contain_text("envelope.status")
+    expect(rules.locator("tr.violated").first).to_contain_text("The status in the body is that of")
+    expect(rules.locator("summary")).to_have_text(["1 rule passed", "1 rule not checked"])
+    expect(rules.locator("tr.passed")).to_be_hidden()
     rules.locator("summary").first.click()
-    expect(rules.locator("tr.kept")).to_contain_text("parent.out-of-step")
+    expect(rules.locator("tr.passed")).to_contain_text("parent.out-of-step")
 
 
 def test_known_deviations_are_folded_by_rule_with_their_reason(open_page: Opener) -> None:
@@ -173,7 +173,7 @@ def test_the_diagrams_show_what_was_walked_and_what_was_not(open_page: Opener) -
     expect(task.locator(".edge.seen")).to_have_count(3)
     assert sorted(task.locator(".label text").all_text_contents()) == ["1", "2", "3"]
     expect(drawn.nth(1).locator(".edge.unseen").first).to_be_visible()
-    expect(drawn.nth(1).locator(".node.stranger")).to_contain_text("EXPLODED")
+    expect(drawn.nth(1).locator(".node.unknown")).to_contain_text("EXPLODED")
     expect(drawn.nth(1).locator(".edge.leap, .edge.odd")).to_have_count(2)
     dashes = "element => getComputedStyle(element).strokeDasharray"
     assert task.locator(".edge.seen path").first.evaluate(dashes) == "none"
@@ -216,7 +216,7 @@ def test_what_was_changed_is_in_the_open_and_what_was_refused_folded(open_page: 
     calls = [an_exchange(n, method="POST", status=400) for n in range(4, 9)]
     changes = open_page(a_result(changes=[*a_result().changes, *calls])).page.locator(".changes")
 
-    expect(changes.locator("summary")).to_have_text(["1 call accepted", "5 calls refused"])
+    expect(changes.locator("summary")).to_have_text(["1 request accepted", "5 requests refused"])
     accepted, refused = changes.locator("tbody").all()
     expect(accepted).to_contain_text("POST /api/v2/tasks/instances/1000/retry")
     expect(accepted).to_be_visible()
@@ -227,11 +227,11 @@ def test_what_was_changed_is_in_the_open_and_what_was_refused_folded(open_page: 
 
 
 def test_a_story_that_failed_is_in_the_open_and_one_that_held_folded(open_page: Opener) -> None:
-    held = {"join-agent": [StoryStep("until dag 1 is SUCCEED", "held")]}
+    held = {"join-agent": [StoryStep("until dag 1 is SUCCEED", "passed")]}
     stories = open_page(a_result(stories={**a_result().stories, **held})).page.locator(".stories")
 
     expect(stories.locator("summary")).to_have_text(
-        ["retry-failed-subtask 3 steps told", "join-agent 1 step held"]
+        ["retry-failed-subtask 3 steps, failed", "join-agent 1 step, passed"]
     )
     expect(stories.locator("li.failed")).to_have_text(
         "retryTask 1000 failed in 1.0 s: answered 409, expected 200"

@@ -38,7 +38,7 @@ def told(result: Result) -> str:
     lines = [f"{each.rule} {each.breadcrumb}: {each.message}" for each in result.findings]
     lines += [f"missing: {each.operation} {each.status}" for each in result.missing]
     for name, steps in result.stories.items():
-        lines += [f"{name}: {s.text}: {s.detail}" for s in steps if s.outcome != "held"]
+        lines += [f"{name}: {s.text}: {s.detail}" for s in steps if s.outcome != "passed"]
     return "\n".join(lines)
 
 

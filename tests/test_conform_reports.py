@@ -28,12 +28,17 @@ from oceanmock.conformance.model import (
     Result,
     Waiting,
 )
-from oceanmock.conformance.reports import KINDS, check_writable, texts, write_report
-from oceanmock.conformance.reports import json as json_report
-from oceanmock.conformance.reports import junit as junit_report
+from oceanmock.conformance.reports import texts
 from oceanmock.conformance.reports.diagram import diagrams_of, draw
-from oceanmock.conformance.reports.progress import shown_on
-from oceanmock.conformance.reports.terminal import print_results
+from oceanmock.conformance.reports.files import (
+    RENDERERS,
+    SCHEMA,
+    check_writable,
+    render_json,
+    render_junit,
+    write_report,
+)
+from oceanmock.conformance.reports.terminal import print_results, show_progress
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.text import format_elapsed
 
@@ -70,17 +75,17 @@ def hostile() -> Result:
 
 
 def test_a_run_that_found_something_is_summed_up() -> None:
-    assert_golden("conform-broken.txt", printed(a_result()))
+    assert_golden("conform-failed.txt", printed(a_result()))
 
 
 def test_a_clean_run_is_summed_up() -> None:
-    assert_golden("conform-kept.txt", printed(a_clean_result()))
+    assert_golden("conform-passed.txt", printed(a_clean_result()))
 
 
 def test_two_runs_end_with_the_verdict_on_the_worse() -> None:
     text = printed(a_clean_result(missing=a_result().missing), a_clean_result(api="obshell"))
 
-    assert "Missing: has to be seen, and was not" in text
+    assert "Missing: required responses that were not observed" in text
     assert text.splitlines()[-1].startswith("INCOMPLETE (exit code 3): ")
 
 
@@ -92,9 +97,9 @@ def test_many_findings_and_changes_are_counted() -> None:
     text = printed(a_clean_result(findings=findings, changes=changes))
 
     assert "  … and 12 more, in the reports: envelope.status ×12" in text
-    assert "Changes made (40 of 41 calls accepted)" in text
+    assert "Changes made (40 of 41 requests accepted)" in text
     assert "  … and 20 more, in the reports" in text
-    assert "  calls: retryTask ×40, no operation ×1" in text
+    assert "  requests: retryTask ×40, no operation ×1" in text
 
 
 def test_a_server_cannot_write_to_the_terminal() -> None:
@@ -109,7 +114,7 @@ def test_commands_to_paste_are_never_wrapped(width: int) -> None:
     text = printed(a_result(), width=width)
 
     command = "oceanmock conform http://127.0.0.1:8080 --api ocp --user manager --seed 7"
-    assert f"again   {command}\n" in text
+    assert f"repeat  {command}\n" in text
 
 
 @pytest.mark.parametrize(
@@ -136,7 +141,7 @@ def test_spans_are_told_as_people_read_them(span: int, told: str) -> None:
         (b'{"a":[1]}', '{\n  "a": [\n    1\n  ]\n}'),
         (b"not JSON\x00", "not JSON\\x00"),
         (b"\xff\xfe", "ff fe"),
-        (b"[" * 100_000, "[" * texts.MOST_SHOWN + "\n… 83,616 more bytes"),
+        (b"[" * 100_000, "[" * texts.MAX_SHOWN_BODY + "\n… 83,616 more bytes"),
     ],
 )
 def test_bodies_are_laid_out_as_far_as_they_can_be(body: bytes, text: str) -> None:
@@ -147,7 +152,7 @@ def test_bodies_are_laid_out_as_far_as_they_can_be(body: bytes, text: str) -> No
 
 
 def junit(*results: Result) -> ElementTree.Element:
-    return ElementTree.fromstring(junit_report.render(results))
+    return ElementTree.fromstring(render_junit(results))
 
 
 def cases(root: ElementTree.Element, suite: str) -> dict[tuple[str, str], str]:
@@ -223,7 +228,7 @@ def test_junit_is_as_jenkins_wants_it(results: list[Result]) -> None:
 
 
 def test_a_failure_says_all_that_is_needed_to_mend_it() -> None:
-    assert_golden("conform-junit.xml", junit_report.render([a_result()]))
+    assert_golden("conform-junit.xml", render_junit([a_result()]))
 
 
 def test_a_rule_nobody_counted_per_operation_is_one_case() -> None:
@@ -241,7 +246,7 @@ def test_a_clean_run_has_no_failure() -> None:
 
 
 def schema() -> Any:
-    return json.loads(json_report.SCHEMA.read_text(encoding="utf-8"))
+    return json.loads(SCHEMA.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -258,12 +263,12 @@ def test_the_json_report_is_as_its_schema_says(results: list[Result]) -> None:
     validator = jsonschema.Draft202012Validator(schema())
     validator.check_schema(validator.schema)
 
-    assert list(validator.iter_errors(json.loads(json_report.render(results)))) == []
+    assert list(validator.iter_errors(json.loads(render_json(results)))) == []
 
 
 def test_the_schema_holds_every_key_and_allows_no_other() -> None:
     validator = jsonschema.Draft202012Validator(schema())
-    report = json.loads(json_report.render([a_result()]))
+    report = json.loads(render_json([a_result()]))
 
     for here in (report, report["runs"][0], report["runs"][0]["findings"][0]):
         key, value = next(iter(here.items()))
@@ -277,7 +282,7 @@ def test_the_schema_holds_every_key_and_allows_no_other() -> None:
 
 
 def test_the_json_report_is_told_in_full() -> None:
-    assert_golden("conform-report.json", json_report.render([a_result()]))
+    assert_golden("conform-report.json", render_json([a_result()]))
 
 
 def test_bodies_are_kept_exactly_and_cut_where_they_are_long() -> None:
@@ -294,7 +299,7 @@ def test_bodies_are_kept_exactly_and_cut_where_they_are_long() -> None:
     }
     for body, (kind, text, size) in bodies.items():
         found = a_result(findings=[a_finding(exchange=an_exchange(response_body=body))])
-        report = json.loads(json_report.render([found]))
+        report = json.loads(render_json([found]))
 
         said = report["runs"][0]["findings"][0]["exchange"]["response"]
         assert (said["body_kind"], said["body_bytes"]) == (kind, size)
@@ -304,13 +309,13 @@ def test_bodies_are_kept_exactly_and_cut_where_they_are_long() -> None:
 # --- all of them ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RENDERERS)
 def test_the_same_results_give_the_same_report(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "report"
 
     write_report(kind, [a_result()], path)
 
-    assert path.read_text(encoding="utf-8") == KINDS[kind]([a_result()])
+    assert path.read_text(encoding="utf-8") == RENDERERS[kind]([a_result()])
 
 
 def test_a_report_has_its_folder_made_and_leaves_nothing_when_it_is_only_tried(
@@ -347,11 +352,11 @@ def test_a_diagram_counts_what_was_seen_and_keeps_what_was_not() -> None:
 
     task, _ = diagrams_of(a_clean_result(walked=walked, shown=Counter()))
 
-    steps = {(each.before, each.after): (each.by, each.seen) for each in task.steps}
+    steps = {(each.before, each.after): (each.triggers, each.count) for each in task.steps}
     assert steps["FAILED/EXECUTE", "RUNNING/RETRY"] == (("task.RETRY",), 2)
     assert steps["RUNNING/EXECUTE", "FAILED/EXECUTE"] == (("time",), 0)
-    assert task.walked == 1
-    assert "ABORTED" not in task.shown, "an opt-in that nobody saw is not drawn"
+    assert task.observed == 1
+    assert "ABORTED" not in task.states, "an opt-in that nobody saw is not drawn"
 
 
 @pytest.mark.parametrize(
@@ -413,7 +418,7 @@ def reason(finding: CheckResult) -> str:
 def told(events: Sequence[Event] = EVENTS, *, is_terminal: bool, tick: int = 0) -> str:
     console = Console(file=io.StringIO(), width=100, force_terminal=is_terminal)
     ticks: Callable[[], int] = count(0, tick).__next__
-    with shown_on(console, stopwatch=ticks, reason_for=reason) as listen:
+    with show_progress(console, stopwatch=ticks, reason_for=reason) as listen:
         for event in events:
             listen(event)
     assert isinstance(console.file, io.StringIO)
@@ -438,7 +443,7 @@ def test_a_log_says_now_and_then_that_something_happens() -> None:
 
     lines = told(events, is_terminal=False, tick=4 * SECOND).splitlines()
 
-    assert lines[0] == "probes: 3 requests, 0 findings so far, in 20.0 s"
+    assert lines[0] == "probes: 4 requests, 0 findings so far, in 20.0 s"
     assert [line.partition(":")[0] for line in lines] == ["probes"] * 3
 
 

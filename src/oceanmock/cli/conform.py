@@ -112,7 +112,7 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
 def _prepare(ctx: click.Context, options: ConformOptions) -> None:
     """Check that the extra is installed and files can be written. Raises EnvironmentProblem."""
     from oceanmock.conformance.extra import check_extra
-    from oceanmock.conformance.reports import check_writable
+    from oceanmock.conformance.reports.files import check_writable
 
     check_extra()
     if "hypothesis" not in sys.modules:  # its example database belongs in no user's folder
@@ -240,7 +240,7 @@ def _progress(baseline: Baseline | None) -> Iterator[Listener]:
     from rich.console import Console  # slow to import
 
     from oceanmock.clock import stopwatch
-    from oceanmock.conformance.reports.progress import shown_on
+    from oceanmock.conformance.reports.terminal import show_progress
 
     stopped = threading.Event()
 
@@ -249,7 +249,7 @@ def _progress(baseline: Baseline | None) -> Iterator[Listener]:
         raise KeyboardInterrupt
 
     reason_for = baseline.reason_for if baseline else lambda _: ""
-    display = shown_on(Console(stderr=True), stopwatch=stopwatch, reason_for=reason_for)
+    display = show_progress(Console(stderr=True), stopwatch=stopwatch, reason_for=reason_for)
     previous = signal.signal(signal.SIGINT, stop)
     try:
         with display as show:
@@ -412,7 +412,7 @@ def _output(options: ConformOptions, results: Sequence[Result]) -> None:
     """
     from rich.console import Console  # slow to import
 
-    from oceanmock.conformance.reports import write_report
+    from oceanmock.conformance.reports.files import write_report
     from oceanmock.conformance.reports.terminal import print_results
 
     written, problems = [], []

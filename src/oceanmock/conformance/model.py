@@ -63,7 +63,7 @@ class StoryStep:
     """A step of a story that was replayed."""
 
     text: str
-    outcome: Literal["held", "failed", "not reached"]
+    outcome: Literal["passed", "failed", "not reached"]
     detail: str = ""
     took: int = 0
 

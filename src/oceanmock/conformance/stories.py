@@ -134,7 +134,7 @@ class _Telling:
                 self._find(text, why)
                 rest = map(self.stage.text_of, steps[number + 1 :])
                 return told + [StoryStep(each, "not reached") for each in rest]
-            told.append(StoryStep(text, "held", detail, self._now - began))
+            told.append(StoryStep(text, "passed", detail, self._now - began))
         return told
 
     def _do(self, step: story.Step, expected: _Expected) -> str:

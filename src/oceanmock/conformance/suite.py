@@ -18,7 +18,7 @@ from oceanmock.checks import Phase
 from oceanmock.conformance.baseline import Baseline, joined, load_baseline, shipped_for
 from oceanmock.conformance.extra import check_extra
 from oceanmock.conformance.model import PHASES, Api, Options, Result
-from oceanmock.conformance.reports import write_report
+from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.reports.terminal import print_results
 from oceanmock.errors import AuthorError
 from oceanmock.text import suggest

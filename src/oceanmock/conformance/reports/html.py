@@ -1,14 +1,13 @@
-"""Results as one page of HTML that needs nothing else: no script, no font, no picture, no network.
+"""Render results as one HTML page without scripts, fonts, pictures or requests.
 
-What opens and closes are `details`; light or dark is the reader's choice; the state diagrams are
-SVG within the page. A server may answer anything, so every text goes through ``_text``, and a
-policy in the page forbids scripts and requests altogether. The style is ``page.css`` beside this.
+Sections fold with `details`; the reader chooses light or dark; the diagrams are SVG in the page. A
+server may respond with anything, so every text goes through ``_text``, and a policy in the page
+forbids scripts and requests. The style is ``page.css`` beside this module.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -17,24 +16,24 @@ from oceanmock import __version__
 from oceanmock.checks import CheckResult, Exchange, Headers, Rule
 from oceanmock.conformance.model import FAILED, INCOMPLETE, NO_RESPONSE, PASSED, Result, StoryStep
 from oceanmock.conformance.reports import texts
-from oceanmock.conformance.reports.diagram import Diagram, diagrams_of, draw, how
+from oceanmock.conformance.reports.diagram import Diagram, diagrams_of, draw
 from oceanmock.conformance.rules import all_rules
 from oceanmock.text import format_elapsed, plural
 
 STYLE: Final = Path(__file__).with_name("page.css")
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-MOST_CHANGES: Final = 500
-"""How many changing calls are listed one by one."""
-MOST_OPEN: Final = 20
-"""How many accepted ones are shown without being asked for."""
+MAX_CHANGES: Final = 500
+"""The number of changes that are listed one by one."""
+MAX_OPEN_CHANGES: Final = 20
+"""The number of accepted changes up to which their list is open."""
 _TONES: Final = {PASSED: "good", FAILED: "bad", INCOMPLETE: "poor"}
 
 
 def render(results: Sequence[Result]) -> str:
-    """The page."""
+    """Return the page."""
     code = texts.exit_code(results)
     word, _ = texts.VERDICTS[code]
-    title = f"{word}: oceanmock conform, {', '.join(map(texts.called, results))}"
+    title = f"{word}: oceanmock conform, {', '.join(map(texts.server_name, results))}"
     runs = "".join(_run(each, place) for place, each in enumerate(results, 1))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -50,7 +49,7 @@ def render(results: Sequence[Result]) -> str:
 
 
 def _text(text: object) -> str:
-    """A text as HTML: clean and escaped, within attributes too."""
+    """Return a text clean and escaped, for content and attributes."""
     return escape(texts.clean(str(text)), quote=True)
 
 
@@ -60,7 +59,7 @@ _Section = tuple[str, str, Callable[[Result], str], Callable[[Result], int]]
 
 
 def _run(result: Result, place: int) -> str:
-    """One run: its head, and its sections."""
+    """Return one run: its head and its sections."""
     prefix = f"run{place}"
     present = [each for each in _SECTIONS if each[3](result) >= 0]
     links = "".join(
@@ -79,11 +78,11 @@ def _badge(size: int) -> str:
 
 
 def _head(result: Result) -> str:
-    word, means = texts.VERDICTS[result.exit_code]
+    word, meaning = texts.VERDICTS[result.exit_code]
     tone = _TONES.get(result.exit_code, "plain")
     lines = list(texts.rule_lines(result))
-    looked = sum(each.looked > 0 for each in lines)
-    answered = sum(bool(sum(seen.values())) for seen in result.statuses.values())
+    checked = sum(each.checks > 0 for each in lines)
+    answered = sum(bool(counts.total()) for counts in result.statuses.values())
     tiles = "".join(
         f'<div class="tile {tone}"><strong>{_text(number)}</strong><span>{label}</span></div>'
         for number, label, tone in (
@@ -91,9 +90,9 @@ def _head(result: Result) -> str:
             (f"{len(result.missing):,}", "statuses missing", "poor" if result.missing else "good"),
             (f"{len(result.known):,}", "known deviations", "plain"),
             (f"{answered} / {len(result.statuses)}", "operations answered", "plain"),
-            (f"{looked} / {len(lines)}", "rules looked at", "plain"),
+            (f"{checked} / {len(lines)}", "rules checked", "plain"),
             (f"{result.asked:,}", "requests", "plain"),
-            (format_elapsed(result.took), "in all", "plain"),
+            (format_elapsed(result.took), "duration", "plain"),
         )
     )
     phases = " · ".join(
@@ -101,8 +100,8 @@ def _head(result: Result) -> str:
     )
     return (
         f'<header class="{tone}"><p class="verdict">{word}</p><div>'
-        f"<h1>{_text(texts.called(result))} <small>{_text(result.target)}</small></h1>"
-        f"<p>{_text(texts.headline(result))}: {_text(means)}.</p></div></header>\n"
+        f"<h1>{_text(texts.server_name(result))} <small>{_text(result.target)}</small></h1>"
+        f"<p>{_text(texts.headline(result))}: {_text(meaning)}.</p></div></header>\n"
         f'<div class="tiles">{tiles}</div>\n'
         f'<dl class="facts"><dt>Mode</dt><dd>{texts.mode(result)}</dd>'
         f"<dt>Seed</dt><dd>{result.seed}</dd><dt>Started</dt><dd>{_text(result.started)}</dd>"
@@ -112,7 +111,7 @@ def _head(result: Result) -> str:
             if result.baselines
             else ""
         )
-        + f"<dt>Again</dt><dd><code>{_text(result.command)}</code></dd></dl>\n"
+        + f"<dt>Repeat</dt><dd><code>{_text(result.command)}</code></dd></dl>\n"
     )
 
 
@@ -121,7 +120,7 @@ def _head(result: Result) -> str:
 
 def _findings(result: Result) -> str:
     if not result.findings:
-        return '<p class="none">No rule was broken.</p>'
+        return '<p class="none">No rule was violated.</p>'
 
     return "".join(
         f"<h3><code>{_text(rule)}</code>{_badge(len(found))}</h3>" + "".join(map(_finding, found))
@@ -130,7 +129,7 @@ def _findings(result: Result) -> str:
 
 
 def _known(result: Result) -> str:
-    """Folded, as they may be many: a rule, and within it each finding."""
+    """Return known deviations, folded by rule."""
     return "".join(
         f"<details><summary><code>{_text(rule)}</code>{_badge(len(found))}<br>"
         f"<small>{_text('; '.join(dict.fromkeys(each.known for each in found)))}</small></summary>"
@@ -142,7 +141,7 @@ def _known(result: Result) -> str:
 def _finding(finding: CheckResult) -> str:
     tone = "known" if finding.known else "new"
     reason = f'<p class="reason">Known: {_text(finding.known)}</p>' if finding.known else ""
-    curl = f"<h4>Again</h4><pre>{_text(finding.curl)}</pre>" if finding.curl else ""
+    curl = f"<h4>Reproduce</h4><pre>{_text(finding.curl)}</pre>" if finding.curl else ""
     exchange = _exchange(finding.exchange) if finding.exchange else ""
     return (
         f'<details class="finding {tone}"><summary>'
@@ -154,16 +153,15 @@ def _finding(finding: CheckResult) -> str:
 
 
 def _exchange(exchange: Exchange) -> str:
-    """Request and answer, side by side where there is room."""
-    asked = texts.request_line(exchange)
-    wrong = ", meant to be refused" if exchange.expects_refusal else ""
-    about = f"request {exchange.number:,}, {exchange.phase}{wrong}"
+    """Return request and response, side by side if the page is wide enough."""
+    refusal = ", expects a refusal" if exchange.expects_refusal else ""
+    about = f"request {exchange.number:,}, {exchange.phase}{refusal}"
     return (
         '<div class="exchange">'
         f'<div class="request"><h4>Request <small>{_text(about)}</small></h4>'
-        f"<pre>{_text(asked)}\n{_headers(exchange.request_headers)}</pre>"
+        f"<pre>{_text(texts.request_line(exchange))}\n{_headers(exchange.request_headers)}</pre>"
         f"{_body(exchange.request_body)}</div>"
-        f'<div class="response"><h4>Answer</h4><pre>{_text(texts.answer_line(exchange))}\n'
+        f'<div class="response"><h4>Response</h4><pre>{_text(texts.response_line(exchange))}\n'
         f"{_headers(exchange.response_headers)}</pre>{_body(exchange.response_body)}</div></div>"
     )
 
@@ -192,76 +190,65 @@ def _row(*cells: object) -> str:
 
 
 def _matrix(result: Result) -> str:
-    """Operations × statuses."""
-    statuses = texts.statuses_of(result)
-    names = dict.fromkeys([*result.statuses, *(each.operation for each in result.missing)])
+    """Return operations × statuses."""
+    statuses, operations = texts.matrix(result)
+    violated = {(each.operation, each.status or NO_RESPONSE) for each in result.findings}
     rows = (
-        f"<tr><th>{_text(name)}</th>{''.join(_cells(result, name, statuses))}</tr>"
-        for name in names
+        f"<tr><th>{_text(name)}</th>"
+        + "".join(_cell(cell, is_violated=(name, cell.status) in violated) for cell in cells)
+        + "</tr>"
+        for name, cells in operations.items()
     )
-    heads = ["operation", *(texts.status_name(each) for each in statuses)]
     key = (
-        '<p class="key"><span class="cell s2">12</span> times answered '
-        '<span class="cell missing">!</span> has to be seen, and was not '
-        '<span class="cell s4 broken">3</span> with a finding</p>'
+        '<p class="key"><span class="cell s2">12</span> responses '
+        '<span class="cell missing">!</span> required, not observed '
+        '<span class="cell s4 violated">3</span> with a finding</p>'
     )
-    return _table(heads, rows, "matrix") + key
+    return _table(("operation", *map(texts.status_name, statuses)), rows, "matrix") + key
 
 
-def _cells(result: Result, name: str, statuses: Sequence[int]) -> Iterator[str]:
-    missing = texts.missing_of(result)
-    broken = {(each.operation, each.status or NO_RESPONSE) for each in result.findings}
-    seen = result.statuses.get(name, Counter())
-    for status in statuses:
-        times = seen.get(status, 0)
-        if times:
-            style = f"cell s{status // 100}" + (" broken" if (name, status) in broken else "")
-            yield f'<td><span class="{style}">{times:,}</span></td>'
-        elif (name, status) in missing:
-            yield '<td><span class="cell missing" title="has to be seen, and was not">!</span></td>'
-        else:
-            yield "<td></td>"
+def _cell(cell: texts.Cell, *, is_violated: bool) -> str:
+    if cell.count:
+        style = f"cell s{cell.status // 100}{' violated' if is_violated else ''}"
+        return f'<td><span class="{style}">{cell.count:,}</span></td>'
+    if cell.is_missing:
+        return '<td><span class="cell missing" title="required, not observed">!</span></td>'
+    return "<td></td>"
 
 
 def _missing(result: Result) -> str:
     rows = (_row(each.operation, each.status, each.hint) for each in result.missing)
-    return _table(("operation", "status", "how to see it"), rows)
+    return _table(("operation", "status", "how to observe it"), rows)
 
 
 def _rules(result: Result) -> str:
-    """What was broken or known in the open; the many others, by what came of them, folded."""
-    said, rows = all_rules(), dict[str, list[str]]()
+    """Return the table of violated and known rules, and the others folded by outcome."""
+    rules, rows = all_rules(), dict[str, list[str]]()
     for each in texts.rule_lines(result):
-        rows.setdefault(_word(each), []).append(_rule(each, said.get(each.rule)))
-    heads = ("rule", "", "looked at", "findings", "known")
-    telling = rows.pop("broken", []) + rows.pop("known", [])
+        rows.setdefault(each.outcome, []).append(_rule(each, rules.get(each.rule)))
+    heads = ("rule", "", "checks", "findings", "known")
+    listed = rows.pop("violated", []) + rows.pop("known", [])
     folded = "".join(
-        f"<details><summary>{plural(len(each), 'rule')} {word}</summary>"
-        f"{_table(heads[:3], each, 'rules')}</details>"
-        for word, each in rows.items()
+        f"<details><summary>{plural(len(group), 'rule')} {outcome}</summary>"
+        f"{_table(heads[:3], group, 'rules')}</details>"
+        for outcome, group in rows.items()
     )
-    return (_table(heads, telling, "rules") if telling else "") + folded
-
-
-def _word(line: texts.RuleLine) -> str:
-    """What came of a rule."""
-    if line.broken:
-        return "broken"
-    return "known" if line.known else "kept" if line.looked else "not looked at"
+    return (_table(heads, listed, "rules") if listed else "") + folded
 
 
 def _rule(line: texts.RuleLine, rule: Rule | None) -> str:
-    word, said = _word(line), f"<br><small>{_text(rule.says)}</small>" if rule else ""
-    found = (f"{line.broken or ''}", f"{line.known or ''}") if line.broken or line.known else ()
+    sentence = f"<br><small>{_text(rule.says)}</small>" if rule else ""
+    counts = (line.violations or "", line.known or "") if line.violations or line.known else ()
     return (
-        f'<tr class="{word.replace(" ", "-")}"><td><code>{_text(line.rule)}</code>{said}</td>'
-        f"<td>{word}</td><td>{f'{line.looked:,}' if line.looked else '–'}</td>"
-        f"{''.join(f'<td>{each}</td>' for each in found)}</tr>"
+        f'<tr class="{line.outcome.replace(" ", "-")}">'
+        f"<td><code>{_text(line.rule)}</code>{sentence}</td><td>{line.outcome}</td>"
+        f"<td>{f'{line.checks:,}' if line.checks else '–'}</td>"
+        f"{''.join(f'<td>{count}</td>' for count in counts)}</tr>"
     )
 
 
 def _changes(result: Result) -> str:
-    """Those that were accepted, and those that were refused; folded where they are many."""
+    """Return the accepted and the refused changes; long lists are folded."""
     accepted = [each for each in result.changes if texts.is_accepted(each)]
     refused = [each for each in result.changes if not texts.is_accepted(each)]
     return _folded(accepted, "accepted") + _folded(refused, "refused")
@@ -269,39 +256,39 @@ def _changes(result: Result) -> str:
 
 def _folded(exchanges: Sequence[Exchange], word: str) -> str:
     if not exchanges:
-        return f"<p>No call was {word}.</p>"
-    is_open = " open" if word == "accepted" and len(exchanges) <= MOST_OPEN else ""
-    head = f"{plural(len(exchanges), 'call')} {word}"
-    return f"<details{is_open}><summary>{head}</summary>{_calls(exchanges)}</details>"
+        return f"<p>No request was {word}.</p>"
+    is_open = " open" if word == "accepted" and len(exchanges) <= MAX_OPEN_CHANGES else ""
+    head = f"{plural(len(exchanges), 'request')} {word}"
+    return f"<details{is_open}><summary>{head}</summary>{_requests(exchanges)}</details>"
 
 
-def _calls(exchanges: Sequence[Exchange]) -> str:
+def _requests(exchanges: Sequence[Exchange]) -> str:
     rows = (
-        _row(each.number, each.phase, texts.request_line(each), texts.answer_line(each))
-        for each in exchanges[:MOST_CHANGES]
+        _row(each.number, each.phase, texts.request_line(each), texts.response_line(each))
+        for each in exchanges[:MAX_CHANGES]
     )
-    more = len(exchanges) - MOST_CHANGES
-    told = f"<p>… and {more:,} more; the JSON report has them all.</p>" if more > 0 else ""
-    return _table(("", "phase", "call", "answer"), rows) + told
+    more = len(exchanges) - MAX_CHANGES
+    rest = f"<p>… and {more:,} more; the JSON report has them all.</p>" if more > 0 else ""
+    return _table(("", "phase", "request", "response"), rows) + rest
 
 
 def _stale(result: Result) -> str:
     rows = (_row(each.rule, each.operation, each.reason) for each in result.stale)
-    note = "<p>These entries of the baseline did not occur: they may be taken out.</p>"
-    return note + _table(("rule", "operation", "reason it was let pass"), rows)
+    note = "<p>These baseline entries did not occur, and can be removed.</p>"
+    return note + _table(("rule", "operation", "reason"), rows)
 
 
 def _stories(result: Result) -> str:
-    """Those that failed in the open, the others folded."""
+    """Return the stories: failed ones open, the others folded."""
     return "".join(_story(name, steps) for name, steps in result.stories.items())
 
 
 def _story(name: str, steps: Sequence[StoryStep]) -> str:
-    held = all(step.outcome == "held" for step in steps)
-    told = f"{plural(len(steps), 'step')} {'held' if held else 'told'}"
+    passed = all(step.outcome == "passed" for step in steps)
+    outcome = "passed" if passed else "failed"
     return (
-        f'<details class="{"held" if held else "failed"}"{"" if held else " open"}>'
-        f"<summary>{_text(name)} <small>{told}</small></summary>"
+        f'<details class="{outcome}"{"" if passed else " open"}>'
+        f"<summary>{_text(name)} <small>{plural(len(steps), 'step')}, {outcome}</small></summary>"
         f"<ol>{''.join(map(_step, steps))}</ol></details>"
     )
 
@@ -320,28 +307,28 @@ def _step(step: StoryStep) -> str:
 
 def _diagrams(result: Result) -> str:
     key = (
-        '<p class="key"><span class="line seen"></span> seen, and how often '
-        '<span class="line unseen"></span> not seen '
-        '<span class="line leap"></span> seen, several moves at once '
-        '<span class="line odd"></span> seen, and cannot follow</p>'
+        '<p class="key"><span class="line seen"></span> observed, with its count '
+        '<span class="line unseen"></span> not observed '
+        '<span class="line leap"></span> several transitions at once '
+        '<span class="line odd"></span> observed, but cannot follow</p>'
     )
     return f'<div class="drawn">{"".join(map(_diagram, diagrams_of(result)))}</div>{key}'
 
 
 def _diagram(diagram: Diagram) -> str:
-    of_contract = diagram.of_contract
-    told = f"{diagram.walked} of {plural(len(of_contract), 'step')} seen"
+    total = plural(len(diagram.transitions), "transition")
     rows = (
-        f'<tr class="{"seen" if each.seen else "unseen"}"><td>{_text(each.before)}</td>'
-        f"<td>{_text(each.after)}</td><td>{_text(how(each))}</td>"
-        f"<td>{f'{each.seen:,}' if each.seen else '–'}</td></tr>"
-        for each in sorted(diagram.steps, key=lambda step: -step.seen)
+        f'<tr class="{"seen" if step.count else "unseen"}"><td>{_text(step.before)}</td>'
+        f"<td>{_text(step.after)}</td><td>{_text(step.cause)}</td>"
+        f"<td>{f'{step.count:,}' if step.count else '–'}</td></tr>"
+        for step in sorted(diagram.steps, key=lambda step: -step.count)
     )
+    heads = ("from", "to", "trigger", "count")
     return (
-        f"<div><h3>{_text(diagram.kind)} <small>{told}</small></h3>"
+        f"<div><h3>{_text(diagram.kind)} <small>{diagram.observed} of {total} observed</small></h3>"
         f'<div class="scroll">{draw(diagram)}</div>'
-        f"<details><summary>Every step</summary>"
-        f"{_table(('from', 'to', 'by', 'seen'), rows, 'steps')}</details></div>\n"
+        f"<details><summary>All transitions</summary>{_table(heads, rows, 'steps')}</details>"
+        "</div>\n"
     )
 
 
@@ -350,10 +337,10 @@ _SECTIONS: Final[Sequence[_Section]] = (
     ("missing", "Missing", _missing, lambda result: len(result.missing) or -1),
     ("operations", "Operations × statuses", _matrix, lambda _: 0),
     ("rules", "Rules", _rules, lambda _: 0),
-    ("diagrams", "State diagrams walked", _diagrams, lambda _: 0),
+    ("diagrams", "State diagrams", _diagrams, lambda _: 0),
     ("stories", "Stories", _stories, lambda result: len(result.stories) or -1),
     ("known", "Known deviations", _known, lambda result: len(result.known) or -1),
     ("stale", "Stale in the baseline", _stale, lambda result: len(result.stale) or -1),
     ("changes", "Changes made", _changes, lambda result: len(result.changes) or -1),
 )
-"""Key, title, body, and size; a size of -1 leaves the section out."""
+"""Key, title, body and size; a size of -1 leaves the section out."""

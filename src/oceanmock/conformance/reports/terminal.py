@@ -1,71 +1,92 @@
-"""Results as a terminal shows them: what was found, what is missing, what was done, what it means.
+"""Show a run in a terminal: its progress while it runs, on stderr, and the summary of its results.
 
-Nothing is markup: a server's answer cannot colour, move or erase anything. Commands to paste are
-printed unwrapped. On anything but a terminal rich leaves colours out by itself.
+Nothing is markup: a server's response can neither colour, move nor erase anything. Commands to
+paste are printed unwrapped. Progress is a bar on a terminal, and plain lines anywhere else.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from rich import box
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.rule import Rule as Line
 from rich.table import Table
 from rich.text import Text
 
 from oceanmock.checks import CheckResult
-from oceanmock.conformance.model import FAILED, INCOMPLETE, INTERRUPTED, PASSED, Result
+from oceanmock.clock import SECOND
+from oceanmock.conformance.model import (
+    FAILED,
+    INCOMPLETE,
+    INTERRUPTED,
+    PASSED,
+    CheckFailed,
+    Event,
+    Listener,
+    PhaseEnded,
+    PhaseStarted,
+    ResponseReceived,
+    Result,
+    Waiting,
+)
 from oceanmock.conformance.reports import texts
 from oceanmock.text import format_elapsed, plural
 
-MOST: Final = 20
-"""How many findings are told in full, and how many changes one by one."""
+MAX_LISTED: Final = 20
+"""The number of findings, and of changes, that are printed one by one."""
+MAX_SILENCE: Final = 15 * SECOND
+"""The longest time without a plain line while requests are sent."""
 STYLES: Final = {PASSED: "green", FAILED: "red", INCOMPLETE: "yellow", INTERRUPTED: "magenta"}
+STEP_MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not reached": ("·", "dim")}
+
+# --- summary --------------------------------------------------------------------------------------
 
 
 def print_results(results: Sequence[Result], console: Console) -> None:
-    """Prints the summary of each run, and what the exit code means."""
+    """Print the summary of each run, and what the exit code means."""
     for result in results:
         for part in _parts(result):
             console.print(part, soft_wrap=isinstance(part, Text), highlight=False)
     code = texts.exit_code(results)
-    word, means = texts.VERDICTS[code]
-    told = Text.assemble((word, f"bold {STYLES[code]}"), f" (exit code {code}): {means}.")
-    console.print(told, soft_wrap=True, highlight=False)
+    word, meaning = texts.VERDICTS[code]
+    verdict = Text.assemble((word, f"bold {STYLES[code]}"), f" (exit code {code}): {meaning}.")
+    console.print(verdict, soft_wrap=True, highlight=False)
 
 
 def _parts(result: Result) -> Iterator[RenderableType]:
-    """A run's summary, from its head to how it is repeated."""
-    name = f"{texts.called(result)} at {texts.line(result.target)}"
+    """Yield the sections of a run's summary, each followed by an empty line."""
+    name = f"{texts.server_name(result)} at {texts.line(result.target)}"
     yield Line(Text(name, style="bold"), style="dim", align="left", characters="─")
     yield Text()
-    yield _table_of("Operations × statuses", _matrix(result))
-    yield Text()
-    yield _table_of("Rules", _rules(result))
-    yield Text()
-    yield from _findings(result)
-    yield from _stories(result)
-    yield from _known(result)
-    yield from _stale(result)
-    yield from _missing(result)
-    yield from _changes(result)
-    yield from _outcome(result)
+    for section in (
+        _matrix,
+        _rules,
+        _findings,
+        _stories,
+        _known,
+        _stale,
+        _missing,
+        _changes,
+        _outcome,
+    ):
+        parts = list(section(result))
+        if parts:
+            yield from parts
+            yield Text()
 
 
-def _table(*heads: str, numbers: int = 0) -> Table:
-    """An empty table; its last columns are numbers."""
+def _table(title: str, *heads: str, numbers: int = 0) -> Table:
+    """Return an empty table whose last columns are numbers."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
+    table.title, table.title_style, table.title_justify = title, "bold", "left"
     for place, head in enumerate(heads):
         is_number = place >= len(heads) - numbers
         table.add_column(head, justify="right" if is_number else "left", no_wrap=is_number)
-    return table
-
-
-def _table_of(title: str, table: Table) -> Table:
-    table.title, table.title_style, table.title_justify = title, "bold", "left"
     return table
 
 
@@ -73,142 +94,263 @@ def _text(text: object, style: str = "") -> Text:
     return Text(texts.line(str(text)), style=style)
 
 
-# --- tables ---------------------------------------------------------------------------------------
-
-
-def _matrix(result: Result) -> Table:
-    statuses = texts.statuses_of(result)
-    missing = texts.missing_of(result)
-    names = dict.fromkeys([*result.statuses, *(each.operation for each in result.missing)])
+def _matrix(result: Result) -> Iterator[RenderableType]:
+    statuses, rows = texts.matrix(result)
     heads = [texts.status_name(each) for each in statuses]
-    table = _table("operation", *heads, numbers=len(heads))
-    for name in names:
-        seen = result.statuses.get(name, Counter())
-        cells = [_cell(seen[each], is_missing=(name, each) in missing) for each in statuses]
-        table.add_row(_text(name), *cells)
-    return table
+    table = _table("Operations × statuses", "operation", *heads, numbers=len(heads))
+    for name, cells in rows.items():
+        table.add_row(_text(name), *map(_cell, cells))
+    yield table
 
 
-def _cell(times: int, *, is_missing: bool) -> Text:
-    if times:
-        return Text(f"{times:,}")
-    return Text("missing", style="yellow") if is_missing else Text("·", style="dim")
+def _cell(cell: texts.Cell) -> Text:
+    if cell.count:
+        return Text(f"{cell.count:,}")
+    return Text("missing", style="yellow") if cell.is_missing else Text("·", style="dim")
 
 
-def _rules(result: Result) -> Table:
-    table = _table("rule", "looked at", "broken", "known", numbers=3)
+def _rules(result: Result) -> Iterator[RenderableType]:
+    table = _table("Rules", "rule", "checks", "violations", "known", numbers=3)
     for each in texts.rule_lines(result):
-        looked = f"{each.looked:,}" if each.looked else "never"
-        style = "red" if each.broken else "" if each.looked else "dim"
-        table.add_row(
-            _text(each.rule, style), looked, str(each.broken or "·"), str(each.known or "·")
-        )
-    return table
-
-
-# --- lists ----------------------------------------------------------------------------------------
+        checks = f"{each.checks:,}" if each.checks else "never"
+        style = {"violated": "red", "not checked": "dim"}.get(each.outcome, "")
+        row = (checks, str(each.violations or "·"), str(each.known or "·"))
+        table.add_row(_text(each.rule, style), *row)
+    yield table
 
 
 def _findings(result: Result) -> Iterator[RenderableType]:
     if not result.findings:
         return
     yield Text(f"Findings ({len(result.findings):,})", style="bold red")
-    for place, finding in enumerate(result.findings[:MOST], 1):
-        yield from _finding(place, finding)
-    rest = Counter(each.rule for each in result.findings[MOST:])
+    for number, finding in enumerate(result.findings[:MAX_LISTED], 1):
+        rule, where = _text(finding.rule, "bold"), _text(finding.breadcrumb, "cyan")
+        yield Text.assemble(f"  {number}. ", rule, "  ", where)
+        yield Text.assemble("     ", _text(finding.message))
+        yield Text.assemble("     ", _text(f"source: {finding.source}", "dim"))
+        for command_line in texts.clean(finding.curl).splitlines():
+            yield Text(f"     {command_line}", style="dim")
+    rest = Counter(each.rule for each in result.findings[MAX_LISTED:])
     if rest:
-        told = ", ".join(f"{texts.line(rule)} ×{times:,}" for rule, times in rest.most_common())
-        yield Text(f"  … and {sum(rest.values()):,} more, in the reports: {told}")
-    yield Text()
+        yield Text(f"  … and {rest.total():,} more, in the reports: {_times(rest)}")
 
 
-def _finding(place: int, finding: CheckResult) -> Iterator[RenderableType]:
-    """Breadcrumb, sentence, source, and the command that asks again."""
-    yield Text.assemble(
-        f"  {place}. ", _text(finding.rule, "bold"), "  ", _text(finding.breadcrumb, "cyan")
-    )
-    yield Text.assemble("     ", _text(finding.message))
-    yield Text.assemble("     ", _text(f"source: {finding.source}", "dim"))
-    for each in texts.clean(finding.curl).splitlines():
-        yield Text(f"     {each}", style="dim")
+def _times(counts: Counter[str]) -> str:
+    return ", ".join(f"{texts.line(name)} ×{count:,}" for name, count in counts.most_common())
 
 
 def _stories(result: Result) -> Iterator[RenderableType]:
-    marks = {"held": ("✓", "green"), "failed": ("✗", "red"), "not reached": ("·", "dim")}
-    for name, steps in result.stories.items():
+    for number, (name, steps) in enumerate(result.stories.items()):
+        if number:
+            yield Text()
         yield Text.assemble(("Story ", "bold"), _text(name, "bold"))
         for step in steps:
-            mark, style = marks[step.outcome]
+            mark, style = STEP_MARKS[step.outcome]
             took = f" in {format_elapsed(step.took)}" if step.took else ""
             detail = f": {step.detail}" if step.detail else ""
-            told = _text(f"{step.text} ({step.outcome}{took}){detail}")
-            yield Text.assemble(f"  {mark} ", told, style=style)
-        yield Text()
+            text = _text(f"{step.text} ({step.outcome}{took}){detail}")
+            yield Text.assemble(f"  {mark} ", text, style=style)
 
 
 def _known(result: Result) -> Iterator[RenderableType]:
     if not result.known:
         return
-    kinds: dict[tuple[str, str], list[str]] = {}
+    grouped: dict[tuple[str, str], list[str]] = {}
     for each in result.known:
-        kinds.setdefault((each.rule, each.known), []).append(each.operation)
-    table = _table("rule", "operations", "reason")
-    for (rule, reason), operations in kinds.items():
-        names = list(dict.fromkeys(each or "no operation" for each in operations))
-        told = ", ".join(names) if len(names) == 1 else f"{len(names)} operations"
-        table.add_row(_text(rule), _text(told), _text(reason))
+        grouped.setdefault((each.rule, each.known), []).append(each.operation)
     where = texts.line(", ".join(result.baselines))
-    yield _table_of(f"Known deviations ({len(result.known):,}), let pass by {where}", table)
-    yield Text()
+    title = f"Known deviations ({len(result.known):,}), accepted by {where}"
+    table = _table(title, "rule", "operations", "reason")
+    for (rule, reason), operations in grouped.items():
+        names = list(dict.fromkeys(each or "no operation" for each in operations))
+        where = names[0] if len(names) == 1 else f"{len(names)} operations"
+        table.add_row(_text(rule), _text(where), _text(reason))
+    yield table
 
 
 def _stale(result: Result) -> Iterator[RenderableType]:
-    if not result.stale:
-        return
-    table = _table("rule", "operation", "reason")
-    for each in result.stale:
-        table.add_row(_text(each.rule), _text(each.operation), _text(each.reason))
-    yield _table_of("Stale: in the baseline, and did not occur", table)
-    yield Text()
+    if result.stale:
+        title = "Stale: baseline entries that did not occur"
+        table = _table(title, "rule", "operation", "reason")
+        for each in result.stale:
+            table.add_row(_text(each.rule), _text(each.operation), _text(each.reason))
+        yield table
 
 
 def _missing(result: Result) -> Iterator[RenderableType]:
-    if not result.missing:
-        return
-    table = _table("operation", "status", "how to see it")
-    for each in result.missing:
-        table.add_row(_text(each.operation), str(each.status), _text(each.hint))
-    yield _table_of("Missing: has to be seen, and was not", table)
-    yield Text()
+    if result.missing:
+        title = "Missing: required responses that were not observed"
+        table = _table(title, "operation", "status", "how to observe it")
+        for each in result.missing:
+            table.add_row(_text(each.operation), str(each.status), _text(each.hint))
+        yield table
 
 
 def _changes(result: Result) -> Iterator[RenderableType]:
-    """The calls that were accepted, and how many there were of each."""
     if not result.changes:
         return
     accepted = [each for each in result.changes if texts.is_accepted(each)]
-    head = f"Changes made ({len(accepted):,} of {plural(len(result.changes), 'call')} accepted)"
-    yield Text(head, style="bold")
-    for each in accepted[:MOST]:
-        yield Text(f"  {texts.request_line(each)} → {texts.answer_line(each)}")
-    if len(accepted) > MOST:
-        yield Text(f"  … and {len(accepted) - MOST:,} more, in the reports")
+    sent = plural(len(result.changes), "request")
+    yield Text(f"Changes made ({len(accepted):,} of {sent} accepted)", style="bold")
+    for each in accepted[:MAX_LISTED]:
+        yield Text(f"  {texts.request_line(each)} → {texts.response_line(each)}")
+    if len(accepted) > MAX_LISTED:
+        yield Text(f"  … and {len(accepted) - MAX_LISTED:,} more, in the reports")
     kinds = Counter(each.operation or "no operation" for each in result.changes)
-    told = ", ".join(f"{texts.line(name)} ×{times:,}" for name, times in kinds.most_common())
-    yield Text.assemble(("  calls: ", "dim"), told)
-    yield Text()
+    yield Text.assemble(("  requests: ", "dim"), _times(kinds))
 
 
 def _outcome(result: Result) -> Iterator[RenderableType]:
     phases = " · ".join(f"{name} {format_elapsed(took)}" for name, took in result.phases.items())
     rows = (
         ("found", texts.headline(result)),
-        ("asked", f"{plural(result.asked, 'request')} in {format_elapsed(result.took)}"),
+        ("sent", f"{plural(result.asked, 'request')} in {format_elapsed(result.took)}"),
         ("phases", phases),
         ("mode", f"{texts.mode(result)}, seed {result.seed}"),
-        ("again", result.command),
+        ("repeat", result.command),
     )
     for name, value in rows:
         if value:
             yield Text.assemble((f"{name:<8}", "dim"), _text(value))
-    yield Text()
+
+
+# --- progress -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def show_progress(
+    console: Console, *, stopwatch: Callable[[], int], reason_for: Callable[[CheckResult], str]
+) -> Iterator[Listener]:
+    """Yield a listener that shows the events of a run.
+
+    ``reason_for`` returns why a finding is accepted, or "".
+    """
+    if not console.is_terminal:
+        lines = _Lines(console, stopwatch, reason_for)
+        try:
+            yield lines
+        finally:
+            lines.end()
+        return
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[counts]}", markup=False),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    with bar:
+        yield _Bar(bar, reason_for)
+
+
+class _Display:
+    """The counts of one phase, and what every display of progress does with an event."""
+
+    def __init__(self, console: Console, reason_for: Callable[[CheckResult], str]) -> None:
+        self.console = console
+        self.reason_for = reason_for
+        self.requests = self.findings = self.known = 0
+
+    @property
+    def counts(self) -> str:
+        known = f", {self.known:,} known" if self.known else ""
+        return f"{plural(self.requests, 'request')}, {plural(self.findings, 'finding')}{known}"
+
+    def start_counts(self) -> None:
+        self.requests = self.findings = self.known = 0
+
+    def count(self, event: Event) -> None:
+        """Count an event, and print it if it is a new finding."""
+        if isinstance(event, ResponseReceived):
+            self.requests += 1
+        elif isinstance(event, CheckFailed) and self.reason_for(event.finding):
+            self.known += 1
+        elif isinstance(event, CheckFailed):
+            self.findings += 1
+            finding = event.finding
+            self.write(f"found {finding.rule}: {texts.finding_line(finding)}", style="red")
+
+    def write(self, text: str, style: str = "") -> None:
+        self.console.print(Text(texts.line(text), style), soft_wrap=True, highlight=False)
+
+
+class _Lines(_Display):
+    """Print a line per phase, new finding and cause of waiting, and one after a long silence.
+
+    A phase that follows itself, as that of several stories does, is one.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        stopwatch: Callable[[], int],
+        reason_for: Callable[[CheckResult], str],
+    ) -> None:
+        super().__init__(console, reason_for)
+        self._stopwatch = stopwatch
+        self._phase = self._reason_to_wait = ""
+        self._started = self._ended = self._written = stopwatch()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase != self._phase:
+            self.end()
+            self.start_counts()
+            self._phase = event.phase
+            self._started = self._ended = self._written = self._stopwatch()
+        self.count(event)
+        if isinstance(event, Waiting) and event.why != self._reason_to_wait:
+            self._reason_to_wait = event.why
+            self.write(f"waiting for {event.url}: {event.why}")
+        elif isinstance(event, PhaseEnded):
+            self._ended = self._stopwatch()
+        elif isinstance(event, ResponseReceived) and self._is_silent():
+            took = format_elapsed(self._stopwatch() - self._started)
+            self.write(f"{self._phase}: {self.counts} so far, in {took}")
+
+    def _is_silent(self) -> bool:
+        return self._stopwatch() - self._written > MAX_SILENCE
+
+    def end(self) -> None:
+        """Print the counts of the last phase."""
+        if self._phase:
+            took = format_elapsed(self._ended - self._started)
+            self.write(f"{self._phase}: {self.counts} in {took}")
+            self._phase = ""
+
+    def write(self, text: str, style: str = "") -> None:
+        self._written = self._stopwatch()
+        super().write(text)
+
+
+class _Bar(_Display):
+    """Show a bar for the current phase; findings are printed above it."""
+
+    def __init__(self, bar: Progress, reason_for: Callable[[CheckResult], str]) -> None:
+        super().__init__(bar.console, reason_for)
+        self._bar = bar
+        self._phase: TaskID | None = None
+
+    def __call__(self, event: Event) -> None:
+        self.count(event)
+        if isinstance(event, PhaseStarted):
+            self._end()
+            self.start_counts()
+            self._phase = self._bar.add_task(event.phase, total=event.total, counts="")
+        elif isinstance(event, Waiting):
+            if self._phase is None:
+                name = f"waiting for {texts.line(event.url)}"
+                self._phase = self._bar.add_task(name, total=None, counts="")
+            counts = f"{texts.line(event.why)}; {format_elapsed(event.left)} more"
+            self._bar.update(self._phase, counts=counts)
+        elif isinstance(event, PhaseEnded):
+            self._end()
+        elif self._phase is not None:
+            advance = 1 if isinstance(event, ResponseReceived) else 0
+            self._bar.update(self._phase, advance=advance, counts=self.counts)
+
+    def _end(self) -> None:
+        if self._phase is not None:
+            self._bar.remove_task(self._phase)
+            self._phase = None

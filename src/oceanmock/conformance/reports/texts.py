@@ -1,7 +1,7 @@
-"""What all reports say alike: verdicts, spans of time, bodies as text, and what was counted.
+"""The report model: what every report of a run shows, before it is formatted.
 
-Texts here are clean (no control character, no lone surrogate) and not yet escaped: HTML, XML and
-terminals each have a way of their own.
+Texts are clean (no control character, no lone surrogate) but not escaped: HTML, XML and terminals
+each escape in their own way.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import orjson
 
+from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Exchange
 from oceanmock.conformance.model import (
     FAILED,
@@ -26,11 +27,8 @@ from oceanmock.conformance.model import (
 )
 from oceanmock.text import format_elapsed, plural
 
-MOST_SHOWN: Final = 16 * 2**10
-"""How much of a body a report shows; bytes."""
-
-# --- verdicts -------------------------------------------------------------------------------------
-
+MAX_SHOWN_BODY: Final = 16 * 2**10
+"""The number of bytes of a body that a report shows."""
 VERDICTS: Final = {
     PASSED: ("PASSED", "no violations, all required responses observed"),
     FAILED: ("FAILED", "violations that no baseline accepts"),
@@ -41,83 +39,105 @@ VERDICTS: Final = {
 """Exit code → verdict and its meaning."""
 _WORST_FIRST: Final = (INTERRUPTED, FAILED, INCOMPLETE, PASSED)
 
+# --- counts ---------------------------------------------------------------------------------------
+
 
 def exit_code(results: Sequence[Result]) -> int:
-    """The exit code of several runs: that of the worst."""
+    """Return the exit code of several runs: that of the worst."""
     codes = {each.exit_code for each in results}
     return next(code for code in _WORST_FIRST if code in codes)
 
 
-def failed_steps(result: Result) -> int:
-    """How many steps of stories failed."""
-    return sum(step.outcome == "failed" for steps in result.stories.values() for step in steps)
-
-
 def headline(result: Result) -> str:
-    """What was found, counted: “2 findings, 1 known, 2 statuses missing”."""
-    steps = failed_steps(result)
+    """Return the counts of a run, such as `2 findings, 1 known, 2 statuses missing`."""
+    failed = sum(step.outcome == "failed" for steps in result.stories.values() for step in steps)
     parts = [
         plural(len(result.findings), "finding"),
         f"{len(result.known):,} known" if result.known else "",
         f"{plural(len(result.missing), 'status', 'statuses')} missing" if result.missing else "",
-        f"{plural(steps, 'step')} of stories failed" if steps else "",
+        f"{plural(failed, 'story step')} failed" if failed else "",
         f"{plural(len(result.stale), 'entry', 'entries')} stale" if result.stale else "",
     ]
     return ", ".join(filter(None, parts))
 
 
 def mode(result: Result) -> str:
-    """Whether the target was changed."""
+    """Return whether the run could change the target."""
     return "read and write" if result.writes else "read-only"
 
 
-def called(result: Result) -> str:
-    """The API and what it says of itself: “OCP 4.2.2”."""
-    name = {"ocp": "OCP", "obshell": "obshell"}[result.api]
-    return clean(f"{name} {result.version}".rstrip())
+def server_name(result: Result) -> str:
+    """Return the API and the target's version, such as `OCP 4.2.2`."""
+    return clean(f"{api_named(result.api).title} {result.version}".rstrip())
 
 
-# --- numbers --------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One operation and status: how often it was received, and whether it is required."""
+
+    status: int
+    count: int
+    is_missing: bool
 
 
-def statuses_of(result: Result) -> list[int]:
-    """Every status that was answered or has to be, sorted; no answer (0) is last."""
-    seen = {status for each in result.statuses.values() for status in each if each[status]}
-    wanted = {each.status for each in result.missing}
-    return sorted(seen | wanted, key=lambda status: (status == NO_RESPONSE, status))
+def matrix(result: Result) -> tuple[list[int], dict[str, list[Cell]]]:
+    """Return all statuses, sorted with no response last, and each operation's cells."""
+    missing = {(each.operation, each.status) for each in result.missing}
+    received = {status for counts in result.statuses.values() for status in +counts}
+    statuses = sorted(
+        received | {status for _, status in missing}, key=lambda n: (n == NO_RESPONSE, n)
+    )
+    operations = dict.fromkeys([*result.statuses, *(each.operation for each in result.missing)])
+    cells = {
+        name: [
+            Cell(status, result.statuses.get(name, Counter())[status], (name, status) in missing)
+            for status in statuses
+        ]
+        for name in operations
+    }
+    return statuses, cells
 
 
-def missing_of(result: Result) -> set[tuple[str, int]]:
-    """Operation and status of all that is missing."""
-    return {(each.operation, each.status) for each in result.missing}
+Outcome = Literal["violated", "known", "passed", "not checked"]
 
 
 @dataclass(frozen=True, slots=True)
 class RuleLine:
-    """What came of a rule."""
+    """The counts of one rule; ``violations`` are findings that no baseline accepts."""
 
     rule: str
-    looked: int
-    broken: int
-    """Findings that no baseline knows."""
+    checks: int
+    violations: int
     known: int
+
+    @property
+    def outcome(self) -> Outcome:
+        """Return the worst that happened."""
+        if self.violations:
+            return "violated"
+        return "known" if self.known else "passed" if self.checks else "not checked"
 
 
 def rule_lines(result: Result) -> Iterator[RuleLine]:
-    """A line per rule, by id; those that only findings name as well."""
-    broken = Counter(each.rule for each in result.findings)
+    """Yield a line per rule, by id, including rules that only findings name."""
+    violations = Counter(each.rule for each in result.findings)
     known = Counter(each.rule for each in result.known)
-    for rule in sorted({*result.rules, *broken, *known}):
-        tally = result.rules.get(rule)
-        yield RuleLine(clean(rule), tally.looked if tally else 0, broken[rule], known[rule])
+    for rule in sorted({*result.rules, *violations, *known}):
+        count = result.rules.get(rule)
+        yield RuleLine(clean(rule), count.looked if count else 0, violations[rule], known[rule])
 
 
 def by_rule(findings: Sequence[CheckResult]) -> dict[str, list[CheckResult]]:
-    """Findings by rule, in the order the rules were first broken."""
+    """Return findings grouped by rule, in the order of their first occurrence."""
     grouped: dict[str, list[CheckResult]] = {}
     for each in findings:
         grouped.setdefault(each.rule, []).append(each)
     return grouped
+
+
+def is_accepted(exchange: Exchange) -> bool:
+    """Return whether a request succeeded, so that it changed the target."""
+    return exchange.status is not None and 200 <= exchange.status < 300
 
 
 # --- texts ----------------------------------------------------------------------------------------
@@ -127,53 +147,52 @@ _UNCLEAN: Final = re.compile(
     "\\ue000-\\ufdcf\\ufdf0-\\ufefe\\uff00-\\uffef\\U00010000-\\U0001fffd\\U00020000-\\U0002fffd"
     "\\U00030000-\\U0003fffd]"
 )
-"""What XML forbids, terminals obey, or turns text around."""
+"""Characters that XML forbids, that control a terminal, or that reverse a text's direction."""
 
 
 def clean(text: str) -> str:
-    r"""A text in which what cannot be printed is spelled out: ``\x1b``, ``\u202e``."""
-    return _UNCLEAN.sub(lambda found: ascii(found[0])[1:-1], text)
+    r"""Return a text whose unprintable characters are spelled out: ``\x1b``, ``\u202e``."""
+    return _UNCLEAN.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def line(text: str) -> str:
-    """The same on one line."""
+    """Return a clean text on one line."""
     return clean(text).replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
 
 
-def body_text(body: bytes, most: int = MOST_SHOWN) -> str:
-    """A body as a person reads it: its JSON laid out, else its text, else its bytes in hex."""
-    cut = f"\n… {len(body) - most:,} more bytes" if len(body) > most else ""
+def body_text(body: bytes, limit: int = MAX_SHOWN_BODY) -> str:
+    """Return a body for reading: its indented JSON, else its text, else its bytes in hex."""
+    cut = f"\n… {len(body) - limit:,} more bytes" if len(body) > limit else ""
     if not cut:
         try:
-            laid_out = orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2)
-            return clean(laid_out.decode())
+            return clean(orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode())
         except (ValueError, RecursionError):
             pass
     try:
-        text = body[:most].decode("utf-8", errors="ignore" if cut else "strict")
+        text = body[:limit].decode("utf-8", errors="ignore" if cut else "strict")
     except UnicodeDecodeError:
-        text = body[: most // 4].hex(" ")
+        text = body[: limit // 4].hex(" ")
     return clean(text) + cut
 
 
 def request_line(exchange: Exchange) -> str:
-    """“GET /api/v2/…”."""
+    """Return `GET /api/v2/…`."""
     return line(f"{exchange.method} {exchange.target}")
 
 
-def answer_line(exchange: Exchange) -> str:
-    """“200 in 3.4 ms”, or why none came."""
+def response_line(exchange: Exchange) -> str:
+    """Return `200 in 3.4 ms`, or why there is no response."""
     took = format_elapsed(exchange.took)
     if exchange.status is None:
-        return f"no answer after {took}: {line(exchange.problem) or 'the connection was cut'}"
+        return f"no response after {took}: {line(exchange.problem) or 'the connection was cut'}"
     return f"{exchange.status} in {took}"
 
 
-def is_accepted(exchange: Exchange) -> bool:
-    """Whether a call was, so that it has changed something."""
-    return exchange.status is not None and 200 <= exchange.status < 300
+def finding_line(finding: CheckResult) -> str:
+    """Return where a finding is and what it is."""
+    return f"{finding.breadcrumb}: {finding.message}"
 
 
 def status_name(status: int) -> str:
-    """A status as a column's head."""
+    """Return a status as the head of a column."""
     return "none" if status == NO_RESPONSE else str(status)
