@@ -20,8 +20,8 @@ import uvloop
 import oceanmock.http.app
 import oceanmock.http.server
 import oceanmock.pytest_plugin.coverage
+import oceanmock.pytest_plugin.report
 import oceanmock.pytest_plugin.sandboxes
-import oceanmock.pytest_plugin.strictness
 
 IMPORTED: Final = (httpcore, obshell, oceanmock, uvicorn, uvloop)
 QUIET: Final = ("-q", "--tb=short", "--no-header", "-p", "no:cacheprovider")

@@ -434,7 +434,7 @@ def test_a_suite_that_uses_no_fixture_imports_nothing_of_it(pytester: pytest.Pyt
 import sys
 
 def test_it():
-    plugin = {"oceanmock.pytest_plugin", "oceanmock.pytest_plugin.options"}
+    plugin = {"oceanmock.pytest_plugin"}
     assert {name for name in sys.modules if name.startswith("oceanmock.")} == plugin
     assert not {"connexion", "uvicorn", "httpx", "ssl"} & {*sys.modules}
 """,

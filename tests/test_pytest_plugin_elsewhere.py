@@ -63,7 +63,7 @@ import httpx, pytest
 
 @pytest.mark.scenario("retry-failed-subtask", progression="manual", strict=True)
 def test_it(ocp, oceanmock_server):
-    assert not oceanmock_server.is_here
+    assert not oceanmock_server.is_local
     assert ocp.name.startswith("test-it-")
     with httpx.Client(base_url=ocp.url, auth=ocp.auth) as client:
         ocp.clock.advance("10s")

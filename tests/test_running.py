@@ -195,7 +195,7 @@ def test_a_server_elsewhere_may_want_its_token() -> None:
         attached = Mock.attach(server.url, token="secret")
 
         assert attached.ocp(ONE).task(1).status == "RUNNING"
-        assert not attached.is_here
+        assert not attached.is_local
         with pytest.raises(NoAnswer, match="wants another token"):
             Mock.attach(server.url, token="wrong")
 
@@ -214,7 +214,7 @@ def test_a_sandbox_has_a_port_of_its_own(mock: Mock) -> None:
 def test_where_its_port_cannot_be_reached_it_has_a_path(
     here: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oceanmock.client.mock._is_reached", lambda url: False)
+    monkeypatch.setattr("oceanmock.client.mock._accepts_connections", lambda url: False)
     attached = Mock.attach(here.url)
 
     first, second = attached.ocp(ONE), attached.ocp(ONE)

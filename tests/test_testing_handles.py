@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, get_args
+from typing import Any
 
 import httpx
 import pytest
 
 from golden import assert_golden
 from held_world import MORNING, here, mock
-from oceanmock import AuthorError, EnvironmentProblem
-from oceanmock.client.building import fails, hangs, node, sub_task, subtask, succeeds
-from oceanmock.client.faults import Said
-from oceanmock.client.journal import JournalEntry, Wanted
+from oceanmock import (
+    AuthorError,
+    EnvironmentProblem,
+    JournalEntry,
+    fails,
+    hangs,
+    node,
+    sub_task,
+    subtask,
+    succeeds,
+)
 from oceanmock.client.mock import Mock
+from oceanmock.controls import FaultFields, JournalFilters
 from oceanmock.journal import Query
 from oceanmock.library import read_fault
-from oceanmock.obshell import machine as obshell_machine
-from oceanmock.obshell.client import STATES, Obshell
-from oceanmock.ocp import machine as ocp_machine
-from oceanmock.ocp.client import STATUSES, Ocp
+from oceanmock.obshell.client import Obshell
+from oceanmock.ocp.client import Ocp
 from oceanmock.scenario.faults import Fault
 
 __all__ = ["here", "mock"]
@@ -227,7 +233,7 @@ def test_a_wrong_query_is_its_author_s_mistake(
 
 
 def test_a_query_has_the_keywords_that_the_journal_knows() -> None:
-    assert {"operation", *Wanted.__annotations__} == set(Query.__dataclass_fields__)
+    assert {"operation", *JournalFilters.__annotations__} == set(Query.__dataclass_fields__)
 
 
 def test_an_entry_has_what_the_admin_api_tells(ocp: Ocp) -> None:
@@ -284,7 +290,7 @@ def test_a_fault_has_the_keywords_of_the_file_format() -> None:
     other = type(read_fault({"reset": True, "api": "obshell"}))
 
     keys = Fault.model_fields.keys() | fault.model_fields.keys() | other.model_fields.keys()
-    assert {*Said.__annotations__} == {"api", *keys}
+    assert {*FaultFields.__annotations__} == {"api", *keys}
 
 
 # --- OCP's tasks ----------------------------------------------------------------------------------
@@ -367,11 +373,6 @@ def test_a_task_in_another_operation_says_which(ocp: Ocp) -> None:
 def test_a_status_that_there_is_not_is_its_author_s_mistake(ocp: Ocp) -> None:
     with pytest.raises(AuthorError, match=r"OCP knows no state 'SUCESSFUL'\. .*'SUCCESSFUL'"):
         ocp.task(1000).assert_status("SUCESSFUL")
-
-
-def test_the_states_are_the_machines_own() -> None:
-    assert {*STATUSES} == {*get_args(ocp_machine.TaskStatus), *get_args(ocp_machine.SubtaskStatus)}
-    assert {*STATES} == {*get_args(obshell_machine.State)}
 
 
 def test_each_task_has_a_timeline(ocp: Ocp) -> None:

@@ -1,7 +1,7 @@
 """oceanmock: a contract-testing mock server for OceanBase's task APIs.
 
-This is the public surface; everything else may move. Importing it does no work: what is named here
-is imported when it is first asked for.
+These are the public names; everything else may change. Importing it does no work: each name
+is imported when it is first used.
 
     with oceanmock.running("retry-failed-subtask") as ocp:
         client = Client(ocp.url, auth=ocp.auth)
@@ -10,12 +10,12 @@ is imported when it is first asked for.
 TYPE_CHECKING = False  # as typing has it, which takes longer to import than all else here
 
 if TYPE_CHECKING:
-    from oceanmock.client.building import fails, hangs, node, sub_task, subtask, succeeds
-    from oceanmock.client.journal import JournalEntry
     from oceanmock.client.mock import Mock, running
+    from oceanmock.controls import JournalEntry
     from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
-    from oceanmock.obshell.client import Dag, Obshell
-    from oceanmock.ocp.client import Ocp, Task
+    from oceanmock.handles import fails, hangs, succeeds
+    from oceanmock.obshell.client import Dag, Obshell, node, sub_task
+    from oceanmock.ocp.client import Ocp, Task, subtask
 
 __all__ = [
     "AuthorError",
@@ -39,24 +39,24 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "oceanmock.client.building": ("fails", "hangs", "node", "sub_task", "subtask", "succeeds"),
-    "oceanmock.client.journal": ("JournalEntry",),
+_MODULES = {
     "oceanmock.client.mock": ("Mock", "running"),
+    "oceanmock.controls": ("JournalEntry",),
     "oceanmock.errors": ("AuthorError", "EnvironmentProblem", "OceanmockError"),
-    "oceanmock.obshell.client": ("Dag", "Obshell"),
-    "oceanmock.ocp.client": ("Ocp", "Task"),
+    "oceanmock.handles": ("fails", "hangs", "succeeds"),
+    "oceanmock.obshell.client": ("Dag", "Obshell", "node", "sub_task"),
+    "oceanmock.ocp.client": ("Ocp", "Task", "subtask"),
 }
 
 
-if not TYPE_CHECKING:  # a checker would believe that it has any name
+if not TYPE_CHECKING:  # with __getattr__ a checker would accept any name
 
     def __getattr__(name: str) -> object:
-        from importlib import import_module  # noqa: PLC0415 (only where something is asked for)
+        from importlib import import_module  # noqa: PLC0415 (only when a name is used)
 
-        for home, names in _HOMES.items():
+        for module, names in _MODULES.items():
             if name in names:
-                value = globals()[name] = getattr(import_module(home), name)
+                value = globals()[name] = getattr(import_module(module), name)
                 return value
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

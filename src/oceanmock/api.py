@@ -14,11 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from oceanmock.openapi import Operation, Spec, load_spec, spec_path
-
 if TYPE_CHECKING:
     from oceanmock.engine.faults import InjectedFault
     from oceanmock.engine.sandbox import Sandbox
+    from oceanmock.openapi import Operation, Spec
 
 # --- one API --------------------------------------------------------------------------------------
 
@@ -110,6 +109,8 @@ class Api:
     @property
     def spec(self) -> Spec:
         """Return the contract, read once."""
+        from oceanmock.openapi import load_spec, spec_path  # noqa: PLC0415 (slow)
+
         return load_spec(self.contract or spec_path(self.name))
 
     def module(self, name: str) -> Any:

@@ -17,8 +17,9 @@ from urllib.parse import quote
 
 import click
 
-from oceanmock.client.admin import Admin, Driven, Json, NoAnswer
+from oceanmock.client.admin import Admin, NoAnswer, SandboxClient
 from oceanmock.clock import PROGRESSIONS
+from oceanmock.controls import Json
 from oceanmock.text import escape_unprintable, plural
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -69,7 +70,7 @@ def on_server(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def on_sandbox(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the option that says which sandbox is meant, and its ``driven``."""
+    """Gives a command the option that says which sandbox is meant, and its ``client``."""
 
     @_option(
         "--sandbox",
@@ -79,7 +80,7 @@ def on_sandbox(command: Callable[..., None]) -> Callable[..., None]:
         help="Which sandbox is meant.",
     )
     def wrapped(*args: Any, admin: Admin, sandbox: str, **options: Any) -> None:
-        command(*args, driven=Driven(admin, sandbox), **options)
+        command(*args, client=SandboxClient(admin, sandbox), **options)
 
     return on_server(_as(command, wrapped))
 
@@ -223,7 +224,7 @@ def list_sandboxes(*, admin: Admin, as_json: bool) -> None:
 @click.argument("name")
 def delete_sandbox(name: str, *, admin: Admin) -> None:
     """Delete the sandbox NAME; `default` is reset instead."""
-    Driven(admin, name).ask("DELETE")
+    SandboxClient(admin, name).ask("DELETE")
 
 
 @sandbox.command("reset")
@@ -231,7 +232,7 @@ def delete_sandbox(name: str, *, admin: Admin) -> None:
 @click.argument("name", default="default")
 def reset_sandbox(name: str, *, admin: Admin) -> None:
     """Make the sandbox NAME (`default`, if left out) as it was when it was created."""
-    Driven(admin, name).ask("POST", "/reset")
+    SandboxClient(admin, name).ask("POST", "/reset")
 
 
 # --- clock ----------------------------------------------------------------------------------------
@@ -260,32 +261,32 @@ def _print_clock(said: Json) -> None:
 
 @clock.command("show")
 @on_sandbox
-def show_clock(*, driven: Driven) -> None:
+def show_clock(*, client: SandboxClient) -> None:
     """Print what instant it is, how time passes, and when something happens next."""
-    _print_clock(driven.ask("GET", "/clock"))
+    _print_clock(client.ask("GET", "/clock"))
 
 
 @clock.command("advance")
 @on_sandbox
 @click.argument("span")
-def advance_clock(span: str, *, driven: Driven) -> None:
+def advance_clock(span: str, *, client: SandboxClient) -> None:
     """Move the clock on by SPAN, such as 90s or 1h30m."""
-    _print_clock(driven.ask("POST", "/clock/advance", {"by": span}))
+    _print_clock(client.ask("POST", "/clock/advance", {"by": span}))
 
 
 @clock.command("next")
 @on_sandbox
-def move_clock_to_next(*, driven: Driven) -> None:
+def move_clock_to_next(*, client: SandboxClient) -> None:
     """Move the clock to the next instant at which a task or dag changes."""
-    _print_clock(driven.ask("POST", "/clock/next"))
+    _print_clock(client.ask("POST", "/clock/next"))
 
 
 @clock.command("move")
 @on_sandbox
 @click.argument("instant")
-def move_clock(instant: str, *, driven: Driven) -> None:
+def move_clock(instant: str, *, client: SandboxClient) -> None:
     """Move the clock to INSTANT, such as 2025-01-01T00:00:00Z."""
-    _print_clock(driven.ask("POST", "/clock/move", {"to": instant}))
+    _print_clock(client.ask("POST", "/clock/move", {"to": instant}))
 
 
 @clock.command("set")
@@ -297,11 +298,11 @@ def move_clock(instant: str, *, driven: Driven) -> None:
     "stands until it is moved. immediate: all that is due happens at once.",
 )
 @click.option("--speed", type=float, help="How many times faster than the wall clock it runs.")
-def set_clock(*, driven: Driven, **said: Any) -> None:
+def set_clock(*, client: SandboxClient, **said: Any) -> None:
     """Change how time passes, from the instant it is."""
     if not _given(said):
         raise NoAnswer("nothing to set: give --progression, --speed or both.")
-    _print_clock(driven.ask("PATCH", "/clock", _given(said)))
+    _print_clock(client.ask("PATCH", "/clock", _given(said)))
 
 
 # --- journal and verify ---------------------------------------------------------------------------
@@ -332,7 +333,7 @@ FILTERS: Final = _with(
 def journal(
     operation: str | None,
     *,
-    driven: Driven,
+    client: SandboxClient,
     follow: bool,
     clear: bool,
     as_json: bool,
@@ -343,22 +344,22 @@ def journal(
     The oldest comes first; of OPERATION only, if it is given.
     """
     if clear:
-        driven.ask("DELETE", "/journal")
+        client.ask("DELETE", "/journal")
         return
     pause = threading.Event()
     with contextlib.suppress(KeyboardInterrupt):
-        for entries in _pages(driven, {"operation": operation, **filters}, follow=follow):
+        for entries in _pages(client, {"operation": operation, **filters}, follow=follow):
             for entry in entries:
                 click.echo(json.dumps(entry, ensure_ascii=False) if as_json else _line_of(entry))
             if not entries:
                 pause.wait(PAUSE)
 
 
-def _pages(driven: Driven, filters: Json, *, follow: bool) -> Iterator[list[Json]]:
+def _pages(client: SandboxClient, filters: Json, *, follow: bool) -> Iterator[list[Json]]:
     """The entries, page by page; with ``follow`` without end, and empty pages for pauses."""
     after = 0
     while True:
-        page = driven.ask("GET", "/journal", query={**filters, "after": after, "limit": PAGE})
+        page = client.ask("GET", "/journal", query={**filters, "after": after, "limit": PAGE})
         entries, last = page["entries"], page["last"]
         if not entries and not follow:
             return
@@ -387,7 +388,7 @@ def _line_of(entry: Json) -> str:
 def verify(
     operation: str | None,
     *,
-    driven: Driven,
+    client: SandboxClient,
     body: str | None,
     times: int | None,
     at_least: int | None,
@@ -405,7 +406,7 @@ def verify(
     if body is not None:
         query["body"] = _json_of("--body", body)
     often = _given({"times": times, "at_least": at_least, "at_most": at_most})
-    verdict = driven.ask("POST", "/journal/verify", {"query": query, **often})
+    verdict = client.ask("POST", "/journal/verify", {"query": query, **often})
     click.echo(verdict["message"])
     if not verdict["holds"]:
         raise click.exceptions.Exit(1)
@@ -445,9 +446,9 @@ def _value(value: Any) -> str:
 @faults.command("list")
 @on_sandbox
 @AS_JSON
-def list_faults(*, driven: Driven, as_json: bool) -> None:
+def list_faults(*, client: SandboxClient, as_json: bool) -> None:
     """List the faults that stand: name, what each has counted and struck, what it does."""
-    found = driven.ask("GET", "/faults")["faults"]
+    found = client.ask("GET", "/faults")["faults"]
     if as_json:
         _print_json(found)
         return
@@ -487,7 +488,7 @@ def list_faults(*, driven: Driven, as_json: bool) -> None:
 @click.option("--change-type", multiple=True, metavar="WAY", help="Make it of another type.")
 @click.option("--still-executes", is_flag=True, help="Execute the operation nevertheless.")
 def add_fault(
-    *, driven: Driven, dribble_bytes: int | None, dribble_every: str | None, **said: Any
+    *, client: SandboxClient, dribble_bytes: int | None, dribble_every: str | None, **said: Any
 ) -> None:
     """Add a fault, and print its name."""
     body = {
@@ -497,7 +498,7 @@ def add_fault(
     }
     dribble = _given({"bytes": dribble_bytes, "every": dribble_every})
     click.echo(
-        driven.ask("POST", "/faults", body | ({"dribble": dribble} if dribble else {}))["name"]
+        client.ask("POST", "/faults", body | ({"dribble": dribble} if dribble else {}))["name"]
     )
 
 
@@ -505,11 +506,11 @@ def add_fault(
 @on_sandbox
 @click.argument("name", required=False)
 @click.option("--all", "everything", is_flag=True, help="Take all of them away.")
-def remove_fault(name: str | None, *, driven: Driven, everything: bool) -> None:
+def remove_fault(name: str | None, *, client: SandboxClient, everything: bool) -> None:
     """Take the fault NAME away, or all of them."""
     if (name is None) is not everything:
         raise NoAnswer("which fault? Give its name, or --all.")
-    driven.ask("DELETE", "/faults" if name is None else f"/faults/{quote(name, safe='')}")
+    client.ask("DELETE", "/faults" if name is None else f"/faults/{quote(name, safe='')}")
 
 
 # --- tasks and explain ----------------------------------------------------------------------------
@@ -518,12 +519,12 @@ def remove_fault(name: str | None, *, driven: Driven, everything: bool) -> None:
 @click.command()
 @on_sandbox
 @AS_JSON
-def tasks(*, driven: Driven, as_json: bool) -> None:
+def tasks(*, client: SandboxClient, as_json: bool) -> None:
     """List the tasks and dags of a sandbox.
 
     Each with its API, id, state, operation and name.
     """
-    found = driven.ask("GET", "/tasks")["tasks"]
+    found = client.ask("GET", "/tasks")["tasks"]
     if as_json:
         _print_json(found)
         return
@@ -536,21 +537,21 @@ def tasks(*, driven: Driven, as_json: bool) -> None:
 @click.argument("task")
 @click.option("--api", type=click.Choice(APIS), help="The API it belongs to, where both have one.")
 @AS_JSON
-def explain(task: str, *, driven: Driven, api: str | None, as_json: bool) -> None:
+def explain(task: str, *, client: SandboxClient, api: str | None, as_json: bool) -> None:
     """Explain why a task is in its state.
 
     Also what moves it next, and when.
 
     TASK is the id of a task of OCP, or the generic id or number of a dag of obshell.
     """
-    rows = driven.ask("GET", "/tasks")["tasks"]
+    rows = client.ask("GET", "/tasks")["tasks"]
     apis = {row["api"] for row in rows if task in (row["id"], str(row["number"]))}
     if api is None and len(apis) > 1:
         raise NoAnswer(f"both APIs have a task {task}. Say which is meant: --api ocp or obshell.")
     meant = api or next(iter(apis), "ocp")
     form = "json" if as_json else "text"
-    path = driven.path(f"/tasks/{meant}/{quote(task, safe='')}/explain")
-    click.echo(driven.admin.read("GET", path, query={"format": form}).decode().rstrip("\n"))
+    path = f"/tasks/{meant}/{quote(task, safe='')}/explain"
+    click.echo(client.text(path, query={"format": form}).rstrip("\n"))
 
 
 # --- what is printed ------------------------------------------------------------------------------

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode, urlsplit
 
-from oceanmock.errors import EnvironmentProblem, OceanmockError
+from oceanmock.controls import HIDE_FRAMES, Json
+from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-Json = dict[str, Any]
+__tracebackhide__ = HIDE_FRAMES
 
 TIMEOUT_S: Final = 30.0
 
@@ -29,9 +30,24 @@ class NoAnswer(OceanmockError):
 class Refused(NoAnswer):
     """An error response of the server; ``status`` is HTTP's."""
 
-    def __init__(self, what: str, *, status: int) -> None:
-        super().__init__(what)
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
         self.status = status
+
+    def as_author_error(self) -> OceanmockError:
+        """Return the error as the author's of a test; a failure of the server stays its own."""
+        if self.status >= 500:
+            return self
+        return AuthorError(str(self).removeprefix("The body: "))
+
+
+def raise_if_blocked(error: RuntimeError, *, host: str) -> None:
+    """Raise EnvironmentProblem where pytest-socket blocks sockets, with the option to allow it."""
+    if type(error).__name__ in {"SocketBlockedError", "SocketConnectBlockedError"}:
+        raise EnvironmentProblem(
+            f"pytest-socket blocks connections to {host}, where oceanmock listens. "
+            f"Run pytest with --allow-hosts={host}."
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,67 +61,60 @@ class Admin:
     def ask(
         self, method: str, path: str, body: Json | None = None, *, query: Json | None = None
     ) -> Json:
-        """The JSON object it answers. Raises NoAnswer with one sentence on what to do."""
-        return self._parsed(self.read(method, path, body, query=query))
+        """Return the JSON object that a path answers. Raises NoAnswer with one sentence."""
+        return self._parse(self.read(method, path, body, query=query))
 
     def read(
         self, method: str, path: str, body: Json | None = None, *, query: Json | None = None
     ) -> bytes:
-        """The body it answers. Raises NoAnswer."""
-        asked = urlencode({key: value for key, value in (query or {}).items() if value is not None})
-        target = f"/__admin{path}?{asked}" if asked else f"/__admin{path}"
-        status, is_ours, content = self._exchange(method, target, body)
-        if not is_ours:
-            raise self._not_ours()
+        """Return the body that a path answers. Raises NoAnswer."""
+        params = {key: value for key, value in (query or {}).items() if value is not None}
+        target = f"/__admin{path}?{urlencode(params)}" if params else f"/__admin{path}"
+        status, is_oceanmock, content = self._send(method, target, body)
+        if not is_oceanmock:
+            raise self._not_oceanmock()
         if status == 401:
-            what = "another token" if self.token else "its token"
+            expected = "another token" if self.token else "its token"
             raise NoAnswer(
-                f"{self.url} wants {what}: --token or OCEANMOCK_TOKEN. `oceanmock serve` was "
+                f"{self.url} wants {expected}: --token or OCEANMOCK_TOKEN. `oceanmock serve` was "
                 "started with it, or has printed it."
             )
         if status >= 400:
-            what = str(self._parsed(content).get("error", f"answered {status}"))
-            raise Refused(what, status=status)
+            message = str(self._parse(content).get("error", f"answered {status}"))
+            raise Refused(message, status=status)
         return content
 
-    def _exchange(self, method: str, target: str, body: Json | None) -> tuple[int, bool, bytes]:
-        """The status, whether it is oceanmock that answers, and the body."""
+    def _send(self, method: str, target: str, body: Json | None) -> tuple[int, bool, bytes]:
+        """Return the status, whether oceanmock answered, and the body."""
         headers = {"X-Oceanmock-Token": self.token} if self.token else {}
         try:
             content = None if body is None else json.dumps(body).encode()
-        except (TypeError, ValueError) as problem:
-            raise NoAnswer(f"this cannot be sent as JSON: {problem}.") from None
+        except (TypeError, ValueError) as error:
+            raise NoAnswer(f"this cannot be sent as JSON: {error}.") from None
         if content is not None:
             headers["Content-Type"] = "application/json"
-        try:
-            return self._send(method, target, headers, content)
-        except HTTPException:
-            raise self._not_ours() from None
-        except OSError as problem:
-            why = problem.strerror or str(problem) or type(problem).__name__
-            raise NoAnswer(
-                f"nothing answers at {self.url} ({why}). "
-                "Start it with `oceanmock serve`, or say where it is with --url."
-            ) from None
-        except ValueError as problem:  # a header that cannot be sent
-            raise NoAnswer(f"this cannot be sent: {problem}.") from None
-        except RuntimeError as error:
-            raise_if_blocked(error, host=urlsplit(self.url).hostname or "")
-            raise
-
-    def _send(
-        self, method: str, target: str, headers: dict[str, str], content: bytes | None
-    ) -> tuple[int, bool, bytes]:
-        """Send a request over a new connection."""
-        connection = self._connect()
+        connection = self._connection()
         try:
             connection.request(method, target, content, headers)
             response = connection.getresponse()
             return response.status, "X-Oceanmock-Version" in response.headers, response.read()
+        except HTTPException:
+            raise self._not_oceanmock() from None
+        except OSError as error:
+            reason = error.strerror or str(error) or type(error).__name__
+            raise NoAnswer(
+                f"nothing answers at {self.url} ({reason}). "
+                "Start it with `oceanmock serve`, or say where it is with --url."
+            ) from None
+        except ValueError as error:  # a header that cannot be sent
+            raise NoAnswer(f"this cannot be sent: {error}.") from None
+        except RuntimeError as error:
+            raise_if_blocked(error, host=urlsplit(self.url).hostname or "")
+            raise
         finally:
             connection.close()
 
-    def _connect(self) -> HTTPConnection:
+    def _connection(self) -> HTTPConnection:
         try:
             parts = urlsplit(self.url)
             host = parts.hostname or ""
@@ -117,44 +126,52 @@ class Admin:
                 f"{self.url!r} is no URL of a server, such as http://127.0.0.1:8080."
             ) from None
 
-    def _parsed(self, content: bytes) -> Json:
+    def _parse(self, content: bytes) -> Json:
         try:
-            said = json.loads(content)
+            data = json.loads(content)
         except ValueError:
-            said = None
-        if not isinstance(said, dict):
-            raise self._not_ours()
-        return said
+            data = None
+        if not isinstance(data, dict):
+            raise self._not_oceanmock()
+        return data
 
-    def _not_ours(self) -> NoAnswer:
+    def _not_oceanmock(self) -> NoAnswer:
         return NoAnswer(
             f"what answers at {self.url} is no oceanmock that can be driven. "
             "Say where it is with --url."
         )
 
 
-def raise_if_blocked(error: RuntimeError, *, host: str) -> None:
-    """Raise EnvironmentProblem where pytest-socket blocks sockets, with the option to allow it."""
-    if type(error).__name__ in {"SocketBlockedError", "SocketConnectBlockedError"}:
-        raise EnvironmentProblem(
-            f"pytest-socket blocks connections to {host}, where oceanmock listens. "
-            f"Run pytest with --allow-hosts={host}."
-        ) from None
-
-
 @dataclass(frozen=True, slots=True)
-class Driven:
-    """One sandbox of a server."""
+class SandboxClient:
+    """The admin API of one sandbox; raises AuthorError for a wrong request, else NoAnswer."""
 
-    admin: Admin
+    server: Admin
     name: str
 
     def ask(
         self, method: str, path: str = "", body: Json | None = None, *, query: Json | None = None
     ) -> Json:
-        """What it answers on one of the sandbox's own paths. Raises NoAnswer."""
-        return self.admin.ask(method, self.path(path), body, query=query)
+        """Return the JSON that a path of the sandbox answers."""
+        try:
+            return self.server.ask(method, self._path(path), body, query=query)
+        except Refused as error:
+            raise error.as_author_error() from None
 
-    def path(self, path: str = "") -> str:
-        """A path of the sandbox."""
+    def text(self, path: str, *, query: Json | None = None) -> str:
+        """Return the text that a path of the sandbox answers."""
+        try:
+            return self.server.read("GET", self._path(path), query=query).decode()
+        except Refused as error:
+            raise error.as_author_error() from None
+
+    def delete(self) -> None:
+        """Delete the sandbox, unless it is gone already."""
+        try:
+            self.server.ask("DELETE", self._path())
+        except Refused as error:
+            if error.status != 404:
+                raise
+
+    def _path(self, path: str = "") -> str:
         return f"/sandboxes/{quote(self.name, safe='')}{path}"

@@ -1,30 +1,69 @@
-"""obshell in a test's hand: a sandbox, its dags, their nodes and sub tasks."""
+"""Test handles of obshell: a sandbox, its dags, their nodes and sub tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self, overload
 
-from oceanmock.client.admin import Json
-from oceanmock.client.held import HIDDEN
-from oceanmock.client.parts import Part, Told, Whole, find
-from oceanmock.client.sandbox import Given, Sandbox
+from oceanmock.controls import HIDE_FRAMES, Json, without_none
 from oceanmock.errors import EnvironmentProblem
+from oceanmock.handles import (
+    Attempt,
+    ChildHandle,
+    PartHandle,
+    SandboxHandle,
+    ScenarioSource,
+    TaskHandle,
+    attempts_of,
+    find,
+)
+from oceanmock.obshell.api import API
 
 if TYPE_CHECKING:
     from obshell import ClientV1
 
     from oceanmock.obshell.credentials import Sealed
 
-__tracebackhide__ = HIDDEN
+__tracebackhide__ = HIDE_FRAMES
 
 Step = str | Mapping[str, Any]
-"""A node: its name, or what a scenario file says of it; ``node(…)`` writes it."""
-
-STATES: Final = ("PENDING", "READY", "RUNNING", "FAILED", "SUCCEED")
+"""A node: its name, or a mapping of the file format, such as ``node(…)`` returns."""
 
 
-class Obshell(Sandbox):
+def node(
+    name: str,
+    *attempts: Attempt,
+    can: str | Sequence[str] | None = None,
+    sub_tasks: Sequence[Mapping[str, Any]] | None = None,
+    **rest: Any,
+) -> Json:
+    """Return a node of the file format from the runs of its one sub task, or from ``sub_tasks``.
+
+        node("Restart", fails(error="exit status 1"), succeeds(), can=["retry", "pass"])
+        node("Restart", sub_tasks=[sub_task(succeeds()), sub_task(fails(), agent=second)])
+
+    ``can`` are the operators that it allows: cancel, continue, pass, retry, rollback.
+    """
+    if attempts and sub_tasks is not None:
+        raise TypeError(f"node {name!r} has attempts and sub_tasks; give each sub task its own.")
+    parts = [sub_task(*attempts)] if attempts else sub_tasks
+    operators = list(can) if isinstance(can, tuple) else can
+    return {
+        "name": name,
+        **without_none(can=operators, sub_tasks=None if parts is None else list(parts)),
+        **rest,
+    }
+
+
+def sub_task(*attempts: Attempt, name: str | None = None, **rest: Any) -> Json:
+    """Return a sub task of the file format from its runs; the last run repeats.
+
+    sub_task(fails(), succeeds(), agent={"ip": "10.0.0.2", "port": 2886})
+    """
+    return {**without_none(name=name), **attempts_of(attempts), **rest}
+
+
+class Obshell(SandboxHandle):
     """A sandbox for clients of obshell.
 
     with oceanmock.running("initialize-cluster-fails", api="obshell") as obshell:
@@ -32,74 +71,78 @@ class Obshell(Sandbox):
         obshell.sdk().operate_dag(obshell.dag(4).id, "ROLLBACK")
     """
 
-    api = "obshell"
+    API = API
     _auth: Sealed | None = None
 
     @property
     def auth(self) -> Sealed:
-        """What seals each request of httpx or requests; ``auth.password`` is root's.
+        """Credentials that seal each request of httpx or requests; ``auth.password`` is root's.
 
-        Where requests need not authenticate, it leaves them as they are.
+        Where requests need not authenticate, they leave each request as it is.
         """
         if self._auth is None:
             from oceanmock.obshell.credentials import Sealed, Unsealed  # noqa: PLC0415 (slow)
 
             agent = self.json()["agent"]
-            kind = Sealed if self.is_guarded else Unsealed
+            kind = Sealed if self.authenticates else Unsealed
             self._auth = kind(agent["root_password"] or "", agent["agent_password"])
         return self._auth
 
-    def load(self, *scenarios: Given) -> Self:
-        """Lets scenarios live in it, as ``Sandbox.load`` says; their agent may have passwords."""
+    def load(self, *scenarios: ScenarioSource) -> Self:
+        """Load scenarios, as ``SandboxHandle.load`` does; their agent may have passwords."""
         self._auth = None
         return super().load(*scenarios)
 
     def sdk(self, **options: Any) -> ClientV1:
-        """The vendor's own SDK (``pip install obshell``), at this sandbox.
+        """Return the vendor's own SDK (``pip install obshell``), at this sandbox.
 
         ``options`` go to its ``ClientSet``. Raises EnvironmentProblem where it is not installed.
         """
         try:
-            from obshell import ClientSet  # noqa: PLC0415 (slow, and not everybody's)
+            from obshell import ClientSet  # noqa: PLC0415 (slow, and optional)
             from obshell.auth import PasswordAuth  # noqa: PLC0415
         except ImportError:
             raise EnvironmentProblem(
                 "obshell's SDK is not installed here. `pip install obshell` brings it."
             ) from None
-        said = {"auth": PasswordAuth(self.auth.password), **options}
-        client: ClientV1 = ClientSet(self.host, self.port, **said).v1
+        options = {"auth": PasswordAuth(self.auth.password), **options}
+        client: ClientV1 = ClientSet(self.host, self.port, **options).v1
         return client
 
     @overload
-    def dag(self, wanted: int | str, /) -> Dag: ...
+    def dag(self, id_or_name: int | str, /) -> Dag: ...
 
     @overload
     def dag(self, name: str, nodes: Sequence[Step], /, **rest: Any) -> Dag: ...
 
-    def dag(self, wanted: int | str, nodes: Sequence[Step] | None = None, /, **rest: Any) -> Dag:
-        """The dag of a number, a generic id or a name; or, with nodes, one that is born now.
+    def dag(
+        self, id_or_name: int | str, nodes: Sequence[Step] | None = None, /, **rest: Any
+    ) -> Dag:
+        """Return the dag of a number, an id or a name; or, with nodes, add one that starts now.
 
             obshell.dag(4)
             obshell.dag("Upgrade", ["Check", node("Restart", fails(), succeeds(), can="retry")])
 
-        ``rest`` is what else a scenario file says of a dag. Raises AuthorError when there is no
-        such dag, or with all that is wrong with the new one.
+        ``rest`` holds further keys of a dag in a scenario file. Raises AuthorError when there is no
+        such dag, or with everything wrong in the new one.
         """
         if nodes is None:
-            return Dag(self.admin, self._find(wanted, what="dag"))
-        return Dag(self.admin, self._start({"name": wanted, "nodes": list(nodes), **rest}))
+            return Dag(self.admin, self._find(id_or_name))
+        return Dag(self.admin, self._add({"name": id_or_name, "nodes": list(nodes), **rest}))
 
     def dags(self) -> list[Dag]:
-        """Every dag, by ascending number; those of the agent before those of the cluster."""
-        return [Dag(self.admin, each) for each in self._rows()]
+        """Return every dag, by ascending number; those of the agent before the cluster's."""
+        return [Dag(self.admin, row) for row in self.rows()]
 
 
-class _OfObshell(Told):
-    """What a dag, a node and a sub task of obshell are asked alike."""
+class _ObshellHandle(PartHandle):
+    """What handles of a dag, a node and a sub task have in common."""
+
+    API = API
 
     @property
     def id(self) -> str:
-        """Its generic id, by which the API knows it."""
+        """Its generic id, by which the API finds it."""
         return self._id
 
     @property
@@ -113,30 +156,28 @@ class _OfObshell(Told):
         return str(self.json()["operation"])
 
     def assert_state(self, expected: str, *, operator: str | None = None) -> None:
-        """Holds if it is in this state, and this operator if one is said.
+        """Assert that it is in this state, and has this operator if one is given.
 
         Raises AssertionError with why it is in another, and what is next.
         """
         self._assert(expected, operator)
 
     def until(self, state: str) -> Self:
-        """Moves the clock on, from change to change, until it is in this state.
+        """Move the clock, from change to change, until it is in this state.
 
-        Raises AssertionError where nothing is due any more that could make it so.
+        Raises AssertionError when nothing more is due that could change it.
         """
         return self._until(state)
 
 
-class Dag(_OfObshell, Whole):
+class Dag(_ObshellHandle, TaskHandle):
     """A dag of obshell."""
 
-    api = "obshell"
-    kind = "dag"
-    states = STATES
+    KIND = API.kind("dag")
 
     @property
     def stage(self) -> int:
-        """Whose node's turn it is, counted from 1."""
+        """The number of the node that runs, counted from 1."""
         return int(self.json()["stage"])
 
     @property
@@ -144,19 +185,19 @@ class Dag(_OfObshell, Whole):
         """Its nodes, in order."""
         return [Node(self, part) for part in self.json()["parts"]]
 
-    def node(self, wanted: int | str) -> Node:
-        """The node of a number, a generic id or a name. Raises AuthorError when there is none."""
+    def node(self, id_or_name: int | str) -> Node:
+        """Return the node of a number, an id or a name. Raises AuthorError when there is none."""
         parts = self.json()["parts"]
-        return Node(self, find(parts, wanted, what="node", where=f"in dag {self.number}"))
+        return Node(self, find(parts, id_or_name, what="node", where=f"in dag {self.number}"))
 
 
-class Node(_OfObshell, Part):
+class Node(_ObshellHandle, ChildHandle):
     """A node of a dag of obshell."""
 
-    kind = "node"
+    KIND = API.kind("node")
 
-    def __init__(self, dag: Dag, said: Json) -> None:
-        super().__init__(dag, said)
+    def __init__(self, dag: Dag, data: Json) -> None:
+        super().__init__(dag, data)
         self.dag: Final = dag
 
     @property
@@ -164,18 +205,17 @@ class Node(_OfObshell, Part):
         """Its sub tasks, in order."""
         return [SubTask(self, part) for part in self.json()["parts"]]
 
-    def sub_task(self, wanted: int | str) -> SubTask:
-        """The sub task of a number, a generic id or a name. Raises AuthorError for none."""
-        parts = self.json()["parts"]
+    def sub_task(self, id_or_name: int | str) -> SubTask:
+        """Return the sub task of a number, an id or a name. Raises AuthorError for none."""
         where = f"in node {self.number}"
-        return SubTask(self, find(parts, wanted, what="sub task", where=where))
+        return SubTask(self, find(self.json()["parts"], id_or_name, what="sub task", where=where))
 
 
-class SubTask(_OfObshell, Part):
+class SubTask(_ObshellHandle, ChildHandle):
     """A sub task of a node: its work on one agent."""
 
-    kind = "sub task"
+    KIND = API.kind("sub_task")
 
-    def __init__(self, node: Node, said: Json) -> None:
-        super().__init__(node, said)
+    def __init__(self, node: Node, data: Json) -> None:
+        super().__init__(node, data)
         self.node: Final = node

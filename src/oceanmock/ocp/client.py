@@ -1,26 +1,42 @@
-"""OCP in a test's hand: a sandbox, its tasks and their subtasks."""
+"""Test handles of OCP: a sandbox, its tasks and their subtasks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self, overload
 
-from oceanmock.client.admin import Json
-from oceanmock.client.held import HIDDEN
-from oceanmock.client.parts import Part, Told, Whole, find
-from oceanmock.client.sandbox import MANAGER, VIEWER, Sandbox
+from oceanmock.controls import HIDE_FRAMES, Json
+from oceanmock.handles import (
+    MANAGER,
+    VIEWER,
+    Attempt,
+    ChildHandle,
+    PartHandle,
+    SandboxHandle,
+    TaskHandle,
+    attempts_of,
+    find,
+)
+from oceanmock.ocp.api import API
 from oceanmock.ocp.auth import AccessKey, Basic
 
-__tracebackhide__ = HIDDEN
+__tracebackhide__ = HIDE_FRAMES
 
 Step = str | Mapping[str, Any]
-"""A subtask: its name, or what a scenario file says of it; ``subtask(…)`` writes it."""
+"""A subtask: its name, or a mapping of the file format, such as ``subtask(…)`` returns."""
 
-STATUSES: Final = ("PENDING", "READY", "RUNNING", "CANCELING", "FAILED", "SUCCESSFUL", "ABORTED")
 ACCESS_KEY: Final = ("oceanmock-ak", "oceanmock-sk")
 
 
-class Ocp(Sandbox):
+def subtask(name: str, *attempts: Attempt, **rest: Any) -> Json:
+    """Return a subtask of the file format from its runs; the last run repeats.
+
+    subtask("Install", fails("2s", log="disk full"), succeeds(), timeout="30m")
+    """
+    return {"name": name, **attempts_of(attempts), **rest}
+
+
+class Ocp(SandboxHandle):
     """A sandbox for clients of OCP.
 
     with oceanmock.running("retry-failed-subtask") as ocp:
@@ -29,16 +45,16 @@ class Ocp(Sandbox):
         ocp.task(1000).assert_status("SUCCESSFUL")
     """
 
-    api = "ocp"
+    API = API
 
     @property
     def auth(self) -> Basic:
-        """A manager's user and password, ready for httpx and requests; a pair of both."""
+        """A manager's user and password, ready for httpx and requests."""
         return Basic(*MANAGER)
 
     @property
     def viewer(self) -> Basic:
-        """The same of somebody who may only look."""
+        """The user and password of a read-only user."""
         return Basic(*VIEWER)
 
     @property
@@ -47,33 +63,35 @@ class Ocp(Sandbox):
         return AccessKey(*ACCESS_KEY)
 
     @overload
-    def task(self, wanted: int | str, /) -> Task: ...
+    def task(self, id_or_name: int | str, /) -> Task: ...
 
     @overload
     def task(self, name: str, subtasks: Sequence[Step], /, **rest: Any) -> Task: ...
 
     def task(
-        self, wanted: int | str, subtasks: Sequence[Step] | None = None, /, **rest: Any
+        self, id_or_name: int | str, subtasks: Sequence[Step] | None = None, /, **rest: Any
     ) -> Task:
-        """The task of an id or a name; or, with subtasks, one that is born now.
+        """Return the task of an id or a name; or, with subtasks, add one that starts now.
 
             ocp.task(1000)
             ocp.task("Install agent", ["Prepare", subtask("Install", fails(log="disk full"))])
 
-        ``rest`` is what else a scenario file says of a task. Raises AuthorError when there is no
-        such task, or with all that is wrong with the new one.
+        ``rest`` holds further keys of a task in a scenario file. Raises AuthorError when there is
+        no such task, or with everything wrong in the new one.
         """
         if subtasks is None:
-            return Task(self.admin, self._find(wanted, what="task"))
-        return Task(self.admin, self._start({"name": wanted, "subtasks": list(subtasks), **rest}))
+            return Task(self.admin, self._find(id_or_name))
+        return Task(self.admin, self._add({"name": id_or_name, "subtasks": list(subtasks), **rest}))
 
     def tasks(self) -> list[Task]:
-        """Every task, by ascending id."""
-        return [Task(self.admin, each) for each in self._rows()]
+        """Return every task, by ascending id."""
+        return [Task(self.admin, row) for row in self.rows()]
 
 
-class _OfOcp(Told):
-    """What a task and a subtask of OCP are asked alike."""
+class _OcpHandle(PartHandle):
+    """What handles of a task and a subtask have in common."""
+
+    API = API
 
     @property
     def id(self) -> int:
@@ -91,43 +109,41 @@ class _OfOcp(Told):
         return str(self.json()["operation"])
 
     def assert_status(self, expected: str, *, operation: str | None = None) -> None:
-        """Holds if it is in this status, and this operation if one is said.
+        """Assert that it is in this status, and in this operation if one is given.
 
         Raises AssertionError with why it is in another, and what is next.
         """
         self._assert(expected, operation)
 
     def until(self, status: str) -> Self:
-        """Moves the clock on, from change to change, until it is in this status.
+        """Move the clock, from change to change, until it is in this status.
 
-        Raises AssertionError where nothing is due any more that could make it so.
+        Raises AssertionError when nothing more is due that could change it.
         """
         return self._until(status)
 
 
-class Task(_OfOcp, Whole):
+class Task(_OcpHandle, TaskHandle):
     """A task of OCP."""
 
-    api = "ocp"
-    kind = "task"
-    states = STATUSES
+    KIND = API.kind("task")
 
     @property
     def subtasks(self) -> list[Subtask]:
         """Its subtasks, in the API's order."""
         return [Subtask(self, part) for part in self.json()["parts"]]
 
-    def subtask(self, wanted: int | str) -> Subtask:
-        """The subtask of an id or a name. Raises AuthorError when there is none."""
+    def subtask(self, id_or_name: int | str) -> Subtask:
+        """Return the subtask of an id or a name. Raises AuthorError when there is none."""
         parts = self.json()["parts"]
-        return Subtask(self, find(parts, wanted, what="subtask", where=f"in task {self.id}"))
+        return Subtask(self, find(parts, id_or_name, what="subtask", where=f"in task {self.id}"))
 
 
-class Subtask(_OfOcp, Part):
+class Subtask(_OcpHandle, ChildHandle):
     """A subtask of a task of OCP."""
 
-    kind = "subtask"
+    KIND = API.kind("subtask")
 
-    def __init__(self, task: Task, said: Json) -> None:
-        super().__init__(task, said)
+    def __init__(self, task: Task, data: Json) -> None:
+        super().__init__(task, data)
         self.task: Final = task

@@ -1,19 +1,18 @@
 """The pytest plugin: ``def test_client_retries(ocp): …``.
 
-Here is what pytest has to find: fixtures and hooks. The rooms behind them are imported when a test
-first uses a fixture: ``marks`` (what is wanted), ``sandboxes`` (what is lent), ``report`` (what a
-failure tells), ``strictness``, ``coverage``. The rule: this file and ``options`` import nothing but
-pytest, so that a suite without sandboxes pays nothing.
+This file has what pytest must find: options, fixtures and hooks. It imports nothing but pytest, so
+that a suite without sandboxes pays nothing; the other modules are imported when a test first uses a
+fixture: ``marks``, ``sandboxes``, ``report`` (of failures and of strict mode) and ``coverage``.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-
-from oceanmock.pytest_plugin.options import GATHERING, MARK, SETTING, add_options, setting_of
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -23,39 +22,149 @@ if TYPE_CHECKING:
     from oceanmock.obshell.client import Obshell
     from oceanmock.ocp.client import Ocp
 
+COVERAGE_PLUGIN: Final = "oceanmock-coverage"
+"""The name of the plugin that records coverage, where an option asks for it."""
+MARKER: Final = (
+    "scenario(*scenarios, progression=…, speed=…, seed=…, starts_at=…, switches=…, auth=…, "
+    "strict=…): the scenarios and options of the sandbox of the fixtures `ocp` and `obshell`. A "
+    "scenario is a name of the library (`oceanmock list` prints them), the path of a file (beside "
+    "the test, or in the rootdir) or a mapping. progression: polls (default), manual, immediate, "
+    "time. strict=True fails a test for a request that matches no operation, and for a fault that "
+    "affects no request. A mark that names scenarios applies to the fixtures of their APIs, any "
+    "other one to both. On a class or a module it applies to every test: a test's own names "
+    "replace those, each keyword only itself. Marks on one level add up."
+)
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PluginOptions:
+    """The options of a run; the command line outranks the environment, and that the ini file.
+
+    ``url`` is None where the server is started in this process; ``url_is_required`` if the command
+    line gives it: then a run without that server ends at once. ``min_coverage`` is a percentage.
+    """
+
+    url: str | None
+    url_is_required: bool
+    token: str | None
+    strict: bool
+    prints_coverage: bool
+    coverage_path: str | None
+    min_coverage: float | None
+
+    @property
+    def records_coverage(self) -> bool:
+        """Whether any option needs the coverage of the run."""
+        is_written = self.prints_coverage or self.coverage_path is not None
+        return is_written or self.min_coverage is not None
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> PluginOptions:
+        """Return the options of a run. Raises UsageError."""
+        line, ini = config.option, config.getini
+        url = line.oceanmock_url or os.environ.get("OCEANMOCK_URL") or ini("oceanmock_url")
+        return cls(
+            url=url or None,
+            url_is_required=bool(line.oceanmock_url),
+            token=line.oceanmock_token or os.environ.get("OCEANMOCK_TOKEN"),
+            strict=line.oceanmock_strict or ini("oceanmock_strict"),
+            prints_coverage=line.oceanmock_coverage,
+            coverage_path=line.oceanmock_coverage_json,
+            min_coverage=_percentage(line.oceanmock_coverage_min or ini("oceanmock_coverage_min")),
+        )
+
+
+OPTIONS: Final = pytest.StashKey[PluginOptions]()
+
+
+def _percentage(text: str) -> float | None:
+    try:
+        value = float(text) if text else None
+    except ValueError:
+        value = -1.0
+    if value is not None and not 0 <= value <= 100:
+        raise pytest.UsageError(f"oceanmock_coverage_min is {text!r}: a percentage is 0 to 100.")
+    return value
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the command line and of the ini file."""
+    group = parser.getgroup("oceanmock", "oceanmock (the task APIs of OceanBase, mocked)")
+    group.addoption(
+        "--oceanmock-url",
+        metavar="URL",
+        help="make each test's sandbox on the oceanmock server at URL, instead of one in this "
+        "process (also OCEANMOCK_URL, or oceanmock_url in the ini file)",
+    )
+    group.addoption(
+        "--oceanmock-token",
+        metavar="TOKEN",
+        help="that server's token; not needed on its own machine (also OCEANMOCK_TOKEN)",
+    )
+    group.addoption(
+        "--oceanmock-strict",
+        action="store_true",
+        help="fail a test for requests that match no operation, and for faults that affect no "
+        "request, unless its mark says otherwise (also oceanmock_strict in the ini file)",
+    )
+    group.addoption(
+        "--oceanmock-coverage",
+        action="store_true",
+        help="print which states and transitions of their scenarios the tests' clients observed",
+    )
+    group.addoption(
+        "--oceanmock-coverage-json", metavar="PATH", help="write the same into a file, as JSON"
+    )
+    group.addoption(
+        "--oceanmock-coverage-min",
+        metavar="PERCENT",
+        help="fail a run whose clients observed less (also oceanmock_coverage_min in the ini file)",
+    )
+    parser.addini("oceanmock_url", "the server to use; see --oceanmock-url", default="")
+    parser.addini("oceanmock_host", "the address of a server in this process", default="127.0.0.1")
+    parser.addini("oceanmock_strict", "see --oceanmock-strict", type="bool", default=False)
+    parser.addini("oceanmock_coverage_min", "see --oceanmock-coverage-min", default="")
+
 
 # --- the run --------------------------------------------------------------------------------------
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the options."""
-    add_options(parser)
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the mark known, and lets what clients see be gathered where that is wanted."""
-    config.addinivalue_line("markers", MARK)
-    config.stash[SETTING] = setting = setting_of(config)
-    if setting.gathers:
-        from oceanmock.pytest_plugin.coverage import Gathering  # noqa: PLC0415 (not imported idly)
+    """Register the mark, and the recorder of coverage where an option needs it."""
+    config.addinivalue_line("markers", MARKER)
+    config.stash[OPTIONS] = options = PluginOptions.of(config)
+    if options.records_coverage:
+        from oceanmock.pytest_plugin.coverage import CoverageRecorder  # noqa: PLC0415 (slow)
 
-        config.pluginmanager.register(Gathering(setting), GATHERING)
+        config.pluginmanager.register(CoverageRecorder(options), COVERAGE_PLUGIN)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Ends a run that is told to use a server which is not there, before it begins."""
-    setting = session.config.stash[SETTING]
+    """End a run at once whose required server does not answer."""
+    options = session.config.stash[OPTIONS]
     is_idle = session.config.option.collectonly or hasattr(session.config, "workerinput")
-    if setting.url_is_urgent and not is_idle:
-        from oceanmock.pytest_plugin.sandboxes import check_server  # noqa: PLC0415
+    if options.url_is_required and not is_idle:
+        from oceanmock.pytest_plugin.sandboxes import check_server  # noqa: PLC0415 (slow)
 
-        check_server(setting)
+        check_server(options)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Says where the server is, unless it is here."""
-    url = config.stash[SETTING].url
+    """Return where the server is, unless it is in this process."""
+    url = config.stash[OPTIONS].url
     return [] if url is None else [f"oceanmock: {url}"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a test whose own mark applies to none of its fixtures."""
+    if item.get_closest_marker("scenario") is not None:
+        from oceanmock.pytest_plugin.sandboxes import check_marks  # noqa: PLC0415 (slow)
+
+        check_marks(item)
 
 
 # --- the fixtures ---------------------------------------------------------------------------------
@@ -63,28 +172,28 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 @pytest.fixture(scope="session")
 def oceanmock_host(pytestconfig: pytest.Config) -> str:
-    """Where the session's server listens: 127.0.0.1, or `oceanmock_host` of the ini file.
+    """Return the address of the session's server: 127.0.0.1, or `oceanmock_host` of the ini file.
 
-    Define a fixture of this name in a conftest.py to have it otherwise.
+    Define a fixture of this name in a conftest.py to change it.
     """
     return str(pytestconfig.getini("oceanmock_host"))
 
 
 @pytest.fixture(scope="session")
 def oceanmock_tls() -> SSLContext | None:
-    """The TLS context of the session's server: none, it speaks plain HTTP.
+    """Return the TLS context of the session's server: None, for plain HTTP.
 
-    Define a fixture of this name in a conftest.py to have it otherwise: a context for servers
-    (`ssl.PROTOCOL_TLS_SERVER`) to serve by; with --oceanmock-url, one for clients to reach by.
+    Define a fixture of this name in a conftest.py to change it: a context for servers
+    (`ssl.PROTOCOL_TLS_SERVER`); with --oceanmock-url, one for clients.
     """
     return None
 
 
 @pytest.fixture(scope="session")
 def oceanmock_options() -> Mapping[str, Any]:
-    """What sandboxes are like where no mark says otherwise: nothing but the defaults.
+    """Return the options of sandboxes where no mark gives others: none.
 
-    Define a fixture of this name in a conftest.py to have it otherwise:
+    Define a fixture of this name in a conftest.py to change them:
 
         @pytest.fixture(scope="session")
         def oceanmock_options():
@@ -97,20 +206,20 @@ def oceanmock_options() -> Mapping[str, Any]:
 def oceanmock_server(
     request: pytest.FixtureRequest, oceanmock_host: str, oceanmock_tls: SSLContext | None
 ) -> Iterator[Mock]:
-    """The session's server: in this process on a free port, or where --oceanmock-url says.
+    """Return the session's server: in this process on a free port, or at --oceanmock-url.
 
-    A test that needs more sandboxes, and a fixture of a class or module, make them here:
+    A test that needs more sandboxes, or a fixture of a class or module, makes them here:
 
         @pytest.fixture(scope="module")
         def cluster(oceanmock_server):
             with oceanmock_server.obshell("initialize-cluster-fails") as obshell:
                 yield obshell
 
-    What is left open is deleted at the end.
+    Sandboxes that are still open at the end are deleted.
     """
-    from oceanmock.pytest_plugin.sandboxes import served  # noqa: PLC0415 (slow)
+    from oceanmock.pytest_plugin.sandboxes import session_server  # noqa: PLC0415 (slow)
 
-    with served(request.session, host=oceanmock_host, tls=oceanmock_tls) as mock:
+    with session_server(request.session, host=oceanmock_host, tls=oceanmock_tls) as mock:
         yield mock
 
 
@@ -118,9 +227,9 @@ def oceanmock_server(
 def ocp(
     request: pytest.FixtureRequest, oceanmock_server: Mock, oceanmock_options: Mapping[str, Any]
 ) -> Iterator[Ocp]:
-    """A sandbox of OCP for one test: its url, auth, clock, journal, faults and tasks.
+    """Return a sandbox of OCP for one test: its url, auth, clock, journal, faults and tasks.
 
-    What lives in it is said by a mark, by `ocp.load(…)` or by `ocp.task(name, […])`:
+    Its tasks come from a mark, from `ocp.load(…)` or from `ocp.task(name, […])`:
 
         @pytest.mark.scenario("retry-failed-subtask")
         def test_client_retries(ocp):
@@ -133,9 +242,10 @@ def ocp(
 
     In a unittest.TestCase under @pytest.mark.usefixtures("ocp") it is `self.ocp`.
     """
-    from oceanmock.pytest_plugin.sandboxes import lent_ocp  # noqa: PLC0415 (slow)
+    from oceanmock.ocp.client import Ocp  # noqa: PLC0415 (slow)
+    from oceanmock.pytest_plugin.sandboxes import sandbox_of_test  # noqa: PLC0415
 
-    with lent_ocp(request, oceanmock_server, oceanmock_options) as sandbox:
+    with sandbox_of_test(request, oceanmock_server, kind=Ocp, options=oceanmock_options) as sandbox:
         yield sandbox
 
 
@@ -143,9 +253,9 @@ def ocp(
 def obshell(
     request: pytest.FixtureRequest, oceanmock_server: Mock, oceanmock_options: Mapping[str, Any]
 ) -> Iterator[Obshell]:
-    """A sandbox of obshell for one test: its url, auth, sdk(), clock, journal, faults and dags.
+    """Return a sandbox of obshell for one test: its url, auth, sdk(), clock, faults and dags.
 
-    What lives in it is said by a mark, by `obshell.load(…)` or by `obshell.dag(name, […])`:
+    Its dags come from a mark, from `obshell.load(…)` or from `obshell.dag(name, […])`:
 
         @pytest.mark.scenario("initialize-cluster-fails", progression="manual")
         def test_dag_fails(obshell):
@@ -157,17 +267,20 @@ def obshell(
 
     In a unittest.TestCase under @pytest.mark.usefixtures("obshell") it is `self.obshell`.
     """
-    from oceanmock.pytest_plugin.sandboxes import lent_obshell  # noqa: PLC0415 (slow)
+    from oceanmock.obshell.client import Obshell  # noqa: PLC0415 (slow)
+    from oceanmock.pytest_plugin.sandboxes import sandbox_of_test  # noqa: PLC0415
 
-    with lent_obshell(request, oceanmock_server, oceanmock_options) as sandbox:
+    with sandbox_of_test(
+        request, oceanmock_server, kind=Obshell, options=oceanmock_options
+    ) as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="session")
 def conformance() -> Conformance:
-    """Holds a server to the contract of its API: `conformance(url, api="ocp", auth=…)`.
+    """Return what checks a server against its API's contract: `conformance(url, api="ocp", …)`.
 
-    It only reads, unless `write=True` and `tasks=[…]` say what may be played with:
+    It only reads, unless `write=True` and `tasks=[…]` name tasks that it may operate:
 
         def test_our_server_keeps_the_contract(conformance, our_server):
             held = conformance(our_server.url, api="ocp", auth=("admin", "secret"))
@@ -179,15 +292,3 @@ def conformance() -> Conformance:
     from oceanmock.conformance.suite import Conformance  # noqa: PLC0415 (slow)
 
     return Conformance()
-
-
-# --- the mark -------------------------------------------------------------------------------------
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Fails a test, once its fixtures stand, whose mark is for none of them."""
-    if item.get_closest_marker("scenario") is not None:
-        from oceanmock.pytest_plugin.sandboxes import check_marks  # noqa: PLC0415 (slow)
-
-        check_marks(item)

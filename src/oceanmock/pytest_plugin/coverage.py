@@ -1,7 +1,7 @@
-"""Transition coverage of a run: gathered sandbox by sandbox, told and judged at its end.
+"""Record the transition coverage of a run, sandbox by sandbox; print and judge it at its end.
 
-What was seen is worked out in ``transition_coverage``. Under xdist each worker gathers for itself
-and hands over what it has to the controller, which alone tells, writes and judges.
+``report.coverage`` computes it. Under xdist each worker records its own and sends it to the
+controller, which alone prints, writes and judges.
 """
 
 from __future__ import annotations
@@ -13,63 +13,63 @@ from typing import Any, Final
 
 import pytest
 
-from oceanmock.client.sandbox import Sandbox
-from oceanmock.pytest_plugin.options import Setting
-from oceanmock.pytest_plugin.report import entries_of
+from oceanmock.handles import SandboxHandle
+from oceanmock.pytest_plugin import PluginOptions
+from oceanmock.pytest_plugin.report import journal_of
 from oceanmock.report.coverage import Coverage
 
-HANDED_OVER: Final = "oceanmock_coverage"
-"""Where a worker's output holds what it has gathered."""
-MOST_LIVES: Final = 100
+WORKER_KEY: Final = "oceanmock_coverage"
+"""The key of a worker's output that has its coverage."""
+MAX_EXPLAINED_TASKS: Final = 100
 
 
-class Gathering:
-    """A plugin that is there when coverage is wanted."""
+class CoverageRecorder:
+    """A plugin that records coverage; registered where an option needs it."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting = setting
+    def __init__(self, options: PluginOptions) -> None:
+        self._options = options
         self._coverage = Coverage()
         self._problem = ""
 
-    def take(self, sandbox: Sandbox) -> None:
-        """Adds what the clients of a sandbox have seen, and what there was to see.
+    def record(self, sandbox: SandboxHandle) -> None:
+        """Add what the clients of a sandbox observed, and the histories of its tasks.
 
-        What became of a task is asked for one by one, of the first ``MOST_LIVES``.
+        Each history is a request of its own; only ``MAX_EXPLAINED_TASKS`` are read.
         """
-        scenarios = [each["name"] for each in sandbox.json()["scenarios"]]
-        self._coverage.add(sandbox.api, scenarios, entries_of(sandbox.admin))
-        tasks = sandbox.admin.ask("GET", "/tasks")["tasks"]
-        for task in [each for each in tasks if each["api"] == sandbox.api][:MOST_LIVES]:
-            path = f"/tasks/{sandbox.api}/{task['id']}/explain"
-            self._coverage.add_lived(sandbox.api, sandbox.admin.ask("GET", path))
+        api = sandbox.API.name
+        scenarios = [scenario["name"] for scenario in sandbox.json()["scenarios"]]
+        self._coverage.add(api, scenarios, journal_of(sandbox))
+        for row in sandbox.rows()[:MAX_EXPLAINED_TASKS]:
+            path = f"/tasks/{api}/{row['id']}/explain"
+            self._coverage.add_lived(api, sandbox.admin.ask("GET", path))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Takes over what a worker of xdist has gathered; a crashed one hands over nothing."""
+        """Add the coverage of a worker of xdist; a crashed one sends none."""
         output = getattr(node, "workeroutput", {})
-        if HANDED_OVER in output:
-            self._coverage.merge(Coverage.of_json(json.loads(output[HANDED_OVER])))
+        if WORKER_KEY in output:
+            self._coverage.merge(Coverage.of_json(json.loads(output[WORKER_KEY])))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Hands over; or writes and judges."""
+        """Send the coverage to the controller; or write and judge it."""
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
-            output[HANDED_OVER] = json.dumps(self._coverage.to_json())
+            output[WORKER_KEY] = json.dumps(self._coverage.to_json())
             return
-        if self._setting.coverage_path is not None:
-            self._write(Path(self._setting.coverage_path))
+        if self._options.coverage_path is not None:
+            self._write(Path(self._options.coverage_path))
         self._problem = self._problem or self._shortfall()
         if self._problem and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Prints what was seen and what was not, if that is wanted; and why the run fails."""
+        """Print the coverage, if an option asks for it, and why the run fails."""
         for text, markup in self._lines():
             terminalreporter.write_line(text, **markup)
 
     def _lines(self) -> Iterator[tuple[str, dict[str, bool]]]:
-        if self._setting.prints_coverage:
+        if self._options.prints_coverage:
             yield "", {}
             for line in self._coverage.lines():
                 yield line.text, {line.colour: True} if line.colour else {}
@@ -81,12 +81,12 @@ class Gathering:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{text}\n", encoding="utf-8")
-        except OSError as problem:
-            self._problem = f"{path} cannot be written: {problem.strerror or problem}."
+        except OSError as error:
+            self._problem = f"{path} cannot be written: {error.strerror or error}."
 
     def _shortfall(self) -> str:
-        """Why it is not enough; "" if it is, or if no sandbox was used."""
-        least, percent = self._setting.least_coverage, self._coverage.percent
+        """Return why the coverage is too low, or "" if it is not or no sandbox was used."""
+        least, percent = self._options.min_coverage, self._coverage.percent
         if least is None or not self._coverage.apis or percent >= least:
             return ""
         return (

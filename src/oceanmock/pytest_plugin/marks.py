@@ -1,6 +1,6 @@
-"""What a test's marks want of its sandboxes: ``@pytest.mark.scenario(…)``, read and checked.
+"""Read and check the marks of a test: ``@pytest.mark.scenario(…)``.
 
-A mark that names scenarios speaks to the fixtures of their APIs, one that names none to both. For
+A mark that names scenarios applies to the fixtures of their APIs, one that names none to both. For
 each API the names are those of the closest level (test, class, module) that gives any; marks on one
 level add up, from the top down. Each keyword counts from the closest mark that gives it. A test's
 own marks must fit its fixtures; from its class and module a test takes what fits.
@@ -18,181 +18,170 @@ from typing import Any, Final, cast
 
 import pytest
 
-from oceanmock.client.sandbox import Given, Options, place_of
+from oceanmock.client.mock import HANDLES, SandboxOptions
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError
+from oceanmock.handles import ScenarioSource, locate
 from oceanmock.text import did_you_mean, shorten, suggest
 
-APIS: Final = ("ocp", "obshell")
+API_NAMES: Final = tuple(HANDLES)
 """The APIs, which are also the names of their fixtures."""
-KEYWORDS: Final = tuple(each for each in Options.__annotations__ if each != "name")
-"""What a mark can say beside the scenarios; a sandbox is named for its test."""
-Node = pytest.Item | pytest.Collector
-LONGEST: Final = 60
-"""So much of what a mark says is shown with what is wrong with it."""
+MARK_KEYWORDS: Final = tuple(key for key in SandboxOptions.__annotations__ if key != "name")
+"""The keywords of a mark; the plugin names a sandbox after its test."""
+MAX_MARK_LENGTH: Final = 60
+"""The number of characters of a mark's arguments that an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a sandbox is to be: the scenarios in it, and the keywords of the one who makes it."""
+class MarkedSandbox:
+    """The scenarios and options that the marks of a test give to the sandbox of one API."""
 
-    scenarios: tuple[Given, ...]
-    keywords: Mapping[str, Any]
+    scenarios: tuple[ScenarioSource, ...]
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
-    """A mark, on the test or on what it lies in, and the API of each scenario it names."""
+class _ScenarioMark:
+    """A mark of a test, class or module, and the API of each scenario that it names."""
 
-    node: Node
-    scenarios: tuple[tuple[str, Given], ...]
-    keywords: Mapping[str, Any]
+    node: pytest.Item | pytest.Collector
+    scenarios: tuple[tuple[str, ScenarioSource], ...]
+    options: Mapping[str, Any]
 
-    def is_for(self, api: str) -> bool:
-        """Whether it speaks to the fixture of this API."""
-        return not self.scenarios or any(each == api for each, _ in self.scenarios)
+    def applies_to(self, api: str) -> bool:
+        """Return whether it applies to the fixture of this API."""
+        return not self.scenarios or any(name == api for name, _ in self.scenarios)
 
 
-def wanted(item: pytest.Item, api: str, api_of: Callable[[Given], str]) -> Wanted:
-    """What the marks of a test want of the sandbox of one API.
+class ScenarioApis:
+    """Find the API of each scenario; cached, since many tests name the same ones."""
 
-    Raises AuthorError with all that is wrong with them.
+    def __init__(self, read_names: Callable[[], Mapping[str, str]] | None = None) -> None:
+        """``read_names`` returns a server's scenarios with their APIs; None means the library's."""
+        self._read_names: Final = read_names and cache(read_names)
+        self._apis: Final[dict[str | Path, str]] = {}
+
+    def api_of(self, source: ScenarioSource) -> str:
+        """Return the API. Raises AuthorError with everything wrong in the scenario."""
+        if isinstance(source, Mapping):
+            return _api_key(source)
+        if not isinstance(source, str | Path):
+            raise AuthorError(f"{source!r} is no scenario: give a name, a path or a mapping.")
+        key = source.absolute() if isinstance(source, Path) else source
+        if key not in self._apis:
+            self._apis[key] = self._find(source)
+        return self._apis[key]
+
+    def _find(self, source: str | Path) -> str:
+        from oceanmock.library import load_scenario  # noqa: PLC0415 (slow)
+
+        if isinstance(source, Path) and not source.is_file():
+            raise AuthorError(
+                f"there is no scenario file {source}, neither beside the test nor in the rootdir"
+            )
+        if self._read_names is None or isinstance(source, Path):
+            return str(load_scenario(source).api)
+        names = self._read_names()
+        if source not in names:
+            hint = did_you_mean(source, list(names))
+            raise AuthorError(f"the server knows no scenario {source!r}. {hint}".rstrip())
+        return names[source]
+
+
+def _api_key(scenario: Mapping[str, Any]) -> str:
+    api = scenario.get("api")
+    if api not in API_NAMES:
+        raise AuthorError(f"`api` of the scenario is {api!r}\n  {suggest(api, API_NAMES)}")
+    return str(api)
+
+
+def read_marks(item: pytest.Item, api: str, *, apis: ScenarioApis) -> MarkedSandbox:
+    """Return what the marks of a test give to the sandbox of one API.
+
+    Raises AuthorError with everything wrong in the marks.
     """
-    marks = [each for each in _marks(item, api_of) if each.is_for(api)]
-    keywords: dict[str, Any] = {}
+    marks = [mark for mark in _marks(item, apis) if mark.applies_to(api)]
+    options: dict[str, Any] = {}
     for mark in marks:  # the closest first
-        keywords = {**mark.keywords, **keywords}
-    naming = [each for each in marks if each.scenarios]
-    level = [each for each in naming if each.node is naming[0].node]
-    scenarios = [it for mark in level for each, it in mark.scenarios if each == api]
-    return Wanted(tuple(scenarios), keywords)
+        options = {**mark.options, **options}
+    naming = [mark for mark in marks if mark.scenarios]
+    closest = [mark for mark in naming if mark.node is naming[0].node]
+    scenarios = [source for mark in closest for name, source in mark.scenarios if name == api]
+    return MarkedSandbox(tuple(scenarios), options)
 
 
-def check_use(item: pytest.Item, used: Collection[str], api_of: Callable[[Given], str]) -> None:
-    """Raises AuthorError where a test's own marks want what none of the fixtures it uses gives.
+def check_use(item: pytest.Item, used: Collection[str], *, apis: ScenarioApis) -> None:
+    """Raise AuthorError where a test's own marks apply to none of the fixtures that it uses.
 
-    A test that may ask for a fixture while it runs (``request.getfixturevalue``) is left alone.
+    A test that may request a fixture while it runs (``request.getfixturevalue``) is not checked.
     """
     if isinstance(item, pytest.Function) and "request" in signature(item.function).parameters:
         return
-    for mark in _of(item):
+    for mark in _own_marks(item):
         if not used:
             raise AuthorError(
-                f"{shown(mark)}:\n  the test uses neither the fixture `ocp` nor `obshell`\n"
+                f"{_mark_text(mark)}:\n  the test uses neither the fixture `ocp` nor `obshell`\n"
                 "    Add one of them to the test's arguments."
             )
-        for given in mark.args:
-            api = api_of(place_of(given, folders_of(item)))
+        for source in mark.args:
+            api = apis.api_of(locate(source, scenario_folders(item)))
             if api not in used:
                 raise AuthorError(
-                    f"{shown(mark)}:\n  this is a scenario of {api}, and the test does not use "
-                    f"the fixture `{api}`\n    Add `{api}` to the test's arguments."
+                    f"{_mark_text(mark)}:\n  this is a scenario of {api}, and the test does not "
+                    f"use the fixture `{api}`\n    Add `{api}` to the test's arguments."
                 )
 
 
-def folders_of(item: pytest.Item) -> tuple[Path, ...]:
-    """Where the files of its scenarios are looked for: beside the test, then in pytest's rootdir.
+def scenario_folders(item: pytest.Item) -> tuple[Path, ...]:
+    """Return where a test's scenario files may be: beside the test, then in pytest's rootdir.
 
-    So it is the same from wherever pytest runs.
+    They do not depend on the folder in which pytest runs.
     """
     return item.path.parent, item.config.rootpath
 
 
-# --- the marks of a test --------------------------------------------------------------------------
-
-
-def _marks(item: pytest.Item, api_of: Callable[[Given], str]) -> list[_Mark]:
-    """The marks of a test, closest first. Raises AuthorError with all that is wrong with them."""
-    mistakes: list[str] = []
-    marks = []
-    for node in reversed(cast("list[Node]", item.listchain())):  # pytest 7 has it too
-        for mark in _of(node):
-            found = [place_of(each, folders_of(item)) for each in mark.args]
-            wrong = [*_mistakes_in(mark)]
-            scenarios = []
-            for given in found:
-                try:
-                    scenarios.append((api_of(given), given))
-                except AuthorError as mistake:
-                    wrong.append(str(mistake))
-            if wrong:
-                mistakes += [f"{shown(mark)}:", *(indent(text, "  ") for text in wrong)]
-            marks.append(_Mark(node, tuple(scenarios), mark.kwargs))
-    if mistakes:
-        raise AuthorError("\n".join(mistakes))
-    return marks
-
-
-def _of(node: Node) -> list[pytest.Mark]:
-    """The marks of one level, from the top down."""
-    return [each for each in reversed(node.own_markers) if each.name == "scenario"]
-
-
-def _mistakes_in(mark: pytest.Mark) -> Iterator[str]:
-    yield from mistakes_in(mark.kwargs)
-    if not mark.args and not mark.kwargs:
-        yield "it says nothing\n  Name a scenario, such as 'retry-failed-subtask'."
-
-
-def mistakes_in(keywords: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with keywords, as far as it shows before a sandbox is made."""
-    for keyword, value in keywords.items():
-        if keyword not in KEYWORDS:
-            yield f"there is no keyword `{keyword}`\n  {suggest(keyword, KEYWORDS)}"
+def option_problems(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with options, as far as it can be checked without a sandbox."""
+    for keyword, value in options.items():
+        if keyword not in MARK_KEYWORDS:
+            yield f"there is no keyword `{keyword}`\n  {suggest(keyword, MARK_KEYWORDS)}"
         elif keyword == "progression" and value not in PROGRESSIONS:
             yield f"`progression` is {value!r}\n  {suggest(value, PROGRESSIONS)}"
         elif keyword in {"auth", "strict"} and not isinstance(value, bool):
             yield f"`{keyword}` is {value!r}\n  Allowed: True, False."
 
 
-def shown(mark: pytest.Mark) -> str:
-    """The mark as it was written, or nearly so."""
-    said = [repr(each) for each in mark.args]
-    said += [f"{name}={value!r}" for name, value in mark.kwargs.items()]
-    text = ", ".join(said)
-    return f"@pytest.mark.scenario({shorten(text, LONGEST)})"
+def _marks(item: pytest.Item, apis: ScenarioApis) -> list[_ScenarioMark]:
+    """Return the marks of a test, closest first. Raises AuthorError with all their problems."""
+    problems: list[str] = []
+    marks = []
+    for node in reversed(cast("list[pytest.Item | pytest.Collector]", item.listchain())):
+        for mark in _own_marks(node):
+            lines = list(option_problems(mark.kwargs))
+            if not mark.args and not mark.kwargs:
+                lines.append("it says nothing\n  Name a scenario, such as 'retry-failed-subtask'.")
+            scenarios = []
+            for argument in mark.args:
+                try:
+                    source = locate(argument, scenario_folders(item))
+                    scenarios.append((apis.api_of(source), source))
+                except AuthorError as error:
+                    lines.append(str(error))
+            if lines:
+                problems += [f"{_mark_text(mark)}:", *(indent(line, "  ") for line in lines)]
+            marks.append(_ScenarioMark(node, tuple(scenarios), mark.kwargs))
+    if problems:
+        raise AuthorError("\n".join(problems))
+    return marks
 
 
-# --- which API a scenario is of -------------------------------------------------------------------
+def _own_marks(node: pytest.Item | pytest.Collector) -> list[pytest.Mark]:
+    """Return the marks of one level, from the top down."""
+    return [mark for mark in reversed(node.own_markers) if mark.name == "scenario"]
 
 
-class Known:
-    """The API that each scenario is of; remembered, since many tests name the same one."""
-
-    def __init__(self, names: Callable[[], Mapping[str, str]] | None = None) -> None:
-        """``names`` gives a server's scenarios with their APIs; by default the library's."""
-        self._names = names if names is None else cache(names)
-        self._apis: dict[str | Path, str] = {}
-
-    def api_of(self, given: Given) -> str:
-        """The API. Raises AuthorError for what is no scenario, with all that is wrong with it."""
-        if isinstance(given, Mapping):
-            return _api_in(given)
-        if not isinstance(given, str | Path):
-            raise AuthorError(f"{given!r} is no scenario: give a name, a path or a mapping.")
-        key = given.absolute() if isinstance(given, Path) else given
-        if key not in self._apis:
-            self._apis[key] = self._find(given)
-        return self._apis[key]
-
-    def _find(self, given: str | Path) -> str:
-        from oceanmock.library import load_scenario  # noqa: PLC0415 (slow)
-
-        if isinstance(given, Path) and not given.is_file():
-            raise AuthorError(
-                f"there is no scenario file {given}, neither beside the test nor in the rootdir"
-            )
-        if self._names is None or isinstance(given, Path):
-            return load_scenario(given).api
-        names = self._names()
-        if given not in names:
-            hint = did_you_mean(given, list(names))
-            raise AuthorError(f"the server knows no scenario {given!r}. {hint}".rstrip())
-        return names[given]
-
-
-def _api_in(given: Mapping[str, Any]) -> str:
-    api = given.get("api")
-    if api not in APIS:
-        raise AuthorError(f"`api` of the scenario is {api!r}\n  {suggest(api, APIS)}")
-    return str(api)
+def _mark_text(mark: pytest.Mark) -> str:
+    """Return the mark as it is written in the test, shortened."""
+    arguments = [repr(argument) for argument in mark.args]
+    arguments += [f"{name}={value!r}" for name, value in mark.kwargs.items()]
+    return f"@pytest.mark.scenario({shorten(', '.join(arguments), MAX_MARK_LENGTH)})"

@@ -1,140 +1,180 @@
-"""What a failed test's report tells of its sandboxes: the journal, and each task's timeline.
+"""Report a test's sandboxes: what happened in them when it fails, and what strict mode refuses.
 
-Everything is asked of the admin API while the sandbox still stands, and bounded: the last exchanges
-and a few tasks, first those that the test asked about. Secrets are masked where the journal keeps
-them, and headers are not shown. The rule: telling never fails a test in another way; what cannot be
-told says why.
+Everything is read from the admin API while the sandbox is open, and bounded: the last exchanges and
+a few tasks, first those that the test's requests were about. The journal masks secrets, and headers
+are not shown. A report never fails a test in another way: it says why something cannot be shown.
+
+Strict mode refuses a request that matches no operation (no contract has its path or method, and no
+scenario starts a task on it), and a fault that affects no request; one with a probability only has
+to count a request. Attempts of a task that a client never starts are no violation.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from oceanmock.client.admin import Json
-from oceanmock.client.clock import instant_of
-from oceanmock.client.held import Held
-from oceanmock.client.sandbox import Sandbox
+from oceanmock.controls import Json, datetime_of
 from oceanmock.errors import OceanmockError
+from oceanmock.handles import SandboxHandle
 from oceanmock.observations import observations_of
-from oceanmock.text import one_line
+from oceanmock.text import escape_unprintable, plural
 
-Section = tuple[str, str]
-"""A title and a text of a report."""
-
-MOST_ENTRIES: Final = 20
-MOST_TASKS: Final = 4
-MOST_SANDBOXES: Final = 3
-MOST_BODY: Final = 200
-FORMS: Final = ("text", "timeline")
-"""The forms in which a task is explained."""
-_PAGE: Final = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a failure says of itself: where in the test's life it is, and what is wrong."""
-
-    when: str
-    text: str
+MAX_EXCHANGES: Final = 20
+MAX_TASKS: Final = 4
+MAX_SANDBOXES: Final = 3
+MAX_BODY_LENGTH: Final = 200
+MAX_VIOLATIONS: Final = 10
+JOURNAL_LIMIT: Final = 1000
+NO_OPERATION: Final = (404, 405)
+ADVICE: Final = (
+    "This test is strict. @pytest.mark.scenario(strict=False) makes it lenient; "
+    "`journal.clear()` and `faults.clear()` forget what is meant to be so."
+)
 
 
-def sections(sandboxes: Sequence[Sandbox], said: Said) -> Iterator[Section]:
-    """The journals of a test's sandboxes, and their tasks; and nothing that is said already."""
-    for sandbox in sandboxes[:MOST_SANDBOXES]:
-        is_alone = [each.api for each in sandboxes].count(sandbox.api) == 1
-        called = sandbox.api if is_alone else f"{sandbox.api}, {sandbox.name}"
-        yield from _sections(sandbox.admin, sandbox.api, called, said)
-    if left := sandboxes[MOST_SANDBOXES:]:
-        yield f"oceanmock: {len(left)} more sandboxes", ", ".join(each.name for each in left)
+# --- a failed test --------------------------------------------------------------------------------
 
 
-def _sections(held: Held, api: str, called: str, said: Said) -> Iterator[Section]:
-    """What a sandbox tells; nothing of one that was only just made."""
-    try:
-        entries = entries_of(held)
-        if said.when == "setup" and not entries:
-            return
-        yield f"oceanmock journal ({called})", journal_text(entries, held.ask("GET")["started"])
-        yield from _task_sections(held, api, entries, said)
-    except OceanmockError as problem:
-        yield f"oceanmock ({called})", f"what happened cannot be told: {problem}"
+def failure_sections(
+    sandboxes: Sequence[SandboxHandle], failure: str, *, is_setup: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield a title and a text for each journal and task, but not what the failure shows."""
+    apis = [sandbox.API.name for sandbox in sandboxes]
+    for sandbox in sandboxes[:MAX_SANDBOXES]:
+        api = sandbox.API.name
+        label = api if apis.count(api) == 1 else f"{api}, {sandbox.name}"
+        try:
+            yield from _sandbox_sections(sandbox, label, failure=failure, is_setup=is_setup)
+        except OceanmockError as error:
+            yield f"oceanmock ({label})", f"what happened cannot be told: {error}"
+    if rest := sandboxes[MAX_SANDBOXES:]:
+        names = ", ".join(sandbox.name for sandbox in rest)
+        yield f"oceanmock: {len(rest)} more sandboxes", names
 
 
-def entries_of(held: Held) -> list[Json]:
-    """The whole journal of a sandbox, as the admin API has it."""
-    entries: list[Json] = held.ask("GET", "/journal", query={"limit": _PAGE})["entries"]
+def _sandbox_sections(
+    sandbox: SandboxHandle, label: str, *, failure: str, is_setup: bool
+) -> Iterator[tuple[str, str]]:
+    entries = journal_of(sandbox)
+    if is_setup and not entries:
+        return  # it was only just made
+    yield f"oceanmock journal ({label})", _journal_text(sandbox, entries)
+    rows = sandbox.rows()
+    ids = {id for entry in entries for id in entry["ids"].values()}
+    chosen = sorted(rows, key=lambda row: row["id"] not in ids)[:MAX_TASKS]
+    kind = sandbox.API.root.title
+    for row in chosen:
+        name = escape_unprintable(row["name"])
+        explanation, timeline = sandbox.explain(row, "text"), sandbox.explain(row, "timeline")
+        is_known = explanation.partition("\n")[0] in failure
+        text = timeline if is_known else f"{explanation}\n{timeline}"
+        yield f"oceanmock {kind} {row['number']} {name}: {row['state']}", text
+    if rest := [f"{row['number']} {row['state']}" for row in rows if row not in chosen]:
+        yield f"oceanmock: {len(rest)} more {kind}s", ", ".join(rest)
+
+
+def journal_of(sandbox: SandboxHandle) -> list[Json]:
+    """Return the whole journal of a sandbox, as JSON of the admin API."""
+    page = sandbox.admin.ask("GET", "/journal", query={"limit": JOURNAL_LIMIT})
+    entries: list[Json] = page["entries"]
     return entries
 
 
-# --- the journal ----------------------------------------------------------------------------------
-
-
-def journal_text(entries: Sequence[Json], started: str) -> str:
-    """The last exchanges, a line for each, at the seconds since the sandbox's clock started."""
+def _journal_text(sandbox: SandboxHandle, entries: Sequence[Json]) -> str:
+    """Return the last exchanges, a line for each, at the seconds since the sandbox started."""
     if not entries:
         return "nothing was asked"
-    left = len(entries) - MOST_ENTRIES
-    more = [f"  … {left} earlier"] if left > 0 else []
-    return "\n".join([*more, *_lines(entries[-MOST_ENTRIES:], started)])
-
-
-def _lines(entries: Iterable[Json], started: str) -> Iterator[str]:
-    for entry in entries:
-        at = (instant_of(entry["at"]) - instant_of(started)).total_seconds()
-        said = exchange_text(entry)
-        yield f"{entry['number']:>4} {at:9.3f} s  {said}{_sight_text(entry)}"
+    earlier = len(entries) - MAX_EXCHANGES
+    lines = [f"  … {earlier} earlier"] if earlier > 0 else []
+    started = datetime_of(sandbox.json()["started"])
+    for entry in entries[-MAX_EXCHANGES:]:
+        at = (datetime_of(entry["at"]) - started).total_seconds()
+        exchange = _exchange_text(entry)
+        lines.append(f"{entry['number']:>4} {at:9.3f} s  {exchange}{_observed_text(entry)}")
+        body, refusal = entry["request_body"], escape_unprintable(entry["refusal"])
         if entry["request_body_kind"] != "none":
-            yield f"{'':18}with {_body_text(entry['request_body'])}"
-        if entry["refusal"] and entry["refusal"] not in said:
-            yield f"{'':18}{one_line(entry['refusal'])}"
+            text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+            lines.append(f"{'':18}with {escape_unprintable(text[:MAX_BODY_LENGTH])}")
+        if refusal and refusal not in exchange:
+            lines.append(f"{'':18}{refusal}")
+    return "\n".join(lines)
 
 
-def exchange_text(entry: Json) -> str:
-    """An exchange on one line, as the journal itself writes it."""
+def _exchange_text(entry: Json) -> str:
+    """Return an exchange on one line, as the journal writes it."""
     target = f"{entry['path']}?{entry['query']}" if entry["query"] else entry["path"]
     by = f" by {entry['caller']}" if entry["caller"] else ""
     answered = "cut off" if entry["status"] is None else f"answered {entry['status']}"
     fault = f", struck by {entry['fault']}" if entry["fault"] else ""
-    return one_line(f"{entry['method']} {target}{by}, {answered}{fault}")
+    return escape_unprintable(f"{entry['method']} {target}{by}, {answered}{fault}")
 
 
-def _sight_text(entry: Json) -> str:
-    """What the client was shown: the task, or what else the answer is about."""
-    sightings = [*observations_of(entry["api"], entry["operation"], entry["response_body"])]
-    seen = [each for each in sightings if not each.parent]
-    texts = ["/".join(filter(None, [each.state, each.operation])) for each in seen[:1]]
-    more = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
-    return "".join(f": {one_line(text)}{more}" for text in texts)
+def _observed_text(entry: Json) -> str:
+    """Return the state of the first task that the response shows, and how many more there are."""
+    observed = observations_of(entry["api"], entry["operation"], entry["response_body"])
+    wholes = [observation for observation in observed if not observation.parent]
+    if not wholes:
+        return ""
+    state = "/".join(filter(None, [wholes[0].state, wholes[0].operation]))
+    more = f" and {len(wholes) - 1} more" if len(wholes) > 1 else ""
+    return f": {escape_unprintable(state)}{more}"
 
 
-def _body_text(body: Any) -> str:
-    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
-    return one_line(text[:MOST_BODY])
+# --- strict mode ----------------------------------------------------------------------------------
 
 
-# --- the tasks ------------------------------------------------------------------------------------
+def strict_violations(sandbox: SandboxHandle) -> str:
+    """Return the strict-mode violations and the request log, or "" if there are none."""
+    entries = journal_of(sandbox)
+    requests = [entry for entry in entries if _is_unexpected(entry)]
+    faults = sandbox.admin.ask("GET", "/faults")["faults"]
+    unused = [fault for fault in faults if not _is_used(fault)]
+    if not requests and not unused:
+        return ""
+    lines: list[str] = []
+    if requests:
+        count = plural(len(requests), "request")
+        lines.append(f"{count} to {sandbox.API.name} meant no operation:")
+        lines += _limited([_request_text(entry) for entry in requests])
+    if unused:
+        verb = "have" if len(unused) > 1 else "has"
+        lines.append(f"{plural(len(unused), 'fault')} {verb} struck nothing:")
+        lines += _limited([_fault_text(fault) for fault in unused])
+    log = _journal_text(sandbox, entries)
+    return "\n".join([*lines, "all that was asked:", log, ADVICE])
 
 
-def _task_sections(held: Held, api: str, entries: Sequence[Json], said: Said) -> Iterator[Section]:
-    tasks = [each for each in held.ask("GET", "/tasks")["tasks"] if each["api"] == api]
-    asked = {value for entry in entries for value in entry["ids"].values()}
-    chosen = sorted(tasks, key=lambda task: task["id"] not in asked)[:MOST_TASKS]
-    kind = "task" if api == "ocp" else "dag"
-    for task in chosen:
-        title = f"oceanmock {kind} {task['number']} {one_line(task['name'])}: {task['state']}"
-        yield title, _task_text(held, api, task["id"], said)
-    if left := len(tasks) - len(chosen):
-        rest = ", ".join(
-            f"{task['number']} {task['state']}" for task in tasks if task not in chosen
-        )
-        yield f"oceanmock: {left} more {kind}s", one_line(rest)
+def _is_unexpected(entry: Json) -> bool:
+    return not entry["operation"] and not entry["fault"] and entry["status"] in NO_OPERATION
 
 
-def _task_text(held: Held, api: str, id: str, said: Said) -> str:
-    """Why it is in its state, unless an assertion has said so, and how it came there."""
-    path = f"/tasks/{api}/{id}/explain"
-    why, life = (held.text(path, query={"format": form}) for form in FORMS)
-    return life if why.partition("\n")[0] in said.text else f"{why}\n{life}"
+def _is_used(fault: Json) -> bool:
+    is_random = fault["fault"].get("probability", 1) < 1
+    return bool(fault["strikes"] or (is_random and fault["counted"]))
+
+
+def _limited(texts: Sequence[str]) -> Iterable[str]:
+    yield from texts[:MAX_VIOLATIONS]
+    if len(texts) > MAX_VIOLATIONS:
+        yield f"  … and {len(texts) - MAX_VIOLATIONS} more"
+
+
+def _request_text(entry: Json) -> str:
+    refusal = f"\n    {escape_unprintable(entry['refusal'])}" if entry["refusal"] else ""
+    return f"  {_exchange_text(entry)}{refusal}"
+
+
+def _fault_text(fault: Json) -> str:
+    keys = [_key_text(key, value) for key, value in fault["fault"].items() if key != "api"]
+    count = plural(fault["counted"], "request")
+    return f"  {fault['name']} ({escape_unprintable(', '.join(keys))}) counted {count}"
+
+
+def _key_text(key: str, value: object) -> str:
+    """Return a key of a fault and its value, for people."""
+    if value is True:
+        return key
+    text = " or ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if key == "operation" else f"{key} {text}"

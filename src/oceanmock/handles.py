@@ -1,0 +1,392 @@
+"""Handles of a sandbox and its tasks, on which each API builds its own (``ocp/client.py``).
+
+A handle reads everything from the admin API each time, so that a local and a remote server are used
+in the same way. Reading never moves the clock. An assertion that fails explains the task's state.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os.path import relpath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
+from urllib.parse import SplitResult, urlsplit
+
+from oceanmock.api import Api, Kind
+from oceanmock.controls import (
+    HIDE_FRAMES,
+    Duration,
+    Json,
+    SandboxAdmin,
+    SandboxClock,
+    SandboxFaults,
+    SandboxJournal,
+    duration_text,
+    without_none,
+)
+from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.text import did_you_mean, suggest
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__tracebackhide__ = HIDE_FRAMES
+
+MAX_NAMED_PARTS: Final = 10
+MAX_COMPARED_PARTS: Final = 500
+MANAGER: Final = ("manager", "manager")
+VIEWER: Final = ("viewer", "viewer")
+
+# --- scenarios and scripts in code ----------------------------------------------------------------
+
+ScenarioSource = str | Path | Mapping[str, Any]
+"""A scenario: a name of the library, the path of a file, or a mapping of the file format."""
+Attempt = Mapping[str, Any]
+"""One run: ``fails(…)``, ``succeeds(…)``, ``hangs()``, or a mapping of the file format."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioText:
+    """A scenario as the admin API takes it, and the file that it was read from."""
+
+    content: str | Json
+    file: str | None = None
+
+    @classmethod
+    def read(cls, source: ScenarioSource) -> ScenarioText:
+        """Return a scenario's content. Raises AuthorError for a file that cannot be read."""
+        if isinstance(source, Mapping):
+            return cls(dict(source))
+        if isinstance(source, str) and not is_path(source):
+            return cls(source)
+        try:
+            return cls(Path(source).read_text(encoding="utf-8") + "\n", str(source))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise AuthorError(f"the scenario file {source} cannot be read: {reason}.") from None
+
+
+def is_path(source: str | Path) -> bool:
+    """Return whether a scenario is given as a file instead of a name."""
+    if isinstance(source, Path) or source.endswith((".yaml", ".yml")):
+        return True
+    return Path(source).name != source
+
+
+def locate(source: ScenarioSource, folders: Sequence[Path]) -> ScenarioSource:
+    """Return a scenario whose file, if it is one, is the first that exists in some folders."""
+    if not isinstance(source, str | Path) or not is_path(source):
+        return source
+    paths = (folder / source for folder in folders if (folder / source).is_file())
+    return Path(next((relpath(path) for path in paths), source))
+
+
+def name_files(error: AuthorError, scenarios: Sequence[ScenarioText]) -> AuthorError:
+    """Return an error of the server with the names of the files that the scenarios came from."""
+    text = str(error)
+    for number, scenario in enumerate(scenarios):
+        if scenario.file is not None:
+            text = text.replace(f"scenarios[{number}]", scenario.file)
+    return AuthorError(text)
+
+
+def succeeds(takes: Duration | None = None, *, log: str | Sequence[str] | None = None) -> Attempt:
+    """Return a run that succeeds: by default after a second, or 10 ms for obshell."""
+    return _attempt(takes, log=log)
+
+
+def fails(
+    takes: Duration | None = None,
+    *,
+    log: str | Sequence[str] | None = None,
+    error: Mapping[str, Any] | str | None = None,
+) -> Attempt:
+    """Return a run that fails. ``error`` is obshell's: its message, or a mapping of the format."""
+    details = {"message": error} if isinstance(error, str) else error
+    return _attempt(takes, ends="FAILED", log=log, error=details)
+
+
+def hangs(*, log: str | Sequence[str] | None = None) -> Attempt:
+    """Return a run that only its timeout or a cancel ends."""
+    return _attempt("forever", log=log)
+
+
+def _attempt(takes: Duration | None, *, log: str | Sequence[str] | None, **items: Any) -> Attempt:
+    lines = list(log) if isinstance(log, tuple) else log
+    span = None if takes is None else duration_text(takes)
+    return without_none(takes=span, log=lines, **items)
+
+
+def attempts_of(attempts: Sequence[Attempt]) -> Json:
+    """Return the key ``attempts`` of the file format, if there are any."""
+    return {"attempts": [dict(attempt) for attempt in attempts]} if attempts else {}
+
+
+# --- a sandbox ------------------------------------------------------------------------------------
+
+
+class SandboxHandle:
+    """One sandbox of a server, until it is closed. Made by a ``Mock``, or by ``running``."""
+
+    API: ClassVar[Api]
+
+    def __init__(
+        self,
+        admin: SandboxAdmin,
+        *,
+        url: str,
+        unreachable_url: str = "",
+        seed: int = 0,
+        strict: bool = False,
+        authenticates: bool = True,
+        on_close: Callable[[SandboxHandle], object] = lambda _: None,
+    ) -> None:
+        self.admin: Final = admin
+        """The admin API's paths of this sandbox."""
+        self.name: Final = admin.name
+        self.url: Final = url
+        """Where a client finds it; the API's paths come after it."""
+        self.seed: Final = seed
+        self.strict: Final = strict
+        self.authenticates: Final = authenticates
+        """Whether requests must authenticate."""
+        self.clock: Final = SandboxClock(admin)
+        self.journal: Final = SandboxJournal(admin)
+        self.faults: Final = SandboxFaults(admin)
+        self.folders: Sequence[Path] = ()
+        """Where ``load`` looks for a file before it looks in the current folder."""
+        self.is_closed = False
+        """Whether it was deleted, by ``close`` or with its server."""
+        self._unreachable_url: Final = unreachable_url
+        self._on_close: Final = on_close
+
+    @property
+    def host(self) -> str:
+        """The host of its own port. Raises EnvironmentProblem where only a path leads to it."""
+        return self._own_address().hostname or ""
+
+    @property
+    def port(self) -> int:
+        """Its own port. Raises EnvironmentProblem where only a path leads to it."""
+        address = self._own_address()
+        return address.port or {"https": 443}.get(address.scheme, 80)
+
+    def _own_address(self) -> SplitResult:
+        if self._unreachable_url:
+            raise EnvironmentProblem(
+                f"the sandbox has no host and port of its own here: {self._unreachable_url} cannot "
+                f"be reached from this machine, and {self.url} is a path of the server's. Let this "
+                "machine reach the server's other ports, or use `url`."
+            )
+        return urlsplit(self.url)
+
+    def load(self, *scenarios: ScenarioSource) -> Self:
+        """Load scenarios: names, paths of files, or mappings; return the sandbox.
+
+        An unused sandbox becomes as if made with them; in a used one their tasks start now. Raises
+        AuthorError with everything wrong in them.
+        """
+        texts = [ScenarioText.read(locate(source, self.folders)) for source in scenarios]
+        body = {"scenarios": [text.content for text in texts], "api": self.API.name}
+        try:
+            self.admin.ask("POST", "/scenarios", body)
+        except AuthorError as error:
+            raise name_files(error, texts) from None
+        return self
+
+    def reset(self) -> None:
+        """Restore it as it was made: tasks, clock and faults; the journal is emptied."""
+        self.admin.ask("POST", "/reset")
+
+    def close(self) -> None:
+        """Delete it, if it still exists; closing it twice changes nothing."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        try:
+            self._on_close(self)
+        finally:
+            self.admin.delete()
+
+    def timelines(self) -> list[str]:
+        """Return a picture of each task or dag: its states over the sandbox's time."""
+        return [self.explain(row, "timeline") for row in self.rows()]
+
+    def explain(self, row: Json, format: str) -> str:
+        """Return the explanation of a task of ``rows``, as ``text`` or as a ``timeline``."""
+        path = f"/tasks/{row['api']}/{row['id']}/explain"
+        return self.admin.text(path, query={"format": format})
+
+    def json(self) -> Json:
+        """Return the sandbox as JSON of the admin API."""
+        return self.admin.ask("GET")
+
+    def rows(self) -> list[Json]:
+        """Return the tasks or dags of its API, as JSON of the admin API."""
+        rows: list[Json] = self.admin.ask("GET", "/tasks")["tasks"]
+        return [row for row in rows if row["api"] == self.API.name]
+
+    def _find(self, id_or_name: int | str) -> Json:
+        """Return the task or dag of an id, a number or a name. Raises AuthorError for none."""
+        what = self.API.root.title
+        return find(self.rows(), id_or_name, what=what, where=f"in sandbox {self.name!r}")
+
+    def _add(self, template: Json) -> Json:
+        """Add a task or dag that starts now. Raises AuthorError with everything wrong in it."""
+        return self.admin.ask("POST", "/tasks", {"api": self.API.name, "template": template})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} at {self.url}>"
+
+
+# --- its tasks and their parts --------------------------------------------------------------------
+
+
+def find(parts: Sequence[Json], id_or_name: int | str, *, what: str, where: str) -> Json:
+    """Return the part of an id, a number or a name. Raises AuthorError with the nearest part."""
+    expected = str(id_or_name)
+    for key in ("id", "number", "name"):
+        for part in parts:
+            if str(part[key]) == expected:
+                return part
+    raise AuthorError(f"there is no {what} {id_or_name!r} {where}. {_list_parts(parts, expected)}")
+
+
+def _list_parts(parts: Sequence[Json], expected: str) -> str:
+    if not parts:
+        return "It is empty."
+    names = [f"{part['number']} {part['name']!r}" for part in parts[:MAX_NAMED_PARTS]]
+    more = f" and {len(parts) - MAX_NAMED_PARTS} more" if len(parts) > MAX_NAMED_PARTS else ""
+    texts = [str(part[key]) for key in ("name", "number") for part in parts[:MAX_COMPARED_PARTS]]
+    return f"It has {', '.join(names)}{more}. {did_you_mean(expected, texts)}".rstrip()
+
+
+class PartHandle(ABC):
+    """A task or dag, or a part of one; it is found by its number."""
+
+    API: ClassVar[Api]
+    KIND: ClassVar[Kind]
+
+    def __init__(self, data: Json) -> None:
+        self._id: Final = str(data["id"])
+        self.number: Final[int] = data["number"]
+        self.name: Final[str] = data["name"]
+
+    @abstractmethod
+    def json(self) -> Json:
+        """Return it and its parts now, as JSON of the admin API; the same form for both APIs."""
+
+    @property
+    @abstractmethod
+    def _task(self) -> TaskHandle:
+        """The task or dag that it is, or is a part of."""
+
+    @abstractmethod
+    def _key(self) -> tuple[object, ...]:
+        """Return what equal handles have in common."""
+
+    def _assert(self, state: str, operation: str | None) -> None:
+        """Assert that it is in a state, and in an operation if one is given."""
+        self._check_state(state)
+        data = self.json()
+        actual = [data["state"], data["operation"]]
+        if actual != [state, operation or actual[1]]:
+            shown = actual[0] if operation is None else "/".join(actual)
+            expected = state if operation is None else f"{state}/{operation}"
+            self._fail(f"is {shown}, not {expected}.")
+
+    def _until(self, state: str) -> Self:
+        """Move the clock from change to change until it is in a state."""
+        self._check_state(state)
+        while (actual := self.json()["state"]) != state:
+            if not self._task._move_on():
+                self._fail(f"is {actual}, and nothing is due that could make it {state}.")
+        return self
+
+    def _check_state(self, state: str) -> None:
+        """Raise AuthorError for a state that the API does not have."""
+        states = list(dict.fromkeys(name for kind in self.API.kinds for name in kind.states))
+        if state not in states:
+            title = self.API.title
+            raise AuthorError(f"{title} knows no state {state!r}. {suggest(state, states)}")
+
+    def _fail(self, problem: str) -> NoReturn:
+        explanation = self._task.explain().rstrip()
+        raise AssertionError(f"{self.KIND.title} {self.number} {problem}\n\n{explanation}")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.number} {self.name!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PartHandle) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
+class TaskHandle(PartHandle):
+    """A task or a dag of a sandbox."""
+
+    def __init__(self, admin: SandboxAdmin, data: Json) -> None:
+        super().__init__(data)
+        self._admin: Final = admin
+        self._path: Final = f"/tasks/{self.API.name}/{self._id}"
+
+    def json(self) -> Json:
+        """Return it and its parts now, as JSON of the admin API; the same form for both APIs."""
+        return self._admin.ask("GET", self._path)
+
+    def explain(self) -> str:
+        """Return why it is in its state, and what changes it next and when."""
+        return self._admin.text(f"{self._path}/explain", query={"format": "text"})
+
+    def timeline(self) -> str:
+        """Return a picture of its history: a track for each part, operations marked."""
+        return self._admin.text(f"{self._path}/explain", query={"format": "timeline"})
+
+    @property
+    def _task(self) -> TaskHandle:
+        return self
+
+    def _move_on(self) -> bool:
+        """Move the clock to the next change; return whether one was due."""
+        is_due = self._admin.ask("GET", "/clock")["next_due"] is not None
+        if is_due:
+            self._admin.ask("POST", "/clock/next")
+        return is_due
+
+    def _key(self) -> tuple[object, ...]:
+        return self._admin, self._path
+
+
+class ChildHandle(PartHandle):
+    """A part of a task or dag, or of another part."""
+
+    def __init__(self, parent: PartHandle, data: Json) -> None:
+        super().__init__(data)
+        self._parent: Final = parent
+
+    def json(self) -> Json:
+        """Return it and its parts now, as JSON of the admin API."""
+        parts: list[Json] = self._parent.json()["parts"]
+        return next(part for part in parts if part["number"] == self.number)
+
+    @property
+    def _task(self) -> TaskHandle:
+        return self._parent._task
+
+    def _key(self) -> tuple[object, ...]:
+        return self._parent, self.number
