@@ -28,13 +28,8 @@ from oceanmock import credentials
 from oceanmock.clock import SECOND
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import CallerError, EnvironmentProblem
-from oceanmock.obshell.credentials import (
-    AGENT_HEADER,
-    ROOT_HEADER,
-    new_keys,
-    seal_body,
-    seal_header,
-)
+from oceanmock.obshell.auth import AGENT_HEADER, ROOT_HEADER
+from oceanmock.obshell.crypto import new_keys, seal_body, seal_header
 from oceanmock.ocp.auth import SIGNATURE_SCHEME
 from serving_app import NO_TLS, Serving, World, serving_app
 
@@ -460,11 +455,9 @@ def test_an_agent_that_is_not_there_is_told() -> None:
         by_requests("GET", f"http://127.0.0.1:1{DAG}", auth=Sealed("oceanmock"))
 
 
-def test_a_server_that_is_no_obshell_is_told(ocp: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oceanmock.obshell.credentials.API", "/api/v2/")
-
+def test_a_server_that_is_no_obshell_is_named(ocp: str) -> None:
     with pytest.raises(EnvironmentProblem, match=r"secret answers 404, and not as an obshell does"):
-        by_requests("GET", ocp + TASK, auth=Sealed("oceanmock"))
+        by_requests("GET", f"{ocp}/api/v2{DAG}", auth=Sealed("oceanmock"))
 
 
 # --- secrets --------------------------------------------------------------------------------------

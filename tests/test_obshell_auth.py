@@ -17,8 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import obshell_client as client
-from oceanmock.obshell.auth import Agent, HeaderName, Offered, chosen_header, refusal_of
-from oceanmock.obshell.crypto import Header, SecurityRefusal, make_key, open_body, open_header
+from oceanmock.obshell.auth import (
+    AgentSecurity,
+    HeaderName,
+    OpenedHeader,
+    access_error,
+    find_header,
+)
+from oceanmock.obshell.crypto import Header, SecurityError, make_key, open_body, open_header
 from oceanmock.obshell.scenario import Identity
 
 DATA = Path(__file__).parent / "data" / "obshell"
@@ -45,22 +51,24 @@ IN_AUTH = exchanges_of("auth.json")
 IN_PASSWORD = exchanges_of("password.json")
 
 
-def judged(agent: Agent, sent: client.Sent, target: str, *, now_s: int = NOW_S) -> Verdict | None:
+def judged(
+    agent: AgentSecurity, sent: client.Sent, target: str, *, now_s: int = NOW_S
+) -> Verdict | None:
     """What the agent says to a request, and whether before it had a trace id; None if it passes."""
-    chosen = chosen_header([(name.encode(), text.encode()) for name, text in sent.headers.items()])
+    chosen = find_header([(name.encode(), text.encode()) for name, text in sent.headers.items()])
     try:
-        offered = Offered(chosen[0], open_header(KEY, chosen[1])) if chosen else None
+        offered = OpenedHeader(chosen[0], open_header(KEY, chosen[1])) if chosen else None
         open_body(sent.body, offered.header.keys if offered else b"") if offered else b""
-    except SecurityRefusal as refusal:
+    except SecurityError as refusal:
         return said_by(refusal)
     is_obproxy_task = target.rpartition("/")[2].startswith(("4", "5"))
-    refused = refusal_of(
+    refused = access_error(
         agent, offered, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task
     )
     return said_by(refused) if refused else None
 
 
-def said_by(refusal: SecurityRefusal) -> Verdict:
+def said_by(refusal: SecurityError) -> Verdict:
     is_early = refusal.stage != "verify"
     return refusal.status, refusal.code, refusal.err_code, refusal.message, is_early
 
@@ -147,16 +155,16 @@ def test_every_exchange_of_auth_json_is_built_again() -> None:
 def test_a_request_is_refused_or_passes_as_it_was_recorded(label: str) -> None:
     target = IN_AUTH[label]["request"]["target"]
 
-    assert judged(Agent(), REBUILT[label](target), target) == recorded(IN_AUTH[label])
+    assert judged(AgentSecurity(), REBUILT[label](target), target) == recorded(IN_AUTH[label])
 
 
 # --- password.json: ten credentials, two headers, four worlds -------------------------------------
 
-BOTH = Agent("MASTER", root_password="ob-secret", agent_password="agent-secret")
+BOTH = AgentSecurity("MASTER", root_password="ob-secret", agent_password="agent-secret")
 
 WORLDS = {
-    "single": (Agent("SINGLE", root_password="ob-secret"), "ob-secret"),
-    "master": (Agent("MASTER", root_password="ob-secret"), "ob-secret"),
+    "single": (AgentSecurity("SINGLE", root_password="ob-secret"), "ob-secret"),
+    "master": (AgentSecurity("MASTER", root_password="ob-secret"), "ob-secret"),
     "both passwords": (BOTH, "ob-secret"),
     "agent password": (BOTH, "agent-secret"),
 }
@@ -262,7 +270,7 @@ def test_an_obproxy_task_of_a_lone_agent_is_refused_as_it_was_recorded() -> None
     ]
 
     verdicts = [
-        judged(Agent(), header()(each["request"]["target"]), each["request"]["target"])
+        judged(AgentSecurity(), header()(each["request"]["target"]), each["request"]["target"])
         for each in refused
     ]
 
@@ -272,18 +280,22 @@ def test_an_obproxy_task_of_a_lone_agent_is_refused_as_it_was_recorded() -> None
 
 # --- what only the code says (not verified) -------------------------------------------------------
 
-RIGHT_ROOT = Offered(OB, Header("ob-secret", "9999999999", TARGET))
-RIGHT_AGENT = Offered(AGENT, Header("agent-secret", "9999999999", TARGET))
-FORWARDED = Offered(OB, Header("ob-secret", "9999999999", TARGET, forward_type=2))
-WITH_TOKEN = Offered(OB, Header(uri=TARGET, token="t"))
-IN_SESSION = Offered(OB, Header(uri=TARGET, session_id="s", ts="9999999999"))
-IN_OLD_SESSION = Offered(OB, Header(uri=TARGET, session_id="s", ts="1"))
-EMPTY = Offered(OB, Header(uri=TARGET))
-EMPTY_AGENT = Offered(AGENT, Header(uri=TARGET))
+RIGHT_ROOT = OpenedHeader(OB, Header("ob-secret", "9999999999", TARGET))
+RIGHT_AGENT = OpenedHeader(AGENT, Header("agent-secret", "9999999999", TARGET))
+FORWARDED = OpenedHeader(OB, Header("ob-secret", "9999999999", TARGET, forward_type=2))
+WITH_TOKEN = OpenedHeader(OB, Header(uri=TARGET, token="t"))
+IN_SESSION = OpenedHeader(OB, Header(uri=TARGET, session_id="s", ts="9999999999"))
+IN_OLD_SESSION = OpenedHeader(OB, Header(uri=TARGET, session_id="s", ts="1"))
+EMPTY = OpenedHeader(OB, Header(uri=TARGET))
+EMPTY_AGENT = OpenedHeader(AGENT, Header(uri=TARGET))
 
 
-def agent(identity: Identity, *, root: bool = True, own: bool = True, token: str = "t") -> Agent:
-    return Agent(identity, "ob-secret" if root else None, "agent-secret" if own else None, token)
+def agent(
+    identity: Identity, *, root: bool = True, own: bool = True, token: str = "t"
+) -> AgentSecurity:
+    return AgentSecurity(
+        identity, "ob-secret" if root else None, "agent-secret" if own else None, token
+    )
 
 
 @pytest.mark.parametrize(
@@ -314,24 +326,26 @@ def agent(identity: Identity, *, root: bool = True, own: bool = True, token: str
     ],
 )
 def test_an_agent_asks_for_what_its_identity_says(
-    identity: Identity, root: bool, own: bool, offered: Offered, tail: str | None
+    identity: Identity, root: bool, own: bool, offered: OpenedHeader, tail: str | None
 ) -> None:
-    refusal = refusal_of(agent(identity, root=root, own=own), offered, target=TARGET, now_s=NOW_S)
+    refusal = access_error(agent(identity, root=root, own=own), offered, target=TARGET, now_s=NOW_S)
 
     assert (refusal and refusal.err_code.removeprefix("Security.Authentication.")) == tail
 
 
 def test_an_obproxy_task_needs_an_agent_that_has_a_password() -> None:
-    refusal = refusal_of(Agent(), RIGHT_AGENT, target=TARGET, now_s=NOW_S, is_obproxy_task=True)
+    refusal = access_error(
+        AgentSecurity(), RIGHT_AGENT, target=TARGET, now_s=NOW_S, is_obproxy_task=True
+    )
 
     assert refusal is not None
     assert refusal.message == "Unauthorized: Agent password is not initialized"
 
 
 def test_a_ts_beyond_what_go_counts_to_is_out_of_range() -> None:
-    offered = Offered(OB, Header("ob-secret", "9223372036854775808", TARGET))
+    offered = OpenedHeader(OB, Header("ob-secret", "9223372036854775808", TARGET))
 
-    refusal = refusal_of(BOTH, offered, target=TARGET, now_s=NOW_S)
+    refusal = access_error(BOTH, offered, target=TARGET, now_s=NOW_S)
 
     assert refusal is not None
     assert refusal.message == (
@@ -342,6 +356,6 @@ def test_a_ts_beyond_what_go_counts_to_is_out_of_range() -> None:
 
 @given(st.text(), st.text(), st.text() | st.just(TARGET), st.booleans())
 def test_nothing_but_the_password_passes(auth: str, ts: str, uri: str, is_agents: bool) -> None:
-    offered = Offered(AGENT if is_agents else OB, Header(auth + "x", ts, uri))
+    offered = OpenedHeader(AGENT if is_agents else OB, Header(auth + "x", ts, uri))
 
-    assert refusal_of(BOTH, offered, target=TARGET, now_s=NOW_S) is not None
+    assert access_error(BOTH, offered, target=TARGET, now_s=NOW_S) is not None

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 import obshell_client as client
 from oceanmock.obshell.crypto import (
-    KEY_SIZE_BITS,
+    RSA_BITS,
     Header,
-    SecurityRefusal,
+    SecurityError,
     make_key,
     open_body,
     open_header,
@@ -29,20 +29,20 @@ from oceanmock.obshell.crypto import (
 KEY = make_key()
 OTHER_KEY = make_key()
 KEYS = client.AES_KEY + client.AES_IV
-BLOCK_BYTES = KEY_SIZE_BITS // 8
+BLOCK_BYTES = RSA_BITS // 8
 DECRYPTION_ERROR = "Decrypt http header failed: crypto/rsa: decryption error"
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
 
-def header_refusal(value: str) -> SecurityRefusal:
-    with pytest.raises(SecurityRefusal) as refused:
+def header_refusal(value: str) -> SecurityError:
+    with pytest.raises(SecurityError) as refused:
         open_header(KEY, value)
     return refused.value
 
 
-def body_refusal(body: bytes, keys: bytes = KEYS) -> SecurityRefusal:
-    with pytest.raises(SecurityRefusal) as refused:
+def body_refusal(body: bytes, keys: bytes = KEYS) -> SecurityError:
+    with pytest.raises(SecurityError) as refused:
         open_body(body, keys)
     return refused.value
 
@@ -264,7 +264,7 @@ def test_a_wrong_key_that_leaves_a_last_byte_too_large_is_a_panic() -> None:
 def outcome_of_header(said: bytes) -> str:
     try:
         open_header(KEY, client.sealed(KEY.public_key, said))
-    except SecurityRefusal as refusal:
+    except SecurityError as refusal:
         return refusal.stage
     return "read"
 
@@ -272,6 +272,6 @@ def outcome_of_header(said: bytes) -> str:
 def outcome_of_body(body: bytes, keys: bytes) -> str:
     try:
         open_body(body, keys)
-    except SecurityRefusal as refusal:
+    except SecurityError as refusal:
         return refusal.stage
     return "read"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from oceanmock.ocp.auth import AccessKey, Basic
 
 if TYPE_CHECKING:
-    from oceanmock.obshell.credentials import Sealed
+    from oceanmock.obshell.auth import Sealed
 
 __all__ = ["AccessKey", "Basic", "Sealed"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "Sealed":
-        from oceanmock.obshell.credentials import Sealed  # noqa: PLC0415 (see above)
+        from oceanmock.obshell.auth import Sealed  # noqa: PLC0415 (see above)
 
         return Sealed
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

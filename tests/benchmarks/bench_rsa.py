@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from oceanmock.obshell.crypto import SecurityRefusal, ServerKey, make_key, open_body, open_header
+from oceanmock.obshell.crypto import SecurityError, ServerKey, make_key, open_body, open_header
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import obshell_client as client
@@ -36,7 +36,7 @@ def microseconds(act: Callable[[], object], *, times: int = 200) -> float:
 
 
 def refused(key: ServerKey, value: str) -> None:
-    with suppress(SecurityRefusal):
+    with suppress(SecurityError):
         open_header(key, value)
 
 

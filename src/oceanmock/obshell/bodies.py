@@ -32,7 +32,7 @@ def id_of(dag: Dag, number: int) -> str:
     return local_id(number, ip=dag.owner.ip, port=dag.owner.port, kind=kind)
 
 
-class Writer:
+class JsonWriter:
     """Writes out dags; ``has_maintenance`` adds the two keys of 4.3.1."""
 
     def __init__(self, *, has_maintenance: bool) -> None:

@@ -22,7 +22,7 @@ from oceanmock.obshell.api import API
 if TYPE_CHECKING:
     from obshell import ClientV1
 
-    from oceanmock.obshell.credentials import Sealed
+    from oceanmock.obshell.auth import Sealed
 
 __tracebackhide__ = HIDE_FRAMES
 
@@ -81,7 +81,7 @@ class Obshell(SandboxHandle):
         Where requests need not authenticate, they leave each request as it is.
         """
         if self._auth is None:
-            from oceanmock.obshell.credentials import Sealed, Unsealed  # noqa: PLC0415 (slow)
+            from oceanmock.obshell.auth import Sealed, Unsealed  # noqa: PLC0415 (slow)
 
             agent = self.json()["agent"]
             kind = Sealed if self.authenticates else Unsealed

@@ -1,40 +1,47 @@
-"""obshell's hybrid encryption: opens the security header with RSA and the body with AES.
+"""obshell's hybrid encryption: seal and open the security header with RSA and the body with AES.
 
-A client seals a JSON object with the server's public key, a block for each piece of its text, and
-sends it in a header; in it lie the AES key and IV that the body is encrypted with. Who may pass is
-obshell_auth's business. Every failure raises SecurityRefusal, and nothing else is ever raised.
+A client encrypts a JSON object with the server's public key, in blocks, and sends it in a header;
+it contains the AES key and IV of the body. Who may pass is decided in ``auth.py``. Opening raises
+SecurityError and nothing else. Messages end in Go's own error texts.
 
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/lib/crypto/{rsa,aes}.go,
-ob/agent/secure/{header,body}.go, ob/agent/api/common/middleware.go:396-498, and the refusals of
-tests/data/obshell/auth.json. One of the two doors to ``cryptography``; the other,
-``credentials.obshell``, seals what is opened here.
+ob/agent/secure/{header,body}.go, ob/agent/api/common/middleware.go:396-498, and the recorded
+errors of tests/data/obshell/auth.json. The only module that imports ``cryptography``, which is
+slow to import.
 """
 
 from __future__ import annotations
 
 import base64
+import json
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.padding import PKCS7
 
-from oceanmock.errors import CallerError
+from oceanmock.errors import CallerError, EnvironmentProblem
 from oceanmock.obshell.gojson import Unreadable, base64_bytes, base64_prefix, read_struct
 
-KEY_SIZE_BITS: Final = 1024
-AES_SIZE_BYTES: Final = 16
+RSA_BITS: Final = 1024
+AES_BYTES: Final = 16
+"""The size of the AES key, of the IV and of a block."""
+PKCS1_PADDING_BYTES: Final = 11
+"""The bytes of each block that PKCS#1 v1.5 takes."""
 
 Stage = Literal["header", "body", "panic", "verify"]
 
 
-class SecurityRefusal(CallerError):
-    """A request that obshell's security turns away, in the words of its error.
+class SecurityError(CallerError):
+    """A request that obshell's security refuses, with its errCode and message.
 
-    ``code`` is the numeric code, None where the error has none. ``stage`` is what refused: "header"
-    and "body" before a trace id and a content type were set; "panic", the server's recovery;
-    "verify", an answer like any other.
+    ``code`` is the numeric code, None where the error has none. ``stage`` is the part that refused:
+    "header" and "body" before a trace id and a content type are set; "panic", the server's
+    recovery; "verify", an ordinary response.
     """
 
     def __init__(
@@ -53,9 +60,9 @@ class SecurityRefusal(CallerError):
 
 @dataclass(frozen=True, slots=True)
 class ServerKey:
-    """A server's RSA key; ``public_key`` is what /api/v1/secret gives out.
+    """A server's RSA key; ``public_key`` is the text of /api/v1/secret.
 
-    The text is std base64 of a DER PKCS#1 RSAPublicKey (rsa.go:92-96).
+    It is standard base64 of a DER PKCS#1 RSAPublicKey (rsa.go:92-96).
     """
 
     private: rsa.RSAPrivateKey
@@ -63,8 +70,8 @@ class ServerKey:
 
 
 def make_key() -> ServerKey:
-    """A new key, of the real server's size; it takes 10 ms and more, so make it once."""
-    private = rsa.generate_private_key(65537, KEY_SIZE_BITS)
+    """Return a new key of the real server's size; it takes 10 ms and more, so make it once."""
+    private = rsa.generate_private_key(65537, RSA_BITS)
     der = private.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.PKCS1
     )
@@ -76,9 +83,9 @@ def make_key() -> ServerKey:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a security header says (header.go:38-49); what it leaves out is empty.
+    """The fields of a security header (header.go:38-49); absent ones are empty.
 
-    ``ts`` is the second it expires at, unread. ``keys`` is the AES key and then the IV.
+    ``ts`` is the second it expires at, not parsed. ``keys`` is the AES key and then the IV.
     """
 
     auth: str = ""
@@ -93,86 +100,72 @@ class Header:
 
 
 _FIELDS: Final = {
-    "session_id": "string",
-    "Auth": "string",
-    "Ts": "string",
-    "Token": "string",
-    "ssotoken": "string",
-    "Uri": "string",
-    "Keys": "[]uint8",
-    "Sha256": "string",
-    "ForwardType": "int",
-    "ForwardAgent": "meta.AgentInfo",
+    "session_id": ("session_id", "string"),
+    "Auth": ("auth", "string"),
+    "Ts": ("ts", "string"),
+    "Token": ("token", "string"),
+    "ssotoken": ("sso_token", "string"),
+    "Uri": ("uri", "string"),
+    "Keys": ("keys", "[]uint8"),
+    "Sha256": ("sha256", "string"),
+    "ForwardType": ("forward_type", "int"),
+    "ForwardAgent": ("", "meta.AgentInfo"),
 }
-
-_NAMES: Final = {
-    "session_id": "session_id",
-    "Auth": "auth",
-    "Ts": "ts",
-    "Token": "token",
-    "ssotoken": "sso_token",
-    "Uri": "uri",
-    "Keys": "keys",
-    "Sha256": "sha256",
-    "ForwardType": "forward_type",
-}
+"""By JSON name, the attribute of Header ("" if ignored) and the Go type."""
+_GO_TYPES: Final = {name: go_type for name, (_, go_type) in _FIELDS.items()}
 
 
 def open_header(key: ServerKey, text: str) -> Header:
-    """What the value of a security header says, decrypted; raises SecurityRefusal."""
+    """Decrypt the value of a security header. Raises SecurityError."""
     try:
-        blocks = _blocks(key, base64_bytes(text.encode("utf-8", "surrogatepass")))
-        said = _said(key, blocks)
+        fields = _read_blocks(key, base64_bytes(text.encode("utf-8", "surrogatepass")))
     except Unreadable as why:
-        raise SecurityRefusal(
+        raise SecurityError(
             "header",
             "Security.Authentication.Header.DecryptFailed",
             status=401,
             code=1,
             message=f"Decrypt http header failed: {why}",
         ) from None
-    return Header(**{_NAMES[name]: value for name, value in said.items() if name in _NAMES})
+    values = {_FIELDS[name][0]: value for name, value in fields.items() if _FIELDS[name][0]}
+    return Header(**values)
 
 
-def _blocks(key: ServerKey, sealed: bytes) -> list[bytes]:
-    """The blocks of a sealed text, each as long as the modulus but perhaps the last."""
-    size = key.private.key_size // 8
-    return [sealed[at : at + size] for at in range(0, len(sealed), size)]
+def _read_blocks(key: ServerKey, sealed: bytes) -> dict[str, Any]:
+    """Return the fields in the sealed blocks, each as long as the modulus but perhaps the last.
 
-
-def _said(key: ServerKey, blocks: list[bytes]) -> dict[str, Any]:
-    """The fields in the blocks; when they cannot be read, a block that was not sealed is to blame.
-
-    OpenSSL gives out noise for a block with a wrong padding, where Go refuses it ("implicit
-    rejection", OpenSSL 3.2). Where it may be noise, or is no JSON, the padding is looked at.
+    OpenSSL returns random bytes for a block with a wrong padding, where Go refuses it ("implicit
+    rejection", OpenSSL 3.2). Where they may be random, or are no JSON, the padding is checked.
     """
-    text = b"".join(_opened(key, block) for block in blocks)
+    size = key.private.key_size // 8
+    blocks = [sealed[at : at + size] for at in range(0, len(sealed), size)]
+    text = b"".join(_open_block(key, block) for block in blocks)
     try:
-        return read_struct(text, "secure.HttpHeader", _FIELDS)
+        return read_struct(text, "secure.HttpHeader", _GO_TYPES)
     except Unreadable:
         for block in blocks:
             _check_padding(key, block)
         raise
 
 
-SURE_OF: Final = 8
-"""From so many bytes of ASCII on, what fits into JSON is no noise (but once in 200,000 blocks)."""
+MIN_PLAIN_BYTES: Final = 8
+"""ASCII text of this length that fits into JSON is random once in 200,000 blocks."""
 
 
-def _opened(key: ServerKey, block: bytes) -> bytes:
+def _open_block(key: ServerKey, block: bytes) -> bytes:
     try:
         text = key.private.decrypt(block, padding.PKCS1v15())
     except ValueError:
         raise Unreadable("crypto/rsa: decryption error") from None
-    if len(text) < SURE_OF or not text.isascii():
+    if len(text) < MIN_PLAIN_BYTES or not text.isascii():
         _check_padding(key, block)
     return text
 
 
 def _check_padding(key: ServerKey, block: bytes) -> None:
-    """Raises Unreadable unless the block is 0, 2, eight bytes or more, 0, text (PKCS#1 v1.5).
+    """Raise Unreadable unless the block is 0, 2, eight bytes or more, 0, text (PKCS#1 v1.5).
 
-    This takes ten times as long as OpenSSL, and how long tells about the key, which is no secret.
+    This takes ten times as long as OpenSSL; its duration depends on the key, which is no secret.
     """
     numbers = key.private.private_numbers()
     sealed = int.from_bytes(block)
@@ -188,21 +181,21 @@ def _check_padding(key: ServerKey, block: bytes) -> None:
 
 
 def open_body(body: bytes, keys: bytes) -> bytes:
-    """A request's body decrypted with the keys of its header; raises SecurityRefusal.
+    """Decrypt a body with the keys of its header. Raises SecurityError.
 
-    As the real server does (aes.go:44-78): no body is none; what follows a fault in the base64 is
-    dropped; a length that the last byte allows is cut off, whatever else the padding says; a wrong
-    key that leaves such a last byte gives noise.
+    As the real server does (aes.go:44-78): an empty body stays empty; text after an error in the
+    base64 is dropped; the padding's length is read from the last byte alone, so that a wrong key
+    may return random bytes.
     """
     if not body:
         return b""
-    if len(keys) < AES_SIZE_BYTES:
+    if len(keys) < AES_BYTES:
         raise _body_refusal("KeyAndIv.Invalid", "AES key and IV size error")
-    key, iv = keys[:AES_SIZE_BYTES], keys[AES_SIZE_BYTES:]
-    if len(iv) != AES_SIZE_BYTES:
+    key, iv = keys[:AES_BYTES], keys[AES_BYTES:]
+    if len(iv) != AES_BYTES:
         raise _panic()
     sealed, _ = base64_prefix(body)
-    if len(sealed) % AES_SIZE_BYTES:
+    if len(sealed) % AES_BYTES:
         raise _body_refusal(
             "ContentLength.Invalid",
             "Decrypted string length is not a multiple of the block size",
@@ -212,22 +205,64 @@ def open_body(body: bytes, keys: bytes) -> bytes:
 
 
 def _unpadded(text: bytes) -> bytes:
-    """The text without as many bytes as its last one says; Go panics when it has not so many."""
+    """Return the text without its padding; Go panics when the text is shorter than that."""
     if not text or text[-1] > len(text):
         raise _panic()
     return text[: len(text) - text[-1]]
 
 
-def _body_refusal(tail: str, why: str) -> SecurityRefusal:
-    return SecurityRefusal(
+def _body_refusal(tail: str, why: str) -> SecurityError:
+    return SecurityError(
         "body", f"Request.Body.Decrypt.AES.{tail}", status=500, message=f"Unauthorized: {why}"
     )
 
 
-def _panic() -> SecurityRefusal:
-    return SecurityRefusal(
+def _panic() -> SecurityError:
+    return SecurityError(
         "panic",
         "Common.Unexpected",
         status=500,
         message="Unexpected error: Internal Server Error",
     )
+
+
+# --- sealing, the client's side -------------------------------------------------------------------
+
+
+def new_keys() -> bytes:
+    """Return an AES key and an IV for one request."""
+    return secrets.token_bytes(2 * AES_BYTES)
+
+
+def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
+    """Encrypt a JSON object as the value of a security header; bytes in it become base64.
+
+    ``public_key`` is the text of /api/v1/secret. Raises EnvironmentProblem if it is no key.
+    """
+    try:
+        key = serialization.load_der_public_key(base64.b64decode(public_key))
+    except ValueError:
+        key = None
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise EnvironmentProblem(
+            f"{public_key[:40]!r} is no public key of an obshell: Base64 of an RSA key in DER."
+        )
+    text = json.dumps(fields, default=_base64).encode()
+    size = key.key_size // 8 - PKCS1_PADDING_BYTES
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    return _base64(b"".join(key.encrypt(piece, padding.PKCS1v15()) for piece in pieces))
+
+
+def seal_body(body: bytes, keys: bytes) -> bytes:
+    """Encrypt a body with an AES key and the IV after it; an empty body stays empty."""
+    if not body:
+        return b""
+    padder = PKCS7(8 * AES_BYTES).padder()
+    whole = padder.update(body) + padder.finalize()
+    key, iv = keys[:AES_BYTES], keys[AES_BYTES:]
+    encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
+    return _base64(encryptor.update(whole) + encryptor.finalize()).encode()
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()

@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from oceanmock.api import ApiError, ErrorKind
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask
-from oceanmock.obshell.crypto import SecurityRefusal
+from oceanmock.obshell.crypto import SecurityError
 from oceanmock.obshell.ids import InvalidGenericId
 
 PHRASES: Final = {each.value: each.phrase for each in HTTPStatus}
@@ -44,13 +44,13 @@ class ObshellError(CallerError):
         has_null: bool = False,
     ) -> None:
         super().__init__(message)
-        self.said: Final = Said(
+        self.said: Final = ErrorParts(
             status, err_code, message, code, old_message or message, stage, has_null
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ErrorParts:
     """An error as it is answered; ``code`` and ``err_code`` are left out when there is none."""
 
     status: int
@@ -235,16 +235,16 @@ _REFUSALS: Final[Mapping[ErrorKind, tuple[str, str]]] = {
 }
 
 
-def said_of(error: Exception) -> Said:
+def error_parts(error: Exception) -> ErrorParts:
     """What is said about any error, in the words of 4.3.1 and later."""
     match error:
         case ObshellError():
             return error.said
-        case SecurityRefusal():
+        case SecurityError():
             return _said_of_security(error)
         case InvalidGenericId():
             old_message = f"Illegal argument: {error.old_message}"
-            return Said(400, "Task.GenericID.Invalid", str(error), None, old_message)
+            return ErrorParts(400, "Task.GenericID.Invalid", str(error), None, old_message)
         case NoSuchTask():
             return not_found().said
         case ApiError():
@@ -253,33 +253,33 @@ def said_of(error: Exception) -> Said:
             return unexpected(f"{type(error).__name__}: {error}").said
 
 
-def _said_of_refusal(refusal: ApiError) -> Said:
+def _said_of_refusal(refusal: ApiError) -> ErrorParts:
     if refusal.kind == "fault":
         return _struck(refusal.status)
     err_code, message = _REFUSALS.get(refusal.kind, ("Common.IllegalArgument", refusal.detail))
     # gin does not tell a wrong method from an unknown path.
     status = 404 if refusal.kind == "wrong method" else refusal.status_code
-    return Said(status, err_code, message, None, message)
+    return ErrorParts(status, err_code, message, None, message)
 
 
-def _struck(status: int) -> Said:
+def _struck(status: int) -> ErrorParts:
     """An error that a fault asks for: in obshell's words where it has some for that status."""
     match status:
         case 401:
             message = "Unauthorized: OceanBase password is incorrect"
             err_code = "Security.Authentication.IncorrectOceanbasePassword"
-            return Said(401, err_code, message, 10008, message)
+            return ErrorParts(401, err_code, message, 10008, message)
         case 404:
             return not_found().said
         case _:
             phrase = PHRASES.get(status, f"status {status}")
             message = f"Unexpected error: {phrase}"
-            return Said(status, "Common.Unexpected", message, None, message)
+            return ErrorParts(status, "Common.Unexpected", message, None, message)
 
 
-def _said_of_security(refusal: SecurityRefusal) -> Said:
+def _said_of_security(refusal: SecurityError) -> ErrorParts:
     stages: Mapping[str, Stage] = {"header": "decryption", "body": "decryption", "panic": "panic"}
-    return Said(
+    return ErrorParts(
         refusal.status,
         refusal.err_code,
         refusal.message,
@@ -311,7 +311,7 @@ _OLD_UNEXPECTED: Final = 1002
 _OLD_NOT_FOUND: Final = 1000
 
 
-def in_old_words(said: Said) -> Said:
+def in_old_format(said: ErrorParts) -> ErrorParts:
     """The same error as a server before 4.3.1 answers it: a number, and no errCode."""
     err_code = said.err_code or ""
     for prefix, (status, code) in _OLD_FAMILIES:

@@ -38,9 +38,15 @@ from oceanmock.errors import (
 )
 from oceanmock.obshell import errors
 from oceanmock.obshell.api import API, STATUS_PATH
-from oceanmock.obshell.auth import AUTH_FAILED, Agent, Offered, chosen_header, refusal_of
-from oceanmock.obshell.bodies import Json, Writer, id_of
-from oceanmock.obshell.crypto import SecurityRefusal, ServerKey, make_key, open_body, open_header
+from oceanmock.obshell.auth import (
+    AUTH_FAILED,
+    AgentSecurity,
+    OpenedHeader,
+    access_error,
+    find_header,
+)
+from oceanmock.obshell.bodies import Json, JsonWriter, id_of
+from oceanmock.obshell.crypto import SecurityError, ServerKey, make_key, open_body, open_header
 from oceanmock.obshell.gojson import Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.ids import GenericId, parse_generic_id
 from oceanmock.obshell.scenario import QuirkName, TenantLock
@@ -49,7 +55,7 @@ from oceanmock.obshell.versions import (
     SUPPORTED_AUTH_SINCE,
     Version,
     contract_version,
-    is_in,
+    has_operation,
     spec_of,
 )
 from oceanmock.obshell.world import Dags, DagView, Key, Store, Template
@@ -116,7 +122,7 @@ class ServiceFactory:
             name=API.name,
             prefix=API.prefix,
             spec=spec,
-            handlers={id: handler for id, handler in by_id.items() if is_in(variant, id)},
+            handlers={id: handler for id, handler in by_id.items() if has_operation(variant, id)},
             render_error=handlers.render_error,
             security={"apiKey": handlers.verify},
             encode=_encode,
@@ -146,19 +152,19 @@ class Handlers:
         self.wall = wall
         self.key = key
         self._routes = _routes_of(spec)
-        self._writer = Writer(has_maintenance=version >= ERR_CODES_SINCE)
+        self._writer = JsonWriter(has_maintenance=version >= ERR_CODES_SINCE)
 
     # --- before and behind every operation ---
 
     def open(self, request: Request) -> None:
-        """Decrypts header and body (middleware.go:396-498). Raises SecurityRefusal, Moved."""
+        """Decrypts header and body (middleware.go:396-498). Raises SecurityError, Moved."""
         if request.path.endswith("/") and self._is_moved(request):
             raise Moved
-        chosen = chosen_header(request.headers) if request.sandbox.accounts.required else None
+        chosen = find_header(request.headers) if request.sandbox.accounts.required else None
         if chosen is not None:
             name, sealed = chosen
             header = open_header(self.key, sealed)
-            request.credentials = Offered(name, header)
+            request.credentials = OpenedHeader(name, header)
             request.body = open_body(request.body, header.keys)
 
     def _is_moved(self, request: Request) -> bool:
@@ -167,9 +173,9 @@ class Handlers:
         return routes is not None and routes.fullmatch(request.path[:-1]) is not None
 
     def verify(self, request: Request) -> frozenset[str]:
-        """Whether a request may pass (middleware.go:724-814). Raises SecurityRefusal."""
+        """Whether a request may pass (middleware.go:724-814). Raises SecurityError."""
         if request.sandbox.accounts.required:
-            refusal = refusal_of(
+            refusal = access_error(
                 _asked_for(request),
                 request.credentials,
                 target=_target(request),
@@ -557,9 +563,9 @@ class Handlers:
         """An error in obshell's envelope; a redirect, which has none."""
         if isinstance(error, Moved):
             return _moved(request)
-        said = self._mended(request, errors.said_of(error), error)
+        said = self._mended(request, errors.error_parts(error), error)
         if self.version < ERR_CODES_SINCE:
-            said = errors.in_old_words(said)
+            said = errors.in_old_format(said)
         is_frozen = said.stage == "panic" and self.has(request, "panic-is-dated-at-start")
         body = self._envelope(request, said.status, is_traced=said.stage == "handler")
         if is_frozen:
@@ -567,12 +573,14 @@ class Handlers:
         if said.has_null:
             body["data"] = None
         body["error"] = _error(said)
-        is_early = isinstance(error, SecurityRefusal) and said.stage != "handler"
+        is_early = isinstance(error, SecurityError) and said.stage != "handler"
         return Response(said.status, body, media_type=EARLY if is_early else JSON)
 
-    def _mended(self, request: Request, said: errors.Said, error: Exception) -> errors.Said:
+    def _mended(
+        self, request: Request, said: errors.ErrorParts, error: Exception
+    ) -> errors.ErrorParts:
         """An error of the security checks as it would be without its quirk."""
-        if isinstance(error, SecurityRefusal):
+        if isinstance(error, SecurityError):
             missing = said.err_code == "Request.Header.NotFound"
             if missing and not self.has(request, "missing-header-is-400"):
                 return replace(said, status=401, code=AUTH_FAILED)
@@ -604,7 +612,7 @@ class Handlers:
         return request.sandbox.draw_trace_id()
 
 
-def _error(said: errors.Said) -> Json:
+def _error(said: errors.ErrorParts) -> Json:
     error: Json = {}
     if said.code is not None:
         error["code"] = said.code
@@ -657,10 +665,10 @@ def _holds_oceanbase(request: Request) -> bool:
     return request.sandbox.world(Dags).agent.identity == "CLUSTER AGENT"
 
 
-def _asked_for(request: Request) -> Agent:
+def _asked_for(request: Request) -> AgentSecurity:
     """What the agent is, and the passwords it asks for."""
     agent = request.sandbox.world(Dags).agent
-    return Agent(agent.identity, agent.root_password, agent.agent_password)
+    return AgentSecurity(agent.identity, agent.root_password, agent.agent_password)
 
 
 def _key(id: GenericId) -> Key:

@@ -46,7 +46,7 @@ def contract_version(version: str) -> Version:
     return max((e for e in CONTRACT_VERSIONS if e <= numbers), default=CONTRACT_VERSIONS[0])
 
 
-def is_in(version: Version, operation: str | None) -> bool:
+def has_operation(version: Version, operation: str | None) -> bool:
     """Whether a version has an operation."""
     return SINCE.get(operation or "", ()) <= version
 
@@ -60,7 +60,7 @@ def spec_of(version: Version) -> Spec:
     old = copy.deepcopy(dict(spec))
     for item in old["paths"].values():
         for method in ("get", "post"):
-            if not is_in(version, item.get(method, {}).get("operationId")):
+            if not has_operation(version, item.get(method, {}).get("operationId")):
                 del item[method]
     old["paths"] = {
         path: item for path, item in old["paths"].items() if {"get", "post"} & set(item)
@@ -69,7 +69,9 @@ def spec_of(version: Version) -> Spec:
         said = old["paths"][operation.path][operation.method.lower()]
         for answer in said["responses"].values():
             links = answer.get("links", {})
-            for name in [name for name in links if not is_in(version, links[name]["operationId"])]:
+            for name in [
+                name for name in links if not has_operation(version, links[name]["operationId"])
+            ]:
                 del links[name]
     for schema in old["components"]["schemas"].values():
         if "required" in schema:
