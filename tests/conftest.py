@@ -20,6 +20,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from imports import is_blackbox
+from oceanmock.apis import make_sandbox
+from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.library import read_scenario
@@ -75,10 +77,15 @@ tasks:
 AFTERNOON = int(datetime.fromisoformat("2021-08-25T15:09:31.740+08:00").timestamp() * 1000) * 10**6
 
 
+def spec_of(text: str, **options: Any) -> SandboxSpec:
+    """The specification of that sandbox."""
+    return SandboxSpec((read_scenario(text),), **{"starts_at": AFTERNOON, "seed": 1, **options})
+
+
 def sandbox_of(text: str, **options: Any) -> Sandbox:
     """A sandbox of one scenario, at a standstill in August 2021."""
     options = {"starts_at": AFTERNOON, "seed": 1, **options}
-    return Sandbox.of_scenarios([read_scenario(text)], **options)
+    return make_sandbox([read_scenario(text)], **options)
 
 
 async def _asked(app: Any, method: str, url: str, **options: Any) -> httpx.Response:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from oceanmock.apis import make_sandbox
 from oceanmock.checks import Phase
 from oceanmock.conformance.fuzzing import PHASES, Fuzzer, choices_of
 from oceanmock.conformance.http_client import HttpClient
@@ -140,10 +141,10 @@ def served(
     api: Api, *, edit: Edit | None = None, version: str = OBSHELL_VERSION
 ) -> Iterator[Served]:
     """The scenario above, in which time stands, as a target that is let in."""
-    sandbox = Sandbox.of_scenarios(
+    sandbox = make_sandbox(
         [read_scenario(SCENARIOS[api])],
         seed=0,
-        obshell_switches=Switches(obshell_version=version),
+        switches={"obshell": {"obshell_version": version}},
     )
     asked = Asked(create_app(sandbox), edit)
     auth: Any = {"ocp": Basic("manager", "manager"), "obshell": Sealed("oceanmock", "secret")}[api]

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from conftest import REINSTALL, sandbox_of
-from oceanmock.clock import Clock
+from oceanmock.apis import make_sandbox
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.admin import PREFIX, AdminContext
@@ -47,7 +47,7 @@ class World:
         app = _app()
         app.sandboxes = self.sandboxes
         for field in fields(AdminContext):
-            setattr(app._kit, field.name, getattr(self.kit, field.name))
+            setattr(app._context, field.name, getattr(self.kit, field.name))
         if scope["type"] == "http" and scope["path"].startswith(PREFIX):
             scope["client"] = self.client
         await app(scope, receive, send)
@@ -55,4 +55,4 @@ class World:
 
 @cache
 def _app() -> Any:
-    return App(Sandboxes(Sandbox(Clock())))
+    return App(Sandboxes(make_sandbox()))

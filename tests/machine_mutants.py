@@ -87,16 +87,19 @@ def _answers_with_old_subtask(room: Any, call: Any) -> Any:
 _OPERATE: Final = Tasks._operate
 
 
-def _refusals_cost_a_run(tasks: Any, view: Any, operation: Any, position: int | None = None) -> Any:
+def _refusals_cost_a_run(
+    tasks: Any, task: Any, operation: Any, position: int | None, at: int
+) -> Any:
     """What is refused is counted all the same."""
     try:
-        return _OPERATE(tasks, view, operation, position)
+        return _OPERATE(tasks, task, operation, position, at)
     except CallerError:
-        life = tasks._lives[view.task.id]
+        view = tasks.view(task.id)
+        life = tasks._histories[view.task.id]
         counted = tuple(replace(each, run_time=each.run_time + 1) for each in view.state.subtasks)
         state = replace(view.state, subtasks=counted)
         states = tuple(state if each is view.state else each for each in life.states)
-        tasks._lives[view.task.id] = replace(life, states=states)
+        tasks._histories[view.task.id] = replace(life, states=states)
         raise
 
 
@@ -243,19 +246,19 @@ def _takes_any_operator(room: Any, call: Any) -> Any:
 _OPERATE_DAG: Final = Dags._operate
 
 
-def _refusals_restart(dags: Any, dag: Any, operator: Any, *, node: int | None) -> Any:
+def _refusals_restart(dags: Any, dag: Any, operator: Any, node: int | None, at: int) -> Any:
     """What is refused moves the stage all the same."""
     try:
-        return _OPERATE_DAG(dags, dag, operator, node=node)
+        return _OPERATE_DAG(dags, dag, operator, node, at)
     except CallerError:
         key = (dag.store, dag.number)
-        life, now = dags._lives[key], dags.clock.now() - dag.born
+        life, now = dags._histories[key], dags.clock.now() - dag.born
         shown = obshell.view_at(life, now)
         stage = shown.stage % len(shown.nodes) + 1
         states = tuple(
             replace(each, stage=stage) if each is shown else each for each in life.states
         )
-        dags._lives[key] = replace(life, states=states)
+        dags._histories[key] = replace(life, states=states)
         raise
 
 

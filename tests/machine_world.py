@@ -9,6 +9,7 @@ from typing import Any
 
 from conftest import AFTERNOON
 from mutants.bending import Mutant
+from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.machines import (
@@ -23,7 +24,6 @@ from oceanmock.conformance.machines import (
 from oceanmock.conformance.model import Api, Options
 from oceanmock.conformance.target import Target
 from oceanmock.engine.accounts import Accounts
-from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import DEFAULT, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
@@ -80,7 +80,7 @@ def served(
     """A scenario, or the machines' own, over a socket; asked by anybody, who may write."""
     scenario = scenario or load_world(api)
     with (broken or WHOLE).broken() as wrap:
-        sandbox = Sandbox.of_scenarios(
+        sandbox = make_sandbox(
             [scenario],
             starts_at=AFTERNOON,
             seed=1,

@@ -29,6 +29,8 @@ from obshell_replay_scenarios import (
     scenario_text,
     starts_in,
 )
+from oceanmock.apis import make_sandbox
+from oceanmock.engine.log import Create, MoveClock
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.library import read_scenario
@@ -88,13 +90,12 @@ class _Stage:
     unborn: list[tuple[int, Dag]]
 
     def move_to(self, instant: int) -> None:
-        self.sandbox.clock.move_to(instant)
+        self.sandbox.execute(MoveClock(instant))
         while self.unborn and self.unborn[0][0] <= instant:
             born, dag = self.unborn.pop(0)
-            first_tick = self.start + self.scenario.phase
-            self.sandbox.world(Dags).add(
-                dag, born=born, tick=self.scenario.tick, first_tick=first_tick
-            )
+            age = self.sandbox.clock.now() - born
+            late = self.scenario.model_copy(update={"dags": (dag.model_copy(update={"age": age}),)})
+            self.sandbox.execute(Create(Dags.api, late))
 
 
 def _stage(file: str, world: World) -> _Stage:
@@ -110,15 +111,13 @@ def _stage(file: str, world: World) -> _Stage:
         for birth, dag in zip(births, scenario.dags, strict=True)
         if not dag.age and dag.id not in starts
     ]
-    sandbox = Sandbox.of_scenarios(
-        [scenario.model_copy(update={"dags": alive})], starts_at=start, seed=1
+    templates = tuple(
+        dag.model_copy(update=_started(str(dag.name), starts[dag.id]))
+        for dag in scenario.dags
+        if dag.id in starts
     )
-    for dag in scenario.dags:
-        if dag.id in starts:
-            template = dag.model_copy(update=_started(str(dag.name), starts[dag.id]))
-            sandbox.world(Dags).hold(
-                template, tick=scenario.tick, first_tick=start + scenario.phase
-            )
+    initial = scenario.model_copy(update={"dags": (*alive, *templates)})
+    sandbox = make_sandbox([initial], starts_at=start, seed=1)
     return _Stage(sandbox, scenario, start, unborn)
 
 

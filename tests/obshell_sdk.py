@@ -21,6 +21,7 @@ from obshell.model.task import DagDetailDTO, TaskStatusDTO
 from obshell.service import client_v1
 
 from conftest import AFTERNOON
+from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
@@ -110,7 +111,7 @@ class Mock:
 
     def later(self, seconds: int) -> None:
         """Moves its clock on."""
-        self.sandbox.clock.advance(seconds * SECOND)
+        self.sandbox.advance(seconds * SECOND)
 
 
 @contextmanager
@@ -126,7 +127,7 @@ def served(sandbox: Sandbox, *, port: int = 0) -> Iterator[Mock]:
 
 def of_library(name: str) -> Sandbox:
     """A scenario of the library, at a standstill."""
-    return Sandbox.of_scenarios([load_scenario(name)], progression="manual", starts_at=AFTERNOON)
+    return make_sandbox([load_scenario(name)], progression="manual", starts_at=AFTERNOON)
 
 
 def shown(found: object) -> Any:

@@ -14,7 +14,8 @@ import httpx
 
 import obshell_client as client
 from conftest import Ask, asking, sandbox_of
-from oceanmock.clock import SECOND, Clock
+from oceanmock.apis import make_sandbox
+from oceanmock.clock import SECOND
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import App, create_app
@@ -62,7 +63,7 @@ def world(dags: str, *, head: str = "", **options: Any) -> Sandbox:
 def failed(text: str = INIT, **options: Any) -> Sandbox:
     """A sandbox long after its dags have ended."""
     sandbox = sandbox_of(text, **options)
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
     return sandbox
 
 
@@ -84,7 +85,7 @@ def guarded(sandbox: Sandbox) -> Ask:
     """Asks a sandbox that wants to know who asks."""
     app = _app()
     name = f"world-{len(app.sandboxes)}"
-    app.sandboxes.create(name, lambda _: sandbox)
+    app.sandboxes._by_name[name] = sandbox
 
     def ask(method: str, url: str, *, headers: Any = (), **options: Any) -> httpx.Response:
         chosen = {**dict(headers), "X-Oceanmock-Sandbox": name}
@@ -96,7 +97,7 @@ def guarded(sandbox: Sandbox) -> Ask:
 @cache
 def _app() -> App:
     """One app for all worlds: to make one takes a tenth of a second."""
-    return create_app(Sandbox(Clock("manual")))
+    return create_app(make_sandbox(progression="manual"))
 
 
 def operate(ask: Ask, path: str, operator: str) -> httpx.Response:

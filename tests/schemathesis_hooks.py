@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import schemathesis
 
+from oceanmock.apis import make_sandbox
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.library import load_scenario
@@ -24,19 +25,20 @@ SCENARIO: Final = Path(__file__).parent / "data" / "scenarios" / "tasks-for-sche
 LARGEST: Final = 2**63 - 1
 
 
-def make_sandbox(switches: Switches, accounts: Accounts | None = None) -> Sandbox:
+def hooked_sandbox(switches: Switches, accounts: Accounts | None = None) -> Sandbox:
     """The sandbox that is served; its ids are the same in every process.
 
     Its clock stands, so that the same requests are answered the same each time: hypothesis gives
     up on walks that are not.
     """
     scenario = load_scenario(SCENARIO)
-    return Sandbox.of_scenarios([scenario], seed=0, switches=switches, accounts=accounts)
+    overrides = {"ocp": switches.model_dump(exclude_unset=True)}
+    return make_sandbox([scenario], seed=0, switches=overrides, accounts=accounts or Accounts())
 
 
 SUBTASKS_OF: Final = {
     view.task.id: [subtask.id for subtask in view.task.subtasks]
-    for view in make_sandbox(Switches()).world(Tasks).all()
+    for view in hooked_sandbox(Switches()).world(Tasks).all()
 }
 
 

@@ -22,12 +22,12 @@ import schemathesis
 from schemathesis.core import NOT_SET
 
 import obshell_client as client
+from oceanmock.apis import make_sandbox
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.library import load_scenario
-from oceanmock.obshell.bodies import id_of
 from oceanmock.obshell.scenario import Switches
-from oceanmock.obshell.world import Dags
+from oceanmock.obshell.world import Dags, id_of
 from oceanmock.openapi import load_spec, spec_path
 
 World = Literal["agent", "cluster"]
@@ -46,19 +46,24 @@ UNGUARDED: Final = re.compile(r"/api/v1/(info|secret|time|git-info|status)")
 OF_OBPROXY: Final = re.compile(r"/api/v1/task/\w+/[45]")
 
 
-def make_sandbox(world: World, switches: Switches, accounts: Accounts | None = None) -> Sandbox:
+def hooked_sandbox(world: World, switches: Switches, accounts: Accounts | None = None) -> Sandbox:
     """The sandbox that is served; its ids are the same in every process, and its clock stands."""
     name = {"agent": "dags", "cluster": "cluster-dags"}[world]
     scenario: Any = load_scenario(SCENARIOS / f"{name}-for-schemathesis.yaml")
     others = tuple(dag for dag in scenario.dags if dag.id is None)
     many = scenario.model_copy(update={"dags": scenario.dags + others * (COPIES - 1)})
-    return Sandbox.of_scenarios([many], seed=0, obshell_switches=switches, accounts=accounts)
+    return make_sandbox(
+        [many],
+        seed=0,
+        switches={"obshell": switches.model_dump(exclude_unset=True)},
+        accounts=accounts or Accounts(),
+    )
 
 
 @cache
 def ids_of(world: World) -> dict[str, list[str]]:
     """What is there, by the name it has in a path: dag, node, sub_task."""
-    sandbox = make_sandbox(world, Switches())
+    sandbox = hooked_sandbox(world, Switches())
     dags = [view.dag for store in ("agent", "cluster") for view in sandbox.world(Dags).all(store)]
     nodes = [(dag, node) for dag in dags for node in dag.nodes]
     return {

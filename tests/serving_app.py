@@ -19,7 +19,8 @@ import httpx
 
 from command import PATIENCE
 from conftest import AFTERNOON, REINSTALL
-from oceanmock.clock import Clock
+from oceanmock.apis import make_sandbox
+from oceanmock.engine.log import AddFault, SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import SANDBOX_PATH, App
@@ -74,7 +75,8 @@ class World:
 
     def strike(self, **said: Any) -> str:
         """Adds a fault, as the admin API would; its name."""
-        return self.sandbox.faults.add(read_fault(said))
+        name: str = self.sandbox.execute(AddFault(read_fault(said)))
+        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,8 @@ class Serving:
         scenarios = [read_scenario(text) for text in texts or (REINSTALL,)]
         options = {"starts_at": AFTERNOON, "seed": 1, "progression": "manual", **options}
 
-        def make(name: str) -> Sandbox:
-            return Sandbox.of_scenarios(scenarios, name=name, **options)
-
-        return self.app.sandboxes.create(name or f"world-{next(self._numbers)}", make)
+        spec = SandboxSpec(tuple(scenarios), **options)
+        return self.app.sandboxes.create(name or f"world-{next(self._numbers)}", spec)
 
     def world(self, *texts: str, **options: Any) -> World:
         """A further sandbox, and a client that asks for it by its path."""
@@ -146,6 +146,6 @@ def ports_of(app: App) -> Ports:
 @contextmanager
 def serving_app() -> Iterator[Serving]:
     """An app with an empty default sandbox, over a socket."""
-    app = OnLoop(Sandboxes(Sandbox(Clock("manual", starts_at=AFTERNOON))))
+    app = OnLoop(Sandboxes(make_sandbox(progression="manual", starts_at=AFTERNOON)))
     with Server(app) as server, ExitStack() as clients:
         yield Serving(app, server, clients)

@@ -14,7 +14,7 @@ from conftest import Ask, asking
 from kit_world import FAR, World
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.http.admin import AdminContext, api
+from oceanmock.http.admin import AdminContext, service
 from oceanmock.http.admin_scenarios import ScenarioCatalog
 from oceanmock.http.pipeline import MAX_BODY_BYTES
 from oceanmock.library import library_names, read_scenario
@@ -78,7 +78,7 @@ def test_the_whole_library_can_be_played(admin: Ask) -> None:
 
 def test_what_the_server_was_started_with_can_be_played_by_name(world: World, admin: Ask) -> None:
     text = "summary: Mine\napi: ocp\ntasks: [{id: 1, subtasks: [a]}]"
-    world.kit.shelf = ScenarioCatalog([read_scenario(text, path="my/own.yaml")])
+    world.kit.catalog = ScenarioCatalog([read_scenario(text, path="my/own.yaml")])
 
     made = admin("POST", "/sandboxes", json={"scenarios": ["own"]})
 
@@ -268,7 +268,7 @@ def test_a_taken_name_is_refused(admin: Ask) -> None:
 
 def test_too_many_sandboxes_are_refused(world: World) -> None:
     few = World()
-    few.kit.sandboxes = Sandboxes(world.sandboxes.default, most=1)
+    few.kit.sandboxes = Sandboxes(world.sandboxes.default, limit=1)
 
     answer = asking(few)("POST", "/__admin/sandboxes", json={})
 
@@ -1042,7 +1042,7 @@ ONE_FOR_ALL = asking(World())
 
 
 def test_every_operation_of_the_contract_has_its_handler(world: World) -> None:
-    room = api(AdminContext(world.sandboxes))
+    room = service(AdminContext(world.sandboxes))
 
     assert set(room.handlers) == {operation.id for operation in OPERATIONS}
 
@@ -1071,7 +1071,7 @@ def test_every_example_of_a_request_does_what_it_says(
 
 
 def test_a_mistake_of_the_mock_s_own_says_no_more_than_that(world: World, admin: Ask) -> None:
-    world.sandboxes.default.faults = None  # type: ignore[assignment, misc]
+    world.sandboxes.default.faults = None  # type: ignore[assignment, method-assign]
 
     answer = admin("GET", "/sandboxes/default/faults")
 

@@ -9,8 +9,7 @@ import pytest
 
 from conftest import Ask, asking
 from kit_world import World
-from oceanmock.clock import Clock
-from oceanmock.engine.sandbox import Sandbox
+from oceanmock.apis import make_sandbox
 from oceanmock.ocp.world import Tasks
 
 ONE: dict[str, Any] = {
@@ -33,7 +32,7 @@ MORNING = "2024-01-10T06:00:00Z"
 
 @pytest.fixture
 def world() -> World:
-    return World(Sandbox(Clock()))
+    return World(make_sandbox())
 
 
 @pytest.fixture

@@ -22,8 +22,7 @@ from starlette.exceptions import HTTPException
 
 from conftest import Ask, asking
 from oceanmock.api import ApiError, Request, Response, Service
-from oceanmock.clock import Clock
-from oceanmock.engine.sandbox import Sandbox
+from oceanmock.apis import make_sandbox
 from oceanmock.errors import AuthorError
 from oceanmock.http.pipeline import MAX_BODY_BYTES, SANDBOX, build_app
 
@@ -121,7 +120,7 @@ def others() -> Service:
 
 def in_a_sandbox(app: Any) -> Any:
     """The app, its requests meant for one sandbox."""
-    sandbox = Sandbox(Clock("manual"))
+    sandbox = make_sandbox(progression="manual")
 
     async def chosen(scope: Any, receive: Any, send: Any) -> None:
         await app({**scope, SANDBOX: sandbox}, receive, send)

@@ -9,38 +9,42 @@ import pytest
 from conftest import asking
 from golden import assert_golden
 from kit_world import World
+from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
+from oceanmock.engine.log import SetClock
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError
 from oceanmock.library import load_scenario, read_scenario
-from oceanmock.obshell.world import Dags
-from oceanmock.ocp.world import Tasks
-from oceanmock.report.draw_timeline import MOST_CHANGES, MOST_ROWS, draw_dag, draw_task
+from oceanmock.obshell import world as obshell_world
+from oceanmock.obshell.timeline import draw_timeline as draw_dag
+from oceanmock.ocp import world as ocp_world
+from oceanmock.ocp.timeline import draw_timeline as draw_task
+from oceanmock.report.draw_timeline import MOST_CHANGES, MOST_ROWS
 
 AFTERNOON = 1_704_895_200 * SECOND
 
 
 def playing(*names: str) -> Sandbox:
     scenarios = [load_scenario(name) for name in names]
-    return Sandbox.of_scenarios(scenarios, progression="manual", starts_at=AFTERNOON)
+    return make_sandbox(scenarios, progression="manual", starts_at=AFTERNOON)
 
 
 def test_a_picture_has_every_state_up_to_now_and_every_operation() -> None:
     sandbox = playing("retry-failed-subtask")
-    sandbox.clock.advance(10 * SECOND)
+    sandbox.advance(10 * SECOND)
     with suppress(CallerError):
-        sandbox.world(Tasks).operate_subtask(1000, 1001, "RETRY")
-    sandbox.world(Tasks).operate_subtask(1000, 1002, "RETRY")
-    sandbox.clock.advance(4 * SECOND)
+        ocp_world.operate_subtask(sandbox, 1000, 1001, "RETRY")
+    ocp_world.operate_subtask(sandbox, 1000, 1002, "RETRY")
+    sandbox.advance(4 * SECOND)
 
     assert_golden("bands-task.txt", draw_task(sandbox, 1000))
 
 
 def test_a_picture_of_a_dag_has_a_band_for_each_of_several_sub_tasks() -> None:
     sandbox = playing("parallel-node")
-    sandbox.clock.advance(20 * SECOND)
-    sandbox.world(Dags).operate(("agent", 90), "RETRY")
-    sandbox.clock.advance(5 * SECOND)
+    sandbox.advance(20 * SECOND)
+    obshell_world.operate(sandbox, ("agent", 90), "RETRY")
+    sandbox.advance(5 * SECOND)
 
     assert_golden("bands-dag.txt", draw_dag(sandbox, 90))
 
@@ -54,7 +58,7 @@ def test_at_its_birth_there_is_one_state() -> None:
 
 def test_drawing_moves_no_clock() -> None:
     sandbox = playing("retry-failed-subtask")
-    sandbox.set_clock(progression="polls")
+    sandbox.execute(SetClock("polls"))
 
     draw_task(sandbox, 1000)
 
@@ -64,8 +68,8 @@ def test_drawing_moves_no_clock() -> None:
 def test_what_is_long_is_cut_and_says_so() -> None:
     subtasks = ", ".join(f"step {number}" for number in range(100))
     text = f"summary: Long\napi: ocp\ntasks: [{{id: 1, name: Long, subtasks: [{subtasks}]}}]\n"
-    sandbox = Sandbox.of_scenarios([read_scenario(text)], progression="manual", starts_at=0)
-    sandbox.clock.advance(3600 * SECOND)
+    sandbox = make_sandbox([read_scenario(text)], progression="manual", starts_at=0)
+    sandbox.advance(3600 * SECOND)
 
     lines = draw_task(sandbox, 1).splitlines()
 
@@ -83,7 +87,7 @@ def test_no_name_is_taken_for_markup_or_for_a_terminal_s_command() -> None:
         "summary: Odd\napi: ocp\n"
         'tasks: [{id: 1, name: "[red]x[/]", subtasks: ["[bold]\\u001b[31mstep"]}]\n'
     )
-    sandbox = Sandbox.of_scenarios([read_scenario(text)], progression="manual", starts_at=0)
+    sandbox = make_sandbox([read_scenario(text)], progression="manual", starts_at=0)
 
     picture = draw_task(sandbox, 1)
 

@@ -149,7 +149,7 @@ def test_create_says_everything_that_is_to_be_different(world: World, oceanmock:
     )
 
     sandbox = world.sandboxes.get("t1")
-    assert (sandbox.clock.speed, sandbox.clock.progression, sandbox.seed) == (60, "polls", 7)
+    assert (sandbox.clock.speed, sandbox.clock.progression, sandbox.spec.seed) == (60, "polls", 7)
     assert sandbox.accounts.required is False
     assert sandbox.world(Tasks).switches.subtask_pairing == "checked"
     assert sandbox.world(Dags).switches.obshell_version == "4.2.3.0"
@@ -251,7 +251,7 @@ def test_a_fault_can_be_given_everything(world: World, oceanmock: Oceanmock) -> 
     )
 
     assert result.output == "slow\n"
-    (tally,) = world.sandboxes.default.faults.all()
+    (tally,) = world.sandboxes.default.faults()
     assert tally.fault.to_json() == {
         "api": "ocp",
         "name": "slow",
@@ -296,7 +296,7 @@ def test_all_faults_are_removed_at_once(world: World, oceanmock: Oceanmock) -> N
     result = oceanmock("faults", "remove", "--all")
 
     assert result.exit_code == 0
-    assert world.sandboxes.default.faults.all() == ()
+    assert world.sandboxes.default.faults() == ()
 
 
 # --- JSON, for those who like it ------------------------------------------------------------------

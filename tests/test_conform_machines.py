@@ -38,6 +38,7 @@ from oceanmock.conformance.machines.ocp import OcpWalk, read_task
 from oceanmock.conformance.model import Api, Options
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic
+from oceanmock.engine.log import SetClock
 from oceanmock.http.server import Server
 from oceanmock.library import read_scenario
 from oceanmock.obshell.scenario import Switches as ObshellSwitches
@@ -466,7 +467,7 @@ def test_a_world_to_play_with_comes_along_and_is_loaded_without_mistakes() -> No
 
 def _let_time_run(world: World) -> None:
     """From now on each look moves the clock on, and so a call may find another state."""
-    world.app.sandboxes.default.set_clock(progression="polls")
+    world.app.sandboxes.default.execute(SetClock("polls"))
 
 
 def _running() -> Pace:

@@ -21,6 +21,7 @@ import test_conform_checks
 import test_conform_memory
 from conform_exchanges import CONTRACTS, changed, example, exchange
 from conform_servers import Logged, logged
+from oceanmock.apis import make_sandbox
 from oceanmock.checks import CheckResult, Contract, Exchange
 from oceanmock.clock import SECOND
 from oceanmock.conformance.checks import Checks
@@ -32,12 +33,11 @@ from oceanmock.conformance.probes.ocp import IDS, ask_whether_listed
 from oceanmock.conformance.rules import RULES
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
-from oceanmock.engine.sandbox import STORES, Sandbox
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
 from oceanmock.library import load_scenario
-from oceanmock.obshell.bodies import id_of
-from oceanmock.obshell.world import Dags
+from oceanmock.obshell.world import STORES, Dags, id_of
 from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import load_spec, spec_path
 
@@ -53,8 +53,8 @@ WORLDS: Final[dict[Api, tuple[str, ...]]] = {
 def sandbox_of(api: Api) -> Sandbox:
     """Scenarios that come with oceanmock, a minute after they began; then time stands."""
     scenarios = [load_scenario(name) for name in WORLDS[api]]
-    sandbox = Sandbox.of_scenarios(scenarios, progression="manual")
-    sandbox.clock.advance(60 * SECOND)
+    sandbox = make_sandbox(scenarios, progression="manual")
+    sandbox.advance(60 * SECOND)
     return sandbox
 
 
@@ -203,7 +203,7 @@ def _step(run: Run, known: KnownIds, chance: random.Random) -> None:
     wait = ("WAIT", "", None)
     method, path, body = chance.choice([*steps(one, chance), wait, wait])
     if method == "WAIT":
-        run.sandbox.clock.advance(chance.randrange(3 * SECOND))
+        run.sandbox.advance(chance.randrange(3 * SECOND))
     else:
         run.client.send(method, path, json=body)
 

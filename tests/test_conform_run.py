@@ -73,9 +73,7 @@ def test_a_run_that_writes_says_every_call_that_may_have_changed_something() -> 
 
 def test_the_machine_walks_on_the_tasks_it_was_given() -> None:
     with served("ocp") as there:
-        environment = Environment(
-            wait=lambda s: there.sandbox.clock.advance(int(s * 1e9)), is_ours=True
-        )
+        environment = Environment(wait=lambda s: there.sandbox.advance(int(s * 1e9)), is_ours=True)
         run = Run(
             there.target, only("machine", write=True, tasks=("1000",)), environment=environment
         )

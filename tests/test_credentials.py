@@ -88,7 +88,7 @@ def obshell(serving: Serving) -> str:
 def agent(serving: Serving, about: str = "") -> str:
     """An agent that is described so, in YAML; where it is."""
     sandbox = serving.create(f"{INIT}\n{about}")
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
     return serving.at(serving.open_port(sandbox))
 
 

@@ -18,9 +18,11 @@ import httpx
 import pytest
 from jsonschema_rs import Draft4Validator
 
+from oceanmock.apis import make_sandbox
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.library import library_names, load_scenario
+from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
@@ -106,9 +108,9 @@ def calls_on(task: Any) -> Iterator[tuple[str, str]]:
 
 async def live_through(name: str) -> Client:
     """Asks everything at many states of every task of a scenario."""
-    sandbox = Sandbox.of_scenarios([load_scenario(name)], progression="polls")
+    sandbox = make_sandbox([load_scenario(name)], progression="polls")
     for template in sandbox.world(Tasks).templates:
-        sandbox.world(Tasks).start(template)
+        ocp_world.start(sandbox, template)
     client = Client(sandbox)
     for _ in range(25):
         page = await client.ask("GET", "?size=5")

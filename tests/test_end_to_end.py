@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from command import Serving, run, serving
-from oceanmock.engine.sandbox import Sandbox
+from oceanmock.apis import make_sandbox
 from oceanmock.library import load_library
 from oceanmock.ocp.world import Tasks
 
@@ -238,7 +238,7 @@ def test_it_says_first_what_it_serves_and_how_and_last_where(story: Serving) -> 
 
 def test_without_a_scenario_the_whole_library_is_served() -> None:
     scenarios = load_library()
-    library = Sandbox.of_scenarios(scenarios)
+    library = make_sandbox(scenarios)
 
     ids = [view.task.id for view in library.world(Tasks).all()]
 

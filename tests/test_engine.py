@@ -5,12 +5,12 @@ READY. Nothing here waits: the tests move the clock, or the wall that it goes by
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import pytest
 
 from conftest import sandbox_of
-from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
+from oceanmock.apis import make_sandbox
+from oceanmock.clock import PROGRESSIONS, SECOND, Progression
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import (
     AuthorError,
@@ -22,6 +22,7 @@ from oceanmock.errors import (
 )
 from oceanmock.library import load_scenario, read_scenario
 from oceanmock.ocp import machine as ocp
+from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.scenario import Scenario, script_of
 from oceanmock.ocp.scenario_checks import tell
 from oceanmock.ocp.world import Tasks, TaskView
@@ -70,7 +71,7 @@ def status_of(sandbox: Sandbox, task_id: int = 7) -> str:
 def failed() -> Sandbox:
     """A sandbox in which task 7 has failed at its second step."""
     sandbox = sandbox_of(FAILS_FIRST)
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
     return sandbox
 
 
@@ -108,7 +109,7 @@ def test_the_list_goes_by_ascending_id_whatever_the_order_in_the_files() -> None
     scenarios = [named("b", "[{id: 30, subtasks: [A]}, {id: 10, subtasks: [A]}]")]
     scenarios.append(named("a", "[{id: 20, subtasks: [A]}]"))
 
-    views = Sandbox.of_scenarios(scenarios).world(Tasks).all()
+    views = make_sandbox(scenarios).world(Tasks).all()
 
     assert [view.task.id for view in views] == [10, 20, 30]
 
@@ -116,7 +117,7 @@ def test_the_list_goes_by_ascending_id_whatever_the_order_in_the_files() -> None
 def test_the_list_shows_all_tasks_at_one_instant() -> None:
     sandbox = sandbox_of(FAILS_FIRST)
 
-    sandbox.clock.advance(3 * SECOND)
+    sandbox.advance(3 * SECOND)
 
     assert [view.state for view in sandbox.world(Tasks).all()] == [
         sandbox.world(Tasks).view(7).state,
@@ -128,12 +129,13 @@ def test_looking_changes_nothing() -> None:
     sandbox = sandbox_of(FAILS_FIRST)
     before = sandbox.world(Tasks).view(7)
 
-    sandbox.world(Tasks).shown(
+    ocp_world.note_read(
+        sandbox,
         [
             *sandbox.world(Tasks).all(),
             sandbox.world(Tasks).view(7),
             sandbox.world(Tasks).view_subtask(7, 71)[0],
-        ]
+        ],
     )
 
     assert sandbox.world(Tasks).view(7) == before
@@ -142,7 +144,7 @@ def test_looking_changes_nothing() -> None:
 def test_a_repeated_task_is_born_over_and_over() -> None:
     task = "{id: 5, name: 'No. {n}', age: 10m, repeat: {count: 3, every: 5m}, subtasks: [A]}"
 
-    sandbox = Sandbox.of_scenarios([named("many", f"[{task}]")], starts_at=0)
+    sandbox = make_sandbox([named("many", f"[{task}]")], starts_at=0)
 
     assert [
         (view.task.id, view.task.name, view.task.born // SECOND)
@@ -157,7 +159,7 @@ def test_a_repeated_task_is_born_over_and_over() -> None:
 def test_an_operation_shows_its_effect_at_once() -> None:
     sandbox = failed()
 
-    view = sandbox.world(Tasks).operate(7, "RETRY")
+    view = ocp_world.operate(sandbox, 7, "RETRY")
 
     assert (view.state.status, view.state.operation) == ("RUNNING", "RETRY")
     assert view.state.subtasks[1].status == "READY"
@@ -167,7 +169,7 @@ def test_an_operation_shows_its_effect_at_once() -> None:
 def test_an_operation_on_a_subtask_answers_with_its_place() -> None:
     sandbox = failed()
 
-    view, position = sandbox.world(Tasks).operate_subtask(7, 72, "SKIP")
+    view, position = ocp_world.operate_subtask(sandbox, 7, 72, "SKIP")
 
     assert (view.task.id, position) == (7, 1)
     assert view.state.subtasks[1].operation == "SKIP"
@@ -177,7 +179,7 @@ def test_an_operation_changes_no_other_task() -> None:
     sandbox = failed()
     other = sandbox.world(Tasks).view(8)
 
-    sandbox.world(Tasks).operate(7, "ROLLBACK")
+    ocp_world.operate(sandbox, 7, "ROLLBACK")
 
     assert sandbox.world(Tasks).view(8) == other
 
@@ -187,17 +189,17 @@ def test_a_refused_operation_changes_nothing() -> None:
     before = sandbox.world(Tasks).view(7)
 
     with pytest.raises(IllegalOperation):
-        sandbox.world(Tasks).operate(7, "RETRY")
+        ocp_world.operate(sandbox, 7, "RETRY")
 
     assert sandbox.world(Tasks).view(7) == before
 
 
 def test_a_forbidden_rollback_is_refused() -> None:
     sandbox = sandbox_of(FAILS_FIRST.replace("name: Upgrade", "prohibit_rollback: true"))
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
 
     with pytest.raises(RollbackProhibited):
-        sandbox.world(Tasks).operate(7, "ROLLBACK")
+        ocp_world.operate(sandbox, 7, "ROLLBACK")
 
     assert status_of(sandbox) == "FAILED"
 
@@ -205,8 +207,8 @@ def test_a_forbidden_rollback_is_refused() -> None:
 @pytest.mark.parametrize(
     ("operate", "refusal"),
     [
-        (lambda sandbox: sandbox.world(Tasks).operate(9, "RETRY"), NoSuchTask),
-        (lambda sandbox: sandbox.world(Tasks).operate_subtask(7, 99, "RETRY"), NoSuchSubtask),
+        (lambda sandbox: ocp_world.operate(sandbox, 9, "RETRY"), NoSuchTask),
+        (lambda sandbox: ocp_world.operate_subtask(sandbox, 7, 99, "RETRY"), NoSuchSubtask),
         (lambda sandbox: sandbox.world(Tasks).view_subtask(7, 99), NoSuchSubtask),
     ],
 )
@@ -254,15 +256,13 @@ class Wall:
 
 
 @pytest.fixture
-def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
-    """The wall that every sandbox made in the test goes by."""
-    wall = Wall()
-    monkeypatch.setattr("oceanmock.engine.sandbox.Clock", partial(Clock, wall=wall))
-    return wall
+def wall() -> Wall:
+    """The wall that a sandbox goes by."""
+    return Wall()
 
 
 def test_under_time_a_task_lives_as_the_wall_goes(wall: Wall) -> None:
-    sandbox = sandbox_of(FAILS_FIRST, progression="time")
+    sandbox = sandbox_of(FAILS_FIRST, progression="time", wall=wall)
     before = status_of(sandbox)
 
     wall.now += 6 * SECOND
@@ -271,7 +271,7 @@ def test_under_time_a_task_lives_as_the_wall_goes(wall: Wall) -> None:
 
 
 def test_under_time_a_task_lives_faster_where_time_runs_faster(wall: Wall) -> None:
-    sandbox = sandbox_of(FAILS_FIRST, progression="time", speed=100)
+    sandbox = sandbox_of(FAILS_FIRST, progression="time", speed=100, wall=wall)
 
     wall.now += 6 * SECOND // 100
 
@@ -279,10 +279,10 @@ def test_under_time_a_task_lives_faster_where_time_runs_faster(wall: Wall) -> No
 
 
 def test_under_time_an_operation_comes_at_the_instant_of_its_call(wall: Wall) -> None:
-    sandbox = sandbox_of(FAILS_FIRST, progression="time")
+    sandbox = sandbox_of(FAILS_FIRST, progression="time", wall=wall)
     wall.now += 60 * SECOND
 
-    view = sandbox.world(Tasks).operate(7, "RETRY")
+    view = ocp_world.operate(sandbox, 7, "RETRY")
 
     assert view.state.at == 60 * SECOND
 
@@ -291,7 +291,7 @@ def test_under_time_an_operation_comes_at_the_instant_of_its_call(wall: Wall) ->
 def test_without_reads_nothing_happens_however_long_one_waits(
     progression: Progression, wall: Wall
 ) -> None:
-    sandbox = sandbox_of(FAILS_FIRST, progression=progression)
+    sandbox = sandbox_of(FAILS_FIRST, progression=progression, wall=wall)
 
     wall.now += 3600 * SECOND
 
@@ -303,7 +303,7 @@ def polls_of(sandbox: Sandbox, task_id: int, *, most: int = 200) -> Iterator[Tas
     previous = None
     for _ in range(most):
         view = sandbox.world(Tasks).view(task_id)
-        sandbox.world(Tasks).shown([view])
+        ocp_world.note_read(sandbox, [view])
         if view == previous:
             return
         previous = view
@@ -314,7 +314,7 @@ def test_under_polls_who_polls_sees_every_state_once_and_in_order() -> None:
     scenario = of_ocp(read_scenario(FAILS_FIRST))
     life = ocp.start(script_of(scenario.tasks[0]))
 
-    seen = list(polls_of(Sandbox.of_scenarios([scenario], progression="polls"), 7))
+    seen = list(polls_of(make_sandbox([scenario], progression="polls"), 7))
 
     assert [view.state for view in seen] == list(life.states)
 
@@ -322,7 +322,7 @@ def test_under_polls_who_polls_sees_every_state_once_and_in_order() -> None:
 @pytest.mark.parametrize("name", ["cancel-running-subtask", "fails-twice", "parallel-branches"])
 def test_under_polls_every_state_of_a_library_story_is_seen(name: str) -> None:
     scenario = of_ocp(load_scenario(name))
-    sandbox = Sandbox.of_scenarios([scenario], progression="polls")
+    sandbox = make_sandbox([scenario], progression="polls")
     life = ocp.start(script_of(scenario.tasks[0]))
 
     seen = [view.state for view in polls_of(sandbox, scenario.tasks[0].id or 0)]
@@ -334,7 +334,7 @@ def test_under_polls_every_state_after_an_operation_is_seen_too() -> None:
     sandbox = sandbox_of(FAILS_FIRST, progression="polls")
     list(polls_of(sandbox, 7))
 
-    sandbox.world(Tasks).operate(7, "RETRY")
+    ocp_world.operate(sandbox, 7, "RETRY")
 
     seen = [(view.state.status, view.state.subtasks[1].status) for view in polls_of(sandbox, 7)]
     assert seen == [
@@ -362,9 +362,9 @@ def test_under_polls_a_list_moves_on_to_the_first_event_of_all_it_has_shown() ->
             "a", "[{id: 1, subtasks: [A]}, {id: 2, age: 250ms, subtasks: [A]}]", more="tick: 10s\n"
         )
     ]
-    sandbox = Sandbox.of_scenarios(scenarios, progression="polls", starts_at=0)
+    sandbox = make_sandbox(scenarios, progression="polls", starts_at=0)
 
-    sandbox.world(Tasks).shown(sandbox.world(Tasks).all())
+    ocp_world.note_read(sandbox, sandbox.world(Tasks).all())
 
     assert sandbox.clock.now() == 5 * SECOND
 
@@ -374,7 +374,7 @@ def test_under_polls_a_task_at_rest_stops_the_clock() -> None:
     list(polls_of(sandbox, 7))
     rest = sandbox.clock.now()
 
-    sandbox.world(Tasks).shown([sandbox.world(Tasks).view(7)])
+    ocp_world.note_read(sandbox, [sandbox.world(Tasks).view(7)])
 
     assert sandbox.clock.now() == rest
 
@@ -388,7 +388,7 @@ def test_under_immediate_all_that_is_due_has_happened() -> None:
 def test_under_immediate_an_answer_shows_the_operation_and_the_next_read_its_end() -> None:
     sandbox = sandbox_of(FAILS_FIRST, progression="immediate")
 
-    answer = sandbox.world(Tasks).operate(7, "RETRY")
+    answer = ocp_world.operate(sandbox, 7, "RETRY")
 
     assert (answer.state.status, status_of(sandbox)) == ("RUNNING", "SUCCESSFUL")
 
@@ -397,13 +397,13 @@ def test_under_immediate_an_answer_shows_the_operation_and_the_next_read_its_end
 def test_advancing_the_clock_works_under_every_progression(progression: Progression) -> None:
     sandbox = sandbox_of(FAILS_FIRST, progression=progression)
 
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
 
     assert status_of(sandbox) == "FAILED"
 
 
 def test_a_file_s_own_progression_holds_when_nothing_else_is_asked_for() -> None:
-    sandbox = Sandbox.of_scenarios([read_scenario(FAILS_FIRST)])
+    sandbox = make_sandbox([read_scenario(FAILS_FIRST)])
 
     assert sandbox.clock.progression == "manual"
 
@@ -414,7 +414,7 @@ def test_files_that_disagree_on_the_progression_live_by_the_wall() -> None:
         named("b", "[{id: 2, subtasks: [A]}]", more="progression: manual\n"),
     ]
 
-    sandbox = Sandbox.of_scenarios(scenarios)
+    sandbox = make_sandbox(scenarios)
 
     assert sandbox.clock.progression == "time"
 
@@ -424,7 +424,7 @@ def test_a_file_s_own_start_is_exact() -> None:
         "a", "[{id: 1, subtasks: [A]}]", more="starts_at: 2001-07-05T07:54:56.000127Z\n"
     )
 
-    sandbox = Sandbox.of_scenarios([scenario])
+    sandbox = make_sandbox([scenario])
 
     assert sandbox.world(Tasks).view(1).task.born == 994_319_696_000_127_000
 
@@ -436,7 +436,7 @@ def test_a_file_s_own_start_counts_only_when_it_is_alone(wall: Wall) -> None:
         named("b", "[{id: 2, subtasks: [A]}]"),
     ]
 
-    sandbox = Sandbox.of_scenarios(scenarios)
+    sandbox = make_sandbox(scenarios, wall=wall)
 
     assert sandbox.world(Tasks).view(1).task.born == 100 * SECOND
 
@@ -464,7 +464,7 @@ def test_all_tasks_tick_together_however_old_they_are() -> None:
 
 def after(sandbox: Sandbox, span: int) -> list[TaskView]:
     """All tasks a while later."""
-    sandbox.clock.advance(span)
+    sandbox.advance(span)
     return sandbox.world(Tasks).all()
 
 
@@ -472,11 +472,11 @@ def test_a_story_s_end_is_what_a_client_sees_who_lives_it() -> None:
     """The check of a story and the sandbox it is lived in agree."""
     scenario = of_ocp(load_scenario("rollback"))
     told = tell(scenario).actors[0]
-    sandbox = Sandbox.of_scenarios([scenario], progression="manual")
+    sandbox = make_sandbox([scenario], progression="manual")
 
-    sandbox.clock.advance(4 * SECOND)
-    sandbox.world(Tasks).operate(5400, "ROLLBACK")
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(4 * SECOND)
+    ocp_world.operate(sandbox, 5400, "ROLLBACK")
+    sandbox.advance(60 * SECOND)
 
     assert sandbox.world(Tasks).view(5400).state == told.life.states[-1]
 
@@ -488,7 +488,7 @@ def test_what_happens_in_one_sandbox_happens_in_no_other() -> None:
     one, other = failed(), failed()
     before = other.world(Tasks).view(7)
 
-    one.world(Tasks).operate(7, "ROLLBACK")
+    ocp_world.operate(one, 7, "ROLLBACK")
     one.clock.advance(3600 * SECOND)
 
     assert other.world(Tasks).view(7) == before
@@ -518,8 +518,8 @@ def test_what_one_file_leaves_out_does_not_depend_on_the_files_beside_it() -> No
     one = named("one", "[{id: 1, subtasks: [{}]}]")
     another = named("another", "[{id: 2, subtasks: [{}, {}]}]")
 
-    alone = Sandbox.of_scenarios([one], starts_at=0).world(Tasks).view(1)
-    together = Sandbox.of_scenarios([another, one], starts_at=0).world(Tasks).view(1)
+    alone = make_sandbox([one], starts_at=0).world(Tasks).view(1)
+    together = make_sandbox([another, one], starts_at=0).world(Tasks).view(1)
 
     assert together == alone
 
@@ -538,7 +538,7 @@ def test_ids_that_are_made_up_are_nobody_else_s(monkeypatch: pytest.MonkeyPatch)
     given = ", ".join(f"{{id: {number}}}" for number in range(2**31 - 30, 2**31))
     scenario = named("a", f"[{{id: 1, subtasks: [{given}, {', '.join(['{}'] * 9)}]}}]")
 
-    subtasks = Sandbox.of_scenarios([scenario]).world(Tasks).view(1).task.subtasks
+    subtasks = make_sandbox([scenario]).world(Tasks).view(1).task.subtasks
 
     assert len({each.id for each in subtasks}) == 39
 
@@ -555,7 +555,7 @@ def test_addresses_that_are_made_up_are_nobody_s() -> None:
 def test_a_subtask_runs_where_its_task_does_unless_it_says_otherwise() -> None:
     task = "{id: 1, executor: 10.0.0.1, subtasks: [A, {name: B, executor: 10.0.0.2}]}"
 
-    subtasks = Sandbox.of_scenarios([named("a", f"[{task}]")]).world(Tasks).view(1).task.subtasks
+    subtasks = make_sandbox([named("a", f"[{task}]")]).world(Tasks).view(1).task.subtasks
 
     assert [each.executor for each in subtasks] == ["10.0.0.1", "10.0.0.2"]
 
@@ -563,7 +563,7 @@ def test_a_subtask_runs_where_its_task_does_unless_it_says_otherwise() -> None:
 def test_a_description_is_the_name_unless_it_is_given() -> None:
     task = "{id: 1, subtasks: [A, {name: B, description: ''}, {name: C, description: See}]}"
 
-    subtasks = Sandbox.of_scenarios([named("a", f"[{task}]")]).world(Tasks).view(1).task.subtasks
+    subtasks = make_sandbox([named("a", f"[{task}]")]).world(Tasks).view(1).task.subtasks
 
     assert [each.description for each in subtasks] == ["A", "", "See"]
 
@@ -574,7 +574,7 @@ def test_a_description_is_the_name_unless_it_is_given() -> None:
 def refusal_of(*scenarios: Scenario) -> str:
     """Why these cannot be served together."""
     with pytest.raises(AuthorError) as refused:
-        Sandbox.of_scenarios(scenarios)
+        make_sandbox(scenarios)
     return str(refused.value)
 
 
@@ -612,15 +612,14 @@ def test_two_files_that_set_different_switches_are_refused() -> None:
 def test_a_file_that_sets_no_switch_takes_the_others() -> None:
     checked = named("a", "[{id: 1, subtasks: [A]}]", more="switches: {subtask_pairing: checked}\n")
 
-    sandbox = Sandbox.of_scenarios([checked, named("b", "[{id: 2, subtasks: [A]}]")])
+    sandbox = make_sandbox([checked, named("b", "[{id: 2, subtasks: [A]}]")])
 
     assert sandbox.world(Tasks).switches.subtask_pairing == "checked"
 
 
 def test_switches_given_to_the_sandbox_outrank_those_of_the_files() -> None:
     checked = named("a", "[{id: 1, subtasks: [A]}]", more="switches: {subtask_pairing: checked}\n")
-    ignored = checked.switches.model_copy(update={"subtask_pairing": "ignored"})
 
-    sandbox = Sandbox.of_scenarios([checked], switches=ignored)
+    sandbox = make_sandbox([checked], switches={"ocp": {"subtask_pairing": "ignored"}})
 
     assert sandbox.world(Tasks).switches.subtask_pairing == "ignored"

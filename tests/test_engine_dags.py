@@ -10,11 +10,14 @@ import pytest
 
 from conftest import REINSTALL, sandbox_of
 from obshell_world import DAG, INIT, LOGS, TASK, failed, ids, operate, plain, world
+from oceanmock.apis import make_sandbox
 from oceanmock.clock import PROGRESSIONS, SECOND, Progression
+from oceanmock.engine.log import Load, MoveClock
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, IllegalOperator, NoSuchTask
 from oceanmock.library import read_scenario
 from oceanmock.obshell import machine as obshell
+from oceanmock.obshell import world as obshell_world
 from oceanmock.obshell.scenario import Scenario, Switches, rules_of, script_of
 from oceanmock.obshell.world import Dags, DagView, Key
 from oceanmock.ocp.world import Tasks
@@ -28,9 +31,14 @@ def named(name: str, dags: str, *, more: str = "") -> Scenario:
     return scenario
 
 
+def sharing(*scenarios: Scenario) -> Sandbox:
+    """Several scenarios in one sandbox."""
+    return make_sandbox(scenarios, starts_at=0, seed=1)
+
+
 def together(*scenarios: Scenario) -> Dags:
     """The dags of several scenarios in one sandbox."""
-    return Sandbox.of_scenarios(scenarios, starts_at=0, seed=1).world(Dags)
+    return sharing(*scenarios).world(Dags)
 
 
 def numbers(view: DagView) -> tuple[int, list[tuple[int, list[int]]]]:
@@ -62,7 +70,7 @@ def test_a_dag_shows_at_every_instant_what_the_machine_says() -> None:
     start = sandbox.clock.now()
 
     for state in life.states:
-        sandbox.clock.move_to(start + state.at)
+        sandbox.execute(MoveClock(start + state.at))
         assert sandbox.world(Dags).view(("agent", 4)).state == state
 
 
@@ -79,20 +87,21 @@ def test_looking_changes_nothing() -> None:
 
     sandbox.world(Dags).all("agent")
     sandbox.world(Dags).last_maintenance("agent")
-    sandbox.world(Dags).shown([before])
+    obshell_world.note_read(sandbox, [before])
 
     assert sandbox.world(Dags).view(("agent", 4)) == before
 
 
 @pytest.mark.parametrize("key", [("agent", 5), ("cluster", 4)])
 def test_what_there_is_not_cannot_be_seen_or_operated(key: Key) -> None:
-    dags = sandbox_of(INIT).world(Dags)
+    sandbox = sandbox_of(INIT)
+    dags = sandbox.world(Dags)
 
     for ask in (dags.view, dags.view_node, dags.view_sub_task):
         with pytest.raises(NoSuchTask):
             ask(key)
     with pytest.raises(NoSuchTask):
-        dags.operate(key, "RETRY")
+        obshell_world.operate(sandbox, key, "RETRY")
 
 
 def test_an_operator_that_is_refused_changes_nothing() -> None:
@@ -100,30 +109,33 @@ def test_an_operator_that_is_refused_changes_nothing() -> None:
     before = sandbox.world(Dags).view(("agent", 4))
 
     with pytest.raises(IllegalOperator):
-        sandbox.world(Dags).operate(("agent", 4), "PASS")
+        obshell_world.operate(sandbox, ("agent", 4), "PASS")
 
     assert sandbox.world(Dags).view(("agent", 4)) == before
 
 
 def test_an_operator_is_answered_by_what_it_makes_true() -> None:
-    dags = failed().world(Dags)
+    sandbox = failed()
 
-    view = dags.operate(("agent", 4), "RETRY")
+    view = obshell_world.operate(sandbox, ("agent", 4), "RETRY")
 
     assert (view.state.state, view.state.nodes[1].operator) == ("READY", "RETRY")
-    assert dags.view(("agent", 4)) == view
+    assert sandbox.world(Dags).view(("agent", 4)) == view
 
 
 # --- numbers --------------------------------------------------------------------------------------
 
 
 def test_a_dag_without_a_number_gets_the_smallest_that_is_free() -> None:
-    dags = together(named("a", "[{name: A, nodes: [N]}, {id: 1, nodes: [N]}, {id: 3, nodes: [N]}]"))
+    sandbox = sharing(
+        named("a", "[{name: A, nodes: [N]}, {id: 1, nodes: [N]}, {id: 3, nodes: [N]}]")
+    )
 
-    dags.add(named("b", "[{nodes: [N]}]").dags[0])
+    sandbox.execute(Load((named("b", "[{nodes: [N]}]"),)))
 
-    assert [view.dag.number for view in dags.all("agent")] == [1, 2, 3, 4]
-    assert dags.view(("agent", 2)).dag.name == "A"
+    world = sandbox.world(Dags)
+    assert [view.dag.number for view in world.all("agent")] == [1, 2, 3, 4]
+    assert world.view(("agent", 2)).dag.name == "A"
 
 
 def test_a_number_of_one_s_own_is_kept_whichever_file_is_read_first() -> None:
@@ -188,16 +200,17 @@ def test_two_scenarios_with_one_number_are_an_author_s_mistake(
 
 
 def test_a_dag_that_was_refused_left_nothing_behind() -> None:
-    dags = together(named("a", "[{id: 1, nodes: [{id: 5}]}]"))
+    sandbox = sharing(named("a", "[{id: 1, nodes: [{id: 5}]}]"))
     twice, once = (
-        named("b", f"[{{id: 2, nodes: [{{id: 6}}{more}]}}]").dags[0] for more in (", {id: 5}", "")
+        named("b", f"[{{id: 2, nodes: [{{id: 6}}{more}]}}]") for more in (", {id: 5}", "")
     )
 
     with pytest.raises(AuthorError):
-        dags.add(twice)
+        sandbox.execute(Load((twice,)))
 
-    assert [view.dag.number for view in dags.all("agent")] == [1]
-    assert dags.add(once).dag.number == 2
+    assert [view.dag.number for view in sandbox.world(Dags).all("agent")] == [1]
+    sandbox.execute(Load((once,)))
+    assert [view.dag.number for view in sandbox.world(Dags).all("agent")] == [1, 2]
 
 
 def test_what_has_no_name_gets_one_and_the_same_seed_the_same() -> None:
@@ -253,7 +266,7 @@ def test_a_dag_of_some_age_has_lived_already() -> None:
 def test_all_dags_live_by_the_same_ticks_whenever_they_were_born() -> None:
     sandbox = world("[{id: 1, nodes: [A]}, {id: 2, age: 300ms, nodes: [A]}]", head="phase: 400ms")
     start = sandbox.clock.now()
-    sandbox.clock.advance(SECOND)
+    sandbox.advance(SECOND)
 
     dags = sandbox.world(Dags).all("agent")
     states = [view.dag.born + (view.state.start_time or 0) for view in dags]
@@ -265,7 +278,7 @@ def test_all_dags_live_by_the_same_ticks_whenever_they_were_born() -> None:
 def test_a_tick_may_be_shorter() -> None:
     sandbox = world("[{id: 4, nodes: [A]}]", head="tick: 100ms")
 
-    sandbox.clock.advance(SECOND // 4)
+    sandbox.advance(SECOND // 4)
 
     assert sandbox.world(Dags).view(("agent", 4)).state.state == "SUCCEED"
 
@@ -278,13 +291,13 @@ def both_states(sandbox: Sandbox) -> tuple[str, str]:
 
 def test_ocp_s_tasks_and_obshell_s_dags_live_by_one_clock() -> None:
     scenarios = [read_scenario(REINSTALL), read_scenario(INIT)]
-    sandbox = Sandbox.of_scenarios(scenarios, starts_at=0)
+    sandbox = make_sandbox(scenarios, starts_at=0)
     before = (
         sandbox.world(Tasks).view(35000312).state.status,
         sandbox.world(Dags).view(("agent", 4)).state.state,
     )
 
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
 
     after = (
         sandbox.world(Tasks).view(35000312).state.status,
@@ -387,7 +400,7 @@ def test_under_manual_nothing_happens_until_the_clock_is_moved() -> None:
     ask = plain(sandbox)
 
     before = [ask("GET", DAG).json()["data"] for _ in range(3)]
-    sandbox.clock.advance(10 * SECOND)
+    sandbox.advance(10 * SECOND)
 
     assert before[0] == before[1] == before[2]
     assert ask("GET", DAG).json()["data"]["state"] == "FAILED"

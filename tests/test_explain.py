@@ -18,6 +18,7 @@ import obshell_strategies
 import ocp_strategies
 from conftest import AFTERNOON
 from golden import assert_golden
+from oceanmock.apis import make_sandbox
 from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
 from oceanmock.engine.records import OperationRecord
 from oceanmock.engine.sandbox import Sandbox
@@ -25,13 +26,17 @@ from oceanmock.errors import CallerError, NoSuchTask
 from oceanmock.library import library_names, load_scenario
 from oceanmock.obshell import explain as dags
 from oceanmock.obshell import machine as obshell
+from oceanmock.obshell import world as obshell_world
+from oceanmock.obshell.explain import explain as explain_dag
 from oceanmock.obshell.scenario import Address
-from oceanmock.obshell.world import Dag, Dags, Key, Node, SubTask
+from oceanmock.obshell.world import Dag, Dags, Key, Node, SubTask, id_of
 from oceanmock.ocp import explain as tasks
 from oceanmock.ocp import machine as ocp
+from oceanmock.ocp import world as ocp_world
+from oceanmock.ocp.explain import explain as explain_task
 from oceanmock.ocp.scenario import Named
 from oceanmock.ocp.world import Subtask, Task, Tasks
-from oceanmock.report.explain import Explanation, explain_dag, explain_task
+from oceanmock.report.explanation import Explanation
 from oceanmock.text import one_line
 
 MILLISECOND = SECOND // 1000
@@ -42,16 +47,14 @@ REMOVE_ALL: Key = ("agent", 60)
 
 def standing(name: str, *, seconds: float = 0, progression: Progression = "manual") -> Sandbox:
     """A scenario of the library so long after its start."""
-    sandbox = Sandbox.of_scenarios(
-        [load_scenario(name)], progression=progression, starts_at=AFTERNOON
-    )
+    sandbox = make_sandbox([load_scenario(name)], progression=progression, starts_at=AFTERNOON)
     advance(sandbox, seconds)
     return sandbox
 
 
 def advance(sandbox: Sandbox, seconds: float) -> None:
     """Lets so much time pass."""
-    sandbox.clock.advance(round(seconds * 1000) * MILLISECOND)
+    sandbox.advance(round(seconds * 1000) * MILLISECOND)
 
 
 # --- OCP, as whole text ---------------------------------------------------------------------------
@@ -77,7 +80,7 @@ def test_a_failed_task() -> None:
 
 def test_a_retried_task() -> None:
     sandbox = standing("retry-failed-subtask", seconds=4)
-    sandbox.world(Tasks).operate_subtask(1000, 1002, "RETRY")
+    ocp_world.operate_subtask(sandbox, 1000, 1002, "RETRY")
     advance(sandbox, 1)
 
     assert_golden("explain-ocp-retried.txt", explain_task(sandbox, 1000).text())
@@ -86,7 +89,7 @@ def test_a_retried_task() -> None:
 def test_a_task_that_fails_again() -> None:
     sandbox = standing("never-succeeds", seconds=60)
     task = sandbox.world(Tasks).all()[0].task.id
-    sandbox.world(Tasks).operate(task, "RETRY")
+    ocp_world.operate(sandbox, task, "RETRY")
     advance(sandbox, 60)
 
     assert_golden("explain-ocp-failed-again.txt", explain_task(sandbox, task).text())
@@ -94,7 +97,7 @@ def test_a_task_that_fails_again() -> None:
 
 def test_a_task_that_is_being_rolled_back() -> None:
     sandbox = standing("rollback", seconds=4)
-    sandbox.world(Tasks).operate(5400, "ROLLBACK")
+    ocp_world.operate(sandbox, 5400, "ROLLBACK")
     advance(sandbox, 1)
 
     assert_golden("explain-ocp-rolling-back.txt", explain_task(sandbox, 5400).text())
@@ -102,7 +105,7 @@ def test_a_task_that_is_being_rolled_back() -> None:
 
 def test_a_task_that_has_been_rolled_back() -> None:
     sandbox = standing("rollback", seconds=4)
-    sandbox.world(Tasks).operate(5400, "ROLLBACK")
+    ocp_world.operate(sandbox, 5400, "ROLLBACK")
     advance(sandbox, 20)
 
     assert_golden("explain-ocp-rolled-back.txt", explain_task(sandbox, 5400).text())
@@ -124,7 +127,7 @@ def test_a_task_whose_running_subtask_was_cancelled() -> None:
     sandbox = standing("cancel-running-subtask", seconds=2)
     view = sandbox.world(Tasks).all()[0]
     place = [each.status for each in view.state.subtasks].index("RUNNING")
-    sandbox.world(Tasks).operate_subtask(view.task.id, view.task.subtasks[place].id, "CANCEL")
+    ocp_world.operate_subtask(sandbox, view.task.id, view.task.subtasks[place].id, "CANCEL")
     advance(sandbox, 5)
 
     assert_golden("explain-ocp-cancelled.txt", explain_task(sandbox, view.task.id).text())
@@ -166,7 +169,7 @@ def test_a_failed_dag() -> None:
 
 def test_a_dag_whose_retry_is_under_way() -> None:
     sandbox = standing("initialize-cluster-fails", seconds=6)
-    sandbox.world(Dags).operate(INIT, "RETRY")
+    obshell_world.operate(sandbox, INIT, "RETRY")
     advance(sandbox, 1.5)
 
     assert_golden("explain-obshell-retry.txt", explain_dag(sandbox, 4).text())
@@ -174,7 +177,7 @@ def test_a_dag_whose_retry_is_under_way() -> None:
 
 def test_a_dag_that_has_been_rolled_back() -> None:
     sandbox = standing("initialize-cluster-fails", seconds=6)
-    sandbox.world(Dags).operate(INIT, "ROLLBACK")
+    obshell_world.operate(sandbox, INIT, "ROLLBACK")
     advance(sandbox, 20)
 
     assert_golden("explain-obshell-rolled-back.txt", explain_dag(sandbox, 4).text())
@@ -182,7 +185,7 @@ def test_a_dag_that_has_been_rolled_back() -> None:
 
 def test_a_dag_that_has_been_cancelled() -> None:
     sandbox = standing("cancel-running-dag", seconds=5)
-    sandbox.world(Dags).operate(("agent", 40), "CANCEL")
+    obshell_world.operate(sandbox, ("agent", 40), "CANCEL")
     advance(sandbox, 5)
 
     assert_golden("explain-obshell-cancelled.txt", explain_dag(sandbox, 40).text())
@@ -190,7 +193,7 @@ def test_a_dag_that_has_been_cancelled() -> None:
 
 def test_a_dag_whose_rollback_has_failed() -> None:
     sandbox = standing("dag-rollback-fails", seconds=6)
-    sandbox.world(Dags).operate(("agent", 120), "ROLLBACK")
+    obshell_world.operate(sandbox, ("agent", 120), "ROLLBACK")
     advance(sandbox, 20)
 
     assert_golden("explain-obshell-rollback-failed.txt", explain_dag(sandbox, 120).text())
@@ -199,9 +202,9 @@ def test_a_dag_whose_rollback_has_failed() -> None:
 def cancelled_rollback() -> Sandbox:
     """A rollback that was cancelled while it undid the second node."""
     sandbox = standing("cancelled-rollback", seconds=20)
-    sandbox.world(Dags).operate(CANCELLED, "ROLLBACK")
+    obshell_world.operate(sandbox, CANCELLED, "ROLLBACK")
     advance(sandbox, 4)
-    sandbox.world(Dags).operate(CANCELLED, "CANCEL")
+    obshell_world.operate(sandbox, CANCELLED, "CANCEL")
     return sandbox
 
 
@@ -227,7 +230,7 @@ def test_a_node_that_waits_for_another_agent() -> None:
 
 def test_a_dag_whose_failed_node_was_passed() -> None:
     sandbox = standing("pass-failed-node", seconds=10)
-    sandbox.world(Dags).operate_node(("agent", 6001), "PASS")
+    obshell_world.operate_node(sandbox, ("agent", 6001), "PASS")
 
     assert_golden("explain-obshell-passed.txt", explain_dag(sandbox, 60).text())
 
@@ -277,8 +280,8 @@ def test_under_immediate_all_has_happened() -> None:
 def test_an_explanation_as_json() -> None:
     sandbox = standing("retry-failed-subtask", seconds=4)
     with pytest.raises(CallerError):
-        sandbox.world(Tasks).operate_subtask(1000, 1001, "RETRY")
-    sandbox.world(Tasks).operate_subtask(1000, 1002, "RETRY")
+        ocp_world.operate_subtask(sandbox, 1000, 1001, "RETRY")
+    ocp_world.operate_subtask(sandbox, 1000, 1002, "RETRY")
 
     told = explain_task(sandbox, 1000).to_json()
 
@@ -319,7 +322,7 @@ def test_an_explanation_is_no_read(progression: Progression) -> None:
     explain_task(sandbox, 1000)
 
     assert progression == "time" or sandbox.clock.now() == before
-    assert sandbox.world(Tasks).operations_of(1000) == ()
+    assert sandbox.operations_of(Tasks.api, 1000) == ()
 
 
 def test_a_text_stays_on_its_line_and_gives_a_terminal_no_orders() -> None:
@@ -329,7 +332,7 @@ def test_a_text_stays_on_its_line_and_gives_a_terminal_no_orders() -> None:
 
 def test_operations_whose_record_is_lost_are_still_told() -> None:
     sandbox = standing("retry-failed-subtask", seconds=4)
-    sandbox.world(Tasks).operate_subtask(1000, 1002, "RETRY")
+    ocp_world.operate_subtask(sandbox, 1000, 1002, "RETRY")
     task, life = sandbox.world(Tasks).view(1000).task, sandbox.world(Tasks).life_of(1000)
 
     told = tasks.explain_history(task, life, (), clock=sandbox.clock)
@@ -358,7 +361,7 @@ def everything_in(sandbox: Sandbox) -> list[Explanation]:
     """The first few tasks and dags, explained."""
     of_ocp = [explain_task(sandbox, view.task.id) for view in sandbox.world(Tasks).all()[:3]]
     views = [*sandbox.world(Dags).all("agent"), *sandbox.world(Dags).all("cluster")]
-    return [*of_ocp, *(explain_dag(sandbox, it.dag.number, it.dag.store) for it in views[:3])]
+    return [*of_ocp, *(explain_dag(sandbox, id_of(it.dag, it.dag.number)) for it in views[:3])]
 
 
 def check(told: Explanation) -> None:

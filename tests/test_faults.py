@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oceanmock.clock import MILLISECOND
-from oceanmock.engine.faults import MOST_CALLERS, FaultRequest, Faults, InjectedFault, Sent, mangle
+from oceanmock.engine.faults import (
+    FaultRequest,
+    Faults,
+    FaultStatistics,
+    InjectedFault,
+    Sent,
+    mangle,
+)
+from oceanmock.engine.store.memory import MAX_CALLERS, MemoryCounters
 from oceanmock.errors import AuthorError
 from oceanmock.journal import is_called
 from oceanmock.library import read_fault
@@ -17,9 +25,23 @@ JSON = (b"Content-Type", b"application/json")
 BODY = b'{"data":{"id":1000,"status":"FAILED","none":null},"status":200}'
 
 
-def faults_of(*said: dict[str, Any], seed: int = 0) -> Faults:
+class Injector(Faults):
+    """Faults with counters of their own."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.counters = MemoryCounters()
+
+    def inject(self, request: FaultRequest, *_: Any) -> InjectedFault | None:
+        return super().inject(request, self.counters)
+
+    def statistics(self, *_: Any) -> tuple[FaultStatistics, ...]:
+        return super().statistics(self.counters)
+
+
+def faults_of(*said: dict[str, Any], seed: int = 0) -> Injector:
     """The faults that the admin API would make of these."""
-    return Faults([read_fault(each) for each in said], seed=seed)
+    return Injector([read_fault(each) for each in said], seed=seed)
 
 
 def asked(
@@ -32,15 +54,15 @@ def asked(
     return FaultRequest(api, operation, ids, caller, key)
 
 
-def struck(faults: Faults, count: int, request: FaultRequest | None = None) -> list[int]:
+def struck(faults: Injector, count: int, request: FaultRequest | None = None) -> list[int]:
     """Which of so many equal requests are struck, counted from 1."""
     request = request or asked()
-    return [number for number in range(1, count + 1) if faults.strike(request)]
+    return [number for number in range(1, count + 1) if faults.inject(request)]
 
 
 def strike_of(**said: Any) -> InjectedFault:
     """What a fault does to a request that it strikes."""
-    strike = faults_of({"operation": "getTaskInstance", **said}).strike(asked())
+    strike = faults_of({"operation": "getTaskInstance", **said}).inject(asked())
     assert strike is not None
     return strike
 
@@ -61,43 +83,43 @@ def header(sent: Sent, name: bytes) -> list[bytes]:
 
 
 def test_without_faults_nothing_is_struck() -> None:
-    assert Faults().strike(asked()) is None
+    assert Injector().inject(asked()) is None
 
 
 @pytest.mark.parametrize("operation", ["getTaskInstance", "retryTask", ""])
 def test_a_fault_of_no_operation_strikes_all(operation: str) -> None:
-    assert faults_of({"status": 500}).strike(asked(operation))
+    assert faults_of({"status": 500}).inject(asked(operation))
 
 
 def test_a_fault_strikes_only_its_operations() -> None:
     faults = faults_of({"status": 500, "operation": ["retryTask", "getSubtaskLog"]})
 
-    assert faults.strike(asked("retryTask"))
-    assert faults.strike(asked("getSubtaskLog"))
-    assert faults.strike(asked("getTaskInstance")) is None
-    assert faults.strike(asked("")) is None
+    assert faults.inject(asked("retryTask"))
+    assert faults.inject(asked("getSubtaskLog"))
+    assert faults.inject(asked("getTaskInstance")) is None
+    assert faults.inject(asked("")) is None
 
 
 def test_a_fault_of_one_api_spares_the_other() -> None:
     of_ocp, of_both = ({"api": "ocp", "status": 500}, {"status": 500})
 
-    assert faults_of(of_ocp).strike(asked("getTime", api="obshell")) is None
-    assert faults_of(of_both).strike(asked("getTime", api="obshell"))
+    assert faults_of(of_ocp).inject(asked("getTime", api="obshell")) is None
+    assert faults_of(of_both).inject(asked("getTime", api="obshell"))
 
 
 def test_a_fault_strikes_only_its_caller() -> None:
     faults = faults_of({"status": 500, "caller": "ada"})
 
-    assert faults.strike(asked(caller="ada"))
-    assert faults.strike(asked(caller="bob")) is None
-    assert faults.strike(asked(caller="")) is None
+    assert faults.inject(asked(caller="ada"))
+    assert faults.inject(asked(caller="bob")) is None
+    assert faults.inject(asked(caller="")) is None
 
 
 def test_a_fault_strikes_only_what_is_about_its_task_and_subtask() -> None:
     faults = faults_of({"status": 500, "task": 1000, "subtask": 7})
 
     def about(operation: str, **ids: str) -> InjectedFault | None:
-        return faults.strike(asked(operation, **ids))
+        return faults.inject(asked(operation, **ids))
 
     assert about("retrySubtask", taskInstanceId="1000", subtaskInstanceId="7")
     assert about("retrySubtask", taskInstanceId="1000", subtaskInstanceId="8") is None
@@ -111,7 +133,7 @@ def test_a_dag_s_fault_strikes_what_is_about_a_dag_not_a_node_of_the_same_id() -
     local = "22130706433028864"
 
     def about(operation: str, id: str) -> InjectedFault | None:
-        return faults.strike(asked(operation, api="obshell", id=id))
+        return faults.inject(asked(operation, api="obshell", id=id))
 
     assert about("getDagDetail", f"{local}")
     assert about("dagHandler", "14")
@@ -166,7 +188,7 @@ def test_only_what_a_fault_might_strike_is_counted() -> None:
 def test_of_two_faults_whose_turn_it_is_the_first_strikes_alone() -> None:
     faults = faults_of({"status": 503, "calls": 2}, {"status": 500})
 
-    statuses = [strike.status for _ in range(3) if (strike := faults.strike(asked()))]
+    statuses = [strike.status for _ in range(3) if (strike := faults.inject(asked()))]
 
     assert statuses == [500, 503, 500]
 
@@ -175,14 +197,14 @@ def test_a_call_that_another_fault_strikes_counts_for_both() -> None:
     faults = faults_of({"status": 503, "calls": 1}, {"status": 500, "calls": 1})
 
     assert struck(faults, 3) == [1]
-    assert [(each.calls, each.strikes) for each in faults.all()] == [(3, 1), (3, 0)]
+    assert [(each.calls, each.strikes) for each in faults.statistics()] == [(3, 1), (3, 0)]
 
 
 def test_a_strike_says_whose_it_is_and_which_call() -> None:
     faults = faults_of({"name": "slow", "delay": "1s", "calls": 2})
-    faults.strike(asked())
+    faults.inject(asked())
 
-    strike = faults.strike(asked())
+    strike = faults.inject(asked())
 
     assert strike is not None
     assert (strike.name, strike.call, strike.delay) == ("slow", 2, 1000 * MILLISECOND)
@@ -210,24 +232,24 @@ def test_the_third_equal_request_is_another_attempt() -> None:
 def test_a_request_that_differs_is_another_attempt() -> None:
     faults = faults_of({"status": 500, "calls": 1, "counts": "attempts"})
 
-    assert faults.strike(asked(key="one"))
-    assert faults.strike(asked(key="two")) is None
+    assert faults.inject(asked(key="one"))
+    assert faults.inject(asked(key="two")) is None
 
 
 def test_the_same_request_of_another_caller_is_another_attempt() -> None:
     faults = faults_of({"status": 500, "calls": 1, "counts": "attempts"})
 
-    assert faults.strike(asked(caller="ada"))
-    assert faults.strike(asked(caller="bob")) is None
-    assert faults.strike(asked(caller="ada")), "bob has not come between"
+    assert faults.inject(asked(caller="ada"))
+    assert faults.inject(asked(caller="bob")) is None
+    assert faults.inject(asked(caller="ada")), "bob has not come between"
 
 
 def test_a_request_after_something_else_of_the_same_caller_is_another_attempt() -> None:
     faults = faults_of({"status": 500, "calls": 1, "counts": "attempts", "operation": "retryTask"})
 
-    assert faults.strike(asked("retryTask"))
-    assert faults.strike(asked("getTaskInstance")) is None
-    assert faults.strike(asked("retryTask")) is None
+    assert faults.inject(asked("retryTask"))
+    assert faults.inject(asked("getTaskInstance")) is None
+    assert faults.inject(asked("retryTask")) is None
 
 
 def test_a_request_that_was_not_struck_is_an_attempt_of_its_own() -> None:
@@ -242,26 +264,26 @@ def test_a_client_that_sends_all_twice_fails_for_good_only_where_attempts_are_co
         faults_of({"status": 500, "calls": 1, "counts": counts}) for counts in ("calls", "attempts")
     )
 
-    assert [bool(by_call.strike(asked())) for _ in range(2)] == [True, False]
-    assert [bool(by_attempt.strike(asked())) for _ in range(2)] == [True, True]
+    assert [bool(by_call.inject(asked())) for _ in range(2)] == [True, False]
+    assert [bool(by_attempt.inject(asked())) for _ in range(2)] == [True, True]
 
 
 def test_an_attempt_keeps_its_number_though_others_come_between() -> None:
     faults = faults_of({"status": 500, "calls": "1-2", "counts": "attempts"})
     order = ["ada", "bob", "ada", "bob", "eve"]
 
-    calls = [faults.strike(asked(caller=caller)) for caller in order]
+    calls = [faults.inject(asked(caller=caller)) for caller in order]
 
     assert [each and each.call for each in calls] == [1, 2, 1, 2, None]
 
 
 def test_no_more_callers_are_remembered_than_there_may_be() -> None:
-    faults = faults_of({"status": 500, "calls": f"1-{MOST_CALLERS + 1}", "counts": "attempts"})
-    for number in range(MOST_CALLERS + 1):
-        faults.strike(asked(caller=f"caller {number}"))
+    faults = faults_of({"status": 500, "calls": f"1-{MAX_CALLERS + 1}", "counts": "attempts"})
+    for number in range(MAX_CALLERS + 1):
+        faults.inject(asked(caller=f"caller {number}"))
 
-    assert faults.strike(asked(caller="caller 1")), "still the same attempt"
-    assert faults.strike(asked(caller="caller 0")) is None, "forgotten: an attempt of its own"
+    assert faults.inject(asked(caller="caller 1")), "still the same attempt"
+    assert faults.inject(asked(caller="caller 0")) is None, "forgotten: an attempt of its own"
 
 
 # --- chance ---------------------------------------------------------------------------------------
@@ -274,7 +296,7 @@ def test_the_same_seed_gives_the_same_strikes(
     said = {"delay": "1s", "jitter": "1s", "probability": probability}
     runs = [faults_of(said, seed=seed) for _ in range(2)]
 
-    one, two = ([faults.strike(asked(caller=caller)) for caller in callers] for faults in runs)
+    one, two = ([faults.inject(asked(caller=caller)) for caller in callers] for faults in runs)
 
     assert one == two
 
@@ -306,7 +328,7 @@ def test_a_probable_fault_strikes_only_among_its_calls() -> None:
 
 @given(seed=st.integers())
 def test_a_jitter_is_added_to_the_delay(seed: int) -> None:
-    strike = faults_of({"delay": "100ms", "jitter": "50ms"}, seed=seed).strike(asked())
+    strike = faults_of({"delay": "100ms", "jitter": "50ms"}, seed=seed).inject(asked())
 
     assert strike is not None
     assert 100 * MILLISECOND <= strike.delay < 150 * MILLISECOND
@@ -345,7 +367,7 @@ def test_faults_without_a_name_are_numbered() -> None:
     faults = faults_of({"delay": "1s"}, {"name": "fault 3", "delay": "1s"})
 
     assert faults.add(read_fault({"delay": "1s"})) == "fault 4"
-    assert [each.name for each in faults.all()] == ["fault 1", "fault 3", "fault 4"]
+    assert [each.name for each in faults.statistics()] == ["fault 1", "fault 3", "fault 4"]
 
 
 def test_a_number_is_not_given_again() -> None:
@@ -367,7 +389,7 @@ def test_a_fault_that_is_removed_strikes_no_more() -> None:
 
     assert faults.remove("fault 1")
     assert not faults.remove("fault 1")
-    assert faults.strike(asked()) is None
+    assert faults.inject(asked()) is None
 
 
 def test_faults_that_are_cleared_strike_no_more() -> None:
@@ -375,8 +397,8 @@ def test_faults_that_are_cleared_strike_no_more() -> None:
 
     faults.clear()
 
-    assert faults.all() == ()
-    assert faults.strike(asked()) is None
+    assert faults.statistics() == ()
+    assert faults.inject(asked()) is None
 
 
 # --- what becomes of an answer --------------------------------------------------------------------

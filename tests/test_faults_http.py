@@ -27,6 +27,7 @@ from obshell_sdk import ALLOWING, Mock, local, served, standing
 from obshell_world import INIT
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.engine.accounts import Accounts
+from oceanmock.engine.log import AddFault, RemoveFault
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http import server
@@ -61,7 +62,7 @@ def world(serving: Serving) -> World:
 def failed(serving: Serving, text: str = REINSTALL, **options: Any) -> World:
     """A world long after it has failed."""
     world = serving.world(text, **options)
-    world.sandbox.clock.advance(60 * SECOND)
+    world.sandbox.advance(60 * SECOND)
     return world
 
 
@@ -188,7 +189,7 @@ def test_what_a_fault_answers_itself_does_not_happen(world: World, effect: dict[
     answered_or_cut(lambda: world.ask("POST", RETRY))
 
     assert world.sandbox.world(Tasks).view(35000312) == before
-    assert world.sandbox.world(Tasks).operations_of(35000312) == ()
+    assert world.sandbox.operations_of(Tasks.api, 35000312) == ()
     assert world.ask("POST", RETRY).status_code == 200
 
 
@@ -276,7 +277,7 @@ def test_a_lost_answer_is_of_an_operation_that_happened(world: World) -> None:
 
 
 def operations(world: World) -> tuple[Any, ...]:
-    return world.sandbox.world(Tasks).operations_of(35000312)
+    return world.sandbox.operations_of(Tasks.api, 35000312)
 
 
 def test_an_empty_answer_is_a_status_and_headers(world: World) -> None:
@@ -360,7 +361,7 @@ def test_a_server_that_stops_waits_for_no_delay(
         world.strike(delay="1h")
         connection = connect(serving)
         connection.sendall(raw(world, TASK))
-        world.app.until(lambda: world.sandbox.faults.all()[0].strikes == 1)
+        world.app.until(lambda: world.sandbox.faults()[0].strikes == 1)
 
     with connection:
         assert connection.recv(1) == b""
@@ -543,7 +544,7 @@ def test_a_fault_that_is_removed_strikes_no_more(world: World) -> None:
     name = world.strike(status=503)
     assert statuses(world, 1) == [503]
 
-    world.sandbox.faults.remove(name)
+    world.sandbox.execute(RemoveFault(name))
 
     assert statuses(world, 1) == [200]
 
@@ -629,7 +630,7 @@ def test_a_struck_answer_may_break_the_contract_and_another_may_not(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sandbox = sandbox_of(REINSTALL)
-    sandbox.faults.add(read_fault({"operation": "getTaskInstance", "change_type": "server"}))
+    sandbox.execute(AddFault(read_fault({"operation": "getTaskInstance", "change_type": "server"})))
     ask = asking(create_app(sandbox))
 
     struck = ask("GET", TASK)
@@ -643,9 +644,9 @@ def test_a_struck_answer_may_break_the_contract_and_another_may_not(
 
 def test_where_no_connection_can_be_cut_an_error_says_so_and_the_journal_keeps_it() -> None:
     sandbox = sandbox_of(REINSTALL)
-    sandbox.faults.add(read_fault({"operation": "retryTask", "drop_response": True}))
+    sandbox.execute(AddFault(read_fault({"operation": "retryTask", "drop_response": True})))
     ask = asking(App(Sandboxes(sandbox)))
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
 
     with pytest.raises(ConnectionResetError, match="cut on purpose"):
         ask("POST", f"{TASK}/retry")
@@ -673,9 +674,9 @@ def serve() -> Iterator[Serve]:
 
         def serve(*faults: dict[str, Any], text: str = ALLOWING) -> Mock:
             sandbox: Sandbox = sandbox_of(text)
-            sandbox.clock.advance(60 * SECOND)
+            sandbox.advance(60 * SECOND)
             for said in faults:
-                sandbox.faults.add(read_fault(said))
+                sandbox.execute(AddFault(read_fault(said)))
             return stack.enter_context(served(sandbox))
 
         yield serve

@@ -21,10 +21,12 @@ import httpx
 import pytest
 
 import obshell_client as client
-from conftest import AFTERNOON, REINSTALL, Ask, asking, sandbox_of
+from conftest import AFTERNOON, REINSTALL, Ask, asking, spec_of
 from obshell_world import INIT, KEYS, LOCAL
-from oceanmock.clock import SECOND, Clock, wall_now
+from oceanmock.apis import make_sandbox
+from oceanmock.clock import SECOND, wall_now
 from oceanmock.engine.accounts import Accounts
+from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
@@ -42,14 +44,14 @@ BASIC: Final = "Basic " + base64.b64encode(b"manager:manager").decode()
 
 @pytest.fixture(scope="module")
 def app() -> App:
-    return App(Sandboxes(Sandbox(Clock("manual"))))
+    return App(Sandboxes(make_sandbox(progression="manual")))
 
 
 @pytest.fixture
 def sandbox(app: App) -> Iterator[Sandbox]:
     """A minute after its subtask 13000333 has failed."""
-    sandbox = app.sandboxes.create("mine", lambda name: sandbox_of(REINSTALL, name=name))
-    sandbox.clock.advance(60 * SECOND)
+    sandbox = app.sandboxes.create("mine", spec_of(REINSTALL))
+    sandbox.advance(60 * SECOND)
     yield sandbox
     app.sandboxes.delete("mine")
 
@@ -58,8 +60,8 @@ def sandbox(app: App) -> Iterator[Sandbox]:
 def of_obshell(app: App) -> Iterator[Sandbox]:
     """A minute after its dag 4 has failed; its agent has a password of its own."""
     text = f"{INIT}agent: {{agent_password: secret}}\n"
-    sandbox = app.sandboxes.create("obshell", lambda name: sandbox_of(text, name=name))
-    sandbox.clock.advance(60 * SECOND)
+    sandbox = app.sandboxes.create("obshell", spec_of(text))
+    sandbox.advance(60 * SECOND)
     yield sandbox
     app.sandboxes.delete("obshell")
 
@@ -252,7 +254,7 @@ def test_what_cannot_be_decrypted_is_in_the_journal_as_it_came(
 
 
 def test_a_request_that_starts_something_is_in_the_journal(app: App, ask: Ask) -> None:
-    sandbox = app.sandboxes.create("tenants", lambda name: of_library("create-tenant", name))
+    sandbox = app.sandboxes.create("tenants", of_library("create-tenant"))
     path = "/api/v2/ob/clusters/1/tenants"
 
     answer = ask("POST", f"/sandboxes/tenants{path}", json={"name": "t1", "rootPassword": "aB3!"})
@@ -265,8 +267,8 @@ def test_a_request_that_starts_something_is_in_the_journal(app: App, ask: Ask) -
     assert json.loads(entry.request_body) == {"name": "t1", "rootPassword": "***"}
 
 
-def of_library(scenario: str, name: str) -> Sandbox:
-    return Sandbox.of_scenarios([load_scenario(scenario)], name=name, starts_at=AFTERNOON)
+def of_library(scenario: str) -> SandboxSpec:
+    return SandboxSpec((load_scenario(scenario),), starts_at=AFTERNOON)
 
 
 # --- secrets --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from oceanmock.apis import make_sandbox
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError
 from oceanmock.library import (
@@ -108,9 +109,9 @@ def test_each_file_names_the_schema_that_editors_check_it_by(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ON_REQUEST])
 def test_each_story_begins_within_ten_seconds(name: str) -> None:
     scenario = load_scenario(name)
-    sandbox = Sandbox.of_scenarios([scenario], progression="manual")
+    sandbox = make_sandbox([scenario], progression="manual")
 
-    sandbox.clock.advance(10 * 10**9)
+    sandbox.advance(10 * 10**9)
 
     assert newest_state(sandbox, scenario) > 0
 
@@ -137,7 +138,7 @@ def test_the_whole_library_can_be_served_at_once() -> None:
     """Ids are unique across it, and no two files set different switches or agents."""
     library = load_library()
 
-    sandbox = Sandbox.of_scenarios(library)
+    sandbox = make_sandbox(library)
 
     tasks = [task for each in library if isinstance(each, ocp.Scenario) for task in each.tasks]
     there = [task for task in tasks if task.starts_on is None]
@@ -159,23 +160,18 @@ def test_an_agent_that_has_done_nothing_is_served_apart() -> None:
 
 def test_only_one_story_comes_after_the_many_tasks_in_the_list_s_own_order() -> None:
     """Newest id first: who looks at the first page sees the stories."""
-    many = {
-        view.task.id
-        for view in Sandbox.of_scenarios([load_scenario("many-tasks")]).world(Tasks).all()
-    }
+    many = {view.task.id for view in make_sandbox([load_scenario("many-tasks")]).world(Tasks).all()}
     others = [load_scenario(name) for name in NAMES if name != "many-tasks"]
 
     after = [
-        view.task.id
-        for view in Sandbox.of_scenarios(others).world(Tasks).all()
-        if view.task.id < max(many)
+        view.task.id for view in make_sandbox(others).world(Tasks).all() if view.task.id < max(many)
     ]
 
     assert after == [1000]
 
 
 def test_the_many_tasks_are_two_and_a_half_thousand_of_all_kinds() -> None:
-    views = Sandbox.of_scenarios([load_scenario("many-tasks")]).world(Tasks).all()
+    views = make_sandbox([load_scenario("many-tasks")]).world(Tasks).all()
 
     statuses = [view.state.status for view in views]
     assert {each: statuses.count(each) for each in sorted(set(statuses))} == {
@@ -196,7 +192,7 @@ def test_the_many_tasks_are_two_and_a_half_thousand_of_all_kinds() -> None:
 
 def test_the_reinstalled_agent_is_the_documents_sample() -> None:
     sample = json.loads(SAMPLE.read_text("utf-8"))["data"]
-    sandbox = Sandbox.of_scenarios([load_scenario("reinstall-ocp-agent")], progression="immediate")
+    sandbox = make_sandbox([load_scenario("reinstall-ocp-agent")], progression="immediate")
 
     view = sandbox.world(Tasks).view(35000312)
 
@@ -232,7 +228,7 @@ def test_the_reinstalled_agent_is_the_documents_sample() -> None:
 
 def test_the_reinstalled_agent_s_steps_take_as_long_as_the_sample_s() -> None:
     sample = json.loads(SAMPLE.read_text("utf-8"))["data"]
-    sandbox = Sandbox.of_scenarios([load_scenario("reinstall-ocp-agent")], progression="immediate")
+    sandbox = make_sandbox([load_scenario("reinstall-ocp-agent")], progression="immediate")
 
     subtasks = sandbox.world(Tasks).view(35000312).state.subtasks
 

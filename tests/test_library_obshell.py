@@ -11,11 +11,12 @@ import pytest
 
 from obshell_recordings import ALL_BUT_PASS, FLAGS, FOLDER, Seen, recording_of
 from obshell_world import plain
-from oceanmock.engine.sandbox import Sandbox
+from oceanmock.apis import make_sandbox
 from oceanmock.errors import IllegalOperator
 from oceanmock.library import library_names, load_scenario
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell import world as obshell_world
 from oceanmock.obshell.scenario_checks import tell
 from oceanmock.obshell.world import Dags
 
@@ -111,10 +112,10 @@ def test_the_story_of_initialize_cluster_is_the_recorded_one() -> None:
 
 
 def test_the_documents_call_is_accepted_from_the_first_moment() -> None:
-    sandbox = Sandbox.of_scenarios([scenario_of("documents-dag-id")], progression="manual")
+    sandbox = make_sandbox([scenario_of("documents-dag-id")], progression="manual")
     before = sandbox.world(Dags).view(("agent", 9))
 
-    after = sandbox.world(Dags).operate(("agent", 9), "ROLLBACK")
+    after = obshell_world.operate(sandbox, ("agent", 9), "ROLLBACK")
 
     assert (before.dag.name, before.state.state) == ("Initialize cluster", "FAILED")
     assert (after.state.state, after.state.operator) == ("READY", "ROLLBACK")
@@ -123,7 +124,7 @@ def test_the_documents_call_is_accepted_from_the_first_moment() -> None:
 
 def test_the_documents_request_is_answered_as_the_document_shows() -> None:
     """To the order of its keys; the trace id is the server's to choose, so is how long it took."""
-    sandbox = Sandbox.of_scenarios([scenario_of("documents-dag-id")], progression="manual")
+    sandbox = make_sandbox([scenario_of("documents-dag-id")], progression="manual")
     shown = json.loads((FOLDER / "001_fdf33ed94fc51ae1.json").read_text("utf-8"))
 
     answer = plain(sandbox)(
@@ -153,7 +154,7 @@ def test_a_cancelled_rollback_stays_stuck_however_often_it_is_retried() -> None:
 
 def test_of_the_two_that_failed_yesterday_one_is_unfinished() -> None:
     scenario = scenario_of("unfinished-maintenance")
-    sandbox = Sandbox.of_scenarios([scenario], progression="manual")
+    sandbox = make_sandbox([scenario], progression="manual")
 
     states = {view.dag.number: view.state for view in sandbox.world(Dags).all("agent")}
 

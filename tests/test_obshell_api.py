@@ -56,7 +56,7 @@ from oceanmock.openapi import load_spec, operations_of, spec_path
 )
 def test_an_answer_is_this_text(golden: str, *, after: int, path: str) -> None:
     sandbox = sandbox_of(INIT)
-    sandbox.clock.advance(after * SECOND)
+    sandbox.advance(after * SECOND)
 
     assert_golden(golden, plain(sandbox)("GET", path).text + "\n")
 
@@ -165,7 +165,7 @@ def test_the_lines_of_a_sub_task_are_null_before_it_runs_and_come_as_it_does() -
     ask_after = {}
     for name, after in {"before": 0, "while": 1_001, "after": 5_000}.items():
         sandbox = world("[{id: 4, nodes: [{sub_tasks: {takes: 1s, log: [one, two]}}]}]")
-        sandbox.clock.advance(after * MILLISECOND)
+        sandbox.advance(after * MILLISECOND)
         answer = plain(sandbox)("GET", f"{TASK}/sub_task/{LOCAL}40101")
         ask_after[name] = answer.json()["data"]["task_logs"]
 
@@ -174,7 +174,7 @@ def test_the_lines_of_a_sub_task_are_null_before_it_runs_and_come_as_it_does() -
 
 def test_a_sub_task_that_ran_and_said_nothing_has_no_lines() -> None:
     sandbox = world("[{id: 4, nodes: [A]}]")
-    sandbox.clock.advance(5 * SECOND)
+    sandbox.advance(5 * SECOND)
     ask = plain(sandbox)
 
     assert ask("GET", f"{TASK}/sub_task/{LOCAL}40101").json()["data"]["task_logs"] == []
@@ -185,7 +185,7 @@ def test_the_lines_of_all_runs_are_told_and_which_run_wrote_them() -> None:
     sandbox = failed()
     ask = plain(sandbox)
     operate(ask, DAG, "RETRY")
-    sandbox.clock.advance(10 * SECOND)
+    sandbox.advance(10 * SECOND)
 
     lines = ask("GET", LOGS).json()["data"]["contents"]
 
@@ -256,7 +256,7 @@ def test_info_says_who_the_agent_is() -> None:
 @pytest.mark.parametrize("after", [0, 3, 10])
 def test_status_says_that_a_dag_holds_the_lock_until_it_is_finished(after: int) -> None:
     sandbox = sandbox_of(INIT)
-    sandbox.clock.advance(after * SECOND)
+    sandbox.advance(after * SECOND)
 
     status = plain(sandbox)("GET", "/api/v1/status").json()["data"]
 
@@ -267,7 +267,7 @@ def test_a_dag_that_was_rolled_back_lets_the_lock_go() -> None:
     sandbox = failed()
     ask = plain(sandbox)
     operate(ask, DAG, "ROLLBACK")
-    sandbox.clock.advance(10 * SECOND)
+    sandbox.advance(10 * SECOND)
 
     assert ask("GET", "/api/v1/status").json()["data"]["underMaintenance"] is False
 
@@ -321,7 +321,7 @@ def test_no_answer_breaks_the_contract(
     is_holder = identity == "CLUSTER AGENT"
     text = HOLDING if is_holder else f"{INIT}\nagent: {{identity: {identity}}}"
     sandbox = sandbox_of(f"{text}\nswitches: {{quirks_off: [{', '.join(quirks_off)}]}}")
-    sandbox.clock.advance(after * MILLISECOND)
+    sandbox.advance(after * MILLISECOND)
     body = json.dumps({"operator": operator}) if operation.method == "POST" else None
 
     path = operation.path.replace("{id}", id) + query

@@ -41,7 +41,7 @@ KINDS = """[
 @pytest.fixture
 def ask_kinds() -> Ask:
     sandbox = world(KINDS)
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
     return plain(sandbox)
 
 
@@ -157,7 +157,7 @@ HOLDER = "agent: {identity: CLUSTER AGENT}"
 @pytest.fixture
 def ask_cluster() -> Ask:
     sandbox = world(CLUSTER, head=HOLDER)
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
     return plain(sandbox)
 
 
@@ -218,7 +218,7 @@ def test_a_cluster_that_was_never_maintained_has_no_last_maintenance() -> None:
 def test_where_nothing_is_unfinished_a_cluster_agent_says_null_and_others_an_empty_list() -> None:
     lone, holder = world("[{nodes: [A]}]"), world("[{nodes: [A]}]", head=HOLDER)
     for sandbox in (lone, holder):
-        sandbox.clock.advance(10 * SECOND)
+        sandbox.advance(10 * SECOND)
 
     lists = [
         plain(sandbox)("GET", f"{TASK}/dag/unfinish").json()["data"] for sandbox in (lone, holder)
@@ -275,7 +275,7 @@ def working_for(*ids: str, ends: str = "FAILED") -> Ask:
       {{id: 1, name: Main, nodes: [{{name: A, sub_tasks: {{additional_data: {{a: 1}}}}}}]}},
       {{id: 2, name: Another, nodes: [A]}},
       {{id: 9, maintenance: global, nodes: [{{sub_tasks: [{sub_tasks}]}}]}}]""")
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
     return plain(sandbox)
 
 

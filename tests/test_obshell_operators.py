@@ -56,7 +56,7 @@ def test_an_operator_is_refused_where_the_state_does_not_allow_it(
     path: str, operator: str, *, after: int, answer: tuple[int, str, str]
 ) -> None:
     sandbox = world(flagged(ALL, ALL, ALL))
-    sandbox.clock.advance(after * SECOND + MILLISECOND)
+    sandbox.advance(after * SECOND + MILLISECOND)
     ask = plain(sandbox)
     before = ask("GET", DAG).json()["data"]
 
@@ -87,7 +87,7 @@ def test_the_first_node_without_the_flag_is_named(
     operator: str, nodes: tuple[str, str, str], *, code: str, message: str
 ) -> None:
     sandbox = world(flagged(*nodes))
-    sandbox.clock.advance(5 * SECOND)
+    sandbox.advance(5 * SECOND)
 
     refused = operate(plain(sandbox), DAG, operator)
 
@@ -102,7 +102,7 @@ def test_a_cancel_asks_every_node_up_to_the_one_that_runs(
     nodes: tuple[str, str, str], *, after: int, name: str
 ) -> None:
     sandbox = world(flagged(*nodes))
-    sandbox.clock.advance(after * SECOND)
+    sandbox.advance(after * SECOND)
 
     refused = operate(plain(sandbox), DAG, "CANCEL")
 
@@ -127,14 +127,14 @@ def test_no_other_flag_is_asked_for(
     path: str, operator: str, nodes: tuple[str, str, str], *, after: int
 ) -> None:
     sandbox = world(flagged(*nodes))
-    sandbox.clock.advance(after * SECOND)
+    sandbox.advance(after * SECOND)
 
     assert operate(plain(sandbox), path, operator).status_code == 200
 
 
 def test_a_node_that_cannot_be_passed_is_named() -> None:
     sandbox = world(flagged(ALL, "retry", ALL))
-    sandbox.clock.advance(5 * SECOND)
+    sandbox.advance(5 * SECOND)
 
     refused = operate(plain(sandbox), NODE_B, "PASS")
 

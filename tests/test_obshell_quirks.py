@@ -110,9 +110,9 @@ def send_cut_body(ask: Ask, _: Sandbox) -> Any:
 def roll_back_again(ask: Ask, sandbox: Sandbox) -> Any:
     """Rolls back once more a dag whose rollback was cancelled while it ran."""
     operate(ask, DAG, "ROLLBACK")
-    sandbox.clock.advance(SECOND)
+    sandbox.advance(SECOND)
     assert operate(ask, DAG, "CANCEL").status_code == 200
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
     assert ask("GET", DAG).json()["data"]["state"] == "FAILED"
     return refusal_of(operate(ask, DAG, "ROLLBACK"))
 
@@ -207,7 +207,7 @@ def seen(shown: Shown, *, off: str = "") -> Any:
     """What a request is answered, ten seconds after the start."""
     sandbox = sandbox_of(f"{shown.text}\nswitches: {{quirks_off: [{off}]}}")
     ask = (guarded if shown.is_guarded else plain)(sandbox)
-    sandbox.clock.advance(FAILED_AT * SECOND)
+    sandbox.advance(FAILED_AT * SECOND)
     return shown.act(ask, sandbox)
 
 

@@ -233,7 +233,7 @@ def test_without_details_a_node_crashes_the_server(failed: ClientV1) -> None:
 
 def test_with_its_quirk_switched_off_a_node_can_be_had_without_details(serve: Serve) -> None:
     sandbox = sandbox_of(f"{INITIALIZE}switches: {{quirks_off: node-without-details-is-500}}\n")
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
 
     node = serve(sandbox).client().get_node(local(402), show_detail=False)
 

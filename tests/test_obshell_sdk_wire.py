@@ -312,7 +312,7 @@ def test_who_waits_outlasts_a_server_that_is_away() -> None:
         def nap(seconds: int) -> None:
             naps.append(seconds)
             stack.enter_context(served(sandbox, port=urlsplit(mock.url).port or 0))
-            sandbox.clock.advance(60 * SECOND)
+            sandbox.advance(60 * SECOND)
 
         patch.setattr(client_v1, "time", SimpleNamespace(sleep=nap))
         dag = client.wait_dag_succeed(local(10))

@@ -72,7 +72,7 @@ def test_an_illegal_operator_was_a_known_error(
     version: str, nodes: tuple[str, str, str], *, operator: str, message: str
 ) -> None:
     sandbox = world(flagged(*nodes), head=f"switches: {{obshell_version: {version}}}")
-    sandbox.clock.advance(10 * SECOND)
+    sandbox.advance(10 * SECOND)
 
     answer = operate(plain(sandbox), DAG, operator)
 

@@ -85,7 +85,7 @@ def states(answer: httpx.Response) -> dict[int, tuple[str, str]]:
 def test_an_answer_is_this_text(
     sandbox: Sandbox, ask: Ask, golden: str, *, after: int, request_line: str
 ) -> None:
-    sandbox.clock.advance(after * SECOND)
+    sandbox.advance(after * SECOND)
 
     answer = ask(*request_line.split())
 
@@ -173,7 +173,7 @@ TIMES = {"executor", "createTime", "startTime", "finishTime"}
 def test_a_subtask_shows_executor_and_times_only_once_it_has_started(
     sandbox: Sandbox, ask: Ask, after: int, shown: set[str]
 ) -> None:
-    sandbox.clock.advance(after)
+    sandbox.advance(after)
 
     root = ask("GET", TASK).json()["data"]["subtasks"][3]
 
@@ -181,7 +181,7 @@ def test_a_subtask_shows_executor_and_times_only_once_it_has_started(
 
 
 def test_null_is_never_written(sandbox: Sandbox, ask: Ask) -> None:
-    sandbox.clock.advance(10 * SECOND)
+    sandbox.advance(10 * SECOND)
 
     texts = [ask("GET", TASK).text, ask("GET", TASKS).text, ask("GET", f"{TASKS}/1").text]
 
@@ -201,7 +201,7 @@ def test_a_class_a_cluster_and_a_tenant_are_shown_where_a_task_has_them() -> Non
 
 def test_what_a_task_shows_follows_its_state(sandbox: Sandbox, ask: Ask) -> None:
     before = states(ask("GET", TASK))
-    sandbox.clock.advance(10 * SECOND)
+    sandbox.advance(10 * SECOND)
 
     after = states(ask("GET", TASK))
 
@@ -213,7 +213,7 @@ def test_what_a_task_shows_follows_its_state(sandbox: Sandbox, ask: Ask) -> None
 
 
 def test_a_cancelled_subtask_answers_without_data(sandbox: Sandbox, ask: Ask) -> None:
-    sandbox.clock.advance(1 * SECOND)
+    sandbox.advance(1 * SECOND)
 
     answer = ask("POST", f"{TASK}/subtasks/13000335/cancel")
 
@@ -226,7 +226,7 @@ def test_a_rollback_that_is_forbidden_is_refused_with_its_own_code() -> None:
     sandbox = sandbox_of(
         REINSTALL.replace("id: 35000312", "id: 35000312\n    prohibit_rollback: true")
     )
-    sandbox.clock.advance(10 * SECOND)
+    sandbox.advance(10 * SECOND)
 
     answer = asking(create_app(sandbox))("POST", f"{TASK}/rollback")
 
@@ -269,7 +269,7 @@ def test_the_numbers_of_errors_are_switches(
 def test_a_log_fills_as_its_run_goes_on(
     sandbox: Sandbox, ask: Ask, after_ms: int, lines: int
 ) -> None:
-    sandbox.clock.advance(after_ms * MILLISECOND)
+    sandbox.advance(after_ms * MILLISECOND)
 
     log = ask("GET", f"{FAILING}/log").json()["data"]["log"]
 
@@ -277,9 +277,9 @@ def test_a_log_fills_as_its_run_goes_on(
 
 
 def test_each_run_has_a_segment_of_the_log(sandbox: Sandbox, ask: Ask) -> None:
-    sandbox.clock.advance(10 * SECOND)
+    sandbox.advance(10 * SECOND)
     ask("POST", f"{FAILING}/retry")
-    sandbox.clock.advance(10 * SECOND)
+    sandbox.advance(10 * SECOND)
 
     log = ask("GET", f"{FAILING}/log").json()["data"]["log"]
 
@@ -433,7 +433,7 @@ def test_no_answer_breaks_the_contract(
     *, operation: Any, task: int, subtask: int, after: int, auth: Any
 ) -> None:
     sandbox = sandbox_of(REINSTALL)
-    sandbox.clock.advance(after * MILLISECOND)
+    sandbox.advance(after * MILLISECOND)
     path = operation.path.format(taskInstanceId=task, subtaskInstanceId=subtask)
 
     answer = asking(create_app(sandbox))(operation.method, path, auth=auth)

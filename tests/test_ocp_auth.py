@@ -14,9 +14,9 @@ import pytest
 
 from conftest import REINSTALL, Ask, asking, sandbox_of
 from oceanmock.api import ApiError, Request
-from oceanmock.clock import SECOND, Clock, wall_now
+from oceanmock.apis import make_sandbox
+from oceanmock.clock import SECOND, wall_now
 from oceanmock.engine.accounts import EVERYTHING, VIEWER, AccessKey, Accounts, User
-from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.ocp.auth import authenticators, request_messages, sign
 
@@ -38,7 +38,7 @@ def call_of(
     api: Any = None
     return Request(
         api,
-        Sandbox(Clock("manual"), accounts=accounts),
+        make_sandbox(progression="manual", accounts=accounts or Accounts()),
         method,
         target.path,
         target.path.encode(),
@@ -286,14 +286,14 @@ def test_a_viewer_may_read_and_not_operate(ask: Ask) -> None:
 
 def test_accounts_can_be_given() -> None:
     accounts = Accounts(users=(User("me", "secret", EVERYTHING),), access_keys=())
-    ask = asking(create_app(sandbox_of(REINSTALL), accounts=accounts))
+    ask = asking(create_app(sandbox_of(REINSTALL, accounts=accounts)))
 
     assert ask("GET", TASK, auth=("me", "secret")).status_code == 200
     assert ask("GET", TASK, auth=("viewer", "viewer")).status_code == 401
 
 
 def test_where_accounts_are_not_required_everybody_may_do_everything() -> None:
-    ask = asking(create_app(sandbox_of(REINSTALL), accounts=Accounts(required=False)))
+    ask = asking(create_app(sandbox_of(REINSTALL, accounts=Accounts(required=False))))
 
     assert ask("GET", TASK, auth=None).status_code == 200
     assert ask("POST", f"{TASK}/retry", auth=("no", "body")).json()["error"]["code"] == 20003

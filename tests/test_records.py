@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.records import MOST, OperationRecord, Records
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask
 from oceanmock.library import load_scenario
+from oceanmock.obshell import world as obshell_world
 from oceanmock.obshell.world import Dags, Key
 from oceanmock.ocp import machine as ocp
+from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.world import Tasks
 
 REMOVE_ALL: Key = ("agent", 60)
@@ -19,33 +22,33 @@ FOLLOWER: Key = ("agent", 6001)
 
 def standing(name: str) -> Sandbox:
     """A scenario of the library at a standstill."""
-    return Sandbox.of_scenarios([load_scenario(name)], progression="manual", starts_at=0)
+    return make_sandbox([load_scenario(name)], progression="manual", starts_at=0)
 
 
 def test_an_operation_is_kept_with_its_instant_whether_it_was_accepted_or_not() -> None:
-    tasks = (sandbox := standing("retry-failed-subtask")).world(Tasks)
+    sandbox = standing("retry-failed-subtask")
     with pytest.raises(IllegalOperation):
-        tasks.operate(1000, "RETRY")
-    sandbox.clock.advance(4 * SECOND)
+        ocp_world.operate(sandbox, 1000, "RETRY")
+    sandbox.advance(4 * SECOND)
 
-    tasks.operate_subtask(1000, 1002, "RETRY")
+    ocp_world.operate_subtask(sandbox, 1000, 1002, "RETRY")
 
     refused = "RETRY is not allowed in state RUNNING; allowed: none"
-    assert tasks.operations_of(1000) == (
+    assert sandbox.operations_of(Tasks.api, 1000) == (
         OperationRecord(0, "RETRY", None, refused),
         OperationRecord(4 * SECOND, "RETRY", 1),
     )
 
 
 def test_an_operator_is_kept_with_its_instant_whether_it_was_accepted_or_not() -> None:
-    dags = (sandbox := standing("pass-failed-node")).world(Dags)
+    sandbox = standing("pass-failed-node")
     with pytest.raises(IllegalOperator):
-        dags.operate_node(FOLLOWER, "PASS")
-    sandbox.clock.advance(60 * SECOND)
+        obshell_world.operate_node(sandbox, FOLLOWER, "PASS")
+    sandbox.advance(60 * SECOND)
 
-    dags.operate_node(FOLLOWER, "PASS")
+    obshell_world.operate_node(sandbox, FOLLOWER, "PASS")
 
-    assert dags.operations_of(REMOVE_ALL) == (
+    assert sandbox.operations_of(Dags.api, REMOVE_ALL) == (
         OperationRecord(0, "PASS", 0, "Node.Operator.PassNotFailedDag"),
         OperationRecord(60 * SECOND, "PASS", 0),
     )
@@ -63,12 +66,10 @@ def test_a_life_begins_at_its_birth_and_holds_what_is_to_come() -> None:
 def test_nothing_is_kept_of_what_is_not_there() -> None:
     sandbox = standing("retry-failed-subtask")
 
-    with pytest.raises(NoSuchTask):
-        sandbox.world(Tasks).operations_of(7)
+    assert sandbox.operations_of(Tasks.api, 7) == ()
     with pytest.raises(NoSuchTask):
         sandbox.world(Tasks).life_of(7)
-    with pytest.raises(NoSuchTask):
-        sandbox.world(Dags).operations_of(("agent", 7))
+    assert sandbox.operations_of(Dags.api, ("agent", 7)) == ()
     with pytest.raises(NoSuchTask):
         sandbox.world(Dags).life_of(("agent", 7))
 

@@ -19,10 +19,9 @@ from cryptography.x509.oid import NameOID
 
 import oceanmock
 from held_world import MORNING, here, mock
+from oceanmock.apis import make_sandbox
 from oceanmock.client.admin import NoAnswer
 from oceanmock.client.mock import Mock
-from oceanmock.clock import Clock
-from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
@@ -190,7 +189,7 @@ def test_a_taken_port_is_said_in_one_sentence(here: Mock) -> None:
 
 
 def test_a_server_elsewhere_may_want_its_token() -> None:
-    app = create_app(Sandbox(Clock()), token="secret")
+    app = create_app(make_sandbox(), token="secret")
     with Server(app) as server:
         attached = Mock.attach(server.url, token="secret")
 

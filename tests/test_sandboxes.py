@@ -24,20 +24,20 @@ from obshell import ClientSet
 from obshell.auth import PasswordAuth
 
 import obshell_client as client
-from conftest import AFTERNOON, REINSTALL, Ask, asking, sandbox_of
+from conftest import AFTERNOON, REINSTALL, Ask, asking, sandbox_of, spec_of
 from obshell_sdk import local
 from obshell_world import INIT, KEYS
-from oceanmock.clock import SECOND, Clock
+from oceanmock.apis import make_sandbox
+from oceanmock.clock import SECOND
 from oceanmock.engine.accounts import Accounts, User
-from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandboxes import NoSuchSandbox, Sandboxes, SandboxTaken, TooManySandboxes
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
+from oceanmock.library import read_scenario
 from oceanmock.obshell.scenario import Agent
-from oceanmock.obshell.scenario import Switches as ObshellSwitches
 from oceanmock.obshell.world import Dags
-from oceanmock.ocp.scenario import Switches
 from oceanmock.ocp.world import Tasks
 from serving_app import MANAGER, OnLoop, Serving, ports_of, serving_app
 
@@ -48,9 +48,9 @@ HEADER: Final = "X-Oceanmock-Sandbox"
 DAG: Final = "/api/v1/task/dag/22130706433028864"
 
 
-def made(text: str = REINSTALL, **options: Any) -> Callable[[str], Sandbox]:
-    """What makes a sandbox of a name."""
-    return lambda name: sandbox_of(text, name=name, **options)
+def made(text: str = REINSTALL, **options: Any) -> SandboxSpec:
+    """The specification of a sandbox."""
+    return spec_of(text, **options)
 
 
 def registry(**options: Any) -> Sandboxes:
@@ -136,7 +136,7 @@ def test_what_is_a_name_is_taken(name: str) -> None:
 
 
 def test_there_may_be_only_so_many() -> None:
-    sandboxes = registry(most=3)
+    sandboxes = registry(limit=3)
     sandboxes.create(None, made())
     sandboxes.create(None, made())
 
@@ -148,7 +148,7 @@ def test_there_may_be_only_so_many() -> None:
 
 
 def test_one_may_be_created_for_one_that_was_deleted() -> None:
-    sandboxes = registry(most=2)
+    sandboxes = registry(limit=2)
     sandboxes.create("mine", made())
     sandboxes.delete("mine")
 
@@ -158,11 +158,10 @@ def test_one_may_be_created_for_one_that_was_deleted() -> None:
 def test_a_sandbox_that_cannot_be_made_is_not_there() -> None:
     sandboxes = registry()
 
-    def fail(_: str) -> Sandbox:
-        raise AuthorError("no")
+    twice = read_scenario(REINSTALL)
 
-    with pytest.raises(AuthorError, match="no"):
-        sandboxes.create("mine", fail)
+    with pytest.raises(AuthorError, match="Serve them apart"):
+        sandboxes.create("mine", SandboxSpec((twice, twice)))
 
     assert [sandbox.name for sandbox in sandboxes] == ["default"]
 
@@ -198,7 +197,7 @@ def test_a_sandbox_is_reset_to_what_it_was_when_it_was_created() -> None:
     after = sandboxes.reset("mine")
 
     assert sandboxes.get("mine") is after
-    assert (after.name, after.seed, after.clock.now()) == ("mine", 7, AFTERNOON)
+    assert (after.name, after.spec.seed, after.clock.now()) == ("mine", 7, AFTERNOON)
     assert after.world(Tasks).view(35000312) == at_first
 
 
@@ -217,8 +216,7 @@ def test_a_reset_leaves_the_others_as_they_are() -> None:
 
 
 def test_a_reset_leaves_the_accounts_as_they_are() -> None:
-    sandboxes = registry()
-    sandboxes.default.accounts = Accounts(required=False)
+    sandboxes = Sandboxes(sandbox_of(REINSTALL, accounts=Accounts(required=False)))
 
     assert sandboxes.reset("default").accounts == Accounts(required=False)
 
@@ -267,7 +265,7 @@ def test_what_is_not_there_is_neither_reset_nor_deleted(act: Callable[..., Any])
 
 @pytest.fixture(scope="module")
 def app() -> App:
-    return App(Sandboxes(Sandbox(Clock("manual"))))
+    return App(Sandboxes(make_sandbox(progression="manual")))
 
 
 @pytest.fixture
@@ -481,8 +479,8 @@ def test_a_slash_too_many_leads_back_into_the_same_sandbox(ask: Ask, sandboxes: 
 
 
 def test_each_sandbox_has_ocp_s_switches_of_its_own(ask: Ask, sandboxes: Sandboxes) -> None:
-    sandboxes.create("checked", made(switches=Switches(subtask_pairing="checked")))
-    sandboxes.create("ignored", made(switches=Switches(subtask_pairing="ignored")))
+    sandboxes.create("checked", made(switches={"ocp": {"subtask_pairing": "checked"}}))
+    sandboxes.create("ignored", made(switches={"ocp": {"subtask_pairing": "ignored"}}))
     log = f"{TASKS}/1/subtasks/13000333/log"
 
     assert ask("GET", f"/sandboxes/checked{log}").status_code == 404
@@ -490,7 +488,7 @@ def test_each_sandbox_has_ocp_s_switches_of_its_own(ask: Ask, sandboxes: Sandbox
 
 
 def test_each_sandbox_has_a_contract_of_its_own(ask: Ask, sandboxes: Sandboxes) -> None:
-    sandboxes.create("beyond", made(switches=Switches(undocumented_task_path=True)))
+    sandboxes.create("beyond", made(switches={"ocp": {"undocumented_task_path": True}}))
     path = "/api/v2/tasks/35000312"
 
     assert ask("GET", f"/sandboxes/beyond{path}").status_code == 200
@@ -499,9 +497,9 @@ def test_each_sandbox_has_a_contract_of_its_own(ask: Ask, sandboxes: Sandboxes) 
 
 def test_each_sandbox_has_an_obshell_version_of_its_own(ask: Ask, sandboxes: Sandboxes) -> None:
     for name, version in (("old", "4.2.3.0"), ("new", "4.5.0.0")):
-        switches = ObshellSwitches(obshell_version=version)
+        switches = {"obshell": {"obshell_version": version}}
         accounts = Accounts(required=False)
-        make = made(INIT, obshell_switches=switches, accounts=accounts)
+        make = made(INIT, switches=switches, accounts=accounts)
         sandboxes.create(name, make)
     path = "/api/v1/task/dags/agent"
 

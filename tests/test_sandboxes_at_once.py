@@ -23,8 +23,10 @@ from hypothesis import strategies as st
 from command import PATIENCE
 from conftest import AFTERNOON, REINSTALL
 from obshell_world import INIT
-from oceanmock.clock import SECOND, Clock
+from oceanmock.apis import make_sandbox
+from oceanmock.clock import SECOND
 from oceanmock.engine.accounts import Accounts
+from oceanmock.engine.log import MoveClock, SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
@@ -66,7 +68,7 @@ def at_once(serving: Serving, text: str, ask: Callable[[httpx.Client], int]) -> 
 
     def one_round() -> Round:
         sandbox = sandboxes.reset(name)
-        sandbox.clock.advance(60 * SECOND)
+        sandbox.advance(60 * SECOND)
         answers = Counter(pool.map(ask_with_others, range(THREADS)))
         entries = sandbox.journal.entries()
         assert [entry.number for entry in entries] == list(range(1, len(entries) + 1))
@@ -140,9 +142,9 @@ def move(sandbox: Sandbox, how: str, *by: Any) -> None:
     """Moves a sandbox's clock, or changes what moves it."""
     match how:
         case "advance":
-            sandbox.clock.advance(*by)
+            sandbox.advance(*by)
         case "next":
-            sandbox.clock.move_to(sandbox.next_due() or 0)
+            sandbox.execute(MoveClock(sandbox.next_due() or 0))
         case _:
             sandbox.clock.set(progression=by[0])
 
@@ -189,8 +191,8 @@ async def drive(app: App, sandbox: Sandbox, steps: list[Step], order: Random) ->
 def ended(sandbox: Sandbox) -> Iterator[Any]:
     """All there is to see of a sandbox but what the machine's clock has to do with."""
     yield sandbox.clock.now(), sandbox.clock.progression, sandbox.next_due()
-    yield sandbox.world(Tasks).all(), sandbox.world(Tasks).operations_of(35000312)
-    yield sandbox.world(Dags).all("agent"), sandbox.world(Dags).operations_of(("agent", 4))
+    yield sandbox.world(Tasks).all(), sandbox.operations_of(Tasks.api, 35000312)
+    yield sandbox.world(Dags).all("agent"), sandbox.operations_of(Dags.api, ("agent", 4))
     yield [kept(entry) for entry in sandbox.journal.entries()]
 
 
@@ -202,21 +204,14 @@ def kept(entry: Entry) -> tuple[Any, ...]:
 
 
 def created(app: App, name: str, seed: int) -> Sandbox:
-    def make(name: str) -> Sandbox:
-        return Sandbox.of_scenarios(
-            SCENARIOS,
-            name=name,
-            seed=seed,
-            starts_at=AFTERNOON,
-            accounts=Accounts(required=False),
-        )
-
-    return app.sandboxes.create(name, make)
+    accounts = Accounts(required=False)
+    spec = SandboxSpec(tuple(SCENARIOS), seed=seed, starts_at=AFTERNOON, accounts=accounts)
+    return app.sandboxes.create(name, spec)
 
 
 @pytest.fixture(scope="module")
 def app() -> App:
-    return App(Sandboxes(Sandbox(Clock("manual"))))
+    return App(Sandboxes(make_sandbox(progression="manual")))
 
 
 @settings(max_examples=10)

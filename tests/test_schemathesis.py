@@ -12,7 +12,7 @@ from oceanmock.engine.accounts import Accounts, User
 from oceanmock.http.app import create_app
 from oceanmock.ocp.scenario import Switches
 from oceanmock.openapi import load_spec, operations_of, spec_path
-from schemathesis_hooks import make_sandbox
+from schemathesis_hooks import hooked_sandbox
 from schemathesis_run import HERE, NO_PATH, Recorder, documented, run_cleanly, walk
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def run_as(user: str, recorder: Recorder, *options: str) -> dict[str, set[int]]:
 def recorded(switches: Switches) -> Recorder:
     """The mock with a third user, noting what it answers."""
     accounts = Accounts(users=(*Accounts().users, GUEST))
-    return Recorder(create_app(make_sandbox(switches, accounts)), "ocp")
+    return Recorder(create_app(hooked_sandbox(switches, accounts)), "ocp")
 
 
 def test_a_manager_meets_every_documented_answer_of_every_operation() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from conftest import REINSTALL
 from kit_world import FAR, World
-from oceanmock.engine.sandbox import Sandbox
+from oceanmock.apis import make_sandbox
+from oceanmock.engine.log import SandboxSpec
 from oceanmock.http.app import App
 from oceanmock.library import read_scenario
 from oceanmock.openapi import load_spec, operations_of, spec_path
@@ -46,10 +47,8 @@ class ByMethod(Recorder):
 def make_world() -> World:
     """One that has all that the hooks name; its clocks stand."""
     scenarios = [read_scenario(text) for text in (REINSTALL, DAGS)]
-    world = World(Sandbox.of_scenarios(scenarios, progression="manual"), token="secret", client=FAR)
-    world.sandboxes.create(
-        "t1", lambda name: Sandbox.of_scenarios(scenarios, name=name, progression="manual")
-    )
+    world = World(make_sandbox(scenarios, progression="manual"), token="secret", client=FAR)
+    world.sandboxes.create("t1", SandboxSpec(tuple(scenarios), progression="manual"))
     return world
 
 

@@ -22,7 +22,7 @@ from oceanmock.engine.accounts import Accounts
 from oceanmock.http.app import create_app
 from oceanmock.obshell.scenario import Switches
 from oceanmock.openapi import operations_of
-from schemathesis_obshell_hooks import SEALED, WORLD, World, make_sandbox
+from schemathesis_obshell_hooks import SEALED, WORLD, World, hooked_sandbox
 from schemathesis_run import (
     HERE,
     NO_METHOD,
@@ -66,7 +66,7 @@ ONLY_SEALED = {401}
 def recorded(world: World, *, sealed: bool = False, quirks: bool = False) -> Recorder:
     """The mock in one of the worlds, noting what it answers."""
     switches = Switches(quirks_off=() if quirks else ("all",))
-    sandbox = make_sandbox(world, switches, Accounts(required=sealed))
+    sandbox = hooked_sandbox(world, switches, Accounts(required=sealed))
     return Recorder(create_app(sandbox), "obshell")
 
 

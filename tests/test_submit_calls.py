@@ -18,8 +18,10 @@ from conftest import AFTERNOON, Ask, sandbox_of
 from contract_file import ContractFile, component
 from obshell_sdk import of_library, served, standing, told
 from obshell_world import LOCAL, guarded, operate, plain, said, sealed
+from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
 from oceanmock.library import load_scenario
@@ -136,7 +138,7 @@ def test_what_a_submit_answers_can_be_read_and_operated_on() -> None:
     sandbox, ask = ocp()
     id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
 
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
 
     assert ask("GET", f"{TASKS}/{id}").json()["data"]["status"] == "SUCCESSFUL"
     assert ask("POST", f"{TASKS}/{id}/retry").status_code == 400
@@ -144,7 +146,7 @@ def test_what_a_submit_answers_can_be_read_and_operated_on() -> None:
 
 def test_a_task_is_born_when_its_request_comes() -> None:
     sandbox, ask = ocp()
-    sandbox.clock.advance(90 * SECOND)
+    sandbox.advance(90 * SECOND)
 
     id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
 
@@ -153,7 +155,7 @@ def test_a_task_is_born_when_its_request_comes() -> None:
 
 def test_a_task_that_is_born_between_two_ticks_waits_for_the_next_one() -> None:
     sandbox, ask = ocp()
-    sandbox.clock.advance(SECOND // 4)
+    sandbox.advance(SECOND // 4)
 
     id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
 
@@ -184,7 +186,7 @@ def test_a_sandbox_made_anew_has_its_templates_and_none_of_what_they_started() -
     sandbox, ask = ocp()
     ask("POST", TENANTS, json={"name": "foo"})
 
-    anew = sandbox.anew()
+    anew = Sandboxes(sandbox).reset("default")
 
     assert anew.world(Tasks).all() == []
     assert guarded(anew)("POST", TENANTS, json={"name": "foo"}).status_code == 200
@@ -300,7 +302,7 @@ def test_under_immediate_it_is_over_when_its_answer_has_come() -> None:
 
 
 def test_a_client_submits_polls_retries_and_finishes() -> None:
-    sandbox = Sandbox.of_scenarios(
+    sandbox = make_sandbox(
         [load_scenario("create-tenant")], progression="polls", starts_at=AFTERNOON
     )
 
@@ -352,7 +354,7 @@ def test_a_start_answers_the_dag_that_was_just_made_without_its_nodes() -> None:
 
 def test_a_dag_that_is_born_on_a_tick_is_ready_when_it_is_answered() -> None:
     sandbox, ask = obshell()
-    sandbox.clock.advance(5 * SECOND)
+    sandbox.advance(5 * SECOND)
 
     assert ask("POST", JOIN).json()["data"]["state"] == "READY"
 
@@ -387,7 +389,7 @@ def test_the_agent_is_a_master_once_it_has_joined_itself() -> None:
 
     ask("POST", JOIN)
     meanwhile = identity(ask)
-    sandbox.clock.advance(10 * SECOND)
+    sandbox.advance(10 * SECOND)
 
     assert (before, meanwhile, identity(ask)) == ("SINGLE", "SINGLE", "MASTER")
 
@@ -421,7 +423,7 @@ def test_nothing_is_started_while_the_agent_is_under_maintenance() -> None:
 def test_a_failed_dag_keeps_the_lock() -> None:
     sandbox, ask = obshell()
     ask("POST", CONFIG)
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
 
     assert ask("POST", CONFIG).status_code == 500
 
@@ -429,7 +431,7 @@ def test_a_failed_dag_keeps_the_lock() -> None:
 def test_a_dag_that_has_succeeded_has_let_the_lock_go() -> None:
     sandbox, ask = obshell()
     ask("POST", JOIN)
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
 
     assert ask("POST", CONFIG).status_code == 200
 
@@ -495,7 +497,7 @@ def test_a_cluster_and_its_tenants_have_locks_of_their_own(
 def test_an_operator_finds_a_started_dag() -> None:
     sandbox, ask = obshell()
     id = ask("POST", JOIN).json()["data"]["id"]
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
 
     assert said(operate(ask, f"{DAGS}/{id}", "RETRY"))[1] == "Task.Dag.Operator.RetryNotFailedDag"
 
@@ -620,7 +622,7 @@ def test_a_cluster_is_initialized_once() -> None:
     ask = plain(sandbox)
     for path in (JOIN, INIT):
         ask("POST", path)
-        sandbox.clock.advance(600 * SECOND)
+        sandbox.advance(600 * SECOND)
 
     assert said(ask("POST", INIT)) == (
         400,

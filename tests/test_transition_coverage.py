@@ -16,17 +16,22 @@ import pytest
 from conftest import Ask, asking
 from golden import assert_golden
 from obshell_world import plain
+from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
+from oceanmock.engine.log import AddFault
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError
 from oceanmock.http.app import create_app
 from oceanmock.library import library_names, load_scenario, read_fault
-from oceanmock.obshell import machine as obshell
-from oceanmock.obshell.world import Dags
+from oceanmock.obshell import world as obshell_world
+from oceanmock.obshell.api import ClientOperator
+from oceanmock.obshell.explain import explain as explain_dag
+from oceanmock.obshell.world import Dags, id_of
 from oceanmock.ocp import machine as ocp
+from oceanmock.ocp import world as ocp_world
+from oceanmock.ocp.explain import explain as explain_task
 from oceanmock.ocp.world import Tasks
 from oceanmock.report.coverage import MACHINES, Coverage, Item, items_of
-from oceanmock.report.explain import explain_dag, explain_task
 
 TASK = "/api/v2/tasks/instances/1000"
 FAILED = f"{TASK}/subtasks/1002"
@@ -35,7 +40,7 @@ DAG = "/api/v1/task/dag/2213070643302886"
 
 def sandbox_of(name: str, **options: Any) -> Sandbox:
     """A sandbox of a scenario of the library, in which every look moves time on."""
-    return Sandbox.of_scenarios([load_scenario(name)], **{"progression": "polls"} | options)
+    return make_sandbox([load_scenario(name)], **{"progression": "polls"} | options)
 
 
 def watch(
@@ -65,7 +70,7 @@ def explained(sandbox: Sandbox, api: str) -> list[dict[str, Any]]:
     else:
         stores: tuple[Any, ...] = ("agent", "cluster")
         dags = [view.dag for store in stores for view in sandbox.world(Dags).all(store)]
-        lives = [explain_dag(sandbox, dag.number, store=dag.store) for dag in dags]
+        lives = [explain_dag(sandbox, id_of(dag, dag.number)) for dag in dags]
     return [json.loads(json.dumps(life.to_json())) for life in lives]
 
 
@@ -121,11 +126,11 @@ def initialized() -> Coverage:
     sandbox = sandbox_of("initialize-cluster-fails", progression="manual")
     ask, path = plain(sandbox), f"{DAG}4"
     ask("GET", path)
-    sandbox.clock.advance(600 * SECOND)
+    sandbox.advance(600 * SECOND)
     ask("GET", path)
     ask("POST", path, json={"operator": "CANCEL"})
     ask("POST", path, json={"operator": "ROLLBACK"})
-    sandbox.clock.advance(600 * SECOND)
+    sandbox.advance(600 * SECOND)
     ask("GET", path)
     return covered(sandbox, "obshell")
 
@@ -275,7 +280,7 @@ def test_an_operator_that_there_is_not_is_left_out() -> None:
 
 def test_what_nobody_looked_at_has_happened() -> None:
     sandbox = sandbox_of("retry-failed-subtask", progression="manual")
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
 
     coverage = covered(sandbox)
 
@@ -287,8 +292,8 @@ def test_what_nobody_looked_at_has_happened() -> None:
 
 def test_an_operation_whose_answer_is_lost_has_happened_all_the_same() -> None:
     sandbox = sandbox_of("retry-failed-subtask", progression="manual")
-    sandbox.faults.add(read_fault({"operation": "retrySubtask", "drop_response": True}))
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.execute(AddFault(read_fault({"operation": "retrySubtask", "drop_response": True})))
+    sandbox.advance(60 * SECOND)
 
     with pytest.raises(ConnectionResetError):
         asking(create_app(sandbox))("POST", f"{FAILED}/retry")
@@ -302,7 +307,7 @@ def test_what_needs_an_opt_in_counts_once_it_has_happened() -> None:
     sandbox = sandbox_of("abandoned-task", progression="manual")
     before = covered(sandbox)
 
-    sandbox.clock.advance(3600 * SECOND)
+    sandbox.advance(3600 * SECOND)
     after = covered(sandbox)
 
     aborted = Item("task", "state", "ABORTED")
@@ -360,15 +365,15 @@ def test_whatever_happens_in_a_library_scenario_is_something_that_counts(name: s
 def live(sandbox: Sandbox) -> None:
     """Lets half an hour of it pass in ever longer steps, and tries everything on the way."""
     on_tasks: list[ocp.Operation] = ["ROLLBACK", "RETRY"]
-    on_dags: list[obshell.Operator] = ["RETRY", "CANCEL", "ROLLBACK", "PASS"]
+    on_dags: list[ClientOperator] = ["RETRY", "CANCEL", "ROLLBACK", "PASS"]
     for step in range(60):
-        sandbox.clock.advance((step + 1) * SECOND)
+        sandbox.advance((step + 1) * SECOND)
         for view in sandbox.world(Tasks).all()[:3]:
             with suppress(CallerError):
-                sandbox.world(Tasks).operate(view.task.id, on_tasks[step % 2])
+                ocp_world.operate(sandbox, view.task.id, on_tasks[step % 2])
         for dag in sandbox.world(Dags).all("agent"):
             with suppress(CallerError):
-                sandbox.world(Dags).operate(("agent", dag.dag.number), on_dags[step % 4])
+                obshell_world.operate(sandbox, ("agent", dag.dag.number), on_dags[step % 4])
 
 
 def unstaged(words: str) -> str:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
+    from oceanmock.clock import Clock
     from oceanmock.engine.faults import InjectedFault
-    from oceanmock.engine.sandbox import Sandbox
+    from oceanmock.engine.sandbox import Sandbox, World
     from oceanmock.openapi import Operation, Spec
 
 # --- one API --------------------------------------------------------------------------------------
@@ -116,6 +117,15 @@ class Api:
     def module(self, name: str) -> Any:
         """Return a module of the API's package, imported on first use."""
         return import_module(f"{self.package}.{name}")
+
+    def new_world(
+        self, clock: Clock, scenarios: Sequence[Any], *, seed: int, switches: Mapping[str, Any]
+    ) -> World:
+        """Return the empty state of a sandbox with these scenarios. Raises AuthorError."""
+        world: World = self.module("world").new_world(
+            clock, scenarios, seed=seed, switches=switches
+        )
+        return world
 
     @property
     def scenario(self) -> Any:

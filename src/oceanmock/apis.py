@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 from oceanmock.api import Api
+from oceanmock.clock import wall_now
+from oceanmock.engine.log import SandboxSpec
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError
 from oceanmock.obshell.api import API as OBSHELL
 from oceanmock.ocp.api import API as OCP
+from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import suggest
 
 APIS: Final[tuple[Api, ...]] = (OCP, OBSHELL)
@@ -21,3 +25,18 @@ def api_named(name: str, apis: Sequence[Api] = APIS) -> Api:
             return api
     hint = suggest(name, [api.name for api in apis])
     raise AuthorError(f"there is no API {name[:100]!r}. {hint}")
+
+
+def make_sandbox(
+    scenarios: Iterable[BaseScenario] = (),
+    *,
+    apis: Sequence[Api] = APIS,
+    wall: Callable[[], int] = wall_now,
+    **settings: Any,
+) -> Sandbox:
+    """Create a sandbox in a store of its own; ``settings`` are those of ``SandboxSpec``.
+
+    Raises AuthorError when the scenarios cannot be served together.
+    """
+    spec = SandboxSpec(tuple(scenarios), created=wall(), **settings)
+    return Sandbox(spec, apis, wall=wall)

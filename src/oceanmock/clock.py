@@ -50,11 +50,12 @@ class Clock:
         starts_at: int | None = None,
         speed: float = 1.0,
         wall: Callable[[], int] = wall_now,
+        created: int | None = None,
     ) -> None:
         self.progression = progression
         self.speed = speed
         self._wall = wall
-        self._wall_origin = wall()
+        self._wall_origin = wall() if created is None else created
         self._origin = self._wall_origin if starts_at is None else starts_at
 
     @property
@@ -62,23 +63,43 @@ class Clock:
         """Return the instant at which the clock was last moved or set, or started."""
         return self._origin
 
-    def set(self, *, progression: Progression | None = None, speed: float | None = None) -> None:
-        """Change the progression or the speed from the current instant on."""
-        self._origin, self._wall_origin = self.now(), self._wall()
+    def set(
+        self,
+        *,
+        progression: Progression | None = None,
+        speed: float | None = None,
+        wall: int | None = None,
+    ) -> None:
+        """Change how time passes from now on; the instant stays, and so does what is left out.
+
+        ``wall`` is the machine's time at which it changes; now, if left out.
+        """
+        wall = self._wall() if wall is None else wall
+        self._origin, self._wall_origin = self.at(wall), wall
         if progression is not None:
             self.progression = progression
         if speed is not None:
             self.speed = speed
 
     def now(self) -> int:
-        """Return the current instant."""
+        """Return the instant it is in this sandbox."""
         if self.progression != "time":
             return self._origin
         return min(self._origin + int((self._wall() - self._wall_origin) * self.speed), LATEST)
 
-    def move_to(self, instant: int) -> None:
-        """Move forward to ``instant``; a running clock runs on from there."""
-        self._origin, self._wall_origin = min(max(self.now(), instant), LATEST), self._wall()
+    def at(self, wall: int) -> int:
+        """Return the instant it is in this sandbox at a time of the machine."""
+        if self.progression != "time":
+            return self._origin
+        return min(self._origin + int((wall - self._wall_origin) * self.speed), LATEST)
+
+    def move_to(self, instant: int, *, wall: int | None = None) -> None:
+        """Move to ``instant``, unless it is later already; a running clock runs on from there.
+
+        ``wall`` is as for ``set``.
+        """
+        wall = self._wall() if wall is None else wall
+        self._origin, self._wall_origin = min(max(self.at(wall), instant), LATEST), wall
 
     def advance(self, by: int) -> None:
         """Move forward by a span."""

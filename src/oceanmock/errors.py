@@ -8,6 +8,7 @@
     │   ├── IllegalOperation   the task's state does not allow it
     │   ├── IllegalOperator    the state of an obshell dag or node does not allow it
     │   ├── RollbackProhibited
+    │   ├── IdTaken            a new task asks for another one's id
     │   ├── UnderMaintenance   another dag has the maintenance lock
     │   └── WrongIdentity      the agent's identity does not allow it
     └── EnvironmentProblem     on the machine: a taken port, an unreadable folder
@@ -80,6 +81,10 @@ class IllegalOperator(CallerError):
 
 class RollbackProhibited(CallerError):
     """The task, or one of its subtasks that has already run, forbids rollback."""
+
+
+class IdTaken(CallerError):
+    """An id that a new task asks for belongs to another one."""
 
 
 class UnderMaintenance(CallerError):

@@ -41,7 +41,7 @@ CREDENTIALS = base64.b64encode(b"viewer:viewer").decode()
 
 def sandbox() -> Any:
     """A sandbox at a standstill, with one failed task of three subtasks."""
-    from oceanmock.engine.sandbox import Sandbox
+    from oceanmock.apis import make_sandbox
     from oceanmock.library import read_scenario
 
     scenario = read_scenario(
@@ -51,7 +51,7 @@ def sandbox() -> Any:
         "      - {id: 2, name: Uninstall, attempts: [{takes: 2s, ends: FAILED}]}\n"
         "      - {id: 3, name: Install}\n"
     )
-    return Sandbox.of_scenarios([scenario], seed=1)
+    return make_sandbox([scenario], seed=1)
 
 
 def body_of_the_task() -> bytes:

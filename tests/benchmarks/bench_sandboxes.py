@@ -17,7 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from oceanmock.clock import SECOND, Clock
+from oceanmock.apis import make_sandbox
+from oceanmock.clock import SECOND
+from oceanmock.engine.log import MoveClock, SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
@@ -84,9 +86,9 @@ tasks:
 CREDENTIALS: Final = b"Basic " + base64.b64encode(b"manager:manager")
 
 
-def made(*scenarios: BaseScenario) -> Callable[[str], Sandbox]:
-    """What makes a sandbox of a name."""
-    return lambda name: Sandbox.of_scenarios(scenarios, name=name)
+def made(*scenarios: BaseScenario) -> SandboxSpec:
+    """The specification of a sandbox."""
+    return SandboxSpec(scenarios)
 
 
 def rss_bytes() -> int:
@@ -109,12 +111,12 @@ def microseconds(act: Callable[[], object], *, times: int) -> tuple[float, float
 # --- to make and drop -----------------------------------------------------------------------------
 
 
-def make_and_drop(sandboxes: Sandboxes, make: Callable[[str], Sandbox]) -> None:
+def make_and_drop(sandboxes: Sandboxes, make: SandboxSpec) -> None:
     sandboxes.delete(sandboxes.create(None, make).name)
 
 
 def print_making() -> None:
-    sandboxes = Sandboxes(Sandbox(Clock("manual")))
+    sandboxes = Sandboxes(make_sandbox(progression="manual"))
     for name, make in {
         "a task of OCP": made(OCP),
         "a dag of obshell": made(OBSHELL),
@@ -127,7 +129,7 @@ def print_making() -> None:
 
 
 def print_living_together() -> None:
-    sandboxes = Sandboxes(Sandbox(Clock("manual")), most=SANDBOXES + 1)
+    sandboxes = Sandboxes(make_sandbox(progression="manual"), limit=SANDBOXES + 1)
     before = rss_bytes()
     for _ in range(SANDBOXES):
         sandboxes.create(None, made(OCP, OBSHELL))
@@ -143,7 +145,7 @@ def live(sandbox: Sandbox) -> int:
     """Goes from one due instant to the next until nothing is due; how many there were."""
     steps = 0
     while (due := sandbox.next_due()) is not None:
-        sandbox.clock.move_to(due)
+        sandbox.execute(MoveClock(due))
         sandbox.world(Tasks).view(1000)
         steps += 1
     return steps
@@ -151,15 +153,15 @@ def live(sandbox: Sandbox) -> int:
 
 def print_living() -> None:
     def whole() -> None:
-        sandbox = made(LONG)("long")
-        sandbox.clock.advance(5_500 * SECOND)
+        sandbox = make_sandbox([LONG])
+        sandbox.advance(5_500 * SECOND)
         if sandbox.world(Tasks).view(1000).state.status != "SUCCESSFUL":
             raise SystemExit("it has not ended")
 
-    steps = live(made(LONG)("long"))
+    steps = live(make_sandbox([LONG]))
     for name, act in {
         "in one go": whole,
-        f"in {steps} steps": lambda: live(made(LONG)("long")),
+        f"in {steps} steps": lambda: live(make_sandbox([LONG])),
     }.items():
         median, worst = microseconds(act, times=200)
         print(f"5,400 s lived through {name:20}{median:8.0f} us{worst:8.0f} us at worst")
@@ -194,9 +196,9 @@ async def ask(app: App, method: str, path: str) -> None:
 
 
 async def print_asking() -> None:
-    sandbox = made(OCP)("default")
+    sandbox = make_sandbox([OCP])
     app, rest = App(Sandboxes(sandbox)), targets()
-    sandbox.clock.advance(60 * SECOND)
+    sandbox.advance(60 * SECOND)
     marks = [MOST, 10_000, 50_000, 100_000, 150_000, REQUESTS]
     asked, began = 0, time.perf_counter()
     for mark in marks:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -21,11 +21,6 @@ from oceanmock.cli import conform as cli_conform
 from oceanmock.clock import PROGRESSIONS, Progression
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.text import plural
-
-if TYPE_CHECKING:
-    from oceanmock.obshell import scenario as obshell
-    from oceanmock.ocp import scenario as ocp
-    from oceanmock.scenario.fields import BaseScenario
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -132,28 +127,25 @@ def serve(
     SCENARIO is a name from the library (`oceanmock list`) or the path of a file; without one the
     whole library is served.
     """
+    from oceanmock.apis import make_sandbox
     from oceanmock.cli.banner import welcome
     from oceanmock.engine.accounts import Accounts
-    from oceanmock.engine.sandbox import Sandbox
     from oceanmock.http.app import create_app
     from oceanmock.http.server import serve_forever
     from oceanmock.library import load_library, load_scenario
 
     named = [load_scenario(name) for name in dict.fromkeys(scenarios)]
     loaded = named or load_library()
-    of_ocp, of_obshell = _parse_switches(switches, loaded)
-    sandbox = Sandbox.of_scenarios(
+    sandbox = make_sandbox(
         loaded,
         progression=progression,
         speed=speed,
         seed=seed,
-        switches=of_ocp,
-        obshell_switches=of_obshell,
+        switches=_parse_switches(switches),
+        accounts=Accounts(required=auth == "on"),
     )
     token = admin_token or (None if _is_this_machine(host) else token_urlsafe(12))
-    app = create_app(
-        sandbox, accounts=Accounts(required=auth == "on"), token=token, scenarios=loaded
-    )
+    app = create_app(sandbox, token=token, scenarios=loaded)
 
     def announce(url: str) -> None:
         if token and not admin_token:
@@ -171,29 +163,26 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost"
 
 
-def _parse_switches(
-    given: Sequence[str], loaded: Sequence[BaseScenario]
-) -> tuple[ocp.Switches, obshell.Switches]:
-    """The switches of both APIs: the scenarios' own, and those of the command line over them."""
+def _parse_switches(given: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the switches of each API that are given as NAME=VALUE. Raises AuthorError."""
     from pydantic import ValidationError
 
-    from oceanmock.engine.sandbox import switches_of
+    from oceanmock.apis import APIS
     from oceanmock.text import suggest
 
-    models = switches_of(loaded)
-    values = [model.model_dump() for model in models]
+    models = {api.name: api.scenario.Switches for api in APIS}
+    api_of = {switch: api for api, model in models.items() for switch in model.model_fields}
+    switches: dict[str, dict[str, str]] = {api: {} for api in models}
     for each in given:
         name, equals, value = each.partition("=")
-        known = [key for model in values for key in model]
-        if not equals or name not in known:  # a name alone decides nothing
-            raise AuthorError(f"--switch {each}: not a switch. {suggest(name, known)}")
-        place = next(number for number, model in enumerate(values) if name in model)
-        values[place][name] = value
+        if not equals or name not in api_of:  # a name alone decides nothing
+            raise AuthorError(f"--switch {each}: not a switch. {suggest(name, list(api_of))}")
+        switches[api_of[name]][name] = value
         try:
-            type(models[place]).model_validate(values[place])
+            models[api_of[name]].model_validate({name: value})
         except ValidationError as error:
             raise AuthorError(f"--switch {each}: {error.errors()[0]['msg']}") from error
-    return type(models[0]).model_validate(values[0]), type(models[1]).model_validate(values[1])
+    return switches
 
 
 # --- check ----------------------------------------------------------------------------------------

@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 from oceanmock import __version__
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.obshell import scenario as obshell
-from oceanmock.obshell.bodies import id_of
-from oceanmock.obshell.world import Dag, Dags
+from oceanmock.obshell.world import Dag, Dags, id_of
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Task, Tasks
 from oceanmock.openapi import Operation, load_spec, operations_of, spec_path

@@ -111,12 +111,12 @@ class Mock:
 
         Raises EnvironmentProblem when it cannot listen there.
         """
-        from oceanmock.engine.sandbox import Sandbox  # noqa: PLC0415 (slow, as the others)
+        from oceanmock.apis import make_sandbox  # noqa: PLC0415
         from oceanmock.http.app import create_app  # noqa: PLC0415
         from oceanmock.http.server import Server  # noqa: PLC0415
 
         token = token_urlsafe()
-        app = create_app(Sandbox.of_scenarios([]), token=token)
+        app = create_app(make_sandbox(), token=token)
         try:
             server = Server(app, host=host, port=port, tls=tls).start()
         except RuntimeError as error:

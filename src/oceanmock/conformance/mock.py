@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from oceanmock.apis import make_sandbox
 from oceanmock.checks import Phase
 from oceanmock.clock import SECOND
 from oceanmock.conformance import machines
@@ -27,14 +28,14 @@ from oceanmock.conformance.model import Api, Event, Listener, Options, Result
 from oceanmock.conformance.run import Environment, Run, judged, merged
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
-from oceanmock.engine.sandbox import STORES, Sandbox
+from oceanmock.engine.log import SandboxSpec
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.server import AsgiApp, Server
 from oceanmock.library import library_names, load_scenario
 from oceanmock.obshell import scenario as obshell
-from oceanmock.obshell.bodies import id_of
-from oceanmock.obshell.world import Dags
+from oceanmock.obshell.world import STORES, Dags, id_of
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.fields import BaseScenario
@@ -107,9 +108,10 @@ class World:
     scenarios: tuple[BaseScenario, ...]
     kind: Kind = "agent"
 
-    def make(self, name: str) -> Sandbox:
-        """The sandbox, in which time stands."""
-        return Sandbox.of_scenarios(self.scenarios, name=name, progression="manual")
+    @property
+    def spec(self) -> SandboxSpec:
+        """Return the specification of its sandbox, in which time stands."""
+        return SandboxSpec(self.scenarios, progression="manual")
 
 
 def worlds_of(api: Api, scenarios: Sequence[BaseScenario]) -> tuple[list[World], list[World]]:
@@ -170,7 +172,7 @@ class _Stage:
         self.options: Final = replace(options, write=True, rate=0.0)
         self.worlds, self.apart = worlds_of(api, scenarios)
         self.kinds: Final = [each.kind for each in self.worlds]
-        self.sandboxes: Final = Sandboxes(Sandbox.of_scenarios([]))
+        self.sandboxes: Final = Sandboxes(make_sandbox())
         self._server = Server(wrap(App(self.sandboxes)))
         self._listen = listen
 
@@ -203,14 +205,14 @@ class _Stage:
 
     def _run(self, world: World, phases: frozenset[Phase], *, most: int = MOST_TASKS**2) -> Run:
         """Some phases over one world, of which so many tasks may be operated on."""
-        sandbox = self.sandboxes.create(world.name, world.make)
+        sandbox = self.sandboxes.create(world.name, world.spec)
         return self._on(sandbox, world, phases=phases, tasks=_some(list(_ids_in(sandbox)), most))
 
     def _walks(self) -> Run:
         """The lifecycle machine, in its own world, which is made anew before each walk."""
         scenario = machines.load_world(self.api)
         world = World("machine", (scenario,))
-        sandbox = self.sandboxes.create(world.name, world.make)
+        sandbox = self.sandboxes.create(world.name, world.spec)
         return self._on(
             sandbox,
             world,
@@ -222,7 +224,7 @@ class _Stage:
     def _story(self, scenario: BaseScenario) -> Run:
         """A scenario's own story, in a sandbox of its own."""
         world = World(f"story.{scenario.name}", (scenario,))
-        sandbox = self.sandboxes.create(world.name, world.make)
+        sandbox = self.sandboxes.create(world.name, world.spec)
         return self._on(sandbox, world, told=(scenario,))
 
     def _on(

@@ -1,4 +1,4 @@
-"""What a scenario leaves out, from a seed: the same seed gives the same names and ids."""
+"""Fill in what a scenario leaves out, from a seed: the same seed gives the same names and ids."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ from functools import cache
 from random import Random
 from typing import Any, Final
 
-from oceanmock.ocp.scenario import Named
-
 FIRST_FREE_ID: Final = 1_000_000
 """OCP's ids that a scenario leaves out are drawn from here on, below 2^31."""
 
 
 @cache
 def _faker() -> Any:
-    """Loaded when a name is first missing, as it takes a tenth of a second; made once."""
+    """Return faker's factory, loaded on first use: that takes a tenth of a second."""
     from faker import Factory  # noqa: PLC0415
 
     return Factory.create("en_US")
 
 
 class FakeData:
-    """What one scenario leaves out."""
+    """The names, users, hosts and ids that one scenario leaves out."""
 
     def __init__(self, seed: str, taken: set[int] | None = None) -> None:
         self._random = Random(seed)  # noqa: S311 (reproducible, not secret)
@@ -31,21 +29,21 @@ class FakeData:
 
     @property
     def _faker(self) -> Any:
-        """The process's faker, drawing from what is this filler's own."""
+        """Return the process's faker, set to draw from this object's random source."""
         faker = _faker()
         faker.random = self._chances
         return faker
 
     def phrase(self) -> str:
-        """A name for what has none."""
+        """Return a name."""
         return str(self._faker.bs()).capitalize()
 
-    def creator(self) -> Named:
-        """A user."""
-        return Named(id=self._faker.random_int(100, 999), name=self._faker.user_name())
+    def user(self) -> tuple[int, str]:
+        """Return a user's id and name."""
+        return self._faker.random_int(100, 999), self._faker.user_name()
 
     def id(self) -> int:
-        """An id nobody has."""
+        """Return an id that is not taken yet."""
         while (drawn := self._random.randrange(FIRST_FREE_ID, 2**31)) in self._taken:
             pass
         self._taken.add(drawn)

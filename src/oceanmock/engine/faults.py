@@ -1,10 +1,9 @@
-"""Which requests of a sandbox go wrong on purpose, and what becomes of their answers.
+"""Choose the fault to inject into a request, and apply it to the response.
 
-``Faults.strike`` says of each request whether a fault strikes it, and which; ``mangle`` makes of an
-answer the one that is sent. Both are pure: whoever serves does the waiting, the cutting and the
-asking. Every fault counts each request that it might strike, struck or not; of those whose turn it
-is, the first strikes, alone. What is drawn for a fault's n-th call depends on the sandbox's seed,
-the fault's name and n, and on nothing else.
+``Faults.inject`` chooses; ``mangle`` changes a response. The server does the waiting and the
+cutting. A fault counts every request that it matches; of the faults whose turn it is, only the
+first is injected. What is drawn for a fault's n-th request depends on the sandbox's seed, the
+fault's name and n alone.
 """
 
 from __future__ import annotations
@@ -13,18 +12,17 @@ import json
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from random import Random
 from threading import Lock
 from typing import Any, Final
 
+from oceanmock.engine.store.base import Attempt, FaultCounters
 from oceanmock.errors import AuthorError
 from oceanmock.journal import is_called
 from oceanmock.scenario.faults import Fault
 
 Headers = Sequence[tuple[bytes, bytes]]
-
-MOST_CALLERS: Final = 1000
-"""So many callers' last requests are remembered, for the attempts that two of them may be."""
 
 
 # --- which requests -------------------------------------------------------------------------------
@@ -76,7 +74,7 @@ class InjectedFault:
 
 @dataclass(frozen=True, slots=True)
 class FaultStatistics:
-    """A fault of a sandbox, how many calls it has counted and how many requests it has struck."""
+    """A fault of a sandbox: how many requests it has matched, and into how many it was injected."""
 
     name: str
     fault: Fault
@@ -85,101 +83,98 @@ class FaultStatistics:
 
 
 class Faults:
-    """The faults of one sandbox, in order, and their counts; threads may ask at once."""
+    """The faults of one sandbox, in order. Their counters are kept by the sandbox's store."""
 
     def __init__(self, faults: Iterable[Fault] = (), *, seed: int = 0) -> None:
-        """Raises AuthorError when two have the same name."""
+        """Raise AuthorError if two have the same name."""
         self._seed: Final = seed
         self._lock: Final = Lock()
         self._added = 0
-        self._standing: dict[str, _Standing] = {}
-        self._struck: dict[str, _Attempt] = {}
+        self._faults: dict[str, _Fault] = {}
         for fault in faults:
             self.add(fault)
 
-    def strike(self, asked: FaultRequest) -> InjectedFault | None:
-        """What strikes a request, if anything does; counts it for every fault that might."""
-        if not self._standing:
-            return None
+    def __len__(self) -> int:
+        return len(self._faults)
+
+    def inject(self, request: FaultRequest, counters: FaultCounters) -> InjectedFault | None:
+        """Return the fault to inject, if any; count the request for every fault it matches."""
         with self._lock:
-            before = self._struck.pop(asked.caller, None)
-            again = before is not None and before.key == hash(asked.key)
-            numbers = before.numbers if before is not None and again else {}
-            turns = [
-                (standing, standing.number(numbers))
-                for standing in self._standing.values()
-                if standing.might_strike(asked)
-            ]
-            strike = next(self._strikes(turns), None)
-            if strike is not None and not again:
-                self._remember(asked, {standing.name: number for standing, number in turns})
-            return strike
+            previous = counters.take_attempt(request.caller)
+            matching = [fault for fault in self._faults.values() if fault.matches(request)]
+            if not matching:
+                return None
+            digest = _digest(request.key)
+            is_retry = previous is not None and previous.request == digest
+            numbers = dict(previous.numbers) if previous is not None and is_retry else {}
+            is_retry = any(fault.id in numbers for fault in matching)
+            turns = [(fault, fault.number(numbers, counters)) for fault in matching]
+            injected = next(self._injections(turns, counters), None)
+            if injected is not None and not is_retry:
+                attempt = Attempt(digest, {fault.id: number for fault, number in turns})
+                counters.keep_attempt(request.caller, attempt)
+            return injected
 
     def add(self, fault: Fault) -> str:
-        """Adds a fault behind the others; its name. Raises AuthorError when that is taken."""
+        """Add a fault behind the others and return its name. Raises AuthorError if it is taken."""
         with self._lock:
-            self._added += 1
-            while fault.name is None and f"fault {self._added}" in self._standing:
-                self._added += 1
-            name = fault.name or f"fault {self._added}"
-            if name in self._standing:
+            number = self._added + 1
+            while fault.name is None and f"fault {number}" in self._faults:
+                number += 1
+            name = fault.name or f"fault {number}"
+            if name in self._faults:
                 raise AuthorError(f"there is a fault {name!r} already. Give this one another name.")
-            self._standing[name] = _Standing(name, fault)
+            self._added = number
+            self._faults[name] = _Fault(number, name, fault)
             return name
 
     def remove(self, name: str) -> bool:
-        """Takes a fault away; whether there was one of this name."""
+        """Remove a fault; return whether there was one of this name."""
         with self._lock:
-            return self._standing.pop(name, None) is not None
+            return self._faults.pop(name, None) is not None
 
     def clear(self) -> None:
-        """Takes every fault away."""
+        """Remove every fault."""
         with self._lock:
-            self._standing.clear()
-            self._struck.clear()
+            self._faults.clear()
 
-    def all(self) -> tuple[FaultStatistics, ...]:
-        """The faults that stand, in order."""
+    def statistics(self, counters: FaultCounters) -> tuple[FaultStatistics, ...]:
+        """Return the faults in order, with their counters."""
         with self._lock:
             return tuple(
-                FaultStatistics(each.name, each.fault, each.calls, each.strikes)
-                for each in self._standing.values()
+                FaultStatistics(fault.name, fault.fault, *counters.counts(fault.id))
+                for fault in self._faults.values()
             )
 
-    def _strikes(self, turns: Sequence[tuple[_Standing, int]]) -> Iterator[InjectedFault]:
-        for standing, number in turns:
-            if not standing.is_due(number):
+    def _injections(
+        self, turns: Sequence[tuple[_Fault, int]], counters: FaultCounters
+    ) -> Iterator[InjectedFault]:
+        for fault, number in turns:
+            if not fault.is_due(number):
                 continue
-            fault = standing.fault
-            chance = Random(f"{self._seed}/{standing.name}/{number}")  # noqa: S311 (reproducible)
-            if chance.random() < fault.probability:
-                standing.strikes += 1
-                delay = (fault.delay or 0) + int(chance.random() * (fault.jitter or 0))
-                yield InjectedFault(fault, standing.name, number, delay)
-
-    def _remember(self, asked: FaultRequest, numbers: dict[str, int]) -> None:
-        """Keeps what a re-sent request is compared with; the oldest gives way."""
-        if len(self._struck) >= MOST_CALLERS:
-            del self._struck[next(iter(self._struck))]
-        self._struck[asked.caller] = _Attempt(hash(asked.key), numbers)
+            settings = fault.fault
+            chance = Random(f"{self._seed}/{fault.name}/{number}")  # noqa: S311 (reproducible)
+            if chance.random() < settings.probability:
+                counters.count_injection(fault.id)
+                delay = (settings.delay or 0) + int(chance.random() * (settings.jitter or 0))
+                yield InjectedFault(settings, fault.name, number, delay)
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """A caller's last request, where it was struck, and the number that each fault gave it."""
-
-    key: int
-    numbers: Mapping[str, int]
+def _digest(key: Hashable) -> str:
+    """Return a text that equal requests share, in every process."""
+    return blake2b(repr(key).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(slots=True)
-class _Standing:
-    """A fault with its counts, and what is read of it once rather than for every request."""
+class _Fault:
+    """A fault, and what is derived of it once rather than for every request.
 
+    ``id`` is its place among all faults that were ever added.
+    """
+
+    id: int
     name: str
     fault: Fault
-    calls: int = 0
-    strikes: int = 0
     operations: frozenset[str] = field(init=False)
     targets: Mapping[str, str] = field(init=False)
     spans: tuple[tuple[int, int | None], ...] = field(init=False)
@@ -189,29 +184,28 @@ class _Standing:
         self.targets = self.fault.targets
         self.spans = self.fault.spans
 
-    def might_strike(self, asked: FaultRequest) -> bool:
-        """Whether it is one of the requests the fault is for."""
+    def matches(self, request: FaultRequest) -> bool:
+        """Return whether the fault is for this request."""
         fault = self.fault
         return (
-            fault.API in ("", asked.api)
-            and (not self.operations or asked.operation in self.operations)
-            and fault.caller in (None, asked.caller)
-            and all(self._is_about(kind, id, asked) for kind, id in self.targets.items())
+            fault.API in ("", request.api)
+            and (not self.operations or request.operation in self.operations)
+            and fault.caller in (None, request.caller)
+            and all(self._is_about(kind, id, request) for kind, id in self.targets.items())
         )
 
-    def _is_about(self, kind: str, id: str, asked: FaultRequest) -> bool:
-        variable = self.fault.KINDS.get(asked.operation, {}).get(kind)
-        return variable is not None and is_called(asked.ids.get(variable, ""), id)
+    def _is_about(self, kind: str, id: str, request: FaultRequest) -> bool:
+        variable = self.fault.KINDS.get(request.operation, {}).get(kind)
+        return variable is not None and is_called(request.ids.get(variable, ""), id)
 
-    def number(self, before: Mapping[str, int]) -> int:
-        """The number of this call; that of the one ``before``, where both are one attempt."""
-        if self.fault.counts == "attempts" and self.name in before:
-            return before[self.name]
-        self.calls += 1
-        return self.calls
+    def number(self, previous: Mapping[int, int], counters: FaultCounters) -> int:
+        """Return the request's number; that of the ``previous`` one if both are one attempt."""
+        if self.fault.counts == "attempts" and self.id in previous:
+            return previous[self.id]
+        return counters.count_request(self.id)
 
     def is_due(self, number: int) -> bool:
-        """Whether the call of this number is one of those it strikes."""
+        """Return whether the fault is injected into the request of a number."""
         return any(first <= number <= (last or number) for first, last in self.spans)
 
 

@@ -1,324 +1,377 @@
-"""A sandbox: tasks, dags, a clock and switches of its own.
+"""A sandbox: its specification and log, and the state that they lead to.
 
-One clock drives both APIs. What a scenario leaves out is filled by faker from the sandbox's seed:
-the same seed gives the same names, ids and addresses.
+``execute`` evaluates a command against the current state, appends it to the log, and returns its
+result; everything else reads. The state is folded once and kept: a command applies to it by itself,
+and only a conflict, or a failed load, folds the whole log again. One clock drives every API.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
-from oceanmock.clock import Clock, Progression
-from oceanmock.engine.accounts import Accounts
+from pydantic import BaseModel
+
+from oceanmock.clock import Clock, Progression, wall_now
 from oceanmock.engine.fake_data import FakeData
-from oceanmock.engine.faults import Faults
-from oceanmock.errors import AuthorError
+from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, InjectedFault
+from oceanmock.engine.log import (
+    AddFault,
+    ClearFaults,
+    Command,
+    Create,
+    Load,
+    LogEntry,
+    MoveClock,
+    Operate,
+    RemoveFault,
+    SandboxSpec,
+    SetClock,
+    Start,
+)
+from oceanmock.engine.records import OperationRecord
+from oceanmock.engine.store.base import Store
+from oceanmock.engine.store.memory import MemoryStore
+from oceanmock.errors import AuthorError, CallerError, OceanmockError
 from oceanmock.journal import Journal
-from oceanmock.obshell import scenario as obshell
-from oceanmock.obshell.world import Dags, Store
-from oceanmock.ocp import scenario as ocp
-from oceanmock.ocp.world import Tasks, ids_of
-from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import BaseScenario
-from oceanmock.text import nanoseconds_of
 
-STORES: Final[tuple[Store, ...]] = get_args(Store)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-W = TypeVar("W")
-Setting = TypeVar("Setting", bound=Hashable)
-Recipe = Callable[[Sequence[BaseScenario]], "Sandbox"]
-"""Makes a sandbox anew, with more scenarios than those it was made with, if there are any."""
+W = TypeVar("W", bound="World")
+S = TypeVar("S", bound=BaseScenario)
+Setting = TypeVar("Setting")
+M = TypeVar("M", bound=BaseModel)
+
+
+# --- what an API brings ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A task or dag, or a part of one, as the admin API lists it.
+
+    ``number`` is that of the scenario file. ``started`` and ``stage`` are set for a task or dag
+    that is shown with its parts; ``stage`` only where an API has one.
+    """
+
+    id: str
+    number: int
+    name: str
+    state: str
+    operation: str
+    parts: tuple[Item, ...] | None = None
+    started: int | None = None
+    stage: int | None = None
+
+
+class World(Protocol):
+    """The state of one API in a sandbox. It changes only by ``populate`` and ``apply``."""
+
+    api: ClassVar[str]
+
+    def __len__(self) -> int:
+        """Return the number of tasks or dags."""
+
+    def check(self, scenarios: Sequence[Any], *, sandbox: str) -> None:
+        """Raise AuthorError if scenarios need other settings than those of this sandbox."""
+
+    def populate(self, scenarios: Sequence[Any], *, start: int) -> None:
+        """Add the tasks and templates of scenarios that begin at an instant. Raises AuthorError."""
+
+    def apply(self, command: Operate | Start | Create, *, at: int) -> Any:
+        """Apply a command at an instant and return its result; if it raises, nothing changed."""
+
+    def due(self, now: int) -> Iterator[int]:
+        """Return the next instant after ``now`` at which each task changes."""
+
+    def ends(self) -> Iterator[int]:
+        """Return the last instant at which each task changes."""
+
+    def items(self) -> Iterator[Item]:
+        """Return every task or dag, without parts."""
+
+    def item(self, id: str) -> Item:
+        """Return the task or dag of an id, or of a number, with its parts. Raises NoSuchTask."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the keys by which a scenario file fits this sandbox."""
+
+    def details(self) -> dict[str, Any]:
+        """Return what else the admin API shows of the sandbox for this API."""
+
+
+class SandboxApi(Protocol):
+    """What a sandbox needs of an API."""
+
+    @property
+    def name(self) -> str:
+        """Return its name in scenario files."""
+
+    def new_world(
+        self,
+        clock: Clock,
+        scenarios: Sequence[Any],
+        *,
+        seed: int,
+        switches: Mapping[str, Any],
+    ) -> World:
+        """Return the empty state of a sandbox with these scenarios. Raises AuthorError."""
+
+
+def with_overrides(switches: M, overrides: Mapping[str, Any]) -> M:
+    """Return switches with some of them replaced."""
+    if not overrides:
+        return switches
+    return type(switches).model_validate({**switches.model_dump(), **overrides})
+
+
+def agreed_setting(
+    scenarios: Iterable[S], plural: str, default: Setting, of: Callable[[S], Setting]
+) -> Setting:
+    """Return the one setting of the scenarios that set any. Raises AuthorError if they differ."""
+    settings = {scenario.name: of(scenario) for scenario in scenarios if of(scenario) != default}
+    values = list(settings.values())
+    if any(value != values[0] for value in values):
+        raise AuthorError(
+            f"scenarios {', '.join(settings)} set different {plural}. Serve them apart."
+        )
+    return values[0] if values else default
+
+
+# --- a sandbox ------------------------------------------------------------------------------------
 
 
 class Sandbox:
-    """Tasks of OCP and dags of obshell that live by one clock; what was said, what goes wrong.
+    """One sandbox of a store.
 
-    Made by ``of_scenarios``. ``name`` is what requests call it, ``started`` the instant its clock
-    began at; ``server`` and ``pid`` are what OCP and obshell tell of their own process;
-    ``scenarios`` are those that it was made with, or that were loaded since.
+    ``started`` is the instant at which its clock began. ``server`` and ``pid`` are the host and
+    process id that the APIs' responses show.
     """
 
     def __init__(
         self,
-        clock: Clock,
+        spec: SandboxSpec,
+        apis: Sequence[SandboxApi],
         *,
-        name: str = "default",
-        seed: int = 0,
-        accounts: Accounts | None = None,
-        switches: ocp.Switches | None = None,
-        agent: obshell.Agent | None = None,
-        obshell_switches: obshell.Switches | None = None,
-        faults: Iterable[Fault] = (),
+        store: Store | None = None,
+        log: Iterable[LogEntry] = (),
+        wall: Callable[[], int] = wall_now,
     ) -> None:
-        self.name: Final = name
-        self.clock: Final = clock
-        self.seed: Final = seed
-        self.accounts = accounts or Accounts()
-        self.started: Final = clock.now()
-        self.server: Final = FakeData(f"{seed}").host
-        self.pid: Final = Random(f"{seed}/pid").randrange(1000, 32768)  # noqa: S311 (reproducible)
-        self._tasks: Final = Tasks(clock, switches or ocp.Switches())
-        self._dags: Final = Dags(
-            clock, agent or obshell.Agent(), obshell_switches or obshell.Switches()
-        )
-        self._worlds: Final[dict[type, Any]] = {Tasks: self._tasks, Dags: self._dags}
-        self.journal: Final = Journal()
-        self.faults: Final = Faults(faults, seed=seed)
-        self._traces = Random(seed)  # noqa: S311 (the same seed, the same trace ids)
-        self.scenarios: tuple[BaseScenario, ...] = ()
-        self._recipe: Recipe = lambda more: Sandbox(clock, name=name, seed=seed)._with(more)
-        self._made = self._traits()
+        """Create the sandbox in the store, with the commands of a log replayed.
 
-    @classmethod
-    def of_scenarios(
-        cls,
-        scenarios: Sequence[BaseScenario],
-        *,
-        name: str = "default",
-        progression: Progression | None = None,
-        speed: float = 1.0,
-        seed: int = 0,
-        starts_at: int | None = None,
-        accounts: Accounts | None = None,
-        switches: ocp.Switches | None = None,
-        obshell_switches: obshell.Switches | None = None,
-    ) -> Sandbox:
-        """A sandbox in which all tasks and dags of these scenarios live.
-
-        What is given here outranks what the files say; where files disagree on the progression,
-        `time` is taken, and a file's own start counts only when it is alone. Raises AuthorError
-        when they disagree on a switch or on the agent, or when two of them use the same id.
+        Raises AuthorError if its scenarios cannot be served together; then nothing is stored.
         """
-        start = starts_at if starts_at is not None else _starts_at(scenarios)
-        chosen = progression or progression_of(scenarios)
-        agreed = switches_of(scenarios)
-        of_ocp, of_obshell = _of_each(scenarios)
-        sandbox = cls(
-            Clock(chosen, starts_at=start, speed=speed),
-            name=name,
-            seed=seed,
-            accounts=accounts,
-            switches=switches or agreed[0],
-            agent=_agreed(of_obshell, "agents", obshell.Agent(), lambda each: each.agent),
-            obshell_switches=obshell_switches or agreed[1],
-            faults=[fault for each in scenarios for fault in each.faults],
-        )
-        sandbox.scenarios = tuple(scenarios)
-        begin = sandbox.started if start is None else start
-        sandbox._populate(of_ocp, of_obshell, start=begin, ticks=begin)
-        sandbox._made = sandbox._traits()
-        sandbox.remake_by(
-            lambda more: cls.of_scenarios(
-                [*scenarios, *more],
-                name=name,
-                progression=progression,
-                speed=speed,
-                seed=seed,
-                starts_at=starts_at,
-                accounts=accounts,
-                switches=switches,
-                obshell_switches=obshell_switches,
-            )
-        )
-        return sandbox
+        self.name: Final = spec.name
+        self.apis: Final = apis
+        self.store: Final[Store] = MemoryStore() if store is None else store
+        self.wall: Final = wall
+        self.server: Final = FakeData(f"{spec.seed}").host
+        self.pid: Final = Random(f"{spec.seed}/pid").randrange(1000, 32768)  # noqa: S311 (no secret)
+        self._traces = Random(spec.seed)  # noqa: S311 (the same seed, the same trace ids)
+        self._fold(spec)
+        self._version = self._first_version = self.store.put(spec)
+        self.journal: Journal = self.store.journal(self.name)
+        for entry in log:
+            self._append(entry)
+            self._apply(entry)
+
+    # --- reading ---
 
     def world(self, kind: type[W]) -> W:
-        """Return the state of one API here, by its class."""
-        world: W = self._worlds[kind]
-        return world
-
-    def remake_by(self, recipe: Recipe) -> None:
-        """From now on it is made anew by this, which is given the scenarios to be added to it."""
-        self._recipe = recipe
-
-    def anew(self, more: Sequence[BaseScenario] = ()) -> Sandbox:
-        """The same sandbox as it was when it was made; with more scenarios, if there are any.
-
-        Raises AuthorError where those do not go with the ones it was made with.
-        """
-        return self._recipe(more)
+        """Return the state of one API, by its class."""
+        world: Any = self.worlds[kind.api]
+        return world  # type: ignore[no-any-return]
 
     @property
     def is_untouched(self) -> bool:
-        """Whether nothing has been asked of it, added to it or changed since it was made."""
-        return self._traits() == self._made
+        """Return whether it has accepted no command and received no request."""
+        return self._version == self._first_version and not self.journal.last
 
-    def load(self, scenarios: Sequence[BaseScenario]) -> None:
-        """Lets scenarios live here from now on: their tasks are born, their faults stand.
-
-        Their own start and progression count for nothing. Raises AuthorError when they set other
-        switches than it has, come from another agent, or use an id or name that is taken; then
-        nothing has changed.
-        """
-        of_ocp, of_obshell = _of_each(scenarios)
-        self._check_switches(of_ocp, self._tasks.switches)
-        self._check_switches(of_obshell, self._dags.switches)
-        self._check_agent(of_obshell)
-        faults = [fault for each in scenarios for fault in each.faults]
-        self._check_faults(faults)
-        undo = self._tasks.remember(), self._dags.remember()
-        try:
-            self._populate(of_ocp, of_obshell, start=self.clock.now(), ticks=self.started)
-        except AuthorError:
-            for forget in undo:
-                forget()
-            raise
-        for fault in faults:
-            self.faults.add(fault)
-        self.scenarios += tuple(scenarios)
-
-    def _with(self, scenarios: Sequence[BaseScenario]) -> Sandbox:
-        """Itself, as if it had been made with these scenarios, too."""
-        recipe = self._recipe
-        self.load(scenarios)
-        self._recipe = lambda more: recipe([*scenarios, *more])
-        self._made = self._traits()
-        return self
-
-    def draw_trace_id(self) -> str:
-        """16 hexadecimal digits; the same seed, the same row of them."""
-        return f"{self._traces.getrandbits(64):016x}"
+    def operations_of(self, api: str, key: Hashable) -> tuple[OperationRecord, ...]:
+        """Return the last operations requested of a task or dag, refused or not, in order."""
+        return self.store.records(self.name, (api, key))
 
     def next_due(self) -> int | None:
-        """The next instant at which a task or dag changes, if nobody interferes; or None."""
-        return min(self._all_due(), default=None)
-
-    def set_clock(
-        self, *, progression: Progression | None = None, speed: float | None = None
-    ) -> None:
-        """Changes how time passes, without a jump; under `immediate` all that is due happens."""
-        self.clock.set(progression=progression, speed=speed)
-        for task in (view.task for view in self._tasks.all()):
-            self.clock.settle(task.born + self._tasks.life_of(task.id).states[-1].at)
-        for dag in (view.dag for store in STORES for view in self._dags.all(store)):
-            life = self._dags.life_of((dag.store, dag.number))
-            self.clock.settle(dag.born + life.states[-1].at)
-
-    def _all_due(self) -> Iterator[int]:
+        """Return the next instant at which a task or dag changes without a request, or None."""
         now = self.clock.now()
-        yield from self._tasks.all_due(now)
-        yield from self._dags.all_due(now)
+        return min((due for world in self.worlds.values() for due in world.due(now)), default=None)
 
-    def _traits(self) -> tuple[Hashable, ...]:
-        """What would be otherwise if anything had happened here."""
-        return (
-            self.journal.last,
-            len(self._tasks.all()),
-            sum(len(self._dags.all(store)) for store in STORES),
-            tuple(tally.name for tally in self.faults.all()),
-            self.clock.progression,
-            self.clock.speed,
-            self.clock.origin,
-            len(self.scenarios),
+    def draw_trace_id(self) -> str:
+        """Return the next trace id, of 16 hexadecimal digits; they follow from the seed."""
+        return f"{self._traces.getrandbits(64):016x}"
+
+    def faults(self) -> tuple[FaultStatistics, ...]:
+        """Return the faults in their order, with their counters."""
+        return self._faults.statistics(self.store.counters(self.name))
+
+    def inject_fault(self, request: FaultRequest) -> InjectedFault | None:
+        """Return the fault to inject into a request, if any, and count the request."""
+        if not self._faults:
+            return None
+        return self._faults.inject(request, self.store.counters(self.name))
+
+    # --- changing ---
+
+    def execute(self, command: Command) -> Any:
+        """Apply a command, log it, and return its result.
+
+        Raises what the API's rules refuse it with; then nothing has changed.
+        """
+        while True:
+            self.refresh()
+            wall = self.wall()
+            entry = LogEntry(self.clock.at(wall), wall, command)
+            try:
+                result = self._apply(entry)
+            except OceanmockError as refusal:
+                self._undo(entry, refusal)
+                raise
+            if self._append(entry):
+                if isinstance(command, Operate):
+                    self._record(entry.at, command)
+                return result
+            self._fold_again()  # another process was faster: evaluate against its command, too
+
+    def advance(self, by: int) -> None:
+        """Move the clock on by ``by`` nanoseconds."""
+        self.execute(MoveClock(self.clock.now() + by))
+
+    def note_read(self, dues: Iterable[int]) -> None:
+        """Move a clock under ``polls`` to the first of the instants at which what was read changes.
+
+        To be called after a read has been answered.
+        """
+        if self.clock.progression == "polls":
+            first = min(dues, default=None)
+            if first is not None:
+                self.execute(MoveClock(first))
+
+    def refresh(self) -> None:
+        """Apply what other processes have appended to the log."""
+        changes = self.store.read(self.name, since=self._version)
+        if changes.spec is not None:
+            self._fold_again()
+        else:
+            for entry in changes.entries:
+                self._apply(entry)
+            self._version = changes.version
+
+    # --- folding ---
+
+    def _fold(self, spec: SandboxSpec) -> None:
+        """Begin with the state of a specification."""
+        scenarios = spec.scenarios
+        start = spec.starts_at if spec.starts_at is not None else _starts_at(scenarios)
+        self.spec = spec
+        self.accounts = spec.accounts
+        self.scenarios = scenarios
+        self.started = spec.created if start is None else start
+        self.clock = Clock(
+            spec.progression or progression_of(scenarios, spec.default_progression),
+            starts_at=self.started,
+            speed=spec.speed,
+            wall=self.wall,
+            created=spec.created,
         )
-
-    def _check_switches(self, scenarios: Sequence[Written], ours: Setting) -> None:
-        for each in scenarios:
-            if each.switches not in (ours, type(each.switches)()):
-                raise AuthorError(
-                    f"scenario {each.name!r} sets other switches than sandbox {self.name!r} has, "
-                    "which is in use. Load it into a fresh one."
-                )
-
-    def _check_agent(self, scenarios: Sequence[obshell.Scenario]) -> None:
-        for each in scenarios:
-            if each.agent not in (self._dags.began_as, obshell.Agent()):
-                raise AuthorError(
-                    f"scenario {each.name!r} is of another agent than sandbox {self.name!r}, "
-                    "which is in use. Load it into a fresh one."
-                )
-
-    def _check_faults(self, faults: Iterable[Fault]) -> None:
-        names = [tally.name for tally in self.faults.all()]
-        for fault in faults:
-            if fault.name in names:
-                raise AuthorError(
-                    f"there is a fault {fault.name!r} already. Give this one another name."
-                )
-            names += [fault.name] if fault.name else []
-
-    def _populate(
-        self,
-        of_ocp: Sequence[ocp.Scenario],
-        of_obshell: Sequence[obshell.Scenario],
-        *,
-        start: int,
-        ticks: int,
-    ) -> None:
-        """Bears the tasks and dags of scenarios that begin at ``start``; at ``ticks`` is a tick."""
-        tasks = [view.task for view in self._tasks.all()]
-        taken = {task.id for task in tasks} | {each.id for task in tasks for each in task.subtasks}
-        taken |= {id for scenario in of_ocp for id in ids_of(scenario)}
-        for scenario in of_ocp:
-            filler = FakeData(f"{self.seed}/{scenario.name}", taken)
-            self._tasks.add(scenario, filler, start=start, first_tick=ticks)
-        written = [(dag, each) for each in of_obshell for dag in each.dags if not dag.starts_on]
-        # Those with a number of their own first, so that what has none gets one that stays free.
-        for dag, each in sorted(written, key=lambda found: found[0].id is None):
-            self._dags.add(
-                dag,
-                born=start - dag.age,
-                tick=each.tick,
-                first_tick=ticks + each.phase,
-                filler=FakeData(f"{self.seed}/{each.name}/{dag.name}"),
+        by_api = self._by_api(scenarios)
+        self.worlds: dict[str, World] = {
+            api.name: api.new_world(
+                self.clock,
+                by_api[api.name],
+                seed=spec.seed,
+                switches=spec.switches.get(api.name, {}),
             )
-        for each in of_obshell:
-            for place, dag in enumerate(each.dags):
-                seed = f"{self.seed}/{each.name}/{place}"
-                self._dags.hold(dag, tick=each.tick, first_tick=ticks + each.phase, seed=seed)
+            for api in self.apis
+        }
+        self._faults = Faults(
+            (fault for each in scenarios for fault in each.faults), seed=spec.seed
+        )
+        for name, world in self.worlds.items():
+            world.populate(by_api[name], start=self.started)
+
+    def _fold_again(self) -> None:
+        changes = self.store.read(self.name, since=-1)
+        assert changes.spec is not None
+        self._fold(changes.spec)
+        for entry in changes.entries:
+            self._apply(entry)
+        self._version = changes.version
+        self.journal = self.store.journal(self.name)
+
+    def _append(self, entry: LogEntry) -> bool:
+        version = self.store.append(self.name, entry, expected_version=self._version)
+        if version is not None:
+            self._version = version
+        return version is not None
+
+    def _undo(self, entry: LogEntry, refusal: OceanmockError) -> None:
+        """Restore the state after a command that was refused, and record a refused operation."""
+        if isinstance(entry.command, Load):
+            self._fold_again()  # some of the scenarios may have been added
+        elif isinstance(entry.command, Operate) and isinstance(refusal, CallerError):
+            self._record(entry.at, entry.command, str(refusal))
+
+    def _record(self, at: int, command: Operate, refusal: str = "") -> None:
+        record = OperationRecord(at, command.operation, command.part, refusal)
+        self.store.record(self.name, (command.api, command.key), record)
+
+    def _apply(self, entry: LogEntry) -> Any:
+        command = entry.command
+        match command:
+            case Operate() | Start() | Create():
+                return self.worlds[command.api].apply(command, at=entry.at)
+            case MoveClock():
+                self.clock.move_to(command.to, wall=entry.wall)
+            case SetClock():
+                self.clock.set(
+                    progression=command.progression, speed=command.speed, wall=entry.wall
+                )
+                for world in self.worlds.values():
+                    for end in world.ends():
+                        self.clock.settle(end)
+            case AddFault():
+                return self._faults.add(command.fault)
+            case RemoveFault():
+                return self._faults.remove(command.name)
+            case ClearFaults():
+                self._faults.clear()
+            case Load():
+                self._load(command.scenarios, entry.at)
+        return None
+
+    def _load(self, scenarios: Sequence[BaseScenario], at: int) -> None:
+        by_api = self._by_api(scenarios)
+        for name, world in self.worlds.items():
+            world.check(by_api[name], sandbox=self.name)
+        for fault in (fault for scenario in scenarios for fault in scenario.faults):
+            self._faults.add(fault)
+        for name, world in self.worlds.items():
+            world.populate(by_api[name], start=at)
+        self.scenarios = (*self.scenarios, *scenarios)
+
+    def _by_api(self, scenarios: Sequence[BaseScenario]) -> dict[str, list[BaseScenario]]:
+        by_api: dict[str, list[BaseScenario]] = {api.name: [] for api in self.apis}
+        for scenario in scenarios:
+            by_api[scenario.api].append(scenario)
+        return by_api
 
 
-def progression_of(
-    scenarios: Sequence[BaseScenario], *, otherwise: Progression = "time"
-) -> Progression:
-    """The progression that all scenarios want; `time` where they disagree.
+def progression_of(scenarios: Sequence[BaseScenario], default: Progression = "time") -> Progression:
+    """Return the progression that all scenarios state; `time` if they differ.
 
-    ``otherwise`` is what those want that say nothing.
+    ``default`` counts for those that state none.
     """
-    wanted = {
-        each.progression if "progression" in each.model_fields_set else otherwise
-        for each in scenarios
+    progressions = {
+        scenario.progression if "progression" in scenario.model_fields_set else default
+        for scenario in scenarios
     }
-    return min(wanted, default=otherwise) if len(wanted) < 2 else "time"
-
-
-def switches_of(scenarios: Sequence[BaseScenario]) -> tuple[ocp.Switches, obshell.Switches]:
-    """The switches the scenarios agree on, of each API: those that set none take the others'.
-
-    Raises AuthorError when they disagree.
-    """
-    of_ocp, of_obshell = _of_each(scenarios)
-    return (
-        _agreed(of_ocp, "switches", ocp.Switches(), lambda each: each.switches),
-        _agreed(of_obshell, "switches", obshell.Switches(), lambda each: each.switches),
-    )
-
-
-Written = TypeVar("Written", ocp.Scenario, obshell.Scenario)
-
-
-def _agreed(
-    scenarios: Sequence[Written], what: str, default: Setting, of: Callable[[Written], Setting]
-) -> Setting:
-    """The one setting of those that set any. Raises AuthorError when they set different ones."""
-    given = {each.name: of(each) for each in scenarios if of(each) != default}
-    if len(set(given.values())) > 1:
-        raise AuthorError(f"scenarios {', '.join(given)} set different {what}. Serve them apart.")
-    return next(iter(given.values()), default)
-
-
-def _of_each(
-    scenarios: Sequence[BaseScenario],
-) -> tuple[list[ocp.Scenario], list[obshell.Scenario]]:
-    """The scenarios of OCP, and those of obshell."""
-    return (
-        [each for each in scenarios if isinstance(each, ocp.Scenario)],
-        [each for each in scenarios if isinstance(each, obshell.Scenario)],
-    )
+    return min(progressions, default=default) if len(progressions) < 2 else "time"
 
 
 def _starts_at(scenarios: Sequence[BaseScenario]) -> int | None:
     start = scenarios[0].starts_at if len(scenarios) == 1 else None
-    return None if start is None else nanoseconds_of(start)
+    return None if start is None else (start - _EPOCH) // timedelta(microseconds=1) * 1_000

@@ -8,17 +8,19 @@ its own; how many there may be is bounded, and none ever goes away by itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count, islice
 from typing import Final
 
+from oceanmock.engine.log import Load, SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import did_you_mean, shorten
 
 DEFAULT: Final = "default"
-MOST: Final = 10_000
+MAX_SANDBOXES: Final = 10_000
 LONGEST: Final = 100
 NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
 """A name goes into paths and headers as it is."""
@@ -59,17 +61,18 @@ class TooManySandboxes(CallerError):
 
 
 class Sandboxes:
-    """The sandboxes of one server; ``ports`` says which of them a further port means."""
+    """The sandboxes of one server; ``ports`` maps further ports to the sandboxes they mean."""
 
-    def __init__(self, default: Sandbox, *, most: int = MOST) -> None:
-        self.most: Final = most
+    def __init__(self, default: Sandbox, *, limit: int = MAX_SANDBOXES) -> None:
+        self.limit: Final = limit
         self.ports: dict[int, str] = {}
+        self._store: Final = default.store
         self._by_name = {DEFAULT: default}
         self._numbers = count(1)
 
     @property
     def default(self) -> Sandbox:
-        """The one that is always there."""
+        """Return the one that is always there."""
         return self._by_name[DEFAULT]
 
     def __iter__(self) -> Iterator[Sandbox]:
@@ -79,20 +82,20 @@ class Sandboxes:
         return len(self._by_name)
 
     def get(self, name: str) -> Sandbox:
-        """The sandbox of a name. Raises NoSuchSandbox."""
+        """Return the sandbox of a name. Raises NoSuchSandbox."""
         sandbox = self._by_name.get(name)
         if sandbox is None:
             raise NoSuchSandbox(name, self._by_name)
         return sandbox
 
-    def create(self, name: str | None, make: Callable[[str], Sandbox]) -> Sandbox:
-        """Adds the sandbox that ``make`` makes of the name, which is made up where none is given.
+    def create(self, name: str | None, spec: SandboxSpec) -> Sandbox:
+        """Create a sandbox of a name, by default the next free one.
 
-        Raises AuthorError for what is no name, SandboxTaken, TooManySandboxes, and what ``make``
-        raises; then nothing has changed.
+        Raises AuthorError for an invalid name or specification, SandboxTaken, TooManySandboxes;
+        then nothing has changed.
         """
-        if len(self) >= self.most:
-            raise TooManySandboxes(self.most)
+        if len(self) >= self.limit:
+            raise TooManySandboxes(self.limit)
         name = self._free_name() if name is None else name
         if not NAME.fullmatch(name):
             raise AuthorError(
@@ -101,48 +104,48 @@ class Sandboxes:
             )
         if name in self._by_name:
             raise SandboxTaken(name)
-        sandbox = self._by_name[name] = make(name)
-        return sandbox
+        return self._put(replace(spec, name=name))
 
     def reset(self, name: str) -> Sandbox:
-        """Makes a sandbox anew, as it was when it was created; its accounts stay as they are.
-
-        Raises NoSuchSandbox.
-        """
-        return self._remake(self.get(name))
+        """Create a sandbox again by its specification. Raises NoSuchSandbox."""
+        sandbox = self.get(name)
+        return self._put(replace(sandbox.spec, created=sandbox.wall()))
 
     def load(self, name: str, scenarios: Sequence[BaseScenario]) -> Sandbox:
-        """Lets scenarios live in a sandbox: an untouched one is as if made with them.
+        """Add scenarios to a sandbox: to the specification of an untouched one, else now.
 
-        Raises NoSuchSandbox, and AuthorError where they do not go with what is there; then nothing
-        has changed.
+        Raises NoSuchSandbox, and AuthorError if they do not fit what is there; then nothing has
+        changed.
         """
         sandbox = self.get(name)
-        if sandbox.is_untouched:
-            return self._remake(sandbox, scenarios)
-        sandbox.load(scenarios)
-        return sandbox
-
-    def _remake(self, before: Sandbox, more: Sequence[BaseScenario] = ()) -> Sandbox:
-        sandbox = before.anew(more)
-        sandbox.accounts = before.accounts
-        self._by_name[before.name] = sandbox
-        return sandbox
+        if not sandbox.is_untouched:
+            sandbox.execute(Load(tuple(scenarios)))
+            return sandbox
+        spec = sandbox.spec
+        every = (*spec.scenarios, *scenarios)
+        return self._put(replace(spec, scenarios=every, created=sandbox.wall()))
 
     def delete(self, name: str) -> list[int]:
-        """Forgets a sandbox; the ports that were its own. Raises NoSuchSandbox.
+        """Delete a sandbox and return its own ports. Raises NoSuchSandbox.
 
-        ``default`` is made empty of all that happened, and stays.
+        ``default`` is reset instead.
         """
         if name == DEFAULT:
             self.reset(name)
             return []
         self.get(name)
         del self._by_name[name]
+        self._store.delete(name)
         freed = [port for port, owner in self.ports.items() if owner == name]
         for port in freed:
             del self.ports[port]
         return freed
+
+    def _put(self, spec: SandboxSpec) -> Sandbox:
+        default = self.default
+        sandbox = Sandbox(spec, default.apis, store=self._store, wall=default.wall)
+        self._by_name[spec.name] = sandbox
+        return sandbox
 
     def _free_name(self) -> str:
         return next(name for n in self._numbers if (name := f"sandbox-{n}") not in self._by_name)

@@ -1,4 +1,4 @@
-"""The admin API's room: sandboxes, their clocks, journals, faults and tasks, over HTTP.
+"""The admin API's handlers: sandboxes, their clocks, journals, faults and tasks, over HTTP.
 
 What a request means is in openapi/admin.yaml, by which the app has checked it before it comes here.
 Nothing a client can send is answered 500: what it says wrong is worded and answered 400, what is
@@ -8,22 +8,29 @@ that the app has chosen is never looked at. Who asks from another machine shows 
 
 from __future__ import annotations
 
-import hmac
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
-from ipaddress import ip_address
 from typing import Any, Final, Protocol
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import orjson
 
 from oceanmock import __version__
-from oceanmock.api import ApiError, Handler, Request, Response, Service
+from oceanmock.api import Api, ApiError, Handler, Request, Response, Service
+from oceanmock.apis import APIS, api_named
 from oceanmock.clock import LATEST, stopwatch
 from oceanmock.engine.accounts import EVERYTHING, Accounts, User
-from oceanmock.engine.sandbox import Sandbox, progression_of, switches_of
+from oceanmock.engine.log import (
+    AddFault,
+    ClearFaults,
+    MoveClock,
+    RemoveFault,
+    SandboxSpec,
+    SetClock,
+)
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import (
     DEFAULT,
     NoSuchSandbox,
@@ -31,10 +38,10 @@ from oceanmock.engine.sandboxes import (
     SandboxTaken,
     TooManySandboxes,
 )
-from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, NoSuchTask
+from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTaken, NoSuchTask
+from oceanmock.http.admin_access import token_check
 from oceanmock.http.admin_json import (
     clock_json,
-    dag_json,
     fault_json,
     head_json,
     rows_of,
@@ -43,20 +50,14 @@ from oceanmock.http.admin_json import (
 )
 from oceanmock.http.admin_scenarios import (
     ScenarioCatalog,
-    Taken,
-    bear_dag,
-    bear_task,
     check_api,
     check_size,
-    switched,
+    check_switches,
+    create_task,
 )
 from oceanmock.journal import Query
 from oceanmock.library import read_fault
-from oceanmock.obshell.bodies import id_of
-from oceanmock.obshell.world import Dags, DagView
-from oceanmock.ocp.world import Tasks
-from oceanmock.openapi import Spec, load_spec, spec_path
-from oceanmock.report.explain import Explanation, explain_dag, explain_task
+from oceanmock.openapi import Spec, load_spec, operations_of, spec_path
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import (
     did_you_mean,
@@ -69,7 +70,6 @@ from oceanmock.text import (
 )
 
 PREFIX: Final = "/__admin/"
-TOKEN_HEADER: Final = b"x-oceanmock-token"
 VERSION_HEADER: Final = b"x-oceanmock-version"
 """In every answer, so that a client knows whom it talks to."""
 EARLIEST: Final = parse_instant("1980-01-01T00:00:00Z")
@@ -89,13 +89,14 @@ class Ports(Protocol):
 
 @dataclass(slots=True)
 class AdminContext:
-    """What the room works with. ``ports`` come from the server, once there is one.
+    """What the handlers work with. ``ports`` come from the server, once there is one.
 
     Without a ``token`` nobody from another machine gets in.
     """
 
     sandboxes: Sandboxes
-    shelf: ScenarioCatalog = field(default_factory=ScenarioCatalog)
+    catalog: ScenarioCatalog = field(default_factory=ScenarioCatalog)
+    apis: Sequence[Api] = APIS
     token: str | None = None
     ports: Ports | None = None
 
@@ -108,62 +109,45 @@ class Conflict(CallerError):
     """What is there already, or is not, stands in the way."""
 
 
-def api(kit: AdminContext) -> Service:
+_PAGING: Final = frozenset({"after", "limit"})
+
+
+def service(context: AdminContext) -> Service:
     """The admin API over a kit, for the app to serve."""
-    room = _Room(kit)
-    handlers: dict[str, Handler] = {
-        "getHealth": room.health,
-        "getReadiness": room.health,
-        "listScenarios": room.list_scenarios,
-        "listSandboxes": room.list_sandboxes,
-        "createSandbox": room.create_sandbox,
-        "getSandbox": room.get_sandbox,
-        "deleteSandbox": room.delete_sandbox,
-        "resetSandbox": room.reset_sandbox,
-        "loadScenarios": room.load_scenarios,
-        "getClock": room.get_clock,
-        "setClock": room.set_clock,
-        "advanceClock": room.advance_clock,
-        "moveClock": room.move_clock,
-        "moveClockToNext": room.move_clock_to_next,
-        "getJournal": room.get_journal,
-        "clearJournal": room.clear_journal,
-        "verifyJournal": room.verify_journal,
-        "listFaults": room.list_faults,
-        "addFault": room.add_fault,
-        "removeFaults": room.remove_faults,
-        "removeFault": room.remove_fault,
-        "listTasks": room.list_tasks,
-        "createTask": room.create_task,
-        "getTask": room.get_task,
-        "explainTask": room.explain_task,
-    }
-    check = _token_check(kit)
+    handlers = AdminHandlers(context)
+    check = token_check(lambda: context.token)
     return Service(
         name="admin",
         prefix=PREFIX,
-        spec=room.spec,
-        handlers={name: _worded(handler) for name, handler in handlers.items()},
-        render_error=room.render_error,
+        spec=handlers.spec,
+        handlers={
+            operation.id: _as_caller_errors(getattr(handlers, _snake_case(operation.id)))
+            for operation in operations_of(handlers.spec)
+        },
+        render_error=handlers.render_error,
         security={"apiKey": check, "bearer": check},
         encode=orjson.dumps,
         open=_take_a_form_for_json,
     )
 
 
-def _take_a_form_for_json(call: Request) -> None:
+def _snake_case(operation_id: str) -> str:
+    return re.sub("([A-Z])", r"_\1", operation_id).lower()
+
+
+def _take_a_form_for_json(request: Request) -> None:
     """curl calls what ``-d`` sends a form unless told otherwise; no operation here takes a form."""
-    if (call.header(b"content-type") or b"").startswith(b"application/x-www-form-urlencoded"):
-        call.headers = [pair for pair in call.headers if pair[0] != b"content-type"]
+    if (request.header(b"content-type") or b"").startswith(b"application/x-www-form-urlencoded"):
+        request.headers = [pair for pair in request.headers if pair[0] != b"content-type"]
 
 
-def _worded(handler: Handler) -> Handler:
-    """A handler whose author's and environment's errors are the caller's."""
+def _as_caller_errors(handler: Handler) -> Handler:
+    """Return a handler that raises author and environment errors as the caller's."""
 
     @wraps(handler)
-    def handle(call: Request) -> Response:
+    def handle(request: Request) -> Response:
         try:
-            return handler(call)
+            return handler(request)
         except AuthorError as mistake:
             raise ApiError("wrong request", str(mistake)) from None
         except EnvironmentProblem as problem:
@@ -172,93 +156,85 @@ def _worded(handler: Handler) -> Handler:
     return handle
 
 
-class _Room:
+class AdminHandlers:
     """The operations."""
 
-    def __init__(self, kit: AdminContext) -> None:
-        self.kit = kit
+    def __init__(self, context: AdminContext) -> None:
+        self.context = context
         self.spec = load_spec(spec_path("admin"))
         self._began = stopwatch()
         self._filters = frozenset(_filters(self.spec))
 
     # --- the server ---
 
-    def health(self, call: Request) -> Response:
-        """That it runs, and since when."""
+    def get_health(self, request: Request) -> Response:
+        """Return that the server runs, and since when."""
         uptime = (stopwatch() - self._began) // 1_000_000 * 1_000_000
-        return _said(
+        return _respond(
             {
                 "status": "ok",
                 "version": __version__,
-                "sandboxes": len(self.kit.sandboxes),
+                "sandboxes": len(self.context.sandboxes),
                 "uptime": format_duration(uptime),
             }
         )
 
-    def list_scenarios(self, call: Request) -> Response:
+    get_readiness = get_health
+
+    def list_scenarios(self, request: Request) -> Response:
         """The heads of all scenarios."""
-        scenarios = [self.kit.shelf.get(name) for name in self.kit.shelf.names()]
-        return _said({"scenarios": [head_json(scenario) for scenario in scenarios]})
+        scenarios = [self.context.catalog.get(name) for name in self.context.catalog.names()]
+        return _respond({"scenarios": [head_json(scenario) for scenario in scenarios]})
 
     # --- sandboxes ---
 
-    def list_sandboxes(self, call: Request) -> Response:
+    def list_sandboxes(self, request: Request) -> Response:
         """All sandboxes."""
-        return _said({"sandboxes": [self._json(call, each) for each in self.kit.sandboxes]})
+        return _respond(
+            {"sandboxes": [self._json(request, each) for each in self.context.sandboxes]}
+        )
 
-    def create_sandbox(self, call: Request) -> Response:
+    def create_sandbox(self, request: Request) -> Response:
         """The sandbox, just made; on a port of its own, if that was asked for."""
-        said = call.content
-        make = self._recipe(said)
-        sandbox = self.kit.sandboxes.create(said.get("name"), make)
+        said = request.content
+        sandbox = self.context.sandboxes.create(said.get("name"), self._spec_of(said))
         if said.get("own_port"):
             try:
                 self._open_port(sandbox)
             except (CallerError, EnvironmentProblem):
-                self.kit.sandboxes.delete(sandbox.name)
+                self.context.sandboxes.delete(sandbox.name)
                 raise
-        return _said(self._json(call, sandbox), status=201)
+        return _respond(self._json(request, sandbox), status=201)
 
-    def _recipe(self, said: dict[str, Any]) -> Callable[[str], Sandbox]:
-        """What makes the sandbox that a body asks for, of its name."""
-        scenarios = self._scenarios(said)
-        start = said.get("starts_at")
-        starts_at = None if start is None else _instant("starts_at", start)
-        accounts = self._accounts(said)
-
-        def make(name: str, more: Sequence[BaseScenario] = ()) -> Sandbox:
-            every = [*scenarios, *more]
-            agreed = switches_of(every)
-            sandbox = Sandbox.of_scenarios(
-                every,
-                name=name,
-                progression=said.get("progression")
-                or progression_of(every, otherwise=said.get("otherwise", "time")),
-                speed=said.get("speed", 1.0),
-                seed=said.get("seed", 0),
-                starts_at=starts_at,
-                accounts=accounts,
-                switches=switched(agreed[0], said.get("switches", {}), key="switches"),
-                obshell_switches=switched(
-                    agreed[1], said.get("obshell_switches", {}), key="obshell_switches"
-                ),
-            )
-            sandbox.remake_by(lambda further: make(name, [*more, *further]))
-            return sandbox
-
-        return make
+    def _spec_of(self, body: Mapping[str, Any]) -> SandboxSpec:
+        """Return the specification that a body asks for. Raises AuthorError."""
+        scenarios, start = self._scenarios(body), body.get("starts_at")
+        switches = {api.name: body.get(api.switches_key, {}) for api in self.context.apis}
+        for api in self.context.apis:
+            check_switches(api, switches[api.name])
+        return SandboxSpec(
+            tuple(scenarios),
+            seed=body.get("seed", 0),
+            created=self.context.sandboxes.default.wall(),
+            starts_at=None if start is None else _instant("starts_at", start),
+            progression=body.get("progression"),
+            default_progression=body.get("otherwise", "time"),
+            speed=body.get("speed", 1.0),
+            switches=switches,
+            accounts=self._accounts(body),
+        )
 
     def _scenarios(self, said: Mapping[str, Any]) -> list[BaseScenario]:
         """The scenarios that a body gives. Raises AuthorError with all that is wrong with them."""
         given = enumerate(said.get("scenarios", []))
-        scenarios = [self.kit.shelf.scenario(s, place=f"scenarios[{n}]") for n, s in given]
+        scenarios = [self.context.catalog.scenario(s, place=f"scenarios[{n}]") for n, s in given]
         check_api(scenarios, said.get("api"))
-        check_size(scenarios)
+        check_size(scenarios, self.context.apis)
         return scenarios
 
     def _accounts(self, said: Mapping[str, Any]) -> Accounts:
         """Who may ask a new sandbox: as `default`, but for what the request says."""
-        accounts = self.kit.sandboxes.default.accounts
+        accounts = self.context.sandboxes.default.accounts
         users = tuple(
             User(each["name"], each["password"], frozenset(each.get("permissions", EVERYTHING)))
             for each in said.get("users", ())
@@ -268,80 +244,86 @@ class _Room:
         )
 
     def _open_port(self, sandbox: Sandbox) -> None:
-        if self.kit.ports is None:
+        if self.context.ports is None:
             raise Conflict("this server cannot listen on further ports; leave out `own_port`.")
-        self.kit.sandboxes.ports[self.kit.ports.open()] = sandbox.name
+        self.context.sandboxes.ports[self.context.ports.open()] = sandbox.name
 
-    def get_sandbox(self, call: Request) -> Response:
+    def get_sandbox(self, request: Request) -> Response:
         """A sandbox."""
-        return _said(self._json(call, self._sandbox(call)))
+        return _respond(self._json(request, self._sandbox(request)))
 
-    def delete_sandbox(self, call: Request) -> Response:
+    def delete_sandbox(self, request: Request) -> Response:
         """1, where one is gone; 0 for the default one, which is reset."""
-        name = call.parameters["sandbox"]
-        for port in self.kit.sandboxes.delete(name):
-            if self.kit.ports is not None:
-                self.kit.ports.close(port)
+        name = request.parameters["sandbox"]
+        for port in self.context.sandboxes.delete(name):
+            if self.context.ports is not None:
+                self.context.ports.close(port)
         return _deleted(int(name != DEFAULT))
 
-    def reset_sandbox(self, call: Request) -> Response:
+    def reset_sandbox(self, request: Request) -> Response:
         """The sandbox, made anew."""
-        return _said(self._json(call, self.kit.sandboxes.reset(call.parameters["sandbox"])))
+        return _respond(
+            self._json(request, self.context.sandboxes.reset(request.parameters["sandbox"]))
+        )
 
-    def load_scenarios(self, call: Request) -> Response:
+    def load_scenarios(self, request: Request) -> Response:
         """The sandbox, in which more scenarios live."""
-        scenarios = self._scenarios(call.content)
+        scenarios = self._scenarios(request.content)
         try:
-            sandbox = self.kit.sandboxes.load(call.parameters["sandbox"], scenarios)
+            sandbox = self.context.sandboxes.load(request.parameters["sandbox"], scenarios)
         except AuthorError as clash:
             raise Conflict(str(clash)) from None
-        return _said(self._json(call, sandbox))
+        return _respond(self._json(request, sandbox))
 
-    def _sandbox(self, call: Request) -> Sandbox:
-        return self.kit.sandboxes.get(call.parameters["sandbox"])
+    def _sandbox(self, request: Request) -> Sandbox:
+        return self.context.sandboxes.get(request.parameters["sandbox"])
 
-    def _json(self, call: Request, sandbox: Sandbox) -> dict[str, Any]:
-        host = (call.header(b"host") or b"").decode("latin-1")
-        return sandbox_json(sandbox, scheme=call.scheme, host=host, ports=self.kit.sandboxes.ports)
+    def _json(self, request: Request, sandbox: Sandbox) -> dict[str, Any]:
+        host = (request.header(b"host") or b"").decode("latin-1")
+        return sandbox_json(
+            sandbox,
+            apis=self.context.apis,
+            scheme=request.scheme,
+            host=host,
+            ports=self.context.sandboxes.ports,
+        )
 
     # --- the clock ---
 
-    def get_clock(self, call: Request) -> Response:
+    def get_clock(self, request: Request) -> Response:
         """The clock."""
-        return _said(clock_json(self._sandbox(call)))
+        return _respond(clock_json(self._sandbox(request)))
 
-    def set_clock(self, call: Request) -> Response:
+    def set_clock(self, request: Request) -> Response:
         """The clock, passing otherwise."""
-        sandbox = self._sandbox(call)
-        sandbox.set_clock(
-            progression=call.content.get("progression"), speed=call.content.get("speed")
-        )
-        return _said(clock_json(sandbox))
+        sandbox = self._sandbox(request)
+        sandbox.execute(SetClock(request.content.get("progression"), request.content.get("speed")))
+        return _respond(clock_json(sandbox))
 
-    def advance_clock(self, call: Request) -> Response:
+    def advance_clock(self, request: Request) -> Response:
         """The clock, moved on."""
-        sandbox = self._sandbox(call)
-        return _moved(sandbox, sandbox.clock.now() + _duration("by", call.content["by"]))
+        sandbox = self._sandbox(request)
+        return _moved(sandbox, sandbox.clock.now() + _duration("by", request.content["by"]))
 
-    def move_clock(self, call: Request) -> Response:
+    def move_clock(self, request: Request) -> Response:
         """The clock, moved to an instant."""
-        return _moved(self._sandbox(call), _instant("to", call.content["to"]))
+        return _moved(self._sandbox(request), _instant("to", request.content["to"]))
 
-    def move_clock_to_next(self, call: Request) -> Response:
+    def move_clock_to_next(self, request: Request) -> Response:
         """The clock, moved to what happens next."""
-        sandbox = self._sandbox(call)
+        sandbox = self._sandbox(request)
         due = sandbox.next_due()
         return _moved(sandbox, sandbox.clock.now() if due is None else due)
 
     # --- the journal ---
 
-    def get_journal(self, call: Request) -> Response:
+    def get_journal(self, request: Request) -> Response:
         """The entries that match every filter."""
-        journal, asked = self._sandbox(call).journal, call.parameters
-        self._check_filters(call)
+        journal, asked = self._sandbox(request).journal, request.parameters
+        self._check_filters(request)
         query = Query.of({key: asked[key] for key in (self._filters - _PAGING) & asked.keys()})
         entries = journal.entries(query, after=asked["after"], limit=asked["limit"])
-        return _said(
+        return _respond(
             {
                 "entries": [entry.to_json() for entry in entries],
                 "dropped": journal.dropped,
@@ -349,30 +331,30 @@ class _Room:
             }
         )
 
-    def _check_filters(self, call: Request) -> None:
+    def _check_filters(self, request: Request) -> None:
         """Raises ApiError for a filter that there is not: it would silently match everything."""
-        for name, _ in parse_qsl(call.query.decode("latin-1"), keep_blank_values=True):
+        for name, _ in parse_qsl(request.query.decode("latin-1"), keep_blank_values=True):
             if name not in self._filters:
                 hint = suggest(name, sorted(self._filters))
                 raise ApiError("wrong request", f"{name[:200]!r} is no filter. {hint}")
 
-    def clear_journal(self, call: Request) -> Response:
+    def clear_journal(self, request: Request) -> Response:
         """How many entries are forgotten."""
-        journal = self._sandbox(call).journal
+        journal = self._sandbox(request).journal
         count = journal.count()
         journal.clear()
         return _deleted(count)
 
-    def verify_journal(self, call: Request) -> Response:
+    def verify_journal(self, request: Request) -> Response:
         """Whether what was expected has come."""
-        journal, said = self._sandbox(call).journal, call.content
+        journal, said = self._sandbox(request).journal, request.content
         verdict = journal.verify(
             Query.of(said["query"]),
             times=said.get("times"),
             at_least=said.get("at_least"),
             at_most=said.get("at_most"),
         )
-        return _said(
+        return _respond(
             {
                 "holds": verdict.holds,
                 "found": len(verdict.found),
@@ -383,153 +365,113 @@ class _Room:
 
     # --- faults ---
 
-    def list_faults(self, call: Request) -> Response:
+    def list_faults(self, request: Request) -> Response:
         """The faults that stand."""
-        return _said({"faults": [fault_json(each) for each in self._sandbox(call).faults.all()]})
+        return _respond({"faults": [fault_json(each) for each in self._sandbox(request).faults()]})
 
-    def add_fault(self, call: Request) -> Response:
+    def add_fault(self, request: Request) -> Response:
         """The fault, just added."""
-        faults, fault = self._sandbox(call).faults, read_fault(call.content)
+        sandbox, fault = self._sandbox(request), read_fault(request.content)
         try:
-            name = faults.add(fault)
+            name = sandbox.execute(AddFault(fault))
         except AuthorError as taken:
             raise Conflict(str(taken)) from None
-        return _said(next(fault_json(each) for each in faults.all() if each.name == name), 201)
+        return _respond(
+            next(fault_json(each) for each in sandbox.faults() if each.name == name), 201
+        )
 
-    def remove_faults(self, call: Request) -> Response:
+    def remove_faults(self, request: Request) -> Response:
         """How many are gone."""
-        faults = self._sandbox(call).faults
-        count = len(faults.all())
-        faults.clear()
+        sandbox = self._sandbox(request)
+        count = len(sandbox.faults())
+        sandbox.execute(ClearFaults())
         return _deleted(count)
 
-    def remove_fault(self, call: Request) -> Response:
+    def remove_fault(self, request: Request) -> Response:
         """1: it is gone."""
-        sandbox, name = self._sandbox(call), call.parameters["fault"]
-        if not sandbox.faults.remove(name):
-            hint = did_you_mean(name, [each.name for each in sandbox.faults.all()])
+        sandbox, name = self._sandbox(request), request.parameters["fault"]
+        names = [each.name for each in sandbox.faults()]
+        if name not in names:
+            hint = did_you_mean(name, names)
             where = f"there is no fault {name!r} in sandbox {sandbox.name!r}"
             raise Unknown(f"{where}. {hint}".rstrip())
+        sandbox.execute(RemoveFault(name))
         return _deleted(1)
 
     # --- tasks ---
 
-    def list_tasks(self, call: Request) -> Response:
+    def list_tasks(self, request: Request) -> Response:
         """Every task and dag."""
-        return _said({"tasks": list(rows_of(self._sandbox(call)))})
+        return _respond({"tasks": list(rows_of(self._sandbox(request)))})
 
-    def create_task(self, call: Request) -> Response:
+    def create_task(self, request: Request) -> Response:
         """The task, just born."""
-        sandbox, template = self._sandbox(call), call.content["template"]
-        if call.content["api"] == "ocp":
-            task = task_json(sandbox.world(Tasks).view(bear_task(sandbox, template)))
-        else:
-            store, number = bear_dag(sandbox, template)
-            task = dag_json(_dag(sandbox, lambda view: _key(view) == (store, number)))
-        return _said(task, status=201)
+        sandbox, template = self._sandbox(request), request.content["template"]
+        api = self._api(request.content["api"])
+        id = create_task(sandbox, api, template)
+        return _respond(task_json(sandbox, api.name, id), status=201)
 
-    def get_task(self, call: Request) -> Response:
-        """A task or dag with its parts."""
-        sandbox, asked = self._sandbox(call), call.parameters
+    def get_task(self, request: Request) -> Response:
+        """Return a task with its parts."""
+        sandbox, params = self._sandbox(request), request.parameters
         try:
-            if asked["api"] == "ocp":
-                return _said(task_json(sandbox.world(Tasks).view(int(asked["task"]))))
-            return _said(dag_json(_dag_called(sandbox, asked["task"])))
-        except NoSuchTask:
-            raise _no_task(sandbox, asked) from None
+            return _respond(task_json(sandbox, params["api"], params["task"]))
+        except (NoSuchTask, ValueError):
+            raise self._no_task(sandbox, params) from None
 
-    def explain_task(self, call: Request) -> Response:
-        """Why a task or dag is in its state; or what it has lived through, as a picture."""
-        sandbox, asked = self._sandbox(call), call.parameters
+    def explain_task(self, request: Request) -> Response:
+        """Return why a task is in its state, or a drawing of its history."""
+        sandbox, params = self._sandbox(request), request.parameters
+        api = self._api(params["api"])
         try:
-            if asked["format"] == "timeline":
-                return _text(_timeline(sandbox, asked))
-            told = _explanation(sandbox, asked)
-        except NoSuchTask:
-            raise _no_task(sandbox, asked) from None
-        return _text(told.text()) if asked["format"] == "text" else _said(told.to_json())
+            if params["format"] == "timeline":
+                # It imports rich, which only drawing needs.
+                return _text(api.module("timeline").draw_timeline(sandbox, params["task"]))
+            explanation = api.module("explain").explain(sandbox, params["task"])
+        except (NoSuchTask, ValueError):
+            raise self._no_task(sandbox, params) from None
+        if params["format"] == "text":
+            return _text(explanation.text())
+        return _respond(explanation.to_json())
+
+    def _api(self, name: str) -> Api:
+        return api_named(name, self.context.apis)
+
+    def _no_task(self, sandbox: Sandbox, params: Mapping[str, Any]) -> Unknown:
+        kind = self._api(params["api"]).root.title
+        return Unknown(f"there is no {kind} {params['task']} in sandbox {sandbox.name!r}.")
 
     # --- errors ---
 
-    def render_error(self, call: Request, error: Exception) -> Response:
+    def render_error(self, request: Request, error: Exception) -> Response:
         """An error in one sentence, or a line for each mistake."""
         if isinstance(error, ApiError):
             detail = _UNAUTHENTICATED if error.kind == "unauthenticated" else error.detail
             return _wrong(
                 error.status_code,
-                detail + self._hint(call, detail),
+                detail + self._hint(request, detail),
                 *error.headers,
                 *(_CHALLENGE if error.status_code == 401 else ()),
             )
         status = next((status for kind, status in _STATUS_OF if isinstance(error, kind)), 500)
         return _wrong(status, str(error) if status < 500 else "oceanmock has made a mistake.")
 
-    def _hint(self, call: Request, detail: str) -> str:
+    def _hint(self, request: Request, detail: str) -> str:
         """The key that was meant, perhaps, by one that a body does not have."""
         unknown = _UNKNOWN_KEY.search(detail)
-        if unknown is None or call.operation is None:
+        if unknown is None or request.operation is None:
             return ""
         within, key = unknown.groups()
-        keys = _keys_of(self.spec, call.operation.id, within)
+        keys = _keys_of(self.spec, request.operation.id, within)
         return f". {suggest(key, keys)}" if keys else ""
 
 
-# --- who asks -------------------------------------------------------------------------------------
-
+# --- responses and parameters ---------------------------------------------------------------------
 
 _UNAUTHENTICATED: Final = (
     "From another machine this needs the token of the server, in the header X-Oceanmock-Token."
 )
 _CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="oceanmock"'),)
-_PERMITTED: Final = frozenset({"ADMIN"})
-
-
-def _token_check(kit: AdminContext) -> Callable[[Request], frozenset[str] | None]:
-    """Lets in who shows the token, and who shows none from the server's own machine."""
-
-    def check(call: Request) -> frozenset[str] | None:
-        shown = list(_tokens(call)) if kit.token is not None else []
-        token = (kit.token or "").encode()
-        if not all([hmac.compare_digest(token, each) for each in shown]):  # noqa: C419 (no early end)
-            raise ApiError("bad credentials", "This is not the token of the server.")
-        return _PERMITTED if shown or _is_near(call) else None
-
-    return check
-
-
-def _tokens(call: Request) -> Iterator[bytes]:
-    """The tokens that a call shows, in either header."""
-    for name, value in call.headers:
-        if name == TOKEN_HEADER:
-            yield value.strip()
-        elif name == b"authorization":
-            scheme, _, rest = value.strip().partition(b" ")
-            yield rest.strip() if scheme.lower() == b"bearer" else value
-
-
-def _is_near(call: Request) -> bool:
-    """Whether it comes from this machine, and not from another site's page in a browser on it."""
-    origin = call.header(b"origin")
-    if origin is not None:
-        try:
-            site = urlsplit(origin.decode("latin-1")).hostname or ""
-        except ValueError:
-            return False
-        if site != "localhost" and not _is_loopback(site):
-            return False
-    return call.client is None or _is_loopback(call.client[0])
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
-# --- what is said, and what is answered -----------------------------------------------------------
-
 
 _HEADERS: Final = ((VERSION_HEADER, __version__.encode()),)
 _STATUS_OF: Final[tuple[tuple[type[Exception], int], ...]] = (
@@ -538,12 +480,12 @@ _STATUS_OF: Final[tuple[tuple[type[Exception], int], ...]] = (
     (Unknown, 404),
     (SandboxTaken, 409),
     (TooManySandboxes, 409),
-    (Taken, 409),
+    (IdTaken, 409),
     (Conflict, 409),
 )
 
 
-def _said(body: dict[str, Any], status: int = 200) -> Response:
+def _respond(body: dict[str, Any], status: int = 200) -> Response:
     return Response(status, body, _HEADERS)
 
 
@@ -552,7 +494,7 @@ def _text(text: str) -> Response:
 
 
 def _deleted(count: int) -> Response:
-    return _said({"deleted": count})
+    return _respond({"deleted": count})
 
 
 def _wrong(status: int, what: str, *headers: tuple[bytes, bytes]) -> Response:
@@ -565,8 +507,8 @@ def _moved(sandbox: Sandbox, to: int) -> Response:
     """The clock, moved to an instant that a calendar has."""
     if to > LATEST:
         raise ApiError("wrong request", f"No clock goes further than {format_instant(LATEST)}.")
-    sandbox.clock.move_to(to)
-    return _said(clock_json(sandbox))
+    sandbox.execute(MoveClock(to))
+    return _respond(clock_json(sandbox))
 
 
 def _duration(key: str, text: str) -> int:
@@ -586,56 +528,8 @@ def _instant(key: str, text: str) -> int:
     return at
 
 
-def _key(view: DagView) -> tuple[str, int]:
-    return view.dag.store, view.dag.number
+# --- the contract ---------------------------------------------------------------------------------
 
-
-def _dag(sandbox: Sandbox, *wanted: Callable[[DagView], bool]) -> DagView:
-    """The first dag of which the first thing wanted holds, or else the next. Raises NoSuchTask."""
-    views = [*sandbox.world(Dags).all("agent"), *sandbox.world(Dags).all("cluster")]
-    for holds in wanted:
-        for view in views:
-            if holds(view):
-                return view
-    raise NoSuchTask(0)
-
-
-def _dag_called(sandbox: Sandbox, text: str) -> DagView:
-    """The dag of a generic id, or of a number. Raises NoSuchTask."""
-    return _dag(
-        sandbox,
-        lambda view: id_of(view.dag, view.dag.number) == text,
-        lambda view: str(view.dag.number) == text,
-    )
-
-
-def _explanation(sandbox: Sandbox, asked: dict[str, Any]) -> Explanation:
-    """Why a task or dag is in its state. Raises NoSuchTask."""
-    if asked["api"] == "ocp":
-        return explain_task(sandbox, int(asked["task"]))
-    dag = _dag_called(sandbox, asked["task"]).dag
-    return explain_dag(sandbox, dag.number, dag.store)
-
-
-def _timeline(sandbox: Sandbox, asked: dict[str, Any]) -> str:
-    """What a task or dag has lived through. Raises NoSuchTask."""
-    from oceanmock.report.draw_timeline import (  # noqa: PLC0415 (rich, for who looks)
-        draw_dag,
-        draw_task,
-    )
-
-    if asked["api"] == "ocp":
-        return draw_task(sandbox, int(asked["task"]))
-    dag = _dag_called(sandbox, asked["task"]).dag
-    return draw_dag(sandbox, dag.number, dag.store)
-
-
-def _no_task(sandbox: Sandbox, asked: dict[str, Any]) -> Unknown:
-    what = "task" if asked["api"] == "ocp" else "dag"
-    return Unknown(f"there is no {what} {asked['task']} in sandbox {sandbox.name!r}.")
-
-
-_PAGING: Final = frozenset({"after", "limit"})
 _UNKNOWN_KEY: Final = re.compile(
     r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'"
 )

@@ -1,22 +1,18 @@
-"""The admin API's JSON: a sandbox, a clock, a fault, and tasks and dags in one form.
+"""The admin API's JSON: a sandbox, a clock, a fault, and the tasks of every API in one form.
 
-Nothing here decides anything; it writes out what there is, as openapi/admin.yaml says. Ids are
-texts for both APIs, as obshell's generic ids have too many digits for many a JSON reader.
+Ids are texts, as obshell's generic ids have too many digits for many a JSON reader.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from oceanmock.api import Api
 from oceanmock.engine.faults import FaultStatistics
-from oceanmock.engine.sandbox import Sandbox
-from oceanmock.obshell.bodies import id_of
-from oceanmock.obshell.machine import DagState, NodeState, SubTaskState
-from oceanmock.obshell.world import Dag, Dags, DagView
-from oceanmock.ocp.world import Tasks, TaskView
+from oceanmock.engine.sandbox import Item, Sandbox
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_instant
 
@@ -25,50 +21,38 @@ Json = dict[str, Any]
 HOST: Final = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,255}")
 
 
-# --- sandboxes ------------------------------------------------------------------------------------
+def sandbox_json(
+    sandbox: Sandbox, *, apis: Iterable[Api], scheme: str, host: str, ports: Mapping[int, str]
+) -> Json:
+    """Return a sandbox; ``scheme`` and ``host`` are how the client has reached the server.
 
-
-def sandbox_json(sandbox: Sandbox, *, scheme: str, host: str, ports: Mapping[int, str]) -> Json:
-    """A sandbox; ``scheme`` and ``host`` are how the client has reached the server.
-
-    ``ports`` says whose each of the further ones is.
+    ``ports`` maps further ports to the sandboxes they mean.
     """
-    dags = sandbox.world(Dags)
-    return {
+    body: Json = {
         "name": sandbox.name,
         "urls": _urls(sandbox.name, scheme, host, ports),
         "progression": sandbox.clock.progression,
         "speed": sandbox.clock.speed,
         "now": format_instant(sandbox.clock.now()),
         "started": format_instant(sandbox.started),
-        "seed": sandbox.seed,
-        "tasks": len(sandbox.world(Tasks).all()),
-        "dags": len(dags.all("agent")) + len(dags.all("cluster")),
+        "seed": sandbox.spec.seed,
         "requests": sandbox.journal.count(),
-        "faults": len(sandbox.faults.all()),
+        "faults": len(sandbox.faults()),
         "scenarios": [head_json(scenario) for scenario in sandbox.scenarios],
-        "agent": _agent(sandbox),
     }
-
-
-def _agent(sandbox: Sandbox) -> Json:
-    """obshell's agent, as it is at first, with its passwords."""
-    agent = sandbox.world(Dags).began_as
-    return {
-        "ip": agent.ip,
-        "port": agent.port,
-        "root_password": agent.root_password,
-        "agent_password": agent.agent_password,
-    }
+    for api in apis:
+        world = sandbox.worlds[api.name]
+        body |= {api.scripts_key: len(world), **world.details()}
+    return body
 
 
 def head_json(scenario: BaseScenario) -> Json:
-    """What a scenario is about."""
+    """Return what a scenario is about."""
     return {"name": scenario.name, "api": scenario.api, "summary": scenario.summary}
 
 
 def _urls(name: str, scheme: str, host: str, ports: Mapping[int, str]) -> Json:
-    """Where a sandbox is reached; relative to the server, where nobody knows what it is called."""
+    """Return where a sandbox is reached; relative to the server if its host is not known."""
     server = f"{scheme}://{host}" if HOST.fullmatch(host) else ""
     urls = {"path": f"{server}/sandboxes/{name}"}
     own = next((port for port, owner in ports.items() if owner == name), None)
@@ -78,7 +62,7 @@ def _urls(name: str, scheme: str, host: str, ports: Mapping[int, str]) -> Json:
 
 
 def _without_port(server: str) -> str:
-    """The host of a URL; brackets stay around an address of IPv6."""
+    """Return the host of a URL; brackets stay around an IPv6 address."""
     try:
         host = urlsplit(server).hostname or "127.0.0.1"
     except ValueError:
@@ -87,7 +71,7 @@ def _without_port(server: str) -> str:
 
 
 def clock_json(sandbox: Sandbox) -> Json:
-    """A sandbox's clock."""
+    """Return a sandbox's clock."""
     due = sandbox.next_due()
     return {
         "progression": sandbox.clock.progression,
@@ -97,75 +81,41 @@ def clock_json(sandbox: Sandbox) -> Json:
     }
 
 
-def fault_json(tally: FaultStatistics) -> Json:
-    """A fault that stands."""
+def fault_json(statistics: FaultStatistics) -> Json:
+    """Return a fault with its counters."""
     return {
-        "name": tally.name,
-        "counted": tally.calls,
-        "strikes": tally.strikes,
-        "fault": tally.fault.to_json(),
+        "name": statistics.name,
+        "counted": statistics.calls,
+        "strikes": statistics.strikes,
+        "fault": statistics.fault.to_json(),
     }
-
-
-# --- tasks and dags -------------------------------------------------------------------------------
 
 
 def rows_of(sandbox: Sandbox) -> Iterator[Json]:
-    """Every task and dag of a sandbox in short, OCP's first."""
-    yield from map(_task_row, sandbox.world(Tasks).all())
-    yield from map(
-        _dag_row, (*sandbox.world(Dags).all("agent"), *sandbox.world(Dags).all("cluster"))
-    )
+    """Return every task of a sandbox without its parts, in the order of the APIs."""
+    for name, world in sandbox.worlds.items():
+        yield from ({"api": name} | part_json(item) for item in world.items())
 
 
-def _task_row(view: TaskView) -> Json:
-    task, state = view.task, view.state
-    return {"api": "ocp"} | _part(task.id, task.id, task.name, state.status, state.operation)
+def task_json(sandbox: Sandbox, api: str, id: str) -> Json:
+    """Return a task with its parts. Raises NoSuchTask."""
+    item = sandbox.worlds[api].item(id)
+    body: Json = {"api": api} | part_json(item)
+    body["born"] = format_instant(item.started or 0)
+    if item.stage is not None:
+        body["stage"] = item.stage
+    return body
 
 
-def task_json(view: TaskView) -> Json:
-    """A task of OCP with its subtasks."""
-    return _task_row(view) | {
-        "born": format_instant(view.task.born),
-        "parts": [
-            _part(subtask.id, subtask.id, subtask.name, state.status, state.operation)
-            for subtask, state in zip(view.task.subtasks, view.state.subtasks, strict=True)
-        ],
+def part_json(item: Item) -> Json:
+    """Return a task or a part of one, with its own parts where it has some."""
+    body: Json = {
+        "id": item.id,
+        "number": item.number,
+        "name": item.name,
+        "state": item.state,
+        "operation": item.operation,
     }
-
-
-def _dag_row(view: DagView) -> Json:
-    return {"api": "obshell"} | _dag_part(view.dag, view.dag.number, view.dag.name, view.state)
-
-
-def dag_json(view: DagView) -> Json:
-    """A dag of obshell with its nodes and their sub tasks."""
-    return _dag_row(view) | {
-        "born": format_instant(view.dag.born),
-        "stage": view.state.stage,
-        "parts": [_node(view, place) for place in range(len(view.dag.nodes))],
-    }
-
-
-def _node(view: DagView, place: int) -> Json:
-    node, state = view.dag.nodes[place], view.state.nodes[place]
-    return _dag_part(view.dag, node.number, node.name, state) | {
-        "parts": [
-            _dag_part(view.dag, sub_task.number, sub_task.name, shown)
-            for sub_task, shown in zip(node.sub_tasks, state.sub_tasks, strict=True)
-        ]
-    }
-
-
-def _dag_part(dag: Dag, number: int, name: str, state: DagState | NodeState | SubTaskState) -> Json:
-    return _part(id_of(dag, number), number, name, state.state, state.operator)
-
-
-def _part(id: int | str, number: int, name: str, state: str, operation: str) -> Json:
-    return {
-        "id": str(id),
-        "number": number,
-        "name": name,
-        "state": state,
-        "operation": operation,
-    }
+    if item.parts is not None:
+        body["parts"] = [part_json(part) for part in item.parts]
+    return body

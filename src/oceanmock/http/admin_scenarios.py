@@ -8,22 +8,20 @@ in an object, by the way to it (``scenarios[0].tasks[1].name``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import orjson
 import yaml
 from pydantic import ValidationError
 
-from oceanmock.engine.fake_data import FakeData
+from oceanmock.api import Api
+from oceanmock.apis import api_named
+from oceanmock.engine.log import Create
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.errors import AuthorError, CallerError
+from oceanmock.errors import AuthorError
 from oceanmock.library import library_names, load_scenario, read_scenario
-from oceanmock.obshell import scenario as obshell
-from oceanmock.obshell.world import Dags
-from oceanmock.ocp import scenario as ocp
-from oceanmock.ocp.world import Tasks, ids_of
 from oceanmock.scenario.diagnostics import DEEPEST, Issue, ScenarioError
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import did_you_mean, suggest
@@ -39,15 +37,11 @@ _BREAKS: Final = {each: f"\\u{each:04x}" for each in (0x7F, *range(0x80, 0xA0), 
 """What JSON may hold as it is, and YAML would take for the end of a line or refuse."""
 
 
-class Taken(CallerError):
-    """An id that a template gives is another one's already."""
-
-
 class ScenarioCatalog:
     """The scenarios there are by name: those the server was started with, and the library."""
 
     def __init__(self, served: Iterable[BaseScenario] = ()) -> None:
-        self._known = {scenario.name: scenario for scenario in served}
+        self._known: dict[str, BaseScenario] = {scenario.name: scenario for scenario in served}
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -85,9 +79,9 @@ def check_api(scenarios: Iterable[BaseScenario], api: str | None) -> None:
             )
 
 
-def check_size(scenarios: Iterable[BaseScenario]) -> None:
-    """Raises AuthorError where there is more to live than a request may bring."""
-    steps = sum(map(_steps_of, scenarios))
+def check_size(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> None:
+    """Raise AuthorError where scenarios have more steps than a request may bring."""
+    steps = sum(api_named(each.api, apis).module("world").steps_of(each) for each in scenarios)
     if steps > MOST_STEPS:
         raise AuthorError(
             f"these scenarios have {steps:,} subtasks, with all that repeats; at most "
@@ -118,14 +112,6 @@ def _check_values(text: str, place: str) -> None:
                     f"{place} has more than {MOST_VALUES:,} values, each alias counted as what it "
                     "stands for. Let tasks `repeat`, or give it in parts."
                 )
-
-
-def _steps_of(scenario: BaseScenario) -> int:
-    if isinstance(scenario, obshell.Scenario):
-        return sum(len(node.sub_tasks) for dag in scenario.dags for node in dag.nodes)
-    return sum(
-        len(task.subtasks) * (task.repeat.count if task.repeat else 1) for task in scenario.scripts
-    )
 
 
 # --- an object ------------------------------------------------------------------------------------
@@ -177,85 +163,37 @@ def _nodes(root: yaml.Node) -> Iterator[tuple[yaml.Node, str]]:
                 waiting += [(key, f"{way}.{key.value}"), (value, f"{way}.{key.value}")]
 
 
-# --- switches -------------------------------------------------------------------------------------
-
-Switches = TypeVar("Switches", ocp.Switches, obshell.Switches)
+# --- switches and templates -----------------------------------------------------------------------
 
 
-def switched(agreed: Switches, given: Mapping[str, Any], *, key: str) -> Switches:
-    """The switches that scenarios agree on, with those given over them. Raises AuthorError."""
-    if not given:
-        return agreed
-    known = list(type(agreed).model_fields)
-    for name in given:
-        if name not in known:
-            raise AuthorError(f"{key}: {name[:200]!r} is no switch. {suggest(name, known)}")
+def check_switches(api: Api, switches: Mapping[str, Any]) -> None:
+    """Raise AuthorError for a switch that an API does not have, or a wrong value."""
+    model, key = api.scenario.Switches, api.switches_key
+    for name in switches:
+        if name not in model.model_fields:
+            hint = suggest(name, list(model.model_fields))
+            raise AuthorError(f"{key}: {name[:200]!r} is no switch. {hint}")
     try:
-        return type(agreed).model_validate({**agreed.model_dump(), **given})
+        model.model_validate(switches)
     except ValidationError as error:
-        raise AuthorError(_first_of(error, key)) from None
+        problem = error.errors()[0]
+        path = ".".join(str(part) for part in (key, *problem["loc"]))
+        raise AuthorError(f"{path}: {problem['msg']}") from None
 
 
-def _first_of(error: ValidationError, key: str) -> str:
-    problem = error.errors()[0]
-    way = ".".join(str(part) for part in (key, *problem["loc"]))
-    return f"{way}: {problem['msg']}"
+def create_task(sandbox: Sandbox, api: Api, template: Json) -> str:
+    """Start a task from a template, now, and return its id; the first one's where it repeats.
 
-
-# --- templates ------------------------------------------------------------------------------------
-
-
-def bear_task(sandbox: Sandbox, template: Json) -> int:
-    """Bears a task of OCP from a template, now; its id, the first one's where it repeats.
-
-    Raises AuthorError with all that is wrong with the template, or Taken.
+    Raises AuthorError with all that is wrong with the template, or IdTaken.
     """
-    scenario = _of_template({"api": "ocp", "tasks": [template]}, "tasks")
-    assert isinstance(scenario, ocp.Scenario)
-    tasks = [view.task for view in sandbox.world(Tasks).all()]
-    taken = {task.id for task in tasks} | {each.id for task in tasks for each in task.subtasks}
-    twice = taken.intersection(ids_of(scenario))
-    if twice:
-        raise Taken(
-            f"there is a task or subtask {min(twice)} already. "
-            "Leave the id out, or give it another one."
-        )
-    before = {task.id for task in tasks}
-    filler = FakeData(f"{sandbox.seed}/{len(before)}", taken | set(ids_of(scenario)))
-    sandbox.world(Tasks).add(
-        scenario, filler, start=sandbox.clock.now(), first_tick=sandbox.started
-    )
-    born = [view.task for view in sandbox.world(Tasks).all() if view.task.id not in before]
-    return min(born, key=lambda task: task.born).id
-
-
-def bear_dag(sandbox: Sandbox, template: Json) -> tuple[str, int]:
-    """Bears a dag of obshell from a template, now; its store and number. Raises as bear_task."""
-    agent = sandbox.world(Dags).agent.model_dump(mode="json", exclude_defaults=True)
-    scenario = _of_template({"api": "obshell", "agent": agent, "dags": [template]}, "dags")
-    assert isinstance(scenario, obshell.Scenario)
-    model = scenario.dags[0]
-    number = len(sandbox.world(Dags).all(model.scope))
+    key, settings = api.scripts_key, sandbox.worlds[api.name].settings()
+    data = {"summary": "A template", "api": api.name, **settings, key: [template]}
     try:
-        view = sandbox.world(Dags).add(
-            model,
-            born=sandbox.clock.now() - model.age,
-            tick=scenario.tick,
-            first_tick=sandbox.started,
-            filler=FakeData(f"{sandbox.seed}/{model.scope}/{number}"),
-        )
-    except AuthorError as error:
-        raise Taken(str(error)) from None
-    return view.dag.store, view.dag.number
-
-
-def _of_template(said: Json, key: str) -> BaseScenario:
-    """The scenario that a template makes when it stands alone in one."""
-    try:
-        scenario = _of_object({"summary": "A template", **said}, "template")
+        scenario = _of_object(data, "template")
     except AuthorError as error:
         raise AuthorError(str(error).replace(f"template.{key}[0]", "template")) from None
-    if any(getattr(each, "starts_on", None) for each in getattr(scenario, key)):
+    if any(getattr(script, "starts_on", None) for script in getattr(scenario, key)):
         raise AuthorError("template.starts_on: a task that is created is born at once.")
-    check_size([scenario])
-    return scenario
+    check_size([scenario], [api])
+    id: str = sandbox.execute(Create(api.name, scenario))
+    return id

@@ -16,9 +16,8 @@ from typing import Final
 import orjson
 
 from oceanmock.api import Api, ApiError, Headers, Request
-from oceanmock.apis import APIS
-from oceanmock.clock import SECOND, Clock, stopwatch, wall_now
-from oceanmock.engine.accounts import Accounts
+from oceanmock.apis import APIS, make_sandbox
+from oceanmock.clock import SECOND, stopwatch, wall_now
 from oceanmock.engine.faults import InjectedFault, mangle
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import NoSuchSandbox, Sandboxes, TwoSandboxes
@@ -47,21 +46,17 @@ CLOSE_CONNECTION: Final = "oceanmock.close_connection"
 def create_app(
     sandbox: Sandbox,
     *,
-    accounts: Accounts | None = None,
     token: str | None = None,
     scenarios: Iterable[BaseScenario] = (),
     wall: Callable[[], int] = wall_now,
 ) -> App:
     """Return the ASGI app that serves one sandbox by the contracts of every API.
 
-    ``accounts`` replace the sandbox's own; where none are required, obshell accepts plain JSON too.
     ``token`` admits other machines to the admin API. ``scenarios`` extend the library from which
     further sandboxes are created. ``wall`` is the clock that credentials expire by, since clients
     date them by their own machine's clock. Raises AuthorError when a contract and its handlers do
     not match.
     """
-    if accounts is not None:
-        sandbox.accounts = accounts
     return App(Sandboxes(sandbox), token=token, scenarios=scenarios, wall=wall)
 
 
@@ -78,8 +73,8 @@ class App:
         apis: Sequence[Api] = APIS,
     ) -> None:
         self.sandboxes: Final = sandboxes
-        self._context = AdminContext(sandboxes, ScenarioCatalog(scenarios), token=token)
-        self._admin_sandbox = Sandbox(Clock())  # no fault of another sandbox is injected there
+        self._context = AdminContext(sandboxes, ScenarioCatalog(scenarios), apis, token)
+        self._admin_sandbox = make_sandbox(apis=())  # no fault of another sandbox is injected there
         self._apps = _ContractApps(apis, wall=wall)
         self._apps.app_for(sandboxes.default)  # built now, so that an error in a contract shows
 
@@ -95,7 +90,7 @@ class App:
     @cached_property
     def _admin(self) -> AsgiApp:
         """The app of the admin API, built on first use."""
-        app: AsgiApp = build_app([admin.api(self._context)])
+        app: AsgiApp = build_app([admin.service(self._context)])
         return app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -460,7 +460,7 @@ def inject_fault(request: Request) -> None:
     fault_request = FaultRequest(
         request.service.name, operation, request.path_values, request.caller, key
     )
-    fault = request.fault = request.sandbox.faults.strike(fault_request)
+    fault = request.fault = request.sandbox.inject_fault(fault_request)
     if fault is not None and not fault.carries_out:
         raise ApiError("fault", f"struck by {fault.name}", status=fault.status or 503)
 

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from oceanmock.obshell.errors import panic
-from oceanmock.obshell.ids import GenericId, Kind, local_id
 from oceanmock.obshell.machine import NodeState, SubTaskState, lines_of, task_logs_at
-from oceanmock.obshell.world import Dag, DagView
+from oceanmock.obshell.world import Dag, DagView, id_of
 from oceanmock.text import format_instant
 
 Json = dict[str, Any]
@@ -22,14 +21,6 @@ EPOCH: Final = format_instant(0)
 """What a time is reset to (ob/agent/service/task/dag.go:29)."""
 LINES_PER_SUB_TASK: Final = 1000
 """Log lines are numbered apart for each sub task; obshell counts them all up together."""
-
-
-def id_of(dag: Dag, number: int) -> str:
-    """The generic id of a dag, or of a node or sub task of it, with this number."""
-    if dag.store == "cluster":
-        return str(GenericId("cluster", number))
-    kind: Kind = "obproxy" if dag.is_obproxy else "local"
-    return local_id(number, ip=dag.owner.ip, port=dag.owner.port, kind=kind)
 
 
 class JsonWriter:

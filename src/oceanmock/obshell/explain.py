@@ -13,10 +13,11 @@ from typing import Final
 from oceanmock.clock import Clock
 from oceanmock.engine import history as timeline
 from oceanmock.engine.records import OperationRecord
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell.machine import DagState, History, NodeState, Operator, SubTaskState
-from oceanmock.obshell.world import Dag
+from oceanmock.obshell.world import Dag, Dags
 from oceanmock.report.explanation import (
     MOST,
     ClockFace,
@@ -87,6 +88,15 @@ class _Scene:
     def stage(self, stage: int) -> str:
         """What sentences call a stage."""
         return f"stage {stage} of {len(self.dag.nodes)}, {self.who((stage - 1,))}"
+
+
+def explain(sandbox: Sandbox, id: int | str) -> Explanation:
+    """Return why the dag of a generic id, or of a number, is in its state. Raises NoSuchTask."""
+    dags = sandbox.world(Dags)
+    dag = dags.find(str(id)).dag
+    key = (dag.store, dag.number)
+    operated = sandbox.operations_of(Dags.api, key)
+    return explain_history(dag, dags.life_of(key), operated, clock=sandbox.clock)
 
 
 def explain_history(

@@ -36,7 +36,7 @@ from oceanmock.errors import (
     UnderMaintenance,
     WrongIdentity,
 )
-from oceanmock.obshell import errors
+from oceanmock.obshell import errors, world
 from oceanmock.obshell.api import API, STATUS_PATH
 from oceanmock.obshell.auth import (
     AUTH_FAILED,
@@ -45,7 +45,7 @@ from oceanmock.obshell.auth import (
     access_error,
     find_header,
 )
-from oceanmock.obshell.bodies import Json, JsonWriter, id_of
+from oceanmock.obshell.bodies import Json, JsonWriter
 from oceanmock.obshell.crypto import SecurityError, ServerKey, make_key, open_body, open_header
 from oceanmock.obshell.gojson import Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.ids import GenericId, parse_generic_id
@@ -58,7 +58,7 @@ from oceanmock.obshell.versions import (
     has_operation,
     spec_of,
 )
-from oceanmock.obshell.world import Dags, DagView, Key, Store, Template
+from oceanmock.obshell.world import Dags, DagView, Key, Store, Template, id_of
 from oceanmock.openapi import Spec, operations_of
 from oceanmock.text import format_instant
 
@@ -243,7 +243,7 @@ class Handlers:
         self._check_id(named or request.parameters["id"], view)
         match body["operator"].upper():
             case "ROLLBACK" | "RETRY" | "CANCEL" | "PASS" as operator:
-                self._operate(view, lambda: request.sandbox.world(Dags).operate(_key(id), operator))
+                self._operate(view, lambda: world.operate(request.sandbox, _key(id), operator))
             case _:
                 raise errors.not_supported("Dag", body["operator"])
         return self._succeed(request)
@@ -255,7 +255,7 @@ class Handlers:
         if operator.upper() != "PASS":
             raise errors.not_supported("Node", operator)
         view, _ = self._look(request, id, request.sandbox.world(Dags).view_node)
-        self._operate(view, lambda: request.sandbox.world(Dags).operate_node(_key(id), "PASS"))
+        self._operate(view, lambda: world.operate_node(request.sandbox, _key(id), "PASS"))
         return self._succeed(request)
 
     def _check_id(self, text: str, view: DagView) -> None:
@@ -292,7 +292,7 @@ class Handlers:
         dags = request.sandbox.world(Dags)
         address, name = _authority(dags.own.ip, dags.own.port), str(template.model.name)
         try:
-            view = dags.start(template)
+            view = world.start(request.sandbox, template)
         except WrongIdentity as refusal:
             if refusal.identity == "CLUSTER AGENT" and "MASTER" in refusal.expected:
                 raise errors.already_initialized() from None
@@ -550,7 +550,7 @@ class Handlers:
 
     def _read(self, request: Request, views: Iterable[DagView], data: Any) -> Response:
         answer = self._succeed(request, data)
-        request.sandbox.world(Dags).shown(views)
+        world.note_read(request.sandbox, views)
         return answer
 
     def _succeed(self, request: Request, data: Any = NO_DATA) -> Response:

@@ -12,19 +12,25 @@ request starts counts up as obshell's do: its number is one more than the larges
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, ClassVar, Final, Literal, NoReturn, get_args
 
-from oceanmock.clock import SECOND, Clock
+from oceanmock.clock import Clock
 from oceanmock.engine.fake_data import FakeData
-from oceanmock.engine.records import OperationRecord, Records
-from oceanmock.errors import AuthorError, CallerError, NoSuchTask, UnderMaintenance, WrongIdentity
+from oceanmock.engine.log import Create, Operate, Start
+from oceanmock.engine.sandbox import Item, Sandbox, agreed_setting, with_overrides
+from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell import scenario as files
+from oceanmock.obshell.api import API, ClientOperator
+from oceanmock.obshell.ids import GenericId, Kind, local_id
+from oceanmock.obshell.scenario import Scenario, Switches
 
 Store = Literal["agent", "cluster"]
+STORES: Final[tuple[Store, ...]] = get_args(Store)
 Key = tuple[Store, int]
 """A number, and in which store."""
 
@@ -89,8 +95,9 @@ class DagView:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A dag that a request starts, as often as one comes; ticks lie ``tick`` apart."""
+    """A dag that a request starts, as often as one comes; ticks are ``tick`` apart."""
 
+    number: int
     starts_on: files.ObshellStartsOn
     model: files.Dag
     tick: int
@@ -99,50 +106,64 @@ class Template:
 
 
 class Dags:
-    """The dags that live by one clock, on one agent; and the templates of those to come.
+    """The dags of a sandbox, on one agent, and the templates of those to come.
 
-    ``began_as`` is the agent before anything that makes it another one has succeeded.
+    ``initial_agent`` is the agent before any dag that changes it has succeeded.
     """
 
-    def __init__(self, clock: Clock, agent: files.Agent, switches: files.Switches) -> None:
+    api: ClassVar[str] = API.name
+
+    def __init__(
+        self, clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]
+    ) -> None:
+        """Raise AuthorError if the scenarios differ in a switch or in their agent.
+
+        ``switches`` outrank theirs.
+        """
+        agreed = agreed_setting(scenarios, "switches", Switches(), lambda each: each.switches)
+        agent = agreed_setting(scenarios, "agents", files.Agent(), lambda each: each.agent)
         self.clock: Final = clock
-        self.began_as: Final = agent
+        self.switches: Final = with_overrides(agreed, switches)
+        self.initial_agent: Final = agent
         self.own: Final = files.Address(ip=agent.ip, port=agent.port)
-        self.switches: Final = switches
+        self.templates: Final[list[Template]] = []
+        self._seed: Final = seed
+        self._first_tick: Final = clock.origin
         self._dags: dict[Key, Dag] = {}
-        self._lives: dict[Key, obshell.History] = {}
+        self._histories: dict[Key, obshell.History] = {}
         self._nodes: dict[Key, tuple[Key, int]] = {}
         self._sub_tasks: dict[Key, tuple[Key, int, int]] = {}
         self._models: dict[Key, files.Dag] = {}
         self._makers: dict[Key, files.Identity] = {}
-        self.templates: Final[list[Template]] = []
-        self._records: Final = Records[Key]()
 
     # --- reading ---
 
     @property
     def agent(self) -> files.Agent:
-        """The agent, as what has succeeded on it has made it."""
+        """Return the agent, as the dags that have succeeded on it have made it."""
         made = [
             (view.dag.born + view.state.at, identity)
             for key, identity in self._makers.items()
             if files.has_succeeded((view := self.view(key)).state)
         ]
         if not made:
-            return self.began_as
-        return self.began_as.model_copy(update={"identity": max(made)[1]})
+            return self.initial_agent
+        return self.initial_agent.model_copy(update={"identity": max(made)[1]})
+
+    def __len__(self) -> int:
+        return len(self._dags)
 
     def view(self, key: Key) -> DagView:
-        """The dag now. Raises NoSuchTask."""
+        """Return the dag now. Raises NoSuchTask."""
         return self._view(key, self.clock.now())
 
     def view_node(self, key: Key) -> tuple[DagView, int]:
-        """The dag a node belongs to, now, and the node's position in it. Raises NoSuchTask."""
+        """Return the dag a node belongs to, now, and its position. Raises NoSuchTask."""
         owner, position = self._nodes.get(key) or _unknown(key)
         return self.view(owner), position
 
     def view_sub_task(self, key: Key) -> tuple[DagView, int, int]:
-        """The dag a sub task belongs to, now, its node's position and its own in the node.
+        """Return the dag a sub task belongs to, now, its node's position and its own in the node.
 
         Raises NoSuchTask.
         """
@@ -150,117 +171,187 @@ class Dags:
         return self.view(owner), node, position
 
     def all(self, store: Store) -> list[DagView]:
-        """All dags of a store, by ascending number, at one instant."""
+        """Return all dags of a store, by ascending number, at one instant."""
         now = self.clock.now()
         return [self._view(key, now) for key in sorted(self._dags) if key[0] == store]
 
     def last_maintenance(self, store: Store) -> DagView | None:
-        """The newest dag that took the maintenance lock, finished or not.
+        """Return the newest dag that took the maintenance lock, finished or not.
 
         (ob/agent/service/task/dag.go:143-161.)
         """
         locked = [key for key, dag in self._dags.items() if key[0] == store and dag.is_maintenance]
         return self.view(max(locked)) if locked else None
 
-    def shown(self, views: Iterable[DagView]) -> None:
-        """To be told what a read has shown, once it is answered."""
-        if self.clock.progression == "polls":
-            now = self.clock.now()
-            self.clock.read(due for view in views for due in self._due(view.dag, now))
-
     def life_of(self, key: Key) -> obshell.History:
-        """The dag's life as it goes if nobody interferes. Raises NoSuchTask."""
-        return self._lives.get(key) or _unknown(key)
+        """Return the dag's history, as it goes without further requests. Raises NoSuchTask."""
+        return self._histories.get(key) or _unknown(key)
 
-    def operations_of(self, key: Key) -> tuple[OperationRecord, ...]:
-        """What was asked of the dag and its nodes, refused or not, the oldest first.
+    def due(self, now: int) -> Iterator[int]:
+        """Return the next instant after ``now`` at which each dag changes."""
+        return self.due_of(self._dags.values(), now)
 
-        Only the last ones are kept (``records.MOST``). Raises NoSuchTask.
+    def due_of(self, dags: Iterable[Dag], now: int) -> Iterator[int]:
+        """Return the next instant after ``now`` at which each of these changes."""
+        for dag in dags:
+            due = obshell.next_due(self._histories[dag.store, dag.number], now - dag.born)
+            if due is not None:
+                yield dag.born + due
+
+    def ends(self) -> Iterator[int]:
+        """Return the last instant at which each dag changes."""
+        for key, history in self._histories.items():
+            yield self._dags[key].born + history.states[-1].at
+
+    def items(self) -> Iterator[Item]:
+        """Return every dag, the agent's first, without its nodes."""
+        for store in STORES:
+            for view in self.all(store):
+                yield _item(view.dag, view.dag, view.state)
+
+    def item(self, id: str) -> Item:
+        """Return the dag of a generic id, or else of a number, with its nodes and sub tasks.
+
+        Raises NoSuchTask.
         """
-        return self._records.of(key) if key in self._dags else _unknown(key)
+        view = self.find(id)
+        dag, state = view.dag, view.state
+        nodes = tuple(
+            replace(
+                _item(dag, node, node_state),
+                parts=tuple(map(partial(_item, dag), node.sub_tasks, node_state.sub_tasks)),
+            )
+            for node, node_state in zip(dag.nodes, state.nodes, strict=True)
+        )
+        return replace(_item(dag, dag, state), started=dag.born, stage=state.stage, parts=nodes)
 
-    # --- operating ---
+    def find(self, id: str) -> DagView:
+        """Return the dag of a generic id, or else the first of a number. Raises NoSuchTask."""
+        views = [view for store in STORES for view in self.all(store)]
+        by_id = (view for view in views if id_of(view.dag, view.dag.number) == id)
+        by_number = (view for view in views if str(view.dag.number) == id)
+        return next(by_id, None) or next(by_number, None) or _unknown(("agent", 0))
 
-    def operate(self, key: Key, operator: obshell.Operator) -> DagView:
-        """Rolls back, retries, cancels or passes a dag; what it shows right then.
+    def settings(self) -> dict[str, Any]:
+        """Return the keys by which a scenario file fits this sandbox: its agent."""
+        return {"agent": self.agent.model_dump(mode="json", exclude_defaults=True)}
 
-        Raises NoSuchTask or IllegalOperator, and then nothing has changed.
+    def details(self) -> dict[str, Any]:
+        """Return the agent as it is at first, with its passwords."""
+        keys = {"ip", "port", "root_password", "agent_password"}
+        return {"agent": self.initial_agent.model_dump(include=keys)}
+
+    # --- changing ---
+
+    def check(self, scenarios: Sequence[Scenario], *, sandbox: str) -> None:
+        """Raise AuthorError if a scenario sets other switches or is of another agent."""
+        for scenario in scenarios:
+            if scenario.switches not in (self.switches, Switches()):
+                raise AuthorError(
+                    f"scenario {scenario.name!r} sets other switches than sandbox {sandbox!r} has, "
+                    "which is in use. Load it into a fresh one."
+                )
+            if scenario.agent not in (self.initial_agent, files.Agent()):
+                raise AuthorError(
+                    f"scenario {scenario.name!r} is of another agent than sandbox {sandbox!r}, "
+                    "which is in use. Load it into a fresh one."
+                )
+
+    def populate(self, scenarios: Sequence[Scenario], *, start: int) -> None:
+        """Add the dags and templates of scenarios that begin at ``start``.
+
+        Those with a number of their own come first, so that the others get numbers that stay free.
+        Raises AuthorError when the number of a dag or of a part is taken.
         """
-        return self._operate(self.view(key).dag, operator, node=None)
+        written = [(dag, each) for each in scenarios for dag in each.dags if not dag.starts_on]
+        for dag, each in sorted(written, key=lambda pair: pair[0].id is None):
+            self._add(
+                dag,
+                born=start - dag.age,
+                tick=each.tick,
+                first_tick=self._first_tick + each.phase,
+                fake_data=FakeData(f"{self._seed}/{each.name}/{dag.name}"),
+            )
+        for each in scenarios:
+            for place, dag in enumerate(each.dags):
+                if dag.starts_on is not None:
+                    seed = f"{self._seed}/{each.name}/{place}"
+                    named = dag.model_copy(update={"name": dag.name or FakeData(seed).phrase()})
+                    first_tick = self._first_tick + each.phase
+                    number = len(self.templates)
+                    self.templates.append(
+                        Template(number, dag.starts_on, named, each.tick, first_tick, seed)
+                    )
 
-    def operate_node(self, key: Key, operator: obshell.Operator) -> DagView:
-        """Passes a node; what its dag shows right then. Raises as ``operate``."""
-        view, position = self.view_node(key)
-        return self._operate(view.dag, operator, node=position)
+    def apply(self, command: Operate | Start | Create, *, at: int) -> Any:
+        """Apply a command at an instant and return its result; if it raises, nothing changed.
 
-    # --- being born ---
-
-    def add(
-        self,
-        model: files.Dag,
-        *,
-        born: int | None = None,
-        tick: int = SECOND,
-        first_tick: int | None = None,
-        filler: FakeData | None = None,
-    ) -> DagView:
-        """A dag, born now or at ``born``; what it shows now.
-
-        The scheduler's ticks lie ``tick`` apart, one of them at ``first_tick``, or at its birth.
-        Raises AuthorError when it has the number of another one, and then nothing has changed.
+        The result of ``Operate`` and ``Start`` is the dag's view, that of ``Create`` the dag's id.
+        Raises IllegalOperator, WrongIdentity, UnderMaintenance or IdTaken.
         """
-        born = self.clock.now() if born is None else born
-        dag = self._dag(model, born, filler or FakeData("dag"))
-        key = (dag.store, dag.number)
-        self._claim(key, dag)
-        first = born if first_tick is None else first_tick
-        rules = files.rules_of(tick, first - born, self.switches, age=0)
-        life = obshell.start(files.script_of(model), rules)
-        self._dags[key], self._lives[key], self._models[key] = dag, life, model
-        if model.makes is not None:
-            self._makers[key] = model.makes.identity
-        view = self.view(key)
-        self.clock.settle(born + life.states[-1].at)
+        match command:
+            case Operate(key=key, operation=operator, part=node):
+                return self._operate(self._dags[key], operator, node, at)  # type: ignore[index]
+            case Start(template=number):
+                return self._start(self.templates[number], at)
+            case Create(scenario=Scenario() as scenario):
+                return self._create(scenario, at)
+            case _:
+                raise TypeError(f"not a command of {self.api}: {command}")
+
+    def _operate(self, dag: Dag, operator: Any, node: int | None, at: int) -> DagView:
+        key, instant = (dag.store, dag.number), at - dag.born
+        history = obshell.operate(self._histories[key], operator, instant, node=node)
+        self._histories[key] = history
+        view = DagView(dag, obshell.view_at(history, instant), at)
+        self.clock.settle(dag.born + history.states[-1].at)
         return view
 
-    def remember(self) -> Callable[[], None]:
-        """What forgets every dag and template that is added from now on."""
-        dags, lives, models = dict(self._dags), dict(self._lives), dict(self._models)
-        nodes, sub_tasks, makers = dict(self._nodes), dict(self._sub_tasks), dict(self._makers)
-        templates = list(self.templates)
-
-        def forget() -> None:
-            self._dags, self._lives, self._models = dags, lives, models
-            self._nodes, self._sub_tasks, self._makers = nodes, sub_tasks, makers
-            self.templates[:] = templates
-
-        return forget
-
-    def hold(
-        self, model: files.Dag, *, tick: int = SECOND, first_tick: int, seed: str = "dag"
-    ) -> None:
-        """Keeps a dag with ``starts_on`` as a template, whose names the seed fills each time."""
-        if model.starts_on is not None:
-            named = model.model_copy(update={"name": model.name or FakeData(seed).phrase()})
-            self.templates.append(Template(model.starts_on, named, tick, first_tick, seed))
-
-    def start(self, template: Template) -> DagView:
-        """One more dag of a template, born now; what it shows at birth.
-
-        Raises WrongIdentity or UnderMaintenance, and then nothing has changed.
-        """
-        model, now = template.model, self.clock.now()
+    def _start(self, template: Template, at: int) -> DagView:
+        model = template.model
         self._check_identity(template.starts_on)
         self._check_locks(model)
-        model = model.model_copy(update={"id": model.id or self._next_number(model.scope)})
-        view = self.add(
-            model,
-            born=now,
+        dag = self._add(
+            model.model_copy(update={"id": model.id or self._next_number(model.scope)}),
+            born=at,
             tick=template.tick,
             first_tick=template.first_tick,
-            filler=FakeData(template.seed),
+            fake_data=FakeData(template.seed),
         )
-        return DagView(view.dag, self._lives[model.scope, view.dag.number].states[0], now)
+        return DagView(dag, self._histories[dag.store, dag.number].states[0], at)
+
+    def _create(self, scenario: Scenario, at: int) -> str:
+        (model,) = scenario.dags
+        number = sum(store == model.scope for store, _ in self._dags)
+        try:
+            dag = self._add(
+                model,
+                born=at - model.age,
+                tick=scenario.tick,
+                first_tick=self._first_tick + scenario.phase,
+                fake_data=FakeData(f"{self._seed}/{model.scope}/{number}"),
+            )
+        except AuthorError as error:
+            raise IdTaken(str(error)) from None
+        return id_of(dag, dag.number)
+
+    def _add(
+        self, model: files.Dag, *, born: int, tick: int, first_tick: int, fake_data: FakeData
+    ) -> Dag:
+        """Add a dag; one of the scheduler's ticks, which are ``tick`` apart, is at ``first_tick``.
+
+        Raises AuthorError when it has the number of another one; then nothing has changed.
+        """
+        dag = self._dag(model, born, fake_data)
+        key = (dag.store, dag.number)
+        self._claim(key, dag)
+        rules = files.rules_of(tick, first_tick - born, self.switches, age=0)
+        history = obshell.start(files.script_of(model), rules)
+        self._dags[key], self._histories[key], self._models[key] = dag, history, model
+        if model.makes is not None:
+            self._makers[key] = model.makes.identity
+        self.clock.settle(born + history.states[-1].at)
+        return dag
 
     def _next_number(self, wanted: Store) -> int:
         """One more than the largest, and than any whose nodes and sub tasks would be in the way."""
@@ -303,7 +394,7 @@ class Dags:
         self._nodes.update(nodes)
         self._sub_tasks.update(sub_tasks)
 
-    def _dag(self, model: files.Dag, born: int, filler: FakeData) -> Dag:
+    def _dag(self, model: files.Dag, born: int, fake_data: FakeData) -> Dag:
         store = model.scope
         number = model.id or next(n for n in count(1) if (store, n) not in self._dags)
         lock = model.maintenance
@@ -311,19 +402,19 @@ class Dags:
             number=number,
             store=store,
             owner=self.own,
-            name=model.name or filler.phrase(),
+            name=model.name or fake_data.phrase(),
             maintenance_type=MAINTENANCE_TYPES[lock if isinstance(lock, str) else "tenant"],
             maintenance_key="" if isinstance(lock, str) else lock.tenant,
             nodes=tuple(
-                self._node(node, files.number_below(number, place), filler)
+                self._node(node, files.number_below(number, place), fake_data)
                 for place, node in enumerate(model.nodes)
             ),
             born=born,
         )
 
-    def _node(self, model: files.Node, number: int, filler: FakeData) -> Node:
+    def _node(self, model: files.Node, number: int, fake_data: FakeData) -> Node:
         number = model.id or number
-        name = model.name or filler.phrase()
+        name = model.name or fake_data.phrase()
         return Node(
             number,
             name,
@@ -338,32 +429,69 @@ class Dags:
             ),
         )
 
-    def all_due(self, now: int) -> Iterator[int]:
-        """For each of them the next instant after ``now`` at which it changes, if there is one."""
-        for dag in self._dags.values():
-            yield from self._due(dag, now)
-
-    def _due(self, dag: Dag, now: int) -> Iterator[int]:
-        due = obshell.next_due(self._lives[dag.store, dag.number], now - dag.born)
-        if due is not None:
-            yield dag.born + due
-
     def _view(self, key: Key, now: int) -> DagView:
         dag = self._dags.get(key) or _unknown(key)
-        return DagView(dag, obshell.view_at(self._lives[key], now - dag.born), now)
+        return DagView(dag, obshell.view_at(self._histories[key], now - dag.born), now)
 
-    def _operate(self, dag: Dag, operator: obshell.Operator, *, node: int | None) -> DagView:
-        key, now = (dag.store, dag.number), self.clock.now()
-        try:
-            life = obshell.operate(self._lives[key], operator, now - dag.born, node=node)
-        except CallerError as refusal:
-            self._records.keep(key, OperationRecord(now, operator, node, str(refusal)))
-            raise
-        self._records.keep(key, OperationRecord(now, operator, node))
-        self._lives[key] = life
-        after = DagView(dag, obshell.view_at(life, now - dag.born), now)
-        self.clock.settle(dag.born + life.states[-1].at)
-        return after
+
+def new_world(
+    clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]
+) -> Dags:
+    """Return the empty state of a sandbox with these scenarios. Raises AuthorError."""
+    return Dags(clock, scenarios, seed=seed, switches=switches)
+
+
+def steps_of(scenario: Scenario) -> int:
+    """Return how many sub tasks a scenario has."""
+    return sum(len(node.sub_tasks) for dag in scenario.dags for node in dag.nodes)
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def operate(sandbox: Sandbox, key: Key, operator: ClientOperator) -> DagView:
+    """Roll back, retry, cancel or pass a dag, and return it as it is right then.
+
+    Raises NoSuchTask or IllegalOperator; then nothing has changed.
+    """
+    sandbox.world(Dags).view(key)
+    view: DagView = sandbox.execute(Operate(Dags.api, key, operator))
+    return view
+
+
+def operate_node(sandbox: Sandbox, key: Key, operator: ClientOperator) -> DagView:
+    """Pass a node, and return its dag as it is right then. Raises as ``operate``."""
+    view, position = sandbox.world(Dags).view_node(key)
+    dag = view.dag
+    after: DagView = sandbox.execute(Operate(Dags.api, (dag.store, dag.number), operator, position))
+    return after
+
+
+def start(sandbox: Sandbox, template: Template) -> DagView:
+    """Start a dag of a template now, and return it.
+
+    Raises WrongIdentity or UnderMaintenance; then nothing has changed.
+    """
+    view: DagView = sandbox.execute(Start(Dags.api, template.number))
+    return view
+
+
+def note_read(sandbox: Sandbox, views: Iterable[DagView]) -> None:
+    """Move a clock under ``polls`` on, after a response has shown these dags."""
+    due = sandbox.world(Dags).due_of((view.dag for view in views), sandbox.clock.now())
+    sandbox.note_read(due)
+
+
+def _item(dag: Dag, part: Dag | Node | SubTask, state: Any) -> Item:
+    return Item(id_of(dag, part.number), part.number, part.name, state.state, state.operator)
+
+
+def id_of(dag: Dag, number: int) -> str:
+    """Return the generic id of a dag, or of a node or sub task of it, with this number."""
+    if dag.store == "cluster":
+        return str(GenericId("cluster", number))
+    kind: Kind = "obproxy" if dag.is_obproxy else "local"
+    return local_id(number, ip=dag.owner.ip, port=dag.owner.port, kind=kind)
 
 
 def _unknown(key: Key) -> NoReturn:

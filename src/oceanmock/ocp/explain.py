@@ -13,9 +13,10 @@ from typing import Final
 from oceanmock.clock import Clock
 from oceanmock.engine import history as timeline
 from oceanmock.engine.records import OperationRecord
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp.machine import History, Run, SubtaskState, SubtaskStatus, TaskState
-from oceanmock.ocp.world import Task
+from oceanmock.ocp.world import Task, Tasks
 from oceanmock.report.explanation import (
     MOST,
     ClockFace,
@@ -70,6 +71,17 @@ class _Scene:
         return first_few(
             [f"{self.who((each,))} ({state.subtasks[each].status})" for each in positions]
         )
+
+
+def explain(sandbox: Sandbox, id: int | str) -> Explanation:
+    """Return why a task is in its state. Raises NoSuchTask."""
+    tasks, task_id = sandbox.world(Tasks), int(id)
+    return explain_history(
+        tasks.view(task_id).task,
+        tasks.life_of(task_id),
+        sandbox.operations_of(Tasks.api, task_id),
+        clock=sandbox.clock,
+    )
 
 
 def explain_history(

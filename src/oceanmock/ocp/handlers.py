@@ -24,6 +24,7 @@ from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.accounts import MANAGER
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import NoSuchSubtask
+from oceanmock.ocp import world
 from oceanmock.ocp.api import API, TASK_PATH, UNDOCUMENTED_TASK_PATH
 from oceanmock.ocp.auth import authenticators
 from oceanmock.ocp.errors import error_of
@@ -83,7 +84,7 @@ class Handlers:
 
     def __init__(self, authenticators: Mapping[str, Authenticator]) -> None:
         self.authenticators = authenticators
-        self._encoded: WeakKeyDictionary[Sandbox, dict[int, tuple[TaskState, orjson.Fragment]]]
+        self._encoded: WeakKeyDictionary[Tasks, dict[int, tuple[TaskState, orjson.Fragment]]]
         self._encoded = WeakKeyDictionary()
 
     # --- the operations ---
@@ -103,24 +104,24 @@ class Handlers:
         }
         contents = [_task_row(view) for view in of_page]
         response = self._succeed(request, {"contents": contents, "page": page})
-        _tasks(request).shown(of_page)
+        world.note_read(request.sandbox, of_page)
         return response
 
     def get_task(self, request: Request) -> Response:
         """Return a task with all its subtasks."""
         view = _tasks(request).view(request.parameters["taskInstanceId"])
         response = self._succeed(request, self._task(request, view))
-        _tasks(request).shown([view])
+        world.note_read(request.sandbox, [view])
         return response
 
     def retry_task(self, request: Request) -> Response:
         """Retry a task and return it."""
-        view = _tasks(request).operate(request.parameters["taskInstanceId"], "RETRY")
+        view = world.operate(request.sandbox, request.parameters["taskInstanceId"], "RETRY")
         return self._succeed(request, self._task(request, view))
 
     def roll_back_task(self, request: Request) -> Response:
         """Roll a task back and return it."""
-        view = _tasks(request).operate(request.parameters["taskInstanceId"], "ROLLBACK")
+        view = world.operate(request.sandbox, request.parameters["taskInstanceId"], "ROLLBACK")
         return self._succeed(request, self._task(request, view))
 
     def get_log(self, request: Request) -> Response:
@@ -140,18 +141,18 @@ class Handlers:
 
     def retry_subtask(self, request: Request) -> Response:
         """Retry a subtask and return it."""
-        view, position = _tasks(request).operate_subtask(*_pair(request), "RETRY")
+        view, position = world.operate_subtask(request.sandbox, *_pair(request), "RETRY")
         subtask, state = view.task.subtasks[position], view.state.subtasks[position]
         return self._succeed(request, _subtask(view.task, subtask, state))
 
     def skip_subtask(self, request: Request) -> Response:
         """Skip a subtask; return no data."""
-        _tasks(request).operate_subtask(*_pair(request), "SKIP")
+        world.operate_subtask(request.sandbox, *_pair(request), "SKIP")
         return self._succeed(request)
 
     def cancel_subtask(self, request: Request) -> Response:
         """Cancel a subtask; return no data."""
-        _tasks(request).operate_subtask(*_pair(request), "CANCEL")
+        world.operate_subtask(request.sandbox, *_pair(request), "CANCEL")
         return self._succeed(request)
 
     # --- requests that start a task ---
@@ -184,13 +185,13 @@ class Handlers:
 
     def _start(self, request: Request, *, template: Template) -> Response:
         """Return the new task where the real operation has it: as the data, or in a list."""
-        task = _task_submitted(_tasks(request).start(template))
+        task = _task_submitted(world.start(request.sandbox, template))
         data = {"contents": [task]} if template.starts_on.in_contents else task
         return self._succeed(request, data)
 
     def _task(self, request: Request, view: TaskView) -> orjson.Fragment:
         """Return a task in full, encoded once for each of its states."""
-        cache = self._encoded.setdefault(request.sandbox, {})
+        cache = self._encoded.setdefault(_tasks(request), {})
         entry = cache.get(view.task.id)
         if entry is None or entry[0] is not view.state:
             fragment = orjson.Fragment(_encode(_task_in_full(view)))

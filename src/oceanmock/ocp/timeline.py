@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
+from oceanmock.engine.history import until
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.ocp.scenario_checks import OcpActor
+from oceanmock.ocp.world import Tasks
+from oceanmock.report.draw_timeline import MOST_STATES, draw_history, markers_of
 from oceanmock.report.timeline import Style, Timeline, Track, Words, coloured, legend
 from oceanmock.scenario.story import Marker
+from oceanmock.text import one_line
 
 LOOKS: Final[dict[str, Style]] = {
     "PENDING": ("·", "dim"),
@@ -43,3 +49,25 @@ def _say(before: Words | None, words: Words, above: Words) -> str:
     if before is None and words == ("PENDING", "EXECUTE"):
         return ""  # as everything begins
     return _say_of_task(before, words, above)
+
+
+def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
+    """Draw a task up to now, as plain text. Raises NoSuchTask."""
+    tasks, task_id = sandbox.world(Tasks), int(id)
+    task, life = tasks.view(task_id).task, tasks.life_of(task_id)
+    now = sandbox.clock.now()
+    past = until(life.states, now - task.born) or life.states[:1]
+    actor = OcpActor(
+        born=task.born,
+        name=one_line(task.name),
+        names=tuple(one_line(subtask.name) for subtask in task.subtasks),
+        life=replace(life, states=tuple(past[-MOST_STATES:])),
+    )
+    marks = markers_of(actor, sandbox.operations_of(Tasks.api, task_id))
+    return draw_history(
+        course_of(actor, marks),
+        who=f"task {task.id}",
+        looks=LOOKS,
+        now=now,
+        left_out=len(past) - MOST_STATES,
+    )

@@ -1,0 +1,119 @@
+"""Define a sandbox's specification, and the commands of its log.
+
+A sandbox is its ``SandboxSpec`` and the commands it has accepted since, in order. Everything that a
+client sees follows from these and from the clock, so a reset is an empty log, and a copy of both is
+a copy of the sandbox. A refused command changes nothing and is not logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from oceanmock.clock import Progression, wall_now
+from oceanmock.engine.accounts import Accounts
+from oceanmock.scenario.faults import Fault
+from oceanmock.scenario.fields import BaseScenario
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """A sandbox before its first command.
+
+    ``created`` is the machine's time in nanoseconds. ``starts_at``, ``progression`` and
+    ``switches`` (overrides by API name) outrank the scenario files; without them the files decide,
+    and ``default_progression`` counts for a file that states none. ``name`` is unique in a store.
+    """
+
+    scenarios: tuple[BaseScenario, ...] = ()
+    name: str = "default"
+    seed: int = 0
+    created: int = field(default_factory=wall_now)
+    starts_at: int | None = None
+    progression: Progression | None = None
+    default_progression: Progression = "time"
+    speed: float = 1.0
+    switches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    accounts: Accounts = field(default_factory=Accounts)
+
+
+@dataclass(frozen=True, slots=True)
+class Operate:
+    """Request an operation of a task or dag, or of its part at position ``part``."""
+
+    api: str
+    key: Hashable
+    operation: str
+    part: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a task or dag from a template of a scenario, by the template's position."""
+
+    api: str
+    template: int
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Start the one task or dag that a scenario contains; it may repeat."""
+
+    api: str
+    scenario: BaseScenario
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Add scenarios."""
+
+    scenarios: tuple[BaseScenario, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetClock:
+    """Change how time passes; None keeps a setting."""
+
+    progression: Progression | None = None
+    speed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MoveClock:
+    """Move the clock on to an instant."""
+
+    to: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddFault:
+    """Add a fault behind the others."""
+
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFault:
+    """Remove a fault by its name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClearFaults:
+    """Remove every fault."""
+
+
+Command = (
+    Operate | Start | Create | Load | SetClock | MoveClock | AddFault | RemoveFault | ClearFaults
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """An accepted command: at which instant of the sandbox, and of the machine."""
+
+    at: int
+    wall: int
+    command: Command

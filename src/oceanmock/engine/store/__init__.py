@@ -1,0 +1,1 @@
+"""Stores of sandboxes: their specifications, logs, journals and counters."""
