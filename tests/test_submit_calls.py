@@ -110,7 +110,7 @@ def test_a_submit_answers_the_task_as_the_reference_shows_it() -> None:
 
     task = answer.json()["data"]
     assert (answer.status_code, answer.json()["successful"]) == (200, True)
-    assert OCP.mistakes(component("TaskInstance"), task) == []
+    assert OCP.problems(component("TaskInstance"), task) == []
     assert [each["status"] for each in task.pop("subtasks")] == ["READY", "PENDING"]
     del task["id"], task["executor"]
     assert task == {
@@ -199,7 +199,7 @@ def test_adding_hosts_answers_the_task_in_a_list() -> None:
 
     assert list(data) == ["contents"]
     assert [task["name"] for task in data["contents"]] == ["Add host"]
-    assert OCP.mistakes(component("TaskInstance"), data["contents"][0]) == []
+    assert OCP.problems(component("TaskInstance"), data["contents"][0]) == []
 
 
 def test_the_first_that_fits_is_started() -> None:
@@ -334,7 +334,7 @@ def test_a_start_answers_the_dag_that_was_just_made_without_its_nodes() -> None:
 
     answer = ask("POST", JOIN, json={"zoneName": "zone1"})
 
-    assert OBSHELL.mistakes(component("CreatedDagResponse"), answer.json()) == []
+    assert OBSHELL.problems(component("CreatedDagResponse"), answer.json()) == []
     assert answer.json()["data"] == {
         "id": f"{LOCAL}1",
         "dag_id": 1,
