@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
+from oceanmock.engine.machine import Chain
 from oceanmock.errors import CallerError
 from oceanmock.obshell import handlers as obshell_room
 from oceanmock.obshell import machine as obshell
@@ -99,7 +100,7 @@ def _refusals_cost_a_run(
         counted = tuple(replace(each, run_time=each.run_time + 1) for each in view.state.subtasks)
         state = replace(view.state, subtasks=counted)
         states = tuple(state if each is view.state else each for each in life.states)
-        tasks._histories[view.task.id] = replace(life, states=states)
+        tasks._histories[view.task.id] = replace(life, settled=Chain(), upcoming=states)
         raise
 
 
@@ -109,14 +110,13 @@ def _rollback_counts(plan: Any, rules: Any, state: Any, position: int) -> Any:
     return replace(after, subtasks=counted)
 
 
-def _refuses_all(state: Any, _rules: Any, position: int) -> str:
-    return str(state.subtasks[position].status)
+_REFUSAL: Final = ocp._refusal
 
 
-def _row(table: Any, operation: str, **other: Any) -> Any:
-    refusal, effect = table[operation]
-    row = other.get("refusal", refusal), other.get("effect", effect)
-    return replacing_in(table, {operation: row})
+def _refuses_skip(operation: Any, state: Any, rules: Any, subtask: int | None) -> Any:
+    if operation == "SKIP" and subtask is not None:
+        return state.subtasks[subtask].status
+    return _REFUSAL(operation, state, rules, subtask)
 
 
 def _ocp(name: str, says: str, rule: str, *broken: Any) -> Mutant:
@@ -196,13 +196,13 @@ OCP: Final = (
         "rollback-counts",
         "a rollback counts runTime",
         "machine.count",
-        _row(ocp._TASK_OPERATIONS, "ROLLBACK", effect=_rollback_counts),
+        replacing_in(ocp._TASK_OPERATIONS, {"ROLLBACK": _rollback_counts}),
     ),
     _ocp(
         "no-skip",
         "nothing can be skipped",
         "machine.refused",
-        _row(ocp._SUBTASK_OPERATIONS, "SKIP", refusal=_refuses_all),
+        replacing(ocp, "_refusal", _refuses_skip),
     ),
 )
 
@@ -258,7 +258,7 @@ def _refusals_restart(dags: Any, dag: Any, operator: Any, node: int | None, at: 
         states = tuple(
             replace(each, stage=stage) if each is shown else each for each in life.states
         )
-        dags._histories[key] = replace(life, states=states)
+        dags._histories[key] = replace(life, settled=Chain(), upcoming=states)
         raise
 
 

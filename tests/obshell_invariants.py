@@ -10,7 +10,7 @@ only reads the dataclasses the machine hands out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -312,7 +312,7 @@ def is_cancelled(run: Run) -> bool:
 
 
 def outcome(
-    plan: NodeScript, script: SubTaskScript, runs: tuple[Run, ...], place: int
+    plan: NodeScript, script: SubTaskScript, runs: Sequence[Run], place: int
 ) -> tuple[int, State, str | None]:
     """How long an undisturbed run lasts, how it ends, and what the server then adds to its log."""
     attempt = attempt_of(script, runs, place)
@@ -321,7 +321,7 @@ def outcome(
     return attempt.takes, attempt.ends, None
 
 
-def attempt_of(script: SubTaskScript, runs: tuple[Run, ...], place: int) -> Attempt:
+def attempt_of(script: SubTaskScript, runs: Sequence[Run], place: int) -> Attempt:
     """The n-th forward run is the n-th attempt, the n-th rollback run the n-th rollback."""
     kind = runs[place].operator
     attempts = script.rollbacks if kind == "ROLLBACK" else script.attempts

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal
 
+from oceanmock.engine.machine import Chain
 from oceanmock.ocp.machine import (
     NO_OP_TAKES,
     SECOND,
@@ -230,7 +231,8 @@ def _after_subtask_operation(
 def shown(state: TaskState) -> TaskState:
     """Only what a client can see: not since when, not the logs, not what is still to come."""
     subtasks = (
-        replace(subtask, runs=(), due=None, will_end="SUCCESSFUL") for subtask in state.subtasks
+        replace(subtask, runs=Chain(), due=None, will_end="SUCCESSFUL")
+        for subtask in state.subtasks
     )
     return replace(state, at=0, subtasks=tuple(subtasks))
 

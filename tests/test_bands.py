@@ -16,10 +16,10 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError
 from oceanmock.library import load_scenario, read_scenario
 from oceanmock.obshell import world as obshell_world
-from oceanmock.obshell.timeline import draw_timeline as draw_dag
+from oceanmock.obshell.drawing import draw_timeline as draw_dag
 from oceanmock.ocp import world as ocp_world
-from oceanmock.ocp.timeline import draw_timeline as draw_task
-from oceanmock.report.draw_timeline import MOST_CHANGES, MOST_ROWS
+from oceanmock.ocp.drawing import draw_timeline as draw_task
+from oceanmock.report.timeline import MAX_CHANGES, MAX_TRACKS
 
 AFTERNOON = 1_704_895_200 * SECOND
 
@@ -52,7 +52,7 @@ def test_a_picture_of_a_dag_has_a_band_for_each_of_several_sub_tasks() -> None:
 def test_at_its_birth_there_is_one_state() -> None:
     picture = draw_task(playing("retry-failed-subtask"), 1000)
 
-    assert "0.000 s after its birth" in picture
+    assert "0.000 s after its start" in picture
     assert "FAILED" not in picture
 
 
@@ -74,11 +74,11 @@ def test_what_is_long_is_cut_and_says_so() -> None:
     lines = draw_task(sandbox, 1).splitlines()
 
     shown = [line for line in lines if line.startswith("  step ")]
-    assert 1 < len(shown) < MOST_ROWS
+    assert 1 < len(shown) < MAX_TRACKS
     assert f"  … and {100 - len(shown)} parts more" in lines
     assert any(line.endswith("states before these") for line in lines)
     assert any(line.endswith("lines before these") for line in lines)
-    assert len(lines) < MOST_ROWS + MOST_CHANGES + 12
+    assert len(lines) < MAX_TRACKS + MAX_CHANGES + 12
     assert shown[-1].startswith("  step 99 ")
 
 

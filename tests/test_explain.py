@@ -24,19 +24,19 @@ from oceanmock.engine.records import OperationRecord
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, NoSuchTask
 from oceanmock.library import library_names, load_scenario
-from oceanmock.obshell import explain as dags
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell import world as obshell_world
+from oceanmock.obshell.explain import DagExplainer
 from oceanmock.obshell.explain import explain as explain_dag
 from oceanmock.obshell.scenario import Address
 from oceanmock.obshell.world import Dag, Dags, Key, Node, SubTask, id_of
-from oceanmock.ocp import explain as tasks
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import world as ocp_world
+from oceanmock.ocp.explain import TaskExplainer
 from oceanmock.ocp.explain import explain as explain_task
 from oceanmock.ocp.scenario import Named
 from oceanmock.ocp.world import Subtask, Task, Tasks
-from oceanmock.report.explanation import Explanation
+from oceanmock.report.explain import Explanation
 from oceanmock.text import one_line
 
 MILLISECOND = SECOND // 1000
@@ -330,14 +330,16 @@ def test_a_text_stays_on_its_line_and_gives_a_terminal_no_orders() -> None:
     assert len(one_line("x" * 1000)) == 160
 
 
-def test_operations_whose_record_is_lost_are_still_told() -> None:
+def test_an_operation_whose_record_is_lost_is_still_explained() -> None:
     sandbox = standing("retry-failed-subtask", seconds=4)
     ocp_world.operate_subtask(sandbox, 1000, 1002, "RETRY")
-    task, life = sandbox.world(Tasks).view(1000).task, sandbox.world(Tasks).life_of(1000)
+    tasks = sandbox.world(Tasks)
+    explainer = TaskExplainer(tasks.view(1000).task, tasks.life_of(1000))
 
-    told = tasks.explain_history(task, life, (), clock=sandbox.clock)
+    told = explainer.explain((), clock=sandbox.clock)
 
-    assert "an operation arrives: its record is lost" in [each.why for each in told.events]
+    (operation,) = [event for event in told.events if event.is_operation]
+    assert operation.why.startswith("RETRY of subtask 1002 “Uninstall ocp agent” arrives: ")
 
 
 @pytest.mark.parametrize("name", library_names())
@@ -472,7 +474,7 @@ def test_every_state_of_every_task_can_be_explained(script: ocp_strategies.Scrip
             operated.append(
                 OperationRecord(AFTERNOON + story.instant, act.operation, act.subtask, refused)
             )
-        told = tasks.explain_history(task, story.life, operated, clock=at(story.instant))
+        told = TaskExplainer(task, story.life).explain(operated, clock=at(story.instant))
         check(told)
         assert (told.state, told.operation) == (story.now.status, story.now.operation)
 
@@ -490,7 +492,7 @@ def test_every_state_of_every_dag_can_be_explained(script: obshell_strategies.Sc
             operated.append(
                 OperationRecord(AFTERNOON + story.instant, act.operator, act.node, refused)
             )
-        told = dags.explain_history(dag, story.life, operated, clock=at(story.instant))
+        told = DagExplainer(dag, story.life).explain(operated, clock=at(story.instant))
         check(told)
         assert not (is_stuck(told) and "ROLLBACK" in [each.operation for each in told.accepts])
         assert (told.state, told.operation) == (story.now.state, story.now.operator)

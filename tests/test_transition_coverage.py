@@ -16,7 +16,7 @@ import pytest
 from conftest import Ask, asking
 from golden import assert_golden
 from obshell_world import plain
-from oceanmock.apis import make_sandbox
+from oceanmock.apis import APIS, api_named, make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.log import AddFault
 from oceanmock.engine.sandbox import Sandbox
@@ -31,7 +31,7 @@ from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.explain import explain as explain_task
 from oceanmock.ocp.world import Tasks
-from oceanmock.report.coverage import MACHINES, Coverage, Item, items_of
+from oceanmock.report.coverage import Coverage, Item, items_of, machines_of
 
 TASK = "/api/v2/tasks/instances/1000"
 FAILED = f"{TASK}/subtasks/1002"
@@ -55,11 +55,11 @@ def watch(
 
 def covered(sandbox: Sandbox, api: str = "ocp") -> Coverage:
     """What has come of a sandbox by now."""
-    coverage = Coverage()
+    coverage = Coverage(APIS)
     scenarios = [each.name for each in sandbox.scenarios]
     coverage.add(api, scenarios, [entry.to_json() for entry in sandbox.journal.entries()])
     for explanation in explained(sandbox, api):
-        coverage.add_lived(api, explanation)
+        coverage.add_explanation(api, explanation)
     return coverage
 
 
@@ -97,7 +97,7 @@ def task(status: str, operation: str | None = None) -> dict[str, Any]:
 
 def looks(*shown: str) -> Coverage:
     """What a client has seen that has looked at one task so often."""
-    coverage = Coverage()
+    coverage = Coverage(APIS)
     entries = [
         entry(number, "getTaskInstance", task(*words.split("/")))
         for number, words in enumerate(shown, start=1)
@@ -150,7 +150,7 @@ def test_both_apis_are_told_together(retried: Coverage, initialized: Coverage) -
 
 
 def test_a_run_without_a_sandbox_has_seen_nothing() -> None:
-    nothing = Coverage()
+    nothing = Coverage(APIS)
 
     assert nothing.percent == 0
     assert nothing.missing == []
@@ -174,30 +174,32 @@ def test_a_state_is_seen_when_an_answer_shows_it() -> None:
     assert standing(coverage, "task FAILED") == "never"
 
 
-def test_an_edge_is_seen_when_its_ends_are_next_to_each_other() -> None:
+def test_a_transition_is_seen_when_its_ends_are_next_to_each_other() -> None:
     coverage = looks("RUNNING/EXECUTE", "FAILED/EXECUTE", "RUNNING/RETRY")
 
     assert standing(coverage, "task RUNNING → FAILED/EXECUTE") == "seen"
     assert standing(coverage, "task FAILED → RUNNING/RETRY") == "seen"
 
 
-def test_no_edge_is_seen_by_who_looks_away_in_between() -> None:
+def test_no_transition_is_seen_by_who_looks_away_in_between() -> None:
     coverage = looks("RUNNING/EXECUTE", "SUCCESSFUL/RETRY")
 
     edges = [
-        item for item, s in coverage.standings("ocp").items() if item.sort == "edge" and s == "seen"
+        item
+        for item, s in coverage.standings("ocp").items()
+        if item.sort == "transition" and s == "seen"
     ]
     assert edges == []
 
 
-def test_a_list_shows_states_and_no_ends_of_edges() -> None:
+def test_a_list_shows_states_and_no_ends_of_transitions() -> None:
     coverage = looks("RUNNING/EXECUTE", "FAILED", "RUNNING/RETRY")
 
     assert standing(coverage, "task FAILED") == "seen"
     assert standing(coverage, "task FAILED → RUNNING/RETRY") == "never"
 
 
-def test_a_list_in_between_hides_no_edge() -> None:
+def test_a_list_in_between_hides_no_transition() -> None:
     coverage = looks("RUNNING/EXECUTE", "FAILED", "FAILED/EXECUTE")
 
     assert standing(coverage, "task RUNNING → FAILED/EXECUTE") == "seen"
@@ -212,7 +214,7 @@ def test_two_sandboxes_are_not_one_life() -> None:
 
 
 def test_a_journal_is_read_in_the_order_of_its_numbers() -> None:
-    coverage = Coverage()
+    coverage = Coverage(APIS)
     first = entry(1, "getTaskInstance", task("RUNNING", "EXECUTE"))
     second = entry(2, "getTaskInstance", task("FAILED", "EXECUTE"))
 
@@ -230,7 +232,7 @@ def test_a_journal_is_read_in_the_order_of_its_numbers() -> None:
     ],
 )
 def test_what_was_not_answered_in_full_shows_nothing(answer: dict[str, Any]) -> None:
-    coverage = Coverage()
+    coverage = Coverage(APIS)
 
     coverage.add("ocp", [], [entry(1, "getTaskInstance", task("FAILED", "EXECUTE"), **answer)])
 
@@ -246,9 +248,11 @@ def test_a_state_that_no_machine_has_is_left_out() -> None:
 # --- operators ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("status", "became"), [(200, "seen"), (400, "asked"), (None, "asked")])
+@pytest.mark.parametrize(
+    ("status", "became"), [(200, "seen"), (400, "requested"), (None, "requested")]
+)
 def test_an_operator_is_seen_when_it_is_accepted(status: int | None, became: str) -> None:
-    coverage = Coverage()
+    coverage = Coverage(APIS)
 
     coverage.add("ocp", [], [entry(1, "skipSubtask", status=status)])
 
@@ -257,7 +261,7 @@ def test_an_operator_is_seen_when_it_is_accepted(status: int | None, became: str
 
 
 def test_the_operators_of_a_dag_are_told_from_those_of_a_node() -> None:
-    coverage = Coverage()
+    coverage = Coverage(APIS)
 
     coverage.add("obshell", [], [entry(1, "nodeHandler", request_body={"operator": "PASS"})])
 
@@ -266,7 +270,7 @@ def test_the_operators_of_a_dag_are_told_from_those_of_a_node() -> None:
 
 
 def test_an_operator_that_there_is_not_is_left_out() -> None:
-    coverage = Coverage()
+    coverage = Coverage(APIS)
 
     coverage.add(
         "obshell", [], [entry(1, "dagHandler", request_body={"operator": "x"}, status=400)]
@@ -278,7 +282,7 @@ def test_an_operator_that_there_is_not_is_left_out() -> None:
 # --- what happened --------------------------------------------------------------------------------
 
 
-def test_what_nobody_looked_at_has_happened() -> None:
+def test_what_was_never_read_has_happened() -> None:
     sandbox = sandbox_of("retry-failed-subtask", progression="manual")
     sandbox.advance(60 * SECOND)
 
@@ -299,7 +303,7 @@ def test_an_operation_whose_answer_is_lost_has_happened_all_the_same() -> None:
         asking(create_app(sandbox))("POST", f"{FAILED}/retry")
 
     coverage = covered(sandbox)
-    assert standing(coverage, "subtask RETRY") == "asked"
+    assert standing(coverage, "subtask RETRY") == "requested"
     assert standing(coverage, "subtask FAILED → READY/RETRY") == "happened"
 
 
@@ -316,24 +320,39 @@ def test_what_needs_an_opt_in_counts_once_it_has_happened() -> None:
     assert after.counted == before.counted + 2
 
 
-def test_a_refusal_and_a_moving_stage_are_no_edges() -> None:
-    coverage = Coverage()
+def test_a_refusal_and_a_moving_stage_are_no_transitions() -> None:
+    coverage = Coverage(APIS)
     events = [
-        {"who": "dag 4 “x”", "from": "RUNNING/RUN at stage 1", "to": "RUNNING/RUN at stage 2"},
-        {"who": "dag 4 “x”", "from": "RUNNING/RUN at stage 2", "to": "RUNNING/RUN at stage 2"},
+        {
+            "kind": "dag",
+            "who": "dag 4 “x”",
+            "from": "RUNNING/RUN at stage 1",
+            "to": "RUNNING/RUN at stage 2",
+        },
+        {
+            "kind": "dag",
+            "who": "dag 4 “x”",
+            "from": "RUNNING/RUN at stage 2",
+            "to": "RUNNING/RUN at stage 2",
+        },
     ]
 
-    coverage.add_lived("obshell", {"events": events})
+    coverage.add_explanation("obshell", {"events": events})
 
     happened = [i for i, s in coverage.standings("obshell").items() if s == "happened"]
     assert happened == [Item("dag", "state", "RUNNING")]
 
 
-def test_an_operator_that_changes_nothing_makes_no_edge() -> None:
-    coverage = Coverage()
-    again = {"who": "dag 4 “x”", "from": "READY/CANCEL at stage 1", "to": "READY/CANCEL at stage 1"}
+def test_an_operator_that_changes_nothing_makes_no_transition() -> None:
+    coverage = Coverage(APIS)
+    again = {
+        "kind": "dag",
+        "who": "dag 4 “x”",
+        "from": "READY/CANCEL at stage 1",
+        "to": "READY/CANCEL at stage 1",
+    }
 
-    coverage.add_lived("obshell", {"events": [again]})
+    coverage.add_explanation("obshell", {"events": [again]})
 
     assert standing(coverage, "dag READY", "obshell") == "happened"
     assert standing(coverage, "dag READY → READY/CANCEL", "obshell") == "never"
@@ -357,9 +376,9 @@ def test_whatever_happens_in_a_library_scenario_is_something_that_counts(name: s
     told = [event for life in explained(sandbox, api) for event in life["events"]]
 
     moves = [e for e in told if e["from"] and unstaged(e["from"]) != unstaged(e["to"])]
-    known = {item for item in items_of(api) if item.sort == "edge"}
-    happened = {item for item in covered(sandbox, api).standings(api) if item.sort == "edge"}
-    assert all(edge_of(event, known) in happened for event in moves)
+    known = {item for item in items_of(api_named(api)) if item.sort == "transition"}
+    happened = {item for item in covered(sandbox, api).standings(api) if item.sort == "transition"}
+    assert all(transition_of(event, known) in happened for event in moves)
 
 
 def live(sandbox: Sandbox) -> None:
@@ -381,12 +400,10 @@ def unstaged(words: str) -> str:
     return words.partition(" at ")[0]
 
 
-def edge_of(event: Mapping[str, Any], known: set[Item]) -> Item | None:
-    """The edge of an event among those that there are."""
+def transition_of(event: Mapping[str, Any], known: set[Item]) -> Item | None:
+    """The transition of an event among those that there are."""
     before, after = unstaged(event["from"]).split("/")[0], unstaged(event["to"])
-    kinds = {"sub": "sub_task"}
-    kind = kinds.get(event["who"].split()[0], event["who"].split()[0])
-    item = Item(kind, "edge", f"{before} → {after}")
+    item = Item(event["kind"], "transition", f"{before} → {after}")
     return item if item in known else None
 
 
@@ -394,7 +411,7 @@ def edge_of(event: Mapping[str, Any], known: set[Item]) -> Item | None:
 
 
 def test_the_percentage_is_of_all_that_there_is_by_default() -> None:
-    by_default = [only for only in items_of("ocp").values() if not only]
+    by_default = [only for only in items_of(api_named("ocp")).values() if not only]
 
     coverage = looks("RUNNING/EXECUTE", "FAILED/EXECUTE")
 
@@ -403,13 +420,13 @@ def test_the_percentage_is_of_all_that_there_is_by_default() -> None:
 
 
 def test_a_percentage_is_never_rounded_up() -> None:
-    many = Coverage()
+    many = Coverage(APIS)
     many.add("ocp", [], [])
     many.add("obshell", [], [])
     said = json.loads(json.dumps(many.to_json()).replace('"never"', '"seen"'))
     said["apis"]["ocp"]["kinds"]["task"]["states"]["FAILED"] = "happened"
 
-    coverage = Coverage.of_json(said)
+    coverage = Coverage.of_json(said, APIS)
 
     assert (coverage.seen, coverage.counted) == (116, 117)
     assert coverage.percent == 99.1
@@ -417,7 +434,7 @@ def test_a_percentage_is_never_rounded_up() -> None:
 
 def test_an_api_that_was_not_used_counts_for_nothing(retried: Coverage) -> None:
     assert retried.apis == ("ocp",)
-    assert {item.kind for item, _ in retried.missing} <= set(MACHINES["ocp"])
+    assert {item.kind for item, _ in retried.missing} <= set(machines_of(api_named("ocp")))
 
 
 def test_every_item_that_was_not_seen_is_missing(retried: Coverage) -> None:
@@ -432,17 +449,20 @@ def test_what_is_written_can_be_read_again(retried: Coverage, initialized: Cover
     retried.merge(initialized)
     said = json.loads(json.dumps(retried.to_json()))
 
-    again = Coverage.of_json(said)
+    again = Coverage.of_json(said, APIS)
 
     assert again.to_json() == said
     assert again.text() == retried.text()
 
 
 def test_the_best_of_several_is_what_counts() -> None:
-    nothing, something = Coverage(), looks("RUNNING/EXECUTE")
+    nothing, something = Coverage(APIS), looks("RUNNING/EXECUTE")
     nothing.add("ocp", ["other"], [])
 
-    one, other = Coverage.of_json(nothing.to_json()), Coverage.of_json(something.to_json())
+    one, other = (
+        Coverage.of_json(nothing.to_json(), APIS),
+        Coverage.of_json(something.to_json(), APIS),
+    )
     one.merge(something)
     other.merge(nothing)
 
@@ -457,7 +477,7 @@ def test_what_a_newer_worker_knows_more_is_left_out() -> None:
     said["apis"]["ocp"]["kinds"]["task"]["states"]["PAUSED"] = "seen"
     said["apis"]["ocp"]["kinds"]["step"] = {"states": {"RUNNING": "seen"}}
 
-    assert Coverage.of_json(said).to_json() == looks("RUNNING/EXECUTE").to_json()
+    assert Coverage.of_json(said, APIS).to_json() == looks("RUNNING/EXECUTE").to_json()
 
 
 def test_the_json_says_what_is_not_counted_and_why(retried: Coverage) -> None:

@@ -14,12 +14,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 
-import obshell_invariants
 import obshell_strategies
-import ocp_invariants
 import ocp_strategies
 from oceanmock.engine.machine import (
     TIME,
+    Change,
+    Label,
+    Part,
     StateMachine,
     Transition,
     can_follow,
@@ -32,14 +33,7 @@ from oceanmock.obshell import machine as obshell
 from oceanmock.obshell import transitions as obshell_transitions
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import transitions as ocp_transitions
-from transition_search import (
-    OBSHELL,
-    OCP,
-    Move,
-    moves_of,
-    obshell_moves,
-    ocp_moves,
-)
+from transition_search import OBSHELL, OCP, Move, moves_in, moves_of
 
 SPAN = 600_000_000
 """Longer than half a tick, so that what starts at one is under way at the next."""
@@ -49,7 +43,7 @@ many = settings(max_examples=100)
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.kind)
 
 
-def moves_in(machine: StateMachine, *, but: str = "") -> set[Move]:
+def table_of(machine: StateMachine, *, but: str = "") -> set[Move]:
     """The table's edges as moves; without those that only show with ``but``."""
     kept = (edge for edge in machine.transitions if not but or edge.only != but)
     return {(machine.kind, edge.trigger, edge.before, edge.after) for edge in kept}
@@ -67,42 +61,35 @@ def told(moves: Iterable[Move]) -> list[str]:
 
 @many
 @given(ocp_strategies.scripts())
-def test_whatever_becomes_of_a_task_is_an_edge(script: ocp_strategies.Script) -> None:
+def test_every_change_of_a_task_is_a_transition(script: ocp_strategies.Script) -> None:
     story = ocp_strategies.tell_to_its_rest(script)
 
-    moves = {
-        move
-        for step in story.steps
-        for by in [_call(step.act) if step.act else TIME]
-        for move in ocp_moves(step.before, step.after, by)
-    }
+    changes = [change for state in story.life.states for change in state.changes]
 
-    assert not told(moves - moves_in(ocp_transitions.TASK) - moves_in(ocp_transitions.SUBTASK))
-
-
-def _call(act: ocp_invariants.Act) -> str:
-    return f"{'task' if act.subtask is None else 'subtask'}.{act.operation}"
+    table = table_of(ocp_transitions.TASK) | table_of(ocp_transitions.SUBTASK)
+    assert not told(set(moves_in(OCP.kinds, changes)) - table)
+    assert labels_after(changes) == dict(story.now.labels())
 
 
 @many
 @given(obshell_strategies.scripts())
-def test_whatever_becomes_of_a_dag_is_an_edge(script: obshell_strategies.Script) -> None:
+def test_every_change_of_a_dag_is_a_transition(script: obshell_strategies.Script) -> None:
     story = obshell_strategies.tell_to_its_rest(script)
 
-    moves = {
-        move
-        for step in story.steps
-        for by in [_operator(step.act) if step.act else TIME]
-        for move in obshell_moves(step.before, step.after, by)
-    }
+    changes = [change for state in story.life.states for change in state.changes]
 
-    assert not told(
-        moves - {m for each in obshell_transitions.MACHINES.values() for m in moves_in(each)}
-    )
+    table = {move for each in obshell_transitions.MACHINES.values() for move in table_of(each)}
+    assert not told(set(moves_in(OBSHELL.kinds, changes)) - table)
+    assert labels_after(changes) == dict(story.now.labels())
 
 
-def _operator(act: obshell_invariants.Act) -> str:
-    return f"{'dag' if act.node is None else 'node'}.{act.operator}"
+def labels_after(changes: Iterable[Change]) -> dict[Part, Label]:
+    """What each part shows after the changes, each of which begins where the last one ended."""
+    labels: dict[Part, Label] = {}
+    for change in changes:
+        assert labels.get(change.part) == change.before
+        labels[change.part] = change.after
+    return labels
 
 
 FAILS, WORKS = ocp.Attempt(SPAN, "FAILED"), ocp.Attempt(SPAN)
@@ -127,16 +114,17 @@ TWO_BRANCHES = ocp.TaskScript(
 SWITCHED = ocp.Rules(retry_after_failed_rollback=True)
 
 
-def rollbacks_only(life: ocp.History, instant: int) -> Iterator[tuple[str, ocp.History]]:
+def rollbacks_only(history: ocp.History, instant: int) -> Iterator[ocp.History]:
     """The ways on of a client that can do nothing else."""
-    return ((by, after) for by, after in OCP.calls(life, instant) if by == "task.ROLLBACK")
+    if "ROLLBACK" in ocp.allowed_operations(ocp.view_at(history, instant)):
+        yield ocp.operate(history, "ROLLBACK", instant)
 
 
 @pytest.fixture(scope="module")
 def shown_by_default() -> set[Move]:
     """Every move of tasks that nobody abandons, on a server with the default switches."""
     met = {move for plan in SMALL_TASKS for move in moves_of(OCP, ocp.start(plan))}
-    return met | moves_of(replace(OCP, calls=rollbacks_only), ocp.start(TWO_BRANCHES))
+    return met | moves_of(replace(OCP, operations=rollbacks_only), ocp.start(TWO_BRANCHES))
 
 
 def test_every_edge_of_a_task_is_met_by_a_life(shown_by_default: set[Move]) -> None:
@@ -144,7 +132,7 @@ def test_every_edge_of_a_task_is_met_by_a_life(shown_by_default: set[Move]) -> N
 
     met = shown_by_default.union(*(moves_of(OCP, life) for life in lives))
 
-    assert told(met) == told(moves_in(ocp_transitions.TASK) | moves_in(ocp_transitions.SUBTASK))
+    assert told(met) == told(table_of(ocp_transitions.TASK) | table_of(ocp_transitions.SUBTASK))
 
 
 def test_what_needs_no_opt_in_is_what_is_met_by_default(shown_by_default: set[Move]) -> None:
@@ -188,7 +176,7 @@ def test_every_edge_of_a_dag_is_met_by_a_life() -> None:
     table = [
         move
         for machine in obshell_transitions.MACHINES.values()
-        for move in moves_in(machine, but=obshell_transitions.BETWEEN_WRITES)
+        for move in table_of(machine, but=obshell_transitions.BETWEEN_WRITES)
     ]
     assert told(met) == told(table)
 

@@ -138,6 +138,11 @@ class Api:
         return self.module("machine")
 
     @property
+    def transitions(self) -> Any:
+        """Return the tables of the state machines: ``MACHINES`` by kind."""
+        return self.module("transitions")
+
+    @property
     def handlers(self) -> Any:
         """Return the HTTP handlers: ``api`` makes the ``Service``."""
         return self.module("handlers")

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
 from oceanmock.checks import Phase
-from oceanmock.engine import history as timeline
 from oceanmock.engine.accounts import EVERYTHING
 from oceanmock.errors import RollbackProhibited
 from oceanmock.ocp import auth as ocp_auth
@@ -224,9 +223,8 @@ def _rolls_back_all_the_same(life: Any, operation: Any, instant: int, **where: A
         return _OPERATE(life, operation, instant, **where)
     except RollbackProhibited:
         state = replace(machine.view_at(life, instant), at=instant)
-        after = _ROLL_BACK(life.plan, life.rules, state, 0)
-        past = tuple(timeline.until(life.states, instant))
-        return replace(life, states=past + tuple(_UNFOLD(life.plan, life.rules, after)))
+        after = _ROLL_BACK(life.script, life.rules, state, 0)
+        return life.continued(instant, _UNFOLD(life.script, life.rules, after))
 
 
 _START: Final = machine._start_run
@@ -237,20 +235,30 @@ def _a_start_that_is_moved(plan: Any, subtask: SubtaskState, instant: int) -> Su
     return replace(_START(plan, subtask, instant), start_time=instant + 3600 * machine.SECOND)
 
 
-def _row(table: Any, operation: str, **other: Any) -> tuple[Any, Any]:
-    """A row of a table of operations with another refusal, or another effect."""
-    refusal, effect = table[operation]
-    return other.get("refusal", refusal), other.get("effect", effect)
+_REFUSAL: Final = machine._refusal
 
 
-def _task_row(operation: str, **other: Any) -> Any:
-    table = machine._TASK_OPERATIONS
-    return replacing_in(table, {operation: _row(table, operation, **other)})
+def _row(kind: str, operation: str, refusal: Any, effect: Any) -> Any:
+    """Give an operation of a task or a subtask another refusal, or another effect."""
+    if effect is not None:
+        table = machine._TASK_OPERATIONS if kind == "task" else machine._SUBTASK_OPERATIONS
+        return replacing_in(table, {operation: effect})
+
+    def changed(requested: Any, state: Any, rules: Any, subtask: int | None) -> Any:
+        is_meant = requested == operation and (subtask is None) == (kind == "task")
+        if is_meant:
+            return refusal(state, rules, subtask or 0)
+        return _REFUSAL(requested, state, rules, subtask)
+
+    return replacing(machine, "_refusal", changed)
 
 
-def _subtask_row(operation: str, **other: Any) -> Any:
-    table = machine._SUBTASK_OPERATIONS
-    return replacing_in(table, {operation: _row(table, operation, **other)})
+def _task_row(operation: str, *, refusal: Any = None, effect: Any = None) -> Any:
+    return _row("task", operation, refusal, effect)
+
+
+def _subtask_row(operation: str, *, refusal: Any = None, effect: Any = None) -> Any:
+    return _row("subtask", operation, refusal, effect)
 
 
 def _mutant(name: str, says: str, broken: Any, *rules: str, phase: Phase = "machine") -> Mutant:

@@ -241,11 +241,13 @@ def show(scenario: str, width: int | None) -> None:
     """Draw a scenario: each task's DAG, and its states over time as its story goes."""
     from rich.console import Console
 
+    from oceanmock.apis import api_named
     from oceanmock.library import load_scenario
-    from oceanmock.report.drawing import draw_scenario
 
     console = Console(width=width, highlight=False, soft_wrap=True)
-    for line in draw_scenario(load_scenario(scenario), width=console.width):
+    loaded = load_scenario(scenario)
+    drawing = api_named(loaded.api).module("drawing")
+    for line in drawing.draw_scenario(loaded, width=console.width):
         console.print(line)
 
 

@@ -1,20 +1,27 @@
-"""A state machine as a table: what a kind of thing may show, and what may follow what.
+"""State machines: the tables of what may follow what, and the histories that they lead to.
 
-A *label* is a state and an operation (obshell: operator), in the API's own words. A transition is
-one move from a label to another; it has one trigger, time or an operation such as ``task.RETRY``,
-and one public source. Nothing here knows when something happens, only what may come next.
+A *label* is a state and an operation (obshell: operator), in the API's own words. A
+``StateMachine`` lists the transitions between labels, with trigger and source, and knows no time. A
+``History`` is what a script leads to: states in order, each with the changes that led to it and
+their causes. Instants and spans are integer nanoseconds. Nothing here knows an API's words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Final
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, overload
 
 Label = tuple[str, str]
+Part = tuple[int, ...]
+"""The positions that lead to a part of a task or dag; () is the whole."""
 
 TIME: Final = "time"
 """The trigger of everything that happens without an operation."""
+
+# --- tables ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +124,223 @@ def parse_label(text: str) -> Label:
 def format_label(label: Label) -> str:
     """Return a label as text."""
     return "/".join(label)
+
+
+# --- histories ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One transition that a part made, and its cause.
+
+    ``cause`` is an operation such as ``task.RETRY``, and then ``target`` is the part that it was
+    made on; otherwise what the machine calls it (a tick, the end of a run). ``before`` is None at
+    the start. The labels are the same where an operation, or a dag's next stage, leaves them.
+    """
+
+    at: int
+    part: Part
+    before: Label | None
+    after: Label
+    cause: str
+    target: Part | None = None
+
+    @property
+    def trigger(self) -> str:
+        """Return the trigger that the table of transitions has for this cause."""
+        return TIME if self.target is None else self.cause
+
+
+class Dated(Protocol):
+    """A state: the instant from which it shows, and the changes that led to it, in order."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def at(self) -> int: ...
+
+    @property
+    def changes(self) -> tuple[Change, ...]: ...
+
+
+T = TypeVar("T")
+C = TypeVar("C")
+R = TypeVar("R")
+S = TypeVar("S", bound=Dated)
+_at = attrgetter("at")
+
+
+class Chain(Sequence[T]):
+    """An immutable sequence to which an item can be added, or its last one replaced, at once.
+
+    Versions share one list of all items but the last. Adding to a version that has been added to
+    before copies that list.
+    """
+
+    __slots__ = ("_last", "_length", "_shared")
+
+    def __init__(self, items: Iterable[T] = ()) -> None:
+        self._shared = list(items)
+        self._length = len(self._shared)
+        self._last = self._shared.pop() if self._shared else None
+
+    def append(self, item: T) -> Chain[T]:
+        """Return this sequence with one more item."""
+        if self._last is None:
+            return Chain([item])
+        shared, place = self._shared, self._length - 1
+        if len(shared) == place:
+            shared.append(self._last)
+        elif shared[place] is not self._last:
+            shared = [*shared[:place], self._last]
+        return self._version(shared, self._length + 1, item)
+
+    def replace_last(self, item: T) -> Chain[T]:
+        """Return this sequence with another last item."""
+        return self._version(self._shared, self._length, item)
+
+    def _version(self, shared: list[T], length: int, last: T) -> Chain[T]:
+        chain: Chain[T] = Chain()
+        chain._shared, chain._length, chain._last = shared, length, last
+        return chain
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Chain[T]: ...
+
+    def __getitem__(self, place: int | slice) -> T | Chain[T]:
+        if isinstance(place, slice):
+            return Chain([self[number] for number in range(*place.indices(self._length))])
+        number = place + self._length if place < 0 else place
+        if not 0 <= number < self._length:
+            raise IndexError(place)
+        last = self._last
+        return self._shared[number] if number < self._length - 1 or last is None else last
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash((self._length, self._last))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+@dataclass(frozen=True, slots=True)
+class History(Generic[C, R, S]):
+    """What a script leads to under some rules: every state, past and to come, in order.
+
+    ``upcoming`` begins with the state that the last operation, or the start, led to, and goes on as
+    long as something is due; ``settled`` holds the states before.
+    """
+
+    script: C
+    rules: R
+    settled: Chain[S]
+    upcoming: tuple[S, ...]
+
+    @property
+    def states(self) -> tuple[S, ...]:
+        """Return all states. This costs as much as there are."""
+        return (*self.settled, *self.upcoming)
+
+    @property
+    def first(self) -> S:
+        """Return the state at the start."""
+        return self.settled[0] if self.settled else self.upcoming[0]
+
+    @property
+    def last(self) -> S:
+        """Return the state after which nothing is due."""
+        return self.upcoming[-1]
+
+    def continued(self, instant: int, states: Iterable[S]) -> History[C, R, S]:
+        """Return the history in which, from ``instant`` on, these states follow instead."""
+        settled = self.settled
+        for state in until(self.upcoming, instant):
+            settled = settled.append(state)
+        return replace(self, settled=settled, upcoming=tuple(states))
+
+
+def view_at(history: History[C, R, S], instant: int) -> S:
+    """Return the state that shows at ``instant``; before the start, the first one."""
+    upcoming, settled = history.upcoming, history.settled
+    states = settled if settled and instant < upcoming[0].at else upcoming
+    return states[max(bisect_right(states, instant, key=_at) - 1, 0)]
+
+
+def next_due(history: History[C, R, S], instant: int) -> int | None:
+    """Return the first instant after ``instant`` from which something else shows, or None.
+
+    A state that an operation replaced at the very instant it was due never shows.
+    """
+    states = history.upcoming
+    if instant >= states[0].at:
+        later = bisect_right(states, instant, key=_at)
+        return states[later].at if later < len(states) else None
+    current = replace(view_at(history, instant), at=0)
+    borders = dict.fromkeys(state.at for state in history.states if state.at > instant)
+    changed = (at for at in borders if replace(view_at(history, at), at=0) != current)
+    return next(changed, None)
+
+
+def states_until(history: History[C, R, S], instant: int) -> list[S]:
+    """Return the states that had begun by ``instant``; the first one at least."""
+    past = [*until(history.settled, instant), *until(history.upcoming, instant)]
+    return past or [history.first]
+
+
+def until(states: Sequence[T], instant: int) -> Sequence[T]:
+    """Return the items whose ``at`` is not after ``instant``."""
+    return states[: bisect_right(states, instant, key=_at)]
+
+
+def changes_between(
+    before: Iterable[tuple[Part, Label]],
+    after: Iterable[tuple[Part, Label]],
+    *,
+    at: int,
+    cause: str,
+) -> Iterator[Change]:
+    """Yield a change for each part whose label differs, in their order."""
+    for (part, old), (_, new) in zip(before, after, strict=True):
+        if old != new:
+            yield Change(at, part, old, new, cause)
+
+
+def operated(
+    before: Iterable[tuple[Part, Label]],
+    after: Iterable[tuple[Part, Label]],
+    *,
+    at: int,
+    operation: str,
+    target: Part,
+) -> tuple[Change, ...]:
+    """Return what an operation changes: first its target, whose label may stay, then the rest."""
+    pairs = [
+        Change(at, part, old, new, operation, target)
+        for (part, old), (_, new) in zip(before, after, strict=True)
+        if old != new or part == target
+    ]
+    return tuple(sorted(pairs, key=lambda change: change.part != target))
+
+
+def next_tick(instant: int, period: int, phase: int) -> int:
+    """Return the first tick after ``instant`` on the grid phase + k · period."""
+    return instant + period - (instant - phase) % period
+
+
+def lines_logged(
+    lines: tuple[str, ...], *, started: int, takes: int, by: int
+) -> Iterator[tuple[int, str]]:
+    """Yield the lines logged by an instant, each with its own, evenly over a run's time."""
+    for number, line in enumerate(lines):
+        at = started + takes * number // len(lines)
+        if at <= by:
+            yield at, line

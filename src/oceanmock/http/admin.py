@@ -426,7 +426,7 @@ class AdminHandlers:
         try:
             if params["format"] == "timeline":
                 # It imports rich, which only drawing needs.
-                return _text(api.module("timeline").draw_timeline(sandbox, params["task"]))
+                return _text(api.module("drawing").draw_timeline(sandbox, params["task"]))
             explanation = api.module("explain").explain(sandbox, params["task"])
         except (NoSuchTask, ValueError):
             raise self._no_task(sandbox, params) from None

@@ -1,34 +1,37 @@
-"""The life of an obshell dag: a pure machine over integer time.
+"""The state machine of an obshell dag: pure, over integer time.
 
 A dag is a row of nodes, run strictly one at a time; a node has one sub task per agent. Every
 decision is made on the scheduler's tick, once a second; only a sub task's own run takes its own
 time in between. One stage costs two ticks: on one the node starts and its sub tasks with it, on the
 first one after they all ended the node ends and the stage moves, and the next node starts one tick
-later. The *plan* says what each run of each sub task does; the *life* is every state the dag passes
-through from here, worked out when it is born and again at every operator.
+later. The *script* says what each run of each sub task does; the *history* is every state the dag
+passes through, each with the changes that led to it, computed at the start and at every operator.
 
 Facts: github.com/oceanbase/obshell at 61ee147 (ob/agent/engine/scheduler, ob/agent/service/task),
-and recordings of a running obshell 4.5.0.0 (tests/data/obshell), which outrank it. States and
-operators are the API's own words. Instants are nanoseconds since the dag's birth; None stands for
-the Unix epoch, to which the server resets times (service/task/dag.go:29). The one rule: this file
-reads no clock and does no I/O.
+and recordings of a running obshell 4.5.0.0 (tests/data/obshell), which outrank it. What may follow
+what is the table of ``transitions``. Instants are nanoseconds since the dag's start; None stands
+for the Unix epoch, to which the server resets times (service/task/dag.go:29). This module reads no
+clock and does no I/O.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import count
 from typing import Final, Literal
 
-from oceanmock.engine import history as timeline
+from oceanmock.engine import machine as engine
+from oceanmock.engine.machine import Chain, Change, Label, Part
 from oceanmock.errors import IllegalOperator
 
 State = Literal["PENDING", "READY", "RUNNING", "FAILED", "SUCCEED"]
 Operator = Literal["RUN", "RETRY", "ROLLBACK", "CANCEL", "PASS"]
 Outcome = Literal["SUCCEED", "FAILED"]
 Flag = Literal["cancel", "continue", "pass", "retry", "rollback"]
+Cause = Literal["start", "tick", "run ended", "stage"]
+"""Why something changes by itself; the other changes name an operator."""
 
 SECOND: Final = 1_000_000_000
 LAG: Final = 200_000
@@ -38,7 +41,7 @@ CANCELLED: Final = "sub task cancelled"
 TIMED_OUT: Final = "sub task timeout"
 
 
-# --- what a dag is going to do --------------------------------------------------------------------
+# --- scripts --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class Rules:
     cancels_at_stage: bool = False
 
 
-# --- what a dag looks like ------------------------------------------------------------------------
+# --- states ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class Run:
     """One run of a sub task; ``ended`` is None while it lasts, ``last_words`` come at its end.
 
     ``takes`` is how long its script meant it to take, the pace of its log lines; one that hangs
-    writes them right after one another.
+    writes them right after one another. ``number`` counts the runs of its operator from 1.
     """
 
     operator: Operator
@@ -117,25 +120,32 @@ class Run:
     log: tuple[str, ...] = ()
     ended: int | None = None
     last_words: str | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SubTaskState:
-    """What a sub task shows. ``due`` and ``will_end`` belong to the run under way."""
+    """A sub task at an instant. ``due`` and ``will_end`` belong to the run under way."""
 
     state: State
     operator: Operator
     start_time: int | None
     end_time: int | None
     execute_times: int = 0
-    runs: tuple[Run, ...] = ()
+    runs: Chain[Run] = field(default_factory=Chain)
     due: int | None = None
     will_end: Outcome = "SUCCEED"
+    rollbacks: int = 0
+
+    @property
+    def label(self) -> Label:
+        """Return state and operator."""
+        return self.state, self.operator
 
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """What a node shows."""
+    """A node at an instant."""
 
     state: State
     operator: Operator
@@ -143,10 +153,15 @@ class NodeState:
     end_time: int | None
     sub_tasks: tuple[SubTaskState, ...]
 
+    @property
+    def label(self) -> Label:
+        """Return state and operator."""
+        return self.state, self.operator
+
 
 @dataclass(frozen=True, slots=True)
 class DagState:
-    """What a dag shows from instant ``at`` on. ``stage`` counts from 1."""
+    """A dag from instant ``at`` on, and the changes that led to it. ``stage`` counts from 1."""
 
     at: int
     state: State
@@ -156,6 +171,20 @@ class DagState:
     end_time: int | None
     is_finished: bool
     nodes: tuple[NodeState, ...]
+    changes: tuple[Change, ...] = field(default=(), compare=False)
+
+    @property
+    def label(self) -> Label:
+        """Return state and operator."""
+        return self.state, self.operator
+
+    def labels(self) -> Iterator[tuple[Part, Label]]:
+        """Yield the label of the dag, and of each node before those of its sub tasks."""
+        yield (), self.label
+        for place, node in enumerate(self.nodes):
+            yield (place,), node.label
+            for position, sub_task in enumerate(node.sub_tasks):
+                yield (place, position), sub_task.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,38 +196,32 @@ class Line:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class History:
-    """A dag from here on: its plan, and every state it passes through, in order."""
-
-    plan: DagScript
-    rules: Rules
-    states: tuple[DagState, ...]
+History = engine.History[DagScript, Rules, DagState]
 
 
-# --- reading a life -------------------------------------------------------------------------------
+# --- histories ------------------------------------------------------------------------------------
 
 
-def start(plan: DagScript, rules: Rules = Rules()) -> History:
-    """The life of a dag born at instant 0: READY, its nodes and sub tasks PENDING.
+def start(script: DagScript, rules: Rules = Rules()) -> History:
+    """Return the history of a dag that starts at instant 0: READY, all else PENDING.
 
     Start and end times are those of its creation (service/task/dag.go:269-280).
     """
-    return _begin(plan, rules)
+    return _begin(script, rules)
 
 
-def view_at(life: History, instant: int) -> DagState:
-    """What the dag shows at ``instant``; before its birth, what it shows at birth."""
-    return timeline.state_at(life.states, instant)
+def view_at(history: History, instant: int) -> DagState:
+    """Return what the dag shows at ``instant``."""
+    return engine.view_at(history, instant)
 
 
-def next_due(life: History, instant: int) -> int | None:
-    """The first instant after ``instant`` at which something changes, or None."""
-    return timeline.next_change(life.states, instant)
+def next_due(history: History, instant: int) -> int | None:
+    """Return the first instant after ``instant`` at which something changes, or None."""
+    return engine.next_due(history, instant)
 
 
 def task_logs_at(sub_task: SubTaskState, instant: int) -> tuple[str, ...] | None:
-    """The lines of all its runs so far; None for one that is neither running nor ended.
+    """Return the lines of all its runs so far; None unless it is running or has ended.
 
     (executor/task/sub_task.go:115-121, service/task/sub_task_log.go:86-93.)
     """
@@ -208,10 +231,10 @@ def task_logs_at(sub_task: SubTaskState, instant: int) -> tuple[str, ...] | None
 
 
 def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[Line]:
-    """Every line of all its runs so far, with the run it belongs to (from 1) and its instant."""
+    """Yield every line of all its runs so far, with the run it belongs to (from 1)."""
     for number, run in enumerate(sub_task.runs, start=1):
         by = instant if run.ended is None else min(instant, run.ended)
-        for at, text in timeline.lines_logged(run.log, started=run.started, takes=run.takes, by=by):
+        for at, text in engine.lines_logged(run.log, started=run.started, takes=run.takes, by=by):
             yield Line(number, at, text)
         if run.last_words is not None and run.ended is not None:
             yield Line(number, run.ended, run.last_words)
@@ -220,31 +243,49 @@ def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[Line]:
 # --- operators ------------------------------------------------------------------------------------
 
 
-def operate(life: History, operator: Operator, instant: int, *, node: int | None = None) -> History:
-    """The life that follows when an operator reaches the dag, or one node, at ``instant``.
+def operate(
+    history: History, operator: Operator, instant: int, *, node: int | None = None
+) -> History:
+    """Return the history that follows an operator on the dag, or one node, at ``instant``.
 
-    ``node`` is a position. What was before ``instant`` stays; what was to come is worked out anew.
-    Raises IllegalOperator when the dag's state or a flag does not allow it, and then ``life`` is
-    still true; ValueError for an operator that there is no such route for.
+    ``node`` is a position. Raises IllegalOperator when the dag's state or a flag does not allow it,
+    and then ``history`` is still valid; ValueError for an operator that has no such route.
     """
-    routes = tuple(_OPERATORS) if node is None else ("PASS",)
+    kind, routes = ("dag", tuple(_OPERATORS)) if node is None else ("node", ("PASS",))
     if operator not in routes:
-        kind = "dag" if node is None else "node"
-        raise ValueError(f"{operator} is not an operator of a {kind}: {', '.join(routes)}")
-    before = view_at(life, instant)
-    state = replace(before, at=instant)
+        raise ValueError(f"{operator} is not an operation of a {kind}: {', '.join(routes)}")
+    before = view_at(history, instant)
+    after = _operated(history, operator, replace(before, at=instant), node)
+    changes = engine.operated(
+        before.labels(),
+        after.labels(),
+        at=instant,
+        operation=f"{kind}.{operator}",
+        target=() if node is None else (node,),
+    )
+    states = _unfold(history.script, history.rules, replace(after, changes=changes))
+    return history.continued(instant, states)
+
+
+def allows(history: History, operator: Operator, instant: int, *, node: int | None = None) -> bool:
+    """Return whether the operator would be accepted at ``instant``."""
+    try:
+        _operated(history, operator, replace(view_at(history, instant), at=instant), node)
+    except IllegalOperator:
+        return False
+    return True
+
+
+def _operated(history: History, operator: Operator, dag: DagState, node: int | None) -> DagState:
     if node is not None:
-        after = _pass_node(life.plan, state, node, instant)
-    elif operator == "CANCEL" and life.rules.cancels_at_stage:
-        after = _cancel_at_stage(life.plan, state)
-    else:
-        after = _OPERATORS[operator](life.plan, state, instant)
-    past = tuple(timeline.until(life.states, instant))
-    return replace(life, states=past + tuple(_unfold(life.plan, life.rules, after)))
+        return _pass_node(history.script, dag, node, dag.at)
+    if operator == "CANCEL" and history.rules.cancels_at_stage:
+        return _cancel_at_stage(history.script, dag)
+    return _OPERATORS[operator](history.script, dag, dag.at)
 
 
-def _roll_back(plan: DagScript, dag: DagState, instant: int) -> DagState:
-    """READY/ROLLBACK; what has run is PENDING/ROLLBACK, from node 1 to the failed one.
+def _roll_back(script: DagScript, dag: DagState, instant: int) -> DagState:
+    """Mark what has run PENDING/ROLLBACK, from node 1 to the failed one.
 
     (service/task/dag.go:336-377,422-454.)
     """
@@ -254,7 +295,7 @@ def _roll_back(plan: DagScript, dag: DagState, instant: int) -> DagState:
     for position, node in enumerate(dag.nodes):
         if node.state == "PENDING" and node.operator != "ROLLBACK":
             break
-        if "rollback" not in plan.nodes[position].can:
+        if "rollback" not in script.nodes[position].can:
             raise IllegalOperator("Dag.Operator.RollbackNotAllowed", node=position)
         marked.append(position)
         if node.state == "FAILED":
@@ -268,18 +309,18 @@ def _roll_back(plan: DagScript, dag: DagState, instant: int) -> DagState:
     return _restarted(dag, "ROLLBACK", nodes)
 
 
-def _retry(plan: DagScript, dag: DagState, instant: int) -> DagState:
-    """READY/RUN, never RETRY; the node at the stage is PENDING/RETRY (dag.go:456-481)."""
+def _retry(script: DagScript, dag: DagState, instant: int) -> DagState:
+    """Mark the node at the stage PENDING/RETRY; the dag is READY/RUN (dag.go:456-481)."""
     if dag.state != "FAILED":
         raise IllegalOperator("Dag.Operator.RetryNotFailedDag")
     position = dag.stage - 1
-    if "retry" not in plan.nodes[position].can:
+    if "retry" not in script.nodes[position].can:
         raise IllegalOperator("Dag.Operator.RetryNotAllowed", node=position)
     return _restarted(dag, "RUN", _put(dag.nodes, position, _reset(dag.nodes[position], "RETRY")))
 
 
-def _cancel(plan: DagScript, dag: DagState, instant: int) -> DagState:
-    """READY/CANCEL; the first unfinished node *in stage order* is PENDING/CANCEL.
+def _cancel(script: DagScript, dag: DagState, instant: int) -> DagState:
+    """Mark the first unfinished node *in stage order* PENDING/CANCEL.
 
     While a rollback runs that is node 1, not the node that runs (dag.go:352-377): from then on the
     stage counts up again, and the rollback can never be taken up. Where all are finished it is the
@@ -289,23 +330,23 @@ def _cancel(plan: DagScript, dag: DagState, instant: int) -> DagState:
         raise IllegalOperator("Dag.Operator.CancelFinishedDag")
     position = 0
     for position, node in enumerate(dag.nodes):
-        _check_cancel(plan, position)
+        _check_cancel(script, position)
         if node.state not in ("FAILED", "SUCCEED"):
             break
     return _cancelled_at(dag, position)
 
 
-def _cancel_at_stage(plan: DagScript, dag: DagState) -> DagState:
-    """READY/CANCEL; the node at the stage is PENDING/CANCEL, whichever way the stages count."""
+def _cancel_at_stage(script: DagScript, dag: DagState) -> DagState:
+    """Mark the node at the stage PENDING/CANCEL, whichever way the stages count."""
     if dag.state in ("FAILED", "SUCCEED"):
         raise IllegalOperator("Dag.Operator.CancelFinishedDag")
     for position in range(dag.stage):
-        _check_cancel(plan, position)
+        _check_cancel(script, position)
     return _cancelled_at(dag, dag.stage - 1)
 
 
-def _check_cancel(plan: DagScript, position: int) -> None:
-    if "cancel" not in plan.nodes[position].can:
+def _check_cancel(script: DagScript, position: int) -> None:
+    if "cancel" not in script.nodes[position].can:
         raise IllegalOperator("Dag.Operator.CancelNotAllowed", node=position)
 
 
@@ -314,12 +355,12 @@ def _cancelled_at(dag: DagState, position: int) -> DagState:
     return _restarted(dag, "CANCEL", _put(dag.nodes, position, cancelled))
 
 
-def _pass_dag(plan: DagScript, dag: DagState, instant: int) -> DagState:
-    """SUCCEED/PASS at once: the dag, the failed node and all after it (dag.go:499-532)."""
+def _pass_dag(script: DagScript, dag: DagState, instant: int) -> DagState:
+    """Make the dag, the failed node and all after it SUCCEED/PASS (dag.go:499-532)."""
     if dag.state != "FAILED":
         raise IllegalOperator("Dag.Operator.PassNotFailedDag")
     for position, node in enumerate(dag.nodes):
-        if node.state != "SUCCEED" and "pass" not in plan.nodes[position].can:
+        if node.state != "SUCCEED" and "pass" not in script.nodes[position].can:
             raise IllegalOperator("Dag.Operator.PassNotAllowed", node=position)
     failed = [node.state for node in dag.nodes].index("FAILED")
     end = _after_starts(instant, dag.nodes[failed])
@@ -332,14 +373,14 @@ def _pass_dag(plan: DagScript, dag: DagState, instant: int) -> DagState:
     )
 
 
-def _pass_node(plan: DagScript, dag: DagState, position: int, instant: int) -> DagState:
-    """The failed node is SUCCEED/PASS at once, and the dag READY/RUN (node.go:116-166)."""
+def _pass_node(script: DagScript, dag: DagState, position: int, instant: int) -> DagState:
+    """Make the failed node SUCCEED/PASS at once, and the dag READY/RUN (node.go:116-166)."""
     if dag.state != "FAILED":
         raise IllegalOperator("Node.Operator.PassNotFailedDag")
     node = dag.nodes[position]
     if node.state != "FAILED":
         raise IllegalOperator("Node.Operator.PassNotFailedNode", node=position)
-    if "pass" not in plan.nodes[position].can:
+    if "pass" not in script.nodes[position].can:
         raise IllegalOperator("Node.Operator.PassNotAllowed", node=position)
     passed = _passed(node, _after_starts(instant, node))
     return _restarted(dag, "RUN", _put(dag.nodes, position, passed))
@@ -370,7 +411,7 @@ def _reset(node: NodeState, operator: Operator) -> NodeState:
 
 
 def _after_starts(instant: int, node: NodeState) -> int:
-    """The instant, or what is written down just after it when a tick has just started the node."""
+    """Return the instant, or the later start that a tick has just written down."""
     starts = [node.start_time, *(each.start_time for each in node.sub_tasks)]
     return max([instant, *(start for start in starts if start is not None)])
 
@@ -385,42 +426,51 @@ def _passed(node: NodeState, instant: int) -> NodeState:
     return replace(node, state="SUCCEED", operator="PASS", end_time=instant, sub_tasks=sub_tasks)
 
 
-# --- what time does -------------------------------------------------------------------------------
+# --- time -----------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=256)
-def _begin(plan: DagScript, rules: Rules) -> History:
+def _begin(script: DagScript, rules: Rules) -> History:
     written = count(LAG, LAG)  # each with a creation time of its own
-    nodes = tuple(_created(node, written) for node in plan.nodes)
-    born = DagState(0, "READY", "RUN", 1, 0, 0, is_finished=False, nodes=nodes)
-    return History(plan, rules, tuple(_unfold(plan, rules, born)))
+    nodes = tuple(_created(node, written) for node in script.nodes)
+    dag = DagState(0, "READY", "RUN", 1, 0, 0, is_finished=False, nodes=nodes)
+    started = (Change(0, part, None, label, "start") for part, label in dag.labels())
+    dag = replace(dag, changes=tuple(started))
+    return engine.History(script, rules, Chain(), tuple(_unfold(script, rules, dag)))
 
 
-def _created(plan: NodeScript, written: Iterator[int]) -> NodeState:
+def _created(script: NodeScript, written: Iterator[int]) -> NodeState:
     at = next(written)
     sub_tasks = tuple(
         SubTaskState("PENDING", "RUN", moment, moment)
-        for _, moment in zip(plan.sub_tasks, written, strict=False)
+        for _, moment in zip(script.sub_tasks, written, strict=False)
     )
     return NodeState("PENDING", "RUN", at, at, sub_tasks)
 
 
-def _unfold(plan: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState]:
-    """Every state from this one on, until nothing is due any more."""
-    while (instant := _next_instant(plan, rules, dag)) is not None:
+def _unfold(script: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState]:
+    """Yield every state from this one on, until nothing is due any more."""
+    while (instant := _next_instant(script, rules, dag)) is not None:
         if instant > dag.at:
             yield dag
-        dag = _end_runs(replace(dag, at=instant), instant)
+            dag = replace(dag, at=instant, changes=())
+        dag = _changed(dag, _end_runs(dag, instant), "run ended")
         if (instant - rules.phase) % rules.tick == 0:
-            dag = _tick(plan, dag, instant)
+            dag = _tick(script, dag, instant)
     yield dag
 
 
-def _next_instant(plan: DagScript, rules: Rules, dag: DagState) -> int | None:
-    """When something happens next if nobody interferes; ticks that only wait are not visited."""
+def _changed(before: DagState, after: DagState, cause: Cause) -> DagState:
+    """Return the later state with the changes between the two."""
+    new = engine.changes_between(before.labels(), after.labels(), at=after.at, cause=cause)
+    return replace(after, changes=(*before.changes, *new))
+
+
+def _next_instant(script: DagScript, rules: Rules, dag: DagState) -> int | None:
+    """Return when something happens next; ticks that only wait are not visited."""
     due = [each.due for node in dag.nodes for each in node.sub_tasks if each.due is not None]
-    tick = timeline.next_tick(dag.at, rules.tick, rules.phase)
-    if _tick(plan, dag, tick) is not dag:
+    tick = engine.next_tick(dag.at, rules.tick, rules.phase)
+    if _tick(script, dag, tick) is not dag:
         due.append(tick)
     return min(due, default=None)
 
@@ -450,13 +500,13 @@ def _end_run(
         sub_task,
         state="FAILED" if last_words is not None else sub_task.will_end,
         end_time=instant,
-        runs=(*sub_task.runs[:-1], ended),
+        runs=sub_task.runs.replace_last(ended),
         due=None,
     )
 
 
-def _tick(plan: DagScript, dag: DagState, instant: int) -> DagState:
-    """What the scheduler does to a dag on one tick; the same object when it does nothing.
+def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
+    """Return the dag after a tick of the scheduler; the same object when that does nothing.
 
     (engine/scheduler/dag_handler.go:24-74.)
     """
@@ -464,17 +514,27 @@ def _tick(plan: DagScript, dag: DagState, instant: int) -> DagState:
         return dag
     starts_now = dag.state == "READY"
     if starts_now:
-        dag = replace(dag, state="RUNNING", start_time=instant)
+        dag = _changed(dag, replace(dag, state="RUNNING", start_time=instant), "tick")
     position = dag.stage - 1
-    node = _drive(plan.nodes[position], dag.nodes[position], instant)
-    if node is not dag.nodes[position]:
-        dag = replace(dag, nodes=_put(dag.nodes, position, node))
+    before = dag.nodes[position]
+    node = _drive(script.nodes[position], before, instant)
+    if node is not before and node.state == "FAILED":  # its sub tasks first
+        nodes = _put(dag.nodes, position, replace(before, sub_tasks=node.sub_tasks))
+        dag = _changed(dag, replace(dag, nodes=nodes), "tick")
+    if node is not before:
+        dag = _changed(dag, replace(dag, nodes=_put(dag.nodes, position, node)), "tick")
     # The server's guarded update misses a dag that this same tick has started.
-    return dag if starts_now else _move_on(plan, dag, node, instant)
+    if starts_now:
+        return dag
+    after = _move_on(script, dag, node, instant)
+    if after.stage != dag.stage:
+        moved = Change(instant, (), dag.label, after.label, "stage")
+        return replace(after, changes=(*dag.changes, moved))
+    return dag if after is dag else _changed(dag, after, "tick")
 
 
-def _drive(plan: NodeScript, node: NodeState, instant: int) -> NodeState:
-    """The node at the stage: starts it, and lets its own operator decide over its sub tasks."""
+def _drive(script: NodeScript, node: NodeState, instant: int) -> NodeState:
+    """Start the node at the stage, and let its operator decide over its sub tasks."""
     if node.state in ("FAILED", "SUCCEED"):
         return node
     if node.state == "PENDING":
@@ -485,10 +545,10 @@ def _drive(plan: NodeScript, node: NodeState, instant: int) -> NodeState:
     decide = _DECISIONS[node.operator]
     verdicts = [decide(each, node) for each in node.sub_tasks]
     sub_tasks = tuple(
-        _start_run(script, each, verdict, plan.timeout, instant + 2 * LAG)
+        _start_run(runs, each, verdict, script.timeout, instant + 2 * LAG)
         if verdict in ("RUN", "ROLLBACK")
         else each
-        for script, each, verdict in zip(plan.sub_tasks, node.sub_tasks, verdicts, strict=True)
+        for runs, each, verdict in zip(script.sub_tasks, node.sub_tasks, verdicts, strict=True)
     )
     if any(verdict in ("RUN", "ROLLBACK") for verdict in verdicts):
         return replace(node, sub_tasks=sub_tasks)
@@ -500,7 +560,7 @@ def _drive(plan: NodeScript, node: NodeState, instant: int) -> NodeState:
 
 
 def _cancelled(node: NodeState, instant: int) -> NodeState:
-    """FAILED at once, whatever its sub tasks; those that ran are FAILED with a line to say so."""
+    """Make the node FAILED, and its sub tasks that ran, each with a last log line."""
     sub_tasks = tuple(
         _end_run(each, instant + 2 * LAG, last_words=CANCELLED) if each.state == "RUNNING" else each
         for each in node.sub_tasks
@@ -508,15 +568,15 @@ def _cancelled(node: NodeState, instant: int) -> NodeState:
     return replace(node, state="FAILED", end_time=instant + 3 * LAG, sub_tasks=sub_tasks)
 
 
-def _move_on(plan: DagScript, dag: DagState, node: NodeState, instant: int) -> DagState:
-    """The dag fails with its node, or its stage moves: down while it rolls back, else up."""
+def _move_on(script: DagScript, dag: DagState, node: NodeState, instant: int) -> DagState:
+    """Fail the dag with its node, or move its stage: down while it rolls back, else up."""
     end = max(instant, node.end_time or instant) + LAG  # written down after its node's
     if node.state == "FAILED":
-        return replace(dag, state="FAILED", end_time=end, is_finished=not plan.is_maintenance)
+        return replace(dag, state="FAILED", end_time=end, is_finished=not script.is_maintenance)
     if node.state != "SUCCEED":
         return dag
     stage = dag.stage + (-1 if dag.operator == "ROLLBACK" else 1)
-    if 1 <= stage <= len(plan.nodes):
+    if 1 <= stage <= len(script.nodes):
         return replace(dag, stage=stage)
     return replace(dag, state="SUCCEED", end_time=end, is_finished=True)
 
@@ -559,7 +619,7 @@ _DECISIONS: Final[dict[Operator, Callable[[SubTaskState, NodeState], _Verdict]]]
     "ROLLBACK": _decide_rollback,
     "RETRY": _decide_retry,
 }
-"""What each operator of a node makes of a sub task (scheduler/task_handler.go:74-235)."""
+"""What each operator of a node does to a sub task (scheduler/task_handler.go:74-235)."""
 
 
 def _started_since(node: NodeState, sub_task: SubTaskState) -> bool:
@@ -573,28 +633,30 @@ def _ran_since(node: NodeState, sub_task: SubTaskState, operator: Operator) -> b
 
 
 def _start_run(
-    plan: SubTaskScript, sub_task: SubTaskState, operator: _Verdict, timeout: int, instant: int
+    script: SubTaskScript, sub_task: SubTaskState, operator: _Verdict, timeout: int, instant: int
 ) -> SubTaskState:
-    """RUNNING, counted; its end time stays that of before (executor/executor.go)."""
+    """Start a run; the end time stays that of before (executor/executor.go)."""
     backwards = operator == "ROLLBACK"
-    script = plan.rollbacks if backwards else plan.attempts
+    runs = script.rollbacks if backwards else script.attempts
     kind: Operator = "ROLLBACK" if backwards else "RUN"
-    before = sum(run.operator == kind for run in sub_task.runs)
-    attempt = script[min(before, len(script) - 1)]
+    rollbacks = sub_task.rollbacks + backwards
+    number = rollbacks if backwards else sub_task.execute_times + 1 - rollbacks
+    attempt = runs[min(number, len(runs)) - 1]
     in_time = attempt.takes is not None and attempt.takes <= timeout
     takes = attempt.takes if attempt.takes is not None and in_time else timeout
     pace = LAG * len(attempt.log) if attempt.takes is None else attempt.takes
     last_words = attempt.last_words if in_time else TIMED_OUT
-    run = Run(kind, instant, pace, attempt.log, last_words=last_words)
+    run = Run(kind, instant, pace, attempt.log, last_words=last_words, number=number)
     return replace(
         sub_task,
         state="RUNNING",
         operator=kind,
         execute_times=sub_task.execute_times + 1,
         start_time=instant,
-        runs=(*sub_task.runs, run),
+        runs=sub_task.runs.append(run),
         due=instant + takes,
         will_end=attempt.ends if in_time else "FAILED",
+        rollbacks=rollbacks,
     )
 
 

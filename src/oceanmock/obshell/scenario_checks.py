@@ -128,7 +128,7 @@ class ObshellActor(story.Actor):
             if each.dag is not None and excludes(each.dag, dag) and not is_over:
                 return story.Refusal(500, f"{each.called(())} is not finished")
         rules = rules_of(scenario.tick, scenario.phase - instant, scenario.switches, age=0)
-        return replace(self, born=instant, life=obshell.start(self.life.plan, rules))
+        return replace(self, born=instant, life=obshell.start(self.life.script, rules))
 
     def operate(
         self, operation: str, part: story.Part, instant: int
@@ -153,7 +153,7 @@ class ObshellActor(story.Actor):
         dag = obshell.view_at(self.life, instant)
         what = f"the dag is {dag.state}/{dag.operator}"
         if refusal.node is not None:
-            node, can = dag.nodes[refusal.node], self.life.plan.nodes[refusal.node].can
+            node, can = dag.nodes[refusal.node], self.life.script.nodes[refusal.node].can
             what = f"node {self.names[refusal.node]!r} is {node.state}/{node.operator}"
             if refusal.reason.endswith("NotAllowed"):
                 allowed = ", ".join(sorted(can)) or "nothing"

@@ -201,7 +201,7 @@ class Dags:
     def ends(self) -> Iterator[int]:
         """Return the last instant at which each dag changes."""
         for key, history in self._histories.items():
-            yield self._dags[key].born + history.states[-1].at
+            yield self._dags[key].born + history.last.at
 
     def items(self) -> Iterator[Item]:
         """Return every dag, the agent's first, without its nodes."""
@@ -304,7 +304,7 @@ class Dags:
         history = obshell.operate(self._histories[key], operator, instant, node=node)
         self._histories[key] = history
         view = DagView(dag, obshell.view_at(history, instant), at)
-        self.clock.settle(dag.born + history.states[-1].at)
+        self.clock.settle(dag.born + history.last.at)
         return view
 
     def _start(self, template: Template, at: int) -> DagView:
@@ -318,7 +318,7 @@ class Dags:
             first_tick=template.first_tick,
             fake_data=FakeData(template.seed),
         )
-        return DagView(dag, self._histories[dag.store, dag.number].states[0], at)
+        return DagView(dag, self._histories[dag.store, dag.number].first, at)
 
     def _create(self, scenario: Scenario, at: int) -> str:
         (model,) = scenario.dags
@@ -350,7 +350,7 @@ class Dags:
         self._dags[key], self._histories[key], self._models[key] = dag, history, model
         if model.makes is not None:
             self._makers[key] = model.makes.identity
-        self.clock.settle(born + history.states[-1].at)
+        self.clock.settle(born + history.last.at)
         return dag
 
     def _next_number(self, wanted: Store) -> int:

@@ -1,11 +1,10 @@
-"""The life of an OCP task: a pure machine over integer time.
+"""The state machine of an OCP task: pure, over integer time.
 
-A task is a DAG of subtasks. Its *plan* says what each attempt of each subtask does and how long it
-takes; its *life* is every state it will pass through from here, each with the instant it begins,
-worked out when it is born and again at every operation. Looking at an instant is a look-up, so a
-late reader sees each step at the instant it was due, and reading changes nothing.
+A task is a DAG of subtasks. Its *script* says what each attempt of each subtask does and how long
+it takes; its *history* is every state it passes through, each with its instant and the changes that
+led to it. It is computed at the start and again at every operation, so reading changes nothing.
 
-Instants are nanoseconds since the task's birth. Two schedulers move a task on, once a period each:
+Instants are nanoseconds since the task's start. Two schedulers move a task on, once a period each:
 at the task scheduler's tick subtasks become READY and the task gets its verdict; at the subtask
 scheduler's, half a period later, READY subtasks start and CANCELING ones are interrupted. A run
 ends in its own time, between ticks. (The half period is not verified: it is what best fits the
@@ -13,19 +12,21 @@ documents' own sample, where a subtask starts 0.6 to 1.2 s after its upstream en
 
 Facts come from oceanbase/ocp-express at eb6f2117, the open-source sibling of OCP
 (task/task-service/src/main/java/com/oceanbase/ocp/task/engine); each rule names its class. What no
-public text decides is a field of ``Rules``, or says "not verified". The one rule: this file reads
-no clock and does no I/O.
+public text decides is a field of ``Rules``, or is marked "not verified". What may follow what is
+the table of ``transitions``. This module reads no clock and does no I/O.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, Literal
 
-from oceanmock.engine import history as timeline
+from oceanmock.engine import machine as engine
+from oceanmock.engine.machine import Chain, Change, Label, Part
 from oceanmock.errors import IllegalOperation, RollbackProhibited
+from oceanmock.ocp import transitions as tables
 
 TaskStatus = Literal["RUNNING", "FAILED", "SUCCESSFUL", "ABORTED"]
 TaskOperation = Literal["EXECUTE", "RETRY", "ROLLBACK"]
@@ -33,12 +34,16 @@ SubtaskStatus = Literal["PENDING", "READY", "RUNNING", "CANCELING", "FAILED", "S
 SubtaskOperation = Literal["EXECUTE", "RETRY", "ROLLBACK", "SKIP", "ROLLBACK_SKIP", "CANCEL"]
 Outcome = Literal["SUCCESSFUL", "FAILED"]
 Operation = Literal["RETRY", "ROLLBACK", "SKIP", "CANCEL"]
-"""What a client can ask for: RETRY and ROLLBACK of a task; RETRY, SKIP and CANCEL of a subtask."""
+"""RETRY and ROLLBACK of a task; RETRY, SKIP and CANCEL of a subtask."""
+Cause = Literal[
+    "start", "task tick", "subtask tick", "run ended", "timeout", "interrupt", "abandoned"
+]
+"""Why something changes by itself; the other changes name an operation."""
 
 SECOND: Final = 1_000_000_000
 NO_OP_TAKES: Final = 10_000_000
-"""How long a skip, or the interruption of a cancelled run, takes. Not verified: it only has to be
-short, and long enough to be seen."""
+"""How long a skip, or the interruption of a cancelled run, takes. Not verified: it is short, and
+long enough to show."""
 WATCHDOG: Final = 10 * SECOND
 """A run of a subtask whose ``timeout`` is 0 ends after this (ReadySubtaskWorker:132-165)."""
 
@@ -46,7 +51,7 @@ WATCHDOG: Final = 10 * SECOND
 _Positions = tuple[tuple[int, ...], ...]
 
 
-# --- what a task is going to do -------------------------------------------------------------------
+# --- scripts --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +98,8 @@ class TaskScript:
     """A task's subtasks, in the order the API lists them, and its limits.
 
     At most ``concurrency`` subtasks are READY or RUNNING at once (AbstractTaskWorker:59-87).
-    ``abandoned_after``: this long after the task has FAILED somebody abandons it and it is ABORTED
-    for good; an opt-in, because no public text shows that state in the API.
+    ``abandoned_after``: this long after the task has FAILED it is abandoned, and ABORTED for good;
+    an opt-in, because no public text shows that state in the API.
     """
 
     subtasks: tuple[SubtaskScript, ...]
@@ -103,16 +108,16 @@ class TaskScript:
     abandoned_after: int | None = None
 
 
-# --- what a task looks like -----------------------------------------------------------------------
+# --- states ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a subtask, as its log tells it; ``ended`` is None while it runs.
+    """One run of a subtask; ``ended``, ``ends`` and ``ended_by`` are None while it lasts.
 
-    ``ends`` is the status it ended in; None while it runs, and where a rollback cut it short.
+    ``number`` counts the runs of its direction, forwards or in a rollback, from 1; a skip has 0.
     ``takes`` is how long the script meant it to take, the pace of its log lines; 0 for one that
-    hangs, whose lines all come first.
+    hangs, whose lines all come first. A rollback that cuts it short leaves the last two None.
     """
 
     operation: SubtaskOperation
@@ -121,25 +126,35 @@ class Run:
     log: tuple[str, ...] = ()
     ended: int | None = None
     ends: SubtaskStatus | None = None
+    ended_by: Cause | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SubtaskState:
-    """What a subtask shows at an instant. ``due`` and ``will_end`` belong to the run under way."""
+    """A subtask at an instant. ``due``, ``will_end`` and ``ending`` belong to the run under way."""
 
     status: SubtaskStatus = "PENDING"
     operation: SubtaskOperation = "EXECUTE"
     run_time: int = 1
     start_time: int | None = None
     finish_time: int | None = None
-    runs: tuple[Run, ...] = ()
+    runs: Chain[Run] = field(default_factory=Chain)
     due: int | None = None
     will_end: Outcome = "SUCCESSFUL"
+    ending: Cause = "run ended"
+    attempts: int = 0
+    rollbacks: int = 0
+
+    @property
+    def label(self) -> Label:
+        """Return status and operation."""
+        return self.status, self.operation
 
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """What a task shows from instant ``at`` until the next state's."""
+    """A task from instant ``at`` until the next state's, and the changes that led to it."""
 
     at: int
     status: TaskStatus
@@ -148,42 +163,48 @@ class TaskState:
     finish_time: int | None
     prohibit_rollback: bool
     subtasks: tuple[SubtaskState, ...]
+    changes: tuple[Change, ...] = field(default=(), compare=False)
+
+    @property
+    def label(self) -> Label:
+        """Return status and operation."""
+        return self.status, self.operation
+
+    def labels(self) -> list[tuple[Part, Label]]:
+        """Return the label of the task and of each subtask."""
+        subtasks = (((place,), each.label) for place, each in enumerate(self.subtasks))
+        return [((), self.label), *subtasks]
 
 
-@dataclass(frozen=True, slots=True)
-class History:
-    """A task from here on: its plan, and every state it will pass through, in order."""
-
-    plan: TaskScript
-    rules: Rules
-    states: tuple[TaskState, ...]
+History = engine.History[TaskScript, Rules, TaskState]
 
 
-# --- reading a life -------------------------------------------------------------------------------
+# --- histories ------------------------------------------------------------------------------------
 
 
-def start(plan: TaskScript, rules: Rules = Rules()) -> History:
-    """The life of a task born at instant 0: RUNNING at once, its roots READY, the rest PENDING.
+def start(script: TaskScript, rules: Rules = Rules()) -> History:
+    """Return the history of a task that starts at instant 0.
 
-    No more roots than may be under way at once (ReadyTaskWorker:176-219).
+    It is RUNNING at once, its roots READY, as many as may be under way at once, the rest PENDING
+    (ReadyTaskWorker:176-219).
     """
-    return _begin(plan, rules)
+    return _begin(script, rules)
 
 
-def view_at(life: History, instant: int) -> TaskState:
-    """What the task shows at ``instant``; before its birth, what it shows at birth."""
-    return timeline.state_at(life.states, instant)
+def view_at(history: History, instant: int) -> TaskState:
+    """Return what the task shows at ``instant``."""
+    return engine.view_at(history, instant)
 
 
-def next_due(life: History, instant: int) -> int | None:
-    """The first instant after ``instant`` at which something changes, or None."""
-    return timeline.next_change(life.states, instant)
+def next_due(history: History, instant: int) -> int | None:
+    """Return the first instant after ``instant`` at which something changes, or None."""
+    return engine.next_due(history, instant)
 
 
 def log_lines_at(run: Run, instant: int) -> tuple[str, ...]:
-    """The lines a run has logged by ``instant``, which fall evenly over the time it should take."""
+    """Return the lines a run has logged by ``instant``, evenly over the time it should take."""
     by = instant if run.ended is None else min(instant, run.ended)
-    lines = timeline.lines_logged(run.log, started=run.started, takes=run.takes, by=by)
+    lines = engine.lines_logged(run.log, started=run.started, takes=run.takes, by=by)
     return tuple(line for _, line in lines)
 
 
@@ -193,84 +214,99 @@ def log_lines_at(run: Run, instant: int) -> tuple[str, ...]:
 def allowed_operations(
     state: TaskState, rules: Rules = Rules(), *, subtask: int | None = None
 ) -> tuple[Operation, ...]:
-    """The operations that the task, or one of its subtasks, would accept in this state."""
-    table = _TASK_OPERATIONS if subtask is None else _SUBTASK_OPERATIONS
+    """Return the operations that the task, or one of its subtasks, would accept in this state."""
     return tuple(
         operation
-        for operation, (refusal, _) in table.items()
-        if refusal(state, rules, subtask or 0) is None
+        for operation in (_TASK_OPERATIONS if subtask is None else _SUBTASK_OPERATIONS)
+        if _refusal(operation, state, rules, subtask) is None
         and not (operation == "ROLLBACK" and state.prohibit_rollback)
     )
 
 
 def operate(
-    life: History, operation: Operation, instant: int, *, subtask: int | None = None
+    history: History, operation: Operation, instant: int, *, subtask: int | None = None
 ) -> History:
-    """The life that follows when an operation reaches the task, or one subtask, at ``instant``.
+    """Return the history that follows an operation on the task, or one subtask, at ``instant``.
 
-    ``subtask`` is a position in the task; without one the whole task is meant. What was before
-    ``instant`` stays; what was to come is worked out anew.
-
-    Raises IllegalOperation when the state does not allow it, RollbackProhibited when the task
-    forbids rollback; ``life`` is then still true.
+    ``subtask`` is a position in the task. Raises IllegalOperation when the state does not allow it,
+    RollbackProhibited when the task forbids rollback; ``history`` is then still valid.
     """
-    state = view_at(life, instant)
-    table = _TASK_OPERATIONS if subtask is None else _SUBTASK_OPERATIONS
-    if operation not in table:
-        raise ValueError(f"{operation} is not an operation of {_kind(subtask)}: {', '.join(table)}")
-    refusal, apply = table[operation]
-    blamed = refusal(state, life.rules, subtask or 0)
-    if blamed is not None:
-        allowed = allowed_operations(state, life.rules, subtask=subtask)
-        raise IllegalOperation(operation, state=blamed, allowed=allowed)
+    script, rules, state = history.script, history.rules, view_at(history, instant)
+    kind = "task" if subtask is None else "subtask"
+    effects = _TASK_OPERATIONS if subtask is None else _SUBTASK_OPERATIONS
+    if operation not in effects:
+        raise ValueError(f"{operation} is not an operation of a {kind}: {', '.join(effects)}")
+    refusal = _refusal(operation, state, rules, subtask)
+    if refusal is not None:
+        allowed = allowed_operations(state, rules, subtask=subtask)
+        raise IllegalOperation(operation, state=refusal, allowed=allowed)
     if operation == "ROLLBACK" and state.prohibit_rollback:
         raise RollbackProhibited("the task, or a subtask that has run, forbids rollback")
-    after = apply(life.plan, life.rules, replace(state, at=instant), subtask or 0)
-    past = tuple(timeline.until(life.states, instant))
-    return replace(life, states=past + tuple(_unfold(life.plan, life.rules, after)))
+    after = effects[operation](script, rules, replace(state, at=instant), subtask or 0)
+    changes = engine.operated(
+        state.labels(),
+        after.labels(),
+        at=instant,
+        operation=f"{kind}.{operation}",
+        target=() if subtask is None else (subtask,),
+    )
+    return history.continued(instant, _unfold(script, rules, replace(after, changes=changes)))
 
 
-def _kind(subtask: int | None) -> str:
-    return "a task" if subtask is None else "a subtask"
+def _refusal(
+    operation: Operation, state: TaskState, rules: Rules, subtask: int | None
+) -> str | None:
+    """Return the state that forbids the operation, or None: the table has no transition from it.
 
-
-def _refuse_task_retry(state: TaskState, rules: Rules, _: int) -> str | None:
-    """TaskInstanceManagerImpl:96-101: only FAILED, and not out of a rollback."""
-    if state.status != "FAILED":
+    (TaskInstanceManagerImpl:59-101, SubtaskInstanceManagerImpl:43-77.)
+    """
+    if state.status == "ABORTED":
         return state.status
-    if state.operation == "ROLLBACK" and not rules.retry_after_failed_rollback:
-        return "ROLLBACK"
-    return None
+    it, kind = (state, "task") if subtask is None else (state.subtasks[subtask], "subtask")
+    for only in _ACCEPTED[f"{kind}.{operation}"].get(it.label, ()):
+        if not only or getattr(rules, only):
+            return None
+    is_undone = it.status == "FAILED" and it.operation == "ROLLBACK"
+    return it.operation if is_undone and operation == "RETRY" else it.status
 
 
-def _retry_task(plan: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
-    """Every FAILED subtask is READY to run once more; the old finish times still show."""
+def _accepted() -> dict[str, dict[Label, list[str]]]:
+    """Return, per operation, the labels that accept it, with the switches that each needs."""
+    accepted: dict[str, dict[Label, list[str]]] = {}
+    for kind, table in tables.MACHINES.items():
+        for each in table.transitions:
+            if each.trigger.startswith(f"{kind}."):
+                by_label = accepted.setdefault(each.trigger, {})
+                by_label.setdefault(each.before, []).append(each.only)
+    return accepted
+
+
+_ACCEPTED: Final = _accepted()
+
+
+def _retry_task(script: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
+    """Make every FAILED subtask READY to run once more; the old finish times still show."""
     subtasks = tuple(
         replace(each, status="READY", operation="RETRY", run_time=each.run_time + 1)
         if each.status == "FAILED"
         else each
         for each in state.subtasks
     )
-    return _with_subtasks(plan, state, subtasks, status="RUNNING", operation="RETRY")
+    return _with_subtasks(script, state, subtasks, status="RUNNING", operation="RETRY")
 
 
-def _refuse_rollback(state: TaskState, _rules: Rules, _: int) -> str | None:
-    """TaskInstanceManagerImpl:59-68: only FAILED; whether it is forbidden is asked afterwards."""
-    return None if state.status == "FAILED" else state.status
-
-
-def _roll_back(plan: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
-    """All that is not PENDING is to be undone, from the far end of the DAG backwards.
+def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
+    """Mark all that is not PENDING to be undone, from the far end of the DAG backwards.
 
     READY at once is what has nothing left to undo after it, even where it still runs, under a
     FAILED task (TaskInstanceManagerImpl:70-88); that its run is then cut short is not verified.
     """
-    downstreams = downstreams_of(plan)
+    downstreams = downstreams_of(script)
     subtasks = tuple(
         _undone_next(each, _all_are(state, downstreams[position], "PENDING"), state.at)
         for position, each in enumerate(state.subtasks)
     )
-    return _with_subtasks(plan, state, subtasks, status="RUNNING", operation="ROLLBACK")
+    return _with_subtasks(script, state, subtasks, status="RUNNING", operation="ROLLBACK")
 
 
 def _undone_next(subtask: SubtaskState, is_last: bool, instant: int) -> SubtaskState:
@@ -281,156 +317,137 @@ def _undone_next(subtask: SubtaskState, is_last: bool, instant: int) -> SubtaskS
         return marked
     runs = subtask.runs
     if runs and runs[-1].ended is None:
-        runs = (*runs[:-1], replace(runs[-1], ended=instant))
+        runs = runs.replace_last(replace(runs[-1], ended=instant))
     return replace(marked, status="READY", runs=runs, due=None)
 
 
-def _refuse_subtask_retry(state: TaskState, _rules: Rules, position: int) -> str | None:
-    """SubtaskInstanceManagerImpl:43-46: only FAILED, and not in its rollback run."""
-    subtask = state.subtasks[position]
-    if state.status == "ABORTED":
-        return state.status
-    if subtask.status != "FAILED":
-        return subtask.status
-    return "ROLLBACK" if subtask.operation == "ROLLBACK" else None
-
-
-def _retry_subtask(plan: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
-    """The subtask is READY, the task RUNNING again under the operation it had."""
+def _retry_subtask(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
+    """Make the subtask READY, the task RUNNING again under the operation it had."""
     counted = 1 if rules.subtask_retry_counts else 0
     subtask = state.subtasks[position]
     again = replace(subtask, status="READY", operation="RETRY", run_time=subtask.run_time + counted)
-    return _with_subtask(plan, state, position, again)
+    return _with_subtask(script, state, position, again)
 
 
-def _refuse_skip(state: TaskState, _rules: Rules, position: int) -> str | None:
-    """SubtaskInstanceManagerImpl:59: only FAILED."""
-    if state.status == "ABORTED":
-        return state.status
-    status = state.subtasks[position].status
-    return None if status == "FAILED" else status
-
-
-def _skip(plan: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
-    """The subtask is READY for a run that does nothing; in a rollback that undoes nothing."""
+def _skip(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
+    """Make the subtask READY for a run that does nothing; in a rollback, that undoes nothing."""
     operation: SubtaskOperation = "ROLLBACK_SKIP" if state.operation == "ROLLBACK" else "SKIP"
     skipped = replace(state.subtasks[position], status="READY", operation=operation)
-    return _with_subtask(plan, state, position, skipped)
+    return _with_subtask(script, state, position, skipped)
 
 
-def _refuse_cancel(state: TaskState, _rules: Rules, position: int) -> str | None:
-    """SubtaskInstanceManagerImpl:77: only RUNNING."""
-    if state.status == "ABORTED":
-        return state.status
-    status = state.subtasks[position].status
-    return None if status == "RUNNING" else status
-
-
-def _cancel(plan: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
-    """The subtask is CANCELING until the subtask scheduler interrupts it; its end no longer comes.
+def _cancel(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
+    """Make the subtask CANCELING until the subtask scheduler interrupts it.
 
     (That the run can't end by itself in between is not verified.)
     """
     cancelled = replace(state.subtasks[position], status="CANCELING", due=None)
-    return _with_subtasks(plan, state, _put(state.subtasks, position, cancelled))
+    return _with_subtasks(script, state, _put(state.subtasks, position, cancelled))
 
 
-_Refusal = Callable[[TaskState, Rules, int], str | None]
 _Effect = Callable[[TaskScript, Rules, TaskState, int], TaskState]
 
-_TASK_OPERATIONS: Final[dict[Operation, tuple[_Refusal, _Effect]]] = {
-    "RETRY": (_refuse_task_retry, _retry_task),
-    "ROLLBACK": (_refuse_rollback, _roll_back),
-}
-_SUBTASK_OPERATIONS: Final[dict[Operation, tuple[_Refusal, _Effect]]] = {
-    "RETRY": (_refuse_subtask_retry, _retry_subtask),
-    "SKIP": (_refuse_skip, _skip),
-    "CANCEL": (_refuse_cancel, _cancel),
+_TASK_OPERATIONS: Final[dict[Operation, _Effect]] = {"RETRY": _retry_task, "ROLLBACK": _roll_back}
+_SUBTASK_OPERATIONS: Final[dict[Operation, _Effect]] = {
+    "RETRY": _retry_subtask,
+    "SKIP": _skip,
+    "CANCEL": _cancel,
 }
 
 
-# --- what time does -------------------------------------------------------------------------------
+# --- time -----------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1024)
-def _begin(plan: TaskScript, rules: Rules) -> History:
-    roots = [place for place, subtask in enumerate(plan.subtasks) if not subtask.needs]
-    first = roots[: plan.concurrency]
+def _begin(script: TaskScript, rules: Rules) -> History:
+    roots = [place for place, subtask in enumerate(script.subtasks) if not subtask.needs]
+    first = roots[: script.concurrency]
     subtasks = tuple(
         SubtaskState(status="READY" if place in first else "PENDING")
-        for place in range(len(plan.subtasks))
+        for place in range(len(script.subtasks))
     )
-    born = TaskState(
+    state = TaskState(
         at=0,
         status="RUNNING",
         operation="EXECUTE",
         start_time=0,
         finish_time=None,
-        prohibit_rollback=plan.prohibits_rollback,
+        prohibit_rollback=script.prohibits_rollback,
         subtasks=subtasks,
     )
-    return History(plan, rules, tuple(_unfold(plan, rules, born)))
+    started = [Change(0, part, None, label, "start") for part, label in state.labels()]
+    first_state = replace(state, changes=tuple(started))
+    return engine.History(script, rules, Chain(), tuple(_unfold(script, rules, first_state)))
 
 
-def _unfold(plan: TaskScript, rules: Rules, state: TaskState) -> Iterator[TaskState]:
-    """Every state from this one on, one per instant, until nothing is due any more."""
-    downstreams = downstreams_of(plan)
-    while (instant := _next_instant(plan, rules, state, downstreams)) is not None:
+def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[TaskState]:
+    """Yield every state from this one on, one per instant, until nothing is due any more."""
+    downstreams = downstreams_of(script)
+    while (instant := _next_instant(script, rules, state, downstreams)) is not None:
         if instant > state.at:
             yield state
-        state = _pass_instant(plan, rules, state, downstreams, instant)
+            state = replace(state, at=instant, changes=())
+        state = _pass_instant(script, rules, state, downstreams, instant)
     yield state
 
 
 def _next_instant(
-    plan: TaskScript, rules: Rules, state: TaskState, downstreams: _Positions
+    script: TaskScript, rules: Rules, state: TaskState, downstreams: _Positions
 ) -> int | None:
     """When something happens next if nobody interferes; empty ticks are not visited."""
     due = [each.due for each in state.subtasks if each.due is not None]
-    if _task_tick(plan, state, downstreams, state.at) is not state:
-        due.append(timeline.next_tick(state.at, rules.tick, rules.phase))
+    if _task_tick(script, state, downstreams, state.at) is not state:
+        due.append(engine.next_tick(state.at, rules.tick, rules.phase))
     if any(each.status in ("READY", "CANCELING") for each in state.subtasks):
-        due.append(timeline.next_tick(state.at, rules.tick, rules.phase + rules.tick // 2))
-    if (abandoned := _abandoned_at(plan, state)) is not None:
+        due.append(engine.next_tick(state.at, rules.tick, rules.phase + rules.tick // 2))
+    if (abandoned := _abandoned_at(script, state)) is not None:
         due.append(abandoned)
     return min(due, default=None)
 
 
 def _pass_instant(
-    plan: TaskScript, rules: Rules, state: TaskState, downstreams: _Positions, instant: int
+    script: TaskScript, rules: Rules, state: TaskState, downstreams: _Positions, instant: int
 ) -> TaskState:
-    """All that happens at one instant: runs end, then each scheduler whose tick it is."""
-    state = _end_runs(plan, replace(state, at=instant), instant)
+    """Return the state after an instant: runs end, then each scheduler acts whose tick it is."""
+    state = _end_runs(script, state, instant)
     if (instant - rules.phase) % rules.tick == 0:
-        state = _task_tick(plan, state, downstreams, instant)
+        state = _changed(state, _task_tick(script, state, downstreams, instant), "task tick")
     if (instant - rules.phase - rules.tick // 2) % rules.tick == 0:
-        state = _subtask_tick(plan, state, instant)
-    if _abandoned_at(plan, state) == instant:
-        state = replace(state, status="ABORTED")
+        state = _changed(state, _subtask_tick(script, state, instant), "subtask tick")
+    if _abandoned_at(script, state) == instant:
+        state = _changed(state, replace(state, status="ABORTED"), "abandoned")
     return state
 
 
-def _end_runs(plan: TaskScript, state: TaskState, instant: int) -> TaskState:
-    """Runs that are due end; a rollback run that succeeds leaves its subtask PENDING."""
-    subtasks = tuple(
-        _end_run(each, instant) if each.due == instant else each for each in state.subtasks
-    )
-    return _with_subtasks(plan, state, subtasks)
+def _changed(before: TaskState, after: TaskState, cause: Cause) -> TaskState:
+    """Return the later state with the changes between the two."""
+    new = engine.changes_between(before.labels(), after.labels(), at=after.at, cause=cause)
+    return replace(after, changes=(*before.changes, *new))
+
+
+def _end_runs(script: TaskScript, state: TaskState, instant: int) -> TaskState:
+    """End the runs that are due; a rollback run that succeeds leaves its subtask PENDING."""
+    due = [place for place, each in enumerate(state.subtasks) if each.due == instant]
+    for place in due:
+        before = state.subtasks[place]
+        ended = _put(state.subtasks, place, _end_run(before, instant))
+        state = _changed(state, _with_subtasks(script, state, ended), before.ending)
+    return state
 
 
 def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
     run = subtask.runs[-1]
     undone = run.operation in ("ROLLBACK", "ROLLBACK_SKIP") and subtask.will_end == "SUCCESSFUL"
     status: SubtaskStatus = "PENDING" if undone else subtask.will_end
-    ended = replace(run, ended=instant, ends=status)
-    runs = (*subtask.runs[:-1], ended)
+    ended = replace(run, ended=instant, ends=status, ended_by=subtask.ending)
+    runs = subtask.runs.replace_last(ended)
     return replace(subtask, status=status, finish_time=instant, runs=runs, due=None)
 
 
 def _task_tick(
-    plan: TaskScript, state: TaskState, downstreams: _Positions, instant: int
+    script: TaskScript, state: TaskState, downstreams: _Positions, instant: int
 ) -> TaskState:
-    """The task scheduler: a verdict, or else what may run next becomes READY.
+    """Return the state after the task scheduler: with a verdict, or what may run next READY.
 
     The same object when there is nothing to do. (RunningTaskWorker:86-119,143-176.)
     """
@@ -444,20 +461,20 @@ def _task_tick(
     goal: SubtaskStatus = "PENDING" if state.operation == "ROLLBACK" else "SUCCESSFUL"
     if all(status == goal for status in statuses):
         return replace(state, status="SUCCESSFUL", finish_time=instant)
-    return _promote(plan, state, downstreams, statuses)
+    return _promote(script, state, downstreams, statuses)
 
 
 def _promote(
-    plan: TaskScript, state: TaskState, downstreams: _Positions, statuses: list[SubtaskStatus]
+    script: TaskScript, state: TaskState, downstreams: _Positions, statuses: list[SubtaskStatus]
 ) -> TaskState:
-    """Subtasks whose turn it is become READY, in their listed order, up to the limit.
+    """Make subtasks READY whose turn it is, in their listed order, up to the limit.
 
     Forward: PENDING ones whose upstreams are all SUCCESSFUL. In a rollback: SUCCESSFUL ones whose
     downstreams are all PENDING. (AbstractTaskWorker:59-115. The sibling leaves the operation as it
     was, which differs only after a cancelled rollback run is retried: it would then repeat that
     subtask for ever. That OCP does so too is not verified.)
     """
-    room = plan.concurrency - statuses.count("READY") - statuses.count("RUNNING")
+    free = script.concurrency - statuses.count("READY") - statuses.count("RUNNING")
     rolling_back = state.operation == "ROLLBACK"
     waiting: SubtaskStatus = "SUCCESSFUL" if rolling_back else "PENDING"
     passed: SubtaskStatus = "PENDING" if rolling_back else "SUCCESSFUL"
@@ -468,91 +485,102 @@ def _promote(
         if status == waiting
         and _all_are(
             state,
-            downstreams[position] if rolling_back else plan.subtasks[position].needs,
+            downstreams[position] if rolling_back else script.subtasks[position].needs,
             passed,
         )
-    ][: max(room, 0)]
+    ][: max(free, 0)]
     if not turn:
         return state
     subtasks = list(state.subtasks)
     for position in turn:
         subtasks[position] = replace(subtasks[position], status="READY", operation=operation)
-    return _with_subtasks(plan, state, tuple(subtasks))
+    return _with_subtasks(script, state, tuple(subtasks))
 
 
-def _subtask_tick(plan: TaskScript, state: TaskState, instant: int) -> TaskState:
-    """The subtask scheduler: READY subtasks start, CANCELING ones are interrupted."""
+def _subtask_tick(script: TaskScript, state: TaskState, instant: int) -> TaskState:
+    """Return the state after the subtask scheduler: READY starts, CANCELING is interrupted."""
     subtasks = tuple(
-        _start_run(plan.subtasks[position], each, instant)
+        _start_run(script.subtasks[position], each, instant)
         if each.status == "READY"
         else _interrupt(each, instant)
         if each.status == "CANCELING"
         else each
         for position, each in enumerate(state.subtasks)
     )
-    return _with_subtasks(plan, state, subtasks)
+    return _with_subtasks(script, state, subtasks)
 
 
-def _start_run(plan: SubtaskScript, subtask: SubtaskState, instant: int) -> SubtaskState:
-    """RUNNING: the first start time ever stays, the finish time goes (SubtaskAccessor:54-61)."""
-    attempt = _attempt_of(plan, subtask)
-    limit = plan.timeout * SECOND or WATCHDOG
+def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int) -> SubtaskState:
+    """Start a run: the first start time stays, the finish time goes (SubtaskAccessor:54-61)."""
+    attempt = _attempt_of(script, subtask)
+    limit = script.timeout * SECOND or WATCHDOG
     in_time = attempt.takes is not None and attempt.takes <= limit
     takes = attempt.takes if attempt.takes is not None and in_time else limit
-    pace = attempt.takes or 0
-    started = Run(subtask.operation, started=instant, takes=pace, log=attempt.log)
+    attempts = subtask.attempts + (subtask.operation in ("EXECUTE", "RETRY"))
+    rollbacks = subtask.rollbacks + (subtask.operation == "ROLLBACK")
+    run = Run(
+        subtask.operation,
+        started=instant,
+        takes=attempt.takes or 0,
+        log=attempt.log,
+        number={"ROLLBACK": rollbacks, "EXECUTE": attempts, "RETRY": attempts}.get(
+            subtask.operation, 0
+        ),
+    )
     return replace(
         subtask,
         status="RUNNING",
         start_time=instant if subtask.start_time is None else subtask.start_time,
         finish_time=None,
-        runs=(*subtask.runs, started),
+        runs=subtask.runs.append(run),
         due=instant + takes,
         will_end=attempt.ends if in_time else "FAILED",
+        ending="run ended" if in_time else "timeout",
+        attempts=attempts,
+        rollbacks=rollbacks,
     )
 
 
-def _attempt_of(plan: SubtaskScript, subtask: SubtaskState) -> Attempt:
-    """What the run about to start does: its script's next attempt, the last one repeating."""
+def _attempt_of(script: SubtaskScript, subtask: SubtaskState) -> Attempt:
+    """Return what the run about to start does: the next attempt, the last one repeating."""
     if subtask.operation in ("SKIP", "ROLLBACK_SKIP"):
         return _NO_OP
-    backwards = subtask.operation == "ROLLBACK"
-    kin = ("ROLLBACK",) if backwards else ("EXECUTE", "RETRY")
-    script = plan.rollbacks if backwards else plan.attempts
-    before = sum(run.operation in kin for run in subtask.runs)
-    return script[min(before, len(script) - 1)]
+    if subtask.operation == "ROLLBACK":
+        return script.rollbacks[min(subtask.rollbacks, len(script.rollbacks) - 1)]
+    return script.attempts[min(subtask.attempts, len(script.attempts) - 1)]
 
 
 _NO_OP: Final = Attempt(takes=NO_OP_TAKES)
 
 
 def _interrupt(subtask: SubtaskState, instant: int) -> SubtaskState:
-    """RUNNING under CANCEL for the moment it takes to stop (CancelingSubtaskWorker:58-82)."""
+    """Let the run stop: RUNNING under CANCEL for a moment (CancelingSubtaskWorker:58-82)."""
     return replace(
         subtask,
         status="RUNNING",
         operation="CANCEL",
         due=instant + NO_OP_TAKES,
         will_end="FAILED",
+        ending="interrupt",
     )
 
 
-def _abandoned_at(plan: TaskScript, state: TaskState) -> int | None:
-    if plan.abandoned_after is None or state.status != "FAILED" or state.finish_time is None:
+def _abandoned_at(script: TaskScript, state: TaskState) -> int | None:
+    if script.abandoned_after is None or state.status != "FAILED" or state.finish_time is None:
         return None
-    return state.finish_time + plan.abandoned_after
+    return state.finish_time + script.abandoned_after
 
 
-# --- small things ---------------------------------------------------------------------------------
+# --- helpers --------------------------------------------------------------------------------------
 
 
-def downstreams_of(plan: TaskScript) -> _Positions:
-    """For each subtask, the positions of those that need it."""
-    found: list[list[int]] = [[] for _ in plan.subtasks]
-    for position, subtask in enumerate(plan.subtasks):
+def downstreams_of(script: TaskScript) -> _Positions:
+    """Return, for each subtask, the positions of those that need it."""
+    downstreams: list[list[int]] = [[] for _ in script.subtasks]
+    for position, subtask in enumerate(script.subtasks):
         for upstream in subtask.needs:
-            found[upstream].append(position)
-    return tuple(map(tuple, found))
+            downstreams[upstream].append(position)
+    return tuple(map(tuple, downstreams))
 
 
 def _all_are(state: TaskState, positions: tuple[int, ...], status: SubtaskStatus) -> bool:
@@ -566,27 +594,27 @@ def _put(
 
 
 def _with_subtask(
-    plan: TaskScript, state: TaskState, position: int, subtask: SubtaskState
+    script: TaskScript, state: TaskState, position: int, subtask: SubtaskState
 ) -> TaskState:
-    """The task RUNNING again, one subtask changed."""
-    return _with_subtasks(plan, state, _put(state.subtasks, position, subtask), status="RUNNING")
+    """Return the task RUNNING again, with one subtask changed."""
+    return _with_subtasks(script, state, _put(state.subtasks, position, subtask), status="RUNNING")
 
 
 def _with_subtasks(
-    plan: TaskScript,
+    script: TaskScript,
     state: TaskState,
     subtasks: tuple[SubtaskState, ...],
     *,
     status: TaskStatus | None = None,
     operation: TaskOperation | None = None,
 ) -> TaskState:
-    """The task with these subtasks, and what follows from them (TaskInstanceManagerImpl:160-174).
+    """Return the task with these subtasks, and what follows (TaskInstanceManagerImpl:160-174).
 
     A subtask that forbids rollback counts once it has started: neither PENDING nor READY.
     """
-    prohibited = plan.prohibits_rollback or any(
-        script.prohibits_rollback and each.status not in ("PENDING", "READY")
-        for script, each in zip(plan.subtasks, subtasks, strict=True)
+    prohibited = script.prohibits_rollback or any(
+        each.prohibits_rollback and it.status not in ("PENDING", "READY")
+        for each, it in zip(script.subtasks, subtasks, strict=True)
     )
     return replace(
         state,

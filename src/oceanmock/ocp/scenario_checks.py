@@ -87,7 +87,7 @@ class OcpActor(story.Actor):
     def start(self, instant: int, others: Sequence[OcpActor]) -> OcpActor:
         """The task born at an instant; the ticks lie where they lay."""
         rules = replace(self.life.rules, phase=-instant % self.life.rules.tick)
-        return replace(self, born=instant, life=ocp.start(self.life.plan, rules))
+        return replace(self, born=instant, life=ocp.start(self.life.script, rules))
 
     def operate(self, operation: str, part: story.Part, instant: int) -> OcpActor | story.Refusal:
         """The task after an operation on it, or on its subtask."""

@@ -147,7 +147,7 @@ class Tasks:
     def ends(self) -> Iterator[int]:
         """Return the last instant at which each task changes."""
         for id, history in self._histories.items():
-            yield self._tasks[id].born + history.states[-1].at
+            yield self._tasks[id].born + history.last.at
 
     def items(self) -> Iterator[Item]:
         """Return every task, without its subtasks."""
@@ -214,7 +214,7 @@ class Tasks:
         history = ocp.operate(self._histories[task.id], operation, instant, subtask=position)
         self._histories[task.id] = history
         view = TaskView(task, ocp.view_at(history, instant))
-        self.clock.settle(task.born + history.states[-1].at)
+        self.clock.settle(task.born + history.last.at)
         return view
 
     def _start(self, template: Template, at: int) -> TaskView:
@@ -222,8 +222,8 @@ class Tasks:
         history = ocp.start(template.script, replace(template.rules, phase=phase))
         task = _task(template.model, template.script, template.fake_data, number=0, born=at)
         self._add(task, history, task.name)
-        self.clock.settle(at + history.states[-1].at)
-        return TaskView(task, history.states[0])
+        self.clock.settle(at + history.last.at)
+        return TaskView(task, history.first)
 
     def _create(self, scenario: Scenario, at: int) -> str:
         taken, ids = self._ids(), set(ids_of(scenario))
@@ -250,7 +250,7 @@ class Tasks:
                 phase = (self._first_tick - born) % rules.tick
                 history = ocp.start(script, replace(rules, phase=phase))
                 self._add(task, history, scenario.name)
-                ends.append(born + history.states[-1].at)
+                ends.append(born + history.last.at)
         for end in ends:
             self.clock.settle(end)
         for written in scenario.tasks:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pytest
 
+from oceanmock.apis import APIS
 from oceanmock.handles import SandboxHandle
 from oceanmock.pytest_plugin import PluginOptions
 from oceanmock.pytest_plugin.report import journal_of
@@ -28,7 +29,7 @@ class CoverageRecorder:
 
     def __init__(self, options: PluginOptions) -> None:
         self._options = options
-        self._coverage = Coverage()
+        self._coverage = Coverage(APIS)
         self._problem = ""
 
     def record(self, sandbox: SandboxHandle) -> None:
@@ -41,14 +42,14 @@ class CoverageRecorder:
         self._coverage.add(api, scenarios, journal_of(sandbox))
         for row in sandbox.rows()[:MAX_EXPLAINED_TASKS]:
             path = f"/tasks/{api}/{row['id']}/explain"
-            self._coverage.add_lived(api, sandbox.admin.ask("GET", path))
+            self._coverage.add_explanation(api, sandbox.admin.ask("GET", path))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Add the coverage of a worker of xdist; a crashed one sends none."""
         output = getattr(node, "workeroutput", {})
         if WORKER_KEY in output:
-            self._coverage.merge(Coverage.of_json(json.loads(output[WORKER_KEY])))
+            self._coverage.merge(Coverage.of_json(json.loads(output[WORKER_KEY]), APIS))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -90,6 +91,6 @@ class CoverageRecorder:
         if least is None or not self._coverage.apis or percent >= least:
             return ""
         return (
-            f"its clients have seen {percent:g} % of the states, operators and edges of their "
-            f"APIs, and {least:g} % is asked for (--oceanmock-coverage-min)."
+            f"its clients have seen {percent:g} % of the states, operators and transitions "
+            f"of their APIs, and {least:g} % is asked for (--oceanmock-coverage-min)."
         )

@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import Generic, Self, TypeVar
 
 from oceanmock.clock import SECOND
-from oceanmock.engine import history as timeline
+from oceanmock.engine.machine import until
 from oceanmock.errors import AuthorError
 
 Part = tuple[int, ...]
@@ -186,7 +186,7 @@ def _await(actor: A, step: Until, now: int, number: int) -> int:
 def _from(actor: A, step: Until, now: int) -> list[Shown]:
     """What shows now, and all that will."""
     life = list(actor.shows(step.part))
-    past = len(timeline.until(life, now - actor.born))
+    past = len(until(life, now - actor.born))
     return life[max(past - 1, 0) :]
 
 
