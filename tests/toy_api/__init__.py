@@ -1,0 +1,1 @@
+"""A third API: jobs that fail once and can be retried."""

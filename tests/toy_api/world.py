@@ -1,0 +1,104 @@
+"""The toy's jobs in a sandbox."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from oceanmock.clock import SECOND, Clock
+from oceanmock.engine.log import Create, Operate, Start
+from oceanmock.engine.sandbox import Item, Sandbox
+from oceanmock.errors import IllegalOperation, NoSuchTask
+from toy_api.api import API
+from toy_api.scenario import Job, Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A job from an instant on."""
+
+    job: Job
+    operation: str
+    since: int
+
+    @property
+    def ends(self) -> int:
+        return self.since + self.job.seconds * SECOND
+
+    def state_at(self, now: int) -> str:
+        if now < self.ends:
+            return "BUSY"
+        return "DONE" if self.operation == "RETRY" else "BROKEN"
+
+
+class Jobs:
+    """The jobs of a sandbox, by their ids."""
+
+    api: ClassVar[str] = API.name
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._jobs: dict[int, JobState] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def state(self, id: int) -> JobState:
+        if id not in self._jobs:
+            raise NoSuchTask(id)
+        return self._jobs[id]
+
+    def check(self, scenarios: Sequence[Scenario], *, sandbox: str) -> None:
+        pass
+
+    def populate(self, scenarios: Sequence[Scenario], *, start: int) -> None:
+        for job in (job for scenario in scenarios for job in scenario.jobs):
+            self._jobs[job.id] = JobState(job, "RUN", start)
+
+    def apply(self, command: Operate | Start | Create, *, at: int) -> Any:
+        match command:
+            case Operate(key=int() as id, operation=operation):
+                state = self._jobs[id].state_at(at)
+                if state != "BROKEN":
+                    raise IllegalOperation(operation, state=state, allowed=())
+                self._jobs[id] = replace(self._jobs[id], operation=operation, since=at)
+            case Create(scenario=Scenario() as scenario):
+                self.populate([scenario], start=at)
+                return str(scenario.jobs[0].id)
+        return None
+
+    def due(self, now: int) -> Iterator[int]:
+        return (end for end in self.ends() if end > now)
+
+    def ends(self) -> Iterator[int]:
+        return (state.ends for state in self._jobs.values())
+
+    def items(self) -> Iterator[Item]:
+        now = self.clock.now()
+        for id, state in self._jobs.items():
+            yield Item(str(id), id, state.job.name, state.state_at(now), state.operation)
+
+    def item(self, id: str) -> Item:
+        since = self.state(int(id)).since
+        found = next(item for item in self.items() if item.id == id)
+        return replace(found, started=since, parts=())
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def details(self) -> dict[str, Any]:
+        return {}
+
+
+def new_world(
+    clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]
+) -> Jobs:
+    return Jobs(clock)
+
+
+def steps_of(scenario: Scenario) -> int:
+    return len(scenario.jobs)
+
+
+def retry(sandbox: Sandbox, id: int) -> None:
+    sandbox.world(Jobs).state(id)
+    sandbox.execute(Operate(Jobs.api, id, "RETRY"))
