@@ -18,7 +18,7 @@ from oceanmock.engine.faults import (
 )
 from oceanmock.engine.store.memory import MAX_CALLERS, MemoryCounters
 from oceanmock.errors import AuthorError
-from oceanmock.journal import is_called
+from oceanmock.journal.query import is_id
 from oceanmock.library import read_fault
 
 JSON = (b"Content-Type", b"application/json")
@@ -157,7 +157,7 @@ def test_a_dag_s_fault_strikes_what_is_about_a_dag_not_a_node_of_the_same_id() -
     ],
 )
 def test_a_generic_id_is_called_by_the_number_at_its_end(id: str, wanted: str, holds: bool) -> None:
-    assert is_called(id, wanted) == holds
+    assert is_id(id, wanted) == holds
 
 
 # --- which calls ----------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http import server
 from oceanmock.http.app import App, create_app
-from oceanmock.journal import Query
+from oceanmock.journal.query import Query
 from oceanmock.library import read_fault
 from oceanmock.ocp.world import Tasks
 from serving_app import Serving, World, serving_app

@@ -23,7 +23,7 @@ import pytest
 import obshell_client as client
 from conftest import AFTERNOON, REINSTALL, Ask, asking, spec_of
 from obshell_world import INIT, KEYS, LOCAL
-from oceanmock.apis import make_sandbox
+from oceanmock.apis import make_sandbox, operations_by_api
 from oceanmock.clock import SECOND, wall_now
 from oceanmock.engine.accounts import Accounts
 from oceanmock.engine.log import SandboxSpec
@@ -31,7 +31,9 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.pipeline import MAX_BODY_BYTES
-from oceanmock.journal import MOST, Entry, Query
+from oceanmock.journal import MAX_JOURNAL_ENTRIES
+from oceanmock.journal.entries import Entry
+from oceanmock.journal.query import Query
 from oceanmock.library import load_scenario
 from serving_app import Serving, World, serving_app
 
@@ -136,10 +138,10 @@ def test_an_exchange_is_in_the_journal_of_its_own_sandbox_only(
 
 
 def test_the_journal_is_bounded(ask: Ask, sandbox: Sandbox) -> None:
-    for _ in range(MOST + 5):
+    for _ in range(MAX_JOURNAL_ENTRIES + 5):
         ask("GET", "/sandboxes/mine/nowhere")
 
-    assert (sandbox.journal.count(), sandbox.journal.dropped) == (MOST, 5)
+    assert (sandbox.journal.count(), sandbox.journal.dropped) == (MAX_JOURNAL_ENTRIES, 5)
     assert sandbox.journal.entries()[0].number == 6
 
 
@@ -147,7 +149,8 @@ def test_what_was_asked_is_found_by_what_it_was_about(ask: Ask, sandbox: Sandbox
     ask("POST", f"/sandboxes/mine{RETRY}")
     ask("POST", f"/sandboxes/mine{TASK}/retry")
 
-    verdict = sandbox.journal.verify(Query(operation="retrySubtask", subtask=13000333), times=1)
+    query = Query(operation="retrySubtask", subtask=13000333, routes=operations_by_api())
+    verdict = sandbox.journal.verify(query, times=1)
 
     assert verdict.holds
 
@@ -237,7 +240,8 @@ def test_an_encrypted_request_is_in_the_journal_as_it_was_meant(
     assert (answer.status_code, entry.operation) == (200, "dagHandler")
     assert entry.ids == {"id": f"{LOCAL}4"}
     assert json.loads(entry.request_body) == {"operator": "RETRY"}
-    assert of_obshell.journal.count(Query(dag=4, body={"operator": "RETRY"})) == 1
+    query = Query(dag=4, body={"operator": "RETRY"}, routes=operations_by_api())
+    assert of_obshell.journal.count(query) == 1
 
 
 def test_what_cannot_be_decrypted_is_in_the_journal_as_it_came(

@@ -30,7 +30,7 @@ from oceanmock.engine.log import MoveClock, SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
-from oceanmock.journal import Entry
+from oceanmock.journal.entries import Entry
 from oceanmock.library import read_scenario
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp.world import Tasks

@@ -24,7 +24,7 @@ from oceanmock import (
 )
 from oceanmock.client.mock import Mock
 from oceanmock.controls import FaultFields, JournalFilters
-from oceanmock.journal import Query
+from oceanmock.journal.query import QUERY_KEYS
 from oceanmock.library import read_fault
 from oceanmock.obshell.client import Obshell
 from oceanmock.ocp.client import Ocp
@@ -233,7 +233,7 @@ def test_a_wrong_query_is_its_author_s_mistake(
 
 
 def test_a_query_has_the_keywords_that_the_journal_knows() -> None:
-    assert {"operation", *JournalFilters.__annotations__} == set(Query.__dataclass_fields__)
+    assert {"operation", *JournalFilters.__annotations__} == set(QUERY_KEYS)
 
 
 def test_an_entry_has_what_the_admin_api_tells(ocp: Ocp) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from oceanmock.api import Api
@@ -40,3 +40,8 @@ def make_sandbox(
     """
     spec = SandboxSpec(tuple(scenarios), created=wall(), **settings)
     return Sandbox(spec, apis, wall=wall)
+
+
+def operations_by_api(apis: Sequence[Api] = APIS) -> Mapping[str, Mapping[str, Mapping[str, str]]]:
+    """Return each API's operations, and of each the path parameter of every kind."""
+    return {api.name: {route.id: route.ids for route in api.routes} for api in apis}

@@ -13,7 +13,8 @@ import time
 import tracemalloc
 from typing import Any
 
-from oceanmock.journal import MOST, Journal, Query
+from oceanmock.journal import MAX_JOURNAL_ENTRIES, Journal
+from oceanmock.journal.query import Query
 
 ROUNDS = 20
 
@@ -65,11 +66,11 @@ def microseconds(**other: Any) -> float:
     """The median over the rounds of what recording one exchange takes."""
     journal, taken = Journal(), []
     for _ in range(ROUNDS):
-        exchanges = [exchange(number, **other) for number in range(MOST)]
+        exchanges = [exchange(number, **other) for number in range(MAX_JOURNAL_ENTRIES)]
         began = time.perf_counter()
         for each in exchanges:
             journal.record(**each)
-        taken.append((time.perf_counter() - began) / MOST)
+        taken.append((time.perf_counter() - began) / MAX_JOURNAL_ENTRIES)
     return statistics.median(taken) * 1e6
 
 
@@ -79,7 +80,7 @@ def bytes_of_an_entry(**other: Any) -> tuple[float, float, float]:
     journal = Journal()
     taken = []
     for rounds in (1, 10):
-        for number in range(rounds * MOST):
+        for number in range(rounds * MAX_JOURNAL_ENTRIES):
             journal.record(**exchange(number, **other))
         taken.append(tracemalloc.get_traced_memory()[0] / journal.count())
     tracemalloc.stop()
@@ -89,7 +90,7 @@ def bytes_of_an_entry(**other: Any) -> tuple[float, float, float]:
 def milliseconds_to_verify() -> float:
     """What it takes to verify, in vain, a full journal."""
     journal = Journal()
-    for number in range(MOST):
+    for number in range(MAX_JOURNAL_ENTRIES):
         journal.record(**exchange(number))
     began = time.perf_counter()
     journal.verify(Query(operation="retrySubtask", subtask=7), times=1)
@@ -102,7 +103,8 @@ def main() -> None:
         first, later, counted = bytes_of_an_entry(**other)
         took = microseconds(**other)
         print(f"{name:28}{took:8.1f}{first:10.0f}{later:10.0f}{counted:10.0f}")
-    print(f"a verification in vain, of {MOST} entries: {milliseconds_to_verify():.1f} ms")
+    took = milliseconds_to_verify()
+    print(f"a verification in vain, of {MAX_JOURNAL_ENTRIES} entries: {took:.1f} ms")
 
 
 if __name__ == "__main__":

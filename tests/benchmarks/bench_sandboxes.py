@@ -23,7 +23,7 @@ from oceanmock.engine.log import MoveClock, SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.http.app import App
-from oceanmock.journal import MOST
+from oceanmock.journal import MAX_JOURNAL_ENTRIES
 from oceanmock.library import read_scenario
 from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.fields import BaseScenario
@@ -199,7 +199,7 @@ async def print_asking() -> None:
     sandbox = make_sandbox([OCP])
     app, rest = App(Sandboxes(sandbox)), targets()
     sandbox.advance(60 * SECOND)
-    marks = [MOST, 10_000, 50_000, 100_000, 150_000, REQUESTS]
+    marks = [MAX_JOURNAL_ENTRIES, 10_000, 50_000, 100_000, 150_000, REQUESTS]
     asked, began = 0, time.perf_counter()
     for mark in marks:
         while asked < mark:

@@ -43,7 +43,7 @@ from oceanmock.conformance.problems import problem_of
 from oceanmock.conformance.reproduce import curl_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
-from oceanmock.journal import MASK, masked_body, masked_headers, masked_query
+from oceanmock.journal.masking import MASK, mask_body, mask_headers, mask_query
 from oceanmock.openapi import operation_asked, operations_of
 
 if TYPE_CHECKING:
@@ -280,12 +280,12 @@ class HttpClient:
             phase=booking.phase,
             operation=booking.operation or self._operation(request.method, path),
             method=request.method,
-            target=_hidden(path + question + masked_query(query), secrets),
+            target=_hidden(path + question + mask_query(query), secrets),
             request_headers=_masked(_pairs(request.headers.items()), sent),
-            request_body=_hidden(masked_body(_body_meant(request)), secrets),
+            request_body=_hidden(mask_body(_body_meant(request)), secrets),
             status=None if answer is None else answer.status_code,
             response_headers=() if answer is None else _masked(_raw_headers(answer), answered),
-            response_body=b"" if answer is None else _hidden(masked_body(answer.content), answered),
+            response_body=b"" if answer is None else _hidden(mask_body(answer.content), answered),
             sent_at=times[0],
             took=times[1],
             problem=_hidden(problem, secrets),
@@ -441,12 +441,12 @@ def _secrets_of(auth: Any) -> frozenset[str]:
 def _secrets_in(headers: Iterable[tuple[str | bytes, str | bytes]]) -> set[str]:
     """The credentials in headers: what is masked of them."""
     several = _pairs(headers)
-    pairs = zip(several, masked_headers(several), strict=True)
+    pairs = zip(several, mask_headers(several), strict=True)
     return {value.split(" ", 1)[-1] for (_, value), (_, shown) in pairs if value != shown}
 
 
 def _masked(headers: Headers, secrets: Iterable[str]) -> Headers:
-    return tuple((name, _hidden(value, secrets)) for name, value in masked_headers(headers))
+    return tuple((name, _hidden(value, secrets)) for name, value in mask_headers(headers))
 
 
 def _hidden(said: Any, secrets: Iterable[str]) -> Any:

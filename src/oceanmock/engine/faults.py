@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from oceanmock.engine.store.base import Attempt, FaultCounters
 from oceanmock.errors import AuthorError
-from oceanmock.journal import is_called
+from oceanmock.journal.query import is_id
 from oceanmock.scenario.faults import Fault
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -196,7 +196,7 @@ class _Fault:
 
     def _is_about(self, kind: str, id: str, request: FaultRequest) -> bool:
         variable = self.fault.KINDS.get(request.operation, {}).get(kind)
-        return variable is not None and is_called(request.ids.get(variable, ""), id)
+        return variable is not None and is_id(request.ids.get(variable, ""), id)
 
     def number(self, previous: Mapping[int, int], counters: FaultCounters) -> int:
         """Return the request's number; that of the ``previous`` one if both are one attempt."""

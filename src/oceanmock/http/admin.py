@@ -17,7 +17,7 @@ import orjson
 
 from oceanmock import __version__
 from oceanmock.api import Api, ApiError, Handler, Request, Response, Service
-from oceanmock.apis import APIS, api_named
+from oceanmock.apis import APIS, api_named, operations_by_api
 from oceanmock.clock import LATEST, stopwatch
 from oceanmock.engine.accounts import EVERYTHING, Accounts, User
 from oceanmock.engine.log import (
@@ -60,7 +60,7 @@ from oceanmock.http.admin_scenarios import (
     check_switches,
     create_task,
 )
-from oceanmock.journal import Query
+from oceanmock.journal.query import Query
 from oceanmock.library import read_fault
 from oceanmock.openapi import operations_of
 from oceanmock.scenario.fields import BaseScenario
@@ -317,7 +317,8 @@ class AdminHandlers:
         """Return the entries that match every filter."""
         journal, params = self._sandbox(request).journal, request.parameters
         self._check_filters(request)
-        query = Query.of({key: params[key] for key in (self._filters - _PAGING) & params.keys()})
+        filters = {key: params[key] for key in (self._filters - _PAGING) & params.keys()}
+        query = Query.of(filters, operations_by_api(self.context.apis))
         entries = journal.entries(query, after=params["after"], limit=params["limit"])
         return _respond(
             {
@@ -345,7 +346,7 @@ class AdminHandlers:
         """Return whether the expected requests have come."""
         journal, body = self._sandbox(request).journal, request.content
         verdict = journal.verify(
-            Query.of(body["query"]),
+            Query.of(body["query"], operations_by_api(self.context.apis)),
             times=body.get("times"),
             at_least=body.get("at_least"),
             at_most=body.get("at_most"),

@@ -1,0 +1,125 @@
+"""One exchange of a sandbox, as the journal keeps it and as JSON shows it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from oceanmock.text import escape_unprintable, format_instant, shorten
+
+Headers = tuple[tuple[str, str], ...]
+
+MAX_TEXT_LENGTH = 400
+"""The number of characters of one text that a message shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One exchange. ``number`` counts from 1 in its sandbox and is never used again.
+
+    ``at`` is the instant of the sandbox's clock, ``wall`` that of the machine's, and ``took`` a
+    span of the machine's, all in nanoseconds. ``operation`` is the operationId, empty where the
+    request matches none. ``ids`` are the path's variables, by the contract's names. ``caller`` is
+    the authenticated user, access key, root or agent. ``request_body`` is decrypted. ``status`` is
+    None where the connection was cut before a response. ``refusal`` says in one sentence why the
+    request was refused, and ``fault`` names the fault that was injected.
+    """
+
+    number: int
+    at: int
+    wall: int
+    took: int
+    api: str
+    operation: str
+    method: str
+    path: str
+    query: str
+    ids: Mapping[str, str]
+    caller: str
+    request_headers: Headers
+    request_body: bytes
+    status: int | None
+    response_headers: Headers
+    response_body: bytes
+    refusal: str
+    fault: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as JSON: times in RFC 3339, each body with its kind.
+
+        A body is its JSON ("json"), else its text ("text"), else Base64 ("base64"); None ("none").
+        """
+        request_kind, request_body = body_value(self.request_body)
+        response_kind, response_body = body_value(self.response_body)
+        return {
+            "number": self.number,
+            "at": microseconds_text(self.at),
+            "wall": microseconds_text(self.wall),
+            "took_ms": self.took / 1e6,
+            "api": self.api,
+            "operation": self.operation,
+            "method": _clean(self.method),
+            "path": _clean(self.path),
+            "query": _clean(self.query),
+            "ids": {name: _clean(value) for name, value in self.ids.items()},
+            "caller": _clean(self.caller),
+            "request_headers": [[_clean(k), _clean(v)] for k, v in self.request_headers],
+            "request_body": request_body,
+            "request_body_kind": request_kind,
+            "status": self.status,
+            "response_headers": [[_clean(k), _clean(v)] for k, v in self.response_headers],
+            "response_body": response_body,
+            "response_body_kind": response_kind,
+            "refusal": _clean(self.refusal),
+            "fault": _clean(self.fault),
+        }
+
+    def __str__(self) -> str:
+        target = f"{self.path}?{self.query}" if self.query else self.path
+        by = f" by {self.caller}" if self.caller else ""
+        answered = "cut off" if self.status is None else f"answered {self.status}"
+        fault = f", struck by {self.fault}" if self.fault else ""
+        return printable(f"{self.method} {target}{by}, {answered}{fault}")
+
+
+def microseconds_text(instant: int) -> str:
+    """Return an instant with six digits of fraction."""
+    return format_instant(instant, digits=6, padded=True)
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, shortened, with unprintable characters spelled out."""
+    return escape_unprintable(shorten(text, MAX_TEXT_LENGTH))
+
+
+def _clean(text: str) -> str:
+    """Return a text without what UTF-8 cannot encode: half a surrogate pair."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def body_value(body: bytes) -> tuple[str, Any]:
+    """Return the kind of a body, and the value that JSON shows."""
+    if not body:
+        return "none", None
+    try:
+        return "json", parse_body(body)
+    except ValueError:
+        pass
+    try:
+        return "text", body.decode()
+    except UnicodeDecodeError:
+        return "base64", base64.b64encode(body).decode()
+
+
+def parse_body(body: bytes) -> Any:
+    """Return a body's JSON. Raises ValueError for none, and for one too deep to serialize."""
+    value = orjson.loads(body)
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    return value
