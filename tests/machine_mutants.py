@@ -14,6 +14,7 @@ from oceanmock.obshell.errors import ObshellError
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp import handlers as ocp_room
 from oceanmock.ocp import machine as ocp
+from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.world import Tasks
 
 # --- OCP ------------------------------------------------------------------------------------------
@@ -39,7 +40,9 @@ def _skip_runs(plan: Any, subtask: Any) -> Any:
 
 def _long_skip(plan: Any, subtask: Any) -> Any:
     attempt = _ATTEMPT(plan, subtask)
-    return replace(attempt, takes=60 * ocp.SECOND) if subtask.operation == "SKIP" else attempt
+    return (
+        replace(attempt, takes=60 * ocp_states.SECOND) if subtask.operation == "SKIP" else attempt
+    )
 
 
 _TICK: Final = ocp._task_tick

@@ -14,19 +14,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from oceanmock.obshell.machine import (
+from oceanmock.obshell.api import Operator, State
+from oceanmock.obshell.machine import task_logs_at
+from oceanmock.obshell.states import (
     Attempt,
     DagScript,
     DagState,
     NodeScript,
     NodeState,
-    Operator,
     Rules,
     Run,
-    State,
     SubTaskScript,
     SubTaskState,
-    task_logs_at,
 )
 
 MILLISECOND = 1_000_000

@@ -14,7 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from oceanmock.obshell.machine import (
+from oceanmock.obshell.api import Operator
+from oceanmock.obshell.machine import task_logs_at
+from oceanmock.obshell.states import (
     CANCELLED,
     SECOND,
     Attempt,
@@ -22,10 +24,8 @@ from oceanmock.obshell.machine import (
     DagState,
     Flag,
     NodeScript,
-    Operator,
     Rules,
     SubTaskScript,
-    task_logs_at,
 )
 
 FOLDER = Path(__file__).parent / "data" / "obshell"

@@ -34,8 +34,8 @@ from oceanmock.engine.log import Create, MoveClock
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.library import read_scenario
-from oceanmock.obshell.machine import SECOND
 from oceanmock.obshell.scenario import Dag, Makes, ObshellStartsOn, Scenario
+from oceanmock.obshell.states import SECOND
 from oceanmock.obshell.world import Dags
 
 Json = dict[str, Any]

@@ -21,7 +21,7 @@ from obshell_recordings import (
     instant_of,
     node_plans,
 )
-from oceanmock.obshell.machine import SECOND, Attempt
+from oceanmock.obshell.states import SECOND, Attempt
 
 Json = dict[str, Any]
 

@@ -14,22 +14,18 @@ from hypothesis import strategies as st
 
 from obshell_invariants import MILLISECOND, Act, Answer, Refusal, Step, answer_to, every_act
 from oceanmock.errors import IllegalOperator
-from oceanmock.obshell.machine import (
+from oceanmock.obshell.api import Operator
+from oceanmock.obshell.machine import History, next_due, operate, start, view_at
+from oceanmock.obshell.states import (
     SECOND,
     Attempt,
     DagScript,
     DagState,
     Flag,
-    History,
     NodeScript,
-    Operator,
     Outcome,
     Rules,
     SubTaskScript,
-    next_due,
-    operate,
-    start,
-    view_at,
 )
 
 MOST_CHANGES = 150

@@ -17,12 +17,12 @@ from itertools import pairwise
 from typing import Final, Literal
 
 from oceanmock.engine.machine import Chain
-from oceanmock.ocp.machine import (
+from oceanmock.ocp.api import Operation
+from oceanmock.ocp.states import (
     NO_OP_TAKES,
     SECOND,
     WATCHDOG,
     Attempt,
-    Operation,
     Rules,
     Run,
     SubtaskScript,

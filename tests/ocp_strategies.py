@@ -14,20 +14,16 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 
 from oceanmock.errors import IllegalOperation, RollbackProhibited
-from oceanmock.ocp.machine import (
+from oceanmock.ocp.api import Operation
+from oceanmock.ocp.machine import History, next_due, operate, start, view_at
+from oceanmock.ocp.states import (
     SECOND,
     Attempt,
-    History,
-    Operation,
     Outcome,
     Rules,
     SubtaskScript,
     TaskScript,
     TaskState,
-    next_due,
-    operate,
-    start,
-    view_at,
 )
 from ocp_invariants import Act, Answer, Step, answer_to, every_act, run_limit
 

@@ -24,13 +24,14 @@ from oceanmock.engine.records import OperationRecord
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, NoSuchTask
 from oceanmock.library import library_names, load_scenario
-from oceanmock.obshell import machine as obshell
+from oceanmock.obshell import states as obshell_states
 from oceanmock.obshell import world as obshell_world
 from oceanmock.obshell.explain import DagExplainer
 from oceanmock.obshell.explain import explain as explain_dag
 from oceanmock.obshell.scenario import Address
 from oceanmock.obshell.world import Dag, Dags, Key, Node, SubTask, id_of
 from oceanmock.ocp import machine as ocp
+from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.explain import TaskExplainer
 from oceanmock.ocp.explain import explain as explain_task
@@ -392,7 +393,7 @@ def follow(told: Explanation) -> None:
 # --- every life -----------------------------------------------------------------------------------
 
 
-def a_task(plan: ocp.TaskScript) -> Task:
+def a_task(plan: ocp_states.TaskScript) -> Task:
     """A task that goes with a plan."""
     downstreams = ocp.downstreams_of(plan)
     return Task(
@@ -426,7 +427,7 @@ def a_task(plan: ocp.TaskScript) -> Task:
     )
 
 
-def a_dag(plan: obshell.DagScript) -> Dag:
+def a_dag(plan: obshell_states.DagScript) -> Dag:
     """A dag that goes with a plan."""
     agent = Address(ip="10.0.0.1", port=2886)
     return Dag(

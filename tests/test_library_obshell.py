@@ -16,6 +16,7 @@ from oceanmock.errors import IllegalOperator
 from oceanmock.library import library_names, load_scenario
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell import states as obshell_states
 from oceanmock.obshell import world as obshell_world
 from oceanmock.obshell.scenario_checks import tell
 from oceanmock.obshell.world import Dags
@@ -62,17 +63,17 @@ def test_initialize_cluster_is_undone_as_the_recorded_one() -> None:
     assert undone == [measured(each.rollbacks[0]) for each in scripts(RECORDED.plan)[:3]]
 
 
-def scripts(plan: machine.DagScript) -> list[machine.SubTaskScript]:
+def scripts(plan: obshell_states.DagScript) -> list[obshell_states.SubTaskScript]:
     """The script of each node's first sub task."""
     return [node.sub_tasks[0] for node in plan.nodes]
 
 
-def measured(run: machine.Attempt) -> tuple[int, str, tuple[str, ...]]:
+def measured(run: obshell_states.Attempt) -> tuple[int, str, tuple[str, ...]]:
     """How many microseconds a run takes, how it ends and what it logs."""
     return round((run.takes or 0) / 1000), run.ends, logged(run)
 
 
-def logged(run: machine.Attempt) -> tuple[str, ...]:
+def logged(run: obshell_states.Attempt) -> tuple[str, ...]:
     """All lines of a run that ends by itself; a recording does not set the last one apart."""
     return run.log if run.last_words is None else (*run.log, run.last_words)
 

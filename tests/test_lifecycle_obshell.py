@@ -13,23 +13,18 @@ from typing import Any
 import pytest
 
 from oceanmock.errors import IllegalOperator
-from oceanmock.obshell.machine import (
+from oceanmock.obshell.api import Operator
+from oceanmock.obshell.machine import History, next_due, operate, start, task_logs_at, view_at
+from oceanmock.obshell.states import (
     SECOND,
     Attempt,
     DagScript,
     DagState,
     Flag,
-    History,
     NodeScript,
-    Operator,
     Rules,
     SubTaskScript,
     SubTaskState,
-    next_due,
-    operate,
-    start,
-    task_logs_at,
-    view_at,
 )
 
 MILLISECOND = SECOND // 1000

@@ -34,7 +34,8 @@ from obshell_strategies import (
     tell_to_its_rest,
 )
 from oceanmock.errors import IllegalOperator
-from oceanmock.obshell.machine import (
+from oceanmock.obshell.machine import next_due, operate, start, view_at
+from oceanmock.obshell.states import (
     SECOND,
     Attempt,
     DagScript,
@@ -44,10 +45,6 @@ from oceanmock.obshell.machine import (
     Rules,
     SubTaskScript,
     SubTaskState,
-    next_due,
-    operate,
-    start,
-    view_at,
 )
 
 FAR = 1_000_000 * SECOND

@@ -12,19 +12,11 @@ from typing import Any
 import pytest
 
 from oceanmock.errors import IllegalOperation, RollbackProhibited
+from oceanmock.ocp import api as ocp_api
 from oceanmock.ocp import machine as ocp
-from oceanmock.ocp.machine import (
-    SECOND,
-    Attempt,
-    History,
-    Rules,
-    SubtaskScript,
-    TaskScript,
-    next_due,
-    operate,
-    start,
-    view_at,
-)
+from oceanmock.ocp import states as ocp_states
+from oceanmock.ocp.machine import History, next_due, operate, start, view_at
+from oceanmock.ocp.states import SECOND, Attempt, Rules, SubtaskScript, TaskScript
 
 OK = Attempt(takes=SECOND)
 FAILS = Attempt(takes=SECOND, ends="FAILED")
@@ -148,9 +140,9 @@ def test_a_run_that_takes_longer_than_the_timeout_fails_with_its_operation_uncha
 def test_a_timeout_of_zero_leaves_the_watchdog() -> None:
     life = life_of(subtask(HANGS, timeout=0))
 
-    failed = view_at(life, SECOND // 2 + ocp.WATCHDOG)
+    failed = view_at(life, SECOND // 2 + ocp_states.WATCHDOG)
 
-    assert statuses(life, SECOND // 2 + ocp.WATCHDOG - 1) == ["RUNNING"]
+    assert statuses(life, SECOND // 2 + ocp_states.WATCHDOG - 1) == ["RUNNING"]
     assert failed.subtasks[0].status == "FAILED"
 
 
@@ -359,7 +351,7 @@ def test_a_cancelled_subtask_is_canceling_then_running_then_failed() -> None:
 
     assert words(cancelled, at) == ["RUNNING/EXECUTE", "CANCELING/EXECUTE"]
     assert words(cancelled, at + SECOND // 2)[1] == "RUNNING/CANCEL"
-    assert words(cancelled, at + SECOND // 2 + ocp.NO_OP_TAKES)[1] == "FAILED/CANCEL"
+    assert words(cancelled, at + SECOND // 2 + ocp_states.NO_OP_TAKES)[1] == "FAILED/CANCEL"
     assert words(cancelled, end(cancelled)) == ["FAILED/EXECUTE", "FAILED/CANCEL"]
 
 
@@ -392,7 +384,7 @@ def test_a_cancelled_subtask_may_be_retried_with_its_next_attempt() -> None:
     ],
 )
 def test_an_operation_that_the_state_does_not_allow_is_refused_and_changes_nothing(
-    operation: ocp.Operation, of_subtask: int | None, instant: int, state: str
+    operation: ocp_api.Operation, of_subtask: int | None, instant: int, state: str
 ) -> None:
     life = chain((OK,), (OK,))
 

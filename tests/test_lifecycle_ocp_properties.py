@@ -24,20 +24,15 @@ from hypothesis.stateful import (
 
 import ocp_invariants as facts
 from oceanmock.errors import IllegalOperation
-from oceanmock.ocp.machine import (
+from oceanmock.ocp.machine import History, allowed_operations, next_due, operate, start, view_at
+from oceanmock.ocp.states import (
     NO_OP_TAKES,
     SECOND,
     Attempt,
-    History,
     Rules,
     SubtaskScript,
     TaskScript,
     TaskState,
-    allowed_operations,
-    next_due,
-    operate,
-    start,
-    view_at,
 )
 from ocp_invariants import Act, StateInvariant, StepInvariant, answer_to, content, every_act
 from ocp_strategies import (

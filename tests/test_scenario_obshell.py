@@ -19,7 +19,8 @@ from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.library import read_scenario, scenario_schema
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
-from oceanmock.obshell.machine import Attempt, Rules, SubTaskScript
+from oceanmock.obshell import states as obshell_states
+from oceanmock.obshell.states import Attempt, Rules, SubTaskScript
 from oceanmock.scenario.diagnostics import ScenarioError
 
 ROOT = Path(__file__).parents[1]
@@ -251,8 +252,8 @@ def test_why_a_run_failed_is_said_when_it_has_ended() -> None:
         shown = machine.view_at(life, at)
         return machine.task_logs_at(shown.nodes[0].sub_tasks[0], at)
 
-    assert said(5 * machine.SECOND) == ("one",)
-    assert said(9 * machine.SECOND) == (
+    assert said(5 * obshell_states.SECOND) == ("one",)
+    assert said(9 * obshell_states.SECOND) == (
         "one",
         "ERROR: [Common.Unexpected]: Unexpected error: exit status 1",
     )

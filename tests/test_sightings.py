@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from obshell_recordings import exchanges_of
 from oceanmock.observations import Observation, observations_of, operation_of
-from oceanmock.obshell.transitions import MACHINES
+from oceanmock.obshell.states import MACHINES
 from oceanmock.openapi import load_spec, spec_path
 
 DATA = Path(__file__).parent / "data"

@@ -7,20 +7,22 @@ ticks are whole seconds, its runs start half a second later.
 import pytest
 
 from oceanmock.clock import SECOND
+from oceanmock.ocp import api as ocp_api
 from oceanmock.ocp import machine as ocp
+from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.scenario_checks import OcpActor
 from oceanmock.scenario.story import Call, Marker, Step, StoryDivergesError, Until, Wait, tell
 
-FAILS_FIRST = ocp.SubtaskScript(
-    (ocp.Attempt(takes=SECOND, ends="FAILED"), ocp.Attempt(takes=SECOND)),
-    rollbacks=(ocp.Attempt(SECOND),),
+FAILS_FIRST = ocp_states.SubtaskScript(
+    (ocp_states.Attempt(takes=SECOND, ends="FAILED"), ocp_states.Attempt(takes=SECOND)),
+    rollbacks=(ocp_states.Attempt(SECOND),),
 )
-AFTERWARDS = ocp.SubtaskScript((ocp.Attempt(takes=SECOND),), needs=(0,))
+AFTERWARDS = ocp_states.SubtaskScript((ocp_states.Attempt(takes=SECOND),), needs=(0,))
 
 
 def actor(*, born: int = 0, prohibits_rollback: bool = False) -> OcpActor:
     """A task that is FAILED after 2 s, whose first subtask succeeds when retried."""
-    plan = ocp.TaskScript((FAILS_FIRST, AFTERWARDS), prohibits_rollback=prohibits_rollback)
+    plan = ocp_states.TaskScript((FAILS_FIRST, AFTERWARDS), prohibits_rollback=prohibits_rollback)
     return OcpActor(born, "Upgrade", ("Install", "Check"), ocp.start(plan))
 
 
@@ -31,7 +33,9 @@ def until(
     return Until(0, () if subtask is None else (subtask,), (status, operation))
 
 
-def call(operation: ocp.Operation, *, subtask: int | None = None, refused: bool = False) -> Call:
+def call(
+    operation: ocp_api.Operation, *, subtask: int | None = None, refused: bool = False
+) -> Call:
     """A step that operates on the first task."""
     return Call(0, () if subtask is None else (subtask,), operation, 400 if refused else 200)
 

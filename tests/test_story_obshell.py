@@ -7,9 +7,10 @@ by heart: the scheduler ticks on whole seconds, each run takes less than one.
 import pytest
 
 from oceanmock.clock import SECOND
+from oceanmock.obshell import api as obshell_api
 from oceanmock.obshell import machine as obshell
-from oceanmock.obshell.machine import Attempt, Flag, NodeScript, SubTaskScript
 from oceanmock.obshell.scenario_checks import ObshellActor
+from oceanmock.obshell.states import Attempt, DagScript, Flag, NodeScript, SubTaskScript
 from oceanmock.scenario.story import Call, Part, Shown, Step, StoryDivergesError, Until, Wait, tell
 
 ALL: frozenset[Flag] = frozenset({"cancel", "pass", "retry", "rollback"})
@@ -22,7 +23,7 @@ FAILS_FIRST = SubTaskScript(
 
 def actor(*, can: frozenset[Flag] = ALL, born: int = 0) -> ObshellActor:
     """A dag whose second node fails after 4 s on the first of two agents, and may do so once."""
-    plan = obshell.DagScript((NodeScript((RUNS,), can), NodeScript((FAILS_FIRST, RUNS), can)))
+    plan = DagScript((NodeScript((RUNS,), can), NodeScript((FAILS_FIRST, RUNS), can)))
     return ObshellActor(born, "Initialize cluster", ("Configure", "Start"), obshell.start(plan))
 
 
@@ -31,7 +32,7 @@ def until(*words: str | None, part: Part = ()) -> Until:
     return Until(0, part, words)
 
 
-def call(operator: obshell.Operator, *, part: Part = (), answers: int = 200) -> Call:
+def call(operator: obshell_api.Operator, *, part: Part = (), answers: int = 200) -> Call:
     """A step that operates on the first dag."""
     return Call(0, part, operator, answers)
 
@@ -122,7 +123,7 @@ def test_a_rollback_with_nothing_to_roll_back_answers_500() -> None:
         call("ROLLBACK", answers=500),
     ]
     never = SubTaskScript((Attempt(takes=SECOND // 100, ends="FAILED"),))
-    plan = obshell.DagScript(tuple(NodeScript((each,), ALL) for each in (RUNS, never, never)))
+    plan = DagScript(tuple(NodeScript((each,), ALL) for each in (RUNS, never, never)))
     alone = ObshellActor(0, "Initialize cluster", ("A", "B", "C"), obshell.start(plan))
 
     told = tell([alone], steps)

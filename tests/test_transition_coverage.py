@@ -27,7 +27,7 @@ from oceanmock.obshell import world as obshell_world
 from oceanmock.obshell.api import ClientOperator
 from oceanmock.obshell.explain import explain as explain_dag
 from oceanmock.obshell.world import Dags, id_of
-from oceanmock.ocp import machine as ocp
+from oceanmock.ocp import api as ocp_api
 from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.explain import explain as explain_task
 from oceanmock.ocp.world import Tasks
@@ -383,7 +383,7 @@ def test_whatever_happens_in_a_library_scenario_is_something_that_counts(name: s
 
 def live(sandbox: Sandbox) -> None:
     """Lets half an hour of it pass in ever longer steps, and tries everything on the way."""
-    on_tasks: list[ocp.Operation] = ["ROLLBACK", "RETRY"]
+    on_tasks: list[ocp_api.Operation] = ["ROLLBACK", "RETRY"]
     on_dags: list[ClientOperator] = ["RETRY", "CANCEL", "ROLLBACK", "PASS"]
     for step in range(60):
         sandbox.advance((step + 1) * SECOND)

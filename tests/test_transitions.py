@@ -30,14 +30,14 @@ from oceanmock.engine.machine import (
     transitions,
 )
 from oceanmock.obshell import machine as obshell
-from oceanmock.obshell import transitions as obshell_transitions
+from oceanmock.obshell import states as obshell_states
 from oceanmock.ocp import machine as ocp
-from oceanmock.ocp import transitions as ocp_transitions
+from oceanmock.ocp import states as ocp_states
 from transition_search import OBSHELL, OCP, Move, moves_in, moves_of
 
 SPAN = 600_000_000
 """Longer than half a tick, so that what starts at one is under way at the next."""
-MACHINES = [*ocp_transitions.MACHINES.values(), *obshell_transitions.MACHINES.values()]
+MACHINES = [*ocp_states.MACHINES.values(), *obshell_states.MACHINES.values()]
 
 many = settings(max_examples=100)
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.kind)
@@ -66,7 +66,7 @@ def test_every_change_of_a_task_is_a_transition(script: ocp_strategies.Script) -
 
     changes = [change for state in story.life.states for change in state.changes]
 
-    table = table_of(ocp_transitions.TASK) | table_of(ocp_transitions.SUBTASK)
+    table = table_of(ocp_states.TASK) | table_of(ocp_states.SUBTASK)
     assert not told(set(moves_in(OCP.kinds, changes)) - table)
     assert labels_after(changes) == dict(story.now.labels())
 
@@ -78,7 +78,7 @@ def test_every_change_of_a_dag_is_a_transition(script: obshell_strategies.Script
 
     changes = [change for state in story.life.states for change in state.changes]
 
-    table = {move for each in obshell_transitions.MACHINES.values() for move in table_of(each)}
+    table = {move for each in obshell_states.MACHINES.values() for move in table_of(each)}
     assert not told(set(moves_in(OBSHELL.kinds, changes)) - table)
     assert labels_after(changes) == dict(story.now.labels())
 
@@ -92,26 +92,26 @@ def labels_after(changes: Iterable[Change]) -> dict[Part, Label]:
     return labels
 
 
-FAILS, WORKS = ocp.Attempt(SPAN, "FAILED"), ocp.Attempt(SPAN)
-FAILS_ONCE = ocp.SubtaskScript((FAILS, WORKS), (FAILS, WORKS))
-LASTS = ocp.SubtaskScript((ocp.Attempt(3 * SPAN),))
-NEVER_SUCCEEDS = ocp.TaskScript((replace(FAILS_ONCE, attempts=(FAILS,)),))
+FAILS, WORKS = ocp_states.Attempt(SPAN, "FAILED"), ocp_states.Attempt(SPAN)
+FAILS_ONCE = ocp_states.SubtaskScript((FAILS, WORKS), (FAILS, WORKS))
+LASTS = ocp_states.SubtaskScript((ocp_states.Attempt(3 * SPAN),))
+NEVER_SUCCEEDS = ocp_states.TaskScript((replace(FAILS_ONCE, attempts=(FAILS,)),))
 SMALL_TASKS = [
     NEVER_SUCCEEDS,
-    ocp.TaskScript((FAILS_ONCE, FAILS_ONCE)),
-    ocp.TaskScript((FAILS_ONCE, LASTS)),
-    ocp.TaskScript((FAILS_ONCE, replace(FAILS_ONCE, needs=(0,)))),
+    ocp_states.TaskScript((FAILS_ONCE, FAILS_ONCE)),
+    ocp_states.TaskScript((FAILS_ONCE, LASTS)),
+    ocp_states.TaskScript((FAILS_ONCE, replace(FAILS_ONCE, needs=(0,)))),
 ]
 ABANDONED = replace(NEVER_SUCCEEDS, abandoned_after=6 * SPAN)
-TWO_BRANCHES = ocp.TaskScript(
+TWO_BRANCHES = ocp_states.TaskScript(
     (
-        ocp.SubtaskScript((WORKS,)),
-        ocp.SubtaskScript((FAILS,), needs=(0,)),
-        ocp.SubtaskScript((WORKS,), (FAILS, WORKS)),
+        ocp_states.SubtaskScript((WORKS,)),
+        ocp_states.SubtaskScript((FAILS,), needs=(0,)),
+        ocp_states.SubtaskScript((WORKS,), (FAILS, WORKS)),
     )
 )
 """The second is undone while the third's rollback fails; the first waits for the next one."""
-SWITCHED = ocp.Rules(retry_after_failed_rollback=True)
+SWITCHED = ocp_states.Rules(retry_after_failed_rollback=True)
 
 
 def rollbacks_only(history: ocp.History, instant: int) -> Iterator[ocp.History]:
@@ -132,11 +132,11 @@ def test_every_edge_of_a_task_is_met_by_a_life(shown_by_default: set[Move]) -> N
 
     met = shown_by_default.union(*(moves_of(OCP, life) for life in lives))
 
-    assert told(met) == told(table_of(ocp_transitions.TASK) | table_of(ocp_transitions.SUBTASK))
+    assert told(met) == told(table_of(ocp_states.TASK) | table_of(ocp_states.SUBTASK))
 
 
 def test_what_needs_no_opt_in_is_what_is_met_by_default(shown_by_default: set[Move]) -> None:
-    machines = ocp_transitions.MACHINES.values()
+    machines = ocp_states.MACHINES.values()
 
     by_default = [
         (machine.kind, edge.trigger, edge.before, edge.after)
@@ -148,35 +148,35 @@ def test_what_needs_no_opt_in_is_what_is_met_by_default(shown_by_default: set[Mo
     assert told(shown_by_default) == told(by_default)
 
 
-def node(*sub_tasks: obshell.SubTaskScript) -> obshell.NodeScript:
+def node(*sub_tasks: obshell_states.SubTaskScript) -> obshell_states.NodeScript:
     """A node to which anything may be done."""
-    flags: list[obshell.Flag] = ["cancel", "continue", "pass", "retry", "rollback"]
-    return obshell.NodeScript(sub_tasks, frozenset(flags))
+    flags: list[obshell_states.Flag] = ["cancel", "continue", "pass", "retry", "rollback"]
+    return obshell_states.NodeScript(sub_tasks, frozenset(flags))
 
 
-RUNS = (obshell.Attempt(SPAN),)
-FAILS_AND_RUNS = (obshell.Attempt(SPAN, "FAILED"), obshell.Attempt(SPAN))
+RUNS = (obshell_states.Attempt(SPAN),)
+FAILS_AND_RUNS = (obshell_states.Attempt(SPAN, "FAILED"), obshell_states.Attempt(SPAN))
 SMALL_DAGS = [
-    obshell.DagScript((node(obshell.SubTaskScript(FAILS_AND_RUNS, FAILS_AND_RUNS)),)),
-    obshell.DagScript(
+    obshell_states.DagScript((node(obshell_states.SubTaskScript(FAILS_AND_RUNS, FAILS_AND_RUNS)),)),
+    obshell_states.DagScript(
         (
-            node(obshell.SubTaskScript(RUNS, FAILS_AND_RUNS)),
-            node(obshell.SubTaskScript(FAILS_AND_RUNS, RUNS)),
+            node(obshell_states.SubTaskScript(RUNS, FAILS_AND_RUNS)),
+            node(obshell_states.SubTaskScript(FAILS_AND_RUNS, RUNS)),
         )
     ),
 ]
 
 
 def test_every_edge_of_a_dag_is_met_by_a_life() -> None:
-    paces = (obshell.Rules(), obshell.Rules(cancels_at_stage=True))
+    paces = (obshell_states.Rules(), obshell_states.Rules(cancels_at_stage=True))
     lives = [obshell.start(plan, pace) for plan in SMALL_DAGS for pace in paces]
 
     met = {move for life in lives for move in moves_of(OBSHELL, life)}
 
     table = [
         move
-        for machine in obshell_transitions.MACHINES.values()
-        for move in table_of(machine, but=obshell_transitions.BETWEEN_WRITES)
+        for machine in obshell_states.MACHINES.values()
+        for move in table_of(machine, but=obshell_states.BETWEEN_WRITES)
     ]
     assert told(met) == told(table)
 
@@ -200,7 +200,7 @@ def test_all_that_shows_can_come_of_what_is_born(machine: StateMachine) -> None:
 # --- what may be seen next ------------------------------------------------------------------------
 
 
-TASK = ocp_transitions.TASK
+TASK = ocp_states.TASK
 
 
 def test_what_stays_as_it_is_has_become_itself() -> None:

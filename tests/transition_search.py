@@ -13,8 +13,11 @@ from typing import Any, Generic, TypeVar
 
 from oceanmock.engine.machine import Change, History, Label, next_due, view_at
 from oceanmock.errors import IllegalOperator
+from oceanmock.obshell import api as obshell_api
 from oceanmock.obshell import machine as obshell
+from oceanmock.obshell import states as obshell_states
 from oceanmock.ocp import machine as ocp
+from oceanmock.ocp import states as ocp_states
 
 Move = tuple[str, str, Label, Label]
 """Kind, trigger, before, after."""
@@ -95,19 +98,21 @@ def _ocp_promise(history: ocp.History, instant: int) -> Hashable:
     )
 
 
-def _failed_for(history: ocp.History, state: ocp.TaskState, instant: int) -> int | None:
+def _failed_for(history: ocp.History, state: ocp_states.TaskState, instant: int) -> int | None:
     """How long it has been FAILED, where that matters."""
     waits = history.script.abandoned_after is not None and state.status == "FAILED"
     return instant - state.finish_time if waits and state.finish_time is not None else None
 
 
 def _scripts(
-    plan: ocp.SubtaskScript,
-) -> tuple[tuple[tuple[ocp.Attempt, ...], tuple[str, ...]], ...]:
+    plan: ocp_states.SubtaskScript,
+) -> tuple[tuple[tuple[ocp_states.Attempt, ...], tuple[str, ...]], ...]:
     return (plan.attempts, ("EXECUTE", "RETRY")), (plan.rollbacks, ("ROLLBACK",))
 
 
-def _made(script: tuple[ocp.Attempt, ...], runs: Sequence[ocp.Run], kin: tuple[str, ...]) -> int:
+def _made(
+    script: tuple[ocp_states.Attempt, ...], runs: Sequence[ocp_states.Run], kin: tuple[str, ...]
+) -> int:
     return min(sum(run.operation in kin for run in runs), len(script) - 1)
 
 
@@ -115,7 +120,7 @@ OCP: World[ocp.History] = World(
     kinds=("task", "subtask"),
     operations=_ocp_operations,
     promise=_ocp_promise,
-    tick=ocp.SECOND,
+    tick=ocp_states.SECOND,
 )
 
 
@@ -123,7 +128,7 @@ OCP: World[ocp.History] = World(
 
 
 def _obshell_operations(history: obshell.History, instant: int) -> Iterator[obshell.History]:
-    operators: tuple[obshell.Operator, ...] = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
+    operators: tuple[obshell_api.Operator, ...] = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
     for operator in operators:
         yield from _accepted(history, operator, instant, None)
     for place in range(len(history.script.nodes)):
@@ -131,7 +136,7 @@ def _obshell_operations(history: obshell.History, instant: int) -> Iterator[obsh
 
 
 def _accepted(
-    history: obshell.History, operator: obshell.Operator, instant: int, node: int | None
+    history: obshell.History, operator: obshell_api.Operator, instant: int, node: int | None
 ) -> Iterator[obshell.History]:
     try:
         yield obshell.operate(history, operator, instant, node=node)
@@ -165,7 +170,9 @@ def _obshell_promise(history: obshell.History, instant: int) -> Hashable:
     )
 
 
-def _runs(script: tuple[obshell.Attempt, ...], it: obshell.SubTaskState, operator: str) -> int:
+def _runs(
+    script: tuple[obshell_states.Attempt, ...], it: obshell_states.SubTaskState, operator: str
+) -> int:
     return min(sum(run.operator == operator for run in it.runs), len(script) - 1)
 
 
@@ -173,5 +180,5 @@ OBSHELL: World[obshell.History] = World(
     kinds=("dag", "node", "sub_task"),
     operations=_obshell_operations,
     promise=_obshell_promise,
-    tick=obshell.SECOND,
+    tick=obshell_states.SECOND,
 )

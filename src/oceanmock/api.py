@@ -138,9 +138,9 @@ class Api:
         return self.module("machine")
 
     @property
-    def transitions(self) -> Any:
-        """Return the tables of the state machines: ``MACHINES`` by kind."""
-        return self.module("transitions")
+    def states(self) -> Any:
+        """Return scripts and states, and the tables of transitions: ``MACHINES`` by kind."""
+        return self.module("states")
 
     @property
     def handlers(self) -> Any:

@@ -13,7 +13,8 @@ from oceanmock.errors import RollbackProhibited
 from oceanmock.ocp import auth as ocp_auth
 from oceanmock.ocp import handlers as room
 from oceanmock.ocp import machine
-from oceanmock.ocp.machine import SubtaskState, TaskState
+from oceanmock.ocp import states as ocp_states
+from oceanmock.ocp.states import SubtaskState, TaskState
 
 Json = dict[str, Any]
 
@@ -203,7 +204,7 @@ def _a_relapse(plan: Any, rules: Any, state: TaskState) -> Iterator[TaskState]:
     yield from before
     yield last
     if last.status == "SUCCESSFUL" and last.operation != "ROLLBACK":
-        yield replace(last, at=last.at + 5 * machine.SECOND, status="FAILED")
+        yield replace(last, at=last.at + 5 * ocp_states.SECOND, status="FAILED")
 
 
 _END: Final = machine._end_run
@@ -232,7 +233,7 @@ _START: Final = machine._start_run
 
 def _a_start_that_is_moved(plan: Any, subtask: SubtaskState, instant: int) -> SubtaskState:
     """Each start looks an hour later than it was."""
-    return replace(_START(plan, subtask, instant), start_time=instant + 3600 * machine.SECOND)
+    return replace(_START(plan, subtask, instant), start_time=instant + 3600 * ocp_states.SECOND)
 
 
 _REFUSAL: Final = machine._refusal

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from oceanmock.obshell.errors import panic
-from oceanmock.obshell.machine import NodeState, SubTaskState, lines_of, task_logs_at
+from oceanmock.obshell.machine import lines_of, task_logs_at
+from oceanmock.obshell.states import NodeState, SubTaskState
 from oceanmock.obshell.world import Dag, DagView, id_of
 from oceanmock.text import format_instant
 

@@ -17,7 +17,6 @@ from oceanmock.engine.machine import Change, Label, Part, states_until
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.obshell import world
 from oceanmock.obshell.ids import GenericId, local_id
-from oceanmock.obshell.machine import DagState
 from oceanmock.obshell.scenario import (
     Address,
     Agent,
@@ -31,6 +30,7 @@ from oceanmock.obshell.scenario import (
     sub_task_number,
 )
 from oceanmock.obshell.scenario_checks import ObshellActor, tell
+from oceanmock.obshell.states import DagState
 from oceanmock.report.timeline import (
     REPORT_WIDTH,
     Picture,

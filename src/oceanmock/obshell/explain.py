@@ -8,8 +8,9 @@ from typing import Final
 from oceanmock.engine.machine import Change, Label, Part
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.obshell import machine
-from oceanmock.obshell.api import API
-from oceanmock.obshell.machine import DagState, History, NodeState, Operator, SubTaskState
+from oceanmock.obshell.api import API, Operator
+from oceanmock.obshell.machine import History
+from oceanmock.obshell.states import DagState, NodeState, SubTaskState
 from oceanmock.obshell.world import Dag, Dags
 from oceanmock.report.explain import (
     MAX_EXPLAINED,

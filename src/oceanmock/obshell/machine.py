@@ -17,184 +17,31 @@ clock and does no I/O.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 from typing import Final, Literal
 
 from oceanmock.engine import machine as engine
-from oceanmock.engine.machine import Chain, Change, Label, Part
+from oceanmock.engine.machine import Chain, Change
 from oceanmock.errors import IllegalOperator
-
-State = Literal["PENDING", "READY", "RUNNING", "FAILED", "SUCCEED"]
-Operator = Literal["RUN", "RETRY", "ROLLBACK", "CANCEL", "PASS"]
-Outcome = Literal["SUCCEED", "FAILED"]
-Flag = Literal["cancel", "continue", "pass", "retry", "rollback"]
-Cause = Literal["start", "tick", "run ended", "stage"]
-"""Why something changes by itself; the other changes name an operator."""
-
-SECOND: Final = 1_000_000_000
-LAG: Final = 200_000
-"""How long after the tick that decides it the next thing is written down: dag, then node, then sub
-task. The recordings show 0.2 to 3 ms; only the order matters."""
-CANCELLED: Final = "sub task cancelled"
-TIMED_OUT: Final = "sub task timeout"
-
-
-# --- scripts --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One run of a sub task: how long it takes (None: for ever), how it ends, what it logs.
-
-    ``log`` falls evenly over its time; ``last_words``, if any, are its last line, logged at its end
-    unless a timeout or a cancel ends it: a failed run's "ERROR: [code]: message".
-    """
-
-    takes: int | None
-    ends: Outcome = "SUCCEED"
-    log: tuple[str, ...] = ()
-    last_words: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SubTaskScript:
-    """What each forward run and each rollback run does; the last of each repeats."""
-
-    attempts: tuple[Attempt, ...]
-    rollbacks: tuple[Attempt, ...] = (Attempt(takes=1_000_000),)
-
-
-@dataclass(frozen=True, slots=True)
-class NodeScript:
-    """A stage: its sub tasks, one per agent, and what may be done to it.
-
-    The server keeps the flags per sub task and asks for all of them (engine/task/node.go:105-148);
-    here they are the node's. `continue` only matters to a restarted agent, which no scenario has.
-    """
-
-    sub_tasks: tuple[SubTaskScript, ...]
-    can: frozenset[Flag] = frozenset()
-    timeout: int = 3600 * SECOND
-
-
-@dataclass(frozen=True, slots=True)
-class DagScript:
-    """A dag's nodes, in the order of their stages.
-
-    A maintenance dag that failed stays unfinished (service/task/dag.go:565-585).
-    """
-
-    nodes: tuple[NodeScript, ...]
-    is_maintenance: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The scheduler's tick: its period, and the instant of the first one (at or before birth).
-
-    ``cancels_at_stage`` is what the server does not do: let CANCEL mark the node that runs even
-    while a rollback runs, so that the rollback can be taken up again.
-    """
-
-    tick: int = SECOND
-    phase: int = 0
-    cancels_at_stage: bool = False
-
-
-# --- states ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of a sub task; ``ended`` is None while it lasts, ``last_words`` come at its end.
-
-    ``takes`` is how long its script meant it to take, the pace of its log lines; one that hangs
-    writes them right after one another. ``number`` counts the runs of its operator from 1.
-    """
-
-    operator: Operator
-    started: int
-    takes: int
-    log: tuple[str, ...] = ()
-    ended: int | None = None
-    last_words: str | None = None
-    number: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SubTaskState:
-    """A sub task at an instant. ``due`` and ``will_end`` belong to the run under way."""
-
-    state: State
-    operator: Operator
-    start_time: int | None
-    end_time: int | None
-    execute_times: int = 0
-    runs: Chain[Run] = field(default_factory=Chain)
-    due: int | None = None
-    will_end: Outcome = "SUCCEED"
-    rollbacks: int = 0
-
-    @property
-    def label(self) -> Label:
-        """Return state and operator."""
-        return self.state, self.operator
-
-
-@dataclass(frozen=True, slots=True)
-class NodeState:
-    """A node at an instant."""
-
-    state: State
-    operator: Operator
-    start_time: int | None
-    end_time: int | None
-    sub_tasks: tuple[SubTaskState, ...]
-
-    @property
-    def label(self) -> Label:
-        """Return state and operator."""
-        return self.state, self.operator
-
-
-@dataclass(frozen=True, slots=True)
-class DagState:
-    """A dag from instant ``at`` on, and the changes that led to it. ``stage`` counts from 1."""
-
-    at: int
-    state: State
-    operator: Operator
-    stage: int
-    start_time: int | None
-    end_time: int | None
-    is_finished: bool
-    nodes: tuple[NodeState, ...]
-    changes: tuple[Change, ...] = field(default=(), compare=False)
-
-    @property
-    def label(self) -> Label:
-        """Return state and operator."""
-        return self.state, self.operator
-
-    def labels(self) -> Iterator[tuple[Part, Label]]:
-        """Yield the label of the dag, and of each node before those of its sub tasks."""
-        yield (), self.label
-        for place, node in enumerate(self.nodes):
-            yield (place,), node.label
-            for position, sub_task in enumerate(node.sub_tasks):
-                yield (place, position), sub_task.label
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of a sub task's log: which of its runs wrote it, when, and what."""
-
-    execute_times: int
-    at: int
-    text: str
-
+from oceanmock.obshell.api import Operator, State
+from oceanmock.obshell.states import (
+    CANCELLED,
+    LAG,
+    TIMED_OUT,
+    Cause,
+    DagScript,
+    DagState,
+    Line,
+    NodeScript,
+    NodeState,
+    Outcome,
+    Rules,
+    Run,
+    SubTaskScript,
+    SubTaskState,
+)
 
 History = engine.History[DagScript, Rules, DagState]
 

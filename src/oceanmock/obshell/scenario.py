@@ -26,7 +26,8 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from oceanmock import clock
-from oceanmock.obshell import machine as obshell
+from oceanmock.obshell import api as obshell_api
+from oceanmock.obshell import states as obshell_states
 from oceanmock.scenario.faults import ObshellFault
 from oceanmock.scenario.fields import (
     MAX_ID,
@@ -157,7 +158,7 @@ class Attempt(Model):
 
     takes: Takes = Field(default=10 * clock.MILLISECOND, json_schema_extra=shown_default("10ms"))
     """How long the run takes; `forever` for one that only the timeout or a cancel ends."""
-    ends: obshell.Outcome | None = None
+    ends: obshell_states.Outcome | None = None
     """How it ends: SUCCEED, or FAILED, the default where there is an `error`."""
     error: Error | None = None
     """Why it fails; an unexpected exit status, if left out."""
@@ -165,7 +166,7 @@ class Attempt(Model):
     """What it logs: a text or a list of lines, spread evenly over the time it takes."""
 
     @property
-    def outcome(self) -> obshell.Outcome:
+    def outcome(self) -> obshell_states.Outcome:
         """How it ends, if nothing ends it before."""
         return self.ends or ("FAILED" if self.error else "SUCCEED")
 
@@ -222,7 +223,7 @@ class Node(Model):
     id: Id | None = None
     """The number its id is built from; its dag's and two digits more, if left out."""
     name: Name | None = None
-    can: Annotated[tuple[obshell.Flag, ...], OrOne()] = ()
+    can: Annotated[tuple[obshell_states.Flag, ...], OrOne()] = ()
     """What may be done to it: cancel, continue, pass, retry, rollback. Nothing, if left out."""
     timeout: Annotated[Timeout, AfterValidator(_at_least_a_second)] = Field(
         default=3600, json_schema_extra=shown_default("1h")
@@ -331,8 +332,8 @@ class Until(Model):
     dag: Reference
     node: Reference | None = None
     sub_task: Reference | None = None
-    state: obshell.State | None = None
-    operator: obshell.Operator | None = None
+    state: obshell_api.State | None = None
+    operator: obshell_api.Operator | None = None
     stage: Annotated[int, Field(strict=True, ge=1)] | None = None
     """Of a dag: which node's turn it is, counted from 1."""
 
@@ -470,26 +471,26 @@ def find_sub_tasks(dag: Dag, node: int, reference: Reference) -> list[int]:
 # --- from models to the machine -------------------------------------------------------------------
 
 
-def script_of(dag: Dag) -> obshell.DagScript:
+def script_of(dag: Dag) -> obshell_states.DagScript:
     """The machine's plan of a dag."""
-    return obshell.DagScript(
+    return obshell_states.DagScript(
         nodes=tuple(map(_node_plan, dag.nodes)), is_maintenance=dag.maintenance != "none"
     )
 
 
-def rules_of(tick: int, phase: int, switches: Switches, *, age: int) -> obshell.Rules:
+def rules_of(tick: int, phase: int, switches: Switches, *, age: int) -> obshell_states.Rules:
     """The machine's rules for a dag so old, where a tick falls ``phase`` after the start."""
-    return obshell.Rules(
+    return obshell_states.Rules(
         tick=tick,
         phase=-((-phase - age) % tick),
         cancels_at_stage=not switches.has("cancelled-rollback-is-stuck"),
     )
 
 
-def _node_plan(node: Node) -> obshell.NodeScript:
-    return obshell.NodeScript(
+def _node_plan(node: Node) -> obshell_states.NodeScript:
+    return obshell_states.NodeScript(
         sub_tasks=tuple(
-            obshell.SubTaskScript(
+            obshell_states.SubTaskScript(
                 attempts=_attempt_plans(sub_task.runs),
                 rollbacks=_attempt_plans(sub_task.rollback),
             )
@@ -500,9 +501,10 @@ def _node_plan(node: Node) -> obshell.NodeScript:
     )
 
 
-def _attempt_plans(attempts: Sequence[Attempt]) -> tuple[obshell.Attempt, ...]:
+def _attempt_plans(attempts: Sequence[Attempt]) -> tuple[obshell_states.Attempt, ...]:
     return tuple(
-        obshell.Attempt(each.takes, each.outcome, each.log, _last_words(each)) for each in attempts
+        obshell_states.Attempt(each.takes, each.outcome, each.log, _last_words(each))
+        for each in attempts
     )
 
 
@@ -528,7 +530,7 @@ def excludes(held: Dag, wanted: Dag) -> bool:
     return True
 
 
-def has_succeeded(state: obshell.DagState) -> bool:
+def has_succeeded(state: obshell_states.DagState) -> bool:
     """Whether a dag has done what it was made for, and has not undone it."""
     return state.state == "SUCCEED" and state.operator != "ROLLBACK"
 

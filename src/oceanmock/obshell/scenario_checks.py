@@ -14,7 +14,9 @@ from typing import Final, cast
 
 from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperator
+from oceanmock.obshell import api as obshell_api
 from oceanmock.obshell import machine as obshell
+from oceanmock.obshell import states as obshell_states
 from oceanmock.obshell.scenario import (
     Attempt,
     Dag,
@@ -134,7 +136,7 @@ class ObshellActor(story.Actor):
         self, operation: str, part: story.Part, instant: int
     ) -> ObshellActor | story.Refusal:
         """The dag after an operator for it, or for one of its nodes."""
-        operator, node = cast("obshell.Operator", operation), part[0] if part else None
+        operator, node = cast("obshell_api.Operator", operation), part[0] if part else None
         try:
             life = obshell.operate(self.life, operator, instant, node=node)
         except IllegalOperator as refusal:
@@ -403,7 +405,7 @@ def _called(thing: Dag | Node, place: int) -> str:
     return thing.name or str(thing.id or place + 1)
 
 
-def _outcome(attempt: Attempt, node: Node) -> obshell.Outcome:
+def _outcome(attempt: Attempt, node: Node) -> obshell_states.Outcome:
     """How the run really ends, if nobody cancels it."""
     return attempt.outcome if is_in_time(attempt, node) else "FAILED"
 

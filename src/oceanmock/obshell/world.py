@@ -25,6 +25,7 @@ from oceanmock.engine.sandbox import Item, Sandbox, agreed_setting, with_overrid
 from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell import scenario as files
+from oceanmock.obshell import states as obshell_states
 from oceanmock.obshell.api import API, ClientOperator
 from oceanmock.obshell.ids import GenericId, Kind, local_id
 from oceanmock.obshell.scenario import Scenario, Switches
@@ -89,7 +90,7 @@ class DagView:
     """A dag and what it shows at ``now``; the state's instants count from ``dag.born``."""
 
     dag: Dag
-    state: obshell.DagState
+    state: obshell_states.DagState
     now: int
 
 

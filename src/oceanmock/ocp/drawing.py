@@ -11,9 +11,10 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.machine import Change, Part, states_until
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.ocp import machine
-from oceanmock.ocp.machine import TaskState
+from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.scenario import Scenario, Task
 from oceanmock.ocp.scenario_checks import OcpActor, tell
+from oceanmock.ocp.states import TaskState
 from oceanmock.ocp.world import Tasks
 from oceanmock.report.timeline import (
     REPORT_WIDTH,
@@ -118,7 +119,7 @@ def _draw_dag(task: Task, actor: OcpActor) -> Iterator[str]:
             yield f"  {rails}  {name}{ident}  [dim]{does}[/]"
 
 
-def _attempts_text(script: machine.SubtaskScript) -> str:
+def _attempts_text(script: ocp_states.SubtaskScript) -> str:
     """Return what its attempts do, in a few words."""
     return ", then ".join(
         f"{'✗' if attempt.ends == 'FAILED' else '✓'} {_seconds(attempt.takes)}"
@@ -130,7 +131,7 @@ def _seconds(takes: int | None) -> str:
     return "for ever" if takes is None else f"{takes / SECOND:g} s"
 
 
-def draw_rails(script: machine.TaskScript) -> Iterator[tuple[str, int | None]]:
+def draw_rails(script: ocp_states.TaskScript) -> Iterator[tuple[str, int | None]]:
     """Yield the rows of a DAG: each with the subtask it shows, or None for a connection.
 
     Each lane carries one edge down to the subtask that waits at its end.
@@ -158,7 +159,7 @@ def draw_rails(script: machine.TaskScript) -> Iterator[tuple[str, int | None]]:
             lanes.pop()
 
 
-def _in_order(script: machine.TaskScript) -> list[int]:
+def _in_order(script: ocp_states.TaskScript) -> list[int]:
     """Return the positions, upstreams first, otherwise as listed."""
     done: list[int] = []
     while len(done) < len(script.subtasks):

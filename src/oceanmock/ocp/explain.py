@@ -8,8 +8,9 @@ from typing import Final
 from oceanmock.engine.machine import Change, Label, Part
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.ocp import machine
-from oceanmock.ocp.api import API
-from oceanmock.ocp.machine import History, SubtaskState, SubtaskStatus, TaskState
+from oceanmock.ocp.api import API, SubtaskStatus
+from oceanmock.ocp.machine import History
+from oceanmock.ocp.states import SubtaskState, TaskState
 from oceanmock.ocp.world import Task, Tasks
 from oceanmock.report.explain import (
     MAX_EXPLAINED,

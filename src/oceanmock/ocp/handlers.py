@@ -28,7 +28,8 @@ from oceanmock.ocp import world
 from oceanmock.ocp.api import API, TASK_PATH, UNDOCUMENTED_TASK_PATH
 from oceanmock.ocp.auth import authenticators
 from oceanmock.ocp.errors import error_of
-from oceanmock.ocp.machine import Run, SubtaskState, TaskState, log_lines_at
+from oceanmock.ocp.machine import log_lines_at
+from oceanmock.ocp.states import Run, SubtaskState, TaskState
 from oceanmock.ocp.world import Subtask, Task, Tasks, TaskView, Template
 from oceanmock.text import format_instant
 

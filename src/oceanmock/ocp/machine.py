@@ -19,164 +19,31 @@ the table of ``transitions``. This module reads no clock and does no I/O.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 from oceanmock.engine import machine as engine
-from oceanmock.engine.machine import Chain, Change, Label, Part
+from oceanmock.engine.machine import Chain, Change, Label
 from oceanmock.errors import IllegalOperation, RollbackProhibited
-from oceanmock.ocp import transitions as tables
-
-TaskStatus = Literal["RUNNING", "FAILED", "SUCCESSFUL", "ABORTED"]
-TaskOperation = Literal["EXECUTE", "RETRY", "ROLLBACK"]
-SubtaskStatus = Literal["PENDING", "READY", "RUNNING", "CANCELING", "FAILED", "SUCCESSFUL"]
-SubtaskOperation = Literal["EXECUTE", "RETRY", "ROLLBACK", "SKIP", "ROLLBACK_SKIP", "CANCEL"]
-Outcome = Literal["SUCCESSFUL", "FAILED"]
-Operation = Literal["RETRY", "ROLLBACK", "SKIP", "CANCEL"]
-"""RETRY and ROLLBACK of a task; RETRY, SKIP and CANCEL of a subtask."""
-Cause = Literal[
-    "start", "task tick", "subtask tick", "run ended", "timeout", "interrupt", "abandoned"
-]
-"""Why something changes by itself; the other changes name an operation."""
-
-SECOND: Final = 1_000_000_000
-NO_OP_TAKES: Final = 10_000_000
-"""How long a skip, or the interruption of a cancelled run, takes. Not verified: it is short, and
-long enough to show."""
-WATCHDOG: Final = 10 * SECOND
-"""A run of a subtask whose ``timeout`` is 0 ends after this (ReadySubtaskWorker:132-165)."""
-
-
-_Positions = tuple[tuple[int, ...], ...]
-
-
-# --- scripts --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One run of a subtask: how long it takes (``None``: for ever), how it ends, what it logs."""
-
-    takes: int | None
-    ends: Outcome = "SUCCESSFUL"
-    log: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SubtaskScript:
-    """What each run of a subtask does. The last attempt's outcome repeats.
-
-    ``needs`` holds the positions of its upstreams in the task; ``timeout`` is in seconds.
-    """
-
-    attempts: tuple[Attempt, ...]
-    rollbacks: tuple[Attempt, ...] = (Attempt(takes=SECOND),)
-    needs: tuple[int, ...] = ()
-    timeout: int = 3600
-    prohibits_rollback: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How the server that runs the task behaves; the defaults are ocp-express'.
-
-    ``tick`` is the schedulers' period and ``phase`` the instant of the first task tick.
-    ``retry_after_failed_rollback``: OCP 4.2.2's user guide offers it, ocp-express refuses
-    (TaskInstanceManagerImpl:99-101). ``subtask_retry_counts``: whether retrying one subtask adds
-    to its runTime; the database's comment says so (common_tables.yaml:56), the code does not.
-    """
-
-    tick: int = SECOND
-    phase: int = 0
-    retry_after_failed_rollback: bool = False
-    subtask_retry_counts: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TaskScript:
-    """A task's subtasks, in the order the API lists them, and its limits.
-
-    At most ``concurrency`` subtasks are READY or RUNNING at once (AbstractTaskWorker:59-87).
-    ``abandoned_after``: this long after the task has FAILED it is abandoned, and ABORTED for good;
-    an opt-in, because no public text shows that state in the API.
-    """
-
-    subtasks: tuple[SubtaskScript, ...]
-    concurrency: int = 10
-    prohibits_rollback: bool = False
-    abandoned_after: int | None = None
-
-
-# --- states ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of a subtask; ``ended``, ``ends`` and ``ended_by`` are None while it lasts.
-
-    ``number`` counts the runs of its direction, forwards or in a rollback, from 1; a skip has 0.
-    ``takes`` is how long the script meant it to take, the pace of its log lines; 0 for one that
-    hangs, whose lines all come first. A rollback that cuts it short leaves the last two None.
-    """
-
-    operation: SubtaskOperation
-    started: int
-    takes: int
-    log: tuple[str, ...] = ()
-    ended: int | None = None
-    ends: SubtaskStatus | None = None
-    ended_by: Cause | None = None
-    number: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SubtaskState:
-    """A subtask at an instant. ``due``, ``will_end`` and ``ending`` belong to the run under way."""
-
-    status: SubtaskStatus = "PENDING"
-    operation: SubtaskOperation = "EXECUTE"
-    run_time: int = 1
-    start_time: int | None = None
-    finish_time: int | None = None
-    runs: Chain[Run] = field(default_factory=Chain)
-    due: int | None = None
-    will_end: Outcome = "SUCCESSFUL"
-    ending: Cause = "run ended"
-    attempts: int = 0
-    rollbacks: int = 0
-
-    @property
-    def label(self) -> Label:
-        """Return status and operation."""
-        return self.status, self.operation
-
-
-@dataclass(frozen=True, slots=True)
-class TaskState:
-    """A task from instant ``at`` until the next state's, and the changes that led to it."""
-
-    at: int
-    status: TaskStatus
-    operation: TaskOperation
-    start_time: int
-    finish_time: int | None
-    prohibit_rollback: bool
-    subtasks: tuple[SubtaskState, ...]
-    changes: tuple[Change, ...] = field(default=(), compare=False)
-
-    @property
-    def label(self) -> Label:
-        """Return status and operation."""
-        return self.status, self.operation
-
-    def labels(self) -> list[tuple[Part, Label]]:
-        """Return the label of the task and of each subtask."""
-        subtasks = (((place,), each.label) for place, each in enumerate(self.subtasks))
-        return [((), self.label), *subtasks]
-
+from oceanmock.ocp.api import Operation, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
+from oceanmock.ocp.states import (
+    MACHINES,
+    NO_OP_TAKES,
+    SECOND,
+    WATCHDOG,
+    Attempt,
+    Cause,
+    Rules,
+    Run,
+    SubtaskScript,
+    SubtaskState,
+    TaskScript,
+    TaskState,
+)
 
 History = engine.History[TaskScript, Rules, TaskState]
+_Positions = tuple[tuple[int, ...], ...]
 
 
 # --- histories ------------------------------------------------------------------------------------
@@ -273,7 +140,7 @@ def _refusal(
 def _accepted() -> dict[str, dict[Label, list[str]]]:
     """Return, per operation, the labels that accept it, with the switches that each needs."""
     accepted: dict[str, dict[Label, list[str]]] = {}
-    for kind, table in tables.MACHINES.items():
+    for kind, table in MACHINES.items():
         for each in table.transitions:
             if each.trigger.startswith(f"{kind}."):
                 by_label = accepted.setdefault(each.trigger, {})

@@ -18,7 +18,8 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from oceanmock import clock
-from oceanmock.ocp import machine as ocp
+from oceanmock.ocp import api as ocp_api
+from oceanmock.ocp import states as ocp_states
 from oceanmock.scenario.faults import OcpFault
 from oceanmock.scenario.fields import (
     MAX_ID,
@@ -44,7 +45,7 @@ class Attempt(Model):
 
     takes: Takes = Field(default=clock.SECOND, json_schema_extra=shown_default("1s"))
     """How long the run takes; `forever` for one that only the timeout or a cancel ends."""
-    ends: ocp.Outcome | None = None
+    ends: ocp_states.Outcome | None = None
     """How it ends: SUCCESSFUL (the default) or FAILED."""
     log: Annotated[tuple[str, ...], OrOne(), BeforeValidator(split_lines)] = ()
     """What it logs: a text or a list of lines, spread evenly over the time it takes."""
@@ -177,7 +178,7 @@ class Switches(Model):
     error_code_forbidden: int = 30014
 
 
-Status = Literal[ocp.SubtaskStatus, ocp.TaskStatus]
+Status = Literal[ocp_api.SubtaskStatus, ocp_api.TaskStatus]
 
 
 class Until(Model):
@@ -186,7 +187,7 @@ class Until(Model):
     task: Reference
     subtask: Reference | None = None
     status: Status | None = None
-    operation: ocp.SubtaskOperation | None = None
+    operation: ocp_api.SubtaskOperation | None = None
 
     @model_validator(mode="after")
     def _something(self) -> Until:
@@ -256,9 +257,9 @@ class Scenario(BaseScenario):
 # --- from models to the machine -------------------------------------------------------------------
 
 
-def script_of(task: Task) -> ocp.TaskScript:
+def script_of(task: Task) -> ocp_states.TaskScript:
     """The machine's plan of a task whose references have been checked."""
-    return ocp.TaskScript(
+    return ocp_states.TaskScript(
         subtasks=tuple(_subtask_plan(task, position) for position in range(len(task.subtasks))),
         concurrency=task.concurrency,
         prohibits_rollback=task.prohibit_rollback,
@@ -266,9 +267,9 @@ def script_of(task: Task) -> ocp.TaskScript:
     )
 
 
-def rules_of(tick: int, switches: Switches) -> ocp.Rules:
+def rules_of(tick: int, switches: Switches) -> ocp_states.Rules:
     """The machine's rules under a tick and switches."""
-    return ocp.Rules(
+    return ocp_states.Rules(
         tick=tick,
         retry_after_failed_rollback=switches.retry_after_failed_rollback,
         subtask_retry_counts=switches.subtask_retry_counts,
@@ -292,9 +293,9 @@ def upstreams_of(task: Task, position: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(upstream for upstream in found if upstream is not None))
 
 
-def _subtask_plan(task: Task, position: int) -> ocp.SubtaskScript:
+def _subtask_plan(task: Task, position: int) -> ocp_states.SubtaskScript:
     subtask = task.subtasks[position]
-    return ocp.SubtaskScript(
+    return ocp_states.SubtaskScript(
         attempts=tuple(map(_attempt_plan, subtask.attempts)),
         rollbacks=tuple(map(_attempt_plan, subtask.rollback)),
         needs=upstreams_of(task, position),
@@ -303,5 +304,5 @@ def _subtask_plan(task: Task, position: int) -> ocp.SubtaskScript:
     )
 
 
-def _attempt_plan(attempt: Attempt) -> ocp.Attempt:
-    return ocp.Attempt(attempt.takes, attempt.ends or "SUCCESSFUL", attempt.log)
+def _attempt_plan(attempt: Attempt) -> ocp_states.Attempt:
+    return ocp_states.Attempt(attempt.takes, attempt.ends or "SUCCESSFUL", attempt.log)

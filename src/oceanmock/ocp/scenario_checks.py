@@ -13,7 +13,9 @@ from typing import Final, cast
 
 from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperation, RollbackProhibited
+from oceanmock.ocp import api as ocp_api
 from oceanmock.ocp import machine as ocp
+from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.scenario import (
     Attempt,
     Call,
@@ -34,7 +36,7 @@ from oceanmock.scenario.fields import Reference
 from oceanmock.scenario.submit_checks import check_starts, check_templates
 from oceanmock.text import suggest
 
-_OPERATIONS: Final[dict[Call, ocp.Operation]] = {
+_OPERATIONS: Final[dict[Call, ocp_api.Operation]] = {
     "retryTask": "RETRY",
     "rollbackTask": "ROLLBACK",
     "retrySubtask": "RETRY",
@@ -94,7 +96,7 @@ class OcpActor(story.Actor):
         subtask = part[0] if part else None
         try:
             life = ocp.operate(
-                self.life, cast("ocp.Operation", operation), instant, subtask=subtask
+                self.life, cast("ocp_api.Operation", operation), instant, subtask=subtask
             )
         except (IllegalOperation, RollbackProhibited) as refusal:
             return story.Refusal(400, str(refusal))
@@ -312,10 +314,10 @@ def _called(thing: Task | Subtask, place: int) -> str:
 
 
 def _limit(subtask: Subtask) -> int:
-    return subtask.timeout or ocp.WATCHDOG // SECOND
+    return subtask.timeout or ocp_states.WATCHDOG // SECOND
 
 
-def _outcome(attempt: Attempt, subtask: Subtask) -> ocp.Outcome:
+def _outcome(attempt: Attempt, subtask: Subtask) -> ocp_states.Outcome:
     """How the attempt really ends, if nobody cancels it."""
     if attempt.takes is None or attempt.takes > _limit(subtask) * SECOND:
         return "FAILED"

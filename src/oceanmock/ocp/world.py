@@ -18,6 +18,7 @@ from oceanmock.engine.sandbox import Item, Sandbox, agreed_setting, with_overrid
 from oceanmock.errors import AuthorError, IdTaken, NoSuchSubtask, NoSuchTask
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import scenario as files
+from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.api import API, Operation
 from oceanmock.ocp.scenario import Cluster, Named, Scenario, Switches, Tenant
 
@@ -62,7 +63,7 @@ class TaskView:
     """A task and what it shows at one instant; the state's instants count from ``task.born``."""
 
     task: Task
-    state: ocp.TaskState
+    state: ocp_states.TaskState
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ class Template:
     number: int
     starts_on: files.OcpStartsOn
     model: files.Task
-    script: ocp.TaskScript
-    rules: ocp.Rules
+    script: ocp_states.TaskScript
+    rules: ocp_states.Rules
     fake_data: FakeData
 
 
@@ -384,7 +385,7 @@ def _creator(fake_data: FakeData) -> Named:
 
 
 def _task(
-    model: files.Task, script: ocp.TaskScript, fake_data: FakeData, *, number: int, born: int
+    model: files.Task, script: ocp_states.TaskScript, fake_data: FakeData, *, number: int, born: int
 ) -> Task:
     """The ``number``th task (from 0) of a template in which nothing but ids is missing."""
     ids = [subtask.id or fake_data.id() for subtask in model.subtasks]

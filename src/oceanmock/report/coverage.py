@@ -47,7 +47,7 @@ class Item:
 
 def machines_of(api: Api) -> Mapping[str, StateMachine]:
     """Return the state machine of each kind of an API."""
-    machines: Mapping[str, StateMachine] = api.transitions.MACHINES
+    machines: Mapping[str, StateMachine] = api.states.MACHINES
     return machines
 
 

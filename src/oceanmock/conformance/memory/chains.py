@@ -14,12 +14,12 @@ from functools import lru_cache
 from typing import Final
 
 from oceanmock.engine.machine import Label, StateMachine, reachable
-from oceanmock.obshell import transitions as obshell_transitions
-from oceanmock.ocp import transitions as ocp_transitions
+from oceanmock.obshell import states as obshell_states
+from oceanmock.ocp import states as ocp_states
 
 MACHINES: Final[Mapping[str, StateMachine]] = {
-    **ocp_transitions.MACHINES,
-    **obshell_transitions.MACHINES,
+    **ocp_states.MACHINES,
+    **obshell_states.MACHINES,
 }
 States = frozenset[Label]
 

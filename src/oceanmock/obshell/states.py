@@ -1,0 +1,329 @@
+"""Scripts and states of a dag with its parts, and the tables of what may follow what.
+
+Operators are named after what they are made on: one of a dag also moves its nodes, PASS their sub
+tasks too. Sources are files of github.com/oceanbase/obshell at 61ee147 (ob/agent/engine and
+ob/agent/service/task, both abbreviated) and recordings of a running obshell 4.5.0.0, which outrank
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from oceanmock.engine.machine import (
+    TIME,
+    Chain,
+    Change,
+    Label,
+    Part,
+    StateMachine,
+    parse_label,
+    transitions,
+)
+from oceanmock.obshell.api import Operator, State
+
+Outcome = Literal["SUCCEED", "FAILED"]
+Flag = Literal["cancel", "continue", "pass", "retry", "rollback"]
+Cause = Literal["start", "tick", "run ended", "stage"]
+"""Why something changes by itself; the other changes name an operator."""
+
+SECOND: Final = 1_000_000_000
+LAG: Final = 200_000
+"""How long after the tick that decides it the next thing is written down: dag, then node, then sub
+task. The recordings show 0.2 to 3 ms; only the order matters."""
+CANCELLED: Final = "sub task cancelled"
+TIMED_OUT: Final = "sub task timeout"
+
+# --- scripts --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a sub task: how long it takes (None: for ever), how it ends, what it logs.
+
+    ``log`` falls evenly over its time; ``last_words``, if any, are its last line, logged at its end
+    unless a timeout or a cancel ends it: a failed run's "ERROR: [code]: message".
+    """
+
+    takes: int | None
+    ends: Outcome = "SUCCEED"
+    log: tuple[str, ...] = ()
+    last_words: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubTaskScript:
+    """What each forward run and each rollback run does; the last of each repeats."""
+
+    attempts: tuple[Attempt, ...]
+    rollbacks: tuple[Attempt, ...] = (Attempt(takes=1_000_000),)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeScript:
+    """A stage: its sub tasks, one per agent, and what may be done to it.
+
+    The server keeps the flags per sub task and asks for all of them (engine/task/node.go:105-148);
+    here they are the node's. `continue` only matters to a restarted agent, which no scenario has.
+    """
+
+    sub_tasks: tuple[SubTaskScript, ...]
+    can: frozenset[Flag] = frozenset()
+    timeout: int = 3600 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class DagScript:
+    """A dag's nodes, in the order of their stages.
+
+    A maintenance dag that failed stays unfinished (service/task/dag.go:565-585).
+    """
+
+    nodes: tuple[NodeScript, ...]
+    is_maintenance: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The scheduler's tick: its period, and the instant of the first one (at or before birth).
+
+    ``cancels_at_stage`` is what the server does not do: let CANCEL mark the node that runs even
+    while a rollback runs, so that the rollback can be taken up again.
+    """
+
+    tick: int = SECOND
+    phase: int = 0
+    cancels_at_stage: bool = False
+
+
+# --- states ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a sub task; ``ended`` is None while it lasts, ``last_words`` come at its end.
+
+    ``takes`` is how long its script meant it to take, the pace of its log lines; one that hangs
+    writes them right after one another. ``number`` counts the runs of its operator from 1.
+    """
+
+    operator: Operator
+    started: int
+    takes: int
+    log: tuple[str, ...] = ()
+    ended: int | None = None
+    last_words: str | None = None
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SubTaskState:
+    """A sub task at an instant. ``due`` and ``will_end`` belong to the run under way."""
+
+    state: State
+    operator: Operator
+    start_time: int | None
+    end_time: int | None
+    execute_times: int = 0
+    runs: Chain[Run] = field(default_factory=Chain)
+    due: int | None = None
+    will_end: Outcome = "SUCCEED"
+    rollbacks: int = 0
+
+    @property
+    def label(self) -> Label:
+        """Return state and operator."""
+        return self.state, self.operator
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """A node at an instant."""
+
+    state: State
+    operator: Operator
+    start_time: int | None
+    end_time: int | None
+    sub_tasks: tuple[SubTaskState, ...]
+
+    @property
+    def label(self) -> Label:
+        """Return state and operator."""
+        return self.state, self.operator
+
+
+@dataclass(frozen=True, slots=True)
+class DagState:
+    """A dag from instant ``at`` on, and the changes that led to it. ``stage`` counts from 1."""
+
+    at: int
+    state: State
+    operator: Operator
+    stage: int
+    start_time: int | None
+    end_time: int | None
+    is_finished: bool
+    nodes: tuple[NodeState, ...]
+    changes: tuple[Change, ...] = field(default=(), compare=False)
+
+    @property
+    def label(self) -> Label:
+        """Return state and operator."""
+        return self.state, self.operator
+
+    def labels(self) -> Iterator[tuple[Part, Label]]:
+        """Yield the label of the dag, and of each node before those of its sub tasks."""
+        yield (), self.label
+        for place, node in enumerate(self.nodes):
+            yield (place,), node.label
+            for position, sub_task in enumerate(node.sub_tasks):
+                yield (place, position), sub_task.label
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a sub task's log: which of its runs wrote it, when, and what."""
+
+    execute_times: int
+    at: int
+    text: str
+
+
+# --- transitions ----------------------------------------------------------------------------------
+
+BETWEEN_WRITES: Final = "a request between two writes of one tick"
+"""The server writes a tick down in several steps, 0.2 to 3 ms apart; the mock shows the last."""
+
+_DAG_TICK: Final = "engine/scheduler/dag_handler.go:24-74"
+_TASK_TICK: Final = "engine/scheduler/task_handler.go:74-235"
+_EXECUTOR: Final = "engine/executor/executor.go"
+_ROLLBACK: Final = "service/task/dag.go:422-454"
+_RETRY: Final = "service/task/dag.go:456-481"
+_CANCEL: Final = "service/task/dag.go:352-377,483-497"
+_DAG_PASSED: Final = "service/task/dag.go:499-532"
+_NODE_PASSED: Final = "service/task/node.go:116-166"
+
+_WAYS: Final = "RUN|ROLLBACK|CANCEL"
+_RUNS: Final = "RUN|RETRY|ROLLBACK"
+_ENDS: Final = "RUN|RETRY|ROLLBACK|CANCEL"
+
+DAG: Final = StateMachine(
+    kind="dag",
+    initial=(parse_label("READY/RUN"),),
+    transitions=(
+        *transitions(
+            TIME,
+            _DAG_TICK,
+            f"READY/{_WAYS} → RUNNING/=",
+            f"RUNNING/{_WAYS} → SUCCEED/=",
+            f"RUNNING/{_WAYS} → FAILED/=",
+        ),
+        *transitions("dag.RETRY", _RETRY, f"FAILED/{_WAYS} → READY/RUN"),
+        *transitions("dag.ROLLBACK", _ROLLBACK, f"FAILED/{_WAYS} → READY/ROLLBACK"),
+        *transitions("dag.PASS", _DAG_PASSED, f"FAILED/{_WAYS} → SUCCEED/PASS"),
+        *transitions("node.PASS", _NODE_PASSED, f"FAILED/{_WAYS} → READY/RUN"),
+        *transitions(
+            "dag.CANCEL",
+            _CANCEL,
+            "READY/RUN|ROLLBACK → READY/CANCEL",
+            f"RUNNING/{_WAYS} → READY/CANCEL",
+        ),
+    ),
+)
+"""A retried dag shows RUN, never RETRY. One cancelled in its last tick may still be SUCCEED."""
+
+NODE: Final = StateMachine(
+    kind="node",
+    initial=(parse_label("PENDING/RUN"),),
+    transitions=(
+        *transitions(TIME, _DAG_TICK, f"PENDING/{_RUNS} → RUNNING/="),
+        *transitions(
+            TIME,
+            _TASK_TICK,
+            f"RUNNING/{_RUNS} → SUCCEED/=",
+            f"RUNNING/{_RUNS} → FAILED/=",
+            "PENDING/CANCEL → FAILED/CANCEL",
+            "PENDING/RETRY|ROLLBACK → SUCCEED/=",
+        ),
+        *transitions("dag.RETRY", _RETRY, f"FAILED/{_ENDS} → PENDING/RETRY"),
+        *transitions(
+            "dag.ROLLBACK",
+            _ROLLBACK,
+            f"FAILED/{_ENDS} → PENDING/ROLLBACK",
+            "SUCCEED/RUN|RETRY|ROLLBACK|PASS → PENDING/ROLLBACK",
+        ),
+        *transitions(
+            "dag.CANCEL",
+            _CANCEL,
+            f"PENDING/{_RUNS} → PENDING/CANCEL",
+            f"RUNNING/{_RUNS} → PENDING/CANCEL",
+            "SUCCEED/RETRY|ROLLBACK|PASS → PENDING/CANCEL",
+            "FAILED/CANCEL → PENDING/CANCEL",
+        ),
+        *transitions(
+            "dag.PASS",
+            _DAG_PASSED,
+            f"FAILED/{_ENDS} → SUCCEED/PASS",
+            "PENDING/RUN|CANCEL → SUCCEED/PASS",
+            "SUCCEED/ROLLBACK → SUCCEED/PASS",
+        ),
+        *transitions("node.PASS", _NODE_PASSED, f"FAILED/{_ENDS} → SUCCEED/PASS"),
+        *transitions(
+            TIME,
+            "engine/scheduler/dag_handler.go:24-74, task_handler.go:214-235",
+            "PENDING/CANCEL → RUNNING/CANCEL",
+            "RUNNING/CANCEL → FAILED/CANCEL",
+            only=BETWEEN_WRITES,
+        ),
+    ),
+)
+"""A node with nothing to do, or cancelled, ends in the tick that takes it up."""
+
+SUB_TASK: Final = StateMachine(
+    kind="sub_task",
+    initial=(parse_label("PENDING/RUN"),),
+    transitions=(
+        *transitions(
+            TIME,
+            _TASK_TICK,
+            "PENDING/RUN → RUNNING/RUN",
+            "SUCCEED/ROLLBACK → RUNNING/RUN",
+            "SUCCEED/RUN|ROLLBACK|PASS → RUNNING/ROLLBACK",
+            "FAILED/RUN|ROLLBACK → RUNNING/ROLLBACK",
+        ),
+        *transitions(
+            TIME,
+            _EXECUTOR,
+            "RUNNING/RUN|ROLLBACK → SUCCEED/=",
+            "RUNNING/RUN|ROLLBACK → FAILED/=",
+        ),
+        *transitions(
+            "dag.PASS",
+            _DAG_PASSED,
+            "PENDING/RUN → SUCCEED/PASS",
+            "FAILED/RUN|ROLLBACK → SUCCEED/PASS",
+        ),
+        *transitions(
+            "node.PASS",
+            _NODE_PASSED,
+            "PENDING/RUN → SUCCEED/PASS",
+            "FAILED/RUN|ROLLBACK → SUCCEED/PASS",
+        ),
+        *transitions(
+            TIME,
+            "engine/scheduler/task_handler.go:74-235, engine/executor/pool.go:27-30",
+            "PENDING/RUN → READY/RUN",
+            "SUCCEED/ROLLBACK → READY/RUN",
+            "SUCCEED/RUN|ROLLBACK|PASS → READY/ROLLBACK",
+            "FAILED/RUN|ROLLBACK → READY/ROLLBACK",
+            "READY/RUN|ROLLBACK → RUNNING/=",
+            "READY/RUN|ROLLBACK → FAILED/=",
+            only=BETWEEN_WRITES,
+        ),
+    ),
+)
+"""A retry undoes what FAILED before it runs again; an operator of its own it never shows."""
+
+MACHINES: Final = {machine.kind: machine for machine in (DAG, NODE, SUB_TASK)}

@@ -1,0 +1,269 @@
+"""Scripts and states of a task with its subtasks, and the tables of what may follow what.
+
+Operations are named after what they are made on: ``task.RETRY`` also moves the FAILED subtasks of
+its task, ``subtask.RETRY`` also the task. Sources are classes of oceanbase/ocp-express at eb6f2117
+(task/task-service/src/main/java/com/oceanbase/ocp/task/engine).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from oceanmock.engine.machine import (
+    TIME,
+    Chain,
+    Change,
+    Label,
+    Part,
+    StateMachine,
+    parse_label,
+    transitions,
+)
+from oceanmock.ocp.api import SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
+
+Outcome = Literal["SUCCESSFUL", "FAILED"]
+Cause = Literal[
+    "start", "task tick", "subtask tick", "run ended", "timeout", "interrupt", "abandoned"
+]
+"""Why something changes by itself; the other changes name an operation."""
+
+SECOND: Final = 1_000_000_000
+NO_OP_TAKES: Final = 10_000_000
+"""How long a skip, or the interruption of a cancelled run, takes. Not verified: it is short, and
+long enough to show."""
+WATCHDOG: Final = 10 * SECOND
+"""A run of a subtask whose ``timeout`` is 0 ends after this (ReadySubtaskWorker:132-165)."""
+
+# --- scripts --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a subtask: how long it takes (``None``: for ever), how it ends, what it logs."""
+
+    takes: int | None
+    ends: Outcome = "SUCCESSFUL"
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SubtaskScript:
+    """What each run of a subtask does. The last attempt's outcome repeats.
+
+    ``needs`` holds the positions of its upstreams in the task; ``timeout`` is in seconds.
+    """
+
+    attempts: tuple[Attempt, ...]
+    rollbacks: tuple[Attempt, ...] = (Attempt(takes=SECOND),)
+    needs: tuple[int, ...] = ()
+    timeout: int = 3600
+    prohibits_rollback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How the server that runs the task behaves; the defaults are ocp-express'.
+
+    ``tick`` is the schedulers' period and ``phase`` the instant of the first task tick.
+    ``retry_after_failed_rollback``: OCP 4.2.2's user guide offers it, ocp-express refuses
+    (TaskInstanceManagerImpl:99-101). ``subtask_retry_counts``: whether retrying one subtask adds
+    to its runTime; the database's comment says so (common_tables.yaml:56), the code does not.
+    """
+
+    tick: int = SECOND
+    phase: int = 0
+    retry_after_failed_rollback: bool = False
+    subtask_retry_counts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskScript:
+    """A task's subtasks, in the order the API lists them, and its limits.
+
+    At most ``concurrency`` subtasks are READY or RUNNING at once (AbstractTaskWorker:59-87).
+    ``abandoned_after``: this long after the task has FAILED it is abandoned, and ABORTED for good;
+    an opt-in, because no public text shows that state in the API.
+    """
+
+    subtasks: tuple[SubtaskScript, ...]
+    concurrency: int = 10
+    prohibits_rollback: bool = False
+    abandoned_after: int | None = None
+
+
+# --- states ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a subtask; ``ended``, ``ends`` and ``ended_by`` are None while it lasts.
+
+    ``number`` counts the runs of its direction, forwards or in a rollback, from 1; a skip has 0.
+    ``takes`` is how long the script meant it to take, the pace of its log lines; 0 for one that
+    hangs, whose lines all come first. A rollback that cuts it short leaves the last two None.
+    """
+
+    operation: SubtaskOperation
+    started: int
+    takes: int
+    log: tuple[str, ...] = ()
+    ended: int | None = None
+    ends: SubtaskStatus | None = None
+    ended_by: Cause | None = None
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SubtaskState:
+    """A subtask at an instant. ``due``, ``will_end`` and ``ending`` belong to the run under way."""
+
+    status: SubtaskStatus = "PENDING"
+    operation: SubtaskOperation = "EXECUTE"
+    run_time: int = 1
+    start_time: int | None = None
+    finish_time: int | None = None
+    runs: Chain[Run] = field(default_factory=Chain)
+    due: int | None = None
+    will_end: Outcome = "SUCCESSFUL"
+    ending: Cause = "run ended"
+    attempts: int = 0
+    rollbacks: int = 0
+
+    @property
+    def label(self) -> Label:
+        """Return status and operation."""
+        return self.status, self.operation
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """A task from instant ``at`` until the next state's, and the changes that led to it."""
+
+    at: int
+    status: TaskStatus
+    operation: TaskOperation
+    start_time: int
+    finish_time: int | None
+    prohibit_rollback: bool
+    subtasks: tuple[SubtaskState, ...]
+    changes: tuple[Change, ...] = field(default=(), compare=False)
+
+    @property
+    def label(self) -> Label:
+        """Return status and operation."""
+        return self.status, self.operation
+
+    def labels(self) -> list[tuple[Part, Label]]:
+        """Return the label of the task and of each subtask."""
+        subtasks = (((place,), each.label) for place, each in enumerate(self.subtasks))
+        return [((), self.label), *subtasks]
+
+
+# --- transitions ----------------------------------------------------------------------------------
+
+ABANDONED: Final = "abandoned_after"
+"""A scenario's opt-in: no public text shows ABORTED in the API."""
+RETRY_AFTER_ROLLBACK: Final = "retry_after_failed_rollback"
+"""The switch by which a task whose rollback failed may be retried, as OCP 4.2.2's user guide has
+it; ocp-express refuses (TaskInstanceManagerImpl:99-101)."""
+
+_DIRECTIONS: Final = "EXECUTE|RETRY|ROLLBACK"
+_RUNS: Final = "EXECUTE|RETRY|SKIP|ROLLBACK|ROLLBACK_SKIP"
+_TASK_RETRIED: Final = "TaskInstanceManagerImpl:96-101"
+_ROLLED_BACK: Final = "TaskInstanceManagerImpl:59-88"
+_PROMOTED: Final = "AbstractTaskWorker:59-115"
+_SUBTASK_RETRIED: Final = "SubtaskInstanceManagerImpl:43-46"
+_SKIPPED: Final = "SubtaskInstanceManagerImpl:59"
+_USER_GUIDE: Final = "OCP 4.2.2's user guide"
+
+TASK: Final = StateMachine(
+    kind="task",
+    initial=(parse_label("RUNNING/EXECUTE"),),
+    transitions=(
+        *transitions(
+            TIME,
+            "RunningTaskWorker:86-119,143-176",
+            f"RUNNING/{_DIRECTIONS} → SUCCESSFUL/=",
+            f"RUNNING/{_DIRECTIONS} → FAILED/=",
+        ),
+        *transitions("task.RETRY", _TASK_RETRIED, "FAILED/EXECUTE|RETRY → RUNNING/RETRY"),
+        *transitions(
+            "task.RETRY",
+            _USER_GUIDE,
+            "FAILED/ROLLBACK → RUNNING/RETRY",
+            only=RETRY_AFTER_ROLLBACK,
+        ),
+        *transitions("task.ROLLBACK", _ROLLED_BACK, f"FAILED/{_DIRECTIONS} → RUNNING/ROLLBACK"),
+        *transitions("subtask.RETRY", _SUBTASK_RETRIED, f"FAILED/{_DIRECTIONS} → RUNNING/="),
+        *transitions("subtask.SKIP", _SKIPPED, f"FAILED/{_DIRECTIONS} → RUNNING/="),
+        *transitions(
+            TIME,
+            "OBD plugins/ocp-server/4.2.1/upgrade_check.py:125",
+            f"FAILED/{_DIRECTIONS} → ABORTED/=",
+            only=ABANDONED,
+        ),
+    ),
+)
+"""A task's operation is the direction it goes in; retrying or skipping a subtask keeps it."""
+
+SUBTASK: Final = StateMachine(
+    kind="subtask",
+    initial=(parse_label("PENDING/EXECUTE"), parse_label("READY/EXECUTE")),
+    transitions=(
+        *transitions(TIME, _PROMOTED, "PENDING/EXECUTE → READY/EXECUTE"),
+        *transitions(TIME, "SubtaskAccessor:54-61", f"READY/{_RUNS} → RUNNING/="),
+        *transitions(
+            TIME,
+            "SubtaskAccessor:68-83",
+            "RUNNING/EXECUTE|RETRY|SKIP → SUCCESSFUL/=",
+            "RUNNING/EXECUTE|RETRY|ROLLBACK|CANCEL → FAILED/=",
+            "RUNNING/ROLLBACK|ROLLBACK_SKIP → PENDING/=",
+        ),
+        *transitions(TIME, _PROMOTED, "SUCCESSFUL/ROLLBACK|RETRY → READY/ROLLBACK"),
+        *transitions(
+            "subtask.CANCEL",
+            "SubtaskInstanceManagerImpl:77",
+            f"RUNNING/{_RUNS}|CANCEL → CANCELING/=",
+        ),
+        *transitions(
+            TIME, "CancelingSubtaskWorker:58-82", f"CANCELING/{_RUNS}|CANCEL → RUNNING/CANCEL"
+        ),
+        *transitions("task.RETRY", _TASK_RETRIED, "FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY"),
+        *transitions(
+            "subtask.RETRY", _SUBTASK_RETRIED, "FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY"
+        ),
+        *transitions(
+            "subtask.SKIP",
+            _SKIPPED,
+            "FAILED/EXECUTE|RETRY|CANCEL → READY/SKIP",
+            "FAILED/RETRY|ROLLBACK|CANCEL → READY/ROLLBACK_SKIP",
+        ),
+        *transitions(
+            "task.ROLLBACK",
+            _ROLLED_BACK,
+            "SUCCESSFUL/EXECUTE|RETRY|SKIP → SUCCESSFUL/ROLLBACK",
+            "SUCCESSFUL/EXECUTE|RETRY|SKIP|ROLLBACK → READY/ROLLBACK",
+            "FAILED/EXECUTE|RETRY|ROLLBACK|CANCEL → READY/ROLLBACK",
+            "READY/RETRY|SKIP|ROLLBACK_SKIP → READY/ROLLBACK",
+            "RUNNING/RETRY|SKIP|ROLLBACK_SKIP|CANCEL → READY/ROLLBACK",
+            f"CANCELING/{_RUNS}|CANCEL → READY/ROLLBACK",
+        ),
+        *transitions(
+            "task.RETRY",
+            _USER_GUIDE,
+            "FAILED/ROLLBACK → READY/RETRY",
+            only=RETRY_AFTER_ROLLBACK,
+        ),
+        *transitions(
+            TIME,
+            _PROMOTED,
+            "PENDING/ROLLBACK|ROLLBACK_SKIP → READY/EXECUTE",
+            only=RETRY_AFTER_ROLLBACK,
+        ),
+    ),
+)
+"""A subtask's operation is that of its last run, or of the one it waits for. What a rollback finds
+under way, under a FAILED task, was retried, skipped or cancelled just before."""
+
+MACHINES: Final = {machine.kind: machine for machine in (TASK, SUBTASK)}
