@@ -364,7 +364,7 @@ def test_an_id_of_another_agent_is_never_sent(
     client = wire_to_obshell(obshell, write=True)
     client.may_change_everything()
 
-    with pytest.raises(NotAllowed, match="the target would ask that agent"):
+    with pytest.raises(NotAllowed, match="which the target would ask"):
         client.send(method, f"/api/v1/task/{place.format(id)}")
 
     assert not [path for _, path in obshell.log if "task" in path]
@@ -399,7 +399,7 @@ def test_without_its_address_no_id_with_an_address_is_sent(obshell: Logged) -> N
 def test_nodes_of_its_dags_may_be_changed_once_they_were_seen(obshell: Logged) -> None:
     client = wire_to_obshell(obshell, write=True, tasks=(f"{LOCAL}4",))
 
-    with pytest.raises(NotAllowed, match="belongs to nothing that this run may change"):
+    with pytest.raises(NotAllowed, match="is no part of a task that this run may change"):
         client.send("POST", NODE, json={"operator": "DANCE"})
     client.send("GET", DAG)
 
@@ -573,7 +573,7 @@ def test_what_cannot_be_written_or_sealed_is_an_exchange_too(ocp: Logged) -> Non
 
 
 def test_an_answer_that_is_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "MOST_BYTES", 1000)
+    monkeypatch.setattr(http_client, "MAX_RESPONSE_BYTES", 1000)
 
     with answering(lambda _: Said(body=b"x" * 2000)) as url:
         exchange = HttpClient(Target(url, "ocp"), Options()).send("GET", TASK)
@@ -588,7 +588,7 @@ def test_an_answer_that_does_not_end_is_given_up() -> None:
         client = HttpClient(Target(url, "ocp"), Options(), now=lambda: next(hours))
         exchange = client.send("GET", TASK)
 
-    assert (exchange.status, exchange.problem) == (None, "the answer does not end")
+    assert (exchange.status, exchange.problem) == (None, "the response does not end")
 
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -603,7 +603,7 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
         exchange = HttpClient(Target(url, "ocp"), Options()).send("GET", TASK)
         stop.set()
 
-    assert (exchange.status, exchange.problem) == (None, "no answer in time")
+    assert (exchange.status, exchange.problem) == (None, "no response in time")
 
 
 HEAD: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
@@ -612,11 +612,11 @@ HEAD: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 @pytest.mark.parametrize(
     ("said", "problem"),
     [
-        (HEAD + b"Content-Length: 9\r\n\r\nshort", "cut off amid an answer"),
-        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab", "cut off amid an answer"),
-        (HEAD + b"Content-Encoding: gzip\r\n\r\nplain", "not encoded as it says"),
-        (b"SSH-2.0-OpenSSH\r\n", "what came is no HTTP"),
-        (b"", "cut off before an answer"),
+        (HEAD + b"Content-Length: 9\r\n\r\nshort", "cut off within a response"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab", "cut off within a response"),
+        (HEAD + b"Content-Encoding: gzip\r\n\r\nplain", "not encoded as it states"),
+        (b"SSH-2.0-OpenSSH\r\n", "the response is not HTTP"),
+        (b"", "cut off before a response"),
     ],
 )
 def test_a_broken_answer_is_told_as_what_it_is(said: bytes, problem: str) -> None:
@@ -649,7 +649,7 @@ def test_a_whole_answer_is_read_however_it_comes(headers: bytes, body: bytes) ->
 def test_the_last_exchanges_are_kept_and_all_are_counted(
     ocp: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_client, "KEPT", 2)
+    monkeypatch.setattr(http_client, "MAX_EXCHANGES", 2)
     client = client_to(ocp)
 
     several = [client.send("GET", TASK) for _ in range(3)]

@@ -246,7 +246,7 @@ def test_nobody_of_that_name_is_a_step_that_failed() -> None:
         steps = told(world, read_scenario(STORY))
 
     assert steps[0].detail == (
-        "the target has nothing that is 'Reinstall agent' with the same parts; give its id."
+        "the target has no 'Reinstall agent' with the same parts: give its id."
     )
 
 
@@ -295,5 +295,5 @@ def test_what_somebody_else_has_started_is_taken_by_its_id() -> None:
 
     assert failures(steps) == []
     assert steps[1] == StoryStep(
-        "start 'Create tenant'", "passed", "it is there: its id was given", 0
+        "start 'Create tenant'", "passed", "already started: its id was given", 0
     )

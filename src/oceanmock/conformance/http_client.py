@@ -1,14 +1,12 @@
-"""The client: the only thing of a conformance run that sends, and what it keeps back.
+"""Send every request of a conformance run, to one target and one at a time.
 
-Every request goes through one session, whoever makes it, and one at a time. There, before a byte
-leaves, the guard is asked; nothing goes to another host, no more go out in a second than were
-allowed, and none waits for ever; one that came too soon (429) goes again after the span that the
-answer says. A redirect is an answer. Nothing of the environment decides how a
-request goes: no proxies, no .netrc; and cookies are not kept, or what is sent without credentials
-would have them.
+Before a byte leaves, the guard is asked; nothing goes to another host, faster than the permitted
+rate, or without a timeout; a request refused with 429 is sent again after the delay that the
+response states. A redirect is a response. The environment decides nothing: no proxies, no .netrc;
+cookies are not kept, or a request without credentials would carry them.
 
-Every exchange is masked before it is anything else, then counted, shown to the checkers and told to
-who listens. What they find is told once, with a command that asks again.
+Every exchange is masked, counted, given to the checkers and announced to the listener. A finding is
+announced once, with a command that reproduces it.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from oceanmock.checks import Checker, CheckResult, Exchange, Headers, Phase
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
-from oceanmock.conformance.guard import SAFE, Guard, NotAllowed
+from oceanmock.conformance.guard import SAFE, Guard, NotAllowed, header_text
 from oceanmock.conformance.model import (
     NO_RESPONSE,
     CheckFailed,
@@ -50,27 +48,26 @@ if TYPE_CHECKING:
     from oceanmock.conformance.target import Target
 
 Auth = Callable[[Any], Any] | Basic
-"""What signs a request; a Basic does so too, but mypy does not see it in a tuple."""
+"""Credentials that sign a request; a Basic is callable too, but mypy does not see it."""
 
 CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 60.0
-MOST: Final = 120 * SECOND
-"""How long an answer may take in all, even if something of it comes all the while."""
-MOST_BYTES: Final = 64 * 2**20
-PIECE: Final = 64 * 2**10
-TOO_MANY: Final = 429
-MOST_SPARED: Final = 120 * SECOND
-"""So long a run waits in all, and no longer, because it is told to ask less often; what would take
-it beyond that is an answer."""
-KEPT: Final = 1000
-"""So many exchanges are kept; all are counted."""
-SHORTEST: Final = 8
-"""A secret of fewer characters is not looked for in what a server says: it is a word."""
+MAX_RESPONSE_TIME: Final = 120 * SECOND
+"""The time in which a response has to be complete."""
+MAX_RESPONSE_BYTES: Final = 64 * 2**20
+CHUNK_BYTES: Final = 64 * 2**10
+TOO_MANY_REQUESTS: Final = 429
+MAX_TOTAL_DELAY: Final = 120 * SECOND
+"""The time a run waits in all because of 429; a 429 beyond that is a response."""
+MAX_EXCHANGES: Final = 1000
+"""The number of exchanges that are kept; all are counted."""
+MIN_SECRET: Final = 8
+"""The length from which a secret is masked in responses; a shorter one may be a word."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Booking:
-    """What a request is sent for."""
+    """The purpose of a request."""
 
     phase: Phase
     operation: str = ""
@@ -78,11 +75,11 @@ class _Booking:
 
 
 class HttpClient:
-    """What sends, to one target; ``session`` does the same for a library that has to send itself.
+    """The sender of requests to one target; ``session`` is for libraries that send themselves.
 
     The session sends without credentials, unless ``auth=client.auth`` is given with the request. It
-    raises NotAllowed, and what requests raises when no answer comes; ``send`` only NotAllowed.
-    ``now`` and ``sleep`` are the machine's time, in nanoseconds.
+    raises NotAllowed and RequestException; ``send`` raises NotAllowed alone. ``now`` and ``sleep``
+    are the machine's time, in nanoseconds.
     """
 
     def __init__(
@@ -107,8 +104,7 @@ class HttpClient:
             own_address=target.own_address,
         )
         self.session: Final = _Session(self)
-        self.exchanges: Final[deque[Exchange]] = deque(maxlen=KEPT)
-        """The last ones, oldest first."""
+        self.exchanges: Final[deque[Exchange]] = deque(maxlen=MAX_EXCHANGES)
         self.asked = 0
         self.statuses: Final = {each.id: Counter[int]() for each in self.operations}
         self.changes: Final[list[Exchange]] = []
@@ -120,18 +116,18 @@ class HttpClient:
         self._pace: Final = _Pace(options.rate, now, sleep)
         self._now = now
         self._sleep = sleep
-        self._spare = MOST_SPARED
+        self._remaining_delay = MAX_TOTAL_DELAY
         self._host: Final = urlsplit(target.url).netloc
         self._lock: Final = RLock()
 
     @property
     def phase(self) -> Phase:
-        """What is sent now is booked to this phase."""
+        """Return the phase to which requests are counted now."""
         return self._booking.phase
 
     @contextmanager
     def during(self, phase: Phase, *, expects_refusal: bool = False) -> Iterator[None]:
-        """Books what is sent meanwhile to a phase."""
+        """Count the requests sent meanwhile to a phase."""
         before, self._booking = self._booking, _Booking(phase, expects_refusal=expects_refusal)
         try:
             yield
@@ -139,11 +135,11 @@ class HttpClient:
             self._booking = before
 
     def may_change(self, id: str | int, *, kind: str = "any") -> None:
-        """Allows changes to an id, such as one of nothing; kinds are ``guard.KINDS``'."""
+        """Allow changes to an id, such as one of nothing."""
         self.guard.may_change(id, kind=kind)
 
     def may_change_everything(self) -> None:
-        """Allows any change, as on a mock that nobody else uses."""
+        """Allow every change, as on a mock that nobody else uses."""
         self.guard.may_change_everything()
 
     # --- sending ----------------------------------------------------------------------------------
@@ -161,21 +157,23 @@ class HttpClient:
         auth: Literal["default"] | Auth | None = "default",
         expects_refusal: bool = False,
     ) -> Exchange:
-        """The exchange that a request makes; without a status where no answer came.
+        """Send a request and return the exchange; without a response it has no status.
 
-        ``target`` is path and query. ``auth`` is the run's own credentials, unless others are
-        given; ``expects_refusal`` says that it is sent to be refused. Raises NotAllowed.
+        ``target`` is path and query. ``auth`` is the run's own credentials by default. Raises
+        NotAllowed.
         """
-        said = dict(headers or {})
+        sent_headers = dict(headers or {})
         if json is not None:
             body = json_.dumps(json).encode()
-            said.setdefault("Content-Type", "application/json")
-        wrong = expects_refusal or self._booking.expects_refusal
-        booking = _Booking(phase or self.phase, operation, wrong)
-        request = requests.Request(method, self.target.url + target, headers=said, data=body)
+            sent_headers.setdefault("Content-Type", "application/json")
+        refusal = expects_refusal or self._booking.expects_refusal
+        booking = _Booking(phase or self.phase, operation, refusal)
+        request = requests.Request(
+            method, self.target.url + target, headers=sent_headers, data=body
+        )
         try:
             prepared = self.session.prepare_request(request)
-            signed = (self.auth if auth == "default" else auth or _as_it_is)(prepared)
+            signed = (self.auth if auth == "default" else auth or _unsigned)(prepared)
         except NotAllowed:
             raise
         except (requests.RequestException, OceanmockError, ValueError) as why:
@@ -183,12 +181,12 @@ class HttpClient:
         return self._carried(signed, booking)[0]
 
     def auth(self, request: Any) -> Any:
-        """The run's own credentials, for a request that the session sends."""
+        """Sign a request that the session sends with the run's own credentials."""
         request.is_own = True
         return request if self.target.auth is None else self.target.auth(request)
 
     def sent(self, request: requests.PreparedRequest) -> requests.Response:
-        """The answer to a request of the session. Raises NotAllowed and RequestException."""
+        """Return the response to a session's request. Raises NotAllowed, RequestException."""
         _, outcome = self._carried(request, self._booking)
         if isinstance(outcome, requests.RequestException):
             raise outcome
@@ -197,25 +195,25 @@ class HttpClient:
     def _carried(
         self, request: Any, booking: _Booking
     ) -> tuple[Exchange, requests.Response | requests.RequestException]:
-        """Sends a request, if it may go, and books what came of it; again, if it came too soon."""
+        """Send a request if it is allowed, again if it came too soon; return its last outcome."""
         with self._lock:
             target = self._own_target(request)
-            self.guard.check(request.method, target, _body_meant(request))
-            self.guard.check_headers(request.headers, _body_sent(request), host=self._host)
+            self.guard.check(request.method, target, _plain_body(request))
+            self.guard.check_headers(request.headers, _sent_body(request), host=self._host)
             carried = self._once(request, target, booking)
-            while carried[0].status == TOO_MANY:
-                span = _span_said(carried[0])
-                if span > self._spare:
+            while carried[0].status == TOO_MANY_REQUESTS:
+                delay = _delay_of(carried[0])
+                if delay > self._remaining_delay:
                     break
-                self._spare -= span
-                self._sleep(span)
+                self._remaining_delay -= delay
+                self._sleep(delay)
                 carried = self._once(request, target, booking)
             return carried
 
     def _once(
         self, request: Any, target: str, booking: _Booking
     ) -> tuple[Exchange, requests.Response | requests.RequestException]:
-        """Sends a request that may go, and books what came of it."""
+        """Send an allowed request, and record its outcome."""
         self._pace.wait()
         sent_at, began = wall_now(), self._now()
         outcome: requests.Response | requests.RequestException
@@ -233,23 +231,25 @@ class HttpClient:
         return exchange, outcome
 
     def _own_target(self, request: requests.PreparedRequest) -> str:
-        """The path and query on the target. Raises NotAllowed for what goes somewhere else."""
+        """Return path and query on the target. Raises NotAllowed for another host."""
         url = str(request.url).partition("#")[0]
         if not url.startswith(f"{self.target.url}/"):
             raise NotAllowed(f"{request.method} {url} was not sent: it does not go to the target.")
         return url.removeprefix(self.target.url)
 
     def _read(self, answer: Any) -> requests.Response:
-        """The answer, read to its end; raises RequestException where that is too far."""
+        """Return the response, read to its end. Raises RequestException beyond a limit."""
         began, pieces, size = self._now(), list[bytes](), 0
         try:
-            while piece := answer.raw.read1(PIECE, decode_content=True):
+            while piece := answer.raw.read1(CHUNK_BYTES, decode_content=True):
                 pieces.append(piece)
                 size += len(piece)
-                if size > MOST_BYTES:
-                    raise requests.ConnectionError(f"the answer is longer than {MOST_BYTES} bytes")
-                if self._now() - began > MOST:
-                    raise requests.ConnectionError("the answer does not end")
+                if size > MAX_RESPONSE_BYTES:
+                    raise requests.ConnectionError(
+                        f"the answer is longer than {MAX_RESPONSE_BYTES} bytes"
+                    )
+                if self._now() - began > MAX_RESPONSE_TIME:
+                    raise requests.ConnectionError("the response does not end")
         except Exception:
             answer.close()
             raise
@@ -267,14 +267,14 @@ class HttpClient:
         booking: _Booking,
         times: tuple[int, int],
     ) -> Exchange:
-        """What was sent and what came, without secrets."""
+        """Return request and response, without secrets."""
         path, question, query = target.partition("?")
         answer = outcome if isinstance(outcome, requests.Response) else None
         problem = "" if isinstance(outcome, requests.Response) else problem_of(outcome).text
         sent = _secrets_in(request.headers.items())
         secrets = {*self._secrets, *sent}
         is_own = bool(getattr(request, "is_own", False) and self.target.auth is not None)
-        answered = secrets if is_own else self._secrets  # what was made up may be a key of the JSON
+        answered = secrets if is_own else self._secrets  # a made-up secret may be a key of the JSON
         return Exchange(
             number=self.asked + 1,
             phase=booking.phase,
@@ -282,7 +282,7 @@ class HttpClient:
             method=request.method,
             target=_hidden(path + question + mask_query(query), secrets),
             request_headers=_masked(_pairs(request.headers.items()), sent),
-            request_body=_hidden(mask_body(_body_meant(request)), secrets),
+            request_body=_hidden(mask_body(_plain_body(request)), secrets),
             status=None if answer is None else answer.status_code,
             response_headers=() if answer is None else _masked(_raw_headers(answer), answered),
             response_body=b"" if answer is None else _hidden(mask_body(answer.content), answered),
@@ -298,7 +298,7 @@ class HttpClient:
         return asked.id if asked else ""
 
     def _not_sent(self, request: requests.Request, booking: _Booking, why: str) -> Exchange:
-        """Books a request that could not even be written, or sealed."""
+        """Record a request that could not be written, or encrypted."""
         unsent = requests.PreparedRequest()
         unsent.method, unsent.body = request.method, request.data or None
         unsent.headers = requests.structures.CaseInsensitiveDict(request.headers)
@@ -309,7 +309,7 @@ class HttpClient:
         return exchange
 
     def _book(self, exchange: Exchange) -> None:
-        """Counts an exchange, shows it to the checkers, and tells of it."""
+        """Count an exchange, announce it, and check it."""
         with self._lock:
             self.asked += 1
             self.exchanges.append(exchange)
@@ -324,7 +324,7 @@ class HttpClient:
                     self.found(finding)
 
     def found(self, finding: CheckResult) -> bool:
-        """Keeps and tells a finding unless its like is known; whether it was new."""
+        """Keep and announce a finding unless its key is known; return whether it is new."""
         with self._lock:
             if finding.key in self._known:
                 return False
@@ -337,7 +337,7 @@ class HttpClient:
 
 
 class _Session(requests.Session):
-    """requests' own, but for what goes out and comes in through the client."""
+    """A session of requests that sends through the client."""
 
     def __init__(self, client: HttpClient) -> None:
         super().__init__()
@@ -348,21 +348,21 @@ class _Session(requests.Session):
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-        """The answer, whole; how it is sent is the client's to say."""
+        """Return the complete response; the client decides how it is sent."""
         return self._client.sent(request)
 
     def forward(self, request: requests.PreparedRequest, verify: bool | str) -> requests.Response:
-        """The answer, not yet read."""
+        """Return the response, not yet read."""
         timeout = (CONNECT_SECONDS, READ_SECONDS)
         options: dict[str, Any] = {"timeout": timeout, "verify": verify, "proxies": {}}
         with warnings.catch_warnings():
-            if verify is False:  # that is what was asked for
+            if verify is False:  # as the user asked
                 warnings.simplefilter("ignore", InsecureRequestWarning)
             return super().send(request, stream=True, allow_redirects=False, **options)
 
 
 class _Pace:
-    """Lets so many through in a second, evenly; 0 is as many as come."""
+    """A limit of requests per second, evenly spaced; 0 for none."""
 
     def __init__(self, rate: float, now: Callable[[], int], sleep: Callable[[int], object]) -> None:
         self._gap = int(SECOND / rate) if rate else 0
@@ -371,7 +371,7 @@ class _Pace:
         self._next = 0
 
     def wait(self) -> None:
-        """Returns when the next may go."""
+        """Wait until the next request may be sent."""
         if not self._gap:
             return
         now = self._now()
@@ -380,25 +380,24 @@ class _Pace:
         self._next = max(now, self._next) + self._gap
 
 
-def _span_said(exchange: Exchange) -> int:
-    """How long to wait, as a 429 says it (openapi/ocp.yaml: RateLimit-Reset); else a second."""
-    said = exchange.header("Retry-After") or exchange.header("RateLimit-Reset") or ""
-    return max(int(said), 1) * SECOND if re.fullmatch("[0-9]{1,4}", said) else SECOND
+def _delay_of(exchange: Exchange) -> int:
+    """Return the delay that a 429 states (openapi/ocp.yaml: RateLimit-Reset); else a second."""
+    text = exchange.header("Retry-After") or exchange.header("RateLimit-Reset") or ""
+    return max(int(text), 1) * SECOND if re.fullmatch("[0-9]{1,4}", text) else SECOND
 
 
-def _as_it_is(request: Any) -> Any:
-    """A request without credentials."""
+def _unsigned(request: Any) -> Any:
     return request
 
 
-def _body_meant(request: Any) -> bytes:
-    """The body before it was sealed."""
-    meant = getattr(request, "plain_body", None)
-    return _body_sent(request) if meant is None else bytes(meant)
+def _plain_body(request: Any) -> bytes:
+    """Return the body before it was encrypted."""
+    plain = getattr(request, "plain_body", None)
+    return _sent_body(request) if plain is None else bytes(plain)
 
 
-def _body_sent(request: Any) -> bytes:
-    """The body as it goes out. Raises NotAllowed for a stream: nobody knows what will come."""
+def _sent_body(request: Any) -> bytes:
+    """Return the body as it is sent. Raises NotAllowed for a stream, which cannot be checked."""
     body = request.body
     if isinstance(body, str):
         return body.encode()
@@ -408,40 +407,35 @@ def _body_sent(request: Any) -> bytes:
 
 
 def _pairs(headers: Iterable[tuple[str | bytes, str | bytes]]) -> Headers:
-    return tuple((_text(name), _text(value)) for name, value in headers)
+    return tuple((header_text(name), header_text(value)) for name, value in headers)
 
 
 def _raw_headers(answer: requests.Response) -> Headers:
-    """The headers as they came, those of one name apart."""
     return _pairs(answer.raw.headers.items())
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 # --- secrets --------------------------------------------------------------------------------------
 
 
 def _secrets_of(auth: Any) -> frozenset[str]:
-    """What of the run's own credentials must not be seen anywhere."""
+    """Return the secrets of credentials, as they are and in a URL."""
     match auth:
         case Basic() if auth.password != auth.user:
-            several = [auth.password]
+            secrets = [auth.password]
         case AccessKey():
-            several = [auth.secret]
+            secrets = [auth.secret]
         case Sealed():
-            several = [auth.password, auth.agent_password or ""]
+            secrets = [auth.password, auth.agent_password or ""]
         case _:
-            several = []
-    long = [each for each in several if len(each) >= SHORTEST]
+            secrets = []
+    long = [each for each in secrets if len(each) >= MIN_SECRET]
     return frozenset([*long, *map(quote, long)])
 
 
 def _secrets_in(headers: Iterable[tuple[str | bytes, str | bytes]]) -> set[str]:
-    """The credentials in headers: what is masked of them."""
-    several = _pairs(headers)
-    pairs = zip(several, mask_headers(several), strict=True)
+    """Return the credentials in headers: the parts that are masked."""
+    raw = _pairs(headers)
+    pairs = zip(raw, mask_headers(raw), strict=True)
     return {value.split(" ", 1)[-1] for (_, value), (_, shown) in pairs if value != shown}
 
 
@@ -449,12 +443,10 @@ def _masked(headers: Headers, secrets: Iterable[str]) -> Headers:
     return tuple((name, _hidden(value, secrets)) for name, value in mask_headers(headers))
 
 
-def _hidden(said: Any, secrets: Iterable[str]) -> Any:
-    """A text, or bytes, in which no secret stands."""
+def _hidden(text: Any, secrets: Iterable[str]) -> Any:
+    """Return a text, or bytes, with every secret masked."""
     for secret in secrets:
-        if len(secret) >= SHORTEST:
-            if isinstance(said, bytes):
-                said = said.replace(secret.encode(), MASK.encode())
-            else:
-                said = said.replace(secret, MASK)
-    return said
+        if len(secret) >= MIN_SECRET:
+            is_bytes = isinstance(text, bytes)
+            text = text.replace(*((s.encode() if is_bytes else s) for s in (secret, MASK)))
+    return text

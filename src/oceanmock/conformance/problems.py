@@ -1,14 +1,14 @@
-"""Why no answer came: what requests and the libraries below it raise, in one plain sentence.
+"""Explain in one plain sentence why a request had no response.
 
-Their messages name objects and repeat each other; what a user can act on is one of a few kinds. The
-kind is told by the innermost error, wherever the libraries have put it.
+The messages of requests and the libraries below it name objects and repeat each other. The
+innermost error decides.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
 from typing import Final, Literal
@@ -34,68 +34,64 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What kept an answer from coming, and a few words that say so."""
+    """The kind of a problem, and a few words for it."""
 
     kind: Kind
     text: str
 
 
+_PROBLEMS: Final[tuple[tuple[type[BaseException], Problem], ...]] = (
+    (socket.gaierror, Problem("no such host", "no such host")),
+    (ConnectionRefusedError, Problem("refused", "connection refused")),
+    (TimeoutError, Problem("timeout", "no response in time")),
+    (urllib3.exceptions.TimeoutError, Problem("timeout", "no response in time")),
+    (ConnectionResetError, Problem("cut", "cut off before a response")),
+    (BrokenPipeError, Problem("cut", "cut off before a response")),
+    (urllib3.exceptions.DecodeError, Problem("other", "not encoded as it states")),
+    (IncompleteRead, Problem("cut", "cut off within a response")),
+    (InvalidHeader, Problem("not sendable", "a header of it cannot be written")),
+    (HTTPException, Problem("no HTTP there", "the response is not HTTP")),
+)
+"""The first type that matches decides."""
+_PLAIN_TEXT_REASONS: Final = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
+_MISMATCHES: Final = {62, 64}
+"""X509_V_ERR_HOSTNAME_MISMATCH and …_IP_ADDRESS_MISMATCH."""
+
+
 def problem_of(error: BaseException) -> Problem:
-    """What an error means to somebody who looks at the network, not at the code."""
+    """Return the problem behind an error."""
     for each in _chain(error):
-        found = _known(each)
-        if found is not None:
-            return found
+        if isinstance(each, ssl.SSLError):
+            return _tls_problem(each)
+        for kind, problem in _PROBLEMS:
+            if isinstance(each, kind):
+                return problem
+        if isinstance(each, OSError) and each.errno:
+            return Problem("other", (each.strerror or str(each)).lower())
     return Problem("other", str(error) or type(error).__name__)
 
 
-def _known(error: BaseException) -> Problem | None:
-    if isinstance(error, ssl.SSLError):
-        return _of_tls(error)
-    for kinds, problem in _PLAIN:
-        if isinstance(error, kinds):
-            return problem
-    if isinstance(error, OSError) and error.errno:
-        return Problem("other", (error.strerror or str(error)).lower())
-    return None
-
-
-_PLAIN: Final[Sequence[tuple[tuple[type[BaseException], ...], Problem]]] = (
-    ((socket.gaierror,), Problem("no such host", "no such host")),
-    ((ConnectionRefusedError,), Problem("refused", "connection refused")),
-    ((TimeoutError, urllib3.exceptions.TimeoutError), Problem("timeout", "no answer in time")),
-    ((ConnectionResetError, BrokenPipeError), Problem("cut", "cut off before an answer")),
-    ((urllib3.exceptions.DecodeError,), Problem("other", "not encoded as it says")),
-    ((IncompleteRead,), Problem("cut", "cut off amid an answer")),
-    ((InvalidHeader,), Problem("not sendable", "a header of it cannot be written")),
-    ((HTTPException,), Problem("no HTTP there", "what came is no HTTP")),
-)
-"""The first that an error is decides."""
-_OF_NO_TLS: Final = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
-
-
-def _of_tls(error: ssl.SSLError) -> Problem:
+def _tls_problem(error: ssl.SSLError) -> Problem:
     if isinstance(error, ssl.SSLCertVerificationError):
-        kind: Kind = "other name" if _is_of_names(error) else "certificate"
-        return Problem(kind, error.verify_message)
+        is_other = error.verify_code in _MISMATCHES
+        return Problem("other name" if is_other else "certificate", error.verify_message)
     reason = error.reason or str(error)
-    is_plain = reason in _OF_NO_TLS
+    is_plain = reason in _PLAIN_TEXT_REASONS
     return Problem("no TLS there" if is_plain else "TLS", reason.replace("_", " ").lower())
 
 
-def _is_of_names(error: ssl.SSLCertVerificationError) -> bool:
-    """Whether the certificate is trusted, and another host's (X509_V_ERR_HOSTNAME_MISMATCH, IP)."""
-    return error.verify_code in {62, 64}
-
-
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it was raised for, the innermost first."""
-    waiting, seen = [error], list[BaseException]()
+    """Return an error and its causes, wherever the libraries put them, the innermost first."""
+    waiting, visited = [error], list[BaseException]()
     while waiting:
-        each = waiting.pop()
-        if each in seen:
-            continue
-        seen.append(each)
-        inner = [each.__cause__, each.__context__, getattr(each, "reason", None), *each.args]
-        waiting += [one for one in inner if isinstance(one, BaseException)]
-    return reversed(seen)
+        current = waiting.pop()
+        if current not in visited:
+            visited.append(current)
+            causes = [
+                current.__cause__,
+                current.__context__,
+                getattr(current, "reason", None),
+                *current.args,
+            ]
+            waiting += [each for each in causes if isinstance(each, BaseException)]
+    return reversed(visited)

@@ -1,8 +1,8 @@
-"""The target of a conformance run: where it is, what it is, and that it lets the run in.
+"""Reach the target of a conformance run: wait until it responds, then check what and whose it is.
 
-``reach`` waits until it answers, and then makes sure of each in turn; whatever keeps it from being
-tested is an Untestable with one plain sentence. It only reads. What is wrong with the answers of
-the right server is not its business: whoever answers somewhat like that API is tested.
+It only reads. A target that cannot be tested raises Untestable with one plain sentence. Violations
+in the responses of the right server are not its concern: a server whose responses resemble the
+API's is tested.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
+from oceanmock.api import Api as ApiRecord
+from oceanmock.apis import APIS, api_named
 from oceanmock.clock import SECOND, pause, stopwatch
 from oceanmock.conformance.http_client import Auth, HttpClient
 from oceanmock.conformance.model import Api, Listener, Options, PhaseEnded, PhaseStarted, Waiting
@@ -25,42 +27,31 @@ from oceanmock.conformance.reports.texts import line
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 
-AGAIN: Final = SECOND
-"""How long after an attempt the next one comes."""
+RETRY_DELAY: Final = SECOND
+"""The time between two attempts to reach a target."""
 STARTING: Final = frozenset({502, 503, 504})
-"""What stands before a server answers while that is not there yet."""
+"""The statuses of a proxy whose server has not started."""
 ENVELOPE: Final = frozenset(
     {"successful", "timestamp", "duration", "status", "traceId", "data", "error"}
 )
-FINAL: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
-"""Problems that do not go away by waiting."""
-NAMES: Final[Mapping[Api, str]] = {"ocp": "OCP", "obshell": "obshell"}
-TASKS: Final = "/api/v2/tasks/instances?size=1"
-DETAILS: Final[Mapping[Api, str]] = {
-    "ocp": "/api/v2/tasks/instances/",
-    "obshell": "/api/v1/task/dag/",
-}
-FAILED_TASKS: Final[Mapping[Api, tuple[str, str]]] = {
-    "ocp": ("/api/v2/tasks/instances?status=FAILED&size=50", "status"),
-    "obshell": ("/api/v1/task/dag/unfinish?show_details=false", "state"),
-}
-"""The list of unfinished tasks, and the key of a row's state."""
-INFO: Final = "/api/v1/info"
-DAGS: Final = "/api/v1/task/dag/agent/unfinish"
+PERMANENT: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
+"""Problems that waiting does not solve."""
+NO_AUTH_CODE: Final = "Request.Header.NotFound"
+"""obshell's error code for a request without credentials."""
 
 
 class Untestable(OceanmockError):
-    """The target is down, or is not that API, or refuses the credentials."""
+    """The target is down, is not that API, or refuses the credentials."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server to be tested; ``url`` has no path but what comes before the API's own.
+    """A server to be tested; ``url`` has no path but what precedes the API's own.
 
-    ``verify`` says whether its certificate is looked at, or the path of those to trust. ``version``
-    and ``identity`` (obshell: MASTER, CLUSTER AGENT ...) are what it says of itself;
-    ``own_address`` is the address that an obshell's own ids name. ``read_only_auth`` are the
-    credentials of a user who may read the tasks of an OCP, but not operate on them.
+    ``verify`` says whether to verify its certificate, or is the path of those to trust. ``version``
+    and ``identity`` are what the server states; ``own_address`` is the address in an obshell's own
+    ids. ``read_only_auth`` are the credentials of a user who may read tasks, but not operate on
+    them.
     """
 
     url: str
@@ -84,86 +75,95 @@ def reach(
     now: Callable[[], int] = stopwatch,
     sleep: Callable[[int], object] = pause,
 ) -> Target:
-    """The target at a URL, once it answers; ``wait`` is how many seconds that may take.
+    """Return the target at a URL once it responds; ``wait`` is how many seconds that may take.
 
-    Raises Untestable when nobody is there, it is not that API, or the credentials are refused.
+    Raises Untestable when there is no server, it is not that API, or it refuses the credentials.
     """
     _check_certificates(verify)
-    target = Target(_home(url), api, _credentials(auth, verify), verify)
+    target = Target(_normalized(url), api, _auth(auth, verify), verify)
     client = HttpClient(target, Options(), listen=listen, now=now, sleep=sleep)
     listen(PhaseStarted("preflight"))
     try:
-        first = _first_answer(client, int(wait * SECOND), listen=listen, now=now, sleep=sleep)
-        return _ocp(client, first) if api == "ocp" else _obshell(client, first)
+        first = _first_response(client, int(wait * SECOND), listen=listen, now=now, sleep=sleep)
+        return _identified(client, first)
     finally:
         client.session.close()
         listen(PhaseEnded("preflight"))
 
 
 def check_tasks(target: Target, tasks: Iterable[str]) -> None:
-    """Raises Untestable for a task, or a dag, that the target does not know; NotAllowed."""
-    client = HttpClient(target, Options())
+    """Raise Untestable for a task that the target does not have. Raises NotAllowed."""
+    client, root = HttpClient(target, Options()), api_named(target.api).root
     try:
         for id in tasks:
-            exchange = client.send(
-                "GET", DETAILS[target.api] + quote(id, safe=""), phase="preflight"
-            )
+            path = detail_path(target.api, id)
+            exchange = client.send("GET", path, phase="preflight")
             if exchange.status in {400, 404}:
-                noun = task_noun(target.api)
                 raise Untestable(
-                    f"{target.url} knows no {noun} {id!r}: it answers {exchange.status}. "
-                    "Look at the id."
+                    f"{target.url} has no {root.title} {id!r}: it responds {exchange.status}. "
+                    "Check the id."
                 )
     finally:
         client.session.close()
 
 
+def detail_path(api: str, id: str | int) -> str:
+    """Return the path that reads a task or dag."""
+    record = api_named(api)
+    route = record.route(record.root.detail)
+    return route.path.replace(f"{{{route.ids[record.root.name]}}}", quote(str(id), safe=""))
+
+
 def failed_tasks(target: Target) -> list[tuple[str, str]]:
     """Return id and name of each task, or dag, that is FAILED on the target. It only reads."""
-    path, key = FAILED_TASKS[target.api]
+    record = api_named(target.api)
+    path = record.module("target").FAILED_PATH
     body = HttpClient(target, Options()).send("GET", path, phase="preflight").json()
     data = body.get("data") if isinstance(body, dict) else None
     rows = data.get("contents") if isinstance(data, dict) else None
     return [
         (line(str(row.get("id"))), line(str(row.get("name"))))
         for row in rows or ()
-        if isinstance(row, dict) and row.get(key) == "FAILED"
+        if isinstance(row, dict) and row.get(record.state_key) == "FAILED"
     ]
 
 
-def task_noun(api: Api) -> str:
+def task_noun(api: str) -> str:
     """Return the word that an API uses for its tasks."""
-    return "task" if api == "ocp" else "dag"
+    return api_named(api).root.title
 
 
-def _credentials(auth: Any, verify: bool | str) -> Auth | None:
-    """The credentials as they are called; what they ask of the target, they ask it as the run."""
+def _auth(auth: Any, verify: bool | str) -> Auth | None:
+    """Return the credentials; sealed ones verify the target's certificate as the run does."""
     if isinstance(auth, tuple):
         return Basic(*auth)
-    is_sealed = isinstance(auth, Sealed) and auth.fetch is None
-    called: Auth | None = replace(auth, verify=verify) if is_sealed else auth
-    return called
+    if isinstance(auth, Sealed) and auth.fetch is None:
+        return replace(auth, verify=verify)
+    result: Auth | None = auth
+    return result
 
 
-def _home(url: str) -> str:
-    """The URL as it is written when it is asked; raises Untestable for what is none."""
+def _normalized(url: str) -> str:
+    """Return the URL as it is sent. Raises Untestable for what is not a server's URL."""
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         if is_url and "@" in parts.netloc:
             raise Untestable(
-                f"the URL of {parts.hostname} has a name or a password in it. Leave them out, and "
-                "give them by themselves."
+                f"the URL of {parts.hostname} contains a name or a password. Leave them out, and "
+                "give them as credentials."
             )
         if not is_url or parts.query or parts.fragment:
             raise ValueError
         return str(requests.Request("GET", url).prepare().url).rstrip("/")
     except (ValueError, requests.RequestException):
-        raise Untestable(f"{url!r} is no URL of a server, such as http://10.0.0.1:8080.") from None
+        raise Untestable(
+            f"{url!r} is not the URL of a server, such as http://10.0.0.1:8080."
+        ) from None
 
 
 def _check_certificates(verify: bool | str) -> None:
-    """Raises Untestable for a file of certificates that holds none."""
+    """Raise Untestable for a file without certificates."""
     try:
         if isinstance(verify, str):
             ssl.create_default_context(cafile=verify)
@@ -172,10 +172,10 @@ def _check_certificates(verify: bool | str) -> None:
         raise Untestable(f"{verify} is no file of certificates to trust ({why}).") from None
 
 
-# --- whether somebody is there --------------------------------------------------------------------
+# --- whether there is a server --------------------------------------------------------------------
 
 
-def _first_answer(
+def _first_response(
     client: HttpClient,
     wait: int,
     *,
@@ -183,32 +183,33 @@ def _first_answer(
     now: Callable[[], int],
     sleep: Callable[[int], object],
 ) -> requests.Response:
-    """The first answer that is one of a server that has started."""
+    """Return the first response of a server that has started."""
     until = now() + wait
     while True:
         try:
-            answer = _ask(client, TASKS if client.target.api == "ocp" else INFO)
+            response = _preflight(client, api_named(client.target.api))
         except requests.RequestException as error:
             problem = problem_of(error)
         else:
-            if answer.status_code not in STARTING or _envelope(answer):
-                return answer
-            problem = Problem("starting", f"it answers {answer.status_code}")
+            if response.status_code not in STARTING or _envelope(response):
+                return response
+            problem = Problem("starting", f"it responds {response.status_code}")
         left = until - now()
-        if problem.kind in FINAL or left <= 0 or _speaks_tls(client.target.url, problem):
+        if problem.kind in PERMANENT or left <= 0 or _speaks_tls(client.target.url, problem):
             _raise_unreachable(client.target.url, problem, wait)
         listen(Waiting(client.target.url, problem.text, left))
-        sleep(min(AGAIN, left))
+        sleep(min(RETRY_DELAY, left))
 
 
-def _ask(client: HttpClient, path: str, *, plain: bool = False) -> requests.Response:
-    """An answer; with the run's own credentials, unless it is asked for plainly."""
-    auth = None if plain or path == INFO else client.auth
-    return client.session.get(f"{client.target.url}{path}", auth=auth)
+def _preflight(client: HttpClient, api: ApiRecord, *, with_auth: bool = True) -> requests.Response:
+    """Send the first request to an API, with the run's credentials where it needs any."""
+    server = api.module("target")
+    auth = client.auth if with_auth and not server.IS_PREFLIGHT_OPEN else None
+    return client.session.get(f"{client.target.url}{server.PREFLIGHT_PATH}", auth=auth)
 
 
 def _speaks_tls(url: str, problem: Problem) -> bool:
-    """Whether it cut off a request over http for wanting TLS."""
+    """Return whether the server closed an http connection because it speaks TLS."""
     parts = urlsplit(url)
     if parts.scheme == "https" or problem.kind not in {"cut", "no HTTP there", "timeout"}:
         return False
@@ -224,98 +225,85 @@ def _speaks_tls(url: str, problem: Problem) -> bool:
 
 
 def _raise_unreachable(url: str, problem: Problem, wait: int) -> NoReturn:
-    secure = url.replace("http://", "https://", 1)
     if _speaks_tls(url, problem):
-        raise Untestable(f"{url} speaks TLS, and was asked without. Say {secure}.")
+        secure = url.replace("http://", "https://", 1)
+        raise Untestable(f"{url} requires TLS. Use {secure}.")
     waited = f" within {wait / SECOND:g} s" if wait else ""
-    otherwise = (
-        f"nothing answers at {url}{waited} ({problem.text}). Start it, or say where it is."
-        if problem.kind not in _UNREACHABLE
-        else _UNREACHABLE[problem.kind].format(url=url, text=problem.text.rstrip("."))
+    message = _UNREACHABLE.get(
+        problem.kind,
+        f"nothing responds at {{url}}{waited} ({{text}}). Start it, or correct the URL.",
     )
-    raise Untestable(otherwise)
+    raise Untestable(message.format(url=url, text=problem.text.rstrip(".")))
 
 
 _UNREACHABLE: Final[Mapping[str, str]] = {
-    "not sendable": "nothing can be sent to {url}: {text}. Look at the name, or the access key.",
+    "not sendable": "nothing can be sent to {url}: {text}. Check the name, or the access key.",
     "starting": "{url} has not started ({text}). Wait longer with --connect-timeout.",
-    "no TLS there": "{url} speaks no TLS. Say http:// instead of https://.",
-    "TLS": "{url} and this machine find no way to speak TLS with each other ({text}).",
-    "certificate": "the certificate of {url} is not trusted ({text}). Say whom to trust with --ca, "
-    "or do without with --insecure.",
-    "other name": "the certificate of {url} is another host's ({text}). Use the name that it was "
-    "made for, or do without with --insecure.",
-    "no HTTP there": "what answers at {url} speaks no HTTP. Say where the API is.",
+    "no TLS there": "{url} does not speak TLS. Use http:// instead of https://.",
+    "TLS": "{url} and this machine support no common version of TLS ({text}).",
+    "certificate": "the certificate of {url} is not trusted ({text}). Give the certificates to "
+    "trust with --ca, or accept any with --insecure.",
+    "other name": "the certificate of {url} belongs to another host ({text}). Use the name in the "
+    "certificate, or accept any with --insecure.",
+    "no HTTP there": "the server at {url} does not speak HTTP. Correct the URL.",
 }
 
 
-# --- whether it is that API, and lets us in -------------------------------------------------------
+# --- whether it is that API, and accepts the credentials ------------------------------------------
 
 
-def _ocp(client: HttpClient, first: requests.Response) -> Target:
-    """An OCP that lets us read its tasks."""
-    said = _envelope(first)
-    if not said or first.status_code == 404:
-        _raise_other(client, first)
-    _check_let_in(client, first, said)
-    return client.target
-
-
-def _obshell(client: HttpClient, first: requests.Response) -> Target:
-    """An obshell that lets us read its dags; it says what it is to anybody."""
-    data = _envelope(first).get("data")
-    if not isinstance(data, dict) or not {"identity", "version"} & data.keys():
-        _raise_other(client, first)
-    try:
-        address = str(data["ip"]), int(data["port"])
-    except (KeyError, TypeError, ValueError):
-        raise Untestable(
-            f"{client.target.url} does not say its own address ({INFO}), so nobody can tell which "
-            "ids are its own, and which ones it would ask other agents for."
-        ) from None
-    try:
-        answer = _ask(client, DAGS)
-    except (requests.RequestException, OceanmockError) as error:
-        why = problem_of(error).text if isinstance(error, requests.RequestException) else str(error)
-        raise Untestable(
-            f"{client.target.url} answers, but not for its dags: {_sentence(why)}"
-        ) from None
-    _check_let_in(client, answer, _envelope(answer))
-    return replace(
-        client.target,
-        version=str(data.get("version", "")),
-        identity=str(data.get("identity", "")),
-        own_address=address,
-    )
-
-
-def _check_let_in(client: HttpClient, answer: requests.Response, said: Mapping[str, Any]) -> None:
-    """Raises Untestable for credentials that are refused, or that may not read."""
-    target = client.target
-    error = said.get("error")
-    told: Mapping[str, Any] = error if isinstance(error, dict) else {}
-    why = str(told.get("message", "")) or f"it answers {answer.status_code}"
-    statuses = {answer.status_code, said.get("status")}
-    if target.auth is None and (
-        401 in statuses or told.get("errCode") == "Request.Header.NotFound"
+def _identified(client: HttpClient, first: requests.Response) -> Target:
+    """Return the target with what it states of itself, if it lets the run read its tasks."""
+    target, server = client.target, api_named(client.target.api).module("target")
+    body = _envelope(first)
+    if (
+        not body
+        or first.status_code == 404
+        or (server.IS_PREFLIGHT_OPEN and not server.is_server(body))
     ):
-        raise Untestable(f"{target.url} wants credentials: {_WANTED[target.api]}.")
-    if 401 in statuses or told.get("errCode") == "Request.Header.NotFound":
-        raise Untestable(f"{target.url} refuses {_whose(target.auth)}: {_sentence(why)}")
+        _raise_other(client, first)
+    try:
+        stated = server.identify(body)
+    except (LookupError, TypeError, ValueError):
+        raise Untestable(
+            f"{target.url} does not state its own address ({server.PREFLIGHT_PATH}), so its own "
+            "ids cannot be distinguished from those that it would ask other agents for."
+        ) from None
+    if server.IS_PREFLIGHT_OPEN:
+        try:
+            first = client.session.get(f"{target.url}{server.READ_PATH}", auth=client.auth)
+        except requests.RequestException as error:
+            raise _no_tasks(target, problem_of(error).text) from None
+        except OceanmockError as error:
+            raise _no_tasks(target, str(error)) from None
+    _check_accepted(client, first, server.CREDENTIALS_HINT)
+    return replace(target, **stated)
+
+
+def _no_tasks(target: Target, why: str) -> Untestable:
+    noun = task_noun(target.api)
+    return Untestable(f"{target.url} responds, but not for its {noun}s: {_sentence(why)}")
+
+
+def _check_accepted(client: HttpClient, response: requests.Response, hint: str) -> None:
+    """Raise Untestable for credentials that are refused, or that may not read."""
+    target, body = client.target, _envelope(response)
+    raw = body.get("error")
+    error: Mapping[str, Any] = raw if isinstance(raw, dict) else {}
+    why = _sentence(str(error.get("message", "")) or f"it responds {response.status_code}")
+    statuses = {response.status_code, body.get("status")}
+    if 401 in statuses or error.get("errCode") == NO_AUTH_CODE:
+        if target.auth is None:
+            raise Untestable(f"{target.url} requires credentials: {hint}.")
+        raise Untestable(f"{target.url} refuses {_auth_name(target.auth)}: {why}")
     if 403 in statuses:
         raise Untestable(
-            f"{target.url} knows {_whose(target.auth)}, but lets nobody with them read tasks: "
-            f"{_sentence(why)}"
+            f"{target.url} accepts {_auth_name(target.auth)}, but does not let that user read "
+            f"tasks: {why}"
         )
 
 
-_WANTED: Final[Mapping[Api, str]] = {
-    "ocp": "--user and --password, or --access-key and --secret-key",
-    "obshell": "--password for root's, --agent-password for the agent's own",
-}
-
-
-def _whose(auth: Any) -> str:
+def _auth_name(auth: Any) -> str:
     match auth:
         case Basic():
             return f"the name and password of {auth.user!r}"
@@ -330,59 +318,62 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _raise_other(client: HttpClient, answer: requests.Response) -> NoReturn:
-    """Says what is there instead."""
-    url, name = client.target.url, NAMES[client.target.api]
-    other: Api = "obshell" if client.target.api == "ocp" else "ocp"
-    location = answer.headers.get("Location")
-    media = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-    if _speaks_tls(url, Problem("cut" if answer.status_code == 400 else "other", "")):
+def _raise_other(client: HttpClient, response: requests.Response) -> NoReturn:
+    """Raise Untestable with what the server is instead."""
+    url, api = client.target.url, api_named(client.target.api)
+    location = response.headers.get("Location")
+    media = response.headers.get("Content-Type", "").partition(";")[0].strip()
+    if _speaks_tls(url, Problem("cut" if response.status_code == 400 else "other", "")):
         _raise_unreachable(url, Problem("cut", ""), 0)
-    if location is not None and 300 <= answer.status_code < 400:
-        there = location.partition("/api/")[0] or "that address"
-        raise Untestable(f"{url} sends elsewhere, to {location}. If that is it, say {there}.")
-    if _is(client, other):
-        raise Untestable(f"{url} is an {NAMES[other]}, not an {name}. Say --api {other}.")
+    if location is not None and 300 <= response.status_code < 400:
+        other = location.partition("/api/")[0] or "that address"
+        raise Untestable(f"{url} redirects to {location}. If that is the server, use {other}.")
+    for record in APIS:
+        if record.name != api.name and _is(client, record):
+            raise Untestable(
+                f"{url} is an {record.title}, not an {api.title}. Use --api {record.name}."
+            )
     if media == "text/html":
-        raise Untestable(f"{url} answers with a web page, not as an {name}. {_mended(url)}")
-    what = f"with {media}" if media else "with nothing"
-    says = f" It says: {_sentence(told)}" if (told := _told(answer)) else ""
+        raise Untestable(f"{url} responds with a web page, not as an {api.title}. {_advice(url)}")
+    what = f"with {media}" if media else "without a body"
+    message = _error_message(response)
+    quoted = f" Its message: {_sentence(message)}" if message else ""
     raise Untestable(
-        f"{url} answers {answer.status_code} {what}, not as an {name}. {_mended(url)}{says}"
+        f"{url} responds {response.status_code} {what}, not as an {api.title}. "
+        f"{_advice(url)}{quoted}"
     )
 
 
-def _mended(url: str) -> str:
-    """How to say where the API is."""
+def _advice(url: str) -> str:
+    """Return how to correct the URL."""
     home, path, _ = f"{url}/".partition("/api/")
-    return f"Leave out what is the API's own: say {home}." if path else "Say where its API is."
+    return f"Leave out the API's own path: use {home}." if path else "Correct the URL."
 
 
-def _is(client: HttpClient, api: Api) -> bool:
-    """Whether it is the other API, asked without credentials."""
+def _is(client: HttpClient, api: ApiRecord) -> bool:
+    """Return whether the server is another API, judged without credentials."""
     try:
-        said = _envelope(_ask(client, TASKS if api == "ocp" else INFO, plain=True))
+        body = _envelope(_preflight(client, api, with_auth=False))
     except requests.RequestException:
         return False
-    data = said.get("data")
-    return "server" in said if api == "ocp" else isinstance(data, dict) and "identity" in data
+    return bool(api.module("target").is_server(body))
 
 
-def _envelope(answer: requests.Response) -> Mapping[str, Any]:
-    """What an answer says, if that is somewhat in either API's envelope; else nothing."""
+def _envelope(response: requests.Response) -> Mapping[str, Any]:
+    """Return a response's body if it resembles either API's envelope, else an empty mapping."""
     try:
-        said = answer.json()
+        body = response.json()
     except ValueError:
         return {}
-    is_one = isinstance(said, dict) and len(ENVELOPE & said.keys()) >= 3
-    return said if is_one else {}
+    is_envelope = isinstance(body, dict) and len(ENVELOPE & body.keys()) >= 3
+    return body if is_envelope else {}
 
 
-def _told(answer: requests.Response) -> str:
-    """The error in an answer, such as of an oceanmock without that sandbox."""
+def _error_message(response: requests.Response) -> str:
+    """Return the error in a response, such as that of an oceanmock without that sandbox."""
     try:
-        error = answer.json()["error"]
+        error = response.json()["error"]
     except (ValueError, KeyError, TypeError):
         return ""
-    said = error.get("message") if isinstance(error, dict) else error
-    return said if isinstance(said, str) else ""
+    message = error.get("message") if isinstance(error, dict) else error
+    return message if isinstance(message, str) else ""
