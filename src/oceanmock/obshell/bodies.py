@@ -1,37 +1,164 @@
-"""obshell's JSON: a dag, a node, a sub task and a log line, each as one flat object.
+"""Read obshell's requests and write its JSON.
 
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/engine/task/task_dto.go:32-170. Keys are in
-the order of Go's structs, and each is always there: what is absent is null. Nothing here decides
-anything; it writes out a view.
+the order of Go's structs, and each is always present: absent values are null.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal, TypeVar
 
-from oceanmock.obshell.errors import panic
+import orjson
+
+from oceanmock.api import Request
+from oceanmock.obshell import errors
+from oceanmock.obshell.gojson import Unreadable, query_value, quoted, read_struct
+from oceanmock.obshell.ids import GenericId, parse_generic_id
 from oceanmock.obshell.machine import lines_of, task_logs_at
+from oceanmock.obshell.scenario import QuirkName
 from oceanmock.obshell.states import NodeState, SubTaskState
-from oceanmock.obshell.world import Dag, DagView, id_of
+from oceanmock.obshell.world import Dag, Dags, DagView, Key, id_of
 from oceanmock.text import format_instant
 
 Json = dict[str, Any]
 
 EPOCH: Final = format_instant(0)
-"""What a time is reset to (ob/agent/service/task/dag.go:29)."""
+"""The value of a time that is reset (ob/agent/service/task/dag.go:29)."""
 LINES_PER_SUB_TASK: Final = 1000
-"""Log lines are numbered apart for each sub task; obshell counts them all up together."""
+"""Log lines are numbered per sub task; obshell numbers them all together."""
+TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+FALSE: Final = frozenset(("0", "f", "F", "FALSE", "false", "False", ""))
+"""What Go's strconv.ParseBool reads; an empty text binds as false."""
+REQUIRED_OPERATOR: Final = (
+    "Key: '{kind}Operator.Operator' Error:"
+    "Field validation for 'Operator' failed on the 'required' tag"
+)
+Found = TypeVar("Found")
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+def dags_of(request: Request) -> Dags:
+    """Return the dags of a request's sandbox."""
+    return request.sandbox.world(Dags)
+
+
+def has_quirk(request: Request, quirk: QuirkName) -> bool:
+    """Return True for a quirk of the real server that is not switched off."""
+    return dags_of(request).switches.has(quirk)
+
+
+def holds_oceanbase(request: Request) -> bool:
+    """Return True for an agent of a cluster."""
+    return dags_of(request).agent.identity == "CLUSTER AGENT"
+
+
+def target_of(request: Request) -> str:
+    """Return path and query as sent; a header's uri must equal it (Go's RequestURI)."""
+    target = request.raw_path.decode("latin-1")
+    return f"{target}?{request.query.decode('latin-1')}" if request.query else target
+
+
+def authority(ip: str, port: int) -> str:
+    """Return an address and a port as a URL has them."""
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def key_of(id: GenericId) -> Key:
+    """Return the store and the number of an id."""
+    return ("cluster" if id.kind == "cluster" else "agent", id.number)
+
+
+def read_id(request: Request) -> GenericId:
+    """Return the id in the path. Raises InvalidGenericId."""
+    return parse_generic_id(request.parameters["id"])
+
+
+def find(
+    request: Request, id: GenericId, view: Callable[[Key], Found], *, is_task: bool = True
+) -> Found:
+    """Return the object of an id. Raises NoSuchTask, or ObshellError if it is stored elsewhere.
+
+    The error of a log does not begin with "Task not found" (sub_task.go:138-184).
+    """
+    _check_owner(request, id)
+    if id.ip is None and not holds_oceanbase(request):
+        if has_quirk(request, "unheld-cluster-id-is-500"):
+            raise errors.not_holding(task=is_task)
+        raise errors.not_found()
+    return view(key_of(id))
+
+
+def _check_owner(request: Request, id: GenericId) -> None:
+    """Raise ObshellError for the id of another agent, to which the server forwards a request."""
+    agent = dags_of(request).agent
+    if id.ip is None or (str(id.ip), id.port) == (agent.ip, agent.port):
+        return
+    if id.kind == "obproxy":
+        raise errors.not_found("obproxy task not found")
+    if not has_quirk(request, "unreachable-owner-is-500"):
+        raise errors.not_found()
+    owner = authority(str(id.ip), id.port)
+    url = f'{request.method.capitalize()} "http://{owner}{target_of(request)}"'
+    raise errors.unreachable(url, owner)
+
+
+def check_kind(id: GenericId, view: DagView, kind: str) -> None:
+    """Raise ObshellError for an id of obproxy and another dag, or reverse (node.go:95-117)."""
+    if str(id)[0] != id_of(view.dag, view.dag.number)[0]:
+        raise errors.not_found(f"{kind} type not match")
+
+
+def read_show_details(request: Request) -> bool:
+    """Return show_details, true by default (ob/param/task.go:19-21). Raises ObshellError."""
+    text = query_value(request.query.decode("latin-1"), "show_details")
+    if text is None or text in TRUE:
+        return True
+    if text in FALSE:
+        return False
+    if has_quirk(request, "unreadable-show-details-is-500"):
+        raise errors.panic()
+    raise errors.illegal_argument(f"strconv.ParseBool: parsing {quoted(text)}: invalid syntax")
+
+
+def read_operator(request: Request, kind: Literal["Dag", "Node"]) -> dict[str, str]:
+    """Return the body's operator, and its id if it has one. Raises ObshellError."""
+    struct = "Dag" if has_quirk(request, "node-body-says-dag-operator") else kind
+    fields = {"operator": "string", "id": "string"}
+    body = read_fields(request, f"task.{struct}Operator", fields)
+    if not body.get("operator"):
+        raise errors.bind_failed(REQUIRED_OPERATOR.format(kind=struct))
+    return body
+
+
+def read_fields(request: Request, struct: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of a Go struct in the body; no body is ``{}`` (middleware.go:299).
+
+    Raises ObshellError.
+    """
+    try:
+        return read_struct(request.body or b"{}", struct, fields)
+    except Unreadable as error:
+        is_eof = "Go struct field" not in str(error)
+        if is_eof and has_quirk(request, "body-that-is-no-object-is-eof"):
+            raise errors.bind_failed("EOF") from None
+        raise errors.bind_failed(str(error)) from None
+
+
+# --- responses ------------------------------------------------------------------------------------
 
 
 class JsonWriter:
-    """Writes out dags; ``has_maintenance`` adds the two keys of 4.3.1."""
+    """Write dags as JSON; ``has_maintenance`` adds the two keys of 4.3.1."""
 
     def __init__(self, *, has_maintenance: bool) -> None:
         self.has_maintenance = has_maintenance
 
     def dag(self, view: DagView, *, details: bool) -> Json:
-        """A dag; without ``details`` its nodes and additional data are null."""
+        """Return a dag; without ``details`` its nodes and additional data are null."""
         dag, state = view.dag, view.state
         body: Json = {
             "id": id_of(dag, dag.number),
@@ -57,29 +184,29 @@ class JsonWriter:
         }
 
     def node(self, view: DagView, place: int, *, is_top: bool = True, details: bool = True) -> Json:
-        """A node; additional data show only where it is the answer itself (``is_top``)."""
+        """Return a node; only the response itself (``is_top``) has additional data."""
         dag, node, state = view.dag, view.dag.nodes[place], view.state.nodes[place]
         places = range(len(node.sub_tasks))
         return {
             "id": id_of(dag, node.number),
             "node_id": node.number,
             "name": node.name,
-            **_standing(dag, state),
+            **_status(dag, state),
             "additional_data": _node_data(view, place) if is_top and details else None,
-            "sub_tasks": [self.sub_task(view, place, each, is_top=False) for each in places]
+            "sub_tasks": [self.sub_task(view, place, index, is_top=False) for index in places]
             if details
             else None,
         }
 
     def sub_task(self, view: DagView, place: int, position: int, *, is_top: bool = True) -> Json:
-        """A sub task of the node at ``place``, with the lines of all its runs."""
+        """Return a sub task of the node at ``place``, with the lines of all its runs."""
         dag, sub_task = view.dag, view.dag.nodes[place].sub_tasks[position]
         state = view.state.nodes[place].sub_tasks[position]
         return {
             "id": id_of(dag, sub_task.number),
             "task_id": sub_task.number,
             "name": sub_task.name,
-            **_standing(dag, state),
+            **_status(dag, state),
             "additional_data": _merged([sub_task.additional_data]) if is_top else None,
             "execute_times": state.execute_times,
             "execute_agent": {"ip": sub_task.agent.ip, "port": sub_task.agent.port},
@@ -87,7 +214,7 @@ class JsonWriter:
         }
 
     def logs(self, view: DagView, place: int, position: int) -> list[Json]:
-        """Each line a sub task has logged so far (ob/model/bo/task.go:83-91)."""
+        """Return the lines a sub task has logged so far (ob/model/bo/task.go:83-91)."""
         dag, number = view.dag, view.dag.nodes[place].sub_tasks[position].number
         state = view.state.nodes[place].sub_tasks[position]
         lines = lines_of(state, view.now - dag.born)
@@ -105,7 +232,7 @@ class JsonWriter:
         ]
 
 
-def _standing(dag: Dag, state: NodeState | SubTaskState) -> Json:
+def _status(dag: Dag, state: NodeState | SubTaskState) -> Json:
     return {
         "state": state.state,
         "operator": state.operator,
@@ -122,13 +249,13 @@ def _time(dag: Dag, instant: int | None) -> str:
 
 
 def _node_data(view: DagView, place: int) -> Mapping[str, Any] | None:
-    return _merged(each.additional_data for each in view.dag.nodes[place].sub_tasks)
+    return _merged(child.additional_data for child in view.dag.nodes[place].sub_tasks)
 
 
 def _merged(several: Iterable[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
-    """One child's data as they are, null too; of several, all of them together.
+    """Return one child's data unchanged, of several all of them merged, with sorted keys.
 
-    (task_dto.go, mergeAdditionalData.) Keys are sorted, as Go sorts those of a map.
+    (task_dto.go, mergeAdditionalData; Go sorts the keys of a map.)
     """
     all_data = list(several)
     merged: Any = None if len(all_data) == 1 else {}
@@ -139,14 +266,14 @@ def _merged(several: Iterable[Mapping[str, Any] | None]) -> Mapping[str, Any] | 
 
 
 def _merge(one: Any, other: Any) -> Any:
-    """The later of two values; lists one after the other, maps together. Null gives way.
+    """Return the later of two values; lists are joined, maps merged, null is ignored.
 
-    Raises ObshellError when they are of two types: the server panics over it.
+    Raises ObshellError for two types: the server panics.
     """
     if one is None or other is None:
         return one if other is None else other
     if _type_of(one) != _type_of(other):
-        raise panic()
+        raise errors.panic()
     if isinstance(one, list):
         return one + other
     if isinstance(one, dict):
@@ -155,14 +282,27 @@ def _merge(one: Any, other: Any) -> Any:
 
 
 def _type_of(value: Any) -> type:
-    """A JSON value's type; a number's is one, whole or not."""
+    """Return a JSON value's type, one for all numbers."""
     return float if type(value) is int else type(value)
 
 
 def _sorted(value: Any) -> Any:
-    """The value with the keys of every object in order."""
+    """Return the value with the keys of every object sorted."""
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     if isinstance(value, list):
-        return [_sorted(each) for each in value]
+        return [_sorted(item) for item in value]
     return value
+
+
+# --- encoding -------------------------------------------------------------------------------------
+
+_ESCAPES: Final = {
+    character.encode(): f"\\u{ord(character):04x}".encode() for character in "&<>\u2028\u2029"
+}
+_ESCAPED: Final = re.compile(b"|".join(_ESCAPES))
+
+
+def encode(body: Any) -> bytes:
+    """Return JSON as Go writes it: in order, with HTML's special characters escaped."""
+    return _ESCAPED.sub(lambda match: _ESCAPES[match[0]], orjson.dumps(body))

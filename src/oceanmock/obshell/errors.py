@@ -1,23 +1,35 @@
-"""What obshell says when it refuses: status, errCode and text of every error, and those of before.
+"""obshell's errors: status, errCode and text of each, also in the format before 4.3.1.
 
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/errors/errorcode.go and
-ob/agent/assets/i18n/error/en.json; recorded in tests/data/obshell. Before 4.3.1 there was no
-errCode but a number, and an operator the state does not allow was answered 500; those numbers and
+ob/agent/assets/i18n/error/en.json; recorded in tests/data/obshell. Before 4.3.1 an error had a
+number and no errCode, and an operator that the state does not allow was a 500; those numbers and
 texts are of agent/errors/errorcode.go at 424f28a and agent/service/task/dag.go at 0166004, and were
 never recorded. Messages are English whatever Accept-Language says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import html
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from oceanmock.api import ApiError, ErrorKind
-from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask
+from oceanmock.api import ApiError, ErrorKind, Response
+from oceanmock.errors import (
+    CallerError,
+    IllegalOperator,
+    NoSuchTask,
+    UnderMaintenance,
+    WrongIdentity,
+)
+from oceanmock.obshell.auth import AUTH_FAILED
 from oceanmock.obshell.crypto import SecurityError
 from oceanmock.obshell.ids import InvalidGenericId
+from oceanmock.obshell.scenario import QuirkName, TenantLock
+from oceanmock.obshell.world import Template
+from oceanmock.openapi import Spec, operations_of
 
 PHRASES: Final = {each.value: each.phrase for each in HTTPStatus}
 
@@ -25,11 +37,10 @@ Stage = Literal["handler", "decryption", "panic"]
 
 
 class ObshellError(CallerError):
-    """An error in obshell's words; ``old_message`` is what it said before 4.3.1, if that differs.
+    """An error of obshell; ``old_message`` is the message before 4.3.1, if that differs.
 
-    ``stage`` says what came of the request: a "handler" answered it; "decryption" failed before a
-    trace id and a content type were set; or the server recovered from a "panic". ``has_null`` says
-    that the answer has data beside the error, which are null.
+    ``stage`` is the part of the server that responds: a "handler"; "decryption", before a trace id
+    and a content type are set; or the recovery from a "panic". ``has_null`` adds null data.
     """
 
     def __init__(
@@ -44,14 +55,14 @@ class ObshellError(CallerError):
         has_null: bool = False,
     ) -> None:
         super().__init__(message)
-        self.said: Final = ErrorParts(
+        self.parts: Final = ErrorParts(
             status, err_code, message, code, old_message or message, stage, has_null
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorParts:
-    """An error as it is answered; ``code`` and ``err_code`` are left out when there is none."""
+    """The parts of an error response; ``code`` and ``err_code`` may be absent."""
 
     status: int
     err_code: str | None
@@ -61,53 +72,59 @@ class ErrorParts:
     stage: Stage = "handler"
     has_null: bool = False
 
+    def json(self) -> dict[str, Any]:
+        """Return the value of the response's key ``error``."""
+        code = {} if self.code is None else {"code": self.code}
+        err_code = {} if self.err_code is None else {"errCode": self.err_code}
+        return {**code, **err_code, "message": self.message}
+
 
 # --- the errors of the operations -----------------------------------------------------------------
 
 
 def not_found(reason: str = "record not found") -> ObshellError:
-    """There is no such dag, node or sub task."""
+    """Return the error of a dag, node or sub task that does not exist."""
     return ObshellError(404, "Task.NotFound", f"Task not found: {reason}")
 
 
 def not_holding(*, task: bool) -> ObshellError:
-    """It would be in OceanBase, which this agent does not hold."""
+    """Return the error of an object in OceanBase on an agent that does not hold it."""
     outer = "Task not found: " if task else ""
     return ObshellError(500, "Agent.OceanBase.NotHold", f"{outer}Agent is not holding OceanBase")
 
 
 def unexpected(what: str) -> ObshellError:
-    """Go's own error, or one nobody gave a kind."""
+    """Return an error of Go itself, or one without a kind."""
     return ObshellError(500, "Common.Unexpected", f"Unexpected error: {what}")
 
 
 def panic() -> ObshellError:
-    """The server recovered from a panic."""
+    """Return the error after the server recovered from a panic."""
     return ObshellError(
         500, "Common.Unexpected", "Unexpected error: Internal Server Error", stage="panic"
     )
 
 
 def unreachable(request: str, address: str) -> ObshellError:
-    """Go's words for another agent that does not answer (``request``: Get "http://…")."""
+    """Return Go's error of an unreachable agent (``request``: Get "http://…")."""
     reason = f"{request}: dial tcp {address}: connect: connection refused"
     return ObshellError(500, "Common.Unexpected", reason)
 
 
 def wrong_identity(agent: str, identity: str, wanted: str) -> ObshellError:
-    """What only an agent of another identity does (recorded of agent/join)."""
+    """Return the error of an operation for another identity (recorded of agent/join)."""
     message = f"'{agent}' is '{identity}', instead of '{wanted}', does not support this operation"
     return ObshellError(400, "Agent.Identify.NotSupportOperation", message)
 
 
 def already_initialized() -> ObshellError:
-    """What only an agent does that has no cluster yet (ob/agent/api/obcluster_handler.go)."""
+    """Return the error of an initialized cluster (ob/agent/api/obcluster_handler.go)."""
     message = "Cluster has already been initialized"
     return ObshellError(400, "OB.Cluster.AlreadyInitialized", message)
 
 
 def under_maintenance(name: str, agent: str) -> ObshellError:
-    """Another dag has the agent's lock (recorded in init.json, null data and all).
+    """Return the error of a locked agent (recorded in init.json, with null data).
 
     That agent/join, by its code, leaves the null out is not modelled (agent_handler.go).
     """
@@ -116,7 +133,7 @@ def under_maintenance(name: str, agent: str) -> ObshellError:
 
 
 def cluster_under_maintenance(name: str, held_by: str) -> ObshellError:
-    """Another dag has the cluster's lock (status_maintainer.go, never recorded)."""
+    """Return the error of a locked cluster (status_maintainer.go, never recorded)."""
     message = (
         f"Create task '{name}' failed: OceanBase cluster is under maintenance "
         f"by DAG: {held_by}, please try again later"
@@ -125,7 +142,7 @@ def cluster_under_maintenance(name: str, held_by: str) -> ObshellError:
 
 
 def tenant_under_maintenance(name: str, tenant: str) -> ObshellError:
-    """Another dag has the tenant's lock (status_maintainer.go, never recorded)."""
+    """Return the error of a locked tenant (status_maintainer.go, never recorded)."""
     message = (
         f"Create task '{name}' failed: Tenant '{tenant}' is under maintenance, "
         "please try again later."
@@ -134,13 +151,13 @@ def tenant_under_maintenance(name: str, tenant: str) -> ObshellError:
 
 
 def unknown_identity(identity: str) -> ObshellError:
-    """What an agent of this identity does not say."""
+    """Return the error of an identity that the operation does not know."""
     message = f"Agent identify is unknown: {identity}"
     return ObshellError(500, "Agent.Identify.Unknown", message)
 
 
 def bind_failed(why: str) -> ObshellError:
-    """The body could not be read, or lacks its operator."""
+    """Return the error of a body that is unreadable or lacks its operator."""
     return ObshellError(
         400,
         "Common.BindJsonFailed",
@@ -150,18 +167,34 @@ def bind_failed(why: str) -> ObshellError:
 
 
 def illegal_argument(why: str) -> ObshellError:
-    """A parameter that Go could not read, where a quirk that lets it pass is switched off."""
+    """Return the error of an unreadable parameter, where its quirk is switched off."""
     return ObshellError(400, "Common.IllegalArgument", f"Illegal argument: {why}")
 
 
 def not_supported(kind: Literal["Dag", "Node"], operator: str) -> ObshellError:
-    """An operator that this route does not know; it is told as it was sent."""
+    """Return the error of an operator that this route does not know."""
     return ObshellError(
         400,
         f"Task.{kind}.Operator.NotSupport",
         f"Operator {operator} is not supported",
         old_message=f"invalid operator: {operator}",
     )
+
+
+def not_started(
+    error: WrongIdentity | UnderMaintenance, template: Template, *, address: str
+) -> ObshellError:
+    """Return the error of a dag that could not be started by the agent at an address."""
+    if isinstance(error, WrongIdentity):
+        if error.identity == "CLUSTER AGENT" and "MASTER" in error.expected:
+            return already_initialized()
+        return wrong_identity(address, error.identity, " or ".join(error.expected))
+    name, lock = str(template.model.name), template.model.maintenance
+    if template.model.scope == "agent":
+        return under_maintenance(name, address)
+    if isinstance(lock, TenantLock) and error.tenant is not None:
+        return tenant_under_maintenance(name, lock.tenant)
+    return cluster_under_maintenance(name, error.dag)
 
 
 # --- operators that a state or a flag does not allow ----------------------------------------------
@@ -209,7 +242,7 @@ ILLEGAL_OPERATORS: Final[Mapping[str, tuple[str, str]]] = {
 
 
 def illegal_operator(refusal: IllegalOperator, nodes: Sequence[tuple[int, str]]) -> ObshellError:
-    """A refusal of the machine, about a dag whose nodes have these numbers and names."""
+    """Return the machine's error, for a dag whose nodes have these numbers and names."""
     if refusal.reason == "NoNodeFailed":
         return ObshellError(
             500,
@@ -224,60 +257,60 @@ def illegal_operator(refusal: IllegalOperator, nodes: Sequence[tuple[int, str]])
     return ObshellError(400, f"Task.{refusal.reason}", message, old_message=old)
 
 
-# --- from any error to what is said ---------------------------------------------------------------
+# --- from any exception to an error response ------------------------------------------------------
 
 _REFUSALS: Final[Mapping[ErrorKind, tuple[str, str]]] = {
     "unknown path": ("Common.NotFound", "Element not found: 404 not found"),
     "wrong method": ("Common.NotFound", "Element not found: 404 not found"),
-    # The rest are ours: the real server has no such limit, and keeps its own contract.
+    # The rest are the mock's: the real server has no such limit, and keeps its own contract.
     "body too large": ("Request.Body.TooLarge", "The request body is too large."),
     "broken response": ("Common.Unexpected", "Unexpected error: the answer breaks the contract"),
 }
 
 
 def error_parts(error: Exception) -> ErrorParts:
-    """What is said about any error, in the words of 4.3.1 and later."""
+    """Return the parts of any exception, in the format of 4.3.1 and later."""
     match error:
         case ObshellError():
-            return error.said
+            return error.parts
         case SecurityError():
-            return _said_of_security(error)
+            return _parts_of_security_error(error)
         case InvalidGenericId():
             old_message = f"Illegal argument: {error.old_message}"
             return ErrorParts(400, "Task.GenericID.Invalid", str(error), None, old_message)
         case NoSuchTask():
-            return not_found().said
+            return not_found().parts
         case ApiError():
-            return _said_of_refusal(error)
+            return _parts_of_api_error(error)
         case _:
-            return unexpected(f"{type(error).__name__}: {error}").said
+            return unexpected(f"{type(error).__name__}: {error}").parts
 
 
-def _said_of_refusal(refusal: ApiError) -> ErrorParts:
+def _parts_of_api_error(refusal: ApiError) -> ErrorParts:
     if refusal.kind == "fault":
-        return _struck(refusal.status)
+        return _injected(refusal.status)
     err_code, message = _REFUSALS.get(refusal.kind, ("Common.IllegalArgument", refusal.detail))
-    # gin does not tell a wrong method from an unknown path.
+    # gin returns 404 for a wrong method too.
     status = 404 if refusal.kind == "wrong method" else refusal.status_code
     return ErrorParts(status, err_code, message, None, message)
 
 
-def _struck(status: int) -> ErrorParts:
-    """An error that a fault asks for: in obshell's words where it has some for that status."""
+def _injected(status: int) -> ErrorParts:
+    """Return the error of an injected fault, with obshell's text where it has one."""
     match status:
         case 401:
             message = "Unauthorized: OceanBase password is incorrect"
             err_code = "Security.Authentication.IncorrectOceanbasePassword"
             return ErrorParts(401, err_code, message, 10008, message)
         case 404:
-            return not_found().said
+            return not_found().parts
         case _:
             phrase = PHRASES.get(status, f"status {status}")
             message = f"Unexpected error: {phrase}"
             return ErrorParts(status, "Common.Unexpected", message, None, message)
 
 
-def _said_of_security(refusal: SecurityError) -> ErrorParts:
+def _parts_of_security_error(refusal: SecurityError) -> ErrorParts:
     stages: Mapping[str, Stage] = {"header": "decryption", "body": "decryption", "panic": "panic"}
     return ErrorParts(
         refusal.status,
@@ -287,6 +320,52 @@ def _said_of_security(refusal: SecurityError) -> ErrorParts:
         refusal.message,
         stages.get(refusal.stage, "handler"),
     )
+
+
+def without_quirks(
+    parts: ErrorParts, error: Exception, has_quirk: Callable[[QuirkName], bool]
+) -> ErrorParts:
+    """Return the error as it is without the quirks that are switched off."""
+    if isinstance(error, SecurityError):
+        is_missing = parts.err_code == "Request.Header.NotFound"
+        if is_missing and not has_quirk("missing-header-is-400"):
+            return replace(parts, status=401, code=AUTH_FAILED)
+        is_body = error.stage in ("body", "panic")
+        if is_body and not has_quirk("undecryptable-body-is-500"):
+            return replace(parts, status=401, code=1, stage="decryption")
+    if parts.stage == "panic" and not has_quirk("panic-is-dated-at-start"):
+        return replace(parts, stage="handler")
+    return parts
+
+
+# --- redirects ------------------------------------------------------------------------------------
+
+HTML: Final = b"text/html; charset=utf-8"
+
+
+class Redirect(CallerError):
+    """A path with a slash too much; gin redirects it before anything else."""
+
+
+def redirected_routes(spec: Spec) -> dict[str, re.Pattern[str]]:
+    """Return by method the paths that redirect with a trailing slash; also those without an id."""
+    paths: dict[str, set[str]] = {"GET": set(), "POST": set()}
+    for operation in operations_of(spec):
+        path = operation.path.removesuffix("/{id}")
+        paths[operation.method] |= {path, operation.path.replace("{id}", "[^/]+")}
+    return {method: re.compile("|".join(sorted(of_method))) for method, of_method in paths.items()}
+
+
+def redirect(method: str, target: str) -> Response:
+    """Return 301 for a GET, else 307 (gin's RedirectTrailingSlash; recorded in lone.json)."""
+    path, question, query = target.partition("?")
+    location = path.rstrip("/") + question + query
+    headers = ((b"location", location.encode("latin-1")),)
+    if method != "GET":
+        return Response(307, b"", headers, media_type=None)
+    link = html.escape(location).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+    page = f'<a href="{link}">Moved Permanently</a>.\n\n'
+    return Response(301, page.encode("latin-1"), headers, media_type=HTML)
 
 
 # --- before 4.3.1 ---------------------------------------------------------------------------------
@@ -306,22 +385,22 @@ _OLD_FAMILIES: Final = (
     ("Request.Body.TooLarge", (413, 1000)),
     ("Agent.Identify.", (400, 1000)),
 )
-"""errCode → status and number; the first that fits. Only those of tasks are read in the code."""
+"""By prefix of the errCode, status and number. Only those of tasks are read in the code."""
 _OLD_UNEXPECTED: Final = 1002
 _OLD_NOT_FOUND: Final = 1000
 
 
-def in_old_format(said: ErrorParts) -> ErrorParts:
-    """The same error as a server before 4.3.1 answers it: a number, and no errCode."""
-    err_code = said.err_code or ""
+def in_old_format(parts: ErrorParts) -> ErrorParts:
+    """Return the error in the format before 4.3.1: a number, and no errCode."""
+    err_code = parts.err_code or ""
     for prefix, (status, code) in _OLD_FAMILIES:
         if err_code.startswith(prefix):
             known = (status, code) == _KNOWN_ERROR
-            message = f"Known error: {said.old_message}" if known else said.old_message
-            return replace(said, status=status, code=code, err_code=None, message=message)
-    if said.old_message.startswith("Task not found: "):
-        return replace(said, status=404, code=_NOT_FOUND[1], err_code=None)
-    code = _OLD_NOT_FOUND if said.status == 404 else _OLD_UNEXPECTED
-    if said.old_message.startswith("Known error: "):
+            message = f"Known error: {parts.old_message}" if known else parts.old_message
+            return replace(parts, status=status, code=code, err_code=None, message=message)
+    if parts.old_message.startswith("Task not found: "):
+        return replace(parts, status=404, code=_NOT_FOUND[1], err_code=None)
+    code = _OLD_NOT_FOUND if parts.status == 404 else _OLD_UNEXPECTED
+    if parts.old_message.startswith("Known error: "):
         code = _KNOWN_ERROR[1]
-    return replace(said, code=code, err_code=None, message=said.old_message)
+    return replace(parts, code=code, err_code=None, message=parts.old_message)
