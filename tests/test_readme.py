@@ -1,36 +1,31 @@
-"""The README: its commands, its example, its picture and its table are what the code does."""
+"""Check the README: its length, its commands, its shell script and its names of scenarios."""
 
 from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
-from command import run
-from oceanmock.library import library_names, read_scenario
-from oceanmock.obshell.scenario import QUIRKS
-from oceanmock.ocp.scenario import Switches
+from command import run, serving
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = [README, *(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))]
 CI = ROOT / ".ci" / "run"
 
 
-def section(title: str) -> str:
-    """What stands under a heading, up to the next one."""
-    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-
-
-def block(text: str, language: str) -> str:
-    """The first fenced block of a language."""
-    return text.partition(f"```{language}\n")[2].partition("```")[0]
-
-
 def command(name: str) -> str:
-    """The block that a comment marks as the command of this name."""
-    return block(README.partition(f"<!-- command: {name} -->\n")[2], "sh").strip()
+    """Return the block that a comment marks as the command of this name."""
+    marked = README.partition(f"<!-- command: {name} -->\n```sh\n")[2]
+    return marked.partition("```")[0].strip()
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 130
 
 
 def test_one_command_sets_up_and_serves_the_whole_library() -> None:
@@ -46,7 +41,7 @@ def test_one_command_sets_up_and_passes_the_tests() -> None:
     )
 
 
-def test_the_gate_runs_the_test_command_as_it_stands_in_the_readme() -> None:
+def test_ci_runs_the_test_command_of_the_readme() -> None:
     gate = CI.read_text(encoding="utf-8")
 
     assert os.access(CI, os.X_OK)
@@ -54,41 +49,43 @@ def test_the_gate_runs_the_test_command_as_it_stands_in_the_readme() -> None:
     assert gate.index("$command") < gate.index("pytest -m slow")
 
 
-def test_the_scenario_example_is_one_and_its_story_happens() -> None:
-    example = block(section("A scenario, line by line"), "yaml")
+def test_every_scenario_that_is_named_is_in_the_library() -> None:
+    library = {line.split()[0] for line in run("list").stdout.splitlines()}
 
-    scenario = read_scenario(example)
+    named = set(re.findall(r"oceanmock (?:serve|show) ([a-z][\w-]*)(?![\w.-])", "".join(DOCS)))
 
-    assert [step.call for step in scenario.story if step.call] == ["retrySubtask", "retryTask"]
-
-
-def test_the_picture_is_what_show_draws() -> None:
-    picture = block(section("A failed task, retried"), "text")
-
-    shown = run("show", "retry-failed-subtask", "--width", "100").stdout
-
-    heading, dag, timelines, _ = shown.split("\n\n", 3)
-    assert picture == f"{dag}\n\n{timelines}\n"
-    assert heading.startswith("retry-failed-subtask  ")
+    assert named
+    assert named <= library
 
 
-def test_the_table_of_switches_names_every_switch_and_no_other() -> None:
-    rows = re.findall(r"^\| (`.*?) \| ", section("Switches"), re.MULTILINE)
-    named = re.findall(r"`(\S+)`", " ".join(rows))
+@pytest.fixture(scope="module")
+def script() -> subprocess.CompletedProcess[str]:
+    """Run the shell script beside a server; any step that fails ends it."""
+    with serving("many-tasks") as server:
+        done = subprocess.run(
+            ["bash", "-e", "-u", "-o", "pipefail", "-c", command("kit")],
+            env=os.environ | {"MOCK": server.url},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        rest = httpx.get(f"{server.url}/__admin/sandboxes", trust_env=False).json()["sandboxes"]
+    assert [sandbox["name"] for sandbox in rest] == ["default"]
+    return done
 
-    spelled_out = {name.replace("…_", "error_code_") for name in named}
 
-    assert spelled_out == set(Switches.model_fields)
-
-
-def test_the_table_of_quirks_names_every_quirk_and_no_other() -> None:
-    named = re.findall(r"^\| `(\S+)` \| ", section("obshell's versions and quirks"), re.MULTILINE)
-
-    assert sorted(named) == sorted(QUIRKS)
+def test_every_step_of_the_script_succeeds(script: subprocess.CompletedProcess[str]) -> None:
+    assert (script.returncode, script.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(re.findall(r"oceanmock (?:serve|show) ([a-z]\S*\w)", README)))
-)
-def test_every_scenario_that_is_named_is_in_the_library(name: str) -> None:
-    assert name in library_names()
+def test_its_journal_has_the_one_retry(script: subprocess.CompletedProcess[str]) -> None:
+    assert '"operation":"retrySubtask"' in script.stdout
+    assert '"holds":true' in script.stdout
+
+
+def test_its_explanation_names_the_retry(script: subprocess.CompletedProcess[str]) -> None:
+    explanation = script.stdout[script.stdout.index("Task 1000 ") :]
+
+    assert "is SUCCESSFUL since" in explanation
+    assert "RETRY" in explanation.partition("Next:")[0]
