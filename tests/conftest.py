@@ -1,7 +1,8 @@
 """Share a sandbox with a stopped clock, its app, and a function that sends it requests.
 
-Hypothesis has two profiles. ``repeatable``, the default, tries the same examples in every run.
-``explore`` draws new ones: ``pytest -m hypothesis --hypothesis-profile=explore``.
+Hypothesis has three profiles. ``fast``, the default, and ``thorough`` try the same examples in
+every run; ``explore`` draws new ones and prints how to reproduce a failure:
+``pytest -m hypothesis --hypothesis-profile=explore``.
 
 The marker ``blackbox`` is added here to the tests of each file that imports nothing of oceanmock
 below its public names. The marker ``slow`` stands in the files; slow tests run with ``-m slow``, or
@@ -34,9 +35,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job that a shel
     signal.signal(signal.SIGINT, signal.default_int_handler)  # child processes inherit the default
 
 any_machine = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("repeatable", any_machine, derandomize=True)
-settings.register_profile("explore", any_machine, derandomize=False, print_blob=True)
-settings.load_profile("repeatable")
+settings.register_profile("fast", any_machine, derandomize=True, max_examples=25)
+settings.register_profile("thorough", any_machine, derandomize=True, max_examples=200)
+settings.register_profile(
+    "explore", any_machine, derandomize=False, max_examples=200, print_blob=True
+)
+settings.load_profile("fast")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -660,6 +660,7 @@ def begun(server: Server, **settings: object) -> str:
     return "t1"
 
 
+@pytest.mark.slow
 def test_a_real_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: Path) -> None:
     reports = ",".join(f"{kind}={tmp_path / kind}" for kind in cli_conform.REPORT_KINDS)
     words = ("--api", "ocp", "--user", "manager", "--password", "manager", "--max-examples", "3")
@@ -697,6 +698,7 @@ def test_a_wrong_password_is_one_sentence_and_never_a_run(
     assert "password" in error
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_a_run_tells_what_was_found_until_then(served: str, tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     words = ("--api", "ocp", "--user", "manager", "--max-examples", "10000")

@@ -107,6 +107,7 @@ def lines(steps: list[StoryStep]) -> str:
 # --- stories that hold ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", library_names())
 def test_every_story_of_the_library_is_lived_with_its_own_scenario(name: str) -> None:
     scenario = load_scenario(name)

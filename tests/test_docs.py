@@ -76,6 +76,7 @@ def test_every_example_is_run_or_says_why_not() -> None:
     assert silent == []
 
 
+@pytest.mark.slow
 def test_the_test_files_pass(tmp_path: Path) -> None:
     for number, block in enumerate(that_run("python")):
         path = tmp_path / f"test_{number}_{block.page.stem}.py"
@@ -127,6 +128,7 @@ def test_printed_text_is_what_the_command_prints(block: Block) -> None:
     assert block.text in run(*words).stdout
 
 
+@pytest.mark.slow
 def test_the_generated_pages_are_current() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "docs" / "generate.py", "--check"],

@@ -26,6 +26,8 @@ from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
+pytestmark = pytest.mark.slow
+
 MANAGER, VIEWER, NOBODY = ("manager", "manager"), ("viewer", "viewer"), ("nobody", "?")
 
 

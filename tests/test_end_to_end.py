@@ -24,6 +24,8 @@ from oceanmock.apis import make_sandbox
 from oceanmock.library import load_library
 from oceanmock.ocp.world import Tasks
 
+pytestmark = pytest.mark.slow
+
 TASKS = "/api/v2/tasks/instances"
 TASK = f"{TASKS}/1000"
 SUBTASK = f"{TASK}/subtasks/1002"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 import obshell_strategies
 import ocp_strategies
@@ -343,6 +343,7 @@ def test_an_operation_whose_record_is_lost_is_still_explained() -> None:
     assert operation.why.startswith("RETRY of subtask 1002 “Uninstall ocp agent” arrives: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", library_names())
 def test_every_moment_of_every_story_of_the_library_can_be_explained(name: str) -> None:
     sandbox = standing(name)
@@ -462,7 +463,6 @@ def is_stuck(told: Explanation) -> bool:
     return any("ROLLBACK is refused for good" in each.what for each in told.because)
 
 
-@settings(max_examples=150)
 @given(ocp_strategies.scripts())
 def test_every_state_of_every_task_can_be_explained(script: ocp_strategies.Script) -> None:
     task, operated = a_task(script.plan), list[OperationRecord]()
@@ -480,7 +480,6 @@ def test_every_state_of_every_task_can_be_explained(script: ocp_strategies.Scrip
         assert (told.state, told.operation) == (story.now.status, story.now.operation)
 
 
-@settings(max_examples=100)
 @given(obshell_strategies.scripts())
 def test_every_state_of_every_dag_can_be_explained(script: obshell_strategies.Script) -> None:
     dag, operated = a_dag(script.plan), list[OperationRecord]()

@@ -845,6 +845,7 @@ def test_an_operator_leaves_the_past_alone() -> None:
     assert [told(retried, tick) for tick in range(10)] == [told(life, tick) for tick in range(10)]
 
 
+@pytest.mark.slow
 def test_a_thousand_stages_are_no_burden() -> None:
     life = life_of(*[node()] * 1000)
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import obshell_invariants as facts
@@ -50,12 +50,7 @@ from oceanmock.obshell.states import (
 FAR = 1_000_000 * SECOND
 """Later than anything a generated life still has in store."""
 
-many = settings(
-    max_examples=45,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+many = settings()
 
 Test = TypeVar("Test", bound=Callable[..., None])
 

@@ -417,6 +417,7 @@ def test_a_run_logs_its_lines_evenly_over_its_time_and_stops_when_interrupted() 
     assert ocp.log_lines_at(run, 100 * SECOND) == ("one", "two", "three")
 
 
+@pytest.mark.slow
 def test_a_thousand_subtasks_in_a_row_are_no_burden() -> None:
     life = chain(*[(OK,)] * 1000)
 

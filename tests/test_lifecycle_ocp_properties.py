@@ -55,7 +55,7 @@ from ocp_strategies import (
 FAR = 100_000 * SECOND
 """Later than anything a generated life still has in store."""
 
-many = settings(max_examples=100)
+many = settings()
 
 HANGS_BESIDE_A_FAILURE = TaskScript(
     subtasks=(
@@ -517,4 +517,4 @@ EVERY_STATE: tuple[StateInvariant, ...] = (
 )
 
 TestTaskUnderWatch = TaskUnderWatch.TestCase
-TestTaskUnderWatch.settings = settings(many, max_examples=40, stateful_step_count=15)
+TestTaskUnderWatch.settings = settings(stateful_step_count=15)

@@ -11,7 +11,7 @@ import json
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import sandbox_of
@@ -298,7 +298,6 @@ TAILS = ["4", "402", "40201", "04", "9", "-1", "x"]
 IDS = [f"{start}{tail}" for start in (LOCAL, f"4{LOCAL[1:]}", FOREIGN, "1", "6") for tail in TAILS]
 
 
-@settings(max_examples=150)
 @given(
     operation=st.sampled_from(OPERATIONS),
     id=st.sampled_from(IDS),

@@ -673,6 +673,7 @@ def pasted(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_printed_lines_run_as_they_are() -> None:
     with serving("initialize-cluster-fails", "--progression", "immediate") as server:
         lines = printed(server)
@@ -682,6 +683,7 @@ def test_the_printed_lines_run_as_they_are() -> None:
     assert said == ["FAILED\n", "True\n", "SUCCEED\n"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "agent",
     [
@@ -706,6 +708,7 @@ def test_the_printed_line_has_the_password_that_the_agent_takes(
     assert said == "FAILED\n"
 
 
+@pytest.mark.slow
 def test_the_printed_line_is_about_a_dag_that_fails_where_it_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "of-cluster.yaml"
     path.write_text(OF_CLUSTER.replace("id: 1\n", "id: 7\n"), encoding="utf-8")

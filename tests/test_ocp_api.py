@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import REINSTALL, Ask, asking, sandbox_of
@@ -421,7 +421,6 @@ def test_the_undocumented_path_of_a_task_is_served_where_the_switch_says_so() ->
 OPERATIONS = operations_of(load_spec(spec_path("ocp")))
 
 
-@settings(max_examples=40)
 @given(
     operation=st.sampled_from(OPERATIONS),
     task=st.sampled_from([35000312, 1]),

@@ -456,6 +456,7 @@ def test_it(ocp):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["--disable-socket"], ["--allow-hosts=10.0.0.1"]])
 def test_blocked_sockets_are_reported_with_the_option_that_allows_them(
     pytester: pytest.Pytester, options: list[str]
@@ -471,6 +472,7 @@ def test_blocked_sockets_are_reported_with_the_option_that_allows_them(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--disable-socket"]])
 def test_allowing_the_loopback_host_is_enough(
     pytester: pytest.Pytester, options: list[str]

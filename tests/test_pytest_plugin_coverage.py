@@ -128,6 +128,7 @@ def test_fails(ocp):
 """
 
 
+@pytest.mark.slow
 def test_workers_of_xdist_send_on_what_was_seen_and_what_a_failure_tells(
     pytester: pytest.Pytester,
 ) -> None:

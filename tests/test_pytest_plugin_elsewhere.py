@@ -257,6 +257,7 @@ def make_certificate(folder: Path) -> None:
 # --- xdist ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_hundred_tests_of_four_workers_on_one_server_do_not_meet(
     pytester: pytest.Pytester, server: Mock
 ) -> None:

@@ -46,7 +46,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
     assert os.access(CI, os.X_OK)
     assert "command=$(readme_command test)" in gate
-    assert gate.index("$command") < gate.index("pytest -m slow")
+    assert gate.index("$command") < gate.index('pytest -m "slow or hypothesis"')
 
 
 def test_every_scenario_that_is_named_is_in_the_library() -> None:

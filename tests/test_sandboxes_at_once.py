@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from command import PATIENCE
@@ -35,6 +35,8 @@ from oceanmock.library import read_scenario
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp.world import Tasks
 from serving_app import Serving, serving_app
+
+pytestmark = pytest.mark.slow
 
 RETRY_SUBTASK: Final = "/api/v2/tasks/instances/35000312/subtasks/13000333/retry"
 DAG: Final = "/api/v1/task/dag/22130706433028864"
@@ -214,7 +216,6 @@ def app() -> App:
     return App(Sandboxes(make_sandbox(progression="manual")))
 
 
-@settings(max_examples=10)
 @given(
     plans=st.lists(
         st.lists(st.one_of(requests, moves), min_size=1, max_size=12), min_size=1, max_size=6

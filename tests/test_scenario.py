@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from golden import assert_golden
@@ -803,13 +803,11 @@ def mutated(draw: st.DrawFn) -> str:
 
 
 @given(mutated())
-@settings(max_examples=400, deadline=None)
 def test_a_spoilt_scenario_is_read_or_refused(text: str) -> None:
     assert in_order(read_or_refuse(text))
 
 
 @given(st.lists(fragments, max_size=40).map("".join))
-@settings(max_examples=300, deadline=None)
 def test_junk_is_read_or_refused(text: str) -> None:
     assert in_order(read_or_refuse(text))
 
@@ -840,7 +838,6 @@ items = st.lists(values, max_size=3) | values
         },
     )
 )
-@settings(max_examples=400, deadline=None)
 def test_a_file_of_the_right_keys_and_any_values_is_read_or_refused(data: dict[str, Any]) -> None:
     text = yaml.safe_dump(data, allow_unicode=True)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -710,7 +710,6 @@ dags = st.fixed_dictionaries({"nodes": st.lists(nodes | values, max_size=2)})
         },
     )
 )
-@settings(max_examples=400, deadline=None)
 def test_a_file_of_the_right_keys_and_any_values_is_read_or_refused(data: dict[str, Any]) -> None:
     text = yaml.safe_dump(data, allow_unicode=True)
 

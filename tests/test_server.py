@@ -125,6 +125,7 @@ def test_an_address_that_is_none_is_a_problem_of_the_environment(host: str, port
 # --- as a process ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_process_cleanly(number: signal.Signals) -> None:
     tests = str(Path(__file__).parent)

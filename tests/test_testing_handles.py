@@ -166,6 +166,7 @@ def test_requests_are_found_by_what_their_body_has(obshell: Obshell) -> None:
     assert entry.request_body == {"operator": "ROLLBACK"}
 
 
+@pytest.mark.slow
 def test_a_journal_longer_than_a_page_is_read_to_its_end(here: Mock) -> None:
     with (
         here.ocp("retry-failed-subtask", progression="manual") as ocp,

@@ -39,7 +39,7 @@ SPAN = 600_000_000
 """Longer than half a tick, so that what starts at one is under way at the next."""
 MACHINES = [*ocp_states.MACHINES.values(), *obshell_states.MACHINES.values()]
 
-many = settings(max_examples=100)
+many = settings()
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.kind)
 
 

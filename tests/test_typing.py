@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 USER_FILE = Path(__file__).parent / "typed" / "user_file.py"
 
 
