@@ -1,0 +1,272 @@
+"""A sandbox follows from its specification and its log: replaying both gives what a client sees."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import REINSTALL
+from obshell_world import INIT
+from oceanmock.apis import APIS, make_sandbox
+from oceanmock.clock import PROGRESSIONS, SECOND
+from oceanmock.engine.faults import FaultRequest
+from oceanmock.engine.log import (
+    AddFault,
+    ClearFaults,
+    Create,
+    Load,
+    LogEntry,
+    MoveClock,
+    Operate,
+    RemoveFault,
+    SandboxSpec,
+    SetClock,
+)
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.store.memory import MemoryStore
+from oceanmock.errors import OceanmockError
+from oceanmock.library import load_scenario, read_fault, read_scenario
+from oceanmock.obshell import world as obshell_world
+from oceanmock.obshell.api import ClientOperator
+from oceanmock.obshell.world import Dags
+from oceanmock.ocp import world as ocp_world
+from oceanmock.ocp.api import Operation
+from oceanmock.ocp.world import Tasks
+
+START: Final = 1_700_000_000 * SECOND
+CREATED: Final = 1_800_000_000 * SECOND
+TASK: Final = 35000312
+SCENARIOS: Final = (
+    read_scenario(REINSTALL),
+    read_scenario(INIT),
+    load_scenario("create-tenant"),
+)
+EXTRA: Final = read_scenario("summary: One\napi: ocp\ntasks: [{subtasks: [{}, {}]}]")
+FLAWED: Final = read_scenario(f"summary: Two\napi: ocp\ntasks: [{{id: {TASK}, subtasks: [{{}}]}}]")
+
+
+SUBTASK_OPERATIONS: Final[tuple[Operation, ...]] = ("RETRY", "SKIP", "CANCEL")
+OPERATORS: Final[tuple[ClientOperator, ...]] = get_args(ClientOperator)
+
+
+class Wall:
+    """A time of day that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = CREATED
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def spec(progression: Any) -> SandboxSpec:
+    return SandboxSpec(SCENARIOS, seed=3, created=CREATED, starts_at=START, progression=progression)
+
+
+def log_of(sandbox: Sandbox) -> list[LogEntry]:
+    return list(sandbox.store.read(sandbox.name, since=-1).entries)
+
+
+def view(sandbox: Sandbox) -> list[Any]:
+    """Everything that clients can see of the state."""
+    clock = sandbox.clock
+    dags = sandbox.world(Dags)
+    return [
+        (clock.now(), clock.progression, clock.speed, sandbox.next_due()),
+        sandbox.world(Tasks).all(),
+        [dags.all(store) for store in ("agent", "cluster")],
+        dags.agent,
+        [(fault.name, fault.fault) for fault in sandbox.faults()],
+        [list(world.items()) for world in sandbox.worlds.values()],
+        [scenario.name for scenario in sandbox.scenarios],
+    ]
+
+
+# --- what may happen to a sandbox -----------------------------------------------------------------
+
+
+def operate_task(sandbox: Sandbox, choice: int) -> None:
+    tasks = sandbox.world(Tasks).all()
+    task = tasks[choice % len(tasks)].task
+    ocp_world.operate(sandbox, task.id, ("RETRY", "ROLLBACK")[choice % 2])
+
+
+def operate_subtask(sandbox: Sandbox, choice: int) -> None:
+    tasks = sandbox.world(Tasks).all()
+    task = tasks[choice % len(tasks)].task
+    subtask = task.subtasks[choice % len(task.subtasks)]
+    operation: Operation = SUBTASK_OPERATIONS[choice % 3]
+    ocp_world.operate_subtask(sandbox, task.id, subtask.id, operation)
+
+
+def operate_dag(sandbox: Sandbox, choice: int) -> None:
+    operator = OPERATORS[choice % 4]
+    obshell_world.operate(sandbox, ("agent", 4), operator)
+
+
+def operate_node(sandbox: Sandbox, choice: int) -> None:
+    node = sandbox.world(Dags).view(("agent", 4)).dag.nodes[choice % 3]
+    obshell_world.operate_node(sandbox, ("agent", node.number), "PASS")
+
+
+def submit(sandbox: Sandbox, choice: int) -> None:
+    templates = sandbox.world(Tasks).templates
+    ocp_world.start(sandbox, templates[choice % len(templates)])
+
+
+def create(sandbox: Sandbox, _: int) -> None:
+    sandbox.execute(Create(Tasks.api, EXTRA))
+
+
+def load(sandbox: Sandbox, choice: int) -> None:
+    sandbox.execute(Load((EXTRA, FLAWED) if choice % 3 == 0 else (EXTRA,)))
+
+
+def move_clock(sandbox: Sandbox, choice: int) -> None:
+    sandbox.execute(MoveClock(sandbox.clock.now() + choice * SECOND // 4))
+
+
+def set_clock(sandbox: Sandbox, choice: int) -> None:
+    sandbox.execute(SetClock(PROGRESSIONS[choice % len(PROGRESSIONS)], float(1 + choice % 3)))
+
+
+def read(sandbox: Sandbox, _: int) -> None:
+    ocp_world.note_read(sandbox, sandbox.world(Tasks).all())
+    obshell_world.note_read(sandbox, sandbox.world(Dags).all("agent"))
+
+
+def add_fault(sandbox: Sandbox, choice: int) -> None:
+    name = {"name": f"named {choice % 3}"} if choice % 2 else {}
+    sandbox.execute(AddFault(read_fault({"status": 503, **name})))
+
+
+def remove_fault(sandbox: Sandbox, choice: int) -> None:
+    names = [fault.name for fault in sandbox.faults()]
+    if names:
+        sandbox.execute(RemoveFault(names[choice % len(names)]))
+    elif choice % 5 == 0:
+        sandbox.execute(ClearFaults())
+
+
+ACTS: Final[tuple[Callable[[Sandbox, int], None], ...]] = (
+    *(operate_task, operate_subtask, operate_dag, operate_node, submit, create, load),
+    *(move_clock, move_clock, set_clock, read, add_fault, remove_fault),
+)
+
+
+@given(
+    progression=st.sampled_from(PROGRESSIONS),
+    acts=st.lists(
+        st.tuples(st.sampled_from(ACTS), st.integers(0, 100), st.integers(0, 5)), max_size=25
+    ),
+)
+def test_replaying_the_log_gives_what_the_live_sandbox_shows(
+    progression: Any, acts: list[tuple[Callable[[Sandbox, int], None], int, int]]
+) -> None:
+    wall = Wall()
+    live = Sandbox(spec(progression), APIS, wall=wall)
+    for act, choice, seconds in acts:
+        wall.now += seconds * SECOND
+        with suppress(OceanmockError):
+            act(live, choice)
+
+    replayed = Sandbox(spec(progression), APIS, log=log_of(live), wall=wall)
+
+    assert view(replayed) == view(live)
+    wall.now += 100 * SECOND
+    assert view(replayed) == view(live)
+
+
+# --- several processes over one store -------------------------------------------------------------
+
+
+def attached(sandbox: Sandbox) -> Sandbox:
+    """The same sandbox in another process: it shares the store, not the state."""
+    other = Sandbox(sandbox.spec, sandbox.apis, wall=sandbox.wall)
+    other.store = sandbox.store  # type: ignore[misc]
+    other._fold_again()
+    return other
+
+
+def test_a_command_that_loses_the_race_is_refused_by_the_api_s_own_rules() -> None:
+    first = make_sandbox(SCENARIOS[:1], progression="manual", starts_at=0)
+    first.advance(60 * SECOND)
+    second = attached(first)
+    _let_another_come_first(first, lambda: ocp_world.operate(second, TASK, "RETRY"))
+
+    with pytest.raises(OceanmockError, match="not allowed in state RUNNING"):
+        ocp_world.operate(first, TASK, "RETRY")
+
+    second.refresh()
+    assert view(first) == view(second)
+    operates = [entry for entry in log_of(first) if isinstance(entry.command, Operate)]
+    assert len(operates) == 1
+
+
+def _let_another_come_first(sandbox: Sandbox, other: Callable[[], object]) -> None:
+    """Let another process append between the evaluation of the next command and its append."""
+    store: Any = sandbox.store
+    append = store.append
+
+    def append_late(*args: Any, **options: Any) -> Any:
+        store.append = append
+        other()
+        return append(*args, **options)
+
+    store.append = append_late
+
+
+def test_another_process_shows_what_was_appended_and_what_a_reset_put() -> None:
+    first = make_sandbox(SCENARIOS[:1], progression="manual", starts_at=0)
+    second = attached(first)
+
+    first.advance(60 * SECOND)
+    second.refresh()
+    assert view(second) == view(first)
+
+    first.store.put(replace(first.spec, seed=4))
+    second.refresh()
+    assert (second.spec.seed, second.clock.now()) == (4, 0)
+
+
+# --- what a long life costs -----------------------------------------------------------------------
+
+
+def test_moves_of_the_clock_without_anything_between_are_one_entry() -> None:
+    sandbox = make_sandbox(SCENARIOS[:1], progression="manual", starts_at=0)
+
+    for _ in range(1000):
+        sandbox.advance(SECOND)
+
+    assert [entry.command for entry in log_of(sandbox)] == [MoveClock(1000 * SECOND)]
+
+
+def test_a_refused_operation_is_not_in_the_log() -> None:
+    sandbox = make_sandbox(SCENARIOS[:1], progression="manual")
+
+    with pytest.raises(OceanmockError):
+        ocp_world.operate(sandbox, TASK, "RETRY")
+
+    assert log_of(sandbox) == []
+
+
+def test_the_counters_of_a_fault_are_shared_by_all_processes() -> None:
+    first = make_sandbox(SCENARIOS[:1], progression="manual")
+    first.execute(AddFault(read_fault({"status": 503, "calls": [2]})))
+    second = attached(first)
+    request = FaultRequest("ocp", "getTaskInstance", {}, "", "")
+
+    assert [sandbox.inject_fault(request) is None for sandbox in (first, second)] == [True, False]
+    assert first.faults() == second.faults()
+
+
+def test_versions_of_a_sandbox_grow_also_when_it_is_put_again() -> None:
+    store = MemoryStore()
+
+    versions = [store.put(SandboxSpec(name=name)) for name in ("a", "b", "a")]
+
+    assert versions == sorted(set(versions))
