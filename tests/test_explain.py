@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -46,9 +46,10 @@ CANCELLED: Key = ("agent", 50)
 REMOVE_ALL: Key = ("agent", 60)
 
 
-def standing(name: str, *, seconds: float = 0, progression: Progression = "manual") -> Sandbox:
+def standing(name: str, *, seconds: float = 0, **options: Any) -> Sandbox:
     """A scenario of the library so long after its start."""
-    sandbox = make_sandbox([load_scenario(name)], progression=progression, starts_at=AFTERNOON)
+    options = {"progression": "manual", "starts_at": AFTERNOON, **options}
+    sandbox = make_sandbox([load_scenario(name)], **options)
     advance(sandbox, seconds)
     return sandbox
 
@@ -239,10 +240,9 @@ def test_a_dag_whose_failed_node_was_passed() -> None:
 # --- clocks ---------------------------------------------------------------------------------------
 
 
-def test_under_time_it_is_said_that_the_clock_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_time_it_is_said_that_the_clock_runs() -> None:
     wall = [0]
-    monkeypatch.setattr("oceanmock.engine.sandbox.Clock", partial(Clock, wall=lambda: wall[0]))
-    sandbox = standing("initialize-cluster-fails", progression="time")
+    sandbox = standing("initialize-cluster-fails", progression="time", wall=lambda: wall[0])
     wall[0] = 5_004 * MILLISECOND
 
     assert_golden("explain-under-time.txt", explain_dag(sandbox, 4).text())
