@@ -12,7 +12,7 @@ when their file is named.
 import asyncio
 import gc
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.library import read_scenario
+from served import open_sandboxes
 
 pytest_plugins = ["pytester"]
 
@@ -53,6 +54,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if is_blackbox(item.path):
             item.add_marker("blackbox")
+
+
+@pytest.fixture(autouse=True)
+def _close_worlds() -> Iterator[None]:
+    before = open_sandboxes()  # those of fixtures with a wider scope
+    yield
+    for sandbox in open_sandboxes() - before:
+        sandbox.close()
 
 
 Ask = Callable[..., httpx.Response]

@@ -1,24 +1,17 @@
-"""The obshell that tests ask: a dag that fails at its second node, and ways to ask for it.
+"""Describe the obshell that tests use: a dag that fails at its second node, and requests to it.
 
-Ticks are whole seconds from the sandbox's start, which no test waits for: the clock stands until it
-is moved. The dag's life: node 1 starts at 1 s and succeeds at 2 s; node 2 starts at 3 s and fails,
-and the dag with it, at 4 s.
+Ticks are whole seconds from the sandbox's start; the clock stands until it is moved. Node 1 starts
+at 1 s and succeeds at 2 s; node 2 starts at 3 s and fails, and the dag with it, at 4 s.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Final
 
 import httpx
 
 import obshell_client as client
-from conftest import Ask, asking, sandbox_of
-from oceanmock.apis import make_sandbox
-from oceanmock.clock import SECOND
-from oceanmock.engine.accounts import Accounts
-from oceanmock.engine.sandbox import Sandbox
-from oceanmock.http.app import App, create_app
+from served import SECOND, Ask, World
 
 TASK: Final = "/api/v1/task"
 LOCAL: Final = "2213070643302886"
@@ -54,17 +47,16 @@ dags:
 """
 
 
-def world(dags: str, *, head: str = "", **options: Any) -> Sandbox:
-    """A sandbox of these dags (a list in YAML), at a standstill; ``head`` is further keys."""
-    text = f"summary: A\napi: obshell\nprogression: manual\n{head}\ndags: {dags}\n"
-    return sandbox_of(text, **options)
+def world(dags: str, *, head: str = "", **options: Any) -> World:
+    """Return a world of these dags (a list in YAML); ``head`` is further keys."""
+    return World(f"summary: A\napi: obshell\n{head}\ndags: {dags}\n", **options)
 
 
-def failed(text: str = INIT, **options: Any) -> Sandbox:
-    """A sandbox long after its dags have ended."""
-    sandbox = sandbox_of(text, **options)
-    sandbox.advance(60 * SECOND)
-    return sandbox
+def failed(text: str = INIT, **options: Any) -> World:
+    """Return a world long after its dags have ended."""
+    later = World(text, **options)
+    later.advance(60 * SECOND)
+    return later
 
 
 def flagged(first: str, second: str, third: str) -> str:
@@ -75,29 +67,14 @@ def flagged(first: str, second: str, third: str) -> str:
       {{name: C, can: [{third}]}}]}}]"""
 
 
-def plain(sandbox: Sandbox) -> Ask:
-    """Asks a sandbox in plain JSON, as `--auth off` lets anybody."""
-    sandbox.accounts = Accounts(required=False)
-    return guarded(sandbox)
+def plain(world: World) -> Ask:
+    """Serve a world that takes plain JSON without credentials."""
+    return world.serve(auth=False)
 
 
-def guarded(sandbox: Sandbox) -> Ask:
-    """Asks a sandbox that wants to know who asks."""
-    app = _app()
-    name = f"world-{len(app.sandboxes)}"
-    app.sandboxes._by_name[name] = sandbox
-
-    def ask(method: str, url: str, *, headers: Any = (), **options: Any) -> httpx.Response:
-        chosen = {**dict(headers), "X-Oceanmock-Sandbox": name}
-        return asking(app)(method, url, headers=chosen, **options)
-
-    return ask
-
-
-@cache
-def _app() -> App:
-    """One app for all worlds: to make one takes a tenth of a second."""
-    return create_app(make_sandbox(progression="manual"))
+def guarded(world: World) -> Ask:
+    """Serve a world that needs credentials."""
+    return world.serve()
 
 
 def operate(ask: Ask, path: str, operator: str) -> httpx.Response:

@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 from conform_servers import Logged, Said, answering, logged, saying
 from conftest import REINSTALL, sandbox_of
 from golden import assert_golden
-from obshell_world import DAG, FOREIGN, INIT, LOCAL, NODE, failed
+from obshell_sandbox import failed
+from obshell_world import DAG, FOREIGN, INIT, LOCAL, NODE
 from oceanmock.checks import CheckResult, Exchange
 from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client

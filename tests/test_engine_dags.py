@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 
 from conftest import REINSTALL, sandbox_of
-from obshell_world import DAG, INIT, LOGS, TASK, failed, ids, operate, plain, world
+from obshell_sandbox import failed, plain, world
+from obshell_world import DAG, INIT, LOGS, TASK, ids, operate
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import PROGRESSIONS, SECOND, Progression
 from oceanmock.engine.log import Load, MoveClock

@@ -10,7 +10,7 @@ from itertools import groupby
 import pytest
 
 from obshell_recordings import ALL_BUT_PASS, FLAGS, FOLDER, Seen, recording_of
-from obshell_world import plain
+from obshell_sandbox import plain
 from oceanmock.apis import make_sandbox
 from oceanmock.errors import IllegalOperator
 from oceanmock.library import library_names, load_scenario

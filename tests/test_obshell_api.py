@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import sandbox_of
 from golden import assert_golden
 from obshell_world import (
     DAG,
@@ -34,9 +33,9 @@ from obshell_world import (
     said,
     world,
 )
-from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.obshell.scenario import QUIRKS, Identity
 from oceanmock.openapi import load_spec, operations_of, spec_path
+from served import MILLISECOND, SECOND, World
 
 # --- whole answers --------------------------------------------------------------------------------
 
@@ -55,7 +54,7 @@ from oceanmock.openapi import load_spec, operations_of, spec_path
     ],
 )
 def test_an_answer_is_this_text(golden: str, *, after: int, path: str) -> None:
-    sandbox = sandbox_of(INIT)
+    sandbox = World(INIT)
     sandbox.advance(after * SECOND)
 
     assert_golden(golden, plain(sandbox)("GET", path).text + "\n")
@@ -255,7 +254,7 @@ def test_info_says_who_the_agent_is() -> None:
 
 @pytest.mark.parametrize("after", [0, 3, 10])
 def test_status_says_that_a_dag_holds_the_lock_until_it_is_finished(after: int) -> None:
-    sandbox = sandbox_of(INIT)
+    sandbox = World(INIT)
     sandbox.advance(after * SECOND)
 
     status = plain(sandbox)("GET", "/api/v1/status").json()["data"]
@@ -319,7 +318,7 @@ def test_no_answer_breaks_the_contract(
 ) -> None:
     is_holder = identity == "CLUSTER AGENT"
     text = HOLDING if is_holder else f"{INIT}\nagent: {{identity: {identity}}}"
-    sandbox = sandbox_of(f"{text}\nswitches: {{quirks_off: [{', '.join(quirks_off)}]}}")
+    sandbox = World(f"{text}\nswitches: {{quirks_off: [{', '.join(quirks_off)}]}}")
     sandbox.advance(after * MILLISECOND)
     body = json.dumps({"operator": operator}) if operation.method == "POST" else None
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from conftest import Ask
 from obshell_world import (
     DAG,
     FOREIGN,
@@ -25,7 +24,7 @@ from obshell_world import (
     said,
     world,
 )
-from oceanmock.clock import SECOND
+from served import SECOND, Ask
 
 # --- lists ----------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from obshell_world import (
     said,
     world,
 )
-from oceanmock.clock import MILLISECOND, SECOND
+from served import MILLISECOND, SECOND
 
 # --- what a state or a flag does not allow --------------------------------------------------------
 

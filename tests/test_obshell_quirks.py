@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 import obshell_client as client
-from conftest import Ask, sandbox_of
 from obshell_world import (
     DAG,
     FOREIGN,
@@ -32,10 +31,9 @@ from obshell_world import (
     said,
     sealed,
 )
-from oceanmock.clock import SECOND
-from oceanmock.engine.sandbox import Sandbox
 from oceanmock.obshell.scenario import QUIRKS
 from oceanmock.openapi import load_spec, spec_path
+from served import SECOND, Ask, World
 
 HIDDEN: Final = {
     "lost-race-is-500": "a sandbox handles one request after the other, so that none loses a race",
@@ -52,7 +50,7 @@ UNMAINTAINED = INIT.replace("maintenance: global", "maintenance: none")
 RETRY = b'{"operator": "RETRY"}'
 
 
-Act = Callable[[Ask, Sandbox], Any]
+Act = Callable[[Ask, World], Any]
 
 
 class Shown(NamedTuple):
@@ -84,7 +82,7 @@ def post(path: str, body: str) -> Act:
     return lambda ask, _: refusal_of(ask("POST", f"{TASK}/{path}", content=body))
 
 
-def get_node_without_details(ask: Ask, _: Sandbox) -> Any:
+def get_node_without_details(ask: Ask, _: World) -> Any:
     """What the node's route answers; and where it answers a node, only what is null in it."""
     answer = ask("GET", f"{NODE}?show_details=false")
     if not answer.is_success:
@@ -92,22 +90,22 @@ def get_node_without_details(ask: Ask, _: Sandbox) -> Any:
     return [key for key, value in answer.json()["data"].items() if value is None]
 
 
-def panic(ask: Ask, _: Sandbox) -> Any:
+def panic(ask: Ask, _: World) -> Any:
     """When a panic says it happened, and whose trace id it has."""
     body = ask("GET", f"{DAG}?show_details=maybe", headers={"X-OBSHELL-Trace-ID": "mine"}).json()
     return body["timestamp"], body["traceId"]
 
 
-def count_trace_id(ask: Ask, _: Sandbox) -> int:
+def count_trace_id(ask: Ask, _: World) -> int:
     return len(ask("GET", "/api/v1/status").json()["traceId"])
 
 
-def send_cut_body(ask: Ask, _: Sandbox) -> Any:
+def send_cut_body(ask: Ask, _: World) -> Any:
     cut = client.base64_text(client.ciphertext(RETRY)[:-1]).encode()
     return refusal_of(sealed(ask, "POST", DAG, body=cut))
 
 
-def roll_back_again(ask: Ask, sandbox: Sandbox) -> Any:
+def roll_back_again(ask: Ask, sandbox: World) -> Any:
     """Rolls back once more a dag whose rollback was cancelled while it ran."""
     operate(ask, DAG, "ROLLBACK")
     sandbox.advance(SECOND)
@@ -205,7 +203,7 @@ SHOWN: Final[dict[str, Shown]] = {
 
 def seen(shown: Shown, *, off: str = "") -> Any:
     """What a request is answered, ten seconds after the start."""
-    sandbox = sandbox_of(f"{shown.text}\nswitches: {{quirks_off: [{off}]}}")
+    sandbox = World(f"{shown.text}\nswitches: {{quirks_off: [{off}]}}")
     ask = (guarded if shown.is_guarded else plain)(sandbox)
     sandbox.advance(FAILED_AT * SECOND)
     return shown.act(ask, sandbox)

@@ -143,15 +143,14 @@ def test_one_text_names_a_dag_on_one_route_and_a_node_on_another() -> None:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever dials, or asks for an address, fails the test."""
+    """Fail the test where something connects to another host than the mock's."""
+    connect = socket.socket.connect
 
-    def dialled(*_: Any, **__: Any) -> None:
-        raise AssertionError("something was dialled")
+    def connect_here(self: socket.socket, address: Any) -> None:
+        assert address[0] == "127.0.0.1", f"connects to {address}"
+        connect(self, address)
 
-    monkeypatch.setattr(socket.socket, "connect", dialled)
-    monkeypatch.setattr(socket.socket, "connect_ex", dialled)
-    monkeypatch.setattr(socket, "create_connection", dialled)
-    monkeypatch.setattr(socket, "getaddrinfo", dialled)
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
 
 
 @pytest.mark.usefixtures("no_network")
@@ -218,7 +217,7 @@ def test_an_obproxy_id_of_another_agent_is_not_found(route: str) -> None:
         ("GET", TASK), ("GET", f"{TASK}/"), ("GET", f"{TASK}/dag"), ("GET", f"{TASK}/nope"),
         ("GET", f"{DAG}/nope"), ("GET", f"{SUB_TASK}/log"), ("GET", f"{TASK}//dag/{LOCAL}4"),
         ("GET", f"{TASK}/dag//"), ("GET", "/api/v1/nope"), ("GET", "/api/v1"), ("GET", "/api/v1/"),
-        ("GET", "/api/v1x"), ("TRACE", DAG), ("BREW", DAG), ("GET", f"{TASK}/dag/a%2fb"),
+        ("GET", "/api/v1x"), ("TRACE", DAG), ("PURGE", DAG), ("GET", f"{TASK}/dag/a%2fb"),
         ("DELETE", f"{DAG}/"),
     ],
 )  # fmt: skip

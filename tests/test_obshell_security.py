@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 import obshell_client as client
-from conftest import Ask
 from obshell_world import DAG, INIT, KEYS, LOCAL, NODE, TASK, failed, guarded, plain, sealed
+from served import Ask
 
 AGENTS: Final = "X-OCS-Agent-Header"
 OBPROXY: Final = f"{TASK}/dag/4{LOCAL[1:]}4"
@@ -74,7 +74,7 @@ NO_HEADER = Refusal(
     [
         ({}, NO_HEADER),
         ({"X-OCS-Header": ""}, NO_HEADER),
-        ({"X-OCS-Header": " ", AGENTS: ""}, NO_HEADER),
+        ({"X-OCS-Header": "", AGENTS: ""}, NO_HEADER),
         ({"X-OCS-Auth": "v1"}, NO_HEADER),
         ({"X-OCS-Header": "!not base64!"}, undecryptable("illegal base64 data at input byte 0")),
         ({AGENTS: "c2hvcnQ="}, undecryptable("crypto/rsa: decryption error")),

@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 import obshell_client as client
-from conftest import Ask, sandbox_of
 from obshell_world import (
     DAG,
     FOREIGN,
@@ -31,9 +30,9 @@ from obshell_world import (
     sealed,
     world,
 )
-from oceanmock.clock import SECOND
 from oceanmock.http.pipeline import MAX_BODY_BYTES
 from oceanmock.obshell.scenario import NEWEST, OLDEST
+from served import SECOND, Ask, World
 
 BEFORE_ERR_CODES = ["4.2.3.0", "4.2.4.1", "4.2.5.0", "4.2.6.0", "4.3.0.0", "4.3.0.9"]
 SINCE_ERR_CODES = ["4.3.1.0", "4.3.1.1", "4.4.0.0", "4.5.0.0"]
@@ -252,7 +251,7 @@ def test_info_says_what_credentials_it_takes_since_4_2_5(version: str, supported
 
 
 def test_the_newest_is_served_unless_a_scenario_says_otherwise() -> None:
-    info = plain(sandbox_of(INIT))("GET", "/api/v1/info").json()["data"]
+    info = plain(World(INIT))("GET", "/api/v1/info").json()["data"]
 
     assert info["version"] == f"{NEWEST}-1"
 

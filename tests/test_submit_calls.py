@@ -16,8 +16,9 @@ from obshell import OBShellHandleError, TaskExecuteFailedError
 
 from conftest import AFTERNOON, Ask, sandbox_of
 from contract_file import ContractFile, component
+from obshell_sandbox import guarded, plain
 from obshell_sdk import of_library, served, standing, told
-from obshell_world import LOCAL, guarded, operate, plain, said, sealed
+from obshell_world import LOCAL, operate, said, sealed
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox

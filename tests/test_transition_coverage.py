@@ -15,7 +15,7 @@ import pytest
 
 from conftest import Ask, asking
 from golden import assert_golden
-from obshell_world import plain
+from obshell_sandbox import plain
 from oceanmock.apis import APIS, api_named, make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.log import AddFault

@@ -1,0 +1,77 @@
+"""Serve scenarios on one server per test process, through the public names only.
+
+A World is a scenario in a sandbox of its own, with a stopped clock. It is created by its first
+request, so that a test can still choose whether it asks for credentials. conftest closes a test's
+worlds after it.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final
+
+import httpx
+import yaml
+
+from oceanmock import Mock, Obshell, Ocp
+
+Ask = Callable[..., httpx.Response]
+
+MILLISECOND: Final = 10**6
+SECOND: Final = 10**9
+AFTERNOON: Final = "2021-08-25T15:09:31.740+08:00"
+MANAGER: Final = ("manager", "manager")
+
+
+class World:
+    """A scenario that will be served: its text, its options, and how far its clock is moved."""
+
+    def __init__(self, text: str, **options: Any) -> None:
+        self._scenario: dict[str, Any] = yaml.safe_load(text)
+        self._options = {"starts_at": AFTERNOON, "seed": 1, "progression": "manual", **options}
+        self._advance_ns = 0
+        self._sandbox: Ocp | Obshell | None = None
+
+    def advance(self, nanoseconds: int) -> None:
+        """Move the clock on."""
+        if self._sandbox is None:
+            self._advance_ns += nanoseconds
+        else:
+            self._sandbox.clock.advance(f"{nanoseconds / SECOND:.9f}s")
+
+    def serve(self, *, auth: bool = True) -> Ask:
+        """Return a function that sends requests to it: ``ask("GET", "/api/…")``."""
+        if self._sandbox is None:
+            make = server().ocp if self._scenario["api"] == "ocp" else server().obshell
+            self._sandbox = make(self._scenario, auth=auth, **self._options)
+            if self._advance_ns:
+                self.advance(self._advance_ns)
+        url = self._sandbox.url
+
+        def ask(method: str, path: str, **options: Any) -> httpx.Response:
+            return client().request(method, url + path, **{"auth": MANAGER} | options)
+
+        return ask
+
+
+@cache
+def server() -> Mock:
+    """Return the server of this process."""
+    mock = Mock.start()
+    atexit.register(mock.stop)
+    return mock
+
+
+@cache
+def client() -> httpx.Client:
+    """Return the HTTP client of this process."""
+    http = httpx.Client(verify=False, trust_env=False)
+    atexit.register(http.close)
+    return http
+
+
+def open_sandboxes() -> set[Any]:
+    """Return the sandboxes of this process's server, if there is one."""
+    return set(server().sandboxes) if server.cache_info().currsize else set()
