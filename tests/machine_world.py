@@ -1,4 +1,4 @@
-"""A world to play with, served: the mock, or the mock with one thing broken, and a client to it."""
+"""A scenario for walks, served: the mock, or the mock with one thing broken, and a client to it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,22 @@ from typing import Any
 
 from conftest import AFTERNOON
 from mutants.bending import Mutant
-from oceanmock.apis import make_sandbox
+from oceanmock.apis import api_named, make_sandbox
 from oceanmock.clock import SECOND
+from oceanmock.conformance.checks import Checks
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.machines import (
-    Known,
-    Pace,
-    Played,
-    flags_of_scenarios,
-    load_world,
-    play,
-    world_ids,
-)
-from oceanmock.conformance.model import Api, Options
+from oceanmock.conformance.memory import Memory
+from oceanmock.conformance.model import Api, Options, contract_for
+from oceanmock.conformance.probes import Prober
 from oceanmock.conformance.target import Target
-from oceanmock.engine.accounts import Accounts
+from oceanmock.conformance.walker import Pace, WalkReport, walk_sandbox, walk_scenario
+from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandboxes import DEFAULT, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
 from oceanmock.scenario.fields import BaseScenario
+
+OWN_ADDRESS = ("127.0.0.1", 2886)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +34,8 @@ class World:
     app: App
     api: Api
     client: HttpClient
+    prober: Prober
+    memory: Memory
     scenario: BaseScenario
 
     @property
@@ -45,14 +44,26 @@ class World:
         return Pace(self.wait)
 
     @property
-    def known(self) -> Known:
+    def knowledge(self) -> Any:
         """The flags that the scenario gives its nodes."""
-        return Known(flags=flags_of_scenarios([self.scenario]))
+        version = self.prober.contract.version
+        return api_named(self.api).walk.mock_knowledge([self.scenario], version)
 
     @property
     def ids(self) -> list[str]:
         """Those of its tasks or dags."""
-        return world_ids(self.scenario)
+        ids: list[str] = api_named(self.api).walk.ids_in(self.scenario)
+        return ids
+
+    @property
+    def rules(self) -> set[str]:
+        """The rules that were broken."""
+        return {result.rule for result in self.client.findings}
+
+    def told(self) -> list[str]:
+        """What was found, to be read where a test fails."""
+        found = self.client.findings
+        return [f"{each.rule}: {each.breadcrumb}: {each.message}" for each in found]
 
     def wait(self, seconds: float) -> None:
         """Moves the clock."""
@@ -61,11 +72,13 @@ class World:
     def reset(self) -> None:
         """The world as it was at first."""
         self.app.sandboxes.reset(DEFAULT)
+        self.memory.forget()
 
-    def play(self, **options: Any) -> Played:
-        """What comes of some walks."""
-        given: dict[str, Any] = {"pace": self.pace, "reset": self.reset, "known": self.known}
-        return play(self.client, self.api, self.ids, **given | {"examples": 2} | options)
+    def walk(self, **options: Any) -> WalkReport:
+        """What some walks did."""
+        given: dict[str, Any] = {"pace": self.pace, "reset": self.reset}
+        given |= {"knowledge": self.knowledge, "examples": 2}
+        return walk_sandbox(self.prober, self.ids, **given | options)
 
 
 @contextmanager
@@ -75,25 +88,42 @@ def served(
     *,
     broken: Mutant | None = None,
     write: bool = True,
+    version: str = "",
     **options: Any,
 ) -> Iterator[World]:
-    """A scenario, or the machines' own, over a socket; asked by anybody, who may write."""
-    scenario = scenario or load_world(api)
+    """A scenario, or the walker's own, over a socket; asked by anybody, who may write."""
+    scenario = scenario or walk_scenario(api)
     with (broken or WHOLE).broken() as wrap:
         sandbox = make_sandbox(
             [scenario],
             starts_at=AFTERNOON,
             seed=1,
             progression="manual",
-            accounts=Accounts(required=False),
             **options,
         )
         app = App(Sandboxes(sandbox))
         with Server(wrap(app)) as server:
-            target = Target(server.url, api, own_address=("127.0.0.1", 2886))
-            ids = tuple(world_ids(scenario))
-            client = HttpClient(target, Options(write=write, tasks=ids))
-            yield World(app, api, client, scenario)
+            auth = Basic("manager", "manager") if api == "ocp" else Sealed("oceanmock")
+            target = Target(server.url, api, auth, own_address=OWN_ADDRESS, version=version)
+            ids = tuple(api_named(api).walk.ids_in(scenario))
+            yield world_of(app, target, ids, scenario, write=write)
+
+
+def world_of(
+    app: Any,
+    target: Target,
+    ids: tuple[str, ...],
+    scenario: Any,
+    *,
+    write: bool = True,
+    ours: tuple[str, ...] | None = None,
+) -> World:
+    """A client to a target, with every checker."""
+    contract = contract_for(target.api, target.version)
+    memory = Memory(contract, ours=ours)
+    options = Options(write=write, tasks=ids)
+    client = HttpClient(target, options, checkers=[Checks(contract), memory])
+    return World(app, target.api, client, Prober(client, contract), memory, scenario)
 
 
 @contextmanager

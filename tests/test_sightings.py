@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obshell_recordings import exchanges_of
-from oceanmock.observations import Observation, observations_of, operation_of
+from oceanmock.apis import api_named
+from oceanmock.observations import Observation
 from oceanmock.obshell.states import MACHINES
 from oceanmock.openapi import load_spec, spec_path
 
@@ -37,7 +38,7 @@ def example(api: str, name: str) -> Any:
 
 def seen(api: str, operation: str, body: Any) -> list[Observation]:
     """All sightings in a body."""
-    return list(observations_of(api, operation, body))
+    return list(api_named(api).parse.observations(operation, body))
 
 
 def standings(value: Any) -> Iterator[tuple[str, str]]:
@@ -56,7 +57,7 @@ def standings(value: Any) -> Iterator[tuple[str, str]]:
 def test_every_state_that_a_recorded_answer_has_is_a_sighting(file: str) -> None:
     bodies = [exchange.response.get("body") for exchange in exchanges_of(file)]
 
-    shown = [[each.shown for each in seen("obshell", "", body)] for body in bodies]
+    shown = [[each.label for each in seen("obshell", "", body)] for body in bodies]
 
     assert shown == [list(standings(body)) for body in bodies]
 
@@ -67,7 +68,7 @@ def test_what_was_recorded_is_among_what_the_machines_show(file: str) -> None:
 
     sightings = [each for body in bodies for each in seen("obshell", "", body)]
 
-    assert all(each.shown in MACHINES[each.kind].labels for each in sightings)
+    assert all(each.label in MACHINES[each.kind].labels for each in sightings)
 
 
 def test_a_dag_is_shown_with_its_nodes_and_these_with_their_sub_tasks() -> None:
@@ -194,7 +195,7 @@ def test_what_has_no_id_is_not_seen(id: Any) -> None:
     ],
 )
 def test_each_operation_of_ocp_asks_for_one_thing(operation: str, call: str) -> None:
-    assert operation_of("ocp", operation, None) == call
+    assert api_named("ocp").parse.requested_operation(operation, None) == call
 
 
 @pytest.mark.parametrize(
@@ -208,4 +209,4 @@ def test_each_operation_of_ocp_asks_for_one_thing(operation: str, call: str) -> 
     ],
 )
 def test_the_body_says_what_is_asked_of_obshell(operation: str, body: Any, call: str) -> None:
-    assert operation_of("obshell", operation, body) == call
+    assert api_named("obshell").parse.requested_operation(operation, body) == call

@@ -32,6 +32,8 @@ MAX_SIMILAR_RESULTS: Final = 3
 """The number of places of one list at which a failed rule is reported; all are counted."""
 UNAVAILABLE: Final = frozenset({429, 502, 503, 504})
 """Statuses of a response that does not depend on the request: the server is busy or away."""
+UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
+"""The exceptions of reading a body of another shape than the contract's."""
 _PLACE: Final = re.compile(r"\[[0-9]+\]")
 _COLONLESS: Final = re.compile(r"([+-][0-9]{2})([0-9]{2})$")
 
@@ -146,6 +148,54 @@ class RuleCount:
 
 Checker = Callable[[Exchange], Sequence[CheckResult]]
 """Checks one exchange as it comes, and returns what failed; may keep state. Never raises."""
+
+
+# --- requests with an expected response -----------------------------------------------------------
+
+Auth = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A request made on purpose, and the statuses and error codes that it may be answered with.
+
+    ``accepted`` is the rule that fails if the request is done although it must be refused, and
+    ``refused`` the one that fails if it is refused although it must be done. Every other
+    unexpected response fails ``error.status``. ``codes`` are the errCodes of the expected refusal;
+    ``other_codes`` are numbers that stand for another reason.
+    """
+
+    what: str
+    method: str
+    target: str
+    statuses: frozenset[int]
+    codes: tuple[str, ...] = ()
+    accepted: str = "error.status"
+    refused: str = "error.status"
+    other_codes: frozenset[int] = frozenset()
+    auth: Literal["default"] | Auth | None = "default"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    is_wrong: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One operation that a walk can request now.
+
+    ``goal`` is the name by which a move asks for it, ``state`` the part of the state that matters
+    for it. One with ``is_safe`` may be sent while the state changes: it cannot do harm.
+    """
+
+    goal: str
+    probe: Probe
+    state: str
+    is_safe: bool = False
+
+    @property
+    def can_be_accepted(self) -> bool:
+        """Return whether the state allows it, as far as that is known."""
+        return 200 in self.probe.statuses
 
 
 # --- what a check reads ---------------------------------------------------------------------------

@@ -16,17 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from oceanmock.apis import make_sandbox
+from oceanmock.apis import api_named, make_sandbox
 from oceanmock.checks import Phase
 from oceanmock.clock import SECOND
-from oceanmock.conformance import machines
 from oceanmock.conformance.adequacy import Kind
 from oceanmock.conformance.baseline import Baseline
 from oceanmock.conformance.model import Api, Event, Listener, Options, Result
 from oceanmock.conformance.run import Environment, Run, judged, merged
 from oceanmock.conformance.target import Target
+from oceanmock.conformance.walker import walk_scenario
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
@@ -210,14 +210,14 @@ class _Stage:
 
     def _walks(self) -> Run:
         """The lifecycle machine, in its own world, which is made anew before each walk."""
-        scenario = machines.load_world(self.api)
+        scenario = walk_scenario(self.api)
         world = World("machine", (scenario,))
         sandbox = self.sandboxes.create(world.name, world.spec)
         return self._on(
             sandbox,
             world,
             phases=frozenset({"machine"}),
-            tasks=tuple(machines.world_ids(scenario)),
+            tasks=tuple(api_named(self.api).walk.ids_in(scenario)),
             is_made_anew=True,
         )
 
@@ -243,7 +243,7 @@ class _Stage:
             wait=lambda seconds: self._advance(name, seconds),
             is_ours=True,
             reset=partial(self._reset, name) if is_made_anew else None,
-            known=_known_of(sandbox, world),
+            knowledge=_knowledge_of(self.api, sandbox, world),
         )
         options = replace(self.options, phases=phases, tasks=tasks)
         target = self._target(sandbox)
@@ -271,17 +271,10 @@ class _Stage:
         )
 
 
-def _known_of(sandbox: Sandbox, world: World) -> machines.Known:
-    """What a sandbox does not show of itself."""
-    switches = sandbox.world(Tasks).switches
-    return machines.Known(
-        codes=machines.Codes(
-            illegal=switches.error_code_illegal_state,
-            prohibited=switches.error_code_rollback_prohibited,
-        ),
-        flags=machines.flags_of_scenarios(world.scenarios),
-        version=sandbox.world(Dags).switches.obshell_version,
-    )
+def _knowledge_of(api: Api, sandbox: Sandbox, world: World) -> Any:
+    """Return what is known of a sandbox beyond its responses."""
+    version = sandbox.world(Dags).switches.obshell_version
+    return api_named(api).walk.mock_knowledge(world.scenarios, version)
 
 
 def _some(ids: Sequence[str], most: int) -> tuple[str, ...]:

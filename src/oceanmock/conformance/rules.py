@@ -144,9 +144,15 @@ _CATALOGUE: Final = (
     ),
     ("time.future", "No time is after the answer's own.", _TIMES),
     ("time.went-back", "A time that is set anew is later than before.", _TIMES),
+    (
+        "time.not-renewed",
+        "A task or dag that ends again has a new time of its end.",
+        "ocp-express RunningTaskWorker.java:143-176; obshell ob/agent/service/task/dag.go:565-585",
+    ),
     ("count.never-run", "What has run was counted, and what never ran was not.", _COUNTS),
     ("count.went-down", "A count of runs never goes down.", _COUNTS),
     ("count.not-bumped", "A run that is new is counted.", _COUNTS),
+    ("count.unasked", "No run is counted that was not asked for.", _COUNTS),
     ("log.presence", "There is a log exactly when there has been a run.", _LOGS),
     ("log.order", "The lines of a log are in the order of the runs.", _LOGS),
     ("log.rewritten", "What was logged stays, and what follows comes after it.", _LOGS),
@@ -211,6 +217,17 @@ _CATALOGUE: Final = (
         "ocp-express TaskInstanceManagerImpl.java:66-68",
     ),
     ("call.legal-refused", "What the state allows is not refused for its state.", _MACHINES),
+    (
+        "call.flag-ignored",
+        "An operator is accepted only where the flags of the nodes allow it.",
+        "obshell ob/agent/engine/task/node.go:105-148, ob/agent/service/task/dag.go:283-420",
+    ),
+    ("call.wrong-effect", "An accepted operation has the effect that it is for.", _MACHINES),
+    (
+        "call.skip-runs",
+        "A skipped subtask does nothing: it does not fail, and takes no time.",
+        "ocp-express SubtaskInstanceManagerImpl.java:59, JavaSubtaskRunner.java:32-108",
+    ),
     ("call.no-effect", "What was accepted shows at the next look.", _MACHINES),
 )
 
@@ -220,7 +237,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
 )
 """Every rule of the checks, of memory and of the probes, by its id."""
 
-_ELSEWHERE: Final = ("machines", "stories", "fuzzing")
+_ELSEWHERE: Final = ("stories", "fuzzing")
 """Rooms that bring rules of their own: mappings by id, called ``RULES_OF_…``."""
 
 

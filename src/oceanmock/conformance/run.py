@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from oceanmock.checks import CheckResult, Phase, RuleCount
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
-from oceanmock.conformance import adequacy, fuzzing, machines, probes, stories
+from oceanmock.conformance import adequacy, fuzzing, probes, stories, walker
 from oceanmock.conformance.baseline import Baseline, apply_baseline
 from oceanmock.conformance.checks import Checks
 from oceanmock.conformance.http_client import HttpClient
@@ -43,10 +43,6 @@ ORDER: Final[tuple[Phase, ...]] = ("probes", "machine", *fuzzing.PHASES, "story"
 POLL_SECONDS: Final = 1.0
 """How far apart a machine looks at a server whose time it does not hold."""
 
-REAL: Final = machines.Known(
-    codes=machines.Codes(illegal=None, prohibited=None), flags=machines.known_flags
-)
-"""What is known of a real server: not the numbers of OCP's errors, some of obshell's own dags."""
 BETWEEN_SECONDS: Final = 2.0
 """What passes between two phases where time stands otherwise, so that things go on."""
 
@@ -71,7 +67,7 @@ class Environment:
     wait: Callable[[float], None] = _sleep
     is_ours: bool = False
     reset: Callable[[], None] | None = None
-    known: machines.Known = REAL
+    knowledge: Any = None
 
 
 def conform(
@@ -128,10 +124,10 @@ class Run:
         self._listen = listen
         self._started, self._began = wall_now(), stopwatch()
         self._phases: dict[str, int] = {}
-        self._played = machines.Played()
         self._stories: dict[str, list[StoryStep]] = {}
         self._fuzzer: fuzzing.Fuzzer | None = None
         self._prober: probes.Prober | None = None
+        self._walker: Final = probes.Prober(self.client, contract)
         self._known: probes.KnownIds | None = None
 
     # --- asking ---
@@ -195,32 +191,29 @@ class Run:
             reset()
             self.memory.forget()
 
-        self._played = machines.play(
-            self.client,
-            self.client.target.api,
+        walker.walk_sandbox(
+            self._walker,
             self.options.tasks,
-            pace=machines.Pace(self.environment.wait),
+            pace=walker.Pace(self.environment.wait),
             reset=anew,
             seed=self.options.seed,
             examples=self.options.max_examples,
-            known=self.environment.known,
+            knowledge=self.environment.knowledge,
         )
 
     def _walk(self) -> None:
-        patience = self.options.timeout / SECOND
-        machines.walk_once(
-            self.client,
-            self.client.target.api,
+        timeout = self.options.timeout / SECOND
+        walker.walk_server(
+            self._walker,
             self.options.tasks,
-            pace=machines.Pace(
+            pace=walker.Pace(
                 self.environment.wait,
                 stands=self.environment.is_ours,
                 poll=POLL_SECONDS,
-                patience=patience,
+                timeout=timeout,
             ),
             seed=self.options.seed,
-            known=replace(self.environment.known, version=self.client.target.version),
-            played=self._played,
+            knowledge=self.environment.knowledge,
         )
 
     def replay(self) -> None:
@@ -268,12 +261,10 @@ class Run:
         """How often each rule was looked at, and where; by whoever looks."""
         rules: dict[str, RuleCount] = {}
         checked: Counter[tuple[str, str]] = Counter()
-        for watch in (self.checks, self.memory, self._prober):
+        for watch in (self.checks, self.memory, self._prober, self._walker):
             if watch is not None:
                 _add(rules, watch.counts)
                 checked.update(watch.checked)
-        _add(rules, self._played.counts)
-        checked.update(self._played.checked)
         if self._fuzzer is not None:
             _add(rules, self._fuzzer.counts)
             checked.update(self._fuzzer.looked)

@@ -15,10 +15,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from oceanmock.apis import api_named
 from oceanmock.controls import Json, datetime_of
 from oceanmock.errors import OceanmockError
 from oceanmock.handles import SandboxHandle
-from oceanmock.observations import observations_of
 from oceanmock.text import escape_unprintable, plural
 
 MAX_EXCHANGES: Final = 20
@@ -113,7 +113,9 @@ def _exchange_text(entry: Json) -> str:
 
 def _observed_text(entry: Json) -> str:
     """Return the state of the first task that the response shows, and how many more there are."""
-    observed = observations_of(entry["api"], entry["operation"], entry["response_body"])
+    observed = api_named(entry["api"]).parse.observations(
+        entry["operation"], entry["response_body"]
+    )
     wholes = [observation for observation in observed if not observation.parent]
     if not wholes:
         return ""

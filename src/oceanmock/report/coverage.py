@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, Self
 
 from oceanmock.api import Api
 from oceanmock.engine.machine import TIME, Label, StateMachine, format_label, parse_label
-from oceanmock.observations import Observation, observations_of, operation_of
+from oceanmock.observations import Observation
 from oceanmock.text import plural
 
 Sort = Literal["state", "operator", "transition"]
@@ -130,10 +130,11 @@ class Coverage:
         tally.sandboxes += 1
         tally.scenarios.update(scenarios)
         previous: dict[tuple[str, str], Label] = {}
+        parse = self._known[api].parse
         for entry in sorted(entries, key=lambda each: each["number"]):
             self._add_request(api, entry)
             if _is_good(entry):
-                for each in observations_of(api, entry["operation"], entry["response_body"]):
+                for each in parse.observations(entry["operation"], entry["response_body"]):
                     self._add_observation(api, each, previous)
 
     def add_explanation(self, api: str, explanation: Mapping[str, Any]) -> None:
@@ -157,7 +158,8 @@ class Coverage:
 
     def _add_request(self, api: str, entry: Mapping[str, Any]) -> None:
         """Add a requested operator; one whose response was lost was not seen to be accepted."""
-        item = _operator(operation_of(api, entry["operation"], entry["request_body"]))
+        parse = self._known[api].parse
+        item = _operator(parse.requested_operation(entry["operation"], entry["request_body"]))
         if item in items_of(self._known[api]):
             self._of(api).note(item, "seen" if _is_good(entry) else "requested")
 
@@ -173,7 +175,7 @@ class Coverage:
         if state in items_of(self._known[api]):
             tally.note(state, "seen")
         if observation.operation:
-            key, label = (kind, observation.id), observation.shown
+            key, label = (kind, observation.id), observation.label
             before = previous.get(key, label)
             if machines_of(self._known[api])[kind].between(before, label):
                 tally.note(_transition(kind, before, label), "seen")

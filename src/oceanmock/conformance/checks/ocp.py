@@ -97,6 +97,15 @@ def _ends_of(path: str, subtask: Json) -> Iterator[CheckResult]:
 # --- a task and its subtasks ----------------------------------------------------------------------
 
 
+def skips(subject: Subject) -> Iterator[CheckResult]:
+    """Check that no skipped subtask has failed (JavaSubtaskRunner.java:32-108)."""
+    for path, subtask in subtasks_in(subject):
+        if subtask.get("operation") in ("SKIP", "ROLLBACK_SKIP"):
+            wrong = f"a subtask is {subtask.get('status')}/{subtask['operation']}."
+            kept = subtask.get("status") != "FAILED"
+            yield check("call.skip-runs", kept, f"{path}.status", wrong)
+
+
 def parents(subject: Subject) -> Iterator[CheckResult]:
     """A task whose status is final fits its subtasks (RunningTaskWorker:86-119,143-176)."""
     for path, task in tasks_in(subject):
@@ -358,6 +367,7 @@ CHECKS: Final = (
     times,
     ends,
     parents,
+    skips,
     prohibitions,
     graph,
     order,

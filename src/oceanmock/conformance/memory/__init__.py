@@ -14,6 +14,7 @@ from collections.abc import Container, Iterator, Mapping
 from itertools import product
 from typing import Final
 
+from oceanmock.apis import api_named
 from oceanmock.checks import (
     CheckResult,
     Contract,
@@ -26,19 +27,21 @@ from oceanmock.checks import (
 )
 from oceanmock.clock import SECOND
 from oceanmock.conformance.checks.ocp import BACKWARDS
+from oceanmock.conformance.checks.times import SKEW
 from oceanmock.conformance.memory import chains, facts, logs
 from oceanmock.conformance.memory.chains import Call
 from oceanmock.conformance.memory.sighted import Sighting, View, sightings
 from oceanmock.conformance.model import TransitionCounts
 from oceanmock.conformance.quirks import has_panicked
 from oceanmock.conformance.rules import RULES
-from oceanmock.observations import operation_of
 
 Key = tuple[str, str]
 
 RETRIES: Final = frozenset({"task.RETRY", "subtask.RETRY"})
 UNDECIDED: Final = frozenset(product(RETRIES, BACKWARDS))
 OF_SUBTASKS: Final = frozenset({"subtask.RETRY", "subtask.SKIP", "subtask.CANCEL"})
+LONGEST_SKIP: Final = 10 * SECOND
+"""How long a skipped subtask of the mock may take; two ticks of the scheduler suffice."""
 EARLIER: Final = 60 * SECOND
 """How far the clock of a server may be set back without anybody minding."""
 ABOUT_A_TASK: Final = frozenset({"getTaskInstance", "retryTask", "rollbackTask"})
@@ -69,6 +72,7 @@ class Memory(RuleChecker):
     def __init__(self, contract: Contract, *, ours: Container[str] | None = None) -> None:
         super().__init__(contract, RULES)
         self.ours = ours
+        self._parse: Final = api_named(contract.api).parse
         self.walked: TransitionCounts = Counter()
         self.shown: Counter[tuple[str, str]] = Counter()
         self._late: list[tuple[Subject, CheckResult]] = []
@@ -84,6 +88,9 @@ class Memory(RuleChecker):
         self._codes: dict[tuple[str, int], int] = {}
         self._timestamps: dict[str, int] = {}
         self._waiting: dict[Key, facts.Waiting] = {}
+        self._ends: dict[Key, int] = {}
+        self._ends_while_running: dict[Key, int] = {}
+        self._skipped_since: dict[Key, int] = {}
         self._logs = logs.Logs()
 
     def __call__(self, exchange: Exchange) -> list[CheckResult]:
@@ -151,7 +158,7 @@ class Memory(RuleChecker):
 
     def _call(self, subject: Subject) -> Iterator[CheckResult]:
         """Judges a call by what was known before it, and remembers that it was made."""
-        name = operation_of(self.contract.api, subject.id, dict(subject.request_json))
+        name = self._parse.requested_operation(subject.id, dict(subject.request_json))
         kind = name.partition(".")[0]
         if not name or kind not in chains.MACHINES or not subject.path_ids:
             return
@@ -230,6 +237,8 @@ class Memory(RuleChecker):
             yield from self._agrees(now)
             yield from self._refusal_was_right(now)
             yield from self._waits(now, found)
+            yield from self._ends_again(now)
+            yield from self._skips(now)
         for now in found:
             self._count(now)
             self._latest[now.key] = self._last[now.key, now.view] = now
@@ -240,7 +249,7 @@ class Memory(RuleChecker):
         latest = self._latest.get(now.key)
         if latest is None or latest.view != now.view or now.key in self._refused:
             return False
-        is_waiting = now.key in self._waiting
+        is_waiting = now.key in self._waiting or now.key in self._skipped_since
         return latest.calls == now.calls and not is_waiting and latest.raw == now.raw
 
     def _became(self, now: Sighting) -> Iterator[CheckResult]:
@@ -253,6 +262,8 @@ class Memory(RuleChecker):
             calls = self._calls_since(same)
             yield from facts.kept(same, now)
             yield from facts.counted(same, now, calls)
+            if self.ours is None:
+                yield from facts.not_counted(same, now, calls)
             if self._is_ours(now.root) or now.state != "FAILED":
                 yield from facts.settled(same, now)
 
@@ -261,11 +272,14 @@ class Memory(RuleChecker):
         was = chains.could_be(before.kind, before.state, before.operation)
         if not could or not was:
             return  # a word the table does not know is the schema's business
-        rule = _rule_of_move(before, now)
+        is_aimed_at = any(
+            call.aims_at(*now.key) and call.is_sure for call in self._calls_since(before)
+        )
+        rule = "call.wrong-effect" if is_aimed_at else _rule_of_move(before, now)
         wrong = f"{now.kind} {now.id} was {before.words}, and is {now.words}"
         may, must = self._may_be_now(before), self._may_be_now(before, is_certain=True)
         yield check(rule, bool(may & could), now.path, f"{wrong}, which it cannot become.")
-        if any(call.aims_at(*now.key) and call.is_sure for call in self._calls_since(before)):
+        if is_aimed_at:
             kept = not may & could or bool(must & could and not _stands_still(before, now))
             wrong = f"{wrong}, as if nothing had been asked of it in between."
             yield check("call.no-effect", kept, now.path, wrong)
@@ -328,6 +342,32 @@ class Memory(RuleChecker):
             yield check("parent.stuck", kept, now.path, wrong)
         else:
             self._waiting[now.key] = facts.Waiting(state, now.at)
+
+    def _ends_again(self, now: Sighting) -> Iterator[CheckResult]:
+        """Check that a task or dag that was seen running after its end ends at a new time."""
+        if now.kind not in ("task", "dag") or now.view != "detail":
+            return
+        if now.is_terminal and now.end is not None:
+            former = self._ends_while_running.pop(now.key, None)
+            if former is not None:
+                wrong = f"{now.kind} {now.id} ran again after its end, and ends at that same time."
+                yield check("time.not-renewed", now.end != former, now.path, wrong)
+            self._ends[now.key] = now.end
+            return
+        end = self._ends.get(now.key)
+        if not now.is_terminal and end is not None and (now.at or 0) > end + SKEW:
+            self._ends_while_running[now.key] = end
+
+    def _skips(self, now: Sighting) -> Iterator[CheckResult]:
+        """Check that a skipped subtask ends soon: at once but for the scheduler's ticks."""
+        is_skipped = now.kind == "subtask" and now.operation in ("SKIP", "ROLLBACK_SKIP")
+        if not is_skipped or now.state not in ("READY", "RUNNING") or now.at is None:
+            self._skipped_since.pop(now.key, None)
+            return
+        since = self._skipped_since.setdefault(now.key, now.at)
+        limit = facts.LONG if self.ours is not None else LONGEST_SKIP
+        wrong = f"subtask {now.id} is {now.words}, {(now.at - since) // SECOND} s after its skip."
+        yield check("call.skip-runs", now.at - since <= limit, now.path, wrong)
 
     def _count(self, now: Sighting) -> None:
         """Counts the words, and the step from those that the same view showed before."""

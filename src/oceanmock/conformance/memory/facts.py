@@ -106,6 +106,24 @@ def counted(before: Sighting, now: Sighting, calls: Sequence[Call]) -> Iterator[
         yield check("count.not-bumped", new_count > old_count, path, wrong)
 
 
+RETRIES: Final = ("task.RETRY", "subtask.RETRY")
+"""The operations that may add one to a subtask's runTime."""
+
+
+def not_counted(before: Sighting, now: Sighting, calls: Sequence[Call]) -> Iterator[CheckResult]:
+    """Check that a subtask's runTime grows by no more than the retries in between.
+
+    A subtask of a server that is not the mock may retry itself, so this is checked of the mock.
+    """
+    old, new = whole(before.raw.get("runTime")), whole(now.raw.get("runTime"))
+    if now.kind != "subtask" or old is None or new is None:
+        return
+    own = [call for call in calls if call.kind != now.kind or call.id == now.id]
+    most = old + sum(call.name in RETRIES for call in own)
+    wrong = f"runTime was {old}, and is {new}; what was asked for makes it {most} at most."
+    yield check("count.unasked", new <= most, f"{now.path}.runTime", wrong)
+
+
 def _has_one_clock(thing: Sighting) -> bool:
     """Whether one machine dates it: an obshell what is its own, and not what a cluster keeps."""
     return thing.kind not in ("task", "subtask") and not thing.id.startswith("1")

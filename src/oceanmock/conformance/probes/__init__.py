@@ -8,9 +8,10 @@ too.
 
 from __future__ import annotations
 
+from oceanmock.checks import Auth, Probe
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import Options, contract_for
-from oceanmock.conformance.probes.asking import Auth, Probe, Prober
+from oceanmock.conformance.probes.asking import Prober
 from oceanmock.conformance.probes.known import Known, KnownIds, find_ids
 from oceanmock.conformance.probes.obshell import probe_obshell
 from oceanmock.conformance.probes.ocp import probe_ocp

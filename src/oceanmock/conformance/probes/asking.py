@@ -8,15 +8,15 @@ nothing of the request (too many of them, a proxy whose server is away) is held 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final
 
 from oceanmock.checks import (
     UNAVAILABLE,
     CheckResult,
     Contract,
     Exchange,
+    Probe,
     RuleChecker,
     Subject,
     check,
@@ -26,29 +26,8 @@ from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.quirks import quirk_of
 from oceanmock.conformance.rules import RULES
 
-Auth = Callable[[Any], Any]
 ELSEWHERE: Final = frozenset({301, 302, 303, 307, 308})
 """Where one is sent to log in, if something in front of the server sees to that."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A request, what it is, and the statuses and errCodes it may be answered with.
-
-    ``accepted`` is the rule that is broken where it is done all the same; any other answer that
-    is not expected breaks ``error.status``.
-    """
-
-    what: str
-    method: str
-    target: str
-    statuses: frozenset[int]
-    codes: tuple[str, ...] = ()
-    accepted: str = "error.status"
-    auth: Literal["default"] | Auth | None = "default"
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    is_wrong: bool = True
 
 
 class Prober(RuleChecker):
@@ -118,6 +97,8 @@ def _judge(probe: Probe, subject: Subject) -> Iterator[CheckResult]:
     """Whether the answer is one of those expected; a quirk with a name is its own rule's."""
     if quirk_of(subject) is not None or subject.status in UNAVAILABLE or subject.status >= 500:
         return  # a failure is for the checkers of the client to tell
+    if probe.refused != "error.status" and subject.status in (401, 403):
+        return  # the run's credentials do not suffice
     allowed = " or ".join(str(each) for each in sorted(probe.statuses))
     wrong = f"{probe.what} is answered {subject.status}; it should be {allowed}."
     is_sent_elsewhere = _asks_who(probe) and subject.status in ELSEWHERE
@@ -127,8 +108,16 @@ def _judge(probe: Probe, subject: Subject) -> Iterator[CheckResult]:
         yield check(probe.accepted, not was_done, "$", wrong)
         if was_done:
             return
+    if probe.refused != "error.status" and 400 not in probe.statuses:
+        yield check(probe.refused, subject.status != 400, "$", wrong)
+        if subject.status == 400:
+            return
     yield check("error.status", is_expected, "$", wrong)
     said = subject.error.get("errCode")
     if is_expected and subject.status >= 400 and probe.codes and isinstance(said, str):
         wrong = f"{probe.what} is answered {said}; it should be {' or '.join(probe.codes)}."
         yield check("error.code", said in probe.codes, "$.error.errCode", wrong)
+    number = subject.error.get("code")
+    if subject.status == 400 and probe.other_codes and isinstance(number, int):
+        wrong = f"{probe.what} is answered with the code {number}, which has another meaning."
+        yield check("error.code", number not in probe.other_codes, "$.error.code", wrong)

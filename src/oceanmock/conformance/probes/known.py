@@ -13,11 +13,12 @@ from itertools import chain, zip_longest
 from typing import Any, Final
 from urllib.parse import quote
 
+from oceanmock.apis import api_named
 from oceanmock.checks import Exchange
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import Api
-from oceanmock.observations import Observation, observations_of
+from oceanmock.observations import Observation
 
 MOST: Final = 24
 """So many tasks or dags are looked at in full."""
@@ -113,7 +114,7 @@ def _tops(client: HttpClient, exchange: Exchange | None) -> list[Observation]:
     """The tasks or dags of an answer."""
     if exchange is None or exchange.status != 200:
         return []
-    found = observations_of(client.target.api, exchange.operation, exchange.json())
+    found = api_named(client.target.api).parse.observations(exchange.operation, exchange.json())
     return [each for each in found if each.kind in ("task", "dag")]
 
 
@@ -130,7 +131,7 @@ def _whole(client: HttpClient, exchange: Exchange | None) -> Known | None:
     if exchange is None or exchange.status != 200:
         return None
     body = exchange.json()
-    found = list(observations_of(client.target.api, exchange.operation, body))
+    found = list(api_named(client.target.api).parse.observations(exchange.operation, body))
     return replace(_with_parts(found[0], found), type=_type_in(body)) if found else None
 
 

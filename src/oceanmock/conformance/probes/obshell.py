@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 import orjson
 
-from oceanmock.checks import Subject, objects
+from oceanmock.checks import Probe, Subject, objects
 from oceanmock.conformance.model import Options
-from oceanmock.conformance.probes.asking import Probe, Prober, missing
+from oceanmock.conformance.probes.asking import Prober, missing
 from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Sealed

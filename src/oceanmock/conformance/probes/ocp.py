@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
-from oceanmock.checks import Exchange, Subject, check, objects, whole
+from oceanmock.checks import Auth, Exchange, Probe, Subject, check, objects, whole
 from oceanmock.conformance.model import Options
-from oceanmock.conformance.probes.asking import Auth, Probe, Prober, missing
+from oceanmock.conformance.probes.asking import Prober, missing
 from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.credentials import AccessKey, Basic
 
