@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from oceanmock.apis import api_named
-from oceanmock.checks import CheckResult, Exchange, Rule
+from oceanmock.checks import UNREADABLE, CheckResult, Exchange, Rule
 from oceanmock.clock import SECOND
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
@@ -40,8 +40,6 @@ LAST_DELAY: Final = 5 * SECOND
 """The time between two reads: at first, and after a while."""
 GRACE: Final = 5 * SECOND
 """How long a task at rest is read before it counts as final."""
-UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
-"""Errors of reading a response that is not as the contract has it."""
 UNCERTAIN_STATE: Final = "ABORTED"
 """A state that time alone may lead to from rest."""
 
