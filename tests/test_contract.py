@@ -9,9 +9,8 @@ from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.openapi import (
     check_spec,
     data_folder,
-    enums_of,
+    find_operation,
     load_spec,
-    operation_asked,
     operations_at,
     operations_of,
     runtime_view,
@@ -105,7 +104,7 @@ def test_the_operation_that_is_asked_is_known_by_method_and_path(
 ) -> None:
     operations = operations_of(load_spec(spec_path(api)))
 
-    found = operation_asked(operations, method, path)
+    found = find_operation(operations, method, path)
 
     assert (found.id if found else None) == asked
 
@@ -116,10 +115,6 @@ def test_operations_at_a_path_come_with_the_literal_path_first() -> None:
     found = [each.id for each in operations_at(operations, "/api/v1/task/dag/unfinish")]
 
     assert found == ["getUnfinishedDags", "getDagDetail", "dagHandler"]
-
-
-def test_enumerations_are_found_by_the_name_of_their_schema(tiny: Any) -> None:
-    assert enums_of(tiny) == {"Color": ("RED", "BLUE")}
 
 
 def test_a_contract_is_read_again_only_when_its_file_has_changed(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote
 
 import orjson
 
-from oceanmock.openapi import Operation, Spec, operation_asked, operations_at, operations_of
+from oceanmock.openapi import Operation, Spec, find_operation, operations_at, operations_of
 from oceanmock.text import parse_instant
 
 Headers = tuple[tuple[str, str], ...]
@@ -224,7 +224,7 @@ class Contract:
 
     def operation_at(self, method: str, path: str) -> str:
         """Return the operationId of a request, or an empty text."""
-        operation = operation_asked(self.operations.values(), method, path)
+        operation = find_operation(self.operations.values(), method, path)
         return operation.id if operation else ""
 
     def definition_of(self, operation: Operation) -> Mapping[str, Any]:

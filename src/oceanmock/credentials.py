@@ -1,9 +1,9 @@
-"""Clients' credentials, ready to be the ``auth=`` of httpx and of requests.
+"""Clients' credentials, as the ``auth=`` of httpx and of requests.
 
-``Basic`` and ``AccessKey`` are OCP's, ``Sealed`` is obshell's. Each is a callable that takes a
-request on its way out, of either client, and gives it back with its credentials; neither client is
-imported here. None of them shows its secret when it is printed. What seals is imported when it is
-first named: cryptography takes a while.
+``Basic`` and ``AccessKey`` are OCP's, ``Sealed`` is obshell's. Each is a callable that takes an
+outgoing request of either client and returns it with its credentials; neither client is imported
+here. None shows its secret when printed. ``Sealed`` is imported on first use, since cryptography is
+slow to import.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,13 +1,11 @@
-"""The contracts: where the OpenAPI files are, what they say, and the view that the app runs.
+"""Load the contracts, list their operations, and make the copy of them that the app serves.
 
-A contract is kept as its author wrote it: users, schemathesis and ``check_spec`` see that file and
-nothing else. The app routes and checks by ``runtime_view``, a copy without the prose, in which what
-plain connexion would overlook is spelled out: an int64 is bounded as its format says, and the
-parameters of a path stand with each of its operations (connexion 3.3 appends them anew for every
-middleware that reads the operation, operations/openapi.py:76-78). What a contract marks
-``x-checked-by: operation``, among its components, is not checked by that view at all.
-
-The one rule: nothing here knows connexion, and a loaded contract is never changed.
+A contract stays as its author wrote it: users, schemathesis and ``check_spec`` read that file. The
+app routes and validates by ``runtime_view``, a copy without prose that states what plain connexion
+overlooks: an int64 is bounded as its format says, and the parameters of a path are listed in each
+of its operations (connexion 3.3 appends them for every middleware, operations/openapi.py:76-78).
+Components marked ``x-checked-by: operation`` are not checked by that view. Nothing here depends on
+connexion, and a loaded contract is never changed.
 """
 
 from __future__ import annotations
@@ -43,11 +41,11 @@ class Operation:
     statuses: tuple[str, ...]
 
 
-# --- where they are -------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def data_folder(name: str) -> Path:
-    """The folder ``openapi`` or ``scenarios``: the checkout's if this is one, else the wheel's."""
+    """Return the folder ``openapi`` or ``scenarios`` of the checkout, else of the wheel."""
     package = Path(__file__).parent
     checkout = package.parents[1]
     homes = (checkout, package) if (checkout / "pyproject.toml").is_file() else (package,)
@@ -61,17 +59,17 @@ def data_folder(name: str) -> Path:
 
 
 def spec_path(api: str) -> Path:
-    """The contract of an API: ``openapi/<api>.yaml``."""
+    """Return the path of a contract: ``openapi/<api>.yaml``."""
     return data_folder("openapi") / f"{api}.yaml"
 
 
-# --- what they say --------------------------------------------------------------------------------
+# --- operations -----------------------------------------------------------------------------------
 
 
 def load_spec(path: Path) -> Spec:
-    """The contract in a file, read once per version of the file; not to be changed.
+    """Return the contract in a file, read once per version of the file; do not change it.
 
-    Raises AuthorError with the place when it is not YAML or not an OpenAPI document.
+    Raises AuthorError with the place if it is not YAML or not an OpenAPI document.
     """
     try:
         return _read_spec(path, path.stat().st_mtime_ns)
@@ -99,7 +97,7 @@ def _read_spec(path: Path, _version: int) -> Spec:
 
 
 def _with_text_keys(node: Any) -> Any:
-    """A document as JSON would have it: ``200:`` is a number in YAML, and a name in OpenAPI."""
+    """Return a document with text keys: ``200:`` is a number in YAML, a name in OpenAPI."""
     if isinstance(node, dict):
         return {str(key): _with_text_keys(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -108,7 +106,7 @@ def _with_text_keys(node: Any) -> Any:
 
 
 def operations_of(spec: Spec) -> tuple[Operation, ...]:
-    """The operations of a contract, in its order. Raises AuthorError for one without an id."""
+    """Return the operations of a contract in its order. Raises AuthorError without an id."""
     return tuple(
         _operation(path, method, item[method])
         for path, item in spec["paths"].items()
@@ -117,51 +115,44 @@ def operations_of(spec: Spec) -> tuple[Operation, ...]:
     )
 
 
-def _operation(path: str, method: str, said: Mapping[str, Any]) -> Operation:
-    if "operationId" not in said:
+def _operation(path: str, method: str, definition: Mapping[str, Any]) -> Operation:
+    if "operationId" not in definition:
         raise AuthorError(f"{method.upper()} {path} has no operationId. Give it one.")
     return Operation(
-        id=said["operationId"],
+        id=definition["operationId"],
         method=method.upper(),
         path=path,
-        permission=said.get("x-permission"),
-        statuses=tuple(said.get("responses", {})),
+        permission=definition.get("x-permission"),
+        statuses=tuple(definition.get("responses", {})),
     )
 
 
-def operation_asked(operations: Iterable[Operation], method: str, path: str) -> Operation | None:
-    """The operation that a request asks for, whatever its ids; a literal path before a variable.
+def find_operation(operations: Iterable[Operation], method: str, path: str) -> Operation | None:
+    """Return the operation of a request, a literal path before a variable one; None without one.
 
-    A method that the path does not know asks for no operation; but where the contract documents
-    405, that is an answer of the path's operation.
+    Where the contract documents 405, another method belongs to the path's operation.
     """
     at_path = operations_at(operations, path)
     return next((o for o in at_path if o.method == method or "405" in o.statuses), None)
 
 
 def operations_at(operations: Iterable[Operation], path: str) -> list[Operation]:
-    """The operations whose path this is, whatever its ids; those of a literal path first."""
+    """Return the operations of a path with any ids, those of a literal path first."""
     parts = path.split("/")
-    found = [each for each in operations if _is_path_of(each.path, parts)]
-    return sorted(found, key=lambda each: "{" in each.path)
+    matching = [operation for operation in operations if _matches(operation.path, parts)]
+    return sorted(matching, key=lambda operation: "{" in operation.path)
 
 
-def _is_path_of(template: str, parts: list[str]) -> bool:
-    wanted = template.split("/")
-    return len(wanted) == len(parts) and all(
-        part if want.startswith("{") else part == want
-        for want, part in zip(wanted, parts, strict=True)
+def _matches(template: str, parts: list[str]) -> bool:
+    segments = template.split("/")
+    return len(segments) == len(parts) and all(
+        part if segment.startswith("{") else part == segment
+        for segment, part in zip(segments, parts, strict=True)
     )
 
 
-def enums_of(spec: Spec) -> dict[str, tuple[Any, ...]]:
-    """The values of every schema of the contract that is an enumeration, by the schema's name."""
-    schemas = spec.get("components", {}).get("schemas", {})
-    return {name: tuple(said["enum"]) for name, said in schemas.items() if "enum" in said}
-
-
 def check_spec(path: Path) -> list[str]:
-    """Every mistake in a contract, each with file and place in the document; empty when valid."""
+    """Return every error in a contract, with its file and place; empty if valid."""
     from openapi_spec_validator import OpenAPIV30SpecValidator  # noqa: PLC0415 (136 ms to import)
 
     try:
@@ -172,23 +163,20 @@ def check_spec(path: Path) -> list[str]:
         return [
             f"{path}: 'openapi' must be 3.0.x; connexion does not read {spec.get('openapi')!r}."
         ]
-    found = OpenAPIV30SpecValidator(copy.deepcopy(spec)).iter_errors()
-    return [f"{path}: {_pointer(each.path)}: {each.message.splitlines()[0]}" for each in found]
+    errors = OpenAPIV30SpecValidator(copy.deepcopy(spec)).iter_errors()
+    return [f"{path}: {_pointer(e.path)}: {e.message.splitlines()[0]}" for e in errors]
 
 
 def _pointer(parts: Any) -> str:
-    """Where in a document, as a JSON pointer."""
+    """Return a place in a document as a JSON pointer."""
     return "#/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-# --- what the app runs ----------------------------------------------------------------------------
+# --- the runtime view -----------------------------------------------------------------------------
 
 
 def runtime_view(spec: Spec, *, aliases: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """A copy of the contract for the app; ``aliases`` are further paths, each to one of its own.
-
-    An alias answers exactly as the path it stands for; the contract itself does not name it.
-    """
+    """Return a copy of the contract for the app; ``aliases`` maps further paths to its paths."""
     view: dict[str, Any] = _without_prose(spec)
     view["paths"] = {path: _own_parameters(item) for path, item in view["paths"].items()}
     _leave_to_the_operation(view)
@@ -200,7 +188,7 @@ def runtime_view(spec: Spec, *, aliases: Mapping[str, str] | None = None) -> dic
 
 
 def _without_prose(node: Any, *, named: bool = False) -> Any:
-    """A copy without examples, links and sources; under ``properties`` keys are names, and stay."""
+    """Return a copy without examples, links and sources; keys under ``properties`` stay."""
     if isinstance(node, dict):
         return {
             key: _without_prose(value, named=key == "properties" and not named)
@@ -213,7 +201,7 @@ def _without_prose(node: Any, *, named: bool = False) -> Any:
 
 
 def _own_parameters(item: dict[str, Any]) -> dict[str, Any]:
-    """A path whose operations carry the path's parameters themselves."""
+    """Return a path item whose operations contain the path's parameters."""
     shared = item.get("parameters", [])
     return {
         key: {**value, "parameters": [*value.get("parameters", []), *copy.deepcopy(shared)]}
@@ -225,24 +213,27 @@ def _own_parameters(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leave_to_the_operation(view: dict[str, Any]) -> None:
-    """Drops the checks of what an operation reads itself (``x-checked-by: operation``)."""
+    """Remove the checks of values that an operation reads (``x-checked-by: operation``)."""
     components = view.get("components", {})
     for parameter in components.get("parameters", {}).values():
         if "x-checked-by" in parameter:
             parameter["schema"] = {"type": "string"}
-    left = {
+    unchecked = {
         f"#/components/requestBodies/{name}"
         for name, body in components.get("requestBodies", {}).items()
         if "x-checked-by" in body
     }
     for item in view["paths"].values():
         for operation in item.values():
-            if isinstance(operation, dict) and operation.get("requestBody", {}).get("$ref") in left:
+            if (
+                isinstance(operation, dict)
+                and operation.get("requestBody", {}).get("$ref") in unchecked
+            ):
                 del operation["requestBody"]
 
 
 def _schemas_in(node: Any) -> Iterator[dict[str, Any]]:
-    """Every object in a document that could be a schema of an integer."""
+    """Yield every object in a document that could be a schema of an integer."""
     if isinstance(node, dict):
         if node.get("type") == "integer":
             yield node
@@ -253,7 +244,7 @@ def _schemas_in(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def _bound_integer(schema: dict[str, Any]) -> None:
-    """Spells an integer's format out as bounds; connexion does not enforce the format."""
+    """Add the bounds of an integer's format; connexion does not enforce the format."""
     least, most = INTEGER_BOUNDS.get(schema.get("format", ""), (None, None))
     if least is not None:
         schema.setdefault("minimum", least)

@@ -1,8 +1,8 @@
-"""A request on its way out, of httpx or of requests: what credentials read of it and change in it.
+"""Read and change an outgoing request of httpx or requests, for the credentials that sign it.
 
-The two clients agree on nothing but names; what differs is settled here, so that the credentials
-are written once. Neither is imported: whoever has such a request has imported its client. A body
-has to be whole, since it is signed or sealed before it is sent.
+The two clients share only names; the differences are resolved here. Neither is imported: whoever
+has such a request has imported its client. A body must be whole, since it is signed or sealed
+before it is sent.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ PORTS: Final = {"http": 80, "https": 443}
 
 
 def target_of(request: Any) -> str:
-    """The path and query as they go out."""
+    """Return path and query as sent."""
     if _is_of_requests(request):
         return str(request.path_url)
     return bytes(request.url.raw_path).decode("latin-1")
 
 
 def host_of(request: Any) -> str:
-    """The ``Host`` that is sent; requests leaves it to the library below to write it."""
-    said = request.headers.get("Host")
-    if said is not None:
-        return _text(said)
+    """Return the ``Host`` that is sent; requests leaves it to urllib3."""
+    host_header = request.headers.get("Host")
+    if host_header is not None:
+        return _text(host_header)
     parts = urlsplit(str(request.url))
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     is_usual = parts.port in (None, PORTS.get(parts.scheme))
@@ -36,14 +36,14 @@ def host_of(request: Any) -> str:
 
 
 def headers_of(request: Any) -> list[tuple[str, str]]:
-    """The headers so far."""
+    """Return the headers so far."""
     headers = request.headers
-    several = headers.multi_items() if hasattr(headers, "multi_items") else headers.items()
-    return [(_text(name), _text(value)) for name, value in several]
+    items = headers.multi_items() if hasattr(headers, "multi_items") else headers.items()
+    return [(_text(name), _text(value)) for name, value in items]
 
 
 def body_of(request: Any) -> bytes:
-    """The body; empty without one. Raises CallerError where it is not whole."""
+    """Return the body, empty without one. Raises CallerError for a stream."""
     body = request.body if _is_of_requests(request) else _read(request)
     if isinstance(body, str):
         return body.encode()
@@ -56,17 +56,17 @@ def body_of(request: Any) -> bytes:
 
 
 def _read(request: Any) -> Any:
-    """What httpx has of a body; itself, where it is a stream that only an async client reads."""
+    """Return the body of an httpx request, or the stream that only an async client reads."""
     return request.read() if isinstance(request.stream, Iterable) else request.stream
 
 
 def with_body(request: Any, body: bytes) -> Any:
-    """The request with another body; httpx's is a new one, as no body of its can be changed."""
+    """Return the request with another body; for httpx a new request, as its body is fixed."""
     if _is_of_requests(request):
         request.prepare_body(body, None)
         return request
     framing = ("content-length", "transfer-encoding")
-    headers = [each for each in request.headers.raw if each[0].lower().decode() not in framing]
+    headers = [item for item in request.headers.raw if item[0].lower().decode() not in framing]
     return type(request)(
         request.method, request.url, headers=headers, content=body, extensions=request.extensions
     )

@@ -42,7 +42,7 @@ from oceanmock.conformance.reproduce import curl_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 from oceanmock.journal.masking import MASK, mask_body, mask_headers, mask_query
-from oceanmock.openapi import operation_asked, operations_of
+from oceanmock.openapi import find_operation, operations_of
 
 if TYPE_CHECKING:
     from oceanmock.conformance.target import Target
@@ -294,7 +294,7 @@ class HttpClient:
         )
 
     def _operation(self, method: str, path: str) -> str:
-        asked = operation_asked(self.operations, method, path)
+        asked = find_operation(self.operations, method, path)
         return asked.id if asked else ""
 
     def _not_sent(self, request: requests.Request, booking: _Booking, why: str) -> Exchange:

@@ -89,7 +89,7 @@ class App:
 
     @cached_property
     def _admin(self) -> AsgiApp:
-        """The app of the admin API, built on first use."""
+        """Return the app of the admin API, built on first use."""
         app: AsgiApp = build_app([admin.service(self._context)])
         return app
 

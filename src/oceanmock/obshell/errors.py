@@ -31,7 +31,7 @@ from oceanmock.obshell.scenario import QuirkName, TenantLock
 from oceanmock.obshell.world import Template
 from oceanmock.openapi import Spec, operations_of
 
-PHRASES: Final = {each.value: each.phrase for each in HTTPStatus}
+PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 Stage = Literal["handler", "decryption", "panic"]
 
@@ -111,9 +111,9 @@ def unreachable(request: str, address: str) -> ObshellError:
     return ObshellError(500, "Common.Unexpected", reason)
 
 
-def wrong_identity(agent: str, identity: str, wanted: str) -> ObshellError:
+def wrong_identity(agent: str, identity: str, expected: str) -> ObshellError:
     """Return the error of an operation for another identity (recorded of agent/join)."""
-    message = f"'{agent}' is '{identity}', instead of '{wanted}', does not support this operation"
+    message = f"'{agent}' is '{identity}', instead of '{expected}', does not support this operation"
     return ObshellError(400, "Agent.Identify.NotSupportOperation", message)
 
 
@@ -395,8 +395,8 @@ def in_old_format(parts: ErrorParts) -> ErrorParts:
     err_code = parts.err_code or ""
     for prefix, (status, code) in _OLD_FAMILIES:
         if err_code.startswith(prefix):
-            known = (status, code) == _KNOWN_ERROR
-            message = f"Known error: {parts.old_message}" if known else parts.old_message
+            is_known = (status, code) == _KNOWN_ERROR
+            message = f"Known error: {parts.old_message}" if is_known else parts.old_message
             return replace(parts, status=status, code=code, err_code=None, message=message)
     if parts.old_message.startswith("Task not found: "):
         return replace(parts, status=404, code=_NOT_FOUND[1], err_code=None)

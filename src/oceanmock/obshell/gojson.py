@@ -1,11 +1,10 @@
-"""How the Go server obshell reads text, and what it says when it cannot.
+"""Read queries, base64, JSON and numbers as a Go server does, with the texts of Go's errors.
 
-That text is queries, base64, JSON and numbers. A refusal of obshell ends in the text of Go's own
-error, and clients print it, so the words are those of encoding/base64, encoding/json, net/url and
-strconv. Sources: these packages of Go 1.26; the texts in tests/data/obshell outrank them. Of JSON's
-syntax errors the kind is Go's, found by Python's parser, so that in a text with several faults
-another may be named first. Objects nested deeper than Python's parser goes are refused, though Go
-reads 10,000 levels. Nothing here knows obshell.
+An error of obshell ends in the text of Go's own error, and clients print it, so the texts are those
+of encoding/base64, encoding/json, net/url and strconv (Go 1.26); the texts in tests/data/obshell
+outrank them. JSON syntax errors are found by Python's parser, so that in a text with several errors
+another may be reported first. Objects nested deeper than Python's parser reads are refused, though
+Go reads 10,000 levels. Nothing here depends on obshell.
 """
 
 from __future__ import annotations
@@ -62,12 +61,12 @@ def _escaped(character: str, quote: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """The text in double quotes, as strconv.Quote writes it."""
+    """Return the text in double quotes, as strconv.Quote writes it."""
     return f'"{"".join(_escaped(character, chr(34)) for character in text)}"'
 
 
 def parse_int(text: str) -> int:
-    """The number a text says, as strconv.ParseInt(text, 10, 64) reads it; raises Unreadable."""
+    """Return a number as strconv.ParseInt(text, 10, 64) does. Raises Unreadable."""
     if not _INTEGER.fullmatch(text):
         raise Unreadable(f"strconv.ParseInt: parsing {quoted(text)}: invalid syntax")
     if len(text) > 4000 or not -LARGEST - 1 <= int(text) <= LARGEST:
@@ -81,9 +80,9 @@ _BROKEN_ESCAPE: Final = re.compile("%(?![0-9a-fA-F]{2})")
 
 
 def query_value(query: str, name: str) -> str | None:
-    """The first value of a name, as url.URL.Query reads it; None without one.
+    """Return the first value of a name as url.URL.Query does; None without one.
 
-    A field with a broken escape or a semicolon is passed over.
+    A field with a broken escape or a semicolon is skipped.
     """
     for field in query.split("&"):
         key, _, value = field.partition("=")
@@ -98,7 +97,7 @@ def query_value(query: str, name: str) -> str | None:
 
 
 def base64_prefix(text: bytes) -> tuple[bytes, int | None]:
-    """The bytes that base64.StdEncoding reads before it stops, and where it stops over an error."""
+    """Return the bytes that base64.StdEncoding reads, and the position of its error or None."""
     quantum = bytearray()
     whole = bytearray()
     for place, byte in enumerate(text):
@@ -114,7 +113,7 @@ def base64_prefix(text: bytes) -> tuple[bytes, int | None]:
 
 
 def _padding(text: bytes, place: int, quantum: bytes) -> tuple[bytes, int | None]:
-    """What ends at ``place``, which holds no letter: bytes, when it is padding where it may be."""
+    """Read the padding at ``place``; return the last bytes and the position of an error."""
     if text[place : place + 1] != b"=" or len(quantum) < 2:
         return b"", place
     after = _past_newlines(text, place + 1)
@@ -135,11 +134,11 @@ def _past_newlines(text: bytes, place: int) -> int:
 
 
 def base64_bytes(text: bytes) -> bytes:
-    """The bytes a whole text stands for; raises Unreadable."""
-    found, wrong_at = base64_prefix(text)
+    """Return the bytes of a whole base64 text. Raises Unreadable."""
+    value, wrong_at = base64_prefix(text)
     if wrong_at is not None:
         raise Unreadable(f"illegal base64 data at input byte {wrong_at}")
-    return found
+    return value
 
 
 # --- JSON -----------------------------------------------------------------------------------------
@@ -172,7 +171,7 @@ _CONTEXTS: Final = (
     ("Invalid \\escape", "in string escape code"),
     ("Invalid \\uXXXX escape", "in \\u hexadecimal character escape"),
 )
-"""What Python's parser says, and what Go says it was doing when it met the character."""
+"""Python's message, and Go's context of the same error."""
 
 _BETWEEN_TOKENS: Final = ("Expecting", "Extra data", "Illegal trailing comma")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
@@ -184,7 +183,7 @@ _BROKEN_NUMBERS: Final = (
 
 
 def _no_constant(name: str) -> Any:
-    """Refuses what only Python takes for a number: NaN, Infinity and -Infinity."""
+    """Raise Unreadable for the numbers of Python alone: NaN, Infinity and -Infinity."""
     context = "in numeric literal" if name[0] == "-" else "looking for beginning of value"
     raise Unreadable(f"invalid character '{name.lstrip('-')[0]}' {context}")
 
@@ -195,7 +194,7 @@ _DECODER: Final = json.JSONDecoder(
 
 
 def read_json(text: bytes) -> Any:
-    """A JSON value with its numbers as Number and its objects as Object; raises Unreadable."""
+    """Return a JSON value with Number and Object in it. Raises Unreadable."""
     characters = text.decode("utf-8", "surrogateescape")
     try:
         return _DECODER.decode(characters)
@@ -206,7 +205,7 @@ def read_json(text: bytes) -> Any:
 
 
 def _syntax_error(text: str, error: json.JSONDecodeError) -> str:
-    """Go's words for it; at the end of a text Go goes on as if a space followed."""
+    """Return Go's text of a syntax error; at the end Go reads on as if a space followed."""
     if error.msg.startswith("Unterminated"):
         return UNEXPECTED_END
     place = error.pos
@@ -230,12 +229,12 @@ def _invalid(text: str, place: int, context: str) -> str:
 
 
 def _past(what: re.Pattern[str], text: str, place: int) -> int:
-    found = what.match(text, place)
-    return found.end() if found else place
+    match = what.match(text, place)
+    return match.end() if match else place
 
 
 def _unfinished(text: str, place: int, error: json.JSONDecodeError) -> tuple[int, str] | None:
-    """Where a literal or number that begins or goes on at ``place`` breaks off, and in what."""
+    """Return where a literal or number at ``place`` breaks off, and Go's name of it."""
     if error.msg.startswith("Expecting value"):
         for literal in ("true", "false", "null"):
             if text.startswith(literal[0], place):
@@ -243,21 +242,21 @@ def _unfinished(text: str, place: int, error: json.JSONDecodeError) -> tuple[int
                 return place + same, f"in literal {literal} (expecting '{literal[same]}')"
         return (place + 1, "in numeric literal") if text.startswith("-", place) else None
     for pattern, context in _BROKEN_NUMBERS:
-        found = pattern.match(text, place)
-        if found:
-            return found.end(), context
+        match = pattern.match(text, place)
+        if match:
+            return match.end(), context
     return None
 
 
 def _context(text: str, error: json.JSONDecodeError) -> str:
-    for said, context in _CONTEXTS:
-        if error.msg.startswith(said):
+    for prefix, context in _CONTEXTS:
+        if error.msg.startswith(prefix):
             return context
     return "after object key:value pair" if _in_object(text, error.pos) else "after array element"
 
 
 def _in_object(text: str, end: int) -> bool:
-    """Whether the innermost bracket still open before ``end`` is that of an object."""
+    """Return True if the innermost bracket open before ``end`` is an object's."""
     outside_strings = re.sub(r'"(?:[^"\\]|\\.)*"', "", text[:end])
     depth = 0
     for character in reversed(outside_strings):
@@ -268,17 +267,17 @@ def _in_object(text: str, end: int) -> bool:
 
 
 def _quoted_byte(character: str) -> str:
-    """The first byte of a character between single quotes, as encoding/json names it."""
+    """Return the first byte of a character in single quotes, as encoding/json does."""
     byte = chr(character.encode("utf-8", "surrogateescape")[0])
     return "'\"'" if byte == '"' else f"'{_escaped(byte, chr(39))}'"
 
 
 def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, Any]:
-    """A JSON object as json.Unmarshal puts it into a struct: the fields it names, by their name.
+    """Return the fields of a JSON object as json.Unmarshal reads them into a struct.
 
-    ``name`` is the struct's with its package, ``fields`` maps each field's JSON name to its Go
-    type. Names match in any case; unknown ones and null are ignored; the last of a double wins.
-    Raises Unreadable: a syntax error, else the first value of a wrong type.
+    ``name`` is the struct's name with its package; ``fields`` maps each JSON name to its Go type.
+    Names match in any case; unknown ones and null are ignored; the last of a duplicate wins. Raises
+    Unreadable for a syntax error, else for the first value of a wrong type.
     """
     value = read_json(text)
     if value is None:
@@ -288,20 +287,20 @@ def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, 
             f"json: cannot unmarshal {_WORDS[type(value)]} into Go value of type {name}"
         )
     by_folded_name = {field.casefold(): field for field in fields}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     wrong: list[Unreadable] = []
-    for key, each in value.pairs:
+    for key, item in value.pairs:
         field = by_folded_name.get(key.casefold())
-        if field is not None and each is not None:
+        if field is not None and item is not None:
             try:
-                found[field] = _read_field(
-                    each, f"{name.rpartition('.')[2]}.{field}", fields[field]
+                values[field] = _read_field(
+                    item, f"{name.rpartition('.')[2]}.{field}", fields[field]
                 )
             except Unreadable as error:
                 wrong.append(error)
     if wrong:
         raise wrong[0]
-    return found
+    return values
 
 
 def _read_field(value: Any, field: str, type_name: str) -> Any:
@@ -314,7 +313,7 @@ def _read_field(value: Any, field: str, type_name: str) -> Any:
 
 
 class _WrongType(Exception):
-    """A value that does not go into its field; the message is what Go calls the value."""
+    """A value that does not fit its field; the message is Go's name of the value."""
 
 
 def _string(value: Any) -> str:
@@ -332,7 +331,7 @@ def _int(value: Any) -> int:
 
 
 def _bytes(value: Any) -> bytes:
-    """Base64 in a string; Go also reads an array of numbers, of which only [] is read here."""
+    """Read base64 in a string; of arrays of numbers, which Go reads too, only []."""
     if value == []:
         return b""
     return base64_bytes(_string(value).encode())

@@ -1,12 +1,12 @@
-"""obshell's generic ids: one text for a number, where it is stored, and whose it is.
+"""obshell's generic ids: one text for a number, its store and its agent.
 
 The first character says which: ``1`` + number, an object in OceanBase; ``2`` (IPv4) or ``3`` (IPv6)
 + address + port + number, one in an agent's own database; ``4`` and ``5`` the same of an obproxy
 dag. An IPv4 address is ten decimal digits, an IPv6 address thirty-nine, a port five. Dags, nodes
-and sub tasks count apart, so one text names a dag on one route and a node on another.
+and sub tasks are numbered separately: one text is a dag on one route and a node on another.
 
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/engine/task/task_dto.go:280-382, and the
-recorded refusals of tests/data/obshell/lone.json. Nothing here knows what exists.
+recorded errors of tests/data/obshell/lone.json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KINDS: Final = {prefix: kind for kind, prefix in _PREFIXES.items()}
 
 
 class InvalidGenericId(CallerError):
-    """A text that is no generic id; the message is the server's own.
+    """A text that is no generic id, with the server's message.
 
     ``old_message`` is that of before 4.3.1 (agent/engine/task/task_dto.go at 424f28a).
     """
@@ -46,7 +46,7 @@ class InvalidGenericId(CallerError):
 
 @dataclass(frozen=True, slots=True)
 class GenericId:
-    """What a generic id says; ``ip`` and ``port`` are the agent's, absent for a cluster object."""
+    """A parsed generic id; ``ip`` and ``port`` are the agent's, absent for a cluster object."""
 
     kind: Kind
     number: int
@@ -61,12 +61,12 @@ class GenericId:
 
 
 def local_id(number: int, *, ip: str, port: int, kind: Kind = "local") -> str:
-    """The generic id of an object of the agent at ``ip`` and ``port``."""
+    """Return the generic id of an object of the agent at ``ip`` and ``port``."""
     return str(GenericId(kind, number, ip_address(ip), port))
 
 
 def parse_generic_id(text: str) -> GenericId:
-    """What a text says. Raises InvalidGenericId, in the server's order of checks."""
+    """Parse a generic id. Raises InvalidGenericId, in the server's order of checks."""
     if text[:1] == "1":
         if len(text) == 1:
             raise InvalidGenericId(text)
@@ -87,7 +87,7 @@ def parse_generic_id(text: str) -> GenericId:
 
 
 def _address(text: str, digits: str, version: int) -> IPv4Address | IPv6Address:
-    """An address of exactly 4 or 16 bytes: Go drops leading zero bytes, and then refuses."""
+    """Return an address of exactly 4 or 16 bytes: Go drops leading zero bytes, then refuses."""
     if not _INTEGER.fullmatch(digits):
         old = f"convert id '{text}' to bigInt failed"
         raise InvalidGenericId(text, "convert id to bigInt failed", old_message=old)
@@ -99,7 +99,7 @@ def _address(text: str, digits: str, version: int) -> IPv4Address | IPv6Address:
 
 
 def _number(text: str, digits: str) -> int:
-    """The number at the end, as Go's strconv.ParseInt reads it."""
+    """Return the number at the end, as Go's strconv.ParseInt reads it."""
     try:
         return parse_int(digits)
     except Unreadable as why:

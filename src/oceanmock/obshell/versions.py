@@ -1,4 +1,4 @@
-"""obshell's contract as of a version: which routes there were, and which keys an answer had.
+"""obshell's contract in older versions, with fewer routes and fewer keys in responses.
 
 openapi/obshell.yaml is that of 4.5.0.0; what older ones lack is read in the code of their tags
 (github.com/oceanbase/obshell: agent/api/task_handler.go, agent/errors/errorcode.go), and named
@@ -31,14 +31,14 @@ ERR_CODES_SINCE: Final[Version] = (4, 3, 1)
 NEW_KEYS: Final = ("errCode", "maintenance_type", "maintenance_key", "supportedAuth")
 """Keys that 4.2.3 does not have, of errors, dags and /api/v1/info."""
 CONTRACT_VERSIONS: Final[tuple[Version, ...]] = ((4, 2, 3), (4, 2, 5), (4, 3, 0), (4, 3, 1))
-"""The versions since which a contract has been as it is, the last till now."""
+"""The versions in which the contract changed; the last one is current."""
 
 
 @lru_cache(maxsize=64)
 def contract_version(version: str) -> Version:
-    """Which of CONTRACT_VERSIONS a version such as ``4.3.0.1`` or ``4.5.0.0-42026`` keeps.
+    """Return the one of CONTRACT_VERSIONS for a version such as ``4.3.0.1`` or ``4.5.0.0-42026``.
 
-    One that is older than all of them is taken for the first, and none for the last.
+    An older version gets the first, and a text without a version the last.
     """
     numbers = tuple(map(int, re.findall(r"[0-9]{1,9}", version.partition("-")[0])))
     if not numbers:
@@ -47,13 +47,13 @@ def contract_version(version: str) -> Version:
 
 
 def has_operation(version: Version, operation: str | None) -> bool:
-    """Whether a version has an operation."""
+    """Return True if a version has an operation."""
     return SINCE.get(operation or "", ()) <= version
 
 
 @lru_cache(maxsize=len(CONTRACT_VERSIONS))
 def spec_of(version: Version) -> Spec:
-    """The contract as a version keeps it: an older one has fewer routes, and fewer keys."""
+    """Return the contract of a version: an older one has fewer routes and keys."""
     spec = load_spec(spec_path("obshell"))
     if version >= ERR_CODES_SINCE:
         return spec
@@ -66,9 +66,9 @@ def spec_of(version: Version) -> Spec:
         path: item for path, item in old["paths"].items() if {"get", "post"} & set(item)
     }
     for operation in operations_of(old):
-        said = old["paths"][operation.path][operation.method.lower()]
-        for answer in said["responses"].values():
-            links = answer.get("links", {})
+        item = old["paths"][operation.path][operation.method.lower()]
+        for response in item["responses"].values():
+            links = response.get("links", {})
             for name in [
                 name for name in links if not has_operation(version, links[name]["operationId"])
             ]:

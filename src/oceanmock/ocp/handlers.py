@@ -178,7 +178,7 @@ class Handlers:
     def _check_manager(self, request: Request) -> None:
         """Raise ApiError unless the caller may start tasks; the permission is the mock's choice."""
         permissions = (check(request) for check in self.authenticators.values())
-        granted = next((each for each in permissions if each is not None), None)
+        granted = next((item for item in permissions if item is not None), None)
         if granted is None:
             raise ApiError("unauthenticated", "The call brings no credentials.")
         if MANAGER not in granted:
