@@ -6,7 +6,7 @@ import pytest
 
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
-from oceanmock.engine.records import MOST, OperationRecord, Records
+from oceanmock.engine.records import MAX_RECORDS, OperationRecord, Records
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask
 from oceanmock.library import load_scenario
@@ -77,10 +77,10 @@ def test_nothing_is_kept_of_what_is_not_there() -> None:
 def test_only_the_last_thousand_are_kept_of_each() -> None:
     records = Records[int]()
 
-    for instant in range(MOST + 5):
+    for instant in range(MAX_RECORDS + 5):
         records.keep(1, OperationRecord(instant, "RETRY", None))
     records.keep(2, OperationRecord(0, "RETRY", None))
 
-    assert [operated.at for operated in records.of(1)] == list(range(5, MOST + 5))
+    assert [operated.at for operated in records.of(1)] == list(range(5, MAX_RECORDS + 5))
     assert len(records.of(2)) == 1
     assert records.of(3) == ()

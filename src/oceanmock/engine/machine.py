@@ -152,7 +152,7 @@ class Change:
 
 
 class Dated(Protocol):
-    """A state: the instant from which it shows, and the changes that led to it, in order."""
+    """A state of a history: since when it shows, and the changes that led to it, in order."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -161,6 +161,9 @@ class Dated(Protocol):
 
     @property
     def changes(self) -> tuple[Change, ...]: ...
+
+    def labels(self) -> Iterable[tuple[Part, Label]]:
+        """Return the label of the whole and of each part, always in the same order."""
 
 
 T = TypeVar("T")
@@ -301,34 +304,30 @@ def until(states: Sequence[T], instant: int) -> Sequence[T]:
     return states[: bisect_right(states, instant, key=_at)]
 
 
-def changes_between(
-    before: Iterable[tuple[Part, Label]],
-    after: Iterable[tuple[Part, Label]],
-    *,
-    at: int,
-    cause: str,
-) -> Iterator[Change]:
-    """Yield a change for each part whose label differs, in their order."""
-    for (part, old), (_, new) in zip(before, after, strict=True):
-        if old != new:
-            yield Change(at, part, old, new, cause)
+def started(state: S) -> S:
+    """Return the first state with the changes that begin a history."""
+    changes = (Change(state.at, part, None, label, "start") for part, label in state.labels())
+    return replace(state, changes=tuple(changes))
 
 
-def operated(
-    before: Iterable[tuple[Part, Label]],
-    after: Iterable[tuple[Part, Label]],
-    *,
-    at: int,
-    operation: str,
-    target: Part,
-) -> tuple[Change, ...]:
-    """Return what an operation changes: first its target, whose label may stay, then the rest."""
-    pairs = [
-        Change(at, part, old, new, operation, target)
-        for (part, old), (_, new) in zip(before, after, strict=True)
-        if old != new or part == target
+def changed(before: S, after: S, cause: str) -> S:
+    """Return the later state with all changes so far: a new one for each part that differs."""
+    new = (
+        Change(after.at, part, old, label, cause)
+        for (part, old), (_, label) in zip(before.labels(), after.labels(), strict=True)
+        if old != label
+    )
+    return replace(after, changes=(*before.changes, *new))
+
+
+def operated(before: S, after: S, operation: str, target: Part) -> S:
+    """Return the later state with what an operation changes: first its target, then the rest."""
+    changes = [
+        Change(after.at, part, old, label, operation, target)
+        for (part, old), (_, label) in zip(before.labels(), after.labels(), strict=True)
+        if old != label or part == target
     ]
-    return tuple(sorted(pairs, key=lambda change: change.part != target))
+    return replace(after, changes=tuple(sorted(changes, key=lambda each: each.part != target)))
 
 
 def next_tick(instant: int, period: int, phase: int) -> int:

@@ -1,7 +1,6 @@
-"""What was asked of a task or a dag, and how that was answered: the last thousand of each.
+"""Records of the operations requested of each task or dag, with those that were refused.
 
-Whoever explains a life needs it: the machine keeps what an operation led to, not that one came, and
-of a refused one nothing at all.
+A history has the changes that an operation led to, but nothing of a refused one.
 """
 
 from __future__ import annotations
@@ -11,15 +10,15 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-MOST: Final = 1000
+MAX_RECORDS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class OperationRecord:
-    """An operation that arrived: at which instant (nanoseconds since the epoch), and on what.
+    """One requested operation; ``at`` in nanoseconds since the epoch.
 
-    ``position`` is that of the subtask or node, None for all of the task or dag; ``refused`` is
-    why, or "" where it was accepted.
+    ``position`` is that of the subtask or node, None for the whole task or dag; ``refused`` is the
+    reason, or "" where it was accepted.
     """
 
     at: int
@@ -36,13 +35,13 @@ class Records(Generic[K]):
 
     def __init__(self) -> None:
         self._by_key: defaultdict[K, deque[OperationRecord]] = defaultdict(
-            lambda: deque(maxlen=MOST)
+            lambda: deque(maxlen=MAX_RECORDS)
         )
 
     def keep(self, key: K, operated: OperationRecord) -> None:
-        """Keeps one, and forgets the oldest of this task or dag when there are too many."""
+        """Add a record; the oldest of this task or dag goes when there are too many."""
         self._by_key[key].append(operated)
 
     def of(self, key: K) -> tuple[OperationRecord, ...]:
-        """Those that are kept of this task or dag, the oldest first."""
+        """Return the records of this task or dag, the oldest first."""
         return tuple(self._by_key.get(key, ()))

@@ -70,7 +70,7 @@ class DagExplainer(Explainer[DagState]):
         return node.sub_tasks[part[1]].number if part[1:] else node.number
 
     def name(self, part: Part = ()) -> str:
-        """Return `node 403 “Start observer”`; sub tasks are told apart by their agents."""
+        """Return `node 403 “Start observer”`; of several sub tasks, each with its agent."""
         if not part:
             return f"dag {self._dag.number} “{one_line(self._dag.name)}”"
         node = self._dag.nodes[part[0]]
@@ -81,13 +81,6 @@ class DagExplainer(Explainer[DagState]):
         host = f"[{sub_task.agent.ip}]" if ":" in sub_task.agent.ip else sub_task.agent.ip
         whereabouts = f" on {host}:{sub_task.agent.port}" if len(node.sub_tasks) > 1 else ""
         return f"sub task {sub_task.number}{name}{whereabouts}"
-
-    def label(self, state: DagState, part: Part) -> Label:
-        """Return state and operator."""
-        if not part:
-            return state.label
-        node = state.nodes[part[0]]
-        return node.sub_tasks[part[1]].label if part[1:] else node.label
 
     def text_of(self, state: DagState, part: Part, label: Label) -> str:
         """Return a label, of the dag with its stage."""

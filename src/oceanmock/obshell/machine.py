@@ -6,6 +6,7 @@ time in between. One stage costs two ticks: on one the node starts and its sub t
 first one after they all ended the node ends and the stage moves, and the next node starts one tick
 later. The *script* says what each run of each sub task does; the *history* is every state the dag
 passes through, each with the changes that led to it, computed at the start and at every operator.
+The cause of a change is ``start``, ``tick``, ``run ended``, ``stage`` or an operator.
 
 Facts: github.com/oceanbase/obshell at 61ee147 (ob/agent/engine/scheduler, ob/agent/service/task),
 and recordings of a running obshell 4.5.0.0 (tests/data/obshell), which outrank it. What may follow
@@ -30,7 +31,6 @@ from oceanmock.obshell.states import (
     CANCELLED,
     LAG,
     TIMED_OUT,
-    Cause,
     DagScript,
     DagState,
     Line,
@@ -103,15 +103,9 @@ def operate(
         raise ValueError(f"{operator} is not an operation of a {kind}: {', '.join(routes)}")
     before = view_at(history, instant)
     after = _operated(history, operator, replace(before, at=instant), node)
-    changes = engine.operated(
-        before.labels(),
-        after.labels(),
-        at=instant,
-        operation=f"{kind}.{operator}",
-        target=() if node is None else (node,),
-    )
-    states = _unfold(history.script, history.rules, replace(after, changes=changes))
-    return history.continued(instant, states)
+    target = () if node is None else (node,)
+    after = engine.operated(before, after, f"{kind}.{operator}", target)
+    return history.continued(instant, _unfold(history.script, history.rules, after))
 
 
 def allows(history: History, operator: Operator, instant: int, *, node: int | None = None) -> bool:
@@ -281,9 +275,8 @@ def _begin(script: DagScript, rules: Rules) -> History:
     written = count(LAG, LAG)  # each with a creation time of its own
     nodes = tuple(_created(node, written) for node in script.nodes)
     dag = DagState(0, "READY", "RUN", 1, 0, 0, is_finished=False, nodes=nodes)
-    started = (Change(0, part, None, label, "start") for part, label in dag.labels())
-    dag = replace(dag, changes=tuple(started))
-    return engine.History(script, rules, Chain(), tuple(_unfold(script, rules, dag)))
+    states = _unfold(script, rules, engine.started(dag))
+    return engine.History(script, rules, Chain(), tuple(states))
 
 
 def _created(script: NodeScript, written: Iterator[int]) -> NodeState:
@@ -301,16 +294,10 @@ def _unfold(script: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState
         if instant > dag.at:
             yield dag
             dag = replace(dag, at=instant, changes=())
-        dag = _changed(dag, _end_runs(dag, instant), "run ended")
+        dag = engine.changed(dag, _end_runs(dag, instant), "run ended")
         if (instant - rules.phase) % rules.tick == 0:
             dag = _tick(script, dag, instant)
     yield dag
-
-
-def _changed(before: DagState, after: DagState, cause: Cause) -> DagState:
-    """Return the later state with the changes between the two."""
-    new = engine.changes_between(before.labels(), after.labels(), at=after.at, cause=cause)
-    return replace(after, changes=(*before.changes, *new))
 
 
 def _next_instant(script: DagScript, rules: Rules, dag: DagState) -> int | None:
@@ -361,15 +348,15 @@ def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
         return dag
     starts_now = dag.state == "READY"
     if starts_now:
-        dag = _changed(dag, replace(dag, state="RUNNING", start_time=instant), "tick")
+        dag = engine.changed(dag, replace(dag, state="RUNNING", start_time=instant), "tick")
     position = dag.stage - 1
     before = dag.nodes[position]
     node = _drive(script.nodes[position], before, instant)
     if node is not before and node.state == "FAILED":  # its sub tasks first
         nodes = _put(dag.nodes, position, replace(before, sub_tasks=node.sub_tasks))
-        dag = _changed(dag, replace(dag, nodes=nodes), "tick")
+        dag = engine.changed(dag, replace(dag, nodes=nodes), "tick")
     if node is not before:
-        dag = _changed(dag, replace(dag, nodes=_put(dag.nodes, position, node)), "tick")
+        dag = engine.changed(dag, replace(dag, nodes=_put(dag.nodes, position, node)), "tick")
     # The server's guarded update misses a dag that this same tick has started.
     if starts_now:
         return dag
@@ -377,7 +364,7 @@ def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
     if after.stage != dag.stage:
         moved = Change(instant, (), dag.label, after.label, "stage")
         return replace(after, changes=(*dag.changes, moved))
-    return dag if after is dag else _changed(dag, after, "tick")
+    return dag if after is dag else engine.changed(dag, after, "tick")
 
 
 def _drive(script: NodeScript, node: NodeState, instant: int) -> NodeState:

@@ -26,8 +26,6 @@ from oceanmock.obshell.api import Operator, State
 
 Outcome = Literal["SUCCEED", "FAILED"]
 Flag = Literal["cancel", "continue", "pass", "retry", "rollback"]
-Cause = Literal["start", "tick", "run ended", "stage"]
-"""Why something changes by itself; the other changes name an operator."""
 
 SECOND: Final = 1_000_000_000
 LAG: Final = 200_000
@@ -55,7 +53,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class SubTaskScript:
-    """What each forward run and each rollback run does; the last of each repeats."""
+    """The forward runs and the rollback runs of a sub task; the last of each repeats."""
 
     attempts: tuple[Attempt, ...]
     rollbacks: tuple[Attempt, ...] = (Attempt(takes=1_000_000),)
@@ -87,7 +85,7 @@ class DagScript:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The scheduler's tick: its period, and the instant of the first one (at or before birth).
+    """The scheduler's tick: its period, and the instant of the first one (at or before the start).
 
     ``cancels_at_stage`` is what the server does not do: let CANCEL mark the node that runs even
     while a rollback runs, so that the rollback can be taken up again.

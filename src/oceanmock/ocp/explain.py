@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from oceanmock.engine.machine import Change, Label, Part
+from oceanmock.engine.machine import Change, Part
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.ocp import machine
 from oceanmock.ocp.api import API, SubtaskStatus
@@ -59,10 +59,6 @@ class TaskExplainer(Explainer[TaskState]):
         """Return `subtask 71 “Install”`."""
         it, kind = (self._task.subtasks[part[0]], "subtask") if part else (self._task, "task")
         return f"{kind} {it.id} “{one_line(it.name)}”"
-
-    def label(self, state: TaskState, part: Part) -> Label:
-        """Return status and operation."""
-        return state.subtasks[part[0]].label if part else state.label
 
     def offers(self, state: TaskState, instant: int) -> Iterator[Offer]:
         """Yield what the machine would accept now."""

@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import Final
 
 from oceanmock.engine import machine as engine
-from oceanmock.engine.machine import Chain, Change, Label
+from oceanmock.engine.machine import Chain, Label
 from oceanmock.errors import IllegalOperation, RollbackProhibited
 from oceanmock.ocp.api import Operation, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 from oceanmock.ocp.states import (
@@ -33,7 +33,6 @@ from oceanmock.ocp.states import (
     SECOND,
     WATCHDOG,
     Attempt,
-    Cause,
     Rules,
     Run,
     SubtaskScript,
@@ -110,14 +109,9 @@ def operate(
     if operation == "ROLLBACK" and state.prohibit_rollback:
         raise RollbackProhibited("the task, or a subtask that has run, forbids rollback")
     after = effects[operation](script, rules, replace(state, at=instant), subtask or 0)
-    changes = engine.operated(
-        state.labels(),
-        after.labels(),
-        at=instant,
-        operation=f"{kind}.{operation}",
-        target=() if subtask is None else (subtask,),
-    )
-    return history.continued(instant, _unfold(script, rules, replace(after, changes=changes)))
+    target = () if subtask is None else (subtask,)
+    after = engine.operated(state, after, f"{kind}.{operation}", target)
+    return history.continued(instant, _unfold(script, rules, after))
 
 
 def _refusal(
@@ -242,9 +236,8 @@ def _begin(script: TaskScript, rules: Rules) -> History:
         prohibit_rollback=script.prohibits_rollback,
         subtasks=subtasks,
     )
-    started = [Change(0, part, None, label, "start") for part, label in state.labels()]
-    first_state = replace(state, changes=tuple(started))
-    return engine.History(script, rules, Chain(), tuple(_unfold(script, rules, first_state)))
+    states = _unfold(script, rules, engine.started(state))
+    return engine.History(script, rules, Chain(), tuple(states))
 
 
 def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[TaskState]:
@@ -261,7 +254,7 @@ def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[Task
 def _next_instant(
     script: TaskScript, rules: Rules, state: TaskState, downstreams: _Positions
 ) -> int | None:
-    """When something happens next if nobody interferes; empty ticks are not visited."""
+    """Return when something happens next; empty ticks are not visited."""
     due = [each.due for each in state.subtasks if each.due is not None]
     if _task_tick(script, state, downstreams, state.at) is not state:
         due.append(engine.next_tick(state.at, rules.tick, rules.phase))
@@ -278,18 +271,12 @@ def _pass_instant(
     """Return the state after an instant: runs end, then each scheduler acts whose tick it is."""
     state = _end_runs(script, state, instant)
     if (instant - rules.phase) % rules.tick == 0:
-        state = _changed(state, _task_tick(script, state, downstreams, instant), "task tick")
+        state = engine.changed(state, _task_tick(script, state, downstreams, instant), "task tick")
     if (instant - rules.phase - rules.tick // 2) % rules.tick == 0:
-        state = _changed(state, _subtask_tick(script, state, instant), "subtask tick")
+        state = engine.changed(state, _subtask_tick(script, state, instant), "subtask tick")
     if _abandoned_at(script, state) == instant:
-        state = _changed(state, replace(state, status="ABORTED"), "abandoned")
+        state = engine.changed(state, replace(state, status="ABORTED"), "abandoned")
     return state
-
-
-def _changed(before: TaskState, after: TaskState, cause: Cause) -> TaskState:
-    """Return the later state with the changes between the two."""
-    new = engine.changes_between(before.labels(), after.labels(), at=after.at, cause=cause)
-    return replace(after, changes=(*before.changes, *new))
 
 
 def _end_runs(script: TaskScript, state: TaskState, instant: int) -> TaskState:
@@ -298,7 +285,7 @@ def _end_runs(script: TaskScript, state: TaskState, instant: int) -> TaskState:
     for place in due:
         before = state.subtasks[place]
         ended = _put(state.subtasks, place, _end_run(before, instant))
-        state = _changed(state, _with_subtasks(script, state, ended), before.ending)
+        state = engine.changed(state, _with_subtasks(script, state, ended), before.ending)
     return state
 
 

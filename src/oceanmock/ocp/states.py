@@ -49,7 +49,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class SubtaskScript:
-    """What each run of a subtask does. The last attempt's outcome repeats.
+    """The runs of a subtask, forwards and in rollbacks; the last of each repeats.
 
     ``needs`` holds the positions of its upstreams in the task; ``timeout`` is in seconds.
     """

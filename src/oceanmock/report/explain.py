@@ -261,10 +261,6 @@ class Explainer(ABC, Generic[S]):
         """Return what sentences call the whole or a part: `subtask 71 “Install”`."""
 
     @abstractmethod
-    def label(self, state: S, part: Part) -> Label:
-        """Return what a part shows."""
-
-    @abstractmethod
     def why(self, before: S, after: S, change: Change) -> str:
         """Return the sentence for a change; "" where it goes without saying."""
 
@@ -295,7 +291,7 @@ class Explainer(ABC, Generic[S]):
         past = states_until(self.history, instant)
         events = tuple(self._events(past, records))
         state = past[-1]
-        name, operation = self.label(state, ())
+        name, operation = dict(state.labels())[()]
         return Explanation(
             who=self.name(),
             state=name,
@@ -336,7 +332,7 @@ class Explainer(ABC, Generic[S]):
 
     def _refusal(self, state: S, record: OperationRecord) -> Event:
         part: Part = () if record.position is None else (record.position,)
-        text, name = self.text_of(state, part, self.label(state, part)), self.name(part)
+        text, name = self.text_of(state, part, dict(state.labels())[part]), self.name(part)
         why = f"{record.operation} of {name} is refused: {record.refused}"
         kind, number = self.kinds[len(part)], self.number(part)
         return Event(record.at, part, kind, number, name, text, text, why, is_refusal=True)
