@@ -18,7 +18,8 @@ from oceanmock.conformance.model import Api, Options, StoryStep
 from oceanmock.conformance.run import Environment, Run
 from oceanmock.conformance.stories import RULES_OF_STORIES, replay
 from oceanmock.library import library_names, load_scenario, read_scenario
-from oceanmock.scenario.diagnostics import Document, ScenarioError
+from oceanmock.scenario.diagnostics import ScenarioError
+from oceanmock.scenario.document import Document
 
 STORY = """
 summary: A step fails, is retried, and then all is well

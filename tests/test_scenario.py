@@ -6,6 +6,7 @@ text, it is a scenario or a ScenarioError.
 """
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
+from oceanmock.errors import AuthorError
 from oceanmock.library import read_scenario
 from oceanmock.ocp import scenario as ocp
 from oceanmock.scenario.diagnostics import ScenarioError
@@ -79,7 +81,7 @@ def test_mistakes_come_in_the_order_of_their_places() -> None:
     with pytest.raises(ScenarioError) as refused:
         read_scenario(text)
 
-    places = [(each.line, each.column) for each in refused.value.mistakes]
+    places = [(each.line, each.column) for each in refused.value.diagnostics]
     assert places == sorted(places)
     assert len(places) == 6
 
@@ -96,7 +98,7 @@ MODEL_MISTAKES = {
         "[bad-duration]",
     ),
     "a duration that is a truth value": (
-        with_subtask("{attempts: {takes: yes}}"),
+        with_subtask("{attempts: {takes: true}}"),
         f"x.yaml:7:28: `takes` of `attempts` of subtask 1 is true, {NO_DURATION} [bad-duration]",
     ),
     "a negative duration": (
@@ -183,10 +185,10 @@ MODEL_MISTAKES = {
         '  Put it in quotes: "42".',
     ),
     "a line that YAML reads as a truth value": (
-        with_subtask("{attempts: {log: [a, no]}}"),
-        "x.yaml:7:30: line 2 of `attempts` of subtask 1 is false; it should be a text "
+        with_subtask("{attempts: {log: [a, FALSE]}}"),
+        "x.yaml:7:30: line 2 of `attempts` of subtask 1 is FALSE; it should be a text "
         "[wrong-type]\n"
-        '  Put it in quotes: "False".',
+        '  Put it in quotes: "FALSE".',
     ),
     "an id in quotes": (
         with_subtask("{id: '5'}"),
@@ -245,7 +247,12 @@ MODEL_MISTAKES = {
     ),
     "a start without an offset": (
         with_key("starts_at: 2021-08-25T15:09:31"),
-        "x.yaml:3:12: `starts_at` is 2021-08-25 15:09:31, which has no offset [bad-instant]\n"
+        "x.yaml:3:12: `starts_at` is '2021-08-25T15:09:31', which has no offset [bad-instant]\n"
+        "  Write it like 2021-08-25T15:09:31+08:00.",
+    ),
+    "a day there is not": (
+        with_key("starts_at: 2021-02-30T10:00:00Z"),
+        "x.yaml:3:12: `starts_at` is '2021-02-30T10:00:00Z', which is no instant [bad-instant]\n"
         "  Write it like 2021-08-25T15:09:31+08:00.",
     ),
     "a start that is a year": (
@@ -255,7 +262,7 @@ MODEL_MISTAKES = {
     ),
     "a start at the end of the calendar": (
         with_key("starts_at: 9999-12-31T23:59:59Z"),
-        "x.yaml:3:12: `starts_at` is 9999-12-31 23:59:59+00:00, which is not between 1980 and "
+        "x.yaml:3:12: `starts_at` is '9999-12-31T23:59:59Z', which is not between 1980 and "
         "2999 [bad-instant]\n"
         "  Write it like 2021-08-25T15:09:31+08:00.",
     ),
@@ -310,13 +317,28 @@ def test_what_the_models_refuse_is_said_in_plain_words(text: str, said: str) -> 
     assert said_of(text) == said
 
 
-def test_a_value_is_shown_only_where_it_is_short() -> None:
-    laughs = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-        f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
-        for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+def laughs(names: str) -> str:
+    """Lists of nine of the list before, each of a name; the first one has nine texts."""
+    return f"{names[0]}: &{names[0]} [x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise(names)
     )
 
-    said = said_of(f"{laughs}summary: A\napi: *i\ntasks: *i\n")
+
+def test_aliases_cannot_stand_for_more_than_a_million_values() -> None:
+    with pytest.raises(AuthorError, match="has more than 1,000,000 values"):
+        read_scenario(f"{laughs('abcdefghi')}summary: A\n")
+
+
+def test_aliases_cannot_nest_more_levels_than_may_be_written() -> None:
+    text = f"a: &a {'[' * 60}{']' * 60}\nb: {'[' * 60}*a{']' * 60}\n"
+
+    assert said_of(text) == (
+        "x.yaml:2:64: this is not YAML: more than 100 levels are nested here [syntax]"
+    )
+
+
+def test_a_value_is_shown_only_where_it_is_short() -> None:
+    said = said_of(f"{laughs('abcd')}summary: A\napi: *d\ntasks: *d\n")
 
     assert "`api` is a list, which is none of its values" in said
     assert len(said) < 10_000
@@ -348,7 +370,8 @@ WHOLE_MISTAKES = {
     ),
     "repeated tasks yet to be born": (
         f"{HEAD}tasks:\n  - {{repeat: {{count: 4, every: 5s}}, age: 10s, subtasks: [One]}}\n",
-        "x.yaml:4:14: the last of these tasks would be born after the start [born-later]\n"
+        "x.yaml:4:14: the last of these tasks would start after the sandbox's start "
+        "[starts-later]\n"
         "  Give `age` at least 15s.",
     ),
     "a need for a subtask there is not": (
@@ -493,7 +516,7 @@ def test_one_mistake_is_not_said_twice_in_other_words(mistake: str) -> None:
     with pytest.raises(ScenarioError) as refused:
         read_scenario(text.replace("{id: 11, name: One}", mistake))
 
-    assert len(refused.value.mistakes) == 1
+    assert len(refused.value.diagnostics) == 1
 
 
 def test_a_mistake_below_a_misspelt_key_is_found_too_and_where_it_is() -> None:
@@ -560,18 +583,13 @@ NOT_YAML = {
     ),
     "an object": (
         "!!python/object:os.system {}\n",
-        "x.yaml:1:1: this is not YAML: could not determine a constructor for the tag "
-        "'tag:yaml.org,2002:python/object:os.system' [syntax]",
+        "x.yaml:1:1: this is not YAML: the tag !!python/object:os.system is not part of YAML's "
+        "core schema [syntax]",
     ),
     "bytes": (
         "summary: !!binary aGk=\n",
-        "x.yaml:1:10: this is not YAML: could not determine a constructor for the tag "
-        "'tag:yaml.org,2002:binary' [syntax]",
-    ),
-    "a day there is not": (
-        "summary: A\nstarts_at: 2021-02-30T10:00:00Z\n",
-        "x.yaml:2:12: this is not YAML: '2021-02-30T10:00:00Z' cannot be read as an instant "
-        "[syntax]",
+        "x.yaml:1:10: this is not YAML: the tag !!binary is not part of YAML's core "
+        "schema [syntax]",
     ),
     "a number of five thousand digits": (
         f"summary: {'9' * 5000}\n",
@@ -580,10 +598,6 @@ NOT_YAML = {
     "the same in hexadecimal": (
         f"summary: 0x{'f' * 5000}\n",
         f"x.yaml:1:10: this is not YAML: '0x{'f' * 38}' cannot be read as a whole number [syntax]",
-    ),
-    "the same to the base of sixty": (
-        f"summary: 1{':1' * 100_000}\n",
-        f"x.yaml:1:10: this is not YAML: '{'1:' * 20}' cannot be read as a whole number [syntax]",
     ),
     "a truth value that is none": (
         "summary: !!bool maybe\n",
@@ -645,7 +659,7 @@ def test_a_mistake_behind_an_alias_is_where_it_is_written() -> None:
     with pytest.raises(ScenarioError) as refused:
         read_scenario(text)
 
-    assert [(each.line, each.column) for each in refused.value.mistakes] == [(4, 30), (4, 30)]
+    assert [(each.line, each.column) for each in refused.value.diagnostics] == [(4, 30), (4, 30)]
 
 
 def test_a_misspelt_key_behind_an_alias_is_refused() -> None:
@@ -662,9 +676,7 @@ def test_a_misspelt_key_behind_an_alias_is_refused() -> None:
 def test_a_mapping_within_itself_is_refused() -> None:
     said = said_of("summary: A\napi: ocp\ntasks: &t [*t]\n")
 
-    assert said == (
-        "x.yaml:3:8: task 1 is a list; it should be a mapping of keys to values [wrong-type]"
-    )
+    assert said == "x.yaml:3:12: this is not YAML: a value cannot contain itself [syntax]"
 
 
 @pytest.mark.parametrize(
@@ -772,7 +784,7 @@ def read_or_refuse(text: str) -> BaseScenario | ScenarioError:
 
 def in_order(outcome: BaseScenario | ScenarioError) -> bool:
     """Whether it is a scenario, or mistakes, each with a place and a rule, none said twice."""
-    mistakes = () if isinstance(outcome, BaseScenario) else outcome.mistakes
+    mistakes = () if isinstance(outcome, BaseScenario) else outcome.diagnostics
     return (
         (isinstance(outcome, BaseScenario) or len(mistakes) > 0)
         and len(set(mistakes)) == len(mistakes)

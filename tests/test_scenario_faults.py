@@ -18,17 +18,14 @@ from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.errors import AuthorError
 from oceanmock.library import read_fault, read_scenario, scenario_schema
 from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell.api import OperationId as ObshellOperation
+from oceanmock.obshell.scenario import ObshellFault
 from oceanmock.ocp import scenario as ocp
+from oceanmock.ocp.api import OperationId as OcpOperation
+from oceanmock.ocp.scenario import OcpFault
 from oceanmock.openapi import load_spec, operations_of, spec_path
 from oceanmock.scenario.diagnostics import ScenarioError
-from oceanmock.scenario.faults import (
-    EFFECTS,
-    Fault,
-    ObshellFault,
-    ObshellOperation,
-    OcpFault,
-    OcpOperation,
-)
+from oceanmock.scenario.faults import EFFECTS, Fault
 from oceanmock.text import format_duration, parse_duration
 
 TASKS = "tasks: [{id: 1000, subtasks: [{id: 7}, {id: 8}]}]"
@@ -161,13 +158,13 @@ def test_the_operations_are_those_of_the_contract(api: str, names: Any) -> None:
 def test_what_changes_something_is_what_is_posted(api: str, model: type[Fault]) -> None:
     operations = operations_of(load_spec(spec_path(api)))
 
-    assert {each.id for each in operations if each.method == "POST"} == model.CHANGES
+    assert {each.id for each in operations if each.method == "POST"} == model.changing_operations
 
 
 @pytest.mark.parametrize(("api", "model"), [("ocp", OcpFault), ("obshell", ObshellFault)])
 def test_the_variables_are_those_of_the_paths(api: str, model: type[Fault]) -> None:
     for each in operations_of(load_spec(spec_path(api))):
-        said = set(model.KINDS[each.id].values())
+        said = set(model.ids_by_operation[each.id].values())
 
         assert said == {part[1:-1] for part in each.path.split("/") if part.startswith("{")}
 
@@ -225,7 +222,7 @@ MODEL_MISTAKES = {
     ),
     "an effect after a reset": (
         with_faults("{reset: true, delay: 1s, malformed: true}"),
-        "x.yaml:5:5: fault 1 has `malformed` beside `reset`, with which there is no answer "
+        "x.yaml:5:5: fault 1 has `malformed` beside `reset`, with which there is no response "
         "[bad-fault]",
     ),
     "an effect on no body": (
@@ -235,7 +232,7 @@ MODEL_MISTAKES = {
     ),
     "an answer both lost and given": (
         with_faults("{drop_response: true, status: 500}"),
-        "x.yaml:5:5: fault 1 has `status` beside `drop_response`, with which there is no answer "
+        "x.yaml:5:5: fault 1 has `status` beside `drop_response`, with which there is no response "
         "[bad-fault]",
     ),
     "a status that is no failure": (
@@ -252,7 +249,7 @@ MODEL_MISTAKES = {
     ),
     "a probability that is none": (
         with_faults("{status: 500, probability: .nan}"),
-        "x.yaml:5:32: `probability` of fault 1 is nan; it should be at most 1.0 [out-of-range]",
+        "x.yaml:5:32: `probability` of fault 1 is .nan; it should be at most 1.0 [out-of-range]",
     ),
     "a delay without a unit": (
         with_faults("{delay: 3}"),
@@ -275,7 +272,7 @@ MODEL_MISTAKES = {
     ),
     "a way to nowhere": (
         with_faults("{drop: [data..status], still_executes: true}"),
-        "x.yaml:5:13: way 1 of fault 1 is 'data..status', which is no way to a value, such as "
+        "x.yaml:5:13: path 1 of fault 1 is 'data..status', which is no path to a value, such as "
         "data.status or data.contents.*.id [bad-path]",
     ),
     "a media type that would end a header": (
@@ -328,44 +325,45 @@ def test_a_mistake_in_one_fault_hides_none_in_another() -> None:
 RULE_MISTAKES = {
     "a change answered with less": (
         with_faults("{truncate: 10, operation: [getTaskInstance, retryTask]}"),
-        "x.yaml:5:16: `truncate` spoils the answer to what has happened, and retryTask changes "
-        "something [unsaid-change]\n"
+        "x.yaml:5:16: `truncate` changes the response of an executed operation, and retryTask "
+        "changes something [unsaid-change]\n"
         "  Say `still_executes: true`.",
     ),
     "any change answered with less": (
         with_faults("{delay: 1s, change_type: data}", api="obshell"),
-        "x.yaml:5:30: `change_type` spoils the answer to what has happened, and it strikes "
-        "operations that change something, too [unsaid-change]\n"
-        "  Say `still_executes: true`, or name the operations it strikes.",
+        "x.yaml:5:30: `change_type` changes the response of an executed operation, and "
+        "it applies to operations that change something, too [unsaid-change]\n"
+        "  Say `still_executes: true`, or name the operations it applies to.",
     ),
     "a probability of nothing": (
         with_faults("{status: 500, probability: 0}"),
-        "x.yaml:5:32: fault 1 can never strike: its probability is 0 [never-strikes]\n"
+        "x.yaml:5:32: fault 1 is never injected: its probability is 0 [never-injected]\n"
         "  Give it one above 0, or remove the fault.",
     ),
     "a list about one task": (
         with_faults("{status: 500, operation: listTaskInstances, task: 1000}"),
-        "x.yaml:5:55: fault 1 can never strike: listTaskInstances is not about a task "
-        "[never-strikes]\n"
+        "x.yaml:5:55: fault 1 is never injected: listTaskInstances is not about a task "
+        "[never-injected]\n"
         "  These are: getTaskInstance, getSubtaskLog, retryTask, rollbackTask, retrySubtask, "
         "skipSubtask, cancelSubtask.",
     ),
     "a task about a subtask": (
         with_faults("{status: 500, operation: retryTask, task: 1000, subtask: 7}"),
-        "x.yaml:5:62: fault 1 can never strike: retryTask is not about a task and a subtask "
-        "[never-strikes]\n"
+        "x.yaml:5:62: fault 1 is never injected: retryTask is not about a task and a subtask "
+        "[never-injected]\n"
         "  These are: getSubtaskLog, retrySubtask, skipSubtask, cancelSubtask.",
     ),
     "a dag and a node": (
         with_faults("{status: 500, dag: 4, node: 401}", api="obshell"),
-        "x.yaml:5:33: fault 1 can never strike: no operation is about a dag and a node "
-        "[never-strikes]\n"
+        "x.yaml:5:33: fault 1 is never injected: no operation is about a dag and a node "
+        "[never-injected]\n"
         "  Leave one of them out.",
     ),
     "a fault behind one that always strikes": (
         with_faults("{delay: 1s, calls: [2, 1-]}", "{status: 500, calls: 3}"),
-        "x.yaml:6:5: fault 2 can never strike: fault 1 strikes all that it could [never-strikes]\n"
-        "  Put that one behind, or say which `calls` it strikes.",
+        "x.yaml:6:5: fault 2 is never injected: fault 1 applies to all its requests "
+        "[never-injected]\n"
+        "  Put that one behind, or say to which `calls` it applies.",
     ),
     "a task there is not": (
         with_faults("{status: 500, task: 100}"),
@@ -468,9 +466,9 @@ def test_a_fault_by_itself_is_of_the_api_it_names(said: dict[str, Any], model: t
         ),
         (
             {"malformed": True},
-            "`malformed` spoils the answer to what has happened, and it strikes operations that "
-            "change something, too [unsaid-change]\n"
-            "  Say `still_executes: true`, or name the operations it strikes.",
+            "`malformed` changes the response of an executed operation, and it applies to "
+            "operations that change something, too [unsaid-change]\n"
+            "  Say `still_executes: true`, or name the operations it applies to.",
         ),
         (
             {"delay": 1, "calls": "x"},

@@ -101,16 +101,16 @@ def test_a_body_has_what_is_asked_of_it_and_may_have_more(
 
 
 def test_a_started_task_is_born_when_its_story_starts_it() -> None:
-    told = ocp_rules.tell(ocp_of(f"{CREATE}  - wait: 90s\n  - start: Create\n"))
+    run = ocp_rules.simulate_story(ocp_of(f"{CREATE}  - wait: 90s\n  - start: Create\n"))
 
-    assert told.actors[0].born == 90 * SECOND
-    assert [(mark.instant, mark.text) for mark in told.marks] == [(90 * SECOND, "start 'Create'")]
+    assert run.actors[0].born == 90 * SECOND
+    assert [(mark.instant, mark.text) for mark in run.markers] == [(90 * SECOND, "start 'Create'")]
 
 
 def test_a_started_dag_keeps_to_the_ticks_that_were_there_before() -> None:
-    told = obshell_rules.tell(obshell_of(f"{AGENT}  - wait: 2500ms\n  - start: Join\n"))
+    run = obshell_rules.simulate_story(obshell_of(f"{AGENT}  - wait: 2500ms\n  - start: Join\n"))
 
-    (join, _) = told.actors
+    (join, _) = run.actors
     assert [join.born + state.at for state in join.life.states][1] // SECOND == 3
 
 
@@ -123,9 +123,10 @@ def test_a_dag_that_succeeded_has_made_the_agent_what_the_next_one_asks_for() ->
         "{start: Config}",
     ]
 
-    told = obshell_rules.tell(obshell_of(AGENT + "".join(f"  - {each}\n" for each in steps)))
+    text = AGENT + "".join(f"  - {each}\n" for each in steps)
+    run = obshell_rules.simulate_story(obshell_of(text))
 
-    assert [mark.text for mark in told.marks] == ["start 'Join'", "start 'Config'"]
+    assert [mark.text for mark in run.markers] == ["start 'Join'", "start 'Config'"]
 
 
 STORIES = {
@@ -220,7 +221,7 @@ MISTAKES = {
     ),
     "a path of the contract": (
         f"{OBSHELL}  - {{nodes: [One], starts_on: {{path: '/api/v1/task/{{kind}}/{{id}}'}}}}\n",
-        "x.yaml:5:38: /api/v1/task/{kind}/{id} belongs to getAllClusterDags, which answers there "
+        "x.yaml:5:38: /api/v1/task/{kind}/{id} belongs to getAllClusterDags, which responds there "
         "itself [wrong-path]",
     ),
     "an id": (
@@ -236,12 +237,12 @@ MISTAKES = {
     "an age": (
         f"{OCP}  - {{age: 1s, subtasks: [One], {TENANT}}}\n",
         "x.yaml:4:11: `age` is said of what `starts_on` a request [beside-starts-on]\n"
-        "  Leave it out: each is born when its request comes.",
+        "  Leave it out: each starts when its request comes.",
     ),
     "a repeat": (
         f"{OCP}  - {{repeat: {{count: 2}}, subtasks: [One], {TENANT}}}\n",
         "x.yaml:4:14: `repeat` is said of what `starts_on` a request [beside-starts-on]\n"
-        "  Leave it out: each is born when its request comes.",
+        "  Leave it out: each starts when its request comes.",
     ),
     "an id of a node": (
         f"{OBSHELL}  - {{nodes: [{{id: 7}}], {JOIN}}}\n",

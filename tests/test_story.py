@@ -11,7 +11,7 @@ from oceanmock.ocp import api as ocp_api
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.scenario_checks import OcpActor
-from oceanmock.scenario.story import Call, Marker, Step, StoryDivergesError, Until, Wait, tell
+from oceanmock.scenario.story import Call, Marker, Step, StoryDivergesError, Until, Wait, simulate
 
 FAILS_FIRST = ocp_states.SubtaskScript(
     (ocp_states.Attempt(takes=SECOND, ends="FAILED"), ocp_states.Attempt(takes=SECOND)),
@@ -43,97 +43,97 @@ def call(
 def divergence(*steps: Step, **changes: bool) -> tuple[int, str]:
     """Where the story diverges, and what is said of it."""
     with pytest.raises(StoryDivergesError) as diverges:
-        tell([actor(**changes)], steps)
+        simulate([actor(**changes)], steps)
     return diverges.value.number, str(diverges.value)
 
 
 def test_a_story_without_steps_is_the_life_as_it_goes() -> None:
     alone = actor()
 
-    told = tell([alone], [])
+    run = simulate([alone], [])
 
-    assert told.actors == (alone,)
-    assert told.marks == ()
+    assert run.actors == (alone,)
+    assert run.markers == ()
 
 
 def test_until_goes_to_the_first_instant_at_which_a_state_shows() -> None:
     steps: list[Step] = [until("FAILED"), call("RETRY")]
 
-    told = tell([actor()], steps)
+    run = simulate([actor()], steps)
 
-    assert told.marks == (Marker(2 * SECOND, 0, "RETRY 'Upgrade'"),)
+    assert run.markers == (Marker(2 * SECOND, 0, "RETRY 'Upgrade'"),)
 
 
 def test_until_does_not_wait_for_what_already_shows() -> None:
     steps: list[Step] = [until("FAILED"), Wait(5 * SECOND), until("FAILED"), call("RETRY")]
 
-    told = tell([actor()], steps)
+    run = simulate([actor()], steps)
 
-    assert [mark.instant for mark in told.marks] == [7 * SECOND]
+    assert [mark.instant for mark in run.markers] == [7 * SECOND]
 
 
 def test_until_may_wait_for_a_subtask() -> None:
     steps: list[Step] = [until("FAILED", subtask=0), until("FAILED"), call("RETRY", subtask=0)]
 
-    told = tell([actor()], steps)
+    run = simulate([actor()], steps)
 
-    assert told.marks == (Marker(2 * SECOND, 0, "RETRY 'Install' of 'Upgrade'"),)
+    assert run.markers == (Marker(2 * SECOND, 0, "RETRY 'Install' of 'Upgrade'"),)
 
 
 def test_until_may_wait_for_a_status_under_an_operation() -> None:
     steps: list[Step] = [until("FAILED"), call("RETRY"), until("SUCCESSFUL", "RETRY")]
 
-    told = tell([actor()], steps)
+    run = simulate([actor()], steps)
 
-    assert told.actors[0].life.states[-1].operation == "RETRY"
+    assert run.actors[0].life.states[-1].operation == "RETRY"
 
 
 def test_a_wait_lets_time_pass() -> None:
     steps: list[Step] = [Wait(2500 * SECOND // 1000), call("RETRY")]
 
-    told = tell([actor()], steps)
+    run = simulate([actor()], steps)
 
-    assert [mark.instant for mark in told.marks] == [2500 * SECOND // 1000]
+    assert [mark.instant for mark in run.markers] == [2500 * SECOND // 1000]
 
 
 def test_an_older_task_is_further_on() -> None:
     steps: list[Step] = [until("FAILED"), call("RETRY")]
 
-    told = tell([actor(born=-2 * SECOND)], steps)
+    run = simulate([actor(born=-2 * SECOND)], steps)
 
-    assert [mark.instant for mark in told.marks] == [0]
+    assert [mark.instant for mark in run.markers] == [0]
 
 
 def test_two_tasks_live_by_one_clock() -> None:
     steps: list[Step] = [until("FAILED"), Call(1, (), "RETRY")]
 
-    told = tell([actor(), actor(born=-SECOND)], steps)
+    run = simulate([actor(), actor(born=-SECOND)], steps)
 
-    assert told.marks == (Marker(2 * SECOND, 1, "RETRY 'Upgrade'"),)
+    assert run.markers == (Marker(2 * SECOND, 1, "RETRY 'Upgrade'"),)
 
 
 def test_a_refused_call_changes_nothing() -> None:
     alone = actor()
 
-    told = tell([alone], [call("RETRY", refused=True)])
+    run = simulate([alone], [call("RETRY", refused=True)])
 
-    assert told.actors == (alone,)
+    assert run.actors == (alone,)
 
 
 def test_a_refused_call_is_marked_as_refused() -> None:
     steps: list[Step] = [call("RETRY", refused=True)]
 
-    told = tell([actor()], steps)
+    run = simulate([actor()], steps)
 
-    assert told.marks == (Marker(0, 0, "RETRY 'Upgrade', refused"),)
+    assert run.markers == (Marker(0, 0, "RETRY 'Upgrade', refused"),)
 
 
 def test_a_forbidden_rollback_is_a_refused_call() -> None:
     steps: list[Step] = [until("FAILED"), call("ROLLBACK", refused=True)]
 
-    told = tell([actor(prohibits_rollback=True)], steps)
+    run = simulate([actor(prohibits_rollback=True)], steps)
 
-    assert told.actors[0].life.states[-1].status == "FAILED"
+    assert run.actors[0].life.states[-1].status == "FAILED"
 
 
 def test_a_state_that_never_shows_diverges_and_says_what_shows_instead() -> None:

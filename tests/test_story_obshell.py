@@ -11,7 +11,16 @@ from oceanmock.obshell import api as obshell_api
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell.scenario_checks import ObshellActor
 from oceanmock.obshell.states import Attempt, DagScript, Flag, NodeScript, SubTaskScript
-from oceanmock.scenario.story import Call, Part, Shown, Step, StoryDivergesError, Until, Wait, tell
+from oceanmock.scenario.story import (
+    Call,
+    Display,
+    Part,
+    Step,
+    StoryDivergesError,
+    Until,
+    Wait,
+    simulate,
+)
 
 ALL: frozenset[Flag] = frozenset({"cancel", "pass", "retry", "rollback"})
 RUNS = SubTaskScript((Attempt(takes=SECOND // 100),))
@@ -40,7 +49,7 @@ def call(operator: obshell_api.Operator, *, part: Part = (), answers: int = 200)
 def divergence(*steps: Step, can: frozenset[Flag] = ALL) -> str:
     """What is said of the story's last step, which cannot happen."""
     with pytest.raises(StoryDivergesError) as diverges:
-        tell([actor(can=can)], steps)
+        simulate([actor(can=can)], steps)
     assert diverges.value.number == len(steps) - 1
     return str(diverges.value)
 
@@ -54,7 +63,7 @@ FAILED = until("FAILED", "RUN")
 def test_a_dag_shows_its_state_its_operator_and_its_stage() -> None:
     shown = list(actor().shows(()))
 
-    assert shown[0] == Shown(0, ("READY", "RUN", "stage 1"))
+    assert shown[0] == Display(0, ("READY", "RUN", "stage 1"))
     assert shown[-1].words == ("FAILED", "RUN", "stage 2")
 
 
@@ -80,15 +89,15 @@ def test_a_story_may_wait_for_a_dag_a_node_a_sub_task_and_a_stage() -> None:
         until("SUCCEED", "RUN"),
     ]
 
-    told = tell([actor()], steps)
+    run = simulate([actor()], steps)
 
-    assert told.actors[0].life.states[-1].state == "SUCCEED"
+    assert run.actors[0].life.states[-1].state == "SUCCEED"
 
 
 def test_an_older_dag_is_further_on() -> None:
-    told = tell([actor(born=-3 * SECOND)], [FAILED, call("RETRY")])
+    run = simulate([actor(born=-3 * SECOND)], [FAILED, call("RETRY")])
 
-    (mark,) = told.marks
+    (mark,) = run.markers
     assert 0 < mark.instant < 2 * SECOND
 
 
@@ -98,19 +107,19 @@ def test_an_older_dag_is_further_on() -> None:
 def test_a_node_is_passed_by_itself() -> None:
     steps: list[Step] = [FAILED, call("PASS", part=(1,)), until("SUCCEED", "RUN")]
 
-    told = tell([actor()], steps)
+    run = simulate([actor()], steps)
 
-    assert [mark.text for mark in told.marks] == ["PASS 'Start' of 'Initialize cluster'"]
-    assert told.actors[0].life.states[-1].nodes[1].operator == "PASS"
+    assert [mark.text for mark in run.markers] == ["PASS 'Start' of 'Initialize cluster'"]
+    assert run.actors[0].life.states[-1].nodes[1].operator == "PASS"
 
 
 def test_a_refused_operator_changes_nothing_and_is_marked_as_refused() -> None:
     alone = actor()
 
-    told = tell([alone], [call("RETRY", answers=400)])
+    run = simulate([alone], [call("RETRY", answers=400)])
 
-    assert told.actors == (alone,)
-    assert [mark.text for mark in told.marks] == ["RETRY 'Initialize cluster', refused"]
+    assert run.actors == (alone,)
+    assert [mark.text for mark in run.markers] == ["RETRY 'Initialize cluster', refused"]
 
 
 def test_a_rollback_with_nothing_to_roll_back_answers_500() -> None:
@@ -126,9 +135,9 @@ def test_a_rollback_with_nothing_to_roll_back_answers_500() -> None:
     plan = DagScript(tuple(NodeScript((each,), ALL) for each in (RUNS, never, never)))
     alone = ObshellActor(0, "Initialize cluster", ("A", "B", "C"), obshell.start(plan))
 
-    told = tell([alone], steps)
+    run = simulate([alone], steps)
 
-    assert told.marks[-1].text == "ROLLBACK 'Initialize cluster', refused"
+    assert run.markers[-1].text == "ROLLBACK 'Initialize cluster', refused"
 
 
 # --- what is said of a story that cannot happen ---------------------------------------------------

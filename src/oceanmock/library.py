@@ -1,54 +1,69 @@
-"""The library: scenario files, found by name or by path, and loaded.
+"""Find scenarios by name or by path, and read them in the formats of the registered APIs.
 
-The library is the ``scenarios/`` folder that comes with oceanmock. What a file says, and all that
-is wrong with it, is for ``reading`` to tell.
+The library is the ``scenarios/`` folder that comes with oceanmock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from oceanmock.apis import APIS
 from oceanmock.errors import AuthorError
-from oceanmock.obshell import scenario as obshell
 from oceanmock.openapi import data_folder
+from oceanmock.scenario import loader
+from oceanmock.scenario.document import MAX_VALUES
+from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import BaseScenario
-from oceanmock.scenario.loader import read_fault, read_scenario, scenario_schema
 from oceanmock.text import did_you_mean
-
-__all__ = [
-    "find_scenario",
-    "library_names",
-    "load_library",
-    "load_scenario",
-    "read_fault",
-    "read_scenario",
-    "scenario_schema",
-]
 
 SUFFIXES: Final = (".yaml", ".yml")
 
 
+def _formats() -> Sequence[loader.Format]:
+    return [api.module("scenario_checks").FORMAT for api in APIS]
+
+
+def read_scenario(
+    text: str, *, path: str = "scenario.yaml", max_values: int = MAX_VALUES
+) -> BaseScenario:
+    """Return the scenario of a text, which messages call ``path``. Raises ScenarioError."""
+    return loader.read_scenario(text, _formats(), path=path, max_values=max_values)
+
+
+def scenario_of(data: Mapping[str, Any], *, path: str) -> BaseScenario:
+    """Return the scenario of a mapping as JSON has it. Raises AuthorError with all its issues."""
+    return loader.scenario_of(data, _formats(), path=path)
+
+
+def read_fault(data: object) -> Fault:
+    """Return the fault that a mapping describes. Raises AuthorError with all its issues."""
+    return loader.read_fault(data, _formats())
+
+
+def scenario_schema() -> dict[str, Any]:
+    """Return the JSON Schema of scenario files, by which editors complete and check them."""
+    return loader.scenario_schema(_formats())
+
+
 def library_names() -> list[str]:
-    """The names of all scenarios that come with oceanmock, sorted."""
+    """Return the names of all scenarios that come with oceanmock, sorted."""
     return sorted(path.stem for path in data_folder("scenarios").glob("*.yaml"))
 
 
 def load_library() -> list[BaseScenario]:
-    """All scenarios that come with oceanmock and can be served at once.
+    """Return all scenarios that come with oceanmock and can be served at once.
 
-    One whose agent is another than the others' is served apart, by its name.
+    One whose agent differs from the others' is served alone, by its name.
     """
-    loaded = map(load_scenario, library_names())
-    return [each for each in loaded if not _has_its_own_agent(each)]
-
-
-def _has_its_own_agent(scenario: BaseScenario) -> bool:
-    return isinstance(scenario, obshell.Scenario) and scenario.agent != obshell.Agent()
+    return [
+        scenario for scenario in map(load_scenario, library_names()) if not scenario.stands_alone
+    ]
 
 
 def find_scenario(reference: str) -> Path:
-    """The file a library name or a path means. Raises AuthorError with the nearest name."""
+    """Return the file of a library name or a path. Raises AuthorError with the nearest name."""
     path = Path(reference)
     if path.suffix in SUFFIXES or path.name != reference:
         if not path.is_file():
@@ -62,9 +77,9 @@ def find_scenario(reference: str) -> Path:
 
 
 def load_scenario(reference: str | Path) -> BaseScenario:
-    """The scenario of a library name or a path.
+    """Return the scenario of a library name or a path.
 
-    Raises AuthorError when there is none, ScenarioError with all its mistakes when it is wrong.
+    Raises AuthorError when there is none, ScenarioError with all its issues when it is wrong.
     """
     path = reference if isinstance(reference, Path) else find_scenario(reference)
     try:

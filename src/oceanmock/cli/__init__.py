@@ -222,7 +222,7 @@ def _mistakes_in(path: Path) -> list[str]:
     try:
         load_scenario(path)
     except ScenarioError as error:
-        return [str(mistake) for mistake in error.mistakes]
+        return [str(mistake) for mistake in error.diagnostics]
     return []
 
 

@@ -214,7 +214,7 @@ def _run_options(
 def _stories(options: ConformOptions) -> tuple[Mapping[str, Any], ...]:
     """Return the stories to replay, as their files state them. Raises AuthorError."""
     from oceanmock.library import find_scenario, load_scenario
-    from oceanmock.scenario.diagnostics import Document
+    from oceanmock.scenario.document import Document
 
     stories = []
     for file in options.story:

@@ -23,7 +23,8 @@ from oceanmock.checks import CheckResult
 from oceanmock.conformance.model import Api, Result, StaleEntry
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.openapi import load_spec, operations_of, spec_path
-from oceanmock.scenario.diagnostics import Document, Found, ScenarioError
+from oceanmock.scenario.diagnostics import Issue, ScenarioError
+from oceanmock.scenario.document import Document
 from oceanmock.text import did_you_mean, suggest
 
 FOLDER: Final = Path(__file__).parent / "baselines"
@@ -263,19 +264,19 @@ _NEEDED: Final = ("rule", "operation", "reason")
 _CALLED: Final = {str: "a text", int: "a whole number"}
 
 
-def _mistakes_in(said: Any) -> Iterator[Found]:
+def _mistakes_in(said: Any) -> Iterator[Issue]:
     """All that is wrong with a baseline's data."""
     if not isinstance(said, dict):
-        yield Found((), "wrong-type", "a baseline is a mapping with `api` and `known`")
+        yield Issue((), "wrong-type", "a baseline is a mapping with `api` and `known`")
         return
     yield from _unknown_keys(said, _KEYS, ())
     api, versions, known = said.get("api"), said.get("versions"), said.get("known", "nothing")
     if api not in APIS:
-        yield Found(("api",), "wrong-value", "`api` says whose it is", suggest(api, APIS))
+        yield Issue(("api",), "wrong-value", "`api` says whose it is", suggest(api, APIS))
     if not _is_list_of(versions or [], str):
-        yield Found(("versions",), "wrong-type", "`versions` is a list of texts such as '4.5.0.0'")
+        yield Issue(("versions",), "wrong-type", "`versions` is a list of texts such as '4.5.0.0'")
     if not isinstance(known, list | None):
-        yield Found(("known",), "wrong-type", "`known` is the list of known deviations")
+        yield Issue(("known",), "wrong-type", "`known` is the list of known deviations")
         return
     names = _operations(api) if api in APIS else ()
     for place, entry in enumerate(known or ()):
@@ -284,30 +285,30 @@ def _mistakes_in(said: Any) -> Iterator[Found]:
 
 def _mistakes_in_entry(
     entry: Any, loc: tuple[int | str, ...], names: Sequence[str]
-) -> Iterator[Found]:
+) -> Iterator[Issue]:
     if not isinstance(entry, dict):
-        yield Found(loc, "wrong-type", "an entry is a mapping of `rule`, `operation`, `reason`")
+        yield Issue(loc, "wrong-type", "an entry is a mapping of `rule`, `operation`, `reason`")
         return
     yield from _unknown_keys(entry, tuple(_ENTRY), loc)
     for key in _NEEDED:
         if not entry.get(key):
-            yield Found(loc, "missing", f"an entry needs a `{key}`")
+            yield Issue(loc, "missing", f"an entry needs a `{key}`")
     for key, kind in _ENTRY.items():
         value = entry.get(key)
         if value and (not isinstance(value, kind) or isinstance(value, bool)):
-            yield Found((*loc, key), "wrong-type", f"`{key}` is {_CALLED[kind]}")
+            yield Issue((*loc, key), "wrong-type", f"`{key}` is {_CALLED[kind]}")
     operation = entry.get("operation")
     if names and isinstance(operation, str) and operation not in (ANY, "", *names):
         hint = did_you_mean(operation, names) or f"`{ANY}` means any."
         what = f"the contract has no operation {operation!r}"
-        yield Found((*loc, "operation"), "unknown-operation", what, hint)
+        yield Issue((*loc, "operation"), "unknown-operation", what, hint)
 
 
-def _unknown_keys(said: dict[Any, Any], keys: Sequence[str], loc: Any) -> Iterator[Found]:
+def _unknown_keys(said: dict[Any, Any], keys: Sequence[str], loc: Any) -> Iterator[Issue]:
     for key in said:
         if key not in keys:
             hint = suggest(key, keys)
-            yield Found((*loc, key), "unknown-key", f"there is no key {key!r}", hint, at_key=True)
+            yield Issue((*loc, key), "unknown-key", f"there is no key {key!r}", hint, at_key=True)
 
 
 def _is_list_of(value: Any, kind: type) -> bool:

@@ -130,14 +130,14 @@ class _Replay:
             raise Diverges(f"{self.tasks.text_of(step)} was not sent: {refusal}") from None
         if exchange is None:
             return "already started: its id was given"
-        if exchange.status != step.answers:
+        if exchange.status != step.status:
             shown = "" if is_start else self.tasks.state_text(step.actor)
             raise Diverges(
                 f"{self.tasks.text_of(step)}: the response is {_response_text(exchange)}, "
-                f"not {step.answers}{shown}.",
+                f"not {step.status}{shown}.",
                 exchange,
             )
-        if is_start and step.answers == 200:
+        if is_start and step.status == 200:
             self.tasks.learn(step.actor, exchange)
         return f"response {exchange.status}"
 
@@ -198,14 +198,14 @@ class _Replay:
         """Yield for each step when it ends, and what its part shows until the next operation."""
         steps, runs = self.tasks.steps, self.tasks.runs
         for number, step in enumerate(steps):
-            at = runs[number + 1].ended
+            at = runs[number + 1].ended_at
             if not isinstance(step, story.Until):
                 yield _Expected(at)
                 continue
             actor = runs[number].actors[step.actor]
             shown = [(actor.born + each.at, each.words) for each in actor.shows(step.part)]
             calls = [
-                (place, runs[place].ended)
+                (place, runs[place].ended_at)
                 for place, each in enumerate(steps)
                 if isinstance(each, story.Call) and each.actor == step.actor
             ]
@@ -257,8 +257,8 @@ class _Tasks:
         self.api: Final = api_named(scenario.api)
         rules = self.api.module("scenario_checks")
         self.steps: Final[Sequence[story.Step]] = rules.steps_of(scenario)
-        self.runs: Final[Sequence[story.Told[Any]]] = [
-            rules.tell(scenario, steps=count) for count in range(len(self.steps) + 1)
+        self.runs: Final[Sequence[story.StoryRun[Any]]] = [
+            rules.simulate_story(scenario, steps=count) for count in range(len(self.steps) + 1)
         ]
         self._server: Final = self.api.module("target")
         self._scripts: Final[Sequence[Any]] = getattr(scenario, self.api.scripts_key)
@@ -280,7 +280,7 @@ class _Tasks:
         if isinstance(step, story.Until):
             words = " ".join(word for word in step.words if word)
             return f"until {self.name_of(step.actor, step.part)} is {words}"
-        refused = "" if step.answers == 200 else f", refused with {step.answers}"
+        refused = "" if step.status == 200 else f", refused with {step.status}"
         if isinstance(step, story.Start):
             return f"start {self.name_of(step.actor, ())}{refused}"
         return f"{step.operation} {self.name_of(step.actor, step.part)}{refused}"

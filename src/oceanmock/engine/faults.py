@@ -188,14 +188,14 @@ class _Fault:
         """Return whether the fault is for this request."""
         fault = self.fault
         return (
-            fault.API in ("", request.api)
+            fault.api in ("", request.api)
             and (not self.operations or request.operation in self.operations)
             and fault.caller in (None, request.caller)
             and all(self._is_about(kind, id, request) for kind, id in self.targets.items())
         )
 
     def _is_about(self, kind: str, id: str, request: FaultRequest) -> bool:
-        variable = self.fault.KINDS.get(request.operation, {}).get(kind)
+        variable = self.fault.ids_by_operation.get(request.operation, {}).get(kind)
         return variable is not None and is_id(request.ids.get(variable, ""), id)
 
     def number(self, previous: Mapping[int, int], counters: FaultCounters) -> int:

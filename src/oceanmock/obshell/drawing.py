@@ -29,7 +29,7 @@ from oceanmock.obshell.scenario import (
     node_number,
     sub_task_number,
 )
-from oceanmock.obshell.scenario_checks import ObshellActor, tell
+from oceanmock.obshell.scenario_checks import ObshellActor, simulate_story
 from oceanmock.obshell.states import DagState
 from oceanmock.report.timeline import (
     REPORT_WIDTH,
@@ -61,7 +61,7 @@ MAX_NAME_WIDTH: Final = 40
 
 def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[str]:
     """Yield the lines of a scenario's picture, in rich markup."""
-    told = tell(scenario)
+    told = simulate_story(scenario)
     pictures = [
         Picture(
             _title(dag, actor, scenario.agent),
@@ -71,7 +71,7 @@ def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[
                 _tracks(actor.names, [_labels(node, scenario.agent) for node in dag.nodes]),
                 actor.born,
                 actor.life.states,
-                tuple(mark for mark in told.marks if mark.actor == number),
+                tuple(mark for mark in told.markers if mark.actor == number),
             ),
         )
         for number, (dag, actor) in enumerate(zip(scenario.dags, told.actors, strict=True))

@@ -1,18 +1,17 @@
-"""The format of an obshell scenario: an agent, its dags, their nodes and sub tasks, and the story.
+"""Model an obshell scenario: an agent, its dags, their nodes and sub tasks, faults and the story.
 
 A dag's nodes run one at a time, in the order of the file; a node has one sub task per agent, and
-most have a single one. A sub task that only ever does one thing says it in itself; one that does
-something else when it is run again has a list of ``attempts``. What only the whole file can show is
-for ``scenario_rules`` to find. Words and texts are the server's own (github.com/oceanbase/obshell
-at 61ee147, ob/agent).
+most have a single one. A sub task is a single attempt, or has a list of ``attempts``. What only the
+whole file shows is checked in ``scenario_checks``. Words and texts are the server's own
+(github.com/oceanbase/obshell at 61ee147, ob/agent).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -26,9 +25,10 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from oceanmock import clock
-from oceanmock.obshell import api as obshell_api
-from oceanmock.obshell import states as obshell_states
-from oceanmock.scenario.faults import ObshellFault
+from oceanmock.obshell import states
+from oceanmock.obshell.api import API, ClientOperator, OperationId, Operator, State
+from oceanmock.scenario.diagnostics import contradiction, wrong_value
+from oceanmock.scenario.faults import Fault, ShownId
 from oceanmock.scenario.fields import (
     MAX_ID,
     BaseScenario,
@@ -44,10 +44,10 @@ from oceanmock.scenario.fields import (
     split_lines,
 )
 from oceanmock.scenario.submit_calls import JsonObject, StartsOn
+from oceanmock.text import suggest
 
 PER_OWNER: Final = 99
-"""The most nodes of a dag, and sub tasks of a node: their numbers are their owner's and two digits
-more."""
+"""The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
 
 Identity = Literal[
     "SINGLE",
@@ -60,7 +60,7 @@ Identity = Literal[
     "SCALING IN",
     "UNIDENTIFIED",
 ]
-"""What an agent is to its cluster (ob/agent/meta/agent_identity.go)."""
+"""An agent's identity in its cluster (ob/agent/meta/agent_identity.go)."""
 
 QuirkName = Literal[
     "refusal-is-never-sent",
@@ -84,7 +84,7 @@ QuirkName = Literal[
     "panic-is-dated-at-start",
 ]
 QUIRKS: Final[tuple[QuirkName, ...]] = get_args(QuirkName)
-"""What the server does against its own rules, as openapi/obshell.yaml names and describes it."""
+"""Deviations of the server from its own rules, which openapi/obshell.yaml describes."""
 
 OLDEST: Final = "4.2.3.0"
 NEWEST: Final = "4.5.0.0"
@@ -92,13 +92,13 @@ _VERSION: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){3}", re.ASCII)
 
 
 def _check_ip(text: str) -> str:
-    """Go drops leading zero bytes of the address in an id, and then refuses it."""
+    """Refuse an address whose leading zero byte Go drops in an id, which it then refuses."""
     try:
         address = ip_address(text)
     except ValueError:
         raise PydanticCustomError("bad_address", "is no IPv4 or IPv6 address") from None
     if not address.packed[0]:
-        message = "begins with a zero byte: obshell would refuse the ids it hands out"
+        message = "begins with a zero byte: obshell would refuse its own ids"
         raise PydanticCustomError("bad_address", message)
     return str(address)
 
@@ -140,11 +140,11 @@ Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
 
 DagNumber = Annotated[int, Field(strict=True, ge=1, le=MAX_ID // (PER_OWNER + 1) ** 2)]
-"""A number that leaves room for those of its nodes and their sub tasks."""
+"""An id so small that those of its nodes and their sub tasks stay within ``MAX_ID``."""
 
 
 class Error(Model):
-    """What a failed run says, in its last line: `ERROR: [code]: message`."""
+    """The error of a failed run, its last line: `ERROR: [code]: message`."""
 
     code: Annotated[str, Field(min_length=1)] = "Common.Unexpected"
     message: str
@@ -157,23 +157,23 @@ class Attempt(Model):
     """One run of a sub task."""
 
     takes: Takes = Field(default=10 * clock.MILLISECOND, json_schema_extra=shown_default("10ms"))
-    """How long the run takes; `forever` for one that only the timeout or a cancel ends."""
-    ends: obshell_states.Outcome | None = None
+    """How long the run takes; `forever` for one that only its timeout or a cancel ends."""
+    ends: states.Outcome | None = None
     """How it ends: SUCCEED, or FAILED, the default where there is an `error`."""
     error: Error | None = None
-    """Why it fails; an unexpected exit status, if left out."""
+    """The error with which it fails; an unexpected exit status, if left out."""
     log: Annotated[tuple[str, ...], OrOne(), BeforeValidator(split_lines)] = ()
-    """What it logs: a text or a list of lines, spread evenly over the time it takes."""
+    """Its log: a text or a list of lines, spread evenly over the time it takes."""
 
     @property
-    def outcome(self) -> obshell_states.Outcome:
-        """How it ends, if nothing ends it before."""
+    def outcome(self) -> states.Outcome:
+        """Return how it ends unless its timeout or a cancel ends it."""
         return self.ends or ("FAILED" if self.error else "SUCCEED")
 
     @model_validator(mode="after")
     def _no_error_in_success(self) -> Attempt:
         if self.error is not None and self.ends == "SUCCEED":
-            raise PydanticCustomError("bad_attempt", "has an `error`, and yet ends SUCCEED")
+            raise contradiction("bad_attempt", "has an `error`, and yet ends SUCCEED")
         return self
 
 
@@ -181,7 +181,7 @@ Attempts = Annotated[tuple[Attempt, ...], Field(min_length=1), OrOne()]
 
 
 class Address(Model):
-    """Where an agent listens."""
+    """The address at which an agent listens."""
 
     ip: Ip
     port: Port = 2886
@@ -191,40 +191,40 @@ class SubTask(Attempt):
     """A node's work on one agent: a single run, or `attempts`."""
 
     id: Id | None = None
-    """The number its id is built from; its node's and two digits more, if left out."""
+    """The number of its id; its node's and two digits more, if left out."""
     name: Name | None = None
     """The node's name, if left out."""
     agent: Address | None = None
     """The agent that does it; the scenario's own, if left out."""
     additional_data: JsonObject | None = None
-    """What the API shows as additional_data, here and, merged, of its node and dag."""
+    """The API's additional_data of it and, merged, of its node and dag."""
     attempts: Attempts | None = None
     """What each forward run does: one attempt, or a list of which the last repeats."""
     rollback: Attempts = (Attempt.model_validate({"takes": "1ms"}),)
-    """What each rollback run does, in the same way; 1 ms and success, if left out."""
+    """What each rollback does, in the same way; 1 ms and success, if left out."""
 
     @property
     def runs(self) -> tuple[Attempt, ...]:
-        """What each forward run does."""
+        """Return the attempts of its forward runs."""
         return (self,) if self.attempts is None else self.attempts
 
     @model_validator(mode="after")
     def _one_or_several(self) -> SubTask:
         stray = [key for key in Attempt.model_fields if key in self.model_fields_set]
         if self.attempts is not None and stray:
-            message = "has `{key}` beside `attempts`, where only each attempt has it"
-            raise PydanticCustomError("bad_attempt", message, {"key": stray[0]})
+            message = "has `{stray}` beside `attempts`, where only each attempt has it"
+            raise contradiction("bad_attempt", message, stray=stray[0])
         return self
 
 
 class Node(Model):
-    """A stage of a dag. Its name alone will do: `- Integrate config`."""
+    """A stage of a dag. Its name alone is enough: `- Integrate config`."""
 
     id: Id | None = None
-    """The number its id is built from; its dag's and two digits more, if left out."""
+    """The number of its id; its dag's and two digits more, if left out."""
     name: Name | None = None
-    can: Annotated[tuple[obshell_states.Flag, ...], OrOne()] = ()
-    """What may be done to it: cancel, continue, pass, retry, rollback. Nothing, if left out."""
+    can: Annotated[tuple[states.Flag, ...], OrOne()] = ()
+    """The operators it allows: cancel, continue, pass, retry, rollback. None, if left out."""
     timeout: Annotated[Timeout, AfterValidator(_at_least_a_second)] = Field(
         default=3600, json_schema_extra=shown_default("1h")
     )
@@ -265,14 +265,14 @@ Maintenance = Annotated[
 
 
 class ObshellStartsOn(StartsOn):
-    """The request that starts it, outside the routes of tasks; each that fits bears one more."""
+    """The request that starts it, outside the task API; each matching request starts one more."""
 
     identity: Annotated[tuple[Identity, ...], OrOne()] = ()
-    """What the agent must be to do it, any of these; others refuse. Anything, if left out."""
+    """The identities of the agent that may start it; others refuse. Any, if left out."""
 
 
 class Makes(Model):
-    """What a dag that has succeeded has made of the agent."""
+    """The change that a successful dag makes to the agent."""
 
     identity: Identity
 
@@ -281,24 +281,24 @@ class Dag(Model):
     """An obshell dag: nodes that run one after the other."""
 
     id: DagNumber | None = None
-    """The number the API's id is built from, with the agent's address."""
+    """The number of the API's id, which also has the agent's address."""
     name: Name | None = None
     maintenance: Maintenance = "none"
-    """What it keeps from being maintained otherwise while it is not finished."""
+    """What it locks against other maintenance until it is finished."""
     scope: Literal["agent", "cluster"] = "agent"
-    """Where it is kept: by the agent itself, or in OceanBase, which only a CLUSTER AGENT holds."""
+    """Its store: the agent's own, or OceanBase, which only a CLUSTER AGENT has."""
     age: Duration = Field(default=0, json_schema_extra=shown_default("0s"))
-    """How long before the sandbox's start it was born."""
+    """How long before the sandbox's start it started."""
     starts_on: ObshellStartsOn | None = None
     """The request that starts it. Without one it is there from the start."""
     makes: Makes | None = None
-    """What the agent is once it has succeeded; as it was, if left out."""
+    """The agent's change once it has succeeded; none, if left out."""
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=PER_OWNER)]
     """In the order in which they run."""
 
 
 class Agent(Model):
-    """The agent that is asked."""
+    """The agent that is served."""
 
     ip: Ip = "127.0.0.1"
     port: Port = 2886
@@ -306,23 +306,23 @@ class Agent(Model):
     root_password: Annotated[str | None, Field(json_schema_extra={"type": ["string", "null"]})] = (
         "oceanmock"  # noqa: S105 (the mock's own, and public)
     )
-    """The password of root@sys, by which most routes are opened; none was set, if null."""
+    """The password of root@sys, with which most routes authenticate; none is set, if null."""
     agent_password: str | None = None
-    """The agent's own password; none was set, if left out."""
+    """The agent's own password; none is set, if left out."""
 
 
 class Switches(Model):
-    """Which obshell is shown, and which of its oddities are not."""
+    """The version of obshell that is served, and its quirks."""
 
     obshell_version: Annotated[str, AfterValidator(_check_version)] = NEWEST
     """Four numbers, 4.2.3.0 to 4.5.0.0."""
     quirks_off: Annotated[
         tuple[Literal[QuirkName, "all"], ...], OrOne(), BeforeValidator(_split_commas)
     ] = Field(default=(), json_schema_extra=_also_with_commas)
-    """What the server does against its own rules and this one shall not: names, or `all`."""
+    """The quirks that this server shall not have: names, or `all`."""
 
     def has(self, quirk: QuirkName) -> bool:
-        """Whether a quirk shows."""
+        """Return whether the server has a quirk."""
         return not {"all", quirk} & set(self.quirks_off)
 
 
@@ -332,78 +332,127 @@ class Until(Model):
     dag: Reference
     node: Reference | None = None
     sub_task: Reference | None = None
-    state: obshell_api.State | None = None
-    operator: obshell_api.Operator | None = None
+    state: State | None = None
+    operator: Operator | None = None
     stage: Annotated[int, Field(strict=True, ge=1)] | None = None
-    """Of a dag: which node's turn it is, counted from 1."""
+    """Of a dag: the stage, counted from 1."""
 
     @model_validator(mode="after")
-    def _something(self) -> Until:
+    def _check_words(self) -> Until:
         if self.state is None and self.operator is None and self.stage is None:
             what = "waits for neither a state, nor an operator, nor a stage"
-            raise PydanticCustomError("bad_step", what)
+            raise contradiction("bad_step", what)
         if self.sub_task is not None and self.node is None:
-            raise PydanticCustomError("bad_step", "has a `sub_task` without its `node`")
+            raise contradiction("bad_step", "has a `sub_task` without its `node`")
         if self.stage is not None and self.node is not None:
-            raise PydanticCustomError("bad_step", "has a `stage`, which only a dag shows")
+            raise contradiction("bad_step", "has a `stage`, which only a dag shows")
+        kind = "dag" if self.node is None else "node" if self.sub_task is None else "sub task"
+        if self.state not in (None, *_SHOWN_STATES[kind]):
+            hint = _INSTEAD.get((kind, self.state)) or suggest(self.state, _SHOWN_STATES[kind])
+            raise wrong_value("state", f"a {kind} is never {self.state}", hint)
+        if self.operator not in (None, *_SHOWN_OPERATORS[kind]):
+            choices = _SHOWN_OPERATORS[kind]
+            hint = _INSTEAD.get((kind, self.operator)) or suggest(self.operator, choices)
+            raise wrong_value(
+                "operator", f"the operator of a {kind} is never {self.operator}", hint
+            )
         return self
 
 
+_SHOWN_STATES: Final = {
+    "dag": ("READY", "RUNNING", "FAILED", "SUCCEED"),
+    "node": ("PENDING", "RUNNING", "FAILED", "SUCCEED"),
+    "sub task": ("PENDING", "RUNNING", "FAILED", "SUCCEED"),
+}
+_SHOWN_OPERATORS: Final = {
+    "dag": ("RUN", "ROLLBACK", "CANCEL", "PASS"),
+    "node": ("RUN", "RETRY", "ROLLBACK", "CANCEL", "PASS"),
+    "sub task": ("RUN", "ROLLBACK", "PASS"),
+}
+_INSTEAD: Final[Mapping[tuple[str, str | None], str]] = {
+    ("dag", "PENDING"): "A dag is READY until the scheduler starts it.",
+    ("node", "READY"): "A node is PENDING until it runs.",
+    ("sub task", "READY"): "A sub task is PENDING until it runs.",
+    ("dag", "RETRY"): "A retried dag shows RUN; the node at its stage shows RETRY.",
+    ("sub task", "RETRY"): "A retried sub task shows ROLLBACK, and then RUN.",
+    ("sub task", "CANCEL"): "A cancelled sub task keeps its operator, and is FAILED.",
+}
+"""What is shown in place of a word that an author may expect."""
+
 Call = Literal["operateDag", "operateNode"]
-Called = Literal["ROLLBACK", "RETRY", "CANCEL", "PASS"]
 
 
 class Step(Model):
-    """One step of a story: wait `until` something is so, `wait` a while, `start` a dag that starts
-    on a request, or `call` an operation."""
+    """One step of a story: wait `until` a state shows, `wait` a while, `start` a dag that starts on
+    a request, or `call` an operation."""
 
     until: Until | None = None
     wait: Duration | None = None
     start: Name | None = None
-    """The name of a dag with `starts_on`, for which its request comes now."""
+    """The name of a dag with `starts_on`, whose request comes now."""
     call: Call | None = None
     dag: Reference | None = None
     node: Reference | None = None
-    operator: Called | None = None
+    operator: ClientOperator | None = None
     """ROLLBACK, RETRY, CANCEL or PASS; a node only takes PASS."""
     answers: Literal[200, 400, 500] = 200
-    """The HTTP status the call answers: 400 where a state or flag does not allow it, 500 where
-    there is no node to roll back. Of a start: 400 where the agent is something else, 500 where it
-    is under maintenance."""
+    """The HTTP status of the response: 400 where a state or flag does not allow the call, 500 where
+    there is no node to roll back. Of a start: 400 where the agent has another identity, 500 where
+    it is under maintenance."""
 
     @model_validator(mode="after")
     def _one_thing(self) -> Step:
         kinds = ("until", "wait", "start", "call")
-        given = [name for name in kinds if getattr(self, name) is not None]
-        if len(given) != 1:
-            what = "must be one of until, wait, start and call"
-            raise PydanticCustomError("bad_step", what)
+        present = [name for name in kinds if getattr(self, name) is not None]
+        if len(present) != 1:
+            raise contradiction("bad_step", "must be one of until, wait, start and call")
         if self.call is not None:
             self._check_call(self.call)
             return self
         of_a_call = {"dag", "node", "operator", "answers"}
         stray = self.model_fields_set & (of_a_call - {"answers"} if self.start else of_a_call)
         if stray:
-            message = "has `{key}` beside `{step}`, where only a call has it"
-            raise PydanticCustomError("bad_step", message, {"key": min(stray), "step": given[0]})
+            message = "has `{stray}` beside `{step}`, where only a call has it"
+            raise contradiction("bad_step", message, stray=min(stray), step=present[0])
         return self
 
     def _check_call(self, call: Call) -> None:
-        wanted = ("dag", "operator") if call == "operateDag" else ("dag", "node", "operator")
-        for key in wanted:
-            if getattr(self, key) is None:
-                context = {"call": call, "key": key}
-                raise PydanticCustomError("bad_step", "calls {call} without `{key}`", context)
+        required = ("dag", "operator") if call == "operateDag" else ("dag", "node", "operator")
+        for name in required:
+            if getattr(self, name) is None:
+                message = "calls {call} without `{name}`"
+                raise contradiction("bad_step", message, call=call, name=name)
         if call == "operateDag" and self.node is not None:
-            raise PydanticCustomError("bad_step", "has a `node`, which operateDag does not take")
+            raise contradiction("bad_step", "has a `node`, which operateDag does not take")
         if call == "operateNode" and self.operator != "PASS":
-            context = {"operator": str(self.operator)}
             message = "calls operateNode with {operator}, where a node only takes PASS"
-            raise PydanticCustomError("bad_step", message, context)
+            raise contradiction("bad_step", message, operator=str(self.operator))
+
+
+class ObshellFault(Fault):
+    """An injected fault: which requests it applies to, and its effects. Dags are unaffected."""
+
+    api: ClassVar[str] = API.name
+    ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        id: API.ids_of(id) for id in get_args(OperationId)
+    }
+    changing_operations: ClassVar[frozenset[str]] = frozenset(
+        route.id for route in API.routes if route.changes
+    )
+
+    operation: Annotated[tuple[OperationId, ...], OrOne()] = ()
+    """The operations it applies to, by operationId; every one, if left out."""
+    dag: ShownId | None = None
+    """The dag in the request's path, by its number, or its generic id as a text; any, if left
+    out."""
+    node: ShownId | None = None
+    """The node in the request's path, in the same way."""
+    sub_task: ShownId | None = None
+    """The sub task in the request's path, in the same way."""
 
 
 class Scenario(BaseScenario):
-    """A scenario: dags of an agent, how time passes, and the story a client can live with them."""
+    """A scenario: dags of an agent, how time passes, faults, and a story of a client with them."""
 
     api: Literal["obshell"]
     phase: Duration = Field(default=0, json_schema_extra=shown_default("0s"))
@@ -413,9 +462,14 @@ class Scenario(BaseScenario):
     dags: Annotated[tuple[Dag, ...], Field(min_length=1)]
     """In any order; the API lists them by their numbers."""
     faults: tuple[ObshellFault, ...] = ()
-    """What goes wrong on purpose; of those that could strike a request, the first one does."""
+    """Injected faults; of those that apply to a request, the first one is injected."""
     story: tuple[Step, ...] = ()
-    """A life a client can live with these dags, checked whenever the file is loaded."""
+    """What a client can do with these dags, simulated whenever the file is loaded."""
+
+    @property
+    def stands_alone(self) -> bool:
+        """Return whether it must be served apart, having an agent of its own."""
+        return self.agent != Agent()
 
     @property
     def scripts(self) -> tuple[Dag, ...]:
@@ -427,17 +481,17 @@ class Scenario(BaseScenario):
 
 
 def number_below(owner: int, position: int) -> int:
-    """The number of a dag's node, or a node's sub task, that says none itself."""
+    """Return the number of a dag's node, or of a node's sub task, that has no id in the file."""
     return owner * (PER_OWNER + 1) + position + 1
 
 
 def node_number(dag: Dag, position: int) -> int | None:
-    """A node's number, as far as the file decides it."""
+    """Return a node's number, or None where its dag gets one later."""
     return dag.nodes[position].id or _below(dag.id, position)
 
 
 def sub_task_number(dag: Dag, node: int, position: int) -> int | None:
-    """A sub task's number, as far as the file decides it."""
+    """Return a sub task's number, or None where its dag gets one later."""
     return dag.nodes[node].sub_tasks[position].id or _below(node_number(dag, node), position)
 
 
@@ -446,12 +500,12 @@ def _below(owner: int | None, position: int) -> int | None:
 
 
 def find_dags(dags: Iterable[Dag], reference: Reference) -> list[int]:
-    """The positions of the dags of this number or name."""
+    """Return the positions of the dags of this number or name."""
     return [place for place, dag in enumerate(dags) if reference in (dag.id, dag.name)]
 
 
 def find_nodes(dag: Dag, reference: Reference) -> list[int]:
-    """The positions of the nodes of this number or name."""
+    """Return the positions of the nodes of this number or name."""
     return [
         place
         for place, node in enumerate(dag.nodes)
@@ -460,7 +514,7 @@ def find_nodes(dag: Dag, reference: Reference) -> list[int]:
 
 
 def find_sub_tasks(dag: Dag, node: int, reference: Reference) -> list[int]:
-    """The positions of the node's sub tasks of this number or name."""
+    """Return the positions of the node's sub tasks of this number or name."""
     return [
         place
         for place, sub_task in enumerate(dag.nodes[node].sub_tasks)
@@ -471,28 +525,28 @@ def find_sub_tasks(dag: Dag, node: int, reference: Reference) -> list[int]:
 # --- from models to the machine -------------------------------------------------------------------
 
 
-def script_of(dag: Dag) -> obshell_states.DagScript:
-    """The machine's plan of a dag."""
-    return obshell_states.DagScript(
-        nodes=tuple(map(_node_plan, dag.nodes)), is_maintenance=dag.maintenance != "none"
+def script_of(dag: Dag) -> states.DagScript:
+    """Return the machine's script of a dag."""
+    return states.DagScript(
+        nodes=tuple(map(_node_script, dag.nodes)), is_maintenance=dag.maintenance != "none"
     )
 
 
-def rules_of(tick: int, phase: int, switches: Switches, *, age: int) -> obshell_states.Rules:
-    """The machine's rules for a dag so old, where a tick falls ``phase`` after the start."""
-    return obshell_states.Rules(
+def rules_of(tick: int, phase: int, switches: Switches, *, age: int) -> states.Rules:
+    """Return the machine's rules for a dag of an age, with a tick ``phase`` after the start."""
+    return states.Rules(
         tick=tick,
         phase=-((-phase - age) % tick),
         cancels_at_stage=not switches.has("cancelled-rollback-is-stuck"),
     )
 
 
-def _node_plan(node: Node) -> obshell_states.NodeScript:
-    return obshell_states.NodeScript(
+def _node_script(node: Node) -> states.NodeScript:
+    return states.NodeScript(
         sub_tasks=tuple(
-            obshell_states.SubTaskScript(
-                attempts=_attempt_plans(sub_task.runs),
-                rollbacks=_attempt_plans(sub_task.rollback),
+            states.SubTaskScript(
+                attempts=_attempts(sub_task.runs),
+                rollbacks=_attempts(sub_task.rollback),
             )
             for sub_task in node.sub_tasks
         ),
@@ -501,40 +555,38 @@ def _node_plan(node: Node) -> obshell_states.NodeScript:
     )
 
 
-def _attempt_plans(attempts: Sequence[Attempt]) -> tuple[obshell_states.Attempt, ...]:
+def _attempts(attempts: Sequence[Attempt]) -> tuple[states.Attempt, ...]:
     return tuple(
-        obshell_states.Attempt(each.takes, each.outcome, each.log, _last_words(each))
-        for each in attempts
+        states.Attempt(each.takes, each.outcome, each.log, _last_words(each)) for each in attempts
     )
 
 
 def _last_words(attempt: Attempt) -> str | None:
-    """The line of a run that fails by itself (executor/executor task.go:505-513)."""
+    """Return the last line of a run that fails by itself (executor/executor task.go:505-513)."""
     if attempt.outcome == "SUCCEED":
         return None
     error = attempt.error or UNEXPECTED
     return f"ERROR: [{error.code}]: {error.message}"
 
 
-def excludes(held: Dag, wanted: Dag) -> bool:
-    """Whether the maintenance of one keeps another from being made until it is finished.
+def excludes(current: Dag, other: Dag) -> bool:
+    """Return whether a dag's maintenance locks out another dag until it is finished.
 
     (ob/agent/service/task/status_maintainer.go: an agent's own database keeps obproxy's apart, and
     OceanBase's that of each tenant.)
     """
-    if "none" in (held.maintenance, wanted.maintenance) or held.scope != wanted.scope:
+    locks = (current.maintenance, other.maintenance)
+    if "none" in locks or current.scope != other.scope:
         return False
-    one, other = held.maintenance, wanted.maintenance
-    if held.scope == "agent" or isinstance(one, TenantLock) is isinstance(other, TenantLock):
-        return one == other
-    return True
+    are_alike = isinstance(locks[0], TenantLock) is isinstance(locks[1], TenantLock)
+    return locks[0] == locks[1] if current.scope == "agent" or are_alike else True
 
 
-def has_succeeded(state: obshell_states.DagState) -> bool:
-    """Whether a dag has done what it was made for, and has not undone it."""
+def has_succeeded(state: states.DagState) -> bool:
+    """Return whether a dag has succeeded and was not rolled back."""
     return state.state == "SUCCEED" and state.operator != "ROLLBACK"
 
 
 def is_in_time(attempt: Attempt, node: Node) -> bool:
-    """Whether the run ends before its node's timeout ends it."""
+    """Return whether the run ends before its node's timeout."""
     return attempt.takes is not None and attempt.takes <= node.timeout * clock.SECOND

@@ -1,27 +1,27 @@
-"""What only a whole obshell scenario can show: numbers, scopes, unreachable runs, its story.
+"""Check what only a whole obshell scenario shows, and simulate its story.
 
-Each rule takes a scenario that its models accept and yields what breaks it; ``check`` asks them
-all, then tells the story. Rule names are stable. Nothing here knows YAML, lines or files. What a
-machine makes of a run is said in ``lifecycle.obshell``.
+``check_names`` reads the file's data and checks ids and references; each rule below takes a
+validated scenario and yields its issues. Rule names are stable. Nothing here knows YAML or lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperator
-from oceanmock.obshell import api as obshell_api
-from oceanmock.obshell import machine as obshell
-from oceanmock.obshell import states as obshell_states
+from oceanmock.obshell import machine, states
+from oceanmock.obshell.api import API, Operator
 from oceanmock.obshell.scenario import (
     Attempt,
     Dag,
     Identity,
     Node,
+    ObshellFault,
     Scenario,
     Step,
     SubTask,
@@ -33,53 +33,64 @@ from oceanmock.obshell.scenario import (
     find_sub_tasks,
     has_succeeded,
     is_in_time,
-    node_number,
+    number_below,
     rules_of,
     script_of,
-    sub_task_number,
 )
 from oceanmock.scenario import story
-from oceanmock.scenario.checks import ask, unless_one
-from oceanmock.scenario.diagnostics import Found, Loc
-from oceanmock.scenario.fault_checks import check_faults
-from oceanmock.scenario.fields import Reference
-from oceanmock.scenario.submit_checks import check_starts, check_templates
-from oceanmock.text import suggest
+from oceanmock.scenario.diagnostics import Issue, Loc, Wording
+from oceanmock.scenario.faults import check_faults
+from oceanmock.scenario.loader import Format, check_meaning
+from oceanmock.scenario.names import Kind, NamedPart, check_story, duplicate_ids, outline
+from oceanmock.scenario.submit_calls import check_starts, check_templates
 
-_STATES: Final = {
-    "dag": ("READY", "RUNNING", "FAILED", "SUCCEED"),
-    "node": ("PENDING", "RUNNING", "FAILED", "SUCCEED"),
-    "sub task": ("PENDING", "RUNNING", "FAILED", "SUCCEED"),
-}
-_OPERATORS: Final = {
-    "dag": ("RUN", "ROLLBACK", "CANCEL", "PASS"),
-    "node": ("RUN", "RETRY", "ROLLBACK", "CANCEL", "PASS"),
-    "sub task": ("RUN", "ROLLBACK", "PASS"),
-}
-_INSTEAD: Final = {
-    ("dag", "PENDING"): "A dag is READY until the scheduler takes it up.",
-    ("node", "READY"): "A node is PENDING until it runs.",
-    ("sub task", "READY"): "A sub task is PENDING until it runs.",
-    ("dag", "RETRY"): "A retried dag shows RUN; the node at its stage shows RETRY.",
-    ("sub task", "RETRY"): "A retried sub task shows ROLLBACK, and then RUN.",
-    ("sub task", "CANCEL"): "A cancelled sub task keeps its operator, and is FAILED.",
-}
-"""What shows where an author might look for something else."""
+# --- ids and references ---------------------------------------------------------------------------
+
+_KINDS: Final = (
+    Kind("dags", "dag", where="this file"),
+    Kind("nodes", "node", where="this dag"),
+    Kind("sub_tasks", "sub task", where="this node", inherits_name=True, is_implicit=True),
+)
 
 
-def check(scenario: Scenario, *, tell_story: bool = True) -> list[Found]:
-    """Everything that is wrong with the whole; the story is told only when nothing else is."""
-    return ask(scenario, _RULES, tell if tell_story else None)
+def check_names(data: Any) -> Iterator[Issue]:
+    """Yield duplicate ids, and unknown or ambiguous references, in a file's data.
+
+    Dags, nodes and sub tasks count apart, and so do the two stores.
+    """
+    dags = outline(data, _KINDS, number_below)
+    groups: defaultdict[tuple[object, int], list[tuple[NamedPart, NamedPart]]] = defaultdict(list)
+    for dag in dags:
+        scope = str(dag.data.get("scope", "agent"))
+        groups[scope, 0].append((dag, dag))
+        for node in dag.parts:
+            groups[scope, 1].append((dag, node))
+            groups[scope, 2] += [(dag, sub_task) for sub_task in node.parts]
+    for group in groups.values():
+        yield from duplicate_ids([thing for _, thing in group])
+        by_id: dict[int | None, NamedPart] = {
+            thing.id: thing for _, thing in reversed(group) if thing.id is not None
+        }
+        for dag, thing in group:
+            owner = by_id.get(thing.number) if thing.id is None else None
+            if owner is not None:
+                name = f" {thing.name!r}" if thing.name else ""
+                what = f"{thing.kind.noun}{name} of dag {dag.name or dag.id!r} gets {thing.number}"
+                yield Issue((*owner.loc, "id"), "duplicate-id", f"{what}, having no id itself")
+    yield from check_story(data, dags, keys=("dag", "node", "sub_task"))
 
 
-def tell(scenario: Scenario, *, steps: int | None = None) -> story.Told[ObshellActor]:
-    """The scenario's story, or its first steps. Raises StoryDivergesError if it cannot happen."""
+# --- the story ------------------------------------------------------------------------------------
+
+
+def simulate_story(scenario: Scenario, *, steps: int | None = None) -> story.StoryRun[ObshellActor]:
+    """Run the scenario's story, or its first steps. Raises StoryDivergesError."""
     actors = [
         ObshellActor(
             -dag.age,
-            _called(dag, number),
-            tuple(_called(node, place) for place, node in enumerate(dag.nodes)),
-            obshell.start(
+            _label(dag, number),
+            tuple(_label(node, place) for place, node in enumerate(dag.nodes)),
+            machine.start(
                 script_of(dag),
                 rules_of(scenario.tick, scenario.phase, scenario.switches, age=dag.age),
             ),
@@ -88,12 +99,12 @@ def tell(scenario: Scenario, *, steps: int | None = None) -> story.Told[ObshellA
         )
         for number, dag in enumerate(scenario.dags)
     ]
-    unborn = [place for place, dag in enumerate(scenario.dags) if dag.starts_on]
-    return story.tell(actors, steps_of(scenario)[:steps], unborn=unborn)
+    waiting = [place for place, dag in enumerate(scenario.dags) if dag.starts_on]
+    return story.simulate(actors, steps_of(scenario)[:steps], waiting=waiting)
 
 
 def steps_of(scenario: Scenario) -> list[story.Step]:
-    """The story's steps, with positions for references; what is wrong with those is not asked."""
+    """Return the story's steps, with positions for references, which have been checked."""
     return [_resolve(scenario, step) for step in scenario.story]
 
 
@@ -101,58 +112,59 @@ def steps_of(scenario: Scenario) -> list[story.Step]:
 class ObshellActor(story.Actor):
     """A dag of a story; its parts are its nodes, and theirs the sub tasks."""
 
-    life: obshell.History
+    life: machine.History
     dag: Dag | None = None
     scenario: Scenario | None = None
 
-    def shows(self, part: story.Part) -> Iterator[story.Shown]:
-        """Its state and operator in each state of its life; of the dag itself the stage, too."""
+    def shows(self, part: story.Part) -> Iterator[story.Display]:
+        """Yield its state and operator in each state; of the dag itself the stage as well."""
         for state in self.life.states:
             if not part:
                 words = (state.state, state.operator, _stage(state.stage))
-                yield story.Shown(state.at, words)
+                yield story.Display(state.at, words)
                 continue
             node = state.nodes[part[0]]
             it = node.sub_tasks[part[1]] if len(part) > 1 else node
-            yield story.Shown(state.at, (it.state, it.operator))
+            yield story.Display(state.at, (it.state, it.operator))
 
     def start(self, instant: int, others: Sequence[ObshellActor]) -> ObshellActor | story.Refusal:
-        """The dag born at an instant, if the agent does such things, and no lock is in its way."""
+        """Return the dag started at an instant, if the agent's identity and locks allow it."""
         dag, scenario = self.dag, self.scenario
         if dag is None or scenario is None:
             raise ValueError("only a dag of a file can be started")
-        wanted = dag.starts_on.identity if dag.starts_on else ()
+        required = dag.starts_on.identity if dag.starts_on else ()
         identity = _identity_at(instant, scenario, others)
-        if wanted and identity not in wanted:
-            return story.Refusal(400, f"the agent is {identity}, instead of {' or '.join(wanted)}")
-        for each in others:
-            is_over = obshell.view_at(each.life, instant - each.born).is_finished
-            if each.dag is not None and excludes(each.dag, dag) and not is_over:
-                return story.Refusal(500, f"{each.called(())} is not finished")
+        if required and identity not in required:
+            reason = f"the agent is {identity}, instead of {' or '.join(required)}"
+            return story.Refusal(400, reason)
+        for other in others:
+            is_over = machine.view_at(other.life, instant - other.born).is_finished
+            if other.dag is not None and excludes(other.dag, dag) and not is_over:
+                return story.Refusal(500, f"{other.called(())} is not finished")
         rules = rules_of(scenario.tick, scenario.phase - instant, scenario.switches, age=0)
-        return replace(self, born=instant, life=obshell.start(self.life.script, rules))
+        return replace(self, born=instant, life=machine.start(self.life.script, rules))
 
     def operate(
         self, operation: str, part: story.Part, instant: int
     ) -> ObshellActor | story.Refusal:
-        """The dag after an operator for it, or for one of its nodes."""
-        operator, node = cast("obshell_api.Operator", operation), part[0] if part else None
+        """Return the dag after an operator for it, or for one of its nodes."""
+        node = part[0] if part else None
         try:
-            life = obshell.operate(self.life, operator, instant, node=node)
+            life = machine.operate(self.life, cast("Operator", operation), instant, node=node)
         except IllegalOperator as refusal:
             return self._refusal(refusal, instant)
         return replace(self, life=life)
 
     def called(self, part: story.Part) -> str:
-        """A sub task is named by its place: most have their node's name."""
+        """Return what messages call it; a sub task by its place, as most have their node's name."""
         whole = story.Actor.called(self, part)  # a class with slots has lost its super()
         return f"sub task {part[1] + 1} of {whole}" if len(part) > 1 else whole
 
     def _refusal(self, refusal: IllegalOperator, instant: int) -> story.Refusal:
-        """The errCode, and what makes the server say it."""
+        """Return the server's errCode, and what causes it."""
         if refusal.reason == "NoNodeFailed":
             return story.Refusal(500, "Common.Unexpected (no node failed)")
-        dag = obshell.view_at(self.life, instant)
+        dag = machine.view_at(self.life, instant)
         what = f"the dag is {dag.state}/{dag.operator}"
         if refusal.node is not None:
             node, can = dag.nodes[refusal.node], self.life.script.nodes[refusal.node].can
@@ -164,99 +176,105 @@ class ObshellActor(story.Actor):
 
 
 def _identity_at(instant: int, scenario: Scenario, actors: Sequence[ObshellActor]) -> Identity:
-    """What the agent is at an instant, by what has succeeded on it."""
+    """Return the agent's identity at an instant, after the dags that have succeeded by then."""
     made = list[tuple[int, Identity]]()
-    for each in actors:
-        state = obshell.view_at(each.life, instant - each.born)
-        if each.dag is not None and each.dag.makes is not None and has_succeeded(state):
-            made.append((each.born + state.at, each.dag.makes.identity))
+    for actor in actors:
+        state = machine.view_at(actor.life, instant - actor.born)
+        if actor.dag is not None and actor.dag.makes is not None and has_succeeded(state):
+            made.append((actor.born + state.at, actor.dag.makes.identity))
     return max(made)[1] if made else scenario.agent.identity
+
+
+def _resolve(scenario: Scenario, step: Step) -> story.Step:
+    if step.wait is not None:
+        return story.Wait(step.wait)
+    if step.start is not None:
+        return story.Start(find_dags(scenario.dags, step.start)[0], step.answers)
+    target = step.until or step
+    if target.dag is None:
+        raise ValueError("a step either waits or calls")
+    (place,) = find_dags(scenario.dags, target.dag)
+    part = _part(scenario.dags[place], target)
+    if isinstance(target, Step):
+        return story.Call(place, part, str(target.operator), target.answers)
+    words = (target.state, target.operator)
+    if target.stage is not None:
+        return story.Until(place, part, (*words, _stage(target.stage)))
+    return story.Until(place, part, words)
+
+
+def _part(dag: Dag, target: Until | Step) -> story.Part:
+    if target.node is None:
+        return ()
+    (node,) = find_nodes(dag, target.node)
+    if isinstance(target, Step) or target.sub_task is None:
+        return (node,)
+    (sub_task,) = find_sub_tasks(dag, node, target.sub_task)
+    return node, sub_task
+
+
+def _stage(number: int) -> str:
+    return f"stage {number}"
 
 
 # --- the rules ------------------------------------------------------------------------------------
 
 
-def _numbers_given_twice(scenario: Scenario) -> Iterator[Found]:
-    """Dags, nodes and sub tasks count apart, and the two stores count apart."""
-    given: dict[tuple[str, str, int], Loc] = {}
-    for dag, kind, thing, loc in _things(scenario):
-        if thing.id is None:
-            continue
-        if (dag.scope, kind, thing.id) in given:
-            what = f"another {kind} of this file already has id {thing.id}"
-            yield Found((*loc, "id"), "duplicate-id", what)
-        given.setdefault((dag.scope, kind, thing.id), loc)
-    for dag, kind, thing, number in _numbers_not_given(scenario):
-        if loc := given.get((dag.scope, kind, number), ()):
-            named = f" {thing.name!r}" if thing.name else ""
-            what = f"{kind}{named} of dag {dag.name or dag.id!r} gets {number}, having no id itself"
-            yield Found((*loc, "id"), "duplicate-id", what)
-
-
-def _numbers_not_given(scenario: Scenario) -> Iterator[tuple[Dag, str, Node | SubTask, int]]:
-    """What has no id in the file, and which it gets."""
-    for dag, kind, thing, loc in _things(scenario):
-        place = [int(step) for step in loc[3::2]]
-        if thing.id is not None or isinstance(thing, Dag):
-            continue
-        number = node_number(dag, *place) if len(place) == 1 else sub_task_number(dag, *place)
-        if number is not None:
-            yield dag, kind, thing, number
-
-
-def _templates(scenario: Scenario) -> Iterator[Found]:
+def _templates(scenario: Scenario) -> Iterator[Issue]:
     templates = [
         (("dags", number), dag.starts_on)
         for number, dag in enumerate(scenario.dags)
         if dag.starts_on is not None
     ]
-    yield from check_starts("obshell", templates)
-    for dag, _, thing, loc in _things(scenario):
+    routes = [(route.id, route.path) for route in API.routes]
+    yield from check_starts(templates, f"{API.prefix}/", routes=routes)
+    for dag, thing, loc in _things(scenario):
         if dag.starts_on is not None:
             keys = [key for key in ("id", "age") if getattr(thing, key, None)]
             yield from check_templates([(loc, keys)])
 
 
-def _scopes(scenario: Scenario) -> Iterator[Found]:
+def _scopes(scenario: Scenario) -> Iterator[Issue]:
     identity = scenario.agent.identity
     for number, dag in enumerate(scenario.dags):
         loc: Loc = ("dags", number)
         if dag.scope == "cluster" and identity != "CLUSTER AGENT":
             what = f"only a CLUSTER AGENT keeps dags in OceanBase, and this agent is {identity}"
             hint = "Give the agent `identity: CLUSTER AGENT`, or leave `scope` out."
-            yield Found((*loc, "scope"), "wrong-scope", what, hint)
+            yield Issue((*loc, "scope"), "wrong-scope", what, hint)
         if isinstance(dag.maintenance, TenantLock) and dag.scope == "agent":
             what = "a dag that the agent keeps itself cannot maintain a tenant"
             hint = "Give the dag `scope: cluster`."
-            yield Found((*loc, "maintenance"), "wrong-scope", what, hint)
+            yield Issue((*loc, "maintenance"), "wrong-scope", what, hint)
 
 
-def _first_tick(scenario: Scenario) -> Iterator[Found]:
+def _first_tick(scenario: Scenario) -> Iterator[Issue]:
     if scenario.phase >= scenario.tick:
         what = f"`phase` is not shorter than the tick of {scenario.tick / SECOND:g} s"
-        yield Found(("phase",), "out-of-range", what, "There is a tick before it.")
+        yield Issue(("phase",), "out-of-range", what, "There is a tick before it.")
 
 
-def _attempts_nobody_can_reach(scenario: Scenario) -> Iterator[Found]:
-    for node, sub_task, called, loc in _sub_tasks(scenario):
+def _unreachable_attempts(scenario: Scenario) -> Iterator[Issue]:
+    for node, sub_task, label, loc in _sub_tasks(scenario):
         for nth, (before, _) in enumerate(pairwise(sub_task.runs), start=1):
-            if hint := _why_no_other_run(node, sub_task, before, nth):
-                what = f"attempt {nth + 1} of {called} is never reached"
-                yield Found((*loc, "attempts", nth), "unreachable-attempt", what, hint)
+            if hint := _why_no_other_run(node, sub_task, before, nth=nth):
+                what = f"attempt {nth + 1} of {label} is never reached"
+                yield Issue((*loc, "attempts", nth), "unreachable-attempt", what, hint)
         if sub_task.rollback[1:] and not {"retry", "rollback"} & set(node.can):
-            what = f"rollback attempt 2 of {called} is never reached"
+            what = f"rollback attempt 2 of {label} is never reached"
             hint = "Say that the node `can: [rollback]`, or remove this."
-            yield Found((*loc, "rollback", 1), "unreachable-attempt", what, hint)
+            yield Issue((*loc, "rollback", 1), "unreachable-attempt", what, hint)
 
 
-def _why_no_other_run(node: Node, sub_task: SubTask, before: Attempt, nth: int) -> str:
-    """Only a RETRY runs it again, and only if it failed, was cancelled, or failed to roll back.
+def _why_no_other_run(node: Node, sub_task: SubTask, before: Attempt, *, nth: int) -> str:
+    """Return why nothing runs it again, or "".
 
-    It is rolled back again whenever another one fails to roll back; so nothing is said of that.
+    Only a RETRY does, if it failed, was cancelled, or failed to roll back. A rollback is repeated
+    whenever another sub task fails to roll back, so nothing is said of that.
     """
     if "retry" not in node.can:
         return "Only a retry runs it again; say that the node `can: [retry]`, or remove this."
-    rolls_back_badly = any(_outcome(each, node) == "FAILED" for each in sub_task.rollback)
+    rolls_back_badly = any(_outcome(attempt, node) == "FAILED" for attempt in sub_task.rollback)
     if _outcome(before, node) == "FAILED" or "cancel" in node.can:
         return ""
     if "rollback" in node.can and rolls_back_badly:
@@ -264,178 +282,107 @@ def _why_no_other_run(node: Node, sub_task: SubTask, before: Attempt, nth: int) 
     return f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
 
 
-def _outcomes_out_of_time(scenario: Scenario) -> Iterator[Found]:
-    for node, sub_task, called, loc in _sub_tasks(scenario):
-        for which, run, way in _runs(sub_task):
-            if run.ends == "SUCCEED" and not is_in_time(run, node):
+def _late_successes(scenario: Scenario) -> Iterator[Issue]:
+    for node, sub_task, label, loc in _sub_tasks(scenario):
+        for which, attempt, way in _attempts(sub_task):
+            if attempt.ends == "SUCCEED" and not is_in_time(attempt, node):
                 what = (
-                    f"{which} of {called} cannot end SUCCEED: "
+                    f"{which} of {label} cannot end SUCCEED: "
                     f"it takes longer than the timeout of {node.timeout} s"
                 )
-                yield Found((*loc, *way, "ends"), "impossible-outcome", what, "Raise the timeout.")
+                yield Issue((*loc, *way, "ends"), "impossible-outcome", what, "Raise the timeout.")
 
 
-def _story_references(scenario: Scenario) -> Iterator[Found]:
+def _faults(scenario: Scenario) -> Iterator[Issue]:
+    """Yield issues of the faults; requests may start dags of other ids, so ids are not checked."""
+    yield from check_faults(scenario.faults)
+
+
+def _story(scenario: Scenario) -> Iterator[Issue]:
     for number, step in enumerate(scenario.story):
-        loc: Loc = ("story", number) if step.until is None else ("story", number, "until")
-        whom = step.until or step
-        if whom.dag is not None:
-            yield from _references_of(scenario, whom, whom.dag, loc)
         if step.start is not None:
-            yield from _starts(scenario, step.start, (*loc, "start"))
+            (place,) = find_dags(scenario.dags, step.start)
+            if scenario.dags[place].starts_on is None:
+                what = f"dag {step.start!r} is there from the start"
+                hint = "Say what it `starts_on`."
+                yield Issue(("story", number, "start"), "wrong-start", what, hint)
         if step.until is not None:
-            yield from _words_of_another_kind(step.until, loc)
+            (place,) = find_dags(scenario.dags, step.until.dag)
+            nodes = len(scenario.dags[place].nodes)
+            if (step.until.stage or 0) > nodes:
+                what = f"a dag of {nodes} nodes is never at stage {step.until.stage}"
+                yield Issue(("story", number, "until", "stage"), "unknown-value", what)
 
 
-def _starts(scenario: Scenario, name: str, loc: Loc) -> Iterator[Found]:
-    found = find_dags(scenario.dags, name)
-    names = [each.name for each in scenario.dags if each.name and each.starts_on]
-    yield from unless_one(len(found), name, noun="dag", where="this file", names=names, loc=loc)
-    if len(found) == 1 and scenario.dags[found[0]].starts_on is None:
-        what = f"dag {name!r} is there from the start"
-        yield Found(loc, "wrong-start", what, "Say what it `starts_on`.")
-
-
-def _references_of(
-    scenario: Scenario, whom: Until | Step, reference: Reference, loc: Loc
-) -> Iterator[Found]:
-    dags = find_dags(scenario.dags, reference)
-    names = _names((each.id, each.name) for each in scenario.dags)
-    yield from unless_one(
-        len(dags), reference, noun="dag", where="this file", names=names, loc=(*loc, "dag")
-    )
-    if len(dags) == 1:
-        dag = scenario.dags[dags[0]]
-        yield from _stage_beyond_the_last(dag, whom, loc)
-        if whom.node is not None:
-            yield from _references_in(dag, whom, whom.node, loc)
-
-
-def _references_in(dag: Dag, whom: Until | Step, reference: Reference, loc: Loc) -> Iterator[Found]:
-    """What is wrong with a step's node and sub task, now that its dag is known."""
-    nodes = find_nodes(dag, reference)
-    names = _names((node_number(dag, place), node.name) for place, node in enumerate(dag.nodes))
-    yield from unless_one(
-        len(nodes), reference, noun="node", where="this dag", names=names, loc=(*loc, "node")
-    )
-    if len(nodes) != 1 or isinstance(whom, Step) or whom.sub_task is None:
-        return
-    found = find_sub_tasks(dag, nodes[0], whom.sub_task)
-    sub_tasks = enumerate(dag.nodes[nodes[0]].sub_tasks)
-    names = _names((sub_task_number(dag, nodes[0], place), each.name) for place, each in sub_tasks)
-    where = (*loc, "sub_task")
-    yield from unless_one(
-        len(found), whom.sub_task, noun="sub task", where="this node", names=names, loc=where
-    )
-
-
-def _stage_beyond_the_last(dag: Dag, whom: Until | Step, loc: Loc) -> Iterator[Found]:
-    if isinstance(whom, Until) and (whom.stage or 0) > len(dag.nodes):
-        what = f"a dag of {len(dag.nodes)} nodes is never at stage {whom.stage}"
-        yield Found((*loc, "stage"), "unknown-value", what)
-
-
-def _names(pairs: Iterable[tuple[int | None, str | None]]) -> list[str]:
-    return [str(name) for pair in pairs for name in pair if name]
-
-
-def _words_of_another_kind(until: Until, loc: Loc) -> Iterator[Found]:
-    """What a dag shows, a node never does, and so on: a retried dag is RUN, and its node RETRY."""
-    kind = "dag" if until.node is None else "node" if until.sub_task is None else "sub task"
-    if until.state is not None and until.state not in _STATES[kind]:
-        what = f"a {kind} is never {until.state}"
-        hint = _INSTEAD.get((kind, until.state)) or suggest(until.state, _STATES[kind])
-        yield Found((*loc, "state"), "unknown-value", what, hint)
-    if until.operator is not None and until.operator not in _OPERATORS[kind]:
-        what = f"the operator of a {kind} is never {until.operator}"
-        hint = _INSTEAD.get((kind, until.operator)) or suggest(until.operator, _OPERATORS[kind])
-        yield Found((*loc, "operator"), "unknown-value", what, hint)
-
-
-def _faults(scenario: Scenario) -> Iterator[Found]:
-    """Their numbers are not looked up: clients may start dags that no file has, as by a join."""
-    yield from check_faults(scenario.faults, {})
-
-
-_RULES: Final[tuple[Callable[[Scenario], Iterator[Found]], ...]] = (
-    _numbers_given_twice,
+_RULES: Final = (
     _templates,
     _scopes,
     _first_tick,
-    _attempts_nobody_can_reach,
-    _outcomes_out_of_time,
+    _unreachable_attempts,
+    _late_successes,
     _faults,
-    _story_references,
+    _story,
 )
 
 
-# --- small things ---------------------------------------------------------------------------------
+def check(scenario: Scenario) -> list[Issue]:
+    """Return all issues of a scenario whose structure is sound."""
+    return check_meaning(scenario, _RULES, simulate_story)
 
 
-def _things(scenario: Scenario) -> Iterator[tuple[Dag, str, Dag | Node | SubTask, Loc]]:
-    """All that has a number, with its dag, what kind of thing it is, and where."""
+FORMAT: Final = Format(
+    api=API.name,
+    scripts_key=API.scripts_key,
+    model=Scenario,
+    fault=ObshellFault,
+    wording=Wording(
+        API.title,
+        server_words=frozenset(
+            ("can", "ends", "identity", "mode", "operation", "state", "status", "type")
+        ),
+        choices={"maintenance": ("none", "global", "obproxy", "{tenant: …}")},
+        unnamed="sub_tasks",
+    ),
+    check_names=check_names,
+    check=check,
+)
+
+
+# --- small parts ----------------------------------------------------------------------------------
+
+
+def _things(scenario: Scenario) -> Iterator[tuple[Dag, Dag | Node | SubTask, Loc]]:
+    """Yield each dag, node and sub task with its dag and the way to it."""
     for number, dag in enumerate(scenario.dags):
-        yield dag, "dag", dag, ("dags", number)
+        yield dag, dag, ("dags", number)
         for place, node in enumerate(dag.nodes):
             loc: Loc = ("dags", number, "nodes", place)
-            yield dag, "node", node, loc
+            yield dag, node, loc
             for nth, sub_task in enumerate(node.sub_tasks):
-                yield dag, "sub task", sub_task, (*loc, "sub_tasks", nth)
+                yield dag, sub_task, (*loc, "sub_tasks", nth)
 
 
 def _sub_tasks(scenario: Scenario) -> Iterator[tuple[Node, SubTask, str, Loc]]:
-    """All sub tasks, with their nodes, what messages call them, and where they are."""
-    for dag, _, thing, loc in _things(scenario):
+    """Yield each sub task with its node, what messages call it, and the way to it."""
+    for dag, thing, loc in _things(scenario):
         if isinstance(thing, SubTask):
-            place, nth = loc[3], loc[5]
-            node = dag.nodes[int(place)]
-            called = f"sub task {int(nth) + 1} of node {_called(node, int(place))!r}"
-            yield node, thing, called, loc
+            place, nth = int(loc[3]), int(loc[5])
+            node = dag.nodes[place]
+            yield node, thing, f"sub task {nth + 1} of node {_label(node, place)!r}", loc
 
 
-def _runs(sub_task: SubTask) -> Iterator[tuple[str, Attempt, Loc]]:
-    """All it does forward and back: what messages call a run, and where in it that is written."""
-    for nth, run in enumerate(sub_task.runs):
-        yield f"attempt {nth + 1}", run, () if sub_task.attempts is None else ("attempts", nth)
-    for nth, run in enumerate(sub_task.rollback):
-        yield f"rollback attempt {nth + 1}", run, ("rollback", nth)
+def _attempts(sub_task: SubTask) -> Iterator[tuple[str, Attempt, Loc]]:
+    """Yield all its attempts with what messages call each, and the way to it in the sub task."""
+    for nth, attempt in enumerate(sub_task.runs):
+        yield f"attempt {nth + 1}", attempt, () if sub_task.attempts is None else ("attempts", nth)
+    for nth, attempt in enumerate(sub_task.rollback):
+        yield f"rollback attempt {nth + 1}", attempt, ("rollback", nth)
 
 
-def _called(thing: Dag | Node, place: int) -> str:
+def _label(thing: Dag | Node, place: int) -> str:
     return thing.name or str(thing.id or place + 1)
 
 
-def _outcome(attempt: Attempt, node: Node) -> obshell_states.Outcome:
-    """How the run really ends, if nobody cancels it."""
+def _outcome(attempt: Attempt, node: Node) -> states.Outcome:
+    """Return how the attempt ends unless it is cancelled."""
     return attempt.outcome if is_in_time(attempt, node) else "FAILED"
-
-
-def _stage(number: int) -> str:
-    return f"stage {number}"
-
-
-def _resolve(scenario: Scenario, step: Step) -> story.Step:
-    """A step with positions for references; the references have been checked."""
-    if step.wait is not None:
-        return story.Wait(step.wait)
-    if step.start is not None:
-        return story.Start(find_dags(scenario.dags, step.start)[0], step.answers)
-    whom = step.until or step
-    if whom.dag is None:
-        raise ValueError("a step either waits or calls")
-    (place,) = find_dags(scenario.dags, whom.dag)
-    part = _part(scenario.dags[place], whom)
-    if isinstance(whom, Step):
-        return story.Call(place, part, str(whom.operator), whom.answers)
-    words = (whom.state, whom.operator)
-    return story.Until(place, part, words if whom.stage is None else (*words, _stage(whom.stage)))
-
-
-def _part(dag: Dag, whom: Until | Step) -> story.Part:
-    if whom.node is None:
-        return ()
-    (node,) = find_nodes(dag, whom.node)
-    if isinstance(whom, Step) or whom.sub_task is None:
-        return (node,)
-    (sub_task,) = find_sub_tasks(dag, node, whom.sub_task)
-    return node, sub_task

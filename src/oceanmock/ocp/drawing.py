@@ -13,7 +13,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.ocp import machine
 from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.scenario import Scenario, Task
-from oceanmock.ocp.scenario_checks import OcpActor, tell
+from oceanmock.ocp.scenario_checks import OcpActor, simulate_story
 from oceanmock.ocp.states import TaskState
 from oceanmock.ocp.world import Tasks
 from oceanmock.report.timeline import (
@@ -45,7 +45,7 @@ STYLES: Final[dict[str, Style]] = {
 
 def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[str]:
     """Yield the lines of a scenario's picture, in rich markup."""
-    told = tell(scenario)
+    told = simulate_story(scenario)
     pictures = [
         Picture(
             _title(task, actor),
@@ -55,7 +55,7 @@ def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[
                 actor.names,
                 actor.born,
                 actor.life.states,
-                tuple(mark for mark in told.marks if mark.actor == number),
+                tuple(mark for mark in told.markers if mark.actor == number),
             ),
         )
         for number, (task, actor) in enumerate(zip(scenario.tasks, told.actors, strict=True))

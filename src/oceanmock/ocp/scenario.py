@@ -1,13 +1,14 @@
-"""The format of an OCP scenario: its tasks, their subtasks, and the story lived with them.
+"""Model an OCP scenario: its tasks, their subtasks, its faults and its story.
 
-What each attempt of each subtask does and how long it takes is written here; ids, names and
-addresses that are left out are filled by the engine, from a seed. What only the whole file can show
-is for ``scenario_rules`` to find.
+A file says what each attempt of each subtask does and how long it takes; ids, names and addresses
+that are left out are filled by the engine from a seed. What only the whole file shows is checked in
+``scenario_checks``.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -15,16 +16,25 @@ from pydantic import (
     GetJsonSchemaHandler,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema
 
 from oceanmock import clock
-from oceanmock.ocp import api as ocp_api
-from oceanmock.ocp import states as ocp_states
-from oceanmock.scenario.faults import OcpFault
+from oceanmock.ocp import states
+from oceanmock.ocp.api import (
+    API,
+    ChangeId,
+    OperationId,
+    SubtaskOperation,
+    SubtaskStatus,
+    TaskStatus,
+)
+from oceanmock.scenario.diagnostics import contradiction, wrong_value
+from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import (
     MAX_ID,
     BaseScenario,
     Duration,
+    Flag,
     Id,
     Model,
     Name,
@@ -32,10 +42,12 @@ from oceanmock.scenario.fields import (
     Reference,
     Takes,
     Timeout,
+    Whole,
     shown_default,
     split_lines,
 )
 from oceanmock.scenario.submit_calls import StartsOn
+from oceanmock.text import suggest
 
 # --- the models -----------------------------------------------------------------------------------
 
@@ -44,18 +56,18 @@ class Attempt(Model):
     """One run of a subtask."""
 
     takes: Takes = Field(default=clock.SECOND, json_schema_extra=shown_default("1s"))
-    """How long the run takes; `forever` for one that only the timeout or a cancel ends."""
-    ends: ocp_states.Outcome | None = None
+    """How long the run takes; `forever` for one that only its timeout or a cancel ends."""
+    ends: states.Outcome | None = None
     """How it ends: SUCCESSFUL (the default) or FAILED."""
     log: Annotated[tuple[str, ...], OrOne(), BeforeValidator(split_lines)] = ()
-    """What it logs: a text or a list of lines, spread evenly over the time it takes."""
+    """Its log: a text or a list of lines, spread evenly over the time it takes."""
 
 
 Attempts = Annotated[tuple[Attempt, ...], Field(min_length=1), OrOne()]
 
 
 class Named(Model):
-    """Somebody with an id and a name."""
+    """A person or a thing with an id and a name."""
 
     id: Id
     name: Name
@@ -76,7 +88,7 @@ class Tenant(Named):
 
 
 class Subtask(Model):
-    """A step of a task. Its name alone will do: `- Start observer`."""
+    """A step of a task. Its name alone is enough: `- Start observer`."""
 
     id: Id | None = None
     name: Name | None = None
@@ -89,16 +101,16 @@ class Subtask(Model):
     """What each run does: one attempt, or a list of which the last repeats. If left out, it takes
     a second and succeeds."""
     rollback: Attempts = (Attempt(),)
-    """What rolling it back does, in the same way."""
+    """What each rollback of it does, in the same way."""
     timeout: Timeout = Field(default=3600, json_schema_extra=shown_default("1h"))
     """A run that takes longer fails then. `0s` leaves only the server's watchdog: ten seconds."""
-    prohibit_rollback: bool = False
+    prohibit_rollback: Flag = False
     """Whether the task can no longer be rolled back once this subtask has started."""
     executor: str | None = None
     """The address of the node that runs it."""
-    series_id: Annotated[int, Field(ge=0, le=MAX_ID)] | None = None
-    """The API's seriesId, which is *not* the order of execution; the position, if left out."""
-    parallel_idx: Annotated[int, Field(ge=-1)] = -1
+    series_id: Annotated[Whole, Field(ge=0, le=MAX_ID)] | None = None
+    """The API's seriesId, which is *not* the order of execution; its position, if left out."""
+    parallel_idx: Annotated[Whole, Field(ge=-1)] = -1
     class_name: str | None = None
     """The Java class that older versions of OCP show."""
 
@@ -116,19 +128,19 @@ class Subtask(Model):
 
 
 class OcpStartsOn(StartsOn):
-    """The request that starts it, outside the routes of tasks; each that fits bears one more."""
+    """The request that starts it, outside the task API; each matching request starts one more."""
 
-    in_contents: bool = False
-    """Whether the answer has the task in `data.contents`, as that of adding hosts has, and is not
-    itself the `data`."""
+    in_contents: Flag = False
+    """Whether the response has the task in `data.contents`, as that of adding hosts has, and not as
+    the `data` itself."""
 
 
 class Repeat(Model):
-    """Many tasks from one template; `{n}` in the name counts them, ids count on from the first."""
+    """Many tasks from one; `{n}` in the name counts them, ids count on from the first."""
 
-    count: Annotated[int, Field(ge=1, le=100_000)]
+    count: Annotated[Whole, Field(ge=1, le=100_000)]
     every: Duration = Field(default=0, json_schema_extra=shown_default("0s"))
-    """How much later each one is born than the one before."""
+    """How much later each one starts than the one before."""
 
 
 class Task(Model):
@@ -140,45 +152,45 @@ class Task(Model):
     subtasks: Annotated[tuple[Subtask, ...], Field(min_length=1, max_length=2000)]
     """In the order the API lists them, which need not be the order they run in."""
     age: Duration = Field(default=0, json_schema_extra=shown_default("0s"))
-    """How long before the sandbox's start it was born."""
+    """How long before the sandbox's start it started."""
     starts_on: OcpStartsOn | None = None
     """The request that starts it. Without one it is there from the start."""
     repeat: Repeat | None = None
-    concurrency: Annotated[int, Field(ge=1, le=MAX_ID)] = 10
+    concurrency: Annotated[Whole, Field(ge=1, le=MAX_ID)] = 10
     """How many subtasks may be READY or RUNNING at once."""
-    prohibit_rollback: bool = False
+    prohibit_rollback: Flag = False
     abandoned_after: Duration | None = None
-    """This long after it FAILED somebody abandons it and it is ABORTED: a state the metadata
-    database of OCP has and no public text shows in the API."""
+    """This long after it FAILED it is abandoned and becomes ABORTED: a state that OCP's metadata
+    database has and no public document shows in the API."""
     creator: Named | None = None
     cluster: Cluster | None = None
     tenant: Tenant | None = None
     host_id: Id | None = None
     executor: str | None = None
-    task_definition_id: Annotated[int, Field(ge=-1, le=MAX_ID)] = -1
+    task_definition_id: Annotated[Whole, Field(ge=-1, le=MAX_ID)] = -1
     """-1 for a task that no schedule started."""
 
 
 class Switches(Model):
-    """What no public text about OCP decides; the defaults are those of its sibling, ocp-express."""
+    """What no public document about OCP decides; the defaults are those of ocp-express."""
 
     subtask_pairing: Literal["ignored", "checked"] = "ignored"
     """Whether a subtask's route checks that the subtask belongs to the task in the path.
-    ocp-express ignores the task (TaskService.java:103-133) and answers an unknown subtask's log
-    with an empty text; `checked` answers both with 404."""
-    undocumented_task_path: bool = False
+    ocp-express ignores the task (TaskService.java:103-133) and returns an empty log for an unknown
+    subtask; `checked` refuses both with 404."""
+    undocumented_task_path: Flag = False
     """Also serve GET /api/v2/tasks/{id}, which no document has and a public client polls."""
-    retry_after_failed_rollback: bool = False
+    retry_after_failed_rollback: Flag = False
     """Accept a retry of a task whose rollback failed, as the user guide of OCP 4.2.2 says."""
-    subtask_retry_counts: bool = False
-    """Let the retry of one subtask count its runTime up, as the database's comment says."""
-    error_code_not_found: int = 20000
-    error_code_illegal_state: int = 20003
-    error_code_rollback_prohibited: int = 20004
-    error_code_forbidden: int = 30014
+    subtask_retry_counts: Flag = False
+    """Let the retry of one subtask increment its runTime, as the database's comment says."""
+    error_code_not_found: Whole = 20000
+    error_code_illegal_state: Whole = 20003
+    error_code_rollback_prohibited: Whole = 20004
+    error_code_forbidden: Whole = 30014
 
 
-Status = Literal[ocp_api.SubtaskStatus, ocp_api.TaskStatus]
+Status = Literal[SubtaskStatus, TaskStatus]
 
 
 class Until(Model):
@@ -187,66 +199,88 @@ class Until(Model):
     task: Reference
     subtask: Reference | None = None
     status: Status | None = None
-    operation: ocp_api.SubtaskOperation | None = None
+    operation: SubtaskOperation | None = None
 
     @model_validator(mode="after")
-    def _something(self) -> Until:
+    def _check_words(self) -> Until:
         if self.status is None and self.operation is None:
-            raise PydanticCustomError("bad_step", "waits for neither a status nor an operation")
+            raise contradiction("bad_step", "waits for neither a status nor an operation")
+        kind = API.kind("task" if self.subtask is None else "subtask")
+        if self.status not in (None, *kind.states):
+            what = f"a {kind.title} is never {self.status}"
+            raise wrong_value("status", what, suggest(self.status, kind.states))
+        if self.operation not in (None, *kind.shown_operations):
+            what = f"the operation of a {kind.title} is never {self.operation}"
+            raise wrong_value("operation", what, suggest(self.operation, kind.shown_operations))
         return self
 
 
-Call = Literal["retryTask", "rollbackTask", "retrySubtask", "skipSubtask", "cancelSubtask"]
-
-
 class Step(Model):
-    """One step of a story: wait `until` something is so, `wait` a while, `start` a task that starts
+    """One step of a story: wait `until` a state shows, `wait` a while, `start` a task that starts
     on a request, or `call` an operation."""
 
     until: Until | None = None
     wait: Duration | None = None
     start: Name | None = None
-    """The name of a task with `starts_on`, for which its request comes now."""
-    call: Call | None = None
+    """The name of a task with `starts_on`, whose request comes now."""
+    call: ChangeId | None = None
     task: Reference | None = None
     subtask: Reference | None = None
     answers: Literal[200, 400] = 200
-    """The HTTP status the call answers: 400 where the state does not allow it."""
+    """The HTTP status of the response: 400 where the state does not allow the call."""
 
     @model_validator(mode="after")
     def _one_thing(self) -> Step:
         kinds = ("until", "wait", "start", "call")
-        given = [name for name in kinds if getattr(self, name) is not None]
-        if len(given) != 1:
-            what = "must be one of until, wait, start and call"
-            raise PydanticCustomError("bad_step", what)
+        present = [name for name in kinds if getattr(self, name) is not None]
+        if len(present) != 1:
+            raise contradiction("bad_step", "must be one of until, wait, start and call")
         if self.call is None:
             stray = self.model_fields_set & {"task", "subtask", "answers"}
             if stray:
-                message = "has `{key}` beside `{step}`, where only a call has it"
-                context = {"key": min(stray), "step": given[0]}
-                raise PydanticCustomError("bad_step", message, context)
+                message = "has `{stray}` beside `{step}`, where only a call has it"
+                raise contradiction("bad_step", message, stray=min(stray), step=present[0])
             return self
+        of_subtask = API.route(self.call).changes == "subtask"
         if self.task is None:
-            raise PydanticCustomError("bad_step", "calls {c} without a `task`", {"c": self.call})
-        if "Subtask" in self.call and self.subtask is None:
-            raise PydanticCustomError("bad_step", "calls {c} without a `subtask`", {"c": self.call})
-        if "Subtask" not in self.call and self.subtask is not None:
-            message = "has a `subtask`, which {c} does not take"
-            raise PydanticCustomError("bad_step", message, {"c": self.call})
+            raise contradiction("bad_step", "calls {call} without a `task`", call=self.call)
+        if of_subtask and self.subtask is None:
+            raise contradiction("bad_step", "calls {call} without a `subtask`", call=self.call)
+        if not of_subtask and self.subtask is not None:
+            message = "has a `subtask`, which {call} does not take"
+            raise contradiction("bad_step", message, call=self.call)
         return self
 
 
+class OcpFault(Fault):
+    """An injected fault: which requests it applies to, and its effects. Tasks are unaffected."""
+
+    api: ClassVar[str] = API.name
+    ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        id: API.ids_of(id) for id in get_args(OperationId)
+    }
+    changing_operations: ClassVar[frozenset[str]] = frozenset(
+        route.id for route in API.routes if route.changes
+    )
+
+    operation: Annotated[tuple[OperationId, ...], OrOne()] = ()
+    """The operations it applies to, by operationId; every one, if left out."""
+    task: Id | None = None
+    """The id of the task in the request's path; any, if left out."""
+    subtask: Id | None = None
+    """The id of the subtask in the request's path; any, if left out."""
+
+
 class Scenario(BaseScenario):
-    """A scenario: tasks, how time passes for them, and the story a client can live with them."""
+    """A scenario: tasks, how time passes for them, faults, and a story of a client with them."""
 
     api: Literal["ocp"]
     switches: Switches = Switches()
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     faults: tuple[OcpFault, ...] = ()
-    """What goes wrong on purpose; of those that could strike a request, the first one does."""
+    """Injected faults; of those that apply to a request, the first one is injected."""
     story: tuple[Step, ...] = ()
-    """A life a client can live with these tasks, checked whenever the file is loaded."""
+    """What a client can do with these tasks, simulated whenever the file is loaded."""
 
     @property
     def scripts(self) -> tuple[Task, ...]:
@@ -257,19 +291,19 @@ class Scenario(BaseScenario):
 # --- from models to the machine -------------------------------------------------------------------
 
 
-def script_of(task: Task) -> ocp_states.TaskScript:
-    """The machine's plan of a task whose references have been checked."""
-    return ocp_states.TaskScript(
-        subtasks=tuple(_subtask_plan(task, position) for position in range(len(task.subtasks))),
+def script_of(task: Task) -> states.TaskScript:
+    """Return the machine's script of a task whose references have been checked."""
+    return states.TaskScript(
+        subtasks=tuple(_subtask_script(task, position) for position in range(len(task.subtasks))),
         concurrency=task.concurrency,
         prohibits_rollback=task.prohibit_rollback,
         abandoned_after=task.abandoned_after,
     )
 
 
-def rules_of(tick: int, switches: Switches) -> ocp_states.Rules:
-    """The machine's rules under a tick and switches."""
-    return ocp_states.Rules(
+def rules_of(tick: int, switches: Switches) -> states.Rules:
+    """Return the machine's rules under a tick and switches."""
+    return states.Rules(
         tick=tick,
         retry_after_failed_rollback=switches.retry_after_failed_rollback,
         subtask_retry_counts=switches.subtask_retry_counts,
@@ -277,7 +311,7 @@ def rules_of(tick: int, switches: Switches) -> ocp_states.Rules:
 
 
 def find_subtask(task: Task, reference: Reference) -> int | None:
-    """The position of the subtask with this id or name."""
+    """Return the position of the subtask with this id or name, or None."""
     for position, subtask in enumerate(task.subtasks):
         if reference in (subtask.id, subtask.name):
             return position
@@ -285,24 +319,24 @@ def find_subtask(task: Task, reference: Reference) -> int | None:
 
 
 def upstreams_of(task: Task, position: int) -> tuple[int, ...]:
-    """The positions of a subtask's upstreams; unknown references are left out."""
+    """Return the positions of a subtask's upstreams; unknown references are left out."""
     needs = task.subtasks[position].needs
     if needs is None:
         return (position - 1,) if position else ()
-    found = (find_subtask(task, reference) for reference in needs)
-    return tuple(dict.fromkeys(upstream for upstream in found if upstream is not None))
+    positions = (find_subtask(task, reference) for reference in needs)
+    return tuple(dict.fromkeys(position for position in positions if position is not None))
 
 
-def _subtask_plan(task: Task, position: int) -> ocp_states.SubtaskScript:
+def _subtask_script(task: Task, position: int) -> states.SubtaskScript:
     subtask = task.subtasks[position]
-    return ocp_states.SubtaskScript(
-        attempts=tuple(map(_attempt_plan, subtask.attempts)),
-        rollbacks=tuple(map(_attempt_plan, subtask.rollback)),
+    return states.SubtaskScript(
+        attempts=tuple(map(_attempt, subtask.attempts)),
+        rollbacks=tuple(map(_attempt, subtask.rollback)),
         needs=upstreams_of(task, position),
         timeout=subtask.timeout,
         prohibits_rollback=subtask.prohibit_rollback,
     )
 
 
-def _attempt_plan(attempt: Attempt) -> ocp_states.Attempt:
-    return ocp_states.Attempt(attempt.takes, attempt.ends or "SUCCESSFUL", attempt.log)
+def _attempt(attempt: Attempt) -> states.Attempt:
+    return states.Attempt(attempt.takes, attempt.ends or "SUCCESSFUL", attempt.log)

@@ -1,24 +1,23 @@
-"""What only a whole OCP scenario can show: references, cycles, unreachable attempts, its story.
+"""Check what only a whole OCP scenario shows, and simulate its story.
 
-Each rule takes a scenario that its models accept and yields what breaks it; ``check`` asks them
-all, then tells the story. Rule names are stable. Nothing here knows YAML, lines or files.
+``check_names`` reads the file's data and checks ids and references; each rule below takes a
+validated scenario and yields its issues. Rule names are stable. Nothing here knows YAML or lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperation, RollbackProhibited
-from oceanmock.ocp import api as ocp_api
-from oceanmock.ocp import machine as ocp
-from oceanmock.ocp import states as ocp_states
+from oceanmock.ocp import machine, states
+from oceanmock.ocp.api import API, Operation
 from oceanmock.ocp.scenario import (
     Attempt,
-    Call,
+    OcpFault,
     Scenario,
     Step,
     Subtask,
@@ -29,48 +28,71 @@ from oceanmock.ocp.scenario import (
     upstreams_of,
 )
 from oceanmock.scenario import story
-from oceanmock.scenario.checks import ask, unless_one
-from oceanmock.scenario.diagnostics import Found, Loc
-from oceanmock.scenario.fault_checks import all_numbers, check_faults
+from oceanmock.scenario.diagnostics import Issue, Loc, Wording
+from oceanmock.scenario.faults import check_faults
 from oceanmock.scenario.fields import Reference
-from oceanmock.scenario.submit_checks import check_starts, check_templates
-from oceanmock.text import suggest
+from oceanmock.scenario.loader import Format, check_meaning
+from oceanmock.scenario.names import (
+    Kind,
+    NamedPart,
+    check_fault_ids,
+    check_reference,
+    check_story,
+    duplicate_ids,
+    entries,
+    outline,
+)
+from oceanmock.scenario.submit_calls import check_starts, check_templates
 
-_OPERATIONS: Final[dict[Call, ocp_api.Operation]] = {
-    "retryTask": "RETRY",
-    "rollbackTask": "ROLLBACK",
-    "retrySubtask": "RETRY",
-    "skipSubtask": "SKIP",
-    "cancelSubtask": "CANCEL",
-}
-_TASK_STATUSES: Final = ("RUNNING", "FAILED", "SUCCESSFUL", "ABORTED")
-_SUBTASK_STATUSES: Final = ("PENDING", "READY", "RUNNING", "CANCELING", "FAILED", "SUCCESSFUL")
-_TASK_OPERATIONS: Final = ("EXECUTE", "RETRY", "ROLLBACK")
+# --- ids and references ---------------------------------------------------------------------------
+
+_KINDS: Final = (
+    Kind("tasks", "task", where="this file", may_repeat=True),
+    Kind("subtasks", "subtask", where="this task"),
+)
 
 
-def check(scenario: Scenario, *, tell_story: bool = True) -> list[Found]:
-    """Everything that is wrong with the whole; the story is told only when nothing else is."""
-    return ask(scenario, _RULES, tell if tell_story else None)
+def check_names(data: Any) -> Iterator[Issue]:
+    """Yield duplicate ids, and unknown or ambiguous references, in a file's data."""
+    tasks = outline(data, _KINDS)
+    subtasks = [subtask for task in tasks for subtask in task.parts]
+    yield from duplicate_ids(tasks, _count_of, also=", or counts up to it")
+    yield from duplicate_ids(subtasks)
+    for task in tasks:
+        for subtask in task.parts:
+            for place, reference in entries(subtask.data.get("needs")):
+                yield from check_reference(reference, task.parts, (*subtask.loc, "needs", place))
+    yield from check_story(data, tasks, keys=("task", "subtask"))
+    yield from check_fault_ids(data, {"task": tasks, "subtask": subtasks}, _count_of)
 
 
-def tell(scenario: Scenario, *, steps: int | None = None) -> story.Told[OcpActor]:
-    """The scenario's story, or its first steps. Raises StoryDivergesError if it cannot happen."""
+def _count_of(task: NamedPart) -> int:
+    repeat = task.data.get("repeat")
+    count = repeat.get("count") if isinstance(repeat, dict) else 1
+    return count if isinstance(count, int) and count >= 1 else 1
+
+
+# --- the story ------------------------------------------------------------------------------------
+
+
+def simulate_story(scenario: Scenario, *, steps: int | None = None) -> story.StoryRun[OcpActor]:
+    """Run the scenario's story, or its first steps. Raises StoryDivergesError."""
     rules = rules_of(scenario.tick, scenario.switches)
     actors = [
         OcpActor(
             -task.age,
-            _called(task, number),
-            tuple(_called(subtask, place) for place, subtask in enumerate(task.subtasks)),
-            ocp.start(script_of(task), replace(rules, phase=task.age % rules.tick)),
+            _label(task, number),
+            tuple(_label(subtask, place) for place, subtask in enumerate(task.subtasks)),
+            machine.start(script_of(task), replace(rules, phase=task.age % rules.tick)),
         )
         for number, task in enumerate(scenario.tasks)
     ]
-    unborn = [place for place, task in enumerate(scenario.tasks) if task.starts_on]
-    return story.tell(actors, steps_of(scenario)[:steps], unborn=unborn)
+    waiting = [place for place, task in enumerate(scenario.tasks) if task.starts_on]
+    return story.simulate(actors, steps_of(scenario)[:steps], waiting=waiting)
 
 
 def steps_of(scenario: Scenario) -> list[story.Step]:
-    """The story's steps, with positions for references; what is wrong with those is not asked."""
+    """Return the story's steps, with positions for references, which have been checked."""
     return [_resolve(scenario, step) for step in scenario.story]
 
 
@@ -78,55 +100,59 @@ def steps_of(scenario: Scenario) -> list[story.Step]:
 class OcpActor(story.Actor):
     """A task of a story; its parts are its subtasks."""
 
-    life: ocp.History
+    life: machine.History
 
-    def shows(self, part: story.Part) -> Iterator[story.Shown]:
-        """Its status and operation in each state of its life."""
+    def shows(self, part: story.Part) -> Iterator[story.Display]:
+        """Yield its status and operation in each state."""
         for state in self.life.states:
             it = state.subtasks[part[0]] if part else state
-            yield story.Shown(state.at, (it.status, it.operation))
+            yield story.Display(state.at, (it.status, it.operation))
 
     def start(self, instant: int, others: Sequence[OcpActor]) -> OcpActor:
-        """The task born at an instant; the ticks lie where they lay."""
+        """Return the task started at an instant; the schedulers' ticks stay where they are."""
         rules = replace(self.life.rules, phase=-instant % self.life.rules.tick)
-        return replace(self, born=instant, life=ocp.start(self.life.script, rules))
+        return replace(self, born=instant, life=machine.start(self.life.script, rules))
 
     def operate(self, operation: str, part: story.Part, instant: int) -> OcpActor | story.Refusal:
-        """The task after an operation on it, or on its subtask."""
+        """Return the task after an operation on it, or on its subtask."""
         subtask = part[0] if part else None
         try:
-            life = ocp.operate(
-                self.life, cast("ocp_api.Operation", operation), instant, subtask=subtask
+            life = machine.operate(
+                self.life, cast("Operation", operation), instant, subtask=subtask
             )
         except (IllegalOperation, RollbackProhibited) as refusal:
             return story.Refusal(400, str(refusal))
         return replace(self, life=life)
 
 
+def _resolve(scenario: Scenario, step: Step) -> story.Step:
+    if step.wait is not None:
+        return story.Wait(step.wait)
+    if step.start is not None:
+        return story.Start(_position(scenario, step.start))
+    target = step.until or step
+    place = _position(scenario, cast("Reference", target.task))
+    subtask = None
+    if target.subtask is not None:
+        subtask = find_subtask(scenario.tasks[place], target.subtask)
+    part = () if subtask is None else (subtask,)
+    if step.until is not None:
+        return story.Until(place, part, (step.until.status, step.until.operation))
+    operation = API.route(str(step.call)).operation
+    return story.Call(place, part, operation, step.answers)
+
+
+def _position(scenario: Scenario, reference: Reference) -> int:
+    """Return the position of the first task with this id or name."""
+    return next(
+        place for place, task in enumerate(scenario.tasks) if reference in (task.id, task.name)
+    )
+
+
 # --- the rules ------------------------------------------------------------------------------------
 
 
-def _ids_given_twice(scenario: Scenario) -> Iterator[Found]:
-    tasks: list[tuple[int, int, Loc]] = []
-    subtasks: dict[int, Loc] = {}
-    for number, task in enumerate(scenario.tasks):
-        loc: Loc = ("tasks", number)
-        if task.id is not None:
-            last = task.id + (task.repeat.count if task.repeat else 1) - 1
-            if any(first <= last and task.id <= end for first, end, _ in tasks):
-                what = f"another task of this file already has id {task.id}, or counts up to it"
-                yield Found((*loc, "id"), "duplicate-id", what)
-            tasks.append((task.id, last, loc))
-        for place, subtask in enumerate(task.subtasks):
-            where: Loc = (*loc, "subtasks", place, "id")
-            if subtask.id in subtasks:
-                what = f"another subtask of this file already has id {subtask.id}"
-                yield Found(where, "duplicate-id", what)
-            elif subtask.id is not None:
-                subtasks[subtask.id] = where
-
-
-def _repeated_tasks(scenario: Scenario) -> Iterator[Found]:
+def _repeated_tasks(scenario: Scenario) -> Iterator[Issue]:
     for number, task in enumerate(scenario.tasks):
         if task.repeat is None:
             continue
@@ -134,54 +160,43 @@ def _repeated_tasks(scenario: Scenario) -> Iterator[Found]:
             if subtask.id is not None:
                 loc: Loc = ("tasks", number, "subtasks", place, "id")
                 what = "a subtask of a repeated task cannot have an id of its own"
-                yield Found(loc, "repeated-id", what, "Leave it out: each gets one.")
+                yield Issue(loc, "repeated-id", what, "Leave it out: each gets one.")
         if task.repeat.every * (task.repeat.count - 1) > task.age:
-            what = "the last of these tasks would be born after the start"
-            needed = -(-task.repeat.every * (task.repeat.count - 1) // SECOND)
-            yield Found(
-                ("tasks", number, "repeat"), "born-later", what, f"Give `age` at least {needed}s."
-            )
+            what = "the last of these tasks would start after the sandbox's start"
+            age = -(-task.repeat.every * (task.repeat.count - 1) // SECOND)
+            loc = ("tasks", number, "repeat")
+            yield Issue(loc, "starts-later", what, f"Give `age` at least {age}s.")
 
 
-def _templates(scenario: Scenario) -> Iterator[Found]:
+def _templates(scenario: Scenario) -> Iterator[Issue]:
     templates = [
-        (number, task, task.starts_on)
+        (("tasks", number), task, task.starts_on)
         for number, task in enumerate(scenario.tasks)
         if task.starts_on is not None
     ]
-    yield from check_starts(
-        "ocp", [(("tasks", number), starts_on) for number, _, starts_on in templates]
-    )
-    for number, task, _ in templates:
-        loc: Loc = ("tasks", number)
-        yield from check_templates(
-            [(loc, [key for key in ("id", "age", "repeat") if getattr(task, key)])]
-            + [
-                ((*loc, "subtasks", place), ["id"])
-                for place, subtask in enumerate(task.subtasks)
-                if subtask.id is not None
-            ]
-        )
+    routes = [(route.id, route.path) for route in API.routes]
+    starts = [(loc, starts_on) for loc, _, starts_on in templates]
+    yield from check_starts(starts, API.prefix, routes=routes)
+    for loc, task, _ in templates:
+        keys = [key for key in ("id", "age", "repeat") if getattr(task, key)]
+        subtasks = [
+            ((*loc, "subtasks", place), ["id"])
+            for place, subtask in enumerate(task.subtasks)
+            if subtask.id is not None
+        ]
+        yield from check_templates([(loc, keys), *subtasks])
 
 
-def _needs(scenario: Scenario) -> Iterator[Found]:
-    for number, task in enumerate(scenario.tasks):
-        for place, subtask in enumerate(task.subtasks):
-            for nth, reference in enumerate(subtask.needs or ()):
-                loc: Loc = ("tasks", number, "subtasks", place, "needs", nth)
-                yield from _unknown_subtask(task, reference, loc)
-
-
-def _cycles(scenario: Scenario) -> Iterator[Found]:
+def _cycles(scenario: Scenario) -> Iterator[Issue]:
     for number, task in enumerate(scenario.tasks):
         if cycle := _find_cycle([upstreams_of(task, place) for place in range(len(task.subtasks))]):
-            names = " → ".join(_called(task.subtasks[place], place) for place in cycle)
+            names = " → ".join(_label(task.subtasks[place], place) for place in cycle)
             loc: Loc = ("tasks", number, "subtasks", cycle[0], "needs")
-            yield Found(loc, "cycle", f"these subtasks wait for one another: {names}")
+            yield Issue(loc, "cycle", f"these subtasks wait for one another: {names}")
 
 
 def _find_cycle(needs: list[tuple[int, ...]]) -> list[int]:
-    """Positions along a cycle, the first one again at the end; empty when there is none."""
+    """Return positions along a cycle, the first one again at the end; empty when there is none."""
     waiting = {place: set(upstreams) for place, upstreams in enumerate(needs)}
     while free := [place for place, upstreams in waiting.items() if not upstreams]:
         for place in free:
@@ -197,128 +212,95 @@ def _find_cycle(needs: list[tuple[int, ...]]) -> list[int]:
     return [*trail[trail.index(here) :], here]
 
 
-def _attempts_nobody_can_reach(scenario: Scenario) -> Iterator[Found]:
+def _unreachable_attempts(scenario: Scenario) -> Iterator[Issue]:
     if scenario.switches.retry_after_failed_rollback:
         return  # the retry runs again what had succeeded and was rolled back
-    for number, task in enumerate(scenario.tasks):
-        for place, subtask in enumerate(task.subtasks):
-            loc: Loc = ("tasks", number, "subtasks", place)
-            cancelled = _is_cancelled(scenario, task, subtask)
-            for key, attempts in (("attempts", subtask.attempts), ("rollback", subtask.rollback)):
-                for nth, (before, _) in enumerate(pairwise(attempts), start=1):
-                    if _outcome(before, subtask) == "SUCCESSFUL" and not cancelled:
-                        what = f"attempt {nth + 1} of subtask {_called(subtask, place)!r} is never"
-                        hint = f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
-                        yield Found(
-                            (*loc, key, nth), "unreachable-attempt", f"{what} reached", hint
-                        )
+    for task, subtask, label, loc in _subtasks(scenario):
+        is_cancelled = _is_cancelled(scenario, task, subtask)
+        for key, attempts in (("attempts", subtask.attempts), ("rollback", subtask.rollback)):
+            for nth, (before, _) in enumerate(pairwise(attempts), start=1):
+                if _outcome(before, subtask) == "SUCCESSFUL" and not is_cancelled:
+                    what = f"attempt {nth + 1} of subtask {label!r} is never reached"
+                    hint = f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
+                    yield Issue((*loc, key, nth), "unreachable-attempt", what, hint)
 
 
-def _outcomes_out_of_time(scenario: Scenario) -> Iterator[Found]:
-    for number, task in enumerate(scenario.tasks):
-        for place, subtask in enumerate(task.subtasks):
-            for key, attempts in (("attempts", subtask.attempts), ("rollback", subtask.rollback)):
-                for nth, attempt in enumerate(attempts):
-                    if attempt.ends == "SUCCESSFUL" and _outcome(attempt, subtask) == "FAILED":
-                        loc: Loc = ("tasks", number, "subtasks", place, key, nth, "ends")
-                        what = (
-                            f"attempt {nth + 1} of subtask {_called(subtask, place)!r} cannot end"
-                            f" SUCCESSFUL: it takes longer than the timeout of {_limit(subtask)} s"
-                        )
-                        yield Found(loc, "impossible-outcome", what, "Raise the timeout.")
+def _late_successes(scenario: Scenario) -> Iterator[Issue]:
+    for _, subtask, label, loc in _subtasks(scenario):
+        for key, attempts in (("attempts", subtask.attempts), ("rollback", subtask.rollback)):
+            for nth, attempt in enumerate(attempts):
+                if attempt.ends == "SUCCESSFUL" and _outcome(attempt, subtask) == "FAILED":
+                    what = (
+                        f"attempt {nth + 1} of subtask {label!r} cannot end SUCCESSFUL: "
+                        f"it takes longer than the timeout of {_limit(subtask)} s"
+                    )
+                    way = (*loc, key, nth, "ends")
+                    yield Issue(way, "impossible-outcome", what, "Raise the timeout.")
 
 
-def _story_references(scenario: Scenario) -> Iterator[Found]:
+def _faults(scenario: Scenario) -> Iterator[Issue]:
+    yield from check_faults(scenario.faults)
+
+
+def _starts(scenario: Scenario) -> Iterator[Issue]:
     for number, step in enumerate(scenario.story):
-        loc: Loc = ("story", number) if step.until is None else ("story", number, "until")
-        task_reference = step.task or step.start if step.until is None else step.until.task
-        subtask_reference = step.subtask if step.until is None else step.until.subtask
-        if task_reference is None:
+        if step.start is None:
             continue
-        place = _find_task(scenario, task_reference)
-        if place is None:
-            names = [str(name) for each in scenario.tasks for name in (each.id, each.name) if name]
-            yield from unless_one(
-                0,
-                task_reference,
-                noun="task",
-                where="this file",
-                names=names,
-                loc=(*loc, "start" if step.start else "task"),
-                most=5,
-            )
-        elif step.start is not None and scenario.tasks[place].starts_on is None:
+        if scenario.tasks[_position(scenario, step.start)].starts_on is None:
             what = f"task {step.start!r} is there from the start"
-            yield Found((*loc, "start"), "wrong-start", what, "Say what it `starts_on`.")
-        elif subtask_reference is not None:
-            task = scenario.tasks[place]
-            yield from _unknown_subtask(task, subtask_reference, (*loc, "subtask"))
-        yield from _words_of_the_other_kind(step, loc)
+            yield Issue(("story", number, "start"), "wrong-start", what, "Say what it `starts_on`.")
 
 
-def _words_of_the_other_kind(step: Step, loc: Loc) -> Iterator[Found]:
-    """A task has fewer states and operations than a subtask, and ABORTED is a task's alone."""
-    if step.until is None:
-        return
-    of_task = step.until.subtask is None
-    kind = "a task" if of_task else "a subtask"
-    statuses = _TASK_STATUSES if of_task else _SUBTASK_STATUSES
-    if step.until.status is not None and step.until.status not in statuses:
-        what = f"{kind} is never {step.until.status}"
-        hint = suggest(step.until.status, statuses)
-        yield Found((*loc, "status"), "unknown-value", what, hint)
-    if of_task and step.until.operation not in (None, *_TASK_OPERATIONS):
-        what = f"the operation of a task is never {step.until.operation}"
-        hint = suggest(step.until.operation, _TASK_OPERATIONS)
-        yield Found((*loc, "operation"), "unknown-value", what, hint)
-
-
-def _faults(scenario: Scenario) -> Iterator[Found]:
-    tasks = [(task.id, task.repeat.count if task.repeat else 1) for task in scenario.tasks]
-    subtasks = [(each.id, 1) for task in scenario.tasks for each in task.subtasks]
-    numbers = {"task": all_numbers(tasks), "subtask": all_numbers(subtasks)}
-    yield from check_faults(scenario.faults, numbers)
-
-
-_RULES: Final[tuple[Callable[[Scenario], Iterator[Found]], ...]] = (
-    _ids_given_twice,
+_RULES: Final = (
     _repeated_tasks,
     _templates,
-    _needs,
     _cycles,
-    _attempts_nobody_can_reach,
-    _outcomes_out_of_time,
+    _unreachable_attempts,
+    _late_successes,
     _faults,
-    _story_references,
+    _starts,
 )
 
 
-# --- small things ---------------------------------------------------------------------------------
+def check(scenario: Scenario) -> list[Issue]:
+    """Return all issues of a scenario whose structure is sound."""
+    return check_meaning(scenario, _RULES, simulate_story)
 
 
-def _unknown_subtask(task: Task, reference: Reference, loc: Loc) -> Iterator[Found]:
-    count = sum(reference in (subtask.id, subtask.name) for subtask in task.subtasks)
-    names = [str(name) for each in task.subtasks for name in (each.id, each.name) if name]
-    yield from unless_one(count, reference, noun="subtask", where="this task", names=names, loc=loc)
+FORMAT: Final = Format(
+    api=API.name,
+    scripts_key=API.scripts_key,
+    model=Scenario,
+    fault=OcpFault,
+    wording=Wording(
+        API.title, server_words=frozenset(("ends", "mode", "operation", "status", "type"))
+    ),
+    check_names=check_names,
+    check=check,
+)
 
 
-def _find_task(scenario: Scenario, reference: Reference) -> int | None:
-    for place, task in enumerate(scenario.tasks):
-        if reference in (task.id, task.name):
-            return place
-    return None
+# --- small parts ----------------------------------------------------------------------------------
 
 
-def _called(thing: Task | Subtask, place: int) -> str:
+def _subtasks(scenario: Scenario) -> Iterator[tuple[Task, Subtask, str, Loc]]:
+    """Yield each subtask with its task, what messages call it, and the way to it."""
+    for number, task in enumerate(scenario.tasks):
+        for place, subtask in enumerate(task.subtasks):
+            loc: Loc = ("tasks", number, "subtasks", place)
+            yield task, subtask, _label(subtask, place), loc
+
+
+def _label(thing: Task | Subtask, place: int) -> str:
     return thing.name or str(thing.id or place + 1)
 
 
 def _limit(subtask: Subtask) -> int:
-    return subtask.timeout or ocp_states.WATCHDOG // SECOND
+    return subtask.timeout or states.WATCHDOG // SECOND
 
 
-def _outcome(attempt: Attempt, subtask: Subtask) -> ocp_states.Outcome:
-    """How the attempt really ends, if nobody cancels it."""
+def _outcome(attempt: Attempt, subtask: Subtask) -> states.Outcome:
+    """Return how the attempt ends unless it is cancelled."""
     if attempt.takes is None or attempt.takes > _limit(subtask) * SECOND:
         return "FAILED"
     return attempt.ends or "SUCCESSFUL"
@@ -331,23 +313,3 @@ def _is_cancelled(scenario: Scenario, task: Task, subtask: Subtask) -> bool:
         and step.subtask in (subtask.id, subtask.name)
         for step in scenario.story
     )
-
-
-def _resolve(scenario: Scenario, step: Step) -> story.Step:
-    """A step with positions for references; the references have been checked."""
-    if step.wait is not None:
-        return story.Wait(step.wait)
-    whom = step.until or step
-    reference = step.start or whom.task
-    place = _find_task(scenario, reference) if reference is not None else None
-    if place is None:
-        raise ValueError("a story is told only once its references have been checked")
-    if step.start is not None:
-        return story.Start(place)
-    subtask = None if whom.subtask is None else find_subtask(scenario.tasks[place], whom.subtask)
-    part = () if subtask is None else (subtask,)
-    if step.until is not None:
-        return story.Until(place, part, (step.until.status, step.until.operation))
-    if step.call is None:
-        raise ValueError("a step either waits or calls")
-    return story.Call(place, part, _OPERATIONS[step.call], step.answers)

@@ -1,50 +1,30 @@
-"""Mistakes in a file somebody wrote: where each one is, which rule it breaks, how to mend it.
+"""Say what is wrong with a file: which rule it breaks, where, and the nearest valid choice.
 
-Knows YAML's nodes and their marks, and how to say what pydantic found; knows nothing of what a
-scenario means. Its only door is ``ScenarioError``: all the mistakes of a file, in their order.
+An ``Issue`` has the way to a value; a ``Diagnostic`` has its line and column. ``explain`` puts
+pydantic's errors in the words of the file format, and quotes the author's own text. Nothing here
+knows what a scenario means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-import yaml
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from oceanmock.errors import AuthorError
+from oceanmock.text import shorten, suggest
 
 Loc = tuple[int | str, ...]
 """The way to a value: keys and positions from the root."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Issue:
-    """One mistake. Lines and columns count from 1; ``rule`` is stable, for tools to match."""
-
-    path: str
-    line: int
-    column: int
-    rule: str
-    message: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        hint = f"\n  {self.hint}" if self.hint else ""
-        return f"{self.path}:{self.line}:{self.column}: {self.message} [{self.rule}]{hint}"
-
-
-class ScenarioError(AuthorError):
-    """A scenario that cannot be used; ``mistakes`` has all that is wrong with it."""
-
-    def __init__(self, mistakes: Iterable[Issue]) -> None:
-        self.mistakes = tuple(sorted(set(mistakes)))
-        super().__init__("\n".join(map(str, self.mistakes)))
-
-
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A mistake before it has a line: the way to it, and whether the key itself is meant."""
+class Issue:
+    """One issue by the way to its value, or to the key itself. ``rule`` is stable, for tools."""
 
     loc: Loc
     rule: str
@@ -52,152 +32,200 @@ class Found:
     hint: str = ""
     at_key: bool = False
 
-
-class Document:
-    """A YAML text as data, with the place of every value in it."""
-
-    def __init__(self, text: str, path: str) -> None:
-        """Raises ScenarioError when the text is not YAML, or empty."""
-        self.path = path
-        try:
-            _check_depth(text)
-            loader = _Loader(text)
-            root = loader.get_single_node()
-            self._duplicates = list(_duplicate_keys(root)) if root else []
-            self.data: Any = loader.construct_document(root) if root else None
-        except yaml.MarkedYAMLError as error:
-            raise ScenarioError([_syntax_mistake(path, error)]) from error
-        except (yaml.YAMLError, ValueError) as error:
-            what = f"this is not YAML: {error}".replace("\n", " ")
-            raise ScenarioError([Issue(path, 1, 1, "syntax", what)]) from error
-        if root is None:
-            raise ScenarioError([Issue(path, 1, 1, "syntax", "the file is empty")])
-        self._root: yaml.Node = root
-
-    def duplicate_keys(self) -> list[Issue]:
-        """Keys that stand twice in one mapping; YAML would silently keep the last."""
-        return [
-            Issue(
-                self.path,
-                again.start_mark.line + 1,
-                again.start_mark.column + 1,
-                "duplicate-key",
-                f"{again.value!r} stands here twice; the first is on line {first + 1}",
-                "Remove one of them.",
-            )
-            for again, first in self._duplicates
-        ]
-
-    def locate(self, found: Found) -> Issue:
-        """Gives a mistake its line and column: the value's, or the nearest that is there."""
-        mark = _node_at(self._root, found.loc, at_key=found.at_key).start_mark
-        return Issue(
-            self.path, mark.line + 1, mark.column + 1, found.rule, found.message, found.hint
-        )
+    def __str__(self) -> str:
+        hint = f"\n  {self.hint}" if self.hint else ""
+        return f"{self.message} [{self.rule}]{hint}"
 
 
-class _Loader(yaml.CSafeLoader):
-    """YAML's plain values; those that cannot be made are mistakes with a place."""
+@dataclass(frozen=True, slots=True, order=True)
+class Diagnostic:
+    """One issue of a file; lines and columns count from 1."""
 
-    yaml_constructors = {  # noqa: RUF012 (PyYAML's own way)
-        tag: make
-        for tag, make in yaml.CSafeLoader.yaml_constructors.items()
-        if tag is None or not tag.endswith((":binary", ":omap", ":pairs", ":set"))
-    }
+    path: str
+    line: int
+    column: int
+    rule: str
+    message: str
+    hint: str = ""
+    loc: Loc = field(default=(), compare=False)
 
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """The node's value. Raises a ConstructorError for a tag that does not fit the text."""
-        if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
-            raise _no_such_value(node)  # it would be long in the making
-        try:
-            value = super().construct_object(node, deep)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise _no_such_value(node) from error
-        if isinstance(value, int) and abs(value) >= _TOO_BIG:
-            raise _no_such_value(node)
-        return value
+    def __str__(self) -> str:
+        hint = f"\n  {self.hint}" if self.hint else ""
+        return f"{self.path}:{self.line}:{self.column}: {self.message} [{self.rule}]{hint}"
 
 
-_NUMBERS: Final = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-_LONGEST_NUMBER: Final = 400
-_TOO_BIG: Final = 10**100
-DEEPEST: Final = 100
-"""So many levels may be nested; far deeper ones take long to be read, and would break the stack."""
+class ScenarioError(AuthorError):
+    """A file cannot be used; ``diagnostics`` has its issues in the order of their places."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = tuple(sorted(set(diagnostics)))
+        super().__init__("\n".join(map(str, self.diagnostics)))
 
 
-def _no_such_value(node: yaml.Node) -> yaml.constructor.ConstructorError:
-    kind = node.tag.rpartition(":")[2]
-    what = f"{str(node.value)[:40]!r} cannot be read as {_KINDS.get(kind, kind)}"
-    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+def contradiction(rule: str, message: str, **context: Any) -> PydanticCustomError:
+    """Return a validator's error about a mapping as a whole: ``message`` follows its name."""
+    return PydanticCustomError(rule, message, {"about": "mapping", **context})
 
 
-_KINDS: Final = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "timestamp": "an instant",
+def wrong_value(key: str, message: str, hint: str = "") -> PydanticCustomError:
+    """Return a validator's error about the value of a key, in a sentence of its own."""
+    return PydanticCustomError(
+        "unknown_value", "{text}", {"text": message, "key": key, "hint": hint}
+    )
+
+
+# --- pydantic's errors in words -------------------------------------------------------------------
+
+_EXPECTED: Final = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "model_type": "a mapping of keys to values",
+    "dict_type": "a mapping of keys to values",
+    "bad_reference": "an id or a name",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "string_too_short": "at least one character long",
+    "string_too_long": "at most {max_length} characters long",
+    "too_short": "a list of at least one item",
+    "too_long": "a list of at most {max_length} items",
 }
+_WRONG_TYPES: Final = ("_type", "_parsing", "_from_float", "_reference")
+_INSTANT_HINT: Final = "Write it like 2021-08-25T15:09:31+08:00."
+_MAX_VALUE_LENGTH: Final = 60
 
 
-def _check_depth(text: str) -> None:
-    """Raises a ComposerError for nesting that would break the stack of whoever follows it."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > DEEPEST:
-            mark: Any = event.start_mark  # libyaml's has the same fields
-            what = f"more than {DEEPEST} levels are nested here"
-            raise yaml.composer.ComposerError(None, None, what, mark)
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What messages about one format need to know.
+
+    ``server_words`` are the keys whose words are the server's own, ``choices`` lists what may stand
+    at a key where pydantic knows only a part. Items of the list ``unnamed`` seldom have a name, so
+    messages name one more owner. ``text_at`` returns the author's text of a value, "" if unknown.
+    """
+
+    title: str
+    server_words: frozenset[str] = frozenset()
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unnamed: str = ""
+    text_at: Callable[[Loc], str] = lambda _: ""
 
 
-def _syntax_mistake(path: str, error: yaml.MarkedYAMLError) -> Issue:
-    mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    context = f"{error.context}, " if error.context else ""
-    return Issue(path, line, column, "syntax", f"this is not YAML: {context}{error.problem}")
+def explain(error: ErrorDetails, loc: Loc, data: Any, wording: Wording) -> Issue:
+    """Return one of pydantic's errors, found at ``loc`` of ``data``, as an issue."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "missing":
+        return Issue(
+            loc[:-1], "missing-key", f"{owner_of(loc[:-1], data, wording)} has no `{loc[-1]}`"
+        )
+    if "key" in context and "text" in context:
+        return Issue((*loc, context["key"]), _rule(kind), context["text"], context["hint"])
+    subject = subject_of(loc, data, wording)
+    if context.get("about") == "mapping":
+        return Issue(loc, _rule(kind), f"{subject} {error['msg']}")
+    return _explain_value(error, loc, subject, wording=wording)
 
 
-def _duplicate_keys(root: yaml.Node) -> Iterator[tuple[yaml.ScalarNode, int]]:
-    """Each repeated key, with the line of the first one."""
-    waiting: list[yaml.Node] = [root]
-    visited: set[int] = set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in visited:
-            continue
-        visited.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            waiting.extend(node.value)
-        elif isinstance(node, yaml.MappingNode):
-            seen: dict[str, int] = {}
-            for key, value in node.value:
-                waiting.append(value)
-                if isinstance(key, yaml.ScalarNode):
-                    if key.value in seen and key.value != "<<":
-                        yield key, seen[key.value]
-                    seen.setdefault(key.value, key.start_mark.line)
+def _explain_value(error: ErrorDetails, loc: Loc, subject: str, *, wording: Wording) -> Issue:
+    kind, context = error["type"], error.get("ctx", {})
+    what = f"{subject} is {_quote(error['input'], wording.text_at(loc))}"
+    if kind == "literal_error":
+        return _explain_word(error, loc, what, wording=wording)
+    if kind.startswith(("datetime", "timezone")) or kind == "bad_instant":
+        return Issue(loc, "bad-instant", f"{what}, {_why_no_instant(error)}", _INSTANT_HINT)
+    if kind.startswith("bad_") and kind not in _EXPECTED:
+        return Issue(loc, _rule(kind), f"{what}, which {error['msg']}")
+    hint = ""
+    if kind == "string_type" and isinstance(error["input"], bool | int | float):
+        text = wording.text_at(loc) or str(error["input"])
+        hint = f"Put it in quotes: {json.dumps(text)}."
+    rule = "wrong-type" if kind.endswith(_WRONG_TYPES) else "out-of-range"
+    expected = _EXPECTED.get(kind, error["msg"]).format(**context)
+    return Issue(loc, rule, f"{what}; it should be {expected}", hint)
 
 
-def _node_at(root: yaml.Node, loc: Loc, *, at_key: bool) -> yaml.Node:
-    node = root
+def _rule(kind: str) -> str:
+    return kind.replace("_", "-")
+
+
+def _explain_word(error: ErrorDetails, loc: Loc, what: str, *, wording: Wording) -> Issue:
+    value, expected = error["input"], str(error["ctx"]["expected"])
+    choices = tuple(word or number for word, number in re.findall(r"'([^']+)'|(\d+)", expected))
+    key = next((step for step in reversed(loc) if isinstance(step, str)), "")
+    reason = "is none of its values"
+    if key in wording.server_words:
+        reason = f"{wording.title} does not know"
+    hint = suggest(value if isinstance(value, str) else "", wording.choices.get(key, choices))
+    return Issue(loc, "unknown-value", f"{what}, which {reason}", hint)
+
+
+def _why_no_instant(error: ErrorDetails) -> str:
+    if error["type"] == "bad_instant":
+        return f"which {error['msg']}"
+    return "which has no offset" if error["type"] == "timezone_aware" else "which is no instant"
+
+
+def _quote(value: Any, text: str) -> str:
+    """Return a value as its author wrote it, or what it is where that is too much to show."""
+    if value is None or value == []:
+        return "empty"
+    if isinstance(value, dict | list | tuple):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, bool):
+        return text or str(value).lower()
+    quoted = repr(value) if isinstance(value, str) or not text else text
+    return shorten(quoted, _MAX_VALUE_LENGTH)
+
+
+# --- names of places ------------------------------------------------------------------------------
+
+_NOUNS: Final = {
+    "rollback": "rollback attempt",
+    "can": "flag",
+    "quirks_off": "quirk",
+    "log": "line",
+    "story": "step",
+    "drop": "path",
+    "change_type": "path",
+}
+"""What an item of a list is called where that is not the key's singular."""
+
+
+def owner_of(loc: Loc, data: Any, wording: Wording) -> str:
+    """Return what messages call a mapping."""
+    return subject_of(loc, data, wording) if loc else "a scenario"
+
+
+def subject_of(loc: Loc, data: Any, wording: Wording) -> str:
+    """Return what messages call a value: “`takes` of attempt 1 of subtask 'install'”."""
+    parts: list[str] = []
     for depth, step in enumerate(loc):
-        if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            if step >= len(node.value):
-                return node
-            node = node.value[step]
-        elif isinstance(node, yaml.MappingNode):
-            pair = next(
-                (pair for pair in reversed(node.value) if str(pair[0].value) == str(step)), None
-            )
-            if pair is None and isinstance(step, int):
-                continue  # the only item of a list, written without the list
-            if pair is None:
-                return node
-            last = depth == len(loc) - 1
-            node = pair[0] if at_key and last else pair[1]
+        if isinstance(step, int):
+            parts[-1:] = [_item(str(loc[depth - 1]), step, value_at(data, loc[: depth + 1]))]
         else:
-            return node
-    return node
+            parts.append(f"`{step}`")
+    return " of ".join(reversed(parts[-4 if wording.unnamed in loc else -3 :]))
+
+
+def _item(key: str, position: int, value: Any) -> str:
+    plural = key.removesuffix("s").replace("_", " ") if key.endswith("s") else f"`{key}`"
+    noun = _NOUNS.get(key, plural)
+    name = (value.get("name") or value.get("id")) if isinstance(value, dict) else None
+    if name and isinstance(name, str | int | float) and key != "story":
+        return f"{noun} {_quote(name, '')}"
+    return f"{noun} {position + 1}" + (" of the story" if key == "story" else "")
+
+
+def value_at(data: Any, loc: Loc) -> Any:
+    """Return the value at the end of a way, or None."""
+    for step in loc:
+        try:
+            data = data[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data

@@ -1,22 +1,24 @@
-"""What goes wrong on purpose, as a scenario file or the admin API says it: the model of a fault.
+"""Model an injected fault, as a scenario file or the admin API has it, and check a file's faults.
 
-A fault says whom it strikes (operation, ids, caller), when (which calls, how probably) and how: its
-effects. Here is what both APIs share; each format adds the operations of its own API and the things
-they are about. Which call a fault strikes, and what becomes of an answer, is for ``faults``; what
-only the whole file can show is for ``scenario_rules``.
+A fault selects requests (operation, ids, caller), counts them (which calls, how probably) and has
+effects. Each format adds the operations of its API and the things they are about; what becomes of a
+response is for ``engine.faults``. Of a file's faults, the first that applies to a request is
+injected.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from oceanmock import clock
-from oceanmock.scenario.fields import MAX_ID, Duration, Id, Model, Name, OrOne, shown_default
+from oceanmock.scenario.diagnostics import Issue, Loc, contradiction
+from oceanmock.scenario.fields import MAX_ID, Duration, Flag, Model, Name, OrOne, shown_default
 from oceanmock.text import format_duration
 
 # --- call numbers, paths, media types -------------------------------------------------------------
@@ -27,13 +29,13 @@ _MEDIA_TYPE: Final = re.compile(r"[!-~]+/[ -~]*[!-~]", re.ASCII)
 
 
 def _check_calls(value: object) -> object:
-    """A number, or a text of one number or of a range, in which the end may be left open."""
+    """Refuse what is neither a number nor a text such as `3`, `2-4` or `1-`."""
     is_text = isinstance(value, int | str) and not isinstance(value, bool)
-    written = _CALLS.fullmatch(str(value)) if is_text else None
-    if written is None:
+    match = _CALLS.fullmatch(str(value)) if is_text else None
+    if match is None:
         what = "is neither a call's number, counted from 1, nor a range such as 2-4 or 1-"
         raise PydanticCustomError("bad_calls", what)
-    first, _, last = written.groups()
+    first, _, last = match.groups()
     if last is not None and int(last) < int(first):
         raise PydanticCustomError("bad_calls", "ends before it begins")
     return value
@@ -42,7 +44,7 @@ def _check_calls(value: object) -> object:
 def _check_path(value: object) -> object:
     if isinstance(value, str) and _PATH.fullmatch(value):
         return value
-    what = "is no way to a value, such as data.status or data.contents.*.id"
+    what = "is no path to a value, such as data.status or data.contents.*.id"
     raise PydanticCustomError("bad_path", what)
 
 
@@ -110,204 +112,189 @@ EFFECTS: Final = (
     *("malformed", "content_type", "dribble", "drop", "change_type"),
 )
 MANGLES: Final = ("truncate", "malformed", "content_type", "dribble", "drop", "change_type")
-"""The effects that make another answer of the one there is."""
+"""The effects that change the operation's own response."""
 _ALONE: Final = {
-    "drop_response": (("delay", "jitter"), "there is no answer"),
-    "reset": (("delay", "jitter"), "there is no answer"),
+    "drop_response": (("delay", "jitter"), "there is no response"),
+    "reset": (("delay", "jitter"), "there is no response"),
     "empty": (("delay", "jitter", "status", "content_type"), "there is no body"),
 }
-"""The effects that leave nothing for others: those they may stand beside, and why only those."""
+"""The effects that exclude others, with those they allow beside them, and why."""
 
 
 class Dribble(Model):
-    """A body that comes a few bytes at a time."""
+    """A body sent a few bytes at a time."""
 
     bytes: Annotated[int, Field(strict=True, ge=1, le=2**20)] = 16
-    """How many come at once."""
+    """How many bytes are sent at once."""
     every: Span = Field(default=50 * clock.MILLISECOND, json_schema_extra=shown_default("50ms"))
-    """How long after the ones before, by the machine's clock."""
+    """The pause between them, in real time."""
 
 
 class Fault(Model):
-    """Something that goes wrong on purpose, and with which requests; never with the tasks."""
+    """An injected fault: which requests it applies to, and its effects. Tasks are unaffected."""
 
-    KINDS: ClassVar[Mapping[str, Mapping[str, str]]] = {}
-    """For each operation, what it is about, and which variable of its path says so."""
-    CHANGES: ClassVar[frozenset[str]] = frozenset()
-    """The operations that change something."""
-    API: ClassVar[str] = ""
-    """The API whose requests it strikes; either's, where it is empty."""
+    ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """For each operation the kinds its path names, each with the path's parameter."""
+    changing_operations: ClassVar[frozenset[str]] = frozenset()
+    api: ClassVar[str] = ""
+    """The API whose requests it applies to; every one's, where it is empty."""
 
     name: Name | None = None
-    """What the journal calls it; `fault 1`, `fault 2` … in the order of the file, if left out."""
+    """Its name in the journal; `fault 1`, `fault 2` … in the order of the file, if left out."""
     operation: Annotated[tuple[str, ...], OrOne()] = ()
-    """The operations it strikes, by their operationId; every one, if left out."""
+    """The operations it applies to, by operationId; every one, if left out."""
     caller: Name | None = None
-    """Who must have asked: a user, an access key, `root` or `agent`. Anybody, if left out."""
+    """The caller: a user, an access key, `root` or `agent`. Any, if left out."""
     calls: Annotated[tuple[Calls, ...], Field(min_length=1), OrOne()] = ("1-",)
-    """Which of the calls it might strike it does: `3`, `[1, 3]`, `2-4`, `1-`. Every one, if left
-    out. They are counted for each fault, from 1, whether or not another one has struck them."""
+    """Which of the matching calls get the fault: `3`, `[1, 3]`, `2-4`, `1-`. Every one, if left
+    out. Each fault counts its own, from 1, also those that got another fault."""
     counts: Literal["calls", "attempts"] = "calls"
-    """What `calls` and `probability` count. A request that directly follows one that was struck, of
+    """What `calls` and `probability` count. A request that directly follows one with a fault, from
     the same caller and equal to it, is another call, but the same attempt: obshell's Python SDK
     sends each failed request a second time by itself."""
     probability: Probability = 1.0
-    """How probably each of these calls is struck: 0 to 1, drawn from the sandbox's seed."""
+    """The probability for each of these calls: 0 to 1, drawn from the sandbox's seed."""
 
     delay: Span | None = None
-    """How much later it is answered, by the machine's clock."""
+    """How much later the response is sent, in real time."""
     jitter: Span | None = None
-    """At most how much later than that, drawn from the sandbox's seed."""
+    """At most how much later than `delay`, drawn from the sandbox's seed."""
     status: Status | None = None
-    """The answer's HTTP status, 400 to 599, with an error in the API's own envelope."""
-    reset: bool = False
-    """Reset the connection and answer nothing."""
-    drop_response: bool = False
+    """The response's HTTP status, 400 to 599, with an error in the API's own envelope."""
+    reset: Flag = False
+    """Reset the connection and send nothing."""
+    drop_response: Flag = False
     """Execute the operation and drop its response: `reset: true` with `still_executes: true`."""
-    empty: bool = False
-    """Answer a status and headers, and no body."""
+    empty: Flag = False
+    """Send a status and headers, and no body."""
     truncate: Size | None = None
-    """Send so many bytes of the body, of which the headers promise all, and close."""
-    malformed: bool = False
-    """Send a body that is not quite JSON."""
+    """Send so many bytes of the body, although the headers announce all, and close."""
+    malformed: Flag = False
+    """Send a body that is not valid JSON."""
     content_type: MediaType | None = None
-    """Send this as the answer's content type."""
+    """Send this content type."""
     dribble: Dribble | None = None
     """Send the body slowly: `{bytes: 16, every: 50ms}`."""
     drop: Annotated[tuple[Path, ...], OrOne()] = ()
-    """Leave out what is there in the JSON: `data.status`, or `data.contents.*.id` in every item."""
+    """Leave out these values of the JSON: `data.status`, or `data.contents.*.id` in every item."""
     change_type: Annotated[tuple[Path, ...], OrOne()] = ()
-    """Make it of another type: a text a number, everything else a text."""
-    still_executes: bool = False
+    """Send these values with another type: a text as a number, everything else as a text."""
+    still_executes: Flag = False
     """Execute the operation although its response is replaced (`status`), empty, or none (`reset`);
     required where an operation that changes something would get a mangled response."""
 
     @property
     def effects(self) -> tuple[str, ...]:
-        """What it does, by its keys; an effect that is switched off is none."""
-        given = ((key, getattr(self, key)) for key in EFFECTS)
-        return tuple(key for key, it in given if it is not None and it is not False and it != ())
+        """Return the keys of its effects, without those that are switched off."""
+        values = ((key, getattr(self, key)) for key in EFFECTS)
+        return tuple(
+            key for key, value in values if not any(value is off for off in (None, False, ()))
+        )
 
     @property
     def mangles(self) -> tuple[str, ...]:
-        """The effects that spoil the operation's own answer; that of `status` is the fault's."""
+        """Return the effects that change the operation's own response."""
         return tuple(key for key in self.effects if key in MANGLES and self.status is None)
 
     @property
     def targets(self) -> dict[str, str]:
-        """What a request must be about: the kinds and their ids."""
-        kinds = dict.fromkeys(kind for about in self.KINDS.values() for kind in about)
-        given = {kind: getattr(self, kind) for kind in kinds}
-        return {kind: str(id) for kind, id in given.items() if id is not None}
+        """Return the ids that a request's path must have, by their kinds."""
+        kinds = dict.fromkeys(kind for about in self.ids_by_operation.values() for kind in about)
+        ids = {kind: getattr(self, kind) for kind in kinds}
+        return {kind: str(id) for kind, id in ids.items() if id is not None}
 
     @property
     def spans(self) -> tuple[tuple[int, int | None], ...]:
-        """The calls as pairs of first and last, the last None where the end is open."""
+        """Return the calls as pairs of first and last, the last None where the end is open."""
         return tuple(map(_span, self.calls))
 
     def to_json(self) -> dict[str, Any]:
-        """What was said of it, and its API; ``read_fault`` makes the same of it."""
-        api = {"api": self.API} if self.API else {}
+        """Return its keys and its API, as ``read_fault`` reads them."""
+        api = {"api": self.api} if self.api else {}
         return api | self.model_dump(mode="json", exclude_defaults=True)
 
     @model_validator(mode="after")
-    def _something_that_can_be(self) -> Fault:
+    def _check_effects(self) -> Fault:
         if not self.effects:
             what = "does nothing; give it one of {effects}"
-            raise PydanticCustomError("bad_fault", what, {"effects": ", ".join(EFFECTS)})
+            raise contradiction("bad_fault", what, effects=", ".join(EFFECTS))
         for key, (allowed, why) in _ALONE.items():
             beside = [each for each in self.effects if each != key and each not in allowed]
             if key in self.effects and beside:
-                context = {"key": key, "beside": beside[0], "why": why}
-                message = "has `{beside}` beside `{key}`, with which {why}"
-                raise PydanticCustomError("bad_fault", message, context)
+                message = "has `{beside}` beside `{effect}`, with which {why}"
+                raise contradiction("bad_fault", message, effect=key, beside=beside[0], why=why)
         return self
 
 
-def _span(written: int | str) -> tuple[int, int | None]:
-    first, dash, last = str(written).partition("-")
+def _span(calls: int | str) -> tuple[int, int | None]:
+    first, dash, last = str(calls).partition("-")
     if not dash:
         return int(first), int(first)
     return int(first), int(last) if last else None
 
 
-# --- of each API ----------------------------------------------------------------------------------
-
-OcpChange = Literal["retryTask", "rollbackTask", "retrySubtask", "skipSubtask", "cancelSubtask"]
-OcpOperation = Literal["listTaskInstances", "getTaskInstance", "getSubtaskLog", OcpChange]
-"""The operations of openapi/ocp.yaml."""
-
-_TASK: Final = {"task": "taskInstanceId"}
-_SUBTASK: Final = {**_TASK, "subtask": "subtaskInstanceId"}
+# --- what only all of a file's faults show -------------------------------------------------------
 
 
-class OcpFault(Fault):
-    """Something that goes wrong on purpose, and with which requests; never with the tasks."""
-
-    API: ClassVar[str] = "ocp"
-    CHANGES: ClassVar[frozenset[str]] = frozenset(get_args(OcpChange))
-    KINDS: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        each: _SUBTASK if "Subtask" in each else {} if each == "listTaskInstances" else _TASK
-        for each in get_args(OcpOperation)
-    }
-
-    operation: Annotated[tuple[OcpOperation, ...], OrOne()] = ()
-    """The operations it strikes, by their operationId; every one, if left out."""
-    task: Id | None = None
-    """The id of the task a request must be about; any, if left out."""
-    subtask: Id | None = None
-    """The id of the subtask a request must be about; any, if left out."""
+def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
+    """Yield all issues of a file's faults."""
+    for rule in (_duplicate_names, _unstated_changes, _never_injected):
+        for place, fault in enumerate(faults):
+            yield from rule(fault, faults[:place], ("faults", place))
 
 
-ObshellChange = Literal["dagHandler", "nodeHandler"]
-ObshellOperation = Literal[
-    "getAllClusterDags",
-    "getAllAgentDags",
-    "getObLastMaintenanceDag",
-    "getAgentLastMaintenanceDag",
-    "getAllAgentsLastMaintenanceDag",
-    "getUnfinishedDags",
-    "getClusterUnfinishDags",
-    "getAgentUnfinishDags",
-    "getAgentMainDags",
-    "getDagDetail",
-    "getNodeDetail",
-    "getSubTaskDetail",
-    "getFullSubTaskLogs",
-    "getAgentInfo",
-    "getSecret",
-    "getTime",
-    "getGitInfo",
-    "getStatus",
-    ObshellChange,
-]
-"""The operations of openapi/obshell.yaml."""
-
-_ABOUT: Final = {
-    "getDagDetail": "dag",
-    "dagHandler": "dag",
-    "getNodeDetail": "node",
-    "nodeHandler": "node",
-    "getSubTaskDetail": "sub_task",
-    "getFullSubTaskLogs": "sub_task",
-}
+def _duplicate_names(fault: Fault, before: Sequence[Fault], loc: Loc) -> Iterator[Issue]:
+    """Yield a name that another fault has, or gets by its place."""
+    names = [each.name or f"fault {place}" for place, each in enumerate(before, start=1)]
+    name = fault.name or f"fault {len(before) + 1}"
+    if name in names:
+        what = f"fault {names.index(name) + 1} of this file is already called {name!r}"
+        yield Issue((*loc, "name"), "duplicate-name", what)
 
 
-class ObshellFault(Fault):
-    """Something that goes wrong on purpose, and with which requests; never with the dags."""
+def _unstated_changes(fault: Fault, before: Sequence[Fault], loc: Loc) -> Iterator[Issue]:
+    """Yield a changed response to an operation that has been executed, which must be stated.
 
-    API: ClassVar[str] = "obshell"
-    CHANGES: ClassVar[frozenset[str]] = frozenset(get_args(ObshellChange))
-    KINDS: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        each: {_ABOUT[each]: "id"} if each in _ABOUT else {} for each in get_args(ObshellOperation)
-    }
+    A fault of no operation applies to those that change something as well.
+    """
+    changing = fault.changing_operations & set(fault.operation or fault.changing_operations)
+    if fault.mangles and changing and not fault.still_executes:
+        which = f"{min(changing)} changes something"
+        hint = "Say `still_executes: true`."
+        if not fault.operation:
+            which = "it applies to operations that change something, too"
+            hint = "Say `still_executes: true`, or name the operations it applies to."
+        what = f"`{fault.mangles[0]}` changes the response of an executed operation, and {which}"
+        yield Issue((*loc, fault.mangles[0]), "unsaid-change", what, hint)
 
-    operation: Annotated[tuple[ObshellOperation, ...], OrOne()] = ()
-    """The operations it strikes, by their operationId; every one, if left out."""
-    dag: ShownId | None = None
-    """The dag a request must be about, by its number, or its generic id as a text; any, if left
-    out."""
-    node: ShownId | None = None
-    """The node a request must be about, in the same way."""
-    sub_task: ShownId | None = None
-    """The sub task a request must be about, in the same way."""
+
+def _never_injected(fault: Fault, before: Sequence[Fault], loc: Loc) -> Iterator[Issue]:
+    for key, why, hint in islice(_reasons(fault, before), 1):
+        what = f"fault {len(before) + 1} is never injected: {why}"
+        yield Issue((*loc, key) if key else loc, "never-injected", what, hint)
+
+
+def _reasons(fault: Fault, before: Sequence[Fault]) -> Iterator[tuple[str, str, str]]:
+    """Yield the key because of which a fault is never injected, why, and how to fix it."""
+    if not fault.probability:
+        yield "probability", "its probability is 0", "Give it one above 0, or remove the fault."
+    targets = list(fault.targets)
+    fitting = [id for id, about in fault.ids_by_operation.items() if set(targets) <= set(about)]
+    if targets and not set(fault.operation or fitting) & set(fitting):
+        kinds = " and ".join(f"a {kind.replace('_', ' ')}" for kind in targets)
+        which = f"{fault.operation[0]} is not" if fault.operation else "no operation is"
+        hint = f"These are: {', '.join(fitting)}." if fitting else "Leave one of them out."
+        yield targets[-1], f"{which} about {kinds}", hint
+    for place, other in enumerate(before, start=1):
+        if other.probability == 1 and (1, None) in other.spans and _covers(other, fault):
+            hint = "Put that one behind, or say to which `calls` it applies."
+            yield "", f"fault {place} applies to all its requests", hint
+
+
+def _covers(one: Fault, other: Fault) -> bool:
+    """Return whether one fault applies to each request that the other one applies to."""
+    operations = not one.operation or (
+        bool(other.operation) and set(other.operation) <= set(one.operation)
+    )
+    about = one.targets.items() <= other.targets.items()
+    return operations and about and one.caller in (None, other.caller)

@@ -1,7 +1,7 @@
-"""What the two formats of scenario files share: durations, instants, the head, how to be strict.
+"""Define what all formats of scenario files share: durations, instants, the first keys, strictness.
 
-Nothing here knows a task or a dag. The models of both formats are frozen and refuse every key they
-do not know; a docstring under a key is what an editor shows of it.
+Models are frozen and refuse unknown keys; the docstring under a key is what an editor shows of it.
+Types are as strict as their JSON Schema: no text stands for a number or for true and false.
 """
 
 from __future__ import annotations
@@ -72,6 +72,17 @@ Timeout = Annotated[int, BeforeValidator(_parse_timeout), _duration_schema()]
 Tick = Annotated[int, BeforeValidator(_parse_tick), _duration_schema()]
 Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+def _check_whole(value: object) -> object:
+    if isinstance(value, str | bool):
+        raise PydanticCustomError("int_type", "is not a whole number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_check_whole)]
+"""A whole number, which may be written as `5.0`, as JSON Schema has it."""
 
 
 def _check_reference(value: object) -> object:
@@ -81,18 +92,18 @@ def _check_reference(value: object) -> object:
 
 
 Reference = Annotated[int | str, BeforeValidator(_check_reference)]
-"""A task or subtask of this file, by its id or by its name."""
+"""A thing of this file, by its id or by its name."""
 
 
 def _check_instant(value: object) -> object:
-    """Text and YAML's own timestamps; a bare number would silently mean 1970."""
-    if not isinstance(value, str | datetime):
+    """Refuse a number, which would silently mean 1970."""
+    if not isinstance(value, str | datetime) or (isinstance(value, str) and value.isdecimal()):
         raise PydanticCustomError("bad_instant", "is no instant")
     return value
 
 
 def _within_centuries(value: datetime) -> datetime:
-    """Far enough from the ends of the calendar for every age and duration."""
+    """Refuse instants so near the ends of the calendar that an age or a duration passes them."""
     if not 1980 <= value.year < 3000:
         raise PydanticCustomError("bad_instant", "is not between 1980 and 2999")
     return value
@@ -105,7 +116,7 @@ Instant = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class OrOne:
-    """A list that may be written as its only item; says so to the validator and the schema."""
+    """Mark a list that may be written as its only item, for the validator and the schema."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -128,29 +139,29 @@ def split_lines(value: object) -> object:
 
 
 class FileSchema(GenerateJsonSchema):
-    """A JSON Schema that reads like the file: no titles, no nulls, no defaults that say nothing."""
+    """Write a JSON Schema that reads like the file: no titles, no nulls, only useful defaults."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Never: the key is the title."""
+        """Return False: the key is the title."""
         return False
 
     def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
-        """What may be left out is left out, not written as null."""
+        """Return the schema without null: an optional key is left out."""
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
-        """Only defaults a reader would write: a duration's is given where its field is."""
-        made = super().default_schema(schema)
-        if not isinstance(made.get("default"), str | int) or "pattern" in made:
-            made.pop("default", None)
-        return made
+        """Keep defaults that a reader would write; a duration's is given with its field."""
+        result = super().default_schema(schema)
+        if not isinstance(result.get("default"), str | int) or "pattern" in result:
+            result.pop("default", None)
+        return result
 
 
 def shown_default(text: str) -> dict[str, Any]:
     return {"default": text}
 
 
-# --- what both have -------------------------------------------------------------------------------
+# --- models ---------------------------------------------------------------------------------------
 
 
 class Model(BaseModel):
@@ -160,20 +171,19 @@ class Model(BaseModel):
 
 
 class BaseScenario(Model):
-    """What every scenario begins with."""
+    """The keys that every scenario begins with."""
 
     model_config = ConfigDict(title="oceanmock scenario")
 
     summary: Annotated[str, Field(min_length=1, max_length=200)]
     """What happens, in one sentence."""
     api: str
-    """The API that shows it, which decides what else the file may hold."""
+    """The API, which decides what other keys the file may have."""
     progression: clock.Progression = "time"
     """How time passes: `time` runs; `polls` goes to the next event each time a task or a dag
-    has been read; `immediate` lets everything due happen at once; `manual` stands until it is
-    moved."""
+    has been read; `immediate` runs everything due at once; `manual` stands until it is moved."""
     starts_at: Instant | None = None
-    """The instant the sandbox's clock starts at, with its offset; now, if left out."""
+    """The instant at which the sandbox's clock starts, with an offset; now, if left out."""
     tick: Tick = Field(default=clock.SECOND, json_schema_extra=shown_default("1s"))
     """The period of the server's schedulers."""
 
@@ -189,11 +199,16 @@ class BaseScenario(Model):
         def story(self) -> tuple[Any, ...]: ...
 
     @property
+    def stands_alone(self) -> bool:
+        """Return whether it cannot be served together with other scenarios."""
+        return False
+
+    @property
     def scripts(self) -> Sequence[Any]:
         """Return the tasks or dags."""
         raise NotImplementedError
 
     @property
     def name(self) -> str:
-        """The library name or the file's stem; set by whoever loaded it."""
+        """Return the library name or the file's stem, which the loader sets."""
         return self._name

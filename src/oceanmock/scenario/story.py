@@ -1,23 +1,22 @@
-"""A story: the life a client should be able to live with a scenario's tasks or dags, in steps.
+"""Simulate a story: the steps in which a client can use a scenario's tasks or dags.
 
-An actor is one of them, with the life its machine gives it. Telling a story runs the machine with
-nobody waiting: `until` goes to the first instant at which some words show, `wait` lets time pass,
-`start` bears an actor that was not there before, `call` operates there and then. A story that
-cannot happen diverges, and says at which step, what it waited for and what happens instead. Pure:
-it knows neither machine, no file, no clock and no HTTP; what is a machine's own is asked of the
-actor. Instants are nanoseconds since the sandbox's start.
+An actor is a task or a dag with the history that its machine computes. `until` waits for the first
+instant at which it shows some words, `wait` lets time pass, `start` starts an actor that was not
+there before, and `call` performs an operation at once. Where a step cannot happen, the error says
+which one, what it waited for and what happens instead. Pure: without clock, files and HTTP; what an
+operation does is asked of the actor. Instants are nanoseconds since the sandbox's start.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Generic, Self, TypeVar
 
 from oceanmock.clock import SECOND
-from oceanmock.engine.machine import until
 from oceanmock.errors import AuthorError
 
 Part = tuple[int, ...]
@@ -25,10 +24,10 @@ Part = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What shows from an instant on, in the API's own words: a state, an operation, maybe more.
+class Display:
+    """The words an API shows from an instant on: a state, an operation, maybe more.
 
-    ``at`` counts from the actor's birth.
+    ``at`` counts from the actor's start.
     """
 
     at: int
@@ -37,17 +36,17 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An operation that is refused: the HTTP status that says so, and why."""
+    """The HTTP status with which an operation is refused, and why."""
 
-    answers: int
-    why: str
+    status: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Actor(ABC):
-    """One a story is about: when it was born, what messages call it and its parts.
+    """A task or dag of a story: when it started, and what messages call it and its parts.
 
-    A subclass adds the life that one machine gives it, and knows that machine's words.
+    A subclass adds the history that one machine computes.
     """
 
     born: int
@@ -55,19 +54,19 @@ class Actor(ABC):
     names: tuple[str, ...]
 
     @abstractmethod
-    def shows(self, part: Part) -> Iterable[Shown]:
-        """What the actor, or a part of it, shows in each state of its life; never nothing."""
+    def shows(self, part: Part) -> Iterable[Display]:
+        """Yield what the actor, or a part of it, shows in each state; at least one."""
 
     @abstractmethod
     def start(self, instant: int, others: Sequence[Self]) -> Self | Refusal:
-        """The actor born at an instant, beside the others that are there already."""
+        """Return the actor started at an instant, beside the others that have started."""
 
     @abstractmethod
     def operate(self, operation: str, part: Part, instant: int) -> Self | Refusal:
-        """The actor after an operation on it, or on a part of it, at ``instant`` of its life."""
+        """Return the actor after an operation on it or a part, ``instant`` after its start."""
 
     def called(self, part: Part) -> str:
-        """What messages call the actor, or a part of it."""
+        """Return what messages call the actor, or a part of it."""
         return f"{self.names[part[0]]!r} of {self.name!r}" if part else repr(self.name)
 
 
@@ -76,7 +75,7 @@ A = TypeVar("A", bound=Actor)
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Waits for an actor, or a part of it, to show some words; None stands for any word."""
+    """Wait until an actor, or a part of it, shows some words; None stands for any word."""
 
     actor: int
     part: Part
@@ -85,27 +84,27 @@ class Until:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Lets time pass."""
+    """Let time pass."""
 
     span: int
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Lets the request come that an actor starts on; it is answered with this HTTP status."""
+    """Send the request that an actor starts on; the response has this HTTP status."""
 
     actor: int
-    answers: int = 200
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Operates, and is answered with this HTTP status: 200, or it is refused."""
+    """Perform an operation; the response has this HTTP status: 200, or it is refused."""
 
     actor: int
     part: Part
     operation: str
-    answers: int = 200
+    status: int = 200
 
 
 Step = Until | Wait | Start | Call
@@ -113,7 +112,7 @@ Step = Until | Wait | Start | Call
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """An operation of the story, or a birth, where it happened."""
+    """An operation of the story, or a start, and when it happened."""
 
     instant: int
     actor: int
@@ -121,13 +120,12 @@ class Marker:
 
 
 @dataclass(frozen=True, slots=True)
-class Told(Generic[A]):
-    """A story that came to its end: the actors' lives as they went, and the operations on them."""
+class StoryRun(Generic[A]):
+    """A story simulated to its end: the actors with their histories, and the operations on them."""
 
     actors: tuple[A, ...]
-    marks: tuple[Marker, ...]
-    ended: int = 0
-    """The instant at which its last step was done."""
+    markers: tuple[Marker, ...]
+    ended_at: int = 0
 
 
 class StoryDivergesError(AuthorError):
@@ -138,74 +136,76 @@ class StoryDivergesError(AuthorError):
         self.number = number
 
 
-def tell(actors: Sequence[A], steps: Sequence[Step], *, unborn: Iterable[int] = ()) -> Told[A]:
-    """Runs a story to its end. Raises StoryDivergesError at the first step that cannot happen.
+def simulate(
+    actors: Sequence[A], steps: Sequence[Step], *, waiting: Iterable[int] = ()
+) -> StoryRun[A]:
+    """Run a story to its end. Raises StoryDivergesError at the first step that cannot happen.
 
-    ``unborn`` are the positions of those who are there only once they are started.
+    ``waiting`` are the positions of the actors that are there only once they are started.
     """
-    cast, now, marks, waiting = list(actors), 0, list[Marker](), set(unborn)
+    cast, now, markers, absent = list(actors), 0, list[Marker](), set(waiting)
     for number, step in enumerate(steps):
-        if isinstance(step, Wait):
-            now += step.span
-            continue
-        if not isinstance(step, Start) and step.actor in waiting:
-            raise StoryDivergesError(number, f"{cast[step.actor].called(())} is not started yet")
-        if isinstance(step, Until):
-            now = _await(cast[step.actor], step, now, number)
-            continue
-        if isinstance(step, Start):
-            _start(cast, waiting, step, now, number)
-        else:
-            cast[step.actor] = _operate(cast[step.actor], step, now, number)
-        if step.actor not in waiting:
-            refused = "" if step.answers == 200 else ", refused"
-            marks.append(Marker(now, step.actor, _call_text(cast[step.actor], step) + refused))
-    return Told(tuple(cast), tuple(marks), now)
+        try:
+            if isinstance(step, Wait):
+                now += step.span
+                continue
+            actor = cast[step.actor]
+            if not isinstance(step, Start) and step.actor in absent:
+                raise _Divergence(f"{actor.called(())} is not started yet")
+            if isinstance(step, Until):
+                now = _wait_until(actor, step, now)
+                continue
+            if isinstance(step, Start):
+                if step.actor not in absent:
+                    raise _Divergence(f"{actor.called(())} is there already")
+                others = [each for place, each in enumerate(cast) if place not in absent]
+                after = _accepted(actor.start(now, others), actor, step)
+            else:
+                after = _accepted(
+                    actor.operate(step.operation, step.part, now - actor.born), actor, step
+                )
+        except _Divergence as divergence:
+            raise StoryDivergesError(number, str(divergence)) from None
+        if after is not None:
+            cast[step.actor] = after
+            absent.discard(step.actor)
+        if step.actor not in absent:
+            refused = "" if step.status == 200 else ", refused"
+            markers.append(Marker(now, step.actor, _call_text(actor, step) + refused))
+    return StoryRun(tuple(cast), tuple(markers), now)
 
 
-def _start(cast: list[A], waiting: set[int], step: Start, now: int, number: int) -> None:
-    """Bears an actor in its place in the cast."""
-    actor = cast[step.actor]
-    if step.actor not in waiting:
-        raise StoryDivergesError(number, f"{actor.called(())} is there already")
-    others = [each for place, each in enumerate(cast) if place not in waiting]
-    after = _unless_refused(actor.start(now, others), actor, step, number)
-    if after is not None:
-        cast[step.actor] = after
-        waiting.remove(step.actor)
+class _Divergence(Exception):
+    """A step cannot happen; the message says why."""
 
 
-def _await(actor: A, step: Until, now: int, number: int) -> int:
-    """The first instant from now on at which the step's words show."""
-    for shown in _from(actor, step, now):
-        if all(word in (None, seen) for word, seen in zip(step.words, shown.words, strict=False)):
-            return max(actor.born + shown.at, now)
-    raise StoryDivergesError(number, _never(actor, step, now))
+def _wait_until(actor: A, step: Until, now: int) -> int:
+    """Return the first instant from ``now`` on at which the step's words show."""
+    for display in _displays_from(actor, step, now):
+        pairs = zip(step.words, display.words, strict=False)
+        if all(expected in (None, actual) for expected, actual in pairs):
+            return max(actor.born + display.at, now)
+    raise _Divergence(_never(actor, step, now))
 
 
-def _from(actor: A, step: Until, now: int) -> list[Shown]:
-    """What shows now, and all that will."""
-    life = list(actor.shows(step.part))
-    past = len(until(life, now - actor.born))
-    return life[max(past - 1, 0) :]
+def _displays_from(actor: A, step: Until, now: int) -> list[Display]:
+    """Return what shows at ``now``, and everything that will show."""
+    displays = list(actor.shows(step.part))
+    past = bisect_right(displays, now - actor.born, key=lambda display: display.at)
+    return displays[max(past - 1, 0) :]
 
 
-def _operate(actor: A, step: Call, now: int, number: int) -> A:
-    after = actor.operate(step.operation, step.part, now - actor.born)
-    return _unless_refused(after, actor, step, number) or actor
-
-
-def _unless_refused(after: A | Refusal, actor: A, step: Start | Call, number: int) -> A | None:
-    """The actor as it has become; None when it was refused, as the step says it is."""
+def _accepted(after: A | Refusal, actor: A, step: Start | Call) -> A | None:
+    """Return the changed actor, or None where it is refused as the step expects."""
     call = _call_text(actor, step)
     if not isinstance(after, Refusal):
-        if step.answers == 200:
+        if step.status == 200:
             return after
-        raise StoryDivergesError(number, f"{call} is accepted, not refused")
-    if after.answers == step.answers:
+        raise _Divergence(f"{call} is accepted, not refused")
+    if after.status == step.status:
         return None
-    instead = "" if step.answers == 200 else f" with {after.answers}, not {step.answers}"
-    raise StoryDivergesError(number, f"{call} is refused{instead}: {after.why}")
+    instead = "" if step.status == 200 else f" with {after.status}, not {step.status}"
+    raise _Divergence(f"{call} is refused{instead}: {after.reason}")
 
 
 def _call_text(actor: A, step: Start | Call) -> str:
@@ -215,10 +215,10 @@ def _call_text(actor: A, step: Start | Call) -> str:
 
 
 def _never(actor: A, step: Until, now: int) -> str:
-    wanted = " ".join(word for word in step.words if word)
-    coming = _from(actor, step, now)
-    texts = ["/".join(each.words[: len(step.words)]) for each in coming]
-    seen = "; ".join(text for text, _ in groupby(texts))
+    expected = " ".join(word for word in step.words if word)
+    coming = _displays_from(actor, step, now)
+    texts = ["/".join(display.words[: len(step.words)]) for display in coming]
+    actual = "; ".join(text for text, _ in groupby(texts))
     left = max(actor.born + coming[-1].at - now, 0) / SECOND
     end = f"after {left:g} s nothing more is due" if left else "nothing more is due"
-    return f"{actor.called(step.part)} never is {wanted} from here on; it is {seen}, and {end}"
+    return f"{actor.called(step.part)} never is {expected} from here on; it is {actual}, and {end}"

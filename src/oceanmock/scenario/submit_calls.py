@@ -1,21 +1,22 @@
-"""Which request starts a task: what both formats say of it in ``starts_on``.
+"""Model the request that starts a task or a dag: ``starts_on``, and check the templates of a file.
 
-A client of the real server gets its task's id from a call that is no task's own: it creates a
-tenant, or joins an agent. A task or dag with ``starts_on`` is a template: it is not there from the
-start, and each request that fits it bears one more. What the answer looks like is its API's
-business; that such a call can come at all, is for ``scenario_rules``.
+A client of a real server gets its task's id from a call outside the task API: it creates a tenant,
+or joins an agent. A task or dag with ``starts_on`` is a template: it is not there from the start,
+and each request that matches starts one. A request starts a template only where the API's contract
+has no such path. What is started gets its own ids and its own start time, so a template has none.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from oceanmock.scenario.diagnostics import Issue, Loc
 from oceanmock.scenario.fields import MAX_ID, Model
 
 _SEGMENT: Final = r"/(?:[A-Za-z0-9._~-]+|\{[A-Za-z]\w*\})"
@@ -32,7 +33,7 @@ def _check_path(value: object) -> object:
 
 
 def check_json(data: dict[str, Any]) -> dict[str, Any]:
-    """Refuses what JSON has no word for, and whole numbers that not every writer of it takes."""
+    """Refuse whole numbers that not every JSON reader keeps exact."""
     waiting: list[Any] = [data]
     while waiting:
         value = waiting.pop()
@@ -42,8 +43,6 @@ def check_json(data: dict[str, Any]) -> dict[str, Any]:
             waiting += value
         elif isinstance(value, int) and abs(value) > MAX_ID:
             raise PydanticCustomError("bad_data", "holds a number beyond 2^53")
-        elif not isinstance(value, str | bool | int | float | None):
-            raise PydanticCustomError("bad_data", "holds what is neither text nor number")
     return data
 
 
@@ -56,56 +55,106 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(check_json)]
 
 
 class StartsOn(Model):
-    """The request that starts it, outside the routes of tasks; each that fits bears one more."""
+    """The request that starts it, outside the task API; each matching request starts one more."""
 
     method: Method = "POST"
     path: Template
-    """Where it goes; `{id}` stands for whatever is there: `/api/v2/ob/clusters/{id}/tenants`."""
+    """The request's path; `{id}` stands for any segment: `/api/v2/ob/clusters/{id}/tenants`."""
     body: JsonObject | None = None
-    """What its JSON must have, whatever else is in it; anything will do, if left out."""
+    """What the request's JSON must have, among other keys; anything, if left out."""
 
     @property
     def segments(self) -> list[str]:
-        """The path in its parts."""
+        """Return the segments of the path."""
         return self.path.split("/")
 
     def fits(self, method: str, path: str) -> bool:
-        """Whether a request of this method goes to the path."""
+        """Return whether a request has this method and a path that matches."""
         return method == self.method and covers(self.segments, path.split("/"))
 
     def fits_body(self, body: Any) -> bool:
-        """Whether a body has all that is asked of it."""
-        return self.body is None or _holds(self.body, body)
+        """Return whether a body has everything that ``body`` has."""
+        return self.body is None or _contains(body, self.body)
 
     def asks(self, name: str) -> str:
-        """What a request lacks that goes to the path and does not fit."""
-        wanted = json.dumps(self.body, ensure_ascii=False)
-        return f"{self.method} {self.path} starts {name!r} only with a body that has {wanted}."
+        """Return what a request lacks that has the path and does not match."""
+        body = json.dumps(self.body, ensure_ascii=False)
+        return f"{self.method} {self.path} starts {name!r} only with a body that has {body}."
 
 
 def is_variable(segment: str) -> bool:
-    """Whether a part of a path stands for any other."""
+    """Return whether a segment of a path stands for any other."""
     return segment.startswith("{")
 
 
 def covers(template: Sequence[str], path: Sequence[str]) -> bool:
-    """Whether a template stands for a path, or for all that another one stands for."""
+    """Return whether a template matches a path, or all that another template matches."""
     return len(template) == len(path) and all(
         one == other or (is_variable(one) and other != "")
         for one, other in zip(template, path, strict=True)
     )
 
 
-def _holds(wanted: Any, got: Any) -> bool:
-    """Whether JSON has what is wanted: an object its keys, a list each item. 1 is no true."""
-    if isinstance(wanted, dict):
-        return isinstance(got, dict) and all(
-            _holds(value, got.get(key, _ABSENT)) for key, value in wanted.items()
+def _contains(actual: Any, expected: Any) -> bool:
+    """Return whether JSON has an expected object's keys, a list's items. 1 is not true."""
+    if isinstance(expected, dict):
+        return isinstance(actual, dict) and all(
+            _contains(actual.get(key, _ABSENT), value) for key, value in expected.items()
         )
-    if isinstance(wanted, list):
+    if isinstance(expected, list):
         return (
-            isinstance(got, list)
-            and len(wanted) == len(got)
-            and all(_holds(each, other) for each, other in zip(wanted, got, strict=True))
+            isinstance(actual, list)
+            and len(expected) == len(actual)
+            and all(map(_contains, actual, expected))
         )
-    return isinstance(wanted, bool) is isinstance(got, bool) and bool(wanted == got)
+    return isinstance(expected, bool) is isinstance(actual, bool) and bool(expected == actual)
+
+
+# --- what only the whole file shows ---------------------------------------------------------------
+
+
+def check_starts(
+    templates: Sequence[tuple[Loc, StartsOn]], prefix: str, *, routes: Iterable[tuple[str, str]]
+) -> Iterator[Issue]:
+    """Yield what is wrong with the requests that start a file's templates.
+
+    ``prefix`` begins the API's paths; ``routes`` are its operations, each with its path.
+    """
+    operations = [(id, path.split("/")) for id, path in routes]
+    for number, (loc, starts_on) in enumerate(templates):
+        where = (*loc, "starts_on", "path")
+        owner = next((id for id, path in operations if _overlap(starts_on.segments, path)), None)
+        if not starts_on.path.startswith(prefix):
+            what = f"{starts_on.path} is no path of this API"
+            yield Issue(where, "wrong-path", what, f"They begin with {prefix}.")
+        elif owner is not None:
+            what = f"{starts_on.path} belongs to {owner}, which responds there itself"
+            yield Issue(where, "wrong-path", what)
+        if any(_is_stricter(starts_on, other) for _, other in templates[:number]):
+            what = f"another starts on all that {starts_on.method} {starts_on.path} could mean"
+            hint = "Put this one first, or say which `body` it asks for."
+            yield Issue((*loc, "starts_on"), "never-starts", what, hint)
+
+
+def check_templates(things: Iterable[tuple[Loc, Iterable[str]]]) -> Iterator[Issue]:
+    """Yield keys that a template may not have: ids, and those that say when it starts."""
+    for loc, keys in things:
+        for key in keys:
+            what = f"`{key}` is said of what `starts_on` a request"
+            hint = "Leave it out: each that is started gets its own."
+            if key in ("age", "repeat"):
+                hint = "Leave it out: each starts when its request comes."
+            yield Issue((*loc, key), "beside-starts-on", what, hint)
+
+
+def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Return whether there is a path that both templates match."""
+    return len(one) == len(other) and all(
+        a == b or is_variable(a) or is_variable(b) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _is_stricter(one: StartsOn, other: StartsOn) -> bool:
+    """Return whether each request that matches one matches the other as well."""
+    fits = one.method == other.method and covers(other.segments, one.segments)
+    return fits and (other.body is None or other.fits_body(one.body))
