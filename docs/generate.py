@@ -22,6 +22,7 @@ from click.testing import CliRunner
 
 import oceanmock
 from oceanmock.cli import main
+from oceanmock.conformance.rules import rules_page
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -345,6 +346,7 @@ def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "rules.md": rules_page,
     "scenario.md": scenario_page,
     "admin-api.md": admin_page,
     "cli.md": cli_page,

@@ -1,8 +1,7 @@
-"""Every broken server is found out by a run of conformance, by the rule that is meant for it.
+"""Every broken server is found out by a full run of conformance, by the rule that is meant for it.
 
-Each is the mock with one thing wrong, served as ``conform --mock`` serves it, and asked by the one
-phase that finds it soonest. What finds what is a table, ``golden/mutants.md``, which these runs
-have written.
+Each is the mock with one thing wrong, served as ``conform --mock`` serves it, and run with every
+phase. What finds what is a table, ``golden/mutants.md``, which these runs have written.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def found_in(mutant: Mutant, folder: Path) -> set[str]:
     enough = () if table.is_made_anew() else mutant.rules
     found = set[str]()
     for walks in EFFORTS[-1:] if table.is_made_anew() else EFFORTS:
-        options = Options(seed=1, max_examples=walks, phases=frozenset({mutant.phase}))
+        options = Options(seed=1, max_examples=walks)
         with patch.object(walker, "TOURS", walks):
             result = run(mutant.api, folder, options, mutant=mutant, listen=stopping_at(enough))
         found = {finding.rule for finding in result.findings}

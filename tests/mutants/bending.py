@@ -14,7 +14,6 @@ from unittest.mock import patch
 
 import orjson
 
-from oceanmock.checks import Phase
 from oceanmock.conformance.model import Api
 from oceanmock.obshell import machine as obshell_machine
 from oceanmock.ocp import machine as ocp_machine
@@ -42,7 +41,7 @@ Bend = Callable[[Answer], None]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A broken server. ``rules``: conformance has to name at least one of them, in that phase."""
+    """A broken server. ``rules``: conformance has to name at least one of them."""
 
     name: str
     api: Api
@@ -50,7 +49,6 @@ class Mutant:
     rules: frozenset[str]
     broken: Callable[[], Any]
     """A context manager that yields what wraps the app."""
-    phase: Phase = "machine"
 
 
 def on(*operations: str, status: int | None = None) -> Callable[[Bend], Bend]:

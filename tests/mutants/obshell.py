@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
-from oceanmock.checks import Phase
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import bodies as writer
 from oceanmock.obshell import handlers as room
@@ -187,8 +186,8 @@ def _row(operator: str, effect: Any) -> Any:
     return replacing_in(machine._OPERATORS, {operator: effect})
 
 
-def _mutant(name: str, says: str, broken: Any, *rules: str, phase: Phase = "machine") -> Mutant:
-    return Mutant(name, "obshell", says, frozenset(rules), broken, phase)
+def _mutant(name: str, says: str, broken: Any, *rules: str) -> Mutant:
+    return Mutant(name, "obshell", says, frozenset(rules), broken)
 
 
 _ALL: Final = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
@@ -232,7 +231,6 @@ MUTANTS: Final = (
         "lists say RUNNING of everything",
         bent("obshell", _running_in_lists),
         "list.differs-from-detail",
-        phase="probes",
     ),
     _mutant(
         "one-err-code-for-all",
@@ -245,21 +243,18 @@ MUTANTS: Final = (
         "an unknown id is 500",
         bent("obshell", _unknown_is_a_crash),
         "hostile.500",
-        phase="probes",
     ),
     _mutant(
         "another-id",
         "a node has another id than was asked for",
         bent("obshell", _nodes_of_another),
         "id.differs",
-        phase="probes",
     ),
     _mutant(
         "no-auth",
         "nobody is asked who he is",
         patched(replacing(room.Handlers, "verify", _nobody_is_asked)),
         "auth.missing-accepted",
-        phase="probes",
     ),
     _mutant(
         "stale-log",
@@ -327,6 +322,5 @@ MUTANTS: Final = (
         "a dag answers to any spelling of its id",
         patched(replacing(room.Handlers, "_check_id", lambda *_: None)),
         "id.spelling",
-        phase="probes",
     ),
 )

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
-from oceanmock.checks import Phase
 from oceanmock.engine.accounts import EVERYTHING
 from oceanmock.errors import RollbackProhibited
 from oceanmock.ocp import auth as ocp_auth
@@ -262,8 +261,8 @@ def _subtask_row(operation: str, *, refusal: Any = None, effect: Any = None) -> 
     return _row("subtask", operation, refusal, effect)
 
 
-def _mutant(name: str, says: str, broken: Any, *rules: str, phase: Phase = "machine") -> Mutant:
-    return Mutant(name, "ocp", says, frozenset(rules), broken, phase)
+def _mutant(name: str, says: str, broken: Any, *rules: str) -> Mutant:
+    return Mutant(name, "ocp", says, frozenset(rules), broken)
 
 
 MUTANTS: Final = (
@@ -281,7 +280,6 @@ MUTANTS: Final = (
         "errors are application/problem+json",
         bent("ocp", _problem_json),
         "content-type",
-        phase="probes",
     ),
     _mutant(
         "always-successful",
@@ -294,7 +292,6 @@ MUTANTS: Final = (
         "404 says 400",
         bent("ocp", _other_status_in_body),
         "envelope.status",
-        phase="probes",
     ),
     _mutant(
         "epoch-timestamps",
@@ -319,7 +316,6 @@ MUTANTS: Final = (
         "lists say RUNNING of what FAILED",
         bent("ocp", _running_in_lists),
         "list.differs-from-detail",
-        phase="probes",
     ),
     _mutant(
         "one-code-for-all",
@@ -332,7 +328,6 @@ MUTANTS: Final = (
         "an unknown id is 500",
         bent("ocp", _unknown_is_a_crash),
         "hostile.500",
-        phase="probes",
     ),
     _mutant(
         "one-way-edges", "upstreams are always empty", bent("ocp", _one_way_edges), "graph.one-way"
@@ -342,7 +337,6 @@ MUTANTS: Final = (
         "a list repeats a row",
         bent("ocp", _one_row_twice),
         "list.twice",
-        phase="probes",
     ),
     _mutant(
         "page-off-by-one",
@@ -350,14 +344,12 @@ MUTANTS: Final = (
         patched(replacing(room.Handlers, "list_tasks", _page_off_by_one)),
         "paging.rows",
         "paging.whole",
-        phase="probes",
     ),
     _mutant(
         "filter-ignored",
         "lists are not filtered",
         patched(replacing(room, "_filtered", lambda views, _: views)),
         "filter.ignored",
-        phase="probes",
     ),
     _mutant(
         "no-auth",
@@ -367,14 +359,12 @@ MUTANTS: Final = (
             replacing(ocp_auth, "_access_key", lambda *_: EVERYTHING),
         ),
         "auth.missing-accepted",
-        phase="probes",
     ),
     _mutant(
         "viewer-may-write",
         "who may look may do all",
         patched(replacing(ocp_auth, "_basic", _everybody_may_all)),
         "auth.forbidden-accepted",
-        phase="probes",
     ),
     _mutant(
         "stale-log",

@@ -22,8 +22,8 @@ from mutants.bending import Mutant
 MUTANTS: Final = (*ocp.MUTANTS, *OCP_WALKS, *obshell.MUTANTS, *OBSHELL_WALKS)
 """Every broken server there is."""
 FILE: Final = FOLDER / "mutants.md"
-HEAD: Final = "| broken server | what is wrong with it | phase | rules that find it |"
-LINE: Final = "|---|---|---|---|"
+HEAD: Final = "| broken server | what is wrong with it | rules that find it |"
+LINE: Final = "|---|---|---|"
 
 Rows = Mapping[str, tuple[str, ...]]
 """The rules of each mutant, by its name."""
@@ -41,8 +41,8 @@ def is_made_anew() -> bool:
 
 def read() -> Rows:
     """The rows of the table as it stands."""
-    cells = [line.split(" | ") for line in FILE.read_text().splitlines() if line.count(" | ") == 3]
-    found = {row[0].removeprefix("| "): row[3].removesuffix(" |") for row in cells}
+    cells = [line.split(" | ") for line in FILE.read_text().splitlines() if line.count(" | ") == 2]
+    found = {row[0].removeprefix("| "): row[2].removesuffix(" |") for row in cells}
     return {
         name: tuple(rule.strip("*") for rule in rules.split(", "))
         for name, rules in found.items()
@@ -80,4 +80,4 @@ def written(rows: Rows) -> str:
 
 def _row(mutant: Mutant, rules: Iterable[str]) -> str:
     said = ", ".join(f"**{rule}**" if rule in mutant.rules else rule for rule in rules)
-    return f"| {name_of(mutant)} | {mutant.says} | {mutant.phase} | {said} |"
+    return f"| {name_of(mutant)} | {mutant.says} | {said} |"

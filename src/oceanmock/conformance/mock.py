@@ -21,8 +21,8 @@ from typing import Any, Final
 from oceanmock.apis import api_named, make_sandbox
 from oceanmock.checks import Phase
 from oceanmock.clock import SECOND
-from oceanmock.conformance.adequacy import Kind
 from oceanmock.conformance.baseline import Baseline
+from oceanmock.conformance.coverage_gate import Kind
 from oceanmock.conformance.model import Api, Event, Listener, Options, Result
 from oceanmock.conformance.run import Environment, Run, judged, merged
 from oceanmock.conformance.target import Target

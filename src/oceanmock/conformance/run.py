@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from oceanmock.checks import CheckResult, Phase, RuleCount
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
-from oceanmock.conformance import adequacy, fuzzing, probes, stories, walker
+from oceanmock.conformance import coverage_gate, fuzzing, probes, stories, walker
 from oceanmock.conformance.baseline import Baseline, apply_baseline
 from oceanmock.conformance.checks import Checks
 from oceanmock.conformance.http_client import HttpClient
@@ -84,16 +84,16 @@ def conform(
     return judged(run.result(), baseline=baseline, kinds=[kind_of(target)])
 
 
-def kind_of(target: Target) -> adequacy.Kind:
+def kind_of(target: Target) -> coverage_gate.Kind:
     """What an obshell is; an OCP is nothing of the kind, and nobody asks."""
     return "cluster" if target.identity == "CLUSTER AGENT" else "agent"
 
 
 def judged(
-    result: Result, *, baseline: Baseline | None = None, kinds: Iterable[adequacy.Kind] = ()
+    result: Result, *, baseline: Baseline | None = None, kinds: Iterable[coverage_gate.Kind] = ()
 ) -> Result:
     """The result, with what is missing in it and what of it was known."""
-    result.missing = adequacy.missing(
+    result.missing = coverage_gate.missing(
         result.statuses, api=result.api, version=result.version, writes=result.writes, kinds=kinds
     )
     apply_baseline(baseline, result)

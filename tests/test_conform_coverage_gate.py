@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from golden import assert_golden
-from oceanmock.conformance.adequacy import SENT_TO_LOG_IN, Kind, missing, required
+from oceanmock.conformance.coverage_gate import SENT_TO_LOG_IN, Kind, missing, required
 from oceanmock.conformance.model import Api
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
