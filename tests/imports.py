@@ -10,8 +10,13 @@ from pathlib import Path
 import oceanmock
 
 TESTS = Path(__file__).parent
-# The names of the package, and the command's entry point.
-PUBLIC = {"oceanmock", "oceanmock.cli.main", *(f"oceanmock.{name}" for name in oceanmock.__all__)}
+# The names of the package, and the entry points of the command and the plugin.
+PUBLIC = {
+    "oceanmock",
+    "oceanmock.cli.main",
+    "oceanmock.pytest_plugin",
+    *(f"oceanmock.{name}" for name in oceanmock.__all__),
+}
 
 
 def is_blackbox(path: Path) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from pkgutil import walk_packages
 from typing import Final
 
 import httpcore
@@ -17,13 +19,14 @@ import uvicorn.loops.auto
 import uvicorn.protocols.http.httptools_impl
 import uvloop
 
-import oceanmock.http.app
-import oceanmock.http.server
-import oceanmock.pytest_plugin.coverage
-import oceanmock.pytest_plugin.report
-import oceanmock.pytest_plugin.sandboxes
+import oceanmock
+import oceanmock.pytest_plugin
 
 IMPORTED: Final = (httpcore, obshell, oceanmock, uvicorn, uvloop)
+for module in walk_packages(oceanmock.pytest_plugin.__path__, "oceanmock.pytest_plugin."):
+    import_module(module.name)
+with oceanmock.running("retry-failed-subtask"):
+    pass  # imports the server
 QUIET: Final = ("-q", "--tb=short", "--no-header", "-p", "no:cacheprovider")
 TASK: Final = "/api/v2/tasks/instances/1000"
 _CHANGES: Final = {

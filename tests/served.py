@@ -22,6 +22,7 @@ Ask = Callable[..., httpx.Response]
 MILLISECOND: Final = 10**6
 SECOND: Final = 10**9
 AFTERNOON: Final = "2021-08-25T15:09:31.740+08:00"
+MAX_BODY_BYTES: Final = 1024 * 1024
 MANAGER: Final = ("manager", "manager")
 
 

@@ -8,12 +8,13 @@ lists, and what is refused before any of that, have files of their own.
 from __future__ import annotations
 
 import json
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract_file import ContractFile
 from golden import assert_golden
 from obshell_world import (
     DAG,
@@ -33,8 +34,7 @@ from obshell_world import (
     said,
     world,
 )
-from oceanmock.obshell.scenario import QUIRKS, Identity
-from oceanmock.openapi import load_spec, operations_of, spec_path
+from scenario_schema import identities, quirks
 from served import MILLISECOND, SECOND, World
 
 # --- whole answers --------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ def test_what_comes_before_the_credentials_asks_for_none(path: str) -> None:
 
 # --- the contract ---------------------------------------------------------------------------------
 
-OPERATIONS = operations_of(load_spec(spec_path("obshell")))
+OPERATIONS = list(ContractFile("obshell").operations.values())
 HOLDING = (
     INIT
     + """
@@ -303,8 +303,8 @@ IDS = [f"{start}{tail}" for start in (LOCAL, f"4{LOCAL[1:]}", FOREIGN, "1", "6")
     query=st.sampled_from(["", "?show_details=false", "?show_details=maybe"]),
     operator=st.sampled_from(["ROLLBACK", "RETRY", "CANCEL", "PASS", "RUN", None]),
     after=st.integers(0, 10_000),
-    identity=st.sampled_from(get_args(Identity)),
-    quirks_off=st.lists(st.sampled_from(["all", *QUIRKS]), max_size=3, unique=True),
+    identity=st.sampled_from(identities()),
+    quirks_off=st.lists(st.sampled_from(["all", *quirks()]), max_size=3, unique=True),
 )
 def test_no_answer_breaks_the_contract(
     *,
@@ -320,10 +320,10 @@ def test_no_answer_breaks_the_contract(
     text = HOLDING if is_holder else f"{INIT}\nagent: {{identity: {identity}}}"
     sandbox = World(f"{text}\nswitches: {{quirks_off: [{', '.join(quirks_off)}]}}")
     sandbox.advance(after * MILLISECOND)
-    body = json.dumps({"operator": operator}) if operation.method == "POST" else None
+    body = json.dumps({"operator": operator}) if operation["method"] == "post" else None
 
-    path = operation.path.replace("{id}", id) + query
-    answer = plain(sandbox)(operation.method, path, content=body)
+    path = operation["path"].replace("{id}", id) + query
+    answer = plain(sandbox)(operation["method"].upper(), path, content=body)
 
-    assert str(answer.status_code) in operation.statuses
+    assert str(answer.status_code) in operation["responses"]
     assert "breaks the contract" not in answer.text

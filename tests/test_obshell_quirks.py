@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 import obshell_client as client
+from contract_file import ContractFile
 from obshell_world import (
     DAG,
     FOREIGN,
@@ -31,8 +32,7 @@ from obshell_world import (
     said,
     sealed,
 )
-from oceanmock.obshell.scenario import QUIRKS
-from oceanmock.openapi import load_spec, spec_path
+from scenario_schema import quirks
 from served import SECOND, Ask, World
 
 HIDDEN: Final = {
@@ -225,7 +225,7 @@ def named_in(node: Any) -> Iterator[str]:
 def test_every_quirk_of_the_contract_is_shown_here_or_named() -> None:
     tested = {*SHOWN, *HIDDEN}
 
-    assert tested == set(QUIRKS) == set(named_in(load_spec(spec_path("obshell"))))
+    assert tested == set(quirks()) == set(named_in(ContractFile("obshell").document))
 
 
 @pytest.mark.parametrize("name", SHOWN)
@@ -241,7 +241,7 @@ def test_a_quirk_that_is_switched_off_does_not_show(name: str) -> None:
 @pytest.mark.parametrize("name", SHOWN)
 def test_switching_off_all_the_others_leaves_a_quirk(name: str) -> None:
     # A panic is dated as panics are, whatever its reason; so the quirks of both are kept.
-    others = set(QUIRKS) - {name, "panic-is-dated-at-start", "unreadable-show-details-is-500"}
+    others = set(quirks()) - {name, "panic-is-dated-at-start", "unreadable-show-details-is-500"}
 
     assert seen(SHOWN[name], off=", ".join(sorted(others))) == SHOWN[name].on
 

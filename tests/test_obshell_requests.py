@@ -29,7 +29,7 @@ from obshell_world import (
     said,
     world,
 )
-from oceanmock.http.pipeline import MAX_BODY_BYTES
+from served import MAX_BODY_BYTES
 
 # --- ids ------------------------------------------------------------------------------------------
 

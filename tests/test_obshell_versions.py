@@ -30,9 +30,7 @@ from obshell_world import (
     sealed,
     world,
 )
-from oceanmock.http.pipeline import MAX_BODY_BYTES
-from oceanmock.obshell.scenario import NEWEST, OLDEST
-from served import SECOND, Ask, World
+from served import MAX_BODY_BYTES, SECOND, Ask, World
 
 BEFORE_ERR_CODES = ["4.2.3.0", "4.2.4.1", "4.2.5.0", "4.2.6.0", "4.3.0.0", "4.3.0.9"]
 SINCE_ERR_CODES = ["4.3.1.0", "4.3.1.1", "4.4.0.0", "4.5.0.0"]
@@ -52,6 +50,9 @@ def told(answer: httpx.Response) -> tuple[int, int, str]:
 
 
 # --- errors ---------------------------------------------------------------------------------------
+
+
+OLDEST, NEWEST = "4.2.3.0", "4.5.0.0"
 
 
 @pytest.mark.parametrize("version", [OLDEST, "4.3.0.0"])

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from golden import assert_golden
-from oceanmock.client.mock import Mock
+from oceanmock import Mock
 from plugin_runs import QUIET, output, run, run_apart
 
 LOCALHOST = IPv4Address("127.0.0.1")
