@@ -19,7 +19,7 @@ from oceanmock.conformance.probes import Prober
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.walker import Pace, WalkReport, walk_sandbox, walk_scenario
 from oceanmock.credentials import Basic, Sealed
-from oceanmock.engine.sandboxes import DEFAULT, Sandboxes
+from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
 from oceanmock.scenario.fields import BaseScenario
@@ -67,11 +67,11 @@ class World:
 
     def wait(self, seconds: float) -> None:
         """Moves the clock."""
-        self.app.sandboxes.get(DEFAULT).clock.advance(round(seconds * SECOND))
+        self.app.sandboxes.get(DEFAULT_SANDBOX).clock.advance(round(seconds * SECOND))
 
     def reset(self) -> None:
         """The world as it was at first."""
-        self.app.sandboxes.reset(DEFAULT)
+        self.app.sandboxes.reset(DEFAULT_SANDBOX)
         self.memory.forget()
 
     def walk(self, **options: Any) -> WalkReport:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import hypothesis
 import schemathesis
 
-from oceanmock.engine.sandboxes import DEFAULT
+from oceanmock.engine.sandboxes import DEFAULT_SANDBOX
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
 from oceanmock.openapi import Operation, load_spec, operations_at, operations_of, spec_path
@@ -131,7 +131,7 @@ def walk(recorder: Recorder, config: Path, *, walks: int, auth: Any = None) -> d
 
         class Walk(schema.as_state_machine()):  # type: ignore[misc]
             def setup(self) -> None:
-                recorder.app.sandboxes.reset(DEFAULT)
+                recorder.app.sandboxes.reset(DEFAULT_SANDBOX)
 
             def get_call_kwargs(self, case: Any) -> dict[str, Any]:
                 return {} if auth is None else {"auth": auth}

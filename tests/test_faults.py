@@ -12,9 +12,9 @@ from oceanmock.engine.faults import (
     FaultRequest,
     Faults,
     FaultStatistics,
+    FaultyResponse,
     InjectedFault,
-    Sent,
-    mangle,
+    apply_fault,
 )
 from oceanmock.engine.store.memory import MAX_CALLERS, MemoryCounters
 from oceanmock.errors import AuthorError
@@ -67,15 +67,15 @@ def strike_of(**said: Any) -> InjectedFault:
     return strike
 
 
-def mangled(body: bytes = BODY, **said: Any) -> Sent:
-    return mangle(strike_of(**said), 200, [JSON], body)
+def mangled(body: bytes = BODY, **said: Any) -> FaultyResponse:
+    return apply_fault(strike_of(**said), 200, [JSON], body)
 
 
-def body_of(sent: Sent) -> bytes:
+def body_of(sent: FaultyResponse) -> bytes:
     return b"".join(sent.chunks)
 
 
-def header(sent: Sent, name: bytes) -> list[bytes]:
+def header(sent: FaultyResponse, name: bytes) -> list[bytes]:
     return [value for key, value in sent.headers if key.lower() == name]
 
 
@@ -412,14 +412,16 @@ def test_an_answer_that_only_comes_late_is_as_it_was() -> None:
 
 
 def test_an_empty_answer_has_headers_that_say_so() -> None:
-    sent = mangle(strike_of(empty=True), 200, [JSON, (b"Content-Length", b"63")], BODY)
+    sent = apply_fault(strike_of(empty=True), 200, [JSON, (b"Content-Length", b"63")], BODY)
 
     assert (sent.chunks, sent.is_cut) == ((), False)
     assert header(sent, b"content-length") == [b"0"]
 
 
 def test_without_an_answer_an_empty_one_is_sent() -> None:
-    assert mangle(strike_of(empty=True)) == Sent(200, ((b"content-length", b"0"),), ())
+    assert apply_fault(strike_of(empty=True)) == FaultyResponse(
+        200, ((b"content-length", b"0"),), ()
+    )
 
 
 def test_the_headers_of_a_truncated_body_promise_the_whole() -> None:

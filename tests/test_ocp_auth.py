@@ -16,7 +16,7 @@ from conftest import REINSTALL, Ask, asking, sandbox_of
 from oceanmock.api import ApiError, Request
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND, wall_now
-from oceanmock.engine.accounts import EVERYTHING, VIEWER, AccessKey, Accounts, User
+from oceanmock.engine.accounts import ALL_PERMISSIONS, VIEWER, AccessKey, Accounts, User
 from oceanmock.http.app import create_app
 from oceanmock.ocp.auth import authenticators, request_messages, sign
 
@@ -158,7 +158,7 @@ def signed(
 def test_a_signature_less_than_15_minutes_away_is_taken(skew: int) -> None:
     check = authenticators(wall=lambda: NOON)["apiKey"]
 
-    assert check(signed(NOON + skew * SECOND)) == EVERYTHING
+    assert check(signed(NOON + skew * SECOND)) == ALL_PERMISSIONS
 
 
 @pytest.mark.parametrize("skew", [900, -900, 10**9])
@@ -228,14 +228,14 @@ def test_the_two_users_may_look_and_one_may_operate() -> None:
     check = authenticators()["basic"]
 
     assert check(basic("viewer:viewer")) == frozenset({VIEWER})
-    assert check(basic("manager:manager")) == EVERYTHING
+    assert check(basic("manager:manager")) == ALL_PERMISSIONS
 
 
 def test_a_password_may_hold_colons_and_any_script() -> None:
-    accounts = Accounts(users=(User("jörg", "a:ü:", EVERYTHING),))
+    accounts = Accounts(users=(User("jörg", "a:ü:", ALL_PERMISSIONS),))
     check = authenticators()["basic"]
 
-    assert check(basic("jörg:a:ü:", accounts=accounts)) == EVERYTHING
+    assert check(basic("jörg:a:ü:", accounts=accounts)) == ALL_PERMISSIONS
 
 
 @pytest.mark.parametrize("text", ["viewer:manager", "viewer:", ":", "", "viewer", "VIEWER:viewer"])
@@ -285,7 +285,7 @@ def test_a_viewer_may_read_and_not_operate(ask: Ask) -> None:
 
 
 def test_accounts_can_be_given() -> None:
-    accounts = Accounts(users=(User("me", "secret", EVERYTHING),), access_keys=())
+    accounts = Accounts(users=(User("me", "secret", ALL_PERMISSIONS),), access_keys=())
     ask = asking(create_app(sandbox_of(REINSTALL, accounts=accounts)))
 
     assert ask("GET", TASK, auth=("me", "secret")).status_code == 200

@@ -288,7 +288,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What goes back: a status, a JSON value not yet written out, and further headers.
+    """A response: a status, a JSON value that is not yet encoded, and further headers.
 
     A body of bytes goes out as it is, as the media type says; None sends no content type.
     """

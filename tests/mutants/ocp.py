@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
-from oceanmock.engine.accounts import EVERYTHING
+from oceanmock.engine.accounts import ALL_PERMISSIONS
 from oceanmock.errors import RollbackProhibited
 from oceanmock.ocp import auth as ocp_auth
 from oceanmock.ocp import handlers as room
@@ -132,14 +132,14 @@ def _page_off_by_one(self: Any, call: Any) -> Any:
 
 
 def _nobody_is_asked(accounts: Any, call: Any) -> frozenset[str]:
-    return EVERYTHING
+    return ALL_PERMISSIONS
 
 
 _BASIC: Final = ocp_auth._basic
 
 
 def _everybody_may_all(accounts: Any, call: Any) -> frozenset[str] | None:
-    return EVERYTHING if _BASIC(accounts, call) is not None else None
+    return ALL_PERMISSIONS if _BASIC(accounts, call) is not None else None
 
 
 _LOG: Final = room._log
@@ -356,7 +356,7 @@ MUTANTS: Final = (
         "nobody is asked who he is",
         patched(
             replacing(ocp_auth, "_basic", _nobody_is_asked),
-            replacing(ocp_auth, "_access_key", lambda *_: EVERYTHING),
+            replacing(ocp_auth, "_access_key", lambda *_: ALL_PERMISSIONS),
         ),
         "auth.missing-accepted",
     ),

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from oceanmock.clock import SECOND, Clock
 from oceanmock.engine.log import Create, Operate, Start
-from oceanmock.engine.sandbox import Item, Sandbox
+from oceanmock.engine.sandbox import Sandbox, TaskItem
 from oceanmock.errors import IllegalOperation, NoSuchTask
 from toy_api.api import API
 from toy_api.scenario import Job, Scenario
@@ -72,12 +72,12 @@ class Jobs:
     def ends(self) -> Iterator[int]:
         return (state.ends for state in self._jobs.values())
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[TaskItem]:
         now = self.clock.now()
         for id, state in self._jobs.items():
-            yield Item(str(id), id, state.job.name, state.state_at(now), state.operation)
+            yield TaskItem(str(id), id, state.job.name, state.state_at(now), state.operation)
 
-    def item(self, id: str) -> Item:
+    def item(self, id: str) -> TaskItem:
         since = self.state(int(id)).since
         found = next(item for item in self.items() if item.id == id)
         return replace(found, started=since, parts=())

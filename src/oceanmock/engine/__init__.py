@@ -1,1 +1,1 @@
-"""What lives in a sandbox: the tasks of OCP, the dags of obshell, and the clock they live by."""
+"""Sandboxes: their specifications and logs, the state that follows, and faults."""

@@ -1,6 +1,7 @@
-"""Who may ask a sandbox: OCP's users and access keys. The mock's own, and no secret.
+"""The accounts of a sandbox: OCP's users and access keys. They are public, and the mock's own.
 
-Which permissions the two default users have is ours. obshell's passwords are its agent's.
+The permissions of the two default users are oceanmock's choice. obshell's passwords are its
+agent's, in the scenario.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from typing import Final
 
 VIEWER: Final = "TASK_VIEWER"
 MANAGER: Final = "TASK_MANAGER"
-EVERYTHING: Final = frozenset({VIEWER, MANAGER})
+ALL_PERMISSIONS: Final = frozenset({VIEWER, MANAGER})
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody with a password."""
+    """A user with a password."""
 
     name: str
     password: str
@@ -28,16 +29,16 @@ class AccessKey:
 
     id: str
     secret: str
-    permissions: frozenset[str] = EVERYTHING
+    permissions: frozenset[str] = ALL_PERMISSIONS
 
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Who is known. With ``required`` False nobody is asked, and everybody may do everything."""
+    """The users and access keys. With ``required`` False every request has all permissions."""
 
     users: tuple[User, ...] = (
         User("viewer", "viewer", frozenset({VIEWER})),
-        User("manager", "manager", EVERYTHING),
+        User("manager", "manager", ALL_PERMISSIONS),
     )
     access_keys: tuple[AccessKey, ...] = (AccessKey("oceanmock-ak", "oceanmock-sk"),)
     required: bool = True

@@ -1,6 +1,6 @@
 """Choose the fault to inject into a request, and apply it to the response.
 
-``Faults.inject`` chooses; ``mangle`` changes a response. The server does the waiting and the
+``Faults.inject`` chooses; ``apply_fault`` changes a response. The server does the waiting and the
 cutting. A fault counts every request that it matches; of the faults whose turn it is, only the
 first is injected. What is drawn for a fault's n-th request depends on the sandbox's seed, the
 fault's name and n alone.
@@ -17,7 +17,7 @@ from random import Random
 from threading import Lock
 from typing import Any, Final
 
-from oceanmock.engine.store.base import Attempt, FaultCounters
+from oceanmock.engine.store.base import FaultAttempt, FaultCounters
 from oceanmock.errors import AuthorError
 from oceanmock.journal.query import is_id
 from oceanmock.scenario.faults import Fault
@@ -25,16 +25,16 @@ from oceanmock.scenario.faults import Fault
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-# --- which requests -------------------------------------------------------------------------------
+# --- the request ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class FaultRequest:
-    """A request, as far as a fault can tell it from another.
+    """The properties of a request by which faults select it.
 
-    ``ids`` are the path's variables by the names of the contract; ``operation`` is empty where none
-    was meant. ``key`` is what a re-sent request has in common with the one before: method, target
-    and the body as the API understood it.
+    ``ids`` are the path's parameters by their names; ``operation`` is empty where none matches.
+    ``key`` is equal for a request that is sent again: method, target, and the body as the API
+    reads it.
     """
 
     api: str
@@ -46,29 +46,29 @@ class FaultRequest:
 
 @dataclass(frozen=True, slots=True)
 class InjectedFault:
-    """What is to be done to one request. ``call`` is the number it has for the fault."""
+    """A fault that one request gets. ``call`` is the request's number for the fault."""
 
     fault: Fault
     name: str
     call: int
     delay: int
-    """How many nanoseconds of the machine's time later it is answered."""
+    """The delay of the response, in nanoseconds of the machine's time."""
 
     @property
     def carries_out(self) -> bool:
-        """Whether the operation happens, whatever is answered."""
+        """Return whether the operation is executed, whatever is answered."""
         fault = self.fault
         answers_itself = fault.reset or fault.empty or fault.status is not None
         return fault.still_executes or fault.drop_response or not answers_itself
 
     @property
     def resets(self) -> bool:
-        """Whether the connection is reset, and nothing answered."""
+        """Return whether the connection is reset without a response."""
         return self.fault.reset or self.fault.drop_response
 
     @property
     def status(self) -> int | None:
-        """The status to answer with, in the API's envelope; None leaves the answer as it is."""
+        """Return the status of the response, in the API's envelope; None keeps the response."""
         return self.fault.status
 
 
@@ -111,7 +111,7 @@ class Faults:
             turns = [(fault, fault.number(numbers, counters)) for fault in matching]
             injected = next(self._injections(turns, counters), None)
             if injected is not None and not is_retry:
-                attempt = Attempt(digest, {fault.id: number for fault, number in turns})
+                attempt = FaultAttempt(digest, {fault.id: number for fault, number in turns})
                 counters.keep_attempt(request.caller, attempt)
             return injected
 
@@ -209,15 +209,15 @@ class _Fault:
         return any(first <= number <= (last or number) for first, last in self.spans)
 
 
-# --- what becomes of the answer -------------------------------------------------------------------
+# --- the response ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """What goes out: the pause, in nanoseconds of the machine's time, is between two chunks.
+class FaultyResponse:
+    """A response after a fault; ``pause`` is in nanoseconds of the machine's time, between chunks.
 
-    ``is_cut``: the headers promise more than there is; the connection is closed after the last
-    chunk. ``missed`` are the ways to values that the answer does not have.
+    ``is_cut``: the connection is closed after the last chunk, before the announced length.
+    ``missed`` are the paths to values that the response does not have.
     """
 
     status: int
@@ -228,17 +228,17 @@ class Sent:
     missed: tuple[str, ...] = ()
 
 
-def mangle(
-    strike: InjectedFault, status: int = 200, headers: Headers = (), body: bytes = b""
-) -> Sent:
-    """The answer as the strike leaves it; without one, an empty answer."""
-    fault = strike.fault
+def apply_fault(
+    injected: InjectedFault, status: int = 200, headers: Headers = (), body: bytes = b""
+) -> FaultyResponse:
+    """Return a response as a fault changes it; by default an empty one."""
+    fault = injected.fault
     body, missed = _other_json(fault, b"" if fault.empty else body)
     if fault.malformed:
         body = _not_quite_json(body)
     kept = body if fault.truncate is None else body[: fault.truncate]
     step = len(kept) if fault.dribble is None else fault.dribble.bytes
-    return Sent(
+    return FaultyResponse(
         status,
         _other_headers(headers, len(body), fault.content_type),
         tuple(kept[at : at + step] for at in range(0, len(kept), step or 1)),
@@ -249,7 +249,7 @@ def mangle(
 
 
 def _other_headers(headers: Headers, length: int, content_type: str | None) -> Headers:
-    """The headers with the length of this body, and this type of content."""
+    """Return the headers with the length of the body and a content type."""
     replaced = {b"content-length": str(length).encode()}
     if content_type is not None:
         replaced[b"content-type"] = content_type.encode()
@@ -258,13 +258,13 @@ def _other_headers(headers: Headers, length: int, content_type: str | None) -> H
 
 
 def _not_quite_json(body: bytes) -> bytes:
-    """The body without its end, as of a server that died while it wrote."""
+    """Return the body without its end, as of a server that stopped while it wrote."""
     text = body.rstrip()
     return text[:-1] if text[-1:] in (b"}", b"]", b'"') else text + b"}"
 
 
 def _other_json(fault: Fault, body: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """The JSON with values left out or of other types, and the ways that lead to none."""
+    """Return the JSON with values dropped or changed, and the paths that lead to none."""
     ways = [(way, _drop) for way in fault.drop] + [(way, _change_type) for way in fault.change_type]
     if not ways:
         return body, ()
@@ -281,7 +281,7 @@ def _json(value: Any) -> str:
 
 
 def _changed(value: Any, way: str, change: Callable[[Any, Any], None]) -> bool:
-    """Changes what a way leads to, in place; whether it leads to anything."""
+    """Change the values at a path, in place; return whether there are any."""
     *steps, last = way.split(".")
     holders = [value]
     for step in steps:
@@ -296,7 +296,7 @@ _NUMBER: Final = re.compile("-?[0-9]{1,15}", re.ASCII)
 
 
 def _keys(holder: Any, step: str) -> list[Any]:
-    """The keys or positions that a step means in a mapping or list."""
+    """Return the keys or positions that a step of a path matches."""
     if isinstance(holder, dict):
         return list(holder) if step == "*" else [step] if step in holder else []
     if isinstance(holder, list):
@@ -310,7 +310,7 @@ def _drop(holder: Any, key: Any) -> None:
 
 
 def _change_type(holder: Any, key: Any) -> None:
-    """A text becomes a number: the one it says, if it says one. Anything else becomes a text."""
+    """Turn a text into a number, its own or 0, and any other value into a text."""
     value = holder[key]
     if not isinstance(value, str):
         holder[key] = _json(value)

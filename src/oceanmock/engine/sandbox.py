@@ -51,7 +51,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class TaskItem:
     """A task or dag, or a part of one, as the admin API lists it.
 
     ``number`` is that of the scenario file. ``started`` and ``stage`` are set for a task or dag
@@ -63,7 +63,7 @@ class Item:
     name: str
     state: str
     operation: str
-    parts: tuple[Item, ...] | None = None
+    parts: tuple[TaskItem, ...] | None = None
     started: int | None = None
     stage: int | None = None
 
@@ -91,10 +91,10 @@ class World(Protocol):
     def ends(self) -> Iterator[int]:
         """Return the last instant at which each task changes."""
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[TaskItem]:
         """Return every task or dag, without parts."""
 
-    def item(self, id: str) -> Item:
+    def item(self, id: str) -> TaskItem:
         """Return the task or dag of an id, or of a number, with its parts. Raises NoSuchTask."""
 
     def settings(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class World(Protocol):
 
 
 class SandboxApi(Protocol):
-    """What a sandbox needs of an API."""
+    """The part of an API's record that a sandbox uses."""
 
     @property
     def name(self) -> str:

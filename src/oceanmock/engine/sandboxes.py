@@ -1,8 +1,8 @@
 """The sandboxes of one server, by their names.
 
-Each is its own world; all they share is the process. One is always there, ``default``: it is what a
-request without a name means. Making one costs no more than its scenarios' lives, so a test can have
-its own; how many there may be is bounded, and none ever goes away by itself.
+They share a store and nothing else. ``default`` always exists: it is the sandbox of a request that
+names none. Creating one costs no more than its scenarios' histories, so that each test can have its
+own. Their number is bounded; a sandbox stays until it is deleted.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from oceanmock.errors import AuthorError, CallerError
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import did_you_mean, shorten
 
-DEFAULT: Final = "default"
+DEFAULT_SANDBOX: Final = "default"
 MAX_SANDBOXES: Final = 10_000
-LONGEST: Final = 100
-NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}")
-"""A name goes into paths and headers as it is."""
-MOST_COMPARED: Final = 1000
-"""So many names are looked through for the one nearest to a name that none has."""
+MAX_NAME_LENGTH: Final = 100
+SANDBOX_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
+"""The names that can stand in paths and headers as they are."""
+MAX_COMPARED_NAMES: Final = 1000
+"""How many names are compared for a suggestion."""
 
 
 class NoSuchSandbox(CallerError):
     """No sandbox has this name."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        hint = did_you_mean(name[:LONGEST], list(islice(known, MOST_COMPARED)))
-        super().__init__(f"there is no sandbox {_shown(name)}. {hint}".rstrip())
+        hint = did_you_mean(name[:MAX_NAME_LENGTH], list(islice(known, MAX_COMPARED_NAMES)))
+        super().__init__(f"there is no sandbox {_quoted(name)}. {hint}".rstrip())
 
 
 class TwoSandboxes(CallerError):
@@ -41,7 +41,7 @@ class TwoSandboxes(CallerError):
 
     def __init__(self, one: str, other: str, *_: str) -> None:
         super().__init__(
-            f"the request names two sandboxes, {_shown(one)} and {_shown(other)}. "
+            f"the request names two sandboxes, {_quoted(one)} and {_quoted(other)}. "
             "Its port, its header and its path must mean the same one."
         )
 
@@ -54,10 +54,10 @@ class SandboxTaken(CallerError):
 
 
 class TooManySandboxes(CallerError):
-    """As many as there may be are there."""
+    """There are as many sandboxes as allowed."""
 
-    def __init__(self, most: int) -> None:
-        super().__init__(f"there are {most:,} sandboxes already. Delete those that are done with.")
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"there are {limit:,} sandboxes already. Delete those that are done with.")
 
 
 class Sandboxes:
@@ -67,13 +67,13 @@ class Sandboxes:
         self.limit: Final = limit
         self.ports: dict[int, str] = {}
         self._store: Final = default.store
-        self._by_name = {DEFAULT: default}
+        self._by_name = {DEFAULT_SANDBOX: default}
         self._numbers = count(1)
 
     @property
     def default(self) -> Sandbox:
         """Return the one that is always there."""
-        return self._by_name[DEFAULT]
+        return self._by_name[DEFAULT_SANDBOX]
 
     def __iter__(self) -> Iterator[Sandbox]:
         return iter(self._by_name.values())
@@ -97,10 +97,10 @@ class Sandboxes:
         if len(self) >= self.limit:
             raise TooManySandboxes(self.limit)
         name = self._free_name() if name is None else name
-        if not NAME.fullmatch(name):
+        if not SANDBOX_NAME.fullmatch(name):
             raise AuthorError(
-                f"{_shown(name)} is no name for a sandbox: letters, digits, dots, dashes and "
-                f"underscores, at most {LONGEST}, a letter or digit first."
+                f"{_quoted(name)} is no name for a sandbox: letters, digits, dots, dashes and "
+                f"underscores, at most {MAX_NAME_LENGTH}, a letter or digit first."
             )
         if name in self._by_name:
             raise SandboxTaken(name)
@@ -130,7 +130,7 @@ class Sandboxes:
 
         ``default`` is reset instead.
         """
-        if name == DEFAULT:
+        if name == DEFAULT_SANDBOX:
             self.reset(name)
             return []
         self.get(name)
@@ -151,6 +151,6 @@ class Sandboxes:
         return next(name for n in self._numbers if (name := f"sandbox-{n}") not in self._by_name)
 
 
-def _shown(name: str) -> str:
-    """A name in quotes, which may be anything that somebody sent."""
-    return repr(shorten(name, LONGEST))
+def _quoted(name: str) -> str:
+    """Return a name in quotes, cut where it is long; it may be anything that was sent."""
+    return repr(shorten(name, MAX_NAME_LENGTH))

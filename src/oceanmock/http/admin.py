@@ -19,7 +19,7 @@ from oceanmock import __version__
 from oceanmock.api import Api, ApiError, Handler, Request, Response, Service
 from oceanmock.apis import APIS, api_named, operations_by_api
 from oceanmock.clock import LATEST, stopwatch
-from oceanmock.engine.accounts import EVERYTHING, Accounts, User
+from oceanmock.engine.accounts import ALL_PERMISSIONS, Accounts, User
 from oceanmock.engine.log import (
     AddFault,
     ClearFaults,
@@ -30,7 +30,7 @@ from oceanmock.engine.log import (
 )
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import (
-    DEFAULT,
+    DEFAULT_SANDBOX,
     NoSuchSandbox,
     Sandboxes,
     SandboxTaken,
@@ -85,7 +85,7 @@ class Ports(Protocol):
 
 @dataclass(slots=True)
 class AdminContext:
-    """What the handlers work with. The server sets ``ports``, once there is one.
+    """The dependencies of the handlers. The server sets ``ports``, once there is one.
 
     Without a ``token`` requests from other machines are refused.
     """
@@ -183,8 +183,8 @@ class AdminHandlers:
 
     def list_scenarios(self, request: Request) -> Response:
         """List all scenarios."""
-        scenarios = [self.context.catalog.get(name) for name in self.context.catalog.names()]
-        return _respond({"scenarios": [head_json(scenario) for scenario in scenarios]})
+        catalog = self.context.catalog
+        return _respond({"scenarios": [head_json(catalog.get(name)) for name in catalog.names()]})
 
     # --- sandboxes ---
 
@@ -234,12 +234,13 @@ class AdminHandlers:
         """Return the accounts of a new sandbox: those of `default` but for what the body states."""
         accounts = self._sandboxes.default.accounts
         users = tuple(
-            User(each["name"], each["password"], frozenset(each.get("permissions", EVERYTHING)))
+            User(
+                each["name"], each["password"], frozenset(each.get("permissions", ALL_PERMISSIONS))
+            )
             for each in body.get("users", ())
         )
-        return replace(
-            accounts, required=body.get("auth", accounts.required), users=users or accounts.users
-        )
+        required = body.get("auth", accounts.required)
+        return replace(accounts, required=required, users=users or accounts.users)
 
     def _open_port(self, sandbox: Sandbox) -> None:
         if self.context.ports is None:
@@ -252,11 +253,11 @@ class AdminHandlers:
 
     def delete_sandbox(self, request: Request) -> Response:
         """Delete a sandbox and count 1, or reset the default one and count 0."""
-        name = request.parameters["sandbox"]
+        name, ports = request.parameters["sandbox"], self.context.ports
         for port in self._sandboxes.delete(name):
-            if self.context.ports is not None:
-                self.context.ports.close(port)
-        return _deleted(int(name != DEFAULT))
+            if ports is not None:
+                ports.close(port)
+        return _deleted(int(name != DEFAULT_SANDBOX))
 
     def reset_sandbox(self, request: Request) -> Response:
         """Reset a sandbox."""
@@ -276,13 +277,8 @@ class AdminHandlers:
 
     def _json(self, request: Request, sandbox: Sandbox) -> dict[str, Any]:
         host = (request.header(b"host") or b"").decode("latin-1")
-        return sandbox_json(
-            sandbox,
-            apis=self.context.apis,
-            scheme=request.scheme,
-            host=host,
-            ports=self._sandboxes.ports,
-        )
+        apis, ports = self.context.apis, self._sandboxes.ports
+        return sandbox_json(sandbox, apis=apis, scheme=request.scheme, host=host, ports=ports)
 
     # --- the clock ---
 
@@ -456,13 +452,12 @@ class AdminHandlers:
         return _wrong(status, str(error) if status < 500 else "oceanmock has made a mistake.")
 
 
-# --- responses and parameters ---------------------------------------------------------------------
+# --- responses ------------------------------------------------------------------------------------
 
 _UNAUTHENTICATED: Final = (
     "From another machine this needs the token of the server, in the header X-Oceanmock-Token."
 )
 _CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="oceanmock"'),)
-
 _HEADERS: Final = ((VERSION_HEADER, __version__.encode()),)
 _STATUS_OF: Final[tuple[tuple[type[Exception], int], ...]] = (
     (NoSuchSandbox, 404),

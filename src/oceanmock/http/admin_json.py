@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from oceanmock.api import Api
 from oceanmock.engine.faults import FaultStatistics
-from oceanmock.engine.sandbox import Item, Sandbox
+from oceanmock.engine.sandbox import Sandbox, TaskItem
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_instant
 
@@ -107,7 +107,7 @@ def task_json(sandbox: Sandbox, api: str, id: str) -> Json:
     return body
 
 
-def part_json(item: Item) -> Json:
+def part_json(item: TaskItem) -> Json:
     """Return a task or a part of one, with its own parts where it has some."""
     body: Json = {
         "id": item.id,

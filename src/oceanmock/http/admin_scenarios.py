@@ -1,8 +1,8 @@
-"""What a client gives a sandbox to live by: scenarios by name, as objects or texts; templates.
+"""Read the scenarios, templates and switches of admin requests.
 
-Nothing a client says is taken for a path: a name means a scenario that the server was started with,
-or one of the library. A mistake in a text is where it stands in the text, by line and column; one
-in an object, by the way to it (``scenarios[0].tasks[1].name``).
+A scenario comes by name, as an object or as a text. A name is never read as a path: it means a
+scenario that the server was started with, or one of the library. An error in a text has its line
+and column; one in an object, its path (``scenarios[0].tasks[1].name``).
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from oceanmock.text import did_you_mean, suggest
 
 Json = dict[str, Any]
 
-MOST_STEPS: Final = 200_000
-"""So many subtasks or sub tasks may one request bring; a template that repeats needs few bytes."""
-MOST_VALUES: Final = 50_000
-"""So many keys and values may one scenario have: reading it holds up every other request."""
+MAX_STEPS: Final = 200_000
+"""The most subtasks or sub tasks of one request; a template that repeats needs few bytes."""
+MAX_VALUES: Final = 50_000
+"""The most keys and values of one scenario: reading it blocks every other request."""
 _NAME: Final = re.compile(r"[^\s:{\[]+")
 
 
 class ScenarioCatalog:
-    """The scenarios there are by name: those the server was started with, and the library."""
+    """Find scenarios by name: those the server was started with, and the library."""
 
     def __init__(self, served: Iterable[BaseScenario] = ()) -> None:
         self._known: dict[str, BaseScenario] = {scenario.name: scenario for scenario in served}
 
     def names(self) -> list[str]:
-        """All names, sorted."""
+        """Return all names, sorted."""
         return sorted({*self._known, *library_names()})
 
     def get(self, name: str) -> BaseScenario:
-        """The scenario of a name. Raises AuthorError with the nearest name."""
+        """Return the scenario of a name. Raises AuthorError with the nearest name."""
         if name not in self._known:
             if name not in library_names():
                 hint = did_you_mean(name, self.names())
@@ -52,21 +52,21 @@ class ScenarioCatalog:
         return self._known[name]
 
     def scenario(self, given: str | Json, *, place: str) -> BaseScenario:
-        """The scenario that a name, an object or a text is; ``place`` is where it was given.
+        """Return the scenario of a name, an object or a text; ``place`` is where it was given.
 
         Raises AuthorError with all that is wrong with it.
         """
         if isinstance(given, str):
             if _NAME.fullmatch(given):
                 return self.get(given)
-            return read_scenario(given, path=place, max_values=MOST_VALUES)
-        if value_count(given) > MOST_VALUES:
-            raise too_many_values(place, MOST_VALUES)
+            return read_scenario(given, path=place, max_values=MAX_VALUES)
+        if value_count(given) > MAX_VALUES:
+            raise too_many_values(place, MAX_VALUES)
         return scenario_of(given, path=place)
 
 
 def check_api(scenarios: Iterable[BaseScenario], api: str | None) -> None:
-    """Raises AuthorError where one is of the other API than the one that is asked for."""
+    """Raise AuthorError where one is of another API than the requested one."""
     for scenario in scenarios:
         if api not in (None, scenario.api):
             raise AuthorError(
@@ -78,10 +78,10 @@ def check_api(scenarios: Iterable[BaseScenario], api: str | None) -> None:
 def check_size(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> None:
     """Raise AuthorError where scenarios have more steps than a request may bring."""
     steps = sum(api_named(each.api, apis).module("world").steps_of(each) for each in scenarios)
-    if steps > MOST_STEPS:
+    if steps > MAX_STEPS:
         raise AuthorError(
             f"these scenarios have {steps:,} subtasks, with all that repeats; at most "
-            f"{MOST_STEPS:,} can be given in one request."
+            f"{MAX_STEPS:,} can be given in one request."
         )
 
 

@@ -18,7 +18,7 @@ import orjson
 from oceanmock.api import Api, ApiError, Headers, Request
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import SECOND, stopwatch, wall_now
-from oceanmock.engine.faults import InjectedFault, mangle
+from oceanmock.engine.faults import InjectedFault, apply_fault
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import NoSuchSandbox, Sandboxes, TwoSandboxes
 from oceanmock.http import admin
@@ -221,7 +221,7 @@ class _Exchange:
         if fault.status is not None and fault.carries_out:
             start, response_body = _error_response(request, fault.status)
         status = start["status"] if fault.carries_out or fault.status is not None else 200
-        sent = mangle(fault, status, start["headers"], response_body)
+        sent = apply_fault(fault, status, start["headers"], response_body)
         self._status = sent.status
         self._start = {**start, "status": sent.status, "headers": list(sent.headers)}
         await self._send(self._start)

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final, Literal, NoReturn, get_args
 from oceanmock.clock import Clock
 from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.log import Create, Operate, Start
-from oceanmock.engine.sandbox import Item, Sandbox, agreed_setting, with_overrides
+from oceanmock.engine.sandbox import Sandbox, TaskItem, agreed_setting, with_overrides
 from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell import scenario as files
@@ -41,7 +41,7 @@ MAINTENANCE_TYPES: Final = {"none": 1, "global": 2, "tenant": 3, "obproxy": 4}
 
 @dataclass(frozen=True, slots=True)
 class SubTask:
-    """What stays the same about a sub task all its life; ``agent`` is the one that runs it."""
+    """The constant data of a sub task; ``agent`` is the one that runs it."""
 
     number: int
     name: str
@@ -51,7 +51,7 @@ class SubTask:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What stays the same about a node all its life."""
+    """The constant data of a node."""
 
     number: int
     name: str
@@ -60,7 +60,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Dag:
-    """What stays the same about a dag all its life. ``born``: nanoseconds since the epoch.
+    """The constant data of a dag. ``born`` is its start, in nanoseconds since the epoch.
 
     ``owner`` is the agent that keeps it, or the one asked where OceanBase does.
     """
@@ -76,18 +76,18 @@ class Dag:
 
     @property
     def is_maintenance(self) -> bool:
-        """Whether it holds the maintenance lock until it is finished."""
+        """Return whether it holds the maintenance lock until it is finished."""
         return self.maintenance_type != MAINTENANCE_TYPES["none"]
 
     @property
     def is_obproxy(self) -> bool:
-        """Whether it is one of obproxy's, whose ids begin with 4 or 5."""
+        """Return whether it is one of obproxy's, whose ids begin with 4 or 5."""
         return self.maintenance_type == MAINTENANCE_TYPES["obproxy"]
 
 
 @dataclass(frozen=True, slots=True)
 class DagView:
-    """A dag and what it shows at ``now``; the state's instants count from ``dag.born``."""
+    """A dag and its state at ``now``; the state's instants count from ``dag.born``."""
 
     dag: Dag
     state: obshell_states.DagState
@@ -204,13 +204,13 @@ class Dags:
         for key, history in self._histories.items():
             yield self._dags[key].born + history.last.at
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[TaskItem]:
         """Return every dag, the agent's first, without its nodes."""
         for store in STORES:
             for view in self.all(store):
                 yield _item(view.dag, view.dag, view.state)
 
-    def item(self, id: str) -> Item:
+    def item(self, id: str) -> TaskItem:
         """Return the dag of a generic id, or else of a number, with its nodes and sub tasks.
 
         Raises NoSuchTask.
@@ -483,8 +483,8 @@ def note_read(sandbox: Sandbox, views: Iterable[DagView]) -> None:
     sandbox.note_read(due)
 
 
-def _item(dag: Dag, part: Dag | Node | SubTask, state: Any) -> Item:
-    return Item(id_of(dag, part.number), part.number, part.name, state.state, state.operator)
+def _item(dag: Dag, part: Dag | Node | SubTask, state: Any) -> TaskItem:
+    return TaskItem(id_of(dag, part.number), part.number, part.name, state.state, state.operator)
 
 
 def id_of(dag: Dag, number: int) -> str:

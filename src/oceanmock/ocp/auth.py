@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, quote, quote_plus
 
 from oceanmock.api import ApiError, Authenticator, Request
 from oceanmock.clock import SECOND, wall_now
-from oceanmock.engine.accounts import EVERYTHING, Accounts
+from oceanmock.engine.accounts import ALL_PERMISSIONS, Accounts
 from oceanmock.outgoing import body_of, headers_of, host_of, target_of
 
 SIGNATURE_SCHEME: Final = "OCP-ACCESS-KEY-HMACSHA1"
@@ -110,11 +110,11 @@ def authenticators(*, wall: Callable[[], int] = wall_now) -> dict[str, Authentic
 
     def basic(request: Request) -> frozenset[str] | None:
         accounts = request.sandbox.accounts
-        return _basic(accounts, request) if accounts.required else EVERYTHING
+        return _basic(accounts, request) if accounts.required else ALL_PERMISSIONS
 
     def access_key(request: Request) -> frozenset[str] | None:
         accounts = request.sandbox.accounts
-        return _access_key(accounts, request, wall()) if accounts.required else EVERYTHING
+        return _access_key(accounts, request, wall()) if accounts.required else ALL_PERMISSIONS
 
     return {"basic": basic, "apiKey": access_key}
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 from oceanmock.clock import Clock
 from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.log import Create, Operate, Start
-from oceanmock.engine.sandbox import Item, Sandbox, agreed_setting, with_overrides
+from oceanmock.engine.sandbox import Sandbox, TaskItem, agreed_setting, with_overrides
 from oceanmock.errors import AuthorError, IdTaken, NoSuchSubtask, NoSuchTask
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import scenario as files
@@ -25,7 +25,7 @@ from oceanmock.ocp.scenario import Cluster, Named, Scenario, Switches, Tenant
 
 @dataclass(frozen=True, slots=True)
 class Subtask:
-    """What stays the same about a subtask all its life. Upstreams and downstreams are ids."""
+    """The constant data of a subtask. Upstreams and downstreams are ids."""
 
     id: int
     series_id: int
@@ -43,7 +43,7 @@ class Subtask:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What stays the same about a task all its life. ``born``: nanoseconds since the epoch."""
+    """The constant data of a task. ``born`` is its start, in nanoseconds since the epoch."""
 
     id: int
     name: str
@@ -60,7 +60,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """A task and what it shows at one instant; the state's instants count from ``task.born``."""
+    """A task and its state at one instant; the state's instants count from ``task.born``."""
 
     task: Task
     state: ocp_states.TaskState
@@ -150,15 +150,15 @@ class Tasks:
         for id, history in self._histories.items():
             yield self._tasks[id].born + history.last.at
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[TaskItem]:
         """Return every task, without its subtasks."""
         return map(_item, self.all())
 
-    def item(self, id: str) -> Item:
+    def item(self, id: str) -> TaskItem:
         """Return the task of an id with its subtasks. Raises NoSuchTask."""
         view = self.view(int(id))
         parts = tuple(
-            Item(str(subtask.id), subtask.id, subtask.name, state.status, state.operation)
+            TaskItem(str(subtask.id), subtask.id, subtask.name, state.status, state.operation)
             for subtask, state in zip(view.task.subtasks, view.state.subtasks, strict=True)
         )
         return replace(_item(view), started=view.task.born, parts=parts)
@@ -341,9 +341,9 @@ def note_read(sandbox: Sandbox, views: Iterable[TaskView]) -> None:
     sandbox.note_read(due)
 
 
-def _item(view: TaskView) -> Item:
+def _item(view: TaskView) -> TaskItem:
     task, state = view.task, view.state
-    return Item(str(task.id), task.id, task.name, state.status, state.operation)
+    return TaskItem(str(task.id), task.id, task.name, state.status, state.operation)
 
 
 # --- from a scenario to tasks ---------------------------------------------------------------------

@@ -31,7 +31,7 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class FaultAttempt:
     """A caller's last request that a fault was injected into.
 
     ``request`` is a digest of the request; ``numbers`` holds the number that each fault, by its id,
@@ -57,10 +57,10 @@ class FaultCounters(Protocol):
     def counts(self, fault: int) -> tuple[int, int]:
         """Return how many requests a fault has matched and how many it was injected into."""
 
-    def take_attempt(self, caller: str) -> Attempt | None:
+    def take_attempt(self, caller: str) -> FaultAttempt | None:
         """Remove and return a caller's last attempt."""
 
-    def keep_attempt(self, caller: str, attempt: Attempt) -> None:
+    def keep_attempt(self, caller: str, attempt: FaultAttempt) -> None:
         """Keep a caller's last attempt; at most ``MAX_CALLERS`` are kept."""
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from oceanmock.engine.log import LogEntry, MoveClock, SandboxSpec
 from oceanmock.engine.records import OperationRecord, Records
-from oceanmock.engine.store.base import Attempt, Changes
+from oceanmock.engine.store.base import Changes, FaultAttempt
 from oceanmock.journal import Journal
 
 MAX_CALLERS: Final = 1000
@@ -25,7 +25,7 @@ class MemoryCounters:
     def __init__(self) -> None:
         self._requests: defaultdict[int, int] = defaultdict(int)
         self._injections: defaultdict[int, int] = defaultdict(int)
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[str, FaultAttempt] = {}
 
     def count_request(self, fault: int) -> int:
         self._requests[fault] += 1
@@ -37,10 +37,10 @@ class MemoryCounters:
     def counts(self, fault: int) -> tuple[int, int]:
         return self._requests.get(fault, 0), self._injections.get(fault, 0)
 
-    def take_attempt(self, caller: str) -> Attempt | None:
+    def take_attempt(self, caller: str) -> FaultAttempt | None:
         return self._attempts.pop(caller, None)
 
-    def keep_attempt(self, caller: str, attempt: Attempt) -> None:
+    def keep_attempt(self, caller: str, attempt: FaultAttempt) -> None:
         if len(self._attempts) >= MAX_CALLERS:
             del self._attempts[next(iter(self._attempts))]
         self._attempts[caller] = attempt
