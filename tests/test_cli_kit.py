@@ -19,7 +19,6 @@ from click.testing import CliRunner, Result
 from command import OCEANMOCK, PATIENCE
 from golden import assert_golden
 from kit_world import FAR, World
-from oceanmock.cli import admin as cli_kit
 from oceanmock.cli import main
 from oceanmock.http.server import Server
 from oceanmock.obshell.world import Dags
@@ -63,7 +62,7 @@ def leaves(command: click.Command, *words: str) -> Iterator[tuple[str, ...]]:
         yield words
 
 
-KIT = [words for command in cli_kit.COMMANDS for words in leaves(command, str(command.name))]
+KIT = list(leaves(main))
 
 
 # --- how they look --------------------------------------------------------------------------------
@@ -169,7 +168,7 @@ def test_which_sandbox_is_meant_can_be_said_once(oceanmock: Oceanmock) -> None:
 def test_the_journal_is_printed_page_by_page_to_its_end(
     url: str, oceanmock: Oceanmock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_kit, "PAGE", 2)
+    monkeypatch.setattr("oceanmock.cli.requests.PAGE_SIZE", 2)
     for _ in range(5):
         httpx.get(url + TASK, auth=MANAGER)
 
@@ -356,7 +355,7 @@ def test_a_task_that_both_apis_have_must_be_told_apart(url: str, oceanmock: Ocea
     result = oceanmock("explain", "35000312")
 
     assert result.exit_code == 2
-    assert "both APIs have a task 35000312" in result.stderr
+    assert "several APIs have a task 35000312" in result.stderr
     assert oceanmock("explain", "35000312", "--api", "obshell").exit_code == 0
 
 
