@@ -62,7 +62,8 @@ def leaves(command: click.Command, *words: str) -> Iterator[tuple[str, ...]]:
         yield words
 
 
-KIT = list(leaves(main))
+OTHERS = {"serve", "check", "show", "list", "schema", "conform"}
+KIT = [words for words in leaves(main) if words[0] not in OTHERS]
 
 
 # --- how they look --------------------------------------------------------------------------------
