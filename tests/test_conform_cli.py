@@ -626,7 +626,7 @@ def test_a_task_that_is_not_there_is_said_before_the_run(failed: str, stage: Sta
     result = oceanmock(failed, *WRITE, "--task", "1000", "--task", "424242")
 
     assert result.exit_code == 2
-    assert f"{failed} knows no task '424242': it answers 404. Look at the id." in result.stderr
+    assert f"{failed} has no task '424242': it responds 404. Check the id." in result.stderr
     assert stage.ran == []
 
 

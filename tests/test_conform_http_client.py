@@ -829,7 +829,7 @@ def test_an_exchange_can_be_asked_again_from_a_shell() -> None:
 
     text = "".join(f"--- {name}\n{command}\n\n" for name, command in commands.items())
 
-    assert_golden("conform-asking-again.txt", text)
+    assert_golden("conform-reproduce.txt", text)
     assert HUSH not in text
 
 

@@ -39,7 +39,7 @@ def broken() -> Iterator[str]:
 def test_a_server_that_keeps_the_contract_passes(conformance: Conformance, sound: str) -> None:
     held = conformance(sound, api="ocp", auth=WHO, max_examples=3)
 
-    held.assert_kept()
+    held.assert_passed()
     assert held.text().endswith("all required responses observed.\n")
 
 
@@ -49,8 +49,8 @@ def test_one_that_does_not_fails_with_what_the_command_would_print(
     held = conformance(broken, api="ocp", auth=WHO, phases=["probes"])
 
     with pytest.raises(AssertionError) as failure:
-        held.assert_kept()
-    assert str(failure.value) == f"the contract was not kept\n{held.text()}"
+        held.assert_passed()
+    assert str(failure.value) == f"the server does not conform to the contract\n{held.text()}"
     assert "getTaskInstance → 404 → $.error.code" in held.text()
 
 
@@ -77,7 +77,7 @@ def test_what_is_misspelt_does_not_go_unheard(
 
 
 def test_a_task_that_is_not_there_is_no_result(conformance: Conformance, sound: str) -> None:
-    with pytest.raises(Untestable, match="knows no task '424242'"):
+    with pytest.raises(Untestable, match="has no task '424242'"):
         conformance(sound, api="ocp", auth=WHO, write=True, tasks=[424242])
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from oceanmock.cli.conform_options import (
-    API_NAMES,
+    API_CHOICES,
     REPORT_KINDS,
     SECRETS,
     CommaList,
@@ -55,8 +55,6 @@ __all__ = ["REPORT_KINDS", "SECRETS", "conform"]
 
 LOG_WIDTH: Final = 120
 """The width of a summary that does not go to a terminal."""
-MOCKED_VERSIONS: Final[Mapping[Api, str]] = {"ocp": "", "obshell": "4.5.0.0"}
-"""The release that the mock stands in for, including its quirks."""
 EPILOG: Final = """\
 \b
 Examples:
@@ -160,11 +158,12 @@ def _check_target(options: ConformOptions) -> Result:
 
 def _check_mock(options: ConformOptions) -> list[Result]:
     """Return the results of checking oceanmock itself, one for each selected API."""
+    from oceanmock.apis import api_named
     from oceanmock.conformance.mock import conform_mock  # schemathesis is slow
 
     results = []
     for api, names in _scenarios(options).items():
-        baseline, baselines = _baselines(options, api, MOCKED_VERSIONS[api])
+        baseline, baselines = _baselines(options, api, api_named(api).version)
         run_options = _run_options(options, tasks=(), stories=())
         with _progress(baseline) as listen:
             result = conform_mock(api, names, run_options, listen=listen, baseline=baseline)
@@ -180,7 +179,7 @@ def _scenarios(options: ConformOptions) -> dict[Api, list[str]]:
     """Return the selected APIs, each with its named scenarios; no name selects the library."""
     from oceanmock.library import load_scenario
 
-    selected = (options.api,) if options.api else API_NAMES
+    selected = (options.api,) if options.api else API_CHOICES
     if not options.what:
         return {api: [] for api in selected}
     grouped: dict[Api, list[str]] = {}

@@ -20,7 +20,7 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance.model import PHASES, Api
 from oceanmock.text import format_duration, parse_duration, suggest
 
-API_NAMES: Final[tuple[Api, ...]] = get_args(Api)
+API_CHOICES: Final[tuple[Api, ...]] = get_args(Api)
 REPORT_KINDS: Final = ("html", "json", "junit")
 SECRETS: Final = ("password", "secret_key", "agent_password", "read_only_password")
 CREDENTIALS: Final[Mapping[Api, tuple[str, ...]]] = {
@@ -118,7 +118,7 @@ def _secret(flag: str, help_text: str) -> Any:
 OPTIONS: Final = (
     click.argument("what", nargs=-1, metavar="[URL] | --mock [SCENARIO]..."),
     click.option(
-        "--api", type=click.Choice(API_NAMES), help="The API that URL serves, or --mock checks."
+        "--api", type=click.Choice(API_CHOICES), help="The API that URL serves, or --mock checks."
     ),
     click.option(
         "--mock", is_flag=True, help="Check oceanmock itself: the whole library, or SCENARIO."
@@ -373,7 +373,7 @@ def _url_problems(options: ConformOptions) -> Iterator[str]:
     elif "@" in urlsplit(url).netloc:
         yield "the URL contains credentials, which end up in logs: use --user instead."
     if options.api is None:
-        yield f"give the API: {' or '.join(f'--api {name}' for name in API_NAMES)}."
+        yield f"give the API: {' or '.join(f'--api {name}' for name in API_CHOICES)}."
     else:
         yield from _credential_problems(options, CREDENTIALS[options.api])
     if options.story_id and not options.story:

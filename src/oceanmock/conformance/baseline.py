@@ -1,24 +1,23 @@
-"""Baselines: the deviations of a server that are known, each with the reason it is let pass.
+"""Read, apply and write baselines: known deviations of a server, each with a reason.
 
-A baseline is a YAML file: `api`, the `versions` it is of, and under `known` what was found before:
-rule, operation, and if need be status and path, with a reason. What an entry covers is counted and
-shown, but breaks no run. An entry that no longer occurs is stale, which is said and nothing more;
-one that occurs only in some circumstances (`sometimes`) is never stale.
-
-The one rule: a deviation passes only by an entry somebody wrote down with a reason.
+A baseline is a YAML file with `api`, the `versions` it is for, and `known` deviations: rule,
+operation, optionally status and path, and the reason to accept it. Accepted findings are counted
+and shown, but fail no run. An entry that does not occur is stale, which is shown and fails no run
+either; one that occurs only in some circumstances (`sometimes`) is never stale.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import yaml
 
+from oceanmock.apis import APIS
 from oceanmock.checks import CheckResult
 from oceanmock.conformance.model import Api, Result, StaleEntry
 from oceanmock.errors import AuthorError, EnvironmentProblem
@@ -29,11 +28,11 @@ from oceanmock.text import did_you_mean, suggest
 
 FOLDER: Final = Path(__file__).parent / "baselines"
 ANY: Final = "*"
-"""What an entry says for any operation, and within a path for anything."""
-APIS: Final[tuple[str, ...]] = get_args(Api)
+"""An entry's value for any operation; within a path, any text."""
+API_NAMES: Final[tuple[str, ...]] = tuple(api.name for api in APIS)
 
 
-# --- what one holds -------------------------------------------------------------------------------
+# --- entries --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +45,10 @@ class Known:
     status: int | None = None
     path: str = ""
     sometimes: str = ""
-    """In which circumstances it occurs, where that is not always."""
+    """The circumstances in which it occurs, if not always."""
 
     def covers(self, finding: CheckResult) -> bool:
-        """Whether the finding is this deviation."""
+        """Return whether a finding is this deviation."""
         return (
             finding.rule == self.rule
             and self.operation in (ANY, finding.operation)
@@ -57,8 +56,8 @@ class Known:
             and (not self.path or _pattern(self.path).fullmatch(finding.path) is not None)
         )
 
-    def was_looked_at(self, result: Result) -> bool:
-        """Whether the run would have met it, if it still occurred."""
+    def was_checked(self, result: Result) -> bool:
+        """Return whether the run checked its rule, so that it would have occurred."""
         tally = result.rules.get(self.rule)
         if tally is None or not tally.looked:
             return False
@@ -76,7 +75,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Known deviations, in the order of their file; the first that covers a finding counts."""
+    """Known deviations in the order of the file; the first that covers a finding counts."""
 
     name: str
     api: Api
@@ -85,23 +84,23 @@ class Baseline:
 
     @cached_property
     def rules(self) -> frozenset[str]:
-        """The rules it has entries for."""
+        """Return the rules that have entries."""
         return frozenset(each.rule for each in self.known)
 
     def fits(self, version: str) -> bool:
-        """Whether it is of this version: `4.5.0.0` is also `4.5.0.0-1`. Of none named: of any."""
+        """Return whether it is for a version: `4.5.0.0` includes `4.5.0.0-1`, no version any."""
         release = version.partition("-")[0]
         return not self.versions or bool({version, release} & set(self.versions))
 
     def reason_for(self, finding: CheckResult) -> str:
-        """Why the finding is let pass; empty when no entry covers it."""
+        """Return the reason to accept a finding, or "" if no entry covers it."""
         if finding.rule not in self.rules:
             return ""
         return next((each.reason for each in self.known if each.covers(finding)), "")
 
 
 def joined(baselines: Sequence[Baseline]) -> Baseline | None:
-    """Several as one, the first before the others; None of none."""
+    """Return several as one, the first before the others; None if there are none."""
     if not baselines:
         return None
     name = ", ".join(each.name for each in baselines)
@@ -109,13 +108,13 @@ def joined(baselines: Sequence[Baseline]) -> Baseline | None:
     return Baseline(name, baselines[0].api, (), known)
 
 
-# --- what it does to a result ---------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 def apply_baseline(baseline: Baseline | None, result: Result) -> None:
-    """Sorts the findings of a result into new and known ones, and names the stale entries.
+    """Divide a result's findings into new and known ones, and list the stale entries.
 
-    May be done again, with another baseline: all findings are judged anew.
+    Applying another baseline later judges all findings again.
     """
     found = result.findings + [replace(each, known="") for each in result.known]
     judged = [
@@ -131,25 +130,27 @@ def apply_baseline(baseline: Baseline | None, result: Result) -> None:
         StaleEntry(entry.rule, entry.operation, entry.reason)
         for entry in entries
         if not entry.sometimes
-        and entry.was_looked_at(result)
+        and entry.was_checked(result)
         and not any(map(entry.covers, result.known))
     ]
 
 
 def update(baseline: Baseline, result: Result) -> tuple[Baseline, int, int]:
-    """The baseline with what was newly found and without what is stale; how many came and went."""
+    """Return the baseline with new findings and without stale entries, and both counts."""
     gone = {(each.rule, each.operation, each.reason) for each in result.stale}
-    kept = [each for each in baseline.known if (each.rule, each.operation, each.reason) not in gone]
+    current = [
+        each for each in baseline.known if (each.rule, each.operation, each.reason) not in gone
+    ]
     new: dict[tuple[str, str, int | None, str], Known] = {}
     for finding in result.findings:
         entry = _entry_of(finding)
         new.setdefault((entry.rule, entry.operation, entry.status, entry.path), entry)
-    whole = replace(baseline, known=(*kept, *new.values()))
-    return whole, len(new), len(baseline.known) - len(kept)
+    whole = replace(baseline, known=(*current, *new.values()))
+    return whole, len(new), len(baseline.known) - len(current)
 
 
 def _entry_of(finding: CheckResult) -> Known:
-    """What covers a finding, wherever in a list it stands."""
+    """Return an entry that covers a finding, at any index of a list."""
     return Known(
         finding.rule,
         finding.operation or ANY,
@@ -159,24 +160,24 @@ def _entry_of(finding: CheckResult) -> Known:
     )
 
 
-# --- reading and writing --------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def shipped_names() -> list[str]:
-    """The baselines that come with oceanmock."""
+    """Return the names of the baselines that come with oceanmock."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def shipped_for(api: Api, version: str) -> Baseline | None:
-    """The baseline that comes with oceanmock for this version of an API, if there is one."""
+    """Return the baseline that comes with oceanmock for a version of an API, or None."""
     loaded = (load_baseline(name) for name in shipped_names())
     return next((each for each in loaded if each.api == api and each.fits(version)), None)
 
 
 def load_baseline(reference: str | Path) -> Baseline:
-    """The baseline of a name that comes with oceanmock, or in a file.
+    """Return the baseline of a name that comes with oceanmock, or of a file.
 
-    Raises AuthorError: when there is none, or with every mistake in it.
+    Raises AuthorError if there is none, or with every mistake in it.
     """
     path = find_baseline(reference)
     try:
@@ -184,7 +185,7 @@ def load_baseline(reference: str | Path) -> Baseline:
     except (OSError, UnicodeDecodeError) as error:
         raise AuthorError(f"the baseline {path} cannot be read: {error}") from error
     document = Document(text, str(path))
-    found = list(_mistakes_in(document.data))
+    found = list(_mistakes(document.data))
     mistakes = document.duplicate_keys() + [document.locate(each) for each in found]
     if mistakes:
         raise ScenarioError(mistakes)
@@ -192,13 +193,11 @@ def load_baseline(reference: str | Path) -> Baseline:
 
 
 def find_baseline(reference: str | Path) -> Path:
-    """The file that a name or a path means. Raises AuthorError with the nearest name."""
+    """Return the file of a name or path. Raises AuthorError with the nearest name."""
     path = Path(reference)
     if path.suffix in (".yaml", ".yml") or path.name != str(reference):
         if not path.is_file():
-            raise AuthorError(
-                f"there is no baseline file {path}. `--update-baseline` writes it anew."
-            )
+            raise AuthorError(f"there is no baseline file {path}. `--update-baseline` creates it.")
         return path
     if reference in shipped_names():
         return FOLDER / f"{reference}.yaml"
@@ -207,12 +206,12 @@ def find_baseline(reference: str | Path) -> Path:
 
 
 def save_baseline(baseline: Baseline, path: Path) -> None:
-    """Writes a baseline to a file. Raises EnvironmentProblem when that cannot be done."""
-    said: dict[str, Any] = {"api": baseline.api}
+    """Write a baseline to a file. Raises EnvironmentProblem where that fails."""
+    data: dict[str, Any] = {"api": baseline.api}
     if baseline.versions:
-        said["versions"] = list(baseline.versions)
-    said["known"] = [_written(each) for each in baseline.known]
-    text = _HEAD + yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=100)
+        data["versions"] = list(baseline.versions)
+    data["known"] = [_written(each) for each in baseline.known]
+    text = _HEAD + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as problem:
@@ -221,14 +220,14 @@ def save_baseline(baseline: Baseline, path: Path) -> None:
 
 
 _HEAD: Final = """\
-# Deviations from the contract that are known, and let pass by `oceanmock conform --baseline`.
-# Give each the reason it is let pass; `--update-baseline` keeps reasons, and no other comments.
+# Known deviations from the contract, accepted by `oceanmock conform --baseline`.
+# Give each the reason to accept it; `--update-baseline` keeps reasons, but no other comments.
 """
 
 
 def _written(entry: Known) -> dict[str, Any]:
-    """An entry as its file has it: what says nothing is left out."""
-    said = {
+    """Return an entry as its file has it, without empty values."""
+    data = {
         "rule": entry.rule,
         "operation": entry.operation,
         "status": entry.status,
@@ -236,16 +235,16 @@ def _written(entry: Known) -> dict[str, Any]:
         "sometimes": entry.sometimes,
         "reason": entry.reason,
     }
-    return {key: value for key, value in said.items() if value not in (None, "")}
+    return {key: value for key, value in data.items() if value not in (None, "")}
 
 
 def _name_of(path: Path) -> str:
     return path.stem if path.parent == FOLDER else path.as_posix()
 
 
-def _baseline_of(said: dict[str, Any], name: str) -> Baseline:
-    known = tuple(Known(**each) for each in said["known"] or ())
-    return Baseline(name, said["api"], tuple(said.get("versions") or ()), known)
+def _baseline_of(data: dict[str, Any], name: str) -> Baseline:
+    known = tuple(Known(**each) for each in data["known"] or ())
+    return Baseline(name, data["api"], tuple(data.get("versions") or ()), known)
 
 
 # --- mistakes -------------------------------------------------------------------------------------
@@ -264,26 +263,26 @@ _NEEDED: Final = ("rule", "operation", "reason")
 _CALLED: Final = {str: "a text", int: "a whole number"}
 
 
-def _mistakes_in(said: Any) -> Iterator[Issue]:
-    """All that is wrong with a baseline's data."""
-    if not isinstance(said, dict):
+def _mistakes(data: Any) -> Iterator[Issue]:
+    """Yield every mistake in a baseline's data."""
+    if not isinstance(data, dict):
         yield Issue((), "wrong-type", "a baseline is a mapping with `api` and `known`")
         return
-    yield from _unknown_keys(said, _KEYS, ())
-    api, versions, known = said.get("api"), said.get("versions"), said.get("known", "nothing")
-    if api not in APIS:
-        yield Issue(("api",), "wrong-value", "`api` says whose it is", suggest(api, APIS))
+    yield from _unknown_keys(data, _KEYS, ())
+    api, versions, known = data.get("api"), data.get("versions"), data.get("known", "nothing")
+    if api not in API_NAMES:
+        yield Issue(("api",), "wrong-value", "`api` says whose it is", suggest(api, API_NAMES))
     if not _is_list_of(versions or [], str):
         yield Issue(("versions",), "wrong-type", "`versions` is a list of texts such as '4.5.0.0'")
     if not isinstance(known, list | None):
         yield Issue(("known",), "wrong-type", "`known` is the list of known deviations")
         return
-    names = _operations(api) if api in APIS else ()
+    names = _operations(api) if api in API_NAMES else ()
     for place, entry in enumerate(known or ()):
-        yield from _mistakes_in_entry(entry, ("known", place), names)
+        yield from _entry_mistakes(entry, ("known", place), names)
 
 
-def _mistakes_in_entry(
+def _entry_mistakes(
     entry: Any, loc: tuple[int | str, ...], names: Sequence[str]
 ) -> Iterator[Issue]:
     if not isinstance(entry, dict):
@@ -304,8 +303,8 @@ def _mistakes_in_entry(
         yield Issue((*loc, "operation"), "unknown-operation", what, hint)
 
 
-def _unknown_keys(said: dict[Any, Any], keys: Sequence[str], loc: Any) -> Iterator[Issue]:
-    for key in said:
+def _unknown_keys(data: dict[Any, Any], keys: Sequence[str], loc: Any) -> Iterator[Issue]:
+    for key in data:
         if key not in keys:
             hint = suggest(key, keys)
             yield Issue((*loc, key), "unknown-key", f"there is no key {key!r}", hint, at_key=True)
@@ -316,5 +315,4 @@ def _is_list_of(value: Any, kind: type) -> bool:
 
 
 def _operations(api: str) -> Sequence[str]:
-    operations: Iterable[Any] = operations_of(load_spec(spec_path(api)))
-    return [each.id for each in operations]
+    return [each.id for each in operations_of(load_spec(spec_path(api)))]

@@ -1,4 +1,4 @@
-"""Whether what a conformance run needs beside oceanmock itself is installed."""
+"""Check that the optional dependencies of a conformance run are installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NEEDS: Final = ("hypothesis", "requests", "schemathesis")
 
 
 def check_extra() -> None:
-    """Makes sure a run can take place. Raises EnvironmentProblem, which says what to install."""
+    """Raise EnvironmentProblem, with what to install, unless all are."""
     missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
     if missing:
         raise EnvironmentProblem(

@@ -1,14 +1,15 @@
-"""schemathesis, asked in process: what it makes up, sent by the client, and what its checks find.
+"""Run schemathesis in process: it generates requests, the client sends them, its checks judge.
 
-It reads the contract as its author wrote it, and runs its phases with all of its own checks that
-apply. What it cannot know is put in here: ids that are there, the credentials, which statuses a
-lawful request may be refused with. Every request, those of its checks too, leaves by the client: a
-run that may only read only reads. A failed check is kept as a finding and then dropped, so that one
-failure neither ends a walk nor is sent again to be made smaller: what is asked hangs on the seed
-and on the answers, on nothing else. Methods that no path has are the probes' to try.
+It reads the contract as written, and runs its phases with all of its checks that apply. Added here:
+the ids that exist, the credentials, and the statuses with which a valid request may be refused.
+Every request, those of its checks too, is sent by the client. A failed check becomes a finding and
+is then dropped, so that one failure neither ends a run nor is sent again to be minimized: requests
+depend on the seed and on responses alone. A request meant to be invalid stays invalid, and an id
+put into one is never another user's.
 
-The one rule: a request that is meant to be wrong stays wrong, and an id that is put into one is
-never somebody else's.
+Methods that no path has are tested by the probes. schemathesis has no public interface for running
+one phase at a time through a transport of one's own, so this module uses its engine directly; it is
+pinned to the minor version, and tests/test_private_names.py imports every name.
 """
 
 from __future__ import annotations
@@ -39,41 +40,42 @@ from schemathesis.openapi.checks import JsonSchemaError
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTransport
 
+from oceanmock.api import Api as ApiRecord
+from oceanmock.api import Route
+from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Exchange, Phase, Rule, RuleCount, Subject
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import Api, Options, contract_for
+from oceanmock.conformance.model import Options, contract_for
 from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.conformance.quirks import is_explained
-from oceanmock.conformance.target import Target
-from oceanmock.obshell.ids import GenericId, local_id
 from oceanmock.openapi import Operation
 
 PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")
-"""Those that are schemathesis' own, in their order."""
-STEPS: Final = 6
-"""How many operations a walk along the contract's links has at most."""
-ONE_IN: Final = 6
-"""Every so many ids stay unknown ones."""
+"""The phases of schemathesis, in their order."""
+MAX_STEPS: Final = 6
+"""The number of operations of a walk along the contract's links."""
+UNKNOWN_ONE_IN: Final = 6
+"""One of so many valid ids is replaced by an id of nothing."""
 
 
-# --- its checks, as rules -------------------------------------------------------------------------
+# --- checks as rules ------------------------------------------------------------------------------
 
 _SAYS: Final[Mapping[str, str]] = {
-    "not_a_server_error": "No request is answered 5xx.",
-    "status_code_conformance": "An answer has a status that the contract names for the operation.",
-    "content_type_conformance": "An answer has a content type that the contract names for it.",
-    "response_headers_conformance": "An answer has the headers that the contract names.",
-    "response_schema_conformance": "An answer's body is as its schema says.",
-    "positive_data_acceptance": "A request that keeps the contract is not refused for its form.",
-    "negative_data_rejection": "A request that breaks the contract is refused.",
-    "missing_required_header": "A request without a header that is required is refused.",
-    "use_after_free": "What was deleted is not there any more.",
-    "ensure_resource_availability": "What was made is there.",
-    "ignored_auth": "Without credentials, or with wrong ones, nothing is answered.",
-    "object_level_authorization": "Nobody reads what is another's.",
+    "not_a_server_error": "No response has a 5xx status.",
+    "status_code_conformance": "A response has a status that the contract lists for the operation.",
+    "content_type_conformance": "A response has a content type that the contract lists for it.",
+    "response_headers_conformance": "A response has the headers that the contract lists.",
+    "response_schema_conformance": "A response's body matches its schema.",
+    "positive_data_acceptance": "A valid request is not refused as invalid.",
+    "negative_data_rejection": "An invalid request is refused.",
+    "missing_required_header": "A request without a required header is refused.",
+    "use_after_free": "A deleted resource no longer exists.",
+    "ensure_resource_availability": "A created resource exists.",
+    "ignored_auth": "A request without valid credentials is refused.",
+    "object_level_authorization": "A user cannot read another user's resources.",
     "unsupported_method": "A method that a path does not have is refused.",
-    "allow_header_conformance": "The header Allow names the methods that a path has.",
+    "allow_header_conformance": "The header Allow lists the methods that a path has.",
     "unfinished": "Every operation can be tested to the end.",
 }
 RULES_OF_SCHEMATHESIS: Final[Mapping[str, Rule]] = {
@@ -93,47 +95,14 @@ _IN_CONTRACT: Final[Mapping[str, str]] = {
     "missing_required_header": "parameters",
     "ignored_auth": "security",
 }
-"""The part of an operation that a check holds an answer to."""
+"""The part of an operation in the contract that a check applies."""
 
-# --- how it is set up -----------------------------------------------------------------------------
-
-_NEITHER: Final[tuple[int | str, ...]] = (429, "5xx")
-"""Whoever fails, or is asked too often, has neither accepted nor refused; others look at it."""
-_READS: Final = [200, 401, 403, 404, *_NEITHER]
-_OPERATES: Final = [200, 400, 401, 403, 404, *_NEITHER]
-
-_CHECKS: Final[Mapping[Api, Mapping[str, Any]]] = {
-    "ocp": {
-        # What is asked is looked at before the task is looked for; 404 is an id that makes another
-        # path.
-        "negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 405, *_NEITHER]},
-        "positive_data_acceptance": {"expected-statuses": _READS},
-    },
-    "obshell": {
-        "negative_data_rejection": {"expected-statuses": [400, 401, 404, *_NEITHER]},
-        "positive_data_acceptance": {"expected-statuses": [200, 401, *_NEITHER]},
-        # gin answers 404, which this check knows of paths with an id alone.
-        "unsupported_method": {"enabled": False},
-    },
-}
-"""What a request may be refused with; schemathesis' own defaults are wider, and let more pass."""
-
-_OPERATIONS: Final[Mapping[Api, Sequence[tuple[Mapping[str, str], Sequence[int | str]]]]] = {
-    "ocp": [({"include-method": "POST"}, _OPERATES)],
-    "obshell": [
-        ({"include-name-regex": r"^GET .*\{id\}"}, [200, 401, 404, *_NEITHER]),
-        # A lock that nobody took …
-        ({"include-path-regex": r"/maintain/(ob|agent)$"}, [200, 401, 404, *_NEITHER]),
-        # … or a cluster of which this agent is none.
-        ({"include-path-regex": r"/dags/ob$|/dag/ob/unfinish$"}, [200, 400, 401, *_NEITHER]),
-        ({"include-method": "POST"}, _OPERATES),
-    ],
-}
-"""Where a lawful request may be refused with something else, since of its state nothing is said."""
+# --- configuration --------------------------------------------------------------------------------
 
 
-def _settings(api: Api, options: Options, closed: Sequence[str]) -> dict[str, Any]:
-    """schemathesis' own configuration of a run, for which some operations are closed."""
+def _settings(api: ApiRecord, options: Options, closed: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration of a run, without the closed operations."""
+    server = api.module("target")
     return {
         "seed": options.seed,
         "workers": 1,
@@ -146,23 +115,23 @@ def _settings(api: Api, options: Options, closed: Sequence[str]) -> dict[str, An
             "no-shrink": True,
             "max-examples": options.max_examples,
         },
-        "phases": {"coverage": {"unexpected-methods": []}, "stateful": {"max-steps": STEPS}},
-        "checks": _CHECKS[api],
+        "phases": {"coverage": {"unexpected-methods": []}, "stateful": {"max-steps": MAX_STEPS}},
+        "checks": server.SCHEMATHESIS_CHECKS,
         "operations": [
             *({"include-operation-id": name, "enabled": False} for name in closed),
             *(
                 {**where, "checks": {"positive_data_acceptance": {"expected-statuses": statuses}}}
-                for where, statuses in _OPERATIONS[api]
+                for where, statuses in server.SCHEMATHESIS_OPERATIONS
             ),
         ],
     }
 
 
-# --- by the client --------------------------------------------------------------------------------
+# --- transport ------------------------------------------------------------------------------------
 
 
 class _ClientTransport(RequestsTransport):
-    """Sends each case by the client's session, whoever asks for it to be sent."""
+    """A transport that sends each case through the client's session."""
 
     def __init__(self, client: HttpClient) -> None:
         super().__init__()
@@ -170,28 +139,28 @@ class _ClientTransport(RequestsTransport):
         self.client = client
 
     def send(self, case: Case[Any], *, session: Any = None, **kwargs: Any) -> Response:
-        """As the client lets it; what it refuses is taken back as if it had never been made up."""
+        """Send a case; one that the client refuses counts as not generated."""
         kwargs["max_redirects"] = 0
-        is_wrong = case.meta is not None and case.meta.generation.mode.is_negative
+        is_invalid = case.meta is not None and case.meta.generation.mode.is_negative
         try:
-            with self.client.during(self.client.phase, expects_refusal=is_wrong):
+            with self.client.during(self.client.phase, expects_refusal=is_invalid):
                 return super().send(case, session=self.client.session, **kwargs)
         except NotAllowed as refused:
             raise UnsatisfiedAssumption(str(refused)) from refused
 
 
 class _Contract(OpenApiSchema):
-    """A contract, the requests of which leave by a client."""
+    """A contract whose requests are sent by a client."""
 
     client_transport: _ClientTransport
 
     @property
     def transport(self) -> _ClientTransport:
-        """The only way out."""
+        """Return the client's transport."""
         return self.client_transport
 
 
-# --- the ids that are there -----------------------------------------------------------------------
+# --- ids ------------------------------------------------------------------------------------------
 
 Ids = Mapping[str, str | int]
 """The parameters of a path, each with an id."""
@@ -199,92 +168,67 @@ Ids = Mapping[str, str | int]
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What can be put into the paths of operations, by their ids.
+    """The path parameters that can be put into each operation, by operationId.
 
-    ``there`` are ids of what is there, and may be read, or changed by what changes; ``nobodys`` are
-    ids of nothing; ``malformed`` take the place of a wrong id that may not be sent.
+    ``existing`` may be read, or changed by an operation that changes; ``unknown`` are ids of
+    nothing; ``malformed`` replace an invalid id that may not be sent.
     """
 
-    there: Mapping[str, Sequence[Ids]]
-    nobodys: Mapping[str, Sequence[Ids]]
+    existing: Mapping[str, Sequence[Ids]]
+    unknown: Mapping[str, Sequence[Ids]]
     malformed: Mapping[str, Sequence[Ids]] = field(default_factory=dict)
 
 
 MALFORMED: Final = "x1"
-"""No id of either API, and nobody's."""
-NUMBER_OF_NOTHING: Final = 99_999_999
-UNSURE: Final = "ABORTED"
-"""A status that no document of OCP has, so that a server may not know it (openapi/ocp.yaml)."""
-ON_TASKS: Final = ("getTaskInstance", "retryTask", "rollbackTask")
-ON_SUBTASKS: Final = ("getSubtaskLog", "retrySubtask", "skipSubtask", "cancelSubtask")
-ON_PARTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "dag": ("getDagDetail", "dagHandler"),
-    "node": ("getNodeDetail", "nodeHandler"),
-    "sub_task": ("getSubTaskDetail", "getFullSubTaskLogs"),
-}
-READS: Final = frozenset(
-    {"getTaskInstance", "getSubtaskLog", "getDagDetail", "getNodeDetail"}
-    | {"getSubTaskDetail", "getFullSubTaskLogs"}
-)
+"""An id of neither API."""
 
 
 def choices_of(client: HttpClient, known: KnownIds, *, changeable: Container[str]) -> Choices:
-    """The choices among what is known, of which those tasks or dags may be changed.
+    """Return the choices among known ids, of which some tasks or dags may be changed.
 
-    Where something may be changed, the client is told of the ids that are nobody's, and of the
-    malformed ones.
+    In a run that writes, the client is allowed to send the unknown and malformed ids.
     """
-    there: defaultdict[str, list[Ids]] = defaultdict(list)
+    target = client.target
+    unknown_ids = (
+        api_named(target.api).module("target").unknown_ids(target.own_address, target.identity)
+    )
+    existing: defaultdict[str, list[Ids]] = defaultdict(list)
     for task in known.tasks:
-        for operation, ids in _places_of(task):
-            if operation in READS or task.id in changeable:
-                there[operation].append(ids)
-    nobodys = _nobodys(client.target)
+        for route, ids in _routes_of(api_named(target.api), task):
+            if not route.changes or task.id in changeable:
+                existing[route.id].append(ids)
     if client.options.write:
-        for id in (*nobodys, MALFORMED):
+        for id in (*unknown_ids, MALFORMED):
             client.may_change(id)
     return Choices(
-        there,
-        {name: [dict.fromkeys(ids[0], id) for id in nobodys] for name, ids in there.items()},
-        {name: [dict.fromkeys(ids[0], MALFORMED)] for name, ids in there.items()},
+        existing,
+        {name: [dict.fromkeys(ids[0], id) for id in unknown_ids] for name, ids in existing.items()},
+        {name: [dict.fromkeys(ids[0], MALFORMED)] for name, ids in existing.items()},
     )
 
 
-def _places_of(task: Known) -> Iterator[tuple[str, Ids]]:
-    """Each operation that a task or a part of it can be put into, and how; a number is one."""
-    for each in task.all():
-        if each.kind == "task":
-            yield from ((name, {"taskInstanceId": _number(each.id)}) for name in ON_TASKS)
-        elif each.kind == "subtask":
-            pair = {"taskInstanceId": _number(task.id), "subtaskInstanceId": _number(each.id)}
-            yield from ((name, pair) for name in ON_SUBTASKS)
-        else:
-            yield from ((name, {"id": each.id}) for name in ON_PARTS[each.kind])
+def _routes_of(api: ApiRecord, task: Known) -> Iterator[tuple[Route, Ids]]:
+    """Yield each operation on a task or a part of it, with its path parameters."""
+    id_type = api.module("target").ID_TYPE
+    for part in task.all():
+        ids = {api.root.name: task.id, part.kind: part.id}
+        for route in api.routes:
+            if route.ids and [*route.ids][-1] == part.kind:
+                yield route, {name: _id(ids[kind], id_type) for kind, name in route.ids.items()}
 
 
-def _number(id: str) -> str | int:
-    """An id of OCP as schemathesis takes it for one; what is no number stays a text."""
-    return int(id) if id.isascii() and id.isdigit() else id
-
-
-def _nobodys(target: Target) -> list[str | int]:
-    """Ids of nothing, that the target looks for itself."""
-    if target.api == "ocp":
-        return [2**63 - 1]
-    own = target.own_address
-    of_cluster = target.identity == "CLUSTER AGENT" or own is None
-    local = [] if own is None else [local_id(NUMBER_OF_NOTHING, ip=own[0], port=own[1])]
-    return [*local, *([str(GenericId("cluster", NUMBER_OF_NOTHING))] if of_cluster else [])]
+def _id(id: str, id_type: type) -> str | int:
+    """Return an id as the contract has it; a text that is no number stays a text."""
+    return int(id) if id_type is int and id.isascii() and id.isdigit() else id
 
 
 # --- a run ----------------------------------------------------------------------------------------
 
 
 class Fuzzer:
-    """schemathesis over one contract and one client; what one phase learns, the next one knows.
+    """schemathesis over one contract and one client; its phases share what they learn.
 
-    ``looked`` counts how often each rule was looked at in each operation, ``broken`` how often it
-    was broken.
+    ``looked`` counts the checks of each rule in each operation, ``broken`` the violations.
     """
 
     def __init__(
@@ -307,7 +251,7 @@ class Fuzzer:
 
     @property
     def counts(self) -> dict[str, RuleCount]:
-        """How often each rule was looked at and broken."""
+        """Return the checks and violations of each rule."""
         counts = {rule: RuleCount() for rule, _ in self.looked}
         for (rule, _), count in self.looked.items():
             counts[rule].looked += count
@@ -316,7 +260,7 @@ class Fuzzer:
         return counts
 
     def run(self, phase: Phase) -> None:
-        """Runs one of ``PHASES``. Raises KeyboardInterrupt when somebody stopped it."""
+        """Run one of ``PHASES``. Raises KeyboardInterrupt if it was stopped."""
         plan = ExecutionPlan([Stage(PhaseName(phase))])
         with self.client.during(phase):
             for event in plan.execute(self._engine):
@@ -328,7 +272,9 @@ class Fuzzer:
         api = self.client.target.api
         document: Any = copy.deepcopy(self._contract.spec)
         closed = [each.id for each in self.client.operations if not self._is_open(each)]
-        settings = Config.from_dict(_settings(api, self._options, closed)).projects.get(document)
+        settings = Config.from_dict(_settings(api_named(api), self._options, closed)).projects.get(
+            document
+        )
         contract = _Contract(raw_schema=document, config=settings)
         contract.filter_set = settings.operations.filter_set_with(include=contract.filter_set)
         contract.client_transport = _ClientTransport(self.client)
@@ -343,41 +289,43 @@ class Fuzzer:
         return contract
 
     def _is_open(self, operation: Operation) -> bool:
-        """Whether there is anything to send to an operation: of what changes, an id that may be."""
+        """Return whether an operation can be sent: it reads, or has an id that may be changed."""
         return operation.method == "GET" or bool(
-            self._options.write and self._choices.there.get(operation.id)
+            self._options.write and self._choices.existing.get(operation.id)
         )
 
-    # --- what schemathesis asks while it makes requests up ---
+    # --- hooks ---
 
     def before_add_examples(self, context: HookContext, examples: list[Case[Any]]) -> None:
-        """Puts ids that are there into the contract's examples, and adds one of nothing."""
+        """Put existing ids into the contract's examples, and add an example with an unknown one."""
         for case in examples:
             self.map_case(context, case)
-        for ids in self._choices.nobodys.get(_id_of(context), ())[:1] if examples else ():
+        for ids in self._choices.unknown.get(_id_of(context), ())[:1] if examples else ():
             unknown = examples[0].derive(keep_auth=True)
             unknown.path_parameters = dict(ids)
             examples.append(unknown)
 
     def map_case(self, context: HookContext, case: Case[Any]) -> Case[Any]:
-        """Puts an id that is there in place of what could be one; now and then, one of nothing.
+        """Replace a valid id by an existing one, sometimes by an unknown one.
 
-        What is meant to be wrong stays as it is, but for what may not be sent: that becomes
-        something else that is wrong.
+        An invalid id stays, unless it may not be sent: then a malformed one replaces it.
         """
         if not case.path_parameters:
             return case
         operation = _id_of(context)
-        if _is_wrong(case):
+        if _has_invalid_path(case):
             several = () if self._may_be_sent(case) else self._choices.malformed.get(operation, ())
         else:
-            several = self._choices.there.get(operation, ())
-        body = case.body if case.body is not NOT_SET else None  # what is not set tells its address
+            several = self._choices.existing.get(operation, ())
+        body = (
+            case.body if case.body is not NOT_SET else None
+        )  # NOT_SET has its address in its repr
         asked = (self._options.seed, operation, case.path_parameters, case.query, body)
-        chance = Random(repr(asked))  # noqa: S311 (the same request, the same id)
-        nobodys = self._choices.nobodys.get(operation, ())
-        if not _is_wrong(case) and nobodys and (not several or chance.random() * ONE_IN < 1):
-            several = nobodys
+        chance = Random(repr(asked))  # noqa: S311 (the same request gets the same id)
+        unknown = self._choices.unknown.get(operation, ())
+        takes_unknown = bool(unknown) and not _has_invalid_path(case)
+        if takes_unknown and (not several or chance.random() * UNKNOWN_ONE_IN < 1):
+            several = unknown
         if several:
             case.path_parameters = dict(chance.choice(several))
         return case
@@ -392,15 +340,15 @@ class Fuzzer:
     def filter_failure(
         self, context: HookContext, failure: Failure, case: Case[Any], response: Response
     ) -> bool:
-        """Keeps a failed check as a finding, if no quirk explains it; then it never happened."""
+        """Keep a failed check as a finding unless a quirk explains it; return that it passed."""
         check = failure.checks[0] if failure.checks else "unfinished"
         if check == "ignored_auth":
-            self._engine.auth_enforced_operations.add(case.operation.label)  # it is asked once
+            self._engine.auth_enforced_operations.add(case.operation.label)  # it is checked once
         exchange = self._exchange_of(failure.case_id or case.id)
         if exchange is not None and is_explained(Subject(exchange, self._contract)):
             return False
-        if check == "positive_data_acceptance" and UNSURE in repr(case.query):
-            return False  # a lawful request, if the word is one
+        if check == "positive_data_acceptance" and self._is_uncertain(case):
+            return False
         self.broken[f"schemathesis.{check}"] += 1
         self.client.found(
             CheckResult(
@@ -415,12 +363,16 @@ class Fuzzer:
         )
         return False
 
+    def _is_uncertain(self, case: Case[Any]) -> bool:
+        value = api_named(self._contract.api).module("target").UNCERTAIN_VALUE
+        return bool(value) and value in repr(case.query)
+
     def _exchange_of(self, case: str) -> Exchange | None:
-        """The exchange of a case, if it is still kept; its id is a header of the request."""
+        """Return the exchange of a case, found by a request header, if it is still kept."""
         said = SCHEMATHESIS_TEST_CASE_HEADER, case
         return next((e for e in reversed(self.client.exchanges) if said in e.request_headers), None)
 
-    # --- what it tells while it runs ---
+    # --- events ---
 
     def _take(self, event: events.EngineEvent) -> None:
         if isinstance(event, events.ScenarioFinished):
@@ -439,7 +391,7 @@ class Fuzzer:
                 self.looked[f"schemathesis.{check.name}", operation] += 1
 
     def _keep_error(self, event: events.NonFatalError) -> None:
-        """What kept schemathesis from testing something to the end is not passed over."""
+        """Report what kept schemathesis from testing an operation to the end."""
         if isinstance(event.value, UnsatisfiedAssumption):
             return
         operation = self._ids_of_labels.get(event.label, "")
@@ -460,8 +412,8 @@ def _id_of(context: HookContext) -> str:
     return str(operation.definition.raw["operationId"])
 
 
-def _is_wrong(case: Case[Any]) -> bool:
-    """Whether the ids in its path are meant to be wrong."""
+def _has_invalid_path(case: Case[Any]) -> bool:
+    """Return whether the ids in the path are meant to be invalid."""
     return case.meta is not None and case.meta.is_negative_at(ParameterLocation.PATH)
 
 
@@ -478,7 +430,7 @@ def _sentence(failure: Failure) -> str:
 
 
 def _line(text: str) -> str:
-    """A text of several lines on one."""
+    """Return a text of several lines on one."""
     return "; ".join(line.strip() for line in text.splitlines() if line.strip())
 
 

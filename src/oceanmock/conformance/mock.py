@@ -1,17 +1,16 @@
-"""The mock, held to its own contracts: the scenarios are served, and a run goes over them.
+"""Check the mock against its own contracts: serve the scenarios, and run over them.
 
-Each API has its own: one sandbox with all scenarios that can be served at once, beside a world
-that comes with oceanmock (``worlds/``), in which every status can be met; for obshell also a world
-of a cluster, since no agent can give every answer. A further sandbox is made anew for each walk of
-the lifecycle machine, and one for each scenario's own story. All are served on a real port, ask for
-credentials, and hold their clocks still, so that the same seed asks the same. What a scenario does
-wrong on purpose (its faults) is left out.
-
-The one rule: whatever is served, every answer the contract names has to be seen.
+Each API has one sandbox with all scenarios that can be served together, beside a world that comes
+with oceanmock (``worlds/``) in which every status occurs; obshell also has the world of a cluster,
+since no single agent can give every response. A further sandbox is reset for each walk, and each
+scenario's story has its own. All are served on a real port, require credentials, and have manual
+clocks, so that the same seed makes the same requests. The scenarios' faults are left out. Every
+response of the contract is required, whatever is served.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,8 +22,8 @@ from oceanmock.checks import Phase
 from oceanmock.clock import SECOND
 from oceanmock.conformance.baseline import Baseline
 from oceanmock.conformance.coverage_gate import Kind
-from oceanmock.conformance.model import Api, Event, Listener, Options, Result
-from oceanmock.conformance.run import Environment, Run, judged, merged
+from oceanmock.conformance.model import Api, Listener, Options, Result
+from oceanmock.conformance.run import Environment, Run, ignore, judged, merged
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.walker import walk_scenario
 from oceanmock.credentials import Basic, Sealed
@@ -42,23 +41,19 @@ from oceanmock.scenario.fields import BaseScenario
 
 WORLDS: Final = Path(__file__).parent / "worlds"
 COPIES: Final = 2
-"""So many dags of each kind, so that there is another one to operate on."""
-MOST_TASKS: Final = 60
-"""A scenario with more is served apart: each read of a list would be of all of them."""
-FEW: Final = 20
-"""So many tasks of a scenario that is served apart are operated on."""
+"""The copies of each dag, so that there is another one to operate on."""
+MAX_TASKS_TOGETHER: Final = 60
+"""A scenario with more tasks is served alone: every read of a list would contain all of them."""
+MAX_TASKS_APART: Final = 20
+"""The tasks of a scenario served alone that are operated on."""
 USER: Final = Basic("manager", "manager")
 VIEWER: Final = Basic("viewer", "viewer")
 Wrap = Callable[[AsgiApp], AsgiApp]
-"""What stands around the app that is served: nothing, or what breaks it on purpose."""
+"""A wrapper of the served app, such as one that breaks it on purpose."""
 
 
-def _as_it_is(app: AsgiApp) -> AsgiApp:
+def _unwrapped(app: AsgiApp) -> AsgiApp:
     return app
-
-
-def _told_nobody(_: Event) -> None:
-    """Listens, and does nothing."""
 
 
 def conform_mock(
@@ -66,43 +61,42 @@ def conform_mock(
     names: Sequence[str],
     options: Options,
     *,
-    listen: Listener = _told_nobody,
+    listen: Listener = ignore,
     baseline: Baseline | None = None,
-    wrap: Wrap = _as_it_is,
+    wrap: Wrap = _unwrapped,
 ) -> Result:
-    """What a run over scenarios comes to: of these names or files, or all that come with oceanmock.
+    """Return the result of a run over named scenarios, or over the library.
 
-    Of those named, the ones of the other API are left out. Raises AuthorError for what is no
-    scenario. A KeyboardInterrupt ends it early.
+    Scenarios of another API are left out. Raises AuthorError for a name without a scenario. A
+    KeyboardInterrupt ends the run early.
     """
     scenarios = [each for each in load_scenarios(names) if each.api == api]
-    with _Stage(api, scenarios, options, listen=listen, wrap=wrap) as stage:
-        results = list(stage.runs())
+    with _MockRuns(api, scenarios, options, listen=listen, wrap=wrap) as runs:
+        results = list(runs.results())
     result = merged(results)
     what = ", ".join(names) if names else f"all {len(scenarios)} scenarios"
     result.target = f"the mock: {what}"
     result.command = _command(api, names, options)
-    return judged(result, baseline=baseline, kinds=stage.kinds)
+    return judged(result, baseline=baseline, kinds=runs.kinds)
 
 
 def load_scenarios(names: Sequence[str] = ()) -> list[BaseScenario]:
-    """The scenarios of names and paths, or the whole library, each without its faults."""
+    """Return the scenarios of names and paths, or the library, without faults."""
     loaded = map(load_scenario, names or library_names())
     return [each.model_copy(update={"faults": ()}) for each in loaded]
 
 
 def _command(api: Api, names: Sequence[str], options: Options) -> str:
-    """What repeats the run."""
-    said = f"oceanmock conform --mock {' '.join(names)}".rstrip()
-    return f"{said} --api {api} --seed {options.seed} --max-examples {options.max_examples}"
+    command = f"oceanmock conform --mock {' '.join(names)}".rstrip()
+    return f"{command} --api {api} --seed {options.seed} --max-examples {options.max_examples}"
 
 
-# --- what is served -------------------------------------------------------------------------------
+# --- worlds ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Scenarios that are served in one sandbox; ``kind`` says what their agent is."""
+    """Scenarios that are served in one sandbox; ``kind`` is the kind of their agent."""
 
     name: str
     scenarios: tuple[BaseScenario, ...]
@@ -115,19 +109,19 @@ class World:
 
 
 def worlds_of(api: Api, scenarios: Sequence[BaseScenario]) -> tuple[list[World], list[World]]:
-    """The worlds in which every status can be met, and one for each scenario served apart."""
-    together = _those_that_agree([each for each in scenarios if _size_of(each) <= MOST_TASKS])
+    """Return the worlds in which every status occurs, and one per scenario served alone."""
+    together = _compatible([each for each in scenarios if _size_of(each) <= MAX_TASKS_TOGETHER])
     apart = [World(each.name, (each,)) for each in scenarios if each not in together]
     first = World("world", (_calibration(api, together), *together))
     others = [World("cluster", (_calibration("obshell-cluster"),), "cluster")]
     return [first, *(others if api == "obshell" else [])], apart
 
 
-def _those_that_agree(scenarios: Sequence[BaseScenario]) -> list[BaseScenario]:
-    """Those with the settings that most of them have; of equals, those of the first."""
+def _compatible(scenarios: Sequence[BaseScenario]) -> list[BaseScenario]:
+    """Return the scenarios with the most frequent settings; of equals, the first one's."""
     settings = [_settings_of(each) for each in scenarios]
     most = max(settings, key=settings.count, default=None)
-    return [each for each, said in zip(scenarios, settings, strict=True) if said == most]
+    return [each for each, own in zip(scenarios, settings, strict=True) if own == most]
 
 
 def _settings_of(scenario: BaseScenario) -> tuple[object, ...]:
@@ -142,21 +136,21 @@ def _size_of(scenario: BaseScenario) -> int:
 
 
 def _calibration(name: str, beside: Sequence[BaseScenario] = ()) -> BaseScenario:
-    """A world that comes with oceanmock, as it fits beside some scenarios."""
+    """Return a world that comes with oceanmock, adapted to the scenarios beside it."""
     world = load_scenario(WORLDS / f"{name}.yaml")
     if not isinstance(world, obshell.Scenario):
         return world
-    several = {each.agent for each in beside if isinstance(each, obshell.Scenario)}
-    agent = several.pop() if several else obshell.Agent()
+    agents = {each.agent for each in beside if isinstance(each, obshell.Scenario)}
+    agent = agents.pop() if agents else obshell.Agent()
     own = {"agent": world.agent if agent == obshell.Agent() else agent}
     return world.model_copy(update={"dags": world.dags * COPIES, **own})
 
 
-# --- what is done with it -------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------
 
 
-class _Stage:
-    """A server with the sandboxes of one API's runs, as a context manager."""
+class _MockRuns:
+    """The runs of one API, and the server with their sandboxes, as a context manager."""
 
     def __init__(
         self,
@@ -176,15 +170,15 @@ class _Stage:
         self._server = Server(wrap(App(self.sandboxes)))
         self._listen = listen
 
-    def __enter__(self) -> _Stage:
+    def __enter__(self) -> _MockRuns:
         self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._server.stop()
 
-    def runs(self) -> Iterator[Result]:
-        """The result of each run, until one is interrupted."""
+    def results(self) -> Iterator[Result]:
+        """Yield the result of each run, until one is interrupted."""
         for run in self._planned():
             run.client.may_change_everything()
             run.go()
@@ -197,19 +191,19 @@ class _Stage:
         for world in self.worlds:
             yield self._run(world, phases - {"machine"})
         for world in self.apart:
-            yield self._run(world, phases & {"probes"}, most=FEW)
+            yield self._run(world, phases & {"probes"}, limit=MAX_TASKS_APART)
         if "machine" in phases:
             yield self._walks()
         for scenario in self.scenarios:
             yield self._story(scenario)
 
-    def _run(self, world: World, phases: frozenset[Phase], *, most: int = MOST_TASKS**2) -> Run:
-        """Some phases over one world, of which so many tasks may be operated on."""
+    def _run(self, world: World, phases: frozenset[Phase], *, limit: int = sys.maxsize) -> Run:
+        """Return a run of some phases over one world, with a limit of tasks to operate on."""
         sandbox = self.sandboxes.create(world.name, world.spec)
-        return self._on(sandbox, world, phases=phases, tasks=_some(list(_ids_in(sandbox)), most))
+        return self._on(sandbox, world, phases=phases, tasks=_spread(list(_ids_in(sandbox)), limit))
 
     def _walks(self) -> Run:
-        """The lifecycle machine, in its own world, which is made anew before each walk."""
+        """Return the walks in their own world, which is reset before each of them."""
         scenario = walk_scenario(self.api)
         world = World("machine", (scenario,))
         sandbox = self.sandboxes.create(world.name, world.spec)
@@ -218,14 +212,14 @@ class _Stage:
             world,
             phases=frozenset({"machine"}),
             tasks=tuple(api_named(self.api).walk.ids_in(scenario)),
-            is_made_anew=True,
+            is_reset=True,
         )
 
     def _story(self, scenario: BaseScenario) -> Run:
-        """A scenario's own story, in a sandbox of its own."""
+        """Return the replay of a scenario's story, in a sandbox of its own."""
         world = World(f"story.{scenario.name}", (scenario,))
         sandbox = self.sandboxes.create(world.name, world.spec)
-        return self._on(sandbox, world, told=(scenario,))
+        return self._on(sandbox, world, stories=(scenario,))
 
     def _on(
         self,
@@ -234,23 +228,23 @@ class _Stage:
         *,
         phases: frozenset[Phase] = frozenset(),
         tasks: tuple[str, ...] = (),
-        told: tuple[BaseScenario, ...] = (),
-        is_made_anew: bool = False,
+        stories: tuple[BaseScenario, ...] = (),
+        is_reset: bool = False,
     ) -> Run:
-        """A run over a sandbox in which a world is served."""
+        """Return a run over the sandbox of a world."""
         name = sandbox.name
         environment = Environment(
             wait=lambda seconds: self._advance(name, seconds),
             is_ours=True,
-            reset=partial(self._reset, name) if is_made_anew else None,
+            reset=partial(self._reset, name) if is_reset else None,
             knowledge=_knowledge_of(self.api, sandbox, world),
         )
         options = replace(self.options, phases=phases, tasks=tasks)
         target = self._target(sandbox)
-        return Run(target, options, listen=self._listen, environment=environment, told=told)
+        return Run(target, options, listen=self._listen, environment=environment, stories=stories)
 
     def _advance(self, name: str, seconds: float) -> None:
-        """Lets time pass in a sandbox, even when it was made anew meanwhile."""
+        """Let time pass in a sandbox, even if it was reset meanwhile."""
         self.sandboxes.get(name).clock.advance(round(seconds * SECOND))
 
     def _reset(self, name: str) -> None:
@@ -277,13 +271,13 @@ def _knowledge_of(api: Api, sandbox: Sandbox, world: World) -> Any:
     return api_named(api).walk.mock_knowledge(world.scenarios, version)
 
 
-def _some(ids: Sequence[str], most: int) -> tuple[str, ...]:
-    """At most so many, evenly from first to last."""
-    return tuple(ids[:: max(1, -(-len(ids) // most))])
+def _spread(ids: Sequence[str], limit: int) -> tuple[str, ...]:
+    """Return at most ``limit`` ids, evenly from first to last."""
+    return tuple(ids[:: max(1, -(-len(ids) // limit))])
 
 
 def _ids_in(sandbox: Sandbox) -> Iterator[str]:
-    """The ids of all tasks and dags."""
+    """Yield the ids of all tasks and dags."""
     for view in sandbox.world(Tasks).all():
         yield str(view.task.id)
     for store in STORES:

@@ -1,7 +1,7 @@
-"""A command that asks again what an exchange asked: curl, or where curl can not sign it, Python.
+"""Write the command that reproduces an exchange: curl, or Python where curl cannot sign it.
 
-What was masked stays out: a password is read from the environment when the command runs. The one
-rule: the command can be pasted into a shell as it is.
+Secrets stay out: a password is read from the environment when the command runs. The command can be
+pasted into a shell as it is.
 """
 
 from __future__ import annotations
@@ -17,35 +17,38 @@ from oceanmock.credentials import AccessKey, Basic, Sealed
 if TYPE_CHECKING:
     from oceanmock.conformance.target import Target
 
-OF_A_CLIENT: Final = frozenset(
+CLIENT_HEADERS: Final = frozenset(
     {"accept", "accept-encoding", "connection", "content-length", "host", "user-agent"}
     | {"transfer-encoding"}
 )
-"""What every client sends in its own way."""
-OF_CREDENTIALS: Final = frozenset({"authorization", "date", "x-ocs-header", "x-ocs-agent-header"})
-"""What is made anew for each request."""
-ODD: Final = re.compile(r"[\[\]{}]|/\.")
-"""What curl reads as a pattern, or tidies up."""
+"""Headers that every client sends in its own way."""
+CREDENTIAL_HEADERS: Final = frozenset(
+    {"authorization", "date", "x-ocs-header", "x-ocs-agent-header"}
+)
+"""Headers that are computed for each request."""
+REWRITTEN_BY_CURL: Final = re.compile(r"[\[\]{}]|/\.")
+"""Parts of a URL that curl reads as a pattern, or normalizes."""
 
 
 def curl_of(exchange: Exchange, target: Target) -> str:
-    """The command. It needs ``$PASSWORD`` (or ``$SECRET_KEY``) where the run was let in by one."""
+    """Return the command; it reads ``$PASSWORD`` or ``$SECRET_KEY`` where the run used one."""
     own = target.auth if exchange.credentials == "own" else None
     if isinstance(own, Sealed):
         return _sealed(exchange, target, own)
     if isinstance(own, AccessKey):
-        return f"# Each request is signed anew, which curl cannot do:\n{_python(exchange, target)}"
+        reason = "# Each request has its own signature, which curl cannot make:"
+        return f"{reason}\n{_python(exchange, target)}"
     return _curl(exchange, target.url, _options(exchange, target))
 
 
 def _sealed(exchange: Exchange, target: Target, auth: Sealed) -> str:
-    """Two ways: over the agent's unix socket, which seals nothing, and sealed."""
+    """Return two commands: over the agent's unix socket, without encryption, and encrypted."""
     socket = ['--unix-socket "$OBSHELL_HOME/run/obshell.sock"']
     return "\n".join(
         [
-            "# It has to be sealed, which curl cannot do; on the agent's own machine not so:",
+            "# curl cannot encrypt the body, but the agent's unix socket needs no encryption:",
             _curl(exchange, "http://localhost", socket),
-            "# From here:",
+            "# From any machine:",
             _python(exchange, target),
         ]
     )
@@ -58,13 +61,13 @@ def _curl(exchange: Exchange, url: str, options: list[str]) -> str:
         words.append("--head")
     elif exchange.method != ("POST" if body else "GET"):
         words.append(f"-X {quote(exchange.method)}")
-    if ODD.search(exchange.target):
+    if REWRITTEN_BY_CURL.search(exchange.target):
         words.append("--globoff --path-as-is")
     words.append(quote(f"{url}{exchange.target}"))
     headers = _headers(exchange)
     words += [f"-H {quote(f'{name}: {value}')}" for name, value in headers]
     if body and not any(name.lower() == "content-type" for name, _ in headers):
-        words.append("-H Content-Type:")  # else curl says it is a form
+        words.append("-H Content-Type:")  # else curl declares a form
     return _with_body(body, " ".join(words))
 
 
@@ -92,17 +95,17 @@ def _options(exchange: Exchange, target: Target) -> list[str]:
 
 
 def _headers(exchange: Exchange) -> list[tuple[str, str]]:
-    """What has to be said besides; credentials of others stand there masked, and as wrong."""
-    made_anew = OF_CREDENTIALS if exchange.credentials == "own" else frozenset[str]()
+    """Return the remaining request headers; other users' credentials are masked."""
+    computed = CREDENTIAL_HEADERS if exchange.credentials == "own" else frozenset[str]()
     return [
         (name, value)
         for name, value in exchange.request_headers
-        if name.lower() not in OF_A_CLIENT | made_anew
+        if name.lower() not in CLIENT_HEADERS | computed
     ]
 
 
 def _python(exchange: Exchange, target: Target) -> str:
-    """Python that asks through the credentials of this package."""
+    """Return Python that signs the request with this package's credentials."""
     auth = target.auth
     if isinstance(auth, AccessKey):
         made = f'AccessKey({auth.id!r}, os.environ["SECRET_KEY"])'
@@ -116,9 +119,9 @@ def _python(exchange: Exchange, target: Target) -> str:
     code = [
         "import os, requests",
         f"from oceanmock.credentials import {made.partition('(')[0]}",
-        f"answer = requests.request({exchange.method!r}, {target.url + exchange.target!r},",
+        f"response = requests.request({exchange.method!r}, {target.url + exchange.target!r},",
         f"    {', '.join(more)})",
-        "print(answer.status_code, answer.text)",
+        "print(response.status_code, response.text)",
     ]
     return "\n".join(["python - <<'END'", *code, "END"])
 

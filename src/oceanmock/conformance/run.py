@@ -1,10 +1,10 @@
-"""A run against one target: its phases in their order, and what they come to.
+"""Run the phases of a conformance run against one target, in order.
 
-The probes go first, since they are few and told apart by what they ask; then the machine, since
-what chance has done to a task cannot be undone; then schemathesis, phase by phase; then the
-stories. Everything goes by one client, and every answer past the same checkers. What a run has seen
-is a Result at any moment, so that one which was broken off still tells it; whether it is enough,
-and what of it was known, is judged at the end (``judged``), of several runs together if need be.
+Probes come first, since they are few and identified by their requests; then walks, since what
+generated requests do to a task cannot be undone; then schemathesis, phase by phase; then stories.
+All use one client, and the same checkers see every response. A result can be taken at any moment,
+so an interrupted run has one too; the required responses and the baseline are applied at the end
+(``judged``), to several results together if need be.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ from oceanmock.conformance.model import (
     contract_for,
 )
 from oceanmock.conformance.target import Target
+from oceanmock.obshell.target import CLUSTER_AGENT
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_instant
 
 Story = Mapping[str, Any] | BaseScenario
-"""A story by itself, or a scenario with its own."""
+"""The data of a scenario with a story, or the scenario."""
 ORDER: Final[tuple[Phase, ...]] = ("probes", "machine", *fuzzing.PHASES, "story")
 POLL_SECONDS: Final = 1.0
-"""How far apart a machine looks at a server whose time it does not hold."""
+"""The time between two reads of a walk on a real server."""
 
 BETWEEN_SECONDS: Final = 2.0
-"""What passes between two phases where time stands otherwise, so that things go on."""
+"""The time between two phases where it stands still otherwise."""
 
 
-def _told_nobody(_: Event) -> None:
-    """Listens, and does nothing."""
+def ignore(_: Event) -> None:
+    """Do nothing with an event."""
 
 
 def _sleep(seconds: float) -> None:
@@ -57,11 +58,11 @@ def _sleep(seconds: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where a run takes place: how time passes there, and whether it can be made anew.
+    """The surroundings of a run: how time passes, and whether the target can be reset.
 
-    On a real server time runs, others work beside the run, and what was done is done: that is the
-    default. ``is_ours`` says that nobody else is there, and that time passes in ``wait`` alone.
-    ``known`` is what is known of it that it does not show.
+    The default is a real server: time runs, there are other users, and nothing can be undone.
+    ``is_ours`` says that there is no other user, and that time passes in ``wait`` alone.
+    ``knowledge`` is what the walker knows of the target that its responses do not show.
     """
 
     wait: Callable[[float], None] = _sleep
@@ -74,25 +75,25 @@ def conform(
     target: Target,
     options: Options,
     *,
-    listen: Listener = _told_nobody,
+    listen: Listener = ignore,
     baseline: Baseline | None = None,
     environment: Environment = Environment(),
 ) -> Result:
-    """What a whole run against a target comes to. A KeyboardInterrupt ends it early."""
+    """Run against a target, and return the result. A KeyboardInterrupt ends the run early."""
     run = Run(target, options, listen=listen, environment=environment)
     run.go()
     return judged(run.result(), baseline=baseline, kinds=[kind_of(target)])
 
 
 def kind_of(target: Target) -> coverage_gate.Kind:
-    """What an obshell is; an OCP is nothing of the kind, and nobody asks."""
-    return "cluster" if target.identity == "CLUSTER AGENT" else "agent"
+    """Return the kind of an obshell's agent, which decides the responses it can give."""
+    return "cluster" if target.identity == CLUSTER_AGENT else "agent"
 
 
 def judged(
     result: Result, *, baseline: Baseline | None = None, kinds: Iterable[coverage_gate.Kind] = ()
 ) -> Result:
-    """The result, with what is missing in it and what of it was known."""
+    """Add the missing responses to a result, apply a baseline, and return it."""
     result.missing = coverage_gate.missing(
         result.statuses, api=result.api, version=result.version, writes=result.writes, kinds=kinds
     )
@@ -101,20 +102,20 @@ def judged(
 
 
 class Run:
-    """A run under way: one target, phase by phase; ``told`` are stories beside the options'."""
+    """A run in progress; ``stories`` are replayed after those of the options."""
 
     def __init__(
         self,
         target: Target,
         options: Options,
         *,
-        listen: Listener = _told_nobody,
+        listen: Listener = ignore,
         environment: Environment = Environment(),
-        told: Sequence[Story] = (),
+        stories: Sequence[Story] = (),
     ) -> None:
         self.options: Final = options
         self.environment: Final = environment
-        self.told: Final[Sequence[Story]] = (*options.stories, *told)
+        self.stories: Final[Sequence[Story]] = (*options.stories, *stories)
         contract = contract_for(target.api, target.version)
         self.checks: Final = Checks(contract)
         self.memory: Final = Memory(contract, ours=None if environment.is_ours else options.tasks)
@@ -130,21 +131,21 @@ class Run:
         self._walker: Final = probes.Prober(self.client, contract)
         self._known: probes.KnownIds | None = None
 
-    # --- asking ---
+    # --- phases ---
 
     def go(self) -> None:
-        """Runs the phases that are wanted; a KeyboardInterrupt ends them, and is noted."""
+        """Run the selected phases; a KeyboardInterrupt ends them, and is recorded."""
         try:
-            for phase in filter(self._is_wanted, ORDER):
+            for phase in filter(self._is_selected, ORDER):
                 self._run(phase)
                 if self.environment.is_ours:
                     self.environment.wait(BETWEEN_SECONDS)
         except KeyboardInterrupt:
             self.interrupted = True
 
-    def _is_wanted(self, phase: Phase) -> bool:
+    def _is_selected(self, phase: Phase) -> bool:
         if phase == "story":
-            return bool(self.told)
+            return bool(self.stories)
         if phase == "machine" and not self.options.write:
             return False
         return phase in self.options.phases
@@ -161,33 +162,33 @@ class Run:
 
     @property
     def known(self) -> probes.KnownIds:
-        """The ids that are there, looked for once."""
+        """Return the ids that exist on the target, searched once."""
         if self._known is None:
             self._known = probes.find_ids(self.client)
         return self._known
 
     def probe(self) -> None:
-        """The requests of our own."""
+        """Run the probes."""
         target = self.client.target
         viewer: Any = target.read_only_auth
         self._prober = probes.probe(self.client, target, self.options, self.known, viewer=viewer)
 
     def fuzz(self) -> None:
-        """The phase of schemathesis that the client is in."""
+        """Run the current phase of schemathesis."""
         if self._fuzzer is None:
             choices = fuzzing.choices_of(self.client, self.known, changeable=self.options.tasks)
             self._fuzzer = fuzzing.Fuzzer(self.client, self.options, choices=choices)
         self._fuzzer.run(self.client.phase)
 
     def play(self) -> None:
-        """The lifecycle machine: walks made anew where that can be, else one on each task."""
+        """Walk through the state machine: many times with a reset, else once on each task."""
         if self.environment.reset is None:
             self._walk()
         else:
             self._play(self.environment.reset)
 
     def _play(self, reset: Callable[[], None]) -> None:
-        def anew() -> None:
+        def reset_all() -> None:
             reset()
             self.memory.forget()
 
@@ -195,7 +196,7 @@ class Run:
             self._walker,
             self.options.tasks,
             pace=walker.Pace(self.environment.wait),
-            reset=anew,
+            reset=reset_all,
             seed=self.options.seed,
             examples=self.options.max_examples,
             knowledge=self.environment.knowledge,
@@ -217,8 +218,8 @@ class Run:
         )
 
     def replay(self) -> None:
-        """The stories."""
-        for number, story in enumerate(self.told, start=1):
+        """Replay the stories."""
+        for number, story in enumerate(self.stories, start=1):
             name = story.get("name") if isinstance(story, Mapping) else story.name
             self._stories[name or f"story {number}"] = stories.replay(
                 self.client,
@@ -229,10 +230,10 @@ class Run:
                 stands=self.environment.is_ours,
             )
 
-    # --- telling ---
+    # --- result ---
 
     def result(self) -> Result:
-        """What was seen so far; nothing of it is judged yet."""
+        """Return what was observed so far; nothing of it is judged yet."""
         target, options, client = self.client.target, self.options, self.client
         rules, checked = self._counted()
         return Result(
@@ -258,7 +259,7 @@ class Run:
         )
 
     def _counted(self) -> tuple[dict[str, RuleCount], Counter[tuple[str, str]]]:
-        """How often each rule was looked at, and where; by whoever looks."""
+        """Return how often each rule was checked, and where, by all checkers."""
         rules: dict[str, RuleCount] = {}
         checked: Counter[tuple[str, str]] = Counter()
         for watch in (self.checks, self.memory, self._prober, self._walker):
@@ -280,7 +281,7 @@ def _add(rules: dict[str, RuleCount], more: Mapping[str, RuleCount]) -> None:
 
 
 def merged(results: Sequence[Result]) -> Result:
-    """Several results as one, under the first one's name; findings of one key are told once."""
+    """Return several results as one, with the first one's name, each finding once."""
     whole = replace(results[0], rules={}, statuses={}, findings=[], changes=[], phases={})
     whole.checked, whole.walked, whole.shown = Counter(), Counter(), Counter()
     whole.took, whole.asked, whole.stories = 0, 0, {}
@@ -306,7 +307,7 @@ def merged(results: Sequence[Result]) -> Result:
 
 
 def _command(target: Target, options: Options) -> str:
-    """What repeats the run, but for who asks."""
+    """Return the command that repeats the run, without credentials."""
     words = ["oceanmock", "conform", target.url, "--api", target.api]
     words += ["--seed", str(options.seed), "--max-examples", str(options.max_examples)]
     if options.write:

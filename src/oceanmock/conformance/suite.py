@@ -1,7 +1,6 @@
-"""A conformance run inside a test suite: a server is held to the contract by one assertion.
+"""Run conformance inside a test suite: one assertion checks a server against its contract.
 
-The same run as the command's, told as the command tells it. What the target needs to be is the
-suite's to start; nothing here prints.
+The run and its summary are those of the command. The suite starts the target; nothing here prints.
 """
 
 from __future__ import annotations
@@ -30,63 +29,63 @@ WIDTH: Final = 100
 
 
 class Setting(TypedDict, total=False):
-    """How a run goes; all of it may be left out. The options of the command say more."""
+    """The optional settings of a run; the command's options explain them."""
 
     write: bool
-    """Whether it may operate, and not only read."""
+    """Whether the run may operate on tasks, and not only read."""
     tasks: Sequence[str | int]
-    """What may be played with then."""
+    """The tasks it may operate on."""
     phases: Iterable[Phase]
     baseline: str | Path | Sequence[str | Path]
-    """Known deviations to let pass; what comes with oceanmock for the version, if left out."""
+    """Known deviations to accept; by default the baseline for the version."""
     seed: int
     max_examples: int
     rate: float
-    """Requests per second at most; 0 for no limit."""
+    """Maximum requests per second; 0 for no limit."""
     verify: bool | str
-    """Whether its certificate is looked at, or the path of those to trust."""
+    """Whether to verify the certificate, or the path of those to trust."""
     wait: float
-    """How many seconds it may take until the server answers."""
+    """How many seconds the server may take to respond for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What became of a server that was held to the contract."""
+class ConformanceRun:
+    """A finished run against a server, and its result."""
 
     result: Result
 
-    def assert_kept(self) -> None:
-        """Holds if nothing was found, and everything that has to be seen was seen.
+    def assert_passed(self) -> None:
+        """Raise AssertionError with the summary unless the run passed.
 
-        What fails it is the summary that the command prints.
+        It passed without violations, and with all required responses observed.
         """
         __tracebackhide__ = True
         if self.result.exit_code:
-            raise AssertionError(f"the contract was not kept\n{self.text()}")
+            raise AssertionError(f"the server does not conform to the contract\n{self.text()}")
 
     def text(self) -> str:
-        """The summary, as the command prints it."""
+        """Return the summary that the command prints."""
         console = Console(file=StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
         print_results([self.result], console)
         assert isinstance(console.file, StringIO)
         return console.file.getvalue()
 
     def report(self, kind: str, path: str | Path) -> None:
-        """Writes a report: html, json or junit. Raises EnvironmentProblem where it cannot."""
+        """Write a report: html, json or junit. Raises EnvironmentProblem where that fails."""
         write_report(kind, [self.result], Path(path))
 
 
 class Conformance:
-    """Holds servers to the contract; what the fixture ``conformance`` is.
+    """The fixture ``conformance``: a callable that checks a server against its contract.
 
-    held = conformance("http://127.0.0.1:8080", api="ocp", auth=("admin", "secret"))
-    held.assert_kept()
+    run = conformance("http://127.0.0.1:8080", api="ocp", auth=("admin", "secret"))
+    run.assert_passed()
     """
 
     def __call__(
         self, url: str, *, api: Api, auth: Auth | tuple[str, str] | None, **setting: Unpack[Setting]
-    ) -> Held:
-        """A run against a server, over; it only reads, unless ``write`` and ``tasks`` say more.
+    ) -> ConformanceRun:
+        """Run against a server; it only reads, unless ``write`` and ``tasks`` are given.
 
         ``auth`` is a name and a password, or what ``oceanmock.credentials`` has. Raises Untestable
         when the server is down, is not that API, or refuses the credentials; EnvironmentProblem
@@ -102,34 +101,34 @@ class Conformance:
         options = _options(setting)
         check_tasks(target, options.tasks)
         known = _baseline(setting.get("baseline"), api, target.version)
-        return Held(conform(target, options, baseline=known))
+        return ConformanceRun(conform(target, options, baseline=known))
 
 
 def _check_names(setting: Setting) -> None:
-    """Raises AuthorError for what is misspelt, and would go unheard."""
+    """Raise AuthorError for misspelt settings and phases."""
     _check_each("setting", setting, known=list(Setting.__annotations__))
     _check_each("phase", setting.get("phases", ()), known=PHASES)
 
 
-def _check_each(what: str, said: Iterable[str], *, known: Sequence[str]) -> None:
-    for name in said:
+def _check_each(what: str, names: Iterable[str], *, known: Sequence[str]) -> None:
+    for name in names:
         if name not in known:
             raise AuthorError(f"a run has no {what} {name!r}. {suggest(name, known)}")
 
 
 def _options(setting: Setting) -> Options:
-    """The options that are said, and the usual ones for the rest."""
-    said: dict[str, Any] = {
+    """Return the run's options: the given settings, and defaults for the rest."""
+    values: dict[str, Any] = {
         key: setting[key] for key in ("write", "seed", "max_examples", "rate") if key in setting
     }
     if "phases" in setting:
-        said["phases"] = frozenset(setting["phases"])
-    return Options(tasks=tuple(map(str, setting.get("tasks", ()))), **said)
+        values["phases"] = frozenset(setting["phases"])
+    return Options(tasks=tuple(map(str, setting.get("tasks", ()))), **values)
 
 
 def _baseline(given: Any, api: Api, version: str) -> Baseline | None:
-    """The known deviations that are meant."""
+    """Return the baseline to apply."""
     if given is None:
         return shipped_for(api, version)
-    several = [given] if isinstance(given, str | Path) else list(given)
-    return joined([load_baseline(each) for each in several if each != "none"])
+    references = [given] if isinstance(given, str | Path) else list(given)
+    return joined([load_baseline(each) for each in references if each != "none"])

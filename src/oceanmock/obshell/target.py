@@ -29,6 +29,8 @@ NUMBER_KEY: Final = "dag_id"
 """The key of a dag's number; a newer dag has a higher one."""
 ACTIVE_STATES: Final = frozenset({"RUNNING"})
 """States of sub tasks that time changes even if their dag has ended."""
+ID_TYPE: Final = str
+"""The type of ids in the contract's paths."""
 CREDENTIALS_HINT: Final = "--password for root's, --agent-password for the agent's own"
 CLUSTER_AGENT: Final = "CLUSTER AGENT"
 NUMBER_OF_NOTHING: Final = 99_999_999

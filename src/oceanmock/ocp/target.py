@@ -24,6 +24,8 @@ NUMBER_KEY: Final = "id"
 """The key of a task's number; a newer task has a higher one."""
 ACTIVE_STATES: Final = frozenset({"READY", "RUNNING", "CANCELING"})
 """States of subtasks that time changes even if their task has ended."""
+ID_TYPE: Final = int
+"""The type of ids in the contract's paths."""
 CREDENTIALS_HINT: Final = "--user and --password, or --access-key and --secret-key"
 
 

@@ -283,9 +283,9 @@ def conformance() -> Conformance:
     It only reads, unless `write=True` and `tasks=[…]` name tasks that it may operate:
 
         def test_our_server_keeps_the_contract(conformance, our_server):
-            held = conformance(our_server.url, api="ocp", auth=("admin", "secret"))
-            held.report("html", "conformance.html")
-            held.assert_kept()
+            run = conformance(our_server.url, api="ocp", auth=("admin", "secret"))
+            run.report("html", "conformance.html")
+            run.assert_passed()
 
     It needs `pip install "oceanmock[conform]"`.
     """
