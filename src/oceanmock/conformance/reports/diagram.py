@@ -78,7 +78,7 @@ def _state_of(label: str) -> str:
 def diagrams_of(result: Result) -> list[Diagram]:
     """Return a diagram per kind of the API, then one for any other kind in the result."""
     api = api_named(result.api)
-    machines = api.module("transitions").MACHINES
+    machines = api.states.MACHINES
     kinds = {each.name: each for each in api.kinds}
     names = dict.fromkeys([*machines, *(kind for kind, _, _ in result.walked)])
     return [
