@@ -14,11 +14,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.errors import AuthorError
-from oceanmock.library import read_scenario
+from oceanmock.library import read_scenario, scenario_schema
 from oceanmock.ocp import scenario as ocp
 from oceanmock.scenario.diagnostics import ScenarioError
 from oceanmock.scenario.fields import BaseScenario
@@ -854,3 +855,40 @@ def test_a_file_of_the_right_keys_and_any_values_is_read_or_refused(data: dict[s
     text = yaml.safe_dump(data, allow_unicode=True)
 
     assert in_order(read_or_refuse(text))
+
+
+# --- editors and check agree ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["no", "on", "1:30", "yes", "off", "2021-08-25"])
+def test_a_word_that_yaml_1_1_reads_otherwise_is_a_text(word: str) -> None:
+    text = with_subtask(f"{{name: {word}}}")
+
+    assert read(text).tasks[0].subtasks[0].name == word
+    assert refused_by_editors(f"tasks: [{{subtasks: [{{name: '{word}'}}]}}]") == []
+
+
+@pytest.mark.parametrize(
+    ("written", "place"),
+    [
+        ("switches: {undocumented_task_path: on}", "$.switches.undocumented_task_path"),
+        ("switches: {undocumented_task_path: no}", "$.switches.undocumented_task_path"),
+        ("tick: 1:30", "$.tick"),
+        ("switches: {error_code_not_found: 1:30}", "$.switches.error_code_not_found"),
+    ],
+)
+def test_what_editors_refuse_is_refused_by_check(written: str, place: str) -> None:
+    key, _, word = written.rstrip("}").rpartition(": ")
+    quoted = f"{key}: '{word}'" + ("}" if written.endswith("}") else "")
+
+    said = said_of(with_key(written))
+
+    assert said.startswith("x.yaml:3:")
+    assert word in said
+    assert refused_by_editors(f"{quoted}\ntasks: [{{subtasks: [One]}}]") == [place]
+
+
+def refused_by_editors(written: str) -> list[str]:
+    """The places that the schema refuses in a file, whose ambiguous words are in quotes."""
+    data = yaml.safe_load(f"{HEAD}{written}\n")
+    return [each.json_path for each in Draft202012Validator(scenario_schema()).iter_errors(data)]

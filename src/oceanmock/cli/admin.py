@@ -175,13 +175,15 @@ def _scenario(given: str) -> str:
         raise NoAnswer(f"the scenario file {given} cannot be read: {why}.") from None
 
 
-def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
-    pairs = dict[str, str]()
+def _pairs(option: str, given: Sequence[str]) -> dict[str, Any]:
+    from oceanmock.scenario.document import parse_scalar
+
+    pairs = dict[str, Any]()
     for each in given:
         name, equals, value = each.partition("=")
         if not equals:
             raise NoAnswer(f"{option} {each}: it is written NAME=VALUE.")
-        pairs[name] = value
+        pairs[name] = parse_scalar(value)
     return pairs
 
 

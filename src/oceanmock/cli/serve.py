@@ -131,22 +131,23 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost"
 
 
-def _parse_switches(given: Sequence[str]) -> dict[str, dict[str, str]]:
+def _parse_switches(given: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the switches of each API that are given as NAME=VALUE. Raises AuthorError."""
     from pydantic import ValidationError
 
     from oceanmock.apis import APIS
+    from oceanmock.scenario.document import parse_scalar
 
     models = {api.name: api.scenario.Switches for api in APIS}
     api_of = {switch: api for api, model in models.items() for switch in model.model_fields}
-    switches: dict[str, dict[str, str]] = {api: {} for api in models}
+    switches: dict[str, dict[str, Any]] = {api: {} for api in models}
     for each in given:
         name, equals, value = each.partition("=")
         if not equals or name not in api_of:  # a name alone decides nothing
             raise AuthorError(f"--switch {each}: not a switch. {suggest(name, list(api_of))}")
-        switches[api_of[name]][name] = value
+        switches[api_of[name]][name] = parse_scalar(value)
         try:
-            models[api_of[name]].model_validate({name: value})
+            models[api_of[name]].model_validate({name: switches[api_of[name]][name]})
         except ValidationError as error:
             raise AuthorError(f"--switch {each}: {error.errors()[0]['msg']}") from error
     return switches
