@@ -11,9 +11,9 @@ from conftest import AFTERNOON
 from mutants.bending import Mutant
 from oceanmock.apis import api_named, make_sandbox
 from oceanmock.clock import SECOND
-from oceanmock.conformance.checks import Checks
+from oceanmock.conformance.checks import ResponseChecker
+from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import Api, Options, contract_for
 from oceanmock.conformance.probes import Prober
 from oceanmock.conformance.target import Target
@@ -35,7 +35,7 @@ class World:
     api: Api
     client: HttpClient
     prober: Prober
-    memory: Memory
+    memory: HistoryChecker
     scenario: BaseScenario
 
     @property
@@ -120,9 +120,9 @@ def world_of(
 ) -> World:
     """A client to a target, with every checker."""
     contract = contract_for(target.api, target.version)
-    memory = Memory(contract, ours=ours)
+    memory = HistoryChecker(contract, ours=ours)
     options = Options(write=write, tasks=ids)
-    client = HttpClient(target, options, checkers=[Checks(contract), memory])
+    client = HttpClient(target, options, checkers=[ResponseChecker(contract), memory])
     return World(app, target.api, client, Prober(client, contract), memory, scenario)
 
 

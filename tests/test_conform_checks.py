@@ -26,7 +26,7 @@ from conform_exchanges import (
     recorded,
 )
 from oceanmock.checks import Exchange
-from oceanmock.conformance.checks import Checks
+from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.model import Api
 from oceanmock.conformance.quirks import QUIRKS
 from oceanmock.conformance.rules import RULES, all_rules
@@ -45,7 +45,7 @@ DOWNLOADED: Final = "data__subtasks__2__"
 
 def found(api: Api, *exchanges: Exchange) -> list[str]:
     """The rules that some exchanges break, in their order."""
-    checks = Checks(CONTRACTS[api])
+    checks = ResponseChecker(CONTRACTS[api])
     return [finding.rule for each in exchanges for finding in checks(each)]
 
 
@@ -346,7 +346,7 @@ def test_an_answer_that_breaks_a_rule_is_found_under_its_name(
 
 
 def test_a_finding_says_where_what_and_by_which_source() -> None:
-    checks = Checks(CONTRACTS["ocp"])
+    checks = ResponseChecker(CONTRACTS["ocp"])
 
     (finding,) = checks(task(data__finishTime="2021-08-25T15:09:28+08:00"))
 
@@ -359,7 +359,7 @@ def test_a_finding_says_where_what_and_by_which_source() -> None:
 
 
 def test_a_rule_is_counted_where_it_was_kept_as_well() -> None:
-    checks = Checks(CONTRACTS["ocp"])
+    checks = ResponseChecker(CONTRACTS["ocp"])
 
     checks(task())
     checks(task(status=201))

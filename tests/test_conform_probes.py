@@ -18,15 +18,15 @@ import orjson
 import pytest
 
 import test_conform_checks
-import test_conform_memory
+import test_conform_history
 from conform_exchanges import CONTRACTS, changed, example, exchange
 from conform_servers import Logged, logged
 from oceanmock.apis import make_sandbox
 from oceanmock.checks import CheckResult, Contract, Exchange
 from oceanmock.clock import SECOND
-from oceanmock.conformance.checks import Checks
+from oceanmock.conformance.checks import ResponseChecker
+from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import Api, Options
 from oceanmock.conformance.probes import Known, KnownIds, Probe, Prober, find_ids, obshell, probe
 from oceanmock.conformance.probes.ocp import IDS, ask_whether_listed
@@ -79,9 +79,9 @@ class Run:
         self.options = Options(write=write, tasks=ids_of(sandbox))
         contract = Contract(api, load_spec(spec_path(api)))
         self.sandbox = sandbox
-        self.memory = Memory(contract)
+        self.memory = HistoryChecker(contract)
         self.client = HttpClient(
-            self.target, self.options, checkers=[Checks(contract), self.memory]
+            self.target, self.options, checkers=[ResponseChecker(contract), self.memory]
         )
 
     def probe(self, **more: Any) -> KnownIds:
@@ -409,7 +409,9 @@ def test_that_a_server_fails_is_told_by_those_who_watch_the_wire_and_by_nobody_e
     failed = exchange("GET", TASKS, changed(example("ocp", "UnknownTask"), status=500), status=500)
 
     assert rules_of(lambda prober: prober.ask(ILLEGAL), lambda _: failed) == []
-    assert "status.server-error" in {each.rule for each in Checks(CONTRACTS["ocp"])(failed)}
+    assert "status.server-error" in {
+        each.rule for each in ResponseChecker(CONTRACTS["ocp"])(failed)
+    }
 
 
 def test_whoever_is_sent_elsewhere_to_log_in_was_not_let_in() -> None:
@@ -526,7 +528,7 @@ OF_THE_RECORDINGS: Final = {
 def test_every_rule_is_broken_by_some_test() -> None:
     tested = {
         *test_conform_checks.broken_rules(),
-        *test_conform_memory.BROKEN,
+        *test_conform_history.BROKEN,
         *BROKEN,
         "auth.forbidden-accepted",
         *OF_THE_RECORDINGS,

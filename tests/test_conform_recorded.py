@@ -18,9 +18,9 @@ import pytest
 from obshell_recordings import Exchange, exchanges_of
 from oceanmock.checks import Contract
 from oceanmock.conformance.baseline import shipped_for
-from oceanmock.conformance.checks import Checks
+from oceanmock.conformance.checks import ResponseChecker
+from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import Options
 from oceanmock.conformance.target import Target
 from oceanmock.http.server import Server
@@ -86,7 +86,7 @@ def asked_again(file: str) -> HttpClient:
     contract = Contract("obshell", load_spec(spec_path("obshell")))
     with replayed(file) as (replayer, url):
         target = Target(url, "obshell", _sealed, version="4.5.0.0", own_address=own)
-        checkers = [Checks(contract), Memory(contract)]
+        checkers = [ResponseChecker(contract), HistoryChecker(contract)]
         client = HttpClient(target, Options(write=True), checkers=checkers)
         client.may_change_everything()
         for recorded in replayer.exchanges:

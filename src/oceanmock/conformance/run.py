@@ -19,9 +19,9 @@ from oceanmock.checks import CheckResult, Phase, RuleCount
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance import coverage_gate, fuzzing, probes, stories, walker
 from oceanmock.conformance.baseline import Baseline, apply_baseline
-from oceanmock.conformance.checks import Checks
+from oceanmock.conformance.checks import ResponseChecker
+from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.memory import Memory
 from oceanmock.conformance.model import (
     PHASES,
     Event,
@@ -117,8 +117,10 @@ class Run:
         self.environment: Final = environment
         self.stories: Final[Sequence[Story]] = (*options.stories, *stories)
         contract = contract_for(target.api, target.version)
-        self.checks: Final = Checks(contract)
-        self.memory: Final = Memory(contract, ours=None if environment.is_ours else options.tasks)
+        self.checks: Final = ResponseChecker(contract)
+        self.memory: Final = HistoryChecker(
+            contract, ours=None if environment.is_ours else options.tasks
+        )
         checkers = [self.checks, self.memory]
         self.client: Final = HttpClient(target, options, listen=listen, checkers=checkers)
         self.interrupted = False

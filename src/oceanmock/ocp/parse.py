@@ -14,6 +14,7 @@ from oceanmock.checks import instant, numbered
 from oceanmock.observations import Observation, id_text, text_at
 from oceanmock.ocp.api import API
 
+_SHOW_NOTHING: Final = frozenset(route.id for route in API.routes if not route.shows)
 UNDER_WAY: Final = ("READY", "RUNNING", "CANCELING")
 
 
@@ -24,7 +25,7 @@ def observations(operation: str, body: Any) -> Iterator[Observation]:
     response contains a task only where that has subtasks.
     """
     data = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) or operation in _SHOW_NOTHING:
         return
     if operation == "retrySubtask":
         yield from _observation("subtask", data, "$.data")

@@ -30,7 +30,7 @@ CHECKS_OF: Final[Mapping[str, tuple[Check, ...]]] = {
 }
 
 
-class Checks(RuleChecker):
+class ResponseChecker(RuleChecker):
     """The watch that holds every stateless rule against each exchange."""
 
     def __init__(self, contract: Contract) -> None:

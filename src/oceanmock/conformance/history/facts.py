@@ -9,8 +9,9 @@ from typing import Any, Final
 from oceanmock.checks import CheckResult, Subject, check, instant, objects, whole
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.conformance.checks.times import SKEW
-from oceanmock.conformance.memory.chains import Call
-from oceanmock.conformance.memory.sighted import Json, Sighting, id_in
+from oceanmock.conformance.history.chains import Call
+from oceanmock.conformance.history.sighted import Sighting
+from oceanmock.observations import id_text
 
 LONG: Final = 120 * SECOND
 """How long after its parts something may not have ended: the schedulers look once a second, that
@@ -83,7 +84,7 @@ def _meant(value: Any) -> Any:
 
 
 def _ids(parts: Any) -> list[str]:
-    return sorted(id_in(each) for each in objects(parts))
+    return sorted(id_text(each.get("id")) for each in objects(parts))
 
 
 def counted(before: Sighting, now: Sighting, calls: Sequence[Call]) -> Iterator[CheckResult]:
@@ -157,7 +158,7 @@ def _shown_by(parts: Any) -> dict[str, Any]:
     """State, operation, count and times of each part, and of its parts."""
     names = ("state", "operator", "status", "operation", "runTime", "execute_times")
     return {
-        id_in(each): (
+        id_text(each.get("id")): (
             [*map(each.get, names), *(_meant(each.get(end)) for end in ("end_time", "finishTime"))],
             _shown_by(each.get("sub_tasks")),
         )
@@ -205,7 +206,7 @@ def waiting(now: Sighting) -> str | None:
     return _waiting_task(now.raw) if now.kind == "task" else _waiting_dag(now.raw)
 
 
-def _waiting_task(task: Json) -> str | None:
+def _waiting_task(task: Mapping[str, Any]) -> str | None:
     """A RUNNING task of which nothing is under way, and whose verdict is certain."""
     statuses = {str(each.get("status")) for each in objects(task.get("subtasks"))}
     if task.get("status") != "RUNNING" or statuses & {"READY", "RUNNING", "CANCELING"}:
@@ -215,7 +216,7 @@ def _waiting_task(task: Json) -> str | None:
     return repr(_shown_by(task.get("subtasks"))) if is_decided else None
 
 
-def _waiting_dag(dag: Json) -> str | None:
+def _waiting_dag(dag: Mapping[str, Any]) -> str | None:
     """A RUNNING dag whose node at the stage runs, though its sub tasks have ended going forward."""
     nodes, stage = objects(dag.get("nodes")), whole(dag.get("stage")) or 0
     if dag.get("state") != "RUNNING" or not 1 <= stage <= len(nodes):

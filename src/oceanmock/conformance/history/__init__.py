@@ -28,9 +28,9 @@ from oceanmock.checks import (
 from oceanmock.clock import SECOND
 from oceanmock.conformance.checks.ocp import BACKWARDS
 from oceanmock.conformance.checks.times import SKEW
-from oceanmock.conformance.memory import chains, facts, logs
-from oceanmock.conformance.memory.chains import Call
-from oceanmock.conformance.memory.sighted import Sighting, View, sightings
+from oceanmock.conformance.history import chains, facts, logs
+from oceanmock.conformance.history.chains import Call
+from oceanmock.conformance.history.sighted import Sighting, View, sightings
 from oceanmock.conformance.model import TransitionCounts
 from oceanmock.conformance.quirks import has_panicked
 from oceanmock.conformance.rules import RULES
@@ -63,7 +63,7 @@ KINDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
 """What the ids in the path of an operation are ids of."""
 
 
-class Memory(RuleChecker):
+class HistoryChecker(RuleChecker):
     """The watch that remembers. ``walked`` and ``shown`` are what it saw things go through.
 
     ``ours`` holds the ids of the tasks or dags that nobody else operates; None stands for all.

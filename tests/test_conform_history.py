@@ -23,7 +23,7 @@ from conform_exchanges import (
     recorded,
 )
 from oceanmock.checks import CheckResult, Exchange
-from oceanmock.conformance.memory import Memory
+from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.model import Api
 
 TASKS: Final = "/api/v2/tasks/instances"
@@ -49,7 +49,7 @@ def found(
     api: Api, exchanges: Iterable[Exchange], *, ours: Container[str] | None = None
 ) -> list[CheckResult]:
     """What a memory finds in some exchanges, one after the other."""
-    memory = Memory(CONTRACTS[api], ours=ours)
+    memory = HistoryChecker(CONTRACTS[api], ours=ours)
     return [finding for each in exchanges for finding in memory(each)]
 
 
@@ -276,7 +276,7 @@ def test_nothing_is_found_where_others_operate_and_nobody_here_knows(name: str) 
 
 
 def test_what_a_life_went_through_is_counted() -> None:
-    memory = Memory(CONTRACTS["obshell"])
+    memory = HistoryChecker(CONTRACTS["obshell"])
 
     for each in recorded("pass-dag.json"):
         memory(each)
@@ -349,7 +349,7 @@ def test_a_refusal_for_a_flag_that_nobody_sees_may_be_right() -> None:
 
 
 def test_what_is_forgotten_is_held_against_nothing() -> None:
-    memory = Memory(CONTRACTS["ocp"])
+    memory = HistoryChecker(CONTRACTS["ocp"])
     memory(task(FINISHED, timestamp=LATER))
 
     memory.forget()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from oceanmock.checks import CheckResult, Subject, check, objects, whole
-from oceanmock.conformance.memory.sighted import Sighting
+from oceanmock.conformance.history.sighted import Sighting
 
 Key = tuple[str, str]
 ENDS_OF: Final[Mapping[str, tuple[str, ...]]] = {

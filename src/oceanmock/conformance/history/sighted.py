@@ -7,12 +7,13 @@ way. Reading bodies is ``checks``' business; here it only gets an identity.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from oceanmock.checks import Subject, instant, numbered
-from oceanmock.conformance.checks import obshell, ocp
+from oceanmock.apis import api_named
+from oceanmock.checks import Subject, instant
+from oceanmock.conformance.checks import obshell
 
 Json = dict[str, Any]
 View = Literal["list", "detail", "part"]
@@ -39,7 +40,7 @@ class Sighting:
     kind: str
     id: str
     root: str
-    raw: Json
+    raw: Mapping[str, Any]
     path: str
     subject: Subject
     calls: int
@@ -92,48 +93,19 @@ class Sighting:
 def sightings(
     subject: Subject, *, roots: Mapping[tuple[str, str], str], calls: int
 ) -> list[Sighting]:
-    """Everything that an answer shows; ``roots`` says to which task or dag a part belongs."""
-    found = _ocp(subject) if subject.contract.api == "ocp" else _obshell(subject)
+    """Return all that a response shows; ``roots`` has the task or dag of each known part."""
+    if subject.status != 200:
+        return []
+    parse = api_named(subject.contract.api).parse
     return [
-        Sighting(kind, id, root or roots.get((kind, id), ""), raw, path, subject, calls)
-        for kind, id, root, path, raw in found
-        if id
+        Sighting(
+            each.kind,
+            each.id,
+            each.root or roots.get((each.kind, each.id), ""),
+            each.raw,
+            each.path,
+            subject,
+            calls,
+        )
+        for each in parse.observations(subject.id, subject.body)
     ]
-
-
-_Found = Iterator[tuple[str, str, str, str, Json]]
-
-
-def _ocp(subject: Subject) -> _Found:
-    if subject.id == "retrySubtask":
-        yield from (("subtask", id_in(s), "", path, s) for path, s in ocp.subtasks_in(subject))
-        return
-    for path, task in ocp.tasks_in(subject):
-        root = id_in(task)
-        yield "task", root, root, path, task
-        for at, subtask in numbered(task.get("subtasks"), f"{path}.subtasks"):
-            yield "subtask", id_in(subtask), root, at, subtask
-
-
-def _obshell(subject: Subject) -> _Found:
-    for path, dag in obshell.dags_in(subject):
-        yield "dag", id_in(dag), id_in(dag), path, dag
-        for at, node in numbered(dag.get("nodes"), f"{path}.nodes"):
-            yield from _node(node, at, id_in(dag))
-    if subject.status == 200 and isinstance(subject.data, dict):
-        if subject.id == "getNodeDetail":
-            yield from _node(subject.data, "$.data", "")
-        elif subject.id == "getSubTaskDetail":
-            yield "sub_task", id_in(subject.data), "", "$.data", subject.data
-
-
-def _node(node: Json, path: str, root: str) -> _Found:
-    yield "node", id_in(node), root, path, node
-    for at, sub_task in numbered(node.get("sub_tasks"), f"{path}.sub_tasks"):
-        yield "sub_task", id_in(sub_task), root, at, sub_task
-
-
-def id_in(thing: Json) -> str:
-    """The id of a thing as a text; empty where it has none."""
-    said = thing.get("id")
-    return str(said) if isinstance(said, int | str) and not isinstance(said, bool) else ""
