@@ -25,7 +25,7 @@ from obshell_replay_scenarios import (
     asked_at,
     beginning_of,
     birth_of,
-    life_of,
+    history_of,
     scenario_text,
     starts_in,
 )
@@ -103,7 +103,7 @@ def _stage(file: str, world: World) -> _Stage:
     scenario = read_scenario(scenario_text(file, world))
     assert isinstance(scenario, Scenario)
     start = asked_at(beginning_of(file, world))
-    births = [birth_of(life_of(*each)) for each in LIVES[file]]
+    births = [birth_of(history_of(*each)) for each in LIVES[file]]
     starts = _starts(file, world)
     alive = tuple(dag for dag in scenario.dags if dag.age and dag.id not in starts)
     unborn = [

@@ -67,7 +67,7 @@ LIVES: Final[dict[str, tuple[tuple[str, int], ...]]] = {
 after lone.json and auth.json: there its dag is not born yet."""
 
 
-def life_of(file: str, number: int) -> list[Json]:
+def history_of(file: str, number: int) -> list[Json]:
     return [dag for dag in dags_in(exchanges_of(file)) if dag["dag_id"] == number]
 
 
@@ -125,7 +125,7 @@ def scenario_text(file: str, world: World) -> str:
         },
         "dags": [
             _dag(life) | {"age": _duration(max(start - birth_of(life), 0))}
-            for life in (life_of(*each) for each in LIVES[file])
+            for life in (history_of(*each) for each in LIVES[file])
         ],
     }
     return json.dumps(told, indent=1)
@@ -137,7 +137,7 @@ def beginning_of(file: str, world: World) -> Exchange:
 
 def _grid(file: str) -> tuple[int, int]:
     """The period of the ticks that fits what the scheduler wrote down, and one of them."""
-    lives = [life_of(*each) for each in LIVES[file] if each[0] == file]
+    lives = [history_of(*each) for each in LIVES[file] if each[0] == file]
     ticks = sorted(tick for life in lives for tick in _ticks(life))
     if not ticks:
         return SECOND, 0

@@ -335,7 +335,7 @@ def test_an_operation_whose_record_is_lost_is_still_explained() -> None:
     sandbox = standing("retry-failed-subtask", seconds=4)
     ocp_world.operate_subtask(sandbox, 1000, 1002, "RETRY")
     tasks = sandbox.world(Tasks)
-    explainer = TaskExplainer(tasks.view(1000).task, tasks.life_of(1000))
+    explainer = TaskExplainer(tasks.view(1000).task, tasks.history_of(1000))
 
     told = explainer.explain((), clock=sandbox.clock)
 

@@ -43,13 +43,13 @@ def node(*sub_tasks: SubTaskScript, without: str = "", **more: Any) -> NodeScrip
     return NodeScript(sub_tasks or (sub(),), ALL - set(without.split()), **more)
 
 
-def life_of(*nodes: NodeScript, **more: Any) -> History:
+def history_of(*nodes: NodeScript, **more: Any) -> History:
     return start(DagScript(nodes, **more))
 
 
 def failing_second(**more: Any) -> History:
     """Three stages, of which the second fails at 4 s."""
-    return life_of(node(), node(sub(FAILS, OK)), node(), **more)
+    return history_of(node(), node(sub(FAILS, OK)), node(), **more)
 
 
 def after(tick: int) -> int:
@@ -101,7 +101,7 @@ def refusal(life: History, operator: Operator, tick: int, **more: Any) -> tuple[
 
 
 def test_a_dag_is_born_ready_with_the_times_of_its_creation() -> None:
-    life = life_of(node())
+    life = history_of(node())
 
     born = look(life, 0)
 
@@ -110,7 +110,7 @@ def test_a_dag_is_born_ready_with_the_times_of_its_creation() -> None:
 
 
 def test_one_stage_costs_two_ticks() -> None:
-    life = life_of(node())
+    life = history_of(node())
 
     assert told(life, 1) == ["RUNNING/RUN 1", "RUNNING/RUN: SUCCEED/RUN x1"]
     assert told(life, 2) == ["SUCCEED/RUN 1", "SUCCEED/RUN: SUCCEED/RUN x1"]
@@ -118,7 +118,7 @@ def test_one_stage_costs_two_ticks() -> None:
 
 
 def test_the_stage_moves_with_the_end_of_a_node_and_the_next_node_starts_a_tick_later() -> None:
-    life = life_of(node(), node(), node())
+    life = history_of(node(), node(), node())
 
     assert [dag(life, tick) for tick in range(7)] == [
         "READY/RUN 1",
@@ -135,7 +135,7 @@ def test_the_stage_moves_with_the_end_of_a_node_and_the_next_node_starts_a_tick_
 
 
 def test_a_running_dag_still_ends_at_its_creation_and_a_running_node_at_its_start() -> None:
-    life = life_of(node())
+    life = history_of(node())
 
     running, ended = look(life, 1), look(life, 2)
 
@@ -145,7 +145,7 @@ def test_a_running_dag_still_ends_at_its_creation_and_a_running_node_at_its_star
 
 
 def test_a_dag_ends_a_little_after_its_node() -> None:
-    ended = look(life_of(node()), 2)
+    ended = look(history_of(node()), 2)
 
     lag = (ended.end_time or 0) - (ended.nodes[0].end_time or 0)
 
@@ -153,7 +153,7 @@ def test_a_dag_ends_a_little_after_its_node() -> None:
 
 
 def test_a_sub_task_ends_in_its_own_time_under_a_node_that_still_runs() -> None:
-    life = life_of(node(sub(Attempt(takes=300 * MILLISECOND))))
+    life = history_of(node(sub(Attempt(takes=300 * MILLISECOND))))
 
     run = one(life, 1)
 
@@ -162,7 +162,7 @@ def test_a_sub_task_ends_in_its_own_time_under_a_node_that_still_runs() -> None:
 
 
 def test_a_running_sub_task_shows_the_end_of_before() -> None:
-    life = life_of(node(sub(Attempt(takes=SECOND * 3 // 4))))
+    life = history_of(node(sub(Attempt(takes=SECOND * 3 // 4))))
 
     born, running = one(life, 0), one(life, 1)
 
@@ -171,7 +171,7 @@ def test_a_running_sub_task_shows_the_end_of_before() -> None:
 
 
 def test_a_node_waits_for_the_slowest_of_its_sub_tasks() -> None:
-    life = life_of(node(sub(OK), sub(Attempt(takes=2 * SECOND))))
+    life = history_of(node(sub(OK), sub(Attempt(takes=2 * SECOND))))
 
     assert told(life, 2)[1] == "RUNNING/RUN: SUCCEED/RUN x1, RUNNING/RUN x1"
     assert told(life, 3)[1] == "RUNNING/RUN: SUCCEED/RUN x1, SUCCEED/RUN x1"
@@ -203,14 +203,14 @@ def test_a_node_and_its_dag_fail_together_a_tick_after_the_sub_task() -> None:
 
 
 def test_the_other_sub_tasks_may_finish_before_the_node_fails() -> None:
-    life = life_of(node(sub(FAILS), sub(Attempt(takes=2 * SECOND))))
+    life = history_of(node(sub(FAILS), sub(Attempt(takes=2 * SECOND))))
 
     assert told(life, 2)[1] == "RUNNING/RUN: FAILED/RUN x1, RUNNING/RUN x1"
     assert told(life, 4)[1] == "FAILED/RUN: FAILED/RUN x1, SUCCEED/RUN x1"
 
 
 def test_a_run_that_hangs_fails_after_an_hour_with_a_line_to_say_so() -> None:
-    life = life_of(node(sub(HANGS)))
+    life = history_of(node(sub(HANGS)))
 
     failed = one(life, 3602)
 
@@ -220,7 +220,7 @@ def test_a_run_that_hangs_fails_after_an_hour_with_a_line_to_say_so() -> None:
 
 
 def test_a_run_longer_than_its_timeout_fails_however_it_was_to_end() -> None:
-    life = life_of(node(sub(Attempt(takes=10 * SECOND)), timeout=2 * SECOND))
+    life = history_of(node(sub(Attempt(takes=10 * SECOND)), timeout=2 * SECOND))
 
     assert told(life, 2) == ["RUNNING/RUN 1", "RUNNING/RUN: RUNNING/RUN x1"]
     assert told(life, 4) == ["FAILED/RUN 1", "FAILED/RUN: FAILED/RUN x1"]
@@ -241,7 +241,7 @@ def test_any_other_failed_dag_is_finished() -> None:
 
 @pytest.mark.parametrize("is_maintenance", [True, False])
 def test_a_dag_that_succeeds_is_finished(is_maintenance: bool) -> None:
-    life = life_of(node(), is_maintenance=is_maintenance)
+    life = history_of(node(), is_maintenance=is_maintenance)
 
     assert look(life, 2).is_finished is True
 
@@ -294,19 +294,19 @@ def test_the_end_of_a_retried_dag_stays_at_the_epoch_until_it_ends() -> None:
 
 
 def test_a_retry_that_fails_again_leaves_node_failed_retry_and_dag_failed_run() -> None:
-    life = ask(life_of(node(sub(FAILS))), "RETRY", 10)
+    life = ask(history_of(node(sub(FAILS))), "RETRY", 10)
 
     assert told(life, 13) == ["FAILED/RUN 1", "FAILED/RETRY: FAILED/RUN x3"]
 
 
 def test_a_retry_whose_rollback_run_fails_does_not_run_forward() -> None:
-    life = ask(life_of(node(sub(FAILS, OK, back=(FAILS,)))), "RETRY", 10)
+    life = ask(history_of(node(sub(FAILS, OK, back=(FAILS,)))), "RETRY", 10)
 
     assert told(life, 12) == ["FAILED/RUN 1", "FAILED/RETRY: FAILED/ROLLBACK x2"]
 
 
 def test_each_retry_adds_two_runs() -> None:
-    life = ask(life_of(node(sub(FAILS, FAILS, OK))), "RETRY", 10)
+    life = ask(history_of(node(sub(FAILS, FAILS, OK))), "RETRY", 10)
 
     life = ask(life, "RETRY", 20)
 
@@ -315,7 +315,7 @@ def test_each_retry_adds_two_runs() -> None:
 
 def test_each_sub_task_of_a_retried_node_goes_its_own_way() -> None:
     slow_back = sub(FAILS, OK, back=(Attempt(takes=3 * SECOND),))
-    life = ask(life_of(node(sub(FAILS, OK), slow_back, sub(OK))), "RETRY", 10)
+    life = ask(history_of(node(sub(FAILS, OK), slow_back, sub(OK))), "RETRY", 10)
 
     assert [told(life, tick)[1] for tick in (11, 12, 14, 15, 16)] == [
         "RUNNING/RETRY: SUCCEED/ROLLBACK x2, RUNNING/ROLLBACK x2, SUCCEED/RUN x1",
@@ -327,7 +327,7 @@ def test_each_sub_task_of_a_retried_node_goes_its_own_way() -> None:
 
 
 def test_the_last_attempt_repeats() -> None:
-    life = life_of(node(sub(FAILS)))
+    life = history_of(node(sub(FAILS)))
 
     for tick in (10, 20, 30):
         life = ask(life, "RETRY", tick)
@@ -339,7 +339,7 @@ def test_the_last_attempt_repeats() -> None:
 
 
 def test_a_cancel_shows_ready_at_once_over_a_sub_task_that_still_runs() -> None:
-    life = ask(life_of(node(sub(HANGS))), "CANCEL", 5)
+    life = ask(history_of(node(sub(HANGS))), "CANCEL", 5)
 
     now = look(life, 5)
 
@@ -349,7 +349,7 @@ def test_a_cancel_shows_ready_at_once_over_a_sub_task_that_still_runs() -> None:
 
 
 def test_a_cancelled_node_fails_at_the_next_tick_and_its_dag_one_later() -> None:
-    life = ask(life_of(node(sub(HANGS))), "CANCEL", 5)
+    life = ask(history_of(node(sub(HANGS))), "CANCEL", 5)
 
     assert told(life, 6) == ["RUNNING/CANCEL 1", "FAILED/CANCEL: FAILED/RUN x1"]
     assert look(life, 6).end_time is None
@@ -358,7 +358,7 @@ def test_a_cancelled_node_fails_at_the_next_tick_and_its_dag_one_later() -> None
 
 def test_a_cancelled_sub_task_ends_at_the_tick_with_a_line_to_say_so() -> None:
     talkative = Attempt(takes=None, log=("one", "two"))
-    life = ask(life_of(node(sub(talkative))), "CANCEL", 5)
+    life = ask(history_of(node(sub(talkative))), "CANCEL", 5)
 
     cancelled = one(life, 6)
 
@@ -367,19 +367,19 @@ def test_a_cancelled_sub_task_ends_at_the_tick_with_a_line_to_say_so() -> None:
 
 
 def test_a_cancel_before_the_first_tick_leaves_the_sub_task_pending() -> None:
-    life = ask(life_of(node()), "CANCEL", 0)
+    life = ask(history_of(node()), "CANCEL", 0)
 
     assert told(life, 2) == ["FAILED/CANCEL 1", "FAILED/CANCEL: PENDING/RUN x0"]
 
 
 def test_a_sub_task_that_ended_before_the_cancel_keeps_its_end() -> None:
-    life = ask(life_of(node(sub(OK), sub(HANGS))), "CANCEL", 5)
+    life = ask(history_of(node(sub(OK), sub(HANGS))), "CANCEL", 5)
 
     assert told(life, 7)[1] == "FAILED/CANCEL: SUCCEED/RUN x1, FAILED/RUN x1"
 
 
 def test_a_second_cancel_while_ready_changes_nothing() -> None:
-    cancelled = ask(life_of(node(sub(HANGS)), node()), "CANCEL", 5)
+    cancelled = ask(history_of(node(sub(HANGS)), node()), "CANCEL", 5)
 
     twice = operate(cancelled, "CANCEL", after(5) + MILLISECOND)
 
@@ -390,7 +390,7 @@ def test_a_second_cancel_while_ready_changes_nothing() -> None:
 
 
 def test_a_second_cancel_after_the_node_has_failed_marks_the_next_node() -> None:
-    cancelled = ask(life_of(node(sub(HANGS)), node()), "CANCEL", 5)
+    cancelled = ask(history_of(node(sub(HANGS)), node()), "CANCEL", 5)
 
     twice = ask(cancelled, "CANCEL", 6)
 
@@ -403,7 +403,7 @@ def test_a_second_cancel_after_the_node_has_failed_marks_the_next_node() -> None
 
 
 def test_a_node_marked_by_a_second_cancel_fails_when_its_turn_comes() -> None:
-    twice = ask(ask(life_of(node(sub(HANGS, OK)), node()), "CANCEL", 5), "CANCEL", 6)
+    twice = ask(ask(history_of(node(sub(HANGS, OK)), node()), "CANCEL", 5), "CANCEL", 6)
 
     retried = ask(twice, "RETRY", 10)
 
@@ -415,7 +415,7 @@ def test_a_node_marked_by_a_second_cancel_fails_when_its_turn_comes() -> None:
 
 
 def test_a_cancel_where_all_nodes_have_ended_marks_the_last_one() -> None:
-    passed = ask(life_of(node(), node(sub(FAILS))), "PASS", 10, node=1)
+    passed = ask(history_of(node(), node(sub(FAILS))), "PASS", 10, node=1)
 
     cancelled = ask(passed, "CANCEL", 10)
 
@@ -424,7 +424,7 @@ def test_a_cancel_where_all_nodes_have_ended_marks_the_last_one() -> None:
 
 
 def test_a_cancelled_dag_can_be_retried() -> None:
-    cancelled = ask(life_of(node(sub(HANGS, OK))), "CANCEL", 5)
+    cancelled = ask(history_of(node(sub(HANGS, OK))), "CANCEL", 5)
 
     retried = ask(cancelled, "RETRY", 10)
 
@@ -432,7 +432,7 @@ def test_a_cancelled_dag_can_be_retried() -> None:
 
 
 def test_a_retry_runs_a_sub_task_that_never_ran_without_rolling_it_back() -> None:
-    cancelled = ask(life_of(node()), "CANCEL", 0)
+    cancelled = ask(history_of(node()), "CANCEL", 0)
 
     retried = ask(cancelled, "RETRY", 10)
 
@@ -485,7 +485,7 @@ def test_a_rollback_counts_one_run_and_leaves_later_nodes_alone() -> None:
 
 
 def test_a_sub_task_retried_and_then_rolled_back_has_run_four_times() -> None:
-    retried = ask(life_of(node(sub(FAILS))), "RETRY", 10)
+    retried = ask(history_of(node(sub(FAILS))), "RETRY", 10)
 
     rolled = ask(retried, "ROLLBACK", 20)
 
@@ -493,7 +493,7 @@ def test_a_sub_task_retried_and_then_rolled_back_has_run_four_times() -> None:
 
 
 def test_a_sub_task_that_never_ran_is_not_rolled_back() -> None:
-    cancelled = ask(life_of(node()), "CANCEL", 0)
+    cancelled = ask(history_of(node()), "CANCEL", 0)
 
     rolled = ask(cancelled, "ROLLBACK", 10)
 
@@ -503,7 +503,7 @@ def test_a_sub_task_that_never_ran_is_not_rolled_back() -> None:
 
 def test_a_rollback_that_fails_leaves_the_dag_failed_at_that_stage() -> None:
     stuck = node(sub(OK, back=(FAILS, OK)))
-    life = ask(life_of(stuck, node(sub(FAILS))), "ROLLBACK", 10)
+    life = ask(history_of(stuck, node(sub(FAILS))), "ROLLBACK", 10)
 
     assert told(life, 14) == [
         "FAILED/ROLLBACK 1",
@@ -514,7 +514,7 @@ def test_a_rollback_that_fails_leaves_the_dag_failed_at_that_stage() -> None:
 
 def test_a_second_rollback_resumes_where_the_first_one_failed() -> None:
     stuck = node(sub(FAILS, back=(FAILS, OK)))
-    failed = ask(life_of(node(), stuck), "ROLLBACK", 10)
+    failed = ask(history_of(node(), stuck), "ROLLBACK", 10)
 
     resumed = ask(failed, "ROLLBACK", 20)
 
@@ -528,7 +528,7 @@ def test_a_second_rollback_resumes_where_the_first_one_failed() -> None:
 
 def test_a_node_above_a_failed_rollback_is_not_rolled_back_again() -> None:
     stuck = node(sub(OK, back=(FAILS, OK)))
-    failed = ask(life_of(stuck, node(sub(FAILS))), "ROLLBACK", 10)
+    failed = ask(history_of(stuck, node(sub(FAILS))), "ROLLBACK", 10)
 
     resumed = ask(failed, "ROLLBACK", 20)
 
@@ -541,7 +541,7 @@ def test_a_node_above_a_failed_rollback_is_not_rolled_back_again() -> None:
 
 def test_a_failed_rollback_may_be_retried_and_then_the_stage_counts_up() -> None:
     stuck = node(sub(OK, back=(FAILS, OK)))
-    failed = ask(life_of(stuck, node(sub(FAILS)), node()), "ROLLBACK", 10)
+    failed = ask(history_of(stuck, node(sub(FAILS)), node()), "ROLLBACK", 10)
 
     retried = ask(failed, "RETRY", 20)
 
@@ -575,7 +575,7 @@ def test_a_passed_node_has_succeeded_at_once_and_its_dag_is_ready_to_run() -> No
 
 
 def test_passing_a_node_leaves_its_sub_tasks_that_had_succeeded() -> None:
-    life = ask(life_of(node(sub(FAILS), sub(OK))), "PASS", 10, node=0)
+    life = ask(history_of(node(sub(FAILS), sub(OK))), "PASS", 10, node=0)
 
     assert told(life, 10)[1] == "SUCCEED/PASS: SUCCEED/PASS x1, SUCCEED/RUN x1"
 
@@ -594,7 +594,7 @@ def test_a_passed_node_keeps_its_stage_for_one_tick() -> None:
 
 
 def test_a_passed_node_rolls_back_like_any_other() -> None:
-    passed = ask(life_of(node(sub(FAILS)), node(sub(FAILS))), "PASS", 10, node=0)
+    passed = ask(history_of(node(sub(FAILS)), node(sub(FAILS))), "PASS", 10, node=0)
 
     rolled = ask(passed, "ROLLBACK", 20)
 
@@ -628,7 +628,7 @@ def test_a_passed_dag_has_succeeded_at_once_and_nothing_further_happens() -> Non
 def test_a_passed_dag_keeps_its_logs() -> None:
     failing = Attempt(takes=MILLISECOND, ends="FAILED", log=("ERROR: [Common.Unexpected]: no",))
 
-    life = ask(life_of(node(sub(failing))), "PASS", 10)
+    life = ask(history_of(node(sub(failing))), "PASS", 10)
 
     assert task_logs_at(one(life, 10), after(10)) == failing.log
 
@@ -646,50 +646,50 @@ def test_a_passed_dag_keeps_its_logs() -> None:
 )
 @pytest.mark.parametrize("tick", [0, 1, 2], ids=["READY", "RUNNING", "SUCCEED"])
 def test_a_dag_must_have_failed(operator: Operator, reason: str, tick: int) -> None:
-    life = life_of(node())
+    life = history_of(node())
 
     assert refusal(life, operator, tick) == (reason, None)
 
 
-@pytest.mark.parametrize("life", [life_of(node()), failing_second()], ids=["SUCCEED", "FAILED"])
+@pytest.mark.parametrize("life", [history_of(node()), failing_second()], ids=["SUCCEED", "FAILED"])
 def test_a_dag_that_has_ended_cannot_be_cancelled(life: History) -> None:
     assert refusal(life, "CANCEL", 10) == ("Dag.Operator.CancelFinishedDag", None)
 
 
 def test_a_retry_asks_the_node_at_the_stage_alone() -> None:
-    others = life_of(node(without="retry"), node(sub(FAILS)), node(without="retry"))
-    this = life_of(node(), node(sub(FAILS), without="retry"))
+    others = history_of(node(without="retry"), node(sub(FAILS)), node(without="retry"))
+    this = history_of(node(), node(sub(FAILS), without="retry"))
 
     assert dag(ask(others, "RETRY", 10), 10) == "READY/RUN 2"
     assert refusal(this, "RETRY", 10) == ("Dag.Operator.RetryNotAllowed", 1)
 
 
 def test_a_rollback_asks_every_node_up_to_the_failed_one() -> None:
-    later = life_of(node(), node(sub(FAILS)), node(without="rollback"))
-    earlier = life_of(node(without="rollback"), node(sub(FAILS), without="rollback"))
+    later = history_of(node(), node(sub(FAILS)), node(without="rollback"))
+    earlier = history_of(node(without="rollback"), node(sub(FAILS), without="rollback"))
 
     assert dag(ask(later, "ROLLBACK", 10), 10) == "READY/ROLLBACK 2"
     assert refusal(earlier, "ROLLBACK", 10) == ("Dag.Operator.RollbackNotAllowed", 0)
 
 
 def test_a_cancel_asks_every_node_up_to_the_first_unfinished_one() -> None:
-    later = life_of(node(), node(sub(HANGS)), node(without="cancel"))
-    earlier = life_of(node(without="cancel"), node(sub(HANGS)))
+    later = history_of(node(), node(sub(HANGS)), node(without="cancel"))
+    earlier = history_of(node(without="cancel"), node(sub(HANGS)))
 
     assert dag(ask(later, "CANCEL", 10), 10) == "READY/CANCEL 2"
     assert refusal(earlier, "CANCEL", 10) == ("Dag.Operator.CancelNotAllowed", 0)
 
 
 def test_passing_a_dag_asks_every_node_that_has_not_succeeded() -> None:
-    earlier = life_of(node(without="pass"), node(sub(FAILS)))
-    later = life_of(node(), node(sub(FAILS)), node(without="pass"))
+    earlier = history_of(node(without="pass"), node(sub(FAILS)))
+    later = history_of(node(), node(sub(FAILS)), node(without="pass"))
 
     assert dag(ask(earlier, "PASS", 10), 10) == "SUCCEED/PASS 2"
     assert refusal(later, "PASS", 10) == ("Dag.Operator.PassNotAllowed", 2)
 
 
 def test_passing_a_node_asks_for_a_failed_dag_a_failed_node_and_its_flag() -> None:
-    forbidden = life_of(node(), node(sub(FAILS), without="pass"))
+    forbidden = history_of(node(), node(sub(FAILS), without="pass"))
 
     assert refusal(forbidden, "PASS", 1, node=0) == ("Node.Operator.PassNotFailedDag", None)
     assert refusal(forbidden, "PASS", 10, node=0) == ("Node.Operator.PassNotFailedNode", 0)
@@ -697,7 +697,7 @@ def test_passing_a_node_asks_for_a_failed_dag_a_failed_node_and_its_flag() -> No
 
 
 def test_passing_a_node_asks_no_other_node() -> None:
-    life = life_of(node(without="pass"), node(sub(FAILS)), node(without="pass"))
+    life = history_of(node(without="pass"), node(sub(FAILS)), node(without="pass"))
 
     assert dag(ask(life, "PASS", 10, node=1), 10) == "READY/RUN 2"
 
@@ -724,7 +724,7 @@ def test_an_operator_without_a_route_is_the_callers_mistake(
 def rollback_cancelled(*last: Attempt) -> History:
     """Of five stages the third failed; its rollback, at work from 11 s to 14 s, is cancelled."""
     slow_back = node(sub(FAILS, back=(Attempt(takes=3 * SECOND),)))
-    life = life_of(node(), node(), slow_back, node(), node(sub(*last)), is_maintenance=True)
+    life = history_of(node(), node(), slow_back, node(), node(sub(*last)), is_maintenance=True)
     return ask(ask(life, "ROLLBACK", 10), "CANCEL", 12)
 
 
@@ -767,7 +767,7 @@ def test_after_a_cancelled_rollback_the_stage_counts_up_and_later_nodes_run_forw
 
 def test_a_node_already_rolled_back_costs_a_cancelled_rollback_one_tick() -> None:
     slow_back = node(sub(OK, back=(Attempt(takes=3 * SECOND),)))
-    rolling = ask(life_of(node(), slow_back, node(sub(FAILS)), node()), "ROLLBACK", 10)
+    rolling = ask(history_of(node(), slow_back, node(sub(FAILS)), node()), "ROLLBACK", 10)
 
     life = ask(rolling, "CANCEL", 14)
 
@@ -802,7 +802,7 @@ def test_a_cancelled_rollback_may_be_retried_which_changes_nothing_about_rollbac
 
 
 def test_a_sub_task_that_never_ran_has_no_log_and_one_that_said_nothing_an_empty_one() -> None:
-    life = life_of(node())
+    life = history_of(node())
 
     assert task_logs_at(one(life, 0), after(0)) is None
     assert task_logs_at(one(life, 2), after(2)) == ()
@@ -812,7 +812,7 @@ def test_a_log_holds_the_lines_of_all_runs_in_order() -> None:
     first = Attempt(MILLISECOND, "FAILED", ("starting", "ERROR: [Common.Unexpected]: no"))
     undo = Attempt(MILLISECOND, log=("undoing",))
     then = Attempt(MILLISECOND, log=("starting", "started"))
-    life = ask(life_of(node(sub(first, then, back=(undo,)))), "RETRY", 10)
+    life = ask(history_of(node(sub(first, then, back=(undo,)))), "RETRY", 10)
 
     lines = task_logs_at(one(life, 13), after(13))
 
@@ -820,7 +820,7 @@ def test_a_log_holds_the_lines_of_all_runs_in_order() -> None:
 
 
 def test_a_run_logs_its_lines_evenly_over_its_time() -> None:
-    life = life_of(node(sub(Attempt(takes=4 * SECOND, log=("one", "two", "three", "four")))))
+    life = history_of(node(sub(Attempt(takes=4 * SECOND, log=("one", "two", "three", "four")))))
 
     assert task_logs_at(one(life, 1), after(1)) == ("one",)
     assert task_logs_at(one(life, 3), after(3)) == ("one", "two", "three")
@@ -847,7 +847,7 @@ def test_an_operator_leaves_the_past_alone() -> None:
 
 @pytest.mark.slow
 def test_a_thousand_stages_are_no_burden() -> None:
-    life = life_of(*[node()] * 1000)
+    life = history_of(*[node()] * 1000)
 
     assert look(life, 2000).state == "SUCCEED"
     assert next_due(life, after(2000)) is None

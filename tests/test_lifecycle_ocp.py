@@ -27,13 +27,13 @@ def subtask(*attempts: Attempt, needs: Sequence[int] = (), **more: Any) -> Subta
     return SubtaskScript(attempts=attempts or (OK,), needs=tuple(needs), **more)
 
 
-def life_of(*subtasks: SubtaskScript, rules: Rules = Rules(), **more: Any) -> History:
+def history_of(*subtasks: SubtaskScript, rules: Rules = Rules(), **more: Any) -> History:
     return start(TaskScript(subtasks, **more), rules)
 
 
 def chain(*attempts: tuple[Attempt, ...]) -> History:
     """Subtasks one after the other, each with its attempts."""
-    return life_of(
+    return history_of(
         *(subtask(*each, needs=[place - 1] if place else []) for place, each in enumerate(attempts))
     )
 
@@ -78,7 +78,7 @@ def test_a_ready_subtask_starts_at_the_next_tick_of_the_subtask_scheduler() -> N
 
 def test_a_subtask_is_ready_at_the_first_task_tick_after_all_its_upstreams_succeeded() -> None:
     slow = Attempt(takes=3 * SECOND)
-    life = life_of(subtask(OK), subtask(slow), subtask(needs=[0, 1]))
+    life = history_of(subtask(OK), subtask(slow), subtask(needs=[0, 1]))
 
     assert statuses(life, 3 * SECOND) == ["SUCCESSFUL", "RUNNING", "PENDING"]
     assert statuses(life, 4 * SECOND - 1) == ["SUCCESSFUL", "SUCCESSFUL", "PENDING"]
@@ -98,13 +98,13 @@ def test_a_task_whose_subtasks_all_succeed_is_successful_at_the_next_task_tick()
 def test_the_tick_and_its_phase_can_be_set() -> None:
     rules = Rules(tick=SECOND // 10, phase=SECOND // 20)
 
-    life = life_of(subtask(Attempt(takes=0)), rules=rules)
+    life = history_of(subtask(Attempt(takes=0)), rules=rules)
 
     assert [state.at for state in life.states] == [0, SECOND // 10, 3 * SECOND // 20]
 
 
 def test_no_more_subtasks_than_the_limit_are_under_way() -> None:
-    life = life_of(subtask(OK), *(subtask(OK, needs=[0]) for _ in range(3)), concurrency=2)
+    life = history_of(subtask(OK), *(subtask(OK, needs=[0]) for _ in range(3)), concurrency=2)
 
     assert statuses(life, 2 * SECOND) == ["SUCCESSFUL", "READY", "READY", "PENDING"]
     assert statuses(life, 3 * SECOND) == ["SUCCESSFUL", "RUNNING", "RUNNING", "PENDING"]
@@ -112,7 +112,7 @@ def test_no_more_subtasks_than_the_limit_are_under_way() -> None:
 
 
 def test_a_task_is_born_with_no_more_ready_roots_than_may_be_under_way() -> None:
-    life = life_of(subtask(OK), subtask(OK), subtask(OK), concurrency=2)
+    life = history_of(subtask(OK), subtask(OK), subtask(OK), concurrency=2)
 
     assert statuses(life, 0) == ["READY", "READY", "PENDING"]
 
@@ -122,7 +122,7 @@ def test_a_task_is_born_with_no_more_ready_roots_than_may_be_under_way() -> None
 
 def test_siblings_finish_when_one_fails_and_only_then_the_task_is_failed() -> None:
     slow = Attempt(takes=5 * SECOND)
-    life = life_of(subtask(FAILS), subtask(slow), subtask(needs=[1]))
+    life = history_of(subtask(FAILS), subtask(slow), subtask(needs=[1]))
 
     assert statuses(life, 2 * SECOND) == ["FAILED", "RUNNING", "PENDING"]
     assert view_at(life, 6 * SECOND - 1).status == "RUNNING"
@@ -131,14 +131,14 @@ def test_siblings_finish_when_one_fails_and_only_then_the_task_is_failed() -> No
 
 
 def test_a_run_that_takes_longer_than_the_timeout_fails_with_its_operation_unchanged() -> None:
-    life = life_of(subtask(HANGS, timeout=3))
+    life = history_of(subtask(HANGS, timeout=3))
 
     assert statuses(life, SECOND // 2 + 3 * SECOND - 1) == ["RUNNING"]
     assert words(life, SECOND // 2 + 3 * SECOND)[1] == "FAILED/EXECUTE"
 
 
 def test_a_timeout_of_zero_leaves_the_watchdog() -> None:
-    life = life_of(subtask(HANGS, timeout=0))
+    life = history_of(subtask(HANGS, timeout=0))
 
     failed = view_at(life, SECOND // 2 + ocp_states.WATCHDOG)
 
@@ -147,7 +147,7 @@ def test_a_timeout_of_zero_leaves_the_watchdog() -> None:
 
 
 def test_an_abandoned_task_is_aborted_for_good() -> None:
-    life = life_of(subtask(FAILS), abandoned_after=60 * SECOND)
+    life = history_of(subtask(FAILS), abandoned_after=60 * SECOND)
 
     assert view_at(life, 62 * SECOND - 1).status == "FAILED"
     assert view_at(life, 62 * SECOND).status == "ABORTED"
@@ -160,7 +160,7 @@ def test_an_abandoned_task_is_aborted_for_good() -> None:
 
 
 def test_retrying_a_task_readies_every_failed_subtask_and_counts_its_run() -> None:
-    life = life_of(subtask(FAILS, OK), subtask(FAILS, OK), subtask(OK))
+    life = history_of(subtask(FAILS, OK), subtask(FAILS, OK), subtask(OK))
 
     retried = operate(life, "RETRY", 10 * SECOND)
 
@@ -195,7 +195,7 @@ def test_retrying_a_subtask_leaves_the_operation_of_its_task_and_its_run_time() 
 
 
 def test_retrying_a_subtask_counts_its_run_where_the_switch_says_so() -> None:
-    life = life_of(subtask(FAILS, OK), rules=Rules(subtask_retry_counts=True))
+    life = history_of(subtask(FAILS, OK), rules=Rules(subtask_retry_counts=True))
 
     retried = operate(life, "RETRY", 10 * SECOND, subtask=0)
 
@@ -204,7 +204,7 @@ def test_retrying_a_subtask_counts_its_run_where_the_switch_says_so() -> None:
 
 def test_the_task_falls_back_to_failed_while_another_subtask_is_failed() -> None:
     slow = Attempt(takes=20 * SECOND)
-    life = life_of(subtask(FAILS, slow), subtask(FAILS))
+    life = history_of(subtask(FAILS, slow), subtask(FAILS))
 
     retried = operate(life, "RETRY", 10 * SECOND, subtask=0)
 
@@ -214,7 +214,7 @@ def test_the_task_falls_back_to_failed_while_another_subtask_is_failed() -> None
 
 
 def test_a_subtask_may_be_retried_while_its_siblings_still_run() -> None:
-    life = life_of(subtask(FAILS, OK), subtask(Attempt(takes=20 * SECOND)))
+    life = history_of(subtask(FAILS, OK), subtask(Attempt(takes=20 * SECOND)))
 
     retried = operate(life, "RETRY", 5 * SECOND, subtask=0)
 
@@ -255,7 +255,7 @@ def test_a_rollback_runs_backwards_and_leaves_pending_subtasks_under_a_successfu
 
 def test_a_rollback_cuts_short_what_still_runs_under_a_failed_task() -> None:
     slow = Attempt(takes=20 * SECOND)
-    life = life_of(subtask(FAILS, slow), subtask(FAILS))
+    life = history_of(subtask(FAILS, slow), subtask(FAILS))
     fallen_back = operate(life, "RETRY", 10 * SECOND + 6 * SECOND // 10, subtask=0)
 
     rolled = operate(fallen_back, "ROLLBACK", 12 * SECOND)
@@ -267,7 +267,7 @@ def test_a_rollback_cuts_short_what_still_runs_under_a_failed_task() -> None:
 
 
 def test_a_rollback_that_fails_leaves_task_and_subtask_failed_and_may_be_repeated() -> None:
-    life = life_of(subtask(FAILS, rollbacks=(FAILS, OK)))
+    life = history_of(subtask(FAILS, rollbacks=(FAILS, OK)))
 
     rolled = operate(life, "ROLLBACK", 10 * SECOND)
     again = operate(rolled, "ROLLBACK", 20 * SECOND)
@@ -277,7 +277,7 @@ def test_a_rollback_that_fails_leaves_task_and_subtask_failed_and_may_be_repeate
 
 
 def test_a_retry_after_a_failed_rollback_is_refused_and_the_rollback_is_blamed() -> None:
-    life = operate(life_of(subtask(FAILS, rollbacks=(FAILS,))), "ROLLBACK", 10 * SECOND)
+    life = operate(history_of(subtask(FAILS, rollbacks=(FAILS,))), "ROLLBACK", 10 * SECOND)
 
     with pytest.raises(IllegalOperation) as of_task:
         operate(life, "RETRY", 20 * SECOND)
@@ -290,7 +290,7 @@ def test_a_retry_after_a_failed_rollback_is_refused_and_the_rollback_is_blamed()
 
 def test_a_retry_after_a_failed_rollback_goes_forward_where_the_switch_allows_it() -> None:
     rules = Rules(retry_after_failed_rollback=True)
-    life = life_of(subtask(FAILS, OK, rollbacks=(FAILS,)), rules=rules)
+    life = history_of(subtask(FAILS, OK, rollbacks=(FAILS,)), rules=rules)
     rolled = operate(life, "ROLLBACK", 10 * SECOND)
 
     retried = operate(rolled, "RETRY", 20 * SECOND)
@@ -300,7 +300,7 @@ def test_a_retry_after_a_failed_rollback_goes_forward_where_the_switch_allows_it
 
 
 def test_rollback_is_prohibited_once_a_subtask_that_forbids_it_has_started() -> None:
-    life = life_of(subtask(OK, prohibits_rollback=True), subtask(FAILS, needs=[0]))
+    life = history_of(subtask(OK, prohibits_rollback=True), subtask(FAILS, needs=[0]))
 
     assert view_at(life, 0).prohibit_rollback is False
     assert view_at(life, SECOND // 2).prohibit_rollback is True
@@ -309,7 +309,7 @@ def test_rollback_is_prohibited_once_a_subtask_that_forbids_it_has_started() -> 
 
 
 def test_rollback_is_prohibited_by_the_task_itself() -> None:
-    life = life_of(subtask(FAILS), prohibits_rollback=True)
+    life = history_of(subtask(FAILS), prohibits_rollback=True)
 
     with pytest.raises(RollbackProhibited):
         operate(life, "ROLLBACK", 10 * SECOND)
@@ -332,7 +332,7 @@ def test_a_skipped_subtask_runs_to_no_effect_and_its_downstreams_go_on() -> None
 
 
 def test_a_skip_in_a_rollback_undoes_nothing_and_the_rollback_goes_on() -> None:
-    stuck = life_of(subtask(OK), subtask(FAILS, needs=[0], rollbacks=(FAILS,)))
+    stuck = history_of(subtask(OK), subtask(FAILS, needs=[0], rollbacks=(FAILS,)))
     rolled = operate(stuck, "ROLLBACK", 10 * SECOND)
 
     skipped = operate(rolled, "SKIP", 20 * SECOND, subtask=1)
@@ -344,7 +344,7 @@ def test_a_skip_in_a_rollback_undoes_nothing_and_the_rollback_goes_on() -> None:
 
 
 def test_a_cancelled_subtask_is_canceling_then_running_then_failed() -> None:
-    life = life_of(subtask(Attempt(takes=60 * SECOND)))
+    life = history_of(subtask(Attempt(takes=60 * SECOND)))
     at = 10 * SECOND
 
     cancelled = operate(life, "CANCEL", at, subtask=0)
@@ -356,7 +356,7 @@ def test_a_cancelled_subtask_is_canceling_then_running_then_failed() -> None:
 
 
 def test_a_cancelled_subtask_may_be_retried_with_its_next_attempt() -> None:
-    life = life_of(subtask(Attempt(takes=60 * SECOND), OK))
+    life = history_of(subtask(Attempt(takes=60 * SECOND), OK))
     cancelled = operate(life, "CANCEL", 10 * SECOND, subtask=0)
 
     retried = operate(cancelled, "RETRY", 20 * SECOND, subtask=0)
@@ -408,7 +408,7 @@ def test_stepping_from_due_instant_to_due_instant_sees_every_state() -> None:
 
 def test_a_run_logs_its_lines_evenly_over_its_time_and_stops_when_interrupted() -> None:
     talkative = Attempt(takes=4 * SECOND, log=("one", "two", "three", "four"))
-    life = operate(life_of(subtask(talkative)), "CANCEL", 2 * SECOND, subtask=0)
+    life = operate(history_of(subtask(talkative)), "CANCEL", 2 * SECOND, subtask=0)
 
     run = view_at(life, end(life)).subtasks[0].runs[0]
 

@@ -57,7 +57,7 @@ def test_an_operator_is_kept_with_its_instant_whether_it_was_accepted_or_not() -
 def test_a_life_begins_at_its_birth_and_holds_what_is_to_come() -> None:
     tasks = standing("retry-failed-subtask").world(Tasks)
 
-    life = tasks.life_of(1000)
+    life = tasks.history_of(1000)
 
     assert (life.states[0].at, life.states[-1].status) == (0, "FAILED")
     assert tasks.view(1000).state == ocp.view_at(life, 0)
@@ -68,10 +68,10 @@ def test_nothing_is_kept_of_what_is_not_there() -> None:
 
     assert sandbox.operations_of(Tasks.api, 7) == ()
     with pytest.raises(NoSuchTask):
-        sandbox.world(Tasks).life_of(7)
+        sandbox.world(Tasks).history_of(7)
     assert sandbox.operations_of(Dags.api, ("agent", 7)) == ()
     with pytest.raises(NoSuchTask):
-        sandbox.world(Dags).life_of(("agent", 7))
+        sandbox.world(Dags).history_of(("agent", 7))
 
 
 def test_only_the_last_thousand_are_kept_of_each() -> None:

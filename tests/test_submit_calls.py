@@ -161,7 +161,7 @@ def test_a_task_that_is_born_between_two_ticks_waits_for_the_next_one() -> None:
     id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
 
     assert (
-        sandbox.world(Tasks).life_of(id).states[1].at == SECOND // 4
+        sandbox.world(Tasks).history_of(id).states[1].at == SECOND // 4
     )  # it runs half a second after one
 
 

@@ -84,7 +84,7 @@ def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
     now, dags = sandbox.clock.now(), sandbox.world(world.Dags)
     dag = dags.find(str(id)).dag
     key = (dag.store, dag.number)
-    history = dags.life_of(key)
+    history = dags.history_of(key)
     name, names = one_line(dag.name), [one_line(node.name) for node in dag.nodes]
     labels = [[_sub_task_label(node, each) for each in node.sub_tasks] for node in dag.nodes]
 

@@ -49,7 +49,7 @@ def explain(sandbox: Sandbox, id: int | str) -> Explanation:
     dags = sandbox.world(Dags)
     dag = dags.find(str(id)).dag
     key = (dag.store, dag.number)
-    explainer = DagExplainer(dag, dags.life_of(key))
+    explainer = DagExplainer(dag, dags.history_of(key))
     return explainer.explain(sandbox.operations_of(Dags.api, key), clock=sandbox.clock)
 
 

@@ -184,7 +184,7 @@ class Dags:
         locked = [key for key, dag in self._dags.items() if key[0] == store and dag.is_maintenance]
         return self.view(max(locked)) if locked else None
 
-    def life_of(self, key: Key) -> obshell.History:
+    def history_of(self, key: Key) -> obshell.History:
         """Return the dag's history, as it goes without further requests. Raises NoSuchTask."""
         return self._histories.get(key) or _unknown(key)
 

@@ -66,7 +66,7 @@ def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[
 def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
     """Return a task's timeline up to now, as plain text. Raises NoSuchTask."""
     tasks, task_id, now = sandbox.world(Tasks), int(id), sandbox.clock.now()
-    task, history = tasks.view(task_id).task, tasks.life_of(task_id)
+    task, history = tasks.view(task_id).task, tasks.history_of(task_id)
     name, names = one_line(task.name), tuple(one_line(each.name) for each in task.subtasks)
 
     def called(part: Part) -> str:

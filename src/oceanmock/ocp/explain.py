@@ -36,7 +36,7 @@ _EFFECTS: Final = {
 def explain(sandbox: Sandbox, id: int | str) -> Explanation:
     """Return why a task is in its state. Raises NoSuchTask."""
     tasks, task_id = sandbox.world(Tasks), int(id)
-    explainer = TaskExplainer(tasks.view(task_id).task, tasks.life_of(task_id))
+    explainer = TaskExplainer(tasks.view(task_id).task, tasks.history_of(task_id))
     return explainer.explain(sandbox.operations_of(Tasks.api, task_id), clock=sandbox.clock)
 
 

@@ -128,7 +128,7 @@ class Tasks:
             raise NoSuchSubtask(subtask_id)
         return self.view(owner), position
 
-    def life_of(self, task_id: int) -> ocp.History:
+    def history_of(self, task_id: int) -> ocp.History:
         """Return the task's history, as it goes without further requests. Raises NoSuchTask."""
         if task_id not in self._histories:
             raise NoSuchTask(task_id)
