@@ -29,11 +29,6 @@ def identities() -> list[str]:
     return _enum(definitions()["obshell.Agent"]["properties"]["identity"])
 
 
-def library_names() -> list[str]:
-    """Return the names of the scenarios of the library."""
-    return [line.split()[0] for line in CliRunner().invoke(main, ["list"]).stdout.splitlines()]
-
-
 def _enum(schema: Any) -> list[str]:
     found = schema.get("enum") or [_enum(part) for part in schema.get("anyOf", ())]
     if found and isinstance(found[0], list):
