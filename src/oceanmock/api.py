@@ -100,8 +100,8 @@ class Api:
 
     def route(self, operation_id: str) -> Route:
         """Return a route by its operationId. Raises KeyError."""
-        found = next((route for route in self.routes if route.id == operation_id), None)
-        return found or _no(operation_id)
+        result = next((route for route in self.routes if route.id == operation_id), None)
+        return result or _no(operation_id)
 
     def ids_of(self, operation_id: str) -> Mapping[str, str]:
         """Return the path parameter of each kind that an operation's path has; empty for none."""

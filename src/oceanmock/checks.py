@@ -215,7 +215,7 @@ class Contract:
 
     def lacks(self, method: str, path: str) -> bool:
         """Return whether only newer versions have this operation."""
-        return any(each.method == method for each in operations_at(self._newer, path))
+        return any(entry.method == method for entry in operations_at(self._newer, path))
 
     @cached_property
     def _newer(self) -> list[Operation]:
@@ -376,8 +376,8 @@ class RuleChecker:
 
     def results(self, subject: Subject) -> Iterator[CheckResult]:
         """Yield the result of every check of one exchange."""
-        for each in self.checks:
-            yield from guarded(each, subject)
+        for entry in self.checks:
+            yield from guarded(entry, subject)
 
     def failures(self, subject: Subject, results: Iterable[CheckResult]) -> list[CheckResult]:
         """Count results, and return the failed ones, complete."""

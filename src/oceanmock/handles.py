@@ -304,9 +304,9 @@ class PartHandle(ABC):
         data = self.json()
         actual = [data["state"], data["operation"]]
         if actual != [state, operation or actual[1]]:
-            shown = actual[0] if operation is None else "/".join(actual)
+            view = actual[0] if operation is None else "/".join(actual)
             expected = state if operation is None else f"{state}/{operation}"
-            self._fail(f"is {shown}, not {expected}.")
+            self._fail(f"is {view}, not {expected}.")
 
     def _until(self, state: str) -> Self:
         """Move the clock from change to change until it is in a state."""

@@ -150,7 +150,7 @@ def create_sandbox(
 
     SCENARIO is a name the server knows (`oceanmock list`) or the path of a file here.
     """
-    body = without_none(**options) | {"scenarios": [_scenario(each) for each in scenarios]}
+    body = without_none(**options) | {"scenarios": [_scenario(item) for item in scenarios]}
     if auth is not None:
         body["auth"] = auth == "on"
     body |= {"own_port": True} if own_port else {}
@@ -179,10 +179,10 @@ def _pairs(option: str, given: Sequence[str]) -> dict[str, Any]:
     from oceanmock.scenario.document import parse_scalar
 
     pairs = dict[str, Any]()
-    for each in given:
-        name, equals, value = each.partition("=")
+    for item in given:
+        name, equals, value = item.partition("=")
         if not equals:
-            raise NoAnswer(f"{option} {each}: it is written NAME=VALUE.")
+            raise NoAnswer(f"{option} {item}: it is written NAME=VALUE.")
         pairs[name] = parse_scalar(value)
     return pairs
 
@@ -196,19 +196,19 @@ def _absolute(path: str, url: str) -> str:
 @AS_JSON
 def list_sandboxes(*, admin: Admin, as_json: bool) -> None:
     """List the sandboxes: name, URL, number of tasks and requests, progression and time."""
-    found = admin.ask("GET", "/sandboxes")
+    result = admin.ask("GET", "/sandboxes")
     if as_json:
-        print_json(found["sandboxes"])
+        print_json(result["sandboxes"])
         return
     rows = [
         (
-            each["name"],
-            each["urls"].get("port") or _absolute(each["urls"]["path"], admin.url),
-            f"{plural(each['tasks'], 'task')}, {plural(each['dags'], 'dag')}",
-            plural(each["requests"], "request"),
-            f"{each['progression']}, {each['now']}",
+            item["name"],
+            item["urls"].get("port") or _absolute(item["urls"]["path"], admin.url),
+            f"{plural(item['tasks'], 'task')}, {plural(item['dags'], 'dag')}",
+            plural(item["requests"], "request"),
+            f"{item['progression']}, {item['now']}",
         )
-        for each in found["sandboxes"]
+        for item in result["sandboxes"]
     ]
     print_table(rows)
 
@@ -307,12 +307,12 @@ def set_clock(*, client: SandboxClient, **options: Any) -> None:
 @AS_JSON
 def tasks(*, client: SandboxClient, as_json: bool) -> None:
     """List the tasks and dags of a sandbox: API, id, state, operation and name."""
-    found = client.ask("GET", "/tasks")["tasks"]
+    result = client.ask("GET", "/tasks")["tasks"]
     if as_json:
-        print_json(found)
+        print_json(result)
         return
     keys = ("api", "id", "state", "operation", "name")
-    print_table([tuple(each[key] for key in keys) for each in found])
+    print_table([tuple(item[key] for key in keys) for item in result])
 
 
 @click.command()

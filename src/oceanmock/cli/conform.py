@@ -87,7 +87,7 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
     URL is an OCP or obshell server; it is only read, unless --write is given. With --mock,
     oceanmock checks itself.
     """
-    options = ConformOptions(**{each.name: values[each.name] for each in fields(ConformOptions)})
+    options = ConformOptions(**{item.name: values[item.name] for item in fields(ConformOptions)})
     check_options(options)
     try:
         _prepare(ctx, options)
@@ -393,10 +393,10 @@ def _update_baseline(
     if result.interrupted:
         click.echo(f"baseline {path}: not written, because the run was interrupted.", err=True)
         return
-    previous = next(each for each in baselines if each.name == path.as_posix())
+    previous = next(item for item in baselines if item.name == path.as_posix())
     updated, added, removed = update(previous, result)
     save_baseline(updated, path)
-    apply_baseline(joined([updated if each is previous else each for each in baselines]), result)
+    apply_baseline(joined([updated if item is previous else item for item in baselines]), result)
     entries = plural(added, "entry", "entries")
     click.echo(f"baseline {path}: {entries} added, {removed} removed.", err=True)
 
@@ -414,18 +414,18 @@ def _output(options: ConformOptions, results: Sequence[Result]) -> None:
     from oceanmock.conformance.reports.files import write_report
     from oceanmock.conformance.reports.terminal import print_results
 
-    written, problems = [], []
+    source, problems = [], []
     for kind, path in options.reports:
         try:
             write_report(kind, results, path)
-            written.append(f"{kind} report: {path}")
+            source.append(f"{kind} report: {path}")
         except EnvironmentProblem as problem:
             problems.append(str(problem))
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(highlight=False, width=LOG_WIDTH)
     print_results(results, console)
-    for line in written:
+    for line in source:
         click.echo(line)
     if problems:
         raise EnvironmentProblem("\n".join(problems))

@@ -296,11 +296,11 @@ def repeat_arguments(options: ConformOptions) -> Iterator[str]:
     yield from ("--mock",) if options.mock else ()
     yield from options.what
     defaults = {param.name: param.default for param in click.get_current_context().command.params}
-    for each in fields(options)[2:]:
-        value = getattr(options, each.name)
-        is_default = value in ((), None) or value is False or value == defaults.get(each.name)
-        if each.name == "seed" or not (is_default or each.name in NOT_REPEATED):
-            yield from _arguments(each.name, value)
+    for entry in fields(options)[2:]:
+        value = getattr(options, entry.name)
+        is_default = value in ((), None) or value is False or value == defaults.get(entry.name)
+        if entry.name == "seed" or not (is_default or entry.name in NOT_REPEATED):
+            yield from _arguments(entry.name, value)
 
 
 def _arguments(name: str, value: Any) -> Iterator[str]:

@@ -157,9 +157,9 @@ def _value(value: Any) -> str:
 @AS_JSON
 def list_faults(*, client: SandboxClient, as_json: bool) -> None:
     """List the faults: name, requests counted and affected, and what each does."""
-    found = client.ask("GET", "/faults")["faults"]
+    result = client.ask("GET", "/faults")["faults"]
     if as_json:
-        print_json(found)
+        print_json(result)
         return
     rows = [
         (
@@ -168,7 +168,7 @@ def list_faults(*, client: SandboxClient, as_json: bool) -> None:
             f"{fault['strikes']} affected",
             _fault_text(fault["fault"]),
         )
-        for fault in found
+        for fault in result
     ]
     print_table(rows)
 

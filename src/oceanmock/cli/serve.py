@@ -141,15 +141,15 @@ def _parse_switches(given: Sequence[str]) -> dict[str, dict[str, Any]]:
     models = {api.name: api.scenario.Switches for api in APIS}
     api_of = {switch: api for api, model in models.items() for switch in model.model_fields}
     switches: dict[str, dict[str, Any]] = {api: {} for api in models}
-    for each in given:
-        name, equals, value = each.partition("=")
+    for item in given:
+        name, equals, value = item.partition("=")
         if not equals or name not in api_of:  # a name alone decides nothing
-            raise AuthorError(f"--switch {each}: not a switch. {suggest(name, list(api_of))}")
+            raise AuthorError(f"--switch {item}: not a switch. {suggest(name, list(api_of))}")
         switches[api_of[name]][name] = parse_scalar(value)
         try:
             models[api_of[name]].model_validate({name: switches[api_of[name]][name]})
         except ValidationError as error:
-            raise AuthorError(f"--switch {each}: {error.errors()[0]['msg']}") from error
+            raise AuthorError(f"--switch {item}: {error.errors()[0]['msg']}") from error
     return switches
 
 

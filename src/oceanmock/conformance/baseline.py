@@ -85,7 +85,7 @@ class Baseline:
     @cached_property
     def rules(self) -> frozenset[str]:
         """Return the rules that have entries."""
-        return frozenset(each.rule for each in self.known)
+        return frozenset(item.rule for item in self.known)
 
     def fits(self, version: str) -> bool:
         """Return whether it is for a version: `4.5.0.0` includes `4.5.0.0-1`, no version any."""
@@ -96,15 +96,15 @@ class Baseline:
         """Return the reason to accept a finding, or "" if no entry covers it."""
         if finding.rule not in self.rules:
             return ""
-        return next((each.reason for each in self.known if each.covers(finding)), "")
+        return next((item.reason for item in self.known if item.covers(finding)), "")
 
 
 def joined(baselines: Sequence[Baseline]) -> Baseline | None:
     """Return several as one, the first before the others; None if there are none."""
     if not baselines:
         return None
-    name = ", ".join(each.name for each in baselines)
-    known = tuple(entry for each in baselines for entry in each.known)
+    name = ", ".join(item.name for item in baselines)
+    known = tuple(entry for item in baselines for entry in item.known)
     return Baseline(name, baselines[0].api, (), known)
 
 
@@ -116,15 +116,15 @@ def apply_baseline(baseline: Baseline | None, result: Result) -> None:
 
     Applying another baseline later judges all findings again.
     """
-    found = result.findings + [replace(each, known="") for each in result.known]
+    matches = result.findings + [replace(item, known="") for item in result.known]
     judged = [
-        replace(each, known=baseline.reason_for(each)) if baseline else each for each in found
+        replace(item, known=baseline.reason_for(item)) if baseline else item for item in matches
     ]
-    result.findings = [each for each in judged if not each.known]
-    result.known = [each for each in judged if each.known]
+    result.findings = [item for item in judged if not item.known]
+    result.known = [item for item in judged if item.known]
     result.baselines = [] if baseline is None else baseline.name.split(", ")
     for rule, tally in result.rules.items():
-        tally.known = sum(each.rule == rule for each in result.known)
+        tally.known = sum(item.rule == rule for item in result.known)
     entries = () if baseline is None or result.interrupted else baseline.known
     result.stale = [
         StaleEntry(entry.rule, entry.operation, entry.reason)
@@ -137,9 +137,9 @@ def apply_baseline(baseline: Baseline | None, result: Result) -> None:
 
 def update(baseline: Baseline, result: Result) -> tuple[Baseline, int, int]:
     """Return the baseline with new findings and without stale entries, and both counts."""
-    gone = {(each.rule, each.operation, each.reason) for each in result.stale}
+    gone = {(item.rule, item.operation, item.reason) for item in result.stale}
     current = [
-        each for each in baseline.known if (each.rule, each.operation, each.reason) not in gone
+        item for item in baseline.known if (item.rule, item.operation, item.reason) not in gone
     ]
     new: dict[tuple[str, str, int | None, str], Known] = {}
     for finding in result.findings:
@@ -171,7 +171,7 @@ def shipped_names() -> list[str]:
 def shipped_for(api: Api, version: str) -> Baseline | None:
     """Return the baseline that comes with oceanmock for a version of an API, or None."""
     loaded = (load_baseline(name) for name in shipped_names())
-    return next((each for each in loaded if each.api == api and each.fits(version)), None)
+    return next((item for item in loaded if item.api == api and item.fits(version)), None)
 
 
 def load_baseline(reference: str | Path) -> Baseline:
@@ -185,8 +185,8 @@ def load_baseline(reference: str | Path) -> Baseline:
     except (OSError, UnicodeDecodeError) as error:
         raise AuthorError(f"the baseline {path} cannot be read: {error}") from error
     document = Document(text, str(path))
-    found = list(_mistakes(document.data))
-    mistakes = document.duplicate_keys() + [document.locate(each) for each in found]
+    matches = list(_mistakes(document.data))
+    mistakes = document.duplicate_keys() + [document.locate(item) for item in matches]
     if mistakes:
         raise ScenarioError(mistakes)
     return _baseline_of(document.data, _name_of(path))
@@ -210,7 +210,7 @@ def save_baseline(baseline: Baseline, path: Path) -> None:
     data: dict[str, Any] = {"api": baseline.api}
     if baseline.versions:
         data["versions"] = list(baseline.versions)
-    data["known"] = [_written(each) for each in baseline.known]
+    data["known"] = [_written(item) for item in baseline.known]
     text = _HEAD + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
     try:
         path.write_text(text, encoding="utf-8")
@@ -243,7 +243,7 @@ def _name_of(path: Path) -> str:
 
 
 def _baseline_of(data: dict[str, Any], name: str) -> Baseline:
-    known = tuple(Known(**each) for each in data["known"] or ())
+    known = tuple(Known(**item) for item in data["known"] or ())
     return Baseline(name, data["api"], tuple(data.get("versions") or ()), known)
 
 
@@ -311,8 +311,8 @@ def _unknown_keys(data: dict[Any, Any], keys: Sequence[str], loc: Any) -> Iterat
 
 
 def _is_list_of(value: Any, kind: type) -> bool:
-    return isinstance(value, list) and all(isinstance(each, kind) for each in value)
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
 def _operations(api: str) -> Sequence[str]:
-    return [each.id for each in operations_of(load_spec(spec_path(api)))]
+    return [item.id for item in operations_of(load_spec(spec_path(api)))]

@@ -97,11 +97,13 @@ def missing(
 
     Without kinds, an obshell is taken for a plain agent.
     """
-    seen = {(name, each) for name, counts in statuses.items() for each in counts if counts[each]}
+    observed = {
+        (name, item) for name, counts in statuses.items() for item in counts if counts[item]
+    }
     return [
         MissingResponse(needed.operation.id, needed.status, _hint(api, needed))
         for needed in required(api, writes=writes, version=version, kinds=kinds)
-        if seen.isdisjoint((needed.operation.id, each) for each in needed.one_of)
+        if observed.isdisjoint((needed.operation.id, item) for item in needed.one_of)
     ]
 
 
@@ -113,7 +115,7 @@ def required(
     for operation in operations_of(spec_for(api, version)):
         if not writes and operation.method != "GET":
             continue
-        out = [each.get(operation.id, frozenset[int]()) for each in reachable]
+        out = [item.get(operation.id, frozenset[int]()) for item in reachable]
         never = frozenset.intersection(*out) if api == "obshell" else frozenset()
         yield from _needed_of(api, operation, never)
 
@@ -132,10 +134,10 @@ def _statuses_of(api: Api, operation: Operation) -> frozenset[int]:
     if operation.id in UNGUARDED:
         return frozenset({200})
     has_id = "{" in operation.path
-    asked = {200, 401} | ({400, 404} if has_id else {400} if api == "ocp" else set())
+    requested = {200, 401} | ({400, 404} if has_id else {400} if api == "ocp" else set())
     if operation.id in MAY_BE_EMPTY:
-        asked.discard(404)
-    return frozenset(asked & {int(status) for status in operation.statuses})
+        requested.discard(404)
+    return frozenset(requested & {int(status) for status in operation.statuses})
 
 
 def _hint(api: Api, needed: Needed) -> str:
@@ -143,8 +145,8 @@ def _hint(api: Api, needed: Needed) -> str:
     since = ".".join(map(str, SINCE.get(operation.id, ())))
     older = f" Before {since} obshell did not have it." if since else ""
     if status in WANTED and operation.id in WANTED[status]:
-        wanted = WANTED[status][operation.id]
-        return f"Give the run {wanted} to play with (--task).{older}"
+        expected = WANTED[status][operation.id]
+        return f"Give the run {expected} to play with (--task).{older}"
     if status == 200 and "{" in operation.path:
         return f"{_TO_READ[api]}{older}"
     if status == 200:

@@ -243,7 +243,7 @@ class Fuzzer:
         self.looked: Counter[tuple[str, str]] = Counter()
         self.broken: Counter[str] = Counter()
         self._contract = contract_for(client.target.api, client.target.version)
-        self._ids_of_labels = {f"{each.method} {each.path}": each.id for each in client.operations}
+        self._ids_of_labels = {f"{item.method} {item.path}": item.id for item in client.operations}
         self._options = options
         self._choices = choices
         self._stop = stop or threading.Event()
@@ -271,7 +271,7 @@ class Fuzzer:
     def _read_contract(self) -> _Contract:
         api = self.client.target.api
         document: Any = copy.deepcopy(self._contract.spec)
-        closed = [each.id for each in self.client.operations if not self._is_open(each)]
+        closed = [item.id for item in self.client.operations if not self._is_open(item)]
         settings = Config.from_dict(_settings(api_named(api), self._options, closed)).projects.get(
             document
         )
@@ -320,8 +320,8 @@ class Fuzzer:
         body = (
             case.body if case.body is not NOT_SET else None
         )  # NOT_SET has its address in its repr
-        asked = (self._options.seed, operation, case.path_parameters, case.query, body)
-        chance = Random(repr(asked))  # noqa: S311 (the same request gets the same id)
+        requested = (self._options.seed, operation, case.path_parameters, case.query, body)
+        chance = Random(repr(requested))  # noqa: S311 (the same request gets the same id)
         unknown = self._choices.unknown.get(operation, ())
         takes_unknown = bool(unknown) and not _has_invalid_path(case)
         if takes_unknown and (not several or chance.random() * UNKNOWN_ONE_IN < 1):
@@ -369,8 +369,10 @@ class Fuzzer:
 
     def _exchange_of(self, case: str) -> Exchange | None:
         """Return the exchange of a case, found by a request header, if it is still kept."""
-        said = SCHEMATHESIS_TEST_CASE_HEADER, case
-        return next((e for e in reversed(self.client.exchanges) if said in e.request_headers), None)
+        actual = SCHEMATHESIS_TEST_CASE_HEADER, case
+        return next(
+            (e for e in reversed(self.client.exchanges) if actual in e.request_headers), None
+        )
 
     # --- events ---
 
@@ -425,8 +427,8 @@ def _json_path(failure: Failure) -> str:
 
 
 def _sentence(failure: Failure) -> str:
-    said = failure.validation_message if isinstance(failure, JsonSchemaError) else failure.message
-    return f"{failure.title}: {_line(said)}" if said else failure.title
+    actual = failure.validation_message if isinstance(failure, JsonSchemaError) else failure.message
+    return f"{failure.title}: {_line(actual)}" if actual else failure.title
 
 
 def _line(text: str) -> str:

@@ -125,7 +125,7 @@ class Guard:
         ids = list(self._ids_in(method, path))
         if not ids:
             raise NotAllowed(f"{refused} it names no task that may be changed.")
-        is_operation = any(each.method == method for each in operations_at(self._operations, path))
+        is_operation = any(item.method == method for item in operations_at(self._operations, path))
         if not is_operation and any((ANY_KIND, id) not in self._ids for _, id in ids):
             raise NotAllowed(
                 f"{refused} it is no operation of the contract, so its effect is unknown."
@@ -141,14 +141,14 @@ class Guard:
     def _may_change(self, kind: str, id: str) -> bool:
         """Return whether an id may be changed, and every other that a server may read it as."""
         return not REWRITTEN.search(id) and all(
-            (kind, each) in self._ids or (ANY_KIND, each) in self._ids
-            for each in self._server.equivalent_ids(id)
+            (kind, item) in self._ids or (ANY_KIND, item) in self._ids
+            for item in self._server.equivalent_ids(id)
         )
 
     def _ids_in(self, method: str, path: str) -> Iterator[tuple[str, str]]:
         """Yield kind and id of each variable of a path, by the contract."""
         at_path = operations_at(self._operations, path)
-        operation = next((each for each in at_path if each.method == method), None)
+        operation = next((item for item in at_path if item.method == method), None)
         operation = operation or next(iter(at_path), None)
         if operation is None:
             return

@@ -106,7 +106,7 @@ class HttpClient:
         self.session: Final = _Session(self)
         self.exchanges: Final[deque[Exchange]] = deque(maxlen=MAX_EXCHANGES)
         self.asked = 0
-        self.statuses: Final = {each.id: Counter[int]() for each in self.operations}
+        self.statuses: Final = {item.id: Counter[int]() for item in self.operations}
         self.changes: Final[list[Exchange]] = []
         self.findings: Final[list[CheckResult]] = []
         self._booking = _Booking("preflight")
@@ -428,7 +428,7 @@ def _secrets_of(auth: Any) -> frozenset[str]:
             secrets = [auth.password, auth.agent_password or ""]
         case _:
             secrets = []
-    long = [each for each in secrets if len(each) >= MIN_SECRET]
+    long = [item for item in secrets if len(item) >= MIN_SECRET]
     return frozenset([*long, *map(quote, long)])
 
 
@@ -436,7 +436,7 @@ def _secrets_in(headers: Iterable[tuple[str | bytes, str | bytes]]) -> set[str]:
     """Return the credentials in headers: the parts that are masked."""
     raw = _pairs(headers)
     pairs = zip(raw, mask_headers(raw), strict=True)
-    return {value.split(" ", 1)[-1] for (_, value), (_, shown) in pairs if value != shown}
+    return {value.split(" ", 1)[-1] for (_, value), (_, view) in pairs if value != view}
 
 
 def _masked(headers: Headers, secrets: Iterable[str]) -> Headers:

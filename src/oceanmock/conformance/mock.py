@@ -70,7 +70,7 @@ def conform_mock(
     Scenarios of another API are left out. Raises AuthorError for a name without a scenario. A
     KeyboardInterrupt ends the run early.
     """
-    scenarios = [each for each in load_scenarios(names) if each.api == api]
+    scenarios = [item for item in load_scenarios(names) if item.api == api]
     with _MockRuns(api, scenarios, options, listen=listen, wrap=wrap) as runs:
         results = list(runs.results())
     result = merged(results)
@@ -83,7 +83,7 @@ def conform_mock(
 def load_scenarios(names: Sequence[str] = ()) -> list[BaseScenario]:
     """Return the scenarios of names and paths, or the library, without faults."""
     loaded = map(load_scenario, names or library_names())
-    return [each.model_copy(update={"faults": ()}) for each in loaded]
+    return [item.model_copy(update={"faults": ()}) for item in loaded]
 
 
 def _command(api: Api, names: Sequence[str], options: Options) -> str:
@@ -110,8 +110,8 @@ class World:
 
 def worlds_of(api: Api, scenarios: Sequence[BaseScenario]) -> tuple[list[World], list[World]]:
     """Return the worlds in which every status occurs, and one per scenario served alone."""
-    together = _compatible([each for each in scenarios if _size_of(each) <= MAX_TASKS_TOGETHER])
-    apart = [World(each.name, (each,)) for each in scenarios if each not in together]
+    together = _compatible([item for item in scenarios if _size_of(item) <= MAX_TASKS_TOGETHER])
+    apart = [World(item.name, (item,)) for item in scenarios if item not in together]
     first = World("world", (_calibration(api, together), *together))
     others = [World("cluster", (_calibration("obshell-cluster"),), "cluster")]
     return [first, *(others if api == "obshell" else [])], apart
@@ -119,9 +119,9 @@ def worlds_of(api: Api, scenarios: Sequence[BaseScenario]) -> tuple[list[World],
 
 def _compatible(scenarios: Sequence[BaseScenario]) -> list[BaseScenario]:
     """Return the scenarios with the most frequent settings; of equals, the first one's."""
-    settings = [_settings_of(each) for each in scenarios]
+    settings = [_settings_of(item) for item in scenarios]
     most = max(settings, key=settings.count, default=None)
-    return [each for each, own in zip(scenarios, settings, strict=True) if own == most]
+    return [item for item, own in zip(scenarios, settings, strict=True) if own == most]
 
 
 def _settings_of(scenario: BaseScenario) -> tuple[object, ...]:
@@ -140,7 +140,7 @@ def _calibration(name: str, beside: Sequence[BaseScenario] = ()) -> BaseScenario
     world = load_scenario(WORLDS / f"{name}.yaml")
     if not isinstance(world, obshell.Scenario):
         return world
-    agents = {each.agent for each in beside if isinstance(each, obshell.Scenario)}
+    agents = {item.agent for item in beside if isinstance(item, obshell.Scenario)}
     agent = agents.pop() if agents else obshell.Agent()
     own = {"agent": world.agent if agent == obshell.Agent() else agent}
     return world.model_copy(update={"dags": world.dags * COPIES, **own})
@@ -165,7 +165,7 @@ class _MockRuns:
         self.scenarios: Final = scenarios
         self.options: Final = replace(options, write=True, rate=0.0)
         self.worlds, self.apart = worlds_of(api, scenarios)
-        self.kinds: Final = [each.kind for each in self.worlds]
+        self.kinds: Final = [item.kind for item in self.worlds]
         self.sandboxes: Final = Sandboxes(make_sandbox())
         self._server = Server(wrap(App(self.sandboxes)))
         self._listen = listen

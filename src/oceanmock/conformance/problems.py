@@ -60,14 +60,14 @@ _MISMATCHES: Final = {62, 64}
 
 def problem_of(error: BaseException) -> Problem:
     """Return the problem behind an error."""
-    for each in _chain(error):
-        if isinstance(each, ssl.SSLError):
-            return _tls_problem(each)
+    for item in _chain(error):
+        if isinstance(item, ssl.SSLError):
+            return _tls_problem(item)
         for kind, problem in _PROBLEMS:
-            if isinstance(each, kind):
+            if isinstance(item, kind):
                 return problem
-        if isinstance(each, OSError) and each.errno:
-            return Problem("other", (each.strerror or str(each)).lower())
+        if isinstance(item, OSError) and item.errno:
+            return Problem("other", (item.strerror or str(item)).lower())
     return Problem("other", str(error) or type(error).__name__)
 
 
@@ -93,5 +93,5 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
                 getattr(current, "reason", None),
                 *current.args,
             ]
-            waiting += [each for each in causes if isinstance(each, BaseException)]
+            waiting += [item for item in causes if isinstance(item, BaseException)]
     return reversed(visited)

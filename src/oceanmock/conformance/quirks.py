@@ -65,8 +65,8 @@ _panicked: Final = _says(500, PANIC)
 
 def _holds_nothing(subject: Subject) -> bool:
     """By its errCode, or before there was one by the text."""
-    said = ("Agent.OceanBase.NotHold", "Agent is not holding OceanBase")
-    return any(_says(500, each)(subject) for each in said)
+    actual = ("Agent.OceanBase.NotHold", "Agent is not holding OceanBase")
+    return any(_says(500, item)(subject) for item in actual)
 
 
 def has_panicked(subject: Subject) -> bool:
@@ -115,8 +115,8 @@ def _without_header(subject: Subject) -> bool:
 
 
 def _operator(subject: Subject) -> str:
-    said = subject.request_json.get("operator")
-    return said.upper() if isinstance(said, str) else ""
+    actual = subject.request_json.get("operator")
+    return actual.upper() if isinstance(actual, str) else ""
 
 
 def _rolls_back(subject: Subject) -> bool:
@@ -124,9 +124,11 @@ def _rolls_back(subject: Subject) -> bool:
 
 
 def _with_foreign_body_id(subject: Subject) -> bool:
-    said = subject.request_json.get("id")
+    actual = subject.request_json.get("id")
     return (
-        subject.id == "dagHandler" and isinstance(said, str) and said not in ("", *subject.path_ids)
+        subject.id == "dagHandler"
+        and isinstance(actual, str)
+        and actual not in ("", *subject.path_ids)
     )
 
 
@@ -321,17 +323,17 @@ def quirks(subject: Subject) -> Iterator[CheckResult]:
     """The quirks that a request would show, each with whether it did."""
     if subject.contract.api != "obshell":
         return
-    for each in QUIRKS:
-        if each.asked(subject):
-            wrong = f"{each.says} This is the quirk {each.name}."
-            yield check(each.rule, not each.shown(subject), "$", wrong)
+    for item in QUIRKS:
+        if item.asked(subject):
+            wrong = f"{item.says} This is the quirk {item.name}."
+            yield check(item.rule, not item.shown(subject), "$", wrong)
 
 
 def quirk_of(subject: Subject) -> Quirk | None:
     """The quirk that an answer shows; None where it shows none."""
     if subject.contract.api != "obshell":
         return None
-    return next((each for each in QUIRKS if each.asked(subject) and each.shown(subject)), None)
+    return next((item for item in QUIRKS if item.asked(subject) and item.shown(subject)), None)
 
 
 def is_explained(subject: Subject) -> bool:

@@ -127,7 +127,7 @@ def _python(exchange: Exchange, target: Target) -> str:
 
 
 def _sealed_as(auth: Any, verify: bool | str) -> str:
-    given = ['os.environ["PASSWORD"]'] if auth.password else ['""']
-    given += [] if auth.agent_password is None else ['os.environ["AGENT_PASSWORD"]']
-    given += [] if verify is True else [f"verify={verify!r}"]
-    return f"Sealed({', '.join(given)})"
+    params = ['os.environ["PASSWORD"]'] if auth.password else ['""']
+    params += [] if auth.agent_password is None else ['os.environ["AGENT_PASSWORD"]']
+    params += [] if verify is True else [f"verify={verify!r}"]
+    return f"Sealed({', '.join(params)})"

@@ -233,7 +233,7 @@ _CATALOGUE: Final = (
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {id: Rule(id, says, source) for id, says, source in _CATALOGUE}
-    | {each.rule: Rule(each.rule, each.says, each.source) for each in QUIRKS}
+    | {item.rule: Rule(item.rule, item.says, item.source) for item in QUIRKS}
 )
 """Every rule of the checks, of memory and of the probes, by its id."""
 
@@ -243,10 +243,10 @@ _ELSEWHERE: Final = ("stories", "fuzzing")
 
 def all_rules() -> Mapping[str, Rule]:
     """Every rule there is, by id; those of machines, stories and fuzzing are imported now."""
-    found = dict(RULES)
+    result = dict(RULES)
     for rules in _brought():
-        found.update(rules)
-    return MappingProxyType(found)
+        result.update(rules)
+    return MappingProxyType(result)
 
 
 def _brought() -> Iterator[Mapping[str, Rule]]:
@@ -257,7 +257,7 @@ def _brought() -> Iterator[Mapping[str, Rule]]:
             if (problem.name or "").startswith("oceanmock"):
                 raise
             continue  # schemathesis or hypothesis is not installed
-        yield from (each for name, each in vars(module).items() if name.startswith("RULES_OF_"))
+        yield from (item for name, item in vars(module).items() if name.startswith("RULES_OF_"))
 
 
 # --- documentation --------------------------------------------------------------------------------

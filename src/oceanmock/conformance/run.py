@@ -288,22 +288,22 @@ def merged(results: Sequence[Result]) -> Result:
     whole.checked, whole.walked, whole.shown = Counter(), Counter(), Counter()
     whole.took, whole.asked, whole.stories = 0, 0, {}
     findings: dict[Any, CheckResult] = {}
-    for each in results:
-        _add(whole.rules, each.rules)
-        for name, counts in each.statuses.items():
+    for item in results:
+        _add(whole.rules, item.rules)
+        for name, counts in item.statuses.items():
             whole.statuses.setdefault(name, Counter()).update(counts)
-        for phase, took in each.phases.items():
+        for phase, took in item.phases.items():
             whole.phases[phase] = whole.phases.get(phase, 0) + took
-        for finding in each.findings:
+        for finding in item.findings:
             findings.setdefault(finding.key, finding)
-        whole.checked.update(each.checked)
-        whole.walked.update(each.walked)
-        whole.shown.update(each.shown)
-        whole.changes += each.changes
-        whole.stories |= each.stories
-        whole.took += each.took
-        whole.asked += each.asked
-        whole.interrupted = whole.interrupted or each.interrupted
+        whole.checked.update(item.checked)
+        whole.walked.update(item.walked)
+        whole.shown.update(item.shown)
+        whole.changes += item.changes
+        whole.stories |= item.stories
+        whole.took += item.took
+        whole.asked += item.asked
+        whole.interrupted = whole.interrupted or item.interrupted
     whole.findings = list(findings.values())
     return whole
 
@@ -313,7 +313,7 @@ def _command(target: Target, options: Options) -> str:
     words = ["oceanmock", "conform", target.url, "--api", target.api]
     words += ["--seed", str(options.seed), "--max-examples", str(options.max_examples)]
     if options.write:
-        words += ["--write", *(word for each in options.tasks for word in ("--task", each))]
+        words += ["--write", *(word for item in options.tasks for word in ("--task", item))]
     if options.phases != Options().phases:
         words += ["--phases", ",".join(filter(options.phases.__contains__, PHASES))]
     if options.rate:

@@ -110,7 +110,7 @@ class _Replay:
                 outcomes.append(StoryStep(text, "failed", str(why), self._now - began))
                 self._report(text, why)
                 rest = map(self.tasks.text_of, steps[number + 1 :])
-                return outcomes + [StoryStep(each, "not reached") for each in rest]
+                return outcomes + [StoryStep(item, "not reached") for item in rest]
             outcomes.append(StoryStep(text, "passed", detail, self._now - began))
         return outcomes
 
@@ -203,11 +203,11 @@ class _Replay:
                 yield _Expected(at)
                 continue
             actor = runs[number].actors[step.actor]
-            shown = [(actor.born + each.at, each.words) for each in actor.shows(step.part)]
+            shown = [(actor.born + item.at, item.words) for item in actor.shows(step.part)]
             calls = [
                 (place, runs[place].ended_at)
-                for place, each in enumerate(steps)
-                if isinstance(each, story.Call) and each.actor == step.actor
+                for place, item in enumerate(steps)
+                if isinstance(item, story.Call) and item.actor == step.actor
             ]
             until = next((instant for place, instant in calls if place > number), None)
             start = max((i for place, i in calls if place < number), default=actor.born)
@@ -311,7 +311,7 @@ class _Tasks:
         if self._given_id(step.actor):
             return None
         starts_on = self._scripts[step.actor].starts_on
-        path = "/".join("1" if is_variable(each) else each for each in starts_on.segments)
+        path = "/".join("1" if is_variable(item) else item for item in starts_on.segments)
         return self.client.send(starts_on.method, path, phase="story", json=starts_on.body or {})
 
     def operate(self, step: story.Call) -> Exchange:
@@ -373,7 +373,7 @@ class _Tasks:
             return False
         parts = [task]
         for key in self._part_keys:
-            parts = [part for each in parts for part in each[key]]
+            parts = [part for item in parts for part in item[key]]
         return not any(part[self.api.state_key] in self._server.ACTIVE_STATES for part in parts)
 
     def _part(self, actor: int, part: story.Part, task: Any, exchange: Exchange) -> Any:
@@ -402,12 +402,12 @@ class _Tasks:
         if place < len(scripts):
             id, name = getattr(scripts[place], "id", None), getattr(scripts[place], "name", None)
             by_id = {str(part["id"]): part for part in parts}
-            given = self._given.get(str(id)) or self._given.get(str(name))
-            for candidate in (given, str(id)):
+            params = self._given.get(str(id)) or self._given.get(str(name))
+            for candidate in (params, str(id)):
                 if candidate in by_id:
                     return by_id[candidate]
             if name is not None:
-                place = sum(getattr(each, "name", None) == name for each in scripts[:place])
+                place = sum(getattr(item, "name", None) == name for item in scripts[:place])
                 parts = [part for part in parts if part["name"] == name]
         return parts[place] if place < len(parts) else None
 
@@ -416,9 +416,9 @@ class _Tasks:
     def _id_of(self, actor: int) -> str:
         """Return the target's id of a task. Raises Diverges where none matches."""
         if actor not in self._ids:
-            given = self._given_id(actor)
+            params = self._given_id(actor)
             used = set(self._ids.values())
-            ids = [given] if given else self._candidates(self._scripts[actor])
+            ids = [params] if params else self._candidates(self._scripts[actor])
             id = next((id for id in ids if id not in used), None)
             if id is None:
                 name = self.name_of(actor, ())
@@ -457,7 +457,7 @@ class _Tasks:
             int(row[self._server.NUMBER_KEY])
         except UNREADABLE:
             return False
-        for part in filter(None, (each.name for each in scripts)):
+        for part in filter(None, (item.name for item in scripts)):
             if part not in names:
                 return False
             names.remove(part)

@@ -131,4 +131,4 @@ def _baseline(given: Any, api: Api, version: str) -> Baseline | None:
     if given is None:
         return shipped_for(api, version)
     references = [given] if isinstance(given, str | Path) else list(given)
-    return joined([load_baseline(each) for each in references if each != "none"])
+    return joined([load_baseline(item) for item in references if item != "none"])

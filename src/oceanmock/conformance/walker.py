@@ -94,7 +94,7 @@ class Walk:
         if self.is_over or self.read() is None:
             return
         if goal == ILLEGAL or choice % 2:
-            self._try([each for each in self._actions() if not each.can_be_accepted], choice)
+            self._try([item for item in self._actions() if not item.can_be_accepted], choice)
         if goal not in (ILLEGAL, LOOK):
             self._seek(goal, choice)
         self.pass_time(pause)
@@ -104,7 +104,7 @@ class Walk:
 
         Whatever can be started can also be cancelled.
         """
-        possible = {each.goal for each in self._actions() if each.can_be_accepted}
+        possible = {item.goal for item in self._actions() if item.can_be_accepted}
         if possible:
             possible.add(self.api.CANCEL)
         goals = [goal for goal in self.api.GOALS if goal in possible] or self.api.GOALS
@@ -121,8 +121,8 @@ class Walk:
         for _ in range(SEEKS):
             if self.current is None or self.is_over:
                 return
-            possible = [each for each in self._actions() if each.can_be_accepted]
-            fitting = [each for each in possible if each.goal == goal]
+            possible = [item for item in self._actions() if item.can_be_accepted]
+            fitting = [item for item in possible if item.goal == goal]
             if fitting:
                 self._try(fitting, choice)
                 return
@@ -132,7 +132,7 @@ class Walk:
                 return
             else:
                 has_stirred = True
-                retries = [each for each in possible if self.api.is_retry(each)]
+                retries = [item for item in possible if self.api.is_retry(item)]
                 if not self._try(retries or possible, choice):
                     return
 
@@ -143,7 +143,7 @@ class Walk:
         actions = self.api.actions(
             self.current, self.id, is_mock=self.pace.stands, knowledge=self.knowledge
         )
-        return [each for each in actions if self._is_sure() or each.is_safe]
+        return [item for item in actions if self._is_sure() or item.is_safe]
 
     def _is_sure(self) -> bool:
         """Return whether the state cannot have changed since it was read."""
@@ -154,8 +154,8 @@ class Walk:
         if not actions:
             return False
         tried = self.report.tried
-        times = [(tried[_kind(each)], tried[each.goal, each.state]) for each in actions]
-        rarest = [each for each, count in zip(actions, times, strict=True) if count == min(times)]
+        times = [(tried[_kind(item)], tried[item.goal, item.state]) for item in actions]
+        rarest = [item for item, count in zip(actions, times, strict=True) if count == min(times)]
         self.act(rarest[choice % len(rarest)])
         return True
 

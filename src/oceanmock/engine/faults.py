@@ -236,14 +236,14 @@ def apply_fault(
     body, missed = _other_json(fault, b"" if fault.empty else body)
     if fault.malformed:
         body = _not_quite_json(body)
-    kept = body if fault.truncate is None else body[: fault.truncate]
-    step = len(kept) if fault.dribble is None else fault.dribble.bytes
+    passed = body if fault.truncate is None else body[: fault.truncate]
+    step = len(passed) if fault.dribble is None else fault.dribble.bytes
     return FaultyResponse(
         status,
         _other_headers(headers, len(body), fault.content_type),
-        tuple(kept[at : at + step] for at in range(0, len(kept), step or 1)),
+        tuple(passed[at : at + step] for at in range(0, len(passed), step or 1)),
         pause=0 if fault.dribble is None else fault.dribble.every,
-        is_cut=len(kept) < len(body),
+        is_cut=len(passed) < len(body),
         missed=missed,
     )
 
@@ -253,8 +253,8 @@ def _other_headers(headers: Headers, length: int, content_type: str | None) -> H
     replaced = {b"content-length": str(length).encode()}
     if content_type is not None:
         replaced[b"content-type"] = content_type.encode()
-    kept = [(name, value) for name, value in headers if name.lower() not in replaced]
-    return (*kept, *replaced.items())
+    passed = [(name, value) for name, value in headers if name.lower() not in replaced]
+    return (*passed, *replaced.items())
 
 
 def _not_quite_json(body: bytes) -> bytes:

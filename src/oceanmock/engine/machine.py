@@ -53,7 +53,7 @@ class StateMachine:
     @property
     def labels(self) -> tuple[Label, ...]:
         """Return all labels, each once, the initial ones first."""
-        ends = (end for each in self.transitions for end in (each.before, each.after))
+        ends = (end for entry in self.transitions for end in (entry.before, entry.after))
         return tuple(dict.fromkeys((*self.initial, *ends)))
 
     @property
@@ -91,15 +91,15 @@ def reachable(
     machine: StateMachine, before: Label, *, triggers: Collection[str] | None = None
 ) -> frozenset[Label]:
     """Return all labels that may follow ``before``, itself too; ``triggers`` as ``can_follow``."""
-    found, waiting = {before}, [before]
+    result, waiting = {before}, [before]
     while waiting:
         current = waiting.pop()
-        for each in machine.transitions:
-            may = each.trigger == TIME or triggers is None or each.trigger in triggers
-            if may and each.before == current and each.after not in found:
-                found.add(each.after)
-                waiting.append(each.after)
-    return frozenset(found)
+        for entry in machine.transitions:
+            may = entry.trigger == TIME or triggers is None or entry.trigger in triggers
+            if may and entry.before == current and entry.after not in result:
+                result.add(entry.after)
+                waiting.append(entry.after)
+    return frozenset(result)
 
 
 def transitions(trigger: str, source: str, *moves: str, only: str = "") -> Iterator[Transition]:
@@ -111,8 +111,8 @@ def transitions(trigger: str, source: str, *moves: str, only: str = "") -> Itera
     for move in moves:
         before, after = map(parse_label, move.split(" → "))
         for operation in before[1].split("|"):
-            kept = operation if after[1] == "=" else after[1]
-            yield Transition((before[0], operation), (after[0], kept), trigger, source, only)
+            passed = operation if after[1] == "=" else after[1]
+            yield Transition((before[0], operation), (after[0], passed), trigger, source, only)
 
 
 def parse_label(text: str) -> Label:
@@ -327,7 +327,7 @@ def operated(before: S, after: S, operation: str, target: Part) -> S:
         for (part, old), (_, label) in zip(before.labels(), after.labels(), strict=True)
         if old != label or part == target
     ]
-    return replace(after, changes=tuple(sorted(changes, key=lambda each: each.part != target)))
+    return replace(after, changes=tuple(sorted(changes, key=lambda entry: entry.part != target)))
 
 
 def next_tick(instant: int, period: int, phase: int) -> int:

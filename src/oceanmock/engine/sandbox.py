@@ -288,7 +288,7 @@ class Sandbox:
             for api in self.apis
         }
         self._faults = Faults(
-            (fault for each in scenarios for fault in each.faults), seed=spec.seed
+            (fault for element in scenarios for fault in element.faults), seed=spec.seed
         )
         for name, world in self.worlds.items():
             world.populate(by_api[name], start=self.started)

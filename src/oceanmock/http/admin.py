@@ -190,7 +190,7 @@ class AdminHandlers:
 
     def list_sandboxes(self, request: Request) -> Response:
         """List all sandboxes."""
-        return _respond({"sandboxes": [self._json(request, each) for each in self._sandboxes]})
+        return _respond({"sandboxes": [self._json(request, item) for item in self._sandboxes]})
 
     def create_sandbox(self, request: Request) -> Response:
         """Create a sandbox; with a port of its own if the request asks for one."""
@@ -224,8 +224,8 @@ class AdminHandlers:
 
     def _scenarios(self, body: Mapping[str, Any]) -> list[BaseScenario]:
         """Return the scenarios of a body. Raises AuthorError with all their errors."""
-        given = enumerate(body.get("scenarios", []))
-        scenarios = [self.context.catalog.scenario(s, place=f"scenarios[{n}]") for n, s in given]
+        values = enumerate(body.get("scenarios", []))
+        scenarios = [self.context.catalog.scenario(s, place=f"scenarios[{n}]") for n, s in values]
         check_api(scenarios, body.get("api"))
         check_size(scenarios, self.context.apis)
         return scenarios
@@ -235,9 +235,9 @@ class AdminHandlers:
         accounts = self._sandboxes.default.accounts
         users = tuple(
             User(
-                each["name"], each["password"], frozenset(each.get("permissions", ALL_PERMISSIONS))
+                item["name"], item["password"], frozenset(item.get("permissions", ALL_PERMISSIONS))
             )
-            for each in body.get("users", ())
+            for item in body.get("users", ())
         )
         required = body.get("auth", accounts.required)
         return replace(accounts, required=required, users=users or accounts.users)
@@ -360,7 +360,7 @@ class AdminHandlers:
 
     def list_faults(self, request: Request) -> Response:
         """List the faults."""
-        return _respond({"faults": [fault_json(each) for each in self._sandbox(request).faults()]})
+        return _respond({"faults": [fault_json(item) for item in self._sandbox(request).faults()]})
 
     def add_fault(self, request: Request) -> Response:
         """Add a fault."""
@@ -370,7 +370,7 @@ class AdminHandlers:
         except AuthorError as error:
             raise Conflict(str(error)) from None
         return _respond(
-            next(fault_json(each) for each in sandbox.faults() if each.name == name), 201
+            next(fault_json(item) for item in sandbox.faults() if item.name == name), 201
         )
 
     def remove_faults(self, request: Request) -> Response:
@@ -383,7 +383,7 @@ class AdminHandlers:
     def remove_fault(self, request: Request) -> Response:
         """Remove a fault."""
         sandbox, name = self._sandbox(request), request.parameters["fault"]
-        names = [each.name for each in sandbox.faults()]
+        names = [item.name for item in sandbox.faults()]
         if name not in names:
             hint = did_you_mean(name, names)
             where = f"there is no fault {name!r} in sandbox {sandbox.name!r}"

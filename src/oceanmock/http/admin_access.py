@@ -21,7 +21,7 @@ def token_check(token_of: Callable[[], str | None]) -> Callable[[Request], froze
         token = token_of()
         tokens = list(_tokens(request)) if token is not None else []
         expected = (token or "").encode()
-        if not all([hmac.compare_digest(expected, each) for each in tokens]):  # noqa: C419 (no early end)
+        if not all([hmac.compare_digest(expected, item) for item in tokens]):  # noqa: C419 (no early end)
             raise ApiError("bad credentials", "This is not the token of the server.")
         return _PERMITTED if tokens or _is_near(request) else None
 

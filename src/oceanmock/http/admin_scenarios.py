@@ -77,7 +77,7 @@ def check_api(scenarios: Iterable[BaseScenario], api: str | None) -> None:
 
 def check_size(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> None:
     """Raise AuthorError where scenarios have more steps than a request may bring."""
-    steps = sum(api_named(each.api, apis).module("world").steps_of(each) for each in scenarios)
+    steps = sum(api_named(item.api, apis).module("world").steps_of(item) for item in scenarios)
     if steps > MAX_STEPS:
         raise AuthorError(
             f"these scenarios have {steps:,} subtasks, with all that repeats; at most "

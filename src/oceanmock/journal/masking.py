@@ -76,7 +76,7 @@ def _may_have_secret(text: bytes) -> bool:
 
 def _mask_members(value: Any) -> bool:
     """Mask, in place, the values of keys that name a secret; return whether there are any."""
-    pending, found = [value], False
+    pending, result = [value], False
     while pending:
         item = pending.pop()
         if isinstance(item, list):
@@ -85,8 +85,8 @@ def _mask_members(value: Any) -> bool:
             secrets = [key for key in item if _WORD.search(key) and _is_value(item[key])]
             item.update(dict.fromkeys(secrets, MASK))
             pending.extend(item.values())
-            found = found or bool(secrets)
-    return found
+            result = result or bool(secrets)
+    return result
 
 
 def _is_value(value: Any) -> bool:

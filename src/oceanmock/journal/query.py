@@ -96,10 +96,10 @@ def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str
 
 
 def _operation_problems(operation: str, api: str | None, *, routes: Routes) -> Iterator[str]:
-    known = [name for each in ([api] if api else routes) for name in routes[each]]
-    if operation not in known:
+    existing = [name for element in ([api] if api else routes) for name in routes[element]]
+    if operation not in existing:
         subject = f"{api} does not know" if api else "neither API knows"
-        yield f"`operation` is {operation!r}, which {subject}\n  {suggest(operation, known)}"
+        yield f"`operation` is {operation!r}, which {subject}\n  {suggest(operation, existing)}"
 
 
 # --- a query and an entry -------------------------------------------------------------------------

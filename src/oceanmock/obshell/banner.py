@@ -34,7 +34,7 @@ class Banner:
         world = sandbox.world(Dags)
         self._agent: Final = world.agent
         self._dags: Final = [view.dag for store in STORES for view in world.all(store)]
-        self._scenarios: Final = [each for each in scenarios if isinstance(each, Scenario)]
+        self._scenarios: Final = [item for item in scenarios if isinstance(item, Scenario)]
         self._url: Final = url
         self._authenticates: Final = authenticates
         self.templates: Final = world.templates
@@ -65,7 +65,7 @@ class Banner:
         dags: dict[tuple[str, int | None], Dag] = {
             (dag.store, dag.number): dag for dag in self._dags
         }
-        for scenario in sorted(self._scenarios, key=lambda each: each.name != EXAMPLE):
+        for scenario in sorted(self._scenarios, key=lambda item: item.name != EXAMPLE):
             for model in scenario.dags:
                 for position, node in enumerate(model.nodes):
                     fails = any(part.runs[0].outcome == "FAILED" for part in node.sub_tasks)

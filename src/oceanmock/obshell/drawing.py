@@ -61,7 +61,7 @@ MAX_NAME_WIDTH: Final = 40
 
 def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[str]:
     """Yield the lines of a scenario's picture, in rich markup."""
-    told = simulate_story(scenario)
+    message = simulate_story(scenario)
     pictures = [
         Picture(
             _title(dag, actor, scenario.agent),
@@ -71,10 +71,10 @@ def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[
                 _tracks(actor.names, [_labels(node, scenario.agent) for node in dag.nodes]),
                 actor.born,
                 actor.life.states,
-                tuple(mark for mark in told.markers if mark.actor == number),
+                tuple(mark for mark in message.markers if mark.actor == number),
             ),
         )
-        for number, (dag, actor) in enumerate(zip(scenario.dags, told.actors, strict=True))
+        for number, (dag, actor) in enumerate(zip(scenario.dags, message.actors, strict=True))
     ]
     yield from draw_pictures(scenario.name, scenario.summary, pictures, width=width, kinds="dags")
 
@@ -86,7 +86,7 @@ def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
     key = (dag.store, dag.number)
     history = dags.history_of(key)
     name, names = one_line(dag.name), [one_line(node.name) for node in dag.nodes]
-    labels = [[_sub_task_label(node, each) for each in node.sub_tasks] for node in dag.nodes]
+    labels = [[_sub_task_label(node, item) for item in node.sub_tasks] for node in dag.nodes]
 
     def called(part: Part) -> str:
         return f"{names[part[0]]!r} of {name!r}" if part else repr(name)
@@ -206,7 +206,7 @@ def _whereabouts(sub_task: SubTask, agent: Agent) -> str:
 
 def _labels(node: Node, agent: Agent) -> list[str]:
     """Return a label for each sub task: its own name, or else its agent."""
-    return [each.name or _text(each.agent or agent) for each in node.sub_tasks]
+    return [item.name or _text(item.agent or agent) for item in node.sub_tasks]
 
 
 def _text(address: Address | Agent) -> str:

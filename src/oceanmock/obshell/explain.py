@@ -192,9 +192,9 @@ class DagExplainer(Explainer[DagState]):
             if state.state != "SUCCEED" and (sub_task.runs or sub_task.state != "PENDING"):
                 yield from last_of(events, (place, position))
         if state.state == "FAILED":
-            for each, node in enumerate(state.nodes):
+            for item, node in enumerate(state.nodes):
                 if node.state == "FAILED":
-                    yield from last_of(events, (each,))
+                    yield from last_of(events, (item,))
 
     def holding(self, state: DagState, instant: int) -> Iterator[str]:
         """Yield what is waited for, and the rules that explain it."""
@@ -206,10 +206,10 @@ class DagExplainer(Explainer[DagState]):
         if _is_stuck(state):
             yield STUCK.format(self.name((0,)))
         elif state.state not in _ENDED:
-            later = [each for each in range(len(state.nodes)) if each > place]
-            marked = [each for each in later if _is_marked(state.nodes[each])]
-            for each in marked[:MAX_EXPLAINED]:
-                yield f"{self.name((each,))} is marked by CANCEL: it FAILS when its stage comes"
+            later = [item for item in range(len(state.nodes)) if item > place]
+            marked = [item for item in later if _is_marked(state.nodes[item])]
+            for item in marked[:MAX_EXPLAINED]:
+                yield f"{self.name((item,))} is marked by CANCEL: it FAILS when its stage comes"
         if state.state == "FAILED" and not state.is_finished:
             yield UNFINISHED
 
@@ -219,7 +219,7 @@ class DagExplainer(Explainer[DagState]):
         running = self.names((place, at) for at, it in sub_tasks if it.state == "RUNNING")
         if node.state == "RUNNING" and running:
             return f"{self.name((place,))} is RUNNING until {running} has ended"
-        if node.operator == "RETRY" and any(_is_undone(each) for each in node.sub_tasks):
+        if node.operator == "RETRY" and any(_is_undone(item) for item in node.sub_tasks):
             return TWO_RUNS
         return TWO_TICKS
 

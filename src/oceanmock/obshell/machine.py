@@ -253,16 +253,16 @@ def _reset(node: NodeState, operator: Operator) -> NodeState:
 
 def _after_starts(instant: int, node: NodeState) -> int:
     """Return the instant, or the later start that a tick has just written down."""
-    starts = [node.start_time, *(each.start_time for each in node.sub_tasks)]
+    starts = [node.start_time, *(item.start_time for item in node.sub_tasks)]
     return max([instant, *(start for start in starts if start is not None)])
 
 
 def _passed(node: NodeState, instant: int) -> NodeState:
     sub_tasks = tuple(
-        each
-        if each.state == "SUCCEED"
-        else replace(each, state="SUCCEED", operator="PASS", end_time=instant, due=None)
-        for each in node.sub_tasks
+        item
+        if item.state == "SUCCEED"
+        else replace(item, state="SUCCEED", operator="PASS", end_time=instant, due=None)
+        for item in node.sub_tasks
     )
     return replace(node, state="SUCCEED", operator="PASS", end_time=instant, sub_tasks=sub_tasks)
 
@@ -302,7 +302,7 @@ def _unfold(script: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState
 
 def _next_instant(script: DagScript, rules: Rules, dag: DagState) -> int | None:
     """Return when something happens next; ticks that only wait are not visited."""
-    due = [each.due for node in dag.nodes for each in node.sub_tasks if each.due is not None]
+    due = [item.due for node in dag.nodes for item in node.sub_tasks if item.due is not None]
     tick = engine.next_tick(dag.at, rules.tick, rules.phase)
     if _tick(script, dag, tick) is not dag:
         due.append(tick)
@@ -312,11 +312,11 @@ def _next_instant(script: DagScript, rules: Rules, dag: DagState) -> int | None:
 def _end_runs(dag: DagState, instant: int) -> DagState:
     nodes = tuple(
         node
-        if all(each.due != instant for each in node.sub_tasks)
+        if all(item.due != instant for item in node.sub_tasks)
         else replace(
             node,
             sub_tasks=tuple(
-                _end_run(each, instant) if each.due == instant else each for each in node.sub_tasks
+                _end_run(item, instant) if item.due == instant else item for item in node.sub_tasks
             ),
         )
         for node in dag.nodes
@@ -377,12 +377,12 @@ def _drive(script: NodeScript, node: NodeState, instant: int) -> NodeState:
     if node.operator == "CANCEL":
         return _cancelled(node, instant)
     decide = _DECISIONS[node.operator]
-    verdicts = [decide(each, node) for each in node.sub_tasks]
+    verdicts = [decide(item, node) for item in node.sub_tasks]
     sub_tasks = tuple(
-        _start_run(runs, each, verdict, script.timeout, instant + 2 * LAG)
+        _start_run(runs, item, verdict, script.timeout, instant + 2 * LAG)
         if verdict in ("RUN", "ROLLBACK")
-        else each
-        for runs, each, verdict in zip(script.sub_tasks, node.sub_tasks, verdicts, strict=True)
+        else item
+        for runs, item, verdict in zip(script.sub_tasks, node.sub_tasks, verdicts, strict=True)
     )
     if any(verdict in ("RUN", "ROLLBACK") for verdict in verdicts):
         return replace(node, sub_tasks=sub_tasks)
@@ -396,8 +396,8 @@ def _drive(script: NodeScript, node: NodeState, instant: int) -> NodeState:
 def _cancelled(node: NodeState, instant: int) -> NodeState:
     """Make the node FAILED, and its sub tasks that ran, each with a last log line."""
     sub_tasks = tuple(
-        _end_run(each, instant + 2 * LAG, last_words=CANCELLED) if each.state == "RUNNING" else each
-        for each in node.sub_tasks
+        _end_run(item, instant + 2 * LAG, last_words=CANCELLED) if item.state == "RUNNING" else item
+        for item in node.sub_tasks
     )
     return replace(node, state="FAILED", end_time=instant + 3 * LAG, sub_tasks=sub_tasks)
 

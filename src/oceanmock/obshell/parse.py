@@ -99,13 +99,15 @@ class Dag:
     @property
     def words(self) -> str:
         """Return its state, operator and stage, and the states of its nodes."""
-        nodes = ", ".join(each.words for each in self.nodes)
+        nodes = ", ".join(entry.words for entry in self.nodes)
         return f"{self.state}/{self.operator} at stage {self.stage} [{nodes}]"
 
     @property
     def at_rest(self) -> bool:
         """Return whether it has ended and no sub task runs."""
-        is_running = any(each.state == "RUNNING" for node in self.nodes for each in node.sub_tasks)
+        is_running = any(
+            entry.state == "RUNNING" for node in self.nodes for entry in node.sub_tasks
+        )
         return self.state in ("FAILED", "SUCCEED") and not is_running
 
 

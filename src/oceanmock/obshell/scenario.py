@@ -557,7 +557,7 @@ def _node_script(node: Node) -> states.NodeScript:
 
 def _attempts(attempts: Sequence[Attempt]) -> tuple[states.Attempt, ...]:
     return tuple(
-        states.Attempt(each.takes, each.outcome, each.log, _last_words(each)) for each in attempts
+        states.Attempt(item.takes, item.outcome, item.log, _last_words(item)) for item in attempts
     )
 
 

@@ -82,19 +82,19 @@ def known_flags(dag: Dag, place: int) -> frozenset[str] | None:
 
 def flags_of_scenarios(scenarios: Sequence[Any]) -> Flags:
     """Return the flags of some scenarios' dags, found by their number, or their nodes."""
-    scripts = [dag for each in scenarios if isinstance(each, Scenario) for dag in each.dags]
+    scripts = [dag for item in scenarios if isinstance(item, Scenario) for dag in item.dags]
 
     def flags(dag: Dag, place: int) -> frozenset[str] | None:
         names = [node.name for node in dag.nodes]
         fitting = [
-            each
-            for each in scripts
-            if each.id in (None, dag.number)
-            and each.name in (None, dag.name)
-            and [node.name or name for node, name in zip(each.nodes, names, strict=False)] == names
-            and len(each.nodes) == len(names)
+            item
+            for item in scripts
+            if item.id in (None, dag.number)
+            and item.name in (None, dag.name)
+            and [node.name or name for node, name in zip(item.nodes, names, strict=False)] == names
+            and len(item.nodes) == len(names)
         ]
-        several = {frozenset(each.nodes[place].can) for each in fitting}
+        several = {frozenset(item.nodes[place].can) for item in fitting}
         return several.pop() if len(several) == 1 else None
 
     return flags
@@ -264,7 +264,7 @@ def _pass_of_node(dag: Dag, place: int, flags: Flags) -> _Expected:
 def _by_flags(dag: Dag, flags: Flags, places: Iterable[int], flag: str, reason: str) -> _Expected:
     """Return accepted if all these nodes have a flag, and either if one's flags are not known."""
     several = [flags(dag, place) for place in places]
-    if any(known is not None and flag not in known for known in several):
+    if any(existing is not None and flag not in existing for existing in several):
         return _Expected(False, (reason,))
     return _Expected(True, (reason,)) if None in several else _ACCEPTED
 

@@ -121,8 +121,8 @@ class Dags:
 
         ``switches`` outrank theirs.
         """
-        agreed = agreed_setting(scenarios, "switches", Switches(), lambda each: each.switches)
-        agent = agreed_setting(scenarios, "agents", files.Agent(), lambda each: each.agent)
+        agreed = agreed_setting(scenarios, "switches", Switches(), lambda entry: entry.switches)
+        agent = agreed_setting(scenarios, "agents", files.Agent(), lambda entry: entry.agent)
         self.clock: Final = clock
         self.switches: Final = with_overrides(agreed, switches)
         self.initial_agent: Final = agent
@@ -264,24 +264,24 @@ class Dags:
         Those with a number of their own come first, so that the others get numbers that stay free.
         Raises AuthorError when the number of a dag or of a part is taken.
         """
-        written = [(dag, each) for each in scenarios for dag in each.dags if not dag.starts_on]
-        for dag, each in sorted(written, key=lambda pair: pair[0].id is None):
+        source = [(dag, entry) for entry in scenarios for dag in entry.dags if not dag.starts_on]
+        for dag, entry in sorted(source, key=lambda pair: pair[0].id is None):
             self._add(
                 dag,
                 born=start - dag.age,
-                tick=each.tick,
-                first_tick=self._first_tick + each.phase,
-                fake_data=FakeData(f"{self._seed}/{each.name}/{dag.name}"),
+                tick=entry.tick,
+                first_tick=self._first_tick + entry.phase,
+                fake_data=FakeData(f"{self._seed}/{entry.name}/{dag.name}"),
             )
-        for each in scenarios:
-            for place, dag in enumerate(each.dags):
+        for entry in scenarios:
+            for place, dag in enumerate(entry.dags):
                 if dag.starts_on is not None:
-                    seed = f"{self._seed}/{each.name}/{place}"
+                    seed = f"{self._seed}/{entry.name}/{place}"
                     named = dag.model_copy(update={"name": dag.name or FakeData(seed).phrase()})
-                    first_tick = self._first_tick + each.phase
+                    first_tick = self._first_tick + entry.phase
                     number = len(self.templates)
                     self.templates.append(
-                        Template(number, dag.starts_on, named, each.tick, first_tick, seed)
+                        Template(number, dag.starts_on, named, entry.tick, first_tick, seed)
                     )
 
     def apply(self, command: Operate | Start | Create, *, at: int) -> Any:
@@ -368,8 +368,8 @@ class Dags:
             raise WrongIdentity(identity, starts_on.identity)
 
     def _check_locks(self, wanted: files.Dag) -> None:
-        for key, held in self._models.items():
-            if files.excludes(held, wanted) and not self.view(key).state.is_finished:
+        for key, current in self._models.items():
+            if files.excludes(current, wanted) and not self.view(key).state.is_finished:
                 dag = self._dags[key]
                 raise UnderMaintenance(dag.name, tenant=dag.maintenance_key or None)
 
@@ -421,12 +421,12 @@ class Dags:
             name,
             tuple(
                 SubTask(
-                    each.id or files.number_below(number, place),
-                    each.name or name,
-                    each.agent or self.own,
-                    each.additional_data,
+                    entry.id or files.number_below(number, place),
+                    entry.name or name,
+                    entry.agent or self.own,
+                    entry.additional_data,
                 )
-                for place, each in enumerate(model.sub_tasks)
+                for place, entry in enumerate(model.sub_tasks)
             ),
         )
 

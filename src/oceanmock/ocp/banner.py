@@ -27,7 +27,7 @@ class Banner:
     ) -> None:
         world = sandbox.world(Tasks)
         self._tasks: Final = [view.task for view in world.all()]
-        self._scenarios: Final = [each for each in scenarios if isinstance(each, Scenario)]
+        self._scenarios: Final = [item for item in scenarios if isinstance(item, Scenario)]
         self._url: Final = url
         self._authenticates: Final = authenticates
         self.templates: Final = world.templates
@@ -52,7 +52,7 @@ class Banner:
     def _example(self) -> tuple[Task, int]:
         """Return a task and the position of a subtask that fails, or else the first."""
         tasks = {task.id: task for task in self._tasks}
-        for scenario in sorted(self._scenarios, key=lambda each: each.name != EXAMPLE):
+        for scenario in sorted(self._scenarios, key=lambda item: item.name != EXAMPLE):
             for model in scenario.tasks:
                 for position, subtask in enumerate(model.subtasks):
                     if model.id in tasks and subtask.attempts[0].ends == "FAILED":

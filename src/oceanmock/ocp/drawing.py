@@ -45,7 +45,7 @@ STYLES: Final[dict[str, Style]] = {
 
 def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[str]:
     """Yield the lines of a scenario's picture, in rich markup."""
-    told = simulate_story(scenario)
+    message = simulate_story(scenario)
     pictures = [
         Picture(
             _title(task, actor),
@@ -55,10 +55,10 @@ def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[
                 actor.names,
                 actor.born,
                 actor.life.states,
-                tuple(mark for mark in told.markers if mark.actor == number),
+                tuple(mark for mark in message.markers if mark.actor == number),
             ),
         )
-        for number, (task, actor) in enumerate(zip(scenario.tasks, told.actors, strict=True))
+        for number, (task, actor) in enumerate(zip(scenario.tasks, message.actors, strict=True))
     ]
     yield from draw_pictures(scenario.name, scenario.summary, pictures, width=width, kinds="tasks")
 
@@ -67,7 +67,7 @@ def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
     """Return a task's timeline up to now, as plain text. Raises NoSuchTask."""
     tasks, task_id, now = sandbox.world(Tasks), int(id), sandbox.clock.now()
     task, history = tasks.view(task_id).task, tasks.history_of(task_id)
-    name, names = one_line(task.name), tuple(one_line(each.name) for each in task.subtasks)
+    name, names = one_line(task.name), tuple(one_line(item.name) for item in task.subtasks)
 
     def called(part: Part) -> str:
         return f"{names[part[0]]!r} of {name!r}" if part else repr(name)
@@ -85,7 +85,7 @@ def _timeline(
     states: Sequence[TaskState],
     markers: tuple[Marker, ...],
 ) -> Timeline:
-    subtasks = (Track((place,), each, each) for place, each in enumerate(names))
+    subtasks = (Track((place,), item, item) for place, item in enumerate(names))
     tracks = (Track((), "task", "task"), *subtasks)
     return Timeline(name, started_at, states, tracks, markers, STYLES, _describe)
 

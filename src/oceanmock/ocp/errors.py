@@ -121,6 +121,6 @@ def _injected(status: int) -> OcpError:
         return OcpError(429, THROTTLED, headers=RATE_LIMIT)
     if status == 401:
         return OcpError(401, NOT_LOGGED_ON, headers=CHALLENGE)
-    phrases = {known.value: known.phrase for known in HTTPStatus}
+    phrases = {existing.value: existing.phrase for existing in HTTPStatus}
     messages = {403: NOT_AUTHORIZED, 404: NO_SUCH_TASK}
     return OcpError(status, messages.get(status) or phrases.get(status, f"Status {status}"))

@@ -165,7 +165,7 @@ class TaskExplainer(Explainer[TaskState]):
             for place in _with(state, "READY", "RUNNING", "CANCELING", "FAILED"):
                 yield from last_of(events, (place,))
         if state.status != "ABORTED":
-            yield from [each for each in events if each.part and not each.is_refusal][-1:]
+            yield from [item for item in events if item.part and not item.is_refusal][-1:]
 
     def holding(self, state: TaskState, instant: int) -> Iterator[str]:
         """Yield what is awaited, and which subtasks wait for which."""
@@ -205,7 +205,7 @@ class TaskExplainer(Explainer[TaskState]):
         """Return the subtasks that another one waits for, forwards or to be undone."""
         rolling_back = state.operation == "ROLLBACK"
         needs = self._downstreams[place] if rolling_back else self._script.subtasks[place].needs
-        return [each for each in needs if state.subtasks[each].status != _passed(state)]
+        return [item for item in needs if state.subtasks[item].status != _passed(state)]
 
     def _wait(self, state: TaskState, place: int, blocking: list[int]) -> str:
         rolling_back = state.operation == "ROLLBACK"
@@ -230,7 +230,7 @@ def _is_open(subtask: SubtaskState) -> bool:
 
 def _with(state: TaskState, *statuses: SubtaskStatus) -> list[int]:
     """Return the positions of the subtasks in one of these statuses."""
-    return [place for place, each in enumerate(state.subtasks) if each.status in statuses]
+    return [place for place, item in enumerate(state.subtasks) if item.status in statuses]
 
 
 def _passed(state: TaskState) -> SubtaskStatus:

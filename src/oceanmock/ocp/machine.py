@@ -135,10 +135,10 @@ def _accepted() -> dict[str, dict[Label, list[str]]]:
     """Return, per operation, the labels that accept it, with the switches that each needs."""
     accepted: dict[str, dict[Label, list[str]]] = {}
     for kind, table in MACHINES.items():
-        for each in table.transitions:
-            if each.trigger.startswith(f"{kind}."):
-                by_label = accepted.setdefault(each.trigger, {})
-                by_label.setdefault(each.before, []).append(each.only)
+        for item in table.transitions:
+            if item.trigger.startswith(f"{kind}."):
+                by_label = accepted.setdefault(item.trigger, {})
+                by_label.setdefault(item.before, []).append(item.only)
     return accepted
 
 
@@ -148,10 +148,10 @@ _ACCEPTED: Final = _accepted()
 def _retry_task(script: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
     """Make every FAILED subtask READY to run once more; the old finish times still show."""
     subtasks = tuple(
-        replace(each, status="READY", operation="RETRY", run_time=each.run_time + 1)
-        if each.status == "FAILED"
-        else each
-        for each in state.subtasks
+        replace(item, status="READY", operation="RETRY", run_time=item.run_time + 1)
+        if item.status == "FAILED"
+        else item
+        for item in state.subtasks
     )
     return _with_subtasks(script, state, subtasks, status="RUNNING", operation="RETRY")
 
@@ -164,8 +164,8 @@ def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> Ta
     """
     downstreams = downstreams_of(script)
     subtasks = tuple(
-        _undone_next(each, _all_are(state, downstreams[position], "PENDING"), state.at)
-        for position, each in enumerate(state.subtasks)
+        _undone_next(item, _all_are(state, downstreams[position], "PENDING"), state.at)
+        for position, item in enumerate(state.subtasks)
     )
     return _with_subtasks(script, state, subtasks, status="RUNNING", operation="ROLLBACK")
 
@@ -255,10 +255,10 @@ def _next_instant(
     script: TaskScript, rules: Rules, state: TaskState, downstreams: _Positions
 ) -> int | None:
     """Return when something happens next; empty ticks are not visited."""
-    due = [each.due for each in state.subtasks if each.due is not None]
+    due = [item.due for item in state.subtasks if item.due is not None]
     if _task_tick(script, state, downstreams, state.at) is not state:
         due.append(engine.next_tick(state.at, rules.tick, rules.phase))
-    if any(each.status in ("READY", "CANCELING") for each in state.subtasks):
+    if any(item.status in ("READY", "CANCELING") for item in state.subtasks):
         due.append(engine.next_tick(state.at, rules.tick, rules.phase + rules.tick // 2))
     if (abandoned := _abandoned_at(script, state)) is not None:
         due.append(abandoned)
@@ -281,7 +281,7 @@ def _pass_instant(
 
 def _end_runs(script: TaskScript, state: TaskState, instant: int) -> TaskState:
     """End the runs that are due; a rollback run that succeeds leaves its subtask PENDING."""
-    due = [place for place, each in enumerate(state.subtasks) if each.due == instant]
+    due = [place for place, item in enumerate(state.subtasks) if item.due == instant]
     for place in due:
         before = state.subtasks[place]
         ended = _put(state.subtasks, place, _end_run(before, instant))
@@ -307,7 +307,7 @@ def _task_tick(
     """
     if state.status != "RUNNING":
         return state
-    statuses = [each.status for each in state.subtasks]
+    statuses = [item.status for item in state.subtasks]
     if "FAILED" in statuses:
         if "RUNNING" in statuses:
             return state
@@ -354,12 +354,12 @@ def _promote(
 def _subtask_tick(script: TaskScript, state: TaskState, instant: int) -> TaskState:
     """Return the state after the subtask scheduler: READY starts, CANCELING is interrupted."""
     subtasks = tuple(
-        _start_run(script.subtasks[position], each, instant)
-        if each.status == "READY"
-        else _interrupt(each, instant)
-        if each.status == "CANCELING"
-        else each
-        for position, each in enumerate(state.subtasks)
+        _start_run(script.subtasks[position], item, instant)
+        if item.status == "READY"
+        else _interrupt(item, instant)
+        if item.status == "CANCELING"
+        else item
+        for position, item in enumerate(state.subtasks)
     )
     return _with_subtasks(script, state, subtasks)
 
@@ -467,8 +467,8 @@ def _with_subtasks(
     A subtask that forbids rollback counts once it has started: neither PENDING nor READY.
     """
     prohibited = script.prohibits_rollback or any(
-        each.prohibits_rollback and it.status not in ("PENDING", "READY")
-        for each, it in zip(script.subtasks, subtasks, strict=True)
+        item.prohibits_rollback and it.status not in ("PENDING", "READY")
+        for item, it in zip(script.subtasks, subtasks, strict=True)
     )
     return replace(
         state,

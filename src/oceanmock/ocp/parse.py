@@ -39,10 +39,10 @@ def observations(operation: str, body: Any) -> Iterator[Observation]:
 
 
 def _task(task: Mapping[str, Any], path: str) -> Iterator[Observation]:
-    for found in _observation("task", task, path):
-        yield found
+    for result in _observation("task", task, path):
+        yield result
         for place, subtask in numbered(task.get("subtasks"), f"{path}.subtasks"):
-            yield from _observation("subtask", subtask, place, task=found.id)
+            yield from _observation("subtask", subtask, place, task=result.id)
 
 
 def _observation(
@@ -97,12 +97,14 @@ class Task:
     @property
     def words(self) -> str:
         """Return its status and operation, and those of its subtasks."""
-        return f"{self.status}/{self.operation} [{', '.join(each.words for each in self.subtasks)}]"
+        return (
+            f"{self.status}/{self.operation} [{', '.join(entry.words for entry in self.subtasks)}]"
+        )
 
     @property
     def at_rest(self) -> bool:
         """Return whether it has ended and nothing of it runs."""
-        is_running = any(each.status in UNDER_WAY for each in self.subtasks)
+        is_running = any(entry.status in UNDER_WAY for entry in self.subtasks)
         return self.status != "RUNNING" and not is_running
 
 

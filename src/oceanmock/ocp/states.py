@@ -156,7 +156,7 @@ class TaskState:
 
     def labels(self) -> list[tuple[Part, Label]]:
         """Return the label of the task and of each subtask."""
-        subtasks = (((place,), each.label) for place, each in enumerate(self.subtasks))
+        subtasks = (((place,), item.label) for place, item in enumerate(self.subtasks))
         return [((), self.label), *subtasks]
 
 

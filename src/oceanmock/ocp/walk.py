@@ -84,7 +84,7 @@ def actions(task: Task, id: str, *, is_mock: bool, knowledge: None = None) -> It
 def _statuses(machine: StateMachine, label: Label, trigger: str) -> frozenset[int]:
     """Return the statuses with which an operation may be answered in a state."""
     conditions = {
-        each.only for each in machine.transitions if (each.before, each.trigger) == (label, trigger)
+        item.only for item in machine.transitions if (item.before, item.trigger) == (label, trigger)
     }
     if not conditions:
         return REFUSED
@@ -124,6 +124,6 @@ def log_paths(before: Task, after: Task, id: str) -> Iterable[str]:
     ``before`` is the task before the operations, ``after`` the task at rest.
     """
     ends = {subtask.id: subtask.finish_time for subtask in before.subtasks}
-    ended = [each for each in after.subtasks if each.finish_time != ends.get(each.id)]
+    ended = [item for item in after.subtasks if item.finish_time != ends.get(item.id)]
     first = sorted(ended, key=lambda subtask: subtask.operation == "EXECUTE")[:1]
     return [f"{path_of(id)}/subtasks/{subtask.id}/log" for subtask in first]

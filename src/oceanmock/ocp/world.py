@@ -241,10 +241,10 @@ class Tasks:
     def _populate(self, scenario: Scenario, fake_data: FakeData, start: int) -> None:
         rules = files.rules_of(scenario.tick, self.switches)
         ends = []
-        for written in scenario.tasks:
-            if written.starts_on is not None:
+        for source in scenario.tasks:
+            if source.starts_on is not None:
                 continue
-            script, model = files.script_of(written), _filled(written, fake_data)
+            script, model = files.script_of(source), _filled(source, fake_data)
             for number in range(model.repeat.count if model.repeat else 1):
                 born = start - model.age + (number * model.repeat.every if model.repeat else 0)
                 task = _task(model, script, fake_data, number=number, born=born)
@@ -254,11 +254,11 @@ class Tasks:
                 ends.append(born + history.last.at)
         for end in ends:
             self.clock.settle(end)
-        for written in scenario.tasks:
-            if written.starts_on is not None:
-                model, script = _filled(written, fake_data), files.script_of(written)
+        for source in scenario.tasks:
+            if source.starts_on is not None:
+                model, script = _filled(source, fake_data), files.script_of(source)
                 template = Template(
-                    len(self.templates), written.starts_on, model, script, rules, fake_data
+                    len(self.templates), source.starts_on, model, script, rules, fake_data
                 )
                 self.templates.append(template)
 

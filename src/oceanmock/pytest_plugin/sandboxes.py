@@ -108,14 +108,14 @@ def sandbox_of_test(
     with _plain_errors(request.session):
         apis = config.stash.setdefault(_APIS, ScenarioApis())
         marked = read_marks(item, fixture, apis=apis)
-        given = {
+        params = {
             "strict": config.stash[OPTIONS].strict,
             **_checked(options),
             **marked.options,
             "name": _sandbox_name(item),
         }
         try:
-            sandbox = mock.make(kind, marked.scenarios, cast("SandboxOptions", given))
+            sandbox = mock.make(kind, marked.scenarios, cast("SandboxOptions", params))
         except AuthorError as error:
             raise AuthorError(f"the sandbox for `{fixture}`: {error}") from None
     sandbox.folders = scenario_folders(item)

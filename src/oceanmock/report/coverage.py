@@ -71,11 +71,11 @@ def _items(machine: StateMachine) -> Iterator[tuple[Item, str]]:
     """Yield the items of a machine; an operator may be another kind's."""
     for state, _ in machine.initial:
         yield Item(machine.kind, "state", state), ""
-    for each in machine.transitions:
-        yield Item(machine.kind, "state", each.after[0]), each.only
-        yield _transition(machine.kind, each.before, each.after), each.only
-        if each.trigger != TIME:
-            yield _operator(each.trigger), each.only
+    for element in machine.transitions:
+        yield Item(machine.kind, "state", element.after[0]), element.only
+        yield _transition(machine.kind, element.before, element.after), element.only
+        if element.trigger != TIME:
+            yield _operator(element.trigger), element.only
 
 
 def _transition(kind: str, before: Label, after: Label) -> Item:
@@ -131,11 +131,11 @@ class Coverage:
         tally.scenarios.update(scenarios)
         previous: dict[tuple[str, str], Label] = {}
         parse = self._known[api].parse
-        for entry in sorted(entries, key=lambda each: each["number"]):
+        for entry in sorted(entries, key=lambda element: element["number"]):
             self._add_request(api, entry)
             if _is_good(entry):
-                for each in parse.observations(entry["operation"], entry["response_body"]):
-                    self._add_observation(api, each, previous)
+                for element in parse.observations(entry["operation"], entry["response_body"]):
+                    self._add_observation(api, element, previous)
 
     def add_explanation(self, api: str, explanation: Mapping[str, Any]) -> None:
         """Add what happened to a task or dag: its explanation as the admin API has it."""
@@ -202,11 +202,11 @@ class Coverage:
 
     def standings(self, api: str) -> dict[Item, Standing]:
         """Return the standing of each item that counts, in order."""
-        known = self._tallies[api].standings if api in self._tallies else {}
+        existing = self._tallies[api].standings if api in self._tallies else {}
         return {
-            item: known.get(item, "never")
+            item: existing.get(item, "never")
             for item, only in items_of(self._known[api]).items()
-            if not only or item in known
+            if not only or item in existing
         }
 
     @property
@@ -357,14 +357,15 @@ def _head(item: Item, standings: Mapping[Item, Standing]) -> str:
         return str(item)
     before, _, after = item.word.partition(" → ")
     state, _, operation = after.partition("/")
-    for each in (state, before):
-        of_state = Item(item.kind, "state", each)
+    for element in (state, before):
+        of_state = Item(item.kind, "state", element)
         if standings.get(of_state) == standings[item]:
             return str(of_state)
     akin = {
-        standings[each]
-        for each in standings
-        if (each.kind, each.sort) == (item.kind, item.sort) and each.word.endswith(f"/{operation}")
+        standings[element]
+        for element in standings
+        if (element.kind, element.sort) == (item.kind, item.sort)
+        and element.word.endswith(f"/{operation}")
     }
     return f"{item.kind.replace('_', ' ')} under {operation}" if len(akin) == 1 else str(item)
 

@@ -136,12 +136,12 @@ class Explanation:
             "born": format_instant(self.born),
             "since": format_instant(self.since),
             "because": [
-                {"at": None if each.at is None else format_instant(each.at), "what": each.what}
-                for each in self.because
+                {"at": None if entry.at is None else format_instant(entry.at), "what": entry.what}
+                for entry in self.because
             ],
             "events": [event.to_json() for event in self.events],
             "next": self._next_json(),
-            "accepts": [{"operation": each.operation, "who": each.who} for each in self.accepts],
+            "accepts": [{"operation": entry.operation, "who": entry.who} for entry in self.accepts],
             "clock": {
                 "progression": self.clock.progression,
                 "speed": self.clock.speed,
@@ -381,12 +381,12 @@ def _last_move(past: Sequence[S]) -> Change:
 
 def last_of(events: Sequence[Event], part: Part, *, number: int = 1) -> Iterator[Event]:
     """Yield the last changes of a part, if there are any."""
-    yield from [each for each in events if each.part == part and not each.is_refusal][-number:]
+    yield from [entry for entry in events if entry.part == part and not entry.is_refusal][-number:]
 
 
 def last_operation(events: Sequence[Event]) -> Iterator[Event]:
     """Yield the last operation that was accepted, if any was; not all that it changed."""
-    yield from [each for each in events if each.is_operation][-1:]
+    yield from [entry for entry in events if entry.is_operation][-1:]
 
 
 def _reasons(
@@ -397,7 +397,7 @@ def _reasons(
     A sentence that another one of the same instant only continues is left out.
     """
     chosen = set(leading)
-    unique = list(dict.fromkeys((each.at, each.why) for each in events if each in chosen))
+    unique = list(dict.fromkeys((entry.at, entry.why) for entry in events if entry in chosen))
     return (
         *(
             Reason(at, what)

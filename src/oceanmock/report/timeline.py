@@ -185,7 +185,7 @@ def _draw_tracks(timeline: Timeline, width: int) -> Iterator[str]:
     labels = [dict(state.labels()) for state in timeline.states]
     for track in timeline.tracks:
         if track.label is not None:
-            styles = [style_of(timeline.styles, each[track.part]) for each in labels]
+            styles = [style_of(timeline.styles, item[track.part]) for item in labels]
             yield _track(track.label, styles, widths)
 
 

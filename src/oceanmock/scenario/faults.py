@@ -219,7 +219,7 @@ class Fault(Model):
             what = "does nothing; give it one of {effects}"
             raise contradiction("bad_fault", what, effects=", ".join(EFFECTS))
         for key, (allowed, why) in _ALONE.items():
-            beside = [each for each in self.effects if each != key and each not in allowed]
+            beside = [item for item in self.effects if item != key and item not in allowed]
             if key in self.effects and beside:
                 message = "has `{beside}` beside `{effect}`, with which {why}"
                 raise contradiction("bad_fault", message, effect=key, beside=beside[0], why=why)
@@ -245,7 +245,7 @@ def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
 
 def _duplicate_names(fault: Fault, before: Sequence[Fault], loc: Loc) -> Iterator[Issue]:
     """Yield a name that another fault has, or gets by its place."""
-    names = [each.name or f"fault {place}" for place, each in enumerate(before, start=1)]
+    names = [item.name or f"fault {place}" for place, item in enumerate(before, start=1)]
     name = fault.name or f"fault {len(before) + 1}"
     if name in names:
         what = f"fault {names.index(name) + 1} of this file is already called {name!r}"

@@ -94,7 +94,7 @@ def read_fault(data: object, formats: Sequence[Format]) -> Fault:
     api = fields.pop("api", None) if isinstance(fields, dict) else None
     if isinstance(fields, dict) and not api:
         api = _api_named(fields, formats)
-    format = next((each for each in formats if each.api == api), formats[0])
+    format = next((entry for entry in formats if entry.api == api), formats[0])
     parsed = _validate(fields, format.fault, format.wording, prefix=("faults", 0))
     issues = parsed.issues
     if api not in (None, format.api):
@@ -144,11 +144,11 @@ def _parse(
     choices = {"api": _apis(formats), **format.wording.choices}
     wording = replace(format.wording, choices=choices, text_at=text_at)
     parsed = _validate(data, format.model, wording, foreign_keys=_foreign_keys(format, formats))
-    issues = parsed.issues + [parsed.as_written(each) for each in format.check_names(parsed.data)]
+    issues = parsed.issues + [parsed.as_written(entry) for entry in format.check_names(parsed.data)]
     if "api" not in parsed.data:
         missing = Issue((), "missing-key", "a scenario has no `api`")
         hint = _api_hint(formats)
-        issues = [replace(each, hint=hint) if each == missing else each for each in issues]
+        issues = [replace(entry, hint=hint) if entry == missing else entry for entry in issues]
     return issues, None if issues else parsed.value
 
 
@@ -204,11 +204,11 @@ def _validate(
     for loc, key in keys.missing:
         message = f"{owner_of(loc, whole, wording)} has no `{key}`"
         parsed.issues.append(parsed.as_written(Issue(loc, "missing-key", message)))
-    for loc, key, known in keys.unknown:
+    for loc, key, existing in keys.unknown:
         hint = "" if loc or foreign_keys is None else foreign_keys.get(str(key), "")
         message = f"`{key}` is no key of {owner_of(loc, whole, wording)}"
         way = (*_as_written(loc, keys.renamed), key)
-        issue = Issue(way, "unknown-key", message, hint or suggest(key, known), at_key=True)
+        issue = Issue(way, "unknown-key", message, hint or suggest(key, existing), at_key=True)
         parsed.issues.append(issue)
     try:
         parsed.value = model.model_validate(clean)
@@ -240,16 +240,16 @@ class _Keys:
         return self._mapping(value, model, loc) if isinstance(value, dict) else value
 
     def _mapping(self, data: dict[Any, Any], model: type[BaseModel], loc: Loc) -> dict[Any, Any]:
-        known, clean = model.model_fields, dict[Any, Any]()
+        existing, clean = model.model_fields, dict[Any, Any]()
         for key, value in data.items():
             right = key
-            if key not in known:
-                self.unknown.append((loc, key, tuple(known)))
-                right = closest(key, list(known)) if isinstance(key, str) else None
+            if key not in existing:
+                self.unknown.append((loc, key, tuple(existing)))
+                right = closest(key, list(existing)) if isinstance(key, str) else None
                 if right is None or right in data or right in clean:
                     continue
                 self.renamed[(*loc, right)] = key
-                if known[right].is_required():
+                if existing[right].is_required():
                     self.missing.append((loc, right))
             clean[right] = self.read(value, _model_below(model, right), (*loc, right))
         return clean

@@ -131,11 +131,13 @@ def check_fault_ids(
     for kind, named in things.items():
         if any(thing.id is None or not thing.is_sound for thing in named):
             continue
-        ids = [id for each in named if each.id for id in range(each.id, each.id + count_of(each))]
+        ids = [
+            id for entry in named if entry.id for id in range(entry.id, entry.id + count_of(entry))
+        ]
         for place, fault in entries(data.get("faults")):
             id = _of_type(fault.get(kind), int) if isinstance(fault, dict) else None
             if id is not None and ids and id not in ids:
-                names = [str(each) for each in ids[:1000]]
+                names = [str(entry) for entry in ids[:1000]]
                 what = f"there is no {named[0].kind.noun} {id} in this file"
                 hint = did_you_mean(id, names) or f"There are: {', '.join(names[:MAX_CHOICES])}."
                 yield Issue(("faults", place, kind), "unknown-reference", what, hint)
@@ -146,15 +148,15 @@ def check_fault_ids(
 
 def check_reference(reference: Any, named: Sequence[NamedPart], loc: Loc) -> Iterator[Issue]:
     """Yield what is wrong with a reference to one of the things, if they are soundly named."""
-    if not named or not all(each.is_sound for each in named) or not _is_reference(reference):
+    if not named or not all(entry.is_sound for entry in named) or not _is_reference(reference):
         return
-    kind, count = named[0].kind, sum(each.matches(reference) for each in named)
+    kind, count = named[0].kind, sum(entry.matches(reference) for entry in named)
     if count > 1 and not kind.may_repeat:
         what = f"{reference!r} is the name of {count} {kind.noun}s of {kind.where}"
         other = "id" if isinstance(reference, str) else "name"
         yield Issue(loc, "ambiguous-reference", what, f"Refer to it by its {other}.")
     if not count:
-        names = [str(name) for each in named for name in (each.number, each.name) if name]
+        names = [str(name) for entry in named for name in (entry.number, entry.name) if name]
         what = f"there is no {kind.noun} {reference!r} in {kind.where}"
         hint = did_you_mean(reference, names) or f"There are: {', '.join(names[:MAX_CHOICES])}."
         yield Issue(loc, "unknown-reference", what, hint)
@@ -178,7 +180,7 @@ def check_story(data: Any, named: Sequence[NamedPart], *, keys: Sequence[str]) -
             yield from check_reference(reference, candidates, (*way, key))
             if reference is None or not _is_reference(reference):
                 break
-            target = next((each for each in candidates if each.matches(reference)), None)
+            target = next((entry for entry in candidates if entry.matches(reference)), None)
             candidates = target.parts if target is not None else ()
 
 

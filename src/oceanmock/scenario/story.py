@@ -158,7 +158,7 @@ def simulate(
             if isinstance(step, Start):
                 if step.actor not in absent:
                     raise _Divergence(f"{actor.called(())} is there already")
-                others = [each for place, each in enumerate(cast) if place not in absent]
+                others = [item for place, item in enumerate(cast) if place not in absent]
                 after = _accepted(actor.start(now, others), actor, step)
             else:
                 after = _accepted(

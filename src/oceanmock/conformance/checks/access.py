@@ -28,13 +28,13 @@ def credentials(subject: Subject) -> Iterator[CheckResult]:
 
 def operators(subject: Subject) -> Iterator[CheckResult]:
     """An operator that the route does not know is refused."""
-    known = OPERATORS.get(subject.id)
-    if known is None or subject.exchange.method != "POST" or subject.status >= 500:
+    existing = OPERATORS.get(subject.id)
+    if existing is None or subject.exchange.method != "POST" or subject.status >= 500:
         return
-    asked = subject.request_json.get("operator")
-    if isinstance(asked, str) and asked.upper() in known:
+    requested = subject.request_json.get("operator")
+    if isinstance(requested, str) and requested.upper() in existing:
         return
-    wrong = f"the operator {asked!r} is accepted; {subject.id} knows {', '.join(known)}."
+    wrong = f"the operator {requested!r} is accepted; {subject.id} knows {', '.join(existing)}."
     yield check("call.unknown-accepted", subject.status >= 300, "$", wrong)
 
 

@@ -48,8 +48,8 @@ def content_type(subject: Subject) -> Iterator[CheckResult]:
 
 
 def _media_types(subject: Subject) -> tuple[str, ...]:
-    said = _response(subject)
-    return tuple(media_type.lower() for media_type in said.get("content", {}))
+    actual = _response(subject)
+    return tuple(media_type.lower() for media_type in actual.get("content", {}))
 
 
 def _response(subject: Subject) -> Any:
@@ -62,8 +62,8 @@ def _response(subject: Subject) -> Any:
 
 def required_headers(subject: Subject) -> Iterator[CheckResult]:
     """The headers that the contract requires of the answer are there."""
-    for name, said in _response(subject).get("headers", {}).items():
-        if subject.contract.resolved(said).get("required"):
+    for name, actual in _response(subject).get("headers", {}).items():
+        if subject.contract.resolved(actual).get("required"):
             there = subject.exchange.header(name) is not None
             wrong = f"the header {name} is missing; every {subject.status} has it."
             yield check("header.missing", there, f"header {name}", wrong)
@@ -84,22 +84,22 @@ def envelope(subject: Subject) -> Iterator[CheckResult]:
     body, status = subject.body, subject.status
     for name in subject.contract.spec["components"]["schemas"]["Envelope"]["required"]:
         yield check("envelope.member", name in body, f"$.{name}", f"the envelope has no {name}.")
-    if (said := whole(body.get("status"))) is not None:
-        wrong = f"status is {said} in an answer whose HTTP status is {status}."
-        yield check("envelope.status", said == status, "$.status", wrong)
+    if (actual := whole(body.get("status"))) is not None:
+        wrong = f"status is {actual} in an answer whose HTTP status is {status}."
+        yield check("envelope.status", actual == status, "$.status", wrong)
     if isinstance(body.get("successful"), bool):
-        kept = body["successful"] == (status < 400)
+        passed = body["successful"] == (status < 400)
         wrong = f"successful is {str(body['successful']).lower()} in an answer with {status}."
-        yield check("envelope.successful", kept, "$.successful", wrong)
+        yield check("envelope.successful", passed, "$.successful", wrong)
     if "timestamp" in body:
         wrong = f"timestamp is {body['timestamp']!r}, which is no instant."
         yield check(
             "envelope.timestamp", instant(body["timestamp"]) is not None, "$.timestamp", wrong
         )
     if "duration" in body:
-        kept = (whole(body["duration"]) or 0) >= 0 and whole(body["duration"]) is not None
+        passed = (whole(body["duration"]) or 0) >= 0 and whole(body["duration"]) is not None
         wrong = f"duration is {body['duration']!r}, not a number of milliseconds."
-        yield check("envelope.duration", kept, "$.duration", wrong)
+        yield check("envelope.duration", passed, "$.duration", wrong)
     yield from _error_or_not(subject)
     yield from _trace_id(subject)
 
@@ -113,12 +113,12 @@ def _error_or_not(subject: Subject) -> Iterator[CheckResult]:
 
 def _trace_id(subject: Subject) -> Iterator[CheckResult]:
     """Any but an empty one, where the request was let in: what stands in front may choose it."""
-    said = subject.body.get("traceId")
-    if not isinstance(said, str) or subject.status >= 400:
+    actual = subject.body.get("traceId")
+    if not isinstance(actual, str) or subject.status >= 400:
         return
-    if said or subject.id != "getStatus":  # the quirk status-has-no-trace-id
-        wrong = f"traceId is {said!r}, in which nobody finds anything again."
-        yield check("envelope.trace-id", bool(said.strip()), "$.traceId", wrong)
+    if actual or subject.id != "getStatus":  # the quirk status-has-no-trace-id
+        wrong = f"traceId is {actual!r}, in which nobody finds anything again."
+        yield check("envelope.trace-id", bool(actual.strip()), "$.traceId", wrong)
 
 
 CHECKS: Final = (content_type, required_headers, json_object, envelope)

@@ -19,9 +19,9 @@ from oceanmock.conformance.checks.envelope import is_of_the_api
 def message(subject: Subject) -> Iterator[CheckResult]:
     """An error says what is wrong."""
     if subject.error:
-        said = subject.error.get("message")
-        kept = isinstance(said, str) and bool(said.strip())
-        yield check("error.message", kept, "$.error.message", "the error has no message.")
+        actual = subject.error.get("message")
+        passed = isinstance(actual, str) and bool(actual.strip())
+        yield check("error.message", passed, "$.error.message", "the error has no message.")
 
 
 # --- OCP ------------------------------------------------------------------------------------------
@@ -97,7 +97,9 @@ def obshell_code(subject: Subject) -> Iterator[CheckResult]:
     if not is_of_the_api(subject) or not isinstance(code, str):
         return
     path = "$.error.errCode"
-    statuses = next((s for known, s in STATUS_BY_CODE.items() if code.startswith(known)), None)
+    statuses = next(
+        (s for existing, s in STATUS_BY_CODE.items() if code.startswith(existing)), None
+    )
     if statuses is not None:
         wrong = f"{code} is answered {subject.status}; it goes with {statuses[0]}."
         yield check("error.code", subject.status in statuses, path, wrong)
@@ -115,13 +117,13 @@ def obshell_code(subject: Subject) -> Iterator[CheckResult]:
 
 def _number(subject: Subject, code: str) -> Iterator[CheckResult]:
     """1 for a header that cannot be decrypted, 10008 for any other; SDKs go by it."""
-    said = whole(subject.error.get("code"))
+    actual = whole(subject.error.get("code"))
     right: tuple[int, ...] = (1,) if code == DECRYPT_FAILED else (10008,)
     if code.startswith("Request."):  # only where a quirk was mended
         right = (1, 10008)
-    if said is not None:
-        wrong = f"code is {said}; with {code} it is {right[0]}."
-        yield check("error.code", said in right, "$.error.code", wrong)
+    if actual is not None:
+        wrong = f"code is {actual}; with {code} it is {right[0]}."
+        yield check("error.code", actual in right, "$.error.code", wrong)
 
 
 def _refusals(subject: Subject) -> tuple[str, ...]:
@@ -129,8 +131,8 @@ def _refusals(subject: Subject) -> tuple[str, ...]:
     if subject.id not in ("dagHandler", "nodeHandler"):
         return READ_REFUSALS
     kind = "Dag" if subject.id == "dagHandler" else "Node"
-    asked = subject.request_json.get("operator")
-    operator = asked.upper() if isinstance(asked, str) else ""
+    requested = subject.request_json.get("operator")
+    operator = requested.upper() if isinstance(requested, str) else ""
     words: tuple[str, ...]
     if kind == "Node":
         words = NODE_WORDS if operator == "PASS" else ("NotSupport",)

@@ -97,11 +97,11 @@ def sub_tasks_in(subject: Subject) -> Iterator[tuple[str, Json]]:
 
 def ids(subject: Subject) -> Iterator[CheckResult]:
     """What is answered is what was asked for, and a generic id ends in the number it stands for."""
-    asked = subject.path_ids[-1] if subject.path_ids else ""
-    if subject.status == 200 and isinstance(subject.data, dict) and CANONICAL.fullmatch(asked):
-        said = subject.data.get("id", asked)
-        wrong = f"{asked} was asked for, and {said} is answered."
-        yield check("id.differs", said == asked, "$.data.id", wrong)
+    requested = subject.path_ids[-1] if subject.path_ids else ""
+    if subject.status == 200 and isinstance(subject.data, dict) and CANONICAL.fullmatch(requested):
+        actual = subject.data.get("id", requested)
+        wrong = f"{requested} was asked for, and {actual} is answered."
+        yield check("id.differs", actual == requested, "$.data.id", wrong)
     for name, things in (("dag_id", dags_in), ("node_id", nodes_in), ("task_id", sub_tasks_in)):
         for path, thing in things(subject):
             number, id = whole(thing.get(name)), thing.get("id")
@@ -130,19 +130,19 @@ def times(subject: Subject) -> Iterator[CheckResult]:
 
 def counts(subject: Subject) -> Iterator[CheckResult]:
     """What has run was counted; what never ran has no log (sub_task.go:115-121)."""
-    for path, each in sub_tasks_in(subject):
-        state, operator = each.get("state"), each.get("operator")
-        times = whole(each.get("execute_times"))
+    for path, item in sub_tasks_in(subject):
+        state, operator = item.get("state"), item.get("operator")
+        times = whole(item.get("execute_times"))
         if times is not None and (state, operator) == ("PENDING", "RUN"):
             wrong = f"a sub task that never ran has run {times} times."
             yield check("count.never-run", times == 0, f"{path}.execute_times", wrong)
         if times is not None and state in ("RUNNING", *FINAL) and operator != "PASS":
             wrong = f"a sub task that is {state} has never run."
             yield check("count.never-run", times >= 1, f"{path}.execute_times", wrong)
-        has_log = isinstance(each.get("task_logs"), list)
+        has_log = isinstance(item.get("task_logs"), list)
         wrong = f"a sub task that is {state} has {'a' if has_log else 'no'} log."
-        kept = has_log == (state in ("RUNNING", *FINAL))
-        yield check("log.presence", kept, f"{path}.task_logs", wrong)
+        remaining = has_log == (state in ("RUNNING", *FINAL))
+        yield check("log.presence", remaining, f"{path}.task_logs", wrong)
 
 
 # --- what is above and what is below --------------------------------------------------------------
@@ -172,16 +172,16 @@ def dags(subject: Subject) -> Iterator[CheckResult]:
         if state == "FAILED":
             there = states[stage - 1] if 1 <= stage <= len(states) else "none"
             wrong = f"a dag that is FAILED at stage {stage} has a node there that is {there}."
-            kept = there == "FAILED" or _was_just_taken_up(nodes)
-            yield check("parent.out-of-step", kept, f"{path}.state", wrong)
+            remaining = there == "FAILED" or _was_just_taken_up(nodes)
+            yield check("parent.out-of-step", remaining, f"{path}.state", wrong)
         else:
             yield from _succeeded(path, dag, states)
 
 
 def _was_just_taken_up(nodes: list[Json]) -> bool:
     """Whether somebody operated between the two reads: its nodes were read after the dag."""
-    shown = {(str(node.get("state")), str(node.get("operator"))) for node in nodes}
-    return "FAILED" not in {state for state, _ in shown} and bool(shown & TAKEN_UP)
+    view = {(str(node.get("state")), str(node.get("operator"))) for node in nodes}
+    return "FAILED" not in {state for state, _ in view} and bool(view & TAKEN_UP)
 
 
 def _succeeded(path: str, dag: Json, states: list[str]) -> Iterator[CheckResult]:
@@ -190,18 +190,18 @@ def _succeeded(path: str, dag: Json, states: list[str]) -> Iterator[CheckResult]
     A rollback that failed may be retried or passed: what it did not come to stays PENDING/ROLLBACK.
     """
     operator, stage = dag.get("operator"), whole(dag.get("stage"))
-    shown = [(node.get("state"), node.get("operator")) for node in objects(dag.get("nodes"))]
-    if any(of_node == "CANCEL" for _, of_node in shown):
+    view = [(node.get("state"), node.get("operator")) for node in objects(dag.get("nodes"))]
+    if any(of_node == "CANCEL" for _, of_node in view):
         return
     if operator in ("RUN", "PASS"):
         wrong = f"a dag that is SUCCEED/{operator} has nodes that are {', '.join(states)}."
-        settled = [state for state, of in shown if (state, of) != ("PENDING", "ROLLBACK")]
-        kept = set(settled) == {"SUCCEED"}
-        yield check("parent.out-of-step", kept, f"{path}.state", wrong)
+        settled = [state for state, of in view if (state, of) != ("PENDING", "ROLLBACK")]
+        remaining = set(settled) == {"SUCCEED"}
+        yield check("parent.out-of-step", remaining, f"{path}.state", wrong)
     if operator == "ROLLBACK":
         wrong = f"a dag that was rolled back has nodes that are {', '.join(states)}."
-        kept = set(states) <= {"SUCCEED", "PENDING"} and ("PENDING", "ROLLBACK") not in shown
-        yield check("parent.out-of-step", kept, f"{path}.state", wrong)
+        remaining = set(states) <= {"SUCCEED", "PENDING"} and ("PENDING", "ROLLBACK") not in view
+        yield check("parent.out-of-step", remaining, f"{path}.state", wrong)
     last = {"RUN": len(states), "ROLLBACK": 1}.get(str(operator))
     if last is not None:
         wrong = f"a dag that is SUCCEED/{operator} ends at stage {stage}, not at {last}."
@@ -211,20 +211,22 @@ def _succeeded(path: str, dag: Json, states: list[str]) -> Iterator[CheckResult]
 def nodes(subject: Subject) -> Iterator[CheckResult]:
     """A node whose state is final fits its sub tasks (engine/scheduler/task_handler.go:74-235)."""
     for path, node in nodes_in(subject):
-        states = {str(each.get("state")) for each in objects(node.get("sub_tasks"))}
+        states = {str(item.get("state")) for item in objects(node.get("sub_tasks"))}
         state, operator = node.get("state"), node.get("operator")
         if not states:
             continue
         listed = " and ".join(sorted(states))
         if state == "SUCCEED":
             wrong = f"a node that is SUCCEED has sub tasks that are {listed}."
-            kept = states <= ({"SUCCEED", "PENDING"} if operator == "ROLLBACK" else {"SUCCEED"})
-            yield check("parent.out-of-step", kept, f"{path}.state", wrong)
+            remaining = states <= (
+                {"SUCCEED", "PENDING"} if operator == "ROLLBACK" else {"SUCCEED"}
+            )
+            yield check("parent.out-of-step", remaining, f"{path}.state", wrong)
         if state == "FAILED" and operator != "CANCEL":
             wrong = f"a node that is FAILED has no sub task that is: they are {listed}."
-            passed = any(each.get("operator") == "PASS" for each in objects(node.get("sub_tasks")))
-            kept = "FAILED" in states or passed  # in between
-            yield check("parent.out-of-step", kept, f"{path}.state", wrong)
+            passed = any(item.get("operator") == "PASS" for item in objects(node.get("sub_tasks")))
+            remaining = "FAILED" in states or passed  # in between
+            yield check("parent.out-of-step", remaining, f"{path}.state", wrong)
 
 
 def order(subject: Subject) -> Iterator[CheckResult]:
@@ -234,13 +236,13 @@ def order(subject: Subject) -> Iterator[CheckResult]:
         for (_, lower), (at, upper) in pairwise(numbered_nodes):
             if dag.get("operator") == "RUN" and _has_run(upper, ("RUN", "RETRY")):
                 wrong = "it started before the node of the stage below it had ended."
-                kept = _comes_after(upper, lower)
-                yield check("order.forward", kept, f"{at}.start_time", wrong)
+                remaining = _comes_after(upper, lower)
+                yield check("order.forward", remaining, f"{at}.start_time", wrong)
             both_back = _has_run(lower, ("ROLLBACK",)) and _was_undone(upper)
             if dag.get("operator") == "ROLLBACK" and both_back:
                 wrong = "it is not undone, or too late, while the node of the stage below it is."
-                kept = upper.get("state") == "SUCCEED" and _comes_after(lower, upper)
-                yield check("rollback.order", kept, f"{at}.end_time", wrong)
+                remaining = upper.get("state") == "SUCCEED" and _comes_after(lower, upper)
+                yield check("rollback.order", remaining, f"{at}.end_time", wrong)
 
 
 def _has_run(node: Json, operators: tuple[str, ...]) -> bool:
@@ -268,9 +270,9 @@ def _slack(thing: Json) -> int:
 def twice(subject: Subject) -> Iterator[CheckResult]:
     """Nothing is listed twice."""
     contents = subject.data.get("contents") if isinstance(subject.data, dict) else None
-    known = [each["id"] for each in objects(contents) if "id" in each]
-    again = sorted({str(each) for each in known if known.count(each) > 1})
-    if known and subject.id in LISTS | {"getFullSubTaskLogs"}:
+    existing = [item["id"] for item in objects(contents) if "id" in item]
+    again = sorted({str(item) for item in existing if existing.count(item) > 1})
+    if existing and subject.id in LISTS | {"getFullSubTaskLogs"}:
         yield check("list.twice", not again, "$.data.contents", f"{again[:5]} are listed twice.")
 
 
@@ -296,15 +298,15 @@ def details(subject: Subject) -> Iterator[CheckResult]:
     texts = [text for name, text in subject.query if name == "show_details"]
     if len(texts) > 1 or not set(texts) <= GO_BOOLEANS:
         return
-    wanted = not set(texts) & GO_FALSE
-    if subject.id in ALWAYS_DETAILED and not wanted:
+    expected = not set(texts) & GO_FALSE
+    if subject.id in ALWAYS_DETAILED and not expected:
         return
     for path, dag in dags_in(subject):
         if "nodes" in dag:
-            kept = (dag["nodes"] is not None) == wanted
-            wrong = f"details are {'' if wanted else 'not '}asked for, and nodes is"
-            said = "null" if dag["nodes"] is None else "there"
-            yield check("details.ignored", kept, f"{path}.nodes", f"{wrong} {said}.")
+            remaining = (dag["nodes"] is not None) == expected
+            wrong = f"details are {'' if expected else 'not '}asked for, and nodes is"
+            actual = "null" if dag["nodes"] is None else "there"
+            yield check("details.ignored", remaining, f"{path}.nodes", f"{wrong} {actual}.")
 
 
 def logs(subject: Subject) -> Iterator[CheckResult]:
@@ -313,17 +315,19 @@ def logs(subject: Subject) -> Iterator[CheckResult]:
     if subject.id != "getFullSubTaskLogs" or subject.status != 200 or not lines:
         return
     runs = [whole(line.get("execute_times")) for line in objects(lines)]
-    known = [run for run in runs if run is not None]
-    wrong = f"the lines are of the runs {known[:20]}, which are not in order."
-    asked = subject.path_ids[-1] if subject.path_ids else ""
-    if not asked.startswith("1"):  # what the cluster keeps comes from several agents, in any order
-        yield check("log.order", known == sorted(known), "$.data.contents", wrong)
+    existing = [run for run in runs if run is not None]
+    wrong = f"the lines are of the runs {existing[:20]}, which are not in order."
+    requested = subject.path_ids[-1] if subject.path_ids else ""
+    if not requested.startswith(
+        "1"
+    ):  # what the cluster keeps comes from several agents, in any order
+        yield check("log.order", existing == sorted(existing), "$.data.contents", wrong)
     for path, line in numbered(lines, "$.data.contents"):
         number = whole(line.get("sub_task_id"))
-        if CANONICAL.fullmatch(asked) and number is not None:
-            wrong = f"the line is of sub task {number}, and {asked} was asked for."
-            kept = number_in(asked) == number
-            yield check("id.differs", kept, f"{path}.sub_task_id", wrong)
+        if CANONICAL.fullmatch(requested) and number is not None:
+            wrong = f"the line is of sub task {number}, and {requested} was asked for."
+            remaining = number_in(requested) == number
+            yield check("id.differs", remaining, f"{path}.sub_task_id", wrong)
 
 
 CHECKS: Final = (

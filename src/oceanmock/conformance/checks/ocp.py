@@ -77,8 +77,8 @@ def ends(subject: Subject) -> Iterator[CheckResult]:
     for path, task in tasks_in(subject):
         if task.get("status") in ENDED:
             wrong = f"a task that is {task['status']} has no finishTime."
-            kept = task.get("finishTime") is not None
-            yield check("time.finish", kept, f"{path}.finishTime", wrong)
+            passed = task.get("finishTime") is not None
+            yield check("time.finish", passed, f"{path}.finishTime", wrong)
     for path, subtask in subtasks_in(subject):
         if "runTime" in subtask:  # a row of a list has no times
             yield from _ends_of(path, subtask)
@@ -88,10 +88,10 @@ def _ends_of(path: str, subtask: Json) -> Iterator[CheckResult]:
     status = str(subtask.get("status"))
     never_ran = (status, subtask.get("operation")) == ("PENDING", "EXECUTE")
     has = {"startTime": status in ENDED | UNDER_RUN, "finishTime": status in ENDED}
-    for name, wanted in has.items() if never_ran or status in ENDED | UNDER_RUN else ():
-        wrong = f"a subtask that is {status} has {'no' if wanted else 'a'} {name}."
-        kept = (subtask.get(name) is not None) == wanted
-        yield check("time.finish", kept, f"{path}.{name}", wrong)
+    for name, required in has.items() if never_ran or status in ENDED | UNDER_RUN else ():
+        wrong = f"a subtask that is {status} has {'no' if required else 'a'} {name}."
+        passed = (subtask.get(name) is not None) == required
+        yield check("time.finish", passed, f"{path}.{name}", wrong)
 
 
 # --- a task and its subtasks ----------------------------------------------------------------------
@@ -102,15 +102,15 @@ def skips(subject: Subject) -> Iterator[CheckResult]:
     for path, subtask in subtasks_in(subject):
         if subtask.get("operation") in ("SKIP", "ROLLBACK_SKIP"):
             wrong = f"a subtask is {subtask.get('status')}/{subtask['operation']}."
-            kept = subtask.get("status") != "FAILED"
-            yield check("call.skip-runs", kept, f"{path}.status", wrong)
+            passed = subtask.get("status") != "FAILED"
+            yield check("call.skip-runs", passed, f"{path}.status", wrong)
 
 
 def parents(subject: Subject) -> Iterator[CheckResult]:
     """A task whose status is final fits its subtasks (RunningTaskWorker:86-119,143-176)."""
     for path, task in tasks_in(subject):
         subtasks = objects(task.get("subtasks"))
-        statuses = {str(each.get("status")) for each in subtasks}
+        statuses = {str(item.get("status")) for item in subtasks}
         if not subtasks:
             continue
         if task.get("status") == "SUCCESSFUL":
@@ -119,8 +119,8 @@ def parents(subject: Subject) -> Iterator[CheckResult]:
             yield check("parent.out-of-step", statuses in goals, f"{path}.status", wrong)
         if task.get("status") == "FAILED":
             wrong = f"a task that is FAILED has no subtask that is: they are {_listed(statuses)}."
-            kept = "FAILED" in statuses or _was_just_taken_up(subtasks)
-            yield check("parent.out-of-step", kept, f"{path}.status", wrong)
+            passed = "FAILED" in statuses or _was_just_taken_up(subtasks)
+            yield check("parent.out-of-step", passed, f"{path}.status", wrong)
 
 
 def _was_just_taken_up(subtasks: list[Json]) -> bool:
@@ -151,13 +151,13 @@ def prohibitions(subject: Subject) -> Iterator[CheckResult]:
         subtasks = objects(task.get("subtasks"))
         if task.get("status") in ENDED and "prohibitRollback" in task:
             has = any(
-                each.get("prohibitRollback") is True
-                and each.get("status") not in ("PENDING", "READY")
-                for each in subtasks
+                item.get("prohibitRollback") is True
+                and item.get("status") not in ("PENDING", "READY")
+                for item in subtasks
             )
             wrong = "a subtask that has run prohibits rollback, and its task does not say so."
-            kept = not has or task["prohibitRollback"] is True
-            yield check("parent.prohibit-rollback", kept, f"{path}.prohibitRollback", wrong)
+            passed = not has or task["prohibitRollback"] is True
+            yield check("parent.prohibit-rollback", passed, f"{path}.prohibitRollback", wrong)
 
 
 # --- the graph ------------------------------------------------------------------------------------
@@ -167,23 +167,23 @@ def graph(subject: Subject) -> Iterator[CheckResult]:
     """Upstreams and downstreams are of one task, and say the same."""
     for path, task in tasks_in(subject):
         subtasks = _by_id(task)
-        if not any("upstreams" in each for each in subtasks.values()):
+        if not any("upstreams" in item for item in subtasks.values()):
             continue
-        for at, each in numbered(task.get("subtasks"), f"{path}.subtasks"):
-            yield from _edges(at, each, subtasks, "upstreams", "downstreams")
-            yield from _edges(at, each, subtasks, "downstreams", "upstreams")
+        for at, item in numbered(task.get("subtasks"), f"{path}.subtasks"):
+            yield from _edges(at, item, subtasks, "upstreams", "downstreams")
+            yield from _edges(at, item, subtasks, "downstreams", "upstreams")
         series = sorted(s for e in subtasks.values() if (s := whole(e.get("seriesId"))) is not None)
         wrong = f"the seriesIds of a task are {series[:20]}, not 0 to {len(subtasks) - 1}."
-        kept = series == list(range(len(subtasks)))
-        yield check("graph.series", kept, f"{path}.subtasks[*].seriesId", wrong)
+        passed = series == list(range(len(subtasks)))
+        yield check("graph.series", passed, f"{path}.subtasks[*].seriesId", wrong)
 
 
 def _by_id(task: Json) -> dict[Any, Json]:
     """The subtasks of a task by their ids, as numbers."""
     return {
-        id: each
-        for each in objects(task.get("subtasks"))
-        if (id := whole(each.get("id"))) is not None
+        id: item
+        for item in objects(task.get("subtasks"))
+        if (id := whole(item.get("id"))) is not None
     }
 
 
@@ -193,9 +193,9 @@ def _edges(
     named = subtask.get(there)
     for other in map(whole, named if isinstance(named, list) else ()):
         ends = subtasks.get(other, {}).get(back)
-        kept = isinstance(ends, list) and subtask.get("id") in ends
+        passed = isinstance(ends, list) and subtask.get("id") in ends
         wrong = f"{subtask.get('id')} has {other} among its {there}, which does not name it back."
-        yield check("graph.one-way", kept, f"{path}.{there}", wrong)
+        yield check("graph.one-way", passed, f"{path}.{there}", wrong)
 
 
 def order(subject: Subject) -> Iterator[CheckResult]:
@@ -204,24 +204,24 @@ def order(subject: Subject) -> Iterator[CheckResult]:
         subtasks = _by_id(task)
         check = _undone_last_first if task.get("operation") == "ROLLBACK" else _done_first
         if "operation" in task:
-            for at, each in numbered(task.get("subtasks"), f"{path}.subtasks"):
-                yield from check(at, each, subtasks)
+            for at, item in numbered(task.get("subtasks"), f"{path}.subtasks"):
+                yield from check(at, item, subtasks)
 
 
 def _neighbours(subtask: Json, subtasks: Mapping[Any, Json], name: str) -> list[Json]:
     named = subtask.get(name)
-    known = [subtasks.get(whole(each)) for each in named] if isinstance(named, list) else []
-    return [each for each in known if each is not None]
+    existing = [subtasks.get(whole(item)) for item in named] if isinstance(named, list) else []
+    return [item for item in existing if item is not None]
 
 
 def _done_first(path: str, subtask: Json, subtasks: Mapping[Any, Json]) -> Iterator[CheckResult]:
     """What is not PENDING has upstreams that all succeeded (AbstractTaskWorker:59-87)."""
     if subtask.get("status") == "PENDING":
         return
-    for each in _neighbours(subtask, subtasks, "upstreams"):
-        wrong = f"it is {subtask.get('status')} while its upstream {each.get('id')} is "
-        kept = each.get("status") == "SUCCESSFUL"
-        yield check("order.forward", kept, f"{path}.status", f"{wrong}{each.get('status')}.")
+    for item in _neighbours(subtask, subtasks, "upstreams"):
+        wrong = f"it is {subtask.get('status')} while its upstream {item.get('id')} is "
+        passed = item.get("status") == "SUCCESSFUL"
+        yield check("order.forward", passed, f"{path}.status", f"{wrong}{item.get('status')}.")
 
 
 def _undone_last_first(
@@ -230,15 +230,15 @@ def _undone_last_first(
     """What is undone has downstreams that all are, and were before (AbstractTaskWorker:89-115)."""
     if subtask.get("operation") not in BACKWARDS or subtask.get("status") not in UNDER_WAY:
         return
-    for each in _neighbours(subtask, subtasks, "downstreams"):
-        wrong = f"it is undone while its downstream {each.get('id')} is {each.get('status')}."
-        yield check("rollback.order", each.get("status") == "PENDING", f"{path}.status", wrong)
-        both = (subtask, each)
+    for item in _neighbours(subtask, subtasks, "downstreams"):
+        wrong = f"it is undone while its downstream {item.get('id')} is {item.get('status')}."
+        yield check("rollback.order", item.get("status") == "PENDING", f"{path}.status", wrong)
+        both = (subtask, item)
         if all(e.get("status") == "PENDING" and e.get("operation") in BACKWARDS for e in both):
             mine, its = (instant(e.get("finishTime")) for e in both)
-            wrong = f"it was undone before its downstream {each.get('id')} was."
-            kept = mine is None or its is None or its <= mine + SKEW
-            yield check("rollback.order", kept, f"{path}.finishTime", wrong)
+            wrong = f"it was undone before its downstream {item.get('id')} was."
+            passed = mine is None or its is None or its <= mine + SKEW
+            yield check("rollback.order", passed, f"{path}.finishTime", wrong)
 
 
 # --- lists ----------------------------------------------------------------------------------------
@@ -249,18 +249,18 @@ def page(subject: Subject) -> Iterator[CheckResult]:
     data = subject.data
     if subject.id != "listTaskInstances" or subject.status != 200 or not isinstance(data, dict):
         return
-    said = data.get("page")
-    if not isinstance(said, dict) or not isinstance(data.get("contents"), list):
+    actual = data.get("page")
+    if not isinstance(actual, dict) or not isinstance(data.get("contents"), list):
         return
     rows = len(data["contents"])
-    number, size = whole(said.get("number")), whole(said.get("size"))
-    total, pages = whole(said.get("totalElements")), whole(said.get("totalPages"))
+    number, size = whole(actual.get("number")), whole(actual.get("size"))
+    total, pages = whole(actual.get("totalElements")), whole(actual.get("totalPages"))
     for name, default, is_said in (("page", 1, number), ("size", 10, size)):
         if (asked := _asked_number(subject, name, default)) is not None and is_said is not None:
             member = "number" if name == "page" else name
             wrong = f"{name}={asked} was asked for, and page.{member} is {is_said}."
-            kept = is_said == asked or (name == "size" and LEAST_MOST <= is_said < asked)
-            yield check(f"paging.{member}", kept, f"$.data.page.{member}", wrong)
+            passed = is_said == asked or (name == "size" and LEAST_MOST <= is_said < asked)
+            yield check(f"paging.{member}", passed, f"$.data.page.{member}", wrong)
     if number is None or size is None or size < 1 or total is None or pages is None:
         return
     wrong = f"{total} elements in pages of {size} are {-(-total // size)} pages, not {pages}."
@@ -288,9 +288,9 @@ def twice(subject: Subject) -> Iterator[CheckResult]:
     )
     lists += [(f"{path}.subtasks", task.get("subtasks")) for path, task in tasks_in(subject)]
     for path, listed in lists:
-        known = [each.get("id") for each in objects(listed) if "id" in each]
-        again = sorted({str(each) for each in known if known.count(each) > 1})
-        if known:
+        existing = [item.get("id") for item in objects(listed) if "id" in item]
+        again = sorted({str(item) for item in existing if existing.count(item) > 1})
+        if existing:
             yield check("list.twice", not again, path, f"{', '.join(again)} is listed twice.")
 
 
@@ -300,10 +300,10 @@ Matches = Callable[[Json, str], bool]
 
 
 def _inner(task: Json, *names: str) -> Any:
-    found: Any = task
+    result: Any = task
     for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
+        result = result.get(name) if isinstance(result, dict) else None
+    return result
 
 
 FILTERS: Final[Mapping[str, Matches]] = {
@@ -355,8 +355,8 @@ def sorting(subject: Subject) -> Iterator[CheckResult]:
     asked = subject.parameter("sort") or ""
     if subject.id != "listTaskInstances" or asked not in DIRECTIONS:
         return
-    found = [whole(task.get("id")) for _, task in tasks_in(subject)]
-    values = [each for each in found if each is not None]
+    result = [whole(task.get("id")) for _, task in tasks_in(subject)]
+    values = [item for item in result if item is not None]
     right = sorted(values, reverse=DIRECTIONS[asked])
     wrong = f"sort={asked} was asked for, and the rows are not in that order."
     yield check("list.order", values == right, "$.data.contents", wrong)

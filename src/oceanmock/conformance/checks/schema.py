@@ -68,9 +68,9 @@ def _failure(subject: Subject) -> Iterator[CheckResult]:
     code = str(subject.error.get("errCode", ""))
     if not is_explained(subject) and not any(word in code for word in EXPECTED):
         rule = "hostile.500" if subject.exchange.expects_refusal else "status.server-error"
-        said = str(subject.error.get("message", ""))[:200].rstrip(". ")
+        actual = str(subject.error.get("message", ""))[:200].rstrip(". ")
         yield check(
-            rule, False, "$", f"the server failed with {subject.status}: {said or 'no word'}."
+            rule, False, "$", f"the server failed with {subject.status}: {actual or 'no word'}."
         )
 
 
@@ -95,11 +95,11 @@ def body(subject: Subject) -> Iterator[CheckResult]:
         if not schema.accepts(subject.body)
         else []
     )
-    broken = {_rule(each) for each in mistakes}
+    broken = {_rule(item) for item in mistakes}
     yield from (check(rule, True) for rule in BODIES if rule not in broken)
-    for each in mistakes:
+    for item in mistakes:
         yield CheckResult(
-            _rule(each), json_path(each.path), f"{json_path(each.path)}: {each.message}."
+            _rule(item), json_path(item.path), f"{json_path(item.path)}: {item.message}."
         )
 
 
@@ -116,8 +116,8 @@ def json_path(parts: Sequence[str | int]) -> str:
 def _schema_of(contract: Contract, operation: str, status: str) -> Schema | None:
     """The compiled schema of an answer; None where the contract has none."""
     responses = contract.definition_of(contract.operations[operation])["responses"]
-    said = contract.resolved(responses.get(status, {}))
-    for media_type, content in said.get("content", {}).items():
+    actual = contract.resolved(responses.get(status, {}))
+    for media_type, content in actual.get("content", {}).items():
         if "json" in media_type:
             return _compiled(orjson.dumps(content.get("schema", {})), contract)
     return None
@@ -126,9 +126,9 @@ def _schema_of(contract: Contract, operation: str, status: str) -> Schema | None
 @lru_cache(maxsize=256)
 def _compiled(schema: bytes, contract: Contract) -> Schema:
     """Operations share most of their answers; what a reference means is in the components."""
-    said: dict[str, Any] = orjson.loads(schema)
+    actual: dict[str, Any] = orjson.loads(schema)
     shared = {"schemas": contract.spec["components"]["schemas"]}
-    return Schema({"allOf": [said], "components": shared})
+    return Schema({"allOf": [actual], "components": shared})
 
 
 CHECKS: Final = (status, no_failure, body)

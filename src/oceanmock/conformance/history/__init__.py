@@ -98,13 +98,13 @@ class HistoryChecker(RuleChecker):
         found = super().__call__(exchange)
         late, self._late = self._late, []
         return found + [
-            each for subject, broken in late for each in self.failures(subject, [broken])
+            item for subject, broken in late for item in self.failures(subject, [broken])
         ]
 
     def results(self, subject: Subject) -> Iterator[CheckResult]:
         """Every look at an exchange, in the order in which things were remembered."""
-        for each in (self._clock, self._codes_agree, self._still_there, self._call, self._sights):
-            yield from guarded(each, subject)
+        for item in (self._clock, self._codes_agree, self._still_there, self._call, self._sights):
+            yield from guarded(item, subject)
         yield from guarded(self._log, subject)
 
     # --- what a server says of itself -------------------------------------------------------------
@@ -180,8 +180,10 @@ class HistoryChecker(RuleChecker):
             roots.add(subject.path_ids[0])
         if key[0] == "dag":
             roots.add(key[1])
-        known = roots - {""}
-        return frozenset(known) if key[0] in ("task", "dag") or key in self._roots else frozenset()
+        existing = roots - {""}
+        return (
+            frozenset(existing) if key[0] in ("task", "dag") or key in self._roots else frozenset()
+        )
 
     def _accepted(self, name: str, key: Key, before: Sighting) -> Iterator[CheckResult]:
         """What was accepted was possible in some state that it may have been in by then."""
@@ -197,7 +199,7 @@ class HistoryChecker(RuleChecker):
             yield check("call.prohibited-accepted", kept, "$", wrong)
 
     def _calls_since(self, before: Sighting) -> list[Call]:
-        return [each for each in self._calls[before.calls :] if each.concerns(before.root)]
+        return [item for item in self._calls[before.calls :] if item.concerns(before.root)]
 
     def _may_be_now(self, before: Sighting, *, is_certain: bool = False) -> chains.States:
         """All that something may show by now, after what it showed before."""
@@ -218,7 +220,7 @@ class HistoryChecker(RuleChecker):
         """
         if self.ours is None or self.contract.api != "ocp":
             return False
-        names = {each.name for each in calls}
+        names = {item.name for item in calls}
         is_half_undone = before.operation in BACKWARDS and names & RETRIES
         return bool(is_half_undone) or (before.kind == "task" and bool(names & OF_SUBTASKS))
 
@@ -227,7 +229,7 @@ class HistoryChecker(RuleChecker):
     def _sights(self, subject: Subject) -> Iterator[CheckResult]:
         """Holds everything that is shown against what was known of it."""
         found = sightings(subject, roots=self._roots, calls=len(self._calls))
-        self._roots.update({each.key: each.root for each in found if each.root})
+        self._roots.update({item.key: item.root for item in found if item.root})
         for now in found:
             if self._is_nothing_new(now):
                 yield check("terminal.moved" if now.is_terminal else "transition.illegal", True)
@@ -256,11 +258,11 @@ class HistoryChecker(RuleChecker):
         """It can have become this, and what never changes, or only grows, did so."""
         latest = self._latest.get(now.key)
         same = self._last.get((now.key, now.view))
-        for before in {id(each): each for each in (same, latest) if each is not None}.values():
+        for before in {id(item): item for item in (same, latest) if item is not None}.values():
             yield from self._moved(before, now)
         if same is not None:
             calls = self._calls_since(same)
-            yield from facts.kept(same, now)
+            yield from facts.fixed_fields(same, now)
             yield from facts.counted(same, now, calls)
             if self.ours is None:
                 yield from facts.not_counted(same, now, calls)

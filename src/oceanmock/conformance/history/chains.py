@@ -52,8 +52,8 @@ class Call:
 @lru_cache(maxsize=1024)
 def could_be(kind: str, state: str, operation: str) -> States:
     """What something may be that shows this; a row of a list does not tell the operation."""
-    known = MACHINES[kind].labels
-    return frozenset(s for s in known if s[0] == state and operation in ("", s[1]))
+    existing = MACHINES[kind].labels
+    return frozenset(s for s in existing if s[0] == state and operation in ("", s[1]))
 
 
 @lru_cache(maxsize=1024)
@@ -96,7 +96,7 @@ def with_own_retries(id: str, calls: Sequence[Call]) -> list[Call]:
     Some classes of subtasks do (ocp-express FailedSubtaskWorker:72-88); the mock's never do.
     """
     own = Call("subtask.RETRY", id, frozenset(), is_sure=False)
-    return [own, *(each for call in calls for each in (call, own))]
+    return [own, *(item for call in calls for item in (call, own))]
 
 
 def can_take(kind: str, name: str, *, switched: bool) -> States:

@@ -51,7 +51,7 @@ OF_ONE_VIEW: Final = frozenset({"additional_data", "nodes", "sub_tasks", "subtas
 """What a view may leave out, and logs, which come late from other agents."""
 
 
-def kept(before: Sighting, now: Sighting) -> Iterator[CheckResult]:
+def fixed_fields(before: Sighting, now: Sighting) -> Iterator[CheckResult]:
     """Looks at what never changes."""
     for name in FIXED[now.kind]:
         if name in before.raw and name in now.raw:
@@ -84,7 +84,7 @@ def _meant(value: Any) -> Any:
 
 
 def _ids(parts: Any) -> list[str]:
-    return sorted(id_text(each.get("id")) for each in objects(parts))
+    return sorted(id_text(item.get("id")) for item in objects(parts))
 
 
 def counted(before: Sighting, now: Sighting, calls: Sequence[Call]) -> Iterator[CheckResult]:
@@ -93,8 +93,8 @@ def counted(before: Sighting, now: Sighting, calls: Sequence[Call]) -> Iterator[
         old, new = instant(before.raw.get(name)), instant(now.raw.get(name))
         if old and new:  # neither absent nor the epoch, to which obshell resets
             wrong = f"{name} was {before.raw[name]}, and is {now.raw[name]}."
-            kept = new >= old - (AT_ONCE if _has_one_clock(now) else SKEW)
-            yield check("time.went-back", kept, f"{now.path}.{name}", wrong)
+            passed = new >= old - (AT_ONCE if _has_one_clock(now) else SKEW)
+            yield check("time.went-back", passed, f"{now.path}.{name}", wrong)
     name = COUNT.get(now.kind, "")
     old_count, new_count = whole(before.raw.get(name)), whole(now.raw.get(name))
     if old_count is None or new_count is None:
@@ -133,7 +133,7 @@ def _has_one_clock(thing: Sighting) -> bool:
 def _has_run_again(before: Sighting, now: Sighting, calls: Sequence[Call]) -> bool:
     """Whether a run that counts has begun: obshell counts all, OCP those of a task's retry."""
     if now.kind == "sub_task":
-        old, new = (instant(each.raw.get("start_time")) for each in (before, now))
+        old, new = (instant(item.raw.get("start_time")) for item in (before, now))
         return old is not None and new is not None and new > old
     first = calls[0] if calls else None
     was_failed = before.state == "FAILED" and before.operation != "ROLLBACK"
@@ -158,11 +158,11 @@ def _shown_by(parts: Any) -> dict[str, Any]:
     """State, operation, count and times of each part, and of its parts."""
     names = ("state", "operator", "status", "operation", "runTime", "execute_times")
     return {
-        id_text(each.get("id")): (
-            [*map(each.get, names), *(_meant(each.get(end)) for end in ("end_time", "finishTime"))],
-            _shown_by(each.get("sub_tasks")),
+        id_text(item.get("id")): (
+            [*map(item.get, names), *(_meant(item.get(end)) for end in ("end_time", "finishTime"))],
+            _shown_by(item.get("sub_tasks")),
         )
-        for each in objects(parts)
+        for item in objects(parts)
     }
 
 
@@ -208,7 +208,7 @@ def waiting(now: Sighting) -> str | None:
 
 def _waiting_task(task: Mapping[str, Any]) -> str | None:
     """A RUNNING task of which nothing is under way, and whose verdict is certain."""
-    statuses = {str(each.get("status")) for each in objects(task.get("subtasks"))}
+    statuses = {str(item.get("status")) for item in objects(task.get("subtasks"))}
     if task.get("status") != "RUNNING" or statuses & {"READY", "RUNNING", "CANCELING"}:
         return None
     goal = "PENDING" if task.get("operation") == "ROLLBACK" else "SUCCESSFUL"
@@ -222,6 +222,6 @@ def _waiting_dag(dag: Mapping[str, Any]) -> str | None:
     if dag.get("state") != "RUNNING" or not 1 <= stage <= len(nodes):
         return None
     node = nodes[stage - 1]
-    states = {str(each.get("state")) for each in objects(node.get("sub_tasks"))}
+    states = {str(item.get("state")) for item in objects(node.get("sub_tasks"))}
     runs = (node.get("state"), node.get("operator")) == ("RUNNING", "RUN")
     return repr(_shown_by(nodes)) if runs and states <= {"SUCCEED", "FAILED"} and states else None

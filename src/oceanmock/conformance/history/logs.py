@@ -44,17 +44,17 @@ class Logs:
         wrong = f"the log of sub task {id} had {len(before)} lines, which are not there any more."
         comes_late = _comes_late(id)
         stays = not Counter(map(str, before)) - Counter(map(str, lines))
-        kept = stays if comes_late else lines[: len(before)] == before
-        self._grown.append(check("log.rewritten", kept, path, wrong))
+        passed = stays if comes_late else lines[: len(before)] == before
+        self._grown.append(check("log.rewritten", passed, path, wrong))
         self._lines[id] = lines
         if comes_late:
             return
         runs = whole(now.raw.get("execute_times"))
         if now.state == "FAILED" and now.operation != "PASS" and runs is not None:
-            known = self._failed.setdefault(id, (runs, len(lines)))
-            if runs > known[0]:
+            existing = self._failed.setdefault(id, (runs, len(lines)))
+            if runs > existing[0]:
                 wrong = f"sub task {id} has failed in run {runs}, and its log does not say why."
-                self._grown.append(check("log.stale", len(lines) > known[1], path, wrong))
+                self._grown.append(check("log.stale", len(lines) > existing[1], path, wrong))
                 self._failed[id] = (runs, len(lines))
 
     def results(self, subject: Subject, latest: Mapping[Key, Sighting]) -> Iterator[CheckResult]:
@@ -79,8 +79,8 @@ class Logs:
         if subtask is not None and subtask.state in ENDS_OF.get(subtask.operation, ()):
             runs = OPENING.findall(text)  # no public sample has one: none may be written at all
             wrong = f"subtask {id} is {subtask.words}, and its log has no run of that."
-            kept = not runs or subtask.operation in runs
-            yield check("log.stale", kept, "$.data.log", wrong)
+            passed = not runs or subtask.operation in runs
+            yield check("log.stale", passed, "$.data.log", wrong)
 
     def _rows(self, subject: Subject, sub_task: Sighting | None) -> Iterator[CheckResult]:
         """obshell's log: lines with the run they belong to; a run that failed has at least one."""

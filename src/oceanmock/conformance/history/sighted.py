@@ -99,13 +99,13 @@ def sightings(
     parse = api_named(subject.contract.api).parse
     return [
         Sighting(
-            each.kind,
-            each.id,
-            each.root or roots.get((each.kind, each.id), ""),
-            each.raw,
-            each.path,
+            item.kind,
+            item.id,
+            item.root or roots.get((item.kind, item.id), ""),
+            item.raw,
+            item.path,
             subject,
             calls,
         )
-        for each in parse.observations(subject.id, subject.body)
+        for item in parse.observations(subject.id, subject.body)
     ]

@@ -99,7 +99,7 @@ def _judge(probe: Probe, subject: Subject) -> Iterator[CheckResult]:
         return  # a failure is for the checkers of the client to tell
     if probe.refused != "error.status" and subject.status in (401, 403):
         return  # the run's credentials do not suffice
-    allowed = " or ".join(str(each) for each in sorted(probe.statuses))
+    allowed = " or ".join(str(item) for item in sorted(probe.statuses))
     wrong = f"{probe.what} is answered {subject.status}; it should be {allowed}."
     is_sent_elsewhere = _asks_who(probe) and subject.status in ELSEWHERE
     is_expected = subject.status in probe.statuses or is_sent_elsewhere
@@ -113,10 +113,10 @@ def _judge(probe: Probe, subject: Subject) -> Iterator[CheckResult]:
         if subject.status == 400:
             return
     yield check("error.status", is_expected, "$", wrong)
-    said = subject.error.get("errCode")
-    if is_expected and subject.status >= 400 and probe.codes and isinstance(said, str):
-        wrong = f"{probe.what} is answered {said}; it should be {' or '.join(probe.codes)}."
-        yield check("error.code", said in probe.codes, "$.error.errCode", wrong)
+    actual = subject.error.get("errCode")
+    if is_expected and subject.status >= 400 and probe.codes and isinstance(actual, str):
+        wrong = f"{probe.what} is answered {actual}; it should be {' or '.join(probe.codes)}."
+        yield check("error.code", actual in probe.codes, "$.error.errCode", wrong)
     number = subject.error.get("code")
     if subject.status == 400 and probe.other_codes and isinstance(number, int):
         wrong = f"{probe.what} is answered with the code {number}, which has another meaning."

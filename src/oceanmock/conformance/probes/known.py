@@ -69,12 +69,12 @@ class KnownIds:
 
     def of(self, kind: str) -> list[Known]:
         """Everything of a kind, each id once."""
-        found = {each.id: each for task in self.tasks for each in task.all() if each.kind == kind}
+        found = {item.id: item for task in self.tasks for item in task.all() if item.kind == kind}
         return list(found.values())
 
     def ids(self, kind: str) -> list[str]:
         """The ids of everything of a kind."""
-        return [each.id for each in self.of(kind)]
+        return [item.id for item in self.of(kind)]
 
     @property
     def failed(self) -> list[Known]:
@@ -99,7 +99,7 @@ def find_ids(client: HttpClient) -> KnownIds:
     found = [
         _whole(client, _read(client, DETAIL[api].format(quote(id, safe="")))) for id in looked_at
     ]
-    return KnownIds(api, tuple(each for each in found if each is not None))
+    return KnownIds(api, tuple(item for item in found if item is not None))
 
 
 def _read(client: HttpClient, target: str) -> Exchange | None:
@@ -115,7 +115,7 @@ def _tops(client: HttpClient, exchange: Exchange | None) -> list[Observation]:
     if exchange is None or exchange.status != 200:
         return []
     found = api_named(client.target.api).parse.observations(exchange.operation, exchange.json())
-    return [each for each in found if each.kind in ("task", "dag")]
+    return [item for item in found if item.kind in ("task", "dag")]
 
 
 def _of_each_state(rows: Iterable[Observation]) -> Iterator[str]:
@@ -136,19 +136,19 @@ def _whole(client: HttpClient, exchange: Exchange | None) -> Known | None:
 
 
 def _type_in(body: Any) -> str:
-    said = body["data"].get("type")
-    return said if isinstance(said, str) else ""
+    actual = body["data"].get("type")
+    return actual if isinstance(actual, str) else ""
 
 
 def _with_parts(top: Observation, found: list[Observation]) -> Known:
     below: Mapping[str, Any] = {"task": "subtask", "dag": "node", "node": "sub_task"}
     kind = below.get(top.kind)
-    parts = [each for each in found if each.kind == kind and each.parent == top.id]
+    parts = [item for item in found if item.kind == kind and item.parent == top.id]
     return Known(
         kind=top.kind,
         id=top.id,
         name=top.name,
         state=top.state,
         operation=top.operation,
-        parts=tuple(_with_parts(each, found) for each in parts),
+        parts=tuple(_with_parts(item, found) for item in parts),
     )

@@ -227,9 +227,9 @@ def ask_whether_listed(prober: Prober, known: KnownIds) -> None:
     if exchange is not None and exchange.status == 200:
         subject = Subject(exchange, prober.contract)
         contents = subject.data.get("contents") if isinstance(subject.data, dict) else None
-        shown = {str(each.get("id")) for each in objects(contents)}
+        view = {str(item.get("id")) for item in objects(contents)}
         own = [dag.id for dag in known.tasks if dag.id[:1] in "23"]
-        prober.tell(subject, [missing(shown, own)])
+        prober.tell(subject, [missing(view, own)])
 
 
 # --- who asks -------------------------------------------------------------------------------------
@@ -323,10 +323,10 @@ class _Elsewhere:
 
     def __call__(self, request: Any) -> Any:
         """The request, with the header of one that asks for something else."""
-        meant = request.url
-        request.url = f"{meant}?show_details=true"
+        intended = request.url
+        request.url = f"{intended}?show_details=true"
         sealed = self._own(request)
-        sealed.url = meant
+        sealed.url = intended
         return sealed
 
 
@@ -378,7 +378,7 @@ def _operators(known: KnownIds, options: Options) -> Iterator[Probe]:
     for dag in (dag for dag in ours if dag.state == "FAILED"):
         code = "Task.Dag.Operator.CancelFinishedDag"
         yield _post("CANCEL of a FAILED dag", f"dag/{dag.id}", _body("CANCEL"), REFUSED, code)
-        for node in [each for each in dag.parts if each.state == "SUCCEED"][:1]:
+        for node in [item for item in dag.parts if item.state == "SUCCEED"][:1]:
             what, code = "PASS of a node that SUCCEED", "Task.Node.Operator.PassNotFailedNode"
             yield _post(what, f"node/{node.id}", _body("PASS"), REFUSED, code)
 

@@ -194,8 +194,8 @@ def _credentials(own: Any, *, writes: bool) -> Iterator[Probe]:
             yield Probe(
                 what, method, target, UNAUTHORIZED, accepted="auth.missing-accepted", auth=None
             )
-    for said, statuses in WRONG_CREDENTIALS:
-        what = f"a request with Authorization: {said}"
+    for actual, statuses in WRONG_CREDENTIALS:
+        what = f"a request with Authorization: {actual}"
         yield Probe(
             what,
             "GET",
@@ -203,7 +203,7 @@ def _credentials(own: Any, *, writes: bool) -> Iterator[Probe]:
             statuses,
             accepted="auth.wrong-accepted",
             auth=None,
-            headers={"Authorization": said},
+            headers={"Authorization": actual},
         )
     wrong = _wrong(own)
     if wrong is not None:
@@ -289,8 +289,8 @@ def _illegal_calls(known: KnownIds, options: Options) -> Iterator[Probe]:
 
 def _one_of_each_state(task: Known) -> list[Known]:
     """Subtasks that stay what they are under a task that has ended."""
-    found = {part.state: part for part in task.parts}
-    return [found[s] for s in ("SUCCESSFUL", "PENDING", "FAILED") if s in found]
+    result = {part.state: part for part in task.parts}
+    return [result[s] for s in ("SUCCESSFUL", "PENDING", "FAILED") if s in result]
 
 
 def _illegal(what: str, tail: str) -> Probe:
@@ -340,15 +340,15 @@ def ask_whether_listed(prober: Prober, known: KnownIds) -> None:
     """
     whole_list = _page(prober, "size=2000")
     if whole_list is not None and _is_whole(whole_list):
-        shown = {str(id) for id in _ids(whole_list)}
+        view = {str(id) for id in _ids(whole_list)}
         tasks = [task.id for task in known.tasks if task.type in ("", "MANUAL")]
-        prober.tell(whole_list, [missing(shown, tasks)])
+        prober.tell(whole_list, [missing(view, tasks)])
 
 
 def _is_whole(page: Subject) -> bool:
     """Whether a page has all there is: a server may have a limit of its own."""
-    said = page.data.get("page") if isinstance(page.data, dict) else None
-    total = whole(said.get("totalElements")) if isinstance(said, dict) else None
+    actual = page.data.get("page") if isinstance(page.data, dict) else None
+    total = whole(actual.get("totalElements")) if isinstance(actual, dict) else None
     return len(_contents(page)) >= total if total is not None else len(_contents(page)) < LARGEST
 
 
@@ -367,8 +367,8 @@ def ask_filters(prober: Prober) -> None:
     stayed = [row for row in _contents(before) if row in rows]
     for (query, matches), page in zip(filters, narrow, strict=True):
         if page is not None:
-            shown = _ids(page)
-            left_out = [row["id"] for row in stayed if matches(row) and row.get("id") not in shown]
+            view = _ids(page)
+            left_out = [row["id"] for row in stayed if matches(row) and row.get("id") not in view]
             wrong = f"{query} leaves out {left_out[:5]}, which it is for."
             prober.tell(page, [check("filter.too-narrow", not left_out, "$.data.contents", wrong)])
 
@@ -388,8 +388,8 @@ def _filters(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Matches]]:
 
 
 def _cluster(row: dict[str, Any]) -> int | None:
-    said = row.get("cluster")
-    return whole(said.get("id")) if isinstance(said, dict) else None
+    actual = row.get("cluster")
+    return whole(actual.get("id")) if isinstance(actual, dict) else None
 
 
 def _page(prober: Prober, query: str) -> Subject | None:

@@ -63,12 +63,12 @@ class Diagram:
     @property
     def transitions(self) -> list[Step]:
         """Return the steps that are transitions of the contract."""
-        return [each for each in self.steps if each.triggers]
+        return [item for item in self.steps if item.triggers]
 
     @property
     def observed(self) -> int:
         """Return how many of the contract's transitions were observed."""
-        return sum(each.count > 0 for each in self.transitions)
+        return sum(item.count > 0 for item in self.transitions)
 
 
 def _state_of(label: str) -> str:
@@ -79,7 +79,7 @@ def diagrams_of(result: Result) -> list[Diagram]:
     """Return a diagram per kind of the API, then one for any other kind in the result."""
     api = api_named(result.api)
     machines = api.states.MACHINES
-    kinds = {each.name: each for each in api.kinds}
+    kinds = {item.name: item for item in api.kinds}
     names = dict.fromkeys([*machines, *(kind for kind, _, _ in result.walked)])
     return [
         _diagram(
@@ -103,10 +103,10 @@ def _diagram(
 ) -> Diagram:
     counts = Counter({(b, a): n for (k, b, a), n in result.walked.items() if k == kind and b != a})
     triggers: dict[tuple[str, str], list[str]] = {}
-    for each in machine.transitions if machine else ():
-        pair = format_label(each.before), format_label(each.after)
-        if not each.only or pair in counts:  # one that needs a switch is drawn only if observed
-            triggers.setdefault(pair, []).append(each.trigger)
+    for item in machine.transitions if machine else ():
+        pair = format_label(item.before), format_label(item.after)
+        if not item.only or pair in counts:  # one that needs a switch is drawn only if observed
+            triggers.setdefault(pair, []).append(item.trigger)
     steps = [
         Step(
             *pair,
@@ -155,7 +155,7 @@ class _Edge:
 
     @property
     def count(self) -> int:
-        return sum(each.count for each in self.steps)
+        return sum(item.count for item in self.steps)
 
     @property
     def is_counted(self) -> bool:
@@ -164,9 +164,9 @@ class _Edge:
 
     @property
     def style(self) -> Style:
-        if any(each.is_odd for each in self.steps):
+        if any(item.is_odd for item in self.steps):
             return "odd"
-        if not any(each.triggers for each in self.steps):
+        if not any(item.triggers for item in self.steps):
             return "leap"
         return "seen" if self.count else "unseen"
 
@@ -251,7 +251,7 @@ def _curve(edge: _Edge, places: Mapping[str, Place]) -> Curve:
         return Curve((x - 22, top), (x - 36, top - 38), (x + 36, top - 38), (x + 22, top))
     others = [place for state, place in places.items() if state not in (edge.before, edge.after)]
     curves = [_bent((x, y), places[edge.after], 0.12 + 0.1 * step) for step in range(9)]
-    return next((each for each in curves if _is_clear(each, others)), curves[0])
+    return next((item for item in curves if _is_clear(item, others)), curves[0])
 
 
 def _bent(start: Place, end: Place, bow: float) -> Curve:

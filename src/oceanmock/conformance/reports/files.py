@@ -45,7 +45,7 @@ def render_json(results: Sequence[Result]) -> str:
         "format": FORMAT,
         "exit_code": code,
         "verdict": texts.VERDICTS[code][0],
-        "runs": [_run(each) for each in results],
+        "runs": [_run(item) for item in results],
     }
     return json.dumps(report, indent=2, ensure_ascii=True) + "\n"
 
@@ -82,24 +82,24 @@ def _run(result: Result) -> Json:
         ],
         "rules": [
             {
-                "rule": each.rule,
-                "checks": each.checks,
-                "violations": each.violations,
-                "known": each.known,
+                "rule": item.rule,
+                "checks": item.checks,
+                "violations": item.violations,
+                "known": item.known,
                 "operations": {
                     operation: count
                     for (rule, operation), count in sorted(result.checked.items())
-                    if rule == each.rule and count
+                    if rule == item.rule and count
                 },
             }
-            for each in texts.rule_lines(result)
+            for item in texts.rule_lines(result)
         ],
-        "findings": [_finding(each) for each in result.findings],
-        "known": [_finding(each) for each in result.known],
+        "findings": [_finding(item) for item in result.findings],
+        "known": [_finding(item) for item in result.known],
         "baselines": result.baselines,
-        "stale": [asdict(each) for each in result.stale],
-        "missing": [asdict(each) for each in result.missing],
-        "changes": [_exchange(each) for each in result.changes],
+        "stale": [asdict(item) for item in result.stale],
+        "missing": [asdict(item) for item in result.missing],
+        "changes": [_exchange(item) for item in result.changes],
         "transitions": [
             {"kind": kind, "before": before, "after": after, "count": count}
             for (kind, before, after), count in sorted(result.walked.items())
@@ -212,7 +212,7 @@ def render_junit(results: Sequence[Result]) -> str:
     counts = _counts([case for suite in suites for case in suite.cases])
     del counts["skipped"]  # which only suites have
     root = ElementTree.Element("testsuites", {"name": "oceanmock conform", **counts})
-    root.set("time", _seconds(sum(each.took for each in results)))
+    root.set("time", _seconds(sum(item.took for item in results)))
     root.extend(map(_suite_element, suites))
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
@@ -220,7 +220,7 @@ def render_junit(results: Sequence[Result]) -> str:
 
 
 def _suites(result: Result) -> Iterator[_Suite]:
-    notes = [f"stale in the baseline: {each.rule} at {each.operation}" for each in result.stale]
+    notes = [f"stale in the baseline: {item.rule} at {item.operation}" for item in result.stale]
     rules = list(_rule_cases(result))
     yield _Suite(f"{result.api}.rules", rules, result, result.took, notes)
     yield _Suite(f"{result.api}.coverage", list(_coverage_cases(result)), result)
@@ -253,7 +253,7 @@ def _rule_cases(result: Result) -> Iterator[_Case]:
             if operation in findings:
                 yield _failure(rule.rule, operation, findings[operation])
             elif operation in known:
-                reasons = "; ".join(dict.fromkeys(each.known for each in known[operation]))
+                reasons = "; ".join(dict.fromkeys(item.known for item in known[operation]))
                 yield _Case(rule.rule, operation, "skipped", f"known: {reasons}")
             elif rule.checks:
                 yield _Case(rule.rule, operation)
@@ -263,9 +263,9 @@ def _rule_cases(result: Result) -> Iterator[_Case]:
 
 def _by_operation(findings: Sequence[CheckResult], rule: str) -> dict[str, list[CheckResult]]:
     grouped: dict[str, list[CheckResult]] = {}
-    for each in findings:
-        if texts.clean(each.rule) == rule:
-            grouped.setdefault(each.operation or ANY_OPERATION, []).append(each)
+    for item in findings:
+        if texts.clean(item.rule) == rule:
+            grouped.setdefault(item.operation or ANY_OPERATION, []).append(item)
     return grouped
 
 
@@ -284,7 +284,7 @@ def _finding_text(finding: CheckResult) -> str:
 
 
 def _coverage_cases(result: Result) -> Iterator[_Case]:
-    hints = {(each.operation, each.status): each.hint for each in result.missing}
+    hints = {(item.operation, item.status): item.hint for item in result.missing}
     for name, cells in texts.matrix(result)[1].items():
         missing = [cell.status for cell in cells if cell.is_missing]
         if missing:

@@ -34,7 +34,7 @@ def render(results: Sequence[Result]) -> str:
     code = texts.exit_code(results)
     word, _ = texts.VERDICTS[code]
     title = f"{word}: oceanmock conform, {', '.join(map(texts.server_name, results))}"
-    runs = "".join(_run(each, place) for place, each in enumerate(results, 1))
+    runs = "".join(_run(item, place) for place, item in enumerate(results, 1))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
@@ -61,7 +61,7 @@ _Section = tuple[str, str, Callable[[Result], str], Callable[[Result], int]]
 def _run(result: Result, place: int) -> str:
     """Return one run: its head and its sections."""
     prefix = f"run{place}"
-    present = [each for each in _SECTIONS if each[3](result) >= 0]
+    present = [item for item in _SECTIONS if item[3](result) >= 0]
     links = "".join(
         f'<a href="#{prefix}-{key}">{title}{_badge(size(result))}</a>'
         for key, title, _, size in present
@@ -81,7 +81,7 @@ def _head(result: Result) -> str:
     word, meaning = texts.VERDICTS[result.exit_code]
     tone = _TONES.get(result.exit_code, "plain")
     lines = list(texts.rule_lines(result))
-    checked = sum(each.checks > 0 for each in lines)
+    checked = sum(item.checks > 0 for item in lines)
     answered = sum(bool(counts.total()) for counts in result.statuses.values())
     tiles = "".join(
         f'<div class="tile {tone}"><strong>{_text(number)}</strong><span>{label}</span></div>'
@@ -123,18 +123,19 @@ def _findings(result: Result) -> str:
         return '<p class="none">No rule was violated.</p>'
 
     return "".join(
-        f"<h3><code>{_text(rule)}</code>{_badge(len(found))}</h3>" + "".join(map(_finding, found))
-        for rule, found in texts.by_rule(result.findings).items()
+        f"<h3><code>{_text(rule)}</code>{_badge(len(matches))}</h3>"
+        + "".join(map(_finding, matches))
+        for rule, matches in texts.by_rule(result.findings).items()
     )
 
 
 def _known(result: Result) -> str:
     """Return known deviations, folded by rule."""
     return "".join(
-        f"<details><summary><code>{_text(rule)}</code>{_badge(len(found))}<br>"
-        f"<small>{_text('; '.join(dict.fromkeys(each.known for each in found)))}</small></summary>"
-        f'<div class="folded">{"".join(map(_finding, found))}</div></details>'
-        for rule, found in texts.by_rule(result.known).items()
+        f"<details><summary><code>{_text(rule)}</code>{_badge(len(matches))}<br>"
+        f"<small>{_text('; '.join(dict.fromkeys(row.known for row in matches)))}</small></summary>"
+        f'<div class="folded">{"".join(map(_finding, matches))}</div></details>'
+        for rule, matches in texts.by_rule(result.known).items()
     )
 
 
@@ -178,7 +179,7 @@ def _body(body: bytes) -> str:
 
 
 def _table(heads: Iterable[str], rows: Iterable[str], style: str = "") -> str:
-    head = "".join(f"<th>{each}</th>" for each in heads)
+    head = "".join(f"<th>{item}</th>" for item in heads)
     return (
         f'<div class="scroll"><table class="{style}"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -186,13 +187,13 @@ def _table(heads: Iterable[str], rows: Iterable[str], style: str = "") -> str:
 
 
 def _row(*cells: object) -> str:
-    return f"<tr>{''.join(f'<td>{_text(each)}</td>' for each in cells)}</tr>"
+    return f"<tr>{''.join(f'<td>{_text(item)}</td>' for item in cells)}</tr>"
 
 
 def _matrix(result: Result) -> str:
     """Return operations × statuses."""
     statuses, operations = texts.matrix(result)
-    violated = {(each.operation, each.status or NO_RESPONSE) for each in result.findings}
+    violated = {(item.operation, item.status or NO_RESPONSE) for item in result.findings}
     rows = (
         f"<tr><th>{_text(name)}</th>"
         + "".join(_cell(cell, is_violated=(name, cell.status) in violated) for cell in cells)
@@ -217,15 +218,15 @@ def _cell(cell: texts.Cell, *, is_violated: bool) -> str:
 
 
 def _missing(result: Result) -> str:
-    rows = (_row(each.operation, each.status, each.hint) for each in result.missing)
+    rows = (_row(item.operation, item.status, item.hint) for item in result.missing)
     return _table(("operation", "status", "how to observe it"), rows)
 
 
 def _rules(result: Result) -> str:
     """Return the table of violated and known rules, and the others folded by outcome."""
     rules, rows = all_rules(), dict[str, list[str]]()
-    for each in texts.rule_lines(result):
-        rows.setdefault(each.outcome, []).append(_rule(each, rules.get(each.rule)))
+    for item in texts.rule_lines(result):
+        rows.setdefault(item.outcome, []).append(_rule(item, rules.get(item.rule)))
     heads = ("rule", "", "checks", "findings", "known")
     listed = rows.pop("violated", []) + rows.pop("known", [])
     folded = "".join(
@@ -249,8 +250,8 @@ def _rule(line: texts.RuleLine, rule: Rule | None) -> str:
 
 def _changes(result: Result) -> str:
     """Return the accepted and the refused changes; long lists are folded."""
-    accepted = [each for each in result.changes if texts.is_accepted(each)]
-    refused = [each for each in result.changes if not texts.is_accepted(each)]
+    accepted = [item for item in result.changes if texts.is_accepted(item)]
+    refused = [item for item in result.changes if not texts.is_accepted(item)]
     return _folded(accepted, "accepted") + _folded(refused, "refused")
 
 
@@ -264,8 +265,8 @@ def _folded(exchanges: Sequence[Exchange], word: str) -> str:
 
 def _requests(exchanges: Sequence[Exchange]) -> str:
     rows = (
-        _row(each.number, each.phase, texts.request_line(each), texts.response_line(each))
-        for each in exchanges[:MAX_CHANGES]
+        _row(item.number, item.phase, texts.request_line(item), texts.response_line(item))
+        for item in exchanges[:MAX_CHANGES]
     )
     more = len(exchanges) - MAX_CHANGES
     rest = f"<p>… and {more:,} more; the JSON report has them all.</p>" if more > 0 else ""
@@ -273,7 +274,7 @@ def _requests(exchanges: Sequence[Exchange]) -> str:
 
 
 def _stale(result: Result) -> str:
-    rows = (_row(each.rule, each.operation, each.reason) for each in result.stale)
+    rows = (_row(item.rule, item.operation, item.reason) for item in result.stale)
     note = "<p>These baseline entries did not occur, and can be removed.</p>"
     return note + _table(("rule", "operation", "reason"), rows)
 

@@ -96,7 +96,7 @@ def _text(text: object, style: str = "") -> Text:
 
 def _matrix(result: Result) -> Iterator[RenderableType]:
     statuses, rows = texts.matrix(result)
-    heads = [texts.status_name(each) for each in statuses]
+    heads = [texts.status_name(item) for item in statuses]
     table = _table("Operations × statuses", "operation", *heads, numbers=len(heads))
     for name, cells in rows.items():
         table.add_row(_text(name), *map(_cell, cells))
@@ -111,11 +111,11 @@ def _cell(cell: texts.Cell) -> Text:
 
 def _rules(result: Result) -> Iterator[RenderableType]:
     table = _table("Rules", "rule", "checks", "violations", "known", numbers=3)
-    for each in texts.rule_lines(result):
-        checks = f"{each.checks:,}" if each.checks else "never"
-        style = {"violated": "red", "not checked": "dim"}.get(each.outcome, "")
-        row = (checks, str(each.violations or "·"), str(each.known or "·"))
-        table.add_row(_text(each.rule, style), *row)
+    for item in texts.rule_lines(result):
+        checks = f"{item.checks:,}" if item.checks else "never"
+        style = {"violated": "red", "not checked": "dim"}.get(item.outcome, "")
+        row = (checks, str(item.violations or "·"), str(item.known or "·"))
+        table.add_row(_text(item.rule, style), *row)
     yield table
 
 
@@ -130,7 +130,7 @@ def _findings(result: Result) -> Iterator[RenderableType]:
         yield Text.assemble("     ", _text(f"source: {finding.source}", "dim"))
         for command_line in texts.clean(finding.curl).splitlines():
             yield Text(f"     {command_line}", style="dim")
-    rest = Counter(each.rule for each in result.findings[MAX_LISTED:])
+    rest = Counter(item.rule for item in result.findings[MAX_LISTED:])
     if rest:
         yield Text(f"  … and {rest.total():,} more, in the reports: {_times(rest)}")
 
@@ -156,13 +156,13 @@ def _known(result: Result) -> Iterator[RenderableType]:
     if not result.known:
         return
     grouped: dict[tuple[str, str], list[str]] = {}
-    for each in result.known:
-        grouped.setdefault((each.rule, each.known), []).append(each.operation)
+    for item in result.known:
+        grouped.setdefault((item.rule, item.known), []).append(item.operation)
     where = texts.line(", ".join(result.baselines))
     title = f"Known deviations ({len(result.known):,}), accepted by {where}"
     table = _table(title, "rule", "operations", "reason")
     for (rule, reason), operations in grouped.items():
-        names = list(dict.fromkeys(each or "no operation" for each in operations))
+        names = list(dict.fromkeys(item or "no operation" for item in operations))
         where = names[0] if len(names) == 1 else f"{len(names)} operations"
         table.add_row(_text(rule), _text(where), _text(reason))
     yield table
@@ -172,8 +172,8 @@ def _stale(result: Result) -> Iterator[RenderableType]:
     if result.stale:
         title = "Stale: baseline entries that did not occur"
         table = _table(title, "rule", "operation", "reason")
-        for each in result.stale:
-            table.add_row(_text(each.rule), _text(each.operation), _text(each.reason))
+        for item in result.stale:
+            table.add_row(_text(item.rule), _text(item.operation), _text(item.reason))
         yield table
 
 
@@ -181,22 +181,22 @@ def _missing(result: Result) -> Iterator[RenderableType]:
     if result.missing:
         title = "Missing: required responses that were not observed"
         table = _table(title, "operation", "status", "how to observe it")
-        for each in result.missing:
-            table.add_row(_text(each.operation), str(each.status), _text(each.hint))
+        for item in result.missing:
+            table.add_row(_text(item.operation), str(item.status), _text(item.hint))
         yield table
 
 
 def _changes(result: Result) -> Iterator[RenderableType]:
     if not result.changes:
         return
-    accepted = [each for each in result.changes if texts.is_accepted(each)]
+    accepted = [item for item in result.changes if texts.is_accepted(item)]
     sent = plural(len(result.changes), "request")
     yield Text(f"Changes made ({len(accepted):,} of {sent} accepted)", style="bold")
-    for each in accepted[:MAX_LISTED]:
-        yield Text(f"  {texts.request_line(each)} → {texts.response_line(each)}")
+    for item in accepted[:MAX_LISTED]:
+        yield Text(f"  {texts.request_line(item)} → {texts.response_line(item)}")
     if len(accepted) > MAX_LISTED:
         yield Text(f"  … and {len(accepted) - MAX_LISTED:,} more, in the reports")
-    kinds = Counter(each.operation or "no operation" for each in result.changes)
+    kinds = Counter(item.operation or "no operation" for item in result.changes)
     yield Text.assemble(("  requests: ", "dim"), _times(kinds))
 
 

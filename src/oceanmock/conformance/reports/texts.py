@@ -44,7 +44,7 @@ _WORST_FIRST: Final = (INTERRUPTED, FAILED, INCOMPLETE, PASSED)
 
 def exit_code(results: Sequence[Result]) -> int:
     """Return the exit code of several runs: that of the worst."""
-    codes = {each.exit_code for each in results}
+    codes = {item.exit_code for item in results}
     return next(code for code in _WORST_FIRST if code in codes)
 
 
@@ -82,12 +82,12 @@ class Cell:
 
 def matrix(result: Result) -> tuple[list[int], dict[str, list[Cell]]]:
     """Return all statuses, sorted with no response last, and each operation's cells."""
-    missing = {(each.operation, each.status) for each in result.missing}
+    missing = {(item.operation, item.status) for item in result.missing}
     received = {status for counts in result.statuses.values() for status in +counts}
     statuses = sorted(
         received | {status for _, status in missing}, key=lambda n: (n == NO_RESPONSE, n)
     )
-    operations = dict.fromkeys([*result.statuses, *(each.operation for each in result.missing)])
+    operations = dict.fromkeys([*result.statuses, *(item.operation for item in result.missing)])
     cells = {
         name: [
             Cell(status, result.statuses.get(name, Counter())[status], (name, status) in missing)
@@ -120,8 +120,8 @@ class RuleLine:
 
 def rule_lines(result: Result) -> Iterator[RuleLine]:
     """Yield a line per rule, by id, including rules that only findings name."""
-    violations = Counter(each.rule for each in result.findings)
-    known = Counter(each.rule for each in result.known)
+    violations = Counter(item.rule for item in result.findings)
+    known = Counter(item.rule for item in result.known)
     for rule in sorted({*result.rules, *violations, *known}):
         count = result.rules.get(rule)
         yield RuleLine(clean(rule), count.looked if count else 0, violations[rule], known[rule])
@@ -130,8 +130,8 @@ def rule_lines(result: Result) -> Iterator[RuleLine]:
 def by_rule(findings: Sequence[CheckResult]) -> dict[str, list[CheckResult]]:
     """Return findings grouped by rule, in the order of their first occurrence."""
     grouped: dict[str, list[CheckResult]] = {}
-    for each in findings:
-        grouped.setdefault(each.rule, []).append(each)
+    for item in findings:
+        grouped.setdefault(item.rule, []).append(item)
     return grouped
 
 
