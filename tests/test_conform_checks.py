@@ -30,7 +30,7 @@ from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.model import Api
 from oceanmock.conformance.quirks import QUIRKS
 from oceanmock.conformance.rules import RULES, all_rules
-from oceanmock.obshell.scenario import QUIRKS as QUIRKS_OF_THE_MOCK
+from oceanmock.obshell.fields import QUIRK_NAMES
 
 TASKS: Final = "/api/v2/tasks/instances"
 FINISHED: Final = example("ocp", "FinishedTask")
@@ -547,8 +547,8 @@ def test_a_mended_server_has_none_of_the_quirks() -> None:
 
 
 def test_each_quirk_of_the_mock_has_a_rule() -> None:
-    assert {each.name for each in QUIRKS} == set(QUIRKS_OF_THE_MOCK)
-    assert all(f"quirk.{name}" in RULES for name in QUIRKS_OF_THE_MOCK)
+    assert {each.name for each in QUIRKS} == set(QUIRK_NAMES)
+    assert all(f"quirk.{name}" in RULES for name in QUIRK_NAMES)
 
 
 # --- the catalogue --------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from oceanmock.obshell.auth import (
     find_header,
 )
 from oceanmock.obshell.crypto import Header, SecurityError, make_key, open_body, open_header
-from oceanmock.obshell.scenario import Identity
+from oceanmock.obshell.fields import Identity
 
 DATA = Path(__file__).parent / "data" / "obshell"
 KEY = make_key()

@@ -20,6 +20,7 @@ from oceanmock.library import read_scenario, scenario_schema
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import states as obshell_states
+from oceanmock.obshell.fields import QUIRK_NAMES
 from oceanmock.obshell.states import Attempt, Rules, SubTaskScript
 from oceanmock.scenario.diagnostics import ScenarioError
 
@@ -186,7 +187,7 @@ def test_a_quirk_shows_unless_it_or_all_are_off() -> None:
 def test_the_quirks_are_those_of_the_contract() -> None:
     contract = yaml.safe_load((ROOT / "openapi" / "obshell.yaml").read_text("utf-8"))
 
-    assert set(obshell.QUIRKS) == set(quirks_in(contract))
+    assert set(QUIRK_NAMES) == set(quirks_in(contract))
 
 
 def quirks_in(node: Any) -> list[str]:

@@ -14,10 +14,10 @@ import orjson
 
 from oceanmock.api import Request
 from oceanmock.obshell import errors
+from oceanmock.obshell.fields import QuirkName
 from oceanmock.obshell.gojson import Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.ids import GenericId, parse_generic_id
 from oceanmock.obshell.machine import lines_of, task_logs_at
-from oceanmock.obshell.scenario import QuirkName
 from oceanmock.obshell.states import NodeState, SubTaskState
 from oceanmock.obshell.world import Dag, Dags, DagView, Key, id_of
 from oceanmock.text import format_instant

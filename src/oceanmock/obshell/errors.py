@@ -26,8 +26,8 @@ from oceanmock.errors import (
 )
 from oceanmock.obshell.auth import AUTH_FAILED
 from oceanmock.obshell.crypto import SecurityError
+from oceanmock.obshell.fields import QuirkName, TenantLock
 from oceanmock.obshell.ids import InvalidGenericId
-from oceanmock.obshell.scenario import QuirkName, TenantLock
 from oceanmock.obshell.world import Template
 from oceanmock.openapi import Spec, operations_of
 

@@ -8,29 +8,37 @@ whole file shows is checked in ``scenario_checks``. Words and texts are the serv
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
-    Discriminator,
     Field,
     GetJsonSchemaHandler,
-    Tag,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema
 
 from oceanmock import clock
 from oceanmock.obshell import states
 from oceanmock.obshell.api import API, ClientOperator, OperationId, Operator, State
+from oceanmock.obshell.fields import (
+    MAX_PER_OWNER,
+    NEWEST_VERSION,
+    DagNumber,
+    Identity,
+    Ip,
+    Maintenance,
+    Port,
+    QuirkName,
+    QuirkSelection,
+    RunTimeout,
+    ServedVersion,
+    TenantLock,
+)
 from oceanmock.scenario.diagnostics import contradiction, wrong_value
 from oceanmock.scenario.faults import Fault, ShownId
 from oceanmock.scenario.fields import (
-    MAX_ID,
     BaseScenario,
     Duration,
     Id,
@@ -39,108 +47,13 @@ from oceanmock.scenario.fields import (
     OrOne,
     Reference,
     Takes,
-    Timeout,
     shown_default,
     split_lines,
 )
 from oceanmock.scenario.submit_calls import JsonObject, StartsOn
 from oceanmock.text import suggest
 
-PER_OWNER: Final = 99
-"""The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
-
-Identity = Literal[
-    "SINGLE",
-    "MASTER",
-    "FOLLOWER",
-    "CLUSTER AGENT",
-    "TAKE OVER MASTER",
-    "TAKE OVER FOLLOWER",
-    "SCALING OUT",
-    "SCALING IN",
-    "UNIDENTIFIED",
-]
-"""An agent's identity in its cluster (ob/agent/meta/agent_identity.go)."""
-
-QuirkName = Literal[
-    "refusal-is-never-sent",
-    "never-maintained-is-500",
-    "unreachable-owner-is-500",
-    "foreign-obproxy-id-is-forwarded-too",
-    "cancelled-rollback-is-stuck",
-    "body-id-overrules-path",
-    "lost-race-is-500",
-    "node-without-details-is-500",
-    "forwarded-pass-loses-its-body",
-    "logs-of-nothing-are-empty",
-    "status-has-no-trace-id",
-    "unheld-cluster-id-is-500",
-    "unreadable-show-details-is-500",
-    "body-that-is-no-object-is-eof",
-    "node-body-says-dag-operator",
-    "missing-header-is-400",
-    "no-oceanbase-is-500",
-    "undecryptable-body-is-500",
-    "panic-is-dated-at-start",
-]
-QUIRKS: Final[tuple[QuirkName, ...]] = get_args(QuirkName)
-"""Deviations of the server from its own rules, which openapi/obshell.yaml describes."""
-
-OLDEST: Final = "4.2.3.0"
-NEWEST: Final = "4.5.0.0"
-_VERSION: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){3}", re.ASCII)
-
-
-def _check_ip(text: str) -> str:
-    """Refuse an address whose leading zero byte Go drops in an id, which it then refuses."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        raise PydanticCustomError("bad_address", "is no IPv4 or IPv6 address") from None
-    if not address.packed[0]:
-        message = "begins with a zero byte: obshell would refuse its own ids"
-        raise PydanticCustomError("bad_address", message)
-    return str(address)
-
-
-def _check_version(text: str) -> str:
-    if not _VERSION.fullmatch(text):
-        raise PydanticCustomError("bad_version", "is not four numbers such as 4.5.0.0")
-    if not _numbers(OLDEST) <= _numbers(text) <= _numbers(NEWEST):
-        limits = {"oldest": OLDEST, "newest": NEWEST}
-        raise PydanticCustomError("bad_version", "is not between {oldest} and {newest}", limits)
-    return text
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(part) for part in version.split(".")]
-
-
-def _at_least_a_second(seconds: int) -> int:
-    if not seconds:
-        raise PydanticCustomError("bad_duration", "is shorter than 1s")
-    return seconds
-
-
-def _split_commas(value: object) -> object:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def _also_with_commas(schema: dict[str, Any]) -> None:
-    schema["anyOf"].append({"type": "string", "pattern": ","})
-
-
-Ip = Annotated[str, AfterValidator(_check_ip)]
-Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
-
-
 # --- the models -----------------------------------------------------------------------------------
-
-
-DagNumber = Annotated[int, Field(strict=True, ge=1, le=MAX_ID // (PER_OWNER + 1) ** 2)]
-"""An id so small that those of its nodes and their sub tasks stay within ``MAX_ID``."""
 
 
 class Error(Model):
@@ -225,12 +138,10 @@ class Node(Model):
     name: Name | None = None
     can: Annotated[tuple[states.Flag, ...], OrOne()] = ()
     """The operators it allows: cancel, continue, pass, retry, rollback. None, if left out."""
-    timeout: Annotated[Timeout, AfterValidator(_at_least_a_second)] = Field(
-        default=3600, json_schema_extra=shown_default("1h")
-    )
+    timeout: RunTimeout = Field(default=3600, json_schema_extra=shown_default("1h"))
     """A run of a sub task that takes longer fails then."""
     sub_tasks: Annotated[
-        tuple[SubTask, ...], Field(min_length=1, max_length=PER_OWNER), OrOne()
+        tuple[SubTask, ...], Field(min_length=1, max_length=MAX_PER_OWNER), OrOne()
     ] = (SubTask(),)
     """One per agent; if left out, one on the scenario's own agent that succeeds in 10 ms."""
 
@@ -245,23 +156,6 @@ class Node(Model):
     ) -> dict[str, Any]:
         mapping = handler(core_schema)
         return {"anyOf": [mapping, {"type": "string", "description": "A node's name."}]}
-
-
-class TenantLock(Model):
-    """The maintenance of one tenant."""
-
-    tenant: Name
-
-
-def _kind_of_maintenance(value: object) -> str:
-    return "<lock>" if isinstance(value, dict | TenantLock) else "<word>"
-
-
-Maintenance = Annotated[
-    Annotated[TenantLock, Tag("<lock>")]
-    | Annotated[Literal["none", "global", "obproxy"], Tag("<word>")],
-    Discriminator(_kind_of_maintenance),
-]
 
 
 class ObshellStartsOn(StartsOn):
@@ -293,7 +187,7 @@ class Dag(Model):
     """The request that starts it. Without one it is there from the start."""
     makes: Makes | None = None
     """The agent's change once it has succeeded; none, if left out."""
-    nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=PER_OWNER)]
+    nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=MAX_PER_OWNER)]
     """In the order in which they run."""
 
 
@@ -314,11 +208,9 @@ class Agent(Model):
 class Switches(Model):
     """The version of obshell that is served, and its quirks."""
 
-    obshell_version: Annotated[str, AfterValidator(_check_version)] = NEWEST
+    obshell_version: ServedVersion = NEWEST_VERSION
     """Four numbers, 4.2.3.0 to 4.5.0.0."""
-    quirks_off: Annotated[
-        tuple[Literal[QuirkName, "all"], ...], OrOne(), BeforeValidator(_split_commas)
-    ] = Field(default=(), json_schema_extra=_also_with_commas)
+    quirks_off: QuirkSelection = ()
     """The quirks that this server shall not have: names, or `all`."""
 
     def has(self, quirk: QuirkName) -> bool:
@@ -482,7 +374,7 @@ class Scenario(BaseScenario):
 
 def number_below(owner: int, position: int) -> int:
     """Return the number of a dag's node, or of a node's sub task, that has no id in the file."""
-    return owner * (PER_OWNER + 1) + position + 1
+    return owner * (MAX_PER_OWNER + 1) + position + 1
 
 
 def node_number(dag: Dag, position: int) -> int | None:

@@ -16,16 +16,15 @@ from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine, states
 from oceanmock.obshell.api import API, Operator
+from oceanmock.obshell.fields import Identity, TenantLock
 from oceanmock.obshell.scenario import (
     Attempt,
     Dag,
-    Identity,
     Node,
     ObshellFault,
     Scenario,
     Step,
     SubTask,
-    TenantLock,
     Until,
     excludes,
     find_dags,

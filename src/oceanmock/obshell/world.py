@@ -27,6 +27,7 @@ from oceanmock.obshell import machine as obshell
 from oceanmock.obshell import scenario as files
 from oceanmock.obshell import states as obshell_states
 from oceanmock.obshell.api import API, ClientOperator
+from oceanmock.obshell.fields import MAX_PER_OWNER, Identity
 from oceanmock.obshell.ids import GenericId, Kind, local_id
 from oceanmock.obshell.scenario import Scenario, Switches
 
@@ -135,7 +136,7 @@ class Dags:
         self._nodes: dict[Key, tuple[Key, int]] = {}
         self._sub_tasks: dict[Key, tuple[Key, int, int]] = {}
         self._models: dict[Key, files.Dag] = {}
-        self._makers: dict[Key, files.Identity] = {}
+        self._makers: dict[Key, Identity] = {}
 
     # --- reading ---
 
@@ -356,7 +357,7 @@ class Dags:
 
     def _next_number(self, wanted: Store) -> int:
         """One more than the largest, and than any whose nodes and sub tasks would be in the way."""
-        below = files.PER_OWNER + 1
+        below = MAX_PER_OWNER + 1
         numbers = [number for store, number in self._dags if store == wanted]
         numbers += [number // below for store, number in self._nodes if store == wanted]
         numbers += [number // below**2 for store, number in self._sub_tasks if store == wanted]
