@@ -1,1 +1,1 @@
-"""Whether a server keeps the contract, and whether a task there lives the life it should."""
+"""Check a server against its API's contract, and its tasks against their state machines."""

@@ -1,11 +1,10 @@
-"""What a run has to have seen before it may be called clean.
+"""List the required responses that a run did not receive.
 
-A run that finds nothing says little by itself: one that is answered 401 throughout finds nothing
-either. So each operation has statuses that must have been seen; which they are hangs on the API, on
-whether the run may write, and on what an obshell is. The statuses are those of the contracts, but
-for what no client can bring about: 403 needs a second account, 405 another method, 429 too many
-requests, 500 a mistake. What only a quirk answers is not asked for either, or a server that was
-mended would be inadequate. The one rule: pure, from the statuses that were counted.
+A run without findings proves little by itself: one with only 401 responses has none either. So
+each operation has required statuses; they depend on the API, on whether the run writes, and on the
+kind of an obshell's agent. They are those of the contracts, without those that need more than a
+client: 403 (a second account), 405 (another method), 429 (too many requests), 500 (a defect).
+Responses that only a quirk gives are not required either. The functions are pure.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from oceanmock.obshell.versions import SINCE
 from oceanmock.openapi import Operation, operations_of
 
 Kind = Literal["agent", "cluster"]
-"""What an obshell is: one of a cluster (CLUSTER AGENT), or any other agent."""
+"""The kind of an obshell's agent: one of a cluster (CLUSTER AGENT), or any other."""
 
 OUT_OF_REACH: Final[Mapping[Kind, Mapping[str, frozenset[int]]]] = {
     "agent": {
@@ -30,24 +29,24 @@ OUT_OF_REACH: Final[Mapping[Kind, Mapping[str, frozenset[int]]]] = {
     },
     "cluster": {},
 }
-"""What an agent can not answer, for being what it is (obshell ob/agent/executor/task/dag.go)."""
+"""The statuses that a kind of agent cannot give (obshell ob/agent/executor/task/dag.go)."""
 ONE_WILL_DO: Final[Mapping[str, frozenset[int]]] = {
     "getObLastMaintenanceDag": frozenset({200, 404}),
     "getAgentLastMaintenanceDag": frozenset({200, 404}),
     "getAllAgentsLastMaintenanceDag": frozenset({200, 500}),
     "getAgentMainDags": frozenset({200, 500}),
 }
-"""There was maintenance or there was none: nobody can show both, nor choose.
+"""The statuses of which one suffices: a server has had maintenance or it has not.
 
-Without any, the last two fail (obshell ob/agent/service/task/dag.go:155-161); that is a finding, or
-a known one.
+If not, the last two fail (obshell ob/agent/service/task/dag.go:155-161), which is a finding or a
+known one.
 """
 SENT_TO_LOG_IN: Final = frozenset({302, 303, 307})
-"""What stands for 401 where somebody else sees to who one is, in front of an OCP."""
+"""The statuses that replace 401 where a proxy in front of an OCP authenticates."""
 MAY_BE_EMPTY: Final = frozenset({"getSubtaskLog", "getFullSubTaskLogs"})
-"""The log of nothing is an empty one on some servers, so that 404 can not be asked for."""
+"""The operations without a required 404: the log of an unknown id is empty on some servers."""
 UNGUARDED: Final = frozenset({"getAgentInfo", "getSecret", "getTime", "getGitInfo", "getStatus"})
-"""What anybody may read, and nothing can be wrong with."""
+"""The operations that need no credentials and always succeed."""
 
 ACCEPTED: Final[Mapping[str, str]] = {
     "retryTask": "a FAILED task",
@@ -58,7 +57,7 @@ ACCEPTED: Final[Mapping[str, str]] = {
     "dagHandler": "a FAILED dag that can be retried, or a running one that can be cancelled",
     "nodeHandler": "a FAILED dag, the failed node of which can be passed",
 }
-"""What has to be there for an operation to be accepted."""
+"""The task or dag that must exist for an operation to be accepted."""
 REFUSED: Final[Mapping[str, str]] = {
     "retryTask": "a task that is not FAILED",
     "rollbackTask": "a task that is not FAILED",
@@ -68,20 +67,20 @@ REFUSED: Final[Mapping[str, str]] = {
     "dagHandler": "a dag that is not FAILED",
     "nodeHandler": "a dag that is not FAILED",
 }
-"""What has to be there for an operation to be refused."""
+"""The task or dag that must exist for an operation to be refused."""
 WANTED: Final[Mapping[int, Mapping[str, str]]] = {200: ACCEPTED, 400: REFUSED}
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """An operation, and statuses of which at least one has to be seen."""
+    """An operation, and statuses of which at least one is required."""
 
     operation: Operation
     one_of: frozenset[int]
 
     @property
     def status(self) -> int:
-        """The one that is told: what stands for another one is not."""
+        """Return the status to report; never one that replaces 401."""
         return min(self.one_of - SENT_TO_LOG_IN)
 
 
@@ -93,9 +92,9 @@ def missing(
     version: str = "",
     kinds: Iterable[Kind] = (),
 ) -> list[MissingResponse]:
-    """What had to be seen and was not, in the contract's order; ``kinds`` are those of the targets.
+    """Return the required responses not received, in the contract's order.
 
-    Without kinds, an obshell is taken for a plain agent.
+    ``kinds`` are those of the targets; without any, an obshell counts as a plain agent.
     """
     observed = {
         (name, item) for name, counts in statuses.items() for item in counts if counts[item]
@@ -110,7 +109,7 @@ def missing(
 def required(
     api: Api, *, writes: bool, version: str = "", kinds: Iterable[Kind] = ()
 ) -> Iterator[Needed]:
-    """All that has to be seen of a target, or of several of these kinds taken together."""
+    """Yield the responses required of one target, or of several of these kinds together."""
     reachable = [OUT_OF_REACH[kind] for kind in kinds] or [OUT_OF_REACH["agent"]]
     for operation in operations_of(spec_for(api, version)):
         if not writes and operation.method != "GET":
@@ -130,7 +129,7 @@ def _needed_of(api: Api, operation: Operation, never: frozenset[int]) -> Iterato
 
 
 def _statuses_of(api: Api, operation: Operation) -> frozenset[int]:
-    """Of obshell's lists only a quirk is 400: that of a request without a security header."""
+    """Return the required statuses; a list of obshell is 400 only by missing-header-is-400."""
     if operation.id in UNGUARDED:
         return frozenset({200})
     has_id = "{" in operation.path

@@ -1,13 +1,13 @@
-"""What a real obshell does against its own rules: the contract's quirks, each a rule of its own.
+"""Check for the contract's quirks: defects of a real obshell, each with a rule of its own.
 
-openapi/obshell.yaml gives each a name that stays (``x-quirk``), and the rule that finds it is
-``quirk.<name>``. It is looked at whenever a request would show it, and broken when the answer does;
-so a server that has been mended breaks nothing, and an entry of a baseline goes stale. What is
-found here is found nowhere else: the general rules leave it alone. The one rule: a quirk is known
-by the request *and* by the words of the answer, so that any other failure is still one.
+openapi/obshell.yaml gives each a stable name (``x-quirk``); its rule is ``quirk.<name>``. The rule
+is checked for each request that can cause the quirk, and fails if the response has it; so a server
+without the defect passes, and its baseline entry becomes stale. The general rules exclude quirks.
+A quirk is identified by the request *and* the words of the response, so that any other failure is
+still reported.
 
-These cannot be subject by a client that keeps to the server's own ids, and are never looked at:
-foreign-obproxy-id-is-forwarded-too, and unreachable-owner-is-500 unless somebody asks for one.
+A client that uses only the server's own ids cannot cause foreign-obproxy-id-is-forwarded-too, which
+is never checked, nor unreachable-owner-is-500, which is checked only where it occurs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from oceanmock.checks import CheckResult, Subject, check
 from oceanmock.obshell.versions import ERR_CODES_SINCE, contract_version
 
 KNOWN_ERROR: Final = (500, 1010)
-"""How obshell refused an operator before it had errCodes (agent/errors/errorcode.go at 424f28a)."""
+"""Status and code of a refused operator before errCodes (agent/errors/errorcode.go at 424f28a)."""
 GO_FALSE: Final = frozenset({"", "0", "f", "F", "false", "False", "FALSE"})
 GO_BOOLEANS: Final = GO_FALSE | {"1", "t", "T", "true", "True", "TRUE"}
 OF_NODES: Final = frozenset({"getNodeDetail"})
@@ -32,7 +32,7 @@ WITHOUT_DETAILS: Final = frozenset({"getSubTaskDetail", "getFullSubTaskLogs", *O
 
 @dataclass(frozen=True, slots=True)
 class Quirk:
-    """A quirk: what it does, which requests would show it, and which answers do."""
+    """A quirk: its rule's sentence and source, and predicates for its requests and responses."""
 
     name: str
     says: str
@@ -42,15 +42,15 @@ class Quirk:
 
     @property
     def rule(self) -> str:
-        """The id of its rule."""
+        """Return the id of its rule."""
         return f"quirk.{self.name}"
 
 
-# --- what answers say -----------------------------------------------------------------------------
+# --- responses ------------------------------------------------------------------------------------
 
 
 def _says(status: int, *words: str) -> Callable[[Subject], bool]:
-    """Whether an answer has this status, and an error with all these words."""
+    """Return a predicate for responses with this status, and an error with all these words."""
 
     def shown(subject: Subject) -> bool:
         text = f"{subject.error.get('errCode', '')} {subject.error.get('message', '')}"
@@ -64,17 +64,17 @@ _panicked: Final = _says(500, PANIC)
 
 
 def _holds_nothing(subject: Subject) -> bool:
-    """By its errCode, or before there was one by the text."""
+    """Return whether the agent has no OceanBase, by errCode or, in old versions, by message."""
     actual = ("Agent.OceanBase.NotHold", "Agent is not holding OceanBase")
     return any(_says(500, item)(subject) for item in actual)
 
 
 def has_panicked(subject: Subject) -> bool:
-    """Whether the server recovered from a panic; such an answer is as old as the process."""
+    """Return whether the server recovered from a panic, so that its timestamp is its start."""
     return _panicked(subject)
 
 
-# --- what is asked --------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 def _is_let_in(subject: Subject) -> bool:
@@ -316,11 +316,11 @@ QUIRKS: Final = (
         lambda subject: _panicked(subject) and subject.body.get("traceId") == "",
     ),
 )
-"""In the order of openapi/obshell.yaml's own."""
+"""The quirks in the order of openapi/obshell.yaml."""
 
 
 def quirks(subject: Subject) -> Iterator[CheckResult]:
-    """The quirks that a request would show, each with whether it did."""
+    """Check every quirk that a request can cause."""
     if subject.contract.api != "obshell":
         return
     for item in QUIRKS:
@@ -330,19 +330,19 @@ def quirks(subject: Subject) -> Iterator[CheckResult]:
 
 
 def quirk_of(subject: Subject) -> Quirk | None:
-    """The quirk that an answer shows; None where it shows none."""
+    """Return the quirk that a response has, or None."""
     if subject.contract.api != "obshell":
         return None
     return next((item for item in QUIRKS if item.asked(subject) and item.shown(subject)), None)
 
 
 def is_explained(subject: Subject) -> bool:
-    """Whether an answer is one that the general rules leave alone: another one knows it."""
+    """Return whether a response is excluded from the general rules."""
     return quirk_of(subject) is not None or _is_old_refusal(subject)
 
 
 def _is_old_refusal(subject: Subject) -> bool:
-    """Whether an older obshell refuses an operator; that was its contract then, and no quirk."""
+    """Return whether an older obshell refuses an operator, as its contract was then."""
     is_older = contract_version(subject.contract.version) < ERR_CODES_SINCE
     is_operator = subject.id == "dagHandler" and subject.contract.api == "obshell"
     return is_operator and is_older and (subject.status, subject.error.get("code")) == KNOWN_ERROR

@@ -1,10 +1,9 @@
-"""What two answers must be to each other: a watch that remembers everything it saw of each thing.
+"""Check each response against the earlier observations of the same task, dag or part.
 
-Nothing is asked of what may have changed in between: only final states are trusted, only what the
-table of transitions rules out is found (``chains``), and times are the server's own. ``ours`` says
-whose tasks and dags these are: what others may operate at any time can become anything they could
-make of it. The one rule: a sound server that is looked at rarely, late, by several routes and by
-several people is never found fault with.
+A change that may have happened in between is no violation: only terminal states must stay, only
+changes that the transition table excludes are reported (``chains``), and times are the server's.
+``ours`` are the tasks and dags without other users; any other may be operated on at any time. A
+correct server never fails a check, however rarely, late and by whatever operations it is read.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ RETRIES: Final = frozenset({"task.RETRY", "subtask.RETRY"})
 UNDECIDED: Final = frozenset(product(RETRIES, BACKWARDS))
 OF_SUBTASKS: Final = frozenset({"subtask.RETRY", "subtask.SKIP", "subtask.CANCEL"})
 LONGEST_SKIP: Final = 10 * SECOND
-"""How long a skipped subtask of the mock may take; two ticks of the scheduler suffice."""
+"""The longest run of a skipped subtask of the mock; two ticks of the scheduler suffice."""
 EARLIER: Final = 60 * SECOND
-"""How far the clock of a server may be set back without anybody minding."""
+"""The longest time by which a server's clock may be set back."""
 ABOUT_A_TASK: Final = frozenset({"getTaskInstance", "retryTask", "rollbackTask"})
-"""What can be unknown here is one thing: the task."""
+"""The operations whose 404 has a single reason: an unknown task."""
 KINDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "getTaskInstance": ("task",),
     "retryTask": ("task",),
@@ -60,13 +59,13 @@ KINDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "nodeHandler": ("node",),
     "getSubTaskDetail": ("sub_task",),
 }
-"""What the ids in the path of an operation are ids of."""
+"""The kinds of the ids in an operation's path."""
 
 
 class HistoryChecker(RuleChecker):
-    """The watch that remembers. ``walked`` and ``shown`` are what it saw things go through.
+    """A checker that keeps observations; ``walked`` counts transitions, ``shown`` labels.
 
-    ``ours`` holds the ids of the tasks or dags that nobody else operates; None stands for all.
+    ``ours`` are the ids of the tasks or dags without other users; None means all.
     """
 
     def __init__(self, contract: Contract, *, ours: Container[str] | None = None) -> None:
@@ -79,7 +78,7 @@ class HistoryChecker(RuleChecker):
         self.forget()
 
     def forget(self) -> None:
-        """Makes everything new, as a server is that was reset; what was counted stays."""
+        """Delete the observations, as after a reset of the server; the counts stay."""
         self._last: dict[tuple[Key, View], Sighting] = {}
         self._latest: dict[Key, Sighting] = {}
         self._roots: dict[Key, str] = {}
@@ -94,7 +93,7 @@ class HistoryChecker(RuleChecker):
         self._logs = logs.Logs()
 
     def __call__(self, exchange: Exchange) -> list[CheckResult]:
-        """What is wrong with an exchange, and with those before it that it shows to be wrong."""
+        """Return the failed results of an exchange, and those it proves of earlier ones."""
         found = super().__call__(exchange)
         late, self._late = self._late, []
         return found + [
@@ -102,12 +101,12 @@ class HistoryChecker(RuleChecker):
         ]
 
     def results(self, subject: Subject) -> Iterator[CheckResult]:
-        """Every look at an exchange, in the order in which things were remembered."""
+        """Yield the result of every check of one exchange."""
         for item in (self._clock, self._codes_agree, self._still_there, self._call, self._sights):
             yield from guarded(item, subject)
         yield from guarded(self._log, subject)
 
-    # --- what a server says of itself -------------------------------------------------------------
+    # --- the server -------------------------------------------------------------------------------
 
     def _clock(self, subject: Subject) -> Iterator[CheckResult]:
         at = instant(subject.body.get("timestamp")) if isinstance(subject.body, dict) else None
@@ -120,12 +119,12 @@ class HistoryChecker(RuleChecker):
         self._timestamps[server] = max(latest, at)
 
     def _is_passed_on(self, subject: Subject) -> bool:
-        """Whether another agent may have answered: a FOLLOWER passes on whoever is let in."""
+        """Return whether another agent may have responded: a FOLLOWER forwards if authorized."""
         is_guarded = subject.operation is not None and not self.contract.is_open(subject.id)
         return self.contract.api == "obshell" and is_guarded and subject.status == 200
 
     def _codes_agree(self, subject: Subject) -> Iterator[CheckResult]:
-        """OCP's numbers are not public, but that there is no such task has one number."""
+        """Check that an unknown task always has the same code; OCP's codes are not public."""
         code = subject.error.get("code")
         is_plain = subject.status == 404 and all(
             id.isascii() and id.isdigit() for id in subject.path_ids
@@ -157,7 +156,7 @@ class HistoryChecker(RuleChecker):
         return self.ours is None or (bool(root) and root in self.ours)
 
     def _call(self, subject: Subject) -> Iterator[CheckResult]:
-        """Judges a call by what was known before it, and remembers that it was made."""
+        """Check an operation against the observations before it, and record it."""
         name = self._parse.requested_operation(subject.id, dict(subject.request_json))
         kind = name.partition(".")[0]
         if not name or kind not in chains.MACHINES or not subject.path_ids:
@@ -174,7 +173,7 @@ class HistoryChecker(RuleChecker):
             self._calls.append(Call(name, key[1], self._moved_by(subject, key), is_sure))
 
     def _moved_by(self, subject: Subject, key: Key) -> frozenset[str]:
-        """The tasks or dags a call may move: ocp-express does not look at the task of a pair."""
+        """Return the tasks or dags it may change; ocp-express ignores the task of a pair."""
         roots = {self._roots.get(key, "")}
         if key[0] in ("task", "subtask"):
             roots.add(subject.path_ids[0])
@@ -186,7 +185,7 @@ class HistoryChecker(RuleChecker):
         )
 
     def _accepted(self, name: str, key: Key, before: Sighting) -> Iterator[CheckResult]:
-        """What was accepted was possible in some state that it may have been in by then."""
+        """Check that an accepted operation was legal in some state possible at that time."""
         takes = chains.can_take(key[0], name, switched=True)
         was = self._may_be_now(before)
         is_undecided = self.ours is not None and (name, before.operation) in UNDECIDED
@@ -202,7 +201,7 @@ class HistoryChecker(RuleChecker):
         return [item for item in self._calls[before.calls :] if item.concerns(before.root)]
 
     def _may_be_now(self, before: Sighting, *, is_certain: bool = False) -> chains.States:
-        """All that something may show by now, after what it showed before."""
+        """Return every label that is possible now, after an earlier observation."""
         states = chains.could_be(before.kind, before.state, before.operation)
         calls = self._calls_since(before)
         is_sure = self._is_ours(before.root) and not self._is_undecided(before, calls)
@@ -213,10 +212,10 @@ class HistoryChecker(RuleChecker):
         return chains.after_calls(before.kind, before.id, states, calls, is_certain=is_certain)
 
     def _is_undecided(self, before: Sighting, calls: list[Call]) -> bool:
-        """Whether no public text says what the calls make of it, on a server that is not the mock.
+        """Return whether no public source states the operations' effect on a real server.
 
-        That is a retry of what a rollback has failed at (only OCP 4.2.2's user guide has it), and
-        the operation of a task of which one subtask is retried, skipped or cancelled.
+        These are a retry after a failed rollback (only OCP 4.2.2's user guide has it), and the
+        operation of a task of which one subtask is retried, skipped or cancelled.
         """
         if self.ours is None or self.contract.api != "ocp":
             return False
@@ -224,10 +223,10 @@ class HistoryChecker(RuleChecker):
         is_half_undone = before.operation in BACKWARDS and names & RETRIES
         return bool(is_half_undone) or (before.kind == "task" and bool(names & OF_SUBTASKS))
 
-    # --- sightings --------------------------------------------------------------------------------
+    # --- observations -----------------------------------------------------------------------------
 
     def _sights(self, subject: Subject) -> Iterator[CheckResult]:
-        """Holds everything that is shown against what was known of it."""
+        """Check every observation in a response against the earlier ones."""
         found = sightings(subject, roots=self._roots, calls=len(self._calls))
         self._roots.update({item.key: item.root for item in found if item.root})
         for now in found:
@@ -247,7 +246,7 @@ class HistoryChecker(RuleChecker):
             self._logs.sighted(now)
 
     def _is_nothing_new(self, now: Sighting) -> bool:
-        """Whether it was last subject just so, in the same view, and nothing was called since."""
+        """Return whether it equals the last one, in the same view, with no operation since."""
         latest = self._latest.get(now.key)
         if latest is None or latest.view != now.view or now.key in self._refused:
             return False
@@ -255,7 +254,7 @@ class HistoryChecker(RuleChecker):
         return latest.calls == now.calls and not is_waiting and latest.raw == now.raw
 
     def _became(self, now: Sighting) -> Iterator[CheckResult]:
-        """It can have become this, and what never changes, or only grows, did so."""
+        """Check the transition, the fields that are fixed, and those that only grow."""
         latest = self._latest.get(now.key)
         same = self._last.get((now.key, now.view))
         for before in {id(item): item for item in (same, latest) if item is not None}.values():
@@ -273,7 +272,7 @@ class HistoryChecker(RuleChecker):
         could = chains.could_be(now.kind, now.state, now.operation)
         was = chains.could_be(before.kind, before.state, before.operation)
         if not could or not was:
-            return  # a word the table does not know is the schema's business
+            return  # the schema's checks report a label that the table does not have
         is_aimed_at = any(
             call.aims_at(*now.key) and call.is_sure for call in self._calls_since(before)
         )
@@ -287,7 +286,7 @@ class HistoryChecker(RuleChecker):
             yield check("call.no-effect", kept, now.path, wrong)
 
     def _sandwiched(self, now: Sighting) -> Iterator[CheckResult]:
-        """What ended once, and still had later, was ended in between as well, in every view."""
+        """Check that views between two observations of one end show the same state."""
         before = self._last.get((now.key, now.view))
         if before is None or not _is_same_end(before, now):
             return
@@ -307,14 +306,14 @@ class HistoryChecker(RuleChecker):
                     self._late.append((between.subject, CheckResult(rule, between.path, wrong)))
 
     def _agrees(self, now: Sighting) -> Iterator[CheckResult]:
-        """What ended shows the same in every view."""
+        """Check that all views of one end show the same."""
         for view in ("list", "detail", "part"):
             other = self._last.get((now.key, view))
             if view != now.view and other is not None and _is_same_end(other, now):
                 yield from facts.same_everywhere(other, now)
 
     def _refusal_was_right(self, now: Sighting) -> Iterator[CheckResult]:
-        """A call that is refused for its state is one that the state, before and after, forbids."""
+        """Check that an operation refused for its state is illegal in the state around it."""
         refused = self._refused.pop(now.key, None)
         if refused is None:
             return
@@ -330,7 +329,7 @@ class HistoryChecker(RuleChecker):
             self._late.append((subject, CheckResult("call.legal-refused", "$", wrong)))
 
     def _waits(self, now: Sighting, found: list[Sighting]) -> Iterator[CheckResult]:
-        """What is above ends soon after what is below it has."""
+        """Check that a task or dag ends soon after its parts."""
         if now.view != "detail" or now.kind not in ("task", "dag"):
             return
         state = facts.waiting(now)
@@ -346,7 +345,7 @@ class HistoryChecker(RuleChecker):
             self._waiting[now.key] = facts.Waiting(state, now.at)
 
     def _ends_again(self, now: Sighting) -> Iterator[CheckResult]:
-        """Check that a task or dag that was seen running after its end ends at a new time."""
+        """Check that a task or dag that ran again after its end ends at a new time."""
         if now.kind not in ("task", "dag") or now.view != "detail":
             return
         if now.is_terminal and now.end is not None:
@@ -361,7 +360,7 @@ class HistoryChecker(RuleChecker):
             self._ends_while_running[now.key] = end
 
     def _skips(self, now: Sighting) -> Iterator[CheckResult]:
-        """Check that a skipped subtask ends soon: at once but for the scheduler's ticks."""
+        """Check that a skipped subtask ends within a few ticks of the scheduler."""
         is_skipped = now.kind == "subtask" and now.operation in ("SKIP", "ROLLBACK_SKIP")
         if not is_skipped or now.state not in ("READY", "RUNNING") or now.at is None:
             self._skipped_since.pop(now.key, None)
@@ -372,7 +371,7 @@ class HistoryChecker(RuleChecker):
         yield check("call.skip-runs", now.at - since <= limit, now.path, wrong)
 
     def _count(self, now: Sighting) -> None:
-        """Counts the words, and the step from those that the same view showed before."""
+        """Count the label, and the change from the last one in the same view."""
         if not now.operation:
             return
         self.shown[now.kind, now.words] += 1
@@ -392,11 +391,11 @@ def _rule_of_move(before: Sighting, now: Sighting) -> str:
 
 
 def _is_same_end(before: Sighting, now: Sighting) -> bool:
-    """Whether two results show one end: nothing can have happened in between."""
+    """Return whether both show the same end, so that nothing happened in between."""
     ended = before.is_terminal and now.is_terminal and before.state == now.state
     return ended and before.end is not None and before.end == now.end
 
 
 def _stands_still(before: Sighting, now: Sighting) -> bool:
-    """Whether it shows the very end that it had before it was called upon."""
+    """Return whether it still shows the end it had before the operation."""
     return _is_same_end(before, now) and before.operation == now.operation

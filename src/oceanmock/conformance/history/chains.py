@@ -26,39 +26,39 @@ States = frozenset[Label]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that was, or may have been, accepted: ``task.RETRY`` on task 7."""
+    """An operation that was, or may have been, accepted: ``task.RETRY`` on task 7."""
 
     name: str
     id: str
     roots: frozenset[str]
-    """The tasks or dags it may have moved; empty where nobody knows, and then it may be any."""
+    """The tasks or dags it may have changed; empty means any."""
     is_sure: bool
-    """Whether it was accepted; otherwise no answer came, or one that says nothing."""
+    """True if it was accepted; False if there was no response, or an inconclusive one."""
 
     @property
     def kind(self) -> str:
-        """What it is made on."""
+        """Return the kind of its target."""
         return self.name.partition(".")[0]
 
     def concerns(self, root: str) -> bool:
-        """Whether it may have moved something of this task or dag."""
+        """Return whether it may have changed this task or dag, or a part of it."""
         return not self.roots or not root or root in self.roots
 
     def aims_at(self, kind: str, id: str) -> bool:
-        """Whether it is made on this very thing."""
+        """Return whether this is its target."""
         return (self.kind, self.id) == (kind, id)
 
 
 @lru_cache(maxsize=1024)
 def could_be(kind: str, state: str, operation: str) -> States:
-    """What something may be that shows this; a row of a list does not tell the operation."""
+    """Return the possible labels; a row of a list has no operation."""
     existing = MACHINES[kind].labels
     return frozenset(s for s in existing if s[0] == state and operation in ("", s[1]))
 
 
 @lru_cache(maxsize=1024)
 def in_time(kind: str, states: States, *, by_anybody: bool = False) -> States:
-    """All that may show after any of these, by time alone or by calls nobody knows of."""
+    """Return the labels reachable by time alone, or ``by_anybody``'s operations too."""
     machine = MACHINES[kind]
     triggers = None if by_anybody else ()
     return frozenset().union(*(reachable(machine, state, triggers=triggers) for state in states))
@@ -66,7 +66,7 @@ def in_time(kind: str, states: States, *, by_anybody: bool = False) -> States:
 
 @lru_cache(maxsize=1024)
 def moved(kind: str, states: States, by: str) -> States:
-    """What a call makes of these; of those that it does not move, nothing."""
+    """Return the labels after an operation, without those in which it has no transition."""
     return frozenset(
         e.after for e in MACHINES[kind].transitions if e.trigger == by and e.before in states
     )
@@ -75,10 +75,10 @@ def moved(kind: str, states: States, by: str) -> States:
 def after_calls(
     kind: str, id: str, states: States, calls: Sequence[Call], *, is_certain: bool
 ) -> States:
-    """All that may show after the calls; with ``is_certain`` a call that was accepted has moved.
+    """Return the labels after operations; with ``is_certain`` accepted ones had their effect.
 
-    A call that the table knows no move of, from where things may be, is taken for one that moved
-    nothing: that it was accepted at all is another rule's business.
+    An operation without a transition from the possible labels has no effect here; another rule
+    reports that it was accepted.
     """
     for call in calls:
         states = in_time(kind, states)
@@ -91,20 +91,20 @@ def after_calls(
 
 
 def with_own_retries(id: str, calls: Sequence[Call]) -> list[Call]:
-    """The calls, and before and after each the retry that a subtask may make by itself.
+    """Return the operations, with a possible automatic retry before and after each.
 
-    Some classes of subtasks do (ocp-express FailedSubtaskWorker:72-88); the mock's never do.
+    Some classes of subtasks retry (ocp-express FailedSubtaskWorker:72-88); the mock's never do.
     """
     own = Call("subtask.RETRY", id, frozenset(), is_sure=False)
     return [own, *(item for call in calls for item in (call, own))]
 
 
 def can_take(kind: str, name: str, *, switched: bool) -> States:
-    """What something may show that takes a call; ``switched``: with every switch on."""
+    """Return the labels in which an operation is legal; ``switched``: with every switch on."""
     table = MACHINES[kind].transitions
     return frozenset(e.before for e in table if e.trigger == name and (switched or not e.only))
 
 
 def known_calls(kind: str) -> Iterable[str]:
-    """The calls that are made on a kind."""
+    """Return the operations on a kind."""
     return [name for name in MACHINES[kind].triggers if name.partition(".")[0] == kind]

@@ -1,4 +1,4 @@
-"""What stays, what only grows, and what is the same in every view: two results at one thing."""
+"""Check two observations of one item: fixed fields, growing fields, and equal views."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from oceanmock.conformance.history.sighted import Sighting
 from oceanmock.observations import id_text
 
 LONG: Final = 120 * SECOND
-"""How long after its parts something may not have ended: the schedulers look once a second, that
-of ocp-express for the first time a minute after it was started (TaskCoordinator.java:58-59)."""
+"""The longest time from the end of the parts to that of the whole: the schedulers run once a
+second, that of ocp-express first a minute after its start (TaskCoordinator.java:58-59)."""
 AT_ONCE: Final = MILLISECOND
-"""How much earlier what follows at once may be dated: an end is dated when it is written down."""
+"""The tolerance between consecutive times: an end is dated when it is written."""
 
 FIXED: Final[Mapping[str, tuple[str, ...]]] = {
     "task": ("name", "type", "taskDefinitionId", "creator", "createTime", "startTime"),
@@ -35,8 +35,8 @@ FIXED: Final[Mapping[str, tuple[str, ...]]] = {
     "node": ("node_id", "name"),
     "sub_task": ("task_id", "name"),
 }
-"""What is fixed once it is there. A subtask's startTime is that of its first run, for ever
-(ocp-express SubtaskAccessor.java:54-61); the agent of a sub task is written down with each run
+"""The fields that never change once present. A subtask's startTime is that of its first run
+(ocp-express SubtaskAccessor.java:54-61); the agent of a sub task is written with each run
 (obshell ob/agent/service/task/sub_task.go)."""
 PARTS: Final = {"task": "subtasks", "dag": "nodes", "node": "sub_tasks"}
 COUNT: Final = {"subtask": "runTime", "sub_task": "execute_times"}
@@ -48,11 +48,11 @@ GROWING: Final[Mapping[str, tuple[str, ...]]] = {
     "sub_task": ("start_time", "end_time"),
 }
 OF_ONE_VIEW: Final = frozenset({"additional_data", "nodes", "sub_tasks", "subtasks", "task_logs"})
-"""What a view may leave out, and logs, which come late from other agents."""
+"""The fields that a view may omit, and logs, which other agents deliver late."""
 
 
 def fixed_fields(before: Sighting, now: Sighting) -> Iterator[CheckResult]:
-    """Looks at what never changes."""
+    """Check the fields that never change."""
     for name in FIXED[now.kind]:
         if name in before.raw and name in now.raw:
             wrong = f"{name} was {before.raw[name]!r}, and is {now.raw[name]!r}."
@@ -66,10 +66,10 @@ def fixed_fields(before: Sighting, now: Sighting) -> Iterator[CheckResult]:
 
 
 def _is_alike(one: Any, other: Any) -> bool:
-    """Whether two values mean the same.
+    """Return whether two values are equivalent.
 
-    Lists of ids have no order; an instant may be written in several ways; and of what something
-    belongs to (a cluster, a user) only the id stays, whatever it is called meanwhile.
+    Lists of ids have no order; an instant has several spellings; and of an object (a cluster, a
+    user) only the id counts, since its name may change.
     """
     return bool(_meant(one) == _meant(other))
 
@@ -88,7 +88,7 @@ def _ids(parts: Any) -> list[str]:
 
 
 def counted(before: Sighting, now: Sighting, calls: Sequence[Call]) -> Iterator[CheckResult]:
-    """Looks at what only grows: counts of runs, and times that are set anew."""
+    """Check the fields that only grow: counts of runs, and times that are set again."""
     for name in GROWING[now.kind]:
         old, new = instant(before.raw.get(name)), instant(now.raw.get(name))
         if old and new:  # neither absent nor the epoch, to which obshell resets
@@ -114,7 +114,7 @@ RETRIES: Final = ("task.RETRY", "subtask.RETRY")
 def not_counted(before: Sighting, now: Sighting, calls: Sequence[Call]) -> Iterator[CheckResult]:
     """Check that a subtask's runTime grows by no more than the retries in between.
 
-    A subtask of a server that is not the mock may retry itself, so this is checked of the mock.
+    Only the mock is checked: a subtask of a real server may retry automatically.
     """
     old, new = whole(before.raw.get("runTime")), whole(now.raw.get("runTime"))
     if now.kind != "subtask" or old is None or new is None:
@@ -126,12 +126,12 @@ def not_counted(before: Sighting, now: Sighting, calls: Sequence[Call]) -> Itera
 
 
 def _has_one_clock(thing: Sighting) -> bool:
-    """Whether one machine dates it: an obshell what is its own, and not what a cluster keeps."""
+    """Return whether one clock sets its times: an obshell agent's items, not a cluster's."""
     return thing.kind not in ("task", "subtask") and not thing.id.startswith("1")
 
 
 def _has_run_again(before: Sighting, now: Sighting, calls: Sequence[Call]) -> bool:
-    """Whether a run that counts has begun: obshell counts all, OCP those of a task's retry."""
+    """Return whether a counted run began: obshell counts all, OCP those of a task's retry."""
     if now.kind == "sub_task":
         old, new = (instant(item.raw.get("start_time")) for item in (before, now))
         return old is not None and new is not None and new > old
@@ -141,7 +141,7 @@ def _has_run_again(before: Sighting, now: Sighting, calls: Sequence[Call]) -> bo
 
 
 def settled(before: Sighting, now: Sighting) -> Iterator[CheckResult]:
-    """Looks at whether the parts of what has ended stay as they are, while it has."""
+    """Check that the parts of an ended item do not change."""
     parts = PARTS.get(now.kind, "")
     old, new = before.raw.get(parts), now.raw.get(parts)
     if not isinstance(old, list) or not isinstance(new, list) or not before.is_terminal:
@@ -155,7 +155,7 @@ def settled(before: Sighting, now: Sighting) -> Iterator[CheckResult]:
 
 
 def _shown_by(parts: Any) -> dict[str, Any]:
-    """State, operation, count and times of each part, and of its parts."""
+    """Return state, operation, count and times of each part, and of its parts."""
     names = ("state", "operator", "status", "operation", "runTime", "execute_times")
     return {
         id_text(item.get("id")): (
@@ -167,7 +167,7 @@ def _shown_by(parts: Any) -> dict[str, Any]:
 
 
 def same_everywhere(one: Sighting, other: Sighting) -> Iterator[CheckResult]:
-    """Looks at whether two views of what has ended, at one instant, show the same."""
+    """Check that two views of one end show the same."""
     is_list = "list" in (one.view, other.view)
     rule = "list.differs-from-detail" if is_list else "views.differ"
     for name in (one.raw.keys() & other.raw.keys()) - OF_ONE_VIEW:
@@ -182,7 +182,7 @@ _ABOUT_THE_STATE: Final = ("NotFailedDag", "NotFailedNode", "CancelFinishedDag")
 
 
 def is_about_the_state(subject: Subject, before: Sighting) -> bool:
-    """Whether a refusal is for the state: not for a flag nobody sees, nor for a prohibition."""
+    """Return whether the state is the reason for a refusal, not a hidden flag or a prohibition."""
     if subject.contract.api == "obshell":
         return str(subject.error.get("errCode", "")).endswith(_ABOUT_THE_STATE)
     if subject.exchange.request_body:
@@ -190,24 +190,24 @@ def is_about_the_state(subject: Subject, before: Sighting) -> bool:
     return subject.id != "rollbackTask" or before.raw.get("prohibitRollback") is False
 
 
-# --- what waits for its parts ---------------------------------------------------------------------
+# --- items whose parts have ended -----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Something whose parts have all ended: what they show, and since when."""
+    """An item whose parts have all ended: their labels, and since when."""
 
     shows: str
     since: int
 
 
 def waiting(now: Sighting) -> str | None:
-    """What something shows that should end next; None for what is not about to."""
+    """Return the labels of an item that should end next, else None."""
     return _waiting_task(now.raw) if now.kind == "task" else _waiting_dag(now.raw)
 
 
 def _waiting_task(task: Mapping[str, Any]) -> str | None:
-    """A RUNNING task of which nothing is under way, and whose verdict is certain."""
+    """Return the labels of a RUNNING task that runs no subtask and has a certain outcome."""
     statuses = {str(item.get("status")) for item in objects(task.get("subtasks"))}
     if task.get("status") != "RUNNING" or statuses & {"READY", "RUNNING", "CANCELING"}:
         return None
@@ -217,7 +217,7 @@ def _waiting_task(task: Mapping[str, Any]) -> str | None:
 
 
 def _waiting_dag(dag: Mapping[str, Any]) -> str | None:
-    """A RUNNING dag whose node at the stage runs, though its sub tasks have ended going forward."""
+    """Return the labels of a RUNNING dag whose current node runs though its sub tasks ended."""
     nodes, stage = objects(dag.get("nodes")), whole(dag.get("stage")) or 0
     if dag.get("state") != "RUNNING" or not 1 <= stage <= len(nodes):
         return None

@@ -1,4 +1,4 @@
-"""What becomes of a log: it only grows, and each run leaves its lines in it."""
+"""Check logs over time: they only grow, and each run adds its lines."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ OPENING: Final = re.compile(r"#{12}\{([A-Z_]+)\}\{")
 
 
 def _comes_late(id: str) -> bool:
-    """Whether lines come from other agents, when these get to it: the cluster keeps them."""
+    """Return whether other agents may add lines late: those of the cluster's sub tasks."""
     return id.startswith("1")
 
 
 class Logs:
-    """What was logged, by what logged it."""
+    """The logs observed so far, by subtask or sub task."""
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
@@ -35,7 +35,7 @@ class Logs:
         self._grown: list[CheckResult] = []
 
     def sighted(self, now: Sighting) -> None:
-        """Notes the log that a sub task is shown with."""
+        """Record the log in an observation of a sub task."""
         lines, id = now.raw.get("task_logs"), now.id
         if now.kind != "sub_task" or not isinstance(lines, list):
             return
@@ -58,7 +58,7 @@ class Logs:
                 self._failed[id] = (runs, len(lines))
 
     def results(self, subject: Subject, latest: Mapping[Key, Sighting]) -> Iterator[CheckResult]:
-        """The results that were due, and those at a log that was asked for by itself."""
+        """Yield the results of recorded logs, and those of a response that is a log."""
         due, self._grown = self._grown, []
         yield from due
         if subject.status == 200 and isinstance(subject.data, dict) and subject.path_ids:
@@ -68,7 +68,7 @@ class Logs:
                 yield from self._rows(subject, latest.get(("sub_task", subject.path_ids[-1])))
 
     def _text(self, subject: Subject, subtask: Sighting | None) -> Iterator[CheckResult]:
-        """OCP's log: one text, in which each run opens with a line of its own."""
+        """Check OCP's log: one text, in which each run begins with a line of its own."""
         text, id = subject.data.get("log"), subject.path_ids[-1]
         if not isinstance(text, str) or not text:
             return
@@ -77,13 +77,13 @@ class Logs:
         yield check("log.rewritten", text.startswith(before), "$.data.log", wrong)
         self._texts[id] = text
         if subtask is not None and subtask.state in ENDS_OF.get(subtask.operation, ()):
-            runs = OPENING.findall(text)  # no public sample has one: none may be written at all
+            runs = OPENING.findall(text)  # no public sample has one, so it may have none
             wrong = f"subtask {id} is {subtask.words}, and its log has no run of that."
             passed = not runs or subtask.operation in runs
             yield check("log.stale", passed, "$.data.log", wrong)
 
     def _rows(self, subject: Subject, sub_task: Sighting | None) -> Iterator[CheckResult]:
-        """obshell's log: lines with the run they belong to; a run that failed has at least one."""
+        """Check obshell's log: its lines name their run; a failed run has at least one."""
         if sub_task is None or sub_task.state != "FAILED" or sub_task.operation == "PASS":
             return
         if _comes_late(sub_task.id):

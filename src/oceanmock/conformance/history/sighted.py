@@ -1,8 +1,8 @@
-"""What one look at a thing is: what it showed, by which operation, and after which calls.
+"""Read the observations in a response: each item with its identity, view and preceding operations.
 
-A thing is a task or a subtask, a dag, a node or a sub task. The same thing is shown by lists, by
-itself and within others; those are different *views* of it, which may each be wrong in their own
-way. Reading bodies is ``checks``' business; here it only gets an identity.
+An item is a task, subtask, dag, node or sub task. Lists, its own response and those of the items
+that contain it are different *views*, each of which may be wrong. The bodies are checked by
+``checks``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from oceanmock.conformance.checks import obshell
 
 Json = dict[str, Any]
 View = Literal["list", "detail", "part"]
-"""A row of a list; a whole thing, or one within a whole thing; a part asked for by itself."""
+"""A row of a list; a whole item, or a part within it; a part requested by itself."""
 
 LISTS: Final = obshell.LISTS | {"listTaskInstances"}
 PARTS: Final = frozenset({"getNodeDetail", "getSubTaskDetail", "retrySubtask"})
@@ -35,7 +35,7 @@ OPERATION: Final = {"ocp": "operation", "obshell": "operator"}
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One look at one thing. ``root`` is the id of its task or dag, empty where nobody knows."""
+    """An observation of one item. ``root`` is the id of its task or dag, or empty."""
 
     kind: str
     id: str
@@ -44,48 +44,48 @@ class Sighting:
     path: str
     subject: Subject
     calls: int
-    """How many calls had been made when it was subject."""
+    """The number of operations requested before it."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """Which thing it is."""
+        """Return kind and id."""
         return self.kind, self.id
 
     @property
     def state(self) -> str:
-        """Its state, in the API's own word."""
+        """Return its state, in the API's own word."""
         return str(self.raw.get(STATE[self.subject.contract.api], ""))
 
     @property
     def operation(self) -> str:
-        """Its operation, or operator; empty where the answer leaves it out."""
+        """Return its operation or operator; empty if the response omits it."""
         return str(self.raw.get(OPERATION[self.subject.contract.api], ""))
 
     @property
     def words(self) -> str:
-        """State and operation, as the tables of transitions write them."""
+        """Return state and operation, as the transition tables write them."""
         return f"{self.state}/{self.operation}" if self.operation else self.state
 
     @property
     def is_terminal(self) -> bool:
-        """Whether it has ended, until somebody does something."""
+        """Return whether it has ended, until the next operation."""
         return self.state in TERMINAL[self.kind]
 
     @property
     def end(self) -> int | None:
-        """When it ended last; None where it does not say."""
+        """Return the instant of its last end, or None."""
         return instant(self.raw.get(END[self.subject.contract.api]))
 
     @property
     def view(self) -> View:
-        """How it was looked at."""
+        """Return the view of it that the response gives."""
         if self.subject.id in LISTS:
             return "list"
         return "part" if self.subject.id in PARTS else "detail"
 
     @property
     def at(self) -> int | None:
-        """The server's time when it was subject."""
+        """Return the response's timestamp, or None."""
         body = self.subject.body
         return instant(body.get("timestamp")) if isinstance(body, dict) else None
 
@@ -93,7 +93,7 @@ class Sighting:
 def sightings(
     subject: Subject, *, roots: Mapping[tuple[str, str], str], calls: int
 ) -> list[Sighting]:
-    """Return all that a response shows; ``roots`` has the task or dag of each known part."""
+    """Return a response's observations; ``roots`` maps each known part to its task or dag."""
     if subject.status != 200:
         return []
     parse = api_named(subject.contract.api).parse
