@@ -1,7 +1,7 @@
-"""What one answer must be by itself: its envelope, its shape, its errors, and what it shows.
+"""Check each response by itself: its envelope, its schema, its errors and its data.
 
-Each check takes one exchange and checks rules; none keeps state. What needs two answers is
-``memory``'s, what has to be asked for on purpose ``probes``'.
+Each check takes one exchange; none keeps state. Rules that need two responses are in ``history``,
+those that need a particular request in ``probes``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from oceanmock.conformance.rules import RULES
 
 
 def answered(subject: Subject) -> Iterator[CheckResult]:
-    """A request is answered, whatever it is."""
+    """Check that there is a response."""
     problem = subject.exchange.problem or "the connection was closed"
     yield check(
         "answer.none", subject.exchange.status is not None, "$", f"no answer came: {problem}."
@@ -31,13 +31,13 @@ CHECKS_OF: Final[Mapping[str, tuple[Check, ...]]] = {
 
 
 class ResponseChecker(RuleChecker):
-    """The watch that holds every stateless rule against each exchange."""
+    """A checker of every rule that needs no history."""
 
     def __init__(self, contract: Contract) -> None:
         super().__init__(contract, RULES, CHECKS_OF[contract.api])
 
     def results(self, subject: Subject) -> Iterator[CheckResult]:
-        """Every look at an exchange; at one that was not answered, only that it was not."""
+        """Yield every check result of an exchange; without a response, only that."""
         yield from answered(subject)
         if subject.exchange.status is not None:
             yield from super().results(subject)

@@ -1,7 +1,6 @@
-"""Who may do what: an operation that is not open is done for nobody who does not say who he is.
+"""Check that requests without credentials, and unknown operators, are refused.
 
-And what may be asked at all: an operator nobody knows is never accepted. Whether a wrong password
-is refused only a probe can know, for no exchange says which password is the right one.
+A wrong password is tested by the probes: an exchange does not show which password is right.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ OPERATORS: Final = {
 
 
 def credentials(subject: Subject) -> Iterator[CheckResult]:
-    """Without credentials nothing is done, and nothing shown."""
+    """Check that a request without credentials is refused, unless the operation is open."""
     if subject.operation is None or subject.contract.is_open(subject.id) or subject.has_credentials:
         return
     wrong = f"{subject.id} is answered {subject.status} to a request that does not say whose it is."
@@ -27,7 +26,7 @@ def credentials(subject: Subject) -> Iterator[CheckResult]:
 
 
 def operators(subject: Subject) -> Iterator[CheckResult]:
-    """An operator that the route does not know is refused."""
+    """Check that an unknown operator is refused."""
     existing = OPERATORS.get(subject.id)
     if existing is None or subject.exchange.method != "POST" or subject.status >= 500:
         return

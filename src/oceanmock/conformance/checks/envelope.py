@@ -1,9 +1,8 @@
-"""What every answer is wrapped in: that there is one, its media type, its JSON, its envelope.
+"""Check a response's media type, headers, JSON and envelope, by the contract and the HTTP status.
 
-Held against what the contract says of the operation, and against the answer's own HTTP status. How
-the data within are shaped is the business of ``schema``. Answers that are given before the API
-is asked have no envelope, and are left alone: those of HTTP itself (a redirect, a request too long
-to be read), and those of what stands in front, such as a proxy whose server is away.
+The data are checked by ``schema``. Responses that do not come from the API have no envelope and are
+not checked: those of HTTP itself (a redirect, a request that is too long), and those of a proxy
+whose server is down.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from typing import Any, Final
 from oceanmock.checks import CheckResult, Subject, check, instant, whole
 
 BELOW: Final = frozenset({204, 301, 302, 303, 304, 307, 308, 413, 414, 415, 431, 502, 503, 504})
-"""What is answered before, or instead of, the API: redirects, no content, requests too large."""
+"""The statuses that do not come from the API: redirects, no content, requests too large."""
 REFUSED_BELOW: Final = re.compile(
     r"%(?:[01][0-9a-f]|25|2f|3b|5c|7f|[89a-f][0-9a-f])|[\[\]{}|\\^]", re.IGNORECASE
 )
-"""What web servers and proxies refuse in a target by themselves: what is no plain text, and what
-could mean another path."""
+"""The characters that web servers and proxies refuse in a target: those that are not plain text,
+and those that could mean another path."""
 
 
 def is_of_the_api(subject: Subject) -> bool:
-    """Whether the API itself answered: an operation, or obshell's own 404 below /api/v1."""
+    """Return whether the API itself responded: an operation, or obshell's 404 below /api/v1."""
     if subject.status in BELOW or subject.exchange.method == "HEAD" or _is_refused_below(subject):
         return False
     is_obshell = subject.contract.api == "obshell"
@@ -32,13 +31,13 @@ def is_of_the_api(subject: Subject) -> bool:
 
 
 def _is_refused_below(subject: Subject) -> bool:
-    """Whether a web server's own page refuses the target; the API says it in JSON."""
+    """Return whether a web server's own page refuses the target; the API responds in JSON."""
     target = subject.exchange.target
     return subject.status == 400 and subject.body is None and bool(REFUSED_BELOW.search(target))
 
 
 def content_type(subject: Subject) -> Iterator[CheckResult]:
-    """The media type is one that the contract names for the status."""
+    """Check that the contract has the media type for the status."""
     if not is_of_the_api(subject):
         return
     sent = (subject.exchange.header("content-type") or "").partition(";")[0].strip().lower()
@@ -53,7 +52,7 @@ def _media_types(subject: Subject) -> tuple[str, ...]:
 
 
 def _response(subject: Subject) -> Any:
-    """What the contract says of this status of this operation, its reference followed."""
+    """Return the contract's object for this operation and status, with references resolved."""
     if subject.operation is None:
         return {}
     responses = subject.contract.definition_of(subject.operation).get("responses", {})
@@ -61,7 +60,7 @@ def _response(subject: Subject) -> Any:
 
 
 def required_headers(subject: Subject) -> Iterator[CheckResult]:
-    """The headers that the contract requires of the answer are there."""
+    """Check that the response has the headers that the contract requires."""
     for name, actual in _response(subject).get("headers", {}).items():
         if subject.contract.resolved(actual).get("required"):
             there = subject.exchange.header(name) is not None
@@ -70,7 +69,7 @@ def required_headers(subject: Subject) -> Iterator[CheckResult]:
 
 
 def json_object(subject: Subject) -> Iterator[CheckResult]:
-    """The body is a JSON object."""
+    """Check that the body is a JSON object."""
     if is_of_the_api(subject):
         start = subject.exchange.response_body[:60]
         wrong = f"the body is no JSON object; it begins with {start!r}."
@@ -78,7 +77,7 @@ def json_object(subject: Subject) -> Iterator[CheckResult]:
 
 
 def envelope(subject: Subject) -> Iterator[CheckResult]:
-    """The members of the envelope are there, and say what HTTP said."""
+    """Check that the envelope is complete and agrees with the HTTP status."""
     if not is_of_the_api(subject) or not isinstance(subject.body, dict):
         return
     body, status = subject.body, subject.status
@@ -105,14 +104,14 @@ def envelope(subject: Subject) -> Iterator[CheckResult]:
 
 
 def _error_or_not(subject: Subject) -> Iterator[CheckResult]:
-    """A refusal says why; an answer to what was done has no error."""
+    """Check that a refusal has an error, and a success none."""
     has = subject.body.get("error") is not None
     wrong = f"an answer with {subject.status} has {'an' if has else 'no'} error."
     yield check("envelope.error", has == (subject.status >= 400), "$.error", wrong)
 
 
 def _trace_id(subject: Subject) -> Iterator[CheckResult]:
-    """Any but an empty one, where the request was let in: what stands in front may choose it."""
+    """Check that the traceId of a successful response is not empty; a proxy may choose it."""
     actual = subject.body.get("traceId")
     if not isinstance(actual, str) or subject.status >= 400:
         return

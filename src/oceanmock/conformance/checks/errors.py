@@ -1,8 +1,8 @@
-"""What a refusal says: a message, and a code of the kind that the status and the request ask for.
+"""Check the error of a refusal: its message, and a code that fits the status and the request.
 
-obshell's codes are words, and public (ob/agent/errors/errorcode.go). OCP's numbers are not: those
-of its open-source sibling are known, so one of them is never right in another's place. A number, or
-a word, that stands for something else altogether is let pass.
+obshell's codes are words, and public (ob/agent/errors/errorcode.go). OCP's are numbers, of which
+only those of ocp-express are public; each of these must have its documented meaning. Unknown codes
+pass.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from oceanmock.conformance.checks.envelope import is_of_the_api
 
 
 def message(subject: Subject) -> Iterator[CheckResult]:
-    """An error says what is wrong."""
+    """Check that an error has a message."""
     if subject.error:
         actual = subject.error.get("message")
         passed = isinstance(actual, str) and bool(actual.strip())
@@ -32,11 +32,11 @@ OCP_CODES: Final[Mapping[int, tuple[int, str]]] = {
     20004: (400, "a rollback that is prohibited"),
     30014: (403, "a permission that is missing"),
 }
-"""ocp-express' numbers: the status each comes with, and what it means (ErrorCodes.java)."""
+"""ocp-express' codes with their status and meaning (ErrorCodes.java)."""
 
 
 def ocp_code(subject: Subject) -> Iterator[CheckResult]:
-    """A number of ocp-express' stands for what it means there."""
+    """Check that a code of ocp-express has its documented meaning."""
     code = whole(subject.error.get("code"))
     if subject.operation is None or code is None:
         return
@@ -67,11 +67,11 @@ STATUS_BY_CODE: Final[Mapping[str, tuple[int, ...]]] = {
     "Agent.OceanBase.NotHold": (500,),
     "Gorm.NoRowAffected": (500,),
 }
-"""What an errCode, or all that begin so, is answered with (errorcode.go:23-30,75,346-405)."""
+"""The statuses of an errCode, or of a prefix of errCodes (errorcode.go:23-30,75,346-405)."""
 
 OF_THE_REQUEST: Final = ("Task.", "Common.", "Request.", "Security.")
-"""Families of errCodes that are about what was asked. Any other is about what it was asked of: an
-agent, a cluster, a database; and which of those there are, nobody can say of every server."""
+"""Prefixes of errCodes about the request. Others concern an agent, a cluster or a database, and may
+differ between servers."""
 READ_REFUSALS: Final = (
     "Task.GenericID.Invalid",
     "Common.IllegalArgument",
@@ -92,7 +92,7 @@ NODE_WORDS: Final = ("PassNotFailedDag", "PassNotFailedNode", "PassNotAllowed")
 
 
 def obshell_code(subject: Subject) -> Iterator[CheckResult]:
-    """An errCode fits the status, and a refusal of an operator is about that operator."""
+    """Check that an errCode fits the status and, in a refusal, the operator."""
     code = subject.error.get("errCode")
     if not is_of_the_api(subject) or not isinstance(code, str):
         return
@@ -116,10 +116,10 @@ def obshell_code(subject: Subject) -> Iterator[CheckResult]:
 
 
 def _number(subject: Subject, code: str) -> Iterator[CheckResult]:
-    """1 for a header that cannot be decrypted, 10008 for any other; SDKs go by it."""
+    """Check that the code is 1 for an undecryptable header, else 10008; SDKs depend on it."""
     actual = whole(subject.error.get("code"))
     right: tuple[int, ...] = (1,) if code == DECRYPT_FAILED else (10008,)
-    if code.startswith("Request."):  # only where a quirk was mended
+    if code.startswith("Request."):  # only without the quirk missing-header-is-400
         right = (1, 10008)
     if actual is not None:
         wrong = f"code is {actual}; with {code} it is {right[0]}."
@@ -127,7 +127,7 @@ def _number(subject: Subject, code: str) -> Iterator[CheckResult]:
 
 
 def _refusals(subject: Subject) -> tuple[str, ...]:
-    """The errCodes that a 400 of this request may have."""
+    """Return the errCodes that a 400 of this request may have."""
     if subject.id not in ("dagHandler", "nodeHandler"):
         return READ_REFUSALS
     kind = "Dag" if subject.id == "dagHandler" else "Node"

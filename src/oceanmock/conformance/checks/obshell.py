@@ -1,8 +1,8 @@
-"""What one answer of obshell shows must fit together: times, a dag and its nodes, ids, lists.
+"""Check that the data of one obshell response are consistent: times, dags and nodes, ids, lists.
 
-Only what must hold at any instant is asked. A dag, its nodes and their sub tasks are read one after
-the other, and the scheduler writes a tick down in several steps: so what is above is held against
-what is below it where its state is final, and not while it runs. Facts:
+Only rules that hold at any instant are checked. The server reads a dag, its nodes and their sub
+tasks one after the other, and the scheduler writes a tick in several steps: so an item is compared
+with its parts only when its state is final. Facts:
 github.com/oceanbase/obshell at 61ee147 (ob/agent/engine, ob/agent/service/task), and recordings of
 a running obshell 4.5.0.0, which outrank it.
 """
@@ -49,20 +49,20 @@ UNMAINTAINED: Final = 1
 ALWAYS_DETAILED: Final = frozenset(
     {"getAllAgentsLastMaintenanceDag", "getAgentMainDags", "getAllAgentDags", "getAllClusterDags"}
 )
-"""What may have details that nobody wants: an agent asks other agents for the first two, without
-saying so (ob/agent/executor/task/dag.go:434-468, 615-643), and versions before 4.3.1 read no
-show_details for the others (agent/executor/task/dag.go)."""
+"""The lists that may have details despite show_details=false: an agent does not forward it for the
+first two (ob/agent/executor/task/dag.go:434-468, 615-643), and versions before 4.3.1 do not read it
+for the others (agent/executor/task/dag.go)."""
 TAKEN_UP: Final = frozenset({("PENDING", "RETRY"), ("PENDING", "ROLLBACK"), ("SUCCEED", "PASS")})
-"""What a failed node becomes at the instant in which somebody operates."""
+"""The labels of a failed node just after an operation."""
 CANONICAL: Final = re.compile(r"1[1-9][0-9]*|[24][0-9]{15}[1-9][0-9]*|[35][0-9]{44}[1-9][0-9]*")
-"""A generic id as the server writes it: its number without a sign or leading zeros."""
+"""A generic id as the server writes it: its number has no sign and no leading zeros."""
 
 
-# --- what a body shows ----------------------------------------------------------------------------
+# --- items in a body ------------------------------------------------------------------------------
 
 
 def dags_in(subject: Subject) -> Iterator[tuple[str, Json]]:
-    """Every dag of an answer, with its JSON path."""
+    """Yield every dag of a response, with its JSON path."""
     data = subject.data
     if subject.status != 200 or not isinstance(data, dict):
         return
@@ -73,7 +73,7 @@ def dags_in(subject: Subject) -> Iterator[tuple[str, Json]]:
 
 
 def nodes_in(subject: Subject) -> Iterator[tuple[str, Json]]:
-    """Every node of an answer, with its JSON path."""
+    """Yield every node of a response, with its JSON path."""
     if subject.id == "getNodeDetail" and subject.status == 200 and isinstance(subject.data, dict):
         yield "$.data", subject.data
     for path, dag in dags_in(subject):
@@ -81,7 +81,7 @@ def nodes_in(subject: Subject) -> Iterator[tuple[str, Json]]:
 
 
 def sub_tasks_in(subject: Subject) -> Iterator[tuple[str, Json]]:
-    """Every sub task of an answer, with its JSON path."""
+    """Yield every sub task of a response, with its JSON path."""
     if (
         subject.id == "getSubTaskDetail"
         and subject.status == 200
@@ -96,7 +96,7 @@ def sub_tasks_in(subject: Subject) -> Iterator[tuple[str, Json]]:
 
 
 def ids(subject: Subject) -> Iterator[CheckResult]:
-    """What is answered is what was asked for, and a generic id ends in the number it stands for."""
+    """Check that the returned id matches the requested one, and each generic id its number."""
     requested = subject.path_ids[-1] if subject.path_ids else ""
     if subject.status == 200 and isinstance(subject.data, dict) and CANONICAL.fullmatch(requested):
         actual = subject.data.get("id", requested)
@@ -111,7 +111,7 @@ def ids(subject: Subject) -> Iterator[CheckResult]:
 
 
 def number_in(id: str) -> int:
-    """The number that a canonical id ends in; what is before it says where the thing is kept."""
+    """Return the number that a canonical id ends in; its prefix states the owner."""
     return int(id[{"1": 1, "3": 45, "5": 45}.get(id[0], 16) :])
 
 
@@ -119,7 +119,7 @@ def number_in(id: str) -> int:
 
 
 def times(subject: Subject) -> Iterator[CheckResult]:
-    """Times can be read, are none of the future, and of what has ended in their order."""
+    """Check that times are valid, not in the future and, of ended items, in order."""
     now = instant(subject.body.get("timestamp")) if isinstance(subject.body, dict) else None
     now = None if has_panicked(subject) else now
     for path, thing in (*dags_in(subject), *nodes_in(subject), *sub_tasks_in(subject)):
@@ -129,7 +129,7 @@ def times(subject: Subject) -> Iterator[CheckResult]:
 
 
 def counts(subject: Subject) -> Iterator[CheckResult]:
-    """What has run was counted; what never ran has no log (sub_task.go:115-121)."""
+    """Check that only sub tasks that ran have a run count and a log (sub_task.go:115-121)."""
     for path, item in sub_tasks_in(subject):
         state, operator = item.get("state"), item.get("operator")
         times = whole(item.get("execute_times"))
@@ -145,11 +145,11 @@ def counts(subject: Subject) -> Iterator[CheckResult]:
         yield check("log.presence", remaining, f"{path}.task_logs", wrong)
 
 
-# --- what is above and what is below --------------------------------------------------------------
+# --- items and their parts ------------------------------------------------------------------------
 
 
 def stages(subject: Subject) -> Iterator[CheckResult]:
-    """A dag has as many nodes as stages, and its stage is one of them."""
+    """Check that a dag has as many nodes as stages, and that its stage is one of them."""
     for path, dag in dags_in(subject):
         stage, most = whole(dag.get("stage")), whole(dag.get("max_stage"))
         if stage is None or most is None:
@@ -162,7 +162,7 @@ def stages(subject: Subject) -> Iterator[CheckResult]:
 
 
 def dags(subject: Subject) -> Iterator[CheckResult]:
-    """A dag whose state is final fits its nodes (engine/scheduler/dag_handler.go:24-74)."""
+    """Check that a final dag agrees with its nodes (engine/scheduler/dag_handler.go:24-74)."""
     for path, dag in dags_in(subject):
         nodes = objects(dag.get("nodes"))
         states = [str(node.get("state")) for node in nodes]
@@ -179,15 +179,15 @@ def dags(subject: Subject) -> Iterator[CheckResult]:
 
 
 def _was_just_taken_up(nodes: list[Json]) -> bool:
-    """Whether somebody operated between the two reads: its nodes were read after the dag."""
+    """Return whether an operation came between the reads of the dag and of its nodes."""
     view = {(str(node.get("state")), str(node.get("operator"))) for node in nodes}
     return "FAILED" not in {state for state, _ in view} and bool(view & TAKEN_UP)
 
 
 def _succeeded(path: str, dag: Json, states: list[str]) -> Iterator[CheckResult]:
-    """All nodes are done, or undone; after a rollback was cancelled nothing is for sure.
+    """Check that the nodes of a SUCCEED dag are done, or undone, unless a rollback was cancelled.
 
-    A rollback that failed may be retried or passed: what it did not come to stays PENDING/ROLLBACK.
+    A failed rollback may be retried or passed: the nodes it did not reach stay PENDING/ROLLBACK.
     """
     operator, stage = dag.get("operator"), whole(dag.get("stage"))
     view = [(node.get("state"), node.get("operator")) for node in objects(dag.get("nodes"))]
@@ -209,7 +209,7 @@ def _succeeded(path: str, dag: Json, states: list[str]) -> Iterator[CheckResult]
 
 
 def nodes(subject: Subject) -> Iterator[CheckResult]:
-    """A node whose state is final fits its sub tasks (engine/scheduler/task_handler.go:74-235)."""
+    """Check that a final node agrees with its parts (engine/scheduler/task_handler.go:74-235)."""
     for path, node in nodes_in(subject):
         states = {str(item.get("state")) for item in objects(node.get("sub_tasks"))}
         state, operator = node.get("state"), node.get("operator")
@@ -230,7 +230,7 @@ def nodes(subject: Subject) -> Iterator[CheckResult]:
 
 
 def order(subject: Subject) -> Iterator[CheckResult]:
-    """Nodes run one at a time: in the order of their stages, and back when they are undone."""
+    """Check that nodes run in the order of their stages, and are undone in the reverse order."""
     for path, dag in dags_in(subject):
         numbered_nodes = list(numbered(dag.get("nodes"), f"{path}.nodes"))
         for (_, lower), (at, upper) in pairwise(numbered_nodes):
@@ -254,13 +254,13 @@ def _was_undone(node: Json) -> bool:
 
 
 def _comes_after(later: Json, earlier: Json) -> bool:
-    """Whether one node started when the other had ended; true where a time cannot be read."""
+    """Return whether one node started after the other ended; True if a time is unreadable."""
     start, end = instant(later.get("start_time")), instant(earlier.get("end_time"))
     return start is None or end is None or end <= start + _slack(later)
 
 
 def _slack(thing: Json) -> int:
-    """An agent has one clock. For a cluster now this agent writes, now that, each by its own."""
+    """Return the tolerance: several agents, each with its own clock, write a cluster's times."""
     return SKEW if str(thing.get("id")).startswith("1") else 0
 
 
@@ -268,7 +268,7 @@ def _slack(thing: Json) -> int:
 
 
 def twice(subject: Subject) -> Iterator[CheckResult]:
-    """Nothing is listed twice."""
+    """Check that no item is listed twice."""
     contents = subject.data.get("contents") if isinstance(subject.data, dict) else None
     existing = [item["id"] for item in objects(contents) if "id" in item]
     again = sorted({str(item) for item in existing if existing.count(item) > 1})
@@ -277,7 +277,7 @@ def twice(subject: Subject) -> Iterator[CheckResult]:
 
 
 def filters(subject: Subject) -> Iterator[CheckResult]:
-    """A list holds what its route is for."""
+    """Check that a list has only the dags that its route is for."""
     for path, dag in dags_in(subject):
         state, kind, id = dag.get("state"), dag.get("maintenance_type"), str(dag.get("id"))
         if subject.id in UNFINISHED:
@@ -294,7 +294,7 @@ def filters(subject: Subject) -> Iterator[CheckResult]:
 
 
 def details(subject: Subject) -> Iterator[CheckResult]:
-    """Nodes are there when details are asked for, or nothing is said, and not otherwise."""
+    """Check that dags have nodes unless show_details is false."""
     texts = [text for name, text in subject.query if name == "show_details"]
     if len(texts) > 1 or not set(texts) <= GO_BOOLEANS:
         return
@@ -310,7 +310,7 @@ def details(subject: Subject) -> Iterator[CheckResult]:
 
 
 def logs(subject: Subject) -> Iterator[CheckResult]:
-    """The lines of a log are of one sub task, and of its runs in their order."""
+    """Check that the lines of a log are of one sub task, with its runs in order."""
     lines: Any = subject.data.get("contents") if isinstance(subject.data, dict) else None
     if subject.id != "getFullSubTaskLogs" or subject.status != 200 or not lines:
         return

@@ -1,8 +1,8 @@
-"""What one answer of OCP shows must fit together: times, a task and its subtasks, a page of a list.
+"""Check that the data of one OCP response are consistent: times, tasks and subtasks, pages.
 
-Only what must hold at any instant is asked. A task and its subtasks are read one after the other,
-and the scheduler works on in between: so a task is held against its subtasks where its status is
-final, and not while it runs. Facts: github.com/oceanbase/ocp-express at eb6f2117
+Only rules that hold at any instant are checked. The server reads a task and its subtasks one after
+the other while the scheduler runs: so a task is compared with its subtasks only when its status is
+final. Facts: github.com/oceanbase/ocp-express at eb6f2117
 (task/task-service/src/main/java/com/oceanbase/ocp/task/engine) and the samples of the public pages.
 """
 
@@ -18,20 +18,20 @@ from oceanmock.conformance.checks.times import FUTURE, SKEW, TIMES, Json, not_in
 ENDED: Final = frozenset({"FAILED", "SUCCESSFUL"})
 BACKWARDS: Final = frozenset({"ROLLBACK", "ROLLBACK_SKIP"})
 STATUSES: Final = frozenset({"RUNNING", "FAILED", "SUCCESSFUL"})
-"""Those that the documents have; ABORTED is in none, and a server may not know it as a filter."""
+"""The documented statuses; ABORTED is not, and a server may not support it as a filter."""
 UNDER_RUN: Final = frozenset({"RUNNING", "CANCELING"})
 UNDER_WAY: Final = frozenset({"PENDING", "READY", "RUNNING", "FAILED"})
 LEAST_MOST: Final = 100
-"""So many rows at least a page may have; above that a server may have a limit of its own."""
+"""The page size that every server must allow; above it, a server may have a limit of its own."""
 TAKEN_UP: Final = frozenset({"RETRY", "SKIP", "ROLLBACK", "ROLLBACK_SKIP"})
-"""The operations of a subtask that somebody has just made READY."""
+"""The operations after which a subtask is READY."""
 
 
-# --- what a body shows ----------------------------------------------------------------------------
+# --- items in a body ------------------------------------------------------------------------------
 
 
 def tasks_in(subject: Subject) -> Iterator[tuple[str, Json]]:
-    """Every task of an answer, whole or as a row, with its JSON path."""
+    """Yield every task of a response, whole or as a row, with its JSON path."""
     data = subject.data
     if subject.status != 200 or not isinstance(data, dict):
         return
@@ -42,7 +42,7 @@ def tasks_in(subject: Subject) -> Iterator[tuple[str, Json]]:
 
 
 def subtasks_in(subject: Subject) -> Iterator[tuple[str, Json]]:
-    """Every subtask of an answer, with its JSON path."""
+    """Yield every subtask of a response, with its JSON path."""
     if subject.id == "retrySubtask" and subject.status == 200 and isinstance(subject.data, dict):
         yield "$.data", subject.data
     for path, task in tasks_in(subject):
@@ -50,7 +50,7 @@ def subtasks_in(subject: Subject) -> Iterator[tuple[str, Json]]:
 
 
 def ids(subject: Subject) -> Iterator[CheckResult]:
-    """What is answered is what was asked for."""
+    """Check that the returned id matches the requested id."""
     if subject.status != 200 or not isinstance(subject.data, dict) or "id" not in subject.data:
         return
     asked = subject.path_ids[-1] if subject.path_ids else ""
@@ -63,17 +63,17 @@ def ids(subject: Subject) -> Iterator[CheckResult]:
 
 
 def times(subject: Subject) -> Iterator[CheckResult]:
-    """Times can be read, follow one another, and are none of the future."""
+    """Check that times are valid, in order and not in the future."""
     now = instant(subject.body.get("timestamp")) if isinstance(subject.body, dict) else None
     for path, thing in (*tasks_in(subject), *subtasks_in(subject)):
-        # The one is the database's, the other the server's.
+        # The database's clock sets createTime, the server's startTime.
         yield from ordered(thing, path, "createTime", "startTime", slack=FUTURE)
         yield from ordered(thing, path, "startTime", "finishTime")
         yield from not_in_future(thing, path, TIMES, now)
 
 
 def ends(subject: Subject) -> Iterator[CheckResult]:
-    """What has ended says when; what runs does not, and what never ran has neither time."""
+    """Check that ended items have a finishTime, running ones none, unstarted ones no times."""
     for path, task in tasks_in(subject):
         if task.get("status") in ENDED:
             wrong = f"a task that is {task['status']} has no finishTime."
@@ -107,7 +107,7 @@ def skips(subject: Subject) -> Iterator[CheckResult]:
 
 
 def parents(subject: Subject) -> Iterator[CheckResult]:
-    """A task whose status is final fits its subtasks (RunningTaskWorker:86-119,143-176)."""
+    """Check that a final task agrees with its subtasks (RunningTaskWorker:86-119,143-176)."""
     for path, task in tasks_in(subject):
         subtasks = objects(task.get("subtasks"))
         statuses = {str(item.get("status")) for item in subtasks}
@@ -124,14 +124,15 @@ def parents(subject: Subject) -> Iterator[CheckResult]:
 
 
 def _was_just_taken_up(subtasks: list[Json]) -> bool:
-    """Whether somebody operated between the two reads: its subtasks were read after the task."""
+    """Return whether an operation came between the reads of the task and of its subtasks."""
     return any(e.get("status") == "READY" and e.get("operation") in TAKEN_UP for e in subtasks)
 
 
 def _goals(task: Json) -> tuple[set[str], ...]:
-    """The statuses all subtasks have at the end; a row of a list does not tell the direction.
+    """Return the possible statuses of all subtasks at the end, for each possible direction.
 
-    Nor does RETRY, where a rollback that had failed is what was retried (OCP 4.2.2's user guide).
+    The direction is unknown in a row of a list, and after a RETRY that may be of a failed rollback
+    (OCP 4.2.2's user guide).
     """
     forward, back = {"SUCCESSFUL"}, {"PENDING"}
     if task.get("operation") == "ROLLBACK":
@@ -146,7 +147,7 @@ def _listed(words: set[str]) -> str:
 
 
 def prohibitions(subject: Subject) -> Iterator[CheckResult]:
-    """A subtask that has run and prohibits rollback prohibits its task's (:160-174)."""
+    """Check that a subtask that ran and prohibits rollback prohibits its task's (:160-174)."""
     for path, task in tasks_in(subject):
         subtasks = objects(task.get("subtasks"))
         if task.get("status") in ENDED and "prohibitRollback" in task:
@@ -164,7 +165,7 @@ def prohibitions(subject: Subject) -> Iterator[CheckResult]:
 
 
 def graph(subject: Subject) -> Iterator[CheckResult]:
-    """Upstreams and downstreams are of one task, and say the same."""
+    """Check that upstreams and downstreams are of one task, and agree."""
     for path, task in tasks_in(subject):
         subtasks = _by_id(task)
         if not any("upstreams" in item for item in subtasks.values()):
@@ -179,7 +180,7 @@ def graph(subject: Subject) -> Iterator[CheckResult]:
 
 
 def _by_id(task: Json) -> dict[Any, Json]:
-    """The subtasks of a task by their ids, as numbers."""
+    """Return the subtasks of a task by their ids, as numbers."""
     return {
         id: item
         for item in objects(task.get("subtasks"))
@@ -199,7 +200,7 @@ def _edges(
 
 
 def order(subject: Subject) -> Iterator[CheckResult]:
-    """Forwards nothing runs before its upstreams, backwards nothing before its downstreams."""
+    """Check that subtasks run after their upstreams and, in a rollback, after their downstreams."""
     for path, task in tasks_in(subject):
         subtasks = _by_id(task)
         check = _undone_last_first if task.get("operation") == "ROLLBACK" else _done_first
@@ -215,7 +216,7 @@ def _neighbours(subtask: Json, subtasks: Mapping[Any, Json], name: str) -> list[
 
 
 def _done_first(path: str, subtask: Json, subtasks: Mapping[Any, Json]) -> Iterator[CheckResult]:
-    """What is not PENDING has upstreams that all succeeded (AbstractTaskWorker:59-87)."""
+    """Check that the upstreams of a started subtask succeeded (AbstractTaskWorker:59-87)."""
     if subtask.get("status") == "PENDING":
         return
     for item in _neighbours(subtask, subtasks, "upstreams"):
@@ -227,7 +228,7 @@ def _done_first(path: str, subtask: Json, subtasks: Mapping[Any, Json]) -> Itera
 def _undone_last_first(
     path: str, subtask: Json, subtasks: Mapping[Any, Json]
 ) -> Iterator[CheckResult]:
-    """What is undone has downstreams that all are, and were before (AbstractTaskWorker:89-115)."""
+    """Check that its downstreams were undone before a subtask (AbstractTaskWorker:89-115)."""
     if subtask.get("operation") not in BACKWARDS or subtask.get("status") not in UNDER_WAY:
         return
     for item in _neighbours(subtask, subtasks, "downstreams"):
@@ -245,7 +246,7 @@ def _undone_last_first(
 
 
 def page(subject: Subject) -> Iterator[CheckResult]:
-    """A page is the one that was asked for, and its numbers fit each other and its rows."""
+    """Check that a page is the requested one, and that its numbers agree with its rows."""
     data = subject.data
     if subject.id != "listTaskInstances" or subject.status != 200 or not isinstance(data, dict):
         return
@@ -280,7 +281,7 @@ def _asked_number(subject: Subject, name: str, default: int) -> int | None:
 
 
 def twice(subject: Subject) -> Iterator[CheckResult]:
-    """Nothing is listed twice."""
+    """Check that no item is listed twice."""
     lists = (
         [("$.data.contents", subject.data.get("contents"))]
         if isinstance(subject.data, dict)
@@ -312,15 +313,15 @@ FILTERS: Final[Mapping[str, Matches]] = {
     "clusterId": lambda task, text: _is_number(_inner(task, "cluster", "id"), text),
     "tenantId": lambda task, text: _is_number(_inner(task, "tenant", "id"), text),
 }
-"""Whether a row is one that a filter asks for. What a row does not show cannot be held against it:
-its type, its host. A tenant's name means something only together with a cluster, and that a server
-knows clusterName by this name is not verified."""
+"""Predicates for the rows that match a filter. Filters by type or host are not checked, as rows do
+not show these. A tenant's name is unique only in its cluster, and the name of the filter
+clusterName is not verified."""
 PLAIN: Final = re.compile(r"[A-Za-z0-9 .:-]+")
-"""A text that a database takes for itself: no wildcard, and no letter that it takes for another."""
+"""A text that a database compares literally: no wildcards, no letters with equivalents."""
 
 
 def _is_one_of(status: str, asked: list[str]) -> bool:
-    """Whether a status was asked for; ocp-express takes one that it does not know for none."""
+    """Return whether a status matches a filter; ocp-express ignores unknown statuses."""
     return status in asked or not set(asked) <= STATUSES
 
 
@@ -329,13 +330,13 @@ def _is_like(name: str, asked: str) -> bool:
 
 
 def _is_number(id: Any, asked: str) -> bool:
-    """Whether an id was asked for; what is no number, or 0, may be taken for none."""
+    """Return whether an id matches a filter; a server may ignore 0, or text that is no number."""
     is_one = asked.isascii() and asked.isdigit() and int(asked) > 0
     return not is_one or str(id) == str(int(asked))
 
 
 def filters(subject: Subject) -> Iterator[CheckResult]:
-    """Every row is one that was asked for."""
+    """Check that every row matches the filters."""
     if subject.id != "listTaskInstances":
         return
     for name, matches in FILTERS.items():
@@ -346,12 +347,12 @@ def filters(subject: Subject) -> Iterator[CheckResult]:
 
 
 DIRECTIONS: Final = {"id,asc": False, "id,desc": True}
-"""What can be asked for, and whether it is backwards. The documents know no other field than id,
-and say nothing of a sort without its direction."""
+"""The supported values of ``sort``, and whether each is descending. The documents have no other
+field than id, and do not state the order of a sort without a direction."""
 
 
 def sorting(subject: Subject) -> Iterator[CheckResult]:
-    """Rows come in the order that was asked for."""
+    """Check that rows are in the requested order."""
     asked = subject.parameter("sort") or ""
     if subject.id != "listTaskInstances" or asked not in DIRECTIONS:
         return

@@ -1,7 +1,7 @@
-"""The status and the body of an answer, held against the contract's own words for them.
+"""Check the status and the body of a response against the contract's schema.
 
-Each mistake is found under what kind of mistake it is (a member that is missing, a wrong type, a
-word that is none of an enumeration, any other value), with the JSON path to it.
+Each violation is reported by kind (a missing member, a wrong type, a word outside an enumeration,
+any other value), with its JSON path.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from oceanmock.conformance.quirks import is_explained
 from oceanmock.http.validation import Schema, SchemaViolation
 
 MOST: Final = 20
-"""So many mistakes of one body are told; a body that is all wrong has one for each member."""
+"""The most violations reported of one body."""
 RULES_BY_KEYWORD: Final = {
     "required": "schema.required",
     "type": "schema.type",
@@ -30,7 +30,7 @@ BODIES: Final = ("schema.required", "schema.type", "schema.enum", "schema.value"
 
 
 def status(subject: Subject) -> Iterator[CheckResult]:
-    """The contract names the status for this operation, and it is no failure of the server."""
+    """Check that the contract has the status, and that the server did not fail."""
     if subject.operation is None:
         return
     if subject.status >= 500:
@@ -50,9 +50,9 @@ def status(subject: Subject) -> Iterator[CheckResult]:
 
 
 def _is_unknown_method(subject: Subject) -> bool:
-    """Whether it is a method that the path does not know: ocp-express fails at each of them.
+    """Return whether the path does not have the method: ocp-express responds with 500.
 
-    (RestExceptionHandler.java:343-358; no document says what OCP does.)
+    (RestExceptionHandler.java:343-358; not verified for OCP.)
     """
     operation = subject.operation
     is_ocp = subject.contract.api == "ocp"
@@ -60,11 +60,11 @@ def _is_unknown_method(subject: Subject) -> bool:
 
 
 EXPECTED: Final = ("UnderMaintenance", "Task.Expired")
-"""What obshell answers 500 to an operator whose dag can not have its lock back."""
+"""The errCodes of obshell's 500 to an operator whose dag cannot get its lock back."""
 
 
 def _failure(subject: Subject) -> Iterator[CheckResult]:
-    """A 500 that nothing explains is a failure, and one to a hostile request another."""
+    """Report an unexplained 500, by a rule of its own if the request was hostile."""
     code = str(subject.error.get("errCode", ""))
     if not is_explained(subject) and not any(word in code for word in EXPECTED):
         rule = "hostile.500" if subject.exchange.expects_refusal else "status.server-error"
@@ -75,7 +75,7 @@ def _failure(subject: Subject) -> Iterator[CheckResult]:
 
 
 def no_failure(subject: Subject) -> Iterator[CheckResult]:
-    """Counts the requests that the server did not fail at."""
+    """Count the requests without a 500 as passed."""
     if subject.operation is not None and subject.status < 500:
         yield check(
             "hostile.500" if subject.exchange.expects_refusal else "status.server-error", True
@@ -83,7 +83,7 @@ def no_failure(subject: Subject) -> Iterator[CheckResult]:
 
 
 def body(subject: Subject) -> Iterator[CheckResult]:
-    """The body is what the contract's schema says of this status."""
+    """Check the body against the contract's schema for the status."""
     operation = subject.operation
     if operation is None or subject.exchange.method != operation.method or subject.body is None:
         return
@@ -108,13 +108,13 @@ def _rule(mistake: SchemaViolation) -> str:
 
 
 def json_path(parts: Sequence[str | int]) -> str:
-    """A place in a body as a JSON path: ``$.data.subtasks[3].status``."""
+    """Return a place in a body as a JSON path: ``$.data.subtasks[3].status``."""
     return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
 
 
 @lru_cache(maxsize=256)
 def _schema_of(contract: Contract, operation: str, status: str) -> Schema | None:
-    """The compiled schema of an answer; None where the contract has none."""
+    """Return the compiled schema of a response, or None if the contract has none."""
     responses = contract.definition_of(contract.operations[operation])["responses"]
     actual = contract.resolved(responses.get(status, {}))
     for media_type, content in actual.get("content", {}).items():
@@ -125,7 +125,7 @@ def _schema_of(contract: Contract, operation: str, status: str) -> Schema | None
 
 @lru_cache(maxsize=256)
 def _compiled(schema: bytes, contract: Contract) -> Schema:
-    """Operations share most of their answers; what a reference means is in the components."""
+    """Return a compiled schema, cached since operations share most of their responses."""
     actual: dict[str, Any] = orjson.loads(schema)
     shared = {"schemas": contract.spec["components"]["schemas"]}
     return Schema({"allOf": [actual], "components": shared})

@@ -1,7 +1,7 @@
-"""Times in a body: whether they can be read, in which order they are, and that none is to come.
+"""Check the times in a body: their format, their order, and that none is in the future.
 
-A server is several machines: each writes down what it does by a clock of its own, and so does the
-database. What is absent may also be null here; whether it may is the schema's business.
+A server consists of several machines and a database, each with its own clock. Absent and null are
+the same here; the schema distinguishes them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from oceanmock.clock import SECOND
 Json = dict[str, Any]
 TIMES: Final = ("createTime", "startTime", "finishTime")
 SKEW: Final = 2 * SECOND
-"""How far apart the clocks may be by which two machines of a server write down what they do."""
+"""The largest difference between the clocks of two machines of a server."""
 FUTURE: Final = 60 * SECOND
-"""How far two clocks may be apart: the server's, and that of the database that keeps the times."""
+"""The largest difference between the clocks of the server and of its database."""
 
 
 def ordered(
     thing: Json, path: str, first: str, then: str, *, slack: int = SKEW
 ) -> Iterator[CheckResult]:
-    """Looks at whether one time of a thing is no later than another; both have to be there."""
+    """Check that one time of an item is no later than another, if it has both."""
     before, after = instant(thing.get(first)), instant(thing.get(then))
     if before is not None and after is not None:
         wrong = f"{first} is {thing[first]}, after {then}, which is {thing[then]}."
@@ -33,7 +33,7 @@ def ordered(
 def not_in_future(
     thing: Json, path: str, names: tuple[str, ...], now: int | None
 ) -> Iterator[CheckResult]:
-    """Looks at whether the times of a thing can be read, and are not after the answer's own."""
+    """Check that an item's times are valid, and not after the response's timestamp."""
     for name in names:
         if thing.get(name) is None:
             continue
