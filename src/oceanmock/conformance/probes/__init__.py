@@ -1,9 +1,9 @@
-"""Requests of our own, made on purpose: what must be refused, what is hostile, what fits together.
+"""Send prepared requests: some that must be refused, hostile ones, and lists that must agree.
 
-The same requests each time, and few: no chance is in them. GET alone, unless the run may write;
-then also calls that a sound server refuses, on ids of nothing and on what the run may play with. A
-wrong password is tried once for each way to send one. The client shows each answer to its checkers,
-too.
+The requests are few, and the same in each run. They are GET, unless the run writes; then they
+include operations that a correct server refuses, on unknown ids and on tasks that the run may
+change. A wrong password is tried once for each way to send one. The client's checkers see each
+response, too.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ def probe(
     *,
     viewer: Auth | None = None,
 ) -> Prober:
-    """Sends every probe, and gives back the watch that counted them.
+    """Send every probe, and return the checker that counted the results.
 
-    The client gets what it finds. ``viewer`` are the credentials of somebody who may only look,
-    where there is one (OCP).
+    Findings go to the client. ``viewer`` are the credentials of a read-only user, if any (OCP).
     """
     prober = Prober(client, contract_for(target.api, target.version))
     with client.during("probes"):

@@ -1,9 +1,9 @@
-"""A probe: one request that is made on purpose, and what may come back.
+"""Send probes, and check their responses against what each expects.
 
-What a probe expects is what must hold on any server of that API; where public sources leave two
-answers open, both are expected. The answer also passes every watcher of the client, so a probe says
-only what they cannot know: that this very request had to be refused, and how. An answer that says
-nothing of the request (too many of them, a proxy whose server is away) is held against nothing.
+A probe's expectation holds for any server of its API; where public sources allow two responses, it
+has both. The client's checkers see the response, too, so a probe states only how this request must
+be answered. A response that does not depend on the request (too many requests, a proxy whose server
+is down) is not checked.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from oceanmock.conformance.quirks import quirk_of
 from oceanmock.conformance.rules import RULES
 
 ELSEWHERE: Final = frozenset({301, 302, 303, 307, 308})
-"""Where one is sent to log in, if something in front of the server sees to that."""
+"""The statuses of a redirect to a login page, by a proxy in front of the server."""
 
 
 class Prober(RuleChecker):
-    """Sends probes over a client, and tells it what it finds; ``counts`` count the results."""
+    """A sender of probes over a client, which gets the findings; ``counts`` are the results."""
 
     def __init__(self, client: HttpClient, contract: Contract) -> None:
         super().__init__(contract, RULES)
         self.client = client
 
     def ask(self, probe: Probe) -> Exchange | None:
-        """The exchange of a probe, held against what it expects.
+        """Return the exchange of a probe, checked against what the probe expects.
 
-        None where it may not be sent, or where the target's version has no such operation.
+        None if it may not be sent, or if the target's version does not have the operation.
         """
         if self.contract.lacks(probe.method, probe.target.partition("?")[0]):
             return None
@@ -61,18 +61,18 @@ class Prober(RuleChecker):
         return exchange
 
     def ask_all(self, probes: Iterable[Probe]) -> None:
-        """Sends each probe."""
+        """Send each probe."""
         for probe in probes:
             self.ask(probe)
 
     def tell(self, subject: Subject, results: Iterable[CheckResult]) -> None:
-        """Tells the client what some results have found."""
+        """Count results, and pass the failed ones to the client."""
         for finding in self.failures(subject, results):
             self.client.found(finding)
 
 
 def missing(shown: Collection[str], known: Iterable[str]) -> CheckResult:
-    """A look at whether a list has everything that is known to be there."""
+    """Return the result of checking that a list has all known ids."""
     left_out = [id for id in known if id not in shown]
     wrong = f"{', '.join(left_out[:5])} can be read, and is not listed."
     return check("list.missing", not left_out, "$.data.contents", wrong)
@@ -83,7 +83,7 @@ def _asks_who(probe: Probe) -> bool:
 
 
 def _was_let_in(probe: Probe, subject: Subject) -> bool:
-    """Whether it was done; of what asks who one is, whether the API looked at anything but that."""
+    """Return whether the request succeeded; for one of access, whether it was authenticated."""
     if _asks_who(probe):
         return (
             subject.status < 500
@@ -94,9 +94,9 @@ def _was_let_in(probe: Probe, subject: Subject) -> bool:
 
 
 def _judge(probe: Probe, subject: Subject) -> Iterator[CheckResult]:
-    """Whether the answer is one of those expected; a quirk with a name is its own rule's."""
+    """Check that the response is expected; quirks and failures have rules of their own."""
     if quirk_of(subject) is not None or subject.status in UNAVAILABLE or subject.status >= 500:
-        return  # a failure is for the checkers of the client to tell
+        return  # the client's checkers report a failure
     if probe.refused != "error.status" and subject.status in (401, 403):
         return  # the run's credentials do not suffice
     allowed = " or ".join(str(item) for item in sorted(probe.statuses))

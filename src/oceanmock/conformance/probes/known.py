@@ -1,7 +1,8 @@
-"""What is there to ask about: the tasks or dags of a target, found by listing, with their parts.
+"""Find the tasks or dags of a target, with their parts, by its lists.
 
-Only reads. On obshell only ids of the target's own are kept: another agent's it would ask for. Of
-many only so many are looked at, of each state some; those that a run may play with come first.
+It only reads. On obshell only the target's own ids are used: it would forward a request for another
+agent's. At most ``MOST`` items are read in full, some of each state; those that the run may change
+come first.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from oceanmock.conformance.model import Api
 from oceanmock.observations import Observation
 
 MOST: Final = 24
-"""So many tasks or dags are looked at in full."""
+"""The most tasks or dags that are read in full."""
 MOST_GIVEN: Final = 60
-"""And so many of those that were given, if they are more."""
+"""The most of those that the run may change, if they are more."""
 ROWS: Final = 200
 LISTS: Final[Mapping[str, tuple[str, ...]]] = {
     "ocp": (
@@ -36,13 +37,13 @@ LISTS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }
 OF_A_CLUSTER: Final = "/api/v1/task/dags/ob?show_details=false"
-"""Asked only of an agent that holds OceanBase; others fail at it."""
+"""Requested only from an agent that has OceanBase; others respond with 500."""
 DETAIL: Final = {"ocp": "/api/v2/tasks/instances/{}", "obshell": "/api/v1/task/dag/{}"}
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A task, subtask, dag, node or sub task that was there, as it was shown, with its parts."""
+    """An observed task, subtask, dag, node or sub task, with its parts."""
 
     kind: str
     id: str
@@ -51,10 +52,10 @@ class Known:
     operation: str
     parts: tuple[Known, ...] = ()
     type: str = ""
-    """Of a task of OCP: who started it."""
+    """The type of an OCP task, such as MANUAL."""
 
     def all(self) -> Iterator[Known]:
-        """Itself, and all that belongs to it."""
+        """Yield itself and all its parts."""
         yield self
         for part in self.parts:
             yield from part.all()
@@ -62,33 +63,33 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class KnownIds:
-    """All that was found; ``tasks`` are tasks or dags, whole, those to play with first."""
+    """The items of a target; ``tasks`` are whole tasks or dags, the changeable ones first."""
 
     api: Api
     tasks: tuple[Known, ...] = ()
 
     def of(self, kind: str) -> list[Known]:
-        """Everything of a kind, each id once."""
+        """Return the items of a kind, each id once."""
         found = {item.id: item for task in self.tasks for item in task.all() if item.kind == kind}
         return list(found.values())
 
     def ids(self, kind: str) -> list[str]:
-        """The ids of everything of a kind."""
+        """Return the ids of a kind."""
         return [item.id for item in self.of(kind)]
 
     @property
     def failed(self) -> list[Known]:
-        """The tasks or dags that have failed."""
+        """Return the tasks or dags that are FAILED."""
         return [task for task in self.tasks if task.state == "FAILED"]
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Each task of OCP with each of its subtasks."""
+        """Return each OCP task's id with that of each of its subtasks."""
         return [(task.id, part.id) for task in self.tasks for part in task.parts]
 
 
 def find_ids(client: HttpClient) -> KnownIds:
-    """The ids that the target has now, by its lists and by what each shows of itself."""
+    """Return the items that the target has now, by its lists and by reading each."""
     api = client.target.api
     lists = LISTS[api]
     if client.target.identity == "CLUSTER AGENT":
@@ -103,7 +104,7 @@ def find_ids(client: HttpClient) -> KnownIds:
 
 
 def _read(client: HttpClient, target: str) -> Exchange | None:
-    """The answer to a read; None where the id may not be sent to this target."""
+    """Return the exchange of a read; None if the id may not be sent to this target."""
     try:
         return client.send("GET", target)
     except NotAllowed:
@@ -111,7 +112,7 @@ def _read(client: HttpClient, target: str) -> Exchange | None:
 
 
 def _tops(client: HttpClient, exchange: Exchange | None) -> list[Observation]:
-    """The tasks or dags of an answer."""
+    """Return the tasks or dags of a response."""
     if exchange is None or exchange.status != 200:
         return []
     found = api_named(client.target.api).parse.observations(exchange.operation, exchange.json())
@@ -119,7 +120,7 @@ def _tops(client: HttpClient, exchange: Exchange | None) -> list[Observation]:
 
 
 def _of_each_state(rows: Iterable[Observation]) -> Iterator[str]:
-    """The ids of rows: one of each state, then a second one of each, and so on."""
+    """Yield the ids of rows: one of each state, then a second one of each, and so on."""
     by_state: defaultdict[str, list[str]] = defaultdict(list)
     for row in rows:
         by_state[row.state].append(row.id)
@@ -127,7 +128,7 @@ def _of_each_state(rows: Iterable[Observation]) -> Iterator[str]:
 
 
 def _whole(client: HttpClient, exchange: Exchange | None) -> Known | None:
-    """What one whole task or dag shows; None for one that is not there."""
+    """Return one whole task or dag; None if it does not exist."""
     if exchange is None or exchange.status != 200:
         return None
     body = exchange.json()

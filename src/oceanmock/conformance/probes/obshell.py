@@ -1,8 +1,8 @@
-"""What is asked of obshell on purpose: ids, spellings, headers, details, operators and bodies.
+"""The probes of obshell: ids, spellings, headers, details, operators and bodies.
 
-The ids are the target's own or a cluster's, never another agent's: it would dial that agent. What
-each is answered was recorded from obshell 4.5.0.0 (tests/data/obshell); where a server may have
-been mended, that answer is expected as well.
+The ids are the target's own or a cluster's, never another agent's: it would contact that agent. The
+expected responses were recorded from obshell 4.5.0.0 (tests/data/obshell); those of a server
+without a quirk are expected as well.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REFUSED: Final = frozenset({400})
 UNKNOWN: Final = frozenset({404})
 UNAUTHORIZED: Final = frozenset({401})
 NOT_LET_IN: Final = frozenset({400, 401})
-"""Without a header 400, as recorded; 401 where that was mended."""
+"""The statuses without a header: 400, as recorded, or 401 without the quirk."""
 
 OPEN: Final = ("info", "secret", "time", "git-info", "status")
 LISTS: Final = (
@@ -69,7 +69,7 @@ INVALID_IDS: Final = (
     "\x00",
     "9" * 400,
 )
-"""What no generic id is, by lone.json; none of them names an address."""
+"""Invalid generic ids, by lone.json; none of them names an address."""
 INVALID_TAILS: Final = ("", "x", "1x", " 1", "0x1", "9" * 22)
 RAW_IDS: Final = ("%FF", "%C3%28", "%00")
 SPELLINGS: Final = ("true", "True", "TRUE", "t", "T", "1", "false", "False", "F", "f", "0", "")
@@ -94,13 +94,13 @@ BAD_BODIES: Final = (
 )
 BIND: Final = ("Common.BindJsonFailed",)
 LONG_AGO: Final = 10 * 365 * 86400
-"""Seconds; so far back that the clock of no server is still there."""
+"""A span in seconds that is longer than any server's clock is slow."""
 NOISE: Final = "bm9pc2U="
 WRONG_HEADERS: Final = (NOISE, "!!!", "e30=", "A" * 172)
 
 
 def probe_obshell(prober: Prober, options: Options, known: KnownIds) -> None:
-    """Sends all there is to ask of obshell; operators only with --write, and to be refused."""
+    """Send every probe of obshell; operators only with --write, and only to be refused."""
     client, target = prober.client, prober.client.target
     nobodys = _nobodys(target)
     for id in (*nobodys, *INVALID_IDS[:4]):
@@ -119,14 +119,14 @@ def probe_obshell(prober: Prober, options: Options, known: KnownIds) -> None:
 
 
 def _nobodys(target: Target) -> tuple[str, ...]:
-    """Ids of nothing: of the agent itself, where it says its address."""
+    """Return an unknown id of the agent itself, if its address is known."""
     if target.own_address is None:
         return ()
     return (_own(target, NOBODYS),)
 
 
 def _own(target: Target, number: int | str, kind: Kind = "local") -> str:
-    """An id of the target's own with a number, or with what stands for one."""
+    """Return an id of the target's own with a number, or with a text in its place."""
     ip, port = target.own_address or ("127.0.0.1", 1)
     return local_id(0, ip=ip, port=port, kind=kind)[:-1] + str(number)
 
@@ -139,7 +139,7 @@ def _get(what: str, path: str, statuses: frozenset[int], *codes: str, wrong: boo
 
 
 def _open() -> Iterator[Probe]:
-    """What anybody may read; a header that cannot be decrypted is refused there, too."""
+    """Yield reads without credentials; there, too, an undecryptable header is refused."""
     for name in OPEN:
         path = f"/api/v1/{name}"
         yield Probe(f"{name}", "GET", path, OK, auth=None, is_wrong=False)
@@ -149,7 +149,7 @@ def _open() -> Iterator[Probe]:
 
 
 def _ids(nobodys: tuple[str, ...], target: Target) -> Iterator[Probe]:
-    """Ids that cannot be read, and ids of nothing."""
+    """Yield reads of invalid and of unknown ids."""
     for kind in KINDS:
         may_be_empty = UNKNOWN | OK if kind.endswith("logs") else UNKNOWN  # a quirk of its own
         for id in INVALID_IDS:
@@ -169,7 +169,7 @@ def _ids(nobodys: tuple[str, ...], target: Target) -> Iterator[Probe]:
 
 
 def _details(known: KnownIds) -> Iterator[Probe]:
-    """Every spelling of show_details that Go reads, and some that it does not."""
+    """Yield every spelling of show_details that Go accepts, and some that it does not."""
     paths = [*LISTS]
     for kind in ("dag", "node", "sub_task"):
         paths += [f"{kind}/{id}" for id in known.ids(kind)[:1]]
@@ -185,14 +185,14 @@ def _details(known: KnownIds) -> Iterator[Probe]:
 
 
 def _of_list(path: str) -> frozenset[int]:
-    """What a list may answer: an agent that is not of a cluster refuses, or has nothing."""
+    """Return the statuses of a list: an agent outside a cluster refuses, or has no rows."""
     if path in OF_THE_CLUSTER:
         return frozenset({200, 400, 404})
     return frozenset({200, 404}) if "maintain/agent" in path else OK
 
 
 def _read_all(known: KnownIds) -> Iterator[Probe]:
-    """Everything that is known, by itself and in its lists, twice."""
+    """Yield reads of every known item, by itself and in its lists, twice."""
     for _ in range(2):
         for dag in known.tasks[:8]:
             yield _get("a dag", f"dag/{dag.id}", OK, wrong=False)
@@ -217,9 +217,9 @@ def _read_all(known: KnownIds) -> Iterator[Probe]:
 
 
 def ask_whether_listed(prober: Prober, known: KnownIds) -> None:
-    """Reads the list of the agent's own dags: what was there a while ago is in it.
+    """Check that the list of the agent's own dags has the known ones.
 
-    A FOLLOWER passes the request on, and what is listed is its master's.
+    A FOLLOWER forwards the request, and so lists its master's dags.
     """
     if prober.client.target.identity == "FOLLOWER":
         return
@@ -232,11 +232,11 @@ def ask_whether_listed(prober: Prober, known: KnownIds) -> None:
         prober.tell(subject, [missing(view, own)])
 
 
-# --- who asks -------------------------------------------------------------------------------------
+# --- credentials ----------------------------------------------------------------------------------
 
 
 def _guarded(nobodys: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Each operation that asks who one is, on what nobody has."""
+    """Yield each operation that needs credentials, on an unknown id."""
     id = nobodys[0] if nobodys else f"1{NOBODYS}"
     yield from (("GET", f"{TASK}/{path}") for path in LISTS)
     yield from (("GET", f"{TASK}/{kind.format(id)}") for kind in KINDS)
@@ -244,7 +244,7 @@ def _guarded(nobodys: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _headers(nobodys: tuple[str, ...], *, writes: bool) -> Iterator[Probe]:
-    """No header, and headers that cannot be decrypted."""
+    """Yield requests without a header, and with undecryptable headers."""
     for method, path in _guarded(nobodys):
         if method == "POST" and not writes:
             continue
@@ -275,9 +275,9 @@ def _with_header(method: str, path: str, value: str) -> Probe:
 
 
 def _passwords(target: Target) -> Iterator[Probe]:
-    """A wrong password, once; and a header that was sealed for another request, or has expired.
+    """Yield one wrong password, an expired header, and a header sealed for another request.
 
-    An agent that is SINGLE results at no password, unless it has one of its own.
+    A SINGLE agent checks no password, unless it has one of its own.
     """
     own: Any = target.auth
     path = f"{TASK}/dag/unfinish"
@@ -293,7 +293,7 @@ def _passwords(target: Target) -> Iterator[Probe]:
         accepted="auth.wrong-accepted",
         auth=wrong,
     )
-    if own.password:  # an empty one is not asked for its time
+    if own.password:  # with an empty one the time is not checked
         late = Sealed(own.password, own.agent_password, lifetime=-LONG_AGO, verify=own.verify)
         yield Probe(
             "a header that has expired",
@@ -322,7 +322,7 @@ class _Elsewhere:
         self._own = own
 
     def __call__(self, request: Any) -> Any:
-        """The request, with the header of one that asks for something else."""
+        """Return the request with the header of another request."""
         intended = request.url
         request.url = f"{intended}?show_details=true"
         sealed = self._own(request)
@@ -344,7 +344,7 @@ def _post(what: str, path: str, body: bytes, statuses: frozenset[int], *codes: s
 
 
 def _operators_of_nothing(nobodys: tuple[str, ...]) -> Iterator[Probe]:
-    """Operators on what is not there, and on what is no id."""
+    """Yield operators on unknown and on invalid ids."""
     for id in nobodys:
         yield _post("RETRY of nothing", f"dag/{id}", _body("RETRY"), UNKNOWN, *NOT_FOUND)
         yield _post("PASS of nothing", f"node/{id}", _body("PASS"), UNKNOWN, *NOT_FOUND)
@@ -361,7 +361,7 @@ def _operators_of_nothing(nobodys: tuple[str, ...]) -> Iterator[Probe]:
 
 
 def _operators(known: KnownIds, options: Options) -> Iterator[Probe]:
-    """Operators that nobody knows, and those that a final state forbids."""
+    """Yield unknown operators, and those that a final state forbids."""
     ours = [dag for dag in known.tasks if dag.id in options.tasks]
     for dag in ours[:4]:
         for operator in UNKNOWN_OPERATORS:
@@ -402,7 +402,7 @@ def _of_what_succeeded(dag: Known) -> Iterator[Probe]:
 
 
 def _methods(nobodys: tuple[str, ...]) -> Iterator[Probe]:
-    """Methods that no path knows are 404 here (HandleMethodNotAllowed is off)."""
+    """Yield unsupported methods: they are 404 here (HandleMethodNotAllowed is off)."""
     for method in ("PUT", "PATCH", "DELETE"):
         for id in nobodys:
             yield Probe(

@@ -1,9 +1,9 @@
-"""What is asked of OCP on purpose: wrong ids, no credentials, odd queries, pages, illegal calls.
+"""The probes of OCP: wrong ids, missing credentials, odd queries, pages and illegal operations.
 
-Where ocp-express differs from the contract, and nobody knows what OCP does, both are expected: a
-Long may be 0 or negative there, or written in another way, and is read by Spring (its
-NumberUtils.parseNumber); so is a page, of which Spring's Pageable takes nonsense for none; a status
-nobody knows is none, the log of nothing is empty.
+Where ocp-express differs from the contract, and OCP is not verified, both responses are expected.
+There a Long may be 0, negative or in another spelling, as Spring reads it
+(NumberUtils.parseNumber); Spring's Pageable ignores an invalid page; an unknown status is ignored;
+and the log of an unknown subtask is empty.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from oceanmock.credentials import AccessKey, Basic
 
 TASKS: Final = "/api/v2/tasks/instances"
 NOBODYS: Final = "9223372036854775807"
-"""The largest id there can be; nobody has got so far."""
+"""The largest possible id, which no server has reached."""
 OK: Final = frozenset({200})
 REFUSED: Final = frozenset({400})
 UNKNOWN: Final = frozenset({404})
 UNAUTHORIZED: Final = frozenset({401})
 FORBIDDEN: Final = frozenset({403})
 AS_LONG: Final = frozenset({400, 404})
-"""What no id is, but a Long of Java may be."""
+"""The statuses for a text that is no id, but may be a Long of Java."""
 ODD: Final = frozenset({200, 400, 404})
-"""What may be another way to write an id, even one of a task that is there."""
+"""The statuses for a text that may be another spelling of an id, even an existing one."""
 LENIENT: Final = frozenset({200, 400})
 SUSPECT: Final = frozenset({200, 403})
-"""What a guard in front of the server may take for an attack."""
+"""The statuses for a request that a firewall in front of the server may refuse."""
 UNREAD: Final = frozenset({400, 401, 403})
-"""A signature that cannot be read; no document says how that is refused."""
+"""The statuses for an unreadable signature; no document states which."""
 
 IDS: Final[tuple[tuple[str, frozenset[int]], ...]] = (
     ("abc", REFUSED),
@@ -56,9 +56,9 @@ IDS: Final[tuple[tuple[str, frozenset[int]], ...]] = (
     ("\x00", AS_LONG),
     ("'", AS_LONG),
 )
-"""What may stand where an id should, as it is before it is quoted."""
+"""Texts in place of an id, before they are quoted."""
 RAW_IDS: Final = ("%FF", "%C3%28", "%ED%A0%80", "%00")
-"""The same, quoted: what is no UTF-8."""
+"""Quoted texts in place of an id that are not UTF-8."""
 
 QUERIES: Final[tuple[tuple[str, frozenset[int]], ...]] = (
     ("page=abc", LENIENT),
@@ -106,13 +106,13 @@ TASK_CALLS: Final = ("retry", "rollback")
 SUBTASK_CALLS: Final = ("retry", "skip", "cancel")
 FINAL: Final = frozenset({"SUCCESSFUL", "FAILED"})
 LARGEST: Final = 2000
-"""So many rows a page may have by the documents."""
+"""The most rows of a page, by the documents."""
 
 
 def probe_ocp(
     prober: Prober, options: Options, known: KnownIds, *, viewer: Auth | None = None
 ) -> None:
-    """Sends all there is to ask of OCP; what changes nothing if it is right only with --write."""
+    """Send every probe of OCP; operations, all to be refused, only with --write."""
     client = prober.client
     for id in (NOBODYS, *dict(IDS), *RAW_IDS):
         client.may_change(id)  # nothing has these ids; for the calls that have to be refused
@@ -144,9 +144,9 @@ def _said(id: str) -> str:
 
 
 def _reads(task: Known | None) -> Iterator[Probe]:
-    """Tasks and logs by ids that are none, and by ids of nothing.
+    """Yield reads of tasks and logs by invalid and by unknown ids.
 
-    ocp-express does not look at the task of a subtask (TaskService.java:103-133).
+    ocp-express ignores the task of a subtask (TaskService.java:103-133).
     """
     yield _get("an unknown task", f"{TASKS}/{NOBODYS}", UNKNOWN)
     real = task.id if task is not None else NOBODYS
@@ -172,7 +172,7 @@ def _lists() -> Iterator[Probe]:
 
 
 def _read_all(known: KnownIds) -> Iterator[Probe]:
-    """Everything that is known, once more, by itself."""
+    """Yield a read of every known task and log."""
     for task in known.tasks[:8]:
         yield _get("a task", f"{TASKS}/{task.id}", OK, wrong=False)
         for subtask in task.parts[:4]:
@@ -183,11 +183,11 @@ def _read_all(known: KnownIds) -> Iterator[Probe]:
         yield _get("a task", f"{TASKS}/{task.id}", OK, wrong=False)
 
 
-# --- who asks -------------------------------------------------------------------------------------
+# --- credentials ----------------------------------------------------------------------------------
 
 
 def _credentials(own: Any, *, writes: bool) -> Iterator[Probe]:
-    """Nobody, and somebody who is not who he says: once, since OCP locks after twenty times."""
+    """Yield requests without and with wrong credentials; few, as OCP locks after twenty."""
     for method, target in _every_operation():
         if method == "GET" or writes:
             what = "a request without credentials"
@@ -218,7 +218,7 @@ def _credentials(own: Any, *, writes: bool) -> Iterator[Probe]:
 
 
 def _wrong(own: Any) -> Auth | None:
-    """The run's own credentials with another secret."""
+    """Return the run's credentials with another secret."""
     wrong: Any = None
     if isinstance(own, Basic):
         wrong = Basic(own.user, "not the password")
@@ -228,7 +228,7 @@ def _wrong(own: Any) -> Auth | None:
 
 
 def _every_operation() -> Iterator[tuple[str, str]]:
-    """Each operation, on what nobody has."""
+    """Yield each operation, on an unknown id."""
     one, part = f"{TASKS}/{NOBODYS}", f"{TASKS}/{NOBODYS}/subtasks/{NOBODYS}"
     yield from (("GET", TASKS), ("GET", one), ("GET", f"{part}/log"))
     yield from (("POST", f"{one}/{call}") for call in TASK_CALLS)
@@ -236,7 +236,7 @@ def _every_operation() -> Iterator[tuple[str, str]]:
 
 
 def _forbidden(viewer: Auth) -> Iterator[Probe]:
-    """What somebody who may only look must not do."""
+    """Yield the operations that a read-only user must not use."""
     for method, target in _every_operation():
         if method == "POST":
             yield Probe(
@@ -253,7 +253,7 @@ def _forbidden(viewer: Auth) -> Iterator[Probe]:
 
 
 def _calls() -> Iterator[Probe]:
-    """Calls on ids of nothing, and on what is no id."""
+    """Yield operations on unknown and on invalid ids."""
     for method, target in _every_operation():
         if method == "POST":
             yield Probe("a call on an unknown task", method, target, UNKNOWN)
@@ -263,9 +263,9 @@ def _calls() -> Iterator[Probe]:
 
 
 def _methods() -> Iterator[Probe]:
-    """Methods that a path does not know: 405 by the contract, 500 by ocp-express.
+    """Yield unsupported methods: 405 by the contract, 500 by ocp-express.
 
-    (RestExceptionHandler.java:343-358.) What stands in front may forbid them.
+    (RestExceptionHandler.java:343-358.) A proxy may refuse them.
     """
     for method in ("PUT", "PATCH", "DELETE"):
         target = f"{TASKS}/{NOBODYS}"
@@ -274,7 +274,7 @@ def _methods() -> Iterator[Probe]:
 
 
 def _illegal_calls(known: KnownIds, options: Options) -> Iterator[Probe]:
-    """Calls that a final state forbids, on what the run may play with."""
+    """Yield operations that a final state forbids, on tasks that the run may change."""
     ours = [task for task in known.tasks if task.id in options.tasks and task.state in FINAL]
     for task in ours[:8]:
         if task.state == "SUCCESSFUL":
@@ -288,7 +288,7 @@ def _illegal_calls(known: KnownIds, options: Options) -> Iterator[Probe]:
 
 
 def _one_of_each_state(task: Known) -> list[Known]:
-    """Subtasks that stay what they are under a task that has ended."""
+    """Return one subtask of each state that is stable in an ended task."""
     result = {part.state: part for part in task.parts}
     return [result[s] for s in ("SUCCESSFUL", "PENDING", "FAILED") if s in result]
 
@@ -297,11 +297,11 @@ def _illegal(what: str, tail: str) -> Probe:
     return Probe(what, "POST", f"{TASKS}/{tail}", REFUSED, accepted="call.illegal-accepted")
 
 
-# --- lists that have to fit together --------------------------------------------------------------
+# --- lists ----------------------------------------------------------------------------------------
 
 
 def ask_pages(prober: Prober) -> None:
-    """Reads the list whole, in pages, and whole again: if it stayed the same, the pages are it."""
+    """Check that the pages of a list equal the whole list, if it was the same before and after."""
     first = _page(prober, "size=2000&sort=id,asc")
     before = _ids(first) if first is not None else []
     if first is None or not before:
@@ -333,10 +333,9 @@ def ask_pages(prober: Prober) -> None:
 
 
 def ask_whether_listed(prober: Prober, known: KnownIds) -> None:
-    """Reads the list whole: what was there a while ago is in it.
+    """Check that the whole list has the known tasks that a user started.
 
-    Nobody knows whether a list that asks for no type shows what no user has started; that of
-    ocp-express does not (TaskService.java:147).
+    Without a type, ocp-express lists no others (TaskService.java:147); not verified for OCP.
     """
     whole_list = _page(prober, "size=2000")
     if whole_list is not None and _is_whole(whole_list):
@@ -346,7 +345,7 @@ def ask_whether_listed(prober: Prober, known: KnownIds) -> None:
 
 
 def _is_whole(page: Subject) -> bool:
-    """Whether a page has all there is: a server may have a limit of its own."""
+    """Return whether a page has every row: a server may have a limit of its own."""
     actual = page.data.get("page") if isinstance(page.data, dict) else None
     total = whole(actual.get("totalElements")) if isinstance(actual, dict) else None
     return len(_contents(page)) >= total if total is not None else len(_contents(page)) < LARGEST
@@ -356,7 +355,7 @@ Matches = Callable[[dict[str, Any]], bool]
 
 
 def ask_filters(prober: Prober) -> None:
-    """Reads the list whole, by filters, and whole again: what stayed is where it belongs."""
+    """Check that filtered lists have all matching rows that were listed before and after."""
     before = _page(prober, "size=2000")
     if before is None or not _is_whole(before):
         return
@@ -374,7 +373,7 @@ def ask_filters(prober: Prober) -> None:
 
 
 def _filters(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Matches]]:
-    """Queries, each with what it is for: by status, and by the first name and cluster there are."""
+    """Yield filters with their predicates: by status, first name and first cluster."""
     for status in ("SUCCESSFUL", "FAILED", "RUNNING"):
         yield f"status={status}", lambda row, s=status: row.get("status") == s  # type: ignore[misc]
     names = [row["name"] for row in rows if isinstance(row.get("name"), str)]
