@@ -228,13 +228,16 @@ def _made_ready(state: DagState) -> DagState:
 def _after_pass(act: Act, state: DagState, instant: int) -> DagState:
     failed = [position for position, node in enumerate(state.nodes) if node.state == "FAILED"]
     passed = [act.node] if act.node is not None else list(range(failed[0], len(state.nodes)))
+    first = state.nodes[passed[0]]
+    starts = [first.start_time, *(item.start_time for item in first.sub_tasks)]
+    end = max([instant, *(start for start in starts if start is not None)])  # no end before a start
     nodes = tuple(
-        _passed(node, instant) if position in passed else node
+        _passed(node, end) if position in passed else node
         for position, node in enumerate(state.nodes)
     )
     if act.node is not None:
         return _made_ready(replace(state, operator="RUN", nodes=nodes))
-    ended = replace(state, state="SUCCEED", operator="PASS", end_time=instant, is_finished=True)
+    ended = replace(state, state="SUCCEED", operator="PASS", end_time=end, is_finished=True)
     return replace(ended, nodes=nodes)
 
 
