@@ -24,7 +24,7 @@ from conftest import Ask, asking
 from oceanmock.api import ApiError, Request, Response, Service
 from oceanmock.apis import make_sandbox
 from oceanmock.errors import AuthorError
-from oceanmock.http.pipeline import MAX_BODY_BYTES, SANDBOX, build_app
+from oceanmock.http.pipeline import MAX_BODY_BYTES, SANDBOX, Pipeline
 
 NOTES = yaml.safe_load(r"""
 openapi: 3.0.3
@@ -142,7 +142,7 @@ def as_reader(app: Any) -> Ask:
 
 @pytest.fixture(scope="module")
 def app() -> Any:
-    return in_a_sandbox(build_app([notes(), others()]))
+    return in_a_sandbox(Pipeline([notes(), others()]))
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_an_operation_without_a_handler_and_a_handler_without_an_operation_are_n
     api = notes(handlers={"getNote": understood, "postNote": understood})
 
     with pytest.raises(AuthorError) as error:
-        build_app([api])
+        Pipeline([api])
 
     assert str(error.value) == (
         "the contract of notes and its handlers: operation 'putNote' has no handler; "
@@ -167,19 +167,19 @@ def test_an_operation_without_a_handler_and_a_handler_without_an_operation_are_n
 
 def test_a_security_scheme_that_nothing_checks_is_named() -> None:
     with pytest.raises(AuthorError, match="nothing checks 'basicAuth'"):
-        build_app([notes(security={})])
+        Pipeline([notes(security={})])
 
 
 def test_a_contract_in_openapi_3_1_is_refused_when_the_app_is_made() -> None:
     with pytest.raises(AuthorError, match=r"the contract of notes is not OpenAPI 3\.0"):
-        build_app([notes(spec=NOTES | {"openapi": "3.1.0"})])
+        Pipeline([notes(spec=NOTES | {"openapi": "3.1.0"})])
 
 
 def test_a_parameter_in_a_cookie_is_refused_when_the_app_is_made() -> None:
     text = yaml.safe_dump(NOTES).replace("in: header", "in: cookie")
 
     with pytest.raises(AuthorError, match="cookie"):
-        build_app([notes(spec=yaml.safe_load(text))])
+        Pipeline([notes(spec=yaml.safe_load(text))])
 
 
 def test_importing_the_app_warns_of_nothing() -> None:
@@ -254,7 +254,7 @@ def test_an_app_mounted_under_a_root_path_answers_below_it(app: Any) -> None:
 
 
 def test_an_alias_answers_as_the_path_it_stands_for() -> None:
-    read = as_reader(in_a_sandbox(build_app([notes(aliases={"/papers/{id}": "/notes/{id}"})])))
+    read = as_reader(in_a_sandbox(Pipeline([notes(aliases={"/papers/{id}": "/notes/{id}"})])))
 
     assert read("GET", "/papers/7").json() == read("GET", "/notes/7").json()
 
@@ -496,7 +496,7 @@ def answering(answer: Any) -> httpx.Response:
     """What becomes of a handler's answer, or of the exception it raises."""
     handler = Mock(side_effect=[answer])  # it raises an exception, and returns anything else
     api = notes(handlers={"getNote": handler, "putNote": understood})
-    return as_reader(in_a_sandbox(build_app([api])))("GET", "/notes/1")
+    return as_reader(in_a_sandbox(Pipeline([api])))("GET", "/notes/1")
 
 
 @pytest.mark.parametrize(
@@ -521,7 +521,7 @@ def test_an_error_that_breaks_the_contract_does_not_leave_either() -> None:
     def worded_badly(call: Request, error: Exception) -> Response:
         return Response(400, {}) if "id" in str(error) else worded(call, error)
 
-    read = as_reader(in_a_sandbox(build_app([notes(render_error=worded_badly)])))
+    read = as_reader(in_a_sandbox(Pipeline([notes(render_error=worded_badly)])))
 
     assert read("GET", "/notes/abc").json() == {
         "kind": "broken response",

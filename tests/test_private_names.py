@@ -13,16 +13,10 @@ PINNED = {"connexion": "~=3.3.0", "uvicorn": "<0.55", "schemathesis": "<4.33"}
 """The libraries of which more than the documented names is used, with the pin in pyproject."""
 
 ATTRIBUTES = {
-    "connexion.apps.asynchronous:AsyncOperation": ("from_operation",),
-    "connexion.apps.asynchronous:AsyncApi": ("make_operation",),
-    "connexion.middleware.abstract:AbstractRoutingAPI": (
-        *("_framework_path_and_name", "_add_operation_internal", "make_operation", "add_paths"),
-    ),
-    "connexion.middleware.main:ConnexionMiddleware": ("_build_middleware_stack",),
-    "connexion.middleware.security:SecurityAPI": ("make_operation",),
     "connexion.middleware.security:SecurityOperation": ("from_operation", "_get_verification_fn"),
-    "connexion.middleware.main:_Options": ("replace",),
     "connexion.security:AbstractSecurityHandler": ("get_fn",),
+    "connexion.operations:OpenAPIOperation": ("from_spec", "is_request_body_defined"),
+    "connexion.spec:Specification": ("load",),
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": (
         *("on_message_begin", "on_headers_complete", "connection_lost", "shutdown"),
     ),

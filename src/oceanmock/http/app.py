@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from oceanmock.api import Api, ApiError, Headers, Request
+from oceanmock.api import Api, ApiError, Headers
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import SECOND, stopwatch, wall_now
 from oceanmock.engine.faults import InjectedFault, apply_fault
@@ -25,15 +25,14 @@ from oceanmock.http import admin
 from oceanmock.http.admin import AdminContext, Ports
 from oceanmock.http.admin_scenarios import ScenarioCatalog
 from oceanmock.http.pipeline import (
-    REQUEST,
     SANDBOX,
-    AsgiApp,
-    Message,
+    Encoded,
+    Pipeline,
     Receive,
     Scope,
     Send,
-    build_app,
-    response_start,
+    encode,
+    send_response,
 )
 from oceanmock.scenario.fields import BaseScenario
 
@@ -88,14 +87,13 @@ class App:
         self._context.ports = ports
 
     @cached_property
-    def _admin(self) -> AsgiApp:
+    def _admin(self) -> Pipeline:
         """Return the app of the admin API, built on first use."""
-        app: AsgiApp = build_app([admin.service(self._context)])
-        return app
+        return Pipeline([admin.service(self._context)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _complete_lifespan(receive, send)
+            await self._apps.app_for(self.sandboxes.default)(scope, receive, send)
             return
         if scope["path"].startswith(admin.PREFIX):
             scope[SANDBOX] = self._admin_sandbox
@@ -110,9 +108,8 @@ class App:
             await _send_error(send, 400, str(error))
             return
         scope[SANDBOX] = sandbox
-        exchange = _Exchange(scope, receive, send)
-        await self._apps.app_for(sandbox)(scope, receive, exchange.collect)
-        await exchange.finish(sandbox)
+        pipeline = self._apps.app_for(sandbox)
+        await _Exchange(scope, receive, send, pipeline=pipeline).run()
 
     def _choose(self, scope: Scope) -> Sandbox:
         """Return the sandbox of a request. Raises NoSuchSandbox, TwoSandboxes."""
@@ -144,16 +141,16 @@ class _ContractApps:
 
     def __init__(self, apis: Sequence[Api], *, wall: Callable[[], int]) -> None:
         self._factories = [api.handlers.ServiceFactory(wall=wall) for api in apis]
-        self._apps: dict[tuple[Hashable, ...], AsgiApp] = {}
+        self._apps: dict[tuple[Hashable, ...], Pipeline] = {}
 
-    def app_for(self, sandbox: Sandbox) -> AsgiApp:
+    def app_for(self, sandbox: Sandbox) -> Pipeline:
         """Return the app that serves a sandbox."""
         variants = tuple([factory.variant_of(sandbox) for factory in self._factories])
         app = self._apps.get(variants)
         if app is None:
             pairs = zip(self._factories, variants, strict=True)
             services = [factory.service(variant) for factory, variant in pairs]
-            app = self._apps[variants] = build_app(services)
+            app = self._apps[variants] = Pipeline(services)
         return app
 
 
@@ -164,77 +161,72 @@ class _ClientDisconnected(Exception):
 class _Exchange:
     """One request and its response: apply the injected fault, and record both in the journal.
 
-    The response, one start and one body, is collected before any of it is sent. The journal entry
-    is written before the last byte is sent: a client that has a response finds it in the journal.
+    The journal entry is written before the last byte is sent: a client that has a response finds it
+    in the journal.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, pipeline: Pipeline) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
         self._started_at = stopwatch()
         self._wall = wall_now()
-        self._start: Message | None = None
-        self._status: int | None = None
-        self._body = b""
+        self._pipeline = pipeline
+        self._request = pipeline.request_of(scope)
 
-    async def collect(self, message: Message) -> None:
-        """Collect one message of the response."""
-        if message["type"] == "http.response.start":
-            self._start = message
-        else:
-            self._body = message["body"]
-
-    async def finish(self, sandbox: Sandbox) -> None:
+    async def run(self) -> None:
         """Send the response as the fault changes it; none to a client that has disconnected."""
-        request: Request = self._scope[REQUEST]
-        start = self._start
-        if start is None:
+        request = self._request
+        response = await self._pipeline.respond(request, self._receive)
+        if response is None:
             request.error = "The client went away before its request was complete."
-            self._record(sandbox, request)
+            self._record()
         elif request.fault is None:
-            self._status = start["status"]
-            self._record(sandbox, request)
-            await self._send(start)
-            await self._send({"type": "http.response.body", "body": self._body})
+            self._record(*response)
+            await send_response(self._send, response)
         else:
             try:
-                await self._send_with_fault(sandbox, request, request.fault, start)
-            except _ClientDisconnected:
-                request.error = request.error or "The client did not wait for the answer."
-                self._record(sandbox, request)
+                await self._send_with_fault(request.fault, response)
             except CancelledError:
                 if CLOSE_CONNECTION not in self._scope:
                     raise
                 await self._close(reset=False)  # the server stops
 
-    async def _send_with_fault(
-        self, sandbox: Sandbox, request: Request, fault: InjectedFault, start: Message
-    ) -> None:
+    async def _send_with_fault(self, fault: InjectedFault, response: Encoded) -> None:
         """Send the response late, changed, in pieces, cut off, or not at all."""
-        response_body, self._body = self._body, b""
-        await self._wait(fault.delay)
-        if fault.resets:
-            self._record(sandbox, request)
-            await self._close(reset=True)
-            return
-        if fault.status is not None and fault.carries_out:
-            start, response_body = _error_response(request, fault.status)
-        status = start["status"] if fault.carries_out or fault.status is not None else 200
-        sent = apply_fault(fault, status, start["headers"], response_body)
-        self._status = sent.status
-        self._start = {**start, "status": sent.status, "headers": list(sent.headers)}
-        await self._send(self._start)
-        *chunks, last = sent.chunks or (b"",)
-        for chunk in chunks:
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-            self._body += chunk
-            await self._wait(sent.pause)
-        self._body += last
-        self._record(sandbox, request)
-        await self._send({"type": "http.response.body", "body": last, "more_body": sent.is_cut})
-        if sent.is_cut:
-            await self._close(reset=False)
+        request = self._request
+        status: int | None = None
+        headers: Headers = ()
+        body = b""
+        try:
+            await self._wait(fault.delay)
+            if fault.resets:
+                self._record()
+                await self._close(reset=True)
+                return
+            if fault.status is not None and fault.carries_out:
+                error = ApiError("fault", "", status=fault.status)
+                rendered = request.service.render_error(request, error)
+                response = encode(rendered, request.service)
+            elif fault.status is None and not fault.carries_out:
+                response = (200, *response[1:])
+            changed = apply_fault(fault, *response)
+            status, headers = changed.status, list(changed.headers)
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            *chunks, last = changed.chunks or (b"",)
+            for chunk in chunks:
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+                body += chunk
+                await self._wait(changed.pause)
+            self._record(status, headers, body + last)
+            await self._send(
+                {"type": "http.response.body", "body": last, "more_body": changed.is_cut}
+            )
+            if changed.is_cut:
+                await self._close(reset=False)
+        except _ClientDisconnected:
+            request.error = request.error or "The client did not wait for the answer."
+            self._record(status, headers, body)
 
     async def _wait(self, span: int) -> None:
         """Wait for nanoseconds of the machine's time. Raises _ClientDisconnected."""
@@ -259,10 +251,10 @@ class _Exchange:
         close(reset=reset)
         await self._until_disconnected()
 
-    def _record(self, sandbox: Sandbox, request: Request) -> None:
-        """Write the exchange to the sandbox's journal."""
-        headers = () if self._status is None or self._start is None else self._start["headers"]
-        sandbox.journal.record(
+    def _record(self, status: int | None = None, headers: Headers = (), body: bytes = b"") -> None:
+        """Write the exchange to the sandbox's journal, with what was sent of the response."""
+        request = self._request
+        request.sandbox.journal.record(
             at=request.received_at,
             wall=self._wall,
             took=stopwatch() - self._started_at,
@@ -275,39 +267,21 @@ class _Exchange:
             caller=request.caller,
             request_headers=_decoded(request.headers),
             request_body=request.body,
-            status=self._status,
+            status=status,
             response_headers=_decoded(headers),
-            response_body=self._body,
+            response_body=body,
             refusal=request.error,
             fault=request.fault.name if request.fault else "",
         )
-
-
-def _error_response(request: Request, status: int) -> tuple[Message, bytes]:
-    """Return an error of this status in the API's envelope."""
-    response = request.service.render_error(request, ApiError("fault", "", status=status))
-    return response_start(response, request.service.encode)
 
 
 def _decoded(headers: Headers) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
-async def _complete_lifespan(receive: Receive, send: Send) -> None:
-    """Confirm startup and shutdown; neither needs any work."""
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
-
-
 async def _send_error(send: Send, status: int, message: str) -> None:
     """Send an error of oceanmock itself, in no API's envelope."""
     body = orjson.dumps({"error": message})
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    length = str(len(body)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+    await send_response(send, (status, headers, body))
