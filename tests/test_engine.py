@@ -83,7 +83,7 @@ def test_a_view_is_who_a_task_is_and_what_it_shows_now() -> None:
 
     view = sandbox.world(Tasks).view(7)
 
-    assert (view.task.id, view.task.name, view.task.born) == (7, "Upgrade", sandbox.clock.now())
+    assert (view.task.id, view.task.name, view.task.created) == (7, "Upgrade", sandbox.clock.now())
     assert (view.state.status, view.state.operation) == ("RUNNING", "EXECUTE")
     assert [each.status for each in view.state.subtasks] == ["READY", "PENDING", "PENDING"]
 
@@ -147,7 +147,7 @@ def test_a_repeated_task_is_born_over_and_over() -> None:
     sandbox = make_sandbox([named("many", f"[{task}]")], starts_at=0)
 
     assert [
-        (view.task.id, view.task.name, view.task.born // SECOND)
+        (view.task.id, view.task.name, view.task.created // SECOND)
         for view in sandbox.world(Tasks).all()
     ] == [(5, "No. 1", -600), (6, "No. 2", -300), (7, "No. 3", 0)]
     assert len({view.task.subtasks[0].id for view in sandbox.world(Tasks).all()}) == 3
@@ -426,7 +426,7 @@ def test_a_file_s_own_start_is_exact() -> None:
 
     sandbox = make_sandbox([scenario])
 
-    assert sandbox.world(Tasks).view(1).task.born == 994_319_696_000_127_000
+    assert sandbox.world(Tasks).view(1).task.created == 994_319_696_000_127_000
 
 
 def test_a_file_s_own_start_counts_only_when_it_is_alone(wall: Wall) -> None:
@@ -438,7 +438,7 @@ def test_a_file_s_own_start_counts_only_when_it_is_alone(wall: Wall) -> None:
 
     sandbox = make_sandbox(scenarios, wall=wall)
 
-    assert sandbox.world(Tasks).view(1).task.born == 100 * SECOND
+    assert sandbox.world(Tasks).view(1).task.created == 100 * SECOND
 
 
 def test_an_old_task_has_come_as_far_as_its_age() -> None:
@@ -446,7 +446,7 @@ def test_an_old_task_has_come_as_far_as_its_age() -> None:
 
     sandbox = sandbox_of(old)
 
-    assert sandbox.clock.now() - sandbox.world(Tasks).view(7).task.born == 3600 * SECOND
+    assert sandbox.clock.now() - sandbox.world(Tasks).view(7).task.created == 3600 * SECOND
     assert status_of(sandbox) == "FAILED"
 
 
@@ -455,7 +455,7 @@ def test_all_tasks_tick_together_however_old_they_are() -> None:
     sandbox = sandbox_of(FAILS_FIRST.replace("name: Upgrade", "age: 300ms"))
 
     starts = [
-        view.task.born + (view.state.subtasks[0].start_time or 0) - sandbox.clock.now()
+        view.task.created + (view.state.subtasks[0].start_time or 0) - sandbox.clock.now()
         for view in after(sandbox, 2 * SECOND)
     ]
 

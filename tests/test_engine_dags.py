@@ -56,12 +56,12 @@ def test_a_view_is_what_a_dag_is_and_what_it_shows_now() -> None:
 
     view = sandbox.world(Dags).view(("agent", 4))
 
-    assert (view.dag.name, view.dag.store, view.dag.born) == (
+    assert (view.dag.name, view.dag.key[0], view.dag.created) == (
         "Initialize cluster",
         "agent",
         sandbox.clock.now(),
     )
-    assert (view.state.state, view.state.stage, view.now) == ("READY", 1, view.dag.born)
+    assert (view.state.state, view.state.stage, view.now) == ("READY", 1, view.dag.created)
 
 
 def test_a_dag_shows_at_every_instant_what_the_machine_says() -> None:
@@ -178,7 +178,7 @@ def test_agent_and_cluster_have_numbers_apart() -> None:
         )
     )
 
-    stores = [dags.view((store, 1)).dag.store for store in ("agent", "cluster")]
+    stores = [dags.view((store, 1)).dag.key[0] for store in ("agent", "cluster")]
 
     assert stores == ["agent", "cluster"]
 
@@ -260,7 +260,7 @@ def test_a_dag_of_some_age_has_lived_already() -> None:
 
     view = sandbox.world(Dags).view(("agent", 4))
 
-    assert view.dag.born == sandbox.clock.now() - 3600 * SECOND
+    assert view.dag.created == sandbox.clock.now() - 3600 * SECOND
     assert view.state.state == "SUCCEED"
 
 
@@ -270,7 +270,7 @@ def test_all_dags_live_by_the_same_ticks_whenever_they_were_born() -> None:
     sandbox.advance(SECOND)
 
     dags = sandbox.world(Dags).all("agent")
-    states = [view.dag.born + (view.state.start_time or 0) for view in dags]
+    states = [view.dag.created + (view.state.start_time or 0) for view in dags]
 
     assert states[0] == start + 400_000_000
     assert (states[1] - start) % SECOND == 400_000_000

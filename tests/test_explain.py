@@ -28,15 +28,15 @@ from oceanmock.obshell import states as obshell_states
 from oceanmock.obshell import world as obshell_world
 from oceanmock.obshell.explain import DagExplainer
 from oceanmock.obshell.explain import explain as explain_dag
-from oceanmock.obshell.scenario import Address
-from oceanmock.obshell.world import Dag, Dags, Key, Node, SubTask, id_of
+from oceanmock.obshell.scenario import Address, Dag, Node
+from oceanmock.obshell.world import DagData, Dags, Key, NodeData, SubTaskData, id_of
 from oceanmock.ocp import machine as ocp
+from oceanmock.ocp import scenario as ocp_files
 from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.explain import TaskExplainer
 from oceanmock.ocp.explain import explain as explain_task
-from oceanmock.ocp.scenario import Named
-from oceanmock.ocp.world import Subtask, Task, Tasks
+from oceanmock.ocp.world import SubtaskData, TaskData, Tasks
 from oceanmock.report.explain import Explanation
 from oceanmock.text import one_line
 
@@ -394,62 +394,53 @@ def follow(told: Explanation) -> None:
 # --- every life -----------------------------------------------------------------------------------
 
 
-def a_task(plan: ocp_states.TaskScript) -> Task:
+def a_task(plan: ocp_states.TaskScript) -> TaskData:
     """A task that goes with a plan."""
     downstreams = ocp.downstreams_of(plan)
-    return Task(
+    model = ocp_files.Task(subtasks=(ocp_files.Subtask(),))
+    return TaskData(
         id=1,
         name="A task",
-        type="MANUAL",
-        task_definition_id=1,
-        creator=Named(id=1, name="admin"),
-        cluster=None,
-        tenant=None,
-        host_id=None,
+        creator=ocp_files.Named(id=1, name="admin"),
         executor="10.0.0.1",
+        model=model,
         subtasks=tuple(
-            Subtask(
+            SubtaskData(
                 id=place,
-                series_id=place,
                 name=f"Step {place}",
                 description="",
-                timeout=each.timeout,
-                node_type="JAVA_TASK",
-                parallel_idx=-1,
                 executor="10.0.0.1",
-                prohibits_rollback=each.prohibits_rollback,
-                class_name=None,
+                series_id=place,
+                model=model.subtasks[0],
                 upstreams=each.needs,
                 downstreams=downstreams[place],
             )
             for place, each in enumerate(plan.subtasks)
         ),
-        born=AFTERNOON,
+        created=AFTERNOON,
     )
 
 
-def a_dag(plan: obshell_states.DagScript) -> Dag:
+def a_dag(plan: obshell_states.DagScript) -> DagData:
     """A dag that goes with a plan."""
     agent = Address(ip="10.0.0.1", port=2886)
-    return Dag(
+    return DagData(
         number=1,
-        store="agent",
         owner=agent,
         name="A dag",
-        maintenance_type=2 if plan.is_maintenance else 1,
-        maintenance_key="",
+        model=Dag(maintenance="global" if plan.is_maintenance else "none", nodes=(Node(),)),
         nodes=tuple(
-            Node(
+            NodeData(
                 number,
                 f"Node {number}",
                 tuple(
-                    SubTask(place, f"Node {number}", agent, None)
+                    SubTaskData(place, f"Node {number}", agent, None)
                     for place in range(len(node.sub_tasks))
                 ),
             )
             for number, node in enumerate(plan.nodes)
         ),
-        born=AFTERNOON,
+        created=AFTERNOON,
     )
 
 

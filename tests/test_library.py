@@ -179,15 +179,15 @@ def test_the_many_tasks_are_two_and_a_half_thousand_of_all_kinds() -> None:
         "RUNNING": 500,
         "SUCCESSFUL": 1500,
     }
-    assert {view.task.type for view in views} == {
+    assert {view.task.model.type for view in views} == {
         "MANUAL",
         "SCHEDULED",
         "SYS_ONCE",
         "SYS_SCHEDULED",
     }
-    assert len({view.task.cluster for view in views}) == 3
-    assert len({view.task.tenant for view in views}) == 4
-    assert len({view.task.host_id for view in views}) == 4
+    assert len({view.task.model.cluster for view in views}) == 3
+    assert len({view.task.model.tenant for view in views}) == 4
+    assert len({view.task.model.host_id for view in views}) == 4
 
 
 def test_the_reinstalled_agent_is_the_documents_sample() -> None:
@@ -201,14 +201,14 @@ def test_the_reinstalled_agent_is_the_documents_sample() -> None:
         "admin",
         100,
     )
-    assert view.task.born == 1_629_875_371_740_000_000
+    assert view.task.created == 1_629_875_371_740_000_000
     assert (view.state.status, view.state.operation) == (sample["status"], sample["operation"])
     assert [
         (
             each.id,
             each.series_id,
             each.name,
-            each.timeout,
+            each.model.timeout,
             list(each.upstreams),
             list(each.downstreams),
         )

@@ -151,7 +151,7 @@ def test_a_task_is_born_when_its_request_comes() -> None:
 
     id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
 
-    assert sandbox.world(Tasks).view(id).task.born == AFTERNOON + 90 * SECOND
+    assert sandbox.world(Tasks).view(id).task.created == AFTERNOON + 90 * SECOND
 
 
 def test_a_task_that_is_born_between_two_ticks_waits_for_the_next_one() -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from oceanmock.clock import Clock
     from oceanmock.engine.faults import InjectedFault
-    from oceanmock.engine.sandbox import Sandbox, World
+    from oceanmock.engine.sandbox import Sandbox
+    from oceanmock.engine.world import World
     from oceanmock.openapi import Operation, Spec
 
 # --- one API --------------------------------------------------------------------------------------
@@ -120,9 +121,9 @@ class Api:
 
     def new_world(
         self, clock: Clock, scenarios: Sequence[Any], *, seed: int, switches: Mapping[str, Any]
-    ) -> World:
+    ) -> World[Any, Any, Any, Any]:
         """Return the empty state of a sandbox with these scenarios. Raises AuthorError."""
-        world: World = self.module("world").new_world(
+        world: World[Any, Any, Any, Any] = self.module("world").new_world(
             clock, scenarios, seed=seed, switches=switches
         )
         return world

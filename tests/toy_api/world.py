@@ -1,12 +1,13 @@
 """The toy's jobs in a sandbox."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from oceanmock.clock import SECOND, Clock
-from oceanmock.engine.log import Create, Operate, Start
-from oceanmock.engine.sandbox import Sandbox, TaskItem
+from oceanmock.engine.log import Operate
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.world import TaskItem, World
 from oceanmock.errors import IllegalOperation, NoSuchTask
 from toy_api.api import API
 from toy_api.scenario import Job, Scenario
@@ -30,13 +31,13 @@ class JobState:
         return "DONE" if self.operation == "RETRY" else "BROKEN"
 
 
-class Jobs:
+class Jobs(World[int, Any, JobState, Any]):
     """The jobs of a sandbox, by their ids."""
 
-    api: ClassVar[str] = API.name
+    api = API.name
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+    def __init__(self, clock: Clock, scenarios: Sequence[Scenario], **_: Any) -> None:
+        super().__init__(clock)
         self._jobs: dict[int, JobState] = {}
 
     def __len__(self) -> int:
@@ -54,17 +55,19 @@ class Jobs:
         for job in (job for scenario in scenarios for job in scenario.jobs):
             self._jobs[job.id] = JobState(job, "RUN", start)
 
-    def apply(self, command: Operate | Start | Create, *, at: int) -> Any:
-        match command:
-            case Operate(key=int() as id, operation=operation):
-                state = self._jobs[id].state_at(at)
-                if state != "BROKEN":
-                    raise IllegalOperation(operation, state=state, allowed=())
-                self._jobs[id] = replace(self._jobs[id], operation=operation, since=at)
-            case Create(scenario=Scenario() as scenario):
-                self.populate([scenario], start=at)
-                return str(scenario.jobs[0].id)
-        return None
+    def _operate(self, key: int, operation: str, part: int | None, at: int) -> JobState:
+        state = self._jobs[key].state_at(at)
+        if state != "BROKEN":
+            raise IllegalOperation(operation, state=state, allowed=())
+        self._jobs[key] = replace(self._jobs[key], operation=operation, since=at)
+        return self._jobs[key]
+
+    def _start(self, template: Any, at: int) -> JobState:
+        raise NotImplementedError
+
+    def _create(self, scenario: Scenario, at: int) -> str:
+        self.populate([scenario], start=at)
+        return str(scenario.jobs[0].id)
 
     def due(self, now: int) -> Iterator[int]:
         return (end for end in self.ends() if end > now)
@@ -82,17 +85,8 @@ class Jobs:
         found = next(item for item in self.items() if item.id == id)
         return replace(found, started=since, parts=())
 
-    def settings(self) -> dict[str, Any]:
-        return {}
 
-    def details(self) -> dict[str, Any]:
-        return {}
-
-
-def new_world(
-    clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]
-) -> Jobs:
-    return Jobs(clock)
+new_world = Jobs
 
 
 def steps_of(scenario: Scenario) -> int:

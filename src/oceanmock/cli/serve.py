@@ -201,4 +201,4 @@ def _template_text(template: Any) -> str:
     """Return the request that starts a task of a template."""
     request = template.starts_on
     body = "" if request.body is None else f" with {json.dumps(request.body)}"
-    return f"  {request.method} {request.path}{body} starts {template.model.name!r}"
+    return f"  {request.method} {request.path}{body} starts {template.name!r}"

@@ -7,13 +7,10 @@ and only a conflict, or a failed load, folds the whole log again. One clock driv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, ClassVar, Final, Protocol, TypeVar
-
-from pydantic import BaseModel
+from typing import Any, Final, Protocol, TypeVar
 
 from oceanmock.clock import Clock, Progression, wall_now
 from oceanmock.engine.fake_data import FakeData
@@ -35,73 +32,14 @@ from oceanmock.engine.log import (
 from oceanmock.engine.records import OperationRecord
 from oceanmock.engine.store.base import Store
 from oceanmock.engine.store.memory import MemoryStore
-from oceanmock.errors import AuthorError, CallerError, OceanmockError
+from oceanmock.engine.world import World
+from oceanmock.errors import CallerError, OceanmockError
 from oceanmock.journal import Journal
 from oceanmock.scenario.fields import BaseScenario
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-W = TypeVar("W", bound="World")
-S = TypeVar("S", bound=BaseScenario)
-Setting = TypeVar("Setting")
-M = TypeVar("M", bound=BaseModel)
-
-
-# --- what an API brings ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class TaskItem:
-    """A task or dag, or a part of one, as the admin API lists it.
-
-    ``number`` is that of the scenario file. ``started`` and ``stage`` are set for a task or dag
-    that is shown with its parts; ``stage`` only where an API has one.
-    """
-
-    id: str
-    number: int
-    name: str
-    state: str
-    operation: str
-    parts: tuple[TaskItem, ...] | None = None
-    started: int | None = None
-    stage: int | None = None
-
-
-class World(Protocol):
-    """The state of one API in a sandbox. It changes only by ``populate`` and ``apply``."""
-
-    api: ClassVar[str]
-
-    def __len__(self) -> int:
-        """Return the number of tasks or dags."""
-
-    def check(self, scenarios: Sequence[Any], *, sandbox: str) -> None:
-        """Raise AuthorError if scenarios need other settings than those of this sandbox."""
-
-    def populate(self, scenarios: Sequence[Any], *, start: int) -> None:
-        """Add the tasks and templates of scenarios that begin at an instant. Raises AuthorError."""
-
-    def apply(self, command: Operate | Start | Create, *, at: int) -> Any:
-        """Apply a command at an instant and return its result; if it raises, nothing changed."""
-
-    def due(self, now: int) -> Iterator[int]:
-        """Return the next instant after ``now`` at which each task changes."""
-
-    def ends(self) -> Iterator[int]:
-        """Return the last instant at which each task changes."""
-
-    def items(self) -> Iterator[TaskItem]:
-        """Return every task or dag, without parts."""
-
-    def item(self, id: str) -> TaskItem:
-        """Return the task or dag of an id, or of a number, with its parts. Raises NoSuchTask."""
-
-    def settings(self) -> dict[str, Any]:
-        """Return the keys by which a scenario file fits this sandbox."""
-
-    def details(self) -> dict[str, Any]:
-        """Return what else the admin API shows of the sandbox for this API."""
+W = TypeVar("W", bound=World[Any, Any, Any, Any])
 
 
 class SandboxApi(Protocol):
@@ -118,28 +56,8 @@ class SandboxApi(Protocol):
         *,
         seed: int,
         switches: Mapping[str, Any],
-    ) -> World:
+    ) -> World[Any, Any, Any, Any]:
         """Return the empty state of a sandbox with these scenarios. Raises AuthorError."""
-
-
-def with_overrides(switches: M, overrides: Mapping[str, Any]) -> M:
-    """Return switches with some of them replaced."""
-    if not overrides:
-        return switches
-    return type(switches).model_validate({**switches.model_dump(), **overrides})
-
-
-def agreed_setting(
-    scenarios: Iterable[S], plural: str, default: Setting, of: Callable[[S], Setting]
-) -> Setting:
-    """Return the one setting of the scenarios that set any. Raises AuthorError if they differ."""
-    settings = {scenario.name: of(scenario) for scenario in scenarios if of(scenario) != default}
-    values = list(settings.values())
-    if any(value != values[0] for value in values):
-        raise AuthorError(
-            f"scenarios {', '.join(settings)} set different {plural}. Serve them apart."
-        )
-    return values[0] if values else default
 
 
 # --- a sandbox ------------------------------------------------------------------------------------
@@ -278,7 +196,7 @@ class Sandbox:
             created=spec.created,
         )
         by_api = self._by_api(scenarios)
-        self.worlds: dict[str, World] = {
+        self.worlds: dict[str, World[Any, Any, Any, Any]] = {
             api.name: api.new_world(
                 self.clock,
                 by_api[api.name],

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from oceanmock.api import Api
 from oceanmock.engine.faults import FaultStatistics
-from oceanmock.engine.sandbox import Sandbox, TaskItem
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.world import TaskItem
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_instant
 

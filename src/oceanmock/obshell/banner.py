@@ -14,11 +14,10 @@ from urllib.parse import urlsplit
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.obshell.api import API
 from oceanmock.obshell.scenario import Scenario
-from oceanmock.obshell.world import Dag, Dags, Store, id_of
+from oceanmock.obshell.world import STORES, DagData, Dags, id_of
 from oceanmock.openapi import Operation, operations_of
 from oceanmock.scenario.fields import BaseScenario
 
-STORES: Final[tuple[Store, ...]] = ("agent", "cluster")
 EXAMPLE: Final = "initialize-cluster-fails"
 """The scenario whose dag the commands are about, where it is served."""
 
@@ -60,11 +59,9 @@ class Banner:
             elif operation.id == "dagHandler":
                 yield operation.id, self._sdk_call(f"operate_dag('{ids['dag']}', 'ROLLBACK')")
 
-    def _example(self) -> tuple[Dag, int]:
+    def _example(self) -> tuple[DagData, int]:
         """Return a dag and the position of a node that fails, or else the first."""
-        dags: dict[tuple[str, int | None], Dag] = {
-            (dag.store, dag.number): dag for dag in self._dags
-        }
+        dags: dict[tuple[str, int | None], DagData] = {dag.key: dag for dag in self._dags}
         for scenario in sorted(self._scenarios, key=lambda item: item.name != EXAMPLE):
             for model in scenario.dags:
                 for position, node in enumerate(model.nodes):

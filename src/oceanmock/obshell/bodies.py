@@ -19,7 +19,7 @@ from oceanmock.obshell.gojson import Unreadable, query_value, quoted, read_struc
 from oceanmock.obshell.ids import GenericId, parse_generic_id
 from oceanmock.obshell.machine import lines_of, task_logs_at
 from oceanmock.obshell.states import NodeState, SubTaskState
-from oceanmock.obshell.world import Dag, Dags, DagView, Key, id_of
+from oceanmock.obshell.world import DagData, Dags, DagView, Key, id_of
 from oceanmock.text import format_instant
 
 Json = dict[str, Any]
@@ -168,8 +168,7 @@ class JsonWriter:
             "max_stage": len(dag.nodes),
         }
         if self.has_maintenance:
-            body["maintenance_type"] = dag.maintenance_type
-            body["maintenance_key"] = dag.maintenance_key
+            body["maintenance_type"], body["maintenance_key"] = dag.maintenance
         places = range(len(dag.nodes))
         data = _merged(_node_data(view, place) for place in places) if details else None
         return body | {
@@ -210,14 +209,14 @@ class JsonWriter:
             "additional_data": _merged([sub_task.additional_data]) if is_top else None,
             "execute_times": state.execute_times,
             "execute_agent": {"ip": sub_task.agent.ip, "port": sub_task.agent.port},
-            "task_logs": task_logs_at(state, view.now - dag.born),
+            "task_logs": task_logs_at(state, view.now - dag.created),
         }
 
     def logs(self, view: DagView, place: int, position: int) -> list[Json]:
         """Return the lines a sub task has logged so far (ob/model/bo/task.go:83-91)."""
         dag, number = view.dag, view.dag.nodes[place].sub_tasks[position].number
         state = view.state.nodes[place].sub_tasks[position]
-        lines = lines_of(state, view.now - dag.born)
+        lines = lines_of(state, view.now - dag.created)
         return [
             {
                 "id": number * LINES_PER_SUB_TASK + place,
@@ -232,7 +231,7 @@ class JsonWriter:
         ]
 
 
-def _status(dag: Dag, state: NodeState | SubTaskState) -> Json:
+def _status(dag: DagData, state: NodeState | SubTaskState) -> Json:
     return {
         "state": state.state,
         "operator": state.operator,
@@ -241,8 +240,8 @@ def _status(dag: Dag, state: NodeState | SubTaskState) -> Json:
     }
 
 
-def _time(dag: Dag, instant: int | None) -> str:
-    return EPOCH if instant is None else format_instant(dag.born + instant)
+def _time(dag: DagData, instant: int | None) -> str:
+    return EPOCH if instant is None else format_instant(dag.created + instant)
 
 
 # --- additional data ------------------------------------------------------------------------------

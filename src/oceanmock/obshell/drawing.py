@@ -83,7 +83,7 @@ def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
     """Return the timeline of the dag of a generic id, or of a number. Raises NoSuchTask."""
     now, dags = sandbox.clock.now(), sandbox.world(world.Dags)
     dag = dags.find(str(id)).dag
-    key = (dag.store, dag.number)
+    key = dag.key
     history = dags.history_of(key)
     name, names = one_line(dag.name), [one_line(node.name) for node in dag.nodes]
     labels = [[_sub_task_label(node, item) for item in node.sub_tasks] for node in dag.nodes]
@@ -92,12 +92,12 @@ def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
         return f"{names[part[0]]!r} of {name!r}" if part else repr(name)
 
     markers = markers_of(sandbox.operations_of(world.Dags.api, key), called)
-    past = states_until(history, now - dag.born)
-    timeline = _timeline(name, _tracks(names, labels), dag.born, past, markers)
+    past = states_until(history, now - dag.created)
+    timeline = _timeline(name, _tracks(names, labels), dag.created, past, markers)
     return draw_report(timeline, who=f"dag {dag.number}", now=now)
 
 
-def _sub_task_label(node: world.Node, sub_task: world.SubTask) -> str:
+def _sub_task_label(node: world.NodeData, sub_task: world.SubTaskData) -> str:
     """Return the name of a sub task, or its agent where the name is the node's."""
     return one_line(sub_task.name) if sub_task.name != node.name else _text(sub_task.agent)
 

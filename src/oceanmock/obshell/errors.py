@@ -189,7 +189,7 @@ def not_started(
         if error.identity == "CLUSTER AGENT" and "MASTER" in error.expected:
             return already_initialized()
         return wrong_identity(address, error.identity, " or ".join(error.expected))
-    name, lock = str(template.model.name), template.model.maintenance
+    name, lock = template.name, template.model.maintenance
     if template.model.scope == "agent":
         return under_maintenance(name, address)
     if isinstance(lock, TenantLock) and error.tenant is not None:

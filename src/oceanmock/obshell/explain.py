@@ -11,7 +11,7 @@ from oceanmock.obshell import machine
 from oceanmock.obshell.api import API, Operator
 from oceanmock.obshell.machine import History
 from oceanmock.obshell.states import DagState, NodeState, SubTaskState
-from oceanmock.obshell.world import Dag, Dags
+from oceanmock.obshell.world import DagData, Dags
 from oceanmock.report.explain import (
     MAX_EXPLAINED,
     Event,
@@ -48,7 +48,7 @@ def explain(sandbox: Sandbox, id: int | str) -> Explanation:
     """Return why the dag of a generic id, or of a number, is in its state. Raises NoSuchTask."""
     dags = sandbox.world(Dags)
     dag = dags.find(str(id)).dag
-    key = (dag.store, dag.number)
+    key = dag.key
     explainer = DagExplainer(dag, dags.history_of(key))
     return explainer.explain(sandbox.operations_of(Dags.api, key), clock=sandbox.clock)
 
@@ -58,8 +58,8 @@ class DagExplainer(Explainer[DagState]):
 
     kinds = tuple(kind.name for kind in API.kinds)
 
-    def __init__(self, dag: Dag, history: History) -> None:
-        super().__init__(history, started_at=dag.born)
+    def __init__(self, dag: DagData, history: History) -> None:
+        super().__init__(history, started_at=dag.created)
         self._dag = dag
 
     def number(self, part: Part) -> int:

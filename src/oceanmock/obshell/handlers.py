@@ -259,7 +259,7 @@ class Handlers:
             if template.starts_on.fits_body(body):
                 return partial(self._start, template=template)
         first = templates[0]
-        raise ApiError("unknown path", first.starts_on.asks(str(first.model.name)))
+        raise ApiError("unknown path", first.starts_on.asks(first.name))
 
     def _start(self, request: Request, *, template: Template) -> Response:
         """Start a dag and return it without details (agent_handler.go:116, NewDagDetailDTO)."""
@@ -422,7 +422,8 @@ class Handlers:
     def get_status(self, request: Request) -> Response:
         """Return the agent's state."""
         agent = dags_of(request).agent
-        locked = [view for view in dags_of(request).all("agent") if view.dag.is_maintenance]
+        views = dags_of(request).all("agent")
+        locked = [view for view in views if view.dag.model.maintenance != "none"]
         return self._succeed(
             request,
             {

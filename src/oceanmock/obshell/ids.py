@@ -19,12 +19,12 @@ from typing import Final, Literal
 from oceanmock.errors import CallerError
 from oceanmock.obshell.gojson import Unreadable, parse_int, quoted
 
-Kind = Literal["cluster", "local", "obproxy"]
+IdKind = Literal["cluster", "local", "obproxy"]
 
 PORT_DIGITS: Final = 5
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _DIGITS: Final = {4: 10, 6: 39}
-_PREFIXES: Final[dict[tuple[Kind, int], str]] = {
+_PREFIXES: Final[dict[tuple[IdKind, int], str]] = {
     ("local", 4): "2",
     ("local", 6): "3",
     ("obproxy", 4): "4",
@@ -48,7 +48,7 @@ class InvalidGenericId(CallerError):
 class GenericId:
     """A parsed generic id; ``ip`` and ``port`` are the agent's, absent for a cluster object."""
 
-    kind: Kind
+    kind: IdKind
     number: int
     ip: IPv4Address | IPv6Address | None = None
     port: int = 0
@@ -60,7 +60,7 @@ class GenericId:
         return f"{prefix}{int(self.ip):0{_DIGITS[self.ip.version]}}{self.port:05}{self.number}"
 
 
-def local_id(number: int, *, ip: str, port: int, kind: Kind = "local") -> str:
+def local_id(number: int, *, ip: str, port: int, kind: IdKind = "local") -> str:
     """Return the generic id of an object of the agent at ``ip`` and ``port``."""
     return str(GenericId(kind, number, ip_address(ip), port))
 

@@ -90,9 +90,7 @@ def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[Line]:
 # --- operators ------------------------------------------------------------------------------------
 
 
-def operate(
-    history: History, operator: Operator, instant: int, *, node: int | None = None
-) -> History:
+def operate(history: History, operator: Operator, instant: int, node: int | None = None) -> History:
     """Return the history that follows an operator on the dag, or one node, at ``instant``.
 
     ``node`` is a position. Raises IllegalOperator when the dag's state or a flag does not allow it,

@@ -16,20 +16,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Any, ClassVar, Final, Literal, NoReturn, get_args
+from typing import Any, Final, Literal, NoReturn, get_args
 
 from oceanmock.clock import Clock
 from oceanmock.engine.fake_data import FakeData
-from oceanmock.engine.log import Create, Operate, Start
-from oceanmock.engine.sandbox import Sandbox, TaskItem, agreed_setting, with_overrides
+from oceanmock.engine.log import Operate, Start
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.world import TaskItem, World, agreed_setting, with_overrides
 from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, UnderMaintenance, WrongIdentity
-from oceanmock.obshell import machine as obshell
+from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
-from oceanmock.obshell import states as obshell_states
 from oceanmock.obshell.api import API, ClientOperator
-from oceanmock.obshell.fields import MAX_PER_OWNER, Identity
-from oceanmock.obshell.ids import GenericId, Kind, local_id
+from oceanmock.obshell.fields import MAX_PER_OWNER, Identity, TenantLock
+from oceanmock.obshell.ids import GenericId, IdKind, local_id
 from oceanmock.obshell.scenario import Scenario, Switches
+from oceanmock.obshell.states import DagState
 
 Store = Literal["agent", "cluster"]
 STORES: Final[tuple[Store, ...]] = get_args(Store)
@@ -41,7 +42,7 @@ MAINTENANCE_TYPES: Final = {"none": 1, "global": 2, "tenant": 3, "obproxy": 4}
 
 
 @dataclass(frozen=True, slots=True)
-class SubTask:
+class SubTaskData:
     """The constant data of a sub task; ``agent`` is the one that runs it."""
 
     number: int
@@ -51,47 +52,48 @@ class SubTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeData:
     """The constant data of a node."""
 
     number: int
     name: str
-    sub_tasks: tuple[SubTask, ...]
+    sub_tasks: tuple[SubTaskData, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Dag:
-    """The constant data of a dag. ``born`` is its start, in nanoseconds since the epoch.
+class DagData:
+    """The constant data of a dag, created at an instant in nanoseconds since the epoch.
 
     ``owner`` is the agent that keeps it, or the one asked where OceanBase does.
     """
 
     number: int
-    store: Store
     owner: files.Address
     name: str
-    maintenance_type: int
-    maintenance_key: str
-    nodes: tuple[Node, ...]
-    born: int
+    model: files.Dag
+    nodes: tuple[NodeData, ...]
+    created: int
 
     @property
-    def is_maintenance(self) -> bool:
-        """Return whether it holds the maintenance lock until it is finished."""
-        return self.maintenance_type != MAINTENANCE_TYPES["none"]
+    def key(self) -> Key:
+        """Return its store and number."""
+        return self.model.scope, self.number
 
     @property
-    def is_obproxy(self) -> bool:
-        """Return whether it is one of obproxy's, whose ids begin with 4 or 5."""
-        return self.maintenance_type == MAINTENANCE_TYPES["obproxy"]
+    def maintenance(self) -> tuple[int, str]:
+        """Return the number of the lock it holds until it is finished, and the tenant it locks."""
+        lock = self.model.maintenance
+        if isinstance(lock, TenantLock):
+            return MAINTENANCE_TYPES["tenant"], lock.tenant
+        return MAINTENANCE_TYPES[lock], ""
 
 
 @dataclass(frozen=True, slots=True)
 class DagView:
-    """A dag and its state at ``now``; the state's instants count from ``dag.born``."""
+    """A dag and its state at ``now``; the state's instants count from ``dag.created``."""
 
-    dag: Dag
-    state: obshell_states.DagState
+    dag: DagData
+    state: DagState
     now: int
 
 
@@ -105,15 +107,18 @@ class Template:
     tick: int
     first_tick: int
     seed: str
+    name: str
 
 
-class Dags:
+class Dags(World[Key, DagData, DagView, Template]):
     """The dags of a sandbox, on one agent, and the templates of those to come.
 
     ``initial_agent`` is the agent before any dag that changes it has succeeded.
     """
 
-    api: ClassVar[str] = API.name
+    api = API.name
+    view_type = DagView
+    operate = staticmethod(machine.operate)
 
     def __init__(
         self, clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]
@@ -122,21 +127,14 @@ class Dags:
 
         ``switches`` outrank theirs.
         """
-        agreed = agreed_setting(scenarios, "switches", Switches(), lambda entry: entry.switches)
-        agent = agreed_setting(scenarios, "agents", files.Agent(), lambda entry: entry.agent)
-        self.clock: Final = clock
-        self.switches: Final = with_overrides(agreed, switches)
-        self.initial_agent: Final = agent
-        self.own: Final = files.Address(ip=agent.ip, port=agent.port)
-        self.templates: Final[list[Template]] = []
-        self._seed: Final = seed
-        self._first_tick: Final = clock.origin
-        self._dags: dict[Key, Dag] = {}
-        self._histories: dict[Key, obshell.History] = {}
+        super().__init__(clock, seed=seed)
+        agreed = agreed_setting(scenarios, "switches", Switches(), "switches")
+        self.switches: Switches = with_overrides(agreed, switches)
+        self.initial_agent: Final = agreed_setting(scenarios, "agents", files.Agent(), "agent")
+        self.own: Final = files.Address(ip=self.initial_agent.ip, port=self.initial_agent.port)
         self._nodes: dict[Key, tuple[Key, int]] = {}
         self._sub_tasks: dict[Key, tuple[Key, int, int]] = {}
-        self._models: dict[Key, files.Dag] = {}
-        self._makers: dict[Key, Identity] = {}
+        self._makers: list[tuple[DagData, Identity]] = []
 
     # --- reading ---
 
@@ -144,20 +142,13 @@ class Dags:
     def agent(self) -> files.Agent:
         """Return the agent, as the dags that have succeeded on it have made it."""
         made = [
-            (view.dag.born + view.state.at, identity)
-            for key, identity in self._makers.items()
-            if files.has_succeeded((view := self.view(key)).state)
+            (dag.created + state.at, identity)
+            for dag, identity in self._makers
+            if files.has_succeeded(state := self.view(dag.key).state)
         ]
         if not made:
             return self.initial_agent
         return self.initial_agent.model_copy(update={"identity": max(made)[1]})
-
-    def __len__(self) -> int:
-        return len(self._dags)
-
-    def view(self, key: Key) -> DagView:
-        """Return the dag now. Raises NoSuchTask."""
-        return self._view(key, self.clock.now())
 
     def view_node(self, key: Key) -> tuple[DagView, int]:
         """Return the dag a node belongs to, now, and its position. Raises NoSuchTask."""
@@ -175,35 +166,16 @@ class Dags:
     def all(self, store: Store) -> list[DagView]:
         """Return all dags of a store, by ascending number, at one instant."""
         now = self.clock.now()
-        return [self._view(key, now) for key in sorted(self._dags) if key[0] == store]
+        return [self._view(key, now) for key in sorted(self._data) if key[0] == store]
 
     def last_maintenance(self, store: Store) -> DagView | None:
         """Return the newest dag that took the maintenance lock, finished or not.
 
         (ob/agent/service/task/dag.go:143-161.)
         """
-        locked = [key for key, dag in self._dags.items() if key[0] == store and dag.is_maintenance]
-        return self.view(max(locked)) if locked else None
-
-    def history_of(self, key: Key) -> obshell.History:
-        """Return the dag's history, as it goes without further requests. Raises NoSuchTask."""
-        return self._histories.get(key) or _unknown(key)
-
-    def due(self, now: int) -> Iterator[int]:
-        """Return the next instant after ``now`` at which each dag changes."""
-        return self.due_of(self._dags.values(), now)
-
-    def due_of(self, dags: Iterable[Dag], now: int) -> Iterator[int]:
-        """Return the next instant after ``now`` at which each of these changes."""
-        for dag in dags:
-            due = obshell.next_due(self._histories[dag.store, dag.number], now - dag.born)
-            if due is not None:
-                yield dag.born + due
-
-    def ends(self) -> Iterator[int]:
-        """Return the last instant at which each dag changes."""
-        for key, history in self._histories.items():
-            yield self._dags[key].born + history.last.at
+        keys = (key for key, dag in self._data.items() if dag.model.maintenance != "none")
+        newest = max((key for key in keys if key[0] == store), default=None)
+        return None if newest is None else self.view(newest)
 
     def items(self) -> Iterator[TaskItem]:
         """Return every dag, the agent's first, without its nodes."""
@@ -225,7 +197,7 @@ class Dags:
             )
             for node, node_state in zip(dag.nodes, state.nodes, strict=True)
         )
-        return replace(_item(dag, dag, state), started=dag.born, stage=state.stage, parts=nodes)
+        return replace(_item(dag, dag, state), started=dag.created, stage=state.stage, parts=nodes)
 
     def find(self, id: str) -> DagView:
         """Return the dag of a generic id, or else the first of a number. Raises NoSuchTask."""
@@ -247,12 +219,8 @@ class Dags:
 
     def check(self, scenarios: Sequence[Scenario], *, sandbox: str) -> None:
         """Raise AuthorError if a scenario sets other switches or is of another agent."""
+        super().check(scenarios, sandbox=sandbox)
         for scenario in scenarios:
-            if scenario.switches not in (self.switches, Switches()):
-                raise AuthorError(
-                    f"scenario {scenario.name!r} sets other switches than sandbox {sandbox!r} has, "
-                    "which is in use. Load it into a fresh one."
-                )
             if scenario.agent not in (self.initial_agent, files.Agent()):
                 raise AuthorError(
                     f"scenario {scenario.name!r} is of another agent than sandbox {sandbox!r}, "
@@ -267,128 +235,114 @@ class Dags:
         """
         source = [(dag, entry) for entry in scenarios for dag in entry.dags if not dag.starts_on]
         for dag, entry in sorted(source, key=lambda pair: pair[0].id is None):
-            self._add(
-                dag,
-                born=start - dag.age,
-                tick=entry.tick,
-                first_tick=self._first_tick + entry.phase,
-                fake_data=FakeData(f"{self._seed}/{entry.name}/{dag.name}"),
-            )
+            seed = f"{self._seed}/{entry.name}/{dag.name}"
+            first_tick = self._first_tick + entry.phase
+            self._begin(dag, start - dag.age, FakeData(seed), entry.tick, first_tick)
         for entry in scenarios:
             for place, dag in enumerate(entry.dags):
                 if dag.starts_on is not None:
                     seed = f"{self._seed}/{entry.name}/{place}"
-                    named = dag.model_copy(update={"name": dag.name or FakeData(seed).phrase()})
-                    first_tick = self._first_tick + entry.phase
-                    number = len(self.templates)
-                    self.templates.append(
-                        Template(number, dag.starts_on, named, entry.tick, first_tick, seed)
+                    template = Template(
+                        number=len(self.templates),
+                        starts_on=dag.starts_on,
+                        model=dag,
+                        tick=entry.tick,
+                        first_tick=self._first_tick + entry.phase,
+                        seed=seed,
+                        name=dag.name or FakeData(seed).phrase(),
                     )
-
-    def apply(self, command: Operate | Start | Create, *, at: int) -> Any:
-        """Apply a command at an instant and return its result; if it raises, nothing changed.
-
-        The result of ``Operate`` and ``Start`` is the dag's view, that of ``Create`` the dag's id.
-        Raises IllegalOperator, WrongIdentity, UnderMaintenance or IdTaken.
-        """
-        match command:
-            case Operate(key=key, operation=operator, part=node):
-                return self._operate(self._dags[key], operator, node, at)  # type: ignore[index]
-            case Start(template=number):
-                return self._start(self.templates[number], at)
-            case Create(scenario=Scenario() as scenario):
-                return self._create(scenario, at)
-            case _:
-                raise TypeError(f"not a command of {self.api}: {command}")
-
-    def _operate(self, dag: Dag, operator: Any, node: int | None, at: int) -> DagView:
-        key, instant = (dag.store, dag.number), at - dag.born
-        history = obshell.operate(self._histories[key], operator, instant, node=node)
-        self._histories[key] = history
-        view = DagView(dag, obshell.view_at(history, instant), at)
-        self.clock.settle(dag.born + history.last.at)
-        return view
+                    self.templates.append(template)
 
     def _start(self, template: Template, at: int) -> DagView:
-        model = template.model
-        self._check_identity(template.starts_on)
-        self._check_locks(model)
-        dag = self._add(
-            model.model_copy(update={"id": model.id or self._next_number(model.scope)}),
-            born=at,
-            tick=template.tick,
-            first_tick=template.first_tick,
-            fake_data=FakeData(template.seed),
-        )
-        return DagView(dag, self._histories[dag.store, dag.number].first, at)
+        model, identity = template.model, self.agent.identity
+        expected = template.starts_on.identity
+        if expected and identity not in expected:
+            raise WrongIdentity(identity, expected)
+        for key, dag in self._data.items():
+            if files.excludes(dag.model, model) and not self.view(key).state.is_finished:
+                raise UnderMaintenance(dag.name, tenant=dag.maintenance[1] or None)
+        number = model.id or self._next_number(model.scope)
+        model = model.model_copy(update={"id": number, "name": template.name})
+        fake_data = FakeData(template.seed)
+        key = self._begin(model, at, fake_data, template.tick, template.first_tick).key
+        return self._view(key, at)
 
     def _create(self, scenario: Scenario, at: int) -> str:
         (model,) = scenario.dags
-        number = sum(store == model.scope for store, _ in self._dags)
+        number = sum(store == model.scope for store, _ in self._data)
+        fake_data = FakeData(f"{self._seed}/{model.scope}/{number}")
+        first_tick = self._first_tick + scenario.phase
         try:
-            dag = self._add(
-                model,
-                born=at - model.age,
-                tick=scenario.tick,
-                first_tick=self._first_tick + scenario.phase,
-                fake_data=FakeData(f"{self._seed}/{model.scope}/{number}"),
-            )
+            dag = self._begin(model, at - model.age, fake_data, scenario.tick, first_tick)
         except AuthorError as error:
             raise IdTaken(str(error)) from None
         return id_of(dag, dag.number)
 
-    def _add(
-        self, model: files.Dag, *, born: int, tick: int, first_tick: int, fake_data: FakeData
-    ) -> Dag:
+    def _next_number(self, store: Store) -> int:
+        """One more than the largest, and than any whose nodes and sub tasks would be in the way."""
+        below = MAX_PER_OWNER + 1
+        numbers = [
+            number // divisor
+            for keys, divisor in (
+                (self._data, 1),
+                (self._nodes, below),
+                (self._sub_tasks, below**2),
+            )
+            for owner, number in keys
+            if owner == store
+        ]
+        return max(numbers, default=0) + 1
+
+    def _begin(
+        self, model: files.Dag, created: int, fake_data: FakeData, tick: int, first_tick: int
+    ) -> DagData:
         """Add a dag; one of the scheduler's ticks, which are ``tick`` apart, is at ``first_tick``.
 
         Raises AuthorError when it has the number of another one; then nothing has changed.
         """
-        dag = self._dag(model, born, fake_data)
-        key = (dag.store, dag.number)
-        self._claim(key, dag)
-        rules = files.rules_of(tick, first_tick - born, self.switches, age=0)
-        history = obshell.start(files.script_of(model), rules)
-        self._dags[key], self._histories[key], self._models[key] = dag, history, model
+        number = model.id or next(n for n in count(1) if (model.scope, n) not in self._data)
+        name = model.name or fake_data.phrase()
+        nodes = tuple(
+            self._node(node, files.number_below(number, place), fake_data)
+            for place, node in enumerate(model.nodes)
+        )
+        dag = DagData(number, self.own, name, model, nodes, created)
+        self._claim(dag)
+        rules = files.rules_of(tick, first_tick - created, self.switches, age=0)
+        self._add(dag, machine.start(files.script_of(model), rules))
         if model.makes is not None:
-            self._makers[key] = model.makes.identity
-        self.clock.settle(born + history.last.at)
+            self._makers.append((dag, model.makes.identity))
         return dag
 
-    def _next_number(self, wanted: Store) -> int:
-        """One more than the largest, and than any whose nodes and sub tasks would be in the way."""
-        below = MAX_PER_OWNER + 1
-        numbers = [number for store, number in self._dags if store == wanted]
-        numbers += [number // below for store, number in self._nodes if store == wanted]
-        numbers += [number // below**2 for store, number in self._sub_tasks if store == wanted]
-        return max(numbers, default=0) + 1
+    def _node(self, model: files.Node, number: int, fake_data: FakeData) -> NodeData:
+        number = model.id or number
+        name = model.name or fake_data.phrase()
+        sub_tasks = (
+            SubTaskData(
+                entry.id or files.number_below(number, place),
+                entry.name or name,
+                entry.agent or self.own,
+                entry.additional_data,
+            )
+            for place, entry in enumerate(model.sub_tasks)
+        )
+        return NodeData(number, name, tuple(sub_tasks))
 
-    def _check_identity(self, starts_on: files.ObshellStartsOn) -> None:
-        identity = self.agent.identity
-        if starts_on.identity and identity not in starts_on.identity:
-            raise WrongIdentity(identity, starts_on.identity)
-
-    def _check_locks(self, wanted: files.Dag) -> None:
-        for key, current in self._models.items():
-            if files.excludes(current, wanted) and not self.view(key).state.is_finished:
-                dag = self._dags[key]
-                raise UnderMaintenance(dag.name, tenant=dag.maintenance_key or None)
-
-    def _claim(self, key: Key, dag: Dag) -> None:
-        """Takes the numbers of a dag and its parts."""
-        store = dag.store
+    def _claim(self, dag: DagData) -> None:
+        """Take the numbers of a dag and its parts."""
+        store, _ = key = dag.key
         nodes = {(store, node.number): (key, place) for place, node in enumerate(dag.nodes)}
         sub_tasks = {
             (store, sub_task.number): (key, place, position)
             for place, node in enumerate(dag.nodes)
             for position, sub_task in enumerate(node.sub_tasks)
         }
-        for kind, taken, wanted in (
-            ("dag", self._dags.keys(), {key}),
+        for kind, taken, numbers in (
+            ("dag", self._data.keys(), {key}),
             ("node", self._nodes.keys(), nodes.keys()),
             ("sub task", self._sub_tasks.keys(), sub_tasks.keys()),
         ):
-            if twice := taken & wanted:
+            if twice := taken & numbers:
                 raise AuthorError(
                     f"dag {dag.name!r} has a {kind} {min(twice)[1]}, and so has another dag. "
                     f"Serve them apart, or give the {kind} another id."
@@ -396,56 +350,29 @@ class Dags:
         self._nodes.update(nodes)
         self._sub_tasks.update(sub_tasks)
 
-    def _dag(self, model: files.Dag, born: int, fake_data: FakeData) -> Dag:
-        store = model.scope
-        number = model.id or next(n for n in count(1) if (store, n) not in self._dags)
-        lock = model.maintenance
-        return Dag(
-            number=number,
-            store=store,
-            owner=self.own,
-            name=model.name or fake_data.phrase(),
-            maintenance_type=MAINTENANCE_TYPES[lock if isinstance(lock, str) else "tenant"],
-            maintenance_key="" if isinstance(lock, str) else lock.tenant,
-            nodes=tuple(
-                self._node(node, files.number_below(number, place), fake_data)
-                for place, node in enumerate(model.nodes)
-            ),
-            born=born,
-        )
 
-    def _node(self, model: files.Node, number: int, fake_data: FakeData) -> Node:
-        number = model.id or number
-        name = model.name or fake_data.phrase()
-        return Node(
-            number,
-            name,
-            tuple(
-                SubTask(
-                    entry.id or files.number_below(number, place),
-                    entry.name or name,
-                    entry.agent or self.own,
-                    entry.additional_data,
-                )
-                for place, entry in enumerate(model.sub_tasks)
-            ),
-        )
-
-    def _view(self, key: Key, now: int) -> DagView:
-        dag = self._dags.get(key) or _unknown(key)
-        return DagView(dag, obshell.view_at(self._histories[key], now - dag.born), now)
-
-
-def new_world(
-    clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]
-) -> Dags:
-    """Return the empty state of a sandbox with these scenarios. Raises AuthorError."""
-    return Dags(clock, scenarios, seed=seed, switches=switches)
+new_world: Final = Dags
 
 
 def steps_of(scenario: Scenario) -> int:
     """Return how many sub tasks a scenario has."""
     return sum(len(node.sub_tasks) for dag in scenario.dags for node in dag.nodes)
+
+
+def id_of(dag: DagData, number: int) -> str:
+    """Return the generic id of a dag, or of a node or sub task of it, with this number."""
+    if dag.model.scope == "cluster":
+        return str(GenericId("cluster", number))
+    kind: IdKind = "obproxy" if dag.model.maintenance == "obproxy" else "local"
+    return local_id(number, ip=dag.owner.ip, port=dag.owner.port, kind=kind)
+
+
+def _item(dag: DagData, part: DagData | NodeData | SubTaskData, state: Any) -> TaskItem:
+    return TaskItem(id_of(dag, part.number), part.number, part.name, state.state, state.operator)
+
+
+def _unknown(key: Key) -> NoReturn:
+    raise NoSuchTask(key[1])
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -465,7 +392,7 @@ def operate_node(sandbox: Sandbox, key: Key, operator: ClientOperator) -> DagVie
     """Pass a node, and return its dag as it is right then. Raises as ``operate``."""
     view, position = sandbox.world(Dags).view_node(key)
     dag = view.dag
-    after: DagView = sandbox.execute(Operate(Dags.api, (dag.store, dag.number), operator, position))
+    after: DagView = sandbox.execute(Operate(Dags.api, dag.key, operator, position))
     return after
 
 
@@ -482,19 +409,3 @@ def note_read(sandbox: Sandbox, views: Iterable[DagView]) -> None:
     """Move a clock under ``polls`` on, after a response has shown these dags."""
     due = sandbox.world(Dags).due_of((view.dag for view in views), sandbox.clock.now())
     sandbox.note_read(due)
-
-
-def _item(dag: Dag, part: Dag | Node | SubTask, state: Any) -> TaskItem:
-    return TaskItem(id_of(dag, part.number), part.number, part.name, state.state, state.operator)
-
-
-def id_of(dag: Dag, number: int) -> str:
-    """Return the generic id of a dag, or of a node or sub task of it, with this number."""
-    if dag.store == "cluster":
-        return str(GenericId("cluster", number))
-    kind: Kind = "obproxy" if dag.is_obproxy else "local"
-    return local_id(number, ip=dag.owner.ip, port=dag.owner.port, kind=kind)
-
-
-def _unknown(key: Key) -> NoReturn:
-    raise NoSuchTask(key[1])

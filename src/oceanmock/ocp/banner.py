@@ -8,7 +8,7 @@ from typing import Final
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.ocp.api import API
 from oceanmock.ocp.scenario import Scenario
-from oceanmock.ocp.world import Task, Tasks
+from oceanmock.ocp.world import TaskData, Tasks
 from oceanmock.openapi import operations_of
 from oceanmock.scenario.fields import BaseScenario
 
@@ -49,7 +49,7 @@ class Banner:
             method = "" if operation.method == "GET" else f" -X {operation.method}"
             yield operation.id, f"curl -s{login}{method} {self._url}{path}"
 
-    def _example(self) -> tuple[Task, int]:
+    def _example(self) -> tuple[TaskData, int]:
         """Return a task and the position of a subtask that fails, or else the first."""
         tasks = {task.id: task for task in self._tasks}
         for scenario in sorted(self._scenarios, key=lambda item: item.name != EXAMPLE):

@@ -73,8 +73,8 @@ def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
         return f"{names[part[0]]!r} of {name!r}" if part else repr(name)
 
     markers = markers_of(sandbox.operations_of(Tasks.api, task_id), called)
-    past = states_until(history, now - task.born)
-    timeline = _timeline(name, names, task.born, past, markers)
+    past = states_until(history, now - task.created)
+    timeline = _timeline(name, names, task.created, past, markers)
     return draw_report(timeline, who=f"task {task.id}", now=now)
 
 

@@ -11,7 +11,7 @@ from oceanmock.ocp import machine
 from oceanmock.ocp.api import API, SubtaskStatus
 from oceanmock.ocp.machine import History
 from oceanmock.ocp.states import SubtaskState, TaskState
-from oceanmock.ocp.world import Task, Tasks
+from oceanmock.ocp.world import TaskData, Tasks
 from oceanmock.report.explain import (
     MAX_EXPLAINED,
     Event,
@@ -45,8 +45,8 @@ class TaskExplainer(Explainer[TaskState]):
 
     kinds = tuple(kind.name for kind in API.kinds)
 
-    def __init__(self, task: Task, history: History) -> None:
-        super().__init__(history, started_at=task.born)
+    def __init__(self, task: TaskData, history: History) -> None:
+        super().__init__(history, started_at=task.created)
         self._task = task
         self._script = history.script
         self._downstreams = machine.downstreams_of(history.script)

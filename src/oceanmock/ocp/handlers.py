@@ -24,13 +24,14 @@ from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.accounts import MANAGER
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import NoSuchSubtask
+from oceanmock.ocp import scenario as files
 from oceanmock.ocp import world
 from oceanmock.ocp.api import API, TASK_PATH, UNDOCUMENTED_TASK_PATH
 from oceanmock.ocp.auth import authenticators
 from oceanmock.ocp.errors import error_of
 from oceanmock.ocp.machine import log_lines_at
 from oceanmock.ocp.states import Run, SubtaskState, TaskState
-from oceanmock.ocp.world import Subtask, Task, Tasks, TaskView, Template
+from oceanmock.ocp.world import SubtaskData, TaskData, Tasks, TaskView, Template
 from oceanmock.text import format_instant
 
 Json = dict[str, Any]
@@ -173,7 +174,7 @@ class Handlers:
             if template.starts_on.fits_body(body):
                 return partial(self._start, template=template)
         first = templates[0]
-        raise ApiError("unknown path", first.starts_on.asks(str(first.model.name)))
+        raise ApiError("unknown path", first.starts_on.asks(first.name))
 
     def _check_manager(self, request: Request) -> None:
         """Raise ApiError unless the caller may start tasks; the permission is the mock's choice."""
@@ -253,9 +254,9 @@ def format_timestamp(instant: int) -> str:
     return format_instant(instant, CHINA, digits=3)
 
 
-def _created(task: Task) -> str:
+def _created(task: TaskData) -> str:
     """Return the creation time of a task, in whole seconds (common_tables.yaml:61)."""
-    return format_timestamp(task.born // SECOND * SECOND)
+    return format_timestamp(task.created // SECOND * SECOND)
 
 
 # --- tasks ----------------------------------------------------------------------------------------
@@ -265,8 +266,8 @@ def _task_in_full(view: TaskView) -> Json:
     """Return a WrappedTaskInstance (WrappedTaskInstance.java:30-60)."""
     task, state = view.task, view.state
     return _task_head(view) | {
-        "taskDefinitionId": task.task_definition_id,
-        "type": task.type,
+        "taskDefinitionId": task.model.task_definition_id,
+        "type": task.model.type,
         "operation": state.operation,
         "executor": task.executor,
         "prohibitRollback": state.prohibit_rollback,
@@ -286,8 +287,8 @@ def _task_submitted(view: TaskView) -> Json:
     task, state = view.task, view.state
     context = {"prohibit_rollback": "true" if state.prohibit_rollback else "false"}
     body = _task_head(view) | {
-        "taskDefinitionId": task.task_definition_id,
-        "type": task.type,
+        "taskDefinitionId": task.model.task_definition_id,
+        "type": task.model.type,
         "operation": state.operation,
         "executor": task.executor,
         "prohibitRollback": state.prohibit_rollback,
@@ -299,9 +300,9 @@ def _task_submitted(view: TaskView) -> Json:
         ],
     }
     ids = {
-        "clusterId": task.cluster and task.cluster.id,
-        "tenantId": task.tenant and task.tenant.id,
-        "hostId": task.host_id,
+        "clusterId": task.model.cluster and task.model.cluster.id,
+        "tenantId": task.model.tenant and task.model.tenant.id,
+        "hostId": task.model.host_id,
     }
     for key in ("cluster", "tenant"):
         body.pop(key, None)
@@ -332,18 +333,18 @@ def _task_head(view: TaskView) -> Json:
         "name": task.name,
         "creator": {"id": task.creator.id, "name": task.creator.name},
         "status": state.status,
-        "startTime": format_timestamp(task.born + state.start_time),
+        "startTime": format_timestamp(task.created + state.start_time),
     }
     if state.finish_time is not None:
-        head["finishTime"] = format_timestamp(task.born + state.finish_time)
-    if (cluster := task.cluster) is not None:
+        head["finishTime"] = format_timestamp(task.created + state.finish_time)
+    if (cluster := task.model.cluster) is not None:
         head["cluster"] = {
             "id": cluster.id,
             "name": cluster.name,
             "obClusterId": cluster.ob_cluster_id,
             "type": cluster.type,
         }
-    if (tenant := task.tenant) is not None:
+    if (tenant := task.model.tenant) is not None:
         head["tenant"] = {
             "id": tenant.id,
             "name": tenant.name,
@@ -353,7 +354,7 @@ def _task_head(view: TaskView) -> Json:
     return head
 
 
-def _subtask(task: Task, subtask: Subtask, state: SubtaskState) -> Json:
+def _subtask(task: TaskData, subtask: SubtaskData, state: SubtaskState) -> Json:
     """Return a SubtaskInstance (SubtaskInstance.java:36-73).
 
     Executor and times appear once it has started: of 189 public samples those that never ran have
@@ -365,24 +366,24 @@ def _subtask(task: Task, subtask: Subtask, state: SubtaskState) -> Json:
         "seriesId": subtask.series_id,
         "name": subtask.name,
         "description": subtask.description,
-        "timeout": subtask.timeout,
+        "timeout": subtask.model.timeout,
         "status": state.status,
         "operation": state.operation,
         "runTime": state.run_time,
-        "nodeType": subtask.node_type,
-        "parallelIdx": subtask.parallel_idx,
+        "nodeType": "JAVA_TASK",
+        "parallelIdx": subtask.model.parallel_idx,
         "upstreams": subtask.upstreams,
         "downstreams": subtask.downstreams,
-        "prohibitRollback": subtask.prohibits_rollback,
+        "prohibitRollback": subtask.model.prohibit_rollback,
     }
-    if subtask.class_name is not None:
-        body["className"] = subtask.class_name
+    if subtask.model.class_name is not None:
+        body["className"] = subtask.model.class_name
     if state.start_time is not None:
         body["executor"] = subtask.executor
         body["createTime"] = _created(task)
-        body["startTime"] = format_timestamp(task.born + state.start_time)
+        body["startTime"] = format_timestamp(task.created + state.start_time)
     if state.finish_time is not None:
-        body["finishTime"] = format_timestamp(task.born + state.finish_time)
+        body["finishTime"] = format_timestamp(task.created + state.finish_time)
     return body
 
 
@@ -397,14 +398,14 @@ def _log(view: TaskView, position: int, now: int) -> str:
     return "\n".join(lines)
 
 
-def _segment(task: Task, subtask: Subtask, run: Run, now: int) -> Iterable[str]:
+def _segment(task: TaskData, subtask: SubtaskData, run: Run, now: int) -> Iterable[str]:
     """Yield a separator (RunnerFactory.java:62), the run's lines and, at its end, its new state.
 
     The last line is that of the one public sample of a log.
     """
-    started = format_timestamp(task.born + run.started)
+    started = format_timestamp(task.created + run.started)
     yield f"############{{{run.operation}}}{{{started}}}############"
-    yield from log_lines_at(run, now - task.born)
+    yield from log_lines_at(run, now - task.created)
     if run.ends is not None:
         yield (
             f"Set state for subtask: {subtask.id}, current state: RUNNING, new state: {run.ends}"
@@ -419,8 +420,7 @@ def _contains(text: str, part: str) -> bool:
     return part.casefold() in text.casefold()
 
 
-FILTERS: Final[Mapping[str, Callable[[Task, Any], bool]]] = {
-    "name": lambda task, value: _contains(task.name, value),
+FILTERS: Final[Mapping[str, Callable[[files.Task, Any], bool]]] = {
     # SYS_ONECE is the reference's misspelling, which clients have copied.
     "type": lambda task, value: task.type == ("SYS_ONCE" if value == "SYS_ONECE" else value),
     "clusterName": lambda task, value: bool(task.cluster and _contains(task.cluster.name, value)),
@@ -436,10 +436,10 @@ SORT_KEYS: Final[Mapping[str, Callable[[TaskView], Any]]] = {
     "id": lambda view: view.task.id,
     "name": lambda view: view.task.name,
     "status": lambda view: view.state.status,
-    "startTime": lambda view: view.task.born + view.state.start_time,
+    "startTime": lambda view: view.task.created + view.state.start_time,
     # None before everything, as MySQL sorts NULL.
     "finishTime": lambda view: (
-        -1 if view.state.finish_time is None else view.task.born + view.state.finish_time
+        -1 if view.state.finish_time is None else view.task.created + view.state.finish_time
     ),
 }
 
@@ -449,9 +449,11 @@ def _filtered(views: list[TaskView], params: Mapping[str, Any]) -> list[TaskView
     if "status" in params:
         states = frozenset(params["status"])
         views = [view for view in views if view.state.status in states]
+    if "name" in params:
+        views = [view for view in views if _contains(view.task.name, params["name"])]
     for name in FILTERS.keys() & params.keys():
         matches, value = FILTERS[name], params[name]
-        views = [view for view in views if matches(view.task, value)]
+        views = [view for view in views if matches(view.task.model, value)]
     return views
 
 

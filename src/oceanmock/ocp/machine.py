@@ -90,7 +90,7 @@ def allowed_operations(
 
 
 def operate(
-    history: History, operation: Operation, instant: int, *, subtask: int | None = None
+    history: History, operation: Operation, instant: int, subtask: int | None = None
 ) -> History:
     """Return the history that follows an operation on the task, or one subtask, at ``instant``.
 

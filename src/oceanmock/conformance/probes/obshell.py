@@ -19,7 +19,7 @@ from oceanmock.conformance.probes.asking import Prober, missing
 from oceanmock.conformance.probes.known import Known, KnownIds
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Sealed
-from oceanmock.obshell.ids import Kind, local_id
+from oceanmock.obshell.ids import IdKind, local_id
 
 TASK: Final = "/api/v1/task"
 NOBODYS: Final = 9223372036854775807
@@ -125,7 +125,7 @@ def _nobodys(target: Target) -> tuple[str, ...]:
     return (_own(target, NOBODYS),)
 
 
-def _own(target: Target, number: int | str, kind: Kind = "local") -> str:
+def _own(target: Target, number: int | str, kind: IdKind = "local") -> str:
     """Return an id of the target's own with a number, or with a text in its place."""
     ip, port = target.own_address or ("127.0.0.1", 1)
     return local_id(0, ip=ip, port=port, kind=kind)[:-1] + str(number)

@@ -1,0 +1,209 @@
+"""The state of one API in a sandbox: its tasks or dags, and the templates of further ones.
+
+A task or dag joins the data that its scenario states (names, ids, users) with the history that its
+machine computes on the clock of its sandbox. Reading changes nothing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from oceanmock.clock import Clock
+from oceanmock.engine.log import Create, Operate, Start
+from oceanmock.engine.machine import History, next_due, view_at
+from oceanmock.errors import AuthorError, NoSuchTask
+from oceanmock.scenario.fields import BaseScenario
+
+
+@dataclass(frozen=True, slots=True)
+class TaskItem:
+    """A task or dag, or a part of one, as the admin API lists it.
+
+    ``number`` is that of the scenario file. ``started`` and ``stage`` are set for a task or dag
+    that is shown with its parts; ``stage`` only where an API has one.
+    """
+
+    id: str
+    number: int
+    name: str
+    state: str
+    operation: str
+    parts: tuple[TaskItem, ...] | None = None
+    started: int | None = None
+    stage: int | None = None
+
+
+class Data(Protocol):
+    """The constant data of a task or dag, created at an instant of the sandbox's clock."""
+
+    @property
+    def key(self) -> Hashable: ...
+
+    @property
+    def created(self) -> int: ...
+
+
+K = TypeVar("K", bound=Hashable)
+D = TypeVar("D", bound=Data)
+V = TypeVar("V")
+M = TypeVar("M", bound=BaseModel)
+Template = TypeVar("Template")
+Setting = TypeVar("Setting")
+
+
+class World(ABC, Generic[K, D, V, Template]):
+    """The tasks or dags of one API by their keys. Only ``populate`` and ``apply`` change them.
+
+    A subclass sets ``api``, the API's name; ``view_type``, which makes a view of the data, its
+    state and the instant; and ``operate``, the machine's.
+    """
+
+    api: ClassVar[str]
+    view_type: ClassVar[Any]
+    operate: ClassVar[Any]
+    switches: Any = None
+
+    def __init__(self, clock: Clock, *, seed: int = 0) -> None:
+        self.clock: Final = clock
+        self.templates: Final[list[Template]] = []
+        self._seed: Final = seed
+        self._first_tick: Final = clock.origin
+        self._data: dict[K, D] = {}
+        self._histories: dict[K, History[Any, Any, Any]] = {}
+
+    # --- reading ---
+
+    def __len__(self) -> int:
+        """Return the number of tasks or dags."""
+        return len(self._data)
+
+    def view(self, key: K) -> V:
+        """Return a task or dag now. Raises NoSuchTask."""
+        return self._view(key, self.clock.now())
+
+    def history_of(self, key: K) -> History[Any, Any, Any]:
+        """Return a history, as it goes without further requests. Raises NoSuchTask."""
+        self._find(key)
+        return self._histories[key]
+
+    def due(self, now: int) -> Iterator[int]:
+        """Return the next instant after ``now`` at which each task or dag changes."""
+        return self.due_of(self._data.values(), now)
+
+    def due_of(self, several: Iterable[D], now: int) -> Iterator[int]:
+        """Yield the next instant after ``now`` at which each of these changes."""
+        for data in several:
+            due = next_due(self._histories[data.key], now - data.created)  # type: ignore[index]
+            if due is not None:
+                yield data.created + due
+
+    def ends(self) -> Iterator[int]:
+        """Yield the last instant at which each task or dag changes."""
+        for key, history in self._histories.items():
+            yield self._data[key].created + history.last.at
+
+    @abstractmethod
+    def items(self) -> Iterator[TaskItem]:
+        """Return every task or dag, without parts."""
+
+    @abstractmethod
+    def item(self, id: str) -> TaskItem:
+        """Return the task or dag of an id, or of a number, with its parts. Raises NoSuchTask."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the keys by which a scenario file fits this sandbox."""
+        return {}
+
+    def details(self) -> dict[str, Any]:
+        """Return what else the admin API shows of the sandbox for this API."""
+        return {}
+
+    # --- changing ---
+
+    def check(self, scenarios: Sequence[Any], *, sandbox: str) -> None:
+        """Raise AuthorError if a scenario needs other settings than those of this sandbox."""
+        for scenario in scenarios:
+            if scenario.switches not in (self.switches, type(scenario.switches)()):
+                raise AuthorError(
+                    f"scenario {scenario.name!r} sets other switches than sandbox {sandbox!r} has, "
+                    "which is in use. Load it into a fresh one."
+                )
+
+    @abstractmethod
+    def populate(self, scenarios: Sequence[Any], *, start: int) -> None:
+        """Add the tasks and templates of scenarios that begin at an instant. Raises AuthorError."""
+
+    def apply(self, command: Operate | Start | Create, *, at: int) -> Any:
+        """Apply a command at an instant and return its result; if it raises, nothing changed.
+
+        The result of ``Operate`` and ``Start`` is a view, that of ``Create`` the id. Raises what
+        the machine refuses an operation with, WrongIdentity, UnderMaintenance or IdTaken.
+        """
+        match command:
+            case Operate(key=key, operation=operation, part=part):
+                return self._operate(key, operation, part, at)  # type: ignore[arg-type]
+            case Start(template=number):
+                return self._start(self.templates[number], at)
+            case Create(scenario=scenario):
+                return self._create(scenario, at)
+
+    def _operate(self, key: K, operation: str, part: int | None, at: int) -> V:
+        data = self._data[key]
+        instant = at - data.created
+        history = type(self).operate(self._histories[key], operation, instant, part)
+        self._histories[key] = history
+        self.clock.settle(data.created + history.last.at)
+        return self._view(key, at)
+
+    @abstractmethod
+    def _start(self, template: Template, at: int) -> V:
+        """Start a task or dag of a template and return it."""
+
+    @abstractmethod
+    def _create(self, scenario: Any, at: int) -> str:
+        """Start the task or dag of a scenario and return its id. Raises IdTaken."""
+
+    def _add(self, data: D, history: History[Any, Any, Any]) -> None:
+        key: Any = data.key
+        self._data[key] = data
+        self._histories[key] = history
+        self.clock.settle(data.created + history.last.at)
+
+    def _view(self, key: K, now: int) -> V:
+        data = self._find(key)
+        state = view_at(self._histories[key], now - data.created)
+        view: V = type(self).view_type(data, state, now)
+        return view
+
+    def _find(self, key: K) -> D:
+        data = self._data.get(key)
+        if data is None:
+            number: Any = key[-1] if isinstance(key, tuple) else key
+            raise NoSuchTask(number)
+        return data
+
+
+def with_overrides(switches: M, overrides: Mapping[str, Any]) -> M:
+    """Return switches with some of them replaced."""
+    if not overrides:
+        return switches
+    return type(switches).model_validate({**switches.model_dump(), **overrides})
+
+
+def agreed_setting(
+    scenarios: Iterable[BaseScenario], plural: str, default: Setting, key: str
+) -> Setting:
+    """Return the one setting of the scenarios that set any. Raises AuthorError if they differ."""
+    values = {scenario.name: getattr(scenario, key) for scenario in scenarios}
+    settings = {name: value for name, value in values.items() if value != default}
+    first = next(iter(settings.values()), default)
+    if any(value != first for value in settings.values()):
+        raise AuthorError(
+            f"scenarios {', '.join(settings)} set different {plural}. Serve them apart."
+        )
+    return first
