@@ -277,11 +277,11 @@ MODEL_MISTAKES = {
     ),
     "a call of no task": (
         with_step("{call: retryTask}"),
-        "x.yaml:10:5: step 1 of the story calls retryTask without a `task` [bad-step]",
+        "x.yaml:10:5: step 1 of the story calls retryTask without `task` [bad-step]",
     ),
     "a call of no subtask": (
         with_step("{call: skipSubtask, task: 1}"),
-        "x.yaml:10:5: step 1 of the story calls skipSubtask without a `subtask` [bad-step]",
+        "x.yaml:10:5: step 1 of the story calls skipSubtask without `subtask` [bad-step]",
     ),
     "a call of a task that names a subtask": (
         with_step("{call: retryTask, task: 1, subtask: One}"),

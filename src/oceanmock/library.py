@@ -6,6 +6,7 @@ The library is the ``scenarios/`` folder that comes with oceanmock.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from oceanmock.text import did_you_mean
 SUFFIXES: Final = (".yaml", ".yml")
 
 
+@cache
 def _formats() -> Sequence[loader.Format]:
     return [api.module("scenario_checks").FORMAT for api in APIS]
 
@@ -69,10 +71,10 @@ def find_scenario(reference: str) -> Path:
         if not path.is_file():
             raise AuthorError(f"there is no scenario file {reference}")
         return path
-    names = library_names()
-    if reference in names:
-        return data_folder("scenarios") / f"{reference}.yaml"
-    hint = did_you_mean(reference, names) or "`oceanmock list` names them all."
+    in_library = data_folder("scenarios") / f"{reference}.yaml"
+    if in_library.is_file():
+        return in_library
+    hint = did_you_mean(reference, library_names()) or "`oceanmock list` names them all."
     raise AuthorError(f"there is no scenario {reference!r} in the library. {hint}")
 
 

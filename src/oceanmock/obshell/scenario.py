@@ -9,15 +9,9 @@ whole file shows is checked in ``scenario_checks``. Words and texts are the serv
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final, Literal, get_args
+from typing import Annotated, ClassVar, Final, Literal, get_args
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    GetJsonSchemaHandler,
-    model_validator,
-)
-from pydantic_core import CoreSchema
+from pydantic import Field, model_validator
 
 from oceanmock import clock
 from oceanmock.obshell import states
@@ -42,13 +36,14 @@ from oceanmock.scenario.fields import (
     BaseScenario,
     Duration,
     Id,
+    Lines,
     Model,
     Name,
+    NamedModel,
     OrOne,
     Reference,
+    StoryStep,
     Takes,
-    shown_default,
-    split_lines,
 )
 from oceanmock.scenario.submit_calls import JsonObject, StartsOn
 from oceanmock.text import suggest
@@ -69,13 +64,13 @@ UNEXPECTED: Final = Error(message="Unexpected error: exit status 1")
 class Attempt(Model):
     """One run of a sub task."""
 
-    takes: Takes = Field(default=10 * clock.MILLISECOND, json_schema_extra=shown_default("10ms"))
+    takes: Takes = Field(default=10 * clock.MILLISECOND, json_schema_extra={"default": "10ms"})
     """How long the run takes; `forever` for one that only its timeout or a cancel ends."""
     ends: states.Outcome | None = None
     """How it ends: SUCCEED, or FAILED, the default where there is an `error`."""
     error: Error | None = None
     """The error with which it fails; an unexpected exit status, if left out."""
-    log: Annotated[tuple[str, ...], OrOne(), BeforeValidator(split_lines)] = ()
+    log: Lines = ()
     """Its log: a text or a list of lines, spread evenly over the time it takes."""
 
     @property
@@ -130,7 +125,7 @@ class SubTask(Attempt):
         return self
 
 
-class Node(Model):
+class Node(NamedModel):
     """A stage of a dag. Its name alone is enough: `- Integrate config`."""
 
     id: Id | None = None
@@ -138,24 +133,12 @@ class Node(Model):
     name: Name | None = None
     can: Annotated[tuple[states.Flag, ...], OrOne()] = ()
     """The operators it allows: cancel, continue, pass, retry, rollback. None, if left out."""
-    timeout: RunTimeout = Field(default=3600, json_schema_extra=shown_default("1h"))
+    timeout: RunTimeout = Field(default=3600, json_schema_extra={"default": "1h"})
     """A run of a sub task that takes longer fails then."""
     sub_tasks: Annotated[
         tuple[SubTask, ...], Field(min_length=1, max_length=MAX_PER_OWNER), OrOne()
     ] = (SubTask(),)
     """One per agent; if left out, one on the scenario's own agent that succeeds in 10 ms."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        mapping = handler(core_schema)
-        return {"anyOf": [mapping, {"type": "string", "description": "A node's name."}]}
 
 
 class ObshellStartsOn(StartsOn):
@@ -181,7 +164,7 @@ class Dag(Model):
     """What it locks against other maintenance until it is finished."""
     scope: Literal["agent", "cluster"] = "agent"
     """Its store: the agent's own, or OceanBase, which only a CLUSTER AGENT has."""
-    age: Duration = Field(default=0, json_schema_extra=shown_default("0s"))
+    age: Duration = Field(default=0, json_schema_extra={"default": "0s"})
     """How long before the sandbox's start it started."""
     starts_on: ObshellStartsOn | None = None
     """The request that starts it. Without one it is there from the start."""
@@ -239,15 +222,13 @@ class Until(Model):
         if self.stage is not None and self.node is not None:
             raise contradiction("bad_step", "has a `stage`, which only a dag shows")
         kind = "dag" if self.node is None else "node" if self.sub_task is None else "sub task"
-        if self.state not in (None, *_SHOWN_STATES[kind]):
-            hint = _INSTEAD.get((kind, self.state)) or suggest(self.state, _SHOWN_STATES[kind])
-            raise wrong_value("state", f"a {kind} is never {self.state}", hint)
-        if self.operator not in (None, *_SHOWN_OPERATORS[kind]):
-            choices = _SHOWN_OPERATORS[kind]
-            hint = _INSTEAD.get((kind, self.operator)) or suggest(self.operator, choices)
-            raise wrong_value(
-                "operator", f"the operator of a {kind} is never {self.operator}", hint
-            )
+        for key, word, subject, choices in (
+            ("state", self.state, f"a {kind}", _SHOWN_STATES[kind]),
+            ("operator", self.operator, f"the operator of a {kind}", _SHOWN_OPERATORS[kind]),
+        ):
+            if word not in (None, *choices):
+                hint = _INSTEAD.get((kind, word)) or suggest(word, choices)
+                raise wrong_value(key, f"{subject} is never {word}", hint)
         return self
 
 
@@ -271,18 +252,22 @@ _INSTEAD: Final[Mapping[tuple[str, str | None], str]] = {
 }
 """What is shown in place of a word that an author may expect."""
 
-Call = Literal["operateDag", "operateNode"]
 
-
-class Step(Model):
+class Step(StoryStep):
     """One step of a story: wait `until` a state shows, `wait` a while, `start` a dag that starts on
     a request, or `call` an operation."""
+
+    keys_of_calls: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "operateDag": ("dag", "operator"),
+        "operateNode": ("dag", "node", "operator"),
+    }
+    allowed_at_start: ClassVar[str] = "answers"
 
     until: Until | None = None
     wait: Duration | None = None
     start: Name | None = None
     """The name of a dag with `starts_on`, whose request comes now."""
-    call: Call | None = None
+    call: Literal["operateDag", "operateNode"] | None = None
     dag: Reference | None = None
     node: Reference | None = None
     operator: ClientOperator | None = None
@@ -293,32 +278,11 @@ class Step(Model):
     it is under maintenance."""
 
     @model_validator(mode="after")
-    def _one_thing(self) -> Step:
-        kinds = ("until", "wait", "start", "call")
-        present = [name for name in kinds if getattr(self, name) is not None]
-        if len(present) != 1:
-            raise contradiction("bad_step", "must be one of until, wait, start and call")
-        if self.call is not None:
-            self._check_call(self.call)
-            return self
-        of_a_call = {"dag", "node", "operator", "answers"}
-        stray = self.model_fields_set & (of_a_call - {"answers"} if self.start else of_a_call)
-        if stray:
-            message = "has `{stray}` beside `{step}`, where only a call has it"
-            raise contradiction("bad_step", message, stray=min(stray), step=present[0])
-        return self
-
-    def _check_call(self, call: Call) -> None:
-        required = ("dag", "operator") if call == "operateDag" else ("dag", "node", "operator")
-        for name in required:
-            if getattr(self, name) is None:
-                message = "calls {call} without `{name}`"
-                raise contradiction("bad_step", message, call=call, name=name)
-        if call == "operateDag" and self.node is not None:
-            raise contradiction("bad_step", "has a `node`, which operateDag does not take")
-        if call == "operateNode" and self.operator != "PASS":
+    def _nodes_only_pass(self) -> Step:
+        if self.call == "operateNode" and self.operator != "PASS":
             message = "calls operateNode with {operator}, where a node only takes PASS"
             raise contradiction("bad_step", message, operator=str(self.operator))
+        return self
 
 
 class ObshellFault(Fault):
@@ -347,7 +311,7 @@ class Scenario(BaseScenario):
     """A scenario: dags of an agent, how time passes, faults, and a story of a client with them."""
 
     api: Literal["obshell"]
-    phase: Duration = Field(default=0, json_schema_extra=shown_default("0s"))
+    phase: Duration = Field(default=0, json_schema_extra={"default": "0s"})
     """How long after the sandbox's start the scheduler ticks first; less than a `tick`."""
     agent: Agent = Agent()
     switches: Switches = Switches()
@@ -419,9 +383,18 @@ def find_sub_tasks(dag: Dag, node: int, reference: Reference) -> list[int]:
 
 def script_of(dag: Dag) -> states.DagScript:
     """Return the machine's script of a dag."""
-    return states.DagScript(
-        nodes=tuple(map(_node_script, dag.nodes)), is_maintenance=dag.maintenance != "none"
-    )
+    nodes = [
+        states.NodeScript(
+            sub_tasks=tuple(
+                states.SubTaskScript(_attempts(sub_task.runs), _attempts(sub_task.rollback))
+                for sub_task in node.sub_tasks
+            ),
+            can=frozenset(node.can),
+            timeout=node.timeout * clock.SECOND,
+        )
+        for node in dag.nodes
+    ]
+    return states.DagScript(tuple(nodes), is_maintenance=dag.maintenance != "none")
 
 
 def rules_of(tick: int, phase: int, switches: Switches, *, age: int) -> states.Rules:
@@ -430,20 +403,6 @@ def rules_of(tick: int, phase: int, switches: Switches, *, age: int) -> states.R
         tick=tick,
         phase=-((-phase - age) % tick),
         cancels_at_stage=not switches.has("cancelled-rollback-is-stuck"),
-    )
-
-
-def _node_script(node: Node) -> states.NodeScript:
-    return states.NodeScript(
-        sub_tasks=tuple(
-            states.SubTaskScript(
-                attempts=_attempts(sub_task.runs),
-                rollbacks=_attempts(sub_task.rollback),
-            )
-            for sub_task in node.sub_tasks
-        ),
-        can=frozenset(node.can),
-        timeout=node.timeout * clock.SECOND,
     )
 
 

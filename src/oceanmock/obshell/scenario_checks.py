@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any, Final, cast
 
 from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperator
-from oceanmock.obshell import machine, states
+from oceanmock.obshell import machine
 from oceanmock.obshell.api import API, Operator
 from oceanmock.obshell.fields import Identity, TenantLock
 from oceanmock.obshell.scenario import (
@@ -38,17 +38,16 @@ from oceanmock.obshell.scenario import (
 )
 from oceanmock.scenario import story
 from oceanmock.scenario.diagnostics import Issue, Loc, Wording
-from oceanmock.scenario.faults import check_faults
-from oceanmock.scenario.loader import Format, check_meaning
-from oceanmock.scenario.names import Kind, NamedPart, check_story, duplicate_ids, outline
-from oceanmock.scenario.submit_calls import check_starts, check_templates
+from oceanmock.scenario.loader import Format
+from oceanmock.scenario.names import ListKind, NamedPart, check_ids, check_story, outline
+from oceanmock.scenario.story import label_of
 
 # --- ids and references ---------------------------------------------------------------------------
 
-_KINDS: Final = (
-    Kind("dags", "dag", where="this file"),
-    Kind("nodes", "node", where="this dag"),
-    Kind("sub_tasks", "sub task", where="this node", inherits_name=True, is_implicit=True),
+_LISTS: Final = (
+    ListKind("dags", "dag", where="this file"),
+    ListKind("nodes", "node", where="this dag"),
+    ListKind("sub_tasks", "sub task", where="this node", inherits_name=True, is_implicit=True),
 )
 
 
@@ -57,16 +56,16 @@ def check_names(data: Any) -> Iterator[Issue]:
 
     Dags, nodes and sub tasks count apart, and so do the two stores.
     """
-    dags = outline(data, _KINDS, number_below)
+    dags = outline(data, _LISTS, number_below)
     groups: defaultdict[tuple[object, int], list[tuple[NamedPart, NamedPart]]] = defaultdict(list)
-    for dag in dags:
+    for dag in dags.things:
         scope = str(dag.data.get("scope", "agent"))
         groups[scope, 0].append((dag, dag))
-        for node in dag.parts:
+        for node in dag.parts.things:
             groups[scope, 1].append((dag, node))
-            groups[scope, 2] += [(dag, sub_task) for sub_task in node.parts]
+            groups[scope, 2] += [(dag, sub_task) for sub_task in node.parts.things]
     for group in groups.values():
-        yield from duplicate_ids([thing for _, thing in group])
+        yield from check_ids([thing for _, thing in group])
         by_id: dict[int | None, NamedPart] = {
             thing.id: thing for _, thing in reversed(group) if thing.id is not None
         }
@@ -76,7 +75,7 @@ def check_names(data: Any) -> Iterator[Issue]:
                 name = f" {thing.name!r}" if thing.name else ""
                 what = f"{thing.kind.noun}{name} of dag {dag.name or dag.id!r} gets {thing.number}"
                 yield Issue((*owner.loc, "id"), "duplicate-id", f"{what}, having no id itself")
-    yield from check_story(data, dags, keys=("dag", "node", "sub_task"))
+    yield from check_story(data, dags, "dag", "node", "sub_task")
 
 
 # --- the story ------------------------------------------------------------------------------------
@@ -87,8 +86,8 @@ def simulate_story(scenario: Scenario, *, steps: int | None = None) -> story.Sto
     actors = [
         ObshellActor(
             -dag.age,
-            _label(dag, number),
-            tuple(_label(node, place) for place, node in enumerate(dag.nodes)),
+            label_of(dag, number),
+            tuple(map(label_of, dag.nodes, count())),
             machine.start(
                 script_of(dag),
                 rules_of(scenario.tick, scenario.phase, scenario.switches, age=dag.age),
@@ -104,7 +103,38 @@ def simulate_story(scenario: Scenario, *, steps: int | None = None) -> story.Sto
 
 def steps_of(scenario: Scenario) -> list[story.Step]:
     """Return the story's steps, with positions for references, which have been checked."""
-    return [_resolve(scenario, step) for step in scenario.story]
+    steps = list[story.Step]()
+    for step in scenario.story:
+        target = step.until or step
+        reference = step.start if step.start is not None else target.dag
+        if reference is None:
+            steps.append(story.Wait(step.wait or 0))
+            continue
+        (place,) = find_dags(scenario.dags, reference)
+        part = _part_of(scenario.dags[place], target)
+        if step.start is not None:
+            steps.append(story.Start(place, step.answers))
+        elif step.until is None:
+            steps.append(story.Call(place, part, str(step.operator), step.answers))
+        else:
+            until = step.until
+            stage = () if until.stage is None else (_stage(until.stage),)
+            steps.append(story.Until(place, part, (until.state, until.operator, *stage)))
+    return steps
+
+
+def _part_of(dag: Dag, target: Until | Step) -> story.Part:
+    if target.node is None:
+        return ()
+    (node,) = find_nodes(dag, target.node)
+    if isinstance(target, Step) or target.sub_task is None:
+        return (node,)
+    (sub_task,) = find_sub_tasks(dag, node, target.sub_task)
+    return node, sub_task
+
+
+def _stage(number: int) -> str:
+    return f"stage {number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,53 +214,7 @@ def _identity_at(instant: int, scenario: Scenario, actors: Sequence[ObshellActor
     return max(made)[1] if made else scenario.agent.identity
 
 
-def _resolve(scenario: Scenario, step: Step) -> story.Step:
-    if step.wait is not None:
-        return story.Wait(step.wait)
-    if step.start is not None:
-        return story.Start(find_dags(scenario.dags, step.start)[0], step.answers)
-    target = step.until or step
-    if target.dag is None:
-        raise ValueError("a step either waits or calls")
-    (place,) = find_dags(scenario.dags, target.dag)
-    part = _part(scenario.dags[place], target)
-    if isinstance(target, Step):
-        return story.Call(place, part, str(target.operator), target.answers)
-    words = (target.state, target.operator)
-    if target.stage is not None:
-        return story.Until(place, part, (*words, _stage(target.stage)))
-    return story.Until(place, part, words)
-
-
-def _part(dag: Dag, target: Until | Step) -> story.Part:
-    if target.node is None:
-        return ()
-    (node,) = find_nodes(dag, target.node)
-    if isinstance(target, Step) or target.sub_task is None:
-        return (node,)
-    (sub_task,) = find_sub_tasks(dag, node, target.sub_task)
-    return node, sub_task
-
-
-def _stage(number: int) -> str:
-    return f"stage {number}"
-
-
 # --- the rules ------------------------------------------------------------------------------------
-
-
-def _templates(scenario: Scenario) -> Iterator[Issue]:
-    templates = [
-        (("dags", number), dag.starts_on)
-        for number, dag in enumerate(scenario.dags)
-        if dag.starts_on is not None
-    ]
-    routes = [(route.id, route.path) for route in API.routes]
-    yield from check_starts(templates, f"{API.prefix}/", routes=routes)
-    for dag, thing, loc in _things(scenario):
-        if dag.starts_on is not None:
-            keys = [key for key in ("id", "age") if getattr(thing, key, None)]
-            yield from check_templates([(loc, keys)])
 
 
 def _scopes(scenario: Scenario) -> Iterator[Issue]:
@@ -253,7 +237,18 @@ def _first_tick(scenario: Scenario) -> Iterator[Issue]:
         yield Issue(("phase",), "out-of-range", what, "There is a tick before it.")
 
 
-def _unreachable_attempts(scenario: Scenario) -> Iterator[Issue]:
+def _stages(scenario: Scenario) -> Iterator[Issue]:
+    for number, step in enumerate(scenario.story):
+        if step.until is not None and step.until.stage is not None:
+            (place,) = find_dags(scenario.dags, step.until.dag)
+            nodes = len(scenario.dags[place].nodes)
+            if step.until.stage > nodes:
+                what = f"a dag of {nodes} nodes is never at stage {step.until.stage}"
+                yield Issue(("story", number, "until", "stage"), "unknown-value", what)
+
+
+def _attempts(scenario: Scenario) -> Iterator[Issue]:
+    """Yield attempts that are never reached, and those that cannot succeed in time."""
     for node, sub_task, label, loc in _sub_tasks(scenario):
         for nth, (before, _) in enumerate(pairwise(sub_task.runs), start=1):
             if hint := _why_no_other_run(node, sub_task, before, nth=nth):
@@ -263,6 +258,27 @@ def _unreachable_attempts(scenario: Scenario) -> Iterator[Issue]:
             what = f"rollback attempt 2 of {label} is never reached"
             hint = "Say that the node `can: [rollback]`, or remove this."
             yield Issue((*loc, "rollback", 1), "unreachable-attempt", what, hint)
+        for key, attempts in (("attempts", sub_task.runs), ("rollback", sub_task.rollback)):
+            for nth, attempt in enumerate(attempts):
+                if attempt.ends == "SUCCEED" and not is_in_time(attempt, node):
+                    which = "rollback attempt" if key == "rollback" else "attempt"
+                    what = (
+                        f"{which} {nth + 1} of {label} cannot end SUCCEED: "
+                        f"it takes longer than the timeout of {node.timeout} s"
+                    )
+                    way = () if attempt is sub_task else (key, nth)
+                    hint = "Raise the timeout."
+                    yield Issue((*loc, *way, "ends"), "impossible-outcome", what, hint)
+
+
+def _sub_tasks(scenario: Scenario) -> Iterator[tuple[Node, SubTask, str, Loc]]:
+    """Yield each sub task with its node, what messages call it, and the way to it."""
+    for number, dag in enumerate(scenario.dags):
+        for place, node in enumerate(dag.nodes):
+            for nth, sub_task in enumerate(node.sub_tasks):
+                loc: Loc = ("dags", number, "nodes", place, "sub_tasks", nth)
+                label = f"sub task {nth + 1} of node {label_of(node, place)!r}"
+                yield node, sub_task, label, loc
 
 
 def _why_no_other_run(node: Node, sub_task: SubTask, before: Attempt, *, nth: int) -> str:
@@ -273,65 +289,25 @@ def _why_no_other_run(node: Node, sub_task: SubTask, before: Attempt, *, nth: in
     """
     if "retry" not in node.can:
         return "Only a retry runs it again; say that the node `can: [retry]`, or remove this."
-    rolls_back_badly = any(_outcome(attempt, node) == "FAILED" for attempt in sub_task.rollback)
-    if _outcome(before, node) == "FAILED" or "cancel" in node.can:
-        return ""
-    if "rollback" in node.can and rolls_back_badly:
+    rolls_back_badly = any(_fails(attempt, node) for attempt in sub_task.rollback)
+    is_left = "cancel" in node.can or ("rollback" in node.can and rolls_back_badly)
+    if is_left or _fails(before, node):
         return ""
     return f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
 
 
-def _late_successes(scenario: Scenario) -> Iterator[Issue]:
-    for node, sub_task, label, loc in _sub_tasks(scenario):
-        for which, attempt, way in _attempts(sub_task):
-            if attempt.ends == "SUCCEED" and not is_in_time(attempt, node):
-                what = (
-                    f"{which} of {label} cannot end SUCCEED: "
-                    f"it takes longer than the timeout of {node.timeout} s"
-                )
-                yield Issue((*loc, *way, "ends"), "impossible-outcome", what, "Raise the timeout.")
-
-
-def _faults(scenario: Scenario) -> Iterator[Issue]:
-    """Yield issues of the faults; requests may start dags of other ids, so ids are not checked."""
-    yield from check_faults(scenario.faults)
-
-
-def _story(scenario: Scenario) -> Iterator[Issue]:
-    for number, step in enumerate(scenario.story):
-        if step.start is not None:
-            (place,) = find_dags(scenario.dags, step.start)
-            if scenario.dags[place].starts_on is None:
-                what = f"dag {step.start!r} is there from the start"
-                hint = "Say what it `starts_on`."
-                yield Issue(("story", number, "start"), "wrong-start", what, hint)
-        if step.until is not None:
-            (place,) = find_dags(scenario.dags, step.until.dag)
-            nodes = len(scenario.dags[place].nodes)
-            if (step.until.stage or 0) > nodes:
-                what = f"a dag of {nodes} nodes is never at stage {step.until.stage}"
-                yield Issue(("story", number, "until", "stage"), "unknown-value", what)
-
-
-_RULES: Final = (
-    _templates,
-    _scopes,
-    _first_tick,
-    _unreachable_attempts,
-    _late_successes,
-    _faults,
-    _story,
-)
-
-
-def check(scenario: Scenario) -> list[Issue]:
-    """Return all issues of a scenario whose structure is sound."""
-    return check_meaning(scenario, _RULES, simulate_story)
+def _fails(attempt: Attempt, node: Node) -> bool:
+    """Return whether the attempt fails unless it is cancelled."""
+    return attempt.outcome == "FAILED" or not is_in_time(attempt, node)
 
 
 FORMAT: Final = Format(
     api=API.name,
     scripts_key=API.scripts_key,
+    noun=API.root.title,
+    part_keys=("nodes", "sub_tasks"),
+    prefix=f"{API.prefix}/",
+    routes=[(route.id, route.path) for route in API.routes],
     model=Scenario,
     fault=ObshellFault,
     wording=Wording(
@@ -343,45 +319,6 @@ FORMAT: Final = Format(
         unnamed="sub_tasks",
     ),
     check_names=check_names,
-    check=check,
+    rules=(_scopes, _first_tick, _stages, _attempts),
+    simulate=simulate_story,
 )
-
-
-# --- small parts ----------------------------------------------------------------------------------
-
-
-def _things(scenario: Scenario) -> Iterator[tuple[Dag, Dag | Node | SubTask, Loc]]:
-    """Yield each dag, node and sub task with its dag and the way to it."""
-    for number, dag in enumerate(scenario.dags):
-        yield dag, dag, ("dags", number)
-        for place, node in enumerate(dag.nodes):
-            loc: Loc = ("dags", number, "nodes", place)
-            yield dag, node, loc
-            for nth, sub_task in enumerate(node.sub_tasks):
-                yield dag, sub_task, (*loc, "sub_tasks", nth)
-
-
-def _sub_tasks(scenario: Scenario) -> Iterator[tuple[Node, SubTask, str, Loc]]:
-    """Yield each sub task with its node, what messages call it, and the way to it."""
-    for dag, thing, loc in _things(scenario):
-        if isinstance(thing, SubTask):
-            place, nth = int(loc[3]), int(loc[5])
-            node = dag.nodes[place]
-            yield node, thing, f"sub task {nth + 1} of node {_label(node, place)!r}", loc
-
-
-def _attempts(sub_task: SubTask) -> Iterator[tuple[str, Attempt, Loc]]:
-    """Yield all its attempts with what messages call each, and the way to it in the sub task."""
-    for nth, attempt in enumerate(sub_task.runs):
-        yield f"attempt {nth + 1}", attempt, () if sub_task.attempts is None else ("attempts", nth)
-    for nth, attempt in enumerate(sub_task.rollback):
-        yield f"rollback attempt {nth + 1}", attempt, ("rollback", nth)
-
-
-def _label(thing: Dag | Node, place: int) -> str:
-    return thing.name or str(thing.id or place + 1)
-
-
-def _outcome(attempt: Attempt, node: Node) -> states.Outcome:
-    """Return how the attempt ends unless it is cancelled."""
-    return attempt.outcome if is_in_time(attempt, node) else "FAILED"

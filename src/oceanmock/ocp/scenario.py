@@ -7,16 +7,10 @@ that are left out are filled by the engine from a seed. What only the whole file
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    GetJsonSchemaHandler,
-    model_validator,
-)
-from pydantic_core import CoreSchema
+from pydantic import Field, model_validator
 
 from oceanmock import clock
 from oceanmock.ocp import states
@@ -36,15 +30,16 @@ from oceanmock.scenario.fields import (
     Duration,
     Flag,
     Id,
+    Lines,
     Model,
     Name,
+    NamedModel,
     OrOne,
     Reference,
+    StoryStep,
     Takes,
     Timeout,
     Whole,
-    shown_default,
-    split_lines,
 )
 from oceanmock.scenario.submit_calls import StartsOn
 from oceanmock.text import suggest
@@ -55,11 +50,11 @@ from oceanmock.text import suggest
 class Attempt(Model):
     """One run of a subtask."""
 
-    takes: Takes = Field(default=clock.SECOND, json_schema_extra=shown_default("1s"))
+    takes: Takes = Field(default=clock.SECOND, json_schema_extra={"default": "1s"})
     """How long the run takes; `forever` for one that only its timeout or a cancel ends."""
     ends: states.Outcome | None = None
     """How it ends: SUCCESSFUL (the default) or FAILED."""
-    log: Annotated[tuple[str, ...], OrOne(), BeforeValidator(split_lines)] = ()
+    log: Lines = ()
     """Its log: a text or a list of lines, spread evenly over the time it takes."""
 
 
@@ -87,7 +82,7 @@ class Tenant(Named):
     mode: Literal["MYSQL", "ORACLE"] = "MYSQL"
 
 
-class Subtask(Model):
+class Subtask(NamedModel):
     """A step of a task. Its name alone is enough: `- Start observer`."""
 
     id: Id | None = None
@@ -102,7 +97,7 @@ class Subtask(Model):
     a second and succeeds."""
     rollback: Attempts = (Attempt(),)
     """What each rollback of it does, in the same way."""
-    timeout: Timeout = Field(default=3600, json_schema_extra=shown_default("1h"))
+    timeout: Timeout = Field(default=3600, json_schema_extra={"default": "1h"})
     """A run that takes longer fails then. `0s` leaves only the server's watchdog: ten seconds."""
     prohibit_rollback: Flag = False
     """Whether the task can no longer be rolled back once this subtask has started."""
@@ -113,18 +108,6 @@ class Subtask(Model):
     parallel_idx: Annotated[Whole, Field(ge=-1)] = -1
     class_name: str | None = None
     """The Java class that older versions of OCP show."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        mapping = handler(core_schema)
-        return {"anyOf": [mapping, {"type": "string", "description": "A subtask's name."}]}
 
 
 class OcpStartsOn(StartsOn):
@@ -139,7 +122,7 @@ class Repeat(Model):
     """Many tasks from one; `{n}` in the name counts them, ids count on from the first."""
 
     count: Annotated[Whole, Field(ge=1, le=100_000)]
-    every: Duration = Field(default=0, json_schema_extra=shown_default("0s"))
+    every: Duration = Field(default=0, json_schema_extra={"default": "0s"})
     """How much later each one starts than the one before."""
 
 
@@ -151,7 +134,7 @@ class Task(Model):
     type: Literal["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"] = "MANUAL"
     subtasks: Annotated[tuple[Subtask, ...], Field(min_length=1, max_length=2000)]
     """In the order the API lists them, which need not be the order they run in."""
-    age: Duration = Field(default=0, json_schema_extra=shown_default("0s"))
+    age: Duration = Field(default=0, json_schema_extra={"default": "0s"})
     """How long before the sandbox's start it started."""
     starts_on: OcpStartsOn | None = None
     """The request that starts it. Without one it is there from the start."""
@@ -215,9 +198,13 @@ class Until(Model):
         return self
 
 
-class Step(Model):
+class Step(StoryStep):
     """One step of a story: wait `until` a state shows, `wait` a while, `start` a task that starts
     on a request, or `call` an operation."""
+
+    keys_of_calls: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        route.id: tuple(route.ids) for route in API.routes if route.changes
+    }
 
     until: Until | None = None
     wait: Duration | None = None
@@ -228,28 +215,6 @@ class Step(Model):
     subtask: Reference | None = None
     answers: Literal[200, 400] = 200
     """The HTTP status of the response: 400 where the state does not allow the call."""
-
-    @model_validator(mode="after")
-    def _one_thing(self) -> Step:
-        kinds = ("until", "wait", "start", "call")
-        present = [name for name in kinds if getattr(self, name) is not None]
-        if len(present) != 1:
-            raise contradiction("bad_step", "must be one of until, wait, start and call")
-        if self.call is None:
-            stray = self.model_fields_set & {"task", "subtask", "answers"}
-            if stray:
-                message = "has `{stray}` beside `{step}`, where only a call has it"
-                raise contradiction("bad_step", message, stray=min(stray), step=present[0])
-            return self
-        of_subtask = API.route(self.call).changes == "subtask"
-        if self.task is None:
-            raise contradiction("bad_step", "calls {call} without a `task`", call=self.call)
-        if of_subtask and self.subtask is None:
-            raise contradiction("bad_step", "calls {call} without a `subtask`", call=self.call)
-        if not of_subtask and self.subtask is not None:
-            message = "has a `subtask`, which {call} does not take"
-            raise contradiction("bad_step", message, call=self.call)
-        return self
 
 
 class OcpFault(Fault):
@@ -293,8 +258,18 @@ class Scenario(BaseScenario):
 
 def script_of(task: Task) -> states.TaskScript:
     """Return the machine's script of a task whose references have been checked."""
+    scripts = [
+        states.SubtaskScript(
+            attempts=_attempts(subtask.attempts),
+            rollbacks=_attempts(subtask.rollback),
+            needs=needs,
+            timeout=subtask.timeout,
+            prohibits_rollback=subtask.prohibit_rollback,
+        )
+        for subtask, needs in zip(task.subtasks, upstreams_of(task), strict=True)
+    ]
     return states.TaskScript(
-        subtasks=tuple(_subtask_script(task, position) for position in range(len(task.subtasks))),
+        subtasks=tuple(scripts),
         concurrency=task.concurrency,
         prohibits_rollback=task.prohibit_rollback,
         abandoned_after=task.abandoned_after,
@@ -318,25 +293,22 @@ def find_subtask(task: Task, reference: Reference) -> int | None:
     return None
 
 
-def upstreams_of(task: Task, position: int) -> tuple[int, ...]:
-    """Return the positions of a subtask's upstreams; unknown references are left out."""
-    needs = task.subtasks[position].needs
-    if needs is None:
-        return (position - 1,) if position else ()
-    positions = (find_subtask(task, reference) for reference in needs)
-    return tuple(dict.fromkeys(position for position in positions if position is not None))
+def upstreams_of(task: Task) -> list[tuple[int, ...]]:
+    """Return the positions of each subtask's upstreams."""
+    places: dict[int | str | None, int] = {}
+    for place, subtask in enumerate(task.subtasks):
+        places.setdefault(subtask.id, place)
+        places.setdefault(subtask.name, place)
+    upstreams = list[tuple[int, ...]]()
+    for place, subtask in enumerate(task.subtasks):
+        needs = subtask.needs
+        previous = (place - 1,) if place else ()
+        upstreams.append(
+            previous if needs is None else tuple(dict.fromkeys(map(places.__getitem__, needs)))
+        )
+    return upstreams
 
 
-def _subtask_script(task: Task, position: int) -> states.SubtaskScript:
-    subtask = task.subtasks[position]
-    return states.SubtaskScript(
-        attempts=tuple(map(_attempt, subtask.attempts)),
-        rollbacks=tuple(map(_attempt, subtask.rollback)),
-        needs=upstreams_of(task, position),
-        timeout=subtask.timeout,
-        prohibits_rollback=subtask.prohibit_rollback,
-    )
-
-
-def _attempt(attempt: Attempt) -> states.Attempt:
-    return states.Attempt(attempt.takes, attempt.ends or "SUCCESSFUL", attempt.log)
+def _attempts(attempts: Sequence[Attempt]) -> tuple[states.Attempt, ...]:
+    scripts = [states.Attempt(item.takes, item.ends or "SUCCESSFUL", item.log) for item in attempts]
+    return tuple(scripts)

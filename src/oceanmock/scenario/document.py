@@ -1,4 +1,4 @@
-"""Read YAML 1.2 with its core schema, and keep the place of every value.
+"""Read YAML 1.2 with its core schema, and find the place of any value.
 
 Editors read scenario files by the same schema, so both agree on what a word is: `no`, `on` and
 `1:30` are texts (https://yaml.org/spec/1.2.2/#103-core-schema). Merge keys (`<<`) are kept from
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import yaml
 
@@ -26,6 +26,7 @@ MAX_VALUES: Final = 1_000_000
 _MAX_DIGITS: Final = 400
 _MAX_NUMBER: Final = 10**100
 _PREFIX: Final = "tag:yaml.org,2002:"
+_TOO_DEEP: Final = f"more than {MAX_DEPTH} levels are nested here"
 
 
 class TooManyValues(AuthorError):
@@ -54,32 +55,28 @@ def value_count(data: Any) -> int:
     return count
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A value with its place: ``text`` is a plain scalar's own, ``depth`` the levels below it.
+class _Node(NamedTuple):
+    """A value with the event that it begins with, its size, and the levels below it."""
 
-    ``pairs`` maps a mapping's keys to the nodes of the key and its value.
-    """
-
+    event: Any
     data: Any
-    line: int
-    column: int
-    text: str = ""
     size: int = 1
     depth: int = 0
-    items: tuple[Node, ...] = ()
-    pairs: dict[Any, tuple[Node, Node]] | None = None
 
 
 class Document:
-    """A YAML text as data, with the place of every value in it."""
+    """A YAML text as data. The place of a value is found from the events, once it is needed."""
 
     def __init__(self, text: str, path: str, *, max_values: int = MAX_VALUES) -> None:
         """Raise ScenarioError for a text that is not YAML, or empty, and TooManyValues."""
         self.path = path
-        composer = _Composer(text, path, max_values=max_values)
+        self._max_values = max_values
+        self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.CSafeLoader)
+        self._anchors: dict[str | None, _Node | None] = {}
+        self._nodes: dict[int, list[_Node]] = {}  # by the id of a list, or of a mapping: in pairs
+        self._duplicates: list[tuple[Any, Any]] = []
         try:
-            root = composer.document()
+            root = self._compose()
         except yaml.MarkedYAMLError as error:
             raise ScenarioError([_syntax_error(path, text, error)]) from error
         except (yaml.YAMLError, ValueError) as error:
@@ -88,7 +85,6 @@ class Document:
         if root is None:
             raise ScenarioError([Diagnostic(path, 1, 1, "syntax", "the file is empty")])
         self._root = root
-        self._duplicates = composer.duplicates
         self.data: Any = root.data
 
     def duplicate_keys(self) -> list[Diagnostic]:
@@ -96,10 +92,9 @@ class Document:
         return [
             Diagnostic(
                 self.path,
-                key.line,
-                key.column,
+                *_place(key),
                 "duplicate-key",
-                f"{(key.text or key.data)!r} stands here twice; the first is on line {first.line}",
+                f"{key.value!r} stands here twice; the first is on line {_place(first)[0]}",
                 "Remove one of them.",
             )
             for key, first in self._duplicates
@@ -107,45 +102,44 @@ class Document:
 
     def locate(self, issue: Issue) -> Diagnostic:
         """Return an issue with its line and column: the value's, or the nearest one's above."""
-        node = self._node(issue.loc, at_key=issue.at_key)
-        return Diagnostic(
-            self.path, node.line, node.column, issue.rule, issue.message, issue.hint, issue.loc
-        )
+        place = _place(self._event(issue.loc, at_key=issue.at_key))
+        return Diagnostic(self.path, *place, issue.rule, issue.message, issue.hint, issue.loc)
 
     def text_at(self, loc: Loc) -> str:
         """Return the author's own text of a plain scalar, or ""."""
-        return self._node(loc).text
+        event = self._event(loc)
+        return str(event.value) if _is_plain(event) else ""
 
-    def _node(self, loc: Loc, *, at_key: bool = False) -> Node:
+    # --- places ---
+
+    def _event(self, loc: Loc, *, at_key: bool = False) -> Any:
         node = self._root
         for depth, step in enumerate(loc):
-            if node.pairs is not None:
-                if step in node.pairs:
-                    key, value = node.pairs[step]
-                    node = key if at_key and depth == len(loc) - 1 else value
-                elif not isinstance(step, int):  # an int: a list written as its only item
-                    return node
-            elif isinstance(step, int) and step < len(node.items):
-                node = node.items[step]
-            else:
-                return node
-        return node
+            pair = self._find(node, step)
+            if pair is not None:
+                node = pair[0 if at_key and depth == len(loc) - 1 else 1]
+            elif not (isinstance(node.data, dict) and isinstance(step, int)):
+                break  # an int in a mapping: a list written as its only item
+        return node.event
 
+    def _find(self, node: _Node, step: int | str) -> tuple[_Node, _Node] | None:
+        """Return the key and the value at a step, perhaps merged; None without one."""
+        nodes = self._nodes.get(id(node.data), [])
+        if isinstance(node.data, list):
+            is_place = isinstance(step, int) and step < len(nodes)
+            return (nodes[int(step)], nodes[int(step)]) if is_place else None
+        pairs = list(zip(nodes[::2], nodes[1::2], strict=True))
+        own = next((pair for pair in reversed(pairs) if pair[0].data == step), None)
+        merged = (part for key, value in pairs if _merges(key) for part in self._parts_of(value))
+        return own or next(filter(None, (self._find(part, step) for part in merged)), None)
 
-# --- from events to nodes -------------------------------------------------------------------------
+    def _parts_of(self, value: _Node) -> list[_Node]:
+        """Return the mappings that a merge key brings in; the first one's keys outrank others."""
+        return self._nodes[id(value.data)] if isinstance(value.data, list) else [value]
 
+    # --- from events to data ---
 
-class _Composer:
-    """The state of reading one document: its events, its anchors and its repeated keys."""
-
-    def __init__(self, text: str, path: str, *, max_values: int) -> None:
-        self.duplicates: list[tuple[Node, Node]] = []
-        self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.CSafeLoader)
-        self._anchors: dict[Any, Node | None] = {}
-        self._path = path
-        self._max_values = max_values
-
-    def document(self) -> Node | None:
+    def _compose(self) -> _Node | None:
         """Return the root of the only document; None without one."""
         next(self._events)  # the start of the stream
         if not isinstance(next(self._events), yaml.DocumentStartEvent):
@@ -158,8 +152,8 @@ class _Composer:
             raise _error(event, what)
         return root
 
-    def _node(self, event: Any, depth: int) -> Node:
-        node: Node | None
+    def _node(self, event: Any, depth: int) -> _Node:
+        node: _Node | None
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
                 raise _error(event, "found undefined alias")
@@ -167,73 +161,67 @@ class _Composer:
             if node is None:
                 raise _error(event, "a value cannot contain itself")
         elif isinstance(event, yaml.ScalarEvent):
-            text = str(event.value) if event.implicit[0] else ""
-            node = Node(_scalar(event), *_place(event), text)
+            node = _Node(event, _scalar(event))
         elif depth > MAX_DEPTH:
             raise _error(event, _TOO_DEEP)
         else:
-            if event.anchor:
-                self._anchors[event.anchor] = None
+            self._anchors[event.anchor] = None
             node = self._collection(event, depth)
         if depth + node.depth - 1 > MAX_DEPTH:
             raise _error(event, _TOO_DEEP)
         if node.size > self._max_values:
-            raise too_many_values(self._path, self._max_values)
-        if event.anchor and not isinstance(event, yaml.AliasEvent):
-            self._anchors[event.anchor] = node
+            raise too_many_values(self.path, self._max_values)
+        self._anchors[event.anchor] = node
         return node
 
-    def _collection(self, event: Any, depth: int) -> Node:
-        kind = "seq" if isinstance(event, yaml.SequenceStartEvent) else "map"
-        if event.tag not in (None, "!", _PREFIX + kind):
-            raise _error(event, _unknown_tag(event.tag))
-        items: tuple[Node, ...] = ()
-        pairs = None
-        if kind == "seq":
-            parts = items = tuple(self._items(depth + 1))
-            data: Any = [item.data for item in items]
-        else:
-            pairs = self._pairs(depth + 1)
-            data = {key: value.data for key, (_, value) in pairs.items()}
-            parts = tuple(node for pair in pairs.values() for node in pair)
-        size = 1 + sum(part.size for part in parts)
-        below = 1 + max((part.depth for part in parts), default=0)
-        return Node(data, *_place(event), "", size, below, items, pairs)
-
-    def _items(self, depth: int) -> Iterator[Node]:
-        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            yield self._node(event, depth)
-
-    def _pairs(self, depth: int) -> dict[Any, tuple[Node, Node]]:
-        merged: dict[Any, tuple[Node, Node]] = {}
-        own: dict[Any, tuple[Node, Node]] = {}
-        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
-            key = self._node(event, depth)
-            value = self._node(next(self._events), depth)
-            if key.text == "<<":
-                merged = _merged(key, value) | merged
-            elif isinstance(key.data, dict | list):
-                raise _error(event, "while constructing a mapping, found unhashable key")
+    def _collection(self, event: Any, depth: int) -> _Node:
+        nodes, size, below = list[_Node](), 1, 0
+        while not isinstance(item := next(self._events), yaml.CollectionEndEvent):
+            is_text = isinstance(item, yaml.ScalarEvent) and not (item.tag or item.anchor)
+            if is_text and not _TYPED.fullmatch(item.value):
+                node = _Node(item, item.value)
             else:
-                if key.data in own:
-                    self.duplicates.append((key, own[key.data][0]))
-                own[key.data] = (key, value)
-        return merged | own
+                node = self._node(item, depth + 1)
+            nodes.append(node)
+            size, below = size + node.size, max(below, node.depth)
+        is_list = isinstance(event, yaml.SequenceStartEvent)
+        if event.tag not in (None, "!", f"{_PREFIX}{'seq' if is_list else 'map'}"):
+            raise _unknown_tag(event)
+        data: Any = list(map(_data_of, nodes)) if is_list else self._mapping(nodes)
+        self._nodes[id(data)] = nodes
+        return _Node(event, data, size, below + 1)
+
+    def _mapping(self, nodes: list[_Node]) -> dict[Any, Any]:
+        own, merged, keys = dict[Any, Any](), dict[Any, Any](), dict[Any, Any]()
+        for key, value in zip(nodes[::2], nodes[1::2], strict=True):
+            if _merges(key):
+                for part in self._parts_of(value):
+                    if not isinstance(part.data, dict):
+                        raise _error(key.event, "`<<` merges mappings only")
+                    merged = part.data | merged
+            elif isinstance(key.data, dict | list):
+                what = "while constructing a mapping, found unhashable key"
+                raise _error(key.event, what)
+            else:
+                if key.data in keys:
+                    self._duplicates.append((key.event, keys[key.data]))
+                keys[key.data], own[key.data] = key.event, value.data
+        return merged | own if merged else own
+
+
+_data_of: Final = attrgetter("data")
+
+
+def _merges(key: _Node) -> bool:
+    return bool(key.data == "<<") and _is_plain(key.event)
+
+
+def _is_plain(event: Any) -> bool:
+    return isinstance(event, yaml.ScalarEvent) and bool(event.implicit[0])
 
 
 def _place(event: Any) -> tuple[int, int]:
     return event.start_mark.line + 1, event.start_mark.column + 1
-
-
-def _merged(key: Node, value: Node) -> dict[Any, tuple[Node, Node]]:
-    """Return the pairs that a merge key brings in; of several mappings, the first one's."""
-    pairs: dict[Any, tuple[Node, Node]] = {}
-    for node in reversed(value.items or (value,)):
-        if node.pairs is None:
-            mark = yaml.Mark("", 0, key.line - 1, key.column - 1, None, 0)
-            raise yaml.MarkedYAMLError(problem="`<<` merges mappings only", problem_mark=mark)
-        pairs |= node.pairs
-    return pairs
 
 
 # --- scalars --------------------------------------------------------------------------------------
@@ -249,7 +237,11 @@ _WORDS: Final = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_NAMES: Final = {
+_TYPED: Final = re.compile(
+    f"{_INT.pattern}|{_FLOAT.pattern}|{'|'.join(map(re.escape, _WORDS))}", re.ASCII
+)
+"""The plain scalars that are no texts."""
+_TAGS: Final = {
     "int": (int, "a whole number"),
     "float": (float, "a number"),
     "bool": (bool, "true or false"),
@@ -264,57 +256,52 @@ def parse_scalar(text: str) -> Any:
     """
     if text in _WORDS:
         return _WORDS[text]
-    if _INT.fullmatch(text):
-        if len(text) > _MAX_DIGITS:
-            raise ValueError(text)
-        number = int(text, 10 if text[:2] not in ("0o", "0x") else 0)
-        if abs(number) >= _MAX_NUMBER:
-            raise ValueError(text)
-        return number
-    if _FLOAT.fullmatch(text):
-        if len(text) > _MAX_DIGITS:
-            raise ValueError(text)
+    if not _TYPED.fullmatch(text):
+        return text
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(text)
+    if not _INT.fullmatch(text):
         return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
-    return text
+    number = int(text, 10 if text[:2] not in ("0o", "0x") else 0)
+    if abs(number) >= _MAX_NUMBER:
+        raise ValueError(text)
+    return number
 
 
 def _scalar(event: Any) -> Any:
-    if event.tag in (None, "!", f"{_PREFIX}str"):
-        is_plain = event.tag is None and event.implicit[0]
-        try:
-            return parse_scalar(event.value) if is_plain else event.value
-        except ValueError:
-            kind = "int" if _INT.fullmatch(event.value) else "float"
-            raise _no_such_value(event, kind) from None
-    kind = event.tag.removeprefix(_PREFIX)
-    if kind not in _NAMES:
-        raise _error(event, _unknown_tag(event.tag))
+    """Return the value of a scalar by its tag or, where it has none and no quotes, by its form."""
+    is_plain = event.tag is None and event.implicit[0]
+    kind = "str" if event.tag in (None, "!") else event.tag.removeprefix(_PREFIX)
+    if kind == "str" and not is_plain:
+        return event.value
+    if kind not in ("str", *_TAGS):
+        raise _unknown_tag(event)
     try:
         value = parse_scalar(event.value)
     except ValueError:
-        raise _no_such_value(event, kind) from None
+        number = "int" if _INT.fullmatch(event.value) else "float"
+        raise _no_such_value(event, number if is_plain else kind) from None
     if kind == "float" and type(value) is int:
-        return float(value)
-    if type(value) is not _NAMES[kind][0]:
+        value = float(value)
+    if kind != "str" and type(value) is not _TAGS[kind][0]:
         raise _no_such_value(event, kind)
     return value
 
 
 # --- errors ---------------------------------------------------------------------------------------
 
-_TOO_DEEP: Final = f"more than {MAX_DEPTH} levels are nested here"
-
 
 def _error(event: Any, problem: str) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
-def _unknown_tag(tag: str) -> str:
-    return f"the tag {tag.replace(_PREFIX, '!!')} is not part of YAML's core schema"
+def _unknown_tag(event: Any) -> yaml.MarkedYAMLError:
+    tag = event.tag.replace(_PREFIX, "!!")
+    return _error(event, f"the tag {tag} is not part of YAML's core schema")
 
 
 def _no_such_value(event: Any, kind: str) -> yaml.MarkedYAMLError:
-    return _error(event, f"{event.value[:40]!r} cannot be read as {_NAMES[kind][1]}")
+    return _error(event, f"{event.value[:40]!r} cannot be read as {_TAGS[kind][1]}")
 
 
 def _syntax_error(path: str, text: str, error: yaml.MarkedYAMLError) -> Diagnostic:

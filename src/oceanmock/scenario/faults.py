@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from oceanmock import clock
 from oceanmock.scenario.diagnostics import Issue, Loc, contradiction
-from oceanmock.scenario.fields import MAX_ID, Duration, Flag, Model, Name, OrOne, shown_default
+from oceanmock.scenario.fields import MAX_ID, Duration, Flag, Model, Name, OrOne
 from oceanmock.text import format_duration
 
 # --- call numbers, paths, media types -------------------------------------------------------------
@@ -126,7 +126,7 @@ class Dribble(Model):
 
     bytes: Annotated[int, Field(strict=True, ge=1, le=2**20)] = 16
     """How many bytes are sent at once."""
-    every: Span = Field(default=50 * clock.MILLISECOND, json_schema_extra=shown_default("50ms"))
+    every: Span = Field(default=50 * clock.MILLISECOND, json_schema_extra={"default": "50ms"})
     """The pause between them, in real time."""
 
 

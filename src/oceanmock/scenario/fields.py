@@ -6,10 +6,10 @@ Types are as strict as their JSON Schema: no text stands for a number or for tru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -21,97 +21,36 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PrivateAttr,
+    StrictInt,
+    StrictStr,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 from oceanmock import clock
+from oceanmock.scenario.diagnostics import contradiction
 from oceanmock.text import DURATION_PATTERN, parse_duration
 
 MAX_ID: Final = 2**53 - 1
 """Ids stay within what every JSON reader keeps exact; beyond it OCP writes strings."""
 
-# --- durations ------------------------------------------------------------------------------------
 
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Replace the errors of a type by one error of the file format: its rule and its message."""
 
-def _duration(value: object) -> int:
-    try:
-        return parse_duration(value)
-    except ValueError as problem:
-        raise PydanticCustomError("bad_duration", "{problem}", {"problem": str(problem)}) from None
+    rule: str
+    message: str
 
-
-def _parse_takes(text: object) -> int | None:
-    return None if text == "forever" else _duration(text)
-
-
-def _parse_timeout(text: object) -> int:
-    seconds, rest = divmod(_duration(text), clock.SECOND)
-    if rest:
-        raise PydanticCustomError("bad_duration", "is not a whole number of seconds")
-    return seconds
-
-
-def _parse_tick(text: object) -> int:
-    span = _duration(text)
-    if span < clock.MILLISECOND:
-        raise PydanticCustomError("bad_duration", "is shorter than 1ms")
-    return span
-
-
-def _duration_schema(also: str = "") -> WithJsonSchema:
-    pattern = rf"^({DURATION_PATTERN}{also})$"
-    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": ["400ms", "1.9s"]})
-
-
-Duration = Annotated[int, BeforeValidator(_duration), _duration_schema()]
-Takes = Annotated[int | None, BeforeValidator(_parse_takes), _duration_schema("|forever")]
-Timeout = Annotated[int, BeforeValidator(_parse_timeout), _duration_schema()]
-Tick = Annotated[int, BeforeValidator(_parse_tick), _duration_schema()]
-Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
-Name = Annotated[str, Field(min_length=1, max_length=500)]
-Flag = Annotated[bool, Field(strict=True)]
-
-
-def _check_whole(value: object) -> object:
-    if isinstance(value, str | bool):
-        raise PydanticCustomError("int_type", "is not a whole number")
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_check_whole)]
-"""A whole number, which may be written as `5.0`, as JSON Schema has it."""
-
-
-def _check_reference(value: object) -> object:
-    if isinstance(value, int | str) and not isinstance(value, bool):
-        return value
-    raise PydanticCustomError("bad_reference", "should be an id or a name")
-
-
-Reference = Annotated[int | str, BeforeValidator(_check_reference)]
-"""A thing of this file, by its id or by its name."""
-
-
-def _check_instant(value: object) -> object:
-    """Refuse a number, which would silently mean 1970."""
-    if not isinstance(value, str | datetime) or (isinstance(value, str) and value.isdecimal()):
-        raise PydanticCustomError("bad_instant", "is no instant")
-    return value
-
-
-def _within_centuries(value: datetime) -> datetime:
-    """Refuse instants so near the ends of the calendar that an age or a duration passes them."""
-    if not 1980 <= value.year < 3000:
-        raise PydanticCustomError("bad_instant", "is not between 1980 and 2999")
-    return value
-
-
-Instant = Annotated[
-    AwareDatetime, BeforeValidator(_check_instant), AfterValidator(_within_centuries)
-]
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.custom_error_schema(
+            handler(source), self.rule, custom_error_message=self.message
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +73,85 @@ def _one_or_more(value: object) -> object:
     return value if value is None or isinstance(value, list | tuple) else [value]
 
 
-def split_lines(value: object) -> object:
+# --- durations and instants -----------------------------------------------------------------------
+
+
+def _duration(value: object) -> int:
+    try:
+        return parse_duration(value)
+    except ValueError as problem:
+        raise PydanticCustomError("bad_duration", "{problem}", {"problem": str(problem)}) from None
+
+
+def _parse_takes(value: object) -> int | None:
+    return None if value == "forever" else _duration(value)
+
+
+def _whole_seconds(span: int) -> int:
+    if span % clock.SECOND:
+        raise PydanticCustomError("bad_duration", "is not a whole number of seconds")
+    return span // clock.SECOND
+
+
+def _at_least_a_millisecond(span: int) -> int:
+    if span < clock.MILLISECOND:
+        raise PydanticCustomError("bad_duration", "is shorter than 1ms")
+    return span
+
+
+def _duration_schema(also: str = "") -> WithJsonSchema:
+    pattern = rf"^({DURATION_PATTERN}{also})$"
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": ["400ms", "1.9s"]})
+
+
+def _check_instant(value: object) -> object:
+    """Refuse a number, which would silently mean 1970."""
+    if not isinstance(value, str | datetime) or (isinstance(value, str) and value.isdecimal()):
+        raise PydanticCustomError("bad_instant", "is no instant")
+    return value
+
+
+def _within_centuries(value: datetime) -> datetime:
+    """Refuse instants so near the ends of the calendar that an age or a duration passes them."""
+    if not 1980 <= value.year < 3000:
+        raise PydanticCustomError("bad_instant", "is not between 1980 and 2999")
+    return value
+
+
+Duration = Annotated[int, BeforeValidator(_duration), _duration_schema()]
+Takes = Annotated[int | None, BeforeValidator(_parse_takes), _duration_schema("|forever")]
+Timeout = Annotated[Duration, AfterValidator(_whole_seconds)]
+"""A duration in whole seconds."""
+Tick = Annotated[Duration, AfterValidator(_at_least_a_millisecond)]
+Instant = Annotated[
+    AwareDatetime, BeforeValidator(_check_instant), AfterValidator(_within_centuries)
+]
+
+# --- numbers and texts ----------------------------------------------------------------------------
+
+
+def _check_whole(value: object) -> object:
+    if isinstance(value, str | bool):
+        raise PydanticCustomError("int_type", "is not a whole number")
+    return value
+
+
+def _split_lines(value: object) -> object:
     return value.splitlines() if isinstance(value, str) else value
+
+
+Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
+Name = Annotated[str, Field(min_length=1, max_length=500)]
+Flag = Annotated[bool, Field(strict=True)]
+Lines = Annotated[tuple[str, ...], OrOne(), BeforeValidator(_split_lines)]
+"""A text, or a list of lines."""
+Whole = Annotated[int, BeforeValidator(_check_whole)]
+"""A whole number, which may be written as `5.0`, as JSON Schema has it."""
+Reference = Annotated[StrictInt | StrictStr, Refuse("bad_reference", "should be an id or a name")]
+"""A thing of this file, by its id or by its name."""
+
+
+# --- models ---------------------------------------------------------------------------------------
 
 
 class FileSchema(GenerateJsonSchema):
@@ -157,17 +173,73 @@ class FileSchema(GenerateJsonSchema):
         return result
 
 
-def shown_default(text: str) -> dict[str, Any]:
-    return {"default": text}
-
-
-# --- models ---------------------------------------------------------------------------------------
-
-
 class Model(BaseModel):
     """A mapping of the file: frozen, and strict about its keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class NamedModel(Model):
+    """A mapping for which its name alone may stand."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        description = f"A {cls.__name__.lower()}'s name."
+        return {"anyOf": [handler(core_schema), {"type": "string", "description": description}]}
+
+
+class StoryStep(Model):
+    """One step of a story; each format adds what its calls name, and the values of ``answers``.
+
+    ``keys_of_calls`` has the keys that each call requires; ``allowed_at_start`` is the key that a
+    start may have as well.
+    """
+
+    keys_of_calls: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    allowed_at_start: ClassVar[str] = ""
+
+    if TYPE_CHECKING:
+
+        @property
+        def until(self) -> Any: ...
+        @property
+        def wait(self) -> int | None: ...
+        @property
+        def start(self) -> str | None: ...
+        @property
+        def call(self) -> str | None: ...
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        kinds = ("until", "wait", "start", "call")
+        present = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(present) != 1:
+            raise contradiction("bad_step", "must be one of until, wait, start and call")
+        of_a_call = {"answers"}.union(*self.keys_of_calls.values())
+        if self.call is None:
+            allowed = {self.allowed_at_start} if self.start else set()
+            stray = of_a_call & self.model_fields_set - allowed
+            if stray:
+                message = "has `{stray}` beside `{step}`, where only a call has it"
+                raise contradiction("bad_step", message, stray=min(stray), step=present[0])
+            return self
+        required = self.keys_of_calls[self.call]
+        for key in required:
+            if getattr(self, key) is None:
+                message = "calls {call} without `{key}`"
+                raise contradiction("bad_step", message, call=self.call, key=key)
+        for key in of_a_call - {"answers", *required}:
+            if getattr(self, key) is not None:
+                message = "has a `{key}`, which {call} does not take"
+                raise contradiction("bad_step", message, key=key, call=self.call)
+        return self
 
 
 class BaseScenario(Model):
@@ -184,7 +256,7 @@ class BaseScenario(Model):
     has been read; `immediate` runs everything due at once; `manual` stands until it is moved."""
     starts_at: Instant | None = None
     """The instant at which the sandbox's clock starts, with an offset; now, if left out."""
-    tick: Tick = Field(default=clock.SECOND, json_schema_extra=shown_default("1s"))
+    tick: Tick = Field(default=clock.SECOND, json_schema_extra={"default": "1s"})
     """The period of the server's schedulers."""
 
     _name: str = PrivateAttr("scenario")

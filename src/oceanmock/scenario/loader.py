@@ -2,20 +2,19 @@
 
 A file's ``api`` says which format it is in; the formats are a parameter. First come all issues of
 structure together: repeated and unknown keys, missing and wrong values, ids and references. Only
-where there are none, the format's own checks ask what the whole means. A key that is nearly a known
-one is read as that one, so that what is below it is checked as well.
+where there are none, the format's rules ask what the whole means, and its story is simulated. A key
+that is nearly a known one is read as that one, so that what is below it is checked as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from oceanmock.errors import AuthorError
 from oceanmock.scenario.diagnostics import (
@@ -31,6 +30,7 @@ from oceanmock.scenario.document import MAX_VALUES, Document
 from oceanmock.scenario.faults import Fault, check_faults
 from oceanmock.scenario.fields import BaseScenario, FileSchema
 from oceanmock.scenario.story import StoryDivergesError
+from oceanmock.scenario.submit_calls import check_starts
 from oceanmock.text import closest, suggest
 
 
@@ -38,17 +38,24 @@ from oceanmock.text import closest, suggest
 class Format:
     """The scenario files of one API.
 
-    ``scripts_key`` is the key of its tasks or dags. ``check_names`` checks ids and references in
-    the data, ``check`` what a scenario of sound structure means.
+    ``scripts_key`` is the key of its tasks or dags, ``noun`` what messages call one, and
+    ``part_keys`` the keys of its parts, of their parts, and so on. ``prefix`` begins the API's
+    paths; ``routes`` has the path of each operation. ``check_names`` checks ids and references in
+    the data, ``rules`` what a scenario of sound structure means, and ``simulate`` runs its story.
     """
 
     api: str
     scripts_key: str
+    noun: str
+    part_keys: Sequence[str]
+    prefix: str
+    routes: Sequence[tuple[str, str]]
     model: type[BaseScenario]
     fault: type[Fault]
     wording: Wording
     check_names: Callable[[Any], Iterator[Issue]]
-    check: Callable[[Any], list[Issue]]
+    rules: Sequence[Callable[[Any], Iterator[Issue]]]
+    simulate: Callable[[Any], object]
 
 
 def read_scenario(
@@ -56,14 +63,14 @@ def read_scenario(
 ) -> BaseScenario:
     """Return the scenario of a text, which messages call ``path``. Raises ScenarioError."""
     document = Document(text, path, max_values=max_values)
-    issues, scenario = _parse(document.data, formats, document.text_at)
     diagnostics = document.duplicate_keys()
+    issues, scenario = _parse(document.data, formats, document.text_at)
     if scenario is not None and not diagnostics:
-        issues = _format_of(document.data, formats).check(scenario)
-    diagnostics += map(document.locate, issues)
-    if diagnostics or scenario is None:
-        raise ScenarioError(diagnostics)
-    return _named(scenario, path)
+        issues = _check_meaning(scenario, formats)
+    if issues or diagnostics or scenario is None:
+        raise ScenarioError([*diagnostics, *map(document.locate, issues)])
+    scenario._name = Path(path).stem
+    return scenario
 
 
 def scenario_of(data: Any, formats: Sequence[Format], *, path: str) -> BaseScenario:
@@ -73,15 +80,15 @@ def scenario_of(data: Any, formats: Sequence[Format], *, path: str) -> BaseScena
     """
     issues, scenario = _parse(data, formats)
     if scenario is not None:
-        issues = _format_of(data, formats).check(scenario)
+        issues = _check_meaning(scenario, formats)
     if issues or scenario is None:
         raise AuthorError("\n".join(f"{path}{_way(issue.loc)}: {issue}" for issue in issues))
-    return _named(scenario, path)
-
-
-def _named(scenario: BaseScenario, path: str) -> BaseScenario:
     scenario._name = Path(path).stem
     return scenario
+
+
+def _way(loc: Loc) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc)
 
 
 def read_fault(data: object, formats: Sequence[Format]) -> Fault:
@@ -143,9 +150,11 @@ def _parse(
     format = _format_of(data, formats)
     choices = {"api": _apis(formats), **format.wording.choices}
     wording = replace(format.wording, choices=choices, text_at=text_at)
-    parsed = _validate(data, format.model, wording, foreign_keys=_foreign_keys(format, formats))
-    issues = parsed.issues + [parsed.as_written(entry) for entry in format.check_names(parsed.data)]
-    if "api" not in parsed.data:
+    parsed = _validate(data, format.model, wording, formats=formats)
+    issues = parsed.issues
+    for issue in format.check_names(parsed.data):
+        issues.append(replace(issue, loc=parsed.as_written(issue.loc)))
+    if issues and "api" not in parsed.data:
         missing = Issue((), "missing-key", "a scenario has no `api`")
         hint = _api_hint(formats)
         issues = [replace(entry, hint=hint) if entry == missing else entry for entry in issues]
@@ -160,30 +169,48 @@ def _format_of(data: Mapping[Any, Any], formats: Sequence[Format]) -> Format:
     return next((format for format in formats if format.scripts_key in data), formats[0])
 
 
-def _foreign_keys(format: Format, formats: Sequence[Format]) -> dict[str, str]:
-    """Return the hint for each key at the root that only another format has."""
-    return {
-        key: f"It belongs to a scenario with `api: {other.api}`."
-        for other in formats
-        for key in other.model.model_fields.keys() - format.model.model_fields.keys()
-    }
-
-
 @dataclass(slots=True)
 class _Parsed:
-    """Data with its misspelt keys put right, what the model makes of it, and the issues.
+    """Data, with its misspelt keys put right, what the model makes of it, and the issues.
 
     ``renamed`` has the author's spelling of each key that was put right, by the way to it.
+    ``unknown`` has the way to each unknown key, the keys that are possible there, and the required
+    key that it was read as, "" if it was not.
     """
 
     data: Any
-    value: Any
-    issues: list[Issue]
-    renamed: dict[Loc, str]
+    value: Any = None
+    issues: list[Issue] = field(default_factory=list)
+    renamed: dict[Loc, str] = field(default_factory=dict)
+    unknown: list[tuple[Loc, tuple[str, ...], str]] = field(default_factory=list)
 
-    def as_written(self, issue: Issue) -> Issue:
-        """Return an issue whose way has the author's own keys."""
-        return replace(issue, loc=_as_written(issue.loc, self.renamed))
+    def as_written(self, loc: Loc) -> Loc:
+        """Return a way with the author's own keys."""
+        steps = enumerate(loc)
+        return tuple(self.renamed.get(loc[: depth + 1], step) for depth, step in steps)
+
+    def correct(self, value: Any, model: type[BaseModel] | None, loc: Loc) -> Any:
+        """Return a value whose mappings have known keys only."""
+        if model is not None and isinstance(value, list):
+            return [
+                self.correct(item, model, (*loc, place)) if isinstance(item, dict) else item
+                for place, item in enumerate(value)
+            ]
+        if model is None or not isinstance(value, dict):
+            return value
+        possible, clean = model.model_fields, dict[Any, Any]()
+        for key, item in value.items():
+            name: Any = key
+            if key not in possible:
+                name = closest(key, list(possible)) if isinstance(key, str) else None
+                is_free = name not in (None, *value, *clean)
+                missing = name if is_free and possible[name].is_required() else ""
+                self.unknown.append(((*loc, key), tuple(possible), missing))
+                if not is_free:
+                    continue
+                self.renamed[(*loc, name)] = key
+            clean[name] = self.correct(item, _model_below(model, name), (*loc, name))
+        return clean
 
 
 def _validate(
@@ -192,67 +219,45 @@ def _validate(
     wording: Wording,
     *,
     prefix: Loc = (),
-    foreign_keys: Mapping[str, str] | None = None,
+    formats: Sequence[Format] = (),
 ) -> _Parsed:
-    """Check the keys of data, then its values. ``prefix`` is the way to the only fault."""
-    keys = _Keys()
-    clean = keys.read(data, model, prefix)
+    """Return what a model makes of data, or all that is wrong with its keys and values.
+
+    ``prefix`` is the way to the only fault; a key of another of the ``formats`` gets its own hint.
+    """
+    try:
+        return _Parsed(data, model.model_validate(data))
+    except ValidationError:
+        parsed = _Parsed(data)
+    clean = parsed.data = parsed.correct(data, model, prefix)
     whole = {prefix[0]: [clean]} if prefix else clean
-    parsed = _Parsed(clean, None, [], keys.renamed)
     text_at = wording.text_at
-    wording = replace(wording, text_at=lambda loc: text_at(_as_written(loc, keys.renamed)))
-    for loc, key in keys.missing:
-        message = f"{owner_of(loc, whole, wording)} has no `{key}`"
-        parsed.issues.append(parsed.as_written(Issue(loc, "missing-key", message)))
-    for loc, key, existing in keys.unknown:
-        hint = "" if loc or foreign_keys is None else foreign_keys.get(str(key), "")
-        message = f"`{key}` is no key of {owner_of(loc, whole, wording)}"
-        way = (*_as_written(loc, keys.renamed), key)
-        issue = Issue(way, "unknown-key", message, hint or suggest(key, existing), at_key=True)
-        parsed.issues.append(issue)
+    wording = replace(wording, text_at=lambda loc: text_at(parsed.as_written(loc)))
+    foreign = {
+        key: f"It belongs to a scenario with `api: {other.api}`."
+        for other in formats
+        for key in other.model.model_fields
+    }
+    for (*way, key), possible, missing in parsed.unknown:
+        loc = tuple(way)
+        owner, written = owner_of(loc, whole, wording), parsed.as_written(loc)
+        if missing:
+            parsed.issues.append(Issue(written, "missing-key", f"{owner} has no `{missing}`"))
+        hint = ("" if loc else foreign.get(str(key), "")) or suggest(key, possible)
+        what = f"`{key}` is no key of {owner}"
+        parsed.issues.append(Issue((*written, key), "unknown-key", what, hint, at_key=True))
     try:
         parsed.value = model.model_validate(clean)
     except ValidationError as refused:
         for error in refused.errors():
-            if not _is_echo(error):
-                loc = _way_in(whole, (*prefix, *error["loc"]))
-                parsed.issues.append(parsed.as_written(explain(error, loc, whole, wording)))
+            # A list may be called too short only because its items were refused.
+            is_echo = (
+                error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
+            )
+            if not is_echo:
+                issue = explain(error, _way_in(whole, (*prefix, *error["loc"])), whole, wording)
+                parsed.issues.append(replace(issue, loc=parsed.as_written(issue.loc)))
     return parsed
-
-
-class _Keys:
-    """Read mappings by a model's keys; collect unknown and misspelt required ones."""
-
-    def __init__(self) -> None:
-        self.unknown: list[tuple[Loc, Any, tuple[str, ...]]] = []
-        self.missing: list[tuple[Loc, str]] = []
-        self.renamed: dict[Loc, str] = {}
-
-    def read(self, value: Any, model: type[BaseModel] | None, loc: Loc) -> Any:
-        """Return a value whose mappings have known keys only."""
-        if model is None:
-            return value
-        if isinstance(value, list):
-            return [
-                self._mapping(item, model, (*loc, place)) if isinstance(item, dict) else item
-                for place, item in enumerate(value)
-            ]
-        return self._mapping(value, model, loc) if isinstance(value, dict) else value
-
-    def _mapping(self, data: dict[Any, Any], model: type[BaseModel], loc: Loc) -> dict[Any, Any]:
-        existing, clean = model.model_fields, dict[Any, Any]()
-        for key, value in data.items():
-            right = key
-            if key not in existing:
-                self.unknown.append((loc, key, tuple(existing)))
-                right = closest(key, list(existing)) if isinstance(key, str) else None
-                if right is None or right in data or right in clean:
-                    continue
-                self.renamed[(*loc, right)] = key
-                if existing[right].is_required():
-                    self.missing.append((loc, right))
-            clean[right] = self.read(value, _model_below(model, right), (*loc, right))
-        return clean
 
 
 @lru_cache(maxsize=1024)
@@ -266,15 +271,6 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in get_args(annotation):
         yield from _models_in(argument)
-
-
-def _as_written(loc: Loc, renamed: Mapping[Loc, str]) -> Loc:
-    return tuple(renamed.get(loc[: depth + 1], step) for depth, step in enumerate(loc))
-
-
-def _is_echo(error: ErrorDetails) -> bool:
-    """Return whether a list is called too short only because its items were refused."""
-    return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
 
 
 def _way_in(data: Any, loc: Loc) -> Loc:
@@ -293,25 +289,34 @@ def _way_in(data: Any, loc: Loc) -> Loc:
     return tuple(way)
 
 
-def _way(loc: Loc) -> str:
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc)
-
-
 # --- meaning --------------------------------------------------------------------------------------
 
-S = TypeVar("S", bound=BaseScenario)
 
-
-def check_meaning(
-    scenario: S,
-    rules: Sequence[Callable[[S], Iterator[Issue]]],
-    simulate: Callable[[S], object],
-) -> list[Issue]:
+def _check_meaning(scenario: BaseScenario, formats: Sequence[Format]) -> list[Issue]:
     """Return what the rules find or, where that is nothing, whether the story cannot happen."""
-    issues = [issue for rule in rules for issue in rule(scenario)]
+    format = next(entry for entry in formats if entry.api == scenario.api)
+    scripts = scenario.scripts
+    templates = [
+        ((format.scripts_key, place), script)
+        for place, script in enumerate(scripts)
+        if script.starts_on is not None
+    ]
+    issues = [issue for rule in format.rules for issue in rule(scenario)]
+    if scenario.faults:
+        issues += check_faults(scenario.faults)
+    if templates:
+        issues += check_starts(
+            templates, format.prefix, routes=format.routes, part_keys=format.part_keys
+        )
+    for number, step in enumerate(scenario.story):
+        started = [script for script in scripts if script.name == step.start]
+        if started and step.start is not None and started[0].starts_on is None:
+            what = f"{format.noun} {step.start!r} is there from the start"
+            hint = "Say what it `starts_on`."
+            issues.append(Issue(("story", number, "start"), "wrong-start", what, hint))
     if not issues:
         try:
-            simulate(scenario)
+            format.simulate(scenario)
         except StoryDivergesError as divergence:
             what = f"the story cannot happen: {divergence}"
             issues.append(Issue(("story", divergence.number), "impossible-story", what))

@@ -8,7 +8,8 @@ to that list are not checked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any, Final
 
 from oceanmock.scenario.diagnostics import Issue, Loc
@@ -19,7 +20,7 @@ MAX_CHOICES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ListKind:
     """A kind of thing: the key of its list, what messages call it, and where it is.
 
     A list of a kind that ``is_implicit`` has one item where it is left out.
@@ -42,147 +43,152 @@ class NamedPart:
     ``id`` is the one in the file, ``number`` that or the one it gets without.
     """
 
-    kind: Kind
+    kind: ListKind
     loc: Loc
     data: dict[Any, Any]
     id: int | None
     number: int | None
     name: str | None
-    alias: str | None
-    is_sound: bool
-    parts: tuple[NamedPart, ...]
+    parts: NamedParts
 
-    def matches(self, reference: int | str) -> bool:
-        """Return whether a reference is its number or its name."""
-        return reference in (self.number, self.name or self.alias)
+
+@dataclass(slots=True)
+class NamedParts:
+    """The things of one list, and those that a number or a name refers to."""
+
+    kind: ListKind
+    things: list[NamedPart] = field(default_factory=list)
+    by_label: dict[int | str, list[NamedPart]] = field(default_factory=dict)
+    are_sound: bool = True
 
 
 def outline(
-    data: Any,
-    kinds: Sequence[Kind],
+    data: Mapping[Any, Any],
+    kinds: Sequence[ListKind],
     numbered: Callable[[int, int], int] | None = None,
     *,
     loc: Loc = (),
     owner: tuple[int | None, str | None] = (None, None),
-) -> tuple[NamedPart, ...]:
+) -> NamedParts:
     """Return what a mapping lists under the first kind's key, with their parts.
 
     ``numbered`` gives the number of a part without an id from its owner's number and its place.
     """
-    if not kinds or not isinstance(data, dict):
-        return ()
-    kind, named = kinds[0], list[NamedPart]()
-    for place, item in entries(data.get(kind.key, {} if kind.is_implicit else None)):
+    kind, *below = kinds
+    named = NamedParts(kind)
+    for place, item in enumerate(items_of(data.get(kind.key, {} if kind.is_implicit else None))):
         where = (*loc, kind.key, place)
         fields = item if isinstance(item, dict) else {"name": item}
-        id, name = _of_type(fields.get("id"), int), _of_type(fields.get("name"), str)
+        id, name = fields.get("id"), fields.get("name")
+        if type(id) is not int:
+            named.are_sound &= id is None
+            id = None
+        if not isinstance(name, str):
+            named.are_sound &= name is None
+            name = None
         number = id
         if id is None and numbered and owner[0] is not None:
             number = numbered(owner[0], place)
-        is_sound = fields.get("id") is id and fields.get("name") is name
-        parts = outline(fields, kinds[1:], numbered, loc=where, owner=(number, name))
-        alias = owner[1] if kind.inherits_name else None
-        named.append(NamedPart(kind, where, fields, id, number, name, alias, is_sound, parts))
-    return tuple(named)
+        parts = NamedParts(kind)
+        if below:
+            parts = outline(fields, below, numbered, loc=where, owner=(number, name))
+        thing = NamedPart(kind, where, fields, id, number, name, parts)
+        named.things.append(thing)
+        for label in {number, name or (owner[1] if kind.inherits_name else None)}:
+            if label is not None:
+                named.by_label.setdefault(label, []).append(thing)
+    return named
 
 
-def entries(value: Any) -> Iterator[tuple[int, Any]]:
-    """Yield the items of a list, which may be written as its only item, with their places."""
-    if value is not None:
-        yield from enumerate(value if isinstance(value, list) else [value])
-
-
-def _of_type(value: Any, expected: type) -> Any:
-    return value if isinstance(value, expected) and not isinstance(value, bool) else None
+def items_of(value: Any) -> list[Any]:
+    """Return the items of a list, which may be left out or written as its only item."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 # --- ids ------------------------------------------------------------------------------------------
 
 
-def duplicate_ids(
+def check_ids(
     things: Iterable[NamedPart],
     count_of: Callable[[NamedPart], int] = lambda _: 1,
     *,
     also: str = "",
 ) -> Iterator[Issue]:
     """Yield the ids that an earlier thing of the same kind has or, with a count, counts up to."""
-    single, ranges = set[int](), list[tuple[int, int]]()
+    single, ranges = set[int](), list[range]()
     for thing in things:
         if thing.id is None:
             continue
-        last = thing.id + count_of(thing) - 1
-        if (
-            thing.id in single
-            or any(first <= last and thing.id <= end for first, end in ranges)
-            or (last > thing.id and any(thing.id <= id <= last for id in single))
-        ):
+        ids = range(thing.id, thing.id + count_of(thing))
+        meets = (other for other in ranges if ids.start < other.stop and other.start < ids.stop)
+        if any(meets) or not single.isdisjoint(ids):
             what = f"another {thing.kind.noun} of this file already has id {thing.id}{also}"
             yield Issue((*thing.loc, "id"), "duplicate-id", what)
-        if last > thing.id:
-            ranges.append((thing.id, last))
+        if len(ids) > 1:
+            ranges.append(ids)
         else:
             single.add(thing.id)
 
 
 def check_fault_ids(
-    data: Any, things: Mapping[str, Sequence[NamedPart]], count_of: Callable[[NamedPart], int]
+    data: Mapping[Any, Any],
+    things_by_kind: Mapping[str, Sequence[NamedPart]],
+    count_of: Callable[[NamedPart], int],
 ) -> Iterator[Issue]:
     """Yield ids of faults that no thing of the kind has, where all ids of the kind are known."""
-    for kind, named in things.items():
-        if any(thing.id is None or not thing.is_sound for thing in named):
-            continue
-        ids = [
-            id for entry in named if entry.id for id in range(entry.id, entry.id + count_of(entry))
-        ]
-        for place, fault in entries(data.get("faults")):
-            id = _of_type(fault.get(kind), int) if isinstance(fault, dict) else None
-            if id is not None and ids and id not in ids:
-                names = [str(entry) for entry in ids[:1000]]
-                what = f"there is no {named[0].kind.noun} {id} in this file"
-                hint = did_you_mean(id, names) or f"There are: {', '.join(names[:MAX_CHOICES])}."
-                yield Issue(("faults", place, kind), "unknown-reference", what, hint)
+    for place, fault in enumerate(items_of(data.get("faults"))):
+        for key, things in things_by_kind.items():
+            id = fault.get(key) if isinstance(fault, dict) else None
+            if type(id) is not int or not things or any(thing.id is None for thing in things):
+                continue
+            spans = [range(thing.id or 0, (thing.id or 0) + count_of(thing)) for thing in things]
+            if not any(id in span for span in spans):
+                what = f"there is no {things[0].kind.noun} {id} in this file"
+                hint = _choices(id, chain(*spans))
+                yield Issue(("faults", place, key), "unknown-reference", what, hint)
+
+
+def _choices(reference: int | str, labels: Iterable[int | str | None]) -> str:
+    names = [str(label) for label in islice(labels, 1000) if label]
+    near = did_you_mean(reference, names)
+    return near or f"There are: {', '.join(names[:MAX_CHOICES])}."
 
 
 # --- references -----------------------------------------------------------------------------------
 
 
-def check_reference(reference: Any, named: Sequence[NamedPart], loc: Loc) -> Iterator[Issue]:
+def check_reference(reference: Any, named: NamedParts, loc: Loc) -> Iterator[Issue]:
     """Yield what is wrong with a reference to one of the things, if they are soundly named."""
-    if not named or not all(entry.is_sound for entry in named) or not _is_reference(reference):
+    kind = named.kind
+    if type(reference) not in (int, str) or not named.are_sound or not named.things:
         return
-    kind, count = named[0].kind, sum(entry.matches(reference) for entry in named)
-    if count > 1 and not kind.may_repeat:
+    count = len(named.by_label.get(reference, ()))
+    if not count:
+        what = f"there is no {kind.noun} {reference!r} in {kind.where}"
+        labels = [label for thing in named.things for label in (thing.number, thing.name)]
+        yield Issue(loc, "unknown-reference", what, _choices(reference, labels))
+    elif count > 1 and not kind.may_repeat:
         what = f"{reference!r} is the name of {count} {kind.noun}s of {kind.where}"
         other = "id" if isinstance(reference, str) else "name"
         yield Issue(loc, "ambiguous-reference", what, f"Refer to it by its {other}.")
-    if not count:
-        names = [str(name) for entry in named for name in (entry.number, entry.name) if name]
-        what = f"there is no {kind.noun} {reference!r} in {kind.where}"
-        hint = did_you_mean(reference, names) or f"There are: {', '.join(names[:MAX_CHOICES])}."
-        yield Issue(loc, "unknown-reference", what, hint)
 
 
-def check_story(data: Any, named: Sequence[NamedPart], *, keys: Sequence[str]) -> Iterator[Issue]:
+def check_story(data: Mapping[Any, Any], named: NamedParts, *keys: str) -> Iterator[Issue]:
     """Yield what is wrong with the references of a story's steps.
 
     ``keys`` are those that name a thing, a part of it, a part of that, and so on.
     """
-    for number, step in entries(data.get("story")):
+    for number, step in enumerate(items_of(data.get("story"))):
         if not isinstance(step, dict):
             continue
         loc: Loc = ("story", number)
-        yield from check_reference(step.get("start"), named, (*loc, "start"))
-        until = step.get("until")
+        if "start" in step:
+            yield from check_reference(step["start"], named, (*loc, "start"))
+        until, candidates = step.get("until"), named
         holder, way = (until, (*loc, "until")) if isinstance(until, dict) else (step, loc)
-        candidates = named
         for key in keys:
             reference = holder.get(key)
             yield from check_reference(reference, candidates, (*way, key))
-            if reference is None or not _is_reference(reference):
+            if type(reference) not in (int, str) or reference not in candidates.by_label:
                 break
-            target = next((entry for entry in candidates if entry.matches(reference)), None)
-            candidates = target.parts if target is not None else ()
-
-
-def _is_reference(value: Any) -> bool:
-    return isinstance(value, int | str) and not isinstance(value, bool)
+            candidates = candidates.by_label[reference][0].parts

@@ -14,7 +14,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Generic, Self, TypeVar
+from operator import attrgetter
+from typing import Any, Generic, Self, TypeVar
 
 from oceanmock.clock import SECOND
 from oceanmock.errors import AuthorError
@@ -128,6 +129,11 @@ class StoryRun(Generic[A]):
     ended_at: int = 0
 
 
+def label_of(thing: Any, place: int) -> str:
+    """Return what messages call a task, a dag or a part of one: its name, id or number."""
+    return thing.name or str(thing.id or place + 1)
+
+
 class StoryDivergesError(AuthorError):
     """Step ``number`` (from 0) cannot happen."""
 
@@ -145,33 +151,33 @@ def simulate(
     """
     cast, now, markers, absent = list(actors), 0, list[Marker](), set(waiting)
     for number, step in enumerate(steps):
+        if isinstance(step, Wait):
+            now += step.span
+            continue
+        actor = cast[step.actor]
         try:
-            if isinstance(step, Wait):
-                now += step.span
-                continue
-            actor = cast[step.actor]
+            if isinstance(step, Start) and step.actor not in absent:
+                raise _Divergence(f"{actor.called(())} is there already")
             if not isinstance(step, Start) and step.actor in absent:
                 raise _Divergence(f"{actor.called(())} is not started yet")
             if isinstance(step, Until):
                 now = _wait_until(actor, step, now)
                 continue
             if isinstance(step, Start):
-                if step.actor not in absent:
-                    raise _Divergence(f"{actor.called(())} is there already")
                 others = [item for place, item in enumerate(cast) if place not in absent]
-                after = _accepted(actor.start(now, others), actor, step)
+                text, after = f"start {actor.called(())}", actor.start(now, others)
             else:
-                after = _accepted(
-                    actor.operate(step.operation, step.part, now - actor.born), actor, step
-                )
+                text = f"{step.operation} {actor.called(step.part)}"
+                after = actor.operate(step.operation, step.part, now - actor.born)
+            _compare_status(after, step.status, text)
         except _Divergence as divergence:
             raise StoryDivergesError(number, str(divergence)) from None
-        if after is not None:
+        if not isinstance(after, Refusal):
             cast[step.actor] = after
             absent.discard(step.actor)
         if step.actor not in absent:
-            refused = "" if step.status == 200 else ", refused"
-            markers.append(Marker(now, step.actor, _call_text(actor, step) + refused))
+            text += ", refused" if isinstance(after, Refusal) else ""
+            markers.append(Marker(now, step.actor, text))
     return StoryRun(tuple(cast), tuple(markers), now)
 
 
@@ -181,44 +187,27 @@ class _Divergence(Exception):
 
 def _wait_until(actor: A, step: Until, now: int) -> int:
     """Return the first instant from ``now`` on at which the step's words show."""
-    for display in _displays_from(actor, step, now):
-        pairs = zip(step.words, display.words, strict=False)
-        if all(expected in (None, actual) for expected, actual in pairs):
-            return max(actor.born + display.at, now)
-    raise _Divergence(_never(actor, step, now))
-
-
-def _displays_from(actor: A, step: Until, now: int) -> list[Display]:
-    """Return what shows at ``now``, and everything that will show."""
     displays = list(actor.shows(step.part))
-    past = bisect_right(displays, now - actor.born, key=lambda display: display.at)
-    return displays[max(past - 1, 0) :]
-
-
-def _accepted(after: A | Refusal, actor: A, step: Start | Call) -> A | None:
-    """Return the changed actor, or None where it is refused as the step expects."""
-    call = _call_text(actor, step)
-    if not isinstance(after, Refusal):
-        if step.status == 200:
-            return after
-        raise _Divergence(f"{call} is accepted, not refused")
-    if after.status == step.status:
-        return None
-    instead = "" if step.status == 200 else f" with {after.status}, not {step.status}"
-    raise _Divergence(f"{call} is refused{instead}: {after.reason}")
-
-
-def _call_text(actor: A, step: Start | Call) -> str:
-    if isinstance(step, Start):
-        return f"start {actor.called(())}"
-    return f"{step.operation} {actor.called(step.part)}"
-
-
-def _never(actor: A, step: Until, now: int) -> str:
-    expected = " ".join(word for word in step.words if word)
-    coming = _displays_from(actor, step, now)
+    past = bisect_right(displays, now - actor.born, key=attrgetter("at"))
+    coming = displays[max(past - 1, 0) :]
+    expected = {item for item in enumerate(step.words) if item[1] is not None}
+    for display in coming:
+        if expected.issubset(enumerate(display.words)):
+            return max(actor.born + display.at, now)
     texts = ["/".join(display.words[: len(step.words)]) for display in coming]
     actual = "; ".join(text for text, _ in groupby(texts))
-    left = max(actor.born + coming[-1].at - now, 0) / SECOND
-    end = f"after {left:g} s nothing more is due" if left else "nothing more is due"
-    return f"{actor.called(step.part)} never is {expected} from here on; it is {actual}, and {end}"
+    remaining = max(actor.born + coming[-1].at - now, 0) / SECOND
+    end = f"after {remaining:g} s nothing more is due" if remaining else "nothing more is due"
+    raise _Divergence(
+        f"{actor.called(step.part)} never is {' '.join(filter(None, step.words))} from here on; "
+        f"it is {actual}, and {end}"
+    )
+
+
+def _compare_status(after: object, status: int, call: str) -> None:
+    """Raise _Divergence if a call has another status than its step expects."""
+    if isinstance(after, Refusal) and after.status != status:
+        instead = "" if status == 200 else f" with {after.status}, not {status}"
+        raise _Divergence(f"{call} is refused{instead}: {after.reason}")
+    if not isinstance(after, Refusal) and status != 200:
+        raise _Divergence(f"{call} is accepted, not refused")

@@ -9,30 +9,22 @@ has no such path. What is started gets its own ids and its own start time, so a 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from oceanmock.scenario.diagnostics import Issue, Loc
-from oceanmock.scenario.fields import MAX_ID, Model
+from oceanmock.scenario.fields import MAX_ID, Model, Refuse
 
-_SEGMENT: Final = r"/(?:[A-Za-z0-9._~-]+|\{[A-Za-z]\w*\})"
-_PATH: Final = re.compile(f"(?:{_SEGMENT})+", re.ASCII)
-_ABSENT: Final = object()
+_SEGMENT: Final = r"/(?:[A-Za-z0-9._~-]+|\{[A-Za-z][A-Za-z0-9_]*\})"
+_MISSING: Final = object()
 
 Method = Literal["POST", "PUT", "PATCH", "DELETE"]
 
 
-def _check_path(value: object) -> object:
-    if isinstance(value, str) and _PATH.fullmatch(value):
-        return value
-    raise PydanticCustomError("bad_path", "is no path such as /api/v1/agent/join")
-
-
-def check_json(data: dict[str, Any]) -> dict[str, Any]:
+def _check_json(data: dict[str, Any]) -> dict[str, Any]:
     """Refuse whole numbers that not every JSON reader keeps exact."""
     waiting: list[Any] = [data]
     while waiting:
@@ -46,19 +38,19 @@ def check_json(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-Template = Annotated[
+PathTemplate = Annotated[
     str,
-    BeforeValidator(_check_path),
-    WithJsonSchema({"type": "string", "pattern": f"^{_PATH.pattern}$"}),
+    Field(pattern=f"^(?:{_SEGMENT})+$"),
+    Refuse("bad_path", "is no path such as /api/v1/agent/join"),
 ]
-JsonObject = Annotated[dict[str, Any], AfterValidator(check_json)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
 
 
 class StartsOn(Model):
     """The request that starts it, outside the task API; each matching request starts one more."""
 
     method: Method = "POST"
-    path: Template
+    path: PathTemplate
     """The request's path; `{id}` stands for any segment: `/api/v2/ob/clusters/{id}/tenants`."""
     body: JsonObject | None = None
     """What the request's JSON must have, among other keys; anything, if left out."""
@@ -99,7 +91,7 @@ def _contains(actual: Any, expected: Any) -> bool:
     """Return whether JSON has an expected object's keys, a list's items. 1 is not true."""
     if isinstance(expected, dict):
         return isinstance(actual, dict) and all(
-            _contains(actual.get(key, _ABSENT), value) for key, value in expected.items()
+            _contains(actual.get(key, _MISSING), value) for key, value in expected.items()
         )
     if isinstance(expected, list):
         return (
@@ -114,14 +106,20 @@ def _contains(actual: Any, expected: Any) -> bool:
 
 
 def check_starts(
-    templates: Sequence[tuple[Loc, StartsOn]], prefix: str, *, routes: Iterable[tuple[str, str]]
+    templates: Sequence[tuple[Loc, Any]],
+    prefix: str,
+    *,
+    routes: Iterable[tuple[str, str]],
+    part_keys: Sequence[str],
 ) -> Iterator[Issue]:
-    """Yield what is wrong with the requests that start a file's templates.
+    """Yield what is wrong with a file's templates and the requests that start them.
 
     ``prefix`` begins the API's paths; ``routes`` are its operations, each with its path.
+    ``part_keys`` are the keys of a template's parts, of their parts, and so on.
     """
     operations = [(id, path.split("/")) for id, path in routes]
-    for number, (loc, starts_on) in enumerate(templates):
+    for number, (loc, template) in enumerate(templates):
+        starts_on: StartsOn = template.starts_on
         where = (*loc, "starts_on", "path")
         owner = next((id for id, path in operations if _overlap(starts_on.segments, path)), None)
         if not starts_on.path.startswith(prefix):
@@ -130,21 +128,26 @@ def check_starts(
         elif owner is not None:
             what = f"{starts_on.path} belongs to {owner}, which responds there itself"
             yield Issue(where, "wrong-path", what)
-        if any(_is_stricter(starts_on, other) for _, other in templates[:number]):
+        if any(_is_stricter(starts_on, other.starts_on) for _, other in templates[:number]):
             what = f"another starts on all that {starts_on.method} {starts_on.path} could mean"
             hint = "Put this one first, or say which `body` it asks for."
             yield Issue((*loc, "starts_on"), "never-starts", what, hint)
-
-
-def check_templates(things: Iterable[tuple[Loc, Iterable[str]]]) -> Iterator[Issue]:
-    """Yield keys that a template may not have: ids, and those that say when it starts."""
-    for loc, keys in things:
-        for key in keys:
-            what = f"`{key}` is said of what `starts_on` a request"
+        for way in _own_keys(template, part_keys, loc):
+            what = f"`{way[-1]}` is said of what `starts_on` a request"
             hint = "Leave it out: each that is started gets its own."
-            if key in ("age", "repeat"):
+            if way[-1] in ("age", "repeat"):
                 hint = "Leave it out: each starts when its request comes."
-            yield Issue((*loc, key), "beside-starts-on", what, hint)
+            yield Issue(way, "beside-starts-on", what, hint)
+
+
+def _own_keys(thing: Any, part_keys: Sequence[str], loc: Loc) -> Iterator[Loc]:
+    """Yield the ways to ids and keys of its start that a thing or a part of it has."""
+    for key in ("id", "age", "repeat"):
+        if getattr(thing, key, None):
+            yield (*loc, key)
+    for key in part_keys[:1]:
+        for place, part in enumerate(getattr(thing, key)):
+            yield from _own_keys(part, part_keys[1:], (*loc, key, place))
 
 
 def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
