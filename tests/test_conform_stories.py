@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
-import yaml
 
 from golden import assert_golden
 from machine_world import World, served
@@ -18,8 +17,7 @@ from oceanmock.conformance.model import Api, Options, StoryStep
 from oceanmock.conformance.run import Environment, Run
 from oceanmock.conformance.stories import RULES_OF_STORIES, replay
 from oceanmock.library import library_names, load_scenario, read_scenario
-from oceanmock.scenario.diagnostics import ScenarioError
-from oceanmock.scenario.document import Document
+from oceanmock.scenario.fields import BaseScenario
 
 STORY = """
 summary: A step fails, is retried, and then all is well
@@ -90,7 +88,7 @@ story:
 FORBIDS = ROLLBACK.replace("id: 1,", "id: 1, prohibit_rollback: true,").partition("story:")[0]
 
 
-def told(world: World, story: Any, **options: Any) -> list[StoryStep]:
+def told(world: World, story: BaseScenario, **options: Any) -> list[StoryStep]:
     """How a story goes in a world where time passes when it is waited for."""
     return replay(world.client, story, wait=world.wait, **options)
 
@@ -163,7 +161,7 @@ def test_an_id_that_is_given_is_taken(ids: Mapping[str, str]) -> None:
 
 
 def test_an_id_that_is_given_to_a_run_is_taken() -> None:
-    stories = ({"name": "reinstall", **yaml.safe_load(STORY)},)
+    stories = (read_scenario(STORY, path="reinstall.yaml"),)
     options = Options(phases=frozenset(), stories=stories, story_ids=(("1000", "7"),), timeout=0)
 
     with served("ocp", read_scenario(ELSEWHERE)) as world:
@@ -181,24 +179,6 @@ def test_a_part_that_is_given_is_taken() -> None:
 
     assert failures(steps) == []
     assert skipped.endswith("/subtasks/63/skip")
-
-
-def test_a_story_by_itself_is_a_mapping_as_its_file_has_it() -> None:
-    said = {"name": "mine", **Document(STORY, "mine.yaml").data}
-
-    with served("ocp", read_scenario(STORY)) as world:
-        steps = told(world, said)
-
-    assert failures(steps) == []
-
-
-def test_a_scenario_that_is_wrong_is_refused_before_anything_is_sent() -> None:
-    said = Document(STORY, "mine.yaml").data | {"summary": ""}
-
-    with served("ocp") as world, pytest.raises(ScenarioError):
-        told(world, said)
-
-    assert world.client.asked == 0
 
 
 # --- stories that do not --------------------------------------------------------------------------

@@ -9,15 +9,14 @@ message, report or command to repeat a run contains it.
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,17 +24,17 @@ import click
 
 from oceanmock.cli.conform_options import (
     API_CHOICES,
-    REPORT_KINDS,
-    SECRETS,
-    CommaList,
     ConformOptions,
-    check_options,
-    is_file_name,
-    repeat_arguments,
+    flag,
+    list_of,
+    problems_of,
+    repeat_command,
+    variable,
     with_options,
 )
 from oceanmock.conformance.model import (
     INTERRUPTED,
+    PHASES,
     UNTESTABLE,
     Api,
     Event,
@@ -44,14 +43,13 @@ from oceanmock.conformance.model import (
     ResponseReceived,
     Result,
 )
-from oceanmock.errors import EnvironmentProblem, OceanmockError
-from oceanmock.text import did_you_mean, plural
+from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
+from oceanmock.text import plural
 
 if TYPE_CHECKING:
     from oceanmock.conformance.baseline import Baseline
     from oceanmock.conformance.target import Target
-
-__all__ = ["REPORT_KINDS", "SECRETS", "conform"]
+    from oceanmock.scenario.fields import BaseScenario
 
 LOG_WIDTH: Final = 120
 """The width of a summary that does not go to a terminal."""
@@ -74,10 +72,6 @@ Exit codes:
 """
 
 
-class NotReady(OceanmockError):
-    """A run cannot begin, although the options are right: something it needs is missing."""
-
-
 @click.command(epilog=EPILOG)
 @with_options
 @click.pass_context
@@ -87,10 +81,22 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
     URL is an OCP or obshell server; it is only read, unless --write is given. With --mock,
     oceanmock checks itself.
     """
-    options = ConformOptions(**{item.name: values[item.name] for item in fields(ConformOptions)})
-    check_options(options)
+    from oceanmock.conformance.extra import check_extra
+
+    check_extra()
+    from oceanmock.conformance.reports import files, texts
+
+    options = ConformOptions(**values)
+    if problem := next(problems_of(options), ""):
+        raise click.UsageError(problem)
     try:
-        _prepare(ctx, options)
+        if "hypothesis" not in sys.modules:  # its example database belongs in no user's folder
+            folder = ctx.with_resource(TemporaryDirectory(prefix="oceanmock-"))
+            os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", folder)
+        for _, path in options.reports:
+            files.check_writable(path)
+        if options.update_baseline and options.own_baseline:
+            files.check_writable(options.own_baseline, what="baseline")
         results = _check_mock(options) if options.mock else [_check_target(options)]
         _output(options, results)
     except (KeyboardInterrupt, click.Abort):
@@ -102,27 +108,7 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
         click.echo(traceback.format_exc(), err=True)
         click.echo("This is a defect in oceanmock, not in the server.", err=True)
         ctx.exit(UNTESTABLE)
-    from oceanmock.conformance.reports import texts
-
     ctx.exit(texts.exit_code(results))
-
-
-def _prepare(ctx: click.Context, options: ConformOptions) -> None:
-    """Check that the extra is installed and files can be written. Raises EnvironmentProblem."""
-    from oceanmock.conformance.extra import check_extra
-    from oceanmock.conformance.reports.files import check_writable
-
-    check_extra()
-    if "hypothesis" not in sys.modules:  # its example database belongs in no user's folder
-        folder = ctx.with_resource(TemporaryDirectory(prefix="oceanmock-"))
-        os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", folder)
-    for _, path in options.reports:
-        check_writable(path)
-    if options.update_baseline:
-        check_writable(options.baseline_files[-1], what="baseline")
-
-
-# --- runs -----------------------------------------------------------------------------------------
 
 
 def _check_target(options: ConformOptions) -> Result:
@@ -131,103 +117,100 @@ def _check_target(options: ConformOptions) -> Result:
     from oceanmock.conformance.target import check_tasks, reach
 
     assert options.api is not None
-    auth, read_only_auth = _credentials(options), _read_only_credentials(options)
-    stories = _stories(options)
+    auth, read_only_auth = _credentials(options), None
+    if options.read_only_user is not None:
+        from oceanmock.credentials import Basic  # cryptography
+
+        secret = _read_secret(options, "read_only_password", options.read_only_user)
+        read_only_auth = Basic(options.read_only_user, secret)
+    stories = tuple(_story(options, str(file)) for file in options.story)
     with _progress(None) as listen:
         target = reach(
             options.what[0],
             api=options.api,
             auth=auth,
-            verify=options.verify,
+            verify=options.ca or not options.insecure,
             wait=options.connect_timeout / 1e9,
             listen=listen,
         )
     check_tasks(target, options.task)
     target = replace(target, read_only_auth=read_only_auth)
-    baseline, baselines = _baselines(options, target.api, target.version)
+    baselines = _baselines(options, target.api, target.version)
     tasks = options.task or (_choose_tasks(target) if options.write else ())
-    run_options = _run_options(options, tasks=tasks, stories=stories)
-    with _progress(baseline) as listen:
-        result = run(target, run_options, listen=listen, baseline=baseline)
-    if not run_options.phases:  # stories alone require no responses
-        result.missing = []
-    result.command = _repeat_command(replace(options, task=tasks))
-    _update_baseline(options, result, baselines)
-    return result
+    options = replace(options, task=tasks)
+    return _run(options, baselines, partial(run, target), stories=stories)
 
 
 def _check_mock(options: ConformOptions) -> list[Result]:
     """Return the results of checking oceanmock itself, one for each selected API."""
     from oceanmock.apis import api_named
     from oceanmock.conformance.mock import conform_mock  # schemathesis is slow
+    from oceanmock.library import load_scenario
 
-    results = []
-    for api, names in _scenarios(options).items():
-        baseline, baselines = _baselines(options, api, api_named(api).version)
-        run_options = _run_options(options, tasks=(), stories=())
-        with _progress(baseline) as listen:
-            result = conform_mock(api, names, run_options, listen=listen, baseline=baseline)
-        result.command = _repeat_command(options)
-        _update_baseline(options, result, baselines)
-        results.append(result)
-        if result.interrupted:
+    selected = (options.api,) if options.api else API_CHOICES
+    grouped: dict[Any, list[str]] = {} if options.what else {api: [] for api in selected}
+    for name in dict.fromkeys(options.what):
+        api = load_scenario(name).api
+        if api not in selected:
+            raise AuthorError(f"{name} is a scenario of {api}, not of --api {options.api}.")
+        grouped.setdefault(api, []).append(name)
+    results = list[Result]()
+    for api, names in grouped.items():
+        baselines = _baselines(options, api, api_named(api).version)
+        results.append(_run(options, baselines, partial(conform_mock, api, names)))
+        if results[-1].interrupted:
             break
     return results
 
 
-def _scenarios(options: ConformOptions) -> dict[Api, list[str]]:
-    """Return the selected APIs, each with its named scenarios; no name selects the library."""
+def _story(options: ConformOptions, reference: str) -> BaseScenario:
+    """Return the scenario of a story to replay. Raises AuthorError."""
+    from oceanmock.apis import api_named
     from oceanmock.library import load_scenario
+    from oceanmock.scenario.story import Call
 
-    selected = (options.api,) if options.api else API_CHOICES
-    if not options.what:
-        return {api: [] for api in selected}
-    grouped: dict[Api, list[str]] = {}
-    for name in dict.fromkeys(options.what):
-        api = load_scenario(name).api
-        if api not in selected:
-            raise NotReady(f"{name} is a scenario of {api}, not of --api {options.api}.")
-        grouped.setdefault(api, []).append(name)
-    return grouped
+    scenario = load_scenario(reference)
+    if scenario.api != options.api:
+        raise AuthorError(f"{reference} is a story of {scenario.api}, not of {options.api}.")
+    steps = api_named(scenario.api).module("scenario_checks").steps_of(scenario)
+    if not steps:
+        raise AuthorError(f"{reference} has no `story`.")
+    if not options.write and any(isinstance(step, Call) for step in steps):
+        raise AuthorError(f"the story of {reference} changes the target: it needs --write.")
+    return scenario
 
 
-def _run_options(
-    options: ConformOptions, *, tasks: tuple[str, ...], stories: tuple[Mapping[str, Any], ...]
-) -> Options:
-    phases: dict[str, Any] = {}
-    if options.phases or stories:
-        phases["phases"] = frozenset(options.phases or ())
-    return Options(
+def _run(
+    options: ConformOptions,
+    baselines: Sequence[Baseline],
+    run: Callable[..., Result],
+    *,
+    stories: tuple[BaseScenario, ...] = (),
+) -> Result:
+    """Return the result of a run, and update the user's own baseline."""
+    from oceanmock.conformance.baseline import joined
+
+    phases = PHASES if options.phases is None and not stories else options.phases or ()
+    run_options = Options(
         write=options.write,
-        tasks=tasks,
+        tasks=options.task,
         seed=options.seed,
         rate=options.rate,
+        phases=frozenset(phases),
         max_examples=options.max_examples or (10 if options.mock else 20),
         stories=stories,
         story_ids=options.story_id,
         timeout=options.timeout,
-        **phases,
     )
-
-
-def _stories(options: ConformOptions) -> tuple[Mapping[str, Any], ...]:
-    """Return the stories to replay, as their files state them. Raises AuthorError."""
-    from oceanmock.library import find_scenario, load_scenario
-    from oceanmock.scenario.document import Document
-
-    stories = []
-    for file in options.story:
-        scenario = load_scenario(str(file))
-        path = find_scenario(str(file))
-        if scenario.api != options.api:
-            raise NotReady(f"{file} is a story of {scenario.api}, not of {options.api}.")
-        data = Document(path.read_text(encoding="utf-8"), str(path)).data
-        if not data.get("story"):
-            raise NotReady(f"{file} has no `story`.")
-        if not options.write and any("call" in step for step in data["story"]):
-            raise NotReady(f"the story of {file} changes the target: it needs --write.")
-        stories.append({"name": scenario.name, **data})
-    return tuple(stories)
+    baseline = joined(baselines)
+    with _progress(baseline) as listen:
+        result = run(run_options, listen=listen, baseline=baseline)
+    if not phases:  # stories alone require no responses
+        result.missing = []
+    result.command = repeat_command(options)
+    if options.update_baseline:
+        _update_baseline(options, result, baselines)
+    return result
 
 
 @contextmanager
@@ -271,32 +254,26 @@ def _credentials(options: ConformOptions) -> Any:
     from oceanmock.credentials import AccessKey, Basic, Sealed  # cryptography
 
     if options.access_key is not None:
-        return AccessKey(options.access_key, _secret(options, "secret_key", options.access_key))
+        secret = _read_secret(options, "secret_key", options.access_key)
+        return AccessKey(options.access_key, secret)
     if options.user is not None:
-        return Basic(options.user, _secret(options, "password", options.user))
+        return Basic(options.user, _read_secret(options, "password", options.user))
     password = options.password
     if password is None and options.agent_password is None:
-        password = _secret(options, "password", "root@sys")
-    return Sealed(password or "", options.agent_password, verify=options.verify)
+        password = _read_secret(options, "password", "root@sys")
+    return Sealed(password or "", options.agent_password)
 
 
-def _read_only_credentials(options: ConformOptions) -> Any:
-    """Return the credentials of the user who may only read, or None."""
-    from oceanmock.credentials import Basic  # cryptography
-
-    user = options.read_only_user
-    return None if user is None else Basic(user, _secret(options, "read_only_password", user))
-
-
-def _secret(options: ConformOptions, name: str, user: str) -> str:
+def _read_secret(options: ConformOptions, name: str, user: str) -> str:
     """Return a secret, prompted for if missing. Raises a UsageError where nobody can answer."""
     value = getattr(options, name)
     if value is not None:
         return str(value)
     what = f"the {'secret' if name == 'secret_key' else 'password'} of {user}"
     if not is_interactive():
-        flag, variable = f"--{name.replace('_', '-')}", f"OCEANMOCK_{name.upper()}"
-        raise click.UsageError(f"{what} is needed: {flag}, or {variable} in the environment.")
+        raise click.UsageError(
+            f"{what} is needed: {flag(name)}, or {variable(name)} in the environment."
+        )
     text = what[0].upper() + what[1:]
     return str(click.prompt(text, hide_input=True, default="", show_default=False, err=True))
 
@@ -308,77 +285,45 @@ def is_interactive() -> bool:
 
 def _choose_tasks(target: Target) -> tuple[str, ...]:
     """Return the ids of FAILED tasks that the user selects at the terminal."""
-    from oceanmock.conformance.target import failed_tasks, task_noun
+    from oceanmock.apis import api_named
+    from oceanmock.conformance.target import failed_tasks
 
-    failed, noun = failed_tasks(target), task_noun(target.api)
+    failed, noun = failed_tasks(target), api_named(target.api).root.title
     if not failed:
-        raise NotReady(f"--write needs a {noun} to operate on, and none is FAILED: give --task ID.")
-    listed = "\n".join(f"  {id}  {name}" for id, name in failed)
+        raise AuthorError(
+            f"--write needs a {noun} to operate on, and none is FAILED: give --task ID."
+        )
+    rows = "\n".join(f"  {id}  {name}" for id, name in failed)
     if not is_interactive():
-        raise NotReady(
-            f"--write needs the {noun}s to operate on: give --task ID. FAILED are:\n{listed}"
+        raise AuthorError(
+            f"--write needs the {noun}s to operate on: give --task ID. FAILED are:\n{rows}"
         )
     click.echo(f"These {noun}s are FAILED; the run may retry, roll back or pass them:", err=True)
-    click.echo(listed, err=True)
-    choice = CommaList([id for id, _ in failed])
-    return tuple(click.prompt("Ids to operate on, comma-separated", type=choice, err=True))
+    click.echo(rows, err=True)
+    choice = list_of([id for id, _ in failed])
+    ids: tuple[str, ...] = click.prompt(
+        "Ids to operate on, comma-separated", value_proc=choice, err=True
+    )
+    return ids
 
 
-# --- baselines ------------------------------------------------------------------------------------
+# --- baselines and output -------------------------------------------------------------------------
 
 
-def _baselines(
-    options: ConformOptions, api: Api, version: str
-) -> tuple[Baseline | None, list[Baseline]]:
-    """Return the accepted deviations, as one baseline and as the list of its parts."""
-    from oceanmock.conformance.baseline import Baseline, joined, load_baseline, shipped_for
+def _baselines(options: ConformOptions, api: Api, version: str) -> list[Baseline]:
+    """Return the baselines to apply, and print what is unusual about them."""
+    from oceanmock.conformance.baseline import choose_baselines
 
-    if not options.baseline:
-        shipped = shipped_for(api, version)
-        if shipped is None:
-            _print_nearest_baseline(api, version)
-        return shipped, [shipped] if shipped else []
-    baselines = []
-    for reference in options.baseline:
-        if reference == "none":
-            continue
-        if options.update_baseline and not Path(reference).exists() and is_file_name(reference):
-            release = (version.partition("-")[0],) if version else ()
-            baselines.append(Baseline(Path(reference).as_posix(), api, release))
-            continue
-        loaded = load_baseline(reference)
-        if loaded.api != api and not options.mock:
-            raise NotReady(f"the baseline {reference} is for {loaded.api}, not for {api}.")
-        if loaded.api == api:
-            baselines.append(loaded)
-            for note in _baseline_notes(loaded, version):
-                click.echo(f"baseline {reference}: {note}", err=True)
-    return joined(baselines), baselines
-
-
-def _print_nearest_baseline(api: Api, version: str) -> None:
-    """Name a baseline of another version, where this version has none."""
-    from oceanmock.conformance.baseline import load_baseline, shipped_names
-
-    others = [name for name in shipped_names() if load_baseline(name).api == api]
-    if others:
-        click.echo(
-            f"there is no baseline for {api} {version or 'of unknown version'}; most deviations "
-            f"of another version probably apply: --baseline {others[-1]}.",
-            err=True,
-        )
-
-
-def _baseline_notes(baseline: Baseline, version: str) -> Iterator[str]:
-    """Yield what is unusual about a baseline, though not an error."""
-    from oceanmock.conformance.rules import all_rules  # schemathesis is slow
-
-    if not baseline.fits(version):
-        target = f"is {version}" if version else "does not give its version"
-        yield f"for {', '.join(baseline.versions)}; the target {target}."
-    rules = list(all_rules())
-    for rule in sorted(baseline.rules - set(rules)):
-        yield f"there is no rule {rule!r}. {did_you_mean(rule, rules)}".rstrip()
+    baselines, notes = choose_baselines(
+        options.baseline,
+        api=api,
+        version=version,
+        creates=options.update_baseline,
+        skips_others=options.mock,
+    )
+    for note in notes:
+        click.echo(note, err=True)
+    return baselines
 
 
 def _update_baseline(
@@ -387,9 +332,8 @@ def _update_baseline(
     """Write the user's last baseline with the new findings, and apply it to the result."""
     from oceanmock.conformance.baseline import apply_baseline, joined, save_baseline, update
 
-    if not options.update_baseline:
-        return
-    path = options.baseline_files[-1]
+    path = options.own_baseline
+    assert path is not None
     if result.interrupted:
         click.echo(f"baseline {path}: not written, because the run was interrupted.", err=True)
         return
@@ -399,9 +343,6 @@ def _update_baseline(
     apply_baseline(joined([updated if item is previous else item for item in baselines]), result)
     entries = plural(added, "entry", "entries")
     click.echo(f"baseline {path}: {entries} added, {removed} removed.", err=True)
-
-
-# --- output ---------------------------------------------------------------------------------------
 
 
 def _output(options: ConformOptions, results: Sequence[Result]) -> None:
@@ -414,22 +355,18 @@ def _output(options: ConformOptions, results: Sequence[Result]) -> None:
     from oceanmock.conformance.reports.files import write_report
     from oceanmock.conformance.reports.terminal import print_results
 
-    source, problems = [], []
+    lines, problems = [], []
     for kind, path in options.reports:
         try:
             write_report(kind, results, path)
-            source.append(f"{kind} report: {path}")
+            lines.append(f"{kind} report: {path}")
         except EnvironmentProblem as problem:
             problems.append(str(problem))
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(highlight=False, width=LOG_WIDTH)
     print_results(results, console)
-    for line in source:
+    for line in lines:
         click.echo(line)
     if problems:
         raise EnvironmentProblem("\n".join(problems))
-
-
-def _repeat_command(options: ConformOptions) -> str:
-    return shlex.join(["oceanmock", "conform", *repeat_arguments(options)])

@@ -1,22 +1,22 @@
 """Define the options of ``oceanmock conform`` and check that they fit together.
 
-Each option stands once, in ``OPTIONS``, in the order of ``--help``. Nothing here sends a request or
-touches a file, and no message shows a secret or a URL that contains one.
+Each option stands once, as a field of ``ConformOptions``, in the order of ``--help``. Nothing here
+sends a request or touches a file, and no message shows a secret or a URL that contains one.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, get_args
-from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
 from oceanmock.checks import Phase
-from oceanmock.clock import SECOND
 from oceanmock.conformance.model import PHASES, Api
 from oceanmock.text import format_duration, parse_duration, suggest
 
@@ -36,231 +36,159 @@ CREDENTIALS: Final[Mapping[Api, tuple[str, ...]]] = {
 }
 """The credential options that each API accepts."""
 REAL_SERVER_ONLY: Final = ("write", "task", "insecure", "ca", "story", "story_id")
-NOT_REPEATED: Final = frozenset({"connect_timeout", "report", "update_baseline", *SECRETS})
+NOT_REPEATED: Final = frozenset(
+    {"what", "mock", "connect_timeout", "report", "update_baseline", *SECRETS}
+)
 """Options that the command to repeat a run leaves out, or states elsewhere."""
 
 
-# --- option types ---------------------------------------------------------------------------------
+def _duration(text: str) -> int:
+    try:
+        return parse_duration(text)
+    except ValueError as problem:
+        raise click.BadParameter(f"{text!r} {problem}") from None
 
 
-class _Duration(click.ParamType):  # type: ignore[type-arg]
-    """A duration such as 30s or 1m30s, in nanoseconds; a default is already a number."""
+def list_of(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Return a reader of comma-separated values, each one of the choices."""
 
-    name = "duration"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_duration(value)
-        except ValueError as problem:
-            return int(self.fail(f"{value!r} {problem}", param, ctx))
-
-
-class CommaList(click.ParamType):  # type: ignore[type-arg]
-    """Comma-separated values, each one of ``choices``."""
-
-    name = "list"
-
-    def __init__(self, choices: Sequence[str]) -> None:
-        self.choices = choices
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
-        words = value.split(",") if isinstance(value, str) else value
+    def read(text: str) -> tuple[str, ...]:
+        words = tuple(text.split(","))
         for word in words:
-            if word not in self.choices:
-                self.fail(f"{word!r} is not allowed. {suggest(word, self.choices)}", param, ctx)
-        return tuple(words)
+            if word not in choices:
+                raise click.BadParameter(f"{word!r} is not allowed. {suggest(word, choices)}")
+        return words
+
+    return read
 
 
-class _Pair(click.ParamType):  # type: ignore[type-arg]
-    """An id in a story and the target's id, such as ``1000=10023``."""
-
-    name = "pair"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
-        if not isinstance(value, str):
-            return tuple(value)
-        story_id, equals, target_id = value.partition("=")
-        if not (story_id and equals and target_id):
-            self.fail(f"{value!r} is not STORY_ID=TARGET_ID, for example 1000=10023.", param, ctx)
-        return story_id, target_id
+def _story_id(text: str) -> tuple[str, str]:
+    story_id, _, target_id = text.partition("=")
+    if not (story_id and target_id):
+        raise click.BadParameter(f"{text!r} is not STORY_ID=TARGET_ID, for example 1000=10023.")
+    return story_id, target_id
 
 
-class _Reports(click.ParamType):  # type: ignore[type-arg]
-    """Comma-separated reports, such as ``html=out.html,junit=out.xml``."""
-
-    name = "reports"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[tuple[str, Path], ...]:
-        if not isinstance(value, str):
-            return tuple(value)
-        return tuple(self._report(text, param, ctx) for text in value.split(","))
-
-    def _report(self, text: str, param: Any, ctx: Any) -> tuple[str, Path]:
-        kind, equals, path = text.partition("=")
+def _reports(text: str) -> list[tuple[str, Path]]:
+    """Return kind and path of each report in a text such as ``html=out.html,junit=out.xml``."""
+    reports = []
+    for report in text.split(","):
+        kind, _, path = report.partition("=")
         if kind not in REPORT_KINDS:
-            self.fail(f"there is no {kind!r} report. {suggest(kind, REPORT_KINDS)}", param, ctx)
-        if not equals or not path:
-            self.fail(f"the path is missing: {kind}=report.{kind}.", param, ctx)
-        return kind, Path(path)
+            raise click.BadParameter(f"there is no {kind!r} report. {suggest(kind, REPORT_KINDS)}")
+        if not path:
+            raise click.BadParameter(f"the path is missing: {kind}=report.{kind}.")
+        reports.append((kind, Path(path)))
+    return reports
 
 
-# --- the options ----------------------------------------------------------------------------------
+def _option(help_text: str, **settings: Any) -> Any:
+    """Return a field with the settings of its click option."""
+    return field(metadata={"help": help_text, **settings})
 
 
-def _secret(flag: str, help_text: str) -> Any:
+def _secret(help_text: str) -> Any:
     """Return an option that is also read from the environment and prompted for if missing."""
-    variable = f"OCEANMOCK_{flag.removeprefix('--').replace('-', '_').upper()}"
-    return click.option(flag, envvar=variable, show_envvar=True, help=help_text)
-
-
-OPTIONS: Final = (
-    click.argument("what", nargs=-1, metavar="[URL] | --mock [SCENARIO]..."),
-    click.option(
-        "--api", type=click.Choice(API_CHOICES), help="The API that URL serves, or --mock checks."
-    ),
-    click.option(
-        "--mock", is_flag=True, help="Check oceanmock itself: the whole library, or SCENARIO."
-    ),
-    click.option("--user", help="OCP: the user to log in as, with --password."),
-    _secret(
-        "--password",
-        "The password of --user, or of obshell's root@sys (may be ''). Prompted for if left out.",
-    ),
-    click.option("--access-key", help="OCP: the id of an access key, with --secret-key."),
-    _secret("--secret-key", "The secret of the access key. Prompted for if left out."),
-    _secret("--agent-password", "obshell: the agent's own password, if it has one."),
-    click.option(
-        "--read-only-user",
-        metavar="TEXT",
-        help="OCP: a user who may only read tasks. With --write, the run checks that the server "
-        "refuses this user's operations.",
-    ),
-    _secret("--read-only-password", "The password of --read-only-user. Prompted for if left out."),
-    click.option(
-        "--write",
-        is_flag=True,
-        help="Also retry, roll back, skip, cancel and pass the tasks given by --task. Without it "
-        "the run sends reads only.",
-    ),
-    click.option(
-        "--task",
-        multiple=True,
-        metavar="ID",
-        help="A task (obshell: a dag) that the run may operate on. Repeatable. If left out, the "
-        "FAILED ones are listed to choose from.",
-    ),
-    click.option(
-        "--story",
-        multiple=True,
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Replay the story of a scenario file on the target; only that, unless --phases is "
-        "given. Repeatable.",
-    ),
-    click.option(
-        "--story-id",
-        multiple=True,
-        type=_Pair(),
-        metavar="ID=ID",
-        help="A task of the story (id or name) and its id at the target. If left out, it is "
-        "found there by id or name. Repeatable.",
-    ),
-    click.option(
-        "--phases",
-        type=CommaList(PHASES),
-        metavar="LIST",
-        help=f"The phases to run, comma-separated: {', '.join(PHASES)}. Default: all.",
-    ),
-    click.option(
-        "--seed", default=0, show_default=True, help="The same seed makes the same requests."
-    ),
-    click.option(
-        "--max-examples",
-        type=click.IntRange(1),
-        help="Generated examples per operation. Default: 20, or 10 with --mock.",
-    ),
-    click.option(
-        "--rate",
-        default=0.0,
-        show_default=True,
-        type=click.FloatRange(0),
-        help="Maximum requests per second; 0 for no limit.",
-    ),
-    click.option(
-        "--timeout",
-        default=60 * SECOND,
-        type=_Duration(),
-        metavar="DURATION",
-        help="How long a story or a walk waits for an expected state. Default: 60s.",
-    ),
-    click.option(
-        "--baseline",
-        multiple=True,
-        metavar="FILE",
-        help="Known deviations to accept: a file, the name of one that comes with oceanmock, or "
-        "none. Repeatable. Default: the one for the target's version.",
-    ),
-    click.option(
-        "--update-baseline",
-        is_flag=True,
-        help="Add new findings to the last FILE of --baseline, and remove entries that no longer "
-        "occur.",
-    ),
-    click.option(
-        "--report",
-        multiple=True,
-        type=_Reports(),
-        metavar="KIND=PATH",
-        help="Write a report: html, json or junit. Repeatable, or comma-separated.",
-    ),
-    click.option(
-        "--connect-timeout",
-        default=5 * SECOND,
-        type=_Duration(),
-        metavar="DURATION",
-        help="How long to wait for a target that does not respond yet. Default: 5s.",
-    ),
-    click.option("--insecure", is_flag=True, help="Accept any certificate."),
-    click.option(
-        "--ca",
-        metavar="FILE",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="The certificates to trust, instead of this machine's.",
-    ),
-)
+    return field(repr=False, metadata={"help": help_text, "show_envvar": True})
 
 
 @dataclass(frozen=True, slots=True)
 class ConformOptions:
-    """The values of the options; secrets are left out of ``repr``."""
+    """The values of the options, in the order of ``--help``; secrets are left out of ``repr``."""
 
     what: tuple[str, ...]
-    mock: bool
-    api: Api | None
-    user: str | None
-    password: str | None = field(repr=False)
-    access_key: str | None
-    secret_key: str | None = field(repr=False)
-    agent_password: str | None = field(repr=False)
-    read_only_user: str | None
-    read_only_password: str | None = field(repr=False)
-    write: bool
-    task: tuple[str, ...]
-    story: tuple[Path, ...]
-    story_id: tuple[tuple[str, str], ...]
-    phases: tuple[Phase, ...] | None
-    seed: int
-    max_examples: int | None
-    rate: float
-    timeout: int
-    baseline: tuple[str, ...]
-    update_baseline: bool
-    report: tuple[tuple[tuple[str, Path], ...], ...]
-    connect_timeout: int
-    insecure: bool
-    ca: Path | None
+    api: Api | None = _option(  # noqa: RUF009 (it is a field)
+        "The API that URL serves, or --mock checks.", type=click.Choice(API_CHOICES)
+    )
+    mock: bool = _option("Check oceanmock itself: the whole library, or SCENARIO.", is_flag=True)
+    user: str | None = _option("OCP: the user to log in as, with --password.")
+    password: str | None = _secret(
+        "The password of --user, or of obshell's root@sys (may be ''). Prompted for if left out."
+    )
+    access_key: str | None = _option("OCP: the id of an access key, with --secret-key.")
+    secret_key: str | None = _secret("The secret of the access key. Prompted for if left out.")
+    agent_password: str | None = _secret("obshell: the agent's own password, if it has one.")
+    read_only_user: str | None = _option(
+        "OCP: a user who may only read tasks. With --write, the run checks that the server refuses "
+        "this user's operations."
+    )
+    read_only_password: str | None = _secret(
+        "The password of --read-only-user. Prompted for if left out."
+    )
+    write: bool = _option(
+        "Also retry, roll back, skip, cancel and pass the tasks given by --task. Without it the "
+        "run sends reads only.",
+        is_flag=True,
+    )
+    task: tuple[str, ...] = _option(
+        "A task (obshell: a dag) that the run may operate on. Repeatable. If left out, the FAILED "
+        "ones are listed to choose from.",
+        multiple=True,
+        metavar="ID",
+    )
+    story: tuple[Path, ...] = _option(
+        "Replay the story of a scenario file on the target; only that, unless --phases is given. "
+        "Repeatable.",
+        multiple=True,
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+    )
+    story_id: tuple[tuple[str, str], ...] = _option(
+        "A task of the story (id or name) and its id at the target. If left out, it is found there "
+        "by id or name. Repeatable.",
+        multiple=True,
+        type=_story_id,
+        metavar="ID=ID",
+    )
+    phases: tuple[Phase, ...] | None = _option(
+        f"The phases to run, comma-separated: {', '.join(PHASES)}. Default: all.",
+        type=list_of(PHASES),
+        metavar="LIST",
+    )
+    seed: int = _option("The same seed makes the same requests.", default=0, show_default=True)
+    max_examples: int | None = _option(
+        "Generated examples per operation. Default: 20, or 10 with --mock.", type=click.IntRange(1)
+    )
+    rate: float = _option(
+        "Maximum requests per second; 0 for no limit.",
+        default=0.0,
+        show_default=True,
+        type=click.FloatRange(0),
+    )
+    timeout: int = _option(
+        "How long a story or a walk waits for an expected state. Default: 60s.",
+        default="60s",
+        type=_duration,
+        metavar="DURATION",
+    )
+    baseline: tuple[str, ...] = _option(
+        "Known deviations to accept: a file, the name of one that comes with oceanmock, or none. "
+        "Repeatable. Default: the one for the target's version.",
+        multiple=True,
+        metavar="FILE",
+    )
+    update_baseline: bool = _option(
+        "Add new findings to the last FILE of --baseline, and remove entries that no longer occur.",
+        is_flag=True,
+    )
+    report: tuple[list[tuple[str, Path]], ...] = _option(
+        "Write a report: html, json or junit. Repeatable, or comma-separated.",
+        multiple=True,
+        type=_reports,
+        metavar="KIND=PATH",
+    )
+    connect_timeout: int = _option(
+        "How long to wait for a target that does not respond yet. Default: 5s.",
+        default="5s",
+        type=_duration,
+        metavar="DURATION",
+    )
+    insecure: bool = _option("Accept any certificate.", is_flag=True)
+    ca: str | None = _option(
+        "The certificates to trust, instead of this machine's.",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False),
+    )
 
     @property
     def reports(self) -> list[tuple[str, Path]]:
@@ -268,70 +196,36 @@ class ConformOptions:
         return [report for group in self.report for report in group]
 
     @property
-    def verify(self) -> bool | str:
-        """Return whether to verify certificates, or the path of those to trust."""
-        return str(self.ca) if self.ca else not self.insecure
+    def own_baseline(self) -> Path | None:
+        """Return the last baseline that is a file of the user's own."""
+        from oceanmock.conformance.baseline import is_path
 
-    @property
-    def baseline_files(self) -> list[Path]:
-        """Return the baselines that are files of the user's own."""
-        paths = map(Path, self.baseline)
-        return [path for path in paths if is_file_name(path) or path.name != str(path)]
+        return next((Path(item) for item in reversed(self.baseline) if is_path(item)), None)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Return a click command function with every option as a keyword argument."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+    for item in reversed(fields(ConformOptions)[1:]):
+        settings = dict(item.metadata)
+        if "show_envvar" in settings:
+            settings["envvar"] = variable(item.name)
+        command = click.option(flag(item.name), **settings)(command)
+    return click.argument("what", nargs=-1, metavar="[URL] | --mock [SCENARIO]...")(command)
 
 
-def is_file_name(reference: str | Path) -> bool:
-    """Return whether a baseline reference is a YAML file's name, existing or not."""
-    return Path(reference).suffix in (".yaml", ".yml")
+def flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
-def repeat_arguments(options: ConformOptions) -> Iterator[str]:
-    """Yield the arguments that repeat a run, without passwords: those are read or prompted for."""
-    yield from ("--mock",) if options.mock else ()
-    yield from options.what
-    defaults = {param.name: param.default for param in click.get_current_context().command.params}
-    for entry in fields(options)[2:]:
-        value = getattr(options, entry.name)
-        is_default = value in ((), None) or value is False or value == defaults.get(entry.name)
-        if entry.name == "seed" or not (is_default or entry.name in NOT_REPEATED):
-            yield from _arguments(entry.name, value)
-
-
-def _arguments(name: str, value: Any) -> Iterator[str]:
-    if value is True:
-        yield _flag(name)
-    elif name == "phases":
-        yield from (_flag(name), ",".join(value))
-    else:
-        for item in value if isinstance(value, tuple) else (value,):
-            yield from (_flag(name), _argument(name, item))
-
-
-def _argument(name: str, value: Any) -> str:
-    if name == "timeout":
-        return format_duration(value)
-    if name == "rate":
-        return f"{value:g}"
-    return "=".join(value) if isinstance(value, tuple) else str(value)
+def variable(name: str) -> str:
+    return f"OCEANMOCK_{name.upper()}"
 
 
 # --- combinations ---------------------------------------------------------------------------------
 
 
-def check_options(options: ConformOptions) -> None:
-    """Raise a UsageError for options that do not fit together."""
-    problem = next(_problems(options), None)
-    if problem is not None:
-        raise click.UsageError(problem)
-
-
-def _problems(options: ConformOptions) -> Iterator[str]:
+def problems_of(options: ConformOptions) -> Iterator[str]:
+    """Yield why options do not fit together; no message contains a secret."""
     yield from (_mock_problems if options.mock else _url_problems)(options)
     if options.insecure and options.ca:
         yield "--insecure and --ca exclude each other: give one of them."
@@ -341,25 +235,28 @@ def _problems(options: ConformOptions) -> Iterator[str]:
             yield f"two reports have the same path, {path}: give another path for one of them."
     if "none" in options.baseline and len(options.baseline) > 1:
         yield "--baseline none excludes every other --baseline."
-    if options.update_baseline and not options.baseline_files:
+    if options.update_baseline and not options.own_baseline:
         yield "--update-baseline needs the file to write: --baseline my.yaml."
 
 
 def _mock_problems(options: ConformOptions) -> Iterator[str]:
+    from oceanmock.conformance.target import without_user
+
     url = next((word for word in options.what if "://" in word), None)
     if url is not None:
-        yield f"--mock checks oceanmock itself, not {_without_user(url)}: leave out one of them."
-    for name in ("user", "access_key", "read_only_user", *SECRETS):
-        if getattr(options, name) is not None and not _is_from_environment(name):
-            yield f"--mock uses its own credentials: leave out {_flag(name)}."
+        yield f"--mock checks oceanmock itself, not {without_user(url)}: leave out one of them."
+    for name in _given_credentials(options):
+        yield f"--mock uses its own credentials: leave out {flag(name)}."
     for name in REAL_SERVER_ONLY:
         if getattr(options, name):
-            yield f"{_flag(name)} is for a real server: leave it out with --mock."
+            yield f"{flag(name)} is for a real server: leave it out with --mock."
     if options.update_baseline and options.api is None:
         yield "--update-baseline writes the baseline of one API: give --api."
 
 
 def _url_problems(options: ConformOptions) -> Iterator[str]:
+    from oceanmock.conformance.target import Untestable, normalized_url
+
     if not options.what:
         yield "nothing to check: give the URL of a server, or --mock for oceanmock itself."
         return
@@ -368,53 +265,59 @@ def _url_problems(options: ConformOptions) -> Iterator[str]:
     url = options.what[0]
     if "://" not in url:
         yield f"{url!r} is not a URL (http://…). Check a scenario with --mock {url}"
-    if not _is_url(url):
-        yield f"{_without_user(url)} is not the URL of a server (http://… or https://…)."
-    elif "@" in urlsplit(url).netloc:
-        yield "the URL contains credentials, which end up in logs: use --user instead."
+    try:
+        normalized_url(url)
+    except Untestable as problem:
+        yield str(problem)
     if options.api is None:
         yield f"give the API: {' or '.join(f'--api {name}' for name in API_CHOICES)}."
-    else:
-        yield from _credential_problems(options, CREDENTIALS[options.api])
+        return
+    for name in _given_credentials(options):
+        if name not in CREDENTIALS[options.api]:
+            yield f"{flag(name)} is not an option of --api {options.api}."
+    if "user" in CREDENTIALS[options.api]:
+        if options.user is None and options.access_key is None:
+            yield "give --user and --password, or --access-key and --secret-key."
+        if options.user is not None and options.access_key is not None:
+            yield "--user and --access-key exclude each other: give one of them."
     if options.story_id and not options.story:
         yield "--story-id needs a story: give --story."
     if options.task and not options.write:
         yield "--task names a task to operate on, which needs --write."
 
 
-def _credential_problems(options: ConformOptions, accepted: Sequence[str]) -> Iterator[str]:
-    """Yield options that the API does not accept, and a missing or ambiguous user."""
+def _given_credentials(options: ConformOptions) -> Iterator[str]:
+    """Yield the credential options of any API, without those from environment variables."""
+    source = click.get_current_context().get_parameter_source
     for name in dict.fromkeys(name for names in CREDENTIALS.values() for name in names):
-        given = getattr(options, name) is not None and not _is_from_environment(name)
-        if given and name not in accepted:
-            yield f"{_flag(name)} is not an option of --api {options.api}."
-    if "user" in accepted:
-        if options.user is None and options.access_key is None:
-            yield "give --user and --password, or --access-key and --secret-key."
-        if options.user is not None and options.access_key is not None:
-            yield "--user and --access-key exclude each other: give one of them."
+        if getattr(options, name) is not None and source(name) is not ParameterSource.ENVIRONMENT:
+            yield name
 
 
-def _is_from_environment(name: str) -> bool:
-    """Return whether an option's value comes from an environment variable."""
-    source = click.get_current_context().get_parameter_source(name)
-    return source is click.core.ParameterSource.ENVIRONMENT
+def repeat_command(options: ConformOptions) -> str:
+    """Return the command that repeats a run, without passwords: those are read or prompted for."""
+    words = ["oceanmock", "conform", *(["--mock"] if options.mock else ()), *options.what]
+    source = click.get_current_context().get_parameter_source
+    for item in fields(options):
+        name, value = item.name, getattr(options, item.name)
+        if name in NOT_REPEATED:
+            continue
+        if value is True:
+            words.append(flag(name))
+        elif name in ("seed", "task") or source(name) is ParameterSource.COMMANDLINE:
+            words += [word for text in _texts(name, value) for word in (flag(name), text)]
+    return shlex.join(words)
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-    except ValueError:  # such as an unclosed bracket
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
-
-
-def _without_user(url: str) -> str:
-    """Return a URL without the credentials in it."""
-    scheme, _, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+def _texts(name: str, value: Any) -> list[str]:
+    """Return an option's value as text, or the text of each of its values."""
+    match name:
+        case "phases":
+            return [",".join(value)]
+        case "story_id":
+            return ["=".join(pair) for pair in value]
+        case "timeout":
+            return [format_duration(value)]
+        case "rate":
+            return [f"{value:g}"]
+    return list(map(str, value)) if isinstance(value, tuple) else [str(value)]

@@ -10,39 +10,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import yaml
+from pydantic import BeforeValidator, ConfigDict, Field, StrictInt, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
 
-from oceanmock.apis import APIS
+from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult
 from oceanmock.conformance.model import Api, Result, StaleEntry
+from oceanmock.conformance.rules import all_rules
 from oceanmock.errors import AuthorError, EnvironmentProblem
-from oceanmock.openapi import load_spec, operations_of, spec_path
-from oceanmock.scenario.diagnostics import Issue, ScenarioError
+from oceanmock.openapi import operations_of
+from oceanmock.scenario.diagnostics import Issue, ScenarioError, Wording, explain
 from oceanmock.scenario.document import Document
 from oceanmock.text import did_you_mean, suggest
 
 FOLDER: Final = Path(__file__).parent / "baselines"
 ANY: Final = "*"
 """An entry's value for any operation; within a path, any text."""
-API_NAMES: Final[tuple[str, ...]] = tuple(api.name for api in APIS)
+Text = Annotated[str, Field(min_length=1)]
+_CONFIG: Final = ConfigDict(extra="forbid")
 
 
-# --- entries --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Known:
     """A known deviation. No status means any; no path means any; `*` in a path is anything."""
 
-    rule: str
-    operation: str
-    reason: str
-    status: int | None = None
+    rule: Text
+    operation: Text
+    reason: Text
+    status: StrictInt | None = None
     path: str = ""
     sometimes: str = ""
     """The circumstances in which it occurs, if not always."""
@@ -58,8 +60,8 @@ class Known:
 
     def was_checked(self, result: Result) -> bool:
         """Return whether the run checked its rule, so that it would have occurred."""
-        tally = result.rules.get(self.rule)
-        if tally is None or not tally.looked:
+        count = result.rules.get(self.rule)
+        if count is None or not count.looked:
             return False
         if self.operation == ANY:
             return True
@@ -73,16 +75,21 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, path.split(ANY))), re.DOTALL)
 
 
-@dataclass(frozen=True)
+def _empty_list(value: Any) -> Any:
+    """Read a key without a value as an empty list."""
+    return () if value is None else value
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Baseline:
     """Known deviations in the order of the file; the first that covers a finding counts."""
 
     name: str
     api: Api
-    versions: tuple[str, ...] = ()
-    known: tuple[Known, ...] = ()
+    versions: Annotated[tuple[str, ...], BeforeValidator(_empty_list)] = ()
+    known: Annotated[tuple[Known, ...], BeforeValidator(_empty_list)] = ()
 
-    @cached_property
+    @property
     def rules(self) -> frozenset[str]:
         """Return the rules that have entries."""
         return frozenset(item.rule for item in self.known)
@@ -94,8 +101,6 @@ class Baseline:
 
     def reason_for(self, finding: CheckResult) -> str:
         """Return the reason to accept a finding, or "" if no entry covers it."""
-        if finding.rule not in self.rules:
-            return ""
         return next((item.reason for item in self.known if item.covers(finding)), "")
 
 
@@ -123,8 +128,8 @@ def apply_baseline(baseline: Baseline | None, result: Result) -> None:
     result.findings = [item for item in judged if not item.known]
     result.known = [item for item in judged if item.known]
     result.baselines = [] if baseline is None else baseline.name.split(", ")
-    for rule, tally in result.rules.items():
-        tally.known = sum(item.rule == rule for item in result.known)
+    for rule, count in result.rules.items():
+        count.known = sum(item.rule == rule for item in result.known)
     entries = () if baseline is None or result.interrupted else baseline.known
     result.stale = [
         StaleEntry(entry.rule, entry.operation, entry.reason)
@@ -136,31 +141,76 @@ def apply_baseline(baseline: Baseline | None, result: Result) -> None:
 
 
 def update(baseline: Baseline, result: Result) -> tuple[Baseline, int, int]:
-    """Return the baseline with new findings and without stale entries, and both counts."""
-    gone = {(item.rule, item.operation, item.reason) for item in result.stale}
+    """Return the baseline with new findings and without stale entries, and both counts.
+
+    A new entry covers its finding at any index of a list.
+    """
     current = [
-        item for item in baseline.known if (item.rule, item.operation, item.reason) not in gone
+        item
+        for item in baseline.known
+        if StaleEntry(item.rule, item.operation, item.reason) not in result.stale
     ]
     new: dict[tuple[str, str, int | None, str], Known] = {}
     for finding in result.findings:
-        entry = _entry_of(finding)
-        new.setdefault((entry.rule, entry.operation, entry.status, entry.path), entry)
+        path = re.sub(r"(?<![^\[/.])[0-9]+(?![^\]/.])", ANY, finding.path)
+        operation, reason = finding.operation or ANY, f"not explained yet: {finding.message}"
+        entry = Known(finding.rule, operation, reason, finding.status, path)
+        new.setdefault((entry.rule, operation, entry.status, path), entry)
     whole = replace(baseline, known=(*current, *new.values()))
     return whole, len(new), len(baseline.known) - len(current)
 
 
-def _entry_of(finding: CheckResult) -> Known:
-    """Return an entry that covers a finding, at any index of a list."""
-    return Known(
-        finding.rule,
-        finding.operation or ANY,
-        f"not explained yet: {finding.message}",
-        finding.status,
-        re.sub(r"(?<![^\[/.])[0-9]+(?![^\]/.])", ANY, finding.path),
-    )
+# --- the choice of baselines ----------------------------------------------------------------------
 
 
-# --- files ----------------------------------------------------------------------------------------
+def choose_baselines(
+    references: Sequence[str | Path],
+    *,
+    api: Api,
+    version: str,
+    creates: bool = False,
+    skips_others: bool = False,
+) -> tuple[list[Baseline], list[str]]:
+    """Return the baselines for a target, and notes on what is unusual about them.
+
+    Without references it is the one that comes with oceanmock for the version. A file that does not
+    exist is an empty baseline if the run ``creates`` it. Baselines of another API are left out with
+    ``skips_others``. Raises AuthorError.
+    """
+    if not references:
+        shipped = shipped_for(api, version)
+        others = [name for name in shipped_names() if load_baseline(name).api == api]
+        if shipped is not None or not others:
+            return [shipped] if shipped else [], []
+        return [], [
+            f"there is no baseline for {api} {version or 'of unknown version'}; most deviations "
+            f"of another version probably apply: --baseline {others[-1]}."
+        ]
+    baselines, notes = list[Baseline](), list[str]()
+    for reference in references:
+        if reference == "none":
+            continue
+        if creates and is_path(reference) and not Path(reference).exists():
+            release = (version.partition("-")[0],) if version else ()
+            baselines.append(Baseline(Path(reference).as_posix(), api, release))
+            continue
+        loaded = load_baseline(reference)
+        if loaded.api == api:
+            baselines.append(loaded)
+            notes += [f"baseline {reference}: {note}" for note in _notes(loaded, version)]
+        elif not skips_others:
+            raise AuthorError(f"the baseline {reference} is for {loaded.api}, not for {api}.")
+    return baselines, notes
+
+
+def _notes(baseline: Baseline, version: str) -> Iterator[str]:
+    """Yield what is unusual about a baseline, though not an error."""
+    if not baseline.fits(version):
+        target = f"is {version}" if version else "does not give its version"
+        yield f"for {', '.join(baseline.versions)}; the target {target}."
+    rules = list(all_rules())
+    for rule in sorted(baseline.rules - set(rules)):
+        yield f"there is no rule {rule!r}. {did_you_mean(rule, rules)}".rstrip()
 
 
 def shipped_names() -> list[str]:
@@ -174,49 +224,75 @@ def shipped_for(api: Api, version: str) -> Baseline | None:
     return next((item for item in loaded if item.api == api and item.fits(version)), None)
 
 
+# --- files ----------------------------------------------------------------------------------------
+
+
+def is_path(reference: str | Path) -> bool:
+    """Return whether a reference is a file's path, existing or not, rather than a name."""
+    path = Path(reference)
+    return path.suffix in (".yaml", ".yml") or path.name != str(reference)
+
+
 def load_baseline(reference: str | Path) -> Baseline:
     """Return the baseline of a name that comes with oceanmock, or of a file.
 
     Raises AuthorError if there is none, or with every mistake in it.
     """
-    path = find_baseline(reference)
+    path = Path(reference) if is_path(reference) else FOLDER / f"{reference}.yaml"
+    if not path.is_file():
+        if is_path(reference):
+            raise AuthorError(f"there is no baseline file {path}. `--update-baseline` creates it.")
+        hint = suggest(reference, [*shipped_names(), "none", "a file's path (*.yaml)"])
+        raise AuthorError(f"there is no baseline {str(reference)!r}. {hint}")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise AuthorError(f"the baseline {path} cannot be read: {error}") from error
     document = Document(text, str(path))
-    matches = list(_mistakes(document.data))
-    mistakes = document.duplicate_keys() + [document.locate(item) for item in matches]
-    if mistakes:
-        raise ScenarioError(mistakes)
-    return _baseline_of(document.data, _name_of(path))
+    name = path.stem if path.parent == FOLDER else path.as_posix()
+    return _read(document, name)
 
 
-def find_baseline(reference: str | Path) -> Path:
-    """Return the file of a name or path. Raises AuthorError with the nearest name."""
-    path = Path(reference)
-    if path.suffix in (".yaml", ".yml") or path.name != str(reference):
-        if not path.is_file():
-            raise AuthorError(f"there is no baseline file {path}. `--update-baseline` creates it.")
-        return path
-    if reference in shipped_names():
-        return FOLDER / f"{reference}.yaml"
-    hint = suggest(reference, [*shipped_names(), "none", "a file's path (*.yaml)"])
-    raise AuthorError(f"there is no baseline {str(reference)!r}. {hint}")
-
-
-def save_baseline(baseline: Baseline, path: Path) -> None:
-    """Write a baseline to a file. Raises EnvironmentProblem where that fails."""
-    data: dict[str, Any] = {"api": baseline.api}
-    if baseline.versions:
-        data["versions"] = list(baseline.versions)
-    data["known"] = [_written(item) for item in baseline.known]
-    text = _HEAD + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+def _read(document: Document, name: str) -> Baseline:
+    """Return a file's baseline. Raises ScenarioError with every mistake in it."""
+    data, issues = document.data, list[Issue]()
+    if not isinstance(data, dict):
+        issue = Issue((), "wrong-type", "a baseline is a mapping with `api` and `known`")
+        raise ScenarioError([document.locate(issue)])
+    baseline: Baseline | None = None
     try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as problem:
-        what = f"the baseline cannot be written to {path}: {problem.strerror}"
-        raise EnvironmentProblem(what) from problem
+        baseline = TypeAdapter(Baseline).validate_python({**data, "name": name})
+    except ValidationError as refused:
+        issues += [_issue(error, document) for error in refused.errors()]
+    if not any(issue.loc[:1] == ("api",) for issue in issues) and "api" in data:
+        issues += _unknown_operations(data)
+    diagnostics = document.duplicate_keys() + [document.locate(issue) for issue in issues]
+    if diagnostics or baseline is None:
+        raise ScenarioError(diagnostics)
+    return baseline
+
+
+def _issue(error: ErrorDetails, document: Document) -> Issue:
+    loc, wording = error["loc"], Wording("the contract", text_at=document.text_at)
+    if error["type"] == "unexpected_keyword_argument":
+        keys = ("api", "versions", "known") if len(loc) == 1 else tuple(Known.__annotations__)
+        hint = suggest(loc[-1], keys)
+        return Issue(loc, "unknown-key", f"there is no key {loc[-1]!r}", hint, at_key=True)
+    if error["type"] == "missing" and len(loc) == 1:
+        return Issue((), "missing-key", f"a baseline has no `{loc[0]}`")
+    return explain(error, loc, document.data, wording)
+
+
+def _unknown_operations(data: dict[str, Any]) -> Iterator[Issue]:
+    """Yield the entries for operations that the API's contract does not have."""
+    names = [item.id for item in operations_of(api_named(data["api"]).spec)]
+    entries = data.get("known")
+    for place, entry in enumerate(entries if isinstance(entries, list) else ()):
+        operation = entry.get("operation") if isinstance(entry, dict) else None
+        if isinstance(operation, str) and operation not in (ANY, "", *names):
+            hint = did_you_mean(operation, names) or f"`{ANY}` means any."
+            what = f"the contract has no operation {operation!r}"
+            yield Issue(("known", place, "operation"), "unknown-operation", what, hint)
 
 
 _HEAD: Final = """\
@@ -225,94 +301,21 @@ _HEAD: Final = """\
 """
 
 
-def _written(entry: Known) -> dict[str, Any]:
-    """Return an entry as its file has it, without empty values."""
-    data = {
-        "rule": entry.rule,
-        "operation": entry.operation,
-        "status": entry.status,
-        "path": entry.path,
-        "sometimes": entry.sometimes,
-        "reason": entry.reason,
-    }
-    return {key: value for key, value in data.items() if value not in (None, "")}
+def save_baseline(baseline: Baseline, path: Path) -> None:
+    """Write a baseline to a file, its entries without empty values.
 
-
-def _name_of(path: Path) -> str:
-    return path.stem if path.parent == FOLDER else path.as_posix()
-
-
-def _baseline_of(data: dict[str, Any], name: str) -> Baseline:
-    known = tuple(Known(**item) for item in data["known"] or ())
-    return Baseline(name, data["api"], tuple(data.get("versions") or ()), known)
-
-
-# --- mistakes -------------------------------------------------------------------------------------
-
-
-_KEYS: Final = ("api", "versions", "known")
-_ENTRY: Final = {
-    "rule": str,
-    "operation": str,
-    "status": int,
-    "path": str,
-    "sometimes": str,
-    "reason": str,
-}
-_NEEDED: Final = ("rule", "operation", "reason")
-_CALLED: Final = {str: "a text", int: "a whole number"}
-
-
-def _mistakes(data: Any) -> Iterator[Issue]:
-    """Yield every mistake in a baseline's data."""
-    if not isinstance(data, dict):
-        yield Issue((), "wrong-type", "a baseline is a mapping with `api` and `known`")
-        return
-    yield from _unknown_keys(data, _KEYS, ())
-    api, versions, known = data.get("api"), data.get("versions"), data.get("known", "nothing")
-    if api not in API_NAMES:
-        yield Issue(("api",), "wrong-value", "`api` says whose it is", suggest(api, API_NAMES))
-    if not _is_list_of(versions or [], str):
-        yield Issue(("versions",), "wrong-type", "`versions` is a list of texts such as '4.5.0.0'")
-    if not isinstance(known, list | None):
-        yield Issue(("known",), "wrong-type", "`known` is the list of known deviations")
-        return
-    names = _operations(api) if api in API_NAMES else ()
-    for place, entry in enumerate(known or ()):
-        yield from _entry_mistakes(entry, ("known", place), names)
-
-
-def _entry_mistakes(
-    entry: Any, loc: tuple[int | str, ...], names: Sequence[str]
-) -> Iterator[Issue]:
-    if not isinstance(entry, dict):
-        yield Issue(loc, "wrong-type", "an entry is a mapping of `rule`, `operation`, `reason`")
-        return
-    yield from _unknown_keys(entry, tuple(_ENTRY), loc)
-    for key in _NEEDED:
-        if not entry.get(key):
-            yield Issue(loc, "missing", f"an entry needs a `{key}`")
-    for key, kind in _ENTRY.items():
-        value = entry.get(key)
-        if value and (not isinstance(value, kind) or isinstance(value, bool)):
-            yield Issue((*loc, key), "wrong-type", f"`{key}` is {_CALLED[kind]}")
-    operation = entry.get("operation")
-    if names and isinstance(operation, str) and operation not in (ANY, "", *names):
-        hint = did_you_mean(operation, names) or f"`{ANY}` means any."
-        what = f"the contract has no operation {operation!r}"
-        yield Issue((*loc, "operation"), "unknown-operation", what, hint)
-
-
-def _unknown_keys(data: dict[Any, Any], keys: Sequence[str], loc: Any) -> Iterator[Issue]:
-    for key in data:
-        if key not in keys:
-            hint = suggest(key, keys)
-            yield Issue((*loc, key), "unknown-key", f"there is no key {key!r}", hint, at_key=True)
-
-
-def _is_list_of(value: Any, kind: type) -> bool:
-    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
-
-
-def _operations(api: str) -> Sequence[str]:
-    return [item.id for item in operations_of(load_spec(spec_path(api)))]
+    Raises EnvironmentProblem where that fails.
+    """
+    data: dict[str, Any] = {"api": baseline.api}
+    if baseline.versions:
+        data["versions"] = list(baseline.versions)
+    data["known"] = []
+    for entry in map(asdict, baseline.known):
+        entry["reason"] = entry.pop("reason")  # is last
+        data["known"].append({key: item for key, item in entry.items() if item not in (None, "")})
+    text = _HEAD + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        what = f"the baseline cannot be written to {path}: {problem.strerror}"
+        raise EnvironmentProblem(what) from problem

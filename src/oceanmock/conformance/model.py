@@ -6,13 +6,16 @@ Nothing here sends, checks or prints. Spans are nanoseconds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from oceanmock.checks import CheckResult, Contract, Exchange, Phase, RuleCount
 from oceanmock.obshell.versions import contract_version, spec_of
 from oceanmock.openapi import Spec, load_spec, spec_path
+
+if TYPE_CHECKING:
+    from oceanmock.scenario.fields import BaseScenario
 
 Api = Literal["ocp", "obshell"]
 PHASES: Final[tuple[Phase, ...]] = tuple(
@@ -175,7 +178,7 @@ class Options:
     rate: float = 0.0
     phases: frozenset[Phase] = frozenset(PHASES)
     max_examples: int = 20
-    stories: tuple[Mapping[str, Any], ...] = ()
+    stories: tuple[BaseScenario, ...] = ()
     story_ids: tuple[tuple[str, str], ...] = ()
     """What is called so in a story, and its id at the target."""
     timeout: int = 60_000_000_000

@@ -38,8 +38,6 @@ from oceanmock.obshell.target import CLUSTER_AGENT
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_instant
 
-Story = Mapping[str, Any] | BaseScenario
-"""The data of a scenario with a story, or the scenario."""
 ORDER: Final[tuple[Phase, ...]] = ("probes", "machine", *fuzzing.PHASES, "story")
 POLL_SECONDS: Final = 1.0
 """The time between two reads of a walk on a real server."""
@@ -111,11 +109,11 @@ class Run:
         *,
         listen: Listener = ignore,
         environment: Environment = Environment(),
-        stories: Sequence[Story] = (),
+        stories: Sequence[BaseScenario] = (),
     ) -> None:
         self.options: Final = options
         self.environment: Final = environment
-        self.stories: Final[Sequence[Story]] = (*options.stories, *stories)
+        self.stories: Final = (*options.stories, *stories)
         contract = contract_for(target.api, target.version)
         self.checks: Final = ResponseChecker(contract)
         self.memory: Final = HistoryChecker(
@@ -221,9 +219,8 @@ class Run:
 
     def replay(self) -> None:
         """Replay the stories."""
-        for number, story in enumerate(self.stories, start=1):
-            name = story.get("name") if isinstance(story, Mapping) else story.name
-            self._stories[name or f"story {number}"] = stories.replay(
+        for story in self.stories:
+            self._stories[story.name] = stories.replay(
                 self.client,
                 story,
                 ids=dict(self.options.story_ids),

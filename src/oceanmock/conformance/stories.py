@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from oceanmock.apis import api_named
 from oceanmock.checks import UNREADABLE, CheckResult, Exchange, Rule
 from oceanmock.clock import SECOND
@@ -22,8 +20,8 @@ from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import StoryStep
 from oceanmock.conformance.target import detail_path
-from oceanmock.library import read_scenario
 from oceanmock.scenario import story
+from oceanmock.scenario.fields import BaseScenario
 from oceanmock.scenario.submit_calls import is_variable
 from oceanmock.text import format_duration
 
@@ -54,7 +52,7 @@ class Diverges(Exception):
 
 def replay(
     client: HttpClient,
-    scenario: Any,
+    scenario: BaseScenario,
     *,
     ids: Mapping[str, str] | None = None,
     wait: Callable[[float], None],
@@ -63,15 +61,11 @@ def replay(
 ) -> list[StoryStep]:
     """Return the outcome of each step of a scenario's story on the target.
 
-    ``scenario`` is one, or its data with a ``name``. ``ids`` maps ids and names of the scenario to
+    ``ids`` maps ids and names of the scenario to
     ids of the target. ``wait(seconds)`` lets time pass; ``stands`` says that time passes in no
     other way, and that the target keeps the scenario's times, as its sandbox does. ``timeout``, in
-    nanoseconds, is for each step. Raises ScenarioError where the scenario is wrong.
+    nanoseconds, is for each step.
     """
-    if isinstance(scenario, Mapping):
-        data = {key: value for key, value in scenario.items() if key != "name"}
-        text = orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-        scenario = read_scenario(text, path=str(scenario.get("name", "story")))
     tasks = _Tasks(client, scenario, ids or {})
     return _Replay(tasks, wait=wait, timeout=timeout, stands=stands).steps()
 

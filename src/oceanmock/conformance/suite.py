@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 from rich.console import Console
 
 from oceanmock.checks import Phase
-from oceanmock.conformance.baseline import Baseline, joined, load_baseline, shipped_for
+from oceanmock.conformance.baseline import choose_baselines, joined
 from oceanmock.conformance.extra import check_extra
 from oceanmock.conformance.model import PHASES, Api, Options, Result
 from oceanmock.conformance.reports.files import write_report
@@ -100,8 +100,10 @@ class Conformance:
         target = reach(url, api=api, auth=auth, verify=verify, wait=wait)
         options = _options(setting)
         check_tasks(target, options.tasks)
-        known = _baseline(setting.get("baseline"), api, target.version)
-        return ConformanceRun(conform(target, options, baseline=known))
+        given = setting.get("baseline", ())
+        references = [given] if isinstance(given, str | Path) else list(given)
+        baselines, _ = choose_baselines(references, api=api, version=target.version)
+        return ConformanceRun(conform(target, options, baseline=joined(baselines)))
 
 
 def _check_names(setting: Setting) -> None:
@@ -124,11 +126,3 @@ def _options(setting: Setting) -> Options:
     if "phases" in setting:
         values["phases"] = frozenset(setting["phases"])
     return Options(tasks=tuple(map(str, setting.get("tasks", ()))), **values)
-
-
-def _baseline(given: Any, api: Api, version: str) -> Baseline | None:
-    """Return the baseline to apply."""
-    if given is None:
-        return shipped_for(api, version)
-    references = [given] if isinstance(given, str | Path) else list(given)
-    return joined([load_baseline(item) for item in references if item != "none"])

@@ -8,6 +8,7 @@ API's is tested.
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -80,7 +81,7 @@ def reach(
     Raises Untestable when there is no server, it is not that API, or it refuses the credentials.
     """
     _check_certificates(verify)
-    target = Target(_normalized(url), api, _auth(auth, verify), verify)
+    target = Target(normalized_url(url), api, _auth(auth, verify), verify)
     client = HttpClient(target, Options(), listen=listen, now=now, sleep=sleep)
     listen(PhaseStarted("preflight"))
     try:
@@ -128,11 +129,6 @@ def failed_tasks(target: Target) -> list[tuple[str, str]]:
     ]
 
 
-def task_noun(api: str) -> str:
-    """Return the word that an API uses for its tasks."""
-    return api_named(api).root.title
-
-
 def _auth(auth: Any, verify: bool | str) -> Auth | None:
     """Return the credentials; sealed ones verify the target's certificate as the run does."""
     if isinstance(auth, tuple):
@@ -143,23 +139,28 @@ def _auth(auth: Any, verify: bool | str) -> Auth | None:
     return result
 
 
-def _normalized(url: str) -> str:
+def normalized_url(url: str) -> str:
     """Return the URL as it is sent. Raises Untestable for what is not a server's URL."""
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         if is_url and "@" in parts.netloc:
             raise Untestable(
-                f"the URL of {parts.hostname} contains a name or a password. Leave them out, and "
-                "give them as credentials."
+                f"the URL of {parts.hostname} contains a name or a password, which ends up in "
+                "logs. Give them as credentials (--user)."
             )
         if not is_url or parts.query or parts.fragment:
             raise ValueError
         return str(requests.Request("GET", url).prepare().url).rstrip("/")
     except (ValueError, requests.RequestException):
         raise Untestable(
-            f"{url!r} is not the URL of a server, such as http://10.0.0.1:8080."
+            f"{without_user(url)!r} is not the URL of a server, such as http://10.0.0.1:8080."
         ) from None
+
+
+def without_user(url: str) -> str:
+    """Return a URL without the credentials in it."""
+    return re.sub(r"(?<=://)[^/]*@", "", url)
 
 
 def _check_certificates(verify: bool | str) -> None:
@@ -281,7 +282,7 @@ def _identified(client: HttpClient, first: requests.Response) -> Target:
 
 
 def _no_tasks(target: Target, why: str) -> Untestable:
-    noun = task_noun(target.api)
+    noun = api_named(target.api).root.title
     return Untestable(f"{target.url} responds, but not for its {noun}s: {_sentence(why)}")
 
 

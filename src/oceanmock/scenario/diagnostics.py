@@ -86,6 +86,7 @@ _EXPECTED: Final = {
     "bool_type": "true or false",
     "tuple_type": "a list",
     "model_type": "a mapping of keys to values",
+    "dataclass_type": "a mapping of keys to values",
     "dict_type": "a mapping of keys to values",
     "bad_reference": "an id or a name",
     "greater_than_equal": "at least {ge}",
@@ -191,6 +192,7 @@ _NOUNS: Final = {
     "log": "line",
     "story": "step",
     "drop": "path",
+    "known": "entry",
     "change_type": "path",
 }
 """What an item of a list is called where that is not the key's singular."""
