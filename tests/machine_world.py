@@ -47,12 +47,12 @@ class World:
     def knowledge(self) -> Any:
         """The flags that the scenario gives its nodes."""
         version = self.prober.contract.version
-        return api_named(self.api).walk.mock_knowledge([self.scenario], version)
+        return api_named(self.api).conformance.knowledge(version, [self.scenario])
 
     @property
     def ids(self) -> list[str]:
         """Those of its tasks or dags."""
-        ids: list[str] = api_named(self.api).walk.ids_in(self.scenario)
+        ids: list[str] = api_named(self.api).conformance.ids_in(self.scenario)
         return ids
 
     @property
@@ -105,7 +105,7 @@ def served(
         with Server(wrap(app)) as server:
             auth = Basic("manager", "manager") if api == "ocp" else Sealed("oceanmock")
             target = Target(server.url, api, auth, own_address=OWN_ADDRESS, version=version)
-            ids = tuple(api_named(api).walk.ids_in(scenario))
+            ids = tuple(api_named(api).conformance.ids_in(scenario))
             yield world_of(app, target, ids, scenario, write=write)
 
 

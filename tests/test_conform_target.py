@@ -33,8 +33,8 @@ from oceanmock.conformance.model import Event, PhaseEnded, PhaseStarted, Respons
 from oceanmock.conformance.target import Target, Untestable, reach
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.http.app import create_app
+from oceanmock.obshell.conformance import CONFORMANCE
 from oceanmock.obshell.crypto import make_key
-from oceanmock.obshell.target import READ_PATH
 
 Api = Any
 
@@ -428,4 +428,4 @@ def test_what_is_sealed_is_sealed_over_the_same_tls(tmp_path: Path) -> None:
     with answering(answer, tls=own) as url:
         reach(url, api="obshell", auth=Sealed("right"), verify=file_of(tmp_path, "127.0.0.1"))
 
-    assert asked == ["/api/v1/info", "/api/v1/secret", READ_PATH]
+    assert asked == ["/api/v1/info", "/api/v1/secret", CONFORMANCE.read_path]

@@ -17,8 +17,8 @@ from oceanmock.credentials import Basic
 from oceanmock.engine.log import SetClock
 from oceanmock.http.server import Server
 from oceanmock.library import read_scenario
+from oceanmock.obshell.conformance import CONFORMANCE, Knowledge
 from oceanmock.obshell.scenario import Switches as ObshellSwitches
-from oceanmock.obshell.walk import Knowledge, server_knowledge
 from oceanmock.ocp.scenario import Switches as OcpSwitches
 
 APIS: list[Api] = ["ocp", "obshell"]
@@ -118,7 +118,7 @@ def test_the_flags_of_the_real_servers_own_dags_are_known() -> None:
     mutant = next(each for each in mutants.obshell.MUTANTS if each.name == "flags-ignored")
 
     with served("obshell", read_scenario(INITIALIZE), broken=mutant) as world:
-        world.walk(knowledge=server_knowledge(""))
+        world.walk(knowledge=CONFORMANCE.knowledge(""))
 
     assert "call.flag-ignored" in world.rules
 

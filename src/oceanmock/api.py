@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
+    from oceanmock.checks import Conformance
     from oceanmock.clock import Clock
     from oceanmock.engine.faults import InjectedFault
     from oceanmock.engine.sandbox import Sandbox
@@ -159,14 +160,10 @@ class Api:
         return self.module("parse")
 
     @property
-    def checks(self) -> Any:
-        """Return the conformance checks."""
-        return self.module("checks")
-
-    @property
-    def walk(self) -> Any:
-        """Return the actions of the conformance walker."""
-        return self.module("walk")
+    def conformance(self) -> Conformance:
+        """Return the API as the target of a conformance run."""
+        result: Conformance = self.module("conformance").CONFORMANCE
+        return result
 
     @property
     def client(self) -> Any:

@@ -10,11 +10,12 @@ are in its ``checks.py``; what applies to every API is in ``oceanmock.conformanc
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 from urllib.parse import parse_qsl, unquote
 
 import orjson
@@ -196,6 +197,85 @@ class Action:
     def can_be_accepted(self) -> bool:
         """Return whether the state allows it, as far as that is known."""
         return 200 in self.probe.statuses
+
+
+UNDECIDED: Final[tuple[int | str, ...]] = (429, "5xx")
+"""Statuses of a server that is busy or broken; it neither accepts nor refuses."""
+
+
+class Conformance(ABC):
+    """One API as the target of a conformance run: how to recognize, address and operate it.
+
+    A script is a task or dag of a scenario; an address, of a server that ids name, is a host and a
+    port. The first request of a run reads ``preflight_path``, without credentials where that is
+    open; ``read_path`` needs them, and ``failed_path`` lists all that is FAILED. A newer task has a
+    higher number at ``number_key``. Time changes parts in ``active_states`` even where their task
+    has ended. ``read`` returns the task in a response's data, or raises one of UNREADABLE.
+    ``cancel`` and ``retries`` are among ``goals``, the operations that walks request.
+    ``schemathesis_checks`` are the statuses of a refusal, where its own defaults are wider;
+    ``schemathesis_operations`` are those whose valid requests a state that the contract cannot
+    express may refuse; ``uncertain_value`` is a value that no document has.
+    """
+
+    preflight_path: ClassVar[str]
+    is_preflight_open: ClassVar[bool] = False
+    read_path: ClassVar[str]
+    failed_path: ClassVar[str]
+    number_key: ClassVar[str] = "id"
+    active_states: ClassVar[frozenset[str]]
+    id_type: ClassVar[type] = str
+    credentials_hint: ClassVar[str]
+    uncertain_value: ClassVar[str] = ""
+    schemathesis_checks: ClassVar[Mapping[str, Any]]
+    schemathesis_operations: ClassVar[Sequence[tuple[Mapping[str, str], Sequence[int | str]]]]
+    goals: ClassVar[tuple[str, ...]]
+    retries: ClassVar[frozenset[str]]
+    cancel: ClassVar[str]
+    read: ClassVar[staticmethod[[Any], Any]]
+
+    @abstractmethod
+    def is_server(self, body: Mapping[str, Any]) -> bool:
+        """Return whether a response to the first request is this API's."""
+
+    def identify(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a ``Target`` that the first response states. Raises UNREADABLE."""
+        return {}
+
+    @abstractmethod
+    def list_path(self, script: Any) -> str:
+        """Return the path of a list that contains a script's task."""
+
+    def own_id(self, script: Any, address: tuple[str, int] | None) -> str | None:
+        """Return the id that a script's task has on the server at an address."""
+        return None if script.id is None else str(script.id)
+
+    @abstractmethod
+    def ids_in(self, scenario: Any) -> list[str]:
+        """Return the ids of a scenario's scripts that walks may operate on."""
+
+    @abstractmethod
+    def unknown_ids(self, address: tuple[str, int] | None, identity: str) -> list[str | int]:
+        """Return ids of nothing, which the server looks up itself."""
+
+    def addresses_in(self, path: str, body: bytes) -> Iterator[tuple[str, int]]:
+        """Yield the addresses of servers that a request names."""
+        yield from ()
+
+    @abstractmethod
+    def equivalent_ids(self, id: str) -> set[str]:
+        """Return an id and the other forms in which a server may read it."""
+
+    def knowledge(self, version: str, scenarios: Sequence[Any] | None = None) -> Any:
+        """Return what is known of a server, or of the mock that serves some scenarios."""
+        return None
+
+    @abstractmethod
+    def actions(self, task: Any, id: str, *, is_mock: bool, knowledge: Any) -> Iterator[Action]:
+        """Yield every operation on a task and its parts, and how it must be answered."""
+
+    def log_paths(self, before: Any, after: Any, id: str) -> Sequence[str]:
+        """Return the paths of logs to read once a task that was operated on is at rest."""
+        return ()
 
 
 # --- what a check reads ---------------------------------------------------------------------------

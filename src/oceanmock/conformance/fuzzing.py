@@ -102,7 +102,7 @@ _IN_CONTRACT: Final[Mapping[str, str]] = {
 
 def _settings(api: ApiRecord, options: Options, closed: Sequence[str]) -> dict[str, Any]:
     """Return the configuration of a run, without the closed operations."""
-    server = api.module("target")
+    server = api.conformance
     return {
         "seed": options.seed,
         "workers": 1,
@@ -116,12 +116,12 @@ def _settings(api: ApiRecord, options: Options, closed: Sequence[str]) -> dict[s
             "max-examples": options.max_examples,
         },
         "phases": {"coverage": {"unexpected-methods": []}, "stateful": {"max-steps": MAX_STEPS}},
-        "checks": server.SCHEMATHESIS_CHECKS,
+        "checks": server.schemathesis_checks,
         "operations": [
             *({"include-operation-id": name, "enabled": False} for name in closed),
             *(
                 {**where, "checks": {"positive_data_acceptance": {"expected-statuses": statuses}}}
-                for where, statuses in server.SCHEMATHESIS_OPERATIONS
+                for where, statuses in server.schemathesis_operations
             ),
         ],
     }
@@ -189,9 +189,7 @@ def choices_of(client: HttpClient, known: KnownIds, *, changeable: Container[str
     In a run that writes, the client is allowed to send the unknown and malformed ids.
     """
     target = client.target
-    unknown_ids = (
-        api_named(target.api).module("target").unknown_ids(target.own_address, target.identity)
-    )
+    unknown_ids = api_named(target.api).conformance.unknown_ids(target.own_address, target.identity)
     existing: defaultdict[str, list[Ids]] = defaultdict(list)
     for task in known.tasks:
         for route, ids in _routes_of(api_named(target.api), task):
@@ -209,7 +207,7 @@ def choices_of(client: HttpClient, known: KnownIds, *, changeable: Container[str
 
 def _routes_of(api: ApiRecord, task: Known) -> Iterator[tuple[Route, Ids]]:
     """Yield each operation on a task or a part of it, with its path parameters."""
-    id_type = api.module("target").ID_TYPE
+    id_type = api.conformance.id_type
     for part in task.all():
         ids = {api.root.name: task.id, part.kind: part.id}
         for route in api.routes:
@@ -364,7 +362,7 @@ class Fuzzer:
         return False
 
     def _is_uncertain(self, case: Case[Any]) -> bool:
-        value = api_named(self._contract.api).module("target").UNCERTAIN_VALUE
+        value = api_named(self._contract.api).conformance.uncertain_value
         return bool(value) and value in repr(case.query)
 
     def _exchange_of(self, case: str) -> Exchange | None:

@@ -55,7 +55,7 @@ class Guard:
         own_address: tuple[str, int] | None = None,
     ) -> None:
         self._api = api_named(api)
-        self._server = self._api.module("target")
+        self._server = self._api.conformance
         self._operations = operations
         self._writes = writes
         self._own_address = own_address

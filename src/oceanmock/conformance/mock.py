@@ -211,7 +211,7 @@ class _MockRuns:
             sandbox,
             world,
             phases=frozenset({"machine"}),
-            tasks=tuple(api_named(self.api).walk.ids_in(scenario)),
+            tasks=tuple(api_named(self.api).conformance.ids_in(scenario)),
             is_reset=True,
         )
 
@@ -268,7 +268,7 @@ class _MockRuns:
 def _knowledge_of(api: Api, sandbox: Sandbox, world: World) -> Any:
     """Return what is known of a sandbox beyond its responses."""
     version = sandbox.world(Dags).switches.obshell_version
-    return api_named(api).walk.mock_knowledge(world.scenarios, version)
+    return api_named(api).conformance.knowledge(version, world.scenarios)
 
 
 def _spread(ids: Sequence[str], limit: int) -> tuple[str, ...]:

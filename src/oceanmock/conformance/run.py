@@ -34,7 +34,7 @@ from oceanmock.conformance.model import (
     contract_for,
 )
 from oceanmock.conformance.target import Target
-from oceanmock.obshell.target import CLUSTER_AGENT
+from oceanmock.obshell.conformance import CLUSTER_AGENT
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_instant
 

@@ -254,7 +254,7 @@ class _Tasks:
         self.runs: Final[Sequence[story.StoryRun[Any]]] = [
             rules.simulate_story(scenario, steps=count) for count in range(len(self.steps) + 1)
         ]
-        self._server: Final = self.api.module("target")
+        self._server: Final = self.api.conformance
         self._scripts: Final[Sequence[Any]] = getattr(scenario, self.api.scripts_key)
         self._part_keys: Final = [f"{kind.name}s" for kind in self.api.kinds if kind.parent]
         self._given: Final = {str(key): str(value) for key, value in ids.items()}
@@ -368,7 +368,7 @@ class _Tasks:
         parts = [task]
         for key in self._part_keys:
             parts = [part for item in parts for part in item[key]]
-        return not any(part[self.api.state_key] in self._server.ACTIVE_STATES for part in parts)
+        return not any(part[self.api.state_key] in self._server.active_states for part in parts)
 
     def _part(self, actor: int, part: story.Part, task: Any, exchange: Exchange) -> Any:
         """Return the JSON of a task's part at the scenario's position. Raises Diverges."""
@@ -435,7 +435,7 @@ class _Tasks:
         data = _data_of(self._get(self._server.list_path(script)))
         rows = data.get("contents") if isinstance(data, dict) else None
         similar = [row for row in rows or () if self._is_similar(script, row)]
-        similar.sort(key=lambda row: int(row[self._server.NUMBER_KEY]), reverse=True)
+        similar.sort(key=lambda row: int(row[self._server.number_key]), reverse=True)
         ids = [str(row["id"]) for row in similar]
         yield from sorted(ids, key=lambda id: id not in self.client.options.tasks)
 
@@ -448,7 +448,7 @@ class _Tasks:
             name = (script.name or "").replace("{n}", "1")
             if len(scripts) != len(names) or (named and name not in ("", row["name"])):
                 return False
-            int(row[self._server.NUMBER_KEY])
+            int(row[self._server.number_key])
         except UNREADABLE:
             return False
         for part in filter(None, (item.name for item in scripts)):

@@ -118,7 +118,7 @@ def detail_path(api: str, id: str | int) -> str:
 def failed_tasks(target: Target) -> list[tuple[str, str]]:
     """Return id and name of each task, or dag, that is FAILED on the target. It only reads."""
     record = api_named(target.api)
-    path = record.module("target").FAILED_PATH
+    path = record.conformance.failed_path
     body = HttpClient(target, Options()).send("GET", path, phase="preflight").json()
     data = body.get("data") if isinstance(body, dict) else None
     rows = data.get("contents") if isinstance(data, dict) else None
@@ -204,9 +204,9 @@ def _first_response(
 
 def _preflight(client: HttpClient, api: ApiRecord, *, with_auth: bool = True) -> requests.Response:
     """Send the first request to an API, with the run's credentials where it needs any."""
-    server = api.module("target")
-    auth = client.auth if with_auth and not server.IS_PREFLIGHT_OPEN else None
-    return client.session.get(f"{client.target.url}{server.PREFLIGHT_PATH}", auth=auth)
+    server = api.conformance
+    auth = client.auth if with_auth and not server.is_preflight_open else None
+    return client.session.get(f"{client.target.url}{server.preflight_path}", auth=auth)
 
 
 def _speaks_tls(url: str, problem: Problem) -> bool:
@@ -255,29 +255,29 @@ _UNREACHABLE: Final[Mapping[str, str]] = {
 
 def _identified(client: HttpClient, first: requests.Response) -> Target:
     """Return the target with what it states of itself, if it lets the run read its tasks."""
-    target, server = client.target, api_named(client.target.api).module("target")
+    target, server = client.target, api_named(client.target.api).conformance
     body = _envelope(first)
     if (
         not body
         or first.status_code == 404
-        or (server.IS_PREFLIGHT_OPEN and not server.is_server(body))
+        or (server.is_preflight_open and not server.is_server(body))
     ):
         _raise_other(client, first)
     try:
         stated = server.identify(body)
     except (LookupError, TypeError, ValueError):
         raise Untestable(
-            f"{target.url} does not state its own address ({server.PREFLIGHT_PATH}), so its own "
+            f"{target.url} does not state its own address ({server.preflight_path}), so its own "
             "ids cannot be distinguished from those that it would ask other agents for."
         ) from None
-    if server.IS_PREFLIGHT_OPEN:
+    if server.is_preflight_open:
         try:
-            first = client.session.get(f"{target.url}{server.READ_PATH}", auth=client.auth)
+            first = client.session.get(f"{target.url}{server.read_path}", auth=client.auth)
         except requests.RequestException as error:
             raise _no_tasks(target, problem_of(error).text) from None
         except OceanmockError as error:
             raise _no_tasks(target, str(error)) from None
-    _check_accepted(client, first, server.CREDENTIALS_HINT)
+    _check_accepted(client, first, server.credentials_hint)
     return replace(target, **stated)
 
 
@@ -357,7 +357,7 @@ def _is(client: HttpClient, api: ApiRecord) -> bool:
         body = _envelope(_preflight(client, api, with_auth=False))
     except requests.RequestException:
         return False
-    return bool(api.module("target").is_server(body))
+    return bool(api.conformance.is_server(body))
 
 
 def _envelope(response: requests.Response) -> Mapping[str, Any]:

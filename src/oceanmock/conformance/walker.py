@@ -19,6 +19,7 @@ from oceanmock.apis import api_named
 from oceanmock.checks import UNAVAILABLE, UNREADABLE, Action, Exchange
 from oceanmock.conformance.model import Api
 from oceanmock.conformance.probes.asking import Prober
+from oceanmock.conformance.target import detail_path
 from oceanmock.library import load_scenario
 from oceanmock.scenario.fields import BaseScenario
 
@@ -76,7 +77,7 @@ class Walk:
         self.id: Final = id
         self.pace: Final = pace
         self.report: Final = report
-        self.api: Final = api_named(prober.contract.api).walk
+        self.api: Final = api_named(prober.contract.api).conformance
         self.knowledge: Final = knowledge
         self.current: Any = None
         self.is_over = False
@@ -106,8 +107,8 @@ class Walk:
         """
         possible = {item.goal for item in self._actions() if item.can_be_accepted}
         if possible:
-            possible.add(self.api.CANCEL)
-        goals = [goal for goal in self.api.GOALS if goal in possible] or self.api.GOALS
+            possible.add(self.api.cancel)
+        goals = [goal for goal in self.api.goals if goal in possible] or self.api.goals
         rarest: str = min(goals, key=lambda goal: self.report.operations[goal, 200])
         return rarest
 
@@ -132,7 +133,7 @@ class Walk:
                 return
             else:
                 has_stirred = True
-                retries = [item for item in possible if self.api.is_retry(item)]
+                retries = [item for item in possible if item.goal in self.api.retries]
                 if not self._try(retries or possible, choice):
                     return
 
@@ -228,7 +229,7 @@ class Walk:
         return self.current
 
     def _get(self) -> Exchange:
-        return self.prober.client.send("GET", self.api.path_of(self.id))
+        return self.prober.client.send("GET", detail_path(self.prober.contract.api, self.id))
 
 
 def _kind(action: Action) -> tuple[Any, ...]:
@@ -254,7 +255,7 @@ def walk_sandbox(
     take turns in ``examples`` random walks.
     """
     report, random = WalkReport(), Random(seed)  # noqa: S311 (the same seed, the same walk)
-    knowledge = knowledge or api_named(prober.contract.api).walk.server_knowledge("")
+    knowledge = knowledge or api_named(prober.contract.api).conformance.knowledge("")
 
     def begin(id: str, *, is_new: bool) -> Walk:
         reset()
@@ -270,7 +271,7 @@ def walk_sandbox(
         for turn in range(examples if ids else 0):
             round_, place = divmod(turn, len(ids))
             walk = begin(ids[place], is_new=round_ % 2 == 1)
-            goals = (*walk.api.GOALS, ILLEGAL, LOOK)
+            goals = (*walk.api.goals, ILLEGAL, LOOK)
             for goal in random.choices(goals, k=MOVES):
                 walk.move(goal, random.randrange(1000), random.choice(PAUSES))
             walk.rest()
@@ -284,7 +285,7 @@ def _tour(begin: Callable[..., Walk], id: str) -> None:
     What is to be cancelled is read before it first ends.
     """
     walk = begin(id, is_new=True)
-    goals, cancel = walk.api.GOALS, walk.api.CANCEL
+    goals, cancel = walk.api.goals, walk.api.cancel
     for number, goal in enumerate(goals):
         walk = begin(id, is_new=goal == cancel)
         walk.move(ILLEGAL, number, "none")
@@ -308,9 +309,9 @@ def walk_server(
     first may leave nothing else to be done.
     """
     report, random = WalkReport(), Random(seed)  # noqa: S311 (the same seed, the same walk)
-    api = api_named(prober.contract.api).walk
-    knowledge = knowledge or api.server_knowledge(prober.contract.version)
-    goals = (*api.GOALS, ILLEGAL, LOOK)
+    api = api_named(prober.contract.api).conformance
+    knowledge = knowledge or api.knowledge(prober.contract.version)
+    goals = (*api.goals, ILLEGAL, LOOK)
     with prober.client.during("machine"):
         for id in ids:
             walk = Walk(prober, id, pace=pace, report=report, knowledge=knowledge)

@@ -1,0 +1,301 @@
+"""obshell as the target of a conformance run, and how each operator of a walk must be answered.
+
+Facts: github.com/oceanbase/obshell at 61ee147, ob/agent (service/task, engine/scheduler), and the
+recordings of a running 4.5.0.0. An id can name another agent, which the target would then ask
+(ob/agent/executor/task/dag.go:72-88), so a run has to know which addresses a request names. No
+response shows the flags of a node. Where they are not known an operator may be accepted or refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal
+from urllib.parse import unquote
+
+import orjson
+
+from oceanmock.checks import UNDECIDED, Action, Conformance, Probe
+from oceanmock.obshell.api import DAG_PATH, INFO_PATH, TASK_PREFIX
+from oceanmock.obshell.ids import GenericId, InvalidGenericId, local_id, parse_generic_id
+from oceanmock.obshell.parse import Dag, read_dag
+from oceanmock.obshell.scenario import Scenario
+from oceanmock.obshell.versions import ERR_CODES_SINCE, contract_version
+
+CLUSTER_AGENT: Final = "CLUSTER AGENT"
+NUMBER_OF_NOTHING: Final = 99_999_999
+UNROUTED_OPERATORS: Final = ("RUN", "RESTART")
+"""Operators of no route; RUN is a word of the API's own (dag.go:338-420)."""
+NO_NODE: Final = "Common.Unexpected"
+_ACCEPTED_STATUSES: Final = frozenset({200})
+_ENDED: Final = ("FAILED", "SUCCEED")
+
+Flags = Callable[[Dag, int], frozenset[str] | None]
+"""The flags of the node at a position (cancel, pass, retry, rollback), or None if not known."""
+Expected = tuple[bool, str]
+"""An operator may be accepted; the error code with which it may be refused, or ""."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What a run knows of a server beyond its responses; no version stands for the newest."""
+
+    flags: Flags = lambda _dag, _place: None
+    version: str = ""
+
+
+class ObshellConformance(Conformance):
+    """An agent of obshell."""
+
+    preflight_path = INFO_PATH
+    is_preflight_open = True
+    read_path = f"{TASK_PREFIX}/dag/agent/unfinish"
+    failed_path = f"{TASK_PREFIX}/dag/unfinish?show_details=false"
+    number_key = "dag_id"
+    active_states = frozenset({"RUNNING"})
+    credentials_hint = "--password for root's, --agent-password for the agent's own"
+    schemathesis_checks: ClassVar[Mapping[str, Any]] = {
+        "negative_data_rejection": {"expected-statuses": [400, 401, 404, *UNDECIDED]},
+        "positive_data_acceptance": {"expected-statuses": [200, 401, *UNDECIDED]},
+        # gin responds 404, which this check accepts for paths with an id alone.
+        "unsupported_method": {"enabled": False},
+    }
+    schemathesis_operations = (
+        ({"include-name-regex": r"^GET .*\{id\}"}, [200, 401, 404, *UNDECIDED]),
+        # The lock may be free, …
+        ({"include-path-regex": r"/maintain/(ob|agent)$"}, [200, 401, 404, *UNDECIDED]),
+        # … and the agent in no cluster.
+        ({"include-path-regex": r"/dags/ob$|/dag/ob/unfinish$"}, [200, 400, 401, *UNDECIDED]),
+        ({"include-method": "POST"}, [200, 400, 401, 403, 404, *UNDECIDED]),
+    )
+    goals = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
+    retries = frozenset({"RETRY"})
+    cancel = "CANCEL"
+    read = staticmethod(read_dag)
+
+    def is_server(self, body: Mapping[str, Any]) -> bool:
+        data = body.get("data")
+        return isinstance(data, dict) and bool({"identity", "version"} & data.keys())
+
+    def identify(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        data = body["data"]
+        return {
+            "version": str(data.get("version", "")),
+            "identity": str(data.get("identity", "")),
+            "own_address": (str(data["ip"]), int(data["port"])),
+        }
+
+    def list_path(self, script: Any) -> str:
+        store = "ob" if script.scope == "cluster" else "agent"
+        return f"{TASK_PREFIX}/dags/{store}?show_details=true"
+
+    def own_id(self, script: Any, address: tuple[str, int] | None) -> str | None:
+        if script.id is None:
+            return None
+        if script.scope == "cluster":
+            return str(GenericId("cluster", script.id))
+        kind: Literal["obproxy", "local"] = (
+            "obproxy" if script.maintenance == "obproxy" else "local"
+        )
+        return address and local_id(script.id, ip=address[0], port=address[1], kind=kind)
+
+    def ids_in(self, scenario: Scenario) -> list[str]:
+        """Return the ids of a scenario's dags that have a number and a lock of their own."""
+        address = scenario.agent.ip, scenario.agent.port
+        ids = (self.own_id(dag, address) for dag in scenario.dags if dag.maintenance != "obproxy")
+        return [id for id in ids if id is not None]
+
+    def unknown_ids(self, address: tuple[str, int] | None, identity: str) -> list[str | int]:
+        ids: list[str | int] = []
+        if address is not None:
+            ids.append(local_id(NUMBER_OF_NOTHING, ip=address[0], port=address[1]))
+        if address is None or identity == CLUSTER_AGENT:
+            ids.append(str(GenericId("cluster", NUMBER_OF_NOTHING)))
+        return ids
+
+    def addresses_in(self, path: str, body: bytes) -> Iterator[tuple[str, int]]:
+        """Yield the agents' addresses in the path and in the body's ``id``; Go ignores its case."""
+        try:
+            data = orjson.loads(body)
+        except ValueError:
+            data = None
+        members = data.items() if isinstance(data, dict) else ()
+        ids = [value for key, value in members if key.lower() == "id" and isinstance(value, str)]
+        for text in (*path.split("/"), *ids):
+            try:
+                id = parse_generic_id(unquote(text))
+            except InvalidGenericId:
+                continue
+            if id.ip is not None:
+                yield str(id.ip), id.port
+
+    def equivalent_ids(self, id: str) -> set[str]:
+        """Return an id and its canonical form."""
+        try:
+            return {id, str(parse_generic_id(id))}
+        except InvalidGenericId:
+            return {id}
+
+    def knowledge(self, version: str, scenarios: Sequence[Any] | None = None) -> Knowledge:
+        return Knowledge(_recorded if scenarios is None else _flags_of(scenarios), version)
+
+    def actions(
+        self, task: Dag, id: str, *, is_mock: bool, knowledge: Knowledge
+    ) -> Iterator[Action]:
+        """Yield every operator of the dag, PASS of each node, and some that no route has."""
+        flags = knowledge.flags
+        has_err_codes = contract_version(knowledge.version) >= ERR_CODES_SINCE  # as nodeHandler
+        label = f"{task.state}/{task.operator}"
+        for operator in (*self.goals, *UNROUTED_OPERATORS):
+            what = f"{operator} of the dag, which is {label} at stage {task.stage},"
+            expected = _expected_of_dag(operator, task, flags)
+            target = DAG_PATH.format(id=id)
+            yield _action(operator, what, target, expected, label, has_err_codes=has_err_codes)
+        for place, node in enumerate(task.nodes if has_err_codes else ()):
+            which = f"of node {node.name!r}, which is {node.words},"
+            operators = {"PASS": _expected_of_pass(task, place, flags)}
+            if place == 0:
+                operators["RETRY"] = False, "Task.Node.Operator.NotSupport"
+            for operator, expected in operators.items():
+                target, state = f"{TASK_PREFIX}/node/{node.id}", f"node {label}/{node.words}"
+                yield _action(
+                    operator, f"{operator} {which}", target, expected, state, has_err_codes=True
+                )
+
+
+CONFORMANCE: Final = ObshellConformance()
+
+
+# --- flags ----------------------------------------------------------------------------------------
+
+_RECORDED_FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Initialize cluster": {
+        "Integrate config": "cancel retry rollback",
+        "Create observer workdir": "cancel retry rollback",
+        "Start observer": "cancel pass retry rollback",
+        "Cluster boostrap": "cancel retry rollback",
+        "Migrate table": "cancel retry rollback",
+        "Migrate data": "cancel retry rollback",
+        "Modify password": "retry rollback",
+        "Convert follower to cluster agent": "retry rollback",
+        "Convert master to cluster agent": "retry rollback",
+        "Synchronize agent from cluster": "cancel retry",
+    },
+    "Join self": {"Join self": ""},
+    "Update observer config": {"Update observer config": "cancel retry"},
+    "Update cluster config": {"Update cluster config": "cancel retry"},
+}
+"""By dag and node, as a running 4.5.0.0 stored them."""
+
+
+def _recorded(dag: Dag, place: int) -> frozenset[str] | None:
+    flags = _RECORDED_FLAGS.get(dag.name, {}).get(dag.nodes[place].name)
+    return None if flags is None else frozenset(flags.split())
+
+
+def _flags_of(scenarios: Sequence[Any]) -> Flags:
+    """Return the flags of some scenarios' dags, found by their number, or their nodes."""
+    scripts = [dag for item in scenarios if isinstance(item, Scenario) for dag in item.dags]
+
+    def flags(dag: Dag, place: int) -> frozenset[str] | None:
+        names = [node.name for node in dag.nodes]
+        several = {
+            frozenset(item.nodes[place].can)
+            for item in scripts
+            if item.id in (None, dag.number)
+            and item.name in (None, dag.name)
+            and len(item.nodes) == len(names)
+            and [node.name or names[at] for at, node in enumerate(item.nodes)] == names
+        }
+        return several.pop() if len(several) == 1 else None
+
+    return flags
+
+
+# --- expected responses ---------------------------------------------------------------------------
+
+
+def _action(
+    operator: str, what: str, target: str, expected: Expected, state: str, *, has_err_codes: bool
+) -> Action:
+    may_be_accepted, reason = expected
+    statuses = _ACCEPTED_STATUSES if may_be_accepted else frozenset[int]()
+    if reason:  # older versions refuse with 500
+        statuses |= {400 if has_err_codes and reason != NO_NODE else 500}
+    accepted = "call.illegal-accepted"
+    if reason.endswith("NotSupport"):
+        accepted = "call.unknown-accepted"
+    elif reason.endswith("NotAllowed"):
+        accepted = "call.flag-ignored"
+    probe = Probe(
+        what,
+        "POST",
+        target,
+        statuses,
+        (reason,) if reason and has_err_codes else (),
+        accepted=accepted,
+        refused="call.legal-refused",
+        headers={"Content-Type": "application/json"},
+        body=orjson.dumps({"operator": operator}),
+        is_wrong=not may_be_accepted,
+    )
+    return Action(operator, probe, state, is_safe=operator == ObshellConformance.cancel)
+
+
+def _expected_of_dag(operator: str, dag: Dag, flags: Flags) -> Expected:
+    prefix = f"Task.Dag.Operator.{operator.capitalize()}"
+    if operator in UNROUTED_OPERATORS:
+        return False, "Task.Dag.Operator.NotSupport"
+    if operator == "CANCEL":
+        if dag.state in _ENDED:
+            return False, f"{prefix}FinishedDag"
+    elif dag.state != "FAILED":
+        return False, f"{prefix}NotFailedDag"
+    places = list(_places_of(operator, dag))
+    if operator == "ROLLBACK" and not places:  # a real server fails there
+        return True, NO_NODE
+    expected = _by_flags(operator, dag, places, flags, f"{prefix}NotAllowed")
+    if operator == "CANCEL" and dag.operator == "ROLLBACK":
+        # A server without that quirk asks the nodes up to the stage.
+        upto = range(max(dag.stage, len(places)))
+        other = _by_flags(operator, dag, upto, flags, f"{prefix}NotAllowed")
+        return expected[0] or other[0], expected[1] or other[1]
+    return expected
+
+
+def _places_of(operator: str, dag: Dag) -> Iterable[int]:
+    """Return the positions of the nodes whose flags decide (dag.go:338-420)."""
+    if operator == "RETRY":
+        return [min(max(dag.stage, 1), len(dag.nodes)) - 1]
+    if operator == "PASS":
+        return [place for place, node in enumerate(dag.nodes) if node.state != "SUCCEED"]
+    unended = (place for place, node in enumerate(dag.nodes) if node.state not in _ENDED)
+    if operator == "CANCEL":  # up to the first that has not ended
+        return range(next(unended, len(dag.nodes) - 1) + 1)
+    places = []  # ROLLBACK: up to the failed one, or the first that never ran
+    for place, node in enumerate(dag.nodes):
+        if node.state == "PENDING" and node.operator != "ROLLBACK":
+            break
+        places.append(place)
+        if node.state == "FAILED":
+            break
+    return places
+
+
+def _expected_of_pass(dag: Dag, place: int, flags: Flags) -> Expected:
+    """Return how PASS of a node may be answered."""
+    if dag.state != "FAILED":
+        return False, "Task.Node.Operator.PassNotFailedDag"
+    if dag.nodes[place].state != "FAILED":
+        return False, "Task.Node.Operator.PassNotFailedNode"
+    return _by_flags("PASS", dag, [place], flags, "Task.Node.Operator.PassNotAllowed")
+
+
+def _by_flags(
+    operator: str, dag: Dag, places: Iterable[int], flags: Flags, reason: str
+) -> Expected:
+    """Accept if all these nodes have the operator's flag; either if one's are not known."""
+    several = [flags(dag, place) for place in places]
+    if any(item is not None and operator.lower() not in item for item in several):
+        return False, reason
+    return True, reason if None in several else ""

@@ -1,0 +1,147 @@
+"""OCP as the target of a conformance run, and how each operation of a walk must be answered.
+
+The transition tables decide: an operation that has a transition from the current state is accepted,
+one that needs a switch may be either, any other is refused with 400. Where no public text decides
+what a server other than the mock does, both are expected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar, Final
+from urllib.parse import quote
+
+from oceanmock.api import Route
+from oceanmock.checks import UNDECIDED, Action, Conformance, Probe
+from oceanmock.engine.machine import Label
+from oceanmock.ocp.api import API, TASK_PATH, TASKS_PATH
+from oceanmock.ocp.parse import Subtask, Task, read_task
+from oceanmock.ocp.scenario import Scenario
+from oceanmock.ocp.states import MACHINES
+
+ILLEGAL_CODE: Final = 20003
+PROHIBITED_CODE: Final = 20004
+_ACCEPTED_STATUSES: Final = frozenset({200})
+_REFUSED_STATUSES: Final = frozenset({400})
+_ID_FORMATS: Final[Sequence[tuple[str, Callable[[str], int]]]] = (
+    (r"[+-]?\d{1,40}", int),
+    (
+        r"[+-]?\d{1,40}(\.\d*)?(e\+?\d{1,2})?[dfl]?",
+        lambda text: int(Decimal(text.rstrip("dfl"))),
+    ),
+    (r"[+-]?(0x|#)[0-9a-f]{1,40}", lambda text: int(re.sub("0x|#", "", text), 16)),
+)
+
+
+class OcpConformance(Conformance):
+    """A server of OCP."""
+
+    preflight_path = f"{TASKS_PATH}?size=1"
+    read_path = preflight_path
+    failed_path = f"{TASKS_PATH}?status=FAILED&size=50"
+    active_states = frozenset({"READY", "RUNNING", "CANCELING"})
+    id_type = int
+    credentials_hint = "--user and --password, or --access-key and --secret-key"
+    uncertain_value = "ABORTED"  # openapi/ocp.yaml
+    schemathesis_checks: ClassVar[Mapping[str, Any]] = {
+        # Parameters are checked before the task is looked up; 404 is an id that makes another path.
+        "negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 405, *UNDECIDED]},
+        "positive_data_acceptance": {"expected-statuses": [200, 401, 403, 404, *UNDECIDED]},
+    }
+    schemathesis_operations = (({"include-method": "POST"}, [200, 400, 401, 403, 404, *UNDECIDED]),)
+    goals = ("retrySubtask", "retryTask", "rollbackTask", "skipSubtask", "cancelSubtask")
+    retries = frozenset({"retrySubtask", "retryTask"})
+    cancel = "cancelSubtask"
+    read = staticmethod(read_task)
+
+    def is_server(self, body: Mapping[str, Any]) -> bool:
+        return "server" in body
+
+    def list_path(self, script: Any) -> str:
+        name = (script.name or "").replace("{n}", "1")
+        return f"{TASKS_PATH}?size=2000" + (f"&name={quote(name)}" if name else "")
+
+    def ids_in(self, scenario: Scenario) -> list[str]:
+        return [str(task.id) for task in scenario.tasks if task.id is not None]
+
+    def unknown_ids(self, address: tuple[str, int] | None, identity: str) -> list[str | int]:
+        return [2**63 - 1]
+
+    def equivalent_ids(self, id: str) -> set[str]:
+        """Return an id and the number a lenient server reads in it: 7 in ``+7``, ``7.0``, ``0x7``.
+
+        Spring drops all blanks and reads hexadecimals (NumberUtils.parseNumber).
+        """
+        text = re.sub(r"\s", "", id).lower()
+        numbers = (read(text) for form, read in _ID_FORMATS if re.fullmatch(form, text))
+        return {id, *map(str, numbers)}
+
+    def actions(
+        self, task: Task, id: str, *, is_mock: bool, knowledge: None = None
+    ) -> Iterator[Action]:
+        """Yield every operation of the contract, on the task and on each subtask."""
+        for part in (None, *task.subtasks):
+            kind = "task" if part is None else "subtask"
+            for route in API.routes:
+                if route.changes == kind:
+                    yield _action(route, task, part, id, is_mock=is_mock)
+
+    def log_paths(self, before: Task, after: Task, id: str) -> Sequence[str]:
+        """Return one log: of a subtask that has run again, rather than for the first time."""
+        ends = {subtask.id: subtask.finish_time for subtask in before.subtasks}
+        ended = [item for item in after.subtasks if item.finish_time != ends.get(item.id)]
+        first = sorted(ended, key=lambda subtask: subtask.operation == "EXECUTE")[:1]
+        path = TASK_PATH.format(taskInstanceId=quote(id, safe=""))
+        return [f"{path}/subtasks/{subtask.id}/log" for subtask in first]
+
+
+CONFORMANCE: Final = OcpConformance()
+
+
+def _action(route: Route, task: Task, subtask: Subtask | None, id: str, *, is_mock: bool) -> Action:
+    """Return an operation on the task, or on a subtask."""
+    words = f"{task.status}/{task.operation}"
+    is_prohibited = route.id == "rollbackTask" and task.prohibits_rollback
+    if subtask is None:
+        what = f"{route.id} of the task, which is {words},"
+        state = f"{words}/{task.prohibits_rollback}"
+        label = (task.status, task.operation)
+    else:
+        what = f"{route.id} of subtask {subtask.id}, which is {subtask.words},"
+        state = f"{words}/{subtask.words}"
+        label = (subtask.status, subtask.operation)
+    statuses = _statuses(route, label)
+    is_prohibited = is_prohibited and 200 in statuses
+    if is_prohibited or (subtask is not None and task.status == "ABORTED"):
+        statuses = _REFUSED_STATUSES
+    elif route.id == "retrySubtask" and label == ("FAILED", "ROLLBACK") and not is_mock:
+        statuses = _ACCEPTED_STATUSES | _REFUSED_STATUSES
+    probe = Probe(
+        what,
+        "POST",
+        route.path.format(
+            taskInstanceId=quote(id, safe=""),
+            subtaskInstanceId="" if subtask is None else subtask.id,
+        ),
+        statuses,
+        accepted="call.prohibited-accepted" if is_prohibited else "call.illegal-accepted",
+        refused="call.legal-refused",
+        other_codes=frozenset({ILLEGAL_CODE if is_prohibited else PROHIBITED_CODE}),
+        is_wrong=200 not in statuses,
+    )
+    return Action(route.id, probe, state, is_safe=route.id == OcpConformance.cancel)
+
+
+def _statuses(route: Route, label: Label) -> frozenset[int]:
+    """Return the statuses with which an operation may be answered in a state."""
+    trigger = f"{route.changes}.{route.operation}"
+    conditions = {
+        item.only
+        for item in MACHINES[route.changes].transitions
+        if (item.before, item.trigger) == (label, trigger)
+    }
+    if not conditions:
+        return _REFUSED_STATUSES
+    return _ACCEPTED_STATUSES if "" in conditions else _ACCEPTED_STATUSES | _REFUSED_STATUSES
