@@ -6,7 +6,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-from conftest import REINSTALL, sandbox_of
+from in_process import REINSTALL, sandbox_of
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import Sandboxes

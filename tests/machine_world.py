@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from conftest import AFTERNOON
+from in_process import AFTERNOON
 from mutants.bending import Mutant
 from oceanmock.apis import api_named, make_sandbox
 from oceanmock.clock import SECOND

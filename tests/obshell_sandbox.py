@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from conftest import Ask, asking, sandbox_of
+from in_process import Ask, asking, sandbox_of
 from obshell_world import INIT
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND

@@ -20,7 +20,7 @@ from obshell.auth import PasswordAuth
 from obshell.model.task import DagDetailDTO, TaskStatusDTO
 from obshell.service import client_v1
 
-from conftest import AFTERNOON
+from in_process import AFTERNOON
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox

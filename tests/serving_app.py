@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from command import PATIENCE
-from conftest import AFTERNOON, REINSTALL
+from in_process import AFTERNOON, REINSTALL
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.log import AddFault, SandboxSpec
 from oceanmock.engine.sandbox import Sandbox

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Ask, asking
+from in_process import Ask, asking
 from kit_world import FAR, World
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.errors import EnvironmentProblem

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from conftest import Ask, asking
+from in_process import Ask, asking
 from kit_world import World
 from oceanmock.apis import make_sandbox
 from oceanmock.ocp.world import Tasks

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
-from conftest import Ask, asking
+from in_process import Ask, asking
 from oceanmock.api import ApiError, Request, Response, Service
 from oceanmock.apis import make_sandbox
 from oceanmock.errors import AuthorError

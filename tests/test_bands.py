@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from conftest import asking
 from golden import assert_golden
+from in_process import asking
 from kit_world import World
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND

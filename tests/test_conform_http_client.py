@@ -24,8 +24,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conform_servers import Logged, Said, answering, logged, saying
-from conftest import REINSTALL, sandbox_of
 from golden import assert_golden
+from in_process import REINSTALL, sandbox_of
 from obshell_sandbox import failed
 from obshell_world import DAG, FOREIGN, INIT, LOCAL, NODE
 from oceanmock.checks import CheckResult, Exchange

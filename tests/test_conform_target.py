@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from conform_servers import Logged, Said, answering, logged, saying
-from conftest import REINSTALL, sandbox_of
 from golden import assert_golden
+from in_process import REINSTALL, sandbox_of
 from obshell_world import INIT
 from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client

@@ -22,7 +22,7 @@ from Crypto.PublicKey import RSA
 from Crypto.Util.asn1 import DerSequence
 from Crypto.Util.Padding import unpad
 
-from conftest import REINSTALL
+from in_process import REINSTALL
 from obshell_world import FOREIGN, INIT, LOCAL
 from oceanmock import credentials
 from oceanmock.clock import SECOND

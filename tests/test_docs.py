@@ -104,6 +104,7 @@ def test_the_scenarios_have_no_issues(tmp_path: Path) -> None:
     assert checked.stdout == "".join(f"{name}: ok\n" for name in names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", that_run("sh", "run on: "), ids=lambda block: block.id)
 def test_every_line_of_a_script_succeeds(block: Block) -> None:
     command = shlex.split(block.comment.removeprefix("run on: oceanmock serve"))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from conftest import sandbox_of
+from in_process import sandbox_of
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import PROGRESSIONS, SECOND, Progression
 from oceanmock.engine.sandbox import Sandbox

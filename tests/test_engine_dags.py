@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from conftest import REINSTALL, sandbox_of
+from in_process import REINSTALL, sandbox_of
 from obshell_sandbox import failed, plain, world
 from obshell_world import DAG, INIT, LOGS, TASK, ids, operate
 from oceanmock.apis import make_sandbox

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import REINSTALL
+from in_process import REINSTALL
 from obshell_world import INIT
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import PROGRESSIONS, SECOND

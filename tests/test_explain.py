@@ -16,8 +16,8 @@ from hypothesis import given
 
 import obshell_strategies
 import ocp_strategies
-from conftest import AFTERNOON
 from golden import assert_golden
+from in_process import AFTERNOON
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
 from oceanmock.engine.records import OperationRecord

@@ -22,7 +22,7 @@ from requests.exceptions import ChunkedEncodingError, JSONDecodeError
 from requests.exceptions import ConnectionError as NobodyThere
 
 from command import PATIENCE
-from conftest import REINSTALL, asking, sandbox_of
+from in_process import REINSTALL, asking, sandbox_of
 from obshell_sdk import ALLOWING, Mock, local, served, standing
 from obshell_world import INIT
 from oceanmock.clock import MILLISECOND, SECOND

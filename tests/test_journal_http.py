@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 import obshell_client as client
-from conftest import AFTERNOON, REINSTALL, Ask, asking, spec_of
+from in_process import AFTERNOON, REINSTALL, Ask, asking, spec_of
 from obshell_world import INIT, KEYS, LOCAL
 from oceanmock.apis import make_sandbox, operations_by_api
 from oceanmock.clock import SECOND, wall_now
@@ -137,6 +137,7 @@ def test_an_exchange_is_in_the_journal_of_its_own_sandbox_only(
     assert app.sandboxes.default.journal.count() == 0
 
 
+@pytest.mark.slow
 def test_the_journal_is_bounded(ask: Ask, sandbox: Sandbox) -> None:
     for _ in range(MAX_JOURNAL_ENTRIES + 5):
         ask("GET", "/sandboxes/mine/nowhere")

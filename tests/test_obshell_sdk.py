@@ -24,7 +24,7 @@ from obshell import ClientV1, OBShellHandleError, TaskExecuteFailedError
 from obshell.model.task import DagDetailDTO
 
 from command import PATIENCE, Serving, serving
-from conftest import sandbox_of
+from in_process import sandbox_of
 from obshell_sdk import (
     ALLOWING,
     INITIALIZE,

@@ -21,7 +21,7 @@ from obshell.service import client_v1
 from requests.exceptions import ConnectionError as NobodyThere
 
 from command import PATIENCE
-from conftest import sandbox_of
+from in_process import sandbox_of
 from obshell_sdk import ALLOWING, INITIALIZE, Mock, local, of_library, served, shown, standing, told
 from oceanmock.clock import SECOND
 from oceanmock.engine.sandbox import Sandbox

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import REINSTALL, Ask, asking, sandbox_of
+from in_process import REINSTALL, Ask, asking, sandbox_of
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
@@ -48,6 +48,16 @@ def office(ask: Ask, query: str) -> list[int]:
     answer = ask("GET", f"{TASKS}?{query}")
     assert answer.status_code == 200
     return [row["id"] for row in answer.json()["data"]["contents"]]
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    return sandbox_of(REINSTALL)
+
+
+@pytest.fixture
+def ask(sandbox: Sandbox) -> Ask:
+    return asking(create_app(sandbox))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from conftest import REINSTALL, Ask, asking, sandbox_of
+from in_process import REINSTALL, Ask, asking, sandbox_of
 from oceanmock.api import ApiError, Request
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND, wall_now
@@ -47,6 +47,11 @@ def call_of(
         0,
         body=body,
     )
+
+
+@pytest.fixture
+def ask() -> Ask:
+    return asking(create_app(sandbox_of(REINSTALL)))
 
 
 def signatures(secret: str, call: Request) -> list[str]:

@@ -24,7 +24,7 @@ from obshell import ClientSet
 from obshell.auth import PasswordAuth
 
 import obshell_client as client
-from conftest import AFTERNOON, REINSTALL, Ask, asking, sandbox_of, spec_of
+from in_process import AFTERNOON, REINSTALL, Ask, asking, sandbox_of, spec_of
 from obshell_sdk import local
 from obshell_world import INIT, KEYS
 from oceanmock.apis import make_sandbox

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from command import PATIENCE
-from conftest import AFTERNOON, REINSTALL
+from in_process import AFTERNOON, REINSTALL
 from obshell_world import INIT
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from conftest import REINSTALL
+from in_process import REINSTALL
 from kit_world import FAR, World
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.log import SandboxSpec

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from conftest import REINSTALL, sandbox_of
+from in_process import REINSTALL, sandbox_of
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
@@ -25,7 +25,7 @@ LOGON = "Authorization: Basic " + base64.b64encode(b"manager:manager").decode()
 SERVING = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from conftest import REINSTALL, sandbox_of
+from in_process import REINSTALL, sandbox_of
 from oceanmock.http.app import create_app
 from oceanmock.http.server import serve_forever
 serve_forever(create_app(sandbox_of(REINSTALL)), on_ready=lambda url: print(url, flush=True))

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from obshell import OBShellHandleError, TaskExecuteFailedError
 
-from conftest import AFTERNOON, Ask, sandbox_of
 from contract_file import ContractFile, component
+from in_process import AFTERNOON, Ask, sandbox_of
 from obshell_sandbox import guarded, plain
 from obshell_sdk import of_library, served, standing, told
 from obshell_world import LOCAL, operate, said, sealed

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from conftest import Ask, asking
 from golden import assert_golden
+from in_process import Ask, asking
 from obshell_sandbox import plain
 from oceanmock.apis import APIS, api_named, make_sandbox
 from oceanmock.clock import SECOND

@@ -127,6 +127,7 @@ def shown_by_default() -> set[Move]:
     return met | moves_of(replace(OCP, operations=rollbacks_only), ocp.start(TWO_BRANCHES))
 
 
+@pytest.mark.slow
 def test_every_edge_of_a_task_is_met_by_a_life(shown_by_default: set[Move]) -> None:
     lives = [*(ocp.start(plan, SWITCHED) for plan in SMALL_TASKS), ocp.start(ABANDONED)]
 
@@ -135,6 +136,7 @@ def test_every_edge_of_a_task_is_met_by_a_life(shown_by_default: set[Move]) -> N
     assert told(met) == told(table_of(ocp_states.TASK) | table_of(ocp_states.SUBTASK))
 
 
+@pytest.mark.slow
 def test_what_needs_no_opt_in_is_what_is_met_by_default(shown_by_default: set[Move]) -> None:
     machines = ocp_states.MACHINES.values()
 
@@ -167,6 +169,7 @@ SMALL_DAGS = [
 ]
 
 
+@pytest.mark.slow
 def test_every_edge_of_a_dag_is_met_by_a_life() -> None:
     paces = (obshell_states.Rules(), obshell_states.Rules(cancels_at_stage=True))
     lives = [obshell.start(plan, pace) for plan in SMALL_DAGS for pace in paces]

@@ -1,0 +1,66 @@
+"""Run a sandbox in this process and send its app requests, for tests of what HTTP does not show."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from oceanmock.apis import make_sandbox
+from oceanmock.engine.log import SandboxSpec
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.library import read_scenario
+
+Ask = Callable[..., httpx.Response]
+
+REINSTALL = """
+summary: The documents' own sample, but its second subtask fails on its first run
+api: ocp
+progression: manual
+tasks:
+  - id: 35000312
+    name: Reinstall OCP agent
+    creator: {id: 100, name: admin}
+    executor: 192.168.0.1
+    subtasks:
+      - {id: 13000336, series_id: 0, name: Install ocp agent, needs: [13000333], timeout: 90m}
+      - {id: 13000334, series_id: 1, name: Finish reinstalling OCP agent, needs: [13000336]}
+      - id: 13000333
+        series_id: 2
+        name: Uninstall ocp agent
+        needs: [13000335]
+        attempts:
+          - {takes: 2s, ends: FAILED, log: [connecting, still connecting, Connection refused]}
+          - {takes: 2s, log: [connecting, done]}
+      - {id: 13000335, series_id: 3, name: Prepare reinstalling OCP agent, needs: []}
+"""
+AFTERNOON = int(datetime.fromisoformat("2021-08-25T15:09:31.740+08:00").timestamp() * 1000) * 10**6
+
+
+def spec_of(text: str, **options: Any) -> SandboxSpec:
+    """The specification of that sandbox."""
+    return SandboxSpec((read_scenario(text),), **{"starts_at": AFTERNOON, "seed": 1, **options})
+
+
+def sandbox_of(text: str, **options: Any) -> Sandbox:
+    """A sandbox of one scenario, at a standstill in August 2021."""
+    options = {"starts_at": AFTERNOON, "seed": 1, **options}
+    return make_sandbox([read_scenario(text)], **options)
+
+
+async def _asked(app: Any, method: str, url: str, **options: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://mock") as client:
+        return await client.request(method, url, **{"auth": ("manager", "manager")} | options)
+
+
+def asking(app: Any) -> Ask:
+    """Asks an app, in process and as a manager: ``ask("GET", "/api/…")`` is the answer."""
+
+    def ask(method: str, url: str, **options: Any) -> httpx.Response:
+        return asyncio.run(_asked(app, method, url, **options))
+
+    return ask
