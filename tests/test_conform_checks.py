@@ -30,7 +30,7 @@ from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.model import Api
 from oceanmock.conformance.quirks import QUIRKS
 from oceanmock.conformance.rules import RULES, all_rules
-from oceanmock.obshell.fields import QUIRK_NAMES
+from oceanmock.obshell.api import QUIRK_NAMES
 
 TASKS: Final = "/api/v2/tasks/instances"
 FINISHED: Final = example("ocp", "FinishedTask")

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import obshell_client as client
+from oceanmock.obshell.api import Identity
 from oceanmock.obshell.auth import (
     AgentSecurity,
     HeaderName,
@@ -25,7 +26,6 @@ from oceanmock.obshell.auth import (
     find_header,
 )
 from oceanmock.obshell.crypto import Header, SecurityError, make_key, open_body, open_header
-from oceanmock.obshell.fields import Identity
 
 DATA = Path(__file__).parent / "data" / "obshell"
 KEY = make_key()

@@ -20,7 +20,7 @@ from oceanmock.library import read_scenario, scenario_schema
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import states as obshell_states
-from oceanmock.obshell.fields import QUIRK_NAMES
+from oceanmock.obshell.api import QUIRK_NAMES
 from oceanmock.obshell.states import Attempt, Rules, SubTaskScript
 from oceanmock.scenario.diagnostics import ScenarioError
 

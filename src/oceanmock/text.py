@@ -88,17 +88,15 @@ def parse_duration(text: object) -> int:
     sentence that begins with the value.
     """
     if isinstance(text, str) and re.fullmatch(DURATION_PATTERN, text):
-        span = sum(_nanoseconds(*part) for part in _PART.findall(text))
+        span = 0
+        for whole, fraction, unit in _PART.findall(text):
+            span += int(whole + fraction) * _UNITS[unit] // int(10 ** len(fraction))
         if span <= MAX_DURATION:
             return span
         raise ValueError("is longer than ten years")
     is_number = isinstance(text, int | float) and not isinstance(text, bool) and 0 <= text < 1e9
     hint = f" (write {text}s for seconds)" if is_number else ""
     raise ValueError(f"is not a duration such as 400ms, 1.9s, 2m or 1h30m{hint}")
-
-
-def _nanoseconds(whole: str, fraction: str, unit: str) -> int:
-    return int(whole + fraction) * _UNITS[unit] // int(10 ** len(fraction))
 
 
 def format_duration(span: int) -> str:

@@ -42,6 +42,43 @@ OperationId = Literal[
 ]
 """The operations of openapi/obshell.yaml."""
 
+Identity = Literal[
+    "SINGLE",
+    "MASTER",
+    "FOLLOWER",
+    "CLUSTER AGENT",
+    "TAKE OVER MASTER",
+    "TAKE OVER FOLLOWER",
+    "SCALING OUT",
+    "SCALING IN",
+    "UNIDENTIFIED",
+]
+"""An agent's identity in its cluster (ob/agent/meta/agent_identity.go)."""
+
+QuirkName = Literal[
+    "refusal-is-never-sent",
+    "never-maintained-is-500",
+    "unreachable-owner-is-500",
+    "foreign-obproxy-id-is-forwarded-too",
+    "cancelled-rollback-is-stuck",
+    "body-id-overrules-path",
+    "lost-race-is-500",
+    "node-without-details-is-500",
+    "forwarded-pass-loses-its-body",
+    "logs-of-nothing-are-empty",
+    "status-has-no-trace-id",
+    "unheld-cluster-id-is-500",
+    "unreadable-show-details-is-500",
+    "body-that-is-no-object-is-eof",
+    "node-body-says-dag-operator",
+    "missing-header-is-400",
+    "no-oceanbase-is-500",
+    "undecryptable-body-is-500",
+    "panic-is-dated-at-start",
+]
+QUIRK_NAMES: Final[tuple[QuirkName, ...]] = get_args(QuirkName)
+"""Deviations of the server from its own rules, which openapi/obshell.yaml describes."""
+
 PREFIX: Final = "/api/v1"
 """The beginning of the API's paths (ob/agent/api/web/server.go:93-98)."""
 TASK_PREFIX: Final = f"{PREFIX}/task"

@@ -35,7 +35,7 @@ from oceanmock.obshell.gojson import Unreadable, parse_int
 from oceanmock.outgoing import body_of, target_of, with_body
 
 if TYPE_CHECKING:
-    from oceanmock.obshell.fields import Identity
+    from oceanmock.obshell.api import Identity
 
 AUTH_FAILED: Final = 10008
 MANUAL_FORWARD: Final = 2

@@ -14,7 +14,7 @@ import orjson
 
 from oceanmock.api import Request
 from oceanmock.obshell import errors
-from oceanmock.obshell.fields import QuirkName
+from oceanmock.obshell.api import QuirkName
 from oceanmock.obshell.gojson import Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.ids import GenericId, parse_generic_id
 from oceanmock.obshell.machine import lines_of, task_logs_at

@@ -16,7 +16,6 @@ from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.engine.machine import Change, Label, Part, states_until
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.obshell import world
-from oceanmock.obshell.fields import TenantLock
 from oceanmock.obshell.ids import GenericId, local_id
 from oceanmock.obshell.scenario import (
     Address,
@@ -26,6 +25,7 @@ from oceanmock.obshell.scenario import (
     Node,
     Scenario,
     SubTask,
+    TenantLock,
     node_number,
     sub_task_number,
 )

@@ -24,10 +24,11 @@ from oceanmock.errors import (
     UnderMaintenance,
     WrongIdentity,
 )
+from oceanmock.obshell.api import QuirkName
 from oceanmock.obshell.auth import AUTH_FAILED
 from oceanmock.obshell.crypto import SecurityError
-from oceanmock.obshell.fields import QuirkName, TenantLock
 from oceanmock.obshell.ids import InvalidGenericId
+from oceanmock.obshell.scenario import TenantLock
 from oceanmock.obshell.world import Template
 from oceanmock.openapi import Spec, operations_of
 

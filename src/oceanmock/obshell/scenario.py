@@ -8,31 +8,29 @@ whole file shows is checked in ``scenario_checks``. Words and texts are the serv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, ClassVar, Final, Literal, get_args
+import re
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from oceanmock import clock
 from oceanmock.obshell import states
-from oceanmock.obshell.api import API, ClientOperator, OperationId, Operator, State
-from oceanmock.obshell.fields import (
-    MAX_PER_OWNER,
-    NEWEST_VERSION,
-    DagNumber,
+from oceanmock.obshell.api import (
+    API,
+    ClientOperator,
     Identity,
-    Ip,
-    Maintenance,
-    Port,
+    OperationId,
+    Operator,
     QuirkName,
-    QuirkSelection,
-    RunTimeout,
-    ServedVersion,
-    TenantLock,
+    State,
 )
 from oceanmock.scenario.diagnostics import contradiction, wrong_value
 from oceanmock.scenario.faults import Fault, ShownId
 from oceanmock.scenario.fields import (
+    MAX_ID,
     BaseScenario,
     Duration,
     Id,
@@ -44,9 +42,91 @@ from oceanmock.scenario.fields import (
     Reference,
     StoryStep,
     Takes,
+    Timeout,
 )
 from oceanmock.scenario.submit_calls import JsonObject, StartsOn
 from oceanmock.text import suggest
+
+# --- fields ---------------------------------------------------------------------------------------
+
+MAX_PER_OWNER: Final = 99
+"""The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
+
+OLDEST_VERSION: Final = "4.2.3.0"
+NEWEST_VERSION: Final = API.version
+_VERSION: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){3}", re.ASCII)
+
+
+def _check_ip(text: str) -> str:
+    """Refuse an address whose leading zero byte Go drops in an id, which it then refuses."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise PydanticCustomError("bad_address", "is no IPv4 or IPv6 address") from None
+    if not address.packed[0]:
+        message = "begins with a zero byte: obshell would refuse its own ids"
+        raise PydanticCustomError("bad_address", message)
+    return str(address)
+
+
+def _check_version(text: str) -> str:
+    if not _VERSION.fullmatch(text):
+        raise PydanticCustomError("bad_version", "is not four numbers such as 4.5.0.0")
+    oldest, version, newest = (
+        [int(part) for part in item.split(".")] for item in (OLDEST_VERSION, text, NEWEST_VERSION)
+    )
+    if not oldest <= version <= newest:
+        limits = {"oldest": OLDEST_VERSION, "newest": NEWEST_VERSION}
+        raise PydanticCustomError("bad_version", "is not between {oldest} and {newest}", limits)
+    return text
+
+
+def _at_least_a_second(seconds: int) -> int:
+    if not seconds:
+        raise PydanticCustomError("bad_duration", "is shorter than 1s")
+    return seconds
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _also_with_commas(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"type": "string", "pattern": ","})
+
+
+QuirkSelection = Annotated[
+    tuple[Literal[QuirkName, "all"], ...],
+    OrOne(),
+    BeforeValidator(_split_commas),
+    Field(json_schema_extra=_also_with_commas),
+]
+ServedVersion = Annotated[str, AfterValidator(_check_version)]
+RunTimeout = Annotated[Timeout, AfterValidator(_at_least_a_second)]
+Ip = Annotated[str, AfterValidator(_check_ip)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+DagNumber = Annotated[int, Field(strict=True, ge=1, le=MAX_ID // (MAX_PER_OWNER + 1) ** 2)]
+"""An id so small that those of its nodes and their sub tasks stay within ``MAX_ID``."""
+
+
+class TenantLock(Model):
+    """The maintenance of one tenant."""
+
+    tenant: Name
+
+
+def _kind_of_maintenance(value: object) -> str:
+    return "<lock>" if isinstance(value, dict | TenantLock) else "<word>"
+
+
+Maintenance = Annotated[
+    Annotated[TenantLock, Tag("<lock>")]
+    | Annotated[Literal["none", "global", "obproxy"], Tag("<word>")],
+    Discriminator(_kind_of_maintenance),
+]
+
 
 # --- the models -----------------------------------------------------------------------------------
 
@@ -333,7 +413,7 @@ class Scenario(BaseScenario):
         return self.dags
 
 
-# --- numbers and references -----------------------------------------------------------------------
+# --- numbers --------------------------------------------------------------------------------------
 
 
 def number_below(owner: int, position: int) -> int:
@@ -343,39 +423,13 @@ def number_below(owner: int, position: int) -> int:
 
 def node_number(dag: Dag, position: int) -> int | None:
     """Return a node's number, or None where its dag gets one later."""
-    return dag.nodes[position].id or _below(dag.id, position)
+    return dag.nodes[position].id or (dag.id and number_below(dag.id, position))
 
 
 def sub_task_number(dag: Dag, node: int, position: int) -> int | None:
     """Return a sub task's number, or None where its dag gets one later."""
-    return dag.nodes[node].sub_tasks[position].id or _below(node_number(dag, node), position)
-
-
-def _below(owner: int | None, position: int) -> int | None:
-    return None if owner is None else number_below(owner, position)
-
-
-def find_dags(dags: Iterable[Dag], reference: Reference) -> list[int]:
-    """Return the positions of the dags of this number or name."""
-    return [place for place, dag in enumerate(dags) if reference in (dag.id, dag.name)]
-
-
-def find_nodes(dag: Dag, reference: Reference) -> list[int]:
-    """Return the positions of the nodes of this number or name."""
-    return [
-        place
-        for place, node in enumerate(dag.nodes)
-        if reference in (node_number(dag, place), node.name)
-    ]
-
-
-def find_sub_tasks(dag: Dag, node: int, reference: Reference) -> list[int]:
-    """Return the positions of the node's sub tasks of this number or name."""
-    return [
-        place
-        for place, sub_task in enumerate(dag.nodes[node].sub_tasks)
-        if reference in (sub_task_number(dag, node, place), sub_task.name or dag.nodes[node].name)
-    ]
+    owner = node_number(dag, node)
+    return dag.nodes[node].sub_tasks[position].id or (owner and number_below(owner, position))
 
 
 # --- from models to the machine -------------------------------------------------------------------

@@ -15,8 +15,7 @@ from typing import Any, Final, cast
 from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import machine
-from oceanmock.obshell.api import API, Operator
-from oceanmock.obshell.fields import Identity, TenantLock
+from oceanmock.obshell.api import API, Identity, Operator
 from oceanmock.obshell.scenario import (
     Attempt,
     Dag,
@@ -25,22 +24,22 @@ from oceanmock.obshell.scenario import (
     Scenario,
     Step,
     SubTask,
+    TenantLock,
     Until,
     excludes,
-    find_dags,
-    find_nodes,
-    find_sub_tasks,
     has_succeeded,
     is_in_time,
+    node_number,
     number_below,
     rules_of,
     script_of,
+    sub_task_number,
 )
 from oceanmock.scenario import story
 from oceanmock.scenario.diagnostics import Issue, Loc, Wording
 from oceanmock.scenario.loader import Format
 from oceanmock.scenario.names import ListKind, NamedPart, check_ids, check_story, outline
-from oceanmock.scenario.story import label_of
+from oceanmock.scenario.story import label_of, positions_of
 
 # --- ids and references ---------------------------------------------------------------------------
 
@@ -103,6 +102,7 @@ def simulate_story(scenario: Scenario, *, steps: int | None = None) -> story.Sto
 
 def steps_of(scenario: Scenario) -> list[story.Step]:
     """Return the story's steps, with positions for references, which have been checked."""
+    positions = positions_of((dag.id, dag.name) for dag in scenario.dags)
     steps = list[story.Step]()
     for step in scenario.story:
         target = step.until or step
@@ -110,7 +110,7 @@ def steps_of(scenario: Scenario) -> list[story.Step]:
         if reference is None:
             steps.append(story.Wait(step.wait or 0))
             continue
-        (place,) = find_dags(scenario.dags, reference)
+        place = positions[reference]
         part = _part_of(scenario.dags[place], target)
         if step.start is not None:
             steps.append(story.Start(place, step.answers))
@@ -126,11 +126,16 @@ def steps_of(scenario: Scenario) -> list[story.Step]:
 def _part_of(dag: Dag, target: Until | Step) -> story.Part:
     if target.node is None:
         return ()
-    (node,) = find_nodes(dag, target.node)
+    names = [(node_number(dag, place), node.name) for place, node in enumerate(dag.nodes)]
+    place = positions_of(names)[target.node]
     if isinstance(target, Step) or target.sub_task is None:
-        return (node,)
-    (sub_task,) = find_sub_tasks(dag, node, target.sub_task)
-    return node, sub_task
+        return (place,)
+    node = dag.nodes[place]
+    names = [
+        (sub_task_number(dag, place, nth), sub_task.name or node.name)
+        for nth, sub_task in enumerate(node.sub_tasks)
+    ]
+    return place, positions_of(names)[target.sub_task]
 
 
 def _stage(number: int) -> str:
@@ -238,10 +243,10 @@ def _first_tick(scenario: Scenario) -> Iterator[Issue]:
 
 
 def _stages(scenario: Scenario) -> Iterator[Issue]:
+    positions = positions_of((dag.id, dag.name) for dag in scenario.dags)
     for number, step in enumerate(scenario.story):
         if step.until is not None and step.until.stage is not None:
-            (place,) = find_dags(scenario.dags, step.until.dag)
-            nodes = len(scenario.dags[place].nodes)
+            nodes = len(scenario.dags[positions[step.until.dag]].nodes)
             if step.until.stage > nodes:
                 what = f"a dag of {nodes} nodes is never at stage {step.until.stage}"
                 yield Issue(("story", number, "until", "stage"), "unknown-value", what)

@@ -26,10 +26,9 @@ from oceanmock.engine.world import TaskItem, World, agreed_setting, with_overrid
 from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
-from oceanmock.obshell.api import API, ClientOperator
-from oceanmock.obshell.fields import MAX_PER_OWNER, Identity, TenantLock
+from oceanmock.obshell.api import API, ClientOperator, Identity
 from oceanmock.obshell.ids import GenericId, IdKind, local_id
-from oceanmock.obshell.scenario import Scenario, Switches
+from oceanmock.obshell.scenario import MAX_PER_OWNER, Scenario, Switches, TenantLock
 from oceanmock.obshell.states import DagState
 
 Store = Literal["agent", "cluster"]

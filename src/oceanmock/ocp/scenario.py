@@ -7,7 +7,7 @@ that are left out are filled by the engine from a seed. What only the whole file
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -41,6 +41,7 @@ from oceanmock.scenario.fields import (
     Timeout,
     Whole,
 )
+from oceanmock.scenario.story import positions_of
 from oceanmock.scenario.submit_calls import StartsOn
 from oceanmock.text import suggest
 
@@ -258,16 +259,22 @@ class Scenario(BaseScenario):
 
 def script_of(task: Task) -> states.TaskScript:
     """Return the machine's script of a task whose references have been checked."""
-    scripts = [
-        states.SubtaskScript(
-            attempts=_attempts(subtask.attempts),
-            rollbacks=_attempts(subtask.rollback),
-            needs=needs,
-            timeout=subtask.timeout,
-            prohibits_rollback=subtask.prohibit_rollback,
+    scripts = list[states.SubtaskScript]()
+    for subtask, needs in zip(task.subtasks, upstreams_of(task), strict=True):
+        runs = [
+            states.Attempt(run.takes, run.ends or "SUCCESSFUL", run.log)
+            for run in (*subtask.attempts, *subtask.rollback)
+        ]
+        count = len(subtask.attempts)
+        scripts.append(
+            states.SubtaskScript(
+                attempts=tuple(runs[:count]),
+                rollbacks=tuple(runs[count:]),
+                needs=needs,
+                timeout=subtask.timeout,
+                prohibits_rollback=subtask.prohibit_rollback,
+            )
         )
-        for subtask, needs in zip(task.subtasks, upstreams_of(task), strict=True)
-    ]
     return states.TaskScript(
         subtasks=tuple(scripts),
         concurrency=task.concurrency,
@@ -285,30 +292,13 @@ def rules_of(tick: int, switches: Switches) -> states.Rules:
     )
 
 
-def find_subtask(task: Task, reference: Reference) -> int | None:
-    """Return the position of the subtask with this id or name, or None."""
-    for position, subtask in enumerate(task.subtasks):
-        if reference in (subtask.id, subtask.name):
-            return position
-    return None
-
-
 def upstreams_of(task: Task) -> list[tuple[int, ...]]:
     """Return the positions of each subtask's upstreams."""
-    places: dict[int | str | None, int] = {}
-    for place, subtask in enumerate(task.subtasks):
-        places.setdefault(subtask.id, place)
-        places.setdefault(subtask.name, place)
+    positions = positions_of([(subtask.id, subtask.name) for subtask in task.subtasks])
     upstreams = list[tuple[int, ...]]()
     for place, subtask in enumerate(task.subtasks):
-        needs = subtask.needs
-        previous = (place - 1,) if place else ()
-        upstreams.append(
-            previous if needs is None else tuple(dict.fromkeys(map(places.__getitem__, needs)))
-        )
+        needs = [place - 1] if place else []
+        if subtask.needs is not None:
+            needs = [positions[reference] for reference in subtask.needs]
+        upstreams.append(tuple(dict.fromkeys(needs)))
     return upstreams
-
-
-def _attempts(attempts: Sequence[Attempt]) -> tuple[states.Attempt, ...]:
-    scripts = [states.Attempt(item.takes, item.ends or "SUCCESSFUL", item.log) for item in attempts]
-    return tuple(scripts)

@@ -22,7 +22,6 @@ from oceanmock.ocp.scenario import (
     Scenario,
     Subtask,
     Task,
-    find_subtask,
     rules_of,
     script_of,
     upstreams_of,
@@ -40,7 +39,7 @@ from oceanmock.scenario.names import (
     items_of,
     outline,
 )
-from oceanmock.scenario.story import label_of
+from oceanmock.scenario.story import label_of, positions_of
 
 # --- ids and references ---------------------------------------------------------------------------
 
@@ -91,6 +90,7 @@ def simulate_story(scenario: Scenario, *, steps: int | None = None) -> story.Sto
 
 def steps_of(scenario: Scenario) -> list[story.Step]:
     """Return the story's steps, with positions for references, which have been checked."""
+    positions = positions_of([(task.id, task.name) for task in scenario.tasks])
     steps = list[story.Step]()
     for step in scenario.story:
         target = step.until or step
@@ -98,13 +98,10 @@ def steps_of(scenario: Scenario) -> list[story.Step]:
         if reference is None:
             steps.append(story.Wait(step.wait or 0))
             continue
-        place, task = next(
-            (place, task)
-            for place, task in enumerate(scenario.tasks)
-            if reference in (task.id, task.name)
-        )
-        subtask = None if target.subtask is None else find_subtask(task, target.subtask)
-        part = () if subtask is None else (subtask,)
+        place, part = positions[reference], tuple[int, ...]()
+        if target.subtask is not None:
+            subtasks = scenario.tasks[place].subtasks
+            part = (positions_of([(item.id, item.name) for item in subtasks])[target.subtask],)
         if step.start is not None:
             steps.append(story.Start(place))
         elif step.until is not None:

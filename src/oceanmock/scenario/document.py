@@ -130,11 +130,15 @@ class Document:
             return (nodes[int(step)], nodes[int(step)]) if is_place else None
         pairs = list(zip(nodes[::2], nodes[1::2], strict=True))
         own = next((pair for pair in reversed(pairs) if pair[0].data == step), None)
-        merged = (part for key, value in pairs if _merges(key) for part in self._parts_of(value))
-        return own or next(filter(None, (self._find(part, step) for part in merged)), None)
+        merged = (
+            self._find(part, step) for key, value in pairs for part in self._merged(key, value)
+        )
+        return own or next(filter(None, merged), None)
 
-    def _parts_of(self, value: _Node) -> list[_Node]:
+    def _merged(self, key: _Node, value: _Node) -> list[_Node]:
         """Return the mappings that a merge key brings in; the first one's keys outrank others."""
+        if key.data != "<<" or not _is_plain(key.event):
+            return []
         return self._nodes[id(value.data)] if isinstance(value.data, list) else [value]
 
     # --- from events to data ---
@@ -194,8 +198,8 @@ class Document:
     def _mapping(self, nodes: list[_Node]) -> dict[Any, Any]:
         own, merged, keys = dict[Any, Any](), dict[Any, Any](), dict[Any, Any]()
         for key, value in zip(nodes[::2], nodes[1::2], strict=True):
-            if _merges(key):
-                for part in self._parts_of(value):
+            if key.data == "<<" and _is_plain(key.event):
+                for part in self._merged(key, value):
                     if not isinstance(part.data, dict):
                         raise _error(key.event, "`<<` merges mappings only")
                     merged = part.data | merged
@@ -210,10 +214,6 @@ class Document:
 
 
 _data_of: Final = attrgetter("data")
-
-
-def _merges(key: _Node) -> bool:
-    return bool(key.data == "<<") and _is_plain(key.event)
 
 
 def _is_plain(event: Any) -> bool:

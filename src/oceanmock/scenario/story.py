@@ -134,6 +134,15 @@ def label_of(thing: Any, place: int) -> str:
     return thing.name or str(thing.id or place + 1)
 
 
+def positions_of(labels: Iterable[tuple[int | None, str | None]]) -> dict[Any, int]:
+    """Return the position of the first thing of each id and name."""
+    positions: dict[Any, int] = {}
+    for place, (id, name) in enumerate(labels):
+        positions.setdefault(id, place)
+        positions.setdefault(name, place)
+    return positions
+
+
 class StoryDivergesError(AuthorError):
     """Step ``number`` (from 0) cannot happen."""
 
