@@ -15,7 +15,7 @@ from kit_world import FAR, World
 from oceanmock.engine.sandboxes import Sandboxes
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.http.admin import AdminContext, service
-from oceanmock.http.admin_scenarios import ScenarioCatalog
+from oceanmock.http.admin_values import ScenarioCatalog
 from oceanmock.http.pipeline import MAX_BODY_BYTES
 from oceanmock.library import library_names, read_scenario
 from oceanmock.obshell.world import Dags
@@ -834,6 +834,32 @@ def test_a_task_is_explained_as_json_and_as_text(admin: Ask) -> None:
     assert told.json()["state"] == "FAILED"
     assert text.headers["content-type"] == "text/plain; charset=utf-8"
     assert "is FAILED" in text.text
+
+
+def test_a_report_has_the_requests_the_tasks_and_what_was_unexpected(admin: Ask, ask: Ask) -> None:
+    ask("GET", TASK)
+    ask("GET", "/nowhere")
+    admin("POST", "/sandboxes/default/faults", json={"operation": "retryTask", "reset": True})
+
+    report = admin("GET", "/sandboxes/default/report").json()
+
+    (task,) = report["tasks"]
+    assert report["requests"] == 2
+    assert f"GET {TASK} by manager, answered 200: RUNNING/EXECUTE" in report["journal"]
+    assert task["title"].startswith("task 35000312 ")
+    assert f"is {task['state']}" in task["explanation"]
+    assert report["unexpected_requests"][0].startswith("GET /nowhere")
+    assert report["unused_faults"] == ["fault 1 (retryTask, reset) counted 0 requests"]
+
+
+def test_a_report_for_people_has_as_many_tasks_as_the_request_says(admin: Ask) -> None:
+    path = "/sandboxes/default/report?format=text&tasks="
+
+    with_task, without = admin("GET", f"{path}1").text, admin("GET", f"{path}0").text
+
+    assert "Because" in with_task
+    assert without.startswith("0 requests")
+    assert "other tasks:\n  35000312 " in without
 
 
 def test_a_dag_is_explained_too(admin: Ask) -> None:

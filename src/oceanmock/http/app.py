@@ -11,7 +11,7 @@ from __future__ import annotations
 from asyncio import CancelledError, timeout
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
@@ -22,8 +22,8 @@ from oceanmock.engine.faults import InjectedFault, apply_fault
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.sandboxes import NoSuchSandbox, Sandboxes, TwoSandboxes
 from oceanmock.http import admin
-from oceanmock.http.admin import AdminContext, Ports
-from oceanmock.http.admin_scenarios import ScenarioCatalog
+from oceanmock.http.admin import AdminContext
+from oceanmock.http.admin_values import ScenarioCatalog
 from oceanmock.http.pipeline import (
     SANDBOX,
     Encoded,
@@ -35,6 +35,9 @@ from oceanmock.http.pipeline import (
     send_response,
 )
 from oceanmock.scenario.fields import BaseScenario
+
+if TYPE_CHECKING:
+    from oceanmock.http.server import Ports
 
 SANDBOX_HEADER: Final = b"x-oceanmock-sandbox"
 SANDBOX_PATH: Final = "/sandboxes/"

@@ -16,12 +16,12 @@ import pytest
 from oceanmock.apis import APIS
 from oceanmock.handles import SandboxHandle
 from oceanmock.pytest_plugin import PluginOptions
-from oceanmock.pytest_plugin.report import journal_of
 from oceanmock.report.coverage import Coverage
 
 WORKER_KEY: Final = "oceanmock_coverage"
 """The key of a worker's output that has its coverage."""
 MAX_EXPLAINED_TASKS: Final = 100
+JOURNAL_LIMIT: Final = 1000
 
 
 class CoverageRecorder:
@@ -39,7 +39,8 @@ class CoverageRecorder:
         """
         api = sandbox.API.name
         scenarios = [scenario["name"] for scenario in sandbox.json()["scenarios"]]
-        self._coverage.add(api, scenarios, journal_of(sandbox))
+        page = sandbox.admin.ask("GET", "/journal", query={"limit": JOURNAL_LIMIT})
+        self._coverage.add(api, scenarios, page["entries"])
         for row in sandbox.rows()[:MAX_EXPLAINED_TASKS]:
             path = f"/tasks/{api}/{row['id']}/explain"
             self._coverage.add_explanation(api, sandbox.admin.ask("GET", path))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
@@ -29,6 +29,7 @@ from oceanmock.pytest_plugin.marks import (
     read_marks,
     scenario_folders,
 )
+from oceanmock.text import plural
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 Handle = TypeVar("Handle", bound=SandboxHandle)
 
-MAX_NAME_LENGTH: Final = 60
+MAX_TEST_NAME_LENGTH: Final = 60
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9]+")
 _APIS: Final = pytest.StashKey[ScenarioApis]()
 """The APIs of the scenarios of the session's server."""
@@ -144,7 +145,7 @@ def _checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _sandbox_name(item: pytest.Item) -> str:
     """Return a unique name by which the test is recognized in lists of sandboxes."""
-    name = _NOT_IN_NAMES.sub("-", item.name).strip("-")[:MAX_NAME_LENGTH].strip("-")
+    name = _NOT_IN_NAMES.sub("-", item.name).strip("-")[:MAX_TEST_NAME_LENGTH].strip("-")
     return f"{name or 'test'}-{token_hex(4)}"
 
 
@@ -157,6 +158,69 @@ def check_marks(item: pytest.Item) -> None:
 
 
 # --- failures -------------------------------------------------------------------------------------
+
+
+MAX_REPORTED_SANDBOXES: Final = 3
+MAX_VIOLATIONS: Final = 10
+ADVICE: Final = (
+    "This test is strict. @pytest.mark.scenario(strict=False) makes it lenient; "
+    "`journal.clear()` and `faults.clear()` forget what is meant to be so."
+)
+
+
+def failure_sections(
+    sandboxes: Sequence[SandboxHandle], failure: str, *, is_setup: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield a title and a text for each journal and task, but not what the failure shows.
+
+    A report never fails a test in another way: it says why something cannot be shown.
+    """
+    apis = [sandbox.API.name for sandbox in sandboxes]
+    for sandbox in sandboxes[:MAX_REPORTED_SANDBOXES]:
+        api = sandbox.API.name
+        label = api if apis.count(api) == 1 else f"{api}, {sandbox.name}"
+        try:
+            report = sandbox.admin.ask("GET", "/report")
+        except OceanmockError as error:
+            yield f"oceanmock ({label})", f"what happened cannot be told: {error}"
+            continue
+        if is_setup and not report["requests"]:
+            continue  # it was only just made
+        yield f"oceanmock journal ({label})", report["journal"] or "nothing was asked"
+        for task in report["tasks"]:
+            explanation, timeline = task["explanation"], task["timeline"]
+            is_shown = explanation.partition("\n")[0] in failure
+            text = timeline if is_shown else f"{explanation}\n{timeline}"
+            yield f"oceanmock {task['title']}: {task['state']}", text
+        if rest := report["other_tasks"]:
+            yield f"oceanmock: {len(rest)} more {sandbox.API.root.title}s", ", ".join(rest)
+    if more := sandboxes[MAX_REPORTED_SANDBOXES:]:
+        names = ", ".join(sandbox.name for sandbox in more)
+        yield f"oceanmock: {len(more)} more sandboxes", names
+
+
+def strict_violations(sandbox: SandboxHandle) -> str:
+    """Return what strict mode refuses and the request log, or "" if there is nothing."""
+    report = sandbox.admin.ask("GET", "/report", query={"tasks": 0})
+    requests, faults = report["unexpected_requests"], report["unused_faults"]
+    lines: list[str] = []
+    if requests:
+        lines.append(
+            f"{plural(len(requests), 'request')} to {sandbox.API.name} meant no operation:"
+        )
+        lines += _first(requests)
+    if faults:
+        verb = "have" if len(faults) > 1 else "has"
+        lines.append(f"{plural(len(faults), 'fault')} {verb} struck nothing:")
+        lines += _first(faults)
+    log = report["journal"] or "nothing was asked"
+    return "\n".join([*lines, "all that was asked:", log, ADVICE]) if lines else ""
+
+
+def _first(texts: Sequence[str]) -> Iterator[str]:
+    yield from (f"  {text}" for text in texts[:MAX_VIOLATIONS])
+    if len(texts) > MAX_VIOLATIONS:
+        yield f"  … and {len(texts) - MAX_VIOLATIONS} more"
 
 
 class SandboxObserver:
@@ -194,8 +258,6 @@ class SandboxObserver:
             self._recorder.record(sandbox)
         is_error_under_way = sys.exc_info()[0] is not None
         if sandbox.strict and not self._has_failed and not is_error_under_way:
-            from oceanmock.pytest_plugin.report import strict_violations  # noqa: PLC0415 (slow)
-
             violations = strict_violations(sandbox)
             if violations:
                 pytest.fail(violations, pytrace=False)
@@ -216,8 +278,6 @@ class SandboxObserver:
         """Add the open sandboxes of a failed test to its report."""
         report = yield
         if report.failed:
-            from oceanmock.pytest_plugin.report import failure_sections  # noqa: PLC0415 (slow)
-
             self._has_failed = True
             add = getattr(report.longrepr, "addsection", lambda *it: report.sections.append(it))
             sandboxes = self._sandboxes_of(item)

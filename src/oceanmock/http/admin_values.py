@@ -1,0 +1,315 @@
+"""Read and write the values of the admin API: tokens, scenarios, sandboxes, faults and tasks.
+
+A scenario comes by name, as an object or as a text. A name is never read as a path: it means a
+scenario that the server was started with, or one of the library. An error in a text has its line
+and column; one in an object, its path (``scenarios[0].tasks[1].name``). Ids are texts, as obshell's
+generic ids have too many digits for many a JSON reader.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from oceanmock.api import Api, ApiError, Request
+from oceanmock.apis import api_named
+from oceanmock.clock import LATEST
+from oceanmock.engine.faults import FaultStatistics
+from oceanmock.engine.log import Create
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.world import TaskItem
+from oceanmock.errors import AuthorError
+from oceanmock.library import library_names, load_scenario, read_scenario, scenario_of
+from oceanmock.openapi import Spec, load_spec, spec_path
+from oceanmock.scenario.document import too_many_values, value_count
+from oceanmock.scenario.fields import BaseScenario
+from oceanmock.text import did_you_mean, format_instant, parse_duration, parse_instant, suggest
+
+Json = dict[str, Any]
+
+TOKEN_HEADER: Final = b"x-oceanmock-token"
+EARLIEST: Final = parse_instant("1980-01-01T00:00:00Z")
+MAX_SCENARIO_STEPS: Final = 200_000
+"""The most subtasks or sub tasks of one request; a template that repeats needs few bytes."""
+MAX_SCENARIO_VALUES: Final = 50_000
+"""The most keys and values of one scenario: reading it blocks every other request."""
+_SCENARIO_NAME: Final = re.compile(r"[^\s:{\[]+")
+_UNKNOWN_KEY: Final = re.compile(
+    r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'"
+)
+
+
+# --- the contract ---------------------------------------------------------------------------------
+
+
+def admin_spec(apis: Sequence[Api]) -> Spec:
+    """Return the contract of the admin API, with the words of these APIs."""
+    spec = load_spec(spec_path("admin"))
+    names = [api.name for api in apis]
+    if spec["components"]["schemas"]["ApiName"]["enum"] == names:
+        return spec
+    spec = copy.deepcopy(dict(spec))
+    schemas = spec["components"]["schemas"]
+    schemas["ApiName"]["enum"] = names
+    for name in ("NewSandbox", "MoreScenarios"):
+        schemas[name]["properties"]["api"]["enum"] = names
+    for api in apis:
+        schemas["Sandbox"]["properties"].setdefault(api.scripts_key, {"type": "integer"})
+        schemas["NewSandbox"]["properties"].setdefault(api.switches_key, {"type": "object"})
+    return spec
+
+
+def hint_for(spec: Spec, operation_id: str, detail: str) -> str:
+    """Return a suggestion for the unknown key that a validation error names, or ""."""
+    unknown = _UNKNOWN_KEY.search(detail)
+    if unknown is None:
+        return ""
+    within, key = unknown.groups()
+    operation = next(
+        operation
+        for item in spec["paths"].values()
+        for operation in item.values()
+        if isinstance(operation, dict) and operation.get("operationId") == operation_id
+    )
+    schema = resolve(spec, operation["requestBody"]["content"]["application/json"]["schema"])
+    if within is not None:
+        schema = resolve(spec, schema["properties"].get(within, {}))
+    keys = list(schema.get("properties", ()))
+    return f". {suggest(key, keys)}" if keys else ""
+
+
+def resolve(spec: Spec, node: dict[str, Any]) -> dict[str, Any]:
+    """Return a node of a contract, or what its reference points to."""
+    target: Any = node
+    if "$ref" in node:
+        target = spec
+        for part in node["$ref"].removeprefix("#/").split("/"):
+            target = target[part]
+    return dict(target)
+
+
+# --- the sender -----------------------------------------------------------------------------------
+
+
+def tokens_of(request: Request) -> list[bytes]:
+    """Return the tokens that a request has, in either header."""
+    tokens = []
+    for name, value in request.headers:
+        if name == TOKEN_HEADER:
+            tokens.append(value.strip())
+        elif name == b"authorization":
+            scheme, _, rest = value.strip().partition(b" ")
+            tokens.append(rest.strip() if scheme.lower() == b"bearer" else value)
+    return tokens
+
+
+def is_near(request: Request) -> bool:
+    """Return whether it comes from this machine, and not from another site's page in a browser."""
+    origin = request.header(b"origin")
+    if origin is not None:
+        try:
+            site = urlsplit(origin.decode("latin-1")).hostname or ""
+        except ValueError:
+            return False
+        if site != "localhost" and not _is_loopback(site):
+            return False
+    return request.client is None or _is_loopback(request.client[0])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+def read_duration(key: str, text: str) -> int:
+    """Return the nanoseconds of a duration. Raises ApiError."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ApiError("wrong request", f"`{key}` is {text[:100]!r}, which {error}.") from None
+
+
+def read_instant(key: str, text: str) -> int:
+    """Return an instant that a clock can show. Raises ApiError."""
+    try:
+        at = parse_instant(text)
+    except ValueError as error:
+        raise ApiError("wrong request", f"`{key}`: {error}.") from None
+    if not EARLIEST <= at <= LATEST:
+        raise ApiError("wrong request", f"`{key}` is not between the years 1980 and 2999.")
+    return at
+
+
+def check_switches(api: Api, switches: Mapping[str, Any]) -> None:
+    """Raise AuthorError for a switch that an API does not have, or a wrong value."""
+    model, key = api.scenario.Switches, api.switches_key
+    for name in switches:
+        if name not in model.model_fields:
+            hint = suggest(name, list(model.model_fields))
+            raise AuthorError(f"{key}: {name[:200]!r} is no switch. {hint}")
+    try:
+        model.model_validate(switches)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        path = ".".join(str(part) for part in (key, *problem["loc"]))
+        raise AuthorError(f"{path}: {problem['msg']}") from None
+
+
+# --- scenarios and templates ----------------------------------------------------------------------
+
+
+class ScenarioCatalog:
+    """Find scenarios by name: those the server was started with, and the library."""
+
+    def __init__(self, served: Iterable[BaseScenario] = ()) -> None:
+        self._by_name: dict[str, BaseScenario] = {scenario.name: scenario for scenario in served}
+
+    def names(self) -> list[str]:
+        """Return all names, sorted."""
+        return sorted({*self._by_name, *library_names()})
+
+    def get(self, name: str) -> BaseScenario:
+        """Return the scenario of a name. Raises AuthorError with the nearest name."""
+        if name not in self._by_name:
+            if name not in library_names():
+                hint = did_you_mean(name, self.names())
+                raise AuthorError(f"there is no scenario {name[:200]!r} here. {hint}".rstrip())
+            self._by_name[name] = load_scenario(name)
+        return self._by_name[name]
+
+    def read(self, body: Mapping[str, Any], apis: Sequence[Api]) -> tuple[BaseScenario, ...]:
+        """Return the scenarios of a request. Raises AuthorError with everything wrong in them."""
+        scenarios = tuple(
+            self._scenario(source, f"scenarios[{number}]")
+            for number, source in enumerate(body.get("scenarios", ()))
+        )
+        api = body.get("api")
+        for scenario in scenarios:
+            if api not in (None, scenario.api):
+                raise AuthorError(
+                    f"scenario {scenario.name!r} is of {scenario.api}, and {api} is asked for: "
+                    f"api={scenario.api!r} would take it."
+                )
+        _check_size(scenarios, apis)
+        return scenarios
+
+    def _scenario(self, source: str | Json, place: str) -> BaseScenario:
+        """Return the scenario of a name, an object or a text; ``place`` is where it was given."""
+        if not isinstance(source, str):
+            if value_count(source) > MAX_SCENARIO_VALUES:
+                raise too_many_values(place, MAX_SCENARIO_VALUES)
+            return scenario_of(source, path=place)
+        if _SCENARIO_NAME.fullmatch(source):
+            return self.get(source)
+        return read_scenario(source, path=place, max_values=MAX_SCENARIO_VALUES)
+
+
+def _check_size(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> None:
+    """Raise AuthorError where scenarios have more steps than a request may bring."""
+    steps = sum(api_named(item.api, apis).module("world").steps_of(item) for item in scenarios)
+    if steps > MAX_SCENARIO_STEPS:
+        raise AuthorError(
+            f"these scenarios have {steps:,} subtasks, with all that repeats; at most "
+            f"{MAX_SCENARIO_STEPS:,} can be given in one request."
+        )
+
+
+def create_from_template(sandbox: Sandbox, api: Api, template: Json) -> str:
+    """Start a task from a template, now, and return its id; the first one's where it repeats.
+
+    Raises AuthorError with everything wrong in the template, or IdTaken.
+    """
+    key, settings = api.scripts_key, sandbox.worlds[api.name].settings()
+    data = {"summary": "A template", "api": api.name, **settings, key: [template]}
+    try:
+        scenario = scenario_of(data, path="template")
+    except AuthorError as error:
+        raise AuthorError(str(error).replace(f"template.{key}[0]", "template")) from None
+    if any(getattr(script, "starts_on", None) for script in getattr(scenario, key)):
+        raise AuthorError("template.starts_on: a task that is created is born at once.")
+    _check_size([scenario], [api])
+    id: str = sandbox.execute(Create(api.name, scenario))
+    return id
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+def host_of(server: str) -> str:
+    """Return the host of a URL; brackets stay around an IPv6 address."""
+    try:
+        host = urlsplit(server).hostname or "127.0.0.1"
+    except ValueError:
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def sandbox_json(sandbox: Sandbox, apis: Iterable[Api]) -> Json:
+    """Return a sandbox, without the URLs by which it is reached."""
+    clock = sandbox.clock
+    body: Json = {
+        "name": sandbox.name,
+        "progression": clock.progression,
+        "speed": clock.speed,
+        "now": format_instant(clock.now()),
+        "started": format_instant(sandbox.started),
+        "seed": sandbox.spec.seed,
+        "requests": sandbox.journal.count(),
+        "faults": len(sandbox.faults()),
+        "scenarios": [head_json(scenario) for scenario in sandbox.scenarios],
+    }
+    for api in apis:
+        world = sandbox.worlds[api.name]
+        body |= {api.scripts_key: len(world), **world.details()}
+    return body
+
+
+def head_json(scenario: BaseScenario) -> Json:
+    """Return what a scenario is about."""
+    return {"name": scenario.name, "api": scenario.api, "summary": scenario.summary}
+
+
+def fault_json(statistics: FaultStatistics) -> Json:
+    """Return a fault with its counters."""
+    return {
+        "name": statistics.name,
+        "counted": statistics.calls,
+        "strikes": statistics.strikes,
+        "fault": statistics.fault.to_json(),
+    }
+
+
+def task_json(sandbox: Sandbox, api: Api, id: str) -> Json:
+    """Return a task with its parts. Raises NoSuchTask."""
+    item = sandbox.worlds[api.name].item(id)
+    body: Json = {"api": api.name, **part_json(item)}
+    body["born"] = format_instant(item.started or 0)
+    if item.stage is not None:
+        body["stage"] = item.stage
+    return body
+
+
+def part_json(item: TaskItem) -> Json:
+    """Return a task or a part of one, with its own parts where it has some."""
+    body: Json = {
+        "id": item.id,
+        "number": item.number,
+        "name": item.name,
+        "state": item.state,
+        "operation": item.operation,
+    }
+    if item.parts is not None:
+        body["parts"] = [part_json(part) for part in item.parts]
+    return body
