@@ -19,6 +19,7 @@ from rich.console import Console
 from conform_results import SECOND, a_clean_result, a_finding, a_result, an_exchange
 from golden import assert_golden
 from oceanmock.checks import CheckResult
+from oceanmock.conformance import reports
 from oceanmock.conformance.model import (
     CheckFailed,
     Event,
@@ -28,7 +29,6 @@ from oceanmock.conformance.model import (
     Result,
     Waiting,
 )
-from oceanmock.conformance.reports import texts
 from oceanmock.conformance.reports.diagram import diagrams_of, draw
 from oceanmock.conformance.reports.files import (
     RENDERERS,
@@ -141,11 +141,11 @@ def test_spans_are_told_as_people_read_them(span: int, told: str) -> None:
         (b'{"a":[1]}', '{\n  "a": [\n    1\n  ]\n}'),
         (b"not JSON\x00", "not JSON\\x00"),
         (b"\xff\xfe", "ff fe"),
-        (b"[" * 100_000, "[" * texts.MAX_SHOWN_BODY + "\n… 83,616 more bytes"),
+        (b"[" * 100_000, "[" * reports.MAX_SHOWN_BODY + "\n… 83,616 more bytes"),
     ],
 )
 def test_bodies_are_laid_out_as_far_as_they_can_be(body: bytes, text: str) -> None:
-    assert texts.body_text(body) == text
+    assert reports.body_text(body) == text
 
 
 # --- JUnit XML ------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def test_a_diagram_counts_what_was_seen_and_keeps_what_was_not() -> None:
 
     task, _ = diagrams_of(a_clean_result(walked=walked, shown=Counter()))
 
-    steps = {(each.before, each.after): (each.triggers, each.count) for each in task.steps}
+    steps = {(each.before, each.after): (each.triggers, each.count) for each in task.moves}
     assert steps["FAILED/EXECUTE", "RUNNING/RETRY"] == (("task.RETRY",), 2)
     assert steps["RUNNING/EXECUTE", "FAILED/EXECUTE"] == (("time",), 0)
     assert task.observed == 1

@@ -84,7 +84,7 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
     from oceanmock.conformance.extra import check_extra
 
     check_extra()
-    from oceanmock.conformance.reports import files, texts
+    from oceanmock.conformance.reports import exit_code, files
 
     options = ConformOptions(**values)
     if problem := next(problems_of(options), ""):
@@ -108,7 +108,7 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
         click.echo(traceback.format_exc(), err=True)
         click.echo("This is a defect in oceanmock, not in the server.", err=True)
         ctx.exit(UNTESTABLE)
-    ctx.exit(texts.exit_code(results))
+    ctx.exit(exit_code(results))
 
 
 def _check_target(options: ConformOptions) -> Result:

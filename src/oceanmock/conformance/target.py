@@ -24,7 +24,7 @@ from oceanmock.clock import SECOND, pause, stopwatch
 from oceanmock.conformance.http_client import Auth, HttpClient
 from oceanmock.conformance.model import Api, Listener, Options, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.conformance.problems import Problem, problem_of
-from oceanmock.conformance.reports.texts import line
+from oceanmock.conformance.reports import line
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 

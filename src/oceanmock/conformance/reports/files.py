@@ -2,7 +2,7 @@
 
 The same results give the same text. JSON: durations in milliseconds, instants in RFC 3339, bodies
 as exact text or as Base64 (``body_kind``), cut after 64 KiB. ``result.schema.json`` describes it,
-and changes with ``FORMAT``. JUnit XML: a test case per rule and operation. A violation is a
+and changes with ``REPORT_FORMAT``. JUnit XML: a test case per rule and operation. A violation is a
 failure; a known deviation and a rule that was never checked are skipped. Missing responses are a
 suite of their own, and so is each story. It has only attributes that Jenkins accepts
 (jenkinsci/xunit-plugin: junit-10.xsd), and failures have the type that Surefire requires.
@@ -12,21 +12,24 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 from xml.etree import ElementTree
 
 from oceanmock import __version__
 from oceanmock.checks import CheckResult, Exchange, Headers
 from oceanmock.clock import SECOND
+from oceanmock.conformance import reports
 from oceanmock.conformance.model import Result
-from oceanmock.conformance.reports import html, texts
+from oceanmock.conformance.reports import html
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.text import format_instant
 
-FORMAT: Final = 1
+REPORT_FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("result.schema.json")
 MAX_JSON_BODY: Final = 64 * 2**10
 MAX_JUNIT_BODY: Final = 2000
@@ -34,36 +37,26 @@ ANY_OPERATION: Final = "any operation"
 
 # --- JSON -----------------------------------------------------------------------------------------
 
-Json = dict[str, Any]
-
 
 def render_json(results: Sequence[Result]) -> str:
     """Return the JSON report, with a newline at its end."""
-    code = texts.exit_code(results)
+    code = reports.exit_code(results)
     report = {
         "oceanmock": __version__,
-        "format": FORMAT,
+        "format": REPORT_FORMAT,
         "exit_code": code,
-        "verdict": texts.VERDICTS[code][0],
+        "verdict": reports.VERDICTS[code][0],
         "runs": [_run(item) for item in results],
     }
     return json.dumps(report, indent=2, ensure_ascii=True) + "\n"
 
 
-def _run(result: Result) -> Json:
-    _, matrix = texts.matrix(result)
+def _run(result: Result) -> dict[str, Any]:
     return {
-        "target": result.target,
-        "api": result.api,
-        "version": result.version,
-        "seed": result.seed,
-        "command": result.command,
-        "started": result.started,
+        **_values(result, "target", "api", "version", "seed", "command", "started"),
         "duration_ms": _ms(result.took),
-        "writes": result.writes,
-        "interrupted": result.interrupted,
-        "exit_code": result.exit_code,
-        "verdict": texts.VERDICTS[result.exit_code][0],
+        **_values(result, "writes", "interrupted", "exit_code"),
+        "verdict": reports.VERDICTS[result.exit_code][0],
         "requests": result.asked,
         "phases": [
             {"phase": name, "duration_ms": _ms(took)} for name, took in result.phases.items()
@@ -72,27 +65,24 @@ def _run(result: Result) -> Json:
             {
                 "operation": name,
                 "statuses": {
-                    texts.status_name(cell.status): cell.count
+                    reports.status_name(cell.status): cell.count
                     for cell in sorted(cells, key=lambda cell: cell.status)
                     if cell.count
                 },
                 "missing": sorted(cell.status for cell in cells if cell.is_missing),
             }
-            for name, cells in matrix.items()
+            for name, cells in reports.matrix(result)[1].items()
         ],
         "rules": [
             {
-                "rule": item.rule,
-                "checks": item.checks,
-                "violations": item.violations,
-                "known": item.known,
+                **asdict(item),
                 "operations": {
                     operation: count
                     for (rule, operation), count in sorted(result.checked.items())
                     if rule == item.rule and count
                 },
             }
-            for item in texts.rule_lines(result)
+            for item in reports.rule_lines(result)
         ],
         "findings": [_finding(item) for item in result.findings],
         "known": [_finding(item) for item in result.known],
@@ -112,13 +102,8 @@ def _run(result: Result) -> Json:
             {
                 "story": name,
                 "steps": [
-                    {
-                        "text": step.text,
-                        "outcome": step.outcome,
-                        "detail": step.detail,
-                        "duration_ms": _ms(step.took),
-                    }
-                    for step in steps
+                    {**_values(item, "text", "outcome", "detail"), "duration_ms": _ms(item.took)}
+                    for item in steps
                 ],
             }
             for name, steps in result.stories.items()
@@ -126,39 +111,30 @@ def _run(result: Result) -> Json:
     }
 
 
-def _finding(finding: CheckResult) -> Json:
+def _values(record: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in names}
+
+
+def _finding(finding: CheckResult) -> dict[str, Any]:
     return {
-        "rule": finding.rule,
-        "operation": finding.operation,
-        "status": finding.status,
-        "path": finding.path,
-        "breadcrumb": finding.breadcrumb,
-        "message": finding.message,
-        "source": finding.source,
-        "known": finding.known,
-        "curl": finding.curl,
+        **_values(finding, "rule", "operation", "status", "path", "breadcrumb"),
+        **_values(finding, "message", "source", "known", "curl"),
         "exchange": None if finding.exchange is None else _exchange(finding.exchange),
     }
 
 
-def _exchange(exchange: Exchange) -> Json:
+def _exchange(exchange: Exchange) -> dict[str, Any]:
     return {
-        "number": exchange.number,
-        "phase": exchange.phase,
-        "operation": exchange.operation,
+        **_values(exchange, "number", "phase", "operation"),
         "sent_at": format_instant(exchange.sent_at, digits=3, padded=True),
         "duration_ms": _ms(exchange.took),
-        "expects_refusal": exchange.expects_refusal,
-        "method": exchange.method,
-        "target": exchange.target,
-        "status": exchange.status,
-        "problem": exchange.problem,
+        **_values(exchange, "expects_refusal", "method", "target", "status", "problem"),
         "request": _message(exchange.request_headers, exchange.request_body),
         "response": _message(exchange.response_headers, exchange.response_body),
     }
 
 
-def _message(headers: Headers, body: bytes) -> Json:
+def _message(headers: Headers, body: bytes) -> dict[str, Any]:
     kind, text = _encoded(body[:MAX_JSON_BODY])
     return {
         "headers": [list(pair) for pair in headers],
@@ -185,157 +161,153 @@ def _ms(nanoseconds: int) -> float:
 # --- JUnit XML ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """One test case; ``group`` follows the suite's name, ``details`` is a failure's text."""
-
-    group: str
-    name: str
-    outcome: Literal["passed", "failure", "skipped"] = "passed"
-    message: str = ""
-    details: str = ""
-    took: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Suite:
-    name: str
-    cases: list[_Case]
-    result: Result
-    took: int = 0
-    notes: list[str] = field(default_factory=list)
-
-
 def render_junit(results: Sequence[Result]) -> str:
     """Return the JUnit report, with a newline at its end."""
     suites = [suite for result in results for suite in _suites(result)]
-    counts = _counts([case for suite in suites for case in suite.cases])
-    del counts["skipped"]  # which only suites have
-    root = ElementTree.Element("testsuites", {"name": "oceanmock conform", **counts})
+    root = ElementTree.Element("testsuites", name="oceanmock conform")
+    root.attrib |= _counts(case for suite in suites for case in suite.iterfind("testcase"))
+    del root.attrib["skipped"]  # which only suites have
     root.set("time", _seconds(sum(item.took for item in results)))
-    root.extend(map(_suite_element, suites))
+    root.extend(suites)
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
-def _suites(result: Result) -> Iterator[_Suite]:
-    notes = [f"stale in the baseline: {item.rule} at {item.operation}" for item in result.stale]
-    rules = list(_rule_cases(result))
-    yield _Suite(f"{result.api}.rules", rules, result, result.took, notes)
-    yield _Suite(f"{result.api}.coverage", list(_coverage_cases(result)), result)
-    outcomes: Mapping[str, Any] = {"passed": "passed", "failed": "failure"}
+def _suites(result: Result) -> Iterator[ElementTree.Element]:
+    rules = _suite(f"{result.api}.rules", result, _rule_cases(result), took=result.took)
+    if result.stale:
+        notes = [f"stale in the baseline: {item.rule} at {item.operation}" for item in result.stale]
+        ElementTree.SubElement(rules, "system-out").text = reports.clean("\n".join(notes))
+    yield rules
+    yield _suite(f"{result.api}.coverage", result, _coverage_cases(result))
+    outcomes = {"passed": "", "failed": "failure"}
     for name, steps in result.stories.items():
-        cases = [
-            _Case(
+        cases = (
+            _case(
+                f"{result.api}.story",
                 name,
                 f"{number}. {step.text}",
                 outcomes.get(step.outcome, "skipped"),
-                step.detail or step.outcome,
-                step.detail,
-                step.took,
+                message=step.detail or step.outcome,
+                details=step.detail,
+                took=step.took,
             )
             for number, step in enumerate(steps, 1)
-        ]
-        yield _Suite(f"{result.api}.story", cases, result, sum(step.took for step in steps))
+        )
+        took = sum(step.took for step in steps)
+        yield _suite(f"{result.api}.story", result, cases, took=took)
 
 
-def _rule_cases(result: Result) -> Iterator[_Case]:
+def _suite(
+    name: str, result: Result, cases: Iterable[ElementTree.Element], *, took: int = 0
+) -> ElementTree.Element:
+    cases = list(cases)
+    element = ElementTree.Element("testsuite", {"name": name, **_counts(cases)})
+    element.set("time", _seconds(took))
+    element.set("timestamp", result.started.removesuffix("Z"))
+    properties = ElementTree.SubElement(element, "properties")
+    for key, value in (
+        ("target", result.target),
+        ("version", result.version),
+        ("seed", str(result.seed)),
+        ("mode", reports.mode(result)),
+        ("command", result.command),
+        ("baselines", ", ".join(result.baselines)),
+    ):
+        ElementTree.SubElement(properties, "property", name=key, value=reports.clean(value))
+    element.extend(cases)
+    return element
+
+
+def _rule_cases(result: Result) -> Iterator[ElementTree.Element]:
     """Yield a case per rule and operation at which it was checked."""
-    for rule in texts.rule_lines(result):
+    for rule in reports.rule_lines(result):
         findings = _by_operation(result.findings, rule.rule)
         known = _by_operation(result.known, rule.rule)
         checked = {
             operation for (name, operation), _ in result.checked.items() if name == rule.rule
         }
         operations = {operation or ANY_OPERATION for operation in checked} | {*findings, *known}
+        case = partial(_case, f"{result.api}.rules", rule.rule)
         for operation in sorted(operations or {ANY_OPERATION}):
             if operation in findings:
-                yield _failure(rule.rule, operation, findings[operation])
+                first, *others = matches = findings[operation]
+                message = reports.finding_line(first)
+                message += f" (and {len(others)} more)" if others else ""
+                details = "\n\n".join(map(_finding_text, matches))
+                yield case(operation, "failure", message=message, details=details)
             elif operation in known:
                 reasons = "; ".join(dict.fromkeys(item.known for item in known[operation]))
-                yield _Case(rule.rule, operation, "skipped", f"known: {reasons}")
+                yield case(operation, "skipped", message=f"known: {reasons}")
             elif rule.checks:
-                yield _Case(rule.rule, operation)
+                yield case(operation)
             else:
-                yield _Case(rule.rule, operation, "skipped", "never checked")
+                yield case(operation, "skipped", message="never checked")
 
 
 def _by_operation(findings: Sequence[CheckResult], rule: str) -> dict[str, list[CheckResult]]:
-    grouped: dict[str, list[CheckResult]] = {}
+    grouped = defaultdict[str, list[CheckResult]](list)
     for item in findings:
-        if texts.clean(item.rule) == rule:
-            grouped.setdefault(item.operation or ANY_OPERATION, []).append(item)
+        if reports.clean(item.rule) == rule:
+            grouped[item.operation or ANY_OPERATION].append(item)
     return grouped
 
 
-def _failure(rule: str, operation: str, findings: Sequence[CheckResult]) -> _Case:
-    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    message = texts.finding_line(findings[0]) + more
-    return _Case(rule, operation, "failure", message, "\n\n".join(map(_finding_text, findings)))
-
-
 def _finding_text(finding: CheckResult) -> str:
-    lines = [texts.finding_line(finding), f"source: {finding.source}", finding.curl]
+    lines = [reports.finding_line(finding), f"source: {finding.source}", finding.curl]
     if (exchange := finding.exchange) is not None:
-        lines.append(f"{texts.request_line(exchange)} → {texts.response_line(exchange)}")
-        lines.append(texts.body_text(exchange.response_body, MAX_JUNIT_BODY))
+        lines.append(f"{reports.request_line(exchange)} → {reports.response_line(exchange)}")
+        lines.append(reports.body_text(exchange.response_body, MAX_JUNIT_BODY))
     return "\n".join(lines)
 
 
-def _coverage_cases(result: Result) -> Iterator[_Case]:
+def _coverage_cases(result: Result) -> Iterator[ElementTree.Element]:
     hints = {(item.operation, item.status): item.hint for item in result.missing}
-    for name, cells in texts.matrix(result)[1].items():
+    for name, cells in reports.matrix(result)[1].items():
         missing = [cell.status for cell in cells if cell.is_missing]
-        if missing:
-            message = f"never received {', '.join(map(str, missing))}"
-            details = "\n".join(f"{status}: {hints[name, status]}" for status in missing)
-            yield _Case("statuses", name, "failure", message, details)
-        else:
-            yield _Case("statuses", name)
+        yield _case(
+            f"{result.api}.coverage",
+            "statuses",
+            name,
+            "failure" if missing else "",
+            message=f"never received {', '.join(map(str, missing))}",
+            details="\n".join(f"{status}: {hints[name, status]}" for status in missing),
+        )
 
 
-def _suite_element(suite: _Suite) -> ElementTree.Element:
-    element = ElementTree.Element("testsuite", {"name": suite.name, **_counts(suite.cases)})
-    element.set("time", _seconds(suite.took))
-    element.set("timestamp", suite.result.started.removesuffix("Z"))
-    properties = ElementTree.SubElement(element, "properties")
-    for name, value in (
-        ("target", suite.result.target),
-        ("version", suite.result.version),
-        ("seed", str(suite.result.seed)),
-        ("mode", texts.mode(suite.result)),
-        ("command", suite.result.command),
-        ("baselines", ", ".join(suite.result.baselines)),
-    ):
-        ElementTree.SubElement(properties, "property", name=name, value=texts.clean(value))
-    element.extend(_case_element(suite.name, case) for case in suite.cases)
-    if suite.notes:
-        ElementTree.SubElement(element, "system-out").text = texts.clean("\n".join(suite.notes))
-    return element
-
-
-def _case_element(suite: str, case: _Case) -> ElementTree.Element:
+def _case(
+    suite: str,
+    group: str,
+    name: str,
+    outcome: str = "",
+    *,
+    message: str = "",
+    details: str = "",
+    took: int = 0,
+) -> ElementTree.Element:
+    """Return a test case with its outcome: failure, skipped, or "" if it passed."""
     element = ElementTree.Element(
         "testcase",
-        classname=texts.line(f"{suite}.{case.group}"),
-        name=texts.line(case.name),
-        time=_seconds(case.took),
+        classname=reports.line(f"{suite}.{group}"),
+        name=reports.line(name),
+        time=_seconds(took),
     )
-    if case.outcome != "passed":
-        child = ElementTree.SubElement(element, case.outcome, message=texts.line(case.message))
-        if case.outcome == "failure":
-            child.set("type", texts.line(case.group))
-        child.text = texts.clean(case.details) or None
+    if outcome:
+        child = ElementTree.SubElement(element, outcome, message=reports.line(message))
+        if outcome == "failure":
+            child.set("type", reports.line(group))
+        child.text = reports.clean(details) or None
     return element
 
 
-def _counts(cases: Sequence[_Case]) -> dict[str, str]:
+def _counts(cases: Iterable[ElementTree.Element]) -> dict[str, str]:
+    outcomes = [[child.tag for child in case] for case in cases]
     return {
-        "tests": str(len(cases)),
-        "failures": str(sum(case.outcome == "failure" for case in cases)),
+        "tests": str(len(outcomes)),
+        "failures": str(outcomes.count(["failure"])),
         "errors": "0",
-        "skipped": str(sum(case.outcome == "skipped" for case in cases)),
+        "skipped": str(outcomes.count(["skipped"])),
     }
 
 

@@ -7,33 +7,34 @@ forbids scripts and requests. The style is ``page.css`` beside this module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Final
 
 from oceanmock import __version__
 from oceanmock.checks import CheckResult, Exchange, Headers, Rule
+from oceanmock.conformance import reports
 from oceanmock.conformance.model import FAILED, INCOMPLETE, NO_RESPONSE, PASSED, Result, StoryStep
-from oceanmock.conformance.reports import texts
 from oceanmock.conformance.reports.diagram import Diagram, diagrams_of, draw
 from oceanmock.conformance.rules import all_rules
 from oceanmock.text import format_elapsed, plural
 
 STYLE: Final = Path(__file__).with_name("page.css")
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-MAX_CHANGES: Final = 500
+MAX_ROWS: Final = 500
 """The number of changes that are listed one by one."""
-MAX_OPEN_CHANGES: Final = 20
+MAX_OPEN_ROWS: Final = 20
 """The number of accepted changes up to which their list is open."""
 _TONES: Final = {PASSED: "good", FAILED: "bad", INCOMPLETE: "poor"}
 
 
 def render(results: Sequence[Result]) -> str:
     """Return the page."""
-    code = texts.exit_code(results)
-    word, _ = texts.VERDICTS[code]
-    title = f"{word}: oceanmock conform, {', '.join(map(texts.server_name, results))}"
+    code = reports.exit_code(results)
+    word, _ = reports.VERDICTS[code]
+    title = f"{word}: oceanmock conform, {', '.join(map(reports.server_name, results))}"
     runs = "".join(_run(item, place) for place, item in enumerate(results, 1))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -44,13 +45,13 @@ def render(results: Sequence[Result]) -> str:
         f"<title>{_text(title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n"
         f"</head>\n<body>\n{runs}"
         f"<footer>oceanmock {_text(__version__)} · exit code {code}: "
-        f"{_text(texts.VERDICTS[code][1])}</footer>\n</body>\n</html>\n"
+        f"{_text(reports.VERDICTS[code][1])}</footer>\n</body>\n</html>\n"
     )
 
 
 def _text(text: object) -> str:
     """Return a text clean and escaped, for content and attributes."""
-    return escape(texts.clean(str(text)), quote=True)
+    return escape(reports.clean(str(text)), quote=True)
 
 
 # --- a run ----------------------------------------------------------------------------------------
@@ -78,40 +79,39 @@ def _badge(size: int) -> str:
 
 
 def _head(result: Result) -> str:
-    word, meaning = texts.VERDICTS[result.exit_code]
+    word, meaning = reports.VERDICTS[result.exit_code]
     tone = _TONES.get(result.exit_code, "plain")
-    lines = list(texts.rule_lines(result))
+    lines = list(reports.rule_lines(result))
     checked = sum(item.checks > 0 for item in lines)
     answered = sum(bool(counts.total()) for counts in result.statuses.values())
-    tiles = "".join(
-        f'<div class="tile {tone}"><strong>{_text(number)}</strong><span>{label}</span></div>'
-        for number, label, tone in (
-            (f"{len(result.findings):,}", "findings", "bad" if result.findings else "good"),
-            (f"{len(result.missing):,}", "statuses missing", "poor" if result.missing else "good"),
-            (f"{len(result.known):,}", "known deviations", "plain"),
-            (f"{answered} / {len(result.statuses)}", "operations answered", "plain"),
-            (f"{checked} / {len(lines)}", "rules checked", "plain"),
-            (f"{result.asked:,}", "requests", "plain"),
-            (format_elapsed(result.took), "duration", "plain"),
-        )
+    tiles = (
+        (f"{len(result.findings):,}", "findings", "bad" if result.findings else "good"),
+        (f"{len(result.missing):,}", "statuses missing", "poor" if result.missing else "good"),
+        (f"{len(result.known):,}", "known deviations", "plain"),
+        (f"{answered} / {len(result.statuses)}", "operations answered", "plain"),
+        (f"{checked} / {len(lines)}", "rules checked", "plain"),
+        (f"{result.asked:,}", "requests", "plain"),
+        (format_elapsed(result.took), "duration", "plain"),
     )
-    phases = " · ".join(
-        f"{_text(phase)} {format_elapsed(took)}" for phase, took in result.phases.items()
+    phases = (f"{phase} {format_elapsed(took)}" for phase, took in result.phases.items())
+    facts = {
+        "Mode": _text(reports.mode(result)),
+        "Seed": _text(result.seed),
+        "Started": _text(result.started),
+        "Phases": _text(" · ".join(phases)),
+        "Baseline": _text(", ".join(result.baselines)),
+        "Repeat": f"<code>{_text(result.command)}</code>",
+    }
+    tile_list = "".join(
+        f'<div class="tile {tone}"><strong>{number}</strong><span>{label}</span></div>'
+        for number, label, tone in tiles
     )
+    fact_list = "".join(f"<dt>{key}</dt><dd>{fact}</dd>" for key, fact in facts.items() if fact)
     return (
         f'<header class="{tone}"><p class="verdict">{word}</p><div>'
-        f"<h1>{_text(texts.server_name(result))} <small>{_text(result.target)}</small></h1>"
-        f"<p>{_text(texts.headline(result))}: {_text(meaning)}.</p></div></header>\n"
-        f'<div class="tiles">{tiles}</div>\n'
-        f'<dl class="facts"><dt>Mode</dt><dd>{texts.mode(result)}</dd>'
-        f"<dt>Seed</dt><dd>{result.seed}</dd><dt>Started</dt><dd>{_text(result.started)}</dd>"
-        + (f"<dt>Phases</dt><dd>{phases}</dd>" if phases else "")
-        + (
-            f"<dt>Baseline</dt><dd>{_text(', '.join(result.baselines))}</dd>"
-            if result.baselines
-            else ""
-        )
-        + f"<dt>Repeat</dt><dd><code>{_text(result.command)}</code></dd></dl>\n"
+        f"<h1>{_text(reports.server_name(result))} <small>{_text(result.target)}</small></h1>"
+        f"<p>{_text(reports.headline(result))}: {_text(meaning)}.</p></div></header>\n"
+        f'<div class="tiles">{tile_list}</div>\n<dl class="facts">{fact_list}</dl>\n'
     )
 
 
@@ -121,12 +121,18 @@ def _head(result: Result) -> str:
 def _findings(result: Result) -> str:
     if not result.findings:
         return '<p class="none">No rule was violated.</p>'
-
     return "".join(
         f"<h3><code>{_text(rule)}</code>{_badge(len(matches))}</h3>"
         + "".join(map(_finding, matches))
-        for rule, matches in texts.by_rule(result.findings).items()
+        for rule, matches in _by_rule(result.findings).items()
     )
+
+
+def _by_rule(findings: Sequence[CheckResult]) -> Mapping[str, list[CheckResult]]:
+    grouped = defaultdict[str, list[CheckResult]](list)
+    for item in findings:
+        grouped[item.rule].append(item)
+    return grouped
 
 
 def _known(result: Result) -> str:
@@ -135,7 +141,7 @@ def _known(result: Result) -> str:
         f"<details><summary><code>{_text(rule)}</code>{_badge(len(matches))}<br>"
         f"<small>{_text('; '.join(dict.fromkeys(row.known for row in matches)))}</small></summary>"
         f'<div class="folded">{"".join(map(_finding, matches))}</div></details>'
-        for rule, matches in texts.by_rule(result.known).items()
+        for rule, matches in _by_rule(result.known).items()
     )
 
 
@@ -160,19 +166,19 @@ def _exchange(exchange: Exchange) -> str:
     return (
         '<div class="exchange">'
         f'<div class="request"><h4>Request <small>{_text(about)}</small></h4>'
-        f"<pre>{_text(texts.request_line(exchange))}\n{_headers(exchange.request_headers)}</pre>"
+        f"<pre>{_text(reports.request_line(exchange))}\n{_headers(exchange.request_headers)}</pre>"
         f"{_body(exchange.request_body)}</div>"
-        f'<div class="response"><h4>Response</h4><pre>{_text(texts.response_line(exchange))}\n'
+        f'<div class="response"><h4>Response</h4><pre>{_text(reports.response_line(exchange))}\n'
         f"{_headers(exchange.response_headers)}</pre>{_body(exchange.response_body)}</div></div>"
     )
 
 
 def _headers(headers: Headers) -> str:
-    return "\n".join(f"{_text(texts.line(n))}: {_text(texts.line(v))}" for n, v in headers)
+    return "\n".join(f"{_text(reports.line(n))}: {_text(reports.line(v))}" for n, v in headers)
 
 
 def _body(body: bytes) -> str:
-    return f'<pre class="body">{_text(texts.body_text(body))}</pre>' if body else ""
+    return f'<pre class="body">{_text(reports.body_text(body))}</pre>' if body else ""
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -192,7 +198,7 @@ def _row(*cells: object) -> str:
 
 def _matrix(result: Result) -> str:
     """Return operations × statuses."""
-    statuses, operations = texts.matrix(result)
+    statuses, operations = reports.matrix(result)
     violated = {(item.operation, item.status or NO_RESPONSE) for item in result.findings}
     rows = (
         f"<tr><th>{_text(name)}</th>"
@@ -205,10 +211,10 @@ def _matrix(result: Result) -> str:
         '<span class="cell missing">!</span> required, not observed '
         '<span class="cell s4 violated">3</span> with a finding</p>'
     )
-    return _table(("operation", *map(texts.status_name, statuses)), rows, "matrix") + key
+    return _table(("operation", *map(reports.status_name, statuses)), rows, "matrix") + key
 
 
-def _cell(cell: texts.Cell, *, is_violated: bool) -> str:
+def _cell(cell: reports.Cell, *, is_violated: bool) -> str:
     if cell.count:
         style = f"cell s{cell.status // 100}{' violated' if is_violated else ''}"
         return f'<td><span class="{style}">{cell.count:,}</span></td>'
@@ -225,7 +231,7 @@ def _missing(result: Result) -> str:
 def _rules(result: Result) -> str:
     """Return the table of violated and known rules, and the others folded by outcome."""
     rules, rows = all_rules(), dict[str, list[str]]()
-    for item in texts.rule_lines(result):
+    for item in reports.rule_lines(result):
         rows.setdefault(item.outcome, []).append(_rule(item, rules.get(item.rule)))
     heads = ("rule", "", "checks", "findings", "known")
     listed = rows.pop("violated", []) + rows.pop("known", [])
@@ -237,7 +243,7 @@ def _rules(result: Result) -> str:
     return (_table(heads, listed, "rules") if listed else "") + folded
 
 
-def _rule(line: texts.RuleLine, rule: Rule | None) -> str:
+def _rule(line: reports.RuleLine, rule: Rule | None) -> str:
     sentence = f"<br><small>{_text(rule.says)}</small>" if rule else ""
     counts = (line.violations or "", line.known or "") if line.violations or line.known else ()
     return (
@@ -250,27 +256,23 @@ def _rule(line: texts.RuleLine, rule: Rule | None) -> str:
 
 def _changes(result: Result) -> str:
     """Return the accepted and the refused changes; long lists are folded."""
-    accepted = [item for item in result.changes if texts.is_accepted(item)]
-    refused = [item for item in result.changes if not texts.is_accepted(item)]
-    return _folded(accepted, "accepted") + _folded(refused, "refused")
-
-
-def _folded(exchanges: Sequence[Exchange], word: str) -> str:
-    if not exchanges:
-        return f"<p>No request was {word}.</p>"
-    is_open = " open" if word == "accepted" and len(exchanges) <= MAX_OPEN_CHANGES else ""
-    head = f"{plural(len(exchanges), 'request')} {word}"
-    return f"<details{is_open}><summary>{head}</summary>{_requests(exchanges)}</details>"
-
-
-def _requests(exchanges: Sequence[Exchange]) -> str:
-    rows = (
-        _row(item.number, item.phase, texts.request_line(item), texts.response_line(item))
-        for item in exchanges[:MAX_CHANGES]
-    )
-    more = len(exchanges) - MAX_CHANGES
-    rest = f"<p>… and {more:,} more; the JSON report has them all.</p>" if more > 0 else ""
-    return _table(("", "phase", "request", "response"), rows) + rest
+    lists = []
+    for word, is_accepted in (("accepted", True), ("refused", False)):
+        exchanges = [item for item in result.changes if reports.is_accepted(item) is is_accepted]
+        if not exchanges:
+            lists.append(f"<p>No request was {word}.</p>")
+            continue
+        rows = (
+            _row(item.number, item.phase, reports.request_line(item), reports.response_line(item))
+            for item in exchanges[:MAX_ROWS]
+        )
+        more = len(exchanges) - MAX_ROWS
+        rest = f"<p>… and {more:,} more; the JSON report has them all.</p>" if more > 0 else ""
+        is_open = " open" if is_accepted and len(exchanges) <= MAX_OPEN_ROWS else ""
+        head = f"{plural(len(exchanges), 'request')} {word}"
+        table = _table(("", "phase", "request", "response"), rows)
+        lists.append(f"<details{is_open}><summary>{head}</summary>{table}{rest}</details>")
+    return "".join(lists)
 
 
 def _stale(result: Result) -> str:
@@ -281,17 +283,16 @@ def _stale(result: Result) -> str:
 
 def _stories(result: Result) -> str:
     """Return the stories: failed ones open, the others folded."""
-    return "".join(_story(name, steps) for name, steps in result.stories.items())
-
-
-def _story(name: str, steps: Sequence[StoryStep]) -> str:
-    passed = all(step.outcome == "passed" for step in steps)
-    outcome = "passed" if passed else "failed"
-    return (
-        f'<details class="{outcome}"{"" if passed else " open"}>'
-        f"<summary>{_text(name)} <small>{plural(len(steps), 'step')}, {outcome}</small></summary>"
-        f"<ol>{''.join(map(_step, steps))}</ol></details>"
-    )
+    texts = []
+    for name, steps in result.stories.items():
+        passed = all(step.outcome == "passed" for step in steps)
+        outcome, is_open = ("passed", "") if passed else ("failed", " open")
+        texts.append(
+            f'<details class="{outcome}"{is_open}><summary>{_text(name)} '
+            f"<small>{plural(len(steps), 'step')}, {outcome}</small></summary>"
+            f"<ol>{''.join(map(_step, steps))}</ol></details>"
+        )
+    return "".join(texts)
 
 
 def _step(step: StoryStep) -> str:
@@ -317,19 +318,18 @@ def _diagrams(result: Result) -> str:
 
 
 def _diagram(diagram: Diagram) -> str:
-    total = plural(len(diagram.transitions), "transition")
+    total = plural(sum(bool(move.triggers) for move in diagram.moves), "transition")
     rows = (
-        f'<tr class="{"seen" if step.count else "unseen"}"><td>{_text(step.before)}</td>'
-        f"<td>{_text(step.after)}</td><td>{_text(step.cause)}</td>"
-        f"<td>{f'{step.count:,}' if step.count else '–'}</td></tr>"
-        for step in sorted(diagram.steps, key=lambda step: -step.count)
+        f'<tr class="{"seen" if move.count else "unseen"}"><td>{_text(move.before)}</td>'
+        f"<td>{_text(move.after)}</td><td>{_text(move.cause)}</td>"
+        f"<td>{f'{move.count:,}' if move.count else '–'}</td></tr>"
+        for move in sorted(diagram.moves, key=lambda move: -move.count)
     )
-    heads = ("from", "to", "trigger", "count")
+    table = _table(("from", "to", "trigger", "count"), rows, "steps")
     return (
         f"<div><h3>{_text(diagram.kind)} <small>{diagram.observed} of {total} observed</small></h3>"
         f'<div class="scroll">{draw(diagram)}</div>'
-        f"<details><summary>All transitions</summary>{_table(heads, rows, 'steps')}</details>"
-        "</div>\n"
+        f"<details><summary>All transitions</summary>{table}</details></div>\n"
     )
 
 

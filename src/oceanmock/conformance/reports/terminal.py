@@ -20,6 +20,7 @@ from rich.text import Text
 
 from oceanmock.checks import CheckResult
 from oceanmock.clock import SECOND
+from oceanmock.conformance import reports
 from oceanmock.conformance.model import (
     FAILED,
     INCOMPLETE,
@@ -34,7 +35,6 @@ from oceanmock.conformance.model import (
     Result,
     Waiting,
 )
-from oceanmock.conformance.reports import texts
 from oceanmock.text import format_elapsed, plural
 
 MAX_LISTED: Final = 20
@@ -52,15 +52,15 @@ def print_results(results: Sequence[Result], console: Console) -> None:
     for result in results:
         for part in _parts(result):
             console.print(part, soft_wrap=isinstance(part, Text), highlight=False)
-    code = texts.exit_code(results)
-    word, meaning = texts.VERDICTS[code]
+    code = reports.exit_code(results)
+    word, meaning = reports.VERDICTS[code]
     verdict = Text.assemble((word, f"bold {STYLES[code]}"), f" (exit code {code}): {meaning}.")
     console.print(verdict, soft_wrap=True, highlight=False)
 
 
 def _parts(result: Result) -> Iterator[RenderableType]:
     """Yield the sections of a run's summary, each followed by an empty line."""
-    name = f"{texts.server_name(result)} at {texts.line(result.target)}"
+    name = f"{reports.server_name(result)} at {reports.line(result.target)}"
     yield Line(Text(name, style="bold"), style="dim", align="left", characters="─")
     yield Text()
     for section in (
@@ -91,19 +91,19 @@ def _table(title: str, *heads: str, numbers: int = 0) -> Table:
 
 
 def _text(text: object, style: str = "") -> Text:
-    return Text(texts.line(str(text)), style=style)
+    return Text(reports.line(str(text)), style=style)
 
 
 def _matrix(result: Result) -> Iterator[RenderableType]:
-    statuses, rows = texts.matrix(result)
-    heads = [texts.status_name(item) for item in statuses]
+    statuses, rows = reports.matrix(result)
+    heads = [reports.status_name(item) for item in statuses]
     table = _table("Operations × statuses", "operation", *heads, numbers=len(heads))
     for name, cells in rows.items():
         table.add_row(_text(name), *map(_cell, cells))
     yield table
 
 
-def _cell(cell: texts.Cell) -> Text:
+def _cell(cell: reports.Cell) -> Text:
     if cell.count:
         return Text(f"{cell.count:,}")
     return Text("missing", style="yellow") if cell.is_missing else Text("·", style="dim")
@@ -111,7 +111,7 @@ def _cell(cell: texts.Cell) -> Text:
 
 def _rules(result: Result) -> Iterator[RenderableType]:
     table = _table("Rules", "rule", "checks", "violations", "known", numbers=3)
-    for item in texts.rule_lines(result):
+    for item in reports.rule_lines(result):
         checks = f"{item.checks:,}" if item.checks else "never"
         style = {"violated": "red", "not checked": "dim"}.get(item.outcome, "")
         row = (checks, str(item.violations or "·"), str(item.known or "·"))
@@ -128,7 +128,7 @@ def _findings(result: Result) -> Iterator[RenderableType]:
         yield Text.assemble(f"  {number}. ", rule, "  ", where)
         yield Text.assemble("     ", _text(finding.message))
         yield Text.assemble("     ", _text(f"source: {finding.source}", "dim"))
-        for command_line in texts.clean(finding.curl).splitlines():
+        for command_line in reports.clean(finding.curl).splitlines():
             yield Text(f"     {command_line}", style="dim")
     rest = Counter(item.rule for item in result.findings[MAX_LISTED:])
     if rest:
@@ -136,7 +136,7 @@ def _findings(result: Result) -> Iterator[RenderableType]:
 
 
 def _times(counts: Counter[str]) -> str:
-    return ", ".join(f"{texts.line(name)} ×{count:,}" for name, count in counts.most_common())
+    return ", ".join(f"{reports.line(name)} ×{count:,}" for name, count in counts.most_common())
 
 
 def _stories(result: Result) -> Iterator[RenderableType]:
@@ -158,7 +158,7 @@ def _known(result: Result) -> Iterator[RenderableType]:
     grouped: dict[tuple[str, str], list[str]] = {}
     for item in result.known:
         grouped.setdefault((item.rule, item.known), []).append(item.operation)
-    where = texts.line(", ".join(result.baselines))
+    where = reports.line(", ".join(result.baselines))
     title = f"Known deviations ({len(result.known):,}), accepted by {where}"
     table = _table(title, "rule", "operations", "reason")
     for (rule, reason), operations in grouped.items():
@@ -189,11 +189,11 @@ def _missing(result: Result) -> Iterator[RenderableType]:
 def _changes(result: Result) -> Iterator[RenderableType]:
     if not result.changes:
         return
-    accepted = [item for item in result.changes if texts.is_accepted(item)]
+    accepted = [item for item in result.changes if reports.is_accepted(item)]
     sent = plural(len(result.changes), "request")
     yield Text(f"Changes made ({len(accepted):,} of {sent} accepted)", style="bold")
     for item in accepted[:MAX_LISTED]:
-        yield Text(f"  {texts.request_line(item)} → {texts.response_line(item)}")
+        yield Text(f"  {reports.request_line(item)} → {reports.response_line(item)}")
     if len(accepted) > MAX_LISTED:
         yield Text(f"  … and {len(accepted) - MAX_LISTED:,} more, in the reports")
     kinds = Counter(item.operation or "no operation" for item in result.changes)
@@ -203,10 +203,10 @@ def _changes(result: Result) -> Iterator[RenderableType]:
 def _outcome(result: Result) -> Iterator[RenderableType]:
     phases = " · ".join(f"{name} {format_elapsed(took)}" for name, took in result.phases.items())
     rows = (
-        ("found", texts.headline(result)),
+        ("found", reports.headline(result)),
         ("sent", f"{plural(result.asked, 'request')} in {format_elapsed(result.took)}"),
         ("phases", phases),
-        ("mode", f"{texts.mode(result)}, seed {result.seed}"),
+        ("mode", f"{reports.mode(result)}, seed {result.seed}"),
         ("repeat", result.command),
     )
     for name, value in rows:
@@ -270,10 +270,10 @@ class _Display:
         elif isinstance(event, CheckFailed):
             self.findings += 1
             finding = event.finding
-            self.write(f"found {finding.rule}: {texts.finding_line(finding)}", style="red")
+            self.write(f"found {finding.rule}: {reports.finding_line(finding)}", style="red")
 
     def write(self, text: str, style: str = "") -> None:
-        self.console.print(Text(texts.line(text), style), soft_wrap=True, highlight=False)
+        self.console.print(Text(reports.line(text), style), soft_wrap=True, highlight=False)
 
 
 class _Lines(_Display):
@@ -340,9 +340,9 @@ class _Bar(_Display):
             self._phase = self._bar.add_task(event.phase, total=event.total, counts="")
         elif isinstance(event, Waiting):
             if self._phase is None:
-                name = f"waiting for {texts.line(event.url)}"
+                name = f"waiting for {reports.line(event.url)}"
                 self._phase = self._bar.add_task(name, total=None, counts="")
-            counts = f"{texts.line(event.why)}; {format_elapsed(event.left)} more"
+            counts = f"{reports.line(event.why)}; {format_elapsed(event.left)} more"
             self._bar.update(self._phase, counts=counts)
         elif isinstance(event, PhaseEnded):
             self._end()
