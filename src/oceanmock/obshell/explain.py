@@ -8,10 +8,10 @@ from typing import Final
 from oceanmock.engine.machine import Change, Label, Part
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.obshell import machine
-from oceanmock.obshell.api import API, Operator
-from oceanmock.obshell.machine import History
-from oceanmock.obshell.states import DagState, NodeState, SubTaskState
-from oceanmock.obshell.world import DagData, Dags
+from oceanmock.obshell.api import API, ClientOperator
+from oceanmock.obshell.bodies import authority
+from oceanmock.obshell.states import DagState, NodeState
+from oceanmock.obshell.world import Dags
 from oceanmock.report.explain import (
     MAX_EXPLAINED,
     Event,
@@ -24,9 +24,6 @@ from oceanmock.report.explain import (
 )
 from oceanmock.text import one_line, round_duration
 
-_OPERATORS: Final[tuple[Operator, ...]] = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
-_ENDED: Final = ("FAILED", "SUCCEED")
-
 TWO_TICKS: Final = (
     "a stage takes two ticks: on one its node starts, on the first after all its sub tasks have "
     "ended the node ends and the stage moves; the next node starts one tick later"
@@ -34,7 +31,7 @@ TWO_TICKS: Final = (
 TWO_RUNS: Final = (
     "RETRY first undoes what has FAILED, and the first tick after that has ended runs it again"
 )
-UNFINISHED: Final = (
+UNFINISHED_LOCK: Final = (
     "a maintenance dag that FAILED is not finished: it holds its lock until it SUCCEEDs"
 )
 STUCK: Final = (
@@ -44,51 +41,47 @@ STUCK: Final = (
 )
 
 
-def explain(sandbox: Sandbox, id: int | str) -> Explanation:
-    """Return why the dag of a generic id, or of a number, is in its state. Raises NoSuchTask."""
+def explainer_of(sandbox: Sandbox, id: int | str) -> DagExplainer:
+    """Return the explainer of the dag of a generic id, or of a number. Raises NoSuchTask."""
     dags = sandbox.world(Dags)
     dag = dags.find(str(id)).dag
-    key = dag.key
-    explainer = DagExplainer(dag, dags.history_of(key))
-    return explainer.explain(sandbox.operations_of(Dags.api, key), clock=sandbox.clock)
+    return DagExplainer(dag, dags.history_of(dag.key))
+
+
+def explain(sandbox: Sandbox, id: int | str) -> Explanation:
+    """Return why the dag of a generic id, or of a number, is in its state. Raises NoSuchTask."""
+    explainer = explainer_of(sandbox, id)
+    records = sandbox.operations_of(Dags.api, explainer.item.key)
+    return explainer.explain(records, clock=sandbox.clock)
 
 
 class DagExplainer(Explainer[DagState]):
     """The sentences about one dag; its parts are nodes, and theirs the sub tasks."""
 
-    kinds = tuple(kind.name for kind in API.kinds)
-
-    def __init__(self, dag: DagData, history: History) -> None:
-        super().__init__(history, started_at=dag.created)
-        self._dag = dag
+    api = API
 
     def number(self, part: Part) -> int:
         """Return the number of the dag, a node or a sub task."""
-        if not part:
-            return self._dag.number
-        node = self._dag.nodes[part[0]]
-        return node.sub_tasks[part[1]].number if part[1:] else node.number
+        return int(self.find(part).number)
 
     def name(self, part: Part = ()) -> str:
         """Return `node 403 “Start observer”`; of several sub tasks, each with its agent."""
-        if not part:
-            return f"dag {self._dag.number} “{one_line(self._dag.name)}”"
-        node = self._dag.nodes[part[0]]
-        if len(part) == 1:
-            return f"node {node.number} “{one_line(node.name)}”"
-        sub_task = node.sub_tasks[part[1]]
+        if len(part) < 2:
+            return super().name(part)
+        node, sub_task = self.find(part[:1]), self.find(part)
         name = f" “{one_line(sub_task.name)}”" if sub_task.name != node.name else ""
-        host = f"[{sub_task.agent.ip}]" if ":" in sub_task.agent.ip else sub_task.agent.ip
-        whereabouts = f" on {host}:{sub_task.agent.port}" if len(node.sub_tasks) > 1 else ""
-        return f"sub task {sub_task.number}{name}{whereabouts}"
+        agent = authority(sub_task.agent.ip, sub_task.agent.port)
+        where = f" on {agent}" if len(node.sub_tasks) > 1 else ""
+        return f"sub task {sub_task.number}{name}{where}"
 
-    def text_of(self, state: DagState, part: Part, label: Label) -> str:
+    def label_text(self, state: DagState, part: Part, label: Label) -> str:
         """Return a label, of the dag with its stage."""
         return "/".join(label) + ("" if part else f" at stage {state.stage}")
 
     def offers(self, state: DagState, instant: int) -> Iterator[Offer]:
         """Yield what the machine would accept now."""
-        for operator in _OPERATORS:
+        operators: tuple[ClientOperator, ...] = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
+        for operator in operators:
             if machine.allows(self.history, operator, instant):
                 yield Offer(operator, self.name())
         for place, node in enumerate(state.nodes):
@@ -105,14 +98,15 @@ class DagExplainer(Explainer[DagState]):
             arrives = f"{change.cause.partition('.')[2]} of {self.name(change.target)} arrives"
             is_target = change.part == change.target
             return f"{arrives}: {self._effect(before, after, change)}" if is_target else arrives
-        if not change.part:
-            return self._dag_move(before, after, change)
-        if not change.part[1:]:
-            return self._node_move(change.part[0], after, change)
-        if change.after[0] == "RUNNING":
-            starts_with_node = before.nodes[change.part[0]].state == "PENDING"
-            return self._start(change.part, after, with_node=starts_with_node)
-        return self._end(change.part, after, change.after[0])
+        if len(change.part) < 2:
+            move = self._node_move if change.part else self._dag_move
+            return move(before, after, change)
+        if change.after[0] != "RUNNING":
+            return self._end(change.part, after, change.after[0])
+        run = _last_run(after, change.part)
+        if before.nodes[change.part[0]].state == "PENDING":
+            return f"{run} of {self.name(change.part)} starts with it"
+        return f"the scheduler's tick starts {run} of {self._owned(change.part)}"
 
     def _effect(self, before: DagState, after: DagState, change: Change) -> str:
         """Return what an operator does."""
@@ -134,34 +128,28 @@ class DagExplainer(Explainer[DagState]):
             way = "down" if after.stage < before.stage else "up"
             return f"the dag moves {way} to {self._stage(after.stage)}, which the next tick starts"
         if change.after[0] == "RUNNING":
-            stages = len(self._dag.nodes)
+            stages = len(self.item.nodes)
             return f"the scheduler's tick takes the dag up at stage {after.stage} of {stages}"
         if change.after[0] == "FAILED":
             return f"{self.name()} is FAILED with {self.name((before.stage - 1,))}"
         last = "first stage is undone" if after.operator == "ROLLBACK" else "last stage is done"
         return f"{self.name()} is SUCCEED: its {last}"
 
-    def _node_move(self, place: int, after: DagState, change: Change) -> str:
-        who, tick = self.name((place,)), "the scheduler's tick"
+    def _node_move(self, before: DagState, after: DagState, change: Change) -> str:
+        place, who, tick = change.part[0], self.name(change.part), "the scheduler's tick"
         state, operator = change.after
         if state == "RUNNING":
             why = {"ROLLBACK": " to undo it", "RETRY": " to run it again"}.get(operator, "")
-            return f"{tick} starts {who}, stage {place + 1} of {len(self._dag.nodes)}{why}"
+            return f"{tick} starts {who}, stage {place + 1} of {len(self.item.nodes)}{why}"
         if operator == "CANCEL":
             return f"{tick} carries CANCEL out: {who} is FAILED at once"
         if state == "FAILED":
             sub_tasks = enumerate(after.nodes[place].sub_tasks)
             failed = self.names((place, at) for at, it in sub_tasks if it.state == "FAILED")
             return f"{tick} finds all sub tasks of {who} ended, {failed} FAILED: so is the node"
-        if change.before and change.before[0] == "PENDING":
+        if before.nodes[place].state == "PENDING":
             return f"{tick} finds nothing to do in {who}: it is SUCCEED"
         return f"{tick} finds all sub tasks of {who} SUCCEED: so is the node"
-
-    def _start(self, part: Part, after: DagState, *, with_node: bool) -> str:
-        run = _last_run(after, part)
-        if with_node:
-            return f"{run} of {self.name(part)} starts with it"
-        return f"the scheduler's tick starts {run} of {self._owned(part)}"
 
     def _end(self, part: Part, after: DagState, outcome: str) -> str:
         """Return how the last run ended, and the last line that it logged where it failed."""
@@ -169,16 +157,16 @@ class DagExplainer(Explainer[DagState]):
         run = sub_task.runs[-1]
         ended = run.started if run.ended is None else run.ended
         took = round_duration(ended - run.started)
-        sentence = f"{_last_run(after, part)} of {self._owned(part)} ends {outcome} after {took}"
-        if outcome != "FAILED":
-            return sentence
-        return sentence + ends_with([line.text for line in machine.lines_of(sub_task, ended)])
+        log = [line.text for line in machine.lines_of(sub_task, ended)]
+        quote = ends_with(log) if outcome == "FAILED" else ""
+        which = f"{_last_run(after, part)} of {self._owned(part)}"
+        return f"{which} ends {outcome} after {took}{quote}"
 
     def _owned(self, part: Part) -> str:
         return f"{self.name(part)} of {self.name(part[:1])}"
 
     def _stage(self, stage: int) -> str:
-        return f"stage {stage} of {len(self._dag.nodes)}, {self.name((stage - 1,))}"
+        return f"stage {stage} of {len(self.item.nodes)}, {self.name((stage - 1,))}"
 
     # --- now ---
 
@@ -198,20 +186,18 @@ class DagExplainer(Explainer[DagState]):
 
     def holding(self, state: DagState, instant: int) -> Iterator[str]:
         """Yield what is waited for, and the rules that explain it."""
-        place = state.stage - 1
         if state.state == "READY":
             yield "the scheduler's next tick takes it up"
         if state.state == "RUNNING":
-            yield self._awaited(state.nodes[place], place)
-        if _is_stuck(state):
+            yield self._awaited(state.nodes[state.stage - 1], state.stage - 1)
+        marked = [at for at, node in enumerate(state.nodes) if node.label == ("PENDING", "CANCEL")]
+        if state.state != "SUCCEED" and state.stage > 1 and 0 in marked:
             yield STUCK.format(self.name((0,)))
-        elif state.state not in _ENDED:
-            later = [item for item in range(len(state.nodes)) if item > place]
-            marked = [item for item in later if _is_marked(state.nodes[item])]
-            for item in marked[:MAX_EXPLAINED]:
-                yield f"{self.name((item,))} is marked by CANCEL: it FAILS when its stage comes"
+        elif state.state not in ("FAILED", "SUCCEED"):
+            for place in [at for at in marked if at >= state.stage][:MAX_EXPLAINED]:
+                yield f"{self.name((place,))} is marked by CANCEL: it FAILS when its stage comes"
         if state.state == "FAILED" and not state.is_finished:
-            yield UNFINISHED
+            yield UNFINISHED_LOCK
 
     def _awaited(self, node: NodeState, place: int) -> str:
         """Return what a RUNNING dag waits for: a run, or a tick."""
@@ -219,9 +205,8 @@ class DagExplainer(Explainer[DagState]):
         running = self.names((place, at) for at, it in sub_tasks if it.state == "RUNNING")
         if node.state == "RUNNING" and running:
             return f"{self.name((place,))} is RUNNING until {running} has ended"
-        if node.operator == "RETRY" and any(_is_undone(item) for item in node.sub_tasks):
-            return TWO_RUNS
-        return TWO_TICKS
+        is_undone = any(item.label == ("SUCCEED", "ROLLBACK") for item in node.sub_tasks)
+        return TWO_RUNS if node.operator == "RETRY" and is_undone else TWO_TICKS
 
 
 def _last_run(state: DagState, part: Part) -> str:
@@ -230,16 +215,3 @@ def _last_run(state: DagState, part: Part) -> str:
     run = sub_task.runs[-1]
     kind = "rollback" if run.operator == "ROLLBACK" else "attempt"
     return f"run {sub_task.execute_times} ({kind} {run.number})"
-
-
-def _is_marked(node: NodeState) -> bool:
-    return node.label == ("PENDING", "CANCEL")
-
-
-def _is_undone(sub_task: SubTaskState) -> bool:
-    return sub_task.label == ("SUCCEED", "ROLLBACK")
-
-
-def _is_stuck(state: DagState) -> bool:
-    """Return whether CANCEL has marked the first node while another one was at the stage."""
-    return state.state != "SUCCEED" and state.stage > 1 and _is_marked(state.nodes[0])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
+from oceanmock.api import Api
 from oceanmock.clock import MILLISECOND, Clock, Progression
 from oceanmock.engine.machine import (
     Change,
@@ -42,13 +43,15 @@ LINE_WIDTH: Final = 100
 MAX_EXPLAINED: Final = 5
 """How many things of one kind a sentence or a list names; the rest is counted."""
 
-
-# --- the explanation ------------------------------------------------------------------------------
+State = TypeVar("State", bound=Dated)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of a task, a dag or a part of it, or a refused operation; texts are labels."""
+    """A change of a task, a dag or a part of it, or a refused operation; texts are labels.
+
+    ``before`` is None at the start, and as ``after`` for a refusal.
+    """
 
     at: int
     part: Part
@@ -61,22 +64,10 @@ class Event:
     is_operation: bool = False
     is_refusal: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain dict; ``from`` is None at the start, and as ``to`` for a refusal."""
-        return {
-            "at": format_instant(self.at),
-            "kind": self.kind,
-            "id": self.id,
-            "who": self.who,
-            "from": self.before,
-            "to": self.after,
-            "why": self.why,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One sentence; without an instant, it holds now."""
+    """One sentence, and its instant; without one, it holds now."""
 
     at: int | None
     what: str
@@ -99,20 +90,6 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class ClockFace:
-    """The instant that a clock shows, and what moves it."""
-
-    progression: Progression
-    speed: float
-    now: int
-
-    @classmethod
-    def of(cls, clock: Clock) -> ClockFace:
-        """Return the clock as it is now."""
-        return cls(clock.progression, clock.speed, clock.now())
-
-
-@dataclass(frozen=True, slots=True)
 class Explanation:
     """Why a task or dag is in its state; ``who`` names it."""
 
@@ -125,7 +102,9 @@ class Explanation:
     events: tuple[Event, ...]
     next: Next | None
     accepts: tuple[Offer, ...]
-    clock: ClockFace
+    progression: Progression
+    speed: float
+    now: int
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict: instants as RFC 3339 in UTC, spans as scenario files write them."""
@@ -139,86 +118,82 @@ class Explanation:
                 {"at": None if entry.at is None else format_instant(entry.at), "what": entry.what}
                 for entry in self.because
             ],
-            "events": [event.to_json() for event in self.events],
-            "next": self._next_json(),
+            "events": [
+                {
+                    "at": format_instant(event.at),
+                    "kind": event.kind,
+                    "id": event.id,
+                    "who": event.who,
+                    "from": event.before,
+                    "to": event.after,
+                    "why": event.why,
+                }
+                for event in self.events
+            ],
+            "next": self.next
+            and {
+                "at": format_instant(self.next.at),
+                "in": format_duration(self._time_left),
+                "what": self.next.what,
+            },
             "accepts": [{"operation": entry.operation, "who": entry.who} for entry in self.accepts],
             "clock": {
-                "progression": self.clock.progression,
-                "speed": self.clock.speed,
-                "now": format_instant(self.clock.now),
+                "progression": self.progression,
+                "speed": self.speed,
+                "now": format_instant(self.now),
             },
         }
 
     def text(self) -> str:
         """Return a few lines to read, the last one ending in a line feed."""
-        lines = [self._headline(), "Because", *self._because()]
-        rest = [f"Next: {self._next_text()}", f"Clock: {self._clock_text()}"]
-        return "\n".join([*lines, *(_wrapped(line, "  ") for line in rest)]) + "\n"
-
-    def _headline(self) -> str:
         after = self.since - self.born
         when = f" ({format_seconds(after)} after its start)" if after else ", its start"
-        is_usual = self.operation in ("EXECUTE", "RUN")
-        under = "" if is_usual else f" under {self.operation}"
+        under = "" if self.operation in ("EXECUTE", "RUN") else f" under {self.operation}"
         who = self.who[:1].upper() + self.who[1:]
-        return _wrapped(f"{who} is {self.state}{under} since {_time(self.since)}{when}.", "  ")
-
-    def _because(self) -> Iterator[str]:
+        lines = [
+            _wrapped(f"{who} is {self.state}{under} since {_time(self.since)}{when}."),
+            "Because",
+        ]
         for reason in self.because:
             at = "" if reason.at is None else format_seconds(reason.at - self.born)
-            yield _wrapped(f"{at:>12}  {reason.what}", " " * 14)
-
-    def _next_json(self) -> dict[str, Any] | None:
-        if self.next is None:
-            return None
-        span = format_duration(max(self.next.at - self.clock.now, 0))
-        return {"at": format_instant(self.next.at), "in": span, "what": self.next.what}
-
-    def _next_text(self) -> str:
-        offers = _offers_text(self.accepts, self.who)
+            lines.append(_wrapped(f"{at:>12}  {reason.what}", indent=14))
+        offers = self._offers_text()
         if self.next is None:
             move = f"{offers} would move it on." if offers else "No operation is accepted any more."
-            return f"nothing is due. {move}"
-        span = round_duration(max(self.next.at - self.clock.now, 0))
-        accepts = f" It accepts {offers} now." if offers else ""
-        return f"at {_time(self.next.at)}, in {span}, {self.next.what}.{accepts}"
+            lines.append(_wrapped(f"Next: nothing is due. {move}"))
+        else:
+            accepts = f" It accepts {offers} now." if offers else ""
+            at = f"at {_time(self.next.at)}, in {round_duration(self._time_left)}"
+            lines.append(_wrapped(f"Next: {at}, {self.next.what}.{accepts}"))
+        now = f"{format_instant(self.now)[: len('2024-01-10')]}T{_time(self.now)}"
+        lines.append(_wrapped(f"Clock: {self.progression}, at {now}; {self._pace()}."))
+        return "\n".join(lines) + "\n"
 
-    def _clock_text(self) -> str:
-        clock = self.clock
-        span = None if self.next is None else format_duration(max(self.next.at - clock.now, 0))
-        day = format_instant(clock.now)[: len("2024-01-10")]
-        return f"{clock.progression}, at {day}T{_time(clock.now)}; {_pace(clock, span)}."
+    @property
+    def _time_left(self) -> int:
+        """The span up to what is due next."""
+        return max(self.next.at - self.now, 0) if self.next else 0
 
+    def _offers_text(self) -> str:
+        """Return `RETRY or ROLLBACK of the task, RETRY or SKIP of subtask 71`."""
+        by_who: defaultdict[str, list[str]] = defaultdict(list)
+        for offer in self.accepts:
+            whole = f"the {self.who.partition(' ')[0]}"
+            by_who[whole if offer.who == self.who else offer.who].append(offer.operation)
+        return first_few([f"{' or '.join(words)} of {who}" for who, words in by_who.items()])
 
-def _pace(clock: ClockFace, span: str | None) -> str:
-    """Return what moves a clock; ``span`` is how far it is to what is due next."""
-    if clock.progression == "manual":
-        by = f", by {span} for what is next" if span else ""
-        return f"nothing moves until it is advanced{by}"
-    if clock.progression == "polls":
-        return "each read moves it to the next change of what was read"
-    if clock.progression == "immediate":
-        return "what is due happens at once"
-    return "it runs" + ("" if clock.speed == 1 else f" {clock.speed:g} times as fast as the wall's")
-
-
-def _offers_text(offers: Iterable[Offer], whole: str) -> str:
-    """Return `RETRY or ROLLBACK of the task, RETRY or SKIP of subtask 71`."""
-    by_who: defaultdict[str, list[str]] = defaultdict(list)
-    for offer in offers:
-        by_who[offer.who].append(offer.operation)
-    the_whole = f"the {whole.partition(' ')[0]}"
-    return first_few(
-        [
-            f"{' or '.join(words)} of {the_whole if who == whole else who}"
-            for who, words in by_who.items()
-        ]
-    )
-
-
-def ends_with(lines: Sequence[str]) -> str:
-    """Return the clause that quotes the last line of a log; "" for an empty log."""
-    return f"; its log ends “{one_line(lines[-1])}”" if lines else ""
+    def _pace(self) -> str:
+        """Return what moves the clock."""
+        if self.progression == "manual":
+            by = f", by {format_duration(self._time_left)} for what is next" if self.next else ""
+            return f"nothing moves until it is advanced{by}"
+        if self.progression == "polls":
+            return "each read moves it to the next change of what was read"
+        if self.progression == "immediate":
+            return "what is due happens at once"
+        return (
+            "it runs" if self.speed == 1 else f"it runs {self.speed:g} times as fast as the wall's"
+        )
 
 
 def _time(instant: int) -> str:
@@ -227,136 +202,146 @@ def _time(instant: int) -> str:
     return format_instant(rounded, digits=3, padded=True)[len("2024-01-10T") :]
 
 
-def _wrapped(line: str, indent: str) -> str:
+def _wrapped(line: str, *, indent: int = 2) -> str:
     return textwrap.fill(
         line,
         LINE_WIDTH,
-        subsequent_indent=indent,
+        subsequent_indent=" " * indent,
         break_long_words=False,
         break_on_hyphens=False,
-        drop_whitespace=True,
     )
 
 
 # --- from a history -------------------------------------------------------------------------------
 
-S = TypeVar("S", bound=Dated)
 
+class Explainer(ABC, Generic[State]):
+    """One API's sentences about a task or dag with its history.
 
-class Explainer(ABC, Generic[S]):
-    """One API's sentences about one task or dag with its history; kinds are by depth of part."""
+    ``item`` holds the constant data of the whole: ``name``, ``created`` and its parts.
+    """
 
-    kinds: ClassVar[tuple[str, ...]]
+    api: ClassVar[Api]
 
-    def __init__(self, history: History[Any, Any, S], *, started_at: int) -> None:
+    def __init__(self, item: Any, history: History[Any, Any, State]) -> None:
+        self.item: Final = item
         self.history: Final = history
-        self.started_at: Final = started_at
 
     @abstractmethod
     def number(self, part: Part) -> int:
         """Return the id of the whole or a part."""
 
     @abstractmethod
-    def name(self, part: Part = ()) -> str:
-        """Return what sentences call the whole or a part: `subtask 71 “Install”`."""
-
-    @abstractmethod
-    def why(self, before: S, after: S, change: Change) -> str:
+    def why(self, before: State, after: State, change: Change) -> str:
         """Return the sentence for a change; "" where it goes without saying."""
 
     @abstractmethod
-    def leading(self, state: S, events: Sequence[Event]) -> Iterator[Event]:
+    def leading(self, state: State, events: Sequence[Event]) -> Iterator[Event]:
         """Yield the events that explain the state best."""
 
     @abstractmethod
-    def holding(self, state: S, instant: int) -> Iterator[str]:
+    def holding(self, state: State, instant: int) -> Iterator[str]:
         """Yield the sentences that hold now."""
 
     @abstractmethod
-    def offers(self, state: S, instant: int) -> Iterator[Offer]:
+    def offers(self, state: State, instant: int) -> Iterator[Offer]:
         """Yield the operations that would be accepted now."""
 
-    def text_of(self, state: S, part: Part, label: Label) -> str:
-        """Return a label as events show it."""
-        return format_label(label)
+    def find(self, part: Part) -> Any:
+        """Return the constant data of the whole or a part."""
+        result = self.item
+        for kind, place in zip(self.api.kinds[1:], part, strict=False):
+            result = getattr(result, f"{kind.name}s")[place]
+        return result
+
+    def name(self, part: Part = ()) -> str:
+        """Return what sentences call the whole or a part: `subtask 71 “Install”`."""
+        title = self.api.kinds[len(part)].title
+        return f"{title} {self.number(part)} “{one_line(self.find(part).name)}”"
 
     def names(self, parts: Iterable[Part]) -> str:
         """Return what sentences call several parts."""
         return first_few([self.name(part) for part in parts])
 
+    def label_text(self, state: State, part: Part, label: Label) -> str:
+        """Return a label as events show it."""
+        return format_label(label)
+
     def explain(self, records: Iterable[OperationRecord], *, clock: Clock) -> Explanation:
         """Return why it shows what it does now; ``records`` add the refused operations."""
-        face = ClockFace.of(clock)
-        instant = face.now - self.started_at
-        past = states_until(self.history, instant)
+        now, born = clock.now(), self.item.created
+        past = states_until(self.history, now - born)
         events = tuple(self._events(past, records))
         state = past[-1]
+        changes = (change for item in reversed(past) for change in reversed(item.changes))
+        move = next(item for item in changes if not item.part and item.before != item.after)
         name, operation = dict(state.labels())[()]
         return Explanation(
             who=self.name(),
             state=name,
             operation=operation,
-            born=self.started_at,
-            since=self.started_at + _last_move(past).at,
-            because=_reasons(events, self.leading(state, events), self.holding(state, instant)),
+            born=born,
+            since=born + move.at,
+            because=_reasons(events, self.leading(state, events), self.holding(state, now - born)),
             events=events,
-            next=self._next(state, instant),
-            accepts=tuple(self.offers(state, instant)),
-            clock=face,
+            next=self._next(state, now - born),
+            accepts=tuple(self.offers(state, now - born)),
+            progression=clock.progression,
+            speed=clock.speed,
+            now=now,
         )
 
-    def _events(self, past: Sequence[S], records: Iterable[OperationRecord]) -> Iterator[Event]:
+    def _events(self, past: Sequence[State], records: Iterable[OperationRecord]) -> Iterator[Event]:
         before = past[0]
-        for item in _in_order(past, records, self.started_at):
-            if isinstance(item, OperationRecord):
-                yield self._refusal(before, item)
+        for entry in _in_order(past, records, self.item.created):
+            if isinstance(entry, OperationRecord):
+                part: Part = () if entry.position is None else (entry.position,)
+                label = self.label_text(before, part, dict(before.labels())[part])
+                why = f"{entry.operation} of {self.name(part)} is refused: {entry.refused}"
+                yield self._event(entry.at, part, label, label, why, is_refusal=True)
             else:
-                yield from self._changes(before, item)
-                before = item
+                yield from self._changes(before, entry)
+                before = entry
 
-    def _changes(self, before: S, after: S) -> Iterator[Event]:
+    def _changes(self, before: State, after: State) -> Iterator[Event]:
         for change in after.changes:
             if why := self.why(before, after, change):
-                old = None if change.before is None else change.before
-                yield Event(
-                    self.started_at + change.at,
-                    change.part,
-                    self.kinds[len(change.part)],
-                    self.number(change.part),
-                    self.name(change.part),
-                    None if old is None else self.text_of(before, change.part, old),
-                    self.text_of(after, change.part, change.after),
+                part, old = change.part, change.before
+                yield self._event(
+                    self.item.created + change.at,
+                    part,
+                    None if old is None else self.label_text(before, part, old),
+                    self.label_text(after, part, change.after),
                     why,
-                    is_operation=change.part == change.target,
+                    is_operation=part == change.target,
                 )
 
-    def _refusal(self, state: S, record: OperationRecord) -> Event:
-        part: Part = () if record.position is None else (record.position,)
-        text, name = self.text_of(state, part, dict(state.labels())[part]), self.name(part)
-        why = f"{record.operation} of {name} is refused: {record.refused}"
-        kind, number = self.kinds[len(part)], self.number(part)
-        return Event(record.at, part, kind, number, name, text, text, why, is_refusal=True)
+    def _event(
+        self, at: int, part: Part, before: str | None, after: str, why: str, **flags: bool
+    ) -> Event:
+        kind, id = self.api.kinds[len(part)].name, self.number(part)
+        return Event(at, part, kind, id, self.name(part), before, after, why, **flags)
 
-    def _next(self, state: S, instant: int) -> Next | None:
+    def _next(self, state: State, instant: int) -> Next | None:
         due = next_due(self.history, instant)
         if due is None:
             return None
         events = self._changes(state, view_at(self.history, due))
         sentences = list(dict.fromkeys(event.why for event in events))
-        rest = len(sentences) - 3
-        more = [f"and {rest} more changes"] if rest > 0 else []
-        return Next(self.started_at + due, "; ".join([*sentences[:3], *more]))
+        if len(sentences) > 3:
+            sentences[3:] = [f"and {len(sentences) - 3} more changes"]
+        return Next(self.item.created + due, "; ".join(sentences))
 
 
 def _in_order(
-    states: Iterable[S], records: Iterable[OperationRecord], started_at: int
-) -> Iterator[S | OperationRecord]:
+    states: Iterable[State], records: Iterable[OperationRecord], started_at: int
+) -> Iterator[State | OperationRecord]:
     """Yield the states and the refused operations in their order.
 
     Of one instant, states come in the order of the operations that led to them, after what time
     did; those of operations whose records are gone come first.
     """
-    states_at: defaultdict[int, list[S]] = defaultdict(list)
+    states_at: defaultdict[int, list[State]] = defaultdict(list)
     for state in states:
         states_at[state.at].append(state)
     records_at: defaultdict[int, list[OperationRecord]] = defaultdict(list)
@@ -370,15 +355,6 @@ def _in_order(
             yield from (record,) if record.refused else islice(waiting, 1)
 
 
-def _last_move(past: Sequence[S]) -> Change:
-    """Return the change by which the whole came to its label."""
-    for state in reversed(past):
-        for change in reversed(state.changes):
-            if not change.part and change.before != change.after:
-                return change
-    raise ValueError("a history begins with the start of the whole")
-
-
 def last_of(events: Sequence[Event], part: Part, *, number: int = 1) -> Iterator[Event]:
     """Yield the last changes of a part, if there are any."""
     yield from [entry for entry in events if entry.part == part and not entry.is_refusal][-number:]
@@ -387,6 +363,11 @@ def last_of(events: Sequence[Event], part: Part, *, number: int = 1) -> Iterator
 def last_operation(events: Sequence[Event]) -> Iterator[Event]:
     """Yield the last operation that was accepted, if any was; not all that it changed."""
     yield from [entry for entry in events if entry.is_operation][-1:]
+
+
+def ends_with(lines: Sequence[str]) -> str:
+    """Return the clause that quotes the last line of a log; "" for an empty log."""
+    return f"; its log ends “{one_line(lines[-1])}”" if lines else ""
 
 
 def _reasons(
