@@ -16,9 +16,9 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError
 from oceanmock.library import load_scenario, read_scenario
 from oceanmock.obshell import world as obshell_world
-from oceanmock.obshell.drawing import draw_timeline as draw_dag
+from oceanmock.obshell.explain import draw_timeline as draw_dag
 from oceanmock.ocp import world as ocp_world
-from oceanmock.ocp.drawing import draw_timeline as draw_task
+from oceanmock.ocp.explain import draw_timeline as draw_task
 from oceanmock.report.timeline import MAX_CHANGES, MAX_TRACKS
 
 AFTERNOON = 1_704_895_200 * SECOND

@@ -13,7 +13,7 @@ from golden import assert_golden
 from oceanmock.library import library_names, load_scenario, read_scenario
 from oceanmock.obshell.api import API
 
-draw_scenario = API.module("drawing").draw_scenario
+draw_scenario = API.module("explain").draw_scenario
 OF_OBSHELL = [name for name in library_names() if load_scenario(name).api == "obshell"]
 
 EVERY_KIND = r"""

@@ -67,7 +67,7 @@ def show(scenario: str, width: int | None) -> None:
 
     console = Console(width=width, highlight=False, soft_wrap=True)
     loaded = load_scenario(scenario)
-    drawing = api_named(loaded.api).module("drawing")
+    drawing = api_named(loaded.api).module("explain")
     for line in drawing.draw_scenario(loaded, width=console.width):
         console.print(line)
 

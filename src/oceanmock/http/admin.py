@@ -432,7 +432,7 @@ class AdminHandlers:
         api = api_named(params["api"], self.context.apis)
         try:
             if params["format"] == "timeline":
-                drawing: str = api.module("drawing").draw_timeline(sandbox, params["task"])
+                drawing: str = api.module("explain").draw_timeline(sandbox, params["task"])
                 return drawing
             explanation = api.module("explain").explain(sandbox, params["task"])
         except (NoSuchTask, ValueError):

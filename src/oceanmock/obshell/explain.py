@@ -1,15 +1,27 @@
-"""obshell's sentences: why a dag is in its state, by its runs, the ticks and the operators."""
+"""obshell's explanations and drawings.
+
+The sentences say why a dag is in its state, by its runs, the ticks and the operators. In drawings a
+node's only sub task is drawn with it; of several each has a line and a track of its own, named by
+its agent. An operator is printed where it is not RUN, and a sub task where it is not as its node.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
+
+from rich.cells import cell_len, set_cell_size
+from rich.markup import escape
 
 from oceanmock.engine.machine import Change, Label, Part
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.obshell import machine
+from oceanmock.obshell import scenario as files
 from oceanmock.obshell.api import API, ClientOperator
 from oceanmock.obshell.bodies import authority
+from oceanmock.obshell.conformance import CONFORMANCE
+from oceanmock.obshell.scenario import Agent, Scenario, TenantLock, node_number, sub_task_number
+from oceanmock.obshell.scenario_checks import simulate_story
 from oceanmock.obshell.states import DagState, NodeState
 from oceanmock.obshell.world import Dags
 from oceanmock.report.explain import (
@@ -22,6 +34,7 @@ from oceanmock.report.explain import (
     last_of,
     last_operation,
 )
+from oceanmock.report.timeline import REPORT_WIDTH, Track, draw_report, draw_story, runs_text
 from oceanmock.text import one_line, round_duration
 
 TWO_TICKS: Final = (
@@ -40,6 +53,18 @@ STUCK: Final = (
     "ROLLBACK is refused for good, as that first node is neither FAILED nor under ROLLBACK"
 )
 
+STYLES: Final = {
+    "PENDING": ("·", "dim"),
+    "READY": ("○", "cyan"),
+    "RUNNING": ("█", "blue"),
+    "RUNNING/ROLLBACK": ("▒", "magenta"),
+    "FAILED": ("✗", "red"),
+    "SUCCEED": ("━", "green"),
+    "SUCCEED/ROLLBACK": ("╌", "magenta"),
+    "SUCCEED/PASS": ("═", "yellow"),
+}
+MAX_NAME_WIDTH: Final = 40
+
 
 def explainer_of(sandbox: Sandbox, id: int | str) -> DagExplainer:
     """Return the explainer of the dag of a generic id, or of a number. Raises NoSuchTask."""
@@ -53,6 +78,45 @@ def explain(sandbox: Sandbox, id: int | str) -> Explanation:
     explainer = explainer_of(sandbox, id)
     records = sandbox.operations_of(Dags.api, explainer.item.key)
     return explainer.explain(records, clock=sandbox.clock)
+
+
+def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
+    """Return the timeline of the dag of a generic id, or of a number. Raises NoSuchTask."""
+    explainer = explainer_of(sandbox, id)
+    nodes = explainer.item.nodes
+    labels = [
+        [
+            _address_text(item.agent) if item.name == node.name else one_line(item.name)
+            for item in node.sub_tasks
+        ]
+        for node in nodes
+    ]
+    tracks = _tracks([one_line(node.name) for node in nodes], labels)
+    return draw_report(sandbox, explainer, tracks, STYLES, _describe)
+
+
+def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[str]:
+    """Yield the lines of a scenario's picture, in rich markup."""
+    run, agent = simulate_story(scenario), scenario.agent
+    pictures = []
+    for dag, actor in zip(scenario.dags, run.actors, strict=True):
+        title = f"dag {actor.name}"
+        if dag.id is not None:
+            id = CONFORMANCE.own_id(dag, (agent.ip, agent.port))
+            title = f"dag {dag.id} {actor.name}  {id}"
+        if isinstance(dag.maintenance, TenantLock):
+            title += f"  maintenance of tenant {dag.maintenance.tenant}"
+        elif dag.maintenance != "none":
+            title += f"  maintenance {dag.maintenance}"
+        if dag.starts_on:
+            title += f"  on {dag.starts_on.method} {dag.starts_on.path}"
+        labels = [
+            [item.name or _address_text(item.agent or agent) for item in node.sub_tasks]
+            for node in dag.nodes
+        ]
+        steps = _draw_nodes(dag, actor.names, labels, agent)
+        pictures.append((title, steps, _tracks(actor.names, labels)))
+    yield from draw_story(scenario, run, pictures, STYLES, _describe, width=width)
 
 
 class DagExplainer(Explainer[DagState]):
@@ -70,8 +134,7 @@ class DagExplainer(Explainer[DagState]):
             return super().name(part)
         node, sub_task = self.find(part[:1]), self.find(part)
         name = f" “{one_line(sub_task.name)}”" if sub_task.name != node.name else ""
-        agent = authority(sub_task.agent.ip, sub_task.agent.port)
-        where = f" on {agent}" if len(node.sub_tasks) > 1 else ""
+        where = f" on {_address_text(sub_task.agent)}" if len(node.sub_tasks) > 1 else ""
         return f"sub task {sub_task.number}{name}{where}"
 
     def label_text(self, state: DagState, part: Part, label: Label) -> str:
@@ -215,3 +278,79 @@ def _last_run(state: DagState, part: Part) -> str:
     run = sub_task.runs[-1]
     kind = "rollback" if run.operator == "ROLLBACK" else "attempt"
     return f"run {sub_task.execute_times} ({kind} {run.number})"
+
+
+# --- drawings -------------------------------------------------------------------------------------
+
+
+def _tracks(names: Sequence[str], labels: Sequence[Sequence[str]]) -> list[Track]:
+    """Return the tracks of a dag; ``labels`` are the names of each node's sub tasks."""
+    tracks = [Track((), "dag", "dag")]
+    for place, (name, below) in enumerate(zip(names, labels, strict=True)):
+        tracks.append(Track((place,), name, name))
+        if len(below) == 1:
+            tracks.append(Track((place, 0), f"sub task of {name}", None))
+            continue
+        for at, label in enumerate(below):
+            tracks.append(Track((place, at), f"{name} ({label})", f"  {label}"))
+    return tracks
+
+
+def _describe(state: DagState, part: Part, changes: Sequence[Change]) -> str:
+    label = state.label
+    if part:
+        node = state.nodes[part[0]]
+        label = node.sub_tasks[part[1]].label if part[1:] else node.label
+        is_first = not changes or changes[0].before is None
+        if (is_first and label == ("PENDING", "RUN")) or (part[1:] and label == node.label):
+            return ""
+    elif changes and changes[-1].cause == "stage":
+        return f"stage {state.stage}"
+    operator = "" if label[1] == "RUN" else f"/{label[1]}"
+    return f"[{STYLES[label[0]][1]}]{label[0]}[/]{operator}"
+
+
+def _draw_nodes(
+    dag: files.Dag, names: Sequence[str], labels: Sequence[Sequence[str]], agent: Agent
+) -> Iterator[str]:
+    """Yield a line for each node, and for each of several sub tasks."""
+    widest = min(max(map(cell_len, names)), MAX_NAME_WIDTH)
+    for place, (node, name) in enumerate(zip(dag.nodes, names, strict=True)):
+        facts = [
+            f"  ●  {escape(set_cell_size(name, max(widest, cell_len(name))))}",
+            _number_text(node_number(dag, place)),
+        ]
+        first, *others = node.sub_tasks
+        if not others:
+            is_own = first.agent is None or _address_text(first.agent) == _address_text(agent)
+            facts.append(_runs_text(first, "" if is_own else f"on {_address_text(first.agent)}  "))
+        flags = " ".join(sorted(node.can)) or "nothing"
+        yield "  ".join([*filter(None, facts), f"[dim]can {flags}[/]"])
+        rail = " " if node is dag.nodes[-1] else "[dim]│[/]"
+        width = max(map(cell_len, labels[place]))
+        for at, sub_task in enumerate(node.sub_tasks if others else ()):
+            facts = [
+                f"  {rail}    {escape(set_cell_size(labels[place][at], width))}",
+                _number_text(sub_task_number(dag, place, at)),
+                _runs_text(sub_task, ""),
+            ]
+            yield "  ".join(filter(None, facts))
+
+
+def _number_text(number: int | None) -> str:
+    return "" if number is None else f"[dim]{number}[/]"
+
+
+def _address_text(agent: Any) -> str:
+    return authority(agent.ip, agent.port)
+
+
+def _runs_text(sub_task: files.SubTask, where: str) -> str:
+    """Return what its runs do, and its rollbacks where the file has them."""
+    does, back = (
+        runs_text((attempt.outcome == "FAILED", attempt.takes) for attempt in attempts)
+        for attempts in (sub_task.runs, sub_task.rollback)
+    )
+    if "rollback" in sub_task.model_fields_set:
+        does += f"  ↶ {back}"
+    return f"[dim]{escape(where)}{does}[/]"

@@ -1,16 +1,25 @@
-"""OCP's sentences: why a task is in its state, by its subtasks' runs, the ticks, the operations."""
+"""OCP's explanations and drawings.
+
+The sentences say why a task is in its state, by its subtasks' runs, the ticks and the operations.
+A task's DAG is drawn as rails, one lane an edge, above its timeline.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from rich.markup import escape
+
 from oceanmock.engine.machine import Change, Part
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.ocp import machine
+from oceanmock.ocp import scenario as files
 from oceanmock.ocp.api import API, SubtaskStatus
 from oceanmock.ocp.machine import History
-from oceanmock.ocp.states import SubtaskState, TaskState
+from oceanmock.ocp.scenario import Scenario
+from oceanmock.ocp.scenario_checks import simulate_story
+from oceanmock.ocp.states import SubtaskState, TaskScript, TaskState
 from oceanmock.ocp.world import TaskData, Tasks
 from oceanmock.report.explain import (
     MAX_EXPLAINED,
@@ -22,6 +31,7 @@ from oceanmock.report.explain import (
     last_of,
     last_operation,
 )
+from oceanmock.report.timeline import REPORT_WIDTH, Track, draw_report, draw_story, runs_text
 from oceanmock.text import first_few, one_line, round_duration
 
 _START: Final = "it starts RUNNING, and what needs nothing else READY"
@@ -34,6 +44,32 @@ _EFFECTS: Final = {
 }
 
 
+STYLES: Final = {
+    "PENDING": ("·", "dim"),
+    "READY": ("○", "cyan"),
+    "RUNNING": ("█", "blue"),
+    "CANCELING": ("▒", "magenta"),
+    "FAILED": ("✗", "red"),
+    "SUCCESSFUL": ("━", "green"),
+    "ABORTED": ("▪", "red"),
+}
+_RAILS: Final = {
+    "": " ",
+    "ud": "│",
+    "udr": "├",
+    "udl": "┤",
+    "udlr": "┼",
+    "lr": "─",
+    "ul": "╯",
+    "ur": "╰",
+    "ulr": "┴",
+    "dl": "╮",
+    "dr": "╭",
+    "dlr": "┬",
+}
+"""Glyphs by the sides on which they connect: up, down, left, right."""
+
+
 def explainer_of(sandbox: Sandbox, id: int | str) -> TaskExplainer:
     """Return the explainer of a task. Raises NoSuchTask."""
     tasks, task_id = sandbox.world(Tasks), int(id)
@@ -44,6 +80,27 @@ def explain(sandbox: Sandbox, id: int | str) -> Explanation:
     """Return why a task is in its state. Raises NoSuchTask."""
     records = sandbox.operations_of(Tasks.api, int(id))
     return explainer_of(sandbox, id).explain(records, clock=sandbox.clock)
+
+
+def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
+    """Return a task's timeline up to now, as plain text. Raises NoSuchTask."""
+    explainer = explainer_of(sandbox, id)
+    names = [one_line(item.name) for item in explainer.item.subtasks]
+    return draw_report(sandbox, explainer, _tracks(names), STYLES, _describe)
+
+
+def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[str]:
+    """Yield the lines of a scenario's picture, in rich markup."""
+    run = simulate_story(scenario)
+    pictures = []
+    for task, actor in zip(scenario.tasks, run.actors, strict=True):
+        number = f" {task.id}" if task.id else ""
+        times = f"  × {task.repeat.count}" if task.repeat else ""
+        on = f"  on {task.starts_on.method} {task.starts_on.path}" if task.starts_on else ""
+        title = f"task{number} {actor.name}{times}{on}"
+        steps = _draw_dag(task, actor.names, actor.life.script)
+        pictures.append((title, steps, _tracks(actor.names)))
+    yield from draw_story(scenario, run, pictures, STYLES, _describe, width=width)
 
 
 class TaskExplainer(Explainer[TaskState]):
@@ -220,3 +277,77 @@ def _with(state: TaskState, *statuses: SubtaskStatus) -> list[int]:
 def _passed(state: TaskState) -> SubtaskStatus:
     """Return the status for which those that need a subtask wait."""
     return "PENDING" if state.operation == "ROLLBACK" else "SUCCESSFUL"
+
+
+# --- drawings -------------------------------------------------------------------------------------
+
+
+def _tracks(names: Sequence[str]) -> list[Track]:
+    subtasks = (Track((place,), name, name) for place, name in enumerate(names))
+    return [Track((), "task", "task"), *subtasks]
+
+
+def _describe(state: TaskState, part: Part, changes: Sequence[Change]) -> str:
+    status, operation = state.subtasks[part[0]].label if part else state.label
+    is_as_at_first = (status, operation) == ("PENDING", "EXECUTE")
+    if is_as_at_first and (not changes or changes[0].before is None):
+        return ""
+    return f"[{STYLES[status][1]}]{status}[/]/{operation}"
+
+
+def _draw_dag(task: files.Task, names: Sequence[str], script: TaskScript) -> Iterator[str]:
+    """Yield the rows of a DAG. Each lane carries one edge down to the subtask at its end."""
+    downstreams = machine.downstreams_of(script)
+    lanes: list[int | None] = []
+    for position in _upstreams_first(script):
+        arriving = [lane for lane, target in enumerate(lanes) if target == position]
+        home = arriving[0] if arriving else _free_lane(lanes)
+        lanes[home] = position
+        if len(arriving) > 1:
+            yield _connection(lanes, home, arriving[1:], "u")
+            for lane in arriving[1:]:
+                lanes[lane] = None
+        row = [" " if target is None else "│" for target in lanes]
+        row[home] = "●"
+        number = f"  [dim]{task.subtasks[position].id}[/]" if task.subtasks[position].id else ""
+        attempts = script.subtasks[position].attempts
+        does = runs_text((attempt.ends == "FAILED", attempt.takes) for attempt in attempts)
+        yield f"  {' '.join(row)}  {escape(names[position])}{number}  [dim]{does}[/]"
+        lanes[home], *others = downstreams[position] or (None,)
+        opened = []
+        for other in others:
+            opened.append(_free_lane(lanes))
+            lanes[opened[-1]] = other
+        if opened:
+            yield _connection(lanes, home, opened, "d")
+        while lanes and lanes[-1] is None:
+            lanes.pop()
+
+
+def _upstreams_first(script: TaskScript) -> list[int]:
+    """Return the positions, upstreams first, otherwise as listed."""
+    done: list[int] = []
+    while len(done) < len(script.subtasks):
+        done += [
+            position
+            for position, subtask in enumerate(script.subtasks)
+            if position not in done and set(subtask.needs) <= set(done)
+        ]
+    return done
+
+
+def _free_lane(lanes: list[int | None]) -> int:
+    if None not in lanes:
+        lanes.append(None)
+    return lanes.index(None)
+
+
+def _connection(lanes: Sequence[int | None], home: int, ends: Sequence[int], side: str) -> str:
+    """Return a row in which lanes join the home lane from above ("u"), or leave it ("d")."""
+    low, high = min(home, *ends), max(home, *ends)
+    row = ""
+    for lane, target in enumerate(lanes):
+        vertical = side if lane in ends else "ud" if lane == home or target is not None else ""
+        left, right = "l" * (low < lane <= high), "r" * (low <= lane < high)
+        row += _RAILS[vertical + left + right] + ("─" if right else " ")
+    return f"  [dim]{row.rstrip()}[/]"

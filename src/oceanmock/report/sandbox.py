@@ -42,7 +42,7 @@ def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
                 "title": f"{api.root.title} {item.number} {escape_unprintable(item.name)}",
                 "state": item.state,
                 "explanation": api.module("explain").explain(sandbox, item.id).text(),
-                "timeline": api.module("drawing").draw_timeline(sandbox, item.id),
+                "timeline": api.module("explain").draw_timeline(sandbox, item.id),
             }
             for api, item in islice(tasks, max_tasks)
         ],
