@@ -9,7 +9,7 @@ from oceanmock.obshell import scenario_checks as obshell_rules
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp import scenario_checks as ocp_rules
 from oceanmock.scenario.diagnostics import ScenarioError
-from oceanmock.scenario.submit_calls import StartsOn
+from oceanmock.scenario.fields import StartsOn
 
 TENANT = "starts_on: {path: '/api/v2/ob/clusters/{id}/tenants'}"
 JOIN = "starts_on: {path: /api/v1/agent/join, identity: SINGLE}, makes: {identity: MASTER}"

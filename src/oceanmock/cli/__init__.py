@@ -16,7 +16,6 @@ from oceanmock.cli.admin import ADMIN_COMMANDS
 from oceanmock.cli.conform import conform as conform_command
 from oceanmock.cli.requests import REQUEST_COMMANDS
 from oceanmock.cli.scenarios import SCENARIO_COMMANDS
-from oceanmock.cli.serve import serve as serve_command
 from oceanmock.errors import OceanmockError
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -53,11 +52,5 @@ def main() -> None:
     """
 
 
-for command in (
-    serve_command,
-    *SCENARIO_COMMANDS,
-    conform_command,
-    *ADMIN_COMMANDS,
-    *REQUEST_COMMANDS,
-):
+for command in (*SCENARIO_COMMANDS, conform_command, *ADMIN_COMMANDS, *REQUEST_COMMANDS):
     main.add_command(command)

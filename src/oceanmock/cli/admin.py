@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
 import click
@@ -19,41 +20,30 @@ from oceanmock.clock import PROGRESSIONS
 from oceanmock.controls import Json, without_none
 from oceanmock.text import escape_unprintable, plural
 
-F = TypeVar("F", bound=Callable[..., Any])
+Command = Callable[..., None]
+
+# --- options and output that many share -----------------------------------------------------------
 
 
-# --- options that many share ----------------------------------------------------------------------
+AS_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 
 
-def option(*names: str, **options: Any) -> Callable[[F], F]:
-    return click.option(*names, show_envvar="envvar" in options, **options)
-
-
-def with_options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    def decorate(command: F) -> F:
-        for decorator in reversed(options):
-            command = decorator(command)
-        return command
-
-    return decorate
-
-
-def on_server(command: Callable[..., None]) -> Callable[..., None]:
+def on_server(command: Command) -> Command:
     """Add the options that name the server; the command gets its ``admin``."""
 
-    @with_options(
-        option(
-            "--url",
-            default="http://127.0.0.1:8080",
-            show_default=True,
-            envvar="OCEANMOCK_URL",
-            help="The URL of the server.",
-        ),
-        option(
-            "--token",
-            envvar="OCEANMOCK_TOKEN",
-            help="Its token; not needed on its own machine.",
-        ),
+    @click.option(
+        "--url",
+        default="http://127.0.0.1:8080",
+        show_default=True,
+        envvar="OCEANMOCK_URL",
+        show_envvar=True,
+        help="The URL of the server.",
+    )
+    @click.option(
+        "--token",
+        envvar="OCEANMOCK_TOKEN",
+        show_envvar=True,
+        help="Its token; not needed on its own machine.",
     )
     def wrapped(*args: Any, url: str, token: str | None, **options: Any) -> None:
         command(*args, admin=Admin(url.rstrip("/"), token), **options)
@@ -61,14 +51,15 @@ def on_server(command: Callable[..., None]) -> Callable[..., None]:
     return _as(command, wrapped)
 
 
-def on_sandbox(command: Callable[..., None]) -> Callable[..., None]:
+def on_sandbox(command: Command) -> Command:
     """Add the options that name the sandbox; the command gets its ``client``."""
 
-    @option(
+    @click.option(
         "--sandbox",
         default="default",
         show_default=True,
         envvar="OCEANMOCK_SANDBOX",
+        show_envvar=True,
         help="The name of the sandbox.",
     )
     def wrapped(*args: Any, admin: Admin, sandbox: str, **options: Any) -> None:
@@ -77,15 +68,31 @@ def on_sandbox(command: Callable[..., None]) -> Callable[..., None]:
     return on_server(_as(command, wrapped))
 
 
-def _as(command: Callable[..., None], wrapped: Callable[..., None]) -> Callable[..., None]:
-    """Return the wrapped command with the name, help and options of the first."""
+def _as(command: Command, wrapped: Command) -> Command:
+    """Return the wrapped command with the name and help of the first, and the options of both."""
     wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
-    params = getattr(wrapped, "__click_params__", []) + getattr(command, "__click_params__", [])
-    wrapped.__click_params__ = params  # type: ignore[attr-defined]
+    params: list[click.Parameter] = wrapped.__click_params__  # type: ignore[attr-defined]
+    params += getattr(command, "__click_params__", [])
     return wrapped
 
 
-AS_JSON: Final = option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+def print_table(rows: Iterable[Sequence[str]]) -> None:
+    """Print rows in columns, two spaces apart; nothing where there are none."""
+    clean = [[escape_unprintable(str(cell)) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
+    for row in clean:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def print_items(
+    items: Sequence[Json], row_of: Callable[[Json], Sequence[str]], *, as_json: bool
+) -> None:
+    """Print items as JSON, or each as a row of a table."""
+    if as_json:
+        click.echo(json.dumps(items, indent=2, ensure_ascii=False))
+    else:
+        print_table(map(row_of, items))
 
 
 # --- sandbox --------------------------------------------------------------------------------------
@@ -157,29 +164,28 @@ def create_sandbox(
     body |= {"switches": _pairs("--switch", switches)} if switches else {}
     if obshell_switches:
         body["obshell_switches"] = _pairs("--obshell-switch", obshell_switches)
-    made = admin.ask("POST", "/sandboxes", body)
-    urls = made["urls"]
-    click.echo(f"sandbox {made['name']}", err=True)
-    click.echo(urls.get("port") or _absolute(urls["path"], admin.url))
+    created = admin.ask("POST", "/sandboxes", body)
+    click.echo(f"sandbox {created['name']}", err=True)
+    click.echo(_url_of(created, admin))
 
 
-def _scenario(given: str) -> str:
+def _scenario(name: str) -> str:
     """Return the name of a scenario, or the text of a file."""
-    path = Path(given)
-    if path.suffix not in (".yaml", ".yml") and path.name == given:
-        return given
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml") and path.name == name:
+        return name
     try:
         return path.read_text(encoding="utf-8") + "\n"
     except (OSError, UnicodeDecodeError) as problem:
         why = getattr(problem, "strerror", None) or str(problem)
-        raise NoAnswer(f"the scenario file {given} cannot be read: {why}.") from None
+        raise NoAnswer(f"the scenario file {name} cannot be read: {why}.") from None
 
 
-def _pairs(option: str, given: Sequence[str]) -> dict[str, Any]:
+def _pairs(option: str, items: Sequence[str]) -> dict[str, Any]:
     from oceanmock.scenario.document import parse_scalar
 
     pairs = dict[str, Any]()
-    for item in given:
+    for item in items:
         name, equals, value = item.partition("=")
         if not equals:
             raise NoAnswer(f"{option} {item}: it is written NAME=VALUE.")
@@ -187,8 +193,11 @@ def _pairs(option: str, given: Sequence[str]) -> dict[str, Any]:
     return pairs
 
 
-def _absolute(path: str, url: str) -> str:
-    return url + path if path.startswith("/") else path
+def _url_of(sandbox: Json, admin: Admin) -> str:
+    """Return a sandbox's own port, or its path on the server."""
+    urls = sandbox["urls"]
+    path = urls["path"]
+    return str(urls.get("port") or (admin.url + path if path.startswith("/") else path))
 
 
 @sandbox.command("list")
@@ -196,21 +205,17 @@ def _absolute(path: str, url: str) -> str:
 @AS_JSON
 def list_sandboxes(*, admin: Admin, as_json: bool) -> None:
     """List the sandboxes: name, URL, number of tasks and requests, progression and time."""
-    result = admin.ask("GET", "/sandboxes")
-    if as_json:
-        print_json(result["sandboxes"])
-        return
-    rows = [
-        (
+    print_items(
+        admin.ask("GET", "/sandboxes")["sandboxes"],
+        lambda item: (
             item["name"],
-            item["urls"].get("port") or _absolute(item["urls"]["path"], admin.url),
+            _url_of(item, admin),
             f"{plural(item['tasks'], 'task')}, {plural(item['dags'], 'dag')}",
             plural(item["requests"], "request"),
             f"{item['progression']}, {item['now']}",
-        )
-        for item in result["sandboxes"]
-    ]
-    print_table(rows)
+        ),
+        as_json=as_json,
+    )
 
 
 @sandbox.command("delete")
@@ -242,13 +247,13 @@ def clock() -> None:
     """
 
 
-def _print_clock(said: Json) -> None:
+def _print_clock(clock: Json) -> None:
     print_table(
         [
-            ("now", said["now"]),
-            ("progression", said["progression"]),
-            ("speed", f"{said['speed']:g}"),
-            ("next due", said["next_due"] or "nothing"),
+            ("now", clock["now"]),
+            ("progression", clock["progression"]),
+            ("speed", f"{clock['speed']:g}"),
+            ("next due", clock["next_due"] or "nothing"),
         ]
     )
 
@@ -307,12 +312,8 @@ def set_clock(*, client: SandboxClient, **options: Any) -> None:
 @AS_JSON
 def tasks(*, client: SandboxClient, as_json: bool) -> None:
     """List the tasks and dags of a sandbox: API, id, state, operation and name."""
-    result = client.ask("GET", "/tasks")["tasks"]
-    if as_json:
-        print_json(result)
-        return
-    keys = ("api", "id", "state", "operation", "name")
-    print_table([tuple(item[key] for key in keys) for item in result])
+    row_of = itemgetter("api", "id", "state", "operation", "name")
+    print_items(client.ask("GET", "/tasks")["tasks"], row_of, as_json=as_json)
 
 
 @click.command()
@@ -336,22 +337,6 @@ def explain(task: str, *, client: SandboxClient, api: str | None, as_json: bool)
     form = "json" if as_json else "text"
     path = f"/tasks/{api}/{quote(task, safe='')}/explain"
     click.echo(client.text(path, query={"format": form}).rstrip("\n"))
-
-
-# --- what is printed ------------------------------------------------------------------------------
-
-
-def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def print_table(rows: Iterable[Sequence[str]]) -> None:
-    """Print rows in columns, two spaces apart; nothing where there are none."""
-    clean = [[escape_unprintable(str(cell)) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
-    for row in clean:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
 
 
 ADMIN_COMMANDS: Final = (sandbox, clock, tasks, explain)

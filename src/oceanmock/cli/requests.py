@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
 import click
 
-from oceanmock.cli.admin import AS_JSON, on_sandbox, option, print_json, print_table, with_options
+from oceanmock.cli.admin import AS_JSON, Command, on_sandbox, print_items
 from oceanmock.client.admin import NoAnswer, SandboxClient
 from oceanmock.controls import Json, without_none
 from oceanmock.text import escape_unprintable
@@ -21,25 +20,33 @@ PAGE_SIZE: Final = 500
 
 # --- journal and verify ---------------------------------------------------------------------------
 
-FILTERS: Final = with_options(
-    option("--api", metavar="API", help="Only this API: ocp or obshell."),
-    option("--method", help="Only this method."),
-    option("--path", help="Only paths of this form, in which * is any text."),
-    option("--status", help="Only this status, or a class such as 4xx."),
-    option("--caller", help="Only requests of this user or access key."),
-    option("--fault", help="Only requests that this fault affected."),
-    option("--task", help="Only requests about this task of OCP."),
-    option("--subtask", help="Only requests about this subtask."),
-    option("--dag", help="Only requests about this dag of obshell."),
-    option("--node", help="Only requests about this node."),
-    option("--sub-task", help="Only requests about this sub task of a node."),
-)
+JOURNAL_FILTERS: Final = {
+    "--api": "Only this API: ocp or obshell.",
+    "--method": "Only this method.",
+    "--path": "Only paths of this form, in which * is any text.",
+    "--status": "Only this status, or a class such as 4xx.",
+    "--caller": "Only requests of this user or access key.",
+    "--fault": "Only requests that this fault affected.",
+    "--task": "Only requests about this task of OCP.",
+    "--subtask": "Only requests about this subtask.",
+    "--dag": "Only requests about this dag of obshell.",
+    "--node": "Only requests about this node.",
+    "--sub-task": "Only requests about this sub task of a node.",
+}
+
+
+def with_filters(command: Command) -> Command:
+    """Add the options that choose requests of the journal."""
+    for name, text in reversed(JOURNAL_FILTERS.items()):
+        metavar = "API" if name == "--api" else None
+        command = click.option(name, metavar=metavar, help=text)(command)
+    return command
 
 
 @click.command()
 @on_sandbox
 @click.argument("operation", required=False)
-@FILTERS
+@with_filters
 @click.option("--follow", "-f", is_flag=True, help="Print further requests until interrupted.")
 @click.option("--clear", is_flag=True, help="Delete every entry, and print none.")
 @click.option("--json", "as_json", is_flag=True, help="Print each entry as JSON, one a line.")
@@ -56,25 +63,19 @@ def journal(
     if clear:
         client.ask("DELETE", "/journal")
         return
-    pause = threading.Event()
+    pause, after = threading.Event(), 0
     with contextlib.suppress(KeyboardInterrupt):
-        for entries in _pages(client, {"operation": operation, **filters}, follow=follow):
-            for entry in entries:
+        while True:
+            query = {"operation": operation, **filters, "after": after, "limit": PAGE_SIZE}
+            page = client.ask("GET", "/journal", query=query)
+            for entry in page["entries"]:
                 click.echo(json.dumps(entry, ensure_ascii=False) if as_json else _line_of(entry))
-            if not entries:
+            if not page["entries"]:
+                if not follow:
+                    return
                 pause.wait(FOLLOW_INTERVAL_S)
-
-
-def _pages(client: SandboxClient, filters: Json, *, follow: bool) -> Iterator[list[Json]]:
-    """Yield the entries page by page; with ``follow`` without end, and empty pages for pauses."""
-    after = 0
-    while True:
-        page = client.ask("GET", "/journal", query={**filters, "after": after, "limit": PAGE_SIZE})
-        entries, last = page["entries"], page["last"]
-        if not entries and not follow:
-            return
-        yield entries
-        after = 0 if last < after else max(after, last)  # a journal that has begun anew
+            last = page["last"]
+            after = 0 if last < after else max(after, last)  # a journal that has begun anew
 
 
 def _line_of(entry: Json) -> str:
@@ -90,7 +91,7 @@ def _line_of(entry: Json) -> str:
 @click.command()
 @on_sandbox
 @click.argument("operation", required=False)
-@FILTERS
+@with_filters
 @click.option("--body", help="JSON that the request's body must contain.")
 @click.option("--times", type=click.IntRange(0), help="Exactly so many times.")
 @click.option("--at-least", type=click.IntRange(0), help="At least so many times; 1 by default.")
@@ -114,19 +115,15 @@ def verify(
     """
     query = without_none(**{"operation": operation, **filters})
     if body is not None:
-        query["body"] = _json_of("--body", body)
+        try:
+            query["body"] = json.loads(body)
+        except ValueError as problem:
+            raise NoAnswer(f"--body is no JSON: {problem}.") from None
     often = without_none(times=times, at_least=at_least, at_most=at_most)
     verdict = client.ask("POST", "/journal/verify", {"query": query, **often})
     click.echo(verdict["message"])
     if not verdict["holds"]:
         raise click.exceptions.Exit(1)
-
-
-def _json_of(option: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as problem:
-        raise NoAnswer(f"{option} is no JSON: {problem}.") from None
 
 
 # --- faults ---------------------------------------------------------------------------------------
@@ -142,10 +139,6 @@ def faults() -> None:
     """
 
 
-def _fault_text(fault: Json) -> str:
-    return " ".join(f"{key}={_value(value)}" for key, value in fault.items() if key != "name")
-
-
 def _value(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(_value, value))
@@ -157,20 +150,16 @@ def _value(value: Any) -> str:
 @AS_JSON
 def list_faults(*, client: SandboxClient, as_json: bool) -> None:
     """List the faults: name, requests counted and affected, and what each does."""
-    result = client.ask("GET", "/faults")["faults"]
-    if as_json:
-        print_json(result)
-        return
-    rows = [
-        (
+    print_items(
+        client.ask("GET", "/faults")["faults"],
+        lambda fault: (
             fault["name"],
             f"{fault['counted']} counted",
             f"{fault['strikes']} affected",
-            _fault_text(fault["fault"]),
-        )
-        for fault in result
-    ]
-    print_table(rows)
+            " ".join(f"{key}={_value(v)}" for key, v in fault["fault"].items() if key != "name"),
+        ),
+        as_json=as_json,
+    )
 
 
 @faults.command("add")

@@ -1,15 +1,211 @@
-"""The commands on scenario files: ``check``, ``show``, ``list`` and ``schema``."""
+"""The commands on scenarios: ``serve``, ``check``, ``show``, ``list`` and ``schema``.
+
+Each API has its part of the banner in the ``banner.py`` of its package.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from oceanmock.cli.serve import NAME_WIDTH
-from oceanmock.text import plural
+from oceanmock import __version__
+from oceanmock.clock import PROGRESSIONS, Progression
+from oceanmock.errors import AuthorError
+from oceanmock.text import plural, suggest
+
+if TYPE_CHECKING:
+    from oceanmock.api import Api
+    from oceanmock.engine.sandbox import Sandbox
+    from oceanmock.scenario.fields import BaseScenario
+
+NAME_WIDTH: Final = 32
+OPERATION_WIDTH: Final = 18
+
+
+@click.command()
+@click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 for any free one.",
+)
+@click.option(
+    "--progression",
+    type=click.Choice(PROGRESSIONS),
+    help="How time passes. time: it runs. polls: to the next event after each read of a task. "
+    "immediate: everything due happens at once. manual: only `oceanmock clock` moves it. By "
+    "default as the scenarios say.",
+)
+@click.option(
+    "--speed",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1_000_000, min_open=True),
+    help="Run so many times faster than the wall clock, under `time`.",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Generate what scenarios leave out; the same seed gives the same names and ids.",
+)
+@click.option(
+    "--auth",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="Require authentication. OCP: viewer/viewer may read, manager/manager may do everything. "
+    "obshell: the scenario's root password (oceanmock), sealed; off: plain JSON.",
+)
+@click.option(
+    "--admin-token",
+    envvar="OCEANMOCK_TOKEN",
+    help="The token that other machines send as X-Oceanmock-Token to use the admin API; this "
+    "machine needs none. Generated and printed by default, unless only this machine can connect.",
+)
+@click.option(
+    "--switch",
+    "switches",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set behaviour that no public document defines, e.g. subtask_pairing=checked; repeatable.",
+)
+def serve(
+    scenarios: tuple[str, ...],
+    *,
+    host: str,
+    port: int,
+    progression: Progression | None,
+    speed: float,
+    seed: int,
+    auth: str,
+    admin_token: str | None,
+    switches: tuple[str, ...],
+) -> None:
+    """Serve scenarios over HTTP until interrupted.
+
+    SCENARIO is a name from the library (`oceanmock list`) or the path of a file; without one the
+    whole library is served.
+    """
+    from oceanmock.apis import APIS, make_sandbox
+    from oceanmock.engine.accounts import Accounts
+    from oceanmock.http.app import create_app
+    from oceanmock.http.server import serve_forever
+    from oceanmock.library import load_library, load_scenario
+
+    named = [load_scenario(name) for name in dict.fromkeys(scenarios)]
+    loaded = named or load_library()
+    sandbox = make_sandbox(
+        loaded,
+        progression=progression,
+        speed=speed,
+        seed=seed,
+        switches=_parse_switches(switches),
+        accounts=Accounts(required=auth == "on"),
+    )
+    token = admin_token or (None if _is_this_machine(host) else token_urlsafe(12))
+    app = create_app(sandbox, token=token, scenarios=loaded)
+
+    def announce(url: str) -> None:
+        if token and not admin_token:
+            click.echo(f"admin token for other machines: {token}")
+        lines = banner(sandbox, loaded, apis=APIS, url=url, authenticates=auth == "on")
+        click.echo("\n".join(lines))
+
+    serve_forever(app, host=host, port=port, on_ready=announce)
+
+
+def _is_this_machine(host: str) -> bool:
+    """Return whether only this machine can connect to an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _parse_switches(given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the switches of each API that are given as NAME=VALUE. Raises AuthorError."""
+    from pydantic import ValidationError
+
+    from oceanmock.apis import APIS
+    from oceanmock.scenario.document import parse_scalar
+
+    models = {api.name: api.scenario.Switches for api in APIS}
+    api_of = {switch: api for api, model in models.items() for switch in model.model_fields}
+    switches: dict[str, dict[str, Any]] = {api: {} for api in models}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or name not in api_of:  # a name alone decides nothing
+            raise AuthorError(f"--switch {item}: not a switch. {suggest(name, list(api_of))}")
+        switches[api_of[name]][name] = parse_scalar(value)
+        try:
+            models[api_of[name]].model_validate({name: switches[api_of[name]][name]})
+        except ValidationError as error:
+            raise AuthorError(f"--switch {item}: {error.errors()[0]['msg']}") from error
+    return switches
+
+
+# --- the banner -----------------------------------------------------------------------------------
+
+
+def banner(
+    sandbox: Sandbox,
+    scenarios: Sequence[BaseScenario],
+    *,
+    apis: Sequence[Api],
+    url: str,
+    authenticates: bool,
+) -> Iterator[str]:
+    """Yield what is served, each operation as a command to paste, and that the server is ready."""
+    banners = [
+        api.module("banner").Banner(sandbox, scenarios, url, authenticates=authenticates)
+        for api in apis
+    ]
+    served = [part for part in banners if part.count or part.templates]
+    clock = sandbox.clock
+    pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
+    contents = [f"{part.title}, {_count_text(part)}" for part in served]
+    yield f"oceanmock {__version__}: {'; '.join(contents)}; progression {pace}"
+    for scenario in scenarios:
+        yield f"  {scenario.name:<{NAME_WIDTH}}{scenario.summary}"
+    for part in served:
+        if part.count:
+            commands = list(part.commands())
+            width = max(OPERATION_WIDTH, *(len(operation) for operation, _ in commands))
+            yield ""
+            yield from (f"  {operation:<{width}} {command}" for operation, command in commands)
+    templates = [template for part in served for template in part.templates]
+    if templates:
+        yield ""
+        yield from (_template_text(template) for template in templates)
+    yield f"\nReady on {url} (stop it with Ctrl-C)"
+
+
+def _count_text(part: Any) -> str:
+    """Return how many tasks there are, and how many kinds a request can start."""
+    if not part.templates:
+        return plural(part.count, part.noun)
+    there = f"{plural(part.count, part.noun)} and " if part.count else ""
+    return f"{there}{plural(len(part.templates), part.noun)} on request"
+
+
+def _template_text(template: Any) -> str:
+    """Return the request that starts a task of a template."""
+    request = template.starts_on
+    body = "" if request.body is None else f" with {json.dumps(request.body)}"
+    return f"  {request.method} {request.path}{body} starts {template.name!r}"
+
+
+# --- scenario files -------------------------------------------------------------------------------
 
 
 @click.command()
@@ -89,4 +285,4 @@ def schema() -> None:
     click.echo(json.dumps(scenario_schema(), indent=2, ensure_ascii=False))
 
 
-SCENARIO_COMMANDS: Final = (check, show, list_scenarios, schema)
+SCENARIO_COMMANDS: Final = (serve, check, show, list_scenarios, schema)

@@ -21,8 +21,7 @@ from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import StoryStep
 from oceanmock.conformance.target import detail_path
 from oceanmock.scenario import story
-from oceanmock.scenario.fields import BaseScenario
-from oceanmock.scenario.submit_calls import is_variable
+from oceanmock.scenario.fields import BaseScenario, is_variable
 from oceanmock.text import format_duration
 
 DIVERGES: Final = Rule(

@@ -34,17 +34,18 @@ from oceanmock.scenario.fields import (
     BaseScenario,
     Duration,
     Id,
+    JsonObject,
     Lines,
     Model,
     Name,
     NamedModel,
     OrOne,
     Reference,
+    StartsOn,
     StoryStep,
     Takes,
     Timeout,
 )
-from oceanmock.scenario.submit_calls import JsonObject, StartsOn
 from oceanmock.text import suggest
 
 # --- fields ---------------------------------------------------------------------------------------

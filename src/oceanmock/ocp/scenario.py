@@ -36,13 +36,13 @@ from oceanmock.scenario.fields import (
     NamedModel,
     OrOne,
     Reference,
+    StartsOn,
     StoryStep,
     Takes,
     Timeout,
     Whole,
 )
 from oceanmock.scenario.story import positions_of
-from oceanmock.scenario.submit_calls import StartsOn
 from oceanmock.text import suggest
 
 # --- the models -----------------------------------------------------------------------------------

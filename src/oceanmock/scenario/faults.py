@@ -8,101 +8,62 @@ injected.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from oceanmock import clock
 from oceanmock.scenario.diagnostics import Issue, Loc, contradiction
-from oceanmock.scenario.fields import MAX_ID, Duration, Flag, Model, Name, OrOne
+from oceanmock.scenario.fields import Duration, Flag, Id, Model, Name, OrOne, Refuse
 from oceanmock.text import format_duration
 
 # --- call numbers, paths, media types -------------------------------------------------------------
 
-_CALLS: Final = re.compile(r"([1-9][0-9]{0,8})(?:(-)([1-9][0-9]{0,8})?)?", re.ASCII)
-_PATH: Final = re.compile(r"[^.\s]+(?:\.[^.\s]+)*")
-_MEDIA_TYPE: Final = re.compile(r"[!-~]+/[ -~]*[!-~]", re.ASCII)
+_CALLS: Final = r"^[1-9][0-9]{0,8}(-([1-9][0-9]{0,8})?)?$"
+_NOT_CALLS: Final = "is neither a call's number, counted from 1, nor a range such as 2-4 or 1-"
 
 
-def _check_calls(value: object) -> object:
-    """Refuse what is neither a number nor a text such as `3`, `2-4` or `1-`."""
-    is_text = isinstance(value, int | str) and not isinstance(value, bool)
-    match = _CALLS.fullmatch(str(value)) if is_text else None
-    if match is None:
-        what = "is neither a call's number, counted from 1, nor a range such as 2-4 or 1-"
-        raise PydanticCustomError("bad_calls", what)
-    first, _, last = match.groups()
-    if last is not None and int(last) < int(first):
+def _check_order(calls: int | str) -> int | str:
+    first, last = _span(calls)
+    if last is not None and last < first:
         raise PydanticCustomError("bad_calls", "ends before it begins")
-    return value
+    return calls
 
 
-def _check_path(value: object) -> object:
-    if isinstance(value, str) and _PATH.fullmatch(value):
-        return value
-    what = "is no path to a value, such as data.status or data.contents.*.id"
-    raise PydanticCustomError("bad_path", what)
-
-
-def _check_media_type(value: object) -> object:
-    if isinstance(value, str) and _MEDIA_TYPE.fullmatch(value):
-        return value
-    raise PydanticCustomError("bad_media_type", "is no media type such as text/html")
-
-
-def _check_id(value: object) -> object:
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        return value
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ID:
-        return value
-    raise PydanticCustomError("bad_id", "is neither a number nor a generic id")
+def _span(calls: int | str) -> tuple[int, int | None]:
+    """Return the first and the last call, None where the end is open."""
+    first, dash, last = str(calls).partition("-")
+    if not dash:
+        return int(first), int(first)
+    return int(first), int(last) if last else None
 
 
 Calls = Annotated[
-    int | str,
-    BeforeValidator(_check_calls),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1},
-                {"type": "string", "pattern": f"^{_CALLS.pattern}$", "examples": ["2-4", "1-"]},
-            ]
-        }
-    ),
+    Annotated[int, Field(strict=True, ge=1, lt=10**9)]
+    | Annotated[str, Field(pattern=_CALLS, examples=["2-4", "1-"])],
+    Refuse("bad_calls", _NOT_CALLS),
+    AfterValidator(_check_order),
 ]
 """A call by its number, or a range of them; ``Fault.spans`` reads it."""
-
-Path = Annotated[
+ValuePath = Annotated[
     str,
-    BeforeValidator(_check_path),
-    WithJsonSchema({"type": "string", "pattern": f"^{_PATH.pattern}$"}),
+    Field(pattern=r"^[^.\s]+(\.[^.\s]+)*$"),
+    Refuse("bad_path", "is no path to a value, such as data.status or data.contents.*.id"),
 ]
 MediaType = Annotated[
     str,
-    BeforeValidator(_check_media_type),
-    WithJsonSchema({"type": "string", "pattern": f"^{_MEDIA_TYPE.pattern}$"}),
+    Field(pattern="^[!-~]+/[ -~]*[!-~]$"),
+    Refuse("bad_media_type", "is no media type such as text/html"),
 ]
 ShownId = Annotated[
-    int | str,
-    BeforeValidator(_check_id),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": MAX_ID},
-                {"type": "string", "pattern": "^[0-9]+$"},
-            ]
-        }
-    ),
+    Id | Annotated[str, Field(pattern="^[0-9]+$")],
+    Refuse("bad_id", "is neither a number nor a generic id"),
 ]
 """The number of a dag, node or sub task, or the generic id that the API makes of it, as a text."""
 Span = Annotated[Duration, PlainSerializer(format_duration, return_type=str)]
-Status = Annotated[int, Field(strict=True, ge=400, le=599)]
-Size = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
-Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
 # --- the models -----------------------------------------------------------------------------------
@@ -152,14 +113,14 @@ class Fault(Model):
     """What `calls` and `probability` count. A request that directly follows one with a fault, from
     the same caller and equal to it, is another call, but the same attempt: obshell's Python SDK
     sends each failed request a second time by itself."""
-    probability: Probability = 1.0
+    probability: Annotated[float, Field(strict=True, ge=0, le=1)] = 1.0
     """The probability for each of these calls: 0 to 1, drawn from the sandbox's seed."""
 
     delay: Span | None = None
     """How much later the response is sent, in real time."""
     jitter: Span | None = None
     """At most how much later than `delay`, drawn from the sandbox's seed."""
-    status: Status | None = None
+    status: Annotated[int, Field(strict=True, ge=400, le=599)] | None = None
     """The response's HTTP status, 400 to 599, with an error in the API's own envelope."""
     reset: Flag = False
     """Reset the connection and send nothing."""
@@ -167,7 +128,7 @@ class Fault(Model):
     """Execute the operation and drop its response: `reset: true` with `still_executes: true`."""
     empty: Flag = False
     """Send a status and headers, and no body."""
-    truncate: Size | None = None
+    truncate: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] | None = None
     """Send so many bytes of the body, although the headers announce all, and close."""
     malformed: Flag = False
     """Send a body that is not valid JSON."""
@@ -175,9 +136,9 @@ class Fault(Model):
     """Send this content type."""
     dribble: Dribble | None = None
     """Send the body slowly: `{bytes: 16, every: 50ms}`."""
-    drop: Annotated[tuple[Path, ...], OrOne()] = ()
+    drop: Annotated[tuple[ValuePath, ...], OrOne()] = ()
     """Leave out these values of the JSON: `data.status`, or `data.contents.*.id` in every item."""
-    change_type: Annotated[tuple[Path, ...], OrOne()] = ()
+    change_type: Annotated[tuple[ValuePath, ...], OrOne()] = ()
     """Send these values with another type: a text as a number, everything else as a text."""
     still_executes: Flag = False
     """Execute the operation although its response is replaced (`status`), empty, or none (`reset`);
@@ -186,9 +147,9 @@ class Fault(Model):
     @property
     def effects(self) -> tuple[str, ...]:
         """Return the keys of its effects, without those that are switched off."""
-        values = ((key, getattr(self, key)) for key in EFFECTS)
+        values = {key: getattr(self, key) for key in EFFECTS}
         return tuple(
-            key for key, value in values if not any(value is off for off in (None, False, ()))
+            key for key, value in values.items() if value is not False and value not in (None, ())
         )
 
     @property
@@ -226,52 +187,33 @@ class Fault(Model):
         return self
 
 
-def _span(calls: int | str) -> tuple[int, int | None]:
-    first, dash, last = str(calls).partition("-")
-    if not dash:
-        return int(first), int(first)
-    return int(first), int(last) if last else None
-
-
 # --- what only all of a file's faults show -------------------------------------------------------
 
 
 def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
-    """Yield all issues of a file's faults."""
-    for rule in (_duplicate_names, _unstated_changes, _never_injected):
-        for place, fault in enumerate(faults):
-            yield from rule(fault, faults[:place], ("faults", place))
-
-
-def _duplicate_names(fault: Fault, before: Sequence[Fault], loc: Loc) -> Iterator[Issue]:
-    """Yield a name that another fault has, or gets by its place."""
-    names = [item.name or f"fault {place}" for place, item in enumerate(before, start=1)]
-    name = fault.name or f"fault {len(before) + 1}"
-    if name in names:
-        what = f"fault {names.index(name) + 1} of this file is already called {name!r}"
-        yield Issue((*loc, "name"), "duplicate-name", what)
-
-
-def _unstated_changes(fault: Fault, before: Sequence[Fault], loc: Loc) -> Iterator[Issue]:
-    """Yield a changed response to an operation that has been executed, which must be stated.
-
-    A fault of no operation applies to those that change something as well.
-    """
-    changing = fault.changing_operations & set(fault.operation or fault.changing_operations)
-    if fault.mangles and changing and not fault.still_executes:
-        which = f"{min(changing)} changes something"
-        hint = "Say `still_executes: true`."
-        if not fault.operation:
-            which = "it applies to operations that change something, too"
-            hint = "Say `still_executes: true`, or name the operations it applies to."
-        what = f"`{fault.mangles[0]}` changes the response of an executed operation, and {which}"
-        yield Issue((*loc, fault.mangles[0]), "unsaid-change", what, hint)
-
-
-def _never_injected(fault: Fault, before: Sequence[Fault], loc: Loc) -> Iterator[Issue]:
-    for key, why, hint in islice(_reasons(fault, before), 1):
-        what = f"fault {len(before) + 1} is never injected: {why}"
-        yield Issue((*loc, key) if key else loc, "never-injected", what, hint)
+    """Yield all issues of a file's faults: names, unstated changes, and faults without effect."""
+    names = list[str]()
+    for place, fault in enumerate(faults):
+        loc: Loc = ("faults", place)
+        name = fault.name or f"fault {place + 1}"
+        if name in names:
+            what = f"fault {names.index(name) + 1} of this file is already called {name!r}"
+            yield Issue((*loc, "name"), "duplicate-name", what)
+        names.append(name)
+        # A fault of no operation applies to those that change something as well.
+        changing = fault.changing_operations & set(fault.operation or fault.changing_operations)
+        if fault.mangles and changing and not fault.still_executes:
+            which = f"{min(changing)} changes something"
+            hint = "Say `still_executes: true`."
+            if not fault.operation:
+                which = "it applies to operations that change something, too"
+                hint = "Say `still_executes: true`, or name the operations it applies to."
+            effect = fault.mangles[0]
+            what = f"`{effect}` changes the response of an executed operation, and {which}"
+            yield Issue((*loc, effect), "unsaid-change", what, hint)
+        for key, why, hint in islice(_reasons(fault, faults[:place]), 1):
+            what = f"fault {place + 1} is never injected: {why}"
+            yield Issue((*loc, key) if key else loc, "never-injected", what, hint)
 
 
 def _reasons(fault: Fault, before: Sequence[Fault]) -> Iterator[tuple[str, str, str]]:
@@ -286,15 +228,10 @@ def _reasons(fault: Fault, before: Sequence[Fault]) -> Iterator[tuple[str, str, 
         hint = f"These are: {', '.join(fitting)}." if fitting else "Leave one of them out."
         yield targets[-1], f"{which} about {kinds}", hint
     for place, other in enumerate(before, start=1):
-        if other.probability == 1 and (1, None) in other.spans and _covers(other, fault):
+        operations = set(other.operation)
+        covers = not operations or (fault.operation and operations.issuperset(fault.operation))
+        covers = covers and other.targets.items() <= fault.targets.items()
+        is_always = other.probability == 1 and (1, None) in other.spans
+        if is_always and covers and other.caller in (None, fault.caller):
             hint = "Put that one behind, or say to which `calls` it applies."
             yield "", f"fault {place} applies to all its requests", hint
-
-
-def _covers(one: Fault, other: Fault) -> bool:
-    """Return whether one fault applies to each request that the other one applies to."""
-    operations = not one.operation or (
-        bool(other.operation) and set(other.operation) <= set(one.operation)
-    )
-    about = one.targets.items() <= other.targets.items()
-    return operations and about and one.caller in (None, other.caller)

@@ -6,10 +6,11 @@ Types are as strict as their JSON Schema: no text stands for a number or for tru
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -34,6 +35,7 @@ from oceanmock import clock
 from oceanmock.scenario.diagnostics import contradiction
 from oceanmock.text import DURATION_PATTERN, parse_duration
 
+_MISSING: Final = object()
 MAX_ID: Final = 2**53 - 1
 """Ids stay within what every JSON reader keeps exact; beyond it OCP writes strings."""
 
@@ -140,6 +142,20 @@ def _split_lines(value: object) -> object:
     return value.splitlines() if isinstance(value, str) else value
 
 
+def _check_json(data: dict[str, Any]) -> dict[str, Any]:
+    """Refuse whole numbers that not every JSON reader keeps exact."""
+    waiting: list[Any] = [data]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, int) and abs(value) > MAX_ID:
+            raise PydanticCustomError("bad_data", "holds a number beyond 2^53")
+    return data
+
+
 Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -149,6 +165,15 @@ Whole = Annotated[int, BeforeValidator(_check_whole)]
 """A whole number, which may be written as `5.0`, as JSON Schema has it."""
 Reference = Annotated[StrictInt | StrictStr, Refuse("bad_reference", "should be an id or a name")]
 """A thing of this file, by its id or by its name."""
+
+
+PathTemplate = Annotated[
+    str,
+    Field(pattern=r"^(?:/(?:[A-Za-z0-9._~-]+|\{[A-Za-z][A-Za-z0-9_]*\}))+$"),
+    Refuse("bad_path", "is no path such as /api/v1/agent/join"),
+]
+"""A request's path, in which `{id}` stands for any segment."""
+JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -240,6 +265,66 @@ class StoryStep(Model):
                 message = "has a `{key}`, which {call} does not take"
                 raise contradiction("bad_step", message, key=key, call=self.call)
         return self
+
+
+class StartsOn(Model):
+    """The request that starts it, outside the task API; each matching request starts one more."""
+
+    # A client of a real server gets its task's id from a call outside the task API: it creates a
+    # tenant, or joins an agent. A task or dag with this key is a template: it is not there from the
+    # start. A request starts a template only where the API's contract has no such path.
+
+    method: Literal["POST", "PUT", "PATCH", "DELETE"] = "POST"
+    path: PathTemplate
+    """The request's path; `{id}` stands for any segment: `/api/v2/ob/clusters/{id}/tenants`."""
+    body: JsonObject | None = None
+    """What the request's JSON must have, among other keys; anything, if left out."""
+
+    @property
+    def segments(self) -> list[str]:
+        """Return the segments of the path."""
+        return self.path.split("/")
+
+    def fits(self, method: str, path: str) -> bool:
+        """Return whether a request has this method and a path that matches."""
+        return method == self.method and covers(self.segments, path.split("/"))
+
+    def fits_body(self, body: Any) -> bool:
+        """Return whether a body has everything that ``body`` has."""
+        return self.body is None or _contains(body, self.body)
+
+    def asks(self, name: str) -> str:
+        """Return what a request lacks that has the path and does not match."""
+        body = json.dumps(self.body, ensure_ascii=False)
+        return f"{self.method} {self.path} starts {name!r} only with a body that has {body}."
+
+
+def is_variable(segment: str) -> bool:
+    """Return whether a segment of a path stands for any other."""
+    return segment.startswith("{")
+
+
+def covers(template: Sequence[str], path: Sequence[str]) -> bool:
+    """Return whether a template matches a path, or all that another template matches."""
+    return len(template) == len(path) and all(
+        one == other or (is_variable(one) and other != "")
+        for one, other in zip(template, path, strict=True)
+    )
+
+
+def _contains(actual: Any, expected: Any) -> bool:
+    """Return whether JSON has an expected object's keys, a list's items. 1 is not true."""
+    if isinstance(expected, dict):
+        return isinstance(actual, dict) and all(
+            _contains(actual.get(key, _MISSING), value) for key, value in expected.items()
+        )
+    if isinstance(expected, list):
+        return (
+            isinstance(actual, list)
+            and len(expected) == len(actual)
+            and all(map(_contains, actual, expected))
+        )
+    return isinstance(expected, bool) is isinstance(actual, bool) and bool(expected == actual)
 
 
 class BaseScenario(Model):

@@ -28,9 +28,8 @@ from oceanmock.scenario.diagnostics import (
 )
 from oceanmock.scenario.document import MAX_VALUES, Document
 from oceanmock.scenario.faults import Fault, check_faults
-from oceanmock.scenario.fields import BaseScenario, FileSchema
+from oceanmock.scenario.fields import BaseScenario, FileSchema, StartsOn, covers, is_variable
 from oceanmock.scenario.story import StoryDivergesError
-from oceanmock.scenario.submit_calls import check_starts
 from oceanmock.text import closest, suggest
 
 
@@ -305,9 +304,7 @@ def _check_meaning(scenario: BaseScenario, formats: Sequence[Format]) -> list[Is
     if scenario.faults:
         issues += check_faults(scenario.faults)
     if templates:
-        issues += check_starts(
-            templates, format.prefix, routes=format.routes, part_keys=format.part_keys
-        )
+        issues += _check_starts(templates, format)
     for number, step in enumerate(scenario.story):
         started = [script for script in scripts if script.name == step.start]
         if started and step.start is not None and started[0].starts_on is None:
@@ -321,6 +318,57 @@ def _check_meaning(scenario: BaseScenario, formats: Sequence[Format]) -> list[Is
             what = f"the story cannot happen: {divergence}"
             issues.append(Issue(("story", divergence.number), "impossible-story", what))
     return issues
+
+
+def _check_starts(
+    templates: Sequence[tuple[Loc, Any]],
+    format: Format,
+) -> Iterator[Issue]:
+    """Yield what is wrong with a file's templates and the requests that start them."""
+    operations = [(id, path.split("/")) for id, path in format.routes]
+    for number, (loc, template) in enumerate(templates):
+        starts_on: StartsOn = template.starts_on
+        where = (*loc, "starts_on", "path")
+        owner = next((id for id, path in operations if _overlap(starts_on.segments, path)), None)
+        if not starts_on.path.startswith(format.prefix):
+            what = f"{starts_on.path} is no path of this API"
+            yield Issue(where, "wrong-path", what, f"They begin with {format.prefix}.")
+        elif owner is not None:
+            what = f"{starts_on.path} belongs to {owner}, which responds there itself"
+            yield Issue(where, "wrong-path", what)
+        if any(_is_stricter(starts_on, other.starts_on) for _, other in templates[:number]):
+            what = f"another starts on all that {starts_on.method} {starts_on.path} could mean"
+            hint = "Put this one first, or say which `body` it asks for."
+            yield Issue((*loc, "starts_on"), "never-starts", what, hint)
+        for way in _own_keys(template, format.part_keys, loc):
+            what = f"`{way[-1]}` is said of what `starts_on` a request"
+            hint = "Leave it out: each that is started gets its own."
+            if way[-1] in ("age", "repeat"):
+                hint = "Leave it out: each starts when its request comes."
+            yield Issue(way, "beside-starts-on", what, hint)
+
+
+def _own_keys(thing: Any, part_keys: Sequence[str], loc: Loc) -> Iterator[Loc]:
+    """Yield the ways to ids and keys of its start that a thing or a part of it has."""
+    for key in ("id", "age", "repeat"):
+        if getattr(thing, key, None):
+            yield (*loc, key)
+    for key in part_keys[:1]:
+        for place, part in enumerate(getattr(thing, key)):
+            yield from _own_keys(part, part_keys[1:], (*loc, key, place))
+
+
+def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Return whether there is a path that both templates match."""
+    return len(one) == len(other) and all(
+        a == b or is_variable(a) or is_variable(b) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _is_stricter(one: StartsOn, other: StartsOn) -> bool:
+    """Return whether each request that matches one matches the other as well."""
+    fits = one.method == other.method and covers(other.segments, one.segments)
+    return fits and (other.body is None or other.fits_body(one.body))
 
 
 # --- the schema -----------------------------------------------------------------------------------
