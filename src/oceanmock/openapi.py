@@ -11,7 +11,7 @@ connexion, and a loaded contract is never changed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -107,24 +107,24 @@ def _with_text_keys(node: Any) -> Any:
 
 def operations_of(spec: Spec) -> tuple[Operation, ...]:
     """Return the operations of a contract in its order. Raises AuthorError without an id."""
-    return tuple(
-        _operation(path, method, item[method])
-        for path, item in spec["paths"].items()
-        for method in METHODS
-        if method in item
-    )
-
-
-def _operation(path: str, method: str, definition: Mapping[str, Any]) -> Operation:
-    if "operationId" not in definition:
-        raise AuthorError(f"{method.upper()} {path} has no operationId. Give it one.")
-    return Operation(
-        id=definition["operationId"],
-        method=method.upper(),
-        path=path,
-        permission=definition.get("x-permission"),
-        statuses=tuple(definition.get("responses", {})),
-    )
+    operations = list[Operation]()
+    for path, item in spec["paths"].items():
+        for method in METHODS:
+            if method not in item:
+                continue
+            definition = item[method]
+            if "operationId" not in definition:
+                raise AuthorError(f"{method.upper()} {path} has no operationId. Give it one.")
+            operations.append(
+                Operation(
+                    id=definition["operationId"],
+                    method=method.upper(),
+                    path=path,
+                    permission=definition.get("x-permission"),
+                    statuses=tuple(definition.get("responses", {})),
+                )
+            )
+    return tuple(operations)
 
 
 def find_operation(operations: Iterable[Operation], method: str, path: str) -> Operation | None:
@@ -164,12 +164,11 @@ def check_spec(path: Path) -> list[str]:
             f"{path}: 'openapi' must be 3.0.x; connexion does not read {spec.get('openapi')!r}."
         ]
     errors = OpenAPIV30SpecValidator(copy.deepcopy(spec)).iter_errors()
-    return [f"{path}: {_pointer(e.path)}: {e.message.splitlines()[0]}" for e in errors]
-
-
-def _pointer(parts: Any) -> str:
-    """Return a place in a document as a JSON pointer."""
-    return "#/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    lines = list[str]()
+    for error in errors:
+        steps = (str(step).replace("~", "~0").replace("/", "~1") for step in error.path)
+        lines.append(f"{path}: #/{'/'.join(steps)}: {error.message.splitlines()[0]}")
+    return lines
 
 
 # --- the runtime view -----------------------------------------------------------------------------
@@ -177,75 +176,43 @@ def _pointer(parts: Any) -> str:
 
 def runtime_view(spec: Spec, *, aliases: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return a copy of the contract for the app; ``aliases`` maps further paths to its paths."""
-    view: dict[str, Any] = _without_prose(spec)
-    view["paths"] = {path: _own_parameters(item) for path, item in view["paths"].items()}
-    _leave_to_the_operation(view)
-    for alias, path in (aliases or {}).items():
-        view["paths"][alias] = copy.deepcopy(view["paths"][path])
-    for schema in _schemas_in(view):
-        _bound_integer(schema)
-    return view
-
-
-def _without_prose(node: Any, *, named: bool = False) -> Any:
-    """Return a copy without examples, links and sources; keys under ``properties`` stay."""
-    if isinstance(node, dict):
-        return {
-            key: _without_prose(value, named=key == "properties" and not named)
-            for key, value in node.items()
-            if named or key not in PROSE
-        }
-    if isinstance(node, list):
-        return [_without_prose(value) for value in node]
-    return node
-
-
-def _own_parameters(item: dict[str, Any]) -> dict[str, Any]:
-    """Return a path item whose operations contain the path's parameters."""
-    shared = item.get("parameters", [])
-    return {
-        key: {**value, "parameters": [*value.get("parameters", []), *copy.deepcopy(shared)]}
-        if key in METHODS
-        else value
-        for key, value in item.items()
-        if key != "parameters"
-    }
-
-
-def _leave_to_the_operation(view: dict[str, Any]) -> None:
-    """Remove the checks of values that an operation reads (``x-checked-by: operation``)."""
+    view: dict[str, Any] = _runtime_copy(spec)
     components = view.get("components", {})
     for parameter in components.get("parameters", {}).values():
         if "x-checked-by" in parameter:
             parameter["schema"] = {"type": "string"}
-    unchecked = {
-        f"#/components/requestBodies/{name}"
+    unchecked = [
+        {"$ref": f"#/components/requestBodies/{name}"}
         for name, body in components.get("requestBodies", {}).items()
         if "x-checked-by" in body
-    }
+    ]
     for item in view["paths"].values():
-        for operation in item.values():
-            if (
-                isinstance(operation, dict)
-                and operation.get("requestBody", {}).get("$ref") in unchecked
-            ):
+        shared = item.pop("parameters", [])
+        for operation in (item[method] for method in METHODS if method in item):
+            own = operation.get("parameters", [])
+            operation["parameters"] = [*own, *copy.deepcopy(shared)]
+            if operation.get("requestBody") in unchecked:
                 del operation["requestBody"]
+    for alias, path in (aliases or {}).items():
+        view["paths"][alias] = copy.deepcopy(view["paths"][path])
+    return view
 
 
-def _schemas_in(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield every object in a document that could be a schema of an integer."""
-    if isinstance(node, dict):
-        if node.get("type") == "integer":
-            yield node
-        node = list(node.values())
+def _runtime_copy(node: Any, *, named: bool = False) -> Any:
+    """Return a copy without prose, in which integers have the bounds of their format.
+
+    Keys under ``properties`` stay; connexion does not enforce the formats of integers.
+    """
     if isinstance(node, list):
-        for value in node:
-            yield from _schemas_in(value)
-
-
-def _bound_integer(schema: dict[str, Any]) -> None:
-    """Add the bounds of an integer's format; connexion does not enforce the format."""
-    least, most = INTEGER_BOUNDS.get(schema.get("format", ""), (None, None))
-    if least is not None:
-        schema.setdefault("minimum", least)
-        schema.setdefault("maximum", most)
+        return [_runtime_copy(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    result = {
+        key: _runtime_copy(value, named=key == "properties" and not named)
+        for key, value in node.items()
+        if named or key not in PROSE
+    }
+    if node.get("type") == "integer" and node.get("format") in INTEGER_BOUNDS:
+        least, most = INTEGER_BOUNDS[node["format"]]
+        result = {"minimum": least, "maximum": most, **result}
+    return result

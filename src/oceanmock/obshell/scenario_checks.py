@@ -65,14 +65,14 @@ def check_names(data: Any) -> Iterator[Issue]:
             groups[scope, 2] += [(dag, sub_task) for sub_task in node.parts.things]
     for group in groups.values():
         yield from check_ids([thing for _, thing in group])
-        by_id: dict[int | None, NamedPart] = {
-            thing.id: thing for _, thing in reversed(group) if thing.id is not None
-        }
+        by_id = {thing.number: thing for _, thing in reversed(group) if thing.ids}
         for dag, thing in group:
-            owner = by_id.get(thing.number) if thing.id is None else None
+            owner = None if thing.ids else by_id.get(thing.number)
             if owner is not None:
                 name = f" {thing.name!r}" if thing.name else ""
-                what = f"{thing.kind.noun}{name} of dag {dag.name or dag.id!r} gets {thing.number}"
+                what = (
+                    f"{thing.kind.noun}{name} of dag {dag.name or dag.number!r} gets {thing.number}"
+                )
                 yield Issue((*owner.loc, "id"), "duplicate-id", f"{what}, having no id itself")
     yield from check_story(data, dags, "dag", "node", "sub_task")
 

@@ -189,7 +189,7 @@ class Until(Model):
     def _check_words(self) -> Until:
         if self.status is None and self.operation is None:
             raise contradiction("bad_step", "waits for neither a status nor an operation")
-        kind = API.kind("task" if self.subtask is None else "subtask")
+        kind = API.kinds[0 if self.subtask is None else 1]
         if self.status not in (None, *kind.states):
             what = f"a {kind.title} is never {self.status}"
             raise wrong_value("status", what, suggest(self.status, kind.states))

@@ -31,7 +31,6 @@ from oceanmock.scenario.diagnostics import Issue, Loc, Wording
 from oceanmock.scenario.loader import Format
 from oceanmock.scenario.names import (
     ListKind,
-    NamedPart,
     check_fault_ids,
     check_ids,
     check_reference,
@@ -53,23 +52,19 @@ def check_names(data: Any) -> Iterator[Issue]:
     """Yield duplicate ids, and unknown or ambiguous references, in a file's data."""
     tasks = outline(data, _LISTS)
     subtasks = [subtask for task in tasks.things for subtask in task.parts.things]
-    yield from check_ids(tasks.things, _count_of, also=", or counts up to it")
+    yield from check_ids(tasks.things)
     yield from check_ids(subtasks)
     for task in tasks.things:
         for subtask in task.parts.things:
             for place, reference in enumerate(items_of(subtask.data.get("needs"))):
                 yield from check_reference(reference, task.parts, (*subtask.loc, "needs", place))
     yield from check_story(data, tasks, "task", "subtask")
-    yield from check_fault_ids(data, {"task": tasks.things, "subtask": subtasks}, _count_of)
-
-
-def _count_of(task: NamedPart) -> int:
-    repeat = task.data.get("repeat")
-    count = repeat.get("count") if isinstance(repeat, dict) else 1
-    return count if isinstance(count, int) and count >= 1 else 1
+    yield from check_fault_ids(data, {"task": tasks.things, "subtask": subtasks})
 
 
 # --- the story ------------------------------------------------------------------------------------
+
+_OPERATIONS: Final = {route.id: route.operation for route in API.routes}
 
 
 def simulate_story(scenario: Scenario, *, steps: int | None = None) -> story.StoryRun[OcpActor]:
@@ -107,7 +102,7 @@ def steps_of(scenario: Scenario) -> list[story.Step]:
         elif step.until is not None:
             steps.append(story.Until(place, part, (step.until.status, step.until.operation)))
         else:
-            operation = API.route(str(step.call)).operation
+            operation = _OPERATIONS[str(step.call)]
             steps.append(story.Call(place, part, operation, step.answers))
     return steps
 

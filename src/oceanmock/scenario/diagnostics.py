@@ -97,7 +97,6 @@ _EXPECTED: Final = {
     "too_long": "a list of at most {max_length} items",
 }
 _WRONG_TYPES: Final = ("_type", "_parsing", "_from_float", "_reference")
-_INSTANT_HINT: Final = "Write it like 2021-08-25T15:09:31+08:00."
 _MAX_VALUE_LENGTH: Final = 60
 
 
@@ -121,54 +120,44 @@ def explain(error: ErrorDetails, loc: Loc, data: Any, wording: Wording) -> Issue
     """Return one of pydantic's errors, found at ``loc`` of ``data``, as an issue."""
     kind, context = error["type"], error.get("ctx", {})
     if kind == "missing":
-        return Issue(
-            loc[:-1], "missing-key", f"{owner_of(loc[:-1], data, wording)} has no `{loc[-1]}`"
-        )
+        owner = owner_of(loc[:-1], data, wording)
+        return Issue(loc[:-1], "missing-key", f"{owner} has no `{loc[-1]}`")
+    rule = kind.replace("_", "-")
     if "key" in context and "text" in context:
-        return Issue((*loc, context["key"]), _rule(kind), context["text"], context["hint"])
+        return Issue((*loc, context["key"]), rule, context["text"], context["hint"])
     subject = subject_of(loc, data, wording)
     if context.get("about") == "mapping":
-        return Issue(loc, _rule(kind), f"{subject} {error['msg']}")
-    return _explain_value(error, loc, subject, wording=wording)
-
-
-def _explain_value(error: ErrorDetails, loc: Loc, subject: str, *, wording: Wording) -> Issue:
-    kind, context = error["type"], error.get("ctx", {})
-    what = f"{subject} is {_quote(error['input'], wording.text_at(loc))}"
-    if kind == "literal_error":
-        return _explain_word(error, loc, what, wording=wording)
-    if kind.startswith(("datetime", "timezone")) or kind == "bad_instant":
-        return Issue(loc, "bad-instant", f"{what}, {_why_no_instant(error)}", _INSTANT_HINT)
-    if kind.startswith("bad_") and kind not in _EXPECTED:
-        return Issue(loc, _rule(kind), f"{what}, which {error['msg']}")
+        return Issue(loc, rule, f"{subject} {error['msg']}")
+    text = wording.text_at(loc)
     hint = ""
-    if kind == "string_type" and isinstance(error["input"], bool | int | float):
-        text = wording.text_at(loc) or str(error["input"])
-        hint = f"Put it in quotes: {json.dumps(text)}."
-    rule = "wrong-type" if kind.endswith(_WRONG_TYPES) else "out-of-range"
-    expected = _EXPECTED.get(kind, error["msg"]).format(**context)
-    return Issue(loc, rule, f"{what}; it should be {expected}", hint)
+    if kind == "literal_error":
+        rule, reason, hint = _explain_word(error, loc, wording)
+    elif kind == "bad_instant" or kind.startswith(("datetime", "timezone")):
+        no_offset = "which has no offset" if kind == "timezone_aware" else "which is no instant"
+        reason = f"which {error['msg']}" if kind == "bad_instant" else no_offset
+        rule, hint = "bad-instant", "Write it like 2021-08-25T15:09:31+08:00."
+    elif kind.startswith("bad_") and kind not in _EXPECTED:
+        reason = f"which {error['msg']}"
+    else:
+        rule = "wrong-type" if kind.endswith(_WRONG_TYPES) else "out-of-range"
+        expected = _EXPECTED.get(kind, error["msg"]).format(**context)
+        value = _quote(error["input"], text)
+        if kind == "string_type" and isinstance(error["input"], bool | int | float):
+            hint = f"Put it in quotes: {json.dumps(text or str(error['input']))}."
+        return Issue(loc, rule, f"{subject} is {value}; it should be {expected}", hint)
+    return Issue(loc, rule, f"{subject} is {_quote(error['input'], text)}, {reason}", hint)
 
 
-def _rule(kind: str) -> str:
-    return kind.replace("_", "-")
-
-
-def _explain_word(error: ErrorDetails, loc: Loc, what: str, *, wording: Wording) -> Issue:
+def _explain_word(error: ErrorDetails, loc: Loc, wording: Wording) -> tuple[str, str, str]:
+    """Return rule, reason and hint for a word that is none of a key's values."""
     value, expected = error["input"], str(error["ctx"]["expected"])
     choices = tuple(word or number for word, number in re.findall(r"'([^']+)'|(\d+)", expected))
     key = next((step for step in reversed(loc) if isinstance(step, str)), "")
-    reason = "is none of its values"
+    reason = "which is none of its values"
     if key in wording.server_words:
-        reason = f"{wording.title} does not know"
+        reason = f"which {wording.title} does not know"
     hint = suggest(value if isinstance(value, str) else "", wording.choices.get(key, choices))
-    return Issue(loc, "unknown-value", f"{what}, which {reason}", hint)
-
-
-def _why_no_instant(error: ErrorDetails) -> str:
-    if error["type"] == "bad_instant":
-        return f"which {error['msg']}"
-    return "which has no offset" if error["type"] == "timezone_aware" else "which is no instant"
+    return "unknown-value", reason, hint
 
 
 def _quote(value: Any, text: str) -> str:

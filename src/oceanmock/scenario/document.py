@@ -181,11 +181,11 @@ class Document:
     def _collection(self, event: Any, depth: int) -> _Node:
         nodes, size, below = list[_Node](), 1, 0
         while not isinstance(item := next(self._events), yaml.CollectionEndEvent):
-            is_text = isinstance(item, yaml.ScalarEvent) and not (item.tag or item.anchor)
-            if is_text and not _TYPED.fullmatch(item.value):
-                node = _Node(item, item.value)
+            is_scalar = isinstance(item, yaml.ScalarEvent) and not item.anchor
+            if is_scalar and not item.tag and not _TYPED.fullmatch(item.value):
+                node = _Node(item, item.value)  # most values are texts, and need no call
             else:
-                node = self._node(item, depth + 1)
+                node = _Node(item, _scalar(item)) if is_scalar else self._node(item, depth + 1)
             nodes.append(node)
             size, below = size + node.size, max(below, node.depth)
         is_list = isinstance(event, yaml.SequenceStartEvent)

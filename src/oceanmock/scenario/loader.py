@@ -63,9 +63,10 @@ def read_scenario(
     """Return the scenario of a text, which messages call ``path``. Raises ScenarioError."""
     document = Document(text, path, max_values=max_values)
     diagnostics = document.duplicate_keys()
-    issues, scenario = _parse(document.data, formats, document.text_at)
+    format = _format_of(document.data, formats)
+    issues, scenario = _parse(document.data, format, formats, document.text_at)
     if scenario is not None and not diagnostics:
-        issues = _check_meaning(scenario, formats)
+        issues = _check_meaning(scenario, format)
     if issues or diagnostics or scenario is None:
         raise ScenarioError([*diagnostics, *map(document.locate, issues)])
     scenario._name = Path(path).stem
@@ -77,9 +78,10 @@ def scenario_of(data: Any, formats: Sequence[Format], *, path: str) -> BaseScena
 
     Places are ``path`` and the way from there: `scenarios[0].tasks[0].name`.
     """
-    issues, scenario = _parse(data, formats)
+    format = _format_of(data, formats)
+    issues, scenario = _parse(data, format, formats)
     if scenario is not None:
-        issues = _check_meaning(scenario, formats)
+        issues = _check_meaning(scenario, format)
     if issues or scenario is None:
         raise AuthorError("\n".join(f"{path}{_way(issue.loc)}: {issue}" for issue in issues))
     scenario._name = Path(path).stem
@@ -139,16 +141,26 @@ def _api_named(fault: Mapping[Any, Any], formats: Sequence[Format]) -> str | Non
 # --- structure ------------------------------------------------------------------------------------
 
 
+def _format_of(data: Any, formats: Sequence[Format]) -> Format:
+    """Return the format that ``api`` names, or else the one whose tasks or dags the file has."""
+    keys = data if isinstance(data, dict) else {}
+    for format in formats:
+        if format.api == keys.get("api"):
+            return format
+    return next((format for format in formats if format.scripts_key in keys), formats[0])
+
+
 def _parse(
-    data: Any, formats: Sequence[Format], text_at: Callable[[Loc], str] = lambda _: ""
+    data: Any,
+    format: Format,
+    formats: Sequence[Format],
+    text_at: Callable[[Loc], str] = lambda _: "",
 ) -> tuple[list[Issue], BaseScenario | None]:
     """Return all issues of structure, and the scenario, None if there are any."""
     if not isinstance(data, dict):
         what = "a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …`"
         return [Issue((), "wrong-type", what)], None
-    format = _format_of(data, formats)
-    choices = {"api": _apis(formats), **format.wording.choices}
-    wording = replace(format.wording, choices=choices, text_at=text_at)
+    wording = replace(format.wording, text_at=text_at)
     parsed = _validate(data, format.model, wording, formats=formats)
     issues = parsed.issues
     for issue in format.check_names(parsed.data):
@@ -158,14 +170,6 @@ def _parse(
         hint = _api_hint(formats)
         issues = [replace(entry, hint=hint) if entry == missing else entry for entry in issues]
     return issues, None if issues else parsed.value
-
-
-def _format_of(data: Mapping[Any, Any], formats: Sequence[Format]) -> Format:
-    """Return the format that ``api`` names, or else the one whose tasks or dags the file has."""
-    for format in formats:
-        if format.api == data.get("api"):
-            return format
-    return next((format for format in formats if format.scripts_key in data), formats[0])
 
 
 @dataclass(slots=True)
@@ -231,7 +235,11 @@ def _validate(
     clean = parsed.data = parsed.correct(data, model, prefix)
     whole = {prefix[0]: [clean]} if prefix else clean
     text_at = wording.text_at
-    wording = replace(wording, text_at=lambda loc: text_at(parsed.as_written(loc)))
+    wording = replace(
+        wording,
+        choices={"api": _apis(formats), **wording.choices},
+        text_at=lambda loc: text_at(parsed.as_written(loc)),
+    )
     foreign = {
         key: f"It belongs to a scenario with `api: {other.api}`."
         for other in formats
@@ -291,23 +299,25 @@ def _way_in(data: Any, loc: Loc) -> Loc:
 # --- meaning --------------------------------------------------------------------------------------
 
 
-def _check_meaning(scenario: BaseScenario, formats: Sequence[Format]) -> list[Issue]:
+def _check_meaning(scenario: BaseScenario, format: Format) -> list[Issue]:
     """Return what the rules find or, where that is nothing, whether the story cannot happen."""
-    format = next(entry for entry in formats if entry.api == scenario.api)
     scripts = scenario.scripts
     templates = [
         ((format.scripts_key, place), script)
         for place, script in enumerate(scripts)
         if script.starts_on is not None
     ]
-    issues = [issue for rule in format.rules for issue in rule(scenario)]
+    issues = list[Issue]()
+    for rule in format.rules:
+        issues += rule(scenario)
     if scenario.faults:
         issues += check_faults(scenario.faults)
     if templates:
         issues += _check_starts(templates, format)
     for number, step in enumerate(scenario.story):
-        started = [script for script in scripts if script.name == step.start]
-        if started and step.start is not None and started[0].starts_on is None:
+        if step.start is None:
+            continue
+        if next(script for script in scripts if script.name == step.start).starts_on is None:
             what = f"{format.noun} {step.start!r} is there from the start"
             hint = "Say what it `starts_on`."
             issues.append(Issue(("story", number, "start"), "wrong-start", what, hint))

@@ -40,13 +40,14 @@ class ListKind:
 class NamedPart:
     """A thing that the file names: a task, a subtask, a dag, a node or a sub task.
 
-    ``id`` is the one in the file, ``number`` that or the one it gets without.
+    ``ids`` are the ones it has in the file, none or more than one if it repeats; ``number`` is the
+    first, or the one it gets without.
     """
 
     kind: ListKind
     loc: Loc
     data: dict[Any, Any]
-    id: int | None
+    ids: range
     number: int | None
     name: str | None
     parts: NamedParts
@@ -80,19 +81,23 @@ def outline(
         where = (*loc, kind.key, place)
         fields = item if isinstance(item, dict) else {"name": item}
         id, name = fields.get("id"), fields.get("name")
+        repeat = fields.get("repeat")
+        count = repeat.get("count") if isinstance(repeat, dict) else 1
         if type(id) is not int:
             named.are_sound &= id is None
             id = None
         if not isinstance(name, str):
             named.are_sound &= name is None
             name = None
-        number = id
-        if id is None and numbered and owner[0] is not None:
+        number, ids = id, range(0)
+        if id is not None:
+            ids = range(id, id + (count if type(count) is int and count >= 1 else 1))
+        elif numbered and owner[0] is not None:
             number = numbered(owner[0], place)
         parts = NamedParts(kind)
         if below:
             parts = outline(fields, below, numbered, loc=where, owner=(number, name))
-        thing = NamedPart(kind, where, fields, id, number, name, parts)
+        thing = NamedPart(kind, where, fields, ids, number, name, parts)
         named.things.append(thing)
         for label in {number, name or (owner[1] if kind.inherits_name else None)}:
             if label is not None:
@@ -108,43 +113,36 @@ def items_of(value: Any) -> list[Any]:
 # --- ids ------------------------------------------------------------------------------------------
 
 
-def check_ids(
-    things: Iterable[NamedPart],
-    count_of: Callable[[NamedPart], int] = lambda _: 1,
-    *,
-    also: str = "",
-) -> Iterator[Issue]:
-    """Yield the ids that an earlier thing of the same kind has or, with a count, counts up to."""
+def check_ids(things: Iterable[NamedPart]) -> Iterator[Issue]:
+    """Yield the ids that an earlier thing of the same kind has, or counts up to."""
     single, ranges = set[int](), list[range]()
     for thing in things:
-        if thing.id is None:
-            continue
-        ids = range(thing.id, thing.id + count_of(thing))
-        meets = (other for other in ranges if ids.start < other.stop and other.start < ids.stop)
-        if any(meets) or not single.isdisjoint(ids):
-            what = f"another {thing.kind.noun} of this file already has id {thing.id}{also}"
+        ids = thing.ids
+        is_taken = not single.isdisjoint(ids)
+        for other in ranges:
+            is_taken |= max(ids.start, other.start) < min(ids.stop, other.stop)
+        if is_taken:
+            also = ", or counts up to it" if thing.kind.may_repeat else ""
+            what = f"another {thing.kind.noun} of this file already has id {ids[0]}{also}"
             yield Issue((*thing.loc, "id"), "duplicate-id", what)
         if len(ids) > 1:
             ranges.append(ids)
         else:
-            single.add(thing.id)
+            single.update(ids)
 
 
 def check_fault_ids(
-    data: Mapping[Any, Any],
-    things_by_kind: Mapping[str, Sequence[NamedPart]],
-    count_of: Callable[[NamedPart], int],
+    data: Mapping[Any, Any], things_by_kind: Mapping[str, Sequence[NamedPart]]
 ) -> Iterator[Issue]:
     """Yield ids of faults that no thing of the kind has, where all ids of the kind are known."""
     for place, fault in enumerate(items_of(data.get("faults"))):
         for key, things in things_by_kind.items():
             id = fault.get(key) if isinstance(fault, dict) else None
-            if type(id) is not int or not things or any(thing.id is None for thing in things):
+            if type(id) is not int or not things or not all(thing.ids for thing in things):
                 continue
-            spans = [range(thing.id or 0, (thing.id or 0) + count_of(thing)) for thing in things]
-            if not any(id in span for span in spans):
+            if not any(id in thing.ids for thing in things):
                 what = f"there is no {things[0].kind.noun} {id} in this file"
-                hint = _choices(id, chain(*spans))
+                hint = _choices(id, chain(*(thing.ids for thing in things)))
                 yield Issue(("faults", place, key), "unknown-reference", what, hint)
 
 
