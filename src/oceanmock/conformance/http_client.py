@@ -41,7 +41,7 @@ from oceanmock.conformance.problems import problem_of
 from oceanmock.conformance.reproduce import curl_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
-from oceanmock.journal.masking import MASK, mask_body, mask_headers, mask_query
+from oceanmock.journal.entries import MASK, mask_body, mask_headers, mask_query
 from oceanmock.openapi import find_operation, operations_of
 
 if TYPE_CHECKING:

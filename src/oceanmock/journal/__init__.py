@@ -9,16 +9,14 @@ many, or too many bytes. Nothing here depends on ASGI or on one API.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
-from oceanmock.journal.entries import Entry, Headers
-from oceanmock.journal.masking import mask_body, mask_headers, mask_query
-from oceanmock.journal.query import Query
-from oceanmock.journal.verification import CallCount, Verdict, verify_entries
+from oceanmock.journal.entries import Entry, mask_body, mask_headers, mask_query
+from oceanmock.journal.query import CallCount, Query, Verdict, verify_entries
 
 MAX_JOURNAL_ENTRIES: Final = 1000
 MAX_JOURNAL_BYTES: Final = 16 * 2**20
@@ -53,75 +51,58 @@ class Journal:
         self._sizes: deque[int] = deque()
         self._lock = Lock()
 
-    def record(  # noqa: PLR0913 (an entry's fields)
+    def record(
         self,
         *,
-        at: int,
-        wall: int,
-        took: int,
-        api: str,
-        operation: str,
-        method: str,
         path: str,
         query: str,
-        ids: Mapping[str, str],
-        caller: str,
         request_headers: Iterable[tuple[str, str]],
         request_body: bytes,
-        status: int | None,
         response_headers: Iterable[tuple[str, str]],
         response_body: bytes,
         refusal: str = "",
         fault: str = "",
+        **fields: Any,
     ) -> Entry:
-        """Record an exchange under the next number.
+        """Record an exchange under the next number; ``fields`` are the others of ``Entry``.
 
         The returned entry has the response's body unmasked; entries that are read have it masked.
         """
-        masked_request = mask_headers(request_headers)
-        masked_response = mask_headers(response_headers)
+        masked = mask_headers(request_headers), mask_headers(response_headers)
         if query:
             query = mask_query(query)
         if request_body:
             request_body = mask_body(_cut(request_body, self._max_body))
         response_body = _cut(response_body, self._max_body)
-        size = ENTRY_BYTES + len(request_body) + len(response_body)
-        size += _texts_size(path, query, refusal, masked_request, masked_response)
+        size = ENTRY_BYTES + len(path) + len(query) + len(refusal)
+        size += len(request_body) + len(response_body)
+        for pairs in masked:
+            for name, value in pairs:
+                size += len(name) + len(value) + 2 * TEXT_BYTES
         with self._lock:
             self._number += 1
             entry = Entry(
-                self._number,
-                at,
-                wall,
-                took,
-                api,
-                operation,
-                method,
-                path,
-                query,
-                dict(ids),
-                caller,
-                masked_request,
-                request_body,
-                status,
-                masked_response,
-                response_body,
-                refusal,
-                fault,
+                number=self._number,
+                path=path,
+                query=query,
+                request_headers=masked[0],
+                request_body=request_body,
+                response_headers=masked[1],
+                response_body=response_body,
+                refusal=refusal,
+                fault=fault,
+                **fields,
             )
-            self._keep(entry, size)
+            self._entries.append(entry)
+            self._sizes.append(size)
+            self._bytes += size
+            while len(self._sizes) > 1 and (
+                self._bytes > self._max_bytes or len(self._sizes) > self._max_entries
+            ):
+                self._entries.popleft()
+                self._bytes -= self._sizes.popleft()
+                self.dropped += 1
         return entry
-
-    def _keep(self, entry: Entry, size: int) -> None:
-        self._entries.append(entry)
-        self._sizes.append(size)
-        self._bytes += size
-        while (self._bytes > self._max_bytes or len(self._sizes) > self._max_entries) and (
-            len(self._sizes) > 1
-        ):
-            self._entries.popleft()
-            self._bytes -= self._sizes.popleft()
-            self.dropped += 1
 
     def entries(
         self, query: Query | None = None, *, after: int = 0, limit: int | None = None
@@ -186,15 +167,6 @@ def _cut(body: bytes, limit: int) -> bytes:
     while end > limit - 3 and end > 0 and body[end] & 0xC0 == 0x80:
         end -= 1
     return body[:end] + b"... (%d more bytes)" % (len(body) - end)
-
-
-def _texts_size(path: str, query: str, refusal: str, *headers: Headers) -> int:
-    """Return about what the texts of an entry take in memory."""
-    size = len(path) + len(query) + len(refusal)
-    for pairs in headers:
-        for name, value in pairs:
-            size += len(name) + len(value) + 2 * TEXT_BYTES
-    return size
 
 
 def _masked(entry: Entry) -> Entry:

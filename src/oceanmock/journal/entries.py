@@ -1,20 +1,44 @@
-"""One exchange of a sandbox, as the journal keeps it and as JSON shows it."""
+"""One exchange of a sandbox, as the journal keeps it and as JSON shows it, without credentials.
+
+What is secret is stated here alone. A text without secrets is returned as it is, at the cost of one
+search.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 import orjson
 
 from oceanmock.text import escape_unprintable, format_instant, shorten
 
-Headers = tuple[tuple[str, str], ...]
+TextHeaders = tuple[tuple[str, str], ...]
 
-MAX_TEXT_LENGTH = 400
+MAX_TEXT_LENGTH: Final = 400
 """The number of characters of one text that a message shows."""
+MASK: Final = "***"
+
+_SECRET_HEADERS: Final = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "set-cookie"}
+    | {"x-api-key", "x-auth-token", "x-oceanmock-token"}
+)
+_SCHEMES: Final = frozenset({"basic", "bearer", "digest", "ocp-access-key-hmacsha1"})
+SECRET_WORDS: Final = ("passw", "pwd", "secret", "token", "credential")
+_WORD_BYTES: Final = tuple(word.encode() for word in SECRET_WORDS)
+_WORD: Final = re.compile("|".join(SECRET_WORDS), re.IGNORECASE)
+_ANY_WORD: Final = "|".join(SECRET_WORDS).encode()
+_MEMBER: Final = re.compile(
+    rb'("(?=[^"]*(?:%b))[^"]*+"\s*+:\s*+)("(?:[^"\\]++|\\.)*+"?|[\[{].*|[^\s,\]}]++)' % _ANY_WORD,
+    re.IGNORECASE | re.DOTALL,
+)
+_PAIR: Final = re.compile(
+    rb"((?<![\w.-])(?=[\w.-]*(?:%b))[\w.-]++=)[^&\s]++" % _ANY_WORD, re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +64,10 @@ class Entry:
     query: str
     ids: Mapping[str, str]
     caller: str
-    request_headers: Headers
+    request_headers: TextHeaders
     request_body: bytes
     status: int | None
-    response_headers: Headers
+    response_headers: TextHeaders
     response_body: bytes
     refusal: str
     fault: str
@@ -123,3 +147,69 @@ def parse_body(body: bytes) -> Any:
     except TypeError as error:
         raise ValueError(str(error)) from None
     return value
+
+
+# --- credentials ---------------------------------------------------------------------------------
+
+
+def mask_headers(headers: Iterable[tuple[str, str]]) -> TextHeaders:
+    """Return the headers without credentials; the scheme of credentials stays."""
+    masked = []
+    for name, value in headers:
+        if _is_secret(name):
+            scheme, space, _ = value.partition(" ")
+            has_scheme = space and scheme.lower() in _SCHEMES
+            masked.append((name, f"{scheme} {MASK}" if has_scheme else MASK))
+        else:
+            masked.append((name, value))
+    return tuple(masked)
+
+
+@lru_cache(maxsize=128)
+def _is_secret(header: str) -> bool:
+    name = header.lower()
+    return name in _SECRET_HEADERS or name.startswith("x-ocs-")
+
+
+def mask_query(query: str) -> str:
+    """Return the query without the values of keys that name a secret."""
+    data = query.encode("utf-8", "surrogatepass")
+    if not _may_have_secret(data):
+        return query
+    return _PAIR.sub(rb"\1***", data).decode("utf-8", "surrogatepass")
+
+
+def mask_body(body: bytes) -> bytes:
+    """Return the body without the values of keys that name a secret; itself if it has none."""
+    if not _may_have_secret(body):
+        return body
+    try:
+        value = parse_body(body)
+    except ValueError:
+        return _PAIR.sub(rb"\1***", _MEMBER.sub(rb'\1"***"', body))
+    return bytes(memoryview(orjson.dumps(value))) if _mask_members(value) else body
+
+
+def _may_have_secret(text: bytes) -> bool:
+    lower = text.lower()
+    return any([word in lower for word in _WORD_BYTES])  # noqa: C419 (a generator takes longer)
+
+
+def _mask_members(value: Any) -> bool:
+    """Mask, in place, the values of keys that name a secret; return whether there are any."""
+    pending, result = [value], False
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending.extend(item)
+        elif isinstance(item, dict):
+            # That a secret is missing, or set, is none.
+            secrets = [
+                key
+                for key, member in item.items()
+                if _WORD.search(key) and member not in (None, "") and not isinstance(member, bool)
+            ]
+            item.update(dict.fromkeys(secrets, MASK))
+            pending.extend(item.values())
+            result = result or bool(secrets)
+    return result

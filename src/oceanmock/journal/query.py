@@ -1,24 +1,31 @@
-"""Select entries of the journal: a query, and its comparison with an entry, item by item."""
+"""Select entries of the journal, and verify how many there are.
+
+A query is compared with an entry item by item. Where too few match, the nearest entry is shown
+beside what was expected, in the form of WireMock's near misses.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from itertools import zip_longest
 from re import IGNORECASE
 from re import compile as regex
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 
 from oceanmock.errors import AuthorError
-from oceanmock.journal.entries import Entry, body_value, printable
+from oceanmock.journal.entries import Entry, body_value, microseconds_text, printable
 from oceanmock.text import suggest
 
 Routes = Mapping[str, Mapping[str, Mapping[str, str]]]
 """Each API's operations, and of each the path parameter of every kind: task, dag, node, …"""
+CELL_WIDTH: Final = 58
+MAX_LISTED_ENTRIES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,27 +186,28 @@ _IS_SAME: Final[Mapping[str, Callable[[str, str], bool]]] = {
 }
 
 
-_ABSENT: Final = object()
+NO_VALUE: Final = object()
+"""The value of a member that the body does not have."""
 
 
 def _compare_bodies(expected: Any, body: bytes) -> Iterator[ComparedItem]:
     kind, actual = body_value(body)
     if kind in ("text", "base64"):
         yield ComparedItem("body", "JSON", f"not JSON: {actual}", holds=False)
-    yield from _compare_values("body", expected, actual if kind == "json" else _ABSENT)
+    yield from _compare_values("body", expected, actual if kind == "json" else NO_VALUE)
 
 
 def _compare_values(name: str, expected: Any, actual: Any) -> Iterator[ComparedItem]:
     """Yield an item for each expected value, named by its dotted path."""
-    members = {} if actual is _ABSENT else actual
+    members = {} if actual is NO_VALUE else actual
     if isinstance(expected, dict) and expected and isinstance(members, dict):
         for key, value in expected.items():
-            yield from _compare_values(f"{name}.{key}", value, members.get(key, _ABSENT))
+            yield from _compare_values(f"{name}.{key}", value, members.get(key, NO_VALUE))
     elif isinstance(expected, list) and _is_list_of(actual, len(expected)):
         for index, (one, other) in enumerate(zip(expected, actual, strict=True)):
             yield from _compare_values(f"{name}.{index}", one, other)
     else:
-        text = "" if actual is _ABSENT else _json_text(actual)
+        text = "" if actual is NO_VALUE else _json_text(actual)
         yield ComparedItem(name, _json_text(expected), text, _is_same_value(expected, actual))
 
 
@@ -219,3 +227,119 @@ def _json_text(value: Any) -> str:
         return orjson.dumps(value).decode()
     except TypeError:  # a query in Python may have what JSON has not
         return repr(value)
+
+
+# --- verification --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the expected number of entries matches; ``found`` are the entries that do."""
+
+    holds: bool
+    found: tuple[Entry, ...]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallCount:
+    """An expected number of entries, from ``least`` to ``most``; None is no limit."""
+
+    least: int
+    most: int | None
+
+    @classmethod
+    def of(cls, times: int | None, at_least: int | None, at_most: int | None) -> Self:
+        """Return the number; without limits, at least one. Raises AuthorError for no number."""
+        if times is not None and (at_least is not None or at_most is not None):
+            raise AuthorError("`times` says it all: leave out `at_least` and `at_most`.")
+        if times is None and at_most is None:
+            at_least = 1 if at_least is None else at_least
+        least = times if times is not None else at_least or 0
+        most = times if times is not None else at_most
+        if least < 0 or (most is not None and most < least):
+            raise AuthorError(f"nothing can come at least {least} and at most {most} times.")
+        return cls(least, most)
+
+    def allows(self, count: int) -> bool:
+        """Return whether a number of entries is within the limits."""
+        return self.least <= count and (self.most is None or count <= self.most)
+
+    def __str__(self) -> str:
+        if self.most is None:
+            return f"at least {_times(self.least)}" if self.least else "any number of times"
+        if self.least == self.most:
+            return _times(self.least)
+        if not self.least:
+            return f"at most {_times(self.most)}"
+        return f"{self.least} to {self.most} times"
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once"}.get(count, f"{count} times")
+
+
+def verify_entries(
+    entries: Sequence[Entry], query: Query, *, expected: CallCount, dropped: int, recorded: int
+) -> Verdict:
+    """Return whether the expected number of entries matches, and why not.
+
+    ``dropped`` older entries are not there any more, of ``recorded`` in all.
+    """
+    found = tuple(entry for entry in entries if query.matches(entry))
+    lines = [f"{query}: expected {expected}, found {_times(len(found))}."]
+    if dropped:
+        lines.append(f"Older entries that were dropped, and are not counted: {dropped}.")
+    if expected.allows(len(found)):
+        return Verdict(True, found, "\n".join(lines))
+    if not recorded:
+        lines.append("Nothing has been asked of this sandbox.")
+    elif not entries:
+        lines.append("Nothing has been asked since the journal was cleared.")
+    if found:
+        lines += ["", "Found:", *_list(found)]
+    numbers = {entry.number for entry in found}
+    others = [entry for entry in entries if entry.number not in numbers]
+    if others and len(found) < expected.least:
+        lines += ["", *_near_miss(query, others)]
+    return Verdict(False, found, "\n".join(lines))
+
+
+def _list(entries: Sequence[Entry]) -> Iterator[str]:
+    earlier = len(entries) - MAX_LISTED_ENTRIES
+    if earlier > 0:
+        yield f"  … and {earlier} before them"
+    for entry in entries[-MAX_LISTED_ENTRIES:]:
+        yield f"  entry {entry.number}, at {microseconds_text(entry.at)}: {entry}"
+
+
+def _near_miss(query: Query, entries: Sequence[Entry]) -> Iterator[str]:
+    """Yield the query beside the nearest entry; of equally near ones, beside the latest."""
+    by_distance = {
+        (sum(item.distance for item in compare(query, entry)), -entry.number): entry
+        for entry in entries
+    }
+    entry = by_distance[min(by_distance)]
+    yield from _table(list(compare(query, entry)), f"Nearest: entry {entry.number}")
+    yield f"Entry {entry.number}, at {microseconds_text(entry.at)}: {entry}."
+    if entry.refusal:
+        yield f"It was refused: {printable(entry.refusal)}"
+
+
+def _table(items: Sequence[ComparedItem], heading: str) -> list[str]:
+    rows: list[tuple[str, str, str]] = []
+    for item in items:
+        mark = [] if item.holds else [f"  <<<<< {printable(item.name)} does not match"]
+        cells = _cell(item.name, item.expected), _cell(item.name, item.actual)
+        rows += zip_longest(*cells, mark, fillvalue="")
+    width = max(len("| Expected"), *(len(expected) for expected, _, _ in rows))
+    other = max(len(heading), *(len(actual) for _, actual, _ in rows))
+    rule = "-" * (width + other + 5)
+    gap = " " * width + " |"
+    lines = [f"{one:<{width}} | {two:<{other}}{mark}".rstrip() for one, two, mark in rows]
+    return [rule, f"{'| Expected':<{width}} | {heading:<{other}} |", rule, gap, *lines, gap, rule]
+
+
+def _cell(name: str, value: str) -> list[str]:
+    text = printable(f"{name}: {value or '(none)'}")
+    return [text[start : start + CELL_WIDTH] for start in range(0, len(text), CELL_WIDTH)]
