@@ -8,8 +8,7 @@ from typing import Any
 
 from in_process import REINSTALL, sandbox_of
 from oceanmock.apis import make_sandbox
-from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.engine.sandbox import Sandbox, Sandboxes
 from oceanmock.http.admin import PREFIX, AdminContext
 from oceanmock.http.app import App
 

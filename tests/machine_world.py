@@ -19,7 +19,7 @@ from oceanmock.conformance.probes import Prober
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.walker import Pace, WalkReport, walk_sandbox, walk_scenario
 from oceanmock.credentials import Basic, Sealed
-from oceanmock.engine.sandboxes import DEFAULT_SANDBOX, Sandboxes
+from oceanmock.engine.sandbox import DEFAULT_SANDBOX, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
 from oceanmock.scenario.fields import BaseScenario

@@ -21,8 +21,7 @@ from command import PATIENCE
 from in_process import AFTERNOON, REINSTALL
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.log import AddFault, SandboxSpec
-from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.engine.sandbox import Sandbox, Sandboxes
 from oceanmock.http.app import SANDBOX_PATH, App
 from oceanmock.http.server import Ports, Server
 from oceanmock.library import read_fault, read_scenario

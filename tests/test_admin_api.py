@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from in_process import Ask, asking
 from kit_world import FAR, World
-from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.engine.sandbox import Sandboxes
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.http.admin import AdminContext, service
 from oceanmock.http.admin_values import ScenarioCatalog

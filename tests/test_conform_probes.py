@@ -33,8 +33,7 @@ from oceanmock.conformance.probes.ocp import IDS, ask_whether_listed
 from oceanmock.conformance.rules import RULES
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
-from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.engine.sandbox import Sandbox, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.library import load_scenario
 from oceanmock.obshell.world import STORES, Dags, id_of

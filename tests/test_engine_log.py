@@ -27,7 +27,7 @@ from oceanmock.engine.log import (
     SetClock,
 )
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.store.memory import MemoryStore
+from oceanmock.engine.store import MemoryStore
 from oceanmock.errors import OceanmockError
 from oceanmock.library import load_scenario, read_fault, read_scenario
 from oceanmock.obshell import world as obshell_world

@@ -20,8 +20,8 @@ from golden import assert_golden
 from in_process import AFTERNOON
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
-from oceanmock.engine.records import OperationRecord
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.store import OperationRecord
 from oceanmock.errors import CallerError, NoSuchTask
 from oceanmock.library import library_names, load_scenario
 from oceanmock.obshell import states as obshell_states

@@ -16,7 +16,7 @@ from oceanmock.engine.faults import (
     InjectedFault,
     apply_fault,
 )
-from oceanmock.engine.store.memory import MAX_CALLERS, MemoryCounters
+from oceanmock.engine.store import MAX_CALLERS, FaultCounters
 from oceanmock.errors import AuthorError
 from oceanmock.journal.query import is_id
 from oceanmock.library import read_fault
@@ -30,7 +30,7 @@ class Injector(Faults):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.counters = MemoryCounters()
+        self.counters = FaultCounters()
 
     def inject(self, request: FaultRequest, *_: Any) -> InjectedFault | None:
         return super().inject(request, self.counters)

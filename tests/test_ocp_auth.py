@@ -16,7 +16,7 @@ from in_process import REINSTALL, Ask, asking, sandbox_of
 from oceanmock.api import ApiError, Request
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND, wall_now
-from oceanmock.engine.accounts import ALL_PERMISSIONS, VIEWER, AccessKey, Accounts, User
+from oceanmock.engine.log import ALL_PERMISSIONS, VIEWER_PERMISSION, AccessKeyPair, Accounts, User
 from oceanmock.http.app import create_app
 from oceanmock.ocp.auth import authenticators, request_messages, sign
 
@@ -232,7 +232,7 @@ def basic(text: str, *, accounts: Accounts | None = None) -> Request:
 def test_the_two_users_may_look_and_one_may_operate() -> None:
     check = authenticators()["basic"]
 
-    assert check(basic("viewer:viewer")) == frozenset({VIEWER})
+    assert check(basic("viewer:viewer")) == frozenset({VIEWER_PERMISSION})
     assert check(basic("manager:manager")) == ALL_PERMISSIONS
 
 
@@ -305,7 +305,9 @@ def test_where_accounts_are_not_required_everybody_may_do_everything() -> None:
 
 
 def test_an_access_key_has_the_permissions_it_was_given() -> None:
-    key = AccessKey("oceanmock-ak", "oceanmock-sk", frozenset({VIEWER}))
+    key = AccessKeyPair("oceanmock-ak", "oceanmock-sk", frozenset({VIEWER_PERMISSION}))
     check = authenticators(wall=lambda: NOON)["apiKey"]
 
-    assert check(signed(NOON, accounts=Accounts(access_keys=(key,)))) == frozenset({VIEWER})
+    assert check(signed(NOON, accounts=Accounts(access_keys=(key,)))) == frozenset(
+        {VIEWER_PERMISSION}
+    )

@@ -1,4 +1,4 @@
-"""engine/records.py: what a sandbox keeps of the operations on its tasks and dags."""
+"""engine/store.py: what a sandbox keeps of the operations on its tasks and dags."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
-from oceanmock.engine.records import MAX_RECORDS, OperationRecord, Records
+from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.store import MAX_RECORDS, MemoryStore, OperationRecord
 from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask
 from oceanmock.library import load_scenario
 from oceanmock.obshell import world as obshell_world
@@ -75,12 +76,14 @@ def test_nothing_is_kept_of_what_is_not_there() -> None:
 
 
 def test_only_the_last_thousand_are_kept_of_each() -> None:
-    records = Records[int]()
+    store = MemoryStore()
+    store.put(SandboxSpec(name="t"))
 
     for instant in range(MAX_RECORDS + 5):
-        records.keep(1, OperationRecord(instant, "RETRY", None))
-    records.keep(2, OperationRecord(0, "RETRY", None))
+        store.record("t", 1, OperationRecord(instant, "RETRY", None))
+    store.record("t", 2, OperationRecord(0, "RETRY", None))
 
-    assert [operated.at for operated in records.of(1)] == list(range(5, MAX_RECORDS + 5))
-    assert len(records.of(2)) == 1
-    assert records.of(3) == ()
+    records = store.records("t", 1)
+    assert [operated.at for operated in records] == list(range(5, MAX_RECORDS + 5))
+    assert len(store.records("t", 2)) == 1
+    assert store.records("t", 3) == ()

@@ -21,8 +21,7 @@ from obshell_sdk import of_library, served, standing, told
 from obshell_world import LOCAL, operate, said, sealed
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
-from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.engine.sandbox import Sandbox, Sandboxes
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
 from oceanmock.library import load_scenario

@@ -8,7 +8,7 @@ import pytest
 
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import SECOND
-from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.engine.sandbox import Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
 from toy_api.api import API

@@ -28,8 +28,7 @@ from oceanmock.conformance.target import Target
 from oceanmock.conformance.walker import walk_scenario
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.log import SandboxSpec
-from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.sandboxes import Sandboxes
+from oceanmock.engine.sandbox import Sandbox, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.server import AsgiApp, Server
 from oceanmock.library import library_names, load_scenario

@@ -17,12 +17,12 @@ from random import Random
 from threading import Lock
 from typing import Any, Final
 
-from oceanmock.engine.store.base import FaultAttempt, FaultCounters
+from oceanmock.engine.store import FaultAttempt, FaultCounters
 from oceanmock.errors import AuthorError
 from oceanmock.journal.query import is_id
 from oceanmock.scenario.faults import Fault
 
-Headers = Sequence[tuple[bytes, bytes]]
+RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
 # --- the request ----------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ class FaultyResponse:
     """
 
     status: int
-    headers: Headers
+    headers: RawHeaders
     chunks: tuple[bytes, ...]
     pause: int = 0
     is_cut: bool = False
@@ -229,7 +229,7 @@ class FaultyResponse:
 
 
 def apply_fault(
-    injected: InjectedFault, status: int = 200, headers: Headers = (), body: bytes = b""
+    injected: InjectedFault, status: int = 200, headers: RawHeaders = (), body: bytes = b""
 ) -> FaultyResponse:
     """Return a response as a fault changes it; by default an empty one."""
     fault = injected.fault
@@ -248,7 +248,7 @@ def apply_fault(
     )
 
 
-def _other_headers(headers: Headers, length: int, content_type: str | None) -> Headers:
+def _other_headers(headers: RawHeaders, length: int, content_type: str | None) -> RawHeaders:
     """Return the headers with the length of the body and a content type."""
     replaced = {b"content-length": str(length).encode()}
     if content_type is not None:

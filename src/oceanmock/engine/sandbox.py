@@ -1,4 +1,4 @@
-"""A sandbox: its specification and log, and the state that they lead to.
+"""A sandbox: its specification and log, and the state that they lead to; the sandboxes of a server.
 
 ``execute`` evaluates a command against the current state, appends it to the log, and returns its
 result; everything else reads. The state is folded once and kept: a command applies to it by itself,
@@ -7,8 +7,10 @@ and only a conflict, or a failed load, folds the whole log again. One clock driv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count, islice
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
@@ -29,15 +31,20 @@ from oceanmock.engine.log import (
     SetClock,
     Start,
 )
-from oceanmock.engine.records import OperationRecord
-from oceanmock.engine.store.base import Store
-from oceanmock.engine.store.memory import MemoryStore
+from oceanmock.engine.store import MemoryStore, OperationRecord
 from oceanmock.engine.world import World
-from oceanmock.errors import CallerError, OceanmockError
+from oceanmock.errors import AuthorError, CallerError, OceanmockError
 from oceanmock.journal import Journal
 from oceanmock.scenario.fields import BaseScenario
+from oceanmock.text import did_you_mean, nanoseconds_of, shorten
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+DEFAULT_SANDBOX: Final = "default"
+MAX_SANDBOXES: Final = 10_000
+MAX_NAME_LENGTH: Final = 100
+SANDBOX_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
+"""The names that can stand in paths and headers as they are."""
+MAX_COMPARED_NAMES: Final = 1000
+"""How many names are compared for a suggestion."""
 
 W = TypeVar("W", bound=World[Any, Any, Any, Any])
 
@@ -75,7 +82,7 @@ class Sandbox:
         spec: SandboxSpec,
         apis: Sequence[SandboxApi],
         *,
-        store: Store | None = None,
+        store: MemoryStore | None = None,
         log: Iterable[LogEntry] = (),
         wall: Callable[[], int] = wall_now,
     ) -> None:
@@ -85,7 +92,7 @@ class Sandbox:
         """
         self.name: Final = spec.name
         self.apis: Final = apis
-        self.store: Final[Store] = MemoryStore() if store is None else store
+        self.store: Final = MemoryStore() if store is None else store
         self.wall: Final = wall
         self.server: Final = FakeData(f"{spec.seed}").host
         self.pid: Final = Random(f"{spec.seed}/pid").randrange(1000, 32768)  # noqa: S311 (no secret)
@@ -183,7 +190,9 @@ class Sandbox:
     def _fold(self, spec: SandboxSpec) -> None:
         """Begin with the state of a specification."""
         scenarios = spec.scenarios
-        start = spec.starts_at if spec.starts_at is not None else _starts_at(scenarios)
+        start = spec.starts_at
+        if start is None and len(scenarios) == 1 and scenarios[0].starts_at is not None:
+            start = nanoseconds_of(scenarios[0].starts_at)
         self.spec = spec
         self.accounts = spec.accounts
         self.scenarios = scenarios
@@ -290,6 +299,137 @@ def progression_of(scenarios: Sequence[BaseScenario], default: Progression = "ti
     return min(progressions, default=default) if len(progressions) < 2 else "time"
 
 
-def _starts_at(scenarios: Sequence[BaseScenario]) -> int | None:
-    start = scenarios[0].starts_at if len(scenarios) == 1 else None
-    return None if start is None else (start - _EPOCH) // timedelta(microseconds=1) * 1_000
+# --- the sandboxes of a server --------------------------------------------------------------------
+
+
+class NoSuchSandbox(CallerError):
+    """No sandbox has this name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        hint = did_you_mean(name[:MAX_NAME_LENGTH], list(islice(known, MAX_COMPARED_NAMES)))
+        super().__init__(f"there is no sandbox {_quoted(name)}. {hint}".rstrip())
+
+
+class TwoSandboxes(CallerError):
+    """A request names two sandboxes, and can mean only one."""
+
+    def __init__(self, one: str, other: str, *_: str) -> None:
+        super().__init__(
+            f"the request names two sandboxes, {_quoted(one)} and {_quoted(other)}. "
+            "Its port, its header and its path must mean the same one."
+        )
+
+
+class SandboxTaken(CallerError):
+    """There is a sandbox of this name already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a sandbox {name!r} already. Delete it, or choose another name.")
+
+
+class TooManySandboxes(CallerError):
+    """There are as many sandboxes as allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"there are {limit:,} sandboxes already. Delete those that are done with.")
+
+
+class Sandboxes:
+    """The sandboxes of one server, by their names; ``ports`` maps further ports to them.
+
+    They share a store and nothing else. ``default`` always exists: it is the sandbox of a request
+    that names none. Creating one costs no more than its scenarios' histories, so that each test can
+    have its own. Their number is bounded; a sandbox stays until it is deleted.
+    """
+
+    def __init__(self, default: Sandbox, *, limit: int = MAX_SANDBOXES) -> None:
+        self.limit: Final = limit
+        self.ports: dict[int, str] = {}
+        self._store: Final = default.store
+        self._by_name = {DEFAULT_SANDBOX: default}
+        self._numbers = count(1)
+
+    @property
+    def default(self) -> Sandbox:
+        """The one that is always there."""
+        return self._by_name[DEFAULT_SANDBOX]
+
+    def __iter__(self) -> Iterator[Sandbox]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def get(self, name: str) -> Sandbox:
+        """Return the sandbox of a name. Raises NoSuchSandbox."""
+        sandbox = self._by_name.get(name)
+        if sandbox is None:
+            raise NoSuchSandbox(name, self._by_name)
+        return sandbox
+
+    def create(self, name: str | None, spec: SandboxSpec) -> Sandbox:
+        """Create a sandbox of a name, by default the next free one.
+
+        Raises AuthorError for an invalid name or specification, SandboxTaken, TooManySandboxes;
+        then nothing has changed.
+        """
+        if len(self) >= self.limit:
+            raise TooManySandboxes(self.limit)
+        if name is None:
+            name = next(
+                n for n in map("sandbox-{}".format, self._numbers) if n not in self._by_name
+            )
+        if not SANDBOX_NAME.fullmatch(name):
+            raise AuthorError(
+                f"{_quoted(name)} is no name for a sandbox: letters, digits, dots, dashes and "
+                f"underscores, at most {MAX_NAME_LENGTH}, a letter or digit first."
+            )
+        if name in self._by_name:
+            raise SandboxTaken(name)
+        return self._put(replace(spec, name=name))
+
+    def reset(self, name: str) -> Sandbox:
+        """Create a sandbox again by its specification. Raises NoSuchSandbox."""
+        sandbox = self.get(name)
+        return self._put(replace(sandbox.spec, created=sandbox.wall()))
+
+    def load(self, name: str, scenarios: Sequence[BaseScenario]) -> Sandbox:
+        """Add scenarios to a sandbox: to the specification of an untouched one, else now.
+
+        Raises NoSuchSandbox, and AuthorError if they do not fit what is there; then nothing has
+        changed.
+        """
+        sandbox = self.get(name)
+        if not sandbox.is_untouched:
+            sandbox.execute(Load(tuple(scenarios)))
+            return sandbox
+        spec = sandbox.spec
+        every = (*spec.scenarios, *scenarios)
+        return self._put(replace(spec, scenarios=every, created=sandbox.wall()))
+
+    def delete(self, name: str) -> list[int]:
+        """Delete a sandbox and return its own ports. Raises NoSuchSandbox.
+
+        ``default`` is reset instead.
+        """
+        if name == DEFAULT_SANDBOX:
+            self.reset(name)
+            return []
+        self.get(name)
+        del self._by_name[name]
+        self._store.delete(name)
+        freed = [port for port, owner in self.ports.items() if owner == name]
+        for port in freed:
+            del self.ports[port]
+        return freed
+
+    def _put(self, spec: SandboxSpec) -> Sandbox:
+        default = self.default
+        sandbox = Sandbox(spec, default.apis, store=self._store, wall=default.wall)
+        self._by_name[spec.name] = sandbox
+        return sandbox
+
+
+def _quoted(name: str) -> str:
+    """Return a name in quotes, cut where it is long; it may be anything that was sent."""
+    return repr(shorten(name, MAX_NAME_LENGTH))

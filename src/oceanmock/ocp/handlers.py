@@ -21,7 +21,7 @@ import orjson
 
 from oceanmock.api import ApiError, Authenticator, Handler, Request, Response, Service
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
-from oceanmock.engine.accounts import MANAGER
+from oceanmock.engine.log import MANAGER_PERMISSION
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import NoSuchSubtask
 from oceanmock.ocp import scenario as files
@@ -182,8 +182,10 @@ class Handlers:
         granted = next((item for item in permissions if item is not None), None)
         if granted is None:
             raise ApiError("unauthenticated", "The call brings no credentials.")
-        if MANAGER not in granted:
-            raise ApiError("forbidden", f"Starting a task needs the permission {MANAGER}.")
+        if MANAGER_PERMISSION not in granted:
+            raise ApiError(
+                "forbidden", f"Starting a task needs the permission {MANAGER_PERMISSION}."
+            )
 
     def _start(self, request: Request, *, template: Template) -> Response:
         """Return the new task where the real operation has it: as the data, or in a list."""

@@ -29,7 +29,7 @@ from oceanmock.engine.machine import (
     states_until,
     view_at,
 )
-from oceanmock.engine.records import OperationRecord
+from oceanmock.engine.store import OperationRecord
 from oceanmock.text import (
     first_few,
     format_duration,

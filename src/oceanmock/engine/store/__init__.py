@@ -1,1 +1,0 @@
-"""Stores of sandboxes: their specifications, logs, journals and counters."""
