@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from oceanmock.client.mock import Mock
+from oceanmock.client import Mock
 
 MORNING = "2024-01-10T06:00:00Z"
 

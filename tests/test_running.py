@@ -19,9 +19,9 @@ from cryptography.x509.oid import NameOID
 
 import oceanmock
 from held_world import MORNING, here, mock
+from oceanmock.admin_client import NoAnswer
 from oceanmock.apis import make_sandbox
-from oceanmock.client.admin import NoAnswer
-from oceanmock.client.mock import Mock
+from oceanmock.client import Mock
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.http.app import create_app
 from oceanmock.http.server import Server
@@ -213,7 +213,7 @@ def test_a_sandbox_has_a_port_of_its_own(mock: Mock) -> None:
 def test_where_its_port_cannot_be_reached_it_has_a_path(
     here: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oceanmock.client.mock._accepts_connections", lambda url: False)
+    monkeypatch.setattr("oceanmock.client._accepts_connections", lambda url: False)
     attached = Mock.attach(here.url)
 
     first, second = attached.ocp(ONE), attached.ocp(ONE)

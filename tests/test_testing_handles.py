@@ -22,7 +22,7 @@ from oceanmock import (
     subtask,
     succeeds,
 )
-from oceanmock.client.mock import Mock
+from oceanmock.client import Mock
 from oceanmock.controls import FaultFields, JournalFilters
 from oceanmock.journal.query import QUERY_KEYS
 from oceanmock.library import read_fault

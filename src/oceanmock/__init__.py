@@ -10,7 +10,7 @@ is imported when it is first used.
 TYPE_CHECKING = False  # as typing has it, which takes longer to import than all else here
 
 if TYPE_CHECKING:
-    from oceanmock.client.mock import Mock, running
+    from oceanmock.client import Mock, running
     from oceanmock.controls import JournalEntry
     from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
     from oceanmock.handles import fails, hangs, succeeds
@@ -40,7 +40,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
-    "oceanmock.client.mock": ("Mock", "running"),
+    "oceanmock.client": ("Mock", "running"),
     "oceanmock.controls": ("JournalEntry",),
     "oceanmock.errors": ("AuthorError", "EnvironmentProblem", "OceanmockError"),
     "oceanmock.handles": ("fails", "hangs", "succeeds"),

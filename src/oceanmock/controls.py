@@ -1,7 +1,7 @@
 """Control a sandbox from a test: its clock, its journal and its injected faults.
 
-Each control sends requests to the admin API through ``SandboxAdmin`` and keeps no state of its own.
-Reading never moves the clock. Raises AuthorError for what the test's author got wrong.
+Each control sends requests to the admin API and keeps no state of its own. Reading never moves the
+clock. Raises AuthorError for what the test's author got wrong.
 """
 
 from __future__ import annotations
@@ -9,43 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from operator import methodcaller
-from typing import Any, Final, Protocol, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 from urllib.parse import quote
 
+from oceanmock.admin_client import HIDE_FRAMES, Json, SandboxClient
 from oceanmock.clock import PROGRESSIONS, Progression
-from oceanmock.errors import AuthorError, OceanmockError
+from oceanmock.errors import AuthorError
 from oceanmock.text import parse_instant, suggest
 
-HIDE_FRAMES: Final = methodcaller("errisinstance", (AssertionError, OceanmockError))
-"""A module's ``__tracebackhide__``: pytest shows the test's own line and none of these files."""
 __tracebackhide__ = HIDE_FRAMES
 
-Json = dict[str, Any]
-Duration = str | float | timedelta
+TimeSpan = str | float | timedelta
 """A duration as scenario files write it (``"90s"``), seconds, or a timedelta."""
 
-JOURNAL_PAGE: Final = 1000
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class SandboxAdmin(Protocol):
-    """The admin API of one sandbox; raises AuthorError for a wrong request."""
-
-    @property
-    def name(self) -> str:
-        """The sandbox's name."""
-
-    def ask(
-        self, method: str, path: str = "", body: Json | None = None, *, query: Json | None = None
-    ) -> Json:
-        """Return the JSON that a path of the sandbox answers."""
-
-    def text(self, path: str, *, query: Json | None = None) -> str:
-        """Return the text that a path of the sandbox answers."""
-
-    def delete(self) -> None:
-        """Delete the sandbox, unless it is gone already."""
+JOURNAL_LIMIT: Final = 1000
+"""The number of exchanges that a journal keeps at most."""
 
 
 def check_keywords(names: Iterable[str], known: Iterable[str], *, of: str) -> None:
@@ -69,7 +47,7 @@ def without_none(**items: Any) -> Json:
     return {key: value for key, value in items.items() if value is not None}
 
 
-def duration_text(duration: Duration) -> str:
+def duration_text(duration: TimeSpan) -> str:
     """Return a duration as scenario files and the admin API write it."""
     if isinstance(duration, str):
         return duration
@@ -85,15 +63,17 @@ def instant_text(instant: datetime | str) -> str:
     return aware.astimezone(UTC).isoformat()
 
 
-def datetime_of(text: str) -> datetime:
-    """Return an instant of the admin API, to the microsecond, in UTC."""
-    return _EPOCH + timedelta(microseconds=parse_instant(text) // 1000)
-
-
 # --- the clock ------------------------------------------------------------------------------------
 
 
-class SandboxClock:
+class _Control:
+    """A part of a sandbox, controlled through the admin API."""
+
+    def __init__(self, admin: SandboxClient) -> None:
+        self._admin: Final = admin
+
+
+class SandboxClock(_Control):
     """The clock of a sandbox. A clock that advances skips no state on the way.
 
     ocp.clock.advance("90s")
@@ -101,12 +81,9 @@ class SandboxClock:
     client = Client(sleep=ocp.clock.sleep)
     """
 
-    def __init__(self, admin: SandboxAdmin) -> None:
-        self._admin: Final = admin
-
     def now(self) -> datetime:
         """Return the clock's instant, in UTC."""
-        return datetime_of(self._ask("GET")["now"])
+        return datetime.fromisoformat(self._ask("GET")["now"])
 
     def next_due(self) -> datetime | None:
         """Return when a task or dag changes next if no request comes, or None if none does.
@@ -116,7 +93,8 @@ class SandboxClock:
         due = self._ask("GET")["next_due"]
         if due is None:
             return None
-        return _EPOCH + timedelta(microseconds=-(-parse_instant(due) // 1000))
+        microseconds = -(-parse_instant(due) // 1000)
+        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
 
     @property
     def progression(self) -> Progression:
@@ -129,17 +107,19 @@ class SandboxClock:
         """How many times faster than the machine's clock it runs, under ``time``."""
         return float(self._ask("GET")["speed"])
 
-    def advance(self, by: Duration) -> datetime:
+    def advance(self, by: TimeSpan) -> datetime:
         """Advance the clock by ``"90s"``, ``90`` or a timedelta; return its new instant."""
-        return datetime_of(self._ask("POST", "/advance", {"by": duration_text(by)})["now"])
+        return datetime.fromisoformat(
+            self._ask("POST", "/advance", {"by": duration_text(by)})["now"]
+        )
 
     def next(self) -> datetime:
         """Move the clock to the next change that is due; return its new instant."""
-        return datetime_of(self._ask("POST", "/next")["now"])
+        return datetime.fromisoformat(self._ask("POST", "/next")["now"])
 
     def move_to(self, to: datetime | str) -> datetime:
         """Move the clock to an instant, unless it is past it; return its new instant."""
-        return datetime_of(self._ask("POST", "/move", {"to": instant_text(to)})["now"])
+        return datetime.fromisoformat(self._ask("POST", "/move", {"to": instant_text(to)})["now"])
 
     def set(self, *, progression: Progression | None = None, speed: float | None = None) -> None:
         """Change how time passes from now on; what is left out stays."""
@@ -209,7 +189,7 @@ class JournalEntry:
         """Return the entry of the admin API's JSON."""
         values = {name: data[name] for name in cls.__dataclass_fields__}
         for name in ("at", "wall"):
-            values[name] = datetime_of(data[name])
+            values[name] = datetime.fromisoformat(data[name])
         for name in ("request_headers", "response_headers"):
             values[name] = tuple((key, value) for key, value in data[name])
         return cls(**values)
@@ -222,15 +202,12 @@ class JournalEntry:
         return f"{self.method} {target}{by}, {answered}{fault}"
 
 
-class SandboxJournal:
+class SandboxJournal(_Control):
     """Every exchange of a sandbox, the oldest first.
 
     ocp.journal.assert_called("retrySubtask", times=1, subtask=7)
     [entry.status for entry in ocp.journal]
     """
-
-    def __init__(self, admin: SandboxAdmin) -> None:
-        self._admin: Final = admin
 
     def __iter__(self) -> Iterator[JournalEntry]:
         return iter(self.all())
@@ -289,16 +266,10 @@ class SandboxJournal:
         body = {"query": query, **without_none(**limits)}
         return self._admin.ask("POST", "/journal/verify", body)
 
-    def _read(self, query: Json) -> Iterator[Json]:
-        after = 0
-        while True:
-            page = self._admin.ask(
-                "GET", "/journal", query={**query, "after": after, "limit": JOURNAL_PAGE}
-            )
-            yield from page["entries"]
-            if len(page["entries"]) < JOURNAL_PAGE:
-                return
-            after = page["last"]
+    def _read(self, query: Json) -> list[Json]:
+        page = self._admin.ask("GET", "/journal", query={**query, "limit": JOURNAL_LIMIT})
+        entries: list[Json] = page["entries"]
+        return entries
 
 
 def _query(
@@ -329,8 +300,8 @@ class FaultFields(TypedDict, total=False):
     """Which calls, counted from 1: ``3``, ``[1, 3]``, ``"2-4"``, ``"1-"``."""
     counts: str
     probability: float
-    delay: Duration
-    jitter: Duration
+    delay: TimeSpan
+    jitter: TimeSpan
     status: int
     reset: bool
     drop_response: bool
@@ -347,7 +318,7 @@ class FaultFields(TypedDict, total=False):
 class AddedFault:
     """A fault that is injected into a sandbox."""
 
-    def __init__(self, admin: SandboxAdmin, name: str) -> None:
+    def __init__(self, admin: SandboxClient, name: str) -> None:
         self._admin: Final = admin
         self.name: Final = name
 
@@ -376,15 +347,12 @@ class AddedFault:
         return f"<Fault {self.name}>"
 
 
-class SandboxFaults:
+class SandboxFaults(_Control):
     """The injected faults of a sandbox; the first that matches a request affects it.
 
     ocp.faults.add(operation="getTaskInstance", calls=2, status=503)
     ocp.faults.add(operation="retrySubtask", calls=1, drop_response=True)
     """
-
-    def __init__(self, admin: SandboxAdmin) -> None:
-        self._admin: Final = admin
 
     def add(self, **fields: Unpack[FaultFields]) -> AddedFault:
         """Add a fault after the others. Raises AuthorError with everything wrong in it."""

@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 from urllib.parse import SplitResult, urlsplit
 
+from oceanmock.admin_client import HIDE_FRAMES, Json, SandboxClient
 from oceanmock.api import Api, Kind
 from oceanmock.controls import (
-    HIDE_FRAMES,
-    Duration,
-    Json,
-    SandboxAdmin,
     SandboxClock,
     SandboxFaults,
     SandboxJournal,
+    TimeSpan,
     duration_text,
     without_none,
 )
@@ -92,13 +90,13 @@ def name_files(error: AuthorError, scenarios: Sequence[ScenarioText]) -> AuthorE
     return AuthorError(text)
 
 
-def succeeds(takes: Duration | None = None, *, log: str | Sequence[str] | None = None) -> Attempt:
+def succeeds(takes: TimeSpan | None = None, *, log: str | Sequence[str] | None = None) -> Attempt:
     """Return a run that succeeds: by default after a second, or 10 ms for obshell."""
     return _attempt(takes, log=log)
 
 
 def fails(
-    takes: Duration | None = None,
+    takes: TimeSpan | None = None,
     *,
     log: str | Sequence[str] | None = None,
     error: Mapping[str, Any] | str | None = None,
@@ -113,7 +111,7 @@ def hangs(*, log: str | Sequence[str] | None = None) -> Attempt:
     return _attempt("forever", log=log)
 
 
-def _attempt(takes: Duration | None, *, log: str | Sequence[str] | None, **items: Any) -> Attempt:
+def _attempt(takes: TimeSpan | None, *, log: str | Sequence[str] | None, **items: Any) -> Attempt:
     lines = list(log) if isinstance(log, tuple) else log
     span = None if takes is None else duration_text(takes)
     return without_none(takes=span, log=lines, **items)
@@ -134,7 +132,7 @@ class SandboxHandle:
 
     def __init__(
         self,
-        admin: SandboxAdmin,
+        admin: SandboxClient,
         *,
         url: str,
         unreachable_url: str = "",
@@ -340,7 +338,7 @@ class PartHandle(ABC):
 class TaskHandle(PartHandle):
     """A task or a dag of a sandbox."""
 
-    def __init__(self, admin: SandboxAdmin, data: Json) -> None:
+    def __init__(self, admin: SandboxClient, data: Json) -> None:
         super().__init__(data)
         self._admin: Final = admin
         self._path: Final = f"/tasks/{self.API.name}/{self._id}"

@@ -15,9 +15,9 @@ from urllib.parse import quote
 
 import click
 
-from oceanmock.client.admin import Admin, NoAnswer, SandboxClient
+from oceanmock.admin_client import Admin, Json, NoAnswer, SandboxClient
 from oceanmock.clock import PROGRESSIONS
-from oceanmock.controls import Json, without_none
+from oceanmock.controls import without_none
 from oceanmock.text import escape_unprintable, plural
 
 Command = Callable[..., None]

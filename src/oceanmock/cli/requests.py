@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import click
 
+from oceanmock.admin_client import Json, NoAnswer, SandboxClient
 from oceanmock.cli.admin import AS_JSON, Command, on_sandbox, print_items
-from oceanmock.client.admin import NoAnswer, SandboxClient
-from oceanmock.controls import Json, without_none
+from oceanmock.controls import without_none
 from oceanmock.text import escape_unprintable
 
 FOLLOW_INTERVAL_S: Final = 0.25

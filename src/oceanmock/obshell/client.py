@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self, overload
 
-from oceanmock.controls import HIDE_FRAMES, Json, without_none
+from oceanmock.admin_client import HIDE_FRAMES, Json
+from oceanmock.controls import without_none
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.handles import (
     Attempt,

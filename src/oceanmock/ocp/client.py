@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self, overload
 
-from oceanmock.controls import HIDE_FRAMES, Json
+from oceanmock.admin_client import HIDE_FRAMES, Json
 from oceanmock.handles import (
     MANAGER,
     VIEWER,

@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from oceanmock.client.mock import Mock
+    from oceanmock.client import Mock
     from oceanmock.conformance.suite import Conformance
     from oceanmock.obshell.client import Obshell
     from oceanmock.ocp.client import Ocp

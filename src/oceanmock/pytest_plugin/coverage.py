@@ -14,6 +14,7 @@ from typing import Any, Final
 import pytest
 
 from oceanmock.apis import APIS
+from oceanmock.controls import JOURNAL_LIMIT
 from oceanmock.handles import SandboxHandle
 from oceanmock.pytest_plugin import PluginOptions
 from oceanmock.report.coverage import Coverage
@@ -21,7 +22,6 @@ from oceanmock.report.coverage import Coverage
 WORKER_KEY: Final = "oceanmock_coverage"
 """The key of a worker's output that has its coverage."""
 MAX_EXPLAINED_TASKS: Final = 100
-JOURNAL_LIMIT: Final = 1000
 
 
 class CoverageRecorder:

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 
 import pytest
 
-from oceanmock.client.mock import HANDLES, SandboxOptions
+from oceanmock.client import HANDLES, SandboxOptions
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError
 from oceanmock.handles import ScenarioSource, locate

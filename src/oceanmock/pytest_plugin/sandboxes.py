@@ -17,8 +17,8 @@ from unittest import TestCase
 
 import pytest
 
-from oceanmock.client.admin import Admin, NoAnswer, Refused
-from oceanmock.client.mock import Mock, SandboxOptions
+from oceanmock.admin_client import Admin, NoAnswer, Refused
+from oceanmock.client import Mock, SandboxOptions
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.handles import SandboxHandle
 from oceanmock.pytest_plugin import COVERAGE_PLUGIN, OPTIONS, PluginOptions

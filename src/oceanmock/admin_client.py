@@ -9,18 +9,22 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import TYPE_CHECKING, Final
+from operator import methodcaller
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
-from oceanmock.controls import HIDE_FRAMES, Json
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+HIDE_FRAMES: Final = methodcaller("errisinstance", (AssertionError, OceanmockError))
+"""A module's ``__tracebackhide__``: pytest shows the test's own line and none of these files."""
 __tracebackhide__ = HIDE_FRAMES
 
-TIMEOUT_S: Final = 30.0
+Json = dict[str, Any]
+
+ADMIN_TIMEOUT_S: Final = 30.0
 
 
 class NoAnswer(OceanmockError):
@@ -68,8 +72,10 @@ class Admin:
         self, method: str, path: str, body: Json | None = None, *, query: Json | None = None
     ) -> bytes:
         """Return the body that a path answers. Raises NoAnswer."""
-        params = {key: value for key, value in (query or {}).items() if value is not None}
-        target = f"/__admin{path}?{urlencode(params)}" if params else f"/__admin{path}"
+        params = urlencode(
+            {key: value for key, value in (query or {}).items() if value is not None}
+        )
+        target = f"/__admin{path}?{params}" if params else f"/__admin{path}"
         status, is_oceanmock, content = self._send(method, target, body)
         if not is_oceanmock:
             raise self._not_oceanmock()
@@ -80,19 +86,29 @@ class Admin:
                 "started with it, or has printed it."
             )
         if status >= 400:
-            message = str(self._parse(content).get("error", f"answered {status}"))
-            raise Refused(message, status=status)
+            message = self._parse(content).get("error", f"answered {status}")
+            raise Refused(str(message), status=status)
         return content
+
+    def _parse(self, content: bytes) -> Json:
+        try:
+            data = json.loads(content)
+        except ValueError:
+            data = None
+        if not isinstance(data, dict):
+            raise self._not_oceanmock()
+        return data
 
     def _send(self, method: str, target: str, body: Json | None) -> tuple[int, bool, bytes]:
         """Return the status, whether oceanmock answered, and the body."""
         headers = {"X-Oceanmock-Token": self.token} if self.token else {}
-        try:
-            content = None if body is None else json.dumps(body).encode()
-        except (TypeError, ValueError) as error:
-            raise NoAnswer(f"this cannot be sent as JSON: {error}.") from None
-        if content is not None:
+        content = None
+        if body is not None:
             headers["Content-Type"] = "application/json"
+            try:
+                content = json.dumps(body).encode()
+            except (TypeError, ValueError) as error:
+                raise NoAnswer(f"this cannot be sent as JSON: {error}.") from None
         connection = self._connection()
         try:
             connection.request(method, target, content, headers)
@@ -117,23 +133,14 @@ class Admin:
     def _connection(self) -> HTTPConnection:
         try:
             parts = urlsplit(self.url)
-            host = parts.hostname or ""
+            host, port, timeout = parts.hostname or "", parts.port, ADMIN_TIMEOUT_S
             if parts.scheme == "https":
-                return HTTPSConnection(host, parts.port, timeout=TIMEOUT_S, context=self.tls)
-            return {"http": HTTPConnection}[parts.scheme](host, parts.port, timeout=TIMEOUT_S)
+                return HTTPSConnection(host, port, timeout=timeout, context=self.tls)
+            return {"http": HTTPConnection}[parts.scheme](host, port, timeout=timeout)
         except (KeyError, ValueError, HTTPException):
             raise NoAnswer(
                 f"{self.url!r} is no URL of a server, such as http://127.0.0.1:8080."
             ) from None
-
-    def _parse(self, content: bytes) -> Json:
-        try:
-            data = json.loads(content)
-        except ValueError:
-            data = None
-        if not isinstance(data, dict):
-            raise self._not_oceanmock()
-        return data
 
     def _not_oceanmock(self) -> NoAnswer:
         return NoAnswer(
@@ -168,10 +175,10 @@ class SandboxClient:
     def delete(self) -> None:
         """Delete the sandbox, unless it is gone already."""
         try:
-            self.server.ask("DELETE", self._path())
+            self.server.ask("DELETE", self._path(""))
         except Refused as error:
             if error.status != 404:
                 raise
 
-    def _path(self, path: str = "") -> str:
+    def _path(self, path: str) -> str:
         return f"/sandboxes/{quote(self.name, safe='')}{path}"

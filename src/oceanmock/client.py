@@ -10,9 +10,9 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from datetime import datetime
 from secrets import token_urlsafe
-from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -28,15 +28,16 @@ from typing import (
 )
 from urllib.parse import urljoin, urlsplit
 
-from oceanmock.client.admin import Admin, Refused, SandboxClient, raise_if_blocked
-from oceanmock.clock import Progression
-from oceanmock.controls import (
+from oceanmock.admin_client import (
     HIDE_FRAMES,
+    Admin,
     Json,
-    check_keywords,
-    check_progression,
-    instant_text,
+    Refused,
+    SandboxClient,
+    raise_if_blocked,
 )
+from oceanmock.clock import Progression
+from oceanmock.controls import check_keywords, check_progression, instant_text
 from oceanmock.errors import AuthorError
 from oceanmock.handles import (
     MANAGER,
@@ -64,6 +65,8 @@ USERS: Final = (
     {"name": MANAGER[0], "password": MANAGER[1]},
 )
 """OCP's users of a sandbox, also where the server has others by default."""
+SENT_OPTIONS: Final = frozenset({"name", "progression", "speed", "seed", "auth"})
+"""The options of a sandbox that the server reads as they are."""
 
 
 class SandboxOptions(TypedDict, total=False):
@@ -122,7 +125,12 @@ class Mock:
         except RuntimeError as error:
             raise_if_blocked(error, host=host)
             raise
-        return cls(Admin(server.url, token, tls=tls and _unverified_tls()), server=server)
+        context = None
+        if tls is not None:  # its certificate is the test's
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return cls(Admin(server.url, token, tls=context), server=server)
 
     @classmethod
     def attach(
@@ -161,20 +169,30 @@ class Mock:
         check_keywords(options, SandboxOptions.__annotations__, of="a sandbox")
         check_progression(options.get("progression"))
         texts = [ScenarioText.read(source) for source in scenarios]
-        own_port = self._reaches_ports is not False
-        body = _creation(kind, texts, options) | {"own_port": own_port}
+        body: Json = {
+            "scenarios": [text.content for text in texts],
+            "api": kind.API.name,
+            "auth": True,
+            "users": USERS,
+            "otherwise": "polls",
+            "own_port": self._reaches_ports is not False,
+        }
+        body |= {key: value for key, value in options.items() if key in SENT_OPTIONS}
+        if "starts_at" in options:
+            body["starts_at"] = instant_text(options["starts_at"])
+        if "switches" in options:
+            switches = options["switches"]
+            is_mapping = isinstance(switches, Mapping)  # the server refuses anything else
+            body[kind.API.switches_key] = dict(switches) if is_mapping else switches
         try:
             created = self.admin.ask("POST", "/sandboxes", body)
         except Refused as refusal:
             error = refusal.as_author_error()
             raise (name_files(error, texts) if isinstance(error, AuthorError) else error) from None
-        return self._opened(kind, created, options)
-
-    def _opened(self, kind: type[Handle], created: Json, options: SandboxOptions) -> Handle:
-        path_url = urljoin(self.url, created["urls"]["path"])
         port_url = created["urls"].get("port", "")
         if self._reaches_ports is None:
             self._reaches_ports = _accepts_connections(port_url)
+        path_url = urljoin(self.url, created["urls"]["path"])
         sandbox = kind(
             SandboxClient(self.admin, created["name"]),
             url=port_url if self._reaches_ports else path_url,
@@ -203,43 +221,8 @@ class Mock:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def _creation(
-    kind: type[SandboxHandle], scenarios: list[ScenarioText], options: SandboxOptions
-) -> Json:
-    """Return the request body that creates a sandbox."""
-    body: Json = {
-        "scenarios": [scenario.content for scenario in scenarios],
-        "api": kind.API.name,
-        "auth": options.get("auth", True),
-        "users": list(USERS),
-        "otherwise": "polls",
-    }
-    plain = ("name", "progression", "speed", "seed")
-    body |= {key: value for key, value in options.items() if key in plain}
-    if "starts_at" in options:
-        body["starts_at"] = instant_text(options["starts_at"])
-    if "switches" in options:
-        switches = options["switches"]
-        is_mapping = isinstance(switches, Mapping)  # the server refuses anything else
-        body[kind.API.switches_key] = dict(switches) if is_mapping else switches
-    return body
-
-
-def _unverified_tls() -> ssl.SSLContext:
-    """Return a client's context for the server of this process, whose certificate is the test's."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _accepts_connections(url: str) -> bool:
@@ -257,36 +240,22 @@ class Running(Generic[Handle]):
 
     def __init__(self, start: Callable[[], tuple[Mock, Handle]]) -> None:
         self._start = start
-        self._started: tuple[Mock, Handle] | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> Handle:
-        self._started = self._start()
-        return self._started[1]
+        mock, sandbox = self._start()
+        self._stack.callback(mock.stop)
+        self._stack.callback(sandbox.close)
+        return sandbox
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        started, self._started = self._started, None
-        if started is not None:
-            mock, sandbox = started
-            try:
-                sandbox.close()
-            finally:
-                mock.stop()
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     async def __aenter__(self) -> Handle:
         return await asyncio.to_thread(self.__enter__)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self.__exit__, kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self._stack.close)
 
 
 class RunningOptions(SandboxOptions, total=False):
@@ -337,7 +306,11 @@ def running(
     sandbox = cast("SandboxOptions", {k: v for k, v in options.items() if k in names})
 
     def start() -> tuple[Mock, Ocp | Obshell]:
-        mock = _server(options)
+        url = options.get("url")
+        if url is not None:
+            mock = Mock.attach(url, token=options.get("token"))
+        else:
+            mock = Mock.start(host=options.get("host", "127.0.0.1"), port=options.get("port", 0))
         try:
             return mock, mock.make(kind, scenarios, sandbox)
         except BaseException:
@@ -351,10 +324,3 @@ HANDLES: Final[dict[str, type[Ocp] | type[Obshell]]] = {
     kind.API.name: kind for kind in (Ocp, Obshell)
 }
 """The class of handles of each API."""
-
-
-def _server(options: RunningOptions) -> Mock:
-    url = options.get("url")
-    if url is not None:
-        return Mock.attach(url, token=options.get("token"))
-    return Mock.start(host=options.get("host", "127.0.0.1"), port=options.get("port", 0))

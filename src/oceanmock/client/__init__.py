@@ -1,1 +1,0 @@
-"""Drive a server from tests: sandboxes, their tasks, clock, journal and faults."""
