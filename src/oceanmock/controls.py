@@ -83,14 +83,14 @@ class SandboxClock(_Control):
 
     def now(self) -> datetime:
         """Return the clock's instant, in UTC."""
-        return datetime.fromisoformat(self._ask("GET")["now"])
+        return datetime.fromisoformat(self._read()["now"])
 
     def next_due(self) -> datetime | None:
         """Return when a task or dag changes next if no request comes, or None if none does.
 
         It is rounded up to the microsecond, so that a clock moved there has reached the change.
         """
-        due = self._ask("GET")["next_due"]
+        due = self._read()["next_due"]
         if due is None:
             return None
         microseconds = -(-parse_instant(due) // 1000)
@@ -99,43 +99,45 @@ class SandboxClock(_Control):
     @property
     def progression(self) -> Progression:
         """How time passes: ``time``, ``polls``, ``manual`` or ``immediate``."""
-        progression: Progression = self._ask("GET")["progression"]
+        progression: Progression = self._read()["progression"]
         return progression
 
     @property
     def speed(self) -> float:
         """How many times faster than the machine's clock it runs, under ``time``."""
-        return float(self._ask("GET")["speed"])
+        return float(self._read()["speed"])
 
     def advance(self, by: TimeSpan) -> datetime:
         """Advance the clock by ``"90s"``, ``90`` or a timedelta; return its new instant."""
-        return datetime.fromisoformat(
-            self._ask("POST", "/advance", {"by": duration_text(by)})["now"]
-        )
+        return self._move("/advance", {"by": duration_text(by)})
 
     def next(self) -> datetime:
         """Move the clock to the next change that is due; return its new instant."""
-        return datetime.fromisoformat(self._ask("POST", "/next")["now"])
+        return self._move("/next")
 
     def move_to(self, to: datetime | str) -> datetime:
         """Move the clock to an instant, unless it is past it; return its new instant."""
-        return datetime.fromisoformat(self._ask("POST", "/move", {"to": instant_text(to)})["now"])
+        return self._move("/move", {"to": instant_text(to)})
 
     def set(self, *, progression: Progression | None = None, speed: float | None = None) -> None:
         """Change how time passes from now on; what is left out stays."""
         check_progression(progression)
-        self._ask("PATCH", "", without_none(progression=progression, speed=speed))
+        self._admin.ask("PATCH", "/clock", without_none(progression=progression, speed=speed))
 
     def sleep(self, seconds: float) -> None:
         """Advance the clock instead of waiting: a stand-in for ``time.sleep``."""
         self.advance(seconds)
 
     def __repr__(self) -> str:
-        clock = self._ask("GET")
+        clock = self._read()
         return f"<Clock {clock['now']}, {clock['progression']}>"
 
-    def _ask(self, method: str, path: str = "", body: Json | None = None) -> Json:
-        return self._admin.ask(method, f"/clock{path}", body)
+    def _read(self) -> Json:
+        return self._admin.ask("GET", "/clock")
+
+    def _move(self, path: str, body: Json | None = None) -> datetime:
+        clock = self._admin.ask("POST", f"/clock{path}", body)
+        return datetime.fromisoformat(clock["now"])
 
 
 # --- the journal ----------------------------------------------------------------------------------

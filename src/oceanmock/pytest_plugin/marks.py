@@ -8,9 +8,8 @@ own marks must fit its fixtures; from its class and module a test takes what fit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from textwrap import indent
@@ -18,53 +17,42 @@ from typing import Any, Final, cast
 
 import pytest
 
+from oceanmock.admin_client import Admin
 from oceanmock.client import HANDLES, SandboxOptions
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError
 from oceanmock.handles import ScenarioSource, locate
 from oceanmock.text import did_you_mean, shorten, suggest
 
-API_NAMES: Final = tuple(HANDLES)
-"""The APIs, which are also the names of their fixtures."""
+FIXTURES: Final = tuple(HANDLES)
+"""The names of the fixtures, which are those of the APIs."""
 MARK_KEYWORDS: Final = tuple(key for key in SandboxOptions.__annotations__ if key != "name")
 """The keywords of a mark; the plugin names a sandbox after its test."""
 MAX_MARK_LENGTH: Final = 60
 """The number of characters of a mark's arguments that an error shows."""
 
 
-@dataclass(frozen=True, slots=True)
-class MarkedSandbox:
-    """The scenarios and options that the marks of a test give to the sandbox of one API."""
-
-    scenarios: tuple[ScenarioSource, ...]
-    options: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _ScenarioMark:
-    """A mark of a test, class or module, and the API of each scenario that it names."""
-
-    node: pytest.Item | pytest.Collector
-    scenarios: tuple[tuple[str, ScenarioSource], ...]
-    options: Mapping[str, Any]
-
-    def applies_to(self, api: str) -> bool:
-        """Return whether it applies to the fixture of this API."""
-        return not self.scenarios or any(name == api for name, _ in self.scenarios)
-
-
 class ScenarioApis:
     """Find the API of each scenario; cached, since many tests name the same ones."""
 
-    def __init__(self, read_names: Callable[[], Mapping[str, str]] | None = None) -> None:
-        """``read_names`` returns a server's scenarios with their APIs; None means the library's."""
-        self._read_names: Final = read_names and cache(read_names)
+    def __init__(self, admin: Admin | None = None) -> None:
+        """Use the scenarios of a server; None means the library's."""
+        self._admin: Final = admin
         self._apis: Final[dict[str | Path, str]] = {}
+
+    @cached_property
+    def _served(self) -> Mapping[str, str]:
+        """The scenarios that the server knows, each with its API."""
+        scenarios = [] if self._admin is None else self._admin.ask("GET", "/scenarios")["scenarios"]
+        return {scenario["name"]: scenario["api"] for scenario in scenarios}
 
     def api_of(self, source: ScenarioSource) -> str:
         """Return the API. Raises AuthorError with everything wrong in the scenario."""
         if isinstance(source, Mapping):
-            return _api_key(source)
+            api = source.get("api")
+            if api not in FIXTURES:
+                raise AuthorError(f"`api` of the scenario is {api!r}\n  {suggest(api, FIXTURES)}")
+            return str(api)
         if not isinstance(source, str | Path):
             raise AuthorError(f"{source!r} is no scenario: give a name, a path or a mapping.")
         key = source.absolute() if isinstance(source, Path) else source
@@ -79,35 +67,32 @@ class ScenarioApis:
             raise AuthorError(
                 f"there is no scenario file {source}, neither beside the test nor in the rootdir"
             )
-        if self._read_names is None or isinstance(source, Path):
+        if self._admin is None or isinstance(source, Path):
             return str(load_scenario(source).api)
-        names = self._read_names()
-        if source not in names:
-            hint = did_you_mean(source, list(names))
+        if source not in self._served:
+            hint = did_you_mean(source, list(self._served))
             raise AuthorError(f"the server knows no scenario {source!r}. {hint}".rstrip())
-        return names[source]
+        return self._served[source]
 
 
-def _api_key(scenario: Mapping[str, Any]) -> str:
-    api = scenario.get("api")
-    if api not in API_NAMES:
-        raise AuthorError(f"`api` of the scenario is {api!r}\n  {suggest(api, API_NAMES)}")
-    return str(api)
-
-
-def read_marks(item: pytest.Item, api: str, *, apis: ScenarioApis) -> MarkedSandbox:
-    """Return what the marks of a test give to the sandbox of one API.
+def read_marks(
+    item: pytest.Item, api: str, *, apis: ScenarioApis
+) -> tuple[tuple[ScenarioSource, ...], dict[str, Any]]:
+    """Return the scenarios and the options that a test's marks give to the sandbox of one API.
 
     Raises AuthorError with everything wrong in the marks.
     """
-    marks = [mark for mark in _marks(item, apis) if mark.applies_to(api)]
+    scenarios: list[ScenarioSource] = []
     options: dict[str, Any] = {}
-    for mark in marks:  # the closest first
-        options = {**mark.options, **options}
-    naming = [mark for mark in marks if mark.scenarios]
-    closest = [mark for mark in naming if mark.node is naming[0].node]
-    scenarios = [source for mark in closest for name, source in mark.scenarios if name == api]
-    return MarkedSandbox(tuple(scenarios), options)
+    closest = None
+    for node, sources, keywords in _marks(item, apis):
+        if sources and not any(name == api for name, _ in sources):
+            continue
+        options = {**keywords, **options}
+        if sources and closest in (None, node):
+            closest = node
+            scenarios += [source for name, source in sources if name == api]
+    return tuple(scenarios), options
 
 
 def check_use(item: pytest.Item, used: Collection[str], *, apis: ScenarioApis) -> None:
@@ -151,8 +136,13 @@ def option_problems(options: Mapping[str, Any]) -> Iterator[str]:
             yield f"`{keyword}` is {value!r}\n  Allowed: True, False."
 
 
-def _marks(item: pytest.Item, apis: ScenarioApis) -> list[_ScenarioMark]:
-    """Return the marks of a test, closest first. Raises AuthorError with all their problems."""
+def _marks(
+    item: pytest.Item, apis: ScenarioApis
+) -> Sequence[tuple[object, list[tuple[str, ScenarioSource]], Mapping[str, Any]]]:
+    """Return the marks of a test, closest first: the level, the scenarios with APIs, the keywords.
+
+    Raises AuthorError with all their problems.
+    """
     problems: list[str] = []
     marks = []
     for node in reversed(cast("list[pytest.Item | pytest.Collector]", item.listchain())):
@@ -169,7 +159,7 @@ def _marks(item: pytest.Item, apis: ScenarioApis) -> list[_ScenarioMark]:
                     lines.append(str(error))
             if lines:
                 problems += [f"{_mark_text(mark)}:", *(indent(line, "  ") for line in lines)]
-            marks.append(_ScenarioMark(node, tuple(scenarios), mark.kwargs))
+            marks.append((node, scenarios, mark.kwargs))
     if problems:
         raise AuthorError("\n".join(problems))
     return marks

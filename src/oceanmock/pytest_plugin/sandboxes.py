@@ -17,7 +17,7 @@ from unittest import TestCase
 
 import pytest
 
-from oceanmock.admin_client import Admin, NoAnswer, Refused
+from oceanmock.admin_client import NoAnswer, Refused
 from oceanmock.client import Mock, SandboxOptions
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.handles import SandboxHandle
@@ -56,8 +56,7 @@ def session_server(session: pytest.Session, *, host: str, tls: SSLContext | None
     options = config.stash[OPTIONS]
     with _plain_errors(session):
         mock = _attach(options, tls) if options.url else Mock.start(host=host, tls=tls)
-    names = None if mock.is_local else lambda: _scenario_names(mock.admin)
-    config.stash[_APIS] = ScenarioApis(names)
+    config.stash[_APIS] = ScenarioApis(None if mock.is_local else mock.admin)
     SandboxObserver.of(config).observe(mock)
     try:
         yield mock
@@ -85,12 +84,6 @@ def _attach(options: PluginOptions, tls: SSLContext | None) -> Mock:
     return Mock.attach(options.url or "", token=options.token, tls=tls)
 
 
-def _scenario_names(admin: Admin) -> Mapping[str, str]:
-    """Return the scenarios that a server knows, each with its API."""
-    scenarios = admin.ask("GET", "/scenarios")["scenarios"]
-    return {scenario["name"]: scenario["api"] for scenario in scenarios}
-
-
 # --- a sandbox ------------------------------------------------------------------------------------
 
 
@@ -108,15 +101,15 @@ def sandbox_of_test(
     config = request.config
     with _plain_errors(request.session):
         apis = config.stash.setdefault(_APIS, ScenarioApis())
-        marked = read_marks(item, fixture, apis=apis)
+        scenarios, keywords = read_marks(item, fixture, apis=apis)
         params = {
             "strict": config.stash[OPTIONS].strict,
             **_checked(options),
-            **marked.options,
+            **keywords,
             "name": _sandbox_name(item),
         }
         try:
-            sandbox = mock.make(kind, marked.scenarios, cast("SandboxOptions", params))
+            sandbox = mock.make(kind, scenarios, cast("SandboxOptions", params))
         except AuthorError as error:
             raise AuthorError(f"the sandbox for `{fixture}`: {error}") from None
     sandbox.folders = scenario_folders(item)
@@ -158,7 +151,6 @@ def check_marks(item: pytest.Item) -> None:
 
 
 # --- failures -------------------------------------------------------------------------------------
-
 
 MAX_REPORTED_SANDBOXES: Final = 3
 MAX_VIOLATIONS: Final = 10
