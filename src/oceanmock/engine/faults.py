@@ -104,7 +104,7 @@ class Faults:
             matching = [fault for fault in self._faults.values() if fault.matches(request)]
             if not matching:
                 return None
-            digest = _digest(request.key)
+            digest = blake2b(repr(request.key).encode(), digest_size=16).hexdigest()
             is_retry = previous is not None and previous.request == digest
             numbers = dict(previous.numbers) if previous is not None and is_retry else {}
             is_retry = any(fault.id in numbers for fault in matching)
@@ -160,11 +160,6 @@ class Faults:
                 yield InjectedFault(settings, fault.name, number, delay)
 
 
-def _digest(key: Hashable) -> str:
-    """Return a text that equal requests share, in every process."""
-    return blake2b(repr(key).encode(), digest_size=16).hexdigest()
-
-
 @dataclass(slots=True)
 class _Fault:
     """A fault, and what is derived of it once rather than for every request.
@@ -191,12 +186,15 @@ class _Fault:
             fault.api in ("", request.api)
             and (not self.operations or request.operation in self.operations)
             and fault.caller in (None, request.caller)
-            and all(self._is_about(kind, id, request) for kind, id in self.targets.items())
+            and (not self.targets or self._is_about(request))
         )
 
-    def _is_about(self, kind: str, id: str, request: FaultRequest) -> bool:
-        variable = self.fault.ids_by_operation.get(request.operation, {}).get(kind)
-        return variable is not None and is_id(request.ids.get(variable, ""), id)
+    def _is_about(self, request: FaultRequest) -> bool:
+        variables = self.fault.ids_by_operation.get(request.operation, {})
+        return all(
+            kind in variables and is_id(request.ids.get(variables[kind], ""), id)
+            for kind, id in self.targets.items()
+        )
 
     def number(self, previous: Mapping[int, int], counters: FaultCounters) -> int:
         """Return the request's number; that of the ``previous`` one if both are one attempt."""
@@ -234,13 +232,18 @@ def apply_fault(
     """Return a response as a fault changes it; by default an empty one."""
     fault = injected.fault
     body, missed = _other_json(fault, b"" if fault.empty else body)
-    if fault.malformed:
-        body = _not_quite_json(body)
+    if fault.malformed:  # as of a server that stopped while it wrote
+        text = body.rstrip()
+        body = text[:-1] if text[-1:] in (b"}", b"]", b'"') else text + b"}"
     passed = body if fault.truncate is None else body[: fault.truncate]
     step = len(passed) if fault.dribble is None else fault.dribble.bytes
+    replaced = {b"content-length": str(len(body)).encode()}
+    if fault.content_type is not None:
+        replaced[b"content-type"] = fault.content_type.encode()
+    others = [(name, value) for name, value in headers if name.lower() not in replaced]
     return FaultyResponse(
         status,
-        _other_headers(headers, len(body), fault.content_type),
+        (*others, *replaced.items()),
         tuple(passed[at : at + step] for at in range(0, len(passed), step or 1)),
         pause=0 if fault.dribble is None else fault.dribble.every,
         is_cut=len(passed) < len(body),
@@ -248,41 +251,27 @@ def apply_fault(
     )
 
 
-def _other_headers(headers: RawHeaders, length: int, content_type: str | None) -> RawHeaders:
-    """Return the headers with the length of the body and a content type."""
-    replaced = {b"content-length": str(length).encode()}
-    if content_type is not None:
-        replaced[b"content-type"] = content_type.encode()
-    passed = [(name, value) for name, value in headers if name.lower() not in replaced]
-    return (*passed, *replaced.items())
-
-
-def _not_quite_json(body: bytes) -> bytes:
-    """Return the body without its end, as of a server that stopped while it wrote."""
-    text = body.rstrip()
-    return text[:-1] if text[-1:] in (b"}", b"]", b'"') else text + b"}"
-
-
 def _other_json(fault: Fault, body: bytes) -> tuple[bytes, tuple[str, ...]]:
     """Return the JSON with values dropped or changed, and the paths that lead to none."""
-    ways = [(way, _drop) for way in fault.drop] + [(way, _change_type) for way in fault.change_type]
-    if not ways:
+    paths = (*fault.drop, *fault.change_type)
+    if not paths:
         return body, ()
     try:
         value = json.loads(body)
     except ValueError:
-        return body, tuple(way for way, _ in ways)
-    missed = tuple(way for way, change in ways if not _changed(value, way, change))
-    return _json(value).encode("utf-8", "backslashreplace"), missed
+        return body, paths
+    missed = [path for path in fault.drop if not _changed(value, path, _drop)]
+    missed += [path for path in fault.change_type if not _changed(value, path, _change_type)]
+    return _json(value).encode("utf-8", "backslashreplace"), tuple(missed)
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _changed(value: Any, way: str, change: Callable[[Any, Any], None]) -> bool:
+def _changed(value: Any, path: str, change: Callable[[Any, Any], None]) -> bool:
     """Change the values at a path, in place; return whether there are any."""
-    *steps, last = way.split(".")
+    *steps, last = path.split(".")
     holders = [value]
     for step in steps:
         holders = [holder[key] for holder in holders for key in _keys(holder, step)]
@@ -290,9 +279,6 @@ def _changed(value: Any, way: str, change: Callable[[Any, Any], None]) -> bool:
     for holder, key in reversed(places):  # from the end: a list grows shorter
         change(holder, key)
     return bool(places)
-
-
-_NUMBER: Final = re.compile("-?[0-9]{1,15}", re.ASCII)
 
 
 def _keys(holder: Any, step: str) -> list[Any]:
@@ -315,4 +301,4 @@ def _change_type(holder: Any, key: Any) -> None:
     if not isinstance(value, str):
         holder[key] = _json(value)
     else:
-        holder[key] = int(value) if _NUMBER.fullmatch(value) else 0
+        holder[key] = int(value) if re.fullmatch("-?[0-9]{1,15}", value) else 0

@@ -15,7 +15,6 @@ from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
 from oceanmock.clock import Clock, Progression, wall_now
-from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, InjectedFault
 from oceanmock.engine.log import (
     AddFault,
@@ -32,7 +31,7 @@ from oceanmock.engine.log import (
     Start,
 )
 from oceanmock.engine.store import MemoryStore, OperationRecord
-from oceanmock.engine.world import World
+from oceanmock.engine.world import FakeData, World
 from oceanmock.errors import AuthorError, CallerError, OceanmockError
 from oceanmock.journal import Journal
 from oceanmock.scenario.fields import BaseScenario

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from oceanmock.clock import Clock
-from oceanmock.engine.fake_data import FakeData
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import TaskItem, World, agreed_setting, with_overrides
+from oceanmock.engine.world import FakeData, TaskItem, World, agreed_setting, with_overrides
 from oceanmock.errors import AuthorError, IdTaken, NoSuchSubtask
 from oceanmock.ocp import machine
 from oceanmock.ocp import scenario as files
