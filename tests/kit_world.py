@@ -9,7 +9,7 @@ from typing import Any
 from in_process import REINSTALL, sandbox_of
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.sandbox import Sandbox, Sandboxes
-from oceanmock.http.admin import PREFIX, AdminContext
+from oceanmock.http.admin import ADMIN_PREFIX, AdminContext
 from oceanmock.http.app import App
 
 NEAR = ("127.0.0.1", 50000)
@@ -47,7 +47,7 @@ class World:
         app.sandboxes = self.sandboxes
         for field in fields(AdminContext):
             setattr(app._context, field.name, getattr(self.kit, field.name))
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        if scope["type"] == "http" and scope["path"].startswith(ADMIN_PREFIX):
             scope["client"] = self.client
         await app(scope, receive, send)
 

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from oceanmock import __version__
+from oceanmock.admin_client import Json
 from oceanmock.api import Api, ApiError, Headers, Request, Response, Service
 from oceanmock.apis import APIS, api_named, operations_by_api
 from oceanmock.clock import LATEST, stopwatch
@@ -40,7 +41,6 @@ from oceanmock.engine.sandbox import (
 )
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTaken, NoSuchTask
 from oceanmock.http.admin_values import (
-    Json,
     ScenarioCatalog,
     admin_spec,
     check_switches,
@@ -67,7 +67,7 @@ from oceanmock.text import did_you_mean, format_duration, format_instant, shorte
 if TYPE_CHECKING:
     from oceanmock.http.server import Ports
 
-PREFIX: Final = "/__admin/"
+ADMIN_PREFIX: Final = "/__admin/"
 JOURNAL_PATH: Final = "/__admin/sandboxes/{sandbox}/journal"
 RESPONSE_HEADERS: Final[Headers] = ((b"x-oceanmock-version", __version__.encode()),)
 """By the version in every response a client recognizes oceanmock."""
@@ -115,7 +115,7 @@ def service(context: AdminContext) -> Service:
     handlers = AdminHandlers(context)
     return Service(
         name="admin",
-        prefix=PREFIX,
+        prefix=ADMIN_PREFIX,
         spec=handlers.spec,
         handlers=dict.fromkeys(handlers.methods, handlers.respond),
         render_error=handlers.render_error,

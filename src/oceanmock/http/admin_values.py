@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from oceanmock.admin_client import Json
 from oceanmock.api import Api, ApiError, Request
 from oceanmock.apis import api_named
 from oceanmock.clock import LATEST
@@ -30,8 +31,6 @@ from oceanmock.openapi import Spec, load_spec, spec_path
 from oceanmock.scenario.document import too_many_values, value_count
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import did_you_mean, format_instant, parse_duration, parse_instant, suggest
-
-Json = dict[str, Any]
 
 TOKEN_HEADER: Final = b"x-oceanmock-token"
 EARLIEST: Final = parse_instant("1980-01-01T00:00:00Z")

@@ -97,7 +97,7 @@ class App:
         if scope["type"] == "lifespan":
             await self._apps.app_for(self.sandboxes.default)(scope, receive, send)
             return
-        if scope["path"].startswith(admin.PREFIX):
+        if scope["path"].startswith(admin.ADMIN_PREFIX):
             scope[SANDBOX] = self._admin_sandbox
             await self._admin(scope, receive, send)
             return

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 from unittest import TestCase
 
 import pytest
 
 from oceanmock.admin_client import NoAnswer, Refused
-from oceanmock.client import Mock, SandboxOptions
+from oceanmock.client import Handle, Mock, SandboxOptions
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.handles import SandboxHandle
 from oceanmock.pytest_plugin import COVERAGE_PLUGIN, OPTIONS, PluginOptions
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from oceanmock.pytest_plugin.coverage import CoverageRecorder
-
-Handle = TypeVar("Handle", bound=SandboxHandle)
 
 MAX_TEST_NAME_LENGTH: Final = 60
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9]+")
