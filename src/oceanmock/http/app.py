@@ -2,14 +2,14 @@
 
 A sandbox is chosen by the port a request came to, by its header ``X-Oceanmock-Sandbox``, or by a
 path that begins with ``/sandboxes/{name}``; otherwise it is ``default``. A request that names two
-sandboxes is refused. All sandboxes share the same few connexion apps, one for each variant of the
+sandboxes is refused. All sandboxes share the same few pipelines, one for each variant of the
 contracts that their switches select, built on first use: a sandbox costs only its own state.
 """
 
 from __future__ import annotations
 
 from asyncio import CancelledError, timeout
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -76,8 +76,9 @@ class App:
         self.sandboxes: Final = sandboxes
         self._context = AdminContext(sandboxes, ScenarioCatalog(scenarios), apis, token)
         self._admin_sandbox = make_sandbox(apis=())  # no fault of another sandbox is injected there
-        self._apps = _ContractApps(apis, wall=wall)
-        self._apps.app_for(sandboxes.default)  # built now, so that an error in a contract shows
+        self._factories = [api.handlers.ServiceFactory(wall=wall) for api in apis]
+        self._pipelines: dict[tuple[Hashable, ...], Pipeline] = {}
+        self._pipeline_of(sandboxes.default)  # built now, so that an error in a contract shows
 
     @property
     def ports(self) -> Ports | None:
@@ -95,7 +96,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._apps.app_for(self.sandboxes.default)(scope, receive, send)
+            await self._pipeline_of(self.sandboxes.default)(scope, receive, send)
             return
         if scope["path"].startswith(admin.ADMIN_PREFIX):
             scope[SANDBOX] = self._admin_sandbox
@@ -103,57 +104,46 @@ class App:
             return
         try:
             sandbox = self._choose(scope)
-        except NoSuchSandbox as error:
-            await _send_error(send, 404, str(error))
-            return
-        except TwoSandboxes as error:
-            await _send_error(send, 400, str(error))
+        except (NoSuchSandbox, TwoSandboxes) as error:  # in no API's envelope
+            body = orjson.dumps({"error": str(error)})
+            status = 404 if isinstance(error, NoSuchSandbox) else 400
+            length = str(len(body)).encode()
+            headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+            await send_response(send, (status, headers, body))
             return
         scope[SANDBOX] = sandbox
-        pipeline = self._apps.app_for(sandbox)
-        await _Exchange(scope, receive, send, pipeline=pipeline).run()
+        await _Exchange(scope, receive, send, pipeline=self._pipeline_of(sandbox)).run()
+
+    def _pipeline_of(self, sandbox: Sandbox) -> Pipeline:
+        """Return the pipeline of the contracts' variants that a sandbox's switches select."""
+        variants = tuple([factory.variant_of(sandbox) for factory in self._factories])
+        pipeline = self._pipelines.get(variants)
+        if pipeline is None:
+            pairs = zip(self._factories, variants, strict=True)
+            services = [factory.service(variant) for factory, variant in pairs]
+            pipeline = self._pipelines[variants] = Pipeline(services)
+        return pipeline
 
     def _choose(self, scope: Scope) -> Sandbox:
-        """Return the sandbox of a request. Raises NoSuchSandbox, TwoSandboxes."""
-        names = list(self._names(scope))
-        if not names:
-            return self.sandboxes.default
-        if len(set(names)) > 1:
-            raise TwoSandboxes(*dict.fromkeys(names))
-        return self.sandboxes.get(names[0])
+        """Return the sandbox of a request, and remove its name from the path.
 
-    def _names(self, scope: Scope) -> Iterator[str]:
-        """Yield every sandbox name in a request, and remove it from the path."""
+        Raises NoSuchSandbox, TwoSandboxes.
+        """
+        names = [
+            value.decode("latin-1") for key, value in scope["headers"] if key == SANDBOX_HEADER
+        ]
         _, port = scope.get("server") or ("", None)
         if port in self.sandboxes.ports:
-            yield self.sandboxes.ports[port]
-        for key, value in scope["headers"]:
-            if key == SANDBOX_HEADER:
-                yield value.decode("latin-1")
+            names.insert(0, self.sandboxes.ports[port])
         root: str = scope.get("root_path", "")
         path: str = scope["path"].removeprefix(root)
         if path.startswith(SANDBOX_PATH):
             name, slash, rest = path.removeprefix(SANDBOX_PATH).partition("/")
             scope["path"] = root + slash + rest
-            yield name
-
-
-class _ContractApps:
-    """The connexion apps, one for each combination of the contracts' variants."""
-
-    def __init__(self, apis: Sequence[Api], *, wall: Callable[[], int]) -> None:
-        self._factories = [api.handlers.ServiceFactory(wall=wall) for api in apis]
-        self._apps: dict[tuple[Hashable, ...], Pipeline] = {}
-
-    def app_for(self, sandbox: Sandbox) -> Pipeline:
-        """Return the app that serves a sandbox."""
-        variants = tuple([factory.variant_of(sandbox) for factory in self._factories])
-        app = self._apps.get(variants)
-        if app is None:
-            pairs = zip(self._factories, variants, strict=True)
-            services = [factory.service(variant) for factory, variant in pairs]
-            app = self._apps[variants] = Pipeline(services)
-        return app
+            names.append(name)
+        if len(set(names)) > 1:
+            raise TwoSandboxes(*dict.fromkeys(names))
+        return self.sandboxes.get(names[0]) if names else self.sandboxes.default
 
 
 class _ClientDisconnected(Exception):
@@ -279,11 +269,3 @@ class _Exchange:
 
 def _decoded(headers: Headers) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-
-
-async def _send_error(send: Send, status: int, message: str) -> None:
-    """Send an error of oceanmock itself, in no API's envelope."""
-    body = orjson.dumps({"error": message})
-    length = str(len(body)).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", length)]
-    await send_response(send, (status, headers, body))

@@ -134,11 +134,6 @@ class _HttpProtocol(HttpToolsProtocol):
                 cycle.message_event.set()
         super().connection_lost(exc)
 
-    @property
-    def port(self) -> int | None:
-        """Return the server's port of this connection."""
-        return self.server[1] if self.server else None
-
     def close(self, *, reset: bool) -> None:
         """Close the connection after the data sent; ``reset`` resets it instead."""
         if not reset:
@@ -156,49 +151,39 @@ class Ports:
     def __init__(self, server: _UvicornServer, host: str) -> None:
         self._server = server
         self._host = host
-        self._listeners: dict[int, socket.socket] = {}
-        self._opened: dict[int, asyncio.Server] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._servers: dict[int, asyncio.Task[asyncio.Server]] = {}
 
     def open(self, port: int = 0) -> int:
         """Listen on a further port, any free one if 0. Raises EnvironmentProblem."""
-        loop = asyncio.get_running_loop()
         listener = _listener(self._host, port)
         listener.listen(LISTEN_BACKLOG)
         port = listener.getsockname()[1]
-        self._listeners[port] = listener
-        task = loop.create_task(self._serve(port, listener))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._servers[port] = asyncio.get_running_loop().create_task(self._serve(listener))
         return port
 
     def close(self, port: int) -> None:
         """Finish open requests, then close the port and its connections."""
-        listener = self._listeners.pop(port, None)
-        if listener is None:
-            return
-        server = self._opened.pop(port, None)
+        server = self._servers.pop(port, None)
         if server is None:
-            listener.close()
+            return
+        if server.done():
+            self._stop(server)
         else:
-            server.close()
-            self._server.servers.remove(server)
+            server.add_done_callback(self._stop)
         for connection in list(self._server.server_state.connections):
-            if isinstance(connection, _HttpProtocol) and connection.port == port:
+            if isinstance(connection, _HttpProtocol) and (connection.server or ("", 0))[1] == port:
                 connection.shutdown()
 
-    async def _serve(self, port: int, listener: socket.socket) -> None:
-        if self._listeners.get(port) is not listener:  # closed before it was served
-            return
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(
+    async def _serve(self, listener: socket.socket) -> asyncio.Server:
+        server = await asyncio.get_running_loop().create_server(
             self._server.protocol, sock=listener, ssl=self._server.config.ssl
         )
-        if self._listeners.get(port) is listener:
-            self._opened[port] = server
-            self._server.servers.append(server)
-        else:
-            server.close()
+        self._server.servers.append(server)
+        return server
+
+    def _stop(self, server: asyncio.Task[asyncio.Server]) -> None:
+        server.result().close()
+        self._server.servers.remove(server.result())
 
 
 class _UvicornServer(uvicorn.Server):
