@@ -2,7 +2,7 @@
 
 This file has what pytest must find: options, fixtures and hooks. It imports nothing but pytest, so
 that a suite without sandboxes pays nothing; the other modules are imported when a test first uses a
-fixture: ``marks``, ``sandboxes`` (with reports of failures and of strict mode) and ``coverage``.
+fixture: ``sandboxes`` (with marks, reports of failures and strict mode) and ``coverage``.
 """
 
 from __future__ import annotations
