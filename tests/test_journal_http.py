@@ -25,7 +25,8 @@ from in_process import AFTERNOON, REINSTALL, Ask, asking, spec_of
 from obshell_world import INIT, KEYS, LOCAL
 from oceanmock.apis import make_sandbox, operations_by_api
 from oceanmock.clock import SECOND, wall_now
-from oceanmock.engine.log import Accounts, SandboxSpec
+from oceanmock.engine.accounts import Accounts
+from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.pipeline import MAX_BODY_BYTES

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from oceanmock.engine.log import Accounts, User
+from oceanmock.engine.accounts import Accounts, User
 from oceanmock.http.app import create_app
 from oceanmock.ocp.scenario import Switches
 from oceanmock.openapi import load_spec, operations_of, spec_path

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from contract_file import ContractFile
-from oceanmock.engine.log import Accounts
+from oceanmock.engine.accounts import Accounts
 from oceanmock.http.app import create_app
 from oceanmock.obshell.scenario import Switches
 from oceanmock.openapi import operations_of

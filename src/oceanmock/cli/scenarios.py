@@ -97,7 +97,7 @@ def serve(
     whole library is served.
     """
     from oceanmock.apis import APIS, make_sandbox
-    from oceanmock.engine.log import Accounts
+    from oceanmock.engine.accounts import Accounts
     from oceanmock.http.app import create_app
     from oceanmock.http.server import serve_forever
     from oceanmock.library import load_library, load_scenario

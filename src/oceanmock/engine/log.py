@@ -9,49 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from oceanmock.clock import Progression, wall_now
+from oceanmock.engine.accounts import Accounts
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import BaseScenario
-
-VIEWER_PERMISSION: Final = "TASK_VIEWER"
-MANAGER_PERMISSION: Final = "TASK_MANAGER"
-ALL_PERMISSIONS: Final = frozenset({VIEWER_PERMISSION, MANAGER_PERMISSION})
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A user with a password."""
-
-    name: str
-    password: str
-    permissions: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class AccessKeyPair:
-    """An access key and its secret key."""
-
-    id: str
-    secret: str
-    permissions: frozenset[str] = ALL_PERMISSIONS
-
-
-@dataclass(frozen=True, slots=True)
-class Accounts:
-    """OCP's users and access keys; they are public, and the permissions oceanmock's choice.
-
-    With ``required`` False every request has all permissions. obshell's passwords are its agent's,
-    in the scenario.
-    """
-
-    users: tuple[User, ...] = (
-        User("viewer", "viewer", frozenset({VIEWER_PERMISSION})),
-        User("manager", "manager", ALL_PERMISSIONS),
-    )
-    access_keys: tuple[AccessKeyPair, ...] = (AccessKeyPair("oceanmock-ak", "oceanmock-sk"),)
-    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)

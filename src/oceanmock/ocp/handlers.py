@@ -21,7 +21,7 @@ import orjson
 
 from oceanmock.api import ApiError, Authenticator, Handler, Request, Response, Service
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
-from oceanmock.engine.log import MANAGER_PERMISSION
+from oceanmock.engine.accounts import MANAGER_PERMISSION
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import NoSuchSubtask
 from oceanmock.ocp import scenario as files
