@@ -10,12 +10,15 @@ when their file is named. A file in which all tests are slow is not imported by 
 """
 
 import gc
+import os
 import signal
 import ssl
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import certifi
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -57,10 +60,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _read_certificates_once() -> Iterator[None]:
+def _read_public_certificates_once() -> Iterator[None]:
     """Save what takes httpx as long as twenty requests for each client."""
+    create = ssl.create_default_context
+    create_once = cache(create)
+    public = {certifi.where(), os.environ.get("SSL_CERT_FILE", "")}
+
+    def create_default_context(*words: Any, cafile: str | None = None, **options: Any) -> Any:
+        return (create_once if cafile in public else create)(*words, cafile=cafile, **options)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
+        patch.setattr(ssl, "create_default_context", create_default_context)
         yield
 
 

@@ -45,9 +45,11 @@ def _imports(path: Path) -> frozenset[str]:
     return frozenset(_read_imports(ast.parse(path.read_text(encoding="utf-8"))))
 
 
-def _read_imports(tree: ast.Module) -> Iterator[str]:
-    for statement in ast.walk(tree):
+def _read_imports(block: ast.AST) -> Iterator[str]:
+    for statement in ast.iter_child_nodes(block):
         if isinstance(statement, ast.Import):
             yield from (alias.name for alias in statement.names)
         elif isinstance(statement, ast.ImportFrom):
             yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
+        elif isinstance(statement, ast.stmt | ast.excepthandler):
+            yield from _read_imports(statement)
