@@ -15,7 +15,7 @@ from oceanmock.checks import Phase
 from oceanmock.conformance.fuzzing import PHASES, Fuzzer, choices_of
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import Api, Options
-from oceanmock.conformance.probes.known import find_ids
+from oceanmock.conformance.probes import find_items
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import Sandbox
@@ -175,5 +175,5 @@ def fuzzed(
     options = Options(write=write, tasks=tuple(tasks), seed=seed, max_examples=max_examples)
     with served(api, edit=edit) as there:
         client = HttpClient(there.target, options)
-        choices = choices_of(client, find_ids(client), changeable=tasks)
+        choices = choices_of(client, find_items(client), changeable=tasks)
         yield World(client, there.asked, Fuzzer(client, options, choices=choices, stop=stop))

@@ -28,9 +28,9 @@ from conform_exchanges import (
 from oceanmock.checks import Exchange
 from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.model import Api
-from oceanmock.conformance.quirks import QUIRKS
 from oceanmock.conformance.rules import RULES, all_rules
 from oceanmock.obshell.api import QUIRK_NAMES
+from oceanmock.obshell.quirks import QUIRKS
 
 TASKS: Final = "/api/v2/tasks/instances"
 FINISHED: Final = example("ocp", "FinishedTask")

@@ -22,21 +22,24 @@ import test_conform_history
 from conform_exchanges import CONTRACTS, changed, example, exchange
 from conform_servers import Logged, logged
 from oceanmock.apis import make_sandbox
-from oceanmock.checks import CheckResult, Contract, Exchange
+from oceanmock.checks import CheckResult, Contract, Exchange, Probe
 from oceanmock.clock import SECOND
 from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import Api, Options
-from oceanmock.conformance.probes import Known, KnownIds, Probe, Prober, find_ids, obshell, probe
-from oceanmock.conformance.probes.ocp import IDS, ask_whether_listed
+from oceanmock.conformance.probes import Prober, find_items, probe
 from oceanmock.conformance.rules import RULES
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import Sandbox, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.library import load_scenario
+from oceanmock.observations import ItemTree, ProbeTarget
+from oceanmock.obshell.probes import unlisted as unlisted_dags
 from oceanmock.obshell.world import STORES, Dags, id_of
+from oceanmock.ocp.probes import IDS
+from oceanmock.ocp.probes import unlisted as unlisted_tasks
 from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import load_spec, spec_path
 
@@ -83,10 +86,10 @@ class Run:
             self.target, self.options, checkers=[ResponseChecker(contract), self.memory]
         )
 
-    def probe(self, **more: Any) -> KnownIds:
+    def probe(self) -> tuple[ItemTree, ...]:
         """Sends every probe; gives back what was found to be there."""
-        known = find_ids(self.client)
-        self.prober = probe(self.client, self.target, self.options, known, **more)
+        known = find_items(self.client)
+        self.prober = probe(self.client, self.target, self.options, known)
         return known
 
     @property
@@ -150,7 +153,7 @@ def test_probes_change_nothing(api: Api) -> None:
     with running(api) as (run, _):
         known = run.probe()
 
-        again = find_ids(run.client)
+        again = find_items(run.client)
 
     assert again == known
 
@@ -186,7 +189,7 @@ def _basic() -> str:
 def test_a_walk_through_everything_that_can_happen_finds_nothing(api: Api, seed: int) -> None:
     chance = random.Random(seed)
     with running(api) as (run, _):
-        known = find_ids(run.client)
+        known = find_items(run.client)
 
         for _ in range(150):
             _step(run, known, chance)
@@ -195,9 +198,9 @@ def test_a_walk_through_everything_that_can_happen_finds_nothing(api: Api, seed:
     assert run.memory.walked.total() > 10
 
 
-def _step(run: Run, known: KnownIds, chance: random.Random) -> None:
+def _step(run: Run, known: tuple[ItemTree, ...], chance: random.Random) -> None:
     """Looks, calls, or lets up to three seconds pass."""
-    one = chance.choice(known.tasks)
+    one = chance.choice(known)
     steps = _ocp_steps if run.target.api == "ocp" else _obshell_steps
     wait = ("WAIT", "", None)
     method, path, body = chance.choice([*steps(one, chance), wait, wait])
@@ -233,21 +236,21 @@ def _obshell_steps(dag: Any, chance: random.Random) -> list[tuple[str, str, Any]
 
 def test_what_is_there_is_found_with_its_parts() -> None:
     with running("ocp") as (run, _):
-        known = find_ids(run.client)
+        known = find_items(run.client)
 
-    assert {task.id for task in known.tasks} == set(run.options.tasks)
-    assert all(task.state == "FAILED" for task in known.failed)
-    assert len(known.pairs) == len(known.of("subtask")) > 0
+    assert {task.id for task in known} == set(run.options.tasks)
+    assert {task.state for task in known} > {"FAILED"}
+    assert {part.kind for task in known for part in task.parts} == {"subtask"}
 
 
 def test_of_an_obshell_dags_nodes_and_sub_tasks_are_known() -> None:
     with running("obshell") as (run, _):
-        known = find_ids(run.client)
+        known = find_items(run.client)
 
-    assert set(known.ids("dag")) == set(run.options.tasks)
-    assert known.failed
-    assert known.ids("node")
-    assert known.ids("sub_task")
+    assert {dag.id for dag in known} == set(run.options.tasks)
+    assert "FAILED" in {dag.state for dag in known}
+    kinds = {item.kind for dag in known for item in dag.all()}
+    assert kinds == {"dag", "node", "sub_task"}
 
 
 # --- what is broken -------------------------------------------------------------------------------
@@ -344,7 +347,7 @@ def _other_code(said: Any) -> Any:
 def test_a_server_that_breaks_a_rule_is_found_under_its_name(rule: str) -> None:
     api, bend = BROKEN[rule]
     with running(api, wrap=bending(bend)) as (run, _):
-        known = find_ids(run.client)
+        known = find_items(run.client)
 
         run.prober = probe(run.client, run.target, run.options, known)
 
@@ -359,12 +362,11 @@ class Answering:
     """Stands for a client, with a server that answers each request as a function says."""
 
     answer: Callable[[str], Exchange]
-    identity: str = ""
     findings: list[CheckResult] = field(default_factory=list)
 
     @property
     def target(self) -> Target:
-        return Target("http://there", "ocp", identity=self.identity)
+        return Target("http://there", "ocp")
 
     def send(self, method: str, target: str, **_: Any) -> Exchange:
         return self.answer(target)
@@ -378,10 +380,9 @@ def rules_of(
     answer: Callable[[str], Exchange],
     *,
     api: Api = "ocp",
-    identity: str = "",
 ) -> list[str]:
     """The rules that a server is found to break that answers so."""
-    client: Any = Answering(answer, identity)
+    client: Any = Answering(answer)
     ask(Prober(client, CONTRACTS[api]))
     return [finding.rule for finding in client.findings]
 
@@ -431,8 +432,8 @@ def page_of(ids: list[int], *, total: int) -> Exchange:
     return exchange("GET", TASKS, said)
 
 
-OF_A_USER: Final = Known("task", "1", "A", "FAILED", "EXECUTE", type="MANUAL")
-OF_A_SCHEDULE: Final = replace(OF_A_USER, type="SCHEDULED")
+OF_A_USER: Final = ItemTree("task", "1", "A", "FAILED", "EXECUTE", raw={"type": "MANUAL"})
+OF_A_SCHEDULE: Final = replace(OF_A_USER, raw={"type": "SCHEDULED"})
 
 
 @pytest.mark.parametrize(
@@ -441,10 +442,10 @@ OF_A_SCHEDULE: Final = replace(OF_A_USER, type="SCHEDULED")
     ids=["a list cut short", "a task that no user has started", "a task that is left out"],
 )
 def test_what_is_not_listed_is_missing_from_a_whole_list_of_what_users_have_started(
-    known: Known, total: int, broken: list[str]
+    known: ItemTree, total: int, broken: list[str]
 ) -> None:
     rules = rules_of(
-        lambda prober: ask_whether_listed(prober, KnownIds("ocp", (known,))),
+        lambda prober: prober.run(unlisted_tasks([known])),
         lambda _: page_of([7, 8], total=total),
     )
 
@@ -452,25 +453,23 @@ def test_what_is_not_listed_is_missing_from_a_whole_list_of_what_users_have_star
 
 
 def test_a_follower_lists_what_is_its_masters() -> None:
-    own = Known("dag", "22130706433028861", "A", "FAILED", "RUN")
+    own = ItemTree("dag", "22130706433028861", "A", "FAILED", "RUN")
     empty = exchange("GET", "/api/v1/task/dags/agent", example("obshell", "EmptyList"))
-    known = KnownIds("obshell", (own,))
 
-    by_identity = {
-        identity: rules_of(
-            lambda prober: obshell.ask_whether_listed(prober, known),
+    by_identity = {}
+    for identity in ("FOLLOWER", "MASTER"):
+        target = ProbeTarget((own,), identity=identity)
+        by_identity[identity] = rules_of(
+            lambda prober, target=target: prober.run(unlisted_dags(target)),  # type: ignore[misc]
             lambda _: empty,
             api="obshell",
-            identity=identity,
         )
-        for identity in ("FOLLOWER", "MASTER")
-    }
 
     assert by_identity == {"FOLLOWER": [], "MASTER": ["list.missing"]}
 
 
 def test_an_id_that_spring_reads_as_a_number_may_be_one() -> None:
-    odd = dict(IDS)
+    odd = IDS
 
     assert all(200 in odd[id] for id in ("0x10", "1 2", "١٢"))
     assert odd["abc"] == odd["1e3"] == frozenset({400})
@@ -487,7 +486,8 @@ def test_somebody_who_may_only_look_and_does_more_is_found() -> None:
 
 
 def _forbidden_by(run: Run, viewer: Any) -> set[str]:
-    run.probe(viewer=viewer)
+    run.target = replace(run.target, read_only_auth=viewer)
+    run.probe()
     return run.rules
 
 
@@ -496,9 +496,9 @@ def test_an_id_of_another_agent_is_asked_of_nobody() -> None:
         run.target = replace(run.target, own_address=("127.0.0.1", 9))
         run.client = HttpClient(run.target, run.options)
 
-        known = find_ids(run.client)
+        known = find_items(run.client)
 
-    assert known.tasks == ()
+    assert known == ()
     assert not any("/dag/2" in target for _, target in served.log)
 
 

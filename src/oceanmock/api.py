@@ -31,7 +31,8 @@ class Kind:
 
     ``operations`` are the ones that a client can request of it; ``shown_operations`` those that its
     JSON shows. ``terminal_states`` are those it leaves only by an operation. ``detail`` is the
-    operationId that reads one, empty where none does. ``parent`` is the kind it is a part of.
+    operationId that reads one, empty where none does. ``parent`` is the kind it is a part of,
+    ``parts_key`` the key of its JSON under which its own parts are.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Kind:
     operations: tuple[str, ...] = ()
     detail: str = ""
     parent: str = ""
+    parts_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,11 @@ class Api:
     def parse(self) -> Any:
         """Return the parser of response bodies."""
         return self.module("parse")
+
+    @property
+    def checks(self) -> Any:
+        """Return the conformance checks."""
+        return self.module("checks")
 
     @property
     def conformance(self) -> Conformance:

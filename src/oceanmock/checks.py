@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Final, Literal
@@ -37,9 +37,6 @@ UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
 """The exceptions of reading a body of another shape than the contract's."""
 _PLACE: Final = re.compile(r"\[[0-9]+\]")
 _COLONLESS: Final = re.compile(r"([+-][0-9]{2})([0-9]{2})$")
-
-
-# --- one exchange ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +77,6 @@ class Exchange:
         """Return the first response header of this name, in any case."""
         lower = name.lower()
         return next((v for n, v in self.response_headers if n.lower() == lower), None)
-
-
-# --- rules and results ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +145,6 @@ Checker = Callable[[Exchange], Sequence[CheckResult]]
 """Checks one exchange as it comes, and returns what failed; may keep state. Never raises."""
 
 
-# --- requests with an expected response -----------------------------------------------------------
-
 Auth = Callable[[Any], Any]
 
 
@@ -178,6 +170,13 @@ class Probe:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     is_wrong: bool = True
+
+
+def missing_rows(listed: Collection[str], ids: Iterable[str]) -> CheckResult:
+    """Return the result of checking that a list has all of some ids."""
+    missing = [id for id in ids if id not in listed]
+    wrong = f"{', '.join(missing[:5])} can be read, and is not listed."
+    return check("list.missing", not missing, "$.data.contents", wrong)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +275,6 @@ class Conformance(ABC):
     def log_paths(self, before: Any, after: Any, id: str) -> Sequence[str]:
         """Return the paths of logs to read once a task that was operated on is at rest."""
         return ()
-
-
-# --- what a check reads ---------------------------------------------------------------------------
 
 
 class Contract:
@@ -396,9 +392,9 @@ class Subject:
 
 
 Check = Callable[[Subject], Iterable[CheckResult]]
-
-
-# --- reading bodies of any shape ------------------------------------------------------------------
+Probes = Generator[Probe | tuple[Subject, CheckResult], Subject | None, None]
+"""Probes in their order, and results of comparing their responses. Each probe is answered with its
+response; with None if it was not sent, or not answered."""
 
 
 def objects(value: Any) -> list[dict[str, Any]]:
@@ -429,9 +425,6 @@ def _instant(text: str) -> int | None:
 def whole(value: Any) -> int | None:
     """Return an integer; None for anything else, booleans included."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-# --- checkers -------------------------------------------------------------------------------------
 
 
 @dataclass

@@ -1,13 +1,24 @@
 """The observation: one item, such as a task or a node, as one response shows it.
 
-Each API's ``parse.py`` reads observations from response bodies of any shape, and never raises.
+Each API's ``parse.py`` reads observations from response bodies of any shape, and never raises. A
+``Sample`` is one that conformance compares with earlier ones, an ``ApiHistory`` what an API's
+``checks.py`` knows of such comparisons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Final, Literal
+
+from oceanmock.api import Api
+from oceanmock.checks import CheckResult, Subject, check, instant, numbered, objects
+from oceanmock.clock import SECOND
+
+SKEW: Final = 2 * SECOND
+"""The largest difference between the clocks of two machines of a server."""
+FUTURE: Final = 60 * SECOND
+"""The largest difference between the clocks of the server and of its database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +57,212 @@ def text_at(body: Mapping[str, Any], key: str) -> str:
     """Return a text of an object, or an empty one."""
     value = body.get(key)
     return value if isinstance(value, str) else ""
+
+
+# --- checks of items ------------------------------------------------------------------------------
+
+
+def items_in(subject: Subject, api: Api, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every item of a kind in a response, by itself or within others, with its JSON path."""
+    data = subject.data
+    shows = next((route.shows for route in api.routes if route.id == subject.id), "")
+    if subject.status != 200 or not isinstance(data, dict) or not shows:
+        return
+    parent = api.kind(kind).parent
+    if shows == kind:
+        rows = "$.data.contents"
+        yield from numbered(data["contents"], rows) if "contents" in data else [("$.data", data)]
+    elif parent:
+        key = api.kind(parent).parts_key
+        for path, item in items_in(subject, api, parent):
+            yield from numbered(item.get(key), f"{path}.{key}")
+
+
+def listed_once(value: Any, path: str) -> Iterator[CheckResult]:
+    """Check that no object of a list occurs twice."""
+    ids = [item["id"] for item in objects(value) if "id" in item]
+    again = sorted({str(id) for id in ids if ids.count(id) > 1})
+    if ids:
+        yield check("list.twice", not again, path, f"{', '.join(again[:5])} is listed twice.")
+
+
+def in_order(
+    item: Mapping[str, Any], path: str, first: str, then: str, *, slack: int = SKEW
+) -> Iterator[CheckResult]:
+    """Check that one time of an item is no later than another, if it has both."""
+    before, after = instant(item.get(first)), instant(item.get(then))
+    if before is not None and after is not None:
+        wrong = f"{first} is {item[first]}, after {then}, which is {item[then]}."
+        yield check("time.start-after-finish", before <= after + slack, f"{path}.{first}", wrong)
+
+
+def not_in_future(
+    item: Mapping[str, Any], path: str, names: tuple[str, ...], now: int | None
+) -> Iterator[CheckResult]:
+    """Check that an item's times are valid, and not after the response's timestamp."""
+    for name in names:
+        if item.get(name) is None:
+            continue
+        at, where = instant(item[name]), f"{path}.{name}"
+        wrong = f"{name} is {item[name]!r}, which is no instant."
+        yield check("time.format", at is not None, where, wrong)
+        if at is not None and now is not None:
+            wrong = f"{name} is {item[name]}, which is after the answer's own timestamp."
+            yield check("time.future", at <= now + FUTURE, where, wrong)
+
+
+# --- the items of a target ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemTree(Observation):
+    """An observation with those of its parts."""
+
+    parts: tuple[ItemTree, ...] = ()
+
+    def all(self) -> Iterator[ItemTree]:
+        """Yield it and all its parts."""
+        yield self
+        for part in self.parts:
+            yield from part.all()
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTarget:
+    """The target of a run as its probes need it.
+
+    ``items`` are its tasks or dags, ``changeable`` the ids of those that the run may change,
+    ``auth`` and ``read_only_auth`` the credentials. ``own_address`` and ``identity`` are an
+    obshell agent's.
+    """
+
+    items: tuple[ItemTree, ...]
+    auth: Any = None
+    read_only_auth: Any = None
+    writes: bool = False
+    changeable: tuple[str, ...] = ()
+    own_address: tuple[str, int] | None = None
+    identity: str = ""
+
+    @property
+    def own(self) -> list[ItemTree]:
+        """Return the tasks or dags that the run may change."""
+        return [item for item in self.items if item.id in self.changeable]
+
+
+# --- observations over time -----------------------------------------------------------------------
+
+View = Literal["list", "detail", "part"]
+"""A row of a list; a whole task or dag, or a part within it; a part requested by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample(Observation):
+    """An observation with its response, to be compared with others of the same item."""
+
+    subject: Subject
+    view: View
+    calls: int
+    """The number of operations requested before it."""
+    is_terminal: bool
+    """Whether it has ended, until the next operation."""
+    end: int | None
+    """The instant of its last end."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return kind and id."""
+        return self.kind, self.id
+
+    @property
+    def words(self) -> str:
+        """Return state and operation, as the transition tables write them."""
+        return f"{self.state}/{self.operation}" if self.operation else self.state
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An operation that was, or may have been, accepted: ``task.RETRY`` on task 7."""
+
+    name: str
+    id: str
+    roots: frozenset[str]
+    """The tasks or dags it may have changed; empty means any."""
+    is_sure: bool
+    """True if it was accepted; False if there was no response, or an inconclusive one."""
+
+    @property
+    def kind(self) -> str:
+        """Return the kind of its target."""
+        return self.name.partition(".")[0]
+
+    def concerns(self, root: str) -> bool:
+        """Return whether it may have changed this task or dag, or a part of it."""
+        return not self.roots or not root or root in self.roots
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The members of one kind's JSON, by how they may change.
+
+    ``fixed`` never change once present, ``growing`` are times that are set anew, ``count`` is the
+    number of runs. The parts of an item stay as they are in the states that are ``settled``.
+    """
+
+    fixed: tuple[str, ...]
+    growing: tuple[str, ...]
+    count: str = ""
+    settled: frozenset[str] = frozenset()
+
+
+class ApiHistory:
+    """What one API adds to the checks over time; each ``checks.py`` has one, which may keep state.
+
+    ``is_shared`` says that there are other users, and a server that is not the mock.
+    """
+
+    members: ClassVar[Mapping[str, Members]]
+    """By kind."""
+    one_view: ClassVar[frozenset[str]] = frozenset()
+    """Members that a view may omit, or that come late."""
+
+    def __init__(self, *, is_shared: bool) -> None:
+        self.is_shared = is_shared
+
+    def results(
+        self, subject: Subject, samples: Sequence[Sample], latest: Mapping[tuple[str, str], Sample]
+    ) -> Iterator[CheckResult]:
+        """Yield the results of further checks; ``latest`` are the samples so far, these too."""
+        yield from ()
+
+    def acceptance(self, name: str, before: Sample, *, is_certain: bool) -> Iterator[CheckResult]:
+        """Yield the results of checking an accepted operation against the state before it."""
+        yield from ()
+
+    def clock_of(self, subject: Subject) -> str | None:
+        """Return a name of the clock of a timestamp; None if it is not that of the response."""
+        return str(subject.body.get("server", ""))
+
+    def slack(self, sample: Sample) -> int:
+        """Return by how much the clocks that set an item's times may differ."""
+        return SKEW
+
+    def possible_calls(self, before: Sample, calls: Sequence[Call]) -> Sequence[Call]:
+        """Return the operations after an observation, with those that the server may add."""
+        return calls
+
+    def is_undecided(self, before: Sample, names: Set[str]) -> bool:
+        """Return whether no public source states what operations do to an item."""
+        return False
+
+    def runs(self, before: Sample, now: Sample, calls: Sequence[Call]) -> tuple[int, int | None]:
+        """Return the least and the most runs of an item since an observation; None for any."""
+        return 0, None
+
+    def is_waiting(self, sample: Sample) -> bool:
+        """Return whether a task or dag has to end next, as all of its parts have."""
+        raise NotImplementedError
+
+    def is_refused_for_state(self, subject: Subject, before: Sample) -> bool:
+        """Return whether the state is the reason of a refusal, and no flag or prohibition."""
+        raise NotImplementedError

@@ -47,8 +47,7 @@ from oceanmock.checks import CheckResult, Exchange, Phase, Rule, RuleCount, Subj
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import Options, contract_for
-from oceanmock.conformance.probes.known import Known, KnownIds
-from oceanmock.conformance.quirks import is_explained
+from oceanmock.observations import ItemTree
 from oceanmock.openapi import Operation
 
 PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")
@@ -183,15 +182,17 @@ MALFORMED: Final = "x1"
 """An id of neither API."""
 
 
-def choices_of(client: HttpClient, known: KnownIds, *, changeable: Container[str]) -> Choices:
-    """Return the choices among known ids, of which some tasks or dags may be changed.
+def choices_of(
+    client: HttpClient, items: Sequence[ItemTree], *, changeable: Container[str]
+) -> Choices:
+    """Return the choices among existing ids, of which some tasks or dags may be changed.
 
     In a run that writes, the client is allowed to send the unknown and malformed ids.
     """
     target = client.target
     unknown_ids = api_named(target.api).conformance.unknown_ids(target.own_address, target.identity)
     existing: defaultdict[str, list[Ids]] = defaultdict(list)
-    for task in known.tasks:
+    for task in items:
         for route, ids in _routes_of(api_named(target.api), task):
             if not route.changes or task.id in changeable:
                 existing[route.id].append(ids)
@@ -205,7 +206,7 @@ def choices_of(client: HttpClient, known: KnownIds, *, changeable: Container[str
     )
 
 
-def _routes_of(api: ApiRecord, task: Known) -> Iterator[tuple[Route, Ids]]:
+def _routes_of(api: ApiRecord, task: ItemTree) -> Iterator[tuple[Route, Ids]]:
     """Yield each operation on a task or a part of it, with its path parameters."""
     id_type = api.conformance.id_type
     for part in task.all():
@@ -343,7 +344,8 @@ class Fuzzer:
         if check == "ignored_auth":
             self._engine.auth_enforced_operations.add(case.operation.label)  # it is checked once
         exchange = self._exchange_of(failure.case_id or case.id)
-        if exchange is not None and is_explained(Subject(exchange, self._contract)):
+        checks = api_named(self._contract.api).checks
+        if exchange is not None and checks.is_explained(Subject(exchange, self._contract)):
             return False
         if check == "positive_data_acceptance" and self._is_uncertain(case):
             return False

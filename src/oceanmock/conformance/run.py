@@ -34,6 +34,7 @@ from oceanmock.conformance.model import (
     contract_for,
 )
 from oceanmock.conformance.target import Target
+from oceanmock.observations import ItemTree
 from oceanmock.obshell.conformance import CLUSTER_AGENT
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_instant
@@ -129,7 +130,7 @@ class Run:
         self._fuzzer: fuzzing.Fuzzer | None = None
         self._prober: probes.Prober | None = None
         self._walker: Final = probes.Prober(self.client, contract)
-        self._known: probes.KnownIds | None = None
+        self._items: tuple[ItemTree, ...] | None = None
 
     # --- phases ---
 
@@ -161,22 +162,20 @@ class Run:
             self._listen(PhaseEnded(phase))
 
     @property
-    def known(self) -> probes.KnownIds:
-        """Return the ids that exist on the target, searched once."""
-        if self._known is None:
-            self._known = probes.find_ids(self.client)
-        return self._known
+    def items(self) -> tuple[ItemTree, ...]:
+        """Return the tasks or dags that exist on the target, searched once."""
+        if self._items is None:
+            self._items = probes.find_items(self.client)
+        return self._items
 
     def probe(self) -> None:
         """Run the probes."""
-        target = self.client.target
-        viewer: Any = target.read_only_auth
-        self._prober = probes.probe(self.client, target, self.options, self.known, viewer=viewer)
+        self._prober = probes.probe(self.client, self.client.target, self.options, self.items)
 
     def fuzz(self) -> None:
         """Run the current phase of schemathesis."""
         if self._fuzzer is None:
-            choices = fuzzing.choices_of(self.client, self.known, changeable=self.options.tasks)
+            choices = fuzzing.choices_of(self.client, self.items, changeable=self.options.tasks)
             self._fuzzer = fuzzing.Fuzzer(self.client, self.options, choices=choices)
         self._fuzzer.run(self.client.phase)
 

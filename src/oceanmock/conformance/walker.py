@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 from oceanmock.apis import api_named
 from oceanmock.checks import UNAVAILABLE, UNREADABLE, Action, Exchange
 from oceanmock.conformance.model import Api
-from oceanmock.conformance.probes.asking import Prober
+from oceanmock.conformance.probes import Prober
 from oceanmock.conformance.target import detail_path
 from oceanmock.library import load_scenario
 from oceanmock.scenario.fields import BaseScenario

@@ -42,7 +42,7 @@ class Transition:
         return f"{format_label(self.before)} → {format_label(self.after)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StateMachine:
     """One kind: the labels it may start with, and every transition."""
 

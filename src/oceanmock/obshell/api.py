@@ -120,6 +120,7 @@ API: Final = Api(
             shown_operations=get_args(Operator),
             operations=get_args(ClientOperator),
             detail="getDagDetail",
+            parts_key="nodes",
         ),
         Kind(
             name="node",
@@ -129,6 +130,7 @@ API: Final = Api(
             shown_operations=get_args(Operator),
             operations=("PASS",),
             detail="getNodeDetail",
+            parts_key="sub_tasks",
             parent="dag",
         ),
         Kind(

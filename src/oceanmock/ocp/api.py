@@ -56,6 +56,7 @@ API: Final = Api(
             shown_operations=get_args(TaskOperation),
             operations=("RETRY", "ROLLBACK"),
             detail="getTaskInstance",
+            parts_key="subtasks",
         ),
         Kind(
             name="subtask",

@@ -1,0 +1,331 @@
+"""Check each response against the earlier observations of the same task, dag or part.
+
+A change that may have happened in between is no violation: only terminal states must stay, only
+changes that the transition table excludes are reported (``samples``), and times are the server's.
+``ours`` are the tasks and dags without other users; any other may be operated on at any time. A
+correct server never fails a check, however rarely, late and by whatever operations it is read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Any, Final, get_args
+
+from oceanmock.apis import api_named
+from oceanmock.checks import (
+    CheckResult,
+    Contract,
+    Exchange,
+    RuleChecker,
+    Subject,
+    check,
+    guarded,
+    instant,
+)
+from oceanmock.clock import SECOND
+from oceanmock.conformance.model import TransitionCounts
+from oceanmock.conformance.rules import RULES
+from oceanmock.conformance.samples import (
+    Labels,
+    after_calls,
+    in_time,
+    is_same_end,
+    labels_of,
+    members,
+    part_labels,
+    same_views,
+    settled,
+    takers,
+    view_rule,
+)
+from oceanmock.engine.machine import StateMachine
+from oceanmock.observations import SKEW, ApiHistory, Call, Sample, View
+
+Key = tuple[str, str]
+"""A kind and an id."""
+
+SET_BACK: Final = 60 * SECOND
+"""The longest time by which a server's clock may be set back."""
+LONGEST_WAIT: Final = 120 * SECOND
+"""The longest time from the end of the parts to that of the whole: the schedulers run once a
+second, that of ocp-express first a minute after its start (TaskCoordinator.java:58-59)."""
+VIEWS: Final[tuple[View, ...]] = get_args(View)
+
+
+class HistoryChecker(RuleChecker):
+    """A checker that keeps observations; ``walked`` counts transitions, ``shown`` labels.
+
+    ``ours`` are the ids of the tasks or dags without other users; None means all.
+    """
+
+    def __init__(self, contract: Contract, *, ours: Container[str] | None = None) -> None:
+        super().__init__(contract, RULES)
+        self.ours = ours
+        self.walked: TransitionCounts = Counter()
+        self.shown: Counter[tuple[str, str]] = Counter()
+        self._api: Final = api_named(contract.api)
+        self._machines: Final[Mapping[str, StateMachine]] = self._api.states.MACHINES
+        self._late: list[tuple[Subject, CheckResult]] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Delete the observations, as after a reset of the server; the counts stay."""
+        self._own: ApiHistory = self._api.checks.HISTORY(is_shared=self.ours is not None)
+        self._last: dict[tuple[Key, View], Sample] = {}
+        self._latest: dict[Key, Sample] = {}
+        self._roots: dict[Key, str] = {}
+        self._calls: list[Call] = []
+        self._refused: dict[Key, tuple[Subject, Sample, str]] = {}
+        self._timestamps: dict[str, int] = {}
+        self._waiting: dict[Key, tuple[Any, int]] = {}
+        self._ends: dict[Key, int] = {}
+        self._ends_while_running: dict[Key, int] = {}
+
+    def __call__(self, exchange: Exchange) -> list[CheckResult]:
+        """Return the failed results of an exchange, and those it proves of earlier ones."""
+        failed = super().__call__(exchange)
+        late, self._late = self._late, []
+        return failed + [
+            item for subject, result in late for item in self.failures(subject, [result])
+        ]
+
+    def results(self, subject: Subject) -> Iterator[CheckResult]:
+        """Yield the result of every check of one exchange."""
+        for item in (self._clock, self._still_there, self._call):
+            yield from guarded(item, subject)
+        samples = self._samples(subject)
+        yield from guarded(lambda _: self._compare(samples), subject)
+        yield from guarded(lambda _: self._own.results(subject, samples, self._latest), subject)
+
+    def _samples(self, subject: Subject) -> list[Sample]:
+        """Return a response's observations; a part has the task or dag of an earlier one."""
+        if subject.status != 200:
+            return []
+        items = list(self._api.parse.observations(subject.id, subject.body))
+        root = self._api.root.name
+        view: View = "list" if items and items[0].path != "$.data" else "detail"
+        if view == "detail" and items and items[0].kind != root:
+            view = "part"
+        return [
+            Sample(
+                kind=item.kind,
+                id=item.id,
+                name=item.name,
+                state=item.state,
+                operation=item.operation,
+                root=item.root or self._roots.get((item.kind, item.id), ""),
+                path=item.path,
+                raw=item.raw,
+                subject=subject,
+                view=view,
+                calls=len(self._calls),
+                is_terminal=item.state in self._api.kind(item.kind).terminal_states,
+                end=instant(item.raw.get(self._api.end_key)),
+            )
+            for item in items
+        ]
+
+    # --- the server -------------------------------------------------------------------------------
+
+    def _clock(self, subject: Subject) -> Iterator[CheckResult]:
+        """Check that a clock does not go back."""
+        at = subject.at
+        clock = None if at is None else self._own.clock_of(subject)
+        if at is None or clock is None:
+            return
+        latest = self._timestamps.setdefault(clock, at)
+        wrong = f"timestamp is {subject.body['timestamp']}, before that of an earlier answer."
+        yield check("envelope.went-back", at >= latest - SET_BACK, "$.timestamp", wrong)
+        self._timestamps[clock] = max(latest, at)
+
+    def _still_there(self, subject: Subject) -> Iterator[CheckResult]:
+        """Check that what was there is found."""
+        keys = list(zip(self._api.ids_of(subject.id), subject.path_ids, strict=False))
+        is_known = bool(keys) and all(key in self._latest for key in keys)
+        if not is_known or subject.request_json.get("id"):
+            return
+        root = self._latest[keys[-1]].root
+        is_pair = len(keys) == 1 or root == keys[0][1]
+        if subject.status in (200, 404) and self._is_ours(root) and is_pair:
+            wrong = f"{' '.join(keys[-1])} was there before, and is answered 404."
+            yield check("id.vanished", subject.status == 200, "$", wrong)
+
+    def _is_ours(self, root: str) -> bool:
+        return self.ours is None or (bool(root) and root in self.ours)
+
+    # --- operations -------------------------------------------------------------------------------
+
+    def _call(self, subject: Subject) -> Iterator[CheckResult]:
+        """Check an operation against the observations before it, and record it."""
+        name = self._api.parse.requested_operation(subject.id, dict(subject.request_json))
+        kind = name.partition(".")[0]
+        if kind not in self._machines or not subject.path_ids:
+            return
+        key = (kind, subject.path_ids[-1])
+        before, is_sure = self._latest.get(key), subject.status // 100 == 2
+        if before is not None and name in self._machines[kind].triggers:
+            if is_sure:
+                yield from self._accepted(name, before)
+            elif subject.status == 400:
+                self._refused[key] = (subject, before, name)
+        if is_sure or subject.exchange.status is None or subject.status >= 500:
+            self._calls.append(Call(name, key[1], self._changed_by(subject, key), is_sure))
+
+    def _changed_by(self, subject: Subject, key: Key) -> frozenset[str]:
+        """Return the tasks or dags it may change; ocp-express ignores the task of a pair."""
+        root = self._api.root.name
+        if key[0] != root and key not in self._roots:
+            return frozenset()
+        roots = {self._roots.get(key, "")}
+        if root in self._api.ids_of(subject.id):
+            roots.add(subject.path_ids[0])
+        return frozenset(roots - {""})
+
+    def _accepted(self, name: str, before: Sample) -> Iterator[CheckResult]:
+        """Check that an accepted operation was legal in some state possible at that time."""
+        legal = takers(self._machines[before.kind], name, switched=True)
+        labels = self._labels_now(before)
+        if labels and not self._own.is_undecided(before, {name}):
+            wrong = f"{name} is accepted, and {before.kind} {before.id} was {before.words} before."
+            yield check("call.illegal-accepted", bool(labels & legal), "$", wrong)
+        is_certain = not self._calls_since(before) and self._is_ours(before.root)
+        yield from self._own.acceptance(name, before, is_certain=is_certain)
+
+    def _calls_since(self, before: Sample) -> list[Call]:
+        return [call for call in self._calls[before.calls :] if call.concerns(before.root)]
+
+    def _labels_now(self, before: Sample, *, is_certain: bool = False) -> Labels:
+        """Return every label that is possible now, after an earlier observation."""
+        machine = self._machines[before.kind]
+        labels = labels_of(machine, before.state, before.operation)
+        calls: Sequence[Call] = self._calls_since(before)
+        is_decided = not self._own.is_undecided(before, {call.name for call in calls})
+        if not self._is_ours(before.root) or not is_decided:
+            return in_time(machine, labels, by_anybody=True)
+        calls = self._own.possible_calls(before, calls)
+        return after_calls(machine, before.id, labels, calls, is_certain=is_certain)
+
+    # --- observations -----------------------------------------------------------------------------
+
+    def _compare(self, samples: list[Sample]) -> Iterator[CheckResult]:
+        """Check every observation of a response against the earlier ones, and record it."""
+        self._roots.update({item.key: item.root for item in samples if item.root})
+        for now in samples:
+            if self._is_nothing_new(now):
+                yield check("terminal.moved" if now.is_terminal else "transition.illegal", True)
+                continue
+            yield from self._change(now)
+            yield from self._other_views(now)
+            yield from self._refusal(now)
+            if now.view == "detail" and now.kind == self._api.root.name:
+                yield from self._wait(now)
+                yield from self._end(now)
+        for now in samples:
+            if now.operation:
+                self.shown[now.kind, now.words] += 1
+                before = self._last.get((now.key, now.view))
+                if before is not None and before.words != now.words:
+                    self.walked[now.kind, before.words, now.words] += 1
+            self._latest[now.key] = self._last[now.key, now.view] = now
+
+    def _is_nothing_new(self, now: Sample) -> bool:
+        """Return whether it equals the last one, in the same view, with no operation since."""
+        latest = self._latest.get(now.key)
+        if latest is None or latest.view != now.view or now.key in self._refused:
+            return False
+        return latest.calls == now.calls and now.key not in self._waiting and latest.raw == now.raw
+
+    def _change(self, now: Sample) -> Iterator[CheckResult]:
+        """Check the transition, the members that are fixed, and those that only grow."""
+        same = self._last.get((now.key, now.view))
+        latest = self._latest.get(now.key)
+        if same is not None:
+            yield from self._transition(same, now)
+        if latest is not None and latest is not same:
+            yield from self._transition(latest, now)
+        if same is not None:
+            yield from members(self._api, self._own, same, now, self._calls_since(same))
+            if self._is_ours(now.root) or now.state != "FAILED":
+                yield from settled(self._api, self._own, same, now)
+
+    def _transition(self, before: Sample, now: Sample) -> Iterator[CheckResult]:
+        """Check that an item could become what it is; the schema's checks report other labels."""
+        machine = self._machines[now.kind]
+        labels = labels_of(machine, now.state, now.operation)
+        if not labels or not labels_of(machine, before.state, before.operation):
+            return
+        calls = [call for call in self._calls_since(before) if call.is_sure]
+        is_target = any((call.kind, call.id) == now.key for call in calls)
+        rule = "terminal.moved" if before.is_terminal else "transition.illegal"
+        if is_target or before.view != now.view:
+            rule = "call.wrong-effect" if is_target else view_rule(before, now)
+        wrong = f"{now.kind} {now.id} was {before.words}, and is {now.words}"
+        may, must = self._labels_now(before), self._labels_now(before, is_certain=True)
+        yield check(rule, bool(may & labels), now.path, f"{wrong}, which it cannot become.")
+        if is_target:
+            is_still = is_same_end(before, now) and before.operation == now.operation
+            passed = not may & labels or bool(must & labels and not is_still)
+            wrong = f"{wrong}, as if nothing had been asked of it in between."
+            yield check("call.no-effect", passed, now.path, wrong)
+
+    def _other_views(self, now: Sample) -> Iterator[CheckResult]:
+        """Check that all views of one end show the same, and those between two observations."""
+        before = self._last.get((now.key, now.view))
+        others = [self._last.get((now.key, view)) for view in VIEWS if view != now.view]
+        for other in others if before is not None and is_same_end(before, now) else ():
+            if before is None or other is None:
+                continue
+            if before.subject.exchange.number < other.subject.exchange.number:
+                rule = view_rule(other, now)
+                wrong = (
+                    f"{now.kind} {now.id} is {other.words} here, and {now.words} by itself, "
+                    "before and after."
+                )
+                yield check(rule, True)
+                if other.state != now.state:
+                    self._late.append((other.subject, CheckResult(rule, other.path, wrong)))
+        for other in others:
+            if other is not None and is_same_end(other, now):
+                yield from same_views(self._api, self._own, other, now)
+
+    def _refusal(self, now: Sample) -> Iterator[CheckResult]:
+        """Check that an operation refused for its state is illegal in the state around it."""
+        refused = self._refused.pop(now.key, None)
+        if refused is None:
+            return
+        subject, before, name = refused
+        if self._calls_since(before) or not is_same_end(before, now):
+            return
+        machine = self._machines[now.kind]
+        labels = labels_of(machine, before.state, before.operation)
+        is_legal = bool(labels) and labels <= takers(machine, name, switched=False)
+        wrong = f"{name} is refused, and {now.kind} {now.id} was {before.words} all the while."
+        yield check("call.legal-refused", True)
+        if is_legal and self._own.is_refused_for_state(subject, before):
+            self._late.append((subject, CheckResult("call.legal-refused", "$", wrong)))
+
+    def _wait(self, now: Sample) -> Iterator[CheckResult]:
+        """Check that a task or dag ends soon after its parts."""
+        key, at = now.key, now.subject.at
+        labels, since = self._waiting.pop(key, (None, 0))
+        if at is None or not self._own.is_waiting(now):
+            return
+        current = part_labels(self._api, self._own, now.raw.get(self._api.root.parts_key))
+        self._waiting[key] = (current, since if labels == current else at)
+        if labels == current:
+            wrong = f"{now.kind} {now.id} is still {now.words}, long after its parts have ended."
+            yield check("parent.stuck", at - since < LONGEST_WAIT, now.path, wrong)
+
+    def _end(self, now: Sample) -> Iterator[CheckResult]:
+        """Check that a task or dag that ran again after its end ends at a new time."""
+        if now.is_terminal and now.end is not None:
+            former = self._ends_while_running.pop(now.key, None)
+            if former is not None:
+                wrong = f"{now.kind} {now.id} ran again after its end, and ends at that same time."
+                yield check("time.not-renewed", now.end != former, now.path, wrong)
+            self._ends[now.key] = now.end
+            return
+        end = self._ends.get(now.key)
+        if not now.is_terminal and end is not None and (now.subject.at or 0) > end + SKEW:
+            self._ends_while_running[now.key] = end

@@ -1,0 +1,210 @@
+"""Send prepared requests: some that must be refused, hostile ones, and lists that must agree.
+
+The requests are few, and the same in each run; each API's ``probes.py`` yields them. They are GET,
+unless the run writes; then they include operations that a correct server refuses, on unknown ids
+and on tasks that the run may change. A wrong password is tried once for each way to send one.
+
+A probe's expectation holds for any server of its API; where public sources allow two responses, it
+has both. The client's checkers see each response, too, so a probe states only how this request must
+be answered. A response that does not depend on the request (too many requests, a proxy whose server
+is down) is not checked.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import chain, zip_longest
+from typing import Final
+
+from oceanmock.api import Api
+from oceanmock.apis import api_named
+from oceanmock.checks import (
+    UNAVAILABLE,
+    CheckResult,
+    Contract,
+    Exchange,
+    Probe,
+    Probes,
+    RuleChecker,
+    Subject,
+    check,
+)
+from oceanmock.conformance.guard import NotAllowed
+from oceanmock.conformance.http_client import HttpClient
+from oceanmock.conformance.model import Options, contract_for
+from oceanmock.conformance.rules import RULES
+from oceanmock.conformance.target import Target, detail_path
+from oceanmock.observations import ItemTree, Observation, ProbeTarget
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+"""The statuses of a redirect to a login page, by a proxy in front of the server."""
+MAX_READ: Final = 24
+"""The most tasks or dags that are read in full."""
+MAX_CHANGEABLE: Final = 60
+"""The most of those that the run may change, if they are more."""
+
+
+class Prober(RuleChecker):
+    """A sender of probes over a client, which gets the findings; ``counts`` are the results."""
+
+    def __init__(self, client: HttpClient, contract: Contract) -> None:
+        super().__init__(contract, RULES)
+        self.client = client
+
+    def ask(self, probe: Probe) -> Exchange | None:
+        """Return the exchange of a probe, checked against what the probe expects.
+
+        None if it may not be sent, or if the target's version does not have the operation.
+        """
+        if self.contract.lacks(probe.method, probe.target.partition("?")[0]):
+            return None
+        try:
+            exchange = self.client.send(
+                probe.method,
+                probe.target,
+                headers=probe.headers,
+                body=probe.body,
+                auth=probe.auth,
+                expects_refusal=probe.is_wrong,
+            )
+        except NotAllowed:
+            return None
+        if exchange.status is not None:
+            subject = Subject(exchange, self.contract)
+            self._report(subject, list(self._judge(probe, subject)))
+        return exchange
+
+    def run(self, probes: Probes) -> None:
+        """Send probes, and report the results of comparing their responses."""
+        response: Subject | None = None
+        while True:
+            try:
+                item = probes.send(response)
+            except StopIteration:
+                return
+            response = None
+            if isinstance(item, Probe):
+                exchange = self.ask(item)
+                if exchange is not None and exchange.status is not None:
+                    response = Subject(exchange, self.contract)
+            else:
+                self._report(item[0], [item[1]])
+
+    def _report(self, subject: Subject, results: Sequence[CheckResult]) -> None:
+        """Count results, and pass the failed ones to the client."""
+        for finding in self.failures(subject, results):
+            self.client.found(finding)
+
+    def _judge(self, probe: Probe, subject: Subject) -> Iterator[CheckResult]:
+        """Check that the response is expected; quirks and failures have rules of their own."""
+        status = subject.status
+        checks = api_named(self.contract.api).checks
+        if status in UNAVAILABLE or status >= 500 or checks.is_explained(subject):
+            return  # the client's checkers report a failure
+        if probe.refused != "error.status" and status in (401, 403):
+            return  # the run's credentials do not suffice
+        allowed = " or ".join(str(item) for item in sorted(probe.statuses))
+        wrong = f"{probe.what} is answered {status}; it should be {allowed}."
+        is_of_access = probe.accepted.startswith("auth.")
+        is_expected = status in probe.statuses or (is_of_access and status in REDIRECTS)
+        if probe.accepted != "error.status":
+            was_done = status < 300
+            if is_of_access:
+                was_done = status not in (401, 403) and isinstance(subject.body, dict)
+            was_done = was_done and not is_expected
+            yield check(probe.accepted, not was_done, "$", wrong)
+            if was_done:
+                return
+        if probe.refused != "error.status" and 400 not in probe.statuses:
+            yield check(probe.refused, status != 400, "$", wrong)
+            if status == 400:
+                return
+        yield check("error.status", is_expected, "$", wrong)
+        code, number = subject.error.get("errCode"), subject.error.get("code")
+        if is_expected and status >= 400 and probe.codes and isinstance(code, str):
+            wrong = f"{probe.what} is answered {code}; it should be {' or '.join(probe.codes)}."
+            yield check("error.code", code in probe.codes, "$.error.errCode", wrong)
+        if status == 400 and probe.other_codes and isinstance(number, int):
+            wrong = f"{probe.what} is answered with the code {number}, which has another meaning."
+            yield check("error.code", number not in probe.other_codes, "$.error.code", wrong)
+
+
+def probe(
+    client: HttpClient, target: Target, options: Options, items: tuple[ItemTree, ...]
+) -> Prober:
+    """Send every probe, and return the checker that counted the results.
+
+    Findings go to the client.
+    """
+    prober = Prober(client, contract_for(target.api, target.version))
+    probes = api_named(target.api).module("probes")
+    context = ProbeTarget(
+        items,
+        auth=target.auth,
+        read_only_auth=target.read_only_auth,
+        writes=options.write,
+        changeable=options.tasks,
+        own_address=target.own_address,
+        identity=target.identity,
+    )
+    with client.during("probes"):
+        for id in probes.ids_of_nothing(context):
+            client.may_change(id)
+        prober.run(probes.probes(context))
+    return prober
+
+
+# --- the items of a target ------------------------------------------------------------------------
+
+
+def find_items(client: HttpClient) -> tuple[ItemTree, ...]:
+    """Return the tasks or dags of a target with their parts, by its lists and by reading each.
+
+    On obshell only the target's own ids are used: it would forward a request for another agent's.
+    At most MAX_READ are read in full, some of each state; those that the run may change come first.
+    """
+    target, own = client.target, client.options.tasks
+    api = api_named(target.api)
+    lists = api.module("probes").list_targets(target.identity)
+    rows = [row for path in lists for row in _read(client, api, path) if row.kind == api.root.name]
+    ids = [*dict.fromkeys([*own, *_of_each_state(rows)])]
+    trees = []
+    for id in ids[: max(MAX_READ, min(MAX_CHANGEABLE, len(own)))]:
+        items = _read(client, api, detail_path(target.api, id))
+        if items:
+            trees.append(_tree(api, items[0], items))
+    return tuple(trees)
+
+
+def _read(client: HttpClient, api: Api, path: str) -> list[Observation]:
+    """Return the observations of a read; none if the id may not be sent to this target."""
+    try:
+        exchange = client.send("GET", path)
+    except NotAllowed:
+        return []
+    if exchange.status != 200:
+        return []
+    return list(api.parse.observations(exchange.operation, exchange.json()))
+
+
+def _of_each_state(rows: Sequence[Observation]) -> Iterator[str]:
+    """Yield the ids of rows: one of each state, then a second one of each, and so on."""
+    by_state: defaultdict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        by_state[row.state].append(row.id)
+    yield from filter(None, chain.from_iterable(zip_longest(*by_state.values())))
+
+
+def _tree(api: Api, top: Observation, items: Sequence[Observation]) -> ItemTree:
+    """Return an item with its parts, which have the ids of their parents."""
+    parts = [i for i in items if i.parent == top.id and api.kind(i.kind).parent == top.kind]
+    return ItemTree(
+        top.kind,
+        top.id,
+        top.name,
+        top.state,
+        top.operation,
+        raw=top.raw,
+        parts=tuple(_tree(api, part, items) for part in parts),
+    )

@@ -1,0 +1,496 @@
+"""Check that obshell's responses are consistent: one by itself, and several over time.
+
+Only rules that hold at any instant are checked. The server reads a dag, its nodes and their sub
+tasks one after the other, and the scheduler writes a tick in several steps: so an item is compared
+with its parts only when its state is final. Facts:
+github.com/oceanbase/obshell at 61ee147 (ob/agent/engine, ob/agent/service/task), and recordings of
+a running obshell 4.5.0.0, which outrank it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar, Final
+
+from oceanmock.checks import (
+    Check,
+    CheckResult,
+    Subject,
+    check,
+    instant,
+    numbered,
+    objects,
+    whole,
+)
+from oceanmock.clock import MILLISECOND
+from oceanmock.observations import (
+    SKEW,
+    ApiHistory,
+    Call,
+    Members,
+    Sample,
+    in_order,
+    items_in,
+    listed_once,
+    not_in_future,
+)
+from oceanmock.obshell import quirks
+from oceanmock.obshell.api import API
+from oceanmock.obshell.ids import InvalidGenericId, parse_generic_id
+from oceanmock.obshell.quirks import GO_BOOLEANS, GO_FALSE, has_panicked
+
+Json = Mapping[str, Any]
+
+FINAL: Final = frozenset({"FAILED", "SUCCEED"})
+LOG: Final = "getFullSubTaskLogs"
+UNFINISHED_LISTS: Final = frozenset(
+    {"getUnfinishedDags", "getClusterUnfinishDags", "getAgentUnfinishDags"}
+)
+CLUSTER_DAGS: Final = frozenset(
+    {"getAllClusterDags", "getClusterUnfinishDags", "getObLastMaintenanceDag"}
+)
+AGENT_DAGS: Final = frozenset(
+    {"getAllAgentDags", "getAgentUnfinishDags", "getAgentLastMaintenanceDag"}
+)
+MAINTENANCE_DAGS: Final = frozenset(
+    {"getObLastMaintenanceDag", "getAgentLastMaintenanceDag", "getAllAgentsLastMaintenanceDag"}
+)
+UNMAINTAINED: Final = 1
+"""The maintenance type of a dag that holds no lock (maintenance_type.go:42-48)."""
+ALWAYS_DETAILED: Final = frozenset(
+    {"getAllAgentsLastMaintenanceDag", "getAgentMainDags", "getAllAgentDags", "getAllClusterDags"}
+)
+"""The lists that may have details despite show_details=false: an agent does not forward it for the
+first two (ob/agent/executor/task/dag.go:434-468, 615-643), and versions before 4.3.1 do not read it
+for the others (agent/executor/task/dag.go)."""
+
+RULES: Final = quirks.RULES
+RENDERS_UNKNOWN_PATHS: Final = True
+is_explained = quirks.is_explained
+
+# --- errors ---------------------------------------------------------------------------------------
+
+STATUS_BY_CODE: Final[Mapping[str, tuple[int, ...]]] = {
+    "Task.NotFound": (404,),
+    "Common.NotFound": (404,),
+    "Task.GenericID.Invalid": (400,),
+    "Task.Dag.Operator.": (400,),
+    "Task.Node.Operator.": (400,),
+    "Common.BindJsonFailed": (400,),
+    "Common.IllegalArgument": (400,),
+    "Request.Header.NotFound": (400, 401),
+    "Security.Authentication.": (401,),
+    "Common.Unauthorized": (401,),
+    "Common.Unexpected": (500,),
+    "Agent.OceanBase.NotHold": (500,),
+    "Gorm.NoRowAffected": (500,),
+}
+"""The statuses of an errCode, or of a prefix of errCodes (errorcode.go:23-30,75,346-405)."""
+ABOUT_THE_REQUEST: Final = ("Task.", "Common.", "Request.", "Security.")
+"""Prefixes of errCodes about the request. Others concern an agent, a cluster or a database, and may
+differ between servers."""
+REASONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "Dag": {
+        "RETRY": ("RetryNotFailedDag", "RetryNotAllowed"),
+        "ROLLBACK": ("RollbackNotFailedDag", "RollbackNotAllowed"),
+        "CANCEL": ("CancelFinishedDag", "CancelNotAllowed"),
+        "PASS": ("PassNotFailedDag", "PassNotAllowed"),
+    },
+    "Node": {"PASS": ("PassNotFailedDag", "PassNotFailedNode", "PassNotAllowed")},
+}
+"""The operators of dags and nodes, and the reasons for which each is refused."""
+TARGETS: Final = {"dagHandler": "Dag", "nodeHandler": "Node"}
+ABOUT_THE_STATE: Final = ("NotFailedDag", "NotFailedNode", "CancelFinishedDag")
+
+
+def _operator(subject: Subject) -> str:
+    """Return the operator that a request asks for; the server reads it in any case."""
+    operator = subject.request_json.get("operator")
+    return operator.upper() if isinstance(operator, str) else ""
+
+
+def code(subject: Subject) -> Iterator[CheckResult]:
+    """Check that an errCode fits the status and, in a refusal, the operator."""
+    code, path, status = subject.error.get("errCode"), "$.error.errCode", subject.status
+    if not isinstance(code, str):
+        return
+    prefix = next((prefix for prefix in STATUS_BY_CODE if code.startswith(prefix)), None)
+    if prefix is not None:
+        statuses = STATUS_BY_CODE[prefix]
+        wrong = f"{code} is answered {status}; it goes with {statuses[0]}."
+        yield check("error.code", status in statuses, path, wrong)
+    is_of_the_request = code.startswith(ABOUT_THE_REQUEST) and subject.operation is not None
+    if status == 400 and is_of_the_request:
+        target, allowed = TARGETS.get(subject.id), list[str]()
+        if target is not None:
+            reasons = REASONS[target].get(_operator(subject), ("NotSupport",))
+            allowed += (f"Task.{target}.Operator.{reason}" for reason in reasons)
+        unread = "Common.IllegalArgument" if target is None else "Common.BindJsonFailed"
+        allowed += ("Task.GenericID.Invalid", unread, "Request.Header.NotFound")
+        wrong = f"{subject.id} is refused with {code}; here it can be {', '.join(allowed)}."
+        yield check("error.code", code in allowed, path, wrong)
+    if status == 404 and is_of_the_request:
+        wrong = f"what is not found is answered {code}, not Task.NotFound."
+        yield check("error.code", code in ("Task.NotFound", "Common.NotFound"), path, wrong)
+    number = whole(subject.error.get("code"))
+    if status == 401 and number is not None:  # SDKs depend on it
+        right: tuple[int, ...] = (
+            (1,) if code == "Security.Authentication.Header.DecryptFailed" else (10008,)
+        )
+        if code.startswith("Request."):  # only without the quirk missing-header-is-400
+            right = (1, 10008)
+        wrong = f"code is {number}; with {code} it is {right[0]}."
+        yield check("error.code", number in right, "$.error.code", wrong)
+
+
+def operators(subject: Subject) -> Iterator[CheckResult]:
+    """Check that an unknown operator is refused."""
+    existing = REASONS.get(TARGETS.get(subject.id, ""), {})
+    if not existing or subject.exchange.method != "POST" or subject.status >= 500:
+        return
+    if _operator(subject) not in existing:
+        operator = subject.request_json.get("operator")
+        known = ", ".join(existing)
+        wrong = f"the operator {operator!r} is accepted; {subject.id} knows {known}."
+        yield check("call.unknown-accepted", subject.status >= 300, "$", wrong)
+
+
+# --- ids, times and counts ------------------------------------------------------------------------
+
+
+def ids(subject: Subject) -> Iterator[CheckResult]:
+    """Check that the returned id matches the requested one, and each generic id its number."""
+    requested = subject.path_ids[-1] if subject.path_ids else ""
+    is_canonical = number_in(requested) is not None
+    if subject.status == 200 and isinstance(subject.data, dict) and is_canonical:
+        actual = subject.data.get("id", requested)
+        wrong = f"{requested} was asked for, and {actual} is answered."
+        yield check("id.differs", actual == requested, "$.data.id", wrong)
+    for kind, name in (("dag", "dag_id"), ("node", "node_id"), ("sub_task", "task_id")):
+        for path, item in items_in(subject, API, kind):
+            number, id = whole(item.get(name)), item.get("id")
+            own = number_in(id) if isinstance(id, str) else None
+            if number is not None and own is not None:
+                wrong = f"the id is {id}, and {name} is {number}."
+                yield check("id.number", own == number, f"{path}.{name}", wrong)
+
+
+def number_in(id: str) -> int | None:
+    """Return the number that an id ends in; None unless it is as the server writes it.
+
+    Its number then has no sign and no leading zeros.
+    """
+    try:
+        generic = parse_generic_id(id)
+    except InvalidGenericId:
+        return None
+    return generic.number if str(generic) == id else None
+
+
+def times(subject: Subject) -> Iterator[CheckResult]:
+    """Check that times are valid, not in the future and, of ended items, in order."""
+    now = None if has_panicked(subject) else subject.at
+    for kind in ("dag", "node", "sub_task"):
+        for path, item in items_in(subject, API, kind):
+            yield from not_in_future(item, path, ("start_time", "end_time"), now)
+            if item.get("state") in FINAL:
+                yield from in_order(item, path, "start_time", "end_time", slack=_slack(item))
+
+
+def _slack(item: Json) -> int:
+    """Return the tolerance: several agents, each with its own clock, write a cluster's times."""
+    return SKEW if str(item.get("id")).startswith("1") else 0
+
+
+def counts(subject: Subject) -> Iterator[CheckResult]:
+    """Check that only sub tasks that ran have a run count and a log (sub_task.go:115-121)."""
+    for path, item in items_in(subject, API, "sub_task"):
+        state, operator = item.get("state"), item.get("operator")
+        has_run, count_path = state in ("RUNNING", *FINAL), f"{path}.execute_times"
+        runs = whole(item.get("execute_times"))
+        if runs is not None and (state, operator) == ("PENDING", "RUN"):
+            wrong = f"a sub task that never ran has run {runs} times."
+            yield check("count.never-run", runs == 0, count_path, wrong)
+        if runs is not None and has_run and operator != "PASS":
+            wrong = f"a sub task that is {state} has never run."
+            yield check("count.never-run", runs >= 1, count_path, wrong)
+        has_log = isinstance(item.get("task_logs"), list)
+        wrong = f"a sub task that is {state} has {'a' if has_log else 'no'} log."
+        yield check("log.presence", has_log == has_run, f"{path}.task_logs", wrong)
+
+
+# --- items and their parts ------------------------------------------------------------------------
+
+
+def dags(subject: Subject) -> Iterator[CheckResult]:
+    """Check each dag with its nodes."""
+    for path, dag in items_in(subject, API, "dag"):
+        yield from _stage(path, dag)
+        yield from _filters(subject, path, dag)
+        nodes = list(numbered(dag.get("nodes"), f"{path}.nodes"))
+        if nodes and dag.get("state") in FINAL:
+            yield from _end(path, dag, [node for _, node in nodes])
+        for (_, lower), (at, upper) in pairwise(nodes):
+            yield from _order(str(dag.get("operator")), lower, upper, at)
+
+
+def _stage(path: str, dag: Json) -> Iterator[CheckResult]:
+    """Check that a dag has as many nodes as stages, and that its stage is one of them."""
+    stage, most, nodes = whole(dag.get("stage")), whole(dag.get("max_stage")), dag.get("nodes")
+    if stage is None or most is None:
+        return
+    wrong = f"stage {stage} is none of {most}."
+    yield check("parent.stage", 1 <= stage <= most, f"{path}.stage", wrong)
+    if isinstance(nodes, list):
+        wrong = f"a dag of {most} stages has {len(nodes)} nodes."
+        yield check("parent.stage", len(nodes) == most, f"{path}.max_stage", wrong)
+
+
+def _filters(subject: Subject, path: str, dag: Json) -> Iterator[CheckResult]:
+    """Check that a list is for the dag that it has."""
+    state, lock, id = dag.get("state"), dag.get("maintenance_type"), str(dag.get("id"))
+    if subject.id in UNFINISHED_LISTS:
+        wrong = f"dag {id} is {state}, and listed as unfinished."
+        is_done = state == "SUCCEED" or (state == "FAILED" and lock == UNMAINTAINED)
+        yield check("filter.ignored", not is_done, path, wrong)
+    if subject.id in MAINTENANCE_DAGS:
+        wrong = f"dag {id} is answered as the last for maintenance, and holds no lock."
+        yield check("filter.ignored", lock != UNMAINTAINED, path, wrong)
+    if subject.id in CLUSTER_DAGS | AGENT_DAGS:
+        is_cluster = subject.id in CLUSTER_DAGS
+        wrong = f"dag {id} is {'an agent' if is_cluster else 'the cluster'}'s."
+        yield check("filter.ignored", id.startswith("1") == is_cluster, path, wrong)
+
+
+def _end(path: str, dag: Json, nodes: Sequence[Json]) -> Iterator[CheckResult]:
+    """Check that a final dag agrees with its nodes (engine/scheduler/dag_handler.go:24-74).
+
+    It is done, or undone, unless a rollback was cancelled. A failed rollback may be retried or
+    passed: the nodes it did not reach stay PENDING/ROLLBACK.
+    """
+    labels = [(str(node.get("state")), str(node.get("operator"))) for node in nodes]
+    states, operators = [state for state, _ in labels], {operator for _, operator in labels}
+    operator, stage, rule = str(dag.get("operator")), whole(dag.get("stage")), "parent.out-of-step"
+    listed, at = ", ".join(states), f"{path}.state"
+    if dag.get("state") == "FAILED":
+        place = stage or 0
+        there = states[place - 1] if 1 <= place <= len(states) else "none"
+        # An operation may come between the reads of the dag and of its nodes.
+        new = {("PENDING", "RETRY"), ("PENDING", "ROLLBACK"), ("SUCCEED", "PASS")}
+        is_new = "FAILED" not in states and not new.isdisjoint(labels)
+        wrong = f"a dag that is FAILED at stage {place} has a node there that is {there}."
+        yield check(rule, there == "FAILED" or is_new, at, wrong)
+        return
+    if "CANCEL" in operators:
+        return
+    if operator in ("RUN", "PASS"):
+        wrong = f"a dag that is SUCCEED/{operator} has nodes that are {listed}."
+        settled = {state for state, of in labels if (state, of) != ("PENDING", "ROLLBACK")}
+        yield check(rule, settled == {"SUCCEED"}, at, wrong)
+    if operator == "ROLLBACK":
+        wrong = f"a dag that was rolled back has nodes that are {listed}."
+        is_undone = set(states) <= {"SUCCEED", "PENDING"}
+        yield check(rule, is_undone and ("PENDING", "ROLLBACK") not in labels, at, wrong)
+    last = {"RUN": len(states), "ROLLBACK": 1}.get(operator)
+    if last is not None:
+        wrong = f"a dag that is SUCCEED/{operator} ends at stage {stage}, not at {last}."
+        yield check("parent.stage", stage == last, f"{path}.stage", wrong)
+
+
+def _order(operator: str, lower: Json, upper: Json, at: str) -> Iterator[CheckResult]:
+    """Check that nodes run in the order of their stages, and are undone in the reverse order."""
+
+    def has_run(node: Json, *operators: str) -> bool:
+        return node.get("state") in ("RUNNING", *FINAL) and node.get("operator") in operators
+
+    if operator == "RUN" and has_run(upper, "RUN", "RETRY"):
+        wrong = "it started before the node of the stage below it had ended."
+        yield check("order.forward", _comes_after(upper, lower), f"{at}.start_time", wrong)
+    if operator == upper.get("operator") == "ROLLBACK" and has_run(lower, "ROLLBACK"):
+        wrong = "it is not undone, or too late, while the node of the stage below it is."
+        passed = upper.get("state") == "SUCCEED" and _comes_after(lower, upper)
+        yield check("rollback.order", passed, f"{at}.end_time", wrong)
+
+
+def _comes_after(later: Json, earlier: Json) -> bool:
+    """Return whether one node started after the other ended; True if a time is unreadable."""
+    start, end = instant(later.get("start_time")), instant(earlier.get("end_time"))
+    return start is None or end is None or end <= start + _slack(later)
+
+
+def nodes(subject: Subject) -> Iterator[CheckResult]:
+    """Check that a final node agrees with its parts (engine/scheduler/task_handler.go:74-235)."""
+    for path, node in items_in(subject, API, "node"):
+        sub_tasks = objects(node.get("sub_tasks"))
+        states = {str(item.get("state")) for item in sub_tasks}
+        state, operator = node.get("state"), node.get("operator")
+        listed, at = " and ".join(sorted(states)), f"{path}.state"
+        if states and state == "SUCCEED":
+            wrong = f"a node that is SUCCEED has sub tasks that are {listed}."
+            allowed = {"SUCCEED", "PENDING"} if operator == "ROLLBACK" else {"SUCCEED"}
+            yield check("parent.out-of-step", states <= allowed, at, wrong)
+        if states and state == "FAILED" and operator != "CANCEL":
+            wrong = f"a node that is FAILED has no sub task that is: they are {listed}."
+            is_being_passed = any(item.get("operator") == "PASS" for item in sub_tasks)
+            yield check("parent.out-of-step", "FAILED" in states or is_being_passed, at, wrong)
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+
+def lists(subject: Subject) -> Iterator[CheckResult]:
+    """Check that no item is listed twice, and that dags have nodes unless show_details is false."""
+    is_list = subject.id == LOG or any(r.id == subject.id and r.lists for r in API.routes)
+    if is_list and isinstance(subject.data, dict):
+        yield from listed_once(subject.data.get("contents"), "$.data.contents")
+    texts = [text for name, text in subject.query if name == "show_details"]
+    expected = not set(texts) & GO_FALSE
+    is_free = subject.id in ALWAYS_DETAILED and not expected
+    if len(texts) > 1 or not set(texts) <= GO_BOOLEANS or is_free:
+        return
+    for path, dag in items_in(subject, API, "dag"):
+        if "nodes" in dag:
+            wrong = f"details are {'' if expected else 'not '}asked for, and nodes is"
+            actual = "null" if dag["nodes"] is None else "there"
+            passed = (dag["nodes"] is not None) == expected
+            yield check("details.ignored", passed, f"{path}.nodes", f"{wrong} {actual}.")
+
+
+def logs(subject: Subject) -> Iterator[CheckResult]:
+    """Check that the lines of a log are of one sub task, with its runs in order.
+
+    What the cluster keeps comes from several agents, in any order.
+    """
+    lines = subject.data.get("contents") if isinstance(subject.data, dict) else None
+    if subject.id != LOG or subject.status != 200 or not lines:
+        return
+    requested, path = subject.path_ids[-1] if subject.path_ids else "", "$.data.contents"
+    runs = [n for line in objects(lines) if (n := whole(line.get("execute_times"))) is not None]
+    if not requested.startswith("1"):
+        wrong = f"the lines are of the runs {runs[:20]}, which are not in order."
+        yield check("log.order", runs == sorted(runs), path, wrong)
+    own = number_in(requested)
+    for place, line in numbered(lines, path) if own is not None else ():
+        number = whole(line.get("sub_task_id"))
+        if number is not None:
+            wrong = f"the line is of sub task {number}, and {requested} was asked for."
+            yield check("id.differs", own == number, f"{place}.sub_task_id", wrong)
+
+
+CHECKS: Final[tuple[Check, ...]] = (
+    code,
+    operators,
+    ids,
+    times,
+    counts,
+    dags,
+    nodes,
+    lists,
+    logs,
+    quirks.quirks,
+)
+
+# --- over time ------------------------------------------------------------------------------------
+
+
+class DagHistory(ApiHistory):
+    """Checks of dags over time: clocks and logs."""
+
+    members: ClassVar = {
+        "dag": Members(
+            ("dag_id", "name", "max_stage", "maintenance_type", "maintenance_key"),
+            ("start_time", "end_time"),
+            settled=FINAL,
+        ),
+        "node": Members(("node_id", "name"), ("start_time", "end_time"), settled=FINAL),
+        # The agent of a sub task is written with each run (ob/agent/service/task/sub_task.go).
+        "sub_task": Members(("task_id", "name"), ("start_time", "end_time"), "execute_times"),
+    }
+    one_view: ClassVar = frozenset({"additional_data", "task_logs"})
+
+    def __init__(self, *, is_shared: bool) -> None:
+        super().__init__(is_shared=is_shared)
+        self._lines: dict[str, list[Any]] = {}
+        self._failed: dict[str, tuple[int, int]] = {}
+
+    def clock_of(self, subject: Subject) -> str | None:
+        """Return the agent's clock, or another's: a FOLLOWER forwards what it has authorized.
+
+        After a panic the timestamp is the server's start.
+        """
+        is_guarded = subject.operation is not None and not subject.contract.is_open(subject.id)
+        name = f"{super().clock_of(subject)} {is_guarded and subject.status == 200}"
+        return None if has_panicked(subject) else name
+
+    def slack(self, sample: Sample) -> int:
+        """Return the tolerance: one clock sets an agent's times, several set a cluster's."""
+        return SKEW if sample.id.startswith("1") else MILLISECOND
+
+    def results(
+        self, subject: Subject, samples: Sequence[Sample], latest: Mapping[tuple[str, str], Sample]
+    ) -> Iterator[CheckResult]:
+        """Check logs: they only grow, and each failed run adds its lines.
+
+        Other agents may add lines of the cluster's sub tasks late.
+        """
+        for sample in samples:
+            lines = sample.raw.get("task_logs")
+            if sample.kind == "sub_task" and isinstance(lines, list):
+                yield from self._log(sample, lines)
+        sub_task = latest.get(("sub_task", subject.path_ids[-1])) if subject.path_ids else None
+        if subject.id != LOG or subject.status != 200 or sub_task is None:
+            return
+        runs = _failed_runs(sub_task)
+        if runs is not None and isinstance(subject.data, dict):
+            rows = objects(subject.data.get("contents"))
+            last = max([whole(row.get("execute_times")) or 0 for row in rows], default=0)
+            wrong = f"the sub task has failed in run {runs}, and its last line is of run {last}."
+            yield check("log.stale", last >= runs, "$.data.contents", wrong)
+
+    def _log(self, sub_task: Sample, lines: list[Any]) -> Iterator[CheckResult]:
+        id, path = sub_task.id, f"{sub_task.path}.task_logs"
+        before = self._lines.get(id, [])
+        self._lines[id] = lines
+        is_kept = lines[: len(before)] == before
+        if id.startswith("1"):
+            is_kept = not Counter(map(str, before)) - Counter(map(str, lines))
+        wrong = f"the log of sub task {id} had {len(before)} lines, which are not there any more."
+        yield check("log.rewritten", is_kept, path, wrong)
+        runs = _failed_runs(sub_task)
+        if runs is not None:
+            last_run, last_length = self._failed.setdefault(id, (runs, len(lines)))
+            if runs > last_run:
+                wrong = f"sub task {id} has failed in run {runs}, and its log does not say why."
+                yield check("log.stale", len(lines) > last_length, path, wrong)
+                self._failed[id] = (runs, len(lines))
+
+    def runs(self, before: Sample, now: Sample, calls: Sequence[Call]) -> tuple[int, int | None]:
+        """Return the runs: all are counted, and each has a new start."""
+        old, new = (instant(item.raw.get("start_time")) for item in (before, now))
+        return int(old is not None and new is not None and new > old), None
+
+    def is_waiting(self, sample: Sample) -> bool:
+        """Return whether the current node of a RUNNING dag runs though its sub tasks ended."""
+        nodes, stage = objects(sample.raw.get("nodes")), whole(sample.raw.get("stage")) or 0
+        if sample.state != "RUNNING" or not 1 <= stage <= len(nodes):
+            return False
+        node = nodes[stage - 1]
+        states = {str(item.get("state")) for item in objects(node.get("sub_tasks"))}
+        is_run = (node.get("state"), node.get("operator")) == ("RUNNING", "RUN")
+        return is_run and bool(states) and states <= FINAL
+
+    def is_refused_for_state(self, subject: Subject, before: Sample) -> bool:
+        """Return whether the errCode names the state."""
+        return str(subject.error.get("errCode", "")).endswith(ABOUT_THE_STATE)
+
+
+def _failed_runs(sub_task: Sample) -> int | None:
+    """Return in which run a sub task failed; None if it did not, or if its log may come late."""
+    is_failed = sub_task.state == "FAILED" and sub_task.operation != "PASS"
+    is_late = sub_task.id.startswith("1")
+    return whole(sub_task.raw.get("execute_times")) if is_failed and not is_late else None
+
+
+HISTORY: Final = DagHistory

@@ -1,0 +1,353 @@
+"""The probes of obshell: ids, spellings, headers, details, operators and bodies.
+
+The ids are the target's own or a cluster's, never another agent's: it would contact that agent. The
+expected responses were recorded from obshell 4.5.0.0 (tests/data/obshell); those of a server
+without a quirk are expected as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import orjson
+
+from oceanmock.checks import Probe, Probes, missing_rows, objects
+from oceanmock.observations import ItemTree, ProbeTarget
+from oceanmock.obshell.api import API, PREFIX, TASK_PREFIX
+from oceanmock.obshell.auth import Sealed
+from oceanmock.obshell.conformance import CLUSTER_AGENT
+from oceanmock.obshell.ids import IdKind, local_id
+
+Statuses = frozenset[int]
+
+LARGEST_NUMBER: Final = 9223372036854775807
+"""A number that no item has."""
+OK: Final = frozenset({200})
+REFUSED: Final = frozenset({400})
+UNKNOWN: Final = frozenset({404})
+UNAUTHORIZED: Final = frozenset({401})
+NOT_LET_IN: Final = frozenset({400, 401})
+"""The statuses without a header: 400, as recorded, or 401 without the quirk."""
+
+OPEN_NAMES: Final = ("info", "secret", "time", "git-info", "status")
+LIST_STATUSES: Final = {
+    "dags/agent": OK,
+    "dags/ob": OK | REFUSED | UNKNOWN,
+    "dag/maintain/agent": OK | UNKNOWN,
+    "dag/maintain/agents": OK | UNKNOWN,
+    "dag/maintain/ob": OK | REFUSED | UNKNOWN,
+    "dag/unfinish": OK,
+    "dag/ob/unfinish": OK | REFUSED | UNKNOWN,
+    "dag/agent/unfinish": OK,
+    "dag/agent/main_dags": OK,
+}
+"""The lists and their statuses: an agent outside a cluster refuses, or has no rows."""
+TEMPLATES: Final = ("dag/{}", "node/{}", "sub_task/{}", "sub_task/{}/logs")
+INVALID: Final = ("Task.GenericID.Invalid",)
+NOT_FOUND: Final = ("Task.NotFound",)
+INVALID_IDS: Final = (
+    "abc",
+    "maintain",
+    "0",
+    "1",
+    "2",
+    "3",
+    "6123",
+    "1x",
+    "1" + "9" * 30,
+    "221307064330288",
+    "2x130706433028861",
+    "29999999999028861",
+    "300000000000000000000000000000000000000000000",
+    "3000000000000000000000000000000000000001028861",
+    "null",
+    "{}",
+    " ",
+    "é",
+    "\x00",
+    "9" * 400,
+)
+"""Invalid generic ids, by lone.json; none of them names an address."""
+INVALID_TAILS: Final = ("", "x", "1x", " 1", "0x1", "9" * 22)
+NOT_UTF8: Final = ("%FF", "%C3%28", "%00")
+SPELLINGS: Final = ("true", "True", "TRUE", "t", "T", "1", "false", "False", "F", "f", "0", "")
+SPELLINGS_OF_LISTS: Final = ("true", "False", "0", "")
+NO_BOOLEANS: Final = ("maybe", "2", "tRUE", "yes", "%FF")
+UNKNOWN_OPERATORS: Final = ("NOPE", "RUN", " RETRY ", "RETRY\u0000", "R\u00c9TRY")
+BAD_BODIES: Final = (
+    b"{}",
+    b'{"operator":""}',
+    b'{"operator":null}',
+    b'{"operator":1}',
+    b'{"operator":["RETRY"]}',
+    b'{"operator":{}}',
+    b"[]",
+    b'"RETRY"',
+    b'{"operator":',
+    b" ",
+    b'{"operator":"NOPE"} x',
+    b"\xff\xfe",
+    b"[" * 5000 + b"]" * 5000,
+)
+LONG_AGO: Final = 10 * 365 * 86400
+"""A span in seconds that is longer than any server's clock is slow."""
+NOISE: Final = "bm9pc2U="
+WRONG_HEADERS: Final = ("!!!", "e30=", "A" * 172)
+SUCCESS_CODES: Final = {
+    "ROLLBACK": "RollbackNotFailedDag",
+    "RETRY": "RetryNotFailedDag",
+    "CANCEL": "CancelFinishedDag",
+    "PASS": "PassNotFailedDag",
+}
+"""The reasons for which a dag that is SUCCEED refuses each operator."""
+
+
+def ids_of_nothing(target: ProbeTarget) -> Sequence[str]:
+    """Return ids that nothing has, for the operators that have to be refused."""
+    return (*_unknown_ids(target), *INVALID_IDS[:4])
+
+
+def list_targets(identity: str) -> Sequence[str]:
+    """Return the lists in which an agent's dags are found; only one with OceanBase has dags/ob."""
+    names = ("dag/unfinish", "dags/agent", *(("dags/ob",) if identity == CLUSTER_AGENT else ()))
+    return [f"{TASK_PREFIX}/{name}?show_details=false" for name in names]
+
+
+def probes(target: ProbeTarget) -> Probes:
+    """Yield every probe; operators only if the run writes, and only to be refused."""
+    yield from _open()
+    yield from _ids(target)
+    yield from _details(target.items)
+    yield from _headers(target)
+    yield from _passwords(target)
+    yield from _reads(target.items)
+    yield from unlisted(target)
+    if target.writes:
+        yield from _operators_of_nothing(target)
+        yield from _operators(target.own)
+        for dag in target.own:
+            yield from _operators_of_ended(dag)
+        for method in ("PUT", "PATCH", "DELETE"):  # they are 404: HandleMethodNotAllowed is off
+            for id in _unknown_ids(target):
+                what, path = f"{method} of a dag", f"{TASK_PREFIX}/dag/{id}"
+                yield Probe(what, method, path, UNKNOWN, accepted="method.accepted")
+
+
+def _unknown_ids(target: ProbeTarget) -> tuple[str, ...]:
+    """Return an unknown id of the agent itself, if its address is known."""
+    return (_own_id(target, LARGEST_NUMBER),) if target.own_address is not None else ()
+
+
+def _own_id(target: ProbeTarget, number: int | str, kind: IdKind = "local") -> str:
+    """Return an id of the target's own with a number, or with a text in its place."""
+    ip, port = target.own_address or ("127.0.0.1", 1)
+    return local_id(0, ip=ip, port=port, kind=kind)[:-1] + str(number)
+
+
+# --- reads ----------------------------------------------------------------------------------------
+
+
+def _get(what: str, path: str, statuses: Statuses, *codes: str, wrong: bool = True) -> Probe:
+    return Probe(what, "GET", f"{TASK_PREFIX}/{path}", statuses, codes, is_wrong=wrong)
+
+
+def _open() -> Iterator[Probe]:
+    """Yield reads without credentials; there, too, an undecryptable header is refused."""
+    for name in OPEN_NAMES:
+        path, headers = f"{PREFIX}/{name}", {"X-OCS-Header": NOISE}
+        yield Probe(name, "GET", path, OK, auth=None, is_wrong=False)
+        what = f"{name} with a header that cannot be decrypted"
+        yield Probe(what, "GET", path, UNAUTHORIZED, auth=None, headers=headers)
+    yield _get("an unknown path", "nothing/at/all", UNKNOWN, "Common.NotFound")
+
+
+def _ids(target: ProbeTarget) -> Iterator[Probe]:
+    """Yield reads of invalid and of unknown ids."""
+    nobodys = _unknown_ids(target)
+    for template in TEMPLATES:
+        missing = UNKNOWN | OK if template.endswith("logs") else UNKNOWN  # a quirk of its own
+        for id in INVALID_IDS:
+            path = template.format(quote(id, safe=""))
+            yield _get(f"the id {id[:40]!r}", path, REFUSED, *INVALID)
+        for raw in NOT_UTF8:
+            yield _get(f"the id {raw}", template.format(raw), REFUSED, *INVALID)
+        yield _get(
+            "an id of the cluster", template.format(f"1{LARGEST_NUMBER}"), missing, *NOT_FOUND
+        )
+        for id in nobodys:
+            yield _get("an id of nothing", template.format(id), missing, *NOT_FOUND)
+        for tail in INVALID_TAILS if nobodys else ():
+            path = template.format(quote(_own_id(target, tail), safe=""))
+            yield _get(f"an id that ends in {tail[:20]!r}", path, REFUSED, *INVALID)
+        if nobodys:
+            path = template.format(_own_id(target, LARGEST_NUMBER, "obproxy"))
+            yield _get("an id of obproxy", path, UNAUTHORIZED | missing)
+
+
+def _details(dags: Sequence[ItemTree]) -> Iterator[Probe]:
+    """Yield every spelling of show_details that Go accepts, and some that it does not."""
+    items = {item.kind: item for dag in reversed(dags) for item in reversed([*dag.all()])}
+    for path in (*LIST_STATUSES, *(f"{kind}/{item.id}" for kind, item in items.items())):
+        is_list = path in LIST_STATUSES
+        allowed = LIST_STATUSES.get(path, OK)
+        for text in SPELLINGS_OF_LISTS if is_list else SPELLINGS:
+            what = f"show_details={text}"
+            yield _get(what, f"{path}?{what}", allowed, wrong=False)
+        odd = REFUSED | allowed if is_list or path.startswith("sub_task") else REFUSED
+        for text in NO_BOOLEANS[: 1 if is_list else 5]:
+            yield _get(f"show_details={text}", f"{path}?show_details={text}", odd)
+        yield _get("a parameter nobody knows", f"{path}?other=1", allowed, wrong=False)
+
+
+def _reads(dags: Sequence[ItemTree]) -> Iterator[Probe]:
+    """Yield reads of every item, by itself and in its lists, twice; and with a leading zero."""
+    for _ in range(2):
+        for dag in dags[:8]:
+            yield _get("a dag", f"dag/{dag.id}", OK, wrong=False)
+            for node in dag.parts[:4]:
+                yield _get("a node", f"node/{node.id}", OK, wrong=False)
+                for sub_task in node.parts[:2]:
+                    yield _get("a sub task", f"sub_task/{sub_task.id}", OK, wrong=False)
+                    yield _get("a log", f"sub_task/{sub_task.id}/logs", OK, wrong=False)
+        for path, statuses in LIST_STATUSES.items():
+            yield _get("a list", path, statuses, wrong=False)
+    for dag in [dag for dag in dags[:3] if dag.id[0] == "2"]:
+        what, rule = "a dag by its id with a leading zero", "id.spelling"
+        path = f"{TASK_PREFIX}/dag/{dag.id[:16]}0{dag.id[16:]}"
+        yield Probe(what, "GET", path, UNKNOWN, NOT_FOUND, accepted=rule)
+
+
+def unlisted(target: ProbeTarget) -> Probes:
+    """Check that the list of the agent's own dags has the known ones.
+
+    A FOLLOWER forwards the request, and so lists its master's dags.
+    """
+    if target.identity == "FOLLOWER":
+        return
+    response = yield _get("a list", "dags/agent?show_details=false", OK, wrong=False)
+    if response is not None and response.status == 200:
+        data = response.data if isinstance(response.data, dict) else {}
+        ids = {str(item.get("id")) for item in objects(data.get("contents"))}
+        own = [dag.id for dag in target.items if dag.id[:1] in "23"]
+        yield response, missing_rows(ids, own)
+
+
+# --- credentials ----------------------------------------------------------------------------------
+
+
+def _headers(target: ProbeTarget) -> Iterator[Probe]:
+    """Yield requests without a header, and with undecryptable headers, of unknown ids."""
+    id = (*_unknown_ids(target), f"1{LARGEST_NUMBER}")[0]
+    for route in API.routes:
+        method, path = "POST" if route.changes else "GET", route.path.replace("{id}", id)
+        if path.startswith(TASK_PREFIX) and (method == "GET" or target.writes):
+            what, rule = "a request without a security header", "auth.missing-accepted"
+            yield Probe(what, method, path, NOT_LET_IN, accepted=rule, auth=None)
+            yield _with_header(method, path, NOISE)
+    for value in WRONG_HEADERS:
+        yield _with_header("GET", f"{TASK_PREFIX}/dag/unfinish", value)
+
+
+def _with_header(method: str, path: str, value: str) -> Probe:
+    return Probe(
+        f"a security header of {value[:20]}",
+        method,
+        path,
+        UNAUTHORIZED,
+        ("Security.Authentication.Header.DecryptFailed",),
+        accepted="auth.wrong-accepted",
+        auth=None,
+        headers={"X-OCS-Header": value},
+    )
+
+
+def _passwords(target: ProbeTarget) -> Iterator[Probe]:
+    """Yield one wrong password, an expired header, and a header sealed for another request.
+
+    A SINGLE agent checks no password, unless it has one of its own. With an empty password the time
+    is not checked.
+    """
+    own = target.auth
+    if not isinstance(own, Sealed) or target.identity in ("", "SINGLE", "FOLLOWER"):
+        return
+
+    def elsewhere(request: Any) -> Any:
+        """Return the request with the header of another request."""
+        intended = request.url
+        request.url = f"{intended}?show_details=true"
+        sealed = own(request)
+        sealed.url = intended
+        return sealed
+
+    agent = None if own.agent_password is None else "not the password"
+    late = Sealed(own.password, own.agent_password, lifetime=-LONG_AGO, verify=own.verify)
+    attempts: list[tuple[str, Any, tuple[str, ...]]] = [
+        ("a wrong password", Sealed("not the password", agent, verify=own.verify), ()),
+        ("a header that has expired", late, ("Security.Authentication.Expired",)),
+        ("a header of another request", elsewhere, ("Security.Authentication.Header.UriMismatch",)),
+    ]
+    if not own.password:
+        del attempts[1]
+    path, rule = f"{TASK_PREFIX}/dag/unfinish", "auth.wrong-accepted"
+    for what, auth, codes in attempts:
+        yield Probe(what, "GET", path, UNAUTHORIZED, codes, accepted=rule, auth=auth)
+
+
+# --- operators that have to be refused ------------------------------------------------------------
+
+
+def _post(what: str, path: str, body: Any, code: str = "", statuses: Statuses = REFUSED) -> Probe:
+    """Return a request to be refused; ``body`` is an operator, or a body as it is."""
+    body = orjson.dumps({"operator": body}) if isinstance(body, str) else body
+    codes, rule = (code,) if code else (), "call.illegal-accepted"
+    return Probe(what, "POST", f"{TASK_PREFIX}/{path}", statuses, codes, rule, body=body)
+
+
+def _operators_of_nothing(target: ProbeTarget) -> Iterator[Probe]:
+    """Yield operators on unknown and on invalid ids."""
+    for id in _unknown_ids(target):
+        yield _post("RETRY of nothing", f"dag/{id}", "RETRY", NOT_FOUND[0], UNKNOWN)
+        yield _post("PASS of nothing", f"node/{id}", "PASS", NOT_FOUND[0], UNKNOWN)
+        what = "an unknown operator on an unknown node"
+        yield _post(what, f"node/{id}", "NOPE", "Task.Node.Operator.NotSupport")
+        for body in BAD_BODIES:
+            for path in (f"dag/{id}", f"node/{id}"):
+                yield _post(f"the body {body[:30]!r}", path, body, "Common.BindJsonFailed")
+    for id in INVALID_IDS[:4]:
+        yield _post(f"RETRY of {id}", f"dag/{id}", "RETRY", INVALID[0])
+        yield _post(f"PASS of {id}", f"node/{id}", "PASS", INVALID[0])
+
+
+def _operators(dags: Sequence[ItemTree]) -> Iterator[Probe]:
+    """Yield unknown operators, and an id in the body."""
+    for dag in dags[:4]:
+        path = f"dag/{dag.id}"
+        for operator in UNKNOWN_OPERATORS:
+            what, code = f"the operator {operator!r}", "Task.Dag.Operator.NotSupport"
+            yield _post(what, path, operator, code)
+        for node in dag.parts[:1]:
+            for operator in ("RETRY", "NOPE"):
+                what, code = f"{operator} of a node", "Task.Node.Operator.NotSupport"
+                yield _post(what, f"node/{node.id}", operator, code)
+        foreign = orjson.dumps({"operator": "NOPE", "id": f"1{LARGEST_NUMBER}"})
+        yield _post("an id in the body", path, foreign)
+
+
+def _operators_of_ended(dag: ItemTree) -> Iterator[Probe]:
+    """Yield the operators that a final state forbids."""
+    path, prefix = f"dag/{dag.id}", "Task.Dag.Operator"
+    if dag.state == "SUCCEED":
+        for operator, reason in SUCCESS_CODES.items():
+            for text in (operator, operator.lower()):
+                what = f"{text} of a dag that is SUCCEED"
+                yield _post(what, path, text, f"{prefix}.{reason}")
+        for node in dag.parts[:1]:
+            what, code = "PASS of a node of it", "Task.Node.Operator.PassNotFailedDag"
+            yield _post(what, f"node/{node.id}", "PASS", code)
+    if dag.state == "FAILED":
+        yield _post("CANCEL of a FAILED dag", path, "CANCEL", f"{prefix}.CancelFinishedDag")
+        for node in [node for node in dag.parts if node.state == "SUCCEED"][:1]:
+            what, code = "PASS of a node that SUCCEED", "Task.Node.Operator.PassNotFailedNode"
+            yield _post(what, f"node/{node.id}", "PASS", code)

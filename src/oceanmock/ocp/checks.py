@@ -1,0 +1,494 @@
+"""Check that OCP's responses are consistent: one by itself, and several over time.
+
+Only rules that hold at any instant are checked. The server reads a task and its subtasks one after
+the other while the scheduler runs: so a task is compared with its subtasks only when its status is
+final. Facts: github.com/oceanbase/ocp-express at eb6f2117
+(task/task-service/src/main/java/com/oceanbase/ocp/task/engine) and the samples of the public pages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from typing import Any, ClassVar, Final
+
+from oceanmock.checks import (
+    Check,
+    CheckResult,
+    Rule,
+    Subject,
+    check,
+    instant,
+    numbered,
+    objects,
+    whole,
+)
+from oceanmock.clock import SECOND
+from oceanmock.observations import (
+    FUTURE,
+    SKEW,
+    ApiHistory,
+    Call,
+    Members,
+    Sample,
+    in_order,
+    items_in,
+    listed_once,
+    not_in_future,
+)
+from oceanmock.ocp.api import API
+from oceanmock.ocp.parse import UNDER_WAY
+
+Json = Mapping[str, Any]
+Subtasks = Sequence[tuple[str, Json]]
+"""The subtasks of a task, each with its JSON path."""
+
+LIST: Final = "listTaskInstances"
+ENDED: Final = frozenset({"FAILED", "SUCCESSFUL"})
+BACKWARDS: Final = frozenset({"ROLLBACK", "ROLLBACK_SKIP"})
+DOCUMENTED: Final = frozenset({"RUNNING", "FAILED", "SUCCESSFUL"})
+"""The documented statuses; ABORTED is not, and a server may not support it as a filter."""
+LEAST_MOST: Final = 100
+"""The page size that every server must allow; above it, a server may have a limit of its own."""
+LARGEST_VALUES: Final = {"page": 2**31 - 1, "size": 2000}
+CODES: Final[Mapping[int, tuple[int, str]]] = {
+    20000: (404, "an unknown task or subtask"),
+    20003: (400, "an operation that the state does not allow"),
+    20004: (400, "a rollback that is prohibited"),
+    30014: (403, "a permission that is missing"),
+}
+"""ocp-express' codes with their status and meaning (ErrorCodes.java); OCP's others are not public,
+and pass."""
+
+RULES: Final[Mapping[str, Rule]] = {}
+RENDERS_UNKNOWN_PATHS: Final = False
+"""Another API of OCP, or a proxy, may respond to a path that is no operation."""
+
+
+def is_explained(subject: Subject) -> bool:
+    """Return whether a path without the method fails, as in ocp-express.
+
+    (RestExceptionHandler.java:343-358; not verified for OCP.)
+    """
+    operation = subject.operation
+    is_unknown = operation is not None and subject.exchange.method != operation.method
+    return subject.status >= 500 and is_unknown
+
+
+def code(subject: Subject) -> Iterator[CheckResult]:
+    """Check that a code of ocp-express has its documented meaning."""
+    number, path = whole(subject.error.get("code")), "$.error.code"
+    if subject.operation is None or number is None or number not in CODES:
+        return
+    status, means = CODES[number]
+    wrong = f"code {number} is that of {means}, which is answered {status}, not {subject.status}."
+    yield check("error.code", status == subject.status, path, wrong)
+    if number == 20004:
+        wrong = "code 20004 is that of a prohibited rollback, and no rollback was asked for."
+        yield check("error.code", subject.id == "rollbackTask", path, wrong)
+
+
+def ids(subject: Subject) -> Iterator[CheckResult]:
+    """Check that the returned id matches the requested id."""
+    requested = subject.path_ids[-1] if subject.path_ids else ""
+    if subject.status != 200 or not isinstance(subject.data, dict) or "id" not in subject.data:
+        return
+    if requested.isascii() and requested.isdigit():
+        actual = subject.data["id"]
+        wrong = f"{requested} was asked for, and {actual} is answered."
+        yield check("id.differs", str(actual) == str(int(requested)), "$.data.id", wrong)
+
+
+def times(subject: Subject) -> Iterator[CheckResult]:
+    """Check that times are valid, in order and not in the future, and there when they have to be.
+
+    An ended item has a finishTime, a running one none, and one that never started no times.
+    """
+    now = subject.at
+    for kind in ("task", "subtask"):
+        for path, item in items_in(subject, API, kind):
+            # The database's clock sets createTime, the server's startTime.
+            yield from in_order(item, path, "createTime", "startTime", slack=FUTURE)
+            yield from in_order(item, path, "startTime", "finishTime")
+            yield from not_in_future(item, path, ("createTime", "startTime", "finishTime"), now)
+            for name, is_required in _required_times(kind, item).items():
+                status, other = item.get("status"), "no" if is_required else "a"
+                wrong = f"a {kind} that is {status} has {other} {name}."
+                passed = (item.get(name) is not None) == is_required
+                yield check("time.finish", passed, f"{path}.{name}", wrong)
+
+
+def _required_times(kind: str, item: Json) -> dict[str, bool]:
+    """Return which times an item must have, and which it must not have."""
+    status = str(item.get("status"))
+    if kind == "task":
+        return {"finishTime": True} if status in ENDED else {}
+    is_running = status in ("RUNNING", "CANCELING")
+    never_ran = (status, item.get("operation")) == ("PENDING", "EXECUTE")
+    if "runTime" not in item or not (never_ran or is_running or status in ENDED):
+        return {}  # a row of a list has no times
+    return {"startTime": not never_ran, "finishTime": status in ENDED}
+
+
+# --- a task and its subtasks ----------------------------------------------------------------------
+
+
+def tasks(subject: Subject) -> Iterator[CheckResult]:
+    """Check each task with its subtasks."""
+    for path, task in items_in(subject, API, "task"):
+        subtasks = list(numbered(task.get("subtasks"), f"{path}.subtasks"))
+        yield from _parent(path, task, subtasks)
+        yield from listed_once(task.get("subtasks"), f"{path}.subtasks")
+        by_id = {id: item for _, item in subtasks if (id := whole(item.get("id"))) is not None}
+        if any("upstreams" in item for item in by_id.values()):
+            yield from _graph(path, subtasks, by_id)
+        if "operation" in task:
+            order = _undone_last_first if task["operation"] == "ROLLBACK" else _done_first
+            for at, item in subtasks:
+                yield from order(at, item, by_id)
+
+
+def skips(subject: Subject) -> Iterator[CheckResult]:
+    """Check that no skipped subtask has failed (JavaSubtaskRunner.java:32-108)."""
+    for path, subtask in items_in(subject, API, "subtask"):
+        if subtask.get("operation") in ("SKIP", "ROLLBACK_SKIP"):
+            status = subtask.get("status")
+            wrong = f"a subtask is {status}/{subtask['operation']}."
+            yield check("call.skip-runs", status != "FAILED", f"{path}.status", wrong)
+
+
+def _parent(path: str, task: Json, subtasks: Subtasks) -> Iterator[CheckResult]:
+    """Check that an ended task agrees with its subtasks (RunningTaskWorker:86-119,143-176).
+
+    A subtask that has run and prohibits rollback prohibits that of its task (:160-174).
+    """
+    items = [item for _, item in subtasks]
+    statuses = {str(item.get("status")) for item in items}
+    listed = " and ".join(sorted(statuses))
+    if items and task.get("status") == "SUCCESSFUL":
+        wrong = f"a task that is SUCCESSFUL has subtasks that are {listed}."
+        is_done = statuses in _goals(task, items)
+        yield check("parent.out-of-step", is_done, f"{path}.status", wrong)
+    if items and task.get("status") == "FAILED":
+        wrong = f"a task that is FAILED has no subtask that is: they are {listed}."
+        # An operation may come between the reads of the task and of its subtasks.
+        resumed = ("RETRY", "SKIP", *BACKWARDS)
+        is_new = any(e.get("status") == "READY" and e.get("operation") in resumed for e in items)
+        passed = "FAILED" in statuses or is_new
+        yield check("parent.out-of-step", passed, f"{path}.status", wrong)
+    if task.get("status") in ENDED and "prohibitRollback" in task:
+        has = any(
+            item.get("prohibitRollback") is True and item.get("status") not in ("PENDING", "READY")
+            for item in items
+        )
+        wrong = "a subtask that has run prohibits rollback, and its task does not say so."
+        passed = not has or task["prohibitRollback"] is True
+        yield check("parent.prohibit-rollback", passed, f"{path}.prohibitRollback", wrong)
+
+
+def _goals(task: Json, subtasks: Sequence[Json]) -> tuple[set[str], ...]:
+    """Return the possible statuses of all subtasks at the end, for each possible direction.
+
+    The direction is unknown in a row of a list, and after a RETRY that may be of a failed rollback
+    (OCP 4.2.2's user guide).
+    """
+    forward, back = {"SUCCESSFUL"}, {"PENDING"}
+    if task.get("operation") == "ROLLBACK":
+        return (back,)
+    was_undone = any(item.get("operation") in BACKWARDS for item in subtasks)
+    is_certain = "operation" in task and not (task["operation"] == "RETRY" and was_undone)
+    return (forward,) if is_certain else (forward, back)
+
+
+def _graph(path: str, subtasks: Subtasks, by_id: Mapping[int, Json]) -> Iterator[CheckResult]:
+    """Check that upstreams and downstreams are of one task, and agree."""
+    for at, item in subtasks:
+        for there, back in (("upstreams", "downstreams"), ("downstreams", "upstreams")):
+            named = item.get(there)
+            for other in map(whole, named if isinstance(named, list) else ()):
+                ends = by_id.get(other, {}).get(back) if other is not None else None
+                passed = isinstance(ends, list) and item.get("id") in ends
+                wrong = f"{item.get('id')} has {other} among its {there}, which does not name it"
+                yield check("graph.one-way", passed, f"{at}.{there}", f"{wrong} back.")
+    series = sorted(n for item in by_id.values() if (n := whole(item.get("seriesId"))) is not None)
+    wrong = f"the seriesIds of a task are {series[:20]}, not 0 to {len(by_id) - 1}."
+    passed = series == list(range(len(by_id)))
+    yield check("graph.series", passed, f"{path}.subtasks[*].seriesId", wrong)
+
+
+def _neighbours(subtask: Json, by_id: Mapping[int, Json], name: str) -> list[Json]:
+    named = subtask.get(name)
+    numbers = map(whole, named if isinstance(named, list) else ())
+    return [by_id[number] for number in numbers if number is not None and number in by_id]
+
+
+def _done_first(path: str, subtask: Json, by_id: Mapping[int, Json]) -> Iterator[CheckResult]:
+    """Check that the upstreams of a started subtask succeeded (AbstractTaskWorker:59-87)."""
+    status = subtask.get("status")
+    for item in _neighbours(subtask, by_id, "upstreams") if status != "PENDING" else ():
+        wrong = f"it is {status} while its upstream {item.get('id')} is {item.get('status')}."
+        passed = item.get("status") == "SUCCESSFUL"
+        yield check("order.forward", passed, f"{path}.status", wrong)
+
+
+def _undone_last_first(
+    path: str, subtask: Json, by_id: Mapping[int, Json]
+) -> Iterator[CheckResult]:
+    """Check that its downstreams were undone before a subtask (AbstractTaskWorker:89-115)."""
+    is_undone = subtask.get("status") in ("PENDING", "READY", "RUNNING", "FAILED")
+    if subtask.get("operation") not in BACKWARDS or not is_undone:
+        return
+    for item in _neighbours(subtask, by_id, "downstreams"):
+        wrong = f"it is undone while its downstream {item.get('id')} is {item.get('status')}."
+        yield check("rollback.order", item.get("status") == "PENDING", f"{path}.status", wrong)
+        both = (subtask, item)
+        if all(e.get("status") == "PENDING" and e.get("operation") in BACKWARDS for e in both):
+            end, other_end = (instant(e.get("finishTime")) for e in both)
+            wrong = f"it was undone before its downstream {item.get('id')} was."
+            passed = end is None or other_end is None or other_end <= end + SKEW
+            yield check("rollback.order", passed, f"{path}.finishTime", wrong)
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+
+def page(subject: Subject) -> Iterator[CheckResult]:
+    """Check that a page is the requested one, and that its numbers agree with its rows."""
+    data = subject.data
+    if not isinstance(data, dict):
+        return
+    yield from listed_once(data.get("contents"), "$.data.contents")
+    actual, rows = data.get("page"), data.get("contents")
+    if subject.id != LIST or subject.status != 200:
+        return
+    if not isinstance(actual, dict) or not isinstance(rows, list):
+        return
+    number, size = whole(actual.get("number")), whole(actual.get("size"))
+    total, pages = whole(actual.get("totalElements")), whole(actual.get("totalPages"))
+    for name, member, default, value in (
+        ("page", "number", 1, number),
+        ("size", "size", 10, size),
+    ):
+        requested = _requested_number(subject, name, default)
+        if requested is not None and value is not None:
+            wrong = f"{name}={requested} was asked for, and page.{member} is {value}."
+            passed = value == requested or (name == "size" and LEAST_MOST <= value < requested)
+            yield check(f"paging.{member}", passed, f"$.data.page.{member}", wrong)
+    if number is None or size is None or size < 1 or total is None or pages is None:
+        return
+    wrong = f"{total} elements in pages of {size} are {-(-total // size)} pages, not {pages}."
+    yield check("paging.pages", pages == -(-total // size), "$.data.page.totalPages", wrong)
+    expected = max(0, min(size, total - (number - 1) * size))
+    wrong = f"page {number} of {total} elements in pages of {size} has {len(rows)} rows, not"
+    yield check("paging.rows", len(rows) == expected, "$.data.contents", f"{wrong} {expected}.")
+
+
+def _requested_number(subject: Subject, name: str, default: int) -> int | None:
+    text = subject.parameter(name)
+    if text is None:
+        return default if name not in dict(subject.query) else None
+    is_number = text.isascii() and text.isdigit() and len(text) < 10
+    return int(text) if is_number and 1 <= int(text) <= LARGEST_VALUES[name] else None
+
+
+PLAIN: Final = re.compile(r"[A-Za-z0-9 .:-]+")
+"""A text that a database compares literally: no wildcards, no letters with equivalents."""
+
+
+def _is_one_of(status: str, requested: list[str]) -> bool:
+    """Return whether a status matches a filter; ocp-express ignores unknown statuses."""
+    return status in requested or not set(requested) <= DOCUMENTED
+
+
+def _is_like(name: str, requested: str) -> bool:
+    return requested.lower() in name.lower() or not PLAIN.fullmatch(requested)
+
+
+def _has_id(value: Any, requested: str) -> bool:
+    """Return whether an object matches a filter; a server may ignore 0, or text that is no id."""
+    id = value.get("id") if isinstance(value, dict) else None
+    is_id = requested.isascii() and requested.isdigit() and int(requested) > 0
+    return not is_id or str(id) == str(int(requested))
+
+
+FILTERS: Final[Mapping[str, Callable[[Json, str], bool]]] = {
+    "status": lambda task, text: _is_one_of(str(task.get("status")), text.split(",")),
+    "name": lambda task, text: _is_like(str(task.get("name")), text.strip()),
+    "clusterId": lambda task, text: _has_id(task.get("cluster"), text),
+    "tenantId": lambda task, text: _has_id(task.get("tenant"), text),
+}
+"""Predicates for the rows that match a filter. Filters by type or host are not checked, as rows do
+not show these. A tenant's name is unique only in its cluster, and the name of the filter
+clusterName is not verified."""
+DIRECTIONS: Final = {"id,asc": False, "id,desc": True}
+"""The supported values of ``sort``, and whether each is descending. The documents have no other
+field than id, and do not state the order of a sort without a direction."""
+
+
+def rows(subject: Subject) -> Iterator[CheckResult]:
+    """Check that the rows of a list match the filters, and are in the requested order."""
+    if subject.id != LIST:
+        return
+    listed = list(items_in(subject, API, "task"))
+    for name, matches in FILTERS.items():
+        text = subject.parameter(name)
+        for path, task in listed if text else ():
+            wrong = f"{name}={text} was asked for, and task {task.get('id')} is none of that."
+            yield check("filter.ignored", matches(task, text or ""), path, wrong)
+    sort = subject.parameter("sort")
+    if sort in DIRECTIONS:
+        values = [id for _, task in listed if (id := whole(task.get("id"))) is not None]
+        wrong = f"sort={sort} was asked for, and the rows are not in that order."
+        is_sorted = values == sorted(values, reverse=DIRECTIONS[sort])
+        yield check("list.order", is_sorted, "$.data.contents", wrong)
+
+
+CHECKS: Final[tuple[Check, ...]] = (code, ids, times, tasks, skips, page, rows)
+
+# --- over time ------------------------------------------------------------------------------------
+
+RETRIES: Final = frozenset({"task.RETRY", "subtask.RETRY"})
+"""The operations that may add one to a subtask's runTime."""
+ON_A_SUBTASK: Final = frozenset({"subtask.RETRY", "subtask.SKIP", "subtask.CANCEL"})
+LONGEST_SKIP: Final = 10 * SECOND
+"""The longest run of a skipped subtask of the mock; two ticks of the scheduler suffice."""
+LONGEST_SHARED_SKIP: Final = 120 * SECOND
+ABOUT_A_TASK: Final = frozenset({"getTaskInstance", "retryTask", "rollbackTask"})
+"""The operations whose 404 has a single reason: an unknown task."""
+ENDS_OF_RUNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "EXECUTE": ("SUCCESSFUL", "FAILED"),
+    "RETRY": ("SUCCESSFUL", "FAILED"),
+    "ROLLBACK": ("PENDING", "FAILED"),
+}
+"""The statuses in which a subtask of an operation has had a run of that operation."""
+FIRST_LINE: Final = re.compile(r"#{12}\{([A-Z_]+)\}\{")
+
+
+class TaskHistory(ApiHistory):
+    """Checks of tasks over time: codes, logs and skips."""
+
+    members: ClassVar = {
+        "task": Members(
+            ("name", "type", "taskDefinitionId", "creator", "createTime", "startTime"),
+            ("finishTime",),
+            # What was READY may still run under a task that is FAILED.
+            settled=frozenset({"SUCCESSFUL"}),
+        ),
+        # startTime is that of the first run (ocp-express SubtaskAccessor.java:54-61)
+        "subtask": Members(
+            (
+                *("name", "seriesId", "upstreams", "downstreams", "timeout", "nodeType"),
+                *("createTime", "startTime"),
+            ),
+            ("finishTime",),
+            count="runTime",
+        ),
+    }
+
+    def __init__(self, *, is_shared: bool) -> None:
+        super().__init__(is_shared=is_shared)
+        self._codes: dict[str, int] = {}
+        self._texts: dict[str, str] = {}
+        self._skipped_since: dict[str, int] = {}
+
+    def results(
+        self, subject: Subject, samples: Sequence[Sample], latest: Mapping[tuple[str, str], Sample]
+    ) -> Iterator[CheckResult]:
+        """Check codes, logs and skips."""
+        yield from self._code(subject)
+        for sample in samples:
+            if sample.kind == "subtask":
+                yield from self._skip(sample)
+        if subject.id == "getSubtaskLog" and subject.status == 200 and subject.path_ids:
+            yield from self._log(subject, latest.get(("subtask", subject.path_ids[-1])))
+
+    def _code(self, subject: Subject) -> Iterator[CheckResult]:
+        """Check that an unknown task always has the same code; OCP's codes are not public."""
+        number = subject.error.get("code")
+        is_plain = all(id.isascii() and id.isdigit() for id in subject.path_ids)
+        is_unknown = subject.id in ABOUT_A_TASK and subject.status == 404 and is_plain
+        if is_unknown and isinstance(number, int):
+            first = self._codes.setdefault(subject.id, number)
+            wrong = f"code is {number}, and was {first} the last time this was answered 404."
+            yield check("error.code-differs", number == first, "$.error.code", wrong)
+
+    def _skip(self, subtask: Sample) -> Iterator[CheckResult]:
+        """Check that a skipped subtask ends within a few ticks of the scheduler."""
+        at = subtask.subject.at
+        is_skipped = subtask.operation in ("SKIP", "ROLLBACK_SKIP")
+        if not is_skipped or subtask.state not in ("READY", "RUNNING") or at is None:
+            self._skipped_since.pop(subtask.id, None)
+            return
+        span = at - self._skipped_since.setdefault(subtask.id, at)
+        limit = LONGEST_SHARED_SKIP if self.is_shared else LONGEST_SKIP
+        wrong = f"subtask {subtask.id} is {subtask.words}, {span // SECOND} s after its skip."
+        yield check("call.skip-runs", span <= limit, subtask.path, wrong)
+
+    def _log(self, subject: Subject, subtask: Sample | None) -> Iterator[CheckResult]:
+        """Check that a log only grows, and that each run begins with a line of its own."""
+        text = subject.data.get("log") if isinstance(subject.data, dict) else None
+        id, path = subject.path_ids[-1], "$.data.log"
+        if not isinstance(text, str) or not text:
+            return
+        wrong = f"the log of subtask {id} does not begin as it did before."
+        is_continued = text.startswith(self._texts.get(id, ""))
+        yield check("log.rewritten", is_continued, path, wrong)
+        self._texts[id] = text
+        if subtask is not None and subtask.state in ENDS_OF_RUNS.get(subtask.operation, ()):
+            runs = FIRST_LINE.findall(text)  # no public sample has one, so it may have none
+            wrong = f"subtask {id} is {subtask.words}, and its log has no run of that."
+            yield check("log.stale", not runs or subtask.operation in runs, path, wrong)
+
+    def acceptance(self, name: str, before: Sample, *, is_certain: bool) -> Iterator[CheckResult]:
+        """Check that an accepted rollback was not prohibited."""
+        if name == "task.ROLLBACK" and before.state == "FAILED" and is_certain:
+            wrong = f"a rollback is accepted of task {before.id}, whose prohibitRollback is true."
+            passed = before.raw.get("prohibitRollback") is not True
+            yield check("call.prohibited-accepted", passed, "$", wrong)
+
+    def possible_calls(self, before: Sample, calls: Sequence[Call]) -> Sequence[Call]:
+        """Return the operations, with a possible automatic retry before and after each.
+
+        Some classes of subtasks retry (ocp-express FailedSubtaskWorker:72-88); the mock's never do.
+        """
+        if not self.is_shared or before.kind != "subtask":
+            return calls
+        retry = Call("subtask.RETRY", before.id, frozenset(), is_sure=False)
+        return [retry, *(item for call in calls for item in (call, retry))]
+
+    def is_undecided(self, before: Sample, names: Set[str]) -> bool:
+        """Return whether no public source states the operations' effect on a real server.
+
+        These are a retry after a failed rollback (only OCP 4.2.2's user guide has it), and the
+        operation of a task of which one subtask is retried, skipped or cancelled.
+        """
+        if not self.is_shared:
+            return False
+        is_half_undone = before.operation in BACKWARDS and bool(names & RETRIES)
+        return is_half_undone or (before.kind == "task" and bool(names & ON_A_SUBTASK))
+
+    def runs(self, before: Sample, now: Sample, calls: Sequence[Call]) -> tuple[int, int | None]:
+        """Return the runs: at least one after a task's retry, at most as many as retries.
+
+        A subtask of a real server may retry automatically.
+        """
+        was_failed = before.state == "FAILED" and before.operation != "ROLLBACK"
+        is_retried = bool(calls) and calls[0].is_sure and calls[0].name == "task.RETRY"
+        own = [call for call in calls if call.kind != now.kind or call.id == now.id]
+        most = None if self.is_shared else sum(call.name in RETRIES for call in own)
+        return int(was_failed and is_retried), most
+
+    def is_waiting(self, sample: Sample) -> bool:
+        """Return whether a RUNNING task runs no subtask and has a certain outcome."""
+        statuses = {str(item.get("status")) for item in objects(sample.raw.get("subtasks"))}
+        goal = "PENDING" if sample.operation == "ROLLBACK" else "SUCCESSFUL"
+        is_decided = "FAILED" in statuses or statuses == {goal}
+        return sample.state == "RUNNING" and is_decided and statuses.isdisjoint(UNDER_WAY)
+
+    def is_refused_for_state(self, subject: Subject, before: Sample) -> bool:
+        """Return whether neither a body, which it should not have, nor a prohibition refuses it."""
+        is_allowed = before.raw.get("prohibitRollback") is False
+        return not subject.exchange.request_body and (subject.id != "rollbackTask" or is_allowed)
+
+
+HISTORY: Final = TaskHistory

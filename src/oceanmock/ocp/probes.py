@@ -1,0 +1,355 @@
+"""The probes of OCP: wrong ids, missing credentials, odd queries, pages and illegal operations.
+
+Where ocp-express differs from the contract, and OCP is not verified, both responses are expected.
+There a Long may be 0, negative or in another spelling, as Spring reads it
+(NumberUtils.parseNumber); Spring's Pageable ignores an invalid page; an unknown status is ignored;
+and the log of an unknown subtask is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from oceanmock.checks import Probe, Probes, Subject, check, missing_rows, objects, whole
+from oceanmock.observations import ItemTree, ProbeTarget
+from oceanmock.ocp.api import API, TASKS_PATH
+from oceanmock.ocp.auth import AccessKey, Basic
+from oceanmock.ocp.checks import ENDED, LARGEST_VALUES
+
+Statuses = frozenset[int]
+Rows = list[dict[str, Any]]
+
+NOBODYS: Final = "9223372036854775807"
+"""The largest possible id, which no server has reached."""
+OK: Final = frozenset({200})
+REFUSED: Final = frozenset({400})
+UNKNOWN: Final = frozenset({404})
+UNAUTHORIZED: Final = frozenset({401})
+AS_LONG: Final = frozenset({400, 404})
+"""The statuses for a text that is no id, but may be a Long of Java."""
+ODD: Final = frozenset({200, 400, 404})
+"""The statuses for a text that may be another spelling of an id, even an existing one."""
+LENIENT: Final = frozenset({200, 400})
+SUSPECT: Final = frozenset({200, 403})
+"""The statuses for a request that a firewall in front of the server may refuse."""
+UNREAD: Final = frozenset({400, 401, 403})
+"""The statuses for an unreadable signature; no document states which."""
+NO_METHOD: Final = frozenset({403, 404, 405, 500, 501})
+"""The statuses for an unsupported method: 405 by the contract, 500 by ocp-express
+(RestExceptionHandler.java:343-358). A proxy may refuse them."""
+
+IDS: Final[Mapping[str, Statuses]] = {
+    "abc": REFUSED,
+    "1.5": REFUSED,
+    "1e3": REFUSED,
+    "0x10": ODD,
+    "null": REFUSED,
+    "9223372036854775808": REFUSED,
+    "9" * 400: REFUSED,
+    "--1": REFUSED,
+    "1 2": ODD,
+    "1_0": REFUSED,
+    "{}": REFUSED,
+    "%": AS_LONG,
+    "0": AS_LONG,
+    "-1": AS_LONG,
+    "-9223372036854775808": AS_LONG,
+    "١٢": ODD,
+    "\x00": AS_LONG,
+    "'": AS_LONG,
+}
+"""Texts in place of an id, before they are quoted."""
+RAW_IDS: Final = ("%FF", "%C3%28", "%ED%A0%80", "%00")
+"""Quoted texts in place of an id that are not UTF-8."""
+QUERIES: Final[Mapping[str, Statuses]] = {
+    "page=abc": LENIENT,
+    "size=abc": LENIENT,
+    "page=2147483648": LENIENT,
+    "clusterId=abc": REFUSED,
+    "tenantId=1.5": REFUSED,
+    "hostId=-": REFUSED,
+    "page=0": LENIENT,
+    "page=-1": LENIENT,
+    "size=0": LENIENT,
+    "size=-1": LENIENT,
+    "size=2001": LENIENT,
+    "page=2147483647&size=2000": LENIENT,
+    "page=&size=": LENIENT,
+    "page=1&page=2": LENIENT,
+    "status=BOGUS": LENIENT,
+    "status=": LENIENT,
+    "status=RUNNING,,FAILED": LENIENT,
+    "type=BOGUS": LENIENT,
+    "sort=bogus": LENIENT,
+    "sort=id,sideways": LENIENT,
+    "sort=id;drop": LENIENT,
+    "name=%FF": LENIENT,
+    "name=%25": OK,
+    "name=%27%20OR%201%3D1": SUSPECT,
+    "unknown=1": OK,
+    "&".join(f"x{n}=1" for n in range(300)): LENIENT,
+}
+HEADERS: Final[Mapping[tuple[str, str], Statuses]] = {
+    ("Accept-Language", "xx-YY;q=nonsense,,;"): LENIENT,
+    ("x-trace-id", "t" * 2000): LENIENT,
+    ("Accept", "*/*;q=0.1"): LENIENT,
+    ("If-None-Match", "*"): LENIENT | {304},
+}
+WRONG_CREDENTIALS: Final[Mapping[str, Statuses]] = {
+    "Basic": UNAUTHORIZED,
+    "Basic !!!": UNAUTHORIZED,
+    "Basic bm9jb2xvbg==": UNAUTHORIZED,
+    "Bearer nonsense": UNAUTHORIZED,
+    "OCP-ACCESS-KEY-HMACSHA1 nonsense": UNREAD,
+    "OCP-ACCESS-KEY-HMACSHA1 nobody:bm9uc2Vuc2U=": UNREAD,
+}
+TASK_CHANGES: Final = ("retry", "rollback")
+SUBTASK_CHANGES: Final = ("retry", "skip", "cancel")
+FIRST_ROW: Final = f"{TASKS_PATH}?size=1"
+WHOLE_LIST: Final = f"size={LARGEST_VALUES['size']}"
+"""The most rows of a page, by the documents."""
+
+
+def ids_of_nothing(target: ProbeTarget) -> Sequence[str]:
+    """Return ids that nothing has, for the operations that have to be refused."""
+    return (NOBODYS, *IDS, *RAW_IDS)
+
+
+def list_targets(identity: str) -> Sequence[str]:
+    """Return the lists in which the items of a server are found."""
+    return (f"{TASKS_PATH}?size=200", f"{TASKS_PATH}?size=200&status=FAILED")
+
+
+def probes(target: ProbeTarget) -> Probes:
+    """Yield every probe; operations, all to be refused, only if the run writes."""
+    items = target.items
+    yield from _ids(items[0].id if items else NOBODYS)
+    yield from _lists()
+    yield from _credentials(target)
+    yield from _reads(items[:8])
+    if target.writes:
+        yield from _operations(target)
+        yield from _illegal_operations(target.own)
+    yield from pages()
+    yield from filters()
+    yield from unlisted(items)
+
+
+def _get(what: str, target: str, statuses: Statuses, *, wrong: bool = True) -> Probe:
+    return Probe(what, "GET", target, statuses, is_wrong=wrong)
+
+
+def _short(id: str) -> str:
+    return id if len(id) <= 40 else f"{id[:10]}… ({len(id)} characters)"
+
+
+def _ids(task: str) -> Iterator[Probe]:
+    """Yield reads of tasks and logs by invalid and by unknown ids.
+
+    ocp-express ignores the task of a subtask (TaskService.java:103-133).
+    """
+    yield _get("an unknown task", f"{TASKS_PATH}/{NOBODYS}", UNKNOWN)
+    log = f"{TASKS_PATH}/{task}/subtasks/{{}}/log"
+    yield _get("the log of an unknown subtask", log.format(NOBODYS), OK | UNKNOWN)
+    for id, statuses in IDS.items():
+        quoted, what = quote(id, safe=""), f"the id {_short(id)!r}"
+        path = f"{TASKS_PATH}/{quoted}"
+        yield _get(what, path, statuses)
+        empty = OK if statuses & UNKNOWN else frozenset[int]()  # it may be the log of nothing
+        yield _get(f"{what} of a subtask", log.format(quoted), statuses | empty)
+        yield _get(f"{what} of a task", f"{path}/subtasks/1/log", statuses | OK | UNKNOWN)
+    for raw in RAW_IDS:
+        yield _get(f"the id {raw}", f"{TASKS_PATH}/{raw}", AS_LONG)
+
+
+def _lists() -> Iterator[Probe]:
+    for query, statuses in QUERIES.items():
+        yield _get(f"the query {_short(query)}", f"{TASKS_PATH}?{query}", statuses)
+    for (name, value), statuses in HEADERS.items():
+        what = f"a list with {name}: {_short(value)}"
+        yield Probe(what, "GET", FIRST_ROW, statuses, headers={name: value})
+    yield Probe("a list with a body", "GET", FIRST_ROW, LENIENT, body=b"{}", is_wrong=False)
+
+
+def _reads(tasks: Sequence[ItemTree]) -> Iterator[Probe]:
+    """Yield a read of every task and log, and again of the tasks after that of the list."""
+    for task in tasks:
+        yield _get("a task", f"{TASKS_PATH}/{task.id}", OK, wrong=False)
+        for subtask in task.parts[:4]:
+            log = f"{TASKS_PATH}/{task.id}/subtasks/{subtask.id}/log"
+            yield _get("the log of a subtask", log, OK, wrong=False)
+    yield _get("the list", f"{TASKS_PATH}?{WHOLE_LIST}", OK, wrong=False)
+    for task in tasks:
+        yield _get("a task", f"{TASKS_PATH}/{task.id}", OK, wrong=False)
+
+
+def _on_nothing() -> Iterator[tuple[str, str]]:
+    """Yield each operation, on an unknown id."""
+    for route in API.routes:
+        path = route.path.format_map(dict.fromkeys(route.ids.values(), NOBODYS))
+        yield "POST" if route.changes else "GET", path
+
+
+def _credentials(target: ProbeTarget) -> Iterator[Probe]:
+    """Yield requests without and with wrong credentials; few, as OCP locks after twenty."""
+    for method, path in _on_nothing():
+        if method == "GET" or target.writes:
+            what, rule = "a request without credentials", "auth.missing-accepted"
+            yield Probe(what, method, path, UNAUTHORIZED, accepted=rule, auth=None)
+    rule = "auth.wrong-accepted"
+    for text, statuses in WRONG_CREDENTIALS.items():
+        what, headers = f"a request with Authorization: {text}", {"Authorization": text}
+        yield Probe(what, "GET", FIRST_ROW, statuses, accepted=rule, auth=None, headers=headers)
+    own: Any = target.auth
+    wrong: Any = None
+    if isinstance(own, Basic):
+        wrong = Basic(own.user, "not the password")
+    elif isinstance(own, AccessKey):
+        wrong = AccessKey(own.id, "not-the-secret")
+    if wrong is not None:
+        what = "a request with a wrong password"
+        yield Probe(what, "GET", FIRST_ROW, UNAUTHORIZED, accepted=rule, auth=wrong)
+
+
+# --- operations that have to be refused -----------------------------------------------------------
+
+
+def _operations(target: ProbeTarget) -> Iterator[Probe]:
+    """Yield operations on unknown and on invalid ids, of a read-only user, and other methods."""
+    paths = [path for method, path in _on_nothing() if method == "POST"]
+    for path in paths:
+        yield Probe("a call on an unknown task", "POST", path, UNKNOWN)
+        for id, statuses in [*IDS.items()][:6]:
+            wrong = path.replace(NOBODYS, quote(id, safe=""))
+            yield Probe(f"a call on the id {_short(id)!r}", "POST", wrong, statuses)
+    for method in ("PUT", "PATCH", "DELETE"):
+        what, path = f"{method} of a task", f"{TASKS_PATH}/{NOBODYS}"
+        yield Probe(what, method, path, NO_METHOD, accepted="method.accepted")
+    viewer, rule = target.read_only_auth, "auth.forbidden-accepted"
+    for path in paths if viewer is not None else ():
+        what = "a call of somebody who may only look"
+        yield Probe(what, "POST", path, frozenset({403}), accepted=rule, auth=viewer)
+
+
+def _illegal_operations(tasks: Sequence[ItemTree]) -> Iterator[Probe]:
+    """Yield operations that a final state forbids, on tasks that the run may change."""
+    for task in [task for task in tasks if task.state in ENDED][:8]:
+        if task.state == "SUCCESSFUL":
+            for change in TASK_CHANGES:
+                yield _illegal(f"{change} of a task that is {task.state}", f"{task.id}/{change}")
+        stable = {part.state: part for part in task.parts}
+        for state in ("SUCCESSFUL", "PENDING", "FAILED"):
+            for change in SUBTASK_CHANGES if state in stable else ():
+                if state != "FAILED" or change == "cancel":
+                    path = f"{task.id}/subtasks/{stable[state].id}/{change}"
+                    yield _illegal(f"{change} of a subtask that is {state}", path)
+
+
+def _illegal(what: str, path: str) -> Probe:
+    return Probe(what, "POST", f"{TASKS_PATH}/{path}", REFUSED, accepted="call.illegal-accepted")
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+Page = Generator[Probe, Subject | None, Subject | None]
+
+
+def _page(query: str) -> Page:
+    """Request a page, and return its response."""
+    response = yield _get("a page", f"{TASKS_PATH}?{query}", OK, wrong=False)
+    return response if response is not None and response.status == 200 else None
+
+
+def _rows(page: Subject | None) -> Rows:
+    has_data = page is not None and isinstance(page.data, dict)
+    return objects(page.data.get("contents")) if page is not None and has_data else []
+
+
+def _ids_of(page: Subject | None) -> list[Any]:
+    return [row.get("id") for row in _rows(page)]
+
+
+def _is_whole(page: Subject) -> bool:
+    """Return whether a page has every row: a server may have a limit of its own."""
+    numbers = page.data.get("page") if isinstance(page.data, dict) else None
+    total = whole(numbers.get("totalElements")) if isinstance(numbers, dict) else None
+    rows = len(_rows(page))
+    return rows >= total if total is not None else rows < LARGEST_VALUES["size"]
+
+
+def _result(page: Subject, rule: str, passed: bool, wrong: str) -> tuple[Subject, Any]:
+    return page, check(rule, passed, "$.data.contents", wrong)
+
+
+def pages() -> Probes:
+    """Check that the pages of a list equal the whole list, if it was the same before and after."""
+    ordered = "sort=id,asc"
+    first = yield from _page(f"{WHOLE_LIST}&{ordered}")
+    before = _ids_of(first)
+    if first is None or not before:
+        return
+    size = max(1, -(-min(len(before), 40) // 3))
+    parts = dict[int, Subject | None]()
+    for number in range(1, 5):
+        parts[number] = yield from _page(f"size={size}&page={number}&{ordered}")
+    beyond = yield from _page(f"{WHOLE_LIST}&page={len(before) + 1}&{ordered}")
+    if beyond is not None and _is_whole(first):
+        wrong = "a page past the end has rows."
+        yield _result(beyond, "paging.whole", not _ids_of(beyond), wrong)
+    last = yield from _page(f"{WHOLE_LIST}&{ordered}")
+    for number, page in parts.items() if _ids_of(last) == before else ():
+        if page is not None:
+            right, ids = before[(number - 1) * size : number * size], _ids_of(page)
+            wrong = f"page {number} in pages of {size} has {ids}, not {right}."
+            yield _result(page, "paging.whole", ids == right, wrong)
+
+
+def unlisted(tasks: Sequence[ItemTree]) -> Probes:
+    """Check that the whole list has the known tasks that a user started.
+
+    Without a type, ocp-express lists no others (TaskService.java:147); not verified for OCP.
+    """
+    page = yield from _page(WHOLE_LIST)
+    if page is not None and _is_whole(page):
+        own = [task.id for task in tasks if task.raw.get("type") in (None, "MANUAL")]
+        yield page, missing_rows({str(id) for id in _ids_of(page)}, own)
+
+
+def filters() -> Probes:
+    """Check that filtered lists have all matching rows that were listed before and after."""
+    before = yield from _page(WHOLE_LIST)
+    if before is None or not _is_whole(before):
+        return
+    filters, narrow = list(_filters(_rows(before))), dict[str, Subject | None]()
+    for query, _, _ in filters:
+        narrow[query] = yield from _page(f"{WHOLE_LIST}&{query}")
+    after = yield from _page(WHOLE_LIST)
+    stable = [row for row in _rows(before) if row in _rows(after)]
+    for query, key, value in filters:
+        page = narrow[query]
+        if page is not None:
+            ids = _ids_of(page)
+            matching = [row for row in stable if _value(row, key) == value]
+            absent = [row["id"] for row in matching if row.get("id") not in ids]
+            wrong = f"{query} leaves out {absent[:5]}, which it is for."
+            yield _result(page, "filter.too-narrow", not absent, wrong)
+
+
+def _filters(rows: Rows) -> Iterator[tuple[str, str, Any]]:
+    """Yield filters, each with a key of a row and its value: statuses, a name and a cluster."""
+    for status in ("SUCCESSFUL", "FAILED", "RUNNING"):
+        yield f"status={status}", "status", status
+    names = [row["name"] for row in rows if isinstance(row.get("name"), str)]
+    clusters = [id for row in rows if (id := whole(_value(row, "cluster"))) is not None]
+    for name in names[:1]:
+        yield f"name={quote(name, safe='')}", "name", name
+    for cluster in clusters[:1]:
+        yield f"clusterId={cluster}", "cluster", cluster
+
+
+def _value(row: dict[str, Any], key: str) -> Any:
+    """Return a value of a row; of an object its id."""
+    value = row.get(key)
+    return value.get("id") if isinstance(value, dict) else value
