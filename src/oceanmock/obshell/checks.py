@@ -41,7 +41,7 @@ from oceanmock.obshell.api import API
 from oceanmock.obshell.ids import InvalidGenericId, parse_generic_id
 from oceanmock.obshell.quirks import GO_BOOLEANS, GO_FALSE, has_panicked
 
-Json = Mapping[str, Any]
+Data = Mapping[str, Any]
 
 FINAL: Final = frozenset({"FAILED", "SUCCEED"})
 LOG: Final = "getFullSubTaskLogs"
@@ -199,7 +199,7 @@ def times(subject: Subject) -> Iterator[CheckResult]:
                 yield from in_order(item, path, "start_time", "end_time", slack=_slack(item))
 
 
-def _slack(item: Json) -> int:
+def _slack(item: Data) -> int:
     """Return the tolerance: several agents, each with its own clock, write a cluster's times."""
     return SKEW if str(item.get("id")).startswith("1") else 0
 
@@ -236,7 +236,7 @@ def dags(subject: Subject) -> Iterator[CheckResult]:
             yield from _order(str(dag.get("operator")), lower, upper, at)
 
 
-def _stage(path: str, dag: Json) -> Iterator[CheckResult]:
+def _stage(path: str, dag: Data) -> Iterator[CheckResult]:
     """Check that a dag has as many nodes as stages, and that its stage is one of them."""
     stage, most, nodes = whole(dag.get("stage")), whole(dag.get("max_stage")), dag.get("nodes")
     if stage is None or most is None:
@@ -248,7 +248,7 @@ def _stage(path: str, dag: Json) -> Iterator[CheckResult]:
         yield check("parent.stage", len(nodes) == most, f"{path}.max_stage", wrong)
 
 
-def _filters(subject: Subject, path: str, dag: Json) -> Iterator[CheckResult]:
+def _filters(subject: Subject, path: str, dag: Data) -> Iterator[CheckResult]:
     """Check that a list is for the dag that it has."""
     state, lock, id = dag.get("state"), dag.get("maintenance_type"), str(dag.get("id"))
     if subject.id in UNFINISHED_LISTS:
@@ -264,7 +264,7 @@ def _filters(subject: Subject, path: str, dag: Json) -> Iterator[CheckResult]:
         yield check("filter.ignored", id.startswith("1") == is_cluster, path, wrong)
 
 
-def _end(path: str, dag: Json, nodes: Sequence[Json]) -> Iterator[CheckResult]:
+def _end(path: str, dag: Data, nodes: Sequence[Data]) -> Iterator[CheckResult]:
     """Check that a final dag agrees with its nodes (engine/scheduler/dag_handler.go:24-74).
 
     It is done, or undone, unless a rollback was cancelled. A failed rollback may be retried or
@@ -299,10 +299,10 @@ def _end(path: str, dag: Json, nodes: Sequence[Json]) -> Iterator[CheckResult]:
         yield check("parent.stage", stage == last, f"{path}.stage", wrong)
 
 
-def _order(operator: str, lower: Json, upper: Json, at: str) -> Iterator[CheckResult]:
+def _order(operator: str, lower: Data, upper: Data, at: str) -> Iterator[CheckResult]:
     """Check that nodes run in the order of their stages, and are undone in the reverse order."""
 
-    def has_run(node: Json, *operators: str) -> bool:
+    def has_run(node: Data, *operators: str) -> bool:
         return node.get("state") in ("RUNNING", *FINAL) and node.get("operator") in operators
 
     if operator == "RUN" and has_run(upper, "RUN", "RETRY"):
@@ -314,7 +314,7 @@ def _order(operator: str, lower: Json, upper: Json, at: str) -> Iterator[CheckRe
         yield check("rollback.order", passed, f"{at}.end_time", wrong)
 
 
-def _comes_after(later: Json, earlier: Json) -> bool:
+def _comes_after(later: Data, earlier: Data) -> bool:
     """Return whether one node started after the other ended; True if a time is unreadable."""
     start, end = instant(later.get("start_time")), instant(earlier.get("end_time"))
     return start is None or end is None or end <= start + _slack(later)

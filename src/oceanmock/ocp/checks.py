@@ -39,8 +39,8 @@ from oceanmock.observations import (
 from oceanmock.ocp.api import API
 from oceanmock.ocp.parse import UNDER_WAY
 
-Json = Mapping[str, Any]
-Subtasks = Sequence[tuple[str, Json]]
+Data = Mapping[str, Any]
+Subtasks = Sequence[tuple[str, Data]]
 """The subtasks of a task, each with its JSON path."""
 
 LIST: Final = "listTaskInstances"
@@ -118,7 +118,7 @@ def times(subject: Subject) -> Iterator[CheckResult]:
                 yield check("time.finish", passed, f"{path}.{name}", wrong)
 
 
-def _required_times(kind: str, item: Json) -> dict[str, bool]:
+def _required_times(kind: str, item: Data) -> dict[str, bool]:
     """Return which times an item must have, and which it must not have."""
     status = str(item.get("status"))
     if kind == "task":
@@ -157,7 +157,7 @@ def skips(subject: Subject) -> Iterator[CheckResult]:
             yield check("call.skip-runs", status != "FAILED", f"{path}.status", wrong)
 
 
-def _parent(path: str, task: Json, subtasks: Subtasks) -> Iterator[CheckResult]:
+def _parent(path: str, task: Data, subtasks: Subtasks) -> Iterator[CheckResult]:
     """Check that an ended task agrees with its subtasks (RunningTaskWorker:86-119,143-176).
 
     A subtask that has run and prohibits rollback prohibits that of its task (:160-174).
@@ -186,7 +186,7 @@ def _parent(path: str, task: Json, subtasks: Subtasks) -> Iterator[CheckResult]:
         yield check("parent.prohibit-rollback", passed, f"{path}.prohibitRollback", wrong)
 
 
-def _goals(task: Json, subtasks: Sequence[Json]) -> tuple[set[str], ...]:
+def _goals(task: Data, subtasks: Sequence[Data]) -> tuple[set[str], ...]:
     """Return the possible statuses of all subtasks at the end, for each possible direction.
 
     The direction is unknown in a row of a list, and after a RETRY that may be of a failed rollback
@@ -200,7 +200,7 @@ def _goals(task: Json, subtasks: Sequence[Json]) -> tuple[set[str], ...]:
     return (forward,) if is_certain else (forward, back)
 
 
-def _graph(path: str, subtasks: Subtasks, by_id: Mapping[int, Json]) -> Iterator[CheckResult]:
+def _graph(path: str, subtasks: Subtasks, by_id: Mapping[int, Data]) -> Iterator[CheckResult]:
     """Check that upstreams and downstreams are of one task, and agree."""
     for at, item in subtasks:
         for there, back in (("upstreams", "downstreams"), ("downstreams", "upstreams")):
@@ -216,13 +216,13 @@ def _graph(path: str, subtasks: Subtasks, by_id: Mapping[int, Json]) -> Iterator
     yield check("graph.series", passed, f"{path}.subtasks[*].seriesId", wrong)
 
 
-def _neighbours(subtask: Json, by_id: Mapping[int, Json], name: str) -> list[Json]:
+def _neighbours(subtask: Data, by_id: Mapping[int, Data], name: str) -> list[Data]:
     named = subtask.get(name)
     numbers = map(whole, named if isinstance(named, list) else ())
     return [by_id[number] for number in numbers if number is not None and number in by_id]
 
 
-def _done_first(path: str, subtask: Json, by_id: Mapping[int, Json]) -> Iterator[CheckResult]:
+def _done_first(path: str, subtask: Data, by_id: Mapping[int, Data]) -> Iterator[CheckResult]:
     """Check that the upstreams of a started subtask succeeded (AbstractTaskWorker:59-87)."""
     status = subtask.get("status")
     for item in _neighbours(subtask, by_id, "upstreams") if status != "PENDING" else ():
@@ -232,7 +232,7 @@ def _done_first(path: str, subtask: Json, by_id: Mapping[int, Json]) -> Iterator
 
 
 def _undone_last_first(
-    path: str, subtask: Json, by_id: Mapping[int, Json]
+    path: str, subtask: Data, by_id: Mapping[int, Data]
 ) -> Iterator[CheckResult]:
     """Check that its downstreams were undone before a subtask (AbstractTaskWorker:89-115)."""
     is_undone = subtask.get("status") in ("PENDING", "READY", "RUNNING", "FAILED")
@@ -311,7 +311,7 @@ def _has_id(value: Any, requested: str) -> bool:
     return not is_id or str(id) == str(int(requested))
 
 
-FILTERS: Final[Mapping[str, Callable[[Json, str], bool]]] = {
+FILTERS: Final[Mapping[str, Callable[[Data, str], bool]]] = {
     "status": lambda task, text: _is_one_of(str(task.get("status")), text.split(",")),
     "name": lambda task, text: _is_like(str(task.get("name")), text.strip()),
     "clusterId": lambda task, text: _has_id(task.get("cluster"), text),
