@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from golden import assert_golden
 from oceanmock.apis import operations_by_api
 from oceanmock.clock import MILLISECOND, SECOND
+from oceanmock.controls import JournalFilters
 from oceanmock.errors import AuthorError
 from oceanmock.journal import Journal
 from oceanmock.journal.entries import Entry
-from oceanmock.journal.query import Query
+from oceanmock.journal.query import QUERY_KEYS, Query
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
 OPERATIONS = operations_by_api()
@@ -658,3 +659,7 @@ def test_no_secret_comes_back_in_a_message() -> None:
 
     assert "hunter2" not in verdict.message
     assert 'body.rootPwd: "***"' in verdict.message
+
+
+def test_a_query_in_python_has_the_keywords_of_the_journal() -> None:
+    assert {"operation", *JournalFilters.__annotations__} == set(QUERY_KEYS)

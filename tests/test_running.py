@@ -18,15 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import oceanmock
-from held_world import MORNING, here, mock
-from oceanmock.admin_client import NoAnswer
-from oceanmock.apis import make_sandbox
-from oceanmock.client import Mock
-from oceanmock.errors import AuthorError, EnvironmentProblem
-from oceanmock.http.app import create_app
-from oceanmock.http.server import Server
-from oceanmock.obshell.client import Obshell
-from oceanmock.ocp.client import Ocp
+from command import serving
+from mock_fixtures import MORNING, here, mock
+from oceanmock import AuthorError, EnvironmentProblem, Mock, Obshell, OceanmockError, Ocp
 
 __all__ = ["here", "mock"]
 
@@ -169,7 +163,7 @@ def test_a_stopped_server_says_so() -> None:
     started.stop()
     started.stop()
 
-    with pytest.raises(NoAnswer, match="nothing answers at"):
+    with pytest.raises(OceanmockError, match="nothing answers at"):
         ocp.clock.now()
 
 
@@ -177,7 +171,7 @@ def test_nobody_at_a_url_is_said_in_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
 
-    with pytest.raises(NoAnswer, match=f"nothing answers at {url}"):
+    with pytest.raises(OceanmockError, match=f"nothing answers at {url}"):
         Mock.attach(url)
 
 
@@ -189,13 +183,12 @@ def test_a_taken_port_is_said_in_one_sentence(here: Mock) -> None:
 
 
 def test_a_server_elsewhere_may_want_its_token() -> None:
-    app = create_app(make_sandbox(), token="secret")
-    with Server(app) as server:
+    with serving("many-tasks", "--admin-token", "secret") as server:
         attached = Mock.attach(server.url, token="secret")
 
         assert attached.ocp(ONE).task(1).status == "RUNNING"
         assert not attached.is_local
-        with pytest.raises(NoAnswer, match="wants another token"):
+        with pytest.raises(OceanmockError, match="wants another token"):
             Mock.attach(server.url, token="wrong")
 
 

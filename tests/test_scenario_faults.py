@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from oceanmock.clock import MILLISECOND, SECOND
+from oceanmock.controls import FaultFields
 from oceanmock.errors import AuthorError
 from oceanmock.library import read_fault, read_scenario, scenario_schema
 from oceanmock.obshell import scenario as obshell
@@ -550,3 +551,11 @@ def read_or_refused(said: object) -> Fault | str:
         return read_fault(said)
     except AuthorError as refused:
         return str(refused)
+
+
+def test_a_fault_in_python_has_the_keywords_of_the_file_format() -> None:
+    fault = type(read_fault({"reset": True, "api": "ocp"}))
+    other = type(read_fault({"reset": True, "api": "obshell"}))
+
+    keys = Fault.model_fields.keys() | fault.model_fields.keys() | other.model_fields.keys()
+    assert {*FaultFields.__annotations__} == {"api", *keys}

@@ -10,11 +10,14 @@ import httpx
 import pytest
 
 from golden import assert_golden
-from held_world import MORNING, here, mock
+from mock_fixtures import MORNING, here, mock
 from oceanmock import (
     AuthorError,
     EnvironmentProblem,
     JournalEntry,
+    Mock,
+    Obshell,
+    Ocp,
     fails,
     hangs,
     node,
@@ -22,13 +25,6 @@ from oceanmock import (
     subtask,
     succeeds,
 )
-from oceanmock.client import Mock
-from oceanmock.controls import FaultFields, JournalFilters
-from oceanmock.journal.query import QUERY_KEYS
-from oceanmock.library import read_fault
-from oceanmock.obshell.client import Obshell
-from oceanmock.ocp.client import Ocp
-from oceanmock.scenario.faults import Fault
 
 __all__ = ["here", "mock"]
 
@@ -233,10 +229,6 @@ def test_a_wrong_query_is_its_author_s_mistake(
         act(ocp.journal)
 
 
-def test_a_query_has_the_keywords_that_the_journal_knows() -> None:
-    assert {"operation", *JournalFilters.__annotations__} == set(QUERY_KEYS)
-
-
 def test_an_entry_has_what_the_admin_api_tells(ocp: Ocp) -> None:
     get(ocp)
 
@@ -284,14 +276,6 @@ def test_faults_are_listed_and_removed(ocp: Ocp) -> None:
 def test_a_wrong_fault_is_its_author_s_mistake(ocp: Ocp, said: Any, message: str) -> None:
     with pytest.raises(AuthorError, match=message):
         ocp.faults.add(**said)
-
-
-def test_a_fault_has_the_keywords_of_the_file_format() -> None:
-    fault = type(read_fault({"reset": True, "api": "ocp"}))
-    other = type(read_fault({"reset": True, "api": "obshell"}))
-
-    keys = Fault.model_fields.keys() | fault.model_fields.keys() | other.model_fields.keys()
-    assert {*FaultFields.__annotations__} == {"api", *keys}
 
 
 # --- OCP's tasks ----------------------------------------------------------------------------------

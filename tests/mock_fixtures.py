@@ -1,8 +1,4 @@
-"""A server to make sandboxes on, for the tests of what is held in the hand: here, and elsewhere.
-
-One server serves a test module; elsewhere is the same one, reached as a server that runs in another
-process is: by its URL alone.
-"""
+"""Share one server with the tests of a module: as this process has it, and by its URL alone."""
 
 from __future__ import annotations
 
