@@ -13,30 +13,12 @@ from oceanmock.apis import make_sandbox
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.library import read_scenario
+from served import REINSTALL
+
+__all__ = ["AFTERNOON", "REINSTALL", "Ask", "asking", "sandbox_of", "spec_of"]
 
 Ask = Callable[..., httpx.Response]
 
-REINSTALL = """
-summary: The documents' own sample, but its second subtask fails on its first run
-api: ocp
-progression: manual
-tasks:
-  - id: 35000312
-    name: Reinstall OCP agent
-    creator: {id: 100, name: admin}
-    executor: 192.168.0.1
-    subtasks:
-      - {id: 13000336, series_id: 0, name: Install ocp agent, needs: [13000333], timeout: 90m}
-      - {id: 13000334, series_id: 1, name: Finish reinstalling OCP agent, needs: [13000336]}
-      - id: 13000333
-        series_id: 2
-        name: Uninstall ocp agent
-        needs: [13000335]
-        attempts:
-          - {takes: 2s, ends: FAILED, log: [connecting, still connecting, Connection refused]}
-          - {takes: 2s, log: [connecting, done]}
-      - {id: 13000335, series_id: 3, name: Prepare reinstalling OCP agent, needs: []}
-"""
 AFTERNOON = int(datetime.fromisoformat("2021-08-25T15:09:31.740+08:00").timestamp() * 1000) * 10**6
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from oceanmock.client import Mock
+from oceanmock import Mock
 
 MORNING = "2024-01-10T06:00:00Z"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable
+from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
@@ -24,6 +25,27 @@ SECOND: Final = 10**9
 AFTERNOON: Final = "2021-08-25T15:09:31.740+08:00"
 MAX_BODY_BYTES: Final = 1024 * 1024
 MANAGER: Final = ("manager", "manager")
+REINSTALL: Final = """
+summary: The documents' own sample, but its second subtask fails on its first run
+api: ocp
+progression: manual
+tasks:
+  - id: 35000312
+    name: Reinstall OCP agent
+    creator: {id: 100, name: admin}
+    executor: 192.168.0.1
+    subtasks:
+      - {id: 13000336, series_id: 0, name: Install ocp agent, needs: [13000333], timeout: 90m}
+      - {id: 13000334, series_id: 1, name: Finish reinstalling OCP agent, needs: [13000336]}
+      - id: 13000333
+        series_id: 2
+        name: Uninstall ocp agent
+        needs: [13000335]
+        attempts:
+          - {takes: 2s, ends: FAILED, log: [connecting, still connecting, Connection refused]}
+          - {takes: 2s, log: [connecting, done]}
+      - {id: 13000335, series_id: 3, name: Prepare reinstalling OCP agent, needs: []}
+"""
 
 
 class World:
@@ -41,6 +63,11 @@ class World:
             self._advance_ns += nanoseconds
         else:
             self._sandbox.clock.advance(f"{nanoseconds / SECOND:.9f}s")
+
+    def now(self) -> datetime:
+        """Return the time of its clock, once it is served."""
+        assert self._sandbox is not None
+        return self._sandbox.clock.now()
 
     def serve(self, *, auth: bool = True) -> Ask:
         """Return a function that sends requests to it: ``ask("GET", "/api/…")``."""

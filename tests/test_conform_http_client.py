@@ -230,12 +230,12 @@ def test_a_run_that_writes_changes_the_tasks_it_was_told(ocp: Logged) -> None:
         "/",
     ],
 )
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "QUERY"])
-def test_it_changes_nothing_else(ocp: Logged, method: str, path: str) -> None:
+def test_it_changes_nothing_else(ocp: Logged, path: str) -> None:
     client = client_to(ocp, write=True, tasks=("35000312",))
 
-    with pytest.raises(NotAllowed):
-        client.send(method, path)
+    for method in ("POST", "PUT", "DELETE", "PATCH", "QUERY"):
+        with pytest.raises(NotAllowed):
+            client.send(method, path)
 
     assert ocp.log == []
 
@@ -357,16 +357,14 @@ OTHERS: Final = [
 
 
 @pytest.mark.parametrize("id", OTHERS)
-@pytest.mark.parametrize("place", ["dag/{}", "node/{}", "sub_task/{}", "sub_task/{}/logs"])
-@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
-def test_an_id_of_another_agent_is_never_sent(
-    obshell: Logged, method: str, place: str, id: str
-) -> None:
+def test_an_id_of_another_agent_is_never_sent(obshell: Logged, id: str) -> None:
     client = wire_to_obshell(obshell, write=True)
     client.may_change_everything()
 
-    with pytest.raises(NotAllowed, match="which the target would ask"):
-        client.send(method, f"/api/v1/task/{place.format(id)}")
+    for method in ("GET", "POST", "HEAD"):
+        for place in (f"dag/{id}", f"node/{id}", f"sub_task/{id}", f"sub_task/{id}/logs"):
+            with pytest.raises(NotAllowed, match="which the target would ask"):
+                client.send(method, f"/api/v1/task/{place}")
 
     assert not [path for _, path in obshell.log if "task" in path]
 

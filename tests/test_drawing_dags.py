@@ -70,19 +70,17 @@ def test_every_kind_of_dag_node_and_sub_task() -> None:
     assert_golden("show-every-kind-of-dag.txt", shown(EVERY_KIND))
 
 
-@pytest.mark.parametrize("name", OF_OBSHELL)
 @pytest.mark.parametrize("width", [60, 100, 200])
-def test_all_bands_of_a_timeline_end_in_the_same_column(name: str, width: int) -> None:
-    scenario = load_scenario(name)
+def test_all_tracks_of_a_timeline_end_in_the_same_column(width: int) -> None:
+    pictures = [as_text(draw_scenario(load_scenario(name), width=width)) for name in OF_OBSHELL]
 
-    lines = as_text(draw_scenario(scenario, width=width)).splitlines()
-
-    timelines = [list(group) for ruled, group in groupby(lines, is_band) if ruled]
+    lines = [line for picture in pictures for line in picture.splitlines()]
+    timelines = [list(group) for ruled, group in groupby(lines, is_track) if ruled]
     assert len(timelines) == sum(line.startswith("dag ") for line in lines)
-    assert all(len({cell_len(line) for line in bands}) == 1 for bands in timelines)
+    assert all(len({cell_len(line) for line in tracks}) == 1 for tracks in timelines)
 
 
-def is_band(line: str) -> bool:
+def is_track(line: str) -> bool:
     """Whether a line is a row of a timeline."""
     return len(line) > 34 and set(line[34:]) <= set("·○█▒✗━╌═")
 

@@ -156,11 +156,12 @@ def test_padding_is_cut_off_by_its_last_byte_alone() -> None:
 # --- what is refused ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_a_header_sealed_with_another_key_is_no_header(seed: int) -> None:
-    refusal = header_refusal(client.sealed_header(OTHER_KEY.public_key, uri="/x" * seed))
+def test_a_header_sealed_with_another_key_is_no_header() -> None:
+    sealed = [client.sealed_header(OTHER_KEY.public_key, uri="/x" * length) for length in range(40)]
 
-    assert (refusal.stage, refusal.message) == ("header", DECRYPTION_ERROR)
+    refusals = {(r.stage, r.message) for r in map(header_refusal, sealed)}
+
+    assert refusals == {("header", DECRYPTION_ERROR)}
 
 
 @pytest.mark.parametrize("damaged", range(5))
@@ -173,7 +174,7 @@ def test_one_damaged_block_spoils_the_header(damaged: int) -> None:
         header_refusal(
             client.base64_text(sealed[:place] + bytes([byte]) + sealed[place + 1 :])
         ).message
-        for byte in set(range(100)) - {sealed[place]}
+        for byte in set(range(0, 100, 3)) - {sealed[place]}
     }
 
     assert said == {DECRYPTION_ERROR}

@@ -12,12 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from in_process import REINSTALL, Ask, asking, sandbox_of
-from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.engine.sandbox import Sandbox
-from oceanmock.http.app import create_app
-from oceanmock.ocp.handlers import format_timestamp
-from oceanmock.openapi import load_spec, operations_of, spec_path
+from contract_file import ContractFile
+from served import MILLISECOND, REINSTALL, SECOND, Ask, World
 
 GOLDEN = Path(__file__).parent / "golden"
 TASKS = "/api/v2/tasks/instances"
@@ -51,18 +47,18 @@ def office(ask: Ask, query: str) -> list[int]:
 
 
 @pytest.fixture
-def sandbox() -> Sandbox:
-    return sandbox_of(REINSTALL)
+def world() -> World:
+    return World(REINSTALL)
 
 
 @pytest.fixture
-def ask(sandbox: Sandbox) -> Ask:
-    return asking(create_app(sandbox))
+def ask(world: World) -> Ask:
+    return world.serve()
 
 
 @pytest.fixture
 def ask_office() -> Ask:
-    return asking(create_app(sandbox_of(OFFICE, progression="manual")))
+    return World(OFFICE).serve()
 
 
 def states(answer: httpx.Response) -> dict[int, tuple[str, str]]:
@@ -93,9 +89,9 @@ def states(answer: httpx.Response) -> dict[int, tuple[str, str]]:
     ],
 )
 def test_an_answer_is_this_text(
-    sandbox: Sandbox, ask: Ask, golden: str, *, after: int, request_line: str
+    world: World, ask: Ask, golden: str, *, after: int, request_line: str
 ) -> None:
-    sandbox.advance(after * SECOND)
+    world.advance(after * SECOND)
 
     answer = ask(*request_line.split())
 
@@ -154,17 +150,19 @@ def test_two_requests_have_two_trace_ids(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ms", "text"),
+    ("starts_at", "text"),
     [
-        (0, "1970-01-01T08:00:00+08:00"),
-        (740, "1970-01-01T08:00:00.74+08:00"),
-        (500, "1970-01-01T08:00:00.5+08:00"),
-        (5, "1970-01-01T08:00:00.005+08:00"),
-        (60_000, "1970-01-01T08:01:00+08:00"),
+        ("2000-01-01T00:00:00Z", "2000-01-01T08:00:00+08:00"),
+        ("2000-01-01T00:00:00.740Z", "2000-01-01T08:00:00.74+08:00"),
+        ("2000-01-01T00:00:00.500Z", "2000-01-01T08:00:00.5+08:00"),
+        ("2000-01-01T00:00:00.005Z", "2000-01-01T08:00:00.005+08:00"),
+        ("2000-01-01T00:01:00Z", "2000-01-01T08:01:00+08:00"),
     ],
 )
-def test_a_timestamp_has_no_trailing_zeros(ms: int, text: str) -> None:
-    assert format_timestamp(ms * MILLISECOND) == text
+def test_a_timestamp_has_no_trailing_zeros(starts_at: str, text: str) -> None:
+    ask = World(REINSTALL, starts_at=starts_at).serve()
+
+    assert ask("GET", TASKS).json()["timestamp"] == text
 
 
 # --- which fields appear --------------------------------------------------------------------------
@@ -181,17 +179,17 @@ TIMES = {"executor", "createTime", "startTime", "finishTime"}
     ],
 )
 def test_a_subtask_shows_executor_and_times_only_once_it_has_started(
-    sandbox: Sandbox, ask: Ask, after: int, shown: set[str]
+    world: World, ask: Ask, after: int, shown: set[str]
 ) -> None:
-    sandbox.advance(after)
+    world.advance(after)
 
     root = ask("GET", TASK).json()["data"]["subtasks"][3]
 
     assert TIMES & set(root) == shown
 
 
-def test_null_is_never_written(sandbox: Sandbox, ask: Ask) -> None:
-    sandbox.advance(10 * SECOND)
+def test_null_is_never_written(world: World, ask: Ask) -> None:
+    world.advance(10 * SECOND)
 
     texts = [ask("GET", TASK).text, ask("GET", TASKS).text, ask("GET", f"{TASKS}/1").text]
 
@@ -200,7 +198,7 @@ def test_null_is_never_written(sandbox: Sandbox, ask: Ask) -> None:
 
 def test_a_class_a_cluster_and_a_tenant_are_shown_where_a_task_has_them() -> None:
     text = OFFICE.replace("[{name: A, attempts: [{ends: FAILED}]}]", "[{name: A, class_name: a.B}]")
-    ask = asking(create_app(sandbox_of(text, progression="manual")))
+    ask = World(text).serve()
 
     task = ask("GET", f"{TASKS}/2").json()["data"]
 
@@ -209,9 +207,9 @@ def test_a_class_a_cluster_and_a_tenant_are_shown_where_a_task_has_them() -> Non
     assert task["tenant"] == {"id": 20, "mode": "MYSQL", "name": "t1", "obTenantId": 200}
 
 
-def test_what_a_task_shows_follows_its_state(sandbox: Sandbox, ask: Ask) -> None:
+def test_what_a_task_shows_follows_its_state(world: World, ask: Ask) -> None:
     before = states(ask("GET", TASK))
-    sandbox.advance(10 * SECOND)
+    world.advance(10 * SECOND)
 
     after = states(ask("GET", TASK))
 
@@ -222,8 +220,8 @@ def test_what_a_task_shows_follows_its_state(sandbox: Sandbox, ask: Ask) -> None
 # --- operations -----------------------------------------------------------------------------------
 
 
-def test_a_cancelled_subtask_answers_without_data(sandbox: Sandbox, ask: Ask) -> None:
-    sandbox.advance(1 * SECOND)
+def test_a_cancelled_subtask_answers_without_data(world: World, ask: Ask) -> None:
+    world.advance(1 * SECOND)
 
     answer = ask("POST", f"{TASK}/subtasks/13000335/cancel")
 
@@ -233,12 +231,10 @@ def test_a_cancelled_subtask_answers_without_data(sandbox: Sandbox, ask: Ask) ->
 
 
 def test_a_rollback_that_is_forbidden_is_refused_with_its_own_code() -> None:
-    sandbox = sandbox_of(
-        REINSTALL.replace("id: 35000312", "id: 35000312\n    prohibit_rollback: true")
-    )
-    sandbox.advance(10 * SECOND)
+    world = World(REINSTALL.replace("id: 35000312", "id: 35000312\n    prohibit_rollback: true"))
+    world.advance(10 * SECOND)
 
-    answer = asking(create_app(sandbox))("POST", f"{TASK}/rollback")
+    answer = world.serve()("POST", f"{TASK}/rollback")
 
     assert answer.status_code == 400
     assert answer.json()["error"] == {"code": 20004, "message": "Task {0} can not rollback."}
@@ -256,7 +252,7 @@ def test_the_numbers_of_errors_are_switches(
     method: str, path: str, *, auth: str, code: int
 ) -> None:
     numbers = "error_code_not_found: 1, error_code_illegal_state: 2, error_code_forbidden: 4"
-    ask = asking(create_app(sandbox_of(f"{REINSTALL}\nswitches: {{{numbers}}}")))
+    ask = World(f"{REINSTALL}\nswitches: {{{numbers}}}").serve()
 
     answer = ask(method, path, auth=(auth, auth))
 
@@ -276,20 +272,18 @@ def test_the_numbers_of_errors_are_switches(
         (4_500, 5),
     ],
 )
-def test_a_log_fills_as_its_run_goes_on(
-    sandbox: Sandbox, ask: Ask, after_ms: int, lines: int
-) -> None:
-    sandbox.advance(after_ms * MILLISECOND)
+def test_a_log_fills_as_its_run_goes_on(world: World, ask: Ask, after_ms: int, lines: int) -> None:
+    world.advance(after_ms * MILLISECOND)
 
     log = ask("GET", f"{FAILING}/log").json()["data"]["log"]
 
     assert len(log.splitlines()) == lines
 
 
-def test_each_run_has_a_segment_of_the_log(sandbox: Sandbox, ask: Ask) -> None:
-    sandbox.advance(10 * SECOND)
+def test_each_run_has_a_segment_of_the_log(world: World, ask: Ask) -> None:
+    world.advance(10 * SECOND)
     ask("POST", f"{FAILING}/retry")
-    sandbox.advance(10 * SECOND)
+    world.advance(10 * SECOND)
 
     log = ask("GET", f"{FAILING}/log").json()["data"]["log"]
 
@@ -307,7 +301,7 @@ def test_the_log_of_an_unknown_subtask_is_empty_where_pairs_are_not_checked(ask:
 
 
 def test_the_log_of_an_unknown_subtask_is_a_404_where_pairs_are_checked() -> None:
-    ask = asking(create_app(sandbox_of(REINSTALL + "\nswitches: {subtask_pairing: checked}")))
+    ask = World(REINSTALL + "\nswitches: {subtask_pairing: checked}").serve()
 
     assert ask("GET", f"{TASK}/subtasks/1/log").status_code == 404
     assert ask("GET", f"{TASKS}/1/subtasks/13000333/log").status_code == 404
@@ -395,23 +389,24 @@ def test_a_filter_the_contract_does_not_allow_is_refused(ask_office: Ask, query:
 
 @pytest.mark.parametrize("path", [TASK, TASKS])
 def test_under_polls_a_read_shows_the_state_as_it_is_and_then_moves_on(path: str) -> None:
-    sandbox = sandbox_of(REINSTALL, progression="polls")
-    ask = asking(create_app(sandbox))
-    start = sandbox.clock.now()
+    world = World(REINSTALL, progression="polls")
+    ask = world.serve()
+    start = world.now()
 
     first = ask("GET", path).json()
 
     assert first["timestamp"] == "2021-08-25T15:09:31.74+08:00"
-    assert sandbox.clock.now() > start
+    assert world.now() > start
 
 
 def test_under_polls_reading_a_log_moves_nothing_on() -> None:
-    sandbox = sandbox_of(REINSTALL, progression="polls")
-    start = sandbox.clock.now()
+    world = World(REINSTALL, progression="polls")
+    ask = world.serve()
+    start = world.now()
 
-    asking(create_app(sandbox))("GET", f"{FAILING}/log")
+    ask("GET", f"{FAILING}/log")
 
-    assert sandbox.clock.now() == start
+    assert world.now() == start
 
 
 # --- switches -------------------------------------------------------------------------------------
@@ -419,7 +414,7 @@ def test_under_polls_reading_a_log_moves_nothing_on() -> None:
 
 def test_the_undocumented_path_of_a_task_is_served_where_the_switch_says_so() -> None:
     text = REINSTALL + "\nswitches: {undocumented_task_path: true}"
-    ask = asking(create_app(sandbox_of(text)))
+    ask = World(text).serve()
 
     short, documented = ask("GET", "/api/v2/tasks/35000312"), ask("GET", TASK)
 
@@ -428,7 +423,7 @@ def test_the_undocumented_path_of_a_task_is_served_where_the_switch_says_so() ->
 
 # --- the contract ---------------------------------------------------------------------------------
 
-OPERATIONS = operations_of(load_spec(spec_path("ocp")))
+OPERATIONS = list(ContractFile("ocp").operations.values())
 
 
 @given(
@@ -441,10 +436,10 @@ OPERATIONS = operations_of(load_spec(spec_path("ocp")))
 def test_no_answer_breaks_the_contract(
     *, operation: Any, task: int, subtask: int, after: int, auth: Any
 ) -> None:
-    sandbox = sandbox_of(REINSTALL)
-    sandbox.advance(after * MILLISECOND)
-    path = operation.path.format(taskInstanceId=task, subtaskInstanceId=subtask)
+    world = World(REINSTALL)
+    world.advance(after * MILLISECOND)
+    path = operation["path"].format(taskInstanceId=task, subtaskInstanceId=subtask)
 
-    answer = asking(create_app(sandbox))(operation.method, path, auth=auth)
+    answer = world.serve()(operation["method"], path, auth=auth)
 
-    assert str(answer.status_code) in operation.statuses
+    assert str(answer.status_code) in operation["responses"]
