@@ -20,9 +20,7 @@ from oceanmock.errors import AuthorError
 from oceanmock.text import plural, suggest
 
 if TYPE_CHECKING:
-    from oceanmock.api import Api
     from oceanmock.engine.sandbox import Sandbox
-    from oceanmock.scenario.fields import BaseScenario
 
 NAME_WIDTH: Final = 32
 OPERATION_WIDTH: Final = 18
@@ -96,14 +94,13 @@ def serve(
     SCENARIO is a name from the library (`oceanmock list`) or the path of a file; without one the
     whole library is served.
     """
-    from oceanmock.apis import APIS, make_sandbox
+    from oceanmock.apis import make_sandbox
     from oceanmock.engine.accounts import Accounts
     from oceanmock.http.app import create_app
     from oceanmock.http.server import serve_forever
     from oceanmock.library import load_library, load_scenario
 
-    named = [load_scenario(name) for name in dict.fromkeys(scenarios)]
-    loaded = named or load_library()
+    loaded = [load_scenario(name) for name in dict.fromkeys(scenarios)] or load_library()
     sandbox = make_sandbox(
         loaded,
         progression=progression,
@@ -118,8 +115,7 @@ def serve(
     def announce(url: str) -> None:
         if token and not admin_token:
             click.echo(f"admin token for other machines: {token}")
-        lines = banner(sandbox, loaded, apis=APIS, url=url, authenticates=auth == "on")
-        click.echo("\n".join(lines))
+        click.echo("\n".join(banner(sandbox, url)))
 
     serve_forever(app, host=host, port=port, on_ready=announce)
 
@@ -132,7 +128,7 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost"
 
 
-def _parse_switches(given: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _parse_switches(items: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the switches of each API that are given as NAME=VALUE. Raises AuthorError."""
     from pydantic import ValidationError
 
@@ -142,38 +138,37 @@ def _parse_switches(given: Sequence[str]) -> dict[str, dict[str, Any]]:
     models = {api.name: api.scenario.Switches for api in APIS}
     api_of = {switch: api for api, model in models.items() for switch in model.model_fields}
     switches: dict[str, dict[str, Any]] = {api: {} for api in models}
-    for item in given:
+    for item in items:
         name, equals, value = item.partition("=")
         if not equals or name not in api_of:  # a name alone decides nothing
             raise AuthorError(f"--switch {item}: not a switch. {suggest(name, list(api_of))}")
-        switches[api_of[name]][name] = parse_scalar(value)
+        switch = {name: parse_scalar(value)}
         try:
-            models[api_of[name]].model_validate({name: switches[api_of[name]][name]})
+            models[api_of[name]].model_validate(switch)
         except ValidationError as error:
             raise AuthorError(f"--switch {item}: {error.errors()[0]['msg']}") from error
+        switches[api_of[name]] |= switch
     return switches
 
 
-# --- the banner -----------------------------------------------------------------------------------
-
-
-def banner(
-    sandbox: Sandbox,
-    scenarios: Sequence[BaseScenario],
-    *,
-    apis: Sequence[Api],
-    url: str,
-    authenticates: bool,
-) -> Iterator[str]:
+def banner(sandbox: Sandbox, url: str) -> Iterator[str]:
     """Yield what is served, each operation as a command to paste, and that the server is ready."""
+    from oceanmock.apis import APIS
+
+    authenticates, scenarios = sandbox.accounts.required, sandbox.scenarios
     banners = [
         api.module("banner").Banner(sandbox, scenarios, url, authenticates=authenticates)
-        for api in apis
+        for api in APIS
     ]
     served = [part for part in banners if part.count or part.templates]
+    contents = list[str]()
+    for part in served:
+        counts = [plural(part.count, part.noun)] if part.count else []
+        if part.templates:
+            counts.append(f"{plural(len(part.templates), part.noun)} on request")
+        contents.append(f"{part.title}, {' and '.join(counts)}")
     clock = sandbox.clock
     pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
-    contents = [f"{part.title}, {_count_text(part)}" for part in served]
     yield f"oceanmock {__version__}: {'; '.join(contents)}; progression {pace}"
     for scenario in scenarios:
         yield f"  {scenario.name:<{NAME_WIDTH}}{scenario.summary}"
@@ -186,23 +181,11 @@ def banner(
     templates = [template for part in served for template in part.templates]
     if templates:
         yield ""
-        yield from (_template_text(template) for template in templates)
+    for template in templates:
+        request = template.starts_on
+        body = "" if request.body is None else f" with {json.dumps(request.body)}"
+        yield f"  {request.method} {request.path}{body} starts {template.name!r}"
     yield f"\nReady on {url} (stop it with Ctrl-C)"
-
-
-def _count_text(part: Any) -> str:
-    """Return how many tasks there are, and how many kinds a request can start."""
-    if not part.templates:
-        return plural(part.count, part.noun)
-    there = f"{plural(part.count, part.noun)} and " if part.count else ""
-    return f"{there}{plural(len(part.templates), part.noun)} on request"
-
-
-def _template_text(template: Any) -> str:
-    """Return the request that starts a task of a template."""
-    request = template.starts_on
-    body = "" if request.body is None else f" with {json.dumps(request.body)}"
-    return f"  {request.method} {request.path}{body} starts {template.name!r}"
 
 
 # --- scenario files -------------------------------------------------------------------------------
@@ -237,18 +220,14 @@ def _mistakes_in(path: Path) -> list[str]:
     from oceanmock.openapi import check_spec
     from oceanmock.scenario.diagnostics import ScenarioError
 
-    if _is_contract(path):
-        return [str(mistake) for mistake in check_spec(path)]
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        if any(line.startswith(("openapi:", "swagger:", '"openapi"')) for line in lines):
+            return check_spec(path)
     try:
         load_scenario(path)
     except ScenarioError as error:
-        return [str(mistake) for mistake in error.diagnostics]
+        return list(map(str, error.diagnostics))
     return []
-
-
-def _is_contract(path: Path) -> bool:
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        return any(line.startswith(("openapi:", "swagger:", '"openapi"')) for line in lines)
 
 
 @click.command()
