@@ -11,7 +11,15 @@ from oceanmock.ocp import api as ocp_api
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.scenario_checks import OcpActor
-from oceanmock.scenario.story import Call, Marker, Step, StoryDivergesError, Until, Wait, simulate
+from oceanmock.scenario.story import (
+    Action,
+    CallAction,
+    Marker,
+    StoryDivergesError,
+    UntilAction,
+    WaitAction,
+    simulate,
+)
 
 FAILS_FIRST = ocp_states.SubtaskScript(
     (ocp_states.Attempt(takes=SECOND, ends="FAILED"), ocp_states.Attempt(takes=SECOND)),
@@ -28,19 +36,19 @@ def actor(*, born: int = 0, prohibits_rollback: bool = False) -> OcpActor:
 
 def until(
     status: str | None = None, operation: str | None = None, *, subtask: int | None = None
-) -> Until:
+) -> UntilAction:
     """A step that waits for the first task."""
-    return Until(0, () if subtask is None else (subtask,), (status, operation))
+    return UntilAction(0, () if subtask is None else (subtask,), (status, operation))
 
 
 def call(
     operation: ocp_api.Operation, *, subtask: int | None = None, refused: bool = False
-) -> Call:
+) -> CallAction:
     """A step that operates on the first task."""
-    return Call(0, () if subtask is None else (subtask,), operation, 400 if refused else 200)
+    return CallAction(0, () if subtask is None else (subtask,), operation, 400 if refused else 200)
 
 
-def divergence(*steps: Step, **changes: bool) -> tuple[int, str]:
+def divergence(*steps: Action, **changes: bool) -> tuple[int, str]:
     """Where the story diverges, and what is said of it."""
     with pytest.raises(StoryDivergesError) as diverges:
         simulate([actor(**changes)], steps)
@@ -57,7 +65,7 @@ def test_a_story_without_steps_is_the_life_as_it_goes() -> None:
 
 
 def test_until_goes_to_the_first_instant_at_which_a_state_shows() -> None:
-    steps: list[Step] = [until("FAILED"), call("RETRY")]
+    steps: list[Action] = [until("FAILED"), call("RETRY")]
 
     run = simulate([actor()], steps)
 
@@ -65,7 +73,7 @@ def test_until_goes_to_the_first_instant_at_which_a_state_shows() -> None:
 
 
 def test_until_does_not_wait_for_what_already_shows() -> None:
-    steps: list[Step] = [until("FAILED"), Wait(5 * SECOND), until("FAILED"), call("RETRY")]
+    steps: list[Action] = [until("FAILED"), WaitAction(5 * SECOND), until("FAILED"), call("RETRY")]
 
     run = simulate([actor()], steps)
 
@@ -73,7 +81,7 @@ def test_until_does_not_wait_for_what_already_shows() -> None:
 
 
 def test_until_may_wait_for_a_subtask() -> None:
-    steps: list[Step] = [until("FAILED", subtask=0), until("FAILED"), call("RETRY", subtask=0)]
+    steps: list[Action] = [until("FAILED", subtask=0), until("FAILED"), call("RETRY", subtask=0)]
 
     run = simulate([actor()], steps)
 
@@ -81,7 +89,7 @@ def test_until_may_wait_for_a_subtask() -> None:
 
 
 def test_until_may_wait_for_a_status_under_an_operation() -> None:
-    steps: list[Step] = [until("FAILED"), call("RETRY"), until("SUCCESSFUL", "RETRY")]
+    steps: list[Action] = [until("FAILED"), call("RETRY"), until("SUCCESSFUL", "RETRY")]
 
     run = simulate([actor()], steps)
 
@@ -89,7 +97,7 @@ def test_until_may_wait_for_a_status_under_an_operation() -> None:
 
 
 def test_a_wait_lets_time_pass() -> None:
-    steps: list[Step] = [Wait(2500 * SECOND // 1000), call("RETRY")]
+    steps: list[Action] = [WaitAction(2500 * SECOND // 1000), call("RETRY")]
 
     run = simulate([actor()], steps)
 
@@ -97,7 +105,7 @@ def test_a_wait_lets_time_pass() -> None:
 
 
 def test_an_older_task_is_further_on() -> None:
-    steps: list[Step] = [until("FAILED"), call("RETRY")]
+    steps: list[Action] = [until("FAILED"), call("RETRY")]
 
     run = simulate([actor(born=-2 * SECOND)], steps)
 
@@ -105,7 +113,7 @@ def test_an_older_task_is_further_on() -> None:
 
 
 def test_two_tasks_live_by_one_clock() -> None:
-    steps: list[Step] = [until("FAILED"), Call(1, (), "RETRY")]
+    steps: list[Action] = [until("FAILED"), CallAction(1, (), "RETRY")]
 
     run = simulate([actor(), actor(born=-SECOND)], steps)
 
@@ -121,7 +129,7 @@ def test_a_refused_call_changes_nothing() -> None:
 
 
 def test_a_refused_call_is_marked_as_refused() -> None:
-    steps: list[Step] = [call("RETRY", refused=True)]
+    steps: list[Action] = [call("RETRY", refused=True)]
 
     run = simulate([actor()], steps)
 
@@ -129,7 +137,7 @@ def test_a_refused_call_is_marked_as_refused() -> None:
 
 
 def test_a_forbidden_rollback_is_a_refused_call() -> None:
-    steps: list[Step] = [until("FAILED"), call("ROLLBACK", refused=True)]
+    steps: list[Action] = [until("FAILED"), call("ROLLBACK", refused=True)]
 
     run = simulate([actor(prohibits_rollback=True)], steps)
 

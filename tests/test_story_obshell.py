@@ -12,13 +12,13 @@ from oceanmock.obshell import machine as obshell
 from oceanmock.obshell.scenario_checks import ObshellActor
 from oceanmock.obshell.states import Attempt, DagScript, Flag, NodeScript, SubTaskScript
 from oceanmock.scenario.story import (
-    Call,
+    Action,
+    CallAction,
     Display,
-    Part,
-    Step,
+    PartPath,
     StoryDivergesError,
-    Until,
-    Wait,
+    UntilAction,
+    WaitAction,
     simulate,
 )
 
@@ -36,17 +36,17 @@ def actor(*, can: frozenset[Flag] = ALL, born: int = 0) -> ObshellActor:
     return ObshellActor(born, "Initialize cluster", ("Configure", "Start"), obshell.start(plan))
 
 
-def until(*words: str | None, part: Part = ()) -> Until:
+def until(*words: str | None, part: PartPath = ()) -> UntilAction:
     """A step that waits for the first dag."""
-    return Until(0, part, words)
+    return UntilAction(0, part, words)
 
 
-def call(operator: obshell_api.Operator, *, part: Part = (), answers: int = 200) -> Call:
+def call(operator: obshell_api.Operator, *, part: PartPath = (), answers: int = 200) -> CallAction:
     """A step that operates on the first dag."""
-    return Call(0, part, operator, answers)
+    return CallAction(0, part, operator, answers)
 
 
-def divergence(*steps: Step, can: frozenset[Flag] = ALL) -> str:
+def divergence(*steps: Action, can: frozenset[Flag] = ALL) -> str:
     """What is said of the story's last step, which cannot happen."""
     with pytest.raises(StoryDivergesError) as diverges:
         simulate([actor(can=can)], steps)
@@ -78,7 +78,7 @@ def test_a_node_and_a_sub_task_show_a_state_and_an_operator() -> None:
 
 
 def test_a_story_may_wait_for_a_dag_a_node_a_sub_task_and_a_stage() -> None:
-    steps: list[Step] = [
+    steps: list[Action] = [
         until(None, None, "stage 2"),
         until("RUNNING", None, part=(1,)),
         until("FAILED", None, part=(1, 0)),
@@ -105,7 +105,7 @@ def test_an_older_dag_is_further_on() -> None:
 
 
 def test_a_node_is_passed_by_itself() -> None:
-    steps: list[Step] = [FAILED, call("PASS", part=(1,)), until("SUCCEED", "RUN")]
+    steps: list[Action] = [FAILED, call("PASS", part=(1,)), until("SUCCEED", "RUN")]
 
     run = simulate([actor()], steps)
 
@@ -124,7 +124,7 @@ def test_a_refused_operator_changes_nothing_and_is_marked_as_refused() -> None:
 
 def test_a_rollback_with_nothing_to_roll_back_answers_500() -> None:
     """CANCEL of a rollback leaves the first node PENDING/CANCEL (service/task/dag.go:343-345)."""
-    steps: list[Step] = [
+    steps: list[Action] = [
         FAILED,
         call("ROLLBACK"),
         call("CANCEL"),
@@ -142,7 +142,7 @@ def test_a_rollback_with_nothing_to_roll_back_answers_500() -> None:
 
 # --- what is said of a story that cannot happen ---------------------------------------------------
 
-REFUSALS: dict[str, tuple[list[Step], frozenset[Flag], str]] = {
+REFUSALS: dict[str, tuple[list[Action], frozenset[Flag], str]] = {
     "a state that does not allow it": (
         [until("RUNNING"), call("RETRY")],
         ALL,
@@ -174,7 +174,7 @@ REFUSALS: dict[str, tuple[list[Step], frozenset[Flag], str]] = {
         "Task.Node.Operator.PassNotFailedNode (node 'Configure' is SUCCEED/RUN)",
     ),
     "a node of a dag that runs": (
-        [Wait(SECOND), call("PASS", part=(0,))],
+        [WaitAction(SECOND), call("PASS", part=(0,))],
         ALL,
         "PASS 'Configure' of 'Initialize cluster' is refused: "
         "Task.Node.Operator.PassNotFailedDag (the dag is RUNNING/RUN)",
@@ -214,6 +214,6 @@ REFUSALS: dict[str, tuple[list[Step], frozenset[Flag], str]] = {
 
 @pytest.mark.parametrize(("steps", "can", "said"), REFUSALS.values(), ids=REFUSALS)
 def test_what_cannot_happen_is_said_in_obshell_s_words(
-    steps: list[Step], can: frozenset[Flag], said: str
+    steps: list[Action], can: frozenset[Flag], said: str
 ) -> None:
     assert divergence(*steps, can=can) == said

@@ -167,7 +167,7 @@ def _story(options: ConformOptions, reference: str) -> BaseScenario:
     """Return the scenario of a story to replay. Raises AuthorError."""
     from oceanmock.apis import api_named
     from oceanmock.library import load_scenario
-    from oceanmock.scenario.story import Call
+    from oceanmock.scenario.story import CallAction
 
     scenario = load_scenario(reference)
     if scenario.api != options.api:
@@ -175,7 +175,7 @@ def _story(options: ConformOptions, reference: str) -> BaseScenario:
     steps = api_named(scenario.api).module("scenario_checks").steps_of(scenario)
     if not steps:
         raise AuthorError(f"{reference} has no `story`.")
-    if not options.write and any(isinstance(step, Call) for step in steps):
+    if not options.write and any(isinstance(step, CallAction) for step in steps):
         raise AuthorError(f"the story of {reference} changes the target: it needs --write.")
     return scenario
 

@@ -22,7 +22,7 @@ from oceanmock.text import plural, suggest
 if TYPE_CHECKING:
     from oceanmock.engine.sandbox import Sandbox
 
-NAME_WIDTH: Final = 32
+SCENARIO_WIDTH: Final = 32
 OPERATION_WIDTH: Final = 18
 
 
@@ -171,7 +171,7 @@ def banner(sandbox: Sandbox, url: str) -> Iterator[str]:
     pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
     yield f"oceanmock {__version__}: {'; '.join(contents)}; progression {pace}"
     for scenario in scenarios:
-        yield f"  {scenario.name:<{NAME_WIDTH}}{scenario.summary}"
+        yield f"  {scenario.name:<{SCENARIO_WIDTH}}{scenario.summary}"
     for part in served:
         if part.count:
             commands = list(part.commands())
@@ -253,7 +253,7 @@ def list_scenarios() -> None:
     from oceanmock.library import library_names, load_scenario
 
     for name in library_names():
-        click.echo(f"{name:<{NAME_WIDTH}}{load_scenario(name).summary}")
+        click.echo(f"{name:<{SCENARIO_WIDTH}}{load_scenario(name).summary}")
 
 
 @click.command()

@@ -107,15 +107,15 @@ class _Replay:
             outcomes.append(StoryStep(text, "passed", detail, self._now - began))
         return outcomes
 
-    def _do(self, step: story.Step, expected: _Expected) -> str:
+    def _do(self, step: story.Action, expected: _Expected) -> str:
         """Do a step, and return details of it. Raises Diverges."""
-        if isinstance(step, story.Wait):
+        if isinstance(step, story.WaitAction):
             self._wait(step.span)
             return ""
-        if isinstance(step, story.Until):
+        if isinstance(step, story.UntilAction):
             return self._await(step, expected)
         try:
-            if is_start := isinstance(step, story.Start):
+            if is_start := isinstance(step, story.StartAction):
                 exchange = self.tasks.start(step)
             else:
                 exchange = self.tasks.operate(step)
@@ -134,7 +134,7 @@ class _Replay:
             self.tasks.learn(step.actor, exchange)
         return f"response {exchange.status}"
 
-    def _await(self, step: story.Until, expected: _Expected) -> str:
+    def _await(self, step: story.UntilAction, expected: _Expected) -> str:
         """Read until the step's state is observed, or was passed. Raises Diverges."""
         began, delay, unchanged_since = self._now, FIRST_DELAY, self._now
         previous, has_waited = None, False
@@ -159,7 +159,7 @@ class _Replay:
             self._wait(delay)
             delay = min(delay * 5 // 4, LAST_DELAY)
 
-    def _never(self, step: story.Until, view: _View, waited: int) -> str:
+    def _never(self, step: story.UntilAction, view: _View, waited: int) -> str:
         goal = " ".join(word for word in step.words if word)
         name = self.tasks.name_of(step.actor, step.part)
         at_rest = ", at rest" if view.at_rest else ""
@@ -192,7 +192,7 @@ class _Replay:
         steps, runs = self.tasks.steps, self.tasks.runs
         for number, step in enumerate(steps):
             at = runs[number + 1].ended_at
-            if not isinstance(step, story.Until):
+            if not isinstance(step, story.UntilAction):
                 yield _Expected(at)
                 continue
             actor = runs[number].actors[step.actor]
@@ -200,7 +200,7 @@ class _Replay:
             calls = [
                 (place, runs[place].ended_at)
                 for place, item in enumerate(steps)
-                if isinstance(item, story.Call) and item.actor == step.actor
+                if isinstance(item, story.CallAction) and item.actor == step.actor
             ]
             until = next((instant for place, instant in calls if place > number), None)
             start = max((i for place, i in calls if place < number), default=actor.born)
@@ -249,7 +249,7 @@ class _Tasks:
         self.scenario: Final = scenario
         self.api: Final = api_named(scenario.api)
         rules = self.api.module("scenario_checks")
-        self.steps: Final[Sequence[story.Step]] = rules.steps_of(scenario)
+        self.steps: Final[Sequence[story.Action]] = rules.steps_of(scenario)
         self.runs: Final[Sequence[story.StoryRun[Any]]] = [
             rules.simulate_story(scenario, steps=count) for count in range(len(self.steps) + 1)
         ]
@@ -261,20 +261,20 @@ class _Tasks:
 
     # --- texts ---
 
-    def name_of(self, actor: int, part: story.Part) -> str:
+    def name_of(self, actor: int, part: story.PartPath) -> str:
         """Return the name of a task or part in messages."""
         name: str = self.runs[0].actors[actor].called(part)
         return name
 
-    def text_of(self, step: story.Step) -> str:
+    def text_of(self, step: story.Action) -> str:
         """Return a step as text."""
-        if isinstance(step, story.Wait):
+        if isinstance(step, story.WaitAction):
             return f"wait {format_duration(step.span)}"
-        if isinstance(step, story.Until):
+        if isinstance(step, story.UntilAction):
             words = " ".join(word for word in step.words if word)
             return f"until {self.name_of(step.actor, step.part)} is {words}"
         refused = "" if step.status == 200 else f", refused with {step.status}"
-        if isinstance(step, story.Start):
+        if isinstance(step, story.StartAction):
             return f"start {self.name_of(step.actor, ())}{refused}"
         return f"{step.operation} {self.name_of(step.actor, step.part)}{refused}"
 
@@ -287,7 +287,7 @@ class _Tasks:
 
     # --- requests ---
 
-    def read(self, actor: int, part: story.Part) -> _View:
+    def read(self, actor: int, part: story.PartPath) -> _View:
         """Return the state of a task, or of its part. Raises Diverges where it cannot be read."""
         exchange, task = self._read(actor)
         try:
@@ -299,7 +299,7 @@ class _Tasks:
         except UNREADABLE:
             raise self._unreadable(actor, exchange) from None
 
-    def start(self, step: story.Start) -> Exchange | None:
+    def start(self, step: story.StartAction) -> Exchange | None:
         """Send the request that starts a task; None if its id was given. Raises NotAllowed."""
         if self._given_id(step.actor):
             return None
@@ -307,7 +307,7 @@ class _Tasks:
         path = "/".join("1" if is_variable(item) else item for item in starts_on.segments)
         return self.client.send(starts_on.method, path, phase="story", json=starts_on.body or {})
 
-    def operate(self, step: story.Call) -> Exchange:
+    def operate(self, step: story.CallAction) -> Exchange:
         """Send an operation on a task or its part. Raises Diverges, NotAllowed."""
         kind = self.api.kinds[len(step.part)].name
         ids = {self.api.root.name: self._id_of(step.actor)}
@@ -369,7 +369,7 @@ class _Tasks:
             parts = [part for item in parts for part in item[key]]
         return not any(part[self.api.state_key] in self._server.active_states for part in parts)
 
-    def _part(self, actor: int, part: story.Part, task: Any, exchange: Exchange) -> Any:
+    def _part(self, actor: int, part: story.PartPath, task: Any, exchange: Exchange) -> Any:
         """Return the JSON of a task's part at the scenario's position. Raises Diverges."""
         script, shown = self._scripts[actor], task
         for depth, place in enumerate(part):

@@ -100,30 +100,30 @@ def simulate_story(scenario: Scenario, *, steps: int | None = None) -> story.Sto
     return story.simulate(actors, steps_of(scenario)[:steps], waiting=waiting)
 
 
-def steps_of(scenario: Scenario) -> list[story.Step]:
+def steps_of(scenario: Scenario) -> list[story.Action]:
     """Return the story's steps, with positions for references, which have been checked."""
     positions = positions_of((dag.id, dag.name) for dag in scenario.dags)
-    steps = list[story.Step]()
+    steps = list[story.Action]()
     for step in scenario.story:
         target = step.until or step
         reference = step.start if step.start is not None else target.dag
         if reference is None:
-            steps.append(story.Wait(step.wait or 0))
+            steps.append(story.WaitAction(step.wait or 0))
             continue
         place = positions[reference]
         part = _part_of(scenario.dags[place], target)
         if step.start is not None:
-            steps.append(story.Start(place, step.answers))
+            steps.append(story.StartAction(place, step.answers))
         elif step.until is None:
-            steps.append(story.Call(place, part, str(step.operator), step.answers))
+            steps.append(story.CallAction(place, part, str(step.operator), step.answers))
         else:
             until = step.until
             stage = () if until.stage is None else (_stage(until.stage),)
-            steps.append(story.Until(place, part, (until.state, until.operator, *stage)))
+            steps.append(story.UntilAction(place, part, (until.state, until.operator, *stage)))
     return steps
 
 
-def _part_of(dag: Dag, target: Until | Step) -> story.Part:
+def _part_of(dag: Dag, target: Until | Step) -> story.PartPath:
     if target.node is None:
         return ()
     names = [(node_number(dag, place), node.name) for place, node in enumerate(dag.nodes)]
@@ -150,7 +150,7 @@ class ObshellActor(story.Actor):
     dag: Dag | None = None
     scenario: Scenario | None = None
 
-    def shows(self, part: story.Part) -> Iterator[story.Display]:
+    def shows(self, part: story.PartPath) -> Iterator[story.Display]:
         """Yield its state and operator in each state; of the dag itself the stage as well."""
         for state in self.life.states:
             if not part:
@@ -179,7 +179,7 @@ class ObshellActor(story.Actor):
         return replace(self, born=instant, life=machine.start(self.life.script, rules))
 
     def operate(
-        self, operation: str, part: story.Part, instant: int
+        self, operation: str, part: story.PartPath, instant: int
     ) -> ObshellActor | story.Refusal:
         """Return the dag after an operator for it, or for one of its nodes."""
         node = part[0] if part else None
@@ -189,7 +189,7 @@ class ObshellActor(story.Actor):
             return self._refusal(refusal, instant)
         return replace(self, life=life)
 
-    def called(self, part: story.Part) -> str:
+    def called(self, part: story.PartPath) -> str:
         """Return what messages call it; a sub task by its place, as most have their node's name."""
         whole = story.Actor.called(self, part)  # a class with slots has lost its super()
         return f"sub task {part[1] + 1} of {whole}" if len(part) > 1 else whole

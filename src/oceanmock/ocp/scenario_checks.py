@@ -83,27 +83,27 @@ def simulate_story(scenario: Scenario, *, steps: int | None = None) -> story.Sto
     return story.simulate(actors, steps_of(scenario)[:steps], waiting=waiting)
 
 
-def steps_of(scenario: Scenario) -> list[story.Step]:
+def steps_of(scenario: Scenario) -> list[story.Action]:
     """Return the story's steps, with positions for references, which have been checked."""
     positions = positions_of([(task.id, task.name) for task in scenario.tasks])
-    steps = list[story.Step]()
+    steps = list[story.Action]()
     for step in scenario.story:
         target = step.until or step
         reference = step.start if step.start is not None else target.task
         if reference is None:
-            steps.append(story.Wait(step.wait or 0))
+            steps.append(story.WaitAction(step.wait or 0))
             continue
         place, part = positions[reference], tuple[int, ...]()
         if target.subtask is not None:
             subtasks = scenario.tasks[place].subtasks
             part = (positions_of([(item.id, item.name) for item in subtasks])[target.subtask],)
         if step.start is not None:
-            steps.append(story.Start(place))
+            steps.append(story.StartAction(place))
         elif step.until is not None:
-            steps.append(story.Until(place, part, (step.until.status, step.until.operation)))
+            steps.append(story.UntilAction(place, part, (step.until.status, step.until.operation)))
         else:
             operation = _OPERATIONS[str(step.call)]
-            steps.append(story.Call(place, part, operation, step.answers))
+            steps.append(story.CallAction(place, part, operation, step.answers))
     return steps
 
 
@@ -113,7 +113,7 @@ class OcpActor(story.Actor):
 
     life: machine.History
 
-    def shows(self, part: story.Part) -> Iterable[story.Display]:
+    def shows(self, part: story.PartPath) -> Iterable[story.Display]:
         """Return its status and operation in each state."""
         whole = self.life.states
         if not part:
@@ -126,7 +126,9 @@ class OcpActor(story.Actor):
         rules = replace(self.life.rules, phase=-instant % self.life.rules.tick)
         return replace(self, born=instant, life=machine.start(self.life.script, rules))
 
-    def operate(self, operation: str, part: story.Part, instant: int) -> OcpActor | story.Refusal:
+    def operate(
+        self, operation: str, part: story.PartPath, instant: int
+    ) -> OcpActor | story.Refusal:
         """Return the task after an operation on it, or on its subtask."""
         subtask = part[0] if part else None
         try:

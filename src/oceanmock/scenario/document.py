@@ -232,13 +232,13 @@ _FLOAT: Final = re.compile(
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
     re.ASCII,
 )
-_WORDS: Final = {
+_SCALAR_WORDS: Final = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _TYPED: Final = re.compile(
-    f"{_INT.pattern}|{_FLOAT.pattern}|{'|'.join(map(re.escape, _WORDS))}", re.ASCII
+    f"{_INT.pattern}|{_FLOAT.pattern}|{'|'.join(map(re.escape, _SCALAR_WORDS))}", re.ASCII
 )
 """The plain scalars that are no texts."""
 _TAGS: Final = {
@@ -254,8 +254,8 @@ def parse_scalar(text: str) -> Any:
 
     Raises ValueError for a number that is too long to be read.
     """
-    if text in _WORDS:
-        return _WORDS[text]
+    if text in _SCALAR_WORDS:
+        return _SCALAR_WORDS[text]
     if not _TYPED.fullmatch(text):
         return text
     if len(text) > _MAX_DIGITS:

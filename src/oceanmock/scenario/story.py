@@ -20,7 +20,7 @@ from typing import Any, Generic, Self, TypeVar
 from oceanmock.clock import SECOND
 from oceanmock.errors import AuthorError
 
-Part = tuple[int, ...]
+PartPath = tuple[int, ...]
 """The positions that lead from an actor to a part of it; () is the actor itself."""
 
 
@@ -55,7 +55,7 @@ class Actor(ABC):
     names: tuple[str, ...]
 
     @abstractmethod
-    def shows(self, part: Part) -> Iterable[Display]:
+    def shows(self, part: PartPath) -> Iterable[Display]:
         """Yield what the actor, or a part of it, shows in each state; at least one."""
 
     @abstractmethod
@@ -63,10 +63,10 @@ class Actor(ABC):
         """Return the actor started at an instant, beside the others that have started."""
 
     @abstractmethod
-    def operate(self, operation: str, part: Part, instant: int) -> Self | Refusal:
+    def operate(self, operation: str, part: PartPath, instant: int) -> Self | Refusal:
         """Return the actor after an operation on it or a part, ``instant`` after its start."""
 
-    def called(self, part: Part) -> str:
+    def called(self, part: PartPath) -> str:
         """Return what messages call the actor, or a part of it."""
         return f"{self.names[part[0]]!r} of {self.name!r}" if part else repr(self.name)
 
@@ -75,23 +75,23 @@ A = TypeVar("A", bound=Actor)
 
 
 @dataclass(frozen=True, slots=True)
-class Until:
+class UntilAction:
     """Wait until an actor, or a part of it, shows some words; None stands for any word."""
 
     actor: int
-    part: Part
+    part: PartPath
     words: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class WaitAction:
     """Let time pass."""
 
     span: int
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartAction:
     """Send the request that an actor starts on; the response has this HTTP status."""
 
     actor: int
@@ -99,16 +99,16 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallAction:
     """Perform an operation; the response has this HTTP status: 200, or it is refused."""
 
     actor: int
-    part: Part
+    part: PartPath
     operation: str
     status: int = 200
 
 
-Step = Until | Wait | Start | Call
+Action = UntilAction | WaitAction | StartAction | CallAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class StoryDivergesError(AuthorError):
 
 
 def simulate(
-    actors: Sequence[A], steps: Sequence[Step], *, waiting: Iterable[int] = ()
+    actors: Sequence[A], steps: Sequence[Action], *, waiting: Iterable[int] = ()
 ) -> StoryRun[A]:
     """Run a story to its end. Raises StoryDivergesError at the first step that cannot happen.
 
@@ -160,19 +160,19 @@ def simulate(
     """
     cast, now, markers, absent = list(actors), 0, list[Marker](), set(waiting)
     for number, step in enumerate(steps):
-        if isinstance(step, Wait):
+        if isinstance(step, WaitAction):
             now += step.span
             continue
         actor = cast[step.actor]
         try:
-            if isinstance(step, Start) and step.actor not in absent:
+            if isinstance(step, StartAction) and step.actor not in absent:
                 raise _Divergence(f"{actor.called(())} is there already")
-            if not isinstance(step, Start) and step.actor in absent:
+            if not isinstance(step, StartAction) and step.actor in absent:
                 raise _Divergence(f"{actor.called(())} is not started yet")
-            if isinstance(step, Until):
+            if isinstance(step, UntilAction):
                 now = _wait_until(actor, step, now)
                 continue
-            if isinstance(step, Start):
+            if isinstance(step, StartAction):
                 others = [item for place, item in enumerate(cast) if place not in absent]
                 text, after = f"start {actor.called(())}", actor.start(now, others)
             else:
@@ -194,7 +194,7 @@ class _Divergence(Exception):
     """A step cannot happen; the message says why."""
 
 
-def _wait_until(actor: A, step: Until, now: int) -> int:
+def _wait_until(actor: A, step: UntilAction, now: int) -> int:
     """Return the first instant from ``now`` on at which the step's words show."""
     displays = list(actor.shows(step.part))
     past = bisect_right(displays, now - actor.born, key=attrgetter("at"))
