@@ -125,10 +125,9 @@ def newest_state(sandbox: Sandbox, scenario: BaseScenario) -> int:
 
 def task_id_of(scenario: BaseScenario) -> int:
     """The id a story of the library names its first task by."""
+    assert isinstance(scenario, ocp.Scenario)
     step = next(each.until for each in scenario.story if each.until is not None)
-    (found,) = (
-        task.id for task in scenario.scripts if step.task == task.id and task.id is not None
-    )
+    (found,) = (task.id for task in scenario.tasks if step.task == task.id and task.id is not None)
     return int(found)
 
 

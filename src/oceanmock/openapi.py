@@ -138,13 +138,13 @@ def find_operation(operations: Iterable[Operation], method: str, path: str) -> O
 
 def operations_at(operations: Iterable[Operation], path: str) -> list[Operation]:
     """Return the operations of a path with any ids, those of a literal path first."""
-    parts = path.split("/")
-    matching = [operation for operation in operations if _matches(operation.path, parts)]
+    matching = [operation for operation in operations if path_matches(operation.path, path)]
     return sorted(matching, key=lambda operation: "{" in operation.path)
 
 
-def _matches(template: str, parts: list[str]) -> bool:
-    segments = template.split("/")
+def path_matches(template: str, path: str) -> bool:
+    """Return whether a path, or another template, is one of those that a template stands for."""
+    segments, parts = template.split("/"), path.split("/")
     return len(segments) == len(parts) and all(
         part if segment.startswith("{") else part == segment
         for segment, part in zip(segments, parts, strict=True)

@@ -131,7 +131,7 @@ def _settings_of(scenario: BaseScenario) -> tuple[object, ...]:
 def _size_of(scenario: BaseScenario) -> int:
     if isinstance(scenario, ocp.Scenario):
         return sum(task.repeat.count if task.repeat else 1 for task in scenario.tasks)
-    return len(scenario.scripts)
+    return len(getattr(scenario, api_named(scenario.api).scripts_key))
 
 
 def _calibration(name: str, beside: Sequence[BaseScenario] = ()) -> BaseScenario:

@@ -345,9 +345,6 @@ class Step(StoryStep):
     allowed_at_start: ClassVar[str] = "answers"
 
     until: Until | None = None
-    wait: Duration | None = None
-    start: Name | None = None
-    """The name of a dag with `starts_on`, whose request comes now."""
     call: Literal["operateDag", "operateNode"] | None = None
     dag: Reference | None = None
     node: Reference | None = None
@@ -407,11 +404,6 @@ class Scenario(BaseScenario):
     def stands_alone(self) -> bool:
         """Return whether it must be served apart, having an agent of its own."""
         return self.agent != Agent()
-
-    @property
-    def scripts(self) -> tuple[Dag, ...]:
-        """Return the dags."""
-        return self.dags
 
 
 # --- numbers --------------------------------------------------------------------------------------

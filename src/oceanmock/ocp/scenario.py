@@ -208,9 +208,6 @@ class Step(StoryStep):
     }
 
     until: Until | None = None
-    wait: Duration | None = None
-    start: Name | None = None
-    """The name of a task with `starts_on`, whose request comes now."""
     call: ChangeId | None = None
     task: Reference | None = None
     subtask: Reference | None = None
@@ -247,11 +244,6 @@ class Scenario(BaseScenario):
     """Injected faults; of those that apply to a request, the first one is injected."""
     story: tuple[Step, ...] = ()
     """What a client can do with these tasks, simulated whenever the file is loaded."""
-
-    @property
-    def scripts(self) -> tuple[Task, ...]:
-        """Return the tasks."""
-        return self.tasks
 
 
 # --- from models to the machine -------------------------------------------------------------------

@@ -7,7 +7,7 @@ Types are as strict as their JSON Schema: no text stands for a number or for tru
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
@@ -32,6 +32,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 from oceanmock import clock
+from oceanmock.openapi import path_matches
 from oceanmock.scenario.diagnostics import contradiction
 from oceanmock.text import DURATION_PATTERN, parse_duration
 
@@ -230,16 +231,11 @@ class StoryStep(Model):
     keys_of_calls: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     allowed_at_start: ClassVar[str] = ""
 
-    if TYPE_CHECKING:
-
-        @property
-        def until(self) -> Any: ...
-        @property
-        def wait(self) -> int | None: ...
-        @property
-        def start(self) -> str | None: ...
-        @property
-        def call(self) -> str | None: ...
+    until: Any = None
+    wait: Duration | None = None
+    start: Name | None = None
+    """The name of a task or dag with `starts_on`, whose request comes now."""
+    call: Any = None
 
     @model_validator(mode="after")
     def _one_thing(self) -> Self:
@@ -287,7 +283,7 @@ class StartsOn(Model):
 
     def fits(self, method: str, path: str) -> bool:
         """Return whether a request has this method and a path that matches."""
-        return method == self.method and covers(self.segments, path.split("/"))
+        return method == self.method and path_matches(self.path, path)
 
     def fits_body(self, body: Any) -> bool:
         """Return whether a body has everything that ``body`` has."""
@@ -302,14 +298,6 @@ class StartsOn(Model):
 def is_variable(segment: str) -> bool:
     """Return whether a segment of a path stands for any other."""
     return segment.startswith("{")
-
-
-def covers(template: Sequence[str], path: Sequence[str]) -> bool:
-    """Return whether a template matches a path, or all that another template matches."""
-    return len(template) == len(path) and all(
-        one == other or (is_variable(one) and other != "")
-        for one, other in zip(template, path, strict=True)
-    )
 
 
 def _contains(actual: Any, expected: Any) -> bool:
@@ -359,11 +347,6 @@ class BaseScenario(Model):
     def stands_alone(self) -> bool:
         """Return whether it cannot be served together with other scenarios."""
         return False
-
-    @property
-    def scripts(self) -> Sequence[Any]:
-        """Return the tasks or dags."""
-        raise NotImplementedError
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from oceanmock.errors import AuthorError
+from oceanmock.openapi import path_matches
 from oceanmock.scenario.diagnostics import (
     Issue,
     Loc,
@@ -28,7 +29,7 @@ from oceanmock.scenario.diagnostics import (
 )
 from oceanmock.scenario.document import MAX_VALUES, Document
 from oceanmock.scenario.faults import Fault, check_faults
-from oceanmock.scenario.fields import BaseScenario, FileSchema, StartsOn, covers, is_variable
+from oceanmock.scenario.fields import BaseScenario, FileSchema, StartsOn, is_variable
 from oceanmock.scenario.story import StoryDivergesError
 from oceanmock.text import closest, suggest
 
@@ -301,7 +302,7 @@ def _way_in(data: Any, loc: Loc) -> Loc:
 
 def _check_meaning(scenario: BaseScenario, format: Format) -> list[Issue]:
     """Return what the rules find or, where that is nothing, whether the story cannot happen."""
-    scripts = scenario.scripts
+    scripts = getattr(scenario, format.scripts_key)
     templates = [
         ((format.scripts_key, place), script)
         for place, script in enumerate(scripts)
@@ -377,7 +378,7 @@ def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
 
 def _is_stricter(one: StartsOn, other: StartsOn) -> bool:
     """Return whether each request that matches one matches the other as well."""
-    fits = one.method == other.method and covers(other.segments, one.segments)
+    fits = one.method == other.method and path_matches(other.path, one.path)
     return fits and (other.body is None or other.fits_body(one.body))
 
 
