@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from oceanmock import __version__
-from oceanmock.clock import PROGRESSIONS, Progression
+from oceanmock.cli.admin import PROGRESSION
+from oceanmock.clock import Progression
 from oceanmock.errors import AuthorError
 from oceanmock.text import plural, suggest
 
@@ -36,13 +37,7 @@ OPERATION_WIDTH: Final = 18
     type=click.IntRange(0, 65535),
     help="Port to listen on; 0 for any free one.",
 )
-@click.option(
-    "--progression",
-    type=click.Choice(PROGRESSIONS),
-    help="How time passes. time: it runs. polls: to the next event after each read of a task. "
-    "immediate: everything due happens at once. manual: only `oceanmock clock` moves it. By "
-    "default as the scenarios say.",
-)
+@PROGRESSION
 @click.option(
     "--speed",
     default=1.0,
@@ -92,7 +87,7 @@ def serve(
     """Serve scenarios over HTTP until interrupted.
 
     SCENARIO is a name from the library (`oceanmock list`) or the path of a file; without one the
-    whole library is served.
+    whole library is served. Time passes as the scenarios say, unless --progression is given.
     """
     from oceanmock.apis import make_sandbox
     from oceanmock.engine.accounts import Accounts

@@ -148,7 +148,13 @@ class Document:
         next(self._events)  # the start of the stream
         if not isinstance(next(self._events), yaml.DocumentStartEvent):
             return None
-        root = self._node(next(self._events), 1)
+        root_event = next(self._events)
+        if isinstance(root_event, yaml.CollectionStartEvent):
+            root = self._collection(root_event, 1)
+        elif isinstance(root_event, yaml.AliasEvent):
+            root = self._anchored(root_event, 1)
+        else:
+            root = _Node(root_event, _scalar(root_event))
         next(self._events)  # the end of the document
         event = next(self._events)
         if not isinstance(event, yaml.StreamEndEvent):
@@ -156,44 +162,41 @@ class Document:
             raise _error(event, what)
         return root
 
-    def _node(self, event: Any, depth: int) -> _Node:
-        node: _Node | None
-        if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in self._anchors:
-                raise _error(event, "found undefined alias")
-            node = self._anchors[event.anchor]
-            if node is None:
-                raise _error(event, "a value cannot contain itself")
-        elif isinstance(event, yaml.ScalarEvent):
-            node = _Node(event, _scalar(event))
-        elif depth > MAX_DEPTH:
-            raise _error(event, _TOO_DEEP)
-        else:
-            self._anchors[event.anchor] = None
-            node = self._collection(event, depth)
-        if depth + node.depth - 1 > MAX_DEPTH:
-            raise _error(event, _TOO_DEEP)
-        if node.size > self._max_values:
-            raise too_many_values(self.path, self._max_values)
-        self._anchors[event.anchor] = node
-        return node
-
     def _collection(self, event: Any, depth: int) -> _Node:
-        nodes, size, below = list[_Node](), 1, 0
-        while not isinstance(item := next(self._events), yaml.CollectionEndEvent):
-            is_scalar = isinstance(item, yaml.ScalarEvent) and not item.anchor
-            if is_scalar and not item.tag and not _TYPED.fullmatch(item.value):
-                node = _Node(item, item.value)  # most values are texts, and need no call
-            else:
-                node = _Node(item, _scalar(item)) if is_scalar else self._node(item, depth + 1)
-            nodes.append(node)
-            size, below = size + node.size, max(below, node.depth)
         is_list = isinstance(event, yaml.SequenceStartEvent)
+        if depth > MAX_DEPTH:
+            raise _error(event, _TOO_DEEP)
         if event.tag not in (None, "!", f"{_PREFIX}{'seq' if is_list else 'map'}"):
             raise _unknown_tag(event)
+        self._anchors[event.anchor] = None
+        nodes, size, below = list[_Node](), 1, 0
+        while not isinstance(item := next(self._events), yaml.CollectionEndEvent):
+            if isinstance(item, yaml.ScalarEvent):
+                is_text = item.tag is None and not _TYPED.fullmatch(item.value)
+                node = _Node(item, item.value if is_text else _scalar(item))
+            elif isinstance(item, yaml.AliasEvent):
+                node = self._anchored(item, depth + 1)
+            else:
+                node = self._collection(item, depth + 1)
+            self._anchors[item.anchor] = node
+            nodes.append(node)
+            size, below = size + node.size, max(below, node.depth)
+        if size > self._max_values:
+            raise too_many_values(self.path, self._max_values)
         data: Any = list(map(_data_of, nodes)) if is_list else self._mapping(nodes)
         self._nodes[id(data)] = nodes
         return _Node(event, data, size, below + 1)
+
+    def _anchored(self, event: Any, depth: int) -> _Node:
+        """Return the value that an alias stands for."""
+        if event.anchor not in self._anchors:
+            raise _error(event, "found undefined alias")
+        node = self._anchors[event.anchor]
+        if node is None:
+            raise _error(event, "a value cannot contain itself")
+        if depth + node.depth - 1 > MAX_DEPTH:
+            raise _error(event, _TOO_DEEP)
+        return node
 
     def _mapping(self, nodes: list[_Node]) -> dict[Any, Any]:
         own, merged, keys = dict[Any, Any](), dict[Any, Any](), dict[Any, Any]()
