@@ -8,7 +8,6 @@ whole file shows is checked in ``scenario_checks``. Words and texts are the serv
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
@@ -41,10 +40,12 @@ from oceanmock.scenario.fields import (
     NamedModel,
     OrOne,
     Reference,
+    Refuse,
     StartsOn,
     StoryStep,
     Takes,
     Timeout,
+    must,
 )
 from oceanmock.text import suggest
 
@@ -55,7 +56,6 @@ MAX_PER_OWNER: Final = 99
 
 OLDEST_VERSION: Final = "4.2.3.0"
 NEWEST_VERSION: Final = API.version
-_VERSION: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){3}", re.ASCII)
 
 
 def _check_ip(text: str) -> str:
@@ -70,22 +70,12 @@ def _check_ip(text: str) -> str:
     return str(address)
 
 
-def _check_version(text: str) -> str:
-    if not _VERSION.fullmatch(text):
-        raise PydanticCustomError("bad_version", "is not four numbers such as 4.5.0.0")
-    oldest, version, newest = (
-        [int(part) for part in item.split(".")] for item in (OLDEST_VERSION, text, NEWEST_VERSION)
+def _is_served(version: str) -> bool:
+    oldest, number, newest = (
+        [int(part) for part in text.split(".")]
+        for text in (OLDEST_VERSION, version, NEWEST_VERSION)
     )
-    if not oldest <= version <= newest:
-        limits = {"oldest": OLDEST_VERSION, "newest": NEWEST_VERSION}
-        raise PydanticCustomError("bad_version", "is not between {oldest} and {newest}", limits)
-    return text
-
-
-def _at_least_a_second(seconds: int) -> int:
-    if not seconds:
-        raise PydanticCustomError("bad_duration", "is shorter than 1s")
-    return seconds
+    return oldest <= number <= newest
 
 
 def _split_commas(value: object) -> object:
@@ -104,8 +94,13 @@ QuirkSelection = Annotated[
     BeforeValidator(_split_commas),
     Field(json_schema_extra=_also_with_commas),
 ]
-ServedVersion = Annotated[str, AfterValidator(_check_version)]
-RunTimeout = Annotated[Timeout, AfterValidator(_at_least_a_second)]
+ServedVersion = Annotated[
+    str,
+    Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){3}$"),
+    Refuse("bad_version", "is not four numbers such as 4.5.0.0"),
+    must(_is_served, "bad_version", f"is not between {OLDEST_VERSION} and {NEWEST_VERSION}"),
+]
+RunTimeout = Annotated[Timeout, must(bool, "bad_duration", "is shorter than 1s")]
 Ip = Annotated[str, AfterValidator(_check_ip)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 DagNumber = Annotated[int, Field(strict=True, ge=1, le=MAX_ID // (MAX_PER_OWNER + 1) ** 2)]

@@ -12,25 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, Field, PlainSerializer, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, PlainSerializer, model_validator
 
 from oceanmock import clock
 from oceanmock.scenario.diagnostics import Issue, Loc, contradiction
-from oceanmock.scenario.fields import Duration, Flag, Id, Model, Name, OrOne, Refuse
+from oceanmock.scenario.fields import Duration, Flag, Id, Model, Name, OrOne, Refuse, must
 from oceanmock.text import format_duration
 
 # --- call numbers, paths, media types -------------------------------------------------------------
 
 _CALLS: Final = r"^[1-9][0-9]{0,8}(-([1-9][0-9]{0,8})?)?$"
 _NOT_CALLS: Final = "is neither a call's number, counted from 1, nor a range such as 2-4 or 1-"
-
-
-def _check_order(calls: int | str) -> int | str:
-    first, last = _span(calls)
-    if last is not None and last < first:
-        raise PydanticCustomError("bad_calls", "ends before it begins")
-    return calls
 
 
 def _span(calls: int | str) -> tuple[int, int | None]:
@@ -41,11 +33,16 @@ def _span(calls: int | str) -> tuple[int, int | None]:
     return int(first), int(last) if last else None
 
 
+def _is_ascending(calls: int | str) -> bool:
+    first, last = _span(calls)
+    return last is None or first <= last
+
+
 Calls = Annotated[
     Annotated[int, Field(strict=True, ge=1, lt=10**9)]
     | Annotated[str, Field(pattern=_CALLS, examples=["2-4", "1-"])],
     Refuse("bad_calls", _NOT_CALLS),
-    AfterValidator(_check_order),
+    must(_is_ascending, "bad_calls", "ends before it begins"),
 ]
 """A call by its number, or a range of them; ``Fault.spans`` reads it."""
 ValuePath = Annotated[

@@ -7,7 +7,7 @@ Types are as strict as their JSON Schema: no text stands for a number or for tru
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
@@ -56,6 +56,17 @@ class Refuse:
         )
 
 
+def must(condition: Callable[[Any], bool], rule: str, message: str) -> AfterValidator:
+    """Refuse values of a type that do not meet a condition."""
+
+    def check(value: Any) -> Any:
+        if not condition(value):
+            raise PydanticCustomError(rule, message)
+        return value
+
+    return AfterValidator(check)
+
+
 @dataclass(frozen=True, slots=True)
 class OrOne:
     """Mark a list that may be written as its only item, for the validator and the schema."""
@@ -96,12 +107,6 @@ def _whole_seconds(span: int) -> int:
     return span // clock.SECOND
 
 
-def _at_least_a_millisecond(span: int) -> int:
-    if span < clock.MILLISECOND:
-        raise PydanticCustomError("bad_duration", "is shorter than 1ms")
-    return span
-
-
 def _duration_schema(also: str = "") -> WithJsonSchema:
     pattern = rf"^({DURATION_PATTERN}{also})$"
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": ["400ms", "1.9s"]})
@@ -114,21 +119,19 @@ def _check_instant(value: object) -> object:
     return value
 
 
-def _within_centuries(value: datetime) -> datetime:
-    """Refuse instants so near the ends of the calendar that an age or a duration passes them."""
-    if not 1980 <= value.year < 3000:
-        raise PydanticCustomError("bad_instant", "is not between 1980 and 2999")
-    return value
-
-
 Duration = Annotated[int, BeforeValidator(_duration), _duration_schema()]
 Takes = Annotated[int | None, BeforeValidator(_parse_takes), _duration_schema("|forever")]
 Timeout = Annotated[Duration, AfterValidator(_whole_seconds)]
 """A duration in whole seconds."""
-Tick = Annotated[Duration, AfterValidator(_at_least_a_millisecond)]
-Instant = Annotated[
-    AwareDatetime, BeforeValidator(_check_instant), AfterValidator(_within_centuries)
+Tick = Annotated[
+    Duration, must(lambda span: span >= clock.MILLISECOND, "bad_duration", "is shorter than 1ms")
 ]
+Instant = Annotated[
+    AwareDatetime,
+    BeforeValidator(_check_instant),
+    must(lambda value: 1980 <= value.year < 3000, "bad_instant", "is not between 1980 and 2999"),
+]
+"""An instant so far from the ends of the calendar that no age or duration passes them."""
 
 # --- numbers and texts ----------------------------------------------------------------------------
 
@@ -166,8 +169,6 @@ Whole = Annotated[int, BeforeValidator(_check_whole)]
 """A whole number, which may be written as `5.0`, as JSON Schema has it."""
 Reference = Annotated[StrictInt | StrictStr, Refuse("bad_reference", "should be an id or a name")]
 """A thing of this file, by its id or by its name."""
-
-
 PathTemplate = Annotated[
     str,
     Field(pattern=r"^(?:/(?:[A-Za-z0-9._~-]+|\{[A-Za-z][A-Za-z0-9_]*\}))+$"),
@@ -194,7 +195,8 @@ class FileSchema(GenerateJsonSchema):
     def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
         """Keep defaults that a reader would write; a duration's is given with its field."""
         result = super().default_schema(schema)
-        if not isinstance(result.get("default"), str | int) or "pattern" in result:
+        kinds = str if "pattern" in result else str | int
+        if not isinstance(result.get("default"), kinds):
             result.pop("default", None)
         return result
 

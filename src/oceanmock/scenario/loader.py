@@ -17,7 +17,6 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from oceanmock.errors import AuthorError
-from oceanmock.openapi import path_matches
 from oceanmock.scenario.diagnostics import (
     Issue,
     Loc,
@@ -336,27 +335,40 @@ def _check_starts(
     format: Format,
 ) -> Iterator[Issue]:
     """Yield what is wrong with a file's templates and the requests that start them."""
-    operations = [(id, path.split("/")) for id, path in format.routes]
     for number, (loc, template) in enumerate(templates):
         starts_on: StartsOn = template.starts_on
-        where = (*loc, "starts_on", "path")
-        owner = next((id for id, path in operations if _overlap(starts_on.segments, path)), None)
-        if not starts_on.path.startswith(format.prefix):
-            what = f"{starts_on.path} is no path of this API"
+        path, where = starts_on.path, (*loc, "starts_on", "path")
+        owner = next((id for id, other in format.routes if _may_meet(path, other)), None)
+        if not path.startswith(format.prefix):
+            what = f"{path} is no path of this API"
             yield Issue(where, "wrong-path", what, f"They begin with {format.prefix}.")
         elif owner is not None:
-            what = f"{starts_on.path} belongs to {owner}, which responds there itself"
+            what = f"{path} belongs to {owner}, which responds there itself"
             yield Issue(where, "wrong-path", what)
-        if any(_is_stricter(starts_on, other.starts_on) for _, other in templates[:number]):
-            what = f"another starts on all that {starts_on.method} {starts_on.path} could mean"
-            hint = "Put this one first, or say which `body` it asks for."
-            yield Issue((*loc, "starts_on"), "never-starts", what, hint)
+        for _, earlier in templates[:number]:
+            other: StartsOn = earlier.starts_on
+            # Each request that starts this one starts the earlier one as well.
+            if other.fits(starts_on.method, path) and (
+                other.body is None or other.fits_body(starts_on.body)
+            ):
+                what = f"another starts on all that {starts_on.method} {path} could mean"
+                hint = "Put this one first, or say which `body` it asks for."
+                yield Issue((*loc, "starts_on"), "never-starts", what, hint)
+                break
         for way in _own_keys(template, format.part_keys, loc):
             what = f"`{way[-1]}` is said of what `starts_on` a request"
             hint = "Leave it out: each that is started gets its own."
             if way[-1] in ("age", "repeat"):
                 hint = "Leave it out: each starts when its request comes."
             yield Issue(way, "beside-starts-on", what, hint)
+
+
+def _may_meet(one: str, other: str) -> bool:
+    """Return whether there is a path that both templates stand for."""
+    pairs = zip(one.split("/"), other.split("/"), strict=False)
+    return one.count("/") == other.count("/") and all(
+        a == b or is_variable(a) or is_variable(b) for a, b in pairs
+    )
 
 
 def _own_keys(thing: Any, part_keys: Sequence[str], loc: Loc) -> Iterator[Loc]:
@@ -367,19 +379,6 @@ def _own_keys(thing: Any, part_keys: Sequence[str], loc: Loc) -> Iterator[Loc]:
     for key in part_keys[:1]:
         for place, part in enumerate(getattr(thing, key)):
             yield from _own_keys(part, part_keys[1:], (*loc, key, place))
-
-
-def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Return whether there is a path that both templates match."""
-    return len(one) == len(other) and all(
-        a == b or is_variable(a) or is_variable(b) for a, b in zip(one, other, strict=True)
-    )
-
-
-def _is_stricter(one: StartsOn, other: StartsOn) -> bool:
-    """Return whether each request that matches one matches the other as well."""
-    fits = one.method == other.method and path_matches(other.path, one.path)
-    return fits and (other.body is None or other.fits_body(one.body))
 
 
 # --- the schema -----------------------------------------------------------------------------------
