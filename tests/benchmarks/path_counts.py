@@ -2,11 +2,13 @@
 
 Run it with ``python tests/benchmarks/path_counts.py``; it asserts nothing. Each path is run once
 before it is counted, so that imports and caches do not count. A call is a call event of
-``sys.setprofile``: a function, a comprehension, or a generator that continues.
+``sys.setprofile``: a function, a comprehension, or a generator that continues. ``--top 20`` prints
+the functions that are called most between a scenario's file and its served task.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -88,6 +90,13 @@ class Profile:
         files = {file for file, _, _ in self._calls}
         return len(files), len(self._calls), sum(self._calls.values())
 
+    def top(self, limit: int) -> list[str]:
+        """Return the functions that were called most, each with its number of calls."""
+        return [
+            f"{count:7} {os.path.relpath(file, ROOT)}:{line} {name}"
+            for (file, name, line), count in self._calls.most_common(limit)
+        ]
+
 
 def count_retry() -> Counts:
     """Count a request that retries a subtask, in the thread of the server."""
@@ -107,19 +116,14 @@ def count_retry() -> Counts:
     return profile.counts()
 
 
-def count_scenario() -> Counts:
-    """Count what leads from a scenario's file to a task that is served."""
-    return count_calls(serve_task)
-
-
 def serve_task() -> None:
     """Load a scenario, make a sandbox of it and view its task."""
     sandbox = make_sandbox([load_scenario(SCENARIO)], progression="manual")
     sandbox.world(Tasks).view(1000)
 
 
-def count_calls(path: Callable[[], object]) -> Counts:
-    """Count a path in this thread, after it was run once."""
+def profile_calls(path: Callable[[], object]) -> Profile:
+    """Profile a path in this thread, after it was run once."""
     path()
     profile = Profile()
     profile.install()
@@ -127,7 +131,7 @@ def count_calls(path: Callable[[], object]) -> Counts:
     path()
     profile.is_on = False
     sys.setprofile(None)
-    return profile.counts()
+    return profile
 
 
 def count_failing_test() -> Counts:
@@ -155,11 +159,17 @@ def count_failing_test() -> Counts:
 
 def main() -> None:
     """Print each path's counts, at the base and now."""
-    counts = (count_retry(), count_scenario(), count_failing_test())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--top", type=int, default=0, metavar="N")
+    limit: int = parser.parse_args().top
+    scenario = profile_calls(serve_task)
+    counts = (count_retry(), scenario.counts(), count_failing_test())
     print(f"{'':32}{'files':>7}{'functions':>11}{'calls':>7}{'base':>16}")
     for (name, base), now in zip(BASE.items(), counts, strict=True):
         files, functions, calls = now
         print(f"{name:32}{files:7}{functions:11}{calls:7}{'/'.join(map(str, base)):>16}")
+    for line in scenario.top(limit):
+        print(line)
 
 
 if __name__ == "__main__":
