@@ -20,7 +20,7 @@ from oceanmock.clock import PROGRESSIONS
 from oceanmock.controls import without_none
 from oceanmock.text import escape_unprintable, plural
 
-Command = Callable[..., None]
+CommandFunction = Callable[..., None]
 
 # --- options and output that many share -----------------------------------------------------------
 
@@ -34,7 +34,7 @@ PROGRESSION: Final = click.option(
 AS_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 
 
-def on_server(command: Command) -> Command:
+def on_server(command: CommandFunction) -> CommandFunction:
     """Add the options that name the server; the command gets its ``admin``."""
 
     @click.option(
@@ -57,7 +57,7 @@ def on_server(command: Command) -> Command:
     return _as(command, wrapped)
 
 
-def on_sandbox(command: Command) -> Command:
+def on_sandbox(command: CommandFunction) -> CommandFunction:
     """Add the options that name the sandbox; the command gets its ``client``."""
 
     @click.option(
@@ -74,7 +74,7 @@ def on_sandbox(command: Command) -> Command:
     return on_server(_as(command, wrapped))
 
 
-def _as(command: Command, wrapped: Command) -> Command:
+def _as(command: CommandFunction, wrapped: CommandFunction) -> CommandFunction:
     """Return the wrapped command with the name and help of the first, and the options of both."""
     wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
     params: list[click.Parameter] = wrapped.__click_params__  # type: ignore[attr-defined]

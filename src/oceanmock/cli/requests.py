@@ -11,7 +11,7 @@ from urllib.parse import quote
 import click
 
 from oceanmock.admin_client import Json, NoAnswer, SandboxClient
-from oceanmock.cli.admin import AS_JSON, Command, on_sandbox, print_items
+from oceanmock.cli.admin import AS_JSON, CommandFunction, on_sandbox, print_items
 from oceanmock.controls import without_none
 from oceanmock.text import escape_unprintable
 
@@ -35,7 +35,7 @@ JOURNAL_FILTERS: Final = {
 }
 
 
-def with_filters(command: Command) -> Command:
+def with_filters(command: CommandFunction) -> CommandFunction:
     """Add the options that choose requests of the journal."""
     for name, text in reversed(JOURNAL_FILTERS.items()):
         metavar = "API" if name == "--api" else None

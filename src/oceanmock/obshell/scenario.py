@@ -31,7 +31,8 @@ from oceanmock.scenario.faults import Fault, ShownId
 from oceanmock.scenario.fields import (
     MAX_ID,
     BaseScenario,
-    Duration,
+    BaseStep,
+    DurationText,
     Id,
     JsonObject,
     Lines,
@@ -42,7 +43,6 @@ from oceanmock.scenario.fields import (
     Reference,
     Refuse,
     StartsOn,
-    StoryStep,
     Takes,
     Timeout,
     must,
@@ -240,7 +240,7 @@ class Dag(Model):
     """What it locks against other maintenance until it is finished."""
     scope: Literal["agent", "cluster"] = "agent"
     """Its store: the agent's own, or OceanBase, which only a CLUSTER AGENT has."""
-    age: Duration = Field(default=0, json_schema_extra={"default": "0s"})
+    age: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
     """How long before the sandbox's start it started."""
     starts_on: ObshellStartsOn | None = None
     """The request that starts it. Without one it is there from the start."""
@@ -329,7 +329,7 @@ _INSTEAD: Final[Mapping[tuple[str, str | None], str]] = {
 """What is shown in place of a word that an author may expect."""
 
 
-class Step(StoryStep):
+class Step(BaseStep):
     """One step of a story: wait `until` a state shows, `wait` a while, `start` a dag that starts on
     a request, or `call` an operation."""
 
@@ -384,7 +384,7 @@ class Scenario(BaseScenario):
     """A scenario: dags of an agent, how time passes, faults, and a story of a client with them."""
 
     api: Literal["obshell"]
-    phase: Duration = Field(default=0, json_schema_extra={"default": "0s"})
+    phase: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
     """How long after the sandbox's start the scheduler ticks first; less than a `tick`."""
     agent: Agent = Agent()
     switches: Switches = Switches()

@@ -43,7 +43,7 @@ from oceanmock.scenario.story import label_of, positions_of
 
 # --- ids and references ---------------------------------------------------------------------------
 
-_LISTS: Final = (
+_NAMED_LISTS: Final = (
     ListKind("dags", "dag", where="this file"),
     ListKind("nodes", "node", where="this dag"),
     ListKind("sub_tasks", "sub task", where="this node", inherits_name=True, is_implicit=True),
@@ -55,7 +55,7 @@ def check_names(data: Any) -> Iterator[Issue]:
 
     Dags, nodes and sub tasks count apart, and so do the two stores.
     """
-    dags = outline(data, _LISTS, number_below)
+    dags = outline(data, _NAMED_LISTS, number_below)
     groups: defaultdict[tuple[object, int], list[tuple[NamedPart, NamedPart]]] = defaultdict(list)
     for dag in dags.things:
         scope = str(dag.data.get("scope", "agent"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from oceanmock import clock
 from oceanmock.ocp import states
@@ -27,8 +27,8 @@ from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import (
     MAX_ID,
     BaseScenario,
-    Duration,
-    Flag,
+    BaseStep,
+    DurationText,
     Id,
     Lines,
     Model,
@@ -37,7 +37,6 @@ from oceanmock.scenario.fields import (
     OrOne,
     Reference,
     StartsOn,
-    StoryStep,
     Takes,
     Timeout,
     Whole,
@@ -100,7 +99,7 @@ class Subtask(NamedModel):
     """What each rollback of it does, in the same way."""
     timeout: Timeout = Field(default=3600, json_schema_extra={"default": "1h"})
     """A run that takes longer fails then. `0s` leaves only the server's watchdog: ten seconds."""
-    prohibit_rollback: Flag = False
+    prohibit_rollback: StrictBool = False
     """Whether the task can no longer be rolled back once this subtask has started."""
     executor: str | None = None
     """The address of the node that runs it."""
@@ -114,7 +113,7 @@ class Subtask(NamedModel):
 class OcpStartsOn(StartsOn):
     """The request that starts it, outside the task API; each matching request starts one more."""
 
-    in_contents: Flag = False
+    in_contents: StrictBool = False
     """Whether the response has the task in `data.contents`, as that of adding hosts has, and not as
     the `data` itself."""
 
@@ -123,7 +122,7 @@ class Repeat(Model):
     """Many tasks from one; `{n}` in the name counts them, ids count on from the first."""
 
     count: Annotated[Whole, Field(ge=1, le=100_000)]
-    every: Duration = Field(default=0, json_schema_extra={"default": "0s"})
+    every: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
     """How much later each one starts than the one before."""
 
 
@@ -135,15 +134,15 @@ class Task(Model):
     type: Literal["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"] = "MANUAL"
     subtasks: Annotated[tuple[Subtask, ...], Field(min_length=1, max_length=2000)]
     """In the order the API lists them, which need not be the order they run in."""
-    age: Duration = Field(default=0, json_schema_extra={"default": "0s"})
+    age: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
     """How long before the sandbox's start it started."""
     starts_on: OcpStartsOn | None = None
     """The request that starts it. Without one it is there from the start."""
     repeat: Repeat | None = None
     concurrency: Annotated[Whole, Field(ge=1, le=MAX_ID)] = 10
     """How many subtasks may be READY or RUNNING at once."""
-    prohibit_rollback: Flag = False
-    abandoned_after: Duration | None = None
+    prohibit_rollback: StrictBool = False
+    abandoned_after: DurationText | None = None
     """This long after it FAILED it is abandoned and becomes ABORTED: a state that OCP's metadata
     database has and no public document shows in the API."""
     creator: Named | None = None
@@ -162,11 +161,11 @@ class Switches(Model):
     """Whether a subtask's route checks that the subtask belongs to the task in the path.
     ocp-express ignores the task (TaskService.java:103-133) and returns an empty log for an unknown
     subtask; `checked` refuses both with 404."""
-    undocumented_task_path: Flag = False
+    undocumented_task_path: StrictBool = False
     """Also serve GET /api/v2/tasks/{id}, which no document has and a public client polls."""
-    retry_after_failed_rollback: Flag = False
+    retry_after_failed_rollback: StrictBool = False
     """Accept a retry of a task whose rollback failed, as the user guide of OCP 4.2.2 says."""
-    subtask_retry_counts: Flag = False
+    subtask_retry_counts: StrictBool = False
     """Let the retry of one subtask increment its runTime, as the database's comment says."""
     error_code_not_found: Whole = 20000
     error_code_illegal_state: Whole = 20003
@@ -199,7 +198,7 @@ class Until(Model):
         return self
 
 
-class Step(StoryStep):
+class Step(BaseStep):
     """One step of a story: wait `until` a state shows, `wait` a while, `start` a task that starts
     on a request, or `call` an operation."""
 

@@ -42,7 +42,7 @@ from oceanmock.scenario.story import label_of, positions_of
 
 # --- ids and references ---------------------------------------------------------------------------
 
-_LISTS: Final = (
+_NAMED_LISTS: Final = (
     ListKind("tasks", "task", where="this file", may_repeat=True),
     ListKind("subtasks", "subtask", where="this task"),
 )
@@ -50,7 +50,7 @@ _LISTS: Final = (
 
 def check_names(data: Any) -> Iterator[Issue]:
     """Yield duplicate ids, and unknown or ambiguous references, in a file's data."""
-    tasks = outline(data, _LISTS)
+    tasks = outline(data, _NAMED_LISTS)
     subtasks = [subtask for task in tasks.things for subtask in task.parts.things]
     yield from check_ids(tasks.things)
     yield from check_ids(subtasks)

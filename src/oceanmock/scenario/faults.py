@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field, PlainSerializer, model_validator
+from pydantic import Field, PlainSerializer, StrictBool, model_validator
 
 from oceanmock import clock
 from oceanmock.scenario.diagnostics import Issue, Loc, contradiction
-from oceanmock.scenario.fields import Duration, Flag, Id, Model, Name, OrOne, Refuse, must
+from oceanmock.scenario.fields import DurationText, Id, Model, Name, OrOne, Refuse, must
 from oceanmock.text import format_duration
 
 # --- call numbers, paths, media types -------------------------------------------------------------
@@ -60,7 +60,7 @@ ShownId = Annotated[
     Refuse("bad_id", "is neither a number nor a generic id"),
 ]
 """The number of a dag, node or sub task, or the generic id that the API makes of it, as a text."""
-Span = Annotated[Duration, PlainSerializer(format_duration, return_type=str)]
+Span = Annotated[DurationText, PlainSerializer(format_duration, return_type=str)]
 
 
 # --- the models -----------------------------------------------------------------------------------
@@ -119,15 +119,15 @@ class Fault(Model):
     """At most how much later than `delay`, drawn from the sandbox's seed."""
     status: Annotated[int, Field(strict=True, ge=400, le=599)] | None = None
     """The response's HTTP status, 400 to 599, with an error in the API's own envelope."""
-    reset: Flag = False
+    reset: StrictBool = False
     """Reset the connection and send nothing."""
-    drop_response: Flag = False
+    drop_response: StrictBool = False
     """Execute the operation and drop its response: `reset: true` with `still_executes: true`."""
-    empty: Flag = False
+    empty: StrictBool = False
     """Send a status and headers, and no body."""
     truncate: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] | None = None
     """Send so many bytes of the body, although the headers announce all, and close."""
-    malformed: Flag = False
+    malformed: StrictBool = False
     """Send a body that is not valid JSON."""
     content_type: MediaType | None = None
     """Send this content type."""
@@ -137,7 +137,7 @@ class Fault(Model):
     """Leave out these values of the JSON: `data.status`, or `data.contents.*.id` in every item."""
     change_type: Annotated[tuple[ValuePath, ...], OrOne()] = ()
     """Send these values with another type: a text as a number, everything else as a text."""
-    still_executes: Flag = False
+    still_executes: StrictBool = False
     """Execute the operation although its response is replaced (`status`), empty, or none (`reset`);
     required where an operation that changes something would get a mangled response."""
 

@@ -119,12 +119,13 @@ def _check_instant(value: object) -> object:
     return value
 
 
-Duration = Annotated[int, BeforeValidator(_duration), _duration_schema()]
+DurationText = Annotated[int, BeforeValidator(_duration), _duration_schema()]
 Takes = Annotated[int | None, BeforeValidator(_parse_takes), _duration_schema("|forever")]
-Timeout = Annotated[Duration, AfterValidator(_whole_seconds)]
+Timeout = Annotated[DurationText, AfterValidator(_whole_seconds)]
 """A duration in whole seconds."""
 Tick = Annotated[
-    Duration, must(lambda span: span >= clock.MILLISECOND, "bad_duration", "is shorter than 1ms")
+    DurationText,
+    must(lambda span: span >= clock.MILLISECOND, "bad_duration", "is shorter than 1ms"),
 ]
 Instant = Annotated[
     AwareDatetime,
@@ -162,7 +163,6 @@ def _check_json(data: dict[str, Any]) -> dict[str, Any]:
 
 Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
-Flag = Annotated[bool, Field(strict=True)]
 Lines = Annotated[tuple[str, ...], OrOne(), BeforeValidator(_split_lines)]
 """A text, or a list of lines."""
 Whole = Annotated[int, BeforeValidator(_check_whole)]
@@ -223,7 +223,7 @@ class NamedModel(Model):
         return {"anyOf": [handler(core_schema), {"type": "string", "description": description}]}
 
 
-class StoryStep(Model):
+class BaseStep(Model):
     """One step of a story; each format adds what its calls name, and the values of ``answers``.
 
     ``keys_of_calls`` has the keys that each call requires; ``allowed_at_start`` is the key that a
@@ -234,7 +234,7 @@ class StoryStep(Model):
     allowed_at_start: ClassVar[str] = ""
 
     until: Any = None
-    wait: Duration | None = None
+    wait: DurationText | None = None
     start: Name | None = None
     """The name of a task or dag with `starts_on`, whose request comes now."""
     call: Any = None
