@@ -36,28 +36,21 @@ JOURNAL_FILTERS: Final = {
 
 
 def with_filters(command: CommandFunction) -> CommandFunction:
-    """Add the options that choose requests of the journal."""
+    """Add the argument and the options that choose requests of the journal."""
     for name, text in reversed(JOURNAL_FILTERS.items()):
         metavar = "API" if name == "--api" else None
         command = click.option(name, metavar=metavar, help=text)(command)
-    return command
+    return click.argument("operation", required=False)(command)
 
 
 @click.command()
 @on_sandbox
-@click.argument("operation", required=False)
 @with_filters
 @click.option("--follow", "-f", is_flag=True, help="Print further requests until interrupted.")
 @click.option("--clear", is_flag=True, help="Delete every entry, and print none.")
 @click.option("--json", "as_json", is_flag=True, help="Print each entry as JSON, one a line.")
 def journal(
-    operation: str | None,
-    *,
-    client: SandboxClient,
-    follow: bool,
-    clear: bool,
-    as_json: bool,
-    **filters: Any,
+    *, client: SandboxClient, follow: bool, clear: bool, as_json: bool, **filters: Any
 ) -> None:
     """Print the requests to a sandbox, the oldest first; only those of OPERATION, if given."""
     if clear:
@@ -66,7 +59,7 @@ def journal(
     pause, after = threading.Event(), 0
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            query = {"operation": operation, **filters, "after": after, "limit": PAGE_SIZE}
+            query = {**filters, "after": after, "limit": PAGE_SIZE}
             page = client.ask("GET", "/journal", query=query)
             for entry in page["entries"]:
                 click.echo(json.dumps(entry, ensure_ascii=False) if as_json else _line_of(entry))
@@ -90,14 +83,12 @@ def _line_of(entry: Json) -> str:
 
 @click.command()
 @on_sandbox
-@click.argument("operation", required=False)
 @with_filters
 @click.option("--body", help="JSON that the request's body must contain.")
 @click.option("--times", type=click.IntRange(0), help="Exactly so many times.")
 @click.option("--at-least", type=click.IntRange(0), help="At least so many times; 1 by default.")
 @click.option("--at-most", type=click.IntRange(0), help="At most so many times.")
 def verify(
-    operation: str | None,
     *,
     client: SandboxClient,
     body: str | None,
@@ -113,7 +104,7 @@ def verify(
     \b
     oceanmock verify retrySubtask --subtask 1002 --times 1
     """
-    query = without_none(**{"operation": operation, **filters})
+    query = without_none(**filters)
     if body is not None:
         try:
             query["body"] = json.loads(body)

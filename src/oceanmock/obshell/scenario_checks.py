@@ -307,12 +307,7 @@ def _fails(attempt: Attempt, node: Node) -> bool:
 
 
 FORMAT: Final = Format(
-    api=API.name,
-    scripts_key=API.scripts_key,
-    noun=API.root.title,
-    part_keys=("nodes", "sub_tasks"),
-    prefix=f"{API.prefix}/",
-    routes=[(route.id, route.path) for route in API.routes],
+    api=API,
     model=Scenario,
     fault=ObshellFault,
     wording=Wording(

@@ -219,12 +219,7 @@ def _is_cancelled(scenario: Scenario, task: Task, subtask: Subtask) -> bool:
 
 
 FORMAT: Final = Format(
-    api=API.name,
-    scripts_key=API.scripts_key,
-    noun=API.root.title,
-    part_keys=("subtasks",),
-    prefix=API.prefix,
-    routes=[(route.id, route.path) for route in API.routes],
+    api=API,
     model=Scenario,
     fault=OcpFault,
     wording=Wording(

@@ -35,20 +35,13 @@ from oceanmock.text import closest, suggest
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """The scenario files of one API.
+    """The scenario files of one API, whose record (``oceanmock.api.Api``) has its words.
 
-    ``scripts_key`` is the key of its tasks or dags, ``noun`` what messages call one, and
-    ``part_keys`` the keys of its parts, of their parts, and so on. ``prefix`` begins the API's
-    paths; ``routes`` has the path of each operation. ``check_names`` checks ids and references in
-    the data, ``rules`` what a scenario of sound structure means, and ``simulate`` runs its story.
+    ``check_names`` checks ids and references in the data, ``rules`` what a scenario of sound
+    structure means, and ``simulate`` runs its story.
     """
 
-    api: str
-    scripts_key: str
-    noun: str
-    part_keys: Sequence[str]
-    prefix: str
-    routes: Sequence[tuple[str, str]]
+    api: Any
     model: type[BaseScenario]
     fault: type[Fault]
     wording: Wording
@@ -102,10 +95,10 @@ def read_fault(data: object, formats: Sequence[Format]) -> Fault:
     api = fields.pop("api", None) if isinstance(fields, dict) else None
     if isinstance(fields, dict) and not api:
         api = _api_named(fields, formats)
-    format = next((entry for entry in formats if entry.api == api), formats[0])
+    format = next((entry for entry in formats if entry.api.name == api), formats[0])
     parsed = _validate(fields, format.fault, format.wording, prefix=("faults", 0))
     issues = parsed.issues
-    if api not in (None, format.api):
+    if api not in (None, format.api.name):
         what = f"`api` is {api!r}, which is none of its values"
         issues.append(Issue(("api",), "unknown-value", what, suggest(api, _apis(formats))))
     if parsed.value is not None and not issues:
@@ -116,11 +109,13 @@ def read_fault(data: object, formats: Sequence[Format]) -> Fault:
 
 
 def _apis(formats: Sequence[Format]) -> tuple[str, ...]:
-    return tuple(format.api for format in formats)
+    return tuple(format.api.name for format in formats)
 
 
 def _api_hint(formats: Sequence[Format]) -> str:
-    apis = ", or ".join(f"`api: {format.api}` for {format.scripts_key}" for format in formats)
+    apis = ", or ".join(
+        f"`api: {format.api.name}` for {format.api.scripts_key}" for format in formats
+    )
     return f"Say {apis}."
 
 
@@ -128,9 +123,11 @@ def _api_named(fault: Mapping[Any, Any], formats: Sequence[Format]) -> str | Non
     """Return the API whose operation or thing a fault names, perhaps not quite rightly."""
     for format in formats:
         if any(kind in fault for ids in format.fault.ids_by_operation.values() for kind in ids):
-            return format.api
+            return str(format.api.name)
     named = fault.get("operation")
-    api_of = {id: format.api for format in formats for id in format.fault.ids_by_operation}
+    api_of: dict[str, str] = {
+        id: format.api.name for format in formats for id in format.fault.ids_by_operation
+    }
     for word in named if isinstance(named, list) else [named]:
         near = closest(word, [*api_of]) if word else None
         if near is not None:
@@ -145,9 +142,9 @@ def _format_of(data: Any, formats: Sequence[Format]) -> Format:
     """Return the format that ``api`` names, or else the one whose tasks or dags the file has."""
     keys = data if isinstance(data, dict) else {}
     for format in formats:
-        if format.api == keys.get("api"):
+        if format.api.name == keys.get("api"):
             return format
-    return next((format for format in formats if format.scripts_key in keys), formats[0])
+    return next((format for format in formats if format.api.scripts_key in keys), formats[0])
 
 
 def _parse(
@@ -241,7 +238,7 @@ def _validate(
         text_at=lambda loc: text_at(parsed.as_written(loc)),
     )
     foreign = {
-        key: f"It belongs to a scenario with `api: {other.api}`."
+        key: f"It belongs to a scenario with `api: {other.api.name}`."
         for other in formats
         for key in other.model.model_fields
     }
@@ -301,9 +298,9 @@ def _way_in(data: Any, loc: Loc) -> Loc:
 
 def _check_meaning(scenario: BaseScenario, format: Format) -> list[Issue]:
     """Return what the rules find or, where that is nothing, whether the story cannot happen."""
-    scripts = getattr(scenario, format.scripts_key)
+    scripts = getattr(scenario, format.api.scripts_key)
     templates = [
-        ((format.scripts_key, place), script)
+        ((format.api.scripts_key, place), script)
         for place, script in enumerate(scripts)
         if script.starts_on is not None
     ]
@@ -318,7 +315,7 @@ def _check_meaning(scenario: BaseScenario, format: Format) -> list[Issue]:
         if step.start is None:
             continue
         if next(script for script in scripts if script.name == step.start).starts_on is None:
-            what = f"{format.noun} {step.start!r} is there from the start"
+            what = f"{format.api.root.title} {step.start!r} is there from the start"
             hint = "Say what it `starts_on`."
             issues.append(Issue(("story", number, "start"), "wrong-start", what, hint))
     if not issues:
@@ -335,13 +332,15 @@ def _check_starts(
     format: Format,
 ) -> Iterator[Issue]:
     """Yield what is wrong with a file's templates and the requests that start them."""
+    prefix = f"{format.api.prefix.rstrip('/')}/"
+    part_keys = [f"{kind.name}s" for kind in format.api.kinds[1:]]
     for number, (loc, template) in enumerate(templates):
         starts_on: StartsOn = template.starts_on
         path, where = starts_on.path, (*loc, "starts_on", "path")
-        owner = next((id for id, other in format.routes if _may_meet(path, other)), None)
-        if not path.startswith(format.prefix):
+        owner = next((route.id for route in format.api.routes if _may_meet(path, route.path)), None)
+        if not path.startswith(prefix):
             what = f"{path} is no path of this API"
-            yield Issue(where, "wrong-path", what, f"They begin with {format.prefix}.")
+            yield Issue(where, "wrong-path", what, f"They begin with {prefix}.")
         elif owner is not None:
             what = f"{path} belongs to {owner}, which responds there itself"
             yield Issue(where, "wrong-path", what)
@@ -355,7 +354,7 @@ def _check_starts(
                 hint = "Put this one first, or say which `body` it asks for."
                 yield Issue((*loc, "starts_on"), "never-starts", what, hint)
                 break
-        for way in _own_keys(template, format.part_keys, loc):
+        for way in _own_keys(template, part_keys, loc):
             what = f"`{way[-1]}` is said of what `starts_on` a request"
             hint = "Leave it out: each that is started gets its own."
             if way[-1] in ("age", "repeat"):
@@ -389,11 +388,11 @@ def scenario_schema(formats: Sequence[Format]) -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     for format in formats:
         whole = format.model.model_json_schema(
-            schema_generator=FileSchema, ref_template=f"#/$defs/{format.api}.{{model}}"
+            schema_generator=FileSchema, ref_template=f"#/$defs/{format.api.name}.{{model}}"
         )
         parts = whole.pop("$defs")
-        definitions[format.api] = whole
-        definitions |= {f"{format.api}.{name}": part for name, part in parts.items()}
+        definitions[format.api.name] = whole
+        definitions |= {f"{format.api.name}.{name}": part for name, part in parts.items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "oceanmock scenario",
