@@ -8,6 +8,7 @@ whole file shows is checked in ``scenario_checks``. Words and texts are the serv
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
@@ -41,7 +42,6 @@ from oceanmock.scenario.fields import (
     NamedModel,
     OrOne,
     Reference,
-    Refuse,
     StartsOn,
     Takes,
     Timeout,
@@ -56,6 +56,7 @@ MAX_PER_OWNER: Final = 99
 
 OLDEST_VERSION: Final = "4.2.3.0"
 NEWEST_VERSION: Final = API.version
+_FOUR_NUMBERS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){3}", re.ASCII)
 
 
 def _check_ip(text: str) -> str:
@@ -96,8 +97,7 @@ QuirkSelection = Annotated[
 ]
 ServedVersion = Annotated[
     str,
-    Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){3}$"),
-    Refuse("bad_version", "is not four numbers such as 4.5.0.0"),
+    must(_FOUR_NUMBERS.fullmatch, "bad_version", "is not four numbers such as 4.5.0.0"),
     must(_is_served, "bad_version", f"is not between {OLDEST_VERSION} and {NEWEST_VERSION}"),
 ]
 RunTimeout = Annotated[Timeout, must(bool, "bad_duration", "is shorter than 1s")]

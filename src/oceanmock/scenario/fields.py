@@ -56,7 +56,7 @@ class Refuse:
         )
 
 
-def must(condition: Callable[[Any], bool], rule: str, message: str) -> AfterValidator:
+def must(condition: Callable[[Any], object], rule: str, message: str) -> AfterValidator:
     """Refuse values of a type that do not meet a condition."""
 
     def check(value: Any) -> Any:
