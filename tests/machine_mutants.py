@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
+from oceanmock.clock import SECOND
 from oceanmock.engine.machine import Chain
 from oceanmock.errors import CallerError
 from oceanmock.obshell import handlers as obshell_room
@@ -14,7 +15,7 @@ from oceanmock.obshell.errors import ObshellError
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp import handlers as ocp_room
 from oceanmock.ocp import machine as ocp
-from oceanmock.ocp import states as ocp_states
+from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.world import Tasks
 
 # --- OCP ------------------------------------------------------------------------------------------
@@ -40,9 +41,7 @@ def _skip_runs(plan: Any, subtask: Any) -> Any:
 
 def _long_skip(plan: Any, subtask: Any) -> Any:
     attempt = _ATTEMPT(plan, subtask)
-    return (
-        replace(attempt, takes=60 * ocp_states.SECOND) if subtask.operation == "SKIP" else attempt
-    )
+    return replace(attempt, takes=60 * SECOND) if subtask.operation == "SKIP" else attempt
 
 
 _TICK: Final = ocp._task_tick
@@ -76,14 +75,14 @@ _ROOM_RETRY_SUBTASK: Final = ocp_room.Handlers.retry_subtask
 def _answers_with_what_was(room: Any, call: Any) -> Any:
     """The task as it was before its retry."""
     before = call.sandbox.world(Tasks).view(call.parameters["taskInstanceId"])
-    call.sandbox.world(Tasks).operate(before.task.id, "RETRY")
+    ocp_world.operate(call.sandbox, before.task.id, "RETRY")
     return room._succeed(call, ocp_room._task_in_full(before))
 
 
 def _answers_with_old_subtask(room: Any, call: Any) -> Any:
     """The subtask as it was before its retry."""
     view, place = call.sandbox.world(Tasks).view_subtask(*ocp_room._pair(call))
-    call.sandbox.world(Tasks).operate_subtask(*ocp_room._pair(call), "RETRY")
+    ocp_world.operate_subtask(call.sandbox, *ocp_room._pair(call), "RETRY")
     subtask, state = view.task.subtasks[place], view.state.subtasks[place]
     return room._succeed(call, ocp_room._subtask(view.task, subtask, state))
 
@@ -92,13 +91,13 @@ _OPERATE: Final = Tasks._operate
 
 
 def _refusals_cost_a_run(
-    tasks: Any, task: Any, operation: Any, position: int | None, at: int
+    tasks: Any, key: int, operation: Any, position: int | None, at: int
 ) -> Any:
     """What is refused is counted all the same."""
     try:
-        return _OPERATE(tasks, task, operation, position, at)
+        return _OPERATE(tasks, key, operation, position, at)
     except CallerError:
-        view = tasks.view(task.id)
+        view = tasks.view(key)
         life = tasks._histories[view.task.id]
         counted = tuple(replace(each, run_time=each.run_time + 1) for each in view.state.subtasks)
         state = replace(view.state, subtasks=counted)
@@ -249,13 +248,12 @@ def _takes_any_operator(room: Any, call: Any) -> Any:
 _OPERATE_DAG: Final = Dags._operate
 
 
-def _refusals_restart(dags: Any, dag: Any, operator: Any, node: int | None, at: int) -> Any:
+def _refusals_restart(dags: Any, key: Any, operator: Any, node: int | None, at: int) -> Any:
     """What is refused moves the stage all the same."""
     try:
-        return _OPERATE_DAG(dags, dag, operator, node, at)
+        return _OPERATE_DAG(dags, key, operator, node, at)
     except CallerError:
-        key = (dag.store, dag.number)
-        life, now = dags._histories[key], dags.clock.now() - dag.born
+        life, now = dags._histories[key], dags.clock.now() - dags._data[key].created
         shown = obshell.view_at(life, now)
         stage = shown.stage % len(shown.nodes) + 1
         states = tuple(

@@ -17,13 +17,13 @@ from typing import Final
 from oceanmock.obshell.api import Operator, State
 from oceanmock.obshell.machine import task_logs_at
 from oceanmock.obshell.states import (
-    Attempt,
     DagScript,
     DagState,
     NodeScript,
     NodeState,
     Rules,
     Run,
+    RunScript,
     SubTaskScript,
     SubTaskState,
 )
@@ -323,7 +323,7 @@ def outcome(
     return attempt.takes, attempt.ends, None
 
 
-def attempt_of(script: SubTaskScript, runs: Sequence[Run], place: int) -> Attempt:
+def attempt_of(script: SubTaskScript, runs: Sequence[Run], place: int) -> RunScript:
     """The n-th forward run is the n-th attempt, the n-th rollback run the n-th rollback."""
     kind = runs[place].operator
     attempts = script.rollbacks if kind == "ROLLBACK" else script.attempts

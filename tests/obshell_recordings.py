@@ -14,24 +14,24 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from oceanmock.clock import SECOND
 from oceanmock.obshell.api import Operator
 from oceanmock.obshell.machine import task_logs_at
 from oceanmock.obshell.states import (
     CANCELLED,
-    SECOND,
-    Attempt,
     DagScript,
     DagState,
-    Flag,
+    NodeFlag,
     NodeScript,
     Rules,
+    RunScript,
     SubTaskScript,
 )
 
 FOLDER = Path(__file__).parent / "data" / "obshell"
 EPOCH = "1970-01-01T00:00:00Z"
-ALL_BUT_PASS: tuple[Flag, ...] = ("cancel", "retry", "rollback")
-FLAGS: dict[str, tuple[Flag, ...]] = {
+ALL_BUT_PASS: tuple[NodeFlag, ...] = ("cancel", "retry", "rollback")
+FLAGS: dict[str, tuple[NodeFlag, ...]] = {
     "Join self": (),
     "Update observer config": ("cancel", "retry"),
     "Update cluster config": ("cancel", "retry"),
@@ -189,8 +189,8 @@ def node_plans(seen: list[dict[str, Any]]) -> Iterator[NodeScript]:
 def _sub_task_plan(shown: list[dict[str, Any]]) -> SubTaskScript:
     """Each run as it was last seen, and what it added to the log."""
     last_of_run = {each["execute_times"]: each for each in shown if each["operator"] != "PASS"}
-    attempts: list[Attempt] = []
-    rollbacks: list[Attempt] = []
+    attempts: list[RunScript] = []
+    rollbacks: list[RunScript] = []
     logged = 0
     for times in sorted(last_of_run):
         run = last_of_run[times]
@@ -199,15 +199,15 @@ def _sub_task_plan(shown: list[dict[str, Any]]) -> SubTaskScript:
         if times:
             (rollbacks if run["operator"] == "ROLLBACK" else attempts).append(_attempt(run, lines))
     return SubTaskScript(
-        tuple(attempts) or (Attempt(SECOND),), tuple(rollbacks) or (Attempt(SECOND),)
+        tuple(attempts) or (RunScript(SECOND),), tuple(rollbacks) or (RunScript(SECOND),)
     )
 
 
-def _attempt(run: dict[str, Any], lines: tuple[str, ...]) -> Attempt:
+def _attempt(run: dict[str, Any], lines: tuple[str, ...]) -> RunScript:
     start, end = instant_of(run["start_time"]), instant_of(run["end_time"])
     if CANCELLED in lines or start is None or end is None or run["state"] == "RUNNING":
-        return Attempt(None, "FAILED", tuple(line for line in lines if line != CANCELLED))
-    return Attempt(end - start, run["state"], lines)
+        return RunScript(None, "FAILED", tuple(line for line in lines if line != CANCELLED))
+    return RunScript(end - start, run["state"], lines)
 
 
 def _fitted(seen: list[dict[str, Any]], born: int) -> Rules:

@@ -30,12 +30,12 @@ from obshell_replay_scenarios import (
     starts_in,
 )
 from oceanmock.apis import make_sandbox
+from oceanmock.clock import SECOND
 from oceanmock.engine.log import Create, MoveClock
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import create_app
 from oceanmock.library import read_scenario
 from oceanmock.obshell.scenario import Dag, Makes, ObshellStartsOn, Scenario
-from oceanmock.obshell.states import SECOND
 from oceanmock.obshell.world import Dags
 
 Json = dict[str, Any]

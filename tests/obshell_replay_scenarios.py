@@ -21,7 +21,8 @@ from obshell_recordings import (
     instant_of,
     node_plans,
 )
-from oceanmock.obshell.states import SECOND, Attempt
+from oceanmock.clock import SECOND
+from oceanmock.obshell.states import RunScript
 
 Json = dict[str, Any]
 
@@ -189,7 +190,7 @@ def _sub_task(shown: Json, plan: Any) -> Json:
 ERROR: Final = re.compile(r"ERROR: \[(?P<code>[\w.]+)\]: (?P<message>.*)", re.DOTALL)
 
 
-def _attempt(attempt: Attempt) -> Json:
+def _attempt(attempt: RunScript) -> Json:
     """An attempt as a file has it; the line that tells its error is not written twice."""
     told: Json = {"takes": "forever" if attempt.takes is None else _duration(attempt.takes)}
     error = ERROR.fullmatch(attempt.log[-1]) if attempt.ends == "FAILED" and attempt.log else None

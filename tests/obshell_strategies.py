@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 
 from obshell_invariants import MILLISECOND, Act, Answer, Refusal, Step, answer_to, every_act
+from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell.api import Operator
 from oceanmock.obshell.machine import History, next_due, operate, start, view_at
 from oceanmock.obshell.states import (
-    SECOND,
-    Attempt,
     DagScript,
     DagState,
-    Flag,
+    NodeFlag,
     NodeScript,
     Outcome,
     Rules,
+    RunScript,
     SubTaskScript,
 )
 
@@ -159,7 +159,7 @@ durations = st.sampled_from(
 ) | st.integers(0, 5 * SECOND)
 """Round ones first: operators asked for exactly at a tick."""
 
-FLAGS: list[Flag] = ["cancel", "retry", "rollback", "pass", "continue"]
+FLAGS: list[NodeFlag] = ["cancel", "retry", "rollback", "pass", "continue"]
 any_flags = st.frozensets(st.sampled_from(FLAGS))
 flags = st.just(frozenset(FLAGS)) | st.just(frozenset(FLAGS)) | any_flags
 
@@ -174,14 +174,14 @@ def rules(draw: st.DrawFn) -> Rules:
 
 
 @st.composite
-def attempts(draw: st.DrawFn, *, good: bool = False) -> Attempt:
+def attempts(draw: st.DrawFn, *, good: bool = False) -> RunScript:
     """One run; a good one succeeds within 1.5 s."""
     if good:
-        return Attempt(draw(st.integers(0, 1500 * MILLISECOND)), log=("done",))
+        return RunScript(draw(st.integers(0, 1500 * MILLISECOND)), log=("done",))
     ends = draw(outcomes)
     takes = draw(st.integers(0, 800 * MILLISECOND) | durations | st.none())
     lines = ("one", "two") if ends == "SUCCEED" else ("one", "ERROR: [Common.Unexpected]: no")
-    return Attempt(takes, ends, lines[: draw(st.integers(0, 2))])
+    return RunScript(takes, ends, lines[: draw(st.integers(0, 2))])
 
 
 @st.composite

@@ -16,15 +16,15 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal
 
+from oceanmock.clock import SECOND
 from oceanmock.engine.machine import Chain
 from oceanmock.ocp.api import Operation
 from oceanmock.ocp.states import (
     NO_OP_TAKES,
-    SECOND,
     WATCHDOG,
-    Attempt,
     Rules,
     Run,
+    RunScript,
     SubtaskScript,
     SubtaskState,
     TaskScript,
@@ -683,9 +683,9 @@ def ends_of(plan: SubtaskScript, subtask: SubtaskState, run: Run) -> set[tuple[s
     return {(in_time, run.started + script.takes)} | ({cut} if script.takes == limit else set())
 
 
-def _script_of(plan: SubtaskScript, subtask: SubtaskState, run: Run) -> Attempt:
+def _script_of(plan: SubtaskScript, subtask: SubtaskState, run: Run) -> RunScript:
     if run.operation in {"SKIP", "ROLLBACK_SKIP"}:
-        return Attempt(takes=NO_OP_TAKES)
+        return RunScript(takes=NO_OP_TAKES)
     is_rollback = run.operation == "ROLLBACK"
     script = plan.rollbacks if is_rollback else plan.attempts
     kinds = {"ROLLBACK"} if is_rollback else FORWARD

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
+from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperation, RollbackProhibited
 from oceanmock.ocp.api import Operation
 from oceanmock.ocp.machine import History, next_due, operate, start, view_at
 from oceanmock.ocp.states import (
-    SECOND,
-    Attempt,
     Outcome,
     Rules,
+    RunScript,
     SubtaskScript,
     TaskScript,
     TaskState,
@@ -196,10 +196,10 @@ def graphs(draw: st.DrawFn) -> tuple[tuple[int, ...], ...]:
     return tuple(needs)
 
 
-def attempts(*, may_hang: bool) -> st.SearchStrategy[Attempt]:
+def attempts(*, may_hang: bool) -> st.SearchStrategy[RunScript]:
     """One run; one that hangs is only for a plan with a small timeout."""
     takes = (durations | st.none()) if may_hang else durations
-    return st.builds(Attempt, takes=takes, ends=outcomes)
+    return st.builds(RunScript, takes=takes, ends=outcomes)
 
 
 @st.composite
@@ -207,10 +207,10 @@ def subtask_plans(draw: st.DrawFn, needs: tuple[int, ...], *, recovers: bool) ->
     """A subtask; one that ``recovers`` succeeds and rolls back at last, if tried often enough."""
     timeout = draw(st.sampled_from([3600, 0, 1, 2, 5]))
     run = st.lists(attempts(may_hang=timeout <= 5), min_size=1, max_size=3)
-    good: tuple[Attempt, ...] = ()
+    good: tuple[RunScript, ...] = ()
     if recovers:
         limit = min(5 * SECOND, run_limit(SubtaskScript(attempts=(), timeout=timeout)) - 1)
-        good = (Attempt(takes=draw(st.integers(0, limit))),)
+        good = (RunScript(takes=draw(st.integers(0, limit))),)
     return SubtaskScript(
         attempts=(*draw(run), *good),
         rollbacks=(*draw(run), *good),

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oceanmock.clock import SECOND
 from oceanmock.engine.machine import Chain
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell import states as obshell_states
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import states as ocp_states
 
-SECOND = ocp_states.SECOND
 PERIOD = 10 * SECOND
 
 
@@ -48,13 +48,15 @@ def test_a_chain_has_nothing_beyond_its_ends() -> None:
 def a_task() -> ocp.History:
     """A task whose only subtask always fails."""
     return ocp.start(
-        ocp_states.TaskScript((ocp_states.SubtaskScript((ocp_states.Attempt(SECOND, "FAILED"),)),))
+        ocp_states.TaskScript(
+            (ocp_states.SubtaskScript((ocp_states.RunScript(SECOND, "FAILED"),)),)
+        )
     )
 
 
 def a_dag() -> obshell.History:
     """A dag whose only sub task always fails."""
-    failing = obshell_states.SubTaskScript((obshell_states.Attempt(SECOND, "FAILED"),))
+    failing = obshell_states.SubTaskScript((obshell_states.RunScript(SECOND, "FAILED"),))
     node = obshell_states.NodeScript((failing,), frozenset({"retry"}))
     return obshell.start(obshell_states.DagScript((node,)))
 

@@ -68,12 +68,12 @@ def scripts(plan: obshell_states.DagScript) -> list[obshell_states.SubTaskScript
     return [node.sub_tasks[0] for node in plan.nodes]
 
 
-def measured(run: obshell_states.Attempt) -> tuple[int, str, tuple[str, ...]]:
+def measured(run: obshell_states.RunScript) -> tuple[int, str, tuple[str, ...]]:
     """How many microseconds a run takes, how it ends and what it logs."""
     return round((run.takes or 0) / 1000), run.ends, logged(run)
 
 
-def logged(run: obshell_states.Attempt) -> tuple[str, ...]:
+def logged(run: obshell_states.RunScript) -> tuple[str, ...]:
     """All lines of a run that ends by itself; a recording does not set the last one apart."""
     return run.log if run.last_words is None else (*run.log, run.last_words)
 

@@ -12,29 +12,29 @@ from typing import Any
 
 import pytest
 
+from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell.api import Operator
 from oceanmock.obshell.machine import History, next_due, operate, start, task_logs_at, view_at
 from oceanmock.obshell.states import (
-    SECOND,
-    Attempt,
     DagScript,
     DagState,
-    Flag,
+    NodeFlag,
     NodeScript,
     Rules,
+    RunScript,
     SubTaskScript,
     SubTaskState,
 )
 
 MILLISECOND = SECOND // 1000
-OK = Attempt(takes=MILLISECOND)
-FAILS = Attempt(takes=MILLISECOND, ends="FAILED")
-HANGS = Attempt(takes=None)
-ALL: frozenset[Flag] = frozenset({"cancel", "retry", "rollback", "pass"})
+OK = RunScript(takes=MILLISECOND)
+FAILS = RunScript(takes=MILLISECOND, ends="FAILED")
+HANGS = RunScript(takes=None)
+ALL: frozenset[NodeFlag] = frozenset({"cancel", "retry", "rollback", "pass"})
 
 
-def sub(*attempts: Attempt, back: tuple[Attempt, ...] = (OK,)) -> SubTaskScript:
+def sub(*attempts: RunScript, back: tuple[RunScript, ...] = (OK,)) -> SubTaskScript:
     return SubTaskScript(attempts=attempts or (OK,), rollbacks=back)
 
 
@@ -153,7 +153,7 @@ def test_a_dag_ends_a_little_after_its_node() -> None:
 
 
 def test_a_sub_task_ends_in_its_own_time_under_a_node_that_still_runs() -> None:
-    life = history_of(node(sub(Attempt(takes=300 * MILLISECOND))))
+    life = history_of(node(sub(RunScript(takes=300 * MILLISECOND))))
 
     run = one(life, 1)
 
@@ -162,7 +162,7 @@ def test_a_sub_task_ends_in_its_own_time_under_a_node_that_still_runs() -> None:
 
 
 def test_a_running_sub_task_shows_the_end_of_before() -> None:
-    life = history_of(node(sub(Attempt(takes=SECOND * 3 // 4))))
+    life = history_of(node(sub(RunScript(takes=SECOND * 3 // 4))))
 
     born, running = one(life, 0), one(life, 1)
 
@@ -171,7 +171,7 @@ def test_a_running_sub_task_shows_the_end_of_before() -> None:
 
 
 def test_a_node_waits_for_the_slowest_of_its_sub_tasks() -> None:
-    life = history_of(node(sub(OK), sub(Attempt(takes=2 * SECOND))))
+    life = history_of(node(sub(OK), sub(RunScript(takes=2 * SECOND))))
 
     assert told(life, 2)[1] == "RUNNING/RUN: SUCCEED/RUN x1, RUNNING/RUN x1"
     assert told(life, 3)[1] == "RUNNING/RUN: SUCCEED/RUN x1, SUCCEED/RUN x1"
@@ -181,7 +181,7 @@ def test_a_node_waits_for_the_slowest_of_its_sub_tasks() -> None:
 def test_the_tick_and_its_phase_can_be_set() -> None:
     rules = Rules(tick=SECOND // 10, phase=SECOND // 20)
 
-    life = start(DagScript((node(sub(Attempt(takes=0))),)), rules)
+    life = start(DagScript((node(sub(RunScript(takes=0))),)), rules)
 
     assert life.states[1].at == SECOND // 20
     assert life.states[-1].at == SECOND * 3 // 20
@@ -203,7 +203,7 @@ def test_a_node_and_its_dag_fail_together_a_tick_after_the_sub_task() -> None:
 
 
 def test_the_other_sub_tasks_may_finish_before_the_node_fails() -> None:
-    life = history_of(node(sub(FAILS), sub(Attempt(takes=2 * SECOND))))
+    life = history_of(node(sub(FAILS), sub(RunScript(takes=2 * SECOND))))
 
     assert told(life, 2)[1] == "RUNNING/RUN: FAILED/RUN x1, RUNNING/RUN x1"
     assert told(life, 4)[1] == "FAILED/RUN: FAILED/RUN x1, SUCCEED/RUN x1"
@@ -220,7 +220,7 @@ def test_a_run_that_hangs_fails_after_an_hour_with_a_line_to_say_so() -> None:
 
 
 def test_a_run_longer_than_its_timeout_fails_however_it_was_to_end() -> None:
-    life = history_of(node(sub(Attempt(takes=10 * SECOND)), timeout=2 * SECOND))
+    life = history_of(node(sub(RunScript(takes=10 * SECOND)), timeout=2 * SECOND))
 
     assert told(life, 2) == ["RUNNING/RUN 1", "RUNNING/RUN: RUNNING/RUN x1"]
     assert told(life, 4) == ["FAILED/RUN 1", "FAILED/RUN: FAILED/RUN x1"]
@@ -314,7 +314,7 @@ def test_each_retry_adds_two_runs() -> None:
 
 
 def test_each_sub_task_of_a_retried_node_goes_its_own_way() -> None:
-    slow_back = sub(FAILS, OK, back=(Attempt(takes=3 * SECOND),))
+    slow_back = sub(FAILS, OK, back=(RunScript(takes=3 * SECOND),))
     life = ask(history_of(node(sub(FAILS, OK), slow_back, sub(OK))), "RETRY", 10)
 
     assert [told(life, tick)[1] for tick in (11, 12, 14, 15, 16)] == [
@@ -357,7 +357,7 @@ def test_a_cancelled_node_fails_at_the_next_tick_and_its_dag_one_later() -> None
 
 
 def test_a_cancelled_sub_task_ends_at_the_tick_with_a_line_to_say_so() -> None:
-    talkative = Attempt(takes=None, log=("one", "two"))
+    talkative = RunScript(takes=None, log=("one", "two"))
     life = ask(history_of(node(sub(talkative))), "CANCEL", 5)
 
     cancelled = one(life, 6)
@@ -626,7 +626,7 @@ def test_a_passed_dag_has_succeeded_at_once_and_nothing_further_happens() -> Non
 
 
 def test_a_passed_dag_keeps_its_logs() -> None:
-    failing = Attempt(takes=MILLISECOND, ends="FAILED", log=("ERROR: [Common.Unexpected]: no",))
+    failing = RunScript(takes=MILLISECOND, ends="FAILED", log=("ERROR: [Common.Unexpected]: no",))
 
     life = ask(history_of(node(sub(failing))), "PASS", 10)
 
@@ -721,9 +721,9 @@ def test_an_operator_without_a_route_is_the_callers_mistake(
 # --- CANCEL while a ROLLBACK runs -----------------------------------------------------------------
 
 
-def rollback_cancelled(*last: Attempt) -> History:
+def rollback_cancelled(*last: RunScript) -> History:
     """Of five stages the third failed; its rollback, at work from 11 s to 14 s, is cancelled."""
-    slow_back = node(sub(FAILS, back=(Attempt(takes=3 * SECOND),)))
+    slow_back = node(sub(FAILS, back=(RunScript(takes=3 * SECOND),)))
     life = history_of(node(), node(), slow_back, node(), node(sub(*last)), is_maintenance=True)
     return ask(ask(life, "ROLLBACK", 10), "CANCEL", 12)
 
@@ -766,7 +766,7 @@ def test_after_a_cancelled_rollback_the_stage_counts_up_and_later_nodes_run_forw
 
 
 def test_a_node_already_rolled_back_costs_a_cancelled_rollback_one_tick() -> None:
-    slow_back = node(sub(OK, back=(Attempt(takes=3 * SECOND),)))
+    slow_back = node(sub(OK, back=(RunScript(takes=3 * SECOND),)))
     rolling = ask(history_of(node(), slow_back, node(sub(FAILS)), node()), "ROLLBACK", 10)
 
     life = ask(rolling, "CANCEL", 14)
@@ -809,9 +809,9 @@ def test_a_sub_task_that_never_ran_has_no_log_and_one_that_said_nothing_an_empty
 
 
 def test_a_log_holds_the_lines_of_all_runs_in_order() -> None:
-    first = Attempt(MILLISECOND, "FAILED", ("starting", "ERROR: [Common.Unexpected]: no"))
-    undo = Attempt(MILLISECOND, log=("undoing",))
-    then = Attempt(MILLISECOND, log=("starting", "started"))
+    first = RunScript(MILLISECOND, "FAILED", ("starting", "ERROR: [Common.Unexpected]: no"))
+    undo = RunScript(MILLISECOND, log=("undoing",))
+    then = RunScript(MILLISECOND, log=("starting", "started"))
     life = ask(history_of(node(sub(first, then, back=(undo,)))), "RETRY", 10)
 
     lines = task_logs_at(one(life, 13), after(13))
@@ -820,7 +820,7 @@ def test_a_log_holds_the_lines_of_all_runs_in_order() -> None:
 
 
 def test_a_run_logs_its_lines_evenly_over_its_time() -> None:
-    life = history_of(node(sub(Attempt(takes=4 * SECOND, log=("one", "two", "three", "four")))))
+    life = history_of(node(sub(RunScript(takes=4 * SECOND, log=("one", "two", "three", "four")))))
 
     assert task_logs_at(one(life, 1), after(1)) == ("one",)
     assert task_logs_at(one(life, 3), after(3)) == ("one", "two", "three")

@@ -33,16 +33,16 @@ from obshell_strategies import (
     tell,
     tell_to_its_rest,
 )
+from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell.machine import next_due, operate, start, view_at
 from oceanmock.obshell.states import (
-    SECOND,
-    Attempt,
     DagScript,
-    Flag,
+    NodeFlag,
     NodeScript,
     NodeState,
     Rules,
+    RunScript,
     SubTaskScript,
     SubTaskState,
 )
@@ -54,10 +54,10 @@ many = settings()
 
 Test = TypeVar("Test", bound=Callable[..., None])
 
-ALL: frozenset[Flag] = frozenset({"cancel", "retry", "rollback", "pass"})
-QUICK = NodeScript((SubTaskScript((Attempt(0),)),), ALL)
+ALL: frozenset[NodeFlag] = frozenset({"cancel", "retry", "rollback", "pass"})
+QUICK = NodeScript((SubTaskScript((RunScript(0),)),), ALL)
 FAILS_AND_IS_SLOW_TO_ROLL_BACK = NodeScript(
-    (SubTaskScript((Attempt(0, "FAILED"),), (Attempt(5 * SECOND),)),), ALL
+    (SubTaskScript((RunScript(0, "FAILED"),), (RunScript(5 * SECOND),)),), ALL
 )
 CANCEL_IN_A_ROLLBACK = Script(
     DagScript((QUICK, FAILS_AND_IS_SLOW_TO_ROLL_BACK, QUICK), is_maintenance=True),
@@ -77,7 +77,7 @@ CANCEL_WHEN_ALL_NODES_HAVE_ENDED = Script(
     ),
 )
 CANCEL_THE_NODE_AFTER_A_CANCELLED_ONE = Script(
-    DagScript((NodeScript((SubTaskScript((Attempt(None), Attempt(0))),), ALL), QUICK)),
+    DagScript((NodeScript((SubTaskScript((RunScript(None), RunScript(0))),), ALL), QUICK)),
     Rules(),
     (
         Move(changes=1, then=0, wish="CANCEL", choice=0),

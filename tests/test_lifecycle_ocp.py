@@ -11,19 +11,20 @@ from typing import Any
 
 import pytest
 
+from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperation, RollbackProhibited
 from oceanmock.ocp import api as ocp_api
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.machine import History, next_due, operate, start, view_at
-from oceanmock.ocp.states import SECOND, Attempt, Rules, SubtaskScript, TaskScript
+from oceanmock.ocp.states import Rules, RunScript, SubtaskScript, TaskScript
 
-OK = Attempt(takes=SECOND)
-FAILS = Attempt(takes=SECOND, ends="FAILED")
-HANGS = Attempt(takes=None)
+OK = RunScript(takes=SECOND)
+FAILS = RunScript(takes=SECOND, ends="FAILED")
+HANGS = RunScript(takes=None)
 
 
-def subtask(*attempts: Attempt, needs: Sequence[int] = (), **more: Any) -> SubtaskScript:
+def subtask(*attempts: RunScript, needs: Sequence[int] = (), **more: Any) -> SubtaskScript:
     return SubtaskScript(attempts=attempts or (OK,), needs=tuple(needs), **more)
 
 
@@ -31,7 +32,7 @@ def history_of(*subtasks: SubtaskScript, rules: Rules = Rules(), **more: Any) ->
     return start(TaskScript(subtasks, **more), rules)
 
 
-def chain(*attempts: tuple[Attempt, ...]) -> History:
+def chain(*attempts: tuple[RunScript, ...]) -> History:
     """Subtasks one after the other, each with its attempts."""
     return history_of(
         *(subtask(*each, needs=[place - 1] if place else []) for place, each in enumerate(attempts))
@@ -77,7 +78,7 @@ def test_a_ready_subtask_starts_at_the_next_tick_of_the_subtask_scheduler() -> N
 
 
 def test_a_subtask_is_ready_at_the_first_task_tick_after_all_its_upstreams_succeeded() -> None:
-    slow = Attempt(takes=3 * SECOND)
+    slow = RunScript(takes=3 * SECOND)
     life = history_of(subtask(OK), subtask(slow), subtask(needs=[0, 1]))
 
     assert statuses(life, 3 * SECOND) == ["SUCCESSFUL", "RUNNING", "PENDING"]
@@ -98,7 +99,7 @@ def test_a_task_whose_subtasks_all_succeed_is_successful_at_the_next_task_tick()
 def test_the_tick_and_its_phase_can_be_set() -> None:
     rules = Rules(tick=SECOND // 10, phase=SECOND // 20)
 
-    life = history_of(subtask(Attempt(takes=0)), rules=rules)
+    life = history_of(subtask(RunScript(takes=0)), rules=rules)
 
     assert [state.at for state in life.states] == [0, SECOND // 10, 3 * SECOND // 20]
 
@@ -121,7 +122,7 @@ def test_a_task_is_born_with_no_more_ready_roots_than_may_be_under_way() -> None
 
 
 def test_siblings_finish_when_one_fails_and_only_then_the_task_is_failed() -> None:
-    slow = Attempt(takes=5 * SECOND)
+    slow = RunScript(takes=5 * SECOND)
     life = history_of(subtask(FAILS), subtask(slow), subtask(needs=[1]))
 
     assert statuses(life, 2 * SECOND) == ["FAILED", "RUNNING", "PENDING"]
@@ -203,7 +204,7 @@ def test_retrying_a_subtask_counts_its_run_where_the_switch_says_so() -> None:
 
 
 def test_the_task_falls_back_to_failed_while_another_subtask_is_failed() -> None:
-    slow = Attempt(takes=20 * SECOND)
+    slow = RunScript(takes=20 * SECOND)
     life = history_of(subtask(FAILS, slow), subtask(FAILS))
 
     retried = operate(life, "RETRY", 10 * SECOND, subtask=0)
@@ -214,7 +215,7 @@ def test_the_task_falls_back_to_failed_while_another_subtask_is_failed() -> None
 
 
 def test_a_subtask_may_be_retried_while_its_siblings_still_run() -> None:
-    life = history_of(subtask(FAILS, OK), subtask(Attempt(takes=20 * SECOND)))
+    life = history_of(subtask(FAILS, OK), subtask(RunScript(takes=20 * SECOND)))
 
     retried = operate(life, "RETRY", 5 * SECOND, subtask=0)
 
@@ -254,7 +255,7 @@ def test_a_rollback_runs_backwards_and_leaves_pending_subtasks_under_a_successfu
 
 
 def test_a_rollback_cuts_short_what_still_runs_under_a_failed_task() -> None:
-    slow = Attempt(takes=20 * SECOND)
+    slow = RunScript(takes=20 * SECOND)
     life = history_of(subtask(FAILS, slow), subtask(FAILS))
     fallen_back = operate(life, "RETRY", 10 * SECOND + 6 * SECOND // 10, subtask=0)
 
@@ -344,7 +345,7 @@ def test_a_skip_in_a_rollback_undoes_nothing_and_the_rollback_goes_on() -> None:
 
 
 def test_a_cancelled_subtask_is_canceling_then_running_then_failed() -> None:
-    life = history_of(subtask(Attempt(takes=60 * SECOND)))
+    life = history_of(subtask(RunScript(takes=60 * SECOND)))
     at = 10 * SECOND
 
     cancelled = operate(life, "CANCEL", at, subtask=0)
@@ -356,7 +357,7 @@ def test_a_cancelled_subtask_is_canceling_then_running_then_failed() -> None:
 
 
 def test_a_cancelled_subtask_may_be_retried_with_its_next_attempt() -> None:
-    life = history_of(subtask(Attempt(takes=60 * SECOND), OK))
+    life = history_of(subtask(RunScript(takes=60 * SECOND), OK))
     cancelled = operate(life, "CANCEL", 10 * SECOND, subtask=0)
 
     retried = operate(cancelled, "RETRY", 20 * SECOND, subtask=0)
@@ -407,7 +408,7 @@ def test_stepping_from_due_instant_to_due_instant_sees_every_state() -> None:
 
 
 def test_a_run_logs_its_lines_evenly_over_its_time_and_stops_when_interrupted() -> None:
-    talkative = Attempt(takes=4 * SECOND, log=("one", "two", "three", "four"))
+    talkative = RunScript(takes=4 * SECOND, log=("one", "two", "three", "four"))
     life = operate(history_of(subtask(talkative)), "CANCEL", 2 * SECOND, subtask=0)
 
     run = view_at(life, end(life)).subtasks[0].runs[0]

@@ -23,13 +23,13 @@ from hypothesis.stateful import (
 )
 
 import ocp_invariants as facts
+from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperation
 from oceanmock.ocp.machine import History, allowed_operations, next_due, operate, start, view_at
 from oceanmock.ocp.states import (
     NO_OP_TAKES,
-    SECOND,
-    Attempt,
     Rules,
+    RunScript,
     SubtaskScript,
     TaskScript,
     TaskState,
@@ -59,8 +59,8 @@ many = settings()
 
 HANGS_BESIDE_A_FAILURE = TaskScript(
     subtasks=(
-        SubtaskScript(attempts=(Attempt(takes=0, ends="FAILED"),)),
-        SubtaskScript(attempts=(Attempt(takes=0, ends="FAILED"), Attempt(takes=60 * SECOND))),
+        SubtaskScript(attempts=(RunScript(takes=0, ends="FAILED"),)),
+        SubtaskScript(attempts=(RunScript(takes=0, ends="FAILED"), RunScript(takes=60 * SECOND))),
     )
 )
 """Both fail at 0.5 s, the task at 1 s. The second, retried just before a task tick, is READY when
@@ -76,8 +76,8 @@ RETRY_ONE_THEN_ROLL_BACK = Script(
 CANCEL_BESIDE_A_FAILURE = Script(
     TaskScript(
         subtasks=(
-            SubtaskScript(attempts=(Attempt(takes=0, ends="FAILED"),)),
-            SubtaskScript(attempts=(Attempt(takes=60 * SECOND),)),
+            SubtaskScript(attempts=(RunScript(takes=0, ends="FAILED"),)),
+            SubtaskScript(attempts=(RunScript(takes=60 * SECOND),)),
         )
     ),
     Rules(),
@@ -85,7 +85,7 @@ CANCEL_BESIDE_A_FAILURE = Script(
 )
 """One fails at 0.5 s; the other, cancelled at 0.6 s, is CANCELING at the task tick of 1 s."""
 CANCEL_AT_EVERY_INTERRUPTION = Script(
-    TaskScript(subtasks=(SubtaskScript(attempts=(Attempt(takes=1, ends="FAILED"),)),)),
+    TaskScript(subtasks=(SubtaskScript(attempts=(RunScript(takes=1, ends="FAILED"),)),)),
     Rules(),
     (Move(changes=1, then=0, wish="CANCEL", choice=0),) * 3,
 )

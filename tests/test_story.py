@@ -22,10 +22,10 @@ from oceanmock.scenario.story import (
 )
 
 FAILS_FIRST = ocp_states.SubtaskScript(
-    (ocp_states.Attempt(takes=SECOND, ends="FAILED"), ocp_states.Attempt(takes=SECOND)),
-    rollbacks=(ocp_states.Attempt(SECOND),),
+    (ocp_states.RunScript(takes=SECOND, ends="FAILED"), ocp_states.RunScript(takes=SECOND)),
+    rollbacks=(ocp_states.RunScript(SECOND),),
 )
-AFTERWARDS = ocp_states.SubtaskScript((ocp_states.Attempt(takes=SECOND),), needs=(0,))
+AFTERWARDS = ocp_states.SubtaskScript((ocp_states.RunScript(takes=SECOND),), needs=(0,))
 
 
 def actor(*, born: int = 0, prohibits_rollback: bool = False) -> OcpActor:

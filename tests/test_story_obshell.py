@@ -10,7 +10,7 @@ from oceanmock.clock import SECOND
 from oceanmock.obshell import api as obshell_api
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell.scenario_checks import ObshellActor
-from oceanmock.obshell.states import Attempt, DagScript, Flag, NodeScript, SubTaskScript
+from oceanmock.obshell.states import DagScript, NodeFlag, NodeScript, RunScript, SubTaskScript
 from oceanmock.scenario.story import (
     Action,
     CallAction,
@@ -22,15 +22,15 @@ from oceanmock.scenario.story import (
     simulate,
 )
 
-ALL: frozenset[Flag] = frozenset({"cancel", "pass", "retry", "rollback"})
-RUNS = SubTaskScript((Attempt(takes=SECOND // 100),))
+ALL: frozenset[NodeFlag] = frozenset({"cancel", "pass", "retry", "rollback"})
+RUNS = SubTaskScript((RunScript(takes=SECOND // 100),))
 FAILS_FIRST = SubTaskScript(
-    (Attempt(takes=SECOND // 100, ends="FAILED"), Attempt(takes=SECOND // 100)),
-    rollbacks=(Attempt(takes=SECOND // 100),),
+    (RunScript(takes=SECOND // 100, ends="FAILED"), RunScript(takes=SECOND // 100)),
+    rollbacks=(RunScript(takes=SECOND // 100),),
 )
 
 
-def actor(*, can: frozenset[Flag] = ALL, born: int = 0) -> ObshellActor:
+def actor(*, can: frozenset[NodeFlag] = ALL, born: int = 0) -> ObshellActor:
     """A dag whose second node fails after 4 s on the first of two agents, and may do so once."""
     plan = DagScript((NodeScript((RUNS,), can), NodeScript((FAILS_FIRST, RUNS), can)))
     return ObshellActor(born, "Initialize cluster", ("Configure", "Start"), obshell.start(plan))
@@ -46,7 +46,7 @@ def call(operator: obshell_api.Operator, *, part: PartPath = (), answers: int = 
     return CallAction(0, part, operator, answers)
 
 
-def divergence(*steps: Action, can: frozenset[Flag] = ALL) -> str:
+def divergence(*steps: Action, can: frozenset[NodeFlag] = ALL) -> str:
     """What is said of the story's last step, which cannot happen."""
     with pytest.raises(StoryDivergesError) as diverges:
         simulate([actor(can=can)], steps)
@@ -131,7 +131,7 @@ def test_a_rollback_with_nothing_to_roll_back_answers_500() -> None:
         until("FAILED", "CANCEL"),
         call("ROLLBACK", answers=500),
     ]
-    never = SubTaskScript((Attempt(takes=SECOND // 100, ends="FAILED"),))
+    never = SubTaskScript((RunScript(takes=SECOND // 100, ends="FAILED"),))
     plan = DagScript(tuple(NodeScript((each,), ALL) for each in (RUNS, never, never)))
     alone = ObshellActor(0, "Initialize cluster", ("A", "B", "C"), obshell.start(plan))
 
@@ -142,7 +142,7 @@ def test_a_rollback_with_nothing_to_roll_back_answers_500() -> None:
 
 # --- what is said of a story that cannot happen ---------------------------------------------------
 
-REFUSALS: dict[str, tuple[list[Action], frozenset[Flag], str]] = {
+REFUSALS: dict[str, tuple[list[Action], frozenset[NodeFlag], str]] = {
     "a state that does not allow it": (
         [until("RUNNING"), call("RETRY")],
         ALL,
@@ -214,6 +214,6 @@ REFUSALS: dict[str, tuple[list[Action], frozenset[Flag], str]] = {
 
 @pytest.mark.parametrize(("steps", "can", "said"), REFUSALS.values(), ids=REFUSALS)
 def test_what_cannot_happen_is_said_in_obshell_s_words(
-    steps: list[Action], can: frozenset[Flag], said: str
+    steps: list[Action], can: frozenset[NodeFlag], said: str
 ) -> None:
     assert divergence(*steps, can=can) == said

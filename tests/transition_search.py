@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from oceanmock.clock import SECOND
 from oceanmock.engine.machine import Change, History, Label, next_due, view_at
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import api as obshell_api
@@ -106,12 +107,12 @@ def _failed_for(history: ocp.History, state: ocp_states.TaskState, instant: int)
 
 def _scripts(
     plan: ocp_states.SubtaskScript,
-) -> tuple[tuple[tuple[ocp_states.Attempt, ...], tuple[str, ...]], ...]:
+) -> tuple[tuple[tuple[ocp_states.RunScript, ...], tuple[str, ...]], ...]:
     return (plan.attempts, ("EXECUTE", "RETRY")), (plan.rollbacks, ("ROLLBACK",))
 
 
 def _made(
-    script: tuple[ocp_states.Attempt, ...], runs: Sequence[ocp_states.Run], kin: tuple[str, ...]
+    script: tuple[ocp_states.RunScript, ...], runs: Sequence[ocp_states.Run], kin: tuple[str, ...]
 ) -> int:
     return min(sum(run.operation in kin for run in runs), len(script) - 1)
 
@@ -120,7 +121,7 @@ OCP: World[ocp.History] = World(
     kinds=("task", "subtask"),
     operations=_ocp_operations,
     promise=_ocp_promise,
-    tick=ocp_states.SECOND,
+    tick=SECOND,
 )
 
 
@@ -171,7 +172,7 @@ def _obshell_promise(history: obshell.History, instant: int) -> Hashable:
 
 
 def _runs(
-    script: tuple[obshell_states.Attempt, ...], it: obshell_states.SubTaskState, operator: str
+    script: tuple[obshell_states.RunScript, ...], it: obshell_states.SubTaskState, operator: str
 ) -> int:
     return min(sum(run.operator == operator for run in it.runs), len(script) - 1)
 
@@ -180,5 +181,5 @@ OBSHELL: World[obshell.History] = World(
     kinds=("dag", "node", "sub_task"),
     operations=_obshell_operations,
     promise=_obshell_promise,
-    tick=obshell_states.SECOND,
+    tick=SECOND,
 )

@@ -101,8 +101,8 @@ def replacing_in(table: dict[Any, Any], entries: Mapping[Any, Any]) -> Callable[
 
 
 def _forget() -> None:
-    ocp_machine._begin.cache_clear()
-    obshell_machine._begin.cache_clear()
+    ocp_machine.start.cache_clear()
+    obshell_machine.start.cache_clear()
 
 
 class Bent:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
+from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell import bodies as writer
 from oceanmock.obshell import handlers as room
 from oceanmock.obshell import machine
-from oceanmock.obshell import states as obshell_states
 from oceanmock.obshell.states import DagState, NodeState, SubTaskState
 
 Json = dict[str, Any]
@@ -179,7 +179,7 @@ def _a_relapse(plan: Any, rules: Any, dag: DagState) -> Iterator[DagState]:
     yield from before
     yield last
     if last.state == "SUCCEED" and last.operator == "RUN":
-        yield replace(last, at=last.at + 5 * obshell_states.SECOND, state="FAILED")
+        yield replace(last, at=last.at + 5 * SECOND, state="FAILED")
 
 
 def _row(operator: str, effect: Any) -> Any:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
+from oceanmock.clock import SECOND
 from oceanmock.engine.accounts import ALL_PERMISSIONS
 from oceanmock.errors import RollbackProhibited
 from oceanmock.ocp import auth as ocp_auth
 from oceanmock.ocp import handlers as room
 from oceanmock.ocp import machine
-from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp.states import SubtaskState, TaskState
 
 Json = dict[str, Any]
@@ -203,7 +203,7 @@ def _a_relapse(plan: Any, rules: Any, state: TaskState) -> Iterator[TaskState]:
     yield from before
     yield last
     if last.status == "SUCCESSFUL" and last.operation != "ROLLBACK":
-        yield replace(last, at=last.at + 5 * ocp_states.SECOND, status="FAILED")
+        yield replace(last, at=last.at + 5 * SECOND, status="FAILED")
 
 
 _END: Final = machine._end_run
@@ -217,10 +217,12 @@ _WITH: Final = machine._with_subtasks
 _OPERATE: Final = machine.operate
 
 
-def _rolls_back_all_the_same(life: Any, operation: Any, instant: int, **where: Any) -> Any:
+def _rolls_back_all_the_same(
+    life: Any, operation: Any, instant: int, subtask: int | None = None
+) -> Any:
     """It shows that rollback is forbidden, and does it."""
     try:
-        return _OPERATE(life, operation, instant, **where)
+        return _OPERATE(life, operation, instant, subtask)
     except RollbackProhibited:
         state = replace(machine.view_at(life, instant), at=instant)
         after = _ROLL_BACK(life.script, life.rules, state, 0)
@@ -232,7 +234,7 @@ _START: Final = machine._start_run
 
 def _a_start_that_is_moved(plan: Any, subtask: SubtaskState, instant: int) -> SubtaskState:
     """Each start looks an hour later than it was."""
-    return replace(_START(plan, subtask, instant), start_time=instant + 3600 * ocp_states.SECOND)
+    return replace(_START(plan, subtask, instant), start_time=instant + 3600 * SECOND)
 
 
 _REFUSAL: Final = machine._refusal

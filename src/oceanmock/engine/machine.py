@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, overload
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 Label = tuple[str, str]
 Part = tuple[int, ...]
@@ -76,21 +76,14 @@ class StateMachine:
         return tuple(e for e in self.transitions if (e.before, e.after) == (before, after))
 
 
-def can_follow(
-    machine: StateMachine, before: Label, after: Label, *, triggers: Collection[str] | None = None
-) -> bool:
-    """Return whether a client may see ``after`` some time after ``before``.
-
-    Any number of transitions may lie between them, by time or by one of ``triggers``, each as
-    often as needed; None stands for any operation. A label is reachable from itself.
-    """
-    return after in reachable(machine, before, triggers=triggers)
-
-
 def reachable(
     machine: StateMachine, before: Label, *, triggers: Collection[str] | None = None
 ) -> frozenset[Label]:
-    """Return all labels that may follow ``before``, itself too; ``triggers`` as ``can_follow``."""
+    """Return all labels that a client may see some time after ``before``, itself too.
+
+    Any number of transitions may lie between them, by time or by one of ``triggers``, each as
+    often as needed; None stands for any operation.
+    """
     result, waiting = {before}, [before]
     while waiting:
         current = waiting.pop()
@@ -210,13 +203,7 @@ class Chain(Sequence[T]):
     def __len__(self) -> int:
         return self._length
 
-    @overload
-    def __getitem__(self, place: int) -> T: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> Chain[T]: ...
-
-    def __getitem__(self, place: int | slice) -> T | Chain[T]:
+    def __getitem__(self, place: int | slice) -> Any:
         if isinstance(place, slice):
             return Chain([self[number] for number in range(*place.indices(self._length))])
         number = place + self._length if place < 0 else place
@@ -310,24 +297,24 @@ def started(state: S) -> S:
     return replace(state, changes=tuple(changes))
 
 
-def changed(before: S, after: S, cause: str) -> S:
-    """Return the later state with all changes so far: a new one for each part that differs."""
-    new = (
-        Change(after.at, part, old, label, cause)
-        for (part, old), (_, label) in zip(before.labels(), after.labels(), strict=True)
-        if old != label
-    )
-    return replace(after, changes=(*before.changes, *new))
+def changed(before: S, after: S, cause: str, *, target: Part | None = None) -> S:
+    """Return the later state with all changes so far: a new one for each part that differs.
 
-
-def operated(before: S, after: S, operation: str, target: Part) -> S:
-    """Return the later state with what an operation changes: first its target, then the rest."""
-    changes = [
-        Change(after.at, part, old, label, operation, target)
+    An operation on a ``target`` begins them anew: first the target's, also where it stays the same.
+    """
+    new = [
+        Change(after.at, part, old, label, cause, target)
         for (part, old), (_, label) in zip(before.labels(), after.labels(), strict=True)
         if old != label or part == target
     ]
-    return replace(after, changes=tuple(sorted(changes, key=lambda entry: entry.part != target)))
+    if target is None:
+        return replace(after, changes=(*before.changes, *new))
+    return replace(after, changes=tuple(sorted(new, key=lambda entry: entry.part != target)))
+
+
+def put(items: tuple[T, ...], place: int, item: T) -> tuple[T, ...]:
+    """Return the items with one of them replaced."""
+    return (*items[:place], item, *items[place + 1 :])
 
 
 def next_tick(instant: int, period: int, phase: int) -> int:
@@ -335,11 +322,13 @@ def next_tick(instant: int, period: int, phase: int) -> int:
     return instant + period - (instant - phase) % period
 
 
-def lines_logged(
-    lines: tuple[str, ...], *, started: int, takes: int, by: int
-) -> Iterator[tuple[int, str]]:
-    """Yield the lines logged by an instant, each with its own, evenly over a run's time."""
-    for number, line in enumerate(lines):
-        at = started + takes * number // len(lines)
+def lines_logged(run: Any, instant: int) -> Iterator[tuple[int, str]]:
+    """Yield the lines a run has logged by an instant, each with its own.
+
+    They fall evenly over the time that the run should take, and end with it.
+    """
+    by = instant if run.ended is None else min(instant, run.ended)
+    for number, line in enumerate(run.log):
+        at = run.started + run.takes * number // len(run.log)
         if at <= by:
             yield at, line

@@ -62,12 +62,12 @@ class World(ABC, Generic[K, D, V, Template]):
     """The tasks or dags of one API by their keys. Only ``populate`` and ``apply`` change them.
 
     A subclass sets ``api``, the API's name; ``view_type``, which makes a view of the data, its
-    state and the instant; and ``operate``, the machine's.
+    state and the instant; and ``machine``, the module that operates.
     """
 
     api: ClassVar[str]
     view_type: ClassVar[Any]
-    operate: ClassVar[Any]
+    machine: ClassVar[Any]
     switches: Any = None
 
     def __init__(self, clock: Clock, *, seed: int = 0) -> None:
@@ -157,7 +157,7 @@ class World(ABC, Generic[K, D, V, Template]):
     def _operate(self, key: K, operation: str, part: int | None, at: int) -> V:
         data = self._data[key]
         instant = at - data.created
-        history = type(self).operate(self._histories[key], operation, instant, part)
+        history = self.machine.operate(self._histories[key], operation, instant, part)
         self._histories[key] = history
         self.clock.settle(data.created + history.last.at)
         return self._view(key, at)
@@ -179,7 +179,7 @@ class World(ABC, Generic[K, D, V, Template]):
     def _view(self, key: K, now: int) -> V:
         data = self._find(key)
         state = view_at(self._histories[key], now - data.created)
-        view: V = type(self).view_type(data, state, now)
+        view: V = self.view_type(data, state, now)
         return view
 
     def _find(self, key: K) -> D:

@@ -221,13 +221,13 @@ class JsonWriter:
             {
                 "id": number * LINES_PER_SUB_TASK + place,
                 "sub_task_id": number,
-                "execute_times": line.execute_times,
-                "log_content": line.text,
+                "execute_times": run,
+                "log_content": text,
                 "is_sync": True,
-                "create_time": _time(dag, line.at),
-                "update_time": _time(dag, line.at),
+                "create_time": _time(dag, at),
+                "update_time": _time(dag, at),
             }
-            for place, line in enumerate(lines, start=1)
+            for place, (run, at, text) in enumerate(lines, start=1)
         ]
 
 

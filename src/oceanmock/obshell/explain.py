@@ -220,7 +220,7 @@ class DagExplainer(Explainer[DagState]):
         run = sub_task.runs[-1]
         ended = run.started if run.ended is None else run.ended
         took = round_duration(ended - run.started)
-        log = [line.text for line in machine.lines_of(sub_task, ended)]
+        log = [text for _, _, text in machine.lines_of(sub_task, ended)]
         quote = ends_with(log) if outcome == "FAILED" else ""
         which = f"{_last_run(after, part)} of {self._owned(part)}"
         return f"{which} ends {outcome} after {took}{quote}"

@@ -24,7 +24,7 @@ from itertools import count
 from typing import Final, Literal
 
 from oceanmock.engine import machine as engine
-from oceanmock.engine.machine import Chain, Change
+from oceanmock.engine.machine import Chain, Change, put
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell.api import Operator, State
 from oceanmock.obshell.states import (
@@ -33,7 +33,6 @@ from oceanmock.obshell.states import (
     TIMED_OUT,
     DagScript,
     DagState,
-    Line,
     NodeScript,
     NodeState,
     Outcome,
@@ -44,27 +43,32 @@ from oceanmock.obshell.states import (
 )
 
 History = engine.History[DagScript, Rules, DagState]
+view_at = engine.view_at
+next_due = engine.next_due
+ENDED: Final = ("FAILED", "SUCCEED")
 
 
 # --- histories ------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=256)
 def start(script: DagScript, rules: Rules = Rules()) -> History:
     """Return the history of a dag that starts at instant 0: READY, all else PENDING.
 
     Start and end times are those of its creation (service/task/dag.go:269-280).
     """
-    return _begin(script, rules)
+    written = count(LAG, LAG)  # each with a creation time of its own
 
+    def node(script: NodeScript) -> NodeState:
+        at = next(written)
+        times = (next(written) for _ in script.sub_tasks)
+        sub_tasks = tuple(SubTaskState("PENDING", "RUN", moment, moment) for moment in times)
+        return NodeState("PENDING", "RUN", at, at, sub_tasks)
 
-def view_at(history: History, instant: int) -> DagState:
-    """Return what the dag shows at ``instant``."""
-    return engine.view_at(history, instant)
-
-
-def next_due(history: History, instant: int) -> int | None:
-    """Return the first instant after ``instant`` at which something changes, or None."""
-    return engine.next_due(history, instant)
+    nodes = tuple(map(node, script.nodes))
+    dag = DagState(0, "READY", "RUN", 1, 0, 0, is_finished=False, nodes=nodes)
+    states = _unfold(script, rules, engine.started(dag))
+    return engine.History(script, rules, Chain(), tuple(states))
 
 
 def task_logs_at(sub_task: SubTaskState, instant: int) -> tuple[str, ...] | None:
@@ -74,17 +78,16 @@ def task_logs_at(sub_task: SubTaskState, instant: int) -> tuple[str, ...] | None
     """
     if sub_task.state not in ("RUNNING", "FAILED", "SUCCEED"):
         return None
-    return tuple(line.text for line in lines_of(sub_task, instant))
+    return tuple(text for _, _, text in lines_of(sub_task, instant))
 
 
-def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[Line]:
-    """Yield every line of all its runs so far, with the run it belongs to (from 1)."""
+def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[tuple[int, int, str]]:
+    """Yield every line so far: the number of its run (from 1), its instant and its text."""
     for number, run in enumerate(sub_task.runs, start=1):
-        by = instant if run.ended is None else min(instant, run.ended)
-        for at, text in engine.lines_logged(run.log, started=run.started, takes=run.takes, by=by):
-            yield Line(number, at, text)
+        for at, text in engine.lines_logged(run, instant):
+            yield number, at, text
         if run.last_words is not None and run.ended is not None:
-            yield Line(number, run.ended, run.last_words)
+            yield number, run.ended, run.last_words
 
 
 # --- operators ------------------------------------------------------------------------------------
@@ -102,7 +105,7 @@ def operate(history: History, operator: Operator, instant: int, node: int | None
     before = view_at(history, instant)
     after = _operated(history, operator, replace(before, at=instant), node)
     target = () if node is None else (node,)
-    after = engine.operated(before, after, f"{kind}.{operator}", target)
+    after = engine.changed(before, after, f"{kind}.{operator}", target=target)
     return history.continued(instant, _unfold(history.script, history.rules, after))
 
 
@@ -119,7 +122,7 @@ def _operated(history: History, operator: Operator, dag: DagState, node: int | N
     if node is not None:
         return _pass_node(history.script, dag, node, dag.at)
     if operator == "CANCEL" and history.rules.cancels_at_stage:
-        return _cancel_at_stage(history.script, dag)
+        return _cancel(history.script, dag, dag.at, at_stage=True)
     return _OPERATORS[operator](history.script, dag, dag.at)
 
 
@@ -155,43 +158,26 @@ def _retry(script: DagScript, dag: DagState, instant: int) -> DagState:
     position = dag.stage - 1
     if "retry" not in script.nodes[position].can:
         raise IllegalOperator("Dag.Operator.RetryNotAllowed", node=position)
-    return _restarted(dag, "RUN", _put(dag.nodes, position, _reset(dag.nodes[position], "RETRY")))
+    return _restarted(dag, "RUN", put(dag.nodes, position, _reset(dag.nodes[position], "RETRY")))
 
 
-def _cancel(script: DagScript, dag: DagState, instant: int) -> DagState:
-    """Mark the first unfinished node *in stage order* PENDING/CANCEL.
+def _cancel(script: DagScript, dag: DagState, instant: int, *, at_stage: bool = False) -> DagState:
+    """Mark the first unfinished node *in stage order* PENDING/CANCEL, or the one at the stage.
 
-    While a rollback runs that is node 1, not the node that runs (dag.go:352-377): from then on the
-    stage counts up again, and the rollback can never be taken up. Where all are finished it is the
-    last one, SUCCEED or not.
+    While a rollback runs the first is node 1, not the node that runs (dag.go:352-377): from then on
+    the stage counts up again, and the rollback can never be taken up. Where all are finished it is
+    the last one, SUCCEED or not.
     """
-    if dag.state in ("FAILED", "SUCCEED"):
+    if dag.state in ENDED:
         raise IllegalOperator("Dag.Operator.CancelFinishedDag")
-    position = 0
-    for position, node in enumerate(dag.nodes):
-        _check_cancel(script, position)
-        if node.state not in ("FAILED", "SUCCEED"):
-            break
-    return _cancelled_at(dag, position)
-
-
-def _cancel_at_stage(script: DagScript, dag: DagState) -> DagState:
-    """Mark the node at the stage PENDING/CANCEL, whichever way the stages count."""
-    if dag.state in ("FAILED", "SUCCEED"):
-        raise IllegalOperator("Dag.Operator.CancelFinishedDag")
-    for position in range(dag.stage):
-        _check_cancel(script, position)
-    return _cancelled_at(dag, dag.stage - 1)
-
-
-def _check_cancel(script: DagScript, position: int) -> None:
-    if "cancel" not in script.nodes[position].can:
-        raise IllegalOperator("Dag.Operator.CancelNotAllowed", node=position)
-
-
-def _cancelled_at(dag: DagState, position: int) -> DagState:
+    places = range(len(dag.nodes))
+    unfinished = (place for place in places if dag.nodes[place].state not in ENDED)
+    position = dag.stage - 1 if at_stage else next(unfinished, places[-1])
+    for place in places[: position + 1]:
+        if "cancel" not in script.nodes[place].can:
+            raise IllegalOperator("Dag.Operator.CancelNotAllowed", node=place)
     cancelled = _reset(dag.nodes[position], "CANCEL")
-    return _restarted(dag, "CANCEL", _put(dag.nodes, position, cancelled))
+    return _restarted(dag, "CANCEL", put(dag.nodes, position, cancelled))
 
 
 def _pass_dag(script: DagScript, dag: DagState, instant: int) -> DagState:
@@ -222,7 +208,7 @@ def _pass_node(script: DagScript, dag: DagState, position: int, instant: int) ->
     if "pass" not in script.nodes[position].can:
         raise IllegalOperator("Node.Operator.PassNotAllowed", node=position)
     passed = _passed(node, _after_starts(instant, node))
-    return _restarted(dag, "RUN", _put(dag.nodes, position, passed))
+    return _restarted(dag, "RUN", put(dag.nodes, position, passed))
 
 
 _OPERATORS: Final[dict[Operator, Callable[[DagScript, DagState, int], DagState]]] = {
@@ -268,24 +254,6 @@ def _passed(node: NodeState, instant: int) -> NodeState:
 # --- time -----------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=256)
-def _begin(script: DagScript, rules: Rules) -> History:
-    written = count(LAG, LAG)  # each with a creation time of its own
-    nodes = tuple(_created(node, written) for node in script.nodes)
-    dag = DagState(0, "READY", "RUN", 1, 0, 0, is_finished=False, nodes=nodes)
-    states = _unfold(script, rules, engine.started(dag))
-    return engine.History(script, rules, Chain(), tuple(states))
-
-
-def _created(script: NodeScript, written: Iterator[int]) -> NodeState:
-    at = next(written)
-    sub_tasks = tuple(
-        SubTaskState("PENDING", "RUN", moment, moment)
-        for _, moment in zip(script.sub_tasks, written, strict=False)
-    )
-    return NodeState("PENDING", "RUN", at, at, sub_tasks)
-
-
 def _unfold(script: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState]:
     """Yield every state from this one on, until nothing is due any more."""
     while (instant := _next_instant(script, rules, dag)) is not None:
@@ -308,18 +276,13 @@ def _next_instant(script: DagScript, rules: Rules, dag: DagState) -> int | None:
 
 
 def _end_runs(dag: DagState, instant: int) -> DagState:
-    nodes = tuple(
-        node
-        if all(item.due != instant for item in node.sub_tasks)
-        else replace(
-            node,
-            sub_tasks=tuple(
-                _end_run(item, instant) if item.due == instant else item for item in node.sub_tasks
-            ),
-        )
-        for node in dag.nodes
-    )
-    return replace(dag, nodes=nodes)
+    def ended(node: NodeState) -> NodeState:
+        if all(item.due != instant for item in node.sub_tasks):
+            return node
+        items = (_end_run(it, instant) if it.due == instant else it for it in node.sub_tasks)
+        return replace(node, sub_tasks=tuple(items))
+
+    return replace(dag, nodes=tuple(map(ended, dag.nodes)))
 
 
 def _end_run(
@@ -342,7 +305,7 @@ def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
 
     (engine/scheduler/dag_handler.go:24-74.)
     """
-    if dag.state in ("FAILED", "SUCCEED"):
+    if dag.state in ENDED:
         return dag
     starts_now = dag.state == "READY"
     if starts_now:
@@ -351,10 +314,10 @@ def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
     before = dag.nodes[position]
     node = _drive(script.nodes[position], before, instant)
     if node is not before and node.state == "FAILED":  # its sub tasks first
-        nodes = _put(dag.nodes, position, replace(before, sub_tasks=node.sub_tasks))
+        nodes = put(dag.nodes, position, replace(before, sub_tasks=node.sub_tasks))
         dag = engine.changed(dag, replace(dag, nodes=nodes), "tick")
     if node is not before:
-        dag = engine.changed(dag, replace(dag, nodes=_put(dag.nodes, position, node)), "tick")
+        dag = engine.changed(dag, replace(dag, nodes=put(dag.nodes, position, node)), "tick")
     # The server's guarded update misses a dag that this same tick has started.
     if starts_now:
         return dag
@@ -367,15 +330,14 @@ def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
 
 def _drive(script: NodeScript, node: NodeState, instant: int) -> NodeState:
     """Start the node at the stage, and let its operator decide over its sub tasks."""
-    if node.state in ("FAILED", "SUCCEED"):
+    if node.state in ENDED:
         return node
     if node.state == "PENDING":
         start = instant + LAG
         node = replace(node, state="RUNNING", start_time=start, end_time=start)
     if node.operator == "CANCEL":
         return _cancelled(node, instant)
-    decide = _DECISIONS[node.operator]
-    verdicts = [decide(item, node) for item in node.sub_tasks]
+    verdicts = [_decide(item, node) for item in node.sub_tasks]
     sub_tasks = tuple(
         _start_run(runs, item, verdict, script.timeout, instant + 2 * LAG)
         if verdict in ("RUN", "ROLLBACK")
@@ -416,52 +378,30 @@ def _move_on(script: DagScript, dag: DagState, node: NodeState, instant: int) ->
 _Verdict = Literal["RUN", "ROLLBACK", "wait", "done", "failed"]
 
 
-def _decide_run(sub_task: SubTaskState, node: NodeState) -> _Verdict:
-    if sub_task.state == "PENDING":
-        return "RUN"
-    return _OUTCOMES[sub_task.state]
-
-
-def _decide_rollback(sub_task: SubTaskState, node: NodeState) -> _Verdict:
-    if sub_task.state == "PENDING" and sub_task.operator == "RUN":
-        return "done"  # it never ran
-    if sub_task.state != "RUNNING" and not _ran_since(node, sub_task, "ROLLBACK"):
-        return "ROLLBACK"
-    return _OUTCOMES[sub_task.state]
-
-
-def _decide_retry(sub_task: SubTaskState, node: NodeState) -> _Verdict:
-    if sub_task.state == "PENDING":
-        return "RUN"
-    if sub_task.state == "FAILED" and not _started_since(node, sub_task):
-        return "ROLLBACK"
-    if sub_task.state == "SUCCEED" and _ran_since(node, sub_task, "ROLLBACK"):
-        return "RUN"
-    return _OUTCOMES[sub_task.state]
-
-
 _OUTCOMES: Final[dict[State, _Verdict]] = {
+    "PENDING": "RUN",
     "READY": "wait",
     "RUNNING": "wait",
     "FAILED": "failed",
     "SUCCEED": "done",
 }
-_DECISIONS: Final[dict[Operator, Callable[[SubTaskState, NodeState], _Verdict]]] = {
-    "RUN": _decide_run,
-    "ROLLBACK": _decide_rollback,
-    "RETRY": _decide_retry,
-}
-"""What each operator of a node does to a sub task (scheduler/task_handler.go:74-235)."""
 
 
-def _started_since(node: NodeState, sub_task: SubTaskState) -> bool:
-    if sub_task.start_time is None or node.start_time is None:
-        return False
-    return sub_task.start_time > node.start_time
-
-
-def _ran_since(node: NodeState, sub_task: SubTaskState, operator: Operator) -> bool:
-    return sub_task.operator == operator and _started_since(node, sub_task)
+def _decide(sub_task: SubTaskState, node: NodeState) -> _Verdict:
+    """Return what the node's operator does to a sub task (scheduler/task_handler.go:74-235)."""
+    started, since = sub_task.start_time, node.start_time
+    has_started = started is not None and since is not None and started > since
+    was_undone = has_started and sub_task.operator == "ROLLBACK"
+    match node.operator, sub_task.state:
+        case "ROLLBACK", "PENDING" if sub_task.operator == "RUN":
+            return "done"  # it never ran
+        case "ROLLBACK", state if state != "RUNNING" and not was_undone:
+            return "ROLLBACK"
+        case "RETRY", "FAILED" if not has_started:
+            return "ROLLBACK"
+        case "RETRY", "SUCCEED" if was_undone:
+            return "RUN"
+    return _OUTCOMES[sub_task.state]
 
 
 def _start_run(
@@ -490,7 +430,3 @@ def _start_run(
         will_end=attempt.ends if in_time else "FAILED",
         rollbacks=rollbacks,
     )
-
-
-def _put(nodes: tuple[NodeState, ...], position: int, node: NodeState) -> tuple[NodeState, ...]:
-    return (*nodes[:position], node, *nodes[position + 1 :])

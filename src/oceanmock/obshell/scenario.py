@@ -207,7 +207,7 @@ class Node(NamedModel):
     id: Id | None = None
     """The number of its id; its dag's and two digits more, if left out."""
     name: Name | None = None
-    can: Annotated[tuple[states.Flag, ...], OrOne()] = ()
+    can: Annotated[tuple[states.NodeFlag, ...], OrOne()] = ()
     """The operators it allows: cancel, continue, pass, retry, rollback. None, if left out."""
     timeout: RunTimeout = Field(default=3600, json_schema_extra={"default": "1h"})
     """A run of a sub task that takes longer fails then."""
@@ -448,9 +448,9 @@ def rules_of(tick: int, phase: int, switches: Switches, *, age: int) -> states.R
     )
 
 
-def _attempts(attempts: Sequence[Attempt]) -> tuple[states.Attempt, ...]:
+def _attempts(attempts: Sequence[Attempt]) -> tuple[states.RunScript, ...]:
     return tuple(
-        states.Attempt(item.takes, item.outcome, item.log, _last_words(item)) for item in attempts
+        states.RunScript(item.takes, item.outcome, item.log, _last_words(item)) for item in attempts
     )
 
 

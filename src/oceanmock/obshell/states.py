@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from oceanmock.clock import SECOND
 from oceanmock.engine.machine import (
     TIME,
     Chain,
@@ -25,9 +26,8 @@ from oceanmock.engine.machine import (
 from oceanmock.obshell.api import Operator, State
 
 Outcome = Literal["SUCCEED", "FAILED"]
-Flag = Literal["cancel", "continue", "pass", "retry", "rollback"]
+NodeFlag = Literal["cancel", "continue", "pass", "retry", "rollback"]
 
-SECOND: Final = 1_000_000_000
 LAG: Final = 200_000
 """How long after the tick that decides it the next thing is written down: dag, then node, then sub
 task. The recordings show 0.2 to 3 ms; only the order matters."""
@@ -38,7 +38,7 @@ TIMED_OUT: Final = "sub task timeout"
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class RunScript:
     """One run of a sub task: how long it takes (None: for ever), how it ends, what it logs.
 
     ``log`` falls evenly over its time; ``last_words``, if any, are its last line, logged at its end
@@ -55,8 +55,8 @@ class Attempt:
 class SubTaskScript:
     """The forward runs and the rollback runs of a sub task; the last of each repeats."""
 
-    attempts: tuple[Attempt, ...]
-    rollbacks: tuple[Attempt, ...] = (Attempt(takes=1_000_000),)
+    attempts: tuple[RunScript, ...]
+    rollbacks: tuple[RunScript, ...] = (RunScript(takes=1_000_000),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class NodeScript:
     """
 
     sub_tasks: tuple[SubTaskScript, ...]
-    can: frozenset[Flag] = frozenset()
+    can: frozenset[NodeFlag] = frozenset()
     timeout: int = 3600 * SECOND
 
 
@@ -178,15 +178,6 @@ class DagState:
             yield (place,), node.label
             for position, sub_task in enumerate(node.sub_tasks):
                 yield (place, position), sub_task.label
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of a sub task's log: which of its runs wrote it, when, and what."""
-
-    execute_times: int
-    at: int
-    text: str
 
 
 # --- transitions ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Any, Final, Literal, NoReturn, get_args
+from typing import Any, ClassVar, Final, Literal, NoReturn, get_args
 
 from oceanmock.clock import Clock
 from oceanmock.engine.log import Operate, Start
@@ -116,7 +116,7 @@ class Dags(World[Key, DagData, DagView, Template]):
 
     api = API.name
     view_type = DagView
-    operate = staticmethod(machine.operate)
+    machine: ClassVar = machine
 
     def __init__(
         self, clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]

@@ -23,18 +23,19 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
+from oceanmock.clock import SECOND
 from oceanmock.engine import machine as engine
-from oceanmock.engine.machine import Chain, Label
+from oceanmock.engine.machine import Chain, put
 from oceanmock.errors import IllegalOperation, RollbackProhibited
 from oceanmock.ocp.api import Operation, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 from oceanmock.ocp.states import (
     MACHINES,
     NO_OP_TAKES,
-    SECOND,
+    RETRY_AFTER_ROLLBACK,
     WATCHDOG,
-    Attempt,
     Rules,
     Run,
+    RunScript,
     SubtaskScript,
     SubtaskState,
     TaskScript,
@@ -42,36 +43,42 @@ from oceanmock.ocp.states import (
 )
 
 History = engine.History[TaskScript, Rules, TaskState]
+view_at = engine.view_at
+next_due = engine.next_due
 _Positions = tuple[tuple[int, ...], ...]
 
 
 # --- histories ------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1024)
 def start(script: TaskScript, rules: Rules = Rules()) -> History:
     """Return the history of a task that starts at instant 0.
 
     It is RUNNING at once, its roots READY, as many as may be under way at once, the rest PENDING
     (ReadyTaskWorker:176-219).
     """
-    return _begin(script, rules)
-
-
-def view_at(history: History, instant: int) -> TaskState:
-    """Return what the task shows at ``instant``."""
-    return engine.view_at(history, instant)
-
-
-def next_due(history: History, instant: int) -> int | None:
-    """Return the first instant after ``instant`` at which something changes, or None."""
-    return engine.next_due(history, instant)
+    roots = [place for place, subtask in enumerate(script.subtasks) if not subtask.needs]
+    first = roots[: script.concurrency]
+    state = TaskState(
+        at=0,
+        status="RUNNING",
+        operation="EXECUTE",
+        start_time=0,
+        finish_time=None,
+        prohibit_rollback=script.prohibits_rollback,
+        subtasks=tuple(
+            SubtaskState(status="READY" if place in first else "PENDING")
+            for place in range(len(script.subtasks))
+        ),
+    )
+    states = _unfold(script, rules, engine.started(state))
+    return engine.History(script, rules, Chain(), tuple(states))
 
 
 def log_lines_at(run: Run, instant: int) -> tuple[str, ...]:
     """Return the lines a run has logged by ``instant``, evenly over the time it should take."""
-    by = instant if run.ended is None else min(instant, run.ended)
-    lines = engine.lines_logged(run.log, started=run.started, takes=run.takes, by=by)
-    return tuple(line for _, line in lines)
+    return tuple(line for _, line in engine.lines_logged(run, instant))
 
 
 # --- operations -----------------------------------------------------------------------------------
@@ -110,7 +117,7 @@ def operate(
         raise RollbackProhibited("the task, or a subtask that has run, forbids rollback")
     after = effects[operation](script, rules, replace(state, at=instant), subtask or 0)
     target = () if subtask is None else (subtask,)
-    after = engine.operated(state, after, f"{kind}.{operation}", target)
+    after = engine.changed(state, after, f"{kind}.{operation}", target=target)
     return history.continued(instant, _unfold(script, rules, after))
 
 
@@ -124,25 +131,20 @@ def _refusal(
     if state.status == "ABORTED":
         return state.status
     it, kind = (state, "task") if subtask is None else (state.subtasks[subtask], "subtask")
-    for only in _ACCEPTED[f"{kind}.{operation}"].get(it.label, ()):
-        if not only or getattr(rules, only):
-            return None
+    switches = ("", RETRY_AFTER_ROLLBACK) if rules.retry_after_failed_rollback else ("",)
+    if any((f"{kind}.{operation}", it.label, only) in _ACCEPTED_MOVES for only in switches):
+        return None
     is_undone = it.status == "FAILED" and it.operation == "ROLLBACK"
     return it.operation if is_undone and operation == "RETRY" else it.status
 
 
-def _accepted() -> dict[str, dict[Label, list[str]]]:
-    """Return, per operation, the labels that accept it, with the switches that each needs."""
-    accepted: dict[str, dict[Label, list[str]]] = {}
-    for kind, table in MACHINES.items():
-        for item in table.transitions:
-            if item.trigger.startswith(f"{kind}."):
-                by_label = accepted.setdefault(item.trigger, {})
-                by_label.setdefault(item.before, []).append(item.only)
-    return accepted
-
-
-_ACCEPTED: Final = _accepted()
+_ACCEPTED_MOVES: Final = {
+    (move.trigger, move.before, move.only)
+    for kind, machine in MACHINES.items()
+    for move in machine.transitions
+    if move.trigger.startswith(f"{kind}.")
+}
+"""The operations with the labels that accept them, and the switch that this needs, or ""."""
 
 
 def _retry_task(script: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
@@ -184,17 +186,17 @@ def _undone_next(subtask: SubtaskState, is_last: bool, instant: int) -> SubtaskS
 
 def _retry_subtask(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
     """Make the subtask READY, the task RUNNING again under the operation it had."""
-    counted = 1 if rules.subtask_retry_counts else 0
-    subtask = state.subtasks[position]
-    again = replace(subtask, status="READY", operation="RETRY", run_time=subtask.run_time + counted)
-    return _with_subtask(script, state, position, again)
+    item = state.subtasks[position]
+    run_time = item.run_time + rules.subtask_retry_counts
+    again = replace(item, status="READY", operation="RETRY", run_time=run_time)
+    return _with_subtasks(script, state, put(state.subtasks, position, again), status="RUNNING")
 
 
 def _skip(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
     """Make the subtask READY for a run that does nothing; in a rollback, that undoes nothing."""
     operation: SubtaskOperation = "ROLLBACK_SKIP" if state.operation == "ROLLBACK" else "SKIP"
     skipped = replace(state.subtasks[position], status="READY", operation=operation)
-    return _with_subtask(script, state, position, skipped)
+    return _with_subtasks(script, state, put(state.subtasks, position, skipped), status="RUNNING")
 
 
 def _cancel(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
@@ -203,7 +205,7 @@ def _cancel(script: TaskScript, rules: Rules, state: TaskState, position: int) -
     (That the run can't end by itself in between is not verified.)
     """
     cancelled = replace(state.subtasks[position], status="CANCELING", due=None)
-    return _with_subtasks(script, state, _put(state.subtasks, position, cancelled))
+    return _with_subtasks(script, state, put(state.subtasks, position, cancelled))
 
 
 _Effect = Callable[[TaskScript, Rules, TaskState, int], TaskState]
@@ -217,27 +219,6 @@ _SUBTASK_OPERATIONS: Final[dict[Operation, _Effect]] = {
 
 
 # --- time -----------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1024)
-def _begin(script: TaskScript, rules: Rules) -> History:
-    roots = [place for place, subtask in enumerate(script.subtasks) if not subtask.needs]
-    first = roots[: script.concurrency]
-    subtasks = tuple(
-        SubtaskState(status="READY" if place in first else "PENDING")
-        for place in range(len(script.subtasks))
-    )
-    state = TaskState(
-        at=0,
-        status="RUNNING",
-        operation="EXECUTE",
-        start_time=0,
-        finish_time=None,
-        prohibit_rollback=script.prohibits_rollback,
-        subtasks=subtasks,
-    )
-    states = _unfold(script, rules, engine.started(state))
-    return engine.History(script, rules, Chain(), tuple(states))
 
 
 def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[TaskState]:
@@ -281,17 +262,16 @@ def _pass_instant(
 
 def _end_runs(script: TaskScript, state: TaskState, instant: int) -> TaskState:
     """End the runs that are due; a rollback run that succeeds leaves its subtask PENDING."""
-    due = [place for place, item in enumerate(state.subtasks) if item.due == instant]
-    for place in due:
-        before = state.subtasks[place]
-        ended = _put(state.subtasks, place, _end_run(before, instant))
-        state = engine.changed(state, _with_subtasks(script, state, ended), before.ending)
+    for place, item in enumerate(state.subtasks):
+        if item.due == instant:
+            ended = put(state.subtasks, place, _end_run(item, instant))
+            state = engine.changed(state, _with_subtasks(script, state, ended), item.ending)
     return state
 
 
 def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
     run = subtask.runs[-1]
-    undone = run.operation in ("ROLLBACK", "ROLLBACK_SKIP") and subtask.will_end == "SUCCESSFUL"
+    undone = run.operation.startswith("ROLLBACK") and subtask.will_end == "SUCCESSFUL"
     status: SubtaskStatus = "PENDING" if undone else subtask.will_end
     ended = replace(run, ended=instant, ends=status, ended_by=subtask.ending)
     runs = subtask.runs.replace_last(ended)
@@ -372,14 +352,13 @@ def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int) -> Su
     takes = attempt.takes if attempt.takes is not None and in_time else limit
     attempts = subtask.attempts + (subtask.operation in ("EXECUTE", "RETRY"))
     rollbacks = subtask.rollbacks + (subtask.operation == "ROLLBACK")
+    number = {"ROLLBACK": rollbacks, "EXECUTE": attempts, "RETRY": attempts}
     run = Run(
         subtask.operation,
         started=instant,
         takes=attempt.takes or 0,
         log=attempt.log,
-        number={"ROLLBACK": rollbacks, "EXECUTE": attempts, "RETRY": attempts}.get(
-            subtask.operation, 0
-        ),
+        number=number.get(subtask.operation, 0),
     )
     return replace(
         subtask,
@@ -395,16 +374,13 @@ def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int) -> Su
     )
 
 
-def _attempt_of(script: SubtaskScript, subtask: SubtaskState) -> Attempt:
+def _attempt_of(script: SubtaskScript, subtask: SubtaskState) -> RunScript:
     """Return what the run about to start does: the next attempt, the last one repeating."""
-    if subtask.operation in ("SKIP", "ROLLBACK_SKIP"):
-        return _NO_OP
+    if subtask.operation.endswith("SKIP"):
+        return RunScript(takes=NO_OP_TAKES)
     if subtask.operation == "ROLLBACK":
         return script.rollbacks[min(subtask.rollbacks, len(script.rollbacks) - 1)]
     return script.attempts[min(subtask.attempts, len(script.attempts) - 1)]
-
-
-_NO_OP: Final = Attempt(takes=NO_OP_TAKES)
 
 
 def _interrupt(subtask: SubtaskState, instant: int) -> SubtaskState:
@@ -425,9 +401,6 @@ def _abandoned_at(script: TaskScript, state: TaskState) -> int | None:
     return state.finish_time + script.abandoned_after
 
 
-# --- helpers --------------------------------------------------------------------------------------
-
-
 def downstreams_of(script: TaskScript) -> _Positions:
     """Return, for each subtask, the positions of those that need it."""
     downstreams: list[list[int]] = [[] for _ in script.subtasks]
@@ -439,19 +412,6 @@ def downstreams_of(script: TaskScript) -> _Positions:
 
 def _all_are(state: TaskState, positions: tuple[int, ...], status: SubtaskStatus) -> bool:
     return all(state.subtasks[position].status == status for position in positions)
-
-
-def _put(
-    subtasks: tuple[SubtaskState, ...], position: int, subtask: SubtaskState
-) -> tuple[SubtaskState, ...]:
-    return (*subtasks[:position], subtask, *subtasks[position + 1 :])
-
-
-def _with_subtask(
-    script: TaskScript, state: TaskState, position: int, subtask: SubtaskState
-) -> TaskState:
-    """Return the task RUNNING again, with one subtask changed."""
-    return _with_subtasks(script, state, _put(state.subtasks, position, subtask), status="RUNNING")
 
 
 def _with_subtasks(

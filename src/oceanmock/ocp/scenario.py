@@ -253,7 +253,7 @@ def script_of(task: Task) -> states.TaskScript:
     scripts = list[states.SubtaskScript]()
     for subtask, needs in zip(task.subtasks, upstreams_of(task), strict=True):
         runs = [
-            states.Attempt(run.takes, run.ends or "SUCCESSFUL", run.log)
+            states.RunScript(run.takes, run.ends or "SUCCESSFUL", run.log)
             for run in (*subtask.attempts, *subtask.rollback)
         ]
         count = len(subtask.attempts)

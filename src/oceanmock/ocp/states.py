@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from oceanmock.clock import SECOND
 from oceanmock.engine.machine import (
     TIME,
     Chain,
@@ -28,7 +29,6 @@ Cause = Literal[
 ]
 """Why something changes by itself; the other changes name an operation."""
 
-SECOND: Final = 1_000_000_000
 NO_OP_TAKES: Final = 10_000_000
 """How long a skip, or the interruption of a cancelled run, takes. Not verified: it is short, and
 long enough to show."""
@@ -39,7 +39,7 @@ WATCHDOG: Final = 10 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class RunScript:
     """One run of a subtask: how long it takes (``None``: for ever), how it ends, what it logs."""
 
     takes: int | None
@@ -54,8 +54,8 @@ class SubtaskScript:
     ``needs`` holds the positions of its upstreams in the task; ``timeout`` is in seconds.
     """
 
-    attempts: tuple[Attempt, ...]
-    rollbacks: tuple[Attempt, ...] = (Attempt(takes=SECOND),)
+    attempts: tuple[RunScript, ...]
+    rollbacks: tuple[RunScript, ...] = (RunScript(takes=SECOND),)
     needs: tuple[int, ...] = ()
     timeout: int = 3600
     prohibits_rollback: bool = False

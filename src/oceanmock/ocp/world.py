@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from oceanmock.clock import Clock
 from oceanmock.engine.log import Operate, Start
@@ -118,7 +118,7 @@ class Tasks(World[int, TaskData, TaskView, Template]):
 
     api = API.name
     view_type = TaskView
-    operate = staticmethod(machine.operate)
+    machine: ClassVar = machine
 
     def __init__(
         self, clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]

@@ -18,7 +18,7 @@ from typing import Final
 from oceanmock.apis import api_named
 from oceanmock.conformance import reports
 from oceanmock.conformance.model import Result
-from oceanmock.engine.machine import can_follow, format_label, parse_label
+from oceanmock.engine.machine import format_label, parse_label, reachable
 from oceanmock.text import plural
 
 MAX_UNKNOWN_STATES: Final = 6
@@ -84,7 +84,7 @@ def _diagram(name: str, result: Result) -> Diagram:
     moves = []
     for before, after in dict.fromkeys([*triggers, *sorted(counts)]):
         is_odd = machine is None or "/" not in before or "/" not in after
-        is_odd = is_odd or not can_follow(machine, parse_label(before), parse_label(after))
+        is_odd = is_odd or parse_label(after) not in reachable(machine, parse_label(before))
         causes = tuple(dict.fromkeys(triggers.get((before, after), ())))
         moves.append(Move(before, after, causes, counts[before, after], is_odd))
     states = Counter({state: 0 for move in moves for state in move.states})
