@@ -68,19 +68,22 @@ def _all_may_start(state: Any, positions: Any, status: str) -> bool:
     return True
 
 
-_ROOM_RETRY: Final = ocp_room.Handlers.retry_task
-_ROOM_RETRY_SUBTASK: Final = ocp_room.Handlers.retry_subtask
+_CHANGE: Final = ocp_room.Handlers.change
 
 
-def _answers_with_what_was(room: Any, call: Any) -> Any:
+def _answers_with_what_was(room: Any, call: Any, *, route: Any) -> Any:
     """The task as it was before its retry."""
+    if route.id != "retryTask":
+        return _CHANGE(room, call, route=route)
     before = call.sandbox.world(Tasks).view(call.parameters["taskInstanceId"])
     ocp_world.operate(call.sandbox, before.task.id, "RETRY")
     return room._succeed(call, ocp_room._task_in_full(before))
 
 
-def _answers_with_old_subtask(room: Any, call: Any) -> Any:
+def _answers_with_old_subtask(room: Any, call: Any, *, route: Any) -> Any:
     """The subtask as it was before its retry."""
+    if route.id != "retrySubtask":
+        return _CHANGE(room, call, route=route)
     view, place = call.sandbox.world(Tasks).view_subtask(*ocp_room._pair(call))
     ocp_world.operate_subtask(call.sandbox, *ocp_room._pair(call), "RETRY")
     subtask, state = view.task.subtasks[place], view.state.subtasks[place]
@@ -180,13 +183,13 @@ OCP: Final = (
         "old-task",
         "a retry is answered with the task as it was",
         "call.no-effect",
-        replacing(ocp_room.Handlers, "retry_task", _answers_with_what_was),
+        replacing(ocp_room.Handlers, "change", _answers_with_what_was),
     ),
     _ocp(
         "old-subtask",
         "a retry is answered with the subtask as it was",
         "call.no-effect",
-        replacing(ocp_room.Handlers, "retry_subtask", _answers_with_old_subtask),
+        replacing(ocp_room.Handlers, "change", _answers_with_old_subtask),
     ),
     _ocp(
         "refusals-count",

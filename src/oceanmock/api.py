@@ -186,6 +186,9 @@ def _no(name: str) -> Any:
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+Json = dict[str, Any]
+"""A JSON object."""
+
 JSON: Final = b"application/json"
 
 ErrorKind = Literal[
@@ -312,14 +315,6 @@ Authenticator = Callable[[Request], frozenset[str] | None]
 Raises ApiError("bad credentials") when it brings some and they are wrong."""
 
 
-def _as_it_is(request: Request) -> None:
-    """Leaves a request as it came."""
-
-
-def _knows_no_more(request: Request) -> None:
-    """Leaves a request to be refused."""
-
-
 @dataclass(frozen=True, slots=True)
 class Service:
     """One API as the pipeline serves it.
@@ -339,5 +334,14 @@ class Service:
     security: Mapping[str, Authenticator]
     encode: Callable[[Any], bytes]
     aliases: Mapping[str, str] = field(default_factory=dict)
-    open: Callable[[Request], None] = _as_it_is
-    fallback: Callable[[Request], Handler | None] = _knows_no_more
+    open: Callable[[Request], None] = lambda request: None
+    fallback: Callable[[Request], Handler | None] = lambda request: None
+
+
+def template_for(templates: Sequence[Any], body: Any) -> Any:
+    """Return the first template that a request with this body starts. Raises ApiError."""
+    for template in templates:
+        if template.starts_on.fits_body(body):
+            return template
+    first = templates[0]
+    raise ApiError("unknown path", first.starts_on.asks(first.name))

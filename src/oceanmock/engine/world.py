@@ -50,11 +50,18 @@ class Data(Protocol):
     def created(self) -> int: ...
 
 
+class Startable(Protocol):
+    """A template: a task or dag that a request starts."""
+
+    @property
+    def starts_on(self) -> Any: ...
+
+
 K = TypeVar("K", bound=Hashable)
 D = TypeVar("D", bound=Data)
 V = TypeVar("V")
 M = TypeVar("M", bound=BaseModel)
-Template = TypeVar("Template")
+Template = TypeVar("Template", bound=Startable)
 Setting = TypeVar("Setting")
 
 
@@ -108,6 +115,10 @@ class World(ABC, Generic[K, D, V, Template]):
         """Yield the last instant at which each task or dag changes."""
         for key, history in self._histories.items():
             yield self._data[key].created + history.last.at
+
+    def templates_for(self, method: str, path: str) -> list[Template]:
+        """Return the templates that a request with this method and path may start."""
+        return [item for item in self.templates if item.starts_on.fits(method, path)]
 
     @abstractmethod
     def items(self) -> Iterator[TaskItem]:

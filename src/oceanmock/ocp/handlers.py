@@ -11,7 +11,7 @@ beyond 2^53 as a string; the ids of a scenario stay below that.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta, timezone
 from functools import partial
 from typing import Any, Final
@@ -19,7 +19,17 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from oceanmock.api import ApiError, Authenticator, Handler, Request, Response, Service
+from oceanmock.api import (
+    ApiError,
+    Authenticator,
+    Handler,
+    Json,
+    Request,
+    Response,
+    Route,
+    Service,
+    template_for,
+)
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.accounts import MANAGER_PERMISSION
 from oceanmock.engine.sandbox import Sandbox
@@ -30,11 +40,9 @@ from oceanmock.ocp.api import API, TASK_PATH, UNDOCUMENTED_TASK_PATH
 from oceanmock.ocp.auth import authenticators
 from oceanmock.ocp.errors import error_of
 from oceanmock.ocp.machine import log_lines_at
-from oceanmock.ocp.states import Run, SubtaskState, TaskState
+from oceanmock.ocp.states import SubtaskState, TaskState
 from oceanmock.ocp.world import SubtaskData, TaskData, Tasks, TaskView, Template
 from oceanmock.text import format_instant
-
-Json = dict[str, Any]
 
 CHINA: Final = timezone(timedelta(hours=8))
 """Every public sample is written at +08:00."""
@@ -62,12 +70,12 @@ class ServiceFactory:
             handlers={
                 "listTaskInstances": handlers.list_tasks,
                 "getTaskInstance": handlers.get_task,
-                "retryTask": handlers.retry_task,
-                "rollbackTask": handlers.roll_back_task,
                 "getSubtaskLog": handlers.get_log,
-                "retrySubtask": handlers.retry_subtask,
-                "skipSubtask": handlers.skip_subtask,
-                "cancelSubtask": handlers.cancel_subtask,
+                **{
+                    route.id: partial(handlers.change, route=route)
+                    for route in API.routes
+                    if route.changes
+                },
             },
             render_error=handlers.render_error,
             security=handlers.authenticators,
@@ -95,7 +103,9 @@ class Handlers:
         """Return a page of the tasks that match every filter; empty beyond the last page."""
         params = request.parameters
         views = _filtered(_tasks(request).all(), params)
-        _sort(views, params.get("sort", "id,desc"))
+        # Ascending by default; equal tasks by ascending id.
+        key, _, direction = params.get("sort", "id,desc").partition(",")
+        views.sort(key=SORT_KEYS[key], reverse=direction == "desc")
         number, size = params["page"], params["size"]
         of_page = views[(number - 1) * size : number * size]
         page = {
@@ -116,15 +126,17 @@ class Handlers:
         world.note_read(request.sandbox, [view])
         return response
 
-    def retry_task(self, request: Request) -> Response:
-        """Retry a task and return it."""
-        view = world.operate(request.sandbox, request.parameters["taskInstanceId"], "RETRY")
-        return self._succeed(request, self._task(request, view))
-
-    def roll_back_task(self, request: Request) -> Response:
-        """Roll a task back and return it."""
-        view = world.operate(request.sandbox, request.parameters["taskInstanceId"], "ROLLBACK")
-        return self._succeed(request, self._task(request, view))
+    def change(self, request: Request, *, route: Route) -> Response:
+        """Operate a task or a subtask, and return what the route shows of it."""
+        operation: Any = route.operation
+        if route.changes == "task":
+            view = world.operate(request.sandbox, request.parameters["taskInstanceId"], operation)
+            return self._succeed(request, self._task(request, view))
+        view, position = world.operate_subtask(request.sandbox, *_pair(request), operation)
+        if not route.shows:
+            return self._succeed(request)
+        subtask, state = view.task.subtasks[position], view.state.subtasks[position]
+        return self._succeed(request, _subtask(view.task, subtask, state))
 
     def get_log(self, request: Request) -> Response:
         """Return all that a subtask has logged so far.
@@ -141,51 +153,28 @@ class Handlers:
             return self._succeed(request, {"log": ""})
         return self._succeed(request, {"log": _log(view, position, now)})
 
-    def retry_subtask(self, request: Request) -> Response:
-        """Retry a subtask and return it."""
-        view, position = world.operate_subtask(request.sandbox, *_pair(request), "RETRY")
-        subtask, state = view.task.subtasks[position], view.state.subtasks[position]
-        return self._succeed(request, _subtask(view.task, subtask, state))
-
-    def skip_subtask(self, request: Request) -> Response:
-        """Skip a subtask; return no data."""
-        world.operate_subtask(request.sandbox, *_pair(request), "SKIP")
-        return self._succeed(request)
-
-    def cancel_subtask(self, request: Request) -> Response:
-        """Cancel a subtask; return no data."""
-        world.operate_subtask(request.sandbox, *_pair(request), "CANCEL")
-        return self._succeed(request)
-
     # --- requests that start a task ---
 
     def fallback(self, request: Request) -> Handler | None:
-        """Return what starts the task of a template that the request fits. Raises ApiError."""
-        templates = [
-            template
-            for template in _tasks(request).templates
-            if template.starts_on.fits(request.method, request.path)
-        ]
+        """Return what starts the task of a template that the request fits. Raises ApiError.
+
+        That this needs the permission of a manager is the mock's choice.
+        """
+        templates = _tasks(request).templates_for(request.method, request.path)
         if not templates:
             return None
-        self._check_manager(request)
-        body = _parse_body(request.body)
-        for template in templates:
-            if template.starts_on.fits_body(body):
-                return partial(self._start, template=template)
-        first = templates[0]
-        raise ApiError("unknown path", first.starts_on.asks(first.name))
-
-    def _check_manager(self, request: Request) -> None:
-        """Raise ApiError unless the caller may start tasks; the permission is the mock's choice."""
         permissions = (check(request) for check in self.authenticators.values())
         granted = next((item for item in permissions if item is not None), None)
         if granted is None:
             raise ApiError("unauthenticated", "The call brings no credentials.")
         if MANAGER_PERMISSION not in granted:
-            raise ApiError(
-                "forbidden", f"Starting a task needs the permission {MANAGER_PERMISSION}."
-            )
+            message = f"Starting a task needs the permission {MANAGER_PERMISSION}."
+            raise ApiError("forbidden", message)
+        try:
+            body = orjson.loads(request.body) if request.body.strip() else None
+        except orjson.JSONDecodeError as error:
+            raise ApiError("malformed body", f"The body is not JSON: {error}.") from None
+        return partial(self._start, template=template_for(templates, body))
 
     def _start(self, request: Request, *, template: Template) -> Response:
         """Return the new task where the real operation has it: as the data, or in a list."""
@@ -248,7 +237,7 @@ def _pair(request: Request) -> tuple[int, int]:
     return request.parameters["taskInstanceId"], request.parameters["subtaskInstanceId"]
 
 
-# --- timestamps -----------------------------------------------------------------------------------
+# --- tasks ----------------------------------------------------------------------------------------
 
 
 def format_timestamp(instant: int) -> str:
@@ -261,24 +250,9 @@ def _created(task: TaskData) -> str:
     return format_timestamp(task.created // SECOND * SECOND)
 
 
-# --- tasks ----------------------------------------------------------------------------------------
-
-
 def _task_in_full(view: TaskView) -> Json:
     """Return a WrappedTaskInstance (WrappedTaskInstance.java:30-60)."""
-    task, state = view.task, view.state
-    return _task_head(view) | {
-        "taskDefinitionId": task.model.task_definition_id,
-        "type": task.model.type,
-        "operation": state.operation,
-        "executor": task.executor,
-        "prohibitRollback": state.prohibit_rollback,
-        "createTime": _created(task),
-        "subtasks": [
-            _subtask(task, subtask, subtask_state)
-            for subtask, subtask_state in zip(task.subtasks, state.subtasks, strict=True)
-        ],
-    }
+    return _task_body(view) | {"createTime": _created(view.task)}
 
 
 def _task_submitted(view: TaskView) -> Json:
@@ -286,29 +260,35 @@ def _task_submitted(view: TaskView) -> Json:
 
     Of 39 public samples none has a createTime or finishTime, and 33 have a context.
     """
+    model = view.task.model
+    context = {"prohibit_rollback": "true" if view.state.prohibit_rollback else "false"}
+    ids = {
+        "clusterId": model.cluster and model.cluster.id,
+        "tenantId": model.tenant and model.tenant.id,
+        "hostId": model.host_id,
+    }
+    body = _task_body(view) | {
+        "creator": view.task.creator.name,
+        "context": {"listMap": {}, "parallel": False, "parallelIdx": -1, "stringMap": context},
+        **{key: id for key, id in ids.items() if id is not None},
+    }
+    return {key: value for key, value in body.items() if key not in ("cluster", "tenant")}
+
+
+def _task_body(view: TaskView) -> Json:
+    """Return the keys that a task has outside a list."""
     task, state = view.task, view.state
-    context = {"prohibit_rollback": "true" if state.prohibit_rollback else "false"}
-    body = _task_head(view) | {
+    return _task_head(view) | {
         "taskDefinitionId": task.model.task_definition_id,
         "type": task.model.type,
         "operation": state.operation,
         "executor": task.executor,
         "prohibitRollback": state.prohibit_rollback,
-        "creator": task.creator.name,
-        "context": {"listMap": {}, "parallel": False, "parallelIdx": -1, "stringMap": context},
         "subtasks": [
             _subtask(task, subtask, subtask_state)
             for subtask, subtask_state in zip(task.subtasks, state.subtasks, strict=True)
         ],
     }
-    ids = {
-        "clusterId": task.model.cluster and task.model.cluster.id,
-        "tenantId": task.model.tenant and task.model.tenant.id,
-        "hostId": task.model.host_id,
-    }
-    for key in ("cluster", "tenant"):
-        body.pop(key, None)
-    return body | {key: id for key, id in ids.items() if id is not None}
 
 
 def _task_row(view: TaskView) -> Json:
@@ -389,29 +369,21 @@ def _subtask(task: TaskData, subtask: SubtaskData, state: SubtaskState) -> Json:
     return body
 
 
-# --- logs -----------------------------------------------------------------------------------------
-
-
 def _log(view: TaskView, position: int, now: int) -> str:
-    """Return the log of a subtask at an instant: a segment for each run so far."""
-    task, subtask = view.task, view.task.subtasks[position]
-    runs = view.state.subtasks[position].runs
-    lines = [line for run in runs for line in _segment(task, subtask, run, now)]
-    return "\n".join(lines)
+    """Return the log of a subtask at an instant: a segment for each run so far.
 
-
-def _segment(task: TaskData, subtask: SubtaskData, run: Run, now: int) -> Iterable[str]:
-    """Yield a separator (RunnerFactory.java:62), the run's lines and, at its end, its new state.
-
-    The last line is that of the one public sample of a log.
+    A segment is a separator (RunnerFactory.java:62), the run's lines and, at its end, its new
+    state: the last line of the one public sample of a log.
     """
-    started = format_timestamp(task.created + run.started)
-    yield f"############{{{run.operation}}}{{{started}}}############"
-    yield from log_lines_at(run, now - task.created)
-    if run.ends is not None:
-        yield (
-            f"Set state for subtask: {subtask.id}, current state: RUNNING, new state: {run.ends}"
-        )
+    task, lines = view.task, list[str]()
+    for run in view.state.subtasks[position].runs:
+        started = format_timestamp(task.created + run.started)
+        lines.append(f"############{{{run.operation}}}{{{started}}}############")
+        lines.extend(log_lines_at(run, now - task.created))
+        if run.ends is not None:
+            change = f"current state: RUNNING, new state: {run.ends}"
+            lines.append(f"Set state for subtask: {task.subtasks[position].id}, {change}")
+    return "\n".join(lines)
 
 
 # --- lists ----------------------------------------------------------------------------------------
@@ -457,22 +429,3 @@ def _filtered(views: list[TaskView], params: Mapping[str, Any]) -> list[TaskView
         matches, value = FILTERS[name], params[name]
         views = [view for view in views if matches(view.task.model, value)]
     return views
-
-
-def _sort(views: list[TaskView], order: str) -> None:
-    """Sort in place, ascending by default; equal tasks by ascending id."""
-    name, _, direction = order.partition(",")
-    views.sort(key=SORT_KEYS[name], reverse=direction == "desc")
-
-
-# --- requests that start a task -------------------------------------------------------------------
-
-
-def _parse_body(body: bytes) -> Any:
-    """Return the JSON of a body, None without one. Raises ApiError."""
-    if not body.strip():
-        return None
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise ApiError("malformed body", f"The body is not JSON: {error}.") from None
