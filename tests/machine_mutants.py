@@ -243,7 +243,7 @@ def _takes_any_operator(room: Any, call: Any) -> Any:
     try:
         return _HANDLE(room, call)
     except ObshellError as refusal:
-        if refusal.parts.err_code == "Task.Dag.Operator.NotSupport":
+        if refusal.err_code == "Task.Dag.Operator.NotSupport":
             return room._succeed(call)
         raise
 

@@ -25,7 +25,8 @@ from oceanmock.obshell.auth import (
     access_error,
     find_header,
 )
-from oceanmock.obshell.crypto import Header, SecurityError, make_key, open_body, open_header
+from oceanmock.obshell.crypto import Header, make_key, open_body, open_header
+from oceanmock.obshell.errors import ObshellError
 
 DATA = Path(__file__).parent / "data" / "obshell"
 KEY = make_key()
@@ -59,7 +60,7 @@ def judged(
     try:
         offered = OpenedHeader(chosen[0], open_header(KEY, chosen[1])) if chosen else None
         open_body(sent.body, offered.header.keys if offered else b"") if offered else b""
-    except SecurityError as refusal:
+    except ObshellError as refusal:
         return said_by(refusal)
     is_obproxy_task = target.rpartition("/")[2].startswith(("4", "5"))
     refused = access_error(
@@ -68,9 +69,9 @@ def judged(
     return said_by(refused) if refused else None
 
 
-def said_by(refusal: SecurityError) -> Verdict:
-    is_early = refusal.stage != "verify"
-    return refusal.status, refusal.code, refusal.err_code, refusal.message, is_early
+def said_by(refusal: ObshellError) -> Verdict:
+    is_early = refusal.stage != "handler"
+    return refusal.status, refusal.code, refusal.err_code or "", refusal.message, is_early
 
 
 def recorded(exchange: dict[str, Any]) -> Verdict | None:
@@ -330,7 +331,7 @@ def test_an_agent_asks_for_what_its_identity_says(
 ) -> None:
     refusal = access_error(agent(identity, root=root, own=own), offered, target=TARGET, now_s=NOW_S)
 
-    assert (refusal and refusal.err_code.removeprefix("Security.Authentication.")) == tail
+    assert (refusal and str(refusal.err_code).removeprefix("Security.Authentication.")) == tail
 
 
 def test_an_obproxy_task_needs_an_agent_that_has_a_password() -> None:

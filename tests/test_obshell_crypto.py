@@ -20,11 +20,11 @@ import obshell_client as client
 from oceanmock.obshell.crypto import (
     RSA_BITS,
     Header,
-    SecurityError,
     make_key,
     open_body,
     open_header,
 )
+from oceanmock.obshell.errors import ObshellError
 
 KEY = make_key()
 OTHER_KEY = make_key()
@@ -35,14 +35,14 @@ DECRYPTION_ERROR = "Decrypt http header failed: crypto/rsa: decryption error"
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
 
-def header_refusal(value: str) -> SecurityError:
-    with pytest.raises(SecurityError) as refused:
+def header_refusal(value: str) -> ObshellError:
+    with pytest.raises(ObshellError) as refused:
         open_header(KEY, value)
     return refused.value
 
 
-def body_refusal(body: bytes, keys: bytes = KEYS) -> SecurityError:
-    with pytest.raises(SecurityError) as refused:
+def body_refusal(body: bytes, keys: bytes = KEYS) -> ObshellError:
+    with pytest.raises(ObshellError) as refused:
         open_body(body, keys)
     return refused.value
 
@@ -265,7 +265,7 @@ def test_a_wrong_key_that_leaves_a_last_byte_too_large_is_a_panic() -> None:
 def outcome_of_header(said: bytes) -> str:
     try:
         open_header(KEY, client.sealed(KEY.public_key, said))
-    except SecurityError as refusal:
+    except ObshellError as refusal:
         return refusal.stage
     return "read"
 
@@ -273,6 +273,6 @@ def outcome_of_header(said: bytes) -> str:
 def outcome_of_body(body: bytes, keys: bytes) -> str:
     try:
         open_body(body, keys)
-    except SecurityError as refusal:
+    except ObshellError as refusal:
         return refusal.stage
     return "read"

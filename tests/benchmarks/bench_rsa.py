@@ -12,7 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from oceanmock.obshell.crypto import SecurityError, ServerKey, make_key, open_body, open_header
+from oceanmock.obshell.crypto import ServerKey, make_key, open_body, open_header
+from oceanmock.obshell.errors import ObshellError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import obshell_client as client
@@ -36,7 +37,7 @@ def microseconds(act: Callable[[], object], *, times: int = 200) -> float:
 
 
 def refused(key: ServerKey, value: str) -> None:
-    with suppress(SecurityError):
+    with suppress(ObshellError):
         open_header(key, value)
 
 

@@ -30,14 +30,14 @@ from oceanmock.api import Headers
 from oceanmock.clock import SECOND, wall_now
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.obshell.api import PREFIX
-from oceanmock.obshell.crypto import Header, SecurityError, new_keys, seal_body, seal_header
+from oceanmock.obshell.crypto import Header, new_keys, seal_body, seal_header
+from oceanmock.obshell.errors import AUTH_FAILED, ObshellError
 from oceanmock.obshell.gojson import Unreadable, parse_int
 from oceanmock.outgoing import body_of, target_of, with_body
 
 if TYPE_CHECKING:
     from oceanmock.obshell.api import Identity
 
-AUTH_FAILED: Final = 10008
 MANUAL_FORWARD: Final = 2
 
 HeaderName = Literal["X-OCS-Header", "X-OCS-Agent-Header"]
@@ -89,26 +89,20 @@ class AgentFetch:
     def _get(self, url: str) -> tuple[int, bytes]:
         parts = urlsplit(url)
         address = parts.hostname or "", parts.port
-        connection = (
-            HTTPSConnection(*address, timeout=FETCH_TIMEOUT_S, context=self._tls())
-            if parts.scheme == "https"
-            else HTTPConnection(*address, timeout=FETCH_TIMEOUT_S)
-        )
+        connection = HTTPConnection(*address, timeout=FETCH_TIMEOUT_S)
+        if parts.scheme == "https":
+            cafile = self.verify if isinstance(self.verify, str) else None
+            context = ssl.create_default_context(cafile=cafile)
+            if self.verify is False:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            connection = HTTPSConnection(*address, timeout=FETCH_TIMEOUT_S, context=context)
         try:
             connection.request("GET", parts.path)
             response = connection.getresponse()
             return response.status, response.read()
         finally:
             connection.close()
-
-    def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(
-            cafile=self.verify if isinstance(self.verify, str) else None
-        )
-        if self.verify is False:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +160,11 @@ class Sealed:
 
     def _choose(self, agent: str, route: str) -> tuple[str, str]:
         """Return the header and its password (password.py:173-179)."""
-        if self.agent_password is None:
-            return ROOT_HEADER, self.password
-        if OBPROXY_ROUTE.match(route) or self._has_agent_password(agent):
-            return AGENT_HEADER, self.agent_password
+        if self.agent_password is not None:
+            has_one = OBPROXY_ROUTE.match(route) is not None
+            if has_one or self._data_of(f"{agent}{PREFIX}/info").get("security") is True:
+                return AGENT_HEADER, self.agent_password
         return ROOT_HEADER, self.password
-
-    def _has_agent_password(self, agent: str) -> bool:
-        return self._data_of(f"{agent}{PREFIX}/info").get("security") is True
 
     def _data_of(self, url: str) -> Mapping[str, Any]:
         if url not in self._cache:
@@ -237,7 +228,7 @@ def access_error(
     target: str,
     now_s: int,
     is_obproxy_task: bool = False,
-) -> SecurityError | None:
+) -> ObshellError | None:
     """Return the error of a request that may not pass, else None.
 
     ``target`` is the request's path and query as sent, ``now_s`` the second since the epoch at
@@ -245,11 +236,10 @@ def access_error(
     (task_dto.go, IsObproxyTask).
     """
     if opened is None:
-        return SecurityError(
-            "verify",
+        return ObshellError(
+            400,
             "Request.Header.NotFound",
-            status=400,
-            message="X-OCS-Agent-Header or X-OCS-Header not found in http request header",
+            "X-OCS-Agent-Header or X-OCS-Header not found in http request header",
         )
     if opened.header.uri != target:
         return _error("Header.UriMismatch", "URI mismatch")
@@ -257,69 +247,18 @@ def access_error(
         return _session(opened.header, now_s)
     if is_obproxy_task:
         return _obproxy_task(agent, opened, now_s)
-    return _CHECKS.get(agent.identity, _by_password)(agent, opened, now_s)
+    return _by_identity(agent, opened, now_s)
 
 
-# --- one check for each identity, and one for obproxy's tasks -------------------------------------
+def _session(header: Header, now_s: int) -> ObshellError:
+    """Refuse a session: none exists. A bad or expired ts is printed as Go formats it."""
+    if _timestamp(header, now_s) is None:
+        return _error("Session.Invalid", "Session is invalid")
+    message = f"Invalid timestamp: {header.ts}, err: %!s(int64={now_s})"
+    return _error("Timestamp.Invalid", message)
 
 
-def _single(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> SecurityError | None:
-    """Require nothing until the agent has a password of its own."""
-    if _has_token(agent, opened.header) or agent.agent_password is None:
-        return None
-    if not opened.is_for_agent:
-        return _with_agent_password("agent password has been set")
-    return _agent_password(agent, opened.header, now_s)
-
-
-def _follower(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> SecurityError | None:
-    """Forward to the master, which is assumed to have the same passwords."""
-    if _has_token(agent, opened.header):
-        return None
-    if opened.header.forward_type == MANUAL_FORWARD:
-        return _incorrect_token()
-    if opened.is_for_agent:
-        return SecurityError(
-            "verify",
-            "Request.Forward.Header.NotExist",
-            status=500,
-            message="Header not found when auto-forwarding request to master",
-        )
-    return _by_password(agent, opened, now_s)
-
-
-def _master(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> SecurityError | None:
-    """Refuse what a follower forwards by its token; this master has no followers."""
-    if opened.header.forward_type == MANUAL_FORWARD:
-        return _incorrect_token()
-    return _by_password(agent, opened, now_s)
-
-
-def _by_password(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> SecurityError | None:
-    """Compare each header with its own password; one never set refers to the other."""
-    if not opened.is_for_agent:
-        if agent.root_password is None and agent.agent_password is not None:
-            return _with_agent_password("oceanbase password is not initialized")
-        return _root_password(agent, opened.header, now_s)
-    if agent.agent_password is not None:
-        return _agent_password(agent, opened.header, now_s)
-    if agent.root_password is None:
-        return None
-    return _unauthorized(
-        "WithOceanBasePassword",
-        "Should use oceanbase_password to verify: agent password is not initialized",
-    )
-
-
-_CHECKS: Final[Mapping[str, Callable[[AgentSecurity, OpenedHeader, int], SecurityError | None]]] = {
-    "SINGLE": _single,
-    "FOLLOWER": _follower,
-    "MASTER": _master,
-}
-"""Every other identity compares passwords."""
-
-
-def _obproxy_task(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> SecurityError | None:
+def _obproxy_task(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> ObshellError | None:
     if not opened.is_for_agent:
         return _with_agent_password("this route only support agent password")
     if agent.agent_password is None:
@@ -327,37 +266,55 @@ def _obproxy_task(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> Sec
     return _agent_password(agent, opened.header, now_s)
 
 
-def _session(header: Header, now_s: int) -> SecurityError:
-    """Refuse a session: none exists. A bad or expired ts is printed as Go formats it."""
-    if _timestamp(header, now_s) is not None:
-        return _error(
-            "Timestamp.Invalid", f"Invalid timestamp: {header.ts}, err: %!s(int64={now_s})"
-        )
-    return _error("Session.Invalid", "Session is invalid")
+def _by_identity(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> ObshellError | None:
+    header, has_own = opened.header, agent.agent_password is not None
+    match agent.identity:
+        case "SINGLE" | "FOLLOWER" if header.token != "" and header.token == agent.token:
+            return None
+        case "SINGLE" if has_own and not opened.is_for_agent:
+            return _with_agent_password("agent password has been set")
+        case "SINGLE":  # requires nothing until the agent has a password of its own
+            return _agent_password(agent, header, now_s) if has_own else None
+        # A master refuses what a follower forwards by its token; this one has no followers.
+        case "FOLLOWER" | "MASTER" if header.forward_type == MANUAL_FORWARD:
+            return _unauthorized("IncorrectToken", "Incorrect token")
+        case "FOLLOWER" if opened.is_for_agent:
+            message = "Header not found when auto-forwarding request to master"
+            return ObshellError(500, "Request.Forward.Header.NotExist", message)
+        case _:  # a follower forwards to the master, which is assumed to have the same passwords
+            return _by_password(agent, opened, now_s)
 
 
-# --- comparisons (secure/auth.go) -----------------------------------------------------------------
+def _by_password(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> ObshellError | None:
+    """Compare each header with its own password; one never set refers to the other."""
+    if opened.is_for_agent:
+        if agent.agent_password is not None:
+            return _agent_password(agent, opened.header, now_s)
+        if agent.root_password is None:
+            return None
+        why = "Should use oceanbase_password to verify: agent password is not initialized"
+        return _unauthorized("WithOceanBasePassword", why)
+    if agent.root_password is None and agent.agent_password is not None:
+        return _with_agent_password("oceanbase password is not initialized")
+    return _check_password(opened.header, agent.root_password or "", now_s, name="OceanBase")
 
 
-def _has_token(agent: AgentSecurity, header: Header) -> bool:
-    return header.token != "" and header.token == agent.token
+def _agent_password(agent: AgentSecurity, header: Header, now_s: int) -> ObshellError | None:
+    return _check_password(header, agent.agent_password, now_s, name="Agent")
 
 
-def _agent_password(agent: AgentSecurity, header: Header, now_s: int) -> SecurityError | None:
+def _check_password(
+    header: Header, password: str | None, now_s: int, *, name: str
+) -> ObshellError | None:
+    """Compare a password, and the ts of one that is sent (secure/auth.go)."""
     expired = _timestamp(header, now_s) if header.auth else None
-    if expired is None and header.auth != agent.agent_password:
-        return _unauthorized("IncorrectAgentPassword", "Agent password is incorrect")
+    if expired is None and header.auth != password:
+        tail = f"Incorrect{name.capitalize()}Password"
+        return _unauthorized(tail, f"{name} password is incorrect")
     return expired
 
 
-def _root_password(agent: AgentSecurity, header: Header, now_s: int) -> SecurityError | None:
-    expired = _timestamp(header, now_s) if header.auth else None
-    if expired is None and header.auth != (agent.root_password or ""):
-        return _unauthorized("IncorrectOceanbasePassword", "OceanBase password is incorrect")
-    return expired
-
-
-def _timestamp(header: Header, now_s: int) -> SecurityError | None:
+def _timestamp(header: Header, now_s: int) -> ObshellError | None:
     """Return an error from one second after ``ts`` on; it has no upper bound."""
     try:
         expires_s = parse_int(header.ts)
@@ -366,26 +323,13 @@ def _timestamp(header: Header, now_s: int) -> SecurityError | None:
     return _unauthorized("Expired", "Authentication expired") if now_s > expires_s else None
 
 
-# --- errors ---------------------------------------------------------------------------------------
-
-
-def _with_agent_password(why: str) -> SecurityError:
+def _with_agent_password(why: str) -> ObshellError:
     return _unauthorized("WithAgentPassword", f"Should use agent_password to verify: {why}")
 
 
-def _incorrect_token() -> SecurityError:
-    return _unauthorized("IncorrectToken", "Incorrect token")
-
-
-def _unauthorized(tail: str, why: str) -> SecurityError:
+def _unauthorized(tail: str, why: str) -> ObshellError:
     return _error(tail, f"Unauthorized: {why}")
 
 
-def _error(tail: str, message: str) -> SecurityError:
-    return SecurityError(
-        "verify",
-        f"Security.Authentication.{tail}",
-        status=401,
-        code=AUTH_FAILED,
-        message=message,
-    )
+def _error(tail: str, message: str) -> ObshellError:
+    return ObshellError(401, f"Security.Authentication.{tail}", message, AUTH_FAILED)

@@ -8,34 +8,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
 from typing import Any, Final, Literal, TypeVar
 
 import orjson
 
-from oceanmock.api import Request
-from oceanmock.obshell import errors
+from oceanmock.api import Json, Request
+from oceanmock.obshell.errors import ObshellError, error_of, not_found, panic
 from oceanmock.obshell.api import QuirkName
 from oceanmock.obshell.gojson import Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.ids import GenericId, parse_generic_id
 from oceanmock.obshell.machine import lines_of, task_logs_at
-from oceanmock.obshell.states import NodeState, SubTaskState
-from oceanmock.obshell.world import DagData, Dags, DagView, Key, id_of
+from oceanmock.obshell.states import DagState, NodeState, SubTaskState
+from oceanmock.obshell.world import DagData, Dags, DagView, Key, NodeData, id_of
 from oceanmock.text import format_instant
-
-Json = dict[str, Any]
 
 EPOCH: Final = format_instant(0)
 """The value of a time that is reset (ob/agent/service/task/dag.go:29)."""
 LINES_PER_SUB_TASK: Final = 1000
 """Log lines are numbered per sub task; obshell numbers them all together."""
-TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))
-FALSE: Final = frozenset(("0", "f", "F", "FALSE", "false", "False", ""))
-"""What Go's strconv.ParseBool reads; an empty text binds as false."""
-REQUIRED_OPERATOR: Final = (
-    "Key: '{kind}Operator.Operator' Error:"
-    "Field validation for 'Operator' failed on the 'required' tag"
+BOOLEANS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
+    ("0", "f", "F", "FALSE", "false", "False", ""), False
 )
-Found = TypeVar("Found")
+"""What Go's strconv.ParseBool reads; an empty text binds as false."""
+T = TypeVar("T")
 
 
 # --- requests -------------------------------------------------------------------------------------
@@ -77,51 +73,46 @@ def read_id(request: Request) -> GenericId:
     return parse_generic_id(request.parameters["id"])
 
 
-def find(
-    request: Request, id: GenericId, view: Callable[[Key], Found], *, is_task: bool = True
-) -> Found:
+def find(request: Request, id: GenericId, view: Callable[[Key], T], *, is_task: bool = True) -> T:
     """Return the object of an id. Raises NoSuchTask, or ObshellError if it is stored elsewhere.
 
-    The error of a log does not begin with "Task not found" (sub_task.go:138-184).
+    The server forwards a request for the id of another agent. The error of a log does not begin
+    with "Task not found" (sub_task.go:138-184).
     """
-    _check_owner(request, id)
-    if id.ip is None and not holds_oceanbase(request):
-        if has_quirk(request, "unheld-cluster-id-is-500"):
-            raise errors.not_holding(task=is_task)
-        raise errors.not_found()
-    return view(key_of(id))
-
-
-def _check_owner(request: Request, id: GenericId) -> None:
-    """Raise ObshellError for the id of another agent, to which the server forwards a request."""
     agent = dags_of(request).agent
-    if id.ip is None or (str(id.ip), id.port) == (agent.ip, agent.port):
-        return
-    if id.kind == "obproxy":
-        raise errors.not_found("obproxy task not found")
-    if not has_quirk(request, "unreachable-owner-is-500"):
-        raise errors.not_found()
-    owner = authority(str(id.ip), id.port)
-    url = f'{request.method.capitalize()} "http://{owner}{target_of(request)}"'
-    raise errors.unreachable(url, owner)
+    if id.ip is not None and (str(id.ip), id.port) != (agent.ip, agent.port):
+        if id.kind == "obproxy":
+            raise not_found("obproxy task not found")
+        if not has_quirk(request, "unreachable-owner-is-500"):
+            raise not_found()
+        owner = authority(str(id.ip), id.port)
+        url = f'{request.method.capitalize()} "http://{owner}{target_of(request)}"'
+        message = f"{url}: dial tcp {owner}: connect: connection refused"
+        raise ObshellError(500, "Common.Unexpected", message)
+    if id.ip is None and agent.identity != "CLUSTER AGENT":
+        if has_quirk(request, "unheld-cluster-id-is-500"):
+            outer = "Task not found: " if is_task else ""
+            raise error_of("Agent.OceanBase.NotHold", outer=outer)
+        raise not_found()
+    return view(key_of(id))
 
 
 def check_kind(id: GenericId, view: DagView, kind: str) -> None:
     """Raise ObshellError for an id of obproxy and another dag, or reverse (node.go:95-117)."""
     if str(id)[0] != id_of(view.dag, view.dag.number)[0]:
-        raise errors.not_found(f"{kind} type not match")
+        raise not_found(f"{kind} type not match")
 
 
 def read_show_details(request: Request) -> bool:
     """Return show_details, true by default (ob/param/task.go:19-21). Raises ObshellError."""
     text = query_value(request.query.decode("latin-1"), "show_details")
-    if text is None or text in TRUE:
-        return True
-    if text in FALSE:
-        return False
+    value = True if text is None else BOOLEANS.get(text)
+    if value is not None:
+        return value
     if has_quirk(request, "unreadable-show-details-is-500"):
-        raise errors.panic()
-    raise errors.illegal_argument(f"strconv.ParseBool: parsing {quoted(text)}: invalid syntax")
+        raise panic()
+    why = f"strconv.ParseBool: parsing {quoted(text or '')}: invalid syntax"
+    raise error_of("Common.IllegalArgument", why=why)
 
 
 def read_operator(request: Request, kind: Literal["Dag", "Node"]) -> dict[str, str]:
@@ -130,7 +121,11 @@ def read_operator(request: Request, kind: Literal["Dag", "Node"]) -> dict[str, s
     fields = {"operator": "string", "id": "string"}
     body = read_fields(request, f"task.{struct}Operator", fields)
     if not body.get("operator"):
-        raise errors.bind_failed(REQUIRED_OPERATOR.format(kind=struct))
+        why = (
+            f"Key: '{struct}Operator.Operator' Error:"
+            "Field validation for 'Operator' failed on the 'required' tag"
+        )
+        raise error_of("Common.BindJsonFailed", why=why)
     return body
 
 
@@ -143,95 +138,85 @@ def read_fields(request: Request, struct: str, fields: Mapping[str, str]) -> dic
         return read_struct(request.body or b"{}", struct, fields)
     except Unreadable as error:
         is_eof = "Go struct field" not in str(error)
-        if is_eof and has_quirk(request, "body-that-is-no-object-is-eof"):
-            raise errors.bind_failed("EOF") from None
-        raise errors.bind_failed(str(error)) from None
+        is_eof = is_eof and has_quirk(request, "body-that-is-no-object-is-eof")
+        raise error_of("Common.BindJsonFailed", why="EOF" if is_eof else error) from None
 
 
 # --- responses ------------------------------------------------------------------------------------
 
 
-class JsonWriter:
-    """Write dags as JSON; ``has_maintenance`` adds the two keys of 4.3.1."""
+def dag_json(view: DagView, *, details: bool, has_maintenance: bool) -> Json:
+    """Return a dag; without ``details`` its nodes and additional data are null.
 
-    def __init__(self, *, has_maintenance: bool) -> None:
-        self.has_maintenance = has_maintenance
+    ``has_maintenance`` adds the two keys of 4.3.1.
+    """
+    dag, state = view.dag, view.state
+    type_, key = dag.maintenance
+    places = range(len(dag.nodes)) if details else ()
+    return {
+        "id": id_of(dag, dag.number),
+        "dag_id": dag.number,
+        "name": dag.name,
+        "stage": state.stage,
+        "max_stage": len(dag.nodes),
+        **({"maintenance_type": type_, "maintenance_key": key} if has_maintenance else {}),
+        **_status(dag, state),
+        "additional_data": _merged(map(_node_data, dag.nodes)) if details else None,
+        "nodes": [node_json(view, place, is_top=False) for place in places] if details else None,
+    }
 
-    def dag(self, view: DagView, *, details: bool) -> Json:
-        """Return a dag; without ``details`` its nodes and additional data are null."""
-        dag, state = view.dag, view.state
-        body: Json = {
-            "id": id_of(dag, dag.number),
-            "dag_id": dag.number,
-            "name": dag.name,
-            "stage": state.stage,
-            "max_stage": len(dag.nodes),
+
+def node_json(view: DagView, place: int, *, is_top: bool = True, details: bool = True) -> Json:
+    """Return a node; only the response itself (``is_top``) has additional data."""
+    dag, node = view.dag, view.dag.nodes[place]
+    places = range(len(node.sub_tasks))
+    return {
+        "id": id_of(dag, node.number),
+        "node_id": node.number,
+        "name": node.name,
+        **_status(dag, view.state.nodes[place]),
+        "additional_data": _node_data(node) if is_top and details else None,
+        "sub_tasks": [sub_task_json(view, place, index, is_top=False) for index in places]
+        if details
+        else None,
+    }
+
+
+def sub_task_json(view: DagView, place: int, position: int, *, is_top: bool = True) -> Json:
+    """Return a sub task of the node at ``place``, with the lines of all its runs."""
+    dag, sub_task = view.dag, view.dag.nodes[place].sub_tasks[position]
+    state = view.state.nodes[place].sub_tasks[position]
+    return {
+        "id": id_of(dag, sub_task.number),
+        "task_id": sub_task.number,
+        "name": sub_task.name,
+        **_status(dag, state),
+        "additional_data": _merged([sub_task.additional_data]) if is_top else None,
+        "execute_times": state.execute_times,
+        "execute_agent": {"ip": sub_task.agent.ip, "port": sub_task.agent.port},
+        "task_logs": task_logs_at(state, view.now - dag.created),
+    }
+
+
+def log_lines_json(view: DagView, place: int, position: int) -> list[Json]:
+    """Return the lines a sub task has logged so far (ob/model/bo/task.go:83-91)."""
+    dag, number = view.dag, view.dag.nodes[place].sub_tasks[position].number
+    state = view.state.nodes[place].sub_tasks[position]
+    return [
+        {
+            "id": number * LINES_PER_SUB_TASK + place,
+            "sub_task_id": number,
+            "execute_times": run,
+            "log_content": text,
+            "is_sync": True,
+            "create_time": _time(dag, at),
+            "update_time": _time(dag, at),
         }
-        if self.has_maintenance:
-            body["maintenance_type"], body["maintenance_key"] = dag.maintenance
-        places = range(len(dag.nodes))
-        data = _merged(_node_data(view, place) for place in places) if details else None
-        return body | {
-            "state": state.state,
-            "operator": state.operator,
-            "start_time": _time(dag, state.start_time),
-            "end_time": _time(dag, state.end_time),
-            "additional_data": data,
-            "nodes": [self.node(view, place, is_top=False) for place in places]
-            if details
-            else None,
-        }
-
-    def node(self, view: DagView, place: int, *, is_top: bool = True, details: bool = True) -> Json:
-        """Return a node; only the response itself (``is_top``) has additional data."""
-        dag, node, state = view.dag, view.dag.nodes[place], view.state.nodes[place]
-        places = range(len(node.sub_tasks))
-        return {
-            "id": id_of(dag, node.number),
-            "node_id": node.number,
-            "name": node.name,
-            **_status(dag, state),
-            "additional_data": _node_data(view, place) if is_top and details else None,
-            "sub_tasks": [self.sub_task(view, place, index, is_top=False) for index in places]
-            if details
-            else None,
-        }
-
-    def sub_task(self, view: DagView, place: int, position: int, *, is_top: bool = True) -> Json:
-        """Return a sub task of the node at ``place``, with the lines of all its runs."""
-        dag, sub_task = view.dag, view.dag.nodes[place].sub_tasks[position]
-        state = view.state.nodes[place].sub_tasks[position]
-        return {
-            "id": id_of(dag, sub_task.number),
-            "task_id": sub_task.number,
-            "name": sub_task.name,
-            **_status(dag, state),
-            "additional_data": _merged([sub_task.additional_data]) if is_top else None,
-            "execute_times": state.execute_times,
-            "execute_agent": {"ip": sub_task.agent.ip, "port": sub_task.agent.port},
-            "task_logs": task_logs_at(state, view.now - dag.created),
-        }
-
-    def logs(self, view: DagView, place: int, position: int) -> list[Json]:
-        """Return the lines a sub task has logged so far (ob/model/bo/task.go:83-91)."""
-        dag, number = view.dag, view.dag.nodes[place].sub_tasks[position].number
-        state = view.state.nodes[place].sub_tasks[position]
-        lines = lines_of(state, view.now - dag.created)
-        return [
-            {
-                "id": number * LINES_PER_SUB_TASK + place,
-                "sub_task_id": number,
-                "execute_times": run,
-                "log_content": text,
-                "is_sync": True,
-                "create_time": _time(dag, at),
-                "update_time": _time(dag, at),
-            }
-            for place, (run, at, text) in enumerate(lines, start=1)
-        ]
+        for place, (run, at, text) in enumerate(lines_of(state, view.now - dag.created), start=1)
+    ]
 
 
-def _status(dag: DagData, state: NodeState | SubTaskState) -> Json:
+def _status(dag: DagData, state: DagState | NodeState | SubTaskState) -> Json:
     return {
         "state": state.state,
         "operator": state.operator,
@@ -247,8 +232,8 @@ def _time(dag: DagData, instant: int | None) -> str:
 # --- additional data ------------------------------------------------------------------------------
 
 
-def _node_data(view: DagView, place: int) -> Mapping[str, Any] | None:
-    return _merged(child.additional_data for child in view.dag.nodes[place].sub_tasks)
+def _node_data(node: NodeData) -> Mapping[str, Any] | None:
+    return _merged(child.additional_data for child in node.sub_tasks)
 
 
 def _merged(several: Iterable[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
@@ -256,10 +241,8 @@ def _merged(several: Iterable[Mapping[str, Any] | None]) -> Mapping[str, Any] | 
 
     (task_dto.go, mergeAdditionalData; Go sorts the keys of a map.)
     """
-    all_data = list(several)
-    merged: Any = None if len(all_data) == 1 else {}
-    for data in all_data:
-        merged = _merge(merged, data)
+    every = list(several)
+    merged: Any = every[0] if len(every) == 1 else reduce(_merge, every, {})
     in_order: Json | None = _sorted(merged)
     return in_order
 
@@ -267,22 +250,18 @@ def _merged(several: Iterable[Mapping[str, Any] | None]) -> Mapping[str, Any] | 
 def _merge(one: Any, other: Any) -> Any:
     """Return the later of two values; lists are joined, maps merged, null is ignored.
 
-    Raises ObshellError for two types: the server panics.
+    Raises ObshellError for two types, of which numbers are one: the server panics.
     """
     if one is None or other is None:
         return one if other is None else other
-    if _type_of(one) != _type_of(other):
-        raise errors.panic()
+    types = {float if type(value) is int else type(value) for value in (one, other)}
+    if len(types) > 1:
+        raise panic()
     if isinstance(one, list):
         return one + other
     if isinstance(one, dict):
         return one | {key: _merge(one.get(key), value) for key, value in other.items()}
     return other
-
-
-def _type_of(value: Any) -> type:
-    """Return a JSON value's type, one for all numbers."""
-    return float if type(value) is int else type(value)
 
 
 def _sorted(value: Any) -> Any:
@@ -296,12 +275,12 @@ def _sorted(value: Any) -> Any:
 
 # --- encoding -------------------------------------------------------------------------------------
 
-_ESCAPES: Final = {
+_HTML_ESCAPES: Final = {
     character.encode(): f"\\u{ord(character):04x}".encode() for character in "&<>\u2028\u2029"
 }
-_ESCAPED: Final = re.compile(b"|".join(_ESCAPES))
+_HTML_SPECIAL: Final = re.compile(b"|".join(_HTML_ESCAPES))
 
 
 def encode(body: Any) -> bytes:
     """Return JSON as Go writes it: in order, with HTML's special characters escaped."""
-    return _ESCAPED.sub(lambda match: _ESCAPES[match[0]], orjson.dumps(body))
+    return _HTML_SPECIAL.sub(lambda match: _HTML_ESCAPES[match[0]], orjson.dumps(body))

@@ -2,7 +2,7 @@
 
 A client encrypts a JSON object with the server's public key, in blocks, and sends it in a header;
 it contains the AES key and IV of the body. Who may pass is decided in ``auth.py``. Opening raises
-SecurityError and nothing else. Messages end in Go's own error texts.
+ObshellError and nothing else. Messages end in Go's own error texts.
 
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/lib/crypto/{rsa,aes}.go,
 ob/agent/secure/{header,body}.go, ob/agent/api/common/middleware.go:396-498, and the recorded
@@ -17,14 +17,15 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
-from oceanmock.errors import CallerError, EnvironmentProblem
+from oceanmock.errors import EnvironmentProblem
+from oceanmock.obshell.errors import ObshellError, panic
 from oceanmock.obshell.gojson import Unreadable, base64_bytes, base64_prefix, read_struct
 
 RSA_BITS: Final = 1024
@@ -32,28 +33,6 @@ AES_BYTES: Final = 16
 """The size of the AES key, of the IV and of a block."""
 PKCS1_PADDING_BYTES: Final = 11
 """The bytes of each block that PKCS#1 v1.5 takes."""
-
-Stage = Literal["header", "body", "panic", "verify"]
-
-
-class SecurityError(CallerError):
-    """A request that obshell's security refuses, with its errCode and message.
-
-    ``code`` is the numeric code, None where the error has none. ``stage`` is the part that refused:
-    "header" and "body" before a trace id and a content type are set; "panic", the server's
-    recovery; "verify", an ordinary response.
-    """
-
-    def __init__(
-        self, stage: Stage, err_code: str, *, status: int, message: str, code: int | None = None
-    ) -> None:
-        super().__init__(message)
-        self.stage = stage
-        self.err_code = err_code
-        self.status = status
-        self.message = message
-        self.code = code
-
 
 # --- the server's key -----------------------------------------------------------------------------
 
@@ -116,16 +95,13 @@ _GO_TYPES: Final = {name: go_type for name, (_, go_type) in _FIELDS.items()}
 
 
 def open_header(key: ServerKey, text: str) -> Header:
-    """Decrypt the value of a security header. Raises SecurityError."""
+    """Decrypt the value of a security header. Raises ObshellError."""
     try:
         fields = _read_blocks(key, base64_bytes(text.encode("utf-8", "surrogatepass")))
     except Unreadable as why:
-        raise SecurityError(
-            "header",
-            "Security.Authentication.Header.DecryptFailed",
-            status=401,
-            code=1,
-            message=f"Decrypt http header failed: {why}",
+        message = f"Decrypt http header failed: {why}"
+        raise ObshellError(
+            401, "Security.Authentication.Header.DecryptFailed", message, 1, stage="header"
         ) from None
     values = {_FIELDS[name][0]: value for name, value in fields.items() if _FIELDS[name][0]}
     return Header(**values)
@@ -181,7 +157,7 @@ def _check_padding(key: ServerKey, block: bytes) -> None:
 
 
 def open_body(body: bytes, keys: bytes) -> bytes:
-    """Decrypt a body with the keys of its header. Raises SecurityError.
+    """Decrypt a body with the keys of its header. Raises ObshellError.
 
     As the real server does (aes.go:44-78): an empty body stays empty; text after an error in the
     base64 is dropped; the padding's length is read from the last byte alone, so that a wrong key
@@ -190,40 +166,24 @@ def open_body(body: bytes, keys: bytes) -> bytes:
     if not body:
         return b""
     if len(keys) < AES_BYTES:
-        raise _body_refusal("KeyAndIv.Invalid", "AES key and IV size error")
+        raise _body_error("KeyAndIv.Invalid", "AES key and IV size error")
     key, iv = keys[:AES_BYTES], keys[AES_BYTES:]
     if len(iv) != AES_BYTES:
-        raise _panic()
+        raise panic("panic")
     sealed, _ = base64_prefix(body)
     if len(sealed) % AES_BYTES:
-        raise _body_refusal(
-            "ContentLength.Invalid",
-            "Decrypted string length is not a multiple of the block size",
-        )
+        message = "Decrypted string length is not a multiple of the block size"
+        raise _body_error("ContentLength.Invalid", message)
     decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()
-    return _unpadded(decryptor.update(sealed) + decryptor.finalize())
-
-
-def _unpadded(text: bytes) -> bytes:
-    """Return the text without its padding; Go panics when the text is shorter than that."""
-    if not text or text[-1] > len(text):
-        raise _panic()
+    text = decryptor.update(sealed) + decryptor.finalize()
+    if not text or text[-1] > len(text):  # Go panics
+        raise panic("panic")
     return text[: len(text) - text[-1]]
 
 
-def _body_refusal(tail: str, why: str) -> SecurityError:
-    return SecurityError(
-        "body", f"Request.Body.Decrypt.AES.{tail}", status=500, message=f"Unauthorized: {why}"
-    )
-
-
-def _panic() -> SecurityError:
-    return SecurityError(
-        "panic",
-        "Common.Unexpected",
-        status=500,
-        message="Unexpected error: Internal Server Error",
-    )
+def _body_error(tail: str, why: str) -> ObshellError:
+    err_code = f"Request.Body.Decrypt.AES.{tail}"
+    return ObshellError(500, err_code, f"Unauthorized: {why}", stage="body")
 
 
 # --- sealing, the client's side -------------------------------------------------------------------

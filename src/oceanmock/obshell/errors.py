@@ -11,67 +11,47 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from oceanmock.api import ApiError, ErrorKind, Response
-from oceanmock.errors import (
-    CallerError,
-    IllegalOperator,
-    NoSuchTask,
-    UnderMaintenance,
-    WrongIdentity,
-)
-from oceanmock.obshell.api import QuirkName
-from oceanmock.obshell.auth import AUTH_FAILED
-from oceanmock.obshell.crypto import SecurityError
+from oceanmock.api import ApiError, Response
+from oceanmock.errors import CallerError, NoSuchTask
 from oceanmock.obshell.ids import InvalidGenericId
-from oceanmock.obshell.scenario import TenantLock
-from oceanmock.obshell.world import Template
 from oceanmock.openapi import Spec, operations_of
 
+if TYPE_CHECKING:
+    from oceanmock.obshell.api import QuirkName
+
+AUTH_FAILED: Final = 10008
 PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
-Stage = Literal["handler", "decryption", "panic"]
+Stage = Literal["handler", "recovery", "header", "body", "panic"]
+PANICS: Final = frozenset[Stage](("recovery", "panic"))
+DECRYPTION: Final = frozenset[Stage](("header", "body", "panic"))
+"""The stages before a trace id and a content type are set."""
 
 
+@dataclass(eq=False)
 class ObshellError(CallerError):
-    """An error of obshell; ``old_message`` is the message before 4.3.1, if that differs.
+    """An error response; ``code`` and ``err_code`` may be absent, ``has_null`` adds null data.
 
-    ``stage`` is the part of the server that responds: a "handler"; "decryption", before a trace id
-    and a content type are set; or the recovery from a "panic". ``has_null`` adds null data.
+    ``old_message`` is the message before 4.3.1, if that differs. ``stage`` is the part of the
+    server that responds: a "handler", or the "recovery" from its panic; the decryption of the
+    "header" or of the "body", or the recovery from its "panic".
     """
-
-    def __init__(
-        self,
-        status: int,
-        err_code: str,
-        message: str,
-        *,
-        code: int | None = None,
-        old_message: str = "",
-        stage: Stage = "handler",
-        has_null: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.parts: Final = ErrorParts(
-            status, err_code, message, code, old_message or message, stage, has_null
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorParts:
-    """The parts of an error response; ``code`` and ``err_code`` may be absent."""
 
     status: int
     err_code: str | None
     message: str
-    code: int | None
-    old_message: str
+    code: int | None = None
+    old_message: str = ""
     stage: Stage = "handler"
     has_null: bool = False
+
+    def __str__(self) -> str:
+        return self.message
 
     def json(self) -> dict[str, Any]:
         """Return the value of the response's key ``error``."""
@@ -82,261 +62,190 @@ class ErrorParts:
 
 # --- the errors of the operations -----------------------------------------------------------------
 
-
-def not_found(reason: str = "record not found") -> ObshellError:
-    """Return the error of a dag, node or sub task that does not exist."""
-    return ObshellError(404, "Task.NotFound", f"Task not found: {reason}")
-
-
-def not_holding(*, task: bool) -> ObshellError:
-    """Return the error of an object in OceanBase on an agent that does not hold it."""
-    outer = "Task not found: " if task else ""
-    return ObshellError(500, "Agent.OceanBase.NotHold", f"{outer}Agent is not holding OceanBase")
-
-
-def unexpected(what: str) -> ObshellError:
-    """Return an error of Go itself, or one without a kind."""
-    return ObshellError(500, "Common.Unexpected", f"Unexpected error: {what}")
-
-
-def panic() -> ObshellError:
-    """Return the error after the server recovered from a panic."""
-    return ObshellError(
-        500, "Common.Unexpected", "Unexpected error: Internal Server Error", stage="panic"
-    )
-
-
-def unreachable(request: str, address: str) -> ObshellError:
-    """Return Go's error of an unreachable agent (``request``: Get "http://…")."""
-    reason = f"{request}: dial tcp {address}: connect: connection refused"
-    return ObshellError(500, "Common.Unexpected", reason)
-
-
-def wrong_identity(agent: str, identity: str, expected: str) -> ObshellError:
-    """Return the error of an operation for another identity (recorded of agent/join)."""
-    message = f"'{agent}' is '{identity}', instead of '{expected}', does not support this operation"
-    return ObshellError(400, "Agent.Identify.NotSupportOperation", message)
-
-
-def already_initialized() -> ObshellError:
-    """Return the error of an initialized cluster (ob/agent/api/obcluster_handler.go)."""
-    message = "Cluster has already been initialized"
-    return ObshellError(400, "OB.Cluster.AlreadyInitialized", message)
-
-
-def under_maintenance(name: str, agent: str) -> ObshellError:
-    """Return the error of a locked agent (recorded in init.json, with null data).
-
-    That agent/join, by its code, leaves the null out is not modelled (agent_handler.go).
-    """
-    message = f"Create task '{name}' failed: {agent} is under maintenance"
-    return ObshellError(500, "Agent.UnderMaintenance", message, has_null=True)
-
-
-def cluster_under_maintenance(name: str, held_by: str) -> ObshellError:
-    """Return the error of a locked cluster (status_maintainer.go, never recorded)."""
-    message = (
-        f"Create task '{name}' failed: OceanBase cluster is under maintenance "
-        f"by DAG: {held_by}, please try again later"
-    )
-    return ObshellError(500, "OB.Cluster.UnderMaintenanceWithDag", message, has_null=True)
-
-
-def tenant_under_maintenance(name: str, tenant: str) -> ObshellError:
-    """Return the error of a locked tenant (status_maintainer.go, never recorded)."""
-    message = (
-        f"Create task '{name}' failed: Tenant '{tenant}' is under maintenance, "
-        "please try again later."
-    )
-    return ObshellError(500, "OB.Tenant.UnderMaintenance", message, has_null=True)
-
-
-def unknown_identity(identity: str) -> ObshellError:
-    """Return the error of an identity that the operation does not know."""
-    message = f"Agent identify is unknown: {identity}"
-    return ObshellError(500, "Agent.Identify.Unknown", message)
-
-
-def bind_failed(why: str) -> ObshellError:
-    """Return the error of a body that is unreadable or lacks its operator."""
-    return ObshellError(
+TEXTS: Final[Mapping[str, tuple[int, str, str]]] = {
+    "Task.NotFound": (404, "Task not found: {why}", ""),
+    "Task.GenericID.Invalid": (400, "{why}", "Illegal argument: {old}"),
+    "Agent.OceanBase.NotHold": (500, "{outer}Agent is not holding OceanBase", ""),
+    # An error of Go itself, or one without a kind.
+    "Common.Unexpected": (500, "Unexpected error: {why}", ""),
+    # A body that is unreadable or lacks its operator.
+    "Common.BindJsonFailed": (400, "Bind JSON failed: {why}", "Illegal argument: {why}"),
+    # An unreadable parameter, where its quirk is switched off.
+    "Common.IllegalArgument": (400, "Illegal argument: {why}", ""),
+    # Recorded of agent/join.
+    "Agent.Identify.NotSupportOperation": (
         400,
-        "Common.BindJsonFailed",
-        f"Bind JSON failed: {why}",
-        old_message=f"Illegal argument: {why}",
-    )
-
-
-def illegal_argument(why: str) -> ObshellError:
-    """Return the error of an unreadable parameter, where its quirk is switched off."""
-    return ObshellError(400, "Common.IllegalArgument", f"Illegal argument: {why}")
-
-
-def not_supported(kind: Literal["Dag", "Node"], operator: str) -> ObshellError:
-    """Return the error of an operator that this route does not know."""
-    return ObshellError(
+        "'{agent}' is '{identity}', instead of '{expected}', does not support this operation",
+        "",
+    ),
+    "Agent.Identify.Unknown": (500, "Agent identify is unknown: {identity}", ""),
+    # ob/agent/api/obcluster_handler.go
+    "OB.Cluster.AlreadyInitialized": (400, "Cluster has already been initialized", ""),
+    # Recorded in init.json. That agent/join, by its code, leaves the null out is not modelled.
+    "Agent.UnderMaintenance": (
+        500,
+        "Create task '{name}' failed: {agent} is under maintenance",
+        "",
+    ),
+    # The next two are status_maintainer.go's, and were never recorded.
+    "OB.Cluster.UnderMaintenanceWithDag": (
+        500,
+        "Create task '{name}' failed: OceanBase cluster is under maintenance by DAG: {dag}, "
+        "please try again later",
+        "",
+    ),
+    "OB.Tenant.UnderMaintenance": (
+        500,
+        "Create task '{name}' failed: Tenant '{tenant}' is under maintenance, "
+        "please try again later.",
+        "",
+    ),
+    # An operator that a route does not know.
+    "Task.Dag.Operator.NotSupport": (
         400,
-        f"Task.{kind}.Operator.NotSupport",
-        f"Operator {operator} is not supported",
-        old_message=f"invalid operator: {operator}",
-    )
-
-
-def not_started(
-    error: WrongIdentity | UnderMaintenance, template: Template, *, address: str
-) -> ObshellError:
-    """Return the error of a dag that could not be started by the agent at an address."""
-    if isinstance(error, WrongIdentity):
-        if error.identity == "CLUSTER AGENT" and "MASTER" in error.expected:
-            return already_initialized()
-        return wrong_identity(address, error.identity, " or ".join(error.expected))
-    name, lock = template.name, template.model.maintenance
-    if template.model.scope == "agent":
-        return under_maintenance(name, address)
-    if isinstance(lock, TenantLock) and error.tenant is not None:
-        return tenant_under_maintenance(name, lock.tenant)
-    return cluster_under_maintenance(name, error.dag)
-
-
-# --- operators that a state or a flag does not allow ----------------------------------------------
-
-_NO_NODE_FAILED: Final = "failed to set dag rollback: no node failed"
-
-ILLEGAL_OPERATORS: Final[Mapping[str, tuple[str, str]]] = {
-    "Dag.Operator.RollbackNotFailedDag": (
+        "Operator {operator} is not supported",
+        "invalid operator: {operator}",
+    ),
+    "Task.Node.Operator.NotSupport": (
+        400,
+        "Operator {operator} is not supported",
+        "invalid operator: {operator}",
+    ),
+    # Operators that a state or a flag does not allow (en.json:300-322).
+    "Task.Dag.Operator.RollbackNotFailedDag": (
+        400,
         "Failed to set DAG rollback: DAG state is not failed",
         "failed to set dag rollback: dag state is not failed",
     ),
-    "Dag.Operator.RollbackNotAllowed": (
+    "Task.Dag.Operator.RollbackNotAllowed": (
+        400,
         "Failed to set DAG rollback: node {node} cannot rollback",
         "failed to set dag rollback: node {number}. {node} can not rollback",
     ),
-    "Dag.Operator.RetryNotFailedDag": (
+    "Task.Dag.Operator.RetryNotFailedDag": (
+        400,
         "Failed to set DAG retry: DAG state is not failed",
         "failed to set dag retry: dag state is not failed",
     ),
-    "Dag.Operator.RetryNotAllowed": (
+    "Task.Dag.Operator.RetryNotAllowed": (
+        400,
         "Failed to set DAG retry: node {node} cannot retry",
         "failed to set dag retry: {node} can not retry",
     ),
-    "Dag.Operator.CancelFinishedDag": (
+    "Task.Dag.Operator.CancelFinishedDag": (
+        400,
         "Failed to cancel DAG: DAG is finished",
         "failed to cancel dag: dag is finished",
     ),
-    "Dag.Operator.CancelNotAllowed": (
+    "Task.Dag.Operator.CancelNotAllowed": (
+        400,
         "Failed to cancel DAG: node {node} cannot cancel",
         "failed to cancel dag: {node} can not cancel",
     ),
-    "Dag.Operator.PassNotFailedDag": (
+    "Task.Dag.Operator.PassNotFailedDag": (
+        400,
         "Failed to pass DAG: DAG is not failed",
         "failed to pass dag: dag is not failed",
     ),
-    "Dag.Operator.PassNotAllowed": (
+    "Task.Dag.Operator.PassNotAllowed": (
+        400,
         "Failed to pass DAG: node {node} cannot pass",
         "failed to pass dag: {node} can not pass",
     ),
-    "Node.Operator.PassNotFailedDag": ("Failed to pass node: assigned DAG is not failed", ""),
-    "Node.Operator.PassNotFailedNode": ("Failed to pass node: node {node} is not failed", ""),
-    "Node.Operator.PassNotAllowed": ("Failed to pass node: node {node} cannot pass", ""),
+    "Task.Node.Operator.PassNotFailedDag": (
+        400,
+        "Failed to pass node: assigned DAG is not failed",
+        "",
+    ),
+    "Task.Node.Operator.PassNotFailedNode": (
+        400,
+        "Failed to pass node: node {node} is not failed",
+        "",
+    ),
+    "Task.Node.Operator.PassNotAllowed": (400, "Failed to pass node: node {node} cannot pass", ""),
 }
-"""By the tail of the errCode: the text (en.json:300-322), and that of before 4.3.1."""
+"""By errCode: the status, the text, and the text before 4.3.1 where that differs."""
 
 
-def illegal_operator(refusal: IllegalOperator, nodes: Sequence[tuple[int, str]]) -> ObshellError:
-    """Return the machine's error, for a dag whose nodes have these numbers and names."""
-    if refusal.reason == "NoNodeFailed":
-        return ObshellError(
-            500,
-            "Common.Unexpected",
-            f"Unexpected error: {_NO_NODE_FAILED}",
-            old_message=f"Known error: {_NO_NODE_FAILED}",
-        )
-    number, node = nodes[refusal.node or 0]
-    message, old = (
-        text.format(node=node, number=number) for text in ILLEGAL_OPERATORS[refusal.reason]
+def error_of(err_code: str, **values: object) -> ObshellError:
+    """Return an error of TEXTS; ``values`` fill in its placeholders."""
+    status, text, old_text = TEXTS[err_code]
+    return ObshellError(
+        status,
+        err_code,
+        text.format(**values),
+        old_message=(old_text or text).format(**values),
+        has_null="UnderMaintenance" in err_code,
     )
-    return ObshellError(400, f"Task.{refusal.reason}", message, old_message=old)
+
+
+def not_found(why: str = "record not found") -> ObshellError:
+    """Return the error of a dag, node or sub task that does not exist."""
+    return error_of("Task.NotFound", why=why)
+
+
+def panic(stage: Stage = "recovery") -> ObshellError:
+    """Return the error after the server recovered from a panic."""
+    return replace(error_of("Common.Unexpected", why=PHRASES[500]), stage=stage)
 
 
 # --- from any exception to an error response ------------------------------------------------------
 
-_REFUSALS: Final[Mapping[ErrorKind, tuple[str, str]]] = {
-    "unknown path": ("Common.NotFound", "Element not found: 404 not found"),
-    "wrong method": ("Common.NotFound", "Element not found: 404 not found"),
-    # The rest are the mock's: the real server has no such limit, and keeps its own contract.
-    "body too large": ("Request.Body.TooLarge", "The request body is too large."),
-    "broken response": ("Common.Unexpected", "Unexpected error: the answer breaks the contract"),
-}
 
-
-def error_parts(error: Exception) -> ErrorParts:
-    """Return the parts of any exception, in the format of 4.3.1 and later."""
+def response_error(error: Exception) -> ObshellError:
+    """Return the error response of any exception, in the format of 4.3.1 and later."""
     match error:
         case ObshellError():
-            return error.parts
-        case SecurityError():
-            return _parts_of_security_error(error)
+            return error
         case InvalidGenericId():
-            old_message = f"Illegal argument: {error.old_message}"
-            return ErrorParts(400, "Task.GenericID.Invalid", str(error), None, old_message)
+            return error_of("Task.GenericID.Invalid", why=str(error), old=error.old_message)
         case NoSuchTask():
-            return not_found().parts
+            return not_found()
+        case ApiError(kind="fault"):
+            return _injected(error.status)
         case ApiError():
-            return _parts_of_api_error(error)
+            return _refused(error)
         case _:
-            return unexpected(f"{type(error).__name__}: {error}").parts
+            return error_of("Common.Unexpected", why=f"{type(error).__name__}: {error}")
 
 
-def _parts_of_api_error(refusal: ApiError) -> ErrorParts:
-    if refusal.kind == "fault":
-        return _injected(refusal.status)
-    err_code, message = _REFUSALS.get(refusal.kind, ("Common.IllegalArgument", refusal.detail))
-    # gin returns 404 for a wrong method too.
-    status = 404 if refusal.kind == "wrong method" else refusal.status_code
-    return ErrorParts(status, err_code, message, None, message)
-
-
-def _injected(status: int) -> ErrorParts:
+def _injected(status: int) -> ObshellError:
     """Return the error of an injected fault, with obshell's text where it has one."""
-    match status:
-        case 401:
-            message = "Unauthorized: OceanBase password is incorrect"
-            err_code = "Security.Authentication.IncorrectOceanbasePassword"
-            return ErrorParts(401, err_code, message, 10008, message)
-        case 404:
-            return not_found().parts
-        case _:
-            phrase = PHRASES.get(status, f"status {status}")
-            message = f"Unexpected error: {phrase}"
-            return ErrorParts(status, "Common.Unexpected", message, None, message)
+    if status == 404:
+        return not_found()
+    if status == 401:
+        message = "Unauthorized: OceanBase password is incorrect"
+        err_code = "Security.Authentication.IncorrectOceanbasePassword"
+        return ObshellError(401, err_code, message, AUTH_FAILED)
+    phrase = PHRASES.get(status, f"status {status}")
+    return replace(error_of("Common.Unexpected", why=phrase), status=status)
 
 
-def _parts_of_security_error(refusal: SecurityError) -> ErrorParts:
-    stages: Mapping[str, Stage] = {"header": "decryption", "body": "decryption", "panic": "panic"}
-    return ErrorParts(
-        refusal.status,
-        refusal.err_code,
-        refusal.message,
-        refusal.code,
-        refusal.message,
-        stages.get(refusal.stage, "handler"),
-    )
+def _refused(error: ApiError) -> ObshellError:
+    status, err_code, message = error.status_code, "Common.IllegalArgument", error.detail
+    match error.kind:
+        case "unknown path" | "wrong method":  # gin returns 404 for both
+            status, err_code = 404, "Common.NotFound"
+            message = "Element not found: 404 not found"
+        # The other two are the mock's: the real server has no such limit, and keeps its contract.
+        case "body too large":
+            err_code, message = "Request.Body.TooLarge", "The request body is too large."
+        case "broken response":
+            err_code = "Common.Unexpected"
+            message = "Unexpected error: the answer breaks the contract"
+    return ObshellError(status, err_code, message)
 
 
-def without_quirks(
-    parts: ErrorParts, error: Exception, has_quirk: Callable[[QuirkName], bool]
-) -> ErrorParts:
+def without_quirks(error: ObshellError, has_quirk: Callable[[QuirkName], bool]) -> ObshellError:
     """Return the error as it is without the quirks that are switched off."""
-    if isinstance(error, SecurityError):
-        is_missing = parts.err_code == "Request.Header.NotFound"
-        if is_missing and not has_quirk("missing-header-is-400"):
-            return replace(parts, status=401, code=AUTH_FAILED)
-        is_body = error.stage in ("body", "panic")
-        if is_body and not has_quirk("undecryptable-body-is-500"):
-            return replace(parts, status=401, code=1, stage="decryption")
-    if parts.stage == "panic" and not has_quirk("panic-is-dated-at-start"):
-        return replace(parts, stage="handler")
-    return parts
+    is_missing = error.err_code == "Request.Header.NotFound"
+    if is_missing and not has_quirk("missing-header-is-400"):
+        return replace(error, status=401, code=AUTH_FAILED)
+    if error.stage in ("body", "panic") and not has_quirk("undecryptable-body-is-500"):
+        return replace(error, status=401, code=1, stage="body")
+    if error.stage in PANICS and not has_quirk("panic-is-dated-at-start"):
+        return replace(error, stage="handler")
+    return error
 
 
 # --- redirects ------------------------------------------------------------------------------------
@@ -349,12 +258,15 @@ class Redirect(CallerError):
 
 
 def redirected_routes(spec: Spec) -> dict[str, re.Pattern[str]]:
-    """Return by method the paths that redirect with a trailing slash; also those without an id."""
+    """Return by method the paths that redirect, with a trailing slash; also those without an id."""
     paths: dict[str, set[str]] = {"GET": set(), "POST": set()}
     for operation in operations_of(spec):
         path = operation.path.removesuffix("/{id}")
         paths[operation.method] |= {path, operation.path.replace("{id}", "[^/]+")}
-    return {method: re.compile("|".join(sorted(of_method))) for method, of_method in paths.items()}
+    return {
+        method: re.compile(f"(?:{'|'.join(sorted(of_method))})/")
+        for method, of_method in paths.items()
+    }
 
 
 def redirect(method: str, target: str) -> Response:
@@ -391,17 +303,17 @@ _OLD_UNEXPECTED: Final = 1002
 _OLD_NOT_FOUND: Final = 1000
 
 
-def in_old_format(parts: ErrorParts) -> ErrorParts:
+def in_old_format(error: ObshellError) -> ObshellError:
     """Return the error in the format before 4.3.1: a number, and no errCode."""
-    err_code = parts.err_code or ""
+    err_code, message = error.err_code or "", error.old_message or error.message
     for prefix, (status, code) in _OLD_FAMILIES:
         if err_code.startswith(prefix):
-            is_known = (status, code) == _KNOWN_ERROR
-            message = f"Known error: {parts.old_message}" if is_known else parts.old_message
-            return replace(parts, status=status, code=code, err_code=None, message=message)
-    if parts.old_message.startswith("Task not found: "):
-        return replace(parts, status=404, code=_NOT_FOUND[1], err_code=None)
-    code = _OLD_NOT_FOUND if parts.status == 404 else _OLD_UNEXPECTED
-    if parts.old_message.startswith("Known error: "):
+            if (status, code) == _KNOWN_ERROR:
+                message = f"Known error: {message}"
+            return replace(error, status=status, code=code, err_code=None, message=message)
+    if message.startswith("Task not found: "):
+        return replace(error, status=404, code=_NOT_FOUND[1], err_code=None)
+    code = _OLD_NOT_FOUND if error.status == 404 else _OLD_UNEXPECTED
+    if message.startswith("Known error: "):
         code = _KNOWN_ERROR[1]
-    return replace(parts, code=code, err_code=None, message=parts.old_message)
+    return replace(error, code=code, err_code=None, message=message)

@@ -15,11 +15,13 @@ Nothing connects to another agent: an id of one gets the response of an agent th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from oceanmock.api import JSON, ApiError, Handler, Request, Response, Service
+from oceanmock.api import JSON, Handler, Json, Request, Response, Service, template_for
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import (
@@ -29,16 +31,11 @@ from oceanmock.errors import (
     UnderMaintenance,
     WrongIdentity,
 )
-from oceanmock.obshell import errors, world
+from oceanmock.obshell import bodies, errors, versions, world
 from oceanmock.obshell.api import API, STATUS_PATH
 from oceanmock.obshell.auth import AgentSecurity, OpenedHeader, access_error, find_header
 from oceanmock.obshell.bodies import (
-    Json,
-    JsonWriter,
-    authority,
-    check_kind,
     dags_of,
-    encode,
     find,
     has_quirk,
     holds_oceanbase,
@@ -47,18 +44,12 @@ from oceanmock.obshell.bodies import (
     read_id,
     read_operator,
     read_show_details,
-    target_of,
 )
-from oceanmock.obshell.crypto import SecurityError, ServerKey, make_key, open_body, open_header
+from oceanmock.obshell.crypto import ServerKey, make_key, open_body, open_header
+from oceanmock.obshell.errors import ObshellError, error_of, not_found, panic
+from oceanmock.obshell.scenario import TenantLock
 from oceanmock.obshell.ids import parse_generic_id
-from oceanmock.obshell.versions import (
-    ERR_CODES_SINCE,
-    SUPPORTED_AUTH_SINCE,
-    Version,
-    contract_version,
-    has_operation,
-    spec_of,
-)
+from oceanmock.obshell.versions import ERR_CODES_SINCE, Version
 from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of
 from oceanmock.openapi import Spec
 from oceanmock.text import format_instant
@@ -80,11 +71,11 @@ class ServiceFactory:
 
     def variant_of(self, sandbox: Sandbox) -> Version:
         """Return the contract's version that a sandbox's switches select."""
-        return contract_version(sandbox.world(Dags).switches.obshell_version)
+        return versions.contract_version(sandbox.world(Dags).switches.obshell_version)
 
     def service(self, variant: Version) -> Service:
         """Return the service of a version."""
-        spec = spec_of(variant)
+        spec = versions.spec_of(variant)
         handlers = Handlers(variant, spec, wall=self._wall, key=self._key)
         by_id: dict[str, Handler] = {
             "getDagDetail": handlers.get_dag,
@@ -95,12 +86,12 @@ class ServiceFactory:
             "getFullSubTaskLogs": handlers.get_logs,
             "getAllClusterDags": partial(handlers.list_dags, store="cluster"),
             "getAllAgentDags": partial(handlers.list_dags, store="agent"),
-            "getObLastMaintenanceDag": handlers.get_cluster_maintenance,
-            "getAgentLastMaintenanceDag": handlers.get_agent_maintenance,
+            "getObLastMaintenanceDag": partial(handlers.get_maintenance, store="cluster"),
+            "getAgentLastMaintenanceDag": partial(handlers.get_maintenance, store="agent"),
             "getAllAgentsLastMaintenanceDag": handlers.list_maintenance,
             "getUnfinishedDags": handlers.list_unfinished,
-            "getClusterUnfinishDags": partial(handlers.list_unfinished_in, store="cluster"),
-            "getAgentUnfinishDags": partial(handlers.list_unfinished_in, store="agent"),
+            "getClusterUnfinishDags": partial(handlers.list_dags, store="cluster", unfinished=True),
+            "getAgentUnfinishDags": partial(handlers.list_dags, store="agent", unfinished=True),
             "getAgentMainDags": handlers.list_main_dags,
             "getAgentInfo": handlers.get_info,
             "getSecret": handlers.get_secret,
@@ -112,10 +103,12 @@ class ServiceFactory:
             name=API.name,
             prefix=API.prefix,
             spec=spec,
-            handlers={id: handler for id, handler in by_id.items() if has_operation(variant, id)},
+            handlers={
+                id: handler for id, handler in by_id.items() if versions.has_operation(variant, id)
+            },
             render_error=handlers.render_error,
             security={"apiKey": handlers.verify},
-            encode=encode,
+            encode=bodies.encode,
             open=handlers.open,
             fallback=handlers.fallback,
         )
@@ -130,14 +123,15 @@ class Handlers:
         self.version = version
         self.wall = wall
         self.key = key
-        self._routes = errors.redirected_routes(spec)
-        self._writer = JsonWriter(has_maintenance=version >= ERR_CODES_SINCE)
+        self._redirected = errors.redirected_routes(spec)
 
     # --- before and behind every operation ---
 
     def open(self, request: Request) -> None:
-        """Decrypt header and body (middleware.go:396-498). Raises SecurityError, Redirect."""
-        if request.path.endswith("/") and self._is_redirected(request):
+        """Decrypt header and body (middleware.go:396-498). Raises ObshellError, Redirect."""
+        # A route of this method with a slash too much, also one without its id.
+        routes = self._redirected.get(request.method)
+        if routes is not None and routes.fullmatch(request.path):
             raise errors.Redirect
         chosen = find_header(request.headers) if request.sandbox.accounts.required else None
         if chosen is not None:
@@ -146,19 +140,14 @@ class Handlers:
             request.credentials = OpenedHeader(name, header)
             request.body = open_body(request.body, header.keys)
 
-    def _is_redirected(self, request: Request) -> bool:
-        """Return True for a route of this method with a slash too many, also without its id."""
-        routes = self._routes.get(request.method)
-        return routes is not None and routes.fullmatch(request.path[:-1]) is not None
-
     def verify(self, request: Request) -> frozenset[str]:
-        """Check the credentials (middleware.go:724-814). Raises SecurityError."""
+        """Check the credentials (middleware.go:724-814). Raises ObshellError."""
         if request.sandbox.accounts.required:
             agent = dags_of(request).agent
             error = access_error(
                 AgentSecurity(agent.identity, agent.root_password, agent.agent_password),
                 request.credentials,
-                target=target_of(request),
+                target=bodies.target_of(request),
                 now_s=self.wall() // SECOND,
                 is_obproxy_task=request.path_values.get("id", "").startswith(("4", "5")),
             )
@@ -171,12 +160,9 @@ class Handlers:
 
     def get_dag(self, request: Request) -> Response:
         """Return a dag (dag.go:56-128)."""
-        id = read_id(request)
-        view = find(request, id, dags_of(request).view)
+        view = find(request, read_id(request), dags_of(request).view)
         self._check_id(request.parameters["id"], view)
-        return self._read(
-            request, [view], self._writer.dag(view, details=read_show_details(request))
-        )
+        return self._show(request, view)
 
     def get_node(self, request: Request) -> Response:
         """Return a node (node.go:48-119); without details the server fails, or omits sub tasks."""
@@ -184,33 +170,30 @@ class Handlers:
         view, place = find(request, id, dags_of(request).view_node)
         details = read_show_details(request)
         if details:
-            check_kind(id, view, "node")
+            bodies.check_kind(id, view, "node")
         elif has_quirk(request, "node-without-details-is-500"):
-            raise errors.panic()
-        return self._read(request, [view], self._writer.node(view, place, details=details))
+            raise panic()
+        return self._read(request, [view], bodies.node_json(view, place, details=details))
 
     def get_sub_task(self, request: Request) -> Response:
         """Return a sub task (sub_task.go:45-113)."""
         id = read_id(request)
         view, place, position = find(request, id, dags_of(request).view_sub_task)
-        check_kind(id, view, "sub task")
-        return self._read(request, [view], self._writer.sub_task(view, place, position))
+        bodies.check_kind(id, view, "sub task")
+        return self._read(request, [view], bodies.sub_task_json(view, place, position))
 
     def get_logs(self, request: Request) -> Response:
         """Return the log lines of a sub task; of an unknown one none, or 404."""
+        id, dags = read_id(request), dags_of(request)
         try:
-            view, place, position = find(
-                request,
-                read_id(request),
-                dags_of(request).view_sub_task,
-                is_task=False,
-            )
+            view, place, position = find(request, id, dags.view_sub_task, is_task=False)
         except NoSuchTask:
             if not has_quirk(request, "logs-of-nothing-are-empty"):
                 raise
             return self._succeed(request, {"contents": []})
-        lines = self._writer.logs(view, place, position)
-        return self._read(request, [view], {"contents": lines})
+        return self._read(
+            request, [view], {"contents": bodies.log_lines_json(view, place, position)}
+        )
 
     def operate_dag(self, request: Request) -> Response:
         """Roll back, retry, cancel or pass a dag (dag.go:283-356)."""
@@ -221,9 +204,10 @@ class Handlers:
         self._check_id(body_id or request.parameters["id"], view)
         match body["operator"].upper():
             case "ROLLBACK" | "RETRY" | "CANCEL" | "PASS" as operator:
-                _operate(view, lambda: world.operate(request.sandbox, key_of(id), operator))
+                with _operator_errors(view):
+                    world.operate(request.sandbox, key_of(id), operator)
             case _:
-                raise errors.not_supported("Dag", body["operator"])
+                raise error_of("Task.Dag.Operator.NotSupport", operator=body["operator"])
         return self._succeed(request)
 
     def operate_node(self, request: Request) -> Response:
@@ -231,78 +215,75 @@ class Handlers:
         id = read_id(request)
         operator = read_operator(request, "Node")["operator"]
         if operator.upper() != "PASS":
-            raise errors.not_supported("Node", operator)
+            raise error_of("Task.Node.Operator.NotSupport", operator=operator)
         view, _ = find(request, id, dags_of(request).view_node)
-        _operate(view, lambda: world.operate_node(request.sandbox, key_of(id), "PASS"))
+        with _operator_errors(view):
+            world.operate_node(request.sandbox, key_of(id), "PASS")
         return self._succeed(request)
 
     def _check_id(self, text: str, view: DagView) -> None:
         """Raise ObshellError for an id of the right number, spelt otherwise (dag.go:122-125)."""
         if text != id_of(view.dag, view.dag.number):
-            raise errors.not_found("dag id not match")
+            raise not_found("dag id not match")
 
     # --- requests that start a dag ---
 
     def fallback(self, request: Request) -> Handler | None:
         """Return what starts the dag of a template that the request fits. Raises CallerError."""
-        templates = [
-            template
-            for template in dags_of(request).templates
-            if template.starts_on.fits(request.method, request.path)
-        ]
+        templates = dags_of(request).templates_for(request.method, request.path)
         if not templates:
             return None
         self.verify(request)
         read_fields(request, "param.Body", {})
         body = json.loads((request.body or b"{}").decode("utf-8", "replace"), parse_int=float)
-        for template in templates:
-            if template.starts_on.fits_body(body):
-                return partial(self._start, template=template)
-        first = templates[0]
-        raise ApiError("unknown path", first.starts_on.asks(first.name))
+        return partial(self._start, template=template_for(templates, body))
 
     def _start(self, request: Request, *, template: Template) -> Response:
         """Start a dag and return it without details (agent_handler.go:116, NewDagDetailDTO)."""
-        dags = dags_of(request)
-        address = authority(dags.own.ip, dags.own.port)
+        own = dags_of(request).own
+        name, address = template.name, bodies.authority(own.ip, own.port)
         try:
             view = world.start(request.sandbox, template)
-        except (WrongIdentity, UnderMaintenance) as error:
-            raise errors.not_started(error, template, address=address) from None
-        return self._succeed(request, self._writer.dag(view, details=False))
+        except WrongIdentity as error:
+            if error.identity == "CLUSTER AGENT" and "MASTER" in error.expected:
+                raise error_of("OB.Cluster.AlreadyInitialized") from None
+            raise _wrong_identity(address, error.identity, " or ".join(error.expected)) from None
+        except UnderMaintenance as error:
+            lock = template.model.maintenance
+            if template.model.scope == "agent":
+                raise error_of("Agent.UnderMaintenance", name=name, agent=address) from None
+            if isinstance(lock, TenantLock) and error.tenant is not None:
+                tenant = lock.tenant
+                raise error_of("OB.Tenant.UnderMaintenance", name=name, tenant=tenant) from None
+            err_code = "OB.Cluster.UnderMaintenanceWithDag"
+            raise error_of(err_code, name=name, dag=error.dag) from None
+        return self._succeed(request, self._dag(view, details=False))
 
     # --- lists ---
 
-    def list_dags(self, request: Request, *, store: Store) -> Response:
-        """Return the dags of a store, the newest last."""
-        if store == "cluster":
-            self._check_cluster_agent(request)
-        return self._list(request, dags_of(request).all(store))
+    def list_dags(self, request: Request, *, store: Store, unfinished: bool = False) -> Response:
+        """Return the dags of a store, the newest last; of a cluster's only its agents have any.
 
-    def list_unfinished_in(self, request: Request, *, store: Store) -> Response:
-        """Return the unfinished dags of a store."""
-        if store == "cluster":
-            self._check_cluster_agent(request)
-        return self._list_unfinished(request, store)
+        The server's error on another agent is not sent (dag.go:146-149).
+        """
+        if store == "cluster" and not holds_oceanbase(request):
+            if has_quirk(request, "refusal-is-never-sent"):
+                raise error_of("Common.Unexpected", why="ocsagent cannot build response body")
+            agent = dags_of(request).agent
+            address = bodies.authority(agent.ip, agent.port)
+            raise _wrong_identity(address, agent.identity, "CLUSTER AGENT")
+        if unfinished:
+            return self._list_unfinished(request, store)
+        return self._list(request, dags_of(request).all(store))
 
     def list_unfinished(self, request: Request) -> Response:
         """Return all unfinished dags; on a CLUSTER AGENT null for none (dag.go:481-508)."""
         identity = dags_of(request).agent.identity
         if identity in WITHOUT_UNFINISHED:
-            raise errors.unknown_identity(identity)
+            raise error_of("Agent.Identify.Unknown", identity=identity)
         if not holds_oceanbase(request):
             return self._list_unfinished(request, "agent")
         return self._list_unfinished(request, "agent", "cluster", if_empty=None)
-
-    def _check_cluster_agent(self, request: Request) -> None:
-        """Raise ObshellError on any other agent; its error is not sent (dag.go:146-149)."""
-        if holds_oceanbase(request):
-            return
-        if has_quirk(request, "refusal-is-never-sent"):
-            raise errors.unexpected("ocsagent cannot build response body")
-        agent = dags_of(request).agent
-        address = authority(agent.ip, agent.port)
-        raise errors.wrong_identity(address, agent.identity, "CLUSTER AGENT")
 
     def _list_unfinished(
         self, request: Request, *stores: Store, if_empty: list[Json] | None = EMPTY_LIST
@@ -311,7 +292,7 @@ class Handlers:
         details = read_show_details(request)
         stored = [view for store in stores for view in dags_of(request).all(store)]
         views = [view for view in stored if not view.state.is_finished]
-        contents = [self._writer.dag(view, details=details) for view in views]
+        contents = [self._dag(view, details=details) for view in views]
         return self._read(request, views, {"contents": contents or if_empty})
 
     def list_maintenance(self, request: Request) -> Response:
@@ -330,19 +311,19 @@ class Handlers:
             if details and view.state.state != "SUCCEED"
             for dag in self._main_dag_of(request, view)
         ]
-        contents = [self._writer.dag(view, details=True) for view in main]
+        contents = [self._dag(view, details=True) for view in main]
         return self._read(request, [*last, *main], {"contents": contents})
 
     def _last_of_agent(self, request: Request) -> list[DagView]:
         """Return the agent's last maintenance dag; without one the server fails or lists none."""
         view = dags_of(request).last_maintenance("agent")
         if view is None and has_quirk(request, "never-maintained-is-500"):
-            raise errors.panic()
+            raise panic()
         return [] if view is None else [view]
 
     def _main_dag_of(self, request: Request, view: DagView) -> list[DagView]:
         """Return the dag named in a dag's additional data, if it exists."""
-        data = self._writer.dag(view, details=True)["additional_data"]
+        data = self._dag(view, details=True)["additional_data"]
         name = (data or {}).get("main_dag_id")
         if not isinstance(name, str):
             return []
@@ -353,29 +334,21 @@ class Handlers:
             return []
         return [main]
 
-    def get_agent_maintenance(self, request: Request) -> Response:
-        """Return the agent's last maintenance dag (dag.go:396-421)."""
-        return self._maintenance(request, "agent", "Agent is not under maintenance")
-
-    def get_cluster_maintenance(self, request: Request) -> Response:
-        """Return the cluster's (dag.go:369-383); without OceanBase 500, or 404."""
-        if not holds_oceanbase(request) and has_quirk(request, "no-oceanbase-is-500"):
-            raise errors.not_holding(task=False)
-        return self._maintenance(request, "cluster", "Cluster is not under maintenance")
-
-    def _maintenance(self, request: Request, store: Store, message: str) -> Response:
+    def get_maintenance(self, request: Request, *, store: Store) -> Response:
+        """Return a store's last maintenance dag (dag.go:369-421); without OceanBase 500, or 404."""
+        is_elsewhere = store == "cluster" and not holds_oceanbase(request)
+        if is_elsewhere and has_quirk(request, "no-oceanbase-is-500"):
+            raise error_of("Agent.OceanBase.NotHold", outer="")
         view = dags_of(request).last_maintenance(store)
         if view is None:
-            raise errors.not_found(message)
-        return self._read(
-            request, [view], self._writer.dag(view, details=read_show_details(request))
-        )
+            raise not_found(f"{store.capitalize()} is not under maintenance")
+        return self._show(request, view)
 
     def _list(self, request: Request, views: Sequence[DagView]) -> Response:
         """Return dags; show_details is read for each of them (dag.go:145-204), so not for none."""
         is_read = bool(views) or not has_quirk(request, "unreadable-show-details-is-500")
         details = is_read and read_show_details(request)
-        contents = [self._writer.dag(view, details=details) for view in views]
+        contents = [self._dag(view, details=details) for view in views]
         return self._read(request, views, {"contents": contents})
 
     # --- what a client reads before it can seal a request ---
@@ -400,7 +373,7 @@ class Handlers:
             "isObproxyAgent": False,
             "security": agent.agent_password is not None,
         }
-        if self.version >= SUPPORTED_AUTH_SINCE:
+        if self.version >= versions.SUPPORTED_AUTH_SINCE:
             info["supportedAuth"] = ["v2"]
         return self._succeed(request, info)
 
@@ -440,9 +413,13 @@ class Handlers:
 
     # --- the envelope ---
 
-    def _read_dag(self, request: Request, view: DagView) -> Response:
-        details = read_show_details(request)
-        return self._read(request, [view], self._writer.dag(view, details=details))
+    def _dag(self, view: DagView, *, details: bool) -> Json:
+        return bodies.dag_json(
+            view, details=details, has_maintenance=self.version >= ERR_CODES_SINCE
+        )
+
+    def _show(self, request: Request, view: DagView) -> Response:
+        return self._read(request, [view], self._dag(view, details=read_show_details(request)))
 
     def _read(self, request: Request, views: Iterable[DagView], data: Any) -> Response:
         response = self._succeed(request, data)
@@ -458,18 +435,19 @@ class Handlers:
     def render_error(self, request: Request, error: Exception) -> Response:
         """Return an error in obshell's envelope; a redirect has none."""
         if isinstance(error, errors.Redirect):
-            return errors.redirect(request.method, target_of(request))
-        parts = errors.without_quirks(errors.error_parts(error), error, partial(has_quirk, request))
+            return errors.redirect(request.method, bodies.target_of(request))
+        shown = errors.without_quirks(errors.response_error(error), partial(has_quirk, request))
         if self.version < ERR_CODES_SINCE:
-            parts = errors.in_old_format(parts)
-        body = self._envelope(request, parts.status, is_traced=parts.stage == "handler")
-        if parts.stage == "panic" and has_quirk(request, "panic-is-dated-at-start"):
+            shown = errors.in_old_format(shown)
+        body = self._envelope(request, shown.status, is_traced=shown.stage == "handler")
+        if shown.stage in errors.PANICS:
             body |= {"timestamp": format_instant(request.sandbox.started), "duration": 0}
-        if parts.has_null:
+        if shown.has_null:
             body["data"] = None
-        body["error"] = parts.json()
-        is_early = isinstance(error, SecurityError) and parts.stage != "handler"
-        return Response(parts.status, body, media_type=EARLY if is_early else JSON)
+        body["error"] = shown.json()
+        return Response(
+            shown.status, body, media_type=EARLY if shown.stage in errors.DECRYPTION else JSON
+        )
 
     def _envelope(self, request: Request, status: int, *, is_traced: bool = True) -> Json:
         now = request.sandbox.clock.now()
@@ -492,10 +470,21 @@ class Handlers:
         return request.sandbox.draw_trace_id()
 
 
-def _operate(view: DagView, operate: Callable[[], DagView]) -> None:
-    """Operate a dag or a node. Raises ObshellError."""
+@contextmanager
+def _operator_errors(view: DagView) -> Iterator[None]:
+    """Raise ObshellError for what the state of a dag, or a flag of its nodes, does not allow."""
     try:
-        operate()
+        yield
     except IllegalOperator as error:
-        nodes = [(node.number, node.name) for node in view.dag.nodes]
-        raise errors.illegal_operator(error, nodes) from None
+        if error.reason == "NoNodeFailed":
+            why = "failed to set dag rollback: no node failed"
+            raise replace(
+                error_of("Common.Unexpected", why=why), old_message=f"Known error: {why}"
+            ) from None
+        node = view.dag.nodes[error.node or 0]
+        raise error_of(f"Task.{error.reason}", node=node.name, number=node.number) from None
+
+
+def _wrong_identity(agent: str, identity: str, expected: str) -> ObshellError:
+    err_code = "Agent.Identify.NotSupportOperation"
+    return error_of(err_code, agent=agent, identity=identity, expected=expected)
