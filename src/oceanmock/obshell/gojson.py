@@ -12,19 +12,16 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, AnyStr, Final
 from urllib.parse import unquote_plus
 
 from oceanmock.errors import CallerError
 
-NEWLINES: Final = b"\r\n"
-ALPHABET: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-LARGEST: Final = 2**63 - 1
 UNEXPECTED_END: Final = "unexpected end of JSON input"
 
-_INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
+INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
@@ -35,24 +32,15 @@ class Unreadable(CallerError):
 
 # --- quoting and numbers --------------------------------------------------------------------------
 
-_ESCAPES: Final = {
-    "\a": r"\a",
-    "\b": r"\b",
-    "\f": r"\f",
-    "\n": r"\n",
-    "\r": r"\r",
-    "\t": r"\t",
-    "\v": r"\v",
-    "\\": r"\\",
-}
+_NAMED_ESCAPES: Final = dict(zip("\a\b\f\n\r\t\v\\", "abfnrtv\\", strict=True))
 
 
 def _escaped(character: str, quote: str) -> str:
     number = ord(character)
     if character == quote:
         return f"\\{quote}"
-    if character in _ESCAPES:
-        return _ESCAPES[character]
+    if character in _NAMED_ESCAPES:
+        return f"\\{_NAMED_ESCAPES[character]}"
     if character.isprintable():
         return character
     if number < 0x80:
@@ -67,11 +55,15 @@ def quoted(text: str) -> str:
 
 def parse_int(text: str) -> int:
     """Return a number as strconv.ParseInt(text, 10, 64) does. Raises Unreadable."""
-    if not _INTEGER.fullmatch(text):
+    if not INTEGER.fullmatch(text):
         raise Unreadable(f"strconv.ParseInt: parsing {quoted(text)}: invalid syntax")
-    if len(text) > 4000 or not -LARGEST - 1 <= int(text) <= LARGEST:
+    if len(text) > 4000 or not _is_int64(int(text)):
         raise Unreadable(f"strconv.ParseInt: parsing {quoted(text)}: value out of range")
     return int(text)
+
+
+def _is_int64(number: int) -> bool:
+    return -(2**63) <= number < 2**63
 
 
 # --- queries --------------------------------------------------------------------------------------
@@ -96,41 +88,27 @@ def query_value(query: str, name: str) -> str | None:
 # --- base64 ---------------------------------------------------------------------------------------
 
 
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/\r\n]*")
+_PADDING: Final = re.compile(rb"=?[\r\n]*")
+
+
 def base64_prefix(text: bytes) -> tuple[bytes, int | None]:
     """Return the bytes that base64.StdEncoding reads, and the position of its error or None."""
-    quantum = bytearray()
-    whole = bytearray()
-    for place, byte in enumerate(text):
-        if byte in ALPHABET:
-            quantum.append(byte)
-            if len(quantum) % 4 == 0:
-                whole += quantum
-                quantum.clear()
-        elif byte not in NEWLINES:
-            tail, wrong_at = _padding(text, place, bytes(quantum))
-            return binascii.a2b_base64(bytes(whole)) + tail, wrong_at
-    return binascii.a2b_base64(bytes(whole)), len(text) - len(quantum) if quantum else None
-
-
-def _padding(text: bytes, place: int, quantum: bytes) -> tuple[bytes, int | None]:
-    """Read the padding at ``place``; return the last bytes and the position of an error."""
-    if text[place : place + 1] != b"=" or len(quantum) < 2:
-        return b"", place
-    after = _past_newlines(text, place + 1)
-    if len(quantum) == 2:
-        if after == len(text):
-            return b"", after
+    place = _end(_BASE64, text, 0)
+    symbols = text[:place].translate(None, b"\r\n")
+    rest = len(symbols) % 4
+    value = binascii.a2b_base64(symbols[: len(symbols) - rest])
+    if place == len(text):
+        return value, place - rest if rest else None
+    if text[place : place + 1] != b"=" or rest < 2:
+        return value, place
+    after = _end(_PADDING, text, place)
+    if rest == 2:
         if text[after : after + 1] != b"=":
-            return b"", after - 1
-        after = _past_newlines(text, after + 1)
-    tail = binascii.a2b_base64(quantum + b"=" * (4 - len(quantum)))
-    return tail, after if after < len(text) else None
-
-
-def _past_newlines(text: bytes, place: int) -> int:
-    while place < len(text) and text[place] in NEWLINES:
-        place += 1
-    return place
+            return value, after if after == len(text) else after - 1
+        after = _end(_PADDING, text, after)
+    value += binascii.a2b_base64(symbols[-rest:] + b"=" * (4 - rest))
+    return value, after if after < len(text) else None
 
 
 def base64_bytes(text: bytes) -> bytes:
@@ -158,7 +136,13 @@ class Object:
     pairs: list[tuple[str, Any]]
 
 
-_WORDS: Final = {str: "string", bool: "bool", Number: "number", Object: "object", list: "array"}
+_TYPE_NAMES: Final = {
+    str: "string",
+    bool: "bool",
+    Number: "number",
+    Object: "object",
+    list: "array",
+}
 
 _CONTEXTS: Final = (
     ("Expecting property name", "looking for beginning of object key string"),
@@ -211,7 +195,7 @@ def _syntax_error(text: str, error: json.JSONDecodeError) -> str:
     place = error.pos
     if error.msg.startswith(_BETWEEN_TOKENS):
         place += error.msg.startswith("Illegal trailing comma")
-        place = _past(_SPACE, text, place)
+        place = _end(_SPACE, text, place)
         unfinished = _unfinished(text, place, error)
         if unfinished is not None:
             return _invalid(text, *unfinished)
@@ -220,16 +204,20 @@ def _syntax_error(text: str, error: json.JSONDecodeError) -> str:
     elif error.msg.startswith("Invalid \\"):
         place = text.index("\\", place - 1) + 1
         if text.startswith("u", place):
-            place = _past(_HEX, text, place + 1)
+            place = _end(_HEX, text, place + 1)
     return _invalid(text, place, _context(text, error))
 
 
 def _invalid(text: str, place: int, context: str) -> str:
-    return f"invalid character {_quoted_byte(text[place : place + 1] or ' ')} {context}"
+    """Return Go's text with the first byte of a character in single quotes."""
+    byte = chr((text[place : place + 1] or " ").encode("utf-8", "surrogateescape")[0])
+    quoted_byte = "'\"'" if byte == '"' else f"'{_escaped(byte, chr(39))}'"
+    return f"invalid character {quoted_byte} {context}"
 
 
-def _past(what: re.Pattern[str], text: str, place: int) -> int:
-    match = what.match(text, place)
+def _end(pattern: re.Pattern[AnyStr], text: AnyStr, place: int) -> int:
+    """Return where a match that begins at ``place`` ends."""
+    match = pattern.match(text, place)
     return match.end() if match else place
 
 
@@ -252,24 +240,15 @@ def _context(text: str, error: json.JSONDecodeError) -> str:
     for prefix, context in _CONTEXTS:
         if error.msg.startswith(prefix):
             return context
-    return "after object key:value pair" if _in_object(text, error.pos) else "after array element"
-
-
-def _in_object(text: str, end: int) -> bool:
-    """Return True if the innermost bracket open before ``end`` is an object's."""
-    outside_strings = re.sub(r'"(?:[^"\\]|\\.)*"', "", text[:end])
+    # The innermost bracket that is open there is an object's or an array's.
     depth = 0
-    for character in reversed(outside_strings):
+    for character in reversed(re.sub(r'"(?:[^"\\]|\\.)*"', "", text[: error.pos])):
         depth += (character in "]}") - (character in "[{")
+        if depth < 0 and character == "{":
+            return "after object key:value pair"
         if depth < 0:
-            return character == "{"
-    return False
-
-
-def _quoted_byte(character: str) -> str:
-    """Return the first byte of a character in single quotes, as encoding/json does."""
-    byte = chr(character.encode("utf-8", "surrogateescape")[0])
-    return "'\"'" if byte == '"' else f"'{_escaped(byte, chr(39))}'"
+            break
+    return "after array element"
 
 
 def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, Any]:
@@ -284,68 +263,44 @@ def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, 
         return {}
     if not isinstance(value, Object):
         raise Unreadable(
-            f"json: cannot unmarshal {_WORDS[type(value)]} into Go value of type {name}"
+            f"json: cannot unmarshal {_TYPE_NAMES[type(value)]} into Go value of type {name}"
         )
     by_folded_name = {field.casefold(): field for field in fields}
     values: dict[str, Any] = {}
-    wrong: list[Unreadable] = []
+    first_error: Unreadable | None = None
     for key, item in value.pairs:
         field = by_folded_name.get(key.casefold())
         if field is not None and item is not None:
             try:
-                values[field] = _read_field(
-                    item, f"{name.rpartition('.')[2]}.{field}", fields[field]
-                )
+                values[field] = _read_field(item, fields[field])
+            except _WrongType as word:
+                place = f"Go struct field {name.rpartition('.')[2]}.{field} of type {fields[field]}"
+                error = Unreadable(f"json: cannot unmarshal {word} into {place}")
+                first_error = first_error or error
             except Unreadable as error:
-                wrong.append(error)
-    if wrong:
-        raise wrong[0]
+                first_error = first_error or error
+    if first_error is not None:
+        raise first_error
     return values
-
-
-def _read_field(value: Any, field: str, type_name: str) -> Any:
-    try:
-        return _READERS[type_name](value)
-    except _WrongType as word:
-        raise Unreadable(
-            f"json: cannot unmarshal {word} into Go struct field {field} of type {type_name}"
-        ) from None
 
 
 class _WrongType(Exception):
     """A value that does not fit its field; the message is Go's name of the value."""
 
 
-def _string(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _WrongType(_WORDS[type(value)])
-    return _SURROGATES.sub("\ufffd", value)
-
-
-def _int(value: Any) -> int:
-    if not isinstance(value, Number):
-        raise _WrongType(_WORDS[type(value)])
-    if not _WHOLE_NUMBER.fullmatch(value.text) or not -LARGEST - 1 <= int(value.text) <= LARGEST:
-        raise _WrongType(f"number {value.text}")
-    return int(value.text)
-
-
-def _bytes(value: Any) -> bytes:
-    """Read base64 in a string; of arrays of numbers, which Go reads too, only []."""
-    if value == []:
-        return b""
-    return base64_bytes(_string(value).encode())
-
-
-def _struct(value: Any) -> Object:
-    if not isinstance(value, Object):
-        raise _WrongType(_WORDS[type(value)])
-    return value
-
-
-_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "string": _string,
-    "int": _int,
-    "[]uint8": _bytes,
-    "meta.AgentInfo": _struct,
-}
+def _read_field(value: Any, go_type: str) -> Any:
+    """Return a field's value. Raises _WrongType; Unreadable for a text that is no base64."""
+    match go_type, value:
+        case "string", str():
+            return _SURROGATES.sub("\ufffd", value)
+        case "int", Number(text) if _WHOLE_NUMBER.fullmatch(text) and _is_int64(int(text)):
+            return int(text)
+        case "int", Number(text):
+            raise _WrongType(f"number {text}")
+        case "[]uint8", str():
+            return base64_bytes(_SURROGATES.sub("\ufffd", value).encode())
+        case "[]uint8", []:  # Go also reads arrays of numbers
+            return b""
+        case "meta.AgentInfo", Object():
+            return value
+    raise _WrongType(_TYPE_NAMES[type(value)])

@@ -11,18 +11,16 @@ recorded errors of tests/data/obshell/lone.json.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal
 
 from oceanmock.errors import CallerError
-from oceanmock.obshell.gojson import Unreadable, parse_int, quoted
+from oceanmock.obshell.gojson import INTEGER, Unreadable, parse_int, quoted
 
 IdKind = Literal["cluster", "local", "obproxy"]
 
 PORT_DIGITS: Final = 5
-_INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _DIGITS: Final = {4: 10, 6: 39}
 _PREFIXES: Final[dict[tuple[IdKind, int], str]] = {
     ("local", 4): "2",
@@ -30,7 +28,7 @@ _PREFIXES: Final[dict[tuple[IdKind, int], str]] = {
     ("obproxy", 4): "4",
     ("obproxy", 6): "5",
 }
-_KINDS: Final = {prefix: kind for kind, prefix in _PREFIXES.items()}
+_KIND_BY_PREFIX: Final = {prefix: kind for kind, prefix in _PREFIXES.items()}
 
 
 class InvalidGenericId(CallerError):
@@ -71,15 +69,15 @@ def parse_generic_id(text: str) -> GenericId:
         if len(text) == 1:
             raise InvalidGenericId(text)
         return GenericId("cluster", _number(text, text[1:]))
-    if text[:1] not in _KINDS:
+    if text[:1] not in _KIND_BY_PREFIX:
         raise InvalidGenericId(text, "invalid generic id")
-    kind, version = _KINDS[text[0]]
+    kind, version = _KIND_BY_PREFIX[text[0]]
     port_at = 1 + _DIGITS[version]
     number_at = port_at + PORT_DIGITS
     if len(text) <= number_at:
         raise InvalidGenericId(text)
     ip = _address(text, text[1:port_at], version)
-    if not _INTEGER.fullmatch(text[port_at:number_at]):
+    if not INTEGER.fullmatch(text[port_at:number_at]):
         port = quoted(text[port_at:number_at])
         old = f"parse port failed: strconv.Atoi: parsing {port}: invalid syntax"
         raise InvalidGenericId(text, "parse port failed", old_message=old)
@@ -88,7 +86,7 @@ def parse_generic_id(text: str) -> GenericId:
 
 def _address(text: str, digits: str, version: int) -> IPv4Address | IPv6Address:
     """Return an address of exactly 4 or 16 bytes: Go drops leading zero bytes, then refuses."""
-    if not _INTEGER.fullmatch(digits):
+    if not INTEGER.fullmatch(digits):
         old = f"convert id '{text}' to bigInt failed"
         raise InvalidGenericId(text, "convert id to bigInt failed", old_message=old)
     value = abs(int(digits))
