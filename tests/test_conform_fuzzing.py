@@ -18,7 +18,7 @@ from fuzzing_world import OWN_ADDRESS, World, fuzzed
 from oceanmock.checks import Phase
 from oceanmock.conformance.fuzzing import MALFORMED, RULES_OF_SCHEMATHESIS
 from oceanmock.conformance.model import Api
-from oceanmock.obshell.ids import InvalidGenericId, parse_generic_id
+from oceanmock.obshell.api import InvalidGenericId, parse_generic_id
 
 pytestmark = pytest.mark.slow
 

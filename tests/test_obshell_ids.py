@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oceanmock.obshell.ids import GenericId, InvalidGenericId, local_id, parse_generic_id
+from oceanmock.obshell.api import GenericId, InvalidGenericId, local_id, parse_generic_id
 
 LONE = Path(__file__).parent / "data" / "obshell" / "lone.json"
 

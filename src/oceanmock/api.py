@@ -100,12 +100,11 @@ class Api:
 
     def kind(self, name: str) -> Kind:
         """Return a kind by its name. Raises KeyError."""
-        return next((kind for kind in self.kinds if kind.name == name), None) or _no(name)
+        return {kind.name: kind for kind in self.kinds}[name]
 
     def route(self, operation_id: str) -> Route:
         """Return a route by its operationId. Raises KeyError."""
-        result = next((route for route in self.routes if route.id == operation_id), None)
-        return result or _no(operation_id)
+        return {route.id: route for route in self.routes}[operation_id]
 
     def ids_of(self, operation_id: str) -> Mapping[str, str]:
         """Return the path parameter of each kind that an operation's path has; empty for none."""
@@ -171,15 +170,6 @@ class Api:
         """Return the API as the target of a conformance run."""
         result: Conformance = self.module("conformance").CONFORMANCE
         return result
-
-    @property
-    def client(self) -> Any:
-        """Return the test handles."""
-        return self.module("client")
-
-
-def _no(name: str) -> Any:
-    raise KeyError(name)
 
 
 # --- one API over HTTP ----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from oceanmock.conformance.model import Api, MissingResponse, spec_for
-from oceanmock.obshell.versions import SINCE
+from oceanmock.obshell.api import SINCE
 from oceanmock.openapi import Operation, operations_of
 
 Kind = Literal["agent", "cluster"]

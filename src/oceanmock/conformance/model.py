@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from oceanmock.checks import CheckResult, Contract, Exchange, Phase, RuleCount
-from oceanmock.obshell.versions import contract_version, spec_of
+from oceanmock.obshell.api import contract_version, spec_of
 from oceanmock.openapi import Spec, load_spec, spec_path
 
 if TYPE_CHECKING:

@@ -1,14 +1,25 @@
 """obshell's words: its kinds, states, operators, routes and keys.
 
 States and operators are those of github.com/oceanbase/obshell at 61ee147
-(agent/engine/task/task.go); paths are the contract's.
+(agent/engine/task/task.go); paths are the contract's. Below them are its generic ids and versions.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from oceanmock.api import Api, Kind, Route
+from oceanmock.errors import CallerError
+from oceanmock.obshell.gojson import INTEGER, Unreadable, parse_int, quoted
+
+if TYPE_CHECKING:
+    from oceanmock.openapi import Spec
 
 State = Literal["PENDING", "READY", "RUNNING", "FAILED", "SUCCEED"]
 Operator = Literal["RUN", "RETRY", "ROLLBACK", "CANCEL", "PASS"]
@@ -86,8 +97,7 @@ INFO_PATH: Final = f"{PREFIX}/info"
 STATUS_PATH: Final = f"{PREFIX}/status"
 DAG_PATH: Final = f"{TASK_PREFIX}/dag/{{id}}"
 
-_TERMINAL: Final = frozenset({"SUCCEED", "FAILED"})
-_LISTS: Final = {
+_LIST_PATHS: Final = {
     "getAllClusterDags": "dags/ob",
     "getAllAgentDags": "dags/agent",
     "getObLastMaintenanceDag": "dag/maintain/ob",
@@ -101,8 +111,28 @@ _LISTS: Final = {
 
 
 def _of(kind: str, id: OperationId, path: str = "", *, changes: str = "", shows: str = "") -> Route:
-    return Route(
-        id, f"{TASK_PREFIX}/{kind}/{{id}}{path}", {kind: "id"}, changes=changes, shows=shows
+    path = f"{TASK_PREFIX}/{kind}/{{id}}{path}"
+    return Route(id, path, {kind: "id"}, changes=changes, shows=shows)
+
+
+def _kind(
+    name: str,
+    detail: OperationId,
+    *,
+    parts_key: str = "",
+    parent: str = "",
+    operations: tuple[str, ...] = (),
+) -> Kind:
+    return Kind(
+        name=name,
+        title=name.replace("_", " "),
+        states=get_args(State),
+        terminal_states=frozenset({"SUCCEED", "FAILED"}),
+        shown_operations=get_args(Operator),
+        operations=operations,
+        detail=detail,
+        parts_key=parts_key,
+        parent=parent,
     )
 
 
@@ -112,41 +142,14 @@ API: Final = Api(
     package="oceanmock.obshell",
     prefix=PREFIX,
     kinds=(
-        Kind(
-            name="dag",
-            title="dag",
-            states=get_args(State),
-            terminal_states=_TERMINAL,
-            shown_operations=get_args(Operator),
-            operations=get_args(ClientOperator),
-            detail="getDagDetail",
-            parts_key="nodes",
-        ),
-        Kind(
-            name="node",
-            title="node",
-            states=get_args(State),
-            terminal_states=_TERMINAL,
-            shown_operations=get_args(Operator),
-            operations=("PASS",),
-            detail="getNodeDetail",
-            parts_key="sub_tasks",
-            parent="dag",
-        ),
-        Kind(
-            name="sub_task",
-            title="sub task",
-            states=get_args(State),
-            terminal_states=_TERMINAL,
-            shown_operations=get_args(Operator),
-            detail="getSubTaskDetail",
-            parent="node",
-        ),
+        _kind("dag", "getDagDetail", parts_key="nodes", operations=get_args(ClientOperator)),
+        _kind("node", "getNodeDetail", parts_key="sub_tasks", parent="dag", operations=("PASS",)),
+        _kind("sub_task", "getSubTaskDetail", parent="node"),
     ),
     routes=(
         *(
             Route(id, f"{TASK_PREFIX}/{path}", lists="dag", shows="dag")
-            for id, path in _LISTS.items()
+            for id, path in _LIST_PATHS.items()
         ),
         _of("dag", "getDagDetail", shows="dag"),
         _of("dag", "dagHandler", changes="dag"),
@@ -167,3 +170,171 @@ API: Final = Api(
     end_key="end_time",
     version="4.5.0.0",
 )
+
+
+# --- generic ids ----------------------------------------------------------------------------------
+
+# A generic id is one text for a number, its store and its agent. The first character says which:
+# 1 + number, an object in OceanBase; 2 (IPv4) or 3 (IPv6) + address + port + number, one in an
+# agent's own database; 4 and 5 the same of an obproxy dag. An IPv4 address is ten decimal digits,
+# an IPv6 address thirty-nine, a port five. Dags, nodes and sub tasks are numbered separately: one
+# text is a dag on one route and a node on another. Facts: ob/agent/engine/task/task_dto.go:280-382,
+# and the recorded errors of tests/data/obshell/lone.json.
+
+IdKind = Literal["cluster", "local", "obproxy"]
+
+PORT_DIGITS: Final = 5
+_DIGITS: Final = {4: 10, 6: 39}
+_PREFIXES: Final[dict[tuple[IdKind, int], str]] = {
+    ("local", 4): "2",
+    ("local", 6): "3",
+    ("obproxy", 4): "4",
+    ("obproxy", 6): "5",
+}
+_KIND_BY_PREFIX: Final = {prefix: kind for kind, prefix in _PREFIXES.items()}
+
+
+class InvalidGenericId(CallerError):
+    """A text that is no generic id, with the server's message.
+
+    ``old_message`` is that of before 4.3.1 (agent/engine/task/task_dto.go at 424f28a).
+    """
+
+    def __init__(self, text: str, why: str = "", *, old_message: str = "") -> None:
+        super().__init__(f"Invalid ID: {text}: {why}" if why else f"Invalid ID: {text}")
+        self.old_message: Final = old_message or f"invalid id: {text}"
+
+
+@dataclass(frozen=True, slots=True)
+class GenericId:
+    """A parsed generic id; ``ip`` and ``port`` are the agent's, absent for a cluster object."""
+
+    kind: IdKind
+    number: int
+    ip: IPv4Address | IPv6Address | None = None
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.ip is None:
+            return f"1{self.number}"
+        prefix = _PREFIXES[self.kind, self.ip.version]
+        return f"{prefix}{int(self.ip):0{_DIGITS[self.ip.version]}}{self.port:05}{self.number}"
+
+
+def local_id(number: int, *, ip: str, port: int, kind: IdKind = "local") -> str:
+    """Return the generic id of an object of the agent at ``ip`` and ``port``."""
+    return str(GenericId(kind, number, ip_address(ip), port))
+
+
+def parse_generic_id(text: str) -> GenericId:
+    """Parse a generic id. Raises InvalidGenericId, in the server's order of checks."""
+    if text[:1] == "1":
+        if len(text) == 1:
+            raise InvalidGenericId(text)
+        return GenericId("cluster", _number(text, text[1:]))
+    if text[:1] not in _KIND_BY_PREFIX:
+        raise InvalidGenericId(text, "invalid generic id")
+    kind, version = _KIND_BY_PREFIX[text[0]]
+    port_at = 1 + _DIGITS[version]
+    number_at = port_at + PORT_DIGITS
+    if len(text) <= number_at:
+        raise InvalidGenericId(text)
+    ip = _address(text, text[1:port_at], version)
+    if not INTEGER.fullmatch(text[port_at:number_at]):
+        port = quoted(text[port_at:number_at])
+        old = f"parse port failed: strconv.Atoi: parsing {port}: invalid syntax"
+        raise InvalidGenericId(text, "parse port failed", old_message=old)
+    return GenericId(kind, _number(text, text[number_at:]), ip, int(text[port_at:number_at]))
+
+
+def _address(text: str, digits: str, version: int) -> IPv4Address | IPv6Address:
+    """Return an address of exactly 4 or 16 bytes: Go drops leading zero bytes, then refuses."""
+    if not INTEGER.fullmatch(digits):
+        old = f"convert id '{text}' to bigInt failed"
+        raise InvalidGenericId(text, "convert id to bigInt failed", old_message=old)
+    value = abs(int(digits))
+    if (value.bit_length() + 7) // 8 != (4 if version == 4 else 16):
+        old = f"convert id '{text}' to ip failed"
+        raise InvalidGenericId(text, "convert id to ip failed", old_message=old)
+    return IPv4Address(value) if version == 4 else IPv6Address(value)
+
+
+def _number(text: str, digits: str) -> int:
+    """Return the number at the end, as Go's strconv.ParseInt reads it."""
+    try:
+        return parse_int(digits)
+    except Unreadable as why:
+        old = f"parse id failed: {why}"
+        raise InvalidGenericId(text, str(why), old_message=old) from None
+
+
+# --- versions -------------------------------------------------------------------------------------
+
+# openapi/obshell.yaml is the contract of 4.5.0.0; what older versions lack is read in the code of
+# their tags (agent/api/task_handler.go, agent/errors/errorcode.go), and named there as
+# ``x-versions``. None of them was run.
+
+Version = tuple[int, ...]
+
+SINCE: Final[Mapping[str, Version]] = {
+    "getAllClusterDags": (4, 3, 0),
+    "getAllAgentDags": (4, 3, 0),
+    "getAgentMainDags": (4, 3, 0),
+    "getFullSubTaskLogs": (4, 3, 0),
+    "nodeHandler": (4, 3, 1),
+}
+"""Operations that older versions do not have."""
+SUPPORTED_AUTH_SINCE: Final[Version] = (4, 2, 5)
+ERR_CODES_SINCE: Final[Version] = (4, 3, 1)
+
+NEW_KEYS: Final = ("errCode", "maintenance_type", "maintenance_key", "supportedAuth")
+"""Keys that 4.2.3 does not have, of errors, dags and /api/v1/info."""
+CONTRACT_VERSIONS: Final[tuple[Version, ...]] = ((4, 2, 3), (4, 2, 5), (4, 3, 0), (4, 3, 1))
+"""The versions in which the contract changed; the last one is current."""
+
+
+@lru_cache(maxsize=64)
+def contract_version(version: str) -> Version:
+    """Return the one of CONTRACT_VERSIONS for a version such as ``4.3.0.1`` or ``4.5.0.0-42026``.
+
+    An older version gets the first, and a text without a version the last.
+    """
+    numbers = tuple(map(int, re.findall(r"[0-9]{1,9}", version.partition("-")[0])))
+    if not numbers:
+        return CONTRACT_VERSIONS[-1]
+    return max((e for e in CONTRACT_VERSIONS if e <= numbers), default=CONTRACT_VERSIONS[0])
+
+
+def has_operation(version: Version, operation: str | None) -> bool:
+    """Return True if a version has an operation."""
+    return SINCE.get(operation or "", ()) <= version
+
+
+@lru_cache(maxsize=len(CONTRACT_VERSIONS))
+def spec_of(version: Version) -> Spec:
+    """Return the contract of a version: an older one has fewer routes and keys."""
+    from oceanmock.openapi import operations_of  # noqa: PLC0415 (slow)
+
+    spec = API.spec
+    if version >= ERR_CODES_SINCE:
+        return spec
+    old = copy.deepcopy(dict(spec))
+    for item in old["paths"].values():
+        for method in ("get", "post"):
+            if not has_operation(version, item.get(method, {}).get("operationId")):
+                del item[method]
+    old["paths"] = {
+        path: item for path, item in old["paths"].items() if {"get", "post"} & set(item)
+    }
+    for operation in operations_of(old):
+        item = old["paths"][operation.path][operation.method.lower()]
+        for response in item["responses"].values():
+            links = response.get("links", {})
+            for name in [
+                name for name in links if not has_operation(version, links[name]["operationId"])
+            ]:
+                del links[name]
+    for schema in old["components"]["schemas"].values():
+        if "required" in schema:
+            schema["required"] = [key for key in schema["required"] if key not in NEW_KEYS]
+    return old

@@ -17,10 +17,10 @@ import orjson
 
 from oceanmock.checks import UNDECIDED, Action, Conformance, Probe
 from oceanmock.obshell.api import DAG_PATH, INFO_PATH, TASK_PREFIX
-from oceanmock.obshell.ids import GenericId, InvalidGenericId, local_id, parse_generic_id
+from oceanmock.obshell.api import GenericId, InvalidGenericId, local_id, parse_generic_id
 from oceanmock.obshell.parse import Dag, read_dag
 from oceanmock.obshell.scenario import Scenario
-from oceanmock.obshell.versions import ERR_CODES_SINCE, contract_version
+from oceanmock.obshell.api import ERR_CODES_SINCE, contract_version
 
 CLUSTER_AGENT: Final = "CLUSTER AGENT"
 NUMBER_OF_NOTHING: Final = 99_999_999

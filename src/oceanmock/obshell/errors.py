@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from oceanmock.api import ApiError, Response
 from oceanmock.errors import CallerError, NoSuchTask
-from oceanmock.obshell.ids import InvalidGenericId
+from oceanmock.obshell.api import InvalidGenericId
 from oceanmock.openapi import Spec, operations_of
 
 if TYPE_CHECKING:

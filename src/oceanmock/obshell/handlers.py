@@ -31,8 +31,8 @@ from oceanmock.errors import (
     UnderMaintenance,
     WrongIdentity,
 )
-from oceanmock.obshell import bodies, errors, versions, world
-from oceanmock.obshell.api import API, STATUS_PATH
+from oceanmock.obshell import api, bodies, errors, world
+from oceanmock.obshell.api import API, ERR_CODES_SINCE, STATUS_PATH, Version, parse_generic_id
 from oceanmock.obshell.auth import AgentSecurity, OpenedHeader, access_error, find_header
 from oceanmock.obshell.bodies import (
     dags_of,
@@ -48,8 +48,6 @@ from oceanmock.obshell.bodies import (
 from oceanmock.obshell.crypto import ServerKey, make_key, open_body, open_header
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, panic
 from oceanmock.obshell.scenario import TenantLock
-from oceanmock.obshell.ids import parse_generic_id
-from oceanmock.obshell.versions import ERR_CODES_SINCE, Version
 from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of
 from oceanmock.openapi import Spec
 from oceanmock.text import format_instant
@@ -71,11 +69,11 @@ class ServiceFactory:
 
     def variant_of(self, sandbox: Sandbox) -> Version:
         """Return the contract's version that a sandbox's switches select."""
-        return versions.contract_version(sandbox.world(Dags).switches.obshell_version)
+        return api.contract_version(sandbox.world(Dags).switches.obshell_version)
 
     def service(self, variant: Version) -> Service:
         """Return the service of a version."""
-        spec = versions.spec_of(variant)
+        spec = api.spec_of(variant)
         handlers = Handlers(variant, spec, wall=self._wall, key=self._key)
         by_id: dict[str, Handler] = {
             "getDagDetail": handlers.get_dag,
@@ -104,7 +102,7 @@ class ServiceFactory:
             prefix=API.prefix,
             spec=spec,
             handlers={
-                id: handler for id, handler in by_id.items() if versions.has_operation(variant, id)
+                id: handler for id, handler in by_id.items() if api.has_operation(variant, id)
             },
             render_error=handlers.render_error,
             security={"apiKey": handlers.verify},
@@ -373,7 +371,7 @@ class Handlers:
             "isObproxyAgent": False,
             "security": agent.agent_password is not None,
         }
-        if self.version >= versions.SUPPORTED_AUTH_SINCE:
+        if self.version >= api.SUPPORTED_AUTH_SINCE:
             info["supportedAuth"] = ["v2"]
         return self._succeed(request, info)
 

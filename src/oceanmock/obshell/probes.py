@@ -18,7 +18,7 @@ from oceanmock.observations import ItemTree, ProbeTarget
 from oceanmock.obshell.api import API, PREFIX, TASK_PREFIX
 from oceanmock.obshell.auth import Sealed
 from oceanmock.obshell.conformance import CLUSTER_AGENT
-from oceanmock.obshell.ids import IdKind, local_id
+from oceanmock.obshell.api import IdKind, local_id
 
 Statuses = frozenset[int]
 

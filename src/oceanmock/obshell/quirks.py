@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from oceanmock.checks import CheckResult, Rule, Subject, check
-from oceanmock.obshell.versions import ERR_CODES_SINCE, contract_version
+from oceanmock.obshell.api import ERR_CODES_SINCE, contract_version
 
 GO_FALSE: Final = frozenset({"", "0", "f", "F", "false", "False", "FALSE"})
 GO_BOOLEANS: Final = GO_FALSE | {"1", "t", "T", "true", "True", "TRUE"}
