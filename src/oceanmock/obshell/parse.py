@@ -13,7 +13,7 @@ from typing import Any, Final
 from oceanmock.checks import numbered
 from oceanmock.observations import Observation, id_text, text_at
 
-_NUMBERS: Final = {"dag": "dag_id", "node": "node_id", "sub_task": "task_id"}
+_NUMBER_KEYS: Final = {"dag": "dag_id", "node": "node_id", "sub_task": "task_id"}
 """The member that distinguishes each kind from the others."""
 _PARTS: Final = {"dag": ("nodes", "node"), "node": ("sub_tasks", "sub_task")}
 """The member with the parts of a kind, and their kind."""
@@ -29,7 +29,7 @@ def observations(operation: str, body: Any) -> Iterator[Observation]:
     for path, item in (
         numbered(rows, "$.data.contents") if isinstance(rows, list) else [("$.data", data)]
     ):
-        kind = next((kind for kind, number in _NUMBERS.items() if number in item), None)
+        kind = next((kind for kind, number in _NUMBER_KEYS.items() if number in item), None)
         if kind is not None:
             root = id_text(item.get("id")) if kind == "dag" else ""
             yield from _observation(kind, item, path, parent="", root=root)
@@ -62,22 +62,14 @@ def requested_operation(operation: str, body: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class SubTask:
-    """A sub task of a response."""
-
-    state: str
-    operator: str
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A node of a response."""
+class NodeSnapshot:
+    """A node of a response; ``sub_tasks`` are their states and operators."""
 
     id: str
     name: str
     state: str
     operator: str
-    sub_tasks: tuple[SubTask, ...]
+    sub_tasks: tuple[tuple[str, str], ...]
 
     @property
     def words(self) -> str:
@@ -86,7 +78,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Dag:
+class DagSnapshot:
     """A dag of a response. ``stage`` counts from 1."""
 
     number: int
@@ -94,7 +86,7 @@ class Dag:
     state: str
     operator: str
     stage: int
-    nodes: tuple[Node, ...]
+    nodes: tuple[NodeSnapshot, ...]
 
     @property
     def words(self) -> str:
@@ -105,33 +97,29 @@ class Dag:
     @property
     def at_rest(self) -> bool:
         """Return whether it has ended and no sub task runs."""
-        is_running = any(
-            entry.state == "RUNNING" for node in self.nodes for entry in node.sub_tasks
-        )
-        return self.state in ("FAILED", "SUCCEED") and not is_running
+        states = {state for node in self.nodes for state, _ in node.sub_tasks}
+        return self.state in ("FAILED", "SUCCEED") and "RUNNING" not in states
 
 
-def read_dag(data: Any) -> Dag:
+def read_dag(data: Any) -> DagSnapshot:
     """Return the dag in a response's data. Raises one of UNREADABLE."""
     if not 1 <= int(data["stage"]) <= len(data["nodes"]):
         raise ValueError("the dag has no node at its stage")
-    return Dag(
+    nodes = (
+        NodeSnapshot(
+            id=str(node["id"]),
+            name=str(node["name"]),
+            state=str(node["state"]),
+            operator=str(node["operator"]),
+            sub_tasks=tuple((str(it["state"]), str(it["operator"])) for it in node["sub_tasks"]),
+        )
+        for node in data["nodes"]
+    )
+    return DagSnapshot(
         number=int(data["dag_id"]),
         name=str(data["name"]),
         state=str(data["state"]),
         operator=str(data["operator"]),
         stage=int(data["stage"]),
-        nodes=tuple(map(_node, data["nodes"])),
-    )
-
-
-def _node(data: Any) -> Node:
-    return Node(
-        id=str(data["id"]),
-        name=str(data["name"]),
-        state=str(data["state"]),
-        operator=str(data["operator"]),
-        sub_tasks=tuple(
-            SubTask(str(item["state"]), str(item["operator"])) for item in data["sub_tasks"]
-        ),
+        nodes=tuple(nodes),
     )

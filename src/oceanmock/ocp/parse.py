@@ -69,7 +69,7 @@ def requested_operation(operation: str, body: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Subtask:
+class SubtaskSnapshot:
     """A subtask of a response."""
 
     id: int
@@ -85,21 +85,20 @@ class Subtask:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class TaskSnapshot:
     """A task of a response, its subtasks by their ids."""
 
     id: int
     status: str
     operation: str
     prohibits_rollback: bool
-    subtasks: tuple[Subtask, ...]
+    subtasks: tuple[SubtaskSnapshot, ...]
 
     @property
     def words(self) -> str:
         """Return its status and operation, and those of its subtasks."""
-        return (
-            f"{self.status}/{self.operation} [{', '.join(entry.words for entry in self.subtasks)}]"
-        )
+        subtasks = ", ".join(entry.words for entry in self.subtasks)
+        return f"{self.status}/{self.operation} [{subtasks}]"
 
     @property
     def at_rest(self) -> bool:
@@ -108,28 +107,22 @@ class Task:
         return self.status != "RUNNING" and not is_running
 
 
-def read_task(data: Any) -> Task:
+def read_task(data: Any) -> TaskSnapshot:
     """Return the task in a response's data. Raises one of UNREADABLE."""
     subtasks = (
-        Subtask(
+        SubtaskSnapshot(
             id=int(item["id"]),
             name=str(item["name"]),
             status=str(item["status"]),
             operation=str(item["operation"]),
-            finish_time=_time(item.get("finishTime")),
+            finish_time=instant(item.get("finishTime")) or item.get("finishTime"),
         )
         for item in data["subtasks"]
     )
-    return Task(
+    return TaskSnapshot(
         id=int(data["id"]),
         status=str(data["status"]),
         operation=str(data["operation"]),
         prohibits_rollback=bool(data.get("prohibitRollback")),
         subtasks=tuple(sorted(subtasks, key=lambda subtask: subtask.id)),
     )
-
-
-def _time(value: Any) -> int | str | None:
-    """Return an instant, however it is written; any other value as it is."""
-    at = instant(value)
-    return value if at is None else at
