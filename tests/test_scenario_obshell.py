@@ -19,9 +19,8 @@ from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.library import read_scenario, scenario_schema
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
-from oceanmock.obshell import states as obshell_states
 from oceanmock.obshell.api import QUIRK_NAMES
-from oceanmock.obshell.states import Attempt, Rules, SubTaskScript
+from oceanmock.obshell.states import Rules, RunScript, SubTaskScript
 from oceanmock.scenario.diagnostics import ScenarioError
 
 ROOT = Path(__file__).parents[1]
@@ -213,7 +212,7 @@ def test_a_plan_has_the_runs_the_flags_and_the_lock_of_the_file() -> None:
     assert plan.nodes[0].can == {"retry", "pass"}
     assert plan.nodes[0].timeout == 5 * SECOND
     assert plan.nodes[0].sub_tasks == (
-        SubTaskScript((Attempt(2 * SECOND),), rollbacks=(Attempt(MILLISECOND),)),
+        SubTaskScript((RunScript(2 * SECOND),), rollbacks=(RunScript(MILLISECOND),)),
     )
 
 
@@ -253,8 +252,8 @@ def test_why_a_run_failed_is_said_when_it_has_ended() -> None:
         shown = machine.view_at(life, at)
         return machine.task_logs_at(shown.nodes[0].sub_tasks[0], at)
 
-    assert said(5 * obshell_states.SECOND) == ("one",)
-    assert said(9 * obshell_states.SECOND) == (
+    assert said(5 * SECOND) == ("one",)
+    assert said(9 * SECOND) == (
         "one",
         "ERROR: [Common.Unexpected]: Unexpected error: exit status 1",
     )

@@ -14,9 +14,8 @@ from typing import Any, Final, Literal, TypeVar
 import orjson
 
 from oceanmock.api import Json, Request
-from oceanmock.obshell.api import GenericId, parse_generic_id
+from oceanmock.obshell.api import GenericId, QuirkName, parse_generic_id
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, panic
-from oceanmock.obshell.api import QuirkName
 from oceanmock.obshell.gojson import Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.machine import lines_of, task_logs_at
 from oceanmock.obshell.states import DagState, NodeState, SubTaskState

@@ -16,11 +16,19 @@ from urllib.parse import unquote
 import orjson
 
 from oceanmock.checks import UNDECIDED, Action, Conformance, Probe
-from oceanmock.obshell.api import DAG_PATH, INFO_PATH, TASK_PREFIX
-from oceanmock.obshell.api import GenericId, InvalidGenericId, local_id, parse_generic_id
-from oceanmock.obshell.parse import Dag, read_dag
+from oceanmock.obshell.api import (
+    DAG_PATH,
+    ERR_CODES_SINCE,
+    INFO_PATH,
+    TASK_PREFIX,
+    GenericId,
+    InvalidGenericId,
+    contract_version,
+    local_id,
+    parse_generic_id,
+)
+from oceanmock.obshell.parse import DagSnapshot, read_dag
 from oceanmock.obshell.scenario import Scenario
-from oceanmock.obshell.api import ERR_CODES_SINCE, contract_version
 
 CLUSTER_AGENT: Final = "CLUSTER AGENT"
 NUMBER_OF_NOTHING: Final = 99_999_999
@@ -30,7 +38,7 @@ NO_NODE: Final = "Common.Unexpected"
 _ACCEPTED_STATUSES: Final = frozenset({200})
 _ENDED: Final = ("FAILED", "SUCCEED")
 
-Flags = Callable[[Dag, int], frozenset[str] | None]
+Flags = Callable[[DagSnapshot, int], frozenset[str] | None]
 """The flags of the node at a position (cancel, pass, retry, rollback), or None if not known."""
 Expected = tuple[bool, str]
 """An operator may be accepted; the error code with which it may be refused, or ""."""
@@ -140,7 +148,7 @@ class ObshellConformance(Conformance):
         return Knowledge(_recorded if scenarios is None else _flags_of(scenarios), version)
 
     def actions(
-        self, task: Dag, id: str, *, is_mock: bool, knowledge: Knowledge
+        self, task: DagSnapshot, id: str, *, is_mock: bool, knowledge: Knowledge
     ) -> Iterator[Action]:
         """Yield every operator of the dag, PASS of each node, and some that no route has."""
         flags = knowledge.flags
@@ -188,7 +196,7 @@ _RECORDED_FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
 """By dag and node, as a running 4.5.0.0 stored them."""
 
 
-def _recorded(dag: Dag, place: int) -> frozenset[str] | None:
+def _recorded(dag: DagSnapshot, place: int) -> frozenset[str] | None:
     flags = _RECORDED_FLAGS.get(dag.name, {}).get(dag.nodes[place].name)
     return None if flags is None else frozenset(flags.split())
 
@@ -197,7 +205,7 @@ def _flags_of(scenarios: Sequence[Any]) -> Flags:
     """Return the flags of some scenarios' dags, found by their number, or their nodes."""
     scripts = [dag for item in scenarios if isinstance(item, Scenario) for dag in item.dags]
 
-    def flags(dag: Dag, place: int) -> frozenset[str] | None:
+    def flags(dag: DagSnapshot, place: int) -> frozenset[str] | None:
         names = [node.name for node in dag.nodes]
         several = {
             frozenset(item.nodes[place].can)
@@ -242,7 +250,7 @@ def _action(
     return Action(operator, probe, state, is_safe=operator == ObshellConformance.cancel)
 
 
-def _expected_of_dag(operator: str, dag: Dag, flags: Flags) -> Expected:
+def _expected_of_dag(operator: str, dag: DagSnapshot, flags: Flags) -> Expected:
     prefix = f"Task.Dag.Operator.{operator.capitalize()}"
     if operator in UNROUTED_OPERATORS:
         return False, "Task.Dag.Operator.NotSupport"
@@ -263,7 +271,7 @@ def _expected_of_dag(operator: str, dag: Dag, flags: Flags) -> Expected:
     return expected
 
 
-def _places_of(operator: str, dag: Dag) -> Iterable[int]:
+def _places_of(operator: str, dag: DagSnapshot) -> Iterable[int]:
     """Return the positions of the nodes whose flags decide (dag.go:338-420)."""
     if operator == "RETRY":
         return [min(max(dag.stage, 1), len(dag.nodes)) - 1]
@@ -282,7 +290,7 @@ def _places_of(operator: str, dag: Dag) -> Iterable[int]:
     return places
 
 
-def _expected_of_pass(dag: Dag, place: int, flags: Flags) -> Expected:
+def _expected_of_pass(dag: DagSnapshot, place: int, flags: Flags) -> Expected:
     """Return how PASS of a node may be answered."""
     if dag.state != "FAILED":
         return False, "Task.Node.Operator.PassNotFailedDag"
@@ -292,7 +300,7 @@ def _expected_of_pass(dag: Dag, place: int, flags: Flags) -> Expected:
 
 
 def _by_flags(
-    operator: str, dag: Dag, places: Iterable[int], flags: Flags, reason: str
+    operator: str, dag: DagSnapshot, places: Iterable[int], flags: Flags, reason: str
 ) -> Expected:
     """Accept if all these nodes have the operator's flag; either if one's are not known."""
     several = [flags(dag, place) for place in places]

@@ -25,7 +25,7 @@ from oceanmock.engine.world import FakeData, TaskItem, World, agreed_setting, wi
 from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
-from oceanmock.obshell.api import API, ClientOperator, GenericId, IdKind, Identity, local_id
+from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, IdKind, local_id
 from oceanmock.obshell.scenario import MAX_PER_OWNER, Scenario, Switches, TenantLock
 from oceanmock.obshell.states import DagState
 

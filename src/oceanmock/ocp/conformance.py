@@ -17,7 +17,7 @@ from oceanmock.api import Route
 from oceanmock.checks import UNDECIDED, Action, Conformance, Probe
 from oceanmock.engine.machine import Label
 from oceanmock.ocp.api import API, TASK_PATH, TASKS_PATH
-from oceanmock.ocp.parse import Subtask, Task, read_task
+from oceanmock.ocp.parse import SubtaskSnapshot, TaskSnapshot, read_task
 from oceanmock.ocp.scenario import Scenario
 from oceanmock.ocp.states import MACHINES
 
@@ -79,7 +79,7 @@ class OcpConformance(Conformance):
         return {id, *map(str, numbers)}
 
     def actions(
-        self, task: Task, id: str, *, is_mock: bool, knowledge: None = None
+        self, task: TaskSnapshot, id: str, *, is_mock: bool, knowledge: None = None
     ) -> Iterator[Action]:
         """Yield every operation of the contract, on the task and on each subtask."""
         for part in (None, *task.subtasks):
@@ -88,7 +88,7 @@ class OcpConformance(Conformance):
                 if route.changes == kind:
                     yield _action(route, task, part, id, is_mock=is_mock)
 
-    def log_paths(self, before: Task, after: Task, id: str) -> Sequence[str]:
+    def log_paths(self, before: TaskSnapshot, after: TaskSnapshot, id: str) -> Sequence[str]:
         """Return one log: of a subtask that has run again, rather than for the first time."""
         ends = {subtask.id: subtask.finish_time for subtask in before.subtasks}
         ended = [item for item in after.subtasks if item.finish_time != ends.get(item.id)]
@@ -100,7 +100,9 @@ class OcpConformance(Conformance):
 CONFORMANCE: Final = OcpConformance()
 
 
-def _action(route: Route, task: Task, subtask: Subtask | None, id: str, *, is_mock: bool) -> Action:
+def _action(
+    route: Route, task: TaskSnapshot, subtask: SubtaskSnapshot | None, id: str, *, is_mock: bool
+) -> Action:
     """Return an operation on the task, or on a subtask."""
     words = f"{task.status}/{task.operation}"
     is_prohibited = route.id == "rollbackTask" and task.prohibits_rollback
