@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -31,7 +32,8 @@ from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.accounts import Accounts, User
 from oceanmock.engine.log import SandboxSpec
-from oceanmock.engine.sandbox import NoSuchSandbox, Sandboxes, SandboxTaken, TooManySandboxes
+from oceanmock.engine.sandbox import Sandboxes, SandboxTaken, TooManySandboxes
+from oceanmock.engine.store import NoSuchSandbox
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.http.app import App
 from oceanmock.http.server import Server
@@ -718,6 +720,28 @@ def test_a_connection_to_the_port_of_a_deleted_sandbox_leads_nowhere(serving: Se
 
         assert connection.recv(65536) == b""
     assert serving.app.sandboxes.default.journal.count() == before
+
+
+def test_a_request_whose_sandbox_is_deleted_while_it_arrives_is_answered_404(
+    serving: Serving,
+) -> None:
+    sandbox = serving.create()
+    url = urlsplit(serving.url)
+    head = (
+        f"POST /sandboxes/{sandbox.name}{TASK}/retry HTTP/1.1\r\nHost: mock\r\n"
+        f"Authorization: Basic {base64.b64encode(':'.join(MANAGER).encode()).decode()}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{"
+    )
+    with socket.create_connection((url.hostname, url.port), timeout=10) as connection:
+        connection.sendall(head.encode())
+        serving.app.until(lambda: len(serving.tasks) > 0)
+
+        serving.delete(sandbox.name)
+        connection.sendall(b"}")
+        answer = connection.recv(65536)
+
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert f"there is no sandbox '{sandbox.name}'".encode() in answer
 
 
 def test_a_port_that_is_closed_as_soon_as_it_is_opened_is_closed(serving: Serving) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count, islice
+from itertools import count
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
@@ -30,20 +30,23 @@ from oceanmock.engine.log import (
     SetClock,
     Start,
 )
-from oceanmock.engine.store import MemoryStore, OperationRecord
+from oceanmock.engine.store import (
+    MAX_NAME_LENGTH,
+    MemoryStore,
+    NoSuchSandbox,
+    OperationRecord,
+    quoted_name,
+)
 from oceanmock.engine.world import FakeData, World
 from oceanmock.errors import AuthorError, CallerError, OceanmockError
 from oceanmock.journal import Journal
 from oceanmock.scenario.fields import BaseScenario
-from oceanmock.text import did_you_mean, nanoseconds_of, shorten
+from oceanmock.text import nanoseconds_of
 
 DEFAULT_SANDBOX: Final = "default"
 MAX_SANDBOXES: Final = 10_000
-MAX_NAME_LENGTH: Final = 100
 SANDBOX_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
 """The names that can stand in paths and headers as they are."""
-MAX_COMPARED_NAMES: Final = 1000
-"""How many names are compared for a suggestion."""
 
 W = TypeVar("W", bound=World[Any, Any, Any, Any])
 
@@ -301,20 +304,12 @@ def progression_of(scenarios: Sequence[BaseScenario], default: Progression = "ti
 # --- the sandboxes of a server --------------------------------------------------------------------
 
 
-class NoSuchSandbox(CallerError):
-    """No sandbox has this name."""
-
-    def __init__(self, name: str, known: Iterable[str]) -> None:
-        hint = did_you_mean(name[:MAX_NAME_LENGTH], list(islice(known, MAX_COMPARED_NAMES)))
-        super().__init__(f"there is no sandbox {_quoted(name)}. {hint}".rstrip())
-
-
 class TwoSandboxes(CallerError):
     """A request names two sandboxes, and can mean only one."""
 
     def __init__(self, one: str, other: str, *_: str) -> None:
         super().__init__(
-            f"the request names two sandboxes, {_quoted(one)} and {_quoted(other)}. "
+            f"the request names two sandboxes, {quoted_name(one)} and {quoted_name(other)}. "
             "Its port, its header and its path must mean the same one."
         )
 
@@ -380,7 +375,7 @@ class Sandboxes:
             )
         if not SANDBOX_NAME.fullmatch(name):
             raise AuthorError(
-                f"{_quoted(name)} is no name for a sandbox: letters, digits, dots, dashes and "
+                f"{quoted_name(name)} is no name for a sandbox: letters, digits, dots, dashes and "
                 f"underscores, at most {MAX_NAME_LENGTH}, a letter or digit first."
             )
         if name in self._by_name:
@@ -427,8 +422,3 @@ class Sandboxes:
         sandbox = Sandbox(spec, default.apis, store=self._store, wall=default.wall)
         self._by_name[spec.name] = sandbox
         return sandbox
-
-
-def _quoted(name: str) -> str:
-    """Return a name in quotes, cut where it is long; it may be anything that was sent."""
-    return repr(shorten(name, MAX_NAME_LENGTH))

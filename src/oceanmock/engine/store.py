@@ -11,18 +11,24 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import itemgetter
 from typing import Final
 
 from oceanmock.engine.log import LogEntry, MoveClock, SandboxSpec
+from oceanmock.errors import CallerError
 from oceanmock.journal import Journal
+from oceanmock.text import did_you_mean, shorten
 
 MAX_CALLERS: Final = 1000
 """How many callers' last attempts are kept."""
 MAX_RECORDS: Final = 1000
 """How many operations are kept of a task or dag."""
+MAX_NAME_LENGTH: Final = 100
+MAX_COMPARED_NAMES: Final = 1000
+"""How many names of sandboxes are compared for a suggestion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,19 @@ class FaultCounters:
         self._attempts[caller] = attempt
 
 
+class NoSuchSandbox(CallerError):
+    """No sandbox has this name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        hint = did_you_mean(name[:MAX_NAME_LENGTH], list(islice(known, MAX_COMPARED_NAMES)))
+        super().__init__(f"there is no sandbox {quoted_name(name)}. {hint}".rstrip())
+
+
+def quoted_name(name: str) -> str:
+    """Return a name in quotes, cut where it is long; it may be anything that was sent."""
+    return repr(shorten(name, MAX_NAME_LENGTH))
+
+
 class _Stored:
     """One sandbox; ``base`` is its first version."""
 
@@ -115,11 +134,21 @@ class _Stored:
         self.records: Final[dict[Hashable, deque[OperationRecord]]] = {}
 
 
+class _StoredByName(dict[str, _Stored]):
+    """The sandboxes; one may be deleted while a request to it arrives."""
+
+    def __missing__(self, name: str) -> _Stored:
+        raise NoSuchSandbox(name, self)
+
+
 class MemoryStore:
-    """Sandboxes by their names. A sandbox's versions only grow, also when it is put again."""
+    """Sandboxes by their names. A sandbox's versions only grow, also when it is put again.
+
+    What reads or changes one raises NoSuchSandbox when it was deleted.
+    """
 
     def __init__(self) -> None:
-        self._sandboxes: dict[str, _Stored] = {}
+        self._sandboxes = _StoredByName()
         self._last_version = 0  # of all sandboxes, so that one made again is newer
 
     def put(self, spec: SandboxSpec) -> int:

@@ -31,12 +31,12 @@ from oceanmock.engine.log import (
 )
 from oceanmock.engine.sandbox import (
     DEFAULT_SANDBOX,
-    NoSuchSandbox,
     Sandbox,
     Sandboxes,
     SandboxTaken,
     TooManySandboxes,
 )
+from oceanmock.engine.store import NoSuchSandbox
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTaken, NoSuchTask
 from oceanmock.http.admin_values import (
     ScenarioCatalog,

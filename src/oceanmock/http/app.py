@@ -19,7 +19,8 @@ from oceanmock.api import Api, ApiError, Headers
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import SECOND, stopwatch, wall_now
 from oceanmock.engine.faults import InjectedFault, apply_fault
-from oceanmock.engine.sandbox import NoSuchSandbox, Sandbox, Sandboxes, TwoSandboxes
+from oceanmock.engine.sandbox import Sandbox, Sandboxes, TwoSandboxes
+from oceanmock.engine.store import NoSuchSandbox
 from oceanmock.http import admin
 from oceanmock.http.admin import AdminContext
 from oceanmock.http.admin_values import ScenarioCatalog
@@ -103,16 +104,15 @@ class App:
             await self._admin(scope, receive, send)
             return
         try:
-            sandbox = self._choose(scope)
-        except (NoSuchSandbox, TwoSandboxes) as error:  # in no API's envelope
+            sandbox = scope[SANDBOX] = self._choose(scope)
+            await _Exchange(scope, receive, send, pipeline=self._pipeline_of(sandbox)).run()
+        # Also when it was deleted before the body was complete; in no API's envelope.
+        except (NoSuchSandbox, TwoSandboxes) as error:
             body = orjson.dumps({"error": str(error)})
             status = 404 if isinstance(error, NoSuchSandbox) else 400
             length = str(len(body)).encode()
             headers = [(b"content-type", b"application/json"), (b"content-length", length)]
             await send_response(send, (status, headers, body))
-            return
-        scope[SANDBOX] = sandbox
-        await _Exchange(scope, receive, send, pipeline=self._pipeline_of(sandbox)).run()
 
     def _pipeline_of(self, sandbox: Sandbox) -> Pipeline:
         """Return the pipeline of the contracts' variants that a sandbox's switches select."""

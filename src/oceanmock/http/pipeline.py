@@ -41,6 +41,7 @@ from oceanmock.api import (
 )
 from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.store import NoSuchSandbox
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.http.validation import Parameters, RequestBody, ResponseRules
 from oceanmock.openapi import Operation, operations_of, runtime_view
@@ -236,7 +237,8 @@ class Pipeline:
     async def respond(self, request: Request, receive: Receive) -> Encoded | None:
         """Return the response; None when the client has disconnected before its body was complete.
 
-        Every response is checked against the contract, that to an error too.
+        Every response is checked against the contract, that to an error too. Raises NoSuchSandbox
+        when the sandbox was deleted in the meantime.
         """
         service, compiled = request.service, None
         try:
@@ -256,6 +258,8 @@ class Pipeline:
             compiled.check_response(response)
         except _Disconnected:
             return None
+        except NoSuchSandbox:
+            raise
         except Exception as error:  # every error has an envelope
             response = _render(request, error)
             try:
