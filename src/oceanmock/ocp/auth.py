@@ -142,7 +142,14 @@ def _access_key(accounts: Accounts, request: Request, now: int) -> frozenset[str
     keys = [key for key in accounts.access_keys if _equal(key.id, key_id)]
     if not keys:
         raise ApiError("bad credentials", "No access key has this id.")
-    _check_date(_date_of(_headers(request)), now)
+    date = _date_of(_headers(request))
+    try:
+        signed_at = int(parsedate_to_datetime(date).timestamp()) * SECOND
+    except (ValueError, TypeError, OverflowError, IndexError):
+        message = f"The Date {date[:100]!r} is not in the form of RFC 1123."
+        raise ApiError("bad credentials", message) from None
+    if abs(now - signed_at) >= MAX_SKEW:
+        raise ApiError("bad credentials", f"The Date {date[:100]} is 15 minutes away, or more.")
     expected = list(request_messages(request))
     valid = [_equal(sign(keys[0].secret, message), signature) for message in expected]
     if not any(valid):
@@ -160,17 +167,6 @@ def _credentials_of(request: Request, scheme: bytes) -> bytes | None:
 def _equal(expected: str, actual: bytes) -> bool:
     """Compare in constant time."""
     return hmac.compare_digest(expected.encode(), actual)
-
-
-def _check_date(date: str, now: int) -> None:
-    try:
-        signed_at = int(parsedate_to_datetime(date).timestamp()) * SECOND
-    except (ValueError, TypeError, OverflowError, IndexError):
-        raise ApiError(
-            "bad credentials", f"The Date {date[:100]!r} is not in the form of RFC 1123."
-        ) from None
-    if abs(now - signed_at) >= MAX_SKEW:
-        raise ApiError("bad credentials", f"The Date {date[:100]} is 15 minutes away, or more.")
 
 
 def request_messages(request: Request) -> Iterator[str]:
@@ -200,23 +196,30 @@ def messages(
 ) -> Iterator[str]:
     """Yield the message that a request's signature signs, for each way to encode its query.
 
-    ``target`` is path and query as sent; of repeated headers the first counts, except of OCP's own.
-    The page says RFC 3986, so a client signs the first message; the sample code of the page's newer
-    version encodes as HTML forms do.
+    ``target`` is path and query as sent; of repeated headers the first counts, except of OCP's own:
+    those that begin with ``x-ocp``, sorted by name, one a line. Their values stay in the order in
+    which they were sent: the page sorts them, but its worked signature XN8P+O+v3vUabB16ZCooq5wMJoY=
+    is of ``x-ocp-data:A,1``. The query is sorted by key, the values of one key too, without empty
+    ones. The page says RFC 3986, so a client signs the first message; the sample code of the page's
+    newer version encodes as HTML forms do.
     """
     lowered = [(name.lower(), value) for name, value in headers]
+    ocp_headers = _grouped((name, value) for name, value in lowered if name.startswith("x-ocp"))
     head = [
         method,
         hashlib.md5(body).hexdigest().upper() if body else "",  # noqa: S324 (OCP's choice)
         _first(lowered, "content-type"),
         _date_of(lowered),
         _first(lowered, "host"),
-        _ocp_headers(lowered),
+        "\n".join(f"{name}:{','.join(values)}" for name, values in ocp_headers),
     ]
-    path, _, query_string = target.partition("?")
-    query = list(_sorted_query(query_string))
-    yield "\n".join([*head, _target(path, query, quote)])
-    yield "\n".join([*head, _target(path, query, quote_plus)])
+    path, _, query = target.partition("?")
+    values_by_key = _grouped(parse_qsl(query, keep_blank_values=True))
+    pairs = [(key, ",".join(sorted(filter(None, values)))) for key, values in values_by_key]
+    encoders: tuple[Callable[..., str], ...] = (quote, quote_plus)
+    for encode in encoders:
+        encoded = "&".join(f"{encode(k, safe='')}={encode(v, safe='')}" for k, v in pairs)
+        yield "\n".join([*head, f"{path}?{encoded}" if pairs else path])
 
 
 def _date_of(headers: Sequence[tuple[str, str]]) -> str:
@@ -228,28 +231,9 @@ def _first(headers: Iterable[tuple[str, str]], name: str) -> str:
     return next((value for key, value in headers if key.lower() == name), "")
 
 
-def _ocp_headers(headers: Iterable[tuple[str, str]]) -> str:
-    """Return the headers that begin with ``x-ocp``, sorted by name, one a line.
-
-    Values stay in the order in which they were sent: the page sorts them, but its worked signature
-    XN8P+O+v3vUabB16ZCooq5wMJoY= is of ``x-ocp-data:A,1``.
-    """
+def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """Return the values of each name, sorted by name."""
     values: dict[str, list[str]] = {}
-    for name, value in headers:
-        if name.startswith("x-ocp"):
-            values.setdefault(name, []).append(value)
-    return "\n".join(f"{name}:{','.join(values[name])}" for name in sorted(values))
-
-
-def _sorted_query(query: str) -> Iterator[tuple[str, str]]:
-    """Yield the query by key; the values of one key sorted and joined, without empty ones."""
-    values: dict[str, list[str]] = {}
-    for key, value in parse_qsl(query, keep_blank_values=True):
-        values.setdefault(key, []).append(value)
-    for key in sorted(values):
-        yield key, ",".join(sorted(value for value in values[key] if value))
-
-
-def _target(path: str, query: list[tuple[str, str]], encode: Callable[..., str]) -> str:
-    pairs = "&".join(f"{encode(key, safe='')}={encode(value, safe='')}" for key, value in query)
-    return f"{path}?{pairs}" if query else path
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return sorted(values.items())
