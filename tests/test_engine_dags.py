@@ -20,7 +20,7 @@ from oceanmock.library import read_scenario
 from oceanmock.obshell import machine as obshell
 from oceanmock.obshell import world as obshell_world
 from oceanmock.obshell.scenario import Scenario, Switches, rules_of, script_of
-from oceanmock.obshell.world import Dags, DagView, Key
+from oceanmock.obshell.world import DagKey, Dags, DagView
 from oceanmock.ocp.world import Tasks
 
 
@@ -94,7 +94,7 @@ def test_looking_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("key", [("agent", 5), ("cluster", 4)])
-def test_what_there_is_not_cannot_be_seen_or_operated(key: Key) -> None:
+def test_what_there_is_not_cannot_be_seen_or_operated(key: DagKey) -> None:
     sandbox = sandbox_of(INIT)
     dags = sandbox.world(Dags)
 

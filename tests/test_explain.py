@@ -29,7 +29,7 @@ from oceanmock.obshell import world as obshell_world
 from oceanmock.obshell.explain import DagExplainer
 from oceanmock.obshell.explain import explain as explain_dag
 from oceanmock.obshell.scenario import Address, Dag, Node
-from oceanmock.obshell.world import DagData, Dags, Key, NodeData, SubTaskData, id_of
+from oceanmock.obshell.world import DagData, DagKey, Dags, NodeData, SubTaskData, id_of
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import scenario as ocp_files
 from oceanmock.ocp import states as ocp_states
@@ -41,9 +41,9 @@ from oceanmock.report.explain import Explanation
 from oceanmock.text import one_line
 
 MILLISECOND = SECOND // 1000
-INIT: Key = ("agent", 4)
-CANCELLED: Key = ("agent", 50)
-REMOVE_ALL: Key = ("agent", 60)
+INIT: DagKey = ("agent", 4)
+CANCELLED: DagKey = ("agent", 50)
+REMOVE_ALL: DagKey = ("agent", 60)
 
 
 def standing(name: str, *, seconds: float = 0, **options: Any) -> Sandbox:

@@ -12,13 +12,13 @@ from oceanmock.engine.store import MAX_RECORDS, MemoryStore, OperationRecord
 from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask
 from oceanmock.library import load_scenario
 from oceanmock.obshell import world as obshell_world
-from oceanmock.obshell.world import Dags, Key
+from oceanmock.obshell.world import DagKey, Dags
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.world import Tasks
 
-REMOVE_ALL: Key = ("agent", 60)
-FOLLOWER: Key = ("agent", 6001)
+REMOVE_ALL: DagKey = ("agent", 60)
+FOLLOWER: DagKey = ("agent", 6001)
 
 
 def standing(name: str) -> Sandbox:

@@ -252,8 +252,6 @@ def test_a_machine_lists_what_it_shows_and_what_moves_it() -> None:
     )
 
     assert machine.labels == (("OFF", "EXECUTE"), ("ON", "EXECUTE"))
-    assert machine.states == ("OFF", "ON")
-    assert machine.operations == ("EXECUTE",)
     assert machine.triggers == ("lamp.LIGHT",)
     assert machine.between(("ON", "EXECUTE"), ("OFF", "EXECUTE")) == (
         Transition(("ON", "EXECUTE"), ("OFF", "EXECUTE"), TIME, "Lamp:2", "a weak battery"),

@@ -57,16 +57,6 @@ class StateMachine:
         return tuple(dict.fromkeys((*self.initial, *ends)))
 
     @property
-    def states(self) -> tuple[str, ...]:
-        """Return all states, each once."""
-        return tuple(dict.fromkeys(state for state, _ in self.labels))
-
-    @property
-    def operations(self) -> tuple[str, ...]:
-        """Return all operations that labels contain, each once."""
-        return tuple(dict.fromkeys(operation for _, operation in self.labels))
-
-    @property
     def triggers(self) -> tuple[str, ...]:
         """Return the operations that cause transitions, those on another kind too, each once."""
         return tuple(dict.fromkeys(e.trigger for e in self.transitions if e.trigger != TIME))

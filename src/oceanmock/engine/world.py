@@ -57,7 +57,7 @@ class Startable(Protocol):
     def starts_on(self) -> Any: ...
 
 
-K = TypeVar("K", bound=Hashable)
+Key = TypeVar("Key", bound=Hashable)
 D = TypeVar("D", bound=Data)
 V = TypeVar("V")
 M = TypeVar("M", bound=BaseModel)
@@ -65,7 +65,7 @@ Template = TypeVar("Template", bound=Startable)
 Setting = TypeVar("Setting")
 
 
-class World(ABC, Generic[K, D, V, Template]):
+class World(ABC, Generic[Key, D, V, Template]):
     """The tasks or dags of one API by their keys. Only ``populate`` and ``apply`` change them.
 
     A subclass sets ``api``, the API's name; ``view_type``, which makes a view of the data, its
@@ -82,8 +82,8 @@ class World(ABC, Generic[K, D, V, Template]):
         self.templates: Final[list[Template]] = []
         self._seed: Final = seed
         self._first_tick: Final = clock.origin
-        self._data: dict[K, D] = {}
-        self._histories: dict[K, History[Any, Any, Any]] = {}
+        self._data: dict[Key, D] = {}
+        self._histories: dict[Key, History[Any, Any, Any]] = {}
 
     # --- reading ---
 
@@ -91,11 +91,11 @@ class World(ABC, Generic[K, D, V, Template]):
         """Return the number of tasks or dags."""
         return len(self._data)
 
-    def view(self, key: K) -> V:
+    def view(self, key: Key) -> V:
         """Return a task or dag now. Raises NoSuchTask."""
         return self._view(key, self.clock.now())
 
-    def history_of(self, key: K) -> History[Any, Any, Any]:
+    def history_of(self, key: Key) -> History[Any, Any, Any]:
         """Return a history, as it goes without further requests. Raises NoSuchTask."""
         self._find(key)
         return self._histories[key]
@@ -165,7 +165,7 @@ class World(ABC, Generic[K, D, V, Template]):
             case Create(scenario=scenario):
                 return self._create(scenario, at)
 
-    def _operate(self, key: K, operation: str, part: int | None, at: int) -> V:
+    def _operate(self, key: Key, operation: str, part: int | None, at: int) -> V:
         data = self._data[key]
         instant = at - data.created
         history = self.machine.operate(self._histories[key], operation, instant, part)
@@ -187,13 +187,13 @@ class World(ABC, Generic[K, D, V, Template]):
         self._histories[key] = history
         self.clock.settle(data.created + history.last.at)
 
-    def _view(self, key: K, now: int) -> V:
+    def _view(self, key: Key, now: int) -> V:
         data = self._find(key)
         state = view_at(self._histories[key], now - data.created)
         view: V = self.view_type(data, state, now)
         return view
 
-    def _find(self, key: K) -> D:
+    def _find(self, key: Key) -> D:
         data = self._data.get(key)
         if data is None:
             number: Any = key[-1] if isinstance(key, tuple) else key

@@ -43,12 +43,12 @@ MANUAL_FORWARD: Final = 2
 HeaderName = Literal["X-OCS-Header", "X-OCS-Agent-Header"]
 ROOT_HEADER: Final = "X-OCS-Header"
 AGENT_HEADER: Final = "X-OCS-Agent-Header"
-HEADERS: Final[tuple[HeaderName, ...]] = (AGENT_HEADER, ROOT_HEADER)
+SECURITY_HEADERS: Final[tuple[HeaderName, ...]] = (AGENT_HEADER, ROOT_HEADER)
 """The headers with credentials; the first that is present decides (middleware.go:413-428)."""
 
 LIFETIME_SECONDS: Final = 60
 FETCH_TIMEOUT_S: Final = 10.0
-UNGUARDED: Final = frozenset({"info", "secret", "time", "git-info", "status"})
+OPEN_ROUTES: Final = frozenset({"info", "secret", "time", "git-info", "status"})
 """Routes that need no authentication (agent_route.go:102-107)."""
 OBPROXY_ROUTE: Final = re.compile(r"task/\w+/[45]")
 """Routes of obproxy's tasks, which only the agent's own password opens (task_dto.go)."""
@@ -135,7 +135,7 @@ class Sealed:
         """
         outgoing: Any = request
         agent, slash, route = str(outgoing.url).partition(f"{PREFIX}/")
-        if not slash or route.partition("?")[0] in UNGUARDED:
+        if not slash or route.partition("?")[0] in OPEN_ROUTES:
             return request
         body, keys = body_of(outgoing), new_keys()
         if body:
@@ -148,7 +148,7 @@ class Sealed:
             "uri": target_of(outgoing),
             "keys": keys,
         }
-        for header in HEADERS:
+        for header in SECURITY_HEADERS:
             outgoing.headers.pop(header, None)
         outgoing.headers[name] = seal_header(self.public_key(agent), fields)
         sealed: Outgoing = outgoing
@@ -213,7 +213,7 @@ class OpenedHeader:
 
 def find_header(headers: Headers) -> tuple[HeaderName, str] | None:
     """Return the deciding security header and its sealed text; None without one."""
-    for name in HEADERS:
+    for name in SECURITY_HEADERS:
         lower = name.lower().encode()
         text = next((value for key, value in headers if key.lower() == lower), b"").strip(b" \t")
         if text:

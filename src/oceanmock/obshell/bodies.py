@@ -19,18 +19,18 @@ from oceanmock.obshell.errors import ObshellError, error_of, not_found, panic
 from oceanmock.obshell.gojson import Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.machine import lines_of, task_logs_at
 from oceanmock.obshell.states import DagState, NodeState, SubTaskState
-from oceanmock.obshell.world import DagData, Dags, DagView, Key, NodeData, id_of
+from oceanmock.obshell.world import DagData, DagKey, Dags, DagView, NodeData, id_of
 from oceanmock.text import format_instant
 
 EPOCH: Final = format_instant(0)
 """The value of a time that is reset (ob/agent/service/task/dag.go:29)."""
 LINES_PER_SUB_TASK: Final = 1000
 """Log lines are numbered per sub task; obshell numbers them all together."""
-BOOLEANS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
+BOOLEANS: Final = dict.fromkeys(("1", "t", "Place", "TRUE", "true", "True"), True) | dict.fromkeys(
     ("0", "f", "F", "FALSE", "false", "False", ""), False
 )
 """What Go's strconv.ParseBool reads; an empty text binds as false."""
-T = TypeVar("T")
+Place = TypeVar("Place")
 
 
 # --- requests -------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def authority(ip: str, port: int) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
-def key_of(id: GenericId) -> Key:
+def key_of(id: GenericId) -> DagKey:
     """Return the store and the number of an id."""
     return ("cluster" if id.kind == "cluster" else "agent", id.number)
 
@@ -72,7 +72,9 @@ def read_id(request: Request) -> GenericId:
     return parse_generic_id(request.parameters["id"])
 
 
-def find(request: Request, id: GenericId, view: Callable[[Key], T], *, is_task: bool = True) -> T:
+def find(
+    request: Request, id: GenericId, view: Callable[[DagKey], Place], *, is_task: bool = True
+) -> Place:
     """Return the object of an id. Raises NoSuchTask, or ObshellError if it is stored elsewhere.
 
     The server forwards a request for the id of another agent. The error of a log does not begin
@@ -121,7 +123,7 @@ def read_operator(request: Request, kind: Literal["Dag", "Node"]) -> dict[str, s
     body = read_fields(request, f"task.{struct}Operator", fields)
     if not body.get("operator"):
         why = (
-            f"Key: '{struct}Operator.Operator' Error:"
+            f"DagKey: '{struct}Operator.Operator' Error:"
             "Field validation for 'Operator' failed on the 'required' tag"
         )
         raise error_of("Common.BindJsonFailed", why=why)

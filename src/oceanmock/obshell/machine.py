@@ -26,7 +26,7 @@ from typing import Final, Literal
 from oceanmock.engine import machine as engine
 from oceanmock.engine.machine import Chain, Change, put
 from oceanmock.errors import IllegalOperator
-from oceanmock.obshell.api import Operator, State
+from oceanmock.obshell.api import API, Operator, State
 from oceanmock.obshell.states import (
     CANCELLED,
     LAG,
@@ -45,7 +45,7 @@ from oceanmock.obshell.states import (
 History = engine.History[DagScript, Rules, DagState]
 view_at = engine.view_at
 next_due = engine.next_due
-ENDED: Final = ("FAILED", "SUCCEED")
+TERMINAL_STATES: Final = API.root.terminal_states
 
 
 # --- histories ------------------------------------------------------------------------------------
@@ -168,10 +168,10 @@ def _cancel(script: DagScript, dag: DagState, instant: int, *, at_stage: bool = 
     the stage counts up again, and the rollback can never be taken up. Where all are finished it is
     the last one, SUCCEED or not.
     """
-    if dag.state in ENDED:
+    if dag.state in TERMINAL_STATES:
         raise IllegalOperator("Dag.Operator.CancelFinishedDag")
     places = range(len(dag.nodes))
-    unfinished = (place for place in places if dag.nodes[place].state not in ENDED)
+    unfinished = (place for place in places if dag.nodes[place].state not in TERMINAL_STATES)
     position = dag.stage - 1 if at_stage else next(unfinished, places[-1])
     for place in places[: position + 1]:
         if "cancel" not in script.nodes[place].can:
@@ -305,7 +305,7 @@ def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
 
     (engine/scheduler/dag_handler.go:24-74.)
     """
-    if dag.state in ENDED:
+    if dag.state in TERMINAL_STATES:
         return dag
     starts_now = dag.state == "READY"
     if starts_now:
@@ -330,7 +330,7 @@ def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
 
 def _drive(script: NodeScript, node: NodeState, instant: int) -> NodeState:
     """Start the node at the stage, and let its operator decide over its sub tasks."""
-    if node.state in ENDED:
+    if node.state in TERMINAL_STATES:
         return node
     if node.state == "PENDING":
         start = instant + LAG

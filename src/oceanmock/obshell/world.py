@@ -31,7 +31,7 @@ from oceanmock.obshell.states import DagState
 
 Store = Literal["agent", "cluster"]
 STORES: Final[tuple[Store, ...]] = get_args(Store)
-Key = tuple[Store, int]
+DagKey = tuple[Store, int]
 """A number, and in which store."""
 
 MAINTENANCE_TYPES: Final = {"none": 1, "global": 2, "tenant": 3, "obproxy": 4}
@@ -72,7 +72,7 @@ class DagData:
     created: int
 
     @property
-    def key(self) -> Key:
+    def key(self) -> DagKey:
         """Return its store and number."""
         return self.model.scope, self.number
 
@@ -107,7 +107,7 @@ class Template:
     name: str
 
 
-class Dags(World[Key, DagData, DagView, Template]):
+class Dags(World[DagKey, DagData, DagView, Template]):
     """The dags of a sandbox, on one agent, and the templates of those to come.
 
     ``initial_agent`` is the agent before any dag that changes it has succeeded.
@@ -129,8 +129,8 @@ class Dags(World[Key, DagData, DagView, Template]):
         self.switches: Switches = with_overrides(agreed, switches)
         self.initial_agent: Final = agreed_setting(scenarios, "agents", files.Agent(), "agent")
         self.own: Final = files.Address(ip=self.initial_agent.ip, port=self.initial_agent.port)
-        self._nodes: dict[Key, tuple[Key, int]] = {}
-        self._sub_tasks: dict[Key, tuple[Key, int, int]] = {}
+        self._nodes: dict[DagKey, tuple[DagKey, int]] = {}
+        self._sub_tasks: dict[DagKey, tuple[DagKey, int, int]] = {}
         self._makers: list[tuple[DagData, Identity]] = []
 
     # --- reading ---
@@ -147,12 +147,12 @@ class Dags(World[Key, DagData, DagView, Template]):
             return self.initial_agent
         return self.initial_agent.model_copy(update={"identity": max(made)[1]})
 
-    def view_node(self, key: Key) -> tuple[DagView, int]:
+    def view_node(self, key: DagKey) -> tuple[DagView, int]:
         """Return the dag a node belongs to, now, and its position. Raises NoSuchTask."""
         owner, position = self._nodes.get(key) or _unknown(key)
         return self.view(owner), position
 
-    def view_sub_task(self, key: Key) -> tuple[DagView, int, int]:
+    def view_sub_task(self, key: DagKey) -> tuple[DagView, int, int]:
         """Return the dag a sub task belongs to, now, its node's position and its own in the node.
 
         Raises NoSuchTask.
@@ -368,14 +368,14 @@ def _item(dag: DagData, part: DagData | NodeData | SubTaskData, state: Any) -> T
     return TaskItem(id_of(dag, part.number), part.number, part.name, state.state, state.operator)
 
 
-def _unknown(key: Key) -> NoReturn:
+def _unknown(key: DagKey) -> NoReturn:
     raise NoSuchTask(key[1])
 
 
 # --- commands -------------------------------------------------------------------------------------
 
 
-def operate(sandbox: Sandbox, key: Key, operator: ClientOperator) -> DagView:
+def operate(sandbox: Sandbox, key: DagKey, operator: ClientOperator) -> DagView:
     """Roll back, retry, cancel or pass a dag, and return it as it is right then.
 
     Raises NoSuchTask or IllegalOperator; then nothing has changed.
@@ -385,7 +385,7 @@ def operate(sandbox: Sandbox, key: Key, operator: ClientOperator) -> DagView:
     return view
 
 
-def operate_node(sandbox: Sandbox, key: Key, operator: ClientOperator) -> DagView:
+def operate_node(sandbox: Sandbox, key: DagKey, operator: ClientOperator) -> DagView:
     """Pass a node, and return its dag as it is right then. Raises as ``operate``."""
     view, position = sandbox.world(Dags).view_node(key)
     dag = view.dag

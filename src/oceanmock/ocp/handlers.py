@@ -394,7 +394,7 @@ def _contains(text: str, part: str) -> bool:
     return part.casefold() in text.casefold()
 
 
-FILTERS: Final[Mapping[str, Callable[[files.Task, Any], bool]]] = {
+TASK_FILTERS: Final[Mapping[str, Callable[[files.Task, Any], bool]]] = {
     # SYS_ONECE is the reference's misspelling, which clients have copied.
     "type": lambda task, value: task.type == ("SYS_ONCE" if value == "SYS_ONECE" else value),
     "clusterName": lambda task, value: bool(task.cluster and _contains(task.cluster.name, value)),
@@ -425,7 +425,7 @@ def _filtered(views: list[TaskView], params: Mapping[str, Any]) -> list[TaskView
         views = [view for view in views if view.state.status in states]
     if "name" in params:
         views = [view for view in views if _contains(view.task.name, params["name"])]
-    for name in FILTERS.keys() & params.keys():
-        matches, value = FILTERS[name], params[name]
+    for name in TASK_FILTERS.keys() & params.keys():
+        matches, value = TASK_FILTERS[name], params[name]
         views = [view for view in views if matches(view.task.model, value)]
     return views
