@@ -129,7 +129,8 @@ class Handlers:
         """Decrypt header and body (middleware.go:396-498). Raises ObshellError, Redirect."""
         # A route of this method with a slash too much, also one without its id.
         routes = self._redirected.get(request.method)
-        if routes is not None and routes.fullmatch(request.path):
+        has_slash = request.path.endswith("/")
+        if has_slash and routes is not None and routes.fullmatch(request.path):
             raise errors.Redirect
         chosen = find_header(request.headers) if request.sandbox.accounts.required else None
         if chosen is not None:
