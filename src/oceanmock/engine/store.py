@@ -134,17 +134,19 @@ class _Stored:
         self.records: Final[dict[Hashable, deque[OperationRecord]]] = {}
 
 
-class _StoredByName(dict[str, _Stored]):
-    """The sandboxes; one may be deleted while a request to it arrives."""
+class SandboxDeleted(NoSuchSandbox):
+    """A sandbox was deleted while a request to it arrived."""
 
+
+class _StoredByName(dict[str, _Stored]):
     def __missing__(self, name: str) -> _Stored:
-        raise NoSuchSandbox(name, self)
+        raise SandboxDeleted(name, self)
 
 
 class MemoryStore:
     """Sandboxes by their names. A sandbox's versions only grow, also when it is put again.
 
-    What reads or changes one raises NoSuchSandbox when it was deleted.
+    What reads or changes one raises SandboxDeleted for one that was deleted.
     """
 
     def __init__(self) -> None:

@@ -41,7 +41,7 @@ from oceanmock.api import (
 )
 from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.store import NoSuchSandbox
+from oceanmock.engine.store import SandboxDeleted
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.http.validation import Parameters, RequestBody, ResponseRules
 from oceanmock.openapi import Operation, operations_of, runtime_view
@@ -237,7 +237,7 @@ class Pipeline:
     async def respond(self, request: Request, receive: Receive) -> Encoded | None:
         """Return the response; None when the client has disconnected before its body was complete.
 
-        Every response is checked against the contract, that to an error too. Raises NoSuchSandbox
+        Every response is checked against the contract, that to an error too. Raises SandboxDeleted
         when the sandbox was deleted in the meantime.
         """
         service, compiled = request.service, None
@@ -258,7 +258,7 @@ class Pipeline:
             compiled.check_response(response)
         except _Disconnected:
             return None
-        except NoSuchSandbox:
+        except SandboxDeleted:
             raise
         except Exception as error:  # every error has an envelope
             response = _render(request, error)

@@ -37,8 +37,7 @@ from oceanmock.observations import (
     not_in_future,
 )
 from oceanmock.obshell import quirks
-from oceanmock.obshell.api import API
-from oceanmock.obshell.api import InvalidGenericId, parse_generic_id
+from oceanmock.obshell.api import API, InvalidGenericId, parse_generic_id
 from oceanmock.obshell.quirks import GO_BOOLEANS, GO_FALSE, has_panicked
 
 Data = Mapping[str, Any]

@@ -15,10 +15,9 @@ import orjson
 
 from oceanmock.checks import Probe, Probes, missing_rows, objects
 from oceanmock.observations import ItemTree, ProbeTarget
-from oceanmock.obshell.api import API, PREFIX, TASK_PREFIX
+from oceanmock.obshell.api import API, PREFIX, TASK_PREFIX, IdKind, local_id
 from oceanmock.obshell.auth import Sealed
 from oceanmock.obshell.conformance import CLUSTER_AGENT
-from oceanmock.obshell.api import IdKind, local_id
 
 Statuses = frozenset[int]
 
