@@ -12,10 +12,10 @@ import httpx
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.library import read_scenario
+from oceanmock.library import load_scenario, read_scenario
 from served import REINSTALL
 
-__all__ = ["AFTERNOON", "REINSTALL", "Ask", "asking", "sandbox_of", "spec_of"]
+__all__ = ["AFTERNOON", "REINSTALL", "Ask", "asking", "of_library", "sandbox_of", "spec_of"]
 
 Ask = Callable[..., httpx.Response]
 
@@ -31,6 +31,11 @@ def sandbox_of(text: str, **options: Any) -> Sandbox:
     """A sandbox of one scenario, at a standstill in August 2021."""
     options = {"starts_at": AFTERNOON, "seed": 1, **options}
     return make_sandbox([read_scenario(text)], **options)
+
+
+def of_library(name: str) -> Sandbox:
+    """A scenario of the library, at a standstill."""
+    return make_sandbox([load_scenario(name)], progression="manual", starts_at=AFTERNOON)
 
 
 async def _asked(app: Any, method: str, url: str, **options: Any) -> httpx.Response:

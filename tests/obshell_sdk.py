@@ -9,24 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from obshell import ClientSet, ClientV1, OBShellHandleError
 from obshell.auth import PasswordAuth
 from obshell.model.task import DagDetailDTO, TaskStatusDTO
 from obshell.service import client_v1
 
-from in_process import AFTERNOON
-from oceanmock.apis import make_sandbox
-from oceanmock.clock import SECOND
-from oceanmock.engine.sandbox import Sandbox
-from oceanmock.http.app import create_app
-from oceanmock.http.server import AsgiApp, Server
-from oceanmock.library import load_scenario
+from oceanmock import Obshell
+from served import AFTERNOON, server
 
 INITIALIZE: Final = """
 summary: An observer cannot be started on one of two agents
@@ -70,64 +66,47 @@ def local(number: int) -> str:
     return f"2213070643302886{number}"
 
 
-@dataclass(slots=True)
-class Witness:
-    """An app, and what was asked of it: “GET info”, and the name of the header that was sealed."""
-
-    app: AsgiApp
-    asked: list[str] = field(default_factory=list)
-    sealed: list[str] = field(default_factory=list)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            names = [name.decode() for name, _ in scope["headers"]]
-            self.asked.append(f"{scope['method']} {scope['path'].removeprefix('/api/v1/')}")
-            self.sealed.extend(name for name in names if name.startswith("x-ocs-"))
-        await self.app(scope, receive, send)
-
-
 @dataclass(frozen=True, slots=True)
-class Mock:
+class Served:
     """A sandbox that is served."""
 
-    sandbox: Sandbox
-    witness: Witness
-    url: str
+    sandbox: Obshell
 
     @property
     def asked(self) -> list[str]:
-        """Every request so far, in order."""
-        return self.witness.asked
+        """Return every request so far, in order, as in “GET info”."""
+        entries = self.sandbox.journal.all()
+        return [f"{entry.method} {entry.path.removeprefix('/api/v1/')}" for entry in entries]
+
+    @property
+    def sealed(self) -> list[str]:
+        """Return the name of each security header so far."""
+        entries = self.sandbox.journal.all()
+        names = [name.lower() for entry in entries for name in dict(entry.request_headers)]
+        return [name for name in names if name.startswith("x-ocs-")]
 
     def client(self, password: str | None = PASSWORD, **options: Any) -> ClientV1:
-        """The SDK, with its own authentication; it has asked nothing yet."""
-        place = urlsplit(self.url)
+        """Return the SDK, with its own authentication; it has sent nothing yet."""
+        place = urlsplit(self.sandbox.url)
         return ClientSet(place.hostname, place.port, PasswordAuth(password, **options)).v1
 
-    def restart(self) -> None:
-        """Another server in its place: the same dags, another key, and nothing asked yet."""
-        self.witness.app = create_app(self.sandbox)
-        self.asked.clear()
-
     def later(self, seconds: int) -> None:
-        """Moves its clock on."""
-        self.sandbox.advance(seconds * SECOND)
+        """Move its clock on."""
+        self.sandbox.clock.advance(f"{seconds}s")
 
 
 @contextmanager
-def served(sandbox: Sandbox, *, port: int = 0) -> Iterator[Mock]:
-    """A sandbox over a socket, with a key of its own; the SDK's naps move its clock."""
-    witness = Witness(create_app(sandbox))
-    with Server(witness, port=port) as server, pytest.MonkeyPatch.context() as patch:
-        mock = Mock(sandbox, witness, server.url)
+def served(scenario: str) -> Iterator[Served]:
+    """Serve a scenario, or one of the library by its name; the SDK's naps move its clock."""
+    options: dict[str, Any] = {"progression": "manual", "starts_at": AFTERNOON, "seed": 1}
+    with (
+        server().obshell(yaml.safe_load(scenario), **options) as sandbox,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        mock = Served(sandbox)
         patch.setattr(client_v1, "time", SimpleNamespace(sleep=mock.later))
         patch.setenv("NO_PROXY", "127.0.0.1")
         yield mock
-
-
-def of_library(name: str) -> Sandbox:
-    """A scenario of the library, at a standstill."""
-    return make_sandbox([load_scenario(name)], progression="manual", starts_at=AFTERNOON)
 
 
 def shown(found: object) -> Any:

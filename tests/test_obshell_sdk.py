@@ -24,20 +24,16 @@ from obshell import ClientV1, OBShellHandleError, TaskExecuteFailedError
 from obshell.model.task import DagDetailDTO
 
 from command import PATIENCE, Serving, serving
-from in_process import sandbox_of
 from obshell_sdk import (
     ALLOWING,
     INITIALIZE,
-    Mock,
+    Served,
     local,
-    of_library,
     served,
     shown,
     standing,
     told,
 )
-from oceanmock.clock import SECOND
-from oceanmock.engine.sandbox import Sandbox
 
 FORBIDDING: Final = """
 summary: Of three dags that allow nothing, one hangs, one has failed and one has succeeded
@@ -80,14 +76,14 @@ api: obshell
 progression: manual
 dags: [{id: 1, age: 1m, nodes: [Stop observer]}]
 """
-Serve = Callable[[Sandbox], Mock]
+Serve = Callable[[str], Served]
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Serves a sandbox until the test is over."""
+    """Serve scenarios until the test is over."""
     with ExitStack() as stack:
-        yield lambda sandbox: stack.enter_context(served(sandbox))
+        yield lambda scenario: stack.enter_context(served(scenario))
 
 
 # --- one dag, node, sub task ----------------------------------------------------------------------
@@ -202,7 +198,7 @@ second of the sub task that takes two."""
 @pytest.fixture(scope="module")
 def failed() -> Iterator[ClientV1]:
     """The SDK before INITIALIZE when it has failed, for tests that only read."""
-    with served(sandbox_of(INITIALIZE)) as mock:
+    with served(INITIALIZE) as mock:
         mock.later(60)
         yield mock.client()
 
@@ -232,10 +228,10 @@ def test_without_details_a_node_crashes_the_server(failed: ClientV1) -> None:
 
 
 def test_with_its_quirk_switched_off_a_node_can_be_had_without_details(serve: Serve) -> None:
-    sandbox = sandbox_of(f"{INITIALIZE}switches: {{quirks_off: node-without-details-is-500}}\n")
-    sandbox.advance(60 * SECOND)
+    mock = serve(f"{INITIALIZE}switches: {{quirks_off: node-without-details-is-500}}\n")
+    mock.later(60)
 
-    node = serve(sandbox).client().get_node(local(402), show_detail=False)
+    node = mock.client().get_node(local(402), show_detail=False)
 
     assert shown(node) == START_NODE | {"sub_tasks": []}
 
@@ -264,7 +260,7 @@ def test_what_is_no_id_is_refused_as_it_was_sent(failed: ClientV1, id: str) -> N
 
 
 def test_an_agent_on_ipv6_has_ids_of_its_own_kind(serve: Serve) -> None:
-    client = serve(sandbox_of(f"{INITIALIZE}agent: {{ip: '2001:db8::1'}}\n")).client()
+    client = serve(f"{INITIALIZE}agent: {{ip: '2001:db8::1'}}\n").client()
     id = f"3{int(IPv6Address('2001:db8::1')):039}028864"
 
     dag = client.get_dag(id)
@@ -274,14 +270,14 @@ def test_an_agent_on_ipv6_has_ids_of_its_own_kind(serve: Serve) -> None:
 
 
 def test_the_agent_says_what_it_is_without_a_password(serve: Serve) -> None:
-    mock = serve(sandbox_of(INITIALIZE))
+    mock = serve(INITIALIZE)
 
     info, status = mock.client("wrong").get_info(), mock.client("wrong").get_status()
 
     assert (info.identity, info.version) == ("MASTER", "4.5.0.0-1")
     assert (info.ip, info.port) == ("127.0.0.1", 2886)
     assert (status.agent.identity, status.state) == ("MASTER", 2)
-    assert mock.witness.sealed == []
+    assert mock.sealed == []
 
 
 # --- operators, and what they lead to -------------------------------------------------------------
@@ -300,7 +296,7 @@ def test_the_agent_says_what_it_is_without_a_password(serve: Serve) -> None:
 def test_an_accepted_operator_shows_at_once(
     serve: Serve, operator: str, after: int, at_once: tuple[str, str, int]
 ) -> None:
-    mock = serve(sandbox_of(ALLOWING))
+    mock = serve(ALLOWING)
     client = mock.client()
     mock.later(after)
 
@@ -313,7 +309,7 @@ def test_an_accepted_operator_shows_at_once(
 @pytest.fixture(scope="module")
 def forbidding() -> Iterator[ClientV1]:
     """The SDK before dags that allow nothing, for tests that change nothing."""
-    with served(sandbox_of(FORBIDDING)) as mock:
+    with served(FORBIDDING) as mock:
         yield mock.client()
 
 
@@ -381,7 +377,7 @@ def test_an_operator_that_there_is_none_of_is_refused(forbidding: ClientV1, oper
 
 
 def test_a_server_before_err_codes_refuses_with_a_number(serve: Serve) -> None:
-    client = serve(sandbox_of(f"{FORBIDDING}switches: {{obshell_version: 4.2.3.0}}\n")).client()
+    client = serve(f"{FORBIDDING}switches: {{obshell_version: 4.2.3.0}}\n").client()
 
     with pytest.raises(OBShellHandleError) as refused:
         client.operate_dag(SUCCEEDED, "RETRY")
@@ -391,7 +387,7 @@ def test_a_server_before_err_codes_refuses_with_a_number(serve: Serve) -> None:
 
 
 def test_a_retry_that_succeeds_is_true(serve: Serve) -> None:
-    mock = serve(of_library("retry-failed-node"))
+    mock = serve("retry-failed-node")
     client = mock.client()
     mock.later(60)
 
@@ -402,7 +398,7 @@ def test_a_retry_that_succeeds_is_true(serve: Serve) -> None:
 
 
 def test_a_retry_that_fails_again_is_an_error_that_says_so(serve: Serve) -> None:
-    mock = serve(of_library("initialize-cluster-fails"))
+    mock = serve("initialize-cluster-fails")
     client = mock.client()
     mock.later(60)
 
@@ -416,7 +412,7 @@ def test_a_retry_that_fails_again_is_an_error_that_says_so(serve: Serve) -> None
 
 
 def test_a_rollback_is_true(serve: Serve) -> None:
-    mock = serve(of_library("initialize-cluster-fails"))
+    mock = serve("initialize-cluster-fails")
     client = mock.client()
     mock.later(60)
 
@@ -427,7 +423,7 @@ def test_a_rollback_is_true(serve: Serve) -> None:
 
 
 def test_a_cancel_is_true_though_its_dag_has_failed(serve: Serve) -> None:
-    mock = serve(of_library("cancel-running-dag"))
+    mock = serve("cancel-running-dag")
     client = mock.client()
     mock.later(60)
 
@@ -438,7 +434,7 @@ def test_a_cancel_is_true_though_its_dag_has_failed(serve: Serve) -> None:
 
 
 def test_a_pass_is_done_before_the_sdk_trips_over_its_own_name(serve: Serve) -> None:
-    mock = serve(of_library("pass-failed-dag"))
+    mock = serve("pass-failed-dag")
     client = mock.client()
     mock.later(60)
 
@@ -449,7 +445,7 @@ def test_a_pass_is_done_before_the_sdk_trips_over_its_own_name(serve: Serve) -> 
 
 
 def test_the_documents_own_dag_is_rolled_back_by_the_documents_own_call(serve: Serve) -> None:
-    client = serve(of_library("documents-dag-id")).client()
+    client = serve("documents-dag-id").client()
 
     succeeded = client.operate_dag_sync("22130706433028869", "ROLLBACK")
 
@@ -458,7 +454,7 @@ def test_the_documents_own_dag_is_rolled_back_by_the_documents_own_call(serve: S
 
 
 def test_clearing_an_agent_rolls_its_initialization_back_and_gets_no_further(serve: Serve) -> None:
-    mock = serve(of_library("initialize-cluster-fails"))
+    mock = serve("initialize-cluster-fails")
     client = mock.client()
     mock.later(60)
 
@@ -473,7 +469,7 @@ def test_clearing_an_agent_rolls_its_initialization_back_and_gets_no_further(ser
 
 
 def test_who_waits_for_a_dag_that_succeeds_has_it(serve: Serve) -> None:
-    mock = serve(of_library("join-agent"))
+    mock = serve("join-agent")
 
     dag = mock.client().wait_dag_succeed(local(10))
 
@@ -482,7 +478,7 @@ def test_who_waits_for_a_dag_that_succeeds_has_it(serve: Serve) -> None:
 
 
 def test_who_waits_for_a_dag_that_fails_is_told_its_last_line(serve: Serve) -> None:
-    client = serve(sandbox_of(INITIALIZE)).client()
+    client = serve(INITIALIZE).client()
 
     with pytest.raises(TaskExecuteFailedError) as failed:
         client.wait_dag_succeed(local(4))
@@ -493,7 +489,7 @@ def test_who_waits_for_a_dag_that_fails_is_told_its_last_line(serve: Serve) -> N
 
 
 def test_who_waits_for_a_node_that_fails_on_two_agents_is_told_both_lines(serve: Serve) -> None:
-    client = serve(of_library("parallel-node")).client()
+    client = serve("parallel-node").client()
 
     with pytest.raises(TaskExecuteFailedError) as failed:
         client.wait_dag_succeed(local(90))
@@ -505,7 +501,7 @@ def test_who_waits_for_a_node_that_fails_on_two_agents_is_told_both_lines(serve:
 
 
 def test_who_waits_for_a_dag_that_times_out_is_told_so(serve: Serve) -> None:
-    client = serve(of_library("node-times-out")).client()
+    client = serve("node-times-out").client()
 
     with pytest.raises(TaskExecuteFailedError) as failed:
         client.wait_dag_succeed(local(110))
@@ -514,7 +510,7 @@ def test_who_waits_for_a_dag_that_times_out_is_told_so(serve: Serve) -> None:
 
 
 def test_who_waits_for_a_dag_that_is_cancelled_is_told_so(serve: Serve) -> None:
-    mock = serve(of_library("cancel-running-dag"))
+    mock = serve("cancel-running-dag")
     client = mock.client()
     mock.later(60)
     client.operate_dag(local(40), "CANCEL")
@@ -526,7 +522,7 @@ def test_who_waits_for_a_dag_that_is_cancelled_is_told_so(serve: Serve) -> None:
 
 
 def test_who_waits_for_a_dag_that_is_not_there_is_told_at_once(serve: Serve) -> None:
-    client = serve(sandbox_of(INITIALIZE)).client()
+    client = serve(INITIALIZE).client()
 
     with pytest.raises(OBShellHandleError) as refused:
         client.wait_dag_succeed(local(99))
@@ -544,21 +540,21 @@ def names(dags: list[DagDetailDTO]) -> list[str]:
 @pytest.fixture(scope="module")
 def alone() -> Iterator[ClientV1]:
     """The SDK before an agent without OceanBase, two of whose dags have failed."""
-    with served(of_library("unfinished-maintenance")) as mock:
+    with served("unfinished-maintenance") as mock:
         yield mock.client()
 
 
 @pytest.fixture(scope="module")
 def of_cluster() -> Iterator[ClientV1]:
     """The SDK before an agent that holds OceanBase."""
-    with served(sandbox_of(OF_CLUSTER)) as mock:
+    with served(OF_CLUSTER) as mock:
         yield mock.client()
 
 
 @pytest.fixture(scope="module")
 def untouched() -> Iterator[ClientV1]:
     """The SDK before an agent that was never under maintenance."""
-    with served(sandbox_of(UNTOUCHED)) as mock:
+    with served(UNTOUCHED) as mock:
         yield mock.client()
 
 
@@ -645,7 +641,7 @@ def test_the_list_of_it_that_is_empty_crashes_the_server(untouched: ClientV1) ->
 def test_an_agent_of_a_cluster_with_nothing_unfinished_lists_none_though_it_sends_null(
     serve: Serve,
 ) -> None:
-    client = serve(sandbox_of(SUCCEEDING)).client()
+    client = serve(SUCCEEDING).client()
 
     assert client.get_unfinished_dags() == []
 
@@ -719,3 +715,76 @@ def test_the_printed_line_is_about_a_dag_that_fails_where_it_is_kept(tmp_path: P
 
     assert f"get_dag('{local(7)}')" in code  # and not cluster's 7, which succeeds
     assert said == "FAILED\n"
+
+
+# --- requests that start a dag --------------------------------------------------------------------
+
+
+def test_the_sdk_makes_a_cluster_step_by_step() -> None:
+    with served("start-operations") as mock:
+        client = mock.client()
+        dags = [
+            client.join_sync(client.host, client.port, "zone1"),
+            client.config_observer_sync({"mysql_port": "2881"}, "GLOBAL", []),
+            client.config_obcluster_sync("demo", 1, "oceanmock"),
+            client.init_sync(),
+        ]
+        identity = client.get_info().identity
+
+    assert [(dag.name, *standing(dag)) for dag in dags] == [
+        ("Join self", "SUCCEED", "RUN", 1),
+        ("Update observer config", "SUCCEED", "RUN", 1),
+        ("Update cluster config", "SUCCEED", "RUN", 1),
+        ("Initialize cluster", "SUCCEED", "RUN", 11),
+    ]
+    assert [dag.dag_id for dag in dags] == [1, 2, 3, 4]
+    assert identity == "CLUSTER AGENT"
+
+
+def test_the_sdk_makes_a_cluster_at_once() -> None:
+    with served("start-operations") as mock:
+        client = mock.client()
+        servers = {f"{client.host}:{client.port}": {"zone": "zone1", "memory_limit": "6G"}}
+        client.agg_create_cluster(servers, "demo", 1, "oceanmock")
+        identity = client.get_info().identity
+
+    assert identity == "CLUSTER AGENT"
+
+
+FAILS_ONCE: Final = """
+summary: A configuration cannot be written at first
+api: obshell
+progression: manual
+dags:
+  - name: Update observer config
+    starts_on: {path: /api/v1/observer/config}
+    nodes:
+      - name: Update observer config
+        can: [retry]
+        sub_tasks: {attempts: [{ends: FAILED, error: {message: "disk full"}}, {takes: 1s}]}
+"""
+
+
+def test_the_sdk_submits_polls_retries_and_finishes() -> None:
+    with served(FAILS_ONCE) as mock:
+        client = mock.client()
+        started = client.config_observer({"mysql_port": "2881"}, "GLOBAL", [])
+        with pytest.raises(TaskExecuteFailedError, match="disk full"):
+            client.wait_dag_succeed(started.generic_id)
+        client.operate_dag_sync(started.generic_id, "RETRY")
+        finished = client.wait_dag_succeed(started.generic_id)
+
+    assert standing(started) == ("READY", "RUN", 1)
+    assert standing(finished) == ("SUCCEED", "RUN", 1)
+
+
+def test_the_sdk_is_told_that_the_agent_is_under_maintenance() -> None:
+    with served("start-operations") as mock:
+        client = mock.client()
+        client.join_sync(client.host, client.port, "zone1")
+        client.config_observer({"mysql_port": "2881"}, "GLOBAL", [])
+        with pytest.raises(OBShellHandleError) as refused:
+            client.init()
+
+    message = "Create task 'Initialize cluster' failed: 127.0.0.1:2886 is under maintenance"
+    assert told(refused.value) == (0, "Agent.UnderMaintenance", message)

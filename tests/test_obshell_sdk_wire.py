@@ -11,29 +11,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Barrier
-from types import SimpleNamespace
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import pytest
 from obshell import OBShellHandleError
-from obshell.service import client_v1
-from requests.exceptions import ConnectionError as NobodyThere
 
 from command import PATIENCE
-from in_process import sandbox_of
-from obshell_sdk import ALLOWING, INITIALIZE, Mock, local, of_library, served, shown, standing, told
-from oceanmock.clock import SECOND
-from oceanmock.engine.sandbox import Sandbox
+from obshell_sdk import INITIALIZE, Served, local, served, shown, standing, told
 
-Serve = Callable[[Sandbox], Mock]
+Serve = Callable[[str], Served]
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Serves a sandbox until the test is over."""
+    """Serve scenarios until the test is over."""
     with ExitStack() as stack:
-        yield lambda sandbox: stack.enter_context(served(sandbox))
+        yield lambda scenario: stack.enter_context(served(scenario))
 
 
 # --- passwords ------------------------------------------------------------------------------------
@@ -43,13 +36,13 @@ INCORRECT: Final = "Security.Authentication.IncorrectOceanbasePassword"
 WITH_AGENT_PASSWORD: Final = "Security.Authentication.WithAgentPassword"
 
 
-def of_agent(agent: str) -> Sandbox:
+def of_agent(agent: str) -> str:
     """INITIALIZE on an agent that is described so."""
-    return sandbox_of(f"{INITIALIZE}agent: {{{agent}}}\n")
+    return f"{INITIALIZE}agent: {{{agent}}}\n"
 
 
 def test_the_right_password_is_sealed_after_three_questions(serve: Serve) -> None:
-    mock = serve(sandbox_of(INITIALIZE))
+    mock = serve(INITIALIZE)
 
     mock.client().get_dag(local(4))
 
@@ -57,7 +50,7 @@ def test_the_right_password_is_sealed_after_three_questions(serve: Serve) -> Non
 
 
 def test_what_was_answered_is_not_asked_again(serve: Serve) -> None:
-    mock = serve(sandbox_of(INITIALIZE))
+    mock = serve(INITIALIZE)
     client = mock.client()
     client.get_dag(local(4))
 
@@ -67,7 +60,7 @@ def test_what_was_answered_is_not_asked_again(serve: Serve) -> None:
 
 
 def test_a_client_that_names_its_version_asks_before_every_request(serve: Serve) -> None:
-    mock = serve(sandbox_of(INITIALIZE))
+    mock = serve(INITIALIZE)
     client = mock.client(version="v2")
     client.get_dag(local(4))
 
@@ -77,7 +70,7 @@ def test_a_client_that_names_its_version_asks_before_every_request(serve: Serve)
 
 
 def test_a_server_too_old_to_name_its_version_is_taken_for_v2(serve: Serve) -> None:
-    client = serve(sandbox_of(f"{INITIALIZE}switches: {{obshell_version: 4.2.3.0}}\n")).client()
+    client = serve(f"{INITIALIZE}switches: {{obshell_version: 4.2.3.0}}\n").client()
 
     assert client.get_dag(local(4)).name == "Initialize cluster"
 
@@ -92,7 +85,7 @@ def test_any_text_can_be_the_password(serve: Serve, password: str) -> None:
 
 
 def test_a_wrong_password_is_refused_in_the_servers_words(serve: Serve) -> None:
-    client = serve(sandbox_of(INITIALIZE)).client("wrong")
+    client = serve(INITIALIZE).client("wrong")
 
     with pytest.raises(OBShellHandleError) as refused:
         client.get_dag(local(4))
@@ -105,7 +98,7 @@ def test_a_wrong_password_is_refused_in_the_servers_words(serve: Serve) -> None:
 
 
 def test_a_wrong_password_is_tried_twice_and_all_is_asked_anew_in_between(serve: Serve) -> None:
-    mock = serve(sandbox_of(INITIALIZE))
+    mock = serve(INITIALIZE)
 
     with pytest.raises(OBShellHandleError):
         mock.client("wrong").get_dag(local(4))
@@ -114,7 +107,7 @@ def test_a_wrong_password_is_tried_twice_and_all_is_asked_anew_in_between(serve:
 
 
 def test_a_wrong_password_operates_nothing(serve: Serve) -> None:
-    mock = serve(sandbox_of(INITIALIZE))
+    mock = serve(INITIALIZE)
     mock.later(60)
 
     with pytest.raises(OBShellHandleError):
@@ -124,7 +117,7 @@ def test_a_wrong_password_operates_nothing(serve: Serve) -> None:
 
 
 def test_the_right_password_is_taken_after_a_wrong_one(serve: Serve) -> None:
-    mock = serve(sandbox_of(INITIALIZE))
+    mock = serve(INITIALIZE)
     with pytest.raises(OBShellHandleError):
         mock.client("wrong").get_dag(local(4))
 
@@ -132,7 +125,7 @@ def test_the_right_password_is_taken_after_a_wrong_one(serve: Serve) -> None:
 
 
 def test_a_header_past_its_lifetime_is_refused(serve: Serve) -> None:
-    client = serve(sandbox_of(INITIALIZE)).client(lifetime=-10)
+    client = serve(INITIALIZE).client(lifetime=-10)
 
     with pytest.raises(OBShellHandleError) as refused:
         client.get_dag(local(4))
@@ -165,7 +158,7 @@ def test_an_agents_own_password_comes_in_a_header_of_its_own(serve: Serve, ident
     dag = mock.client("wrong", agent_password="secret").get_dag(local(4))
 
     assert dag.dag_id == 4
-    assert mock.witness.sealed == ["x-ocs-agent-header"]
+    assert mock.sealed == ["x-ocs-agent-header"]
 
 
 def test_a_wrong_password_of_an_agents_own_is_refused(serve: Serve) -> None:
@@ -182,11 +175,11 @@ def test_a_wrong_password_of_an_agents_own_is_refused(serve: Serve) -> None:
 
 
 def test_an_agents_own_password_is_not_sent_to_one_that_has_none(serve: Serve) -> None:
-    mock = serve(sandbox_of(INITIALIZE))
+    mock = serve(INITIALIZE)
 
     mock.client(agent_password="secret").get_dag(local(4))
 
-    assert mock.witness.sealed == ["x-ocs-header"]
+    assert mock.sealed == ["x-ocs-header"]
 
 
 OF_OBPROXY: Final = """
@@ -205,7 +198,7 @@ OBPROXY_DAG: Final = "42130706433028866"
 
 
 def test_an_obproxys_dag_is_read_and_retried_with_its_agents_own_password(serve: Serve) -> None:
-    client = serve(sandbox_of(OF_OBPROXY)).client(agent_password="secret")
+    client = serve(OF_OBPROXY).client(agent_password="secret")
 
     succeeded = client.operate_dag_sync(OBPROXY_DAG, "RETRY")
 
@@ -215,7 +208,7 @@ def test_an_obproxys_dag_is_read_and_retried_with_its_agents_own_password(serve:
 
 
 def test_an_obproxys_dag_is_not_shown_for_oceanbases_password(serve: Serve) -> None:
-    client = serve(sandbox_of(OF_OBPROXY)).client()
+    client = serve(OF_OBPROXY).client()
 
     with pytest.raises(OBShellHandleError) as refused:
         client.get_dag(OBPROXY_DAG)
@@ -228,7 +221,7 @@ def test_an_obproxys_dag_is_not_shown_for_oceanbases_password(serve: Serve) -> N
 
 
 def test_whatever_is_refused_is_sent_a_second_time(serve: Serve) -> None:
-    mock = serve(sandbox_of(INITIALIZE))
+    mock = serve(INITIALIZE)
 
     with pytest.raises(OBShellHandleError):
         mock.client().operate_dag(local(4), "RETRY")
@@ -237,7 +230,7 @@ def test_whatever_is_refused_is_sent_a_second_time(serve: Serve) -> None:
 
 
 def test_two_clients_at_once_each_read_with_a_key_of_their_own(serve: Serve) -> None:
-    mock = serve(of_library("initialize-cluster-fails"))
+    mock = serve("initialize-cluster-fails")
     mock.later(60)
     both = Barrier(2, timeout=PATIENCE)
 
@@ -253,7 +246,7 @@ def test_two_clients_at_once_each_read_with_a_key_of_their_own(serve: Serve) -> 
 
 
 def test_of_two_clients_that_retry_at_once_one_is_refused(serve: Serve) -> None:
-    mock = serve(of_library("initialize-cluster-fails"))
+    mock = serve("initialize-cluster-fails")
     mock.later(60)
     both = Barrier(2, timeout=PATIENCE)
 
@@ -269,61 +262,3 @@ def test_of_two_clients_that_retry_at_once_one_is_refused(serve: Serve) -> None:
         answers = list(pool.map(lambda _: retry(), range(2)))
 
     assert sorted(answers, key=str) == ["Task.Dag.Operator.RetryNotFailedDag", True]
-
-
-def test_a_server_that_came_back_with_another_key_is_asked_for_it(serve: Serve) -> None:
-    mock = serve(sandbox_of(INITIALIZE))
-    client = mock.client()
-    client.get_dag(local(4))
-
-    mock.restart()
-    dag = client.get_dag(local(4))
-
-    assert dag.dag_id == 4
-    assert mock.asked == [DAG_4, "GET info", "GET secret", DAG_4, DAG_4]
-
-
-def test_an_operator_for_a_server_with_another_key_is_done_and_told_as_refused(
-    serve: Serve,
-) -> None:
-    """The SDK's: once it has the key it sends the request twice, and the second answer counts."""
-    mock = serve(sandbox_of(ALLOWING))
-    client = mock.client()
-    client.get_dag(local(5))
-    mock.later(60)
-
-    mock.restart()
-    with pytest.raises(OBShellHandleError) as refused:
-        client.operate_dag(local(5), "RETRY")
-
-    assert refused.value.err_code == "Task.Dag.Operator.RetryNotFailedDag"
-    assert standing(client.get_dag(local(5))) == ("READY", "RUN", 1)
-
-
-def test_who_waits_outlasts_a_server_that_is_away() -> None:
-    sandbox = of_library("join-agent")
-    with served(sandbox) as mock:
-        client = mock.client()
-        client.get_dag(local(10))
-    naps: list[int] = []
-
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-
-        def nap(seconds: int) -> None:
-            naps.append(seconds)
-            stack.enter_context(served(sandbox, port=urlsplit(mock.url).port or 0))
-            sandbox.advance(60 * SECOND)
-
-        patch.setattr(client_v1, "time", SimpleNamespace(sleep=nap))
-        dag = client.wait_dag_succeed(local(10))
-
-    assert dag.is_succeed()
-    assert naps == [3]
-
-
-def test_who_waits_for_a_server_that_stays_away_gives_up() -> None:
-    with served(of_library("join-agent")) as mock:
-        client = mock.client()
-
-    with pytest.raises(NobodyThere):
-        client.wait_dag_succeed(local(10), retry_time=0)

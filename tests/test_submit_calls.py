@@ -12,12 +12,10 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from obshell import OBShellHandleError, TaskExecuteFailedError
 
 from contract_file import ContractFile, component
-from in_process import AFTERNOON, Ask, sandbox_of
+from in_process import AFTERNOON, Ask, of_library, sandbox_of
 from obshell_sandbox import guarded, plain
-from obshell_sdk import of_library, served, standing, told
 from obshell_world import LOCAL, operate, said, sealed
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
@@ -543,78 +541,6 @@ def test_a_path_of_obshell_that_starts_nothing_is_unknown() -> None:
     _, ask = obshell()
 
     assert said(ask("POST", "/api/v1/agent/leave"))[0] == 404
-
-
-# --- the vendor's SDK -----------------------------------------------------------------------------
-
-
-def test_the_sdk_makes_a_cluster_step_by_step() -> None:
-    with served(of_library("start-operations")) as mock:
-        client = mock.client()
-        dags = [
-            client.join_sync(client.host, client.port, "zone1"),
-            client.config_observer_sync({"mysql_port": "2881"}, "GLOBAL", []),
-            client.config_obcluster_sync("demo", 1, "oceanmock"),
-            client.init_sync(),
-        ]
-        identity = mock.sandbox.world(Dags).agent.identity
-
-    assert [(dag.name, *standing(dag)) for dag in dags] == [
-        ("Join self", "SUCCEED", "RUN", 1),
-        ("Update observer config", "SUCCEED", "RUN", 1),
-        ("Update cluster config", "SUCCEED", "RUN", 1),
-        ("Initialize cluster", "SUCCEED", "RUN", 11),
-    ]
-    assert [dag.dag_id for dag in dags] == [1, 2, 3, 4]
-    assert identity == "CLUSTER AGENT"
-
-
-def test_the_sdk_makes_a_cluster_at_once() -> None:
-    with served(of_library("start-operations")) as mock:
-        client = mock.client()
-        servers = {f"{client.host}:{client.port}": {"zone": "zone1", "memory_limit": "6G"}}
-        client.agg_create_cluster(servers, "demo", 1, "oceanmock")
-
-    assert mock.sandbox.world(Dags).agent.identity == "CLUSTER AGENT"
-
-
-FAILS_ONCE: Final = """
-summary: A configuration cannot be written at first
-api: obshell
-progression: manual
-dags:
-  - name: Update observer config
-    starts_on: {path: /api/v1/observer/config}
-    nodes:
-      - name: Update observer config
-        can: [retry]
-        sub_tasks: {attempts: [{ends: FAILED, error: {message: "disk full"}}, {takes: 1s}]}
-"""
-
-
-def test_the_sdk_submits_polls_retries_and_finishes() -> None:
-    with served(sandbox_of(FAILS_ONCE)) as mock:
-        client = mock.client()
-        started = client.config_observer({"mysql_port": "2881"}, "GLOBAL", [])
-        with pytest.raises(TaskExecuteFailedError, match="disk full"):
-            client.wait_dag_succeed(started.generic_id)
-        client.operate_dag_sync(started.generic_id, "RETRY")
-        finished = client.wait_dag_succeed(started.generic_id)
-
-    assert standing(started) == ("READY", "RUN", 1)
-    assert standing(finished) == ("SUCCEED", "RUN", 1)
-
-
-def test_the_sdk_is_told_that_the_agent_is_under_maintenance() -> None:
-    with served(of_library("start-operations")) as mock:
-        client = mock.client()
-        client.join_sync(client.host, client.port, "zone1")
-        client.config_observer({"mysql_port": "2881"}, "GLOBAL", [])
-        with pytest.raises(OBShellHandleError) as refused:
-            client.init()
-
-    message = "Create task 'Initialize cluster' failed: 127.0.0.1:2886 is under maintenance"
-    assert told(refused.value) == (0, "Agent.UnderMaintenance", message)
 
 
 def test_a_cluster_is_initialized_once() -> None:
