@@ -83,25 +83,22 @@ class FaultStatistics:
 
 
 class Faults:
-    """The faults of one sandbox, in order. Their counters are kept by the sandbox's store."""
+    """The faults of one sandbox by name, in order; the sandbox's store keeps their counters."""
 
     def __init__(self, faults: Iterable[Fault] = (), *, seed: int = 0) -> None:
         """Raise AuthorError if two have the same name."""
         self._seed: Final = seed
         self._lock: Final = Lock()
         self._added = 0
-        self._faults: dict[str, _Fault] = {}
+        self.by_name: dict[str, _Fault] = {}
         for fault in faults:
             self.add(fault)
-
-    def __len__(self) -> int:
-        return len(self._faults)
 
     def inject(self, request: FaultRequest, counters: FaultCounters) -> InjectedFault | None:
         """Return the fault to inject, if any; count the request for every fault it matches."""
         with self._lock:
             previous = counters.take_attempt(request.caller)
-            matching = [fault for fault in self._faults.values() if fault.matches(request)]
+            matching = [fault for fault in self.by_name.values() if fault.matches(request)]
             if not matching:
                 return None
             digest = blake2b(repr(request.key).encode(), digest_size=16).hexdigest()
@@ -119,31 +116,31 @@ class Faults:
         """Add a fault behind the others and return its name. Raises AuthorError if it is taken."""
         with self._lock:
             number = self._added + 1
-            while fault.name is None and f"fault {number}" in self._faults:
+            while fault.name is None and f"fault {number}" in self.by_name:
                 number += 1
             name = fault.name or f"fault {number}"
-            if name in self._faults:
+            if name in self.by_name:
                 raise AuthorError(f"there is a fault {name!r} already. Give this one another name.")
             self._added = number
-            self._faults[name] = _Fault(number, name, fault)
+            self.by_name[name] = _Fault(number, name, fault)
             return name
 
     def remove(self, name: str) -> bool:
         """Remove a fault; return whether there was one of this name."""
         with self._lock:
-            return self._faults.pop(name, None) is not None
+            return self.by_name.pop(name, None) is not None
 
     def clear(self) -> None:
         """Remove every fault."""
         with self._lock:
-            self._faults.clear()
+            self.by_name.clear()
 
     def statistics(self, counters: FaultCounters) -> tuple[FaultStatistics, ...]:
         """Return the faults in order, with their counters."""
         with self._lock:
             return tuple(
                 FaultStatistics(fault.name, fault.fault, *counters.counts(fault.id))
-                for fault in self._faults.values()
+                for fault in self.by_name.values()
             )
 
     def _injections(

@@ -137,7 +137,7 @@ class Sandbox:
 
     def inject_fault(self, request: FaultRequest) -> InjectedFault | None:
         """Return the fault to inject into a request, if any, and count the request."""
-        if not self._faults:
+        if not self._faults.by_name:
             return None
         return self._faults.inject(request, self.store.counters(self.name))
 
@@ -317,15 +317,9 @@ class TwoSandboxes(CallerError):
 class SandboxTaken(CallerError):
     """There is a sandbox of this name already."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"there is a sandbox {name!r} already. Delete it, or choose another name.")
-
 
 class TooManySandboxes(CallerError):
     """There are as many sandboxes as allowed."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"there are {limit:,} sandboxes already. Delete those that are done with.")
 
 
 class Sandboxes:
@@ -368,7 +362,9 @@ class Sandboxes:
         then nothing has changed.
         """
         if len(self) >= self.limit:
-            raise TooManySandboxes(self.limit)
+            raise TooManySandboxes(
+                f"there are {self.limit:,} sandboxes already. Delete those that are done with."
+            )
         if name is None:
             name = next(
                 n for n in map("sandbox-{}".format, self._numbers) if n not in self._by_name
@@ -379,7 +375,9 @@ class Sandboxes:
                 f"underscores, at most {MAX_NAME_LENGTH}, a letter or digit first."
             )
         if name in self._by_name:
-            raise SandboxTaken(name)
+            raise SandboxTaken(
+                f"there is a sandbox {name!r} already. Delete it, or choose another name."
+            )
         return self._put(replace(spec, name=name))
 
     def reset(self, name: str) -> Sandbox:

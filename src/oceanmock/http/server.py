@@ -113,7 +113,7 @@ class _HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._open_cycles: list[RequestResponseCycle] = []
+        self._earlier: list[RequestResponseCycle] = []
 
     def on_message_begin(self) -> None:
         """Add the close function to a new request's scope."""
@@ -121,14 +121,16 @@ class _HttpProtocol(HttpToolsProtocol):
         self.scope["oceanmock.close_connection"] = self.close  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
-        """Remember the request until its response is complete."""
+        """Remember an earlier request that has no complete response."""
+        previous = self.cycle
         super().on_headers_complete()
-        open_cycles = [cycle for cycle in self._open_cycles if not cycle.response_complete]
-        self._open_cycles = [*open_cycles, self.cycle]
+        if previous is not None and not previous.response_complete:
+            self._earlier = [cycle for cycle in self._earlier if not cycle.response_complete]
+            self._earlier.append(previous)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notify every request that has no complete response."""
-        for cycle in self._open_cycles:
+        for cycle in self._earlier:
             if not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()

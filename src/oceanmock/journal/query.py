@@ -198,28 +198,22 @@ def _compare_bodies(expected: Any, body: bytes) -> Iterator[ComparedItem]:
 
 
 def _compare_values(name: str, expected: Any, actual: Any) -> Iterator[ComparedItem]:
-    """Yield an item for each expected value, named by its dotted path."""
+    """Yield an item for each expected value, named by its dotted path; {} matches any object."""
     members = {} if actual is NO_VALUE else actual
+    is_list = isinstance(expected, list) and isinstance(actual, list)
     if isinstance(expected, dict) and expected and isinstance(members, dict):
         for key, value in expected.items():
             yield from _compare_values(f"{name}.{key}", value, members.get(key, NO_VALUE))
-    elif isinstance(expected, list) and _is_list_of(actual, len(expected)):
+    elif is_list and 0 < len(expected) == len(actual):
         for index, (one, other) in enumerate(zip(expected, actual, strict=True)):
             yield from _compare_values(f"{name}.{index}", one, other)
     else:
         text = "" if actual is NO_VALUE else _json_text(actual)
-        yield ComparedItem(name, _json_text(expected), text, _is_same_value(expected, actual))
-
-
-def _is_list_of(value: Any, length: int) -> bool:
-    return isinstance(value, list) and 0 < len(value) == length
-
-
-def _is_same_value(expected: Any, actual: Any) -> bool:
-    """Return JSON's equality, in which true is not 1; {} matches any object."""
-    if expected == {}:
-        return isinstance(actual, dict)
-    return isinstance(expected, bool) is isinstance(actual, bool) and bool(expected == actual)
+        if expected == {}:
+            is_same = isinstance(actual, dict)
+        else:  # in JSON, true is not 1
+            is_same = isinstance(expected, bool) is isinstance(actual, bool) and expected == actual
+        yield ComparedItem(name, _json_text(expected), text, bool(is_same))
 
 
 def _json_text(value: Any) -> str:
