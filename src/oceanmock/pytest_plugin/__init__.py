@@ -55,12 +55,6 @@ class PluginOptions:
     coverage_path: str | None
     min_coverage: float | None
 
-    @property
-    def records_coverage(self) -> bool:
-        """Whether any option needs the coverage of the run."""
-        is_written = self.prints_coverage or self.coverage_path is not None
-        return is_written or self.min_coverage is not None
-
     @classmethod
     def of(cls, config: pytest.Config) -> PluginOptions:
         """Return the options of a run. Raises UsageError."""
@@ -136,7 +130,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the mark, and the recorder of coverage where an option needs it."""
     config.addinivalue_line("markers", MARKER)
     config.stash[OPTIONS] = options = PluginOptions.of(config)
-    if options.records_coverage:
+    needs_coverage = options.prints_coverage or options.min_coverage is not None
+    if needs_coverage or options.coverage_path is not None:
         from oceanmock.pytest_plugin.coverage import CoverageRecorder  # noqa: PLC0415 (slow)
 
         config.pluginmanager.register(CoverageRecorder(options), COVERAGE_PLUGIN)

@@ -303,7 +303,7 @@ def _mark_text(mark: pytest.Mark) -> str:
 # --- failures -------------------------------------------------------------------------------------
 
 MAX_REPORTED_SANDBOXES: Final = 3
-MAX_VIOLATIONS: Final = 10
+MAX_LISTED_VIOLATIONS: Final = 10
 ADVICE: Final = (
     "This test is strict. @pytest.mark.scenario(strict=False) makes it lenient; "
     "`journal.clear()` and `faults.clear()` forget what is meant to be so."
@@ -360,9 +360,9 @@ def strict_violations(sandbox: SandboxHandle) -> str:
 
 
 def _first(texts: Sequence[str]) -> Iterator[str]:
-    yield from (f"  {text}" for text in texts[:MAX_VIOLATIONS])
-    if len(texts) > MAX_VIOLATIONS:
-        yield f"  … and {len(texts) - MAX_VIOLATIONS} more"
+    yield from (f"  {text}" for text in texts[:MAX_LISTED_VIOLATIONS])
+    if len(texts) > MAX_LISTED_VIOLATIONS:
+        yield f"  … and {len(texts) - MAX_LISTED_VIOLATIONS} more"
 
 
 class SandboxObserver:
