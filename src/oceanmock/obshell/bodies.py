@@ -26,7 +26,7 @@ EPOCH: Final = format_instant(0)
 """The value of a time that is reset (ob/agent/service/task/dag.go:29)."""
 LINES_PER_SUB_TASK: Final = 1000
 """Log lines are numbered per sub task; obshell numbers them all together."""
-BOOLEANS: Final = dict.fromkeys(("1", "t", "Place", "TRUE", "true", "True"), True) | dict.fromkeys(
+BOOLEANS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
     ("0", "f", "F", "FALSE", "false", "False", ""), False
 )
 """What Go's strconv.ParseBool reads; an empty text binds as false."""
@@ -123,7 +123,7 @@ def read_operator(request: Request, kind: Literal["Dag", "Node"]) -> dict[str, s
     body = read_fields(request, f"task.{struct}Operator", fields)
     if not body.get("operator"):
         why = (
-            f"DagKey: '{struct}Operator.Operator' Error:"
+            f"Key: '{struct}Operator.Operator' Error:"
             "Field validation for 'Operator' failed on the 'required' tag"
         )
         raise error_of("Common.BindJsonFailed", why=why)
