@@ -48,6 +48,9 @@ class Jobs(World[int, Any, JobState, Any]):
             raise NoSuchTask(id)
         return self._jobs[id]
 
+    def key_of(self, id: str) -> int:
+        return int(id)
+
     def check(self, scenarios: Sequence[Scenario], *, sandbox: str) -> None:
         pass
 

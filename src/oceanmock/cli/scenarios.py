@@ -1,6 +1,6 @@
 """The commands on scenarios: ``serve``, ``check``, ``show``, ``list`` and ``schema``.
 
-Each API has its part of the banner in the ``banner.py`` of its package.
+The banner's commands are those of the ``client.py`` in each API's package.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
+from itertools import islice
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final
@@ -21,10 +22,13 @@ from oceanmock.errors import AuthorError
 from oceanmock.text import plural, suggest
 
 if TYPE_CHECKING:
+    from oceanmock.api import Api
     from oceanmock.engine.sandbox import Sandbox
 
 SCENARIO_WIDTH: Final = 32
 OPERATION_WIDTH: Final = 18
+MAX_CANDIDATES: Final = 100
+"""How many tasks are searched for one with a part that fails."""
 
 
 @click.command()
@@ -150,30 +154,25 @@ def banner(sandbox: Sandbox, url: str) -> Iterator[str]:
     """Yield what is served, each operation as a command to paste, and that the server is ready."""
     from oceanmock.apis import APIS
 
-    authenticates, scenarios = sandbox.accounts.required, sandbox.scenarios
-    banners = [
-        api.module("banner").Banner(sandbox, scenarios, url, authenticates=authenticates)
-        for api in APIS
-    ]
-    served = [part for part in banners if part.count or part.templates]
-    contents = list[str]()
-    for part in served:
-        counts = [plural(part.count, part.noun)] if part.count else []
-        if part.templates:
-            counts.append(f"{plural(len(part.templates), part.noun)} on request")
-        contents.append(f"{part.title}, {' and '.join(counts)}")
-    clock = sandbox.clock
+    worlds = [(api, sandbox.worlds[api.name]) for api in APIS]
+    clock, contents = sandbox.clock, []
+    for api, world in worlds:
+        counts = [plural(len(world), api.root.title)] if len(world) else []
+        if world.templates:
+            counts.append(f"{plural(len(world.templates), api.root.title)} on request")
+        if counts:
+            contents.append(f"{api.module('client').server_title(world)}, {' and '.join(counts)}")
     pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
     yield f"oceanmock {__version__}: {'; '.join(contents)}; progression {pace}"
-    for scenario in scenarios:
+    for scenario in sandbox.scenarios:
         yield f"  {scenario.name:<{SCENARIO_WIDTH}}{scenario.summary}"
-    for part in served:
-        if part.count:
-            commands = list(part.commands())
-            width = max(OPERATION_WIDTH, *(len(operation) for operation, _ in commands))
+    for api, world in worlds:
+        if len(world):
+            commands = dict(_commands(api, sandbox, url))
+            width = max(OPERATION_WIDTH, *map(len, commands))
             yield ""
-            yield from (f"  {operation:<{width}} {command}" for operation, command in commands)
-    templates = [template for part in served for template in part.templates]
+            yield from (f"  {operation:<{width}} {text}" for operation, text in commands.items())
+    templates = [template for _, world in worlds for template in world.templates]
     if templates:
         yield ""
     for template in templates:
@@ -181,6 +180,34 @@ def banner(sandbox: Sandbox, url: str) -> Iterator[str]:
         body = "" if request.body is None else f" with {json.dumps(request.body)}"
         yield f"  {request.method} {request.path}{body} starts {template.name!r}"
     yield f"\nReady on {url} (stop it with Ctrl-C)"
+
+
+def _commands(api: Api, sandbox: Sandbox, url: str) -> Iterator[tuple[str, str]]:
+    """Yield operations and their commands: on a task with a part that fails, if there is one."""
+    from oceanmock.openapi import operations_of
+
+    world, authenticates = sandbox.worlds[api.name], sandbox.accounts.required
+    items = list(islice(world.items(), MAX_CANDIDATES))
+    id, place = items[0].id, 0
+    for item in items:
+        labels = world.history_of(world.key_of(item.id)).last.labels()
+        if failed := [part for part, label in labels if part and label[0] == "FAILED"]:
+            id, place = item.id, failed[0][0]
+            break
+    part = world.item(id)
+    ids = {api.root.name: id}
+    for kind in api.kinds[1:]:
+        part = (part.parts or ())[place]
+        ids[kind.name], place = part.id, 0
+    for operation in operations_of(api.spec):
+        path = operation.path
+        for name, parameter in api.ids_of(operation.id).items():
+            path = path.replace(f"{{{parameter}}}", ids[name])
+        text = api.module("client").command(
+            operation, url + path, world, authenticates=authenticates
+        )
+        if text:
+            yield operation.id, text
 
 
 # --- scenario files -------------------------------------------------------------------------------

@@ -91,13 +91,25 @@ class World(ABC, Generic[Key, D, V, Template]):
         """Return the number of tasks or dags."""
         return len(self._data)
 
+    @abstractmethod
+    def key_of(self, id: str) -> Key:
+        """Return the key of the task or dag of an id, or of a number. Raises NoSuchTask."""
+
+    def data_of(self, key: Key) -> D:
+        """Return the constant data of a task or dag. Raises NoSuchTask."""
+        data = self._data.get(key)
+        if data is None:
+            number: Any = key[-1] if isinstance(key, tuple) else key
+            raise NoSuchTask(number)
+        return data
+
     def view(self, key: Key) -> V:
         """Return a task or dag now. Raises NoSuchTask."""
         return self._view(key, self.clock.now())
 
     def history_of(self, key: Key) -> History[Any, Any, Any]:
         """Return a history, as it goes without further requests. Raises NoSuchTask."""
-        self._find(key)
+        self.data_of(key)
         return self._histories[key]
 
     def due(self, now: int) -> Iterator[int]:
@@ -188,17 +200,10 @@ class World(ABC, Generic[Key, D, V, Template]):
         self.clock.settle(data.created + history.last.at)
 
     def _view(self, key: Key, now: int) -> V:
-        data = self._find(key)
+        data = self.data_of(key)
         state = view_at(self._histories[key], now - data.created)
         view: V = self.view_type(data, state, now)
         return view
-
-    def _find(self, key: Key) -> D:
-        data = self._data.get(key)
-        if data is None:
-            number: Any = key[-1] if isinstance(key, tuple) else key
-            raise NoSuchTask(number)
-        return data
 
 
 def with_overrides(switches: M, overrides: Mapping[str, Any]) -> M:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self, overload
+from urllib.parse import urlsplit
 
 from oceanmock.admin_client import HIDE_FRAMES, Json
 from oceanmock.controls import without_none
@@ -19,6 +21,7 @@ from oceanmock.handles import (
     find,
 )
 from oceanmock.obshell.api import API
+from oceanmock.openapi import Operation
 
 if TYPE_CHECKING:
     from obshell import ClientV1
@@ -29,6 +32,43 @@ __tracebackhide__ = HIDE_FRAMES
 
 Step = str | Mapping[str, Any]
 """A node: its name, or a mapping of the file format, such as ``node(…)`` returns."""
+
+
+def server_title(world: Any) -> str:
+    """Return what the banner calls the server."""
+    return f"{API.title} {world.agent.ip}:{world.agent.port} ({world.agent.identity})"
+
+
+def command(operation: Operation, url: str, world: Any, *, authenticates: bool) -> str:
+    """Return a command for an operation at its URL, "" where a shell has none.
+
+    Headers are sealed for each request, which no shell does: commands call the vendor's Python SDK
+    (`pip install obshell`), and curl where requests need not authenticate.
+    """
+    if not authenticates and operation.method != "GET":
+        operator = "PASS" if operation.id == "nodeHandler" else "ROLLBACK"
+        return f"""curl -s -d '{{"operator": "{operator}"}}' {url}"""
+    if not authenticates or operation.id == "getAgentInfo":
+        return f"curl -s {url}"
+    address, agent = urlsplit(url), world.agent
+    dag = address.path.rpartition("/")[2]
+    calls = {
+        "getDagDetail": f"get_dag('{dag}').state",
+        "dagHandler": f"operate_dag('{dag}', 'ROLLBACK')",
+    }
+    if operation.id not in calls:
+        return ""
+    password = f"agent_password={agent.agent_password!a}"
+    if agent.agent_password is None or agent.identity == "FOLLOWER":
+        # A follower forwards requests to its master, which does not accept the follower's own.
+        password = f"{agent.root_password or ''!a}"
+    code = (
+        "from obshell import ClientSet; from obshell.auth import PasswordAuth; "
+        f"print(ClientSet('{address.hostname}', {address.port}, PasswordAuth({password}))"
+        f".v1.{calls[operation.id]})"
+    )
+    needs_quoting = any(character in code for character in '"$`\\!')
+    return f"python -c {shlex.quote(code)}" if needs_quoting else f'python -c "{code}"'
 
 
 def node(

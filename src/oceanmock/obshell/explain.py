@@ -23,7 +23,6 @@ from oceanmock.obshell.conformance import CONFORMANCE
 from oceanmock.obshell.scenario import Agent, Scenario, TenantLock, node_number, sub_task_number
 from oceanmock.obshell.scenario_checks import simulate_story
 from oceanmock.obshell.states import DagState, NodeState
-from oceanmock.obshell.world import Dags
 from oceanmock.report.explain import (
     MAX_EXPLAINED,
     Event,
@@ -66,23 +65,14 @@ STYLES: Final = {
 MAX_NAME_WIDTH: Final = 40
 
 
-def explainer_of(sandbox: Sandbox, id: int | str) -> DagExplainer:
-    """Return the explainer of the dag of a generic id, or of a number. Raises NoSuchTask."""
-    dags = sandbox.world(Dags)
-    dag = dags.find(str(id)).dag
-    return DagExplainer(dag, dags.history_of(dag.key))
-
-
 def explain(sandbox: Sandbox, id: int | str) -> Explanation:
     """Return why the dag of a generic id, or of a number, is in its state. Raises NoSuchTask."""
-    explainer = explainer_of(sandbox, id)
-    records = sandbox.operations_of(Dags.api, explainer.item.key)
-    return explainer.explain(records, clock=sandbox.clock)
+    return DagExplainer.of(sandbox, id).explain_in(sandbox)
 
 
 def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
     """Return the timeline of the dag of a generic id, or of a number. Raises NoSuchTask."""
-    explainer = explainer_of(sandbox, id)
+    explainer = DagExplainer.of(sandbox, id)
     nodes = explainer.item.nodes
     labels = [
         [

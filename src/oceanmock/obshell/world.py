@@ -185,7 +185,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
 
         Raises NoSuchTask.
         """
-        view = self.find(id)
+        view = self.view(self.key_of(id))
         dag, state = view.dag, view.state
         nodes = tuple(
             replace(
@@ -196,11 +196,11 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         )
         return replace(_item(dag, dag, state), started=dag.created, stage=state.stage, parts=nodes)
 
-    def find(self, id: str) -> DagView:
-        """Return the dag of a generic id, or else the first of a number. Raises NoSuchTask."""
-        views = [view for store in STORES for view in self.all(store)]
-        by_id = (view for view in views if id_of(view.dag, view.dag.number) == id)
-        by_number = (view for view in views if str(view.dag.number) == id)
+    def key_of(self, id: str) -> DagKey:
+        """Return the key of a generic id, or else the first of a number. Raises NoSuchTask."""
+        keys = sorted(self._data)
+        by_id = (key for key in keys if id_of(self._data[key], key[1]) == id)
+        by_number = (key for key in keys if str(key[1]) == id)
         return next(by_id, None) or next(by_number, None) or _unknown(("agent", 0))
 
     def settings(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from oceanmock.handles import (
 )
 from oceanmock.ocp.api import API
 from oceanmock.ocp.auth import AccessKey, Basic
+from oceanmock.openapi import Operation
 
 __tracebackhide__ = HIDE_FRAMES
 
@@ -26,6 +27,19 @@ Step = str | Mapping[str, Any]
 """A subtask: its name, or a mapping of the file format, such as ``subtask(…)`` returns."""
 
 ACCESS_KEY: Final = ("oceanmock-ak", "oceanmock-sk")
+
+
+def server_title(world: Any) -> str:
+    """Return what the banner calls the server."""
+    return API.title
+
+
+def command(operation: Operation, url: str, world: Any, *, authenticates: bool) -> str:
+    """Return the command of curl for an operation at its URL."""
+    user = VIEWER if operation.permission == "TASK_VIEWER" else MANAGER
+    login = f" -u {':'.join(user)}" if authenticates else ""
+    method = "" if operation.method == "GET" else f" -X {operation.method}"
+    return f"curl -s{login}{method} {url}"
 
 
 def subtask(name: str, *attempts: Attempt, **rest: Any) -> Json:

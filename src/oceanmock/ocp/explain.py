@@ -20,7 +20,7 @@ from oceanmock.ocp.machine import History
 from oceanmock.ocp.scenario import Scenario
 from oceanmock.ocp.scenario_checks import simulate_story
 from oceanmock.ocp.states import SubtaskState, TaskScript, TaskState
-from oceanmock.ocp.world import TaskData, Tasks
+from oceanmock.ocp.world import TaskData
 from oceanmock.report.explain import (
     MAX_EXPLAINED,
     Event,
@@ -70,21 +70,14 @@ _RAILS: Final = {
 """Glyphs by the sides on which they connect: up, down, left, right."""
 
 
-def explainer_of(sandbox: Sandbox, id: int | str) -> TaskExplainer:
-    """Return the explainer of a task. Raises NoSuchTask."""
-    tasks, task_id = sandbox.world(Tasks), int(id)
-    return TaskExplainer(tasks.view(task_id).task, tasks.history_of(task_id))
-
-
 def explain(sandbox: Sandbox, id: int | str) -> Explanation:
     """Return why a task is in its state. Raises NoSuchTask."""
-    records = sandbox.operations_of(Tasks.api, int(id))
-    return explainer_of(sandbox, id).explain(records, clock=sandbox.clock)
+    return TaskExplainer.of(sandbox, id).explain_in(sandbox)
 
 
 def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
     """Return a task's timeline up to now, as plain text. Raises NoSuchTask."""
-    explainer = explainer_of(sandbox, id)
+    explainer = TaskExplainer.of(sandbox, id)
     names = [one_line(item.name) for item in explainer.item.subtasks]
     return draw_report(sandbox, explainer, _tracks(names), STYLES, _describe)
 

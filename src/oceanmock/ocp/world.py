@@ -147,7 +147,7 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         """
         checked = self.switches.subtask_pairing == "checked"
         if checked:
-            self._find(task_id)
+            self.data_of(task_id)
         owner, position = self._places.get(subtask_id, (None, 0))
         if owner is None or (checked and owner != task_id):
             raise NoSuchSubtask(subtask_id)
@@ -156,6 +156,10 @@ class Tasks(World[int, TaskData, TaskView, Template]):
     def items(self) -> Iterator[TaskItem]:
         """Return every task, without its subtasks."""
         return map(_item, self.all())
+
+    def key_of(self, id: str) -> int:
+        """Return the key of an id: its number. Raises ValueError."""
+        return int(id)
 
     def item(self, id: str) -> TaskItem:
         """Return the task of an id with its subtasks. Raises NoSuchTask."""

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 from oceanmock.api import Api
 from oceanmock.clock import MILLISECOND, Clock, Progression
@@ -29,6 +29,7 @@ from oceanmock.engine.machine import (
     states_until,
     view_at,
 )
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import OperationRecord
 from oceanmock.text import (
     first_few,
@@ -227,6 +228,13 @@ class Explainer(ABC, Generic[State]):
         self.item: Final = item
         self.history: Final = history
 
+    @classmethod
+    def of(cls, sandbox: Sandbox, id: int | str) -> Self:
+        """Return the explainer of a task or dag in a sandbox. Raises NoSuchTask or ValueError."""
+        world = sandbox.worlds[cls.api.name]
+        key = world.key_of(str(id))
+        return cls(world.data_of(key), world.history_of(key))
+
     @abstractmethod
     def number(self, part: Part) -> int:
         """Return the id of the whole or a part."""
@@ -266,6 +274,11 @@ class Explainer(ABC, Generic[State]):
     def label_text(self, state: State, part: Part, label: Label) -> str:
         """Return a label as events show it."""
         return format_label(label)
+
+    def explain_in(self, sandbox: Sandbox) -> Explanation:
+        """Return why it shows what it does now, in its sandbox."""
+        records = sandbox.operations_of(self.api.name, self.item.key)
+        return self.explain(records, clock=sandbox.clock)
 
     def explain(self, records: Iterable[OperationRecord], *, clock: Clock) -> Explanation:
         """Return why it shows what it does now; ``records`` add the refused operations."""
