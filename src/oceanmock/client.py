@@ -40,8 +40,8 @@ from oceanmock.clock import Progression
 from oceanmock.controls import check_keywords, check_progression, instant_text
 from oceanmock.errors import AuthorError
 from oceanmock.handles import (
-    MANAGER,
-    VIEWER,
+    MANAGER_LOGIN,
+    VIEWER_LOGIN,
     SandboxHandle,
     ScenarioSource,
     ScenarioText,
@@ -61,8 +61,8 @@ Handle = TypeVar("Handle", bound=SandboxHandle)
 CONNECT_TIMEOUT_S: Final = 1.0
 """How long a port of a remote server may take to answer, before a path is used instead."""
 USERS: Final = (
-    {"name": VIEWER[0], "password": VIEWER[1], "permissions": ["TASK_VIEWER"]},
-    {"name": MANAGER[0], "password": MANAGER[1]},
+    {"name": VIEWER_LOGIN[0], "password": VIEWER_LOGIN[1], "permissions": ["TASK_VIEWER"]},
+    {"name": MANAGER_LOGIN[0], "password": MANAGER_LOGIN[1]},
 )
 """OCP's users of a sandbox, also where the server has others by default."""
 SENT_OPTIONS: Final = frozenset({"name", "progression", "speed", "seed", "auth"})

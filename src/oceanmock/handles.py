@@ -6,7 +6,6 @@ in the same way. Reading never moves the clock. An assertion that fails explains
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import relpath
@@ -25,7 +24,7 @@ from oceanmock.controls import (
     without_none,
 )
 from oceanmock.errors import AuthorError, EnvironmentProblem
-from oceanmock.text import did_you_mean, suggest
+from oceanmock.text import did_you_mean, first_few, suggest
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,15 +33,17 @@ __tracebackhide__ = HIDE_FRAMES
 
 MAX_NAMED_PARTS: Final = 10
 MAX_COMPARED_PARTS: Final = 500
-MANAGER: Final = ("manager", "manager")
-VIEWER: Final = ("viewer", "viewer")
+MANAGER_LOGIN: Final = ("manager", "manager")
+VIEWER_LOGIN: Final = ("viewer", "viewer")
 
 # --- scenarios and scripts in code ----------------------------------------------------------------
 
 ScenarioSource = str | Path | Mapping[str, Any]
 """A scenario: a name of the library, the path of a file, or a mapping of the file format."""
-Attempt = Mapping[str, Any]
+RunSource = Mapping[str, Any]
 """One run: ``fails(…)``, ``succeeds(…)``, ``hangs()``, or a mapping of the file format."""
+PartSource = str | Mapping[str, Any]
+"""A subtask or node: its name, or a mapping of the file format, as ``subtask(…)`` returns it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def name_files(error: AuthorError, scenarios: Sequence[ScenarioText]) -> AuthorE
     return AuthorError(text)
 
 
-def succeeds(takes: TimeSpan | None = None, *, log: str | Sequence[str] | None = None) -> Attempt:
+def succeeds(takes: TimeSpan | None = None, *, log: str | Sequence[str] | None = None) -> RunSource:
     """Return a run that succeeds: by default after a second, or 10 ms for obshell."""
     return _attempt(takes, log=log)
 
@@ -100,24 +101,24 @@ def fails(
     *,
     log: str | Sequence[str] | None = None,
     error: Mapping[str, Any] | str | None = None,
-) -> Attempt:
+) -> RunSource:
     """Return a run that fails. ``error`` is obshell's: its message, or a mapping of the format."""
     details = {"message": error} if isinstance(error, str) else error
     return _attempt(takes, ends="FAILED", log=log, error=details)
 
 
-def hangs(*, log: str | Sequence[str] | None = None) -> Attempt:
+def hangs(*, log: str | Sequence[str] | None = None) -> RunSource:
     """Return a run that only its timeout or a cancel ends."""
     return _attempt("forever", log=log)
 
 
-def _attempt(takes: TimeSpan | None, *, log: str | Sequence[str] | None, **items: Any) -> Attempt:
+def _attempt(takes: TimeSpan | None, *, log: str | Sequence[str] | None, **items: Any) -> RunSource:
     lines = list(log) if isinstance(log, tuple) else log
     span = None if takes is None else duration_text(takes)
     return without_none(takes=span, log=lines, **items)
 
 
-def attempts_of(attempts: Sequence[Attempt]) -> Json:
+def attempts_of(attempts: Sequence[RunSource]) -> Json:
     """Return the key ``attempts`` of the file format, if there are any."""
     return {"attempts": [dict(attempt) for attempt in attempts]} if attempts else {}
 
@@ -210,12 +211,7 @@ class SandboxHandle:
 
     def timelines(self) -> list[str]:
         """Return a picture of each task or dag: its states over the sandbox's time."""
-        return [self.explain(row, "timeline") for row in self.rows()]
-
-    def explain(self, row: Json, format: str) -> str:
-        """Return the explanation of a task of ``rows``, as ``text`` or as a ``timeline``."""
-        path = f"/tasks/{row['api']}/{row['id']}/explain"
-        return self.admin.text(path, query={"format": format})
+        return [explain_text(self.API, self.admin, row["id"], "timeline") for row in self.rows()]
 
     def json(self) -> Json:
         """Return the sandbox as JSON of the admin API."""
@@ -226,13 +222,17 @@ class SandboxHandle:
         rows: list[Json] = self.admin.ask("GET", "/tasks")["tasks"]
         return [row for row in rows if row["api"] == self.API.name]
 
-    def _find(self, id_or_name: int | str) -> Json:
-        """Return the task or dag of an id, a number or a name. Raises AuthorError for none."""
-        what = self.API.root.title
-        return find(self.rows(), id_or_name, what=what, where=f"in sandbox {self.name!r}")
+    def _find_or_add(
+        self, id_or_name: int | str, parts: Sequence[PartSource] | None, rest: Json
+    ) -> Json:
+        """Return the task or dag of an id, a number or a name; or, with parts, a new one.
 
-    def _add(self, template: Json) -> Json:
-        """Add a task or dag that starts now. Raises AuthorError with everything wrong in it."""
+        Raises AuthorError for none, or with everything wrong in the new one.
+        """
+        if parts is None:
+            where = f"in sandbox {self.name!r}"
+            return find(self.rows(), id_or_name, what=self.API.root.title, where=where)
+        template = {"name": id_or_name, f"{self.API.kinds[1].name}s": list(parts), **rest}
         return self.admin.ask("POST", "/tasks", {"api": self.API.name, "template": template})
 
     def __enter__(self) -> Self:
@@ -260,41 +260,60 @@ def find(parts: Sequence[Json], id_or_name: int | str, *, what: str, where: str)
         for part in parts:
             if str(part[key]) == expected:
                 return part
-    raise AuthorError(f"there is no {what} {id_or_name!r} {where}. {_list_parts(parts, expected)}")
+    hint = "It is empty."
+    if parts:
+        names = [f"{part['number']} {part['name']!r}" for part in parts]
+        compared = parts[:MAX_COMPARED_PARTS]
+        texts = [str(part[key]) for key in ("name", "number") for part in compared]
+        listed = first_few(names, MAX_NAMED_PARTS)
+        hint = f"It has {listed}. {did_you_mean(expected, texts)}".rstrip()
+    raise AuthorError(f"there is no {what} {id_or_name!r} {where}. {hint}")
 
 
-def _list_parts(parts: Sequence[Json], expected: str) -> str:
-    if not parts:
-        return "It is empty."
-    names = [f"{part['number']} {part['name']!r}" for part in parts[:MAX_NAMED_PARTS]]
-    more = f" and {len(parts) - MAX_NAMED_PARTS} more" if len(parts) > MAX_NAMED_PARTS else ""
-    texts = [str(part[key]) for key in ("name", "number") for part in parts[:MAX_COMPARED_PARTS]]
-    return f"It has {', '.join(names)}{more}. {did_you_mean(expected, texts)}".rstrip()
-
-
-class PartHandle(ABC):
-    """A task or dag, or a part of one; it is found by its number."""
+class PartHandle:
+    """A task or dag, or a part of one; it is found by its number in the sandbox or its owner."""
 
     API: ClassVar[Api]
     KIND: ClassVar[Kind]
 
-    def __init__(self, data: Json) -> None:
+    def __init__(self, owner: SandboxClient | PartHandle, data: Json) -> None:
+        self._owner: Final = owner
         self._id: Final = str(data["id"])
         self.number: Final[int] = data["number"]
         self.name: Final[str] = data["name"]
 
-    @abstractmethod
     def json(self) -> Json:
         """Return it and its parts now, as JSON of the admin API; the same form for both APIs."""
+        if not isinstance(self._owner, PartHandle):
+            return self._owner.ask("GET", f"/tasks/{self.API.name}/{self._id}")
+        parts: list[Json] = self._owner.json()["parts"]
+        return next(part for part in parts if part["number"] == self.number)
+
+    def until(self, state: str) -> Self:
+        """Move the clock, from change to change, until it is in this state.
+
+        Raises AssertionError when nothing more is due that could change it.
+        """
+        self._check_state(state)
+        admin, _ = self._task
+        while (actual := self.json()["state"]) != state:
+            if admin.ask("GET", "/clock")["next_due"] is None:
+                self._fail(f"is {actual}, and nothing is due that could make it {state}.")
+            admin.ask("POST", "/clock/next")
+        return self
 
     @property
-    @abstractmethod
-    def _task(self) -> TaskHandle:
-        """The task or dag that it is, or is a part of."""
+    def _task(self) -> tuple[SandboxClient, str]:
+        """The admin API of its sandbox, and the id of the task or dag that it belongs to."""
+        if isinstance(self._owner, PartHandle):
+            return self._owner._task
+        return self._owner, self._id
 
-    @abstractmethod
-    def _key(self) -> tuple[object, ...]:
-        """Return what equal handles have in common."""
+    def _find(self, id_or_name: int | str) -> Json:
+        """Return the part of an id, a number or a name. Raises AuthorError for none."""
+        what = next(kind.title for kind in self.API.kinds if kind.parent == self.KIND.name)
+        where = f"in {self.KIND.title} {self.number}"
+        return find(self.json()["parts"], id_or_name, what=what, where=where)
 
     def _assert(self, state: str, operation: str | None) -> None:
         """Assert that it is in a state, and in an operation if one is given."""
@@ -306,14 +325,6 @@ class PartHandle(ABC):
             expected = state if operation is None else f"{state}/{operation}"
             self._fail(f"is {view}, not {expected}.")
 
-    def _until(self, state: str) -> Self:
-        """Move the clock from change to change until it is in a state."""
-        self._check_state(state)
-        while (actual := self.json()["state"]) != state:
-            if not self._task._move_on():
-                self._fail(f"is {actual}, and nothing is due that could make it {state}.")
-        return self
-
     def _check_state(self, state: str) -> None:
         """Raise AuthorError for a state that the API does not have."""
         states = list(dict.fromkeys(name for kind in self.API.kinds for name in kind.states))
@@ -322,69 +333,35 @@ class PartHandle(ABC):
             raise AuthorError(f"{title} knows no state {state!r}. {suggest(state, states)}")
 
     def _fail(self, problem: str) -> NoReturn:
-        explanation = self._task.explain().rstrip()
+        explanation = explain_text(self.API, *self._task, "text").rstrip()
         raise AssertionError(f"{self.KIND.title} {self.number} {problem}\n\n{explanation}")
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.number} {self.name!r}>"
+        return f"<{type(self).__name__.removesuffix('Handle')} {self.number} {self.name!r}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PartHandle) and self._key() == other._key()
+        return isinstance(other, PartHandle) and self._key == other._key
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[object, ...]:
+        return self._owner, self.API.name, self._id
 
 
 class TaskHandle(PartHandle):
     """A task or a dag of a sandbox."""
 
-    def __init__(self, admin: SandboxClient, data: Json) -> None:
-        super().__init__(data)
-        self._admin: Final = admin
-        self._path: Final = f"/tasks/{self.API.name}/{self._id}"
-
-    def json(self) -> Json:
-        """Return it and its parts now, as JSON of the admin API; the same form for both APIs."""
-        return self._admin.ask("GET", self._path)
-
     def explain(self) -> str:
         """Return why it is in its state, and what changes it next and when."""
-        return self._admin.text(f"{self._path}/explain", query={"format": "text"})
+        return explain_text(self.API, *self._task, "text")
 
     def timeline(self) -> str:
         """Return a picture of its history: a track for each part, operations marked."""
-        return self._admin.text(f"{self._path}/explain", query={"format": "timeline"})
-
-    @property
-    def _task(self) -> TaskHandle:
-        return self
-
-    def _move_on(self) -> bool:
-        """Move the clock to the next change; return whether one was due."""
-        is_due = self._admin.ask("GET", "/clock")["next_due"] is not None
-        if is_due:
-            self._admin.ask("POST", "/clock/next")
-        return is_due
-
-    def _key(self) -> tuple[object, ...]:
-        return self._admin, self._path
+        return explain_text(self.API, *self._task, "timeline")
 
 
-class ChildHandle(PartHandle):
-    """A part of a task or dag, or of another part."""
-
-    def __init__(self, parent: PartHandle, data: Json) -> None:
-        super().__init__(data)
-        self._parent: Final = parent
-
-    def json(self) -> Json:
-        """Return it and its parts now, as JSON of the admin API."""
-        parts: list[Json] = self._parent.json()["parts"]
-        return next(part for part in parts if part["number"] == self.number)
-
-    @property
-    def _task(self) -> TaskHandle:
-        return self._parent._task
-
-    def _key(self) -> tuple[object, ...]:
-        return self._parent, self.number
+def explain_text(api: Api, admin: SandboxClient, id: str, format: str) -> str:
+    """Return the explanation of a task or dag, as ``text`` or as a ``timeline``."""
+    return admin.text(f"/tasks/{api.name}/{id}/explain", query={"format": format})

@@ -11,14 +11,13 @@ from oceanmock.admin_client import HIDE_FRAMES, Json
 from oceanmock.controls import without_none
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.handles import (
-    Attempt,
-    ChildHandle,
     PartHandle,
+    PartSource,
+    RunSource,
     SandboxHandle,
     ScenarioSource,
     TaskHandle,
     attempts_of,
-    find,
 )
 from oceanmock.obshell.api import API
 from oceanmock.openapi import Operation
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from oceanmock.obshell.auth import Sealed
 
 __tracebackhide__ = HIDE_FRAMES
-
-Step = str | Mapping[str, Any]
-"""A node: its name, or a mapping of the file format, such as ``node(…)`` returns."""
 
 
 def server_title(world: Any) -> str:
@@ -73,7 +69,7 @@ def command(operation: Operation, url: str, world: Any, *, authenticates: bool) 
 
 def node(
     name: str,
-    *attempts: Attempt,
+    *attempts: RunSource,
     can: str | Sequence[str] | None = None,
     sub_tasks: Sequence[Mapping[str, Any]] | None = None,
     **rest: Any,
@@ -96,7 +92,7 @@ def node(
     }
 
 
-def sub_task(*attempts: Attempt, name: str | None = None, **rest: Any) -> Json:
+def sub_task(*attempts: RunSource, name: str | None = None, **rest: Any) -> Json:
     """Return a sub task of the file format from its runs; the last run repeats.
 
     sub_task(fails(), succeeds(), agent={"ip": "10.0.0.2", "port": 2886})
@@ -154,10 +150,10 @@ class Obshell(SandboxHandle):
     def dag(self, id_or_name: int | str, /) -> Dag: ...
 
     @overload
-    def dag(self, name: str, nodes: Sequence[Step], /, **rest: Any) -> Dag: ...
+    def dag(self, name: str, nodes: Sequence[PartSource], /, **rest: Any) -> Dag: ...
 
     def dag(
-        self, id_or_name: int | str, nodes: Sequence[Step] | None = None, /, **rest: Any
+        self, id_or_name: int | str, nodes: Sequence[PartSource] | None = None, /, **rest: Any
     ) -> Dag:
         """Return the dag of a number, an id or a name; or, with nodes, add one that starts now.
 
@@ -167,9 +163,7 @@ class Obshell(SandboxHandle):
         ``rest`` holds further keys of a dag in a scenario file. Raises AuthorError when there is no
         such dag, or with everything wrong in the new one.
         """
-        if nodes is None:
-            return Dag(self.admin, self._find(id_or_name))
-        return Dag(self.admin, self._add({"name": id_or_name, "nodes": list(nodes), **rest}))
+        return Dag(self.admin, self._find_or_add(id_or_name, nodes, rest))
 
     def dags(self) -> list[Dag]:
         """Return every dag, by ascending number; those of the agent before the cluster's."""
@@ -203,13 +197,6 @@ class _ObshellHandle(PartHandle):
         """
         self._assert(expected, operator)
 
-    def until(self, state: str) -> Self:
-        """Move the clock, from change to change, until it is in this state.
-
-        Raises AssertionError when nothing more is due that could change it.
-        """
-        return self._until(state)
-
 
 class Dag(_ObshellHandle, TaskHandle):
     """A dag of obshell."""
@@ -222,17 +209,16 @@ class Dag(_ObshellHandle, TaskHandle):
         return int(self.json()["stage"])
 
     @property
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> list[NodeHandle]:
         """Its nodes, in order."""
-        return [Node(self, part) for part in self.json()["parts"]]
+        return [NodeHandle(self, part) for part in self.json()["parts"]]
 
-    def node(self, id_or_name: int | str) -> Node:
+    def node(self, id_or_name: int | str) -> NodeHandle:
         """Return the node of a number, an id or a name. Raises AuthorError when there is none."""
-        parts = self.json()["parts"]
-        return Node(self, find(parts, id_or_name, what="node", where=f"in dag {self.number}"))
+        return NodeHandle(self, self._find(id_or_name))
 
 
-class Node(_ObshellHandle, ChildHandle):
+class NodeHandle(_ObshellHandle):
     """A node of a dag of obshell."""
 
     KIND = API.kind("node")
@@ -242,21 +228,20 @@ class Node(_ObshellHandle, ChildHandle):
         self.dag: Final = dag
 
     @property
-    def sub_tasks(self) -> list[SubTask]:
+    def sub_tasks(self) -> list[SubTaskHandle]:
         """Its sub tasks, in order."""
-        return [SubTask(self, part) for part in self.json()["parts"]]
+        return [SubTaskHandle(self, part) for part in self.json()["parts"]]
 
-    def sub_task(self, id_or_name: int | str) -> SubTask:
+    def sub_task(self, id_or_name: int | str) -> SubTaskHandle:
         """Return the sub task of a number, an id or a name. Raises AuthorError for none."""
-        where = f"in node {self.number}"
-        return SubTask(self, find(self.json()["parts"], id_or_name, what="sub task", where=where))
+        return SubTaskHandle(self, self._find(id_or_name))
 
 
-class SubTask(_ObshellHandle, ChildHandle):
+class SubTaskHandle(_ObshellHandle):
     """A sub task of a node: its work on one agent."""
 
     KIND = API.kind("sub_task")
 
-    def __init__(self, node: Node, data: Json) -> None:
+    def __init__(self, node: NodeHandle, data: Json) -> None:
         super().__init__(node, data)
         self.node: Final = node

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self, overload
+from collections.abc import Sequence
+from typing import Any, Final, overload
 
 from oceanmock.admin_client import HIDE_FRAMES, Json
 from oceanmock.handles import (
-    MANAGER,
-    VIEWER,
-    Attempt,
-    ChildHandle,
+    MANAGER_LOGIN,
+    VIEWER_LOGIN,
     PartHandle,
+    PartSource,
+    RunSource,
     SandboxHandle,
     TaskHandle,
     attempts_of,
-    find,
 )
 from oceanmock.ocp.api import API
 from oceanmock.ocp.auth import AccessKey, Basic
 from oceanmock.openapi import Operation
 
 __tracebackhide__ = HIDE_FRAMES
-
-Step = str | Mapping[str, Any]
-"""A subtask: its name, or a mapping of the file format, such as ``subtask(…)`` returns."""
 
 ACCESS_KEY: Final = ("oceanmock-ak", "oceanmock-sk")
 
@@ -36,13 +32,13 @@ def server_title(world: Any) -> str:
 
 def command(operation: Operation, url: str, world: Any, *, authenticates: bool) -> str:
     """Return the command of curl for an operation at its URL."""
-    user = VIEWER if operation.permission == "TASK_VIEWER" else MANAGER
+    user = VIEWER_LOGIN if operation.permission == "TASK_VIEWER" else MANAGER_LOGIN
     login = f" -u {':'.join(user)}" if authenticates else ""
     method = "" if operation.method == "GET" else f" -X {operation.method}"
     return f"curl -s{login}{method} {url}"
 
 
-def subtask(name: str, *attempts: Attempt, **rest: Any) -> Json:
+def subtask(name: str, *attempts: RunSource, **rest: Any) -> Json:
     """Return a subtask of the file format from its runs; the last run repeats.
 
     subtask("Install", fails("2s", log="disk full"), succeeds(), timeout="30m")
@@ -64,12 +60,12 @@ class Ocp(SandboxHandle):
     @property
     def auth(self) -> Basic:
         """A manager's user and password, ready for httpx and requests."""
-        return Basic(*MANAGER)
+        return Basic(*MANAGER_LOGIN)
 
     @property
     def viewer(self) -> Basic:
         """The user and password of a read-only user."""
-        return Basic(*VIEWER)
+        return Basic(*VIEWER_LOGIN)
 
     @property
     def access_key(self) -> AccessKey:
@@ -80,10 +76,10 @@ class Ocp(SandboxHandle):
     def task(self, id_or_name: int | str, /) -> Task: ...
 
     @overload
-    def task(self, name: str, subtasks: Sequence[Step], /, **rest: Any) -> Task: ...
+    def task(self, name: str, subtasks: Sequence[PartSource], /, **rest: Any) -> Task: ...
 
     def task(
-        self, id_or_name: int | str, subtasks: Sequence[Step] | None = None, /, **rest: Any
+        self, id_or_name: int | str, subtasks: Sequence[PartSource] | None = None, /, **rest: Any
     ) -> Task:
         """Return the task of an id or a name; or, with subtasks, add one that starts now.
 
@@ -93,9 +89,7 @@ class Ocp(SandboxHandle):
         ``rest`` holds further keys of a task in a scenario file. Raises AuthorError when there is
         no such task, or with everything wrong in the new one.
         """
-        if subtasks is None:
-            return Task(self.admin, self._find(id_or_name))
-        return Task(self.admin, self._add({"name": id_or_name, "subtasks": list(subtasks), **rest}))
+        return Task(self.admin, self._find_or_add(id_or_name, subtasks, rest))
 
     def tasks(self) -> list[Task]:
         """Return every task, by ascending id."""
@@ -129,13 +123,6 @@ class _OcpHandle(PartHandle):
         """
         self._assert(expected, operation)
 
-    def until(self, status: str) -> Self:
-        """Move the clock, from change to change, until it is in this status.
-
-        Raises AssertionError when nothing more is due that could change it.
-        """
-        return self._until(status)
-
 
 class Task(_OcpHandle, TaskHandle):
     """A task of OCP."""
@@ -143,17 +130,16 @@ class Task(_OcpHandle, TaskHandle):
     KIND = API.kind("task")
 
     @property
-    def subtasks(self) -> list[Subtask]:
+    def subtasks(self) -> list[SubtaskHandle]:
         """Its subtasks, in the API's order."""
-        return [Subtask(self, part) for part in self.json()["parts"]]
+        return [SubtaskHandle(self, part) for part in self.json()["parts"]]
 
-    def subtask(self, id_or_name: int | str) -> Subtask:
+    def subtask(self, id_or_name: int | str) -> SubtaskHandle:
         """Return the subtask of an id or a name. Raises AuthorError when there is none."""
-        parts = self.json()["parts"]
-        return Subtask(self, find(parts, id_or_name, what="subtask", where=f"in task {self.id}"))
+        return SubtaskHandle(self, self._find(id_or_name))
 
 
-class Subtask(_OcpHandle, ChildHandle):
+class SubtaskHandle(_OcpHandle):
     """A subtask of a task of OCP."""
 
     KIND = API.kind("subtask")
