@@ -31,7 +31,7 @@ from oceanmock.ocp import api as ocp_api
 from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.explain import explain as explain_task
 from oceanmock.ocp.world import Tasks
-from oceanmock.report.coverage import Coverage, Item, items_of, machines_of
+from oceanmock.report.coverage import Coverage, Item, items_of
 
 TASK = "/api/v2/tasks/instances/1000"
 FAILED = f"{TASK}/subtasks/1002"
@@ -160,8 +160,8 @@ def test_a_run_without_a_sandbox_has_seen_nothing() -> None:
 def test_the_report_fits_a_narrow_terminal(retried: Coverage, initialized: Coverage) -> None:
     retried.merge(initialized)
 
-    assert max(len(line.text) for line in retried.lines()) <= 80
-    assert {line.colour for line in retried.lines()} <= {"", "bold", "green", "yellow", "red"}
+    assert max(len(text) for text, _ in retried.lines()) <= 80
+    assert {colour for _, colour in retried.lines()} <= {"", "bold", "green", "yellow", "red"}
 
 
 # --- what counts as seen --------------------------------------------------------------------------
@@ -434,7 +434,7 @@ def test_a_percentage_is_never_rounded_up() -> None:
 
 def test_an_api_that_was_not_used_counts_for_nothing(retried: Coverage) -> None:
     assert retried.apis == ("ocp",)
-    assert {item.kind for item, _ in retried.missing} <= set(machines_of(api_named("ocp")))
+    assert {item.kind for item, _ in retried.missing} <= set(api_named("ocp").states.MACHINES)
 
 
 def test_every_item_that_was_not_seen_is_missing(retried: Coverage) -> None:

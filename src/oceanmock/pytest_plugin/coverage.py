@@ -73,8 +73,8 @@ class CoverageRecorder:
     def _lines(self) -> Iterator[tuple[str, dict[str, bool]]]:
         if self._options.prints_coverage:
             yield "", {}
-            for line in self._coverage.lines():
-                yield line.text, {line.colour: True} if line.colour else {}
+            for text, colour in self._coverage.lines():
+                yield text, {colour: True} if colour else {}
         if self._problem:
             yield f"\nThe run fails: {self._problem}", {"red": True}
 
