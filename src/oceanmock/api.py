@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from oceanmock.checks import Conformance
+    from oceanmock.checks import TargetApi
     from oceanmock.clock import Clock
     from oceanmock.engine.faults import InjectedFault
     from oceanmock.engine.sandbox import Sandbox
@@ -166,9 +166,9 @@ class Api:
         return self.module("checks")
 
     @property
-    def conformance(self) -> Conformance:
+    def conformance(self) -> TargetApi:
         """Return the API as the target of a conformance run."""
-        result: Conformance = self.module("conformance").CONFORMANCE
+        result: TargetApi = self.module("conformance").CONFORMANCE
         return result
 
 

@@ -202,7 +202,7 @@ UNDECIDED: Final[tuple[int | str, ...]] = (429, "5xx")
 """Statuses of a server that is busy or broken; it neither accepts nor refuses."""
 
 
-class Conformance(ABC):
+class TargetApi(ABC):
     """One API as the target of a conformance run: how to recognize, address and operate it.
 
     A script is a task or dag of a scenario; an address, of a server that ids name, is a host and a

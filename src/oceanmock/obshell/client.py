@@ -171,7 +171,7 @@ class Obshell(SandboxHandle):
 
 
 class _ObshellHandle(PartHandle):
-    """What handles of a dag, a node and a sub task have in common."""
+    """A dag, a node or a sub task."""
 
     API = API
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from oceanmock.checks import UNDECIDED, Action, Conformance, Probe
+from oceanmock.checks import UNDECIDED, Action, Probe, TargetApi
 from oceanmock.obshell.api import (
     DAG_PATH,
     ERR_CODES_SINCE,
@@ -46,13 +46,13 @@ Expected = tuple[bool, str]
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What a run knows of a server beyond its responses; no version stands for the newest."""
+    """Facts on a server beyond its responses; no version stands for the newest."""
 
     flags: Flags = lambda _dag, _place: None
     version: str = ""
 
 
-class ObshellConformance(Conformance):
+class ObshellTarget(TargetApi):
     """An agent of obshell."""
 
     preflight_path = INFO_PATH
@@ -171,7 +171,7 @@ class ObshellConformance(Conformance):
                 )
 
 
-CONFORMANCE: Final = ObshellConformance()
+CONFORMANCE: Final = ObshellTarget()
 
 
 # --- flags ----------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def _action(
         body=orjson.dumps({"operator": operator}),
         is_wrong=not may_be_accepted,
     )
-    return Action(operator, probe, state, is_safe=operator == ObshellConformance.cancel)
+    return Action(operator, probe, state, is_safe=operator == ObshellTarget.cancel)
 
 
 def _expected_of_dag(operator: str, dag: DagSnapshot, flags: Flags) -> Expected:

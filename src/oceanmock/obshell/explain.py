@@ -52,7 +52,7 @@ STUCK: Final = (
     "ROLLBACK is refused for good, as that first node is neither FAILED nor under ROLLBACK"
 )
 
-STYLES: Final = {
+GLYPHS: Final = {
     "PENDING": ("·", "dim"),
     "READY": ("○", "cyan"),
     "RUNNING": ("█", "blue"),
@@ -82,7 +82,7 @@ def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
         for node in nodes
     ]
     tracks = _tracks([one_line(node.name) for node in nodes], labels)
-    return draw_report(sandbox, explainer, tracks, STYLES, _describe)
+    return draw_report(sandbox, explainer, tracks, GLYPHS, _describe)
 
 
 def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[str]:
@@ -106,17 +106,13 @@ def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[
         ]
         steps = _draw_nodes(dag, actor.names, labels, agent)
         pictures.append((title, steps, _tracks(actor.names, labels)))
-    yield from draw_story(scenario, run, pictures, STYLES, _describe, width=width)
+    yield from draw_story(scenario, run, pictures, GLYPHS, _describe, width=width)
 
 
 class DagExplainer(Explainer[DagState]):
     """The sentences about one dag; its parts are nodes, and theirs the sub tasks."""
 
-    api = API
-
-    def number(self, part: Part) -> int:
-        """Return the number of the dag, a node or a sub task."""
-        return int(self.find(part).number)
+    api, number_key = API, "number"
 
     def name(self, part: Part = ()) -> str:
         """Return `node 403 “Start observer”`; of several sub tasks, each with its agent."""
@@ -132,7 +128,6 @@ class DagExplainer(Explainer[DagState]):
         return "/".join(label) + ("" if part else f" at stage {state.stage}")
 
     def offers(self, state: DagState, instant: int) -> Iterator[Offer]:
-        """Yield what the machine would accept now."""
         operators: tuple[ClientOperator, ...] = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
         for operator in operators:
             if machine.allows(self.history, operator, instant):
@@ -144,7 +139,6 @@ class DagExplainer(Explainer[DagState]):
     # --- changes ---
 
     def why(self, before: DagState, after: DagState, change: Change) -> str:
-        """Return the sentence for a change, by its cause."""
         if change.before is None:
             return "" if change.part else "it starts READY"
         if change.target is not None:
@@ -297,7 +291,7 @@ def _describe(state: DagState, part: Part, changes: Sequence[Change]) -> str:
     elif changes and changes[-1].cause == "stage":
         return f"stage {state.stage}"
     operator = "" if label[1] == "RUN" else f"/{label[1]}"
-    return f"[{STYLES[label[0]][1]}]{label[0]}[/]{operator}"
+    return f"[{GLYPHS[label[0]][1]}]{label[0]}[/]{operator}"
 
 
 def _draw_nodes(

@@ -97,7 +97,7 @@ class Ocp(SandboxHandle):
 
 
 class _OcpHandle(PartHandle):
-    """What handles of a task and a subtask have in common."""
+    """A task or a subtask."""
 
     API = API
 

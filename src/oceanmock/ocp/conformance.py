@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from oceanmock.api import Route
-from oceanmock.checks import UNDECIDED, Action, Conformance, Probe
+from oceanmock.checks import UNDECIDED, Action, Probe, TargetApi
 from oceanmock.engine.machine import Label
 from oceanmock.ocp.api import API, TASK_PATH, TASKS_PATH
 from oceanmock.ocp.parse import SubtaskSnapshot, TaskSnapshot, read_task
@@ -35,7 +35,7 @@ _ID_FORMATS: Final[Sequence[tuple[str, Callable[[str], int]]]] = (
 )
 
 
-class OcpConformance(Conformance):
+class OcpTarget(TargetApi):
     """A server of OCP."""
 
     preflight_path = f"{TASKS_PATH}?size=1"
@@ -97,7 +97,7 @@ class OcpConformance(Conformance):
         return [f"{path}/subtasks/{subtask.id}/log" for subtask in first]
 
 
-CONFORMANCE: Final = OcpConformance()
+CONFORMANCE: Final = OcpTarget()
 
 
 def _action(
@@ -133,7 +133,7 @@ def _action(
         other_codes=frozenset({ILLEGAL_CODE if is_prohibited else PROHIBITED_CODE}),
         is_wrong=200 not in statuses,
     )
-    return Action(route.id, probe, state, is_safe=route.id == OcpConformance.cancel)
+    return Action(route.id, probe, state, is_safe=route.id == OcpTarget.cancel)
 
 
 def _statuses(route: Route, label: Label) -> frozenset[int]:

@@ -44,7 +44,7 @@ _EFFECTS: Final = {
 }
 
 
-STYLES: Final = {
+GLYPHS: Final = {
     "PENDING": ("·", "dim"),
     "READY": ("○", "cyan"),
     "RUNNING": ("█", "blue"),
@@ -79,7 +79,7 @@ def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
     """Return a task's timeline up to now, as plain text. Raises NoSuchTask."""
     explainer = TaskExplainer.of(sandbox, id)
     names = [one_line(item.name) for item in explainer.item.subtasks]
-    return draw_report(sandbox, explainer, _tracks(names), STYLES, _describe)
+    return draw_report(sandbox, explainer, _tracks(names), GLYPHS, _describe)
 
 
 def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[str]:
@@ -93,25 +93,20 @@ def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[
         title = f"task{number} {actor.name}{times}{on}"
         steps = _draw_dag(task, actor.names, actor.life.script)
         pictures.append((title, steps, _tracks(actor.names)))
-    yield from draw_story(scenario, run, pictures, STYLES, _describe, width=width)
+    yield from draw_story(scenario, run, pictures, GLYPHS, _describe, width=width)
 
 
 class TaskExplainer(Explainer[TaskState]):
     """The sentences about one task; a part is a subtask."""
 
-    api = API
+    api, number_key = API, "id"
 
     def __init__(self, task: TaskData, history: History) -> None:
         super().__init__(task, history)
         self._script = history.script
         self._downstreams = machine.downstreams_of(history.script)
 
-    def number(self, part: Part) -> int:
-        """Return the id of the task or a subtask."""
-        return int(self.find(part).id)
-
     def offers(self, state: TaskState, instant: int) -> Iterator[Offer]:
-        """Yield what the machine would accept now."""
         for place in (None, *range(len(state.subtasks))):
             for operation in machine.allowed_operations(state, self.history.rules, subtask=place):
                 yield Offer(operation, self.name(() if place is None else (place,)))
@@ -119,7 +114,6 @@ class TaskExplainer(Explainer[TaskState]):
     # --- changes ---
 
     def why(self, before: TaskState, after: TaskState, change: Change) -> str:
-        """Return the sentence for a change, by its cause."""
         if change.target is not None:
             return self._operation(before, after, change, change.target)
         if not change.part:
@@ -285,7 +279,7 @@ def _describe(state: TaskState, part: Part, changes: Sequence[Change]) -> str:
     is_as_at_first = (status, operation) == ("PENDING", "EXECUTE")
     if is_as_at_first and (not changes or changes[0].before is None):
         return ""
-    return f"[{STYLES[status][1]}]{status}[/]/{operation}"
+    return f"[{GLYPHS[status][1]}]{status}[/]/{operation}"
 
 
 def _draw_dag(task: files.Task, names: Sequence[str], script: TaskScript) -> Iterator[str]:

@@ -87,7 +87,7 @@ class Tally:
 
 
 class Coverage:
-    """What a suite's clients have seen of some APIs; those of several processes can be merged."""
+    """Transition coverage of some APIs; those of several processes can be merged."""
 
     def __init__(self, apis: Sequence[Api]) -> None:
         self._apis: Final = {api.name: api for api in apis}

@@ -44,7 +44,7 @@ LINE_WIDTH: Final = 100
 MAX_EXPLAINED: Final = 5
 """How many things of one kind a sentence or a list names; the rest is counted."""
 
-State = TypeVar("State", bound=Dated)
+HistoryState = TypeVar("HistoryState", bound=Dated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a task or dag is in its state; ``who`` names it."""
+    """The state of a task or dag and its reasons; ``who`` names it."""
 
     who: str
     state: str
@@ -216,15 +216,16 @@ def _wrapped(line: str, *, indent: int = 2) -> str:
 # --- from a history -------------------------------------------------------------------------------
 
 
-class Explainer(ABC, Generic[State]):
+class Explainer(ABC, Generic[HistoryState]):
     """One API's sentences about a task or dag with its history.
 
     ``item`` holds the constant data of the whole: ``name``, ``created`` and its parts.
     """
 
     api: ClassVar[Api]
+    number_key: ClassVar[str]
 
-    def __init__(self, item: Any, history: History[Any, Any, State]) -> None:
+    def __init__(self, item: Any, history: History[Any, Any, HistoryState]) -> None:
         self.item: Final = item
         self.history: Final = history
 
@@ -236,23 +237,19 @@ class Explainer(ABC, Generic[State]):
         return cls(world.data_of(key), world.history_of(key))
 
     @abstractmethod
-    def number(self, part: Part) -> int:
-        """Return the id of the whole or a part."""
-
-    @abstractmethod
-    def why(self, before: State, after: State, change: Change) -> str:
+    def why(self, before: HistoryState, after: HistoryState, change: Change) -> str:
         """Return the sentence for a change; "" where it goes without saying."""
 
     @abstractmethod
-    def leading(self, state: State, events: Sequence[Event]) -> Iterator[Event]:
+    def leading(self, state: HistoryState, events: Sequence[Event]) -> Iterator[Event]:
         """Yield the events that explain the state best."""
 
     @abstractmethod
-    def holding(self, state: State, instant: int) -> Iterator[str]:
+    def holding(self, state: HistoryState, instant: int) -> Iterator[str]:
         """Yield the sentences that hold now."""
 
     @abstractmethod
-    def offers(self, state: State, instant: int) -> Iterator[Offer]:
+    def offers(self, state: HistoryState, instant: int) -> Iterator[Offer]:
         """Yield the operations that would be accepted now."""
 
     def find(self, part: Part) -> Any:
@@ -261,6 +258,10 @@ class Explainer(ABC, Generic[State]):
         for kind, place in zip(self.api.kinds[1:], part, strict=False):
             result = getattr(result, f"{kind.name}s")[place]
         return result
+
+    def number(self, part: Part) -> int:
+        """Return the id of the whole or a part."""
+        return int(getattr(self.find(part), self.number_key))
 
     def name(self, part: Part = ()) -> str:
         """Return what sentences call the whole or a part: `subtask 71 “Install”`."""
@@ -271,7 +272,7 @@ class Explainer(ABC, Generic[State]):
         """Return what sentences call several parts."""
         return first_few([self.name(part) for part in parts])
 
-    def label_text(self, state: State, part: Part, label: Label) -> str:
+    def label_text(self, state: HistoryState, part: Part, label: Label) -> str:
         """Return a label as events show it."""
         return format_label(label)
 
@@ -304,7 +305,9 @@ class Explainer(ABC, Generic[State]):
             now=now,
         )
 
-    def _events(self, past: Sequence[State], records: Iterable[OperationRecord]) -> Iterator[Event]:
+    def _events(
+        self, past: Sequence[HistoryState], records: Iterable[OperationRecord]
+    ) -> Iterator[Event]:
         before = past[0]
         for entry in _in_order(past, records, self.item.created):
             if isinstance(entry, OperationRecord):
@@ -316,7 +319,7 @@ class Explainer(ABC, Generic[State]):
                 yield from self._changes(before, entry)
                 before = entry
 
-    def _changes(self, before: State, after: State) -> Iterator[Event]:
+    def _changes(self, before: HistoryState, after: HistoryState) -> Iterator[Event]:
         for change in after.changes:
             if why := self.why(before, after, change):
                 part, old = change.part, change.before
@@ -335,7 +338,7 @@ class Explainer(ABC, Generic[State]):
         kind, id = self.api.kinds[len(part)].name, self.number(part)
         return Event(at, part, kind, id, self.name(part), before, after, why, **flags)
 
-    def _next(self, state: State, instant: int) -> Next | None:
+    def _next(self, state: HistoryState, instant: int) -> Next | None:
         due = next_due(self.history, instant)
         if due is None:
             return None
@@ -347,14 +350,14 @@ class Explainer(ABC, Generic[State]):
 
 
 def _in_order(
-    states: Iterable[State], records: Iterable[OperationRecord], started_at: int
-) -> Iterator[State | OperationRecord]:
+    states: Iterable[HistoryState], records: Iterable[OperationRecord], started_at: int
+) -> Iterator[HistoryState | OperationRecord]:
     """Yield the states and the refused operations in their order.
 
     Of one instant, states come in the order of the operations that led to them, after what time
     did; those of operations whose records are gone come first.
     """
-    states_at: defaultdict[int, list[State]] = defaultdict(list)
+    states_at: defaultdict[int, list[HistoryState]] = defaultdict(list)
     for state in states:
         states_at[state.at].append(state)
     records_at: defaultdict[int, list[OperationRecord]] = defaultdict(list)
