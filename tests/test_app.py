@@ -4,6 +4,7 @@ The app under test serves a small contract of two APIs, whose envelope is bare: 
 ``detail``. What only shows under OCP's contract is asked of OCP's.
 """
 
+import oceanmock.http.app  # isort: skip  # noqa: F401  (before connexion, which would warn)
 import asyncio
 import json
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -24,7 +26,9 @@ from in_process import Ask, asking
 from oceanmock.api import ApiError, Request, Response, Service
 from oceanmock.apis import make_sandbox
 from oceanmock.errors import AuthorError
+from oceanmock.http.app import create_app
 from oceanmock.http.pipeline import MAX_BODY_BYTES, SANDBOX, Pipeline
+from oceanmock.http.server import Server
 
 NOTES = yaml.safe_load(r"""
 openapi: 3.0.3
@@ -590,3 +594,12 @@ def test_no_request_is_answered_with_a_server_error(
 
     assert start["status"] < 500
     assert json.loads(answer["body"])
+
+
+def test_a_server_that_was_never_started_can_be_stopped() -> None:
+    server = Server(create_app(make_sandbox()))
+
+    server.stop()
+
+    with Server(create_app(make_sandbox()), port=urlsplit(server.url).port or 0) as again:
+        assert again.url == server.url

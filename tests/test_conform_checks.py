@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -28,7 +29,7 @@ from conform_exchanges import (
 from oceanmock.checks import Exchange
 from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.model import Api
-from oceanmock.conformance.rules import RULES, all_rules
+from oceanmock.conformance.rules import RULES, all_rules, rules_page
 from oceanmock.obshell.api import QUIRK_NAMES
 from oceanmock.obshell.quirks import QUIRKS
 
@@ -571,3 +572,18 @@ def test_the_rules_of_all_rooms_are_collected() -> None:
 def broken_rules() -> Iterable[str]:
     """The rules that the tests of this file break."""
     return {*BROKEN, *(f"quirk.{name}" for name in SHOWN)}
+
+
+# --- the page of rules ----------------------------------------------------------------------------
+
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "rules.md"
+
+
+def test_the_page_of_rules_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == rules_page(), "run python docs/generate.py"
+
+
+def test_the_page_has_every_rule_once() -> None:
+    page = rules_page()
+
+    assert [page.count(f"| `{id}` |") for id in all_rules()] == [1] * len(all_rules())

@@ -1,45 +1,33 @@
 """server.py: a port, a thread, signals; and what only a real socket can send."""
 
 import base64
-import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import yaml
 
-from in_process import REINSTALL, sandbox_of
-from oceanmock.errors import EnvironmentProblem
-from oceanmock.http.app import create_app
-from oceanmock.http.server import Server
+from command import serving
+from oceanmock import EnvironmentProblem, Mock, Ocp
+from served import REINSTALL
 
 TASKS = "/api/v2/tasks/instances"
 LOGON = "Authorization: Basic " + base64.b64encode(b"manager:manager").decode()
 
-SERVING = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from in_process import REINSTALL, sandbox_of
-from oceanmock.http.app import create_app
-from oceanmock.http.server import serve_forever
-serve_forever(create_app(sandbox_of(REINSTALL)), on_ready=lambda url: print(url, flush=True))
-print("stopped", flush=True)
-"""
-
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server(create_app(sandbox_of(REINSTALL))) as running:
-        yield running
+def server() -> Iterator[Ocp]:
+    """Serve a sandbox on a port of its own."""
+    scenario = yaml.safe_load(REINSTALL)
+    with Mock.start() as mock, mock.ocp(scenario, progression="manual") as sandbox:
+        yield sandbox
 
 
-def said(server: Server, *lines: str, body: bytes = b"") -> bytes:
+def said(server: Ocp, *lines: str, body: bytes = b"") -> bytes:
     """What the server answers to a request written by hand, until it hangs up."""
     place = urlsplit(server.url)
     head = "\r\n".join([*lines, "Host: mock", "Connection: close", "", ""]).encode("latin-1")
@@ -56,7 +44,7 @@ def status(answer: bytes) -> int:
 # --- in a thread ----------------------------------------------------------------------------------
 
 
-def test_a_server_listens_once_it_has_started(server: Server) -> None:
+def test_a_server_listens_once_it_has_started(server: Ocp) -> None:
     answer = httpx.get(f"{server.url}{TASKS}", auth=("viewer", "viewer"))
 
     assert answer.status_code == 200
@@ -64,7 +52,7 @@ def test_a_server_listens_once_it_has_started(server: Server) -> None:
 
 
 def test_a_server_is_gone_once_it_has_stopped() -> None:
-    with Server(create_app(sandbox_of(REINSTALL))) as server:
+    with Mock.start() as server:
         pass
 
     with pytest.raises(httpx.ConnectError):
@@ -73,7 +61,7 @@ def test_a_server_is_gone_once_it_has_stopped() -> None:
 
 def test_stopping_twice_changes_nothing() -> None:
     before = set(threading.enumerate())
-    server = Server(create_app(sandbox_of(REINSTALL))).start()
+    server = Mock.start()
 
     server.stop()
     server.stop()
@@ -81,21 +69,12 @@ def test_stopping_twice_changes_nothing() -> None:
     assert not [thread for thread in set(threading.enumerate()) - before if thread.is_alive()]
 
 
-def test_a_server_that_was_never_started_can_be_stopped() -> None:
-    server = Server(create_app(sandbox_of(REINSTALL)))
-
-    server.stop()
-
-    with Server(create_app(sandbox_of(REINSTALL)), port=urlsplit(server.url).port or 0) as again:
-        assert again.url == server.url
-
-
-def test_a_server_in_a_thread_leaves_signals_alone(server: Server) -> None:
+def test_a_server_in_a_thread_leaves_signals_alone(server: Ocp) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_wildcard_address_is_told_as_one_that_can_be_dialled() -> None:
-    with Server(create_app(sandbox_of(REINSTALL)), host="0.0.0.0") as server:
+    with Mock.start(host="0.0.0.0") as server:
         assert httpx.get(server.url).status_code == 404
         assert server.url.startswith("http://127.0.0.1:")
 
@@ -103,11 +82,11 @@ def test_a_wildcard_address_is_told_as_one_that_can_be_dialled() -> None:
 # --- the port -------------------------------------------------------------------------------------
 
 
-def test_a_taken_port_is_a_problem_of_the_environment(server: Server) -> None:
+def test_a_taken_port_is_a_problem_of_the_environment(server: Ocp) -> None:
     port = urlsplit(server.url).port or 0
 
     with pytest.raises(EnvironmentProblem) as problem:
-        Server(create_app(sandbox_of(REINSTALL)), port=port)
+        Mock.start(port=port)
 
     assert str(problem.value) == (
         f"cannot listen on 127.0.0.1:{port}: Address already in use. "
@@ -120,7 +99,7 @@ def test_a_taken_port_is_a_problem_of_the_environment(server: Server) -> None:
 )
 def test_an_address_that_is_none_is_a_problem_of_the_environment(host: str, port: int) -> None:
     with pytest.raises(EnvironmentProblem, match=f"cannot listen on {host}:{port}: "):
-        Server(create_app(sandbox_of(REINSTALL)), host=host, port=port)
+        Mock.start(host=host, port=port)
 
 
 # --- as a process ---------------------------------------------------------------------------------
@@ -128,21 +107,17 @@ def test_an_address_that_is_none_is_a_problem_of_the_environment(host: str, port
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_process_cleanly(number: signal.Signals) -> None:
-    tests = str(Path(__file__).parent)
-    command = [sys.executable, "-W", "error", "-c", SERVING, tests]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        answer = httpx.get(f"{url}{TASKS}", auth=("viewer", "viewer"))
+def test_a_signal_ends_the_process_cleanly(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    with serving("many-tasks") as server:
+        answer = httpx.get(f"{server.url}{TASKS}", auth=("viewer", "viewer"))
 
-        os.kill(process.pid, number)
-        rest, errors = process.communicate(timeout=20)
+        ended = server.stop(number)
 
     assert answer.status_code == 200
-    assert (process.returncode, rest, errors) == (0, "stopped\n", "")
+    assert (ended.code, ended.stderr) == (0, "")
 
 
 # --- what clients refuse to send ------------------------------------------------------------------
@@ -166,7 +141,7 @@ def test_a_signal_ends_the_process_cleanly(number: signal.Signals) -> None:
     ],
 )
 def test_an_odd_target_is_answered_as_the_clients_mistake(
-    server: Server, target: str, expected: int
+    server: Ocp, target: str, expected: int
 ) -> None:
     answer = said(server, f"GET {target} HTTP/1.1", LOGON)
 
@@ -174,7 +149,7 @@ def test_an_odd_target_is_answered_as_the_clients_mistake(
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", "CONNECT", "PROPFIND"])
-def test_a_method_no_operation_has_is_answered_405(server: Server, method: str) -> None:
+def test_a_method_no_operation_has_is_answered_405(server: Ocp, method: str) -> None:
     answer = said(server, f"{method} {TASKS} HTTP/1.1", LOGON)
 
     assert status(answer) == 405
@@ -189,7 +164,7 @@ def test_a_method_no_operation_has_is_answered_405(server: Server, method: str) 
     ],
 )
 def test_a_chunked_body_where_none_is_asked_for_is_taken_and_ignored(
-    server: Server, lines: list[str]
+    server: Ocp, lines: list[str]
 ) -> None:
     request = f"POST {TASKS}/35000312/retry HTTP/1.1"
 
@@ -198,7 +173,7 @@ def test_a_chunked_body_where_none_is_asked_for_is_taken_and_ignored(
     assert b'"code":20003' in answer
 
 
-def test_a_client_that_sends_a_body_over_the_bound_sees_why_it_is_refused(server: Server) -> None:
+def test_a_client_that_sends_a_body_over_the_bound_sees_why_it_is_refused(server: Ocp) -> None:
     parts = (b" " * 65536 for _ in range(64))
 
     answer = httpx.post(f"{server.url}{TASKS}/35000312/retry", content=parts)
