@@ -8,13 +8,10 @@ before it is sent.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from oceanmock.errors import CallerError
-
-PORTS: Final = {"http": 80, "https": 443}
-"""The ports that a ``Host`` header leaves out."""
 
 
 def target_of(request: Any) -> str:
@@ -31,7 +28,7 @@ def host_of(request: Any) -> str:
         return _text(host_header)
     parts = urlsplit(str(request.url))
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
-    is_usual = parts.port in (None, PORTS.get(parts.scheme))
+    is_usual = parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme))
     return host if is_usual else f"{host}:{parts.port}"
 
 
@@ -44,7 +41,10 @@ def headers_of(request: Any) -> list[tuple[str, str]]:
 
 def body_of(request: Any) -> bytes:
     """Return the body, empty without one. Raises CallerError for a stream."""
-    body = request.body if _is_of_requests(request) else _read(request)
+    if _is_of_requests(request):
+        body = request.body
+    else:  # only an async client can read an async stream
+        body = request.read() if isinstance(request.stream, Iterable) else request.stream
     if isinstance(body, str):
         return body.encode()
     if not isinstance(body, bytes | None):
@@ -53,11 +53,6 @@ def body_of(request: Any) -> bytes:
             "or sealed. Give it as bytes, as text or with json=."
         )
     return body or b""
-
-
-def _read(request: Any) -> Any:
-    """Return the body of an httpx request, or the stream that only an async client reads."""
-    return request.read() if isinstance(request.stream, Iterable) else request.stream
 
 
 def with_body(request: Any, body: bytes) -> Any:

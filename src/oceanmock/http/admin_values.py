@@ -28,7 +28,7 @@ from oceanmock.engine.world import TaskItem
 from oceanmock.errors import AuthorError
 from oceanmock.library import library_names, load_scenario, read_scenario, scenario_of
 from oceanmock.openapi import Spec, load_spec, spec_path
-from oceanmock.scenario.document import too_many_values, value_count
+from oceanmock.scenario.document import TooManyValues, value_count
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import did_you_mean, format_instant, parse_duration, parse_instant, suggest
 
@@ -208,7 +208,7 @@ class ScenarioCatalog:
         """Return the scenario of a name, an object or a text; ``place`` is where it was given."""
         if not isinstance(source, str):
             if value_count(source) > MAX_SCENARIO_VALUES:
-                raise too_many_values(place, MAX_SCENARIO_VALUES)
+                raise TooManyValues(place, MAX_SCENARIO_VALUES)
             return scenario_of(source, path=place)
         if _SCENARIO_NAME.fullmatch(source):
             return self.get(source)

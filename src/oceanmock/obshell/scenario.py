@@ -437,17 +437,14 @@ def rules_of(tick: int, phase: int, switches: Switches, *, age: int) -> states.R
 
 
 def _attempts(attempts: Sequence[Attempt]) -> tuple[states.RunScript, ...]:
-    return tuple(
-        states.RunScript(item.takes, item.outcome, item.log, _last_words(item)) for item in attempts
-    )
-
-
-def _last_words(attempt: Attempt) -> str | None:
-    """Return the last line of a run that fails by itself (executor/executor task.go:505-513)."""
-    if attempt.outcome == "SUCCEED":
-        return None
-    error = attempt.error or UNEXPECTED
-    return f"ERROR: [{error.code}]: {error.message}"
+    scripts = list[states.RunScript]()
+    for attempt in attempts:
+        last_line = None
+        if attempt.outcome == "FAILED":  # by itself (executor/executor task.go:505-513)
+            error = attempt.error or UNEXPECTED
+            last_line = f"ERROR: [{error.code}]: {error.message}"
+        scripts.append(states.RunScript(attempt.takes, attempt.outcome, attempt.log, last_line))
+    return tuple(scripts)
 
 
 def excludes(current: Dag, other: Dag) -> bool:

@@ -30,15 +30,13 @@ _TOO_DEEP: Final = f"more than {MAX_DEPTH} levels are nested here"
 
 
 class TooManyValues(AuthorError):
-    """The text has more values than may be read."""
+    """A text or an object has more values than may be read."""
 
-
-def too_many_values(path: str, limit: int) -> TooManyValues:
-    """Return the error for a text or an object of more values than allowed."""
-    return TooManyValues(
-        f"{path} has more than {limit:,} values, each alias counted as what it stands for. "
-        "Let tasks `repeat`, or give it in parts."
-    )
+    def __init__(self, path: str, limit: int) -> None:
+        super().__init__(
+            f"{path} has more than {limit:,} values, each alias counted as what it stands for. "
+            "Let tasks `repeat`, or give it in parts."
+        )
 
 
 def value_count(data: Any) -> int:
@@ -182,7 +180,7 @@ class Document:
             nodes.append(node)
             size, below = size + node.size, max(below, node.depth)
         if size > self._max_values:
-            raise too_many_values(self.path, self._max_values)
+            raise TooManyValues(self.path, self._max_values)
         data: Any = list(map(_data_of, nodes)) if is_list else self._mapping(nodes)
         self._nodes[id(data)] = nodes
         return _Node(event, data, size, below + 1)
