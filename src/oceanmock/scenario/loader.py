@@ -56,10 +56,9 @@ def read_scenario(
     """Return the scenario of a text, which messages call ``path``. Raises ScenarioError."""
     document = Document(text, path, max_values=max_values)
     diagnostics = document.duplicate_keys()
-    format = _format_of(document.data, formats)
-    issues, scenario = _parse(document.data, format, formats, document.text_at)
-    if scenario is not None and not diagnostics:
-        issues = _check_meaning(scenario, format)
+    issues, scenario = _parse(
+        document.data, formats, document.text_at, checks_meaning=not diagnostics
+    )
     if issues or diagnostics or scenario is None:
         raise ScenarioError([*diagnostics, *map(document.locate, issues)])
     scenario._name = Path(path).stem
@@ -71,18 +70,15 @@ def scenario_of(data: Any, formats: Sequence[Format], *, path: str) -> BaseScena
 
     Places are ``path`` and the way from there: `scenarios[0].tasks[0].name`.
     """
-    format = _format_of(data, formats)
-    issues, scenario = _parse(data, format, formats)
-    if scenario is not None:
-        issues = _check_meaning(scenario, format)
+    issues, scenario = _parse(data, formats)
     if issues or scenario is None:
-        raise AuthorError("\n".join(f"{path}{_way(issue.loc)}: {issue}" for issue in issues))
+        lines = list[str]()
+        for issue in issues:
+            steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in issue.loc)
+            lines.append(f"{path}{''.join(steps)}: {issue}")
+        raise AuthorError("\n".join(lines))
     scenario._name = Path(path).stem
     return scenario
-
-
-def _way(loc: Loc) -> str:
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc)
 
 
 def read_fault(data: object, formats: Sequence[Format]) -> Fault:
@@ -138,25 +134,23 @@ def _api_named(fault: Mapping[Any, Any], formats: Sequence[Format]) -> str | Non
 # --- structure ------------------------------------------------------------------------------------
 
 
-def _format_of(data: Any, formats: Sequence[Format]) -> Format:
-    """Return the format that ``api`` names, or else the one whose tasks or dags the file has."""
-    keys = data if isinstance(data, dict) else {}
-    for format in formats:
-        if format.api.name == keys.get("api"):
-            return format
-    return next((format for format in formats if format.api.scripts_key in keys), formats[0])
-
-
 def _parse(
     data: Any,
-    format: Format,
     formats: Sequence[Format],
     text_at: Callable[[Loc], str] = lambda _: "",
+    *,
+    checks_meaning: bool = True,
 ) -> tuple[list[Issue], BaseScenario | None]:
-    """Return all issues of structure, and the scenario, None if there are any."""
+    """Return all issues of structure or, where there are none, of meaning, and the scenario.
+
+    The format is the one that ``api`` names, or else the one whose tasks or dags the file has.
+    """
     if not isinstance(data, dict):
         what = "a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …`"
         return [Issue((), "wrong-type", what)], None
+    by_keys = [entry for entry in formats if entry.api.scripts_key in data]
+    by_name = [entry for entry in formats if entry.api.name == data.get("api")]
+    format = [*by_name, *by_keys, *formats][0]
     wording = replace(format.wording, text_at=text_at)
     parsed = _validate(data, format.model, wording, formats=formats)
     issues = parsed.issues
@@ -166,6 +160,8 @@ def _parse(
         missing = Issue((), "missing-key", "a scenario has no `api`")
         hint = _api_hint(formats)
         issues = [replace(entry, hint=hint) if entry == missing else entry for entry in issues]
+    if not issues and checks_meaning:
+        issues = _check_meaning(parsed.value, format)
     return issues, None if issues else parsed.value
 
 
@@ -244,12 +240,12 @@ def _validate(
     }
     for (*way, key), possible, missing in parsed.unknown:
         loc = tuple(way)
-        owner, written = owner_of(loc, whole, wording), parsed.as_written(loc)
+        owner, place = owner_of(loc, whole, wording), parsed.as_written(loc)
         if missing:
-            parsed.issues.append(Issue(written, "missing-key", f"{owner} has no `{missing}`"))
+            parsed.issues.append(Issue(place, "missing-key", f"{owner} has no `{missing}`"))
         hint = ("" if loc else foreign.get(str(key), "")) or suggest(key, possible)
         what = f"`{key}` is no key of {owner}"
-        parsed.issues.append(Issue((*written, key), "unknown-key", what, hint, at_key=True))
+        parsed.issues.append(Issue((*place, key), "unknown-key", what, hint, at_key=True))
     try:
         parsed.value = model.model_validate(clean)
     except ValidationError as refused:
