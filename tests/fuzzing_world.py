@@ -12,7 +12,7 @@ from typing import Any
 
 from oceanmock.apis import make_sandbox
 from oceanmock.checks import Phase
-from oceanmock.conformance.fuzzing import PHASES, Fuzzer, choices_of
+from oceanmock.conformance.fuzzing import SCHEMATHESIS_PHASES, Fuzzer, choices_of
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import Api, Options
 from oceanmock.conformance.probes import find_items
@@ -113,7 +113,7 @@ class World:
 
     def run(self, *phases: Phase) -> None:
         """Runs these phases, or all that are schemathesis'."""
-        for phase in phases or PHASES:
+        for phase in phases or SCHEMATHESIS_PHASES:
             self.fuzzer.run(phase)
 
     @property

@@ -216,7 +216,7 @@ def test_one_failure_is_told_once_and_ends_nothing() -> None:
 
     assert ("schemathesis.not_a_server_error", "getSubtaskLog", 500, "") in world.found
     assert len(world.client.findings) == len(world.found)
-    assert world.fuzzer.broken["schemathesis.not_a_server_error"] > 5
+    assert world.fuzzer.counts["schemathesis.not_a_server_error"].broken > 5
     assert world.client.statuses["getTaskInstance"][200] > 5
 
 
@@ -254,7 +254,7 @@ def test_what_was_not_tested_to_the_end_is_told_of_its_operation(
 def test_every_check_that_was_looked_at_is_a_rule(api: Api) -> None:
     world = after_reading(api)
 
-    looked = world.fuzzer.looked
+    looked = world.fuzzer.checked
     assert {rule for rule, _ in looked} <= set(RULES_OF_SCHEMATHESIS)
     assert {operation for _, operation in looked} == {
         name for name, counts in world.client.statuses.items() if counts

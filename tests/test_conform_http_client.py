@@ -1,4 +1,4 @@
-"""conformance/http_client.py, guard.py and reproduce.py: what a run sends, and what it keeps of it.
+"""conformance/http_client.py, guard.py and curl_of: what a run sends, and what it keeps of it.
 
 What reached the server is told by its own access log, never by the client.
 """
@@ -34,7 +34,7 @@ from oceanmock.conformance import http_client
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import NO_RESPONSE, CheckFailed, Event, Options, ResponseReceived
-from oceanmock.conformance.reproduce import curl_of
+from oceanmock.conformance.reports import curl_of
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import EnvironmentProblem
@@ -111,9 +111,9 @@ def turn(request: Any) -> Any:
 def allowing(client: HttpClient, *ids: str) -> HttpClient:
     """A client that may change these, or everything."""
     for id in ids:
-        client.may_change(id)
+        client.guard.may_change(id)
     if not ids:
-        client.may_change_everything()
+        client.guard.may_change_everything()
     return client
 
 
@@ -275,7 +275,7 @@ def test_what_may_be_changed_is_so_by_the_operations_of_the_contract_alone(
     """What a DELETE would do to a task that is there, no document says."""
     client = client_to(ocp, write=True, tasks=("35000312",))
     client.send("GET", TASK)
-    client.may_change("999")
+    client.guard.may_change("999")
 
     with pytest.raises(NotAllowed, match="no operation of the contract"):
         client.send(method, path)
@@ -286,8 +286,8 @@ def test_what_may_be_changed_is_so_by_the_operations_of_the_contract_alone(
 
 def test_an_id_of_nothing_can_be_registered(ocp: Logged) -> None:
     client = client_to(ocp, write=True)
-    client.may_change("999")
-    client.may_change(35000312, kind="task")
+    client.guard.may_change("999")
+    client.guard.may_change(35000312, kind="task")
 
     unknown = client.send("POST", f"{TASKS}/999/retry", expects_refusal=True)
     client.send("POST", f"{TASK}/subtasks/999/skip")
@@ -305,8 +305,8 @@ ALIASES: Final = [
 @pytest.mark.parametrize("id", ALIASES)
 def test_an_id_that_a_server_may_read_as_another_is_not_changed(ocp: Logged, id: str) -> None:
     client = client_to(ocp, write=True)
-    client.may_change(id)
-    client.may_change(unquote(id))
+    client.guard.may_change(id)
+    client.guard.may_change(unquote(id))
 
     with pytest.raises(NotAllowed):
         client.send("POST", f"{TASKS}/{quote(id, safe='%;')}/retry")
@@ -317,7 +317,7 @@ def test_an_id_that_a_server_may_read_as_another_is_not_changed(ocp: Logged, id:
 @pytest.mark.parametrize("id", [f"{LOCAL}04", f"{LOCAL}+4", "1+4", "104"])
 def test_nor_is_one_that_an_obshell_reads_as_another(obshell: Logged, id: str) -> None:
     client = wire_to_obshell(obshell, write=True)
-    client.may_change(id)
+    client.guard.may_change(id)
 
     with pytest.raises(NotAllowed):
         client.send("POST", f"/api/v1/task/dag/{id}", json={"operator": "RETRY"})
@@ -327,7 +327,7 @@ def test_nor_is_one_that_an_obshell_reads_as_another(obshell: Logged, id: str) -
 
 def test_on_a_mock_of_ones_own_everything_may_be_changed(ocp: Logged) -> None:
     client = client_to(ocp, write=True)
-    client.may_change_everything()
+    client.guard.may_change_everything()
 
     client.send("DELETE", TASKS)
 
@@ -359,7 +359,7 @@ OTHERS: Final = [
 @pytest.mark.parametrize("id", OTHERS)
 def test_an_id_of_another_agent_is_never_sent(obshell: Logged, id: str) -> None:
     client = wire_to_obshell(obshell, write=True)
-    client.may_change_everything()
+    client.guard.may_change_everything()
 
     for method in ("GET", "POST", "HEAD"):
         for place in (f"dag/{id}", f"node/{id}", f"sub_task/{id}", f"sub_task/{id}/logs"):
@@ -577,7 +577,7 @@ def test_an_answer_that_is_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch)
     with answering(lambda _: Said(body=b"x" * 2000)) as url:
         exchange = HttpClient(Target(url, "ocp"), Options()).send("GET", TASK)
 
-    assert (exchange.status, exchange.problem) == (None, "the answer is longer than 1000 bytes")
+    assert (exchange.status, exchange.problem) == (None, "the response is longer than 1000 bytes")
 
 
 def test_an_answer_that_does_not_end_is_given_up() -> None:
@@ -648,7 +648,7 @@ def test_a_whole_answer_is_read_however_it_comes(headers: bytes, body: bytes) ->
 def test_the_last_exchanges_are_kept_and_all_are_counted(
     ocp: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_client, "MAX_EXCHANGES", 2)
+    monkeypatch.setattr(http_client, "MAX_RECENT_EXCHANGES", 2)
     client = client_to(ocp)
 
     several = [client.send("GET", TASK) for _ in range(3)]
@@ -734,7 +734,7 @@ def test_no_secret_gets_into_anything_that_is_kept(echoing: Logged, auth: str) -
     told: list[Event] = []
     target = Target(echoing.url, api, credentials, own_address=OWN)
     client = HttpClient(target, Options(write=True), listen=told.append)
-    client.may_change_everything()
+    client.guard.may_change_everything()
 
     path = {"ocp": f"{TASK}/retry", "obshell": DAG}[api]
     exchange = client.send("POST", f"{path}?token={HUSH}", json={"password": HUSH, "a": 1})

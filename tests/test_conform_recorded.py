@@ -88,7 +88,7 @@ def asked_again(file: str) -> HttpClient:
         target = Target(url, "obshell", _sealed, version="4.5.0.0", own_address=own)
         checkers = [ResponseChecker(contract), HistoryChecker(contract)]
         client = HttpClient(target, Options(write=True), checkers=checkers)
-        client.may_change_everything()
+        client.guard.may_change_everything()
         for recorded in replayer.exchanges:
             _ask(client, recorded)
     assert replayer.strangers == []

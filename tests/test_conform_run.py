@@ -28,7 +28,7 @@ from oceanmock.conformance.model import (
     ResponseReceived,
     Result,
 )
-from oceanmock.conformance.run import Environment, Run, conform, judged, merged
+from oceanmock.conformance.run import Environment, Runner, conform, judged, merged
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ def test_a_run_that_writes_says_every_call_that_may_have_changed_something() -> 
 def test_the_machine_walks_on_the_tasks_it_was_given() -> None:
     with served("ocp") as there:
         environment = Environment(wait=lambda s: there.sandbox.advance(int(s * 1e9)), is_ours=True)
-        run = Run(
+        run = Runner(
             there.target, only("machine", write=True, tasks=("1000",)), environment=environment
         )
         run.go()
@@ -215,7 +215,7 @@ def test_a_broken_server_is_found_and_what_is_known_of_it_breaks_nothing() -> No
         return None, {**body, "successful": not body["successful"]}
 
     with served("ocp", edit=failing) as there:
-        run = Run(there.target, only("examples"))
+        run = Runner(there.target, only("examples"))
         run.go()
     result = judged(run.result())
     rules = {each.rule for each in result.findings}
@@ -245,7 +245,9 @@ def test_a_run_that_is_broken_off_tells_what_it_has_seen(phase: Phase) -> None:
 
 def test_what_repeats_a_run_names_no_password() -> None:
     with served("ocp") as there:
-        run = Run(there.target, only("examples", "probes", write=True, tasks=("1000",), rate=9.5))
+        run = Runner(
+            there.target, only("examples", "probes", write=True, tasks=("1000",), rate=9.5)
+        )
 
     assert run.result().command == (
         f"oceanmock conform {there.target.url} --api ocp --seed 1 --max-examples 3"

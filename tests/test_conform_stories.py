@@ -14,7 +14,7 @@ import pytest
 from golden import assert_golden
 from machine_world import World, served
 from oceanmock.conformance.model import Api, Options, StoryStep
-from oceanmock.conformance.run import Environment, Run
+from oceanmock.conformance.run import Environment, Runner
 from oceanmock.conformance.stories import RULES_OF_STORIES, replay
 from oceanmock.library import library_names, load_scenario, read_scenario
 from oceanmock.scenario.fields import BaseScenario
@@ -112,7 +112,7 @@ def test_every_story_of_the_library_is_lived_with_its_own_scenario(name: str) ->
     scenario = load_scenario(name)
 
     with served(cast("Api", scenario.api), scenario) as world:
-        world.client.may_change_everything()
+        world.client.guard.may_change_everything()
         steps = told(world, scenario, stands=True)
 
     assert failures(steps) == []
@@ -165,7 +165,7 @@ def test_an_id_that_is_given_to_a_run_is_taken() -> None:
     options = Options(phases=frozenset(), stories=stories, story_ids=(("1000", "7"),), timeout=0)
 
     with served("ocp", read_scenario(ELSEWHERE)) as world:
-        run = Run(world.client.target, options, environment=Environment(wait=world.wait))
+        run = Runner(world.client.target, options, environment=Environment(wait=world.wait))
         run.go()
 
     assert run.result().stories["reinstall"][0].outcome == "failed"
@@ -270,7 +270,7 @@ def test_what_somebody_else_has_started_is_taken_by_its_id() -> None:
     scenario = load_scenario("create-tenant")
 
     with served("ocp", scenario) as world:
-        world.client.may_change_everything()
+        world.client.guard.may_change_everything()
         started = world.client.send("POST", "/api/v2/ob/clusters/1/tenants", phase="story")
         ids = {"Create tenant": str(started.json()["data"]["id"])}
         steps = told(world, scenario, ids=ids)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from independent_ocp import Ocp
-from oceanmock.conformance.suite import Conformance
+from oceanmock.conformance.run import ConformanceFixture
 from oceanmock.conformance.target import Untestable
 from oceanmock.errors import AuthorError
 from oceanmock.http.server import Server
@@ -36,7 +36,9 @@ def broken() -> Iterator[str]:
         yield server.url
 
 
-def test_a_server_that_keeps_the_contract_passes(conformance: Conformance, sound: str) -> None:
+def test_a_server_that_keeps_the_contract_passes(
+    conformance: ConformanceFixture, sound: str
+) -> None:
     held = conformance(sound, api="ocp", auth=WHO, max_examples=3)
 
     held.assert_passed()
@@ -44,7 +46,7 @@ def test_a_server_that_keeps_the_contract_passes(conformance: Conformance, sound
 
 
 def test_one_that_does_not_fails_with_what_the_command_would_print(
-    conformance: Conformance, broken: str
+    conformance: ConformanceFixture, broken: str
 ) -> None:
     held = conformance(broken, api="ocp", auth=WHO, phases=["probes"])
 
@@ -54,7 +56,7 @@ def test_one_that_does_not_fails_with_what_the_command_would_print(
     assert "getTaskInstance → 404 → $.error.code" in held.text()
 
 
-def test_a_report_is_written(conformance: Conformance, broken: str, tmp_path: Path) -> None:
+def test_a_report_is_written(conformance: ConformanceFixture, broken: str, tmp_path: Path) -> None:
     held = conformance(broken, api="ocp", auth=WHO, phases=["probes"])
 
     held.report("json", tmp_path / "report.json")
@@ -70,17 +72,17 @@ def test_a_report_is_written(conformance: Conformance, broken: str, tmp_path: Pa
     ],
 )
 def test_what_is_misspelt_does_not_go_unheard(
-    setting: Any, mended: str, conformance: Conformance
+    setting: Any, mended: str, conformance: ConformanceFixture
 ) -> None:
     with pytest.raises(AuthorError, match=mended):
         conformance("http://127.0.0.1:1", api="ocp", auth=WHO, **setting)
 
 
-def test_a_task_that_is_not_there_is_no_result(conformance: Conformance, sound: str) -> None:
+def test_a_task_that_is_not_there_is_no_result(conformance: ConformanceFixture, sound: str) -> None:
     with pytest.raises(Untestable, match="has no task '424242'"):
         conformance(sound, api="ocp", auth=WHO, write=True, tasks=[424242])
 
 
-def test_a_wrong_password_is_no_result(conformance: Conformance, sound: str) -> None:
+def test_a_wrong_password_is_no_result(conformance: ConformanceFixture, sound: str) -> None:
     with pytest.raises(Untestable, match="refuses"):
         conformance(sound, api="ocp", auth=("operator", "wrong"))

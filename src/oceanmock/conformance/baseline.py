@@ -63,11 +63,7 @@ class Known:
         count = result.rules.get(self.rule)
         if count is None or not count.looked:
             return False
-        if self.operation == ANY:
-            return True
-        if result.checked:
-            return result.checked[self.rule, self.operation] > 0
-        return bool(result.statuses.get(self.operation))
+        return self.operation == ANY or result.checked[self.rule, self.operation] > 0
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -41,60 +41,63 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTransport
 
 from oceanmock.api import Api as ApiRecord
-from oceanmock.api import Route
 from oceanmock.apis import api_named
-from oceanmock.checks import CheckResult, Exchange, Phase, Rule, RuleCount, Subject
+from oceanmock.checks import CheckResult, Phase, Rule, RuleCount, Subject
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import Options, contract_for
 from oceanmock.observations import ItemTree
-from oceanmock.openapi import Operation
 
-PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")
+SCHEMATHESIS_PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")
 """The phases of schemathesis, in their order."""
-MAX_STEPS: Final = 6
+MAX_LINKS: Final = 6
 """The number of operations of a walk along the contract's links."""
 UNKNOWN_ONE_IN: Final = 6
 """One of so many valid ids is replaced by an id of nothing."""
-
+MALFORMED: Final = "x1"
+"""An id of neither API."""
 
 # --- checks as rules ------------------------------------------------------------------------------
 
-_SAYS: Final[Mapping[str, str]] = {
-    "not_a_server_error": "No response has a 5xx status.",
-    "status_code_conformance": "A response has a status that the contract lists for the operation.",
-    "content_type_conformance": "A response has a content type that the contract lists for it.",
-    "response_headers_conformance": "A response has the headers that the contract lists.",
-    "response_schema_conformance": "A response's body matches its schema.",
-    "positive_data_acceptance": "A valid request is not refused as invalid.",
-    "negative_data_rejection": "An invalid request is refused.",
-    "missing_required_header": "A request without a required header is refused.",
-    "use_after_free": "A deleted resource no longer exists.",
-    "ensure_resource_availability": "A created resource exists.",
-    "ignored_auth": "A request without valid credentials is refused.",
-    "object_level_authorization": "A user cannot read another user's resources.",
-    "unsupported_method": "A method that a path does not have is refused.",
-    "allow_header_conformance": "The header Allow lists the methods that a path has.",
-    "unfinished": "Every operation can be tested to the end.",
+_SCHEMATHESIS_CHECKS: Final[Mapping[str, tuple[str, str]]] = {
+    "not_a_server_error": ("No response has a 5xx status.", "responses"),
+    "status_code_conformance": (
+        "A response has a status that the contract lists for the operation.",
+        "responses",
+    ),
+    "content_type_conformance": (
+        "A response has a content type that the contract lists for it.",
+        "responses, content",
+    ),
+    "response_headers_conformance": (
+        "A response has the headers that the contract lists.",
+        "responses, headers",
+    ),
+    "response_schema_conformance": (
+        "A response's body matches its schema.",
+        "responses, schema",
+    ),
+    "positive_data_acceptance": (
+        "A valid request is not refused as invalid.",
+        "parameters and requestBody",
+    ),
+    "negative_data_rejection": ("An invalid request is refused.", "parameters and requestBody"),
+    "missing_required_header": ("A request without a required header is refused.", "parameters"),
+    "use_after_free": ("A deleted resource no longer exists.", ""),
+    "ensure_resource_availability": ("A created resource exists.", ""),
+    "ignored_auth": ("A request without valid credentials is refused.", "security"),
+    "object_level_authorization": ("A user cannot read another user's resources.", ""),
+    "unsupported_method": ("A method that a path does not have is refused.", ""),
+    "allow_header_conformance": ("The header Allow lists the methods that a path has.", ""),
+    "unfinished": ("Every operation can be tested to the end.", ""),
 }
+"""What each check of schemathesis requires, and the part of an operation that it applies."""
 RULES_OF_SCHEMATHESIS: Final[Mapping[str, Rule]] = {
     f"schemathesis.{check}": Rule(
         f"schemathesis.{check}", says, f"schemathesis 4, its check {check}; the contract"
     )
-    for check, says in _SAYS.items()
+    for check, (says, _) in _SCHEMATHESIS_CHECKS.items()
 }
-_IN_CONTRACT: Final[Mapping[str, str]] = {
-    "not_a_server_error": "responses",
-    "status_code_conformance": "responses",
-    "content_type_conformance": "responses, content",
-    "response_headers_conformance": "responses, headers",
-    "response_schema_conformance": "responses, schema",
-    "positive_data_acceptance": "parameters and requestBody",
-    "negative_data_rejection": "parameters and requestBody",
-    "missing_required_header": "parameters",
-    "ignored_auth": "security",
-}
-"""The part of an operation in the contract that a check applies."""
 
 # --- configuration --------------------------------------------------------------------------------
 
@@ -114,7 +117,7 @@ def _settings(api: ApiRecord, options: Options, closed: Sequence[str]) -> dict[s
             "no-shrink": True,
             "max-examples": options.max_examples,
         },
-        "phases": {"coverage": {"unexpected-methods": []}, "stateful": {"max-steps": MAX_STEPS}},
+        "phases": {"coverage": {"unexpected-methods": []}, "stateful": {"max-steps": MAX_LINKS}},
         "checks": server.schemathesis_checks,
         "operations": [
             *({"include-operation-id": name, "enabled": False} for name in closed),
@@ -178,10 +181,6 @@ class Choices:
     malformed: Mapping[str, Sequence[Ids]] = field(default_factory=dict)
 
 
-MALFORMED: Final = "x1"
-"""An id of neither API."""
-
-
 def choices_of(
     client: HttpClient, items: Sequence[ItemTree], *, changeable: Container[str]
 ) -> Choices:
@@ -189,31 +188,28 @@ def choices_of(
 
     In a run that writes, the client is allowed to send the unknown and malformed ids.
     """
-    target = client.target
-    unknown_ids = api_named(target.api).conformance.unknown_ids(target.own_address, target.identity)
+    target, api = client.target, api_named(client.target.api)
+    unknown_ids = api.conformance.unknown_ids(target.own_address, target.identity)
     existing: defaultdict[str, list[Ids]] = defaultdict(list)
     for task in items:
-        for route, ids in _routes_of(api_named(target.api), task):
-            if not route.changes or task.id in changeable:
-                existing[route.id].append(ids)
+        for part in task.all():
+            ids = {api.root.name: task.id, part.kind: part.id}
+            for route in api.routes:
+                is_of_part = bool(route.ids) and [*route.ids][-1] == part.kind
+                if is_of_part and (not route.changes or task.id in changeable):
+                    params = {
+                        name: _id(ids[kind], api.conformance.id_type)
+                        for kind, name in route.ids.items()
+                    }
+                    existing[route.id].append(params)
     if client.options.write:
         for id in (*unknown_ids, MALFORMED):
-            client.may_change(id)
+            client.guard.may_change(id)
     return Choices(
         existing,
         {name: [dict.fromkeys(ids[0], id) for id in unknown_ids] for name, ids in existing.items()},
         {name: [dict.fromkeys(ids[0], MALFORMED)] for name, ids in existing.items()},
     )
-
-
-def _routes_of(api: ApiRecord, task: ItemTree) -> Iterator[tuple[Route, Ids]]:
-    """Yield each operation on a task or a part of it, with its path parameters."""
-    id_type = api.conformance.id_type
-    for part in task.all():
-        ids = {api.root.name: task.id, part.kind: part.id}
-        for route in api.routes:
-            if route.ids and [*route.ids][-1] == part.kind:
-                yield route, {name: _id(ids[kind], id_type) for kind, name in route.ids.items()}
 
 
 def _id(id: str, id_type: type) -> str | int:
@@ -227,7 +223,7 @@ def _id(id: str, id_type: type) -> str | int:
 class Fuzzer:
     """schemathesis over one contract and one client; its phases share what they learn.
 
-    ``looked`` counts the checks of each rule in each operation, ``broken`` the violations.
+    ``counts`` and ``checked`` count the checks as a ``RuleChecker`` does.
     """
 
     def __init__(
@@ -239,59 +235,52 @@ class Fuzzer:
         stop: threading.Event | None = None,
     ) -> None:
         self.client = client
-        self.looked: Counter[tuple[str, str]] = Counter()
-        self.broken: Counter[str] = Counter()
+        self.counts = defaultdict[str, RuleCount](RuleCount)
+        self.checked: Counter[tuple[str, str]] = Counter()
         self._contract = contract_for(client.target.api, client.target.version)
-        self._ids_of_labels = {f"{item.method} {item.path}": item.id for item in client.operations}
         self._options = options
         self._choices = choices
         self._stop = stop or threading.Event()
         self._engine = EngineContext(schema=self._read_contract(), stop_event=self._stop)
 
-    @property
-    def counts(self) -> dict[str, RuleCount]:
-        """Return the checks and violations of each rule."""
-        counts = {rule: RuleCount() for rule, _ in self.looked}
-        for (rule, _), count in self.looked.items():
-            counts[rule].looked += count
-        for rule, count in self.broken.items():
-            counts.setdefault(rule, RuleCount()).broken += count
-        return counts
-
     def run(self, phase: Phase) -> None:
-        """Run one of ``PHASES``. Raises KeyboardInterrupt if it was stopped."""
+        """Run one of ``SCHEMATHESIS_PHASES``. Raises KeyboardInterrupt if it was stopped."""
         plan = ExecutionPlan([Stage(PhaseName(phase))])
         with self.client.during(phase):
             for event in plan.execute(self._engine):
-                self._take(event)
+                if isinstance(event, events.ScenarioFinished):
+                    self._count(event.recorder)
+                elif isinstance(event, events.NonFatalError):
+                    self._keep_error(event)
+                elif isinstance(event, events.FatalError):
+                    raise event.exception
+                elif isinstance(event, events.Interrupted):
+                    raise KeyboardInterrupt
         if self._stop.is_set():
             raise KeyboardInterrupt
 
     def _read_contract(self) -> _Contract:
-        api = self.client.target.api
+        client, existing = self.client, self._choices.existing
+        closed = [  # those that change, and have no id that may be changed
+            item.id
+            for item in client.operations
+            if item.method != "GET" and not (self._options.write and existing.get(item.id))
+        ]
         document: Any = copy.deepcopy(self._contract.spec)
-        closed = [item.id for item in self.client.operations if not self._is_open(item)]
-        settings = Config.from_dict(_settings(api_named(api), self._options, closed)).projects.get(
-            document
-        )
-        contract = _Contract(raw_schema=document, config=settings)
-        contract.filter_set = settings.operations.filter_set_with(include=contract.filter_set)
-        contract.client_transport = _ClientTransport(self.client)
-        contract.config.update(base_url=self.client.target.url)
-        if self.client.target.auth is None:
+        settings = _settings(api_named(client.target.api), self._options, closed)
+        config = Config.from_dict(settings).projects.get(document)
+        contract = _Contract(raw_schema=document, config=config)
+        contract.filter_set = config.operations.filter_set_with(include=contract.filter_set)
+        contract.client_transport = _ClientTransport(client)
+        contract.config.update(base_url=client.target.url)
+        if client.target.auth is None:
             contract.config.checks.update(excluded_check_names=["ignored_auth"])
         else:
-            auth: Any = self.client.auth
+            auth: Any = client.auth
             contract.auth.set_from_requests(auth)
         for hook in (self.before_add_examples, self.map_case, self.filter_failure):
             contract.hooks.register_hook_with_name(hook, hook.__name__)
         return contract
-
-    def _is_open(self, operation: Operation) -> bool:
-        """Return whether an operation can be sent: it reads, or has an id that may be changed."""
-        return operation.method == "GET" or bool(
-            self._options.write and self._choices.existing.get(operation.id)
-        )
 
     # --- hooks ---
 
@@ -299,7 +288,7 @@ class Fuzzer:
         """Put existing ids into the contract's examples, and add an example with an unknown one."""
         for case in examples:
             self.map_case(context, case)
-        for ids in self._choices.unknown.get(_id_of(context), ())[:1] if examples else ():
+        for ids in self._choices.unknown.get(_operation_id(context), ())[:1] if examples else ():
             unknown = examples[0].derive(keep_auth=True)
             unknown.path_parameters = dict(ids)
             examples.append(unknown)
@@ -311,92 +300,77 @@ class Fuzzer:
         """
         if not case.path_parameters:
             return case
-        operation = _id_of(context)
-        if _has_invalid_path(case):
-            several = () if self._may_be_sent(case) else self._choices.malformed.get(operation, ())
-        else:
-            several = self._choices.existing.get(operation, ())
-        body = (
-            case.body if case.body is not NOT_SET else None
-        )  # NOT_SET has its address in its repr
+        operation = _operation_id(context)
+        body = None if case.body is NOT_SET else case.body  # NOT_SET has its address in its repr
         requested = (self._options.seed, operation, case.path_parameters, case.query, body)
         chance = Random(repr(requested))  # noqa: S311 (the same request gets the same id)
-        unknown = self._choices.unknown.get(operation, ())
-        takes_unknown = bool(unknown) and not _has_invalid_path(case)
-        if takes_unknown and (not several or chance.random() * UNKNOWN_ONE_IN < 1):
-            several = unknown
+        if case.meta is not None and case.meta.is_negative_at(ParameterLocation.PATH):
+            several: Sequence[Ids] = ()
+            try:
+                self.client.guard.check(case.method, case.formatted_path, b"")
+            except NotAllowed:
+                several = self._choices.malformed.get(operation, ())
+        else:
+            several = self._choices.existing.get(operation, ())
+            unknown = self._choices.unknown.get(operation, ())
+            if unknown and (not several or chance.random() * UNKNOWN_ONE_IN < 1):
+                several = unknown
         if several:
             case.path_parameters = dict(chance.choice(several))
         return case
-
-    def _may_be_sent(self, case: Case[Any]) -> bool:
-        try:
-            self.client.guard.check(case.method, case.formatted_path, b"")
-        except NotAllowed:
-            return False
-        return True
 
     def filter_failure(
         self, context: HookContext, failure: Failure, case: Case[Any], response: Response
     ) -> bool:
         """Keep a failed check as a finding unless a quirk explains it; return that it passed."""
         check = failure.checks[0] if failure.checks else "unfinished"
+        operation: Any = context.operation
         if check == "ignored_auth":
             self._engine.auth_enforced_operations.add(case.operation.label)  # it is checked once
-        exchange = self._exchange_of(failure.case_id or case.id)
-        checks = api_named(self._contract.api).checks
-        if exchange is not None and checks.is_explained(Subject(exchange, self._contract)):
+        header = SCHEMATHESIS_TEST_CASE_HEADER, failure.case_id or case.id
+        recent = reversed(self.client.exchanges)  # its own may be gone
+        exchange = next((item for item in recent if header in item.request_headers), None)
+        api = api_named(self._contract.api)
+        if exchange is not None and api.checks.is_explained(Subject(exchange, self._contract)):
             return False
-        if check == "positive_data_acceptance" and self._is_uncertain(case):
+        uncertain = api.conformance.uncertain_value
+        if check == "positive_data_acceptance" and uncertain and uncertain in repr(case.query):
             return False
-        self.broken[f"schemathesis.{check}"] += 1
+        path, message = "", failure.message
+        if isinstance(failure, JsonSchemaError):
+            steps = (f"[{s}]" if isinstance(s, int) else f".{s}" for s in failure.instance_path)
+            path, message = f"${''.join(steps)}", failure.validation_message
+        source = f"openapi/{self._contract.api}.yaml, {operation.label}"
+        part = _SCHEMATHESIS_CHECKS.get(check, ("", ""))[1]
+        self.counts[f"schemathesis.{check}"].broken += 1
         self.client.found(
             CheckResult(
                 rule=f"schemathesis.{check}",
-                operation=_id_of(context),
+                operation=_operation_id(context),
                 status=exchange.status if exchange else response.status_code,
-                path=_json_path(failure),
-                message=_sentence(failure),
-                source=_source(self._contract.api, context, check),
+                path=path,
+                message=f"{failure.title}: {_line(message)}" if message else failure.title,
+                source=f"{source}, {part}" if part else source,
                 exchange=exchange,
             )
         )
         return False
 
-    def _is_uncertain(self, case: Case[Any]) -> bool:
-        value = api_named(self._contract.api).conformance.uncertain_value
-        return bool(value) and value in repr(case.query)
-
-    def _exchange_of(self, case: str) -> Exchange | None:
-        """Return the exchange of a case, found by a request header, if it is still kept."""
-        actual = SCHEMATHESIS_TEST_CASE_HEADER, case
-        return next(
-            (e for e in reversed(self.client.exchanges) if actual in e.request_headers), None
-        )
-
     # --- events ---
-
-    def _take(self, event: events.EngineEvent) -> None:
-        if isinstance(event, events.ScenarioFinished):
-            self._count(event.recorder)
-        elif isinstance(event, events.NonFatalError):
-            self._keep_error(event)
-        elif isinstance(event, events.FatalError):
-            raise event.exception
-        elif isinstance(event, events.Interrupted):
-            raise KeyboardInterrupt
 
     def _count(self, recorder: ScenarioRecorder) -> None:
         for case, checks in recorder.checks.items():
             operation = recorder.cases[case].value.operation.definition.raw["operationId"]
             for check in checks:
-                self.looked[f"schemathesis.{check.name}", operation] += 1
+                self.counts[f"schemathesis.{check.name}"].looked += 1
+                self.checked[f"schemathesis.{check.name}", operation] += 1
 
     def _keep_error(self, event: events.NonFatalError) -> None:
         """Report what kept schemathesis from testing an operation to the end."""
         if isinstance(event.value, UnsatisfiedAssumption):
             return
-        operation = self._ids_of_labels.get(event.label, "")
+        ids = {f"{item.method} {item.path}": item.id for item in self.client.operations}
+        operation = ids.get(event.label, "")
         self.client.found(
             CheckResult(
                 rule="schemathesis.unfinished",
@@ -409,35 +383,11 @@ class Fuzzer:
         )
 
 
-def _id_of(context: HookContext) -> str:
+def _operation_id(context: HookContext) -> str:
     operation: Any = context.operation
     return str(operation.definition.raw["operationId"])
-
-
-def _has_invalid_path(case: Case[Any]) -> bool:
-    """Return whether the ids in the path are meant to be invalid."""
-    return case.meta is not None and case.meta.is_negative_at(ParameterLocation.PATH)
-
-
-def _json_path(failure: Failure) -> str:
-    if not isinstance(failure, JsonSchemaError):
-        return ""
-    steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in failure.instance_path]
-    return "$" + "".join(steps)
-
-
-def _sentence(failure: Failure) -> str:
-    actual = failure.validation_message if isinstance(failure, JsonSchemaError) else failure.message
-    return f"{failure.title}: {_line(actual)}" if actual else failure.title
 
 
 def _line(text: str) -> str:
     """Return a text of several lines on one."""
     return "; ".join(line.strip() for line in text.splitlines() if line.strip())
-
-
-def _source(api: str, context: HookContext, check: str) -> str:
-    operation: Any = context.operation
-    part = _IN_CONTRACT.get(check, "")
-    place = f"openapi/{api}.yaml, {operation.label}"
-    return f"{place}, {part}" if part else place

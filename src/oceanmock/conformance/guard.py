@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import unquote
@@ -58,7 +59,10 @@ class Guard:
         self._server = self._api.conformance
         self._operations = operations
         self._writes = writes
-        self._own_address = own_address
+        self._own_address: tuple[str, int] | None = None
+        if own_address is not None:
+            with suppress(ValueError):  # a name is no address in an id
+                self._own_address = str(ip_address(own_address[0])), own_address[1]
         self._allows_everything = False
         self._ids = {(self._api.root.name, str(id)) for id in tasks}
         self._parts = {f"{kind.name}s": kind.name for kind in self._api.kinds if kind.parent}
@@ -75,7 +79,7 @@ class Guard:
         """Raise NotAllowed for a request that must not be sent; ``target`` is path and query."""
         path = target.partition("?")[0]
         for ip, port in self._server.addresses_in(path, body):
-            if not self._is_own(ip, port):
+            if self._own_address != (str(ip_address(ip)), port):
                 host = f"[{ip}]" if ":" in ip else ip
                 raise NotAllowed(
                     f"{method} {path} was not sent: the id names the agent {host}:{port}, "
@@ -164,15 +168,6 @@ class Guard:
                 if isinstance(part, dict) and isinstance(part.get("id"), str | int):
                     yield kind, str(part["id"])
                     yield from self._parts_in(part)
-
-    def _is_own(self, ip: str, port: int) -> bool:
-        own = self._own_address
-        if own is None or own[1] != port:
-            return False
-        try:
-            return ip_address(own[0]) == ip_address(ip)
-        except ValueError:
-            return False
 
 
 def header_text(value: str | bytes) -> str:

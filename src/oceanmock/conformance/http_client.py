@@ -38,7 +38,7 @@ from oceanmock.conformance.model import (
     spec_for,
 )
 from oceanmock.conformance.problems import problem_of
-from oceanmock.conformance.reproduce import curl_of
+from oceanmock.conformance.reports import curl_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 from oceanmock.journal.entries import MASK, mask_body, mask_headers, mask_query
@@ -47,8 +47,9 @@ from oceanmock.openapi import find_operation, operations_of
 if TYPE_CHECKING:
     from oceanmock.conformance.target import Target
 
-Auth = Callable[[Any], Any] | Basic
+RequestAuth = Callable[[Any], Any] | Basic
 """Credentials that sign a request; a Basic is callable too, but mypy does not see it."""
+Reply = requests.Response | requests.RequestException
 
 CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 60.0
@@ -59,7 +60,7 @@ CHUNK_BYTES: Final = 64 * 2**10
 TOO_MANY_REQUESTS: Final = 429
 MAX_TOTAL_DELAY: Final = 120 * SECOND
 """The time a run waits in all because of 429; a 429 beyond that is a response."""
-MAX_EXCHANGES: Final = 1000
+MAX_RECENT_EXCHANGES: Final = 1000
 """The number of exchanges that are kept; all are counted."""
 MIN_SECRET: Final = 8
 """The length from which a secret is masked in responses; a shorter one may be a word."""
@@ -104,20 +105,19 @@ class HttpClient:
             own_address=target.own_address,
         )
         self.session: Final = _Session(self)
-        self.exchanges: Final[deque[Exchange]] = deque(maxlen=MAX_EXCHANGES)
+        self.exchanges: Final[deque[Exchange]] = deque(maxlen=MAX_RECENT_EXCHANGES)
         self.asked = 0
         self.statuses: Final = {item.id: Counter[int]() for item in self.operations}
         self.changes: Final[list[Exchange]] = []
         self.findings: Final[list[CheckResult]] = []
         self._booking = _Booking("preflight")
-        self._known: Final[set[Any]] = set()
+        self._finding_keys: Final[set[Any]] = set()
         self._secrets: Final = _secrets_of(target.auth) | _secrets_of(target.read_only_auth)
         self._listen = listen
-        self._pace: Final = _Pace(options.rate, now, sleep)
         self._now = now
         self._sleep = sleep
+        self._next_at = 0
         self._remaining_delay = MAX_TOTAL_DELAY
-        self._host: Final = urlsplit(target.url).netloc
         self._lock: Final = RLock()
 
     @property
@@ -134,14 +134,6 @@ class HttpClient:
         finally:
             self._booking = before
 
-    def may_change(self, id: str | int, *, kind: str = "any") -> None:
-        """Allow changes to an id, such as one of nothing."""
-        self.guard.may_change(id, kind=kind)
-
-    def may_change_everything(self) -> None:
-        """Allow every change, as on a mock that nobody else uses."""
-        self.guard.may_change_everything()
-
     # --- sending ----------------------------------------------------------------------------------
 
     def send(
@@ -154,7 +146,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         json: Any = None,
-        auth: Literal["default"] | Auth | None = "default",
+        auth: Literal["default"] | RequestAuth | None = "default",
         expects_refusal: bool = False,
     ) -> Exchange:
         """Send a request and return the exchange; without a response it has no status.
@@ -172,12 +164,17 @@ class HttpClient:
             method, self.target.url + target, headers=sent_headers, data=body
         )
         try:
-            prepared = self.session.prepare_request(request)
-            signed = (self.auth if auth == "default" else auth or _unsigned)(prepared)
+            signed: Any = self.session.prepare_request(request)
+            if auth is not None:
+                signed = (self.auth if auth == "default" else auth)(signed)
         except NotAllowed:
             raise
         except (requests.RequestException, OceanmockError, ValueError) as why:
-            return self._not_sent(request, booking, str(why))
+            unsent = requests.PreparedRequest()
+            unsent.method, unsent.body = method, body
+            unsent.headers = requests.structures.CaseInsensitiveDict(sent_headers)
+            problem = requests.RequestException(f"it could not be sent: {why}")
+            return self._book(unsent, target, problem, booking, times=(wall_now(), 0))
         return self._carried(signed, booking)[0]
 
     def auth(self, request: Any) -> Any:
@@ -192,31 +189,38 @@ class HttpClient:
             raise outcome
         return outcome
 
-    def _carried(
-        self, request: Any, booking: _Booking
-    ) -> tuple[Exchange, requests.Response | requests.RequestException]:
+    def _carried(self, request: Any, booking: _Booking) -> tuple[Exchange, Reply]:
         """Send a request if it is allowed, again if it came too soon; return its last outcome."""
+        url = str(request.url).partition("#")[0]
+        if not url.startswith(f"{self.target.url}/"):
+            raise NotAllowed(f"{request.method} {url} was not sent: it does not go to the target.")
+        target = url.removeprefix(self.target.url)
         with self._lock:
-            target = self._own_target(request)
             self.guard.check(request.method, target, _plain_body(request))
-            self.guard.check_headers(request.headers, _sent_body(request), host=self._host)
-            carried = self._once(request, target, booking)
-            while carried[0].status == TOO_MANY_REQUESTS:
-                delay = _delay_of(carried[0])
+            host = urlsplit(self.target.url).netloc
+            self.guard.check_headers(request.headers, _sent_body(request), host=host)
+            while True:
+                exchange, outcome = self._once(request, target, booking)
+                if exchange.status != TOO_MANY_REQUESTS:
+                    return exchange, outcome
+                # openapi/ocp.yaml has RateLimit-Reset; without a delay it is a second
+                text = exchange.header("Retry-After") or exchange.header("RateLimit-Reset") or ""
+                is_delay = re.fullmatch("[0-9]{1,4}", text)
+                delay = max(int(text), 1) * SECOND if is_delay else SECOND
                 if delay > self._remaining_delay:
-                    break
+                    return exchange, outcome
                 self._remaining_delay -= delay
                 self._sleep(delay)
-                carried = self._once(request, target, booking)
-            return carried
 
-    def _once(
-        self, request: Any, target: str, booking: _Booking
-    ) -> tuple[Exchange, requests.Response | requests.RequestException]:
+    def _once(self, request: Any, target: str, booking: _Booking) -> tuple[Exchange, Reply]:
         """Send an allowed request, and record its outcome."""
-        self._pace.wait()
+        if self.options.rate:
+            now = self._now()
+            if now < self._next_at:
+                self._sleep(self._next_at - now)
+            self._next_at = max(now, self._next_at) + int(SECOND / self.options.rate)
         sent_at, began = wall_now(), self._now()
-        outcome: requests.Response | requests.RequestException
+        outcome: Reply
         try:
             outcome = self._read(self.session.forward(request, self.target.verify))
         except requests.RequestException as problem:
@@ -225,91 +229,72 @@ class HttpClient:
             outcome = requests.ConnectionError(problem, request=request)
         except ValueError:
             outcome = requests.exceptions.InvalidHeader("a header cannot be written")
-        took = self._now() - began
-        exchange = self._exchange(request, target, outcome, booking, (sent_at, took))
-        self._book(exchange)
-        return exchange, outcome
+        times = sent_at, self._now() - began
+        return self._book(request, target, outcome, booking, times=times), outcome
 
-    def _own_target(self, request: requests.PreparedRequest) -> str:
-        """Return path and query on the target. Raises NotAllowed for another host."""
-        url = str(request.url).partition("#")[0]
-        if not url.startswith(f"{self.target.url}/"):
-            raise NotAllowed(f"{request.method} {url} was not sent: it does not go to the target.")
-        return url.removeprefix(self.target.url)
-
-    def _read(self, answer: Any) -> requests.Response:
+    def _read(self, response: Any) -> requests.Response:
         """Return the response, read to its end. Raises RequestException beyond a limit."""
         began, pieces, size = self._now(), list[bytes](), 0
         try:
-            while piece := answer.raw.read1(CHUNK_BYTES, decode_content=True):
+            while piece := response.raw.read1(CHUNK_BYTES, decode_content=True):
                 pieces.append(piece)
                 size += len(piece)
                 if size > MAX_RESPONSE_BYTES:
                     raise requests.ConnectionError(
-                        f"the answer is longer than {MAX_RESPONSE_BYTES} bytes"
+                        f"the response is longer than {MAX_RESPONSE_BYTES} bytes"
                     )
                 if self._now() - began > MAX_RESPONSE_TIME:
                     raise requests.ConnectionError("the response does not end")
         except Exception:
-            answer.close()
+            response.close()
             raise
-        answer._content, answer._content_consumed = b"".join(pieces), True
-        read: requests.Response = answer
-        return read
+        response._content, response._content_consumed = b"".join(pieces), True
+        result: requests.Response = response
+        return result
 
     # --- booking ----------------------------------------------------------------------------------
 
-    def _exchange(
+    def _book(
         self,
         request: Any,
         target: str,
-        outcome: requests.Response | requests.RequestException,
+        outcome: Reply,
         booking: _Booking,
+        *,
         times: tuple[int, int],
     ) -> Exchange:
-        """Return request and response, without secrets."""
+        """Count an exchange, announce it, check it and return it; secrets are masked."""
         path, question, query = target.partition("?")
-        answer = outcome if isinstance(outcome, requests.Response) else None
-        problem = "" if isinstance(outcome, requests.Response) else problem_of(outcome).text
-        sent = _secrets_in(request.headers.items())
-        secrets = {*self._secrets, *sent}
+        in_request = _secrets_in(request.headers.items())
+        secrets = {*self._secrets, *in_request}
         is_own = bool(getattr(request, "is_own", False) and self.target.auth is not None)
-        answered = secrets if is_own else self._secrets  # a made-up secret may be a key of the JSON
-        return Exchange(
+        status, headers, body, problem = None, Headers(), b"", ""
+        if isinstance(outcome, requests.Response):
+            # a made-up secret may be a key of the JSON
+            in_response = secrets if is_own else self._secrets
+            status = outcome.status_code
+            headers = _masked(_pairs(outcome.raw.headers.items()), in_response)
+            body = _hidden(mask_body(outcome.content), in_response)
+        else:
+            problem = _hidden(problem_of(outcome).text, secrets)
+        operation = find_operation(self.operations, request.method, path)
+        exchange = Exchange(
             number=self.asked + 1,
             phase=booking.phase,
-            operation=booking.operation or self._operation(request.method, path),
+            operation=booking.operation or (operation.id if operation else ""),
             method=request.method,
             target=_hidden(path + question + mask_query(query), secrets),
-            request_headers=_masked(_pairs(request.headers.items()), sent),
+            request_headers=_masked(_pairs(request.headers.items()), in_request),
             request_body=_hidden(mask_body(_plain_body(request)), secrets),
-            status=None if answer is None else answer.status_code,
-            response_headers=() if answer is None else _masked(_raw_headers(answer), answered),
-            response_body=b"" if answer is None else _hidden(mask_body(answer.content), answered),
+            status=status,
+            response_headers=headers,
+            response_body=body,
             sent_at=times[0],
             took=times[1],
-            problem=_hidden(problem, secrets),
+            problem=problem,
             expects_refusal=booking.expects_refusal,
-            credentials="own" if is_own else "others" if sent else "none",
+            credentials="own" if is_own else "others" if in_request else "none",
         )
-
-    def _operation(self, method: str, path: str) -> str:
-        asked = find_operation(self.operations, method, path)
-        return asked.id if asked else ""
-
-    def _not_sent(self, request: requests.Request, booking: _Booking, why: str) -> Exchange:
-        """Record a request that could not be written, or encrypted."""
-        unsent = requests.PreparedRequest()
-        unsent.method, unsent.body = request.method, request.data or None
-        unsent.headers = requests.structures.CaseInsensitiveDict(request.headers)
-        target = str(request.url).removeprefix(self.target.url)
-        problem = requests.RequestException(f"it could not be sent: {why}")
-        exchange = self._exchange(unsent, target, problem, booking, (wall_now(), 0))
-        self._book(exchange)
-        return exchange
-
-    def _book(self, exchange: Exchange) -> None:
-        """Count an exchange, announce it, and check it."""
         with self._lock:
             self.asked += 1
             self.exchanges.append(exchange)
@@ -319,16 +304,17 @@ class HttpClient:
                 self.changes.append(exchange)
             self.guard.learn(exchange)
             self._listen(ResponseReceived(exchange))
-            for watcher in self.checkers:
-                for finding in watcher(exchange):
+            for checker in self.checkers:
+                for finding in checker(exchange):
                     self.found(finding)
+        return exchange
 
     def found(self, finding: CheckResult) -> bool:
         """Keep and announce a finding unless its key is known; return whether it is new."""
         with self._lock:
-            if finding.key in self._known:
+            if finding.key in self._finding_keys:
                 return False
-            self._known.add(finding.key)
+            self._finding_keys.add(finding.key)
             if finding.exchange is not None and not finding.curl:
                 finding = replace(finding, curl=curl_of(finding.exchange, self.target))
             self.findings.append(finding)
@@ -361,35 +347,6 @@ class _Session(requests.Session):
             return super().send(request, stream=True, allow_redirects=False, **options)
 
 
-class _Pace:
-    """A limit of requests per second, evenly spaced; 0 for none."""
-
-    def __init__(self, rate: float, now: Callable[[], int], sleep: Callable[[int], object]) -> None:
-        self._gap = int(SECOND / rate) if rate else 0
-        self._now = now
-        self._sleep = sleep
-        self._next = 0
-
-    def wait(self) -> None:
-        """Wait until the next request may be sent."""
-        if not self._gap:
-            return
-        now = self._now()
-        if now < self._next:
-            self._sleep(self._next - now)
-        self._next = max(now, self._next) + self._gap
-
-
-def _delay_of(exchange: Exchange) -> int:
-    """Return the delay that a 429 states (openapi/ocp.yaml: RateLimit-Reset); else a second."""
-    text = exchange.header("Retry-After") or exchange.header("RateLimit-Reset") or ""
-    return max(int(text), 1) * SECOND if re.fullmatch("[0-9]{1,4}", text) else SECOND
-
-
-def _unsigned(request: Any) -> Any:
-    return request
-
-
 def _plain_body(request: Any) -> bytes:
     """Return the body before it was encrypted."""
     plain = getattr(request, "plain_body", None)
@@ -408,10 +365,6 @@ def _sent_body(request: Any) -> bytes:
 
 def _pairs(headers: Iterable[tuple[str | bytes, str | bytes]]) -> Headers:
     return tuple((header_text(name), header_text(value)) for name, value in headers)
-
-
-def _raw_headers(answer: requests.Response) -> Headers:
-    return _pairs(answer.raw.headers.items())
 
 
 # --- secrets --------------------------------------------------------------------------------------

@@ -13,9 +13,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from oceanmock.apis import api_named, make_sandbox
 from oceanmock.checks import Phase
@@ -23,7 +22,7 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance.baseline import Baseline
 from oceanmock.conformance.coverage_gate import Kind
 from oceanmock.conformance.model import Api, Listener, Options, Result
-from oceanmock.conformance.run import Environment, Run, ignore, judged, merged
+from oceanmock.conformance.run import Environment, Runner, ignore, judged, merged
 from oceanmock.conformance.target import Target
 from oceanmock.conformance.walker import walk_scenario
 from oceanmock.credentials import Basic, Sealed
@@ -45,14 +44,8 @@ MAX_TASKS_TOGETHER: Final = 60
 """A scenario with more tasks is served alone: every read of a list would contain all of them."""
 MAX_TASKS_APART: Final = 20
 """The tasks of a scenario served alone that are operated on."""
-USER: Final = Basic("manager", "manager")
-VIEWER: Final = Basic("viewer", "viewer")
 Wrap = Callable[[AsgiApp], AsgiApp]
 """A wrapper of the served app, such as one that breaks it on purpose."""
-
-
-def _unwrapped(app: AsgiApp) -> AsgiApp:
-    return app
 
 
 def conform_mock(
@@ -62,7 +55,7 @@ def conform_mock(
     *,
     listen: Listener = ignore,
     baseline: Baseline | None = None,
-    wrap: Wrap = _unwrapped,
+    wrap: Wrap = lambda app: app,
 ) -> Result:
     """Return the result of a run over named scenarios, or over the library.
 
@@ -70,13 +63,22 @@ def conform_mock(
     KeyboardInterrupt ends the run early.
     """
     scenarios = [item for item in load_scenarios(names) if item.api == api]
-    with _MockRuns(api, scenarios, options, listen=listen, wrap=wrap) as runs:
-        results = list(runs.results())
+    worlds, apart = worlds_of(api, scenarios)
+    sandboxes, results = Sandboxes(make_sandbox()), list[Result]()
+    with Server(wrap(App(sandboxes))) as server:
+        for part in _parts(api, options.phases, worlds, apart, scenarios):
+            runner = _runner(part, options, server=server, sandboxes=sandboxes, listen=listen)
+            runner.client.guard.may_change_everything()
+            runner.go()
+            results.append(runner.result())
+            if runner.interrupted:
+                break
     result = merged(results)
     what = ", ".join(names) if names else f"all {len(scenarios)} scenarios"
     result.target = f"the mock: {what}"
-    result.command = _command(api, names, options)
-    return judged(result, baseline=baseline, kinds=runs.kinds)
+    settings = f"--api {api} --seed {options.seed} --max-examples {options.max_examples}"
+    result.command = " ".join(["oceanmock conform --mock", *names, settings])
+    return judged(result, baseline=baseline, kinds=[world.kind for world in worlds])
 
 
 def load_scenarios(names: Sequence[str] = ()) -> list[BaseScenario]:
@@ -85,47 +87,34 @@ def load_scenarios(names: Sequence[str] = ()) -> list[BaseScenario]:
     return [item.model_copy(update={"faults": ()}) for item in loaded]
 
 
-def _command(api: Api, names: Sequence[str], options: Options) -> str:
-    command = f"oceanmock conform --mock {' '.join(names)}".rstrip()
-    return f"{command} --api {api} --seed {options.seed} --max-examples {options.max_examples}"
-
-
 # --- worlds ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class MockWorld:
     """Scenarios that are served in one sandbox; ``kind`` is the kind of their agent."""
 
     name: str
     scenarios: tuple[BaseScenario, ...]
     kind: Kind = "agent"
 
-    @property
-    def spec(self) -> SandboxSpec:
-        """Return the specification of its sandbox, in which time stands."""
-        return SandboxSpec(self.scenarios, progression="manual")
 
+def worlds_of(
+    api: Api, scenarios: Sequence[BaseScenario]
+) -> tuple[list[MockWorld], list[MockWorld]]:
+    """Return the worlds in which every status occurs, and one per scenario served alone.
 
-def worlds_of(api: Api, scenarios: Sequence[BaseScenario]) -> tuple[list[World], list[World]]:
-    """Return the worlds in which every status occurs, and one per scenario served alone."""
-    together = _compatible([item for item in scenarios if _size_of(item) <= MAX_TASKS_TOGETHER])
-    apart = [World(item.name, (item,)) for item in scenarios if item not in together]
-    first = World("world", (_calibration(api, together), *together))
-    others = [World("cluster", (_calibration("obshell-cluster"),), "cluster")]
-    return [first, *(others if api == "obshell" else [])], apart
-
-
-def _compatible(scenarios: Sequence[BaseScenario]) -> list[BaseScenario]:
-    """Return the scenarios with the most frequent settings; of equals, the first one's."""
-    settings = [_settings_of(item) for item in scenarios]
+    Served together are the scenarios with the most frequent settings; of equals, the first one's.
+    """
+    small = [item for item in scenarios if _size_of(item) <= MAX_TASKS_TOGETHER]
+    settings = [(item.switches, getattr(item, "agent", None)) for item in small]
     most = max(settings, key=settings.count, default=None)
-    return [item for item, own in zip(scenarios, settings, strict=True) if own == most]
-
-
-def _settings_of(scenario: BaseScenario) -> tuple[object, ...]:
-    agent = scenario.agent if isinstance(scenario, obshell.Scenario) else None
-    return scenario.switches, agent
+    together = [item for item, own in zip(small, settings, strict=True) if own == most]
+    apart = [MockWorld(item.name, (item,)) for item in scenarios if item not in together]
+    worlds = [MockWorld("world", (_calibration(api, together), *together))]
+    if (WORLDS / f"{api}-cluster.yaml").exists():
+        worlds.append(MockWorld("cluster", (_calibration(f"{api}-cluster"),), "cluster"))
+    return worlds, apart
 
 
 def _size_of(scenario: BaseScenario) -> int:
@@ -148,131 +137,84 @@ def _calibration(name: str, beside: Sequence[BaseScenario] = ()) -> BaseScenario
 # --- runs -----------------------------------------------------------------------------------------
 
 
-class _MockRuns:
-    """The runs of one API, and the server with their sandboxes, as a context manager."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of the whole run, in a sandbox of its own.
 
-    def __init__(
-        self,
-        api: Api,
-        scenarios: Sequence[BaseScenario],
-        options: Options,
-        *,
-        listen: Listener,
-        wrap: Wrap,
-    ) -> None:
-        self.api: Final = api
-        self.scenarios: Final = scenarios
-        self.options: Final = replace(options, write=True, rate=0.0)
-        self.worlds, self.apart = worlds_of(api, scenarios)
-        self.kinds: Final = [item.kind for item in self.worlds]
-        self.sandboxes: Final = Sandboxes(make_sandbox())
-        self._server = Server(wrap(App(self.sandboxes)))
-        self._listen = listen
+    At most ``max_tasks`` are operated on. A sandbox with ``is_reset`` is reset for each walk.
+    """
 
-    def __enter__(self) -> _MockRuns:
-        self._server.start()
-        return self
+    world: MockWorld
+    phases: frozenset[Phase]
+    max_tasks: int = sys.maxsize
+    is_reset: bool = False
+    stories: tuple[BaseScenario, ...] = ()
 
-    def __exit__(self, *_: object) -> None:
-        self._server.stop()
 
-    def results(self) -> Iterator[Result]:
-        """Yield the result of each run, until one is interrupted."""
-        for run in self._planned():
-            run.client.may_change_everything()
-            run.go()
-            yield run.result()
-            if run.interrupted:
-                return
+def _parts(
+    api: Api,
+    phases: frozenset[Phase],
+    worlds: Sequence[MockWorld],
+    apart: Sequence[MockWorld],
+    scenarios: Sequence[BaseScenario],
+) -> Iterator[_Part]:
+    for world in worlds:
+        yield _Part(world, phases - {"machine"})
+    for world in apart:
+        yield _Part(world, phases & {"probes"}, max_tasks=MAX_TASKS_APART)
+    if "machine" in phases:
+        machine = MockWorld("machine", (walk_scenario(api),))
+        yield _Part(machine, frozenset({"machine"}), is_reset=True)
+    for scenario in scenarios:
+        world = MockWorld(f"story.{scenario.name}", (scenario,))
+        yield _Part(world, frozenset(), stories=(scenario,))
 
-    def _planned(self) -> Iterator[Run]:
-        phases = self.options.phases
-        for world in self.worlds:
-            yield self._run(world, phases - {"machine"})
-        for world in self.apart:
-            yield self._run(world, phases & {"probes"}, limit=MAX_TASKS_APART)
-        if "machine" in phases:
-            yield self._walks()
-        for scenario in self.scenarios:
-            yield self._story(scenario)
 
-    def _run(self, world: World, phases: frozenset[Phase], *, limit: int = sys.maxsize) -> Run:
-        """Return a run of some phases over one world, with a limit of tasks to operate on."""
-        sandbox = self.sandboxes.create(world.name, world.spec)
-        return self._on(sandbox, world, phases=phases, tasks=_spread(list(_ids_in(sandbox)), limit))
+def _runner(
+    part: _Part, options: Options, *, server: Server, sandboxes: Sandboxes, listen: Listener
+) -> Runner:
+    """Return a run over a new sandbox, in which time stands."""
+    first, *_ = scenarios = part.world.scenarios
+    name, api = part.world.name, api_named(first.api)
+    sandbox = sandboxes.create(name, SandboxSpec(scenarios, progression="manual"))
 
-    def _walks(self) -> Run:
-        """Return the walks in their own world, which is reset before each of them."""
-        scenario = walk_scenario(self.api)
-        world = World("machine", (scenario,))
-        sandbox = self.sandboxes.create(world.name, world.spec)
-        return self._on(
-            sandbox,
-            world,
-            phases=frozenset({"machine"}),
-            tasks=tuple(api_named(self.api).conformance.ids_in(scenario)),
-            is_reset=True,
-        )
+    def wait(seconds: float) -> None:
+        sandboxes.get(name).clock.advance(round(seconds * SECOND))  # it may have been reset
 
-    def _story(self, scenario: BaseScenario) -> Run:
-        """Return the replay of a scenario's story, in a sandbox of its own."""
-        world = World(f"story.{scenario.name}", (scenario,))
-        sandbox = self.sandboxes.create(world.name, world.spec)
-        return self._on(sandbox, world, stories=(scenario,))
+    def reset() -> None:
+        sandboxes.reset(name)
 
-    def _on(
-        self,
-        sandbox: Sandbox,
-        world: World,
-        *,
-        phases: frozenset[Phase] = frozenset(),
-        tasks: tuple[str, ...] = (),
-        stories: tuple[BaseScenario, ...] = (),
-        is_reset: bool = False,
-    ) -> Run:
-        """Return a run over the sandbox of a world."""
-        name = sandbox.name
-        environment = Environment(
-            wait=lambda seconds: self._advance(name, seconds),
-            is_ours=True,
-            reset=partial(self._reset, name) if is_reset else None,
-            knowledge=_knowledge_of(self.api, sandbox, world),
-        )
-        options = replace(self.options, phases=phases, tasks=tasks)
-        target = self._target(sandbox)
-        return Run(target, options, listen=self._listen, environment=environment, stories=stories)
-
-    def _advance(self, name: str, seconds: float) -> None:
-        """Let time pass in a sandbox, even if it was reset meanwhile."""
-        self.sandboxes.get(name).clock.advance(round(seconds * SECOND))
-
-    def _reset(self, name: str) -> None:
-        self.sandboxes.reset(name)
-
-    def _target(self, sandbox: Sandbox) -> Target:
-        url = f"{self._server.url}/sandboxes/{sandbox.name}"
-        if self.api == "ocp":
-            return Target(url, "ocp", auth=USER, read_only_auth=VIEWER)
-        agent = sandbox.world(Dags).agent
-        return Target(
+    ids = api.conformance.ids_in(first) if part.is_reset else list(_ids_in(sandbox))
+    step = -(-len(ids) // part.max_tasks)  # rounded up: evenly from first to last
+    url = f"{server.url}/sandboxes/{name}"
+    target = Target(
+        url, "ocp", auth=Basic("manager", "manager"), read_only_auth=Basic("viewer", "viewer")
+    )
+    dags = sandbox.world(Dags)
+    version = dags.switches.obshell_version
+    if isinstance(first, obshell.Scenario):
+        target = Target(
             url,
             "obshell",
-            auth=Sealed(agent.root_password or "", agent.agent_password),
-            version=sandbox.world(Dags).switches.obshell_version,
-            own_address=(agent.ip, agent.port),
-            identity=agent.identity,
+            auth=Sealed(dags.agent.root_password or "", dags.agent.agent_password),
+            version=version,
+            own_address=(dags.agent.ip, dags.agent.port),
+            identity=dags.agent.identity,
         )
-
-
-def _knowledge_of(api: Api, sandbox: Sandbox, world: World) -> Any:
-    """Return what is known of a sandbox beyond its responses."""
-    version = sandbox.world(Dags).switches.obshell_version
-    return api_named(api).conformance.knowledge(version, world.scenarios)
-
-
-def _spread(ids: Sequence[str], limit: int) -> tuple[str, ...]:
-    """Return at most ``limit`` ids, evenly from first to last."""
-    return tuple(ids[:: max(1, -(-len(ids) // limit))])
+    environment = Environment(
+        wait=wait,
+        is_ours=True,
+        reset=reset if part.is_reset else None,
+        knowledge=api.conformance.knowledge(version, scenarios),
+    )
+    tasks = tuple(ids[:: max(1, step)])
+    return Runner(
+        target,
+        replace(options, write=True, rate=0.0, phases=part.phases, tasks=tasks),
+        listen=listen,
+        environment=environment,
+        stories=part.stories,
+    )
 
 
 def _ids_in(sandbox: Sandbox) -> Iterator[str]:

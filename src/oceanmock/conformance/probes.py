@@ -150,7 +150,7 @@ def probe(
     )
     with client.during("probes"):
         for id in probes.ids_of_nothing(context):
-            client.may_change(id)
+            client.guard.may_change(id)
         prober.run(probes.probes(context))
     return prober
 

@@ -4,7 +4,7 @@ Probes come first, since they are few and identified by their requests; then wal
 generated requests do to a task cannot be undone; then schemathesis, phase by phase; then stories.
 All use one client, and the same checkers see every response. A result can be taken at any moment,
 so an interrupted run has one too; the required responses and the baseline are applied at the end
-(``judged``), to several results together if need be.
+(``judged``), to several results together if need be. ``ConformanceFixture`` is for test suites.
 """
 
 from __future__ import annotations
@@ -13,17 +13,23 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final, TypedDict, Unpack
+
+from rich.console import Console
 
 from oceanmock.checks import CheckResult, Phase, RuleCount
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance import coverage_gate, fuzzing, probes, stories, walker
-from oceanmock.conformance.baseline import Baseline, apply_baseline
+from oceanmock.conformance.baseline import Baseline, apply_baseline, choose_baselines, joined
 from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
-from oceanmock.conformance.http_client import HttpClient
+from oceanmock.conformance.http_client import HttpClient, RequestAuth
 from oceanmock.conformance.model import (
     PHASES,
+    Api,
     Event,
     Listener,
     Options,
@@ -33,18 +39,26 @@ from oceanmock.conformance.model import (
     StoryStep,
     contract_for,
 )
-from oceanmock.conformance.target import Target
+from oceanmock.conformance.reports.files import write_report
+from oceanmock.conformance.reports.terminal import print_results
+from oceanmock.conformance.target import Target, check_tasks, reach
+from oceanmock.errors import AuthorError
 from oceanmock.observations import ItemTree
 from oceanmock.obshell.conformance import CLUSTER_AGENT
 from oceanmock.scenario.fields import BaseScenario
-from oceanmock.text import format_instant
+from oceanmock.text import format_instant, suggest
 
-ORDER: Final[tuple[Phase, ...]] = ("probes", "machine", *fuzzing.PHASES, "story")
+ORDER: Final[tuple[Phase, ...]] = (
+    "probes",
+    "machine",
+    *fuzzing.SCHEMATHESIS_PHASES,
+    "story",
+)
 POLL_SECONDS: Final = 1.0
 """The time between two reads of a walk on a real server."""
-
 BETWEEN_SECONDS: Final = 2.0
 """The time between two phases where it stands still otherwise."""
+SUMMARY_WIDTH: Final = 100
 
 
 def ignore(_: Event) -> None:
@@ -79,14 +93,10 @@ def conform(
     environment: Environment = Environment(),
 ) -> Result:
     """Run against a target, and return the result. A KeyboardInterrupt ends the run early."""
-    run = Run(target, options, listen=listen, environment=environment)
-    run.go()
-    return judged(run.result(), baseline=baseline, kinds=[kind_of(target)])
-
-
-def kind_of(target: Target) -> coverage_gate.Kind:
-    """Return the kind of an obshell's agent, which decides the responses it can give."""
-    return "cluster" if target.identity == CLUSTER_AGENT else "agent"
+    runner = Runner(target, options, listen=listen, environment=environment)
+    runner.go()
+    kind: coverage_gate.Kind = "cluster" if target.identity == CLUSTER_AGENT else "agent"
+    return judged(runner.result(), baseline=baseline, kinds=[kind])
 
 
 def judged(
@@ -100,7 +110,7 @@ def judged(
     return result
 
 
-class Run:
+class Runner:
     """A run in progress; ``stories`` are replayed after those of the options."""
 
     def __init__(
@@ -130,15 +140,22 @@ class Run:
         self._fuzzer: fuzzing.Fuzzer | None = None
         self._prober: probes.Prober | None = None
         self._walker: Final = probes.Prober(self.client, contract)
-        self._items: tuple[ItemTree, ...] | None = None
 
     # --- phases ---
 
     def go(self) -> None:
         """Run the selected phases; a KeyboardInterrupt ends them, and is recorded."""
+        steps = {"probes": self._probe, "machine": self._walk, "story": self._replay}
         try:
             for phase in filter(self._is_selected, ORDER):
-                self._run(phase)
+                began = stopwatch()
+                self._listen(PhaseStarted(phase))
+                try:
+                    with self.client.during(phase):
+                        steps.get(phase, self._fuzz)()
+                finally:
+                    self._phases[phase] = stopwatch() - began
+                    self._listen(PhaseEnded(phase))
                 if self.environment.is_ours:
                     self.environment.wait(BETWEEN_SECONDS)
         except KeyboardInterrupt:
@@ -147,77 +164,57 @@ class Run:
     def _is_selected(self, phase: Phase) -> bool:
         if phase == "story":
             return bool(self.stories)
-        if phase == "machine" and not self.options.write:
-            return False
-        return phase in self.options.phases
+        return phase in self.options.phases and (phase != "machine" or self.options.write)
 
-    def _run(self, phase: Phase) -> None:
-        began = stopwatch()
-        self._listen(PhaseStarted(phase))
-        try:
-            with self.client.during(phase):
-                _STEPS[phase](self)
-        finally:
-            self._phases[phase] = stopwatch() - began
-            self._listen(PhaseEnded(phase))
-
-    @property
+    @cached_property
     def items(self) -> tuple[ItemTree, ...]:
         """Return the tasks or dags that exist on the target, searched once."""
-        if self._items is None:
-            self._items = probes.find_items(self.client)
-        return self._items
+        return probes.find_items(self.client)
 
-    def probe(self) -> None:
-        """Run the probes."""
+    def _probe(self) -> None:
         self._prober = probes.probe(self.client, self.client.target, self.options, self.items)
 
-    def fuzz(self) -> None:
+    def _fuzz(self) -> None:
         """Run the current phase of schemathesis."""
         if self._fuzzer is None:
             choices = fuzzing.choices_of(self.client, self.items, changeable=self.options.tasks)
             self._fuzzer = fuzzing.Fuzzer(self.client, self.options, choices=choices)
         self._fuzzer.run(self.client.phase)
 
-    def play(self) -> None:
+    def _walk(self) -> None:
         """Walk through the state machine: many times with a reset, else once on each task."""
-        if self.environment.reset is None:
-            self._walk()
-        else:
-            self._play(self.environment.reset)
+        environment, options = self.environment, self.options
+        if environment.reset is None:
+            walker.walk_server(
+                self._walker,
+                options.tasks,
+                pace=walker.Pace(
+                    environment.wait,
+                    stands=environment.is_ours,
+                    poll=POLL_SECONDS,
+                    timeout=options.timeout / SECOND,
+                ),
+                seed=options.seed,
+                knowledge=environment.knowledge,
+            )
+            return
+        reset = environment.reset
 
-    def _play(self, reset: Callable[[], None]) -> None:
         def reset_all() -> None:
             reset()
             self.memory.forget()
 
         walker.walk_sandbox(
             self._walker,
-            self.options.tasks,
-            pace=walker.Pace(self.environment.wait),
+            options.tasks,
+            pace=walker.Pace(environment.wait),
             reset=reset_all,
-            seed=self.options.seed,
-            examples=self.options.max_examples,
-            knowledge=self.environment.knowledge,
+            seed=options.seed,
+            examples=options.max_examples,
+            knowledge=environment.knowledge,
         )
 
-    def _walk(self) -> None:
-        timeout = self.options.timeout / SECOND
-        walker.walk_server(
-            self._walker,
-            self.options.tasks,
-            pace=walker.Pace(
-                self.environment.wait,
-                stands=self.environment.is_ours,
-                poll=POLL_SECONDS,
-                timeout=timeout,
-            ),
-            seed=self.options.seed,
-            knowledge=self.environment.knowledge,
-        )
-
-    def replay(self) -> None:
-        """Replay the stories."""
+    def _replay(self) -> None:
         for story in self.stories:
             self._stories[story.name] = stories.replay(
                 self.client,
@@ -233,7 +230,11 @@ class Run:
     def result(self) -> Result:
         """Return what was observed so far; nothing of it is judged yet."""
         target, options, client = self.client.target, self.options, self.client
-        rules, checked = self._counted()
+        rules, checked = dict[str, RuleCount](), Counter[tuple[str, str]]()
+        for checker in (self.checks, self.memory, self._prober, self._walker, self._fuzzer):
+            if checker is not None:
+                _add(rules, checker.counts)
+                checked.update(checker.checked)
         return Result(
             target=target.url,
             api=target.api,
@@ -256,51 +257,36 @@ class Run:
             interrupted=self.interrupted,
         )
 
-    def _counted(self) -> tuple[dict[str, RuleCount], Counter[tuple[str, str]]]:
-        """Return how often each rule was checked, and where, by all checkers."""
-        rules: dict[str, RuleCount] = {}
-        checked: Counter[tuple[str, str]] = Counter()
-        for watch in (self.checks, self.memory, self._prober, self._walker):
-            if watch is not None:
-                _add(rules, watch.counts)
-                checked.update(watch.checked)
-        if self._fuzzer is not None:
-            _add(rules, self._fuzzer.counts)
-            checked.update(self._fuzzer.looked)
-        return rules, checked
-
 
 def _add(rules: dict[str, RuleCount], more: Mapping[str, RuleCount]) -> None:
-    """Adds counts to others."""
-    for rule, tally in more.items():
-        known = rules.setdefault(rule, RuleCount())
-        known.looked += tally.looked
-        known.broken += tally.broken
+    """Add counts to others."""
+    for rule, count in more.items():
+        total = rules.setdefault(rule, RuleCount())
+        total.looked += count.looked
+        total.broken += count.broken
 
 
 def merged(results: Sequence[Result]) -> Result:
     """Return several results as one, with the first one's name, each finding once."""
-    whole = replace(results[0], rules={}, statuses={}, findings=[], changes=[], phases={})
+    whole = replace(results[0], rules={}, statuses={}, changes=[], stories={})
     whole.checked, whole.walked, whole.shown = Counter(), Counter(), Counter()
-    whole.took, whole.asked, whole.stories = 0, 0, {}
     findings: dict[Any, CheckResult] = {}
+    phases = Counter[str]()
     for item in results:
         _add(whole.rules, item.rules)
         for name, counts in item.statuses.items():
             whole.statuses.setdefault(name, Counter()).update(counts)
-        for phase, took in item.phases.items():
-            whole.phases[phase] = whole.phases.get(phase, 0) + took
         for finding in item.findings:
             findings.setdefault(finding.key, finding)
+        phases.update(item.phases)
         whole.checked.update(item.checked)
         whole.walked.update(item.walked)
         whole.shown.update(item.shown)
         whole.changes += item.changes
         whole.stories |= item.stories
-        whole.took += item.took
-        whole.asked += item.asked
-        whole.interrupted = whole.interrupted or item.interrupted
-    whole.findings = list(findings.values())
+    whole.phases, whole.findings = dict(phases), list(findings.values())
+    whole.took, whole.asked = sum(item.took for item in results), sum(r.asked for r in results)
+    whole.interrupted = any(item.interrupted for item in results)
     return whole
 
 
@@ -317,9 +303,92 @@ def _command(target: Target, options: Options) -> str:
     return shlex.join(words)
 
 
-_STEPS: Final[Mapping[Phase, Callable[[Run], None]]] = {
-    "probes": Run.probe,
-    "machine": Run.play,
-    "story": Run.replay,
-    **dict.fromkeys(fuzzing.PHASES, Run.fuzz),
-}
+# --- inside a test suite --------------------------------------------------------------------------
+
+
+class Setting(TypedDict, total=False):
+    """The optional settings of a run; the command's options explain them."""
+
+    write: bool
+    """Whether the run may operate on tasks, and not only read."""
+    tasks: Sequence[str | int]
+    """The tasks it may operate on."""
+    phases: Iterable[Phase]
+    baseline: str | Path | Sequence[str | Path]
+    """Known deviations to accept; by default the baseline for the version."""
+    seed: int
+    max_examples: int
+    rate: float
+    """Maximum requests per second; 0 for no limit."""
+    verify: bool | str
+    """Whether to verify the certificate, or the path of those to trust."""
+    wait: float
+    """How many seconds the server may take to respond for the first time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConformanceRun:
+    """A finished run against a server, and its result."""
+
+    result: Result
+
+    def assert_passed(self) -> None:
+        """Raise AssertionError with the summary unless the run passed.
+
+        It passed without violations, and with all required responses observed.
+        """
+        __tracebackhide__ = True
+        if self.result.exit_code:
+            raise AssertionError(f"the server does not conform to the contract\n{self.text()}")
+
+    def text(self) -> str:
+        """Return the summary that the command prints."""
+        file = StringIO()
+        console = Console(file=file, width=SUMMARY_WIDTH, color_system=None, legacy_windows=False)
+        print_results([self.result], console)
+        return file.getvalue()
+
+    def report(self, kind: str, path: str | Path) -> None:
+        """Write a report: html, json or junit. Raises EnvironmentProblem where that fails."""
+        write_report(kind, [self.result], Path(path))
+
+
+class ConformanceFixture:
+    """The fixture ``conformance``: a callable that checks a server against its contract.
+
+    run = conformance("http://127.0.0.1:8080", api="ocp", auth=("admin", "secret"))
+    run.assert_passed()
+    """
+
+    def __call__(
+        self,
+        url: str,
+        *,
+        api: Api,
+        auth: RequestAuth | tuple[str, str] | None,
+        **setting: Unpack[Setting],
+    ) -> ConformanceRun:
+        """Run against a server; it only reads, unless ``write`` and ``tasks`` are given.
+
+        ``auth`` is a name and a password, or what ``oceanmock.credentials`` has. Raises Untestable
+        when the server is down, is not that API, or refuses the credentials, and AuthorError for a
+        setting that there is not.
+        """
+        values: dict[str, Any] = {**setting}
+        phases = frozenset(values.pop("phases", PHASES))
+        for what, names, choices in (
+            ("setting", setting, list(Setting.__annotations__)),
+            ("phase", phases, PHASES),
+        ):
+            for name in names:
+                if name not in choices:
+                    raise AuthorError(f"a run has no {what} {name!r}. {suggest(name, choices)}")
+        verify, wait = values.pop("verify", True), values.pop("wait", 5.0)
+        baseline = values.pop("baseline", ())
+        references = [baseline] if isinstance(baseline, str | Path) else list(baseline)
+        tasks = tuple(map(str, values.pop("tasks", ())))
+        target = reach(url, api=api, auth=auth, verify=verify, wait=wait)
+        check_tasks(target, tasks)
+        baselines, _ = choose_baselines(references, api=api, version=target.version)
+        options = Options(tasks=tasks, phases=phases, **values)
+        return ConformanceRun(conform(target, options, baseline=joined(baselines)))

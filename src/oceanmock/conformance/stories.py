@@ -10,6 +10,7 @@ that the guard refuses is a failed step, never an error.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,7 +31,6 @@ DIVERGES: Final = Rule(
     "the scenario's own story",
 )
 RULES_OF_STORIES: Final = {DIVERGES.id: DIVERGES}
-RULES: Final = RULES_OF_STORIES
 
 FIRST_DELAY: Final = SECOND // 5
 LAST_DELAY: Final = 5 * SECOND
@@ -60,24 +60,15 @@ def replay(
 ) -> list[StoryStep]:
     """Return the outcome of each step of a scenario's story on the target.
 
-    ``ids`` maps ids and names of the scenario to
-    ids of the target. ``wait(seconds)`` lets time pass; ``stands`` says that time passes in no
-    other way, and that the target keeps the scenario's times, as its sandbox does. ``timeout``, in
-    nanoseconds, is for each step.
+    ``ids`` maps ids and names of the scenario to ids of the target. ``wait(seconds)`` lets time
+    pass; ``stands`` says that time passes in no other way, and that the target keeps the scenario's
+    times, as its sandbox does. ``timeout``, in nanoseconds, is for each step.
     """
     tasks = _Tasks(client, scenario, ids or {})
     return _Replay(tasks, wait=wait, timeout=timeout, stands=stands).steps()
 
 
 # --- steps ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """When a step ends in the scenario; ``after`` are labels of its part that only follow it."""
-
-    at: int
-    after: frozenset[tuple[str, ...]] = frozenset()
 
 
 class _Replay:
@@ -95,25 +86,36 @@ class _Replay:
     def steps(self) -> list[StoryStep]:
         """Return every step and its outcome."""
         steps, outcomes = self.tasks.steps, list[StoryStep]()
-        for number, (step, expected) in enumerate(zip(steps, self._expected(), strict=True)):
+        for number, step in enumerate(steps):
             began, text = self._now, self.tasks.text_of(step)
             try:
-                detail = self._do(step, expected)
+                detail = self._do(step, number)
             except Diverges as why:
                 outcomes.append(StoryStep(text, "failed", str(why), self._now - began))
-                self._report(text, why)
+                exchange = why.exchange
+                self.tasks.client.found(
+                    CheckResult(
+                        rule=DIVERGES.id,
+                        operation=exchange.operation if exchange else "",
+                        status=exchange.status if exchange else None,
+                        path=f"story {self.tasks.scenario.name}",
+                        message=f"{text}: {why}",
+                        source=DIVERGES.source,
+                        exchange=exchange,
+                    )
+                )
                 rest = map(self.tasks.text_of, steps[number + 1 :])
                 return outcomes + [StoryStep(item, "not reached") for item in rest]
             outcomes.append(StoryStep(text, "passed", detail, self._now - began))
         return outcomes
 
-    def _do(self, step: story.Action, expected: _Expected) -> str:
+    def _do(self, step: story.Action, number: int) -> str:
         """Do a step, and return details of it. Raises Diverges."""
         if isinstance(step, story.WaitAction):
             self._wait(step.span)
             return ""
         if isinstance(step, story.UntilAction):
-            return self._await(step, expected)
+            return self._await(step, number)
         try:
             if is_start := isinstance(step, story.StartAction):
                 exchange = self.tasks.start(step)
@@ -124,25 +126,29 @@ class _Replay:
         if exchange is None:
             return "already started: its id was given"
         if exchange.status != step.status:
-            shown = "" if is_start else self.tasks.state_text(step.actor)
+            state = ""
+            with suppress(Diverges):
+                state = "" if is_start else f"; it is {self.tasks.read(step.actor, ()).text}"
             raise Diverges(
                 f"{self.tasks.text_of(step)}: the response is {_response_text(exchange)}, "
-                f"not {step.status}{shown}.",
+                f"not {step.status}{state}.",
                 exchange,
             )
         if is_start and step.status == 200:
             self.tasks.learn(step.actor, exchange)
         return f"response {exchange.status}"
 
-    def _await(self, step: story.UntilAction, expected: _Expected) -> str:
+    def _await(self, step: story.UntilAction, number: int) -> str:
         """Read until the step's state is observed, or was passed. Raises Diverges."""
         began, delay, unchanged_since = self._now, FIRST_DELAY, self._now
         previous, has_waited = None, False
+        due_at, after = self.tasks.runs[number + 1].ended_at, self._labels_after(step, number)
         while True:
             view = self.tasks.read(step.actor, step.part)
-            if _matches(step.words, view.label):
+            pairs = zip(step.words, view.label, strict=False)
+            if all(word in (None, actual) for word, actual in pairs):
                 return ""
-            if view.label in expected.after:
+            if view.label in after:
                 return f"passed unobserved: it is already {'/'.join(view.label)}"
             state = view.label, view.text
             unchanged_since = unchanged_since if state == previous else self._now
@@ -150,67 +156,41 @@ class _Replay:
             is_final = view.at_rest and self._now - unchanged_since >= GRACE
             is_final = is_final and UNCERTAIN_STATE not in step.words
             if (is_final and (has_waited or not self.stands)) or self._now - began > self.timeout:
-                raise Diverges(self._never(step, view, self._now - began), view.exchange)
+                goal = " ".join(word for word in step.words if word)
+                name = self.tasks.name_of(step.actor, step.part)
+                waited = format_duration((self._now - began) // 10**8 * 10**8)
+                at_rest = ", at rest" if view.at_rest else ""
+                raise Diverges(
+                    f"{name} should be {goal}, and is {'/'.join(view.label)} after "
+                    f"{waited}{at_rest}; the whole is {view.text}.",
+                    view.exchange,
+                )
             if self.stands and not has_waited:
                 has_waited = True
-                if expected.at > self._now:
-                    self._wait(expected.at - self._now)
+                if due_at > self._now:
+                    self._wait(due_at - self._now)
                     continue
             self._wait(delay)
             delay = min(delay * 5 // 4, LAST_DELAY)
-
-    def _never(self, step: story.UntilAction, view: _View, waited: int) -> str:
-        goal = " ".join(word for word in step.words if word)
-        name = self.tasks.name_of(step.actor, step.part)
-        at_rest = ", at rest" if view.at_rest else ""
-        return (
-            f"{name} should be {goal}, and is {'/'.join(view.label)} "
-            f"after {format_duration(waited // 10**8 * 10**8)}{at_rest}; the whole is {view.text}."
-        )
-
-    def _report(self, text: str, why: Diverges) -> None:
-        """Make a failed step a finding, with the response that showed it."""
-        exchange = why.exchange
-        self.tasks.client.found(
-            CheckResult(
-                rule=DIVERGES.id,
-                operation=exchange.operation if exchange else "",
-                status=exchange.status if exchange else None,
-                path=f"story {self.tasks.scenario.name}",
-                message=f"{text}: {why}",
-                source=DIVERGES.source,
-                exchange=exchange,
-            )
-        )
 
     def _wait(self, span: int) -> None:
         self._wait_seconds(span / SECOND)
         self._now += span
 
-    def _expected(self) -> Iterator[_Expected]:
-        """Yield for each step when it ends, and what its part shows until the next operation."""
-        steps, runs = self.tasks.steps, self.tasks.runs
-        for number, step in enumerate(steps):
-            at = runs[number + 1].ended_at
-            if not isinstance(step, story.UntilAction):
-                yield _Expected(at)
-                continue
-            actor = runs[number].actors[step.actor]
-            shown = [(actor.born + item.at, item.words) for item in actor.shows(step.part)]
-            calls = [
-                (place, runs[place].ended_at)
-                for place, item in enumerate(steps)
-                if isinstance(item, story.CallAction) and item.actor == step.actor
-            ]
-            until = next((instant for place, instant in calls if place > number), None)
-            start = max((i for place, i in calls if place < number), default=actor.born)
-            earlier = {words for i, words in shown if start <= i < at}
-            later = {words for i, words in shown if i > at and (until is None or i <= until)}
-            yield _Expected(at, frozenset(later - earlier))
-
-
-def _matches(goal: Sequence[str | None], label: Sequence[str]) -> bool:
-    return all(word in (None, actual) for word, actual in zip(goal, label, strict=False))
+    def _labels_after(self, step: story.UntilAction, number: int) -> set[tuple[str, ...]]:
+        """Return what a step's part shows only after it, until the next operation."""
+        runs = self.tasks.runs
+        at, actor = runs[number + 1].ended_at, runs[number].actors[step.actor]
+        labels = [(actor.born + item.at, item.words) for item in actor.shows(step.part)]
+        calls = [
+            (place, runs[place].ended_at)
+            for place, item in enumerate(self.tasks.steps)
+            if isinstance(item, story.CallAction) and item.actor == step.actor
+        ]
+        until = next((instant for place, instant in calls if place > number), None)
+        start = max((i for place, i in calls if place < number), default=actor.born)
+        earlier = {words for i, words in labels if start <= i < at}
+        return {words for i, words in labels if i > at and (until is None or i <= until)} - earlier
 
 
 def _response_text(exchange: Exchange) -> str:
@@ -256,7 +236,7 @@ class _Tasks:
         self._server: Final = self.api.conformance
         self._scripts: Final[Sequence[Any]] = getattr(scenario, self.api.scripts_key)
         self._part_keys: Final = [f"{kind.name}s" for kind in self.api.kinds if kind.parent]
-        self._given: Final = {str(key): str(value) for key, value in ids.items()}
+        self._target_ids: Final = {str(key): str(value) for key, value in ids.items()}
         self._ids: dict[int, str] = {}
 
     # --- texts ---
@@ -278,30 +258,23 @@ class _Tasks:
             return f"start {self.name_of(step.actor, ())}{refused}"
         return f"{step.operation} {self.name_of(step.actor, step.part)}{refused}"
 
-    def state_text(self, actor: int) -> str:
-        """Return the states of a task, to end a sentence with; "" if it cannot be read."""
-        try:
-            return f"; it is {self.read(actor, ()).text}"
-        except Diverges:
-            return ""
-
     # --- requests ---
 
     def read(self, actor: int, part: story.PartPath) -> _View:
         """Return the state of a task, or of its part. Raises Diverges where it cannot be read."""
         exchange, task = self._read(actor)
         try:
-            shown = self._part(actor, part, task, exchange)
-            label = self._label(shown)
-            if "stage" in shown:
-                label = (*label, f"stage {shown['stage']}")
+            node = self._part(actor, part, task, exchange)
+            label = self._label(node)
+            if "stage" in node:
+                label = (*label, f"stage {node['stage']}")
             return _View(label, self._text(task), self._is_at_rest(task), exchange)
         except UNREADABLE:
             raise self._unreadable(actor, exchange) from None
 
     def start(self, step: story.StartAction) -> Exchange | None:
         """Send the request that starts a task; None if its id was given. Raises NotAllowed."""
-        if self._given_id(step.actor):
+        if self._target_id(step.actor):
             return None
         starts_on = self._scripts[step.actor].starts_on
         path = "/".join("1" if is_variable(item) else item for item in starts_on.segments)
@@ -350,15 +323,15 @@ class _Tasks:
 
     # --- responses ---
 
-    def _label(self, shown: Any) -> tuple[str, ...]:
-        return str(shown[self.api.state_key]), str(shown[self.api.operation_key])
+    def _label(self, part: Any) -> tuple[str, ...]:
+        return str(part[self.api.state_key]), str(part[self.api.operation_key])
 
     def _text(self, task: Any) -> str:
         """Return the labels of a task and of its direct parts."""
         stage = f" at stage {task['stage']}" if "stage" in task else ""
-        shown = sorted(task[self._part_keys[0]], key=_number)
-        parts = ", ".join("/".join(self._label(part)) for part in shown)
-        return f"{'/'.join(self._label(task))}{stage} [{parts}]"
+        parts = sorted(task[self._part_keys[0]], key=_number)
+        labels = ", ".join("/".join(self._label(part)) for part in parts)
+        return f"{'/'.join(self._label(task))}{stage} [{labels}]"
 
     def _is_at_rest(self, task: Any) -> bool:
         """Return whether a task has ended, and no part that can run on still does."""
@@ -371,21 +344,21 @@ class _Tasks:
 
     def _part(self, actor: int, part: story.PartPath, task: Any, exchange: Exchange) -> Any:
         """Return the JSON of a task's part at the scenario's position. Raises Diverges."""
-        script, shown = self._scripts[actor], task
+        script, node = self._scripts[actor], task
         for depth, place in enumerate(part):
             key = self._part_keys[depth]
             scripts = getattr(script, key, None)
             scripts = scripts if isinstance(scripts, Sequence) else ()
-            parts = sorted(shown[key], key=_number)
-            found = self._same_part(scripts, place, parts)
-            if found is None:
+            parts = sorted(node[key], key=_number)
+            node = self._same_part(scripts, place, parts)
+            if node is None:
                 raise Diverges(
                     f"the target's {self.api.root.title} {task['id']} has no "
                     f"{self.name_of(actor, part)}.",
                     exchange,
                 )
-            shown, script = found, scripts[place] if place < len(scripts) else None
-        return shown
+            script = scripts[place] if place < len(scripts) else None
+        return node
 
     def _same_part(self, scripts: Sequence[Any], place: int, parts: Sequence[Any]) -> Any:
         """Return the part with the given or the script's id, else the one at the same position.
@@ -395,8 +368,8 @@ class _Tasks:
         if place < len(scripts):
             id, name = getattr(scripts[place], "id", None), getattr(scripts[place], "name", None)
             by_id = {str(part["id"]): part for part in parts}
-            params = self._given.get(str(id)) or self._given.get(str(name))
-            for candidate in (params, str(id)):
+            target_id = self._target_ids.get(str(id)) or self._target_ids.get(str(name))
+            for candidate in (target_id, str(id)):
                 if candidate in by_id:
                     return by_id[candidate]
             if name is not None:
@@ -409,20 +382,19 @@ class _Tasks:
     def _id_of(self, actor: int) -> str:
         """Return the target's id of a task. Raises Diverges where none matches."""
         if actor not in self._ids:
-            params = self._given_id(actor)
-            used = set(self._ids.values())
-            ids = [params] if params else self._candidates(self._scripts[actor])
-            id = next((id for id in ids if id not in used), None)
+            target_id = self._target_id(actor)
+            ids = [target_id] if target_id else self._candidates(self._scripts[actor])
+            id = next((id for id in ids if id not in self._ids.values()), None)
             if id is None:
                 name = self.name_of(actor, ())
                 raise Diverges(f"the target has no {name} with the same parts: give its id.")
             self._ids[actor] = id
         return self._ids[actor]
 
-    def _given_id(self, actor: int) -> str | None:
+    def _target_id(self, actor: int) -> str | None:
         script = self._scripts[actor]
         keys = (str(script.id), str(script.name))
-        return next((self._given[key] for key in keys if key in self._given), None)
+        return next((self._target_ids[key] for key in keys if key in self._target_ids), None)
 
     def _candidates(self, script: Any) -> Iterator[str]:
         """Yield ids of similar tasks: its own, then those the run may change, the newest first."""

@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -21,7 +21,7 @@ import requests
 from oceanmock.api import Api as ApiRecord
 from oceanmock.apis import APIS, api_named
 from oceanmock.clock import SECOND, pause, stopwatch
-from oceanmock.conformance.http_client import Auth, HttpClient
+from oceanmock.conformance.http_client import HttpClient, RequestAuth
 from oceanmock.conformance.model import Api, Listener, Options, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.conformance.problems import Problem, problem_of
 from oceanmock.conformance.reports import line
@@ -57,19 +57,19 @@ class Target:
 
     url: str
     api: Api
-    auth: Auth | None = field(default=None, repr=False)
+    auth: RequestAuth | None = field(default=None, repr=False)
     verify: bool | str = True
     version: str = ""
     own_address: tuple[str, int] | None = None
     identity: str = ""
-    read_only_auth: Auth | None = field(default=None, repr=False)
+    read_only_auth: RequestAuth | None = field(default=None, repr=False)
 
 
 def reach(
     url: str,
     *,
     api: Api,
-    auth: Auth | tuple[str, str] | None = None,
+    auth: RequestAuth | tuple[str, str] | None = None,
     verify: bool | str = True,
     wait: float = 0.0,
     listen: Listener = lambda _: None,
@@ -80,13 +80,30 @@ def reach(
 
     Raises Untestable when there is no server, it is not that API, or it refuses the credentials.
     """
-    _check_certificates(verify)
-    target = Target(normalized_url(url), api, _auth(auth, verify), verify)
+    try:
+        if isinstance(verify, str):
+            ssl.create_default_context(cafile=verify)
+    except OSError as error:  # an SSLError is one
+        why = error.strerror or str(error)
+        raise Untestable(f"{verify} is no file of certificates to trust ({why}).") from None
+    if isinstance(auth, tuple):
+        auth = Basic(*auth)
+    elif isinstance(auth, Sealed) and auth.fetch is None:
+        auth = replace(auth, verify=verify)
+    target = Target(normalized_url(url), api, auth, verify)
     client = HttpClient(target, Options(), listen=listen, now=now, sleep=sleep)
     listen(PhaseStarted("preflight"))
+    until = now() + int(wait * SECOND)
     try:
-        first = _first_response(client, int(wait * SECOND), listen=listen, now=now, sleep=sleep)
-        return _identified(client, first)
+        while True:
+            response, problem = _first_response(client)
+            remaining = until - now()
+            if response is not None:
+                return _identified(client, response)
+            if remaining <= 0 or problem.kind in PERMANENT or _speaks_tls(target.url, problem):
+                raise _unreachable(target.url, problem, int(wait * SECOND))
+            listen(Waiting(target.url, problem.text, remaining))
+            sleep(min(RETRY_DELAY, remaining))
     finally:
         client.session.close()
         listen(PhaseEnded("preflight"))
@@ -129,16 +146,6 @@ def failed_tasks(target: Target) -> list[tuple[str, str]]:
     ]
 
 
-def _auth(auth: Any, verify: bool | str) -> Auth | None:
-    """Return the credentials; sealed ones verify the target's certificate as the run does."""
-    if isinstance(auth, tuple):
-        return Basic(*auth)
-    if isinstance(auth, Sealed) and auth.fetch is None:
-        return replace(auth, verify=verify)
-    result: Auth | None = auth
-    return result
-
-
 def normalized_url(url: str) -> str:
     """Return the URL as it is sent. Raises Untestable for what is not a server's URL."""
     try:
@@ -163,43 +170,19 @@ def without_user(url: str) -> str:
     return re.sub(r"(?<=://)[^/]*@", "", url)
 
 
-def _check_certificates(verify: bool | str) -> None:
-    """Raise Untestable for a file without certificates."""
-    try:
-        if isinstance(verify, str):
-            ssl.create_default_context(cafile=verify)
-    except OSError as problem:  # an SSLError is one
-        why = problem.strerror or str(problem)
-        raise Untestable(f"{verify} is no file of certificates to trust ({why}).") from None
-
-
 # --- whether there is a server --------------------------------------------------------------------
 
 
-def _first_response(
-    client: HttpClient,
-    wait: int,
-    *,
-    listen: Listener,
-    now: Callable[[], int],
-    sleep: Callable[[int], object],
-) -> requests.Response:
-    """Return the first response of a server that has started."""
-    until = now() + wait
-    while True:
-        try:
-            response = _preflight(client, api_named(client.target.api))
-        except requests.RequestException as error:
-            problem = problem_of(error)
-        else:
-            if response.status_code not in STARTING or _envelope(response):
-                return response
-            problem = Problem("starting", f"it responds {response.status_code}")
-        left = until - now()
-        if problem.kind in PERMANENT or left <= 0 or _speaks_tls(client.target.url, problem):
-            _raise_unreachable(client.target.url, problem, wait)
-        listen(Waiting(client.target.url, problem.text, left))
-        sleep(min(RETRY_DELAY, left))
+def _first_response(client: HttpClient) -> tuple[requests.Response | None, Problem]:
+    """Return the response of a server that has started, or the problem."""
+    try:
+        response = _preflight(client, api_named(client.target.api))
+    except requests.RequestException as error:
+        return None, problem_of(error)
+    has_started = response.status_code not in STARTING or _envelope(response)
+    return response if has_started else None, Problem(
+        "starting", f"it responds {response.status_code}"
+    )
 
 
 def _preflight(client: HttpClient, api: ApiRecord, *, with_auth: bool = True) -> requests.Response:
@@ -225,16 +208,16 @@ def _speaks_tls(url: str, problem: Problem) -> bool:
     return False
 
 
-def _raise_unreachable(url: str, problem: Problem, wait: int) -> NoReturn:
+def _unreachable(url: str, problem: Problem, wait: int = 0) -> Untestable:
     if _speaks_tls(url, problem):
         secure = url.replace("http://", "https://", 1)
-        raise Untestable(f"{url} requires TLS. Use {secure}.")
+        return Untestable(f"{url} requires TLS. Use {secure}.")
     waited = f" within {wait / SECOND:g} s" if wait else ""
     message = _UNREACHABLE.get(
         problem.kind,
         f"nothing responds at {{url}}{waited} ({{text}}). Start it, or correct the URL.",
     )
-    raise Untestable(message.format(url=url, text=problem.text.rstrip(".")))
+    return Untestable(message.format(url=url, text=problem.text.rstrip(".")))
 
 
 _UNREACHABLE: Final[Mapping[str, str]] = {
@@ -257,14 +240,11 @@ def _identified(client: HttpClient, first: requests.Response) -> Target:
     """Return the target with what it states of itself, if it lets the run read its tasks."""
     target, server = client.target, api_named(client.target.api).conformance
     body = _envelope(first)
-    if (
-        not body
-        or first.status_code == 404
-        or (server.is_preflight_open and not server.is_server(body))
-    ):
-        _raise_other(client, first)
+    is_other = server.is_preflight_open and not server.is_server(body)
+    if not body or first.status_code == 404 or is_other:
+        raise _other_server(client, first)
     try:
-        stated = server.identify(body)
+        values = server.identify(body)
     except (LookupError, TypeError, ValueError):
         raise Untestable(
             f"{target.url} does not state its own address ({server.preflight_path}), so its own "
@@ -273,17 +253,13 @@ def _identified(client: HttpClient, first: requests.Response) -> Target:
     if server.is_preflight_open:
         try:
             first = client.session.get(f"{target.url}{server.read_path}", auth=client.auth)
-        except requests.RequestException as error:
-            raise _no_tasks(target, problem_of(error).text) from None
-        except OceanmockError as error:
-            raise _no_tasks(target, str(error)) from None
+        except (requests.RequestException, OceanmockError) as error:
+            is_http = isinstance(error, requests.RequestException)
+            why = _sentence(problem_of(error).text if is_http else str(error))
+            noun = api_named(target.api).root.title
+            raise Untestable(f"{target.url} responds, but not for its {noun}s: {why}") from None
     _check_accepted(client, first, server.credentials_hint)
-    return replace(target, **stated)
-
-
-def _no_tasks(target: Target, why: str) -> Untestable:
-    noun = api_named(target.api).root.title
-    return Untestable(f"{target.url} responds, but not for its {noun}s: {_sentence(why)}")
+    return replace(target, **values)
 
 
 def _check_accepted(client: HttpClient, response: requests.Response, hint: str) -> None:
@@ -319,45 +295,33 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _raise_other(client: HttpClient, response: requests.Response) -> NoReturn:
-    """Raise Untestable with what the server is instead."""
+def _other_server(client: HttpClient, response: requests.Response) -> Untestable:
+    """Return the error that says what the server is instead."""
     url, api = client.target.url, api_named(client.target.api)
     location = response.headers.get("Location")
     media = response.headers.get("Content-Type", "").partition(";")[0].strip()
-    if _speaks_tls(url, Problem("cut" if response.status_code == 400 else "other", "")):
-        _raise_unreachable(url, Problem("cut", ""), 0)
+    if response.status_code == 400 and _speaks_tls(url, Problem("cut", "")):
+        return _unreachable(url, Problem("cut", ""))
     if location is not None and 300 <= response.status_code < 400:
         other = location.partition("/api/")[0] or "that address"
-        raise Untestable(f"{url} redirects to {location}. If that is the server, use {other}.")
-    for record in APIS:
-        if record.name != api.name and _is(client, record):
-            raise Untestable(
-                f"{url} is an {record.title}, not an {api.title}. Use --api {record.name}."
-            )
+        return Untestable(f"{url} redirects to {location}. If that is the server, use {other}.")
+    for record in (item for item in APIS if item is not api):
+        with contextlib.suppress(requests.RequestException):
+            body = _envelope(_preflight(client, record, with_auth=False))
+            if record.conformance.is_server(body):
+                return Untestable(
+                    f"{url} is an {record.title}, not an {api.title}. Use --api {record.name}."
+                )
+    home, path, _ = f"{url}/".partition("/api/")
+    advice = f"Leave out the API's own path: use {home}." if path else "Correct the URL."
     if media == "text/html":
-        raise Untestable(f"{url} responds with a web page, not as an {api.title}. {_advice(url)}")
+        return Untestable(f"{url} responds with a web page, not as an {api.title}. {advice}")
     what = f"with {media}" if media else "without a body"
     message = _error_message(response)
     quoted = f" Its message: {_sentence(message)}" if message else ""
-    raise Untestable(
-        f"{url} responds {response.status_code} {what}, not as an {api.title}. "
-        f"{_advice(url)}{quoted}"
+    return Untestable(
+        f"{url} responds {response.status_code} {what}, not as an {api.title}. {advice}{quoted}"
     )
-
-
-def _advice(url: str) -> str:
-    """Return how to correct the URL."""
-    home, path, _ = f"{url}/".partition("/api/")
-    return f"Leave out the API's own path: use {home}." if path else "Correct the URL."
-
-
-def _is(client: HttpClient, api: ApiRecord) -> bool:
-    """Return whether the server is another API, judged without credentials."""
-    try:
-        body = _envelope(_preflight(client, api, with_auth=False))
-    except requests.RequestException:
-        return False
-    return bool(api.conformance.is_server(body))
 
 
 def _envelope(response: requests.Response) -> Mapping[str, Any]:

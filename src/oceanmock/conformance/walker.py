@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, Final, Literal
 
 from oceanmock.apis import api_named
-from oceanmock.checks import UNAVAILABLE, UNREADABLE, Action, Exchange
+from oceanmock.checks import UNAVAILABLE, UNREADABLE, Action
 from oceanmock.conformance.model import Api
 from oceanmock.conformance.probes import Prober
 from oceanmock.conformance.target import detail_path
@@ -95,7 +95,7 @@ class Walk:
         if self.is_over or self.read() is None:
             return
         if goal == ILLEGAL or choice % 2:
-            self._try([item for item in self._actions() if not item.can_be_accepted], choice)
+            self._try(self._actions(accepted=False), choice)
         if goal not in (ILLEGAL, LOOK):
             self._seek(goal, choice)
         self.pass_time(pause)
@@ -105,7 +105,7 @@ class Walk:
 
         Whatever can be started can also be cancelled.
         """
-        possible = {item.goal for item in self._actions() if item.can_be_accepted}
+        possible = {item.goal for item in self._actions(accepted=True)}
         if possible:
             possible.add(self.api.cancel)
         goals = [goal for goal in self.api.goals if goal in possible] or self.api.goals
@@ -120,9 +120,9 @@ class Walk:
         """
         has_stirred = False
         for _ in range(SEEKS):
-            if self.current is None or self.is_over:
+            if not self._is_on():
                 return
-            possible = [item for item in self._actions() if item.can_be_accepted]
+            possible = self._actions(accepted=True)
             fitting = [item for item in possible if item.goal == goal]
             if fitting:
                 self._try(fitting, choice)
@@ -137,14 +137,21 @@ class Walk:
                 if not self._try(retries or possible, choice):
                     return
 
-    def _actions(self) -> list[Action]:
-        """Return the actions; where time runs, and not all is at rest, only the harmless ones."""
+    def _actions(self, *, accepted: bool) -> list[Action]:
+        """Return the actions that can be accepted, or those that cannot.
+
+        Where time runs, and not all is at rest, only the harmless ones.
+        """
         if self.current is None:
             return []
         actions = self.api.actions(
             self.current, self.id, is_mock=self.pace.stands, knowledge=self.knowledge
         )
-        return [item for item in actions if self._is_sure() or item.is_safe]
+        return [
+            item
+            for item in actions
+            if item.can_be_accepted is accepted and (self._is_sure() or item.is_safe)
+        ]
 
     def _is_sure(self) -> bool:
         """Return whether the state cannot have changed since it was read."""
@@ -189,7 +196,7 @@ class Walk:
     def rest(self) -> None:
         """Read until all is at rest, or the time is up; then read the logs of what has run."""
         waited, distance, number = 0.0, self.pace.poll, 0
-        while not self._is_at_rest() and waited < self.pace.timeout:
+        while self._is_on() and not self.current.at_rest and waited < self.pace.timeout:
             number += 1
             if number > QUICK_READS:
                 distance = min(distance * 2, max(SLOWEST_READ, self.pace.poll))
@@ -201,23 +208,24 @@ class Walk:
                 self.prober.client.send("GET", path)
             self._first = None
 
-    def _is_at_rest(self) -> bool:
-        return self.is_over or self.current is None or self.current.at_rest
-
     def linger(self) -> None:
         """Read once more, later: a task at rest must still be as it was."""
-        if self.current is not None and self.current.at_rest and not self.is_over:
+        if self._is_on() and self.current.at_rest:
             self.pace.wait(LINGER_SECONDS)
             self.read()
 
+    def _is_on(self) -> bool:
+        return self.current is not None and not self.is_over
+
     def read(self) -> Any:
         """Return the current state; None where it cannot be read, and then the walk is over."""
-        exchange = self._get()
-        for _ in range(READ_ATTEMPTS):
+        path = detail_path(self.prober.contract.api, self.id)
+        for attempt in range(READ_ATTEMPTS + 1):
+            if attempt:
+                self.pace.wait(self.pace.poll)
+            exchange = self.prober.client.send("GET", path)
             if exchange.status not in UNAVAILABLE:
                 break
-            self.pace.wait(self.pace.poll)
-            exchange = self._get()
         self.current = None
         try:
             body = exchange.json()
@@ -227,9 +235,6 @@ class Walk:
             pass  # the response's checks report its shape
         self.is_over = self.is_over or self.current is None
         return self.current
-
-    def _get(self) -> Exchange:
-        return self.prober.client.send("GET", detail_path(self.prober.contract.api, self.id))
 
 
 def _kind(action: Action) -> tuple[Any, ...]:
@@ -251,11 +256,14 @@ def walk_sandbox(
 ) -> WalkReport:
     """Take walks on the tasks of a sandbox, each after a reset.
 
-    The first tasks are each operated on in every way, so that none depends on chance. Then the ids
-    take turns in ``examples`` random walks.
+    The first tasks are each operated on in every way, so that none depends on chance: in a walk for
+    each goal, which begins with a refusal and goes on with the next goal. What is to be cancelled
+    is read before it first ends. Then the ids take turns in ``examples`` random walks.
     """
     report, random = WalkReport(), Random(seed)  # noqa: S311 (the same seed, the same walk)
-    knowledge = knowledge or api_named(prober.contract.api).conformance.knowledge("")
+    api = api_named(prober.contract.api).conformance
+    knowledge = knowledge or api.knowledge("")
+    goals = api.goals
 
     def begin(id: str, *, is_new: bool) -> Walk:
         reset()
@@ -267,31 +275,20 @@ def walk_sandbox(
 
     with prober.client.during("machine"):
         for id in ids[:TOURS]:
-            _tour(begin, id)
+            for number, goal in enumerate(goals):
+                walk = begin(id, is_new=goal == api.cancel)
+                walk.move(ILLEGAL, number, "none")
+                walk.move(goal, 2 * number, "rest")
+                walk.move(goals[(number + 1) % len(goals)], 2 * number + 1, "rest")
+                walk.linger()
         for turn in range(examples if ids else 0):
             round_, place = divmod(turn, len(ids))
             walk = begin(ids[place], is_new=round_ % 2 == 1)
-            goals = (*walk.api.goals, ILLEGAL, LOOK)
-            for goal in random.choices(goals, k=MOVES):
+            for goal in random.choices((*goals, ILLEGAL, LOOK), k=MOVES):
                 walk.move(goal, random.randrange(1000), random.choice(PAUSES))
             walk.rest()
             walk.linger()
     return report
-
-
-def _tour(begin: Callable[..., Walk], id: str) -> None:
-    """Take a walk for each goal, which begins with a refusal and goes on with the next goal.
-
-    What is to be cancelled is read before it first ends.
-    """
-    walk = begin(id, is_new=True)
-    goals, cancel = walk.api.goals, walk.api.cancel
-    for number, goal in enumerate(goals):
-        walk = begin(id, is_new=goal == cancel)
-        walk.move(ILLEGAL, number, "none")
-        walk.move(goal, 2 * number, "rest")
-        walk.move(goals[(number + 1) % len(goals)], 2 * number + 1, "rest")
-        walk.linger()
 
 
 def walk_server(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from oceanmock.client import Mock
-    from oceanmock.conformance.suite import Conformance
+    from oceanmock.conformance.run import ConformanceFixture
     from oceanmock.obshell.client import Obshell
     from oceanmock.ocp.client import Ocp
 
@@ -272,7 +272,7 @@ def obshell(
 
 
 @pytest.fixture(scope="session")
-def conformance() -> Conformance:
+def conformance() -> ConformanceFixture:
     """Return what checks a server against its API's contract: `conformance(url, api="ocp", …)`.
 
     It only reads, unless `write=True` and `tasks=[…]` name tasks that it may operate:
@@ -284,6 +284,9 @@ def conformance() -> Conformance:
 
     It needs `pip install "oceanmock[conform]"`.
     """
-    from oceanmock.conformance.suite import Conformance  # noqa: PLC0415 (slow)
+    from oceanmock.conformance.extra import check_extra  # noqa: PLC0415 (with the next import)
 
-    return Conformance()
+    check_extra()
+    from oceanmock.conformance.run import ConformanceFixture  # noqa: PLC0415 (slow)
+
+    return ConformanceFixture()

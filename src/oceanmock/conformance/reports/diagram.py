@@ -188,11 +188,11 @@ def draw(diagram: Diagram) -> str:
             labels.append(_label(curve.at(0.5), f"{count:,}", style))
     nodes = [_node(diagram, state, place) for state, place in places.items()]
     xs, ys = [point.real for point in points] or [0], [point.imag for point in points] or [0]
-    left, top = int(min(xs)) - MARGIN, int(min(ys)) - MARGIN
-    width, height = int(max(xs)) + MARGIN - left, int(max(ys)) + MARGIN - top
+    x, y = int(min(xs)) - MARGIN, int(min(ys)) - MARGIN
+    width, height = int(max(xs)) + MARGIN - x, int(max(ys)) + MARGIN - y
     title = escape(f"States of a {reports.clean(diagram.kind)}, and the transitions between them")
     return (
-        f'<svg class="diagram" viewBox="{left} {top} {width} {height}" width="{width}" '
+        f'<svg class="diagram" viewBox="{x} {y} {width} {height}" width="{width}" '
         f'height="{height}" role="img" aria-label="{title}">{"".join(paths + nodes + labels)}</svg>'
     )
 

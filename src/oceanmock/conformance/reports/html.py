@@ -162,23 +162,22 @@ def _finding(finding: CheckResult) -> str:
 def _exchange(exchange: Exchange) -> str:
     """Return request and response, side by side if the page is wide enough."""
     refusal = ", expects a refusal" if exchange.expects_refusal else ""
-    about = f"request {exchange.number:,}, {exchange.phase}{refusal}"
+    about = f"Request <small>request {exchange.number:,}, {_text(exchange.phase)}{refusal}</small>"
+    request, response = reports.request_line(exchange), reports.response_line(exchange)
     return (
-        '<div class="exchange">'
-        f'<div class="request"><h4>Request <small>{_text(about)}</small></h4>'
-        f"<pre>{_text(reports.request_line(exchange))}\n{_headers(exchange.request_headers)}</pre>"
-        f"{_body(exchange.request_body)}</div>"
-        f'<div class="response"><h4>Response</h4><pre>{_text(reports.response_line(exchange))}\n'
-        f"{_headers(exchange.response_headers)}</pre>{_body(exchange.response_body)}</div></div>"
+        '<div class="exchange"><div class="request">'
+        f"{_message(about, request, exchange.request_headers, exchange.request_body)}</div>"
+        '<div class="response">'
+        f"{_message('Response', response, exchange.response_headers, exchange.response_body)}</div>"
+        "</div>"
     )
 
 
-def _headers(headers: Headers) -> str:
-    return "\n".join(f"{_text(reports.line(n))}: {_text(reports.line(v))}" for n, v in headers)
-
-
-def _body(body: bytes) -> str:
-    return f'<pre class="body">{_text(reports.body_text(body))}</pre>' if body else ""
+def _message(title: str, line: str, headers: Headers, body: bytes) -> str:
+    lines = [line, *(f"{reports.line(name)}: {reports.line(value)}" for name, value in headers)]
+    head = _text("\n".join(lines))
+    text = f'<pre class="body">{_text(reports.body_text(body))}</pre>' if body else ""
+    return f"<h4>{title}</h4><pre>{head}</pre>{text}"
 
 
 # --- tables ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ paste are printed unwrapped. Progress is a bar on a terminal, and plain lines an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -41,7 +41,12 @@ MAX_LISTED: Final = 20
 """The number of findings, and of changes, that are printed one by one."""
 MAX_SILENCE: Final = 15 * SECOND
 """The longest time without a plain line while requests are sent."""
-STYLES: Final = {PASSED: "green", FAILED: "red", INCOMPLETE: "yellow", INTERRUPTED: "magenta"}
+COLOURS: Final = {
+    PASSED: "green",
+    FAILED: "red",
+    INCOMPLETE: "yellow",
+    INTERRUPTED: "magenta",
+}
 STEP_MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not reached": ("·", "dim")}
 
 # --- summary --------------------------------------------------------------------------------------
@@ -54,7 +59,7 @@ def print_results(results: Sequence[Result], console: Console) -> None:
             console.print(part, soft_wrap=isinstance(part, Text), highlight=False)
     code = reports.exit_code(results)
     word, meaning = reports.VERDICTS[code]
-    verdict = Text.assemble((word, f"bold {STYLES[code]}"), f" (exit code {code}): {meaning}.")
+    verdict = Text.assemble((word, f"bold {COLOURS[code]}"), f" (exit code {code}): {meaning}.")
     console.print(verdict, soft_wrap=True, highlight=False)
 
 
@@ -63,30 +68,24 @@ def _parts(result: Result) -> Iterator[RenderableType]:
     name = f"{reports.server_name(result)} at {reports.line(result.target)}"
     yield Line(Text(name, style="bold"), style="dim", align="left", characters="─")
     yield Text()
-    for section in (
-        _matrix,
-        _rules,
-        _findings,
-        _stories,
-        _known,
-        _stale,
-        _missing,
-        _changes,
-        _outcome,
-    ):
+    for section in (_matrix, _rules, _findings, _stories, _baselines, _missing, _changes, _outcome):
         parts = list(section(result))
         if parts:
             yield from parts
             yield Text()
 
 
-def _table(title: str, *heads: str, numbers: int = 0) -> Table:
-    """Return an empty table whose last columns are numbers."""
+def _table(
+    title: str, heads: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: int = 0
+) -> Table:
+    """Return a table whose last columns are numbers."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     table.title, table.title_style, table.title_justify = title, "bold", "left"
     for place, head in enumerate(heads):
         is_number = place >= len(heads) - numbers
         table.add_column(head, justify="right" if is_number else "left", no_wrap=is_number)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else _text(cell) for cell in row))
     return table
 
 
@@ -95,12 +94,10 @@ def _text(text: object, style: str = "") -> Text:
 
 
 def _matrix(result: Result) -> Iterator[RenderableType]:
-    statuses, rows = reports.matrix(result)
-    heads = [reports.status_name(item) for item in statuses]
-    table = _table("Operations × statuses", "operation", *heads, numbers=len(heads))
-    for name, cells in rows.items():
-        table.add_row(_text(name), *map(_cell, cells))
-    yield table
+    statuses, operations = reports.matrix(result)
+    heads = ["operation", *map(reports.status_name, statuses)]
+    rows = ([name, *map(_cell, cells)] for name, cells in operations.items())
+    yield _table("Operations × statuses", heads, rows, numbers=len(statuses))
 
 
 def _cell(cell: reports.Cell) -> Text:
@@ -110,13 +107,17 @@ def _cell(cell: reports.Cell) -> Text:
 
 
 def _rules(result: Result) -> Iterator[RenderableType]:
-    table = _table("Rules", "rule", "checks", "violations", "known", numbers=3)
-    for item in reports.rule_lines(result):
-        checks = f"{item.checks:,}" if item.checks else "never"
-        style = {"violated": "red", "not checked": "dim"}.get(item.outcome, "")
-        row = (checks, str(item.violations or "·"), str(item.known or "·"))
-        table.add_row(_text(item.rule, style), *row)
-    yield table
+    styles = {"violated": "red", "not checked": "dim"}
+    rows = (
+        (
+            _text(item.rule, styles.get(item.outcome, "")),
+            f"{item.checks:,}" if item.checks else "never",
+            item.violations or "·",
+            item.known or "·",
+        )
+        for item in reports.rule_lines(result)
+    )
+    yield _table("Rules", ("rule", "checks", "violations", "known"), rows, numbers=3)
 
 
 def _findings(result: Result) -> Iterator[RenderableType]:
@@ -152,46 +153,41 @@ def _stories(result: Result) -> Iterator[RenderableType]:
             yield Text.assemble(f"  {mark} ", text, style=style)
 
 
-def _known(result: Result) -> Iterator[RenderableType]:
-    if not result.known:
-        return
-    grouped: dict[tuple[str, str], list[str]] = {}
-    for item in result.known:
-        grouped.setdefault((item.rule, item.known), []).append(item.operation)
-    where = reports.line(", ".join(result.baselines))
-    title = f"Known deviations ({len(result.known):,}), accepted by {where}"
-    table = _table(title, "rule", "operations", "reason")
-    for (rule, reason), operations in grouped.items():
-        names = list(dict.fromkeys(item or "no operation" for item in operations))
-        where = names[0] if len(names) == 1 else f"{len(names)} operations"
-        table.add_row(_text(rule), _text(where), _text(reason))
-    yield table
-
-
-def _stale(result: Result) -> Iterator[RenderableType]:
+def _baselines(result: Result) -> Iterator[RenderableType]:
+    """Yield the known deviations, and the stale entries."""
+    if result.known:
+        grouped: dict[tuple[str, str], dict[str, None]] = {}
+        for item in result.known:
+            operations = grouped.setdefault((item.rule, item.known), {})
+            operations[item.operation or "no operation"] = None
+        rows = (
+            (rule, *(names if len(names) == 1 else (f"{len(names)} operations",)), reason)
+            for (rule, reason), names in grouped.items()
+        )
+        where = reports.line(", ".join(result.baselines))
+        title = f"Known deviations ({len(result.known):,}), accepted by {where}"
+        yield _table(title, ("rule", "operations", "reason"), rows)
+    if result.known and result.stale:
+        yield Text()
     if result.stale:
         title = "Stale: baseline entries that did not occur"
-        table = _table(title, "rule", "operation", "reason")
-        for item in result.stale:
-            table.add_row(_text(item.rule), _text(item.operation), _text(item.reason))
-        yield table
+        rows = ((item.rule, item.operation, item.reason) for item in result.stale)
+        yield _table(title, ("rule", "operation", "reason"), rows)
 
 
 def _missing(result: Result) -> Iterator[RenderableType]:
     if result.missing:
         title = "Missing: required responses that were not observed"
-        table = _table(title, "operation", "status", "how to observe it")
-        for item in result.missing:
-            table.add_row(_text(item.operation), str(item.status), _text(item.hint))
-        yield table
+        rows = ((item.operation, item.status, item.hint) for item in result.missing)
+        yield _table(title, ("operation", "status", "how to observe it"), rows)
 
 
 def _changes(result: Result) -> Iterator[RenderableType]:
     if not result.changes:
         return
     accepted = [item for item in result.changes if reports.is_accepted(item)]
-    sent = plural(len(result.changes), "request")
-    yield Text(f"Changes made ({len(accepted):,} of {sent} accepted)", style="bold")
+    total = plural(len(result.changes), "request")
+    yield Text(f"Changes made ({len(accepted):,} of {total} accepted)", style="bold")
     for item in accepted[:MAX_LISTED]:
         yield Text(f"  {reports.request_line(item)} → {reports.response_line(item)}")
     if len(accepted) > MAX_LISTED:
@@ -226,22 +222,20 @@ def show_progress(
     ``reason_for`` returns why a finding is accepted, or "".
     """
     if not console.is_terminal:
-        lines = _Lines(console, stopwatch, reason_for)
+        lines = _Lines(console, reason_for, stopwatch)
         try:
             yield lines
         finally:
             lines.end()
         return
-    bar = Progress(
+    columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[counts]}", markup=False),
         TimeElapsedColumn(),
-        console=console,
-        transient=True,
     )
-    with bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         yield _Bar(bar, reason_for)
 
 
@@ -249,31 +243,30 @@ class _Display:
     """The counts of one phase, and what every display of progress does with an event."""
 
     def __init__(self, console: Console, reason_for: Callable[[CheckResult], str]) -> None:
-        self.console = console
-        self.reason_for = reason_for
-        self.requests = self.findings = self.known = 0
+        self._console = console
+        self._reason_for = reason_for
+        self._requests = self._findings = self._known = 0
 
-    @property
-    def counts(self) -> str:
-        known = f", {self.known:,} known" if self.known else ""
-        return f"{plural(self.requests, 'request')}, {plural(self.findings, 'finding')}{known}"
+    def _counts(self) -> str:
+        known = f", {self._known:,} known" if self._known else ""
+        return f"{plural(self._requests, 'request')}, {plural(self._findings, 'finding')}{known}"
 
-    def start_counts(self) -> None:
-        self.requests = self.findings = self.known = 0
+    def _start_counts(self) -> None:
+        self._requests = self._findings = self._known = 0
 
-    def count(self, event: Event) -> None:
+    def _count(self, event: Event) -> None:
         """Count an event, and print it if it is a new finding."""
         if isinstance(event, ResponseReceived):
-            self.requests += 1
-        elif isinstance(event, CheckFailed) and self.reason_for(event.finding):
-            self.known += 1
+            self._requests += 1
+        elif isinstance(event, CheckFailed) and self._reason_for(event.finding):
+            self._known += 1
         elif isinstance(event, CheckFailed):
-            self.findings += 1
+            self._findings += 1
             finding = event.finding
-            self.write(f"found {finding.rule}: {reports.finding_line(finding)}", style="red")
+            self._write(f"found {finding.rule}: {reports.finding_line(finding)}", style="red")
 
-    def write(self, text: str, style: str = "") -> None:
-        self.console.print(Text(reports.line(text), style), soft_wrap=True, highlight=False)
+    def _write(self, text: str, style: str = "") -> None:
+        self._console.print(_text(text, style), soft_wrap=True, highlight=False)
 
 
 class _Lines(_Display):
@@ -285,8 +278,8 @@ class _Lines(_Display):
     def __init__(
         self,
         console: Console,
-        stopwatch: Callable[[], int],
         reason_for: Callable[[CheckResult], str],
+        stopwatch: Callable[[], int],
     ) -> None:
         super().__init__(console, reason_for)
         self._stopwatch = stopwatch
@@ -296,32 +289,31 @@ class _Lines(_Display):
     def __call__(self, event: Event) -> None:
         if isinstance(event, PhaseStarted) and event.phase != self._phase:
             self.end()
-            self.start_counts()
+            self._start_counts()
             self._phase = event.phase
             self._started = self._ended = self._written = self._stopwatch()
-        self.count(event)
+        self._count(event)
         if isinstance(event, Waiting) and event.why != self._reason_to_wait:
             self._reason_to_wait = event.why
-            self.write(f"waiting for {event.url}: {event.why}")
+            self._write(f"waiting for {event.url}: {event.why}")
         elif isinstance(event, PhaseEnded):
             self._ended = self._stopwatch()
-        elif isinstance(event, ResponseReceived) and self._is_silent():
+        elif (
+            isinstance(event, ResponseReceived) and self._stopwatch() - self._written > MAX_SILENCE
+        ):
             took = format_elapsed(self._stopwatch() - self._started)
-            self.write(f"{self._phase}: {self.counts} so far, in {took}")
-
-    def _is_silent(self) -> bool:
-        return self._stopwatch() - self._written > MAX_SILENCE
+            self._write(f"{self._phase}: {self._counts()} so far, in {took}")
 
     def end(self) -> None:
         """Print the counts of the last phase."""
         if self._phase:
             took = format_elapsed(self._ended - self._started)
-            self.write(f"{self._phase}: {self.counts} in {took}")
+            self._write(f"{self._phase}: {self._counts()} in {took}")
             self._phase = ""
 
-    def write(self, text: str, style: str = "") -> None:
+    def _write(self, text: str, style: str = "") -> None:
         self._written = self._stopwatch()
-        super().write(text)
+        super()._write(text)
 
 
 class _Bar(_Display):
@@ -330,27 +322,22 @@ class _Bar(_Display):
     def __init__(self, bar: Progress, reason_for: Callable[[CheckResult], str]) -> None:
         super().__init__(bar.console, reason_for)
         self._bar = bar
-        self._phase: TaskID | None = None
+        self._task: TaskID | None = None
 
     def __call__(self, event: Event) -> None:
-        self.count(event)
+        self._count(event)
+        if isinstance(event, PhaseStarted | PhaseEnded) and self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
         if isinstance(event, PhaseStarted):
-            self._end()
-            self.start_counts()
-            self._phase = self._bar.add_task(event.phase, total=event.total, counts="")
+            self._start_counts()
+            self._task = self._bar.add_task(event.phase, total=event.total, counts="")
         elif isinstance(event, Waiting):
-            if self._phase is None:
+            if self._task is None:
                 name = f"waiting for {reports.line(event.url)}"
-                self._phase = self._bar.add_task(name, total=None, counts="")
+                self._task = self._bar.add_task(name, total=None, counts="")
             counts = f"{reports.line(event.why)}; {format_elapsed(event.left)} more"
-            self._bar.update(self._phase, counts=counts)
-        elif isinstance(event, PhaseEnded):
-            self._end()
-        elif self._phase is not None:
+            self._bar.update(self._task, counts=counts)
+        elif self._task is not None:
             advance = 1 if isinstance(event, ResponseReceived) else 0
-            self._bar.update(self._phase, advance=advance, counts=self.counts)
-
-    def _end(self) -> None:
-        if self._phase is not None:
-            self._bar.remove_task(self._phase)
-            self._phase = None
+            self._bar.update(self._task, advance=advance, counts=self._counts())
