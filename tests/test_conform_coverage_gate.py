@@ -8,8 +8,9 @@ from collections.abc import Iterable
 import pytest
 
 from golden import assert_golden
-from oceanmock.conformance.coverage_gate import SENT_TO_LOG_IN, Kind, missing, required
+from oceanmock.conformance.coverage_gate import SENT_TO_LOG_IN, missing, required
 from oceanmock.conformance.model import Api
+from oceanmock.observations import TargetKind
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
 APIS: tuple[Api, ...] = ("ocp", "obshell")
@@ -25,7 +26,7 @@ def seen_everywhere(api: Api, statuses: Iterable[int]) -> dict[str, Counter[int]
 
 
 def lacking(
-    statuses: dict[str, Counter[int]], api: Api, *, writes: bool = False, kind: Kind = "agent"
+    statuses: dict[str, Counter[int]], api: Api, *, writes: bool = False, kind: TargetKind = "agent"
 ) -> set[tuple[str, int]]:
     found = missing(statuses, api=api, writes=writes, kinds=[kind])
     return {(each.operation, each.status) for each in found}

@@ -150,6 +150,31 @@ class ProbeTarget:
         return [item for item in self.items if item.id in self.changeable]
 
 
+TargetKind = Literal["agent", "cluster"]
+"""The kind of an obshell's agent: one of a cluster (CLUSTER AGENT), or any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Required:
+    """The responses of an API that a run has to receive, beyond what its contract states.
+
+    ``log`` reads a log, which of an unknown id is empty on some servers; ``of_lists`` are statuses
+    of operations without an id. Of ``either`` one status suffices; ``unreachable`` are those that a
+    kind of target cannot give. ``targets`` are the task or dag that must exist for an operation to
+    be accepted, and to be refused; ``to_read`` is the hint for a read. A proxy in front of the
+    server may authenticate if it ``may_redirect``. ``since`` has the first version of operations.
+    """
+
+    log: str
+    to_read: str
+    targets: Mapping[str, tuple[str, str]]
+    of_lists: frozenset[int] = frozenset()
+    either: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    unreachable: Mapping[str, Mapping[str, frozenset[int]]] = field(default_factory=dict)
+    may_redirect: bool = False
+    since: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
 # --- observations over time -----------------------------------------------------------------------
 
 View = Literal["list", "detail", "part"]

@@ -81,7 +81,7 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
     URL is an OCP or obshell server; it is only read, unless --write is given. With --mock,
     oceanmock checks itself.
     """
-    from oceanmock.conformance.extra import check_extra
+    from oceanmock.conformance import check_extra
 
     check_extra()
     from oceanmock.conformance.reports import exit_code, files

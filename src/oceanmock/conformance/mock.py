@@ -20,7 +20,6 @@ from oceanmock.apis import api_named, make_sandbox
 from oceanmock.checks import Phase
 from oceanmock.clock import SECOND
 from oceanmock.conformance.baseline import Baseline
-from oceanmock.conformance.coverage_gate import Kind
 from oceanmock.conformance.model import Api, Listener, Options, Result
 from oceanmock.conformance.run import Environment, Runner, ignore, judged, merged
 from oceanmock.conformance.target import Target
@@ -31,6 +30,7 @@ from oceanmock.engine.sandbox import Sandbox, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.server import AsgiApp, Server
 from oceanmock.library import library_names, load_scenario
+from oceanmock.observations import TargetKind
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.world import STORES, Dags, id_of
 from oceanmock.ocp import scenario as ocp
@@ -96,7 +96,7 @@ class MockWorld:
 
     name: str
     scenarios: tuple[BaseScenario, ...]
-    kind: Kind = "agent"
+    kind: TargetKind = "agent"
 
 
 def worlds_of(

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from oceanmock.checks import CheckResult, Contract, Exchange, Phase, RuleCount
-from oceanmock.obshell.api import contract_version, spec_of
-from oceanmock.openapi import Spec, load_spec, spec_path
+from oceanmock.openapi import Spec
 
 if TYPE_CHECKING:
     from oceanmock.scenario.fields import BaseScenario
@@ -190,7 +189,14 @@ class Options:
 
 def spec_for(api: Api, version: str = "") -> Spec:
     """Return the contract that a version of a server must keep; the newest without a version."""
-    return spec_of(contract_version(version)) if api == "obshell" else load_spec(spec_path(api))
+    from oceanmock.apis import api_named  # noqa: PLC0415 (--help reads this module)
+
+    record = api_named(api)
+    if not record.version:
+        return record.spec
+    versions = record.module("api")
+    spec: Spec = versions.spec_of(versions.contract_version(version))
+    return spec
 
 
 def contract_for(api: Api, version: str = "") -> Contract:

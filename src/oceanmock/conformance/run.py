@@ -43,7 +43,7 @@ from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.reports.terminal import print_results
 from oceanmock.conformance.target import Target, check_tasks, reach
 from oceanmock.errors import AuthorError
-from oceanmock.observations import ItemTree
+from oceanmock.observations import ItemTree, TargetKind
 from oceanmock.obshell.conformance import CLUSTER_AGENT
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_instant, suggest
@@ -95,12 +95,12 @@ def conform(
     """Run against a target, and return the result. A KeyboardInterrupt ends the run early."""
     runner = Runner(target, options, listen=listen, environment=environment)
     runner.go()
-    kind: coverage_gate.Kind = "cluster" if target.identity == CLUSTER_AGENT else "agent"
+    kind: TargetKind = "cluster" if target.identity == CLUSTER_AGENT else "agent"
     return judged(runner.result(), baseline=baseline, kinds=[kind])
 
 
 def judged(
-    result: Result, *, baseline: Baseline | None = None, kinds: Iterable[coverage_gate.Kind] = ()
+    result: Result, *, baseline: Baseline | None = None, kinds: Iterable[TargetKind] = ()
 ) -> Result:
     """Add the missing responses to a result, apply a baseline, and return it."""
     result.missing = coverage_gate.missing(

@@ -14,8 +14,8 @@ from urllib.parse import quote
 import orjson
 
 from oceanmock.checks import Probe, Probes, missing_rows, objects
-from oceanmock.observations import ItemTree, ProbeTarget
-from oceanmock.obshell.api import API, PREFIX, TASK_PREFIX, IdKind, local_id
+from oceanmock.observations import ItemTree, ProbeTarget, Required
+from oceanmock.obshell.api import API, PREFIX, SINCE, TASK_PREFIX, IdKind, local_id
 from oceanmock.obshell.auth import Sealed
 from oceanmock.obshell.conformance import CLUSTER_AGENT
 
@@ -101,6 +101,39 @@ SUCCESS_CODES: Final = {
     "PASS": "PassNotFailedDag",
 }
 """The reasons for which a dag that is SUCCEED refuses each operator."""
+
+REQUIRED: Final = Required(
+    log="getFullSubTaskLogs",
+    to_read="Let the target have a dag of its own to read, with all its parts. What a FOLLOWER "
+    "lists is its master's: ask that one.",
+    targets={
+        "dagHandler": (
+            "a FAILED dag that can be retried, or a running one that can be cancelled",
+            "a dag that is not FAILED",
+        ),
+        "nodeHandler": (
+            "a FAILED dag, the failed node of which can be passed",
+            "a dag that is not FAILED",
+        ),
+    },
+    # A server has had maintenance or it has not. If not, the last two fail
+    # (ob/agent/service/task/dag.go:155-161), which is a finding or a known one.
+    either={
+        "getObLastMaintenanceDag": OK | UNKNOWN,
+        "getAgentLastMaintenanceDag": OK | UNKNOWN,
+        "getAllAgentsLastMaintenanceDag": OK | {500},
+        "getAgentMainDags": OK | {500},
+    },
+    # ob/agent/executor/task/dag.go
+    unreachable={
+        "agent": {
+            "getAllClusterDags": OK,
+            "getClusterUnfinishDags": OK,
+            "getObLastMaintenanceDag": OK | UNKNOWN,
+        },
+    },
+    since=SINCE,
+)
 
 
 def ids_of_nothing(target: ProbeTarget) -> Sequence[str]:

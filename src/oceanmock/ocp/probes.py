@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from oceanmock.checks import Probe, Probes, Subject, check, missing_rows, objects, whole
-from oceanmock.observations import ItemTree, ProbeTarget
+from oceanmock.observations import ItemTree, ProbeTarget, Required
 from oceanmock.ocp.api import API, TASKS_PATH
 from oceanmock.ocp.auth import AccessKey, Basic
 from oceanmock.ocp.checks import ENDED, LARGEST_VALUES
@@ -110,6 +110,26 @@ SUBTASK_CHANGES: Final = ("retry", "skip", "cancel")
 FIRST_ROW: Final = f"{TASKS_PATH}?size=1"
 WHOLE_LIST: Final = f"size={LARGEST_VALUES['size']}"
 """The most rows of a page, by the documents."""
+
+REQUIRED: Final = Required(
+    log="getSubtaskLog",
+    to_read="Let the target have a task to read, with all its parts.",
+    targets={
+        "retryTask": ("a FAILED task", "a task that is not FAILED"),
+        "rollbackTask": ("a FAILED task that may be rolled back", "a task that is not FAILED"),
+        "retrySubtask": (
+            "a task with a FAILED subtask",
+            "a task with a subtask that is not FAILED",
+        ),
+        "skipSubtask": ("a task with a FAILED subtask", "a task with a subtask that is not FAILED"),
+        "cancelSubtask": (
+            "a task with a RUNNING subtask",
+            "a task with a subtask that does not run",
+        ),
+    },
+    of_lists=REFUSED,
+    may_redirect=True,
+)
 
 
 def ids_of_nothing(target: ProbeTarget) -> Sequence[str]:

@@ -284,7 +284,7 @@ def conformance() -> ConformanceFixture:
 
     It needs `pip install "oceanmock[conform]"`.
     """
-    from oceanmock.conformance.extra import check_extra  # noqa: PLC0415 (with the next import)
+    from oceanmock.conformance import check_extra  # noqa: PLC0415 (with the next import)
 
     check_extra()
     from oceanmock.conformance.run import ConformanceFixture  # noqa: PLC0415 (slow)
