@@ -368,7 +368,7 @@ def test_a_dead_port_is_said_in_one_sentence() -> None:
 
     assert result.exit_code == 2
     assert result.stderr == (
-        f"Error: nothing answers at http://127.0.0.1:{port} (Connection refused). "
+        f"Error: nothing responds at http://127.0.0.1:{port} (Connection refused). "
         "Start it with `oceanmock serve`, or say where it is with --url.\n"
     )
 

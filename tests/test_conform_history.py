@@ -152,6 +152,8 @@ def waiting(**places: Any) -> Exchange:
 UNKNOWN: Final = example("ocp", "UnknownTask")
 EXECUTE: Final = "############{EXECUTE}{2021-08-25T15:09:33+08:00}############\n"
 RUNNING: Final = {f"{INSTALL}status": "RUNNING", f"{INSTALL}finishTime": ...}
+RETRYING: Final = RUNNING | {f"{INSTALL}operation": "RETRY", f"{INSTALL}runTime": 2}
+SKIPPING: Final = RUNNING | {f"{INSTALL}operation": "SKIP"}
 
 BROKEN: Final[dict[str, list[tuple[Api, list[Exchange]]]]] = {
     "envelope.went-back": [
@@ -242,6 +244,26 @@ BROKEN: Final[dict[str, list[tuple[Api, list[Exchange]]]]] = {
         ("ocp", [task(), call("skip", at=SUBTASK), task()]),
         ("ocp", [task(**RUNNING), call("cancel", at=SUBTASK), task(**RUNNING)]),
         ("obshell", [dag(), operate("ROLLBACK"), dag()]),
+    ],
+    "call.wrong-effect": [
+        ("ocp", [task(), call("skip", at=SUBTASK), task(**RETRYING)]),
+    ],
+    "call.skip-runs": [
+        ("ocp", [task(**SKIPPING), task(timestamp=LATER, **SKIPPING)]),
+    ],
+    "count.unasked": [
+        ("ocp", [task(), task(**{f"{INSTALL}runTime": 2})]),
+    ],
+    "time.not-renewed": [
+        (
+            "ocp",
+            [
+                task(),
+                call("retry"),
+                task(timestamp=LATER, data__status="RUNNING", data__operation="RETRY", **RETRYING),
+                task(timestamp=LATER, data__operation="RETRY", **{f"{INSTALL}runTime": 2}),
+            ],
+        ),
     ],
 }
 """Exchanges that break each rule of memory, the last of them."""

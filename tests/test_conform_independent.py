@@ -177,7 +177,7 @@ def test_a_target_that_is_down_is_untestable() -> None:
     ended = oceanmock(gone, "--connect-timeout", "0s")
 
     assert ended.exit_code == UNTESTABLE
-    assert f"nothing answers at {gone}" in ended.output
+    assert f"nothing responds at {gone}" in ended.output
 
 
 def test_a_target_that_is_another_api_is_untestable() -> None:

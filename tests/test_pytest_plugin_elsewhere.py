@@ -167,7 +167,7 @@ def test_a_server_that_goes_away_ends_the_run(pytester: pytest.Pytester) -> None
         )
 
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*Interrupted: nothing answers at http://*"])
+    result.stdout.fnmatch_lines(["*Interrupted: nothing responds at http://*"])
 
 
 class Stopping:
@@ -227,7 +227,7 @@ def test_a_server_elsewhere_is_reached_by_the_context_that_is_given(
 
     trusting.assert_outcomes(passed=1)
     wary.assert_outcomes(errors=1)
-    wary.stdout.fnmatch_lines(["nothing answers at https://127.0.0.1:* (*CERTIFICATE_VERIFY*"])
+    wary.stdout.fnmatch_lines(["nothing responds at https://127.0.0.1:* (*CERTIFICATE_VERIFY*"])
 
 
 def make_certificate(folder: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_stopped_server_says_so() -> None:
     started.stop()
     started.stop()
 
-    with pytest.raises(OceanmockError, match="nothing answers at"):
+    with pytest.raises(OceanmockError, match="nothing responds at"):
         ocp.clock.now()
 
 
@@ -171,7 +171,7 @@ def test_nobody_at_a_url_is_said_in_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
 
-    with pytest.raises(OceanmockError, match=f"nothing answers at {url}"):
+    with pytest.raises(OceanmockError, match=f"nothing responds at {url}"):
         Mock.attach(url)
 
 

@@ -119,7 +119,7 @@ class Admin:
         except OSError as error:
             reason = error.strerror or str(error) or type(error).__name__
             raise NoAnswer(
-                f"nothing answers at {self.url} ({reason}). "
+                f"nothing responds at {self.url} ({reason}). "
                 "Start it with `oceanmock serve`, or say where it is with --url."
             ) from None
         except ValueError as error:  # a header that cannot be sent
