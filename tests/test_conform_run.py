@@ -83,7 +83,7 @@ def test_the_machine_walks_on_the_tasks_it_was_given() -> None:
     assert result.findings == []
     assert set(result.phases) == {"machine"}
     assert {each.target.split("/")[5] for each in result.changes} == {"1000"}
-    assert any(rule.startswith("machine.") for rule in result.rules)
+    assert any(rule.startswith("call.") for rule in result.rules)
 
 
 # --- which contract ------------------------------------------------------------------------------

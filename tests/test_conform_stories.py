@@ -117,7 +117,7 @@ def test_every_story_of_the_library_is_lived_with_its_own_scenario(name: str) ->
 
     assert failures(steps) == []
     assert len(steps) == len(scenario.story)
-    assert world.client.findings == []
+    assert [f for f in world.client.findings if not f.rule.startswith("quirk.")] == []
 
 
 @pytest.mark.parametrize(
