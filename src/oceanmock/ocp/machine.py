@@ -237,9 +237,10 @@ def _next_instant(
 ) -> int | None:
     """Return when something happens next; empty ticks are not visited."""
     due = [item.due for item in state.subtasks if item.due is not None]
+    statuses = [item.status for item in state.subtasks]
     if _task_tick(script, state, downstreams, state.at) is not state:
         due.append(engine.next_tick(state.at, rules.tick, rules.phase))
-    if any(item.status in ("READY", "CANCELING") for item in state.subtasks):
+    if "READY" in statuses or "CANCELING" in statuses:
         due.append(engine.next_tick(state.at, rules.tick, rules.phase + rules.tick // 2))
     if (abandoned := _abandoned_at(script, state)) is not None:
         due.append(abandoned)
@@ -293,7 +294,7 @@ def _task_tick(
             return state
         return replace(state, status="FAILED", finish_time=instant)
     goal: SubtaskStatus = "PENDING" if state.operation == "ROLLBACK" else "SUCCESSFUL"
-    if all(status == goal for status in statuses):
+    if statuses.count(goal) == len(statuses):
         return replace(state, status="SUCCESSFUL", finish_time=instant)
     return _promote(script, state, downstreams, statuses)
 
@@ -411,7 +412,7 @@ def downstreams_of(script: TaskScript) -> _Positions:
 
 
 def _all_are(state: TaskState, positions: tuple[int, ...], status: SubtaskStatus) -> bool:
-    return all(state.subtasks[position].status == status for position in positions)
+    return {state.subtasks[position].status for position in positions} <= {status}
 
 
 def _with_subtasks(
@@ -426,14 +427,15 @@ def _with_subtasks(
 
     A subtask that forbids rollback counts once it has started: neither PENDING nor READY.
     """
-    prohibited = script.prohibits_rollback or any(
-        item.prohibits_rollback and it.status not in ("PENDING", "READY")
+    started = [
+        item
         for item, it in zip(script.subtasks, subtasks, strict=True)
-    )
+        if item.prohibits_rollback and it.status not in ("PENDING", "READY")
+    ]
     return replace(
         state,
         status=status or state.status,
         operation=operation or state.operation,
         subtasks=subtasks,
-        prohibit_rollback=prohibited,
+        prohibit_rollback=script.prohibits_rollback or bool(started),
     )

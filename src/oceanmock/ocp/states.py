@@ -156,8 +156,8 @@ class TaskState:
 
     def labels(self) -> list[tuple[Part, Label]]:
         """Return the label of the task and of each subtask."""
-        subtasks = (((place,), item.label) for place, item in enumerate(self.subtasks))
-        return [((), self.label), *subtasks]
+        subtasks = [((n,), (item.status, item.operation)) for n, item in enumerate(self.subtasks)]
+        return [((), (self.status, self.operation)), *subtasks]
 
 
 # --- transitions ----------------------------------------------------------------------------------
