@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import pytest
 
 from golden import assert_golden
-from oceanmock.conformance.coverage_gate import SENT_TO_LOG_IN, missing, required
 from oceanmock.conformance.model import Api
+from oceanmock.conformance.probes import SENT_TO_LOG_IN, missing, required
 from oceanmock.observations import TargetKind
 from oceanmock.openapi import load_spec, operations_of, spec_path
 

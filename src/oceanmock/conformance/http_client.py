@@ -13,18 +13,22 @@ from __future__ import annotations
 
 import json as json_
 import re
+import socket
+import ssl
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http.client import HTTPException, IncompleteRead
 from http.cookiejar import DefaultCookiePolicy
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, urlsplit
 
 import requests
-from urllib3.exceptions import HTTPError, InsecureRequestWarning
+import urllib3.exceptions
+from requests.exceptions import InvalidHeader
 
 from oceanmock.checks import Checker, CheckResult, Exchange, Headers, Phase
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
@@ -37,7 +41,6 @@ from oceanmock.conformance.model import (
     ResponseReceived,
     spec_for,
 )
-from oceanmock.conformance.problems import problem_of
 from oceanmock.conformance.reports import curl_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
@@ -225,10 +228,10 @@ class HttpClient:
             outcome = self._read(self.session.forward(request, self.target.verify))
         except requests.RequestException as problem:
             outcome = problem
-        except HTTPError as problem:
+        except urllib3.exceptions.HTTPError as problem:
             outcome = requests.ConnectionError(problem, request=request)
         except ValueError:
-            outcome = requests.exceptions.InvalidHeader("a header cannot be written")
+            outcome = InvalidHeader("a header cannot be written")
         times = sent_at, self._now() - began
         return self._book(request, target, outcome, booking, times=times), outcome
 
@@ -343,7 +346,7 @@ class _Session(requests.Session):
         options: dict[str, Any] = {"timeout": timeout, "verify": verify, "proxies": {}}
         with warnings.catch_warnings():
             if verify is False:  # as the user asked
-                warnings.simplefilter("ignore", InsecureRequestWarning)
+                warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
             return super().send(request, stream=True, allow_redirects=False, **options)
 
 
@@ -403,3 +406,63 @@ def _hidden(text: Any, secrets: Iterable[str]) -> Any:
             is_bytes = isinstance(text, bytes)
             text = text.replace(*((s.encode() if is_bytes else s) for s in (secret, MASK)))
     return text
+
+
+# --- requests without a response ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a request had no response: the kind, and a few words for it."""
+
+    kind: str
+    text: str
+
+
+_PROBLEMS: Final[tuple[tuple[type[BaseException], Problem], ...]] = (
+    (socket.gaierror, Problem("no such host", "no such host")),
+    (ConnectionRefusedError, Problem("refused", "connection refused")),
+    (TimeoutError, Problem("timeout", "no response in time")),
+    (urllib3.exceptions.TimeoutError, Problem("timeout", "no response in time")),
+    (ConnectionResetError, Problem("cut", "cut off before a response")),
+    (BrokenPipeError, Problem("cut", "cut off before a response")),
+    (urllib3.exceptions.DecodeError, Problem("other", "not encoded as it states")),
+    (IncompleteRead, Problem("cut", "cut off within a response")),
+    (InvalidHeader, Problem("not sendable", "a header of it cannot be written")),
+    (HTTPException, Problem("no HTTP there", "the response is not HTTP")),
+)
+"""The first type that matches decides."""
+_PLAIN_TEXT_REASONS: Final = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
+_MISMATCHES: Final = {62, 64}
+"""X509_V_ERR_HOSTNAME_MISMATCH and …_IP_ADDRESS_MISMATCH."""
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Return the problem behind an error; the innermost cause that is known decides."""
+    for item in _chain(error):
+        if isinstance(item, ssl.SSLCertVerificationError):
+            is_other = item.verify_code in _MISMATCHES
+            return Problem("other name" if is_other else "certificate", item.verify_message)
+        if isinstance(item, ssl.SSLError):
+            reason = item.reason or str(item)
+            is_plain = reason in _PLAIN_TEXT_REASONS
+            return Problem("no TLS there" if is_plain else "TLS", reason.replace("_", " ").lower())
+        for kind, problem in _PROBLEMS:
+            if isinstance(item, kind):
+                return problem
+        if isinstance(item, OSError) and item.errno:
+            return Problem("other", (item.strerror or str(item)).lower())
+    return Problem("other", str(error) or type(error).__name__)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Return an error and its causes, wherever the libraries put them, the innermost first."""
+    waiting, visited = [error], list[BaseException]()
+    while waiting:
+        current = waiting.pop()
+        if current not in visited:
+            visited.append(current)
+            reason = getattr(current, "reason", None)
+            causes = (current.__cause__, current.__context__, reason, *current.args)
+            waiting += [item for item in causes if isinstance(item, BaseException)]
+    return reversed(visited)

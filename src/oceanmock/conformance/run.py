@@ -22,7 +22,7 @@ from rich.console import Console
 
 from oceanmock.checks import CheckResult, Phase, RuleCount
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
-from oceanmock.conformance import coverage_gate, fuzzing, probes, stories, walker
+from oceanmock.conformance import fuzzing, probes, stories, walker
 from oceanmock.conformance.baseline import Baseline, apply_baseline, choose_baselines, joined
 from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
@@ -103,7 +103,7 @@ def judged(
     result: Result, *, baseline: Baseline | None = None, kinds: Iterable[TargetKind] = ()
 ) -> Result:
     """Add the missing responses to a result, apply a baseline, and return it."""
-    result.missing = coverage_gate.missing(
+    result.missing = probes.missing(
         result.statuses, api=result.api, version=result.version, writes=result.writes, kinds=kinds
     )
     apply_baseline(baseline, result)

@@ -21,9 +21,8 @@ import requests
 from oceanmock.api import Api as ApiRecord
 from oceanmock.apis import APIS, api_named
 from oceanmock.clock import SECOND, pause, stopwatch
-from oceanmock.conformance.http_client import HttpClient, RequestAuth
+from oceanmock.conformance.http_client import HttpClient, Problem, RequestAuth, problem_of
 from oceanmock.conformance.model import Api, Listener, Options, PhaseEnded, PhaseStarted, Waiting
-from oceanmock.conformance.problems import Problem, problem_of
 from oceanmock.conformance.reports import line
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
