@@ -157,8 +157,8 @@ class Api:
 
     @property
     def parse(self) -> Any:
-        """Return the parser of response bodies."""
-        return self.module("parse")
+        """Return the module that parses response bodies: ``observations`` …"""
+        return self.module("conformance")
 
     @property
     def checks(self) -> Any:

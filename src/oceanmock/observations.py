@@ -1,6 +1,6 @@
 """The observation: one item, such as a task or a node, as one response shows it.
 
-Each API's ``parse.py`` reads observations from response bodies of any shape, and never raises. A
+Each API's ``conformance.py`` reads observations from bodies of any shape, and never raises. A
 ``Sample`` is one that conformance compares with earlier ones, an ``ApiHistory`` what an API's
 ``checks.py`` knows of such comparisons.
 """

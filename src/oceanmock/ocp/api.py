@@ -1,4 +1,4 @@
-"""OCP's words: its kinds, states, operations, routes and keys.
+"""OCP's words: its kinds, states, operations, routes and keys, and the texts of its errors.
 
 States and operations are those of oceanbase/ocp-express at eb6f2117
 (task/task-service/src/main/java/com/oceanbase/ocp/task/model); paths are the contract's.
@@ -6,9 +6,10 @@ States and operations are those of oceanbase/ocp-express at eb6f2117
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
-from oceanmock.api import Api, Kind, Route
+from oceanmock.api import Api, ErrorKind, Headers, Kind, Route
 
 TaskStatus = Literal["RUNNING", "FAILED", "SUCCESSFUL", "ABORTED"]
 TaskOperation = Literal["EXECUTE", "RETRY", "ROLLBACK"]
@@ -84,3 +85,54 @@ API: Final = Api(
     operation_key="operation",
     end_key="finishTime",
 )
+
+# --- errors ---------------------------------------------------------------------------------------
+
+MAX_ECHO: Final = 200
+"""The characters of a refused value that an error repeats."""
+CHALLENGE: Final[Headers] = ((b"www-authenticate", b'Basic realm="OCP", charset="UTF-8"'),)
+NOT_LOGGED_ON: Final = (
+    "The current user has not logged on or a logon error has occurred. Please log on and try again."
+)
+NOT_AUTHORIZED: Final = (
+    "You are not authorized to perform the corresponding operation. Contact the administrator."
+)
+"""Both from ocp-express' messages_en_US.properties."""
+NO_SUCH_TASK: Final = "The {0} task does not exist."
+"""The literal {0} is ocp-express': it passes no arguments there."""
+JAVA_TYPES: Final = {"int64": "Long", "int32": "Integer", "boolean": "Boolean", "number": "Double"}
+
+MESSAGES: Final[Mapping[ErrorKind, str]] = {
+    "bad credentials": "Bad credentials",  # CustomSecurityConfiguration.java:152-173
+    "malformed body": "Malformed JSON request",  # RestExceptionHandler.java:271
+    "unauthenticated": NOT_LOGGED_ON,  # CustomAuthenticationEntryPoint.java:62-70
+    "forbidden": NOT_AUTHORIZED,  # RestExceptionHandler.java:123-132
+    "wrong type": "The parameter '{parameter}' of value '{value}' could not be converted "
+    "to type '{java_type}'",  # RestExceptionHandler.java:200-207
+    # The rest are the mock's: ocp-express returns 500, a web page, or nothing.
+    "body too large": "The request body is too large.",
+    "broken response": "The answer of the mock does not keep the contract.",
+    "unknown path": "No API has the path '{path}'.",
+    "unsupported media type": "The media type of the request body is not supported.",
+    "wrong method": "Method {method} is not allowed here.",
+    "wrong request": "The request is not as the contract says.",
+    "wrong value": "The parameter '{parameter}' of value '{value}' is not allowed.",
+}
+
+THROTTLED: Final = (
+    "Excessive number of requests. "
+    "You have exceeded the request limit for the current throttling window."
+)
+RATE_LIMIT: Final[Headers] = (
+    (b"ratelimit-limit", b"100"),
+    (b"ratelimit-remaining", b"0"),
+    (b"ratelimit-reset", b"1"),
+)
+"""The headers of a 429 (200.api-call-description.md:121-151), with the page's own numbers."""
+FAULTS: Final[Mapping[int, tuple[str, Headers]]] = {
+    401: (NOT_LOGGED_ON, CHALLENGE),
+    403: (NOT_AUTHORIZED, ()),
+    404: (NO_SUCH_TASK, ()),
+    429: (THROTTLED, RATE_LIMIT),
+}
+"""The texts and headers of injected faults, by status."""

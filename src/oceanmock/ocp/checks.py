@@ -37,7 +37,7 @@ from oceanmock.observations import (
     not_in_future,
 )
 from oceanmock.ocp.api import API
-from oceanmock.ocp.parse import UNDER_WAY
+from oceanmock.ocp.conformance import UNDER_WAY
 
 Data = Mapping[str, Any]
 Subtasks = Sequence[tuple[str, Data]]

@@ -1,4 +1,7 @@
-"""OCP as the target of a conformance run, and how each operation of a walk must be answered.
+"""OCP as the target of a conformance run, the parser of its bodies, and a walk's expectations.
+
+``observations`` accepts any body and skips what is not as openapi/ocp.yaml has it; ``read_task``
+reads one whole task.
 
 The transition tables decide: an operation that has a transition from the current state is accepted,
 one that needs a switch may be either, any other is refused with 400. Where no public text decides
@@ -9,15 +12,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from oceanmock.api import Route
-from oceanmock.checks import UNDECIDED, Action, Probe, TargetApi
+from oceanmock.checks import UNDECIDED, Action, Probe, TargetApi, instant, numbered
 from oceanmock.engine.machine import Label
+from oceanmock.observations import Observation, id_text, text_at
 from oceanmock.ocp.api import API, TASK_PATH, TASKS_PATH
-from oceanmock.ocp.parse import SubtaskSnapshot, TaskSnapshot, read_task
 from oceanmock.ocp.scenario import Scenario
 from oceanmock.ocp.states import MACHINES
 
@@ -34,6 +38,124 @@ _ID_FORMATS: Final[Sequence[tuple[str, Callable[[str], int]]]] = (
     (r"[+-]?(0x|#)[0-9a-f]{1,40}", lambda text: int(re.sub("0x|#", "", text), 16)),
 )
 
+# --- response bodies ------------------------------------------------------------------------------
+
+_SHOW_NOTHING: Final = frozenset(route.id for route in API.routes if not route.shows)
+UNDER_WAY: Final = frozenset({"READY", "RUNNING", "CANCELING"})
+
+
+def observations(operation: str, body: Any) -> Iterator[Observation]:
+    """Yield the tasks and subtasks of a body in its order, each task before its subtasks.
+
+    ``operation`` is the operationId of the request, empty for a request that starts a task: its
+    response contains a task only where that has subtasks.
+    """
+    data = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(data, dict) or operation in _SHOW_NOTHING:
+        return
+    if operation == "retrySubtask":
+        yield from _observation("subtask", data, "$.data")
+        return
+    rows = data.get("contents")
+    for path, task in (
+        numbered(rows, "$.data.contents") if isinstance(rows, list) else [("$.data", data)]
+    ):
+        if operation or isinstance(task.get("subtasks"), list):
+            yield from _task(task, path)
+
+
+def _task(task: Mapping[str, Any], path: str) -> Iterator[Observation]:
+    for result in _observation("task", task, path):
+        yield result
+        for place, subtask in numbered(task.get("subtasks"), f"{path}.subtasks"):
+            yield from _observation("subtask", subtask, place, task=result.id)
+
+
+def _observation(
+    kind: str, item: Mapping[str, Any], path: str, *, task: str = ""
+) -> Iterator[Observation]:
+    id, status = id_text(item.get("id")), item.get("status")
+    if id and isinstance(status, str):
+        name, operation = text_at(item, "name"), text_at(item, "operation")
+        root = id if kind == "task" else task
+        yield Observation(kind, id, name, status, operation, task, root, path, item)
+
+
+_REQUESTS: Final = {
+    route.id: f"{route.changes}.{route.operation}" for route in API.routes if route.changes
+}
+
+
+def requested_operation(operation: str, body: Any) -> str:
+    """Return the operation that a request asks for, such as ``task.RETRY``; empty for a read."""
+    return _REQUESTS.get(operation, "")
+
+
+# --- one whole task -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SubtaskSnapshot:
+    """A subtask of a response."""
+
+    id: int
+    name: str
+    status: str
+    operation: str
+    finish_time: int | str | None = field(compare=False)
+
+    @property
+    def words(self) -> str:
+        """Return status and operation."""
+        return f"{self.status}/{self.operation}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSnapshot:
+    """A task of a response, its subtasks by their ids."""
+
+    id: int
+    status: str
+    operation: str
+    prohibits_rollback: bool
+    subtasks: tuple[SubtaskSnapshot, ...]
+
+    @property
+    def words(self) -> str:
+        """Return its status and operation, and those of its subtasks."""
+        subtasks = ", ".join(entry.words for entry in self.subtasks)
+        return f"{self.status}/{self.operation} [{subtasks}]"
+
+    @property
+    def at_rest(self) -> bool:
+        """Return whether it has ended and nothing of it runs."""
+        is_running = any(entry.status in UNDER_WAY for entry in self.subtasks)
+        return self.status != "RUNNING" and not is_running
+
+
+def read_task(data: Any) -> TaskSnapshot:
+    """Return the task in a response's data. Raises one of UNREADABLE."""
+    subtasks = (
+        SubtaskSnapshot(
+            id=int(item["id"]),
+            name=str(item["name"]),
+            status=str(item["status"]),
+            operation=str(item["operation"]),
+            finish_time=instant(item.get("finishTime")) or item.get("finishTime"),
+        )
+        for item in data["subtasks"]
+    )
+    return TaskSnapshot(
+        id=int(data["id"]),
+        status=str(data["status"]),
+        operation=str(data["operation"]),
+        prohibits_rollback=bool(data.get("prohibitRollback")),
+        subtasks=tuple(sorted(subtasks, key=lambda subtask: subtask.id)),
+    )
+
+
+# --- the target -----------------------------------------------------------------------------------
+
 
 class OcpTarget(TargetApi):
     """A server of OCP."""
@@ -41,7 +163,7 @@ class OcpTarget(TargetApi):
     preflight_path = f"{TASKS_PATH}?size=1"
     read_path = preflight_path
     failed_path = f"{TASKS_PATH}?status=FAILED&size=50"
-    active_states = frozenset({"READY", "RUNNING", "CANCELING"})
+    active_states = UNDER_WAY
     id_type = int
     credentials_hint = "--user and --password, or --access-key and --secret-key"
     uncertain_value = "ABORTED"  # openapi/ocp.yaml

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta, timezone
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -23,6 +25,7 @@ from oceanmock.api import (
     ApiError,
     Authenticator,
     Handler,
+    Headers,
     Json,
     Request,
     Response,
@@ -33,16 +36,15 @@ from oceanmock.api import (
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.accounts import MANAGER_PERMISSION
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.errors import NoSuchSubtask
+from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
+from oceanmock.ocp import api, world
 from oceanmock.ocp import scenario as files
-from oceanmock.ocp import world
 from oceanmock.ocp.api import API, TASK_PATH, UNDOCUMENTED_TASK_PATH
 from oceanmock.ocp.auth import authenticators
-from oceanmock.ocp.errors import error_of
 from oceanmock.ocp.machine import log_lines_at
 from oceanmock.ocp.states import SubtaskState, TaskState
 from oceanmock.ocp.world import SubtaskData, TaskData, Tasks, TaskView, Template
-from oceanmock.text import format_instant
+from oceanmock.text import format_instant, shorten
 
 CHINA: Final = timezone(timedelta(hours=8))
 """Every public sample is written at +08:00."""
@@ -96,8 +98,6 @@ class Handlers:
         self.authenticators = authenticators
         self._encoded: WeakKeyDictionary[Tasks, dict[int, tuple[TaskState, orjson.Fragment]]]
         self._encoded = WeakKeyDictionary()
-
-    # --- the operations ---
 
     def list_tasks(self, request: Request) -> Response:
         """Return a page of the tasks that match every filter; empty beyond the last page."""
@@ -153,8 +153,6 @@ class Handlers:
             return self._succeed(request, {"log": ""})
         return self._succeed(request, {"log": _log(view, position, now)})
 
-    # --- requests that start a task ---
-
     def fallback(self, request: Request) -> Handler | None:
         """Return what starts the task of a template that the request fits. Raises ApiError.
 
@@ -190,8 +188,6 @@ class Handlers:
             fragment = orjson.Fragment(_encode(_task_in_full(view)))
             entry = cache[view.task.id] = (view.state, fragment)
         return entry[1]
-
-    # --- the envelope ---
 
     def _succeed(self, request: Request, data: Any = None) -> Response:
         body = self._envelope(request, status=200, successful=True, trace=self._trace_of(request))
@@ -429,3 +425,65 @@ def _filtered(views: list[TaskView], params: Mapping[str, Any]) -> list[TaskView
         matches, value = TASK_FILTERS[name], params[name]
         views = [view for view in views if matches(view.task.model, value)]
     return views
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OcpError:
+    """The parts of an error response."""
+
+    status: int
+    message: str
+    code: int = 0
+    debug: str = ""
+    headers: Headers = ()
+
+
+def error_of(request: Request, error: Exception) -> OcpError:
+    """Return the error response of any exception; the codes are ocp-express', OCP's not public."""
+    switches = request.sandbox.world(Tasks).switches
+    match error:
+        case ApiError(kind="fault"):
+            phrases = {existing.value: existing.phrase for existing in HTTPStatus}
+            message = phrases.get(error.status, f"Status {error.status}")
+            message, headers = api.FAULTS.get(error.status, (message, ()))
+            return OcpError(error.status, message, headers=headers)
+        case ApiError():
+            return _refused(request, error, switches.error_code_forbidden)
+        case NoSuchTask() | NoSuchSubtask():  # TaskInstanceManagerImpl.java:61,98,122
+            return OcpError(404, api.NO_SUCH_TASK, switches.error_code_not_found)
+        case IllegalOperation():  # TaskInstanceManagerImpl.java:63,99; SubtaskInstanceManagerImpl
+            # The id has no thousands separators: I18nService.java makes it a text first.
+            ids = request.parameters
+            id = ids.get("subtaskInstanceId", ids["taskInstanceId"])
+            message = (
+                f"This operation is not supported for the {id} task in the {error.state} state."
+            )
+            return OcpError(400, message, switches.error_code_illegal_state, debug=str(error))
+        case RollbackProhibited():  # TaskInstanceManagerImpl.java:66-68
+            code = switches.error_code_rollback_prohibited
+            return OcpError(400, "Task {0} can not rollback.", code)
+        case _:  # RestExceptionHandler.java:343-358
+            kind = type(error).__name__
+            return OcpError(500, f"Unhandled exception, type={kind}, message={error}")
+
+
+def _refused(request: Request, error: ApiError, forbidden: int) -> OcpError:
+    value = shorten(error.value, api.MAX_ECHO)
+    message = api.MESSAGES[error.kind].format(
+        parameter=error.parameter,
+        value=value,
+        java_type=api.JAVA_TYPES.get(error.expected_type, error.expected_type),
+        path=shorten(request.path, api.MAX_ECHO),
+        method=shorten(request.method, api.MAX_ECHO),
+    )
+    return OcpError(
+        error.status_code,
+        message,
+        code=forbidden if error.kind == "forbidden" else 0,
+        # The debugMessage of a wrong type is Java's own.
+        debug=f'For input string: "{value}"' if error.kind == "wrong type" else error.detail,
+        headers=api.CHALLENGE if error.status_code == 401 else error.headers,
+    )
