@@ -2,12 +2,14 @@
 
 The clock stands where a test has moved it, or goes by a wall that the test owns. That nothing is
 changed by an explanation, and that none ever fails, is shown of the lives that hypothesis makes up;
-they are put into a sandbox as the engine would hold them.
+they are put into a sandbox as the engine would hold them. A timeline is the same life as a picture
+in plain text.
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,16 +19,19 @@ from hypothesis import given
 import obshell_strategies
 import ocp_strategies
 from golden import assert_golden
-from in_process import AFTERNOON
+from in_process import AFTERNOON, asking
+from kit_world import World
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
+from oceanmock.engine.log import SetClock
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import OperationRecord
 from oceanmock.errors import CallerError, NoSuchTask
-from oceanmock.library import library_names, load_scenario
+from oceanmock.library import library_names, load_scenario, read_scenario
 from oceanmock.obshell import states as obshell_states
 from oceanmock.obshell import world as obshell_world
 from oceanmock.obshell.explain import DagExplainer
+from oceanmock.obshell.explain import draw_timeline as draw_dag
 from oceanmock.obshell.explain import explain as explain_dag
 from oceanmock.obshell.scenario import Address, Dag, Node
 from oceanmock.obshell.world import DagData, DagKey, Dags, NodeData, SubTaskData, id_of
@@ -35,9 +40,11 @@ from oceanmock.ocp import scenario as ocp_files
 from oceanmock.ocp import states as ocp_states
 from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.explain import TaskExplainer
+from oceanmock.ocp.explain import draw_timeline as draw_task
 from oceanmock.ocp.explain import explain as explain_task
 from oceanmock.ocp.world import SubtaskData, TaskData, Tasks
 from oceanmock.report.explain import Explanation
+from oceanmock.report.timeline import MAX_CHANGES, MAX_TRACKS
 from oceanmock.text import one_line
 
 MILLISECOND = SECOND // 1000
@@ -487,3 +494,101 @@ def test_every_state_of_every_dag_can_be_explained(script: obshell_strategies.Sc
         check(told)
         assert not (is_stuck(told) and "ROLLBACK" in [each.operation for each in told.accepts])
         assert (told.state, told.operation) == (story.now.state, story.now.operator)
+
+
+# --- timelines: the states of a task or dag over time ---------------------------------------------
+
+
+TIMELINE_START = 1_704_895_200 * SECOND
+
+
+def playing(*names: str) -> Sandbox:
+    scenarios = [load_scenario(name) for name in names]
+    return make_sandbox(scenarios, progression="manual", starts_at=TIMELINE_START)
+
+
+def test_a_picture_has_every_state_up_to_now_and_every_operation() -> None:
+    sandbox = playing("retry-failed-subtask")
+    sandbox.advance(10 * SECOND)
+    with suppress(CallerError):
+        ocp_world.operate_subtask(sandbox, 1000, 1001, "RETRY")
+    ocp_world.operate_subtask(sandbox, 1000, 1002, "RETRY")
+    sandbox.advance(4 * SECOND)
+
+    assert_golden("bands-task.txt", draw_task(sandbox, 1000))
+
+
+def test_a_picture_of_a_dag_has_a_band_for_each_of_several_sub_tasks() -> None:
+    sandbox = playing("parallel-node")
+    sandbox.advance(20 * SECOND)
+    obshell_world.operate(sandbox, ("agent", 90), "RETRY")
+    sandbox.advance(5 * SECOND)
+
+    assert_golden("bands-dag.txt", draw_dag(sandbox, 90))
+
+
+def test_at_its_birth_there_is_one_state() -> None:
+    picture = draw_task(playing("retry-failed-subtask"), 1000)
+
+    assert "0.000 s after its start" in picture
+    assert "FAILED" not in picture
+
+
+def test_drawing_moves_no_clock() -> None:
+    sandbox = playing("retry-failed-subtask")
+    sandbox.execute(SetClock("polls"))
+
+    draw_task(sandbox, 1000)
+
+    assert sandbox.clock.now() == TIMELINE_START
+
+
+def test_what_is_long_is_cut_and_says_so() -> None:
+    subtasks = ", ".join(f"step {number}" for number in range(100))
+    text = f"summary: Long\napi: ocp\ntasks: [{{id: 1, name: Long, subtasks: [{subtasks}]}}]\n"
+    sandbox = make_sandbox([read_scenario(text)], progression="manual", starts_at=0)
+    sandbox.advance(3600 * SECOND)
+
+    lines = draw_task(sandbox, 1).splitlines()
+
+    shown = [line for line in lines if line.startswith("  step ")]
+    assert 1 < len(shown) < MAX_TRACKS
+    assert f"  … and {100 - len(shown)} parts more" in lines
+    assert any(line.endswith("states before these") for line in lines)
+    assert any(line.endswith("lines before these") for line in lines)
+    assert len(lines) < MAX_TRACKS + MAX_CHANGES + 12
+    assert shown[-1].startswith("  step 99 ")
+
+
+def test_no_name_is_taken_for_markup_or_for_a_terminal_s_command() -> None:
+    text = (
+        "summary: Odd\napi: ocp\n"
+        'tasks: [{id: 1, name: "[red]x[/]", subtasks: ["[bold]\\u001b[31mstep"]}]\n'
+    )
+    sandbox = make_sandbox([read_scenario(text)], progression="manual", starts_at=0)
+
+    picture = draw_task(sandbox, 1)
+
+    assert "task 1 [red]x[/]," in picture
+    assert "\x1b" not in picture
+
+
+@pytest.mark.parametrize(("api", "task"), [("ocp", "35000312"), ("obshell", "1")])
+def test_the_admin_api_draws_it(api: str, task: str) -> None:
+    world = World()
+    ask = asking(world)
+    template = {"name": "Start cluster", "nodes": ["Integrate config"]}
+    ask("POST", "/__admin/sandboxes/default/tasks", json={"api": "obshell", "template": template})
+
+    answer = ask("GET", f"/__admin/sandboxes/default/tasks/{api}/{task}/explain?format=timeline")
+
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.text.startswith(("task 35000312 ", "dag 1 "))
+
+
+def test_an_unknown_task_has_no_picture() -> None:
+    ask = asking(World())
+
+    answer = ask("GET", "/__admin/sandboxes/default/tasks/ocp/17/explain?format=timeline")
+
+    assert answer.status_code == 404

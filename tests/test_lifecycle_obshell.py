@@ -1,9 +1,9 @@
 """The obshell machine, rule by rule: what each operator and each tick does to a dag.
 
 Every test is one fact of obshell, seen on a running 4.5.0.0 or read in its engine; the generated
-sequences of test_lifecycle_obshell_properties.py hold the rules together, and
-test_lifecycle_obshell_replay.py holds the recordings against them. A line such as
-"RUNNING/RETRY: FAILED/RUN x1" is a node and its sub tasks; ticks come at whole seconds.
+sequences and the recordings of test_lifecycle_obshell_properties.py are held against the rules. A
+line such as "RUNNING/RETRY: FAILED/RUN x1" is a node and its sub tasks; ticks come at whole
+seconds.
 """
 
 from __future__ import annotations

@@ -5,6 +5,10 @@ not at any instant), tells them, and holds every step against the rules of ``obs
 which were written from the facts and not from the machine. What a single transition looks like, in
 full, is in ``test_lifecycle_obshell.py``. The one rule: no expected value here comes from the
 machine.
+
+Each recorded life of a real obshell is given to the machine as its plan and its operators at their
+instants; every recorded view must then be what the machine shows: states, operators, stage,
+execution times, log lines, and which time equals or precedes which.
 """
 
 from __future__ import annotations
@@ -19,6 +23,14 @@ from hypothesis import strategies as st
 
 import obshell_invariants as facts
 from obshell_invariants import Act, Refusal, StateInvariant, StepInvariant, answer_to, every_act
+from obshell_recordings import (
+    Asked,
+    Recording,
+    Seen,
+    recording_of,
+    shape_of_recorded,
+    shape_of_state,
+)
 from obshell_strategies import (
     MOST_CHANGES,
     Move,
@@ -35,7 +47,8 @@ from obshell_strategies import (
 )
 from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperator
-from oceanmock.obshell.machine import next_due, operate, start, view_at
+from oceanmock.obshell import machine as obshell
+from oceanmock.obshell.machine import History, next_due, operate, start, view_at
 from oceanmock.obshell.states import (
     DagScript,
     NodeFlag,
@@ -384,3 +397,65 @@ def test_a_failed_dag_rolls_back_to_stage_one_when_asked_often_enough(
     is_undone = story.now.operator == "ROLLBACK"
     assert shown == (back if is_undone else ["SUCCEED/RUN"] * len(plan.nodes))
     assert story.now.stage == (1 if is_undone else len(plan.nodes))
+
+
+# --- recordings of a real obshell -----------------------------------------------------------------
+
+
+LIVES = [
+    ("join.json", "22130706433028861"),
+    ("init.json", "22130706433028862"),
+    ("init.json", "22130706433028863"),
+    ("init.json", "22130706433028864"),
+    ("cancel.json", "22130706433028865"),
+    ("pass.json", "22130706433028866"),
+]
+
+OF_THE_API = (
+    "Common.BindJsonFailed",
+    "Task.Dag.Operator.NotSupport",
+    "Task.Node.Operator.NotSupport",
+    "Task.NotFound",
+)
+"""Refused before the machine is asked: a body, a word or an id."""
+
+
+def live(recording: Recording) -> tuple[History, list[tuple[Asked, str | None]]]:
+    """The machine's life under the recorded operators, and the errCode each one met."""
+    life, met = start(recording.plan, recording.rules), []
+    for event in recording.events:
+        if isinstance(event, Asked) and event.err_code not in OF_THE_API:
+            life, refusal = operated(life, event)
+            met.append((event, refusal))
+    return life, met
+
+
+def operated(life: History, asked: Asked) -> tuple[History, str | None]:
+    try:
+        return obshell.operate(life, asked.operator, asked.instant, node=asked.node), None
+    except IllegalOperator as refused:
+        return life, f"Task.{refused.reason}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "dag_id"), LIVES)
+def test_every_recorded_view_is_what_the_machine_shows(file: str, dag_id: str) -> None:
+    recording = recording_of(file, dag_id)
+
+    life, _ = live(recording)
+
+    views = [event for event in recording.events if isinstance(event, Seen)]
+    assert len(views) >= 3
+    for seen in views:
+        shown = shape_of_state(view_at(life, seen.instant), seen.instant)
+        assert shown == shape_of_recorded(seen.dag), (file, seen.instant / 1e9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "dag_id"), LIVES)
+def test_every_recorded_refusal_is_the_machines(file: str, dag_id: str) -> None:
+    _, met = live(recording_of(file, dag_id))
+
+    said = [(asked.operator, asked.node, refusal) for asked, refusal in met]
+
+    assert said == [(asked.operator, asked.node, asked.err_code) for asked, _ in met]

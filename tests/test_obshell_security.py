@@ -1,7 +1,7 @@
 """Who may ask obshell, over HTTP: each way to be turned away, once, and what the answer looks like.
 
 What a header must say for which agent is test_obshell_auth's, how it is opened
-test_obshell_crypto's; here a refusal comes through the app, in its envelope.
+test_obshell_auth's; here a refusal comes through the app, in its envelope.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Calls that start a task: a client asks for something else than a task, and is answered with one.
 
 The answers keep the contracts' schemas of a submit, TaskInstance and CreatedDagResponse. Whether a
-scenario's ``starts_on`` can be meant so is test_scenario_starts'; that obshell's answers are those
+scenario's ``starts_on`` can be meant so is test_scenario_faults'; that obshell's answers are those
 of a real server is test_obshell_replay's.
 """
 
