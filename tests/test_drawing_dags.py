@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import groupby
+from pathlib import Path
 
 import pytest
+import yaml
+from click.testing import CliRunner
 from rich.cells import cell_len
-from rich.text import Text
 
 from golden import assert_golden
-from oceanmock.library import library_names, load_scenario, read_scenario
-from oceanmock.obshell.api import API
+from oceanmock.cli import main
 
-draw_scenario = API.module("explain").draw_scenario
-OF_OBSHELL = [name for name in library_names() if load_scenario(name).api == "obshell"]
+LIBRARY = Path(__file__).parents[1] / "scenarios"
+OF_OBSHELL = sorted(
+    path.stem
+    for path in LIBRARY.glob("*.yaml")
+    if yaml.safe_load(path.read_text("utf-8"))["api"] == "obshell"
+)
 
 EVERY_KIND = r"""
 summary: Every kind of dag, node and sub task that there is to draw
@@ -44,35 +48,39 @@ dags:
 """
 
 
-def as_text(lines: Iterable[str]) -> str:
-    """Lines of markup as the terminal shows them."""
-    return "".join(f"{Text.from_markup(line)}\n" for line in lines)
+def show(scenario: str | Path, *, width: int = 100) -> str:
+    """Return what `oceanmock show` prints of a scenario."""
+    result = CliRunner().invoke(main, ["show", str(scenario), "--width", str(width)])
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
-def shown(text: str) -> str:
-    """A scenario's text, drawn."""
-    return as_text(draw_scenario(read_scenario(text)))
+def show_text(text: str, folder: Path) -> str:
+    """Return what `oceanmock show` prints of a file with this text."""
+    path = folder / "scenario.yaml"
+    path.write_text(text, "utf-8")
+    return show(path)
 
 
 def test_a_failed_dag_that_is_retried_and_rolled_back() -> None:
-    picture = as_text(draw_scenario(load_scenario("initialize-cluster-fails")))
+    picture = show("initialize-cluster-fails")
 
     assert_golden("show-initialize-cluster-fails.txt", picture)
 
 
 def test_a_parallel_node_has_a_band_for_each_agent() -> None:
-    picture = as_text(draw_scenario(load_scenario("pass-failed-node")))
+    picture = show("pass-failed-node")
 
     assert_golden("show-pass-failed-node.txt", picture)
 
 
-def test_every_kind_of_dag_node_and_sub_task() -> None:
-    assert_golden("show-every-kind-of-dag.txt", shown(EVERY_KIND))
+def test_every_kind_of_dag_node_and_sub_task(tmp_path: Path) -> None:
+    assert_golden("show-every-kind-of-dag.txt", show_text(EVERY_KIND, tmp_path))
 
 
 @pytest.mark.parametrize("width", [60, 100, 200])
 def test_all_tracks_of_a_timeline_end_in_the_same_column(width: int) -> None:
-    pictures = [as_text(draw_scenario(load_scenario(name), width=width)) for name in OF_OBSHELL]
+    pictures = [show(name, width=width) for name in OF_OBSHELL]
 
     lines = [line for picture in pictures for line in picture.splitlines()]
     timelines = [list(group) for ruled, group in groupby(lines, is_track) if ruled]
@@ -86,17 +94,20 @@ def is_track(line: str) -> bool:
 
 
 def test_an_operator_that_is_not_run_is_said() -> None:
-    picture = as_text(draw_scenario(load_scenario("cancelled-rollback")))
+    picture = show("cancelled-rollback")
 
     assert "dag READY/ROLLBACK; Integrate config PENDING/ROLLBACK;" in picture
     assert "dag READY/CANCEL; Integrate config PENDING/CANCEL\n" in picture
     assert "/RUN" not in picture.replace("RUNNING", "")
 
 
-def test_a_sub_task_is_mentioned_only_where_it_is_not_as_its_node() -> None:
-    picture = shown(
+def test_a_sub_task_is_mentioned_only_where_it_is_not_as_its_node(
+    tmp_path: Path,
+) -> None:
+    picture = show_text(
         "summary: s\napi: obshell\n"
-        "dags: [{id: 1, name: D, nodes: [{name: N, sub_tasks: [{takes: 1.5s}]}]}]"
+        "dags: [{id: 1, name: D, nodes: [{name: N, sub_tasks: [{takes: 1.5s}]}]}]",
+        tmp_path,
     )
 
     assert picture.partition("\n\n       0.000 s")[2].splitlines()[:4] == [
