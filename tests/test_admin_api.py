@@ -7,16 +7,19 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from in_process import Ask, asking
 from kit_world import FAR, World
+from oceanmock.cli import main
 from oceanmock.engine.sandbox import Sandboxes
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.http.admin import AdminContext, service
 from oceanmock.http.admin_values import ScenarioCatalog
 from oceanmock.http.pipeline import MAX_BODY_BYTES
+from oceanmock.http.server import Server
 from oceanmock.library import library_names, read_scenario
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp.world import Tasks
@@ -896,6 +899,23 @@ def test_with_the_token_it_answers_anybody(headers: dict[str, str]) -> None:
     ask = asking(World(token="secret", client=FAR))
 
     assert ask("GET", "/__admin/sandboxes", auth=None, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("token", [(), ("--token", "wrong")])
+def test_without_the_right_token_it_is_asked_for(token: tuple[str, ...]) -> None:
+    with Server(World(token="secret", client=FAR)) as server:
+        result = CliRunner().invoke(main, ["tasks", "--url", server.url, *token])
+
+    assert result.exit_code == 2
+    assert "--token or OCEANMOCK_TOKEN" in result.stderr
+
+
+def test_with_the_right_token_all_is_well() -> None:
+    with Server(World(token="secret", client=FAR)) as server:
+        env = {"OCEANMOCK_URL": server.url, "OCEANMOCK_TOKEN": "secret"}
+        result = CliRunner().invoke(main, ["tasks"], env=env)
+
+    assert result.exit_code == 0
 
 
 @pytest.mark.parametrize("client", [FAR, ("127.0.0.1", 1), None])

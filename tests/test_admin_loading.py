@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from in_process import Ask, asking
-from kit_world import World
-from oceanmock.apis import make_sandbox
-from oceanmock.ocp.world import Tasks
+from oceanmock import Mock
+from served import MANAGER, Ask, client
 
 ONE: dict[str, Any] = {
     "summary": "One step",
@@ -30,14 +29,19 @@ DAG: dict[str, Any] = {
 MORNING = "2024-01-10T06:00:00Z"
 
 
-@pytest.fixture
-def world() -> World:
-    return World(make_sandbox())
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with Mock.start() as mock:
+        yield mock.url
 
 
 @pytest.fixture
-def ask(world: World) -> Ask:
-    return asking(world)
+def ask(url: str) -> Iterator[Ask]:
+    def ask(method: str, path: str, **options: Any) -> httpx.Response:
+        return client().request(method, url + path, **{"auth": MANAGER} | options)
+
+    yield ask
+    ask("DELETE", "/__admin/sandboxes/t1", auth=None)
 
 
 @pytest.fixture
@@ -102,14 +106,18 @@ def test_what_is_loaded_first_decides_when_the_clock_starts_and_how_time_passes(
     assert (loaded["started"], loaded["progression"]) == (MORNING, "polls")
 
 
-def test_its_switches_count_unless_others_were_given(world: World, admin: Ask) -> None:
-    checked = ONE | {"switches": {"subtask_pairing": "checked"}}
-    create(admin, switches={"subtask_retry_counts": True})
+def test_its_switches_count_unless_others_were_given(admin: Ask, ask: Ask) -> None:
+    fails_first = {"id": 11, "attempts": [{"ends": "FAILED"}, {}]}
+    checked = {"switches": {"subtask_pairing": "checked"}}
+    create(admin, switches={"subtask_retry_counts": True}, progression="manual")
 
-    load(admin, checked)
+    load(admin, ONE | checked | {"tasks": [{"id": 1, "subtasks": [fails_first]}]})
 
-    switches = world.sandboxes.get("t1").world(Tasks).switches
-    assert (switches.subtask_pairing, switches.subtask_retry_counts) == ("checked", True)
+    admin("POST", "/sandboxes/t1/clock/advance", json={"by": "60s"})
+    task = "/sandboxes/t1/api/v2/tasks/instances/1"
+    assert ask("POST", f"{task}/subtasks/11/retry").status_code == 200
+    assert ask("GET", task).json()["data"]["subtasks"][0]["runTime"] == 2
+    assert ask("GET", f"{task}/subtasks/12/log").status_code == 404
 
 
 def test_a_reset_keeps_what_was_loaded_before_anything_was_asked(admin: Ask) -> None:

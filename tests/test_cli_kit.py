@@ -14,30 +14,26 @@ from pathlib import Path
 import click
 import httpx
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from command import OCEANMOCK, PATIENCE
 from golden import assert_golden
-from kit_world import FAR, World
+from oceanmock import Mock
 from oceanmock.cli import main
-from oceanmock.http.server import Server
-from oceanmock.obshell.world import Dags
-from oceanmock.ocp.world import Tasks
+from served import AFTERNOON, REINSTALL
 
 Oceanmock = Callable[..., Result]
 MANAGER = ("manager", "manager")
 TASK = "/api/v2/tasks/instances/35000312"
+SCENARIO = {**yaml.safe_load(REINSTALL), "starts_at": AFTERNOON}
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def url(world: World) -> Iterator[str]:
-    with Server(world) as server:
-        yield server.url
+def url() -> Iterator[str]:
+    with Mock.start() as mock:
+        mock.admin.ask("POST", "/sandboxes/default/scenarios", {"scenarios": [SCENARIO]})
+        yield mock.url
 
 
 def run_at(url: str) -> Oceanmock:
@@ -141,18 +137,22 @@ def test_create_sends_the_text_of_a_file_of_this_machine(
     assert "检查" in oceanmock("tasks", "--sandbox", "t1").stdout
 
 
-def test_create_says_everything_that_is_to_be_different(world: World, oceanmock: Oceanmock) -> None:
+def test_create_says_everything_that_is_to_be_different(url: str, oceanmock: Oceanmock) -> None:
     oceanmock(
-        *("sandbox", "create", "--name", "t1", "--speed", "60", "--seed", "7", "--auth", "off"),
+        *("sandbox", "create", "fails-twice", "--name", "t1"),
+        *("--speed", "60", "--seed", "7", "--auth", "off"),
         *("--progression", "polls", "--starts-at", "2024-01-10T06:00:00Z"),
         *("--switch", "subtask_pairing=checked", "--obshell-switch", "obshell_version=4.2.3.0"),
     )
 
-    sandbox = world.sandboxes.get("t1")
-    assert (sandbox.clock.speed, sandbox.clock.progression, sandbox.spec.seed) == (60, "polls", 7)
-    assert sandbox.accounts.required is False
-    assert sandbox.world(Tasks).switches.subtask_pairing == "checked"
-    assert sandbox.world(Dags).switches.obshell_version == "4.2.3.0"
+    sandbox = httpx.get(f"{url}/__admin/sandboxes/t1").json()
+    version = httpx.get(f"{url}/sandboxes/t1/api/v1/info").json()["data"]["version"]
+    (task,) = httpx.get(f"{url}/__admin/sandboxes/t1/tasks").json()["tasks"]
+    log = f"/api/v2/tasks/instances/{task['id']}/subtasks/1/log"
+    assert (sandbox["speed"], sandbox["progression"], sandbox["seed"]) == (60, "polls", 7)
+    assert sandbox["started"] == "2024-01-10T06:00:00Z"
+    assert httpx.get(f"{url}/sandboxes/t1{log}").status_code == 404  # neither 401 nor an empty log
+    assert version.startswith("4.2.3.0")
 
 
 def test_which_sandbox_is_meant_can_be_said_once(oceanmock: Oceanmock) -> None:
@@ -242,7 +242,7 @@ def test_verify_compares_bodies(url: str, oceanmock: Oceanmock) -> None:
 # --- faults ---------------------------------------------------------------------------------------
 
 
-def test_a_fault_can_be_given_everything(world: World, oceanmock: Oceanmock) -> None:
+def test_a_fault_can_be_given_everything(oceanmock: Oceanmock) -> None:
     result = oceanmock(
         *("faults", "add", "--name", "slow", "--operation", "getTaskInstance", "--task", "7"),
         *("--caller", "viewer", "--calls", "1", "--calls", "3-", "--counts", "attempts"),
@@ -251,8 +251,8 @@ def test_a_fault_can_be_given_everything(world: World, oceanmock: Oceanmock) -> 
     )
 
     assert result.output == "slow\n"
-    (tally,) = world.sandboxes.default.faults()
-    assert tally.fault.to_json() == {
+    (tally,) = json.loads(oceanmock("faults", "list", "--json").output)
+    assert tally["fault"] == {
         "api": "ocp",
         "name": "slow",
         "operation": ["getTaskInstance"],
@@ -290,13 +290,13 @@ def test_every_effect_can_be_asked_for(oceanmock: Oceanmock, words: tuple[str, .
     assert oceanmock("faults", "add", *words).output == "fault 1\n"
 
 
-def test_all_faults_are_removed_at_once(world: World, oceanmock: Oceanmock) -> None:
+def test_all_faults_are_removed_at_once(oceanmock: Oceanmock) -> None:
     oceanmock("faults", "add", "--reset", "--name", "a/b")
 
     result = oceanmock("faults", "remove", "--all")
 
     assert result.exit_code == 0
-    assert world.sandboxes.default.faults() == ()
+    assert json.loads(oceanmock("faults", "list", "--json").output) == []
 
 
 # --- JSON, for those who like it ------------------------------------------------------------------
@@ -420,22 +420,6 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 
     assert result.exit_code == 2
     assert f"{url!r} is no URL of a server" in result.stderr
-
-
-@pytest.mark.parametrize("token", [(), ("--token", "wrong")])
-def test_without_the_right_token_it_is_asked_for(token: tuple[str, ...]) -> None:
-    with Server(World(token="secret", client=FAR)) as server:
-        result = run_at(server.url)("tasks", *token)
-
-    assert result.exit_code == 2
-    assert "--token or OCEANMOCK_TOKEN" in result.stderr
-
-
-def test_with_the_right_token_all_is_well() -> None:
-    with Server(World(token="secret", client=FAR)) as server:
-        result = run_at(server.url)("tasks", OCEANMOCK_TOKEN="secret")
-
-    assert result.exit_code == 0
 
 
 def test_a_token_that_no_header_can_carry_is_refused(oceanmock: Oceanmock) -> None:
