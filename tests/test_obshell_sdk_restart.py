@@ -4,94 +4,100 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from obshell import ClientSet, ClientV1, OBShellHandleError
 from obshell.auth import PasswordAuth
 from obshell.service import client_v1
 from requests.exceptions import ConnectionError as NobodyThere
 
-from in_process import of_library, sandbox_of
+import oceanmock
 from obshell_sdk import ALLOWING, INITIALIZE, PASSWORD, local, standing
-from oceanmock.clock import SECOND
-from oceanmock.engine.sandbox import Sandbox
-from oceanmock.http.app import create_app
-from oceanmock.http.server import AsgiApp, Server
+from served import AFTERNOON
 
 DAG_4: Final = f"GET task/dag/{local(4)}"
+DEFAULT: Final = "/sandboxes/default"
 
 
 @dataclass(slots=True)
-class Witness:
-    """An app, and what was asked of it: “GET info”, and the name of the header that was sealed."""
-
-    app: AsgiApp
-    asked: list[str] = field(default_factory=list)
-    sealed: list[str] = field(default_factory=list)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            names = [name.decode() for name, _ in scope["headers"]]
-            self.asked.append(f"{scope['method']} {scope['path'].removeprefix('/api/v1/')}")
-            self.sealed.extend(name for name in names if name.startswith("x-ocs-"))
-        await self.app(scope, receive, send)
-
-
-@dataclass(frozen=True, slots=True)
 class Mock:
-    """A sandbox that is served."""
+    """A server with a scenario in its default sandbox, and how far that one's clock is moved."""
 
-    sandbox: Sandbox
-    witness: Witness
-    url: str
+    scenario: Any
+    server: oceanmock.Mock
+    moved: int = 0
+
+    @property
+    def port(self) -> int:
+        """Its port."""
+        return urlsplit(self.server.url).port or 0
 
     @property
     def asked(self) -> list[str]:
-        """Every request so far, in order."""
-        return self.witness.asked
+        """Every request so far, in order: “GET info”."""
+        entries = self.server.admin.ask("GET", f"{DEFAULT}/journal")["entries"]
+        return [f"{each['method']} {each['path'].removeprefix('/api/v1/')}" for each in entries]
 
     def client(self, password: str | None = PASSWORD, **options: Any) -> ClientV1:
         """The SDK, with its own authentication; it has asked nothing yet."""
-        place = urlsplit(self.url)
-        return ClientSet(place.hostname, place.port, PasswordAuth(password, **options)).v1
+        return ClientSet("127.0.0.1", self.port, PasswordAuth(password, **options)).v1
+
+    def load(self) -> None:
+        """Load the scenario, and let as much time pass as has passed before."""
+        self.server.admin.ask("POST", f"{DEFAULT}/scenarios", {"scenarios": [self.scenario]})
+        self.server.admin.ask("PATCH", f"{DEFAULT}/clock", {"progression": "manual"})
+        self._advance(self.moved)
 
     def restart(self) -> None:
         """Another server in its place: the same dags, another key, and nothing asked yet."""
-        self.witness.app = create_app(self.sandbox)
-        self.asked.clear()
+        port = self.port
+        self.server.stop()
+        self.server = oceanmock.Mock.start(port=port)
+        self.load()
 
     def later(self, seconds: int) -> None:
         """Moves its clock on."""
-        self.sandbox.advance(seconds * SECOND)
+        self.moved += seconds
+        self._advance(seconds)
+
+    def _advance(self, seconds: int) -> None:
+        self.server.admin.ask("POST", f"{DEFAULT}/clock/advance", {"by": f"{seconds}s"})
 
 
 @contextmanager
-def served(sandbox: Sandbox, *, port: int = 0) -> Iterator[Mock]:
-    """A sandbox over a socket, with a key of its own; the SDK's naps move its clock."""
-    witness = Witness(create_app(sandbox))
-    with Server(witness, port=port) as server, pytest.MonkeyPatch.context() as patch:
-        mock = Mock(sandbox, witness, server.url)
-        patch.setattr(client_v1, "time", SimpleNamespace(sleep=mock.later))
-        patch.setenv("NO_PROXY", "127.0.0.1")
-        yield mock
+def served(scenario: str, *, port: int = 0) -> Iterator[Mock]:
+    """A scenario over a socket, with a key of its own; the SDK's naps move its clock."""
+    loaded = yaml.safe_load(scenario)
+    if isinstance(loaded, dict):
+        loaded |= {"starts_at": AFTERNOON}
+    mock = Mock(loaded, oceanmock.Mock.start(port=port))
+    try:
+        mock.load()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client_v1, "time", SimpleNamespace(sleep=mock.later))
+            patch.setenv("NO_PROXY", "127.0.0.1")
+            yield mock
+    finally:
+        mock.server.stop()
 
 
-Serve = Callable[[Sandbox], Mock]
+Serve = Callable[[str], Mock]
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Serve a sandbox until the test is over."""
+    """Serve a scenario until the test is over."""
     with ExitStack() as stack:
-        yield lambda sandbox: stack.enter_context(served(sandbox))
+        yield lambda scenario: stack.enter_context(served(scenario))
 
 
 def test_a_server_that_came_back_with_another_key_is_asked_for_it(serve: Serve) -> None:
-    mock = serve(sandbox_of(INITIALIZE))
+    mock = serve(INITIALIZE)
     client = mock.client()
     client.get_dag(local(4))
 
@@ -106,7 +112,7 @@ def test_an_operator_for_a_server_with_another_key_is_done_and_told_as_refused(
     serve: Serve,
 ) -> None:
     """The SDK's: once it has the key it sends the request twice, and the second answer counts."""
-    mock = serve(sandbox_of(ALLOWING))
+    mock = serve(ALLOWING)
     client = mock.client()
     client.get_dag(local(5))
     mock.later(60)
@@ -120,8 +126,7 @@ def test_an_operator_for_a_server_with_another_key_is_done_and_told_as_refused(
 
 
 def test_who_waits_outlasts_a_server_that_is_away() -> None:
-    sandbox = of_library("join-agent")
-    with served(sandbox) as mock:
+    with served("join-agent") as mock:
         client = mock.client()
         client.get_dag(local(10))
     naps: list[int] = []
@@ -130,8 +135,8 @@ def test_who_waits_outlasts_a_server_that_is_away() -> None:
 
         def nap(seconds: int) -> None:
             naps.append(seconds)
-            stack.enter_context(served(sandbox, port=urlsplit(mock.url).port or 0))
-            sandbox.advance(60 * SECOND)
+            again = stack.enter_context(served("join-agent", port=mock.port))
+            again.later(60)
 
         patch.setattr(client_v1, "time", SimpleNamespace(sleep=nap))
         dag = client.wait_dag_succeed(local(10))
@@ -141,7 +146,7 @@ def test_who_waits_outlasts_a_server_that_is_away() -> None:
 
 
 def test_who_waits_for_a_server_that_stays_away_gives_up() -> None:
-    with served(of_library("join-agent")) as mock:
+    with served("join-agent") as mock:
         client = mock.client()
 
     with pytest.raises(NobodyThere):
