@@ -64,10 +64,15 @@ class World:
         else:
             self._sandbox.clock.advance(f"{nanoseconds / SECOND:.9f}s")
 
+    @property
+    def sandbox(self) -> Ocp | Obshell:
+        """Return its sandbox, once it is served."""
+        assert self._sandbox is not None
+        return self._sandbox
+
     def now(self) -> datetime:
         """Return the time of its clock, once it is served."""
-        assert self._sandbox is not None
-        return self._sandbox.clock.now()
+        return self.sandbox.clock.now()
 
     def serve(self, *, auth: bool = True) -> Ask:
         """Return a function that sends requests to it: ``ask("GET", "/api/…")``."""

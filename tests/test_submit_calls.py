@@ -8,23 +8,16 @@ of a real server is test_obshell_replay's.
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import pytest
 
 from contract_file import ContractFile, component
-from in_process import AFTERNOON, Ask, of_library, sandbox_of
-from obshell_sandbox import guarded, plain
 from obshell_world import LOCAL, operate, said, sealed
-from oceanmock.apis import make_sandbox
-from oceanmock.clock import SECOND
-from oceanmock.engine.sandbox import Sandbox, Sandboxes
-from oceanmock.http.app import create_app
-from oceanmock.http.server import Server
-from oceanmock.library import load_scenario
-from oceanmock.obshell.world import Dags
-from oceanmock.ocp.world import Tasks
+from oceanmock import Obshell, Ocp
+from served import MILLISECOND, SECOND, Ask, World
 
 OCP: Final = ContractFile("ocp")
 OBSHELL: Final = ContractFile("obshell")
@@ -74,16 +67,36 @@ dags:
 """
 
 
-def ocp(text: str = CREATE) -> tuple[Sandbox, Ask]:
-    """A sandbox, and a manager who asks it."""
-    sandbox = sandbox_of(text)
-    return sandbox, guarded(sandbox)
+LIBRARY: Final = Path(__file__).parents[1] / "scenarios"
 
 
-def obshell(identity: str = "SINGLE") -> tuple[Sandbox, Ask]:
-    """A sandbox, and somebody who asks it in plain JSON."""
-    sandbox = sandbox_of(AGENT % identity)
-    return sandbox, plain(sandbox)
+def ocp(text: str = CREATE) -> tuple[World, Ask]:
+    """A world, and a manager who asks it."""
+    world = World(text)
+    return world, world.serve()
+
+
+def obshell(identity: str = "SINGLE") -> tuple[World, Ask]:
+    """A world, and somebody who asks it in plain JSON."""
+    world = World(AGENT % identity)
+    return world, world.serve(auth=False)
+
+
+def of_library(name: str, **options: Any) -> World:
+    """A world of a scenario of the library."""
+    return World((LIBRARY / f"{name}.yaml").read_text("utf-8"), **options)
+
+
+def tasks_of(ask: Ask) -> list[Any]:
+    """All tasks that an OCP has."""
+    tasks: list[Any] = ask("GET", f"{TASKS}?size=100").json()["data"]["contents"]
+    return tasks
+
+
+def dags_of(world: World) -> list[Any]:
+    """All dags that an agent has."""
+    assert isinstance(world.sandbox, Obshell)
+    return world.sandbox.dags()
 
 
 def identity(ask: Ask) -> str:
@@ -95,9 +108,9 @@ def identity(ask: Ask) -> str:
 
 
 def test_nothing_is_there_before_it_is_asked_for() -> None:
-    sandbox, ask = ocp()
+    world, ask = ocp()
 
-    assert sandbox.world(Tasks).all() == []
+    assert world.sandbox.rows() == []
     assert ask("GET", TASKS).json()["data"]["contents"] == []
 
 
@@ -133,44 +146,47 @@ def test_a_submit_answers_the_task_as_the_reference_shows_it() -> None:
 
 
 def test_what_a_submit_answers_can_be_read_and_operated_on() -> None:
-    sandbox, ask = ocp()
+    world, ask = ocp()
     id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
 
-    sandbox.advance(60 * SECOND)
+    world.advance(60 * SECOND)
 
     assert ask("GET", f"{TASKS}/{id}").json()["data"]["status"] == "SUCCESSFUL"
     assert ask("POST", f"{TASKS}/{id}/retry").status_code == 400
 
 
 def test_a_task_is_born_when_its_request_comes() -> None:
-    sandbox, ask = ocp()
-    sandbox.advance(90 * SECOND)
+    world, ask = ocp()
+    world.advance(90 * SECOND)
 
     id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
 
-    assert sandbox.world(Tasks).view(id).task.created == AFTERNOON + 90 * SECOND
+    task = ask("GET", f"{TASKS}/{id}").json()["data"]
+    assert task["startTime"] == "2021-08-25T15:11:01.74+08:00"
 
 
 def test_a_task_that_is_born_between_two_ticks_waits_for_the_next_one() -> None:
-    sandbox, ask = ocp()
-    sandbox.advance(SECOND // 4)
+    world, ask = ocp()
+    world.advance(SECOND // 4)
 
     id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
 
-    assert (
-        sandbox.world(Tasks).history_of(id).states[1].at == SECOND // 4
-    )  # it runs half a second after one
+    states = []
+    for time in (SECOND // 4 - MILLISECOND, MILLISECOND):  # it runs half a second after a tick
+        world.advance(time)
+        states.append(ask("GET", f"{TASKS}/{id}").json()["data"]["subtasks"][0]["status"])
+    assert states == ["READY", "RUNNING"]
 
 
 def test_each_request_starts_one_more_with_ids_of_its_own() -> None:
-    sandbox, ask = ocp()
+    _, ask = ocp()
 
     tasks = [ask("POST", TENANTS, json={"name": "foo"}).json()["data"] for _ in range(20)]
 
     ids = [task["id"] for task in tasks]
     ids += [subtask["id"] for task in tasks for subtask in task["subtasks"]]
     assert len(set(ids)) == 60
-    assert len(sandbox.world(Tasks).all()) == 20
+    assert len(tasks_of(ask)) == 20
     assert len({task["name"] for task in tasks}) == 1
 
 
@@ -181,13 +197,13 @@ def test_the_same_seed_starts_the_same_tasks() -> None:
 
 
 def test_a_sandbox_made_anew_has_its_templates_and_none_of_what_they_started() -> None:
-    sandbox, ask = ocp()
+    world, ask = ocp()
     ask("POST", TENANTS, json={"name": "foo"})
 
-    anew = Sandboxes(sandbox).reset("default")
+    world.sandbox.reset()
 
-    assert anew.world(Tasks).all() == []
-    assert guarded(anew)("POST", TENANTS, json={"name": "foo"}).status_code == 200
+    assert tasks_of(ask) == []
+    assert ask("POST", TENANTS, json={"name": "foo"}).status_code == 200
 
 
 def test_adding_hosts_answers_the_task_in_a_list() -> None:
@@ -228,21 +244,21 @@ def test_another_method_may_start_something_else() -> None:
 def test_a_request_that_does_not_fit_is_unknown_and_starts_nothing(
     method: str, path: str, body: Any
 ) -> None:
-    sandbox, ask = ocp()
+    _, ask = ocp()
 
     answer = ask(method, path, json=body)
 
     assert answer.status_code == 404
     assert answer.json()["error"]["message"] == f"No API has the path '{path}'."
-    assert sandbox.world(Tasks).all() == []
+    assert tasks_of(ask) == []
 
 
 def test_who_asks_with_the_wrong_body_finds_in_the_journal_what_was_missing() -> None:
-    sandbox, ask = ocp()
+    world, ask = ocp()
 
     ask("POST", TENANTS, json={"name": "bar"})
 
-    (entry,) = sandbox.journal.entries()
+    (entry,) = world.sandbox.journal.all()
     assert entry.refusal == (
         "POST /api/v2/ob/clusters/{id}/tenants starts 'Create ORACLE tenant' only with a body "
         'that has {"mode": "ORACLE"}.'
@@ -255,12 +271,12 @@ def test_who_asks_with_the_wrong_body_finds_in_the_journal_what_was_missing() ->
     ids=str,
 )
 def test_only_a_manager_starts_tasks(auth: tuple[str, str] | None, status: int) -> None:
-    sandbox, ask = ocp()
+    _, ask = ocp()
 
     answer = ask("POST", TENANTS, json={"name": "foo"}, auth=auth)
 
     assert answer.status_code == status
-    assert sandbox.world(Tasks).all() == []
+    assert tasks_of(ask) == []
 
 
 def test_a_path_that_starts_nothing_is_unknown_whoever_asks() -> None:
@@ -270,57 +286,52 @@ def test_a_path_that_starts_nothing_is_unknown_whoever_asks() -> None:
 
 
 def test_a_body_that_is_no_json_is_refused() -> None:
-    sandbox, ask = ocp()
+    _, ask = ocp()
 
     answer = ask("POST", TENANTS, content=b'{"name": ')
 
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == "Malformed JSON request"
-    assert sandbox.world(Tasks).all() == []
+    assert tasks_of(ask) == []
 
 
 @pytest.mark.parametrize(("effect", "born"), [("status: 503", 0), ("drop_response: true", 1)])
 def test_a_fault_strikes_a_submit_as_it_does_any_call(effect: str, born: int) -> None:
-    sandbox, ask = ocp(f"{CREATE}faults: [{{{effect}, calls: 1}}]\n")
+    _, ask = ocp(f"{CREATE}faults: [{{{effect}, calls: 1}}]\n")
 
-    with contextlib.suppress(ConnectionResetError):
+    with contextlib.suppress(httpx.TransportError):
         ask("POST", TENANTS, json={"name": "foo"})
 
-    assert len(sandbox.world(Tasks).all()) == born
+    assert len(tasks_of(ask)) == born
 
 
 def test_under_immediate_it_is_over_when_its_answer_has_come() -> None:
-    sandbox = sandbox_of(CREATE, progression="immediate")
-    ask = guarded(sandbox)
+    world = World(CREATE, progression="immediate")
+    ask = world.serve()
 
     task = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]
 
     assert task["status"] == "RUNNING"
-    assert sandbox.world(Tasks).view(task["id"]).state.status == "SUCCESSFUL"
+    assert isinstance(world.sandbox, Ocp)
+    world.sandbox.task(task["id"]).assert_status("SUCCESSFUL")
 
 
 def test_a_client_submits_polls_retries_and_finishes() -> None:
-    sandbox = make_sandbox(
-        [load_scenario("create-tenant")], progression="polls", starts_at=AFTERNOON
-    )
+    ask = of_library("create-tenant", progression="polls").serve()
 
-    with (
-        Server(create_app(sandbox)) as server,
-        httpx.Client(base_url=server.url, auth=("manager", "manager"), trust_env=False) as client,
-    ):
-        id = client.post(TENANTS, json={"name": "foo"}).json()["data"]["id"]
-        seen = [poll(client, id)]
-        client.post(f"{TASKS}/{id}/retry").raise_for_status()
-        seen.append(poll(client, id))
+    id = ask("POST", TENANTS, json={"name": "foo"}).json()["data"]["id"]
+    seen = [poll(ask, id)]
+    ask("POST", f"{TASKS}/{id}/retry").raise_for_status()
+    seen.append(poll(ask, id))
 
     assert seen == ["FAILED", "SUCCESSFUL"]
 
 
-def poll(client: httpx.Client, id: int) -> str:
+def poll(ask: Ask, id: int) -> str:
     """How a task has ended."""
     status = "RUNNING"
     while status == "RUNNING":
-        status = client.get(f"{TASKS}/{id}").json()["data"]["status"]
+        status = ask("GET", f"{TASKS}/{id}").json()["data"]["status"]
     return status
 
 
@@ -351,43 +362,43 @@ def test_a_start_answers_the_dag_that_was_just_made_without_its_nodes() -> None:
 
 
 def test_a_dag_that_is_born_on_a_tick_is_ready_when_it_is_answered() -> None:
-    sandbox, ask = obshell()
-    sandbox.advance(5 * SECOND)
+    world, ask = obshell()
+    world.advance(5 * SECOND)
 
     assert ask("POST", JOIN).json()["data"]["state"] == "READY"
 
 
 def test_numbers_count_up_and_those_of_nodes_have_two_digits_more() -> None:
-    sandbox, ask = obshell()
+    _, ask = obshell()
 
     answers = [ask("POST", "/api/v1/host/info").json()["data"] for _ in range(3)]
 
     assert [dag["dag_id"] for dag in answers] == [1, 2, 3]
-    (node,) = sandbox.world(Dags).view(("agent", 3)).dag.nodes
-    assert (node.number, node.sub_tasks[0].number) == (301, 30101)
+    (node,) = ask("GET", f"{DAGS}/{answers[2]['id']}").json()["data"]["nodes"]
+    assert (node["node_id"], node["sub_tasks"][0]["task_id"]) == (301, 30101)
 
 
 def test_a_number_is_one_more_than_the_largest_that_a_file_gives() -> None:
     text = (AGENT % "SINGLE") + "  - {id: 41, nodes: [One]}\n  - {id: 7, nodes: [One]}\n"
-    ask = plain(sandbox_of(text))
+    ask = World(text).serve(auth=False)
 
     assert ask("POST", JOIN).json()["data"]["dag_id"] == 42
 
 
 def test_a_number_is_past_all_whose_parts_are_in_its_way() -> None:
     text = (AGENT % "SINGLE") + "  - {id: 1, nodes: [{id: 250}]}\n"
-    ask = plain(sandbox_of(text))
+    ask = World(text).serve(auth=False)
 
     assert ask("POST", JOIN).json()["data"]["dag_id"] == 3
 
 
 def test_the_agent_is_a_master_once_it_has_joined_itself() -> None:
-    sandbox, ask = obshell()
+    world, ask = obshell()
     before = identity(ask)
 
     ask("POST", JOIN)
     meanwhile = identity(ask)
-    sandbox.advance(10 * SECOND)
+    world.advance(10 * SECOND)
 
     assert (before, meanwhile, identity(ask)) == ("SINGLE", "SINGLE", "MASTER")
 
@@ -403,7 +414,7 @@ def test_a_master_does_not_join() -> None:
 
 
 def test_nothing_is_started_while_the_agent_is_under_maintenance() -> None:
-    sandbox, ask = obshell()
+    world, ask = obshell()
     ask("POST", CONFIG)
 
     answer = ask("POST", JOIN)
@@ -415,21 +426,21 @@ def test_nothing_is_started_while_the_agent_is_under_maintenance() -> None:
     )
     assert list(answer.json())[-2:] == ["data", "error"]
     assert answer.json()["data"] is None
-    assert len(sandbox.world(Dags).all("agent")) == 1
+    assert len(dags_of(world)) == 1
 
 
 def test_a_failed_dag_keeps_the_lock() -> None:
-    sandbox, ask = obshell()
+    world, ask = obshell()
     ask("POST", CONFIG)
-    sandbox.advance(60 * SECOND)
+    world.advance(60 * SECOND)
 
     assert ask("POST", CONFIG).status_code == 500
 
 
 def test_a_dag_that_has_succeeded_has_let_the_lock_go() -> None:
-    sandbox, ask = obshell()
+    world, ask = obshell()
     ask("POST", JOIN)
-    sandbox.advance(60 * SECOND)
+    world.advance(60 * SECOND)
 
     assert ask("POST", CONFIG).status_code == 200
 
@@ -444,7 +455,7 @@ def test_what_maintains_nothing_needs_no_lock() -> None:
 def test_a_file_s_own_dags_have_the_lock_too() -> None:
     text = (AGENT % "SINGLE") + "  - {name: Old, maintenance: global, nodes: [One]}\n"
 
-    assert plain(sandbox_of(text))("POST", JOIN).status_code == 500
+    assert World(text).serve(auth=False)("POST", JOIN).status_code == 500
 
 
 CLUSTER = """
@@ -486,23 +497,22 @@ CLUSTERS_REFUSALS = [
 def test_a_cluster_and_its_tenants_have_locks_of_their_own(
     first: str, second: str, err_code: str, message: str
 ) -> None:
-    ask = plain(sandbox_of(CLUSTER))
+    ask = World(CLUSTER).serve(auth=False)
     ask("POST", first)
 
     assert said(ask("POST", second)) == (500, err_code, message)
 
 
 def test_an_operator_finds_a_started_dag() -> None:
-    sandbox, ask = obshell()
+    world, ask = obshell()
     id = ask("POST", JOIN).json()["data"]["id"]
-    sandbox.advance(60 * SECOND)
+    world.advance(60 * SECOND)
 
     assert said(operate(ask, f"{DAGS}/{id}", "RETRY"))[1] == "Task.Dag.Operator.RetryNotFailedDag"
 
 
 def test_a_start_needs_its_header_as_every_route_does() -> None:
-    sandbox = sandbox_of(AGENT % "MASTER")
-    ask = guarded(sandbox)
+    ask = World(AGENT % "MASTER").serve()
 
     without = ask("POST", CONFIG, json={})
     wrong = sealed(ask, "POST", CONFIG, auth="wrong")
@@ -514,14 +524,14 @@ def test_a_start_needs_its_header_as_every_route_does() -> None:
 
 
 def test_a_start_whose_body_is_no_object_is_refused_in_the_server_s_words() -> None:
-    sandbox, ask = obshell()
+    world, ask = obshell()
 
     assert said(ask("POST", JOIN, content=b"[")) == (
         400,
         "Common.BindJsonFailed",
         "Bind JSON failed: EOF",
     )
-    assert sandbox.world(Dags).all("agent") == []
+    assert dags_of(world) == []
 
 
 @pytest.mark.parametrize(
@@ -544,11 +554,11 @@ def test_a_path_of_obshell_that_starts_nothing_is_unknown() -> None:
 
 
 def test_a_cluster_is_initialized_once() -> None:
-    sandbox = of_library("start-operations")
-    ask = plain(sandbox)
+    world = of_library("start-operations")
+    ask = world.serve(auth=False)
     for path in (JOIN, INIT):
         ask("POST", path)
-        sandbox.advance(600 * SECOND)
+        world.advance(600 * SECOND)
 
     assert said(ask("POST", INIT)) == (
         400,
