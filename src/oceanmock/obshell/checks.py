@@ -14,16 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, Final
 
-from oceanmock.checks import (
-    Check,
-    CheckResult,
-    Subject,
-    check,
-    instant,
-    numbered,
-    objects,
-    whole,
-)
+from oceanmock.checks import Check, CheckResult, Subject, check, instant, numbered, objects, whole
 from oceanmock.clock import MILLISECOND
 from oceanmock.observations import (
     SKEW,

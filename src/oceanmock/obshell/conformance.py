@@ -128,7 +128,7 @@ class DagSnapshot:
     def at_rest(self) -> bool:
         """Return whether it has ended and no sub task runs."""
         states = {state for node in self.nodes for state, _ in node.sub_tasks}
-        return self.state in ("FAILED", "SUCCEED") and "RUNNING" not in states
+        return self.state in _ENDED and "RUNNING" not in states
 
 
 def read_dag(data: Any) -> DagSnapshot:
@@ -264,7 +264,7 @@ class ObshellTarget(TargetApi):
             return {id}
 
     def knowledge(self, version: str, scenarios: Sequence[Any] | None = None) -> Knowledge:
-        return Knowledge(_recorded if scenarios is None else _flags_of(scenarios), version)
+        return Knowledge(_flags_of(scenarios), version)
 
     def actions(
         self, task: DagSnapshot, id: str, *, is_mock: bool, knowledge: Knowledge
@@ -315,16 +315,14 @@ _RECORDED_FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
 """By dag and node, as a running 4.5.0.0 stored them."""
 
 
-def _recorded(dag: DagSnapshot, place: int) -> frozenset[str] | None:
-    flags = _RECORDED_FLAGS.get(dag.name, {}).get(dag.nodes[place].name)
-    return None if flags is None else frozenset(flags.split())
-
-
-def _flags_of(scenarios: Sequence[Any]) -> Flags:
-    """Return the flags of some scenarios' dags, found by their number, or their nodes."""
-    scripts = [dag for item in scenarios if isinstance(item, Scenario) for dag in item.dags]
+def _flags_of(scenarios: Sequence[Any] | None) -> Flags:
+    """Return the flags of some scenarios' dags, by number or nodes; without any, the recorded."""
+    scripts = [dag for item in scenarios or () if isinstance(item, Scenario) for dag in item.dags]
 
     def flags(dag: DagSnapshot, place: int) -> frozenset[str] | None:
+        if scenarios is None:
+            words = _RECORDED_FLAGS.get(dag.name, {}).get(dag.nodes[place].name)
+            return None if words is None else frozenset(words.split())
         names = [node.name for node in dag.nodes]
         several = {
             frozenset(item.nodes[place].can)

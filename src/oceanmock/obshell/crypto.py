@@ -34,8 +34,6 @@ AES_BYTES: Final = 16
 PKCS1_PADDING_BYTES: Final = 11
 """The bytes of each block that PKCS#1 v1.5 takes."""
 
-# --- the server's key -----------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class ServerKey:
@@ -55,9 +53,6 @@ def make_key() -> ServerKey:
         serialization.Encoding.DER, serialization.PublicFormat.PKCS1
     )
     return ServerKey(private, base64.b64encode(der).decode())
-
-
-# --- the header -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +148,6 @@ def _check_padding(key: ServerKey, block: bytes) -> None:
         raise Unreadable("crypto/rsa: decryption error")
 
 
-# --- the body -------------------------------------------------------------------------------------
-
-
 def open_body(body: bytes, keys: bytes) -> bytes:
     """Decrypt a body with the keys of its header. Raises ObshellError.
 
@@ -184,9 +176,6 @@ def open_body(body: bytes, keys: bytes) -> bytes:
 def _body_error(tail: str, why: str) -> ObshellError:
     err_code = f"Request.Body.Decrypt.AES.{tail}"
     return ObshellError(500, err_code, f"Unauthorized: {why}", stage="body")
-
-
-# --- sealing, the client's side -------------------------------------------------------------------
 
 
 def new_keys() -> bytes:

@@ -177,17 +177,6 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
-def read_json(text: bytes) -> Any:
-    """Return a JSON value with Number and Object in it. Raises Unreadable."""
-    characters = text.decode("utf-8", "surrogateescape")
-    try:
-        return _DECODER.decode(characters)
-    except json.JSONDecodeError as error:
-        raise Unreadable(_syntax_error(characters, error)) from None
-    except RecursionError:
-        raise Unreadable("exceeded max depth") from None
-
-
 def _syntax_error(text: str, error: json.JSONDecodeError) -> str:
     """Return Go's text of a syntax error; at the end Go reads on as if a space followed."""
     if error.msg.startswith("Unterminated"):
@@ -258,7 +247,13 @@ def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, 
     Names match in any case; unknown ones and null are ignored; the last of a duplicate wins. Raises
     Unreadable for a syntax error, else for the first value of a wrong type.
     """
-    value = read_json(text)
+    characters = text.decode("utf-8", "surrogateescape")
+    try:
+        value = _DECODER.decode(characters)
+    except json.JSONDecodeError as error:
+        raise Unreadable(_syntax_error(characters, error)) from None
+    except RecursionError:
+        raise Unreadable("exceeded max depth") from None
     if value is None:
         return {}
     if not isinstance(value, Object):
@@ -275,8 +270,8 @@ def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, 
                 values[field] = _read_field(item, fields[field])
             except _WrongType as word:
                 place = f"Go struct field {name.rpartition('.')[2]}.{field} of type {fields[field]}"
-                error = Unreadable(f"json: cannot unmarshal {word} into {place}")
-                first_error = first_error or error
+                message = f"json: cannot unmarshal {word} into {place}"
+                first_error = first_error or Unreadable(message)
             except Unreadable as error:
                 first_error = first_error or error
     if first_error is not None:

@@ -130,7 +130,7 @@ REQUIRED: Final = Required(
             "getAllClusterDags": OK,
             "getClusterUnfinishDags": OK,
             "getObLastMaintenanceDag": OK | UNKNOWN,
-        },
+        }
     },
     since=SINCE,
 )

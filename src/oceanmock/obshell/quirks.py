@@ -70,11 +70,6 @@ def _holds_nothing(subject: Subject) -> bool:
     return any(_says(500, text)(subject) for text in texts)
 
 
-def _is_empty_log(subject: Subject) -> bool:
-    has_data = subject.status == 200 and isinstance(subject.data, dict)
-    return has_data and not subject.data.get("contents")
-
-
 # --- requests -------------------------------------------------------------------------------------
 
 
@@ -120,11 +115,6 @@ def _has_foreign_body_id(subject: Subject) -> bool:
     id = subject.request_json.get("id")
     is_foreign = isinstance(id, str) and id not in ("", *subject.path_ids)
     return subject.id == "dagHandler" and is_foreign
-
-
-def _has_no_header(subject: Subject) -> bool:
-    is_guarded = bool(subject.id) and not subject.contract.is_open(subject.id)
-    return is_guarded and not subject.has_credentials
 
 
 def _has_no_object(subject: Subject) -> bool:
@@ -210,7 +200,7 @@ QUIRKS: Final = (
         "The log of a sub task that is not there is answered 404, as everything else.",
         f"{_RECORDED}/lone.json",
         _may_be_log_of_nothing,
-        _is_empty_log,
+        lambda s: s.status == 200 and isinstance(s.data, dict) and not s.data.get("contents"),
     ),
     Quirk(
         "status-has-no-trace-id",
@@ -223,7 +213,7 @@ QUIRKS: Final = (
         "missing-header-is-400",
         "A request without a security header is answered 401, as one with a wrong one.",
         f"{_MIDDLEWARE}:724-814",
-        _has_no_header,
+        lambda s: bool(s.id) and not s.contract.is_open(s.id) and not s.has_credentials,
         _says(400, "Request.Header.NotFound"),
     ),
     Quirk(

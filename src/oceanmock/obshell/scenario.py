@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
-from typing import Annotated, Any, ClassVar, Final, Literal, get_args
+from typing import Annotated, ClassVar, Final, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -84,15 +84,11 @@ def _split_commas(value: object) -> object:
     return value
 
 
-def _also_with_commas(schema: dict[str, Any]) -> None:
-    schema["anyOf"].append({"type": "string", "pattern": ","})
-
-
 QuirkSelection = Annotated[
     tuple[Literal[QuirkName, "all"], ...],
     OrOne(),
     BeforeValidator(_split_commas),
-    Field(json_schema_extra=_also_with_commas),
+    Field(json_schema_extra=lambda it: it["anyOf"].append({"type": "string", "pattern": ","})),
 ]
 ServedVersion = Annotated[
     str,
@@ -112,14 +108,10 @@ class TenantLock(Model):
     tenant: Name
 
 
-def _kind_of_maintenance(value: object) -> str:
-    return "<lock>" if isinstance(value, dict | TenantLock) else "<word>"
-
-
 Maintenance = Annotated[
     Annotated[TenantLock, Tag("<lock>")]
     | Annotated[Literal["none", "global", "obproxy"], Tag("<word>")],
-    Discriminator(_kind_of_maintenance),
+    Discriminator(lambda value: "<lock>" if isinstance(value, dict | TenantLock) else "<word>"),
 ]
 
 

@@ -236,13 +236,11 @@ def _scopes(scenario: Scenario) -> Iterator[Issue]:
             yield Issue((*loc, "maintenance"), "wrong-scope", what, hint)
 
 
-def _first_tick(scenario: Scenario) -> Iterator[Issue]:
+def _times(scenario: Scenario) -> Iterator[Issue]:
+    """Yield a first tick that is too late, and stages that a story waits for in vain."""
     if scenario.phase >= scenario.tick:
         what = f"`phase` is not shorter than the tick of {scenario.tick / SECOND:g} s"
         yield Issue(("phase",), "out-of-range", what, "There is a tick before it.")
-
-
-def _stages(scenario: Scenario) -> Iterator[Issue]:
     positions = positions_of((dag.id, dag.name) for dag in scenario.dags)
     for number, step in enumerate(scenario.story):
         if step.until is not None and step.until.stage is not None:
@@ -319,6 +317,6 @@ FORMAT: Final = Format(
         unnamed="sub_tasks",
     ),
     check_names=check_names,
-    rules=(_scopes, _first_tick, _stages, _attempts),
+    rules=(_scopes, _times, _attempts),
     simulate=simulate_story,
 )

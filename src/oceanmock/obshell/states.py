@@ -283,10 +283,7 @@ SUB_TASK: Final = StateMachine(
             "FAILED/RUN|ROLLBACK → RUNNING/ROLLBACK",
         ),
         *transitions(
-            TIME,
-            _EXECUTOR,
-            "RUNNING/RUN|ROLLBACK → SUCCEED/=",
-            "RUNNING/RUN|ROLLBACK → FAILED/=",
+            TIME, _EXECUTOR, "RUNNING/RUN|ROLLBACK → SUCCEED/=", "RUNNING/RUN|ROLLBACK → FAILED/="
         ),
         *transitions(
             "dag.PASS",

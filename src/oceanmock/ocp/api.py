@@ -86,8 +86,6 @@ API: Final = Api(
     end_key="finishTime",
 )
 
-# --- errors ---------------------------------------------------------------------------------------
-
 MAX_ECHO: Final = 200
 """The characters of a refused value that an error repeats."""
 CHALLENGE: Final[Headers] = ((b"www-authenticate", b'Basic realm="OCP", charset="UTF-8"'),)

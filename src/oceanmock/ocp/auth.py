@@ -34,9 +34,6 @@ Outgoing = TypeVar("Outgoing")
 """A request of httpx or a prepared one of requests."""
 
 
-# --- the client's side ----------------------------------------------------------------------------
-
-
 class Basic(tuple[str, str]):
     """A user and a password, as the pair that both clients take; called, it signs a request.
 
@@ -100,9 +97,6 @@ class AccessKey:
         signature = sign(self.secret, message)
         outgoing.headers["Authorization"] = f"{SIGNATURE_SCHEME} {self.id}:{signature}"
         return request
-
-
-# --- the server's side ----------------------------------------------------------------------------
 
 
 def authenticators(*, wall: Callable[[], int] = wall_now) -> dict[str, Authenticator]:
@@ -179,9 +173,6 @@ def request_messages(request: Request) -> Iterator[str]:
 
 def _headers(request: Request) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
-
-
-# --- signatures -----------------------------------------------------------------------------------
 
 
 def sign(secret: str, message: str) -> str:

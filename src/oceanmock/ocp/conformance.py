@@ -31,10 +31,7 @@ _ACCEPTED_STATUSES: Final = frozenset({200})
 _REFUSED_STATUSES: Final = frozenset({400})
 _ID_FORMATS: Final[Sequence[tuple[str, Callable[[str], int]]]] = (
     (r"[+-]?\d{1,40}", int),
-    (
-        r"[+-]?\d{1,40}(\.\d*)?(e\+?\d{1,2})?[dfl]?",
-        lambda text: int(Decimal(text.rstrip("dfl"))),
-    ),
+    (r"[+-]?\d{1,40}(\.\d*)?(e\+?\d{1,2})?[dfl]?", lambda text: int(Decimal(text.rstrip("dfl")))),
     (r"[+-]?(0x|#)[0-9a-f]{1,40}", lambda text: int(re.sub("0x|#", "", text), 16)),
 )
 

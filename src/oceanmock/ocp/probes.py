@@ -146,7 +146,12 @@ def probes(target: ProbeTarget) -> Probes:
     """Yield every probe; operations, all to be refused, only if the run writes."""
     items = target.items
     yield from _ids(items[0].id if items else NOBODYS)
-    yield from _lists()
+    for query, statuses in QUERIES.items():
+        yield _get(f"the query {_short(query)}", f"{TASKS_PATH}?{query}", statuses)
+    for (name, value), statuses in HEADERS.items():
+        what = f"a list with {name}: {_short(value)}"
+        yield Probe(what, "GET", FIRST_ROW, statuses, headers={name: value})
+    yield Probe("a list with a body", "GET", FIRST_ROW, LENIENT, body=b"{}", is_wrong=False)
     yield from _credentials(target)
     yield from _reads(items[:8])
     if target.writes:
@@ -182,15 +187,6 @@ def _ids(task: str) -> Iterator[Probe]:
         yield _get(f"{what} of a task", f"{path}/subtasks/1/log", statuses | OK | UNKNOWN)
     for raw in RAW_IDS:
         yield _get(f"the id {raw}", f"{TASKS_PATH}/{raw}", AS_LONG)
-
-
-def _lists() -> Iterator[Probe]:
-    for query, statuses in QUERIES.items():
-        yield _get(f"the query {_short(query)}", f"{TASKS_PATH}?{query}", statuses)
-    for (name, value), statuses in HEADERS.items():
-        what = f"a list with {name}: {_short(value)}"
-        yield Probe(what, "GET", FIRST_ROW, statuses, headers={name: value})
-    yield Probe("a list with a body", "GET", FIRST_ROW, LENIENT, body=b"{}", is_wrong=False)
 
 
 def _reads(tasks: Sequence[ItemTree]) -> Iterator[Probe]:

@@ -40,8 +40,6 @@ from oceanmock.scenario.names import (
 )
 from oceanmock.scenario.story import label_of, positions_of
 
-# --- ids and references ---------------------------------------------------------------------------
-
 _NAMED_LISTS: Final = (
     ListKind("tasks", "task", where="this file", may_repeat=True),
     ListKind("subtasks", "subtask", where="this task"),
@@ -61,8 +59,6 @@ def check_names(data: Any) -> Iterator[Issue]:
     yield from check_story(data, tasks, "task", "subtask")
     yield from check_fault_ids(data, {"task": tasks.things, "subtask": subtasks})
 
-
-# --- the story ------------------------------------------------------------------------------------
 
 _OPERATIONS: Final = {route.id: route.operation for route in API.routes}
 
@@ -140,9 +136,6 @@ class OcpActor(story.Actor):
         return replace(self, life=life)
 
 
-# --- the rules ------------------------------------------------------------------------------------
-
-
 def _repeated_tasks(scenario: Scenario) -> Iterator[Issue]:
     for number, task in enumerate(scenario.tasks):
         if task.repeat is None:
@@ -191,31 +184,25 @@ def _attempts(scenario: Scenario) -> Iterator[Issue]:
                 )
             is_last = nth == len(attempts) or runs_again
             succeeds = is_in_time and attempt.ends != "FAILED"
-            if succeeds and not is_last and not _is_cancelled(scenario, task, subtask):
+            if (succeeds and not is_last) and not any(
+                step.call == "cancelSubtask"
+                and step.task in (task.id, task.name)
+                and step.subtask in (subtask.id, subtask.name)
+                for step in scenario.story
+            ):
                 name = label_of(subtask, int(loc[3]))
                 what = f"attempt {nth + 1} of subtask {name!r} is never reached"
                 hint = f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
                 yield Issue((*loc, nth), "unreachable-attempt", what, hint)
 
 
-def _attempt_lists(
-    scenario: Scenario,
-) -> Iterator[tuple[Task, Subtask, tuple[Attempt, ...], Loc]]:
+def _attempt_lists(scenario: Scenario) -> Iterator[tuple[Task, Subtask, tuple[Attempt, ...], Loc]]:
     """Yield the attempts and the rollbacks of each subtask with the way to them."""
     for number, task in enumerate(scenario.tasks):
         for place, subtask in enumerate(task.subtasks):
             loc: Loc = ("tasks", number, "subtasks", place)
             yield task, subtask, subtask.attempts, (*loc, "attempts")
             yield task, subtask, subtask.rollback, (*loc, "rollback")
-
-
-def _is_cancelled(scenario: Scenario, task: Task, subtask: Subtask) -> bool:
-    return any(
-        step.call == "cancelSubtask"
-        and step.task in (task.id, task.name)
-        and step.subtask in (subtask.id, subtask.name)
-        for step in scenario.story
-    )
 
 
 FORMAT: Final = Format(
