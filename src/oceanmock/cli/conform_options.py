@@ -24,14 +24,7 @@ API_CHOICES: Final[tuple[Api, ...]] = get_args(Api)
 REPORT_KINDS: Final = ("html", "json", "junit")
 SECRETS: Final = ("password", "secret_key", "agent_password", "read_only_password")
 CREDENTIALS: Final[Mapping[Api, tuple[str, ...]]] = {
-    "ocp": (
-        "user",
-        "password",
-        "access_key",
-        "secret_key",
-        "read_only_user",
-        "read_only_password",
-    ),
+    "ocp": ("user", "password", "access_key", "secret_key", "read_only_user", "read_only_password"),
     "obshell": ("password", "agent_password"),
 }
 """The credential options that each API accepts."""
@@ -40,6 +33,13 @@ NOT_REPEATED: Final = frozenset(
     {"what", "mock", "connect_timeout", "report", "update_baseline", *SECRETS}
 )
 """Options that the command to repeat a run leaves out, or states elsewhere."""
+OPTION_TEXTS: Final[Mapping[str, Callable[[Any], str]]] = {
+    "phases": ",".join,
+    "story_id": "=".join,
+    "timeout": format_duration,
+    "rate": "{:g}".format,
+}
+"""How the command to repeat a run writes values that ``str`` does not."""
 
 
 def _duration(text: str) -> int:
@@ -305,19 +305,7 @@ def repeat_command(options: ConformOptions) -> str:
         if value is True:
             words.append(flag(name))
         elif name in ("seed", "task") or source(name) is ParameterSource.COMMANDLINE:
-            words += [word for text in _texts(name, value) for word in (flag(name), text)]
+            text_of = OPTION_TEXTS.get(name, str)
+            several = value if isinstance(value, tuple) and name != "phases" else (value,)
+            words += [word for item in several for word in (flag(name), text_of(item))]
     return shlex.join(words)
-
-
-def _texts(name: str, value: Any) -> list[str]:
-    """Return an option's value as text, or the text of each of its values."""
-    match name:
-        case "phases":
-            return [",".join(value)]
-        case "story_id":
-            return ["=".join(pair) for pair in value]
-        case "timeout":
-            return [format_duration(value)]
-        case "rate":
-            return [f"{value:g}"]
-    return list(map(str, value)) if isinstance(value, tuple) else [str(value)]

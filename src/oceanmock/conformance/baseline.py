@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -51,24 +50,19 @@ class Known:
 
     def covers(self, finding: CheckResult) -> bool:
         """Return whether a finding is this deviation."""
+        pattern = ".*".join(map(re.escape, self.path.split(ANY)))
         return (
             finding.rule == self.rule
             and self.operation in (ANY, finding.operation)
             and self.status in (None, finding.status)
-            and (not self.path or _pattern(self.path).fullmatch(finding.path) is not None)
+            and (not self.path or bool(re.fullmatch(pattern, finding.path, re.DOTALL)))
         )
 
     def was_checked(self, result: Result) -> bool:
         """Return whether the run checked its rule, so that it would have occurred."""
         count = result.rules.get(self.rule)
-        if count is None or not count.looked:
-            return False
-        return self.operation == ANY or result.checked[self.rule, self.operation] > 0
-
-
-@lru_cache(maxsize=256)
-def _pattern(path: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, path.split(ANY))), re.DOTALL)
+        is_at_operation = self.operation == ANY or result.checked[self.rule, self.operation] > 0
+        return count is not None and count.looked > 0 and is_at_operation
 
 
 def _empty_list(value: Any) -> Any:
@@ -182,7 +176,7 @@ def choose_baselines(
             f"there is no baseline for {api} {version or 'of unknown version'}; most deviations "
             f"of another version probably apply: --baseline {others[-1]}."
         ]
-    baselines, notes = list[Baseline](), list[str]()
+    baselines, notes, rules = list[Baseline](), list[str](), list(all_rules())
     for reference in references:
         if reference == "none":
             continue
@@ -191,22 +185,19 @@ def choose_baselines(
             baselines.append(Baseline(Path(reference).as_posix(), api, release))
             continue
         loaded = load_baseline(reference)
-        if loaded.api == api:
-            baselines.append(loaded)
-            notes += [f"baseline {reference}: {note}" for note in _notes(loaded, version)]
-        elif not skips_others:
+        if loaded.api != api:
+            if skips_others:
+                continue
             raise AuthorError(f"the baseline {reference} is for {loaded.api}, not for {api}.")
+        baselines.append(loaded)
+        prefix = f"baseline {reference}:"
+        if not loaded.fits(version):
+            state = f"is {version}" if version else "does not give its version"
+            notes.append(f"{prefix} for {', '.join(loaded.versions)}; the target {state}.")
+        for rule in sorted(loaded.rules - set(rules)):
+            hint = did_you_mean(rule, rules)
+            notes.append(f"{prefix} there is no rule {rule!r}. {hint}".rstrip())
     return baselines, notes
-
-
-def _notes(baseline: Baseline, version: str) -> Iterator[str]:
-    """Yield what is unusual about a baseline, though not an error."""
-    if not baseline.fits(version):
-        target = f"is {version}" if version else "does not give its version"
-        yield f"for {', '.join(baseline.versions)}; the target {target}."
-    rules = list(all_rules())
-    for rule in sorted(baseline.rules - set(rules)):
-        yield f"there is no rule {rule!r}. {did_you_mean(rule, rules)}".rstrip()
 
 
 def shipped_names() -> list[str]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -65,24 +65,18 @@ def _is_of_the_api(subject: Subject) -> bool:
     return subject.operation is not None or is_unknown
 
 
-def _response(subject: Subject) -> Any:
-    """Return the contract's object for this operation and status, with references resolved."""
-    if subject.operation is None:
-        return {}
-    responses = subject.contract.definition_of(subject.operation).get("responses", {})
-    return subject.contract.resolved(responses.get(str(subject.status), {}))
-
-
 def headers(subject: Subject) -> Iterator[CheckResult]:
     """Check that a response has the contract's media type, and the headers that are required."""
-    response = _response(subject)
+    contract, operation = subject.contract, subject.operation
+    responses = contract.definition_of(operation).get("responses", {}) if operation else {}
+    response = contract.resolved(responses.get(str(subject.status), {}))
     if _is_of_the_api(subject):
         sent = (subject.exchange.header("content-type") or "").partition(";")[0].strip().lower()
         allowed = [name.lower() for name in response.get("content", {})] or ["application/json"]
         wrong = f"the answer is {sent or 'of no media type'}; it should be {' or '.join(allowed)}."
         yield check("content-type", sent in allowed, "header Content-Type", wrong)
     for name, header in response.get("headers", {}).items():
-        if subject.contract.resolved(header).get("required"):
+        if contract.resolved(header).get("required"):
             there = subject.exchange.header(name) is not None
             wrong = f"the header {name} is missing; every {subject.status} has it."
             yield check("header.missing", there, f"header {name}", wrong)

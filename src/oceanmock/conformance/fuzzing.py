@@ -73,10 +73,7 @@ _SCHEMATHESIS_CHECKS: Final[Mapping[str, tuple[str, str]]] = {
         "A response has the headers that the contract lists.",
         "responses, headers",
     ),
-    "response_schema_conformance": (
-        "A response's body matches its schema.",
-        "responses, schema",
-    ),
+    "response_schema_conformance": ("A response's body matches its schema.", "responses, schema"),
     "positive_data_acceptance": (
         "A valid request is not refused as invalid.",
         "parameters and requestBody",

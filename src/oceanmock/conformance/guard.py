@@ -118,8 +118,6 @@ class Guard:
             body = exchange.json()
             self._ids.update(self._parts_in(body.get("data") if isinstance(body, dict) else None))
 
-    # --- ids --------------------------------------------------------------------------------------
-
     def _check_ids(self, method: str, path: str) -> None:
         """Raise NotAllowed unless the path has ids, and all of them may be changed.
 

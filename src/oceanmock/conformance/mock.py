@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,14 +27,13 @@ from oceanmock.conformance.target import Target
 from oceanmock.conformance.walker import walk_scenario
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.log import SandboxSpec
-from oceanmock.engine.sandbox import Sandbox, Sandboxes
+from oceanmock.engine.sandbox import Sandboxes
 from oceanmock.http.app import App
 from oceanmock.http.server import AsgiApp, Server
 from oceanmock.library import library_names, load_scenario
 from oceanmock.observations import TargetKind
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.world import STORES, Dags, id_of
-from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.fields import BaseScenario
 
@@ -87,9 +87,6 @@ def load_scenarios(names: Sequence[str] = ()) -> list[BaseScenario]:
     return [item.model_copy(update={"faults": ()}) for item in loaded]
 
 
-# --- worlds ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class MockWorld:
     """Scenarios that are served in one sandbox; ``kind`` is the kind of their agent."""
@@ -106,7 +103,12 @@ def worlds_of(
 
     Served together are the scenarios with the most frequent settings; of equals, the first one's.
     """
-    small = [item for item in scenarios if _size_of(item) <= MAX_TASKS_TOGETHER]
+    small = []
+    for item in scenarios:
+        scripts = getattr(item, api_named(api).scripts_key)
+        copies = [script.repeat.count for script in scripts if getattr(script, "repeat", None)]
+        if len(scripts) - len(copies) + sum(copies) <= MAX_TASKS_TOGETHER:
+            small.append(item)
     settings = [(item.switches, getattr(item, "agent", None)) for item in small]
     most = max(settings, key=settings.count, default=None)
     together = [item for item, own in zip(small, settings, strict=True) if own == most]
@@ -115,12 +117,6 @@ def worlds_of(
     if (WORLDS / f"{api}-cluster.yaml").exists():
         worlds.append(MockWorld("cluster", (_calibration(f"{api}-cluster"),), "cluster"))
     return worlds, apart
-
-
-def _size_of(scenario: BaseScenario) -> int:
-    if isinstance(scenario, ocp.Scenario):
-        return sum(task.repeat.count if task.repeat else 1 for task in scenario.tasks)
-    return len(getattr(scenario, api_named(scenario.api).scripts_key))
 
 
 def _calibration(name: str, beside: Sequence[BaseScenario] = ()) -> BaseScenario:
@@ -132,9 +128,6 @@ def _calibration(name: str, beside: Sequence[BaseScenario] = ()) -> BaseScenario
     agent = agents.pop() if agents else obshell.Agent()
     own = {"agent": world.agent if agent == obshell.Agent() else agent}
     return world.model_copy(update={"dags": world.dags * COPIES, **own})
-
-
-# --- runs -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,20 +170,21 @@ def _runner(
     first, *_ = scenarios = part.world.scenarios
     name, api = part.world.name, api_named(first.api)
     sandbox = sandboxes.create(name, SandboxSpec(scenarios, progression="manual"))
+    dags = sandbox.world(Dags)
 
     def wait(seconds: float) -> None:
         sandboxes.get(name).clock.advance(round(seconds * SECOND))  # it may have been reset
 
-    def reset() -> None:
-        sandboxes.reset(name)
-
-    ids = api.conformance.ids_in(first) if part.is_reset else list(_ids_in(sandbox))
+    if part.is_reset:
+        ids = api.conformance.ids_in(first)
+    else:
+        ids = [str(view.task.id) for view in sandbox.world(Tasks).all()]
+        ids += [id_of(v.dag, v.dag.number) for store in STORES for v in dags.all(store)]
     step = -(-len(ids) // part.max_tasks)  # rounded up: evenly from first to last
     url = f"{server.url}/sandboxes/{name}"
     target = Target(
         url, "ocp", auth=Basic("manager", "manager"), read_only_auth=Basic("viewer", "viewer")
     )
-    dags = sandbox.world(Dags)
     version = dags.switches.obshell_version
     if isinstance(first, obshell.Scenario):
         target = Target(
@@ -204,7 +198,7 @@ def _runner(
     environment = Environment(
         wait=wait,
         is_ours=True,
-        reset=reset if part.is_reset else None,
+        reset=partial(sandboxes.reset, name) if part.is_reset else None,
         knowledge=api.conformance.knowledge(version, scenarios),
     )
     tasks = tuple(ids[:: max(1, step)])
@@ -215,12 +209,3 @@ def _runner(
         environment=environment,
         stories=part.stories,
     )
-
-
-def _ids_in(sandbox: Sandbox) -> Iterator[str]:
-    """Yield the ids of all tasks and dags."""
-    for view in sandbox.world(Tasks).all():
-        yield str(view.task.id)
-    for store in STORES:
-        for dag_view in sandbox.world(Dags).all(store):
-            yield id_of(dag_view.dag, dag_view.dag.number)

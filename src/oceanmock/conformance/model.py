@@ -121,15 +121,11 @@ class Result:
         return FAILED if broken else INCOMPLETE if self.missing else PASSED
 
 
-# --- what is told while it runs -------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class PhaseStarted:
-    """A phase begins; ``total`` is how many exchanges or steps it will have, if known."""
+    """A phase begins."""
 
     phase: Phase
-    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +178,6 @@ class Options:
     """What is called so in a story, and its id at the target."""
     timeout: int = 60_000_000_000
     """How long something may take that a story or a machine waits for."""
-
-
-# --- contracts ------------------------------------------------------------------------------------
 
 
 def spec_for(api: Api, version: str = "") -> Spec:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Final
@@ -179,7 +180,11 @@ def find_items(client: HttpClient) -> tuple[ItemTree, ...]:
     api = api_named(target.api)
     lists = api.module("probes").list_targets(target.identity)
     rows = [row for path in lists for row in _read(client, api, path) if row.kind == api.root.name]
-    ids = [*dict.fromkeys([*own, *_of_each_state(rows)])]
+    by_state: defaultdict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        by_state[row.state].append(row.id)
+    mixed = filter(None, chain.from_iterable(zip_longest(*by_state.values())))  # of each state
+    ids = [*dict.fromkeys([*own, *mixed])]
     trees = []
     for id in ids[: max(MAX_READ, min(MAX_CHANGEABLE, len(own)))]:
         items = _read(client, api, detail_path(target.api, id))
@@ -190,21 +195,11 @@ def find_items(client: HttpClient) -> tuple[ItemTree, ...]:
 
 def _read(client: HttpClient, api: Api, path: str) -> list[Observation]:
     """Return the observations of a read; none if the id may not be sent to this target."""
-    try:
+    with suppress(NotAllowed):
         exchange = client.send("GET", path)
-    except NotAllowed:
-        return []
-    if exchange.status != 200:
-        return []
-    return list(api.parse.observations(exchange.operation, exchange.json()))
-
-
-def _of_each_state(rows: Sequence[Observation]) -> Iterator[str]:
-    """Yield the ids of rows: one of each state, then a second one of each, and so on."""
-    by_state: defaultdict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        by_state[row.state].append(row.id)
-    yield from filter(None, chain.from_iterable(zip_longest(*by_state.values())))
+        if exchange.status == 200:
+            return list(api.parse.observations(exchange.operation, exchange.json()))
+    return []
 
 
 def _tree(api: Api, top: Observation, items: Sequence[Observation]) -> ItemTree:

@@ -48,12 +48,7 @@ from oceanmock.obshell.conformance import CLUSTER_AGENT
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_instant, suggest
 
-ORDER: Final[tuple[Phase, ...]] = (
-    "probes",
-    "machine",
-    *fuzzing.SCHEMATHESIS_PHASES,
-    "story",
-)
+ORDER: Final[tuple[Phase, ...]] = ("probes", "machine", *fuzzing.SCHEMATHESIS_PHASES, "story")
 POLL_SECONDS: Final = 1.0
 """The time between two reads of a walk on a real server."""
 BETWEEN_SECONDS: Final = 2.0
@@ -65,10 +60,6 @@ def ignore(_: Event) -> None:
     """Do nothing with an event."""
 
 
-def _sleep(seconds: float) -> None:
-    pause(round(seconds * SECOND))
-
-
 @dataclass(frozen=True, slots=True)
 class Environment:
     """The surroundings of a run: how time passes, and whether the target can be reset.
@@ -78,9 +69,9 @@ class Environment:
     ``knowledge`` is what the walker knows of the target that its responses do not show.
     """
 
-    wait: Callable[[float], None] = _sleep
+    wait: Callable[[float], None] = lambda seconds: pause(round(seconds * SECOND))
     is_ours: bool = False
-    reset: Callable[[], None] | None = None
+    reset: Callable[[], object] | None = None
     knowledge: Any = None
 
 
@@ -146,8 +137,11 @@ class Runner:
     def go(self) -> None:
         """Run the selected phases; a KeyboardInterrupt ends them, and is recorded."""
         steps = {"probes": self._probe, "machine": self._walk, "story": self._replay}
+        selected = {*self.options.phases, "story"}
+        selected -= {"machine"} if not self.options.write else set()
+        selected -= {"story"} if not self.stories else set()
         try:
-            for phase in filter(self._is_selected, ORDER):
+            for phase in filter(selected.__contains__, ORDER):
                 began = stopwatch()
                 self._listen(PhaseStarted(phase))
                 try:
@@ -160,11 +154,6 @@ class Runner:
                     self.environment.wait(BETWEEN_SECONDS)
         except KeyboardInterrupt:
             self.interrupted = True
-
-    def _is_selected(self, phase: Phase) -> bool:
-        if phase == "story":
-            return bool(self.stories)
-        return phase in self.options.phases and (phase != "machine" or self.options.write)
 
     @cached_property
     def items(self) -> tuple[ItemTree, ...]:
@@ -184,35 +173,20 @@ class Runner:
     def _walk(self) -> None:
         """Walk through the state machine: many times with a reset, else once on each task."""
         environment, options = self.environment, self.options
-        if environment.reset is None:
-            walker.walk_server(
-                self._walker,
-                options.tasks,
-                pace=walker.Pace(
-                    environment.wait,
-                    stands=environment.is_ours,
-                    poll=POLL_SECONDS,
-                    timeout=options.timeout / SECOND,
-                ),
-                seed=options.seed,
-                knowledge=environment.knowledge,
-            )
-            return
         reset = environment.reset
+        settings: dict[str, Any] = {"seed": options.seed, "knowledge": environment.knowledge}
+        if reset is None:
+            timeout, stands = options.timeout / SECOND, environment.is_ours
+            pace = walker.Pace(environment.wait, stands=stands, poll=POLL_SECONDS, timeout=timeout)
+            walker.walk_server(self._walker, options.tasks, pace=pace, **settings)
+            return
 
         def reset_all() -> None:
             reset()
             self.memory.forget()
 
-        walker.walk_sandbox(
-            self._walker,
-            options.tasks,
-            pace=walker.Pace(environment.wait),
-            reset=reset_all,
-            seed=options.seed,
-            examples=options.max_examples,
-            knowledge=environment.knowledge,
-        )
+        settings |= {"pace": walker.Pace(environment.wait), "examples": options.max_examples}
+        walker.walk_sandbox(self._walker, options.tasks, reset=reset_all, **settings)
 
     def _replay(self) -> None:
         for story in self.stories:

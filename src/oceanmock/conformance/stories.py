@@ -64,24 +64,22 @@ def replay(
     pass; ``stands`` says that time passes in no other way, and that the target keeps the scenario's
     times, as its sandbox does. ``timeout``, in nanoseconds, is for each step.
     """
-    tasks = _Tasks(client, scenario, ids or {})
-    return _Replay(tasks, wait=wait, timeout=timeout, stands=stands).steps()
+    with client.during("story"):
+        return _Replay(_Tasks(client, scenario, ids or {}), wait, timeout, stands).steps()
 
 
 # --- steps ----------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
 class _Replay:
     """One story on one target, and the time that has passed in it."""
 
-    def __init__(
-        self, tasks: _Tasks, *, wait: Callable[[float], None], timeout: int, stands: bool
-    ) -> None:
-        self.tasks: Final = tasks
-        self.timeout: Final = timeout
-        self.stands: Final = stands
-        self._wait_seconds = wait
-        self._now = 0
+    tasks: _Tasks
+    wait_seconds: Callable[[float], None]
+    timeout: int
+    stands: bool
+    _now: int = 0
 
     def steps(self) -> list[StoryStep]:
         """Return every step and its outcome."""
@@ -92,6 +90,8 @@ class _Replay:
                 detail = self._do(step, number)
             except Diverges as why:
                 outcomes.append(StoryStep(text, "failed", str(why), self._now - began))
+                rest = map(self.tasks.text_of, steps[number + 1 :])
+                outcomes += [StoryStep(item, "not reached") for item in rest]
                 exchange = why.exchange
                 self.tasks.client.found(
                     CheckResult(
@@ -104,8 +104,7 @@ class _Replay:
                         exchange=exchange,
                     )
                 )
-                rest = map(self.tasks.text_of, steps[number + 1 :])
-                return outcomes + [StoryStep(item, "not reached") for item in rest]
+                return outcomes
             outcomes.append(StoryStep(text, "passed", detail, self._now - began))
         return outcomes
 
@@ -141,7 +140,8 @@ class _Replay:
     def _await(self, step: story.UntilAction, number: int) -> str:
         """Read until the step's state is observed, or was passed. Raises Diverges."""
         began, delay, unchanged_since = self._now, FIRST_DELAY, self._now
-        previous, has_waited = None, False
+        previous: object = None
+        has_waited = False
         due_at, after = self.tasks.runs[number + 1].ended_at, self._labels_after(step, number)
         while True:
             view = self.tasks.read(step.actor, step.part)
@@ -150,9 +150,8 @@ class _Replay:
                 return ""
             if view.label in after:
                 return f"passed unobserved: it is already {'/'.join(view.label)}"
-            state = view.label, view.text
-            unchanged_since = unchanged_since if state == previous else self._now
-            previous = state
+            if previous != (view.label, view.text):
+                previous, unchanged_since = (view.label, view.text), self._now
             is_final = view.at_rest and self._now - unchanged_since >= GRACE
             is_final = is_final and UNCERTAIN_STATE not in step.words
             if (is_final and (has_waited or not self.stands)) or self._now - began > self.timeout:
@@ -174,7 +173,7 @@ class _Replay:
             delay = min(delay * 5 // 4, LAST_DELAY)
 
     def _wait(self, span: int) -> None:
-        self._wait_seconds(span / SECOND)
+        self.wait_seconds(span / SECOND)
         self._now += span
 
     def _labels_after(self, step: story.UntilAction, number: int) -> set[tuple[str, ...]]:
@@ -265,9 +264,7 @@ class _Tasks:
         exchange, task = self._read(actor)
         try:
             node = self._part(actor, part, task, exchange)
-            label = self._label(node)
-            if "stage" in node:
-                label = (*label, f"stage {node['stage']}")
+            label = self._label(node) + ((f"stage {node['stage']}",) if "stage" in node else ())
             return _View(label, self._text(task), self._is_at_rest(task), exchange)
         except UNREADABLE:
             raise self._unreadable(actor, exchange) from None
@@ -278,7 +275,7 @@ class _Tasks:
             return None
         starts_on = self._scripts[step.actor].starts_on
         path = "/".join("1" if is_variable(item) else item for item in starts_on.segments)
-        return self.client.send(starts_on.method, path, phase="story", json=starts_on.body or {})
+        return self.client.send(starts_on.method, path, json=starts_on.body or {})
 
     def operate(self, step: story.CallAction) -> Exchange:
         """Send an operation on a task or its part. Raises Diverges, NotAllowed."""
@@ -296,7 +293,7 @@ class _Tasks:
         for name, parameter in route.ids.items():
             path = path.replace(f"{{{parameter}}}", ids[name])
         body = None if route.operation else {self.api.operation_key: step.operation}
-        return self.client.send("POST", path, phase="story", json=body)
+        return self.client.send("POST", path, json=body)
 
     def learn(self, actor: int, exchange: Exchange) -> None:
         """Take the id of a started task from the response. Raises Diverges if it has none."""
@@ -308,14 +305,11 @@ class _Tasks:
             raise Diverges(f"{name} was started, but the response has no id.", exchange) from None
 
     def _read(self, actor: int) -> tuple[Exchange, Any]:
-        exchange = self._get(detail_path(self.api.name, self._id_of(actor)))
+        exchange = self.client.send("GET", detail_path(self.api.name, self._id_of(actor)))
         data = _data_of(exchange)
         if not isinstance(data, dict):
             raise self._unreadable(actor, exchange)
         return exchange, data
-
-    def _get(self, path: str) -> Exchange:
-        return self.client.send("GET", path, phase="story")
 
     def _unreadable(self, actor: int, exchange: Exchange) -> Diverges:
         name, response = self.name_of(actor, ()), _response_text(exchange)
@@ -352,11 +346,9 @@ class _Tasks:
             parts = sorted(node[key], key=_number)
             node = self._same_part(scripts, place, parts)
             if node is None:
-                raise Diverges(
-                    f"the target's {self.api.root.title} {task['id']} has no "
-                    f"{self.name_of(actor, part)}.",
-                    exchange,
-                )
+                whole = f"{self.api.root.title} {task['id']}"
+                missing = self.name_of(actor, part)
+                raise Diverges(f"the target's {whole} has no {missing}.", exchange)
             script = scripts[place] if place < len(scripts) else None
         return node
 
@@ -400,10 +392,10 @@ class _Tasks:
         """Yield ids of similar tasks: its own, then those the run may change, the newest first."""
         own = self._server.own_id(script, self.client.target.own_address)
         if own is not None:
-            exchange = self._get(detail_path(self.api.name, own))
+            exchange = self.client.send("GET", detail_path(self.api.name, own))
             if exchange.status == 200 and self._is_similar(script, _data_of(exchange), named=False):
                 yield own
-        data = _data_of(self._get(self._server.list_path(script)))
+        data = _data_of(self.client.send("GET", self._server.list_path(script)))
         rows = data.get("contents") if isinstance(data, dict) else None
         similar = [row for row in rows or () if self._is_similar(script, row)]
         similar.sort(key=lambda row: int(row[self._server.number_key]), reverse=True)

@@ -178,10 +178,9 @@ def _first_response(client: HttpClient) -> tuple[requests.Response | None, Probl
         response = _preflight(client, api_named(client.target.api))
     except requests.RequestException as error:
         return None, problem_of(error)
+    problem = Problem("starting", f"it responds {response.status_code}")
     has_started = response.status_code not in STARTING or _envelope(response)
-    return response if has_started else None, Problem(
-        "starting", f"it responds {response.status_code}"
-    )
+    return response if has_started else None, problem
 
 
 def _preflight(client: HttpClient, api: ApiRecord, *, with_auth: bool = True) -> requests.Response:
@@ -264,30 +263,24 @@ def _identified(client: HttpClient, first: requests.Response) -> Target:
 def _check_accepted(client: HttpClient, response: requests.Response, hint: str) -> None:
     """Raise Untestable for credentials that are refused, or that may not read."""
     target, body = client.target, _envelope(response)
-    raw = body.get("error")
-    error: Mapping[str, Any] = raw if isinstance(raw, dict) else {}
+    error = body.get("error")
+    error = error if isinstance(error, dict) else {}
     why = _sentence(str(error.get("message", "")) or f"it responds {response.status_code}")
     statuses = {response.status_code, body.get("status")}
+    auth: Any = target.auth
+    name = "a request without credentials" if auth is None else "the password"
+    if isinstance(auth, Basic):
+        name = f"the name and password of {auth.user!r}"
+    elif isinstance(auth, AccessKey):
+        name = f"the signature of access key {auth.id!r}"
     if 401 in statuses or error.get("errCode") == NO_AUTH_CODE:
-        if target.auth is None:
+        if auth is None:
             raise Untestable(f"{target.url} requires credentials: {hint}.")
-        raise Untestable(f"{target.url} refuses {_auth_name(target.auth)}: {why}")
+        raise Untestable(f"{target.url} refuses {name}: {why}")
     if 403 in statuses:
         raise Untestable(
-            f"{target.url} accepts {_auth_name(target.auth)}, but does not let that user read "
-            f"tasks: {why}"
+            f"{target.url} accepts {name}, but does not let that user read tasks: {why}"
         )
-
-
-def _auth_name(auth: Any) -> str:
-    match auth:
-        case Basic():
-            return f"the name and password of {auth.user!r}"
-        case AccessKey():
-            return f"the signature of access key {auth.id!r}"
-        case None:
-            return "a request without credentials"
-    return "the password"
 
 
 def _sentence(text: str) -> str:
@@ -316,8 +309,12 @@ def _other_server(client: HttpClient, response: requests.Response) -> Untestable
     if media == "text/html":
         return Untestable(f"{url} responds with a web page, not as an {api.title}. {advice}")
     what = f"with {media}" if media else "without a body"
-    message = _error_message(response)
-    quoted = f" Its message: {_sentence(message)}" if message else ""
+    quoted = ""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        error = response.json()["error"]  # such as that of an oceanmock without that sandbox
+        message = error.get("message") if isinstance(error, dict) else error
+        if message and isinstance(message, str):
+            quoted = f" Its message: {_sentence(message)}"
     return Untestable(
         f"{url} responds {response.status_code} {what}, not as an {api.title}. {advice}{quoted}"
     )
@@ -331,13 +328,3 @@ def _envelope(response: requests.Response) -> Mapping[str, Any]:
         return {}
     is_envelope = isinstance(body, dict) and len(ENVELOPE & body.keys()) >= 3
     return body if is_envelope else {}
-
-
-def _error_message(response: requests.Response) -> str:
-    """Return the error in a response, such as that of an oceanmock without that sandbox."""
-    try:
-        error = response.json()["error"]
-    except (ValueError, KeyError, TypeError):
-        return ""
-    message = error.get("message") if isinstance(error, dict) else error
-    return message if isinstance(message, str) else ""

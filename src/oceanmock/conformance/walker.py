@@ -101,12 +101,9 @@ class Walk:
         self.pass_time(pause)
 
     def rarest(self) -> str:
-        """Return the goal that was accepted least so far, of those that are possible now.
-
-        Whatever can be started can also be cancelled.
-        """
+        """Return the goal that was accepted least so far, of those that are possible now."""
         possible = {item.goal for item in self._actions(accepted=True)}
-        if possible:
+        if possible:  # whatever can be started can also be cancelled
             possible.add(self.api.cancel)
         goals = [goal for goal in self.api.goals if goal in possible] or self.api.goals
         rarest: str = min(goals, key=lambda goal: self.report.operations[goal, 200])
@@ -144,14 +141,10 @@ class Walk:
         """
         if self.current is None:
             return []
-        actions = self.api.actions(
-            self.current, self.id, is_mock=self.pace.stands, knowledge=self.knowledge
-        )
-        return [
-            item
-            for item in actions
-            if item.can_be_accepted is accepted and (self._is_sure() or item.is_safe)
-        ]
+        stands, is_sure = self.pace.stands, self._is_sure()
+        actions = self.api.actions(self.current, self.id, is_mock=stands, knowledge=self.knowledge)
+        fitting = (item for item in actions if item.can_be_accepted is accepted)
+        return [item for item in fitting if is_sure or item.is_safe]
 
     def _is_sure(self) -> bool:
         """Return whether the state cannot have changed since it was read."""
@@ -249,7 +242,7 @@ def walk_sandbox(
     ids: Sequence[str],
     *,
     pace: Pace,
-    reset: Callable[[], None],
+    reset: Callable[[], object],
     seed: int = 0,
     examples: int = 20,
     knowledge: Any = None,

@@ -24,8 +24,6 @@ from oceanmock.text import plural
 MAX_UNKNOWN_STATES: Final = 6
 """The number of states unknown to the contract that are drawn."""
 
-# --- changes --------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -92,19 +90,16 @@ def _diagram(name: str, result: Result) -> Diagram:
         if kind == name:
             states[label.partition("/")[0]] += count
     record = next((item for item in api.kinds if item.name == name), None)
-    if record is None:
-        return Diagram(name, states, (), (), moves)
-    return Diagram(name, states, record.states, record.terminal_states, moves)
+    known, terminal = (record.states, record.terminal_states) if record else ((), ())
+    return Diagram(name, states, known, terminal, moves)
 
-
-# --- layout ---------------------------------------------------------------------------------------
 
 COLUMN: Final = 210
 ROW: Final = 124
 BOX: Final = complex(124, 44)
 MARGIN: Final = 16
-GAP: Final = 8
-"""The distance that an edge keeps from boxes it does not belong to."""
+LIMIT: Final = BOX / 2 + complex(8, 8)
+"""The distance that an edge keeps from the middle of boxes it does not belong to."""
 
 
 def _places(diagram: Diagram) -> dict[str, complex]:
@@ -138,13 +133,6 @@ class Curve:
         """Return points along the curve, from its start to its tip."""
         return [self.at(step / 12) for step in range(13)]
 
-    def is_clear_of(self, places: Collection[complex]) -> bool:
-        """Return whether it keeps its distance from the boxes at these places."""
-        return not any(
-            abs(offset.real) < BOX.real / 2 + GAP and abs(offset.imag) < BOX.imag / 2 + GAP
-            for offset in (point - place for point in self.points() for place in places)
-        )
-
 
 def _curve(before: str, after: str, places: Mapping[str, complex]) -> Curve:
     """Return the flattest curve that passes no other box; opposite edges bend to opposite sides."""
@@ -156,8 +144,12 @@ def _curve(before: str, after: str, places: Mapping[str, complex]) -> Curve:
     way, curves = end - start, list[Curve]()
     for bow in range(9):
         control = (start + end) / 2 - 1j * way * (26 / abs(way) + 0.12 + 0.1 * bow)
-        curves.append(Curve(_border(start, control), control, _border(end, control)))
-    return next((curve for curve in curves if curve.is_clear_of(others)), curves[0])
+        curve = Curve(_border(start, control), control, _border(end, control))
+        curves.append(curve)
+        offsets = [point - place for point in curve.points() for place in others]
+        if not any(abs(o.real) < LIMIT.real and abs(o.imag) < LIMIT.imag for o in offsets):
+            return curve
+    return curves[0]
 
 
 def _border(middle: complex, towards: complex) -> complex:
@@ -165,9 +157,6 @@ def _border(middle: complex, towards: complex) -> complex:
     way = towards - middle
     across, down = abs(way.real) / (BOX.real / 2 + 2), abs(way.imag) / (BOX.imag / 2 + 2)
     return middle + way / max(across, down)
-
-
-# --- shapes ---------------------------------------------------------------------------------------
 
 
 def draw(diagram: Diagram) -> str:
@@ -179,11 +168,12 @@ def draw(diagram: Diagram) -> str:
             edges[move.states].append(move)
     points = [place + corner for place in places.values() for corner in (-BOX / 2, BOX / 2)]
     paths, labels = list[str](), list[str]()
-    for ends, moves in sorted(edges.items(), key=_importance):
-        curve, style = _curve(*ends, places), _style(moves)
+    styles = {ends: _style(moves) for ends, moves in edges.items()}
+    counts = {ends: sum(move.count for move in moves) for ends, moves in edges.items()}
+    for ends in sorted(edges, key=lambda ends: (STYLES.index(styles[ends]), counts[ends])):
+        curve, style, count, moves = _curve(*ends, places), styles[ends], counts[ends], edges[ends]
         points += curve.points()
         paths.append(_path(curve, moves, style))
-        count = sum(move.count for move in moves)
         if count and style != "leap":  # which has it in its title only
             labels.append(_label(curve.at(0.5), f"{count:,}", style))
     nodes = [_node(diagram, state, place) for state, place in places.items()]
@@ -205,10 +195,8 @@ def _style(moves: Sequence[Move]) -> str:
     return "seen" if any(move.count for move in moves) else "unseen"
 
 
-def _importance(edge: tuple[object, Sequence[Move]]) -> tuple[int, int]:
-    """Return the order of drawing: the important edges last, so that they are on top."""
-    order = ("leap", "unseen", "seen", "odd")
-    return order.index(_style(edge[1])), sum(move.count for move in edge[1])
+STYLES: Final = ("leap", "unseen", "seen", "odd")
+"""The order of drawing: the important edges last, so that they are on top."""
 
 
 def _node(diagram: Diagram, state: str, place: complex) -> str:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from oceanmock import __version__
-from oceanmock.checks import CheckResult, Exchange, Headers, Rule
+from oceanmock.checks import CheckResult, Exchange, Headers
 from oceanmock.conformance import reports
-from oceanmock.conformance.model import FAILED, INCOMPLETE, NO_RESPONSE, PASSED, Result, StoryStep
-from oceanmock.conformance.reports.diagram import Diagram, diagrams_of, draw
+from oceanmock.conformance.model import FAILED, INCOMPLETE, NO_RESPONSE, PASSED, Result
+from oceanmock.conformance.reports.diagram import diagrams_of, draw
 from oceanmock.conformance.rules import all_rules
 from oceanmock.text import format_elapsed, plural
 
@@ -231,7 +231,15 @@ def _rules(result: Result) -> str:
     """Return the table of violated and known rules, and the others folded by outcome."""
     rules, rows = all_rules(), dict[str, list[str]]()
     for item in reports.rule_lines(result):
-        rows.setdefault(item.outcome, []).append(_rule(item, rules.get(item.rule)))
+        rule, is_noted = rules.get(item.rule), item.violations or item.known
+        sentence = f"<br><small>{_text(rule.says)}</small>" if rule else ""
+        counts = (item.violations or "", item.known or "") if is_noted else ()
+        rows.setdefault(item.outcome, []).append(
+            f'<tr class="{item.outcome.replace(" ", "-")}">'
+            f"<td><code>{_text(item.rule)}</code>{sentence}</td><td>{item.outcome}</td>"
+            f"<td>{f'{item.checks:,}' if item.checks else '–'}</td>"
+            f"{''.join(f'<td>{count}</td>' for count in counts)}</tr>"
+        )
     heads = ("rule", "", "checks", "findings", "known")
     listed = rows.pop("violated", []) + rows.pop("known", [])
     folded = "".join(
@@ -240,17 +248,6 @@ def _rules(result: Result) -> str:
         for outcome, group in rows.items()
     )
     return (_table(heads, listed, "rules") if listed else "") + folded
-
-
-def _rule(line: reports.RuleLine, rule: Rule | None) -> str:
-    sentence = f"<br><small>{_text(rule.says)}</small>" if rule else ""
-    counts = (line.violations or "", line.known or "") if line.violations or line.known else ()
-    return (
-        f'<tr class="{line.outcome.replace(" ", "-")}">'
-        f"<td><code>{_text(line.rule)}</code>{sentence}</td><td>{line.outcome}</td>"
-        f"<td>{f'{line.checks:,}' if line.checks else '–'}</td>"
-        f"{''.join(f'<td>{count}</td>' for count in counts)}</tr>"
-    )
 
 
 def _changes(result: Result) -> str:
@@ -282,53 +279,50 @@ def _stale(result: Result) -> str:
 
 def _stories(result: Result) -> str:
     """Return the stories: failed ones open, the others folded."""
-    texts = []
+    text = ""
     for name, steps in result.stories.items():
         passed = all(step.outcome == "passed" for step in steps)
         outcome, is_open = ("passed", "") if passed else ("failed", " open")
-        texts.append(
+        text += (
             f'<details class="{outcome}"{is_open}><summary>{_text(name)} '
-            f"<small>{plural(len(steps), 'step')}, {outcome}</small></summary>"
-            f"<ol>{''.join(map(_step, steps))}</ol></details>"
+            f"<small>{plural(len(steps), 'step')}, {outcome}</small></summary><ol>"
         )
-    return "".join(texts)
-
-
-def _step(step: StoryStep) -> str:
-    took = f" in {format_elapsed(step.took)}" if step.took else ""
-    detail = f": {_text(step.detail)}" if step.detail else ""
-    return (
-        f'<li class="{step.outcome.replace(" ", "-")}"><span>{_text(step.text)}</span>'
-        f" <small>{step.outcome}{took}{detail}</small></li>"
-    )
+        for step in steps:
+            took = f" in {format_elapsed(step.took)}" if step.took else ""
+            detail = f": {_text(step.detail)}" if step.detail else ""
+            text += (
+                f'<li class="{step.outcome.replace(" ", "-")}"><span>{_text(step.text)}</span>'
+                f" <small>{step.outcome}{took}{detail}</small></li>"
+            )
+        text += "</ol></details>"
+    return text
 
 
 # --- diagrams -------------------------------------------------------------------------------------
 
 
 def _diagrams(result: Result) -> str:
-    key = (
+    texts = []
+    for diagram in diagrams_of(result):
+        total = plural(sum(bool(move.triggers) for move in diagram.moves), "transition")
+        rows = (
+            f'<tr class="{"seen" if move.count else "unseen"}"><td>{_text(move.before)}</td>'
+            f"<td>{_text(move.after)}</td><td>{_text(move.cause)}</td>"
+            f"<td>{f'{move.count:,}' if move.count else '–'}</td></tr>"
+            for move in sorted(diagram.moves, key=lambda move: -move.count)
+        )
+        texts.append(
+            f"<div><h3>{_text(diagram.kind)} "
+            f"<small>{diagram.observed} of {total} observed</small></h3>"
+            f'<div class="scroll">{draw(diagram)}</div><details><summary>All transitions</summary>'
+            f"{_table(('from', 'to', 'trigger', 'count'), rows, 'steps')}</details></div>\n"
+        )
+    return (
+        f'<div class="drawn">{"".join(texts)}</div>'
         '<p class="key"><span class="line seen"></span> observed, with its count '
         '<span class="line unseen"></span> not observed '
         '<span class="line leap"></span> several transitions at once '
         '<span class="line odd"></span> observed, but cannot follow</p>'
-    )
-    return f'<div class="drawn">{"".join(map(_diagram, diagrams_of(result)))}</div>{key}'
-
-
-def _diagram(diagram: Diagram) -> str:
-    total = plural(sum(bool(move.triggers) for move in diagram.moves), "transition")
-    rows = (
-        f'<tr class="{"seen" if move.count else "unseen"}"><td>{_text(move.before)}</td>'
-        f"<td>{_text(move.after)}</td><td>{_text(move.cause)}</td>"
-        f"<td>{f'{move.count:,}' if move.count else '–'}</td></tr>"
-        for move in sorted(diagram.moves, key=lambda move: -move.count)
-    )
-    table = _table(("from", "to", "trigger", "count"), rows, "steps")
-    return (
-        f"<div><h3>{_text(diagram.kind)} <small>{diagram.observed} of {total} observed</small></h3>"
-        f'<div class="scroll">{draw(diagram)}</div>'
-        f"<details><summary>All transitions</summary>{table}</details></div>\n"
     )
 
 

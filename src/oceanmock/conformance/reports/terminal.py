@@ -41,12 +41,7 @@ MAX_LISTED: Final = 20
 """The number of findings, and of changes, that are printed one by one."""
 MAX_SILENCE: Final = 15 * SECOND
 """The longest time without a plain line while requests are sent."""
-COLOURS: Final = {
-    PASSED: "green",
-    FAILED: "red",
-    INCOMPLETE: "yellow",
-    INTERRUPTED: "magenta",
-}
+COLOURS: Final = {PASSED: "green", FAILED: "red", INCOMPLETE: "yellow", INTERRUPTED: "magenta"}
 STEP_MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not reached": ("·", "dim")}
 
 # --- summary --------------------------------------------------------------------------------------
@@ -331,7 +326,7 @@ class _Bar(_Display):
             self._task = None
         if isinstance(event, PhaseStarted):
             self._start_counts()
-            self._task = self._bar.add_task(event.phase, total=event.total, counts="")
+            self._task = self._bar.add_task(event.phase, total=None, counts="")
         elif isinstance(event, Waiting):
             if self._task is None:
                 name = f"waiting for {reports.line(event.url)}"
