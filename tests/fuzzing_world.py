@@ -175,5 +175,5 @@ def fuzzed(
     options = Options(write=write, tasks=tuple(tasks), seed=seed, max_examples=max_examples)
     with served(api, edit=edit) as there:
         client = HttpClient(there.target, options)
-        choices = choices_of(client, find_items(client), changeable=tasks)
-        yield World(client, there.asked, Fuzzer(client, options, choices=choices, stop=stop))
+        choices = choices_of(client, find_items(client))
+        yield World(client, there.asked, Fuzzer(client, choices, stop=stop))

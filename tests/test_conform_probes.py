@@ -89,7 +89,7 @@ class Run:
     def probe(self) -> tuple[ItemTree, ...]:
         """Sends every probe; gives back what was found to be there."""
         known = find_items(self.client)
-        self.prober = probe(self.client, self.target, self.options, known)
+        self.prober = probe(self.client, known)
         return known
 
     @property
@@ -349,7 +349,7 @@ def test_a_server_that_breaks_a_rule_is_found_under_its_name(rule: str) -> None:
     with running(api, wrap=bending(bend)) as (run, _):
         known = find_items(run.client)
 
-        run.prober = probe(run.client, run.target, run.options, known)
+        run.prober = probe(run.client, known)
 
     assert rule in run.rules
 
@@ -487,6 +487,7 @@ def test_somebody_who_may_only_look_and_does_more_is_found() -> None:
 
 def _forbidden_by(run: Run, viewer: Any) -> set[str]:
     run.target = replace(run.target, read_only_auth=viewer)
+    run.client = HttpClient(run.target, run.options, checkers=run.client.checkers)
     run.probe()
     return run.rules
 

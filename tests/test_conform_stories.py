@@ -271,7 +271,7 @@ def test_what_somebody_else_has_started_is_taken_by_its_id() -> None:
 
     with served("ocp", scenario) as world:
         world.client.guard.may_change_everything()
-        started = world.client.send("POST", "/api/v2/ob/clusters/1/tenants", phase="story")
+        started = world.client.send("POST", "/api/v2/ob/clusters/1/tenants")
         ids = {"Create tenant": str(started.json()["data"]["id"])}
         steps = told(world, scenario, ids=ids)
 

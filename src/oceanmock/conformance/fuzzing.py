@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -178,14 +178,13 @@ class Choices:
     malformed: Mapping[str, Sequence[Ids]] = field(default_factory=dict)
 
 
-def choices_of(
-    client: HttpClient, items: Sequence[ItemTree], *, changeable: Container[str]
-) -> Choices:
-    """Return the choices among existing ids, of which some tasks or dags may be changed.
+def choices_of(client: HttpClient, items: Sequence[ItemTree]) -> Choices:
+    """Return the choices among existing ids, of which the run may change those of its tasks.
 
     In a run that writes, the client is allowed to send the unknown and malformed ids.
     """
     target, api = client.target, api_named(client.target.api)
+    changeable = client.options.tasks
     unknown_ids = api.conformance.unknown_ids(target.own_address, target.identity)
     existing: defaultdict[str, list[Ids]] = defaultdict(list)
     for task in items:
@@ -224,18 +223,13 @@ class Fuzzer:
     """
 
     def __init__(
-        self,
-        client: HttpClient,
-        options: Options,
-        *,
-        choices: Choices,
-        stop: threading.Event | None = None,
+        self, client: HttpClient, choices: Choices, *, stop: threading.Event | None = None
     ) -> None:
         self.client = client
         self.counts = defaultdict[str, RuleCount](RuleCount)
         self.checked: Counter[tuple[str, str]] = Counter()
         self._contract = contract_for(client.target.api, client.target.version)
-        self._options = options
+        self._options = client.options
         self._choices = choices
         self._stop = stop or threading.Event()
         self._engine = EngineContext(schema=self._read_contract(), stop_event=self._stop)

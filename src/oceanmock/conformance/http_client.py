@@ -69,15 +69,6 @@ MIN_SECRET: Final = 8
 """The length from which a secret is masked in responses; a shorter one may be a word."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Booking:
-    """The purpose of a request."""
-
-    phase: Phase
-    operation: str = ""
-    expects_refusal: bool = False
-
-
 class HttpClient:
     """The sender of requests to one target; ``session`` is for libraries that send themselves.
 
@@ -113,7 +104,8 @@ class HttpClient:
         self.statuses: Final = {item.id: Counter[int]() for item in self.operations}
         self.changes: Final[list[Exchange]] = []
         self.findings: Final[list[CheckResult]] = []
-        self._booking = _Booking("preflight")
+        self.phase: Phase = "preflight"
+        self._expects_refusal = False
         self._finding_keys: Final[set[Any]] = set()
         self._secrets: Final = _secrets_of(target.auth) | _secrets_of(target.read_only_auth)
         self._listen = listen
@@ -123,19 +115,15 @@ class HttpClient:
         self._remaining_delay = MAX_TOTAL_DELAY
         self._lock: Final = RLock()
 
-    @property
-    def phase(self) -> Phase:
-        """Return the phase to which requests are counted now."""
-        return self._booking.phase
-
     @contextmanager
     def during(self, phase: Phase, *, expects_refusal: bool = False) -> Iterator[None]:
         """Count the requests sent meanwhile to a phase."""
-        before, self._booking = self._booking, _Booking(phase, expects_refusal=expects_refusal)
+        before = self.phase, self._expects_refusal
+        self.phase, self._expects_refusal = phase, expects_refusal
         try:
             yield
         finally:
-            self._booking = before
+            self.phase, self._expects_refusal = before
 
     # --- sending ----------------------------------------------------------------------------------
 
@@ -144,8 +132,6 @@ class HttpClient:
         method: str,
         target: str,
         *,
-        phase: Phase | None = None,
-        operation: str = "",
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         json: Any = None,
@@ -161,24 +147,23 @@ class HttpClient:
         if json is not None:
             body = json_.dumps(json).encode()
             sent_headers.setdefault("Content-Type", "application/json")
-        refusal = expects_refusal or self._booking.expects_refusal
-        booking = _Booking(phase or self.phase, operation, refusal)
-        request = requests.Request(
-            method, self.target.url + target, headers=sent_headers, data=body
-        )
-        try:
-            signed: Any = self.session.prepare_request(request)
-            if auth is not None:
-                signed = (self.auth if auth == "default" else auth)(signed)
-        except NotAllowed:
-            raise
-        except (requests.RequestException, OceanmockError, ValueError) as why:
-            unsent = requests.PreparedRequest()
-            unsent.method, unsent.body = method, body
-            unsent.headers = requests.structures.CaseInsensitiveDict(sent_headers)
-            problem = requests.RequestException(f"it could not be sent: {why}")
-            return self._book(unsent, target, problem, booking, times=(wall_now(), 0))
-        return self._carried(signed, booking)[0]
+        url = self.target.url + target
+        request = requests.Request(method, url, headers=sent_headers, data=body)
+        refusal = expects_refusal or self._expects_refusal
+        with self.during(self.phase, expects_refusal=refusal):
+            try:
+                signed: Any = self.session.prepare_request(request)
+                if auth is not None:
+                    signed = (self.auth if auth == "default" else auth)(signed)
+            except NotAllowed:
+                raise
+            except (requests.RequestException, OceanmockError, ValueError) as why:
+                unsent = requests.PreparedRequest()
+                unsent.method, unsent.body = method, body
+                unsent.headers = requests.structures.CaseInsensitiveDict(sent_headers)
+                problem = requests.RequestException(f"it could not be sent: {why}")
+                return self._record(unsent, target, problem, times=(wall_now(), 0))
+            return self._carried(signed)[0]
 
     def auth(self, request: Any) -> Any:
         """Sign a request that the session sends with the run's own credentials."""
@@ -187,12 +172,12 @@ class HttpClient:
 
     def sent(self, request: requests.PreparedRequest) -> requests.Response:
         """Return the response to a session's request. Raises NotAllowed, RequestException."""
-        _, outcome = self._carried(request, self._booking)
+        _, outcome = self._carried(request)
         if isinstance(outcome, requests.RequestException):
             raise outcome
         return outcome
 
-    def _carried(self, request: Any, booking: _Booking) -> tuple[Exchange, Reply]:
+    def _carried(self, request: Any) -> tuple[Exchange, Reply]:
         """Send a request if it is allowed, again if it came too soon; return its last outcome."""
         url = str(request.url).partition("#")[0]
         if not url.startswith(f"{self.target.url}/"):
@@ -203,7 +188,7 @@ class HttpClient:
             host = urlsplit(self.target.url).netloc
             self.guard.check_headers(request.headers, _sent_body(request), host=host)
             while True:
-                exchange, outcome = self._once(request, target, booking)
+                exchange, outcome = self._once(request, target)
                 if exchange.status != TOO_MANY_REQUESTS:
                     return exchange, outcome
                 # openapi/ocp.yaml has RateLimit-Reset; without a delay it is a second
@@ -215,7 +200,7 @@ class HttpClient:
                 self._remaining_delay -= delay
                 self._sleep(delay)
 
-    def _once(self, request: Any, target: str, booking: _Booking) -> tuple[Exchange, Reply]:
+    def _once(self, request: Any, target: str) -> tuple[Exchange, Reply]:
         """Send an allowed request, and record its outcome."""
         if self.options.rate:
             now = self._now()
@@ -233,7 +218,7 @@ class HttpClient:
         except ValueError:
             outcome = InvalidHeader("a header cannot be written")
         times = sent_at, self._now() - began
-        return self._book(request, target, outcome, booking, times=times), outcome
+        return self._record(request, target, outcome, times=times), outcome
 
     def _read(self, response: Any) -> requests.Response:
         """Return the response, read to its end. Raises RequestException beyond a limit."""
@@ -255,16 +240,10 @@ class HttpClient:
         result: requests.Response = response
         return result
 
-    # --- booking ----------------------------------------------------------------------------------
+    # --- recording --------------------------------------------------------------------------------
 
-    def _book(
-        self,
-        request: Any,
-        target: str,
-        outcome: Reply,
-        booking: _Booking,
-        *,
-        times: tuple[int, int],
+    def _record(
+        self, request: Any, target: str, outcome: Reply, *, times: tuple[int, int]
     ) -> Exchange:
         """Count an exchange, announce it, check it and return it; secrets are masked."""
         path, question, query = target.partition("?")
@@ -283,8 +262,8 @@ class HttpClient:
         operation = find_operation(self.operations, request.method, path)
         exchange = Exchange(
             number=self.asked + 1,
-            phase=booking.phase,
-            operation=booking.operation or (operation.id if operation else ""),
+            phase=self.phase,
+            operation=operation.id if operation else "",
             method=request.method,
             target=_hidden(path + question + mask_query(query), secrets),
             request_headers=_masked(_pairs(request.headers.items()), in_request),
@@ -295,13 +274,13 @@ class HttpClient:
             sent_at=times[0],
             took=times[1],
             problem=problem,
-            expects_refusal=booking.expects_refusal,
+            expects_refusal=self._expects_refusal,
             credentials="own" if is_own else "others" if in_request else "none",
         )
         with self._lock:
             self.asked += 1
             self.exchanges.append(exchange)
-            if exchange.operation in self.statuses:
+            if exchange.operation:
                 self.statuses[exchange.operation][exchange.status or NO_RESPONSE] += 1
             if exchange.method not in SAFE:
                 self.changes.append(exchange)

@@ -201,11 +201,12 @@ def _runner(
         reset=partial(sandboxes.reset, name) if part.is_reset else None,
         knowledge=api.conformance.knowledge(version, scenarios),
     )
-    tasks = tuple(ids[:: max(1, step)])
-    return Runner(
-        target,
-        replace(options, write=True, rate=0.0, phases=part.phases, tasks=tasks),
-        listen=listen,
-        environment=environment,
+    own_options = replace(
+        options,
+        write=True,
+        rate=0.0,
+        phases=part.phases,
+        tasks=tuple(ids[:: max(1, step)]),
         stories=part.stories,
     )
+    return Runner(target, own_options, listen=listen, environment=environment)

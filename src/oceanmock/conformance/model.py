@@ -1,4 +1,4 @@
-"""The values of a conformance run: its options, its result and the events while it runs.
+"""Define the values of a conformance run: its options, its result and the events while it runs.
 
 Nothing here sends, checks or prints. Spans are nanoseconds.
 """
@@ -39,7 +39,7 @@ NO_RESPONSE: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class MissingResponse:
-    """A status of an operation that had to be seen, and was not."""
+    """A status of an operation that is required, and was not received."""
 
     operation: str
     status: int

@@ -41,9 +41,9 @@ from oceanmock.checks import (
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import Api as ApiName
-from oceanmock.conformance.model import MissingResponse, Options, contract_for
+from oceanmock.conformance.model import MissingResponse, contract_for
 from oceanmock.conformance.rules import RULES
-from oceanmock.conformance.target import Target, detail_path
+from oceanmock.conformance.target import detail_path
 from oceanmock.observations import ItemTree, Observation, ProbeTarget, Required, TargetKind
 from oceanmock.openapi import Operation
 
@@ -142,13 +142,9 @@ class Prober(RuleChecker):
             yield check("error.code", number not in probe.other_codes, "$.error.code", wrong)
 
 
-def probe(
-    client: HttpClient, target: Target, options: Options, items: tuple[ItemTree, ...]
-) -> Prober:
-    """Send every probe, and return the checker that counted the results.
-
-    Findings go to the client.
-    """
+def probe(client: HttpClient, items: tuple[ItemTree, ...]) -> Prober:
+    """Send every probe, and return the checker that counted the results."""
+    target, options = client.target, client.options
     prober = Prober(client, contract_for(target.api, target.version))
     probes = api_named(target.api).module("probes")
     context = ProbeTarget(

@@ -1,4 +1,4 @@
-"""The catalogue: every rule of conformance, with its stable id and its public source.
+"""List every rule of conformance, with its stable id and its public source.
 
 Ids are ``family.rule``; reports, baselines and junit files go by them, so one that was published is
 never given to another rule. Families: ``answer`` and ``body`` (that there is one), ``content-type``

@@ -45,7 +45,6 @@ from oceanmock.conformance.target import Target, check_tasks, reach
 from oceanmock.errors import AuthorError
 from oceanmock.observations import ItemTree, TargetKind
 from oceanmock.obshell.conformance import CLUSTER_AGENT
-from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_instant, suggest
 
 ORDER: Final[tuple[Phase, ...]] = ("probes", "machine", *fuzzing.SCHEMATHESIS_PHASES, "story")
@@ -102,7 +101,7 @@ def judged(
 
 
 class Runner:
-    """A run in progress; ``stories`` are replayed after those of the options."""
+    """A run in progress."""
 
     def __init__(
         self,
@@ -111,11 +110,9 @@ class Runner:
         *,
         listen: Listener = ignore,
         environment: Environment = Environment(),
-        stories: Sequence[BaseScenario] = (),
     ) -> None:
         self.options: Final = options
         self.environment: Final = environment
-        self.stories: Final = (*options.stories, *stories)
         contract = contract_for(target.api, target.version)
         self.checks: Final = ResponseChecker(contract)
         self.memory: Final = HistoryChecker(
@@ -139,7 +136,7 @@ class Runner:
         steps = {"probes": self._probe, "machine": self._walk, "story": self._replay}
         selected = {*self.options.phases, "story"}
         selected -= {"machine"} if not self.options.write else set()
-        selected -= {"story"} if not self.stories else set()
+        selected -= {"story"} if not self.options.stories else set()
         try:
             for phase in filter(selected.__contains__, ORDER):
                 began = stopwatch()
@@ -161,13 +158,13 @@ class Runner:
         return probes.find_items(self.client)
 
     def _probe(self) -> None:
-        self._prober = probes.probe(self.client, self.client.target, self.options, self.items)
+        self._prober = probes.probe(self.client, self.items)
 
     def _fuzz(self) -> None:
         """Run the current phase of schemathesis."""
         if self._fuzzer is None:
-            choices = fuzzing.choices_of(self.client, self.items, changeable=self.options.tasks)
-            self._fuzzer = fuzzing.Fuzzer(self.client, self.options, choices=choices)
+            choices = fuzzing.choices_of(self.client, self.items)
+            self._fuzzer = fuzzing.Fuzzer(self.client, choices)
         self._fuzzer.run(self.client.phase)
 
     def _walk(self) -> None:
@@ -189,7 +186,7 @@ class Runner:
         walker.walk_sandbox(self._walker, options.tasks, reset=reset_all, **settings)
 
     def _replay(self) -> None:
-        for story in self.stories:
+        for story in self.options.stories:
             self._stories[story.name] = stories.replay(
                 self.client,
                 story,

@@ -114,7 +114,7 @@ def check_tasks(target: Target, tasks: Iterable[str]) -> None:
     try:
         for id in tasks:
             path = detail_path(target.api, id)
-            exchange = client.send("GET", path, phase="preflight")
+            exchange = client.send("GET", path)
             if exchange.status in {400, 404}:
                 raise Untestable(
                     f"{target.url} has no {root.title} {id!r}: it responds {exchange.status}. "
@@ -135,7 +135,7 @@ def failed_tasks(target: Target) -> list[tuple[str, str]]:
     """Return id and name of each task, or dag, that is FAILED on the target. It only reads."""
     record = api_named(target.api)
     path = record.conformance.failed_path
-    body = HttpClient(target, Options()).send("GET", path, phase="preflight").json()
+    body = HttpClient(target, Options()).send("GET", path).json()
     data = body.get("data") if isinstance(body, dict) else None
     rows = data.get("contents") if isinstance(data, dict) else None
     return [

@@ -1,4 +1,4 @@
-"""The walker: operates on tasks and dags in every way, so that the checkers see what follows.
+"""Operate on tasks and dags in every way, so that the checkers see what follows.
 
 A walk reads one task or dag, requests an operation, reads again and lets time pass. It says how
 each operation must be answered (a ``Probe``) and judges nothing else. ``walk_sandbox`` takes many

@@ -225,10 +225,8 @@ def _rule_cases(result: Result) -> Iterator[ElementTree.Element]:
     for rule in reports.rule_lines(result):
         findings = _by_operation(result.findings, rule.rule)
         known = _by_operation(result.known, rule.rule)
-        checked = {
-            operation for (name, operation), _ in result.checked.items() if name == rule.rule
-        }
-        operations = {operation or ANY_OPERATION for operation in checked} | {*findings, *known}
+        checked = {place or ANY_OPERATION for name, place in result.checked if name == rule.rule}
+        operations = {*checked, *findings, *known}
         case = partial(_case, f"{result.api}.rules", rule.rule)
         for operation in sorted(operations or {ANY_OPERATION}):
             if operation in findings:
@@ -329,14 +327,12 @@ def check_writable(path: Path, *, what: str = "report") -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         existed = path.exists()
-        with path.open("ab"):
-            pass
+        path.open("ab").close()
         if not existed:
             path.unlink()
     except OSError as problem:
-        raise EnvironmentProblem(
-            f"the {what} cannot be written to {path}: {problem.strerror}"
-        ) from problem
+        why = f"the {what} cannot be written to {path}: {problem.strerror}"
+        raise EnvironmentProblem(why) from problem
 
 
 def write_report(kind: str, results: Sequence[Result], path: Path) -> None:
@@ -344,6 +340,5 @@ def write_report(kind: str, results: Sequence[Result], path: Path) -> None:
     try:
         path.write_text(RENDERERS[kind](results), encoding="utf-8")
     except OSError as problem:
-        raise EnvironmentProblem(
-            f"the report cannot be written to {path}: {problem.strerror}"
-        ) from problem
+        what = f"the report cannot be written to {path}: {problem.strerror}"
+        raise EnvironmentProblem(what) from problem
