@@ -313,7 +313,7 @@ OBSHELL: Final = (
     _obshell(
         "retry-from-the-start",
         "a retry begins with the first node",
-        "call.wrong-effect",
+        "terminal.moved",
         replacing_in(obshell._OPERATORS, {"RETRY": _retries_its_first_node}),
     ),
 )
