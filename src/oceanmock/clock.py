@@ -15,6 +15,9 @@ PROGRESSIONS: Final[tuple[Progression, ...]] = get_args(Progression)
 
 MILLISECOND: Final = 1_000_000
 SECOND: Final = 1_000_000_000
+DEFAULT_TICK: Final = SECOND
+"""The period of both servers' schedulers (ocp-express TaskCoordinator.java:58-59;
+obshell constant/scheduler.go:23-24)."""
 LATEST: Final = 32_503_680_000 * SECOND - 1
 """The end of the year 2999, at which every sandbox's clock stops."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from oceanmock.clock import SECOND
+from oceanmock.clock import DEFAULT_TICK, SECOND
 from oceanmock.engine.machine import (
     TIME,
     Chain,
@@ -91,7 +91,7 @@ class Rules:
     while a rollback runs, so that the rollback can be taken up again.
     """
 
-    tick: int = SECOND
+    tick: int = DEFAULT_TICK
     phase: int = 0
     cancels_at_stage: bool = False
 

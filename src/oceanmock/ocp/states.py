@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from oceanmock.clock import SECOND
+from oceanmock.clock import DEFAULT_TICK, SECOND
 from oceanmock.engine.machine import (
     TIME,
     Chain,
@@ -71,7 +71,7 @@ class Rules:
     to its runTime; the database's comment says so (common_tables.yaml:56), the code does not.
     """
 
-    tick: int = SECOND
+    tick: int = DEFAULT_TICK
     phase: int = 0
     retry_after_failed_rollback: bool = False
     subtask_retry_counts: bool = False

@@ -331,7 +331,7 @@ class BaseScenario(Model):
     has been read; `immediate` runs everything due at once; `manual` stands until it is moved."""
     starts_at: Instant | None = None
     """The instant at which the sandbox's clock starts, with an offset; now, if left out."""
-    tick: Tick = Field(default=clock.SECOND, json_schema_extra={"default": "1s"})
+    tick: Tick = Field(default=clock.DEFAULT_TICK, json_schema_extra={"default": "1s"})
     """The period of the server's schedulers."""
 
     _name: str = PrivateAttr("scenario")
