@@ -154,7 +154,7 @@ def load(url: str, *, seconds: float, connections: int) -> float:
 
 
 def _load_with_wrk(url: str, *, seconds: float, connections: int) -> float:
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s"]
     command += ["-H", f"Authorization: Basic {CREDENTIALS}", url + TASK_PATH]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in said:
