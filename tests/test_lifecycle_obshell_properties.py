@@ -315,6 +315,7 @@ def test_a_log_tells_all_runs_in_order(script: Script) -> None:
 
 
 @many
+@example(CANCEL_TWICE_BEFORE_A_TICK, [])
 @given(scripts(), st.lists(st.integers(0, 60 * SECOND), max_size=20))
 def test_a_late_reader_sees_what_a_frequent_reader_saw(script: Script, others: list[int]) -> None:
     story = tell_to_its_rest(script)
@@ -323,7 +324,10 @@ def test_a_late_reader_sees_what_a_frequent_reader_saw(script: Script, others: l
 
     late = {instant: view_at(story.life, instant) for instant in [*others, *watched, FAR]}
 
-    assert all(seen == watched[max(i for i in watched if i <= at)] for at, seen in late.items())
+    assert all(
+        replace(seen, at=0) == replace(watched[max(i for i in watched if i <= at)], at=0)
+        for at, seen in late.items()  # an operator may change nothing else
+    )
 
 
 @many
