@@ -17,10 +17,12 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import certifi
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from imports import is_blackbox
 from served import open_sandboxes
@@ -42,6 +44,10 @@ settings.load_profile("fast")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--hypothesis-profile") != "explore":
+        # Constants of the modules that are loaded would become examples, others in each worker.
+        # No setting turns that off (hypothesis/internal/conjecture/providers.py).
+        patch.object(providers, "is_local_module_file", lambda path: False).start()
     if not config.option.markexpr and not any(".py" in argument for argument in config.args):
         config.option.markexpr = "not slow"
 
