@@ -30,12 +30,12 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "schema.enum": "A word is one of those that the contract lists.",
         "schema.value": "A value keeps the bounds, patterns and combinations of its schema.",
         "status.undocumented": "A status is one that the contract names for the operation.",
-        "status.server-error": "The server does not fail at a request it should answer.",
-        "hostile.500": "The server does not fail at a request that is wrong on purpose.",
-        "method.accepted": "A method that a path does not know is refused.",
-        "id.differs": "What is answered is what was asked for.",
-        "id.vanished": "What was there once is found again.",
-        "views.differ": "A part shows the same by itself as within the whole.",
+        "status.server-error": "A correct request is not answered with a 5xx status.",
+        "hostile.500": "An invalid request is not answered with a 5xx status.",
+        "method.accepted": "A method that a path does not have is refused.",
+        "id.differs": "The returned id matches the requested id.",
+        "id.vanished": "A task, dag or part that existed is still found.",
+        "views.differ": "A part has the same values by itself as within its task or dag.",
     },
     (
         "openapi: components.schemas.Envelope (ocp-express BaseResponse.java:26-45; "
@@ -49,29 +49,29 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "envelope.went-back": "A later answer of a server has no earlier timestamp.",
         "envelope.duration": "The duration is a number of milliseconds.",
         "envelope.error": "There is an error exactly when the status is 400 or above.",
-        "envelope.trace-id": "What was let in has a traceId by which it is found again.",
+        "envelope.trace-id": "The response to an accepted request has a traceId.",
     },
     (
         "openapi: components.schemas.ApiError (ocp-express ErrorCodes.java; "
         "obshell ob/agent/errors/errorcode.go)"
     ): {
-        "error.message": "An error says what is wrong.",
-        "error.code": "The code of an error is that of what went wrong.",
-        "error.code-differs": "That there is no such task has the same code each time.",
-        "error.status": "A wrong request is refused with the status of what is wrong.",
+        "error.message": "An error has a message.",
+        "error.code": "The code of an error fits the reason of the refusal.",
+        "error.code-differs": "An unknown task always has the same code.",
+        "error.status": "The status of a refusal fits its reason.",
     },
     "openapi: security, securitySchemes": {
-        "auth.missing-accepted": "Nothing is done for somebody who does not say who he is.",
-        "auth.wrong-accepted": "Nothing is done for somebody who is not who he says.",
+        "auth.missing-accepted": "A request without credentials is refused.",
+        "auth.wrong-accepted": "A request with wrong credentials is refused.",
     },
     "openapi/ocp.yaml: x-permission (ocp-doc 1100.task-management/300.retry-a-task.md)": {
-        "auth.forbidden-accepted": "Nothing is done for somebody who may not do it.",
+        "auth.forbidden-accepted": "A request of a user without the permission is refused.",
     },
     "obshell ob/agent/engine/task/task_dto.go:280-382": {
-        "id.number": "A generic id ends in the number of what it stands for.",
+        "id.number": "A generic id ends in the number of its dag, node or sub task.",
     },
     "obshell ob/agent/executor/task/dag.go:122-125": {
-        "id.spelling": "A generic id that is spelt otherwise is not found.",
+        "id.spelling": "A generic id in another spelling is not found.",
     },
     (
         "openapi: the times of tasks, dags and their parts "
@@ -81,23 +81,23 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "time.format": "A time is an instant.",
         "time.start-after-finish": "Nothing ends before it began.",
         "time.finish": (
-            "What has ended says when it began and ended, what runs has not ended, and what never "
-            "ran has neither."
+            "An ended item has a start and an end time, a running one no end time, and one that "
+            "never ran has neither."
         ),
-        "time.future": "No time is after the answer's own.",
-        "time.went-back": "A time that is set anew is later than before.",
+        "time.future": "No time is after the timestamp of the response.",
+        "time.went-back": "A time that is set again is later than before.",
     },
     "ocp-express RunningTaskWorker.java:143-176; obshell ob/agent/service/task/dag.go:565-585": {
-        "time.not-renewed": "A task or dag that ends again has a new time of its end.",
+        "time.not-renewed": "A task or dag that ends again has a new end time.",
     },
     (
         "openapi: runTime, execute_times (ocp-express TaskInstanceManagerImpl.java:96-117; "
         "obshell ob/agent/engine/scheduler/task_handler.go:163-212)"
     ): {
-        "count.never-run": "What has run was counted, and what never ran was not.",
+        "count.never-run": "Every run is counted; an item that never ran has none.",
         "count.went-down": "A count of runs never goes down.",
-        "count.not-bumped": "A run that is new is counted.",
-        "count.unasked": "No run is counted that was not asked for.",
+        "count.not-bumped": "A new run is counted.",
+        "count.unasked": "No run is counted that was not requested.",
     },
     (
         "openapi: getSubtaskLog, getFullSubTaskLogs, task_logs "
@@ -106,16 +106,16 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
     ): {
         "log.presence": "There is a log exactly when there has been a run.",
         "log.order": "The lines of a log are in the order of the runs.",
-        "log.rewritten": "What was logged stays, and what follows comes after it.",
+        "log.rewritten": "A log only grows: its lines stay, and new ones follow them.",
         "log.stale": "A run leaves its lines in the log.",
     },
     (
         "ocp-express RunningTaskWorker.java:86-119,143-176; "
         "obshell ob/agent/engine/scheduler/dag_handler.go:24-74, task_handler.go:74-235"
     ): {
-        "parent.out-of-step": "What is above shows what is below it, once that is final.",
-        "parent.stuck": "What is above ends soon after all that is below it has.",
-        "parent.stage": "The stage of a dag is that of a node it has.",
+        "parent.out-of-step": "A task, dag or node agrees with its parts once they are final.",
+        "parent.stuck": "A task or dag ends soon after all of its parts.",
+        "parent.stage": "The stage of a dag is the number of one of its nodes.",
     },
     "ocp-express TaskInstanceManagerImpl.java:160-174": {
         "parent.prohibit-rollback": (
@@ -133,22 +133,20 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "ocp-express AbstractTaskWorker.java:59-87; "
         "obshell ob/agent/engine/scheduler/dag_handler.go:24-74"
     ): {
-        "order.forward": "Nothing runs before what it waits for has succeeded.",
+        "order.forward": "Nothing runs before the items it depends on have succeeded.",
     },
     "ocp-express AbstractTaskWorker.java:89-115; obshell ob/agent/service/task/dag.go:603-694": {
-        "rollback.order": "Nothing is undone before what came after it.",
+        "rollback.order": "A rollback undoes the items in reverse order.",
     },
     (
         "openapi/ocp.yaml: components.schemas.Page "
         "(ocp-express PaginatedResponse.java, CustomPage.java)"
     ): {
-        "paging.number": "A page is the one that was asked for.",
-        "paging.size": (
-            "A page is of the size that was asked for, or of the most that the server gives."
-        ),
-        "paging.pages": "The number of pages is that of the elements by the size.",
+        "paging.number": "The returned page is the requested one.",
+        "paging.size": ("A page has the requested size, or the largest that the server allows."),
+        "paging.pages": "The number of pages is that of the elements divided by the size.",
         "paging.rows": "A page is full, but for the last, which has the rest.",
-        "paging.whole": "The pages of a list, one after the other, are the list.",
+        "paging.whole": "The pages of a list hold every row once.",
     },
     (
         "openapi: listTaskInstances and the lists of dags "
@@ -156,37 +154,37 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "obshell ob/agent/executor/task/dag.go)"
     ): {
         "list.twice": "Nothing is listed twice.",
-        "list.order": "Rows come in the order that was asked for.",
-        "list.missing": "What is there is listed.",
-        "list.differs-from-detail": "A list shows what the thing itself does.",
-        "filter.ignored": "A list holds only what was asked for.",
-        "filter.too-narrow": "A filter leaves nothing out that it is for.",
+        "list.order": "Rows are in the requested order.",
+        "list.missing": "Every task or dag is listed.",
+        "list.differs-from-detail": "A list has the same values as the task or dag itself.",
+        "filter.ignored": "A list holds only rows that match the filter.",
+        "filter.too-narrow": "A filter leaves out no row that matches it.",
     },
     "obshell ob/param/task.go:19-21": {
-        "details.ignored": "Nodes are there exactly when details are asked for.",
+        "details.ignored": "Nodes are present exactly when details are requested.",
     },
     (
         "the tables of transitions "
         "(ocp-express TaskInstanceManagerImpl.java, SubtaskInstanceManagerImpl.java; "
         "obshell ob/agent/service/task/dag.go:283-532)"
     ): {
-        "transition.illegal": "Nothing becomes what it cannot become by what happened.",
-        "terminal.moved": "What has ended stays as it ended until somebody does something.",
-        "call.unknown-accepted": "An operator that nobody knows is refused.",
-        "call.illegal-accepted": "What the state does not allow is refused.",
-        "call.legal-refused": "What the state allows is not refused for its state.",
-        "call.wrong-effect": "An accepted operation has the effect that it is for.",
-        "call.no-effect": "What was accepted shows at the next look.",
+        "transition.illegal": "Every observed change is possible by the table of transitions.",
+        "terminal.moved": "An ended item does not change until an operation.",
+        "call.unknown-accepted": "An unknown operator is refused.",
+        "call.illegal-accepted": "An operation that the state does not allow is refused.",
+        "call.legal-refused": "An operation that the state allows is not refused for the state.",
+        "call.wrong-effect": "An accepted operation has the documented effect.",
+        "call.no-effect": "An accepted operation has an effect by the next read.",
     },
     (
         "openapi: the ids, names and first times of tasks, dags and their parts "
         "(ocp-express SubtaskAccessor.java:54-61; "
         "obshell ob/agent/engine/task/task_dto.go:32-108)"
     ): {
-        "kept.changed": "What is fixed when a thing is made never changes.",
+        "kept.changed": "Fields that are set at creation never change.",
     },
     "ocp-express TaskInstanceManagerImpl.java:66-68": {
-        "call.prohibited-accepted": "A rollback that is prohibited is refused.",
+        "call.prohibited-accepted": "A prohibited rollback is refused.",
     },
     "obshell ob/agent/engine/task/node.go:105-148, ob/agent/service/task/dag.go:283-420": {
         "call.flag-ignored": "An operator is accepted only where the flags of the nodes allow it.",

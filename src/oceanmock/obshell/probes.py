@@ -230,7 +230,7 @@ def _details(dags: Sequence[ItemTree]) -> Iterator[Probe]:
         odd = REFUSED | allowed if is_list or path.startswith("sub_task") else REFUSED
         for text in NO_BOOLEANS[: 1 if is_list else 5]:
             yield _get(f"show_details={text}", f"{path}?show_details={text}", odd)
-        yield _get("a parameter nobody knows", f"{path}?other=1", allowed, wrong=False)
+        yield _get("an unknown parameter", f"{path}?other=1", allowed, wrong=False)
 
 
 def _reads(dags: Sequence[ItemTree]) -> Iterator[Probe]:
