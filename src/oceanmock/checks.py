@@ -134,7 +134,7 @@ def check(rule: str, passed: bool, path: str = "$", message: str = "") -> CheckR
 
 @dataclass(slots=True)
 class RuleCount:
-    """How often a rule was checked, and how often it failed."""
+    """Count the checks of a rule, and the failed ones."""
 
     looked: int = 0
     broken: int = 0

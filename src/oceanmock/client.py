@@ -143,7 +143,7 @@ class Mock:
 
     @property
     def is_local(self) -> bool:
-        """Whether the server is in this process."""
+        """Return whether the server is in this process."""
         return self._server is not None
 
     def ocp(self, *scenarios: ScenarioSource, **options: Unpack[SandboxOptions]) -> Ocp:

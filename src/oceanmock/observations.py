@@ -241,7 +241,7 @@ class Members:
 
 
 class ApiHistory:
-    """What one API adds to the checks over time; each ``checks.py`` has one, which may keep state.
+    """Add one API's checks over time; each ``checks.py`` has one, which may keep state.
 
     ``is_shared`` says that there are other users, and a server that is not the mock.
     """

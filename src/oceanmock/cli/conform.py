@@ -265,7 +265,7 @@ def _credentials(options: ConformOptions) -> Any:
 
 
 def _read_secret(options: ConformOptions, name: str, user: str) -> str:
-    """Return a secret, prompted for if missing. Raises a UsageError where nobody can answer."""
+    """Return a secret, prompted for if missing. Raises a UsageError where there is no terminal."""
     value = getattr(options, name)
     if value is not None:
         return str(value)

@@ -392,7 +392,7 @@ def _hidden(text: Any, secrets: Iterable[str]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a request had no response: the kind, and a few words for it."""
+    """The reason why a request had no response: its kind, and a few words."""
 
     kind: str
     text: str

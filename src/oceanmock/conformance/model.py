@@ -72,7 +72,7 @@ class StoryStep:
 
 @dataclass(slots=True)
 class Result:
-    """What a run came to."""
+    """The result of a run."""
 
     target: str
     """The URL, without credentials; or what of the mock was checked."""
@@ -90,7 +90,7 @@ class Result:
     """Operation → how often it answered each status; every operation has an entry."""
     rules: dict[str, RuleCount] = field(default_factory=dict)
     checked: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Rule and operation; how often that rule was looked at there. Empty where nobody counted."""
+    """Rule and operation; how often that rule was looked at there. Empty if not counted."""
     findings: list[CheckResult] = field(default_factory=list)
     """Those that no baseline knows, each once."""
     known: list[CheckResult] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Result:
     baselines: list[str] = field(default_factory=list)
     """What the known deviations were looked up in, by name."""
     interrupted: bool = False
-    """Whether somebody stopped it; then what is missing says nothing."""
+    """True if the run was stopped; missing responses then say nothing."""
 
     @property
     def exit_code(self) -> int:
@@ -164,7 +164,7 @@ Listener = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a run goes. ``rate`` is requests per second, 0 for no limit."""
+    """The options of a run. ``rate`` is requests per second, 0 for no limit."""
 
     write: bool = False
     tasks: tuple[str, ...] = ()

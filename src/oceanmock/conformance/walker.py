@@ -46,7 +46,7 @@ ANY_STATUS: Final = frozenset({200, 400, 500})
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How time passes at a target: ``wait(seconds)`` lets it, and reads lie ``poll`` apart.
+    """The passing of time at a target: ``wait(seconds)``, and ``poll`` between reads.
 
     ``stands`` says that it passes in ``wait`` only, as in a sandbox with a manual clock. What is
     not at rest after ``timeout`` seconds is left alone.
@@ -60,7 +60,7 @@ class Pace:
 
 @dataclass(slots=True)
 class WalkReport:
-    """What the walks of a run did: how often each goal was answered with each status."""
+    """The count of each status with which each goal was answered in a run's walks."""
 
     operations: Counter[tuple[str, int | None]] = field(default_factory=Counter)
     tried: Counter[tuple[Any, ...]] = field(default_factory=Counter)

@@ -214,7 +214,7 @@ class Chain(Sequence[T]):
 
 @dataclass(frozen=True, slots=True)
 class History(Generic[C, R, S]):
-    """What a script leads to under some rules: every state, past and to come, in order.
+    """Every state that a script leads to under some rules, past and to come, in order.
 
     ``upcoming`` begins with the state that the last operation, or the start, led to, and goes on as
     long as something is due; ``settled`` holds the states before.

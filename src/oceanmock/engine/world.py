@@ -242,7 +242,7 @@ def _faker() -> Any:
 
 
 class FakeData:
-    """What one scenario leaves out: names, users, hosts and ids; the same for the same seed."""
+    """Generate the names, users, hosts and ids that a scenario leaves out, from its seed."""
 
     def __init__(self, seed: str, taken: set[int] | None = None) -> None:
         self._random = Random(seed)  # noqa: S311 (reproducible, not secret)

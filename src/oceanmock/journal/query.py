@@ -123,7 +123,7 @@ class ComparedItem:
 
     @property
     def distance(self) -> float:
-        """How different they are: 0 where it holds; a wrong operation counts most."""
+        """Return how far the entry is from the query: 0 if it matches."""
         if self.holds:
             return 0
         weight = 3 if self.name == "operation" else 1
@@ -228,7 +228,7 @@ def _json_text(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the expected number of entries matches; ``found`` are the entries that do."""
+    """The outcome of a verification; ``found`` are the matching entries."""
 
     holds: bool
     found: tuple[Entry, ...]

@@ -155,7 +155,7 @@ class Task(Model):
 
 
 class Switches(Model):
-    """What no public document about OCP decides; the defaults are those of ocp-express."""
+    """The choices that no public document about OCP decides; the defaults are ocp-express'."""
 
     subtask_pairing: Literal["ignored", "checked"] = "ignored"
     """Whether a subtask's route checks that the subtask belongs to the task in the path.

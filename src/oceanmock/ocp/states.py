@@ -63,7 +63,7 @@ class SubtaskScript:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How the server that runs the task behaves; the defaults are ocp-express'.
+    """The behaviour of the server that runs the task; the defaults are ocp-express'.
 
     ``tick`` is the schedulers' period and ``phase`` the instant of the first task tick.
     ``retry_after_failed_rollback``: OCP 4.2.2's user guide offers it, ocp-express refuses

@@ -102,7 +102,7 @@ _MAX_VALUE_LENGTH: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """What messages about one format need to know.
+    """The words of one format that messages need.
 
     ``server_words`` are the keys whose words are the server's own, ``choices`` lists what may stand
     at a key where pydantic knows only a part. Items of the list ``unnamed`` seldom have a name, so
