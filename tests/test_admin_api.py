@@ -630,7 +630,7 @@ def test_an_added_fault_strikes_and_is_counted(admin: Ask, ask: Ask) -> None:
     }
     assert [ask("GET", TASK).status_code for _ in range(3)] == [200, 503, 200]
     (standing,) = admin("GET", "/sandboxes/default/faults").json()["faults"]
-    assert (standing["name"], standing["counted"], standing["strikes"]) == ("fault 1", 3, 1)
+    assert (standing["name"], standing["counted"], standing["affected"]) == ("fault 1", 3, 1)
 
 
 def test_no_fault_strikes_this_api(admin: Ask) -> None:
@@ -718,7 +718,7 @@ def test_a_task_is_born_now_from_a_template(admin: Ask, ask: Ask) -> None:
     assert born.status_code == 201
     task = born.json()
     assert (task["name"], task["state"]) == ("Install", "RUNNING")
-    assert task["born"] == "2021-08-25T07:09:41.74Z"
+    assert task["created"] == "2021-08-25T07:09:41.74Z"
     assert [part["name"] for part in task["parts"]] == ["a", "b"]
     assert ask("GET", f"/api/v2/tasks/instances/{task['id']}").json()["data"]["name"] == "Install"
 

@@ -159,7 +159,7 @@ def test_in_a_sandbox_that_is_in_use_its_tasks_are_born_now(admin: Ask) -> None:
 
     loaded = load(admin, TWO | {"starts_at": "2020-01-01T00:00:00Z", "progression": "polls"})
 
-    born = admin("GET", "/sandboxes/t1/tasks/ocp/2").json()["born"]
+    born = admin("GET", "/sandboxes/t1/tasks/ocp/2").json()["created"]
     assert born == loaded.json()["now"] == "2024-01-10T06:01:30Z"
     assert loaded.json()["progression"] == "manual"
 

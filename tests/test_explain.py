@@ -381,7 +381,7 @@ def check(told: Explanation) -> None:
     assert json.loads(json.dumps(document)) == document
     assert told.because, "it always has a reason"
     assert [event.at for event in told.events] == sorted(event.at for event in told.events)
-    assert told.born <= told.since <= max(told.now, told.born)
+    assert told.created <= told.since <= max(told.now, told.created)
     assert all(event.why and event.who for event in told.events)
     assert all(each.at is None or each.at <= told.now for each in told.because)
     assert told.next is None or (told.next.at > told.now and told.next.what)

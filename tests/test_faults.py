@@ -197,7 +197,7 @@ def test_a_call_that_another_fault_strikes_counts_for_both() -> None:
     faults = faults_of({"status": 503, "calls": 1}, {"status": 500, "calls": 1})
 
     assert struck(faults, 3) == [1]
-    assert [(each.calls, each.strikes) for each in faults.statistics()] == [(3, 1), (3, 0)]
+    assert [(each.calls, each.affected) for each in faults.statistics()] == [(3, 1), (3, 0)]
 
 
 def test_a_strike_says_whose_it_is_and_which_call() -> None:

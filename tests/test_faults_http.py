@@ -254,7 +254,7 @@ def test_a_reset_is_not_answered_and_the_journal_says_so(world: World) -> None:
 
     (entry,) = world.sandbox.journal.entries()
     assert (entry.status, entry.response_headers, entry.response_body) == (None, (), b"")
-    assert (entry.fault, entry.refusal) == ("gone", "struck by gone")
+    assert (entry.fault, entry.refusal) == ("gone", "fault injected: gone")
 
 
 def test_a_lost_answer_is_of_an_operation_that_happened(world: World) -> None:
@@ -355,7 +355,7 @@ def test_a_server_that_stops_waits_for_no_delay(
         world.strike(delay="1h")
         connection = connect(serving)
         connection.sendall(raw(world, TASK))
-        world.app.until(lambda: world.sandbox.faults()[0].strikes == 1)
+        world.app.until(lambda: world.sandbox.faults()[0].affected == 1)
 
     with connection:
         assert connection.recv(1) == b""

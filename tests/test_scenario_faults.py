@@ -654,7 +654,7 @@ def test_a_body_has_what_is_asked_of_it_and_may_have_more(
 def test_a_started_task_is_born_when_its_story_starts_it() -> None:
     run = ocp_rules.simulate_story(ocp_of(f"{CREATE}  - wait: 90s\n  - start: Create\n"))
 
-    assert run.actors[0].born == 90 * SECOND
+    assert run.actors[0].created == 90 * SECOND
     assert [(mark.instant, mark.text) for mark in run.markers] == [(90 * SECOND, "start 'Create'")]
 
 
@@ -662,7 +662,7 @@ def test_a_started_dag_keeps_to_the_ticks_that_were_there_before() -> None:
     run = obshell_rules.simulate_story(obshell_of(f"{AGENT}  - wait: 2500ms\n  - start: Join\n"))
 
     (join, _) = run.actors
-    assert [join.born + state.at for state in join.life.states][1] // SECOND == 3
+    assert [join.created + state.at for state in join.life.states][1] // SECOND == 3
 
 
 def test_a_dag_that_succeeded_has_made_the_agent_what_the_next_one_asks_for() -> None:

@@ -247,10 +247,10 @@ def test_a_fault_strikes_and_is_counted_until_it_is_removed(ocp: Ocp) -> None:
     statuses = [get(ocp).status_code, get(ocp).status_code]
 
     assert statuses == [503, 200]
-    assert (fault.name, fault.counted, fault.strikes) == ("fault 1", 2, 1)
+    assert (fault.name, fault.counted, fault.affected) == ("fault 1", 2, 1)
     fault.remove()
     with pytest.raises(AuthorError, match="there is no fault 'fault 1' any more"):
-        _ = fault.strikes
+        _ = fault.affected
 
 
 def test_faults_are_listed_and_removed(ocp: Ocp) -> None:

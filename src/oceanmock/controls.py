@@ -200,7 +200,7 @@ class JournalEntry:
         target = f"{self.path}?{self.query}" if self.query else self.path
         by = f" by {self.caller}" if self.caller else ""
         answered = "cut off" if self.status is None else f"answered {self.status}"
-        fault = f", struck by {self.fault}" if self.fault else ""
+        fault = f", fault injected: {self.fault}" if self.fault else ""
         return f"{self.method} {target}{by}, {answered}{fault}"
 
 
@@ -330,9 +330,9 @@ class AddedFault:
         return int(self.json()["counted"])
 
     @property
-    def strikes(self) -> int:
+    def affected(self) -> int:
         """The number of requests that it has affected."""
-        return int(self.json()["strikes"])
+        return int(self.json()["affected"])
 
     def json(self) -> Json:
         """Return the fault as JSON of the admin API. Raises AuthorError if it was removed."""

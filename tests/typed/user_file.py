@@ -58,7 +58,7 @@ def test_time_journal_and_faults(ocp: Ocp) -> None:
         assert_type(entry, JournalEntry)
         assert_type(entry.status, int | None)
     ocp.journal.assert_called("retrySubtask", times=1, subtask=7, body={"a": [1]})
-    assert_type(ocp.faults.add(operation="retryTask", calls=[1, "3-"], reset=True).strikes, int)
+    assert_type(ocp.faults.add(operation="retryTask", calls=[1, "3-"], reset=True).affected, int)
 
 
 def test_a_client_of_obshell(obshell: Obshell) -> None:

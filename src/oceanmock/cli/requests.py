@@ -75,7 +75,7 @@ def _line_of(entry: Json) -> str:
     target = f"{entry['path']}?{entry['query']}" if entry["query"] else entry["path"]
     status = entry["status"] or "cut"
     by = f"  {entry['caller']}" if entry["caller"] else ""
-    fault = f"  struck by {entry['fault']}" if entry["fault"] else ""
+    fault = f"  fault injected: {entry['fault']}" if entry["fault"] else ""
     why = f"\n{'':>8}{escape_unprintable(entry['refusal'])}" if entry["refusal"] else ""
     head = f"{entry['number']:>6}  {entry['at']}  {status}  {entry['method']} {target}{by}{fault}"
     return escape_unprintable(head) + why
@@ -146,7 +146,7 @@ def list_faults(*, client: SandboxClient, as_json: bool) -> None:
         lambda fault: (
             fault["name"],
             f"{fault['counted']} counted",
-            f"{fault['strikes']} affected",
+            f"{fault['affected']} affected",
             " ".join(f"{key}={_value(v)}" for key, v in fault["fault"].items() if key != "name"),
         ),
         as_json=as_json,

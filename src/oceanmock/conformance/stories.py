@@ -180,14 +180,14 @@ class _Replay:
         """Return what a step's part shows only after it, until the next operation."""
         runs = self.tasks.runs
         at, actor = runs[number + 1].ended_at, runs[number].actors[step.actor]
-        labels = [(actor.born + item.at, item.words) for item in actor.shows(step.part)]
+        labels = [(actor.created + item.at, item.words) for item in actor.shows(step.part)]
         calls = [
             (place, runs[place].ended_at)
             for place, item in enumerate(self.tasks.steps)
             if isinstance(item, story.CallAction) and item.actor == step.actor
         ]
         until = next((instant for place, instant in calls if place > number), None)
-        start = max((i for place, i in calls if place < number), default=actor.born)
+        start = max((i for place, i in calls if place < number), default=actor.created)
         earlier = {words for i, words in labels if start <= i < at}
         return {words for i, words in labels if i > at and (until is None or i <= until)} - earlier
 

@@ -79,7 +79,7 @@ class FaultStatistics:
     name: str
     fault: Fault
     calls: int
-    strikes: int
+    affected: int
 
 
 class Faults:

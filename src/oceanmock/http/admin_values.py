@@ -237,7 +237,7 @@ def create_from_template(sandbox: Sandbox, api: Api, template: Json) -> str:
     except AuthorError as error:
         raise AuthorError(str(error).replace(f"template.{key}[0]", "template")) from None
     if any(getattr(script, "starts_on", None) for script in getattr(scenario, key)):
-        raise AuthorError("template.starts_on: a task that is created is born at once.")
+        raise AuthorError("template.starts_on: a task that is created starts at once.")
     _check_size([scenario], [api])
     id: str = sandbox.execute(Create(api.name, scenario))
     return id
@@ -285,7 +285,7 @@ def fault_json(statistics: FaultStatistics) -> Json:
     return {
         "name": statistics.name,
         "counted": statistics.calls,
-        "strikes": statistics.strikes,
+        "affected": statistics.affected,
         "fault": statistics.fault.to_json(),
     }
 
@@ -294,7 +294,7 @@ def task_json(sandbox: Sandbox, api: Api, id: str) -> Json:
     """Return a task with its parts. Raises NoSuchTask."""
     item = sandbox.worlds[api.name].item(id)
     body: Json = {"api": api.name, **part_json(item)}
-    body["born"] = format_instant(item.started or 0)
+    body["created"] = format_instant(item.started or 0)
     if item.stage is not None:
         body["stage"] = item.stage
     return body

@@ -354,7 +354,7 @@ def inject_fault(request: Request) -> None:
     )
     fault = request.fault = request.sandbox.inject_fault(fault_request)
     if fault is not None and not fault.carries_out:
-        raise ApiError("fault", f"struck by {fault.name}", status=fault.status or 503)
+        raise ApiError("fault", f"fault injected: {fault.name}", status=fault.status or 503)
 
 
 # --- responses ------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ class Entry:
         target = f"{self.path}?{self.query}" if self.query else self.path
         by = f" by {self.caller}" if self.caller else ""
         answered = "cut off" if self.status is None else f"answered {self.status}"
-        fault = f", struck by {self.fault}" if self.fault else ""
+        fault = f", fault injected: {self.fault}" if self.fault else ""
         return printable(f"{self.method} {target}{by}, {answered}{fault}")
 
 

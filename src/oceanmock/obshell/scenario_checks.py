@@ -172,11 +172,11 @@ class ObshellActor(story.Actor):
             reason = f"the agent is {identity}, instead of {' or '.join(required)}"
             return story.Refusal(400, reason)
         for other in others:
-            is_over = machine.view_at(other.life, instant - other.born).is_finished
+            is_over = machine.view_at(other.life, instant - other.created).is_finished
             if other.dag is not None and excludes(other.dag, dag) and not is_over:
                 return story.Refusal(500, f"{other.called(())} is not finished")
         rules = rules_of(scenario.tick, scenario.phase - instant, scenario.switches, age=0)
-        return replace(self, born=instant, life=machine.start(self.life.script, rules))
+        return replace(self, created=instant, life=machine.start(self.life.script, rules))
 
     def operate(
         self, operation: str, part: story.PartPath, instant: int
@@ -213,9 +213,9 @@ def _identity_at(instant: int, scenario: Scenario, actors: Sequence[ObshellActor
     """Return the agent's identity at an instant, after the dags that have succeeded by then."""
     made = list[tuple[int, Identity]]()
     for actor in actors:
-        state = machine.view_at(actor.life, instant - actor.born)
+        state = machine.view_at(actor.life, instant - actor.created)
         if actor.dag is not None and actor.dag.makes is not None and has_succeeded(state):
-            made.append((actor.born + state.at, actor.dag.makes.identity))
+            made.append((actor.created + state.at, actor.dag.makes.identity))
     return max(made)[1] if made else scenario.agent.identity
 
 

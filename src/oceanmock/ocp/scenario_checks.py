@@ -120,7 +120,7 @@ class OcpActor(story.Actor):
     def start(self, instant: int, others: Sequence[OcpActor]) -> OcpActor:
         """Return the task started at an instant; the schedulers' ticks stay where they are."""
         rules = replace(self.life.rules, phase=-instant % self.life.rules.tick)
-        return replace(self, born=instant, life=machine.start(self.life.script, rules))
+        return replace(self, created=instant, life=machine.start(self.life.script, rules))
 
     def operate(
         self, operation: str, part: story.PartPath, instant: int

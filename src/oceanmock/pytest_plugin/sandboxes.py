@@ -352,8 +352,8 @@ def strict_violations(sandbox: SandboxHandle) -> str:
         )
         lines += _first(requests)
     if faults:
-        verb = "have" if len(faults) > 1 else "has"
-        lines.append(f"{plural(len(faults), 'fault')} {verb} struck nothing:")
+        verb = "were" if len(faults) > 1 else "was"
+        lines.append(f"{plural(len(faults), 'fault')} {verb} never injected:")
         lines += _first(faults)
     log = report["journal"] or "nothing was asked"
     return "\n".join([*lines, "all that was asked:", log, ADVICE]) if lines else ""

@@ -97,7 +97,7 @@ class Explanation:
     who: str
     state: str
     operation: str
-    born: int
+    created: int
     since: int
     because: tuple[Reason, ...]
     events: tuple[Event, ...]
@@ -113,7 +113,7 @@ class Explanation:
             "who": self.who,
             "state": self.state,
             "operation": self.operation,
-            "born": format_instant(self.born),
+            "created": format_instant(self.created),
             "since": format_instant(self.since),
             "because": [
                 {"at": None if entry.at is None else format_instant(entry.at), "what": entry.what}
@@ -147,7 +147,7 @@ class Explanation:
 
     def text(self) -> str:
         """Return a few lines to read, the last one ending in a line feed."""
-        after = self.since - self.born
+        after = self.since - self.created
         when = f" ({format_seconds(after)} after its start)" if after else ", its start"
         under = "" if self.operation in ("EXECUTE", "RUN") else f" under {self.operation}"
         who = self.who[:1].upper() + self.who[1:]
@@ -156,7 +156,7 @@ class Explanation:
             "Because",
         ]
         for reason in self.because:
-            at = "" if reason.at is None else format_seconds(reason.at - self.born)
+            at = "" if reason.at is None else format_seconds(reason.at - self.created)
             lines.append(_wrapped(f"{at:>12}  {reason.what}", indent=14))
         offers = self._offers_text()
         if self.next is None:
@@ -283,8 +283,9 @@ class Explainer(ABC, Generic[HistoryState]):
 
     def explain(self, records: Iterable[OperationRecord], *, clock: Clock) -> Explanation:
         """Return why it shows what it does now; ``records`` add the refused operations."""
-        now, born = clock.now(), self.item.created
-        past = states_until(self.history, now - born)
+        now, created = clock.now(), self.item.created
+        age = now - created
+        past = states_until(self.history, age)
         events = tuple(self._events(past, records))
         state = past[-1]
         changes = (change for item in reversed(past) for change in reversed(item.changes))
@@ -294,12 +295,12 @@ class Explainer(ABC, Generic[HistoryState]):
             who=self.name(),
             state=name,
             operation=operation,
-            born=born,
-            since=born + move.at,
-            because=_reasons(events, self.leading(state, events), self.holding(state, now - born)),
+            created=created,
+            since=created + move.at,
+            because=_reasons(events, self.leading(state, events), self.holding(state, age)),
             events=events,
-            next=self._next(state, now - born),
-            accepts=tuple(self.offers(state, now - born)),
+            next=self._next(state, age),
+            accepts=tuple(self.offers(state, age)),
             progression=clock.progression,
             speed=clock.speed,
             now=now,

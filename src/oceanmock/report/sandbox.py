@@ -96,7 +96,7 @@ def _text(entry: Entry) -> str:
 
 
 def _is_used(fault: FaultStatistics) -> bool:
-    return bool(fault.strikes or (fault.fault.probability < 1 and fault.calls))
+    return bool(fault.affected or (fault.fault.probability < 1 and fault.calls))
 
 
 def _fault_text(statistics: FaultStatistics) -> str:

@@ -50,7 +50,7 @@ class Actor(ABC):
     A subclass adds the history that one machine computes.
     """
 
-    born: int
+    created: int
     name: str
     names: tuple[str, ...]
 
@@ -177,7 +177,7 @@ def simulate(
                 text, after = f"start {actor.called(())}", actor.start(now, others)
             else:
                 text = f"{step.operation} {actor.called(step.part)}"
-                after = actor.operate(step.operation, step.part, now - actor.born)
+                after = actor.operate(step.operation, step.part, now - actor.created)
             _compare_status(after, step.status, text)
         except _Divergence as divergence:
             raise StoryDivergesError(number, str(divergence)) from None
@@ -197,15 +197,15 @@ class _Divergence(Exception):
 def _wait_until(actor: A, step: UntilAction, now: int) -> int:
     """Return the first instant from ``now`` on at which the step's words show."""
     displays = list(actor.shows(step.part))
-    past = bisect_right(displays, now - actor.born, key=attrgetter("at"))
+    past = bisect_right(displays, now - actor.created, key=attrgetter("at"))
     coming = displays[max(past - 1, 0) :]
     expected = {item for item in enumerate(step.words) if item[1] is not None}
     for display in coming:
         if expected.issubset(enumerate(display.words)):
-            return max(actor.born + display.at, now)
+            return max(actor.created + display.at, now)
     texts = ["/".join(display.words[: len(step.words)]) for display in coming]
     actual = "; ".join(text for text, _ in groupby(texts))
-    remaining = max(actor.born + coming[-1].at - now, 0) / SECOND
+    remaining = max(actor.created + coming[-1].at - now, 0) / SECOND
     end = f"after {remaining:g} s nothing more is due" if remaining else "nothing more is due"
     raise _Divergence(
         f"{actor.called(step.part)} never is {' '.join(filter(None, step.words))} from here on; "
