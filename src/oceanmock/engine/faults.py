@@ -212,7 +212,6 @@ class FaultyResponse:
     """A response after a fault; ``pause`` is in nanoseconds of the machine's time, between chunks.
 
     ``is_cut``: the connection is closed after the last chunk, before the announced length.
-    ``missed`` are the paths to values that the response does not have.
     """
 
     status: int
@@ -220,7 +219,6 @@ class FaultyResponse:
     chunks: tuple[bytes, ...]
     pause: int = 0
     is_cut: bool = False
-    missed: tuple[str, ...] = ()
 
 
 def apply_fault(
@@ -228,7 +226,7 @@ def apply_fault(
 ) -> FaultyResponse:
     """Return a response as a fault changes it; by default an empty one."""
     fault = injected.fault
-    body, missed = _other_json(fault, b"" if fault.empty else body)
+    body = _other_json(fault, b"" if fault.empty else body)
     if fault.malformed:  # as of a server that stopped while it wrote
         text = body.rstrip()
         body = text[:-1] if text[-1:] in (b"}", b"]", b'"') else text + b"}"
@@ -244,30 +242,30 @@ def apply_fault(
         tuple(passed[at : at + step] for at in range(0, len(passed), step or 1)),
         pause=0 if fault.dribble is None else fault.dribble.every,
         is_cut=len(passed) < len(body),
-        missed=missed,
     )
 
 
-def _other_json(fault: Fault, body: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """Return the JSON with values dropped or changed, and the paths that lead to none."""
-    paths = (*fault.drop, *fault.change_type)
-    if not paths:
-        return body, ()
+def _other_json(fault: Fault, body: bytes) -> bytes:
+    """Return the body with values dropped or changed; one that is no JSON stays."""
+    if not (fault.drop or fault.change_type):
+        return body
     try:
         value = json.loads(body)
     except ValueError:
-        return body, paths
-    missed = [path for path in fault.drop if not _changed(value, path, _drop)]
-    missed += [path for path in fault.change_type if not _changed(value, path, _change_type)]
-    return _json(value).encode("utf-8", "backslashreplace"), tuple(missed)
+        return body
+    for path in fault.drop:
+        _change(value, path, _drop)
+    for path in fault.change_type:
+        _change(value, path, _change_type)
+    return _json(value).encode("utf-8", "backslashreplace")
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _changed(value: Any, path: str, change: Callable[[Any, Any], None]) -> bool:
-    """Change the values at a path, in place; return whether there are any."""
+def _change(value: Any, path: str, change: Callable[[Any, Any], None]) -> None:
+    """Change the values at a path, if there are any, in place."""
     *steps, last = path.split(".")
     holders = [value]
     for step in steps:
@@ -275,7 +273,6 @@ def _changed(value: Any, path: str, change: Callable[[Any, Any], None]) -> bool:
     places = [(holder, key) for holder in holders for key in _keys(holder, last)]
     for holder, key in reversed(places):  # from the end: a list grows shorter
         change(holder, key)
-    return bool(places)
 
 
 def _keys(holder: Any, step: str) -> list[Any]:

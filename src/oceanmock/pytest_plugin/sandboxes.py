@@ -306,7 +306,7 @@ MAX_REPORTED_SANDBOXES: Final = 3
 MAX_LISTED_VIOLATIONS: Final = 10
 ADVICE: Final = (
     "This test is strict. @pytest.mark.scenario(strict=False) makes it lenient; "
-    "`journal.clear()` and `faults.clear()` forget what is meant to be so."
+    "`journal.clear()` and `faults.clear()` remove what the test expects."
 )
 
 
@@ -328,7 +328,7 @@ def failure_sections(
             continue
         if is_setup and not report["requests"]:
             continue  # it was only just made
-        yield f"oceanmock journal ({label})", report["journal"] or "nothing was asked"
+        yield f"oceanmock journal ({label})", report["journal"] or "no request"
         for task in report["tasks"]:
             explanation, timeline = task["explanation"], task["timeline"]
             is_shown = explanation.partition("\n")[0] in failure
@@ -348,15 +348,15 @@ def strict_violations(sandbox: SandboxHandle) -> str:
     lines: list[str] = []
     if requests:
         lines.append(
-            f"{plural(len(requests), 'request')} to {sandbox.API.name} meant no operation:"
+            f"{plural(len(requests), 'request')} to {sandbox.API.name} matched no operation:"
         )
         lines += _first(requests)
     if faults:
         verb = "were" if len(faults) > 1 else "was"
         lines.append(f"{plural(len(faults), 'fault')} {verb} never injected:")
         lines += _first(faults)
-    log = report["journal"] or "nothing was asked"
-    return "\n".join([*lines, "all that was asked:", log, ADVICE]) if lines else ""
+    log = report["journal"] or "no request"
+    return "\n".join([*lines, "all requests:", log, ADVICE]) if lines else ""
 
 
 def _first(texts: Sequence[str]) -> Iterator[str]:
