@@ -478,7 +478,7 @@ def test_a_story_s_end_is_what_a_client_sees_who_lives_it() -> None:
     ocp_world.operate(sandbox, 5400, "ROLLBACK")
     sandbox.advance(60 * SECOND)
 
-    assert sandbox.world(Tasks).view(5400).state == told.life.states[-1]
+    assert sandbox.world(Tasks).view(5400).state == told.history.states[-1]
 
 
 # --- isolation ------------------------------------------------------------------------------------

@@ -550,7 +550,7 @@ def test_the_story_of_initialize_cluster_is_the_recorded_one() -> None:
     (actor,) = simulate_story(scenario_of("initialize-cluster-fails")).actors
     seen = [each.dag for each in RECORDED.events if isinstance(each, Seen)]
 
-    told = [(each.state, each.operator, each.stage) for each in actor.life.states]
+    told = [(each.state, each.operator, each.stage) for each in actor.history.states]
 
     recorded = [(dag["state"], dag["operator"], dag["stage"]) for dag in seen]
     assert [words for words, _ in groupby(told)] == [words for words, _ in groupby(recorded)]
@@ -585,7 +585,7 @@ def test_the_documents_request_is_answered_as_the_document_shows() -> None:
 
 def test_a_cancelled_rollback_stays_stuck_however_often_it_is_retried() -> None:
     (actor,) = simulate_story(scenario_of("cancelled-rollback")).actors
-    life = actor.life
+    life = actor.history
 
     for _ in range(3):
         over = life.states[-1].at
@@ -615,7 +615,9 @@ def test_of_the_two_that_failed_yesterday_one_is_unfinished() -> None:
 
 def test_the_stories_show_every_state_with_every_operator_there_is() -> None:
     lives = [
-        actor.life for name in OBSHELL_NAMES for actor in simulate_story(scenario_of(name)).actors
+        actor.history
+        for name in OBSHELL_NAMES
+        for actor in simulate_story(scenario_of(name)).actors
     ]
     states = [state for life in lives for state in life.states]
     nodes = [node for state in states for node in state.nodes]

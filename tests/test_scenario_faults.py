@@ -662,7 +662,7 @@ def test_a_started_dag_keeps_to_the_ticks_that_were_there_before() -> None:
     run = obshell_rules.simulate_story(obshell_of(f"{AGENT}  - wait: 2500ms\n  - start: Join\n"))
 
     (join, _) = run.actors
-    assert [join.created + state.at for state in join.life.states][1] // SECOND == 3
+    assert [join.created + state.at for state in join.history.states][1] // SECOND == 3
 
 
 def test_a_dag_that_succeeded_has_made_the_agent_what_the_next_one_asks_for() -> None:

@@ -102,7 +102,7 @@ def test_until_may_wait_for_a_status_under_an_operation() -> None:
 
     run = simulate([actor()], steps)
 
-    assert run.actors[0].life.states[-1].operation == "RETRY"
+    assert run.actors[0].history.states[-1].operation == "RETRY"
 
 
 def test_a_wait_lets_time_pass() -> None:
@@ -150,7 +150,7 @@ def test_a_forbidden_rollback_is_a_refused_call() -> None:
 
     run = simulate([actor(prohibits_rollback=True)], steps)
 
-    assert run.actors[0].life.states[-1].status == "FAILED"
+    assert run.actors[0].history.states[-1].status == "FAILED"
 
 
 def test_a_state_that_never_shows_diverges_and_says_what_shows_instead() -> None:
@@ -284,7 +284,7 @@ def test_a_story_may_wait_for_a_dag_a_node_a_sub_task_and_a_stage() -> None:
 
     run = simulate([dag_actor()], steps)
 
-    assert run.actors[0].life.states[-1].state == "SUCCEED"
+    assert run.actors[0].history.states[-1].state == "SUCCEED"
 
 
 def test_an_older_dag_is_further_on() -> None:
@@ -303,7 +303,7 @@ def test_a_node_is_passed_by_itself() -> None:
     run = simulate([dag_actor()], steps)
 
     assert [mark.text for mark in run.markers] == ["PASS 'Start' of 'Initialize cluster'"]
-    assert run.actors[0].life.states[-1].nodes[1].operator == "PASS"
+    assert run.actors[0].history.states[-1].nodes[1].operator == "PASS"
 
 
 def test_a_refused_operator_changes_nothing_and_is_marked_as_refused() -> None:

@@ -146,13 +146,13 @@ def _stage(number: int) -> str:
 class ObshellActor(story.Actor):
     """A dag of a story; its parts are its nodes, and theirs the sub tasks."""
 
-    life: machine.History
+    history: machine.History
     dag: Dag | None = None
     scenario: Scenario | None = None
 
     def shows(self, part: story.PartPath) -> Iterator[story.Display]:
         """Yield its state and operator in each state; of the dag itself the stage as well."""
-        for state in self.life.states:
+        for state in self.history.states:
             if not part:
                 words = (state.state, state.operator, _stage(state.stage))
                 yield story.Display(state.at, words)
@@ -172,11 +172,11 @@ class ObshellActor(story.Actor):
             reason = f"the agent is {identity}, instead of {' or '.join(required)}"
             return story.Refusal(400, reason)
         for other in others:
-            is_over = machine.view_at(other.life, instant - other.created).is_finished
+            is_over = machine.view_at(other.history, instant - other.created).is_finished
             if other.dag is not None and excludes(other.dag, dag) and not is_over:
                 return story.Refusal(500, f"{other.called(())} is not finished")
         rules = rules_of(scenario.tick, scenario.phase - instant, scenario.switches, age=0)
-        return replace(self, created=instant, life=machine.start(self.life.script, rules))
+        return replace(self, created=instant, history=machine.start(self.history.script, rules))
 
     def operate(
         self, operation: str, part: story.PartPath, instant: int
@@ -184,10 +184,10 @@ class ObshellActor(story.Actor):
         """Return the dag after an operator for it, or for one of its nodes."""
         node = part[0] if part else None
         try:
-            life = machine.operate(self.life, cast("Operator", operation), instant, node=node)
+            history = machine.operate(self.history, cast("Operator", operation), instant, node=node)
         except IllegalOperator as refusal:
             return self._refusal(refusal, instant)
-        return replace(self, life=life)
+        return replace(self, history=history)
 
     def called(self, part: story.PartPath) -> str:
         """Return what messages call it; a sub task by its place, as most have their node's name."""
@@ -198,10 +198,10 @@ class ObshellActor(story.Actor):
         """Return the server's errCode, and what causes it."""
         if refusal.reason == "NoNodeFailed":
             return story.Refusal(500, "Common.Unexpected (no node failed)")
-        dag = machine.view_at(self.life, instant)
+        dag = machine.view_at(self.history, instant)
         what = f"the dag is {dag.state}/{dag.operator}"
         if refusal.node is not None:
-            node, can = dag.nodes[refusal.node], self.life.script.nodes[refusal.node].can
+            node, can = dag.nodes[refusal.node], self.history.script.nodes[refusal.node].can
             what = f"node {self.names[refusal.node]!r} is {node.state}/{node.operator}"
             if refusal.reason.endswith("NotAllowed"):
                 allowed = ", ".join(sorted(can)) or "nothing"
@@ -213,7 +213,7 @@ def _identity_at(instant: int, scenario: Scenario, actors: Sequence[ObshellActor
     """Return the agent's identity at an instant, after the dags that have succeeded by then."""
     made = list[tuple[int, Identity]]()
     for actor in actors:
-        state = machine.view_at(actor.life, instant - actor.created)
+        state = machine.view_at(actor.history, instant - actor.created)
         if actor.dag is not None and actor.dag.makes is not None and has_succeeded(state):
             made.append((actor.created + state.at, actor.dag.makes.identity))
     return max(made)[1] if made else scenario.agent.identity

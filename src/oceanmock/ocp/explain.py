@@ -91,7 +91,7 @@ def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[
         times = f"  × {task.repeat.count}" if task.repeat else ""
         on = f"  on {task.starts_on.method} {task.starts_on.path}" if task.starts_on else ""
         title = f"task{number} {actor.name}{times}{on}"
-        steps = _draw_dag(task, actor.names, actor.life.script)
+        steps = _draw_dag(task, actor.names, actor.history.script)
         pictures.append((title, steps, _tracks(actor.names)))
     yield from draw_story(scenario, run, pictures, GLYPHS, _describe, width=width)
 

@@ -107,11 +107,11 @@ def steps_of(scenario: Scenario) -> list[story.Action]:
 class OcpActor(story.Actor):
     """A task of a story; its parts are its subtasks."""
 
-    life: machine.History
+    history: machine.History
 
     def shows(self, part: story.PartPath) -> Iterable[story.Display]:
         """Return its status and operation in each state."""
-        whole = self.life.states
+        whole = self.history.states
         if not part:
             return [story.Display(task.at, (task.status, task.operation)) for task in whole]
         pairs = [(task.at, task.subtasks[part[0]]) for task in whole]
@@ -119,8 +119,8 @@ class OcpActor(story.Actor):
 
     def start(self, instant: int, others: Sequence[OcpActor]) -> OcpActor:
         """Return the task started at an instant; the schedulers' ticks stay where they are."""
-        rules = replace(self.life.rules, phase=-instant % self.life.rules.tick)
-        return replace(self, created=instant, life=machine.start(self.life.script, rules))
+        rules = replace(self.history.rules, phase=-instant % self.history.rules.tick)
+        return replace(self, created=instant, history=machine.start(self.history.script, rules))
 
     def operate(
         self, operation: str, part: story.PartPath, instant: int
@@ -128,12 +128,12 @@ class OcpActor(story.Actor):
         """Return the task after an operation on it, or on its subtask."""
         subtask = part[0] if part else None
         try:
-            life = machine.operate(
-                self.life, cast("Operation", operation), instant, subtask=subtask
+            history = machine.operate(
+                self.history, cast("Operation", operation), instant, subtask=subtask
             )
         except (IllegalOperation, RollbackProhibited) as refusal:
             return story.Refusal(400, str(refusal))
-        return replace(self, life=life)
+        return replace(self, history=history)
 
 
 def _repeated_tasks(scenario: Scenario) -> Iterator[Issue]:

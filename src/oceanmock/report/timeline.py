@@ -140,7 +140,7 @@ def draw_story(
     for number, (title, steps, tracks) in enumerate(pictures[:MAX_PICTURES]):
         actor = run.actors[number]
         markers = [(m.instant - actor.created, m.text) for m in run.markers if m.actor == number]
-        timeline = Timeline(actor.life.states, tracks, markers, styles, describe)
+        timeline = Timeline(actor.history.states, tracks, markers, styles, describe)
         yield from ("", f"[bold]{escape(title)}[/]", *steps, "")
         yield from timeline.draw_tracks(width)
         yield ""
