@@ -52,13 +52,7 @@ def rules_page() -> str:
         "`oceanmock conform` checks these rules. Reports and baselines refer to them by their ids.",
     ]
     for family, rules in families.items():
-        lines += [
-            "",
-            f"## {family}",
-            "",
-            "| rule | the server must keep | source |",
-            "|---|---|---|",
-        ]
+        lines += ["", f"## {family}", "", "| rule | the server must keep | source |", "|---|---|---|"]
         lines += [f"| `{rule.id}` | {rule.says} | {rule.source} |" for rule in rules]
     return "\n".join(lines) + "\n"
 
@@ -138,9 +132,7 @@ def anchor_of(name: str) -> str:
 def quirks_section() -> str:
     """Return the table of obshell's quirks, from the contract's ``x-quirk`` entries."""
     rows: dict[str, tuple[str, str, str]] = {}
-    for quirk in find_quirks(
-        yaml.safe_load((ROOT / "openapi" / "obshell.yaml").read_text("utf-8"))
-    ):
+    for quirk in find_quirks(yaml.safe_load((ROOT / "openapi" / "obshell.yaml").read_text("utf-8"))):
         name = quirk["name"]
         rows.setdefault(name, (f"`{name}`", str(quirk.get("status", "")), one_line(quirk["when"])))
     return (
@@ -187,9 +179,7 @@ def operation_section(route: str, operation: Json, item: Json, follow: Callable[
     lines = [f"### {operation['summary']}\n", f"`{route}` · `{operation['operationId']}`\n"]
     if operation.get("description"):
         lines.append(f"{one_line(operation['description'])}\n")
-    parameters = [
-        follow(one) for one in (*item.get("parameters", ()), *operation.get("parameters", ()))
-    ]
+    parameters = [follow(one) for one in (*item.get("parameters", ()), *operation.get("parameters", ()))]
     query = [one for one in parameters if one["in"] == "query"]
     if query:
         rows = [(f"`{one['name']}`", one_line(one.get("description", ""))) for one in query]
@@ -267,9 +257,7 @@ def plugin_page() -> str:
     parts = [f"# pytest plugin and Python names\n\n{NOTE}## Fixtures\n"]
     for name, text in fixtures:
         parts.append(f"### {name}\n\n{prose(inspect.cleandoc(text))}\n")
-    mark = re.search(
-        r"^@pytest.mark.scenario\((.*?)\): (.*)$", run_pytest("--markers"), re.MULTILINE
-    )
+    mark = re.search(r"^@pytest.mark.scenario\((.*?)\): (.*)$", run_pytest("--markers"), re.MULTILINE)
     assert mark is not None
     parts.append(f"## Marker\n\n`@pytest.mark.scenario({mark[1]})`\n\n{mark[2]}\n")
     help_text = run_pytest("--help")
@@ -278,18 +266,10 @@ def plugin_page() -> str:
     assert options is not None
     parts.append(f"## Options\n\n```text\n{inspect.cleandoc(options[1])}\n```\n")
     parts.append("## Settings of the ini file\n\n```text\n" + "\n".join(settings) + "\n```\n")
-    parts.append(
-        "## Python names\n\nThe names of `import oceanmock`, and the handles that they return.\n"
-    )
+    parts.append("## Python names\n\nThe names of `import oceanmock`, and the handles that they return.\n")
     public = {name: getattr(oceanmock, name) for name in oceanmock.__all__ if name != "__version__"}
     with oceanmock.running("retry-failed-subtask") as ocp:
-        handles = (
-            ocp.clock,
-            ocp.journal,
-            ocp.faults,
-            ocp.faults.add(status=503),
-            ocp.task(1000).subtasks[0],
-        )
+        handles = (ocp.clock, ocp.journal, ocp.faults, ocp.faults.add(status=503), ocp.task(1000).subtasks[0])
     public |= {type(handle).__name__: type(handle) for handle in handles}
     parts.extend(name_section(name, value) for name, value in sorted(public.items()))
     return "\n".join(parts)
@@ -321,9 +301,7 @@ def members(kind: type) -> Iterator[tuple[str, str]]:
 def signature(value: Callable[..., Any]) -> str:
     """Return a function's parameters, without annotations."""
     parameters = inspect.signature(value).parameters.values()
-    plain_parameters = [
-        one.replace(annotation=one.empty) for one in parameters if one.name != "self"
-    ]
+    plain_parameters = [one.replace(annotation=one.empty) for one in parameters if one.name != "self"]
     text = str(inspect.Signature(plain_parameters))
     return text.replace("(/, ", "(").replace("(/)", "()")
 

@@ -48,9 +48,7 @@ class Serving:
 
 
 @contextmanager
-def serving(
-    *words: str | Path, command: Path = OCEANMOCK, folder: Path | None = None
-) -> Iterator[Serving]:
+def serving(*words: str | Path, command: Path = OCEANMOCK, folder: Path | None = None) -> Iterator[Serving]:
     """``oceanmock serve --port 0`` and further words, from when it is ready.
 
     A test that passes also asserts that SIGINT ends the server with 0 and nothing on stderr, unless
@@ -91,16 +89,8 @@ def _await_ready(process: subprocess.Popen[str]) -> Serving:
     raise AssertionError(f"it never said it was ready, but:\n{said}\n{stderr}")
 
 
-def run(
-    *words: str | Path, command: Path = OCEANMOCK, folder: Path | None = None
-) -> subprocess.CompletedProcess[str]:
+def run(*words: str | Path, command: Path = OCEANMOCK, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """A command that ends by itself, run to its end."""
     return subprocess.run(
-        [command, *words],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        cwd=folder,
-        timeout=PATIENCE,
-        check=False,
+        [command, *words], capture_output=True, text=True, encoding="utf-8", cwd=folder, timeout=PATIENCE, check=False
     )

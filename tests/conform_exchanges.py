@@ -29,9 +29,7 @@ TIME_KEPT: Final = "2021-08-25T15:10:13.351+08:00"
 _numbers: Final = count(1)
 
 
-def exchange(
-    method: str, target: str, said: Any, *, status: int = 200, body: Any = None, **more: Any
-) -> Exchange:
+def exchange(method: str, target: str, said: Any, *, status: int = 200, body: Any = None, **more: Any) -> Exchange:
     """An exchange with the run's own credentials, unless something else is said."""
     sent = b"" if body is None else body if isinstance(body, bytes) else orjson.dumps(body)
     given: dict[str, Any] = {
@@ -46,9 +44,7 @@ def exchange(
         "credentials": "own",
     }
     content = said if isinstance(said, bytes) else orjson.dumps(said)
-    return Exchange(
-        **(given | more), method=method, target=target, status=status, response_body=content
-    )
+    return Exchange(**(given | more), method=method, target=target, status=status, response_body=content)
 
 
 def example(api: Api, name: str) -> Any:

@@ -110,18 +110,12 @@ def a_result(**other: Any) -> Result:
         ],
         stale=[StaleEntry("log.stale", "getSubtaskLog", "logs lagged behind in 4.2.1")],
         missing=[
-            MissingResponse(
-                "rollbackTask", 200, "Name a FAILED task that can be rolled back with --task."
-            ),
+            MissingResponse("rollbackTask", 200, "Name a FAILED task that can be rolled back with --task."),
             MissingResponse("retryTask", 400, "Name a task that is SUCCESSFUL with --task."),
         ],
         changes=[
             an_exchange(
-                3,
-                phase="machine",
-                operation="retryTask",
-                method="POST",
-                target="/api/v2/tasks/instances/1000/retry",
+                3, phase="machine", operation="retryTask", method="POST", target="/api/v2/tasks/instances/1000/retry"
             )
         ],
         walked=Counter(
@@ -135,11 +129,7 @@ def a_result(**other: Any) -> Result:
             }
         ),
         shown=Counter(
-            {
-                ("task", "RUNNING/EXECUTE"): 20,
-                ("task", "FAILED/EXECUTE"): 9,
-                ("subtask", "READY/EXECUTE"): 4,
-            }
+            {("task", "RUNNING/EXECUTE"): 20, ("task", "FAILED/EXECUTE"): 9, ("subtask", "READY/EXECUTE"): 4}
         ),
         stories={
             "retry-failed-subtask": [

@@ -65,9 +65,7 @@ Answering = Callable[[str], Said]
 
 
 @contextmanager
-def answering(
-    answer: Answering, *, port: int = 0, tls: ssl.SSLContext | None = None
-) -> Iterator[str]:
+def answering(answer: Answering, *, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """A server that answers what it is told to, whatever the method; its URL."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -101,9 +99,7 @@ def answering(
 
     server = Quiet(("127.0.0.1", port), Handler)
     if tls is not None:
-        server.socket = tls.wrap_socket(
-            server.socket, server_side=True, do_handshake_on_connect=False
-        )
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

@@ -28,9 +28,7 @@ class ContractFile:
 
     def __init__(self, api: str) -> None:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        self.document: dict[str, Any] = yaml.load(
-            (OPENAPI / f"{api}.yaml").read_text("utf-8"), Loader=loader
-        )
+        self.document: dict[str, Any] = yaml.load((OPENAPI / f"{api}.yaml").read_text("utf-8"), Loader=loader)
         self.schemas: dict[str, Any] = self.document["components"]["schemas"]
         self.operations = {op["operationId"]: op for op in self._operations()}
         self._validator = cache(self._make_validator)

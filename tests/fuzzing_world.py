@@ -73,9 +73,7 @@ class Asked:
             await self.app(scope, receive, send)
             return
         query = scope["query_string"].decode("latin-1")
-        self.log.append(
-            (scope["method"], scope["raw_path"].decode("latin-1") + "?" * bool(query) + query)
-        )
+        self.log.append((scope["method"], scope["raw_path"].decode("latin-1") + "?" * bool(query) + query))
         if self.edit is None:
             await self.app(scope, receive, send)
             return
@@ -97,9 +95,7 @@ class _Breaking:
         body = json.dumps(said).encode()
         headers = [(k, v) for k, v in self.start["headers"] if k.lower() != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
-        await self.send(
-            {**self.start, "status": status or self.start["status"], "headers": headers}
-        )
+        await self.send({**self.start, "status": status or self.start["status"], "headers": headers})
         await self.send({**message, "body": body})
 
 
@@ -137,25 +133,15 @@ class Served:
 
 
 @contextmanager
-def served(
-    api: Api, *, edit: Edit | None = None, version: str = OBSHELL_VERSION
-) -> Iterator[Served]:
+def served(api: Api, *, edit: Edit | None = None, version: str = OBSHELL_VERSION) -> Iterator[Served]:
     """The scenario above, in which time stands, as a target that is let in."""
-    sandbox = make_sandbox(
-        [read_scenario(SCENARIOS[api])],
-        seed=0,
-        switches={"obshell": {"obshell_version": version}},
-    )
+    sandbox = make_sandbox([read_scenario(SCENARIOS[api])], seed=0, switches={"obshell": {"obshell_version": version}})
     asked = Asked(create_app(sandbox), edit)
     auth: Any = {"ocp": Basic("manager", "manager"), "obshell": Sealed("oceanmock", "secret")}[api]
     with Server(asked) as server:
         own_address = OWN_ADDRESS if api == "obshell" else None
         target = Target(
-            url=server.url,
-            api=api,
-            auth=auth,
-            own_address=own_address,
-            version=version if api == "obshell" else "",
+            url=server.url, api=api, auth=auth, own_address=own_address, version=version if api == "obshell" else ""
         )
         yield Served(target, sandbox, asked.log)
 

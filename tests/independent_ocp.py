@@ -384,8 +384,7 @@ class Ocp:
 
     def _row(self, task: Task) -> Json:
         parts = [
-            {"description": s.name, "id": s.id, "name": s.name, "operation": s.operation}
-            | {"status": s.status}
+            {"description": s.name, "id": s.id, "name": s.name, "operation": s.operation} | {"status": s.status}
             for s in task.steps
         ]
         return {**self._head(task), "subtasks": parts}
@@ -402,10 +401,7 @@ class Ocp:
     def _part(self, task: Task, step: Step) -> Json:
         place = task.steps.index(step)
         times = {"startTime": step.started, "finishTime": step.ended}
-        ran = {
-            "executor": "10.1.1.1",
-            "createTime": self._time(task.created.replace(microsecond=0)),
-        }
+        ran = {"executor": "10.1.1.1", "createTime": self._time(task.created.replace(microsecond=0))}
         return {
             "description": step.name,
             "downstreams": [each.id for each in task.steps[place + 1 : place + 2]],
@@ -478,9 +474,7 @@ def _tasks(now: datetime) -> Iterator[Task]:
 
 
 def _illegal(id: int, state: str) -> Refusal:
-    return Refusal(
-        400, 20003, f"This operation is not supported for the {id} task in the {state} state."
-    )
+    return Refusal(400, 20003, f"This operation is not supported for the {id} task in the {state} state.")
 
 
 def _id(request: Request, name: str, said: str) -> int:

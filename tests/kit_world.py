@@ -23,11 +23,7 @@ class World:
     """
 
     def __init__(
-        self,
-        sandbox: Sandbox | None = None,
-        *,
-        token: str | None = None,
-        client: tuple[str, int] | None = NEAR,
+        self, sandbox: Sandbox | None = None, *, token: str | None = None, client: tuple[str, int] | None = NEAR
     ) -> None:
         self.sandboxes = Sandboxes(sandbox or sandbox_of(REINSTALL))
         self.kit = AdminContext(self.sandboxes, token=token)

@@ -93,9 +93,7 @@ def _answers_with_old_subtask(room: Any, call: Any, *, route: Any) -> Any:
 _OPERATE: Final = Tasks._operate
 
 
-def _refusals_cost_a_run(
-    tasks: Any, key: int, operation: Any, position: int | None, at: int
-) -> Any:
+def _refusals_cost_a_run(tasks: Any, key: int, operation: Any, position: int | None, at: int) -> Any:
     """What is refused is counted all the same."""
     try:
         return _OPERATE(tasks, key, operation, position, at)
@@ -129,13 +127,7 @@ def _ocp(name: str, says: str, rule: str, *broken: Any) -> Mutant:
 
 
 OCP: Final = (
-    Mutant(
-        "refusal-is-409",
-        "ocp",
-        "what is illegal is 409",
-        frozenset({"error.status"}),
-        bent("ocp", _conflict),
-    ),
+    Mutant("refusal-is-409", "ocp", "what is illegal is 409", frozenset({"error.status"}), bent("ocp", _conflict)),
     Mutant(
         "prohibited-has-no-code",
         "ocp",
@@ -143,23 +135,10 @@ OCP: Final = (
         frozenset({"error.code"}),
         bent("ocp", _no_reason),
     ),
+    _ocp("skip-runs", "a skip runs what it skips", "call.skip-runs", replacing(ocp, "_attempt_of", _skip_runs)),
+    _ocp("skip-takes-a-minute", "a skip takes its time", "call.skip-runs", replacing(ocp, "_attempt_of", _long_skip)),
     _ocp(
-        "skip-runs",
-        "a skip runs what it skips",
-        "call.skip-runs",
-        replacing(ocp, "_attempt_of", _skip_runs),
-    ),
-    _ocp(
-        "skip-takes-a-minute",
-        "a skip takes its time",
-        "call.skip-runs",
-        replacing(ocp, "_attempt_of", _long_skip),
-    ),
-    _ocp(
-        "no-finish-time",
-        "a task has no finishTime",
-        "time.finish",
-        replacing(ocp, "_task_tick", _without_finish_time),
+        "no-finish-time", "a task has no finishTime", "time.finish", replacing(ocp, "_task_tick", _without_finish_time)
     ),
     _ocp(
         "first-finish-time",
@@ -167,18 +146,8 @@ OCP: Final = (
         "time.not-renewed",
         replacing(ocp, "_task_tick", _with_first_finish_time),
     ),
-    _ocp(
-        "no-verdict",
-        "a task never succeeds",
-        "parent.stuck",
-        replacing(ocp, "_task_tick", _without_verdict),
-    ),
-    _ocp(
-        "no-order",
-        "subtasks wait for nothing",
-        "order.forward",
-        replacing(ocp, "_all_are", _all_may_start),
-    ),
+    _ocp("no-verdict", "a task never succeeds", "parent.stuck", replacing(ocp, "_task_tick", _without_verdict)),
+    _ocp("no-order", "subtasks wait for nothing", "order.forward", replacing(ocp, "_all_are", _all_may_start)),
     _ocp(
         "old-task",
         "a retry is answered with the task as it was",
@@ -203,12 +172,7 @@ OCP: Final = (
         "count.unasked",
         replacing_in(ocp._TASK_OPERATIONS, {"ROLLBACK": _rollback_counts}),
     ),
-    _ocp(
-        "no-skip",
-        "nothing can be skipped",
-        "call.legal-refused",
-        replacing(ocp, "_refusal", _refuses_skip),
-    ),
+    _ocp("no-skip", "nothing can be skipped", "call.legal-refused", replacing(ocp, "_refusal", _refuses_skip)),
 )
 
 # --- obshell --------------------------------------------------------------------------------------
@@ -259,9 +223,7 @@ def _refusals_restart(dags: Any, key: Any, operator: Any, node: int | None, at: 
         life, now = dags._histories[key], dags.clock.now() - dags._data[key].created
         shown = obshell.view_at(life, now)
         stage = shown.stage % len(shown.nodes) + 1
-        states = tuple(
-            replace(each, stage=stage) if each is shown else each for each in life.states
-        )
+        states = tuple(replace(each, stage=stage) if each is shown else each for each in life.states)
         dags._histories[key] = replace(life, settled=Chain(), upcoming=states)
         raise
 

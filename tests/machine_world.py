@@ -94,13 +94,7 @@ def served(
     """A scenario, or the walker's own, over a socket; asked by anybody, who may write."""
     scenario = scenario or walk_scenario(api)
     with (broken or WHOLE).broken() as wrap:
-        sandbox = make_sandbox(
-            [scenario],
-            starts_at=AFTERNOON,
-            seed=1,
-            progression="manual",
-            **options,
-        )
+        sandbox = make_sandbox([scenario], starts_at=AFTERNOON, seed=1, progression="manual", **options)
         app = App(Sandboxes(sandbox))
         with Server(wrap(app)) as server:
             auth = Basic("manager", "manager") if api == "ocp" else Sealed("oceanmock")

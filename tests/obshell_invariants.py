@@ -100,9 +100,7 @@ StateInvariant = Callable[[DagScript, DagState], Iterator[str]]
 
 # --- tables ---------------------------------------------------------------------------------------
 
-DAG_TIME_EDGES: Final = frozenset(
-    {("READY", "RUNNING"), ("RUNNING", "SUCCEED"), ("RUNNING", "FAILED")}
-)
+DAG_TIME_EDGES: Final = frozenset({("READY", "RUNNING"), ("RUNNING", "SUCCEED"), ("RUNNING", "FAILED")})
 DAG_OPERATOR_EDGES: Final[dict[Act, frozenset[tuple[str, str]]]] = {
     Act("RETRY"): frozenset({("FAILED", "READY")}),
     Act("ROLLBACK"): frozenset({("FAILED", "READY")}),
@@ -124,9 +122,7 @@ NODE_TIME_EDGES: Final = frozenset(
 NODE_OPERATOR_EDGES: Final[dict[Act, frozenset[tuple[str, str]]]] = {
     Act("RETRY"): frozenset({("FAILED", "PENDING")}),
     Act("ROLLBACK"): frozenset({("FAILED", "PENDING"), ("SUCCEED", "PENDING")}),
-    Act("CANCEL"): frozenset(
-        {("RUNNING", "PENDING"), ("FAILED", "PENDING"), ("SUCCEED", "PENDING")}
-    ),
+    Act("CANCEL"): frozenset({("RUNNING", "PENDING"), ("FAILED", "PENDING"), ("SUCCEED", "PENDING")}),
     Act("PASS"): frozenset({("FAILED", "SUCCEED"), ("PENDING", "SUCCEED")}),
     Act("PASS", 0): frozenset({("FAILED", "SUCCEED")}),
 }
@@ -231,10 +227,7 @@ def _after_pass(act: Act, state: DagState, instant: int) -> DagState:
     first = state.nodes[passed[0]]
     starts = [first.start_time, *(item.start_time for item in first.sub_tasks)]
     end = max([instant, *(start for start in starts if start is not None)])  # no end before a start
-    nodes = tuple(
-        _passed(node, end) if position in passed else node
-        for position, node in enumerate(state.nodes)
-    )
+    nodes = tuple(_passed(node, end) if position in passed else node for position, node in enumerate(state.nodes))
     if act.node is not None:
         return _made_ready(replace(state, operator="RUN", nodes=nodes))
     ended = replace(state, state="SUCCEED", operator="PASS", end_time=end, is_finished=True)
@@ -243,9 +236,7 @@ def _after_pass(act: Act, state: DagState, instant: int) -> DagState:
 
 def _passed(node: NodeState, instant: int) -> NodeState:
     sub_tasks = tuple(
-        each
-        if each.state == "SUCCEED"
-        else replace(each, state="SUCCEED", operator="PASS", end_time=instant)
+        each if each.state == "SUCCEED" else replace(each, state="SUCCEED", operator="PASS", end_time=instant)
         for each in node.sub_tasks
     )
     return replace(node, state="SUCCEED", operator="PASS", end_time=instant, sub_tasks=sub_tasks)
@@ -263,9 +254,7 @@ def at_tick(step: Step) -> list[SubTaskState]:
     ]
 
 
-def _settled(
-    plan: NodeScript, script: SubTaskScript, before: SubTaskState, after: SubTaskState
-) -> SubTaskState:
+def _settled(plan: NodeScript, script: SubTaskScript, before: SubTaskState, after: SubTaskState) -> SubTaskState:
     run = after.runs[len(before.runs) - 1] if before.state == "RUNNING" else None
     if run is None or run.ended is None or is_cancelled(run):
         return before
@@ -313,9 +302,7 @@ def is_cancelled(run: Run) -> bool:
     return run.last_words == "sub task cancelled" and run.ended is not None
 
 
-def outcome(
-    plan: NodeScript, script: SubTaskScript, runs: Sequence[Run], place: int
-) -> tuple[int, State, str | None]:
+def outcome(plan: NodeScript, script: SubTaskScript, runs: Sequence[Run], place: int) -> tuple[int, State, str | None]:
     """How long an undisturbed run lasts, how it ends, and what the server then adds to its log."""
     attempt = attempt_of(script, runs, place)
     if attempt.takes is None or attempt.takes > plan.timeout:
@@ -395,9 +382,7 @@ def only_the_node_at_the_stage_is_driven(step: Step) -> Iterator[str]:
         is_kept = old == (new if number != step.place else replace(new, sub_tasks=old.sub_tasks))
         if not is_kept and not (step.is_tick and number == step.place):
             yield f"node {number + 1} changed at {step.instant}, at stage {step.before.stage}"
-    if not step.is_tick and replace(step.after, at=0, nodes=()) != replace(
-        step.before, at=0, nodes=()
-    ):
+    if not step.is_tick and replace(step.after, at=0, nodes=()) != replace(step.before, at=0, nodes=()):
         yield f"the dag changed at {step.instant}, between ticks"
 
 
@@ -599,9 +584,7 @@ def the_parent_agrees_with_its_children(plan: DagScript, state: DagState) -> Ite
             yield f"node {number} is SUCCEED/{node.operator} over {children}"
 
 
-def finished_means_ended_and_not_under_maintenance(
-    plan: DagScript, state: DagState
-) -> Iterator[str]:
+def finished_means_ended_and_not_under_maintenance(plan: DagScript, state: DagState) -> Iterator[str]:
     """SUCCEED always; FAILED unless it is a maintenance dag."""
     is_over = state.state == "SUCCEED" or (state.state == "FAILED" and not plan.is_maintenance)
     if state.is_finished != is_over:

@@ -68,9 +68,7 @@ def exchanges_of(file: str) -> tuple[Exchange, ...]:
     for number, each in enumerate(recorded):
         instant = _dated(each) or first + int((each["at"] - recorded[0]["at"]) * SECOND)
         instant = max(instant, exchanges[-1].instant if exchanges else instant)
-        exchanges.append(
-            Exchange(number, each["label"], instant, each["request"], each["response"])
-        )
+        exchanges.append(Exchange(number, each["label"], instant, each["request"], each["response"]))
     return tuple(exchanges)
 
 
@@ -198,9 +196,7 @@ def _sub_task_plan(shown: list[dict[str, Any]]) -> SubTaskScript:
         logged += len(lines)
         if times:
             (rollbacks if run["operator"] == "ROLLBACK" else attempts).append(_attempt(run, lines))
-    return SubTaskScript(
-        tuple(attempts) or (RunScript(SECOND),), tuple(rollbacks) or (RunScript(SECOND),)
-    )
+    return SubTaskScript(tuple(attempts) or (RunScript(SECOND),), tuple(rollbacks) or (RunScript(SECOND),))
 
 
 def _attempt(run: dict[str, Any], lines: tuple[str, ...]) -> RunScript:
@@ -230,9 +226,7 @@ def _fitted(seen: list[dict[str, Any]], born: int) -> Rules:
 
 def shape_of_recorded(dag: dict[str, Any]) -> dict[str, Any]:
     """A recorded dag without its ids and names, its times as ranks."""
-    rank = _ranks(
-        instant_of(thing[key]) for thing in _parts(dag) for key in ("start_time", "end_time")
-    )
+    rank = _ranks(instant_of(thing[key]) for thing in _parts(dag) for key in ("start_time", "end_time"))
     return {
         "stage": dag["stage"],
         "parts": [

@@ -107,14 +107,10 @@ def _stage(file: str, world: World) -> _Stage:
     starts = _starts(file, world)
     alive = tuple(dag for dag in scenario.dags if dag.age and dag.id not in starts)
     unborn = [
-        (birth, dag)
-        for birth, dag in zip(births, scenario.dags, strict=True)
-        if not dag.age and dag.id not in starts
+        (birth, dag) for birth, dag in zip(births, scenario.dags, strict=True) if not dag.age and dag.id not in starts
     ]
     templates = tuple(
-        dag.model_copy(update=_started(str(dag.name), starts[dag.id]))
-        for dag in scenario.dags
-        if dag.id in starts
+        dag.model_copy(update=_started(str(dag.name), starts[dag.id])) for dag in scenario.dags if dag.id in starts
     )
     initial = scenario.model_copy(update={"dags": (*alive, *templates)})
     sandbox = make_sandbox([initial], starts_at=start, seed=1)
@@ -139,16 +135,10 @@ def _started(name: str, target: str) -> Json:
     }
 
 
-async def _asked(
-    client: httpx.AsyncClient, file: str, exchange: Exchange, *, public_key: str
-) -> Json:
+async def _asked(client: httpx.AsyncClient, file: str, exchange: Exchange, *, public_key: str) -> Json:
     asked = exchange.request
-    sent = request_of(
-        file, exchange.label, asked, public_key=public_key, now_s=exchange.instant // SECOND
-    )
-    request = client.build_request(
-        asked["method"], asked["target"], headers=sent.headers, content=sent.body or None
-    )
+    sent = request_of(file, exchange.label, asked, public_key=public_key, now_s=exchange.instant // SECOND)
+    request = client.build_request(asked["method"], asked["target"], headers=sent.headers, content=sent.body or None)
     assert request.url.raw_path == asked["target"].encode()
     for _ in range(2 if exchange.label.endswith("replayed twice") else 1):
         answer = await client.send(request)

@@ -50,8 +50,7 @@ def _times(data: Any, instant: int) -> dict[str, str]:
     """A name for each time: its place among the others, and on which side of now it lies."""
     found = sorted(set(_texts_of_time(data)), key=_in_order)
     names = {
-        text: f"time {place}" if _in_order(text) <= instant else "a time to come"
-        for place, text in enumerate(found)
+        text: f"time {place}" if _in_order(text) <= instant else "a time to come" for place, text in enumerate(found)
     }
     return names | {EPOCH: "epoch"}
 

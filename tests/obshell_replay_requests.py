@@ -23,9 +23,7 @@ Build = Callable[[str, str], client.Sent]
 """From a public key and a target to what is sent."""
 
 
-def request_of(
-    file: str, label: str, request: Mapping[str, Any], *, public_key: str, now_s: int
-) -> client.Sent:
+def request_of(file: str, label: str, request: Mapping[str, Any], *, public_key: str, now_s: int) -> client.Sent:
     """What was sent with one recorded request, ``now_s`` seconds after the epoch."""
     if file == "auth.json":
         return AUTH[label](public_key, request["target"])
@@ -46,9 +44,7 @@ def body_of(request: Mapping[str, Any]) -> bytes:
 
 def _sealed(public_key: str, said: Mapping[str, Mapping[str, Any]], body: bytes) -> client.Sent:
     headers = {
-        name: client.sealed_header(
-            public_key, **{"auth": "", "ts": NEVER, "keys": KEYS} | dict(each)
-        )
+        name: client.sealed_header(public_key, **{"auth": "", "ts": NEVER, "keys": KEYS} | dict(each))
         for name, each in said.items()
     }
     return client.Sent(headers, client.sealed_body(body) if body else b"")
@@ -69,9 +65,7 @@ CASES: Final[Mapping[str, dict[str, str]]] = {
 BOTH_HEADERS: Final = "right X-OCS-Header, wrong X-OCS-Agent-Header"
 
 
-def _with_password(
-    label: str, request: Mapping[str, Any], public_key: str, now_s: int
-) -> client.Sent:
+def _with_password(label: str, request: Mapping[str, Any], public_key: str, now_s: int) -> client.Sent:
     how = request.get("how", {})
     case = how.get("case", "")
     is_agents = label.startswith(("agent password", "obproxy"))

@@ -12,15 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from obshell_recordings import (
-    ALL_BUT_PASS,
-    FLAGS,
-    Exchange,
-    dags_in,
-    exchanges_of,
-    instant_of,
-    node_plans,
-)
+from obshell_recordings import ALL_BUT_PASS, FLAGS, Exchange, dags_in, exchanges_of, instant_of, node_plans
 from oceanmock.clock import SECOND
 from oceanmock.obshell.states import RunScript
 
@@ -75,9 +67,7 @@ def history_of(file: str, number: int) -> list[Json]:
 def starts_in(file: str) -> dict[int, str]:
     """The dags that a request of the file started, by number, each with where that went."""
     return {
-        each.response["body"]["data"]["dag_id"]: each.request["target"]
-        for each in exchanges_of(file)
-        if is_start(each)
+        each.response["body"]["data"]["dag_id"]: each.request["target"] for each in exchanges_of(file) if is_start(each)
     }
 
 
@@ -168,8 +158,7 @@ def _dag(life: list[Json]) -> Json:
                 "name": node["name"],
                 "can": list(FLAGS.get(node["name"], ALL_BUT_PASS)),
                 "sub_tasks": [
-                    _sub_task(shown, plan)
-                    for shown, plan in zip(node["sub_tasks"], planned.sub_tasks, strict=True)
+                    _sub_task(shown, plan) for shown, plan in zip(node["sub_tasks"], planned.sub_tasks, strict=True)
                 ],
             }
             for node, planned in zip(first["nodes"], node_plans(life), strict=True)

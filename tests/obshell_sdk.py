@@ -99,10 +99,7 @@ class Served:
 def served(scenario: str) -> Iterator[Served]:
     """Serve a scenario, or one of the library by its name; the SDK's naps move its clock."""
     options: dict[str, Any] = {"progression": "manual", "starts_at": AFTERNOON, "seed": 1}
-    with (
-        server().obshell(yaml.safe_load(scenario), **options) as sandbox,
-        pytest.MonkeyPatch.context() as patch,
-    ):
+    with server().obshell(yaml.safe_load(scenario), **options) as sandbox, pytest.MonkeyPatch.context() as patch:
         mock = Served(sandbox)
         patch.setattr(client_v1, "time", SimpleNamespace(sleep=mock.later))
         patch.setenv("NO_PROXY", "127.0.0.1")

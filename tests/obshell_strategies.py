@@ -17,16 +17,7 @@ from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell.api import Operator
 from oceanmock.obshell.machine import History, next_due, operate, start, view_at
-from oceanmock.obshell.states import (
-    DagScript,
-    DagState,
-    NodeFlag,
-    NodeScript,
-    Outcome,
-    Rules,
-    RunScript,
-    SubTaskScript,
-)
+from oceanmock.obshell.states import DagScript, DagState, NodeFlag, NodeScript, Outcome, Rules, RunScript, SubTaskScript
 
 MOST_CHANGES = 150
 """More than any life of six nodes can hold between two operators."""

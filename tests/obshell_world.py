@@ -102,13 +102,7 @@ NOT_HELD: Final = (500, "Agent.OceanBase.NotHold", "Task not found: Agent is not
 
 
 def sealed(
-    ask: Ask,
-    method: str,
-    target: str,
-    *,
-    body: bytes = b"",
-    name: str = "X-OCS-Header",
-    **changed: Any,
+    ask: Ask, method: str, target: str, *, body: bytes = b"", name: str = "X-OCS-Header", **changed: Any
 ) -> httpx.Response:
     """Asks as the vendor's SDKs do, but for what is changed of the header.
 

@@ -78,22 +78,14 @@ TIME_EDGES: Final = frozenset(
 )
 OPERATION_EDGES: Final[dict[Act, frozenset[tuple[str, str]]]] = {
     Act("RETRY"): frozenset({("FAILED", "READY")}),
-    Act("ROLLBACK"): frozenset(
-        {(old, "READY") for old in ("FAILED", "SUCCESSFUL", "RUNNING", "CANCELING")}
-    ),
+    Act("ROLLBACK"): frozenset({(old, "READY") for old in ("FAILED", "SUCCESSFUL", "RUNNING", "CANCELING")}),
     Act("RETRY", 0): frozenset({("FAILED", "READY")}),
     Act("SKIP", 0): frozenset({("FAILED", "READY")}),
     Act("CANCEL", 0): frozenset({("RUNNING", "CANCELING")}),
 }
 """By operation; position 0 stands for any subtask."""
 
-TASK_TIME_EDGES: Final = frozenset(
-    {
-        ("RUNNING", "SUCCESSFUL"),
-        ("RUNNING", "FAILED"),
-        ("FAILED", "ABORTED"),
-    }
-)
+TASK_TIME_EDGES: Final = frozenset({("RUNNING", "SUCCESSFUL"), ("RUNNING", "FAILED"), ("FAILED", "ABORTED")})
 TASK_OPERATION_EDGES: Final = frozenset({("FAILED", "RUNNING")})
 
 TASK_OPERATIONS: Final[tuple[Operation, ...]] = ("RETRY", "ROLLBACK")
@@ -140,9 +132,7 @@ def every_act(plan: TaskScript) -> tuple[Act, ...]:
     """Every operation the API has a route for, on the task and on each subtask."""
     on_task = (Act(operation) for operation in TASK_OPERATIONS)
     on_subtasks = (
-        Act(operation, position)
-        for position in range(len(plan.subtasks))
-        for operation in SUBTASK_OPERATIONS
+        Act(operation, position) for position in range(len(plan.subtasks)) for operation in SUBTASK_OPERATIONS
     )
     return (*on_task, *on_subtasks)
 
@@ -159,9 +149,7 @@ def answer_to(act: Act, plan: TaskScript, rules: Rules, state: TaskState) -> Ans
     return _answer_for_subtask(act.operation, state.subtasks[act.subtask])
 
 
-def _answer_for_task(
-    operation: Operation, plan: TaskScript, rules: Rules, state: TaskState
-) -> Answer:
+def _answer_for_task(operation: Operation, plan: TaskScript, rules: Rules, state: TaskState) -> Answer:
     if state.status != "FAILED":
         return "ILLEGAL"
     if operation == "ROLLBACK":
@@ -210,9 +198,7 @@ def _after_rollback(plan: TaskScript, state: TaskState) -> TaskState:
     return replace(state, status="RUNNING", operation="ROLLBACK", subtasks=subtasks)
 
 
-def _after_subtask_operation(
-    operation: Operation, position: int, rules: Rules, state: TaskState
-) -> TaskState:
+def _after_subtask_operation(operation: Operation, position: int, rules: Rules, state: TaskState) -> TaskState:
     old = state.subtasks[position]
     new = old
     if operation == "RETRY":
@@ -230,10 +216,7 @@ def _after_subtask_operation(
 
 def shown(state: TaskState) -> TaskState:
     """Only what a client can see: not since when, not the logs, not what is still to come."""
-    subtasks = (
-        replace(subtask, runs=Chain(), due=None, will_end="SUCCESSFUL")
-        for subtask in state.subtasks
-    )
+    subtasks = (replace(subtask, runs=Chain(), due=None, will_end="SUCCESSFUL") for subtask in state.subtasks)
     return replace(state, at=0, subtasks=tuple(subtasks))
 
 
@@ -278,10 +261,7 @@ def at_birth(plan: TaskScript) -> TaskState:
         start_time=0,
         finish_time=None,
         prohibit_rollback=plan.prohibits_rollback,
-        subtasks=tuple(
-            SubtaskState(status="READY" if i in ready else "PENDING")
-            for i in range(len(plan.subtasks))
-        ),
+        subtasks=tuple(SubtaskState(status="READY" if i in ready else "PENDING") for i in range(len(plan.subtasks))),
     )
 
 
@@ -331,9 +311,7 @@ def subtask_edges_are_legal(step: Step) -> Iterator[str]:
             edges, legal = passed_through(old, new), TIME_EDGES
         else:
             edges = [(old.status, new.status)] if old.status != new.status else []
-            legal = OPERATION_EDGES[
-                Act(step.act.operation, None if step.act.subtask is None else 0)
-            ]
+            legal = OPERATION_EDGES[Act(step.act.operation, None if step.act.subtask is None else 0)]
         illegal = set(edges) - legal
         yield from (f"subtask {position} went {a}->{b} by {step.act}" for a, b in illegal)
 
@@ -412,9 +390,7 @@ def the_verdict_is_the_childrens(step: Step) -> Iterator[str]:
 def made_ready(step: Step) -> list[int]:
     """The positions the step made READY."""
     return [
-        position
-        for position, old, new in step.pairs()
-        if any(edge[1] == "READY" for edge in passed_through(old, new))
+        position for position, old, new in step.pairs() if any(edge[1] == "READY" for edge in passed_through(old, new))
     ]
 
 
@@ -517,10 +493,7 @@ def _left_unready(plan: TaskScript, state: TaskState) -> Iterator[str]:
 def run_time_counts_retries(step: Step) -> Iterator[str]:
     """+1 by a task's retry for its FAILED subtasks; by a subtask's own only under the switch."""
     for position, old, new in step.pairs():
-        counts = {
-            Act("RETRY"): old.status == "FAILED",
-            Act("RETRY", position): step.rules.subtask_retry_counts,
-        }
+        counts = {Act("RETRY"): old.status == "FAILED", Act("RETRY", position): step.rules.subtask_retry_counts}
         is_counted = step.act is not None and counts.get(step.act, False)
         if new.run_time != old.run_time + is_counted:
             yield f"subtask {position}: runTime {old.run_time}->{new.run_time} by {step.act}"

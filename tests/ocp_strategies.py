@@ -17,14 +17,7 @@ from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperation, RollbackProhibited
 from oceanmock.ocp.api import Operation
 from oceanmock.ocp.machine import History, next_due, operate, start, view_at
-from oceanmock.ocp.states import (
-    Outcome,
-    Rules,
-    RunScript,
-    SubtaskScript,
-    TaskScript,
-    TaskState,
-)
+from oceanmock.ocp.states import Outcome, Rules, RunScript, SubtaskScript, TaskScript, TaskState
 from ocp_invariants import Act, Answer, Step, answer_to, every_act, run_limit
 
 MILLISECOND = SECOND // 1000
@@ -167,9 +160,7 @@ rarely = st.sampled_from([False] * 9 + [True])
 
 outcomes: st.SearchStrategy[Outcome] = st.sampled_from(["FAILED", "SUCCESSFUL", "FAILED"])
 
-ticks = st.sampled_from([SECOND, SECOND // 2, 10 * MILLISECOND, 2 * SECOND]) | st.integers(
-    10 * MILLISECOND, 2 * SECOND
-)
+ticks = st.sampled_from([SECOND, SECOND // 2, 10 * MILLISECOND, 2 * SECOND]) | st.integers(10 * MILLISECOND, 2 * SECOND)
 
 
 @st.composite

@@ -21,8 +21,7 @@ SCENARIOS: Final = (
     "summary: One step\napi: obshell\ndags: [{id: 1, nodes: [a]}]\n",
 )
 NAMELESS: Final = tuple(
-    {"summary": f"Loaded {number}", "api": "ocp", "tasks": [{"subtasks": ["install"]}]}
-    for number in range(20)
+    {"summary": f"Loaded {number}", "api": "ocp", "tasks": [{"subtasks": ["install"]}]} for number in range(20)
 )
 """Scenarios that leave ids out, and so go with any sandbox."""
 TEMPLATES: Final = {

@@ -39,9 +39,7 @@ COPIES: Final = 3
 WORLD: Final = "OBSHELL_WORLD"
 SEALED: Final = "OBSHELL_SEALED"
 
-GENERIC_ID: Final = re.compile(
-    load_spec(spec_path("obshell"))["components"]["schemas"]["GenericId"]["pattern"]
-)
+GENERIC_ID: Final = re.compile(load_spec(spec_path("obshell"))["components"]["schemas"]["GenericId"]["pattern"])
 UNGUARDED: Final = re.compile(r"/api/v1/(info|secret|time|git-info|status)")
 OF_OBPROXY: Final = re.compile(r"/api/v1/task/\w+/[45]")
 
@@ -53,10 +51,7 @@ def hooked_sandbox(world: World, switches: Switches, accounts: Accounts | None =
     others = tuple(dag for dag in scenario.dags if dag.id is None)
     many = scenario.model_copy(update={"dags": scenario.dags + others * (COPIES - 1)})
     return make_sandbox(
-        [many],
-        seed=0,
-        switches={"obshell": switches.model_dump(exclude_unset=True)},
-        accounts=accounts or Accounts(),
+        [many], seed=0, switches={"obshell": switches.model_dump(exclude_unset=True)}, accounts=accounts or Accounts()
     )
 
 
@@ -119,9 +114,7 @@ def map_case(context: Any, case: Any) -> Any:
 
 PASSWORDS: Final = {"X-OCS-Header": "oceanmock", "X-OCS-Agent-Header": "secret"}
 
-Wrong = Literal[
-    "no header", "noise", "another uri", "expired", "wrong password", "plain body", "wrong header"
-]
+Wrong = Literal["no header", "noise", "another uri", "expired", "wrong password", "plain body", "wrong header"]
 
 
 class Sealing(requests.auth.AuthBase):
@@ -150,9 +143,7 @@ class Sealing(requests.auth.AuthBase):
             request.headers["X-OCS-Header"] = "bm9pc2U="
         return request
 
-    def _seal(
-        self, request: requests.PreparedRequest, target: str, body: bytes, wrong: Wrong | None
-    ) -> None:
+    def _seal(self, request: requests.PreparedRequest, target: str, body: bytes, wrong: Wrong | None) -> None:
         for name in PASSWORDS:
             request.headers.pop(name, None)
         if body and (wrong, request.method) != ("plain body", "POST"):

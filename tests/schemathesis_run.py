@@ -91,11 +91,7 @@ def run_cleanly(
 
 
 def run_for_findings(
-    recorder: Recorder,
-    config: Path,
-    *options: str,
-    report: Path,
-    env: Mapping[str, str] | None = None,
+    recorder: Recorder, config: Path, *options: str, report: Path, env: Mapping[str, str] | None = None
 ) -> list[Finding]:
     """Everything a run has found; ``report`` is where schemathesis may write what it did."""
     run = _run(recorder, config, (*options, "--report-ndjson-path", str(report)), env or {})
@@ -111,9 +107,7 @@ def walk(recorder: Recorder, config: Path, *, walks: int, auth: Any = None) -> d
 
     They are the same every time. Gives back the statuses that each operation has answered.
     """
-    schema = schemathesis.openapi.from_path(
-        recorder.spec, config=schemathesis.Config.from_path(str(config))
-    )
+    schema = schemathesis.openapi.from_path(recorder.spec, config=schemathesis.Config.from_path(str(config)))
     if auth is None:
         schema.config.checks.update(excluded_check_names=["ignored_auth"])
 

@@ -256,9 +256,7 @@ def test_urls_are_those_under_which_the_client_knows_the_server(
 ) -> None:
     world.ports = SomePorts()
 
-    made = admin(
-        "POST", "/sandboxes", json={"name": "t1", "own_port": True}, headers={"host": host}
-    )
+    made = admin("POST", "/sandboxes", json={"name": "t1", "own_port": True}, headers={"host": host})
 
     assert made.json()["urls"] == {"path": path, "port": port}
 
@@ -310,9 +308,7 @@ def test_an_unknown_scenario_is_refused_with_the_nearest_name(admin: Ask) -> Non
     assert error_of(answer, 400).endswith("Did you mean 'retry-failed-subtask'?")
 
 
-@pytest.mark.parametrize(
-    "path", ["/etc/passwd", "../scenarios/fails-twice.yaml", "fails-twice.yaml"]
-)
+@pytest.mark.parametrize("path", ["/etc/passwd", "../scenarios/fails-twice.yaml", "fails-twice.yaml"])
 def test_no_file_of_the_server_is_read(admin: Ask, path: str) -> None:
     answer = admin("POST", "/sandboxes", json={"scenarios": [path]})
 
@@ -422,10 +418,7 @@ def test_next_moves_to_what_happens_next_and_then_stays(admin: Ask) -> None:
 def test_a_clock_moves_to_an_instant_and_never_back(admin: Ask) -> None:
     to = {"to": "2030-01-01T08:00:00.000000001+08:00"}
 
-    assert (
-        admin("POST", "/sandboxes/default/clock/move", json=to).json()["now"]
-        == "2030-01-01T00:00:00.000000001Z"
-    )
+    assert admin("POST", "/sandboxes/default/clock/move", json=to).json()["now"] == "2030-01-01T00:00:00.000000001Z"
 
     back = admin("POST", "/sandboxes/default/clock/move", json={"to": "2025-01-01T00:00:00Z"})
     assert back.json()["now"] == "2030-01-01T00:00:00.000000001Z"
@@ -467,9 +460,7 @@ def test_switched_to_immediate_all_that_is_due_has_happened(admin: Ask, ask: Ask
         ("move", {"to": "2024-01-10T06:00:60Z"}),
     ],
 )
-def test_a_wrong_move_is_refused_and_the_clock_stays(
-    admin: Ask, path: str, body: dict[str, Any]
-) -> None:
+def test_a_wrong_move_is_refused_and_the_clock_stays(admin: Ask, path: str, body: dict[str, Any]) -> None:
     before = admin("GET", "/sandboxes/default/clock").json()
 
     error_of(admin("POST", f"/sandboxes/default/clock/{path}", json=body), 400)
@@ -486,9 +477,7 @@ def test_no_clock_is_moved_beyond_the_end_of_calendars(admin: Ask) -> None:
 
 
 def test_a_life_longer_than_any_calendar_stops_where_calendars_end(admin: Ask) -> None:
-    subtasks = [
-        {"name": f"s{n}", "attempts": {"takes": "3600d"}, "timeout": "3650d"} for n in range(110)
-    ]
+    subtasks = [{"name": f"s{n}", "attempts": {"takes": "3600d"}, "timeout": "3650d"} for n in range(110)]
     tasks = [{"id": 1, "subtasks": subtasks}]
 
     made = admin(
@@ -622,12 +611,7 @@ def test_an_added_fault_strikes_and_is_counted(admin: Ask, ask: Ask) -> None:
     added = admin("POST", "/sandboxes/default/faults", json=fault)
 
     assert added.status_code == 201
-    assert added.json()["fault"] == {
-        "api": "ocp",
-        **fault,
-        "operation": ["getTaskInstance"],
-        "calls": [2],
-    }
+    assert added.json()["fault"] == {"api": "ocp", **fault, "operation": ["getTaskInstance"], "calls": [2]}
     assert [ask("GET", TASK).status_code for _ in range(3)] == [200, 503, 200]
     (standing,) = admin("GET", "/sandboxes/default/faults").json()["faults"]
     assert (standing["name"], standing["counted"], standing["affected"]) == ("fault 1", 3, 1)
@@ -730,9 +714,7 @@ def test_a_task_is_born_now_from_a_template(admin: Ask, ask: Ask) -> None:
         ({"api": "obshell", "template": DAG}, "2024-01-10T06:00:02Z"),
     ],
 )
-def test_what_is_born_waits_for_the_ticks_of_its_sandbox(
-    admin: Ask, body: dict[str, Any], due: str
-) -> None:
+def test_what_is_born_waits_for_the_ticks_of_its_sandbox(admin: Ask, body: dict[str, Any], due: str) -> None:
     start = {"starts_at": "2024-01-10T06:00:00Z", "progression": "manual"}
     admin("POST", "/sandboxes", json={"name": "t1", **start})
     admin("POST", "/sandboxes/t1/clock/advance", json={"by": "1.4s"})
@@ -743,9 +725,7 @@ def test_what_is_born_waits_for_the_ticks_of_its_sandbox(
 
 
 def test_a_dag_is_born_now_from_a_template(admin: Ask) -> None:
-    born = admin(
-        "POST", "/sandboxes/default/tasks", json={"api": "obshell", "template": DAG}
-    ).json()
+    born = admin("POST", "/sandboxes/default/tasks", json={"api": "obshell", "template": DAG}).json()
 
     assert (born["api"], born["id"], born["number"]) == ("obshell", "22130706433028861", 1)
     assert [part["number"] for part in born["parts"]] == [101, 102]
@@ -781,9 +761,7 @@ def test_a_template_that_repeats_bears_several(admin: Ask) -> None:
         ("obshell", DAG | {"id": 1}),
     ],
 )
-def test_an_id_that_is_taken_is_refused_and_nothing_is_born(
-    admin: Ask, api: str, template: dict[str, Any]
-) -> None:
+def test_an_id_that_is_taken_is_refused_and_nothing_is_born(admin: Ask, api: str, template: dict[str, Any]) -> None:
     admin("POST", "/sandboxes/default/tasks", json={"api": "obshell", "template": DAG})
     before = admin("GET", "/sandboxes/default/tasks").json()
 
@@ -813,9 +791,7 @@ def test_a_wrong_template_is_refused_with_the_way_to_each_mistake(
 
 @pytest.mark.parametrize("called", ["1", "22130706433028861"])
 def test_a_dag_is_found_by_its_number_and_by_its_generic_id(admin: Ask, called: str) -> None:
-    born = admin(
-        "POST", "/sandboxes/default/tasks", json={"api": "obshell", "template": DAG}
-    ).json()
+    born = admin("POST", "/sandboxes/default/tasks", json={"api": "obshell", "template": DAG}).json()
 
     assert admin("GET", f"/sandboxes/default/tasks/obshell/{called}").json() == born
 
@@ -892,9 +868,7 @@ def test_from_another_machine_every_operation_wants_the_token(operation: Any) ->
         assert answer.headers["www-authenticate"] == 'Bearer realm="oceanmock"'
 
 
-@pytest.mark.parametrize(
-    "headers", [{"X-Oceanmock-Token": "secret"}, {"Authorization": "Bearer secret"}]
-)
+@pytest.mark.parametrize("headers", [{"X-Oceanmock-Token": "secret"}, {"Authorization": "Bearer secret"}])
 def test_with_the_token_it_answers_anybody(headers: dict[str, str]) -> None:
     ask = asking(World(token="secret", client=FAR))
 
@@ -929,9 +903,7 @@ def test_with_the_right_token_all_is_well() -> None:
         {"X-Oceanmock-Token": "secret", "Authorization": "Bearer wrong"},
     ],
 )
-def test_a_wrong_token_is_refused_whoever_shows_it(
-    headers: dict[str, str], client: tuple[str, int] | None
-) -> None:
+def test_a_wrong_token_is_refused_whoever_shows_it(headers: dict[str, str], client: tuple[str, int] | None) -> None:
     ask = asking(World(token="secret", client=client))
 
     answer = ask("GET", "/__admin/sandboxes", auth=None, headers=headers)
@@ -939,13 +911,9 @@ def test_a_wrong_token_is_refused_whoever_shows_it(
     assert error_of(answer, 401) == "This is not the token of the server."
 
 
-@pytest.mark.parametrize(
-    "client", [("127.0.0.1", 1), ("127.8.9.1", 1), ("::1", 1), ("::ffff:127.0.0.1", 1), None]
-)
+@pytest.mark.parametrize("client", [("127.0.0.1", 1), ("127.8.9.1", 1), ("::1", 1), ("::ffff:127.0.0.1", 1), None])
 @pytest.mark.parametrize("token", ["secret", None])
-def test_from_the_same_machine_no_token_is_needed(
-    client: tuple[str, int] | None, token: str | None
-) -> None:
+def test_from_the_same_machine_no_token_is_needed(client: tuple[str, int] | None, token: str | None) -> None:
     ask = asking(World(token=token, client=client))
 
     assert ask("GET", "/__admin/sandboxes", auth=None).status_code == 200
@@ -1056,9 +1024,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-KEYS = st.sampled_from(
-    ["summary", "api", "tasks", "dags", "id", "name", "subtasks", "nodes", "faults", "attempts"]
-)
+KEYS = st.sampled_from(["summary", "api", "tasks", "dags", "id", "name", "subtasks", "nodes", "faults", "attempts"])
 ALMOST = st.recursive(
     JSON | st.sampled_from(["ocp", "obshell", "1s", "FAILED"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),

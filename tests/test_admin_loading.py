@@ -21,11 +21,7 @@ TWO: dict[str, Any] = {
     "api": "ocp",
     "tasks": [{"id": 2, "name": "Remove", "subtasks": [{"id": 21, "name": "remove"}]}],
 }
-DAG: dict[str, Any] = {
-    "summary": "A dag",
-    "api": "obshell",
-    "dags": [{"id": 4, "name": "Mine", "nodes": ["a"]}],
-}
+DAG: dict[str, Any] = {"summary": "A dag", "api": "obshell", "dags": [{"id": 4, "name": "Mine", "nodes": ["a"]}]}
 MORNING = "2024-01-10T06:00:00Z"
 
 
@@ -130,10 +126,7 @@ def test_a_reset_keeps_what_was_loaded_before_anything_was_asked(admin: Ask) -> 
 
 
 def test_a_sandbox_that_was_made_of_no_scenario_is_loaded_and_reset_like_any(admin: Ask) -> None:
-    loaded = [
-        admin("POST", "/sandboxes/default/scenarios", json={"scenarios": [each]}).json()
-        for each in (ONE, TWO)
-    ]
+    loaded = [admin("POST", "/sandboxes/default/scenarios", json={"scenarios": [each]}).json() for each in (ONE, TWO)]
 
     reset = admin("POST", "/sandboxes/default/reset").json()
 
@@ -228,8 +221,7 @@ def test_a_reset_forgets_what_was_loaded_into_a_sandbox_in_use(admin: Ask, ask: 
         ),
         (
             DAG | {"agent": {"port": 2999}},
-            "scenario 'scenarios[2]' is of another agent than sandbox 't1', which is in use. "
-            "Load it into a fresh one.",
+            "scenario 'scenarios[2]' is of another agent than sandbox 't1', which is in use. Load it into a fresh one.",
         ),
         (
             TWO | {"faults": [{"name": "outage", "delay": "1s"}]},
@@ -240,11 +232,7 @@ def test_a_reset_forgets_what_was_loaded_into_a_sandbox_in_use(admin: Ask, ask: 
             "scenario 'scenarios[2]' has a task 1, and so has another one. Serve them apart, or "
             "give one of the tasks another id.",
         ),
-        (
-            DAG,
-            "dag 'Mine' has a dag 4, and so has another dag. Serve them apart, or give the dag "
-            "another id.",
-        ),
+        (DAG, "dag 'Mine' has a dag 4, and so has another dag. Serve them apart, or give the dag another id."),
     ],
 )
 def test_what_does_not_go_with_a_sandbox_in_use_is_refused_and_nothing_has_changed(
@@ -253,10 +241,7 @@ def test_what_does_not_go_with_a_sandbox_in_use_is_refused_and_nothing_has_chang
     create(admin, ONE | {"faults": [{"name": "outage", "status": 503}]}, DAG)
     ask("GET", "/sandboxes/t1/api/v2/tasks/instances/1")
     before = traits_of(admin)
-    good = (
-        TWO | {"tasks": [{"id": 3, "subtasks": ["a"]}]},
-        DAG | {"dags": [{"id": 9, "nodes": ["b"]}]},
-    )
+    good = (TWO | {"tasks": [{"id": 3, "subtasks": ["a"]}]}, DAG | {"dags": [{"id": 9, "nodes": ["b"]}]})
 
     refused = load(admin, *good, scenario)
 
@@ -307,9 +292,7 @@ def test_a_wrong_scenario_is_refused_with_the_way_to_each_mistake(admin: Ask) ->
         ([ONE | {"progression": "manual"}], "manual"),
     ],
 )
-def test_otherwise_is_how_time_passes_where_no_file_says_so(
-    admin: Ask, scenarios: list[Any], progression: str
-) -> None:
+def test_otherwise_is_how_time_passes_where_no_file_says_so(admin: Ask, scenarios: list[Any], progression: str) -> None:
     made = create(admin, *scenarios, otherwise="polls")
 
     assert made["progression"] == progression

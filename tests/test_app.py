@@ -137,9 +137,7 @@ def as_reader(app: Any) -> Ask:
     ask = asking(app)
 
     def read(method: str, url: str, *, headers: Any = (), **options: Any) -> httpx.Response:
-        return ask(
-            method, url, auth=None, headers={"authorization": "reader"} | dict(headers), **options
-        )
+        return ask(method, url, auth=None, headers={"authorization": "reader"} | dict(headers), **options)
 
     return read
 
@@ -195,14 +193,9 @@ def test_importing_the_app_warns_of_nothing() -> None:
 
 
 def test_the_lifespan_of_the_app_runs_to_its_end(app: Any) -> None:
-    sent = asyncio.run(
-        messages_of(app, {"type": "lifespan"}, ["lifespan.startup", "lifespan.shutdown"])
-    )
+    sent = asyncio.run(messages_of(app, {"type": "lifespan"}, ["lifespan.startup", "lifespan.shutdown"]))
 
-    assert [message["type"] for message in sent] == [
-        "lifespan.startup.complete",
-        "lifespan.shutdown.complete",
-    ]
+    assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
 # --- routing --------------------------------------------------------------------------------------
@@ -346,9 +339,7 @@ def test_a_query_parameter_is_read_by_its_type(read: Ask, query: str, value: Any
         ("&".join(["a=1"] * 1001), "wrong request"),
     ],
 )
-def test_a_query_parameter_the_contract_does_not_allow_is_refused(
-    read: Ask, query: str, kind: str
-) -> None:
+def test_a_query_parameter_the_contract_does_not_allow_is_refused(read: Ask, query: str, kind: str) -> None:
     answer = read("GET", f"/notes/1?{query}")
 
     assert (answer.status_code, answer.json()["kind"]) == (400, kind)
@@ -543,17 +534,13 @@ def test_an_error_that_breaks_the_contract_does_not_leave_either() -> None:
         (RuntimeError("oops"), 500, "crash"),
     ],
 )
-def test_whatever_is_raised_leaves_in_the_envelope(
-    error: Exception, status: int, kind: str
-) -> None:
+def test_whatever_is_raised_leaves_in_the_envelope(error: Exception, status: int, kind: str) -> None:
     response = answering(error)
 
     assert (response.status_code, response.json()["kind"]) == (status, kind)
 
 
-def test_only_the_mocks_own_mistakes_are_logged(
-    read: Ask, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_only_the_mocks_own_mistakes_are_logged(read: Ask, caplog: pytest.LogCaptureFixture) -> None:
     read("GET", "/notes/abc")
     read("GET", "/nowhere")
     assert caplog.text == ""
@@ -572,9 +559,7 @@ odd_bytes = st.binary(max_size=40)
     method=st.sampled_from(["GET", "PUT", "POST", "HEAD"]),
     path=st.one_of(odd_text, odd_text.map("/notes/{}".format)),
     query=st.one_of(odd_bytes, odd_bytes.map(b"page=1&tags=".__add__)),
-    headers=st.lists(
-        st.tuples(st.sampled_from([b"authorization", b"content-type", b"x-tag"]), odd_bytes)
-    ),
+    headers=st.lists(st.tuples(st.sampled_from([b"authorization", b"content-type", b"x-tag"]), odd_bytes)),
     body=odd_bytes,
 )
 def test_no_request_is_answered_with_a_server_error(
@@ -588,9 +573,7 @@ def test_no_request_is_answered_with_a_server_error(
         "headers": [*headers, (b"authorization", b"reader"), *CHUNKED],
     }
 
-    start, answer = asyncio.run(
-        messages_of(app, scope, [{"type": "http.request", "body": body, "more_body": False}])
-    )
+    start, answer = asyncio.run(messages_of(app, scope, [{"type": "http.request", "body": body, "more_body": False}]))
 
     assert start["status"] < 500
     assert json.loads(answer["body"])

@@ -13,9 +13,7 @@ SLOW_TO_IMPORT = {"click", "connexion", "faker", "pydantic", "rich", "uvicorn", 
 
 
 def python(*words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -23,9 +21,7 @@ def python(*words: str) -> str:
 def test_imports_go_down_only_and_each_outside_library_has_one_door() -> None:
     lint_imports = Path(sys.executable).with_name("lint-imports")
 
-    done = subprocess.run(
-        [lint_imports, "--no-cache"], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    done = subprocess.run([lint_imports, "--no-cache"], capture_output=True, text=True, cwd=ROOT, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
 

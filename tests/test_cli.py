@@ -180,8 +180,7 @@ def test_a_wrong_switch_is_refused(switch: str, message: str) -> None:
 def test_show_lines_up_names_in_wide_characters(tmp_path: Path) -> None:
     path = tmp_path / "wide.yaml"
     path.write_text(
-        "summary: Wide\napi: ocp\ntasks:\n  - {name: T, subtasks: [检查备份路径, check]}\n",
-        encoding="utf-8",
+        "summary: Wide\napi: ocp\ntasks:\n  - {name: T, subtasks: [检查备份路径, check]}\n", encoding="utf-8"
     )
 
     result = oceanmock("show", str(path), "--width", "60")

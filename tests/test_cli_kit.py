@@ -125,9 +125,7 @@ def test_create_prints_nothing_but_the_url_of_the_port(oceanmock: Oceanmock) -> 
     assert httpx.get(f"{url}/api/v2/tasks/instances/1000", auth=MANAGER).status_code == 200
 
 
-def test_create_sends_the_text_of_a_file_of_this_machine(
-    oceanmock: Oceanmock, tmp_path: Path
-) -> None:
+def test_create_sends_the_text_of_a_file_of_this_machine(oceanmock: Oceanmock, tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text("summary: Mine\napi: ocp\ntasks: [{id: 7, name: 检查, subtasks: [a]}]", "utf-8")
 
@@ -205,10 +203,7 @@ def test_what_would_move_the_cursor_is_spelled_out(url: str, oceanmock: Oceanmoc
 
 def test_follow_prints_what_comes_until_it_is_interrupted_even_after_a_reset(url: str) -> None:
     with subprocess.Popen(
-        [OCEANMOCK, "journal", "--follow", "--url", url],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        [OCEANMOCK, "journal", "--follow", "--url", url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
@@ -303,9 +298,7 @@ def test_all_faults_are_removed_at_once(oceanmock: Oceanmock) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
-    [("sandbox", "list"), ("faults", "list"), ("tasks",), ("explain", "35000312")],
-    ids=" ".join,
+    "words", [("sandbox", "list"), ("faults", "list"), ("tasks",), ("explain", "35000312")], ids=" ".join
 )
 def test_what_is_listed_can_be_had_as_json(oceanmock: Oceanmock, words: tuple[str, ...]) -> None:
     assert isinstance(json.loads(oceanmock(*words, "--json").output), list | dict)
@@ -338,9 +331,7 @@ def test_what_is_listed_can_be_had_as_json(oceanmock: Oceanmock, words: tuple[st
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )
-def test_what_cannot_be_done_is_said_in_one_message(
-    oceanmock: Oceanmock, words: tuple[str, ...], message: str
-) -> None:
+def test_what_cannot_be_done_is_said_in_one_message(oceanmock: Oceanmock, words: tuple[str, ...], message: str) -> None:
     result = oceanmock(*words)
 
     assert result.exit_code == 2
@@ -412,9 +403,7 @@ def test_what_speaks_no_http_is_recognised() -> None:
     assert "is no oceanmock" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "url", ["127.0.0.1:8080", "ftp://127.0.0.1", "http://127.0.0.1:port", "http://[", "x"]
-)
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://127.0.0.1", "http://127.0.0.1:port", "http://[", "x"])
 def test_what_is_no_url_is_refused(url: str) -> None:
     result = run_at(url)("tasks")
 

@@ -35,9 +35,7 @@ def test_a_running_clock_may_start_at_another_instant() -> None:
     assert clock.now() == 8 * SECOND
 
 
-@pytest.mark.parametrize(
-    ("speed", "passed"), [(0.5, SECOND), (1.0, 2 * SECOND), (60, 120 * SECOND)]
-)
+@pytest.mark.parametrize(("speed", "passed"), [(0.5, SECOND), (1.0, 2 * SECOND), (60, 120 * SECOND)])
 def test_a_running_clock_goes_at_its_speed(speed: float, passed: int) -> None:
     wall = Wall(0)
     clock = Clock("time", speed=speed, wall=wall)
@@ -97,9 +95,7 @@ def test_without_a_wall_it_is_the_machine_s_time() -> None:
 
 @pytest.mark.parametrize("before", PROGRESSIONS)
 @pytest.mark.parametrize("after", PROGRESSIONS)
-def test_a_clock_that_is_switched_goes_on_from_where_it_is(
-    before: Progression, after: Progression
-) -> None:
+def test_a_clock_that_is_switched_goes_on_from_where_it_is(before: Progression, after: Progression) -> None:
     wall = Wall(0)
     clock = Clock(before, starts_at=10 * SECOND, speed=2.0, wall=wall)
     wall.now += 3 * SECOND

@@ -170,10 +170,7 @@ def test_an_update_is_about_places_not_about_positions() -> None:
 
 
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
-    entries = (
-        ENVELOPE,
-        Known("x.y", "*", "why: 'quoted', 中", 500, "data[*].x", "only on Mondays"),
-    )
+    entries = (ENVELOPE, Known("x.y", "*", "why: 'quoted', 中", 500, "data[*].x", "only on Mondays"))
     path = tmp_path / "lab.yaml"
 
     save_baseline(Baseline("lab", "ocp", ("4.2.2",), entries), path)
@@ -270,9 +267,7 @@ def test_every_entry_that_ships_has_a_reason_and_a_source(name: str) -> None:
 
 def test_every_quirk_of_obshells_contract_is_known() -> None:
     text = spec_path("obshell").read_text(encoding="utf-8")
-    told = set(
-        re.findall(r"^ +- name: ([a-z0-9-]+)\n +status: [0-9]+\n +when:", text, re.MULTILINE)
-    )
+    told = set(re.findall(r"^ +- name: ([a-z0-9-]+)\n +status: [0-9]+\n +when:", text, re.MULTILINE))
 
     known = {each.rule.removeprefix("quirk.") for each in load_baseline("obshell-4.5.0.0").known}
 

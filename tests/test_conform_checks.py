@@ -109,16 +109,14 @@ def two_lines(first: int, second: int) -> list[Any]:
 
 BROKEN: Final[dict[str, list[tuple[Api, Exchange]]]] = {
     "answer.none": [
-        ("ocp", exchange("GET", TASK, b"", status=None, problem="reset")),  # type: ignore[arg-type]
+        ("ocp", exchange("GET", TASK, b"", status=None, problem="reset"))  # type: ignore[arg-type]
     ],
     "answer.unforeseen": [("ocp", exchange("GET", TASK, changed(FINISHED, data__status=["x"])))],
     "content-type": [
         ("ocp", exchange("GET", TASK, FINISHED, response_headers=(("Content-Type", "text/html"),))),
         ("obshell", exchange("GET", DAG_AT, FAILED, response_headers=())),
     ],
-    "header.missing": [
-        ("ocp", exchange("GET", TASK, example("ocp", "Throttled"), status=429)),
-    ],
+    "header.missing": [("ocp", exchange("GET", TASK, example("ocp", "Throttled"), status=429))],
     "body.json": [("ocp", exchange("GET", TASK, b"[]")), ("obshell", exchange("GET", DAG_AT, b""))],
     "envelope.member": [("ocp", task(traceId=...)), ("obshell", dag(duration=...))],
     "envelope.status": [("ocp", task(status=201)), ("obshell", dag(status=404))],
@@ -126,24 +124,15 @@ BROKEN: Final[dict[str, list[tuple[Api, Exchange]]]] = {
         ("ocp", task(successful=False)),
         ("ocp", exchange("GET", TASK, changed(UNKNOWN, successful=True), status=404)),
     ],
-    "envelope.timestamp": [
-        ("ocp", task(timestamp="2021-02-30T00:00:00Z")),
-        ("ocp", task(timestamp=1)),
-    ],
+    "envelope.timestamp": [("ocp", task(timestamp="2021-02-30T00:00:00Z")), ("ocp", task(timestamp=1))],
     "envelope.duration": [("ocp", task(duration=-1)), ("obshell", dag(duration="3ms"))],
     "envelope.error": [
         ("ocp", task(error=UNKNOWN["error"])),
         ("ocp", exchange("GET", TASK, changed(UNKNOWN, error=...), status=404)),
     ],
     "envelope.trace-id": [("ocp", task(traceId="")), ("obshell", dag(traceId=" "))],
-    "schema.required": [
-        ("ocp", task(**{f"{INSTALL}runTime": ...})),
-        ("obshell", dag(data__stage=...)),
-    ],
-    "schema.type": [
-        ("ocp", task(data__id="35000312")),
-        ("obshell", dag(data__nodes__0__sub_tasks=3)),
-    ],
+    "schema.required": [("ocp", task(**{f"{INSTALL}runTime": ...})), ("obshell", dag(data__stage=...))],
+    "schema.type": [("ocp", task(data__id="35000312")), ("obshell", dag(data__nodes__0__sub_tasks=3))],
     "schema.enum": [("ocp", task(data__status="DONE")), ("obshell", dag(data__state="SUCCESSFUL"))],
     "schema.value": [("ocp", task(**{f"{INSTALL}runTime": 0})), ("obshell", dag(data__stage=0))],
     "status.undocumented": [("ocp", exchange("GET", TASK, FINISHED, status=203))],
@@ -153,9 +142,7 @@ BROKEN: Final[dict[str, list[tuple[Api, Exchange]]]] = {
     ],
     "hostile.500": [("ocp", exchange("GET", TASK, UNKNOWN, status=500, expects_refusal=True))],
     "method.accepted": [("ocp", exchange("DELETE", TASK, FINISHED))],
-    "error.message": [
-        ("ocp", exchange("GET", TASK, changed(UNKNOWN, error__message=" "), status=404))
-    ],
+    "error.message": [("ocp", exchange("GET", TASK, changed(UNKNOWN, error__message=" "), status=404))],
     "error.code": [
         ("ocp", refused(404, 20003)),
         ("ocp", refused(400, 20000, "POST", f"{TASK}/retry")),
@@ -233,11 +220,7 @@ BROKEN: Final[dict[str, list[tuple[Api, Exchange]]]] = {
         ),
         (
             "obshell",
-            dag(
-                data__operator="ROLLBACK",
-                data__nodes__0__operator="ROLLBACK",
-                data__nodes__1__operator="ROLLBACK",
-            ),
+            dag(data__operator="ROLLBACK", data__nodes__0__operator="ROLLBACK", data__nodes__1__operator="ROLLBACK"),
         ),
     ],
     "paging.number": [("ocp", listed("size=10&page=2"))],
@@ -248,9 +231,7 @@ BROKEN: Final[dict[str, list[tuple[Api, Exchange]]]] = {
         ("ocp", listed(data__contents__1=LISTED["data"]["contents"][0])),
         ("obshell", dags("dags/agent", data__contents=[FAILED["data"], FAILED["data"]])),
     ],
-    "list.order": [
-        ("ocp", listed("size=10&sort=id,asc")),
-    ],
+    "list.order": [("ocp", listed("size=10&sort=id,asc"))],
     "filter.ignored": [
         ("ocp", listed("size=10&status=FAILED")),
         ("ocp", listed("size=10&name=nothing")),
@@ -261,23 +242,12 @@ BROKEN: Final[dict[str, list[tuple[Api, Exchange]]]] = {
         ("obshell", dags("dag/maintain/agents", data__contents__0__maintenance_type=1)),
         ("obshell", dags("dags/ob")),
     ],
-    "details.ignored": [
-        ("obshell", dag("?show_details=false")),
-        ("obshell", dag(data__nodes=None)),
-    ],
+    "details.ignored": [("obshell", dag("?show_details=false")), ("obshell", dag(data__nodes=None))],
     "call.unknown-accepted": [
+        ("obshell", exchange("POST", DAG_AT, example("obshell", "Operated"), body={"operator": "NOPE"})),
         (
             "obshell",
-            exchange("POST", DAG_AT, example("obshell", "Operated"), body={"operator": "NOPE"}),
-        ),
-        (
-            "obshell",
-            exchange(
-                "POST",
-                f"/api/v1/task/node/{DAG}",
-                example("obshell", "Operated"),
-                body={"operator": "RETRY"},
-            ),
+            exchange("POST", f"/api/v1/task/node/{DAG}", example("obshell", "Operated"), body={"operator": "RETRY"}),
         ),
     ],
 }
@@ -338,9 +308,7 @@ def test_the_quirks_of_the_recordings_are_found_under_their_own_names() -> None:
 
 
 @pytest.mark.parametrize(("rule", "api", "each"), CASES)
-def test_an_answer_that_breaks_a_rule_is_found_under_its_name(
-    rule: str, api: Api, each: Exchange
-) -> None:
+def test_an_answer_that_breaks_a_rule_is_found_under_its_name(rule: str, api: Api, each: Exchange) -> None:
     rules = found(api, each)
 
     assert rule in rules
@@ -353,8 +321,7 @@ def test_a_finding_says_where_what_and_by_which_source() -> None:
 
     assert finding.breadcrumb == "getTaskInstance → 200 → $.data.startTime"
     assert finding.message == (
-        "startTime is 2021-08-25T15:09:31.74+08:00, after finishTime, which is "
-        "2021-08-25T15:09:28+08:00."
+        "startTime is 2021-08-25T15:09:31.74+08:00, after finishTime, which is 2021-08-25T15:09:28+08:00."
     )
     assert finding.source.startswith("openapi: the times of tasks")
 
@@ -370,9 +337,7 @@ def test_a_rule_is_counted_where_it_was_kept_as_well() -> None:
     assert checks.checked["envelope.status", "getTaskInstance"] == 2
 
 
-@pytest.mark.parametrize(
-    "said", [b"", b"null", b"[]", b'"text"', b"{}", b'{"data":[]}', b'{"data":{"contents":3}}']
-)
+@pytest.mark.parametrize("said", [b"", b"null", b"[]", b'"text"', b"{}", b'{"data":[]}', b'{"data":{"contents":3}}'])
 @pytest.mark.parametrize("target", [f"{TASKS}?size=10", TASK, f"{SUBTASK}/log"])
 def test_whatever_comes_no_check_of_ocp_raises(said: bytes, target: str) -> None:
     rules = found("ocp", exchange("GET", target, said))
@@ -407,31 +372,20 @@ LAWFUL: Final[dict[str, tuple[Api, Exchange]]] = {
     "a proxy chose the traceId": ("ocp", task(traceId="7e2a5c1e-0d5e-4b7c-8a59-7f3b8f0f7c11")),
     "null stands for what is absent": (
         "ocp",
-        exchange(
-            "GET", TASK, changed(ROLLING_BACK, **{f"{INSTALL}finishTime": None, "error": None})
-        ),
+        exchange("GET", TASK, changed(ROLLING_BACK, **{f"{INSTALL}finishTime": None, "error": None})),
     ),
     "a path is refused before the API is asked": (
         "ocp",
         page_of_a_web_server(400, f"{TASKS}/%00", expects_refusal=True),
     ),
-    "nobody is let in but to a page to log in at": (
-        "ocp",
-        page_of_a_web_server(303, TASK, credentials="none"),
-    ),
+    "nobody is let in but to a page to log in at": ("ocp", page_of_a_web_server(303, TASK, credentials="none")),
     "a method that the path does not know is a failure to ocp-express": (
         "ocp",
         exchange("PUT", TASK, changed(UNKNOWN, status=500, error__code=0), status=500),
     ),
     "what is not found has no number": ("ocp", refused(404, 0)),
-    "the database's clock is not the server's": (
-        "ocp",
-        task(data__createTime="2021-08-25T15:09:36+08:00"),
-    ),
-    "two servers of one OCP have two clocks": (
-        "ocp",
-        task(data__finishTime="2021-08-25T15:09:31+08:00"),
-    ),
+    "the database's clock is not the server's": ("ocp", task(data__createTime="2021-08-25T15:09:36+08:00")),
+    "two servers of one OCP have two clocks": ("ocp", task(data__finishTime="2021-08-25T15:09:31+08:00")),
     "a task was retried between the two reads of one answer": (
         "ocp",
         exchange("GET", TASK, changed(example("ocp", "RetriedTask"), data__status="FAILED")),
@@ -468,10 +422,7 @@ LAWFUL: Final[dict[str, tuple[Api, Exchange]]] = {
         "obshell",
         dags("dag/maintain/agents?show_details=false"),
     ),
-    "an older obshell lists its dags with all details": (
-        "obshell",
-        dags("dags/agent?show_details=false"),
-    ),
+    "an older obshell lists its dags with all details": ("obshell", dags("dags/agent?show_details=false")),
     "lines of a cluster's log come from several agents": (
         "obshell",
         exchange(
@@ -516,14 +467,9 @@ SHOWN: Final = {
         status=500,
         body={"operator": "RETRY"},
     ),
-    "logs-of-nothing-are-empty": asked(
-        "GET", f"task/sub_task/{DAG}/logs", 200, "EmptyList", expects_refusal=True
-    ),
+    "logs-of-nothing-are-empty": asked("GET", f"task/sub_task/{DAG}/logs", 200, "EmptyList", expects_refusal=True),
     "unreachable-owner-is-500": exchange(
-        "GET",
-        DAG_AT,
-        changed(example("obshell", "Panicked"), error__message="Get …: dial tcp …"),
-        status=500,
+        "GET", DAG_AT, changed(example("obshell", "Panicked"), error__message="Get …: dial tcp …"), status=500
     ),
 }
 """Quirks that were not recorded where they could be told."""

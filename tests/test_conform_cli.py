@@ -42,10 +42,7 @@ OBSHELL = (URL, "--api", "obshell", "--password", "s3cret")
 def oceanmock(*words: str | Path, **env: str) -> Ended:
     nothing = {f"OCEANMOCK_{name.upper()}": None for name in conform_options.SECRETS}
     return CliRunner().invoke(
-        main,
-        ["conform", *map(str, words)],
-        prog_name="oceanmock",
-        env={**nothing, "COLUMNS": "100", **env},
+        main, ["conform", *map(str, words)], prog_name="oceanmock", env={**nothing, "COLUMNS": "100", **env}
     )
 
 
@@ -68,21 +65,15 @@ class Stage:
         self.reached.append({"url": url, **said})
         return Target(self.url, said["api"], said["auth"], version=self.version)
 
-    def conform(
-        self, target: Target, options: Options, *, listen: Any, baseline: Baseline | None
-    ) -> Result:
+    def conform(self, target: Target, options: Options, *, listen: Any, baseline: Baseline | None) -> Result:
         self.targets.append(target)
         return self._run(replace(self.result, api=target.api), options, listen, baseline)
 
-    def conform_mock(
-        self, api: Any, names: Sequence[str], options: Options, *, listen: Any, baseline: Any
-    ) -> Result:
+    def conform_mock(self, api: Any, names: Sequence[str], options: Options, *, listen: Any, baseline: Any) -> Result:
         self.mocked.append((api, list(names)))
         return self._run(replace(self.result, api=api), options, listen, baseline)
 
-    def _run(
-        self, result: Result, options: Options, listen: Any, baseline: Baseline | None
-    ) -> Result:
+    def _run(self, result: Result, options: Options, listen: Any, baseline: Baseline | None) -> Result:
         self.ran.append((options, baseline))
         listen(PhaseStarted("probes"))
         listen(PhaseEnded("probes"))
@@ -179,9 +170,7 @@ def _without_usage(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", NEEDS)
-def test_without_the_extra_it_says_how_to_install_it(
-    name: str, stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_extra_it_says_how_to_install_it(name: str, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
 
     result = oceanmock("--mock")
@@ -212,12 +201,9 @@ def test_by_default_nothing_is_changed(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "verify"),
-    [((), True), (("--insecure",), False), (("--ca", "/etc/hostname"), "/etc/hostname")],
+    ("words", "verify"), [((), True), (("--insecure",), False), (("--ca", "/etc/hostname"), "/etc/hostname")]
 )
-def test_certificates_are_taken_as_it_is_said(
-    words: tuple[str, ...], verify: bool | str, stage: Stage
-) -> None:
+def test_certificates_are_taken_as_it_is_said(words: tuple[str, ...], verify: bool | str, stage: Stage) -> None:
     oceanmock(*OCP, "--connect-timeout", "1m30s", *words)
 
     assert stage.reached[0]["verify"] == verify
@@ -307,9 +293,7 @@ def test_a_password_that_was_left_out_is_asked_for_and_not_shown(stage: Stage) -
         (*OBSHELL, "--agent-password", "s3cret"),
     ],
 )
-def test_no_secret_is_in_what_is_printed_or_reported(
-    words: tuple[str, ...], stage: Stage, tmp_path: Path
-) -> None:
+def test_no_secret_is_in_what_is_printed_or_reported(words: tuple[str, ...], stage: Stage, tmp_path: Path) -> None:
     stage.result = a_result()
     paths = [tmp_path / kind for kind in conform_options.REPORT_KINDS]
     reports = [f"--report={path.name}={path}" for path in paths]
@@ -350,9 +334,7 @@ def test_the_command_to_repeat_it_is_the_same_command(stage: Stage, tmp_path: Pa
         (a_clean_result(interrupted=True, missing=MISSING), 130),
     ],
 )
-def test_the_exit_code_is_the_verdict(
-    result: Result, code: int, stage: Stage, tmp_path: Path
-) -> None:
+def test_the_exit_code_is_the_verdict(result: Result, code: int, stage: Stage, tmp_path: Path) -> None:
     stage.result = result
     path = tmp_path / "deep" / "run.json"
 
@@ -521,9 +503,7 @@ def test_a_rule_that_is_none_is_said(stage: Stage, tmp_path: Path) -> None:
     result = oceanmock(*OCP, "--baseline", path)
 
     assert result.exit_code == 0
-    assert (
-        f"baseline {path}: there is no rule 'envelope.statsu'. Did you mean 'envelope.status'?\n"
-    ) in result.stderr
+    assert (f"baseline {path}: there is no rule 'envelope.statsu'. Did you mean 'envelope.status'?\n") in result.stderr
 
 
 def test_a_new_baseline_is_written_and_then_honoured(stage: Stage, tmp_path: Path) -> None:
@@ -600,9 +580,7 @@ def failed(stage: Stage) -> Iterator[str]:
 WRITE = ("--api", "ocp", "--user", "manager", "--password", "manager", "--write")
 
 
-def test_without_a_terminal_the_failed_tasks_are_named_and_nothing_is_done(
-    failed: str, stage: Stage
-) -> None:
+def test_without_a_terminal_the_failed_tasks_are_named_and_nothing_is_done(failed: str, stage: Stage) -> None:
     result = oceanmock(failed, *WRITE)
 
     assert result.exit_code == 2
@@ -636,9 +614,7 @@ def test_where_nothing_is_failed_it_says_so(failed: str, stage: Stage) -> None:
     result = oceanmock(failed, "--write", "--api", "obshell", "--password", "oceanmock")
 
     assert result.exit_code == 2
-    assert (
-        "--write needs a dag to operate on, and none is FAILED: give --task ID.\n" in result.stderr
-    )
+    assert "--write needs a dag to operate on, and none is FAILED: give --task ID.\n" in result.stderr
     assert stage.ran == []
 
 
@@ -681,15 +657,10 @@ def test_a_real_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: 
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ("--api", "ocp", "--user", "manager", "--password", "wrong"),
-        ("--api", "obshell", "--password", ""),
-    ],
+    [("--api", "ocp", "--user", "manager", "--password", "wrong"), ("--api", "obshell", "--password", "")],
     ids=["ocp", "obshell"],
 )
-def test_a_wrong_password_is_one_sentence_and_never_a_run(
-    words: tuple[str, ...], served: str
-) -> None:
+def test_a_wrong_password_is_one_sentence_and_never_a_run(words: tuple[str, ...], served: str) -> None:
     ended = oceanmock(served, *words)
 
     error = ended.stderr.splitlines()[-1]

@@ -78,12 +78,7 @@ class World:
         """What a run against it comes to."""
         target = replace(reach(self.url, api="ocp", auth=OPERATOR), read_only_auth=READER)
         options = Options(
-            write=write,
-            tasks=TASKS if write else (),
-            seed=seed,
-            max_examples=3,
-            phases=phases,
-            timeout=400 * SECOND,
+            write=write, tasks=TASKS if write else (), seed=seed, max_examples=3, phases=phases, timeout=400 * SECOND
         )
         return conform(target, options, environment=Environment(wait=lambda _: None))
 
@@ -249,8 +244,7 @@ def test_all_scenarios_that_come_with_oceanmock_are_green_and_adequate(api: Api)
 
 
 @pytest.mark.parametrize(
-    ("api", "name"),
-    [("ocp", "rollback-forbidden"), ("ocp", "many-tasks"), ("obshell", "start-operations")],
+    ("api", "name"), [("ocp", "rollback-forbidden"), ("ocp", "many-tasks"), ("obshell", "start-operations")]
 )
 def test_each_scenario_by_itself_is_green_and_adequate(api: Api, name: str) -> None:
     """Those that are unlike the others: small, large, and of an agent of its own."""
@@ -275,8 +269,7 @@ def test_what_the_quirks_of_obshell_break_is_known_and_told() -> None:
 def test_a_file_of_ones_own_is_run_as_well_and_its_faults_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "summary: Mine\napi: ocp\ntasks: [{id: 1, name: Mine, subtasks: [Do]}]\n"
-        "faults: [{name: outage, status: 500}]\n"
+        "summary: Mine\napi: ocp\ntasks: [{id: 1, name: Mine, subtasks: [Do]}]\nfaults: [{name: outage, status: 500}]\n"
     )
 
     result = run("ocp", str(path), phases=frozenset({"probes"}))

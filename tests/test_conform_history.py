@@ -45,9 +45,7 @@ FAILED_TASK: Final = changed(
 """A task FAILED at its second subtask, the third of its list."""
 
 
-def found(
-    api: Api, exchanges: Iterable[Exchange], *, ours: Container[str] | None = None
-) -> list[CheckResult]:
+def found(api: Api, exchanges: Iterable[Exchange], *, ours: Container[str] | None = None) -> list[CheckResult]:
     """What a memory finds in some exchanges, one after the other."""
     memory = HistoryChecker(CONTRACTS[api], ours=ours)
     return [finding for each in exchanges for finding in memory(each)]
@@ -69,8 +67,7 @@ def row(said: Any = FAILED_TASK, **places: Any) -> Exchange:
     basic = {"description", "id", "name", "operation", "status"}
     task = {key: value for key, value in said["data"].items() if key in kept}
     task["subtasks"] = [
-        {key: value for key, value in each.items() if key in basic}
-        for each in said["data"]["subtasks"]
+        {key: value for key, value in each.items() if key in basic} for each in said["data"]["subtasks"]
     ]
     page = {"number": 1, "size": 10, "totalElements": 1, "totalPages": 1}
     listed = said | {"data": {"contents": [task], "page": page}}
@@ -156,10 +153,7 @@ RETRYING: Final = RUNNING | {f"{INSTALL}operation": "RETRY", f"{INSTALL}runTime"
 SKIPPING: Final = RUNNING | {f"{INSTALL}operation": "SKIP"}
 
 BROKEN: Final[dict[str, list[tuple[Api, list[Exchange]]]]] = {
-    "envelope.went-back": [
-        ("ocp", [task(timestamp=LATER), task()]),
-        ("obshell", [dag(timestamp=MUCH_LATER), dag()]),
-    ],
+    "envelope.went-back": [("ocp", [task(timestamp=LATER), task()]), ("obshell", [dag(timestamp=MUCH_LATER), dag()])],
     "error.code-differs": [
         (
             "ocp",
@@ -167,7 +161,7 @@ BROKEN: Final[dict[str, list[tuple[Api, list[Exchange]]]]] = {
                 exchange("GET", f"{TASKS}/7", UNKNOWN, status=404),
                 exchange("GET", f"{TASKS}/8", changed(UNKNOWN, error__code=1), status=404),
             ],
-        ),
+        )
     ],
     "id.vanished": [("ocp", [task(), exchange("GET", TASK, UNKNOWN, status=404)])],
     "transition.illegal": [
@@ -218,42 +212,25 @@ BROKEN: Final[dict[str, list[tuple[Api, list[Exchange]]]]] = {
         ("obshell", [dag(), operate("RETRY"), failed_again(**{f"{START}task_logs": LINES})]),
         ("obshell", [dag(**{f"{START}execute_times": 3}), rows_of_run(1)]),
     ],
-    "parent.stuck": [
-        ("ocp", [waiting(), waiting(timestamp=LATER)]),
-    ],
+    "parent.stuck": [("ocp", [waiting(), waiting(timestamp=LATER)])],
     "call.illegal-accepted": [
         ("ocp", [task(FINISHED), call("retry", said=FINISHED)]),
         ("ocp", [task(), call("cancel", at=SUBTASK)]),
         ("obshell", [dag(), operate("CANCEL")]),
     ],
-    "call.prohibited-accepted": [
-        ("ocp", [task(data__prohibitRollback=True), call("rollback", said=FAILED_TASK)]),
-    ],
+    "call.prohibited-accepted": [("ocp", [task(data__prohibitRollback=True), call("rollback", said=FAILED_TASK)])],
     "call.legal-refused": [
         ("ocp", [task(), call("retry", status=400), task()]),
-        (
-            "obshell",
-            [
-                dag(),
-                operate("RETRY", status=400, code="Task.Dag.Operator.RetryNotFailedDag"),
-                dag(),
-            ],
-        ),
+        ("obshell", [dag(), operate("RETRY", status=400, code="Task.Dag.Operator.RetryNotFailedDag"), dag()]),
     ],
     "call.no-effect": [
         ("ocp", [task(), call("skip", at=SUBTASK), task()]),
         ("ocp", [task(**RUNNING), call("cancel", at=SUBTASK), task(**RUNNING)]),
         ("obshell", [dag(), operate("ROLLBACK"), dag()]),
     ],
-    "call.wrong-effect": [
-        ("ocp", [task(), call("skip", at=SUBTASK), task(**RETRYING)]),
-    ],
-    "call.skip-runs": [
-        ("ocp", [task(**SKIPPING), task(timestamp=LATER, **SKIPPING)]),
-    ],
-    "count.unasked": [
-        ("ocp", [task(), task(**{f"{INSTALL}runTime": 2})]),
-    ],
+    "call.wrong-effect": [("ocp", [task(), call("skip", at=SUBTASK), task(**RETRYING)])],
+    "call.skip-runs": [("ocp", [task(**SKIPPING), task(timestamp=LATER, **SKIPPING)])],
+    "count.unasked": [("ocp", [task(), task(**{f"{INSTALL}runTime": 2})])],
     "time.not-renewed": [
         (
             "ocp",
@@ -263,7 +240,7 @@ BROKEN: Final[dict[str, list[tuple[Api, list[Exchange]]]]] = {
                 task(timestamp=LATER, data__status="RUNNING", data__operation="RETRY", **RETRYING),
                 task(timestamp=LATER, data__operation="RETRY", **{f"{INSTALL}runTime": 2}),
             ],
-        ),
+        )
     ],
 }
 """Exchanges that break each rule of memory, the last of them."""
@@ -280,9 +257,7 @@ CASES: Final = [
 
 @pytest.mark.parametrize("name", sorted(path.name for path in RECORDINGS.glob("[a-z]*.json")))
 @pytest.mark.parametrize("every", [1, 2, 3, 7])
-def test_nothing_is_found_in_a_life_of_a_real_obshell_however_rarely_it_is_looked_at(
-    name: str, every: int
-) -> None:
+def test_nothing_is_found_in_a_life_of_a_real_obshell_however_rarely_it_is_looked_at(name: str, every: int) -> None:
     exchanges = recorded(name)
 
     seen = [e for n, e in enumerate(exchanges) if e.method == "POST" or n % every == 0]
@@ -311,18 +286,14 @@ def test_what_a_life_went_through_is_counted() -> None:
 
 
 @pytest.mark.parametrize(("rule", "api", "several"), CASES)
-def test_answers_that_break_a_rule_are_found_under_its_name(
-    rule: str, api: Api, several: list[Exchange]
-) -> None:
+def test_answers_that_break_a_rule_are_found_under_its_name(rule: str, api: Api, several: list[Exchange]) -> None:
     broken = rules(api, *several)
 
     assert rule in broken
 
 
 @pytest.mark.parametrize(("rule", "api", "several"), CASES)
-def test_nothing_is_found_before_the_last_of_them(
-    rule: str, api: Api, several: list[Exchange]
-) -> None:
+def test_nothing_is_found_before_the_last_of_them(rule: str, api: Api, several: list[Exchange]) -> None:
     before = rules(api, *several[:-1])
 
     assert rule not in before
@@ -381,29 +352,21 @@ def test_what_is_forgotten_is_held_against_nothing() -> None:
 
 def test_a_subtask_that_retries_by_itself_is_no_finding_on_a_server_of_others() -> None:
     by_itself = task(data__status="RUNNING", **{f"{INSTALL}status": "READY"})
-    several = [
-        task(data__status="RUNNING"),
-        changed_operation(by_itself),
-    ]
+    several = [task(data__status="RUNNING"), changed_operation(by_itself)]
 
     assert rules("ocp", *several, ours={"35000312"}) == []
 
 
 OTHERWISE: Final = "2021-08-25T07:09:36Z"
 """The instant at which the task has ended, as a server in another zone writes it."""
-ROLLBACK_FAILED: Final = changed(
-    FAILED_TASK, data__operation="ROLLBACK", **{f"{INSTALL}operation": "ROLLBACK"}
-)
+ROLLBACK_FAILED: Final = changed(FAILED_TASK, data__operation="ROLLBACK", **{f"{INSTALL}operation": "ROLLBACK"})
 OF_A_CLUSTER: Final = changed(FAILED_DAG, data__nodes__2__sub_tasks__0__id="11")
 AT_ONCE: Final = "2021-08-25T15:10:13+08:00"
 
 LAWFUL: Final[dict[str, tuple[Api, list[Exchange]]]] = {
     "a FOLLOWER answers by itself, or passes on": (
         "obshell",
-        [
-            dag(timestamp=MUCH_LATER),
-            exchange("GET", "/api/v1/time", example("obshell", "Time")),
-        ],
+        [dag(timestamp=MUCH_LATER), exchange("GET", "/api/v1/time", example("obshell", "Time"))],
     ),
     "that a task, and that a subtask is unknown are two things": (
         "ocp",
@@ -424,27 +387,13 @@ LAWFUL: Final[dict[str, tuple[Api, list[Exchange]]]] = {
         "ocp",
         [
             task(data__cluster={"id": 1, "name": "a", "obClusterId": 2, "type": "PRIMARY"}),
-            row(
-                data__contents__0__cluster={
-                    "id": 1,
-                    "name": "b",
-                    "obClusterId": 2,
-                    "type": "STANDBY",
-                }
-            ),
+            row(data__contents__0__cluster={"id": 1, "name": "b", "obClusterId": 2, "type": "STANDBY"}),
         ],
     ),
-    "two servers of one OCP have two clocks": (
-        "ocp",
-        [task(), task(data__finishTime="2021-08-25T15:09:35+08:00")],
-    ),
+    "two servers of one OCP have two clocks": ("ocp", [task(), task(data__finishTime="2021-08-25T15:09:35+08:00")]),
     "a retried sub task is given to another agent": (
         "obshell",
-        [
-            dag(),
-            operate("RETRY"),
-            failed_again(**{f"{START}execute_agent": {"ip": "::1", "port": 1}}),
-        ],
+        [dag(), operate("RETRY"), failed_again(**{f"{START}execute_agent": {"ip": "::1", "port": 1}})],
     ),
     "lines of a cluster's log come late, and in any order": (
         "obshell",
@@ -453,10 +402,7 @@ LAWFUL: Final[dict[str, tuple[Api, list[Exchange]]]] = {
             exchange("GET", DAG_AT, changed(OF_A_CLUSTER, **{f"{START}task_logs": ["0", *LINES]})),
         ],
     ),
-    "a log does not say where a run begins": (
-        "ocp",
-        [task(**{f"{INSTALL}operation": "RETRY"}), log("Retrying.\n")],
-    ),
+    "a log does not say where a run begins": ("ocp", [task(**{f"{INSTALL}operation": "RETRY"}), log("Retrying.\n")]),
     "a rollback that has failed is retried, and goes on backwards": (
         "ocp",
         [

@@ -36,8 +36,7 @@ def chromium(names: Sequence[str] = BROWSERS) -> str:
     """Where the browser is."""
     found = next(filter(None, map(shutil.which, names)), None)
     assert found is not None, (
-        "these tests open the page in Chromium, and there is none on this machine. "
-        "Install it: apt-get install chromium"
+        "these tests open the page in Chromium, and there is none on this machine. Install it: apt-get install chromium"
     )
     return found
 
@@ -70,9 +69,7 @@ class Opener:
     def __init__(self, browser: Browser, folder: Path) -> None:
         self.browser, self.folder, self.opened = browser, folder, list[Opened]()
 
-    def __call__(
-        self, *results: Result, width: int = 1280, scheme: str = "light", policy: bool = True
-    ) -> Opened:
+    def __call__(self, *results: Result, width: int = 1280, scheme: str = "light", policy: bool = True) -> Opened:
         text = html.render(results or [a_result()])
         path = self.folder / f"page{len(self.opened)}.html"
         path.write_text(text if policy else text.replace(html.POLICY, ""), encoding="utf-8")
@@ -103,9 +100,7 @@ def test_the_page_says_at_a_glance_what_came_of_the_run(open_page: Opener) -> No
     expect(page).to_have_title("FAILED: oceanmock conform, OCP 4.2.2")
     expect(page.locator(".verdict")).to_have_text("FAILED")
     expect(page.locator("header")).to_contain_text("2 findings, 1 known, 2 statuses missing")
-    assert page.locator(".tile strong").all_inner_texts() == [
-        *("2", "2", "1", "3 / 4", "4 / 5", "66", "12.3 s")
-    ]
+    assert page.locator(".tile strong").all_inner_texts() == [*("2", "2", "1", "3 / 4", "4 / 5", "66", "12.3 s")]
     expect(page.locator(".facts")).to_contain_text(a_result().command)
     expect(page.locator(".facts")).to_contain_text("Seed\n7", use_inner_text=True)
 
@@ -233,9 +228,7 @@ def test_a_story_that_failed_is_in_the_open_and_one_that_held_folded(open_page: 
     expect(stories.locator("summary")).to_have_text(
         ["retry-failed-subtask 3 steps, failed", "join-agent 1 step, passed"]
     )
-    expect(stories.locator("li.failed")).to_have_text(
-        "retryTask 1000 failed in 1.0 s: answered 409, expected 200"
-    )
+    expect(stories.locator("li.failed")).to_have_text("retryTask 1000 failed in 1.0 s: answered 409, expected 200")
     expect(stories.locator("li.failed")).to_be_visible()
     expect(stories.locator("details").nth(1).locator("li")).to_be_hidden()
 
@@ -265,15 +258,7 @@ def hostile(text: str) -> Result:
         response_headers=((text, text),),
         response_body=text.encode(),
     )
-    finding = a_finding(
-        text,
-        operation=text,
-        path=text,
-        message=text,
-        source=text,
-        curl=text,
-        exchange=exchange,
-    )
+    finding = a_finding(text, operation=text, path=text, message=text, source=text, curl=text, exchange=exchange)
     return a_result(
         target=text,
         version=text,
@@ -330,9 +315,7 @@ def test_the_page_never_scrolls_sideways(width: int, open_page: Opener) -> None:
 
     assert page.evaluate("document.documentElement.scrollWidth") == width
     wide = "els => els.filter(e => e.getBoundingClientRect().right > innerWidth).length"
-    assert (
-        page.locator("header, section, .tiles, .facts, nav, pre, summary").evaluate_all(wide) == 0
-    )
+    assert page.locator("header, section, .tiles, .facts, nav, pre, summary").evaluate_all(wide) == 0
 
 
 # --- how it looks ---------------------------------------------------------------------------------
@@ -363,8 +346,7 @@ def pixels(browser: Browser, png: bytes, points: Sequence[tuple[int, int]]) -> t
 
 
 @pytest.mark.parametrize(
-    ("scheme", "back", "card"),
-    [("light", [246, 247, 249], [255, 255, 255]), ("dark", [20, 23, 28], [28, 32, 39])],
+    ("scheme", "back", "card"), [("light", [246, 247, 249], [255, 255, 255]), ("dark", [20, 23, 28], [28, 32, 39])]
 )
 def test_a_screenshot_has_the_regions_it_should(
     scheme: str, back: list[int], card: list[int], open_page: Opener, browser: Browser

@@ -123,29 +123,18 @@ WAYS: Final[dict[str, Act]] = {
     "send, with a body": lambda client: client.send("PUT", TASK, json={}),
     "send, turned by its credentials": lambda client: client.send("GET", TASK, auth=turn),
     "the session's post": lambda client: client.session.post(client.target.url + TASK),
-    "the session's request": lambda client: client.session.request(
-        "PATCH", client.target.url + TASK
-    ),
+    "the session's request": lambda client: client.session.request("PATCH", client.target.url + TASK),
     "the session's head": lambda client: client.session.head(client.target.url + TASK),
     "the session's options": lambda client: client.session.options(client.target.url + TASK),
     "a task that may be changed": lambda client: allowing(client, "35000312").send("POST", TASK),
     "what may be changed as everything": lambda client: allowing(client).send("POST", TASK),
-    "a method in a header": lambda client: client.send(
-        "GET", TASK, headers={"X-HTTP-Method-Override": "POST"}
-    ),
+    "a method in a header": lambda client: client.send("GET", TASK, headers={"X-HTTP-Method-Override": "POST"}),
     "a second request in the body": lambda client: client.send(
-        "GET",
-        TASK,
-        headers={"Transfer-Encoding": "chunked"},
-        body=b"0\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET", TASK, headers={"Transfer-Encoding": "chunked"}, body=b"0\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\n\r\n"
     ),
-    "a body that is a stream": lambda client: client.session.get(
-        client.target.url + TASK, data=iter([b"POST"])
-    ),
+    "a body that is a stream": lambda client: client.session.get(client.target.url + TASK, data=iter([b"POST"])),
     "another host": lambda client: client.session.get("http://127.0.0.1:1/"),
-    "another host behind this one's name": lambda client: client.session.get(
-        f"{client.target.url}@127.0.0.1:1/"
-    ),
+    "another host behind this one's name": lambda client: client.session.get(f"{client.target.url}@127.0.0.1:1/"),
     "a virtual host": lambda client: client.send("GET", TASK, headers={"Host": "other"}),
 }
 
@@ -269,9 +258,7 @@ def test_what_other_tasks_are_made_of_may_not(ocp: Logged) -> None:
 
 @pytest.mark.parametrize("path", [TASK, f"{TASK}/retry", f"{SUBTASK}/log"])
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "QUERY"])
-def test_what_may_be_changed_is_so_by_the_operations_of_the_contract_alone(
-    ocp: Logged, method: str, path: str
-) -> None:
+def test_what_may_be_changed_is_so_by_the_operations_of_the_contract_alone(ocp: Logged, method: str, path: str) -> None:
     """What a DELETE would do to a task that is there, no document says."""
     client = client_to(ocp, write=True, tasks=("35000312",))
     client.send("GET", TASK)
@@ -433,9 +420,7 @@ def test_no_more_go_out_in_a_second_than_allowed(ocp: Logged) -> None:
 
 def test_time_that_has_passed_anyway_is_not_waited_for_again(ocp: Logged) -> None:
     time = Time()
-    client = HttpClient(
-        Target(ocp.url, "ocp"), Options(rate=1), now=lambda: time.now, sleep=time.sleep
-    )
+    client = HttpClient(Target(ocp.url, "ocp"), Options(rate=1), now=lambda: time.now, sleep=time.sleep)
 
     client.send("GET", TASK)
     time.now += 700_000_000
@@ -467,9 +452,7 @@ def test_without_a_rate_nothing_is_waited_for(ocp: Logged) -> None:
         ({}, 1),
     ],
 )
-def test_what_came_too_soon_is_asked_again_when_the_answer_says(
-    headers: dict[str, str], waited: int
-) -> None:
+def test_what_came_too_soon_is_asked_again_when_the_answer_says(headers: dict[str, str], waited: int) -> None:
     time, statuses = Time(), iter([429, 429, 200])
 
     with answering(lambda _: Said(next(statuses), headers=headers)) as url:
@@ -645,9 +628,7 @@ def test_a_whole_answer_is_read_however_it_comes(headers: bytes, body: bytes) ->
     assert [value for name, value in exchange.response_headers if name == "X-A"] == ["1", "2"]
 
 
-def test_the_last_exchanges_are_kept_and_all_are_counted(
-    ocp: Logged, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_last_exchanges_are_kept_and_all_are_counted(ocp: Logged, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "MAX_RECENT_EXCHANGES", 2)
     client = client_to(ocp)
 
@@ -663,17 +644,13 @@ def test_the_last_exchanges_are_kept_and_all_are_counted(
 def finding(exchange: Exchange, **said: Any) -> CheckResult:
     """A finding about an exchange."""
     rule = said.get("rule", "envelope.status")
-    return CheckResult(
-        rule, "$.status", "It is.", exchange.operation, exchange.status, "A page", exchange
-    )
+    return CheckResult(rule, "$.status", "It is.", exchange.operation, exchange.status, "A page", exchange)
 
 
 def test_what_watchers_find_is_told_once_with_a_command(ocp: Logged) -> None:
     told: list[Event] = []
     target = Target(ocp.url, "ocp", Basic("manager", "manager"))
-    client = HttpClient(
-        target, Options(), listen=told.append, checkers=[lambda each: [finding(each)]]
-    )
+    client = HttpClient(target, Options(), listen=told.append, checkers=[lambda each: [finding(each)]])
 
     client.send("GET", TASK)
     client.send("GET", TASK)
@@ -808,18 +785,14 @@ def test_an_exchange_can_be_asked_again_from_a_shell() -> None:
         "with others' credentials": asked_with(basic, credentials="others"),
         "where a certificate is not looked at": asked_with(basic, verify=False),
         "where one is trusted": asked_with(basic, verify="/etc/our ca.pem"),
-        "a body": asked_with(
-            basic, method="POST", request_headers=JSON, request_body=b'{"a": "it\'s"}'
-        ),
+        "a body": asked_with(basic, method="POST", request_headers=JSON, request_body=b'{"a": "it\'s"}'),
         "a body that is no text": asked_with(basic, method="PUT", request_body=b"\xff\0"),
         "a body that curl would take for a file": asked_with(basic, request_body=b"@/etc/passwd"),
         "another method": asked_with(basic, method="DELETE"),
         "only the head": asked_with(basic, method="HEAD"),
         "an odd path": asked_with(basic, target="/api/[1-3]/{a,b}?x=$HOME"),
         "signed": asked_with(AccessKey("ak", HUSH), verify="/etc/ca.pem"),
-        "sealed": asked_with(
-            sealed, method="POST", request_headers=JSON, request_body=b'{"operator": "RETRY"}'
-        ),
+        "sealed": asked_with(sealed, method="POST", request_headers=JSON, request_body=b'{"operator": "RETRY"}'),
         "sealed for the agent, where no certificate is looked at": asked_with(
             Sealed("", HUSH), verify=False, target=DAG
         ),
@@ -865,11 +838,7 @@ def test_so_does_the_one_in_python(
 
     python = curl_of(exchange, client.target).partition("python - <<'END'\n")[2].removesuffix("END")
     done = subprocess.run(
-        [sys.executable, "-c", python],
-        env={**environment, "no_proxy": "*"},
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", python], env={**environment, "no_proxy": "*"}, capture_output=True, text=True, check=True
     )
 
     assert exchange.status == 200

@@ -25,10 +25,7 @@ from oceanmock.conformance.rules import all_rules
 pytestmark = pytest.mark.slow
 
 APIS: tuple[Api, ...] = ("ocp", "obshell")
-BESIDE = {
-    "ocp": "tasks: [{id: 1, name: Mine, subtasks: [Do]}]",
-    "obshell": "dags: [{id: 1, name: Mine, nodes: [Do]}]",
-}
+BESIDE = {"ocp": "tasks: [{id: 1, name: Mine, subtasks: [Do]}]", "obshell": "dags: [{id: 1, name: Mine, nodes: [Do]}]"}
 """What is served beside the worlds that come with oceanmock: next to nothing."""
 BY_CHANCE: frozenset[Phase] = frozenset({"fuzzing", "stateful"})
 """The phases in which the seed decides what is asked; the machine's seeds are tested by itself."""
@@ -37,12 +34,7 @@ EFFORTS = (1, 5)
 
 
 def run(
-    api: Api,
-    folder: Path,
-    options: Options,
-    *,
-    mutant: Mutant = WHOLE,
-    listen: Listener = lambda _: None,
+    api: Api, folder: Path, options: Options, *, mutant: Mutant = WHOLE, listen: Listener = lambda _: None
 ) -> Result:
     """What a run over the mock comes to that is broken in one way, or in none."""
     scenario = folder / f"{api}.yaml"
@@ -77,9 +69,7 @@ def found_in(mutant: Mutant, folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("mutant", table.MUTANTS, ids=table.name_of)
-def test_a_broken_server_is_found_by_the_rule_that_is_meant_for_it(
-    mutant: Mutant, tmp_path: Path
-) -> None:
+def test_a_broken_server_is_found_by_the_rule_that_is_meant_for_it(mutant: Mutant, tmp_path: Path) -> None:
     found = found_in(mutant, tmp_path)
 
     table.write(mutant, found)

@@ -82,9 +82,7 @@ class Run:
         contract = Contract(api, load_spec(spec_path(api)))
         self.sandbox = sandbox
         self.memory = HistoryChecker(contract)
-        self.client = HttpClient(
-            self.target, self.options, checkers=[ResponseChecker(contract), self.memory]
-        )
+        self.client = HttpClient(self.target, self.options, checkers=[ResponseChecker(contract), self.memory])
 
     def probe(self) -> tuple[ItemTree, ...]:
         """Sends every probe; gives back what was found to be there."""
@@ -375,31 +373,20 @@ class Answering:
         self.findings.append(finding)
 
 
-def rules_of(
-    ask: Callable[[Prober], object],
-    answer: Callable[[str], Exchange],
-    *,
-    api: Api = "ocp",
-) -> list[str]:
+def rules_of(ask: Callable[[Prober], object], answer: Callable[[str], Exchange], *, api: Api = "ocp") -> list[str]:
     """The rules that a server is found to break that answers so."""
     client: Any = Answering(answer)
     ask(Prober(client, CONTRACTS[api]))
     return [finding.rule for finding in client.findings]
 
 
-WITHOUT_A_NAME: Final = Probe(
-    "a request", "GET", TASKS, frozenset({401}), accepted="auth.missing-accepted", auth=None
-)
-ILLEGAL: Final = Probe(
-    "a retry", "POST", f"{TASKS}/1/retry", frozenset({400}), accepted="call.illegal-accepted"
-)
+WITHOUT_A_NAME: Final = Probe("a request", "GET", TASKS, frozenset({401}), accepted="auth.missing-accepted", auth=None)
+ILLEGAL: Final = Probe("a retry", "POST", f"{TASKS}/1/retry", frozenset({400}), accepted="call.illegal-accepted")
 
 
 @pytest.mark.parametrize("probe_sent", [WITHOUT_A_NAME, ILLEGAL])
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_an_answer_that_says_nothing_of_the_request_is_held_against_nothing(
-    status: int, probe_sent: Probe
-) -> None:
+def test_an_answer_that_says_nothing_of_the_request_is_held_against_nothing(status: int, probe_sent: Probe) -> None:
     unheard = exchange("GET", TASKS, b"<html>", status=status)
 
     assert rules_of(lambda prober: prober.ask(probe_sent), lambda _: unheard) == []
@@ -409,9 +396,7 @@ def test_that_a_server_fails_is_told_by_those_who_watch_the_wire_and_by_nobody_e
     failed = exchange("GET", TASKS, changed(example("ocp", "UnknownTask"), status=500), status=500)
 
     assert rules_of(lambda prober: prober.ask(ILLEGAL), lambda _: failed) == []
-    assert "status.server-error" in {
-        each.rule for each in ResponseChecker(CONTRACTS["ocp"])(failed)
-    }
+    assert "status.server-error" in {each.rule for each in ResponseChecker(CONTRACTS["ocp"])(failed)}
 
 
 def test_whoever_is_sent_elsewhere_to_log_in_was_not_let_in() -> None:
@@ -419,9 +404,7 @@ def test_whoever_is_sent_elsewhere_to_log_in_was_not_let_in() -> None:
     all_the_same = exchange("GET", TASKS, example("ocp", "TaskList"))
 
     assert rules_of(lambda prober: prober.ask(WITHOUT_A_NAME), lambda _: elsewhere) == []
-    assert rules_of(lambda prober: prober.ask(WITHOUT_A_NAME), lambda _: all_the_same) == [
-        "auth.missing-accepted"
-    ]
+    assert rules_of(lambda prober: prober.ask(WITHOUT_A_NAME), lambda _: all_the_same) == ["auth.missing-accepted"]
 
 
 def page_of(ids: list[int], *, total: int) -> Exchange:
@@ -444,10 +427,7 @@ OF_A_SCHEDULE: Final = replace(OF_A_USER, raw={"type": "SCHEDULED"})
 def test_what_is_not_listed_is_missing_from_a_whole_list_of_what_users_have_started(
     known: ItemTree, total: int, broken: list[str]
 ) -> None:
-    rules = rules_of(
-        lambda prober: prober.run(unlisted_tasks([known])),
-        lambda _: page_of([7, 8], total=total),
-    )
+    rules = rules_of(lambda prober: prober.run(unlisted_tasks([known])), lambda _: page_of([7, 8], total=total))
 
     assert rules == broken
 

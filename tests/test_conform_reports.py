@@ -20,15 +20,7 @@ from conform_results import SECOND, a_clean_result, a_finding, a_result, an_exch
 from golden import assert_golden
 from oceanmock.checks import CheckResult
 from oceanmock.conformance import reports
-from oceanmock.conformance.model import (
-    CheckFailed,
-    Event,
-    PhaseEnded,
-    PhaseStarted,
-    ResponseReceived,
-    Result,
-    Waiting,
-)
+from oceanmock.conformance.model import CheckFailed, Event, PhaseEnded, PhaseStarted, ResponseReceived, Result, Waiting
 from oceanmock.conformance.reports.diagram import diagrams_of, draw
 from oceanmock.conformance.reports.files import (
     RENDERERS,
@@ -288,11 +280,7 @@ def test_the_json_report_is_told_in_full() -> None:
 def test_bodies_are_kept_exactly_and_cut_where_they_are_long() -> None:
     bodies = {
         b"": ("none", "", 0),
-        '{"id": 99999999999999999999999, "é": 1}'.encode(): (
-            "text",
-            '{"id": 99999999999999999999999, "é": 1}',
-            40,
-        ),
+        '{"id": 99999999999999999999999, "é": 1}'.encode(): ("text", '{"id": 99999999999999999999999, "é": 1}', 40),
         b"\xff": ("base64", "/w==", 1),
         ("é" * 40_000).encode()[1:]: ("base64", None, 79_999),
         b"a" + ("é" * 40_000).encode(): ("text", "a" + "é" * 32_767, 80_001),
@@ -318,9 +306,7 @@ def test_the_same_results_give_the_same_report(kind: str, tmp_path: Path) -> Non
     assert path.read_text(encoding="utf-8") == RENDERERS[kind]([a_result()])
 
 
-def test_a_report_has_its_folder_made_and_leaves_nothing_when_it_is_only_tried(
-    tmp_path: Path,
-) -> None:
+def test_a_report_has_its_folder_made_and_leaves_nothing_when_it_is_only_tried(tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.html"
 
     check_writable(path)
@@ -436,10 +422,7 @@ def test_a_log_has_a_line_per_phase_and_per_new_finding() -> None:
 
 
 def test_a_log_says_now_and_then_that_something_happens() -> None:
-    events: list[Event] = [
-        PhaseStarted("probes"),
-        *(ResponseReceived(an_exchange(n)) for n in range(9)),
-    ]
+    events: list[Event] = [PhaseStarted("probes"), *(ResponseReceived(an_exchange(n)) for n in range(9))]
 
     lines = told(events, is_terminal=False, tick=4 * SECOND).splitlines()
 

@@ -85,9 +85,7 @@ def test_a_run_that_writes_says_every_call_that_may_have_changed_something() -> 
 def test_the_machine_walks_on_the_tasks_it_was_given() -> None:
     with served("ocp") as there:
         environment = Environment(wait=lambda s: there.sandbox.advance(int(s * 1e9)), is_ours=True)
-        run = Runner(
-            there.target, only("machine", write=True, tasks=("1000",)), environment=environment
-        )
+        run = Runner(there.target, only("machine", write=True, tasks=("1000",)), environment=environment)
         run.go()
         result = run.result()
 
@@ -145,9 +143,7 @@ def test_phases_go_in_their_order_whatever_order_they_are_asked_in() -> None:
 
     phases = [each for each in told if isinstance(each, PhaseStarted | PhaseEnded)]
     assert [(type(each), each.phase) for each in phases] == [
-        (kind, phase)
-        for phase in ("probes", "examples", "stateful")
-        for kind in (PhaseStarted, PhaseEnded)
+        (kind, phase) for phase in ("probes", "examples", "stateful") for kind in (PhaseStarted, PhaseEnded)
     ]
 
 
@@ -192,9 +188,7 @@ def test_a_clean_run_that_saw_too_little_is_not() -> None:
 
     assert result.findings == []
     assert result.exit_code == INCOMPLETE
-    assert {(each.operation, each.status) for each in result.missing} >= {
-        ("listTaskInstances", 400)
-    }
+    assert {(each.operation, each.status) for each in result.missing} >= {("listTaskInstances", 400)}
 
 
 def refusing(status: int) -> Callable[[str, dict[str, Any]], tuple[int, dict[str, Any]]]:
@@ -256,9 +250,7 @@ def test_a_run_that_is_broken_off_tells_what_it_has_seen(phase: Phase) -> None:
 
 def test_what_repeats_a_run_names_no_password() -> None:
     with served("ocp") as there:
-        run = Runner(
-            there.target, only("examples", "probes", write=True, tasks=("1000",), rate=9.5)
-        )
+        run = Runner(there.target, only("examples", "probes", write=True, tasks=("1000",), rate=9.5))
 
     assert run.result().command == (
         f"oceanmock conform {there.target.url} --api ocp --seed 1 --max-examples 3"
@@ -509,9 +501,7 @@ def test_who_lets_everybody_in_is_found() -> None:
     assert "schemathesis.ignored_auth" in {rule for rule, *_ in world.found}
 
 
-def test_what_was_not_tested_to_the_end_is_told_of_its_operation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_was_not_tested_to_the_end_is_told_of_its_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     def cut(*_: Any) -> Any:
         raise requests.ConnectionError("cut off")
 
@@ -535,6 +525,4 @@ def test_every_check_that_was_looked_at_is_a_rule(api: Api) -> None:
 
     looked = world.fuzzer.checked
     assert {rule for rule, _ in looked} <= set(RULES_OF_SCHEMATHESIS)
-    assert {operation for _, operation in looked} == {
-        name for name, counts in world.client.statuses.items() if counts
-    }
+    assert {operation for _, operation in looked} == {name for name, counts in world.client.statuses.items() if counts}

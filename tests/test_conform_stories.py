@@ -72,9 +72,7 @@ story:
   - {until: {dag: 4, state: SUCCEED, operator: RUN}}
 """
 DAG_ELSEWHERE = DAG.replace("id: 4\n", "id: 9\n").partition("story:")[0]
-NEVER_FAILS = STORY.replace(", attempts: [{takes: 2s, ends: FAILED}, {takes: 2s}]", "").partition(
-    "story:"
-)[0]
+NEVER_FAILS = STORY.replace(", attempts: [{takes: 2s, ends: FAILED}, {takes: 2s}]", "").partition("story:")[0]
 ROLLBACK = """
 summary: A task is rolled back
 api: ocp
@@ -120,9 +118,7 @@ def test_every_story_of_the_library_is_lived_with_its_own_scenario(name: str) ->
     assert [f for f in world.client.findings if not f.rule.startswith("quirk.")] == []
 
 
-@pytest.mark.parametrize(
-    "name", ["cancel-running-subtask", "rollback", "parallel-node", "cancelled-rollback"]
-)
+@pytest.mark.parametrize("name", ["cancel-running-subtask", "rollback", "parallel-node", "cancelled-rollback"])
 def test_a_story_is_also_lived_where_nobody_knows_when_things_are_due(name: str) -> None:
     scenario = load_scenario(name)
 
@@ -132,9 +128,7 @@ def test_a_story_is_also_lived_where_nobody_knows_when_things_are_due(name: str)
     assert failures(steps) == []
 
 
-@pytest.mark.parametrize(
-    ("story", "target"), [(STORY, ELSEWHERE), (DAG, DAG_ELSEWHERE)], ids=["ocp", "obshell"]
-)
+@pytest.mark.parametrize(("story", "target"), [(STORY, ELSEWHERE), (DAG, DAG_ELSEWHERE)], ids=["ocp", "obshell"])
 def test_tasks_and_their_parts_are_found_by_their_names(story: str, target: str) -> None:
     scenario, there = read_scenario(story), read_scenario(target)
 
@@ -211,9 +205,7 @@ def test_a_story_that_diverges_is_a_finding_with_the_answer_that_showed_it() -> 
 
 
 def test_what_does_not_come_is_waited_for_no_longer_than_the_timeout() -> None:
-    never = NEVER_FAILS.replace(
-        "{id: 1003, name: Install}", "{name: Install, attempts: {takes: 50m}}"
-    )
+    never = NEVER_FAILS.replace("{id: 1003, name: Install}", "{name: Install, attempts: {takes: 50m}}")
 
     with served("ocp", read_scenario(never)) as world:
         steps = told(world, read_scenario(STORY), timeout=30_000_000_000)
@@ -227,9 +219,7 @@ def test_nobody_of_that_name_is_a_step_that_failed() -> None:
     with served("ocp") as world:
         steps = told(world, read_scenario(STORY))
 
-    assert steps[0].detail == (
-        "the target has no 'Reinstall agent' with the same parts: give its id."
-    )
+    assert steps[0].detail == ("the target has no 'Reinstall agent' with the same parts: give its id.")
 
 
 def test_what_may_not_be_sent_is_a_step_that_failed() -> None:
@@ -276,6 +266,4 @@ def test_what_somebody_else_has_started_is_taken_by_its_id() -> None:
         steps = told(world, scenario, ids=ids)
 
     assert failures(steps) == []
-    assert steps[1] == StoryStep(
-        "start 'Create tenant'", "passed", "already started: its id was given", 0
-    )
+    assert steps[1] == StoryStep("start 'Create tenant'", "passed", "already started: its id was given", 0)

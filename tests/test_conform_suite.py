@@ -42,9 +42,7 @@ def test_a_server_that_keeps_the_contract_passes(conformance: Conformance, sound
     assert held.text().endswith("all required responses observed.\n")
 
 
-def test_one_that_does_not_fails_with_what_the_command_would_print(
-    conformance: Conformance, broken: str
-) -> None:
+def test_one_that_does_not_fails_with_what_the_command_would_print(conformance: Conformance, broken: str) -> None:
     held = conformance(broken, api="ocp", auth=WHO, phases=["probes"])
 
     with pytest.raises(AssertionError) as failure:
@@ -68,9 +66,7 @@ def test_a_report_is_written(conformance: Conformance, broken: str, tmp_path: Pa
         ({"phases": ["probe"]}, "no phase 'probe'. .* Did you mean 'probes'?"),
     ],
 )
-def test_what_is_misspelt_does_not_go_unheard(
-    setting: Any, mended: str, conformance: Conformance
-) -> None:
+def test_what_is_misspelt_does_not_go_unheard(setting: Any, mended: str, conformance: Conformance) -> None:
     with pytest.raises(AuthorError, match=mended):
         conformance("http://127.0.0.1:1", api="ocp", auth=WHO, **setting)
 

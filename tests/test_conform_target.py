@@ -70,9 +70,7 @@ def refusal(url: str, *, api: Api = "ocp", auth: Any = MANAGER, **rest: Any) -> 
 # --- who can be tested ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "auth", [("manager", "manager"), MANAGER, AccessKey("oceanmock-ak", "oceanmock-sk")]
-)
+@pytest.mark.parametrize("auth", [("manager", "manager"), MANAGER, AccessKey("oceanmock-ak", "oceanmock-sk")])
 def test_an_ocp_that_lets_us_in_is_reached(mock: Logged, auth: Any) -> None:
     target = reach(f"{mock.url}/", api="ocp", auth=auth)
 
@@ -146,12 +144,7 @@ def test_a_target_that_starts_late_is_waited_for() -> None:
         time = Time(nothing, lambda: stack.enter_context(answering(tasks, port=port)))
 
         reach(
-            f"http://127.0.0.1:{port}",
-            api="ocp",
-            wait=10,
-            listen=told.append,
-            now=lambda: time.now,
-            sleep=time.sleep,
+            f"http://127.0.0.1:{port}", api="ocp", wait=10, listen=told.append, now=lambda: time.now, sleep=time.sleep
         )
 
     waited = [event for event in told if isinstance(event, Waiting)]
@@ -288,9 +281,7 @@ def listed(sentences: dict[str, str]) -> str:
     return "".join(f"{name}\n  {sentence}\n" for name, sentence in sentences.items())
 
 
-def test_where_nobody_answers_one_sentence_says_so(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_nobody_answers_one_sentence_says_so(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "READ_SECONDS", 0.05)
     hang = threading.Event()
 
@@ -390,9 +381,7 @@ def certificate(folder: Path, ip: str) -> ssl.SSLContext:
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     path = file_of(folder, ip)
     Path(path).write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))

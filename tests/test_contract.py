@@ -161,9 +161,7 @@ def test_every_mistake_of_a_contract_is_listed_with_its_place(tmp_path: Path) ->
 def test_openapi_3_1_is_a_mistake_because_connexion_does_not_read_it(tmp_path: Path) -> None:
     path = written(tmp_path, TINY.replace("3.0.3", "3.1.0"))
 
-    assert check_spec(path) == [
-        f"{path}: 'openapi' must be 3.0.x; connexion does not read '3.1.0'."
-    ]
+    assert check_spec(path) == [f"{path}: 'openapi' must be 3.0.x; connexion does not read '3.1.0'."]
 
 
 def test_the_runtime_view_gives_each_operation_the_parameters_of_its_path(tiny: Any) -> None:
@@ -184,10 +182,7 @@ def test_the_runtime_view_bounds_an_integer_as_its_format_says(tiny: Any) -> Non
 def test_the_runtime_view_leaves_prose_out_but_not_a_property_of_that_name(tiny: Any) -> None:
     view = runtime_view(tiny)
 
-    assert view["components"]["schemas"]["Thing"] == {
-        "type": "object",
-        "properties": {"example": {"type": "string"}},
-    }
+    assert view["components"]["schemas"]["Thing"] == {"type": "object", "properties": {"example": {"type": "string"}}}
 
 
 def test_the_runtime_view_answers_an_alias_as_the_path_it_stands_for(tiny: Any) -> None:

@@ -24,16 +24,7 @@ OBSHELL = ContractFile("obshell")
 CONTRACT, SCHEMAS, OPERATIONS = OBSHELL.document, OBSHELL.schemas, OBSHELL.operations
 problems, follow = OBSHELL.problems, OBSHELL.follow
 
-EXCHANGES = {
-    "auth": 29,
-    "cancel": 36,
-    "init": 95,
-    "join": 105,
-    "lone": 118,
-    "pass": 27,
-    "pass-dag": 14,
-    "password": 96,
-}
+EXCHANGES = {"auth": 29, "cancel": 36, "init": 95, "join": 105, "lone": 118, "pass": 27, "pass-dag": 14, "password": 96}
 
 BY_ID = {"200", "400", "401", "404", "500"}
 LIST = {"200", "400", "401", "500"}
@@ -85,10 +76,7 @@ ROUTES = {
 HELPERS = {name for name, statuses in STATUSES.items() if statuses is HELPER}
 
 ENUMS = {
-    "GoBool": [
-        *("1", "t", "T", "TRUE", "true", "True"),
-        *("0", "f", "F", "FALSE", "false", "False", ""),
-    ],
+    "GoBool": [*("1", "t", "T", "TRUE", "true", "True"), *("0", "f", "F", "FALSE", "false", "False", "")],
     "TaskState": ["PENDING", "READY", "RUNNING", "FAILED", "SUCCEED"],
     "TaskOperator": ["RUN", "RETRY", "ROLLBACK", "CANCEL", "PASS"],
     "MaintenanceType": [0, 1, 2, 3, 4],
@@ -113,14 +101,8 @@ REQUIRED = {
         "nodes",
     ],
     "NodeDetailDTO": ["id", "node_id", "name", *STATUS_KEYS, "sub_tasks"],
-    "TaskDetailDTO": [
-        *("id", "task_id", "name", *STATUS_KEYS),
-        *("execute_times", "execute_agent", "task_logs"),
-    ],
-    "SubTaskLog": [
-        *("id", "sub_task_id", "execute_times", "log_content", "is_sync"),
-        *("create_time", "update_time"),
-    ],
+    "TaskDetailDTO": [*("id", "task_id", "name", *STATUS_KEYS), *("execute_times", "execute_agent", "task_logs")],
+    "SubTaskLog": [*("id", "sub_task_id", "execute_times", "log_content", "is_sync"), *("create_time", "update_time")],
     "Agent": ["ip", "port"],
     "AgentInfo": [
         *("pid", "state", "startAt", "homePath", "obVersion", "architecture", "ip", "port"),
@@ -128,9 +110,7 @@ REQUIRED = {
     ],
     "AgentSecret": ["ip", "port", "public_key"],
     "GitInfo": ["branch", "commitId", "shortCommitId", "commitTime"],
-    "AgentStatus": [
-        *("agent", "state", "version", "pid", "startAt", "port", "obState", "underMaintenance"),
-    ],
+    "AgentStatus": [*("agent", "state", "version", "pid", "startAt", "port", "obState", "underMaintenance")],
     "AgentWithIdentity": ["ip", "port", "identity"],
     "DagOperator": ["operator"],
     "NodeOperator": ["operator"],
@@ -206,9 +186,7 @@ OUTSIDE: dict[str, dict[str, str]] = {
 @cache
 def recorded(name: str) -> list[dict[str, Any]]:
     """The exchanges of a recording, in order; not to be changed."""
-    exchanges: list[dict[str, Any]] = json.loads(
-        (RECORDINGS / f"{name}.json").read_text("utf-8"),
-    )["exchanges"]
+    exchanges: list[dict[str, Any]] = json.loads((RECORDINGS / f"{name}.json").read_text("utf-8"))["exchanges"]
     return exchanges
 
 
@@ -302,9 +280,7 @@ def test_every_operation_documents_its_statuses() -> None:
     assert {name: set(each["responses"]) for name, each in OPERATIONS.items()} == STATUSES
 
 
-def test_every_task_operation_takes_either_header_and_what_a_client_reads_first_takes_none() -> (
-    None
-):
+def test_every_task_operation_takes_either_header_and_what_a_client_reads_first_takes_none() -> None:
     schemes = CONTRACT["components"]["securitySchemes"].values()
     own = {name: each["security"] for name, each in OPERATIONS.items() if "security" in each}
 
@@ -324,10 +300,7 @@ def test_details_can_be_left_out_of_every_answer_with_dags_or_a_node() -> None:
 
     without = {name for name, taken in parameters.items() if "ShowDetails" not in taken}
 
-    assert without == {
-        *("dagHandler", "nodeHandler", "getSubTaskDetail", "getFullSubTaskLogs"),
-        *HELPERS,
-    }
+    assert without == {*("dagHandler", "nodeHandler", "getSubTaskDetail", "getFullSubTaskLogs"), *HELPERS}
     assert parameters["getSubTaskDetail"] == ["Id", "IgnoredShowDetails"]
 
 
@@ -391,10 +364,7 @@ def test_every_recorded_response_of_an_operation_is_json() -> None:
 
 
 def test_every_recorded_response_outside_the_contract_is_named() -> None:
-    outside = {
-        name: [each["label"] for each in recorded(name) if not is_inside(each)]
-        for name in EXCHANGES
-    }
+    outside = {name: [each["label"] for each in recorded(name) if not is_inside(each)] for name in EXCHANGES}
 
     assert outside == {name: list(labels) for name, labels in OUTSIDE.items()}
 
@@ -444,17 +414,13 @@ def test_a_dag_just_made_has_no_details() -> None:
     assert len(created) == 7
     assert all(problems(component("CreatedDagResponse"), each) == [] for each in created)
     assert all(
-        problems(component("CreatedDagResponse"), {**each, "data": {**each["data"], "nodes": []}})
-        for each in created
+        problems(component("CreatedDagResponse"), {**each, "data": {**each["data"], "nodes": []}}) for each in created
     )
 
 
 def test_the_recorded_keys_are_exactly_the_required_ones_and_in_their_order() -> None:
     marks = {"DagDetailDTO": "dag_id", "NodeDetailDTO": "node_id", "TaskDetailDTO": "execute_agent"}
-    orders = {
-        schema: {tuple(node) for node in nodes(bodies()) if mark in node}
-        for schema, mark in marks.items()
-    }
+    orders = {schema: {tuple(node) for node in nodes(bodies()) if mark in node} for schema, mark in marks.items()}
 
     assert orders == {schema: {tuple(SCHEMAS[schema]["required"])} for schema in marks}
 
@@ -464,12 +430,7 @@ def test_a_recorded_envelope_has_its_keys_in_order_then_data_and_error() -> None
 
     envelope = tuple(REQUIRED["Envelope"])
 
-    assert orders == {
-        envelope,
-        (*envelope, "data"),
-        (*envelope, "error"),
-        (*envelope, "data", "error"),
-    }
+    assert orders == {envelope, (*envelope, "data"), (*envelope, "error"), (*envelope, "data", "error")}
 
 
 def test_a_recorded_error_has_a_code_exactly_when_it_is_a_401() -> None:
@@ -502,9 +463,7 @@ def test_an_id_that_was_refused_breaks_the_pattern_but_for_an_address_that_is_no
     assert missed == {"3000000000000000000000000000000000000001028861"}
 
 
-def test_every_recorded_spelling_of_show_details_is_known_unless_the_server_failed_over_it() -> (
-    None
-):
+def test_every_recorded_spelling_of_show_details_is_known_unless_the_server_failed_over_it() -> None:
     answered = {
         each["request"]["target"].partition("show_details")[2].removeprefix("="): each["response"]
         for each in recorded("join")
@@ -525,11 +484,7 @@ def test_every_example_of_an_answer_is_a_recorded_one_or_the_documents() -> None
     sample = json.loads((RECORDINGS / f"{DOCUMENT}.json").read_text("utf-8"))
     known = [*bodies(), sample]
 
-    unknown = [
-        name
-        for name, example in CONTRACT["components"]["examples"].items()
-        if example["value"] not in known
-    ]
+    unknown = [name for name, example in CONTRACT["components"]["examples"].items() if example["value"] not in known]
 
     assert unknown == []
     assert example("Operated") == sample
@@ -581,9 +536,7 @@ def test_no_source_is_on_somebodys_machine() -> None:
 
 
 def test_every_contradiction_is_settled_once_and_with_a_reason() -> None:
-    overruled = [
-        entry for node in nodes(CONTRACT) for entry in node.get("x-source", {}).get("overruled", [])
-    ]
+    overruled = [entry for node in nodes(CONTRACT) for entry in node.get("x-source", {}).get("overruled", [])]
 
     assert sorted(entry["settles"] for entry in overruled) == list(range(1, 11))
     assert all(set(entry) == {"settles", "says", "taken", "because"} for entry in overruled)
@@ -612,9 +565,7 @@ def test_every_enum_is_pinned() -> None:
 
 
 def test_every_required_key_is_pinned() -> None:
-    required = {
-        name: schema["required"] for name, schema in SCHEMAS.items() if "required" in schema
-    }
+    required = {name: schema["required"] for name, schema in SCHEMAS.items() if "required" in schema}
 
     assert required == REQUIRED
 
@@ -628,9 +579,7 @@ def test_objects_have_their_required_keys_and_null_only_where_it_is_allowed() ->
             [
                 *(Case("whole", component(name), values[name], True) for name in REQUIRED),
                 *(
-                    Case(
-                        f"{name} without {key}", component(name), without(values[name], key), False
-                    )
+                    Case(f"{name} without {key}", component(name), without(values[name], key), False)
                     for name, key in keys
                 ),
                 *(
@@ -687,12 +636,7 @@ def test_an_error_code_is_a_positive_integer_and_an_err_code_is_dotted_words() -
 
     assert (
         OBSHELL.misjudged(
-            Case(
-                key,
-                component("ErrorResponse"),
-                {**refused, "error": {**refused["error"], key: code}},
-                valid=False,
-            )
+            Case(key, component("ErrorResponse"), {**refused, "error": {**refused["error"], key: code}}, valid=False)
             for key, code in wrong
         )
         == []
@@ -709,12 +653,7 @@ def test_refused_credentials_always_have_a_code() -> None:
 
 
 def test_responses_have_the_data_that_belongs_to_them_and_do_not_contradict_themselves() -> None:
-    error_data: list[tuple[Any, bool]] = [
-        (None, True),
-        ({"contents": None}, True),
-        ([], False),
-        ("", False),
-    ]
+    error_data: list[tuple[Any, bool]] = [(None, True), ({"contents": None}, True), ([], False), ("", False)]
     contradictions: list[dict[str, Any]] = [
         {"successful": False},
         {"status": 204},
@@ -728,12 +667,7 @@ def test_responses_have_the_data_that_belongs_to_them_and_do_not_contradict_them
         OBSHELL.misjudged(
             [
                 *(
-                    Case(
-                        "error data",
-                        component("ServerErrorResponse"),
-                        {**panicked, "data": d},
-                        valid,
-                    )
+                    Case("error data", component("ServerErrorResponse"), {**panicked, "data": d}, valid)
                     for d, valid in error_data
                 ),
                 Case("operated", component("NoDataResponse"), operated, True),

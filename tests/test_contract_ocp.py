@@ -89,8 +89,7 @@ def test_reading_needs_the_viewers_permission_and_changing_the_managers() -> Non
     permissions = {name: operation["x-permission"] for name, operation in OPERATIONS.items()}
 
     assert permissions == {
-        name: "TASK_VIEWER" if name.startswith(("get", "list")) else "TASK_MANAGER"
-        for name in STATUSES
+        name: "TASK_VIEWER" if name.startswith(("get", "list")) else "TASK_MANAGER" for name in STATUSES
     }
 
 
@@ -134,10 +133,7 @@ def test_several_states_are_asked_for_with_commas() -> None:
 
 
 def test_parameters_accept_what_the_documents_allow_and_nothing_else() -> None:
-    parameters = {
-        name: parameter["schema"]
-        for name, parameter in CONTRACT["components"]["parameters"].items()
-    }
+    parameters = {name: parameter["schema"] for name, parameter in CONTRACT["components"]["parameters"].items()}
     ids = [(value, False) for value in (0, -1, 2**63, 1.5, "1", "abc", None, True)]
     orders = {"id,asc": True, "finishTime,desc": True, "name": True, "id,up": False,
               "creator,asc": False, "": False}  # fmt: skip
@@ -150,10 +146,7 @@ def test_parameters_accept_what_the_documents_allow_and_nothing_else() -> None:
                     for name in ("TaskInstanceId", "SubtaskInstanceId")
                     for value, valid in [*ids, (1, True), (2**63 - 1, True)]
                 ),
-                *(
-                    Case("Sort", parameters["Sort"], order, valid)
-                    for order, valid in orders.items()
-                ),
+                *(Case("Sort", parameters["Sort"], order, valid) for order, valid in orders.items()),
             ]
         )
         == []
@@ -195,18 +188,14 @@ def test_sample_003_validates_once_its_fields_are_inside_data() -> None:
 
     assert problems(component("SubtaskResponse"), repaired) == []
     assert repaired["data"]["id"] == 13000333
-    assert list(repaired) == [
-        *("data", "duration", "server", "status", "successful", "timestamp", "traceId"),
-    ]
+    assert list(repaired) == [*("data", "duration", "server", "status", "successful", "timestamp", "traceId")]
 
 
 def test_every_example_of_a_parameter_a_header_or_a_schema_validates() -> None:
     components = CONTRACT["components"]
     described = [*components["parameters"].values(), *components["headers"].values()]
 
-    broken = [
-        (node, found) for node in described if (found := problems(node["schema"], node["example"]))
-    ] + [
+    broken = [(node, found) for node in described if (found := problems(node["schema"], node["example"]))] + [
         (name, found)
         for name, schema in SCHEMAS.items()
         if "example" in schema and (found := problems(component(name), schema["example"]))
@@ -232,11 +221,7 @@ def test_an_example_answers_the_ids_of_the_path() -> None:
 def test_an_example_of_an_operation_shows_what_the_operation_did() -> None:
     data = {row[0]: row[4]["data"] for row in response_examples() if "data" in row[4]}
 
-    retried, rolling_back, subtask = (
-        data["retryTask"],
-        data["rollbackTask"],
-        data["retrySubtask"],
-    )
+    retried, rolling_back, subtask = (data["retryTask"], data["rollbackTask"], data["retrySubtask"])
 
     assert (retried["status"], retried["operation"]) == ("RUNNING", "RETRY")
     assert (rolling_back["status"], rolling_back["operation"]) == ("RUNNING", "ROLLBACK")
@@ -244,19 +229,13 @@ def test_an_example_of_an_operation_shows_what_the_operation_did() -> None:
 
 
 def test_every_document_that_a_schema_names_is_listed() -> None:
-    documents = {
-        document
-        for schema in SCHEMAS.values()
-        for document in schema["x-source"].get("documents", [])
-    }
+    documents = {document for schema in SCHEMAS.values() for document in schema["x-source"].get("documents", [])}
 
     assert documents <= set(CONTRACT["info"]["x-source"]["documents"])
 
 
 def test_every_contradiction_of_the_documents_is_settled_with_a_reason() -> None:
-    overruled = [
-        entry for node in nodes(CONTRACT) for entry in node.get("x-source", {}).get("overruled", [])
-    ]
+    overruled = [entry for node in nodes(CONTRACT) for entry in node.get("x-source", {}).get("overruled", [])]
 
     assert {entry["settles"] for entry in overruled} == set(range(1, 23))
     assert all(set(entry) == {"settles", "says", "taken", "because"} for entry in overruled)
@@ -282,9 +261,7 @@ def test_tasks_and_subtasks_are_read_as_the_samples_have_them() -> None:
         OCP.misjudged(
             [
                 Case("unknown key", whole, {**task(), "isRemote": "x"}, True),
-                Case(
-                    "unknown key", whole, {**task(), "creator": {**task()["creator"], "x": 1}}, True
-                ),
+                Case("unknown key", whole, {**task(), "creator": {**task()["creator"], "x": 1}}, True),
                 Case("unknown key", subtask, {**first, "className": "x", "progress": "x"}, True),
                 *(Case("absent key", whole, without(task(), key), True) for key in of_task),
                 *(Case("null", whole, {**task(), key: None}, False) for key in of_task),
@@ -294,15 +271,9 @@ def test_tasks_and_subtasks_are_read_as_the_samples_have_them() -> None:
                     Case("misspelt", subtask, {**without(first, right), name: first[right]}, False)
                     for right, name in misspelt.items()
                 ),
-                *(
-                    Case(f"without {key}", whole, without(task(), key), False)
-                    for key in set(task()) - {"finishTime"}
-                ),
+                *(Case(f"without {key}", whole, without(task(), key), False) for key in set(task()) - {"finishTime"}),
                 *(Case(f"no {key}", subtask, without(first, key), False) for key in NEVER_ABSENT),
-                *(
-                    Case("wrong guess", whole, {**task(), key: value}, False)
-                    for key, value in wrong
-                ),
+                *(Case("wrong guess", whole, {**task(), key: value}, False) for key, value in wrong),
             ]
         )
         == []
@@ -340,9 +311,7 @@ def test_an_answer_to_a_skip_or_a_cancel_carries_no_data() -> None:
 def test_a_success_that_calls_itself_unsuccessful_is_refused() -> None:
     assert (
         OCP.misjudged(
-            Case(
-                name, component("TaskResponse"), {**sample(name), "successful": False}, valid=False
-            )
+            Case(name, component("TaskResponse"), {**sample(name), "successful": False}, valid=False)
             for name in ("000_cd0e6c4c3689dc1a", "004_e3d9e9fc43bd9445")
         )
         == []
@@ -362,12 +331,7 @@ def test_a_timestamp_has_seconds_an_offset_and_perhaps_a_fraction() -> None:
         "2021-08-25 15:09:31Z": False,
     }
 
-    assert (
-        OCP.misjudged(
-            Case("timestamp", component("Timestamp"), text, valid) for text, valid in texts.items()
-        )
-        == []
-    )
+    assert OCP.misjudged(Case("timestamp", component("Timestamp"), text, valid) for text, valid in texts.items()) == []
 
 
 def test_a_refusal_documents_the_headers_that_go_with_it() -> None:
@@ -377,9 +341,7 @@ def test_a_refusal_documents_the_headers_that_go_with_it() -> None:
 
     assert headers["Unauthorized"] == {"WWW-Authenticate"}
     assert headers["MethodNotAllowed"] == {"Allow"}
-    assert headers["TooManyRequests"] == {
-        *("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"),
-    }
+    assert headers["TooManyRequests"] == {*("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")}
 
 
 def test_every_link_leads_to_an_operation_and_gives_the_parameters_it_needs() -> None:

@@ -26,8 +26,7 @@ def test_every_example_of_a_response_keeps_its_schema() -> None:
         problem
         for name, contract in CONTRACTS.items()
         for problem in contract.misjudged(
-            Case("-".join((name, *row[:3])), row[3], row[4], valid=True)
-            for row in contract.response_examples()
+            Case("-".join((name, *row[:3])), row[3], row[4], valid=True) for row in contract.response_examples()
         )
     ]
 

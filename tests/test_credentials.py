@@ -61,9 +61,7 @@ def by_async_httpx(method: str, url: str, **options: Any) -> Any:
 
 
 CLIENTS: Final = pytest.mark.parametrize(
-    "send",
-    [by_httpx, by_async_httpx, by_requests],
-    ids=["httpx", "async httpx", "requests"],
+    "send", [by_httpx, by_async_httpx, by_requests], ids=["httpx", "async httpx", "requests"]
 )
 
 
@@ -321,10 +319,7 @@ def test_what_is_no_key_is_told(text: str) -> None:
 
 @CLIENTS
 def test_a_sealed_request_is_let_in(obshell: str, send: Send) -> None:
-    assert (
-        send("GET", f"{obshell}{DAG}?show_details=False", auth=Sealed("oceanmock")).status_code
-        == 200
-    )
+    assert send("GET", f"{obshell}{DAG}?show_details=False", auth=Sealed("oceanmock")).status_code == 200
 
 
 @CLIENTS
@@ -395,9 +390,7 @@ def test_what_anybody_may_read_is_not_sealed(obshell: str, send: Send) -> None:
 def test_a_sandbox_by_its_path_is_sealed_for_that_path(serving: Serving, send: Send) -> None:
     world: World = serving.world(INIT)
 
-    answer = send(
-        "GET", f"{serving.url}/sandboxes/{world.sandbox.name}{DAG}", auth=Sealed("oceanmock")
-    )
+    answer = send("GET", f"{serving.url}/sandboxes/{world.sandbox.name}{DAG}", auth=Sealed("oceanmock"))
 
     assert answer.status_code == 200
 

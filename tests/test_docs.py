@@ -69,8 +69,7 @@ def test_every_example_is_run_or_says_why_not() -> None:
     silent = [
         block.id
         for block in ALL
-        if block.language in CHECKED
-        and not block.comment.startswith(("run", "not run: ", *OF_README))
+        if block.language in CHECKED and not block.comment.startswith(("run", "not run: ", *OF_README))
     ]
 
     assert silent == []
@@ -111,8 +110,7 @@ def test_every_line_of_a_script_succeeds(block: Block) -> None:
     with serving(*command) as server:
         done = subprocess.run(
             ["bash", "-e", "-u", "-o", "pipefail", "-c", block.text],
-            env=os.environ
-            | {"MOCK": server.url, "PATH": f"{OCEANMOCK.parent}:{os.environ['PATH']}"},
+            env=os.environ | {"MOCK": server.url, "PATH": f"{OCEANMOCK.parent}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
             check=False,
@@ -132,10 +130,7 @@ def test_printed_text_is_what_the_command_prints(block: Block) -> None:
 @pytest.mark.slow
 def test_the_generated_pages_are_current() -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "docs" / "generate.py", "--check"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, check=False
     )
 
     assert done.returncode == 0, done.stdout + done.stderr

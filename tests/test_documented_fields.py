@@ -67,8 +67,7 @@ def operation_of(method: str, path: str) -> str:
     (found,) = (
         name
         for name, operation in CONTRACT.operations.items()
-        if operation["method"] == method.lower()
-        and re.fullmatch(re.sub(r"\{\w+\}", r"[^/]+", operation["path"]), path)
+        if operation["method"] == method.lower() and re.fullmatch(re.sub(r"\{\w+\}", r"[^/]+", operation["path"]), path)
     )
     return str(found)
 

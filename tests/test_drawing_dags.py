@@ -15,9 +15,7 @@ from oceanmock.cli import main
 
 LIBRARY = Path(__file__).parents[1] / "scenarios"
 OF_OBSHELL = sorted(
-    path.stem
-    for path in LIBRARY.glob("*.yaml")
-    if yaml.safe_load(path.read_text("utf-8"))["api"] == "obshell"
+    path.stem for path in LIBRARY.glob("*.yaml") if yaml.safe_load(path.read_text("utf-8"))["api"] == "obshell"
 )
 
 EVERY_KIND = r"""
@@ -101,13 +99,9 @@ def test_an_operator_that_is_not_run_is_said() -> None:
     assert "/RUN" not in picture.replace("RUNNING", "")
 
 
-def test_a_sub_task_is_mentioned_only_where_it_is_not_as_its_node(
-    tmp_path: Path,
-) -> None:
+def test_a_sub_task_is_mentioned_only_where_it_is_not_as_its_node(tmp_path: Path) -> None:
     picture = show_text(
-        "summary: s\napi: obshell\n"
-        "dags: [{id: 1, name: D, nodes: [{name: N, sub_tasks: [{takes: 1.5s}]}]}]",
-        tmp_path,
+        "summary: s\napi: obshell\ndags: [{id: 1, name: D, nodes: [{name: N, sub_tasks: [{takes: 1.5s}]}]}]", tmp_path
     )
 
     assert picture.partition("\n\n       0.000 s")[2].splitlines()[:4] == [

@@ -124,19 +124,14 @@ def refusing() -> Iterator[Serving]:
 def test_a_viewer_may_not_retry(refusing: Serving) -> None:
     refused = ask(refusing, "POST", f"{TASK}/retry", "viewer")
 
-    message = (
-        "You are not authorized to perform the corresponding operation. Contact the administrator."
-    )
+    message = "You are not authorized to perform the corresponding operation. Contact the administrator."
     assert refusal(refused) == (403, 30014, message)
 
 
 def test_without_credentials_nobody_gets_in(refusing: Serving) -> None:
     refused = httpx.get(refusing.url + TASK, trust_env=False)
 
-    message = (
-        "The current user has not logged on or a logon error has occurred. "
-        "Please log on and try again."
-    )
+    message = "The current user has not logged on or a logon error has occurred. Please log on and try again."
     assert refusal(refused) == (401, 0, message)
     assert refused.headers["www-authenticate"].startswith('Basic realm="OCP"')
 
@@ -255,8 +250,7 @@ def test_it_says_which_requests_start_what() -> None:
         lines = server.announcement.splitlines()
 
     assert lines[0].endswith(
-        ": OCP, 1 task on request; obshell 127.0.0.1:2886 (SINGLE), 4 dags on request; "
-        "progression time"
+        ": OCP, 1 task on request; obshell 127.0.0.1:2886 (SINGLE), 4 dags on request; progression time"
     )
     assert "  POST /api/v2/ob/clusters/{id}/tenants starts 'Create tenant'" in lines
     assert "  POST /api/v1/agent/join starts 'Join self'" in lines
@@ -283,10 +277,7 @@ def test_immediately_each_look_shows_how_it_ended() -> None:
 
 @pytest.mark.parametrize(
     ("speed", "look"),
-    [
-        ("1000000", "FAILED/EXECUTE: SUCCESSFUL FAILED PENDING"),
-        ("0.0001", "RUNNING/EXECUTE: READY PENDING PENDING"),
-    ],
+    [("1000000", "FAILED/EXECUTE: SUCCESSFUL FAILED PENDING"), ("0.0001", "RUNNING/EXECUTE: READY PENDING PENDING")],
 )
 def test_time_runs_as_fast_as_it_is_told(speed: str, look: str) -> None:
     with serving("retry-failed-subtask", "--speed", speed) as server:
@@ -332,8 +323,7 @@ def test_an_unknown_scenario_is_one_clear_message() -> None:
 
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == (
-        "Error: there is no scenario 'retry-faild-subtask' in the library. "
-        "Did you mean 'retry-failed-subtask'?\n"
+        "Error: there is no scenario 'retry-faild-subtask' in the library. Did you mean 'retry-failed-subtask'?\n"
     )
 
 

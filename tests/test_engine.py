@@ -12,14 +12,7 @@ from in_process import sandbox_of
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import PROGRESSIONS, SECOND, Progression
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.errors import (
-    AuthorError,
-    CallerError,
-    IllegalOperation,
-    NoSuchSubtask,
-    NoSuchTask,
-    RollbackProhibited,
-)
+from oceanmock.errors import AuthorError, CallerError, IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
 from oceanmock.library import load_scenario, read_scenario
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import world as ocp_world
@@ -131,11 +124,7 @@ def test_looking_changes_nothing() -> None:
 
     ocp_world.note_read(
         sandbox,
-        [
-            *sandbox.world(Tasks).all(),
-            sandbox.world(Tasks).view(7),
-            sandbox.world(Tasks).view_subtask(7, 71)[0],
-        ],
+        [*sandbox.world(Tasks).all(), sandbox.world(Tasks).view(7), sandbox.world(Tasks).view_subtask(7, 71)[0]],
     )
 
     assert sandbox.world(Tasks).view(7) == before
@@ -146,10 +135,11 @@ def test_a_repeated_task_is_born_over_and_over() -> None:
 
     sandbox = make_sandbox([named("many", f"[{task}]")], starts_at=0)
 
-    assert [
-        (view.task.id, view.task.name, view.task.created // SECOND)
-        for view in sandbox.world(Tasks).all()
-    ] == [(5, "No. 1", -600), (6, "No. 2", -300), (7, "No. 3", 0)]
+    assert [(view.task.id, view.task.name, view.task.created // SECOND) for view in sandbox.world(Tasks).all()] == [
+        (5, "No. 1", -600),
+        (6, "No. 2", -300),
+        (7, "No. 3", 0),
+    ]
     assert len({view.task.subtasks[0].id for view in sandbox.world(Tasks).all()}) == 3
 
 
@@ -212,9 +202,7 @@ def test_a_forbidden_rollback_is_refused() -> None:
         (lambda sandbox: sandbox.world(Tasks).view_subtask(7, 99), NoSuchSubtask),
     ],
 )
-def test_what_there_is_not_cannot_be_operated(
-    operate: Callable[[Sandbox], object], refusal: type[CallerError]
-) -> None:
+def test_what_there_is_not_cannot_be_operated(operate: Callable[[Sandbox], object], refusal: type[CallerError]) -> None:
     with pytest.raises(refusal):
         operate(failed())
 
@@ -288,9 +276,7 @@ def test_under_time_an_operation_comes_at_the_instant_of_its_call(wall: Wall) ->
 
 
 @pytest.mark.parametrize("progression", ["polls", "manual"])
-def test_without_reads_nothing_happens_however_long_one_waits(
-    progression: Progression, wall: Wall
-) -> None:
+def test_without_reads_nothing_happens_however_long_one_waits(progression: Progression, wall: Wall) -> None:
     sandbox = sandbox_of(FAILS_FIRST, progression=progression, wall=wall)
 
     wall.now += 3600 * SECOND
@@ -357,11 +343,7 @@ def test_under_polls_the_time_moves_on_only_once_an_answer_has_been_given() -> N
 
 
 def test_under_polls_a_list_moves_on_to_the_first_event_of_all_it_has_shown() -> None:
-    scenarios = [
-        named(
-            "a", "[{id: 1, subtasks: [A]}, {id: 2, age: 250ms, subtasks: [A]}]", more="tick: 10s\n"
-        )
-    ]
+    scenarios = [named("a", "[{id: 1, subtasks: [A]}, {id: 2, age: 250ms, subtasks: [A]}]", more="tick: 10s\n")]
     sandbox = make_sandbox(scenarios, progression="polls", starts_at=0)
 
     ocp_world.note_read(sandbox, sandbox.world(Tasks).all())
@@ -420,9 +402,7 @@ def test_files_that_disagree_on_the_progression_live_by_the_wall() -> None:
 
 
 def test_a_file_s_own_start_is_exact() -> None:
-    scenario = named(
-        "a", "[{id: 1, subtasks: [A]}]", more="starts_at: 2001-07-05T07:54:56.000127Z\n"
-    )
+    scenario = named("a", "[{id: 1, subtasks: [A]}]", more="starts_at: 2001-07-05T07:54:56.000127Z\n")
 
     sandbox = make_sandbox([scenario])
 
@@ -545,9 +525,7 @@ def test_ids_that_are_made_up_are_nobody_else_s(monkeypatch: pytest.MonkeyPatch)
 
 def test_addresses_that_are_made_up_are_nobody_s() -> None:
     """RFC 5737 keeps 192.0.2.0/24 for documents."""
-    executors = {
-        each.executor for view in views_of(NAMELESS, seed=3) for each in view.task.subtasks
-    }
+    executors = {each.executor for view in views_of(NAMELESS, seed=3) for each in view.task.subtasks}
 
     assert all(executor.startswith("192.0.2.") for executor in executors)
 
@@ -579,20 +557,15 @@ def refusal_of(*scenarios: Scenario) -> str:
 
 
 def test_two_files_with_a_task_of_the_same_id_are_refused() -> None:
-    said = refusal_of(
-        named("a", "[{id: 1, subtasks: [A]}]"), named("b", "[{id: 1, subtasks: [A]}]")
-    )
+    said = refusal_of(named("a", "[{id: 1, subtasks: [A]}]"), named("b", "[{id: 1, subtasks: [A]}]"))
 
     assert said == (
-        "scenario 'b' has a task 1, and so has another one. "
-        "Serve them apart, or give one of the tasks another id."
+        "scenario 'b' has a task 1, and so has another one. Serve them apart, or give one of the tasks another id."
     )
 
 
 def test_two_files_with_a_subtask_of_the_same_id_are_refused() -> None:
-    said = refusal_of(
-        named("a", "[{id: 1, subtasks: [{id: 5}]}]"), named("b", "[{id: 2, subtasks: [{id: 5}]}]")
-    )
+    said = refusal_of(named("a", "[{id: 1, subtasks: [{id: 5}]}]"), named("b", "[{id: 2, subtasks: [{id: 5}]}]"))
 
     assert said == (
         "scenario 'b' has a subtask 5, and so has another one. "

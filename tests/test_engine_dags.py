@@ -56,11 +56,7 @@ def test_a_view_is_what_a_dag_is_and_what_it_shows_now() -> None:
 
     view = sandbox.world(Dags).view(("agent", 4))
 
-    assert (view.dag.name, view.dag.key[0], view.dag.created) == (
-        "Initialize cluster",
-        "agent",
-        sandbox.clock.now(),
-    )
+    assert (view.dag.name, view.dag.key[0], view.dag.created) == ("Initialize cluster", "agent", sandbox.clock.now())
     assert (view.state.state, view.state.stage, view.now) == ("READY", 1, view.dag.created)
 
 
@@ -128,9 +124,7 @@ def test_an_operator_is_answered_by_what_it_makes_true() -> None:
 
 
 def test_a_dag_without_a_number_gets_the_smallest_that_is_free() -> None:
-    sandbox = sharing(
-        named("a", "[{name: A, nodes: [N]}, {id: 1, nodes: [N]}, {id: 3, nodes: [N]}]")
-    )
+    sandbox = sharing(named("a", "[{name: A, nodes: [N]}, {id: 1, nodes: [N]}, {id: 3, nodes: [N]}]"))
 
     sandbox.execute(Load((named("b", "[{nodes: [N]}]"),)))
 
@@ -148,16 +142,9 @@ def test_a_number_of_one_s_own_is_kept_whichever_file_is_read_first() -> None:
 
 
 def test_a_node_has_its_dag_s_number_and_its_place_and_a_sub_task_its_node_s() -> None:
-    dags = together(
-        named(
-            "a", "[{id: 4, nodes: [A, {sub_tasks: [{}, {}]}, {id: 9, sub_tasks: [{}, {id: 8}]}]}]"
-        )
-    )
+    dags = together(named("a", "[{id: 4, nodes: [A, {sub_tasks: [{}, {}]}, {id: 9, sub_tasks: [{}, {id: 8}]}]}]"))
 
-    assert numbers(dags.view(("agent", 4))) == (
-        4,
-        [(401, [40101]), (402, [40201, 40202]), (9, [901, 8])],
-    )
+    assert numbers(dags.view(("agent", 4))) == (4, [(401, [40101]), (402, [40201, 40202]), (9, [901, 8])])
 
 
 def test_the_numbers_below_a_dag_do_not_depend_on_what_else_is_served() -> None:
@@ -172,9 +159,7 @@ def test_the_numbers_below_a_dag_do_not_depend_on_what_else_is_served() -> None:
 def test_agent_and_cluster_have_numbers_apart() -> None:
     dags = together(
         named(
-            "a",
-            "[{id: 1, nodes: [N]}, {id: 1, scope: cluster, nodes: [N]}]",
-            more="agent: {identity: CLUSTER AGENT}",
+            "a", "[{id: 1, nodes: [N]}, {id: 1, scope: cluster, nodes: [N]}]", more="agent: {identity: CLUSTER AGENT}"
         )
     )
 
@@ -193,18 +178,14 @@ def test_agent_and_cluster_have_numbers_apart() -> None:
         ("{id: 4, nodes: [N]}", "{id: 5, nodes: [{id: 401}]}", "node 401"),
     ],
 )  # fmt: skip
-def test_two_scenarios_with_one_number_are_an_author_s_mistake(
-    one: str, other: str, kind: str
-) -> None:
+def test_two_scenarios_with_one_number_are_an_author_s_mistake(one: str, other: str, kind: str) -> None:
     with pytest.raises(AuthorError, match=f"has a {kind}, and so has another dag"):
         together(named("a", f"[{one}]"), named("b", f"[{other}]"))
 
 
 def test_a_dag_that_was_refused_left_nothing_behind() -> None:
     sandbox = sharing(named("a", "[{id: 1, nodes: [{id: 5}]}]"))
-    twice, once = (
-        named("b", f"[{{id: 2, nodes: [{{id: 6}}{more}]}}]") for more in (", {id: 5}", "")
-    )
+    twice, once = (named("b", f"[{{id: 2, nodes: [{{id: 6}}{more}]}}]") for more in (", {id: 5}", ""))
 
     with pytest.raises(AuthorError):
         sandbox.execute(Load((twice,)))
@@ -293,17 +274,11 @@ def both_states(sandbox: Sandbox) -> tuple[str, str]:
 def test_ocp_s_tasks_and_obshell_s_dags_live_by_one_clock() -> None:
     scenarios = [read_scenario(REINSTALL), read_scenario(INIT)]
     sandbox = make_sandbox(scenarios, starts_at=0)
-    before = (
-        sandbox.world(Tasks).view(35000312).state.status,
-        sandbox.world(Dags).view(("agent", 4)).state.state,
-    )
+    before = (sandbox.world(Tasks).view(35000312).state.status, sandbox.world(Dags).view(("agent", 4)).state.state)
 
     sandbox.advance(60 * SECOND)
 
-    after = (
-        sandbox.world(Tasks).view(35000312).state.status,
-        sandbox.world(Dags).view(("agent", 4)).state.state,
-    )
+    after = (sandbox.world(Tasks).view(35000312).state.status, sandbox.world(Dags).view(("agent", 4)).state.state)
     assert (before, after) == (("RUNNING", "READY"), ("FAILED", "FAILED"))
 
 
@@ -330,9 +305,7 @@ def test_under_polls_the_whole_life_is_seen_one_state_a_read() -> None:
 
     seen = [ask("GET", DAG).json()["data"] for _ in life.states]
 
-    assert [(each["state"], each["stage"]) for each in seen] == [
-        (state.state, state.stage) for state in life.states
-    ]
+    assert [(each["state"], each["stage"]) for each in seen] == [(state.state, state.stage) for state in life.states]
     assert [node["state"] for each in seen for node in each["nodes"]] == [
         node.state for state in life.states for node in state.nodes
     ]
@@ -361,8 +334,7 @@ def test_under_polls_an_operator_does_not_hide_its_first_state() -> None:
 
 def test_under_polls_a_list_moves_on_to_what_changes_first() -> None:
     sandbox = world(
-        "[{id: 1, nodes: [{sub_tasks: {takes: 5s}}]}, {id: 2, nodes: [{sub_tasks: {takes: 2s}}]}]",
-        progression="polls",
+        "[{id: 1, nodes: [{sub_tasks: {takes: 5s}}]}, {id: 2, nodes: [{sub_tasks: {takes: 2s}}]}]", progression="polls"
     )
     ask = plain(sandbox)
     states = []

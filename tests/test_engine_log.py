@@ -43,11 +43,7 @@ from oceanmock.ocp.world import Tasks
 START: Final = 1_700_000_000 * SECOND
 CREATED: Final = 1_800_000_000 * SECOND
 TASK: Final = 35000312
-SCENARIOS: Final = (
-    read_scenario(REINSTALL),
-    read_scenario(INIT),
-    load_scenario("create-tenant"),
-)
+SCENARIOS: Final = (read_scenario(REINSTALL), read_scenario(INIT), load_scenario("create-tenant"))
 EXTRA: Final = read_scenario("summary: One\napi: ocp\ntasks: [{subtasks: [{}, {}]}]")
 FLAWED: Final = read_scenario(f"summary: Two\napi: ocp\ntasks: [{{id: {TASK}, subtasks: [{{}}]}}]")
 
@@ -163,9 +159,7 @@ ACTS: Final[tuple[Callable[[Sandbox, int], None], ...]] = (
 
 @given(
     progression=st.sampled_from(PROGRESSIONS),
-    acts=st.lists(
-        st.tuples(st.sampled_from(ACTS), st.integers(0, 100), st.integers(0, 5)), max_size=25
-    ),
+    acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 100), st.integers(0, 5)), max_size=25),
 )
 def test_replaying_the_log_gives_what_the_live_sandbox_shows(
     progression: Any, acts: list[tuple[Callable[[Sandbox, int], None], int, int]]

@@ -440,10 +440,7 @@ def a_dag(plan: obshell_states.DagScript) -> DagData:
             NodeData(
                 number,
                 f"Node {number}",
-                tuple(
-                    SubTaskData(place, f"Node {number}", agent, None)
-                    for place in range(len(node.sub_tasks))
-                ),
+                tuple(SubTaskData(place, f"Node {number}", agent, None) for place in range(len(node.sub_tasks))),
             )
             for number, node in enumerate(plan.nodes)
         ),
@@ -470,9 +467,7 @@ def test_every_state_of_every_task_can_be_explained(script: ocp_strategies.Scrip
         story.make(move)
         for act, _, answer in story.answers[known:]:
             refused = "" if answer == "ACCEPTED" else answer
-            operated.append(
-                OperationRecord(AFTERNOON + story.instant, act.operation, act.subtask, refused)
-            )
+            operated.append(OperationRecord(AFTERNOON + story.instant, act.operation, act.subtask, refused))
         told = TaskExplainer(task, story.life).explain(operated, clock=at(story.instant))
         check(told)
         assert (told.state, told.operation) == (story.now.status, story.now.operation)
@@ -487,9 +482,7 @@ def test_every_state_of_every_dag_can_be_explained(script: obshell_strategies.Sc
         story.make(move)
         for act, _, answer in story.answers[known:]:
             refused = "" if answer is None else answer.reason
-            operated.append(
-                OperationRecord(AFTERNOON + story.instant, act.operator, act.node, refused)
-            )
+            operated.append(OperationRecord(AFTERNOON + story.instant, act.operator, act.node, refused))
         told = DagExplainer(dag, story.life).explain(operated, clock=at(story.instant))
         check(told)
         assert not (is_stuck(told) and "ROLLBACK" in [each.operation for each in told.accepts])
@@ -561,10 +554,7 @@ def test_what_is_long_is_cut_and_says_so() -> None:
 
 
 def test_no_name_is_taken_for_markup_or_for_a_terminal_s_command() -> None:
-    text = (
-        "summary: Odd\napi: ocp\n"
-        'tasks: [{id: 1, name: "[red]x[/]", subtasks: ["[bold]\\u001b[31mstep"]}]\n'
-    )
+    text = 'summary: Odd\napi: ocp\ntasks: [{id: 1, name: "[red]x[/]", subtasks: ["[bold]\\u001b[31mstep"]}]\n'
     sandbox = make_sandbox([read_scenario(text)], progression="manual", starts_at=0)
 
     picture = draw_task(sandbox, 1)

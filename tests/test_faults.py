@@ -8,14 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oceanmock.clock import MILLISECOND
-from oceanmock.engine.faults import (
-    FaultRequest,
-    Faults,
-    FaultStatistics,
-    FaultyResponse,
-    InjectedFault,
-    apply_fault,
-)
+from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, FaultyResponse, InjectedFault, apply_fault
 from oceanmock.engine.store import MAX_CALLERS, FaultCounters
 from oceanmock.errors import AuthorError
 from oceanmock.journal.query import is_id
@@ -45,11 +38,7 @@ def faults_of(*said: dict[str, Any], seed: int = 0) -> Injector:
 
 
 def asked(
-    operation: str = "getTaskInstance",
-    caller: str = "ada",
-    key: str = "GET /1000",
-    api: str = "ocp",
-    **ids: str,
+    operation: str = "getTaskInstance", caller: str = "ada", key: str = "GET /1000", api: str = "ocp", **ids: str
 ) -> FaultRequest:
     return FaultRequest(api, operation, ids, caller, key)
 
@@ -260,9 +249,7 @@ def test_a_request_that_was_not_struck_is_an_attempt_of_its_own() -> None:
 
 def test_a_client_that_sends_all_twice_fails_for_good_only_where_attempts_are_counted() -> None:
     """As obshell's Python SDK does; what counts for it is the second answer."""
-    by_call, by_attempt = (
-        faults_of({"status": 500, "calls": 1, "counts": counts}) for counts in ("calls", "attempts")
-    )
+    by_call, by_attempt = (faults_of({"status": 500, "calls": 1, "counts": counts}) for counts in ("calls", "attempts"))
 
     assert [bool(by_call.inject(asked())) for _ in range(2)] == [True, False]
     assert [bool(by_attempt.inject(asked())) for _ in range(2)] == [True, True]
@@ -290,9 +277,7 @@ def test_no_more_callers_are_remembered_than_there_may_be() -> None:
 
 
 @given(seed=st.integers(), probability=st.floats(0.01, 1), callers=st.lists(st.sampled_from("ab")))
-def test_the_same_seed_gives_the_same_strikes(
-    seed: int, probability: float, callers: list[str]
-) -> None:
+def test_the_same_seed_gives_the_same_strikes(seed: int, probability: float, callers: list[str]) -> None:
     said = {"delay": "1s", "jitter": "1s", "probability": probability}
     runs = [faults_of(said, seed=seed) for _ in range(2)]
 
@@ -419,9 +404,7 @@ def test_an_empty_answer_has_headers_that_say_so() -> None:
 
 
 def test_without_an_answer_an_empty_one_is_sent() -> None:
-    assert apply_fault(strike_of(empty=True)) == FaultyResponse(
-        200, ((b"content-length", b"0"),), ()
-    )
+    assert apply_fault(strike_of(empty=True)) == FaultyResponse(200, ((b"content-length", b"0"),), ())
 
 
 def test_the_headers_of_a_truncated_body_promise_the_whole() -> None:

@@ -173,9 +173,7 @@ def test_a_401_has_a_challenge(world: World) -> None:
     assert world.ask("GET", TASK).headers["www-authenticate"].startswith("Basic ")
 
 
-@pytest.mark.parametrize(
-    "effect", [{"status": 503}, {"reset": True}, {"empty": True}, {"empty": True, "status": 502}]
-)
+@pytest.mark.parametrize("effect", [{"status": 503}, {"reset": True}, {"empty": True}, {"empty": True, "status": 502}])
 def test_what_a_fault_answers_itself_does_not_happen(world: World, effect: dict[str, Any]) -> None:
     world.strike(operation="retrySubtask", calls=1, **effect)
     before = world.sandbox.world(Tasks).view(35000312)
@@ -301,8 +299,7 @@ def test_a_truncated_answer_promises_more_than_it_has(world: World, kept: int) -
         world.ask("GET", TASK)
 
     assert str(cut.value) == (
-        "peer closed connection without sending complete message body "
-        f"(received {kept} bytes, expected {len(whole)})"
+        f"peer closed connection without sending complete message body (received {kept} bytes, expected {len(whole)})"
     )
 
 
@@ -332,9 +329,7 @@ def connect(serving: Serving) -> socket.socket:
     return socket.create_connection((place.hostname, place.port), timeout=PATIENCE)
 
 
-def test_a_reset_ends_the_requests_that_did_not_wait_for_an_answer(
-    serving: Serving, world: World
-) -> None:
+def test_a_reset_ends_the_requests_that_did_not_wait_for_an_answer(serving: Serving, world: World) -> None:
     world.strike(reset=True, calls=1)
 
     with connect(serving) as connection:
@@ -428,9 +423,7 @@ def test_a_dropped_field_is_left_out(world: World) -> None:
 
 
 def test_a_retyped_field_is_of_another_type(world: World) -> None:
-    world.strike(
-        operation="getTaskInstance", change_type=["data.id", "data.status", "data.subtasks"]
-    )
+    world.strike(operation="getTaskInstance", change_type=["data.id", "data.status", "data.subtasks"])
 
     data = world.ask("GET", TASK).json()["data"]
 
@@ -439,12 +432,7 @@ def test_a_retyped_field_is_of_another_type(world: World) -> None:
 
 
 def test_a_changed_answer_is_as_long_as_it_says(world: World) -> None:
-    world.strike(
-        operation="getTaskInstance",
-        drop="data.subtasks",
-        change_type="data.id",
-        content_type="text/plain",
-    )
+    world.strike(operation="getTaskInstance", drop="data.subtasks", change_type="data.id", content_type="text/plain")
 
     answer = world.ask("GET", TASK)
 
@@ -564,9 +552,7 @@ TENANTS: Final = "/api/v2/ob/clusters/1/tenants"
 
 
 @pytest.mark.parametrize("effect", [{"status": 503}, {"reset": True}, {"empty": True}], ids=str)
-def test_what_a_fault_answers_itself_starts_nothing(
-    serving: Serving, effect: dict[str, Any]
-) -> None:
+def test_what_a_fault_answers_itself_starts_nothing(serving: Serving, effect: dict[str, Any]) -> None:
     world = serving.world(SUBMITTING)
     world.strike(calls=1, **effect)
 
@@ -620,9 +606,7 @@ def test_the_journal_has_the_answer_that_was_sent(world: World) -> None:
     assert dict(entry.response_headers)["content-length"] == answer.headers["content-length"]
 
 
-def test_a_struck_answer_may_break_the_contract_and_another_may_not(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_struck_answer_may_break_the_contract_and_another_may_not(caplog: pytest.LogCaptureFixture) -> None:
     sandbox = sandbox_of(REINSTALL)
     sandbox.execute(AddFault(read_fault({"operation": "getTaskInstance", "change_type": "server"})))
     ask = asking(create_app(sandbox))

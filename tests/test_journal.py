@@ -252,9 +252,7 @@ def test_a_header_with_credentials_is_masked(name: str, value: str, kept: str) -
         (b'{"tokens":[1,2]}', b'{"tokens":"***"}'),
     ],
 )
-def test_what_a_body_has_under_a_secret_s_key_is_masked(
-    which: str, body: bytes, kept: bytes
-) -> None:
+def test_what_a_body_has_under_a_secret_s_key_is_masked(which: str, body: bytes, kept: bytes) -> None:
     assert body_read(body, which) == kept
 
 
@@ -308,9 +306,7 @@ def test_a_body_nested_deeper_than_the_stack_is_recorded() -> None:
     assert b"hunter2" not in kept
 
 
-@pytest.mark.parametrize(
-    "piece", [b'"passw', b"passw", b"passw.", b'"passw"', b'"passw": ["', b'"']
-)
+@pytest.mark.parametrize("piece", [b'"passw', b"passw", b"passw.", b'"passw"', b'"passw": ["', b'"'])
 def test_a_hostile_body_takes_no_time_that_grows_with_its_square(piece: bytes) -> None:
     long = piece * (65_000 // len(piece))
 
@@ -417,8 +413,7 @@ def test_a_query_finds_what_has_all_it_asks_for(asked: dict[str, Any], found: li
 
 
 @pytest.mark.parametrize(
-    ("operation", "kind"),
-    [("getDagDetail", "dag"), ("nodeHandler", "node"), ("getFullSubTaskLogs", "sub_task")],
+    ("operation", "kind"), [("getDagDetail", "dag"), ("nodeHandler", "node"), ("getFullSubTaskLogs", "sub_task")]
 )
 def test_a_generic_id_is_of_what_its_operation_is_about(operation: str, kind: str) -> None:
     entry = record(Journal(), api="obshell", operation=operation, ids={"id": DAG_9})
@@ -429,8 +424,7 @@ def test_a_generic_id_is_of_what_its_operation_is_about(operation: str, kind: st
 
 
 @pytest.mark.parametrize(
-    "generic_id",
-    ["14", "2213070643302886" + "4", "3" + "0" * 39 + "028864", "4213070643302886" + "4"],
+    "generic_id", ["14", "2213070643302886" + "4", "3" + "0" * 39 + "028864", "4213070643302886" + "4"]
 )
 def test_the_number_is_found_at_the_end_of_every_kind_of_generic_id(generic_id: str) -> None:
     ids = {"id": generic_id}
@@ -457,9 +451,7 @@ def test_the_number_is_found_at_the_end_of_every_kind_of_generic_id(generic_id: 
         ([{"a": 1}], False),
     ],
 )
-def test_of_a_body_s_objects_some_members_are_asked_for_of_its_lists_all(
-    wanted: Any, holds: bool
-) -> None:
+def test_of_a_body_s_objects_some_members_are_asked_for_of_its_lists_all(wanted: Any, holds: bool) -> None:
     entry = record(Journal(), request_body=b'{"a":1,"b":null,"c":{"d":0,"e":[1,{"f":2,"g":3}]}}')
 
     assert query_of(body=wanted).matches(entry) is holds
@@ -548,9 +540,7 @@ def test_a_verification_holds_when_so_many_match(number: dict[str, int], holds: 
         ({"at_least": 1, "at_most": 3}, "1 to 3 times"),
     ],
 )
-def test_the_message_says_what_was_expected_and_found(
-    number: dict[str, int], expected: str
-) -> None:
+def test_the_message_says_what_was_expected_and_found(number: dict[str, int], expected: str) -> None:
     verdict = journal_of({}).verify(query_of(task=1000), **number)
 
     head = verdict.message.splitlines()[0]
@@ -558,8 +548,7 @@ def test_the_message_says_what_was_expected_and_found(
 
 
 @pytest.mark.parametrize(
-    "number",
-    [{"times": 1, "at_least": 1}, {"times": -1}, {"at_least": 3, "at_most": 2}, {"at_most": -1}],
+    "number", [{"times": 1, "at_least": 1}, {"times": -1}, {"at_least": 3, "at_most": 2}, {"at_most": -1}]
 )
 def test_numbers_that_contradict_each_other_are_refused(number: dict[str, int]) -> None:
     with pytest.raises(AuthorError):

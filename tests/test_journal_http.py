@@ -107,9 +107,7 @@ def test_an_exchange_has_the_sandbox_s_time_and_the_machine_s(ask: Ask, sandbox:
     assert 0 < entry.took < wall_now() - before
 
 
-def test_an_exchange_is_dated_when_it_came_not_when_it_was_answered(
-    ask: Ask, sandbox: Sandbox
-) -> None:
+def test_an_exchange_is_dated_when_it_came_not_when_it_was_answered(ask: Ask, sandbox: Sandbox) -> None:
     sandbox.clock.set(progression="immediate")
 
     ask("POST", f"/sandboxes/mine{RETRY}")
@@ -231,9 +229,7 @@ def test_who_has_the_agent_s_password_is_the_agent(ask: Ask, of_obshell: Sandbox
     assert dict(entry.request_headers)["x-ocs-agent-header"] == "***"
 
 
-def test_an_encrypted_request_is_in_the_journal_as_it_was_meant(
-    ask: Ask, of_obshell: Sandbox
-) -> None:
+def test_an_encrypted_request_is_in_the_journal_as_it_was_meant(ask: Ask, of_obshell: Sandbox) -> None:
     answer = sealed(ask, f"/sandboxes/obshell{DAG}", operator="RETRY")
 
     entry = last(of_obshell)
@@ -244,9 +240,7 @@ def test_an_encrypted_request_is_in_the_journal_as_it_was_meant(
     assert of_obshell.journal.count(query) == 1
 
 
-def test_what_cannot_be_decrypted_is_in_the_journal_as_it_came(
-    ask: Ask, of_obshell: Sandbox
-) -> None:
+def test_what_cannot_be_decrypted_is_in_the_journal_as_it_came(ask: Ask, of_obshell: Sandbox) -> None:
     headers = {"X-OCS-Header": "no such thing"}
 
     ask("POST", f"/sandboxes/obshell{DAG}", auth=None, headers=headers, content=b"?!")
@@ -286,9 +280,7 @@ def test_credentials_are_masked(ask: Ask, sandbox: Sandbox) -> None:
     assert said["host"] == "mock"
 
 
-def test_no_secret_of_a_sealed_request_is_anywhere_in_the_journal(
-    ask: Ask, of_obshell: Sandbox
-) -> None:
+def test_no_secret_of_a_sealed_request_is_anywhere_in_the_journal(ask: Ask, of_obshell: Sandbox) -> None:
     sealed(ask, f"/sandboxes/obshell{DAG}", operator="RETRY")
 
     text = json.dumps([entry.to_json() for entry in of_obshell.journal.entries()])
@@ -316,16 +308,9 @@ def test_no_secret_of_a_sealed_request_is_anywhere_in_the_journal(
             "/",
             404,
             "",
-            "No operation of the contract answers GET /. The nearest is GET "
-            "/api/v2/tasks/instances.",
+            "No operation of the contract answers GET /. The nearest is GET /api/v2/tasks/instances.",
         ),
-        (
-            "POST",
-            TASK,
-            405,
-            "",
-            "/api/v2/tasks/instances/35000312 does not answer POST. Allowed: GET.",
-        ),
+        ("POST", TASK, 405, "", "/api/v2/tasks/instances/35000312 does not answer POST. Allowed: GET."),
         ("GET", f"{TASKS}/1", 404, "getTaskInstance", "there is no task 1"),
         (
             "POST",
@@ -337,14 +322,7 @@ def test_no_secret_of_a_sealed_request_is_anywhere_in_the_journal(
     ],
 )
 def test_why_it_was_refused_is_in_the_journal(
-    ask: Ask,
-    sandbox: Sandbox,
-    *,
-    method: str,
-    path: str,
-    status: int,
-    operation: str,
-    refusal: str,
+    ask: Ask, sandbox: Sandbox, *, method: str, path: str, status: int, operation: str, refusal: str
 ) -> None:
     ask(method, f"/sandboxes/mine{path}")
 
@@ -360,22 +338,17 @@ def test_a_wrong_parameter_is_refused_with_its_name(ask: Ask, sandbox: Sandbox) 
     assert entry.refusal == "page is not of the type int32."
 
 
-def test_an_unknown_path_of_obshell_is_told_what_would_have_matched(
-    ask: Ask, of_obshell: Sandbox
-) -> None:
+def test_an_unknown_path_of_obshell_is_told_what_would_have_matched(ask: Ask, of_obshell: Sandbox) -> None:
     ask("GET", "/sandboxes/obshell/api/v1/task/dags/{agent}")
 
     entry = only(of_obshell)
     assert (entry.api, entry.status) == ("obshell", 404)
     assert entry.refusal == (
-        "No operation of the contract answers GET /api/v1/task/dags/{agent}. "
-        "The nearest is GET /api/v1/task/dag/{id}."
+        "No operation of the contract answers GET /api/v1/task/dags/{agent}. The nearest is GET /api/v1/task/dag/{id}."
     )
 
 
-def test_a_refused_operator_is_in_the_journal_with_what_was_meant(
-    ask: Ask, of_obshell: Sandbox
-) -> None:
+def test_a_refused_operator_is_in_the_journal_with_what_was_meant(ask: Ask, of_obshell: Sandbox) -> None:
     sealed(ask, f"/sandboxes/obshell{DAG}", operator="CANCEL")
 
     entry = last(of_obshell)
@@ -399,9 +372,7 @@ def test_a_redirect_is_in_the_journal(ask: Ask, of_obshell: Sandbox) -> None:
     assert dict(entry.response_headers)["location"] == "/sandboxes/obshell/api/v1/status"
 
 
-def test_a_request_for_a_sandbox_that_is_not_there_is_in_no_journal(
-    app: App, ask: Ask, sandbox: Sandbox
-) -> None:
+def test_a_request_for_a_sandbox_that_is_not_there_is_in_no_journal(app: App, ask: Ask, sandbox: Sandbox) -> None:
     ask("GET", f"/sandboxes/mime{TASK}")
 
     assert [each.journal.count() for each in app.sandboxes] == [0, 0]
@@ -427,9 +398,7 @@ def test_who_has_the_answer_finds_it_in_the_journal(world: World) -> None:
         assert world.sandbox.journal.last == number
 
 
-def test_who_hangs_up_amid_a_body_is_in_the_journal_and_not_answered(
-    serving: Serving, world: World
-) -> None:
+def test_who_hangs_up_amid_a_body_is_in_the_journal_and_not_answered(serving: Serving, world: World) -> None:
     path = f"/sandboxes/{world.sandbox.name}{RETRY}"
     head = [f"POST {path} HTTP/1.1", "Host: mock", f"Authorization: {BASIC}", "Content-Length: 9"]
     place = urlsplit(serving.url)
@@ -457,9 +426,7 @@ def test_requests_at_once_are_each_written_down_once(serving: Serving) -> None:
 
     async def ask_all() -> list[httpx.Response]:
         async with httpx.AsyncClient(auth=("manager", "manager")) as asker:
-            return await asyncio.gather(
-                *[asker.get(path, params={"name": str(number)}) for number in range(50)]
-            )
+            return await asyncio.gather(*[asker.get(path, params={"name": str(number)}) for number in range(50)])
 
     answers = asyncio.run(ask_all())
 

@@ -21,13 +21,7 @@ from obshell_sandbox import plain
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError, IllegalOperator
-from oceanmock.library import (
-    find_scenario,
-    library_names,
-    load_library,
-    load_scenario,
-    scenario_schema,
-)
+from oceanmock.library import find_scenario, library_names, load_library, load_scenario, scenario_schema
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import states as obshell_states
@@ -152,9 +146,7 @@ def test_the_whole_library_can_be_served_at_once() -> None:
     tasks = [task for each in library if isinstance(each, ocp.Scenario) for task in each.tasks]
     there = [task for task in tasks if task.starts_on is None]
     dags = [dag for each in library if isinstance(each, obshell.Scenario) for dag in each.dags]
-    assert len(sandbox.world(Tasks).all()) == sum(
-        task.repeat.count if task.repeat else 1 for task in there
-    )
+    assert len(sandbox.world(Tasks).all()) == sum(task.repeat.count if task.repeat else 1 for task in there)
     assert [view.dag.number for view in sandbox.world(Dags).all("agent")] == sorted(
         dag.id for dag in dags if dag.id is not None
     )
@@ -172,9 +164,7 @@ def test_only_one_story_comes_after_the_many_tasks_in_the_list_s_own_order() -> 
     many = {view.task.id for view in make_sandbox([load_scenario("many-tasks")]).world(Tasks).all()}
     others = [load_scenario(name) for name in NAMES if name != "many-tasks"]
 
-    after = [
-        view.task.id for view in make_sandbox(others).world(Tasks).all() if view.task.id < max(many)
-    ]
+    after = [view.task.id for view in make_sandbox(others).world(Tasks).all() if view.task.id < max(many)]
 
     assert after == [1000]
 
@@ -188,12 +178,7 @@ def test_the_many_tasks_are_two_and_a_half_thousand_of_all_kinds() -> None:
         "RUNNING": 500,
         "SUCCESSFUL": 1500,
     }
-    assert {view.task.model.type for view in views} == {
-        "MANUAL",
-        "SCHEDULED",
-        "SYS_ONCE",
-        "SYS_SCHEDULED",
-    }
+    assert {view.task.model.type for view in views} == {"MANUAL", "SCHEDULED", "SYS_ONCE", "SYS_SCHEDULED"}
     assert len({view.task.model.cluster for view in views}) == 3
     assert len({view.task.model.tenant for view in views}) == 4
     assert len({view.task.model.host_id for view in views}) == 4
@@ -205,32 +190,14 @@ def test_the_reinstalled_agent_is_the_documents_sample() -> None:
 
     view = sandbox.world(Tasks).view(35000312)
 
-    assert (view.task.name, view.task.creator.name, view.task.creator.id) == (
-        "Reinstall OCP agent",
-        "admin",
-        100,
-    )
+    assert (view.task.name, view.task.creator.name, view.task.creator.id) == ("Reinstall OCP agent", "admin", 100)
     assert view.task.created == 1_629_875_371_740_000_000
     assert (view.state.status, view.state.operation) == (sample["status"], sample["operation"])
     assert [
-        (
-            each.id,
-            each.series_id,
-            each.name,
-            each.model.timeout,
-            list(each.upstreams),
-            list(each.downstreams),
-        )
+        (each.id, each.series_id, each.name, each.model.timeout, list(each.upstreams), list(each.downstreams))
         for each in view.task.subtasks
     ] == [
-        (
-            each["id"],
-            each["seriesId"],
-            each["name"],
-            each["timeout"],
-            each["upstreams"],
-            each["downstreams"],
-        )
+        (each["id"], each["seriesId"], each["name"], each["timeout"], each["upstreams"], each["downstreams"])
         for each in sample["subtasks"]
     ]
 
@@ -272,24 +239,18 @@ def test_a_misspelt_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(AuthorError) as refused:
         find_scenario("rolback")
 
-    assert str(refused.value) == (
-        "there is no scenario 'rolback' in the library. Did you mean 'rollback'?"
-    )
+    assert str(refused.value) == ("there is no scenario 'rolback' in the library. Did you mean 'rollback'?")
 
 
 def test_a_name_like_no_other_is_refused_with_the_way_to_them_all() -> None:
     with pytest.raises(AuthorError) as refused:
         find_scenario("xyz")
 
-    assert str(refused.value) == (
-        "there is no scenario 'xyz' in the library. `oceanmock list` names them all."
-    )
+    assert str(refused.value) == ("there is no scenario 'xyz' in the library. `oceanmock list` names them all.")
 
 
 @pytest.mark.parametrize("reference", ["nowhere.yaml", "here/nowhere", "./rollback"])
-def test_a_path_to_nothing_is_refused(
-    reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_to_nothing_is_refused(reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(AuthorError) as refused:
@@ -415,11 +376,7 @@ def test_the_schema_accepts_every_short_form_of_a_node(node: Any) -> None:
     [
         "One",
         {"name": "One", "needs": "Two", "attempts": {"takes": "1s"}, "rollback": {"takes": "2s"}},
-        {
-            "name": "One",
-            "needs": [5, "Two"],
-            "attempts": [{"log": "a line"}, {"log": ["one", "two"]}],
-        },
+        {"name": "One", "needs": [5, "Two"], "attempts": [{"log": "a line"}, {"log": ["one", "two"]}]},
         {"name": "One", "attempts": {"takes": "forever"}, "timeout": "1h30m"},
     ],
 )
@@ -429,9 +386,7 @@ def test_the_schema_accepts_every_short_form(subtask: Any) -> None:
 
 def test_the_schema_shows_a_default_duration_as_a_file_would_write_it() -> None:
     formats = scenario_schema()["$defs"]
-    subtask, node = (
-        formats[name]["anyOf"][0]["properties"] for name in ("ocp.Subtask", "obshell.Node")
-    )
+    subtask, node = (formats[name]["anyOf"][0]["properties"] for name in ("ocp.Subtask", "obshell.Node"))
 
     assert formats["ocp.Attempt"]["properties"]["takes"]["default"] == "1s"
     assert formats["obshell.Attempt"]["properties"]["takes"]["default"] == "10ms"
@@ -458,9 +413,7 @@ def properties(node: Any) -> list[dict[str, Any]]:
     """Every mapping in a schema."""
     children = node.values() if isinstance(node, dict) else node
     found = [node] if isinstance(node, dict) else []
-    return found + [
-        each for child in children if isinstance(child, dict | list) for each in properties(child)
-    ]
+    return found + [each for child in children if isinstance(child, dict | list) for each in properties(child)]
 
 
 # --- obshell's scenarios against recordings of a real obshell -------------------------------------
@@ -572,9 +525,7 @@ def test_the_documents_request_is_answered_as_the_document_shows() -> None:
     sandbox = make_sandbox([scenario_of("documents-dag-id")], progression="manual")
     shown = json.loads((FOLDER / "001_fdf33ed94fc51ae1.json").read_text("utf-8"))
 
-    answer = plain(sandbox)(
-        "POST", "/api/v1/task/dag/22130706433028869", content='{\n    "operator": "ROLLBACK"\n}'
-    )
+    answer = plain(sandbox)("POST", "/api/v1/task/dag/22130706433028869", content='{\n    "operator": "ROLLBACK"\n}')
 
     body = answer.json()
     assert list(body) == list(shown)
@@ -603,22 +554,12 @@ def test_of_the_two_that_failed_yesterday_one_is_unfinished() -> None:
 
     states = {view.dag.number: view.state for view in sandbox.world(Dags).all("agent")}
 
-    assert {number: state.state for number, state in states.items()} == {
-        100: "FAILED",
-        101: "FAILED",
-    }
-    assert {number: state.is_finished for number, state in states.items()} == {
-        100: False,
-        101: True,
-    }
+    assert {number: state.state for number, state in states.items()} == {100: "FAILED", 101: "FAILED"}
+    assert {number: state.is_finished for number, state in states.items()} == {100: False, 101: True}
 
 
 def test_the_stories_show_every_state_with_every_operator_there_is() -> None:
-    lives = [
-        actor.history
-        for name in OBSHELL_NAMES
-        for actor in simulate_story(scenario_of(name)).actors
-    ]
+    lives = [actor.history for name in OBSHELL_NAMES for actor in simulate_story(scenario_of(name)).actors]
     states = [state for life in lives for state in life.states]
     nodes = [node for state in states for node in state.nodes]
 
@@ -637,11 +578,7 @@ def test_the_stories_show_every_state_with_every_operator_there_is() -> None:
         ("SUCCEED", "PASS"),
     }
     assert {node.operator for node in nodes} == {"RUN", "RETRY", "ROLLBACK", "CANCEL", "PASS"}
-    assert {sub_task.operator for node in nodes for sub_task in node.sub_tasks} == {
-        "RUN",
-        "ROLLBACK",
-        "PASS",
-    }
+    assert {sub_task.operator for node in nodes for sub_task in node.sub_tasks} == {"RUN", "ROLLBACK", "PASS"}
 
 
 def test_the_stories_call_everything_and_are_refused_in_both_ways() -> None:

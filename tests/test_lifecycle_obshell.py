@@ -384,9 +384,7 @@ def test_a_second_cancel_while_ready_changes_nothing() -> None:
     twice = operate(cancelled, "CANCEL", after(5) + MILLISECOND)
 
     assert told(twice, 5) == told(cancelled, 5)
-    assert [told(twice, tick) for tick in (6, 7, 8)] == [
-        told(cancelled, tick) for tick in (6, 7, 8)
-    ]
+    assert [told(twice, tick) for tick in (6, 7, 8)] == [told(cancelled, tick) for tick in (6, 7, 8)]
 
 
 def test_a_second_cancel_after_the_node_has_failed_marks_the_next_node() -> None:
@@ -395,11 +393,7 @@ def test_a_second_cancel_after_the_node_has_failed_marks_the_next_node() -> None
     twice = ask(cancelled, "CANCEL", 6)
 
     assert nodes(twice, 6) == ["FAILED/CANCEL", "PENDING/CANCEL"]
-    assert [dag(twice, tick) for tick in (6, 7, 8)] == [
-        "READY/CANCEL 1",
-        "RUNNING/CANCEL 1",
-        "FAILED/CANCEL 1",
-    ]
+    assert [dag(twice, tick) for tick in (6, 7, 8)] == ["READY/CANCEL 1", "RUNNING/CANCEL 1", "FAILED/CANCEL 1"]
 
 
 def test_a_node_marked_by_a_second_cancel_fails_when_its_turn_comes() -> None:
@@ -407,11 +401,7 @@ def test_a_node_marked_by_a_second_cancel_fails_when_its_turn_comes() -> None:
 
     retried = ask(twice, "RETRY", 10)
 
-    assert told(retried, 20) == [
-        "FAILED/RUN 2",
-        "SUCCEED/RETRY: SUCCEED/RUN x3",
-        "FAILED/CANCEL: PENDING/RUN x0",
-    ]
+    assert told(retried, 20) == ["FAILED/RUN 2", "SUCCEED/RETRY: SUCCEED/RUN x3", "FAILED/CANCEL: PENDING/RUN x0"]
 
 
 def test_a_cancel_where_all_nodes_have_ended_marks_the_last_one() -> None:
@@ -533,10 +523,7 @@ def test_a_node_above_a_failed_rollback_is_not_rolled_back_again() -> None:
     resumed = ask(failed, "ROLLBACK", 20)
 
     assert nodes(resumed, 20) == ["PENDING/ROLLBACK", "SUCCEED/ROLLBACK"]
-    assert told(resumed, 22)[1:] == [
-        "SUCCEED/ROLLBACK: SUCCEED/ROLLBACK x3",
-        "SUCCEED/ROLLBACK: SUCCEED/ROLLBACK x2",
-    ]
+    assert told(resumed, 22)[1:] == ["SUCCEED/ROLLBACK: SUCCEED/ROLLBACK x3", "SUCCEED/ROLLBACK: SUCCEED/ROLLBACK x2"]
 
 
 def test_a_failed_rollback_may_be_retried_and_then_the_stage_counts_up() -> None:
@@ -561,16 +548,9 @@ def test_a_passed_node_has_succeeded_at_once_and_its_dag_is_ready_to_run() -> No
 
     now, before = look(life, 10), look(life, 9)
 
-    assert told(life, 10)[:3] == [
-        "READY/RUN 2",
-        "SUCCEED/RUN: SUCCEED/RUN x1",
-        "SUCCEED/PASS: SUCCEED/PASS x1",
-    ]
+    assert told(life, 10)[:3] == ["READY/RUN 2", "SUCCEED/RUN: SUCCEED/RUN x1", "SUCCEED/PASS: SUCCEED/PASS x1"]
     assert (now.start_time, now.end_time) == (None, None)
-    assert (now.nodes[1].start_time, now.nodes[1].end_time) == (
-        before.nodes[1].start_time,
-        after(10),
-    )
+    assert (now.nodes[1].start_time, now.nodes[1].end_time) == (before.nodes[1].start_time, after(10))
     assert now.nodes[1].sub_tasks[0].end_time == after(10)
 
 
@@ -617,10 +597,7 @@ def test_a_passed_dag_has_succeeded_at_once_and_nothing_further_happens() -> Non
         "SUCCEED/PASS: SUCCEED/PASS x0",
     ]
     assert (now.start_time, now.end_time) == (before.start_time, after(10))
-    assert (now.nodes[1].start_time, now.nodes[1].end_time) == (
-        before.nodes[1].start_time,
-        after(10),
-    )
+    assert (now.nodes[1].start_time, now.nodes[1].end_time) == (before.nodes[1].start_time, after(10))
     assert now.is_finished is True
     assert next_due(life, after(10)) is None
 
@@ -709,9 +686,7 @@ def test_an_operator_may_be_asked_again_only_once_it_has_failed_again() -> None:
 
 
 @pytest.mark.parametrize(("operator", "place"), [("RUN", None), ("RETRY", 0), ("CANCEL", 0)])
-def test_an_operator_without_a_route_is_the_callers_mistake(
-    operator: Operator, place: int | None
-) -> None:
+def test_an_operator_without_a_route_is_the_callers_mistake(operator: Operator, place: int | None) -> None:
     life = failing_second()
 
     with pytest.raises(ValueError, match=operator):
@@ -734,13 +709,7 @@ def test_a_cancel_during_a_rollback_marks_node_one_and_not_the_one_that_runs() -
     now = look(life, 12)
 
     assert dag(life, 12) == "READY/CANCEL 3"
-    assert nodes(life, 12) == [
-        "PENDING/CANCEL",
-        "PENDING/ROLLBACK",
-        "RUNNING/ROLLBACK",
-        "PENDING/RUN",
-        "PENDING/RUN",
-    ]
+    assert nodes(life, 12) == ["PENDING/CANCEL", "PENDING/ROLLBACK", "RUNNING/ROLLBACK", "PENDING/RUN", "PENDING/RUN"]
     assert (now.start_time, now.end_time) == (None, None)
 
 

@@ -24,14 +24,7 @@ from hypothesis import strategies as st
 
 import obshell_invariants as facts
 from obshell_invariants import Act, Refusal, StateInvariant, StepInvariant, answer_to, every_act
-from obshell_recordings import (
-    Asked,
-    Recording,
-    Seen,
-    recording_of,
-    shape_of_recorded,
-    shape_of_state,
-)
+from obshell_recordings import Asked, Recording, Seen, recording_of, shape_of_recorded, shape_of_state
 from obshell_strategies import (
     MOST_CHANGES,
     Move,
@@ -71,9 +64,7 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 ALL: frozenset[NodeFlag] = frozenset({"cancel", "retry", "rollback", "pass"})
 QUICK = NodeScript((SubTaskScript((RunScript(0),)),), ALL)
-FAILS_AND_IS_SLOW_TO_ROLL_BACK = NodeScript(
-    (SubTaskScript((RunScript(0, "FAILED"),), (RunScript(5 * SECOND),)),), ALL
-)
+FAILS_AND_IS_SLOW_TO_ROLL_BACK = NodeScript((SubTaskScript((RunScript(0, "FAILED"),), (RunScript(5 * SECOND),)),), ALL)
 CANCEL_IN_A_ROLLBACK = Script(
     DagScript((QUICK, FAILS_AND_IS_SLOW_TO_ROLL_BACK, QUICK), is_maintenance=True),
     Rules(),
@@ -86,10 +77,7 @@ CANCEL_IN_A_ROLLBACK = Script(
 CANCEL_WHEN_ALL_NODES_HAVE_ENDED = Script(
     DagScript((FAILS_AND_IS_SLOW_TO_ROLL_BACK,)),
     Rules(),
-    (
-        Move(changes=MOST_CHANGES, then=0, wish="PASS", choice=1),
-        Move(changes=1, then=0, wish="CANCEL", choice=0),
-    ),
+    (Move(changes=MOST_CHANGES, then=0, wish="PASS", choice=1), Move(changes=1, then=0, wish="CANCEL", choice=0)),
 )
 CANCEL_THE_NODE_AFTER_A_CANCELLED_ONE = Script(
     DagScript((NodeScript((SubTaskScript((RunScript(None), RunScript(0))),), ALL), QUICK)),
@@ -136,9 +124,7 @@ def with_known_corners(test: Test) -> Test:
 
 @many
 @given(plans(), rules())
-def test_a_dag_is_born_ready_at_stage_one_with_everything_pending(
-    plan: DagScript, pace: Rules
-) -> None:
+def test_a_dag_is_born_ready_at_stage_one_with_everything_pending(plan: DagScript, pace: Rules) -> None:
     state = view_at(start(plan, pace), 0)
 
     sub_tasks = [each for node in state.nodes for each in node.sub_tasks]
@@ -155,12 +141,7 @@ def test_a_dag_is_born_ready_at_stage_one_with_everything_pending(
 def test_every_change_of_state_is_a_legal_edge_for_its_cause(script: Script) -> None:
     story = tell_to_its_rest(script)
 
-    assert not breaches_of(
-        story,
-        facts.dag_edges_are_legal,
-        facts.node_edges_are_legal,
-        facts.sub_task_edges_are_legal,
-    )
+    assert not breaches_of(story, facts.dag_edges_are_legal, facts.node_edges_are_legal, facts.sub_task_edges_are_legal)
 
 
 @with_known_corners
@@ -172,9 +153,7 @@ def test_an_operator_is_refused_exactly_as_the_facts_say(script: Script) -> None
     told = {act: answer_of(story.life, act, story.instant) for act in every_act(story.plan)}
 
     assert told == {act: answer_to(act, script.plan, story.now) for act in told}
-    assert all(
-        answer == answer_to(act, script.plan, before) for act, before, answer in story.answers
-    )
+    assert all(answer == answer_to(act, script.plan, before) for act, before, answer in story.answers)
 
 
 @many
@@ -247,17 +226,13 @@ def test_a_parent_agrees_with_its_children_and_the_stage_with_the_dag(script: Sc
     story = tell_to_its_rest(script)
 
     stages = [view_at(story.life, 0).stage, *(step.after.stage for step in story.steps)]
-    assert not breaches_in_states(
-        story, facts.the_stage_is_a_stage, facts.the_parent_agrees_with_its_children
-    )
+    assert not breaches_in_states(story, facts.the_stage_is_a_stage, facts.the_parent_agrees_with_its_children)
     assert all(abs(old - new) <= 1 for old, new in pairwise(stages))
 
 
 @many
 @given(plans(recovers=True), rules(), st.integers(1, 6), durations)
-def test_a_rollback_once_cancelled_is_refused_for_ever(
-    plan: DagScript, pace: Rules, changes: int, then: int
-) -> None:
+def test_a_rollback_once_cancelled_is_refused_for_ever(plan: DagScript, pace: Rules, changes: int, then: int) -> None:
     story = born(plan, pace)
     story.wait_for_changes()
     story.act(Act("ROLLBACK"))
@@ -333,9 +308,7 @@ def test_a_late_reader_sees_what_a_frequent_reader_saw(script: Script, others: l
 @many
 @example(CANCEL_TWICE_BEFORE_A_TICK, 0)
 @given(scripts(), st.integers(0, 20 * SECOND))
-def test_next_due_is_exactly_the_next_instant_that_shows_something_new(
-    script: Script, instant: int
-) -> None:
+def test_next_due_is_exactly_the_next_instant_that_shows_something_new(script: Script, instant: int) -> None:
     story = tell(script)
     borders = [instant]
     while (due := next_due(story.life, borders[-1])) is not None:
@@ -355,9 +328,7 @@ def test_next_due_is_exactly_the_next_instant_that_shows_something_new(
 
 @many
 @given(scripts(), st.integers(0, 99))
-def test_an_operator_leaves_the_past_and_the_life_it_was_given_alone(
-    script: Script, choice: int
-) -> None:
+def test_an_operator_leaves_the_past_and_the_life_it_was_given_alone(script: Script, choice: int) -> None:
     story = tell(script)
     old = story.life
     instants = [0, *(step.instant for step in story.steps), story.instant, FAR]
@@ -386,9 +357,7 @@ def test_every_life_comes_to_rest_and_a_dag_at_rest_has_ended(script: Script) ->
 
 @many
 @given(plans(recovers=True), rules())
-def test_a_dag_that_can_succeed_does_so_when_retried_often_enough(
-    plan: DagScript, pace: Rules
-) -> None:
+def test_a_dag_that_can_succeed_does_so_when_retried_often_enough(plan: DagScript, pace: Rules) -> None:
     story = born(plan, pace)
     story.wait_for_changes()
 
@@ -402,9 +371,7 @@ def test_a_dag_that_can_succeed_does_so_when_retried_often_enough(
 
 @many
 @given(plans(recovers=True), rules())
-def test_a_failed_dag_rolls_back_to_stage_one_when_asked_often_enough(
-    plan: DagScript, pace: Rules
-) -> None:
+def test_a_failed_dag_rolls_back_to_stage_one_when_asked_often_enough(plan: DagScript, pace: Rules) -> None:
     story = born(plan, pace)
     story.wait_for_changes()
     reached = story.now.stage
@@ -432,12 +399,7 @@ LIVES = [
     ("pass.json", "22130706433028866"),
 ]
 
-OF_THE_API = (
-    "Common.BindJsonFailed",
-    "Task.Dag.Operator.NotSupport",
-    "Task.Node.Operator.NotSupport",
-    "Task.NotFound",
-)
+OF_THE_API = ("Common.BindJsonFailed", "Task.Dag.Operator.NotSupport", "Task.Node.Operator.NotSupport", "Task.NotFound")
 """Refused before the machine is asked: a body, a word or an id."""
 
 

@@ -34,9 +34,7 @@ def history_of(*subtasks: SubtaskScript, rules: Rules = Rules(), **more: Any) ->
 
 def chain(*attempts: tuple[RunScript, ...]) -> History:
     """Subtasks one after the other, each with its attempts."""
-    return history_of(
-        *(subtask(*each, needs=[place - 1] if place else []) for place, each in enumerate(attempts))
-    )
+    return history_of(*(subtask(*each, needs=[place - 1] if place else []) for place, each in enumerate(attempts)))
 
 
 def end(life: History) -> int:

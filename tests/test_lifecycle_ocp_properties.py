@@ -14,26 +14,13 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import ocp_invariants as facts
 from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperation
 from oceanmock.ocp.machine import History, allowed_operations, next_due, operate, start, view_at
-from oceanmock.ocp.states import (
-    NO_OP_TAKES,
-    Rules,
-    RunScript,
-    SubtaskScript,
-    TaskScript,
-    TaskState,
-)
+from oceanmock.ocp.states import NO_OP_TAKES, Rules, RunScript, SubtaskScript, TaskScript, TaskState
 from ocp_invariants import Act, StateInvariant, StepInvariant, answer_to, content, every_act
 from ocp_strategies import (
     MOST_CHANGES,
@@ -141,10 +128,7 @@ def test_an_operation_is_accepted_exactly_when_the_facts_allow_it(script: Script
 
     state = story.now
     assert told == {act: answer_to(act, script.plan, script.rules, state) for act in told}
-    assert all(
-        answer == answer_to(act, script.plan, script.rules, before)
-        for act, before, answer in story.answers
-    )
+    assert all(answer == answer_to(act, script.plan, script.rules, before) for act, before, answer in story.answers)
 
 
 @many
@@ -164,9 +148,7 @@ def test_allowed_operations_are_those_that_are_accepted(script: Script) -> None:
 
 @many
 @given(scripts(), st.integers(0, 99))
-def test_a_refused_operation_says_what_was_allowed_and_changes_nothing(
-    script: Script, choice: int
-) -> None:
+def test_a_refused_operation_says_what_was_allowed_and_changes_nothing(script: Script, choice: int) -> None:
     story = tell(script)
     answers = {act: answer_of(story.life, act, story.instant) for act in every_act(story.plan)}
     refused = [act for act, answer in answers.items() if answer == "ILLEGAL"]
@@ -181,12 +163,8 @@ def test_a_refused_operation_says_what_was_allowed_and_changes_nothing(
     assert [view_at(story.life, instant) for instant in (0, story.instant, FAR)] == seen
 
 
-@pytest.mark.parametrize(
-    ("operation", "subtask"), [("SKIP", None), ("CANCEL", None), ("ROLLBACK", 0)]
-)
-def test_an_operation_without_a_route_is_the_callers_mistake(
-    operation: str, subtask: int | None
-) -> None:
+@pytest.mark.parametrize(("operation", "subtask"), [("SKIP", None), ("CANCEL", None), ("ROLLBACK", 0)])
+def test_an_operation_without_a_route_is_the_callers_mistake(operation: str, subtask: int | None) -> None:
     life = start(HANGS_BESIDE_A_FAILURE)
 
     with pytest.raises(ValueError, match=operation):
@@ -200,9 +178,7 @@ def test_an_accepted_operation_shows_the_whole_state_of_the_table(script: Script
     story = tell(script)
 
     assert not breaches_of(
-        story,
-        facts.an_operation_shows_what_the_table_says,
-        facts.an_operation_touches_only_its_subtask,
+        story, facts.an_operation_shows_what_the_table_says, facts.an_operation_touches_only_its_subtask
     )
 
 
@@ -233,11 +209,7 @@ def test_a_task_gets_the_verdict_of_its_subtasks_at_a_tick(script: Script) -> No
 def test_upstreams_go_first_and_in_a_rollback_last(script: Script) -> None:
     story = tell_to_its_rest(script)
 
-    assert not breaches_of(
-        story,
-        facts.readied_only_when_its_turn_has_come,
-        facts.scheduled_in_the_tasks_own_direction,
-    )
+    assert not breaches_of(story, facts.readied_only_when_its_turn_has_come, facts.scheduled_in_the_tasks_own_direction)
     assert not breaches_in_states(story, facts.nothing_has_begun_before_its_upstreams)
 
 
@@ -329,9 +301,7 @@ def test_a_late_reader_sees_what_a_frequent_reader_saw(script: Script, others: l
 @many
 @example(CANCEL_AT_EVERY_INTERRUPTION, 0)
 @given(scripts(), st.integers(0, 60 * SECOND))
-def test_next_due_is_exactly_the_next_instant_that_shows_something_new(
-    script: Script, instant: int
-) -> None:
+def test_next_due_is_exactly_the_next_instant_that_shows_something_new(script: Script, instant: int) -> None:
     story = tell(script)
 
     borders = [instant, *changes_from(story.life, instant), FAR]
@@ -346,9 +316,7 @@ def test_next_due_is_exactly_the_next_instant_that_shows_something_new(
 
 @many
 @given(scripts(), st.integers(0, 99))
-def test_an_operation_leaves_the_past_and_the_life_it_was_given_alone(
-    script: Script, choice: int
-) -> None:
+def test_an_operation_leaves_the_past_and_the_life_it_was_given_alone(script: Script, choice: int) -> None:
     story = tell(script)
     old = story.life
     instants = [0, *changes_from(old, 0), FAR]
@@ -378,9 +346,7 @@ def test_every_life_comes_to_rest_and_a_task_at_rest_is_not_running(script: Scri
 
 @many
 @given(plans(recovers=True), rules())
-def test_a_task_that_can_succeed_does_so_when_retried_often_enough(
-    plan: TaskScript, pace: Rules
-) -> None:
+def test_a_task_that_can_succeed_does_so_when_retried_often_enough(plan: TaskScript, pace: Rules) -> None:
     story = born(plan, pace)
     story.wait_for_changes()
 

@@ -21,9 +21,7 @@ FILES = sorted(TESTS.rglob("test_*.py"))
         "from obshell_strategies import dags",
     ],
 )
-def test_a_file_that_imports_below_the_public_names_is_no_blackbox(
-    text: str, tmp_path: Path
-) -> None:
+def test_a_file_that_imports_below_the_public_names_is_no_blackbox(text: str, tmp_path: Path) -> None:
     path = tmp_path / "test_it.py"
     path.write_text(text, encoding="utf-8")
 

@@ -138,9 +138,7 @@ def test_only_what_is_answered_itself_shows_data() -> None:
 
 
 def test_the_keys_of_additional_data_are_sorted_as_go_sorts_them() -> None:
-    ask = plain(
-        world("[{id: 4, nodes: [{sub_tasks: {additional_data: {b: {d: 1, c: 2}, a: 3}}}]}]")
-    )
+    ask = plain(world("[{id: 4, nodes: [{sub_tasks: {additional_data: {b: {d: 1, c: 2}, a: 3}}}]}]"))
 
     texts = [ask("GET", path).text for path in (DAG, f"{TASK}/sub_task/{LOCAL}40101")]
 
@@ -195,9 +193,7 @@ def test_the_lines_of_all_runs_are_told_and_which_run_wrote_them() -> None:
         (3, "start observer"),
         (3, error),
     ]
-    assert [line["log_content"] for line in lines] == ask("GET", SUB_TASK).json()["data"][
-        "task_logs"
-    ]
+    assert [line["log_content"] for line in lines] == ask("GET", SUB_TASK).json()["data"]["task_logs"]
 
 
 # --- the envelope ---------------------------------------------------------------------------------
@@ -307,14 +303,7 @@ IDS = [f"{start}{tail}" for start in (LOCAL, f"4{LOCAL[1:]}", FOREIGN, "1", "6")
     quirks_off=st.lists(st.sampled_from(["all", *quirks()]), max_size=3, unique=True),
 )
 def test_no_answer_breaks_the_contract(
-    *,
-    operation: Any,
-    id: str,
-    query: str,
-    operator: str | None,
-    after: int,
-    identity: str,
-    quirks_off: list[str],
+    *, operation: Any, id: str, query: str, operator: str | None, after: int, identity: str, quirks_off: list[str]
 ) -> None:
     is_holder = identity == "CLUSTER AGENT"
     text = HOLDING if is_holder else f"{INIT}\nagent: {{identity: {identity}}}"

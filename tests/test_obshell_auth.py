@@ -24,20 +24,8 @@ from hypothesis import strategies as st
 
 import obshell_client as client
 from oceanmock.obshell.api import Identity
-from oceanmock.obshell.auth import (
-    AgentSecurity,
-    HeaderName,
-    OpenedHeader,
-    access_error,
-    find_header,
-)
-from oceanmock.obshell.crypto import (
-    RSA_BITS,
-    Header,
-    make_key,
-    open_body,
-    open_header,
-)
+from oceanmock.obshell.auth import AgentSecurity, HeaderName, OpenedHeader, access_error, find_header
+from oceanmock.obshell.crypto import RSA_BITS, Header, make_key, open_body, open_header
 from oceanmock.obshell.errors import ObshellError
 
 DATA = Path(__file__).parent / "data" / "obshell"
@@ -64,9 +52,7 @@ IN_AUTH = exchanges_of("auth.json")
 IN_PASSWORD = exchanges_of("password.json")
 
 
-def judged(
-    agent: AgentSecurity, sent: client.Sent, target: str, *, now_s: int = NOW_S
-) -> Verdict | None:
+def judged(agent: AgentSecurity, sent: client.Sent, target: str, *, now_s: int = NOW_S) -> Verdict | None:
     """What the agent says to a request, and whether before it had a trace id; None if it passes."""
     chosen = find_header([(name.encode(), text.encode()) for name, text in sent.headers.items()])
     try:
@@ -75,9 +61,7 @@ def judged(
     except ObshellError as refusal:
         return said_by(refusal)
     is_obproxy_task = target.rpartition("/")[2].startswith(("4", "5"))
-    refused = access_error(
-        agent, offered, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task
-    )
+    refused = access_error(agent, offered, target=target, now_s=now_s, is_obproxy_task=is_obproxy_task)
     return said_by(refused) if refused else None
 
 
@@ -283,8 +267,7 @@ def test_an_obproxy_task_of_a_lone_agent_is_refused_as_it_was_recorded() -> None
     ]
 
     verdicts = [
-        judged(AgentSecurity(), header()(each["request"]["target"]), each["request"]["target"])
-        for each in refused
+        judged(AgentSecurity(), header()(each["request"]["target"]), each["request"]["target"]) for each in refused
     ]
 
     assert len(refused) > 4
@@ -303,12 +286,8 @@ EMPTY = OpenedHeader(OB, Header(uri=TARGET))
 EMPTY_AGENT = OpenedHeader(AGENT, Header(uri=TARGET))
 
 
-def agent(
-    identity: Identity, *, root: bool = True, own: bool = True, token: str = "t"
-) -> AgentSecurity:
-    return AgentSecurity(
-        identity, "ob-secret" if root else None, "agent-secret" if own else None, token
-    )
+def agent(identity: Identity, *, root: bool = True, own: bool = True, token: str = "t") -> AgentSecurity:
+    return AgentSecurity(identity, "ob-secret" if root else None, "agent-secret" if own else None, token)
 
 
 @pytest.mark.parametrize(
@@ -347,9 +326,7 @@ def test_an_agent_asks_for_what_its_identity_says(
 
 
 def test_an_obproxy_task_needs_an_agent_that_has_a_password() -> None:
-    refusal = access_error(
-        AgentSecurity(), RIGHT_AGENT, target=TARGET, now_s=NOW_S, is_obproxy_task=True
-    )
+    refusal = access_error(AgentSecurity(), RIGHT_AGENT, target=TARGET, now_s=NOW_S, is_obproxy_task=True)
 
     assert refusal is not None
     assert refusal.message == "Unauthorized: Agent password is not initialized"
@@ -520,9 +497,7 @@ def test_one_damaged_block_spoils_the_header(damaged: int) -> None:
     place = damaged * BLOCK_BYTES + 100
 
     said = {
-        header_refusal(
-            client.base64_text(sealed[:place] + bytes([byte]) + sealed[place + 1 :])
-        ).message
+        header_refusal(client.base64_text(sealed[:place] + bytes([byte]) + sealed[place + 1 :])).message
         for byte in set(range(0, 100, 3)) - {sealed[place]}
     }
 
@@ -551,23 +526,15 @@ def test_one_damaged_block_spoils_the_header(damaged: int) -> None:
         (b'{"ts":NaN}', "invalid character 'N' looking for beginning of value"),
         (b"7", "json: cannot unmarshal number into Go value of type secure.HttpHeader"),
         (b'"7"', "json: cannot unmarshal string into Go value of type secure.HttpHeader"),
-        (
-            b'{"AUTH":true}',
-            "json: cannot unmarshal bool into Go struct field HttpHeader.Auth of type string",
-        ),
+        (b'{"AUTH":true}', "json: cannot unmarshal bool into Go struct field HttpHeader.Auth of type string"),
         (
             b'{"session_id":{}, "ts":1}',
-            "json: cannot unmarshal object into Go struct field HttpHeader.session_id of type "
-            "string",
+            "json: cannot unmarshal object into Go struct field HttpHeader.session_id of type string",
         ),
-        (
-            b'{"keys":1}',
-            "json: cannot unmarshal number into Go struct field HttpHeader.Keys of type []uint8",
-        ),
+        (b'{"keys":1}', "json: cannot unmarshal number into Go struct field HttpHeader.Keys of type []uint8"),
         (
             b'{"ForwardType":1.5}',
-            "json: cannot unmarshal number 1.5 into Go struct field HttpHeader.ForwardType of type "
-            "int",
+            "json: cannot unmarshal number 1.5 into Go struct field HttpHeader.ForwardType of type int",
         ),
         (b'{"keys":"QQ"}', "illegal base64 data at input byte 0"),
         (b'{"keys":"QQ=!"}', "illegal base64 data at input byte 2"),
@@ -598,9 +565,7 @@ def test_any_sealed_text_is_read_or_refused(said: bytes) -> None:
     assert outcome_of_header(said) in ("read", "header")
 
 
-@given(
-    st.binary(max_size=64) | st.binary(max_size=64).map(base64.b64encode), st.binary(max_size=40)
-)
+@given(st.binary(max_size=64) | st.binary(max_size=64).map(base64.b64encode), st.binary(max_size=40))
 def test_any_body_is_read_or_refused(body: bytes, keys: bytes) -> None:
     assert outcome_of_body(body, keys) in ("read", "body", "panic")
 

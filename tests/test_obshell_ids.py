@@ -55,8 +55,7 @@ def test_any_text_is_an_id_or_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"),
-    [("2213070643302886+1", 1), ("2213070643302886-1", -1), ("2213070643302886009", 9)],
+    ("text", "number"), [("2213070643302886+1", 1), ("2213070643302886-1", -1), ("2213070643302886009", 9)]
 )
 def test_a_tail_with_a_sign_or_leading_zeros_is_a_number(text: str, number: int) -> None:
     assert parse_generic_id(text).number == number

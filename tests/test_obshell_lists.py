@@ -9,21 +9,7 @@ from typing import Any
 
 import pytest
 
-from obshell_world import (
-    DAG,
-    FOREIGN,
-    LOCAL,
-    NODE,
-    PANIC,
-    SUB_TASK,
-    TASK,
-    failed,
-    ids,
-    operate,
-    plain,
-    said,
-    world,
-)
+from obshell_world import DAG, FOREIGN, LOCAL, NODE, PANIC, SUB_TASK, TASK, failed, ids, operate, plain, said, world
 from served import SECOND, Ask
 
 # --- lists ----------------------------------------------------------------------------------------
@@ -54,9 +40,7 @@ def ask_kinds() -> Ask:
         ("dag/agent/main_dags", []),
     ],
 )
-def test_a_list_has_these_dags_by_ascending_number(
-    ask_kinds: Ask, route: str, numbers: list[int]
-) -> None:
+def test_a_list_has_these_dags_by_ascending_number(ask_kinds: Ask, route: str, numbers: list[int]) -> None:
     assert ids(ask_kinds("GET", f"{TASK}/{route}")) == numbers
 
 
@@ -69,9 +53,7 @@ def test_a_list_has_these_dags_by_ascending_number(
         ("?show_details=0", False), ("?show_details=", False), ("?show_details", False),
     ],
 )  # fmt: skip
-def test_a_list_shows_nodes_where_details_are_asked_for(
-    ask_kinds: Ask, query: str, *, shows: bool
-) -> None:
+def test_a_list_shows_nodes_where_details_are_asked_for(ask_kinds: Ask, query: str, *, shows: bool) -> None:
     routes = ["dags/agent", "dag/unfinish", "dag/agent/unfinish", "dag/maintain/agents"]
 
     answers = [ask_kinds("GET", f"{TASK}/{route}{query}").json() for route in routes]
@@ -120,13 +102,8 @@ def test_a_sub_task_does_not_mind_show_details() -> None:
     assert answer.json()["data"] == ask("GET", SUB_TASK).json()["data"]
 
 
-@pytest.mark.parametrize(
-    ("route", "answer"),
-    [("dags/agent", (200, {"contents": []})), ("dag/unfinish", (500, None))],
-)
-def test_a_list_of_nothing_reads_show_details_only_where_the_server_does(
-    route: str, answer: tuple[int, Any]
-) -> None:
+@pytest.mark.parametrize(("route", "answer"), [("dags/agent", (200, {"contents": []})), ("dag/unfinish", (500, None))])
+def test_a_list_of_nothing_reads_show_details_only_where_the_server_does(route: str, answer: tuple[int, Any]) -> None:
     sandbox = world("[{scope: cluster, nodes: [A]}]", head="agent: {identity: CLUSTER AGENT}")
 
     got = plain(sandbox)("GET", f"{TASK}/{route}?show_details=maybe")
@@ -173,9 +150,7 @@ def test_a_cluster_dag_s_id_is_a_1_and_its_number(ask_cluster: Ask) -> None:
 
 
 def test_agent_and_cluster_count_their_dags_apart(ask_cluster: Ask) -> None:
-    names = [
-        ask_cluster("GET", f"{TASK}/dag/{id}").json()["data"]["name"] for id in ("11", f"{LOCAL}1")
-    ]
+    names = [ask_cluster("GET", f"{TASK}/dag/{id}").json()["data"]["name"] for id in ("11", f"{LOCAL}1")]
 
     assert names == ["Locks a tenant", "Of the agent"]
 
@@ -211,11 +186,7 @@ def test_the_cluster_s_last_maintenance_is_its_newest(ask_cluster: Ask) -> None:
 def test_a_cluster_that_was_never_maintained_has_no_last_maintenance() -> None:
     answer = plain(world("[{nodes: [A]}]", head=HOLDER))("GET", f"{TASK}/dag/maintain/ob")
 
-    assert said(answer) == (
-        404,
-        "Task.NotFound",
-        "Task not found: Cluster is not under maintenance",
-    )
+    assert said(answer) == (404, "Task.NotFound", "Task not found: Cluster is not under maintenance")
 
 
 def test_where_nothing_is_unfinished_a_cluster_agent_says_null_and_others_an_empty_list() -> None:
@@ -223,9 +194,7 @@ def test_where_nothing_is_unfinished_a_cluster_agent_says_null_and_others_an_emp
     for sandbox in (lone, holder):
         sandbox.advance(10 * SECOND)
 
-    lists = [
-        plain(sandbox)("GET", f"{TASK}/dag/unfinish").json()["data"] for sandbox in (lone, holder)
-    ]
+    lists = [plain(sandbox)("GET", f"{TASK}/dag/unfinish").json()["data"] for sandbox in (lone, holder)]
 
     assert lists == [{"contents": []}, {"contents": None}]
 
@@ -243,11 +212,7 @@ def test_an_agent_on_its_way_does_not_say_what_is_unfinished(identity: str) -> N
 
     answer = plain(sandbox)("GET", f"{TASK}/dag/unfinish")
 
-    assert said(answer) == (
-        500,
-        "Agent.Identify.Unknown",
-        f"Agent identify is unknown: {identity}",
-    )
+    assert said(answer) == (500, "Agent.Identify.Unknown", f"Agent identify is unknown: {identity}")
 
 
 @pytest.mark.parametrize(
@@ -271,9 +236,7 @@ def test_an_agent_without_oceanbase_says_so(route: str, message: str) -> None:
 
 def working_for(*ids: str, ends: str = "FAILED") -> Ask:
     """Asks an agent whose last maintenance dag, 9, has one sub task for each main dag."""
-    sub_tasks = ", ".join(
-        f"{{ends: {ends}, additional_data: {{main_dag_id: '{id}'}}}}" for id in ids
-    )
+    sub_tasks = ", ".join(f"{{ends: {ends}, additional_data: {{main_dag_id: '{id}'}}}}" for id in ids)
     sandbox = world(f"""[
       {{id: 1, name: Main, nodes: [{{name: A, sub_tasks: {{additional_data: {{a: 1}}}}}}]}},
       {{id: 2, name: Another, nodes: [A]}},

@@ -95,8 +95,7 @@ def test_the_first_node_without_the_flag_is_named(
 
 
 @pytest.mark.parametrize(
-    ("nodes", "after", "name"),
-    [(("", ALL, ALL), 0, "A"), (("retry", "", ALL), 3, "A"), ((ALL, "retry", ALL), 3, "B")],
+    ("nodes", "after", "name"), [(("", ALL, ALL), 0, "A"), (("retry", "", ALL), 3, "A"), ((ALL, "retry", ALL), 3, "B")]
 )
 def test_a_cancel_asks_every_node_up_to_the_one_that_runs(
     nodes: tuple[str, str, str], *, after: int, name: str
@@ -123,9 +122,7 @@ def test_a_cancel_asks_every_node_up_to_the_one_that_runs(
         (NODE_B, "PASS", ("", "pass", ""), 5),
     ],
 )
-def test_no_other_flag_is_asked_for(
-    path: str, operator: str, nodes: tuple[str, str, str], *, after: int
-) -> None:
+def test_no_other_flag_is_asked_for(path: str, operator: str, nodes: tuple[str, str, str], *, after: int) -> None:
     sandbox = world(flagged(*nodes))
     sandbox.advance(after * SECOND)
 
@@ -138,11 +135,7 @@ def test_a_node_that_cannot_be_passed_is_named() -> None:
 
     refused = operate(plain(sandbox), NODE_B, "PASS")
 
-    assert said(refused) == (
-        400,
-        "Task.Node.Operator.PassNotAllowed",
-        "Failed to pass node: node B cannot pass",
-    )
+    assert said(refused) == (400, "Task.Node.Operator.PassNotAllowed", "Failed to pass node: node B cannot pass")
 
 
 @pytest.mark.parametrize(
@@ -156,17 +149,14 @@ def test_a_node_that_cannot_be_passed_is_named() -> None:
         (NODE, "PASS\n", "Task.Node.Operator.NotSupport"),
     ],
 )
-def test_an_operator_the_route_does_not_know_is_told_as_it_was_sent(
-    path: str, operator: str, code: str
-) -> None:
+def test_an_operator_the_route_does_not_know_is_told_as_it_was_sent(path: str, operator: str, code: str) -> None:
     refused = operate(plain(failed()), path, operator)
 
     assert said(refused) == (400, code, f"Operator {operator} is not supported")
 
 
 @pytest.mark.parametrize(
-    ("path", "operator"),
-    [(DAG, "RETRY"), (DAG, "retry"), (DAG, "rollBack"), (NODE, "PASS"), (NODE, "pass")],
+    ("path", "operator"), [(DAG, "RETRY"), (DAG, "retry"), (DAG, "rollBack"), (NODE, "PASS"), (NODE, "pass")]
 )
 def test_an_operator_may_be_written_in_any_case(path: str, operator: str) -> None:
     answer = operate(plain(failed()), path, operator)
@@ -175,13 +165,7 @@ def test_an_operator_may_be_written_in_any_case(path: str, operator: str) -> Non
     assert "data" not in answer.json()
 
 
-@pytest.mark.parametrize(
-    ("operator", "shown"),
-    [
-        ("ROLLBACK", ("READY", "ROLLBACK")),
-        ("RETRY", ("READY", "RUN")),
-    ],
-)
+@pytest.mark.parametrize(("operator", "shown"), [("ROLLBACK", ("READY", "ROLLBACK")), ("RETRY", ("READY", "RUN"))])
 def test_the_next_answer_no_longer_shows_the_failure(operator: str, shown: tuple[str, str]) -> None:
     ask = plain(failed())
 
@@ -208,9 +192,7 @@ def test_the_next_answer_no_longer_shows_the_failure(operator: str, shown: tuple
         ("11", '{"operator": "RUN"}', NOT_HELD),
     ],
 )  # fmt: skip
-def test_on_a_dag_the_first_mistake_is_told(
-    id: str, body: str, answer: tuple[int, str, str]
-) -> None:
+def test_on_a_dag_the_first_mistake_is_told(id: str, body: str, answer: tuple[int, str, str]) -> None:
     refused = plain(failed())("POST", f"{TASK}/dag/{id}", content=body)
 
     assert said(refused) == answer
@@ -235,9 +217,7 @@ def test_on_a_dag_the_owner_comes_before_the_operator() -> None:
         (f"{LOCAL}9", '{"operator": "PASS"}', NOT_FOUND),
     ],
 )  # fmt: skip
-def test_on_a_node_the_operator_comes_before_the_lookup(
-    id: str, body: str, answer: tuple[int, str, str]
-) -> None:
+def test_on_a_node_the_operator_comes_before_the_lookup(id: str, body: str, answer: tuple[int, str, str]) -> None:
     refused = plain(failed())("POST", f"{TASK}/node/{id}", content=body)
 
     assert said(refused) == answer
@@ -245,9 +225,7 @@ def test_on_a_node_the_operator_comes_before_the_lookup(
 
 # --- what is read of a body -----------------------------------------------------------------------
 
-MISSING = (
-    "Key: 'DagOperator.Operator' Error:Field validation for 'Operator' failed on the 'required' tag"
-)
+MISSING = "Key: 'DagOperator.Operator' Error:Field validation for 'Operator' failed on the 'required' tag"
 WRONG_TYPE = "json: cannot unmarshal {} into Go struct field DagOperator.operator of type string"
 
 
@@ -272,9 +250,7 @@ WRONG_TYPE = "json: cannot unmarshal {} into Go struct field DagOperator.operato
         ('{"operator": "RETRY"} {}', "EOF"),
     ],
 )
-def test_a_body_without_an_operator_is_refused_in_the_words_of_go(
-    path: str, body: str, why: str
-) -> None:
+def test_a_body_without_an_operator_is_refused_in_the_words_of_go(path: str, body: str, why: str) -> None:
     refused = plain(failed())("POST", path, content=body)
 
     assert said(refused) == (400, "Common.BindJsonFailed", f"Bind JSON failed: {why}")

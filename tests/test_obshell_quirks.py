@@ -117,10 +117,7 @@ def roll_back_again(ask: Ask, sandbox: World) -> Any:
 
 # --- the table ------------------------------------------------------------------------------------
 
-REQUIRED = (
-    "Bind JSON failed: Key: '{}.Operator' Error:"
-    "Field validation for 'Operator' failed on the 'required' tag"
-)
+REQUIRED = "Bind JSON failed: Key: '{}.Operator' Error:Field validation for 'Operator' failed on the 'required' tag"
 CUT = "Unauthorized: Decrypted string length is not a multiple of the block size"
 NO_HEADER = "X-OCS-Agent-Header or X-OCS-Header not found in http request header"
 
@@ -261,9 +258,7 @@ def test_a_hidden_quirk_changes_no_answer(name: str) -> None:
         post(f"node/{LOCAL}402", '{"operator": "PASS"}'),
     ]
 
-    answers = [
-        [seen(Shown(request, None, None), off=off) for request in requests] for off in ("", name)
-    ]
+    answers = [[seen(Shown(request, None, None), off=off) for request in requests] for off in ("", name)]
 
     assert answers[0] == answers[1]
 

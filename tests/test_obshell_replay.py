@@ -18,9 +18,7 @@ pytestmark = pytest.mark.slow
 
 NOT_SERVED = "calls that change the agent and make no dag are not served"
 NO_PEERS = "a follower forwarded it to its master, and a sandbox is one agent"
-NO_CONSOLE = (
-    "obshell's web console is not served, and OCP answers for all paths that are not its own"
-)
+NO_CONSOLE = "obshell's web console is not served, and OCP answers for all paths that are not its own"
 ENGLISH = "messages are English whatever Accept-Language says"
 
 EXCEPT: dict[tuple[str, str], str] = {
@@ -55,10 +53,10 @@ def test_the_responses_are_the_recorded_ones_but_for_the_exceptions(file: str) -
     replays = replayed(file)
     different = [each for each in replays if each.mocked != each.recorded]
 
-    assert {each.exchange.label for each in different} == {
-        label for name, label in EXCEPT if name == file
-    }, "\n\n".join(
-        f"{each.exchange.number} {each.exchange.label}\n{each.mocked}\nrecorded: {each.recorded}"
-        for each in different
-        if (file, each.exchange.label) not in EXCEPT
+    assert {each.exchange.label for each in different} == {label for name, label in EXCEPT if name == file}, (
+        "\n\n".join(
+            f"{each.exchange.number} {each.exchange.label}\n{each.mocked}\nrecorded: {each.recorded}"
+            for each in different
+            if (file, each.exchange.label) not in EXCEPT
+        )
     )

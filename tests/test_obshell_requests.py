@@ -129,10 +129,7 @@ def test_the_ids_of_an_agent_that_speaks_ipv6_begin_with_3() -> None:
 def test_one_text_names_a_dag_on_one_route_and_a_node_on_another() -> None:
     ask = plain(world("[{id: 5, name: D, nodes: [{id: 5, name: N, sub_tasks: {id: 5, name: S}}]}]"))
 
-    names = [
-        ask("GET", f"{TASK}/{kind}/{LOCAL}5").json()["data"]["name"]
-        for kind in ("dag", "node", "sub_task")
-    ]
+    names = [ask("GET", f"{TASK}/{kind}/{LOCAL}5").json()["data"]["name"] for kind in ("dag", "node", "sub_task")]
 
     assert names == ["D", "N", "S"]
 

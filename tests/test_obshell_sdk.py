@@ -24,16 +24,7 @@ from obshell import ClientV1, OBShellHandleError, TaskExecuteFailedError
 from obshell.model.task import DagDetailDTO
 
 from command import PATIENCE, Serving, serving
-from obshell_sdk import (
-    ALLOWING,
-    INITIALIZE,
-    Served,
-    local,
-    served,
-    shown,
-    standing,
-    told,
-)
+from obshell_sdk import ALLOWING, INITIALIZE, Served, local, served, shown, standing, told
 
 FORBIDDING: Final = """
 summary: Of three dags that allow nothing, one hangs, one has failed and one has succeeded
@@ -111,10 +102,7 @@ START_HERE: Final = {
     "name": "Start observer",
     "execute_times": 1,
     "execute_agent": "127.0.0.1:2886",
-    "task_logs": [
-        "start observer",
-        "ERROR: [Common.Unexpected]: Unexpected error: exit status 127",
-    ],
+    "task_logs": ["start observer", "ERROR: [Common.Unexpected]: Unexpected error: exit status 127"],
     "additional_data": None,
 }
 START_THERE: Final = {
@@ -581,9 +569,7 @@ def test_the_last_maintenance_dag_is_the_last_that_locked_its_agent(alone: Clien
     assert [dag.dag_id for dag in alone.get_all_agent_last_maintenance_dag()] == [100]
 
 
-def test_an_agent_that_holds_oceanbase_lists_its_clusters_unfinished_dags(
-    of_cluster: ClientV1,
-) -> None:
+def test_an_agent_that_holds_oceanbase_lists_its_clusters_unfinished_dags(of_cluster: ClientV1) -> None:
     (dag,) = of_cluster.get_cluster_unfinished_dag()
 
     assert (dag.generic_id, dag.name) == ("18", "Modify replica")
@@ -606,9 +592,7 @@ def test_an_agent_without_oceanbase_has_no_maintenance_dag_of_a_cluster(alone: C
     assert told(refused.value) == (0, "Agent.OceanBase.NotHold", "Agent is not holding OceanBase")
 
 
-def test_an_agent_without_oceanbase_cannot_even_refuse_to_list_a_clusters_dags(
-    alone: ClientV1,
-) -> None:
+def test_an_agent_without_oceanbase_cannot_even_refuse_to_list_a_clusters_dags(alone: ClientV1) -> None:
     with pytest.raises(OBShellHandleError) as refused:
         alone.get_cluster_unfinished_dag()
 
@@ -620,9 +604,7 @@ def test_a_dag_that_has_succeeded_is_not_unfinished(untouched: ClientV1) -> None
     assert untouched.get_unfinished_dags() == untouched.get_agent_unfinished_dag() == []
 
 
-def test_an_agent_that_was_never_under_maintenance_has_no_last_dag_of_it(
-    untouched: ClientV1,
-) -> None:
+def test_an_agent_that_was_never_under_maintenance_has_no_last_dag_of_it(untouched: ClientV1) -> None:
     with pytest.raises(OBShellHandleError) as refused:
         untouched.get_agent_last_maintenance_dag()
 
@@ -638,9 +620,7 @@ def test_the_list_of_it_that_is_empty_crashes_the_server(untouched: ClientV1) ->
     assert told(refused.value) == (0, "Common.Unexpected", message)
 
 
-def test_an_agent_of_a_cluster_with_nothing_unfinished_lists_none_though_it_sends_null(
-    serve: Serve,
-) -> None:
+def test_an_agent_of_a_cluster_with_nothing_unfinished_lists_none_though_it_sends_null(serve: Serve) -> None:
     client = serve(SUCCEEDING).client()
 
     assert client.get_unfinished_dags() == []
@@ -692,9 +672,7 @@ def test_the_printed_lines_run_as_they_are() -> None:
     ],
     ids=str,
 )
-def test_the_printed_line_has_the_password_that_the_agent_takes(
-    tmp_path: Path, agent: dict[str, str | None]
-) -> None:
+def test_the_printed_line_has_the_password_that_the_agent_takes(tmp_path: Path, agent: dict[str, str | None]) -> None:
     path = tmp_path / "of-agent.yaml"
     path.write_text(f"{INITIALIZE}agent: {json.dumps(agent)}\n", encoding="utf-8")
 

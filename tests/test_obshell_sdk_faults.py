@@ -144,21 +144,15 @@ def test_the_sdk_chokes_on_an_answer_that_is_wrong(
 
 
 @pytest.mark.parametrize(
-    "effect",
-    [{"dribble": {"bytes": 100, "every": "1ms"}}, {"delay": "5ms"}, {"content_type": "text/html"}],
-    ids=str,
+    "effect", [{"dribble": {"bytes": 100, "every": "1ms"}}, {"delay": "5ms"}, {"content_type": "text/html"}], ids=str
 )
-def test_the_sdk_takes_an_answer_that_is_slow_or_goes_by_another_name(
-    serve: Serve, effect: dict[str, Any]
-) -> None:
+def test_the_sdk_takes_an_answer_that_is_slow_or_goes_by_another_name(serve: Serve, effect: dict[str, Any]) -> None:
     mock = serve({**READ, **effect})
 
     assert mock.client().get_dag(local(5)).is_failed()
 
 
-def test_a_fault_of_a_caller_is_injected_into_the_sdk_s_requests(
-    serve: Serve,
-) -> None:
+def test_a_fault_of_a_caller_is_injected_into_the_sdk_s_requests(serve: Serve) -> None:
     mock = serve({"api": "obshell", "caller": "root", "calls": 1, "reset": True})
 
     with pytest.raises(NobodyThere):

@@ -108,9 +108,7 @@ def test_a_server_that_came_back_with_another_key_is_asked_for_it(serve: Serve) 
     assert mock.asked == [DAG_4, "GET info", "GET secret", DAG_4, DAG_4]
 
 
-def test_an_operator_for_a_server_with_another_key_is_done_and_told_as_refused(
-    serve: Serve,
-) -> None:
+def test_an_operator_for_a_server_with_another_key_is_done_and_told_as_refused(serve: Serve) -> None:
     """The SDK's: once it has the key it sends the request twice, and the second answer counts."""
     mock = serve(ALLOWING)
     client = mock.client()

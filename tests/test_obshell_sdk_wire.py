@@ -75,9 +75,7 @@ def test_a_server_too_old_to_name_its_version_is_taken_for_v2(serve: Serve) -> N
     assert client.get_dag(local(4)).name == "Initialize cluster"
 
 
-@pytest.mark.parametrize(
-    "password", ["", 'pa\'ss "word"\\', "密码 пароль 🔑", "0123456789" * 20], ids=len
-)
+@pytest.mark.parametrize("password", ["", 'pa\'ss "word"\\', "密码 пароль 🔑", "0123456789" * 20], ids=len)
 def test_any_text_can_be_the_password(serve: Serve, password: str) -> None:
     mock = serve(of_agent(f"root_password: {json.dumps(password, ensure_ascii=False)}"))
 
@@ -90,11 +88,7 @@ def test_a_wrong_password_is_refused_in_the_servers_words(serve: Serve) -> None:
     with pytest.raises(OBShellHandleError) as refused:
         client.get_dag(local(4))
 
-    assert told(refused.value) == (
-        10008,
-        INCORRECT,
-        "Unauthorized: OceanBase password is incorrect",
-    )
+    assert told(refused.value) == (10008, INCORRECT, "Unauthorized: OceanBase password is incorrect")
 
 
 def test_a_wrong_password_is_tried_twice_and_all_is_asked_anew_in_between(serve: Serve) -> None:

@@ -46,9 +46,7 @@ def refusal_of(answer: httpx.Response) -> Refusal:
     is_early = body["traceId"] == ""
     assert answer.headers["content-type"] == "application/json" + "; charset=utf-8" * is_early
     error = body["error"]
-    return Refusal(
-        answer.status_code, error["errCode"], error["message"], error.get("code"), is_early
-    )
+    return Refusal(answer.status_code, error["errCode"], error["message"], error.get("code"), is_early)
 
 
 def undecryptable(why: str) -> Refusal:
@@ -61,9 +59,7 @@ def unauthorized(tail: str, message: str) -> Refusal:
 
 
 NO_HEADER = Refusal(
-    400,
-    "Request.Header.NotFound",
-    "X-OCS-Agent-Header or X-OCS-Header not found in http request header",
+    400, "Request.Header.NotFound", "X-OCS-Agent-Header or X-OCS-Header not found in http request header"
 )
 
 # --- headers that cannot be opened ----------------------------------------------------------------
@@ -80,9 +76,7 @@ NO_HEADER = Refusal(
         ({AGENTS: "c2hvcnQ="}, undecryptable("crypto/rsa: decryption error")),
     ],
 )
-def test_a_header_that_nobody_sealed_is_refused(
-    ask: Ask, headers: dict[str, str], refusal: Refusal
-) -> None:
+def test_a_header_that_nobody_sealed_is_refused(ask: Ask, headers: dict[str, str], refusal: Refusal) -> None:
     assert refusal_of(ask("GET", DAG, headers=headers)) == refusal
 
 
@@ -220,13 +214,9 @@ def test_who_the_agent_is_says_what_it_asks_for(
 # --- what passes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "auth"), [("X-OCS-Header", "oceanmock"), (AGENTS, "agent-secret")]
-)
+@pytest.mark.parametrize(("name", "auth"), [("X-OCS-Header", "oceanmock"), (AGENTS, "agent-secret")])
 @pytest.mark.parametrize("target", [DAG, f"{DAG}?show_details=True", f"{TASK}/dag/unfinish"])
-def test_either_password_opens_a_task_in_its_own_header(
-    ask: Ask, target: str, *, name: str, auth: str
-) -> None:
+def test_either_password_opens_a_task_in_its_own_header(ask: Ask, target: str, *, name: str, auth: str) -> None:
     assert sealed(ask, "GET", target, name=name, auth=auth).status_code == 200
 
 
@@ -239,8 +229,7 @@ def test_a_header_s_uri_is_the_path_as_it_was_sent(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    "spelling",
-    [("auth", "ts", "uri", "keys"), ("Auth", "Ts", "Uri", "Keys"), ("AUTH", "tS", "URI", "kEYS")],
+    "spelling", [("auth", "ts", "uri", "keys"), ("Auth", "Ts", "Uri", "Keys"), ("AUTH", "tS", "URI", "kEYS")]
 )
 def test_a_header_may_be_spelt_as_either_sdk_does(spelling: tuple[str, ...]) -> None:
     asked = guarded(failed())

@@ -149,9 +149,7 @@ def test_a_body_that_cannot_be_read_was_an_illegal_argument(body: str, message: 
         ({"keys": b"12345"}, (401, 10008)),
     ],
 )
-def test_who_was_not_let_in_was_told_one_number(
-    changed: dict[str, Any], answer: tuple[int, int]
-) -> None:
+def test_who_was_not_let_in_was_told_one_number(changed: dict[str, Any], answer: tuple[int, int]) -> None:
     ask = guarded(failed(f"{INIT}\nswitches: {{obshell_version: 4.2.5.0}}"))
     body = client.sealed_body(b'{"operator": "RETRY"}')
 
@@ -245,8 +243,7 @@ def test_a_dag_says_what_it_locks_since_4_3_1(version: str, keys: set[str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("version", "supported"),
-    [("4.2.3.0", None), ("4.2.4.0", None), ("4.2.5.0", ["v2"]), ("4.5.0.0", ["v2"])],
+    ("version", "supported"), [("4.2.3.0", None), ("4.2.4.0", None), ("4.2.5.0", ["v2"]), ("4.5.0.0", ["v2"])]
 )
 def test_info_says_what_credentials_it_takes_since_4_2_5(version: str, supported: Any) -> None:
     info = of(version)("GET", "/api/v1/info").json()["data"]

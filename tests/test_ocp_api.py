@@ -88,9 +88,7 @@ def states(answer: httpx.Response) -> dict[int, tuple[str, str]]:
         ("ocp_unknown_path.json", 10, "GET /api/v2/tasks/35000312"),
     ],
 )
-def test_an_answer_is_this_text(
-    world: World, ask: Ask, golden: str, *, after: int, request_line: str
-) -> None:
+def test_an_answer_is_this_text(world: World, ask: Ask, golden: str, *, after: int, request_line: str) -> None:
     world.advance(after * SECOND)
 
     answer = ask(*request_line.split())
@@ -170,14 +168,7 @@ def test_a_timestamp_has_no_trailing_zeros(starts_at: str, text: str) -> None:
 TIMES = {"executor", "createTime", "startTime", "finishTime"}
 
 
-@pytest.mark.parametrize(
-    ("after", "shown"),
-    [
-        (0, set()),
-        (1 * SECOND, TIMES - {"finishTime"}),
-        (10 * SECOND, TIMES),
-    ],
-)
+@pytest.mark.parametrize(("after", "shown"), [(0, set()), (1 * SECOND, TIMES - {"finishTime"}), (10 * SECOND, TIMES)])
 def test_a_subtask_shows_executor_and_times_only_once_it_has_started(
     world: World, ask: Ask, after: int, shown: set[str]
 ) -> None:
@@ -248,9 +239,7 @@ def test_a_rollback_that_is_forbidden_is_refused_with_its_own_code() -> None:
         ("POST", f"{TASK}/retry", "viewer", 4),
     ],
 )
-def test_the_numbers_of_errors_are_switches(
-    method: str, path: str, *, auth: str, code: int
-) -> None:
+def test_the_numbers_of_errors_are_switches(method: str, path: str, *, auth: str, code: int) -> None:
     numbers = "error_code_not_found: 1, error_code_illegal_state: 2, error_code_forbidden: 4"
     ask = World(f"{REINSTALL}\nswitches: {{{numbers}}}").serve()
 
@@ -262,16 +251,7 @@ def test_the_numbers_of_errors_are_switches(
 # --- logs -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("after_ms", "lines"),
-    [
-        (0, 0),
-        (2_500, 2),
-        (3_500, 3),
-        (4_000, 4),
-        (4_500, 5),
-    ],
-)
+@pytest.mark.parametrize(("after_ms", "lines"), [(0, 0), (2_500, 2), (3_500, 3), (4_000, 4), (4_500, 5)])
 def test_a_log_fills_as_its_run_goes_on(world: World, ask: Ask, after_ms: int, lines: int) -> None:
     world.advance(after_ms * MILLISECOND)
 
@@ -287,10 +267,7 @@ def test_each_run_has_a_segment_of_the_log(world: World, ask: Ask) -> None:
 
     log = ask("GET", f"{FAILING}/log").json()["data"]["log"]
 
-    assert [line[12:20] for line in log.splitlines() if line.startswith("#")] == [
-        "{EXECUTE",
-        "{RETRY}{",
-    ]
+    assert [line[12:20] for line in log.splitlines() if line.startswith("#")] == ["{EXECUTE", "{RETRY}{"]
     assert log.endswith("current state: RUNNING, new state: SUCCESSFUL")
 
 
@@ -332,9 +309,7 @@ def test_the_log_of_an_unknown_subtask_is_a_404_where_pairs_are_checked() -> Non
         ("cluterName=meta", [3, 2, 1]),
     ],
 )
-def test_a_list_has_the_tasks_that_pass_every_filter(
-    ask_office: Ask, query: str, ids: list[int]
-) -> None:
+def test_a_list_has_the_tasks_that_pass_every_filter(ask_office: Ask, query: str, ids: list[int]) -> None:
     assert office(ask_office, query) == ids
 
 
@@ -365,9 +340,7 @@ def test_a_list_is_sorted_as_asked(ask_office: Ask, query: str, ids: list[int]) 
          {"number": 2147483647, "size": 2000, "totalElements": 3, "totalPages": 1}),
     ],
 )  # fmt: skip
-def test_a_list_is_told_page_by_page(
-    ask_office: Ask, query: str, ids: list[int], page: dict[str, int]
-) -> None:
+def test_a_list_is_told_page_by_page(ask_office: Ask, query: str, ids: list[int], page: dict[str, int]) -> None:
     answer = ask_office("GET", f"{TASKS}?{query}").json()["data"]
 
     assert [row["id"] for row in answer["contents"]] == ids
@@ -433,9 +406,7 @@ OPERATIONS = list(ContractFile("ocp").operations.values())
     after=st.integers(0, 20_000),
     auth=st.sampled_from([None, ("viewer", "viewer"), ("manager", "manager"), ("x", "y")]),
 )
-def test_no_answer_breaks_the_contract(
-    *, operation: Any, task: int, subtask: int, after: int, auth: Any
-) -> None:
+def test_no_answer_breaks_the_contract(*, operation: Any, task: int, subtask: int, after: int, auth: Any) -> None:
     world = World(REINSTALL)
     world.advance(after * MILLISECOND)
     path = operation["path"].format(taskInstanceId=task, subtaskInstanceId=subtask)

@@ -16,13 +16,7 @@ from in_process import REINSTALL, Ask, asking, sandbox_of
 from oceanmock.api import ApiError, Request
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND, wall_now
-from oceanmock.engine.accounts import (
-    ALL_PERMISSIONS,
-    VIEWER_PERMISSION,
-    AccessKeyPair,
-    Accounts,
-    User,
-)
+from oceanmock.engine.accounts import ALL_PERMISSIONS, VIEWER_PERMISSION, AccessKeyPair, Accounts, User
 from oceanmock.http.app import create_app
 from oceanmock.ocp.auth import authenticators, request_messages, sign
 
@@ -31,12 +25,7 @@ NOON = 1_700_000_000 * SECOND
 
 
 def call_of(
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
-    *,
-    body: bytes = b"",
-    accounts: Accounts | None = None,
+    method: str, url: str, headers: Mapping[str, str], *, body: bytes = b"", accounts: Accounts | None = None
 ) -> Request:
     """A call as the app opens it, to a sandbox of these accounts."""
     target = urlsplit(url)
@@ -150,11 +139,7 @@ def test_ocp_headers_are_sorted_by_name_and_their_values_are_not() -> None:
 
 
 def signed(
-    at: int,
-    *,
-    key: str = "oceanmock-ak",
-    secret: str = "oceanmock-sk",
-    accounts: Accounts | None = None,
+    at: int, *, key: str = "oceanmock-ak", secret: str = "oceanmock-sk", accounts: Accounts | None = None
 ) -> Request:
     """A GET signed at an instant."""
     date = formatdate(at / SECOND, usegmt=True)
@@ -278,9 +263,7 @@ def test_a_wrong_name_or_password_is_refused(text: str) -> None:
         ("OCP-ACCESS-KEY-HMACSHA1 oceanmock-ak", "Bad credentials"),
     ],
 )  # fmt: skip
-def test_whatever_stands_in_authorization_is_answered_401(
-    ask: Ask, authorization: str, message: str
-) -> None:
+def test_whatever_stands_in_authorization_is_answered_401(ask: Ask, authorization: str, message: str) -> None:
     headers = {"authorization": authorization.encode("latin-1")}
 
     answer = ask("GET", TASK, headers=headers, auth=None)
@@ -314,6 +297,4 @@ def test_an_access_key_has_the_permissions_it_was_given() -> None:
     key = AccessKeyPair("oceanmock-ak", "oceanmock-sk", frozenset({VIEWER_PERMISSION}))
     check = authenticators(wall=lambda: NOON)["apiKey"]
 
-    assert check(signed(NOON, accounts=Accounts(access_keys=(key,)))) == frozenset(
-        {VIEWER_PERMISSION}
-    )
+    assert check(signed(NOON, accounts=Accounts(access_keys=(key,)))) == frozenset({VIEWER_PERMISSION})

@@ -39,10 +39,7 @@ def imported_names() -> set[tuple[str, str]]:
 
 
 def _has(module: str, name: str) -> bool:
-    return (
-        hasattr(importlib.import_module(module), name)
-        or importlib.util.find_spec(f"{module}.{name}") is not None
-    )
+    return hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}") is not None
 
 
 def test_every_name_that_is_imported_from_a_pinned_library_exists() -> None:

@@ -12,10 +12,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-DEPENDENCIES = [
-    *PYPROJECT["project"]["dependencies"],
-    *PYPROJECT["project"]["optional-dependencies"]["conform"],
-]
+DEPENDENCIES = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"]["conform"]]
 GROUPS = PYPROJECT["dependency-groups"]
 
 
@@ -33,10 +30,7 @@ def pins(name: str) -> dict[str, Version]:
 
 @pytest.mark.parametrize(
     ("name", "texts"),
-    [
-        ("dev", [*DEPENDENCIES, *GROUPS["test"], *GROUPS["lint"]]),
-        ("oldest", [*DEPENDENCIES, *GROUPS["test"]]),
-    ],
+    [("dev", [*DEPENDENCIES, *GROUPS["test"], *GROUPS["lint"]]), ("oldest", [*DEPENDENCIES, *GROUPS["test"]])],
 )
 def test_every_dependency_is_pinned_within_its_range(name: str, texts: list[str]) -> None:
     pinned = pins(name)

@@ -29,17 +29,7 @@ PUBLIC = [
     "subtask",
     "succeeds",
 ]
-HEAVY = {
-    "connexion",
-    "httpx",
-    "obshell",
-    "pydantic",
-    "pytest",
-    "requests",
-    "rich",
-    "uvicorn",
-    "yaml",
-}
+HEAVY = {"connexion", "httpx", "obshell", "pydantic", "pytest", "requests", "rich", "uvicorn", "yaml"}
 
 
 def loaded_by(code: str) -> set[str]:

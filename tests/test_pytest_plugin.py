@@ -202,9 +202,7 @@ def test_load(ocp):
     result.assert_outcomes(passed=2)
 
 
-def test_names_on_a_test_replace_those_of_its_class_and_each_keyword_only_itself(
-    pytester: pytest.Pytester,
-) -> None:
+def test_names_on_a_test_replace_those_of_its_class_and_each_keyword_only_itself(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -285,9 +283,7 @@ def test_it(ocp, name):
     result.assert_outcomes(passed=3)
 
 
-def test_what_is_wrong_with_a_mark_is_said_at_once_and_in_plain_words(
-    pytester: pytest.Pytester,
-) -> None:
+def test_what_is_wrong_with_a_mark_is_said_at_once_and_in_plain_words(pytester: pytest.Pytester) -> None:
     pytester.path.joinpath("wrong.yaml").write_text(SCENARIO.replace("subtasks", "subtask"))
 
     result = run(
@@ -399,9 +395,7 @@ def test_mark(ocp):
         (None, ["the fixture oceanmock_options gives None, and no mapping."]),
     ],
 )
-def test_what_is_wrong_with_the_options_is_told(
-    pytester: pytest.Pytester, said: object, told: list[str]
-) -> None:
+def test_what_is_wrong_with_the_options_is_told(pytester: pytest.Pytester, said: object, told: list[str]) -> None:
     result = run(
         pytester,
         f"""
@@ -474,9 +468,7 @@ def test_blocked_sockets_are_reported_with_the_option_that_allows_them(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--disable-socket"]])
-def test_allowing_the_loopback_host_is_enough(
-    pytester: pytest.Pytester, options: list[str]
-) -> None:
+def test_allowing_the_loopback_host_is_enough(pytester: pytest.Pytester, options: list[str]) -> None:
     result = run_apart(pytester, ASKS, "-p", "pytest_socket", *options, "--allow-hosts=127.0.0.1")
 
     result.assert_outcomes(passed=1)

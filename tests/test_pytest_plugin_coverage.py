@@ -64,9 +64,7 @@ def test_a_file_that_cannot_be_written_fails_the_run(pytester: pytest.Pytester) 
     result.stdout.fnmatch_lines(["The run fails: taken/coverage.json cannot be written: *."])
 
 
-@pytest.mark.parametrize(
-    "said", [["--oceanmock-coverage-min=90"], ["-o", "oceanmock_coverage_min=90"]], ids=str
-)
+@pytest.mark.parametrize("said", [["--oceanmock-coverage-min=90"], ["-o", "oceanmock_coverage_min=90"]], ids=str)
 def test_a_run_that_has_seen_too_little_fails(pytester: pytest.Pytester, said: list[str]) -> None:
     result = run(pytester, SUITE, *said)
 
@@ -129,9 +127,7 @@ def test_fails(ocp):
 
 
 @pytest.mark.slow
-def test_workers_of_xdist_send_on_what_was_seen_and_what_a_failure_tells(
-    pytester: pytest.Pytester,
-) -> None:
+def test_workers_of_xdist_send_on_what_was_seen_and_what_a_failure_tells(pytester: pytest.Pytester) -> None:
     alone = run(pytester, SUITE + FAILING, "--oceanmock-coverage-json=alone.json")
     shared = run_apart(pytester, SUITE + FAILING, "-n2", "--oceanmock-coverage-json=shared.json")
 

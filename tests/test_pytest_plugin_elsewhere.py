@@ -55,9 +55,7 @@ def sandboxes_of(mock: Mock) -> list[str]:
 # --- elsewhere ------------------------------------------------------------------------------------
 
 
-def test_the_same_tests_run_against_a_server_elsewhere(
-    pytester: pytest.Pytester, server: Mock
-) -> None:
+def test_the_same_tests_run_against_a_server_elsewhere(pytester: pytest.Pytester, server: Mock) -> None:
     text = """
 import httpx, pytest
 
@@ -101,9 +99,7 @@ def test_where_it_is_may_be_said_once_and_for_all(
     result.assert_outcomes(passed=1)
 
 
-def test_a_sandbox_is_deleted_however_its_test_ends(
-    pytester: pytest.Pytester, server: Mock
-) -> None:
+def test_a_sandbox_is_deleted_however_its_test_ends(pytester: pytest.Pytester, server: Mock) -> None:
     result = run(
         pytester,
         """
@@ -162,9 +158,7 @@ def test_a_server_that_goes_away_ends_the_run(pytester: pytest.Pytester) -> None
     with Mock.start() as going:
         pytester.makepyfile(MANY)
 
-        result = pytester.runpytest_inprocess(
-            *QUIET, "--oceanmock-url", going.url, plugins=[Stopping(going)]
-        )
+        result = pytester.runpytest_inprocess(*QUIET, "--oceanmock-url", going.url, plugins=[Stopping(going)])
 
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*Interrupted: nothing responds at http://*"])
@@ -201,9 +195,7 @@ def test_it(ocp):
 """
 
 
-def test_a_server_in_this_process_speaks_tls_by_the_context_it_is_given(
-    pytester: pytest.Pytester,
-) -> None:
+def test_a_server_in_this_process_speaks_tls_by_the_context_it_is_given(pytester: pytest.Pytester) -> None:
     make_certificate(pytester.path)
     context = "context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n    "
     context += 'context.load_cert_chain("certificate.pem", "key.pem")'
@@ -213,9 +205,7 @@ def test_a_server_in_this_process_speaks_tls_by_the_context_it_is_given(
     result.assert_outcomes(passed=1)
 
 
-def test_a_server_elsewhere_is_reached_by_the_context_that_is_given(
-    pytester: pytest.Pytester,
-) -> None:
+def test_a_server_elsewhere_is_reached_by_the_context_that_is_given(pytester: pytest.Pytester) -> None:
     make_certificate(pytester.path)
     own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     own.load_cert_chain("certificate.pem", "key.pem")
@@ -246,11 +236,7 @@ def make_certificate(folder: Path) -> None:
     form = serialization.Encoding.PEM
     (folder / "certificate.pem").write_bytes(certificate.public_bytes(form))
     (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            form,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+        key.private_bytes(form, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
 
 
@@ -258,9 +244,7 @@ def make_certificate(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_hundred_tests_of_four_workers_on_one_server_do_not_meet(
-    pytester: pytest.Pytester, server: Mock
-) -> None:
+def test_two_hundred_tests_of_four_workers_on_one_server_do_not_meet(pytester: pytest.Pytester, server: Mock) -> None:
     result = run_apart(pytester, MANY, "-n4", "--oceanmock-url", server.url)
 
     result.assert_outcomes(passed=200)

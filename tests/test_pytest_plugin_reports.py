@@ -73,9 +73,7 @@ def test_a_failure_tells_the_journal_and_the_life_of_a_dag(pytester: pytest.Pyte
     assert_golden("plugin-failure-obshell.txt", output(result))
 
 
-def test_what_is_wrong_is_shown_at_the_test_s_own_line_and_told_once(
-    pytester: pytest.Pytester,
-) -> None:
+def test_what_is_wrong_is_shown_at_the_test_s_own_line_and_told_once(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -105,9 +103,7 @@ def test_of_a_sandbox(oceanmock_server):
     assert_golden("plugin-own-line.txt", output(result))
 
 
-def test_a_sandbox_of_a_module_is_told_by_the_tests_it_is_given_to(
-    pytester: pytest.Pytester,
-) -> None:
+def test_a_sandbox_of_a_module_is_told_by_the_tests_it_is_given_to(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -228,9 +224,7 @@ def test_it(client): ...
     result.stdout.fnmatch_lines(["*oceanmock journal (ocp)*", "*GET /nowhere, answered 404"])
 
 
-def test_a_test_that_passes_or_is_expected_to_fail_tells_nothing(
-    pytester: pytest.Pytester,
-) -> None:
+def test_a_test_that_passes_or_is_expected_to_fail_tells_nothing(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -254,9 +248,7 @@ def test_is_expected_to_fail(ocp):
 # --- strict ---------------------------------------------------------------------------------------
 
 
-def test_a_strict_test_fails_by_what_is_unexpected_and_by_what_has_not_come(
-    pytester: pytest.Pytester,
-) -> None:
+def test_a_strict_test_fails_by_what_is_unexpected_and_by_what_has_not_come(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -310,9 +302,7 @@ def test_lenient(ocp):
     result.assert_outcomes(passed=4)
 
 
-def test_a_strict_sandbox_of_a_module_is_judged_when_it_is_closed(
-    pytester: pytest.Pytester,
-) -> None:
+def test_a_strict_sandbox_of_a_module_is_judged_when_it_is_closed(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """

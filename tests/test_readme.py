@@ -29,15 +29,12 @@ def test_it_is_short() -> None:
 
 
 def test_one_command_sets_up_and_serves_the_whole_library() -> None:
-    assert command("serve") == (
-        "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/oceanmock serve"
-    )
+    assert command("serve") == ("python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/oceanmock serve")
 
 
 def test_one_command_sets_up_and_passes_the_tests() -> None:
     assert command("test") == (
-        "python3 -m venv .venv && .venv/bin/pip install -q -e . -r requirements/dev.txt "
-        "&& .venv/bin/python -m pytest"
+        "python3 -m venv .venv && .venv/bin/pip install -q -e . -r requirements/dev.txt && .venv/bin/python -m pytest"
     )
 
 

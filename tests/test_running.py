@@ -90,9 +90,7 @@ def test_no_server_is_left_behind_by_a_scenario_that_is_wrong() -> None:
         ({"api": "obshel"}, "api is 'obshel'. Allowed: ocp, obshell. Did you mean 'obshell'?"),
     ],
 )
-def test_what_nobody_can_be_told_is_refused_with_the_nearest(
-    said: dict[str, str], message: str
-) -> None:
+def test_what_nobody_can_be_told_is_refused_with_the_nearest(said: dict[str, str], message: str) -> None:
     with pytest.raises(AuthorError, match=message):
         oceanmock.running(**said)  # type: ignore[call-overload]
 
@@ -203,9 +201,7 @@ def test_a_sandbox_has_a_port_of_its_own(mock: Mock) -> None:
     assert httpx.get(f"{ocp.url}{TASKS}/1", auth=ocp.viewer).status_code == 200
 
 
-def test_where_its_port_cannot_be_reached_it_has_a_path(
-    here: Mock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_its_port_cannot_be_reached_it_has_a_path(here: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oceanmock.client._accepts_connections", lambda url: False)
     attached = Mock.attach(here.url)
 
@@ -280,9 +276,7 @@ def test_scenarios_are_names_files_and_mappings(mock: Mock, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("act", ["make", "load"])
-def test_a_mistake_in_a_file_is_told_by_the_file_s_name(
-    mock: Mock, tmp_path: Path, act: str
-) -> None:
+def test_a_mistake_in_a_file_is_told_by_the_file_s_name(mock: Mock, tmp_path: Path, act: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("summary: Mine\napi: ocp\ntasks: [{id: 5, subtask: [a]}]\n")
     acts = {"make": lambda: mock.ocp(ONE, path), "load": lambda: mock.ocp().load(ONE, path)}
@@ -295,9 +289,7 @@ def test_a_mistake_in_a_file_is_told_by_the_file_s_name(
 
 
 def test_a_file_that_is_not_there_is_told_by_its_name(mock: Mock) -> None:
-    with pytest.raises(
-        AuthorError, match=r"the scenario file no/such.yaml cannot be read: No such"
-    ):
+    with pytest.raises(AuthorError, match=r"the scenario file no/such.yaml cannot be read: No such"):
         mock.ocp("no/such.yaml")
 
 
@@ -344,11 +336,7 @@ def certificate(tmp_path: Path) -> Path:
     )
     path = tmp_path / "server.pem"
     path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + made.public_bytes(serialization.Encoding.PEM)
     )
     return path
@@ -362,10 +350,7 @@ def test_a_server_may_speak_tls_on_each_of_its_ports(certificate: Path) -> None:
     with Mock.start(tls=serving) as started:
         ocp = started.ocp(ONE)
         attached = Mock.attach(started.url, tls=trusting).ocp(ONE)
-        answers = [
-            httpx.get(f"{each.url}{TASKS}/1", auth=each.auth, verify=trusting)
-            for each in (ocp, attached)
-        ]
+        answers = [httpx.get(f"{each.url}{TASKS}/1", auth=each.auth, verify=trusting) for each in (ocp, attached)]
 
     assert started.url.startswith("https://")
     assert ocp.url.startswith("https://")

@@ -112,15 +112,12 @@ def test_a_taken_name_is_refused(name: str) -> None:
     with pytest.raises(SandboxTaken) as refused:
         sandboxes.create(name, made())
 
-    assert str(refused.value) == (
-        f"there is a sandbox '{name}' already. Delete it, or choose another name."
-    )
+    assert str(refused.value) == (f"there is a sandbox '{name}' already. Delete it, or choose another name.")
     assert sandboxes.get("mine") is mine
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["", " ", "a b", "a/b", "..", ".a", "-a", "_a", "ä", "a\n", "a%20", "a" * 101, "a\x00", "१"],
+    "name", ["", " ", "a b", "a/b", "..", ".a", "-a", "_a", "ä", "a\n", "a%20", "a" * 101, "a\x00", "१"]
 )
 def test_what_is_no_name_is_refused(name: str) -> None:
     sandboxes = registry()
@@ -291,9 +288,7 @@ def asked_of(sandboxes: Sandboxes) -> dict[str, int]:
     return {sandbox.name: sandbox.journal.count() for sandbox in sandboxes}
 
 
-def test_a_request_that_names_no_sandbox_means_the_default_one(
-    ask: Ask, sandboxes: Sandboxes
-) -> None:
+def test_a_request_that_names_no_sandbox_means_the_default_one(ask: Ask, sandboxes: Sandboxes) -> None:
     assert ask("GET", TASK).status_code == 200
     assert asked_of(sandboxes) == {"default": 1, "a": 0, "b": 0}
 
@@ -327,12 +322,9 @@ def test_each_sandbox_answers_what_has_happened_there(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "headers"),
-    [(TASK, {HEADER: "aa"}), (f"/sandboxes/aa{TASK}", {}), ("/sandboxes/aa", {})],
+    ("path", "headers"), [(TASK, {HEADER: "aa"}), (f"/sandboxes/aa{TASK}", {}), ("/sandboxes/aa", {})]
 )
-def test_an_unknown_sandbox_is_not_found(
-    ask: Ask, sandboxes: Sandboxes, path: str, headers: dict[str, str]
-) -> None:
+def test_an_unknown_sandbox_is_not_found(ask: Ask, sandboxes: Sandboxes, path: str, headers: dict[str, str]) -> None:
     answer = ask("GET", path, headers=headers)
 
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
@@ -348,11 +340,7 @@ def test_a_sandbox_may_be_named_twice(ask: Ask, sandboxes: Sandboxes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "headers"),
-    [
-        (f"/sandboxes/b{TASK}", [(HEADER, "a")]),
-        (TASK, [(HEADER, "a"), (HEADER, "b")]),
-    ],
+    ("path", "headers"), [(f"/sandboxes/b{TASK}", [(HEADER, "a")]), (TASK, [(HEADER, "a"), (HEADER, "b")])]
 )
 def test_a_request_that_names_two_sandboxes_reaches_neither(
     ask: Ask, sandboxes: Sandboxes, path: str, headers: list[tuple[str, str]]
@@ -369,12 +357,8 @@ def test_a_request_that_names_two_sandboxes_reaches_neither(
     assert asked_of(sandboxes) == {"default": 0, "a": 0, "b": 0}
 
 
-@pytest.mark.parametrize(
-    "path", ["/sandboxes/a", "/sandboxes/a/", f"/sandboxes/a/sandboxes/b{TASK}"]
-)
-def test_what_no_api_has_is_refused_in_the_sandbox_that_is_named(
-    ask: Ask, sandboxes: Sandboxes, path: str
-) -> None:
+@pytest.mark.parametrize("path", ["/sandboxes/a", "/sandboxes/a/", f"/sandboxes/a/sandboxes/b{TASK}"])
+def test_what_no_api_has_is_refused_in_the_sandbox_that_is_named(ask: Ask, sandboxes: Sandboxes, path: str) -> None:
     answer = ask("GET", path)
 
     assert answer.status_code == 404
@@ -382,9 +366,7 @@ def test_what_no_api_has_is_refused_in_the_sandbox_that_is_named(
     assert asked_of(sandboxes) == {"default": 0, "a": 1, "b": 0}
 
 
-def test_an_app_mounted_under_a_root_path_has_its_sandboxes_below_it(
-    app: App, sandboxes: Sandboxes
-) -> None:
+def test_an_app_mounted_under_a_root_path_has_its_sandboxes_below_it(app: App, sandboxes: Sandboxes) -> None:
     transport = httpx.ASGITransport(app, root_path="/mock")
 
     async def ask_below() -> httpx.Response:
@@ -413,11 +395,7 @@ def signed(target: str, *, secret: str = "oceanmock-sk") -> dict[str, str]:
     date = formatdate(usegmt=True)
     text = "\n".join(["GET", "", "", date, "mock", "", target])
     signature = base64.b64encode(hmac.digest(secret.encode(), text.encode(), hashlib.sha1))
-    return {
-        "Authorization": f"OCP-ACCESS-KEY-HMACSHA1 oceanmock-ak:{signature.decode()}",
-        "Date": date,
-        "Host": "mock",
-    }
+    return {"Authorization": f"OCP-ACCESS-KEY-HMACSHA1 oceanmock-ak:{signature.decode()}", "Date": date, "Host": "mock"}
 
 
 def test_a_signature_is_of_the_path_as_it_was_sent(ask: Ask, sandboxes: Sandboxes) -> None:
@@ -428,9 +406,7 @@ def test_a_signature_is_of_the_path_as_it_was_sent(ask: Ask, sandboxes: Sandboxe
     assert asked_of(sandboxes)["a"] == 2
 
 
-def test_basic_credentials_are_those_of_the_sandbox_that_is_named(
-    ask: Ask, sandboxes: Sandboxes
-) -> None:
+def test_basic_credentials_are_those_of_the_sandbox_that_is_named(ask: Ask, sandboxes: Sandboxes) -> None:
     ada = User("ada", "lovelace", frozenset({"TASK_VIEWER"}))
     sandboxes.get("a").accounts = Accounts(users=(ada,))
 
@@ -457,9 +433,7 @@ def test_a_sealed_header_is_for_the_path_as_it_was_sent(ask: Ask, sandboxes: San
     assert wrong.json()["error"]["errCode"] == "Security.Authentication.Header.UriMismatch"
 
 
-def test_a_header_sealed_for_one_sandbox_s_path_does_not_pass_in_another(
-    ask: Ask, sandboxes: Sandboxes
-) -> None:
+def test_a_header_sealed_for_one_sandbox_s_path_does_not_pass_in_another(ask: Ask, sandboxes: Sandboxes) -> None:
     sandboxes.create("one", made(INIT))
     sandboxes.create("other", made(INIT))
 
@@ -505,10 +479,7 @@ def test_each_sandbox_has_an_obshell_version_of_its_own(ask: Ask, sandboxes: San
         sandboxes.create(name, make)
     path = "/api/v1/task/dags/agent"
 
-    versions = [
-        ask("GET", f"/sandboxes/{name}/api/v1/info").json()["data"]["version"]
-        for name in ("old", "new")
-    ]
+    versions = [ask("GET", f"/sandboxes/{name}/api/v1/info").json()["data"]["version"] for name in ("old", "new")]
     assert versions == ["4.2.3.0-1", "4.5.0.0-1"]
     assert ask("GET", f"/sandboxes/old{path}").status_code == 404
     assert ask("GET", f"/sandboxes/new{path}").status_code == 200
@@ -520,10 +491,7 @@ def test_each_sandbox_has_an_agent_of_its_own(ask: Ask, sandboxes: Sandboxes) ->
         sandboxes.create(name, made(text))
 
     shown = [sandboxes.get(name).world(Dags).agent for name in ("one", "other", "a")]
-    ips = [
-        ask("GET", f"/sandboxes/{name}/api/v1/info").json()["data"]["ip"]
-        for name in ("one", "other", "a")
-    ]
+    ips = [ask("GET", f"/sandboxes/{name}/api/v1/info").json()["data"]["ip"] for name in ("one", "other", "a")]
     path = "/sandboxes/one/api/v1/task/dag/maintain/agent"
 
     assert ips == [agent.ip for agent in shown] == ["10.0.0.1", "10.0.0.2", Agent().ip]
@@ -545,9 +513,7 @@ def test_what_is_done_in_one_sandbox_is_not_done_in_another(ask: Ask, sandboxes:
     assert ask("POST", f"/sandboxes/b{RETRY}").status_code == 200
 
 
-def test_a_reset_sandbox_answers_as_at_first_and_its_journal_is_empty(
-    ask: Ask, sandboxes: Sandboxes
-) -> None:
+def test_a_reset_sandbox_answers_as_at_first_and_its_journal_is_empty(ask: Ask, sandboxes: Sandboxes) -> None:
     ask("POST", f"/sandboxes/a{RETRY}")
     ask("POST", f"/sandboxes/b{RETRY}")
 
@@ -561,8 +527,7 @@ def test_a_reset_sandbox_answers_as_at_first_and_its_journal_is_empty(
 # --- whatever is sent -----------------------------------------------------------------------------
 
 PARTS: Final = (
-    "sandboxes a b default .. . %2e%2e api v2 v1 tasks instances 35000312 subtasks 13000333 retry "
-    "reset * a/../b "
+    "sandboxes a b default .. . %2e%2e api v2 v1 tasks instances 35000312 subtasks 13000333 retry reset * a/../b "
 )
 parts = st.sampled_from(PARTS.split(" "))
 names = st.sampled_from(["b", "default", " b", "B", "a, b", "b\x00", "*", "a;b", "", "../b"])
@@ -590,8 +555,7 @@ BASIC: Final = b"Basic " + base64.b64encode(b"manager:manager")
     query=st.sampled_from([b"", b"sandbox=b", b"X-Oceanmock-Sandbox=b"]),
     further=st.lists(
         st.tuples(
-            st.sampled_from([b"x-oceanmock-sandbox", b"host", b"x-forwarded-port", b"x-sandbox"]),
-            names.map(str.encode),
+            st.sampled_from([b"x-oceanmock-sandbox", b"host", b"x-forwarded-port", b"x-sandbox"]), names.map(str.encode)
         ),
         max_size=2,
     ),
@@ -722,9 +686,7 @@ def test_a_connection_to_the_port_of_a_deleted_sandbox_leads_nowhere(serving: Se
     assert serving.app.sandboxes.default.journal.count() == before
 
 
-def test_a_request_whose_sandbox_is_deleted_while_it_arrives_is_answered_404(
-    serving: Serving,
-) -> None:
+def test_a_request_whose_sandbox_is_deleted_while_it_arrives_is_answered_404(serving: Serving) -> None:
     sandbox = serving.create()
     url = urlsplit(serving.url)
     head = (
@@ -801,7 +763,4 @@ def test_an_app_that_is_not_served_has_no_ports() -> None:
 def test_the_answer_of_an_unknown_sandbox_is_json_over_a_socket_too(serving: Serving) -> None:
     answer = httpx.get(f"{serving.url}/sandboxes/%2e%2e/x")
 
-    assert (answer.status_code, json.loads(answer.content)) == (
-        404,
-        {"error": "there is no sandbox '..'."},
-    )
+    assert (answer.status_code, json.loads(answer.content)) == (404, {"error": "there is no sandbox '..'."})

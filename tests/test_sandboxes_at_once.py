@@ -114,10 +114,7 @@ SCENARIOS: Final = [read_scenario(text + FAULTS) for text in (REINSTALL, INIT)]
 Step = tuple[Any, ...]
 requests = st.one_of(
     st.tuples(st.just("GET"), st.sampled_from([TASK, "/api/v2/tasks/instances", DAG, "/nowhere"])),
-    st.tuples(
-        st.just("POST"),
-        st.sampled_from(["retry", "rollback"]).map(lambda word: f"{TASK}/{word}"),
-    ),
+    st.tuples(st.just("POST"), st.sampled_from(["retry", "rollback"]).map(lambda word: f"{TASK}/{word}")),
     st.tuples(
         st.just("POST"),
         st.builds(
@@ -126,11 +123,7 @@ requests = st.one_of(
             st.sampled_from(["retry", "skip", "cancel"]),
         ),
     ),
-    st.tuples(
-        st.just("POST"),
-        st.just(DAG),
-        st.sampled_from(["RETRY", "ROLLBACK", "CANCEL", "PASS", "FLY"]),
-    ),
+    st.tuples(st.just("POST"), st.just(DAG), st.sampled_from(["RETRY", "ROLLBACK", "CANCEL", "PASS", "FLY"])),
 )
 moves = st.one_of(
     st.tuples(st.just("advance"), st.integers(0, 20 * SECOND)),
@@ -216,14 +209,10 @@ def app() -> App:
 
 
 @given(
-    plans=st.lists(
-        st.lists(st.one_of(requests, moves), min_size=1, max_size=12), min_size=1, max_size=6
-    ),
+    plans=st.lists(st.lists(st.one_of(requests, moves), min_size=1, max_size=12), min_size=1, max_size=6),
     order=st.integers(0, 2**32),
 )
-def test_each_of_many_sandboxes_ends_as_it_would_alone(
-    app: App, *, plans: list[list[Step]], order: int
-) -> None:
+def test_each_of_many_sandboxes_ends_as_it_would_alone(app: App, *, plans: list[list[Step]], order: int) -> None:
     def plan_of(number: int) -> tuple[int, int]:
         return number % len(plans), number % SEEDS
 
@@ -236,10 +225,7 @@ def test_each_of_many_sandboxes_ends_as_it_would_alone(
     async def together() -> list[Any]:
         chances = Random(order)
         sandboxes = [created(app, f"s{n}", plan_of(n)[1]) for n in range(SANDBOXES)]
-        ways = [
-            drive(app, sandbox, plans[plan_of(number)[0]], chances)
-            for number, sandbox in enumerate(sandboxes)
-        ]
+        ways = [drive(app, sandbox, plans[plan_of(number)[0]], chances) for number, sandbox in enumerate(sandboxes)]
         return list(await asyncio.gather(*ways))
 
     told = asyncio.run(together())

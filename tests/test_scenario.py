@@ -95,8 +95,7 @@ NO_DURATION = "which is not a duration such as 400ms, 1.9s, 2m or 1h30m"
 MODEL_MISTAKES = {
     "a duration without a unit": (
         with_subtask("{timeout: 60}"),
-        f"x.yaml:7:19: `timeout` {OF_SUBTASK} is 60, {NO_DURATION} (write 60s for seconds) "
-        "[bad-duration]",
+        f"x.yaml:7:19: `timeout` {OF_SUBTASK} is 60, {NO_DURATION} (write 60s for seconds) [bad-duration]",
     ),
     "a duration that is a truth value": (
         with_subtask("{attempts: {takes: true}}"),
@@ -108,18 +107,13 @@ MODEL_MISTAKES = {
     ),
     "a timeout with a fraction": (
         with_subtask("{timeout: 1.5s}"),
-        f"x.yaml:7:19: `timeout` {OF_SUBTASK} is '1.5s', which is not a whole number of "
-        "seconds [bad-duration]",
+        f"x.yaml:7:19: `timeout` {OF_SUBTASK} is '1.5s', which is not a whole number of seconds [bad-duration]",
     ),
     "more than ten years": (
         with_subtask("{timeout: 3651d}"),
-        f"x.yaml:7:19: `timeout` {OF_SUBTASK} is '3651d', which is longer than ten years "
-        "[bad-duration]",
+        f"x.yaml:7:19: `timeout` {OF_SUBTASK} is '3651d', which is longer than ten years [bad-duration]",
     ),
-    "a tick too short": (
-        with_key("tick: 0s"),
-        "x.yaml:3:7: `tick` is '0s', which is shorter than 1ms [bad-duration]",
-    ),
+    "a tick too short": (with_key("tick: 0s"), "x.yaml:3:7: `tick` is '0s', which is shorter than 1ms [bad-duration]"),
     "an outcome OCP does not know": (
         with_subtask("{name: install, attempts: [{ends: SUCESS}]}"),
         "x.yaml:7:43: `ends` of attempt 1 of subtask 'install' is 'SUCESS', which OCP does not "
@@ -138,8 +132,7 @@ MODEL_MISTAKES = {
     ),
     "no API": (
         "summary: A\ntasks: [{subtasks: [One]}]\n",
-        "x.yaml:1:1: a scenario has no `api` [missing-key]\n"
-        "  Say `api: ocp` for tasks, or `api: obshell` for dags.",
+        "x.yaml:1:1: a scenario has no `api` [missing-key]\n  Say `api: ocp` for tasks, or `api: obshell` for dags.",
     ),
     "another API's tasks": (
         "summary: A\napi: obshell\ntasks: [{subtasks: [One]}]\n",
@@ -160,21 +153,17 @@ MODEL_MISTAKES = {
         "executor, series_id, parallel_idx, class_name. Did you mean 'needs'?",
     ),
     "a key there is not, in a mapping that may be left out": (
-        with_key(
-            "tasks: [{subtasks: [One], creator: {id: 1, name: admin, nam: x}}]\nx-tasks:"
-        ).replace("x-tasks:\ntasks: [{subtasks: [One]}]\n", ""),
-        "x.yaml:3:57: `nam` is no key of `creator` of task 1 [unknown-key]\n"
-        "  Allowed: id, name. Did you mean 'name'?",
+        with_key("tasks: [{subtasks: [One], creator: {id: 1, name: admin, nam: x}}]\nx-tasks:").replace(
+            "x-tasks:\ntasks: [{subtasks: [One]}]\n", ""
+        ),
+        "x.yaml:3:57: `nam` is no key of `creator` of task 1 [unknown-key]\n  Allowed: id, name. Did you mean 'name'?",
     ),
     "a key that is a number": (
         with_key("5: x"),
         "x.yaml:3:1: `5` is no key of a scenario [unknown-key]\n"
         "  Allowed: summary, api, progression, starts_at, tick, switches, tasks, faults, story.",
     ),
-    "a missing key": (
-        "summary: A\napi: ocp\n",
-        "x.yaml:1:1: a scenario has no `tasks` [missing-key]",
-    ),
+    "a missing key": ("summary: A\napi: ocp\n", "x.yaml:1:1: a scenario has no `tasks` [missing-key]"),
     "a missing key further in": (
         with_step("{until: {status: FAILED}}"),
         "x.yaml:10:13: `until` of step 1 of the story has no `task` [missing-key]",
@@ -193,8 +182,7 @@ MODEL_MISTAKES = {
     ),
     "an id in quotes": (
         with_subtask("{id: '5'}"),
-        "x.yaml:7:14: `id` of subtask '5' of task 'Upgrade' is '5'; it should be a whole "
-        "number [wrong-type]",
+        "x.yaml:7:14: `id` of subtask '5' of task 'Upgrade' is '5'; it should be a whole number [wrong-type]",
     ),
     "an id of nought": (
         with_subtask("{id: 0}"),
@@ -207,8 +195,7 @@ MODEL_MISTAKES = {
     ),
     "a list that should have an item": (
         with_subtask("{attempts: []}"),
-        f"x.yaml:7:20: `attempts` {OF_SUBTASK} is empty; it should be a list of at least one "
-        "item [out-of-range]",
+        f"x.yaml:7:20: `attempts` {OF_SUBTASK} is empty; it should be a list of at least one item [out-of-range]",
     ),
     "a value left out after its key": (
         "summary: A\napi: ocp\ntasks:\n",
@@ -224,18 +211,15 @@ MODEL_MISTAKES = {
     ),
     "a number for a truth value": (
         with_key("switches: {undocumented_task_path: 5}"),
-        "x.yaml:3:36: `undocumented_task_path` of `switches` is 5; it should be true or false "
-        "[wrong-type]",
+        "x.yaml:3:36: `undocumented_task_path` of `switches` is 5; it should be true or false [wrong-type]",
     ),
     "a fraction for a whole number": (
         with_subtask("{parallel_idx: 1.5}"),
-        f"x.yaml:7:24: `parallel_idx` {OF_SUBTASK} is 1.5; it should be a whole number "
-        "[wrong-type]",
+        f"x.yaml:7:24: `parallel_idx` {OF_SUBTASK} is 1.5; it should be a whole number [wrong-type]",
     ),
     "a reference that is neither id nor name": (
         with_subtask("{needs: [[One]]}"),
-        "x.yaml:7:18: need 1 of subtask 1 of task 'Upgrade' is a list; it should be an id or a "
-        "name [wrong-type]",
+        "x.yaml:7:18: need 1 of subtask 1 of task 'Upgrade' is a list; it should be an id or a name [wrong-type]",
     ),
     "no summary": (
         "summary: ''\napi: ocp\ntasks: [{subtasks: [One]}]\n",
@@ -243,8 +227,7 @@ MODEL_MISTAKES = {
     ),
     "a summary that is a story": (
         f"summary: {'x' * 201}\napi: ocp\ntasks: [{{subtasks: [One]}}]\n",
-        f"x.yaml:1:10: `summary` is '{'x' * 59}…; it should be at most 200 characters long "
-        "[out-of-range]",
+        f"x.yaml:1:10: `summary` is '{'x' * 59}…; it should be at most 200 characters long [out-of-range]",
     ),
     "a start without an offset": (
         with_key("starts_at: 2021-08-25T15:09:31"),
@@ -285,23 +268,19 @@ MODEL_MISTAKES = {
     ),
     "a call of a task that names a subtask": (
         with_step("{call: retryTask, task: 1, subtask: One}"),
-        "x.yaml:10:5: step 1 of the story has a `subtask`, which retryTask does not take "
-        "[bad-step]",
+        "x.yaml:10:5: step 1 of the story has a `subtask`, which retryTask does not take [bad-step]",
     ),
     "a task outside its until": (
         with_step("{until: {task: 1, status: FAILED}, task: 1}"),
-        "x.yaml:10:5: step 1 of the story has `task` beside `until`, where only a call has it "
-        "[bad-step]",
+        "x.yaml:10:5: step 1 of the story has `task` beside `until`, where only a call has it [bad-step]",
     ),
     "an answer to a wait": (
         with_step("{wait: 1s, answers: 400}"),
-        "x.yaml:10:5: step 1 of the story has `answers` beside `wait`, where only a call has "
-        "it [bad-step]",
+        "x.yaml:10:5: step 1 of the story has `answers` beside `wait`, where only a call has it [bad-step]",
     ),
     "an until that waits for nothing": (
         with_step("{until: {task: 1}}"),
-        "x.yaml:10:13: `until` of step 1 of the story waits for neither a status nor an "
-        "operation [bad-step]",
+        "x.yaml:10:13: `until` of step 1 of the story waits for neither a status nor an operation [bad-step]",
     ),
     "a call there is not": (
         with_step("{call: retry, task: 1}"),
@@ -333,9 +312,7 @@ def test_aliases_cannot_stand_for_more_than_a_million_values() -> None:
 def test_aliases_cannot_nest_more_levels_than_may_be_written() -> None:
     text = f"a: &a {'[' * 60}{']' * 60}\nb: {'[' * 60}*a{']' * 60}\n"
 
-    assert said_of(text) == (
-        "x.yaml:2:64: this is not YAML: more than 100 levels are nested here [syntax]"
-    )
+    assert said_of(text) == ("x.yaml:2:64: this is not YAML: more than 100 levels are nested here [syntax]")
 
 
 def test_a_value_is_shown_only_where_it_is_short() -> None:
@@ -350,18 +327,14 @@ def test_a_value_is_shown_only_where_it_is_short() -> None:
 WHOLE_MISTAKES = {
     "two tasks of one id": (
         f"{HEAD}tasks:\n  - {{id: 1, subtasks: [One]}}\n  - {{id: 1, subtasks: [One]}}\n",
-        "x.yaml:5:10: another task of this file already has id 1, or counts up to it "
-        "[duplicate-id]",
+        "x.yaml:5:10: another task of this file already has id 1, or counts up to it [duplicate-id]",
     ),
     "a task within the ids of a repeated one": (
-        f"{HEAD}tasks:\n  - {{id: 1, repeat: {{count: 9}}, subtasks: [One]}}\n  - {{id: 9, "
-        f"subtasks: [One]}}\n",
-        "x.yaml:5:10: another task of this file already has id 9, or counts up to it "
-        "[duplicate-id]",
+        f"{HEAD}tasks:\n  - {{id: 1, repeat: {{count: 9}}, subtasks: [One]}}\n  - {{id: 9, subtasks: [One]}}\n",
+        "x.yaml:5:10: another task of this file already has id 9, or counts up to it [duplicate-id]",
     ),
     "two subtasks of one id": (
-        f"{HEAD}tasks:\n  - {{id: 1, subtasks: [{{id: 5}}]}}\n  - {{id: 2, subtasks: [{{id: "
-        f"5}}]}}\n",
+        f"{HEAD}tasks:\n  - {{id: 1, subtasks: [{{id: 5}}]}}\n  - {{id: 2, subtasks: [{{id: 5}}]}}\n",
         "x.yaml:5:29: another subtask of this file already has id 5 [duplicate-id]",
     ),
     "a subtask's id in a repeated task": (
@@ -377,8 +350,7 @@ WHOLE_MISTAKES = {
     ),
     "a need for a subtask there is not": (
         with_subtask("{id: 11, name: One}\n      - {name: Two, needs: [11, Onne]}"),
-        "x.yaml:8:33: there is no subtask 'Onne' in this task [unknown-reference]\n  Did you "
-        "mean 'One'?",
+        "x.yaml:8:33: there is no subtask 'Onne' in this task [unknown-reference]\n  Did you mean 'One'?",
     ),
     "a need for what is like nothing here": (
         with_subtask("{name: One, needs: 99}"),
@@ -386,8 +358,7 @@ WHOLE_MISTAKES = {
     ),
     "a need for one of two of the same name": (
         with_subtask("One\n      - One\n      - {name: Two, needs: One}"),
-        "x.yaml:9:28: 'One' is the name of 2 subtasks of this task [ambiguous-reference]\n"
-        "  Refer to it by its id.",
+        "x.yaml:9:28: 'One' is the name of 2 subtasks of this task [ambiguous-reference]\n  Refer to it by its id.",
     ),
     "a subtask that waits for itself": (
         with_subtask("{name: One, needs: One}"),
@@ -419,18 +390,15 @@ WHOLE_MISTAKES = {
     ),
     "a story of a task there is not": (
         with_step("{call: retryTask, task: Upgrad}"),
-        "x.yaml:10:29: there is no task 'Upgrad' in this file [unknown-reference]\n"
-        "  Did you mean 'Upgrade'?",
+        "x.yaml:10:29: there is no task 'Upgrad' in this file [unknown-reference]\n  Did you mean 'Upgrade'?",
     ),
     "a story of a subtask there is not": (
         with_step("{until: {task: 1, subtask: 13, status: FAILED}}"),
-        "x.yaml:10:32: there is no subtask 13 in this task [unknown-reference]\n  There are: "
-        "11, One, 12, Two.",
+        "x.yaml:10:32: there is no subtask 13 in this task [unknown-reference]\n  There are: 11, One, 12, Two.",
     ),
     "a status that only subtasks have": (
         with_step("{until: {task: 1, status: PENDING}}"),
-        "x.yaml:10:31: a task is never PENDING [unknown-value]\n"
-        "  Allowed: RUNNING, FAILED, SUCCESSFUL, ABORTED.",
+        "x.yaml:10:31: a task is never PENDING [unknown-value]\n  Allowed: RUNNING, FAILED, SUCCESSFUL, ABORTED.",
     ),
     "a status that only tasks have": (
         with_step("{until: {task: 1, subtask: 11, status: ABORTED}}"),
@@ -439,8 +407,7 @@ WHOLE_MISTAKES = {
     ),
     "an operation that only subtasks have": (
         with_step("{until: {task: 1, operation: SKIP}}"),
-        "x.yaml:10:34: the operation of a task is never SKIP [unknown-value]\n"
-        "  Allowed: EXECUTE, RETRY, ROLLBACK.",
+        "x.yaml:10:34: the operation of a task is never SKIP [unknown-value]\n  Allowed: EXECUTE, RETRY, ROLLBACK.",
     ),
     "a story that cannot happen": (
         with_step("{until: {task: 1, status: FAILED}}"),
@@ -450,13 +417,11 @@ WHOLE_MISTAKES = {
     ),
     "a key that stands twice": (
         "summary: A\napi: ocp\nsummary: B\ntasks: [{subtasks: [One]}]\n",
-        "x.yaml:3:1: 'summary' stands here twice; the first is on line 1 [duplicate-key]\n"
-        "  Remove one of them.",
+        "x.yaml:3:1: 'summary' stands here twice; the first is on line 1 [duplicate-key]\n  Remove one of them.",
     ),
     "a key that stands twice further in": (
         with_subtask("{name: One, attempts: {takes: 1s, takes: 2s}}"),
-        "x.yaml:7:43: 'takes' stands here twice; the first is on line 7 [duplicate-key]\n"
-        "  Remove one of them.",
+        "x.yaml:7:43: 'takes' stands here twice; the first is on line 7 [duplicate-key]\n  Remove one of them.",
     ),
 }
 
@@ -473,9 +438,7 @@ def test_an_attempt_after_one_that_a_story_cancels_can_be_reached() -> None:
         "  - {until: {task: 1, status: FAILED}}"
     )
 
-    scenario = read(
-        with_step(steps).replace("{id: 11, name: One}", "{id: 11, attempts: [{takes: 9s}, {}]}")
-    )
+    scenario = read(with_step(steps).replace("{id: 11, name: One}", "{id: 11, attempts: [{takes: 9s}, {}]}"))
 
     assert len(scenario.tasks[0].subtasks[0].attempts) == 2
 
@@ -555,18 +518,14 @@ def test_an_old_task_s_schedulers_tick_in_the_story_as_when_it_is_served() -> No
 NOT_YAML = {
     "nothing": ("", "x.yaml:1:1: the file is empty [syntax]"),
     "only a comment": ("# later\n", "x.yaml:1:1: the file is empty [syntax]"),
-    "a text": (
-        "hello",
-        "x.yaml:1:1: a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …` [wrong-type]",
-    ),
+    "a text": ("hello", "x.yaml:1:1: a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …` [wrong-type]"),
     "a list": (
         "- summary: A\n",
         "x.yaml:1:1: a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …` [wrong-type]",
     ),
     "a bracket left open": (
         "summary: [A\napi: ocp\n",
-        "x.yaml:2:4: this is not YAML: while parsing a flow sequence, did not find expected "
-        "',' or ']' [syntax]",
+        "x.yaml:2:4: this is not YAML: while parsing a flow sequence, did not find expected ',' or ']' [syntax]",
     ),
     "a tab": (
         "tasks:\n\t- subtasks\n",
@@ -575,22 +534,16 @@ NOT_YAML = {
     ),
     "two documents": (
         "summary: A\n---\nsummary: B\n",
-        "x.yaml:2:1: this is not YAML: expected a single document in the stream, but found "
-        "another document [syntax]",
+        "x.yaml:2:1: this is not YAML: expected a single document in the stream, but found another document [syntax]",
     ),
-    "an alias of nothing": (
-        "summary: *a\n",
-        "x.yaml:1:10: this is not YAML: found undefined alias [syntax]",
-    ),
+    "an alias of nothing": ("summary: *a\n", "x.yaml:1:10: this is not YAML: found undefined alias [syntax]"),
     "an object": (
         "!!python/object:os.system {}\n",
-        "x.yaml:1:1: this is not YAML: the tag !!python/object:os.system is not part of YAML's "
-        "core schema [syntax]",
+        "x.yaml:1:1: this is not YAML: the tag !!python/object:os.system is not part of YAML's core schema [syntax]",
     ),
     "bytes": (
         "summary: !!binary aGk=\n",
-        "x.yaml:1:10: this is not YAML: the tag !!binary is not part of YAML's core "
-        "schema [syntax]",
+        "x.yaml:1:10: this is not YAML: the tag !!binary is not part of YAML's core schema [syntax]",
     ),
     "a number of five thousand digits": (
         f"summary: {'9' * 5000}\n",
@@ -637,9 +590,7 @@ def test_a_file_may_begin_with_a_byte_order_mark() -> None:
 
 
 def test_an_alias_stands_for_what_its_anchor_marks() -> None:
-    text = (
-        f"{HEAD}tasks:\n  - {{cluster: &c {{id: 1, name: c, ob_cluster_id: 2}}, subtasks: [One]}}\n"
-    )
+    text = f"{HEAD}tasks:\n  - {{cluster: &c {{id: 1, name: c, ob_cluster_id: 2}}, subtasks: [One]}}\n"
 
     scenario = read(f"{text}  - {{cluster: *c, subtasks: [One]}}\n")
 
@@ -666,10 +617,7 @@ def test_a_mistake_behind_an_alias_is_where_it_is_written() -> None:
 def test_a_misspelt_key_behind_an_alias_is_refused() -> None:
     cluster = "&c {id: 1, nam: c, ob_cluster_id: 2}"
 
-    said = said_of(
-        f"{HEAD}tasks:\n"
-        f"  - {{cluster: {cluster}, subtasks: [One]}}\n  - {{cluster: *c, subtasks: [One]}}\n"
-    )
+    said = said_of(f"{HEAD}tasks:\n  - {{cluster: {cluster}, subtasks: [One]}}\n  - {{cluster: *c, subtasks: [One]}}\n")
 
     assert "x.yaml:4:26: `nam` is no key of `cluster` of task 1" in said
 
@@ -681,8 +629,7 @@ def test_a_mapping_within_itself_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "written",
-    ["2021-08-25T15:09:31.740+08:00", "'2021-08-25T15:09:31.740+08:00'", "2021-08-25 07:09:31.74Z"],
+    "written", ["2021-08-25T15:09:31.740+08:00", "'2021-08-25T15:09:31.740+08:00'", "2021-08-25 07:09:31.74Z"]
 )
 def test_an_instant_may_be_written_with_or_without_quotes(written: str) -> None:
     scenario = read(with_key(f"starts_at: {written}"))
@@ -705,10 +652,7 @@ def test_a_task_is_no_more_than_the_names_of_its_subtasks() -> None:
     ("short", "long"),
     [
         ("One", "{name: One}"),
-        (
-            "{name: One}",
-            "{name: One, attempts: [{takes: 1s}], rollback: [{takes: 1s}], timeout: 1h}",
-        ),
+        ("{name: One}", "{name: One, attempts: [{takes: 1s}], rollback: [{takes: 1s}], timeout: 1h}"),
         ("{attempts: {takes: 2s}}", "{attempts: [{takes: 2s}]}"),
         ("{rollback: {takes: 2s}}", "{rollback: [{takes: 2s}]}"),
         ("{needs: Zero}", "{needs: [Zero]}"),
@@ -730,9 +674,7 @@ def test_a_short_form_means_the_same_as_the_long_one(short: str, long: str) -> N
 UNITS = {"ms": MILLISECOND, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND}
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 500), st.sampled_from(sorted(UNITS))), min_size=1, max_size=5)
-)
+@given(st.lists(st.tuples(st.integers(0, 500), st.sampled_from(sorted(UNITS))), min_size=1, max_size=5))
 def test_a_duration_is_the_sum_of_its_parts(parts: list[tuple[int, str]]) -> None:
     text = "".join(f"{number}{unit}" for number, unit in parts)
 
@@ -832,9 +774,7 @@ KEYS = (
 )
 keys = st.sampled_from([*KEYS.split(), 1])
 values = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
-    max_leaves=6,
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4), max_leaves=6
 )
 items = st.lists(values, max_size=3) | values
 
@@ -842,13 +782,7 @@ items = st.lists(values, max_size=3) | values
 @given(
     st.fixed_dictionaries(
         {"summary": st.just("A"), "api": st.just("ocp"), "tasks": items},
-        optional={
-            "story": items,
-            "switches": values,
-            "starts_at": values,
-            "tick": values,
-            "progression": values,
-        },
+        optional={"story": items, "switches": values, "starts_at": values, "tick": values, "progression": values},
     )
 )
 def test_a_file_of_the_right_keys_and_any_values_is_read_or_refused(data: dict[str, Any]) -> None:

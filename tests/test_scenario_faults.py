@@ -100,10 +100,7 @@ def test_a_delay_is_a_duration() -> None:
 
 
 def test_a_fault_may_be_about_a_task_and_its_subtask() -> None:
-    assert fault_of("{status: 500, task: 1000, subtask: 7}").targets == {
-        "task": "1000",
-        "subtask": "7",
-    }
+    assert fault_of("{status: 500, task: 1000, subtask: 7}").targets == {"task": "1000", "subtask": "7"}
 
 
 @pytest.mark.parametrize("node", ["401", "444", "'401'", "'2213070643302886401'"])
@@ -122,9 +119,7 @@ def test_what_is_answered_by_the_fault_itself_is_not_mangled() -> None:
 
 
 def test_a_fault_is_written_as_it_was_read() -> None:
-    written = (
-        "{name: slow, operation: [retryTask], calls: [2-4], delay: 1m30s, still_executes: true}"
-    )
+    written = "{name: slow, operation: [retryTask], calls: [2-4], delay: 1m30s, still_executes: true}"
 
     assert fault_of(written).to_json() == {"api": "ocp", **yaml.safe_load(written)}
 
@@ -228,18 +223,15 @@ MODEL_MISTAKES = {
     ),
     "an effect after a reset": (
         with_faults("{reset: true, delay: 1s, malformed: true}"),
-        "x.yaml:5:5: fault 1 has `malformed` beside `reset`, with which there is no response "
-        "[bad-fault]",
+        "x.yaml:5:5: fault 1 has `malformed` beside `reset`, with which there is no response [bad-fault]",
     ),
     "an effect on no body": (
         with_faults("{empty: true, content_type: text/html, truncate: 3, status: 500}"),
-        "x.yaml:5:5: fault 1 has `truncate` beside `empty`, with which there is no body "
-        "[bad-fault]",
+        "x.yaml:5:5: fault 1 has `truncate` beside `empty`, with which there is no body [bad-fault]",
     ),
     "an answer both lost and given": (
         with_faults("{drop_response: true, status: 500}"),
-        "x.yaml:5:5: fault 1 has `status` beside `drop_response`, with which there is no response "
-        "[bad-fault]",
+        "x.yaml:5:5: fault 1 has `status` beside `drop_response`, with which there is no response [bad-fault]",
     ),
     "a status that is no failure": (
         with_faults("{status: 200}"),
@@ -273,8 +265,7 @@ MODEL_MISTAKES = {
     ),
     "no calls": (
         with_faults("{status: 500, calls: []}"),
-        "x.yaml:5:26: `calls` of fault 1 is empty; it should be a list of at least one item "
-        "[out-of-range]",
+        "x.yaml:5:26: `calls` of fault 1 is empty; it should be a list of at least one item [out-of-range]",
     ),
     "a way to nowhere": (
         with_faults("{drop: [data..status], still_executes: true}"),
@@ -295,8 +286,7 @@ MODEL_MISTAKES = {
     ),
     "an id that is none": (
         with_faults("{status: 500, node: One}", api="obshell"),
-        "x.yaml:5:25: `node` of fault 1 is 'One', which is neither a number nor a generic id "
-        "[bad-id]",
+        "x.yaml:5:25: `node` of fault 1 is 'One', which is neither a number nor a generic id [bad-id]",
     ),
     "no list": (
         f"summary: A\napi: ocp\n{TASKS}\nfaults: {{status: 500}}\n",
@@ -373,8 +363,7 @@ RULE_MISTAKES = {
     ),
     "a task there is not": (
         with_faults("{status: 500, task: 100}"),
-        "x.yaml:5:25: there is no task 100 in this file [unknown-reference]\n"
-        "  Did you mean '1000'?",
+        "x.yaml:5:25: there is no task 100 in this file [unknown-reference]\n  Did you mean '1000'?",
     ),
     "a subtask there is not": (
         with_faults("{status: 500, subtask: 9}"),
@@ -515,9 +504,7 @@ def test_the_schema_accepts_a_fault(fault: dict[str, Any]) -> None:
     assert read_scenario(json.dumps(scenario))
 
 
-@pytest.mark.parametrize(
-    "fault", [{"status": 200}, {"operation": "retry"}, {"calls": "x"}, {"dribble": 3}, {"dag": 4}]
-)
+@pytest.mark.parametrize("fault", [{"status": 200}, {"operation": "retry"}, {"calls": "x"}, {"dribble": 3}, {"dag": 4}])
 def test_the_schema_refuses_an_obvious_mistake(fault: dict[str, Any]) -> None:
     scenario = {**yaml.safe_load(with_faults("{delay: 1s}")), "faults": [{"reset": True, **fault}]}
 
@@ -538,9 +525,7 @@ KEYS = st.sampled_from([*OcpFault.model_fields, *ObshellFault.model_fields, "api
 
 
 @given(
-    st.dictionaries(
-        KEYS, SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(KEYS, SCALARS, max_size=3)
-    )
+    st.dictionaries(KEYS, SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(KEYS, SCALARS, max_size=3))
     | SCALARS
 )
 def test_whatever_is_said_of_a_fault_is_read_or_refused_in_words(said: object) -> None:
@@ -642,9 +627,7 @@ def test_a_variable_is_one_part_of_a_path(path: str, fits: bool) -> None:
         ({"pwd": None}, {}, False),
     ],
 )
-def test_a_body_has_what_is_asked_of_it_and_may_have_more(
-    wanted: object, got: object, fits: bool
-) -> None:
+def test_a_body_has_what_is_asked_of_it_and_may_have_more(wanted: object, got: object, fits: bool) -> None:
     assert starts_on(body=wanted).fits_body(got) is fits
 
 
@@ -723,12 +706,8 @@ LOCKS = [
 
 
 @pytest.mark.parametrize(("scope", "held", "wanted", "excludes"), LOCKS)
-def test_a_lock_keeps_out_what_would_maintain_the_same(
-    scope: str, held: str, wanted: str, excludes: bool
-) -> None:
-    dags = [
-        f"  - {{scope: {scope}, maintenance: {each}, nodes: [One]}}\n" for each in (held, wanted)
-    ]
+def test_a_lock_keeps_out_what_would_maintain_the_same(scope: str, held: str, wanted: str, excludes: bool) -> None:
+    dags = [f"  - {{scope: {scope}, maintenance: {each}, nodes: [One]}}\n" for each in (held, wanted)]
     head = OBSHELL.replace("SINGLE", "CLUSTER AGENT")
     scenario = obshell_of(head + "".join(dags))
 
@@ -767,13 +746,11 @@ MISTAKES = {
     ),
     "a path of the other API": (
         f"{OCP}  - {{subtasks: [One], starts_on: {{path: /api/v1/agent/join}}}}\n",
-        "x.yaml:4:41: /api/v1/agent/join is no path of this API [wrong-path]\n"
-        "  They begin with /api/v2/.",
+        "x.yaml:4:41: /api/v1/agent/join is no path of this API [wrong-path]\n  They begin with /api/v2/.",
     ),
     "a path of the contract": (
         f"{OBSHELL}  - {{nodes: [One], starts_on: {{path: '/api/v1/task/{{kind}}/{{id}}'}}}}\n",
-        "x.yaml:5:38: /api/v1/task/{kind}/{id} belongs to getAllClusterDags, which responds there "
-        "itself [wrong-path]",
+        "x.yaml:5:38: /api/v1/task/{kind}/{id} belongs to getAllClusterDags, which responds there itself [wrong-path]",
     ),
     "an id": (
         f"{OCP}  - {{id: 7, subtasks: [One], {TENANT}}}\n",
@@ -812,8 +789,7 @@ MISTAKES = {
     ),
     "a start of nothing": (
         f"{AGENT}  - start: Jion\n",
-        "x.yaml:8:12: there is no dag 'Jion' in this file [unknown-reference]\n"
-        "  Did you mean 'Join'?",
+        "x.yaml:8:12: there is no dag 'Jion' in this file [unknown-reference]\n  Did you mean 'Join'?",
     ),
     "a start of a dag that is there": (
         f"{OBSHELL}  - {{name: A, nodes: [One]}}\nstory: [{{start: A}}]\n",
@@ -821,13 +797,11 @@ MISTAKES = {
     ),
     "an operator of a start": (
         f"{AGENT}  - {{start: Join, operator: RETRY}}\n",
-        "x.yaml:8:5: step 1 of the story has `operator` beside `start`, where only a call has it "
-        "[bad-step]",
+        "x.yaml:8:5: step 1 of the story has `operator` beside `start`, where only a call has it [bad-step]",
     ),
     "a body that is no object": (
         f"{OCP}  - {{subtasks: [One], starts_on: {{path: /api/v2/ob, body: [1]}}}}\n",
-        "x.yaml:4:59: `body` of `starts_on` of task 1 is a list; it should be a mapping of keys to "
-        "values [wrong-type]",
+        "x.yaml:4:59: `body` of `starts_on` of task 1 is a list; it should be a mapping of keys to values [wrong-type]",
     ),
 }
 

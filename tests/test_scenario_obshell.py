@@ -87,13 +87,7 @@ def test_a_dag_is_no_more_than_the_names_of_its_nodes() -> None:
     (dag,) = read(f"{HEAD}dags: [{{nodes: [One, Two]}}]\n").dags
 
     assert [node.name for node in dag.nodes] == ["One", "Two"]
-    assert (dag.id, dag.name, dag.maintenance, dag.scope, dag.age) == (
-        None,
-        None,
-        "none",
-        "agent",
-        0,
-    )
+    assert (dag.id, dag.name, dag.maintenance, dag.scope, dag.age) == (None, None, "none", "agent", 0)
 
 
 def test_a_node_can_nothing_has_an_hour_and_one_sub_task_that_succeeds() -> None:
@@ -138,16 +132,10 @@ def test_a_run_with_an_error_fails() -> None:
         ("{name: One}", "{name: One, can: [], timeout: 1h, sub_tasks: [{}]}"),
         ("{can: retry}", "{can: [retry]}"),
         ("{sub_tasks: {takes: 1s}}", "{sub_tasks: [{takes: 1s}]}"),
-        (
-            "{can: retry, sub_tasks: {attempts: {takes: 1s}}}",
-            "{can: [retry], sub_tasks: [{attempts: [{takes: 1s}]}]}",
-        ),
+        ("{can: retry, sub_tasks: {attempts: {takes: 1s}}}", "{can: [retry], sub_tasks: [{attempts: [{takes: 1s}]}]}"),
         ("{sub_tasks: {rollback: {takes: 1s}}}", "{sub_tasks: [{rollback: [{takes: 1s}]}]}"),
         ('{sub_tasks: {log: "a\\nb"}}', "{sub_tasks: [{log: [a, b]}]}"),
-        (
-            "{sub_tasks: {agent: {ip: 10.0.0.2}}}",
-            "{sub_tasks: {agent: {ip: 10.0.0.2, port: 2886}}}",
-        ),
+        ("{sub_tasks: {agent: {ip: 10.0.0.2}}}", "{sub_tasks: {agent: {ip: 10.0.0.2, port: 2886}}}"),
     ],
 )
 def test_a_short_form_means_the_same_as_the_long_one(short: str, long: str) -> None:
@@ -159,10 +147,7 @@ def test_a_short_form_means_the_same_as_the_long_one(short: str, long: str) -> N
     [("all", ("all",)), ("[all]", ("all",)), ("", ())]
     + [
         (written, ("lost-race-is-500", "missing-header-is-400"))
-        for written in (
-            "'lost-race-is-500, missing-header-is-400'",
-            "[lost-race-is-500, missing-header-is-400]",
-        )
+        for written in ("'lost-race-is-500, missing-header-is-400'", "[lost-race-is-500, missing-header-is-400]")
     ],
 )
 def test_quirks_may_be_named_in_one_text(written: str, meant: tuple[str, ...]) -> None:
@@ -172,10 +157,7 @@ def test_quirks_may_be_named_in_one_text(written: str, meant: tuple[str, ...]) -
 
 
 def test_a_quirk_shows_unless_it_or_all_are_off() -> None:
-    one, all_of_them = (
-        obshell.Switches.model_validate({"quirks_off": each})
-        for each in ("lost-race-is-500", "all")
-    )
+    one, all_of_them = (obshell.Switches.model_validate({"quirks_off": each}) for each in ("lost-race-is-500", "all"))
 
     assert obshell.Switches().has("lost-race-is-500")
     assert not one.has("lost-race-is-500")
@@ -193,27 +175,21 @@ def quirks_in(node: Any) -> list[str]:
     """The names of all quirks that a contract describes."""
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     own = node.get("x-quirk", ()) if isinstance(node, dict) else ()
-    return [each["name"] for each in own] + [
-        name for child in children for name in quirks_in(child)
-    ]
+    return [each["name"] for each in own] + [name for child in children for name in quirks_in(child)]
 
 
 # --- what the machine is given --------------------------------------------------------------------
 
 
 def test_a_plan_has_the_runs_the_flags_and_the_lock_of_the_file() -> None:
-    text = with_dag(
-        "{maintenance: global, nodes: [{can: [retry, pass], timeout: 5s, sub_tasks: {takes: 2s}}]}"
-    )
+    text = with_dag("{maintenance: global, nodes: [{can: [retry, pass], timeout: 5s, sub_tasks: {takes: 2s}}]}")
 
     plan = obshell.script_of(read(text).dags[0])
 
     assert plan.is_maintenance
     assert plan.nodes[0].can == {"retry", "pass"}
     assert plan.nodes[0].timeout == 5 * SECOND
-    assert plan.nodes[0].sub_tasks == (
-        SubTaskScript((RunScript(2 * SECOND),), rollbacks=(RunScript(MILLISECOND),)),
-    )
+    assert plan.nodes[0].sub_tasks == (SubTaskScript((RunScript(2 * SECOND),), rollbacks=(RunScript(MILLISECOND),)),)
 
 
 @pytest.mark.parametrize("lock", ["{tenant: t1}", "obproxy"])
@@ -253,10 +229,7 @@ def test_why_a_run_failed_is_said_when_it_has_ended() -> None:
         return machine.task_logs_at(shown.nodes[0].sub_tasks[0], at)
 
     assert said(5 * SECOND) == ("one",)
-    assert said(9 * SECOND) == (
-        "one",
-        "ERROR: [Common.Unexpected]: Unexpected error: exit status 1",
-    )
+    assert said(9 * SECOND) == ("one", "ERROR: [Common.Unexpected]: Unexpected error: exit status 1")
 
 
 def test_a_run_that_the_timeout_ends_says_nothing_of_its_own() -> None:
@@ -269,8 +242,7 @@ def test_a_run_that_the_timeout_ends_says_nothing_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "age", "first"),
-    [(0, 0, 0), (300, 0, -700), (0, 300, -700), (300, 700, 0), (300, 1900, -800)],
+    ("phase", "age", "first"), [(0, 0, 0), (300, 0, -700), (0, 300, -700), (300, 700, 0), (300, 1900, -800)]
 )
 def test_the_ticks_are_counted_from_a_dag_s_birth(phase: int, age: int, first: int) -> None:
     """In milliseconds; the first one is at its birth or before it."""
@@ -293,13 +265,11 @@ OF_SUB_TASK = "of sub task 1 of node 'One' of dag 'Join'"
 MODEL_MISTAKES = {
     "a duration without a unit": (
         with_sub_task("{takes: 60}"),
-        f"x.yaml:9:29: `takes` {OF_SUB_TASK} is 60, {NO_DURATION} (write 60s for seconds) "
-        "[bad-duration]",
+        f"x.yaml:9:29: `takes` {OF_SUB_TASK} is 60, {NO_DURATION} (write 60s for seconds) [bad-duration]",
     ),
     "a timeout of nothing": (
         with_node("{name: One, timeout: 0s}"),
-        "x.yaml:7:30: `timeout` of node 'One' of dag 'Join' is '0s', which is shorter than 1s "
-        "[bad-duration]",
+        "x.yaml:7:30: `timeout` of node 'One' of dag 'Join' is '0s', which is shorter than 1s [bad-duration]",
     ),
     "an outcome obshell does not know": (
         with_sub_task("{attempts: [{ends: SUCCESSFUL}]}"),
@@ -332,8 +302,7 @@ MODEL_MISTAKES = {
     ),
     "an address that is none": (
         with_key("agent: {ip: localhost}"),
-        "x.yaml:3:13: `ip` of `agent` is 'localhost', which is no IPv4 or IPv6 address "
-        "[bad-address]",
+        "x.yaml:3:13: `ip` of `agent` is 'localhost', which is no IPv4 or IPv6 address [bad-address]",
     ),
     "a port that is none": (
         with_key("agent: {port: 65536}"),
@@ -363,17 +332,12 @@ MODEL_MISTAKES = {
     ),
     "a key of the other format": (
         with_key("tasks: []"),
-        "x.yaml:3:1: `tasks` is no key of a scenario [unknown-key]\n"
-        "  It belongs to a scenario with `api: ocp`.",
+        "x.yaml:3:1: `tasks` is no key of a scenario [unknown-key]\n  It belongs to a scenario with `api: ocp`.",
     ),
-    "no dags": (
-        "summary: A\napi: obshell\n",
-        "x.yaml:1:1: a scenario has no `dags` [missing-key]",
-    ),
+    "no dags": ("summary: A\napi: obshell\n", "x.yaml:1:1: a scenario has no `dags` [missing-key]"),
     "no API": (
         "summary: A\ndags: [{nodes: [One]}]\n",
-        "x.yaml:1:1: a scenario has no `api` [missing-key]\n"
-        "  Say `api: ocp` for tasks, or `api: obshell` for dags.",
+        "x.yaml:1:1: a scenario has no `api` [missing-key]\n  Say `api: ocp` for tasks, or `api: obshell` for dags.",
     ),
     "an API misspelt": (
         "summary: A\napi: obshel\ndags: [{nodes: [One]}]\n",
@@ -382,8 +346,7 @@ MODEL_MISTAKES = {
     ),
     "a hundred nodes": (
         with_dag(f"{{nodes: [{', '.join(['One'] * 100)}]}}"),
-        "x.yaml:4:13: `nodes` of dag 1 is a list; it should be a list of at most 99 items "
-        "[out-of-range]",
+        "x.yaml:4:13: `nodes` of dag 1 is a list; it should be a list of at most 99 items [out-of-range]",
     ),
     "an error in a success": (
         with_sub_task("{attempts: [{ends: SUCCEED, error: {message: busy}}]}"),
@@ -392,13 +355,11 @@ MODEL_MISTAKES = {
     ),
     "an error without its message": (
         with_sub_task("{error: {code: Agent.Busy}}"),
-        "x.yaml:9:29: `error` of sub task 1 of node 'One' of dag 'Join' has no `message` "
-        "[missing-key]",
+        "x.yaml:9:29: `error` of sub task 1 of node 'One' of dag 'Join' has no `message` [missing-key]",
     ),
     "additional data beyond all numbers": (
         with_sub_task("{additional_data: {ids: [9007199254740992]}}"),
-        f"x.yaml:9:39: `additional_data` {OF_SUB_TASK} is a mapping, which holds a number beyond "
-        "2^53 [bad-data]",
+        f"x.yaml:9:39: `additional_data` {OF_SUB_TASK} is a mapping, which holds a number beyond 2^53 [bad-data]",
     ),
     "a run beside attempts": (
         with_sub_task("{takes: 1s, attempts: [{takes: 2s}]}"),
@@ -412,13 +373,11 @@ MODEL_MISTAKES = {
     ),
     "a sub task of no node": (
         with_step("{until: {dag: 4, sub_task: 40101, state: FAILED}}"),
-        "x.yaml:10:13: `until` of step 1 of the story has a `sub_task` without its `node` "
-        "[bad-step]",
+        "x.yaml:10:13: `until` of step 1 of the story has a `sub_task` without its `node` [bad-step]",
     ),
     "a node's stage": (
         with_step("{until: {dag: 4, node: One, stage: 1}}"),
-        "x.yaml:10:13: `until` of step 1 of the story has a `stage`, which only a dag shows "
-        "[bad-step]",
+        "x.yaml:10:13: `until` of step 1 of the story has a `stage`, which only a dag shows [bad-step]",
     ),
     "a step that does two things": (
         with_step("{wait: 1s, call: operateDag, dag: 4, operator: RETRY}"),
@@ -426,8 +385,7 @@ MODEL_MISTAKES = {
     ),
     "a dag outside its until": (
         with_step("{wait: 1s, dag: 4}"),
-        "x.yaml:10:5: step 1 of the story has `dag` beside `wait`, where only a call has it "
-        "[bad-step]",
+        "x.yaml:10:5: step 1 of the story has `dag` beside `wait`, where only a call has it [bad-step]",
     ),
     "a call of no dag": (
         with_step("{call: operateDag, operator: RETRY}"),
@@ -447,8 +405,7 @@ MODEL_MISTAKES = {
     ),
     "a retry of a node": (
         with_step("{call: operateNode, dag: 4, node: One, operator: RETRY}"),
-        "x.yaml:10:5: step 1 of the story calls operateNode with RETRY, where a node only takes "
-        "PASS [bad-step]",
+        "x.yaml:10:5: step 1 of the story calls operateNode with RETRY, where a node only takes PASS [bad-step]",
     ),
     "an operator that is no call": (
         with_step("{call: operateDag, dag: 4, operator: RUN}"),
@@ -509,8 +466,7 @@ WHOLE_MISTAKES = {
     ),
     "a first tick after the second": (
         with_key("phase: 1s"),
-        "x.yaml:3:8: `phase` is not shorter than the tick of 1 s [out-of-range]\n"
-        "  There is a tick before it.",
+        "x.yaml:3:8: `phase` is not shorter than the tick of 1 s [out-of-range]\n  There is a tick before it.",
     ),
     "a run after a success": (
         with_sub_task("{attempts: [{takes: 1s}, {takes: 2s}]}", can="[retry]"),
@@ -544,8 +500,7 @@ WHOLE_MISTAKES = {
     ),
     "a story of a dag there is not": (
         with_step("{call: operateDag, dag: Jion, operator: RETRY}"),
-        "x.yaml:10:29: there is no dag 'Jion' in this file [unknown-reference]\n"
-        "  Did you mean 'Join'?",
+        "x.yaml:10:29: there is no dag 'Jion' in this file [unknown-reference]\n  Did you mean 'Join'?",
     ),
     "a story of a node there is not": (
         with_step("{until: {dag: 4, node: 403, state: FAILED}}"),
@@ -553,20 +508,17 @@ WHOLE_MISTAKES = {
     ),
     "a story of a sub task there is not": (
         with_step("{until: {dag: 4, node: One, sub_task: Two, state: FAILED}}"),
-        "x.yaml:10:43: there is no sub task 'Two' in this node [unknown-reference]\n"
-        "  There are: 40101.",
+        "x.yaml:10:43: there is no sub task 'Two' in this node [unknown-reference]\n  There are: 40101.",
     ),
     "a node of a name that two have": (
         with_step("{until: {dag: 4, node: One, state: FAILED}}").replace("- Two", "- One"),
-        "x.yaml:10:28: 'One' is the name of 2 nodes of this dag [ambiguous-reference]\n"
-        "  Refer to it by its id.",
+        "x.yaml:10:28: 'One' is the name of 2 nodes of this dag [ambiguous-reference]\n  Refer to it by its id.",
     ),
     "a sub task of a name that two have": (
         with_step("{until: {dag: 4, node: One, sub_task: One, state: FAILED}}").replace(
             "{name: One, can: [retry]}", "{name: One, sub_tasks: [{}, {}]}"
         ),
-        "x.yaml:10:43: 'One' is the name of 2 sub tasks of this node [ambiguous-reference]\n"
-        "  Refer to it by its id.",
+        "x.yaml:10:43: 'One' is the name of 2 sub tasks of this node [ambiguous-reference]\n  Refer to it by its id.",
     ),
     "a stage beyond the last": (
         with_step("{until: {dag: 4, stage: 3}}"),
@@ -574,8 +526,7 @@ WHOLE_MISTAKES = {
     ),
     "a state that only nodes have": (
         with_step("{until: {dag: 4, state: PENDING}}"),
-        "x.yaml:10:29: a dag is never PENDING [unknown-value]\n"
-        "  A dag is READY until the scheduler starts it.",
+        "x.yaml:10:29: a dag is never PENDING [unknown-value]\n  A dag is READY until the scheduler starts it.",
     ),
     "an operator that only nodes have": (
         with_step("{until: {dag: 4, operator: RETRY}}"),
@@ -680,14 +631,10 @@ KEYS = (
 )
 keys = st.sampled_from([*KEYS.split(), 1])
 values = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
-    max_leaves=8,
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4), max_leaves=8
 )
 runs = st.fixed_dictionaries({}, optional=dict.fromkeys(RUN_KEYS.split(), values))
-nodes = st.fixed_dictionaries(
-    {"sub_tasks": st.lists(runs, max_size=2)}, optional={"can": values, "id": values}
-)
+nodes = st.fixed_dictionaries({"sub_tasks": st.lists(runs, max_size=2)}, optional={"can": values, "id": values})
 dags = st.fixed_dictionaries({"nodes": st.lists(nodes | values, max_size=2)})
 
 

@@ -69,9 +69,7 @@ def test_every_walk_along_the_links_of_the_contract_keeps_it_at_each_step() -> N
 
 
 @pytest.mark.parametrize(("user", "forbidden"), [("viewer", OPERATING), ("guest", ALL)])
-def test_who_lacks_the_permission_is_forbidden_whatever_they_ask(
-    user: str, forbidden: set[str]
-) -> None:
+def test_who_lacks_the_permission_is_forbidden_whatever_they_ask(user: str, forbidden: set[str]) -> None:
     recorder = recorded(Switches())
 
     seen = run_as(user, recorder, "--phases", "examples,coverage")

@@ -51,10 +51,7 @@ OUT_OF_REACH: dict[World, dict[str, set[int]]] = {
         "getObLastMaintenanceDag": {200, 400},
         "getAgentLastMaintenanceDag": {404},
     },
-    "cluster": {
-        "getAgentLastMaintenanceDag": {200, 400},
-        "getObLastMaintenanceDag": {404},
-    },
+    "cluster": {"getAgentLastMaintenanceDag": {200, 400}, "getObLastMaintenanceDag": {404}},
 }
 """What an agent can not answer, for being what it is; without a dag, show_details is not read."""
 ONLY_BY_QUIRK = {500}
@@ -184,11 +181,7 @@ def explained(findings: list[Finding]) -> set[str]:
     return {str(quirk) for quirk in found.values()}
 
 
-ANYWHERE = {
-    "node-without-details-is-500",
-    "unreadable-show-details-is-500",
-    "unreachable-owner-is-500",
-}
+ANYWHERE = {"node-without-details-is-500", "unreadable-show-details-is-500", "unreachable-owner-is-500"}
 OF_WORLD: dict[World, set[str]] = {
     "agent": {"refusal-is-never-sent", "no-oceanbase-is-500", "unheld-cluster-id-is-500"},
     "cluster": {"never-maintained-is-500"},
@@ -204,12 +197,7 @@ def test_with_its_quirks_all_that_is_found_are_they(world: World, tmp_path: Path
     recorder = recorded(world, quirks=True)
 
     findings = run_for_findings(
-        recorder,
-        CONFIG,
-        *LENIENT,
-        *BRIEFLY,
-        report=tmp_path / "report.ndjson",
-        env={WORLD: world},
+        recorder, CONFIG, *LENIENT, *BRIEFLY, report=tmp_path / "report.ndjson", env={WORLD: world}
     )
 
     assert explained(findings) == ANYWHERE | OF_WORLD[world]
@@ -219,11 +207,7 @@ def test_encrypted_with_its_quirks_all_that_is_found_are_they(tmp_path: Path) ->
     recorder = recorded("agent", sealed=True, quirks=True)
 
     findings = run_for_findings(
-        recorder,
-        CONFIG,
-        *BRIEFLY,
-        report=tmp_path / "report.ndjson",
-        env={WORLD: "agent", SEALED: "yes"},
+        recorder, CONFIG, *BRIEFLY, report=tmp_path / "report.ndjson", env={WORLD: "agent", SEALED: "yes"}
     )
 
     of_transport = {"missing-header-is-400", "undecryptable-body-is-500"}

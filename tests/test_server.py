@@ -89,14 +89,11 @@ def test_a_taken_port_is_a_problem_of_the_environment(server: Ocp) -> None:
         Mock.start(port=port)
 
     assert str(problem.value) == (
-        f"cannot listen on 127.0.0.1:{port}: Address already in use. "
-        "Choose another port, or 0 for any that is free."
+        f"cannot listen on 127.0.0.1:{port}: Address already in use. Choose another port, or 0 for any that is free."
     )
 
 
-@pytest.mark.parametrize(
-    ("host", "port"), [("127.0.0.1", 65536), ("127.0.0.1", -1), ("no.such.invalid", 0)]
-)
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 65536), ("127.0.0.1", -1), ("no.such.invalid", 0)])
 def test_an_address_that_is_none_is_a_problem_of_the_environment(host: str, port: int) -> None:
     with pytest.raises(EnvironmentProblem, match=f"cannot listen on {host}:{port}: "):
         Mock.start(host=host, port=port)
@@ -107,9 +104,7 @@ def test_an_address_that_is_none_is_a_problem_of_the_environment(host: str, port
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_process_cleanly(
-    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_ends_the_process_cleanly(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     with serving("many-tasks") as server:
         answer = httpx.get(f"{server.url}{TASKS}", auth=("viewer", "viewer"))
@@ -140,9 +135,7 @@ def test_a_signal_ends_the_process_cleanly(
         ("*", 404),
     ],
 )
-def test_an_odd_target_is_answered_as_the_clients_mistake(
-    server: Ocp, target: str, expected: int
-) -> None:
+def test_an_odd_target_is_answered_as_the_clients_mistake(server: Ocp, target: str, expected: int) -> None:
     answer = said(server, f"GET {target} HTTP/1.1", LOGON)
 
     assert status(answer) == expected
@@ -163,9 +156,7 @@ def test_a_method_no_operation_has_is_answered_405(server: Ocp, method: str) -> 
         ["Content-Type: application/json; charset=no-such", "Transfer-Encoding: chunked"],
     ],
 )
-def test_a_chunked_body_where_none_is_asked_for_is_taken_and_ignored(
-    server: Ocp, lines: list[str]
-) -> None:
+def test_a_chunked_body_where_none_is_asked_for_is_taken_and_ignored(server: Ocp, lines: list[str]) -> None:
     request = f"POST {TASKS}/35000312/retry HTTP/1.1"
 
     answer = said(server, request, LOGON, *lines, body=b"3\r\n\xff\xfe\xfd\r\n0\r\n\r\n")

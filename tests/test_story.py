@@ -43,16 +43,12 @@ def actor(*, born: int = 0, prohibits_rollback: bool = False) -> OcpActor:
     return OcpActor(born, "Upgrade", ("Install", "Check"), ocp.start(plan))
 
 
-def until(
-    status: str | None = None, operation: str | None = None, *, subtask: int | None = None
-) -> UntilAction:
+def until(status: str | None = None, operation: str | None = None, *, subtask: int | None = None) -> UntilAction:
     """A step that waits for the first task."""
     return UntilAction(0, () if subtask is None else (subtask,), (status, operation))
 
 
-def call(
-    operation: ocp_api.Operation, *, subtask: int | None = None, refused: bool = False
-) -> CallAction:
+def call(operation: ocp_api.Operation, *, subtask: int | None = None, refused: bool = False) -> CallAction:
     """A step that operates on the first task."""
     return CallAction(0, () if subtask is None else (subtask,), operation, 400 if refused else 200)
 
@@ -167,9 +163,7 @@ def test_a_state_that_is_past_diverges() -> None:
     number, message = divergence(until("FAILED"), until("RUNNING"))
 
     assert number == 1
-    assert message == (
-        "'Upgrade' never is RUNNING from here on; it is FAILED/EXECUTE, and nothing more is due"
-    )
+    assert message == ("'Upgrade' never is RUNNING from here on; it is FAILED/EXECUTE, and nothing more is due")
 
 
 def test_a_subtask_that_never_gets_there_is_named() -> None:
@@ -177,20 +171,16 @@ def test_a_subtask_that_never_gets_there_is_named() -> None:
 
     assert number == 0
     assert message == (
-        "'Check' of 'Upgrade' never is RUNNING from here on; it is PENDING/EXECUTE, "
-        "and after 2 s nothing more is due"
+        "'Check' of 'Upgrade' never is RUNNING from here on; it is PENDING/EXECUTE, and after 2 s nothing more is due"
     )
 
 
 def test_a_call_that_comes_too_late_diverges() -> None:
-    number, message = divergence(
-        until("FAILED"), call("RETRY"), until("SUCCESSFUL"), call("RETRY", subtask=0)
-    )
+    number, message = divergence(until("FAILED"), call("RETRY"), until("SUCCESSFUL"), call("RETRY", subtask=0))
 
     assert number == 3
     assert message == (
-        "RETRY 'Install' of 'Upgrade' is refused: "
-        "RETRY is not allowed in state SUCCESSFUL; allowed: none"
+        "RETRY 'Install' of 'Upgrade' is refused: RETRY is not allowed in state SUCCESSFUL; allowed: none"
     )
 
 
@@ -198,9 +188,7 @@ def test_a_forbidden_rollback_that_was_to_be_accepted_diverges() -> None:
     number, message = divergence(until("FAILED"), call("ROLLBACK"), prohibits_rollback=True)
 
     assert number == 1
-    assert message == (
-        "ROLLBACK 'Upgrade' is refused: the task, or a subtask that has run, forbids rollback"
-    )
+    assert message == ("ROLLBACK 'Upgrade' is refused: the task, or a subtask that has run, forbids rollback")
 
 
 def test_a_call_that_is_accepted_though_it_was_to_be_refused_diverges() -> None:
@@ -232,9 +220,7 @@ def until_dag(*words: str | None, part: PartPath = ()) -> UntilAction:
     return UntilAction(0, part, words)
 
 
-def call_dag(
-    operator: obshell_api.Operator, *, part: PartPath = (), answers: int = 200
-) -> CallAction:
+def call_dag(operator: obshell_api.Operator, *, part: PartPath = (), answers: int = 200) -> CallAction:
     """A step that operates on the first dag."""
     return CallAction(0, part, operator, answers)
 
@@ -264,10 +250,7 @@ def test_a_node_and_a_sub_task_show_a_state_and_an_operator() -> None:
     alone = dag_actor()
 
     assert list(alone.shows((1,)))[-1].words == ("FAILED", "RUN")
-    assert [list(alone.shows((1, place)))[-1].words for place in (0, 1)] == [
-        ("FAILED", "RUN"),
-        ("SUCCEED", "RUN"),
-    ]
+    assert [list(alone.shows((1, place)))[-1].words for place in (0, 1)] == [("FAILED", "RUN"), ("SUCCEED", "RUN")]
 
 
 def test_a_story_may_wait_for_a_dag_a_node_a_sub_task_and_a_stage() -> None:
@@ -339,26 +322,22 @@ REFUSALS: dict[str, tuple[list[Action], frozenset[NodeFlag], str]] = {
     "a state that does not allow it": (
         [until_dag("RUNNING"), call_dag("RETRY")],
         ALL,
-        "RETRY 'Initialize cluster' is refused: "
-        "Task.Dag.Operator.RetryNotFailedDag (the dag is RUNNING/RUN)",
+        "RETRY 'Initialize cluster' is refused: Task.Dag.Operator.RetryNotFailedDag (the dag is RUNNING/RUN)",
     ),
     "a finished dag": (
         [FAILED, call_dag("CANCEL")],
         ALL,
-        "CANCEL 'Initialize cluster' is refused: "
-        "Task.Dag.Operator.CancelFinishedDag (the dag is FAILED/RUN)",
+        "CANCEL 'Initialize cluster' is refused: Task.Dag.Operator.CancelFinishedDag (the dag is FAILED/RUN)",
     ),
     "a flag that is not set": (
         [FAILED, call_dag("RETRY")],
         frozenset({"rollback", "cancel"}),
-        "RETRY 'Initialize cluster' is refused: "
-        "Task.Dag.Operator.RetryNotAllowed (node 'Start' can cancel, rollback)",
+        "RETRY 'Initialize cluster' is refused: Task.Dag.Operator.RetryNotAllowed (node 'Start' can cancel, rollback)",
     ),
     "no flag at all": (
         [FAILED, call_dag("ROLLBACK")],
         frozenset(),
-        "ROLLBACK 'Initialize cluster' is refused: "
-        "Task.Dag.Operator.RollbackNotAllowed (node 'Configure' can nothing)",
+        "ROLLBACK 'Initialize cluster' is refused: Task.Dag.Operator.RollbackNotAllowed (node 'Configure' can nothing)",
     ),
     "a node that has not failed": (
         [FAILED, call_dag("PASS", part=(0,))],
@@ -386,8 +365,7 @@ REFUSALS: dict[str, tuple[list[Action], frozenset[NodeFlag], str]] = {
     "a state that never shows": (
         [FAILED, until_dag("SUCCEED", "PASS")],
         ALL,
-        "'Initialize cluster' never is SUCCEED PASS from here on; it is FAILED/RUN, "
-        "and nothing more is due",
+        "'Initialize cluster' never is SUCCEED PASS from here on; it is FAILED/RUN, and nothing more is due",
     ),
     "a stage that never comes": (
         [until_dag(None, None, "stage 3")],

@@ -136,12 +136,7 @@ def test_a_submit_answers_the_task_as_the_reference_shows_it() -> None:
         "hostId": 3,
         "prohibitRollback": False,
         "startTime": "2021-08-25T15:09:31.74+08:00",
-        "context": {
-            "listMap": {},
-            "parallel": False,
-            "parallelIdx": -1,
-            "stringMap": {"prohibit_rollback": "false"},
-        },
+        "context": {"listMap": {}, "parallel": False, "parallelIdx": -1, "stringMap": {"prohibit_rollback": "false"}},
     }
 
 
@@ -241,9 +236,7 @@ def test_another_method_may_start_something_else() -> None:
     ],
     ids=str,
 )
-def test_a_request_that_does_not_fit_is_unknown_and_starts_nothing(
-    method: str, path: str, body: Any
-) -> None:
+def test_a_request_that_does_not_fit_is_unknown_and_starts_nothing(method: str, path: str, body: Any) -> None:
     _, ask = ocp()
 
     answer = ask(method, path, json=body)
@@ -266,9 +259,7 @@ def test_who_asks_with_the_wrong_body_finds_in_the_journal_what_was_missing() ->
 
 
 @pytest.mark.parametrize(
-    ("auth", "status"),
-    [(None, 401), (("manager", "wrong"), 401), (("viewer", "viewer"), 403)],
-    ids=str,
+    ("auth", "status"), [(None, 401), (("manager", "wrong"), 401), (("viewer", "viewer"), 403)], ids=str
 )
 def test_only_a_manager_starts_tasks(auth: tuple[str, str] | None, status: int) -> None:
     _, ask = ocp()
@@ -487,8 +478,7 @@ CLUSTERS_REFUSALS = [
         "/api/v1/tenant/t1/replicas",
         "/api/v1/tenant/t1/replicas",
         "OB.Tenant.UnderMaintenance",
-        "Create task 'Modify replica' failed: Tenant 't1' is under maintenance, please try again "
-        "later.",
+        "Create task 'Modify replica' failed: Tenant 't1' is under maintenance, please try again later.",
     ),
 ]
 
@@ -526,11 +516,7 @@ def test_a_start_needs_its_header_as_every_route_does() -> None:
 def test_a_start_whose_body_is_no_object_is_refused_in_the_server_s_words() -> None:
     world, ask = obshell()
 
-    assert said(ask("POST", JOIN, content=b"[")) == (
-        400,
-        "Common.BindJsonFailed",
-        "Bind JSON failed: EOF",
-    )
+    assert said(ask("POST", JOIN, content=b"[")) == (400, "Common.BindJsonFailed", "Bind JSON failed: EOF")
     assert dags_of(world) == []
 
 
@@ -560,8 +546,4 @@ def test_a_cluster_is_initialized_once() -> None:
         ask("POST", path)
         world.advance(600 * SECOND)
 
-    assert said(ask("POST", INIT)) == (
-        400,
-        "OB.Cluster.AlreadyInitialized",
-        "Cluster has already been initialized",
-    )
+    assert said(ask("POST", INIT)) == (400, "OB.Cluster.AlreadyInitialized", "Cluster has already been initialized")

@@ -151,11 +151,7 @@ def test_the_journal_is_asked_for_what_is_wanted(
 def test_requests_are_found_by_what_their_body_has(obshell: Obshell) -> None:
     dag = obshell.dag(4).until("FAILED")
     for operator in ("RETRY", "ROLLBACK"):
-        httpx.post(
-            f"{obshell.url}/api/v1/task/dag/{dag.id}",
-            json={"operator": operator},
-            auth=obshell.auth,
-        )
+        httpx.post(f"{obshell.url}/api/v1/task/dag/{dag.id}", json={"operator": operator}, auth=obshell.auth)
 
     (entry,) = obshell.journal.all("dagHandler", dag=4, body={"operator": "ROLLBACK"})
 
@@ -164,10 +160,7 @@ def test_requests_are_found_by_what_their_body_has(obshell: Obshell) -> None:
 
 @pytest.mark.slow
 def test_a_journal_longer_than_a_page_is_read_to_its_end(here: Mock) -> None:
-    with (
-        here.ocp("retry-failed-subtask", progression="manual") as ocp,
-        httpx.Client(base_url=ocp.url) as client,
-    ):
+    with here.ocp("retry-failed-subtask", progression="manual") as ocp, httpx.Client(base_url=ocp.url) as client:
         for _ in range(1000):
             client.get("/api/v2/nothing")
 
@@ -222,9 +215,7 @@ def test_what_should_not_have_been_asked_fails_with_each_time_it_was(ocp: Ocp) -
         (lambda journal: journal.assert_called("getTaskInstance", status=99), "status"),
     ],
 )
-def test_a_wrong_query_is_its_author_s_mistake(
-    ocp: Ocp, act: Callable[[Any], None], message: str
-) -> None:
+def test_a_wrong_query_is_its_author_s_mistake(ocp: Ocp, act: Callable[[Any], None], message: str) -> None:
     with pytest.raises(AuthorError, match=message):
         act(ocp.journal)
 
@@ -403,10 +394,7 @@ def test_what_is_wrong_with_a_task_written_in_code_is_told_with_its_place(ocp: O
         (succeeds(), {}),
         (succeeds(timedelta(minutes=2), log=("a", "b")), {"takes": "120s", "log": ["a", "b"]}),
         (fails(), {"ends": "FAILED"}),
-        (
-            fails(1.5, error="boom"),
-            {"takes": "1.5s", "ends": "FAILED", "error": {"message": "boom"}},
-        ),
+        (fails(1.5, error="boom"), {"takes": "1.5s", "ends": "FAILED", "error": {"message": "boom"}}),
         (hangs(log="…"), {"takes": "forever", "log": "…"}),
         (subtask("a"), {"name": "a"}),
         (subtask("a", fails(), needs=[]), {"name": "a", "attempts": [fails()], "needs": []}),
@@ -476,9 +464,7 @@ def test_a_dag_is_written_in_code(obshell: Obshell) -> None:
     dag = obshell.dag("Upgrade", ["Check", restart], id=9)
 
     dag.until("FAILED")
-    httpx.post(
-        f"{obshell.url}/api/v1/task/dag/{dag.id}", json={"operator": "RETRY"}, auth=obshell.auth
-    )
+    httpx.post(f"{obshell.url}/api/v1/task/dag/{dag.id}", json={"operator": "RETRY"}, auth=obshell.auth)
     dag.until("SUCCEED")
 
     assert dag.number == 9
@@ -487,12 +473,7 @@ def test_a_dag_is_written_in_code(obshell: Obshell) -> None:
 
 def test_credentials_are_those_of_the_agent_that_is_loaded(mock: Mock) -> None:
     agent = {"root_password": "mine", "agent_password": "its own"}
-    mine = {
-        "summary": "Mine",
-        "api": "obshell",
-        "agent": agent,
-        "dags": [{"id": 1, "nodes": ["a"]}],
-    }
+    mine = {"summary": "Mine", "api": "obshell", "agent": agent, "dags": [{"id": 1, "nodes": ["a"]}]}
     with mock.obshell() as obshell:
         before = obshell.auth.password
 
@@ -524,9 +505,7 @@ def test_the_vendor_s_sdk_is_at_hand(obshell: Obshell) -> None:
     assert client.get_dag(obshell.dag(4).id).operator == "ROLLBACK"
 
 
-def test_where_the_vendor_s_sdk_is_not_installed_it_says_so(
-    obshell: Obshell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_the_vendor_s_sdk_is_not_installed_it_says_so(obshell: Obshell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "obshell", None)
 
     with pytest.raises(EnvironmentProblem, match="`pip install obshell` brings it"):

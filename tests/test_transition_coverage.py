@@ -53,9 +53,7 @@ def sandbox_of(name: str, **options: Any) -> Sandbox:
     return make_sandbox([load_scenario(name)], **{"progression": "polls"} | options)
 
 
-def watch(
-    ask: Ask, path: str, state: str, *, of: Callable[[Any], str] = lambda t: t["status"]
-) -> None:
+def watch(ask: Ask, path: str, state: str, *, of: Callable[[Any], str] = lambda t: t["status"]) -> None:
     """Polls until it is in a state, as a client does."""
     for _ in range(200):
         if of(ask("GET", path).json()["data"]) == state:
@@ -108,10 +106,7 @@ def task(status: str, operation: str | None = None) -> dict[str, Any]:
 def looks(*shown: str) -> Coverage:
     """What a client has seen that has looked at one task so often."""
     coverage = Coverage(APIS)
-    entries = [
-        entry(number, "getTaskInstance", task(*words.split("/")))
-        for number, words in enumerate(shown, start=1)
-    ]
+    entries = [entry(number, "getTaskInstance", task(*words.split("/"))) for number, words in enumerate(shown, start=1)]
     coverage.add("ocp", ["made-up"], entries)
     return coverage
 
@@ -194,11 +189,7 @@ def test_a_transition_is_seen_when_its_ends_are_next_to_each_other() -> None:
 def test_no_transition_is_seen_by_who_looks_away_in_between() -> None:
     coverage = looks("RUNNING/EXECUTE", "SUCCESSFUL/RETRY")
 
-    edges = [
-        item
-        for item, s in coverage.standings("ocp").items()
-        if item.sort == "transition" and s == "seen"
-    ]
+    edges = [item for item, s in coverage.standings("ocp").items() if item.sort == "transition" and s == "seen"]
     assert edges == []
 
 
@@ -258,9 +249,7 @@ def test_a_state_that_no_machine_has_is_left_out() -> None:
 # --- operators ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("status", "became"), [(200, "seen"), (400, "requested"), (None, "requested")]
-)
+@pytest.mark.parametrize(("status", "became"), [(200, "seen"), (400, "requested"), (None, "requested")])
 def test_an_operator_is_seen_when_it_is_accepted(status: int | None, became: str) -> None:
     coverage = Coverage(APIS)
 
@@ -282,9 +271,7 @@ def test_the_operators_of_a_dag_are_told_from_those_of_a_node() -> None:
 def test_an_operator_that_there_is_not_is_left_out() -> None:
     coverage = Coverage(APIS)
 
-    coverage.add(
-        "obshell", [], [entry(1, "dagHandler", request_body={"operator": "x"}, status=400)]
-    )
+    coverage.add("obshell", [], [entry(1, "dagHandler", request_body={"operator": "x"}, status=400)])
 
     assert not any(s != "never" for s in coverage.standings("obshell").values())
 
@@ -333,18 +320,8 @@ def test_what_needs_an_opt_in_counts_once_it_has_happened() -> None:
 def test_a_refusal_and_a_moving_stage_are_no_transitions() -> None:
     coverage = Coverage(APIS)
     events = [
-        {
-            "kind": "dag",
-            "who": "dag 4 “x”",
-            "from": "RUNNING/RUN at stage 1",
-            "to": "RUNNING/RUN at stage 2",
-        },
-        {
-            "kind": "dag",
-            "who": "dag 4 “x”",
-            "from": "RUNNING/RUN at stage 2",
-            "to": "RUNNING/RUN at stage 2",
-        },
+        {"kind": "dag", "who": "dag 4 “x”", "from": "RUNNING/RUN at stage 1", "to": "RUNNING/RUN at stage 2"},
+        {"kind": "dag", "who": "dag 4 “x”", "from": "RUNNING/RUN at stage 2", "to": "RUNNING/RUN at stage 2"},
     ]
 
     coverage.add_explanation("obshell", {"events": events})
@@ -355,12 +332,7 @@ def test_a_refusal_and_a_moving_stage_are_no_transitions() -> None:
 
 def test_an_operator_that_changes_nothing_makes_no_transition() -> None:
     coverage = Coverage(APIS)
-    again = {
-        "kind": "dag",
-        "who": "dag 4 “x”",
-        "from": "READY/CANCEL at stage 1",
-        "to": "READY/CANCEL at stage 1",
-    }
+    again = {"kind": "dag", "who": "dag 4 “x”", "from": "READY/CANCEL at stage 1", "to": "READY/CANCEL at stage 1"}
 
     coverage.add_explanation("obshell", {"events": [again]})
 
@@ -469,10 +441,7 @@ def test_the_best_of_several_is_what_counts() -> None:
     nothing, something = Coverage(APIS), looks("RUNNING/EXECUTE")
     nothing.add("ocp", ["other"], [])
 
-    one, other = (
-        Coverage.of_json(nothing.to_json(), APIS),
-        Coverage.of_json(something.to_json(), APIS),
-    )
+    one, other = (Coverage.of_json(nothing.to_json(), APIS), Coverage.of_json(something.to_json(), APIS))
     one.merge(something)
     other.merge(nothing)
 
@@ -494,9 +463,7 @@ def test_the_json_says_what_is_not_counted_and_why(retried: Coverage) -> None:
     said = retried.to_json()["apis"]["ocp"]
 
     assert said["not_counted"]["task ABORTED"] == "abandoned_after"
-    assert said["kinds"]["task"]["states"] == dict.fromkeys(
-        ["RUNNING", "SUCCESSFUL", "FAILED"], "seen"
-    )
+    assert said["kinds"]["task"]["states"] == dict.fromkeys(["RUNNING", "SUCCESSFUL", "FAILED"], "seen")
 
 
 # --- what responses show --------------------------------------------------------------------------
@@ -614,9 +581,7 @@ def test_a_submit_shows_the_task_it_has_started_wherever_it_puts_it() -> None:
 
     alone, listed = ({"data": task}, {"data": {"contents": [task]}})
 
-    assert (
-        seen("ocp", "", alone) == seen("ocp", "", listed) == seen("ocp", "getTaskInstance", alone)
-    )
+    assert seen("ocp", "", alone) == seen("ocp", "", listed) == seen("ocp", "getTaskInstance", alone)
 
 
 def test_what_another_service_answers_is_no_task() -> None:
@@ -640,9 +605,7 @@ KEYS += ["status", "state", "operation", "operator", "name", ""]
 leaves = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 junk = st.recursive(
     leaves,
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=8)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=8),
     max_leaves=30,
 )
 

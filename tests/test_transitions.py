@@ -56,9 +56,7 @@ def table_of(machine: StateMachine, *, but: str = "") -> set[Move]:
 
 def told(moves: Iterable[Move]) -> list[str]:
     """Moves, as a failure should print them."""
-    return sorted(
-        f"{kind}: {format_label(old)} → {format_label(new)} by {by}" for kind, by, old, new in moves
-    )
+    return sorted(f"{kind}: {format_label(old)} → {format_label(new)} by {by}" for kind, by, old, new in moves)
 
 
 # --- the tables and the machines ------------------------------------------------------------------
@@ -296,11 +294,7 @@ def test_a_chain_has_nothing_beyond_its_ends() -> None:
 
 def a_task() -> ocp.History:
     """A task whose only subtask always fails."""
-    return ocp.start(
-        ocp_states.TaskScript(
-            (ocp_states.SubtaskScript((ocp_states.RunScript(SECOND, "FAILED"),)),)
-        )
-    )
+    return ocp.start(ocp_states.TaskScript((ocp_states.SubtaskScript((ocp_states.RunScript(SECOND, "FAILED"),)),)))
 
 
 def a_dag() -> obshell.History:

@@ -32,9 +32,7 @@ class Built:
 
 
 def call(*words: str | Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", *words], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -71,13 +69,7 @@ def test_the_sdist_holds_all_that_building_and_testing_needs(built: Built) -> No
         held = {name.partition("/")[2] for name in archive.getnames()}
 
     assert held >= {path.relative_to(ROOT).as_posix() for path in DATA}
-    assert held >= {
-        "LICENSE",
-        "README.md",
-        "requirements/dev.txt",
-        "src/oceanmock/py.typed",
-        "tests/test_wheel.py",
-    }
+    assert held >= {"LICENSE", "README.md", "requirements/dev.txt", "src/oceanmock/py.typed", "tests/test_wheel.py"}
 
 
 def test_the_installed_command_serves_from_any_folder(built: Built, tmp_path: Path) -> None:
@@ -111,9 +103,7 @@ def test_the_installed_command_shows_a_scenario(built: Built, tmp_path: Path) ->
     assert "task 1000 Reinstall OCP agent" in shown.stdout
 
 
-def test_the_readmes_example_passes_with_the_wheel_pytest_and_httpx(
-    built: Built, tmp_path: Path
-) -> None:
+def test_the_readmes_example_passes_with_the_wheel_pytest_and_httpx(built: Built, tmp_path: Path) -> None:
     example = (ROOT / "README.md").read_text("utf-8").partition(EXAMPLE)[2].partition("```")[0]
     (tmp_path / "test_client.py").write_text(example, encoding="utf-8")
     python = built.command.with_name("python")

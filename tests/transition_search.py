@@ -105,23 +105,16 @@ def _failed_for(history: ocp.History, state: ocp_states.TaskState, instant: int)
     return instant - state.finish_time if waits and state.finish_time is not None else None
 
 
-def _scripts(
-    plan: ocp_states.SubtaskScript,
-) -> tuple[tuple[tuple[ocp_states.RunScript, ...], tuple[str, ...]], ...]:
+def _scripts(plan: ocp_states.SubtaskScript) -> tuple[tuple[tuple[ocp_states.RunScript, ...], tuple[str, ...]], ...]:
     return (plan.attempts, ("EXECUTE", "RETRY")), (plan.rollbacks, ("ROLLBACK",))
 
 
-def _made(
-    script: tuple[ocp_states.RunScript, ...], runs: Sequence[ocp_states.Run], kin: tuple[str, ...]
-) -> int:
+def _made(script: tuple[ocp_states.RunScript, ...], runs: Sequence[ocp_states.Run], kin: tuple[str, ...]) -> int:
     return min(sum(run.operation in kin for run in runs), len(script) - 1)
 
 
 OCP: World[ocp.History] = World(
-    kinds=("task", "subtask"),
-    operations=_ocp_operations,
-    promise=_ocp_promise,
-    tick=SECOND,
+    kinds=("task", "subtask"), operations=_ocp_operations, promise=_ocp_promise, tick=SECOND
 )
 
 
@@ -171,15 +164,10 @@ def _obshell_promise(history: obshell.History, instant: int) -> Hashable:
     )
 
 
-def _runs(
-    script: tuple[obshell_states.RunScript, ...], it: obshell_states.SubTaskState, operator: str
-) -> int:
+def _runs(script: tuple[obshell_states.RunScript, ...], it: obshell_states.SubTaskState, operator: str) -> int:
     return min(sum(run.operator == operator for run in it.runs), len(script) - 1)
 
 
 OBSHELL: World[obshell.History] = World(
-    kinds=("dag", "node", "sub_task"),
-    operations=_obshell_operations,
-    promise=_obshell_promise,
-    tick=SECOND,
+    kinds=("dag", "node", "sub_task"), operations=_obshell_operations, promise=_obshell_promise, tick=SECOND
 )

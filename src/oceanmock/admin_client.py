@@ -62,19 +62,13 @@ class Admin:
     token: str | None = None
     tls: SSLContext | None = None
 
-    def ask(
-        self, method: str, path: str, body: Json | None = None, *, query: Json | None = None
-    ) -> Json:
+    def ask(self, method: str, path: str, body: Json | None = None, *, query: Json | None = None) -> Json:
         """Return the JSON object that a path answers. Raises NoAnswer with one sentence."""
         return self._parse(self.read(method, path, body, query=query))
 
-    def read(
-        self, method: str, path: str, body: Json | None = None, *, query: Json | None = None
-    ) -> bytes:
+    def read(self, method: str, path: str, body: Json | None = None, *, query: Json | None = None) -> bytes:
         """Return the body that a path answers. Raises NoAnswer."""
-        params = urlencode(
-            {key: value for key, value in (query or {}).items() if value is not None}
-        )
+        params = urlencode({key: value for key, value in (query or {}).items() if value is not None})
         target = f"/__admin{path}?{params}" if params else f"/__admin{path}"
         status, is_oceanmock, content = self._send(method, target, body)
         if not is_oceanmock:
@@ -138,15 +132,10 @@ class Admin:
                 return HTTPSConnection(host, port, timeout=timeout, context=self.tls)
             return {"http": HTTPConnection}[parts.scheme](host, port, timeout=timeout)
         except (KeyError, ValueError, HTTPException):
-            raise NoAnswer(
-                f"{self.url!r} is no URL of a server, such as http://127.0.0.1:8080."
-            ) from None
+            raise NoAnswer(f"{self.url!r} is no URL of a server, such as http://127.0.0.1:8080.") from None
 
     def _not_oceanmock(self) -> NoAnswer:
-        return NoAnswer(
-            f"what answers at {self.url} is no oceanmock that can be driven. "
-            "Say where it is with --url."
-        )
+        return NoAnswer(f"what answers at {self.url} is no oceanmock that can be driven. Say where it is with --url.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +145,7 @@ class SandboxClient:
     server: Admin
     name: str
 
-    def ask(
-        self, method: str, path: str = "", body: Json | None = None, *, query: Json | None = None
-    ) -> Json:
+    def ask(self, method: str, path: str = "", body: Json | None = None, *, query: Json | None = None) -> Json:
         """Return the JSON that a path of the sandbox answers."""
         try:
             return self.server.ask(method, self._path(path), body, query=query)

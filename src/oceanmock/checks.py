@@ -24,9 +24,7 @@ from oceanmock.openapi import Operation, Spec, find_operation, operations_at, op
 from oceanmock.text import parse_instant
 
 Headers = tuple[tuple[str, str], ...]
-Phase = Literal[
-    "preflight", "probes", "examples", "coverage", "fuzzing", "stateful", "machine", "story"
-]
+Phase = Literal["preflight", "probes", "examples", "coverage", "fuzzing", "stateful", "machine", "story"]
 Credentials = Literal["own", "others", "none"]
 
 MAX_SIMILAR_RESULTS: Final = 3
@@ -280,9 +278,7 @@ class TargetApi(ABC):
 class Contract:
     """A contract as checks read it. ``newest`` is that of the API's newest version."""
 
-    def __init__(
-        self, api: str, spec: Spec, *, version: str = "", newest: Spec | None = None
-    ) -> None:
+    def __init__(self, api: str, spec: Spec, *, version: str = "", newest: Spec | None = None) -> None:
         self.api = api
         self.spec = spec
         self.version = version

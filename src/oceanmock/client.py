@@ -13,40 +13,14 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
 from secrets import token_urlsafe
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Final,
-    Generic,
-    Literal,
-    Self,
-    TypedDict,
-    TypeVar,
-    Unpack,
-    cast,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
 from urllib.parse import urljoin, urlsplit
 
-from oceanmock.admin_client import (
-    HIDE_FRAMES,
-    Admin,
-    Json,
-    Refused,
-    SandboxClient,
-    raise_if_blocked,
-)
+from oceanmock.admin_client import HIDE_FRAMES, Admin, Json, Refused, SandboxClient, raise_if_blocked
 from oceanmock.clock import Progression
 from oceanmock.controls import check_keywords, check_progression, instant_text
 from oceanmock.errors import AuthorError
-from oceanmock.handles import (
-    MANAGER_LOGIN,
-    VIEWER_LOGIN,
-    SandboxHandle,
-    ScenarioSource,
-    ScenarioText,
-    name_files,
-)
+from oceanmock.handles import MANAGER_LOGIN, VIEWER_LOGIN, SandboxHandle, ScenarioSource, ScenarioText, name_files
 from oceanmock.obshell.client import Obshell
 from oceanmock.ocp.client import Ocp
 from oceanmock.text import suggest
@@ -107,9 +81,7 @@ class Mock:
         self._open: list[SandboxHandle] = []
 
     @classmethod
-    def start(
-        cls, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
-    ) -> Self:
+    def start(cls, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> Self:
         """Start a server in this process, on a free port by default; with ``tls``, over TLS.
 
         Raises EnvironmentProblem when it cannot listen there.
@@ -133,9 +105,7 @@ class Mock:
         return cls(Admin(server.url, token, tls=context), server=server)
 
     @classmethod
-    def attach(
-        cls, url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None
-    ) -> Self:
+    def attach(cls, url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> Self:
         """Attach to a server that runs elsewhere. Raises NoAnswer where there is no oceanmock."""
         admin = Admin(url.rstrip("/"), token, tls=tls)
         admin.ask("GET", "/sandboxes")
@@ -159,12 +129,7 @@ class Mock:
         """The open sandboxes that it has made, the oldest first."""
         return list(self._open)
 
-    def make(
-        self,
-        kind: type[Handle],
-        scenarios: tuple[ScenarioSource, ...],
-        options: SandboxOptions,
-    ) -> Handle:
+    def make(self, kind: type[Handle], scenarios: tuple[ScenarioSource, ...], options: SandboxOptions) -> Handle:
         """Make a sandbox with a class of handles. Raises AuthorError as ``ocp`` does."""
         check_keywords(options, SandboxOptions.__annotations__, of="a sandbox")
         check_progression(options.get("progression"))
@@ -320,7 +285,5 @@ def running(
     return cast("Running[Ocp] | Running[Obshell]", Running(start))
 
 
-HANDLES: Final[dict[str, type[Ocp] | type[Obshell]]] = {
-    kind.API.name: kind for kind in (Ocp, Obshell)
-}
+HANDLES: Final[dict[str, type[Ocp] | type[Obshell]]] = {kind.API.name: kind for kind in (Ocp, Obshell)}
 """The class of handles of each API."""

@@ -67,11 +67,7 @@ class Clock:
         return self._origin
 
     def set(
-        self,
-        *,
-        progression: Progression | None = None,
-        speed: float | None = None,
-        wall: int | None = None,
+        self, *, progression: Progression | None = None, speed: float | None = None, wall: int | None = None
     ) -> None:
         """Change how time passes from now on; the instant stays, and so does what is left out.
 

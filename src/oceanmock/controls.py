@@ -223,9 +223,7 @@ class SandboxJournal(_Control):
         entries = self.all()
         return entries[-1] if entries else None
 
-    def all(
-        self, operation: str | None = None, **filters: Unpack[JournalFilters]
-    ) -> list[JournalEntry]:
+    def all(self, operation: str | None = None, **filters: Unpack[JournalFilters]) -> list[JournalEntry]:
         """Return the exchanges that match."""
         query = _query(operation, filters)
         if "body" not in query:
@@ -255,9 +253,7 @@ class SandboxJournal(_Control):
         if not verdict["holds"]:
             raise AssertionError(verdict["message"])
 
-    def assert_not_called(
-        self, operation: str | None = None, **filters: Unpack[JournalFilters]
-    ) -> None:
+    def assert_not_called(self, operation: str | None = None, **filters: Unpack[JournalFilters]) -> None:
         """Assert that no request matches. Raises AssertionError with those that do."""
         self.assert_called(operation, times=0, **filters)
 
@@ -274,9 +270,7 @@ class SandboxJournal(_Control):
         return entries
 
 
-def _query(
-    operation: str | None, filters: Mapping[str, Any], *, others: Iterable[str] = ()
-) -> Json:
+def _query(operation: str | None, filters: Mapping[str, Any], *, others: Iterable[str] = ()) -> Json:
     """Return the query as the server takes it; ``others`` are further keywords of the caller."""
     known = [*others, *JournalFilters.__annotations__]
     check_keywords(filters, known, of="a query of the journal")

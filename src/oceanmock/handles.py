@@ -15,14 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from oceanmock.admin_client import HIDE_FRAMES, Json, SandboxClient
 from oceanmock.api import Api, Kind
-from oceanmock.controls import (
-    SandboxClock,
-    SandboxFaults,
-    SandboxJournal,
-    TimeSpan,
-    duration_text,
-    without_none,
-)
+from oceanmock.controls import SandboxClock, SandboxFaults, SandboxJournal, TimeSpan, duration_text, without_none
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.text import did_you_mean, first_few, suggest
 
@@ -222,9 +215,7 @@ class SandboxHandle:
         rows: list[Json] = self.admin.ask("GET", "/tasks")["tasks"]
         return [row for row in rows if row["api"] == self.API.name]
 
-    def _find_or_add(
-        self, id_or_name: int | str, parts: Sequence[PartSource] | None, rest: Json
-    ) -> Json:
+    def _find_or_add(self, id_or_name: int | str, parts: Sequence[PartSource] | None, rest: Json) -> Json:
         """Return the task or dag of an id, a number or a name; or, with parts, a new one.
 
         Raises AuthorError for none, or with everything wrong in the new one.
@@ -239,10 +230,7 @@ class SandboxHandle:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 

@@ -27,9 +27,7 @@ def _formats() -> Sequence[loader.Format]:
     return [api.module("scenario_checks").FORMAT for api in APIS]
 
 
-def read_scenario(
-    text: str, *, path: str = "scenario.yaml", max_values: int = MAX_VALUES
-) -> BaseScenario:
+def read_scenario(text: str, *, path: str = "scenario.yaml", max_values: int = MAX_VALUES) -> BaseScenario:
     """Return the scenario of a text, which messages call ``path``. Raises ScenarioError."""
     return loader.read_scenario(text, _formats(), path=path, max_values=max_values)
 
@@ -59,9 +57,7 @@ def load_library() -> list[BaseScenario]:
 
     One whose agent differs from the others' is served alone, by its name.
     """
-    return [
-        scenario for scenario in map(load_scenario, library_names()) if not scenario.stands_alone
-    ]
+    return [scenario for scenario in map(load_scenario, library_names()) if not scenario.stands_alone]
 
 
 def find_scenario(reference: str) -> Path:

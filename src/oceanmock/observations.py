@@ -86,9 +86,7 @@ def listed_once(value: Any, path: str) -> Iterator[CheckResult]:
         yield check("list.twice", not again, path, f"{', '.join(again[:5])} is listed twice.")
 
 
-def in_order(
-    item: Mapping[str, Any], path: str, first: str, then: str, *, slack: int = SKEW
-) -> Iterator[CheckResult]:
+def in_order(item: Mapping[str, Any], path: str, first: str, then: str, *, slack: int = SKEW) -> Iterator[CheckResult]:
     """Check that one time of an item is no later than another, if it has both."""
     before, after = instant(item.get(first)), instant(item.get(then))
     if before is not None and after is not None:
@@ -96,9 +94,7 @@ def in_order(
         yield check("time.start-after-finish", before <= after + slack, f"{path}.{first}", wrong)
 
 
-def not_in_future(
-    item: Mapping[str, Any], path: str, names: tuple[str, ...], now: int | None
-) -> Iterator[CheckResult]:
+def not_in_future(item: Mapping[str, Any], path: str, names: tuple[str, ...], now: int | None) -> Iterator[CheckResult]:
     """Check that an item's times are valid, and not after the response's timestamp."""
     for name in names:
         if item.get(name) is None:

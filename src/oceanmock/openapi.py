@@ -22,10 +22,7 @@ from oceanmock.errors import AuthorError, EnvironmentProblem
 Spec = Mapping[str, Any]
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-INTEGER_BOUNDS: Final = {
-    "int32": (-(2**31), 2**31 - 1),
-    "int64": (-(2**63), 2**63 - 1),
-}
+INTEGER_BOUNDS: Final = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 PROSE: Final = frozenset({"example", "examples", "externalDocs", "links", "x-source"})
 """Keys no check needs; together they are most of a contract's size."""
 
@@ -146,8 +143,7 @@ def path_matches(template: str, path: str) -> bool:
     """Return whether a path, or another template, is one of those that a template stands for."""
     segments, parts = template.split("/"), path.split("/")
     return len(segments) == len(parts) and all(
-        part if segment.startswith("{") else part == segment
-        for segment, part in zip(segments, parts, strict=True)
+        part if segment.startswith("{") else part == segment for segment, part in zip(segments, parts, strict=True)
     )
 
 
@@ -160,9 +156,7 @@ def check_spec(path: Path) -> list[str]:
     except AuthorError as mistake:
         return [str(mistake)]
     if not str(spec.get("openapi", "")).startswith("3.0."):
-        return [
-            f"{path}: 'openapi' must be 3.0.x; connexion does not read {spec.get('openapi')!r}."
-        ]
+        return [f"{path}: 'openapi' must be 3.0.x; connexion does not read {spec.get('openapi')!r}."]
     errors = OpenAPIV30SpecValidator(copy.deepcopy(spec)).iter_errors()
     lines = list[str]()
     for error in errors:

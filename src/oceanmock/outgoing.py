@@ -62,9 +62,7 @@ def with_body(request: Any, body: bytes) -> Any:
         return request
     framing = ("content-length", "transfer-encoding")
     headers = [item for item in request.headers.raw if item[0].lower().decode() not in framing]
-    return type(request)(
-        request.method, request.url, headers=headers, content=body, extensions=request.extensions
-    )
+    return type(request)(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
 
 
 def _is_of_requests(request: Any) -> bool:

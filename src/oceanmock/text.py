@@ -27,9 +27,7 @@ _INSTANT: Final = re.compile(
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def format_instant(
-    instant: int, zone: tzinfo = UTC, *, digits: int = NANOSECOND_DIGITS, padded: bool = False
-) -> str:
+def format_instant(instant: int, zone: tzinfo = UTC, *, digits: int = NANOSECOND_DIGITS, padded: bool = False) -> str:
     """Return an instant in RFC 3339, UTC as Z, with at most ``digits`` digits of fraction.
 
     Trailing zeros of the fraction are left out unless it is ``padded``.
@@ -69,13 +67,7 @@ def nanoseconds_of(moment: datetime) -> int:
 
 # --- durations ------------------------------------------------------------------------------------
 
-_UNITS: Final = {
-    "d": 86_400 * SECOND,
-    "h": 3_600 * SECOND,
-    "m": 60 * SECOND,
-    "s": SECOND,
-    "ms": MILLISECOND,
-}
+_UNITS: Final = {"d": 86_400 * SECOND, "h": 3_600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": MILLISECOND}
 DURATION_PATTERN: Final = r"(?:[0-9]{1,18}(?:\.[0-9]{1,18})?(?:ms|s|m|h|d))+"
 _PART: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ms|s|m|h|d)")
 MAX_DURATION: Final = 3650 * _UNITS["d"]

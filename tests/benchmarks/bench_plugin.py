@@ -40,9 +40,7 @@ def run(folder: Path, *words: str) -> str:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
     command = [sys.executable, *words]
-    return subprocess.run(
-        command, cwd=folder, env=environment, check=True, capture_output=True, text=True
-    ).stdout
+    return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 def milliseconds(folder: Path, *options: str) -> float:
@@ -61,10 +59,7 @@ def print_importing(folder: Path) -> None:
 
 def print_running(folder: Path, what: str, *options: str) -> None:
     milliseconds(folder, *PLUGIN, *options)
-    pairs = [
-        (milliseconds(folder, *options), milliseconds(folder, *PLUGIN, *options))
-        for _ in range(TURNS)
-    ]
+    pairs = [(milliseconds(folder, *options), milliseconds(folder, *PLUGIN, *options)) for _ in range(TURNS)]
     without = statistics.median(a for a, _ in pairs)
     added = statistics.median(b - a for a, b in pairs)
     print(f"{what}: {without:.0f} ms without it, {added:+.1f} ms with it")

@@ -116,11 +116,7 @@ def bare_app() -> Any:
     return app
 
 
-APPS: dict[str, Callable[[], Any]] = {
-    "stock connexion": stock_app,
-    "oceanmock": oceanmock_app,
-    "bare ASGI": bare_app,
-}
+APPS: dict[str, Callable[[], Any]] = {"stock connexion": stock_app, "oceanmock": oceanmock_app, "bare ASGI": bare_app}
 
 
 def serve(name: str) -> None:
@@ -200,8 +196,7 @@ async def _load(url: str, seconds: float, connections: int) -> float:
     place = urlsplit(url)
     host, port = place.hostname or "", place.port or 80
     request = (
-        f"GET {TASK_PATH} HTTP/1.1\r\nHost: {place.netloc}\r\n"
-        f"Authorization: Basic {CREDENTIALS}\r\n\r\n"
+        f"GET {TASK_PATH} HTTP/1.1\r\nHost: {place.netloc}\r\nAuthorization: Basic {CREDENTIALS}\r\n\r\n"
     ).encode()
     count = [0]
     loop = asyncio.get_running_loop()
@@ -246,9 +241,7 @@ def _print_table(runs: dict[str, list[float]]) -> None:
         to_stock = rate / medians["stock connexion"]
         to_bare = rate / medians["bare ASGI"]
         least, most = min(runs[name]), max(runs[name])
-        print(
-            f"{name:<18}{rate:>10.0f}{least:>10.0f}{most:>10.0f}{to_stock:>10.2f}{to_bare:>10.2f}"
-        )
+        print(f"{name:<18}{rate:>10.0f}{least:>10.0f}{most:>10.0f}{to_stock:>10.2f}{to_bare:>10.2f}")
 
 
 def main() -> None:

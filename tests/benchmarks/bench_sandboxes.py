@@ -158,10 +158,7 @@ def print_living() -> None:
             raise SystemExit("it has not ended")
 
     steps = live(make_sandbox([LONG]))
-    for name, act in {
-        "in one go": whole,
-        f"in {steps} steps": lambda: live(make_sandbox([LONG])),
-    }.items():
+    for name, act in {"in one go": whole, f"in {steps} steps": lambda: live(make_sandbox([LONG]))}.items():
         median, worst = microseconds(act, times=200)
         print(f"5,400 s lived through {name:20}{median:8.0f} us{worst:8.0f} us at worst")
 
@@ -207,9 +204,7 @@ async def print_asking() -> None:
         rate = asked / (time.perf_counter() - began)
         held = rss_bytes() / 2**20
         kept = sandbox.journal.count()
-        print(
-            f"{asked:9,} requests: {held:8.1f} MiB held, {kept:,} entries, {rate:,.0f} requests/s"
-        )
+        print(f"{asked:9,} requests: {held:8.1f} MiB held, {kept:,} entries, {rate:,.0f} requests/s")
 
 
 if __name__ == "__main__":

@@ -140,11 +140,7 @@ def count_failing_test() -> Counts:
         (Path(folder) / "conftest.py").write_text(CONFTEST)
         (Path(folder) / "test_it.py").write_text(FAILING_TEST)
         paths = [str(Path(__file__).parent), str(Path(ROOT).parent)]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(paths),
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        }
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         options = ("-q", "-p", "no:cacheprovider", "-p", "oceanmock.pytest_plugin")
         subprocess.run(
             [sys.executable, "-m", "pytest", *options, "test_it.py"],

@@ -15,9 +15,7 @@ from oceanmock import Ocp
 pytestmark = pytest.mark.scenario("cancel-running-subtask", progression="manual")
 
 
-def wait(
-    http: httpx.Client, task: int, sleep: Callable[[float], None], *, seconds: float = 3600
-) -> str:
+def wait(http: httpx.Client, task: int, sleep: Callable[[float], None], *, seconds: float = 3600) -> str:
     """The status a task comes to; what still runs at the deadline is cancelled first."""
     for _ in range(int(seconds / 20)):
         seen = http.get(f"/{task}").json()["data"]

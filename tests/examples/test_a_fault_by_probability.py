@@ -36,9 +36,7 @@ def test_a_client_lives_with_a_server_that_cannot_always_answer(ocp: Ocp) -> Non
 
 @pytest.fixture
 def twins(oceanmock_server: Mock) -> Iterator[tuple[Ocp, Ocp]]:
-    one, other = (
-        oceanmock_server.ocp("retry-failed-subtask", progression="manual", seed=7) for _ in range(2)
-    )
+    one, other = (oceanmock_server.ocp("retry-failed-subtask", progression="manual", seed=7) for _ in range(2))
     yield unsteady(one), unsteady(other)
     one.close()
     other.close()

@@ -46,9 +46,7 @@ def test_what_ran_last_is_undone_first(ocp: Ocp, http: httpx.Client) -> None:
 
     ocp.clock.advance("1.8s")
 
-    statuses = {
-        each["name"]: each["status"] for each in http.get("/5400").json()["data"]["subtasks"]
-    }
+    statuses = {each["name"]: each["status"] for each in http.get("/5400").json()["data"]["subtasks"]}
     assert statuses == {
         "Create new unit config": "SUCCESSFUL",
         "Move units to it": "PENDING",

@@ -31,11 +31,7 @@ def http(ocp: Ocp) -> Iterator[httpx.Client]:
 def test_an_alarm_says_what_the_log_says(ocp: Ocp, http: httpx.Client) -> None:
     task = ocp.task(
         "Install agent",
-        [
-            "Prepare host",
-            subtask("Install package", fails(takes="3s", log=["unpacking", "disk full"])),
-            "Start agent",
-        ],
+        ["Prepare host", subtask("Install package", fails(takes="3s", log=["unpacking", "disk full"])), "Start agent"],
     )
 
     ocp.clock.advance("1m")
@@ -52,9 +48,7 @@ def test_a_retry_goes_on_where_it_failed(ocp: Ocp, http: httpx.Client) -> None:
     ocp.clock.advance("1m")
 
     task.assert_status("SUCCESSFUL")
-    runs = {
-        each["name"]: each["runTime"] for each in http.get(f"/{task.id}").json()["data"]["subtasks"]
-    }
+    runs = {each["name"]: each["runTime"] for each in http.get(f"/{task.id}").json()["data"]["subtasks"]}
     assert runs == {"Prepare host": 1, "Install package": 2, "Start agent": 1}
 
 

@@ -12,11 +12,7 @@ THREE_TASKS = {
     "api": "ocp",
     "tasks": [
         {"id": 1, "name": "Back up", "subtasks": ["Copy", "Verify"]},
-        {
-            "id": 2,
-            "name": "Inspect",
-            "subtasks": [{"name": "Scan", "attempts": {"ends": "FAILED"}}],
-        },
+        {"id": 2, "name": "Inspect", "subtasks": [{"name": "Scan", "attempts": {"ends": "FAILED"}}]},
         {"id": 3, "name": "Restart", "subtasks": ["Stop", "Start"]},
     ],
 }

@@ -16,10 +16,7 @@ def tasks(http: httpx.Client, *, size: int = 100, **filters: str) -> Iterator[di
     """Every task that fits, whatever the number of pages."""
     page = pages = 1
     while page <= pages:
-        answer = http.get(
-            "/api/v2/tasks/instances",
-            params={"page": page, "size": size, "sort": "id,asc", **filters},
-        )
+        answer = http.get("/api/v2/tasks/instances", params={"page": page, "size": size, "sort": "id,asc", **filters})
         data = answer.raise_for_status().json()["data"]
         yield from data["contents"]
         page, pages = page + 1, data["page"]["totalPages"]

@@ -37,9 +37,7 @@ def test_who_may_only_look_is_refused_and_changes_nothing(ocp: Ocp, http: httpx.
     ocp.task(1000).assert_status("FAILED")
 
 
-def test_an_expectation_that_is_not_met_says_what_came_nearest(
-    ocp: Ocp, http: httpx.Client
-) -> None:
+def test_an_expectation_that_is_not_met_says_what_came_nearest(ocp: Ocp, http: httpx.Client) -> None:
     http.post("/1000/subtasks/1001/retry")
 
     with pytest.raises(AssertionError) as told:

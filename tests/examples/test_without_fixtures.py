@@ -27,10 +27,7 @@ async def statuses_of_two_tasks() -> list[str]:
         oceanmock.running("never-succeeds", progression="immediate") as other,
         httpx.AsyncClient(auth=one.auth) as http,
     ):
-        looks = (
-            f"{one.url}/api/v2/tasks/instances/5400",
-            f"{other.url}/api/v2/tasks/instances/5300",
-        )
+        looks = (f"{one.url}/api/v2/tasks/instances/5400", f"{other.url}/api/v2/tasks/instances/5300")
         answers = await asyncio.gather(*(http.get(look) for look in looks))
         return [answer.json()["data"]["status"] for answer in answers]
 

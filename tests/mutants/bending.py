@@ -146,10 +146,7 @@ class Bent:
         if answer.status < 400:
             self.asked.append(operation)
         body = orjson.dumps(answer.said)
-        changed = {
-            b"content-type": answer.content_type.encode(),
-            b"content-length": str(len(body)).encode(),
-        }
+        changed = {b"content-type": answer.content_type.encode(), b"content-length": str(len(body)).encode()}
         return [
             {**start, "status": answer.status, "headers": list({**headers, **changed}.items())},
             {**message, "body": body},
@@ -158,8 +155,7 @@ class Bent:
     def _operation(self, method: str, path: str) -> str:
         parts = path.split("/")
         found = sorted(
-            (o for o in self.operations if o.method == method and _fits(o.path, parts)),
-            key=lambda o: "{" in o.path,
+            (o for o in self.operations if o.method == method and _fits(o.path, parts)), key=lambda o: "{" in o.path
         )
         return found[0].id if found else ""
 
@@ -172,6 +168,5 @@ def _in_its_sandbox(path: str) -> str:
 def _fits(template: str, parts: list[str]) -> bool:
     wanted = template.split("/")
     return len(wanted) == len(parts) and all(
-        part if want.startswith("{") else part == want
-        for want, part in zip(wanted, parts, strict=True)
+        part if want.startswith("{") else part == want for want, part in zip(wanted, parts, strict=True)
     )

@@ -145,9 +145,7 @@ def _pass_that_waits(plan: Any, dag: DagState, instant: int) -> DagState:
 _START: Final = machine._start_run
 
 
-def _not_counted(
-    plan: Any, sub_task: SubTaskState, operator: Any, timeout: int, instant: int
-) -> SubTaskState:
+def _not_counted(plan: Any, sub_task: SubTaskState, operator: Any, timeout: int, instant: int) -> SubTaskState:
     started = _START(plan, sub_task, operator, timeout, instant)
     return replace(started, execute_times=max(sub_task.execute_times, 1))
 
@@ -193,39 +191,20 @@ def _mutant(name: str, says: str, broken: Any, *rules: str) -> Mutant:
 _ALL: Final = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
 
 MUTANTS: Final = (
-    _mutant(
-        "missing-field", "a dag has no stage", bent("obshell", _without_stage), "schema.required"
-    ),
+    _mutant("missing-field", "a dag has no stage", bent("obshell", _without_stage), "schema.required"),
     _mutant("other-enum", "a state is SUCCESSFUL", bent("obshell", _successful), "schema.enum"),
     _mutant("id-as-text", "dag_id is a text", bent("obshell", _ids_as_text), "schema.type"),
-    _mutant(
-        "err-code-as-number",
-        "errCode is a number",
-        bent("obshell", _code_in_place_of_err_code),
-        "schema.type",
-    ),
-    _mutant(
-        "accepted", "an operator is answered 202", bent("obshell", _accepted), "status.undocumented"
-    ),
+    _mutant("err-code-as-number", "errCode is a number", bent("obshell", _code_in_place_of_err_code), "schema.type"),
+    _mutant("accepted", "an operator is answered 202", bent("obshell", _accepted), "status.undocumented"),
     _mutant("text", "answers are text/plain", bent("obshell", _as_text), "content-type"),
-    _mutant(
-        "never-successful",
-        "no answer is successful",
-        bent("obshell", _never_successful),
-        "envelope.successful",
-    ),
+    _mutant("never-successful", "no answer is successful", bent("obshell", _never_successful), "envelope.successful"),
     _mutant(
         "parent-out-of-step",
         "SUCCEED over a RUNNING node",
         bent("obshell", _succeeded_over_what_runs),
         "parent.out-of-step",
     ),
-    _mutant(
-        "stage-too-many",
-        "the stage is one too high",
-        bent("obshell", _a_stage_too_many),
-        "parent.stage",
-    ),
+    _mutant("stage-too-many", "the stage is one too high", bent("obshell", _a_stage_too_many), "parent.stage"),
     _mutant(
         "list-differs",
         "lists say RUNNING of everything",
@@ -238,18 +217,8 @@ MUTANTS: Final = (
         bent("obshell", _one_err_code_for_all),
         "error.code",
     ),
-    _mutant(
-        "crash",
-        "an unknown id is 500",
-        bent("obshell", _unknown_is_a_crash),
-        "hostile.500",
-    ),
-    _mutant(
-        "another-id",
-        "a node has another id than was asked for",
-        bent("obshell", _nodes_of_another),
-        "id.differs",
-    ),
+    _mutant("crash", "an unknown id is 500", bent("obshell", _unknown_is_a_crash), "hostile.500"),
+    _mutant("another-id", "a node has another id than was asked for", bent("obshell", _nodes_of_another), "id.differs"),
     _mutant(
         "no-auth",
         "nobody is asked who he is",
@@ -287,12 +256,7 @@ MUTANTS: Final = (
         patched(_row("CANCEL", _cancel_that_does_nothing)),
         "call.no-effect",
     ),
-    _mutant(
-        "pass-that-waits",
-        "a passed dag is RUNNING",
-        patched(_row("PASS", _pass_that_waits)),
-        "call.wrong-effect",
-    ),
+    _mutant("pass-that-waits", "a passed dag is RUNNING", patched(_row("PASS", _pass_that_waits)), "call.wrong-effect"),
     _mutant(
         "runs-not-counted",
         "execute_times stays at 1",
@@ -300,10 +264,7 @@ MUTANTS: Final = (
         "count.not-bumped",
     ),
     _mutant(
-        "rollback-upwards",
-        "a rollback goes up",
-        patched(replacing(machine, "_move_on", _always_up)),
-        "rollback.order",
+        "rollback-upwards", "a rollback goes up", patched(replacing(machine, "_move_on", _always_up)), "rollback.order"
     ),
     _mutant(
         "rollback-from-the-start",
@@ -312,10 +273,7 @@ MUTANTS: Final = (
         "rollback.order",
     ),
     _mutant(
-        "relapse",
-        "what succeeded fails later",
-        patched(replacing(machine, "_unfold", _a_relapse)),
-        "terminal.moved",
+        "relapse", "what succeeded fails later", patched(replacing(machine, "_unfold", _a_relapse)), "terminal.moved"
     ),
     _mutant(
         "id-of-another-kind",

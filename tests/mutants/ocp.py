@@ -163,8 +163,7 @@ def _never_refused(state: TaskState, _rules: Any, _position: int) -> None:
 def _retry_without_counting(plan: Any, rules: Any, state: TaskState, position: int) -> TaskState:
     after = machine._retry_task(plan, rules, state, position)
     subtasks = tuple(
-        replace(new, run_time=old.run_time)
-        for old, new in zip(state.subtasks, after.subtasks, strict=True)
+        replace(new, run_time=old.run_time) for old, new in zip(state.subtasks, after.subtasks, strict=True)
     )
     return replace(after, subtasks=subtasks)
 
@@ -188,8 +187,7 @@ def _all_at_once(plan: Any, rules: Any, state: TaskState, position: int) -> Task
     """Everything that has run is undone at once, whatever needs it."""
     after = _ROLL_BACK(plan, rules, state, position)
     subtasks = tuple(
-        replace(each, status="READY", due=None) if each.operation == "ROLLBACK" else each
-        for each in after.subtasks
+        replace(each, status="READY", due=None) if each.operation == "ROLLBACK" else each for each in after.subtasks
     )
     return replace(after, subtasks=subtasks)
 
@@ -217,9 +215,7 @@ _WITH: Final = machine._with_subtasks
 _OPERATE: Final = machine.operate
 
 
-def _rolls_back_all_the_same(
-    life: Any, operation: Any, instant: int, subtask: int | None = None
-) -> Any:
+def _rolls_back_all_the_same(life: Any, operation: Any, instant: int, subtask: int | None = None) -> Any:
     """It shows that rollback is forbidden, and does it."""
     try:
         return _OPERATE(life, operation, instant, subtask)
@@ -268,39 +264,14 @@ def _mutant(name: str, says: str, broken: Any, *rules: str) -> Mutant:
 
 
 MUTANTS: Final = (
-    _mutant(
-        "missing-field",
-        "subtasks have no runTime",
-        bent("ocp", _without_run_time),
-        "schema.required",
-    ),
+    _mutant("missing-field", "subtasks have no runTime", bent("ocp", _without_run_time), "schema.required"),
     _mutant("other-enum", "a status is SUCCEEDED", bent("ocp", _other_words), "schema.enum"),
     _mutant("code-as-text", "error.code is a text", bent("ocp", _codes_as_text), "schema.type"),
     _mutant("created", "a retry is answered 201", bent("ocp", _created), "status.undocumented"),
-    _mutant(
-        "problem-json",
-        "errors are application/problem+json",
-        bent("ocp", _problem_json),
-        "content-type",
-    ),
-    _mutant(
-        "always-successful",
-        "every answer is successful",
-        bent("ocp", _always_successful),
-        "envelope.successful",
-    ),
-    _mutant(
-        "other-status-in-body",
-        "404 says 400",
-        bent("ocp", _other_status_in_body),
-        "envelope.status",
-    ),
-    _mutant(
-        "epoch-timestamps",
-        "timestamps are numbers",
-        bent("ocp", _epoch_timestamps),
-        "envelope.timestamp",
-    ),
+    _mutant("problem-json", "errors are application/problem+json", bent("ocp", _problem_json), "content-type"),
+    _mutant("always-successful", "every answer is successful", bent("ocp", _always_successful), "envelope.successful"),
+    _mutant("other-status-in-body", "404 says 400", bent("ocp", _other_status_in_body), "envelope.status"),
+    _mutant("epoch-timestamps", "timestamps are numbers", bent("ocp", _epoch_timestamps), "envelope.timestamp"),
     _mutant(
         "ends-before-it-begins",
         "finishTime < startTime",
@@ -308,38 +279,17 @@ MUTANTS: Final = (
         "time.start-after-finish",
     ),
     _mutant(
-        "parent-out-of-step",
-        "FAILED over a RUNNING",
-        bent("ocp", _failed_while_something_runs),
-        "parent.out-of-step",
+        "parent-out-of-step", "FAILED over a RUNNING", bent("ocp", _failed_while_something_runs), "parent.out-of-step"
     ),
     _mutant(
-        "list-differs",
-        "lists say RUNNING of what FAILED",
-        bent("ocp", _running_in_lists),
-        "list.differs-from-detail",
+        "list-differs", "lists say RUNNING of what FAILED", bent("ocp", _running_in_lists), "list.differs-from-detail"
     ),
     _mutant(
-        "one-code-for-all",
-        "an illegal operation has the code of 404",
-        bent("ocp", _one_code_for_all),
-        "error.code",
+        "one-code-for-all", "an illegal operation has the code of 404", bent("ocp", _one_code_for_all), "error.code"
     ),
-    _mutant(
-        "crash",
-        "an unknown id is 500",
-        bent("ocp", _unknown_is_a_crash),
-        "hostile.500",
-    ),
-    _mutant(
-        "one-way-edges", "upstreams are always empty", bent("ocp", _one_way_edges), "graph.one-way"
-    ),
-    _mutant(
-        "one-row-twice",
-        "a list repeats a row",
-        bent("ocp", _one_row_twice),
-        "list.twice",
-    ),
+    _mutant("crash", "an unknown id is 500", bent("ocp", _unknown_is_a_crash), "hostile.500"),
+    _mutant("one-way-edges", "upstreams are always empty", bent("ocp", _one_way_edges), "graph.one-way"),
+    _mutant("one-row-twice", "a list repeats a row", bent("ocp", _one_row_twice), "list.twice"),
     _mutant(
         "page-off-by-one",
         "page 1 is the second",
@@ -369,10 +319,7 @@ MUTANTS: Final = (
         "auth.forbidden-accepted",
     ),
     _mutant(
-        "stale-log",
-        "a log never leaves its first run",
-        patched(replacing(room, "_log", _first_run_only)),
-        "log.stale",
+        "stale-log", "a log never leaves its first run", patched(replacing(room, "_log", _first_run_only)), "log.stale"
     ),
     _mutant(
         "any-retry",
@@ -435,10 +382,7 @@ MUTANTS: Final = (
         "call.prohibited-accepted",
     ),
     _mutant(
-        "relapse",
-        "what succeeded fails later",
-        patched(replacing(machine, "_unfold", _a_relapse)),
-        "terminal.moved",
+        "relapse", "what succeeded fails later", patched(replacing(machine, "_unfold", _a_relapse)), "terminal.moved"
     ),
     _mutant(
         "end-without-a-time",

@@ -49,12 +49,7 @@ def retry_job(request: Request) -> Response:
 
 def _body(jobs: Jobs, id: int) -> dict[str, Any]:
     state = jobs.state(id)
-    return {
-        "id": id,
-        "name": state.job.name,
-        "state": state.state_at(jobs.clock.now()),
-        "operation": state.operation,
-    }
+    return {"id": id, "name": state.job.name, "state": state.state_at(jobs.clock.now()), "operation": state.operation}
 
 
 def render_error(request: Request, error: Exception) -> Response:

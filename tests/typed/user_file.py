@@ -37,9 +37,7 @@ def test_a_client_of_ocp(ocp: Ocp) -> None:
     requests.get(f"{ocp.url}/api/v2/tasks/instances", auth=ocp.viewer, timeout=1)
 
     task = ocp.task(
-        "Install agent",
-        ["Prepare", subtask("Install", fails("2s", log="disk full"), succeeds()), "Start"],
-        id=7,
+        "Install agent", ["Prepare", subtask("Install", fails("2s", log="disk full"), succeeds()), "Start"], id=7
     )
 
     assert_type(task, Task)

@@ -46,10 +46,7 @@ def on_server(command: CommandFunction) -> CommandFunction:
         help="The URL of the server.",
     )
     @click.option(
-        "--token",
-        envvar="OCEANMOCK_TOKEN",
-        show_envvar=True,
-        help="Its token; not needed on its own machine.",
+        "--token", envvar="OCEANMOCK_TOKEN", show_envvar=True, help="Its token; not needed on its own machine."
     )
     def wrapped(*args: Any, url: str, token: str | None, **options: Any) -> None:
         command(*args, admin=Admin(url.rstrip("/"), token), **options)
@@ -91,9 +88,7 @@ def print_table(rows: Iterable[Sequence[str]]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def print_items(
-    items: Sequence[Json], row_of: Callable[[Json], Sequence[str]], *, as_json: bool
-) -> None:
+def print_items(items: Sequence[Json], row_of: Callable[[Json], Sequence[str]], *, as_json: bool) -> None:
     """Print items as JSON, or each as a row of a table."""
     if as_json:
         click.echo(json.dumps(items, indent=2, ensure_ascii=False))
@@ -126,11 +121,7 @@ def sandbox() -> None:
 @click.option("--speed", type=float, help="How many times faster than the wall clock it runs.")
 @click.option("--seed", type=int, help="Generate what scenarios leave out.")
 @click.option("--starts-at", metavar="INSTANT", help="Where its clock starts; now by default.")
-@click.option(
-    "--auth",
-    type=click.Choice(["on", "off"]),
-    help="Require authentication; by default as `default` does.",
-)
+@click.option("--auth", type=click.Choice(["on", "off"]), help="Require authentication; by default as `default` does.")
 @click.option(
     "--switch",
     "switches",

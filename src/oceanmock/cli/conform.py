@@ -271,9 +271,7 @@ def _read_secret(options: ConformOptions, name: str, user: str) -> str:
         return str(value)
     what = f"the {'secret' if name == 'secret_key' else 'password'} of {user}"
     if not is_interactive():
-        raise click.UsageError(
-            f"{what} is needed: {flag(name)}, or {variable(name)} in the environment."
-        )
+        raise click.UsageError(f"{what} is needed: {flag(name)}, or {variable(name)} in the environment.")
     text = what[0].upper() + what[1:]
     return str(click.prompt(text, hide_input=True, default="", show_default=False, err=True))
 
@@ -290,20 +288,14 @@ def _choose_tasks(target: Target) -> tuple[str, ...]:
 
     failed, noun = failed_tasks(target), api_named(target.api).root.title
     if not failed:
-        raise AuthorError(
-            f"--write needs a {noun} to operate on, and none is FAILED: give --task ID."
-        )
+        raise AuthorError(f"--write needs a {noun} to operate on, and none is FAILED: give --task ID.")
     rows = "\n".join(f"  {id}  {name}" for id, name in failed)
     if not is_interactive():
-        raise AuthorError(
-            f"--write needs the {noun}s to operate on: give --task ID. FAILED are:\n{rows}"
-        )
+        raise AuthorError(f"--write needs the {noun}s to operate on: give --task ID. FAILED are:\n{rows}")
     click.echo(f"These {noun}s are FAILED; the run may retry, roll back or pass them:", err=True)
     click.echo(rows, err=True)
     choice = list_of([id for id, _ in failed])
-    ids: tuple[str, ...] = click.prompt(
-        "Ids to operate on, comma-separated", value_proc=choice, err=True
-    )
+    ids: tuple[str, ...] = click.prompt("Ids to operate on, comma-separated", value_proc=choice, err=True)
     return ids
 
 
@@ -315,20 +307,14 @@ def _baselines(options: ConformOptions, api: Api, version: str) -> list[Baseline
     from oceanmock.conformance.baseline import choose_baselines
 
     baselines, notes = choose_baselines(
-        options.baseline,
-        api=api,
-        version=version,
-        creates=options.update_baseline,
-        skips_others=options.mock,
+        options.baseline, api=api, version=version, creates=options.update_baseline, skips_others=options.mock
     )
     for note in notes:
         click.echo(note, err=True)
     return baselines
 
 
-def _update_baseline(
-    options: ConformOptions, result: Result, baselines: Sequence[Baseline]
-) -> None:
+def _update_baseline(options: ConformOptions, result: Result, baselines: Sequence[Baseline]) -> None:
     """Write the user's last baseline with the new findings, and apply it to the result."""
     from oceanmock.conformance.baseline import apply_baseline, joined, save_baseline, update
 

@@ -29,9 +29,7 @@ CREDENTIALS: Final[Mapping[Api, tuple[str, ...]]] = {
 }
 """The credential options that each API accepts."""
 REAL_SERVER_ONLY: Final = ("write", "task", "insecure", "ca", "story", "story_id")
-NOT_REPEATED: Final = frozenset(
-    {"what", "mock", "connect_timeout", "report", "update_baseline", *SECRETS}
-)
+NOT_REPEATED: Final = frozenset({"what", "mock", "connect_timeout", "report", "update_baseline", *SECRETS})
 """Options that the command to repeat a run leaves out, or states elsewhere."""
 OPTION_TEXTS: Final[Mapping[str, Callable[[Any], str]]] = {
     "phases": ",".join,
@@ -112,12 +110,9 @@ class ConformOptions:
         "OCP: a user who may only read tasks. With --write, the run checks that the server refuses "
         "this user's operations."
     )
-    read_only_password: str | None = _secret(
-        "The password of --read-only-user. Prompted for if left out."
-    )
+    read_only_password: str | None = _secret("The password of --read-only-user. Prompted for if left out.")
     write: bool = _option(
-        "Also retry, roll back, skip, cancel and pass the tasks given by --task. Without it the "
-        "run sends reads only.",
+        "Also retry, roll back, skip, cancel and pass the tasks given by --task. Without it the run sends reads only.",
         is_flag=True,
     )
     task: tuple[str, ...] = _option(
@@ -127,8 +122,7 @@ class ConformOptions:
         metavar="ID",
     )
     story: tuple[Path, ...] = _option(
-        "Replay the story of a scenario file on the target; only that, unless --phases is given. "
-        "Repeatable.",
+        "Replay the story of a scenario file on the target; only that, unless --phases is given. Repeatable.",
         multiple=True,
         metavar="FILE",
         type=click.Path(path_type=Path),
@@ -141,19 +135,14 @@ class ConformOptions:
         metavar="ID=ID",
     )
     phases: tuple[Phase, ...] | None = _option(
-        f"The phases to run, comma-separated: {', '.join(PHASES)}. Default: all.",
-        type=list_of(PHASES),
-        metavar="LIST",
+        f"The phases to run, comma-separated: {', '.join(PHASES)}. Default: all.", type=list_of(PHASES), metavar="LIST"
     )
     seed: int = _option("The same seed makes the same requests.", default=0, show_default=True)
     max_examples: int | None = _option(
         "Generated examples per operation. Default: 20, or 10 with --mock.", type=click.IntRange(1)
     )
     rate: float = _option(
-        "Maximum requests per second; 0 for no limit.",
-        default=0.0,
-        show_default=True,
-        type=click.FloatRange(0),
+        "Maximum requests per second; 0 for no limit.", default=0.0, show_default=True, type=click.FloatRange(0)
     )
     timeout: int = _option(
         "How long a story or a walk waits for an expected state. Default: 60s.",
@@ -168,8 +157,7 @@ class ConformOptions:
         metavar="FILE",
     )
     update_baseline: bool = _option(
-        "Add new findings to the last FILE of --baseline, and remove entries that no longer occur.",
-        is_flag=True,
+        "Add new findings to the last FILE of --baseline, and remove entries that no longer occur.", is_flag=True
     )
     report: tuple[list[tuple[str, Path]], ...] = _option(
         "Write a report: html, json or junit. Repeatable, or comma-separated.",

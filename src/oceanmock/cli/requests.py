@@ -49,9 +49,7 @@ def with_filters(command: CommandFunction) -> CommandFunction:
 @click.option("--follow", "-f", is_flag=True, help="Print further requests until interrupted.")
 @click.option("--clear", is_flag=True, help="Delete every entry, and print none.")
 @click.option("--json", "as_json", is_flag=True, help="Print each entry as JSON, one a line.")
-def journal(
-    *, client: SandboxClient, follow: bool, clear: bool, as_json: bool, **filters: Any
-) -> None:
+def journal(*, client: SandboxClient, follow: bool, clear: bool, as_json: bool, **filters: Any) -> None:
     """Print the requests to a sandbox, the oldest first; only those of OPERATION, if given."""
     if clear:
         client.ask("DELETE", "/journal")
@@ -181,9 +179,7 @@ def list_faults(*, client: SandboxClient, as_json: bool) -> None:
 @click.option("--drop", multiple=True, metavar="PATH", help="Leave out, for example, data.status.")
 @click.option("--change-type", multiple=True, metavar="PATH", help="Change the type of a member.")
 @click.option("--still-executes", is_flag=True, help="Execute the operation nevertheless.")
-def add_fault(
-    *, client: SandboxClient, dribble_bytes: int | None, dribble_every: str | None, **options: Any
-) -> None:
+def add_fault(*, client: SandboxClient, dribble_bytes: int | None, dribble_every: str | None, **options: Any) -> None:
     """Add a fault, and print its name."""
     body = {
         key: list(value) if isinstance(value, tuple) else value
@@ -191,9 +187,7 @@ def add_fault(
         if value is not None and value is not False and value != ()
     }
     dribble = without_none(bytes=dribble_bytes, every=dribble_every)
-    click.echo(
-        client.ask("POST", "/faults", body | ({"dribble": dribble} if dribble else {}))["name"]
-    )
+    click.echo(client.ask("POST", "/faults", body | ({"dribble": dribble} if dribble else {}))["name"])
 
 
 @faults.command("remove")

@@ -203,9 +203,7 @@ def _commands(api: Api, sandbox: Sandbox, url: str) -> Iterator[tuple[str, str]]
         path = operation.path
         for name, parameter in api.ids_of(operation.id).items():
             path = path.replace(f"{{{parameter}}}", ids[name])
-        text = api.module("client").command(
-            operation, url + path, world, authenticates=authenticates
-        )
+        text = api.module("client").command(operation, url + path, world, authenticates=authenticates)
         if text:
             yield operation.id, text
 

@@ -112,9 +112,7 @@ def apply_baseline(baseline: Baseline | None, result: Result) -> None:
     Applying another baseline later judges all findings again.
     """
     matches = result.findings + [replace(item, known="") for item in result.known]
-    judged = [
-        replace(item, known=baseline.reason_for(item)) if baseline else item for item in matches
-    ]
+    judged = [replace(item, known=baseline.reason_for(item)) if baseline else item for item in matches]
     result.findings = [item for item in judged if not item.known]
     result.known = [item for item in judged if item.known]
     result.baselines = [] if baseline is None else baseline.name.split(", ")
@@ -124,9 +122,7 @@ def apply_baseline(baseline: Baseline | None, result: Result) -> None:
     result.stale = [
         StaleEntry(entry.rule, entry.operation, entry.reason)
         for entry in entries
-        if not entry.sometimes
-        and entry.was_checked(result)
-        and not any(map(entry.covers, result.known))
+        if not entry.sometimes and entry.was_checked(result) and not any(map(entry.covers, result.known))
     ]
 
 
@@ -136,9 +132,7 @@ def update(baseline: Baseline, result: Result) -> tuple[Baseline, int, int]:
     A new entry covers its finding at any index of a list.
     """
     current = [
-        item
-        for item in baseline.known
-        if StaleEntry(item.rule, item.operation, item.reason) not in result.stale
+        item for item in baseline.known if StaleEntry(item.rule, item.operation, item.reason) not in result.stale
     ]
     new: dict[tuple[str, str, int | None, str], Known] = {}
     for finding in result.findings:
@@ -154,12 +148,7 @@ def update(baseline: Baseline, result: Result) -> tuple[Baseline, int, int]:
 
 
 def choose_baselines(
-    references: Sequence[str | Path],
-    *,
-    api: Api,
-    version: str,
-    creates: bool = False,
-    skips_others: bool = False,
+    references: Sequence[str | Path], *, api: Api, version: str, creates: bool = False, skips_others: bool = False
 ) -> tuple[list[Baseline], list[str]]:
     """Return the baselines for a target, and notes on what is unusual about them.
 

@@ -18,26 +18,13 @@ from typing import Final
 import orjson
 
 from oceanmock.apis import api_named
-from oceanmock.checks import (
-    Check,
-    CheckResult,
-    Contract,
-    RuleChecker,
-    Subject,
-    check,
-    instant,
-    whole,
-)
+from oceanmock.checks import Check, CheckResult, Contract, RuleChecker, Subject, check, instant, whole
 from oceanmock.conformance.rules import RULES
 from oceanmock.http.validation import Schema
 
-STATUSES_BELOW: Final = frozenset(
-    {204, 301, 302, 303, 304, 307, 308, 413, 414, 415, 431, 502, 503, 504}
-)
+STATUSES_BELOW: Final = frozenset({204, 301, 302, 303, 304, 307, 308, 413, 414, 415, 431, 502, 503, 504})
 """The statuses that do not come from the API: redirects, no content, requests too large."""
-REFUSED_BELOW: Final = re.compile(
-    r"%(?:[01][0-9a-f]|25|2f|3b|5c|7f|[89a-f][0-9a-f])|[\[\]{}|\\^]", re.IGNORECASE
-)
+REFUSED_BELOW: Final = re.compile(r"%(?:[01][0-9a-f]|25|2f|3b|5c|7f|[89a-f][0-9a-f])|[\[\]{}|\\^]", re.IGNORECASE)
 """The characters that web servers and proxies refuse in a target: those that are not plain text,
 and those that could mean another path."""
 MAX_VIOLATIONS: Final = 20

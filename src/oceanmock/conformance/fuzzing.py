@@ -61,23 +61,11 @@ MALFORMED: Final = "x1"
 
 _SCHEMATHESIS_CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "not_a_server_error": ("No response has a 5xx status.", "responses"),
-    "status_code_conformance": (
-        "A response has a status that the contract lists for the operation.",
-        "responses",
-    ),
-    "content_type_conformance": (
-        "A response has a content type that the contract lists for it.",
-        "responses, content",
-    ),
-    "response_headers_conformance": (
-        "A response has the headers that the contract lists.",
-        "responses, headers",
-    ),
+    "status_code_conformance": ("A response has a status that the contract lists for the operation.", "responses"),
+    "content_type_conformance": ("A response has a content type that the contract lists for it.", "responses, content"),
+    "response_headers_conformance": ("A response has the headers that the contract lists.", "responses, headers"),
     "response_schema_conformance": ("A response's body matches its schema.", "responses, schema"),
-    "positive_data_acceptance": (
-        "A valid request is not refused as invalid.",
-        "parameters and requestBody",
-    ),
+    "positive_data_acceptance": ("A valid request is not refused as invalid.", "parameters and requestBody"),
     "negative_data_rejection": ("An invalid request is refused.", "parameters and requestBody"),
     "missing_required_header": ("A request without a required header is refused.", "parameters"),
     "use_after_free": ("A deleted resource no longer exists.", ""),
@@ -90,9 +78,7 @@ _SCHEMATHESIS_CHECKS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """What each check of schemathesis requires, and the part of an operation that it applies."""
 RULES_OF_SCHEMATHESIS: Final[Mapping[str, Rule]] = {
-    f"schemathesis.{check}": Rule(
-        f"schemathesis.{check}", says, f"schemathesis 4, its check {check}; the contract"
-    )
+    f"schemathesis.{check}": Rule(f"schemathesis.{check}", says, f"schemathesis 4, its check {check}; the contract")
     for check, (says, _) in _SCHEMATHESIS_CHECKS.items()
 }
 
@@ -108,12 +94,7 @@ def _settings(api: ApiRecord, options: Options, closed: Sequence[str]) -> dict[s
         "continue-on-failure": True,
         "cache": {"enabled": False},
         "output": {"truncation": {"enabled": False}},
-        "generation": {
-            "mode": "all",
-            "database": "none",
-            "no-shrink": True,
-            "max-examples": options.max_examples,
-        },
+        "generation": {"mode": "all", "database": "none", "no-shrink": True, "max-examples": options.max_examples},
         "phases": {"coverage": {"unexpected-methods": []}, "stateful": {"max-steps": MAX_LINKS}},
         "checks": server.schemathesis_checks,
         "operations": [
@@ -193,10 +174,7 @@ def choices_of(client: HttpClient, items: Sequence[ItemTree]) -> Choices:
             for route in api.routes:
                 is_of_part = bool(route.ids) and [*route.ids][-1] == part.kind
                 if is_of_part and (not route.changes or task.id in changeable):
-                    params = {
-                        name: _id(ids[kind], api.conformance.id_type)
-                        for kind, name in route.ids.items()
-                    }
+                    params = {name: _id(ids[kind], api.conformance.id_type) for kind, name in route.ids.items()}
                     existing[route.id].append(params)
     if client.options.write:
         for id in (*unknown_ids, MALFORMED):
@@ -222,9 +200,7 @@ class Fuzzer:
     ``counts`` and ``checked`` count the checks as a ``RuleChecker`` does.
     """
 
-    def __init__(
-        self, client: HttpClient, choices: Choices, *, stop: threading.Event | None = None
-    ) -> None:
+    def __init__(self, client: HttpClient, choices: Choices, *, stop: threading.Event | None = None) -> None:
         self.client = client
         self.counts = defaultdict[str, RuleCount](RuleCount)
         self.checked: Counter[tuple[str, str]] = Counter()
@@ -310,9 +286,7 @@ class Fuzzer:
             case.path_parameters = dict(chance.choice(several))
         return case
 
-    def filter_failure(
-        self, context: HookContext, failure: Failure, case: Case[Any], response: Response
-    ) -> bool:
+    def filter_failure(self, context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
         """Keep a failed check as a finding unless a quirk explains it; return that it passed."""
         check = failure.checks[0] if failure.checks else "unfinished"
         operation: Any = context.operation

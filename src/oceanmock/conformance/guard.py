@@ -82,13 +82,11 @@ class Guard:
             if self._own_address != (str(ip_address(ip)), port):
                 host = f"[{ip}]" if ":" in ip else ip
                 raise NotAllowed(
-                    f"{method} {path} was not sent: the id names the agent {host}:{port}, "
-                    "which the target would ask."
+                    f"{method} {path} was not sent: the id names the agent {host}:{port}, which the target would ask."
                 )
         if not self._writes and method != "GET":
             raise NotAllowed(
-                f"{method} {path} was not sent: this run only reads. With --write it may change "
-                "the tasks of --task."
+                f"{method} {path} was not sent: this run only reads. With --write it may change the tasks of --task."
             )
         if method not in SAFE and not self._allows_everything:
             self._check_ids(method, path)
@@ -105,9 +103,7 @@ class Guard:
         odd += ["content-length"] if length and length != str(len(body)) else []
         odd += ["host"] if values.get("host", host).lower() != host.lower() else []
         if odd:
-            raise NotAllowed(
-                f"a request was not sent: its header {odd[0]} makes it another request."
-            )
+            raise NotAllowed(f"a request was not sent: its header {odd[0]} makes it another request.")
 
     def learn(self, exchange: Exchange) -> None:
         """Allow changes to the parts that a response shows of something that may be changed."""
@@ -129,9 +125,7 @@ class Guard:
             raise NotAllowed(f"{refused} it names no task that may be changed.")
         is_operation = any(item.method == method for item in operations_at(self._operations, path))
         if not is_operation and any((ANY_KIND, id) not in self._ids for _, id in ids):
-            raise NotAllowed(
-                f"{refused} it is no operation of the contract, so its effect is unknown."
-            )
+            raise NotAllowed(f"{refused} it is no operation of the contract, so its effect is unknown.")
         for kind, id in ids:
             if not self._may_change(kind, id):
                 raise NotAllowed(
@@ -143,8 +137,7 @@ class Guard:
     def _may_change(self, kind: str, id: str) -> bool:
         """Return whether an id may be changed, and every other that a server may read it as."""
         return not REWRITTEN.search(id) and all(
-            (kind, item) in self._ids or (ANY_KIND, item) in self._ids
-            for item in self._server.equivalent_ids(id)
+            (kind, item) in self._ids or (ANY_KIND, item) in self._ids for item in self._server.equivalent_ids(id)
         )
 
     def _ids_in(self, method: str, path: str) -> Iterator[tuple[str, str]]:

@@ -83,9 +83,7 @@ class HistoryChecker(RuleChecker):
         """Return the failed results of an exchange, and those it proves of earlier ones."""
         failed = super().__call__(exchange)
         late, self._late = self._late, []
-        return failed + [
-            item for subject, result in late for item in self.failures(subject, [result])
-        ]
+        return failed + [item for subject, result in late for item in self.failures(subject, [result])]
 
     def results(self, subject: Subject) -> Iterator[CheckResult]:
         """Yield the result of every check of one exchange."""
@@ -269,10 +267,7 @@ class HistoryChecker(RuleChecker):
                 continue
             if before.subject.exchange.number < other.subject.exchange.number:
                 rule = view_rule(other, now)
-                wrong = (
-                    f"{now.kind} {now.id} is {other.words} here, and {now.words} by itself, "
-                    "before and after."
-                )
+                wrong = f"{now.kind} {now.id} is {other.words} here, and {now.words} by itself, before and after."
                 yield check(rule, True)
                 if other.state != now.state:
                     self._late.append((other.subject, CheckResult(rule, other.path, wrong)))
@@ -345,9 +340,7 @@ def moved(machine: StateMachine, labels: Labels, by: str) -> Labels:
     return frozenset(e.after for e in moves)
 
 
-def after_calls(
-    machine: StateMachine, id: str, labels: Labels, calls: Sequence[Call], *, is_certain: bool
-) -> Labels:
+def after_calls(machine: StateMachine, id: str, labels: Labels, calls: Sequence[Call], *, is_certain: bool) -> Labels:
     """Return the labels after operations; with ``is_certain`` accepted ones had their effect.
 
     An operation without a transition from the possible labels has no effect here; another rule
@@ -384,9 +377,7 @@ def view_rule(*samples: Sample) -> str:
     return "list.differs-from-detail" if is_list else "views.differ"
 
 
-def members(
-    api: Api, history: ApiHistory, before: Sample, now: Sample, calls: Sequence[Call]
-) -> Iterator[CheckResult]:
+def members(api: Api, history: ApiHistory, before: Sample, now: Sample, calls: Sequence[Call]) -> Iterator[CheckResult]:
     """Check the members that never change, and those that only grow."""
     table, path = history.members[now.kind], now.path
     for name in table.fixed:
@@ -398,8 +389,7 @@ def members(
     old_parts, new_parts = before.raw.get(key), now.raw.get(key)
     if isinstance(old_parts, list) and isinstance(new_parts, list):
         old_ids, new_ids = (
-            sorted(id_text(item.get("id")) for item in objects(parts))
-            for parts in (old_parts, new_parts)
+            sorted(id_text(item.get("id")) for item in objects(parts)) for parts in (old_parts, new_parts)
         )
         wrong = f"the {key} of {now.kind} {now.id} are others than before."
         yield check("kept.changed", old_ids == new_ids, f"{path}.{key}", wrong)

@@ -33,14 +33,7 @@ from requests.exceptions import InvalidHeader
 from oceanmock.checks import Checker, CheckResult, Exchange, Headers, Phase
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance.guard import SAFE, Guard, NotAllowed, header_text
-from oceanmock.conformance.model import (
-    NO_RESPONSE,
-    CheckFailed,
-    Listener,
-    Options,
-    ResponseReceived,
-    spec_for,
-)
+from oceanmock.conformance.model import NO_RESPONSE, CheckFailed, Listener, Options, ResponseReceived, spec_for
 from oceanmock.conformance.reports import curl_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
@@ -92,11 +85,7 @@ class HttpClient:
         self.checkers: Final = list(checkers)
         self.operations: Final = operations_of(spec_for(target.api, target.version))
         self.guard: Final = Guard(
-            target.api,
-            self.operations,
-            writes=options.write,
-            tasks=options.tasks,
-            own_address=target.own_address,
+            target.api, self.operations, writes=options.write, tasks=options.tasks, own_address=target.own_address
         )
         self.session: Final = _Session(self)
         self.exchanges: Final[deque[Exchange]] = deque(maxlen=MAX_RECENT_EXCHANGES)
@@ -228,9 +217,7 @@ class HttpClient:
                 pieces.append(piece)
                 size += len(piece)
                 if size > MAX_RESPONSE_BYTES:
-                    raise requests.ConnectionError(
-                        f"the response is longer than {MAX_RESPONSE_BYTES} bytes"
-                    )
+                    raise requests.ConnectionError(f"the response is longer than {MAX_RESPONSE_BYTES} bytes")
                 if self._now() - began > MAX_RESPONSE_TIME:
                     raise requests.ConnectionError("the response does not end")
         except Exception:
@@ -242,9 +229,7 @@ class HttpClient:
 
     # --- recording --------------------------------------------------------------------------------
 
-    def _record(
-        self, request: Any, target: str, outcome: Reply, *, times: tuple[int, int]
-    ) -> Exchange:
+    def _record(self, request: Any, target: str, outcome: Reply, *, times: tuple[int, int]) -> Exchange:
         """Count an exchange, announce it, check it and return it; secrets are masked."""
         path, question, query = target.partition("?")
         in_request = _secrets_in(request.headers.items())

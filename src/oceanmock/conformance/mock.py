@@ -96,9 +96,7 @@ class MockWorld:
     kind: TargetKind = "agent"
 
 
-def worlds_of(
-    api: Api, scenarios: Sequence[BaseScenario]
-) -> tuple[list[MockWorld], list[MockWorld]]:
+def worlds_of(api: Api, scenarios: Sequence[BaseScenario]) -> tuple[list[MockWorld], list[MockWorld]]:
     """Return the worlds in which every status occurs, and one per scenario served alone.
 
     Served together are the scenarios with the most frequent settings; of equals, the first one's.
@@ -163,9 +161,7 @@ def _parts(
         yield _Part(world, frozenset(), stories=(scenario,))
 
 
-def _runner(
-    part: _Part, options: Options, *, server: Server, sandboxes: Sandboxes, listen: Listener
-) -> Runner:
+def _runner(part: _Part, options: Options, *, server: Server, sandboxes: Sandboxes, listen: Listener) -> Runner:
     """Return a run over a new sandbox, in which time stands."""
     first, *_ = scenarios = part.world.scenarios
     name, api = part.world.name, api_named(first.api)
@@ -182,9 +178,7 @@ def _runner(
         ids += [id_of(v.dag, v.dag.number) for store in STORES for v in dags.all(store)]
     step = -(-len(ids) // part.max_tasks)  # rounded up: evenly from first to last
     url = f"{server.url}/sandboxes/{name}"
-    target = Target(
-        url, "ocp", auth=Basic("manager", "manager"), read_only_auth=Basic("viewer", "viewer")
-    )
+    target = Target(url, "ocp", auth=Basic("manager", "manager"), read_only_auth=Basic("viewer", "viewer"))
     version = dags.switches.obshell_version
     if isinstance(first, obshell.Scenario):
         target = Target(
@@ -202,11 +196,6 @@ def _runner(
         knowledge=api.conformance.knowledge(version, scenarios),
     )
     own_options = replace(
-        options,
-        write=True,
-        rate=0.0,
-        phases=part.phases,
-        tasks=tuple(ids[:: max(1, step)]),
-        stories=part.stories,
+        options, write=True, rate=0.0, phases=part.phases, tasks=tuple(ids[:: max(1, step)]), stories=part.stories
     )
     return Runner(target, own_options, listen=listen, environment=environment)

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from oceanmock.scenario.fields import BaseScenario
 
 Api = Literal["ocp", "obshell"]
-PHASES: Final[tuple[Phase, ...]] = tuple(
-    phase for phase in get_args(Phase) if phase not in ("preflight", "story")
-)
+PHASES: Final[tuple[Phase, ...]] = tuple(phase for phase in get_args(Phase) if phase not in ("preflight", "story"))
 """Those that can be asked for; there is always a preflight, and a story where one is given."""
 
 PASSED: Final = 0
@@ -115,9 +113,7 @@ class Result:
         """PASSED, FAILED, INCOMPLETE or INTERRUPTED."""
         if self.interrupted:
             return INTERRUPTED
-        broken = self.findings or any(
-            step.outcome == "failed" for steps in self.stories.values() for step in steps
-        )
+        broken = self.findings or any(step.outcome == "failed" for steps in self.stories.values() for step in steps)
         return FAILED if broken else INCOMPLETE if self.missing else PASSED
 
 

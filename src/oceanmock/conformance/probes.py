@@ -27,17 +27,7 @@ from typing import Final
 
 from oceanmock.api import Api
 from oceanmock.apis import api_named
-from oceanmock.checks import (
-    UNAVAILABLE,
-    CheckResult,
-    Contract,
-    Exchange,
-    Probe,
-    Probes,
-    RuleChecker,
-    Subject,
-    check,
-)
+from oceanmock.checks import UNAVAILABLE, CheckResult, Contract, Exchange, Probe, Probes, RuleChecker, Subject, check
 from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import Api as ApiName
@@ -244,9 +234,7 @@ def missing(
     ]
 
 
-def required(
-    api: ApiName, *, writes: bool, version: str = "", kinds: Iterable[TargetKind] = ()
-) -> Iterator[Needed]:
+def required(api: ApiName, *, writes: bool, version: str = "", kinds: Iterable[TargetKind] = ()) -> Iterator[Needed]:
     """Yield the responses required of one target, or of several of these kinds together."""
     table, contract = _table(api), contract_for(api, version)
     unreachable = [table.unreachable.get(kind, {}) for kind in [*kinds] or ["agent"]]

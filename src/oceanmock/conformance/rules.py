@@ -51,10 +51,7 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "envelope.error": "There is an error exactly when the status is 400 or above.",
         "envelope.trace-id": "The response to an accepted request has a traceId.",
     },
-    (
-        "openapi: components.schemas.ApiError (ocp-express ErrorCodes.java; "
-        "obshell ob/agent/errors/errorcode.go)"
-    ): {
+    ("openapi: components.schemas.ApiError (ocp-express ErrorCodes.java; obshell ob/agent/errors/errorcode.go)"): {
         "error.message": "An error has a message.",
         "error.code": "The code of an error fits the reason of the refusal.",
         "error.code-differs": "An unknown task always has the same code.",
@@ -65,14 +62,12 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "auth.wrong-accepted": "A request with wrong credentials is refused.",
     },
     "openapi/ocp.yaml: x-permission (ocp-doc 1100.task-management/300.retry-a-task.md)": {
-        "auth.forbidden-accepted": "A request of a user without the permission is refused.",
+        "auth.forbidden-accepted": "A request of a user without the permission is refused."
     },
     "obshell ob/agent/engine/task/task_dto.go:280-382": {
-        "id.number": "A generic id ends in the number of its dag, node or sub task.",
+        "id.number": "A generic id ends in the number of its dag, node or sub task."
     },
-    "obshell ob/agent/executor/task/dag.go:122-125": {
-        "id.spelling": "A generic id in another spelling is not found.",
-    },
+    "obshell ob/agent/executor/task/dag.go:122-125": {"id.spelling": "A generic id in another spelling is not found."},
     (
         "openapi: the times of tasks, dags and their parts "
         "(ocp-express SubtaskAccessor.java:54-83; "
@@ -81,14 +76,13 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "time.format": "A time is an instant.",
         "time.start-after-finish": "Nothing ends before it began.",
         "time.finish": (
-            "An ended item has a start and an end time, a running one no end time, and one that "
-            "never ran has neither."
+            "An ended item has a start and an end time, a running one no end time, and one that never ran has neither."
         ),
         "time.future": "No time is after the timestamp of the response.",
         "time.went-back": "A time that is set again is later than before.",
     },
     "ocp-express RunningTaskWorker.java:143-176; obshell ob/agent/service/task/dag.go:565-585": {
-        "time.not-renewed": "A task or dag that ends again has a new end time.",
+        "time.not-renewed": "A task or dag that ends again has a new end time."
     },
     (
         "openapi: runTime, execute_times (ocp-express TaskInstanceManagerImpl.java:96-117; "
@@ -118,30 +112,19 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "parent.stage": "The stage of a dag is the number of one of its nodes.",
     },
     "ocp-express TaskInstanceManagerImpl.java:160-174": {
-        "parent.prohibit-rollback": (
-            "A subtask that has run and prohibits rollback prohibits that of its task."
-        ),
+        "parent.prohibit-rollback": ("A subtask that has run and prohibits rollback prohibits that of its task.")
     },
-    (
-        "openapi/ocp.yaml: SubtaskInstance; "
-        "every public sample (ocp-doc 400.task-return-structure.md)"
-    ): {
+    ("openapi/ocp.yaml: SubtaskInstance; every public sample (ocp-doc 400.task-return-structure.md)"): {
         "graph.one-way": "Upstreams and downstreams name each other.",
         "graph.series": "The seriesIds of a task are 0 to n-1.",
     },
-    (
-        "ocp-express AbstractTaskWorker.java:59-87; "
-        "obshell ob/agent/engine/scheduler/dag_handler.go:24-74"
-    ): {
-        "order.forward": "Nothing runs before the items it depends on have succeeded.",
+    ("ocp-express AbstractTaskWorker.java:59-87; obshell ob/agent/engine/scheduler/dag_handler.go:24-74"): {
+        "order.forward": "Nothing runs before the items it depends on have succeeded."
     },
     "ocp-express AbstractTaskWorker.java:89-115; obshell ob/agent/service/task/dag.go:603-694": {
-        "rollback.order": "A rollback undoes the items in reverse order.",
+        "rollback.order": "A rollback undoes the items in reverse order."
     },
-    (
-        "openapi/ocp.yaml: components.schemas.Page "
-        "(ocp-express PaginatedResponse.java, CustomPage.java)"
-    ): {
+    ("openapi/ocp.yaml: components.schemas.Page (ocp-express PaginatedResponse.java, CustomPage.java)"): {
         "paging.number": "The returned page is the requested one.",
         "paging.size": ("A page has the requested size, or the largest that the server allows."),
         "paging.pages": "The number of pages is that of the elements divided by the size.",
@@ -160,9 +143,7 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "filter.ignored": "A list holds only rows that match the filter.",
         "filter.too-narrow": "A filter leaves out no row that matches it.",
     },
-    "obshell ob/param/task.go:19-21": {
-        "details.ignored": "Nodes are present exactly when details are requested.",
-    },
+    "obshell ob/param/task.go:19-21": {"details.ignored": "Nodes are present exactly when details are requested."},
     (
         "the tables of transitions "
         "(ocp-express TaskInstanceManagerImpl.java, SubtaskInstanceManagerImpl.java; "
@@ -180,27 +161,19 @@ _CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
         "openapi: the ids, names and first times of tasks, dags and their parts "
         "(ocp-express SubtaskAccessor.java:54-61; "
         "obshell ob/agent/engine/task/task_dto.go:32-108)"
-    ): {
-        "kept.changed": "Fields that are set at creation never change.",
-    },
-    "ocp-express TaskInstanceManagerImpl.java:66-68": {
-        "call.prohibited-accepted": "A prohibited rollback is refused.",
-    },
+    ): {"kept.changed": "Fields that are set at creation never change."},
+    "ocp-express TaskInstanceManagerImpl.java:66-68": {"call.prohibited-accepted": "A prohibited rollback is refused."},
     "obshell ob/agent/engine/task/node.go:105-148, ob/agent/service/task/dag.go:283-420": {
-        "call.flag-ignored": "An operator is accepted only where the flags of the nodes allow it.",
+        "call.flag-ignored": "An operator is accepted only where the flags of the nodes allow it."
     },
     "ocp-express SubtaskInstanceManagerImpl.java:59, JavaSubtaskRunner.java:32-108": {
-        "call.skip-runs": "A skipped subtask does nothing: it does not fail, and takes no time.",
+        "call.skip-runs": "A skipped subtask does nothing: it does not fail, and takes no time."
     },
 }
 """Each rule's id and sentence, by its source."""
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
-    {
-        id: Rule(id, says, source)
-        for source, rules in _CATALOGUE.items()
-        for id, says in rules.items()
-    }
+    {id: Rule(id, says, source) for source, rules in _CATALOGUE.items() for id, says in rules.items()}
     | {id: rule for api in APIS for id, rule in api.checks.RULES.items()}
 )
 """Every rule of the checks of responses, histories and probes, by its id."""

@@ -89,9 +89,7 @@ def conform(
     return judged(runner.result(), baseline=baseline, kinds=[kind])
 
 
-def judged(
-    result: Result, *, baseline: Baseline | None = None, kinds: Iterable[TargetKind] = ()
-) -> Result:
+def judged(result: Result, *, baseline: Baseline | None = None, kinds: Iterable[TargetKind] = ()) -> Result:
     """Add the missing responses to a result, apply a baseline, and return it."""
     result.missing = probes.missing(
         result.statuses, api=result.api, version=result.version, writes=result.writes, kinds=kinds
@@ -104,20 +102,13 @@ class Runner:
     """A run in progress."""
 
     def __init__(
-        self,
-        target: Target,
-        options: Options,
-        *,
-        listen: Listener = ignore,
-        environment: Environment = Environment(),
+        self, target: Target, options: Options, *, listen: Listener = ignore, environment: Environment = Environment()
     ) -> None:
         self.options: Final = options
         self.environment: Final = environment
         contract = contract_for(target.api, target.version)
         self.checks: Final = ResponseChecker(contract)
-        self.memory: Final = HistoryChecker(
-            contract, ours=None if environment.is_ours else options.tasks
-        )
+        self.memory: Final = HistoryChecker(contract, ours=None if environment.is_ours else options.tasks)
         checkers = [self.checks, self.memory]
         self.client: Final = HttpClient(target, options, listen=listen, checkers=checkers)
         self.interrupted = False
@@ -332,12 +323,7 @@ class ConformanceFixture:
     """
 
     def __call__(
-        self,
-        url: str,
-        *,
-        api: Api,
-        auth: RequestAuth | tuple[str, str] | None,
-        **setting: Unpack[Setting],
+        self, url: str, *, api: Api, auth: RequestAuth | tuple[str, str] | None, **setting: Unpack[Setting]
     ) -> ConformanceRun:
         """Run against a server; it only reads, unless ``write`` and ``tasks`` are given.
 
@@ -347,10 +333,7 @@ class ConformanceFixture:
         """
         values: dict[str, Any] = {**setting}
         phases = frozenset(values.pop("phases", PHASES))
-        for what, names, choices in (
-            ("setting", setting, list(Setting.__annotations__)),
-            ("phase", phases, PHASES),
-        ):
+        for what, names, choices in (("setting", setting, list(Setting.__annotations__)), ("phase", phases, PHASES)):
             for name in names:
                 if name not in choices:
                     raise AuthorError(f"a run has no {what} {name!r}. {suggest(name, choices)}")

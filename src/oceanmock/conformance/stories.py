@@ -26,9 +26,7 @@ from oceanmock.scenario.fields import BaseScenario, is_variable
 from oceanmock.text import format_duration
 
 DIVERGES: Final = Rule(
-    "story.diverges",
-    "A scenario's story can be replayed on the target, step by step.",
-    "the scenario's own story",
+    "story.diverges", "A scenario's story can be replayed on the target, step by step.", "the scenario's own story"
 )
 RULES_OF_STORIES: Final = {DIVERGES.id: DIVERGES}
 
@@ -129,8 +127,7 @@ class _Replay:
             with suppress(Diverges):
                 state = "" if is_start else f"; it is {self.tasks.read(step.actor, ()).text}"
             raise Diverges(
-                f"{self.tasks.text_of(step)}: the response is {_response_text(exchange)}, "
-                f"not {step.status}{state}.",
+                f"{self.tasks.text_of(step)}: the response is {_response_text(exchange)}, not {step.status}{state}.",
                 exchange,
             )
         if is_start and step.status == 200:
@@ -285,9 +282,7 @@ class _Tasks:
             exchange, task = self._read(step.actor)
             ids[kind] = str(self._part(step.actor, step.part, task, exchange)["id"])
         route = next(
-            route
-            for route in self.api.routes
-            if route.changes == kind and route.operation in ("", step.operation)
+            route for route in self.api.routes if route.changes == kind and route.operation in ("", step.operation)
         )
         path = route.path
         for name, parameter in route.ids.items():

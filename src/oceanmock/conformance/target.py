@@ -31,9 +31,7 @@ RETRY_DELAY: Final = SECOND
 """The time between two attempts to reach a target."""
 STARTING: Final = frozenset({502, 503, 504})
 """The statuses of a proxy whose server has not started."""
-ENVELOPE: Final = frozenset(
-    {"successful", "timestamp", "duration", "status", "traceId", "data", "error"}
-)
+ENVELOPE: Final = frozenset({"successful", "timestamp", "duration", "status", "traceId", "data", "error"})
 PERMANENT: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
 """Problems that waiting does not solve."""
 NO_AUTH_CODE: Final = "Request.Header.NotFound"
@@ -117,8 +115,7 @@ def check_tasks(target: Target, tasks: Iterable[str]) -> None:
             exchange = client.send("GET", path)
             if exchange.status in {400, 404}:
                 raise Untestable(
-                    f"{target.url} has no {root.title} {id!r}: it responds {exchange.status}. "
-                    "Check the id."
+                    f"{target.url} has no {root.title} {id!r}: it responds {exchange.status}. Check the id."
                 )
     finally:
         client.session.close()
@@ -159,9 +156,7 @@ def normalized_url(url: str) -> str:
             raise ValueError
         return str(requests.Request("GET", url).prepare().url).rstrip("/")
     except (ValueError, requests.RequestException):
-        raise Untestable(
-            f"{without_user(url)!r} is not the URL of a server, such as http://10.0.0.1:8080."
-        ) from None
+        raise Untestable(f"{without_user(url)!r} is not the URL of a server, such as http://10.0.0.1:8080.") from None
 
 
 def without_user(url: str) -> str:
@@ -212,8 +207,7 @@ def _unreachable(url: str, problem: Problem, wait: int = 0) -> Untestable:
         return Untestable(f"{url} requires TLS. Use {secure}.")
     waited = f" within {wait / SECOND:g} s" if wait else ""
     message = _UNREACHABLE.get(
-        problem.kind,
-        f"nothing responds at {{url}}{waited} ({{text}}). Start it, or correct the URL.",
+        problem.kind, f"nothing responds at {{url}}{waited} ({{text}}). Start it, or correct the URL."
     )
     return Untestable(message.format(url=url, text=problem.text.rstrip(".")))
 
@@ -278,9 +272,7 @@ def _check_accepted(client: HttpClient, response: requests.Response, hint: str) 
             raise Untestable(f"{target.url} requires credentials: {hint}.")
         raise Untestable(f"{target.url} refuses {name}: {why}")
     if 403 in statuses:
-        raise Untestable(
-            f"{target.url} accepts {name}, but does not let that user read tasks: {why}"
-        )
+        raise Untestable(f"{target.url} accepts {name}, but does not let that user read tasks: {why}")
 
 
 def _sentence(text: str) -> str:
@@ -301,9 +293,7 @@ def _other_server(client: HttpClient, response: requests.Response) -> Untestable
         with contextlib.suppress(requests.RequestException):
             body = _envelope(_preflight(client, record, with_auth=False))
             if record.conformance.is_server(body):
-                return Untestable(
-                    f"{url} is an {record.title}, not an {api.title}. Use --api {record.name}."
-                )
+                return Untestable(f"{url} is an {record.title}, not an {api.title}. Use --api {record.name}.")
     home, path, _ = f"{url}/".partition("/api/")
     advice = f"Leave out the API's own path: use {home}." if path else "Correct the URL."
     if media == "text/html":
@@ -315,9 +305,7 @@ def _other_server(client: HttpClient, response: requests.Response) -> Untestable
         message = error.get("message") if isinstance(error, dict) else error
         if message and isinstance(message, str):
             quoted = f" Its message: {_sentence(message)}"
-    return Untestable(
-        f"{url} responds {response.status_code} {what}, not as an {api.title}. {advice}{quoted}"
-    )
+    return Untestable(f"{url} responds {response.status_code} {what}, not as an {api.title}. {advice}{quoted}")
 
 
 def _envelope(response: requests.Response) -> Mapping[str, Any]:

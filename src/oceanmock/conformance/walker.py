@@ -70,9 +70,7 @@ class WalkReport:
 class Walk:
     """A walk on one task or dag."""
 
-    def __init__(
-        self, prober: Prober, id: str, *, pace: Pace, report: WalkReport, knowledge: Any
-    ) -> None:
+    def __init__(self, prober: Prober, id: str, *, pace: Pace, report: WalkReport, knowledge: Any) -> None:
         self.prober: Final = prober
         self.id: Final = id
         self.pace: Final = pace
@@ -285,13 +283,7 @@ def walk_sandbox(
 
 
 def walk_server(
-    prober: Prober,
-    ids: Iterable[str],
-    *,
-    pace: Pace,
-    seed: int = 0,
-    moves: int = MOVES,
-    knowledge: Any = None,
+    prober: Prober, ids: Iterable[str], *, pace: Pace, seed: int = 0, moves: int = MOVES, knowledge: Any = None
 ) -> WalkReport:
     """Take one walk on each task of a server that cannot be reset.
 

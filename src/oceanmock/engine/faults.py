@@ -139,13 +139,10 @@ class Faults:
         """Return the faults in order, with their counters."""
         with self._lock:
             return tuple(
-                FaultStatistics(fault.name, fault.fault, *counters.counts(fault.id))
-                for fault in self.by_name.values()
+                FaultStatistics(fault.name, fault.fault, *counters.counts(fault.id)) for fault in self.by_name.values()
             )
 
-    def _injections(
-        self, turns: Sequence[tuple[_Fault, int]], counters: FaultCounters
-    ) -> Iterator[InjectedFault]:
+    def _injections(self, turns: Sequence[tuple[_Fault, int]], counters: FaultCounters) -> Iterator[InjectedFault]:
         for fault, number in turns:
             if not fault.is_due(number):
                 continue
@@ -189,8 +186,7 @@ class _Fault:
     def _is_about(self, request: FaultRequest) -> bool:
         variables = self.fault.ids_by_operation.get(request.operation, {})
         return all(
-            kind in variables and is_id(request.ids.get(variables[kind], ""), id)
-            for kind, id in self.targets.items()
+            kind in variables and is_id(request.ids.get(variables[kind], ""), id) for kind, id in self.targets.items()
         )
 
     def number(self, previous: Mapping[int, int], counters: FaultCounters) -> int:

@@ -105,9 +105,7 @@ class ClearFaults:
     """Remove every fault."""
 
 
-Command = (
-    Operate | Start | Create | Load | SetClock | MoveClock | AddFault | RemoveFault | ClearFaults
-)
+Command = Operate | Start | Create | Load | SetClock | MoveClock | AddFault | RemoveFault | ClearFaults
 
 
 @dataclass(frozen=True, slots=True)

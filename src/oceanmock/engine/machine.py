@@ -66,9 +66,7 @@ class StateMachine:
         return tuple(e for e in self.transitions if (e.before, e.after) == (before, after))
 
 
-def reachable(
-    machine: StateMachine, before: Label, *, triggers: Collection[str] | None = None
-) -> frozenset[Label]:
+def reachable(machine: StateMachine, before: Label, *, triggers: Collection[str] | None = None) -> frozenset[Label]:
     """Return all labels that a client may see some time after ``before``, itself too.
 
     Any number of transitions may lie between them, by time or by one of ``triggers``, each as

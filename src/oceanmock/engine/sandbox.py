@@ -30,13 +30,7 @@ from oceanmock.engine.log import (
     SetClock,
     Start,
 )
-from oceanmock.engine.store import (
-    MAX_NAME_LENGTH,
-    MemoryStore,
-    NoSuchSandbox,
-    OperationRecord,
-    quoted_name,
-)
+from oceanmock.engine.store import MAX_NAME_LENGTH, MemoryStore, NoSuchSandbox, OperationRecord, quoted_name
 from oceanmock.engine.world import FakeData, World
 from oceanmock.errors import AuthorError, CallerError, OceanmockError
 from oceanmock.journal import Journal
@@ -59,12 +53,7 @@ class SandboxApi(Protocol):
         """Return its name in scenario files."""
 
     def new_world(
-        self,
-        clock: Clock,
-        scenarios: Sequence[Any],
-        *,
-        seed: int,
-        switches: Mapping[str, Any],
+        self, clock: Clock, scenarios: Sequence[Any], *, seed: int, switches: Mapping[str, Any]
     ) -> World[Any, Any, Any, Any]:
         """Return the empty state of a sandbox with these scenarios. Raises AuthorError."""
 
@@ -209,16 +198,11 @@ class Sandbox:
         by_api = self._by_api(scenarios)
         self.worlds: dict[str, World[Any, Any, Any, Any]] = {
             api.name: api.new_world(
-                self.clock,
-                by_api[api.name],
-                seed=spec.seed,
-                switches=spec.switches.get(api.name, {}),
+                self.clock, by_api[api.name], seed=spec.seed, switches=spec.switches.get(api.name, {})
             )
             for api in self.apis
         }
-        self._faults = Faults(
-            (fault for element in scenarios for fault in element.faults), seed=spec.seed
-        )
+        self._faults = Faults((fault for element in scenarios for fault in element.faults), seed=spec.seed)
         for name, world in self.worlds.items():
             world.populate(by_api[name], start=self.started)
 
@@ -256,9 +240,7 @@ class Sandbox:
             case MoveClock():
                 self.clock.move_to(command.to, wall=entry.wall)
             case SetClock():
-                self.clock.set(
-                    progression=command.progression, speed=command.speed, wall=entry.wall
-                )
+                self.clock.set(progression=command.progression, speed=command.speed, wall=entry.wall)
                 for world in self.worlds.values():
                     for end in world.ends():
                         self.clock.settle(end)
@@ -295,8 +277,7 @@ def progression_of(scenarios: Sequence[BaseScenario], default: Progression = "ti
     ``default`` counts for those that state none.
     """
     progressions = {
-        scenario.progression if "progression" in scenario.model_fields_set else default
-        for scenario in scenarios
+        scenario.progression if "progression" in scenario.model_fields_set else default for scenario in scenarios
     }
     return min(progressions, default=default) if len(progressions) < 2 else "time"
 
@@ -362,22 +343,16 @@ class Sandboxes:
         then nothing has changed.
         """
         if len(self) >= self.limit:
-            raise TooManySandboxes(
-                f"there are {self.limit:,} sandboxes already. Delete those that are done with."
-            )
+            raise TooManySandboxes(f"there are {self.limit:,} sandboxes already. Delete those that are done with.")
         if name is None:
-            name = next(
-                n for n in map("sandbox-{}".format, self._numbers) if n not in self._by_name
-            )
+            name = next(n for n in map("sandbox-{}".format, self._numbers) if n not in self._by_name)
         if not SANDBOX_NAME.fullmatch(name):
             raise AuthorError(
                 f"{quoted_name(name)} is no name for a sandbox: letters, digits, dots, dashes and "
                 f"underscores, at most {MAX_NAME_LENGTH}, a letter or digit first."
             )
         if name in self._by_name:
-            raise SandboxTaken(
-                f"there is a sandbox {name!r} already. Delete it, or choose another name."
-            )
+            raise SandboxTaken(f"there is a sandbox {name!r} already. Delete it, or choose another name.")
         return self._put(replace(spec, name=name))
 
     def reset(self, name: str) -> Sandbox:

@@ -213,17 +213,13 @@ def with_overrides(switches: M, overrides: Mapping[str, Any]) -> M:
     return type(switches).model_validate({**switches.model_dump(), **overrides})
 
 
-def agreed_setting(
-    scenarios: Iterable[BaseScenario], plural: str, default: Setting, key: str
-) -> Setting:
+def agreed_setting(scenarios: Iterable[BaseScenario], plural: str, default: Setting, key: str) -> Setting:
     """Return the one setting of the scenarios that set any. Raises AuthorError if they differ."""
     values = {scenario.name: getattr(scenario, key) for scenario in scenarios}
     settings = {name: value for name, value in values.items() if value != default}
     first = next(iter(settings.values()), default)
     if any(value != first for value in settings.values()):
-        raise AuthorError(
-            f"scenarios {', '.join(settings)} set different {plural}. Serve them apart."
-        )
+        raise AuthorError(f"scenarios {', '.join(settings)} set different {plural}. Serve them apart.")
     return first
 
 

@@ -21,21 +21,8 @@ from oceanmock.api import Api, ApiError, Headers, Request, Response, Service
 from oceanmock.apis import APIS, api_named, operations_by_api
 from oceanmock.clock import LATEST, stopwatch
 from oceanmock.engine.accounts import ALL_PERMISSIONS, Accounts, User
-from oceanmock.engine.log import (
-    AddFault,
-    ClearFaults,
-    MoveClock,
-    RemoveFault,
-    SandboxSpec,
-    SetClock,
-)
-from oceanmock.engine.sandbox import (
-    DEFAULT_SANDBOX,
-    Sandbox,
-    Sandboxes,
-    SandboxTaken,
-    TooManySandboxes,
-)
+from oceanmock.engine.log import AddFault, ClearFaults, MoveClock, RemoveFault, SandboxSpec, SetClock
+from oceanmock.engine.sandbox import DEFAULT_SANDBOX, Sandbox, Sandboxes, SandboxTaken, TooManySandboxes
 from oceanmock.engine.store import NoSuchSandbox
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTaken, NoSuchTask
 from oceanmock.http.admin_values import (
@@ -224,9 +211,7 @@ class AdminHandlers:
         for api in apis:
             check_switches(api, switches[api.name])
         users = tuple(
-            User(
-                item["name"], item["password"], frozenset(item.get("permissions", ALL_PERMISSIONS))
-            )
+            User(item["name"], item["password"], frozenset(item.get("permissions", ALL_PERMISSIONS)))
             for item in body.get("users", ())
         )
         accounts: Accounts = default.accounts
@@ -239,11 +224,7 @@ class AdminHandlers:
             default_progression=body.get("otherwise", "time"),
             speed=body.get("speed", 1.0),
             switches=switches,
-            accounts=replace(
-                accounts,
-                required=body.get("auth", accounts.required),
-                users=users or accounts.users,
-            ),
+            accounts=replace(accounts, required=body.get("auth", accounts.required), users=users or accounts.users),
         )
 
     def get_sandbox(self, request: Request) -> Json:
@@ -405,11 +386,7 @@ class AdminHandlers:
     def list_tasks(self, request: Request) -> Json:
         """List the tasks of every API, without their parts."""
         worlds = request.sandbox.worlds.items()
-        return {
-            "tasks": [
-                {"api": name, **part_json(item)} for name, world in worlds for item in world.items()
-            ]
-        }
+        return {"tasks": [{"api": name, **part_json(item)} for name, world in worlds for item in world.items()]}
 
     def create_task(self, request: Request) -> Json:
         """Create a task."""
@@ -437,9 +414,7 @@ class AdminHandlers:
             explanation = api.module("explain").explain(sandbox, params["task"])
         except (NoSuchTask, ValueError):
             raise _no_task(request, api) from None
-        body: Json | str = (
-            explanation.text() if params["format"] == "text" else explanation.to_json()
-        )
+        body: Json | str = explanation.text() if params["format"] == "text" else explanation.to_json()
         return body
 
     # --- errors ---
@@ -451,10 +426,7 @@ class AdminHandlers:
             status, text = error.status_code, error.detail
             headers += error.headers
             if error.kind == "unauthenticated":
-                text = (
-                    "From another machine this needs the token of the server, in the header "
-                    "X-Oceanmock-Token."
-                )
+                text = "From another machine this needs the token of the server, in the header X-Oceanmock-Token."
             if status == 401:
                 headers.append((b"www-authenticate", b'Bearer realm="oceanmock"'))
             if request.operation is not None:

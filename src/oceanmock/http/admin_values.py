@@ -39,9 +39,7 @@ MAX_SCENARIO_STEPS: Final = 200_000
 MAX_SCENARIO_VALUES: Final = 50_000
 """The most keys and values of one scenario: reading it blocks every other request."""
 _SCENARIO_NAME: Final = re.compile(r"[^\s:{\[]+")
-_UNKNOWN_KEY: Final = re.compile(
-    r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'"
-)
+_UNKNOWN_KEY: Final = re.compile(r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'")
 
 
 # --- the contract ---------------------------------------------------------------------------------
@@ -191,8 +189,7 @@ class ScenarioCatalog:
     def read(self, body: Mapping[str, Any], apis: Sequence[Api]) -> tuple[BaseScenario, ...]:
         """Return the scenarios of a request. Raises AuthorError with everything wrong in them."""
         scenarios = tuple(
-            self._scenario(source, f"scenarios[{number}]")
-            for number, source in enumerate(body.get("scenarios", ()))
+            self._scenario(source, f"scenarios[{number}]") for number, source in enumerate(body.get("scenarios", ()))
         )
         api = body.get("api")
         for scenario in scenarios:

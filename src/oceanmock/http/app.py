@@ -24,16 +24,7 @@ from oceanmock.engine.store import NoSuchSandbox
 from oceanmock.http import admin
 from oceanmock.http.admin import AdminContext
 from oceanmock.http.admin_values import ScenarioCatalog
-from oceanmock.http.pipeline import (
-    SANDBOX,
-    Encoded,
-    Pipeline,
-    Receive,
-    Scope,
-    Send,
-    encode,
-    send_response,
-)
+from oceanmock.http.pipeline import SANDBOX, Encoded, Pipeline, Receive, Scope, Send, encode, send_response
 from oceanmock.scenario.fields import BaseScenario
 
 if TYPE_CHECKING:
@@ -129,9 +120,7 @@ class App:
 
         Raises NoSuchSandbox, TwoSandboxes.
         """
-        names = [
-            value.decode("latin-1") for key, value in scope["headers"] if key == SANDBOX_HEADER
-        ]
+        names = [value.decode("latin-1") for key, value in scope["headers"] if key == SANDBOX_HEADER]
         _, port = scope.get("server") or ("", None)
         if port in self.sandboxes.ports:
             names.insert(0, self.sandboxes.ports[port])
@@ -211,9 +200,7 @@ class _Exchange:
                 body += chunk
                 await self._wait(changed.pause)
             self._record(status, headers, body + last)
-            await self._send(
-                {"type": "http.response.body", "body": last, "more_body": changed.is_cut}
-            )
+            await self._send({"type": "http.response.body", "body": last, "more_body": changed.is_cut})
             if changed.is_cut:
                 await self._close(reset=False)
         except _ClientDisconnected:

@@ -29,16 +29,7 @@ from typing import Any, Final
 import orjson
 from starlette.exceptions import HTTPException
 
-from oceanmock.api import (
-    ApiError,
-    Authenticator,
-    ErrorKind,
-    Handler,
-    Headers,
-    Request,
-    Response,
-    Service,
-)
+from oceanmock.api import ApiError, Authenticator, ErrorKind, Handler, Headers, Request, Response, Service
 from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import SandboxDeleted
@@ -125,9 +116,7 @@ def _compile(service: Service, routes: _Routes) -> list[str]:
         built = contract.operation_cls.from_spec(
             contract, path=operation.path, method=operation.method.lower(), resolver=resolver
         )
-        secured = SecurityOperation.from_operation(
-            built, next_app=None, security_handler_factory=security
-        )
+        secured = SecurityOperation.from_operation(built, next_app=None, security_handler_factory=security)
         methods[operation.path][operation.method] = _Compiled(
             operation,
             secured.verification_fn if built.security else None,
@@ -349,9 +338,7 @@ def inject_fault(request: Request) -> None:
     """
     operation = request.operation.id if request.operation else ""
     key = (request.method, request.raw_path, request.query, request.body)
-    fault_request = FaultRequest(
-        request.service.name, operation, request.path_values, request.caller, key
-    )
+    fault_request = FaultRequest(request.service.name, operation, request.path_values, request.caller, key)
     fault = request.fault = request.sandbox.inject_fault(fault_request)
     if fault is not None and not fault.carries_out:
         raise ApiError("fault", f"fault injected: {fault.name}", status=fault.status or 503)

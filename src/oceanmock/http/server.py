@@ -36,11 +36,7 @@ WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noq
 
 
 def serve_forever(
-    app: AsgiApp,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    on_ready: Callable[[str], None] | None = None,
+    app: AsgiApp, *, host: str = "127.0.0.1", port: int = 0, on_ready: Callable[[str], None] | None = None
 ) -> None:
     """Serve the app until SIGINT or SIGTERM; call ``on_ready`` with the URL once it listens.
 
@@ -59,12 +55,7 @@ class Server:
     """
 
     def __init__(
-        self,
-        app: AsgiApp,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        tls: ssl.SSLContext | None = None,
+        self, app: AsgiApp, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
     ) -> None:
         self._listener = _listener(host, port)
         self._ready = threading.Event()
@@ -192,12 +183,7 @@ class _UvicornServer(uvicorn.Server):
     """uvicorn with a callback once it listens; it does not raise the signal that stopped it."""
 
     def __init__(
-        self,
-        app: AsgiApp,
-        host: str,
-        on_listening: Callable[[], object],
-        *,
-        tls: ssl.SSLContext | None = None,
+        self, app: AsgiApp, host: str, on_listening: Callable[[], object], *, tls: ssl.SSLContext | None = None
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -220,9 +206,7 @@ class _UvicornServer(uvicorn.Server):
 
     def protocol(self) -> asyncio.Protocol:
         """Return the protocol of one connection."""
-        return _HttpProtocol(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
+        return _HttpProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then call ``on_listening``."""
@@ -255,8 +239,7 @@ def _listener(host: str, port: int) -> socket.socket:
         listener.close()
         reason = getattr(problem, "strerror", None) or str(problem)
         raise EnvironmentProblem(
-            f"cannot listen on {host}:{port}: {reason}. "
-            "Choose another port, or 0 for any that is free."
+            f"cannot listen on {host}:{port}: {reason}. Choose another port, or 0 for any that is free."
         ) from None
     return listener
 

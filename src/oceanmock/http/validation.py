@@ -135,9 +135,7 @@ class _Parameter:
         return value
 
     def _error(self, kind: ErrorKind, detail: str, text: str) -> ApiError:
-        return ApiError(
-            kind, detail, parameter=self.name, value=text, expected_type=self.expected_type
-        )
+        return ApiError(kind, detail, parameter=self.name, value=text, expected_type=self.expected_type)
 
 
 class Parameters:
@@ -174,9 +172,7 @@ class Parameters:
 
     def _read_query(self, query: bytes, values: dict[str, Any]) -> None:
         try:
-            fields = parse_qsl(
-                query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS
-            )
+            fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
         except ValueError as problem:
             raise ApiError("wrong request", f"The query cannot be read: {problem}.") from None
         texts: dict[str, list[str]] = {}
@@ -214,8 +210,7 @@ class RequestBody:
         schema = self.schemas.get(media_type)
         if schema is None:
             raise ApiError(
-                "unsupported media type",
-                f"The body is {media_type[:100]}; expected: {', '.join(self.schemas)}.",
+                "unsupported media type", f"The body is {media_type[:100]}; expected: {', '.join(self.schemas)}."
             )
         if not media_type.endswith("json"):
             return request.body

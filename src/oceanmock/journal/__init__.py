@@ -96,17 +96,13 @@ class Journal:
             self._entries.append(entry)
             self._sizes.append(size)
             self._bytes += size
-            while len(self._sizes) > 1 and (
-                self._bytes > self._max_bytes or len(self._sizes) > self._max_entries
-            ):
+            while len(self._sizes) > 1 and (self._bytes > self._max_bytes or len(self._sizes) > self._max_entries):
                 self._entries.popleft()
                 self._bytes -= self._sizes.popleft()
                 self.dropped += 1
         return entry
 
-    def entries(
-        self, query: Query | None = None, *, after: int = 0, limit: int | None = None
-    ) -> list[Entry]:
+    def entries(self, query: Query | None = None, *, after: int = 0, limit: int | None = None) -> list[Entry]:
         """Return at most ``limit`` matching entries with a number above ``after``, oldest first."""
         return [_masked(entry) for entry in islice(self._matching(query, after), limit)]
 
@@ -129,12 +125,7 @@ class Journal:
             self._bytes = self.dropped = 0
 
     def verify(
-        self,
-        query: Query,
-        *,
-        times: int | None = None,
-        at_least: int | None = None,
-        at_most: int | None = None,
+        self, query: Query, *, times: int | None = None, at_least: int | None = None, at_most: int | None = None
     ) -> Verdict:
         """Verify that so many entries match; without a number, at least one.
 
@@ -142,9 +133,7 @@ class Journal:
         """
         expected = CallCount.of(times, at_least, at_most)
         entries = list(self._matching(None, 0))
-        verdict = verify_entries(
-            entries, query, expected=expected, dropped=self.dropped, recorded=self._number
-        )
+        verdict = verify_entries(entries, query, expected=expected, dropped=self.dropped, recorded=self._number)
         return replace(verdict, found=tuple(map(_masked, verdict.found)))
 
     def _matching(self, query: Query | None, after: int) -> Iterator[Entry]:

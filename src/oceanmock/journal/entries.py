@@ -36,9 +36,7 @@ _MEMBER: Final = re.compile(
     rb'("(?=[^"]*(?:%b))[^"]*+"\s*+:\s*+)("(?:[^"\\]++|\\.)*+"?|[\[{].*|[^\s,\]}]++)' % _ANY_WORD,
     re.IGNORECASE | re.DOTALL,
 )
-_PAIR: Final = re.compile(
-    rb"((?<![\w.-])(?=[\w.-]*(?:%b))[\w.-]++=)[^&\s]++" % _ANY_WORD, re.IGNORECASE
-)
+_PAIR: Final = re.compile(rb"((?<![\w.-])(?=[\w.-]*(?:%b))[\w.-]++=)[^&\s]++" % _ANY_WORD, re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,10 +309,7 @@ def _list(entries: Sequence[Entry]) -> Iterator[str]:
 
 def _near_miss(query: Query, entries: Sequence[Entry]) -> Iterator[str]:
     """Yield the query beside the nearest entry; of equally near ones, beside the latest."""
-    by_distance = {
-        (sum(item.distance for item in compare(query, entry)), -entry.number): entry
-        for entry in entries
-    }
+    by_distance = {(sum(item.distance for item in compare(query, entry)), -entry.number): entry for entry in entries}
     entry = by_distance[min(by_distance)]
     yield from _table(list(compare(query, entry)), f"Nearest: entry {entry.number}")
     yield f"Entry {entry.number}, at {microseconds_text(entry.at)}: {entry}."

@@ -116,12 +116,7 @@ def _of(kind: str, id: OperationId, path: str = "", *, changes: str = "", shows:
 
 
 def _kind(
-    name: str,
-    detail: OperationId,
-    *,
-    parts_key: str = "",
-    parent: str = "",
-    operations: tuple[str, ...] = (),
+    name: str, detail: OperationId, *, parts_key: str = "", parent: str = "", operations: tuple[str, ...] = ()
 ) -> Kind:
     return Kind(
         name=name,
@@ -147,10 +142,7 @@ API: Final = Api(
         _kind("sub_task", "getSubTaskDetail", parent="node"),
     ),
     routes=(
-        *(
-            Route(id, f"{TASK_PREFIX}/{path}", lists="dag", shows="dag")
-            for id, path in _LIST_PATHS.items()
-        ),
+        *(Route(id, f"{TASK_PREFIX}/{path}", lists="dag", shows="dag") for id, path in _LIST_PATHS.items()),
         _of("dag", "getDagDetail", shows="dag"),
         _of("dag", "dagHandler", changes="dag"),
         _of("node", "getNodeDetail", shows="node"),
@@ -323,16 +315,12 @@ def spec_of(version: Version) -> Spec:
         for method in ("get", "post"):
             if not has_operation(version, item.get(method, {}).get("operationId")):
                 del item[method]
-    old["paths"] = {
-        path: item for path, item in old["paths"].items() if {"get", "post"} & set(item)
-    }
+    old["paths"] = {path: item for path, item in old["paths"].items() if {"get", "post"} & set(item)}
     for operation in operations_of(old):
         item = old["paths"][operation.path][operation.method.lower()]
         for response in item["responses"].values():
             links = response.get("links", {})
-            for name in [
-                name for name in links if not has_operation(version, links[name]["operationId"])
-            ]:
+            for name in [name for name in links if not has_operation(version, links[name]["operationId"])]:
                 del links[name]
     for schema in old["components"]["schemas"].values():
         if "required" in schema:

@@ -124,9 +124,7 @@ class Sealed:
     verify: bool | str = field(default=True, kw_only=True)
     fetch: Fetch | None = field(default=None, kw_only=True, repr=False)
     wall: Callable[[], int] = field(default=wall_now, kw_only=True, repr=False)
-    _cache: dict[str, Mapping[str, Any]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _cache: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, request: Outgoing) -> Outgoing:
         """Return the request sealed, or unchanged where none is required.
@@ -222,12 +220,7 @@ def find_header(headers: Headers) -> tuple[HeaderName, str] | None:
 
 
 def access_error(
-    agent: AgentSecurity,
-    opened: OpenedHeader | None,
-    *,
-    target: str,
-    now_s: int,
-    is_obproxy_task: bool = False,
+    agent: AgentSecurity, opened: OpenedHeader | None, *, target: str, now_s: int, is_obproxy_task: bool = False
 ) -> ObshellError | None:
     """Return the error of a request that may not pass, else None.
 
@@ -237,9 +230,7 @@ def access_error(
     """
     if opened is None:
         return ObshellError(
-            400,
-            "Request.Header.NotFound",
-            "X-OCS-Agent-Header or X-OCS-Header not found in http request header",
+            400, "Request.Header.NotFound", "X-OCS-Agent-Header or X-OCS-Header not found in http request header"
         )
     if opened.header.uri != target:
         return _error("Header.UriMismatch", "URI mismatch")
@@ -303,9 +294,7 @@ def _agent_password(agent: AgentSecurity, header: Header, now_s: int) -> Obshell
     return _check_password(header, agent.agent_password, now_s, name="Agent")
 
 
-def _check_password(
-    header: Header, password: str | None, now_s: int, *, name: str
-) -> ObshellError | None:
+def _check_password(header: Header, password: str | None, now_s: int, *, name: str) -> ObshellError | None:
     """Compare a password, and the ts of one that is sent (secure/auth.go)."""
     expired = _timestamp(header, now_s) if header.auth else None
     if expired is None and header.auth != password:

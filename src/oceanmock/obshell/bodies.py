@@ -72,9 +72,7 @@ def read_id(request: Request) -> GenericId:
     return parse_generic_id(request.parameters["id"])
 
 
-def find(
-    request: Request, id: GenericId, view: Callable[[DagKey], Place], *, is_task: bool = True
-) -> Place:
+def find(request: Request, id: GenericId, view: Callable[[DagKey], Place], *, is_task: bool = True) -> Place:
     """Return the object of an id. Raises NoSuchTask, or ObshellError if it is stored elsewhere.
 
     The server forwards a request for the id of another agent. The error of a log does not begin
@@ -122,10 +120,7 @@ def read_operator(request: Request, kind: Literal["Dag", "Node"]) -> dict[str, s
     fields = {"operator": "string", "id": "string"}
     body = read_fields(request, f"task.{struct}Operator", fields)
     if not body.get("operator"):
-        why = (
-            f"Key: '{struct}Operator.Operator' Error:"
-            "Field validation for 'Operator' failed on the 'required' tag"
-        )
+        why = f"Key: '{struct}Operator.Operator' Error:Field validation for 'Operator' failed on the 'required' tag"
         raise error_of("Common.BindJsonFailed", why=why)
     return body
 
@@ -177,9 +172,7 @@ def node_json(view: DagView, place: int, *, is_top: bool = True, details: bool =
         "name": node.name,
         **_status(dag, view.state.nodes[place]),
         "additional_data": _node_data(node) if is_top and details else None,
-        "sub_tasks": [sub_task_json(view, place, index, is_top=False) for index in places]
-        if details
-        else None,
+        "sub_tasks": [sub_task_json(view, place, index, is_top=False) for index in places] if details else None,
     }
 
 
@@ -276,9 +269,7 @@ def _sorted(value: Any) -> Any:
 
 # --- encoding -------------------------------------------------------------------------------------
 
-_HTML_ESCAPES: Final = {
-    character.encode(): f"\\u{ord(character):04x}".encode() for character in "&<>\u2028\u2029"
-}
+_HTML_ESCAPES: Final = {character.encode(): f"\\u{ord(character):04x}".encode() for character in "&<>\u2028\u2029"}
 _HTML_SPECIAL: Final = re.compile(b"|".join(_HTML_ESCAPES))
 
 

@@ -35,15 +35,9 @@ Data = Mapping[str, Any]
 
 FINAL: Final = frozenset({"FAILED", "SUCCEED"})
 LOG: Final = "getFullSubTaskLogs"
-UNFINISHED_LISTS: Final = frozenset(
-    {"getUnfinishedDags", "getClusterUnfinishDags", "getAgentUnfinishDags"}
-)
-CLUSTER_DAGS: Final = frozenset(
-    {"getAllClusterDags", "getClusterUnfinishDags", "getObLastMaintenanceDag"}
-)
-AGENT_DAGS: Final = frozenset(
-    {"getAllAgentDags", "getAgentUnfinishDags", "getAgentLastMaintenanceDag"}
-)
+UNFINISHED_LISTS: Final = frozenset({"getUnfinishedDags", "getClusterUnfinishDags", "getAgentUnfinishDags"})
+CLUSTER_DAGS: Final = frozenset({"getAllClusterDags", "getClusterUnfinishDags", "getObLastMaintenanceDag"})
+AGENT_DAGS: Final = frozenset({"getAllAgentDags", "getAgentUnfinishDags", "getAgentLastMaintenanceDag"})
 MAINTENANCE_DAGS: Final = frozenset(
     {"getObLastMaintenanceDag", "getAgentLastMaintenanceDag", "getAllAgentsLastMaintenanceDag"}
 )
@@ -126,9 +120,7 @@ def code(subject: Subject) -> Iterator[CheckResult]:
         yield check("error.code", code in ("Task.NotFound", "Common.NotFound"), path, wrong)
     number = whole(subject.error.get("code"))
     if status == 401 and number is not None:  # SDKs depend on it
-        right: tuple[int, ...] = (
-            (1,) if code == "Security.Authentication.Header.DecryptFailed" else (10008,)
-        )
+        right: tuple[int, ...] = (1,) if code == "Security.Authentication.Header.DecryptFailed" else (10008,)
         if code.startswith("Request."):  # only without the quirk missing-header-is-400
             right = (1, 10008)
         wrong = f"code is {number}; with {code} it is {right[0]}."
@@ -369,18 +361,7 @@ def logs(subject: Subject) -> Iterator[CheckResult]:
             yield check("id.differs", own == number, f"{place}.sub_task_id", wrong)
 
 
-CHECKS: Final[tuple[Check, ...]] = (
-    code,
-    operators,
-    ids,
-    times,
-    counts,
-    dags,
-    nodes,
-    lists,
-    logs,
-    quirks.quirks,
-)
+CHECKS: Final[tuple[Check, ...]] = (code, operators, ids, times, counts, dags, nodes, lists, logs, quirks.quirks)
 
 # --- over time ------------------------------------------------------------------------------------
 

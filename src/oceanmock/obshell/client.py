@@ -10,15 +10,7 @@ from urllib.parse import urlsplit
 from oceanmock.admin_client import HIDE_FRAMES, Json
 from oceanmock.controls import without_none
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.handles import (
-    PartHandle,
-    PartSource,
-    RunSource,
-    SandboxHandle,
-    ScenarioSource,
-    TaskHandle,
-    attempts_of,
-)
+from oceanmock.handles import PartHandle, PartSource, RunSource, SandboxHandle, ScenarioSource, TaskHandle, attempts_of
 from oceanmock.obshell.api import API
 from oceanmock.openapi import Operation
 
@@ -48,10 +40,7 @@ def command(operation: Operation, url: str, world: Any, *, authenticates: bool) 
         return f"curl -s {url}"
     address, agent = urlsplit(url), world.agent
     dag = address.path.rpartition("/")[2]
-    calls = {
-        "getDagDetail": f"get_dag('{dag}').state",
-        "dagHandler": f"operate_dag('{dag}', 'ROLLBACK')",
-    }
+    calls = {"getDagDetail": f"get_dag('{dag}').state", "dagHandler": f"operate_dag('{dag}', 'ROLLBACK')"}
     if operation.id not in calls:
         return ""
     password = f"agent_password={agent.agent_password!a}"
@@ -85,11 +74,7 @@ def node(
         raise TypeError(f"node {name!r} has attempts and sub_tasks; give each sub task its own.")
     parts = [sub_task(*attempts)] if attempts else sub_tasks
     operators = list(can) if isinstance(can, tuple) else can
-    return {
-        "name": name,
-        **without_none(can=operators, sub_tasks=None if parts is None else list(parts)),
-        **rest,
-    }
+    return {"name": name, **without_none(can=operators, sub_tasks=None if parts is None else list(parts)), **rest}
 
 
 def sub_task(*attempts: RunSource, name: str | None = None, **rest: Any) -> Json:
@@ -139,9 +124,7 @@ class Obshell(SandboxHandle):
             from obshell import ClientSet  # noqa: PLC0415 (slow, and optional)
             from obshell.auth import PasswordAuth  # noqa: PLC0415
         except ImportError:
-            raise EnvironmentProblem(
-                "obshell's SDK is not installed here. `pip install obshell` brings it."
-            ) from None
+            raise EnvironmentProblem("obshell's SDK is not installed here. `pip install obshell` brings it.") from None
         options = {"auth": PasswordAuth(self.auth.password), **options}
         client: ClientV1 = ClientSet(self.host, self.port, **options).v1
         return client
@@ -152,9 +135,7 @@ class Obshell(SandboxHandle):
     @overload
     def dag(self, name: str, nodes: Sequence[PartSource], /, **rest: Any) -> Dag: ...
 
-    def dag(
-        self, id_or_name: int | str, nodes: Sequence[PartSource] | None = None, /, **rest: Any
-    ) -> Dag:
+    def dag(self, id_or_name: int | str, nodes: Sequence[PartSource] | None = None, /, **rest: Any) -> Dag:
         """Return the dag of a number, an id or a name; or, with nodes, add one that starts now.
 
             obshell.dag(4)

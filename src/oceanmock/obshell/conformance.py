@@ -56,18 +56,14 @@ def observations(operation: str, body: Any) -> Iterator[Observation]:
     if not isinstance(data, dict):
         return
     rows = data.get("contents")
-    for path, item in (
-        numbered(rows, "$.data.contents") if isinstance(rows, list) else [("$.data", data)]
-    ):
+    for path, item in numbered(rows, "$.data.contents") if isinstance(rows, list) else [("$.data", data)]:
         kind = next((kind for kind, number in _NUMBER_KEYS.items() if number in item), None)
         if kind is not None:
             root = id_text(item.get("id")) if kind == "dag" else ""
             yield from _observation(kind, item, path, parent="", root=root)
 
 
-def _observation(
-    kind: str, item: Mapping[str, Any], path: str, *, parent: str, root: str
-) -> Iterator[Observation]:
+def _observation(kind: str, item: Mapping[str, Any], path: str, *, parent: str, root: str) -> Iterator[Observation]:
     id, state = id_text(item.get("id")), item.get("state")
     if id and isinstance(state, str):
         name, operator = text_at(item, "name"), text_at(item, "operator")
@@ -221,9 +217,7 @@ class ObshellTarget(TargetApi):
             return None
         if script.scope == "cluster":
             return str(GenericId("cluster", script.id))
-        kind: Literal["obproxy", "local"] = (
-            "obproxy" if script.maintenance == "obproxy" else "local"
-        )
+        kind: Literal["obproxy", "local"] = "obproxy" if script.maintenance == "obproxy" else "local"
         return address and local_id(script.id, ip=address[0], port=address[1], kind=kind)
 
     def ids_in(self, scenario: Scenario) -> list[str]:
@@ -266,9 +260,7 @@ class ObshellTarget(TargetApi):
     def knowledge(self, version: str, scenarios: Sequence[Any] | None = None) -> Knowledge:
         return Knowledge(_flags_of(scenarios), version)
 
-    def actions(
-        self, task: DagSnapshot, id: str, *, is_mock: bool, knowledge: Knowledge
-    ) -> Iterator[Action]:
+    def actions(self, task: DagSnapshot, id: str, *, is_mock: bool, knowledge: Knowledge) -> Iterator[Action]:
         """Yield every operator of the dag, PASS of each node, and some that no route has."""
         flags = knowledge.flags
         has_err_codes = contract_version(knowledge.version) >= ERR_CODES_SINCE  # as nodeHandler
@@ -285,9 +277,7 @@ class ObshellTarget(TargetApi):
                 operators["RETRY"] = False, "Task.Node.Operator.NotSupport"
             for operator, expected in operators.items():
                 target, state = f"{TASK_PREFIX}/node/{node.id}", f"node {label}/{node.words}"
-                yield _action(
-                    operator, f"{operator} {which}", target, expected, state, has_err_codes=True
-                )
+                yield _action(operator, f"{operator} {which}", target, expected, state, has_err_codes=True)
 
 
 CONFORMANCE: Final = ObshellTarget()
@@ -340,9 +330,7 @@ def _flags_of(scenarios: Sequence[Any] | None) -> Flags:
 # --- expected responses ---------------------------------------------------------------------------
 
 
-def _action(
-    operator: str, what: str, target: str, expected: Expected, state: str, *, has_err_codes: bool
-) -> Action:
+def _action(operator: str, what: str, target: str, expected: Expected, state: str, *, has_err_codes: bool) -> Action:
     may_be_accepted, reason = expected
     statuses = _ACCEPTED_STATUSES if may_be_accepted else frozenset[int]()
     if reason:  # older versions refuse with 500
@@ -416,9 +404,7 @@ def _expected_of_pass(dag: DagSnapshot, place: int, flags: Flags) -> Expected:
     return _by_flags("PASS", dag, [place], flags, "Task.Node.Operator.PassNotAllowed")
 
 
-def _by_flags(
-    operator: str, dag: DagSnapshot, places: Iterable[int], flags: Flags, reason: str
-) -> Expected:
+def _by_flags(operator: str, dag: DagSnapshot, places: Iterable[int], flags: Flags, reason: str) -> Expected:
     """Accept if all these nodes have the operator's flag; either if one's are not known."""
     several = [flags(dag, place) for place in places]
     if any(item is not None and operator.lower() not in item for item in several):

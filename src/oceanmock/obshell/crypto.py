@@ -49,9 +49,7 @@ class ServerKey:
 def make_key() -> ServerKey:
     """Return a new key of the real server's size; it takes 10 ms and more, so make it once."""
     private = rsa.generate_private_key(65537, RSA_BITS)
-    der = private.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.PKCS1
-    )
+    der = private.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.PKCS1)
     return ServerKey(private, base64.b64encode(der).decode())
 
 
@@ -95,9 +93,7 @@ def open_header(key: ServerKey, text: str) -> Header:
         fields = _read_blocks(key, base64_bytes(text.encode("utf-8", "surrogatepass")))
     except Unreadable as why:
         message = f"Decrypt http header failed: {why}"
-        raise ObshellError(
-            401, "Security.Authentication.Header.DecryptFailed", message, 1, stage="header"
-        ) from None
+        raise ObshellError(401, "Security.Authentication.Header.DecryptFailed", message, 1, stage="header") from None
     values = {_FIELDS[name][0]: value for name, value in fields.items() if _FIELDS[name][0]}
     return Header(**values)
 
@@ -193,9 +189,7 @@ def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
     except ValueError:
         key = None
     if not isinstance(key, rsa.RSAPublicKey):
-        raise EnvironmentProblem(
-            f"{public_key[:40]!r} is no public key of an obshell: Base64 of an RSA key in DER."
-        )
+        raise EnvironmentProblem(f"{public_key[:40]!r} is no public key of an obshell: Base64 of an RSA key in DER.")
     text = json.dumps(fields, default=_base64).encode()
     size = key.key_size // 8 - PKCS1_PADDING_BYTES
     pieces = [text[at : at + size] for at in range(0, len(text), size)]

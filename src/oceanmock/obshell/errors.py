@@ -82,35 +82,21 @@ TEXTS: Final[Mapping[str, tuple[int, str, str]]] = {
     # ob/agent/api/obcluster_handler.go
     "OB.Cluster.AlreadyInitialized": (400, "Cluster has already been initialized", ""),
     # Recorded in init.json. That agent/join, by its code, leaves the null out is not modelled.
-    "Agent.UnderMaintenance": (
-        500,
-        "Create task '{name}' failed: {agent} is under maintenance",
-        "",
-    ),
+    "Agent.UnderMaintenance": (500, "Create task '{name}' failed: {agent} is under maintenance", ""),
     # The next two are status_maintainer.go's, and were never recorded.
     "OB.Cluster.UnderMaintenanceWithDag": (
         500,
-        "Create task '{name}' failed: OceanBase cluster is under maintenance by DAG: {dag}, "
-        "please try again later",
+        "Create task '{name}' failed: OceanBase cluster is under maintenance by DAG: {dag}, please try again later",
         "",
     ),
     "OB.Tenant.UnderMaintenance": (
         500,
-        "Create task '{name}' failed: Tenant '{tenant}' is under maintenance, "
-        "please try again later.",
+        "Create task '{name}' failed: Tenant '{tenant}' is under maintenance, please try again later.",
         "",
     ),
     # An operator that a route does not know.
-    "Task.Dag.Operator.NotSupport": (
-        400,
-        "Operator {operator} is not supported",
-        "invalid operator: {operator}",
-    ),
-    "Task.Node.Operator.NotSupport": (
-        400,
-        "Operator {operator} is not supported",
-        "invalid operator: {operator}",
-    ),
+    "Task.Dag.Operator.NotSupport": (400, "Operator {operator} is not supported", "invalid operator: {operator}"),
+    "Task.Node.Operator.NotSupport": (400, "Operator {operator} is not supported", "invalid operator: {operator}"),
     # Operators that a state or a flag does not allow (en.json:300-322).
     "Task.Dag.Operator.RollbackNotFailedDag": (
         400,
@@ -152,16 +138,8 @@ TEXTS: Final[Mapping[str, tuple[int, str, str]]] = {
         "Failed to pass DAG: node {node} cannot pass",
         "failed to pass dag: {node} can not pass",
     ),
-    "Task.Node.Operator.PassNotFailedDag": (
-        400,
-        "Failed to pass node: assigned DAG is not failed",
-        "",
-    ),
-    "Task.Node.Operator.PassNotFailedNode": (
-        400,
-        "Failed to pass node: node {node} is not failed",
-        "",
-    ),
+    "Task.Node.Operator.PassNotFailedDag": (400, "Failed to pass node: assigned DAG is not failed", ""),
+    "Task.Node.Operator.PassNotFailedNode": (400, "Failed to pass node: node {node} is not failed", ""),
     "Task.Node.Operator.PassNotAllowed": (400, "Failed to pass node: node {node} cannot pass", ""),
 }
 """By errCode: the status, the text, and the text before 4.3.1 where that differs."""
@@ -263,10 +241,7 @@ def redirected_routes(spec: Spec) -> dict[str, re.Pattern[str]]:
     for operation in operations_of(spec):
         path = operation.path.removesuffix("/{id}")
         paths[operation.method] |= {path, operation.path.replace("{id}", "[^/]+")}
-    return {
-        method: re.compile(f"(?:{'|'.join(sorted(of_method))})/")
-        for method, of_method in paths.items()
-    }
+    return {method: re.compile(f"(?:{'|'.join(sorted(of_method))})/") for method, of_method in paths.items()}
 
 
 def redirect(method: str, target: str) -> Response:

@@ -40,12 +40,8 @@ TWO_TICKS: Final = (
     "a stage takes two ticks: on one its node starts, on the first after all its sub tasks have "
     "ended the node ends and the stage moves; the next node starts one tick later"
 )
-TWO_RUNS: Final = (
-    "RETRY first undoes what has FAILED, and the first tick after that has ended runs it again"
-)
-UNFINISHED_LOCK: Final = (
-    "a maintenance dag that FAILED is not finished: it holds its lock until it SUCCEEDs"
-)
+TWO_RUNS: Final = "RETRY first undoes what has FAILED, and the first tick after that has ended runs it again"
+UNFINISHED_LOCK: Final = "a maintenance dag that FAILED is not finished: it holds its lock until it SUCCEEDs"
 STUCK: Final = (
     "CANCEL marks the first node that has not ended in the order of stages: once a rollback has "
     "begun that is {}, not the one at the stage; from then on the stages count up again, and "
@@ -75,10 +71,7 @@ def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
     explainer = DagExplainer.of(sandbox, id)
     nodes = explainer.item.nodes
     labels = [
-        [
-            _address_text(item.agent) if item.name == node.name else one_line(item.name)
-            for item in node.sub_tasks
-        ]
+        [_address_text(item.agent) if item.name == node.name else one_line(item.name) for item in node.sub_tasks]
         for node in nodes
     ]
     tracks = _tracks([one_line(node.name) for node in nodes], labels)
@@ -100,10 +93,7 @@ def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[
             title += f"  maintenance {dag.maintenance}"
         if dag.starts_on:
             title += f"  on {dag.starts_on.method} {dag.starts_on.path}"
-        labels = [
-            [item.name or _address_text(item.agent or agent) for item in node.sub_tasks]
-            for node in dag.nodes
-        ]
+        labels = [[item.name or _address_text(item.agent or agent) for item in node.sub_tasks] for node in dag.nodes]
         steps = _draw_nodes(dag, actor.names, labels, agent)
         pictures.append((title, steps, _tracks(actor.names, labels)))
     yield from draw_story(scenario, run, pictures, GLYPHS, _describe, width=width)
@@ -294,9 +284,7 @@ def _describe(state: DagState, part: Part, changes: Sequence[Change]) -> str:
     return f"[{GLYPHS[label[0]][1]}]{label[0]}[/]{operator}"
 
 
-def _draw_nodes(
-    dag: files.Dag, names: Sequence[str], labels: Sequence[Sequence[str]], agent: Agent
-) -> Iterator[str]:
+def _draw_nodes(dag: files.Dag, names: Sequence[str], labels: Sequence[Sequence[str]], agent: Agent) -> Iterator[str]:
     """Yield a line for each node, and for each of several sub tasks."""
     widest = min(max(map(cell_len, names)), MAX_NAME_WIDTH)
     for place, (node, name) in enumerate(zip(dag.nodes, names, strict=True)):

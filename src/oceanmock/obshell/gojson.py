@@ -136,13 +136,7 @@ class Object:
     pairs: list[tuple[str, Any]]
 
 
-_TYPE_NAMES: Final = {
-    str: "string",
-    bool: "bool",
-    Number: "number",
-    Object: "object",
-    list: "array",
-}
+_TYPE_NAMES: Final = {str: "string", bool: "bool", Number: "number", Object: "object", list: "array"}
 
 _CONTEXTS: Final = (
     ("Expecting property name", "looking for beginning of object key string"),
@@ -257,9 +251,7 @@ def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, 
     if value is None:
         return {}
     if not isinstance(value, Object):
-        raise Unreadable(
-            f"json: cannot unmarshal {_TYPE_NAMES[type(value)]} into Go value of type {name}"
-        )
+        raise Unreadable(f"json: cannot unmarshal {_TYPE_NAMES[type(value)]} into Go value of type {name}")
     by_folded_name = {field.casefold(): field for field in fields}
     values: dict[str, Any] = {}
     first_error: Unreadable | None = None

@@ -24,13 +24,7 @@ from typing import Any, Final
 from oceanmock.api import JSON, Handler, Json, Request, Response, Service, template_for
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.errors import (
-    CallerError,
-    IllegalOperator,
-    NoSuchTask,
-    UnderMaintenance,
-    WrongIdentity,
-)
+from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import api, bodies, errors, world
 from oceanmock.obshell.api import API, ERR_CODES_SINCE, STATUS_PATH, Version, parse_generic_id
 from oceanmock.obshell.auth import AgentSecurity, OpenedHeader, access_error, find_header
@@ -101,9 +95,7 @@ class ServiceFactory:
             name=API.name,
             prefix=API.prefix,
             spec=spec,
-            handlers={
-                id: handler for id, handler in by_id.items() if api.has_operation(variant, id)
-            },
+            handlers={id: handler for id, handler in by_id.items() if api.has_operation(variant, id)},
             render_error=handlers.render_error,
             security={"apiKey": handlers.verify},
             encode=bodies.encode,
@@ -115,9 +107,7 @@ class ServiceFactory:
 class Handlers:
     """The operations of one version, and the key that headers are sealed with."""
 
-    def __init__(
-        self, version: Version, spec: Spec, *, wall: Callable[[], int], key: ServerKey
-    ) -> None:
+    def __init__(self, version: Version, spec: Spec, *, wall: Callable[[], int], key: ServerKey) -> None:
         self.version = version
         self.wall = wall
         self.key = key
@@ -190,9 +180,7 @@ class Handlers:
             if not has_quirk(request, "logs-of-nothing-are-empty"):
                 raise
             return self._succeed(request, {"contents": []})
-        return self._read(
-            request, [view], {"contents": bodies.log_lines_json(view, place, position)}
-        )
+        return self._read(request, [view], {"contents": bodies.log_lines_json(view, place, position)})
 
     def operate_dag(self, request: Request) -> Response:
         """Roll back, retry, cancel or pass a dag (dag.go:283-356)."""
@@ -284,9 +272,7 @@ class Handlers:
             return self._list_unfinished(request, "agent")
         return self._list_unfinished(request, "agent", "cluster", if_empty=None)
 
-    def _list_unfinished(
-        self, request: Request, *stores: Store, if_empty: list[Json] | None = EMPTY_LIST
-    ) -> Response:
+    def _list_unfinished(self, request: Request, *stores: Store, if_empty: list[Json] | None = EMPTY_LIST) -> Response:
         """Return unfinished dags; show_details is read even where there are none."""
         details = read_show_details(request)
         stored = [view for store in stores for view in dags_of(request).all(store)]
@@ -360,9 +346,7 @@ class Handlers:
             "state": 2,
             "startAt": request.sandbox.started,
             "homePath": "/home/admin/oceanbase",
-            "obVersion": dags_of(request).switches.obshell_version
-            if holds_oceanbase(request)
-            else "",
+            "obVersion": dags_of(request).switches.obshell_version if holds_oceanbase(request) else "",
             "architecture": "x86_64",
             "ip": agent.ip,
             "port": agent.port,
@@ -413,9 +397,7 @@ class Handlers:
     # --- the envelope ---
 
     def _dag(self, view: DagView, *, details: bool) -> Json:
-        return bodies.dag_json(
-            view, details=details, has_maintenance=self.version >= ERR_CODES_SINCE
-        )
+        return bodies.dag_json(view, details=details, has_maintenance=self.version >= ERR_CODES_SINCE)
 
     def _show(self, request: Request, view: DagView) -> Response:
         return self._read(request, [view], self._dag(view, details=read_show_details(request)))
@@ -444,9 +426,7 @@ class Handlers:
         if shown.has_null:
             body["data"] = None
         body["error"] = shown.json()
-        return Response(
-            shown.status, body, media_type=EARLY if shown.stage in errors.DECRYPTION else JSON
-        )
+        return Response(shown.status, body, media_type=EARLY if shown.stage in errors.DECRYPTION else JSON)
 
     def _envelope(self, request: Request, status: int, *, is_traced: bool = True) -> Json:
         now = request.sandbox.clock.now()
@@ -477,9 +457,7 @@ def _operator_errors(view: DagView) -> Iterator[None]:
     except IllegalOperator as error:
         if error.reason == "NoNodeFailed":
             why = "failed to set dag rollback: no node failed"
-            raise replace(
-                error_of("Common.Unexpected", why=why), old_message=f"Known error: {why}"
-            ) from None
+            raise replace(error_of("Common.Unexpected", why=why), old_message=f"Known error: {why}") from None
         node = view.dag.nodes[error.node or 0]
         raise error_of(f"Task.{error.reason}", node=node.name, number=node.number) from None
 

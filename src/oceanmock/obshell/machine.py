@@ -144,10 +144,7 @@ def _roll_back(script: DagScript, dag: DagState, instant: int) -> DagState:
             break
     if not marked:
         raise IllegalOperator("NoNodeFailed")
-    nodes = tuple(
-        _reset(node, "ROLLBACK") if position in marked else node
-        for position, node in enumerate(dag.nodes)
-    )
+    nodes = tuple(_reset(node, "ROLLBACK") if position in marked else node for position, node in enumerate(dag.nodes))
     return _restarted(dag, "ROLLBACK", nodes)
 
 
@@ -189,13 +186,8 @@ def _pass_dag(script: DagScript, dag: DagState, instant: int) -> DagState:
             raise IllegalOperator("Dag.Operator.PassNotAllowed", node=position)
     failed = [node.state for node in dag.nodes].index("FAILED")
     end = _after_starts(instant, dag.nodes[failed])
-    nodes = tuple(
-        _passed(node, end) if position >= failed else node
-        for position, node in enumerate(dag.nodes)
-    )
-    return replace(
-        dag, state="SUCCEED", operator="PASS", end_time=end, is_finished=True, nodes=nodes
-    )
+    nodes = tuple(_passed(node, end) if position >= failed else node for position, node in enumerate(dag.nodes))
+    return replace(dag, state="SUCCEED", operator="PASS", end_time=end, is_finished=True, nodes=nodes)
 
 
 def _pass_node(script: DagScript, dag: DagState, position: int, instant: int) -> DagState:
@@ -221,13 +213,7 @@ _OPERATORS: Final[dict[Operator, Callable[[DagScript, DagState, int], DagState]]
 
 def _restarted(dag: DagState, operator: Operator, nodes: tuple[NodeState, ...]) -> DagState:
     return replace(
-        dag,
-        state="READY",
-        operator=operator,
-        start_time=None,
-        end_time=None,
-        is_finished=False,
-        nodes=nodes,
+        dag, state="READY", operator=operator, start_time=None, end_time=None, is_finished=False, nodes=nodes
     )
 
 
@@ -243,9 +229,7 @@ def _after_starts(instant: int, node: NodeState) -> int:
 
 def _passed(node: NodeState, instant: int) -> NodeState:
     sub_tasks = tuple(
-        item
-        if item.state == "SUCCEED"
-        else replace(item, state="SUCCEED", operator="PASS", end_time=instant, due=None)
+        item if item.state == "SUCCEED" else replace(item, state="SUCCEED", operator="PASS", end_time=instant, due=None)
         for item in node.sub_tasks
     )
     return replace(node, state="SUCCEED", operator="PASS", end_time=instant, sub_tasks=sub_tasks)
@@ -285,9 +269,7 @@ def _end_runs(dag: DagState, instant: int) -> DagState:
     return replace(dag, nodes=tuple(map(ended, dag.nodes)))
 
 
-def _end_run(
-    sub_task: SubTaskState, instant: int, *, last_words: str | None = None
-) -> SubTaskState:
+def _end_run(sub_task: SubTaskState, instant: int, *, last_words: str | None = None) -> SubTaskState:
     ended = replace(sub_task.runs[-1], ended=instant)
     if last_words is not None:
         ended = replace(ended, last_words=last_words)
@@ -339,9 +321,7 @@ def _drive(script: NodeScript, node: NodeState, instant: int) -> NodeState:
         return _cancelled(node, instant)
     verdicts = [_decide(item, node) for item in node.sub_tasks]
     sub_tasks = tuple(
-        _start_run(runs, item, verdict, script.timeout, instant + 2 * LAG)
-        if verdict in ("RUN", "ROLLBACK")
-        else item
+        _start_run(runs, item, verdict, script.timeout, instant + 2 * LAG) if verdict in ("RUN", "ROLLBACK") else item
         for runs, item, verdict in zip(script.sub_tasks, node.sub_tasks, verdicts, strict=True)
     )
     if any(verdict in ("RUN", "ROLLBACK") for verdict in verdicts):

@@ -111,10 +111,7 @@ REQUIRED: Final = Required(
             "a FAILED dag that can be retried, or a running one that can be cancelled",
             "a dag that is not FAILED",
         ),
-        "nodeHandler": (
-            "a FAILED dag, the failed node of which can be passed",
-            "a dag that is not FAILED",
-        ),
+        "nodeHandler": ("a FAILED dag, the failed node of which can be passed", "a dag that is not FAILED"),
     },
     # A server has had maintenance or it has not. If not, the last two fail
     # (ob/agent/service/task/dag.go:155-161), which is a finding or a known one.
@@ -126,11 +123,7 @@ REQUIRED: Final = Required(
     },
     # ob/agent/executor/task/dag.go
     unreachable={
-        "agent": {
-            "getAllClusterDags": OK,
-            "getClusterUnfinishDags": OK,
-            "getObLastMaintenanceDag": OK | UNKNOWN,
-        }
+        "agent": {"getAllClusterDags": OK, "getClusterUnfinishDags": OK, "getObLastMaintenanceDag": OK | UNKNOWN}
     },
     since=SINCE,
 )
@@ -205,9 +198,7 @@ def _ids(target: ProbeTarget) -> Iterator[Probe]:
             yield _get(f"the id {id[:40]!r}", path, REFUSED, *INVALID)
         for raw in NOT_UTF8:
             yield _get(f"the id {raw}", template.format(raw), REFUSED, *INVALID)
-        yield _get(
-            "an id of the cluster", template.format(f"1{LARGEST_NUMBER}"), missing, *NOT_FOUND
-        )
+        yield _get("an id of the cluster", template.format(f"1{LARGEST_NUMBER}"), missing, *NOT_FOUND)
         for id in nobodys:
             yield _get("an id of nothing", template.format(id), missing, *NOT_FOUND)
         for tail in INVALID_TAILS if nobodys else ():

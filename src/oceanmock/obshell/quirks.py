@@ -276,9 +276,7 @@ QUIRKS: Final = (
 """The quirks in the order of openapi/obshell.yaml."""
 
 
-RULES: Final[Mapping[str, Rule]] = {
-    quirk.rule: Rule(quirk.rule, quirk.says, quirk.source) for quirk in QUIRKS
-}
+RULES: Final[Mapping[str, Rule]] = {quirk.rule: Rule(quirk.rule, quirk.says, quirk.source) for quirk in QUIRKS}
 
 
 def quirks(subject: Subject) -> Iterator[CheckResult]:

@@ -18,15 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from oceanmock import clock
 from oceanmock.obshell import states
-from oceanmock.obshell.api import (
-    API,
-    ClientOperator,
-    Identity,
-    OperationId,
-    Operator,
-    QuirkName,
-    State,
-)
+from oceanmock.obshell.api import API, ClientOperator, Identity, OperationId, Operator, QuirkName, State
 from oceanmock.scenario.diagnostics import contradiction, wrong_value
 from oceanmock.scenario.faults import Fault, ShownId
 from oceanmock.scenario.fields import (
@@ -72,8 +64,7 @@ def _check_ip(text: str) -> str:
 
 def _is_served(version: str) -> bool:
     oldest, number, newest = (
-        [int(part) for part in text.split(".")]
-        for text in (OLDEST_VERSION, version, NEWEST_VERSION)
+        [int(part) for part in text.split(".")] for text in (OLDEST_VERSION, version, NEWEST_VERSION)
     )
     return oldest <= number <= newest
 
@@ -109,8 +100,7 @@ class TenantLock(Model):
 
 
 Maintenance = Annotated[
-    Annotated[TenantLock, Tag("<lock>")]
-    | Annotated[Literal["none", "global", "obproxy"], Tag("<word>")],
+    Annotated[TenantLock, Tag("<lock>")] | Annotated[Literal["none", "global", "obproxy"], Tag("<word>")],
     Discriminator(lambda value: "<lock>" if isinstance(value, dict | TenantLock) else "<word>"),
 ]
 
@@ -202,9 +192,7 @@ class Node(NamedModel):
     """The operators it allows: cancel, continue, pass, retry, rollback. None, if left out."""
     timeout: RunTimeout = Field(default=3600, json_schema_extra={"default": "1h"})
     """A run of a sub task that takes longer fails then."""
-    sub_tasks: Annotated[
-        tuple[SubTask, ...], Field(min_length=1, max_length=MAX_PER_OWNER), OrOne()
-    ] = (SubTask(),)
+    sub_tasks: Annotated[tuple[SubTask, ...], Field(min_length=1, max_length=MAX_PER_OWNER), OrOne()] = (SubTask(),)
     """One per agent; if left out, one on the scenario's own agent that succeeds in 10 ms."""
 
 
@@ -247,9 +235,7 @@ class Agent(Model):
     ip: Ip = "127.0.0.1"
     port: Port = 2886
     identity: Identity = "MASTER"
-    root_password: Annotated[str | None, Field(json_schema_extra={"type": ["string", "null"]})] = (
-        "oceanmock"  # noqa: S105 (the mock's own, and public)
-    )
+    root_password: Annotated[str | None, Field(json_schema_extra={"type": ["string", "null"]})] = "oceanmock"  # noqa: S105 (the mock's own, and public)
     """The password of root@sys, with which most routes authenticate; none is set, if null."""
     agent_password: str | None = None
     """The agent's own password; none is set, if left out."""
@@ -342,12 +328,8 @@ class ObshellFault(Fault):
     """An injected fault: which requests it applies to, and its effects. Dags are unaffected."""
 
     api: ClassVar[str] = API.name
-    ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        id: API.ids_of(id) for id in get_args(OperationId)
-    }
-    changing_operations: ClassVar[frozenset[str]] = frozenset(
-        route.id for route in API.routes if route.changes
-    )
+    ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {id: API.ids_of(id) for id in get_args(OperationId)}
+    changing_operations: ClassVar[frozenset[str]] = frozenset(route.id for route in API.routes if route.changes)
 
     operation: Annotated[tuple[OperationId, ...], OrOne()] = ()
     """The operations it applies to, by operationId; every one, if left out."""
@@ -422,9 +404,7 @@ def script_of(dag: Dag) -> states.DagScript:
 def rules_of(tick: int, phase: int, switches: Switches, *, age: int) -> states.Rules:
     """Return the machine's rules for a dag of an age, with a tick ``phase`` after the start."""
     return states.Rules(
-        tick=tick,
-        phase=-((-phase - age) % tick),
-        cancels_at_stage=not switches.has("cancelled-rollback-is-stuck"),
+        tick=tick, phase=-((-phase - age) % tick), cancels_at_stage=not switches.has("cancelled-rollback-is-stuck")
     )
 
 

@@ -70,9 +70,7 @@ def check_names(data: Any) -> Iterator[Issue]:
             owner = None if thing.ids else by_id.get(thing.number)
             if owner is not None:
                 name = f" {thing.name!r}" if thing.name else ""
-                what = (
-                    f"{thing.kind.noun}{name} of dag {dag.name or dag.number!r} gets {thing.number}"
-                )
+                what = f"{thing.kind.noun}{name} of dag {dag.name or dag.number!r} gets {thing.number}"
                 yield Issue((*owner.loc, "id"), "duplicate-id", f"{what}, having no id itself")
     yield from check_story(data, dags, "dag", "node", "sub_task")
 
@@ -87,10 +85,7 @@ def simulate_story(scenario: Scenario, *, steps: int | None = None) -> story.Sto
             -dag.age,
             label_of(dag, number),
             tuple(map(label_of, dag.nodes, count())),
-            machine.start(
-                script_of(dag),
-                rules_of(scenario.tick, scenario.phase, scenario.switches, age=dag.age),
-            ),
+            machine.start(script_of(dag), rules_of(scenario.tick, scenario.phase, scenario.switches, age=dag.age)),
             dag,
             scenario,
         )
@@ -132,8 +127,7 @@ def _part_of(dag: Dag, target: Until | Step) -> story.PartPath:
         return (place,)
     node = dag.nodes[place]
     names = [
-        (sub_task_number(dag, place, nth), sub_task.name or node.name)
-        for nth, sub_task in enumerate(node.sub_tasks)
+        (sub_task_number(dag, place, nth), sub_task.name or node.name) for nth, sub_task in enumerate(node.sub_tasks)
     ]
     return place, positions_of(names)[target.sub_task]
 
@@ -178,9 +172,7 @@ class ObshellActor(story.Actor):
         rules = rules_of(scenario.tick, scenario.phase - instant, scenario.switches, age=0)
         return replace(self, created=instant, history=machine.start(self.history.script, rules))
 
-    def operate(
-        self, operation: str, part: story.PartPath, instant: int
-    ) -> ObshellActor | story.Refusal:
+    def operate(self, operation: str, part: story.PartPath, instant: int) -> ObshellActor | story.Refusal:
         """Return the dag after an operator for it, or for one of its nodes."""
         node = part[0] if part else None
         try:
@@ -310,9 +302,7 @@ FORMAT: Final = Format(
     fault=ObshellFault,
     wording=Wording(
         API.title,
-        server_words=frozenset(
-            ("can", "ends", "identity", "mode", "operation", "state", "status", "type")
-        ),
+        server_words=frozenset(("can", "ends", "identity", "mode", "operation", "state", "status", "type")),
         choices={"maintenance": ("none", "global", "obproxy", "{tenant: …}")},
         unnamed="sub_tasks",
     ),

@@ -13,16 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import (
-    TIME,
-    Chain,
-    Change,
-    Label,
-    Part,
-    StateMachine,
-    parse_label,
-    transitions,
-)
+from oceanmock.engine.machine import TIME, Chain, Change, Label, Part, StateMachine, parse_label, transitions
 from oceanmock.obshell.api import Operator, State
 
 Outcome = Literal["SUCCEED", "FAILED"]
@@ -203,22 +194,13 @@ DAG: Final = StateMachine(
     initial=(parse_label("READY/RUN"),),
     transitions=(
         *transitions(
-            TIME,
-            _DAG_TICK,
-            f"READY/{_WAYS} → RUNNING/=",
-            f"RUNNING/{_WAYS} → SUCCEED/=",
-            f"RUNNING/{_WAYS} → FAILED/=",
+            TIME, _DAG_TICK, f"READY/{_WAYS} → RUNNING/=", f"RUNNING/{_WAYS} → SUCCEED/=", f"RUNNING/{_WAYS} → FAILED/="
         ),
         *transitions("dag.RETRY", _RETRY, f"FAILED/{_WAYS} → READY/RUN"),
         *transitions("dag.ROLLBACK", _ROLLBACK, f"FAILED/{_WAYS} → READY/ROLLBACK"),
         *transitions("dag.PASS", _DAG_PASSED, f"FAILED/{_WAYS} → SUCCEED/PASS"),
         *transitions("node.PASS", _NODE_PASSED, f"FAILED/{_WAYS} → READY/RUN"),
-        *transitions(
-            "dag.CANCEL",
-            _CANCEL,
-            "READY/RUN|ROLLBACK → READY/CANCEL",
-            f"RUNNING/{_WAYS} → READY/CANCEL",
-        ),
+        *transitions("dag.CANCEL", _CANCEL, "READY/RUN|ROLLBACK → READY/CANCEL", f"RUNNING/{_WAYS} → READY/CANCEL"),
     ),
 )
 """A retried dag shows RUN, never RETRY. One cancelled in its last tick may still be SUCCEED."""
@@ -282,21 +264,9 @@ SUB_TASK: Final = StateMachine(
             "SUCCEED/RUN|ROLLBACK|PASS → RUNNING/ROLLBACK",
             "FAILED/RUN|ROLLBACK → RUNNING/ROLLBACK",
         ),
-        *transitions(
-            TIME, _EXECUTOR, "RUNNING/RUN|ROLLBACK → SUCCEED/=", "RUNNING/RUN|ROLLBACK → FAILED/="
-        ),
-        *transitions(
-            "dag.PASS",
-            _DAG_PASSED,
-            "PENDING/RUN → SUCCEED/PASS",
-            "FAILED/RUN|ROLLBACK → SUCCEED/PASS",
-        ),
-        *transitions(
-            "node.PASS",
-            _NODE_PASSED,
-            "PENDING/RUN → SUCCEED/PASS",
-            "FAILED/RUN|ROLLBACK → SUCCEED/PASS",
-        ),
+        *transitions(TIME, _EXECUTOR, "RUNNING/RUN|ROLLBACK → SUCCEED/=", "RUNNING/RUN|ROLLBACK → FAILED/="),
+        *transitions("dag.PASS", _DAG_PASSED, "PENDING/RUN → SUCCEED/PASS", "FAILED/RUN|ROLLBACK → SUCCEED/PASS"),
+        *transitions("node.PASS", _NODE_PASSED, "PENDING/RUN → SUCCEED/PASS", "FAILED/RUN|ROLLBACK → SUCCEED/PASS"),
         *transitions(
             TIME,
             "engine/scheduler/task_handler.go:74-235, engine/executor/pool.go:27-30",

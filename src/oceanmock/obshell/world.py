@@ -117,9 +117,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
     view_type = DagView
     machine: ClassVar = machine
 
-    def __init__(
-        self, clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]) -> None:
         """Raise AuthorError if the scenarios differ in a switch or in their agent.
 
         ``switches`` outrank theirs.
@@ -280,19 +278,13 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         below = MAX_PER_OWNER + 1
         numbers = [
             number // divisor
-            for keys, divisor in (
-                (self._data, 1),
-                (self._nodes, below),
-                (self._sub_tasks, below**2),
-            )
+            for keys, divisor in ((self._data, 1), (self._nodes, below), (self._sub_tasks, below**2))
             for owner, number in keys
             if owner == store
         ]
         return max(numbers, default=0) + 1
 
-    def _begin(
-        self, model: files.Dag, created: int, fake_data: FakeData, tick: int, first_tick: int
-    ) -> DagData:
+    def _begin(self, model: files.Dag, created: int, fake_data: FakeData, tick: int, first_tick: int) -> DagData:
         """Add a dag; one of the scheduler's ticks, which are ``tick`` apart, is at ``first_tick``.
 
         Raises AuthorError when it has the number of another one; then nothing has changed.
@@ -300,8 +292,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         number = model.id or next(n for n in count(1) if (model.scope, n) not in self._data)
         name = model.name or fake_data.phrase()
         nodes = tuple(
-            self._node(node, files.number_below(number, place), fake_data)
-            for place, node in enumerate(model.nodes)
+            self._node(node, files.number_below(number, place), fake_data) for place, node in enumerate(model.nodes)
         )
         dag = DagData(number, self.own, name, model, nodes, created)
         self._claim(dag)

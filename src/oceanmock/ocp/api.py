@@ -33,9 +33,7 @@ _SUBTASK_ID: Final = {**_TASK_ID, "subtask": "subtaskInstanceId"}
 
 
 def _task_change(id: OperationId, path: str, operation: Operation) -> Route:
-    return Route(
-        id, f"{TASK_PATH}/{path}", _TASK_ID, changes="task", operation=operation, shows="task"
-    )
+    return Route(id, f"{TASK_PATH}/{path}", _TASK_ID, changes="task", operation=operation, shows="task")
 
 
 def _subtask_change(id: OperationId, path: str, operation: Operation, shows: str = "") -> Route:
@@ -89,12 +87,8 @@ API: Final = Api(
 MAX_ECHO: Final = 200
 """The characters of a refused value that an error repeats."""
 CHALLENGE: Final[Headers] = ((b"www-authenticate", b'Basic realm="OCP", charset="UTF-8"'),)
-NOT_LOGGED_ON: Final = (
-    "The current user has not logged on or a logon error has occurred. Please log on and try again."
-)
-NOT_AUTHORIZED: Final = (
-    "You are not authorized to perform the corresponding operation. Contact the administrator."
-)
+NOT_LOGGED_ON: Final = "The current user has not logged on or a logon error has occurred. Please log on and try again."
+NOT_AUTHORIZED: Final = "You are not authorized to perform the corresponding operation. Contact the administrator."
 """Both from ocp-express' messages_en_US.properties."""
 NO_SUCH_TASK: Final = "The {0} task does not exist."
 """The literal {0} is ocp-express': it passes no arguments there."""
@@ -118,14 +112,9 @@ MESSAGES: Final[Mapping[ErrorKind, str]] = {
 }
 
 THROTTLED: Final = (
-    "Excessive number of requests. "
-    "You have exceeded the request limit for the current throttling window."
+    "Excessive number of requests. You have exceeded the request limit for the current throttling window."
 )
-RATE_LIMIT: Final[Headers] = (
-    (b"ratelimit-limit", b"100"),
-    (b"ratelimit-remaining", b"0"),
-    (b"ratelimit-reset", b"1"),
-)
+RATE_LIMIT: Final[Headers] = ((b"ratelimit-limit", b"100"), (b"ratelimit-remaining", b"0"), (b"ratelimit-reset", b"1"))
 """The headers of a 429 (200.api-call-description.md:121-151), with the page's own numbers."""
 FAULTS: Final[Mapping[int, tuple[str, Headers]]] = {
     401: (NOT_LOGGED_ON, CHALLENGE),

@@ -177,14 +177,10 @@ def _headers(request: Request) -> list[tuple[str, str]]:
 
 def sign(secret: str, message: str) -> str:
     """Return the signature of a message: Base64 of its HMAC-SHA1."""
-    return base64.b64encode(
-        hmac.digest(secret.encode(), message.encode("utf-8", "surrogateescape"), "sha1")
-    ).decode()
+    return base64.b64encode(hmac.digest(secret.encode(), message.encode("utf-8", "surrogateescape"), "sha1")).decode()
 
 
-def messages(
-    method: str, target: str, *, headers: Iterable[tuple[str, str]], body: bytes
-) -> Iterator[str]:
+def messages(method: str, target: str, *, headers: Iterable[tuple[str, str]], body: bytes) -> Iterator[str]:
     """Yield the message that a request's signature signs, for each way to encode its query.
 
     ``target`` is path and query as sent; of repeated headers the first counts, except of OCP's own:

@@ -12,17 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, ClassVar, Final
 
-from oceanmock.checks import (
-    Check,
-    CheckResult,
-    Rule,
-    Subject,
-    check,
-    instant,
-    numbered,
-    objects,
-    whole,
-)
+from oceanmock.checks import Check, CheckResult, Rule, Subject, check, instant, numbered, objects, whole
 from oceanmock.clock import SECOND
 from oceanmock.observations import (
     FUTURE,
@@ -178,8 +168,7 @@ def _parent(path: str, task: Data, subtasks: Subtasks) -> Iterator[CheckResult]:
         yield check("parent.out-of-step", passed, f"{path}.status", wrong)
     if task.get("status") in ENDED and "prohibitRollback" in task:
         has = any(
-            item.get("prohibitRollback") is True and item.get("status") not in ("PENDING", "READY")
-            for item in items
+            item.get("prohibitRollback") is True and item.get("status") not in ("PENDING", "READY") for item in items
         )
         wrong = "a subtask that has run prohibits rollback, and its task does not say so."
         passed = not has or task["prohibitRollback"] is True
@@ -231,9 +220,7 @@ def _done_first(path: str, subtask: Data, by_id: Mapping[int, Data]) -> Iterator
         yield check("order.forward", passed, f"{path}.status", wrong)
 
 
-def _undone_last_first(
-    path: str, subtask: Data, by_id: Mapping[int, Data]
-) -> Iterator[CheckResult]:
+def _undone_last_first(path: str, subtask: Data, by_id: Mapping[int, Data]) -> Iterator[CheckResult]:
     """Check that its downstreams were undone before a subtask (AbstractTaskWorker:89-115)."""
     is_undone = subtask.get("status") in ("PENDING", "READY", "RUNNING", "FAILED")
     if subtask.get("operation") not in BACKWARDS or not is_undone:
@@ -369,10 +356,7 @@ class TaskHistory(ApiHistory):
         ),
         # startTime is that of the first run (ocp-express SubtaskAccessor.java:54-61)
         "subtask": Members(
-            (
-                *("name", "seriesId", "upstreams", "downstreams", "timeout", "nodeType"),
-                *("createTime", "startTime"),
-            ),
+            (*("name", "seriesId", "upstreams", "downstreams", "timeout", "nodeType"), *("createTime", "startTime")),
             ("finishTime",),
             count="runTime",
         ),

@@ -78,9 +78,7 @@ class Ocp(SandboxHandle):
     @overload
     def task(self, name: str, subtasks: Sequence[PartSource], /, **rest: Any) -> Task: ...
 
-    def task(
-        self, id_or_name: int | str, subtasks: Sequence[PartSource] | None = None, /, **rest: Any
-    ) -> Task:
+    def task(self, id_or_name: int | str, subtasks: Sequence[PartSource] | None = None, /, **rest: Any) -> Task:
         """Return the task of an id or a name; or, with subtasks, add one that starts now.
 
             ocp.task(1000)

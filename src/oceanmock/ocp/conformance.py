@@ -54,9 +54,7 @@ def observations(operation: str, body: Any) -> Iterator[Observation]:
         yield from _observation("subtask", data, "$.data")
         return
     rows = data.get("contents")
-    for path, task in (
-        numbered(rows, "$.data.contents") if isinstance(rows, list) else [("$.data", data)]
-    ):
+    for path, task in numbered(rows, "$.data.contents") if isinstance(rows, list) else [("$.data", data)]:
         if operation or isinstance(task.get("subtasks"), list):
             yield from _task(task, path)
 
@@ -68,9 +66,7 @@ def _task(task: Mapping[str, Any], path: str) -> Iterator[Observation]:
             yield from _observation("subtask", subtask, place, task=result.id)
 
 
-def _observation(
-    kind: str, item: Mapping[str, Any], path: str, *, task: str = ""
-) -> Iterator[Observation]:
+def _observation(kind: str, item: Mapping[str, Any], path: str, *, task: str = "") -> Iterator[Observation]:
     id, status = id_text(item.get("id")), item.get("status")
     if id and isinstance(status, str):
         name, operation = text_at(item, "name"), text_at(item, "operation")
@@ -78,9 +74,7 @@ def _observation(
         yield Observation(kind, id, name, status, operation, task, root, path, item)
 
 
-_REQUESTS: Final = {
-    route.id: f"{route.changes}.{route.operation}" for route in API.routes if route.changes
-}
+_REQUESTS: Final = {route.id: f"{route.changes}.{route.operation}" for route in API.routes if route.changes}
 
 
 def requested_operation(operation: str, body: Any) -> str:
@@ -197,9 +191,7 @@ class OcpTarget(TargetApi):
         numbers = (read(text) for form, read in _ID_FORMATS if re.fullmatch(form, text))
         return {id, *map(str, numbers)}
 
-    def actions(
-        self, task: TaskSnapshot, id: str, *, is_mock: bool, knowledge: None = None
-    ) -> Iterator[Action]:
+    def actions(self, task: TaskSnapshot, id: str, *, is_mock: bool, knowledge: None = None) -> Iterator[Action]:
         """Yield every operation of the contract, on the task and on each subtask."""
         for part in (None, *task.subtasks):
             kind = "task" if part is None else "subtask"
@@ -219,9 +211,7 @@ class OcpTarget(TargetApi):
 CONFORMANCE: Final = OcpTarget()
 
 
-def _action(
-    route: Route, task: TaskSnapshot, subtask: SubtaskSnapshot | None, id: str, *, is_mock: bool
-) -> Action:
+def _action(route: Route, task: TaskSnapshot, subtask: SubtaskSnapshot | None, id: str, *, is_mock: bool) -> Action:
     """Return an operation on the task, or on a subtask."""
     words = f"{task.status}/{task.operation}"
     is_prohibited = route.id == "rollbackTask" and task.prohibits_rollback
@@ -242,10 +232,7 @@ def _action(
     probe = Probe(
         what,
         "POST",
-        route.path.format(
-            taskInstanceId=quote(id, safe=""),
-            subtaskInstanceId="" if subtask is None else subtask.id,
-        ),
+        route.path.format(taskInstanceId=quote(id, safe=""), subtaskInstanceId="" if subtask is None else subtask.id),
         statuses,
         accepted="call.prohibited-accepted" if is_prohibited else "call.illegal-accepted",
         refused="call.legal-refused",
@@ -259,9 +246,7 @@ def _statuses(route: Route, label: Label) -> frozenset[int]:
     """Return the statuses with which an operation may be answered in a state."""
     trigger = f"{route.changes}.{route.operation}"
     conditions = {
-        item.only
-        for item in MACHINES[route.changes].transitions
-        if (item.before, item.trigger) == (label, trigger)
+        item.only for item in MACHINES[route.changes].transitions if (item.before, item.trigger) == (label, trigger)
     }
     if not conditions:
         return _REFUSED_STATUSES

@@ -152,9 +152,7 @@ class TaskExplainer(Explainer[TaskState]):
         """Return why it is a subtask's turn."""
         if after.operation == "ROLLBACK":
             undone = self._downstreams[place]
-            return " to be undone" + (
-                f", as is all that needs it: {self._those(undone)}" if undone else ""
-            )
+            return " to be undone" + (f", as is all that needs it: {self._those(undone)}" if undone else "")
         needs = self._script.subtasks[place].needs
         if not needs:
             return f": fewer than {self._script.concurrency} are under way again"
@@ -223,9 +221,7 @@ class TaskExplainer(Explainer[TaskState]):
         blocking = {
             place: [
                 item
-                for item in (
-                    self._downstreams[place] if rolling_back else self._script.subtasks[place].needs
-                )
+                for item in (self._downstreams[place] if rolling_back else self._script.subtasks[place].needs)
                 if state.subtasks[item].status != _passed(state)
             ]
             for place in waiting

@@ -73,11 +73,7 @@ class ServiceFactory:
                 "listTaskInstances": handlers.list_tasks,
                 "getTaskInstance": handlers.get_task,
                 "getSubtaskLog": handlers.get_log,
-                **{
-                    route.id: partial(handlers.change, route=route)
-                    for route in API.routes
-                    if route.changes
-                },
+                **{route.id: partial(handlers.change, route=route) for route in API.routes if route.changes},
             },
             render_error=handlers.render_error,
             security=handlers.authenticators,
@@ -108,12 +104,7 @@ class Handlers:
         views.sort(key=SORT_KEYS[key], reverse=direction == "desc")
         number, size = params["page"], params["size"]
         of_page = views[(number - 1) * size : number * size]
-        page = {
-            "number": number,
-            "size": size,
-            "totalElements": len(views),
-            "totalPages": -(-len(views) // size),
-        }
+        page = {"number": number, "size": size, "totalElements": len(views), "totalPages": -(-len(views) // size)}
         contents = [_task_row(view) for view in of_page]
         response = self._succeed(request, {"contents": contents, "page": page})
         world.note_read(request.sandbox, of_page)
@@ -323,12 +314,7 @@ def _task_head(view: TaskView) -> Json:
             "type": cluster.type,
         }
     if (tenant := task.model.tenant) is not None:
-        head["tenant"] = {
-            "id": tenant.id,
-            "name": tenant.name,
-            "obTenantId": tenant.ob_tenant_id,
-            "mode": tenant.mode,
-        }
+        head["tenant"] = {"id": tenant.id, "name": tenant.name, "obTenantId": tenant.ob_tenant_id, "mode": tenant.mode}
     return head
 
 
@@ -408,9 +394,7 @@ SORT_KEYS: Final[Mapping[str, Callable[[TaskView], Any]]] = {
     "status": lambda view: view.state.status,
     "startTime": lambda view: view.task.created + view.state.start_time,
     # None before everything, as MySQL sorts NULL.
-    "finishTime": lambda view: (
-        -1 if view.state.finish_time is None else view.task.created + view.state.finish_time
-    ),
+    "finishTime": lambda view: -1 if view.state.finish_time is None else view.task.created + view.state.finish_time,
 }
 
 
@@ -458,9 +442,7 @@ def error_of(request: Request, error: Exception) -> OcpError:
             # The id has no thousands separators: I18nService.java makes it a text first.
             ids = request.parameters
             id = ids.get("subtaskInstanceId", ids["taskInstanceId"])
-            message = (
-                f"This operation is not supported for the {id} task in the {error.state} state."
-            )
+            message = f"This operation is not supported for the {id} task in the {error.state} state."
             return OcpError(400, message, switches.error_code_illegal_state, debug=str(error))
         case RollbackProhibited():  # TaskInstanceManagerImpl.java:66-68
             code = switches.error_code_rollback_prohibited

@@ -68,8 +68,7 @@ def start(script: TaskScript, rules: Rules = Rules()) -> History:
         finish_time=None,
         prohibit_rollback=script.prohibits_rollback,
         subtasks=tuple(
-            SubtaskState(status="READY" if place in first else "PENDING")
-            for place in range(len(script.subtasks))
+            SubtaskState(status="READY" if place in first else "PENDING") for place in range(len(script.subtasks))
         ),
     )
     states = _unfold(script, rules, engine.started(state))
@@ -96,9 +95,7 @@ def allowed_operations(
     )
 
 
-def operate(
-    history: History, operation: Operation, instant: int, subtask: int | None = None
-) -> History:
+def operate(history: History, operation: Operation, instant: int, subtask: int | None = None) -> History:
     """Return the history that follows an operation on the task, or one subtask, at ``instant``.
 
     ``subtask`` is a position in the task. Raises IllegalOperation when the state does not allow it,
@@ -121,9 +118,7 @@ def operate(
     return history.continued(instant, _unfold(script, rules, after))
 
 
-def _refusal(
-    operation: Operation, state: TaskState, rules: Rules, subtask: int | None
-) -> str | None:
+def _refusal(operation: Operation, state: TaskState, rules: Rules, subtask: int | None) -> str | None:
     """Return the state that forbids the operation, or None: the table has no transition from it.
 
     (TaskInstanceManagerImpl:59-101, SubtaskInstanceManagerImpl:43-77.)
@@ -211,11 +206,7 @@ def _cancel(script: TaskScript, rules: Rules, state: TaskState, position: int) -
 _Effect = Callable[[TaskScript, Rules, TaskState, int], TaskState]
 
 _TASK_OPERATIONS: Final[dict[Operation, _Effect]] = {"RETRY": _retry_task, "ROLLBACK": _roll_back}
-_SUBTASK_OPERATIONS: Final[dict[Operation, _Effect]] = {
-    "RETRY": _retry_subtask,
-    "SKIP": _skip,
-    "CANCEL": _cancel,
-}
+_SUBTASK_OPERATIONS: Final[dict[Operation, _Effect]] = {"RETRY": _retry_subtask, "SKIP": _skip, "CANCEL": _cancel}
 
 
 # --- time -----------------------------------------------------------------------------------------
@@ -232,9 +223,7 @@ def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[Task
     yield state
 
 
-def _next_instant(
-    script: TaskScript, rules: Rules, state: TaskState, downstreams: _Positions
-) -> int | None:
+def _next_instant(script: TaskScript, rules: Rules, state: TaskState, downstreams: _Positions) -> int | None:
     """Return when something happens next; empty ticks are not visited."""
     due = [item.due for item in state.subtasks if item.due is not None]
     statuses = [item.status for item in state.subtasks]
@@ -279,9 +268,7 @@ def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
     return replace(subtask, status=status, finish_time=instant, runs=runs, due=None)
 
 
-def _task_tick(
-    script: TaskScript, state: TaskState, downstreams: _Positions, instant: int
-) -> TaskState:
+def _task_tick(script: TaskScript, state: TaskState, downstreams: _Positions, instant: int) -> TaskState:
     """Return the state after the task scheduler: with a verdict, or what may run next READY.
 
     The same object when there is nothing to do. (RunningTaskWorker:86-119,143-176.)
@@ -299,9 +286,7 @@ def _task_tick(
     return _promote(script, state, downstreams, statuses)
 
 
-def _promote(
-    script: TaskScript, state: TaskState, downstreams: _Positions, statuses: list[SubtaskStatus]
-) -> TaskState:
+def _promote(script: TaskScript, state: TaskState, downstreams: _Positions, statuses: list[SubtaskStatus]) -> TaskState:
     """Make subtasks READY whose turn it is, in their listed order, up to the limit.
 
     Forward: PENDING ones whose upstreams are all SUCCESSFUL. In a rollback: SUCCESSFUL ones whose
@@ -318,11 +303,7 @@ def _promote(
         position
         for position, status in enumerate(statuses)
         if status == waiting
-        and _all_are(
-            state,
-            downstreams[position] if rolling_back else script.subtasks[position].needs,
-            passed,
-        )
+        and _all_are(state, downstreams[position] if rolling_back else script.subtasks[position].needs, passed)
     ][: max(free, 0)]
     if not turn:
         return state
@@ -387,12 +368,7 @@ def _attempt_of(script: SubtaskScript, subtask: SubtaskState) -> RunScript:
 def _interrupt(subtask: SubtaskState, instant: int) -> SubtaskState:
     """Let the run stop: RUNNING under CANCEL for a moment (CancelingSubtaskWorker:58-82)."""
     return replace(
-        subtask,
-        status="RUNNING",
-        operation="CANCEL",
-        due=instant + NO_OP_TAKES,
-        will_end="FAILED",
-        ending="interrupt",
+        subtask, status="RUNNING", operation="CANCEL", due=instant + NO_OP_TAKES, will_end="FAILED", ending="interrupt"
     )
 
 

@@ -117,15 +117,9 @@ REQUIRED: Final = Required(
     targets={
         "retryTask": ("a FAILED task", "a task that is not FAILED"),
         "rollbackTask": ("a FAILED task that may be rolled back", "a task that is not FAILED"),
-        "retrySubtask": (
-            "a task with a FAILED subtask",
-            "a task with a subtask that is not FAILED",
-        ),
+        "retrySubtask": ("a task with a FAILED subtask", "a task with a subtask that is not FAILED"),
         "skipSubtask": ("a task with a FAILED subtask", "a task with a subtask that is not FAILED"),
-        "cancelSubtask": (
-            "a task with a RUNNING subtask",
-            "a task with a subtask that does not run",
-        ),
+        "cancelSubtask": ("a task with a RUNNING subtask", "a task with a subtask that does not run"),
     },
     of_lists=REFUSED,
     may_redirect=True,

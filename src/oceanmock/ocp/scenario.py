@@ -14,14 +14,7 @@ from pydantic import Field, StrictBool, model_validator
 
 from oceanmock import clock
 from oceanmock.ocp import states
-from oceanmock.ocp.api import (
-    API,
-    ChangeId,
-    OperationId,
-    SubtaskOperation,
-    SubtaskStatus,
-    TaskStatus,
-)
+from oceanmock.ocp.api import API, ChangeId, OperationId, SubtaskOperation, SubtaskStatus, TaskStatus
 from oceanmock.scenario.diagnostics import contradiction, wrong_value
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import (
@@ -218,12 +211,8 @@ class OcpFault(Fault):
     """An injected fault: which requests it applies to, and its effects. Tasks are unaffected."""
 
     api: ClassVar[str] = API.name
-    ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        id: API.ids_of(id) for id in get_args(OperationId)
-    }
-    changing_operations: ClassVar[frozenset[str]] = frozenset(
-        route.id for route in API.routes if route.changes
-    )
+    ids_by_operation: ClassVar[Mapping[str, Mapping[str, str]]] = {id: API.ids_of(id) for id in get_args(OperationId)}
+    changing_operations: ClassVar[frozenset[str]] = frozenset(route.id for route in API.routes if route.changes)
 
     operation: Annotated[tuple[OperationId, ...], OrOne()] = ()
     """The operations it applies to, by operationId; every one, if left out."""

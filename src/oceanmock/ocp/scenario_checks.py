@@ -16,16 +16,7 @@ from oceanmock.clock import SECOND
 from oceanmock.errors import IllegalOperation, RollbackProhibited
 from oceanmock.ocp import machine, states
 from oceanmock.ocp.api import API, Operation
-from oceanmock.ocp.scenario import (
-    Attempt,
-    OcpFault,
-    Scenario,
-    Subtask,
-    Task,
-    rules_of,
-    script_of,
-    upstreams_of,
-)
+from oceanmock.ocp.scenario import Attempt, OcpFault, Scenario, Subtask, Task, rules_of, script_of, upstreams_of
 from oceanmock.scenario import story
 from oceanmock.scenario.diagnostics import Issue, Loc, Wording
 from oceanmock.scenario.loader import Format
@@ -122,15 +113,11 @@ class OcpActor(story.Actor):
         rules = replace(self.history.rules, phase=-instant % self.history.rules.tick)
         return replace(self, created=instant, history=machine.start(self.history.script, rules))
 
-    def operate(
-        self, operation: str, part: story.PartPath, instant: int
-    ) -> OcpActor | story.Refusal:
+    def operate(self, operation: str, part: story.PartPath, instant: int) -> OcpActor | story.Refusal:
         """Return the task after an operation on it, or on its subtask."""
         subtask = part[0] if part else None
         try:
-            history = machine.operate(
-                self.history, cast("Operation", operation), instant, subtask=subtask
-            )
+            history = machine.operate(self.history, cast("Operation", operation), instant, subtask=subtask)
         except (IllegalOperation, RollbackProhibited) as refusal:
             return story.Refusal(400, str(refusal))
         return replace(self, history=history)
@@ -179,9 +166,7 @@ def _attempts(scenario: Scenario) -> Iterator[Issue]:
                     f"attempt {nth} of subtask {name!r} cannot end SUCCESSFUL: "
                     f"it takes longer than the timeout of {limit} s"
                 )
-                yield Issue(
-                    (*loc, nth - 1, "ends"), "impossible-outcome", what, "Raise the timeout."
-                )
+                yield Issue((*loc, nth - 1, "ends"), "impossible-outcome", what, "Raise the timeout.")
             is_last = nth == len(attempts) or runs_again
             succeeds = is_in_time and attempt.ends != "FAILED"
             if (succeeds and not is_last) and not any(
@@ -209,9 +194,7 @@ FORMAT: Final = Format(
     api=API,
     model=Scenario,
     fault=OcpFault,
-    wording=Wording(
-        API.title, server_words=frozenset(("ends", "mode", "operation", "status", "type"))
-    ),
+    wording=Wording(API.title, server_words=frozenset(("ends", "mode", "operation", "status", "type"))),
     check_names=check_names,
     rules=(_repeated_tasks, _cycles, _attempts),
     simulate=simulate_story,

@@ -11,22 +11,11 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import (
-    TIME,
-    Chain,
-    Change,
-    Label,
-    Part,
-    StateMachine,
-    parse_label,
-    transitions,
-)
+from oceanmock.engine.machine import TIME, Chain, Change, Label, Part, StateMachine, parse_label, transitions
 from oceanmock.ocp.api import SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 
 Outcome = Literal["SUCCESSFUL", "FAILED"]
-Cause = Literal[
-    "start", "task tick", "subtask tick", "run ended", "timeout", "interrupt", "abandoned"
-]
+Cause = Literal["start", "task tick", "subtask tick", "run ended", "timeout", "interrupt", "abandoned"]
 """Why something changes by itself; the other changes name an operation."""
 
 NO_OP_TAKES: Final = 10_000_000
@@ -188,12 +177,7 @@ TASK: Final = StateMachine(
             f"RUNNING/{_DIRECTIONS} → FAILED/=",
         ),
         *transitions("task.RETRY", _TASK_RETRIED, "FAILED/EXECUTE|RETRY → RUNNING/RETRY"),
-        *transitions(
-            "task.RETRY",
-            _USER_GUIDE,
-            "FAILED/ROLLBACK → RUNNING/RETRY",
-            only=RETRY_AFTER_ROLLBACK,
-        ),
+        *transitions("task.RETRY", _USER_GUIDE, "FAILED/ROLLBACK → RUNNING/RETRY", only=RETRY_AFTER_ROLLBACK),
         *transitions("task.ROLLBACK", _ROLLED_BACK, f"FAILED/{_DIRECTIONS} → RUNNING/ROLLBACK"),
         *transitions("subtask.RETRY", _SUBTASK_RETRIED, f"FAILED/{_DIRECTIONS} → RUNNING/="),
         *transitions("subtask.SKIP", _SKIPPED, f"FAILED/{_DIRECTIONS} → RUNNING/="),
@@ -221,18 +205,10 @@ SUBTASK: Final = StateMachine(
             "RUNNING/ROLLBACK|ROLLBACK_SKIP → PENDING/=",
         ),
         *transitions(TIME, _PROMOTED, "SUCCESSFUL/ROLLBACK|RETRY → READY/ROLLBACK"),
-        *transitions(
-            "subtask.CANCEL",
-            "SubtaskInstanceManagerImpl:77",
-            f"RUNNING/{_RUNS}|CANCEL → CANCELING/=",
-        ),
-        *transitions(
-            TIME, "CancelingSubtaskWorker:58-82", f"CANCELING/{_RUNS}|CANCEL → RUNNING/CANCEL"
-        ),
+        *transitions("subtask.CANCEL", "SubtaskInstanceManagerImpl:77", f"RUNNING/{_RUNS}|CANCEL → CANCELING/="),
+        *transitions(TIME, "CancelingSubtaskWorker:58-82", f"CANCELING/{_RUNS}|CANCEL → RUNNING/CANCEL"),
         *transitions("task.RETRY", _TASK_RETRIED, "FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY"),
-        *transitions(
-            "subtask.RETRY", _SUBTASK_RETRIED, "FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY"
-        ),
+        *transitions("subtask.RETRY", _SUBTASK_RETRIED, "FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY"),
         *transitions(
             "subtask.SKIP",
             _SKIPPED,
@@ -249,18 +225,8 @@ SUBTASK: Final = StateMachine(
             "RUNNING/RETRY|SKIP|ROLLBACK_SKIP|CANCEL → READY/ROLLBACK",
             f"CANCELING/{_RUNS}|CANCEL → READY/ROLLBACK",
         ),
-        *transitions(
-            "task.RETRY",
-            _USER_GUIDE,
-            "FAILED/ROLLBACK → READY/RETRY",
-            only=RETRY_AFTER_ROLLBACK,
-        ),
-        *transitions(
-            TIME,
-            _PROMOTED,
-            "PENDING/ROLLBACK|ROLLBACK_SKIP → READY/EXECUTE",
-            only=RETRY_AFTER_ROLLBACK,
-        ),
+        *transitions("task.RETRY", _USER_GUIDE, "FAILED/ROLLBACK → READY/RETRY", only=RETRY_AFTER_ROLLBACK),
+        *transitions(TIME, _PROMOTED, "PENDING/ROLLBACK|ROLLBACK_SKIP → READY/EXECUTE", only=RETRY_AFTER_ROLLBACK),
     ),
 )
 """A subtask's operation is that of its last run, or of the one it waits for. What a rollback finds

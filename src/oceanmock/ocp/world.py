@@ -91,9 +91,7 @@ class Template:
             SubtaskData(
                 id=ids[place],
                 name=self.names[place],
-                description=(
-                    self.names[place] if subtask.description is None else subtask.description
-                ),
+                description=(self.names[place] if subtask.description is None else subtask.description),
                 executor=subtask.executor or executor,
                 series_id=place if subtask.series_id is None else subtask.series_id,
                 model=subtask,
@@ -120,9 +118,7 @@ class Tasks(World[int, TaskData, TaskView, Template]):
     view_type = TaskView
     machine: ClassVar = machine
 
-    def __init__(
-        self, clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]) -> None:
         """Raise AuthorError if the scenarios differ in a switch. ``switches`` outrank theirs."""
         super().__init__(clock, seed=seed)
         agreed = agreed_setting(scenarios, "switches", Switches(), "switches")
@@ -193,8 +189,7 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         taken, ids = {*self._data, *self._places}, set(ids_of(scenario))
         if taken & ids:
             raise IdTaken(
-                f"there is a task or subtask {min(taken & ids)} already. "
-                "Leave the id out, or give it another one."
+                f"there is a task or subtask {min(taken & ids)} already. Leave the id out, or give it another one."
             )
         before = set(self._data)
         self._populate(scenario, FakeData(f"{self._seed}/{len(before)}", taken | ids), at)
@@ -246,9 +241,7 @@ new_world: Final = Tasks
 
 def steps_of(scenario: Scenario) -> int:
     """Return how many subtasks a scenario has, with all that repeats."""
-    return sum(
-        len(task.subtasks) * (task.repeat.count if task.repeat else 1) for task in scenario.tasks
-    )
+    return sum(len(task.subtasks) * (task.repeat.count if task.repeat else 1) for task in scenario.tasks)
 
 
 def ids_of(scenario: Scenario) -> Iterator[int]:
@@ -282,9 +275,7 @@ def operate(sandbox: Sandbox, task_id: int, operation: Operation) -> TaskView:
     return view
 
 
-def operate_subtask(
-    sandbox: Sandbox, task_id: int, subtask_id: int, operation: Operation
-) -> tuple[TaskView, int]:
+def operate_subtask(sandbox: Sandbox, task_id: int, subtask_id: int, operation: Operation) -> tuple[TaskView, int]:
     """Retry, skip or cancel a subtask; return its task right then, and its position in it.
 
     Raises as ``Tasks.view_subtask``, and IllegalOperation; then nothing has changed.

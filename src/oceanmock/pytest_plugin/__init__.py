@@ -109,9 +109,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="print which states and transitions of their scenarios the tests' clients observed",
     )
-    group.addoption(
-        "--oceanmock-coverage-json", metavar="PATH", help="write the same into a file, as JSON"
-    )
+    group.addoption("--oceanmock-coverage-json", metavar="PATH", help="write the same into a file, as JSON")
     group.addoption(
         "--oceanmock-coverage-min",
         metavar="PERCENT",
@@ -219,9 +217,7 @@ def oceanmock_server(
 
 
 @pytest.fixture
-def ocp(
-    request: pytest.FixtureRequest, oceanmock_server: Mock, oceanmock_options: Mapping[str, Any]
-) -> Iterator[Ocp]:
+def ocp(request: pytest.FixtureRequest, oceanmock_server: Mock, oceanmock_options: Mapping[str, Any]) -> Iterator[Ocp]:
     """Return a sandbox of OCP for one test: its url, auth, clock, journal, faults and tasks.
 
     Its tasks come from a mark, from `ocp.load(…)` or from `ocp.task(name, […])`:
@@ -265,9 +261,7 @@ def obshell(
     from oceanmock.obshell.client import Obshell  # noqa: PLC0415 (slow)
     from oceanmock.pytest_plugin.sandboxes import sandbox_of_test  # noqa: PLC0415
 
-    with sandbox_of_test(
-        request, oceanmock_server, kind=Obshell, options=oceanmock_options
-    ) as sandbox:
+    with sandbox_of_test(request, oceanmock_server, kind=Obshell, options=oceanmock_options) as sandbox:
         yield sandbox
 
 

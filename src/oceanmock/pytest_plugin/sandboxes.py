@@ -96,11 +96,7 @@ def _attach(options: PluginOptions, tls: SSLContext | None) -> Mock:
 
 @contextmanager
 def sandbox_of_test(
-    request: pytest.FixtureRequest,
-    mock: Mock,
-    *,
-    kind: type[Handle],
-    options: Mapping[str, Any],
+    request: pytest.FixtureRequest, mock: Mock, *, kind: type[Handle], options: Mapping[str, Any]
 ) -> Iterator[Handle]:
     """Provide the sandbox of a test's fixture, as its marks say, or else the options."""
     item: pytest.Item = request.node
@@ -109,12 +105,7 @@ def sandbox_of_test(
     with _plain_errors(request.session):
         apis = config.stash.setdefault(_APIS, ScenarioApis())
         scenarios, keywords = read_marks(item, fixture, apis=apis)
-        params = {
-            "strict": config.stash[OPTIONS].strict,
-            **_checked(options),
-            **keywords,
-            "name": _sandbox_name(item),
-        }
+        params = {"strict": config.stash[OPTIONS].strict, **_checked(options), **keywords, "name": _sandbox_name(item)}
         try:
             sandbox = mock.make(kind, scenarios, cast("SandboxOptions", params))
         except AuthorError as error:
@@ -209,9 +200,7 @@ class ScenarioApis:
         from oceanmock.library import load_scenario  # noqa: PLC0415 (slow)
 
         if isinstance(source, Path) and not source.is_file():
-            raise AuthorError(
-                f"there is no scenario file {source}, neither beside the test nor in the rootdir"
-            )
+            raise AuthorError(f"there is no scenario file {source}, neither beside the test nor in the rootdir")
         if self._admin is None or isinstance(source, Path):
             return str(load_scenario(source).api)
         if source not in self._served:
@@ -220,9 +209,7 @@ class ScenarioApis:
         return self._served[source]
 
 
-def read_marks(
-    item: pytest.Item, api: str, *, apis: ScenarioApis
-) -> tuple[tuple[ScenarioSource, ...], dict[str, Any]]:
+def read_marks(item: pytest.Item, api: str, *, apis: ScenarioApis) -> tuple[tuple[ScenarioSource, ...], dict[str, Any]]:
     """Return the scenarios and the options that a test's marks give to the sandbox of one API.
 
     Raises AuthorError with everything wrong in the marks.
@@ -310,9 +297,7 @@ ADVICE: Final = (
 )
 
 
-def failure_sections(
-    sandboxes: Sequence[SandboxHandle], failure: str, *, is_setup: bool
-) -> Iterator[tuple[str, str]]:
+def failure_sections(sandboxes: Sequence[SandboxHandle], failure: str, *, is_setup: bool) -> Iterator[tuple[str, str]]:
     """Yield a title and a text for each journal and task, but not what the failure shows.
 
     A report never fails a test in another way: it says why something cannot be shown.
@@ -347,9 +332,7 @@ def strict_violations(sandbox: SandboxHandle) -> str:
     requests, faults = report["unexpected_requests"], report["unused_faults"]
     lines: list[str] = []
     if requests:
-        lines.append(
-            f"{plural(len(requests), 'request')} to {sandbox.API.name} matched no operation:"
-        )
+        lines.append(f"{plural(len(requests), 'request')} to {sandbox.API.name} matched no operation:")
         lines += _first(requests)
     if faults:
         verb = "were" if len(faults) > 1 else "was"
@@ -414,9 +397,7 @@ class SandboxObserver:
         self._older, self._has_failed = self._open, False
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Add the open sandboxes of a failed test to its report."""
         report = yield
         if report.failed:

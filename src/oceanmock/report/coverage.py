@@ -160,9 +160,7 @@ class Coverage:
         """Return the standing of each item that counts, in order."""
         existing = self._tallies[api].standings if api in self._tallies else {}
         return {
-            item: existing.get(item, "never")
-            for item, only in self._items[api].items()
-            if not only or item in existing
+            item: existing.get(item, "never") for item, only in self._items[api].items() if not only or item in existing
         }
 
     @property
@@ -306,8 +304,7 @@ def _head(item: Item, standings: Mapping[Item, Standing]) -> str:
     akin = {
         standing
         for other, standing in standings.items()
-        if (other.kind, other.sort) == (item.kind, item.sort)
-        and other.word.endswith(f"/{operation}")
+        if (other.kind, other.sort) == (item.kind, item.sort) and other.word.endswith(f"/{operation}")
     }
     return f"{item.kind.replace('_', ' ')} under {operation}" if len(akin) == 1 else str(item)
 

@@ -18,27 +18,10 @@ from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 from oceanmock.api import Api
 from oceanmock.clock import MILLISECOND, Clock, Progression
-from oceanmock.engine.machine import (
-    Change,
-    Dated,
-    History,
-    Label,
-    Part,
-    format_label,
-    next_due,
-    states_until,
-    view_at,
-)
+from oceanmock.engine.machine import Change, Dated, History, Label, Part, format_label, next_due, states_until, view_at
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import OperationRecord
-from oceanmock.text import (
-    first_few,
-    format_duration,
-    format_instant,
-    format_seconds,
-    one_line,
-    round_duration,
-)
+from oceanmock.text import first_few, format_duration, format_instant, format_seconds, one_line, round_duration
 
 LINE_WIDTH: Final = 100
 MAX_EXPLAINED: Final = 5
@@ -132,17 +115,9 @@ class Explanation:
                 for event in self.events
             ],
             "next": self.next
-            and {
-                "at": format_instant(self.next.at),
-                "in": format_duration(self._time_left),
-                "what": self.next.what,
-            },
+            and {"at": format_instant(self.next.at), "in": format_duration(self._time_left), "what": self.next.what},
             "accepts": [{"operation": entry.operation, "who": entry.who} for entry in self.accepts],
-            "clock": {
-                "progression": self.progression,
-                "speed": self.speed,
-                "now": format_instant(self.now),
-            },
+            "clock": {"progression": self.progression, "speed": self.speed, "now": format_instant(self.now)},
         }
 
     def text(self) -> str:
@@ -151,10 +126,7 @@ class Explanation:
         when = f" ({format_seconds(after)} after its start)" if after else ", its start"
         under = "" if self.operation in ("EXECUTE", "RUN") else f" under {self.operation}"
         who = self.who[:1].upper() + self.who[1:]
-        lines = [
-            _wrapped(f"{who} is {self.state}{under} since {_time(self.since)}{when}."),
-            "Because",
-        ]
+        lines = [_wrapped(f"{who} is {self.state}{under} since {_time(self.since)}{when}."), "Because"]
         for reason in self.because:
             at = "" if reason.at is None else format_seconds(reason.at - self.created)
             lines.append(_wrapped(f"{at:>12}  {reason.what}", indent=14))
@@ -192,9 +164,7 @@ class Explanation:
             return "each read moves it to the next change of what was read"
         if self.progression == "immediate":
             return "what is due happens at once"
-        return (
-            "it runs" if self.speed == 1 else f"it runs {self.speed:g} times as fast as the wall's"
-        )
+        return "it runs" if self.speed == 1 else f"it runs {self.speed:g} times as fast as the wall's"
 
 
 def _time(instant: int) -> str:
@@ -205,11 +175,7 @@ def _time(instant: int) -> str:
 
 def _wrapped(line: str, *, indent: int = 2) -> str:
     return textwrap.fill(
-        line,
-        LINE_WIDTH,
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
+        line, LINE_WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
     )
 
 
@@ -306,9 +272,7 @@ class Explainer(ABC, Generic[HistoryState]):
             now=now,
         )
 
-    def _events(
-        self, past: Sequence[HistoryState], records: Iterable[OperationRecord]
-    ) -> Iterator[Event]:
+    def _events(self, past: Sequence[HistoryState], records: Iterable[OperationRecord]) -> Iterator[Event]:
         before = past[0]
         for entry in _in_order(past, records, self.item.created):
             if isinstance(entry, OperationRecord):
@@ -333,9 +297,7 @@ class Explainer(ABC, Generic[HistoryState]):
                     is_operation=part == change.target,
                 )
 
-    def _event(
-        self, at: int, part: Part, before: str | None, after: str, why: str, **flags: bool
-    ) -> Event:
+    def _event(self, at: int, part: Part, before: str | None, after: str, why: str, **flags: bool) -> Event:
         kind, id = self.api.kinds[len(part)].name, self.number(part)
         return Event(at, part, kind, id, self.name(part), before, after, why, **flags)
 
@@ -387,9 +349,7 @@ def ends_with(lines: Sequence[str]) -> str:
     return f"; its log ends “{one_line(lines[-1])}”" if lines else ""
 
 
-def _reasons(
-    events: Sequence[Event], leading: Iterable[Event], sentences: Iterable[str]
-) -> tuple[Reason, ...]:
+def _reasons(events: Sequence[Event], leading: Iterable[Event], sentences: Iterable[str]) -> tuple[Reason, ...]:
     """Return the leading events, each once and in their order, and then what holds now.
 
     A sentence that another one of the same instant only continues is left out.

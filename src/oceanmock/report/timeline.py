@@ -165,11 +165,7 @@ def runs_text(runs: Iterable[tuple[bool, int | None]]) -> str:
 
 
 def draw_report(
-    sandbox: Sandbox,
-    explainer: Explainer[Any],
-    tracks: Sequence[Track],
-    styles: Styles,
-    describe: Describe,
+    sandbox: Sandbox, explainer: Explainer[Any], tracks: Sequence[Track], styles: Styles, describe: Describe
 ) -> str:
     """Return a timeline up to now without markup; the last line ends in a line feed."""
     item, now = explainer.item, sandbox.clock.now()

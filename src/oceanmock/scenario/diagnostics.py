@@ -69,9 +69,7 @@ def contradiction(rule: str, message: str, **context: Any) -> PydanticCustomErro
 
 def wrong_value(key: str, message: str, hint: str = "") -> PydanticCustomError:
     """Return a validator's error about the value of a key, in a sentence of its own."""
-    return PydanticCustomError(
-        "unknown_value", "{text}", {"text": message, "key": key, "hint": hint}
-    )
+    return PydanticCustomError("unknown_value", "{text}", {"text": message, "key": key, "hint": hint})
 
 
 # --- pydantic's errors in words -------------------------------------------------------------------

@@ -128,9 +128,7 @@ class Document:
             return (nodes[int(step)], nodes[int(step)]) if is_place else None
         pairs = list(zip(nodes[::2], nodes[1::2], strict=True))
         own = next((pair for pair in reversed(pairs) if pair[0].data == step), None)
-        merged = (
-            self._find(part, step) for key, value in pairs for part in self._merged(key, value)
-        )
+        merged = (self._find(part, step) for key, value in pairs for part in self._merged(key, value))
         return own or next(filter(None, merged), None)
 
     def _merged(self, key: _Node, value: _Node) -> list[_Node]:
@@ -238,9 +236,7 @@ _SCALAR_WORDS: Final = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_TYPED: Final = re.compile(
-    f"{_INT.pattern}|{_FLOAT.pattern}|{'|'.join(map(re.escape, _SCALAR_WORDS))}", re.ASCII
-)
+_TYPED: Final = re.compile(f"{_INT.pattern}|{_FLOAT.pattern}|{'|'.join(map(re.escape, _SCALAR_WORDS))}", re.ASCII)
 """The plain scalars that are no texts."""
 _TAGS: Final = {
     "int": (int, "a whole number"),

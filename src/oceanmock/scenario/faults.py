@@ -39,8 +39,7 @@ def _is_ascending(calls: int | str) -> bool:
 
 
 Calls = Annotated[
-    Annotated[int, Field(strict=True, ge=1, lt=10**9)]
-    | Annotated[str, Field(pattern=_CALLS, examples=["2-4", "1-"])],
+    Annotated[int, Field(strict=True, ge=1, lt=10**9)] | Annotated[str, Field(pattern=_CALLS, examples=["2-4", "1-"])],
     Refuse("bad_calls", _NOT_CALLS),
     must(_is_ascending, "bad_calls", "ends before it begins"),
 ]
@@ -51,13 +50,10 @@ ValuePath = Annotated[
     Refuse("bad_path", "is no path to a value, such as data.status or data.contents.*.id"),
 ]
 MediaType = Annotated[
-    str,
-    Field(pattern="^[!-~]+/[ -~]*[!-~]$"),
-    Refuse("bad_media_type", "is no media type such as text/html"),
+    str, Field(pattern="^[!-~]+/[ -~]*[!-~]$"), Refuse("bad_media_type", "is no media type such as text/html")
 ]
 ShownId = Annotated[
-    Id | Annotated[str, Field(pattern="^[0-9]+$")],
-    Refuse("bad_id", "is neither a number nor a generic id"),
+    Id | Annotated[str, Field(pattern="^[0-9]+$")], Refuse("bad_id", "is neither a number nor a generic id")
 ]
 """The number of a dag, node or sub task, or the generic id that the API makes of it, as a text."""
 Span = Annotated[DurationText, PlainSerializer(format_duration, return_type=str)]
@@ -145,9 +141,7 @@ class Fault(Model):
     def effects(self) -> tuple[str, ...]:
         """Return the keys of its effects, without those that are switched off."""
         values = {key: getattr(self, key) for key in EFFECTS}
-        return tuple(
-            key for key, value in values.items() if value is not False and value not in (None, ())
-        )
+        return tuple(key for key, value in values.items() if value is not False and value not in (None, ()))
 
     @property
     def mangles(self) -> tuple[str, ...]:

@@ -48,12 +48,8 @@ class Refuse:
     rule: str
     message: str
 
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.custom_error_schema(
-            handler(source), self.rule, custom_error_message=self.message
-        )
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.custom_error_schema(handler(source), self.rule, custom_error_message=self.message)
 
 
 def must(condition: Callable[[Any], object], rule: str, message: str) -> AfterValidator:
@@ -71,14 +67,10 @@ def must(condition: Callable[[Any], object], rule: str, message: str) -> AfterVa
 class OrOne:
     """Mark a list that may be written as its only item, for the validator and the schema."""
 
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(_one_or_more, handler(source))
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         several = handler(schema)
         return {"anyOf": [several, several["items"]]}
 
@@ -123,10 +115,7 @@ DurationText = Annotated[int, BeforeValidator(_duration), _duration_schema()]
 Takes = Annotated[int | None, BeforeValidator(_parse_takes), _duration_schema("|forever")]
 Timeout = Annotated[DurationText, AfterValidator(_whole_seconds)]
 """A duration in whole seconds."""
-Tick = Annotated[
-    DurationText,
-    must(lambda span: span >= clock.MILLISECOND, "bad_duration", "is shorter than 1ms"),
-]
+Tick = Annotated[DurationText, must(lambda span: span >= clock.MILLISECOND, "bad_duration", "is shorter than 1ms")]
 Instant = Annotated[
     AwareDatetime,
     BeforeValidator(_check_instant),
@@ -216,9 +205,7 @@ class NamedModel(Model):
         return {"name": value} if isinstance(value, str) else value
 
     @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         description = f"A {cls.__name__.lower()}'s name."
         return {"anyOf": [handler(core_schema), {"type": "string", "description": description}]}
 
@@ -309,11 +296,7 @@ def _contains(actual: Any, expected: Any) -> bool:
             _contains(actual.get(key, _MISSING), value) for key, value in expected.items()
         )
     if isinstance(expected, list):
-        return (
-            isinstance(actual, list)
-            and len(expected) == len(actual)
-            and all(map(_contains, actual, expected))
-        )
+        return isinstance(actual, list) and len(expected) == len(actual) and all(map(_contains, actual, expected))
     return isinstance(expected, bool) is isinstance(actual, bool) and bool(expected == actual)
 
 

@@ -17,15 +17,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from oceanmock.errors import AuthorError
-from oceanmock.scenario.diagnostics import (
-    Issue,
-    Loc,
-    ScenarioError,
-    Wording,
-    explain,
-    owner_of,
-    value_at,
-)
+from oceanmock.scenario.diagnostics import Issue, Loc, ScenarioError, Wording, explain, owner_of, value_at
 from oceanmock.scenario.document import MAX_VALUES, Document
 from oceanmock.scenario.faults import Fault, check_faults
 from oceanmock.scenario.fields import BaseScenario, FileSchema, StartsOn, is_variable
@@ -50,15 +42,11 @@ class Format:
     simulate: Callable[[Any], object]
 
 
-def read_scenario(
-    text: str, formats: Sequence[Format], *, path: str, max_values: int = MAX_VALUES
-) -> BaseScenario:
+def read_scenario(text: str, formats: Sequence[Format], *, path: str, max_values: int = MAX_VALUES) -> BaseScenario:
     """Return the scenario of a text, which messages call ``path``. Raises ScenarioError."""
     document = Document(text, path, max_values=max_values)
     diagnostics = document.duplicate_keys()
-    issues, scenario = _parse(
-        document.data, formats, document.text_at, checks_meaning=not diagnostics
-    )
+    issues, scenario = _parse(document.data, formats, document.text_at, checks_meaning=not diagnostics)
     if issues or diagnostics or scenario is None:
         raise ScenarioError([*diagnostics, *map(document.locate, issues)])
     scenario._name = Path(path).stem
@@ -109,9 +97,7 @@ def _apis(formats: Sequence[Format]) -> tuple[str, ...]:
 
 
 def _api_hint(formats: Sequence[Format]) -> str:
-    apis = ", or ".join(
-        f"`api: {format.api.name}` for {format.api.scripts_key}" for format in formats
-    )
+    apis = ", or ".join(f"`api: {format.api.name}` for {format.api.scripts_key}" for format in formats)
     return f"Say {apis}."
 
 
@@ -121,9 +107,7 @@ def _api_named(fault: Mapping[Any, Any], formats: Sequence[Format]) -> str | Non
         if any(kind in fault for ids in format.fault.ids_by_operation.values() for kind in ids):
             return str(format.api.name)
     named = fault.get("operation")
-    api_of: dict[str, str] = {
-        id: format.api.name for format in formats for id in format.fault.ids_by_operation
-    }
+    api_of: dict[str, str] = {id: format.api.name for format in formats for id in format.fault.ids_by_operation}
     for word in named if isinstance(named, list) else [named]:
         near = closest(word, [*api_of]) if word else None
         if near is not None:
@@ -135,11 +119,7 @@ def _api_named(fault: Mapping[Any, Any], formats: Sequence[Format]) -> str | Non
 
 
 def _parse(
-    data: Any,
-    formats: Sequence[Format],
-    text_at: Callable[[Loc], str] = lambda _: "",
-    *,
-    checks_meaning: bool = True,
+    data: Any, formats: Sequence[Format], text_at: Callable[[Loc], str] = lambda _: "", *, checks_meaning: bool = True
 ) -> tuple[list[Issue], BaseScenario | None]:
     """Return all issues of structure or, where there are none, of meaning, and the scenario.
 
@@ -210,12 +190,7 @@ class _Parsed:
 
 
 def _validate(
-    data: Any,
-    model: type[BaseModel],
-    wording: Wording,
-    *,
-    prefix: Loc = (),
-    formats: Sequence[Format] = (),
+    data: Any, model: type[BaseModel], wording: Wording, *, prefix: Loc = (), formats: Sequence[Format] = ()
 ) -> _Parsed:
     """Return what a model makes of data, or all that is wrong with its keys and values.
 
@@ -229,9 +204,7 @@ def _validate(
     whole = {prefix[0]: [clean]} if prefix else clean
     text_at = wording.text_at
     wording = replace(
-        wording,
-        choices={"api": _apis(formats), **wording.choices},
-        text_at=lambda loc: text_at(parsed.as_written(loc)),
+        wording, choices={"api": _apis(formats), **wording.choices}, text_at=lambda loc: text_at(parsed.as_written(loc))
     )
     foreign = {
         key: f"It belongs to a scenario with `api: {other.api.name}`."
@@ -251,9 +224,7 @@ def _validate(
     except ValidationError as refused:
         for error in refused.errors():
             # A list may be called too short only because its items were refused.
-            is_echo = (
-                error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
-            )
+            is_echo = error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
             if not is_echo:
                 issue = explain(error, _way_in(whole, (*prefix, *error["loc"])), whole, wording)
                 parsed.issues.append(replace(issue, loc=parsed.as_written(issue.loc)))
@@ -323,10 +294,7 @@ def _check_meaning(scenario: BaseScenario, format: Format) -> list[Issue]:
     return issues
 
 
-def _check_starts(
-    templates: Sequence[tuple[Loc, Any]],
-    format: Format,
-) -> Iterator[Issue]:
+def _check_starts(templates: Sequence[tuple[Loc, Any]], format: Format) -> Iterator[Issue]:
     """Yield what is wrong with a file's templates and the requests that start them."""
     prefix = f"{format.api.prefix.rstrip('/')}/"
     part_keys = [f"{kind.name}s" for kind in format.api.kinds[1:]]
@@ -343,9 +311,7 @@ def _check_starts(
         for _, earlier in templates[:number]:
             other: StartsOn = earlier.starts_on
             # Each request that starts this one starts the earlier one as well.
-            if other.fits(starts_on.method, path) and (
-                other.body is None or other.fits_body(starts_on.body)
-            ):
+            if other.fits(starts_on.method, path) and (other.body is None or other.fits_body(starts_on.body)):
                 what = f"another starts on all that {starts_on.method} {path} could mean"
                 hint = "Put this one first, or say which `body` it asks for."
                 yield Issue((*loc, "starts_on"), "never-starts", what, hint)
@@ -361,9 +327,7 @@ def _check_starts(
 def _may_meet(one: str, other: str) -> bool:
     """Return whether there is a path that both templates stand for."""
     pairs = zip(one.split("/"), other.split("/"), strict=False)
-    return one.count("/") == other.count("/") and all(
-        a == b or is_variable(a) or is_variable(b) for a, b in pairs
-    )
+    return one.count("/") == other.count("/") and all(a == b or is_variable(a) or is_variable(b) for a, b in pairs)
 
 
 def _own_keys(thing: Any, part_keys: Sequence[str], loc: Loc) -> Iterator[Loc]:
@@ -396,10 +360,7 @@ def scenario_schema(formats: Sequence[Format]) -> dict[str, Any]:
         "properties": {"api": {"enum": list(_apis(formats)), "description": _api_hint(formats)}},
         "required": ["api"],
         "allOf": [
-            {
-                "if": {"properties": {"api": {"const": api}}, "required": ["api"]},
-                "then": {"$ref": f"#/$defs/{api}"},
-            }
+            {"if": {"properties": {"api": {"const": api}}, "required": ["api"]}, "then": {"$ref": f"#/$defs/{api}"}}
             for api in _apis(formats)
         ],
         "$defs": definitions,

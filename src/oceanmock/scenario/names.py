@@ -131,9 +131,7 @@ def check_ids(things: Iterable[NamedPart]) -> Iterator[Issue]:
             single.update(ids)
 
 
-def check_fault_ids(
-    data: Mapping[Any, Any], things_by_kind: Mapping[str, Sequence[NamedPart]]
-) -> Iterator[Issue]:
+def check_fault_ids(data: Mapping[Any, Any], things_by_kind: Mapping[str, Sequence[NamedPart]]) -> Iterator[Issue]:
     """Yield ids of faults that no thing of the kind has, where all ids of the kind are known."""
     for place, fault in enumerate(items_of(data.get("faults"))):
         for key, things in things_by_kind.items():

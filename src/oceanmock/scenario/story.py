@@ -151,9 +151,7 @@ class StoryDivergesError(AuthorError):
         self.number = number
 
 
-def simulate(
-    actors: Sequence[A], steps: Sequence[Action], *, waiting: Iterable[int] = ()
-) -> StoryRun[A]:
+def simulate(actors: Sequence[A], steps: Sequence[Action], *, waiting: Iterable[int] = ()) -> StoryRun[A]:
     """Run a story to its end. Raises StoryDivergesError at the first step that cannot happen.
 
     ``waiting`` are the positions of the actors that are there only once they are started.

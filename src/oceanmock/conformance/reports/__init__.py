@@ -19,15 +19,7 @@ import orjson
 
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Exchange
-from oceanmock.conformance.model import (
-    FAILED,
-    INCOMPLETE,
-    INTERRUPTED,
-    NO_RESPONSE,
-    PASSED,
-    UNTESTABLE,
-    Result,
-)
+from oceanmock.conformance.model import FAILED, INCOMPLETE, INTERRUPTED, NO_RESPONSE, PASSED, UNTESTABLE, Result
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.text import format_elapsed, plural
 
@@ -92,14 +84,11 @@ def matrix(result: Result) -> tuple[list[int], dict[str, list[Cell]]]:
     """Return all statuses, sorted with no response last, and each operation's cells."""
     missing = {(item.operation, item.status) for item in result.missing}
     received = {status for counts in result.statuses.values() for status in +counts}
-    statuses = sorted(
-        received | {status for _, status in missing}, key=lambda n: (n == NO_RESPONSE, n)
-    )
+    statuses = sorted(received | {status for _, status in missing}, key=lambda n: (n == NO_RESPONSE, n))
     operations = dict.fromkeys([*result.statuses, *(item.operation for item in result.missing)])
     cells = {
         name: [
-            Cell(status, result.statuses.get(name, Counter())[status], (name, status) in missing)
-            for status in statuses
+            Cell(status, result.statuses.get(name, Counter())[status], (name, status) in missing) for status in statuses
         ]
         for name in operations
     }
@@ -198,13 +187,10 @@ def status_name(status: int) -> str:
 # --- commands -------------------------------------------------------------------------------------
 
 CLIENT_HEADERS: Final = frozenset(
-    {"accept", "accept-encoding", "connection", "content-length", "host", "user-agent"}
-    | {"transfer-encoding"}
+    {"accept", "accept-encoding", "connection", "content-length", "host", "user-agent"} | {"transfer-encoding"}
 )
 """Headers that every client sends in its own way."""
-CREDENTIAL_HEADERS: Final = frozenset(
-    {"authorization", "date", "x-ocs-header", "x-ocs-agent-header"}
-)
+CREDENTIAL_HEADERS: Final = frozenset({"authorization", "date", "x-ocs-header", "x-ocs-agent-header"})
 """Headers that are computed for each request."""
 REWRITTEN_BY_CURL: Final = re.compile(r"[\[\]{}]|/\.")
 """Parts of a URL that curl reads as a pattern, or normalizes."""
@@ -285,8 +271,4 @@ def _python(exchange: Exchange, target: Target, signer: str) -> str:
 def _headers(exchange: Exchange) -> dict[str, str]:
     """Return the request headers that a command has to state."""
     computed = CREDENTIAL_HEADERS if exchange.credentials == "own" else frozenset[str]()
-    return {
-        name: value
-        for name, value in exchange.request_headers
-        if name.lower() not in CLIENT_HEADERS | computed
-    }
+    return {name: value for name, value in exchange.request_headers if name.lower() not in CLIENT_HEADERS | computed}

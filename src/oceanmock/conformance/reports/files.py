@@ -58,9 +58,7 @@ def _run(result: Result) -> dict[str, Any]:
         **_values(result, "writes", "interrupted", "exit_code"),
         "verdict": reports.VERDICTS[result.exit_code][0],
         "requests": result.asked,
-        "phases": [
-            {"phase": name, "duration_ms": _ms(took)} for name, took in result.phases.items()
-        ],
+        "phases": [{"phase": name, "duration_ms": _ms(took)} for name, took in result.phases.items()],
         "operations": [
             {
                 "operation": name,
@@ -95,15 +93,13 @@ def _run(result: Result) -> dict[str, Any]:
             for (kind, before, after), count in sorted(result.walked.items())
         ],
         "states": [
-            {"kind": kind, "state": state, "count": count}
-            for (kind, state), count in sorted(result.shown.items())
+            {"kind": kind, "state": state, "count": count} for (kind, state), count in sorted(result.shown.items())
         ],
         "stories": [
             {
                 "story": name,
                 "steps": [
-                    {**_values(item, "text", "outcome", "detail"), "duration_ms": _ms(item.took)}
-                    for item in steps
+                    {**_values(item, "text", "outcome", "detail"), "duration_ms": _ms(item.took)} for item in steps
                 ],
             }
             for name, steps in result.stories.items()
@@ -199,9 +195,7 @@ def _suites(result: Result) -> Iterator[ElementTree.Element]:
         yield _suite(f"{result.api}.story", result, cases, took=took)
 
 
-def _suite(
-    name: str, result: Result, cases: Iterable[ElementTree.Element], *, took: int = 0
-) -> ElementTree.Element:
+def _suite(name: str, result: Result, cases: Iterable[ElementTree.Element], *, took: int = 0) -> ElementTree.Element:
     cases = list(cases)
     element = ElementTree.Element("testsuite", {"name": name, **_counts(cases)})
     element.set("time", _seconds(took))
@@ -275,21 +269,11 @@ def _coverage_cases(result: Result) -> Iterator[ElementTree.Element]:
 
 
 def _case(
-    suite: str,
-    group: str,
-    name: str,
-    outcome: str = "",
-    *,
-    message: str = "",
-    details: str = "",
-    took: int = 0,
+    suite: str, group: str, name: str, outcome: str = "", *, message: str = "", details: str = "", took: int = 0
 ) -> ElementTree.Element:
     """Return a test case with its outcome: failure, skipped, or "" if it passed."""
     element = ElementTree.Element(
-        "testcase",
-        classname=reports.line(f"{suite}.{group}"),
-        name=reports.line(name),
-        time=_seconds(took),
+        "testcase", classname=reports.line(f"{suite}.{group}"), name=reports.line(name), time=_seconds(took)
     )
     if outcome:
         child = ElementTree.SubElement(element, outcome, message=reports.line(message))

@@ -63,10 +63,7 @@ def _run(result: Result, place: int) -> str:
     """Return one run: its head and its sections."""
     prefix = f"run{place}"
     present = [item for item in _SECTIONS if item[3](result) >= 0]
-    links = "".join(
-        f'<a href="#{prefix}-{key}">{title}{_badge(size(result))}</a>'
-        for key, title, _, size in present
-    )
+    links = "".join(f'<a href="#{prefix}-{key}">{title}{_badge(size(result))}</a>' for key, title, _, size in present)
     sections = "".join(
         f'<section id="{prefix}-{key}" class="{key}"><h2>{title}</h2>{body(result)}</section>\n'
         for key, title, body, _ in present
@@ -103,8 +100,7 @@ def _head(result: Result) -> str:
         "Repeat": f"<code>{_text(result.command)}</code>",
     }
     tile_list = "".join(
-        f'<div class="tile {tone}"><strong>{number}</strong><span>{label}</span></div>'
-        for number, label, tone in tiles
+        f'<div class="tile {tone}"><strong>{number}</strong><span>{label}</span></div>' for number, label, tone in tiles
     )
     fact_list = "".join(f"<dt>{key}</dt><dd>{fact}</dd>" for key, fact in facts.items() if fact)
     return (
@@ -122,8 +118,7 @@ def _findings(result: Result) -> str:
     if not result.findings:
         return '<p class="none">No rule was violated.</p>'
     return "".join(
-        f"<h3><code>{_text(rule)}</code>{_badge(len(matches))}</h3>"
-        + "".join(map(_finding, matches))
+        f"<h3><code>{_text(rule)}</code>{_badge(len(matches))}</h3>" + "".join(map(_finding, matches))
         for rule, matches in _by_rule(result.findings).items()
     )
 

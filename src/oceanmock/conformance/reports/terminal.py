@@ -70,9 +70,7 @@ def _parts(result: Result) -> Iterator[RenderableType]:
             yield Text()
 
 
-def _table(
-    title: str, heads: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: int = 0
-) -> Table:
+def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: int = 0) -> Table:
     """Return a table whose last columns are numbers."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     table.title, table.title_style, table.title_justify = title, "bold", "left"
@@ -271,10 +269,7 @@ class _Lines(_Display):
     """
 
     def __init__(
-        self,
-        console: Console,
-        reason_for: Callable[[CheckResult], str],
-        stopwatch: Callable[[], int],
+        self, console: Console, reason_for: Callable[[CheckResult], str], stopwatch: Callable[[], int]
     ) -> None:
         super().__init__(console, reason_for)
         self._stopwatch = stopwatch
@@ -293,9 +288,7 @@ class _Lines(_Display):
             self._write(f"waiting for {event.url}: {event.why}")
         elif isinstance(event, PhaseEnded):
             self._ended = self._stopwatch()
-        elif (
-            isinstance(event, ResponseReceived) and self._stopwatch() - self._written > MAX_SILENCE
-        ):
+        elif isinstance(event, ResponseReceived) and self._stopwatch() - self._written > MAX_SILENCE:
             took = format_elapsed(self._stopwatch() - self._started)
             self._write(f"{self._phase}: {self._counts()} so far, in {took}")
 
