@@ -511,7 +511,7 @@ def test_every_rule_is_broken_by_some_test() -> None:
         *test_conform_history.BROKEN,
         *BROKEN,
         "auth.forbidden-accepted",
-        "call.flag-ignored",  # test_conform_walker.py
+        "call.flag-ignored",  # test_conform_machine.py
         *OF_THE_RECORDINGS,
     }
 
