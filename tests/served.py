@@ -8,6 +8,7 @@ worlds after it.
 from __future__ import annotations
 
 import atexit
+import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
@@ -16,6 +17,7 @@ from typing import Any, Final
 import httpx
 import yaml
 
+from command import PATIENCE
 from oceanmock import Mock, Obshell, Ocp
 
 Ask = Callable[..., httpx.Response]
@@ -103,6 +105,19 @@ def client() -> httpx.Client:
     http = httpx.Client(verify=False, trust_env=False)
     atexit.register(http.close)
     return http
+
+
+def request_counts() -> dict[str, int]:
+    """Return how many requests each sandbox of this process's server has had."""
+    sandboxes = server().admin.ask("GET", "/sandboxes")["sandboxes"]
+    return {sandbox["name"]: sandbox["requests"] for sandbox in sandboxes}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds; it asks the server, so that there is no need to sleep."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "the condition was not met in time"
 
 
 def open_sandboxes() -> set[Any]:
