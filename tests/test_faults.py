@@ -11,7 +11,7 @@ from oceanmock.clock import MILLISECOND
 from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, FaultyResponse, InjectedFault, apply_fault
 from oceanmock.engine.store import MAX_CALLERS, FaultCounters
 from oceanmock.errors import AuthorError
-from oceanmock.journal.query import is_id
+from oceanmock.journal import is_id
 from oceanmock.library import read_fault
 
 JSON = (b"Content-Type", b"application/json")

@@ -26,7 +26,7 @@ from oceanmock.engine.log import AddFault, RemoveFault
 from oceanmock.engine.sandbox import Sandboxes
 from oceanmock.http import server
 from oceanmock.http.app import App, create_app
-from oceanmock.journal.query import Query
+from oceanmock.journal import Query
 from oceanmock.library import read_fault
 from oceanmock.ocp.world import Tasks
 from serving_app import Serving, World, serving_app

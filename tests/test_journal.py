@@ -17,9 +17,8 @@ from oceanmock.apis import operations_by_api
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.controls import JournalFilters
 from oceanmock.errors import AuthorError
-from oceanmock.journal import Journal
+from oceanmock.journal import QUERY_KEYS, Journal, Query
 from oceanmock.journal.entries import Entry
-from oceanmock.journal.query import QUERY_KEYS, Query
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
 OPERATIONS = operations_by_api()

@@ -13,8 +13,7 @@ import time
 import tracemalloc
 from typing import Any
 
-from oceanmock.journal import MAX_JOURNAL_ENTRIES, Journal
-from oceanmock.journal.query import Query
+from oceanmock.journal import MAX_JOURNAL_ENTRIES, Journal, Query
 
 ROUNDS = 20
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from oceanmock.engine.store import FaultAttempt, FaultCounters
 from oceanmock.errors import AuthorError
-from oceanmock.journal.query import is_id
+from oceanmock.journal import is_id
 from oceanmock.scenario.faults import Fault
 
 RawHeaders = Sequence[tuple[bytes, bytes]]

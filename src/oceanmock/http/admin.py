@@ -43,7 +43,7 @@ from oceanmock.http.admin_values import (
     task_json,
     tokens_of,
 )
-from oceanmock.journal.query import Query
+from oceanmock.journal import Query
 from oceanmock.library import read_fault
 from oceanmock.openapi import operations_of
 from oceanmock.report.sandbox import report_of, report_text

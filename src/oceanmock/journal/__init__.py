@@ -1,22 +1,38 @@
-"""The journal: every exchange of a sandbox, bounded and without secrets.
+"""The journal: every exchange of a sandbox, bounded and without secrets; its queries and their verification.
 
-Recording costs a few microseconds, since every request pays for it: headers, query and request are
-masked and bodies are cut then; the response, which may be long, is masked when it is read, and an
-entry's JSON is parsed only then. Memory is bounded: the oldest entry is dropped when there are too
-many, or too many bytes. Nothing here depends on ASGI or on one API.
+Recording costs a few microseconds, since every request pays for it: headers, query and request are masked and bodies
+are cut then; the response, which may be long, is masked when it is read, and an entry's JSON is parsed only then.
+Memory is bounded: the oldest entry is dropped when there are too many, or too many bytes. A query is compared with an
+entry item by item; where too few match, the nearest entry is shown beside what was expected, in the form of WireMock's
+near misses. Nothing here depends on ASGI or on one API.
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from difflib import SequenceMatcher
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from itertools import islice, zip_longest
 from threading import Lock
 from typing import Any, Final
 
-from oceanmock.journal.entries import Entry, mask_body, mask_headers, mask_query
-from oceanmock.journal.query import CallCount, Query, Verdict, verify_entries
+import orjson
+
+from oceanmock.errors import AuthorError
+from oceanmock.journal.entries import (
+    Entry,
+    body_value,
+    mask_body,
+    mask_headers,
+    mask_query,
+    microseconds_text,
+    printable,
+)
+from oceanmock.text import suggest
 
 MAX_JOURNAL_ENTRIES: Final = 1000
 MAX_JOURNAL_BYTES: Final = 16 * 2**20
@@ -25,12 +41,18 @@ ENTRY_BYTES: Final = 1000
 """What an entry takes beside its texts: the object, its numbers, its ids."""
 TEXT_BYTES: Final = 85
 """What each of a header's two texts takes beside its characters."""
+CELL_WIDTH: Final = 58
+MAX_LISTED_ENTRIES: Final = 20
+
+Routes = Mapping[str, Mapping[str, Mapping[str, str]]]
+"""Each API's operations, and of each the path parameter of every kind: task, dag, node, …"""
 
 
 class Journal:
     """The exchanges of one sandbox, oldest first; threads may record and read at once.
 
-    ``dropped`` counts the entries that were dropped since it was last cleared.
+    ``last`` is the number of the newest entry there has been, 0 before the first. ``dropped`` counts the entries that
+    were dropped since it was last cleared.
     """
 
     def __init__(
@@ -41,11 +63,10 @@ class Journal:
         max_body: int = MAX_JOURNAL_BODY,
     ) -> None:
         """Keep the last entry whatever its size, and of the others as many as the limits allow."""
-        self.dropped = 0
+        self.last = self.dropped = 0
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._max_body = max_body
-        self._number = 0
         self._bytes = 0
         self._entries: deque[Entry] = deque()
         self._sizes: deque[int] = deque()
@@ -61,10 +82,9 @@ class Journal:
         response_headers: Iterable[tuple[str, str]],
         response_body: bytes,
         refusal: str = "",
-        fault: str = "",
-        **fields: Any,
+        **others: Any,
     ) -> Entry:
-        """Record an exchange under the next number; ``fields`` are the others of ``Entry``.
+        """Record an exchange under the next number; ``others`` are the other fields of ``Entry``.
 
         The returned entry has the response's body unmasked; entries that are read have it masked.
         """
@@ -74,15 +94,14 @@ class Journal:
         if request_body:
             request_body = mask_body(_cut(request_body, self._max_body))
         response_body = _cut(response_body, self._max_body)
-        size = ENTRY_BYTES + len(path) + len(query) + len(refusal)
-        size += len(request_body) + len(response_body)
+        size = ENTRY_BYTES + len(path) + len(query) + len(refusal) + len(request_body) + len(response_body)
         for pairs in masked:
             for name, value in pairs:
                 size += len(name) + len(value) + 2 * TEXT_BYTES
         with self._lock:
-            self._number += 1
+            self.last += 1
             entry = Entry(
-                number=self._number,
+                number=self.last,
                 path=path,
                 query=query,
                 request_headers=masked[0],
@@ -90,8 +109,7 @@ class Journal:
                 response_headers=masked[1],
                 response_body=response_body,
                 refusal=refusal,
-                fault=fault,
-                **fields,
+                **others,
             )
             self._entries.append(entry)
             self._sizes.append(size)
@@ -106,16 +124,9 @@ class Journal:
         """Return at most ``limit`` matching entries with a number above ``after``, oldest first."""
         return [_masked(entry) for entry in islice(self._matching(query, after), limit)]
 
-    @property
-    def last(self) -> int:
-        """The number of the newest entry there has been; 0 before the first."""
-        return self._number
-
     def count(self, query: Query | None = None) -> int:
         """Return how many entries match."""
-        if query is None:
-            return len(self._entries)
-        return sum(1 for _ in self._matching(query, 0))
+        return len(self._entries) if query is None else sum(1 for _ in self._matching(query, 0))
 
     def clear(self) -> None:
         """Delete every entry; the numbers go on."""
@@ -127,14 +138,37 @@ class Journal:
     def verify(
         self, query: Query, *, times: int | None = None, at_least: int | None = None, at_most: int | None = None
     ) -> Verdict:
-        """Verify that so many entries match; without a number, at least one.
+        """Return whether so many entries match, and why not; without a number, at least one must.
 
         Raises AuthorError for numbers that contradict each other.
         """
-        expected = CallCount.of(times, at_least, at_most)
-        entries = list(self._matching(None, 0))
-        verdict = verify_entries(entries, query, expected=expected, dropped=self.dropped, recorded=self._number)
-        return replace(verdict, found=tuple(map(_masked, verdict.found)))
+        if times is not None:
+            if at_least is not None or at_most is not None:
+                raise AuthorError("`times` says it all: leave out `at_least` and `at_most`.")
+            at_least = at_most = times
+        least = int(at_most is None) if at_least is None else at_least
+        if least < 0 or (at_most is not None and at_most < least):
+            raise AuthorError(f"nothing can come at least {least} and at most {at_most} times.")
+        found, others = list[Entry](), list[Entry]()
+        for entry in self._matching(None, 0):
+            (found if query.matches(entry) else others).append(entry)
+        lines = [f"{query}: expected {_range_text(least, at_most)}, found {_times(len(found))}."]
+        if self.dropped:
+            lines.append(f"Older entries that were dropped, and are not counted: {self.dropped}.")
+        holds = least <= len(found) and (at_most is None or len(found) <= at_most)
+        if not holds:
+            if not self.last:
+                lines.append("Nothing has been asked of this sandbox.")
+            elif not (found or others):
+                lines.append("Nothing has been asked since the journal was cleared.")
+            if found:
+                lines += ["", "Found:"]
+                if len(found) > MAX_LISTED_ENTRIES:
+                    lines.append(f"  … and {len(found) - MAX_LISTED_ENTRIES} before them")
+                lines += [f"  entry {_line(entry)}" for entry in found[-MAX_LISTED_ENTRIES:]]
+            if others and len(found) < least:
+                lines += ["", *_near_miss(query, others)]
+        return Verdict(holds, tuple(map(_masked, found)), "\n".join(lines))
 
     def _matching(self, query: Query | None, after: int) -> Iterator[Entry]:
         with self._lock:
@@ -161,3 +195,214 @@ def _cut(body: bytes, limit: int) -> bytes:
 def _masked(entry: Entry) -> Entry:
     body = mask_body(entry.response_body)
     return entry if body is entry.response_body else replace(entry, response_body=body)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The values that matching entries have; None matches any.
+
+    ``path`` is a pattern in which ``*`` is any text, slashes too. ``status`` is a status such as 200, or a class such
+    as 4xx. ``dag``, ``node`` and ``sub_task`` are obshell's generic ids, or the bare number at their end. ``body`` is
+    JSON that the request's body has: of an object these members, of a list all the items. ``routes`` tell which
+    parameter has the id of a kind.
+    """
+
+    api: str | None = None
+    operation: str | None = None
+    method: str | None = None
+    path: str | None = None
+    status: int | str | None = None
+    caller: str | None = None
+    fault: str | None = None
+    task: int | str | None = None
+    subtask: int | str | None = None
+    dag: int | str | None = None
+    node: int | str | None = None
+    sub_task: int | str | None = None
+    body: Any = None
+    routes: Routes = field(default_factory=dict, repr=False, compare=False, kw_only=True)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], routes: Routes) -> Query:
+        """Return the query of a mapping. Raises AuthorError with everything wrong in it."""
+        problems = [text for key in data for text in _problems(key, data, routes)]
+        if problems:
+            raise AuthorError("\n".join(problems))
+        return cls(**data, routes=routes)
+
+    def matches(self, entry: Entry) -> bool:
+        """Return whether the entry has all the values."""
+        return all(item.holds for item in self.compare(entry))
+
+    def compare(self, entry: Entry) -> Iterator[ComparedItem]:
+        """Yield each expected value beside the entry's; the body last, since it costs most."""
+        for name in _COMPARED_KEYS:
+            value = getattr(self, name)
+            if value is not None:
+                if name in _ID_KEYS:
+                    parameters = self.routes.get(entry.api, {}).get(entry.operation, {})
+                    actual = entry.ids.get(parameters.get(name, ""), "")
+                else:
+                    actual = "" if (item := getattr(entry, name)) is None else str(item)
+                is_same = _IS_SAME.get(name, str.__eq__)
+                yield ComparedItem(name, str(value), actual, is_same(str(value), actual))
+        if self.body is not None:
+            kind, body = body_value(entry.request_body)
+            if kind in ("text", "base64"):
+                yield ComparedItem("body", "JSON", f"not JSON: {body}", holds=False)
+            yield from _compare_values("body", self.body, body if kind == "json" else NO_VALUE)
+
+    def __str__(self) -> str:
+        values = {name: getattr(self, name) for name in _COMPARED_KEYS if name != "operation"}
+        parts = [f"{name} {value}" for name, value in values.items() if value is not None]
+        if self.body is not None:
+            parts.append(f"body {_json_text(self.body)}")
+        subject = "a request" if self.operation is None else self.operation or "no operation"
+        return printable(f"{subject} with {', '.join(parts)}" if parts else subject)
+
+
+QUERY_KEYS: Final = tuple(key.name for key in fields(Query) if key.name != "routes")
+_ID_KEYS: Final = ("task", "subtask", "dag", "node", "sub_task")
+_COMPARED_KEYS: Final = ("api", "operation", "method", "path", *_ID_KEYS, "status", "caller", "fault")
+
+
+def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str]:
+    value = data[key]
+    if key not in QUERY_KEYS:
+        yield f"`{key}` is no key of a query of the journal\n  {suggest(key, QUERY_KEYS)}"
+    elif value is None or key == "body":
+        return
+    elif key == "status":
+        if isinstance(value, bool) or not re.fullmatch(r"(?i)[1-5](?:[0-9]{2}|xx)", str(value)):
+            yield f"`status` is {value!r}, which is no status such as 200, and no class such as 4xx"
+    elif key in _ID_KEYS:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            yield f"`{key}` is {value!r}, which is no id"
+    elif not isinstance(value, str):
+        yield f"`{key}` is {value!r}, which is no text"
+    elif key == "api" and value not in routes:
+        yield f"`api` is {value!r}, which oceanmock does not know\n  {suggest(value, list(routes))}"
+    elif key == "operation" and value:
+        api = data.get("api")
+        existing = [id for name, ids in routes.items() if name == api or api not in routes for id in ids]
+        if value not in existing:
+            subject = f"{api} does not know" if api in routes else "neither API knows"
+            yield f"`operation` is {value!r}, which {subject}\n  {suggest(value, existing)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedItem:
+    """One expected value, and the entry's in its place."""
+
+    name: str
+    expected: str
+    actual: str
+    holds: bool
+
+    @property
+    def distance(self) -> float:
+        """Return how far the entry is from the query: 0 if it matches."""
+        if self.holds:
+            return 0
+        weight = 3 if self.name == "operation" else 1
+        return weight * (1 - _similarity(self.expected[:200], self.actual[:200]) / 2)
+
+
+@lru_cache(maxsize=1024)
+def _similarity(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other, autojunk=False).ratio()
+
+
+_NUMBER_START: Final = {"1": 1, "2": 16, "3": 45, "4": 16, "5": 45}
+"""Where a generic id's number begins, by its first character (obshell task_dto.go:280-382)."""
+
+
+def is_id(id: str, expected: str) -> bool:
+    """Return whether an id of a path is the expected one: as a whole, or the number at its end."""
+    return id != "" and expected in (id, id[_NUMBER_START.get(id[0], len(id)) :])
+
+
+_IS_SAME: Final[Mapping[str, Callable[[str, str], bool]]] = {
+    "method": lambda expected, actual: expected.upper() == actual.upper(),
+    "path": lambda expected, actual: fnmatchcase(actual, expected),
+    "status": lambda expected, actual: expected.lower() in (actual, f"{actual[:1]}xx"),
+    **dict.fromkeys(_ID_KEYS[2:], lambda expected, actual: is_id(actual, expected)),
+}
+NO_VALUE: Final = object()
+"""The value of a member that the body does not have."""
+
+
+def _compare_values(name: str, expected: Any, actual: Any) -> Iterator[ComparedItem]:
+    """Yield an item for each expected value, named by its dotted path; {} matches any object."""
+    members = {} if actual is NO_VALUE else actual
+    is_list = isinstance(expected, list) and isinstance(actual, list)
+    if isinstance(expected, dict) and expected and isinstance(members, dict):
+        for key, value in expected.items():
+            yield from _compare_values(f"{name}.{key}", value, members.get(key, NO_VALUE))
+    elif is_list and 0 < len(expected) == len(actual):
+        for index, (one, other) in enumerate(zip(expected, actual, strict=True)):
+            yield from _compare_values(f"{name}.{index}", one, other)
+    else:
+        text = "" if actual is NO_VALUE else _json_text(actual)
+        if expected == {}:
+            is_same = isinstance(actual, dict)
+        else:  # in JSON, true is not 1
+            is_same = isinstance(expected, bool) is isinstance(actual, bool) and expected == actual
+        yield ComparedItem(name, _json_text(expected), text, bool(is_same))
+
+
+def _json_text(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # a query in Python may have what JSON has not
+        return repr(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of a verification; ``found`` are the matching entries."""
+
+    holds: bool
+    found: tuple[Entry, ...]
+    message: str
+
+
+def _range_text(least: int, most: int | None) -> str:
+    if most is None:
+        return f"at least {_times(least)}" if least else "any number of times"
+    if least == most:
+        return _times(least)
+    return f"{least} to {most} times" if least else f"at most {_times(most)}"
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once"}.get(count, f"{count} times")
+
+
+def _line(entry: Entry) -> str:
+    return f"{entry.number}, at {microseconds_text(entry.at)}: {entry}"
+
+
+def _near_miss(query: Query, entries: Sequence[Entry]) -> Iterator[str]:
+    """Yield a table of the query and the nearest entry; of equally near ones, the latest."""
+    by_distance = {(sum(item.distance for item in query.compare(entry)), -entry.number): entry for entry in entries}
+    entry = by_distance[min(by_distance)]
+    rows = list[tuple[str, str, str]]()
+    for item in query.compare(entry):
+        mark = [] if item.holds else [f"  <<<<< {printable(item.name)} does not match"]
+        rows += zip_longest(_cell(item.name, item.expected), _cell(item.name, item.actual), mark, fillvalue="")
+    heading = f"Nearest: entry {entry.number}"
+    width = max(len("| Expected"), *(len(expected) for expected, _, _ in rows))
+    other = max(len(heading), *(len(actual) for _, actual, _ in rows))
+    rule, gap = "-" * (width + other + 5), " " * width + " |"
+    yield from (rule, f"{'| Expected':<{width}} | {heading:<{other}} |", rule, gap)
+    for expected, actual, suffix in rows:
+        yield f"{expected:<{width}} | {actual:<{other}}{suffix}".rstrip()
+    yield from (gap, rule, f"Entry {_line(entry)}.")
+    if entry.refusal:
+        yield f"It was refused: {printable(entry.refusal)}"
+
+
+def _cell(name: str, value: str) -> list[str]:
+    text = printable(f"{name}: {value or '(none)'}")
+    return [text[start : start + CELL_WIDTH] for start in range(0, len(text), CELL_WIDTH)]

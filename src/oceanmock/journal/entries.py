@@ -1,7 +1,6 @@
 """One exchange of a sandbox, as the journal keeps it and as JSON shows it, without credentials.
 
-What is secret is stated here alone. A text without secrets is returned as it is, at the cost of one
-search.
+What is secret is stated here alone. A text without secrets is returned as it is, at the cost of one search.
 """
 
 from __future__ import annotations
@@ -22,16 +21,12 @@ TextHeaders = tuple[tuple[str, str], ...]
 MAX_TEXT_LENGTH: Final = 400
 """The number of characters of one text that a message shows."""
 MASK: Final = "***"
-
-_SECRET_HEADERS: Final = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "set-cookie"}
-    | {"x-api-key", "x-auth-token", "x-oceanmock-token"}
+SECRET_HEADERS: Final = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token", "x-oceanmock-token"}
 )
-_SCHEMES: Final = frozenset({"basic", "bearer", "digest", "ocp-access-key-hmacsha1"})
-SECRET_WORDS: Final = ("passw", "pwd", "secret", "token", "credential")
-_WORD_BYTES: Final = tuple(word.encode() for word in SECRET_WORDS)
-_WORD: Final = re.compile("|".join(SECRET_WORDS), re.IGNORECASE)
-_ANY_WORD: Final = "|".join(SECRET_WORDS).encode()
+SECRET_WORDS: Final = (b"passw", b"pwd", b"secret", b"token", b"credential")
+_ANY_WORD: Final = b"|".join(SECRET_WORDS)
+_SECRET_KEY: Final = re.compile(_ANY_WORD.decode(), re.IGNORECASE)
 _MEMBER: Final = re.compile(
     rb'("(?=[^"]*(?:%b))[^"]*+"\s*+:\s*+)("(?:[^"\\]++|\\.)*+"?|[\[{].*|[^\s,\]}]++)' % _ANY_WORD,
     re.IGNORECASE | re.DOTALL,
@@ -43,12 +38,11 @@ _PAIR: Final = re.compile(rb"((?<![\w.-])(?=[\w.-]*(?:%b))[\w.-]++=)[^&\s]++" % 
 class Entry:
     """One exchange. ``number`` counts from 1 in its sandbox and is never used again.
 
-    ``at`` is the instant of the sandbox's clock, ``wall`` that of the machine's, and ``took`` a
-    span of the machine's, all in nanoseconds. ``operation`` is the operationId, empty where the
-    request matches none. ``ids`` are the path's variables, by the contract's names. ``caller`` is
-    the authenticated user, access key, root or agent. ``request_body`` is decrypted. ``status`` is
-    None where the connection was cut before a response. ``refusal`` says in one sentence why the
-    request was refused, and ``fault`` names the fault that was injected.
+    ``at`` is the instant of the sandbox's clock, ``wall`` that of the machine's, and ``took`` a span of the machine's,
+    all in nanoseconds. ``operation`` is the operationId, empty where the request matches none. ``ids`` are the path's
+    variables, by the contract's names. ``caller`` is the authenticated user, access key, root or agent.
+    ``request_body`` is decrypted. ``status`` is None where the connection was cut before a response. ``refusal`` says
+    in one sentence why the request was refused, and ``fault`` names the fault that was injected.
     """
 
     number: int
@@ -67,8 +61,8 @@ class Entry:
     status: int | None
     response_headers: TextHeaders
     response_body: bytes
-    refusal: str
-    fault: str
+    refusal: str = ""
+    fault: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as JSON: times in RFC 3339, each body with its kind.
@@ -147,16 +141,13 @@ def parse_body(body: bytes) -> Any:
     return value
 
 
-# --- credentials ---------------------------------------------------------------------------------
-
-
 def mask_headers(headers: Iterable[tuple[str, str]]) -> TextHeaders:
     """Return the headers without credentials; the scheme of credentials stays."""
     masked = []
     for name, value in headers:
         if _is_secret(name):
             scheme, space, _ = value.partition(" ")
-            has_scheme = space and scheme.lower() in _SCHEMES
+            has_scheme = space and scheme.lower() in ("basic", "bearer", "digest", "ocp-access-key-hmacsha1")
             masked.append((name, f"{scheme} {MASK}" if has_scheme else MASK))
         else:
             masked.append((name, value))
@@ -166,7 +157,7 @@ def mask_headers(headers: Iterable[tuple[str, str]]) -> TextHeaders:
 @lru_cache(maxsize=128)
 def _is_secret(header: str) -> bool:
     name = header.lower()
-    return name in _SECRET_HEADERS or name.startswith("x-ocs-")
+    return name in SECRET_HEADERS or name.startswith("x-ocs-")
 
 
 def mask_query(query: str) -> str:
@@ -185,29 +176,19 @@ def mask_body(body: bytes) -> bytes:
         value = parse_body(body)
     except ValueError:
         return _PAIR.sub(rb"\1***", _MEMBER.sub(rb'\1"***"', body))
-    return bytes(memoryview(orjson.dumps(value))) if _mask_members(value) else body
-
-
-def _may_have_secret(text: bytes) -> bool:
-    lower = text.lower()
-    return any([word in lower for word in _WORD_BYTES])  # noqa: C419 (a generator takes longer)
-
-
-def _mask_members(value: Any) -> bool:
-    """Mask, in place, the values of keys that name a secret; return whether there are any."""
-    pending, result = [value], False
+    pending, is_masked = [value], False
     while pending:
         item = pending.pop()
         if isinstance(item, list):
             pending.extend(item)
         elif isinstance(item, dict):
-            # That a secret is missing, or set, is none.
-            secrets = [
-                key
-                for key, member in item.items()
-                if _WORD.search(key) and member not in (None, "") and not isinstance(member, bool)
-            ]
-            item.update(dict.fromkeys(secrets, MASK))
+            for key, member in item.items():
+                if _SECRET_KEY.search(key) and member not in (None, "") and not isinstance(member, bool):
+                    item[key], is_masked = MASK, True  # that a secret is missing, or set, is none
             pending.extend(item.values())
-            result = result or bool(secrets)
-    return result
+    return bytes(memoryview(orjson.dumps(value))) if is_masked else body
+
+
+def _may_have_secret(text: bytes) -> bool:
+    lower = text.lower()
+    return any([word in lower for word in SECRET_WORDS])  # noqa: C419 (a generator takes longer)
