@@ -1,15 +1,14 @@
 """Define the ``Api`` record, and what the pipeline and an API exchange.
 
-An ``Api`` states the words of one API: its kinds with their states and operations, its routes and
-the keys of its JSON. Each API defines one in the ``api.py`` of its package, and ``oceanmock.apis``
-lists them. ``Service``, ``Request``, ``Response`` and ``ApiError`` serve it over HTTP. Nothing here
-depends on connexion or on one API.
+An ``Api`` states the words of one API: its kinds with their states and operations, its routes and the keys of its
+JSON. Each API defines one in the ``api.py`` of its package, and ``oceanmock.apis`` lists them. ``Service``,
+``Request``, ``Response`` and ``ApiError`` serve it over HTTP. Nothing here depends on connexion or on one API.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -22,17 +21,15 @@ if TYPE_CHECKING:
     from oceanmock.engine.world import World
     from oceanmock.openapi import Operation, Spec
 
-# --- one API --------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of thing that an API has, such as a task or a node.
 
-    ``operations`` are the ones that a client can request of it; ``shown_operations`` those that its
-    JSON shows. ``terminal_states`` are those it leaves only by an operation. ``detail`` is the
-    operationId that reads one, empty where none does. ``parent`` is the kind it is a part of,
-    ``parts_key`` the key of its JSON under which its own parts are.
+    ``operations`` are the ones that a client can request of it; ``shown_operations`` those that its JSON shows.
+    ``terminal_states`` are those it leaves only by an operation. ``detail`` is the operationId that reads one, empty
+    where none does. ``parent`` is the kind it is a part of, ``parts_key`` the key of its JSON under which its own parts
+    are.
     """
 
     name: str
@@ -50,9 +47,9 @@ class Kind:
 class Route:
     """One operation of a contract.
 
-    ``ids`` maps each kind in its path to the path's parameter. A route with ``changes`` requests an
-    operation of that kind: ``operation``, or the one that its body names where that is empty.
-    ``lists`` is the kind that it lists, and ``shows`` the kind whose JSON its response contains.
+    ``ids`` maps each kind in its path to the path's parameter. A route with ``changes`` requests an operation of that
+    kind: ``operation``, or the one that its body names where that is empty. ``lists`` is the kind that it lists, and
+    ``shows`` the kind whose JSON its response contains.
     """
 
     id: str
@@ -68,15 +65,16 @@ class Route:
 class Api:
     """The words of one API, and the modules of its package.
 
-    ``name`` stands in scenario files and in the admin API, ``title`` in text for people.
-    ``prefix`` begins the API's paths. ``kinds`` begins with the kind that has no parent.
-    ``scripts_key`` and ``switches_key`` are the keys of a scenario file's scripts and of the admin
-    API's switches. ``state_key``, ``operation_key`` and ``end_key`` are keys of the API's JSON.
-    ``version`` is the version that the mock serves by default, where the API has versions.
+    ``name`` stands in scenario files and in the admin API, ``title`` in text for people. ``prefix`` begins the API's
+    paths. ``kinds`` begins with the kind that has no parent. ``scripts_key`` and ``switches_key`` are the keys of a
+    scenario file's scripts and of the admin API's switches. ``state_key``, ``operation_key`` and ``end_key`` are keys
+    of the API's JSON. ``version`` is the version that the mock serves by default, where the API has versions.
     ``contract`` is the contract's file; None means ``openapi/<name>.yaml``.
 
-    A package has the modules that the properties below name. They are imported on first use, so
-    that serving does not load what only tests or conformance runs need.
+    The modules of the package are imported on first use, so that serving does not load what only tests or conformance
+    runs need. ``scenario`` is the scenario format (``Scenario``, ``Switches``, ``script_of`` …), ``states`` has the
+    tables of transitions (``MACHINES`` by kind), ``handlers`` the ``ServiceFactory``, ``parse`` reads response bodies
+    (``observations`` …), ``checks`` are the conformance checks.
     """
 
     name: str
@@ -130,40 +128,11 @@ class Api:
         )
         return world
 
-    @property
-    def scenario(self) -> Any:
-        """Return the scenario format: ``Scenario``, ``Switches``, ``script_of`` …"""
-        return self.module("scenario")
-
-    @property
-    def machine(self) -> Any:
-        """Return the state machine: ``start``, ``operate``, ``view_at``, ``next_due`` …"""
-        return self.module("machine")
-
-    @property
-    def states(self) -> Any:
-        """Return scripts and states, and the tables of transitions: ``MACHINES`` by kind."""
-        return self.module("states")
-
-    @property
-    def handlers(self) -> Any:
-        """Return the HTTP handlers: ``api`` makes the ``Service``."""
-        return self.module("handlers")
-
-    @property
-    def auth(self) -> Any:
-        """Return the server's authentication."""
-        return self.module("auth")
-
-    @property
-    def parse(self) -> Any:
-        """Return the module that parses response bodies: ``observations`` …"""
-        return self.module("conformance")
-
-    @property
-    def checks(self) -> Any:
-        """Return the conformance checks."""
-        return self.module("checks")
+    scenario = property(lambda api: api.module("scenario"))
+    states = property(lambda api: api.module("states"))
+    handlers = property(lambda api: api.module("handlers"))
+    parse = property(lambda api: api.module("conformance"))
+    checks = property(lambda api: api.module("checks"))
 
     @property
     def conformance(self) -> TargetApi:
@@ -172,13 +141,9 @@ class Api:
         return result
 
 
-# --- one API over HTTP ----------------------------------------------------------------------------
-
 Headers = Sequence[tuple[bytes, bytes]]
-
 Json = dict[str, Any]
 """A JSON object."""
-
 JSON: Final = b"application/json"
 
 ErrorKind = Literal[
@@ -213,32 +178,25 @@ STATUS_BY_KIND: Final[Mapping[ErrorKind, int]] = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class ApiError(Exception):
     """A refused request: ``kind`` decides the status, ``detail`` is one sentence for a developer.
 
-    ``parameter``, ``value`` and ``expected_type`` (the type or its format, such as "int64") are
-    given for a wrong type or value, ``status`` for an injected fault.
+    ``parameter``, ``value`` and ``expected_type`` (the type or its format, such as "int64") are given for a wrong type
+    or value, ``status`` for an injected fault.
     """
 
-    def __init__(
-        self,
-        kind: ErrorKind,
-        detail: str,
-        *,
-        parameter: str = "",
-        value: str = "",
-        expected_type: str = "",
-        status: int = 500,
-        headers: Headers = (),
-    ) -> None:
-        super().__init__(detail)
-        self.kind = kind
-        self.detail = detail
-        self.parameter = parameter
-        self.value = value
-        self.expected_type = expected_type
-        self.status = status
-        self.headers = headers
+    kind: ErrorKind
+    detail: str
+    _: KW_ONLY
+    parameter: str = ""
+    value: str = ""
+    expected_type: str = ""
+    status: int = 500
+    headers: Headers = ()
+
+    def __str__(self) -> str:
+        return self.detail
 
     @property
     def status_code(self) -> int:
@@ -250,10 +208,9 @@ class ApiError(Exception):
 class Request:
     """One request; each stage of the pipeline fills in what it has validated.
 
-    ``path`` is the API's own, ``raw_path`` the path as sent. ``received_at`` is an instant of the
-    sandbox's clock. ``client`` is the peer's address and port, None if unknown. ``caller`` is the
-    authenticated user, ``error`` one sentence on why the request was refused, ``fault`` the
-    injected fault.
+    ``path`` is the API's own, ``raw_path`` the path as sent. ``received_at`` is an instant of the sandbox's clock.
+    ``client`` is the peer's address and port, None if unknown. ``caller`` is the authenticated user, ``error`` one
+    sentence on why the request was refused, ``fault`` the injected fault.
     """
 
     service: Service
@@ -277,7 +234,7 @@ class Request:
     content: Any = None
 
     def header(self, name: bytes) -> bytes | None:
-        """The first header of this name, which is given in lower case; None without one."""
+        """Return the first header of this name, which is given in lower case; None without one."""
         for key, value in self.headers:
             if key == name:
                 return value
@@ -298,7 +255,6 @@ class Response:
 
 
 Handler = Callable[[Request], Response]
-
 Authenticator = Callable[[Request], frozenset[str] | None]
 """What a request's credentials of one kind permit; None when it brings none of that kind.
 
@@ -309,11 +265,10 @@ Raises ApiError("bad credentials") when it brings some and they are wrong."""
 class Service:
     """One API as the pipeline serves it.
 
-    ``prefix`` decides which paths are its own and get its errors. ``security`` maps a kind of
-    security scheme (``basic``, ``apiKey``) to its authenticator. ``encode`` serializes bodies;
-    ``aliases`` maps further paths to paths of the contract. ``open`` prepares each request first,
-    for example decrypts it. ``fallback`` returns a handler for a request that no operation
-    matches, or None; it authenticates that request itself.
+    ``prefix`` decides which paths are its own and get its errors. ``security`` maps a kind of security scheme
+    (``basic``, ``apiKey``) to its authenticator. ``encode`` serializes bodies; ``aliases`` maps further paths to paths
+    of the contract. ``open`` prepares each request first, for example decrypts it. ``fallback`` returns a handler for a
+    request that no operation matches, or None; it authenticates that request itself.
     """
 
     name: str
