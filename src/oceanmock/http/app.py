@@ -1,9 +1,9 @@
 """The ASGI app: choose the sandbox, serve it by its contracts, apply faults, keep the journal.
 
-A sandbox is chosen by the port a request came to, by its header ``X-Oceanmock-Sandbox``, or by a
-path that begins with ``/sandboxes/{name}``; otherwise it is ``default``. A request that names two
-sandboxes is refused. All sandboxes share the same few pipelines, one for each variant of the
-contracts that their switches select, built on first use: a sandbox costs only its own state.
+A sandbox is chosen by the port a request came to, by its header ``X-Oceanmock-Sandbox``, or by a path that begins with
+``/sandboxes/{name}``; otherwise it is ``default``. A request that names two sandboxes is refused. All sandboxes share
+the same few pipelines, one for each variant of the contracts that their switches select, built on first use: a sandbox
+costs only its own state.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 from asyncio import CancelledError, timeout
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from oceanmock.api import Api, ApiError, Headers
+from oceanmock.api import JSON, Api, ApiError, Headers
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import SECOND, stopwatch, wall_now
 from oceanmock.engine.faults import InjectedFault, apply_fault
@@ -36,25 +36,18 @@ CLOSE_CONNECTION: Final = "oceanmock.close_connection"
 """The scope's key for a function that closes the connection, where the server offers one."""
 
 
-def create_app(
-    sandbox: Sandbox,
-    *,
-    token: str | None = None,
-    scenarios: Iterable[BaseScenario] = (),
-    wall: Callable[[], int] = wall_now,
-) -> App:
-    """Return the ASGI app that serves one sandbox by the contracts of every API.
-
-    ``token`` admits other machines to the admin API. ``scenarios`` extend the library from which
-    further sandboxes are created. ``wall`` is the clock that credentials expire by, since clients
-    date them by their own machine's clock. Raises AuthorError when a contract and its handlers do
-    not match.
-    """
-    return App(Sandboxes(sandbox), token=token, scenarios=scenarios, wall=wall)
+def create_app(sandbox: Sandbox, **options: Any) -> App:
+    """Return the ASGI app that serves one sandbox by the contracts of every API; ``options`` are those of ``App``."""
+    return App(Sandboxes(sandbox), **options)
 
 
 class App:
-    """The sandboxes of a server, and the admin API that controls them."""
+    """The sandboxes of a server, and the admin API that controls them.
+
+    ``token`` admits other machines to the admin API. ``scenarios`` extend the library from which further sandboxes are
+    created. ``wall`` is the clock that credentials expire by, since clients date them by their own machine's clock.
+    Raises AuthorError when a contract and its handlers do not match.
+    """
 
     def __init__(
         self,
@@ -100,26 +93,20 @@ class App:
         # Also when it was deleted before the body was complete; in no API's envelope.
         except (NoSuchSandbox, TwoSandboxes) as error:
             body = orjson.dumps({"error": str(error)})
-            status = 404 if isinstance(error, NoSuchSandbox) else 400
-            length = str(len(body)).encode()
-            headers = [(b"content-type", b"application/json"), (b"content-length", length)]
-            await send_response(send, (status, headers, body))
+            headers = [(b"content-type", JSON), (b"content-length", str(len(body)).encode())]
+            await send_response(send, (404 if isinstance(error, NoSuchSandbox) else 400, headers, body))
 
     def _pipeline_of(self, sandbox: Sandbox) -> Pipeline:
         """Return the pipeline of the contracts' variants that a sandbox's switches select."""
         variants = tuple([factory.variant_of(sandbox) for factory in self._factories])
         pipeline = self._pipelines.get(variants)
         if pipeline is None:
-            pairs = zip(self._factories, variants, strict=True)
-            services = [factory.service(variant) for factory, variant in pairs]
+            services = [factory.service(variant) for factory, variant in zip(self._factories, variants, strict=True)]
             pipeline = self._pipelines[variants] = Pipeline(services)
         return pipeline
 
     def _choose(self, scope: Scope) -> Sandbox:
-        """Return the sandbox of a request, and remove its name from the path.
-
-        Raises NoSuchSandbox, TwoSandboxes.
-        """
+        """Return the sandbox of a request, and remove its name from the path. Raises NoSuchSandbox, TwoSandboxes."""
         names = [value.decode("latin-1") for key, value in scope["headers"] if key == SANDBOX_HEADER]
         _, port = scope.get("server") or ("", None)
         if port in self.sandboxes.ports:
@@ -142,8 +129,7 @@ class _ClientDisconnected(Exception):
 class _Exchange:
     """One request and its response: apply the injected fault, and record both in the journal.
 
-    The journal entry is written before the last byte is sent: a client that has a response finds it
-    in the journal.
+    The journal entry is written before the last byte is sent: a client that has a response finds it in the journal.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, pipeline: Pipeline) -> None:
@@ -176,9 +162,7 @@ class _Exchange:
     async def _send_with_fault(self, fault: InjectedFault, response: Encoded) -> None:
         """Send the response late, changed, in pieces, cut off, or not at all."""
         request = self._request
-        status: int | None = None
-        headers: Headers = ()
-        body = b""
+        status, headers, body = None, list[tuple[bytes, bytes]](), b""
         try:
             await self._wait(fault.delay)
             if fault.resets:
@@ -187,8 +171,7 @@ class _Exchange:
                 return
             if fault.status is not None and fault.carries_out:
                 error = ApiError("fault", "", status=fault.status)
-                rendered = request.service.render_error(request, error)
-                response = encode(rendered, request.service)
+                response = encode(request.service.render_error(request, error), request.service)
             elif fault.status is None and not fault.carries_out:
                 response = (200, *response[1:])
             changed = apply_fault(fault, *response)

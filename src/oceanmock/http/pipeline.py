@@ -1,17 +1,16 @@
 """Serve contracts with connexion: the only module that imports connexion and starlette.
 
-connexion loads and validates a contract, builds its operations, resolves their handlers and
-verifies security by its security map. This module compiles each operation once, when the app is
-built: its route, and the validators of ``http/validation.py``. Stock connexion prepares these for
-every request (connexion 3.3: middleware/request_validation.py:102-139,
-apps/asynchronous.py:52-58).
+connexion loads and validates a contract, builds its operations, resolves their handlers and verifies security by its
+security map. This module compiles each operation once, when the app is built: its route, and the validators of
+``http/validation.py``. Stock connexion prepares these for every request (connexion 3.3:
+middleware/request_validation.py:102-139, apps/asynchronous.py:52-58).
 
-Each error, of this module, of connexion or of a handler, is rendered by the API that the path
-belongs to (``Service.render_error``). Nothing here knows one API.
+Each error, of this module, of connexion or of a handler, is rendered by the API that the path belongs to
+(``Service.render_error``). Nothing here knows one API.
 
-Decided here, where OCP's documents are silent: a path with a trailing slash is another path; HEAD
-and OPTIONS are methods like any other; a query parameter that the contract does not name is
-ignored, as Spring does; of a repeated one the first value counts.
+Decided here, where OCP's documents are silent: a path with a trailing slash is another path; HEAD and OPTIONS are
+methods like any other; a query parameter that the contract does not name is ignored, as Spring does; of a repeated one
+the first value counts.
 """
 
 from __future__ import annotations
@@ -53,8 +52,6 @@ Send = Callable[[Message], Awaitable[None]]
 Encoded = tuple[int, Headers, bytes]
 """The status, the headers and the body of a response."""
 
-logger = logging.getLogger("oceanmock")
-
 SANDBOX: Final = "oceanmock.sandbox"
 """The scope's key for the Sandbox; set before the pipeline is called."""
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -68,9 +65,6 @@ KIND_BY_STATUS: Final[Mapping[int, ErrorKind]] = {
     415: "unsupported media type",
 }
 """The kinds of the errors that starlette and connexion raise."""
-
-
-# --- contracts ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +97,23 @@ def _load_contract(contract: bytes) -> Specification:
 def _compile(service: Service, routes: _Routes) -> list[str]:
     """Add the operations of a service to the routes; return their methods and paths.
 
-    Raises AuthorError where its contract and its handlers do not match.
+    Raises AuthorError with every difference between its contract and its handlers. connexion does not read OpenAPI 3.1
+    (spec-first/connexion#1396), and ignores what it does not know of security.
     """
-    _check_service(service)
-    contract = _load_contract(orjson.dumps(runtime_view(service.spec, aliases=service.aliases)))
-    handlers = {kind: _security_handler(check) for kind, check in service.security.items()}
-    security = SecurityHandlerFactory(handlers)
+    name, spec, handled = service.name, service.spec, set(service.handlers)
+    if not str(spec.get("openapi", "")).startswith("3.0."):
+        raise AuthorError(f"the contract of {name} is not OpenAPI 3.0; connexion needs that.")
+    ids = {operation.id for operation in operations_of(spec)}
+    problems = [f"operation '{id}' has no handler" for id in sorted(ids - handled)]
+    problems += [f"handler '{id}' has no operation" for id in sorted(handled - ids)]
+    supported = {kind.lower() for kind in service.security}
+    for key, scheme in spec.get("components", {}).get("securitySchemes", {}).items():
+        if scheme.get("scheme", scheme["type"]).lower() not in supported:
+            problems.append(f"nothing checks '{key}'")
+    if problems:
+        raise AuthorError(f"the contract of {name} and its handlers: " + "; ".join(problems))
+    contract = _load_contract(orjson.dumps(runtime_view(spec, aliases=service.aliases)))
+    security = SecurityHandlerFactory({kind: _security_handler(check) for kind, check in service.security.items()})
     resolver = Resolver(service.handlers.__getitem__)
     methods: dict[str, dict[str, _Compiled]] = defaultdict(dict)
     operations = operations_of(contract)
@@ -135,31 +140,11 @@ def _compile(service: Service, routes: _Routes) -> list[str]:
     return [f"{operation.method} {operation.path}" for operation in operations]
 
 
-def _check_service(service: Service) -> None:
-    """Raise AuthorError with every difference between a contract and its handlers.
-
-    connexion does not read OpenAPI 3.1 (spec-first/connexion#1396), and ignores what it does not
-    know of security.
-    """
-    name, spec, handlers = service.name, service.spec, set(service.handlers)
-    if not str(spec.get("openapi", "")).startswith("3.0."):
-        raise AuthorError(f"the contract of {name} is not OpenAPI 3.0; connexion needs that.")
-    operations = {operation.id for operation in operations_of(spec)}
-    problems = [f"operation '{o}' has no handler" for o in sorted(operations - handlers)]
-    problems += [f"handler '{h}' has no operation" for h in sorted(handlers - operations)]
-    schemes = spec.get("components", {}).get("securitySchemes", {})
-    kinds = {key: scheme.get("scheme", scheme["type"]).lower() for key, scheme in schemes.items()}
-    supported = {kind.lower() for kind in service.security}
-    problems += [f"nothing checks '{key}'" for key, kind in kinds.items() if kind not in supported]
-    if problems:
-        raise AuthorError(f"the contract of {name} and its handlers: " + "; ".join(problems))
-
-
 def _security_handler(authenticate: Authenticator) -> type[AbstractSecurityHandler]:
     """Return a handler for connexion's security map.
 
-    connexion passes no scopes of basic and apiKey schemes, so the permission that an operation
-    needs is read from the contract's ``x-permission``.
+    connexion passes no scopes of basic and apiKey schemes, so the permission that an operation needs is read from the
+    contract's ``x-permission``.
     """
 
     def verify(secured: Any) -> Any:
@@ -179,9 +164,6 @@ def _security_handler(authenticate: Authenticator) -> type[AbstractSecurityHandl
     return Handler
 
 
-# --- requests -------------------------------------------------------------------------------------
-
-
 class _Disconnected(Exception):
     """The client disconnected before its body was complete."""
 
@@ -197,7 +179,10 @@ class Pipeline:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _complete_lifespan(receive, send)
+            message: Message = {}
+            while message.get("type") != "lifespan.shutdown":  # neither it nor startup needs any work
+                message = await receive()
+                await send({"type": f"{message['type']}.complete"})
         elif (response := await self.respond(self.request_of(scope), receive)) is not None:
             await send_response(send, response)
 
@@ -205,11 +190,11 @@ class Pipeline:
         """Return the request of a scope, without its body."""
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         sandbox: Sandbox = scope[SANDBOX]
-        service = self._services[0]
-        for other in self._services:
-            if path.startswith(other.prefix):
-                service = other
+        for service in self._services:
+            if path.startswith(service.prefix):
                 break
+        else:
+            service = self._services[0]
         return Request(
             service,
             sandbox,
@@ -226,8 +211,8 @@ class Pipeline:
     async def respond(self, request: Request, receive: Receive) -> Encoded | None:
         """Return the response; None when the client has disconnected before its body was complete.
 
-        Every response is checked against the contract, that to an error too. Raises SandboxDeleted
-        when the sandbox was deleted in the meantime.
+        Every response is checked against the contract, that to an error too. Raises SandboxDeleted when the sandbox was
+        deleted in the meantime.
         """
         service, compiled = request.service, None
         try:
@@ -261,8 +246,7 @@ class Pipeline:
     def _find(self, request: Request) -> _Compiled | None:
         """Return the operation, and set ``path_values``; None where no operation has the path.
 
-        Where two templates match, the one that has the method is chosen. Raises ApiError when none
-        has the method.
+        Where two templates match, the one that has the method is chosen. Raises ApiError when none has the method.
         """
         allowed: list[str] = []
         for pattern, methods in self._routes.get(request.path.count("/"), ()):
@@ -289,19 +273,17 @@ class Pipeline:
             inject_fault(request)
             return handler(request)
         line = f"{request.method} {request.path[:200]}"
-        operations = {_filled(o, line): o for o in self._operations[request.service.name]}
+        parts = line.split("/")
+        operations = {}
+        for operation in self._operations[request.service.name]:
+            # With the request's segments for its variables, so that ids match.
+            segments = [
+                parts[index] if segment.startswith("{") and index < len(parts) else segment
+                for index, segment in enumerate(operation.split("/"))
+            ]
+            operations["/".join(segments)] = operation
         nearest = operations[str(closest(line, list(operations), cutoff=0.0))]
-        detail = f"No operation of the contract answers {line}. The nearest is {nearest}."
-        raise ApiError("unknown path", detail)
-
-
-def _filled(operation: str, line: str) -> str:
-    """Return an operation with the request's segments for its variables, so that ids match."""
-    parts = line.split("/")
-    return "/".join(
-        parts[index] if part.startswith("{") and index < len(parts) else part
-        for index, part in enumerate(operation.split("/"))
-    )
+        raise ApiError("unknown path", f"No operation of the contract answers {line}. The nearest is {nearest}.")
 
 
 async def _receive_body(headers: Headers, receive: Receive) -> bytes:
@@ -344,20 +326,16 @@ def inject_fault(request: Request) -> None:
         raise ApiError("fault", f"fault injected: {fault.name}", status=fault.status or 503)
 
 
-# --- responses ------------------------------------------------------------------------------------
-
-
 def _render(request: Request, error: Exception) -> Encoded:
     """Return the response of an error; log the mock's own errors."""
     if isinstance(error, HTTPException) and error.status_code in KIND_BY_STATUS:
         error = ApiError(KIND_BY_STATUS[error.status_code], str(error.detail or ""))
     request.error = str(error)
+    is_expected = isinstance(error, CallerError)
     if isinstance(error, ApiError):
-        is_internal = error.status_code >= 500 and error.kind != "fault"
-    else:
-        is_internal = not isinstance(error, CallerError)
-    if is_internal:
-        logger.error("%s %s: %r", request.method, request.path, error, exc_info=error)
+        is_expected = error.status_code < 500 or error.kind == "fault"
+    if not is_expected:
+        logging.getLogger("oceanmock").error("%s %s: %r", request.method, request.path, error, exc_info=error)
     return encode(request.service.render_error(request, error), request.service)
 
 
@@ -376,12 +354,3 @@ async def send_response(send: Send, response: Encoded) -> None:
     status, headers, body = response
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-async def _complete_lifespan(receive: Receive, send: Send) -> None:
-    """Confirm startup and shutdown; neither needs any work."""
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

@@ -1,10 +1,9 @@
 """Serve an ASGI app on a port with uvicorn: the only module that imports uvicorn.
 
-``serve_forever`` runs in the main thread until SIGINT or SIGTERM and then returns, so that the
-process exits with 0. ``Server`` runs in a thread of its own, for tests, and handles no signal. The
-port is bound before anything starts, so that a taken one raises EnvironmentProblem. Only errors are
-logged; the journal records requests. An app with an attribute ``ports`` is given a ``Ports`` there,
-which opens further ports while the server runs.
+``serve_forever`` runs in the main thread until SIGINT or SIGTERM and then returns, so that the process exits with 0.
+``Server`` runs in a thread of its own, for tests, and handles no signal. The port is bound before anything starts, so
+that a taken one raises EnvironmentProblem. Only errors are logged; the journal records requests. An app with an
+attribute ``ports`` is given a ``Ports`` there, which opens further ports while the server runs.
 """
 
 from __future__ import annotations
@@ -28,16 +27,12 @@ from oceanmock.errors import EnvironmentProblem
 AsgiApp = Callable[..., Any]
 
 KEEP_ALIVE_SECONDS: Final = 75
-"""Longer than most clients keep an idle connection: the client closes it, so that no request is
-lost on a connection that the server has just closed."""
+"""Longer than most clients keep an idle connection: the client closes it, so that no request is lost on a connection
+that the server has just closed."""
 GRACE_SECONDS: Final = 3
-LISTEN_BACKLOG: Final = 128
-WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 (to dial)
 
 
-def serve_forever(
-    app: AsgiApp, *, host: str = "127.0.0.1", port: int = 0, on_ready: Callable[[str], None] | None = None
-) -> None:
+def serve_forever(app: AsgiApp, *, host: str, port: int, on_ready: Callable[[str], object]) -> None:
     """Serve the app until SIGINT or SIGTERM; call ``on_ready`` with the URL once it listens.
 
     Port 0 is any free one. Raises EnvironmentProblem when the port cannot be bound.
@@ -45,7 +40,7 @@ def serve_forever(
     listener = _listener(host, port)
     with contextlib.closing(listener):
         url = _url(listener)
-        _UvicornServer(app, host, lambda: on_ready and on_ready(url)).run(sockets=[listener])
+        _UvicornServer(app, host, lambda: on_ready(url)).run(sockets=[listener])
 
 
 class Server:
@@ -97,9 +92,9 @@ class Server:
 class _HttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with two additions.
 
-    Each request's scope has a function that closes the connection: ``oceanmock.close_connection``.
-    Of pipelined requests, each receives ``http.disconnect``; uvicorn notifies only the newest
-    (0.54: httptools_impl.py, connection_lost). Subclassed, since uvicorn has no hook for either.
+    Each request's scope has a function that closes the connection: ``oceanmock.close_connection``. Of pipelined
+    requests, each receives ``http.disconnect``; uvicorn notifies only the newest (0.54: httptools_impl.py,
+    connection_lost). Subclassed, since uvicorn has no hook for either.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -149,7 +144,7 @@ class Ports:
     def open(self, port: int = 0) -> int:
         """Listen on a further port, any free one if 0. Raises EnvironmentProblem."""
         listener = _listener(self._host, port)
-        listener.listen(LISTEN_BACKLOG)
+        listener.listen(128)
         port = listener.getsockname()[1]
         self._servers[port] = asyncio.get_running_loop().create_task(self._serve(listener))
         return port
@@ -247,5 +242,5 @@ def _listener(host: str, port: int) -> socket.socket:
 def _url(listener: socket.socket, scheme: str = "http") -> str:
     """Return the URL of a bound socket for clients on this machine."""
     host, port = listener.getsockname()[:2]
-    host = WILDCARDS.get(host, host)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (to dial)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

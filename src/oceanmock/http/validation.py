@@ -1,7 +1,7 @@
 """Validate requests and responses, compiled from the contract; the door to jsonschema-rs.
 
-An invalid request raises ApiError; an invalid response is described in one sentence with its place.
-Nothing here knows connexion, or one API.
+An invalid request raises ApiError; an invalid response is described in one sentence with its place. Nothing here knows
+connexion, or one API.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 import orjson
 from jsonschema_rs import Draft4Validator
@@ -66,8 +66,7 @@ def _flattened(errors: Iterable[Any]) -> Iterator[SchemaViolation]:
 def _compiled(schema: bytes) -> Draft4Validator:
     """Return the validator of a schema; the responses of a contract share most of theirs.
 
-    Patterns are ECMA-262's, where ``$`` is the end of a text; Python's also matches before a final
-    newline.
+    Patterns are ECMA-262's, where ``$`` is the end of a text; Python's also matches before a final newline.
     """
     return Draft4Validator(_as_draft4(orjson.loads(schema)), validate_formats=True)
 
@@ -84,8 +83,6 @@ def _as_draft4(node: Any) -> Any:
     return plain
 
 
-# --- parameters -----------------------------------------------------------------------------------
-
 READERS: Final[Mapping[str, tuple[re.Pattern[str], Callable[[str], Any]]]] = {
     # ASCII digits, as many as 64 bits hold; int() would also read '1_0', ' 1' and other digits.
     "integer": (re.compile(r"[+-]?[0-9]{1,19}"), int),
@@ -93,7 +90,6 @@ READERS: Final[Mapping[str, tuple[re.Pattern[str], Callable[[str], Any]]]] = {
     "boolean": (re.compile("true|false"), "true".__eq__),
 }
 """How the text of a parameter is read, by type: the texts of that type, and their conversion."""
-DELIMITERS: Final = {"spaceDelimited": " ", "pipeDelimited": "|"}
 
 
 class _Parameter:
@@ -109,7 +105,7 @@ class _Parameter:
         self.schema = Schema(schema)
         self.is_array = schema.get("type") == "array"
         self.explode: bool = definition.get("explode", self.place == "query")
-        self.delimiter = DELIMITERS.get(definition.get("style", ""), ",")
+        self.delimiter = {"spaceDelimited": " ", "pipeDelimited": "|"}.get(definition.get("style", ""), ",")
         item = schema.get("items", {}) if self.is_array else schema
         read_type = item.get("type", "string")
         self.expected_type: str = item.get("format", read_type)
@@ -152,15 +148,19 @@ class Parameters:
             raise AuthorError("a parameter of the contract is in a cookie: that is not served.")
 
     def read(self, request: Request) -> dict[str, Any]:
-        """Return the values of a request, defaults included.
-
-        Raises ApiError for the first one that the contract forbids.
-        """
+        """Return the values of a request, defaults included. Raises ApiError for the first forbidden one."""
         values = self.defaults.copy()
         for parameter in self.of_path:
             values[parameter.name] = parameter.read((request.path_values[parameter.name],))
         if request.query and self.of_query:
-            self._read_query(request.query, values)
+            try:
+                query = request.query.decode("latin-1")
+                fields = parse_qs(query, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+            except ValueError as problem:
+                raise ApiError("wrong request", f"The query cannot be read: {problem}.") from None
+            for name, texts in fields.items():
+                if name in self.of_query:
+                    values[name] = self.of_query[name].read(texts)
         for parameter in self.of_header:
             text = request.header(parameter.key)
             if text is not None:
@@ -169,21 +169,6 @@ class Parameters:
             if name not in values:
                 raise ApiError("wrong request", f"The parameter {name} is missing.")
         return values
-
-    def _read_query(self, query: bytes, values: dict[str, Any]) -> None:
-        try:
-            fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
-        except ValueError as problem:
-            raise ApiError("wrong request", f"The query cannot be read: {problem}.") from None
-        texts: dict[str, list[str]] = {}
-        for name, text in fields:
-            if name in self.of_query:
-                texts.setdefault(name, []).append(text)
-        for name, of_name in texts.items():
-            values[name] = self.of_query[name].read(of_name)
-
-
-# --- bodies ---------------------------------------------------------------------------------------
 
 
 class RequestBody:
@@ -223,14 +208,11 @@ class RequestBody:
         return content
 
 
-# --- responses ------------------------------------------------------------------------------------
-
-
 class ResponseRules:
     """The responses that the contract allows an operation.
 
-    An error whose status the contract does not name is allowed: 413, 415 and 500 come from the
-    server itself. Any other undocumented status is a problem.
+    An error whose status the contract does not name is allowed: 413, 415 and 500 come from the server itself. Any other
+    undocumented status is a problem.
     """
 
     def __init__(self, responses: Mapping[str, Any]) -> None:
