@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golden import assert_golden
+from oceanmock.admin_client import JournalFilters
 from oceanmock.apis import operations_by_api
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.controls import JournalFilters
 from oceanmock.errors import AuthorError
 from oceanmock.journal import QUERY_KEYS, Journal, Query
 from oceanmock.journal.entries import Entry

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from oceanmock.admin_client import FaultFields
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.controls import FaultFields
 from oceanmock.errors import AuthorError
 from oceanmock.library import read_fault, read_scenario, scenario_schema
 from oceanmock.obshell import scenario as obshell

@@ -10,8 +10,8 @@ is imported when it is first used.
 TYPE_CHECKING = False  # as typing has it, which takes longer to import than all else here
 
 if TYPE_CHECKING:
+    from oceanmock.admin_client import JournalEntry
     from oceanmock.client import Mock, running
-    from oceanmock.controls import JournalEntry
     from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
     from oceanmock.handles import fails, hangs, succeeds
     from oceanmock.obshell.client import Dag, Obshell, node, sub_task
@@ -41,7 +41,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "oceanmock.client": ("Mock", "running"),
-    "oceanmock.controls": ("JournalEntry",),
+    "oceanmock.admin_client": ("JournalEntry",),
     "oceanmock.errors": ("AuthorError", "EnvironmentProblem", "OceanmockError"),
     "oceanmock.handles": ("fails", "hangs", "succeeds"),
     "oceanmock.obshell.client": ("Dag", "Obshell", "node", "sub_task"),

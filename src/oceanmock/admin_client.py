@@ -1,19 +1,24 @@
-"""The client of a server's admin API, for the admin commands and the handles of tests.
+"""The client of a server's admin API: a server, a sandbox, and its clock, journal and injected faults.
 
-It uses the standard library alone, since commands have to start quickly. Every failure is a
-NoAnswer: no server, another server, a wrong token, or an error that the server returned (Refused).
+The admin commands and the handles of tests use it. It imports the standard library alone, since commands have to start
+quickly, and keeps no state. Every failure is a NoAnswer (no server, another server, a wrong token, or Refused: an error
+that the server returned); of a sandbox, AuthorError for what the test's author got wrong.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 from urllib.parse import quote, urlencode, urlsplit
 
+from oceanmock.clock import PROGRESSIONS, Progression
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
+from oceanmock.text import parse_instant, suggest
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -23,8 +28,12 @@ HIDE_FRAMES: Final = methodcaller("errisinstance", (AssertionError, OceanmockErr
 __tracebackhide__ = HIDE_FRAMES
 
 Json = dict[str, Any]
+TimeSpan = str | float | timedelta
+"""A duration as scenario files write it (``"90s"``), seconds, or a timedelta."""
 
 ADMIN_TIMEOUT_S: Final = 30.0
+JOURNAL_LIMIT: Final = 1000
+"""The number of exchanges that a journal keeps at most."""
 
 
 class NoAnswer(OceanmockError):
@@ -40,9 +49,7 @@ class Refused(NoAnswer):
 
     def as_author_error(self) -> OceanmockError:
         """Return the error as the author's of a test; a failure of the server stays its own."""
-        if self.status >= 500:
-            return self
-        return AuthorError(str(self).removeprefix("The body: "))
+        return self if self.status >= 500 else AuthorError(str(self).removeprefix("The body: "))
 
 
 def raise_if_blocked(error: RuntimeError, *, host: str) -> None:
@@ -68,9 +75,18 @@ class Admin:
 
     def read(self, method: str, path: str, body: Json | None = None, *, query: Json | None = None) -> bytes:
         """Return the body that a path answers. Raises NoAnswer."""
-        params = urlencode({key: value for key, value in (query or {}).items() if value is not None})
-        target = f"/__admin{path}?{params}" if params else f"/__admin{path}"
-        status, is_oceanmock, content = self._send(method, target, body)
+        target = f"/__admin{path}"
+        if query:
+            target += f"?{urlencode(without_none(**query))}".rstrip("?")
+        headers = {"X-Oceanmock-Token": self.token} if self.token else {}
+        content = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            try:
+                content = json.dumps(body).encode()
+            except (TypeError, ValueError) as error:
+                raise NoAnswer(f"this cannot be sent as JSON: {error}.") from None
+        status, is_oceanmock, answer = self._send(method, target, content, headers)
         if not is_oceanmock:
             raise self._not_oceanmock()
         if status == 401:
@@ -80,30 +96,24 @@ class Admin:
                 "started with it, or has printed it."
             )
         if status >= 400:
-            message = self._parse(content).get("error", f"answered {status}")
-            raise Refused(str(message), status=status)
-        return content
+            raise Refused(str(self._parse(answer).get("error", f"answered {status}")), status=status)
+        return answer
 
-    def _parse(self, content: bytes) -> Json:
-        try:
-            data = json.loads(content)
-        except ValueError:
-            data = None
-        if not isinstance(data, dict):
-            raise self._not_oceanmock()
-        return data
-
-    def _send(self, method: str, target: str, body: Json | None) -> tuple[int, bool, bytes]:
+    def _send(
+        self, method: str, target: str, content: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, bool, bytes]:
         """Return the status, whether oceanmock answered, and the body."""
-        headers = {"X-Oceanmock-Token": self.token} if self.token else {}
-        content = None
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-            try:
-                content = json.dumps(body).encode()
-            except (TypeError, ValueError) as error:
-                raise NoAnswer(f"this cannot be sent as JSON: {error}.") from None
-        connection = self._connection()
+        try:
+            parts = urlsplit(self.url)
+            if parts.scheme == "https":
+                connection: HTTPConnection = HTTPSConnection(
+                    parts.hostname or "", parts.port, timeout=ADMIN_TIMEOUT_S, context=self.tls
+                )
+            else:
+                kind = {"http": HTTPConnection}[parts.scheme]
+                connection = kind(parts.hostname or "", parts.port, timeout=ADMIN_TIMEOUT_S)
+        except (KeyError, ValueError, HTTPException):
+            raise NoAnswer(f"{self.url!r} is no URL of a server, such as http://127.0.0.1:8080.") from None
         try:
             connection.request(method, target, content, headers)
             response = connection.getresponse()
@@ -119,53 +129,381 @@ class Admin:
         except ValueError as error:  # a header that cannot be sent
             raise NoAnswer(f"this cannot be sent: {error}.") from None
         except RuntimeError as error:
-            raise_if_blocked(error, host=urlsplit(self.url).hostname or "")
+            raise_if_blocked(error, host=parts.hostname or "")
             raise
         finally:
             connection.close()
 
-    def _connection(self) -> HTTPConnection:
+    def _parse(self, content: bytes) -> Json:
         try:
-            parts = urlsplit(self.url)
-            host, port, timeout = parts.hostname or "", parts.port, ADMIN_TIMEOUT_S
-            if parts.scheme == "https":
-                return HTTPSConnection(host, port, timeout=timeout, context=self.tls)
-            return {"http": HTTPConnection}[parts.scheme](host, port, timeout=timeout)
-        except (KeyError, ValueError, HTTPException):
-            raise NoAnswer(f"{self.url!r} is no URL of a server, such as http://127.0.0.1:8080.") from None
+            data = json.loads(content)
+        except ValueError:
+            data = None
+        if not isinstance(data, dict):
+            raise self._not_oceanmock()
+        return data
 
     def _not_oceanmock(self) -> NoAnswer:
         return NoAnswer(f"what answers at {self.url} is no oceanmock that can be driven. Say where it is with --url.")
 
 
-@dataclass(frozen=True, slots=True)
 class SandboxClient:
     """The admin API of one sandbox; raises AuthorError for a wrong request, else NoAnswer."""
 
-    server: Admin
-    name: str
+    def __init__(self, server: Admin, name: str) -> None:
+        self.server: Final = server
+        self.name: Final = name
+        self._path: Final = f"/sandboxes/{quote(name, safe='')}"
 
     def ask(self, method: str, path: str = "", body: Json | None = None, *, query: Json | None = None) -> Json:
         """Return the JSON that a path of the sandbox answers."""
         try:
-            return self.server.ask(method, self._path(path), body, query=query)
+            return self.server.ask(method, self._path + path, body, query=query)
         except Refused as error:
             raise error.as_author_error() from None
 
     def text(self, path: str, *, query: Json | None = None) -> str:
         """Return the text that a path of the sandbox answers."""
         try:
-            return self.server.read("GET", self._path(path), query=query).decode()
+            return self.server.read("GET", self._path + path, query=query).decode()
         except Refused as error:
             raise error.as_author_error() from None
 
     def delete(self) -> None:
         """Delete the sandbox, unless it is gone already."""
         try:
-            self.server.ask("DELETE", self._path(""))
+            self.server.ask("DELETE", self._path)
         except Refused as error:
             if error.status != 404:
                 raise
 
-    def _path(self, path: str) -> str:
-        return f"/sandboxes/{quote(self.name, safe='')}{path}"
+
+def check_keywords(names: Iterable[str], known: Iterable[str], *, of: str) -> None:
+    """Raise AuthorError for unknown keywords, each with the nearest known one."""
+    choices = list(known)
+    lines = [f"{name!r} is no keyword of {of}. {suggest(name, choices)}" for name in names if name not in choices]
+    if lines:
+        raise AuthorError("\n".join(lines))
+
+
+def check_progression(progression: str | None) -> None:
+    """Raise AuthorError for an unknown progression, with the nearest known one."""
+    if progression is not None and progression not in PROGRESSIONS:
+        raise AuthorError(f"`progression` is {progression!r}. {suggest(progression, PROGRESSIONS)}")
+
+
+def without_none(**items: Any) -> Json:
+    """Return the items that are not None."""
+    return {key: value for key, value in items.items() if value is not None}
+
+
+def duration_text(duration: TimeSpan) -> str:
+    """Return a duration as scenario files and the admin API write it."""
+    if isinstance(duration, str):
+        return duration
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def instant_text(instant: datetime | str) -> str:
+    """Return an instant as the admin API reads it; one without a time zone is in UTC."""
+    if not isinstance(instant, datetime):
+        return instant  # the server reports what is no instant
+    aware = instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).isoformat()
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxClock:
+    """The clock of a sandbox. A clock that advances skips no state on the way.
+
+    ocp.clock.advance("90s")
+    ocp.clock.next()                     # to the next change that is due
+    client = Client(sleep=ocp.clock.sleep)
+    """
+
+    _admin: SandboxClient
+
+    def now(self) -> datetime:
+        """Return the clock's instant, in UTC."""
+        return datetime.fromisoformat(self._read()["now"])
+
+    def next_due(self) -> datetime | None:
+        """Return when a task or dag changes next if no request comes, or None if none does.
+
+        It is rounded up to the microsecond, so that a clock moved there has reached the change.
+        """
+        due = self._read()["next_due"]
+        if due is None:
+            return None
+        microseconds = -(-parse_instant(due) // 1000)
+        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
+
+    @property
+    def progression(self) -> Progression:
+        """How time passes: ``time``, ``polls``, ``manual`` or ``immediate``."""
+        return cast("Progression", self._read()["progression"])
+
+    @property
+    def speed(self) -> float:
+        """How many times faster than the machine's clock it runs, under ``time``."""
+        return float(self._read()["speed"])
+
+    def advance(self, by: TimeSpan) -> datetime:
+        """Advance the clock by ``"90s"``, ``90`` or a timedelta; return its new instant."""
+        return self._move("/advance", {"by": duration_text(by)})
+
+    def next(self) -> datetime:
+        """Move the clock to the next change that is due; return its new instant."""
+        return self._move("/next")
+
+    def move_to(self, to: datetime | str) -> datetime:
+        """Move the clock to an instant, unless it is past it; return its new instant."""
+        return self._move("/move", {"to": instant_text(to)})
+
+    def set(self, *, progression: Progression | None = None, speed: float | None = None) -> None:
+        """Change how time passes from now on; what is left out stays."""
+        check_progression(progression)
+        self._admin.ask("PATCH", "/clock", without_none(progression=progression, speed=speed))
+
+    def sleep(self, seconds: float) -> None:
+        """Advance the clock instead of waiting: a stand-in for ``time.sleep``."""
+        self.advance(seconds)
+
+    def __repr__(self) -> str:
+        clock = self._read()
+        return f"<Clock {clock['now']}, {clock['progression']}>"
+
+    def _read(self) -> Json:
+        return self._admin.ask("GET", "/clock")
+
+    def _move(self, path: str, body: Json | None = None) -> datetime:
+        clock = self._admin.ask("POST", f"/clock{path}", body)
+        return datetime.fromisoformat(clock["now"])
+
+
+class JournalFilters(TypedDict, total=False):
+    """The filters of a query, all of which an exchange must match (openapi/admin.yaml, JournalQuery)."""
+
+    api: str
+    method: str
+    path: str
+    """A pattern in which ``*`` is any text, slashes too."""
+    status: int | str
+    """A status such as 200, or a class of them such as ``"4xx"``."""
+    caller: str
+    fault: str
+    task: int | str
+    subtask: int | str
+    dag: int | str
+    node: int | str
+    sub_task: int | str
+    body: Any
+    """JSON that the request's body has: of an object these members, of a list all the items."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One exchange of a sandbox; credentials are masked."""
+
+    number: int
+    at: datetime
+    wall: datetime
+    took_ms: float
+    api: str
+    operation: str
+    method: str
+    path: str
+    query: str
+    ids: Mapping[str, str]
+    caller: str
+    request_headers: tuple[tuple[str, str], ...]
+    request_body: Any
+    status: int | None
+    response_headers: tuple[tuple[str, str], ...]
+    response_body: Any
+    refusal: str
+    fault: str
+
+    @classmethod
+    def of(cls, data: Json) -> JournalEntry:
+        """Return the entry of the admin API's JSON."""
+        values = {name: data[name] for name in cls.__dataclass_fields__}
+        for name in ("at", "wall"):
+            values[name] = datetime.fromisoformat(data[name])
+        for name in ("request_headers", "response_headers"):
+            values[name] = tuple((key, value) for key, value in data[name])
+        return cls(**values)
+
+    def __str__(self) -> str:
+        target = f"{self.path}?{self.query}" if self.query else self.path
+        by = f" by {self.caller}" if self.caller else ""
+        answered = "cut off" if self.status is None else f"answered {self.status}"
+        fault = f", fault injected: {self.fault}" if self.fault else ""
+        return f"{self.method} {target}{by}, {answered}{fault}"
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxJournal:
+    """Every exchange of a sandbox, the oldest first.
+
+    ocp.journal.assert_called("retrySubtask", times=1, subtask=7)
+    [entry.status for entry in ocp.journal]
+    """
+
+    _admin: SandboxClient
+
+    def __iter__(self) -> Iterator[JournalEntry]:
+        return iter(self.all())
+
+    def __len__(self) -> int:
+        return int(self._admin.ask("GET")["requests"])
+
+    @property
+    def last(self) -> JournalEntry | None:
+        """The last exchange, if there was one."""
+        entries = self.all()
+        return entries[-1] if entries else None
+
+    def all(self, operation: str | None = None, **filters: Unpack[JournalFilters]) -> list[JournalEntry]:
+        """Return the exchanges that match."""
+        check_keywords(filters, JournalFilters.__annotations__, of="a query of the journal")
+        query, numbers = without_none(operation=operation, **filters), None
+        if "body" in query:  # only a verification reads one
+            numbers = self._admin.ask("POST", "/journal/verify", {"query": query, "at_least": 0})["entries"]
+            query = {}
+        page = self._admin.ask("GET", "/journal", query={**query, "limit": JOURNAL_LIMIT})
+        return [JournalEntry.of(data) for data in page["entries"] if numbers is None or data["number"] in numbers]
+
+    def clear(self) -> None:
+        """Delete every exchange."""
+        self._admin.ask("DELETE", "/journal")
+
+    def assert_called(
+        self,
+        operation: str | None = None,
+        *,
+        times: int | None = None,
+        at_least: int | None = None,
+        at_most: int | None = None,
+        **filters: Unpack[JournalFilters],
+    ) -> None:
+        """Assert that so many requests match; at least one, if no number is given.
+
+        Raises AssertionError with the nearest request, and AuthorError for a wrong query.
+        """
+        limits = {"times": times, "at_least": at_least, "at_most": at_most}
+        check_keywords(filters, [*limits, *JournalFilters.__annotations__], of="a query of the journal")
+        body = {"query": without_none(operation=operation, **filters), **without_none(**limits)}
+        verdict = self._admin.ask("POST", "/journal/verify", body)
+        if not verdict["holds"]:
+            raise AssertionError(verdict["message"])
+
+    def assert_not_called(self, operation: str | None = None, **filters: Unpack[JournalFilters]) -> None:
+        """Assert that no request matches. Raises AssertionError with those that do."""
+        self.assert_called(operation, times=0, **filters)
+
+    def __repr__(self) -> str:
+        return f"<Journal of {self._admin.name}, {len(self)} exchanges>"
+
+
+class FaultFields(TypedDict, total=False):
+    """The keys of a fault, as in a scenario file: which requests it affects, and how."""
+
+    name: str
+    api: str
+    operation: str | Sequence[str]
+    task: int | str
+    subtask: int | str
+    dag: int | str
+    node: int | str
+    sub_task: int | str
+    caller: str
+    calls: int | str | Sequence[int | str]
+    """Which calls, counted from 1: ``3``, ``[1, 3]``, ``"2-4"``, ``"1-"``."""
+    counts: str
+    probability: float
+    delay: TimeSpan
+    jitter: TimeSpan
+    status: int
+    reset: bool
+    drop_response: bool
+    empty: bool
+    truncate: int
+    malformed: bool
+    content_type: str
+    dribble: Mapping[str, Any]
+    drop: str | Sequence[str]
+    change_type: str | Sequence[str]
+    still_executes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddedFault:
+    """A fault that is injected into a sandbox."""
+
+    _admin: SandboxClient
+    name: str
+
+    @property
+    def counted(self) -> int:
+        """The number of requests that it has counted."""
+        return int(self.json()["counted"])
+
+    @property
+    def affected(self) -> int:
+        """The number of requests that it has affected."""
+        return int(self.json()["affected"])
+
+    def json(self) -> Json:
+        """Return the fault as JSON of the admin API. Raises AuthorError if it was removed."""
+        for fault in self._admin.ask("GET", "/faults")["faults"]:
+            if fault["name"] == self.name:
+                return dict(fault)
+        raise AuthorError(f"there is no fault {self.name!r} any more: it was removed.")
+
+    def remove(self) -> None:
+        """Remove it."""
+        self._admin.ask("DELETE", f"/faults/{quote(self.name, safe='')}")
+
+    def __repr__(self) -> str:
+        return f"<Fault {self.name}>"
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxFaults:
+    """The injected faults of a sandbox; the first that matches a request affects it.
+
+    ocp.faults.add(operation="getTaskInstance", calls=2, status=503)
+    ocp.faults.add(operation="retrySubtask", calls=1, drop_response=True)
+    """
+
+    _admin: SandboxClient
+
+    def add(self, **fields: Unpack[FaultFields]) -> AddedFault:
+        """Add a fault after the others. Raises AuthorError with everything wrong in it."""
+        check_keywords(fields, FaultFields.__annotations__, of="a fault")
+        body: Json = dict(fields)
+        for key in ("delay", "jitter"):
+            if key in body:
+                body[key] = duration_text(body[key])
+        return AddedFault(self._admin, self._admin.ask("POST", "/faults", body)["name"])
+
+    def all(self) -> list[AddedFault]:
+        """Return the faults, in order."""
+        faults = self._admin.ask("GET", "/faults")["faults"]
+        return [AddedFault(self._admin, fault["name"]) for fault in faults]
+
+    def remove(self, name: str) -> None:
+        """Remove one fault."""
+        AddedFault(self._admin, name).remove()
+
+    def clear(self) -> None:
+        """Remove every fault."""
+        self._admin.ask("DELETE", "/faults")
+
+    def __iter__(self) -> Iterator[AddedFault]:
+        return iter(self.all())
+
+    def __len__(self) -> int:
+        return len(self.all())

@@ -16,11 +16,19 @@ from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
 from urllib.parse import urljoin, urlsplit
 
-from oceanmock.admin_client import HIDE_FRAMES, Admin, Json, Refused, SandboxClient, raise_if_blocked
+from oceanmock.admin_client import (
+    HIDE_FRAMES,
+    Admin,
+    Json,
+    SandboxClient,
+    check_keywords,
+    check_progression,
+    instant_text,
+    raise_if_blocked,
+)
 from oceanmock.clock import Progression
-from oceanmock.controls import check_keywords, check_progression, instant_text
 from oceanmock.errors import AuthorError
-from oceanmock.handles import MANAGER_LOGIN, VIEWER_LOGIN, SandboxHandle, ScenarioSource, ScenarioText, name_files
+from oceanmock.handles import MANAGER_LOGIN, VIEWER_LOGIN, SandboxHandle, ScenarioSource, send_scenarios
 from oceanmock.obshell.client import Obshell
 from oceanmock.ocp.client import Ocp
 from oceanmock.text import suggest
@@ -39,7 +47,7 @@ USERS: Final = (
     {"name": MANAGER_LOGIN[0], "password": MANAGER_LOGIN[1]},
 )
 """OCP's users of a sandbox, also where the server has others by default."""
-SENT_OPTIONS: Final = frozenset({"name", "progression", "speed", "seed", "auth"})
+_SENT_OPTIONS: Final = frozenset({"name", "progression", "speed", "seed", "auth"})
 """The options of a sandbox that the server reads as they are."""
 
 
@@ -133,27 +141,21 @@ class Mock:
         """Make a sandbox with a class of handles. Raises AuthorError as ``ocp`` does."""
         check_keywords(options, SandboxOptions.__annotations__, of="a sandbox")
         check_progression(options.get("progression"))
-        texts = [ScenarioText.read(source) for source in scenarios]
         body: Json = {
-            "scenarios": [text.content for text in texts],
             "api": kind.API.name,
             "auth": True,
             "users": USERS,
             "otherwise": "polls",
             "own_port": self._reaches_ports is not False,
         }
-        body |= {key: value for key, value in options.items() if key in SENT_OPTIONS}
+        body |= {key: value for key, value in options.items() if key in _SENT_OPTIONS}
         if "starts_at" in options:
             body["starts_at"] = instant_text(options["starts_at"])
         if "switches" in options:
             switches = options["switches"]
             is_mapping = isinstance(switches, Mapping)  # the server refuses anything else
             body[kind.API.switches_key] = dict(switches) if is_mapping else switches
-        try:
-            created = self.admin.ask("POST", "/sandboxes", body)
-        except Refused as refusal:
-            error = refusal.as_author_error()
-            raise (name_files(error, texts) if isinstance(error, AuthorError) else error) from None
+        created = send_scenarios(self.admin.ask, "/sandboxes", body, scenarios=scenarios)
         port_url = created["urls"].get("port", "")
         if self._reaches_ports is None:
             self._reaches_ports = _accepts_connections(port_url)

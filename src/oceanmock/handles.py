@@ -1,21 +1,30 @@
 """Handles of a sandbox and its tasks, on which each API builds its own (``ocp/client.py``).
 
-A handle reads everything from the admin API each time, so that a local and a remote server are used
-in the same way. Reading never moves the clock. An assertion that fails explains the task's state.
+A handle reads everything from the admin API each time, so that a local and a remote server are used in the same way.
+Reading never moves the clock. An assertion that fails explains the task's state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 from urllib.parse import SplitResult, urlsplit
 
-from oceanmock.admin_client import HIDE_FRAMES, Json, SandboxClient
+from oceanmock.admin_client import (
+    HIDE_FRAMES,
+    Json,
+    Refused,
+    SandboxClient,
+    SandboxClock,
+    SandboxFaults,
+    SandboxJournal,
+    TimeSpan,
+    duration_text,
+    without_none,
+)
 from oceanmock.api import Api, Kind
-from oceanmock.controls import SandboxClock, SandboxFaults, SandboxJournal, TimeSpan, duration_text, without_none
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.text import did_you_mean, first_few, suggest
 
@@ -29,8 +38,6 @@ MAX_COMPARED_PARTS: Final = 500
 MANAGER_LOGIN: Final = ("manager", "manager")
 VIEWER_LOGIN: Final = ("viewer", "viewer")
 
-# --- scenarios and scripts in code ----------------------------------------------------------------
-
 ScenarioSource = str | Path | Mapping[str, Any]
 """A scenario: a name of the library, the path of a file, or a mapping of the file format."""
 RunSource = Mapping[str, Any]
@@ -39,49 +46,50 @@ PartSource = str | Mapping[str, Any]
 """A subtask or node: its name, or a mapping of the file format, as ``subtask(…)`` returns it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScenarioText:
-    """A scenario as the admin API takes it, and the file that it was read from."""
+def locate(source: ScenarioSource, folders: Sequence[Path] = ()) -> ScenarioSource:
+    """Return a scenario; of a file, its path in the first of some folders that has it."""
+    if isinstance(source, str):
+        is_name = Path(source).name == source and not source.endswith((".yaml", ".yml"))
+        return source if is_name else locate(Path(source), folders)
+    if isinstance(source, Path):
+        return Path(next((relpath(folder / source) for folder in folders if (folder / source).is_file()), source))
+    return source
 
-    content: str | Json
-    file: str | None = None
 
-    @classmethod
-    def read(cls, source: ScenarioSource) -> ScenarioText:
-        """Return a scenario's content. Raises AuthorError for a file that cannot be read."""
-        if isinstance(source, Mapping):
-            return cls(dict(source))
-        if isinstance(source, str) and not is_path(source):
-            return cls(source)
+def send_scenarios(
+    ask: Callable[[str, str, Json], Json],
+    path: str,
+    body: Json,
+    *,
+    scenarios: Sequence[ScenarioSource],
+    folders: Sequence[Path] = (),
+) -> Json:
+    """Send scenarios to a path of the admin API; return the response.
+
+    Raises AuthorError with everything wrong in them, each under the name of its file.
+    """
+    contents: list[str | Json] = []
+    files: dict[str, str] = {}
+    for number, source in enumerate(locate(item, folders) for item in scenarios):
+        if not isinstance(source, Path):
+            contents.append(dict(source) if isinstance(source, Mapping) else source)
+            continue
+        files[f"scenarios[{number}]"] = str(source)
         try:
-            return cls(Path(source).read_text(encoding="utf-8") + "\n", str(source))
+            contents.append(source.read_text(encoding="utf-8") + "\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise AuthorError(f"the scenario file {source} cannot be read: {reason}.") from None
-
-
-def is_path(source: str | Path) -> bool:
-    """Return whether a scenario is given as a file instead of a name."""
-    if isinstance(source, Path) or source.endswith((".yaml", ".yml")):
-        return True
-    return Path(source).name != source
-
-
-def locate(source: ScenarioSource, folders: Sequence[Path]) -> ScenarioSource:
-    """Return a scenario whose file, if it is one, is the first that exists in some folders."""
-    if not isinstance(source, str | Path) or not is_path(source):
-        return source
-    paths = (folder / source for folder in folders if (folder / source).is_file())
-    return Path(next((relpath(path) for path in paths), source))
-
-
-def name_files(error: AuthorError, scenarios: Sequence[ScenarioText]) -> AuthorError:
-    """Return an error of the server with the names of the files that the scenarios came from."""
-    text = str(error)
-    for number, scenario in enumerate(scenarios):
-        if scenario.file is not None:
-            text = text.replace(f"scenarios[{number}]", scenario.file)
-    return AuthorError(text)
+    try:
+        return ask("POST", path, {**body, "scenarios": contents})
+    except (AuthorError, Refused) as error:
+        problem = error.as_author_error() if isinstance(error, Refused) else error
+        if isinstance(problem, AuthorError):
+            text = str(problem)
+            for label, file in files.items():
+                text = text.replace(label, file)
+            problem = AuthorError(text)
+        raise problem from None
 
 
 def succeeds(takes: TimeSpan | None = None, *, log: str | Sequence[str] | None = None) -> RunSource:
@@ -106,17 +114,13 @@ def hangs(*, log: str | Sequence[str] | None = None) -> RunSource:
 
 
 def _attempt(takes: TimeSpan | None, *, log: str | Sequence[str] | None, **items: Any) -> RunSource:
-    lines = list(log) if isinstance(log, tuple) else log
     span = None if takes is None else duration_text(takes)
-    return without_none(takes=span, log=lines, **items)
+    return without_none(takes=span, log=list(log) if isinstance(log, tuple) else log, **items)
 
 
 def attempts_of(attempts: Sequence[RunSource]) -> Json:
     """Return the key ``attempts`` of the file format, if there are any."""
     return {"attempts": [dict(attempt) for attempt in attempts]} if attempts else {}
-
-
-# --- a sandbox ------------------------------------------------------------------------------------
 
 
 class SandboxHandle:
@@ -129,11 +133,11 @@ class SandboxHandle:
         admin: SandboxClient,
         *,
         url: str,
-        unreachable_url: str = "",
-        seed: int = 0,
-        strict: bool = False,
-        authenticates: bool = True,
-        on_close: Callable[[SandboxHandle], object] = lambda _: None,
+        unreachable_url: str,
+        seed: int,
+        strict: bool,
+        authenticates: bool,
+        on_close: Callable[[SandboxHandle], object],
     ) -> None:
         self.admin: Final = admin
         """The admin API's paths of this sandbox."""
@@ -177,15 +181,11 @@ class SandboxHandle:
     def load(self, *scenarios: ScenarioSource) -> Self:
         """Load scenarios: names, paths of files, or mappings; return the sandbox.
 
-        An unused sandbox becomes as if made with them; in a used one their tasks start now. Raises
-        AuthorError with everything wrong in them.
+        An unused sandbox becomes as if made with them; in a used one their tasks start now. Raises AuthorError with
+        everything wrong in them.
         """
-        texts = [ScenarioText.read(locate(source, self.folders)) for source in scenarios]
-        body = {"scenarios": [text.content for text in texts], "api": self.API.name}
-        try:
-            self.admin.ask("POST", "/scenarios", body)
-        except AuthorError as error:
-            raise name_files(error, texts) from None
+        body = {"api": self.API.name}
+        send_scenarios(self.admin.ask, "/scenarios", body, scenarios=scenarios, folders=self.folders)
         return self
 
     def reset(self) -> None:
@@ -204,7 +204,8 @@ class SandboxHandle:
 
     def timelines(self) -> list[str]:
         """Return a picture of each task or dag: its states over the sandbox's time."""
-        return [explain_text(self.API, self.admin, row["id"], "timeline") for row in self.rows()]
+        paths = [f"/tasks/{self.API.name}/{row['id']}/explain" for row in self.rows()]
+        return [self.admin.text(path, query={"format": "timeline"}) for path in paths]
 
     def json(self) -> Json:
         """Return the sandbox as JSON of the admin API."""
@@ -221,8 +222,7 @@ class SandboxHandle:
         Raises AuthorError for none, or with everything wrong in the new one.
         """
         if parts is None:
-            where = f"in sandbox {self.name!r}"
-            return find(self.rows(), id_or_name, what=self.API.root.title, where=where)
+            return find(self.rows(), id_or_name, what=self.API.root.title, where=f"in sandbox {self.name!r}")
         template = {"name": id_or_name, f"{self.API.kinds[1].name}s": list(parts), **rest}
         return self.admin.ask("POST", "/tasks", {"api": self.API.name, "template": template})
 
@@ -238,9 +238,6 @@ class SandboxHandle:
         return f"<{type(self).__name__} {self.name} at {self.url}>"
 
 
-# --- its tasks and their parts --------------------------------------------------------------------
-
-
 def find(parts: Sequence[Json], id_or_name: int | str, *, what: str, where: str) -> Json:
     """Return the part of an id, a number or a name. Raises AuthorError with the nearest part."""
     expected = str(id_or_name)
@@ -250,11 +247,9 @@ def find(parts: Sequence[Json], id_or_name: int | str, *, what: str, where: str)
                 return part
     hint = "It is empty."
     if parts:
-        names = [f"{part['number']} {part['name']!r}" for part in parts]
-        compared = parts[:MAX_COMPARED_PARTS]
-        texts = [str(part[key]) for key in ("name", "number") for part in compared]
-        listed = first_few(names, MAX_NAMED_PARTS)
-        hint = f"It has {listed}. {did_you_mean(expected, texts)}".rstrip()
+        names = first_few([f"{part['number']} {part['name']!r}" for part in parts], MAX_NAMED_PARTS)
+        texts = [str(part[key]) for key in ("name", "number") for part in parts[:MAX_COMPARED_PARTS]]
+        hint = f"It has {names}. {did_you_mean(expected, texts)}".rstrip()
     raise AuthorError(f"there is no {what} {id_or_name!r} {where}. {hint}")
 
 
@@ -300,8 +295,7 @@ class PartHandle:
     def _find(self, id_or_name: int | str) -> Json:
         """Return the part of an id, a number or a name. Raises AuthorError for none."""
         what = next(kind.title for kind in self.API.kinds if kind.parent == self.KIND.name)
-        where = f"in {self.KIND.title} {self.number}"
-        return find(self.json()["parts"], id_or_name, what=what, where=where)
+        return find(self.json()["parts"], id_or_name, what=what, where=f"in {self.KIND.title} {self.number}")
 
     def _assert(self, state: str, operation: str | None) -> None:
         """Assert that it is in a state, and in an operation if one is given."""
@@ -317,12 +311,15 @@ class PartHandle:
         """Raise AuthorError for a state that the API does not have."""
         states = list(dict.fromkeys(name for kind in self.API.kinds for name in kind.states))
         if state not in states:
-            title = self.API.title
-            raise AuthorError(f"{title} knows no state {state!r}. {suggest(state, states)}")
+            raise AuthorError(f"{self.API.title} knows no state {state!r}. {suggest(state, states)}")
 
     def _fail(self, problem: str) -> NoReturn:
-        explanation = explain_text(self.API, *self._task, "text").rstrip()
-        raise AssertionError(f"{self.KIND.title} {self.number} {problem}\n\n{explanation}")
+        raise AssertionError(f"{self.KIND.title} {self.number} {problem}\n\n{self._explain('text').rstrip()}")
+
+    def _explain(self, format: str) -> str:
+        """Return the explanation of the task or dag that it belongs to, as ``text`` or as a ``timeline``."""
+        admin, id = self._task
+        return admin.text(f"/tasks/{self.API.name}/{id}/explain", query={"format": format})
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__.removesuffix('Handle')} {self.number} {self.name!r}>"
@@ -343,13 +340,8 @@ class TaskHandle(PartHandle):
 
     def explain(self) -> str:
         """Return why it is in its state, and what changes it next and when."""
-        return explain_text(self.API, *self._task, "text")
+        return self._explain("text")
 
     def timeline(self) -> str:
         """Return a picture of its history: a track for each part, operations marked."""
-        return explain_text(self.API, *self._task, "timeline")
-
-
-def explain_text(api: Api, admin: SandboxClient, id: str, format: str) -> str:
-    """Return the explanation of a task or dag, as ``text`` or as a ``timeline``."""
-    return admin.text(f"/tasks/{api.name}/{id}/explain", query={"format": format})
+        return self._explain("timeline")

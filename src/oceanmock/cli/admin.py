@@ -15,9 +15,8 @@ from urllib.parse import quote
 
 import click
 
-from oceanmock.admin_client import Admin, Json, NoAnswer, SandboxClient
+from oceanmock.admin_client import Admin, Json, NoAnswer, SandboxClient, without_none
 from oceanmock.clock import PROGRESSIONS
-from oceanmock.controls import without_none
 from oceanmock.text import escape_unprintable, plural
 
 CommandFunction = Callable[..., None]

@@ -10,9 +10,8 @@ from urllib.parse import quote
 
 import click
 
-from oceanmock.admin_client import Json, NoAnswer, SandboxClient
+from oceanmock.admin_client import Json, NoAnswer, SandboxClient, without_none
 from oceanmock.cli.admin import AS_JSON, CommandFunction, on_sandbox, print_items
-from oceanmock.controls import without_none
 from oceanmock.text import escape_unprintable
 
 FOLLOW_INTERVAL_S: Final = 0.25

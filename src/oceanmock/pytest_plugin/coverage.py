@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import pytest
 
+from oceanmock.admin_client import JOURNAL_LIMIT
 from oceanmock.apis import APIS
-from oceanmock.controls import JOURNAL_LIMIT
 from oceanmock.handles import SandboxHandle
 from oceanmock.pytest_plugin import PluginOptions
 from oceanmock.report.coverage import Coverage
