@@ -1,7 +1,7 @@
 """Start a server in this process or attach to another, and make sandboxes on it.
 
-``running`` is a block with one sandbox; ``Mock`` is a server with any number of them. A server in
-this process has a thread of its own and a free port. Either kind is reached over its port only.
+``running`` is a block with one sandbox; ``Mock`` is a server with any number of them. A server in this process has a
+thread of its own and a free port. Either kind is reached over its port only.
 """
 
 from __future__ import annotations
@@ -42,13 +42,6 @@ Handle = TypeVar("Handle", bound=SandboxHandle)
 
 CONNECT_TIMEOUT_S: Final = 1.0
 """How long a port of a remote server may take to answer, before a path is used instead."""
-USERS: Final = (
-    {"name": VIEWER_LOGIN[0], "password": VIEWER_LOGIN[1], "permissions": ["TASK_VIEWER"]},
-    {"name": MANAGER_LOGIN[0], "password": MANAGER_LOGIN[1]},
-)
-"""OCP's users of a sandbox, also where the server has others by default."""
-_SENT_OPTIONS: Final = frozenset({"name", "progression", "speed", "seed", "auth"})
-"""The options of a sandbox that the server reads as they are."""
 
 
 class SandboxOptions(TypedDict, total=False):
@@ -99,9 +92,8 @@ class Mock:
         from oceanmock.http.server import Server  # noqa: PLC0415
 
         token = token_urlsafe()
-        app = create_app(make_sandbox(), token=token)
         try:
-            server = Server(app, host=host, port=port, tls=tls).start()
+            server = Server(create_app(make_sandbox(), token=token), host=host, port=port, tls=tls).start()
         except RuntimeError as error:
             raise_if_blocked(error, host=host)
             raise
@@ -144,17 +136,20 @@ class Mock:
         body: Json = {
             "api": kind.API.name,
             "auth": True,
-            "users": USERS,
+            "users": [  # also where the server has others by default
+                {"name": VIEWER_LOGIN[0], "password": VIEWER_LOGIN[1], "permissions": ["TASK_VIEWER"]},
+                {"name": MANAGER_LOGIN[0], "password": MANAGER_LOGIN[1]},
+            ],
             "otherwise": "polls",
             "own_port": self._reaches_ports is not False,
         }
-        body |= {key: value for key, value in options.items() if key in _SENT_OPTIONS}
-        if "starts_at" in options:
-            body["starts_at"] = instant_text(options["starts_at"])
-        if "switches" in options:
-            switches = options["switches"]
-            is_mapping = isinstance(switches, Mapping)  # the server refuses anything else
-            body[kind.API.switches_key] = dict(switches) if is_mapping else switches
+        for key, value in options.items():
+            if key == "starts_at":
+                body[key] = instant_text(options["starts_at"])
+            elif key == "switches":  # the server refuses what is no mapping
+                body[kind.API.switches_key] = dict(value) if isinstance(value, Mapping) else value
+            elif key != "strict":
+                body[key] = value
         created = send_scenarios(self.admin.ask, "/sandboxes", body, scenarios=scenarios)
         port_url = created["urls"].get("port", "")
         if self._reaches_ports is None:
@@ -193,10 +188,9 @@ class Mock:
 
 
 def _accepts_connections(url: str) -> bool:
-    parts = urlsplit(url)
     try:
-        address = (parts.hostname or "", parts.port or 80)
-        socket.create_connection(address, timeout=CONNECT_TIMEOUT_S).close()
+        parts = urlsplit(url)
+        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=CONNECT_TIMEOUT_S).close()
     except OSError:
         return False
     return True
@@ -261,25 +255,21 @@ def running(
         async with oceanmock.running("initialize-cluster-fails", api="obshell") as obshell:
             ...
 
-    An asynchronous test uses the sandbox in the same way. Entering the block raises AuthorError
-    with everything wrong in a scenario, EnvironmentProblem when the server cannot listen, and
-    NoAnswer when there is no server at ``url``.
+    An asynchronous test uses the sandbox in the same way. Entering the block raises AuthorError with everything wrong
+    in a scenario, EnvironmentProblem when the server cannot listen, and NoAnswer when there is no server at ``url``.
     """
     check_keywords(options, RunningOptions.__annotations__, of="running")
-    kind = HANDLES.get(api)
-    if kind is None:
+    if api not in HANDLES:
         raise AuthorError(f"api is {api!r}. {suggest(api, list(HANDLES))}")
-    names = SandboxOptions.__annotations__
-    sandbox = cast("SandboxOptions", {k: v for k, v in options.items() if k in names})
+    of_sandbox = {key: value for key, value in options.items() if key in SandboxOptions.__annotations__}
 
     def start() -> tuple[Mock, Ocp | Obshell]:
-        url = options.get("url")
-        if url is not None:
+        if (url := options.get("url")) is not None:
             mock = Mock.attach(url, token=options.get("token"))
         else:
             mock = Mock.start(host=options.get("host", "127.0.0.1"), port=options.get("port", 0))
         try:
-            return mock, mock.make(kind, scenarios, sandbox)
+            return mock, mock.make(HANDLES[api], scenarios, cast("SandboxOptions", of_sandbox))
         except BaseException:
             mock.stop()
             raise
