@@ -1,8 +1,8 @@
 """The pytest plugin: ``def test_client_retries(ocp): …``.
 
-This file has what pytest must find: options, fixtures and hooks. It imports nothing but pytest, so
-that a suite without sandboxes pays nothing; the other modules are imported when a test first uses a
-fixture: ``sandboxes`` (with marks, reports of failures and strict mode) and ``coverage``.
+This file has what pytest must find: options, fixtures and hooks. It imports nothing but pytest, so that a suite without
+sandboxes pays nothing; ``sandboxes`` (with marks, reports of failures, strict mode and coverage) is imported when a
+test first uses a fixture.
 """
 
 from __future__ import annotations
@@ -36,15 +36,12 @@ MARKER: Final = (
 )
 
 
-# --- options --------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class PluginOptions:
     """The options of a run; the command line outranks the environment, and that the ini file.
 
-    ``url`` is None where the server is started in this process; ``url_is_required`` if the command
-    line gives it: then a run without that server ends at once. ``min_coverage`` is a percentage.
+    ``url`` is None where the server is started in this process; ``url_is_required`` if the command line gives it: then
+    a run without that server ends at once. ``min_coverage`` is a percentage.
     """
 
     url: str | None
@@ -60,6 +57,13 @@ class PluginOptions:
         """Return the options of a run. Raises UsageError."""
         line, ini = config.option, config.getini
         url = line.oceanmock_url or os.environ.get("OCEANMOCK_URL") or ini("oceanmock_url")
+        percentage = line.oceanmock_coverage_min or ini("oceanmock_coverage_min") or None
+        try:
+            min_coverage = None if percentage is None else float(percentage)
+        except ValueError:
+            min_coverage = -1.0
+        if min_coverage is not None and not 0 <= min_coverage <= 100:
+            raise pytest.UsageError(f"oceanmock_coverage_min is {percentage!r}: a percentage is 0 to 100.")
         return cls(
             url=url or None,
             url_is_required=bool(line.oceanmock_url),
@@ -67,21 +71,11 @@ class PluginOptions:
             strict=line.oceanmock_strict or ini("oceanmock_strict"),
             prints_coverage=line.oceanmock_coverage,
             coverage_path=line.oceanmock_coverage_json,
-            min_coverage=_percentage(line.oceanmock_coverage_min or ini("oceanmock_coverage_min")),
+            min_coverage=min_coverage,
         )
 
 
 OPTIONS: Final = pytest.StashKey[PluginOptions]()
-
-
-def _percentage(text: str) -> float | None:
-    try:
-        value = float(text) if text else None
-    except ValueError:
-        value = -1.0
-    if value is not None and not 0 <= value <= 100:
-        raise pytest.UsageError(f"oceanmock_coverage_min is {text!r}: a percentage is 0 to 100.")
-    return value
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -121,16 +115,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("oceanmock_coverage_min", "see --oceanmock-coverage-min", default="")
 
 
-# --- the run --------------------------------------------------------------------------------------
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Register the mark, and the recorder of coverage where an option needs it."""
     config.addinivalue_line("markers", MARKER)
     config.stash[OPTIONS] = options = PluginOptions.of(config)
-    needs_coverage = options.prints_coverage or options.min_coverage is not None
-    if needs_coverage or options.coverage_path is not None:
-        from oceanmock.pytest_plugin.coverage import CoverageRecorder  # noqa: PLC0415 (slow)
+    if options.prints_coverage or options.min_coverage is not None or options.coverage_path is not None:
+        from oceanmock.pytest_plugin.sandboxes import CoverageRecorder  # noqa: PLC0415 (slow)
 
         config.pluginmanager.register(CoverageRecorder(options), COVERAGE_PLUGIN)
 
@@ -158,9 +148,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         from oceanmock.pytest_plugin.sandboxes import check_marks  # noqa: PLC0415 (slow)
 
         check_marks(item)
-
-
-# --- the fixtures ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -212,8 +199,7 @@ def oceanmock_server(
     """
     from oceanmock.pytest_plugin.sandboxes import session_server  # noqa: PLC0415 (slow)
 
-    with session_server(request.session, host=oceanmock_host, tls=oceanmock_tls) as mock:
-        yield mock
+    yield from session_server(request.session, host=oceanmock_host, tls=oceanmock_tls)
 
 
 @pytest.fixture
@@ -233,11 +219,9 @@ def ocp(request: pytest.FixtureRequest, oceanmock_server: Mock, oceanmock_option
 
     In a unittest.TestCase under @pytest.mark.usefixtures("ocp") it is `self.ocp`.
     """
-    from oceanmock.ocp.client import Ocp  # noqa: PLC0415 (slow)
-    from oceanmock.pytest_plugin.sandboxes import sandbox_of_test  # noqa: PLC0415
+    from oceanmock.pytest_plugin.sandboxes import sandbox_of_test  # noqa: PLC0415 (slow)
 
-    with sandbox_of_test(request, oceanmock_server, kind=Ocp, options=oceanmock_options) as sandbox:
-        yield sandbox
+    yield from sandbox_of_test(request, oceanmock_server, api="ocp", options=oceanmock_options)
 
 
 @pytest.fixture
@@ -258,11 +242,9 @@ def obshell(
 
     In a unittest.TestCase under @pytest.mark.usefixtures("obshell") it is `self.obshell`.
     """
-    from oceanmock.obshell.client import Obshell  # noqa: PLC0415 (slow)
-    from oceanmock.pytest_plugin.sandboxes import sandbox_of_test  # noqa: PLC0415
+    from oceanmock.pytest_plugin.sandboxes import sandbox_of_test  # noqa: PLC0415 (slow)
 
-    with sandbox_of_test(request, oceanmock_server, kind=Obshell, options=oceanmock_options) as sandbox:
-        yield sandbox
+    yield from sandbox_of_test(request, oceanmock_server, api="obshell", options=oceanmock_options)
 
 
 @pytest.fixture(scope="session")
