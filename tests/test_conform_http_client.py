@@ -32,9 +32,8 @@ from oceanmock.checks import CheckResult, Exchange
 from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client
 from oceanmock.conformance.guard import NotAllowed
-from oceanmock.conformance.http_client import HttpClient
+from oceanmock.conformance.http_client import HttpClient, curl_of
 from oceanmock.conformance.model import NO_RESPONSE, CheckFailed, Event, Options, ResponseReceived
-from oceanmock.conformance.reports import curl_of
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import EnvironmentProblem

@@ -21,7 +21,7 @@ from golden import assert_golden
 from oceanmock.checks import CheckResult
 from oceanmock.conformance import reports
 from oceanmock.conformance.model import CheckFailed, Event, PhaseEnded, PhaseStarted, ResponseReceived, Result, Waiting
-from oceanmock.conformance.reports.diagram import diagrams_of, draw
+from oceanmock.conformance.reports import print_results, show_progress
 from oceanmock.conformance.reports.files import (
     RENDERERS,
     SCHEMA,
@@ -30,7 +30,7 @@ from oceanmock.conformance.reports.files import (
     render_junit,
     write_report,
 )
-from oceanmock.conformance.reports.terminal import print_results, show_progress
+from oceanmock.conformance.reports.html import diagrams_of, draw
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.text import format_elapsed
 

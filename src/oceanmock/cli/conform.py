@@ -222,7 +222,7 @@ def _progress(baseline: Baseline | None) -> Iterator[Listener]:
     from rich.console import Console  # slow to import
 
     from oceanmock.clock import stopwatch
-    from oceanmock.conformance.reports.terminal import show_progress
+    from oceanmock.conformance.reports import show_progress
 
     stopped = threading.Event()
 
@@ -338,8 +338,8 @@ def _output(options: ConformOptions, results: Sequence[Result]) -> None:
     """
     from rich.console import Console  # slow to import
 
+    from oceanmock.conformance.reports import print_results
     from oceanmock.conformance.reports.files import write_report
-    from oceanmock.conformance.reports.terminal import print_results
 
     lines, problems = [], []
     for kind, path in options.reports:

@@ -1,18 +1,20 @@
 """Send every request of a conformance run, to one target and one at a time.
 
-Before a byte leaves, the guard is asked; nothing goes to another host, faster than the permitted
-rate, or without a timeout; a request refused with 429 is sent again after the delay that the
-response states. A redirect is a response. The environment decides nothing: no proxies, no .netrc;
-cookies are not kept, or a request without credentials would carry them.
+Before a byte leaves, the guard is asked; nothing goes to another host, faster than the permitted rate, or without a
+timeout; a request refused with 429 is sent again after the delay that the response states. A redirect is a response.
+The environment decides nothing: no proxies, no .netrc; cookies are not kept, or a request without credentials would
+carry them.
 
-Every exchange is masked, counted, given to the checkers and announced to the listener. A finding is
-announced once, with a command that reproduces it.
+Every exchange is masked, counted, given to the checkers and announced to the listener. A finding is announced once,
+with a command that reproduces it.
 """
 
 from __future__ import annotations
 
+import base64
 import json as json_
 import re
+import shlex
 import socket
 import ssl
 import warnings
@@ -20,6 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from http.client import HTTPException, IncompleteRead
 from http.cookiejar import DefaultCookiePolicy
 from threading import RLock
@@ -34,7 +37,6 @@ from oceanmock.checks import Checker, CheckResult, Exchange, Headers, Phase
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
 from oceanmock.conformance.guard import SAFE, Guard, NotAllowed, header_text
 from oceanmock.conformance.model import NO_RESPONSE, CheckFailed, Listener, Options, ResponseReceived, spec_for
-from oceanmock.conformance.reports import curl_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 from oceanmock.journal.entries import MASK, mask_body, mask_headers, mask_query
@@ -53,7 +55,6 @@ MAX_RESPONSE_TIME: Final = 120 * SECOND
 """The time in which a response has to be complete."""
 MAX_RESPONSE_BYTES: Final = 64 * 2**20
 CHUNK_BYTES: Final = 64 * 2**10
-TOO_MANY_REQUESTS: Final = 429
 MAX_TOTAL_DELAY: Final = 120 * SECOND
 """The time a run waits in all because of 429; a 429 beyond that is a response."""
 MAX_RECENT_EXCHANGES: Final = 1000
@@ -65,9 +66,8 @@ MIN_SECRET: Final = 8
 class HttpClient:
     """The sender of requests to one target; ``session`` is for libraries that send themselves.
 
-    The session sends without credentials, unless ``auth=client.auth`` is given with the request. It
-    raises NotAllowed and RequestException; ``send`` raises NotAllowed alone. ``now`` and ``sleep``
-    are the machine's time, in nanoseconds.
+    The session sends without credentials, unless ``auth=client.auth`` is given with the request. It raises NotAllowed
+    and RequestException; ``send`` raises NotAllowed alone. ``now`` and ``sleep`` are the machine's, in nanoseconds.
     """
 
     def __init__(
@@ -114,8 +114,6 @@ class HttpClient:
         finally:
             self.phase, self._expects_refusal = before
 
-    # --- sending ----------------------------------------------------------------------------------
-
     def send(
         self,
         method: str,
@@ -127,19 +125,16 @@ class HttpClient:
         auth: Literal["default"] | RequestAuth | None = "default",
         expects_refusal: bool = False,
     ) -> Exchange:
-        """Send a request and return the exchange; without a response it has no status.
+        """Send a request and return the exchange; without a response it has no status. Raises NotAllowed.
 
-        ``target`` is path and query. ``auth`` is the run's own credentials by default. Raises
-        NotAllowed.
+        ``target`` is path and query. ``auth`` is the run's own credentials by default.
         """
         sent_headers = dict(headers or {})
         if json is not None:
             body = json_.dumps(json).encode()
             sent_headers.setdefault("Content-Type", "application/json")
-        url = self.target.url + target
-        request = requests.Request(method, url, headers=sent_headers, data=body)
-        refusal = expects_refusal or self._expects_refusal
-        with self.during(self.phase, expects_refusal=refusal):
+        request = requests.Request(method, self.target.url + target, headers=sent_headers, data=body)
+        with self.during(self.phase, expects_refusal=expects_refusal or self._expects_refusal):
             try:
                 signed: Any = self.session.prepare_request(request)
                 if auth is not None:
@@ -174,11 +169,10 @@ class HttpClient:
         target = url.removeprefix(self.target.url)
         with self._lock:
             self.guard.check(request.method, target, _plain_body(request))
-            host = urlsplit(self.target.url).netloc
-            self.guard.check_headers(request.headers, _sent_body(request), host=host)
+            self.guard.check_headers(request.headers, _sent_body(request), host=urlsplit(self.target.url).netloc)
             while True:
                 exchange, outcome = self._once(request, target)
-                if exchange.status != TOO_MANY_REQUESTS:
+                if exchange.status != HTTPStatus.TOO_MANY_REQUESTS:
                     return exchange, outcome
                 # openapi/ocp.yaml has RateLimit-Reset; without a delay it is a second
                 text = exchange.header("Retry-After") or exchange.header("RateLimit-Reset") or ""
@@ -227,12 +221,12 @@ class HttpClient:
         result: requests.Response = response
         return result
 
-    # --- recording --------------------------------------------------------------------------------
-
     def _record(self, request: Any, target: str, outcome: Reply, *, times: tuple[int, int]) -> Exchange:
         """Count an exchange, announce it, check it and return it; secrets are masked."""
         path, question, query = target.partition("?")
-        in_request = _secrets_in(request.headers.items())
+        request_headers = _pairs(request.headers.items())
+        masked = zip(request_headers, mask_headers(request_headers), strict=True)
+        in_request = {value.split(" ", 1)[-1] for (_, value), (_, mask) in masked if value != mask}
         secrets = {*self._secrets, *in_request}
         is_own = bool(getattr(request, "is_own", False) and self.target.auth is not None)
         status, headers, body, problem = None, Headers(), b"", ""
@@ -251,7 +245,7 @@ class HttpClient:
             operation=operation.id if operation else "",
             method=request.method,
             target=_hidden(path + question + mask_query(query), secrets),
-            request_headers=_masked(_pairs(request.headers.items()), in_request),
+            request_headers=_masked(request_headers, in_request),
             request_body=_hidden(mask_body(_plain_body(request)), secrets),
             status=status,
             response_headers=headers,
@@ -334,11 +328,9 @@ def _pairs(headers: Iterable[tuple[str | bytes, str | bytes]]) -> Headers:
     return tuple((header_text(name), header_text(value)) for name, value in headers)
 
 
-# --- secrets --------------------------------------------------------------------------------------
-
-
 def _secrets_of(auth: Any) -> frozenset[str]:
     """Return the secrets of credentials, as they are and in a URL."""
+    secrets = list[str]()
     match auth:
         case Basic() if auth.password != auth.user:
             secrets = [auth.password]
@@ -346,17 +338,8 @@ def _secrets_of(auth: Any) -> frozenset[str]:
             secrets = [auth.secret]
         case Sealed():
             secrets = [auth.password, auth.agent_password or ""]
-        case _:
-            secrets = []
     long = [item for item in secrets if len(item) >= MIN_SECRET]
     return frozenset([*long, *map(quote, long)])
-
-
-def _secrets_in(headers: Iterable[tuple[str | bytes, str | bytes]]) -> set[str]:
-    """Return the credentials in headers: the parts that are masked."""
-    raw = _pairs(headers)
-    pairs = zip(raw, mask_headers(raw), strict=True)
-    return {value.split(" ", 1)[-1] for (_, value), (_, view) in pairs if value != view}
 
 
 def _masked(headers: Headers, secrets: Iterable[str]) -> Headers:
@@ -396,20 +379,25 @@ _PROBLEMS: Final[tuple[tuple[type[BaseException], Problem], ...]] = (
     (HTTPException, Problem("no HTTP there", "the response is not HTTP")),
 )
 """The first type that matches decides."""
-_PLAIN_TEXT_REASONS: Final = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
-_MISMATCHES: Final = {62, 64}
-"""X509_V_ERR_HOSTNAME_MISMATCH and …_IP_ADDRESS_MISMATCH."""
 
 
 def problem_of(error: BaseException) -> Problem:
     """Return the problem behind an error; the innermost cause that is known decides."""
-    for item in _chain(error):
+    errors, waiting = list[BaseException](), [error]
+    while waiting:
+        current = waiting.pop()
+        if current not in errors:
+            errors.append(current)
+            # the libraries put causes in several places
+            causes = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
+            waiting += [item for item in causes if isinstance(item, BaseException)]
+    for item in reversed(errors):
         if isinstance(item, ssl.SSLCertVerificationError):
-            is_other = item.verify_code in _MISMATCHES
-            return Problem("other name" if is_other else "certificate", item.verify_message)
+            # 62 and 64 are X509_V_ERR_HOSTNAME_MISMATCH and …_IP_ADDRESS_MISMATCH
+            return Problem("other name" if item.verify_code in {62, 64} else "certificate", item.verify_message)
         if isinstance(item, ssl.SSLError):
             reason = item.reason or str(item)
-            is_plain = reason in _PLAIN_TEXT_REASONS
+            is_plain = reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
             return Problem("no TLS there" if is_plain else "TLS", reason.replace("_", " ").lower())
         for kind, problem in _PROBLEMS:
             if isinstance(item, kind):
@@ -419,14 +407,89 @@ def problem_of(error: BaseException) -> Problem:
     return Problem("other", str(error) or type(error).__name__)
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Return an error and its causes, wherever the libraries put them, the innermost first."""
-    waiting, visited = [error], list[BaseException]()
-    while waiting:
-        current = waiting.pop()
-        if current not in visited:
-            visited.append(current)
-            reason = getattr(current, "reason", None)
-            causes = (current.__cause__, current.__context__, reason, *current.args)
-            waiting += [item for item in causes if isinstance(item, BaseException)]
-    return reversed(visited)
+CLIENT_HEADERS: Final = frozenset(
+    {"accept", "accept-encoding", "connection", "content-length", "host", "user-agent", "transfer-encoding"}
+)
+"""Headers that every client sends in its own way."""
+CREDENTIAL_HEADERS: Final = frozenset({"authorization", "date", "x-ocs-header", "x-ocs-agent-header"})
+"""Headers that are computed for each request."""
+REWRITTEN_BY_CURL: Final = re.compile(r"[\[\]{}]|/\.")
+"""Parts of a URL that curl reads as a pattern, or normalizes."""
+
+
+def curl_of(exchange: Exchange, target: Target) -> str:
+    """Return the command that reproduces an exchange: curl, or Python where curl cannot sign it.
+
+    It can be pasted into a shell as it is. Secrets stay out: the command reads ``$PASSWORD`` or ``$SECRET_KEY`` where
+    the run used one, and other users' credentials are masked.
+    """
+    own = target.auth if exchange.credentials == "own" else None
+    if isinstance(own, AccessKey):
+        reason = "# Each request has its own signature, which curl cannot make:"
+        signer = f'AccessKey({own.id!r}, os.environ["SECRET_KEY"])'
+        return f"{reason}\n{_python(exchange, target, signer)}"
+    if isinstance(own, Sealed):
+        params = ['os.environ["PASSWORD"]' if own.password else '""']
+        params += ['os.environ["AGENT_PASSWORD"]'] if own.agent_password is not None else []
+        params += [f"verify={target.verify!r}"] if target.verify is not True else []
+        signer = f"Sealed({', '.join(params)})"
+        by_socket = '--unix-socket "$OBSHELL_HOME/run/obshell.sock"'
+        return (
+            "# curl cannot encrypt the body, but the agent's unix socket needs no encryption:\n"
+            f"{_curl(exchange, 'http://localhost', by_socket)}\n# From any machine:\n"
+            f"{_python(exchange, target, signer)}"
+        )
+    options = []
+    if isinstance(target.verify, str):
+        options.append(f"--cacert {shlex.quote(target.verify)}")
+    elif not target.verify:
+        options.append("--insecure")
+    if isinstance(own, Basic):
+        options.append(f'-u {shlex.quote(f"{own.user}:")}"$PASSWORD"')
+    return _curl(exchange, target.url, *options)
+
+
+def _curl(exchange: Exchange, url: str, *options: str) -> str:
+    body, headers = exchange.request_body, _headers(exchange)
+    words = ["curl -sS", *options]
+    if exchange.method == "HEAD":
+        words.append("--head")
+    elif exchange.method != ("POST" if body else "GET"):
+        words.append(f"-X {shlex.quote(exchange.method)}")
+    if REWRITTEN_BY_CURL.search(exchange.target):
+        words.append("--globoff --path-as-is")
+    words.append(shlex.quote(f"{url}{exchange.target}"))
+    words += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
+    if not body:
+        return " ".join(words)
+    if not any(name.lower() == "content-type" for name in headers):
+        words.append("-H Content-Type:")  # else curl declares a form
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if text.replace("\n", "").isprintable() and not text.startswith("@"):
+        return " ".join([*words, "--data-binary", shlex.quote(text)])
+    encoded = base64.b64encode(body).decode()
+    return " ".join([f"echo {encoded} | base64 -d |", *words, "--data-binary @-"])
+
+
+def _python(exchange: Exchange, target: Target, signer: str) -> str:
+    """Return Python that signs the request with this package's credentials."""
+    headers = _headers(exchange)
+    params = [f"auth={signer}"]
+    params += [f"headers={headers!r}"] if headers else []
+    params += [f"data={exchange.request_body!r}"] if exchange.request_body else []
+    params += [] if target.verify is True else [f"verify={target.verify!r}"]
+    return (
+        "python - <<'END'\nimport os, requests\n"
+        f"from oceanmock.credentials import {signer.partition('(')[0]}\n"
+        f"response = requests.request({exchange.method!r}, {target.url + exchange.target!r},\n"
+        f"    {', '.join(params)})\nprint(response.status_code, response.text)\nEND"
+    )
+
+
+def _headers(exchange: Exchange) -> dict[str, str]:
+    """Return the request headers that a command has to state."""
+    computed = CREDENTIAL_HEADERS if exchange.credentials == "own" else frozenset[str]()
+    return {name: value for name, value in exchange.request_headers if name.lower() not in CLIENT_HEADERS | computed}

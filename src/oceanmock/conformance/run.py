@@ -39,8 +39,8 @@ from oceanmock.conformance.model import (
     StoryStep,
     contract_for,
 )
+from oceanmock.conformance.reports import print_results
 from oceanmock.conformance.reports.files import write_report
-from oceanmock.conformance.reports.terminal import print_results
 from oceanmock.conformance.target import Target, check_tasks, reach
 from oceanmock.errors import AuthorError
 from oceanmock.observations import ItemTree, TargetKind

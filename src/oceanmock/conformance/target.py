@@ -23,9 +23,9 @@ from oceanmock.apis import APIS, api_named
 from oceanmock.clock import SECOND, pause, stopwatch
 from oceanmock.conformance.http_client import HttpClient, Problem, RequestAuth, problem_of
 from oceanmock.conformance.model import Api, Listener, Options, PhaseEnded, PhaseStarted, Waiting
-from oceanmock.conformance.reports import line
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
+from oceanmock.text import escape_unprintable
 
 RETRY_DELAY: Final = SECOND
 """The time between two attempts to reach a target."""
@@ -136,7 +136,7 @@ def failed_tasks(target: Target) -> list[tuple[str, str]]:
     data = body.get("data") if isinstance(body, dict) else None
     rows = data.get("contents") if isinstance(data, dict) else None
     return [
-        (line(str(row.get("id"))), line(str(row.get("name"))))
+        (escape_unprintable(str(row.get("id"))), escape_unprintable(str(row.get("name"))))
         for row in rows or ()
         if isinstance(row, dict) and row.get(record.state_key) == "FAILED"
     ]

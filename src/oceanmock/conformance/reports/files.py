@@ -1,19 +1,18 @@
 """Write results to files: JSON and JUnit XML for programs, HTML for people.
 
-The same results give the same text. JSON: durations in milliseconds, instants in RFC 3339, bodies
-as exact text or as Base64 (``body_kind``), cut after 64 KiB. ``result.schema.json`` describes it,
-and changes with ``REPORT_FORMAT``. JUnit XML: a test case per rule and operation. A violation is a
-failure; a known deviation and a rule that was never checked are skipped. Missing responses are a
-suite of their own, and so is each story. It has only attributes that Jenkins accepts
-(jenkinsci/xunit-plugin: junit-10.xsd), and failures have the type that Surefire requires.
+The same results give the same text. JSON: durations in milliseconds, instants in RFC 3339, bodies as exact text or as
+Base64 (``body_kind``), cut after 64 KiB. ``result.schema.json`` describes it, and changes with ``REPORT_FORMAT``.
+JUnit XML: a test case per rule and operation. A violation is a failure; a known deviation and a rule that was never
+checked are skipped. Missing responses are a suite of their own, and so is each story. It has only attributes that
+Jenkins accepts (jenkinsci/xunit-plugin: junit-10.xsd), and failures have the type that Surefire requires.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,15 +26,13 @@ from oceanmock.conformance import reports
 from oceanmock.conformance.model import Result
 from oceanmock.conformance.reports import html
 from oceanmock.errors import EnvironmentProblem
-from oceanmock.text import format_instant
+from oceanmock.text import escape_unprintable, format_instant
 
 REPORT_FORMAT: Final = 1
 SCHEMA: Final = Path(__file__).with_name("result.schema.json")
 MAX_JSON_BODY: Final = 64 * 2**10
 MAX_JUNIT_BODY: Final = 2000
 ANY_OPERATION: Final = "any operation"
-
-# --- JSON -----------------------------------------------------------------------------------------
 
 
 def render_json(results: Sequence[Result]) -> str:
@@ -52,6 +49,30 @@ def render_json(results: Sequence[Result]) -> str:
 
 
 def _run(result: Result) -> dict[str, Any]:
+    operations = [
+        {
+            "operation": name,
+            "statuses": {
+                reports.status_name(cell.status): cell.count
+                for cell in sorted(cells, key=lambda cell: cell.status)
+                if cell.count
+            },
+            "missing": sorted(cell.status for cell in cells if cell.is_missing),
+        }
+        for name, cells in reports.matrix(result)[1].items()
+    ]
+    checked = sorted(+result.checked)
+    rules = [
+        {**asdict(item), "operations": {name: result.checked[id, name] for id, name in checked if id == item.rule}}
+        for item in reports.rule_lines(result)
+    ]
+    stories = [
+        {
+            "story": name,
+            "steps": [{**_values(item, "text", "outcome", "detail"), "duration_ms": _ms(item.took)} for item in steps],
+        }
+        for name, steps in result.stories.items()
+    ]
     return {
         **_values(result, "target", "api", "version", "seed", "command", "started"),
         "duration_ms": _ms(result.took),
@@ -59,29 +80,8 @@ def _run(result: Result) -> dict[str, Any]:
         "verdict": reports.VERDICTS[result.exit_code][0],
         "requests": result.asked,
         "phases": [{"phase": name, "duration_ms": _ms(took)} for name, took in result.phases.items()],
-        "operations": [
-            {
-                "operation": name,
-                "statuses": {
-                    reports.status_name(cell.status): cell.count
-                    for cell in sorted(cells, key=lambda cell: cell.status)
-                    if cell.count
-                },
-                "missing": sorted(cell.status for cell in cells if cell.is_missing),
-            }
-            for name, cells in reports.matrix(result)[1].items()
-        ],
-        "rules": [
-            {
-                **asdict(item),
-                "operations": {
-                    operation: count
-                    for (rule, operation), count in sorted(result.checked.items())
-                    if rule == item.rule and count
-                },
-            }
-            for item in reports.rule_lines(result)
-        ],
+        "operations": operations,
+        "rules": rules,
         "findings": [_finding(item) for item in result.findings],
         "known": [_finding(item) for item in result.known],
         "baselines": result.baselines,
@@ -95,15 +95,7 @@ def _run(result: Result) -> dict[str, Any]:
         "states": [
             {"kind": kind, "state": state, "count": count} for (kind, state), count in sorted(result.shown.items())
         ],
-        "stories": [
-            {
-                "story": name,
-                "steps": [
-                    {**_values(item, "text", "outcome", "detail"), "duration_ms": _ms(item.took)} for item in steps
-                ],
-            }
-            for name, steps in result.stories.items()
-        ],
+        "stories": stories,
     }
 
 
@@ -113,8 +105,7 @@ def _values(record: Any, *names: str) -> dict[str, Any]:
 
 def _finding(finding: CheckResult) -> dict[str, Any]:
     return {
-        **_values(finding, "rule", "operation", "status", "path", "breadcrumb"),
-        **_values(finding, "message", "source", "known", "curl"),
+        **_values(finding, "rule", "operation", "status", "path", "breadcrumb", "message", "source", "known", "curl"),
         "exchange": None if finding.exchange is None else _exchange(finding.exchange),
     }
 
@@ -131,30 +122,23 @@ def _exchange(exchange: Exchange) -> dict[str, Any]:
 
 
 def _message(headers: Headers, body: bytes) -> dict[str, Any]:
-    kind, text = _encoded(body[:MAX_JSON_BODY])
-    return {
-        "headers": [list(pair) for pair in headers],
-        "body": text,
-        "body_kind": kind if body else "none",
-        "body_bytes": len(body),
-    }
-
-
-def _encoded(body: bytes) -> tuple[str, str]:
-    """Return the kind of a body's text, and the text."""
+    part = body[:MAX_JSON_BODY]
+    kind = "text" if body else "none"
     try:
-        return "text", body.decode()
+        text = part.decode()
     except UnicodeDecodeError as problem:
-        if len(body) == MAX_JSON_BODY and problem.start > MAX_JSON_BODY - 4:  # cut in a character
-            return "text", body[: problem.start].decode()
-        return "base64", base64.b64encode(body).decode()
+        if len(part) == MAX_JSON_BODY and problem.start > MAX_JSON_BODY - 4:  # cut in a character
+            text = part[: problem.start].decode()
+        else:
+            kind, text = "base64", base64.b64encode(part).decode()
+    return {"headers": [list(pair) for pair in headers], "body": text, "body_kind": kind, "body_bytes": len(body)}
 
 
 def _ms(nanoseconds: int) -> float:
     return round(nanoseconds / 1e6, 3)
 
 
-# --- JUnit XML ------------------------------------------------------------------------------------
+# --- JUnit XML ----------------------------------------------------------------------------------------------------
 
 
 def render_junit(results: Sequence[Result]) -> str:
@@ -171,33 +155,40 @@ def render_junit(results: Sequence[Result]) -> str:
 
 
 def _suites(result: Result) -> Iterator[ElementTree.Element]:
-    rules = _suite(f"{result.api}.rules", result, _rule_cases(result), took=result.took)
+    rules = _suite("rules", result, _rule_cases(result), took=result.took)
     if result.stale:
         notes = [f"stale in the baseline: {item.rule} at {item.operation}" for item in result.stale]
         ElementTree.SubElement(rules, "system-out").text = reports.clean("\n".join(notes))
     yield rules
-    yield _suite(f"{result.api}.coverage", result, _coverage_cases(result))
-    outcomes = {"passed": "", "failed": "failure"}
-    for name, steps in result.stories.items():
-        cases = (
+    hints = {(item.operation, item.status): item.hint for item in result.missing}
+    cases = []
+    for name, cells in reports.matrix(result)[1].items():
+        missing = [cell.status for cell in cells if cell.is_missing]
+        message = f"never received {', '.join(map(str, missing))}"
+        details = "\n".join(f"{status}: {hints[name, status]}" for status in missing)
+        outcome = "failure" if missing else ""
+        cases.append(_case(f"{result.api}.coverage", "statuses", name, outcome, message=message, details=details))
+    yield _suite("coverage", result, cases)
+    outcomes = {"passed": "", "failed": "failure", "not reached": "skipped"}
+    for story, steps in result.stories.items():
+        cases = [
             _case(
                 f"{result.api}.story",
-                name,
+                story,
                 f"{number}. {step.text}",
-                outcomes.get(step.outcome, "skipped"),
+                outcomes[step.outcome],
                 message=step.detail or step.outcome,
                 details=step.detail,
                 took=step.took,
             )
             for number, step in enumerate(steps, 1)
-        )
-        took = sum(step.took for step in steps)
-        yield _suite(f"{result.api}.story", result, cases, took=took)
+        ]
+        yield _suite("story", result, cases, took=sum(step.took for step in steps))
 
 
 def _suite(name: str, result: Result, cases: Iterable[ElementTree.Element], *, took: int = 0) -> ElementTree.Element:
     cases = list(cases)
-    element = ElementTree.Element("testsuite", {"name": name, **_counts(cases)})
+    element = ElementTree.Element("testsuite", {"name": f"{result.api}.{name}", **_counts(cases)})
     element.set("time", _seconds(took))
     element.set("timestamp", result.started.removesuffix("Z"))
     properties = ElementTree.SubElement(element, "properties")
@@ -216,34 +207,28 @@ def _suite(name: str, result: Result, cases: Iterable[ElementTree.Element], *, t
 
 def _rule_cases(result: Result) -> Iterator[ElementTree.Element]:
     """Yield a case per rule and operation at which it was checked."""
-    for rule in reports.rule_lines(result):
-        findings = _by_operation(result.findings, rule.rule)
-        known = _by_operation(result.known, rule.rule)
-        checked = {place or ANY_OPERATION for name, place in result.checked if name == rule.rule}
-        operations = {*checked, *findings, *known}
-        case = partial(_case, f"{result.api}.rules", rule.rule)
+
+    def place(finding: CheckResult) -> tuple[str, str]:
+        return reports.clean(finding.rule), finding.operation or ANY_OPERATION
+
+    findings, known = reports.grouped(result.findings, place), reports.grouped(result.known, place)
+    checked = {(rule, operation or ANY_OPERATION) for rule, operation in result.checked}
+    places = {*checked, *findings, *known}
+    for line in reports.rule_lines(result):
+        case = partial(_case, f"{result.api}.rules", line.rule)
+        operations = {operation for rule, operation in places if rule == line.rule}
         for operation in sorted(operations or {ANY_OPERATION}):
-            if operation in findings:
-                first, *others = matches = findings[operation]
-                message = reports.finding_line(first)
-                message += f" (and {len(others)} more)" if others else ""
-                details = "\n\n".join(map(_finding_text, matches))
-                yield case(operation, "failure", message=message, details=details)
-            elif operation in known:
-                reasons = "; ".join(dict.fromkeys(item.known for item in known[operation]))
+            if matches := findings.get((line.rule, operation)):
+                message = reports.finding_line(matches[0])
+                message += f" (and {len(matches) - 1} more)" if len(matches) > 1 else ""
+                yield case(operation, "failure", message=message, details="\n\n".join(map(_finding_text, matches)))
+            elif matches := known.get((line.rule, operation)):
+                reasons = "; ".join(dict.fromkeys(item.known for item in matches))
                 yield case(operation, "skipped", message=f"known: {reasons}")
-            elif rule.checks:
+            elif line.checks:
                 yield case(operation)
             else:
                 yield case(operation, "skipped", message="never checked")
-
-
-def _by_operation(findings: Sequence[CheckResult], rule: str) -> dict[str, list[CheckResult]]:
-    grouped = defaultdict[str, list[CheckResult]](list)
-    for item in findings:
-        if reports.clean(item.rule) == rule:
-            grouped[item.operation or ANY_OPERATION].append(item)
-    return grouped
 
 
 def _finding_text(finding: CheckResult) -> str:
@@ -254,50 +239,31 @@ def _finding_text(finding: CheckResult) -> str:
     return "\n".join(lines)
 
 
-def _coverage_cases(result: Result) -> Iterator[ElementTree.Element]:
-    hints = {(item.operation, item.status): item.hint for item in result.missing}
-    for name, cells in reports.matrix(result)[1].items():
-        missing = [cell.status for cell in cells if cell.is_missing]
-        yield _case(
-            f"{result.api}.coverage",
-            "statuses",
-            name,
-            "failure" if missing else "",
-            message=f"never received {', '.join(map(str, missing))}",
-            details="\n".join(f"{status}: {hints[name, status]}" for status in missing),
-        )
-
-
 def _case(
     suite: str, group: str, name: str, outcome: str = "", *, message: str = "", details: str = "", took: int = 0
 ) -> ElementTree.Element:
     """Return a test case with its outcome: failure, skipped, or "" if it passed."""
-    element = ElementTree.Element(
-        "testcase", classname=reports.line(f"{suite}.{group}"), name=reports.line(name), time=_seconds(took)
-    )
+    classname, name, group = (escape_unprintable(text) for text in (f"{suite}.{group}", name, group))
+    element = ElementTree.Element("testcase", classname=classname, name=name, time=_seconds(took))
     if outcome:
-        child = ElementTree.SubElement(element, outcome, message=reports.line(message))
+        child = ElementTree.SubElement(element, outcome, message=escape_unprintable(message))
         if outcome == "failure":
-            child.set("type", reports.line(group))
+            child.set("type", group)
         child.text = reports.clean(details) or None
     return element
 
 
 def _counts(cases: Iterable[ElementTree.Element]) -> dict[str, str]:
     outcomes = [[child.tag for child in case] for case in cases]
-    return {
-        "tests": str(len(outcomes)),
-        "failures": str(outcomes.count(["failure"])),
-        "errors": "0",
-        "skipped": str(outcomes.count(["skipped"])),
-    }
+    failures, skipped = outcomes.count(["failure"]), outcomes.count(["skipped"])
+    return {"tests": str(len(outcomes)), "failures": str(failures), "errors": "0", "skipped": str(skipped)}
 
 
 def _seconds(nanoseconds: int) -> str:
     return f"{nanoseconds / SECOND:.3f}"
 
 
-# --- files ----------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------------
 
 RENDERERS: Final[Mapping[str, Callable[[Sequence[Result]], str]]] = {
     "html": html.render,
@@ -306,23 +272,26 @@ RENDERERS: Final[Mapping[str, Callable[[Sequence[Result]], str]]] = {
 }
 
 
+@contextmanager
+def writing(path: Path, what: str) -> Iterator[None]:
+    """Raise EnvironmentProblem for an OSError while a file is written."""
+    try:
+        yield
+    except OSError as problem:
+        raise EnvironmentProblem(f"the {what} cannot be written to {path}: {problem.strerror}") from problem
+
+
 def check_writable(path: Path, *, what: str = "report") -> None:
     """Raise EnvironmentProblem unless a file can be written there; leave no file behind."""
-    try:
+    with writing(path, what):
         path.parent.mkdir(parents=True, exist_ok=True)
         existed = path.exists()
         path.open("ab").close()
         if not existed:
             path.unlink()
-    except OSError as problem:
-        why = f"the {what} cannot be written to {path}: {problem.strerror}"
-        raise EnvironmentProblem(why) from problem
 
 
 def write_report(kind: str, results: Sequence[Result], path: Path) -> None:
     """Write a report: html, json or junit. Raises EnvironmentProblem where that fails."""
-    try:
+    with writing(path, "report"):
         path.write_text(RENDERERS[kind](results), encoding="utf-8")
-    except OSError as problem:
-        what = f"the report cannot be written to {path}: {problem.strerror}"
-        raise EnvironmentProblem(what) from problem

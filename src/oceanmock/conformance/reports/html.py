@@ -1,52 +1,50 @@
 """Render results as one HTML page without scripts, fonts, pictures or requests.
 
-Sections fold with `details`; the reader chooses light or dark; the diagrams are SVG in the page. A
-server may respond with anything, so every text goes through ``_text``, and a policy in the page
-forbids scripts and requests. The style is ``page.css`` beside this module.
+Sections fold with `details`; the reader chooses light or dark. A server may respond with anything, so every text goes
+through ``_text``, and a policy in the page forbids scripts and requests. The style is ``page.css`` beside this module.
+
+The transitions that a run observed are SVG state diagrams. A node is a state, in the API's own word; an edge is every
+transition between two states, whatever the operation. Observed edges are solid and counted, others dashed. An observed
+change may also be a *leap* (several transitions between two reads) or *odd* (no transitions lead there). Points are
+complex numbers: x and y of the picture, y downwards.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
 from oceanmock import __version__
+from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Exchange, Headers
 from oceanmock.conformance import reports
 from oceanmock.conformance.model import FAILED, INCOMPLETE, NO_RESPONSE, PASSED, Result
-from oceanmock.conformance.reports.diagram import diagrams_of, draw
 from oceanmock.conformance.rules import all_rules
-from oceanmock.text import format_elapsed, plural
+from oceanmock.engine.machine import format_label, parse_label, reachable
+from oceanmock.text import escape_unprintable, format_elapsed, plural
 
-STYLE: Final = Path(__file__).with_name("page.css")
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 MAX_ROWS: Final = 500
 """The number of changes that are listed one by one."""
 MAX_OPEN_ROWS: Final = 20
 """The number of accepted changes up to which their list is open."""
-_TONES: Final = {PASSED: "good", FAILED: "bad", INCOMPLETE: "poor"}
-
-
-def render(results: Sequence[Result]) -> str:
-    """Return the page."""
-    code = reports.exit_code(results)
-    word, _ = reports.VERDICTS[code]
-    title = f"{word}: oceanmock conform, {', '.join(map(reports.server_name, results))}"
-    runs = "".join(_run(item, place) for place, item in enumerate(results, 1))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<title>{_text(title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n"
-        f"</head>\n<body>\n{runs}"
-        f"<footer>oceanmock {_text(__version__)} · exit code {code}: "
-        f"{_text(reports.VERDICTS[code][1])}</footer>\n</body>\n</html>\n"
-    )
+MAX_UNKNOWN_STATES: Final = 6
+"""The number of states unknown to the contract that are drawn."""
+COLUMN: Final = 210
+ROW: Final = 124
+BOX: Final = complex(124, 44)
+MARGIN: Final = 16
+LIMIT: Final = BOX / 2 + complex(8, 8)
+"""The distance that an edge keeps from the middle of boxes it does not belong to."""
+Curve = tuple[complex, complex, complex]
+"""A quadratic curve between two boxes: its start, control point and end."""
+EDGE_STYLES: Final = ("leap", "unseen", "seen", "odd")
+"""The order of drawing: the important edges last, so that they are on top."""
 
 
 def _text(text: object) -> str:
@@ -54,30 +52,23 @@ def _text(text: object) -> str:
     return escape(reports.clean(str(text)), quote=True)
 
 
-# --- a run ----------------------------------------------------------------------------------------
-
-_Section = tuple[str, str, Callable[[Result], str], Callable[[Result], int]]
-
-
-def _run(result: Result, place: int) -> str:
-    """Return one run: its head and its sections."""
-    prefix = f"run{place}"
-    present = [item for item in _SECTIONS if item[3](result) >= 0]
-    links = "".join(f'<a href="#{prefix}-{key}">{title}{_badge(size(result))}</a>' for key, title, _, size in present)
-    sections = "".join(
-        f'<section id="{prefix}-{key}" class="{key}"><h2>{title}</h2>{body(result)}</section>\n'
-        for key, title, body, _ in present
-    )
-    return f'<main id="{prefix}">{_head(result)}<nav>{links}</nav>\n{sections}</main>\n'
-
-
 def _badge(size: int) -> str:
     return f" <b>{size:,}</b>" if size else ""
 
 
+def _table(heads: Iterable[str], rows: Iterable[str], style: str = "") -> str:
+    head = "".join(f"<th>{item}</th>" for item in heads)
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<div class="scroll"><table class="{style}">{body}</table></div>'
+
+
+def _row(*cells: object) -> str:
+    return f"<tr>{''.join(f'<td>{_text(item)}</td>' for item in cells)}</tr>"
+
+
 def _head(result: Result) -> str:
     word, meaning = reports.VERDICTS[result.exit_code]
-    tone = _TONES.get(result.exit_code, "plain")
+    tone = {PASSED: "good", FAILED: "bad", INCOMPLETE: "poor"}.get(result.exit_code, "plain")
     lines = list(reports.rule_lines(result))
     checked = sum(item.checks > 0 for item in lines)
     answered = sum(bool(counts.total()) for counts in result.statuses.values())
@@ -90,12 +81,11 @@ def _head(result: Result) -> str:
         (f"{result.asked:,}", "requests", "plain"),
         (format_elapsed(result.took), "duration", "plain"),
     )
-    phases = (f"{phase} {format_elapsed(took)}" for phase, took in result.phases.items())
     facts = {
         "Mode": _text(reports.mode(result)),
         "Seed": _text(result.seed),
         "Started": _text(result.started),
-        "Phases": _text(" · ".join(phases)),
+        "Phases": _text(reports.phase_times(result)),
         "Baseline": _text(", ".join(result.baselines)),
         "Repeat": f"<code>{_text(result.command)}</code>",
     }
@@ -111,23 +101,13 @@ def _head(result: Result) -> str:
     )
 
 
-# --- findings -------------------------------------------------------------------------------------
-
-
 def _findings(result: Result) -> str:
     if not result.findings:
         return '<p class="none">No rule was violated.</p>'
     return "".join(
         f"<h3><code>{_text(rule)}</code>{_badge(len(matches))}</h3>" + "".join(map(_finding, matches))
-        for rule, matches in _by_rule(result.findings).items()
+        for rule, matches in reports.grouped(result.findings, attrgetter("rule")).items()
     )
-
-
-def _by_rule(findings: Sequence[CheckResult]) -> Mapping[str, list[CheckResult]]:
-    grouped = defaultdict[str, list[CheckResult]](list)
-    for item in findings:
-        grouped[item.rule].append(item)
-    return grouped
 
 
 def _known(result: Result) -> str:
@@ -136,7 +116,7 @@ def _known(result: Result) -> str:
         f"<details><summary><code>{_text(rule)}</code>{_badge(len(matches))}<br>"
         f"<small>{_text('; '.join(dict.fromkeys(row.known for row in matches)))}</small></summary>"
         f'<div class="folded">{"".join(map(_finding, matches))}</div></details>'
-        for rule, matches in _by_rule(result.known).items()
+        for rule, matches in reports.grouped(result.known, attrgetter("rule")).items()
     )
 
 
@@ -146,11 +126,9 @@ def _finding(finding: CheckResult) -> str:
     curl = f"<h4>Reproduce</h4><pre>{_text(finding.curl)}</pre>" if finding.curl else ""
     exchange = _exchange(finding.exchange) if finding.exchange else ""
     return (
-        f'<details class="finding {tone}"><summary>'
-        f'<span class="crumb">{_text(finding.breadcrumb)}</span>'
+        f'<details class="finding {tone}"><summary><span class="crumb">{_text(finding.breadcrumb)}</span>'
         f"<span>{_text(finding.message)}</span></summary>"
-        f'<div class="inside">{reason}<p class="source">{_text(finding.source)}</p>{curl}{exchange}'
-        "</div></details>\n"
+        f'<div class="inside">{reason}<p class="source">{_text(finding.source)}</p>{curl}{exchange}</div></details>\n'
     )
 
 
@@ -159,62 +137,40 @@ def _exchange(exchange: Exchange) -> str:
     refusal = ", expects a refusal" if exchange.expects_refusal else ""
     about = f"Request <small>request {exchange.number:,}, {_text(exchange.phase)}{refusal}</small>"
     request, response = reports.request_line(exchange), reports.response_line(exchange)
-    return (
-        '<div class="exchange"><div class="request">'
-        f"{_message(about, request, exchange.request_headers, exchange.request_body)}</div>"
-        '<div class="response">'
-        f"{_message('Response', response, exchange.response_headers, exchange.response_body)}</div>"
-        "</div>"
-    )
+    sent = _message(about, request, exchange.request_headers, exchange.request_body)
+    received = _message("Response", response, exchange.response_headers, exchange.response_body)
+    return f'<div class="exchange"><div class="request">{sent}</div><div class="response">{received}</div></div>'
 
 
 def _message(title: str, line: str, headers: Headers, body: bytes) -> str:
-    lines = [line, *(f"{reports.line(name)}: {reports.line(value)}" for name, value in headers)]
+    lines = [line, *(f"{escape_unprintable(name)}: {escape_unprintable(value)}" for name, value in headers)]
     head = _text("\n".join(lines))
     text = f'<pre class="body">{_text(reports.body_text(body))}</pre>' if body else ""
     return f"<h4>{title}</h4><pre>{head}</pre>{text}"
 
 
-# --- tables ---------------------------------------------------------------------------------------
-
-
-def _table(heads: Iterable[str], rows: Iterable[str], style: str = "") -> str:
-    head = "".join(f"<th>{item}</th>" for item in heads)
-    return (
-        f'<div class="scroll"><table class="{style}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _row(*cells: object) -> str:
-    return f"<tr>{''.join(f'<td>{_text(item)}</td>' for item in cells)}</tr>"
-
-
-def _matrix(result: Result) -> str:
+def _operations(result: Result) -> str:
     """Return operations × statuses."""
     statuses, operations = reports.matrix(result)
     violated = {(item.operation, item.status or NO_RESPONSE) for item in result.findings}
-    rows = (
-        f"<tr><th>{_text(name)}</th>"
-        + "".join(_cell(cell, is_violated=(name, cell.status) in violated) for cell in cells)
-        + "</tr>"
-        for name, cells in operations.items()
-    )
+    rows = []
+    for name, cells in operations.items():
+        row = f"<tr><th>{_text(name)}</th>"
+        for cell in cells:
+            style = f"cell s{cell.status // 100}{' violated' if (name, cell.status) in violated else ''}"
+            if cell.count:
+                row += f'<td><span class="{style}">{cell.count:,}</span></td>'
+            elif cell.is_missing:
+                row += '<td><span class="cell missing" title="required, not observed">!</span></td>'
+            else:
+                row += "<td></td>"
+        rows.append(f"{row}</tr>")
     key = (
         '<p class="key"><span class="cell s2">12</span> responses '
         '<span class="cell missing">!</span> required, not observed '
         '<span class="cell s4 violated">3</span> with a finding</p>'
     )
     return _table(("operation", *map(reports.status_name, statuses)), rows, "matrix") + key
-
-
-def _cell(cell: reports.Cell, *, is_violated: bool) -> str:
-    if cell.count:
-        style = f"cell s{cell.status // 100}{' violated' if is_violated else ''}"
-        return f'<td><span class="{style}">{cell.count:,}</span></td>'
-    if cell.is_missing:
-        return '<td><span class="cell missing" title="required, not observed">!</span></td>'
-    return "<td></td>"
 
 
 def _missing(result: Result) -> str:
@@ -238,9 +194,8 @@ def _rules(result: Result) -> str:
     heads = ("rule", "", "checks", "findings", "known")
     listed = rows.pop("violated", []) + rows.pop("known", [])
     folded = "".join(
-        f"<details><summary>{plural(len(group), 'rule')} {outcome}</summary>"
-        f"{_table(heads[:3], group, 'rules')}</details>"
-        for outcome, group in rows.items()
+        f"<details><summary>{plural(len(group), 'rule')} {name}</summary>{_table(heads[:3], group, 'rules')}</details>"
+        for name, group in rows.items()
     )
     return (_table(heads, listed, "rules") if listed else "") + folded
 
@@ -293,7 +248,68 @@ def _stories(result: Result) -> str:
     return text
 
 
-# --- diagrams -------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A change between two labels; ``triggers`` is empty if no single transition makes it."""
+
+    before: str
+    after: str
+    triggers: tuple[str, ...]
+    count: int
+    is_odd: bool
+
+    @property
+    def states(self) -> tuple[str, str]:
+        """Return the states, without the operations."""
+        return self.before.partition("/")[0], self.after.partition("/")[0]
+
+    @property
+    def cause(self) -> str:
+        """Return what causes the change, or why nothing does."""
+        return "cannot follow" if self.is_odd else ", ".join(self.triggers) or "several transitions"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """One kind: how often each state was observed, which are terminal, and every change."""
+
+    kind: str
+    states: Mapping[str, int]
+    known: Sequence[str]
+    terminal: Collection[str]
+    moves: Sequence[Move]
+
+    @property
+    def observed(self) -> int:
+        """Return how many of the contract's transitions were observed."""
+        return sum(move.count > 0 for move in self.moves if move.triggers)
+
+
+def diagrams_of(result: Result) -> list[Diagram]:
+    """Return a diagram per kind of the API, then one for any other kind in the result."""
+    api, diagrams = api_named(result.api), []
+    for name in dict.fromkeys([*api.states.MACHINES, *(kind for kind, _, _ in result.walked)]):
+        machine = api.states.MACHINES.get(name)
+        counts = Counter({(b, a): n for (k, b, a), n in result.walked.items() if k == name and b != a})
+        triggers: dict[tuple[str, str], list[str]] = {}
+        for item in machine.transitions if machine else ():
+            pair = format_label(item.before), format_label(item.after)
+            if not item.only or pair in counts:  # one that needs a switch is drawn only if observed
+                triggers.setdefault(pair, []).append(item.trigger)
+        moves = []
+        for before, after in dict.fromkeys([*triggers, *sorted(counts)]):
+            is_odd = machine is None or "/" not in before or "/" not in after
+            is_odd = is_odd or parse_label(after) not in reachable(machine, parse_label(before))
+            causes = tuple(dict.fromkeys(triggers.get((before, after), ())))
+            moves.append(Move(before, after, causes, counts[before, after], is_odd))
+        states = Counter({state: 0 for move in moves for state in move.states})
+        for (kind, label), count in result.shown.items():
+            if kind == name:
+                states[label.partition("/")[0]] += count
+        record = next((item for item in api.kinds if item.name == name), None)
+        known, terminal = (record.states, record.terminal_states) if record else ((), ())
+        diagrams.append(Diagram(name, states, known, terminal, moves))
+    return diagrams
 
 
 def _diagrams(result: Result) -> str:
@@ -307,8 +323,7 @@ def _diagrams(result: Result) -> str:
             for move in sorted(diagram.moves, key=lambda move: -move.count)
         )
         texts.append(
-            f"<div><h3>{_text(diagram.kind)} "
-            f"<small>{diagram.observed} of {total} observed</small></h3>"
+            f"<div><h3>{_text(diagram.kind)} <small>{diagram.observed} of {total} observed</small></h3>"
             f'<div class="scroll">{draw(diagram)}</div><details><summary>All transitions</summary>'
             f"{_table(('from', 'to', 'trigger', 'count'), rows, 'steps')}</details></div>\n"
         )
@@ -321,15 +336,158 @@ def _diagrams(result: Result) -> str:
     )
 
 
-_SECTIONS: Final[Sequence[_Section]] = (
-    ("findings", "Findings", _findings, lambda result: len(result.findings)),
-    ("missing", "Missing", _missing, lambda result: len(result.missing) or -1),
-    ("operations", "Operations × statuses", _matrix, lambda _: 0),
-    ("rules", "Rules", _rules, lambda _: 0),
-    ("diagrams", "State diagrams", _diagrams, lambda _: 0),
-    ("stories", "Stories", _stories, lambda result: len(result.stories) or -1),
-    ("known", "Known deviations", _known, lambda result: len(result.known) or -1),
-    ("stale", "Stale in the baseline", _stale, lambda result: len(result.stale) or -1),
-    ("changes", "Changes made", _changes, lambda result: len(result.changes) or -1),
-)
-"""Key, title, body and size; a size of -1 leaves the section out."""
+def draw(diagram: Diagram) -> str:
+    """Return the diagram as an SVG element; its colours are the page's."""
+    places = _places(diagram)
+    edges = defaultdict[tuple[str, str], list[Move]](list)
+    for move in diagram.moves:
+        if places.keys() >= set(move.states):
+            edges[move.states].append(move)
+    points = [place + corner for place in places.values() for corner in (-BOX / 2, BOX / 2)]
+    paths, labels = list[str](), list[str]()
+    styles = {ends: _edge_style(moves) for ends, moves in edges.items()}
+    counts = {ends: sum(move.count for move in moves) for ends, moves in edges.items()}
+    for ends in sorted(edges, key=lambda ends: (EDGE_STYLES.index(styles[ends]), counts[ends])):
+        curve, style, count = _curve(*ends, places), styles[ends], f"{counts[ends]:,}"
+        way = _points(*curve)
+        points += way
+        paths.append(_path(*curve, edges[ends], style))
+        if counts[ends] and style != "leap":  # which has it in its title only
+            middle, width = way[len(way) // 2], 10 + 7 * len(count)
+            labels.append(
+                f'<g class="label {style}"><rect x="{middle.real - width / 2:.1f}" '
+                f'y="{middle.imag - 9:.1f}" width="{width}" height="18" rx="9"/>'
+                f'<text x="{middle.real:.1f}" y="{middle.imag + 4:.1f}">{count}</text></g>'
+            )
+    nodes = [_node(diagram, state, place) for state, place in places.items()]
+    xs, ys = [point.real for point in points] or [0], [point.imag for point in points] or [0]
+    x, y = int(min(xs)) - MARGIN, int(min(ys)) - MARGIN
+    width, height = int(max(xs)) + MARGIN - x, int(max(ys)) + MARGIN - y
+    title = _text(f"States of a {diagram.kind}, and the transitions between them")
+    return (
+        f'<svg class="diagram" viewBox="{x} {y} {width} {height}" width="{width}" '
+        f'height="{height}" role="img" aria-label="{title}">{"".join(paths + nodes + labels)}</svg>'
+    )
+
+
+def _places(diagram: Diagram) -> dict[str, complex]:
+    """Return the middle of each box: running states in a row, then a column of terminal ones."""
+    known = [state for state in diagram.known if state in diagram.states]
+    running = [state for state in known if state not in diagram.terminal]
+    terminal = [state for state in known if state in diagram.terminal]
+    unknown = [state for state in diagram.states if state not in known][:MAX_UNKNOWN_STATES]
+    distance = 2 * ROW if len(terminal) == 2 else ROW
+    return {
+        **{state: complex(column * COLUMN, ROW) for column, state in enumerate(running)},
+        **{state: complex(len(running) * COLUMN, row * distance) for row, state in enumerate(terminal)},
+        **{state: complex(column * COLUMN, 3 * ROW) for column, state in enumerate(unknown)},
+    }
+
+
+def _curve(before: str, after: str, places: Mapping[str, complex]) -> Curve:
+    """Return the flattest curve that passes no other box; opposite edges bend to opposite sides."""
+    start, end = places[before], places[after]
+    if before == after:
+        top = start - BOX.imag / 2 * 1j
+        return top - 22, top - 57j, top + 22
+    others = [place for state, place in places.items() if state not in (before, after)]
+    way, curves = end - start, list[Curve]()
+    for bow in range(9):
+        control = (start + end) / 2 - 1j * way * (26 / abs(way) + 0.12 + 0.1 * bow)
+        curves.append((_border(start, control), control, _border(end, control)))
+        offsets = [point - place for point in _points(*curves[-1]) for place in others]
+        if not any(abs(o.real) < LIMIT.real and abs(o.imag) < LIMIT.imag for o in offsets):
+            return curves[-1]
+    return curves[0]
+
+
+def _points(start: complex, control: complex, end: complex) -> list[complex]:
+    """Return points along a curve, from its start to its tip."""
+    shares = (step / 12 for step in range(13))
+    return [(1 - t) ** 2 * start + 2 * (1 - t) * t * control + t * t * end for t in shares]
+
+
+def _border(middle: complex, towards: complex) -> complex:
+    """Return where the line from a box's middle towards a point leaves the box."""
+    way = towards - middle
+    across, down = abs(way.real) / (BOX.real / 2 + 2), abs(way.imag) / (BOX.imag / 2 + 2)
+    return middle + way / max(across, down)
+
+
+def _edge_style(moves: Sequence[Move]) -> str:
+    if any(move.is_odd for move in moves):
+        return "odd"
+    if not any(move.triggers for move in moves):
+        return "leap"
+    return "seen" if any(move.count for move in moves) else "unseen"
+
+
+def _node(diagram: Diagram, state: str, place: complex) -> str:
+    count, corner = diagram.states[state], place - BOX / 2
+    name, unknown = escape_unprintable(state), "" if state in diagram.known else " unknown"
+    title = escape(f"{name}: observed {plural(count, 'time')}")
+    return (
+        f'<g class="node {"observed" if count else "unobserved"}{unknown}"><title>{title}</title>'
+        f'<rect x="{corner.real:g}" y="{corner.imag:g}" width="{BOX.real:g}" height="{BOX.imag:g}" rx="10"/>'
+        f'<text x="{place.real:g}" y="{place.imag - 2:g}">{escape(name[:16])}</text>'
+        f'<text class="times" x="{place.real:g}" y="{place.imag + 14:g}">'
+        f"{f'×{count:,}' if count else 'not observed'}</text></g>"
+    )
+
+
+def _path(start: complex, control: complex, end: complex, moves: Sequence[Move], style: str) -> str:
+    """Return a curve with its arrow's head."""
+    lines = []
+    for move in moves:
+        count = f"observed {plural(move.count, 'time')}" if move.count else "not observed"
+        lines.append(f"{escape_unprintable(f'{move.before} → {move.after}')} ({move.cause}): {count}")
+    title = escape("\n".join(lines))
+    way = end - control
+    back = end - 9 * way / abs(way)
+    side = (end - back) / 2 * 1j
+    points = [f"{point.real:.1f},{point.imag:.1f}" for point in (start, control, end, back + side, back - side)]
+    return (
+        f'<g class="edge {style}"><title>{title}</title><path d="M{points[0]} Q{points[1]} {points[2]}"/>'
+        f'<polygon points="{" ".join(points[2:])}"/></g>'
+    )
+
+
+_SECTIONS: Final = {
+    "findings": ("Findings", _findings),
+    "missing": ("Missing", _missing),
+    "operations": ("Operations × statuses", _operations),
+    "rules": ("Rules", _rules),
+    "diagrams": ("State diagrams", _diagrams),
+    "stories": ("Stories", _stories),
+    "known": ("Known deviations", _known),
+    "stale": ("Stale in the baseline", _stale),
+    "changes": ("Changes made", _changes),
+}
+UNCOUNTED_SECTIONS: Final = ("operations", "rules", "diagrams")
+"""Sections of every run. The others show the field of a result that has their name; all but findings may be empty."""
+
+
+def render(results: Sequence[Result]) -> str:
+    """Return the page."""
+    code = reports.exit_code(results)
+    word, meaning = reports.VERDICTS[code]
+    title = f"{word}: oceanmock conform, {', '.join(map(reports.server_name, results))}"
+    runs = ""
+    for place, result in enumerate(results, 1):
+        links = sections = ""
+        for key, (name, body) in _SECTIONS.items():
+            size = 0 if key in UNCOUNTED_SECTIONS else len(getattr(result, key))
+            if size or key in ("findings", *UNCOUNTED_SECTIONS):
+                links += f'<a href="#run{place}-{key}">{name}{_badge(size)}</a>'
+                sections += f'<section id="run{place}-{key}" class="{key}"><h2>{name}</h2>{body(result)}</section>\n'
+        runs += f'<main id="run{place}">{_head(result)}<nav>{links}</nav>\n{sections}</main>\n'
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{_text(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{runs}"
+        f"<footer>oceanmock {_text(__version__)} · exit code {code}: {_text(meaning)}</footer>\n</body>\n</html>\n"
+    )
