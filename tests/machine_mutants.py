@@ -90,7 +90,7 @@ def _answers_with_old_subtask(room: Any, call: Any, *, route: Any) -> Any:
     return room._succeed(call, ocp_room._subtask(view.task, subtask, state))
 
 
-_OPERATE: Final = Tasks._operate
+_OPERATE: Final = Tasks.operate
 
 
 def _refusals_cost_a_run(tasks: Any, key: int, operation: Any, position: int | None, at: int) -> Any:
@@ -164,7 +164,7 @@ OCP: Final = (
         "refusals-count",
         "a refused operation counts runs",
         "count.unasked",
-        replacing(Tasks, "_operate", _refusals_cost_a_run),
+        replacing(Tasks, "operate", _refusals_cost_a_run),
     ),
     _ocp(
         "rollback-counts",
@@ -212,7 +212,7 @@ def _takes_any_operator(room: Any, call: Any) -> Any:
         raise
 
 
-_OPERATE_DAG: Final = Dags._operate
+_OPERATE_DAG: Final = Dags.operate
 
 
 def _refusals_restart(dags: Any, key: Any, operator: Any, node: int | None, at: int) -> Any:
@@ -270,7 +270,7 @@ OBSHELL: Final = (
         "refusals-move",
         "a refused operator moves the stage",
         "terminal.moved",
-        replacing(Dags, "_operate", _refusals_restart),
+        replacing(Dags, "operate", _refusals_restart),
     ),
     _obshell(
         "retry-from-the-start",

@@ -11,7 +11,7 @@ from in_process import Ask, asking, sandbox_of
 from obshell_world import INIT
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
-from oceanmock.engine.accounts import Accounts
+from oceanmock.engine.log import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.http.app import App, create_app
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import schemathesis
 
 from oceanmock.apis import make_sandbox
-from oceanmock.engine.accounts import Accounts
+from oceanmock.engine.log import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.library import load_scenario
 from oceanmock.ocp.scenario import Switches

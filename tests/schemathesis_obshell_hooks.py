@@ -23,7 +23,7 @@ from schemathesis.core import NOT_SET
 
 import obshell_client as client
 from oceanmock.apis import make_sandbox
-from oceanmock.engine.accounts import Accounts
+from oceanmock.engine.log import Accounts
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.library import load_scenario
 from oceanmock.obshell.scenario import Switches

@@ -23,9 +23,8 @@ from in_process import AFTERNOON, asking
 from kit_world import World
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import PROGRESSIONS, SECOND, Clock, Progression
-from oceanmock.engine.log import SetClock
+from oceanmock.engine.log import OperationRecord, SetClock
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.store import OperationRecord
 from oceanmock.errors import CallerError, NoSuchTask
 from oceanmock.library import library_names, load_scenario, read_scenario
 from oceanmock.obshell import states as obshell_states

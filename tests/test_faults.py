@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oceanmock.clock import MILLISECOND
-from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, FaultyResponse, InjectedFault, apply_fault
-from oceanmock.engine.store import MAX_CALLERS, FaultCounters
+from oceanmock.engine.faults import MAX_CALLERS, FaultRequest, Faults, FaultyResponse, InjectedFault, apply_fault
 from oceanmock.errors import AuthorError
 from oceanmock.journal import is_id
 from oceanmock.library import read_fault
@@ -18,23 +17,9 @@ JSON = (b"Content-Type", b"application/json")
 BODY = b'{"data":{"id":1000,"status":"FAILED","none":null},"status":200}'
 
 
-class Injector(Faults):
-    """Faults with counters of their own."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.counters = FaultCounters()
-
-    def inject(self, request: FaultRequest, *_: Any) -> InjectedFault | None:
-        return super().inject(request, self.counters)
-
-    def statistics(self, *_: Any) -> tuple[FaultStatistics, ...]:
-        return super().statistics(self.counters)
-
-
-def faults_of(*said: dict[str, Any], seed: int = 0) -> Injector:
+def faults_of(*said: dict[str, Any], seed: int = 0) -> Faults:
     """The faults that the admin API would make of these."""
-    return Injector([read_fault(each) for each in said], seed=seed)
+    return Faults([read_fault(each) for each in said], seed=seed)
 
 
 def asked(
@@ -43,7 +28,7 @@ def asked(
     return FaultRequest(api, operation, ids, caller, key)
 
 
-def struck(faults: Injector, count: int, request: FaultRequest | None = None) -> list[int]:
+def struck(faults: Faults, count: int, request: FaultRequest | None = None) -> list[int]:
     """Which of so many equal requests are struck, counted from 1."""
     request = request or asked()
     return [number for number in range(1, count + 1) if faults.inject(request)]
@@ -72,7 +57,7 @@ def header(sent: FaultyResponse, name: bytes) -> list[bytes]:
 
 
 def test_without_faults_nothing_is_struck() -> None:
-    assert Injector().inject(asked()) is None
+    assert Faults().inject(asked()) is None
 
 
 @pytest.mark.parametrize("operation", ["getTaskInstance", "retryTask", ""])
@@ -380,7 +365,7 @@ def test_a_fault_that_is_removed_strikes_no_more() -> None:
 def test_faults_that_are_cleared_strike_no_more() -> None:
     faults = faults_of({"status": 500}, {"delay": "1s"})
 
-    faults.clear()
+    faults.by_name.clear()
 
     assert faults.statistics() == ()
     assert faults.inject(asked()) is None

@@ -21,8 +21,7 @@ from command import PATIENCE
 from in_process import REINSTALL, asking, sandbox_of
 from obshell_world import INIT
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.engine.accounts import Accounts
-from oceanmock.engine.log import AddFault, RemoveFault
+from oceanmock.engine.log import Accounts, AddFault, RemoveFault
 from oceanmock.engine.sandbox import Sandboxes
 from oceanmock.http import server
 from oceanmock.http.app import App, create_app

@@ -16,7 +16,7 @@ from in_process import REINSTALL, Ask, asking, sandbox_of
 from oceanmock.api import ApiError, Request
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND, wall_now
-from oceanmock.engine.accounts import ALL_PERMISSIONS, VIEWER_PERMISSION, AccessKeyPair, Accounts, User
+from oceanmock.engine.log import ALL_PERMISSIONS, VIEWER_PERMISSION, AccessKeyPair, Accounts, User
 from oceanmock.http.app import create_app
 from oceanmock.ocp.auth import authenticators, request_messages, sign
 

@@ -25,8 +25,7 @@ from in_process import AFTERNOON, REINSTALL
 from obshell_world import INIT
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
-from oceanmock.engine.accounts import Accounts
-from oceanmock.engine.log import MoveClock, SandboxSpec
+from oceanmock.engine.log import Accounts, MoveClock, SandboxSpec
 from oceanmock.engine.sandbox import Sandbox, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.journal.entries import Entry

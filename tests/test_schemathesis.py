@@ -21,8 +21,7 @@ import kit_world
 from contract_file import ContractFile
 from in_process import REINSTALL
 from oceanmock.apis import make_sandbox
-from oceanmock.engine.accounts import Accounts, User
-from oceanmock.engine.log import SandboxSpec
+from oceanmock.engine.log import Accounts, SandboxSpec, User
 from oceanmock.http.app import App, create_app
 from oceanmock.library import read_scenario
 from oceanmock.obshell.scenario import Switches as ObshellSwitches

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
 from oceanmock.clock import SECOND
-from oceanmock.engine.accounts import ALL_PERMISSIONS
+from oceanmock.engine.log import ALL_PERMISSIONS
 from oceanmock.errors import RollbackProhibited
 from oceanmock.ocp import auth as ocp_auth
 from oceanmock.ocp import handlers as room

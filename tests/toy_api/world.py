@@ -58,21 +58,21 @@ class Jobs(World[int, Any, JobState, Any]):
         for job in (job for scenario in scenarios for job in scenario.jobs):
             self._jobs[job.id] = JobState(job, "RUN", start)
 
-    def _operate(self, key: int, operation: str, part: int | None, at: int) -> JobState:
+    def operate(self, key: int, operation: str, part: int | None, at: int) -> JobState:
         state = self._jobs[key].state_at(at)
         if state != "BROKEN":
             raise IllegalOperation(operation, state=state, allowed=())
         self._jobs[key] = replace(self._jobs[key], operation=operation, since=at)
         return self._jobs[key]
 
-    def _start(self, template: Any, at: int) -> JobState:
+    def start(self, template: int, at: int) -> JobState:
         raise NotImplementedError
 
-    def _create(self, scenario: Scenario, at: int) -> str:
+    def create(self, scenario: Scenario, at: int) -> str:
         self.populate([scenario], start=at)
         return str(scenario.jobs[0].id)
 
-    def due(self, now: int) -> Iterator[int]:
+    def due(self, now: int, several: Any = None) -> Iterator[int]:
         return (end for end in self.ends() if end > now)
 
     def ends(self) -> Iterator[int]:

@@ -94,7 +94,7 @@ def serve(
     whole library is served. Time passes as the scenarios say, unless --progression is given.
     """
     from oceanmock.apis import make_sandbox
-    from oceanmock.engine.accounts import Accounts
+    from oceanmock.engine.log import Accounts
     from oceanmock.http.app import create_app
     from oceanmock.http.server import serve_forever
     from oceanmock.library import load_library, load_scenario

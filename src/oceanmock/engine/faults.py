@@ -1,40 +1,36 @@
 """Choose the fault to inject into a request, and apply it to the response.
 
-``Faults.inject`` chooses; ``apply_fault`` changes a response. The server does the waiting and the
-cutting. A fault counts every request that it matches; of the faults whose turn it is, only the
-first is injected. What is drawn for a fault's n-th request depends on the sandbox's seed, the
-fault's name and n alone.
+``Faults.inject`` chooses; ``apply_fault`` changes a response. The server does the waiting and the cutting. A fault
+counts every request that it matches; of the faults whose turn it is, only the first is injected. What is drawn for a
+fault's n-th request depends on the sandbox's seed, the fault's name and n alone.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
-from threading import Lock
 from typing import Any, Final
 
-from oceanmock.engine.store import FaultAttempt, FaultCounters
 from oceanmock.errors import AuthorError
 from oceanmock.journal import is_id
 from oceanmock.scenario.faults import Fault
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
-
-
-# --- the request ----------------------------------------------------------------------------------
+MAX_CALLERS: Final = 1000
+"""How many callers' last requests with a fault are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultRequest:
     """The properties of a request by which faults select it.
 
-    ``ids`` are the path's parameters by their names; ``operation`` is empty where none matches.
-    ``key`` is equal for a request that is sent again: method, target, and the body as the API
-    reads it.
+    ``ids`` are the path's parameters by their names; ``operation`` is empty where none matches. ``key`` is equal for a
+    request that is sent again: method, target, and the body as the API reads it.
     """
 
     api: str
@@ -83,83 +79,81 @@ class FaultStatistics:
 
 
 class Faults:
-    """The faults of one sandbox by name, in order; the sandbox's store keeps their counters."""
+    """The faults of one sandbox by name, in order, with their counters and the callers' last attempts."""
 
     def __init__(self, faults: Iterable[Fault] = (), *, seed: int = 0) -> None:
         """Raise AuthorError if two have the same name."""
         self._seed: Final = seed
-        self._lock: Final = Lock()
+        self._requests: Counter[int] = Counter()
+        self._injections: Counter[int] = Counter()
+        self._attempts: dict[str, tuple[str, Mapping[int, int]]] = {}
+        self.restart(faults)
+
+    def restart(self, faults: Iterable[Fault]) -> None:
+        """Begin again with these faults; the counters of each place stay. Raises AuthorError."""
         self._added = 0
         self.by_name: dict[str, _Fault] = {}
         for fault in faults:
             self.add(fault)
 
-    def inject(self, request: FaultRequest, counters: FaultCounters) -> InjectedFault | None:
+    def inject(self, request: FaultRequest) -> InjectedFault | None:
         """Return the fault to inject, if any; count the request for every fault it matches."""
-        with self._lock:
-            previous = counters.take_attempt(request.caller)
-            matching = [fault for fault in self.by_name.values() if fault.matches(request)]
-            if not matching:
-                return None
-            digest = blake2b(repr(request.key).encode(), digest_size=16).hexdigest()
-            is_retry = previous is not None and previous.request == digest
-            numbers = dict(previous.numbers) if previous is not None and is_retry else {}
-            is_retry = any(fault.id in numbers for fault in matching)
-            turns = [(fault, fault.number(numbers, counters)) for fault in matching]
-            injected = next(self._injections(turns, counters), None)
-            if injected is not None and not is_retry:
-                attempt = FaultAttempt(digest, {fault.id: number for fault, number in turns})
-                counters.keep_attempt(request.caller, attempt)
-            return injected
+        last_key, last_numbers = self._attempts.pop(request.caller, ("", {}))
+        matching = [fault for fault in self.by_name.values() if fault.matches(request)]
+        if not matching:
+            return None
+        digest = blake2b(repr(request.key).encode(), digest_size=16).hexdigest()
+        if digest != last_key:
+            last_numbers = {}
+        numbers = {}
+        for fault in matching:
+            if fault.fault.counts == "attempts" and fault.id in last_numbers:
+                numbers[fault.id] = last_numbers[fault.id]
+            else:
+                self._requests[fault.id] += 1
+                numbers[fault.id] = self._requests[fault.id]
+        for fault in matching:
+            number, settings = numbers[fault.id], fault.fault
+            if not any(first <= number <= (last or number) for first, last in fault.spans):
+                continue
+            chance = Random(f"{self._seed}/{fault.name}/{number}")  # noqa: S311 (reproducible)
+            if chance.random() < settings.probability:
+                self._injections[fault.id] += 1
+                delay = (settings.delay or 0) + int(chance.random() * (settings.jitter or 0))
+                if not any(fault.id in last_numbers for fault in matching):  # of a request sent again only the first
+                    if len(self._attempts) >= MAX_CALLERS:
+                        del self._attempts[next(iter(self._attempts))]
+                    self._attempts[request.caller] = (digest, numbers)
+                return InjectedFault(settings, fault.name, number, delay)
+        return None
 
     def add(self, fault: Fault) -> str:
         """Add a fault behind the others and return its name. Raises AuthorError if it is taken."""
-        with self._lock:
-            number = self._added + 1
-            while fault.name is None and f"fault {number}" in self.by_name:
-                number += 1
-            name = fault.name or f"fault {number}"
-            if name in self.by_name:
-                raise AuthorError(f"there is a fault {name!r} already. Give this one another name.")
-            self._added = number
-            self.by_name[name] = _Fault(number, name, fault)
-            return name
+        number = self._added + 1
+        while fault.name is None and f"fault {number}" in self.by_name:
+            number += 1
+        name = fault.name or f"fault {number}"
+        if name in self.by_name:
+            raise AuthorError(f"there is a fault {name!r} already. Give this one another name.")
+        self._added = number
+        self.by_name[name] = _Fault(number, name, fault)
+        return name
 
     def remove(self, name: str) -> bool:
         """Remove a fault; return whether there was one of this name."""
-        with self._lock:
-            return self.by_name.pop(name, None) is not None
+        return self.by_name.pop(name, None) is not None
 
-    def clear(self) -> None:
-        """Remove every fault."""
-        with self._lock:
-            self.by_name.clear()
-
-    def statistics(self, counters: FaultCounters) -> tuple[FaultStatistics, ...]:
+    def statistics(self) -> tuple[FaultStatistics, ...]:
         """Return the faults in order, with their counters."""
-        with self._lock:
-            return tuple(
-                FaultStatistics(fault.name, fault.fault, *counters.counts(fault.id)) for fault in self.by_name.values()
-            )
-
-    def _injections(self, turns: Sequence[tuple[_Fault, int]], counters: FaultCounters) -> Iterator[InjectedFault]:
-        for fault, number in turns:
-            if not fault.is_due(number):
-                continue
-            settings = fault.fault
-            chance = Random(f"{self._seed}/{fault.name}/{number}")  # noqa: S311 (reproducible)
-            if chance.random() < settings.probability:
-                counters.count_injection(fault.id)
-                delay = (settings.delay or 0) + int(chance.random() * (settings.jitter or 0))
-                yield InjectedFault(settings, fault.name, number, delay)
+        return tuple(
+            FaultStatistics(fault.name, fault.fault, self._requests[fault.id], self._injections[fault.id])
+            for fault in self.by_name.values()
+        )
 
 
 @dataclass(slots=True)
 class _Fault:
-    """A fault, and what is derived of it once rather than for every request.
-
-    ``id`` is its place among all faults that were ever added.
-    """
+    """A fault, and what is derived of it once rather than for every request; ``id`` counts all that were ever added."""
 
     id: int
     name: str
@@ -176,31 +170,16 @@ class _Fault:
     def matches(self, request: FaultRequest) -> bool:
         """Return whether the fault is for this request."""
         fault = self.fault
+        variables = fault.ids_by_operation.get(request.operation, {}) if self.targets else {}
         return (
             fault.api in ("", request.api)
             and (not self.operations or request.operation in self.operations)
             and fault.caller in (None, request.caller)
-            and (not self.targets or self._is_about(request))
+            and all(
+                kind in variables and is_id(request.ids.get(variables[kind], ""), id)
+                for kind, id in self.targets.items()
+            )
         )
-
-    def _is_about(self, request: FaultRequest) -> bool:
-        variables = self.fault.ids_by_operation.get(request.operation, {})
-        return all(
-            kind in variables and is_id(request.ids.get(variables[kind], ""), id) for kind, id in self.targets.items()
-        )
-
-    def number(self, previous: Mapping[int, int], counters: FaultCounters) -> int:
-        """Return the request's number; that of the ``previous`` one if both are one attempt."""
-        if self.fault.counts == "attempts" and self.id in previous:
-            return previous[self.id]
-        return counters.count_request(self.id)
-
-    def is_due(self, number: int) -> bool:
-        """Return whether the fault is injected into the request of a number."""
-        return any(first <= number <= (last or number) for first, last in self.spans)
-
-
-# --- the response ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +201,19 @@ def apply_fault(
 ) -> FaultyResponse:
     """Return a response as a fault changes it; by default an empty one."""
     fault = injected.fault
-    body = _other_json(fault, b"" if fault.empty else body)
+    if fault.empty:
+        body = b""
+    if fault.drop or fault.change_type:
+        try:
+            value = json.loads(body)
+        except ValueError:
+            pass  # a body that is no JSON stays
+        else:
+            for path in fault.drop:
+                _change(value, path, drops=True)
+            for path in fault.change_type:
+                _change(value, path, drops=False)
+            body = _json(value).encode("utf-8", "backslashreplace")
     if fault.malformed:  # as of a server that stopped while it wrote
         text = body.rstrip()
         body = text[:-1] if text[-1:] in (b"}", b"]", b'"') else text + b"}"
@@ -241,34 +232,28 @@ def apply_fault(
     )
 
 
-def _other_json(fault: Fault, body: bytes) -> bytes:
-    """Return the body with values dropped or changed; one that is no JSON stays."""
-    if not (fault.drop or fault.change_type):
-        return body
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return body
-    for path in fault.drop:
-        _change(value, path, _drop)
-    for path in fault.change_type:
-        _change(value, path, _change_type)
-    return _json(value).encode("utf-8", "backslashreplace")
-
-
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _change(value: Any, path: str, change: Callable[[Any, Any], None]) -> None:
-    """Change the values at a path, if there are any, in place."""
+def _change(value: Any, path: str, *, drops: bool) -> None:
+    """Drop the values at a path, if there are any, or change their types, in place.
+
+    A text becomes a number, its own or 0, and any other value a text.
+    """
     *steps, last = path.split(".")
     holders = [value]
     for step in steps:
         holders = [holder[key] for holder in holders for key in _keys(holder, step)]
     places = [(holder, key) for holder in holders for key in _keys(holder, last)]
     for holder, key in reversed(places):  # from the end: a list grows shorter
-        change(holder, key)
+        text = holder[key]
+        if drops:
+            del holder[key]
+        elif not isinstance(text, str):
+            holder[key] = _json(text)
+        else:
+            holder[key] = int(text) if re.fullmatch("-?[0-9]{1,15}", text) else 0
 
 
 def _keys(holder: Any, step: str) -> list[Any]:
@@ -276,19 +261,5 @@ def _keys(holder: Any, step: str) -> list[Any]:
     if isinstance(holder, dict):
         return list(holder) if step == "*" else [step] if step in holder else []
     if isinstance(holder, list):
-        everything = range(len(holder))
-        return [at for at in everything if step in ("*", str(at))]
+        return [at for at in range(len(holder)) if step in ("*", str(at))]
     return []
-
-
-def _drop(holder: Any, key: Any) -> None:
-    del holder[key]
-
-
-def _change_type(holder: Any, key: Any) -> None:
-    """Turn a text into a number, its own or 0, and any other value into a text."""
-    value = holder[key]
-    if not isinstance(value, str):
-        holder[key] = _json(value)
-    else:
-        holder[key] = int(value) if re.fullmatch("-?[0-9]{1,15}", value) else 0

@@ -1,29 +1,66 @@
 """Define a sandbox's specification, and the commands of its log.
 
-A sandbox is its ``SandboxSpec`` and the commands it has accepted since, in order. Everything that a
-client sees follows from these and from the clock, so a reset is an empty log, and a copy of both is
-a copy of the sandbox. A refused command changes nothing and is not logged.
+A sandbox is its ``SandboxSpec`` and the commands it has accepted since, in order. Everything that a client sees follows
+from these and from the clock, so a reset is an empty log, and a copy of both is a copy of the sandbox. A refused
+command changes nothing and is not logged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from oceanmock.clock import Progression, wall_now
-from oceanmock.engine.accounts import Accounts
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import BaseScenario
+
+VIEWER_PERMISSION: Final = "TASK_VIEWER"
+MANAGER_PERMISSION: Final = "TASK_MANAGER"
+ALL_PERMISSIONS: Final = frozenset({VIEWER_PERMISSION, MANAGER_PERMISSION})
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user of OCP with a password."""
+
+    name: str
+    password: str
+    permissions: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKeyPair:
+    """An access key of OCP and its secret key."""
+
+    id: str
+    secret: str
+    permissions: frozenset[str] = ALL_PERMISSIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The users and access keys. With ``required`` False every request has all permissions.
+
+    They are public, and the mock's own, and so are the permissions of the two default users. obshell's passwords are
+    its agent's, in the scenario.
+    """
+
+    users: tuple[User, ...] = (
+        User("viewer", "viewer", frozenset({VIEWER_PERMISSION})),
+        User("manager", "manager", ALL_PERMISSIONS),
+    )
+    access_keys: tuple[AccessKeyPair, ...] = (AccessKeyPair("oceanmock-ak", "oceanmock-sk"),)
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """A sandbox before its first command.
 
-    ``created`` is the machine's time in nanoseconds. ``starts_at``, ``progression`` and
-    ``switches`` (overrides by API name) outrank the scenario files; without them the files decide,
-    and ``default_progression`` counts for a file that states none. ``name`` is unique in a store.
+    ``created`` is the machine's time in nanoseconds. ``starts_at``, ``progression`` and ``switches`` (overrides by API
+    name) outrank the scenario files; without them the files decide, and ``default_progression`` counts for a file that
+    states none. ``name`` is unique on a server.
     """
 
     scenarios: tuple[BaseScenario, ...] = ()
@@ -115,3 +152,17 @@ class LogEntry:
     at: int
     wall: int
     command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRecord:
+    """One requested operation of a task or dag; ``at`` in nanoseconds since the epoch.
+
+    ``position`` is that of the subtask or node, None for the whole task or dag; ``refused`` is the reason, or "" where
+    it was accepted. A history has nothing of a refused one.
+    """
+
+    at: int
+    operation: str
+    position: int | None
+    refused: str = ""

@@ -1,16 +1,17 @@
 """A sandbox: its specification and log, and the state that they lead to; the sandboxes of a server.
 
-``execute`` evaluates a command against the current state, appends it to the log, and returns its
-result; everything else reads. The state is folded once and kept: a command applies to it by itself,
-and only a conflict, or a failed load, folds the whole log again. One clock drives every API.
+``execute`` evaluates a command against the current state, appends it to the log, and returns its result; everything
+else reads. The state is folded once and kept: a command applies to it by itself, and only a failed load folds the whole
+log again. One clock drives every API.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
+from itertools import count, islice
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
@@ -25,20 +26,25 @@ from oceanmock.engine.log import (
     LogEntry,
     MoveClock,
     Operate,
+    OperationRecord,
     RemoveFault,
     SandboxSpec,
     SetClock,
     Start,
 )
-from oceanmock.engine.store import MAX_NAME_LENGTH, MemoryStore, NoSuchSandbox, OperationRecord, quoted_name
 from oceanmock.engine.world import FakeData, World
 from oceanmock.errors import AuthorError, CallerError, OceanmockError
 from oceanmock.journal import Journal
 from oceanmock.scenario.fields import BaseScenario
-from oceanmock.text import nanoseconds_of
+from oceanmock.text import did_you_mean, nanoseconds_of, shorten
 
 DEFAULT_SANDBOX: Final = "default"
 MAX_SANDBOXES: Final = 10_000
+MAX_RECORDS: Final = 1000
+"""How many operations are kept of a task or dag."""
+MAX_NAME_LENGTH: Final = 100
+MAX_COMPARED_NAMES: Final = 1000
+"""How many names of sandboxes are compared for a suggestion."""
 SANDBOX_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
 """The names that can stand in paths and headers as they are."""
 
@@ -58,14 +64,11 @@ class SandboxApi(Protocol):
         """Return the empty state of a sandbox with these scenarios. Raises AuthorError."""
 
 
-# --- a sandbox ------------------------------------------------------------------------------------
-
-
 class Sandbox:
-    """One sandbox of a store.
+    """One sandbox of a server.
 
-    ``started`` is the instant at which its clock began. ``server`` and ``pid`` are the host and
-    process id that the APIs' responses show.
+    ``started`` is the instant at which its clock began. ``server`` and ``pid`` are the host and process id that the
+    APIs' responses show. What changes one raises SandboxDeleted once ``is_deleted`` is set.
     """
 
     def __init__(
@@ -73,27 +76,27 @@ class Sandbox:
         spec: SandboxSpec,
         apis: Sequence[SandboxApi],
         *,
-        store: MemoryStore | None = None,
         log: Iterable[LogEntry] = (),
         wall: Callable[[], int] = wall_now,
     ) -> None:
-        """Create the sandbox in the store, with the commands of a log replayed.
+        """Create the sandbox, with the commands of a log replayed.
 
-        Raises AuthorError if its scenarios cannot be served together; then nothing is stored.
+        Raises AuthorError if its scenarios cannot be served together.
         """
+        self.spec: Final = spec
         self.name: Final = spec.name
+        self.accounts = spec.accounts
         self.apis: Final = apis
-        self.store: Final = MemoryStore() if store is None else store
         self.wall: Final = wall
+        self.journal: Final = Journal()
+        self.is_deleted = False
         self.server: Final = FakeData(f"{spec.seed}").host
         self.pid: Final = Random(f"{spec.seed}/pid").randrange(1000, 32768)  # noqa: S311 (no secret)
         self._traces = Random(spec.seed)  # noqa: S311 (the same seed, the same trace ids)
-        self._fold(spec)
-        self._version = self._first_version = self.store.put(spec)
-        self.journal: Journal = self.store.journal(self.name)
-        for entry in log:
-            self._append(entry)
-            self._apply(entry)
+        self._faults = Faults(seed=spec.seed)
+        self._records: dict[Hashable, deque[OperationRecord]] = {}
+        self.log: Final = list(log)
+        self._fold()
 
     # --- reading ---
 
@@ -102,14 +105,9 @@ class Sandbox:
         world: Any = self.worlds[kind.api]
         return world  # type: ignore[no-any-return]
 
-    @property
-    def is_untouched(self) -> bool:
-        """Return whether it has accepted no command and received no request."""
-        return self._version == self._first_version and not self.journal.last
-
     def operations_of(self, api: str, key: Hashable) -> tuple[OperationRecord, ...]:
         """Return the last operations requested of a task or dag, refused or not, in order."""
-        return self.store.records(self.name, (api, key))
+        return tuple(self._records.get((api, key), ()))
 
     def next_due(self) -> int | None:
         """Return the next instant at which a task or dag changes without a request, or None."""
@@ -122,35 +120,41 @@ class Sandbox:
 
     def faults(self) -> tuple[FaultStatistics, ...]:
         """Return the faults in their order, with their counters."""
-        return self._faults.statistics(self.store.counters(self.name))
+        return self._faults.statistics()
 
     def inject_fault(self, request: FaultRequest) -> InjectedFault | None:
         """Return the fault to inject into a request, if any, and count the request."""
-        if not self._faults.by_name:
-            return None
-        return self._faults.inject(request, self.store.counters(self.name))
+        return self._faults.inject(request) if self._faults.by_name else None
 
     # --- changing ---
 
     def execute(self, command: Command) -> Any:
         """Apply a command, log it, and return its result.
 
-        Raises what the API's rules refuse it with; then nothing has changed.
+        Raises what the API's rules refuse it with; then nothing has changed. A ``MoveClock`` replaces the one before.
         """
-        while True:
-            self.refresh()
-            wall = self.wall()
-            entry = LogEntry(self.clock.at(wall), wall, command)
-            try:
-                result = self._apply(entry)
-            except OceanmockError as refusal:
-                self._undo(entry, refusal)
-                raise
-            if self._append(entry):
-                if isinstance(command, Operate):
-                    self._record(entry.at, command)
-                return result
-            self._fold_again()  # another process was faster: evaluate against its command, too
+        if self.is_deleted:
+            raise SandboxDeleted(self.name, ())
+        wall = self.wall()
+        entry = LogEntry(self.clock.at(wall), wall, command)
+        try:
+            result = self._apply(entry)
+        except OceanmockError as error:
+            if isinstance(command, Load):
+                self._fold()  # some of the scenarios may have been added
+            elif isinstance(command, Operate) and isinstance(error, CallerError):
+                self._record(entry.at, command, str(error))
+            raise
+        if isinstance(command, Operate):
+            self._record(entry.at, command)
+        elif self.log and isinstance(command, MoveClock) and isinstance(self.log[-1].command, MoveClock):
+            self.log.pop()
+        self.log.append(entry)
+        return result
+
+    def _record(self, at: int, command: Operate, refused: str = "") -> None:
+        records = self._records.setdefault((command.api, command.key), deque(maxlen=MAX_RECORDS))
+        records.append(OperationRecord(at, command.operation, command.part, refused))
 
     def advance(self, by: int) -> None:
         """Move the clock on by ``by`` nanoseconds."""
@@ -161,32 +165,15 @@ class Sandbox:
 
         To be called after a read has been answered.
         """
-        if self.clock.progression == "polls":
-            first = min(dues, default=None)
-            if first is not None:
-                self.execute(MoveClock(first))
+        if self.clock.progression == "polls" and (first := min(dues, default=None)) is not None:
+            self.execute(MoveClock(first))
 
-    def refresh(self) -> None:
-        """Apply what other processes have appended to the log."""
-        changes = self.store.read(self.name, since=self._version)
-        if changes.spec is not None:
-            self._fold_again()
-        else:
-            for entry in changes.entries:
-                self._apply(entry)
-            self._version = changes.version
-
-    # --- folding ---
-
-    def _fold(self, spec: SandboxSpec) -> None:
-        """Begin with the state of a specification."""
-        scenarios = spec.scenarios
-        start = spec.starts_at
+    def _fold(self) -> None:
+        """Set the state to that which the specification and the log lead to."""
+        spec, start = self.spec, self.spec.starts_at
+        self.scenarios = scenarios = spec.scenarios
         if start is None and len(scenarios) == 1 and scenarios[0].starts_at is not None:
             start = nanoseconds_of(scenarios[0].starts_at)
-        self.spec = spec
-        self.accounts = spec.accounts
-        self.scenarios = scenarios
         self.started = spec.created if start is None else start
         self.clock = Clock(
             spec.progression or progression_of(scenarios, spec.default_progression),
@@ -195,48 +182,26 @@ class Sandbox:
             wall=self.wall,
             created=spec.created,
         )
-        by_api = self._by_api(scenarios)
-        self.worlds: dict[str, World[Any, Any, Any, Any]] = {
-            api.name: api.new_world(
-                self.clock, by_api[api.name], seed=spec.seed, switches=spec.switches.get(api.name, {})
-            )
-            for api in self.apis
-        }
-        self._faults = Faults((fault for element in scenarios for fault in element.faults), seed=spec.seed)
+        by_api = _by_api(scenarios)
+        self.worlds: dict[str, World[Any, Any, Any, Any]] = {}
+        for api in self.apis:
+            switches = spec.switches.get(api.name, {})
+            self.worlds[api.name] = api.new_world(self.clock, by_api[api.name], seed=spec.seed, switches=switches)
+        self._faults.restart(fault for scenario in scenarios for fault in scenario.faults)
         for name, world in self.worlds.items():
             world.populate(by_api[name], start=self.started)
-
-    def _fold_again(self) -> None:
-        changes = self.store.read(self.name, since=-1)
-        assert changes.spec is not None
-        self._fold(changes.spec)
-        for entry in changes.entries:
+        for entry in self.log:
             self._apply(entry)
-        self._version = changes.version
-        self.journal = self.store.journal(self.name)
-
-    def _append(self, entry: LogEntry) -> bool:
-        version = self.store.append(self.name, entry, expected_version=self._version)
-        if version is not None:
-            self._version = version
-        return version is not None
-
-    def _undo(self, entry: LogEntry, refusal: OceanmockError) -> None:
-        """Restore the state after a command that was refused, and record a refused operation."""
-        if isinstance(entry.command, Load):
-            self._fold_again()  # some of the scenarios may have been added
-        elif isinstance(entry.command, Operate) and isinstance(refusal, CallerError):
-            self._record(entry.at, entry.command, str(refusal))
-
-    def _record(self, at: int, command: Operate, refusal: str = "") -> None:
-        record = OperationRecord(at, command.operation, command.part, refusal)
-        self.store.record(self.name, (command.api, command.key), record)
 
     def _apply(self, entry: LogEntry) -> Any:
         command = entry.command
         match command:
-            case Operate() | Start() | Create():
-                return self.worlds[command.api].apply(command, at=entry.at)
+            case Operate():
+                return self.worlds[command.api].operate(command.key, command.operation, command.part, entry.at)
+            case Start():
+                return self.worlds[command.api].start(command.template, entry.at)
+            case Create():
+                return self.worlds[command.api].create(command.scenario, entry.at)
             case MoveClock():
                 self.clock.move_to(command.to, wall=entry.wall)
             case SetClock():
@@ -249,13 +214,13 @@ class Sandbox:
             case RemoveFault():
                 return self._faults.remove(command.name)
             case ClearFaults():
-                self._faults.clear()
+                self._faults.by_name.clear()
             case Load():
                 self._load(command.scenarios, entry.at)
         return None
 
     def _load(self, scenarios: Sequence[BaseScenario], at: int) -> None:
-        by_api = self._by_api(scenarios)
+        by_api = _by_api(scenarios)
         for name, world in self.worlds.items():
             world.check(by_api[name], sandbox=self.name)
         for fault in (fault for scenario in scenarios for fault in scenario.faults):
@@ -264,11 +229,12 @@ class Sandbox:
             world.populate(by_api[name], start=at)
         self.scenarios = (*self.scenarios, *scenarios)
 
-    def _by_api(self, scenarios: Sequence[BaseScenario]) -> dict[str, list[BaseScenario]]:
-        by_api: dict[str, list[BaseScenario]] = {api.name: [] for api in self.apis}
-        for scenario in scenarios:
-            by_api[scenario.api].append(scenario)
-        return by_api
+
+def _by_api(scenarios: Sequence[BaseScenario]) -> defaultdict[str, list[BaseScenario]]:
+    by_api = defaultdict[str, list[BaseScenario]](list)
+    for scenario in scenarios:
+        by_api[scenario.api].append(scenario)
+    return by_api
 
 
 def progression_of(scenarios: Sequence[BaseScenario], default: Progression = "time") -> Progression:
@@ -282,7 +248,21 @@ def progression_of(scenarios: Sequence[BaseScenario], default: Progression = "ti
     return min(progressions, default=default) if len(progressions) < 2 else "time"
 
 
-# --- the sandboxes of a server --------------------------------------------------------------------
+def quoted_name(name: str) -> str:
+    """Return a name in quotes, cut where it is long; it may be anything that was sent."""
+    return repr(shorten(name, MAX_NAME_LENGTH))
+
+
+class NoSuchSandbox(CallerError):
+    """No sandbox has this name."""
+
+    def __init__(self, name: str, existing: Iterable[str]) -> None:
+        hint = did_you_mean(name[:MAX_NAME_LENGTH], list(islice(existing, MAX_COMPARED_NAMES)))
+        super().__init__(f"there is no sandbox {quoted_name(name)}. {hint}".rstrip())
+
+
+class SandboxDeleted(NoSuchSandbox):
+    """A sandbox was deleted while a request to it arrived."""
 
 
 class TwoSandboxes(CallerError):
@@ -306,21 +286,20 @@ class TooManySandboxes(CallerError):
 class Sandboxes:
     """The sandboxes of one server, by their names; ``ports`` maps further ports to them.
 
-    They share a store and nothing else. ``default`` always exists: it is the sandbox of a request
-    that names none. Creating one costs no more than its scenarios' histories, so that each test can
-    have its own. Their number is bounded; a sandbox stays until it is deleted.
+    ``default`` always exists: it is the sandbox of a request that names none. Creating one costs no more than its
+    scenarios' histories, so that each test can have its own. Their number is bounded; a sandbox stays until it is
+    deleted.
     """
 
     def __init__(self, default: Sandbox, *, limit: int = MAX_SANDBOXES) -> None:
         self.limit: Final = limit
         self.ports: dict[int, str] = {}
-        self._store: Final = default.store
         self._by_name = {DEFAULT_SANDBOX: default}
         self._numbers = count(1)
 
     @property
     def default(self) -> Sandbox:
-        """The one that is always there."""
+        """Return the one that is always there."""
         return self._by_name[DEFAULT_SANDBOX]
 
     def __iter__(self) -> Iterator[Sandbox]:
@@ -339,8 +318,8 @@ class Sandboxes:
     def create(self, name: str | None, spec: SandboxSpec) -> Sandbox:
         """Create a sandbox of a name, by default the next free one.
 
-        Raises AuthorError for an invalid name or specification, SandboxTaken, TooManySandboxes;
-        then nothing has changed.
+        Raises AuthorError for an invalid name or specification, SandboxTaken, TooManySandboxes; then nothing has
+        changed.
         """
         if len(self) >= self.limit:
             raise TooManySandboxes(f"there are {self.limit:,} sandboxes already. Delete those that are done with.")
@@ -361,18 +340,16 @@ class Sandboxes:
         return self._put(replace(sandbox.spec, created=sandbox.wall()))
 
     def load(self, name: str, scenarios: Sequence[BaseScenario]) -> Sandbox:
-        """Add scenarios to a sandbox: to the specification of an untouched one, else now.
+        """Add scenarios to a sandbox: to the specification, if it has had no command and no request; else now.
 
-        Raises NoSuchSandbox, and AuthorError if they do not fit what is there; then nothing has
-        changed.
+        Raises NoSuchSandbox, and AuthorError if they do not fit what is there; then nothing has changed.
         """
         sandbox = self.get(name)
-        if not sandbox.is_untouched:
+        if sandbox.log or sandbox.journal.last:
             sandbox.execute(Load(tuple(scenarios)))
             return sandbox
-        spec = sandbox.spec
-        every = (*spec.scenarios, *scenarios)
-        return self._put(replace(spec, scenarios=every, created=sandbox.wall()))
+        every = (*sandbox.spec.scenarios, *scenarios)
+        return self._put(replace(sandbox.spec, scenarios=every, created=sandbox.wall()))
 
     def delete(self, name: str) -> list[int]:
         """Delete a sandbox and return its own ports. Raises NoSuchSandbox.
@@ -382,16 +359,13 @@ class Sandboxes:
         if name == DEFAULT_SANDBOX:
             self.reset(name)
             return []
-        self.get(name)
+        self.get(name).is_deleted = True
         del self._by_name[name]
-        self._store.delete(name)
         freed = [port for port, owner in self.ports.items() if owner == name]
         for port in freed:
             del self.ports[port]
         return freed
 
     def _put(self, spec: SandboxSpec) -> Sandbox:
-        default = self.default
-        sandbox = Sandbox(spec, default.apis, store=self._store, wall=default.wall)
-        self._by_name[spec.name] = sandbox
+        sandbox = self._by_name[spec.name] = Sandbox(spec, self.default.apis, wall=self.default.wall)
         return sandbox

@@ -1,7 +1,7 @@
 """The state of one API in a sandbox: its tasks or dags, and the templates of further ones.
 
-A task or dag joins the data that its scenario states (names, ids, users) with the history that its
-machine computes on the clock of its sandbox. Reading changes nothing.
+A task or dag joins the data that its scenario states (names, ids, users) with the history that its machine computes on
+the clock of its sandbox. Reading changes nothing.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from random import Random
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from oceanmock.clock import Clock
-from oceanmock.engine.log import Create, Operate, Start
 from oceanmock.engine.machine import History, next_due, view_at
 from oceanmock.errors import AuthorError, NoSuchTask
 from oceanmock.scenario.fields import BaseScenario
@@ -26,8 +25,8 @@ from oceanmock.scenario.fields import BaseScenario
 class TaskItem:
     """A task or dag, or a part of one, as the admin API lists it.
 
-    ``number`` is that of the scenario file. ``started`` and ``stage`` are set for a task or dag
-    that is shown with its parts; ``stage`` only where an API has one.
+    ``number`` is that of the scenario file. ``started`` and ``stage`` are set for a task or dag that is shown with its
+    parts; ``stage`` only where an API has one.
     """
 
     id: str
@@ -40,36 +39,20 @@ class TaskItem:
     stage: int | None = None
 
 
-class Data(Protocol):
-    """The constant data of a task or dag, created at an instant of the sandbox's clock."""
-
-    @property
-    def key(self) -> Hashable: ...
-
-    @property
-    def created(self) -> int: ...
-
-
-class Startable(Protocol):
-    """A template: a task or dag that a request starts."""
-
-    @property
-    def starts_on(self) -> Any: ...
-
-
 Key = TypeVar("Key", bound=Hashable)
-D = TypeVar("D", bound=Data)
+D = TypeVar("D")
 V = TypeVar("V")
 M = TypeVar("M", bound=BaseModel)
-Template = TypeVar("Template", bound=Startable)
+Template = TypeVar("Template")
 Setting = TypeVar("Setting")
 
 
 class World(ABC, Generic[Key, D, V, Template]):
-    """The tasks or dags of one API by their keys. Only ``populate`` and ``apply`` change them.
+    """The tasks or dags of one API by their keys, each with its history.
 
-    A subclass sets ``api``, the API's name; ``view_type``, which makes a view of the data, its
-    state and the instant; and ``machine``, the module that operates.
+    A subclass sets ``api``, the API's name; ``view_type``, which makes a view of the data, its state and the instant;
+    and ``machine``, the module that operates. The data of a task or dag has its ``key`` and the instant at which it was
+    ``created``; a template's ``starts_on`` is the request that starts it.
     """
 
     api: ClassVar[str]
@@ -82,8 +65,8 @@ class World(ABC, Generic[Key, D, V, Template]):
         self.templates: Final[list[Template]] = []
         self._seed: Final = seed
         self._first_tick: Final = clock.origin
-        self._data: dict[Key, D] = {}
-        self._histories: dict[Key, History[Any, Any, Any]] = {}
+        self._data: dict[Any, Any] = {}
+        self._histories: dict[Any, History[Any, Any, Any]] = {}
 
     # --- reading ---
 
@@ -97,29 +80,29 @@ class World(ABC, Generic[Key, D, V, Template]):
 
     def data_of(self, key: Key) -> D:
         """Return the constant data of a task or dag. Raises NoSuchTask."""
-        data = self._data.get(key)
+        data: D | None = self._data.get(key)
         if data is None:
             number: Any = key[-1] if isinstance(key, tuple) else key
             raise NoSuchTask(number)
         return data
 
-    def view(self, key: Key) -> V:
-        """Return a task or dag now. Raises NoSuchTask."""
-        return self._view(key, self.clock.now())
+    def view(self, key: Key, now: int | None = None) -> V:
+        """Return a task or dag at an instant, by default now. Raises NoSuchTask."""
+        data: Any = self.data_of(key)
+        now = self.clock.now() if now is None else now
+        view: V = self.view_type(data, view_at(self._histories[key], now - data.created), now)
+        return view
 
     def history_of(self, key: Key) -> History[Any, Any, Any]:
         """Return a history, as it goes without further requests. Raises NoSuchTask."""
         self.data_of(key)
         return self._histories[key]
 
-    def due(self, now: int) -> Iterator[int]:
-        """Return the next instant after ``now`` at which each task or dag changes."""
-        return self.due_of(self._data.values(), now)
-
-    def due_of(self, several: Iterable[D], now: int) -> Iterator[int]:
-        """Yield the next instant after ``now`` at which each of these changes."""
-        for data in several:
-            due = next_due(self._histories[data.key], now - data.created)  # type: ignore[index]
+    def due(self, now: int, several: Iterable[D] | None = None) -> Iterator[int]:
+        """Yield the next instant after ``now`` at which each task or dag, or each of several, changes."""
+        data: Any
+        for data in self._data.values() if several is None else several:
+            due = next_due(self._histories[data.key], now - data.created)
             if due is not None:
                 yield data.created + due
 
@@ -130,7 +113,8 @@ class World(ABC, Generic[Key, D, V, Template]):
 
     def templates_for(self, method: str, path: str) -> list[Template]:
         """Return the templates that a request with this method and path may start."""
-        return [item for item in self.templates if item.starts_on.fits(method, path)]
+        templates: list[Any] = self.templates
+        return [item for item in templates if item.starts_on.fits(method, path)]
 
     @abstractmethod
     def items(self) -> Iterator[TaskItem]:
@@ -163,47 +147,32 @@ class World(ABC, Generic[Key, D, V, Template]):
     def populate(self, scenarios: Sequence[Any], *, start: int) -> None:
         """Add the tasks and templates of scenarios that begin at an instant. Raises AuthorError."""
 
-    def apply(self, command: Operate | Start | Create, *, at: int) -> Any:
-        """Apply a command at an instant and return its result; if it raises, nothing changed.
+    def operate(self, key: Key, operation: str, part: int | None, at: int) -> V:
+        """Operate a task or dag, or its part at a position, and return its view.
 
-        The result of ``Operate`` and ``Start`` is a view, that of ``Create`` the id. Raises what
-        the machine refuses an operation with, WrongIdentity, UnderMaintenance or IdTaken.
+        Raises what the machine refuses the operation with; then nothing has changed.
         """
-        match command:
-            case Operate(key=key, operation=operation, part=part):
-                return self._operate(key, operation, part, at)  # type: ignore[arg-type]
-            case Start(template=number):
-                return self._start(self.templates[number], at)
-            case Create(scenario=scenario):
-                return self._create(scenario, at)
-
-    def _operate(self, key: Key, operation: str, part: int | None, at: int) -> V:
-        data = self._data[key]
-        instant = at - data.created
-        history = self.machine.operate(self._histories[key], operation, instant, part)
+        created = self._data[key].created
+        history = self.machine.operate(self._histories[key], operation, at - created, part)
         self._histories[key] = history
-        self.clock.settle(data.created + history.last.at)
-        return self._view(key, at)
+        self.clock.settle(created + history.last.at)
+        return self.view(key, at)
 
     @abstractmethod
-    def _start(self, template: Template, at: int) -> V:
-        """Start a task or dag of a template and return it."""
+    def start(self, template: int, at: int) -> V:
+        """Start a task or dag of the template at a position, and return its view.
+
+        Raises WrongIdentity or UnderMaintenance; then nothing has changed.
+        """
 
     @abstractmethod
-    def _create(self, scenario: Any, at: int) -> str:
-        """Start the task or dag of a scenario and return its id. Raises IdTaken."""
+    def create(self, scenario: Any, at: int) -> str:
+        """Start the task or dag of a scenario and return its id. Raises IdTaken; then nothing has changed."""
 
-    def _add(self, data: D, history: History[Any, Any, Any]) -> None:
-        key: Any = data.key
+    def _add(self, key: Key, data: Any, history: History[Any, Any, Any]) -> None:
         self._data[key] = data
         self._histories[key] = history
         self.clock.settle(data.created + history.last.at)
-
-    def _view(self, key: Key, now: int) -> V:
-        data = self.data_of(key)
-        state = view_at(self._histories[key], now - data.created)
-        view: V = self.view_type(data, state, now)
-        return view
 
 
 def with_overrides(switches: M, overrides: Mapping[str, Any]) -> M:
@@ -223,16 +192,13 @@ def agreed_setting(scenarios: Iterable[BaseScenario], plural: str, default: Sett
     return first
 
 
-# --- what a scenario leaves out -------------------------------------------------------------------
-
 FIRST_FREE_ID: Final = 1_000_000
 """OCP's ids that a scenario leaves out are drawn from here on, below 2^31."""
 
 
 @cache
-def _faker() -> Any:
-    """Return faker's factory, loaded on first use: that takes a tenth of a second."""
-    from faker import Factory  # noqa: PLC0415
+def _load_faker() -> Any:
+    from faker import Factory  # noqa: PLC0415 (a tenth of a second)
 
     return Factory.create("en_US")
 
@@ -249,7 +215,7 @@ class FakeData:
     @property
     def _faker(self) -> Any:
         """Return the process's faker, set to draw from this object's random source."""
-        faker = _faker()
+        faker = _load_faker()
         faker.random = self._chances
         return faker
 

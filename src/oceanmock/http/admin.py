@@ -20,10 +20,18 @@ from oceanmock.admin_client import Json
 from oceanmock.api import Api, ApiError, Headers, Request, Response, Service
 from oceanmock.apis import APIS, api_named, operations_by_api
 from oceanmock.clock import LATEST, stopwatch
-from oceanmock.engine.accounts import ALL_PERMISSIONS, Accounts, User
-from oceanmock.engine.log import AddFault, ClearFaults, MoveClock, RemoveFault, SandboxSpec, SetClock
-from oceanmock.engine.sandbox import DEFAULT_SANDBOX, Sandbox, Sandboxes, SandboxTaken, TooManySandboxes
-from oceanmock.engine.store import NoSuchSandbox
+from oceanmock.engine.log import (
+    ALL_PERMISSIONS,
+    Accounts,
+    AddFault,
+    ClearFaults,
+    MoveClock,
+    RemoveFault,
+    SandboxSpec,
+    SetClock,
+    User,
+)
+from oceanmock.engine.sandbox import DEFAULT_SANDBOX, NoSuchSandbox, Sandbox, Sandboxes, SandboxTaken, TooManySandboxes
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTaken, NoSuchTask
 from oceanmock.http.admin_values import (
     ScenarioCatalog,

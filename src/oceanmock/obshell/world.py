@@ -1,13 +1,13 @@
 """obshell's dags in a sandbox: view, list and operate.
 
-Dags, nodes and sub tasks are found by number, each kind counted apart, and apart again in the two
-stores there are: the agent's own database, and OceanBase for the dags of a cluster. As with OCP's
-tasks every call is atomic, and reads change nothing but, under `polls`, the clock.
+Dags, nodes and sub tasks are found by number, each kind counted apart, and apart again in the two stores there are: the
+agent's own database, and OceanBase for the dags of a cluster. As with OCP's tasks every call is atomic, and reads
+change nothing but, under `polls`, the clock.
 
-A number that a scenario leaves out: a dag gets the smallest that none has, a node its dag's number
-times 100 plus its place, a sub task its node's in the same way; so they stay the same whatever else
-is served. (obshell counts them up; there one text names a dag, a node and a sub task.) A dag that a
-request starts counts up as obshell's do: its number is one more than the largest there is.
+A number that a scenario leaves out: a dag gets the smallest that none has, a node its dag's number times 100 plus its
+place, a sub task its node's in the same way; so they stay the same whatever else is served. (obshell counts them up;
+there one text names a dag, a node and a sub task.) A dag that a request starts counts up as obshell's do: its number is
+one more than the largest there is.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
     def all(self, store: Store) -> list[DagView]:
         """Return all dags of a store, by ascending number, at one instant."""
         now = self.clock.now()
-        return [self._view(key, now) for key in sorted(self._data) if key[0] == store]
+        return [self.view(key, now) for key in sorted(self._data) if key[0] == store]
 
     def last_maintenance(self, store: Store) -> DagView | None:
         """Return the newest dag that took the maintenance lock, finished or not.
@@ -196,7 +196,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
 
     def key_of(self, id: str) -> DagKey:
         """Return the key of a generic id, or else the first of a number. Raises NoSuchTask."""
-        keys = sorted(self._data)
+        keys: list[DagKey] = sorted(self._data)
         by_id = (key for key in keys if id_of(self._data[key], key[1]) == id)
         by_number = (key for key in keys if str(key[1]) == id)
         return next(by_id, None) or next(by_number, None) or _unknown(("agent", 0))
@@ -225,8 +225,8 @@ class Dags(World[DagKey, DagData, DagView, Template]):
     def populate(self, scenarios: Sequence[Scenario], *, start: int) -> None:
         """Add the dags and templates of scenarios that begin at ``start``.
 
-        Those with a number of their own come first, so that the others get numbers that stay free.
-        Raises AuthorError when the number of a dag or of a part is taken.
+        Those with a number of their own come first, so that the others get numbers that stay free. Raises AuthorError
+        when the number of a dag or of a part is taken.
         """
         source = [(dag, entry) for entry in scenarios for dag in entry.dags if not dag.starts_on]
         for dag, entry in sorted(source, key=lambda pair: pair[0].id is None):
@@ -248,95 +248,79 @@ class Dags(World[DagKey, DagData, DagView, Template]):
                     )
                     self.templates.append(template)
 
-    def _start(self, template: Template, at: int) -> DagView:
-        model, identity = template.model, self.agent.identity
-        expected = template.starts_on.identity
+    def start(self, template: int, at: int) -> DagView:
+        """Start a dag of the template at a position, and return it.
+
+        Raises WrongIdentity or UnderMaintenance; then nothing has changed.
+        """
+        chosen, identity = self.templates[template], self.agent.identity
+        expected = chosen.starts_on.identity
         if expected and identity not in expected:
             raise WrongIdentity(identity, expected)
         for key, dag in self._data.items():
-            if files.excludes(dag.model, model) and not self.view(key).state.is_finished:
+            if files.excludes(dag.model, chosen.model) and not self.view(key).state.is_finished:
                 raise UnderMaintenance(dag.name, tenant=dag.maintenance[1] or None)
-        number = model.id or self._next_number(model.scope)
-        model = model.model_copy(update={"id": number, "name": template.name})
-        fake_data = FakeData(template.seed)
-        key = self._begin(model, at, fake_data, template.tick, template.first_tick).key
-        return self._view(key, at)
+        model = chosen.model
+        number = model.id
+        if not number:  # one more than the largest, and than any whose nodes and sub tasks would be in the way
+            below = MAX_PER_OWNER + 1
+            keys = ((self._data, 1), (self._nodes, below), (self._sub_tasks, below**2))
+            numbers = [n // divisor for taken, divisor in keys for owner, n in taken if owner == model.scope]
+            number = max(numbers, default=0) + 1
+        model = model.model_copy(update={"id": number, "name": chosen.name})
+        return self.view(self._begin(model, at, FakeData(chosen.seed), chosen.tick, chosen.first_tick).key, at)
 
-    def _create(self, scenario: Scenario, at: int) -> str:
+    def create(self, scenario: Scenario, at: int) -> str:
+        """Start the dag of a scenario and return its id. Raises IdTaken; then nothing has changed."""
         (model,) = scenario.dags
         number = sum(store == model.scope for store, _ in self._data)
         fake_data = FakeData(f"{self._seed}/{model.scope}/{number}")
-        first_tick = self._first_tick + scenario.phase
         try:
-            dag = self._begin(model, at - model.age, fake_data, scenario.tick, first_tick)
+            dag = self._begin(model, at - model.age, fake_data, scenario.tick, self._first_tick + scenario.phase)
         except AuthorError as error:
             raise IdTaken(str(error)) from None
         return id_of(dag, dag.number)
 
-    def _next_number(self, store: Store) -> int:
-        """One more than the largest, and than any whose nodes and sub tasks would be in the way."""
-        below = MAX_PER_OWNER + 1
-        numbers = [
-            number // divisor
-            for keys, divisor in ((self._data, 1), (self._nodes, below), (self._sub_tasks, below**2))
-            for owner, number in keys
-            if owner == store
-        ]
-        return max(numbers, default=0) + 1
-
     def _begin(self, model: files.Dag, created: int, fake_data: FakeData, tick: int, first_tick: int) -> DagData:
         """Add a dag; one of the scheduler's ticks, which are ``tick`` apart, is at ``first_tick``.
 
-        Raises AuthorError when it has the number of another one; then nothing has changed.
+        Raises AuthorError when it, or a part, has the number of another one; then nothing has changed.
         """
-        number = model.id or next(n for n in count(1) if (model.scope, n) not in self._data)
-        name = model.name or fake_data.phrase()
-        nodes = tuple(
-            self._node(node, files.number_below(number, place), fake_data) for place, node in enumerate(model.nodes)
-        )
-        dag = DagData(number, self.own, name, model, nodes, created)
-        self._claim(dag)
-        rules = files.rules_of(tick, first_tick - created, self.switches, age=0)
-        self._add(dag, machine.start(files.script_of(model), rules))
-        if model.makes is not None:
-            self._makers.append((dag, model.makes.identity))
-        return dag
-
-    def _node(self, model: files.Node, number: int, fake_data: FakeData) -> NodeData:
-        number = model.id or number
-        name = model.name or fake_data.phrase()
-        sub_tasks = (
-            SubTaskData(
-                entry.id or files.number_below(number, place),
-                entry.name or name,
-                entry.agent or self.own,
-                entry.additional_data,
-            )
-            for place, entry in enumerate(model.sub_tasks)
-        )
-        return NodeData(number, name, tuple(sub_tasks))
-
-    def _claim(self, dag: DagData) -> None:
-        """Take the numbers of a dag and its parts."""
-        store, _ = key = dag.key
-        nodes = {(store, node.number): (key, place) for place, node in enumerate(dag.nodes)}
-        sub_tasks = {
-            (store, sub_task.number): (key, place, position)
-            for place, node in enumerate(dag.nodes)
-            for position, sub_task in enumerate(node.sub_tasks)
-        }
+        store = model.scope
+        number = model.id or next(n for n in count(1) if (store, n) not in self._data)
+        key, name = (store, number), model.name or fake_data.phrase()
+        nodes = list[NodeData]()
+        node_places: dict[DagKey, tuple[DagKey, int]] = {}
+        sub_task_places: dict[DagKey, tuple[DagKey, int, int]] = {}
+        for place, node in enumerate(model.nodes):
+            node_number = node.id or files.number_below(number, place)
+            node_name = node.name or fake_data.phrase()
+            sub_tasks = list[SubTaskData]()
+            for position, entry in enumerate(node.sub_tasks):
+                sub_task_number = entry.id or files.number_below(node_number, position)
+                sub_task_places[store, sub_task_number] = (key, place, position)
+                agent = entry.agent or self.own
+                sub_tasks.append(SubTaskData(sub_task_number, entry.name or node_name, agent, entry.additional_data))
+            node_places[store, node_number] = (key, place)
+            nodes.append(NodeData(node_number, node_name, tuple(sub_tasks)))
         for kind, taken, numbers in (
             ("dag", self._data.keys(), {key}),
-            ("node", self._nodes.keys(), nodes.keys()),
-            ("sub task", self._sub_tasks.keys(), sub_tasks.keys()),
+            ("node", self._nodes.keys(), node_places.keys()),
+            ("sub task", self._sub_tasks.keys(), sub_task_places.keys()),
         ):
             if twice := taken & numbers:
                 raise AuthorError(
-                    f"dag {dag.name!r} has a {kind} {min(twice)[1]}, and so has another dag. "
+                    f"dag {name!r} has a {kind} {min(twice)[1]}, and so has another dag. "
                     f"Serve them apart, or give the {kind} another id."
                 )
-        self._nodes.update(nodes)
-        self._sub_tasks.update(sub_tasks)
+        self._nodes.update(node_places)
+        self._sub_tasks.update(sub_task_places)
+        dag = DagData(number, self.own, name, model, tuple(nodes), created)
+        rules = files.rules_of(tick, first_tick - created, self.switches, age=0)
+        self._add(key, dag, machine.start(files.script_of(model), rules))
+        if model.makes is not None:
+            self._makers.append((dag, model.makes.identity))
+        return dag
 
 
 new_world: Final = Dags
@@ -371,7 +355,7 @@ def operate(sandbox: Sandbox, key: DagKey, operator: ClientOperator) -> DagView:
 
     Raises NoSuchTask or IllegalOperator; then nothing has changed.
     """
-    sandbox.world(Dags).view(key)
+    sandbox.world(Dags).data_of(key)
     view: DagView = sandbox.execute(Operate(Dags.api, key, operator))
     return view
 
@@ -395,5 +379,4 @@ def start(sandbox: Sandbox, template: Template) -> DagView:
 
 def note_read(sandbox: Sandbox, views: Iterable[DagView]) -> None:
     """Move a clock under ``polls`` on, after a response has shown these dags."""
-    due = sandbox.world(Dags).due_of((view.dag for view in views), sandbox.clock.now())
-    sandbox.note_read(due)
+    sandbox.note_read(sandbox.world(Dags).due(sandbox.clock.now(), (view.dag for view in views)))

@@ -34,7 +34,7 @@ from oceanmock.api import (
     template_for,
 )
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
-from oceanmock.engine.accounts import MANAGER_PERMISSION
+from oceanmock.engine.log import MANAGER_PERMISSION
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
 from oceanmock.ocp import api, world

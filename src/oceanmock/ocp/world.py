@@ -1,7 +1,7 @@
 """OCP's tasks in a sandbox: view, list and operate.
 
-``Tasks`` is the state that a sandbox folds; the functions ``operate``, ``operate_subtask``,
-``start`` and ``note_read`` execute commands.
+``Tasks`` is the state that a sandbox folds; the functions ``operate``, ``operate_subtask``, ``start`` and ``note_read``
+execute commands.
 """
 
 from __future__ import annotations
@@ -65,50 +65,20 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A task of a scenario, in which only ids are missing; ``names`` are its subtasks'."""
+    """A task of a scenario, in which only ids are missing; ``names`` are its subtasks'.
+
+    ``starts_on`` is the request that starts it, as often as one comes; None if none does.
+    """
 
     number: int
     model: files.Task
+    starts_on: Any
     script: ocp_states.TaskScript
     rules: ocp_states.Rules
     fake_data: FakeData
     names: tuple[str, ...]
     name: str
     creator: Named
-
-    @property
-    def starts_on(self) -> Any:
-        """Return the request that starts it, as often as one comes; None if none does."""
-        return self.model.starts_on
-
-    def task(self, created: int, number: int = 0) -> TaskData:
-        """Return the ``number``th task (from 0), with ids of its own."""
-        model, script, fake_data = self.model, self.script, self.fake_data
-        ids = [subtask.id or fake_data.id() for subtask in model.subtasks]
-        executor = model.executor or fake_data.host
-        downstreams = machine.downstreams_of(script)
-        subtasks = (
-            SubtaskData(
-                id=ids[place],
-                name=self.names[place],
-                description=(self.names[place] if subtask.description is None else subtask.description),
-                executor=subtask.executor or executor,
-                series_id=place if subtask.series_id is None else subtask.series_id,
-                model=subtask,
-                upstreams=tuple(ids[up] for up in script.subtasks[place].needs),
-                downstreams=tuple(ids[down] for down in downstreams[place]),
-            )
-            for place, subtask in enumerate(model.subtasks)
-        )
-        return TaskData(
-            id=model.id + number if model.id else fake_data.id(),
-            name=self.name.replace("{n}", str(number + 1)),
-            creator=self.creator,
-            executor=executor,
-            model=model,
-            subtasks=tuple(subtasks),
-            created=created,
-        )
 
 
 class Tasks(World[int, TaskData, TaskView, Template]):
@@ -133,13 +103,13 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         if self._in_order is None:
             self._in_order = sorted(self._data)
         now = self.clock.now()
-        return [self._view(task_id, now) for task_id in self._in_order]
+        return [self.view(task_id, now) for task_id in self._in_order]
 
     def view_subtask(self, task_id: int, subtask_id: int) -> tuple[TaskView, int]:
         """Return the task a subtask belongs to, now, and the subtask's position in it.
 
-        Raises NoSuchSubtask; and, where pairs are checked, NoSuchTask, and NoSuchSubtask when the
-        subtask is another task's.
+        Raises NoSuchSubtask; and, where pairs are checked, NoSuchTask, and NoSuchSubtask when the subtask is another
+        task's.
         """
         checked = self.switches.subtask_pairing == "checked"
         if checked:
@@ -180,12 +150,13 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         for scenario in scenarios:
             self._populate(scenario, FakeData(f"{self._seed}/{scenario.name}", taken), start)
 
-    def _start(self, template: Template, at: int) -> TaskView:
-        task = template.task(at)
-        self._begin(template, task, task.name)
-        return self._view(task.id, at)
+    def start(self, template: int, at: int) -> TaskView:
+        """Start a task of the template at a position, and return it."""
+        chosen = self.templates[template]
+        return self.view(self._begin(chosen, at, 0, owner=chosen.name), at)
 
-    def _create(self, scenario: Scenario, at: int) -> str:
+    def create(self, scenario: Scenario, at: int) -> str:
+        """Start the task of a scenario and return its id. Raises IdTaken; then nothing has changed."""
         taken, ids = {*self._data, *self._places}, set(ids_of(scenario))
         if taken & ids:
             raise IdTaken(
@@ -199,41 +170,76 @@ class Tasks(World[int, TaskData, TaskView, Template]):
     def _populate(self, scenario: Scenario, fake_data: FakeData, start: int) -> None:
         rules = files.rules_of(scenario.tick, self.switches)
         for model in sorted(scenario.tasks, key=lambda model: model.starts_on is not None):
+            names = [subtask.name or fake_data.phrase() for subtask in model.subtasks]
+            name = model.name or fake_data.phrase()
+            if (creator := model.creator) is None:
+                user_id, user_name = fake_data.user()
+                creator = Named(id=user_id, name=user_name)
             template = Template(
                 number=len(self.templates),
                 model=model,
+                starts_on=model.starts_on,
                 script=files.script_of(model),
                 rules=rules,
                 fake_data=fake_data,
-                names=tuple(subtask.name or fake_data.phrase() for subtask in model.subtasks),
-                name=model.name or fake_data.phrase(),
-                creator=model.creator or _creator(fake_data),
+                names=tuple(names),
+                name=name,
+                creator=creator,
             )
             if model.starts_on is not None:
                 self.templates.append(template)
                 continue
             count, every = (model.repeat.count, model.repeat.every) if model.repeat else (1, 0)
             for number in range(count):
-                task = template.task(start - model.age + number * every, number)
-                self._begin(template, task, scenario.name)
+                self._begin(template, start - model.age + number * every, number, owner=scenario.name)
 
-    def _begin(self, template: Template, task: TaskData, owner: str) -> None:
-        """Add a task and its history. Raises AuthorError when an id is taken."""
-        if task.id in self._data:
+    def _begin(self, template: Template, created: int, number: int, *, owner: str) -> int:
+        """Add the ``number``th task of a template (from 0) with its history, and return its id.
+
+        Raises AuthorError when an id is taken; then nothing has changed.
+        """
+        model, script, fake_data = template.model, template.script, template.fake_data
+        ids = [subtask.id or fake_data.id() for subtask in model.subtasks]
+        task_id = model.id + number if model.id else fake_data.id()
+        if task_id in self._data:
             raise AuthorError(
-                f"scenario {owner!r} has a task {task.id}, and so has another one. "
+                f"scenario {owner!r} has a task {task_id}, and so has another one. "
                 "Serve them apart, or give one of the tasks another id."
             )
-        for position, subtask in enumerate(task.subtasks):
-            if subtask.id in self._places:
+        executor = model.executor or fake_data.host
+        downstreams = machine.downstreams_of(script)
+        subtasks = []
+        for place, (subtask, id) in enumerate(zip(model.subtasks, ids, strict=True)):
+            if id in self._places:
                 raise AuthorError(
-                    f"scenario {owner!r} has a subtask {subtask.id}, and so has another "
-                    "one. Serve them apart, or give one of the subtasks another id."
+                    f"scenario {owner!r} has a subtask {id}, and so has another one. "
+                    "Serve them apart, or give one of the subtasks another id."
                 )
-            self._places[subtask.id] = (task.id, position)
-        phase = (self._first_tick - task.created) % template.rules.tick
-        self._add(task, machine.start(template.script, replace(template.rules, phase=phase)))
+            data = SubtaskData(
+                id=id,
+                name=template.names[place],
+                description=template.names[place] if subtask.description is None else subtask.description,
+                executor=subtask.executor or executor,
+                series_id=place if subtask.series_id is None else subtask.series_id,
+                model=subtask,
+                upstreams=tuple([ids[up] for up in script.subtasks[place].needs]),
+                downstreams=tuple([ids[down] for down in downstreams[place]]),
+            )
+            subtasks.append(data)
+        task = TaskData(
+            id=task_id,
+            name=template.name.replace("{n}", str(number + 1)),
+            creator=template.creator,
+            executor=executor,
+            model=model,
+            subtasks=tuple(subtasks),
+            created=created,
+        )
+        self._places.update((id, (task_id, place)) for place, id in enumerate(ids))
+        rules = replace(template.rules, phase=(self._first_tick - created) % template.rules.tick)
+        self._add(task_id, task, machine.start(script, rules))
         self._in_order = None
+        return task_id
 
 
 new_world: Final = Tasks
@@ -257,11 +263,6 @@ def _item(view: TaskView) -> TaskItem:
     return TaskItem(str(task.id), task.id, task.name, state.status, state.operation)
 
 
-def _creator(fake_data: FakeData) -> Named:
-    id, name = fake_data.user()
-    return Named(id=id, name=name)
-
-
 # --- commands -------------------------------------------------------------------------------------
 
 
@@ -270,7 +271,7 @@ def operate(sandbox: Sandbox, task_id: int, operation: Operation) -> TaskView:
 
     Raises NoSuchTask, IllegalOperation or RollbackProhibited; then nothing has changed.
     """
-    sandbox.world(Tasks).view(task_id)
+    sandbox.world(Tasks).data_of(task_id)
     view: TaskView = sandbox.execute(Operate(Tasks.api, task_id, operation))
     return view
 
@@ -293,5 +294,4 @@ def start(sandbox: Sandbox, template: Template) -> TaskView:
 
 def note_read(sandbox: Sandbox, views: Iterable[TaskView]) -> None:
     """Move a clock under ``polls`` on, after a response has shown these tasks."""
-    due = sandbox.world(Tasks).due_of((view.task for view in views), sandbox.clock.now())
-    sandbox.note_read(due)
+    sandbox.note_read(sandbox.world(Tasks).due(sandbox.clock.now(), (view.task for view in views)))

@@ -18,9 +18,9 @@ from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 from oceanmock.api import Api
 from oceanmock.clock import MILLISECOND, Clock, Progression
+from oceanmock.engine.log import OperationRecord
 from oceanmock.engine.machine import Change, Dated, History, Label, Part, format_label, next_due, states_until, view_at
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.store import OperationRecord
 from oceanmock.text import first_few, format_duration, format_instant, format_seconds, one_line, round_duration
 
 LINE_WIDTH: Final = 100
