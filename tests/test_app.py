@@ -4,9 +4,11 @@ The app under test serves a small contract of two APIs, whose envelope is bare: 
 ``detail``. What only shows under OCP's contract is asked of OCP's.
 """
 
-import oceanmock.http.app  # isort: skip  # noqa: F401  (before connexion, which would warn)
+import oceanmock.http.app  # isort: skip
 import asyncio
+import base64
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,13 +24,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
-from in_process import Ask, asking
+from command import PATIENCE
+from in_process import REINSTALL, Ask, asking, sandbox_of
 from oceanmock.api import ApiError, Request, Response, Service
 from oceanmock.apis import make_sandbox
+from oceanmock.engine.log import AddFault
+from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError
+from oceanmock.http import server
 from oceanmock.http.app import create_app
 from oceanmock.http.pipeline import MAX_BODY_BYTES, SANDBOX, Pipeline
 from oceanmock.http.server import Server
+from oceanmock.library import read_fault
+from served import SECOND, until
 
 NOTES = yaml.safe_load(r"""
 openapi: 3.0.3
@@ -547,6 +555,61 @@ def test_only_the_mocks_own_mistakes_are_logged(read: Ask, caplog: pytest.LogCap
 
     answering(RuntimeError("oops"))
     assert "GET /notes/1: RuntimeError('oops')" in caplog.text
+
+
+# --- faults -----------------------------------------------------------------------------------------
+
+TASKS = "/api/v2/tasks/instances"
+
+
+def with_fault(**fault: Any) -> Sandbox:
+    sandbox = sandbox_of(REINSTALL)
+    sandbox.execute(AddFault(read_fault(fault)))
+    return sandbox
+
+
+def test_a_changed_answer_may_break_the_contract_and_another_may_not(caplog: pytest.LogCaptureFixture) -> None:
+    sandbox = with_fault(operation="getTaskInstance", change_type="server")
+    ask = asking(create_app(sandbox))
+
+    changed = ask("GET", f"{TASKS}/35000312")
+    object.__setattr__(sandbox, "server", 5)
+    unchanged = ask("GET", TASKS)
+
+    assert (changed.status_code, changed.json()["server"]) == (200, 0)
+    assert unchanged.status_code == 500
+    assert "listTaskInstances 200: server: 5 is not of type" in caplog.text
+
+
+def test_where_no_connection_can_be_cut_an_error_says_so_and_the_journal_keeps_it() -> None:
+    sandbox = with_fault(operation="retryTask", drop_response=True)
+    ask = asking(create_app(sandbox))
+    sandbox.advance(60 * SECOND)
+
+    with pytest.raises(ConnectionResetError, match="cut on purpose"):
+        ask("POST", f"{TASKS}/35000312/retry")
+
+    (entry,) = sandbox.journal.entries()
+    assert (entry.status, entry.fault, entry.refusal) == (None, "fault 1", "")
+
+
+def test_a_server_that_stops_waits_for_no_delay(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "GRACE_SECONDS", 0.1)
+    login = "Authorization: Basic " + base64.b64encode(b"manager:manager").decode()
+    request = "\r\n".join([f"GET {TASKS} HTTP/1.1", "Host: mock", login, "", ""]).encode()
+
+    with oceanmock.Mock.start() as mock:
+        sandbox = mock.ocp(yaml.safe_load(REINSTALL))
+        delay = sandbox.faults.add(delay="1h")
+        connection = socket.create_connection((sandbox.host, sandbox.port), timeout=PATIENCE)
+        connection.sendall(request)
+        until(lambda: delay.affected == 1)
+
+    with connection:
+        assert connection.recv(1) == b""
+    assert "Exception" not in caplog.text
 
 
 # --- anything at all ------------------------------------------------------------------------------
