@@ -17,7 +17,7 @@ from oceanmock.library import load_scenario, read_scenario
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.scenario import Scenario, script_of
-from oceanmock.ocp.scenario_checks import simulate_story
+from oceanmock.ocp.scenario_checks import FORMAT
 from oceanmock.ocp.world import Tasks, TaskView
 from oceanmock.scenario.fields import BaseScenario
 
@@ -451,7 +451,7 @@ def after(sandbox: Sandbox, span: int) -> list[TaskView]:
 def test_a_story_s_end_is_what_a_client_sees_who_lives_it() -> None:
     """The check of a story and the sandbox it is lived in agree."""
     scenario = of_ocp(load_scenario("rollback"))
-    told = simulate_story(scenario).actors[0]
+    told = FORMAT.simulate(scenario).actors[0]
     sandbox = make_sandbox([scenario], progression="manual")
 
     sandbox.advance(4 * SECOND)

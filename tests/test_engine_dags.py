@@ -63,7 +63,7 @@ def test_a_view_is_what_a_dag_is_and_what_it_shows_now() -> None:
 def test_a_dag_shows_at_every_instant_what_the_machine_says() -> None:
     sandbox = sandbox_of(INIT)
     dag = named("init", INIT.partition("dags:")[2]).dags[0]
-    life = obshell.start(script_of(dag), rules_of(SECOND, 0, Switches(), age=0))
+    life = obshell.start(script_of(dag), rules_of(SECOND, 0, Switches()))
     start = sandbox.clock.now()
 
     for state in life.states:
@@ -301,7 +301,7 @@ def test_under_polls_the_whole_life_is_seen_one_state_a_read() -> None:
     sandbox = sandbox_of(INIT, progression="polls")
     ask = plain(sandbox)
     dag = named("init", INIT.partition("dags:")[2]).dags[0]
-    life = obshell.start(script_of(dag), rules_of(SECOND, 0, Switches(), age=0))
+    life = obshell.start(script_of(dag), rules_of(SECOND, 0, Switches()))
 
     seen = [ask("GET", DAG).json()["data"] for _ in life.states]
 

@@ -26,7 +26,7 @@ from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import states as obshell_states
 from oceanmock.obshell import world as obshell_world
-from oceanmock.obshell.scenario_checks import simulate_story
+from oceanmock.obshell.scenario_checks import FORMAT
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Tasks
@@ -500,7 +500,7 @@ def test_initialize_cluster_is_always_the_real_one(dag: obshell.Dag) -> None:
 
 def test_the_story_of_initialize_cluster_is_the_recorded_one() -> None:
     """Every state of the dag in the recording, in order, but for the refused calls between."""
-    (actor,) = simulate_story(scenario_of("initialize-cluster-fails")).actors
+    (actor,) = FORMAT.simulate(scenario_of("initialize-cluster-fails")).actors
     seen = [each.dag for each in RECORDED.events if isinstance(each, Seen)]
 
     told = [(each.state, each.operator, each.stage) for each in actor.history.states]
@@ -535,7 +535,7 @@ def test_the_documents_request_is_answered_as_the_document_shows() -> None:
 
 
 def test_a_cancelled_rollback_stays_stuck_however_often_it_is_retried() -> None:
-    (actor,) = simulate_story(scenario_of("cancelled-rollback")).actors
+    (actor,) = FORMAT.simulate(scenario_of("cancelled-rollback")).actors
     life = actor.history
 
     for _ in range(3):
@@ -559,7 +559,7 @@ def test_of_the_two_that_failed_yesterday_one_is_unfinished() -> None:
 
 
 def test_the_stories_show_every_state_with_every_operator_there_is() -> None:
-    lives = [actor.history for name in OBSHELL_NAMES for actor in simulate_story(scenario_of(name)).actors]
+    lives = [actor.history for name in OBSHELL_NAMES for actor in FORMAT.simulate(scenario_of(name)).actors]
     states = [state for life in lives for state in life.states]
     nodes = [node for state in states for node in state.nodes]
 

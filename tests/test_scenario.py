@@ -21,7 +21,7 @@ from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.errors import AuthorError
 from oceanmock.library import read_scenario, scenario_schema
 from oceanmock.ocp import scenario as ocp
-from oceanmock.scenario.diagnostics import ScenarioError
+from oceanmock.scenario.document import ScenarioError
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import parse_duration
 

@@ -21,7 +21,7 @@ from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.api import QUIRK_NAMES
 from oceanmock.obshell.states import Rules, RunScript, SubTaskScript
-from oceanmock.scenario.diagnostics import ScenarioError
+from oceanmock.scenario.document import ScenarioError
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "scenarios"
@@ -246,7 +246,7 @@ def test_a_run_that_the_timeout_ends_says_nothing_of_its_own() -> None:
 )
 def test_the_ticks_are_counted_from_a_dag_s_birth(phase: int, age: int, first: int) -> None:
     """In milliseconds; the first one is at its birth or before it."""
-    rules = obshell.rules_of(SECOND, phase * MILLISECOND, obshell.Switches(), age=age * MILLISECOND)
+    rules = obshell.rules_of(SECOND, (phase + age) * MILLISECOND, obshell.Switches())
 
     assert rules == Rules(tick=SECOND, phase=first * MILLISECOND)
 
@@ -254,7 +254,7 @@ def test_the_ticks_are_counted_from_a_dag_s_birth(phase: int, age: int, first: i
 def test_without_its_quirk_a_cancelled_rollback_can_be_taken_up_again() -> None:
     switches = obshell.Switches(quirks_off=("cancelled-rollback-is-stuck",))
 
-    assert obshell.rules_of(SECOND, 0, switches, age=0).cancels_at_stage
+    assert obshell.rules_of(SECOND, 0, switches).cancels_at_stage
 
 
 # --- what the models refuse -----------------------------------------------------------------------

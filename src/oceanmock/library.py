@@ -1,50 +1,45 @@
-"""Find scenarios by name or by path, and read them in the formats of the registered APIs.
+"""Find scenarios by name or by path, and turn a text into a scenario, or into all that is wrong with it.
 
-The library is the ``scenarios/`` folder that comes with oceanmock.
+The library is the ``scenarios/`` folder that comes with oceanmock. A file's ``api`` says which format it is in. First
+come all issues of structure together: repeated and unknown keys, missing and wrong values, ids and references. Only
+where there are none, the format's rules ask what the whole means, and its story is simulated. A key that is nearly a
+known one is read as that one, so that what is below it is checked as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel, ValidationError
 
 from oceanmock.apis import APIS
 from oceanmock.errors import AuthorError
 from oceanmock.openapi import data_folder
-from oceanmock.scenario import loader
-from oceanmock.scenario.document import MAX_VALUES
-from oceanmock.scenario.faults import Fault
-from oceanmock.scenario.fields import BaseScenario
-from oceanmock.text import did_you_mean
+from oceanmock.scenario.document import (
+    MAX_VALUES,
+    Document,
+    Issue,
+    Loc,
+    ScenarioError,
+    Wording,
+    explain,
+    subject_of,
+    value_at,
+)
+from oceanmock.scenario.faults import Fault, check_faults
+from oceanmock.scenario.fields import BaseScenario, FileSchema, StartsOn, is_variable
+from oceanmock.scenario.story import Format, StoryDivergesError
+from oceanmock.text import closest, did_you_mean, suggest
 
 SUFFIXES: Final = (".yaml", ".yml")
-
-
-@cache
-def _formats() -> Sequence[loader.Format]:
-    return [api.module("scenario_checks").FORMAT for api in APIS]
-
-
-def read_scenario(text: str, *, path: str = "scenario.yaml", max_values: int = MAX_VALUES) -> BaseScenario:
-    """Return the scenario of a text, which messages call ``path``. Raises ScenarioError."""
-    return loader.read_scenario(text, _formats(), path=path, max_values=max_values)
-
-
-def scenario_of(data: Mapping[str, Any], *, path: str) -> BaseScenario:
-    """Return the scenario of a mapping as JSON has it. Raises AuthorError with all its issues."""
-    return loader.scenario_of(data, _formats(), path=path)
-
-
-def read_fault(data: object) -> Fault:
-    """Return the fault that a mapping describes. Raises AuthorError with all its issues."""
-    return loader.read_fault(data, _formats())
-
-
-def scenario_schema() -> dict[str, Any]:
-    """Return the JSON Schema of scenario files, by which editors complete and check them."""
-    return loader.scenario_schema(_formats())
+FORMATS: Final[Sequence[Format]] = [api.module("scenario_checks").FORMAT for api in APIS]
+_API_NAMES: Final = tuple(api.name for api in APIS)
+_API_HINT: Final = f"Say {', or '.join(f'`api: {api.name}` for {api.scripts_key}' for api in APIS)}."
 
 
 def library_names() -> list[str]:
@@ -85,3 +80,289 @@ def load_scenario(reference: str | Path) -> BaseScenario:
     except (OSError, UnicodeDecodeError) as error:
         raise AuthorError(f"{path} cannot be read: {error}") from error
     return read_scenario(text, path=str(path))
+
+
+def read_scenario(text: str, *, path: str = "scenario.yaml", max_values: int = MAX_VALUES) -> BaseScenario:
+    """Return the scenario of a text, which messages call ``path``. Raises ScenarioError."""
+    document = Document(text, path, max_values=max_values)
+    issues, scenario = _parse(document.data, document.text_at, checks_meaning=not document.duplicates)
+    if issues or document.duplicates or scenario is None:
+        raise ScenarioError([*document.duplicates, *map(document.locate, issues)])
+    scenario._name = Path(path).stem
+    return scenario
+
+
+def scenario_of(data: Mapping[str, Any], *, path: str) -> BaseScenario:
+    """Return the scenario of a mapping as JSON has it. Raises AuthorError with all its issues.
+
+    Places are ``path`` and the way from there: `scenarios[0].tasks[0].name`.
+    """
+    issues, scenario = _parse(data)
+    if issues or scenario is None:
+        lines = list[str]()
+        for issue in issues:
+            steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in issue.loc)
+            lines.append(f"{path}{''.join(steps)}: {issue}")
+        raise AuthorError("\n".join(lines))
+    scenario._name = Path(path).stem
+    return scenario
+
+
+def read_fault(data: object) -> Fault:
+    """Return the fault that a mapping describes. Raises AuthorError with all its issues.
+
+    Its API is the one in ``api``, or else the one whose operation or thing it names; a fault that
+    names none applies to the requests of every API.
+    """
+    fields = {**data} if isinstance(data, dict) else data
+    api = fields.pop("api", None) if isinstance(fields, dict) else None
+    if isinstance(fields, dict) and not api:
+        api = _api_named(fields)
+    format = next((entry for entry in FORMATS if entry.api.name == api), FORMATS[0])
+    parsed = _validate(fields, format.fault, format.wording, prefix=("faults", 0))
+    issues = parsed.issues
+    if api not in (None, format.api.name):
+        what = f"`api` is {api!r}, which is none of its values"
+        issues.append(Issue(("api",), "unknown-value", what, suggest(api, _API_NAMES)))
+    if parsed.value is not None and not issues:
+        issues += check_faults([parsed.value])
+    if issues:
+        raise AuthorError("\n".join(map(str, issues)))
+    return parsed.value if api else Fault.model_validate(parsed.data)
+
+
+def _api_named(fault: Mapping[Any, Any]) -> str | None:
+    """Return the API whose operation or thing a fault names, perhaps not quite rightly."""
+    for format in FORMATS:
+        if any(kind in fault for ids in format.fault.ids_by_operation.values() for kind in ids):
+            return str(format.api.name)
+    named = fault.get("operation")
+    api_of: dict[str, str] = {id: format.api.name for format in FORMATS for id in format.fault.ids_by_operation}
+    for word in named if isinstance(named, list) else [named]:
+        near = closest(word, [*api_of]) if word else None
+        if near is not None:
+            return api_of[near]
+    return None
+
+
+def scenario_schema() -> dict[str, Any]:
+    """Return the JSON Schema of scenario files, by which editors complete and check them; ``api`` chooses its part."""
+    definitions: dict[str, Any] = {}
+    for api, format in zip(_API_NAMES, FORMATS, strict=True):
+        template = f"#/$defs/{api}.{{model}}"
+        whole = format.model.model_json_schema(schema_generator=FileSchema, ref_template=template)
+        parts = whole.pop("$defs")
+        definitions |= {api: whole, **{f"{api}.{name}": part for name, part in parts.items()}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "oceanmock scenario",
+        "type": "object",
+        "properties": {"api": {"enum": list(_API_NAMES), "description": _API_HINT}},
+        "required": ["api"],
+        "allOf": [
+            {"if": {"properties": {"api": {"const": api}}, "required": ["api"]}, "then": {"$ref": f"#/$defs/{api}"}}
+            for api in _API_NAMES
+        ],
+        "$defs": definitions,
+    }
+
+
+def _parse(
+    data: Any, text_at: Callable[[Loc], str] = lambda _: "", *, checks_meaning: bool = True
+) -> tuple[list[Issue], BaseScenario | None]:
+    """Return all issues of structure or, where there are none, of meaning, and the scenario.
+
+    The format is the one that ``api`` names, or else the one whose tasks or dags the file has.
+    """
+    if not isinstance(data, dict):
+        what = "a scenario is a mapping: `summary: …`, `api: ocp`, `tasks: …`"
+        return [Issue((), "wrong-type", what)], None
+    format = max(FORMATS, key=lambda it: (it.api.name == data.get("api"), it.api.scripts_key in data))
+    parsed = _validate(data, format.model, replace(format.wording, text_at=text_at))
+    issues = parsed.issues
+    for issue in format.check_names(parsed.data):
+        issues.append(replace(issue, loc=parsed.as_written(issue.loc)))
+    if issues and "api" not in parsed.data:
+        missing = Issue((), "missing-key", "a scenario has no `api`")
+        issues = [replace(entry, hint=_API_HINT) if entry == missing else entry for entry in issues]
+    if not issues and checks_meaning:
+        issues = _check_meaning(parsed.value, format)
+    return issues, None if issues else parsed.value
+
+
+@dataclass(slots=True)
+class _Parsed:
+    """Data, with its misspelt keys put right, what the model makes of it, and the issues.
+
+    ``renamed`` has the author's spelling of each key that was put right, by the way to it. ``unknown`` has the way to
+    each unknown key, the keys that are possible there, and the required key that it was read as, "" if it was not.
+    """
+
+    data: Any
+    value: Any = None
+    issues: list[Issue] = field(default_factory=list)
+    renamed: dict[Loc, str] = field(default_factory=dict)
+    unknown: list[tuple[Loc, tuple[str, ...], str]] = field(default_factory=list)
+
+    def as_written(self, loc: Loc) -> Loc:
+        """Return a way with the author's own keys."""
+        return tuple(self.renamed.get(loc[: depth + 1], step) for depth, step in enumerate(loc))
+
+    def correct(self, value: Any, model: type[BaseModel] | None, loc: Loc) -> Any:
+        """Return a value whose mappings have known keys only."""
+        if model is not None and isinstance(value, list):
+            return [
+                self.correct(item, model, (*loc, place)) if isinstance(item, dict) else item
+                for place, item in enumerate(value)
+            ]
+        if model is None or not isinstance(value, dict):
+            return value
+        possible, clean = model.model_fields, dict[Any, Any]()
+        for key, item in value.items():
+            name: Any = key
+            if key not in possible:
+                name = closest(key, list(possible)) if isinstance(key, str) else None
+                is_free = name not in (None, *value, *clean)
+                missing = name if is_free and possible[name].is_required() else ""
+                self.unknown.append(((*loc, key), tuple(possible), missing))
+                if not is_free:
+                    continue
+                self.renamed[(*loc, name)] = key
+            clean[name] = self.correct(item, _model_below(model, name), (*loc, name))
+        return clean
+
+
+def _validate(data: Any, model: type[BaseModel], wording: Wording, *, prefix: Loc = ()) -> _Parsed:
+    """Return what a model makes of data, or all that is wrong with its keys and values.
+
+    ``prefix`` is the way to the only fault.
+    """
+    try:
+        return _Parsed(data, model.model_validate(data))
+    except ValidationError:
+        parsed = _Parsed(data)
+    clean = parsed.data = parsed.correct(data, model, prefix)
+    whole = {prefix[0]: [clean]} if prefix else clean
+    text_at = wording.text_at
+    wording = replace(
+        wording, choices={"api": _API_NAMES, **wording.choices}, text_at=lambda loc: text_at(parsed.as_written(loc))
+    )
+    foreign = {
+        key: f"It belongs to a scenario with `api: {other.api.name}`."
+        for other in FORMATS
+        for key in other.model.model_fields
+    }
+    for (*way, key), possible, missing in parsed.unknown:
+        loc = tuple(way)
+        owner, place = subject_of(loc, whole, wording), parsed.as_written(loc)
+        if missing:
+            parsed.issues.append(Issue(place, "missing-key", f"{owner} has no `{missing}`"))
+        hint = ("" if loc else foreign.get(str(key), "")) or suggest(key, possible)
+        what = f"`{key}` is no key of {owner}"
+        parsed.issues.append(Issue((*place, key), "unknown-key", what, hint, at_key=True))
+    try:
+        parsed.value = model.model_validate(clean)
+    except ValidationError as refused:
+        for error in refused.errors():
+            # A list may be called too short only because its items were refused.
+            is_echo = error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
+            if not is_echo:
+                issue = explain(error, _way_in(whole, (*prefix, *error["loc"])), whole, wording)
+                parsed.issues.append(replace(issue, loc=parsed.as_written(issue.loc)))
+    return parsed
+
+
+@lru_cache(maxsize=1024)
+def _model_below(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """Return the model of the mappings at a key; no key has more than one."""
+    return next(_models_in(model.model_fields[key].annotation), None)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _way_in(data: Any, loc: Loc) -> Loc:
+    """Return pydantic's way to a value as the data has it.
+
+    Without the tags of a union's members (in angle brackets where they are mappings), and without
+    the position in a list that is written as its only item.
+    """
+    way: list[int | str] = []
+    for step in loc:
+        holder = value_at(data, tuple(way))
+        is_key = isinstance(step, str) and not step.startswith("<")
+        in_dict = isinstance(holder, dict) and (is_key or step in holder)
+        if in_dict or isinstance(holder, list):
+            way.append(step)
+    return tuple(way)
+
+
+def _check_meaning(scenario: BaseScenario, format: Format) -> list[Issue]:
+    """Return what the rules find or, where that is nothing, whether the story cannot happen."""
+    scripts = getattr(scenario, format.api.scripts_key)
+    issues = list[Issue]()
+    for rule in format.rules:
+        issues += rule(scenario)
+    if scenario.faults:
+        issues += check_faults(scenario.faults)
+    if any(map(attrgetter("starts_on"), scripts)):
+        issues += _check_starts(scripts, format)
+    for number, step in enumerate(scenario.story):
+        if step.start is not None and next(script for script in scripts if script.name == step.start).starts_on is None:
+            what = f"{format.api.root.title} {step.start!r} is there from the start"
+            issues.append(Issue(("story", number, "start"), "wrong-start", what, "Say what it `starts_on`."))
+    if scenario.story and not issues:
+        try:
+            format.simulate(scenario)
+        except StoryDivergesError as divergence:
+            what = f"the story cannot happen: {divergence}"
+            issues.append(Issue(("story", divergence.number), "impossible-story", what))
+    return issues
+
+
+def _check_starts(scripts: Sequence[Any], format: Format) -> Iterator[Issue]:
+    """Yield what is wrong with a file's templates and the requests that start them."""
+    prefix, before = f"{format.api.prefix.rstrip('/')}/", list[StartsOn]()
+    for place, script in enumerate(scripts):
+        starts_on: StartsOn | None = script.starts_on
+        if starts_on is None:
+            continue
+        loc, path = (format.api.scripts_key, place), starts_on.path
+        where = (*loc, "starts_on", "path")
+        owner = next((route.id for route in format.api.routes if _may_meet(path, route.path)), None)
+        if not path.startswith(prefix):
+            yield Issue(where, "wrong-path", f"{path} is no path of this API", f"They begin with {prefix}.")
+        elif owner is not None:
+            yield Issue(where, "wrong-path", f"{path} belongs to {owner}, which responds there itself")
+        # Each request that starts this one starts an earlier one as well.
+        if any(other.fits(starts_on.method, path) and other.fits_body(starts_on.body) for other in before):
+            what = f"another starts on all that {starts_on.method} {path} could mean"
+            hint = "Put this one first, or say which `body` it asks for."
+            yield Issue((*loc, "starts_on"), "never-starts", what, hint)
+        before.append(starts_on)
+        for way in _own_keys(script, [kind.key for kind in format.lists[1:]], loc):
+            what = f"`{way[-1]}` is said of what `starts_on` a request"
+            hint = "Leave it out: each that is started gets its own."
+            if way[-1] in ("age", "repeat"):
+                hint = "Leave it out: each starts when its request comes."
+            yield Issue(way, "beside-starts-on", what, hint)
+
+
+def _may_meet(one: str, other: str) -> bool:
+    """Return whether there is a path that both templates stand for."""
+    pairs = zip(one.split("/"), other.split("/"), strict=False)
+    return one.count("/") == other.count("/") and all(a == b or is_variable(a) or is_variable(b) for a, b in pairs)
+
+
+def _own_keys(thing: Any, part_keys: Sequence[str], loc: Loc) -> Iterator[Loc]:
+    """Yield the ways to ids and keys of its start that a thing or a part of it has."""
+    for key in ("id", "age", "repeat"):
+        if getattr(thing, key, None):
+            yield (*loc, key)
+    for key in part_keys[:1]:
+        for place, part in enumerate(getattr(thing, key)):
+            yield from _own_keys(part, part_keys[1:], (*loc, key, place))

@@ -172,7 +172,7 @@ def _story(options: ConformOptions, reference: str) -> BaseScenario:
     scenario = load_scenario(reference)
     if scenario.api != options.api:
         raise AuthorError(f"{reference} is a story of {scenario.api}, not of {options.api}.")
-    steps = api_named(scenario.api).module("scenario_checks").steps_of(scenario)
+    steps = api_named(scenario.api).module("scenario_checks").FORMAT.steps_of(scenario)
     if not steps:
         raise AuthorError(f"{reference} has no `story`.")
     if not options.write and any(isinstance(step, CallAction) for step in steps):

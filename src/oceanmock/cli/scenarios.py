@@ -238,7 +238,7 @@ def _mistakes_in(path: Path) -> list[str]:
     """Return all mistakes of a file: a contract or a scenario, as its first keys show."""
     from oceanmock.library import load_scenario
     from oceanmock.openapi import check_spec
-    from oceanmock.scenario.diagnostics import ScenarioError
+    from oceanmock.scenario.document import ScenarioError
 
     with path.open(encoding="utf-8", errors="replace") as lines:
         if any(line.startswith(("openapi:", "swagger:", '"openapi"')) for line in lines):

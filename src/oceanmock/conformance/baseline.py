@@ -25,8 +25,7 @@ from oceanmock.conformance.model import Api, Result, StaleEntry
 from oceanmock.conformance.rules import all_rules
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.openapi import operations_of
-from oceanmock.scenario.diagnostics import Issue, ScenarioError, Wording, explain
-from oceanmock.scenario.document import Document
+from oceanmock.scenario.document import Document, Issue, ScenarioError, Wording, explain
 from oceanmock.text import did_you_mean, suggest
 
 FOLDER: Final = Path(__file__).parent / "baselines"
@@ -242,7 +241,7 @@ def _read(document: Document, name: str) -> Baseline:
         issues += [_issue(error, document) for error in refused.errors()]
     if not any(issue.loc[:1] == ("api",) for issue in issues) and "api" in data:
         issues += _unknown_operations(data)
-    diagnostics = document.duplicate_keys() + [document.locate(issue) for issue in issues]
+    diagnostics = document.duplicates + [document.locate(issue) for issue in issues]
     if diagnostics or baseline is None:
         raise ScenarioError(diagnostics)
     return baseline

@@ -224,10 +224,10 @@ class _Tasks:
         self.client: Final = client
         self.scenario: Final = scenario
         self.api: Final = api_named(scenario.api)
-        rules = self.api.module("scenario_checks")
-        self.steps: Final[Sequence[story.Action]] = rules.steps_of(scenario)
-        self.runs: Final[Sequence[story.StoryRun[Any]]] = [
-            rules.simulate_story(scenario, steps=count) for count in range(len(self.steps) + 1)
+        format = self.api.module("scenario_checks").FORMAT
+        self.steps: Final[Sequence[story.Action]] = format.steps_of(scenario)
+        self.runs: Final[Sequence[story.StoryRun]] = [
+            format.simulate(scenario, steps=count) for count in range(len(self.steps) + 1)
         ]
         self._server: Final = self.api.conformance
         self._scripts: Final[Sequence[Any]] = getattr(scenario, self.api.scripts_key)

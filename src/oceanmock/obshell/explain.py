@@ -21,7 +21,7 @@ from oceanmock.obshell.api import API, ClientOperator
 from oceanmock.obshell.bodies import authority
 from oceanmock.obshell.conformance import CONFORMANCE
 from oceanmock.obshell.scenario import Agent, Scenario, TenantLock, node_number, sub_task_number
-from oceanmock.obshell.scenario_checks import simulate_story
+from oceanmock.obshell.scenario_checks import FORMAT
 from oceanmock.obshell.states import DagState, NodeState
 from oceanmock.report.explain import (
     MAX_EXPLAINED,
@@ -80,7 +80,7 @@ def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
 
 def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[str]:
     """Yield the lines of a scenario's picture, in rich markup."""
-    run, agent = simulate_story(scenario), scenario.agent
+    run, agent = FORMAT.simulate(scenario), scenario.agent
     pictures = []
     for dag, actor in zip(scenario.dags, run.actors, strict=True):
         title = f"dag {actor.name}"

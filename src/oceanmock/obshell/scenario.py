@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from oceanmock import clock
 from oceanmock.obshell import states
 from oceanmock.obshell.api import API, ClientOperator, Identity, OperationId, Operator, QuirkName, State
-from oceanmock.scenario.diagnostics import contradiction, wrong_value
+from oceanmock.scenario.document import contradiction, wrong_value
 from oceanmock.scenario.faults import Fault, ShownId
 from oceanmock.scenario.fields import (
     MAX_ID,
@@ -401,11 +401,9 @@ def script_of(dag: Dag) -> states.DagScript:
     return states.DagScript(tuple(nodes), is_maintenance=dag.maintenance != "none")
 
 
-def rules_of(tick: int, phase: int, switches: Switches, *, age: int) -> states.Rules:
-    """Return the machine's rules for a dag of an age, with a tick ``phase`` after the start."""
-    return states.Rules(
-        tick=tick, phase=-((-phase - age) % tick), cancels_at_stage=not switches.has("cancelled-rollback-is-stuck")
-    )
+def rules_of(tick: int, phase: int, switches: Switches) -> states.Rules:
+    """Return the machine's rules for a dag that has a tick ``phase`` after its start."""
+    return states.Rules(tick, -(-phase % tick), cancels_at_stage=not switches.has("cancelled-rollback-is-stuck"))
 
 
 def _attempts(attempts: Sequence[Attempt]) -> tuple[states.RunScript, ...]:

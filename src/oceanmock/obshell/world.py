@@ -316,7 +316,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         self._nodes.update(node_places)
         self._sub_tasks.update(sub_task_places)
         dag = DagData(number, self.own, name, model, tuple(nodes), created)
-        rules = files.rules_of(tick, first_tick - created, self.switches, age=0)
+        rules = files.rules_of(tick, first_tick - created, self.switches)
         self._add(key, dag, machine.start(files.script_of(model), rules))
         if model.makes is not None:
             self._makers.append((dag, model.makes.identity))

@@ -18,7 +18,7 @@ from oceanmock.ocp import scenario as files
 from oceanmock.ocp.api import API, SubtaskStatus
 from oceanmock.ocp.machine import History
 from oceanmock.ocp.scenario import Scenario
-from oceanmock.ocp.scenario_checks import simulate_story
+from oceanmock.ocp.scenario_checks import FORMAT
 from oceanmock.ocp.states import SubtaskState, TaskScript, TaskState
 from oceanmock.ocp.world import TaskData
 from oceanmock.report.explain import (
@@ -84,7 +84,7 @@ def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
 
 def draw_scenario(scenario: Scenario, *, width: int = REPORT_WIDTH) -> Iterator[str]:
     """Yield the lines of a scenario's picture, in rich markup."""
-    run = simulate_story(scenario)
+    run = FORMAT.simulate(scenario)
     pictures = []
     for task, actor in zip(scenario.tasks, run.actors, strict=True):
         number = f" {task.id}" if task.id else ""

@@ -15,7 +15,7 @@ from pydantic import Field, StrictBool, model_validator
 from oceanmock import clock
 from oceanmock.ocp import states
 from oceanmock.ocp.api import API, ChangeId, OperationId, SubtaskOperation, SubtaskStatus, TaskStatus
-from oceanmock.scenario.diagnostics import contradiction, wrong_value
+from oceanmock.scenario.document import contradiction, wrong_value
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import (
     MAX_ID,
@@ -34,7 +34,6 @@ from oceanmock.scenario.fields import (
     Timeout,
     Whole,
 )
-from oceanmock.scenario.story import positions_of
 from oceanmock.text import suggest
 
 # --- the models -----------------------------------------------------------------------------------
@@ -274,7 +273,10 @@ def rules_of(tick: int, switches: Switches) -> states.Rules:
 
 def upstreams_of(task: Task) -> list[tuple[int, ...]]:
     """Return the positions of each subtask's upstreams."""
-    positions = positions_of([(subtask.id, subtask.name) for subtask in task.subtasks])
+    positions: dict[int | str | None, int] = {}
+    for place, subtask in enumerate(task.subtasks):
+        positions.setdefault(subtask.id, place)
+        positions.setdefault(subtask.name, place)
     upstreams = list[tuple[int, ...]]()
     for place, subtask in enumerate(task.subtasks):
         needs = [place - 1] if place else []

@@ -128,7 +128,7 @@ def style_of(styles: Styles, label: Label) -> tuple[str, str]:
 
 def draw_story(
     scenario: BaseScenario,
-    run: StoryRun[Any],
+    run: StoryRun,
     pictures: Sequence[tuple[str, Iterable[str], Sequence[Track]]],
     styles: Styles,
     describe: Describe,

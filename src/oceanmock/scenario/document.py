@@ -1,32 +1,74 @@
-"""Read YAML 1.2 with its core schema, and find the place of any value.
+"""Read YAML 1.2 with its core schema, find the place of any value, and say what is wrong with it.
 
-Editors read scenario files by the same schema, so both agree on what a word is: `no`, `on` and
-`1:30` are texts (https://yaml.org/spec/1.2.2/#103-core-schema). Merge keys (`<<`) are kept from
-YAML 1.1. The text becomes data in one pass over PyYAML's events; PyYAML's own resolver and
-constructors, which follow YAML 1.1, are not used. Depth, numbers and the size of what aliases
-stand for are bounded.
+Editors read scenario files by the same schema, so both agree on what a word is: `no`, `on` and `1:30` are texts
+(https://yaml.org/spec/1.2.2/#103-core-schema). Merge keys (`<<`) are kept from YAML 1.1. The text becomes data in one
+pass over PyYAML's events; PyYAML's own resolver and constructors, which follow YAML 1.1, are not used. Depth, numbers
+and the size of what aliases stand for are bounded. An ``Issue`` has the way to a value; a ``Diagnostic`` has its line
+and column. ``explain`` puts pydantic's errors in the words of the file format, and quotes the author's own text.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import yaml
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from oceanmock.errors import AuthorError
-from oceanmock.scenario.diagnostics import Diagnostic, Issue, Loc, ScenarioError
+from oceanmock.text import shorten, suggest
+
+Loc = tuple[int | str, ...]
+"""The way to a value: keys and positions from the root."""
 
 MAX_DEPTH: Final = 100
 """So many levels may be nested; deeper ones would break the stack of code that follows them."""
 MAX_VALUES: Final = 1_000_000
 """So many values may a text have, each alias counted as what it stands for."""
-_MAX_DIGITS: Final = 400
-_MAX_NUMBER: Final = 10**100
-_PREFIX: Final = "tag:yaml.org,2002:"
-_TOO_DEEP: Final = f"more than {MAX_DEPTH} levels are nested here"
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One issue by the way to its value, or to the key itself. ``rule`` is stable, for tools."""
+
+    loc: Loc
+    rule: str
+    message: str
+    hint: str = ""
+    at_key: bool = False
+
+    def __str__(self) -> str:
+        hint = f"\n  {self.hint}" if self.hint else ""
+        return f"{self.message} [{self.rule}]{hint}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Diagnostic:
+    """One issue of a file; lines and columns count from 1."""
+
+    path: str
+    line: int
+    column: int
+    rule: str
+    message: str
+    hint: str = ""
+    loc: Loc = field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        hint = f"\n  {self.hint}" if self.hint else ""
+        return f"{self.path}:{self.line}:{self.column}: {self.message} [{self.rule}]{hint}"
+
+
+class ScenarioError(AuthorError):
+    """A file cannot be used; ``diagnostics`` has its issues in the order of their places."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = tuple(sorted(set(diagnostics)))
+        super().__init__("\n".join(map(str, self.diagnostics)))
 
 
 class TooManyValues(AuthorError):
@@ -63,40 +105,34 @@ class _Node(NamedTuple):
 
 
 class Document:
-    """A YAML text as data. The place of a value is found from the events, once it is needed."""
+    """A YAML text as data. The place of a value is found from the events, once it is needed.
+
+    ``duplicates`` are the keys that a mapping has twice, of which YAML readers keep the last.
+    """
 
     def __init__(self, text: str, path: str, *, max_values: int = MAX_VALUES) -> None:
         """Raise ScenarioError for a text that is not YAML, or empty, and TooManyValues."""
         self.path = path
+        self.duplicates = list[Diagnostic]()
         self._max_values = max_values
         self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.CSafeLoader)
         self._anchors: dict[str | None, _Node | None] = {}
         self._nodes: dict[int, list[_Node]] = {}  # by the id of a list, or of a mapping: in pairs
-        self._duplicates: list[tuple[Any, Any]] = []
         try:
-            root = self._compose()
+            next(self._events)  # the start of the stream
+            event = next(self._events)
+            if not isinstance(event, yaml.DocumentStartEvent):
+                raise ScenarioError([Diagnostic(path, 1, 1, "syntax", "the file is empty")])
+            self._document = self._collection(event, 0)
+            event = next(self._events)
+            if not isinstance(event, yaml.StreamEndEvent):
+                raise _error(event, "expected a single document in the stream, but found another document")
         except yaml.MarkedYAMLError as error:
             raise ScenarioError([_syntax_error(path, text, error)]) from error
         except (yaml.YAMLError, ValueError) as error:
             what = f"this is not YAML: {error}".replace("\n", " ")
             raise ScenarioError([Diagnostic(path, 1, 1, "syntax", what)]) from error
-        if root is None:
-            raise ScenarioError([Diagnostic(path, 1, 1, "syntax", "the file is empty")])
-        self._root = root
-        self.data: Any = root.data
-
-    def duplicate_keys(self) -> list[Diagnostic]:
-        """Return the keys that a mapping has twice, of which YAML readers keep the last."""
-        return [
-            Diagnostic(
-                self.path,
-                *_place(key),
-                "duplicate-key",
-                f"{key.value!r} stands here twice; the first is on line {_place(first)[0]}",
-                "Remove one of them.",
-            )
-            for key, first in self._duplicates
-        ]
+        (self.data,) = self._document.data
 
     def locate(self, issue: Issue) -> Diagnostic:
         """Return an issue with its line and column: the value's, or the nearest one's above."""
@@ -108,10 +144,8 @@ class Document:
         event = self._event(loc)
         return str(event.value) if _is_plain(event) else ""
 
-    # --- places ---
-
     def _event(self, loc: Loc, *, at_key: bool = False) -> Any:
-        node = self._root
+        (node,) = self._nodes[id(self._document.data)]
         for depth, step in enumerate(loc):
             pair = self._find(node, step)
             if pair is not None:
@@ -137,49 +171,40 @@ class Document:
             return []
         return self._nodes[id(value.data)] if isinstance(value.data, list) else [value]
 
-    # --- from events to data ---
-
-    def _compose(self) -> _Node | None:
-        """Return the root of the only document; None without one."""
-        next(self._events)  # the start of the stream
-        if not isinstance(next(self._events), yaml.DocumentStartEvent):
-            return None
-        root_event = next(self._events)
-        if isinstance(root_event, yaml.CollectionStartEvent):
-            root = self._collection(root_event, 1)
-        elif isinstance(root_event, yaml.AliasEvent):
-            root = self._anchored(root_event, 1)
-        else:
-            root = _Node(root_event, _scalar(root_event))
-        next(self._events)  # the end of the document
-        event = next(self._events)
-        if not isinstance(event, yaml.StreamEndEvent):
-            what = "expected a single document in the stream, but found another document"
-            raise _error(event, what)
-        return root
-
     def _collection(self, event: Any, depth: int) -> _Node:
-        is_list = isinstance(event, yaml.SequenceStartEvent)
+        """Return the list or mapping that an event begins; a document becomes the list of its only value."""
+        is_mapping = isinstance(event, yaml.MappingStartEvent)
         if depth > MAX_DEPTH:
             raise _error(event, _TOO_DEEP)
-        if event.tag not in (None, "!", f"{_PREFIX}{'seq' if is_list else 'map'}"):
-            raise _unknown_tag(event)
-        self._anchors[event.anchor] = None
-        nodes, size, below = list[_Node](), 1, 0
-        while not isinstance(item := next(self._events), yaml.CollectionEndEvent):
-            if isinstance(item, yaml.ScalarEvent):
-                is_text = item.tag is None and not _TYPED.fullmatch(item.value)
-                node = _Node(item, item.value if is_text else _scalar(item))
-            elif isinstance(item, yaml.AliasEvent):
-                node = self._anchored(item, depth + 1)
-            else:
-                node = self._collection(item, depth + 1)
-            self._anchors[item.anchor] = node
-            nodes.append(node)
-            size, below = size + node.size, max(below, node.depth)
+        if depth:
+            if event.tag not in (None, "!", f"{_PREFIX}{'map' if is_mapping else 'seq'}"):
+                raise _error(event, _unknown_tag(event.tag))
+            self._anchors[event.anchor] = None
+        nodes, size, below, item = list[_Node](), min(depth, 1), 0, event
+        try:
+            while not isinstance(item := next(self._events), yaml.CollectionEndEvent | yaml.DocumentEndEvent):
+                if isinstance(item, yaml.ScalarEvent):
+                    is_text = item.tag is None and not (item.implicit[0] and _TYPED.fullmatch(item.value))
+                    node = _Node(item, item.value if is_text else parse_scalar(item.value, item.tag))
+                elif isinstance(item, yaml.AliasEvent):
+                    node = self._anchored(item, depth + 1)
+                else:
+                    node = self._collection(item, depth + 1)
+                self._anchors[item.anchor] = node
+                nodes.append(node)
+                size, below = size + node.size, max(below, node.depth)
+        except ValueError as problem:
+            raise _error(item, str(problem)) from None
         if size > self._max_values:
             raise TooManyValues(self.path, self._max_values)
-        data: Any = list(map(_data_of, nodes)) if is_list else self._mapping(nodes)
+        data: Any = list(map(_data_of, nodes))
+        if is_mapping:
+            try:
+                pairs = dict(zip(data[::2], data[1::2], strict=True))
+            except TypeError:  # a key is a list or a mapping
+                pairs = {}
+            is_simple = 2 * len(pairs) == len(data) and "<<" not in pairs
+            data = pairs if is_simple else self._mapping(nodes)
         self._nodes[id(data)] = nodes
         return _Node(event, data, size, below + 1)
 
@@ -195,6 +220,7 @@ class Document:
         return node
 
     def _mapping(self, nodes: list[_Node]) -> dict[Any, Any]:
+        """Return a mapping that has merge keys, or keys twice, or keys that are none."""
         own, merged, keys = dict[Any, Any](), dict[Any, Any](), dict[Any, Any]()
         for key, value in zip(nodes[::2], nodes[1::2], strict=True):
             if key.data == "<<" and _is_plain(key.event):
@@ -203,13 +229,14 @@ class Document:
                         raise _error(key.event, "`<<` merges mappings only")
                     merged = part.data | merged
             elif isinstance(key.data, dict | list):
-                what = "while constructing a mapping, found unhashable key"
-                raise _error(key.event, what)
+                raise _error(key.event, "while constructing a mapping, found unhashable key")
             else:
                 if key.data in keys:
-                    self._duplicates.append((key.event, keys[key.data]))
+                    what = f"{key.event.value!r} stands here twice; the first is on line {_place(keys[key.data])[0]}"
+                    place = _place(key.event)
+                    self.duplicates.append(Diagnostic(self.path, *place, "duplicate-key", what, "Remove one of them."))
                 keys[key.data], own[key.data] = key.event, value.data
-        return merged | own if merged else own
+        return merged | own
 
 
 _data_of: Final = attrgetter("data")
@@ -223,21 +250,23 @@ def _place(event: Any) -> tuple[int, int]:
     return event.start_mark.line + 1, event.start_mark.column + 1
 
 
-# --- scalars --------------------------------------------------------------------------------------
-
+_PREFIX: Final = "tag:yaml.org,2002:"
 _INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", re.ASCII)
-_FLOAT: Final = re.compile(
-    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-    re.ASCII,
-)
 _SCALAR_WORDS: Final = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_TYPED: Final = re.compile(f"{_INT.pattern}|{_FLOAT.pattern}|{'|'.join(map(re.escape, _SCALAR_WORDS))}", re.ASCII)
+_TYPED: Final = re.compile(
+    rf"{_INT.pattern}"
+    r"|[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+    rf"|{'|'.join(map(re.escape, _SCALAR_WORDS))}",
+    re.ASCII,
+)
 """The plain scalars that are no texts."""
+_MAX_DIGITS: Final = 400
+_MAX_NUMBER: Final = 10**100
 _TAGS: Final = {
     "int": (int, "a whole number"),
     "float": (float, "a number"),
@@ -246,77 +275,192 @@ _TAGS: Final = {
 }
 
 
-def parse_scalar(text: str) -> Any:
-    """Return the value of a plain scalar: a number, true, false, null, or the text itself.
+def parse_scalar(text: str, tag: str | None = None) -> Any:
+    """Return the value of a scalar by its tag or, without one, by its form: the text itself if that has no type.
 
-    Raises ValueError for a number that is too long to be read.
+    Raises ValueError for a number that is too long to be read, and for what the tag does not allow.
     """
-    if text in _SCALAR_WORDS:
-        return _SCALAR_WORDS[text]
-    if not _TYPED.fullmatch(text):
+    kind: str = "" if tag is None else tag.removeprefix(_PREFIX)
+    value: Any = text
+    if kind in ("!", "str"):
         return text
-    if len(text) > _MAX_DIGITS:
-        raise ValueError(text)
-    if not _INT.fullmatch(text):
-        return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
-    number = int(text, 10 if text[:2] not in ("0o", "0x") else 0)
-    if abs(number) >= _MAX_NUMBER:
-        raise ValueError(text)
-    return number
-
-
-def _scalar(event: Any) -> Any:
-    """Return the value of a scalar by its tag or, where it has none and no quotes, by its form."""
-    is_plain = event.tag is None and event.implicit[0]
-    kind = "str" if event.tag in (None, "!") else event.tag.removeprefix(_PREFIX)
-    if kind == "str" and not is_plain:
-        return event.value
-    if kind not in ("str", *_TAGS):
-        raise _unknown_tag(event)
-    try:
-        value = parse_scalar(event.value)
-    except ValueError:
-        number = "int" if _INT.fullmatch(event.value) else "float"
-        raise _no_such_value(event, number if is_plain else kind) from None
+    if kind not in ("", *_TAGS):
+        raise ValueError(_unknown_tag(str(tag)))
+    if text in _SCALAR_WORDS:
+        value = _SCALAR_WORDS[text]
+    elif _INT.fullmatch(text):
+        kind = kind or "int"
+        number = int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) <= _MAX_DIGITS else _MAX_NUMBER
+        value = number if abs(number) < _MAX_NUMBER else text
+    elif _TYPED.fullmatch(text):
+        kind = kind or "float"
+        value = float(re.sub(r"\.(?=inf|nan)", "", text.lower())) if len(text) <= _MAX_DIGITS else text
     if kind == "float" and type(value) is int:
         value = float(value)
-    if kind != "str" and type(value) is not _TAGS[kind][0]:
-        raise _no_such_value(event, kind)
+    if kind and type(value) is not _TAGS[kind][0]:
+        raise ValueError(f"{text[:40]!r} cannot be read as {_TAGS[kind][1]}")
     return value
 
 
-# --- errors ---------------------------------------------------------------------------------------
+_TOO_DEEP: Final = f"more than {MAX_DEPTH} levels are nested here"
 
 
 def _error(event: Any, problem: str) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
-def _unknown_tag(event: Any) -> yaml.MarkedYAMLError:
-    tag = event.tag.replace(_PREFIX, "!!")
-    return _error(event, f"the tag {tag} is not part of YAML's core schema")
-
-
-def _no_such_value(event: Any, kind: str) -> yaml.MarkedYAMLError:
-    return _error(event, f"{event.value[:40]!r} cannot be read as {_TAGS[kind][1]}")
+def _unknown_tag(tag: str) -> str:
+    return f"the tag {tag.replace(_PREFIX, '!!')} is not part of YAML's core schema"
 
 
 def _syntax_error(path: str, text: str, error: yaml.MarkedYAMLError) -> Diagnostic:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    context = f"{error.context}, " if error.context else ""
-    problem = str(error.problem)
+    context, problem = f"{error.context}, " if error.context else "", str(error.problem)
     if "nesting depth" in problem:  # libyaml's own limit, which it reaches while looking ahead
-        line, column = _place_of_depth(text)
-        context, problem = "", _TOO_DEEP
+        context, problem, depth = "", _TOO_DEEP, 0
+        for at, character in enumerate(text):
+            depth += (character in "[{") - (character in "]}")
+            if depth > MAX_DEPTH:
+                line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+                break
     return Diagnostic(path, line, column, "syntax", f"this is not YAML: {context}{problem}")
 
 
-def _place_of_depth(text: str) -> tuple[int, int]:
-    """Return the line and column at which brackets are nested deeper than allowed."""
-    depth = 0
-    for at, character in enumerate(text):
-        depth += (character in "[{") - (character in "]}")
-        if depth > MAX_DEPTH:
-            return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
-    return 1, 1
+def contradiction(rule: str, message: str, **context: Any) -> PydanticCustomError:
+    """Return a validator's error about a mapping as a whole: ``message`` follows its name."""
+    return PydanticCustomError(rule, message, {"about": "mapping", **context})
+
+
+def wrong_value(key: str, message: str, hint: str = "") -> PydanticCustomError:
+    """Return a validator's error about the value of a key, in a sentence of its own."""
+    return PydanticCustomError("unknown_value", "{text}", {"text": message, "key": key, "hint": hint})
+
+
+_EXPECTED: Final = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "model_type": "a mapping of keys to values",
+    "dataclass_type": "a mapping of keys to values",
+    "dict_type": "a mapping of keys to values",
+    "bad_reference": "an id or a name",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "string_too_short": "at least one character long",
+    "string_too_long": "at most {max_length} characters long",
+    "too_short": "a list of at least one item",
+    "too_long": "a list of at most {max_length} items",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """The words of one format that messages need.
+
+    ``server_words`` are the keys whose words are the server's own, ``choices`` lists what may stand at a key where
+    pydantic knows only a part. Items of the list ``unnamed`` seldom have a name, so messages name one more owner.
+    ``text_at`` returns the author's text of a value, "" if unknown.
+    """
+
+    title: str
+    server_words: frozenset[str] = frozenset()
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unnamed: str = ""
+    text_at: Callable[[Loc], str] = lambda _: ""
+
+
+def explain(error: ErrorDetails, loc: Loc, data: Any, wording: Wording) -> Issue:
+    """Return one of pydantic's errors, found at ``loc`` of ``data``, as an issue."""
+    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
+    if kind == "missing":
+        return Issue(loc[:-1], "missing-key", f"{subject_of(loc[:-1], data, wording)} has no `{loc[-1]}`")
+    rule = kind.replace("_", "-")
+    if "key" in context and "text" in context:
+        return Issue((*loc, context["key"]), rule, context["text"], context["hint"])
+    subject = subject_of(loc, data, wording)
+    if context.get("about") == "mapping":
+        return Issue(loc, rule, f"{subject} {error['msg']}")
+    text, hint = wording.text_at(loc), ""
+    if kind == "literal_error":
+        rule, key = "unknown-value", next((step for step in reversed(loc) if isinstance(step, str)), "")
+        reason = (
+            f"which {wording.title} does not know" if key in wording.server_words else "which is none of its values"
+        )
+        words = re.findall(r"'([^']+)'|(\d+)", str(context["expected"]))
+        choices = wording.choices.get(key, tuple(word or number for word, number in words))
+        hint = suggest(value if isinstance(value, str) else "", choices)
+    elif kind == "bad_instant" or kind.startswith(("datetime", "timezone")):
+        no_offset = "which has no offset" if kind == "timezone_aware" else "which is no instant"
+        reason = f"which {error['msg']}" if kind == "bad_instant" else no_offset
+        rule, hint = "bad-instant", "Write it like 2021-08-25T15:09:31+08:00."
+    elif kind == "value_error":
+        rule, reason = "bad-duration", f"which {context['error']}"
+    elif kind.startswith("bad_") and kind not in _EXPECTED:
+        reason = f"which {error['msg']}"
+    else:
+        is_wrong_type = kind.endswith(("_type", "_parsing", "_from_float", "_reference"))
+        expected = _EXPECTED.get(kind, error["msg"]).format(**context)
+        if kind == "string_type" and isinstance(value, bool | int | float):
+            hint = f"Put it in quotes: {json.dumps(text or str(value))}."
+        message = f"{subject} is {_quote(value, text)}; it should be {expected}"
+        return Issue(loc, "wrong-type" if is_wrong_type else "out-of-range", message, hint)
+    return Issue(loc, rule, f"{subject} is {_quote(value, text)}, {reason}", hint)
+
+
+def _quote(value: Any, text: str) -> str:
+    """Return a value as its author wrote it, or what it is where that is too much to show."""
+    if value is None or value == []:
+        return "empty"
+    if isinstance(value, dict | list | tuple):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, bool):
+        return text or str(value).lower()
+    return shorten(repr(value) if isinstance(value, str) or not text else text, 60)
+
+
+_NOUNS: Final = {
+    "rollback": "rollback attempt",
+    "can": "flag",
+    "quirks_off": "quirk",
+    "log": "line",
+    "story": "step",
+    "drop": "path",
+    "known": "entry",
+    "change_type": "path",
+}
+"""What an item of a list is called where that is not the key's singular."""
+
+
+def subject_of(loc: Loc, data: Any, wording: Wording) -> str:
+    """Return what messages call a value: “`takes` of attempt 1 of subtask 'install'”."""
+    parts: list[str] = []
+    for depth, step in enumerate(loc):
+        if isinstance(step, str):
+            parts.append(f"`{step}`")
+            continue
+        key, value = str(loc[depth - 1]), value_at(data, loc[: depth + 1])
+        noun = _NOUNS.get(key, key.removesuffix("s").replace("_", " ") if key.endswith("s") else f"`{key}`")
+        name = (value.get("name") or value.get("id")) if isinstance(value, dict) else None
+        if key == "story":
+            parts[-1:] = [f"{noun} {step + 1} of the story"]
+        elif name and isinstance(name, str | int | float):
+            parts[-1:] = [f"{noun} {_quote(name, '')}"]
+        else:
+            parts[-1:] = [f"{noun} {step + 1}"]
+    return " of ".join(reversed(parts[-4 if wording.unnamed in loc else -3 :])) or "a scenario"
+
+
+def value_at(data: Any, loc: Loc) -> Any:
+    """Return the value at the end of a way, or None."""
+    for step in loc:
+        try:
+            data = data[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data

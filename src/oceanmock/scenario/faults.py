@@ -1,9 +1,8 @@
 """Model an injected fault, as a scenario file or the admin API has it, and check a file's faults.
 
-A fault selects requests (operation, ids, caller), counts them (which calls, how probably) and has
-effects. Each format adds the operations of its API and the things they are about; what becomes of a
-response is for ``engine.faults``. Of a file's faults, the first that applies to a request is
-injected.
+A fault selects requests (operation, ids, caller), counts them (which calls, how probably) and has effects. Each format
+adds the operations of its API and the things they are about; what becomes of a response is for ``engine.faults``. Of a
+file's faults, the first that applies to a request is injected.
 """
 
 from __future__ import annotations
@@ -15,22 +14,15 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, PlainSerializer, StrictBool, model_validator
 
 from oceanmock import clock
-from oceanmock.scenario.diagnostics import Issue, Loc, contradiction
+from oceanmock.scenario.document import Issue, Loc, contradiction
 from oceanmock.scenario.fields import DurationText, Id, Model, Name, OrOne, Refuse, must
 from oceanmock.text import format_duration
-
-# --- call numbers, paths, media types -------------------------------------------------------------
-
-_CALLS: Final = r"^[1-9][0-9]{0,8}(-([1-9][0-9]{0,8})?)?$"
-_NOT_CALLS: Final = "is neither a call's number, counted from 1, nor a range such as 2-4 or 1-"
 
 
 def _span(calls: int | str) -> tuple[int, int | None]:
     """Return the first and the last call, None where the end is open."""
     first, dash, last = str(calls).partition("-")
-    if not dash:
-        return int(first), int(first)
-    return int(first), int(last) if last else None
+    return int(first), int(last or first) if last or not dash else None
 
 
 def _is_ascending(calls: int | str) -> bool:
@@ -39,8 +31,9 @@ def _is_ascending(calls: int | str) -> bool:
 
 
 Calls = Annotated[
-    Annotated[int, Field(strict=True, ge=1, lt=10**9)] | Annotated[str, Field(pattern=_CALLS, examples=["2-4", "1-"])],
-    Refuse("bad_calls", _NOT_CALLS),
+    Annotated[int, Field(strict=True, ge=1, lt=10**9)]
+    | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}(-([1-9][0-9]{0,8})?)?$", examples=["2-4", "1-"])],
+    Refuse("bad_calls", "is neither a call's number, counted from 1, nor a range such as 2-4 or 1-"),
     must(_is_ascending, "bad_calls", "ends before it begins"),
 ]
 """A call by its number, or a range of them; ``Fault.spans`` reads it."""
@@ -58,8 +51,6 @@ ShownId = Annotated[
 """The number of a dag, node or sub task, or the generic id that the API makes of it, as a text."""
 Span = Annotated[DurationText, PlainSerializer(format_duration, return_type=str)]
 
-
-# --- the models -----------------------------------------------------------------------------------
 
 EFFECTS: Final = (
     *("delay", "jitter", "status", "reset", "drop_response", "empty", "truncate"),
@@ -178,9 +169,6 @@ class Fault(Model):
         return self
 
 
-# --- what only all of a file's faults show -------------------------------------------------------
-
-
 def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
     """Yield all issues of a file's faults: names, unstated changes, and faults without effect."""
     names = list[str]()
@@ -194,8 +182,7 @@ def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
         # A fault of no operation applies to those that change something as well.
         changing = fault.changing_operations & set(fault.operation or fault.changing_operations)
         if fault.mangles and changing and not fault.still_executes:
-            which = f"{min(changing)} changes something"
-            hint = "Say `still_executes: true`."
+            which, hint = f"{min(changing)} changes something", "Say `still_executes: true`."
             if not fault.operation:
                 which = "it applies to operations that change something, too"
                 hint = "Say `still_executes: true`, or name the operations it applies to."

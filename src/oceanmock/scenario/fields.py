@@ -1,7 +1,7 @@
 """Define what all formats of scenario files share: durations, instants, the first keys, strictness.
 
-Models are frozen and refuse unknown keys; the docstring under a key is what an editor shows of it.
-Types are as strict as their JSON Schema: no text stands for a number or for true and false.
+Models are frozen and refuse unknown keys; the docstring under a key is what an editor shows of it. Types are as strict
+as their JSON Schema: no text stands for a number or for true and false.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 from oceanmock import clock
 from oceanmock.openapi import path_matches
-from oceanmock.scenario.diagnostics import contradiction
+from oceanmock.scenario.document import contradiction
 from oceanmock.text import DURATION_PATTERN, parse_duration
 
-_MISSING: Final = object()
 MAX_ID: Final = 2**53 - 1
 """Ids stay within what every JSON reader keeps exact; beyond it OCP writes strings."""
 
@@ -68,29 +67,14 @@ class OrOne:
     """Mark a list that may be written as its only item, for the validator and the schema."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(_one_or_more, handler(source))
+        def listed(value: object) -> object:
+            return value if value is None or isinstance(value, list | tuple) else [value]
+
+        return core_schema.no_info_before_validator_function(listed, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         several = handler(schema)
         return {"anyOf": [several, several["items"]]}
-
-
-def _one_or_more(value: object) -> object:
-    return value if value is None or isinstance(value, list | tuple) else [value]
-
-
-# --- durations and instants -----------------------------------------------------------------------
-
-
-def _duration(value: object) -> int:
-    try:
-        return parse_duration(value)
-    except ValueError as problem:
-        raise PydanticCustomError("bad_duration", "{problem}", {"problem": str(problem)}) from None
-
-
-def _parse_takes(value: object) -> int | None:
-    return None if value == "forever" else _duration(value)
 
 
 def _whole_seconds(span: int) -> int:
@@ -111,8 +95,12 @@ def _check_instant(value: object) -> object:
     return value
 
 
-DurationText = Annotated[int, BeforeValidator(_duration), _duration_schema()]
-Takes = Annotated[int | None, BeforeValidator(_parse_takes), _duration_schema("|forever")]
+DurationText = Annotated[int, BeforeValidator(parse_duration), _duration_schema()]
+Takes = Annotated[
+    int | None,
+    BeforeValidator(lambda value: None if value == "forever" else parse_duration(value)),
+    _duration_schema("|forever"),
+]
 Timeout = Annotated[DurationText, AfterValidator(_whole_seconds)]
 """A duration in whole seconds."""
 Tick = Annotated[DurationText, must(lambda span: span >= clock.MILLISECOND, "bad_duration", "is shorter than 1ms")]
@@ -123,17 +111,11 @@ Instant = Annotated[
 ]
 """An instant so far from the ends of the calendar that no age or duration passes them."""
 
-# --- numbers and texts ----------------------------------------------------------------------------
-
 
 def _check_whole(value: object) -> object:
     if isinstance(value, str | bool):
         raise PydanticCustomError("int_type", "is not a whole number")
     return value
-
-
-def _split_lines(value: object) -> object:
-    return value.splitlines() if isinstance(value, str) else value
 
 
 def _check_json(data: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +134,9 @@ def _check_json(data: dict[str, Any]) -> dict[str, Any]:
 
 Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
-Lines = Annotated[tuple[str, ...], OrOne(), BeforeValidator(_split_lines)]
+Lines = Annotated[
+    tuple[str, ...], OrOne(), BeforeValidator(lambda value: value.splitlines() if isinstance(value, str) else value)
+]
 """A text, or a list of lines."""
 Whole = Annotated[int, BeforeValidator(_check_whole)]
 """A whole number, which may be written as `5.0`, as JSON Schema has it."""
@@ -165,9 +149,6 @@ PathTemplate = Annotated[
 ]
 """A request's path, in which `{id}` stands for any segment."""
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
-
-
-# --- models ---------------------------------------------------------------------------------------
 
 
 class FileSchema(GenerateJsonSchema):
@@ -213,8 +194,7 @@ class NamedModel(Model):
 class BaseStep(Model):
     """One step of a story; each format adds what its calls name, and the values of ``answers``.
 
-    ``keys_of_calls`` has the keys that each call requires; ``allowed_at_start`` is the key that a
-    start may have as well.
+    ``keys_of_calls`` has the keys that each call requires; ``allowed_at_start`` is the key that a start may have too.
     """
 
     keys_of_calls: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -234,30 +214,26 @@ class BaseStep(Model):
             raise contradiction("bad_step", "must be one of until, wait, start and call")
         of_a_call = {"answers"}.union(*self.keys_of_calls.values())
         if self.call is None:
-            allowed = {self.allowed_at_start} if self.start else set()
-            stray = of_a_call & self.model_fields_set - allowed
-            if stray:
+            if stray := of_a_call & self.model_fields_set - ({self.allowed_at_start} if self.start else set()):
                 message = "has `{stray}` beside `{step}`, where only a call has it"
                 raise contradiction("bad_step", message, stray=min(stray), step=present[0])
             return self
         required = self.keys_of_calls[self.call]
         for key in required:
             if getattr(self, key) is None:
-                message = "calls {call} without `{key}`"
-                raise contradiction("bad_step", message, call=self.call, key=key)
+                raise contradiction("bad_step", "calls {call} without `{key}`", call=self.call, key=key)
         for key in of_a_call - {"answers", *required}:
             if getattr(self, key) is not None:
-                message = "has a `{key}`, which {call} does not take"
-                raise contradiction("bad_step", message, key=key, call=self.call)
+                raise contradiction("bad_step", "has a `{key}`, which {call} does not take", key=key, call=self.call)
         return self
 
 
 class StartsOn(Model):
     """The request that starts it, outside the task API; each matching request starts one more."""
 
-    # A client of a real server gets its task's id from a call outside the task API: it creates a
-    # tenant, or joins an agent. A task or dag with this key is a template: it is not there from the
-    # start. A request starts a template only where the API's contract has no such path.
+    # A client of a real server gets its task's id from a call outside the task API: it creates a tenant, or joins an
+    # agent. A task or dag with this key is a template: it is not there from the start. A request starts a template
+    # only where the API's contract has no such path.
 
     method: Literal["POST", "PUT", "PATCH", "DELETE"] = "POST"
     path: PathTemplate
@@ -293,7 +269,7 @@ def _contains(actual: Any, expected: Any) -> bool:
     """Return whether JSON has an expected object's keys, a list's items. 1 is not true."""
     if isinstance(expected, dict):
         return isinstance(actual, dict) and all(
-            _contains(actual.get(key, _MISSING), value) for key, value in expected.items()
+            key in actual and _contains(actual[key], value) for key, value in expected.items()
         )
     if isinstance(expected, list):
         return isinstance(actual, list) and len(expected) == len(actual) and all(map(_contains, actual, expected))

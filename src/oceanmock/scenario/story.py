@@ -1,24 +1,177 @@
-"""Simulate a story: the steps in which a client can use a scenario's tasks or dags.
+"""Refer to the tasks or dags of a scenario, and simulate its story: the steps in which a client uses them.
 
-An actor is a task or a dag with the history that its machine computes. `until` waits for the first
-instant at which it shows some words, `wait` lets time pass, `start` starts an actor that was not
-there before, and `call` performs an operation at once. Where a step cannot happen, the error says
-which one, what it waited for and what happens instead. Pure: without clock, files and HTTP; what an
-operation does is asked of the actor. Instants are nanoseconds since the sandbox's start.
+References are checked in the file's data as it was written, so that an author sees a wrong reference and a wrong
+value together. Where an id or a name is itself wrong, references to that list are not checked. An actor is a task or
+a dag with the history that its machine computes. A simulation is pure: without clock, files and HTTP. Instants are
+nanoseconds since the sandbox's start.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, count, groupby, islice
 from operator import attrgetter
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Final, Self
 
 from oceanmock.clock import SECOND
-from oceanmock.errors import AuthorError
+from oceanmock.errors import AuthorError, CallerError
+from oceanmock.scenario.document import Issue, Loc, Wording
+from oceanmock.scenario.faults import Fault
+from oceanmock.scenario.fields import BaseScenario
+from oceanmock.text import did_you_mean
+
+MAX_CHOICES: Final = 8
+"""So many names are listed where none is similar to an unknown one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListKind:
+    """A kind of thing: the key of its list, what messages call it, and where it is.
+
+    A list of a kind that ``is_implicit`` has one item where it is left out. Things of a kind that ``inherits_name``
+    have their owner's where they have none. Where names ``may_repeat``, a reference means the first thing of the name.
+    A kind ``has_needs`` if its things refer to others of their list.
+    """
+
+    key: str
+    noun: str
+    where: str
+    inherits_name: bool = False
+    is_implicit: bool = False
+    may_repeat: bool = False
+    has_needs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPart:
+    """A thing that the file names: a task, a subtask, a dag, a node or a sub task.
+
+    ``ids`` are the ones it has in the file, none or more than one if it repeats; ``number`` is the first, or the one
+    it gets without.
+    """
+
+    kind: ListKind
+    loc: Loc
+    data: Mapping[Any, Any]
+    ids: range
+    number: int | None
+    name: str | None
+    parts: NamedParts
+
+
+@dataclass(slots=True)
+class NamedParts:
+    """The things of one list, and those that a number or a name refers to."""
+
+    kind: ListKind
+    things: list[NamedPart] = field(default_factory=list)
+    by_label: dict[int | str, list[NamedPart]] = field(default_factory=dict)
+    are_sound: bool = True
+
+
+def label_of(thing: Any, place: int) -> str:
+    """Return what messages call a task, a dag or a part of one: its name, id or number."""
+    return thing.name or str(thing.id or place + 1)
+
+
+def items_of(value: Any) -> Sequence[Any]:
+    """Return the items of a list, which may be left out or written as its only item."""
+    return value if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
+def outline(
+    data: Mapping[Any, Any],
+    kinds: Sequence[ListKind],
+    numbered: Callable[[int, int], int] | None = None,
+    *,
+    loc: Loc = (),
+    owner: tuple[int | None, str | None] = (None, None),
+) -> NamedParts:
+    """Return what a mapping lists under the first kind's key, with their parts.
+
+    ``numbered`` gives the number of a part without an id from its owner's number and its place.
+    """
+    kind, *below = kinds
+    named = NamedParts(kind)
+    for place, item in enumerate(items_of(data.get(kind.key, {} if kind.is_implicit else None))):
+        where = (*loc, kind.key, place)
+        fields = item if isinstance(item, dict) else {"name": item}
+        id, name, repeat = fields.get("id"), fields.get("name"), fields.get("repeat")
+        copies = repeat.get("count") if isinstance(repeat, dict) else 1
+        if type(id) is not int:
+            named.are_sound &= id is None
+            id = None
+        if not isinstance(name, str):
+            named.are_sound &= name is None
+            name = None
+        number, ids = id, range(0)
+        if id is not None:
+            ids = range(id, id + (copies if type(copies) is int and copies >= 1 else 1))
+        elif numbered and owner[0] is not None:
+            number = numbered(owner[0], place)
+        parts = NamedParts(kind)
+        if below:
+            parts = outline(fields, below, numbered, loc=where, owner=(number, name))
+        thing = NamedPart(kind, where, fields, ids, number, name, parts)
+        named.things.append(thing)
+        for label in {number, name or (owner[1] if kind.inherits_name else None)}:
+            if label is not None:
+                named.by_label.setdefault(label, []).append(thing)
+    return named
+
+
+def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]]) -> Iterator[Issue]:
+    """Yield the ids that an earlier thing of the same kind has, counts up to, or gets without one of its own.
+
+    A group has things of one kind, each with the task or dag that it is a part of.
+    """
+    single, ranges = set[int](), list[range]()
+    for _, thing in group:
+        ids = thing.ids
+        is_taken = not single.isdisjoint(ids)
+        for other in ranges:
+            is_taken |= max(ids.start, other.start) < min(ids.stop, other.stop)
+        if is_taken:
+            also = ", or counts up to it" if thing.kind.may_repeat else ""
+            what = f"another {thing.kind.noun} of this file already has id {ids[0]}{also}"
+            yield Issue((*thing.loc, "id"), "duplicate-id", what)
+        if len(ids) > 1:
+            ranges.append(ids)
+        else:
+            single.update(ids)
+    by_id = {thing.number: thing for _, thing in reversed(group) if thing.ids}
+    for root, thing in group:
+        owner = None if thing.ids else by_id.get(thing.number)
+        if owner is not None:
+            name = f" {thing.name!r}" if thing.name else ""
+            what = f"{thing.kind.noun}{name} of {root.kind.noun} {root.name or root.number!r} gets {thing.number}"
+            yield Issue((*owner.loc, "id"), "duplicate-id", f"{what}, having no id itself")
+
+
+def _check_references(references: Iterable[tuple[Any, NamedParts, Loc]]) -> Iterator[Issue]:
+    """Yield what is wrong with references to one of the things, where those are soundly named."""
+    for reference, named, loc in references:
+        if type(reference) not in (int, str) or not named.are_sound or not named.things:
+            continue
+        kind, matches = named.kind, len(named.by_label.get(reference, ()))
+        if not matches:
+            what = f"there is no {kind.noun} {reference!r} in {kind.where}"
+            labels = [label for thing in named.things for label in (thing.number, thing.name)]
+            yield Issue(loc, "unknown-reference", what, _choices(reference, labels))
+        elif matches > 1 and not kind.may_repeat:
+            what = f"{reference!r} is the name of {matches} {kind.noun}s of {kind.where}"
+            other = "id" if isinstance(reference, str) else "name"
+            yield Issue(loc, "ambiguous-reference", what, f"Refer to it by its {other}.")
+
+
+def _choices(reference: int | str, labels: Iterable[int | str | None]) -> str:
+    names = [str(label) for label in islice(labels, 1000) if label]
+    return did_you_mean(reference, names) or f"There are: {', '.join(names[:MAX_CHOICES])}."
+
 
 PartPath = tuple[int, ...]
 """The positions that lead from an actor to a part of it; () is the actor itself."""
@@ -45,33 +198,58 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Actor(ABC):
-    """A task or dag of a story: when it started, and what messages call it and its parts.
+    """A task or dag of a story: when it started, what messages call it and its parts, and its history.
 
-    A subclass adds the history that one machine computes.
+    ``script`` is the task or dag of the ``scenario``. A subclass sets its API and the ``machine`` that operates.
     """
+
+    api: ClassVar[Any]
+    machine: ClassVar[Any]
 
     created: int
     name: str
     names: tuple[str, ...]
+    history: Any
+    script: Any = None
+    scenario: Any = None
 
+    @staticmethod
     @abstractmethod
-    def shows(self, part: PartPath) -> Iterable[Display]:
-        """Yield what the actor, or a part of it, shows in each state; at least one."""
+    def begin(scenario: Any, script: Any, created: int) -> Any:
+        """Return the history of a task or dag of a scenario that is created at an instant."""
 
-    @abstractmethod
     def start(self, instant: int, others: Sequence[Self]) -> Self | Refusal:
         """Return the actor started at an instant, beside the others that have started."""
+        return replace(self, created=instant, history=self.begin(self.scenario, self.script, instant))
 
-    @abstractmethod
     def operate(self, operation: str, part: PartPath, instant: int) -> Self | Refusal:
         """Return the actor after an operation on it or a part, ``instant`` after its start."""
+        try:
+            history = self.machine.operate(self.history, operation, instant, part[0] if part else None)
+        except CallerError as error:
+            return self.refusal(error, instant)
+        return replace(self, history=history)
+
+    def refusal(self, error: Any, instant: int) -> Refusal:
+        """Return the API's response to an operation that the machine refuses."""
+        return Refusal(400, str(error))
+
+    def shows(self, part: PartPath) -> list[Display]:
+        """Return what the actor, or a part of it, shows in each state; at least one."""
+        displays, kinds = list[Display](), self.api.kinds[1:]
+        for state in self.history.states:
+            item = state
+            for kind, place in zip(kinds, part, strict=False):
+                item = getattr(item, f"{kind.name}s")[place]
+            words = (getattr(item, self.api.state_key), getattr(item, self.api.operation_key))
+            stage = getattr(item, "stage", None)
+            displays.append(Display(state.at, words if stage is None else (*words, f"stage {stage}")))
+        return displays
 
     def called(self, part: PartPath) -> str:
-        """Return what messages call the actor, or a part of it."""
-        return f"{self.names[part[0]]!r} of {self.name!r}" if part else repr(self.name)
-
-
-A = TypeVar("A", bound=Actor)
+        """Return what messages call the actor, or a part of it; a part of a part has seldom a name of its own."""
+        name = f"{self.names[part[0]]!r} of {self.name!r}" if part else repr(self.name)
+        return f"{self.api.kinds[2].title} {part[1] + 1} of {name}" if len(part) > 1 else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,26 +299,12 @@ class Marker:
 
 
 @dataclass(frozen=True, slots=True)
-class StoryRun(Generic[A]):
+class StoryRun:
     """A story simulated to its end: the actors with their histories, and the operations on them."""
 
-    actors: tuple[A, ...]
+    actors: tuple[Any, ...]
     markers: tuple[Marker, ...]
     ended_at: int = 0
-
-
-def label_of(thing: Any, place: int) -> str:
-    """Return what messages call a task, a dag or a part of one: its name, id or number."""
-    return thing.name or str(thing.id or place + 1)
-
-
-def positions_of(labels: Iterable[tuple[int | None, str | None]]) -> dict[Any, int]:
-    """Return the position of the first thing of each id and name."""
-    positions: dict[Any, int] = {}
-    for place, (id, name) in enumerate(labels):
-        positions.setdefault(id, place)
-        positions.setdefault(name, place)
-    return positions
 
 
 class StoryDivergesError(AuthorError):
@@ -151,7 +315,7 @@ class StoryDivergesError(AuthorError):
         self.number = number
 
 
-def simulate(actors: Sequence[A], steps: Sequence[Action], *, waiting: Iterable[int] = ()) -> StoryRun[A]:
+def simulate(actors: Sequence[Actor], steps: Sequence[Action], *, waiting: Iterable[int] = ()) -> StoryRun:
     """Run a story to its end. Raises StoryDivergesError at the first step that cannot happen.
 
     ``waiting`` are the positions of the actors that are there only once they are started.
@@ -162,39 +326,37 @@ def simulate(actors: Sequence[A], steps: Sequence[Action], *, waiting: Iterable[
             now += step.span
             continue
         actor = cast[step.actor]
-        try:
-            if isinstance(step, StartAction) and step.actor not in absent:
-                raise _Divergence(f"{actor.called(())} is there already")
-            if not isinstance(step, StartAction) and step.actor in absent:
-                raise _Divergence(f"{actor.called(())} is not started yet")
-            if isinstance(step, UntilAction):
-                now = _wait_until(actor, step, now)
-                continue
-            if isinstance(step, StartAction):
-                others = [item for place, item in enumerate(cast) if place not in absent]
-                text, after = f"start {actor.called(())}", actor.start(now, others)
-            else:
-                text = f"{step.operation} {actor.called(step.part)}"
-                after = actor.operate(step.operation, step.part, now - actor.created)
-            _compare_status(after, step.status, text)
-        except _Divergence as divergence:
-            raise StoryDivergesError(number, str(divergence)) from None
-        if not isinstance(after, Refusal):
+        if isinstance(step, StartAction) is not (step.actor in absent):
+            state = "not started yet" if step.actor in absent else "there already"
+            raise StoryDivergesError(number, f"{actor.called(())} is {state}")
+        if isinstance(step, UntilAction):
+            now = _wait_until(actor, step, now, number)
+            continue
+        after: Actor | Refusal
+        if isinstance(step, StartAction):
+            others = [item for place, item in enumerate(cast) if place not in absent]
+            text, after = f"start {actor.called(())}", actor.start(now, others)
+        else:
+            text = f"{step.operation} {actor.called(step.part)}"
+            after = actor.operate(step.operation, step.part, now - actor.created)
+        if isinstance(after, Refusal):
+            if after.status != step.status:
+                instead = "" if step.status == 200 else f" with {after.status}, not {step.status}"
+                raise StoryDivergesError(number, f"{text} is refused{instead}: {after.reason}")
+            text += ", refused"
+        elif step.status != 200:
+            raise StoryDivergesError(number, f"{text} is accepted, not refused")
+        else:
             cast[step.actor] = after
             absent.discard(step.actor)
         if step.actor not in absent:
-            text += ", refused" if isinstance(after, Refusal) else ""
             markers.append(Marker(now, step.actor, text))
     return StoryRun(tuple(cast), tuple(markers), now)
 
 
-class _Divergence(Exception):
-    """A step cannot happen; the message says why."""
-
-
-def _wait_until(actor: A, step: UntilAction, now: int) -> int:
-    """Return the first instant from ``now`` on at which the step's words show."""
-    displays = list(actor.shows(step.part))
+def _wait_until(actor: Actor, step: UntilAction, now: int, number: int) -> int:
+    """Return the first instant from ``now`` on at which the words of a step show."""
+    displays = actor.shows(step.part)
     past = bisect_right(displays, now - actor.created, key=attrgetter("at"))
     coming = displays[max(past - 1, 0) :]
     expected = {item for item in enumerate(step.words) if item[1] is not None}
@@ -205,16 +367,113 @@ def _wait_until(actor: A, step: UntilAction, now: int) -> int:
     actual = "; ".join(text for text, _ in groupby(texts))
     remaining = max(actor.created + coming[-1].at - now, 0) / SECOND
     end = f"after {remaining:g} s nothing more is due" if remaining else "nothing more is due"
-    raise _Divergence(
+    raise StoryDivergesError(
+        number,
         f"{actor.called(step.part)} never is {' '.join(filter(None, step.words))} from here on; "
-        f"it is {actual}, and {end}"
+        f"it is {actual}, and {end}",
     )
 
 
-def _compare_status(after: object, status: int, call: str) -> None:
-    """Raise _Divergence if a call has another status than its step expects."""
-    if isinstance(after, Refusal) and after.status != status:
-        instead = "" if status == 200 else f" with {after.status}, not {status}"
-        raise _Divergence(f"{call} is refused{instead}: {after.reason}")
-    if not isinstance(after, Refusal) and status != 200:
-        raise _Divergence(f"{call} is accepted, not refused")
+@dataclass(frozen=True, slots=True)
+class Format:
+    """The scenario files of one API, whose record (``oceanmock.api.Api``) has its words.
+
+    ``lists`` are the kinds of things that have ids and names, ``numbered`` gives those without an id their number, and
+    ``rules`` check what a scenario of sound structure means.
+    """
+
+    api: Any
+    model: type[BaseScenario]
+    fault: type[Fault]
+    actor: type[Actor]
+    wording: Wording
+    lists: Sequence[ListKind]
+    rules: Sequence[Callable[[Any], Iterator[Issue]]]
+    numbered: Callable[[int, int], int] | None = None
+    checks_fault_ids: bool = False
+
+    def check_names(self, data: Mapping[Any, Any]) -> Iterator[Issue]:
+        """Yield duplicate ids, and unknown or ambiguous references, in a file's data.
+
+        Things of each kind count apart, and so do those of each ``scope``, which is a store of obshell's.
+        """
+        named = outline(data, self.lists, self.numbered)
+        groups: defaultdict[tuple[str, int], list[tuple[NamedPart, NamedPart]]] = defaultdict(list)
+        references = list[tuple[Any, NamedParts, Loc]]()
+        for root in named.things:
+            scope, owners = str(root.data.get("scope", "agent")), [NamedParts(named.kind, [root])]
+            for depth, kind in enumerate(self.lists):
+                things = [(owner, thing) for owner in owners for thing in owner.things]
+                groups[scope, depth] += [(root, thing) for _, thing in things]
+                owners = [thing.parts for _, thing in things]
+                for owner, thing in things if kind.has_needs else ():
+                    for place, reference in enumerate(items_of(thing.data.get("needs"))):
+                        references.append((reference, owner, (*thing.loc, "needs", place)))
+        for group in groups.values():
+            yield from _check_ids(group)
+        for number, step in enumerate(items_of(data.get("story"))):
+            if isinstance(step, dict):
+                references += self._references_of(step, named, ("story", number))
+        yield from _check_references(references)
+        faults = enumerate(items_of(data.get("faults"))) if self.checks_fault_ids else ()
+        for place, fault in faults:
+            for (_, depth), group in groups.items():
+                key, ids = self.api.kinds[depth].name, [thing.ids for _, thing in group]
+                id = fault.get(key) if isinstance(fault, dict) else None
+                # Where a thing has no id of its own, its id is not known here.
+                if type(id) is int and all(ids) and not any(id in numbers for numbers in ids):
+                    what = f"there is no {self.lists[depth].noun} {id} in this file"
+                    hint = _choices(id, chain(*ids))
+                    yield Issue(("faults", place, key), "unknown-reference", what, hint)
+
+    def _references_of(
+        self, step: Mapping[Any, Any], named: NamedParts, loc: Loc
+    ) -> Iterator[tuple[Any, NamedParts, Loc]]:
+        """Yield each reference of a step, with the things that it may refer to and the way to it."""
+        if "start" in step:
+            yield step["start"], named, (*loc, "start")
+        until = step.get("until")
+        holder, way = (until, (*loc, "until")) if isinstance(until, dict) else (step, loc)
+        for kind in self.api.kinds:
+            reference = holder.get(kind.name)
+            yield reference, named, (*way, kind.name)
+            if type(reference) not in (int, str) or reference not in named.by_label:
+                break
+            named = named.by_label[reference][0].parts
+
+    def steps_of(self, scenario: BaseScenario) -> list[Action]:
+        """Return the story's steps, with positions for references, which have been checked."""
+        api, steps = self.api, list[Action]()
+        data = scenario.model_dump(include={api.scripts_key, "story"})
+        named = outline(data, self.lists, self.numbered)
+        operations = {route.id: route.operation for route in api.routes}
+        for step, fields in zip(scenario.story, data["story"], strict=True):
+            loc: Loc = ()
+            for reference, candidates, _ in self._references_of(fields, named, ()):
+                if reference is not None:
+                    loc = candidates.by_label[reference][0].loc
+            if not loc:
+                steps.append(WaitAction(step.wait or 0))
+                continue
+            actor, *part = map(int, loc[1::2])
+            if step.start is not None:
+                steps.append(StartAction(actor, step.answers))
+            elif step.until is None:
+                operation = operations.get(step.call) or getattr(step, api.operation_key)
+                steps.append(CallAction(actor, tuple(part), operation, step.answers))
+            else:
+                words = [getattr(step.until, key) for key in (api.state_key, api.operation_key)]
+                if getattr(step.until, "stage", None) is not None:
+                    words.append(f"stage {step.until.stage}")
+                steps.append(UntilAction(actor, tuple(part), tuple(words)))
+        return steps
+
+    def simulate(self, scenario: BaseScenario, *, steps: int | None = None) -> StoryRun:
+        """Run the scenario's story, or its first steps. Raises StoryDivergesError."""
+        actors, scripts = list[Actor](), getattr(scenario, self.api.scripts_key)
+        for place, script in enumerate(scripts):
+            names = tuple(map(label_of, getattr(script, self.lists[1].key), count()))
+            history = self.actor.begin(scenario, script, -script.age)
+            actors.append(self.actor(-script.age, label_of(script, place), names, history, script, scenario))
+        waiting = [place for place, script in enumerate(scripts) if script.starts_on]
+        return simulate(actors, self.steps_of(scenario)[:steps], waiting=waiting)
