@@ -1,264 +1,351 @@
-"""Requests per second: plain connexion, oceanmock and a bare ASGI app, answering the same body.
+"""Compare servers that answer the same request: oceanmock, stock connexion, a bare ASGI app, peers.
 
-All three are served by uvicorn with httptools and uvloop, each from its own process; plain
-connexion and oceanmock serve openapi/ocp.yaml with its security and check every response against
-it. They stay up and are loaded by turns, so that a machine that grows slow grows slow for all; the
-medians are compared. Run it with ``python tests/benchmarks/bench_requests.py``; it asserts nothing.
+``python tests/benchmarks/bench_requests.py`` loads oceanmock, stock connexion and a bare ASGI app with
+wrk; it asserts nothing. ``--peers FOLDER`` adds Prism, WireMock and MockServer, which
+``install_peers.sh FOLDER`` installs. Every server is a process of its own, started as its user starts
+it, and stays up; they are loaded by turns, so that a machine that becomes slow becomes slow for all,
+and medians of the rounds are printed. oceanmock and stock connexion authenticate each request and
+validate it and its response by openapi/ocp.yaml; no other server does.
 
-The load comes from ``wrk`` where it is installed, else from the small client below.
+The requests: ``get`` of one task; ``list``, a page of tasks; ``retry`` of a subtask that fails again
+at once, which is a command in the log each time; ``sealed``, obshell's encrypted GET of a dag.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import base64
 import contextlib
 import copy
 import json
 import logging
+import os
+import platform
 import re
 import shutil
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.error
+import urllib.request
 import warnings
-from collections.abc import Callable
-from typing import Any, cast
-from urllib.parse import urlsplit
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
 
 # ruff: noqa: PLC0415 (each process imports what it serves, and no more)
 warnings.simplefilter("ignore")  # what connexion imports is deprecated
 
-TASK_PATH = "/api/v2/tasks/instances/1000"
-CREDENTIALS = base64.b64encode(b"viewer:viewer").decode()
+ROOT: Final = Path(__file__).resolve().parents[2]
+TASKS: Final = "/api/v2/tasks/instances"
+BASIC: Final = "Basic " + base64.b64encode(b"manager:manager").decode()
+SCENARIO: Final = """
+summary: Three subtasks, of which one always fails
+api: ocp
+progression: immediate
+tasks:
+  - id: 1000
+    name: Reinstall OCP agent
+    subtasks:
+      - {id: 1, name: Prepare}
+      - {id: 2, name: Uninstall, attempts: [{takes: 2s, ends: FAILED}]}
+      - {id: 3, name: Install}
+"""
+DAG_SCENARIO: Final = "pass-failed-dag"
+DAG: Final = "/api/v1/task/dag/221307064330288670"
+READY_SECONDS: Final = 60
 
 
-# --- what is served -------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Server:
+    """How a server is started, and which of the requests it answers."""
+
+    name: str
+    command: Sequence[str]
+    requests: Sequence[str] = ("get", "list")
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def sandbox() -> Any:
-    """A sandbox at a standstill, with one failed task of three subtasks."""
-    from oceanmock.apis import make_sandbox
-    from oceanmock.library import read_scenario
+@dataclass(frozen=True)
+class Result:
+    """One load of one server: requests a second, latencies in ms, CPU in µs a request."""
 
-    scenario = read_scenario(
-        "summary: Three subtasks\napi: ocp\nprogression: immediate\ntasks:\n"
-        "  - id: 1000\n    name: Reinstall OCP agent\n    subtasks:\n"
-        "      - {id: 1, name: Prepare}\n"
-        "      - {id: 2, name: Uninstall, attempts: [{takes: 2s, ends: FAILED}]}\n"
-        "      - {id: 3, name: Install}\n"
-    )
-    return make_sandbox([scenario], seed=1)
+    rate: float
+    p50: float
+    p99: float
+    cpu: float
 
 
-def body_of_the_task() -> bytes:
-    """What oceanmock answers to the benchmark's request."""
-    import httpx
-
-    async def ask() -> bytes:
-        transport = httpx.ASGITransport(oceanmock_app())
-        async with httpx.AsyncClient(transport=transport, base_url="http://mock") as client:
-            return (await client.get(TASK_PATH, auth=("viewer", "viewer"))).content
-
-    return asyncio.run(ask())
-
-
-def oceanmock_app() -> Any:
-    """oceanmock, as it is served."""
-    from oceanmock.http.app import create_app
-
-    return create_app(sandbox())
+# --- the servers of this file ---------------------------------------------------------------------
 
 
 def check_user(username: str, password: str) -> dict[str, str] | None:
-    """The stock app's users (its spec names this function)."""
-    return {"sub": username} if (username, password) == ("viewer", "viewer") else None
+    """Return the user of the stock app, whose spec names this function."""
+    return {"sub": username} if (username, password) == ("manager", "manager") else None
 
 
 def no_access_key(apikey: str) -> None:
-    """The stock app knows no access keys."""
+    """Accept no access key in the stock app."""
 
 
-def stock_app() -> Any:
-    """Plain connexion with the contract, its security, and its responses validated."""
+def stock_app(bodies: Mapping[str, bytes]) -> Any:
+    """Return plain connexion with the contract, its security, and its responses validated."""
     from connexion import AsyncApp
     from connexion.resolver import Resolver
 
     from oceanmock.openapi import load_spec, spec_path
 
-    body = json.loads(body_of_the_task())
     spec = copy.deepcopy(dict(load_spec(spec_path("ocp"))))
     schemes = spec["components"]["securitySchemes"]
     schemes["basicAuth"]["x-basicInfoFunc"] = f"{__name__}.check_user"
     schemes["accessKey"]["x-apikeyInfoFunc"] = f"{__name__}.no_access_key"
+    values = {path: json.loads(body) for path, body in bodies.items()}
 
-    async def answer(**_: Any) -> Any:
-        return body
+    async def answer(**params: Any) -> Any:
+        return values[f"{TASKS}/1000" if "taskInstanceId" in params or "task_instance_id" in params else TASKS]
 
     app = AsyncApp(__name__, validate_responses=True)
     app.add_api(spec, resolver=Resolver(lambda _operation: answer))
     return app
 
 
-def bare_app() -> Any:
-    """As little as ASGI allows."""
-    body = body_of_the_task()
-    length = str(len(body)).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+def bare_app(bodies: Mapping[str, bytes]) -> Any:
+    """Return as little as ASGI allows."""
+    starts = {
+        path: [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        for path, body in bodies.items()
+    }
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        path = scope["path"]
+        await send({"type": "http.response.start", "status": 200, "headers": starts[path]})
+        await send({"type": "http.response.body", "body": bodies[path]})
 
     return app
 
 
-APPS: dict[str, Callable[[], Any]] = {"stock connexion": stock_app, "oceanmock": oceanmock_app, "bare ASGI": bare_app}
-
-
-def serve(name: str) -> None:
-    """Serves one of the apps until it is told to stop; prints its URL."""
+def serve(name: str, port: int, folder: Path) -> None:
+    """Serve one of this file's apps with uvicorn."""
     import uvicorn
 
     logging.disable(logging.WARNING)
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        APPS[name](),
-        http="httptools",
-        loop="uvloop",
-        lifespan="off",
-        log_config=None,
-        log_level="error",
-        access_log=False,
-    )
-    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    uvicorn.Server(config).run(sockets=[listener])
+    bodies = {path: (folder / file).read_bytes() for path, file in BODIES.items()}
+    app = stock_app(bodies) if name == "stock" else bare_app(bodies)
+    config = {"http": "httptools", "loop": "uvloop", "lifespan": "off", "log_config": None, "access_log": False}
+    uvicorn.run(app, port=port, **config)  # type: ignore[arg-type]
+
+
+BODIES: Final = {f"{TASKS}/1000": "get.json", TASKS: "list.json"}
+
+
+# --- every server ---------------------------------------------------------------------------------
+
+
+def servers_in(folder: Path, peers: Path | None) -> list[Server]:
+    """Return the servers to compare; ``{port}`` in a command is replaced."""
+    own = [sys.executable, __file__, "serve"]
+    scenarios = [str(folder / "scenario.yaml"), DAG_SCENARIO]
+    oceanmock = [sys.executable, "-m", "oceanmock", "serve", "--port", "{port}"]
+    servers = [
+        Server("oceanmock", [*oceanmock, "--progression", "immediate", *scenarios], ("get", "list", "retry", "sealed")),
+        Server("stock connexion", [*own, "stock", "{port}", str(folder)]),
+        Server("bare ASGI", [*own, "bare", "{port}", str(folder)]),
+    ]
+    if peers is None:
+        return servers
+    prism = [str(peers / "node_modules/.bin/prism"), "mock", "-p", "{port}", str(ROOT / "openapi/ocp.yaml")]
+    wiremock = ["java", "-jar", str(next(peers.glob("wiremock/*.jar"))), "--port", "{port}"]
+    wiremock += ["--root-dir", str(folder / "wiremock"), "--no-request-journal", "--disable-banner"]
+    classpath = str(peers / "mockserver/*")
+    mockserver = ["java", "-cp", classpath, "org.mockserver.cli.Main", "-serverPort", "{port}"]
+    expectations = {"MOCKSERVER_INITIALIZATION_JSON_PATH": str(folder / "mockserver.json")}
+    return [
+        *servers,
+        Server("Prism", prism),
+        Server("WireMock, no journal", wiremock),
+        Server("WireMock", [part for part in wiremock if part != "--no-request-journal"]),
+        Server("MockServer", mockserver, environment=expectations),
+    ]
+
+
+def write_inputs(folder: Path) -> None:
+    """Write the scenario, and the bodies and stubs that the other servers answer with."""
+    import httpx
+
+    import oceanmock
+
+    (folder / "scenario.yaml").write_text(SCENARIO)
+    with oceanmock.running(str(folder / "scenario.yaml"), progression="immediate") as ocp:
+        for path, file in BODIES.items():
+            (folder / file).write_bytes(httpx.get(f"{ocp.url}{path}", auth=ocp.auth).content)
+    stubs, expectations = [], []
+    for path, file in BODIES.items():
+        body = (folder / file).read_text()
+        headers = {"Content-Type": "application/json"}
+        request = {"method": "GET", "urlPath": path}
+        stubs.append({"request": request, "response": {"status": 200, "headers": headers, "body": body}})
+        response = {"statusCode": 200, "headers": {"Content-Type": ["application/json"]}, "body": body}
+        expectations.append({"httpRequest": {"method": "GET", "path": path}, "httpResponse": response})
+    mappings = folder / "wiremock" / "mappings"
+    mappings.mkdir(parents=True)
+    (mappings / "stubs.json").write_text(json.dumps({"mappings": stubs}))
+    (folder / "mockserver.json").write_text(json.dumps(expectations))
+
+
+@dataclass
+class Running:
+    """A server that has started; ``ready`` is the seconds until its first answer."""
+
+    server: Server
+    process: subprocess.Popen[bytes]
+    url: str
+    ready: float = 0.0
+
+    def stat(self) -> tuple[float, float]:
+        """Return the CPU seconds used so far, and the resident memory in MB."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        memory = int(re.findall(r"VmRSS:\s+(\d+)", status)[0])
+        return ticks / os.sysconf("SC_CLK_TCK"), memory / 1024
+
+
+@contextlib.contextmanager
+def started(server: Server) -> Iterator[Running]:
+    """Start a server, wait for its first answer, and stop it afterwards."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    command = [part.replace("{port}", str(port)) for part in server.command]
+    environment = {**os.environ, **server.environment}
+    began = time.perf_counter()
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        try:
+            running = Running(server, process, f"http://127.0.0.1:{port}")
+            request = urllib.request.Request(f"{running.url}{TASKS}/1000", headers={"Authorization": BASIC})
+            while True:
+                with contextlib.suppress(urllib.error.URLError, OSError):
+                    urllib.request.urlopen(request, timeout=READY_SECONDS).close()
+                    break
+                running.ready = time.perf_counter() - began
+                if process.poll() is not None or running.ready > READY_SECONDS:
+                    output.seek(0)
+                    raise SystemExit(f"{server.name} did not start:\n{output.read().decode()}")
+                time.sleep(0.005)
+            running.ready = time.perf_counter() - began
+            yield running
+        finally:
+            process.terminate()
+            process.wait()
 
 
 # --- the load -------------------------------------------------------------------------------------
 
 
-def load(url: str, *, seconds: float, connections: int) -> float:
-    """Requests per second, all answered 200."""
-    if shutil.which("wrk"):
-        return _load_with_wrk(url, seconds=seconds, connections=connections)
-    command = [sys.executable, __file__, "load", url, str(seconds), str(connections)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def load(running: Running, request: str, *, seconds: int, connections: int) -> Result:
+    """Load a server with wrk. Raises SystemExit unless every answer is 2xx."""
+    path, headers = f"{TASKS}/1000", [f"Authorization: {BASIC}"]
+    script: list[str] = []
+    if request == "list":
+        path = TASKS
+    elif request == "retry":
+        path += "/subtasks/2/retry"
+    elif request == "sealed":
+        path, headers = DAG, sealed_headers(running.url + DAG)
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    for header in headers:
+        command += ["-H", header]
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as lua:
+        if request == "retry":
+            lua.write('wrk.method = "POST"')
+            lua.flush()
+            script = ["-s", lua.name]
+        cpu, _ = running.stat()
+        output = subprocess.run([*command, *script, running.url + path], check=True, capture_output=True, text=True)
+        cpu = running.stat()[0] - cpu
+    text = output.stdout
+    if "Non-2xx" in text:
+        raise SystemExit(f"{running.server.name}, {request}: not every answer was 2xx:\n{text}")
+    count = int(re.findall(r"(\d+) requests in", text)[0])
+    p50, p99 = (milliseconds(re.findall(rf"{part}%\s+([\d.]+\w+)", text)[0]) for part in (50, 99))
+    return Result(count / seconds, p50, p99, cpu / max(count, 1) * 1e6)
 
 
-def _load_with_wrk(url: str, *, seconds: float, connections: int) -> float:
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s"]
-    command += ["-H", f"Authorization: Basic {CREDENTIALS}", url + TASK_PATH]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    if "Non-2xx" in said:
-        raise SystemExit(f"not every answer was 200:\n{said}")
-    return float(re.findall(r"Requests/sec: +([0-9.]+)", said)[0])
+def sealed_headers(url: str) -> list[str]:
+    """Return obshell's security headers for a GET."""
+    import httpx
+
+    from oceanmock.credentials import Sealed
+
+    request = Sealed("oceanmock")(httpx.Request("GET", url))
+    return [f"{name}: {value}" for name, value in request.headers.items() if name.startswith("x-ocs")]
 
 
-class _Asking(asyncio.Protocol):
-    """One connection that asks again as soon as it has been answered."""
-
-    def __init__(self, request: bytes, count: list[int], failed: asyncio.Future[None]) -> None:
-        self.request = request
-        self.count = count
-        self.failed = failed
-        self.length = 0
-        self.buffered = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.write(self.request)
-
-    def data_received(self, data: bytes) -> None:
-        self.buffered = self.buffered + data if self.buffered else data
-        if not self.length:
-            self.length = self._whole_length()
-        if not self.length or len(self.buffered) < self.length:
-            return
-        if not self.buffered.startswith(b"HTTP/1.1 200") and not self.failed.done():
-            self.failed.set_exception(RuntimeError(f"not answered 200: {self.buffered!r}"))
-        self.count[0] += 1
-        self.buffered, self.length = b"", 0
-        self.transport.write(self.request)
-
-    def _whole_length(self) -> int:
-        head = self.buffered.find(b"\r\n\r\n")
-        if head < 0:
-            return 0
-        at = self.buffered.index(b"content-length: ") + 16
-        return head + 4 + int(self.buffered[at : self.buffered.index(b"\r", at)])
-
-
-async def _load(url: str, seconds: float, connections: int) -> float:
-    place = urlsplit(url)
-    host, port = place.hostname or "", place.port or 80
-    request = (
-        f"GET {TASK_PATH} HTTP/1.1\r\nHost: {place.netloc}\r\nAuthorization: Basic {CREDENTIALS}\r\n\r\n"
-    ).encode()
-    count = [0]
-    loop = asyncio.get_running_loop()
-    failed = loop.create_future()
-    for _ in range(connections):
-        await loop.create_connection(lambda: _Asking(request, count, failed), host, port)
-    began = time.perf_counter()
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(failed, seconds)
-    return count[0] / (time.perf_counter() - began)
+def milliseconds(text: str) -> float:
+    """Return a latency of wrk's output in milliseconds."""
+    number, unit = re.fullmatch(r"([\d.]+)(\w+)", text).groups()  # type: ignore[union-attr]
+    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
 
 
 # --- the comparison -------------------------------------------------------------------------------
 
 
-def compare(*, rounds: int, seconds: float, connections: int) -> None:
-    """Loads every app by turns and prints the medians."""
-    servers = {name: _start(name) for name in APPS}
-    try:
-        urls = {name: process.stdout.readline().strip() for name, process in servers.items()}
-        for url in urls.values():
-            load(url, seconds=min(seconds, 1), connections=connections)
-        runs: dict[str, list[float]] = {name: [] for name in APPS}
-        for _ in range(rounds):
-            for name, url in urls.items():
-                runs[name].append(load(url, seconds=seconds, connections=connections))
-    finally:
-        for process in servers.values():
-            process.terminate()
-    _print_table(runs)
+def compare(servers: Sequence[Server], *, rounds: int, seconds: int, connections: Sequence[int], warm: int) -> None:
+    """Load every server by turns and print the medians as Markdown tables."""
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+    )
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(started(server)) for server in servers]
+        for each in running:
+            load(each, "get", seconds=warm, connections=16)
+        for request in ("get", "list", "retry", "sealed"):
+            for count in connections:
+                some = [each for each in running if request in each.server.requests]
+                results: dict[str, list[Result]] = {each.server.name: [] for each in some}
+                for _ in range(rounds):
+                    for each in some:
+                        results[each.server.name].append(load(each, request, seconds=seconds, connections=count))
+                print_results(f"{request}, {count} connections", results)
+        print("\n| server | first answer, s | memory after, MB |\n|---|---|---|")
+        for each in running:
+            print(f"| {each.server.name} | {each.ready:.2f} | {each.stat()[1]:.0f} |")
 
 
-def _start(name: str) -> Any:
-    command = [sys.executable, __file__, "serve", name]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def _print_table(runs: dict[str, list[float]]) -> None:
-    medians = {name: statistics.median(rates) for name, rates in runs.items()}
-    print(f"{'served by':<18}{'req/s':>10}{'least':>10}{'most':>10}{'to stock':>10}{'to bare':>10}")
-    for name, rate in medians.items():
-        to_stock = rate / medians["stock connexion"]
-        to_bare = rate / medians["bare ASGI"]
-        least, most = min(runs[name]), max(runs[name])
-        print(f"{name:<18}{rate:>10.0f}{least:>10.0f}{most:>10.0f}{to_stock:>10.2f}{to_bare:>10.2f}")
+def print_results(title: str, results: Mapping[str, Sequence[Result]]) -> None:
+    """Print the medians of one request, and each server's ratio to the bare app."""
+    medians = {name: statistics.median(result.rate for result in of_name) for name, of_name in results.items()}
+    bare = medians.get("bare ASGI")
+    print(f"\n| {title} | req/s | to bare | p50 ms | p99 ms | CPU µs |\n|---|---|---|---|---|---|")
+    for name, of_name in results.items():
+        p50, p99, cpu = (statistics.median(getattr(result, key) for result in of_name) for key in ("p50", "p99", "cpu"))
+        ratio = f"{medians[name] / bare:.2f}" if bare else "–"
+        print(f"| {name} | {medians[name]:.0f} | {ratio} | {p50:.2f} | {p99:.1f} | {cpu:.0f} |", flush=True)
 
 
 def main() -> None:
-    """Compares; or, as a child of itself, serves one app or loads one server."""
+    """Compare; or, as a child of itself, serve one app."""
     if sys.argv[1:2] == ["serve"]:
-        serve(sys.argv[2])
-    elif sys.argv[1:2] == ["load"]:
-        import uvloop
-
-        url, seconds, connections = sys.argv[2:]
-        print(uvloop.run(_load(url, float(seconds), int(connections))))
-    else:
-        parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-        parser.add_argument("--rounds", type=int, default=5)
-        parser.add_argument("--seconds", type=float, default=3)
-        parser.add_argument("--connections", type=int, default=16)
-        compare(**vars(parser.parse_args()))
+        serve(sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))
+        return
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3, help="of each load")
+    parser.add_argument("--warm", type=int, default=3, help="seconds of load before the first round")
+    parser.add_argument("--connections", default="16", help="numbers, separated by commas: 1,16,64")
+    parser.add_argument("--peers", type=Path, help="the folder that install_peers.sh has filled")
+    options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is not installed; it is a package of most systems (apt install wrk).")
+    with tempfile.TemporaryDirectory() as folder:
+        write_inputs(Path(folder))
+        connections = [int(count) for count in options.connections.split(",")]
+        servers = servers_in(Path(folder), options.peers)
+        compare(servers, rounds=options.rounds, seconds=options.seconds, connections=connections, warm=options.warm)
 
 
 if __name__ == "__main__":
