@@ -167,7 +167,7 @@ def test_which_sandbox_is_meant_can_be_said_once(oceanmock: Oceanmock) -> None:
 def test_the_journal_is_printed_page_by_page_to_its_end(
     url: str, oceanmock: Oceanmock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oceanmock.cli.requests.PAGE_SIZE", 2)
+    monkeypatch.setattr("oceanmock.cli.admin.PAGE_SIZE", 2)
     for _ in range(5):
         httpx.get(url + TASK, auth=MANAGER)
 

@@ -1,24 +1,36 @@
-"""The command ``oceanmock``: its group, and how its errors are printed.
+"""The command ``oceanmock``: its group, how its errors are printed, and the commands on scenarios.
 
-Each command has its options and exit codes in a module of this package and imports what it needs
-when it runs, so that `--help` stays quick. Exit codes: 0 done, 1 `check` or `verify` failed, 2 the
-command could not be carried out.
+Each command imports what it needs when it runs, so that `--help` stays quick. Exit codes: 0 done, 1 `check` or `verify`
+failed, 2 the command could not be carried out. The banner's commands are those of the ``client.py`` in each API's
+package.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Iterator
+from ipaddress import ip_address
+from itertools import islice
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from oceanmock import __version__
-from oceanmock.cli.admin import ADMIN_COMMANDS
+from oceanmock.cli.admin import ADMIN_COMMANDS, PROGRESSION
 from oceanmock.cli.conform import conform as conform_command
-from oceanmock.cli.requests import REQUEST_COMMANDS
-from oceanmock.cli.scenarios import SCENARIO_COMMANDS
-from oceanmock.errors import OceanmockError
+from oceanmock.clock import Progression
+from oceanmock.errors import AuthorError, OceanmockError
+from oceanmock.text import plural, suggest
 
-_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+if TYPE_CHECKING:
+    from oceanmock.api import Api
+    from oceanmock.engine.sandbox import Sandbox
+
+SCENARIO_WIDTH: Final = 32
+OPERATION_WIDTH: Final = 18
+MAX_CANDIDATES: Final = 100
+"""How many tasks are searched for one with a part that fails."""
 
 
 class CommandFailed(click.ClickException):
@@ -37,7 +49,7 @@ class _Group(click.Group):
             raise CommandFailed(str(error)) from error
 
 
-@click.group(cls=_Group, context_settings=_CONTEXT)
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """Serve and drive a contract-testing mock of OceanBase's task APIs.
@@ -52,5 +64,229 @@ def main() -> None:
     """
 
 
-for command in (*SCENARIO_COMMANDS, conform_command, *ADMIN_COMMANDS, *REQUEST_COMMANDS):
+for command in (conform_command, *ADMIN_COMMANDS):
     main.add_command(command)
+
+
+@main.command()
+@click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 for any free one.",
+)
+@PROGRESSION
+@click.option(
+    "--speed",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1_000_000, min_open=True),
+    help="Run so many times faster than the wall clock, under `time`.",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Generate what scenarios leave out; the same seed gives the same names and ids.",
+)
+@click.option(
+    "--auth",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="Require authentication. OCP: viewer/viewer may read, manager/manager may do everything. "
+    "obshell: the scenario's root password (oceanmock), sealed; off: plain JSON.",
+)
+@click.option(
+    "--admin-token",
+    envvar="OCEANMOCK_TOKEN",
+    help="The token that other machines send as X-Oceanmock-Token to use the admin API; this "
+    "machine needs none. Generated and printed by default, unless only this machine can connect.",
+)
+@click.option(
+    "--switch",
+    "switches",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set behaviour that no public document defines, e.g. subtask_pairing=checked; repeatable.",
+)
+def serve(
+    scenarios: tuple[str, ...],
+    *,
+    host: str,
+    port: int,
+    progression: Progression | None,
+    speed: float,
+    seed: int,
+    auth: str,
+    admin_token: str | None,
+    switches: tuple[str, ...],
+) -> None:
+    """Serve scenarios over HTTP until interrupted.
+
+    SCENARIO is a name from the library (`oceanmock list`) or the path of a file; without one the whole library is
+    served. Time passes as the scenarios say, unless --progression is given.
+    """
+    from pydantic import ValidationError
+
+    from oceanmock.apis import APIS, make_sandbox
+    from oceanmock.engine.log import Accounts
+    from oceanmock.http.app import create_app
+    from oceanmock.http.server import serve_forever
+    from oceanmock.library import load_library, load_scenario
+    from oceanmock.scenario.document import parse_scalar
+
+    loaded = [load_scenario(name) for name in dict.fromkeys(scenarios)] or load_library()
+    api_of = {switch: api for api in APIS for switch in api.scenario.Switches.model_fields}
+    by_api: dict[str, dict[str, Any]] = {api.name: {} for api in APIS}
+    for item in switches:
+        name, equals, value = item.partition("=")
+        if not equals or name not in api_of:  # a name alone decides nothing
+            raise AuthorError(f"--switch {item}: not a switch. {suggest(name, list(api_of))}")
+        switch = {name: parse_scalar(value)}
+        try:
+            api_of[name].scenario.Switches.model_validate(switch)
+        except ValidationError as error:
+            raise AuthorError(f"--switch {item}: {error.errors()[0]['msg']}") from error
+        by_api[api_of[name].name] |= switch
+    accounts = Accounts(required=auth == "on")
+    sandbox = make_sandbox(loaded, progression=progression, speed=speed, seed=seed, switches=by_api, accounts=accounts)
+    try:
+        is_this_machine = ip_address(host).is_loopback
+    except ValueError:
+        is_this_machine = host == "localhost"
+    token = admin_token or (None if is_this_machine else token_urlsafe(12))
+
+    def announce(url: str) -> None:
+        if token and not admin_token:
+            click.echo(f"admin token for other machines: {token}")
+        click.echo("\n".join(_banner(sandbox, url)))
+
+    serve_forever(create_app(sandbox, token=token, scenarios=loaded), host=host, port=port, on_ready=announce)
+
+
+def _banner(sandbox: Sandbox, url: str) -> Iterator[str]:
+    """Yield what is served, each operation as a command to paste, and that the server is ready."""
+    from oceanmock.apis import APIS
+
+    worlds = [(api, sandbox.worlds[api.name]) for api in APIS]
+    clock, contents = sandbox.clock, []
+    for api, world in worlds:
+        counts = [plural(len(world), api.root.title)] if len(world) else []
+        if world.templates:
+            counts.append(f"{plural(len(world.templates), api.root.title)} on request")
+        if counts:
+            contents.append(f"{api.module('client').server_title(world)}, {' and '.join(counts)}")
+    pace = f"{clock.progression} × {clock.speed:g}" if clock.speed != 1 else clock.progression
+    yield f"oceanmock {__version__}: {'; '.join(contents)}; progression {pace}"
+    for scenario in sandbox.scenarios:
+        yield f"  {scenario.name:<{SCENARIO_WIDTH}}{scenario.summary}"
+    for api, world in worlds:
+        if len(world):
+            commands = dict(_commands(api, sandbox, url))
+            width = max(OPERATION_WIDTH, *map(len, commands))
+            yield ""
+            yield from (f"  {operation:<{width}} {text}" for operation, text in commands.items())
+    templates = [template for _, world in worlds for template in world.templates]
+    if templates:
+        yield ""
+    for template in templates:
+        request = template.starts_on
+        body = "" if request.body is None else f" with {json.dumps(request.body)}"
+        yield f"  {request.method} {request.path}{body} starts {template.name!r}"
+    yield f"\nReady on {url} (stop it with Ctrl-C)"
+
+
+def _commands(api: Api, sandbox: Sandbox, url: str) -> Iterator[tuple[str, str]]:
+    """Yield operations and their commands: on a task with a part that fails, if there is one."""
+    from oceanmock.openapi import operations_of
+
+    world, authenticates = sandbox.worlds[api.name], sandbox.accounts.required
+    items = list(islice(world.items(), MAX_CANDIDATES))
+    id, place = items[0].id, 0
+    for item in items:
+        labels = world.history_of(world.key_of(item.id)).last.labels()
+        if failed := [part for part, label in labels if part and label[0] == "FAILED"]:
+            id, place = item.id, failed[0][0]
+            break
+    part = world.item(id)
+    ids = {api.root.name: id}
+    for kind in api.kinds[1:]:
+        part = (part.parts or ())[place]
+        ids[kind.name], place = part.id, 0
+    for operation in operations_of(api.spec):
+        path = operation.path
+        for name, parameter in api.ids_of(operation.id).items():
+            path = path.replace(f"{{{parameter}}}", ids[name])
+        text = api.module("client").command(operation, url + path, world, authenticates=authenticates)
+        if text:
+            yield operation.id, text
+
+
+@main.command()
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+def check(paths: tuple[str, ...]) -> None:
+    """Check scenarios and OpenAPI files, and print every mistake with its line.
+
+    PATH is a file, or a name of the library; without one, every file that comes with oceanmock is checked. Exits with 1
+    if there is any mistake.
+    """
+    from oceanmock.library import find_scenario, load_scenario
+    from oceanmock.openapi import check_spec, data_folder
+    from oceanmock.scenario.document import ScenarioError
+
+    own = [path for folder in ("openapi", "scenarios") for path in sorted(data_folder(folder).glob("*.yaml"))]
+    wrong = 0
+    for path in [find_scenario(name) for name in paths] or own:
+        mistakes = list[str]()
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            is_contract = any(line.startswith(("openapi:", "swagger:", '"openapi"')) for line in lines)
+        if is_contract:
+            mistakes = check_spec(path)
+        else:
+            try:
+                load_scenario(path)
+            except ScenarioError as error:
+                mistakes = list(map(str, error.diagnostics))
+        wrong += len(mistakes)
+        click.echo("\n".join(mistakes) if mistakes else f"{path}: ok")
+    if wrong:
+        click.echo(plural(wrong, "mistake"), err=True)
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.argument("scenario")
+@click.option("--width", type=click.IntRange(60, 400), help="Columns to draw in.")
+def show(scenario: str, width: int | None) -> None:
+    """Draw a scenario: the DAG of each task, and its states over time by the scenario's story."""
+    from rich.console import Console
+
+    from oceanmock.apis import api_named
+    from oceanmock.library import load_scenario
+
+    console = Console(width=width, highlight=False, soft_wrap=True)
+    loaded = load_scenario(scenario)
+    drawing = api_named(loaded.api).module("explain")
+    for line in drawing.draw_scenario(loaded, width=console.width):
+        console.print(line)
+
+
+@main.command("list")
+def list_scenarios() -> None:
+    """List the scenarios of the library, each with its summary."""
+    from oceanmock.library import library_names, load_scenario
+
+    for name in library_names():
+        click.echo(f"{name:<{SCENARIO_WIDTH}}{load_scenario(name).summary}")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of scenario files, for editors."""
+    from oceanmock.library import scenario_schema
+
+    click.echo(json.dumps(scenario_schema(), indent=2, ensure_ascii=False))

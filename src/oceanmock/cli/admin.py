@@ -1,16 +1,17 @@
-"""The commands on a running server's sandboxes, clocks and tasks; ``requests`` has the others.
+"""The commands on a running server: its sandboxes, their clocks, tasks, journals and faults.
 
-They use the admin API (openapi/admin.yaml) and print lines that a shell script can use without
-parsing JSON.
+They use the admin API (openapi/admin.yaml) and print lines that a shell script can use without parsing JSON.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 import click
@@ -19,11 +20,6 @@ from oceanmock.admin_client import Admin, Json, NoAnswer, SandboxClient, without
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.text import escape_unprintable, plural
 
-CommandFunction = Callable[..., None]
-
-# --- options and output that many share -----------------------------------------------------------
-
-
 PROGRESSION: Final = click.option(
     "--progression",
     type=click.Choice(PROGRESSIONS),
@@ -31,51 +27,70 @@ PROGRESSION: Final = click.option(
     "immediate: everything due happens at once. manual: only `oceanmock clock` moves it.",
 )
 AS_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+FOLLOW_INTERVAL_S: Final = 0.25
+PAGE_SIZE: Final = 500
+FILTERS: Final = (
+    click.Argument(["operation"], required=False),
+    click.Option(["--api"], metavar="API", help="Only this API: ocp or obshell."),
+    click.Option(["--method"], help="Only this method."),
+    click.Option(["--path"], help="Only paths of this form, in which * is any text."),
+    click.Option(["--status"], help="Only this status, or a class such as 4xx."),
+    click.Option(["--caller"], help="Only requests of this user or access key."),
+    click.Option(["--fault"], help="Only requests that this fault affected."),
+    click.Option(["--task"], help="Only requests about this task of OCP."),
+    click.Option(["--subtask"], help="Only requests about this subtask."),
+    click.Option(["--dag"], help="Only requests about this dag of obshell."),
+    click.Option(["--node"], help="Only requests about this node."),
+    click.Option(["--sub-task"], help="Only requests about this sub task of a node."),
+)
+"""The argument and the options that choose requests of the journal."""
 
 
-def on_server(command: CommandFunction) -> CommandFunction:
-    """Add the options that name the server; the command gets its ``admin``."""
+class ServerCommand(click.Command):
+    """A command with the options that name the server; it gets its ``admin``."""
 
-    @click.option(
-        "--url",
-        default="http://127.0.0.1:8080",
-        show_default=True,
-        envvar="OCEANMOCK_URL",
-        show_envvar=True,
-        help="The URL of the server.",
+    options: ClassVar[tuple[click.Parameter, ...]] = (
+        click.Option(
+            ["--url"],
+            default="http://127.0.0.1:8080",
+            show_default=True,
+            envvar="OCEANMOCK_URL",
+            show_envvar=True,
+            help="The URL of the server.",
+        ),
+        click.Option(
+            ["--token"], envvar="OCEANMOCK_TOKEN", show_envvar=True, help="Its token; not needed on its own machine."
+        ),
     )
-    @click.option(
-        "--token", envvar="OCEANMOCK_TOKEN", show_envvar=True, help="Its token; not needed on its own machine."
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.params += self.options
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command with a client instead of the options."""
+        admin = Admin(ctx.params.pop("url").rstrip("/"), ctx.params.pop("token"))
+        if "sandbox" in ctx.params:
+            ctx.params["client"] = SandboxClient(admin, ctx.params.pop("sandbox"))
+        else:
+            ctx.params["admin"] = admin
+        return super().invoke(ctx)
+
+
+class SandboxCommand(ServerCommand):
+    """A command with the options that name the sandbox, too; it gets its ``client``."""
+
+    options = (
+        click.Option(
+            ["--sandbox"],
+            default="default",
+            show_default=True,
+            envvar="OCEANMOCK_SANDBOX",
+            show_envvar=True,
+            help="The name of the sandbox.",
+        ),
+        *ServerCommand.options,
     )
-    def wrapped(*args: Any, url: str, token: str | None, **options: Any) -> None:
-        command(*args, admin=Admin(url.rstrip("/"), token), **options)
-
-    return _as(command, wrapped)
-
-
-def on_sandbox(command: CommandFunction) -> CommandFunction:
-    """Add the options that name the sandbox; the command gets its ``client``."""
-
-    @click.option(
-        "--sandbox",
-        default="default",
-        show_default=True,
-        envvar="OCEANMOCK_SANDBOX",
-        show_envvar=True,
-        help="The name of the sandbox.",
-    )
-    def wrapped(*args: Any, admin: Admin, sandbox: str, **options: Any) -> None:
-        command(*args, client=SandboxClient(admin, sandbox), **options)
-
-    return on_server(_as(command, wrapped))
-
-
-def _as(command: CommandFunction, wrapped: CommandFunction) -> CommandFunction:
-    """Return the wrapped command with the name and help of the first, and the options of both."""
-    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
-    params: list[click.Parameter] = wrapped.__click_params__  # type: ignore[attr-defined]
-    params += getattr(command, "__click_params__", [])
-    return wrapped
 
 
 def print_table(rows: Iterable[Sequence[str]]) -> None:
@@ -95,9 +110,6 @@ def print_items(items: Sequence[Json], row_of: Callable[[Json], Sequence[str]], 
         print_table(map(row_of, items))
 
 
-# --- sandbox --------------------------------------------------------------------------------------
-
-
 @click.group()
 def sandbox() -> None:
     """Create, list, reset and delete sandboxes.
@@ -111,8 +123,7 @@ def sandbox() -> None:
     """
 
 
-@sandbox.command("create")
-@on_server
+@sandbox.command("create", cls=ServerCommand)
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
 @click.option("--name", help="Its name; generated by default.")
 @click.option("--own-port", is_flag=True, help="Open a port for it alone.")
@@ -193,8 +204,7 @@ def _url_of(sandbox: Json, admin: Admin) -> str:
     return str(urls.get("port") or (admin.url + path if path.startswith("/") else path))
 
 
-@sandbox.command("list")
-@on_server
+@sandbox.command("list", cls=ServerCommand)
 @AS_JSON
 def list_sandboxes(*, admin: Admin, as_json: bool) -> None:
     """List the sandboxes: name, URL, number of tasks and requests, progression and time."""
@@ -211,23 +221,18 @@ def list_sandboxes(*, admin: Admin, as_json: bool) -> None:
     )
 
 
-@sandbox.command("delete")
-@on_server
+@sandbox.command("delete", cls=ServerCommand)
 @click.argument("name")
 def delete_sandbox(name: str, *, admin: Admin) -> None:
     """Delete the sandbox NAME; `default` is reset instead."""
     SandboxClient(admin, name).ask("DELETE")
 
 
-@sandbox.command("reset")
-@on_server
+@sandbox.command("reset", cls=ServerCommand)
 @click.argument("name", default="default")
 def reset_sandbox(name: str, *, admin: Admin) -> None:
     """Restore the sandbox NAME (by default `default`) as it was created."""
     SandboxClient(admin, name).ask("POST", "/reset")
-
-
-# --- clock ----------------------------------------------------------------------------------------
 
 
 @click.group()
@@ -251,38 +256,33 @@ def _print_clock(clock: Json) -> None:
     )
 
 
-@clock.command("show")
-@on_sandbox
+@clock.command("show", cls=SandboxCommand)
 def show_clock(*, client: SandboxClient) -> None:
     """Print the clock's instant, how time passes, and when something is due next."""
     _print_clock(client.ask("GET", "/clock"))
 
 
-@clock.command("advance")
-@on_sandbox
+@clock.command("advance", cls=SandboxCommand)
 @click.argument("duration")
 def advance_clock(duration: str, *, client: SandboxClient) -> None:
     """Advance the clock by DURATION, such as 90s or 1h30m."""
     _print_clock(client.ask("POST", "/clock/advance", {"by": duration}))
 
 
-@clock.command("next")
-@on_sandbox
+@clock.command("next", cls=SandboxCommand)
 def move_clock_to_next(*, client: SandboxClient) -> None:
     """Move the clock to the next instant at which a task or dag changes."""
     _print_clock(client.ask("POST", "/clock/next"))
 
 
-@clock.command("move")
-@on_sandbox
+@clock.command("move", cls=SandboxCommand)
 @click.argument("instant")
 def move_clock(instant: str, *, client: SandboxClient) -> None:
     """Move the clock to INSTANT, such as 2025-01-01T00:00:00Z."""
     _print_clock(client.ask("POST", "/clock/move", {"to": instant}))
 
 
-@clock.command("set")
-@on_sandbox
+@clock.command("set", cls=SandboxCommand)
 @PROGRESSION
 @click.option("--speed", type=float, help="How many times faster than the wall clock it runs.")
 def set_clock(*, client: SandboxClient, **options: Any) -> None:
@@ -292,11 +292,7 @@ def set_clock(*, client: SandboxClient, **options: Any) -> None:
     _print_clock(client.ask("PATCH", "/clock", without_none(**options)))
 
 
-# --- tasks and explain -------------------------------------------------------------------------
-
-
-@click.command()
-@on_sandbox
+@click.command(cls=SandboxCommand)
 @AS_JSON
 def tasks(*, client: SandboxClient, as_json: bool) -> None:
     """List the tasks and dags of a sandbox: API, id, state, operation and name."""
@@ -304,8 +300,7 @@ def tasks(*, client: SandboxClient, as_json: bool) -> None:
     print_items(client.ask("GET", "/tasks")["tasks"], row_of, as_json=as_json)
 
 
-@click.command()
-@on_sandbox
+@click.command(cls=SandboxCommand)
 @click.argument("task")
 @click.option("--api", metavar="API", help="The API of the task, where several have it.")
 @AS_JSON
@@ -327,4 +322,152 @@ def explain(task: str, *, client: SandboxClient, api: str | None, as_json: bool)
     click.echo(client.text(path, query={"format": form}).rstrip("\n"))
 
 
-ADMIN_COMMANDS: Final = (sandbox, clock, tasks, explain)
+@click.command(cls=SandboxCommand, params=[*FILTERS])
+@click.option("--follow", "-f", is_flag=True, help="Print further requests until interrupted.")
+@click.option("--clear", is_flag=True, help="Delete every entry, and print none.")
+@click.option("--json", "as_json", is_flag=True, help="Print each entry as JSON, one a line.")
+def journal(*, client: SandboxClient, follow: bool, clear: bool, as_json: bool, **filters: Any) -> None:
+    """Print the requests to a sandbox, the oldest first; only those of OPERATION, if given."""
+    if clear:
+        client.ask("DELETE", "/journal")
+        return
+    pause, after = threading.Event(), 0
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            query = {**filters, "after": after, "limit": PAGE_SIZE}
+            page = client.ask("GET", "/journal", query=query)
+            for entry in page["entries"]:
+                click.echo(json.dumps(entry, ensure_ascii=False) if as_json else _line_of(entry))
+            if not page["entries"]:
+                if not follow:
+                    return
+                pause.wait(FOLLOW_INTERVAL_S)
+            last = page["last"]
+            after = 0 if last < after else max(after, last)  # a journal that has begun anew
+
+
+def _line_of(entry: Json) -> str:
+    target = f"{entry['path']}?{entry['query']}" if entry["query"] else entry["path"]
+    status = entry["status"] or "cut"
+    by = f"  {entry['caller']}" if entry["caller"] else ""
+    fault = f"  fault injected: {entry['fault']}" if entry["fault"] else ""
+    why = f"\n{'':>8}{escape_unprintable(entry['refusal'])}" if entry["refusal"] else ""
+    head = f"{entry['number']:>6}  {entry['at']}  {status}  {entry['method']} {target}{by}{fault}"
+    return escape_unprintable(head) + why
+
+
+@click.command(cls=SandboxCommand, params=[*FILTERS])
+@click.option("--body", help="JSON that the request's body must contain.")
+@click.option("--times", type=click.IntRange(0), help="Exactly so many times.")
+@click.option("--at-least", type=click.IntRange(0), help="At least so many times; 1 by default.")
+@click.option("--at-most", type=click.IntRange(0), help="At most so many times.")
+def verify(
+    *,
+    client: SandboxClient,
+    body: str | None,
+    times: int | None,
+    at_least: int | None,
+    at_most: int | None,
+    **filters: Any,
+) -> None:
+    """Check how many requests match.
+
+    Exits with 1, and prints the nearest request, if OPERATION was not requested so many times.
+
+    \b
+    oceanmock verify retrySubtask --subtask 1002 --times 1
+    """
+    query = without_none(**filters)
+    if body is not None:
+        try:
+            query["body"] = json.loads(body)
+        except ValueError as problem:
+            raise NoAnswer(f"--body is no JSON: {problem}.") from None
+    often = without_none(times=times, at_least=at_least, at_most=at_most)
+    verdict = client.ask("POST", "/journal/verify", {"query": query, **often})
+    click.echo(verdict["message"])
+    if not verdict["holds"]:
+        raise click.exceptions.Exit(1)
+
+
+@click.group()
+def faults() -> None:
+    """List, add and remove injected faults.
+
+    \b
+    oceanmock faults add --operation getTaskInstance --calls 2-3 --status 503
+    oceanmock faults remove --all
+    """
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(_value, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@faults.command("list", cls=SandboxCommand)
+@AS_JSON
+def list_faults(*, client: SandboxClient, as_json: bool) -> None:
+    """List the faults: name, requests counted and affected, and what each does."""
+    print_items(
+        client.ask("GET", "/faults")["faults"],
+        lambda fault: (
+            fault["name"],
+            f"{fault['counted']} counted",
+            f"{fault['affected']} affected",
+            " ".join(f"{key}={_value(v)}" for key, v in fault["fault"].items() if key != "name"),
+        ),
+        as_json=as_json,
+    )
+
+
+@faults.command("add", cls=SandboxCommand)
+@click.option("--name", help="Its name in the journal; generated by default.")
+@click.option("--operation", multiple=True, help="Only this operation; any by default.")
+@click.option("--api", metavar="API", help="Only requests of this API: ocp or obshell.")
+@click.option("--task", type=int, help="Only requests about this task of OCP.")
+@click.option("--subtask", type=int, help="Only requests about this subtask.")
+@click.option("--dag", help="Only requests about this dag of obshell.")
+@click.option("--node", help="Only requests about this node.")
+@click.option("--sub-task", help="Only requests about this sub task of a node.")
+@click.option("--caller", help="Only requests of this user or access key.")
+@click.option("--calls", multiple=True, help="Which requests: 3, 2-4 or 1-; all by default.")
+@click.option("--counts", type=click.Choice(["calls", "attempts"]), help="What is counted.")
+@click.option("--probability", type=float, help="The probability that one is affected: 0 to 1.")
+@click.option("--delay", metavar="DURATION", help="Delay the response by so much.")
+@click.option("--jitter", metavar="DURATION", help="And by at most so much more.")
+@click.option("--status", type=int, help="Respond with this status and an error of the API.")
+@click.option("--reset", is_flag=True, help="Reset the connection without a response.")
+@click.option("--drop-response", is_flag=True, help="Execute it, and drop the response.")
+@click.option("--empty", is_flag=True, help="Respond with a status and headers, and no body.")
+@click.option("--truncate", type=int, metavar="BYTES", help="Send so many bytes, and close.")
+@click.option("--malformed", is_flag=True, help="Send a body that is malformed JSON.")
+@click.option("--content-type", help="Send this as the content type.")
+@click.option("--dribble-bytes", type=int, metavar="BYTES", help="Send so many bytes at a time.")
+@click.option("--dribble-every", metavar="DURATION", help="And wait so long between them.")
+@click.option("--drop", multiple=True, metavar="PATH", help="Leave out, for example, data.status.")
+@click.option("--change-type", multiple=True, metavar="PATH", help="Change the type of a member.")
+@click.option("--still-executes", is_flag=True, help="Execute the operation nevertheless.")
+def add_fault(*, client: SandboxClient, dribble_bytes: int | None, dribble_every: str | None, **options: Any) -> None:
+    """Add a fault, and print its name."""
+    body = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in options.items()
+        if value is not None and value is not False and value != ()
+    }
+    dribble = without_none(bytes=dribble_bytes, every=dribble_every)
+    click.echo(client.ask("POST", "/faults", body | ({"dribble": dribble} if dribble else {}))["name"])
+
+
+@faults.command("remove", cls=SandboxCommand)
+@click.argument("name", required=False)
+@click.option("--all", "is_all", is_flag=True, help="Remove all of them.")
+def remove_fault(name: str | None, *, client: SandboxClient, is_all: bool) -> None:
+    """Remove the fault NAME, or all of them."""
+    if (name is None) is not is_all:
+        raise NoAnswer("which fault? Give its name, or --all.")
+    client.ask("DELETE", "/faults" if name is None else f"/faults/{quote(name, safe='')}")
+
+
+ADMIN_COMMANDS: Final = (sandbox, clock, tasks, explain, journal, verify, faults)
