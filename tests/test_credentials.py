@@ -1,7 +1,7 @@
-"""credentials: what a client sends to be let in, by httpx and by requests, over a socket.
+"""The credentials of a sandbox's handles, as httpx and requests send them, on the wire.
 
-The signatures are those worked out in the OCP API reference, 300.ak-sk-sign-roles.md. What is
-sealed is opened with pycryptodome (as the vendor's SDK seals), and by the mock.
+The signatures are those worked out in the OCP API reference, 300.ak-sk-sign-roles.md. What is sealed is opened with
+pycryptodome (as the vendor's SDK seals), and by the mock.
 """
 
 from __future__ import annotations
@@ -9,29 +9,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import httpx
 import pytest
 import requests
-from Crypto.Cipher import AES, PKCS1_v1_5
+from Crypto.Cipher import PKCS1_v1_5
 from Crypto.PublicKey import RSA
 from Crypto.Util.asn1 import DerSequence
-from Crypto.Util.Padding import unpad
 
-from in_process import REINSTALL
 from obshell_world import FOREIGN, INIT, LOCAL
-from oceanmock import credentials
-from oceanmock.clock import SECOND
-from oceanmock.credentials import AccessKey, Basic, Sealed
-from oceanmock.errors import CallerError, EnvironmentProblem
-from oceanmock.obshell.auth import AGENT_HEADER, ROOT_HEADER
-from oceanmock.obshell.crypto import new_keys, seal_body, seal_header
-from oceanmock.ocp.auth import SIGNATURE_SCHEME
-from serving_app import NO_TLS, Serving, World, serving_app
+from oceanmock import EnvironmentProblem, Obshell, OceanmockError, Ocp
+from served import REINSTALL, SECOND, World, server
 
 Send = Callable[..., Any]
 
@@ -41,7 +32,7 @@ NOON: Final = 1_700_000_000 * SECOND
 
 
 def by_httpx(method: str, url: str, **options: Any) -> Any:
-    return httpx.request(method, url, verify=NO_TLS, trust_env=False, **options)
+    return httpx.request(method, url, verify=False, trust_env=False, **options)
 
 
 def by_requests(method: str, url: str, **options: Any) -> Any:
@@ -54,7 +45,7 @@ def by_requests(method: str, url: str, **options: Any) -> Any:
 
 def by_async_httpx(method: str, url: str, **options: Any) -> Any:
     async def send() -> httpx.Response:
-        async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
+        async with httpx.AsyncClient(verify=False, trust_env=False) as client:
             return await client.request(method, url, **options)
 
     return asyncio.run(send())
@@ -65,63 +56,73 @@ CLIENTS: Final = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture
+def ocp() -> Ocp:
+    sandbox = served(REINSTALL)
+    assert isinstance(sandbox, Ocp)
+    return sandbox
+
+
+@pytest.fixture
+def obshell() -> Obshell:
+    """Return an agent whose dag has failed."""
+    return agent()
+
+
+def agent(keys: str = "") -> Obshell:
+    """Return an agent with further keys of its scenario."""
+    sandbox = served(f"{INIT}\n{keys}", seconds=60)
+    assert isinstance(sandbox, Obshell)
+    return sandbox
+
+
+def served(text: str, *, seconds: int = 0) -> Ocp | Obshell:
+    """Serve a scenario; return its sandbox so many seconds later."""
+    world = World(text)
+    world.advance(seconds * SECOND)
+    world.serve()
+    return world.sandbox
+
+
 @pytest.fixture(scope="module")
-def serving() -> Iterator[Serving]:
-    with serving_app() as running:
-        yield running
+def access_key() -> Iterator[Any]:
+    with server().ocp() as sandbox:
+        yield sandbox.access_key
 
 
-@pytest.fixture
-def ocp(serving: Serving) -> str:
-    """A sandbox with a port of its own; where it is."""
-    return serving.at(serving.open_port(serving.create(REINSTALL)))
-
-
-@pytest.fixture
-def obshell(serving: Serving) -> str:
-    """An agent whose dag has failed; where it is."""
-    return agent(serving)
-
-
-def agent(serving: Serving, about: str = "") -> str:
-    """An agent that is described so, in YAML; where it is."""
-    sandbox = serving.create(f"{INIT}\n{about}")
-    sandbox.advance(60 * SECOND)
-    return serving.at(serving.open_port(sandbox))
+@pytest.fixture(scope="module")
+def sealing() -> Iterator[Any]:
+    """Return credentials of obshell for an agent that is not there."""
+    with server().obshell() as sandbox:
+        yield replace(sandbox.auth, fetch=lambda _: {"public_key": PUBLIC_KEY}, wall=lambda: NOON)
 
 
 # --- HTTP Basic -----------------------------------------------------------------------------------
 
 
 @CLIENTS
-def test_basic_lets_a_user_in(ocp: str, send: Send) -> None:
-    assert send("GET", ocp + TASK, auth=Basic("manager", "manager")).status_code == 200
-    assert send("GET", ocp + TASK, auth=Basic("manager", "wrong")).status_code == 401
+def test_basic_lets_a_user_in(ocp: Ocp, send: Send) -> None:
+    assert send("GET", ocp.url + TASK, auth=ocp.auth).status_code == 200
+    assert send("GET", ocp.url + TASK, auth=ocp.viewer).status_code == 200
+    assert send("GET", ocp.url + TASK, auth=("manager", "wrong")).status_code == 401
 
 
-def test_basic_is_the_pair_that_clients_take() -> None:
-    user, password = Basic("jörg", "a:b")
+def test_basic_is_the_pair_that_clients_take(ocp: Ocp) -> None:
+    user, password = ocp.viewer
 
-    assert (user, password) == ("jörg", "a:b")
-    assert Basic("a", "b") == ("a", "b")
-
-
-def test_a_request_signed_by_basic_carries_any_script() -> None:
-    request = requests.Request("GET", "http://mock/").prepare()
-
-    Basic("jörg", "密:码")(request)
-
-    sent = request.headers["Authorization"].removeprefix("Basic ")
-    assert base64.b64decode(sent).decode() == "jörg:密:码"
+    assert (user, password) == ("viewer", "viewer")
+    assert ocp.auth == ("manager", "manager")
 
 
 # --- access keys ----------------------------------------------------------------------------------
 
 
-def signed_at(date: int, secret: str, request: Any) -> str:
-    """The signature that a request gets, which is dated by the second."""
-    key = AccessKey("ak", secret, wall=lambda: date * SECOND)
-    return str(key(request).headers["Authorization"]).removeprefix(f"{SIGNATURE_SCHEME} ak:")
+def signed_at(key: Any, date: int, secret: str, request: Any) -> str:
+    """Return the signature that a request gets at a second of the machine's clock."""
+    signing = replace(key, secret=secret, wall=lambda: date * SECOND)
+    scheme, _, value = str(signing(request).headers["Authorization"]).partition(" ")
+    assert scheme == "OCP-ACCESS-KEY-HMACSHA1"
+    return value.removeprefix(f"{key.id}:")
 
 
 PUBLISHED: Final = pytest.mark.parametrize(
@@ -168,52 +169,48 @@ PUBLISHED: Final = pytest.mark.parametrize(
 
 @PUBLISHED
 def test_a_request_of_requests_gets_the_published_signature(
-    date: int, secret: str, signature: str, asked: Mapping[str, Any]
+    access_key: Any, *, date: int, secret: str, signature: str, asked: Mapping[str, Any]
 ) -> None:
     request = requests.Request(**asked).prepare()
 
-    assert signed_at(date, secret, request) == signature
+    assert signed_at(access_key, date, secret, request) == signature
 
 
 @PUBLISHED
 def test_a_request_of_httpx_gets_the_published_signature(
-    date: int, secret: str, signature: str, asked: Mapping[str, Any]
+    access_key: Any, *, date: int, secret: str, signature: str, asked: Mapping[str, Any]
 ) -> None:
     rest = {"content" if name == "data" else name: value for name, value in asked.items()}
 
-    assert signed_at(date, secret, httpx.Request(**rest)) == signature
+    assert signed_at(access_key, date, secret, httpx.Request(**rest)) == signature
 
 
 @CLIENTS
-def test_an_access_key_lets_a_client_in(ocp: str, send: Send) -> None:
-    key = AccessKey("oceanmock-ak", "oceanmock-sk")
-
-    assert send("GET", ocp + TASK, auth=key).status_code == 200
-    odd = send("GET", f"{ocp}/api/v2/tasks/instances?size=1&name=a b/ü&name=~", auth=key)
+def test_an_access_key_lets_a_client_in(ocp: Ocp, send: Send) -> None:
+    assert send("GET", ocp.url + TASK, auth=ocp.access_key).status_code == 200
+    odd = send("GET", f"{ocp.url}/api/v2/tasks/instances?size=1&name=a b/ü&name=~", auth=ocp.access_key)
     assert odd.status_code == 200
 
 
 @CLIENTS
-def test_a_signature_covers_the_body(ocp: str, send: Send) -> None:
-    key = AccessKey("oceanmock-ak", "oceanmock-sk")
-
-    answer = send("POST", f"{ocp}{TASK}/retry", auth=key, json={"a": "ü"})
+def test_a_signature_covers_the_body(ocp: Ocp, send: Send) -> None:
+    answer = send("POST", f"{ocp.url}{TASK}/retry", auth=ocp.access_key, json={"a": "ü"})
 
     assert answer.json()["error"]["code"] == 20003  # let in; but this task has not failed
 
 
 @CLIENTS
-def test_another_secret_lets_nobody_in(ocp: str, send: Send) -> None:
-    key = AccessKey("oceanmock-ak", "another")
+def test_another_secret_lets_nobody_in(ocp: Ocp, send: Send) -> None:
+    key = replace(ocp.access_key, secret="another")
 
-    assert send("GET", ocp + TASK, auth=key).status_code == 401
+    assert send("GET", ocp.url + TASK, auth=key).status_code == 401
 
 
 @CLIENTS
-def test_a_signature_of_another_day_lets_nobody_in(ocp: str, send: Send) -> None:
-    key = AccessKey("oceanmock-ak", "oceanmock-sk", wall=lambda: NOON)
+def test_a_signature_of_another_day_lets_nobody_in(ocp: Ocp, send: Send) -> None:
+    key = replace(ocp.access_key, wall=lambda: NOON)
 
-    assert send("GET", ocp + TASK, auth=key).status_code == 401
+    assert send("GET", ocp.url + TASK, auth=key).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -228,12 +225,12 @@ def test_a_signature_of_another_day_lets_nobody_in(ocp: str, send: Send) -> None
         ("http://user:secret@mock/", "mock"),
     ],
 )
-def test_the_host_that_is_signed_is_the_one_that_is_sent(url: str, host: str) -> None:
+def test_the_host_that_is_signed_is_the_one_that_is_sent(access_key: Any, url: str, host: str) -> None:
     named = {"Host": host}
 
-    signed = signed_at(0, "sk", requests.Request("GET", url).prepare())
+    signed = signed_at(access_key, 0, "sk", requests.Request("GET", url).prepare())
 
-    assert signed == signed_at(0, "sk", requests.Request("GET", url, headers=named).prepare())
+    assert signed == signed_at(access_key, 0, "sk", requests.Request("GET", url, headers=named).prepare())
     assert httpx.Request("GET", url).headers["Host"] == host
 
 
@@ -253,160 +250,121 @@ async def streamed_async() -> AsyncIterator[bytes]:
     ],
     ids=["requests", "async httpx"],
 )
-def test_a_body_that_is_not_whole_cannot_be_signed(request_: Any) -> None:
-    with pytest.raises(CallerError, match=r"has to be whole to be signed or sealed\. Give it as"):
-        AccessKey("ak", "sk")(request_)
+def test_a_body_that_is_not_whole_cannot_be_signed(access_key: Any, request_: Any) -> None:
+    with pytest.raises(OceanmockError, match=r"has to be whole to be signed or sealed\. Give it as"):
+        access_key(request_)
 
 
-def test_a_stream_of_httpx_is_read_and_signed(ocp: str) -> None:
-    key = AccessKey("oceanmock-ak", "oceanmock-sk")
-
-    answer = by_httpx("POST", f"{ocp}{TASK}/retry", auth=key, content=streamed())
+def test_a_stream_of_httpx_is_read_and_signed(ocp: Ocp) -> None:
+    answer = by_httpx("POST", f"{ocp.url}{TASK}/retry", auth=ocp.access_key, content=streamed())
 
     assert answer.json()["error"]["code"] == 20003
 
 
-# --- sealing --------------------------------------------------------------------------------------
-
-
-def opened(private: RSA.RsaKey, header: str) -> Any:
-    """What a security header says."""
-    size, sealed = private.size_in_bytes(), base64.b64decode(header)
-    blocks = [sealed[at : at + size] for at in range(0, len(sealed), size)]
-    cipher = PKCS1_v1_5.new(private)
-    return json.loads(b"".join(cipher.decrypt(block, b"") for block in blocks))
-
-
-def key_pair(bits: int = 1024) -> tuple[RSA.RsaKey, str]:
-    """A private key, and the public one as an agent gives it out."""
-    private = RSA.generate(bits)
-    public = private.public_key()
-    return private, base64.b64encode(DerSequence([public.n, public.e]).encode()).decode()
-
-
-@pytest.mark.parametrize("bits", [1024, 2048])
-@pytest.mark.parametrize("length", [0, 1, 52, 53, 117, 118, 1000])
-def test_a_sealed_header_says_what_was_sealed(bits: int, length: int) -> None:
-    private, public = key_pair(bits)
-    said = {"auth": "p" * length, "keys": b"\0\xff"}
-
-    header = seal_header(public, said)
-
-    assert opened(private, header) == {"auth": "p" * length, "keys": "AP8="}
-
-
-@pytest.mark.parametrize("body", [b"a", b"x" * 15, b"x" * 16, "ü密".encode()])
-def test_a_sealed_body_holds_the_body(body: bytes) -> None:
-    keys = new_keys()
-
-    sealed = base64.b64decode(seal_body(body, keys))
-
-    assert unpad(AES.new(keys[:16], AES.MODE_CBC, keys[16:]).decrypt(sealed), 16) == body
-
-
-def test_no_body_stays_no_body() -> None:
-    assert seal_body(b"", new_keys()) == b""
-
-
-@pytest.mark.parametrize("text", ["", "???", "bm9pc2U=", "ü"])
-def test_what_is_no_key_is_told(text: str) -> None:
-    with pytest.raises(EnvironmentProblem, match="is no public key of an obshell"):
-        seal_header(text, {})
-
-
-# --- obshell over a socket ------------------------------------------------------------------------
+# --- sealed requests ------------------------------------------------------------------------------
 
 
 @CLIENTS
-def test_a_sealed_request_is_let_in(obshell: str, send: Send) -> None:
-    assert send("GET", f"{obshell}{DAG}?show_details=False", auth=Sealed("oceanmock")).status_code == 200
+def test_a_sealed_request_is_let_in(obshell: Obshell, send: Send) -> None:
+    assert send("GET", f"{obshell.url}{DAG}?show_details=False", auth=obshell.auth).status_code == 200
 
 
 @CLIENTS
-def test_the_body_of_a_sealed_request_arrives(obshell: str, send: Send) -> None:
-    auth = Sealed("oceanmock")
-
-    unnamed = send("POST", obshell + DAG, auth=auth, content=b'{"operator": "DANCE"}')
-    retried = send("POST", obshell + DAG, auth=auth, json={"operator": "RETRY"})
+def test_the_body_of_a_sealed_request_arrives(obshell: Obshell, send: Send) -> None:
+    unnamed = send("POST", obshell.url + DAG, auth=obshell.auth, content=b'{"operator": "DANCE"}')
+    retried = send("POST", obshell.url + DAG, auth=obshell.auth, json={"operator": "RETRY"})
 
     assert unnamed.json()["error"]["message"] == "Operator DANCE is not supported"
     assert retried.status_code == 200
 
 
 @CLIENTS
-def test_the_root_password_is_asked_for(serving: Serving, send: Send) -> None:
-    master = agent(serving, "agent: {identity: MASTER, root_password: right}")
+def test_the_root_password_is_asked_for(send: Send) -> None:
+    master = agent("agent: {identity: MASTER, root_password: right}")
 
-    right = send("GET", master + DAG, auth=Sealed("right"))
-    wrong = send("GET", master + DAG, auth=Sealed("wrong"))
+    right = send("GET", master.url + DAG, auth=master.auth)
+    wrong = send("GET", master.url + DAG, auth=replace(master.auth, password="wrong"))
 
     assert right.status_code == 200
     assert wrong.json()["error"]["errCode"].endswith("IncorrectOceanbasePassword")
 
 
 @CLIENTS
-def test_the_agents_own_password_goes_out_where_it_has_one(serving: Serving, send: Send) -> None:
-    locked = agent(serving, "agent: {agent_password: right}")
+def test_the_agents_own_password_goes_out_where_it_has_one(send: Send) -> None:
+    locked = agent("agent: {agent_password: right}")
 
-    assert send("GET", locked + DAG, auth=Sealed("root", "right")).status_code == 200
-    assert send("GET", locked + DAG, auth=Sealed("root", "wrong")).status_code == 401
-    assert send("GET", locked + DAG, auth=Sealed("root")).status_code == 401
+    right = replace(locked.auth, password="root")
+    wrong, lacking = (replace(right, agent_password=password) for password in ("wrong", None))
 
+    statuses = [send("GET", locked.url + DAG, auth=auth).status_code for auth in (right, wrong, lacking)]
 
-@CLIENTS
-def test_roots_password_goes_out_where_the_agent_has_none(serving: Serving, send: Send) -> None:
-    master = agent(serving, "agent: {identity: MASTER, root_password: right}")
-
-    assert send("GET", master + DAG, auth=Sealed("right", "unused")).status_code == 200
+    assert (right.agent_password, statuses) == ("right", [200, 401, 401])
 
 
 @CLIENTS
-def test_a_task_of_obproxy_is_asked_for_with_the_agents_password(obshell: str, send: Send) -> None:
-    target = f"{obshell}/api/v1/task/dag/4{LOCAL[1:]}9"
+def test_roots_password_goes_out_where_the_agent_has_none(send: Send) -> None:
+    master = agent("agent: {identity: MASTER, root_password: right}")
 
-    answer = send("GET", target, auth=Sealed("root", "agent's"))
+    assert send("GET", master.url + DAG, auth=replace(master.auth, agent_password="unused")).status_code == 200
+
+
+@CLIENTS
+def test_a_task_of_obproxy_is_asked_for_with_the_agents_password(obshell: Obshell, send: Send) -> None:
+    target = f"{obshell.url}/api/v1/task/dag/4{LOCAL[1:]}9"
+
+    answer = send("GET", target, auth=replace(obshell.auth, password="root", agent_password="agent's"))
 
     assert answer.json()["error"]["errCode"].endswith("AgentPasswordNotInitialized")
 
 
 @CLIENTS
-def test_an_expired_header_lets_nobody_in(serving: Serving, send: Send) -> None:
-    master = agent(serving, "agent: {identity: MASTER, root_password: right}")
+def test_an_expired_header_lets_nobody_in(send: Send) -> None:
+    master = agent("agent: {identity: MASTER, root_password: right}")
 
-    answer = send("GET", master + DAG, auth=Sealed("right", wall=lambda: NOON))
+    answer = send("GET", master.url + DAG, auth=replace(master.auth, wall=lambda: NOON))
 
     assert answer.json()["error"]["errCode"].endswith("Expired")
 
 
 @CLIENTS
-def test_what_anybody_may_read_is_not_sealed(obshell: str, send: Send) -> None:
-    answer = send("GET", f"{obshell}/api/v1/info", auth=Sealed("oceanmock"))
+def test_what_anybody_may_read_is_not_sealed(obshell: Obshell, send: Send) -> None:
+    answer = send("GET", f"{obshell.url}/api/v1/info", auth=obshell.auth)
 
     assert answer.status_code == 200
-    assert ROOT_HEADER not in answer.request.headers
+    assert "X-OCS-Header" not in answer.request.headers
 
 
 @CLIENTS
-def test_a_sandbox_by_its_path_is_sealed_for_that_path(serving: Serving, send: Send) -> None:
-    world: World = serving.world(INIT)
-
-    answer = send("GET", f"{serving.url}/sandboxes/{world.sandbox.name}{DAG}", auth=Sealed("oceanmock"))
+def test_a_sandbox_by_its_path_is_sealed_for_that_path(obshell: Obshell, send: Send) -> None:
+    answer = send("GET", f"{server().url}/sandboxes/{obshell.name}{DAG}", auth=obshell.auth)
 
     assert answer.status_code == 200
 
 
-def test_what_an_agent_says_of_itself_is_read_once(obshell: str) -> None:
+def test_what_an_agent_says_of_itself_is_read_once(obshell: Obshell) -> None:
     asked: list[str] = []
 
     def fetch(url: str) -> Mapping[str, Any]:
         asked.append(url)
         return by_httpx("GET", url).json()["data"]  # type: ignore[no-any-return]
 
-    auth = Sealed("oceanmock", "unused", fetch=fetch)
-    answers = [by_requests("GET", obshell + DAG, auth=auth) for _ in range(3)]
+    auth = replace(obshell.auth, agent_password="unused", fetch=fetch)
+    answers = [by_requests("GET", obshell.url + DAG, auth=auth) for _ in range(3)]
 
     assert [answer.status_code for answer in answers] == [200, 200, 200]
-    assert asked == [f"{obshell}/api/v1/info", f"{obshell}/api/v1/secret"]
+    assert asked == [f"{obshell.url}/api/v1/info", f"{obshell.url}/api/v1/secret"]
+
+
+PRIVATE_KEY: Final = RSA.generate(1024)
+PUBLIC_KEY: Final = base64.b64encode(DerSequence([PRIVATE_KEY.n, PRIVATE_KEY.e]).encode()).decode()
+
+
+def opened(header: str) -> Any:
+    """Return the content of a security header."""
+    size, sealed = PRIVATE_KEY.size_in_bytes(), base64.b64decode(header)
+    blocks = [sealed[at : at + size] for at in range(0, len(sealed), size)]
+    cipher = PKCS1_v1_5.new(PRIVATE_KEY)
+    return json.loads(b"".join(cipher.decrypt(block, b"") for block in blocks))
 
 
 @pytest.mark.parametrize(
@@ -417,70 +375,47 @@ def test_what_an_agent_says_of_itself_is_read_once(obshell: str) -> None:
     ],
     ids=["requests", "httpx"],
 )
-def test_a_sealed_request_still_tells_what_was_meant(request_: Any) -> None:
-    private, public = key_pair()
-    auth = Sealed("secret", fetch=lambda _: {"public_key": public}, wall=lambda: NOON)
+def test_a_sealed_request_still_has_its_plain_body(sealing: Any, request_: Any) -> None:
+    sealed = replace(sealing, password="secret")(request_)
 
-    sealed: Any = auth(request_)
-
-    said = opened(private, sealed.headers[ROOT_HEADER])
+    said = opened(sealed.headers["X-OCS-Header"])
     assert json.loads(sealed.plain_body) == {"operator": "RETRY"}
     assert (said["auth"], said["ts"], said["uri"]) == ("secret", "1700000060", DAG)
-    assert AGENT_HEADER not in sealed.headers
+    assert "X-OCS-Agent-Header" not in sealed.headers
 
 
-def test_a_request_sealed_again_is_sealed_for_its_new_place() -> None:
-    private, public = key_pair()
-    auth = Sealed(fetch=lambda _: {"public_key": public})
-    request = auth(requests.Request("GET", f"http://mock{DAG}").prepare())
+def test_a_request_sealed_again_is_sealed_for_its_new_place(sealing: Any) -> None:
+    request = sealing(requests.Request("GET", f"http://mock{DAG}").prepare())
 
     request.url = f"http://mock/api/v1/task/dag/{FOREIGN}1"
-    auth(request)
+    sealing(request)
 
-    assert opened(private, request.headers[ROOT_HEADER])["uri"].endswith(f"{FOREIGN}1")
+    assert opened(request.headers["X-OCS-Header"])["uri"].endswith(f"{FOREIGN}1")
 
 
 # --- an agent that gives out no key ---------------------------------------------------------------
 
 
-def test_an_agent_that_is_not_there_is_told() -> None:
+def test_an_agent_that_is_not_there_is_reported(obshell: Obshell) -> None:
     with pytest.raises(EnvironmentProblem, match=r"^http://127\.0\.0\.1:1/api/v1/secret does not"):
-        by_requests("GET", f"http://127.0.0.1:1{DAG}", auth=Sealed("oceanmock"))
+        by_requests("GET", f"http://127.0.0.1:1{DAG}", auth=obshell.auth)
 
 
-def test_a_server_that_is_no_obshell_is_named(ocp: str) -> None:
+def test_a_server_that_is_no_obshell_is_named(ocp: Ocp, obshell: Obshell) -> None:
     with pytest.raises(EnvironmentProblem, match=r"secret answers 404, and not as an obshell does"):
-        by_requests("GET", f"{ocp}/api/v2{DAG}", auth=Sealed("oceanmock"))
+        by_requests("GET", f"{ocp.url}/api/v2{DAG}", auth=obshell.auth)
 
 
 # --- secrets --------------------------------------------------------------------------------------
 
 
-def test_no_credentials_show_their_secret_when_printed() -> None:
-    printed = [
-        repr(Basic("me", "hush")),
-        str(Basic("me", "hush")),
-        repr(AccessKey("me", "hush")),
-        repr(Sealed("hush", "hush")),
-    ]
+def test_no_credentials_show_their_secret_when_printed(ocp: Ocp) -> None:
+    locked = agent("agent: {agent_password: hush}")
+    key, sealed = ocp.access_key, replace(locked.auth, password="hush")
 
+    printed = [repr(ocp.auth), str(ocp.viewer), repr(key), repr(sealed)]
+
+    assert (key.secret, sealed.password, sealed.agent_password) == ("oceanmock-sk", "hush", "hush")
     assert "hush" not in "".join(printed)
-    assert printed[0] == "Basic('me', '***')"
-
-
-def test_three_kinds_are_public() -> None:
-    assert credentials.__all__ == ["AccessKey", "Basic", "Sealed"]
-
-
-def test_neither_a_client_nor_what_seals_is_imported_with_them() -> None:
-    slow = {"httpx", "requests", "cryptography"}
-    code = f"import sys, oceanmock.credentials; print({slow} & set(sys.modules))"
-
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout.strip() == "set()"
-
-
-def test_what_is_none_of_them_is_no_attribute() -> None:
-    with pytest.raises(AttributeError, match="has no attribute 'Bearer'"):
-        credentials.Bearer  # noqa: B018
+    assert "oceanmock-sk" not in "".join(printed)
+    assert printed[:2] == ["Basic('manager', '***')", "Basic('viewer', '***')"]

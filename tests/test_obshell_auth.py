@@ -14,18 +14,33 @@ import json
 import warnings
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from Crypto.Cipher import AES, PKCS1_v1_5
+from Crypto.PublicKey import RSA
+from Crypto.Util.asn1 import DerSequence
+from Crypto.Util.Padding import unpad
 from hypothesis import given
 from hypothesis import strategies as st
 
 import obshell_client as client
+from oceanmock.errors import EnvironmentProblem
 from oceanmock.obshell.api import Identity
 from oceanmock.obshell.auth import AgentSecurity, HeaderName, OpenedHeader, access_error, find_header
-from oceanmock.obshell.crypto import RSA_BITS, Header, make_key, open_body, open_header
+from oceanmock.obshell.crypto import (
+    RSA_BITS,
+    Header,
+    make_key,
+    new_keys,
+    open_body,
+    open_header,
+    seal_body,
+    seal_header,
+)
 from oceanmock.obshell.errors import ObshellError
 
 DATA = Path(__file__).parent / "data" / "obshell"
@@ -477,6 +492,52 @@ def test_padding_is_cut_off_by_its_last_byte_alone() -> None:
     sent = base64.b64encode(client.encrypted(b"{}" + b"x" * 29 + b"\x1e"))
 
     assert open_body(sent, KEYS) == b"{}"
+
+
+# --- what the mock's own client seals -------------------------------------------------------------
+
+
+@cache
+def private_key(bits: int) -> RSA.RsaKey:
+    return RSA.generate(bits)
+
+
+def opened(private: RSA.RsaKey, header: str) -> Any:
+    """Return the content of a security header, opened with pycryptodome."""
+    size, sealed = private.size_in_bytes(), base64.b64decode(header)
+    blocks = [sealed[at : at + size] for at in range(0, len(sealed), size)]
+    cipher = PKCS1_v1_5.new(private)
+    return json.loads(b"".join(cipher.decrypt(block, b"") for block in blocks))
+
+
+@pytest.mark.parametrize("bits", [1024, 2048])
+@pytest.mark.parametrize("length", [0, 1, 52, 53, 117, 118, 1000])
+def test_a_sealed_header_holds_what_was_sealed(bits: int, length: int) -> None:
+    private = private_key(bits)
+    public_key = base64.b64encode(DerSequence([private.n, private.e]).encode()).decode()
+
+    header = seal_header(public_key, {"auth": "p" * length, "keys": b"\0\xff"})
+
+    assert opened(private, header) == {"auth": "p" * length, "keys": "AP8="}
+
+
+@pytest.mark.parametrize("body", [b"a", b"x" * 15, b"x" * 16, "ü密".encode()])
+def test_a_sealed_body_holds_the_body(body: bytes) -> None:
+    keys = new_keys()
+
+    sealed = base64.b64decode(seal_body(body, keys))
+
+    assert unpad(AES.new(keys[:16], AES.MODE_CBC, keys[16:]).decrypt(sealed), 16) == body
+
+
+def test_no_body_stays_no_body() -> None:
+    assert seal_body(b"", new_keys()) == b""
+
+
+@pytest.mark.parametrize("text", ["", "???", "bm9pc2U=", "ü"])
+def test_a_text_that_is_no_key_is_reported(text: str) -> None:
+    with pytest.raises(EnvironmentProblem, match="is no public key of an obshell"):
+        seal_header(text, {})
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -5,20 +5,24 @@ older version, one of its newer.
 """
 
 import base64
+import subprocess
+import sys
 from collections.abc import Mapping
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 
 from in_process import REINSTALL, Ask, asking, sandbox_of
+from oceanmock import credentials
 from oceanmock.api import ApiError, Request
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND, wall_now
 from oceanmock.engine.log import ALL_PERMISSIONS, VIEWER_PERMISSION, AccessKeyPair, Accounts, User
 from oceanmock.http.app import create_app
-from oceanmock.ocp.auth import authenticators, request_messages, sign
+from oceanmock.ocp.auth import Basic, authenticators, request_messages, sign
 
 TASK = "/api/v2/tasks/instances/35000312"
 NOON = 1_700_000_000 * SECOND
@@ -234,6 +238,15 @@ def test_a_password_may_hold_colons_and_any_script() -> None:
     assert check(basic("jörg:a:ü:", accounts=accounts)) == ALL_PERMISSIONS
 
 
+def test_a_request_of_the_mock_s_own_client_carries_any_script() -> None:
+    request = requests.Request("GET", "http://mock/").prepare()
+
+    Basic("jörg", "密:码")(request)
+
+    pair = request.headers["Authorization"].removeprefix("Basic ")
+    assert base64.b64decode(pair).decode() == "jörg:密:码"
+
+
 @pytest.mark.parametrize("text", ["viewer:manager", "viewer:", ":", "", "viewer", "VIEWER:viewer"])
 def test_a_wrong_name_or_password_is_refused(text: str) -> None:
     check = authenticators()["basic"]
@@ -298,3 +311,24 @@ def test_an_access_key_has_the_permissions_it_was_given() -> None:
     check = authenticators(wall=lambda: NOON)["apiKey"]
 
     assert check(signed(NOON, accounts=Accounts(access_keys=(key,)))) == frozenset({VIEWER_PERMISSION})
+
+
+# --- the clients' credentials of both APIs --------------------------------------------------------
+
+
+def test_three_kinds_are_public() -> None:
+    assert credentials.__all__ == ["AccessKey", "Basic", "Sealed"]
+
+
+def test_neither_a_client_nor_what_seals_is_imported_with_them() -> None:
+    slow = {"httpx", "requests", "cryptography"}
+    code = f"import sys, oceanmock.credentials; print({slow} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "set()"
+
+
+def test_what_is_none_of_them_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Bearer'"):
+        credentials.Bearer  # noqa: B018
