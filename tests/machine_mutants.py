@@ -77,7 +77,7 @@ def _answers_with_what_was(room: Any, call: Any, *, route: Any) -> Any:
         return _CHANGE(room, call, route=route)
     before = call.sandbox.world(Tasks).view(call.parameters["taskInstanceId"])
     ocp_world.operate(call.sandbox, before.task.id, "RETRY")
-    return room._succeed(call, ocp_room._task_in_full(before))
+    return room._respond(call, ocp_room._task_json(before, "full"))
 
 
 def _answers_with_old_subtask(room: Any, call: Any, *, route: Any) -> Any:
@@ -87,7 +87,7 @@ def _answers_with_old_subtask(room: Any, call: Any, *, route: Any) -> Any:
     view, place = call.sandbox.world(Tasks).view_subtask(*ocp_room._pair(call))
     ocp_world.operate_subtask(call.sandbox, *ocp_room._pair(call), "RETRY")
     subtask, state = view.task.subtasks[place], view.state.subtasks[place]
-    return room._succeed(call, ocp_room._subtask(view.task, subtask, state))
+    return room._respond(call, ocp_room._subtask(view.task, subtask, state))
 
 
 _OPERATE: Final = Tasks.operate

@@ -131,15 +131,15 @@ def _page_off_by_one(self: Any, call: Any) -> Any:
     return answer
 
 
-def _nobody_is_asked(accounts: Any, call: Any) -> frozenset[str]:
+def _nobody_is_asked(call: Any) -> frozenset[str]:
     return ALL_PERMISSIONS
 
 
 _BASIC: Final = ocp_auth._basic
 
 
-def _everybody_may_all(accounts: Any, call: Any) -> frozenset[str] | None:
-    return ALL_PERMISSIONS if _BASIC(accounts, call) is not None else None
+def _everybody_may_all(call: Any) -> frozenset[str] | None:
+    return ALL_PERMISSIONS if _BASIC(call) is not None else None
 
 
 _LOG: Final = room._log
@@ -308,7 +308,7 @@ MUTANTS: Final = (
         "nobody is asked who he is",
         patched(
             replacing(ocp_auth, "_basic", _nobody_is_asked),
-            replacing(ocp_auth, "_access_key", lambda *_: ALL_PERMISSIONS),
+            replacing(ocp_auth, "_access_key", lambda *_, **__: ALL_PERMISSIONS),
         ),
         "auth.missing-accepted",
     ),

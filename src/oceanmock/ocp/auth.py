@@ -1,13 +1,12 @@
 """Sign and verify OCP's requests: HTTP Basic and access keys.
 
-``Basic`` and ``AccessKey`` sign a request of httpx or requests; ``authenticators`` verify it. Both
-sides build the same messages, so signing is written once.
+``Basic`` and ``AccessKey`` sign a request of httpx or requests; ``authenticators`` verify it. Both sides build the same
+messages, so signing is written once.
 
-Facts: OCP API reference, 300.ak-sk-sign-roles.md (its sample code where text and code differ, since
-its worked signatures are made by the code), and the permissions on each operation's page. Which
-permissions the two default users have is a choice of the mock; its accounts are no secret.
-Signatures are dated by the clock of the machine, never by the sandbox's: that is the one that
-clients have.
+Facts: OCP API reference, 300.ak-sk-sign-roles.md (its sample code where text and code differ, since its worked
+signatures are made by the code), and the permissions on each operation's page. Which permissions the two default users
+have is a choice of the mock; its accounts are no secret. Signatures are dated by the clock of the machine, never by the
+sandbox's: that is the one that clients have.
 """
 
 from __future__ import annotations
@@ -19,12 +18,13 @@ import hmac
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
+from functools import partial
 from typing import Any, Final, Self, TypeVar
-from urllib.parse import parse_qsl, quote, quote_plus
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode
 
 from oceanmock.api import ApiError, Authenticator, Request
 from oceanmock.clock import SECOND, wall_now
-from oceanmock.engine.log import ALL_PERMISSIONS, Accounts
+from oceanmock.engine.log import ALL_PERMISSIONS
 from oceanmock.outgoing import body_of, headers_of, host_of, target_of
 
 SIGNATURE_SCHEME: Final = "OCP-ACCESS-KEY-HMACSHA1"
@@ -74,8 +74,7 @@ class AccessKey:
 
         httpx.get(f"{ocp.url}/api/v2/tasks/instances", auth=AccessKey("my-key", "its secret"))
 
-    ``wall`` is the clock of the date, in nanoseconds. Sign last: later changes of the request are
-    not signed.
+    ``wall`` is the clock of the date, in nanoseconds. Sign last: later changes of the request are not signed.
     """
 
     id: str
@@ -86,34 +85,21 @@ class AccessKey:
         """Add ``Date`` and ``Authorization`` to the request. Raises CallerError for a stream."""
         outgoing: Any = request
         outgoing.headers["Date"] = formatdate(self.wall() / SECOND, usegmt=True)
-        message = next(
-            messages(
-                outgoing.method,
-                target_of(outgoing),
-                headers=[("host", host_of(outgoing)), *headers_of(outgoing)],
-                body=body_of(outgoing),
-            )
-        )
-        signature = sign(self.secret, message)
-        outgoing.headers["Authorization"] = f"{SIGNATURE_SCHEME} {self.id}:{signature}"
+        headers = [("host", host_of(outgoing)), *headers_of(outgoing)]
+        message = next(messages(outgoing.method, target_of(outgoing), headers=headers, body=body_of(outgoing)))
+        outgoing.headers["Authorization"] = f"{SIGNATURE_SCHEME} {self.id}:{sign(self.secret, message)}"
         return request
 
 
 def authenticators(*, wall: Callable[[], int] = wall_now) -> dict[str, Authenticator]:
     """Return the authenticator of each kind of security scheme in the contract."""
-
-    def basic(request: Request) -> frozenset[str] | None:
-        accounts = request.sandbox.accounts
-        return _basic(accounts, request) if accounts.required else ALL_PERMISSIONS
-
-    def access_key(request: Request) -> frozenset[str] | None:
-        accounts = request.sandbox.accounts
-        return _access_key(accounts, request, wall()) if accounts.required else ALL_PERMISSIONS
-
-    return {"basic": basic, "apiKey": access_key}
+    return {"basic": _basic, "apiKey": partial(_access_key, wall=wall)}
 
 
-def _basic(accounts: Accounts, request: Request) -> frozenset[str] | None:
+def _basic(request: Request) -> frozenset[str] | None:
+    accounts = request.sandbox.accounts
+    if not accounts.required:
+        return ALL_PERMISSIONS
     encoded = _credentials_of(request, b"basic")
     if encoded is None:
         return None
@@ -121,14 +107,17 @@ def _basic(accounts: Accounts, request: Request) -> frozenset[str] | None:
         name, colon, password = base64.b64decode(encoded, validate=True).partition(b":")
     except (binascii.Error, ValueError):
         raise ApiError("bad credentials", "The Basic credentials are not Base64.") from None
-    users = [u for u in accounts.users if _equal(u.name, name) & _equal(u.password, password)]
+    users = [user for user in accounts.users if _equal(user.name, name) & _equal(user.password, password)]
     if not users or not colon:
         raise ApiError("bad credentials", "No user has this name and password.")
     request.caller = users[0].name
     return users[0].permissions
 
 
-def _access_key(accounts: Accounts, request: Request, now: int) -> frozenset[str] | None:
+def _access_key(request: Request, *, wall: Callable[[], int]) -> frozenset[str] | None:
+    accounts = request.sandbox.accounts
+    if not accounts.required:
+        return ALL_PERMISSIONS
     credentials = _credentials_of(request, SIGNATURE_SCHEME.encode())
     if credentials is None:
         return None
@@ -140,9 +129,8 @@ def _access_key(accounts: Accounts, request: Request, now: int) -> frozenset[str
     try:
         signed_at = int(parsedate_to_datetime(date).timestamp()) * SECOND
     except (ValueError, TypeError, OverflowError, IndexError):
-        message = f"The Date {date[:100]!r} is not in the form of RFC 1123."
-        raise ApiError("bad credentials", message) from None
-    if abs(now - signed_at) >= MAX_SKEW:
+        raise ApiError("bad credentials", f"The Date {date[:100]!r} is not in the form of RFC 1123.") from None
+    if abs(wall() - signed_at) >= MAX_SKEW:
         raise ApiError("bad credentials", f"The Date {date[:100]} is 15 minutes away, or more.")
     expected = list(request_messages(request))
     valid = [_equal(sign(keys[0].secret, message), signature) for message in expected]
@@ -183,12 +171,11 @@ def sign(secret: str, message: str) -> str:
 def messages(method: str, target: str, *, headers: Iterable[tuple[str, str]], body: bytes) -> Iterator[str]:
     """Yield the message that a request's signature signs, for each way to encode its query.
 
-    ``target`` is path and query as sent; of repeated headers the first counts, except of OCP's own:
-    those that begin with ``x-ocp``, sorted by name, one a line. Their values stay in the order in
-    which they were sent: the page sorts them, but its worked signature XN8P+O+v3vUabB16ZCooq5wMJoY=
-    is of ``x-ocp-data:A,1``. The query is sorted by key, the values of one key too, without empty
-    ones. The page says RFC 3986, so a client signs the first message; the sample code of the page's
-    newer version encodes as HTML forms do.
+    ``target`` is path and query as sent; of repeated headers the first counts, except of OCP's own: those that begin
+    with ``x-ocp``, sorted by name, one a line. Their values stay in the order in which they were sent: the page sorts
+    them, but its worked signature XN8P+O+v3vUabB16ZCooq5wMJoY= is of ``x-ocp-data:A,1``. The query is sorted by key,
+    the values of one key too, without empty ones. The page says RFC 3986, so a client signs the first message; the
+    sample code of the page's newer version encodes as HTML forms do.
     """
     lowered = [(name.lower(), value) for name, value in headers]
     ocp_headers = _grouped((name, value) for name, value in lowered if name.startswith("x-ocp"))
@@ -202,10 +189,9 @@ def messages(method: str, target: str, *, headers: Iterable[tuple[str, str]], bo
     ]
     path, _, query = target.partition("?")
     values_by_key = _grouped(parse_qsl(query, keep_blank_values=True))
-    pairs = [(key, ",".join(sorted(filter(None, values)))) for key, values in values_by_key]
-    encoders: tuple[Callable[..., str], ...] = (quote, quote_plus)
-    for encode in encoders:
-        encoded = "&".join(f"{encode(k, safe='')}={encode(v, safe='')}" for k, v in pairs)
+    pairs = {key: ",".join(sorted(filter(None, values))) for key, values in values_by_key}
+    for quote_via in (quote, quote_plus):
+        encoded = urlencode(pairs, safe="", quote_via=quote_via)
         yield "\n".join([*head, f"{path}?{encoded}" if pairs else path])
 
 

@@ -1,11 +1,11 @@
 """OCP's handlers: each operationId's response, in OCP's JSON and envelope.
 
-Facts: the public API reference (github.com/oceanbase/ocp-doc, 1100.task-management) and OCP's
-open-source sibling (github.com/oceanbase/ocp-express at eb6f2117), named with each.
+Facts: the public API reference (github.com/oceanbase/ocp-doc, 1100.task-management) and OCP's open-source sibling
+(github.com/oceanbase/ocp-express at eb6f2117), named with each.
 
-Every response is validated against openapi/ocp.yaml by the pipeline. Keys are sorted and absent
-values left out, as the sibling's mapper does (JacksonFactory.java:58-68). It also writes a Long
-beyond 2^53 as a string; the ids of a scenario stay below that.
+Every response is validated against openapi/ocp.yaml by the pipeline. Keys are sorted and absent values left out, as the
+sibling's mapper does (JacksonFactory.java:58-68). It also writes a Long beyond 2^53 as a string; the ids of a scenario
+stay below that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta, timezone
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -48,7 +48,8 @@ from oceanmock.text import format_instant, shorten
 
 CHINA: Final = timezone(timedelta(hours=8))
 """Every public sample is written at +08:00."""
-TRACE_ID: Final = re.compile(rb"[!-~]{1,128}")
+encode: Final = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
+TRACE_ID: Final = re.compile("[!-~]{1,128}")
 """The trace ids that a caller may choose: printable, and short enough to be repeated."""
 
 
@@ -77,14 +78,10 @@ class ServiceFactory:
             },
             render_error=handlers.render_error,
             security=handlers.authenticators,
-            encode=_encode,
+            encode=encode,
             fallback=handlers.fallback,
             aliases={UNDOCUMENTED_TASK_PATH: TASK_PATH} if variant else {},
         )
-
-
-def _encode(body: Any) -> bytes:
-    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
 
 class Handlers:
@@ -92,8 +89,7 @@ class Handlers:
 
     def __init__(self, authenticators: Mapping[str, Authenticator]) -> None:
         self.authenticators = authenticators
-        self._encoded: WeakKeyDictionary[Tasks, dict[int, tuple[TaskState, orjson.Fragment]]]
-        self._encoded = WeakKeyDictionary()
+        self._encoded = WeakKeyDictionary[Tasks, dict[int, tuple[TaskState, orjson.Fragment]]]()
 
     def list_tasks(self, request: Request) -> Response:
         """Return a page of the tasks that match every filter; empty beyond the last page."""
@@ -105,15 +101,15 @@ class Handlers:
         number, size = params["page"], params["size"]
         of_page = views[(number - 1) * size : number * size]
         page = {"number": number, "size": size, "totalElements": len(views), "totalPages": -(-len(views) // size)}
-        contents = [_task_row(view) for view in of_page]
-        response = self._succeed(request, {"contents": contents, "page": page})
+        contents = [_task_json(view, "row") for view in of_page]
+        response = self._respond(request, {"contents": contents, "page": page})
         world.note_read(request.sandbox, of_page)
         return response
 
     def get_task(self, request: Request) -> Response:
         """Return a task with all its subtasks."""
         view = _tasks(request).view(request.parameters["taskInstanceId"])
-        response = self._succeed(request, self._task(request, view))
+        response = self._respond(request, self._task(request, view))
         world.note_read(request.sandbox, [view])
         return response
 
@@ -122,12 +118,12 @@ class Handlers:
         operation: Any = route.operation
         if route.changes == "task":
             view = world.operate(request.sandbox, request.parameters["taskInstanceId"], operation)
-            return self._succeed(request, self._task(request, view))
+            return self._respond(request, self._task(request, view))
         view, position = world.operate_subtask(request.sandbox, *_pair(request), operation)
         if not route.shows:
-            return self._succeed(request)
+            return self._respond(request)
         subtask, state = view.task.subtasks[position], view.state.subtasks[position]
-        return self._succeed(request, _subtask(view.task, subtask, state))
+        return self._respond(request, _subtask(view.task, subtask, state))
 
     def get_log(self, request: Request) -> Response:
         """Return all that a subtask has logged so far.
@@ -141,8 +137,8 @@ class Handlers:
         except NoSuchSubtask:
             if _tasks(request).switches.subtask_pairing == "checked":
                 raise
-            return self._succeed(request, {"log": ""})
-        return self._succeed(request, {"log": _log(view, position, now)})
+            return self._respond(request, {"log": ""})
+        return self._respond(request, {"log": _log(view, position, now)})
 
     def fallback(self, request: Request) -> Handler | None:
         """Return what starts the task of a template that the request fits. Raises ApiError.
@@ -157,8 +153,7 @@ class Handlers:
         if granted is None:
             raise ApiError("unauthenticated", "The call brings no credentials.")
         if MANAGER_PERMISSION not in granted:
-            message = f"Starting a task needs the permission {MANAGER_PERMISSION}."
-            raise ApiError("forbidden", message)
+            raise ApiError("forbidden", f"Starting a task needs the permission {MANAGER_PERMISSION}.")
         try:
             body = orjson.loads(request.body) if request.body.strip() else None
         except orjson.JSONDecodeError as error:
@@ -167,53 +162,50 @@ class Handlers:
 
     def _start(self, request: Request, *, template: Template) -> Response:
         """Return the new task where the real operation has it: as the data, or in a list."""
-        task = _task_submitted(world.start(request.sandbox, template))
+        task = _task_json(world.start(request.sandbox, template), "submitted")
         data = {"contents": [task]} if template.starts_on.in_contents else task
-        return self._succeed(request, data)
+        return self._respond(request, data)
 
     def _task(self, request: Request, view: TaskView) -> orjson.Fragment:
         """Return a task in full, encoded once for each of its states."""
         cache = self._encoded.setdefault(_tasks(request), {})
         entry = cache.get(view.task.id)
         if entry is None or entry[0] is not view.state:
-            fragment = orjson.Fragment(_encode(_task_in_full(view)))
-            entry = cache[view.task.id] = (view.state, fragment)
+            entry = cache[view.task.id] = (view.state, orjson.Fragment(encode(_task_json(view, "full"))))
         return entry[1]
-
-    def _succeed(self, request: Request, data: Any = None) -> Response:
-        body = self._envelope(request, status=200, successful=True, trace=self._trace_of(request))
-        if data is not None:
-            body["data"] = data
-        return Response(200, body)
 
     def render_error(self, request: Request, error: Exception) -> Response:
         """Return an error in OCP's envelope."""
-        problem = error_of(request, error)
-        # A request has a trace id only after authentication (TraceHandlerInterceptor).
-        trace = "" if problem.status in (401, 429) else self._trace_of(request)
-        body = self._envelope(request, status=problem.status, successful=False, trace=trace)
-        body["error"] = {"code": problem.code, "message": problem.message}
-        if problem.debug:
-            body["error"]["debugMessage"] = problem.debug
-        return Response(problem.status, body, problem.headers)
+        return self._respond(request, error=error_of(request, error))
 
-    def _envelope(self, request: Request, *, status: int, successful: bool, trace: str) -> Json:
-        now = request.sandbox.clock.now()
-        return {
+    def _respond(self, request: Request, data: Any = None, *, error: OcpError | None = None) -> Response:
+        """Return the envelope with data or an error.
+
+        Its trace id is the caller's ``x-trace-id``, or 16 hex digits (TraceUtils.java:121-123). A request has one only
+        after authentication (TraceHandlerInterceptor).
+        """
+        now, status = request.sandbox.clock.now(), 200 if error is None else error.status
+        trace = (request.header(b"x-trace-id") or b"").decode("latin-1")
+        if status in (401, 429):
+            trace = ""
+        elif not TRACE_ID.fullmatch(trace):
+            trace = request.sandbox.draw_trace_id()
+        body: Json = {
             "duration": (now - request.received_at) // MILLISECOND,
             "server": request.sandbox.server,
             "status": status,
-            "successful": successful,
+            "successful": error is None,
             "timestamp": format_timestamp(now),
             "traceId": trace,
         }
-
-    def _trace_of(self, request: Request) -> str:
-        """Return the caller's ``x-trace-id``, or 16 hex digits (TraceUtils.java:121-123)."""
-        header = request.header(b"x-trace-id")
-        if header is not None and TRACE_ID.fullmatch(header):
-            return header.decode()
-        return request.sandbox.draw_trace_id()
+        if data is not None:
+            body["data"] = data
+        if error is None:
+            return Response(status, body)
+        body["error"] = {"code": error.code, "message": error.message}
+        if error.debug:
+            body["error"]["debugMessage"] = error.debug
+        return Response(status, body, error.headers)
 
 
 def _tasks(request: Request) -> Tasks:
@@ -224,80 +216,19 @@ def _pair(request: Request) -> tuple[int, int]:
     return request.parameters["taskInstanceId"], request.parameters["subtaskInstanceId"]
 
 
-# --- tasks ----------------------------------------------------------------------------------------
-
-
 def format_timestamp(instant: int) -> str:
     """Return an instant as Jackson writes it: to the millisecond, without trailing zeros."""
     return format_instant(instant, CHINA, digits=3)
 
 
-def _created(task: TaskData) -> str:
-    """Return the creation time of a task, in whole seconds (common_tables.yaml:61)."""
-    return format_timestamp(task.created // SECOND * SECOND)
+def _task_json(view: TaskView, form: Literal["full", "row", "submitted"]) -> Json:
+    """Return a task: in full (WrappedTaskInstance.java:30-60), a list's row, or as a submit returns it.
 
-
-def _task_in_full(view: TaskView) -> Json:
-    """Return a WrappedTaskInstance (WrappedTaskInstance.java:30-60)."""
-    return _task_body(view) | {"createTime": _created(view.task)}
-
-
-def _task_submitted(view: TaskView) -> Json:
-    """Return a TaskInstance as a submit returns it (400.task-return-structure.md).
-
-    Of 39 public samples none has a createTime or finishTime, and 33 have a context.
+    A row is a BasicTaskInstance (BasicTaskInstance.java). Of 39 public samples of a submitted task
+    (400.task-return-structure.md) none has a createTime or finishTime, and 33 have a context.
     """
-    model = view.task.model
-    context = {"prohibit_rollback": "true" if view.state.prohibit_rollback else "false"}
-    ids = {
-        "clusterId": model.cluster and model.cluster.id,
-        "tenantId": model.tenant and model.tenant.id,
-        "hostId": model.host_id,
-    }
-    body = _task_body(view) | {
-        "creator": view.task.creator.name,
-        "context": {"listMap": {}, "parallel": False, "parallelIdx": -1, "stringMap": context},
-        **{key: id for key, id in ids.items() if id is not None},
-    }
-    return {key: value for key, value in body.items() if key not in ("cluster", "tenant")}
-
-
-def _task_body(view: TaskView) -> Json:
-    """Return the keys that a task has outside a list."""
-    task, state = view.task, view.state
-    return _task_head(view) | {
-        "taskDefinitionId": task.model.task_definition_id,
-        "type": task.model.type,
-        "operation": state.operation,
-        "executor": task.executor,
-        "prohibitRollback": state.prohibit_rollback,
-        "subtasks": [
-            _subtask(task, subtask, subtask_state)
-            for subtask, subtask_state in zip(task.subtasks, state.subtasks, strict=True)
-        ],
-    }
-
-
-def _task_row(view: TaskView) -> Json:
-    """Return a BasicTaskInstance (BasicTaskInstance.java)."""
-    row = _task_head(view)
-    row["subtasks"] = [
-        {
-            "id": subtask.id,
-            "name": subtask.name,
-            "description": subtask.description,
-            "status": subtask_state.status,
-            "operation": subtask_state.operation,
-        }
-        for subtask, subtask_state in zip(view.task.subtasks, view.state.subtasks, strict=True)
-    ]
-    return row
-
-
-def _task_head(view: TaskView) -> Json:
-    """Return the keys that all forms of a task have."""
-    task, state = view.task, view.state
-    head: Json = {
+    task, state, model = view.task, view.state, view.task.model
+    body: Json = {
         "id": task.id,
         "name": task.name,
         "creator": {"id": task.creator.id, "name": task.creator.name},
@@ -305,25 +236,54 @@ def _task_head(view: TaskView) -> Json:
         "startTime": format_timestamp(task.created + state.start_time),
     }
     if state.finish_time is not None:
-        head["finishTime"] = format_timestamp(task.created + state.finish_time)
-    if (cluster := task.model.cluster) is not None:
-        head["cluster"] = {
+        body["finishTime"] = format_timestamp(task.created + state.finish_time)
+    cluster, tenant = model.cluster, model.tenant
+    if cluster is not None and form != "submitted":
+        body["cluster"] = {
             "id": cluster.id,
             "name": cluster.name,
             "obClusterId": cluster.ob_cluster_id,
             "type": cluster.type,
         }
-    if (tenant := task.model.tenant) is not None:
-        head["tenant"] = {"id": tenant.id, "name": tenant.name, "obTenantId": tenant.ob_tenant_id, "mode": tenant.mode}
-    return head
+    if tenant is not None and form != "submitted":
+        body["tenant"] = {"id": tenant.id, "name": tenant.name, "obTenantId": tenant.ob_tenant_id, "mode": tenant.mode}
+    subtasks = zip(task.subtasks, state.subtasks, strict=True)
+    if form == "row":
+        body["subtasks"] = [
+            {
+                "id": subtask.id,
+                "name": subtask.name,
+                "description": subtask.description,
+                "status": now.status,
+                "operation": now.operation,
+            }
+            for subtask, now in subtasks
+        ]
+        return body
+    body |= {
+        "taskDefinitionId": model.task_definition_id,
+        "type": model.type,
+        "operation": state.operation,
+        "executor": task.executor,
+        "prohibitRollback": state.prohibit_rollback,
+        "subtasks": [_subtask(task, *pair) for pair in subtasks],
+    }
+    if form == "full":  # in whole seconds (common_tables.yaml:61)
+        return body | {"createTime": format_timestamp(task.created // SECOND * SECOND)}
+    ids = {"clusterId": cluster and cluster.id, "tenantId": tenant and tenant.id, "hostId": model.host_id}
+    context = {"prohibit_rollback": "true" if state.prohibit_rollback else "false"}
+    return body | {
+        "creator": task.creator.name,
+        "context": {"listMap": {}, "parallel": False, "parallelIdx": -1, "stringMap": context},
+        **{key: id for key, id in ids.items() if id is not None},
+    }
 
 
 def _subtask(task: TaskData, subtask: SubtaskData, state: SubtaskState) -> Json:
     """Return a SubtaskInstance (SubtaskInstance.java:36-73).
 
-    Executor and times appear once it has started: of 189 public samples those that never ran have
-    none of them, those that ran have all. That a RUNNING one has its createTime is not verified; no
-    public sample shows one.
+    Executor and times appear once it has started: of 189 public samples those that never ran have none of them, those
+    that ran have all. That a RUNNING one has its createTime is not verified; no public sample shows one.
     """
     body: Json = {
         "id": subtask.id,
@@ -344,7 +304,7 @@ def _subtask(task: TaskData, subtask: SubtaskData, state: SubtaskState) -> Json:
         body["className"] = subtask.model.class_name
     if state.start_time is not None:
         body["executor"] = subtask.executor
-        body["createTime"] = _created(task)
+        body["createTime"] = format_timestamp(task.created // SECOND * SECOND)
         body["startTime"] = format_timestamp(task.created + state.start_time)
     if state.finish_time is not None:
         body["finishTime"] = format_timestamp(task.created + state.finish_time)
@@ -354,8 +314,8 @@ def _subtask(task: TaskData, subtask: SubtaskData, state: SubtaskState) -> Json:
 def _log(view: TaskView, position: int, now: int) -> str:
     """Return the log of a subtask at an instant: a segment for each run so far.
 
-    A segment is a separator (RunnerFactory.java:62), the run's lines and, at its end, its new
-    state: the last line of the one public sample of a log.
+    A segment is a separator (RunnerFactory.java:62), the run's lines and, at its end, its new state: the last line of
+    the one public sample of a log.
     """
     task, lines = view.task, list[str]()
     for run in view.state.subtasks[position].runs:
@@ -366,9 +326,6 @@ def _log(view: TaskView, position: int, now: int) -> str:
             change = f"current state: RUNNING, new state: {run.ends}"
             lines.append(f"Set state for subtask: {task.subtasks[position].id}, {change}")
     return "\n".join(lines)
-
-
-# --- lists ----------------------------------------------------------------------------------------
 
 
 def _contains(text: str, part: str) -> bool:
@@ -411,9 +368,6 @@ def _filtered(views: list[TaskView], params: Mapping[str, Any]) -> list[TaskView
     return views
 
 
-# --- errors ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class OcpError:
     """The parts of an error response."""
@@ -430,12 +384,23 @@ def error_of(request: Request, error: Exception) -> OcpError:
     switches = request.sandbox.world(Tasks).switches
     match error:
         case ApiError(kind="fault"):
-            phrases = {existing.value: existing.phrase for existing in HTTPStatus}
-            message = phrases.get(error.status, f"Status {error.status}")
-            message, headers = api.FAULTS.get(error.status, (message, ()))
+            phrase = next((it.phrase for it in HTTPStatus if it == error.status), f"Status {error.status}")
+            message, headers = api.FAULTS.get(error.status, (phrase, ()))
             return OcpError(error.status, message, headers=headers)
         case ApiError():
-            return _refused(request, error, switches.error_code_forbidden)
+            code = switches.error_code_forbidden if error.kind == "forbidden" else 0
+            value = shorten(error.value, api.MAX_ECHO)
+            message = api.MESSAGES[error.kind].format(
+                parameter=error.parameter,
+                value=value,
+                java_type=api.JAVA_TYPES.get(error.expected_type, error.expected_type),
+                path=shorten(request.path, api.MAX_ECHO),
+                method=shorten(request.method, api.MAX_ECHO),
+            )
+            # The debugMessage of a wrong type is Java's own.
+            debug = f'For input string: "{value}"' if error.kind == "wrong type" else error.detail
+            headers = api.CHALLENGE if error.status_code == 401 else error.headers
+            return OcpError(error.status_code, message, code, debug, headers)
         case NoSuchTask() | NoSuchSubtask():  # TaskInstanceManagerImpl.java:61,98,122
             return OcpError(404, api.NO_SUCH_TASK, switches.error_code_not_found)
         case IllegalOperation():  # TaskInstanceManagerImpl.java:63,99; SubtaskInstanceManagerImpl
@@ -445,27 +410,6 @@ def error_of(request: Request, error: Exception) -> OcpError:
             message = f"This operation is not supported for the {id} task in the {error.state} state."
             return OcpError(400, message, switches.error_code_illegal_state, debug=str(error))
         case RollbackProhibited():  # TaskInstanceManagerImpl.java:66-68
-            code = switches.error_code_rollback_prohibited
-            return OcpError(400, "Task {0} can not rollback.", code)
+            return OcpError(400, "Task {0} can not rollback.", switches.error_code_rollback_prohibited)
         case _:  # RestExceptionHandler.java:343-358
-            kind = type(error).__name__
-            return OcpError(500, f"Unhandled exception, type={kind}, message={error}")
-
-
-def _refused(request: Request, error: ApiError, forbidden: int) -> OcpError:
-    value = shorten(error.value, api.MAX_ECHO)
-    message = api.MESSAGES[error.kind].format(
-        parameter=error.parameter,
-        value=value,
-        java_type=api.JAVA_TYPES.get(error.expected_type, error.expected_type),
-        path=shorten(request.path, api.MAX_ECHO),
-        method=shorten(request.method, api.MAX_ECHO),
-    )
-    return OcpError(
-        error.status_code,
-        message,
-        code=forbidden if error.kind == "forbidden" else 0,
-        # The debugMessage of a wrong type is Java's own.
-        debug=f'For input string: "{value}"' if error.kind == "wrong type" else error.detail,
-        headers=api.CHALLENGE if error.status_code == 401 else error.headers,
-    )
+            return OcpError(500, f"Unhandled exception, type={type(error).__name__}, message={error}")
