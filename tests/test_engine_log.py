@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, get_args
 
 import pytest
@@ -22,12 +23,14 @@ from oceanmock.engine.log import (
     Load,
     LogEntry,
     MoveClock,
+    Operate,
     OperationRecord,
     RemoveFault,
     SandboxSpec,
     SetClock,
 )
-from oceanmock.engine.sandbox import MAX_RECORDS, Sandbox
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.store import MAX_RECORDS, MemoryStore
 from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask, OceanmockError
 from oceanmock.library import load_scenario, read_fault, read_scenario
 from oceanmock.obshell import world as obshell_world
@@ -65,7 +68,7 @@ def spec(progression: Any) -> SandboxSpec:
 
 
 def log_of(sandbox: Sandbox) -> list[LogEntry]:
-    return list(sandbox.log)
+    return list(sandbox.store.read(sandbox.name, since=-1).entries)
 
 
 def view(sandbox: Sandbox) -> list[Any]:
@@ -176,6 +179,58 @@ def test_replaying_the_log_gives_what_the_live_sandbox_shows(
     assert view(replayed) == view(live)
 
 
+# --- several processes over one store -------------------------------------------------------------
+
+
+def attached(sandbox: Sandbox) -> Sandbox:
+    """The same sandbox in another process: it shares the store, not the state."""
+    other = Sandbox(sandbox.spec, sandbox.apis, wall=sandbox.wall)
+    other.store = sandbox.store  # type: ignore[misc]
+    other._fold_again()
+    return other
+
+
+def test_a_command_that_loses_the_race_is_refused_by_the_api_s_own_rules() -> None:
+    first = make_sandbox(SCENARIOS[:1], progression="manual", starts_at=0)
+    first.advance(60 * SECOND)
+    second = attached(first)
+    _let_another_come_first(first, lambda: ocp_world.operate(second, TASK, "RETRY"))
+
+    with pytest.raises(OceanmockError, match="not allowed in state RUNNING"):
+        ocp_world.operate(first, TASK, "RETRY")
+
+    second.refresh()
+    assert view(first) == view(second)
+    operates = [entry for entry in log_of(first) if isinstance(entry.command, Operate)]
+    assert len(operates) == 1
+
+
+def _let_another_come_first(sandbox: Sandbox, other: Callable[[], object]) -> None:
+    """Let another process append between the evaluation of the next command and its append."""
+    store: Any = sandbox.store
+    append = store.append
+
+    def append_late(*args: Any, **options: Any) -> Any:
+        store.append = append
+        other()
+        return append(*args, **options)
+
+    store.append = append_late
+
+
+def test_another_process_shows_what_was_appended_and_what_a_reset_put() -> None:
+    first = make_sandbox(SCENARIOS[:1], progression="manual", starts_at=0)
+    second = attached(first)
+
+    first.advance(60 * SECOND)
+    second.refresh()
+    assert view(second) == view(first)
+
+    first.store.put(replace(first.spec, seed=4))
+    second.refresh()
+    assert (second.spec.seed, second.clock.now()) == (4, 0)
+
+
 # --- what a long life costs -----------------------------------------------------------------------
 
 
@@ -208,6 +263,24 @@ def test_the_counters_of_a_fault_survive_a_load_that_is_refused() -> None:
 
     assert sandbox.inject_fault(request) is not None
     assert [(fault.calls, fault.affected) for fault in sandbox.faults()] == [(2, 1)]
+
+
+def test_the_counters_of_a_fault_are_shared_by_all_processes() -> None:
+    first = make_sandbox(SCENARIOS[:1], progression="manual")
+    first.execute(AddFault(read_fault({"status": 503, "calls": [2]})))
+    second = attached(first)
+    request = FaultRequest("ocp", "getTaskInstance", {}, "", "")
+
+    assert [sandbox.inject_fault(request) is None for sandbox in (first, second)] == [True, False]
+    assert first.faults() == second.faults()
+
+
+def test_versions_of_a_sandbox_grow_also_when_it_is_put_again() -> None:
+    store = MemoryStore()
+
+    versions = [store.put(SandboxSpec(name=name)) for name in ("a", "b", "a")]
+
+    assert versions == sorted(set(versions))
 
 
 # --- records of operations ------------------------------------------------------------------------
@@ -271,12 +344,14 @@ def test_nothing_is_kept_of_what_is_not_there() -> None:
 
 
 def test_only_the_last_thousand_are_kept_of_each() -> None:
-    sandbox = standing("retry-failed-subtask")
+    store = MemoryStore()
+    store.put(SandboxSpec(name="t"))
 
-    for _ in range(MAX_RECORDS + 5):
-        with suppress(IllegalOperation):
-            ocp_world.operate(sandbox, 1000, "RETRY")
-        sandbox.advance(1)
+    for instant in range(MAX_RECORDS + 5):
+        store.record("t", 1, OperationRecord(instant, "RETRY", None))
+    store.record("t", 2, OperationRecord(0, "RETRY", None))
 
-    records = sandbox.operations_of(Tasks.api, 1000)
+    records = store.records("t", 1)
     assert [operated.at for operated in records] == list(range(5, MAX_RECORDS + 5))
+    assert len(store.records("t", 2)) == 1
+    assert store.records("t", 3) == ()

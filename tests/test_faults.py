@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oceanmock.clock import MILLISECOND
-from oceanmock.engine.faults import MAX_CALLERS, FaultRequest, Faults, FaultyResponse, InjectedFault, apply_fault
+from oceanmock.engine.faults import FaultRequest, Faults, FaultyResponse, InjectedFault, apply_fault
+from oceanmock.engine.log import SandboxSpec
+from oceanmock.engine.store import MAX_CALLERS, MemoryStore
 from oceanmock.errors import AuthorError
 from oceanmock.journal import is_id
 from oceanmock.library import read_fault
@@ -19,7 +21,9 @@ BODY = b'{"data":{"id":1000,"status":"FAILED","none":null},"status":200}'
 
 def faults_of(*said: dict[str, Any], seed: int = 0) -> Faults:
     """The faults that the admin API would make of these."""
-    return Faults([read_fault(each) for each in said], seed=seed)
+    store = MemoryStore()
+    store.put(SandboxSpec(name="faults"))
+    return Faults([read_fault(each) for each in said], "faults", store, seed=seed)
 
 
 def asked(
@@ -57,7 +61,7 @@ def header(sent: FaultyResponse, name: bytes) -> list[bytes]:
 
 
 def test_without_faults_nothing_is_struck() -> None:
-    assert Faults().inject(asked()) is None
+    assert faults_of().inject(asked()) is None
 
 
 @pytest.mark.parametrize("operation", ["getTaskInstance", "retryTask", ""])

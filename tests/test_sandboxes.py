@@ -31,7 +31,8 @@ from obshell_world import INIT, KEYS
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND
 from oceanmock.engine.log import Accounts, SandboxSpec, User
-from oceanmock.engine.sandbox import NoSuchSandbox, Sandboxes, SandboxTaken, TooManySandboxes
+from oceanmock.engine.sandbox import Sandboxes, SandboxTaken, TooManySandboxes
+from oceanmock.engine.store import NoSuchSandbox
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.http.app import App
 from oceanmock.http.server import Server

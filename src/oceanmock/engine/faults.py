@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
 from typing import Any, Final
 
+from oceanmock.engine.store import Store
 from oceanmock.errors import AuthorError
 from oceanmock.journal import is_id
 from oceanmock.scenario.faults import Fault
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
-MAX_CALLERS: Final = 1000
-"""How many callers' last requests with a fault are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +77,13 @@ class FaultStatistics:
 
 
 class Faults:
-    """The faults of one sandbox by name, in order, with their counters and the callers' last attempts."""
+    """The faults of one sandbox by name, in order; its store keeps their counters and the callers' last attempts."""
 
-    def __init__(self, faults: Iterable[Fault] = (), *, seed: int = 0) -> None:
+    def __init__(self, faults: Iterable[Fault], sandbox: str, store: Store, *, seed: int = 0) -> None:
         """Raise AuthorError if two have the same name."""
+        self._sandbox: Final = sandbox
+        self._store: Final = store
         self._seed: Final = seed
-        self._requests: Counter[int] = Counter()
-        self._injections: Counter[int] = Counter()
-        self._attempts: dict[str, tuple[str, Mapping[int, int]]] = {}
-        self.restart(faults)
-
-    def restart(self, faults: Iterable[Fault]) -> None:
-        """Begin again with these faults; the counters of each place stay. Raises AuthorError."""
         self._added = 0
         self.by_name: dict[str, _Fault] = {}
         for fault in faults:
@@ -98,7 +91,8 @@ class Faults:
 
     def inject(self, request: FaultRequest) -> InjectedFault | None:
         """Return the fault to inject, if any; count the request for every fault it matches."""
-        last_key, last_numbers = self._attempts.pop(request.caller, ("", {}))
+        store, sandbox = self._store, self._sandbox
+        last_key, last_numbers = store.take_attempt(sandbox, request.caller)
         matching = [fault for fault in self.by_name.values() if fault.matches(request)]
         if not matching:
             return None
@@ -110,20 +104,17 @@ class Faults:
             if fault.fault.counts == "attempts" and fault.id in last_numbers:
                 numbers[fault.id] = last_numbers[fault.id]
             else:
-                self._requests[fault.id] += 1
-                numbers[fault.id] = self._requests[fault.id]
+                numbers[fault.id] = store.count(sandbox, ("requests", fault.id))
         for fault in matching:
             number, settings = numbers[fault.id], fault.fault
             if not any(first <= number <= (last or number) for first, last in fault.spans):
                 continue
             chance = Random(f"{self._seed}/{fault.name}/{number}")  # noqa: S311 (reproducible)
             if chance.random() < settings.probability:
-                self._injections[fault.id] += 1
+                store.count(sandbox, ("injections", fault.id))
                 delay = (settings.delay or 0) + int(chance.random() * (settings.jitter or 0))
                 if not any(fault.id in last_numbers for fault in matching):  # of a request sent again only the first
-                    if len(self._attempts) >= MAX_CALLERS:
-                        del self._attempts[next(iter(self._attempts))]
-                    self._attempts[request.caller] = (digest, numbers)
+                    store.keep_attempt(sandbox, request.caller, (digest, numbers))
                 return InjectedFault(settings, fault.name, number, delay)
         return None
 
@@ -145,8 +136,12 @@ class Faults:
 
     def statistics(self) -> tuple[FaultStatistics, ...]:
         """Return the faults in order, with their counters."""
+
+        def count(kind: str, fault: _Fault) -> int:
+            return self._store.count(self._sandbox, (kind, fault.id), by=0)
+
         return tuple(
-            FaultStatistics(fault.name, fault.fault, self._requests[fault.id], self._injections[fault.id])
+            FaultStatistics(fault.name, fault.fault, count("requests", fault), count("injections", fault))
             for fault in self.by_name.values()
         )
 

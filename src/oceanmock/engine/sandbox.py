@@ -8,10 +8,10 @@ log again. One clock drives every API.
 from __future__ import annotations
 
 import re
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count, islice
+from itertools import count
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
@@ -32,19 +32,14 @@ from oceanmock.engine.log import (
     SetClock,
     Start,
 )
+from oceanmock.engine.store import MAX_NAME_LENGTH, MemoryStore, NoSuchSandbox, Store, quoted_name
 from oceanmock.engine.world import FakeData, World
 from oceanmock.errors import AuthorError, CallerError, OceanmockError
-from oceanmock.journal import Journal
 from oceanmock.scenario.fields import BaseScenario
-from oceanmock.text import did_you_mean, nanoseconds_of, shorten
+from oceanmock.text import nanoseconds_of
 
 DEFAULT_SANDBOX: Final = "default"
 MAX_SANDBOXES: Final = 10_000
-MAX_RECORDS: Final = 1000
-"""How many operations are kept of a task or dag."""
-MAX_NAME_LENGTH: Final = 100
-MAX_COMPARED_NAMES: Final = 1000
-"""How many names of sandboxes are compared for a suggestion."""
 SANDBOX_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
 """The names that can stand in paths and headers as they are."""
 
@@ -65,10 +60,10 @@ class SandboxApi(Protocol):
 
 
 class Sandbox:
-    """One sandbox of a server.
+    """One sandbox of a store.
 
     ``started`` is the instant at which its clock began. ``server`` and ``pid`` are the host and process id that the
-    APIs' responses show. What changes one raises SandboxDeleted once ``is_deleted`` is set.
+    APIs' responses show.
     """
 
     def __init__(
@@ -76,27 +71,27 @@ class Sandbox:
         spec: SandboxSpec,
         apis: Sequence[SandboxApi],
         *,
+        store: Store | None = None,
         log: Iterable[LogEntry] = (),
         wall: Callable[[], int] = wall_now,
     ) -> None:
-        """Create the sandbox, with the commands of a log replayed.
+        """Create the sandbox in the store, with the commands of a log replayed.
 
-        Raises AuthorError if its scenarios cannot be served together.
+        Raises AuthorError if its scenarios cannot be served together; then nothing is stored.
         """
-        self.spec: Final = spec
         self.name: Final = spec.name
-        self.accounts = spec.accounts
         self.apis: Final = apis
+        self.store: Final[Store] = MemoryStore() if store is None else store
         self.wall: Final = wall
-        self.journal: Final = Journal()
-        self.is_deleted = False
         self.server: Final = FakeData(f"{spec.seed}").host
         self.pid: Final = Random(f"{spec.seed}/pid").randrange(1000, 32768)  # noqa: S311 (no secret)
         self._traces = Random(spec.seed)  # noqa: S311 (the same seed, the same trace ids)
-        self._faults = Faults(seed=spec.seed)
-        self._records: dict[Hashable, deque[OperationRecord]] = {}
-        self.log: Final = list(log)
-        self._fold()
+        self._fold(spec)
+        self._version = self._first_version = self.store.put(spec)
+        self.journal = self.store.journal(self.name)
+        for entry in log:
+            self._append(entry)
+            self._apply(entry)
 
     # --- reading ---
 
@@ -107,7 +102,12 @@ class Sandbox:
 
     def operations_of(self, api: str, key: Hashable) -> tuple[OperationRecord, ...]:
         """Return the last operations requested of a task or dag, refused or not, in order."""
-        return tuple(self._records.get((api, key), ()))
+        return self.store.records(self.name, (api, key))
+
+    @property
+    def is_untouched(self) -> bool:
+        """Return whether it has accepted no command and received no request."""
+        return self._version == self._first_version and not self.journal.last
 
     def next_due(self) -> int | None:
         """Return the next instant at which a task or dag changes without a request, or None."""
@@ -131,30 +131,44 @@ class Sandbox:
     def execute(self, command: Command) -> Any:
         """Apply a command, log it, and return its result.
 
-        Raises what the API's rules refuse it with; then nothing has changed. A ``MoveClock`` replaces the one before.
+        Raises what the API's rules refuse it with, and SandboxDeleted; then nothing has changed.
         """
-        if self.is_deleted:
-            raise SandboxDeleted(self.name, ())
-        wall = self.wall()
-        entry = LogEntry(self.clock.at(wall), wall, command)
-        try:
-            result = self._apply(entry)
-        except OceanmockError as error:
-            if isinstance(command, Load):
-                self._fold()  # some of the scenarios may have been added
-            elif isinstance(command, Operate) and isinstance(error, CallerError):
-                self._record(entry.at, command, str(error))
-            raise
-        if isinstance(command, Operate):
-            self._record(entry.at, command)
-        elif self.log and isinstance(command, MoveClock) and isinstance(self.log[-1].command, MoveClock):
-            self.log.pop()
-        self.log.append(entry)
-        return result
+        while True:
+            self.refresh()
+            wall = self.wall()
+            entry = LogEntry(self.clock.at(wall), wall, command)
+            try:
+                result = self._apply(entry)
+            except OceanmockError as error:
+                if isinstance(command, Load):
+                    self._fold_again()  # some of the scenarios may have been added
+                elif isinstance(command, Operate) and isinstance(error, CallerError):
+                    self._record(entry.at, command, str(error))
+                raise
+            if self._append(entry):
+                if isinstance(command, Operate):
+                    self._record(entry.at, command)
+                return result
+            self._fold_again()  # another process was faster: evaluate against its command, too
+
+    def refresh(self) -> None:
+        """Apply what other processes have appended to the log. Raises SandboxDeleted."""
+        changes = self.store.read(self.name, since=self._version)
+        if changes.spec is not None:
+            self._fold_again()
+        else:
+            for entry in changes.entries:
+                self._apply(entry)
+            self._version = changes.version
+
+    def _append(self, entry: LogEntry) -> bool:
+        version = self.store.append(self.name, entry, expected_version=self._version)
+        self._version = self._version if version is None else version
+        return version is not None
 
     def _record(self, at: int, command: Operate, refused: str = "") -> None:
-        records = self._records.setdefault((command.api, command.key), deque(maxlen=MAX_RECORDS))
-        records.append(OperationRecord(at, command.operation, command.part, refused))
+        record = OperationRecord(at, command.operation, command.part, refused)
+        self.store.record(self.name, (command.api, command.key), record)
 
     def advance(self, by: int) -> None:
         """Move the clock on by ``by`` nanoseconds."""
@@ -168,9 +182,19 @@ class Sandbox:
         if self.clock.progression == "polls" and (first := min(dues, default=None)) is not None:
             self.execute(MoveClock(first))
 
-    def _fold(self) -> None:
+    def _fold_again(self) -> None:
         """Set the state to that which the specification and the log lead to."""
-        spec, start = self.spec, self.spec.starts_at
+        changes = self.store.read(self.name, since=-1)
+        assert changes.spec is not None
+        self._fold(changes.spec)
+        for entry in changes.entries:
+            self._apply(entry)
+        self._version = changes.version
+        self.journal = self.store.journal(self.name)
+
+    def _fold(self, spec: SandboxSpec) -> None:
+        """Begin with the state of a specification."""
+        self.spec, self.accounts, start = spec, spec.accounts, spec.starts_at
         self.scenarios = scenarios = spec.scenarios
         if start is None and len(scenarios) == 1 and scenarios[0].starts_at is not None:
             start = nanoseconds_of(scenarios[0].starts_at)
@@ -187,11 +211,10 @@ class Sandbox:
         for api in self.apis:
             switches = spec.switches.get(api.name, {})
             self.worlds[api.name] = api.new_world(self.clock, by_api[api.name], seed=spec.seed, switches=switches)
-        self._faults.restart(fault for scenario in scenarios for fault in scenario.faults)
+        faults = (fault for scenario in scenarios for fault in scenario.faults)
+        self._faults = Faults(faults, self.name, self.store, seed=spec.seed)
         for name, world in self.worlds.items():
             world.populate(by_api[name], start=self.started)
-        for entry in self.log:
-            self._apply(entry)
 
     def _apply(self, entry: LogEntry) -> Any:
         command = entry.command
@@ -248,23 +271,6 @@ def progression_of(scenarios: Sequence[BaseScenario], default: Progression = "ti
     return min(progressions, default=default) if len(progressions) < 2 else "time"
 
 
-def quoted_name(name: str) -> str:
-    """Return a name in quotes, cut where it is long; it may be anything that was sent."""
-    return repr(shorten(name, MAX_NAME_LENGTH))
-
-
-class NoSuchSandbox(CallerError):
-    """No sandbox has this name."""
-
-    def __init__(self, name: str, existing: Iterable[str]) -> None:
-        hint = did_you_mean(name[:MAX_NAME_LENGTH], list(islice(existing, MAX_COMPARED_NAMES)))
-        super().__init__(f"there is no sandbox {quoted_name(name)}. {hint}".rstrip())
-
-
-class SandboxDeleted(NoSuchSandbox):
-    """A sandbox was deleted while a request to it arrived."""
-
-
 class TwoSandboxes(CallerError):
     """A request names two sandboxes, and can mean only one."""
 
@@ -286,14 +292,15 @@ class TooManySandboxes(CallerError):
 class Sandboxes:
     """The sandboxes of one server, by their names; ``ports`` maps further ports to them.
 
-    ``default`` always exists: it is the sandbox of a request that names none. Creating one costs no more than its
-    scenarios' histories, so that each test can have its own. Their number is bounded; a sandbox stays until it is
-    deleted.
+    They share a store and nothing else. ``default`` always exists: it is the sandbox of a request that names none.
+    Creating one costs no more than its scenarios' histories, so that each test can have its own. Their number is
+    bounded; a sandbox stays until it is deleted.
     """
 
     def __init__(self, default: Sandbox, *, limit: int = MAX_SANDBOXES) -> None:
         self.limit: Final = limit
         self.ports: dict[int, str] = {}
+        self._store: Final = default.store
         self._by_name = {DEFAULT_SANDBOX: default}
         self._numbers = count(1)
 
@@ -345,7 +352,7 @@ class Sandboxes:
         Raises NoSuchSandbox, and AuthorError if they do not fit what is there; then nothing has changed.
         """
         sandbox = self.get(name)
-        if sandbox.log or sandbox.journal.last:
+        if not sandbox.is_untouched:
             sandbox.execute(Load(tuple(scenarios)))
             return sandbox
         every = (*sandbox.spec.scenarios, *scenarios)
@@ -359,13 +366,15 @@ class Sandboxes:
         if name == DEFAULT_SANDBOX:
             self.reset(name)
             return []
-        self.get(name).is_deleted = True
+        self.get(name)
         del self._by_name[name]
+        self._store.delete(name)
         freed = [port for port, owner in self.ports.items() if owner == name]
         for port in freed:
             del self.ports[port]
         return freed
 
     def _put(self, spec: SandboxSpec) -> Sandbox:
-        sandbox = self._by_name[spec.name] = Sandbox(spec, self.default.apis, wall=self.default.wall)
+        default = self.default
+        sandbox = self._by_name[spec.name] = Sandbox(spec, default.apis, store=self._store, wall=default.wall)
         return sandbox

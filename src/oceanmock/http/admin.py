@@ -31,7 +31,8 @@ from oceanmock.engine.log import (
     SetClock,
     User,
 )
-from oceanmock.engine.sandbox import DEFAULT_SANDBOX, NoSuchSandbox, Sandbox, Sandboxes, SandboxTaken, TooManySandboxes
+from oceanmock.engine.sandbox import DEFAULT_SANDBOX, Sandbox, Sandboxes, SandboxTaken, TooManySandboxes
+from oceanmock.engine.store import NoSuchSandbox
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTaken, NoSuchTask
 from oceanmock.http.admin_values import (
     ScenarioCatalog,

@@ -19,7 +19,8 @@ from oceanmock.api import JSON, Api, ApiError, Headers
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import SECOND, stopwatch, wall_now
 from oceanmock.engine.faults import InjectedFault, apply_fault
-from oceanmock.engine.sandbox import NoSuchSandbox, Sandbox, Sandboxes, TwoSandboxes
+from oceanmock.engine.sandbox import Sandbox, Sandboxes, TwoSandboxes
+from oceanmock.engine.store import NoSuchSandbox
 from oceanmock.http import admin
 from oceanmock.http.admin import AdminContext
 from oceanmock.http.admin_values import ScenarioCatalog

@@ -30,7 +30,8 @@ from starlette.exceptions import HTTPException
 
 from oceanmock.api import ApiError, Authenticator, ErrorKind, Handler, Headers, Request, Response, Service
 from oceanmock.engine.faults import FaultRequest
-from oceanmock.engine.sandbox import Sandbox, SandboxDeleted
+from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.store import SandboxDeleted
 from oceanmock.errors import AuthorError, CallerError
 from oceanmock.http.validation import Parameters, RequestBody, ResponseRules
 from oceanmock.openapi import Operation, operations_of, runtime_view

@@ -1,0 +1,180 @@
+"""Keep sandboxes: each one's specification, log, journal, records and counters of faults. This store is in memory.
+
+The state that a log leads to is not stored: a sandbox folds it, and reads only what it has not folded yet. A store that
+has these methods can be shared by several processes: an append names the version that the command was evaluated
+against, and fails if another command has taken that version. The loser reads the newer entries and evaluates its
+command again, so that the API's own rules accept or refuse it. Counting is atomic: no two requests get the same number.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from operator import itemgetter
+from typing import Final, Protocol
+
+from oceanmock.engine.log import LogEntry, MoveClock, OperationRecord, SandboxSpec
+from oceanmock.errors import CallerError
+from oceanmock.journal import Journal
+from oceanmock.text import did_you_mean, shorten
+
+MAX_CALLERS: Final = 1000
+"""How many callers' last requests with a fault are kept."""
+MAX_RECORDS: Final = 1000
+"""How many operations are kept of a task or dag."""
+MAX_NAME_LENGTH: Final = 100
+MAX_COMPARED_NAMES: Final = 1000
+"""How many names of sandboxes are compared for a suggestion."""
+
+Attempt = tuple[str, Mapping[int, int]]
+"""A request that a fault was injected into: its digest, and the number that each fault gave it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogChanges:
+    """The part of a sandbox that a reader of an older version has not seen.
+
+    ``spec`` is set where the sandbox was put since; ``entries`` then are the whole log.
+    """
+
+    version: int
+    entries: Sequence[LogEntry] = ()
+    spec: SandboxSpec | None = None
+
+
+class Store(Protocol):
+    """Sandboxes by their names. Versions only grow, also when a sandbox is put again.
+
+    What reads or changes a sandbox raises SandboxDeleted for one that was deleted.
+    """
+
+    def put(self, spec: SandboxSpec) -> int:
+        """Create or replace a sandbox, with nothing but its specification; return its version."""
+
+    def delete(self, name: str) -> None:
+        """Delete a sandbox with all that belongs to it."""
+
+    def read(self, name: str, *, since: int) -> LogChanges:
+        """Return what has changed since a version."""
+
+    def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
+        """Append an entry and return the new version; None if the version is another one.
+
+        A ``MoveClock`` is replaced by the next one, where nothing lies between them.
+        """
+
+    def journal(self, name: str) -> Journal:
+        """Return a sandbox's journal, which is trimmed to its last entries."""
+
+    def count(self, name: str, counter: Hashable, *, by: int = 1) -> int:
+        """Add to a counter of a sandbox, and return its value; ``by`` 0 reads it."""
+
+    def take_attempt(self, name: str, caller: str) -> Attempt:
+        """Remove and return a caller's last attempt, ("", {}) if none is kept."""
+
+    def keep_attempt(self, name: str, caller: str, attempt: Attempt) -> None:
+        """Keep a caller's last attempt; at most ``MAX_CALLERS`` are kept."""
+
+    def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
+        """Record an operation of a task, refused or not; the last ``MAX_RECORDS`` are kept."""
+
+    def records(self, name: str, key: Hashable) -> tuple[OperationRecord, ...]:
+        """Return the operations recorded of a task, the oldest first."""
+
+
+def quoted_name(name: str) -> str:
+    """Return a name in quotes, cut where it is long; it may be anything that was sent."""
+    return repr(shorten(name, MAX_NAME_LENGTH))
+
+
+class NoSuchSandbox(CallerError):
+    """No sandbox has this name."""
+
+    def __init__(self, name: str, existing: Iterable[str]) -> None:
+        hint = did_you_mean(name[:MAX_NAME_LENGTH], list(islice(existing, MAX_COMPARED_NAMES)))
+        super().__init__(f"there is no sandbox {quoted_name(name)}. {hint}".rstrip())
+
+
+class SandboxDeleted(NoSuchSandbox):
+    """A sandbox was deleted while a request to it arrived."""
+
+
+@dataclass(slots=True)
+class _Stored:
+    """One sandbox; ``base`` is its first version."""
+
+    spec: SandboxSpec
+    base: int
+    version: int
+    entries: list[tuple[int, LogEntry]] = field(default_factory=list)
+    journal: Journal = field(default_factory=Journal)
+    counters: Counter[Hashable] = field(default_factory=Counter)
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    records: dict[Hashable, deque[OperationRecord]] = field(default_factory=dict)
+
+
+class _StoredByName(dict[str, _Stored]):
+    def __missing__(self, name: str) -> _Stored:
+        raise SandboxDeleted(name, self)
+
+
+class MemoryStore:
+    """The store of one process, whose requests run on one event loop."""
+
+    def __init__(self) -> None:
+        self._sandboxes = _StoredByName()
+        self._last_version = 0  # of all sandboxes, so that one made again is newer
+
+    def put(self, spec: SandboxSpec) -> int:
+        self._last_version += 1
+        self._sandboxes[spec.name] = _Stored(spec, self._last_version, self._last_version)
+        return self._last_version
+
+    def delete(self, name: str) -> None:
+        del self._sandboxes[name]
+
+    def read(self, name: str, *, since: int) -> LogChanges:
+        stored = self._sandboxes[name]
+        if since >= stored.version:
+            return LogChanges(stored.version)
+        start = bisect_right(stored.entries, since, key=itemgetter(0))
+        entries = [entry for _, entry in stored.entries[start:]]
+        return LogChanges(stored.version, entries, stored.spec if since < stored.base else None)
+
+    def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
+        stored = self._sandboxes[name]
+        if stored.version != expected_version:
+            return None
+        self._last_version = stored.version = self._last_version + 1
+        entries = stored.entries
+        if entries and isinstance(entry.command, MoveClock) and isinstance(entries[-1][1].command, MoveClock):
+            entries.pop()
+        entries.append((stored.version, entry))
+        return stored.version
+
+    def journal(self, name: str) -> Journal:
+        return self._sandboxes[name].journal
+
+    def count(self, name: str, counter: Hashable, *, by: int = 1) -> int:
+        counters = self._sandboxes[name].counters
+        if by:
+            counters[counter] += by
+        return counters[counter]
+
+    def take_attempt(self, name: str, caller: str) -> Attempt:
+        return self._sandboxes[name].attempts.pop(caller, ("", {}))
+
+    def keep_attempt(self, name: str, caller: str, attempt: Attempt) -> None:
+        attempts = self._sandboxes[name].attempts
+        if len(attempts) >= MAX_CALLERS:
+            del attempts[next(iter(attempts))]
+        attempts[caller] = attempt
+
+    def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
+        self._sandboxes[name].records.setdefault(key, deque(maxlen=MAX_RECORDS)).append(record)
+
+    def records(self, name: str, key: Hashable) -> tuple[OperationRecord, ...]:
+        return tuple(self._sandboxes[name].records.get(key, ()))
