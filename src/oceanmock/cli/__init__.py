@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from ipaddress import ip_address
 from itertools import islice
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final
@@ -134,6 +133,7 @@ def serve(
 
     from oceanmock.apis import APIS, make_sandbox
     from oceanmock.engine.log import Accounts
+    from oceanmock.http.admin_values import is_loopback
     from oceanmock.http.app import create_app
     from oceanmock.http.server import serve_forever
     from oceanmock.library import load_library, load_scenario
@@ -154,11 +154,7 @@ def serve(
         by_api[api_of[name].name] |= switch
     accounts = Accounts(required=auth == "on")
     sandbox = make_sandbox(loaded, progression=progression, speed=speed, seed=seed, switches=by_api, accounts=accounts)
-    try:
-        is_this_machine = ip_address(host).is_loopback
-    except ValueError:
-        is_this_machine = host == "localhost"
-    token = admin_token or (None if is_this_machine else token_urlsafe(12))
+    token = admin_token or (None if is_loopback(host) else token_urlsafe(12))
 
     def announce(url: str) -> None:
         if token and not admin_token:

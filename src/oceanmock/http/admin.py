@@ -1,7 +1,7 @@
 """The admin API's handlers: sandboxes, their clocks, journals, faults and tasks, over HTTP.
 
-The app validates a request by openapi/admin.yaml first. Invalid requests are answered 400, unknown
-things 404 and conflicts 409. The path names the sandbox; other machines need the token.
+The app validates a request by openapi/admin.yaml first. Invalid requests are answered 400, unknown things 404 and
+conflicts 409. The path names the sandbox; other machines need the token.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from oceanmock.engine.log import (
     Accounts,
     AddFault,
     ClearFaults,
+    Create,
     MoveClock,
     RemoveFault,
     SandboxSpec,
@@ -33,42 +34,38 @@ from oceanmock.engine.log import (
 )
 from oceanmock.engine.sandbox import DEFAULT_SANDBOX, Sandbox, Sandboxes, SandboxTaken, TooManySandboxes
 from oceanmock.engine.store import NoSuchSandbox
+from oceanmock.engine.world import TaskItem
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTaken, NoSuchTask
 from oceanmock.http.admin_values import (
     ScenarioCatalog,
     admin_spec,
     check_switches,
-    create_from_template,
     fault_json,
     head_json,
     hint_for,
     host_of,
     is_near,
     part_json,
-    read_duration,
     read_instant,
+    read_template,
     resolve,
-    sandbox_json,
     task_json,
-    tokens_of,
 )
 from oceanmock.journal import Query
 from oceanmock.library import read_fault
 from oceanmock.openapi import operations_of
 from oceanmock.report.sandbox import report_of, report_text
-from oceanmock.text import did_you_mean, format_duration, format_instant, shorten, suggest
+from oceanmock.text import did_you_mean, format_duration, format_instant, parse_duration, shorten, suggest
 
 if TYPE_CHECKING:
     from oceanmock.http.server import Ports
 
 ADMIN_PREFIX: Final = "/__admin/"
-JOURNAL_PATH: Final = "/__admin/sandboxes/{sandbox}/journal"
 RESPONSE_HEADERS: Final[Headers] = ((b"x-oceanmock-version", __version__.encode()),)
 """By the version in every response a client recognizes oceanmock."""
 MAX_ERROR_LENGTH: Final = 64 * 1024
 """The length at which an error is cut; it may quote the request."""
-_HOST: Final = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,255}")
-_PERMITTED: Final = frozenset({"ADMIN"})
+PERMITTED: Final = frozenset({"ADMIN"})
 
 
 @dataclass(slots=True)
@@ -93,15 +90,10 @@ class Conflict(CallerError):
     """The state of the server or of a sandbox does not allow a request."""
 
 
-_STATUS_OF: Final[tuple[tuple[type[Exception], int], ...]] = (
-    (NoSuchSandbox, 404),
-    (NoSuchTask, 404),
-    (Unknown, 404),
-    (SandboxTaken, 409),
-    (TooManySandboxes, 409),
-    (IdTaken, 409),
-    (Conflict, 409),
-)
+STATUSES: Final[Mapping[int, tuple[type[Exception], ...]]] = {
+    404: (NoSuchSandbox, Unknown),
+    409: (SandboxTaken, TooManySandboxes, IdTaken, Conflict),
+}
 
 
 def service(context: AdminContext) -> Service:
@@ -126,10 +118,9 @@ def _take_a_form_for_json(request: Request) -> None:
 
 
 class AdminHandlers:
-    """The operations, by the names of their operationIds in snake case.
+    """The operations, by the names of their operationIds in snake case; openapi/admin.yaml describes them.
 
-    Each returns the JSON of the response, or a text. ``request.sandbox`` is the one that the path
-    names.
+    Each returns the JSON of the response, or a text. ``request.sandbox`` is the one that the path names.
     """
 
     def __init__(self, context: AdminContext) -> None:
@@ -140,19 +131,25 @@ class AdminHandlers:
             for operation in operations_of(self.spec)
         }
         self._began = stopwatch()
-        parameters = self.spec["paths"][JOURNAL_PATH]["get"]["parameters"]
-        self._filters = [resolve(self.spec, parameter)["name"] for parameter in parameters]
+        parameters = self.spec["paths"]["/__admin/sandboxes/{sandbox}/journal"]["get"]["parameters"]
+        self._filters = sorted(resolve(self.spec, parameter)["name"] for parameter in parameters)
 
     def authenticate(self, request: Request) -> frozenset[str] | None:
         """Accept the token, and this machine's requests without one. Raises ApiError."""
-        token = self.context.token
-        if token is not None and (tokens := tokens_of(request)):
-            expected = token.encode()
-            matches = [hmac.compare_digest(expected, item) for item in tokens]  # no early end
+        tokens = []
+        for name, value in request.headers:
+            if name == b"x-oceanmock-token":
+                tokens.append(value.strip())
+            elif name == b"authorization":
+                scheme, _, rest = value.strip().partition(b" ")
+                tokens.append(rest.strip() if scheme.lower() == b"bearer" else value)
+        if self.context.token is not None and tokens:
+            expected = self.context.token.encode()
+            matches = [hmac.compare_digest(expected, token) for token in tokens]  # no early end
             if not all(matches):
                 raise ApiError("bad credentials", "This is not the token of the server.")
-            return _PERMITTED
-        return _PERMITTED if is_near(request) else None
+            return PERMITTED
+        return PERMITTED if is_near(request) else None
 
     def respond(self, request: Request) -> Response:
         """Call the operation; the errors of authors and of the environment are the caller's."""
@@ -169,10 +166,7 @@ class AdminHandlers:
             return Response(200, body.encode(), RESPONSE_HEADERS, b"text/plain; charset=utf-8")
         return Response(int(request.operation.statuses[0]), body, RESPONSE_HEADERS)
 
-    # --- the server ---
-
     def get_health(self, request: Request) -> Json:
-        """Return that the server runs, and since when."""
         uptime = (stopwatch() - self._began) // 1_000_000 * 1_000_000
         return {
             "status": "ok",
@@ -184,18 +178,13 @@ class AdminHandlers:
     get_readiness = get_health
 
     def list_scenarios(self, request: Request) -> Json:
-        """List all scenarios."""
         catalog = self.context.catalog
         return {"scenarios": [head_json(catalog.get(name)) for name in catalog.names()]}
 
-    # --- sandboxes ---
-
     def list_sandboxes(self, request: Request) -> Json:
-        """List all sandboxes."""
         return {"sandboxes": [self._json(request, item) for item in self.context.sandboxes]}
 
     def create_sandbox(self, request: Request) -> Json:
-        """Create a sandbox; with a port of its own if the request asks for one."""
         body, sandboxes, ports = request.content, self.context.sandboxes, self.context.ports
         sandbox = sandboxes.create(body.get("name"), self._spec_of(body))
         if body.get("own_port"):
@@ -237,7 +226,6 @@ class AdminHandlers:
         )
 
     def get_sandbox(self, request: Request) -> Json:
-        """Return a sandbox."""
         return self._json(request, request.sandbox)
 
     def delete_sandbox(self, request: Request) -> Json:
@@ -249,11 +237,9 @@ class AdminHandlers:
         return {"deleted": int(name != DEFAULT_SANDBOX)}
 
     def reset_sandbox(self, request: Request) -> Json:
-        """Reset a sandbox."""
         return self._json(request, self.context.sandboxes.reset(request.sandbox.name))
 
     def load_scenarios(self, request: Request) -> Json:
-        """Add scenarios to a sandbox."""
         scenarios = self.context.catalog.read(request.content, self.context.apis)
         try:
             sandbox = self.context.sandboxes.load(request.sandbox.name, scenarios)
@@ -262,26 +248,34 @@ class AdminHandlers:
         return self._json(request, sandbox)
 
     def get_report(self, request: Request) -> Json | str:
-        """Return what has happened in a sandbox."""
-        params = request.parameters
-        report = report_of(request.sandbox, max_tasks=params["tasks"])
-        return report if params["format"] == "json" else report_text(report)
+        report = report_of(request.sandbox, max_tasks=request.parameters["tasks"])
+        return report if request.parameters["format"] == "json" else report_text(report)
 
     def _json(self, request: Request, sandbox: Sandbox) -> Json:
         """Return a sandbox; its URLs are relative to the server if its host is not known."""
-        scheme, ports = request.scheme, self.context.sandboxes.ports
-        host = (request.header(b"host") or b"").decode("latin-1")
-        server = f"{scheme}://{host}" if _HOST.fullmatch(host) else ""
+        clock, host = sandbox.clock, (request.header(b"host") or b"").decode("latin-1")
+        server = f"{request.scheme}://{host}" if re.fullmatch(r"[A-Za-z0-9.:_\[\]-]{1,255}", host) else ""
         urls = {"path": f"{server}/sandboxes/{sandbox.name}"}
-        for port, owner in ports.items():
+        for port, owner in self.context.sandboxes.ports.items():
             if owner == sandbox.name:
-                urls["port"] = f"{scheme}://{host_of(server)}:{port}"
-        return {**sandbox_json(sandbox, self.context.apis), "urls": urls}
-
-    # --- the clock ---
+                urls["port"] = f"{request.scheme}://{host_of(server)}:{port}"
+        body: Json = {
+            "name": sandbox.name,
+            "progression": clock.progression,
+            "speed": clock.speed,
+            "now": format_instant(clock.now()),
+            "started": format_instant(sandbox.started),
+            "seed": sandbox.spec.seed,
+            "requests": sandbox.journal.count(),
+            "faults": len(sandbox.faults()),
+            "scenarios": [head_json(scenario) for scenario in sandbox.scenarios],
+        }
+        for api in self.context.apis:
+            world = sandbox.worlds[api.name]
+            body |= {api.scripts_key: len(world), **world.details()}
+        return body | {"urls": urls}
 
     def get_clock(self, request: Request) -> Json:
-        """Return the clock."""
         clock, due = request.sandbox.clock, request.sandbox.next_due()
         return {
             "progression": clock.progression,
@@ -291,41 +285,35 @@ class AdminHandlers:
         }
 
     def set_clock(self, request: Request) -> Json:
-        """Change how time passes."""
-        content = request.content
-        request.sandbox.execute(SetClock(content.get("progression"), content.get("speed")))
+        request.sandbox.execute(SetClock(**request.content))
         return self.get_clock(request)
 
     def advance_clock(self, request: Request) -> Json:
-        """Move the clock on."""
-        by = read_duration("by", request.content["by"])
+        text = request.content["by"]
+        try:
+            by = parse_duration(text)
+        except ValueError as error:
+            raise ApiError("wrong request", f"`by` is {text[:100]!r}, which {error}.") from None
         return self._move(request, request.sandbox.clock.now() + by)
 
     def move_clock(self, request: Request) -> Json:
-        """Move the clock to an instant."""
         return self._move(request, read_instant("to", request.content["to"]))
 
     def move_clock_to_next(self, request: Request) -> Json:
-        """Move the clock to the next change."""
         due = request.sandbox.next_due()
         return self._move(request, request.sandbox.clock.now() if due is None else due)
 
     def _move(self, request: Request, to: int) -> Json:
-        """Move a clock, at most to the end of the year 2999."""
         if to > LATEST:
             raise ApiError("wrong request", f"No clock goes further than {format_instant(LATEST)}.")
         request.sandbox.execute(MoveClock(to))
         return self.get_clock(request)
 
-    # --- the journal ---
-
     def get_journal(self, request: Request) -> Json:
-        """Return the entries that match every filter."""
         journal, params = request.sandbox.journal, dict(request.parameters)
         for name, _ in parse_qsl(request.query.decode("latin-1"), keep_blank_values=True):
             if name not in self._filters:  # else it would silently match everything
-                hint = suggest(name, sorted(self._filters))
-                raise ApiError("wrong request", f"{name[:200]!r} is no filter. {hint}")
+                raise ApiError("wrong request", f"{name[:200]!r} is no filter. {suggest(name, self._filters)}")
         after, limit = params.pop("after"), params.pop("limit")
         del params["sandbox"]
         query = Query.of(params, operations_by_api(self.context.apis))
@@ -337,20 +325,14 @@ class AdminHandlers:
         }
 
     def clear_journal(self, request: Request) -> Json:
-        """Clear the journal and count its entries."""
         count = request.sandbox.journal.count()
         request.sandbox.journal.clear()
         return {"deleted": count}
 
     def verify_journal(self, request: Request) -> Json:
-        """Return whether the expected requests have come."""
-        body = request.content
-        verdict = request.sandbox.journal.verify(
-            Query.of(body["query"], operations_by_api(self.context.apis)),
-            times=body.get("times"),
-            at_least=body.get("at_least"),
-            at_most=body.get("at_most"),
-        )
+        limits = dict(request.content)
+        query = Query.of(limits.pop("query"), operations_by_api(self.context.apis))
+        verdict = request.sandbox.journal.verify(query, **limits)
         return {
             "holds": verdict.holds,
             "found": len(verdict.found),
@@ -358,14 +340,10 @@ class AdminHandlers:
             "message": verdict.message,
         }
 
-    # --- faults ---
-
     def list_faults(self, request: Request) -> Json:
-        """List the faults."""
         return {"faults": [fault_json(item) for item in request.sandbox.faults()]}
 
     def add_fault(self, request: Request) -> Json:
-        """Add a fault."""
         sandbox, fault = request.sandbox, read_fault(request.content)
         try:
             name = sandbox.execute(AddFault(fault))
@@ -374,59 +352,50 @@ class AdminHandlers:
         return next(fault_json(item) for item in sandbox.faults() if item.name == name)
 
     def remove_faults(self, request: Request) -> Json:
-        """Remove all faults and count them."""
         count = len(request.sandbox.faults())
         request.sandbox.execute(ClearFaults())
         return {"deleted": count}
 
     def remove_fault(self, request: Request) -> Json:
-        """Remove a fault."""
         sandbox, name = request.sandbox, request.parameters["fault"]
         names = [item.name for item in sandbox.faults()]
         if name not in names:
             hint = did_you_mean(name, names)
-            where = f"there is no fault {name!r} in sandbox {sandbox.name!r}"
-            raise Unknown(f"{where}. {hint}".rstrip())
+            raise Unknown(f"there is no fault {name!r} in sandbox {sandbox.name!r}. {hint}".rstrip())
         sandbox.execute(RemoveFault(name))
         return {"deleted": 1}
 
-    # --- tasks ---
-
     def list_tasks(self, request: Request) -> Json:
-        """List the tasks of every API, without their parts."""
         worlds = request.sandbox.worlds.items()
         return {"tasks": [{"api": name, **part_json(item)} for name, world in worlds for item in world.items()]}
 
     def create_task(self, request: Request) -> Json:
-        """Create a task."""
-        api = api_named(request.content["api"], self.context.apis)
-        id = create_from_template(request.sandbox, api, request.content["template"])
-        return task_json(request.sandbox, api, id)
+        """Create a task; if the template repeats, return the first one."""
+        sandbox, api = request.sandbox, api_named(request.content["api"], self.context.apis)
+        scenario = read_template(api, request.content["template"], sandbox.worlds[api.name].settings())
+        id: str = sandbox.execute(Create(api.name, scenario))
+        return task_json(api, sandbox.worlds[api.name].item(id))
 
     def get_task(self, request: Request) -> Json:
-        """Return a task with its parts."""
-        params = request.parameters
-        api = api_named(params["api"], self.context.apis)
-        try:
-            return task_json(request.sandbox, api, params["task"])
-        except (NoSuchTask, ValueError):
-            raise _no_task(request, api) from None
+        return task_json(*self._task(request))
 
     def explain_task(self, request: Request) -> Json | str:
-        """Return why a task is in its state, or a drawing of its history."""
-        params, sandbox = request.parameters, request.sandbox
-        api = api_named(params["api"], self.context.apis)
-        try:
-            if params["format"] == "timeline":
-                drawing: str = api.module("explain").draw_timeline(sandbox, params["task"])
-                return drawing
-            explanation = api.module("explain").explain(sandbox, params["task"])
-        except (NoSuchTask, ValueError):
-            raise _no_task(request, api) from None
+        params, explain = request.parameters, self._task(request)[0].module("explain")
+        if params["format"] == "timeline":
+            drawing: str = explain.draw_timeline(request.sandbox, params["task"])
+            return drawing
+        explanation = explain.explain(request.sandbox, params["task"])
         body: Json | str = explanation.text() if params["format"] == "text" else explanation.to_json()
         return body
 
-    # --- errors ---
+    def _task(self, request: Request) -> tuple[Api, TaskItem]:
+        """Return the task that the path names, and its API. Raises Unknown."""
+        id, sandbox = request.parameters["task"], request.sandbox
+        api = api_named(request.parameters["api"], self.context.apis)
+        try:
+            return api, sandbox.worlds[api.name].item(id)
+        except (NoSuchTask, ValueError):
+            raise Unknown(f"there is no {api.root.title} {id} in sandbox {sandbox.name!r}.") from None
 
     def render_error(self, request: Request, error: Exception) -> Response:
         """Return an error as one sentence, or as a line for each issue."""
@@ -441,12 +410,7 @@ class AdminHandlers:
             if request.operation is not None:
                 text += hint_for(self.spec, request.operation.id, text)
         else:
-            status = next((status for kind, status in _STATUS_OF if isinstance(error, kind)), 500)
+            status = next((status for status, kinds in STATUSES.items() if isinstance(error, kinds)), 500)
             text = str(error) if status < 500 else "oceanmock has made a mistake."
         body = shorten(text, MAX_ERROR_LENGTH).encode("utf-8", "backslashreplace").decode()
         return Response(status, {"error": body}, headers)
-
-
-def _no_task(request: Request, api: Api) -> Unknown:
-    id, name = request.parameters["task"], request.sandbox.name
-    return Unknown(f"there is no {api.root.title} {id} in sandbox {name!r}.")

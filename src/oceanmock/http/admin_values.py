@@ -1,9 +1,8 @@
-"""Read and write the values of the admin API: tokens, scenarios, sandboxes, faults and tasks.
+"""Read and write the values of the admin API: its contract, senders, scenarios, faults and tasks.
 
-A scenario comes by name, as an object or as a text. A name is never read as a path: it means a
-scenario that the server was started with, or one of the library. An error in a text has its line
-and column; one in an object, its path (``scenarios[0].tasks[1].name``). Ids are texts, as obshell's
-generic ids have too many digits for many a JSON reader.
+A scenario comes by name, as an object or as a text. A name is never read as a path: it means a scenario that the server
+was started with, or one of the library. An error in a text has its line and column; one in an object, its path
+(``scenarios[0].tasks[1].name``). Ids are texts, as obshell's generic ids have too many digits for many a JSON reader.
 """
 
 from __future__ import annotations
@@ -22,17 +21,14 @@ from oceanmock.api import Api, ApiError, Request
 from oceanmock.apis import api_named
 from oceanmock.clock import LATEST
 from oceanmock.engine.faults import FaultStatistics
-from oceanmock.engine.log import Create
-from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import TaskItem
 from oceanmock.errors import AuthorError
 from oceanmock.library import library_names, load_scenario, read_scenario, scenario_of
 from oceanmock.openapi import Spec, load_spec, spec_path
 from oceanmock.scenario.document import TooManyValues, value_count
 from oceanmock.scenario.fields import BaseScenario
-from oceanmock.text import did_you_mean, format_instant, parse_duration, parse_instant, suggest
+from oceanmock.text import did_you_mean, format_instant, parse_instant, suggest
 
-TOKEN_HEADER: Final = b"x-oceanmock-token"
 EARLIEST: Final = parse_instant("1980-01-01T00:00:00Z")
 MAX_SCENARIO_STEPS: Final = 200_000
 """The most subtasks or sub tasks of one request; a template that repeats needs few bytes."""
@@ -40,9 +36,6 @@ MAX_SCENARIO_VALUES: Final = 50_000
 """The most keys and values of one scenario: reading it blocks every other request."""
 _SCENARIO_NAME: Final = re.compile(r"[^\s:{\[]+")
 _UNKNOWN_KEY: Final = re.compile(r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'")
-
-
-# --- the contract ---------------------------------------------------------------------------------
 
 
 def admin_spec(apis: Sequence[Api]) -> Spec:
@@ -91,21 +84,6 @@ def resolve(spec: Spec, node: dict[str, Any]) -> dict[str, Any]:
     return dict(target)
 
 
-# --- the sender -----------------------------------------------------------------------------------
-
-
-def tokens_of(request: Request) -> list[bytes]:
-    """Return the tokens that a request has, in either header."""
-    tokens = []
-    for name, value in request.headers:
-        if name == TOKEN_HEADER:
-            tokens.append(value.strip())
-        elif name == b"authorization":
-            scheme, _, rest = value.strip().partition(b" ")
-            tokens.append(rest.strip() if scheme.lower() == b"bearer" else value)
-    return tokens
-
-
 def is_near(request: Request) -> bool:
     """Return whether it comes from this machine, and not from another site's page in a browser."""
     origin = request.header(b"origin")
@@ -114,28 +92,18 @@ def is_near(request: Request) -> bool:
             site = urlsplit(origin.decode("latin-1")).hostname or ""
         except ValueError:
             return False
-        if site != "localhost" and not _is_loopback(site):
+        if not is_loopback(site):
             return False
-    return request.client is None or _is_loopback(request.client[0])
+    return request.client is None or is_loopback(request.client[0])
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, by its name or its address."""
     try:
         address = ip_address(host)
     except ValueError:
-        return False
+        return host == "localhost"
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
-# --- values ---------------------------------------------------------------------------------------
-
-
-def read_duration(key: str, text: str) -> int:
-    """Return the nanoseconds of a duration. Raises ApiError."""
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise ApiError("wrong request", f"`{key}` is {text[:100]!r}, which {error}.") from None
 
 
 def read_instant(key: str, text: str) -> int:
@@ -162,9 +130,6 @@ def check_switches(api: Api, switches: Mapping[str, Any]) -> None:
         problem = error.errors()[0]
         path = ".".join(str(part) for part in (key, *problem["loc"]))
         raise AuthorError(f"{path}: {problem['msg']}") from None
-
-
-# --- scenarios and templates ----------------------------------------------------------------------
 
 
 class ScenarioCatalog:
@@ -222,12 +187,9 @@ def _check_size(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> None:
         )
 
 
-def create_from_template(sandbox: Sandbox, api: Api, template: Json) -> str:
-    """Start a task from a template, now, and return its id; the first one's where it repeats.
-
-    Raises AuthorError with everything wrong in the template, or IdTaken.
-    """
-    key, settings = api.scripts_key, sandbox.worlds[api.name].settings()
+def read_template(api: Api, template: Json, settings: Mapping[str, Any]) -> BaseScenario:
+    """Return the scenario of one task, with a sandbox's settings. Raises AuthorError with everything wrong in it."""
+    key = api.scripts_key
     data = {"summary": "A template", "api": api.name, **settings, key: [template]}
     try:
         scenario = scenario_of(data, path="template")
@@ -236,11 +198,7 @@ def create_from_template(sandbox: Sandbox, api: Api, template: Json) -> str:
     if any(getattr(script, "starts_on", None) for script in getattr(scenario, key)):
         raise AuthorError("template.starts_on: a task that is created starts at once.")
     _check_size([scenario], [api])
-    id: str = sandbox.execute(Create(api.name, scenario))
-    return id
-
-
-# --- JSON -----------------------------------------------------------------------------------------
+    return scenario
 
 
 def host_of(server: str) -> str:
@@ -250,26 +208,6 @@ def host_of(server: str) -> str:
     except ValueError:
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
-
-
-def sandbox_json(sandbox: Sandbox, apis: Iterable[Api]) -> Json:
-    """Return a sandbox, without the URLs by which it is reached."""
-    clock = sandbox.clock
-    body: Json = {
-        "name": sandbox.name,
-        "progression": clock.progression,
-        "speed": clock.speed,
-        "now": format_instant(clock.now()),
-        "started": format_instant(sandbox.started),
-        "seed": sandbox.spec.seed,
-        "requests": sandbox.journal.count(),
-        "faults": len(sandbox.faults()),
-        "scenarios": [head_json(scenario) for scenario in sandbox.scenarios],
-    }
-    for api in apis:
-        world = sandbox.worlds[api.name]
-        body |= {api.scripts_key: len(world), **world.details()}
-    return body
 
 
 def head_json(scenario: BaseScenario) -> Json:
@@ -287,14 +225,10 @@ def fault_json(statistics: FaultStatistics) -> Json:
     }
 
 
-def task_json(sandbox: Sandbox, api: Api, id: str) -> Json:
-    """Return a task with its parts. Raises NoSuchTask."""
-    item = sandbox.worlds[api.name].item(id)
-    body: Json = {"api": api.name, **part_json(item)}
-    body["created"] = format_instant(item.started or 0)
-    if item.stage is not None:
-        body["stage"] = item.stage
-    return body
+def task_json(api: Api, item: TaskItem) -> Json:
+    """Return a task with its parts."""
+    body = {"api": api.name, **part_json(item), "created": format_instant(item.started or 0)}
+    return body if item.stage is None else body | {"stage": item.stage}
 
 
 def part_json(item: TaskItem) -> Json:
