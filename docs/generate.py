@@ -23,7 +23,7 @@ from click.testing import CliRunner
 import oceanmock
 from oceanmock.checks import Rule
 from oceanmock.cli import main
-from oceanmock.conformance.rules import all_rules
+from oceanmock.conformance.checks import all_rules
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"

@@ -15,9 +15,8 @@ from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import Api, Options, contract_for
-from oceanmock.conformance.probes import Prober
+from oceanmock.conformance.probes import Pace, Prober, WalkReport, walk_sandbox, walk_scenario
 from oceanmock.conformance.target import Target
-from oceanmock.conformance.walker import Pace, WalkReport, walk_sandbox, walk_scenario
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import DEFAULT_SANDBOX, Sandboxes
 from oceanmock.http.app import App

@@ -22,9 +22,8 @@ from oceanmock.conformance.baseline import (
     shipped_names,
     update,
 )
+from oceanmock.conformance.checks import SENT_TO_LOG_IN, all_rules, missing, required
 from oceanmock.conformance.model import FAILED, PASSED, Api, StaleEntry
-from oceanmock.conformance.probes import SENT_TO_LOG_IN, missing, required
-from oceanmock.conformance.rules import all_rules
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.observations import TargetKind
 from oceanmock.openapi import load_spec, operations_of, spec_path
@@ -336,15 +335,15 @@ def test_one_status_throughout_is_never_enough(api: Api, status: int) -> None:
 def test_without_a_single_read_that_was_accepted_nothing_is_enough(api: Api) -> None:
     seen = seen_everywhere(api, [400, 401, 403, 404, 405, 500])
 
-    reads = [each for each in required(api, writes=False) if each.one_of == {200}]
-    assert {(each.operation.id, 200) for each in reads} <= lacking(seen, api)
+    reads = [operation for operation, one_of in required(api, writes=False) if one_of == {200}]
+    assert {(operation.id, 200) for operation in reads} <= lacking(seen, api)
     assert len(reads) >= 3
 
 
 @pytest.mark.parametrize("api", APIS)
 def test_who_only_reads_needs_nothing_of_what_changes(api: Api) -> None:
-    needed = {each.operation.method for each in required(api, writes=False)}
-    also = {each.operation.method for each in required(api, writes=True)}
+    needed = {operation.method for operation, _ in required(api, writes=False)}
+    also = {operation.method for operation, _ in required(api, writes=True)}
 
     assert needed == {"GET"}
     assert also == {"GET", "POST"}
@@ -355,9 +354,9 @@ def test_only_what_the_contract_names_is_asked_for(api: Api) -> None:
     named = {(o.id, int(s)) for o in operations_of(load_spec(spec_path(api))) for s in o.statuses}
 
     asked = {
-        (each.operation.id, status)
-        for each in required(api, writes=True, kinds=["agent", "cluster"])
-        for status in each.one_of - SENT_TO_LOG_IN
+        (operation.id, status)
+        for operation, one_of in required(api, writes=True, kinds=["agent", "cluster"])
+        for status in one_of - SENT_TO_LOG_IN
     }
 
     assert asked <= named

@@ -27,9 +27,8 @@ from conform_exchanges import (
     recorded,
 )
 from oceanmock.checks import Exchange
-from oceanmock.conformance.checks import ResponseChecker
+from oceanmock.conformance.checks import RULES, ResponseChecker, all_rules
 from oceanmock.conformance.model import Api
-from oceanmock.conformance.rules import RULES, all_rules
 from oceanmock.obshell.api import QUIRK_NAMES
 from oceanmock.obshell.quirks import QUIRKS
 

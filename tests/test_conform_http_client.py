@@ -1,4 +1,4 @@
-"""conformance/http_client.py, guard.py and curl_of: what a run sends, and what it keeps of it.
+"""conformance/http_client.py, the Guard and curl_of: what a run sends, and what it keeps of it.
 
 What reached the server is told by its own access log, never by the client.
 """
@@ -31,9 +31,8 @@ from obshell_world import DAG, FOREIGN, INIT, LOCAL, NODE
 from oceanmock.checks import CheckResult, Exchange
 from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client
-from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient, curl_of
-from oceanmock.conformance.model import NO_RESPONSE, CheckFailed, Event, Options, ResponseReceived
+from oceanmock.conformance.model import NO_RESPONSE, CheckFailed, Event, NotAllowed, Options, ResponseReceived
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import EnvironmentProblem

@@ -19,10 +19,10 @@ from golden import assert_golden
 from independent_ocp import Ocp
 from machine_world import World, served, world_of
 from oceanmock.conformance.model import Api, Options, StoryStep
+from oceanmock.conformance.probes import LOOK, Pace, Walk, WalkReport, walk_scenario, walk_server
 from oceanmock.conformance.run import Environment, Runner
 from oceanmock.conformance.stories import RULES_OF_STORIES, replay
 from oceanmock.conformance.target import Target
-from oceanmock.conformance.walker import LOOK, Pace, Walk, WalkReport, walk_scenario, walk_server
 from oceanmock.credentials import Basic
 from oceanmock.engine.log import SetClock
 from oceanmock.http.server import Server
@@ -207,7 +207,7 @@ def test_a_response_of_a_busy_server_is_read_again() -> None:
 
         walk.move(LOOK, 0, "none")
 
-    assert (walk.is_over, walk.current.id) == (False, 1)
+    assert (walk.is_over, walk.current and walk.current.id) == (False, "1")
     assert busy.statuses == [429, 200]
 
 

@@ -16,11 +16,11 @@ from machine_world import WHOLE
 from mutants import table
 from mutants.bending import Mutant
 from oceanmock.checks import Phase
-from oceanmock.conformance import walker
+from oceanmock.conformance import probes
 from oceanmock.conformance.baseline import shipped_for
+from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.mock import conform_mock
 from oceanmock.conformance.model import Api, CheckFailed, Event, Listener, Options, Result
-from oceanmock.conformance.rules import all_rules
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +60,7 @@ def found_in(mutant: Mutant, folder: Path) -> set[str]:
     found = set[str]()
     for walks in EFFORTS[-1:] if table.is_made_anew() else EFFORTS:
         options = Options(seed=1, max_examples=walks)
-        with patch.object(walker, "TOURS", walks):
+        with patch.object(probes, "TOURS", walks):
             result = run(mutant.api, folder, options, mutant=mutant, listen=stopping_at(enough))
         found = {finding.rule for finding in result.findings}
         if found & mutant.rules:

@@ -24,12 +24,11 @@ from conform_servers import Logged, logged
 from oceanmock.apis import make_sandbox
 from oceanmock.checks import CheckResult, Contract, Exchange, Probe
 from oceanmock.clock import SECOND
-from oceanmock.conformance.checks import ResponseChecker
+from oceanmock.conformance.checks import RULES, ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import Api, Options
 from oceanmock.conformance.probes import Prober, find_items, probe
-from oceanmock.conformance.rules import RULES
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import Sandbox, Sandboxes

@@ -23,12 +23,12 @@ from fuzzing_world import OWN_ADDRESS, Served, World, fuzzed, served
 from oceanmock.checks import CheckResult, Phase, RuleCount
 from oceanmock.conformance.baseline import Baseline, Known, load_baseline
 from oceanmock.conformance.fuzzing import MALFORMED, RULES_OF_SCHEMATHESIS
-from oceanmock.conformance.guard import SAFE
 from oceanmock.conformance.model import (
     FAILED,
     INCOMPLETE,
     INTERRUPTED,
     PASSED,
+    SAFE,
     Api,
     CheckFailed,
     Event,

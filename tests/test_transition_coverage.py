@@ -30,7 +30,7 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError
 from oceanmock.http.app import create_app
 from oceanmock.library import library_names, load_scenario, read_fault
-from oceanmock.observations import Observation
+from oceanmock.observations import Observation, observations, requested_operation
 from oceanmock.obshell import world as obshell_world
 from oceanmock.obshell.api import ClientOperator
 from oceanmock.obshell.explain import explain as explain_dag
@@ -486,7 +486,7 @@ def example(api: str, name: str) -> Any:
 
 def seen(api: str, operation: str, body: Any) -> list[Observation]:
     """All sightings in a body."""
-    return list(api_named(api).parse.observations(operation, body))
+    return list(observations(api_named(api), operation, body))
 
 
 def standings(value: Any) -> Iterator[tuple[str, str]]:
@@ -639,7 +639,7 @@ def test_what_has_no_id_is_not_seen(id: Any) -> None:
     ],
 )
 def test_each_operation_of_ocp_asks_for_one_thing(operation: str, call: str) -> None:
-    assert api_named("ocp").parse.requested_operation(operation, None) == call
+    assert requested_operation(api_named("ocp"), operation, None) == call
 
 
 @pytest.mark.parametrize(
@@ -653,4 +653,4 @@ def test_each_operation_of_ocp_asks_for_one_thing(operation: str, call: str) -> 
     ],
 )
 def test_the_body_says_what_is_asked_of_obshell(operation: str, body: Any, call: str) -> None:
-    assert api_named("obshell").parse.requested_operation(operation, body) == call
+    assert requested_operation(api_named("obshell"), operation, body) == call

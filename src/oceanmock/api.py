@@ -29,7 +29,7 @@ class Kind:
     ``operations`` are the ones that a client can request of it; ``shown_operations`` those that its JSON shows.
     ``terminal_states`` are those it leaves only by an operation. ``detail`` is the operationId that reads one, empty
     where none does. ``parent`` is the kind it is a part of, ``parts_key`` the key of its JSON under which its own parts
-    are.
+    are, ``own_key`` one that no other kind's JSON has.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Kind:
     detail: str = ""
     parent: str = ""
     parts_key: str = ""
+    own_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,6 @@ class Api:
     scenario = property(lambda api: api.module("scenario"))
     states = property(lambda api: api.module("states"))
     handlers = property(lambda api: api.module("handlers"))
-    parse = property(lambda api: api.module("conformance"))
     checks = property(lambda api: api.module("checks"))
 
     @property

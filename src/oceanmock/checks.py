@@ -1,10 +1,10 @@
 """The base of conformance checks: an exchange, a rule, and the result of checking one.
 
-A *check* reads one exchange and yields a ``CheckResult`` for each rule and place that it checked,
-passed or failed. A ``RuleChecker`` runs checks and counts their results, so that a report can
-distinguish a rule that holds from one that was never checked. A checker never raises: a response
-that a check cannot read is a failed result of its own (``answer.unforeseen``). Each API's checks
-are in its ``checks.py``; what applies to every API is in ``oceanmock.conformance``.
+A *check* reads one exchange and yields a ``CheckResult`` for each rule and place that it checked, passed or failed. A
+``RuleChecker`` runs checks and counts their results, so that a report can distinguish a rule that holds from one that
+was never checked. A checker never raises: a response that a check cannot read is a failed result of its own
+(``answer.unforeseen``). Each API's checks are in its ``checks.py``; what applies to every API is in
+``oceanmock.conformance``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Final, Literal
@@ -23,7 +23,7 @@ import orjson
 from oceanmock.openapi import Operation, Spec, find_operation, operations_at, operations_of
 from oceanmock.text import parse_instant
 
-Headers = tuple[tuple[str, str], ...]
+HeaderFields = tuple[tuple[str, str], ...]
 Phase = Literal["preflight", "probes", "examples", "coverage", "fuzzing", "stateful", "machine", "story"]
 Credentials = Literal["own", "others", "none"]
 
@@ -34,16 +34,15 @@ UNAVAILABLE: Final = frozenset({429, 502, 503, 504})
 UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError)
 """The exceptions of reading a body of another shape than the contract's."""
 _PLACE: Final = re.compile(r"\[[0-9]+\]")
-_COLONLESS: Final = re.compile(r"([+-][0-9]{2})([0-9]{2})$")
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One request and its response; ``status`` is None, and ``problem`` the reason, without one.
 
-    ``target`` is the path with its query. The request's body is the one before it was encrypted.
-    ``operation`` is the operationId, empty for a request that is no operation. Instants and spans
-    are nanoseconds. Secrets are masked before an exchange is made.
+    ``target`` is the path with its query. The request's body is the one before it was encrypted. ``operation`` is the
+    operationId, empty for a request that is no operation. Instants and spans are nanoseconds. Secrets are masked before
+    an exchange is made.
     """
 
     number: int
@@ -51,10 +50,10 @@ class Exchange:
     operation: str
     method: str
     target: str
-    request_headers: Headers
+    request_headers: HeaderFields
     request_body: bytes
     status: int | None
-    response_headers: Headers
+    response_headers: HeaderFields
     response_body: bytes
     sent_at: int
     took: int
@@ -73,8 +72,7 @@ class Exchange:
 
     def header(self, name: str) -> str | None:
         """Return the first response header of this name, in any case."""
-        lower = name.lower()
-        return next((v for n, v in self.response_headers if n.lower() == lower), None)
+        return next((v for n, v in self.response_headers if n.lower() == name.lower()), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +88,13 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """A rule checked at one place of a response; ``message`` is empty where it passed.
-
-    A check fills in the first three fields, a checker the others.
-    """
+    """A rule checked at one place of a response. A check fills in the first three fields, a checker the others."""
 
     rule: str
     path: str = "$"
     """The JSON path; may be empty."""
     message: str = ""
-    """One plain sentence: the actual value, and the expected one."""
+    """One plain sentence: the actual value, and the expected one. Empty where the rule holds."""
     operation: str = ""
     status: int | None = None
     source: str = ""
@@ -143,17 +138,13 @@ Checker = Callable[[Exchange], Sequence[CheckResult]]
 """Checks one exchange as it comes, and returns what failed; may keep state. Never raises."""
 
 
-Auth = Callable[[Any], Any]
-
-
 @dataclass(frozen=True, slots=True)
 class Probe:
     """A request made on purpose, and the statuses and error codes that it may be answered with.
 
-    ``accepted`` is the rule that fails if the request is done although it must be refused, and
-    ``refused`` the one that fails if it is refused although it must be done. Every other
-    unexpected response fails ``error.status``. ``codes`` are the errCodes of the expected refusal;
-    ``other_codes`` are numbers that stand for another reason.
+    ``accepted`` is the rule that fails if the request is done although it must be refused, and ``refused`` the one that
+    fails if it is refused although it must be done. Every other unexpected response fails ``error.status``. ``codes``
+    are the errCodes of the expected refusal; ``other_codes`` are numbers that stand for another reason.
     """
 
     what: str
@@ -164,36 +155,24 @@ class Probe:
     accepted: str = "error.status"
     refused: str = "error.status"
     other_codes: frozenset[int] = frozenset()
-    auth: Literal["default"] | Auth | None = "default"
+    auth: Literal["default"] | Callable[[Any], Any] | None = "default"
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     is_wrong: bool = True
 
 
-def missing_rows(listed: Collection[str], ids: Iterable[str]) -> CheckResult:
-    """Return the result of checking that a list has all of some ids."""
-    missing = [id for id in ids if id not in listed]
-    wrong = f"{', '.join(missing[:5])} can be read, and is not listed."
-    return check("list.missing", not missing, "$.data.contents", wrong)
-
-
 @dataclass(frozen=True, slots=True)
-class Action:
+class WalkAction:
     """One operation that a walk can request now.
 
-    ``goal`` is the name by which a move asks for it, ``state`` the part of the state that matters
-    for it. One with ``is_safe`` may be sent while the state changes: it cannot do harm.
+    ``goal`` is the name by which a move requests it, ``state`` the part of the state that matters for it. One with
+    ``is_safe`` may be sent while the state changes: it cannot do harm.
     """
 
     goal: str
     probe: Probe
     state: str
     is_safe: bool = False
-
-    @property
-    def can_be_accepted(self) -> bool:
-        """Return whether the state allows it, as far as that is known."""
-        return 200 in self.probe.statuses
 
 
 UNDECIDED: Final[tuple[int | str, ...]] = (429, "5xx")
@@ -203,15 +182,13 @@ UNDECIDED: Final[tuple[int | str, ...]] = (429, "5xx")
 class TargetApi(ABC):
     """One API as the target of a conformance run: how to recognize, address and operate it.
 
-    A script is a task or dag of a scenario; an address, of a server that ids name, is a host and a
-    port. The first request of a run reads ``preflight_path``, without credentials where that is
-    open; ``read_path`` needs them, and ``failed_path`` lists all that is FAILED. A newer task has a
-    higher number at ``number_key``. Time changes parts in ``active_states`` even where their task
-    has ended. ``read`` returns the task in a response's data, or raises one of UNREADABLE.
-    ``cancel`` and ``retries`` are among ``goals``, the operations that walks request.
-    ``schemathesis_checks`` are the statuses of a refusal, where its own defaults are wider;
-    ``schemathesis_operations`` are those whose valid requests a state that the contract cannot
-    express may refuse; ``uncertain_value`` is a value that no document has.
+    A script is a task or dag of a scenario; an address, of a server that ids name, is a host and a port. The first
+    request of a run reads ``preflight_path``, without credentials where that is open; ``read_path`` needs them, and
+    ``failed_path`` lists all that is FAILED. A newer task has a higher number at ``number_key``. Time changes parts in
+    ``active_states`` even where their task has ended. ``cancel`` and ``retries`` are among ``goals``, the operations
+    that walks request. ``schemathesis_checks`` are the statuses of a refusal, where its own defaults are wider;
+    ``schemathesis_operations`` are those whose valid requests a state that the contract cannot express may refuse;
+    ``uncertain_value`` is a value that no document has.
     """
 
     preflight_path: ClassVar[str]
@@ -228,7 +205,6 @@ class TargetApi(ABC):
     goals: ClassVar[tuple[str, ...]]
     retries: ClassVar[frozenset[str]]
     cancel: ClassVar[str]
-    read: ClassVar[staticmethod[[Any], Any]]
 
     @abstractmethod
     def is_server(self, body: Mapping[str, Any]) -> bool:
@@ -267,7 +243,7 @@ class TargetApi(ABC):
         return None
 
     @abstractmethod
-    def actions(self, task: Any, id: str, *, is_mock: bool, knowledge: Any) -> Iterator[Action]:
+    def actions(self, task: Any, id: str, *, is_mock: bool, knowledge: Any) -> Iterator[WalkAction]:
         """Yield every operation on a task and its parts, and how it must be answered."""
 
     def log_paths(self, before: Any, after: Any, id: str) -> Sequence[str]:
@@ -283,21 +259,12 @@ class Contract:
         self.spec = spec
         self.version = version
         self.operations = {operation.id: operation for operation in operations_of(spec)}
-        self._newest = newest
+        newest_operations = operations_of(newest) if newest is not None else []
+        self._newer = [operation for operation in newest_operations if operation.id not in self.operations]
 
     def lacks(self, method: str, path: str) -> bool:
         """Return whether only newer versions have this operation."""
         return any(entry.method == method for entry in operations_at(self._newer, path))
-
-    @cached_property
-    def _newer(self) -> list[Operation]:
-        newest = operations_of(self._newest) if self._newest is not None else []
-        return [operation for operation in newest if operation.id not in self.operations]
-
-    def operation_at(self, method: str, path: str) -> str:
-        """Return the operationId of a request, or an empty text."""
-        operation = find_operation(self.operations.values(), method, path)
-        return operation.id if operation else ""
 
     def definition_of(self, operation: Operation) -> Mapping[str, Any]:
         """Return an operation's object in the contract."""
@@ -328,7 +295,10 @@ class Subject:
         self.contract = contract
         self.status: int = exchange.status or 0
         self.path, _, self.query_text = exchange.target.partition("?")
-        self.id = exchange.operation or contract.operation_at(exchange.method, self.path)
+        operation = None
+        if not exchange.operation:
+            operation = find_operation(contract.operations.values(), exchange.method, self.path)
+        self.id = operation.id if operation else exchange.operation
         self.operation = contract.operations.get(self.id)
 
     @cached_property
@@ -377,20 +347,13 @@ class Subject:
             sent = orjson.loads(self.exchange.request_body)
         except ValueError:
             return {}
-        if not isinstance(sent, dict):
-            return {}
-        return {str(key).lower(): value for key, value in sent.items()}
-
-    @property
-    def has_credentials(self) -> bool:
-        """Return whether the request has credentials, right or wrong."""
-        return self.exchange.credentials != "none"
+        return {str(key).lower(): value for key, value in sent.items()} if isinstance(sent, dict) else {}
 
 
 Check = Callable[[Subject], Iterable[CheckResult]]
 Probes = Generator[Probe | tuple[Subject, CheckResult], Subject | None, None]
-"""Probes in their order, and results of comparing their responses. Each probe is answered with its
-response; with None if it was not sent, or not answered."""
+"""Probes in their order, and results of comparing their responses. Each probe is answered with its response; with None
+if it was not sent, or not answered."""
 
 
 def objects(value: Any) -> list[dict[str, Any]]:
@@ -413,7 +376,7 @@ def instant(value: Any) -> int | None:
 @lru_cache(maxsize=16_384)
 def _instant(text: str) -> int | None:
     try:
-        return parse_instant(_COLONLESS.sub(r"\1:\2", text))
+        return parse_instant(re.sub(r"([+-][0-9]{2})([0-9]{2})$", r"\1:\2", text))
     except (ValueError, OverflowError):
         return None
 
@@ -434,9 +397,7 @@ class RuleChecker:
     """By rule."""
     checked: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By rule and operation."""
-    _similar: defaultdict[tuple[str, str, int | None, str], set[str]] = field(
-        default_factory=lambda: defaultdict(set), repr=False
-    )
+    _similar: dict[tuple[str, str, int | None, str], set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def __call__(self, exchange: Exchange) -> list[CheckResult]:
         """Return the failed results of an exchange, each rule and place once."""
@@ -449,34 +410,25 @@ class RuleChecker:
             yield from guarded(entry, subject)
 
     def failures(self, subject: Subject, results: Iterable[CheckResult]) -> list[CheckResult]:
-        """Count results, and return the failed ones, complete."""
+        """Count results, and return the failed ones, complete: the first of a kind, whatever their places in a list."""
         failed: dict[tuple[str, str], CheckResult] = {}
+        status = subject.exchange.status
         for result in results:
             count = self.counts[result.rule]
             count.looked += 1
             self.checked[result.rule, subject.id] += 1
-            if not result.passed:
-                count.broken += 1
-                if self._is_reported(subject, result):
-                    failed.setdefault((result.rule, result.path), self._complete(subject, result))
+            if result.passed:
+                continue
+            count.broken += 1
+            paths = self._similar[result.rule, subject.id, status, _PLACE.sub("[*]", result.path)]
+            if len(paths) < MAX_SIMILAR_RESULTS:
+                paths.add(result.path)
+            if result.path in paths and (result.rule, result.path) not in failed:
+                source = self.rules[result.rule].source
+                failed[result.rule, result.path] = replace(
+                    result, operation=subject.id, status=status, source=source, exchange=subject.exchange
+                )
         return list(failed.values())
-
-    def _is_reported(self, subject: Subject, result: CheckResult) -> bool:
-        """Return whether it is one of the first of its kind, whatever its place in a list."""
-        path = _PLACE.sub("[*]", result.path)
-        paths = self._similar[result.rule, subject.id, subject.exchange.status, path]
-        if len(paths) < MAX_SIMILAR_RESULTS:
-            paths.add(result.path)
-        return result.path in paths
-
-    def _complete(self, subject: Subject, result: CheckResult) -> CheckResult:
-        return replace(
-            result,
-            operation=subject.id,
-            status=subject.exchange.status,
-            source=self.rules[result.rule].source,
-            exchange=subject.exchange,
-        )
 
 
 def guarded(check: Check, subject: Subject) -> Iterator[CheckResult]:
@@ -484,6 +436,5 @@ def guarded(check: Check, subject: Subject) -> Iterator[CheckResult]:
     try:
         yield from check(subject)
     except Exception as problem:  # a response of any shape may come; none may end the run
-        detail = f"{type(problem).__name__}: {problem}"
-        message = f"no check can read this answer ({detail[:200]})."
-        yield CheckResult("answer.unforeseen", "$", message)
+        detail = f"{type(problem).__name__}: {problem}"[:200]
+        yield CheckResult("answer.unforeseen", "$", f"no check can read this answer ({detail}).")

@@ -1,17 +1,17 @@
 """The observation: one item, such as a task or a node, as one response shows it.
 
-Each API's ``conformance.py`` reads observations from bodies of any shape, and never raises. A
-``Sample`` is one that conformance compares with earlier ones, an ``ApiHistory`` what an API's
-``checks.py`` knows of such comparisons.
+``observations`` accepts any body, skips what is not as the contract has it, and never raises. A ``Sample`` is an
+observation that conformance compares with earlier ones, an ``ApiHistory`` what an API's ``checks.py`` knows of such
+comparisons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
-from oceanmock.api import Api
+from oceanmock.api import Api, Json
 from oceanmock.checks import CheckResult, Subject, check, instant, numbered, objects
 from oceanmock.clock import SECOND
 
@@ -25,9 +25,9 @@ FUTURE: Final = 60 * SECOND
 class Observation:
     """One item of one response.
 
-    ``operation`` is empty where the response leaves it out: a task in OCP's list has none.
-    ``parent`` is the id of the task, dag or node that contains it, ``root`` that of the task or
-    dag; both are empty where the item came alone. ``path`` is its JSON path, ``raw`` its JSON.
+    ``operation`` is empty where the response leaves it out: a task in OCP's list has none. ``parent`` is the id of the
+    task, dag or node that contains it, ``root`` that of the task or dag; both are empty where the item came alone.
+    ``path`` is its JSON path, ``raw`` its JSON.
     """
 
     kind: str
@@ -46,11 +46,58 @@ class Observation:
         """Return state and operation."""
         return self.state, self.operation
 
+    @property
+    def words(self) -> str:
+        """Return state and operation, as the transition tables write them."""
+        return f"{self.state}/{self.operation}" if self.operation else self.state
+
+
+def observations(api: Api, operation: str, body: Any) -> Iterator[Observation]:
+    """Yield the items of a response's body in its order, each before its parts.
+
+    ``operation`` is the operationId of the request, empty for a request that starts a task.
+    """
+    data = body.get("data") if isinstance(body, dict) else None
+    shows = next((route.shows for route in api.routes if route.id == operation), "")
+    if not isinstance(data, dict) or (operation and not shows):
+        return
+    rows = data.get("contents")
+    for path, item in numbered(rows, "$.data.contents") if isinstance(rows, list) else [("$.data", data)]:
+        kind = shows or next((kind.name for kind in api.kinds if kind.own_key in item), "")
+        if kind:
+            yield from _observations(api, kind, item, path)
+
+
+def _observations(
+    api: Api, kind: str, item: Json, path: str, *, parent: str = "", root: str = ""
+) -> Iterator[Observation]:
+    id, state = id_text(item.get("id")), item.get(api.state_key)
+    if not id or not isinstance(state, str):
+        return
+    root = id if kind == api.root.name else root
+    name, operation = text_at(item, "name"), text_at(item, api.operation_key)
+    yield Observation(kind, id, name, state, operation, parent, root, path, item)
+    key = api.kind(kind).parts_key
+    part_kind = next((part.name for part in api.kinds if part.parent == kind), "")
+    for place, part in numbered(item.get(key), f"{path}.{key}"):
+        yield from _observations(api, part_kind, part, place, parent=id, root=root)
+
+
+def requested_operation(api: Api, operation: str, body: Any) -> str:
+    """Return the operation that a request asks for, such as ``dag.CANCEL``; empty for a read.
+
+    ``body`` is the request's before it was encrypted. obshell reads an operator in any case.
+    """
+    route = next((route for route in api.routes if route.id == operation and route.changes), None)
+    if route is None:
+        return ""
+    name = route.operation or (text_at(body, api.operation_key).upper() if isinstance(body, dict) else "")
+    return f"{route.changes}.{name}" if name else ""
+
 
 def id_text(value: Any) -> str:
     """Return an id, a number or a text, as a text; an empty one for anything else."""
-    is_id = isinstance(value, int | str) and not isinstance(value, bool)
-    return str(value) if is_id else ""
+    return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
 
 
 def text_at(body: Mapping[str, Any], key: str) -> str:
@@ -62,7 +109,7 @@ def text_at(body: Mapping[str, Any], key: str) -> str:
 # --- checks of items ------------------------------------------------------------------------------
 
 
-def items_in(subject: Subject, api: Api, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def items_in(subject: Subject, api: Api, kind: str) -> Iterator[tuple[str, Json]]:
     """Yield every item of a kind in a response, by itself or within others, with its JSON path."""
     data = subject.data
     shows = next((route.shows for route in api.routes if route.id == subject.id), "")
@@ -70,8 +117,7 @@ def items_in(subject: Subject, api: Api, kind: str) -> Iterator[tuple[str, dict[
         return
     parent = api.kind(kind).parent
     if shows == kind:
-        rows = "$.data.contents"
-        yield from numbered(data["contents"], rows) if "contents" in data else [("$.data", data)]
+        yield from numbered(data["contents"], "$.data.contents") if "contents" in data else [("$.data", data)]
     elif parent:
         key = api.kind(parent).parts_key
         for path, item in items_in(subject, api, parent):
@@ -84,6 +130,14 @@ def listed_once(value: Any, path: str) -> Iterator[CheckResult]:
     again = sorted({str(id) for id in ids if ids.count(id) > 1})
     if ids:
         yield check("list.twice", not again, path, f"{', '.join(again[:5])} is listed twice.")
+
+
+def missing_rows(rows: Sequence[Json], ids: Iterable[str]) -> CheckResult:
+    """Return the result of checking that a list has all of some ids."""
+    listed = {str(row.get("id")) for row in rows}
+    missing = [id for id in ids if id not in listed]
+    wrong = f"{', '.join(missing[:5])} can be read, and is not listed."
+    return check("list.missing", not missing, "$.data.contents", wrong)
 
 
 def in_order(item: Mapping[str, Any], path: str, first: str, then: str, *, slack: int = SKEW) -> Iterator[CheckResult]:
@@ -100,8 +154,7 @@ def not_in_future(item: Mapping[str, Any], path: str, names: tuple[str, ...], no
         if item.get(name) is None:
             continue
         at, where = instant(item[name]), f"{path}.{name}"
-        wrong = f"{name} is {item[name]!r}, which is no instant."
-        yield check("time.format", at is not None, where, wrong)
+        yield check("time.format", at is not None, where, f"{name} is {item[name]!r}, which is no instant.")
         if at is not None and now is not None:
             wrong = f"{name} is {item[name]}, which is after the answer's own timestamp."
             yield check("time.future", at <= now + FUTURE, where, wrong)
@@ -123,13 +176,24 @@ class ItemTree(Observation):
             yield from part.all()
 
 
+def tree_of(api: Api, operation: str, body: Any) -> ItemTree | None:
+    """Return the first item of a response's body with its parts; None if there is none."""
+    items = list(observations(api, operation, body))
+
+    def tree(top: Observation) -> ItemTree:
+        part_kinds = {kind.name for kind in api.kinds if kind.parent == top.kind}
+        parts = tuple(tree(item) for item in items if item.parent == top.id and item.kind in part_kinds)
+        return ItemTree(top.kind, top.id, top.name, top.state, top.operation, raw=top.raw, parts=parts)
+
+    return tree(items[0]) if items else None
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
     """The target of a run as its probes need it.
 
-    ``items`` are its tasks or dags, ``changeable`` the ids of those that the run may change,
-    ``auth`` and ``read_only_auth`` the credentials. ``own_address`` and ``identity`` are an
-    obshell agent's.
+    ``items`` are its tasks or dags, ``changeable`` the ids of those that the run may change, ``auth`` and
+    ``read_only_auth`` the credentials. ``own_address`` and ``identity`` are an obshell agent's.
     """
 
     items: tuple[ItemTree, ...]
@@ -154,11 +218,11 @@ TargetKind = Literal["agent", "cluster"]
 class Required:
     """The responses of an API that a run has to receive, beyond what its contract states.
 
-    ``log`` reads a log, which of an unknown id is empty on some servers; ``of_lists`` are statuses
-    of operations without an id. Of ``either`` one status suffices; ``unreachable`` are those that a
-    kind of target cannot give. ``targets`` are the task or dag that must exist for an operation to
-    be accepted, and to be refused; ``to_read`` is the hint for a read. A proxy in front of the
-    server may authenticate if it ``may_redirect``. ``since`` has the first version of operations.
+    ``log`` reads a log, which of an unknown id is empty on some servers; ``of_lists`` are statuses of operations
+    without an id. Of ``either`` one status suffices; ``unreachable`` are those that a kind of target cannot give.
+    ``targets`` are the task or dag that must exist for an operation to be accepted, and to be refused; ``to_read`` is
+    the hint for a read. A proxy in front of the server may authenticate if it ``may_redirect``. ``since`` has the first
+    version of operations.
     """
 
     log: str
@@ -195,11 +259,6 @@ class Sample(Observation):
         """Return kind and id."""
         return self.kind, self.id
 
-    @property
-    def words(self) -> str:
-        """Return state and operation, as the transition tables write them."""
-        return f"{self.state}/{self.operation}" if self.operation else self.state
-
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -217,17 +276,13 @@ class Call:
         """Return the kind of its target."""
         return self.name.partition(".")[0]
 
-    def concerns(self, root: str) -> bool:
-        """Return whether it may have changed this task or dag, or a part of it."""
-        return not self.roots or not root or root in self.roots
-
 
 @dataclass(frozen=True, slots=True)
 class Members:
     """The members of one kind's JSON, by how they may change.
 
-    ``fixed`` never change once present, ``growing`` are times that are set anew, ``count`` is the
-    number of runs. The parts of an item stay as they are in the states that are ``settled``.
+    ``fixed`` never change once present, ``growing`` are times that are set anew, ``count`` is the number of runs. The
+    parts of an item stay as they are in the states that are ``settled``.
     """
 
     fixed: tuple[str, ...]

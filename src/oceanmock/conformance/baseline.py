@@ -21,8 +21,8 @@ from pydantic_core import ErrorDetails
 
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult
+from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.model import Api, Result, StaleEntry
-from oceanmock.conformance.rules import all_rules
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.openapi import operations_of
 from oceanmock.scenario.document import Document, Issue, ScenarioError, Wording, explain

@@ -1,32 +1,203 @@
-"""Check each response by itself: status, media type, envelope, schema and access.
+"""List the rules, check each response by itself, and list the responses that a run has to receive.
 
-These checks apply to every API; those of one API's data are in its ``checks.py``. Each takes one
-exchange, and none keeps state: rules that need two responses are in ``history``, those that need a
-particular request in ``probes``. Responses that do not come from the API have no envelope and are
-not checked: those of HTTP itself (a redirect, a request that is too long), and those of a proxy
-whose server is down.
+Rule ids are ``family.rule``; reports, baselines and junit files go by them, so one that was published is never given to
+another rule. Families: ``answer`` and ``body`` (that there is one), ``content-type`` and ``header``, ``envelope``,
+``schema`` (the contract's), ``status``, ``error``, ``auth``, ``id``, ``time``, ``count``, ``log``, ``parent``,
+``graph``, ``order`` and ``rollback``, ``paging``, ``list``, ``filter``, ``details``, ``transition`` and ``terminal``
+(changes of states), ``call`` (accepted operations), ``kept`` (what never changes) and ``hostile``. Fuzzing's are
+``schemathesis.<check>``; an API and stories have their own, which ``all_rules`` collects.
+
+The checks here apply to every API; those of one API's data are in its ``checks.py``. Each takes one exchange, and none
+keeps state: rules that need two responses are in ``history``, those that need a particular request in ``probes``.
+Responses that do not come from the API have no envelope and are not checked: those of HTTP itself (a redirect, a
+request that is too long), and those of a proxy whose server is down.
+
+A run without findings proves little by itself: one with only 401 responses has none either. So each operation has
+required statuses; they depend on the API, on whether the run writes, and on the kind of an obshell's agent. They are
+those of the contracts, without those that need more than a client: 403 (a second account), 405 (another method), 429
+(too many requests), 500 (a defect). Responses that only a quirk gives are not required either.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from importlib import import_module
 from itertools import islice
+from types import MappingProxyType
 from typing import Final
 
 import orjson
 
-from oceanmock.apis import api_named
-from oceanmock.checks import Check, CheckResult, Contract, RuleChecker, Subject, check, instant, whole
-from oceanmock.conformance.rules import RULES
+from oceanmock.apis import APIS, api_named
+from oceanmock.checks import Check, CheckResult, Contract, Rule, RuleChecker, Subject, check, instant, whole
+from oceanmock.conformance.model import Api, MissingResponse, contract_for
 from oceanmock.http.validation import Schema
+from oceanmock.observations import Required, TargetKind
+from oceanmock.openapi import Operation
+
+_CATALOGUE: Final[Mapping[str, Mapping[str, str]]] = {
+    "openapi/ocp.yaml, openapi/obshell.yaml": {
+        "answer.none": "Every request is answered.",
+        "answer.unforeseen": "An answer is built so that it can be read at all.",
+        "content-type": "An answer has the media type that the contract names.",
+        "header.missing": "The headers that the contract requires are there.",
+        "schema.required": "A body has every member that the contract requires.",
+        "schema.type": "A value has the type that the contract gives it.",
+        "schema.enum": "A word is one of those that the contract lists.",
+        "schema.value": "A value keeps the bounds, patterns and combinations of its schema.",
+        "status.undocumented": "A status is one that the contract names for the operation.",
+        "status.server-error": "A correct request is not answered with a 5xx status.",
+        "hostile.500": "An invalid request is not answered with a 5xx status.",
+        "method.accepted": "A method that a path does not have is refused.",
+        "id.differs": "The returned id matches the requested id.",
+        "id.vanished": "A task, dag or part that existed is still found.",
+        "views.differ": "A part has the same values by itself as within its task or dag.",
+    },
+    (
+        "openapi: components.schemas.Envelope (ocp-express BaseResponse.java:26-45; obshell "
+        "ob/agent/lib/http/response.go:35-43)"
+    ): {
+        "body.json": "A body is a JSON object.",
+        "envelope.member": "The envelope has all its members.",
+        "envelope.status": "The status in the body is that of HTTP.",
+        "envelope.successful": "successful is true exactly when the status is below 400.",
+        "envelope.timestamp": "The timestamp is an instant.",
+        "envelope.went-back": "A later answer of a server has no earlier timestamp.",
+        "envelope.duration": "The duration is a number of milliseconds.",
+        "envelope.error": "There is an error exactly when the status is 400 or above.",
+        "envelope.trace-id": "The response to an accepted request has a traceId.",
+    },
+    "openapi: components.schemas.ApiError (ocp-express ErrorCodes.java; obshell ob/agent/errors/errorcode.go)": {
+        "error.message": "An error has a message.",
+        "error.code": "The code of an error fits the reason of the refusal.",
+        "error.code-differs": "An unknown task always has the same code.",
+        "error.status": "The status of a refusal fits its reason.",
+    },
+    "openapi: security, securitySchemes": {
+        "auth.missing-accepted": "A request without credentials is refused.",
+        "auth.wrong-accepted": "A request with wrong credentials is refused.",
+    },
+    "openapi/ocp.yaml: x-permission (ocp-doc 1100.task-management/300.retry-a-task.md)": {
+        "auth.forbidden-accepted": "A request of a user without the permission is refused."
+    },
+    "obshell ob/agent/engine/task/task_dto.go:280-382": {
+        "id.number": "A generic id ends in the number of its dag, node or sub task."
+    },
+    "obshell ob/agent/executor/task/dag.go:122-125": {"id.spelling": "A generic id in another spelling is not found."},
+    (
+        "openapi: the times of tasks, dags and their parts (ocp-express SubtaskAccessor.java:54-83; obshell "
+        "ob/agent/service/task/dag.go)"
+    ): {
+        "time.format": "A time is an instant.",
+        "time.start-after-finish": "Nothing ends before it began.",
+        "time.finish": (
+            "An ended item has a start and an end time, a running one no end time, and one that never ran has neither."
+        ),
+        "time.future": "No time is after the timestamp of the response.",
+        "time.went-back": "A time that is set again is later than before.",
+    },
+    "ocp-express RunningTaskWorker.java:143-176; obshell ob/agent/service/task/dag.go:565-585": {
+        "time.not-renewed": "A task or dag that ends again has a new end time."
+    },
+    (
+        "openapi: runTime, execute_times (ocp-express TaskInstanceManagerImpl.java:96-117; obshell "
+        "ob/agent/engine/scheduler/task_handler.go:163-212)"
+    ): {
+        "count.never-run": "Every run is counted; an item that never ran has none.",
+        "count.went-down": "A count of runs never goes down.",
+        "count.not-bumped": "A new run is counted.",
+        "count.unasked": "No run is counted that was not requested.",
+    },
+    (
+        "openapi: getSubtaskLog, getFullSubTaskLogs, task_logs (ocp-express RunnerFactory.java:62,146-153; obshell "
+        "ob/agent/service/task/sub_task_log.go:86-93)"
+    ): {
+        "log.presence": "There is a log exactly when there has been a run.",
+        "log.order": "The lines of a log are in the order of the runs.",
+        "log.rewritten": "A log only grows: its lines stay, and new ones follow them.",
+        "log.stale": "A run leaves its lines in the log.",
+    },
+    (
+        "ocp-express RunningTaskWorker.java:86-119,143-176; obshell ob/agent/engine/scheduler/dag_handler.go:24-74, "
+        "task_handler.go:74-235"
+    ): {
+        "parent.out-of-step": "A task, dag or node agrees with its parts once they are final.",
+        "parent.stuck": "A task or dag ends soon after all of its parts.",
+        "parent.stage": "The stage of a dag is the number of one of its nodes.",
+    },
+    "ocp-express TaskInstanceManagerImpl.java:160-174": {
+        "parent.prohibit-rollback": "A subtask that has run and prohibits rollback prohibits that of its task."
+    },
+    "openapi/ocp.yaml: SubtaskInstance; every public sample (ocp-doc 400.task-return-structure.md)": {
+        "graph.one-way": "Upstreams and downstreams name each other.",
+        "graph.series": "The seriesIds of a task are 0 to n-1.",
+    },
+    "ocp-express AbstractTaskWorker.java:59-87; obshell ob/agent/engine/scheduler/dag_handler.go:24-74": {
+        "order.forward": "Nothing runs before the items it depends on have succeeded."
+    },
+    "ocp-express AbstractTaskWorker.java:89-115; obshell ob/agent/service/task/dag.go:603-694": {
+        "rollback.order": "A rollback undoes the items in reverse order."
+    },
+    "openapi/ocp.yaml: components.schemas.Page (ocp-express PaginatedResponse.java, CustomPage.java)": {
+        "paging.number": "The returned page is the requested one.",
+        "paging.size": "A page has the requested size, or the largest that the server allows.",
+        "paging.pages": "The number of pages is that of the elements divided by the size.",
+        "paging.rows": "A page is full, but for the last, which has the rest.",
+        "paging.whole": "The pages of a list hold every row once.",
+    },
+    (
+        "openapi: listTaskInstances and the lists of dags (ocp-doc 1100.task-management/100.query-the-task-list.md; "
+        "obshell ob/agent/executor/task/dag.go)"
+    ): {
+        "list.twice": "Nothing is listed twice.",
+        "list.order": "Rows are in the requested order.",
+        "list.missing": "Every task or dag is listed.",
+        "list.differs-from-detail": "A list has the same values as the task or dag itself.",
+        "filter.ignored": "A list holds only rows that match the filter.",
+        "filter.too-narrow": "A filter leaves out no row that matches it.",
+    },
+    "obshell ob/param/task.go:19-21": {"details.ignored": "Nodes are present exactly when details are requested."},
+    (
+        "the tables of transitions (ocp-express TaskInstanceManagerImpl.java, SubtaskInstanceManagerImpl.java; "
+        "obshell ob/agent/service/task/dag.go:283-532)"
+    ): {
+        "transition.illegal": "Every observed change is possible by the table of transitions.",
+        "terminal.moved": "An ended item does not change until an operation.",
+        "call.unknown-accepted": "An unknown operator is refused.",
+        "call.illegal-accepted": "An operation that the state does not allow is refused.",
+        "call.legal-refused": "An operation that the state allows is not refused for the state.",
+        "call.wrong-effect": "An accepted operation has the documented effect.",
+        "call.no-effect": "An accepted operation has an effect by the next read.",
+    },
+    (
+        "openapi: the ids, names and first times of tasks, dags and their parts (ocp-express "
+        "SubtaskAccessor.java:54-61; obshell ob/agent/engine/task/task_dto.go:32-108)"
+    ): {"kept.changed": "Fields that are set at creation never change."},
+    "ocp-express TaskInstanceManagerImpl.java:66-68": {"call.prohibited-accepted": "A prohibited rollback is refused."},
+    "obshell ob/agent/engine/task/node.go:105-148, ob/agent/service/task/dag.go:283-420": {
+        "call.flag-ignored": "An operator is accepted only where the flags of the nodes allow it."
+    },
+    "ocp-express SubtaskInstanceManagerImpl.java:59, JavaSubtaskRunner.java:32-108": {
+        "call.skip-runs": "A skipped subtask does nothing: it does not fail, and takes no time."
+    },
+}
+"""Each rule's id and sentence, by its source."""
+
+RULES: Final[Mapping[str, Rule]] = MappingProxyType(
+    {id: Rule(id, says, source) for source, rules in _CATALOGUE.items() for id, says in rules.items()}
+    | {id: rule for api in APIS for id, rule in api.checks.OWN_RULES.items()}
+)
+"""Every rule of the checks of responses, histories and probes, by its id."""
+
 
 STATUSES_BELOW: Final = frozenset({204, 301, 302, 303, 304, 307, 308, 413, 414, 415, 431, 502, 503, 504})
 """The statuses that do not come from the API: redirects, no content, requests too large."""
 REFUSED_BELOW: Final = re.compile(r"%(?:[01][0-9a-f]|25|2f|3b|5c|7f|[89a-f][0-9a-f])|[\[\]{}|\\^]", re.IGNORECASE)
-"""The characters that web servers and proxies refuse in a target: those that are not plain text,
-and those that could mean another path."""
+"""The characters that web servers and proxies refuse in a target: those that are not plain text, and those that could
+mean another path."""
 MAX_VIOLATIONS: Final = 20
 """The most violations reported of one body."""
 RULES_BY_KEYWORD: Final = {
@@ -35,7 +206,24 @@ RULES_BY_KEYWORD: Final = {
     "enum": "schema.enum",
     "format": "schema.type",
 }
-SCHEMA_RULES: Final = ("schema.required", "schema.type", "schema.enum", "schema.value")
+SENT_TO_LOG_IN: Final = frozenset({302, 303, 307})
+"""The statuses that replace 401 where a proxy in front of a server authenticates."""
+
+
+def all_rules() -> Mapping[str, Rule]:
+    """Return every rule, by id; those of stories and fuzzing are imported now."""
+    result = dict(RULES)
+    for name in ("stories", "fuzzing"):
+        try:
+            module = import_module(f"oceanmock.conformance.{name}")
+        except ModuleNotFoundError as problem:
+            if (problem.name or "").startswith("oceanmock"):
+                raise
+            continue  # schemathesis or hypothesis is not installed
+        for constant, rules in vars(module).items():
+            if constant.startswith("RULES_OF_"):
+                result.update(rules)
+    return MappingProxyType(result)
 
 
 def _is_of_the_api(subject: Subject) -> bool:
@@ -103,14 +291,10 @@ def envelope(subject: Subject) -> Iterator[CheckResult]:
     wrong = f"an answer with {status} has {'an' if has_error else 'no'} error."
     yield check("envelope.error", has_error == (status >= 400), "$.error", wrong)
     trace = body.get("traceId")
-    if isinstance(trace, str) and status < 400 and (trace or not _is_explained(subject)):
+    is_explained = api_named(subject.contract.api).checks.is_explained
+    if isinstance(trace, str) and status < 400 and (trace or not is_explained(subject)):
         wrong = f"traceId is {trace!r}, in which nobody finds anything again."
         yield check("envelope.trace-id", bool(trace.strip()), "$.traceId", wrong)
-
-
-def _is_explained(subject: Subject) -> bool:
-    result: bool = api_named(subject.contract.api).checks.is_explained(subject)
-    return result
 
 
 def message(subject: Subject) -> Iterator[CheckResult]:
@@ -122,28 +306,22 @@ def message(subject: Subject) -> Iterator[CheckResult]:
 
 
 def credentials(subject: Subject) -> Iterator[CheckResult]:
-    """Check that a request without credentials is refused, unless the operation is open.
-
-    A wrong password is tested by the probes: an exchange does not show which password is right.
-    """
-    if subject.operation is None or subject.contract.is_open(subject.id) or subject.has_credentials:
-        return
-    wrong = f"{subject.id} is answered {subject.status} to a request that does not say whose it is."
-    is_refused = subject.status >= 300 or not isinstance(subject.body, dict)  # a page to log in at
-    yield check("auth.missing-accepted", is_refused, "$", wrong)
+    """Check that a request without credentials is refused, unless the operation is open."""
+    has_credentials = subject.exchange.credentials != "none"
+    if subject.operation is not None and not subject.contract.is_open(subject.id) and not has_credentials:
+        wrong = f"{subject.id} is answered {subject.status} to a request that does not say whose it is."
+        is_refused = subject.status >= 300 or not isinstance(subject.body, dict)  # a page to log in at
+        yield check("auth.missing-accepted", is_refused, "$", wrong)
 
 
 def status(subject: Subject) -> Iterator[CheckResult]:
-    """Check that the contract has the status, and that the server did not fail.
-
-    A failure at a hostile request has a rule of its own.
-    """
+    """Check that the contract has the status, and that the server did not fail."""
     if subject.operation is None:
         return
     code, method = subject.status, subject.exchange.method
     rule = "hostile.500" if subject.exchange.expects_refusal else "status.server-error"
     if code >= 500:
-        if not _is_explained(subject):
+        if not api_named(subject.contract.api).checks.is_explained(subject):
             text = str(subject.error.get("message", ""))[:200].rstrip(". ")
             wrong = f"the server failed with {code}: {text or 'no word'}."
             yield check(rule, False, "$", wrong)
@@ -160,11 +338,7 @@ def status(subject: Subject) -> Iterator[CheckResult]:
 
 
 def body(subject: Subject) -> Iterator[CheckResult]:
-    """Check the body against the contract's schema for the status.
-
-    Each violation is reported by kind (a missing member, a wrong type, a word outside an
-    enumeration, any other value), with its JSON path.
-    """
+    """Check the body against the contract's schema for the status; each violation by its kind and JSON path."""
     operation = subject.operation
     if operation is None or subject.exchange.method != operation.method or subject.body is None:
         return
@@ -174,7 +348,8 @@ def body(subject: Subject) -> Iterator[CheckResult]:
     is_valid = schema.accepts(subject.body)
     violations = [] if is_valid else [*islice(schema.violations(subject.body), MAX_VIOLATIONS)]
     rules = [RULES_BY_KEYWORD.get(item.keyword, "schema.value") for item in violations]
-    yield from (check(rule, True) for rule in SCHEMA_RULES if rule not in rules)
+    schema_rules = ("schema.required", "schema.type", "schema.enum", "schema.value")
+    yield from (check(rule, True) for rule in schema_rules if rule not in rules)
     for rule, item in zip(rules, violations, strict=True):
         parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in item.path)
         path = f"${''.join(parts)}"
@@ -192,14 +367,13 @@ def _schema_of(contract: Contract, operation: str, status: str) -> Schema | None
     return None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256)  # operations share most of their responses
 def _compiled(schema: bytes, contract: Contract) -> Schema:
-    """Return a compiled schema, cached since operations share most of their responses."""
     shared = {"schemas": contract.spec["components"]["schemas"]}
     return Schema({"allOf": [orjson.loads(schema)], "components": shared})
 
 
-CHECKS: Final[tuple[Check, ...]] = (headers, envelope, status, body, message, credentials)
+COMMON_CHECKS: Final[tuple[Check, ...]] = (headers, envelope, status, body, message, credentials)
 
 
 class ResponseChecker(RuleChecker):
@@ -207,7 +381,7 @@ class ResponseChecker(RuleChecker):
 
     def __init__(self, contract: Contract) -> None:
         own: tuple[Check, ...] = api_named(contract.api).checks.CHECKS
-        super().__init__(contract, RULES, (*CHECKS, *own))
+        super().__init__(contract, RULES, (*COMMON_CHECKS, *own))
 
     def results(self, subject: Subject) -> Iterator[CheckResult]:
         """Yield every check result of an exchange; without a response, only that."""
@@ -216,3 +390,64 @@ class ResponseChecker(RuleChecker):
         yield check("answer.none", there, "$", f"no answer came: {problem}.")
         if there:
             yield from super().results(subject)
+
+
+# --- required responses ---------------------------------------------------------------------------
+
+
+def missing(
+    statuses: Mapping[str, Counter[int]], *, api: Api, writes: bool, version: str = "", kinds: Iterable[TargetKind] = ()
+) -> list[MissingResponse]:
+    """Return the required responses not received, in the contract's order.
+
+    ``kinds`` are those of the targets; without any, an obshell counts as a plain agent.
+    """
+    table: Required = api_named(api).module("probes").REQUIRED
+    return [
+        MissingResponse(operation.id, status, _hint(table, operation, status))
+        for operation, one_of in required(api, writes=writes, version=version, kinds=kinds)
+        if not any(statuses.get(operation.id, Counter())[code] for code in one_of)
+        for status in [min(one_of - SENT_TO_LOG_IN)]
+    ]
+
+
+def required(
+    api: Api, *, writes: bool, version: str = "", kinds: Iterable[TargetKind] = ()
+) -> Iterator[tuple[Operation, frozenset[int]]]:
+    """Yield operations, each with statuses of which one is required, of one target or of several together."""
+    table: Required = api_named(api).module("probes").REQUIRED
+    contract = contract_for(api, version)
+    unreachable = [table.unreachable.get(kind, {}) for kind in [*kinds] or ["agent"]]
+    for operation in contract.operations.values():
+        if not writes and operation.method != "GET":
+            continue
+        name = operation.id
+        never = frozenset.intersection(*(item.get(name, frozenset()) for item in unreachable))
+        either = table.either.get(name, frozenset()) - never
+        if either:
+            yield operation, either
+        statuses = {200, 401, 400, 404} if "{" in operation.path else {200, 401, *table.of_lists}
+        if contract.is_open(name):
+            statuses = {200}
+        elif name == table.log:
+            statuses.discard(404)
+        documented = {int(status) for status in operation.statuses}
+        for status in sorted((statuses & documented) - never - either):
+            is_login = status == 401 and table.may_redirect
+            yield operation, frozenset({status, *(SENT_TO_LOG_IN if is_login else ())})
+
+
+def _hint(table: Required, operation: Operation, status: int) -> str:
+    since = ".".join(map(str, table.since.get(operation.id, ())))
+    older = f" Before {since} obshell did not have it." if since else ""
+    if operation.id in table.targets and status in (200, 400):
+        target = table.targets[operation.id][status == 400]
+        return f"Give the run {target} to play with (--task).{older}"
+    if status == 200 and "{" in operation.path:
+        return f"{table.to_read}{older}"
+    if status == 200:
+        return f"No plain read was accepted: look at what was answered instead.{older}"
+    return (
+        f"The probes ask for a {status}: keep that phase, or see what they were answered. 429 "
+        "wants a lower --rate; what stands in front of the server may have answered for it."
+    )

@@ -43,9 +43,8 @@ from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTranspor
 from oceanmock.api import Api as ApiRecord
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Phase, Rule, RuleCount, Subject
-from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import Options, contract_for
+from oceanmock.conformance.model import NotAllowed, Options, contract_for
 from oceanmock.observations import ItemTree
 
 SCHEMATHESIS_PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")

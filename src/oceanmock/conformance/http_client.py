@@ -33,10 +33,20 @@ import requests
 import urllib3.exceptions
 from requests.exceptions import InvalidHeader
 
-from oceanmock.checks import Checker, CheckResult, Exchange, Headers, Phase
+from oceanmock.checks import Checker, CheckResult, Exchange, HeaderFields, Phase
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
-from oceanmock.conformance.guard import SAFE, Guard, NotAllowed, header_text
-from oceanmock.conformance.model import NO_RESPONSE, CheckFailed, Listener, Options, ResponseReceived, spec_for
+from oceanmock.conformance.model import (
+    NO_RESPONSE,
+    SAFE,
+    CheckFailed,
+    Guard,
+    Listener,
+    NotAllowed,
+    Options,
+    ResponseReceived,
+    header_text,
+    spec_for,
+)
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 from oceanmock.journal.entries import MASK, mask_body, mask_headers, mask_query
@@ -229,7 +239,7 @@ class HttpClient:
         in_request = {value.split(" ", 1)[-1] for (_, value), (_, mask) in masked if value != mask}
         secrets = {*self._secrets, *in_request}
         is_own = bool(getattr(request, "is_own", False) and self.target.auth is not None)
-        status, headers, body, problem = None, Headers(), b"", ""
+        status, headers, body, problem = None, HeaderFields(), b"", ""
         if isinstance(outcome, requests.Response):
             # a made-up secret may be a key of the JSON
             in_response = secrets if is_own else self._secrets
@@ -324,7 +334,7 @@ def _sent_body(request: Any) -> bytes:
     return body or b""
 
 
-def _pairs(headers: Iterable[tuple[str | bytes, str | bytes]]) -> Headers:
+def _pairs(headers: Iterable[tuple[str | bytes, str | bytes]]) -> HeaderFields:
     return tuple((header_text(name), header_text(value)) for name, value in headers)
 
 
@@ -342,7 +352,7 @@ def _secrets_of(auth: Any) -> frozenset[str]:
     return frozenset([*long, *map(quote, long)])
 
 
-def _masked(headers: Headers, secrets: Iterable[str]) -> Headers:
+def _masked(headers: HeaderFields, secrets: Iterable[str]) -> HeaderFields:
     return tuple((name, _hidden(value, secrets)) for name, value in mask_headers(headers))
 
 

@@ -1,11 +1,10 @@
 """Check the mock against its own contracts: serve the scenarios, and run over them.
 
-Each API has one sandbox with all scenarios that can be served together, beside a world that comes
-with oceanmock (``worlds/``) in which every status occurs; obshell also has the world of a cluster,
-since no single agent can give every response. A further sandbox is reset for each walk, and each
-scenario's story has its own. All are served on a real port, require credentials, and have manual
-clocks, so that the same seed makes the same requests. The scenarios' faults are left out. Every
-response of the contract is required, whatever is served.
+Each API has one sandbox with all scenarios that can be served together, beside a world that comes with oceanmock
+(``worlds/``) in which every status occurs; obshell also has the world of a cluster, since no single agent can give
+every response. A further sandbox is reset for each walk, and each scenario's story has its own. All are served on a
+real port, require credentials, and have manual clocks, so that the same seed makes the same requests. The scenarios'
+faults are left out. Every response of the contract is required, whatever is served.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from oceanmock.checks import Phase
 from oceanmock.clock import SECOND
 from oceanmock.conformance.baseline import Baseline
 from oceanmock.conformance.model import Api, Listener, Options, Result
+from oceanmock.conformance.probes import walk_scenario
 from oceanmock.conformance.run import Environment, Runner, ignore, judged, merged
 from oceanmock.conformance.target import Target
-from oceanmock.conformance.walker import walk_scenario
 from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandboxes
@@ -59,8 +58,8 @@ def conform_mock(
 ) -> Result:
     """Return the result of a run over named scenarios, or over the library.
 
-    Scenarios of another API are left out. Raises AuthorError for a name without a scenario. A
-    KeyboardInterrupt ends the run early.
+    Scenarios of another API are left out. Raises AuthorError for a name without a scenario. A KeyboardInterrupt ends
+    the run early.
     """
     scenarios = [item for item in load_scenarios(names) if item.api == api]
     worlds, apart = worlds_of(api, scenarios)

@@ -1,24 +1,29 @@
-"""Define the values of a conformance run: its options, its result and the events while it runs.
+"""Define the values of a conformance run: its options, what they let it send, its result, and the events while it runs.
 
 Nothing here sends, checks or prints. Spans are nanoseconds.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from urllib.parse import unquote
 
 from oceanmock.checks import CheckResult, Contract, Exchange, Phase, RuleCount
-from oceanmock.openapi import Spec
+from oceanmock.errors import OceanmockError
+from oceanmock.openapi import Operation, Spec, operations_at
 
 if TYPE_CHECKING:
     from oceanmock.scenario.fields import BaseScenario
 
 Api = Literal["ocp", "obshell"]
 PHASES: Final[tuple[Phase, ...]] = tuple(phase for phase in get_args(Phase) if phase not in ("preflight", "story"))
-"""Those that can be asked for; there is always a preflight, and a story where one is given."""
+"""Those that can be selected; there is always a preflight, and a story where one is given."""
 
 PASSED: Final = 0
 """The exit code of a run that found nothing, and saw all it claims to have checked."""
@@ -191,3 +196,141 @@ def spec_for(api: Api, version: str = "") -> Spec:
 def contract_for(api: Api, version: str = "") -> Contract:
     """Return the same contract as checks read it."""
     return Contract(api, spec_for(api, version), version=version, newest=spec_for(api))
+
+
+# --- what a run may send --------------------------------------------------------------------------
+
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that change nothing (RFC 9110, 9.2.1)."""
+REWRITING_HEADERS: Final = ("transfer-encoding", "x-http-method", "x-http-method-override", "x-method-override")
+"""Headers that some servers read as another method, or as another end of the body."""
+ANY_KIND: Final = "any"
+
+
+class NotAllowed(OceanmockError):
+    """A request that this run must not send; no byte of it has left."""
+
+
+class Guard:
+    """Decide what a run may send to its target, before a byte leaves.
+
+    A run that only reads sends GET. One that ``writes`` changes the ``tasks`` it was given, the parts that their own
+    responses show, and registered ids, such as those of nothing. ``own_address`` is the target's; a request that names
+    the address of another agent is never sent, since the target would forward it. What is not known to be allowed is
+    refused.
+    """
+
+    def __init__(
+        self,
+        api: str,
+        operations: Sequence[Operation],
+        *,
+        writes: bool,
+        tasks: Sequence[str] = (),
+        own_address: tuple[str, int] | None = None,
+    ) -> None:
+        from oceanmock.apis import api_named  # noqa: PLC0415 (--help reads this module)
+
+        self._api = api_named(api)
+        self._server = self._api.conformance
+        self._operations = operations
+        self._writes = writes
+        self._own_address: tuple[str, int] | None = None
+        if own_address is not None:
+            with suppress(ValueError):  # a name is no address in an id
+                self._own_address = str(ip_address(own_address[0])), own_address[1]
+        self._allows_everything = False
+        self._ids = {(self._api.root.name, str(id)) for id in tasks}
+
+    def may_change(self, id: str | int, *, kind: str = ANY_KIND) -> None:
+        """Allow changes to an id of a kind; ``ANY_KIND``, for ids of nothing, any method."""
+        self._ids.add((kind, str(id)))
+
+    def may_change_everything(self) -> None:
+        """Allow every change, as on a mock that nobody else uses."""
+        self._allows_everything = True
+
+    def check(self, method: str, target: str, body: bytes) -> None:
+        """Raise NotAllowed for a request that must not be sent; ``target`` is path and query."""
+        path = target.partition("?")[0]
+        refused = f"{method} {path} was not sent:"
+        for ip, port in self._server.addresses_in(path, body):
+            if self._own_address != (str(ip_address(ip)), port):
+                host = f"[{ip}]" if ":" in ip else ip
+                raise NotAllowed(f"{refused} the id names the agent {host}:{port}, which the target would ask.")
+        if not self._writes and method != "GET":
+            raise NotAllowed(f"{refused} this run only reads. With --write it may change the tasks of --task.")
+        if method in SAFE or self._allows_everything:
+            return
+        ids = list(self._ids_in(method, path))
+        if not ids:
+            raise NotAllowed(f"{refused} it names no task that may be changed.")
+        is_operation = any(item.method == method for item in operations_at(self._operations, path))
+        if not is_operation and any((ANY_KIND, id) not in self._ids for _, id in ids):
+            raise NotAllowed(f"{refused} it is no operation of the contract, so its effect is unknown.")
+        for kind, id in ids:
+            if not self._may_change(kind, id):
+                raise NotAllowed(
+                    f"{refused} this run may not change {kind} {id!r}. --task {id} allows it."
+                    if kind == self._api.root.name
+                    else f"{refused} {kind} {id!r} is no part of a task that this run may change."
+                )
+
+    def check_headers(self, headers: Mapping[str, Any], body: bytes, *, host: str) -> None:
+        """Raise NotAllowed for headers that turn the request into another one.
+
+        The end of the body has to be unambiguous, or its rest would be a request of its own; and host and method have
+        to be those that were checked.
+        """
+        values = {name.lower(): header_text(value) for name, value in headers.items()}
+        length = values.get("content-length", "")
+        odd: list[str] = [name for name in REWRITING_HEADERS if name in values]
+        odd += ["content-length"] if length and length != str(len(body)) else []
+        odd += ["host"] if values.get("host", host).lower() != host.lower() else []
+        if odd:
+            raise NotAllowed(f"a request was not sent: its header {odd[0]} makes it another request.")
+
+    def learn(self, exchange: Exchange) -> None:
+        """Allow changes to the parts that a response shows of something that may be changed."""
+        if not self._writes or exchange.status != 200:
+            return
+        ids = list(self._ids_in(exchange.method, exchange.target.partition("?")[0]))
+        if ids and all(self._may_change(kind, id) for kind, id in ids):
+            body = exchange.json()
+            self._ids.update(self._parts_in(body.get("data") if isinstance(body, dict) else None))
+
+    def _may_change(self, kind: str, id: str) -> bool:
+        """Return whether an id may be changed, and every other that a server may read it as.
+
+        Some characters make a server or a proxy read another path; no changed id contains one.
+        """
+        return not re.search(r"[/\\;%]", id) and all(
+            (kind, item) in self._ids or (ANY_KIND, item) in self._ids for item in self._server.equivalent_ids(id)
+        )
+
+    def _ids_in(self, method: str, path: str) -> Iterator[tuple[str, str]]:
+        """Yield kind and id of each variable of a path, by the contract.
+
+        A method that is no operation of the contract may have any effect on what exists.
+        """
+        at_path = operations_at(self._operations, path)
+        operation = next((item for item in at_path if item.method == method), next(iter(at_path), None))
+        if operation is None:
+            return
+        kinds = {parameter: kind for kind, parameter in self._api.ids_of(operation.id).items()}
+        for name, value in zip(operation.path.split("/"), path.split("/"), strict=False):
+            if name.startswith("{"):
+                yield kinds.get(name[1:-1], name[1:-1]), unquote(value)
+
+    def _parts_in(self, node: Any) -> Iterator[tuple[str, str]]:
+        """Yield kind and id of every part that a response's data contain."""
+        for kind in self._api.kinds[1:] if isinstance(node, dict) else ():
+            for part in node.get(f"{kind.name}s") or ():
+                if isinstance(part, dict) and isinstance(part.get("id"), str | int):
+                    yield kind.name, str(part["id"])
+                    yield from self._parts_in(part)
+
+
+def header_text(value: str | bytes) -> str:
+    """Return a header's name or value as text."""
+    return value.decode("latin-1") if isinstance(value, bytes) else value

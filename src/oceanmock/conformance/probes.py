@@ -1,41 +1,50 @@
-"""Send prepared requests: some that must be refused, hostile ones, and lists that must agree.
+"""Send prepared requests, and walk on tasks and dags, so that the checkers see what follows.
 
-The requests are few, and the same in each run; each API's ``probes.py`` yields them. They are GET,
-unless the run writes; then they include operations that a correct server refuses, on unknown ids
-and on tasks that the run may change. A wrong password is tried once for each way to send one.
+Probes are requests that must be refused, hostile ones, and lists that must agree. They are few, and the same in each
+run; each API's ``probes.py`` yields them. They are GET, unless the run writes; then they include operations that a
+correct server refuses, on unknown ids and on tasks that the run may change. A wrong password is tried once for each way
+to send one.
 
-A probe's expectation holds for any server of its API; where public sources allow two responses, it
-has both. The client's checkers see each response, too, so a probe states only how this request must
-be answered. A response that does not depend on the request (too many requests, a proxy whose server
-is down) is not checked.
+A probe's expectation holds for any server of its API; where public sources allow two responses, it has both. The
+client's checkers see each response, too, so a probe states only how this request must be answered. A response that does
+not depend on the request (too many requests, a proxy whose server is down) is not checked.
 
-A run without findings proves little by itself: one with only 401 responses has none either. So
-each operation has required statuses; they depend on the API, on whether the run writes, and on the
-kind of an obshell's agent. They are those of the contracts, without those that need more than a
-client: 403 (a second account), 405 (another method), 429 (too many requests), 500 (a defect).
-Responses that only a quirk gives are not required either.
+A walk reads one task or dag, requests an operation, reads again and lets time pass. Its requests are probes, too, and
+it judges nothing else. ``walk_sandbox`` takes many walks in a sandbox that is reset before each; ``walk_server`` takes
+one on each task of a server. Only the given ids are ever operated on.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
-from typing import Final
+from pathlib import Path
+from random import Random
+from typing import Any, Final, Literal, get_args
 
-from oceanmock.api import Api
 from oceanmock.apis import api_named
-from oceanmock.checks import UNAVAILABLE, CheckResult, Contract, Exchange, Probe, Probes, RuleChecker, Subject, check
-from oceanmock.conformance.guard import NotAllowed
+from oceanmock.checks import (
+    UNAVAILABLE,
+    CheckResult,
+    Contract,
+    Exchange,
+    Probe,
+    Probes,
+    RuleChecker,
+    Subject,
+    WalkAction,
+    check,
+)
+from oceanmock.conformance.checks import RULES
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import Api as ApiName
-from oceanmock.conformance.model import MissingResponse, contract_for
-from oceanmock.conformance.rules import RULES
+from oceanmock.conformance.model import Api, NotAllowed, contract_for
 from oceanmock.conformance.target import detail_path
-from oceanmock.observations import ItemTree, Observation, ProbeTarget, Required, TargetKind
-from oceanmock.openapi import Operation
+from oceanmock.library import load_scenario
+from oceanmock.observations import ItemTree, ProbeTarget, observations, tree_of
+from oceanmock.scenario.fields import BaseScenario
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 """The statuses of a redirect to a login page, by a proxy in front of the server."""
@@ -43,8 +52,6 @@ MAX_READ: Final = 24
 """The most tasks or dags that are read in full."""
 MAX_CHANGEABLE: Final = 60
 """The most of those that the run may change, if they are more."""
-SENT_TO_LOG_IN: Final = frozenset({302, 303, 307})
-"""The statuses that replace 401 where a proxy in front of a server authenticates."""
 
 
 class Prober(RuleChecker):
@@ -80,18 +87,16 @@ class Prober(RuleChecker):
     def run(self, probes: Probes) -> None:
         """Send probes, and report the results of comparing their responses."""
         response: Subject | None = None
-        while True:
-            try:
+        with suppress(StopIteration):
+            while True:
                 item = probes.send(response)
-            except StopIteration:
-                return
-            response = None
-            if isinstance(item, Probe):
-                exchange = self.ask(item)
-                if exchange is not None and exchange.status is not None:
-                    response = Subject(exchange, self.contract)
-            else:
-                self._report(item[0], [item[1]])
+                response = None
+                if isinstance(item, Probe):
+                    exchange = self.ask(item)
+                    if exchange is not None and exchange.status is not None:
+                        response = Subject(exchange, self.contract)
+                else:
+                    self._report(item[0], [item[1]])
 
     def _report(self, subject: Subject, results: Sequence[CheckResult]) -> None:
         """Count results, and pass the failed ones to the client."""
@@ -153,126 +158,306 @@ def probe(client: HttpClient, items: tuple[ItemTree, ...]) -> Prober:
     return prober
 
 
-# --- the items of a target ------------------------------------------------------------------------
-
-
 def find_items(client: HttpClient) -> tuple[ItemTree, ...]:
     """Return the tasks or dags of a target with their parts, by its lists and by reading each.
 
-    On obshell only the target's own ids are used: it would forward a request for another agent's.
-    At most MAX_READ are read in full, some of each state; those that the run may change come first.
+    On obshell only the target's own ids are used: it would forward a request for another agent's. At most MAX_READ are
+    read in full, some of each state; those that the run may change come first.
     """
     target, own = client.target, client.options.tasks
     api = api_named(target.api)
-    lists = api.module("probes").list_targets(target.identity)
-    rows = [row for path in lists for row in _read(client, api, path) if row.kind == api.root.name]
+
+    def read(path: str) -> tuple[str, Any]:
+        with suppress(NotAllowed):  # of an id that may not be sent to this target
+            exchange = client.send("GET", path)
+            if exchange.status == 200:
+                return exchange.operation, exchange.json()
+        return "", None
+
     by_state: defaultdict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        by_state[row.state].append(row.id)
+    for path in api.module("probes").list_targets(target.identity):
+        for row in observations(api, *read(path)):
+            if row.kind == api.root.name:
+                by_state[row.state].append(row.id)
     mixed = filter(None, chain.from_iterable(zip_longest(*by_state.values())))  # of each state
     ids = [*dict.fromkeys([*own, *mixed])]
-    trees = []
-    for id in ids[: max(MAX_READ, min(MAX_CHANGEABLE, len(own)))]:
-        items = _read(client, api, detail_path(target.api, id))
-        if items:
-            trees.append(_tree(api, items[0], items))
-    return tuple(trees)
+    trees = [
+        tree_of(api, *read(detail_path(target.api, id))) for id in ids[: max(MAX_READ, min(MAX_CHANGEABLE, len(own)))]
+    ]
+    return tuple(tree for tree in trees if tree is not None)
 
 
-def _read(client: HttpClient, api: Api, path: str) -> list[Observation]:
-    """Return the observations of a read; none if the id may not be sent to this target."""
-    with suppress(NotAllowed):
-        exchange = client.send("GET", path)
-        if exchange.status == 200:
-            return list(api.parse.observations(exchange.operation, exchange.json()))
-    return []
+# --- walks ----------------------------------------------------------------------------------------
 
+Pause = Literal["none", "tick", "rest"]
+"""What follows a move: nothing, one read a little later, or reads until all is at rest."""
 
-def _tree(api: Api, top: Observation, items: Sequence[Observation]) -> ItemTree:
-    """Return an item with its parts, which have the ids of their parents."""
-    parts = [i for i in items if i.parent == top.id and api.kind(i.kind).parent == top.kind]
-    return ItemTree(
-        top.kind,
-        top.id,
-        top.name,
-        top.state,
-        top.operation,
-        raw=top.raw,
-        parts=tuple(_tree(api, part, items) for part in parts),
-    )
-
-
-# --- required responses ---------------------------------------------------------------------------
+ILLEGAL: Final = "illegal"
+LOOK: Final = "look"
+MOVES: Final = 8
+"""The moves of one walk."""
+TOURS: Final = 6
+"""The number of tasks that are operated on in every way."""
+QUICK_READS: Final = 12
+"""The number of reads at the pace's own distance; then each distance is twice the one before."""
+SLOWEST_READ: Final = 10.0
+SEEKS: Final = 16
+"""The number of reads while an operation becomes possible."""
+READ_ATTEMPTS: Final = 5
+LINGER_SECONDS: Final = 8.0
+"""The time after which a task at rest is read once more."""
+ANY_STATUS: Final = frozenset({200, 400, 500})
 
 
 @dataclass(frozen=True, slots=True)
-class Needed:
-    """An operation, and statuses of which at least one is required."""
+class Pace:
+    """The passing of time at a target: ``wait(seconds)``, and ``poll`` between reads.
 
-    operation: Operation
-    one_of: frozenset[int]
-
-
-def missing(
-    statuses: Mapping[str, Counter[int]],
-    *,
-    api: ApiName,
-    writes: bool,
-    version: str = "",
-    kinds: Iterable[TargetKind] = (),
-) -> list[MissingResponse]:
-    """Return the required responses not received, in the contract's order.
-
-    ``kinds`` are those of the targets; without any, an obshell counts as a plain agent.
+    ``stands`` says that it passes in ``wait`` only, as in a sandbox with a manual clock. What is not at rest after
+    ``timeout`` seconds is left alone.
     """
-    table = _table(api)
-    return [
-        MissingResponse(needed.operation.id, status, _hint(table, needed.operation, status))
-        for needed in required(api, writes=writes, version=version, kinds=kinds)
-        if not any(statuses.get(needed.operation.id, Counter())[code] for code in needed.one_of)
-        for status in [min(needed.one_of - SENT_TO_LOG_IN)]
-    ]
+
+    wait: Callable[[float], None]
+    stands: bool = True
+    poll: float = 0.5
+    timeout: float = 60.0
 
 
-def required(api: ApiName, *, writes: bool, version: str = "", kinds: Iterable[TargetKind] = ()) -> Iterator[Needed]:
-    """Yield the responses required of one target, or of several of these kinds together."""
-    table, contract = _table(api), contract_for(api, version)
-    unreachable = [table.unreachable.get(kind, {}) for kind in [*kinds] or ["agent"]]
-    for operation in contract.operations.values():
-        if not writes and operation.method != "GET":
-            continue
-        name = operation.id
-        never = frozenset.intersection(*(item.get(name, frozenset()) for item in unreachable))
-        either = table.either.get(name, frozenset()) - never
-        if either:
-            yield Needed(operation, either)
-        statuses = {200, 401, 400, 404} if "{" in operation.path else {200, 401, *table.of_lists}
-        if contract.is_open(name):
-            statuses = {200}
-        elif name == table.log:
-            statuses.discard(404)
-        documented = {int(status) for status in operation.statuses}
-        for status in sorted((statuses & documented) - never - either):
-            is_login = status == 401 and table.may_redirect
-            yield Needed(operation, frozenset({status, *(SENT_TO_LOG_IN if is_login else ())}))
+@dataclass(slots=True)
+class WalkReport:
+    """The count of each status with which each goal was answered in a run's walks."""
+
+    operations: Counter[tuple[str, int | None]] = field(default_factory=Counter)
+    tried: Counter[tuple[Any, ...]] = field(default_factory=Counter)
+    """How often an action was tried in a state; the rarest goes first."""
 
 
-def _table(api: ApiName) -> Required:
-    result: Required = api_named(api).module("probes").REQUIRED
-    return result
+class Walk:
+    """A walk on one task or dag."""
+
+    def __init__(self, prober: Prober, id: str, *, pace: Pace, report: WalkReport, knowledge: Any) -> None:
+        self.prober: Final = prober
+        self.id: Final = id
+        self.pace: Final = pace
+        self.report: Final = report
+        self.record: Final = api_named(prober.contract.api)
+        self.api: Final = self.record.conformance
+        self.knowledge: Final = knowledge
+        self.current: ItemTree | None = None
+        self.is_over = False
+        self._first: ItemTree | None = None
+        """What was read before the operations since the last rest."""
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Return whether the task has ended and nothing of it runs."""
+        if self.current is None or self.current.state not in self.record.root.terminal_states:
+            return False
+        return not any(item.state in self.api.active_states for item in self.current.all() if not item.parts)
+
+    def move(self, goal: str, choice: int, pause: Pause) -> None:
+        """Request the goal's operation, or what comes nearest to it, and let time pass.
+
+        ``illegal`` requests an operation that must be refused, and ``look`` none. Every other move with an odd choice
+        requests an illegal one first.
+        """
+        if self.is_over or self.read() is None:
+            return
+        if goal == ILLEGAL or choice % 2:
+            self._try(self._actions(accepted=False), choice)
+        if goal not in (ILLEGAL, LOOK):
+            self._seek(goal, choice)
+        if pause == "tick":
+            self._tick()
+        elif pause == "rest":
+            self.rest()
+
+    def rarest(self) -> str:
+        """Return the goal that was accepted least so far, of those that are possible now."""
+        possible = {item.goal for item in self._actions(accepted=True)}
+        if possible:  # whatever can be started can also be cancelled
+            possible.add(self.api.cancel)
+        goals = [goal for goal in self.api.goals if goal in possible] or self.api.goals
+        return min(goals, key=lambda goal: self.report.operations[goal, 200])
+
+    def _seek(self, goal: str, choice: int) -> None:
+        """Request an operation as soon as it is possible.
+
+        Where it is not, and all is at rest, another one that is possible comes first, best a retry: only what runs can
+        be cancelled.
+        """
+        has_stirred = False
+        for _ in range(SEEKS):
+            if self.current is None or self.is_over:
+                return
+            possible = self._actions(accepted=True)
+            fitting = [item for item in possible if item.goal == goal]
+            if fitting:
+                self._try(fitting, choice)
+                return
+            if not self.is_at_rest:
+                self._tick()
+            elif has_stirred:
+                return
+            else:
+                has_stirred = True
+                retries = [item for item in possible if item.goal in self.api.retries]
+                self._try(retries or possible, choice)
+                if not possible:
+                    return
+
+    def _actions(self, *, accepted: bool) -> list[WalkAction]:
+        """Return the actions that can be accepted, or those that cannot.
+
+        Where time runs, and not all is at rest, only the harmless ones.
+        """
+        if self.current is None:
+            return []
+        stands = self.pace.stands
+        actions = self.api.actions(self.current, self.id, is_mock=stands, knowledge=self.knowledge)
+        fitting = [item for item in actions if (200 in item.probe.statuses) is accepted]
+        return [item for item in fitting if stands or item.is_safe or self.is_at_rest]
+
+    def _try(self, actions: Sequence[WalkAction], choice: int) -> None:
+        """Request the one of these actions that was tried least, and read what shows right after."""
+        if not actions:
+            return
+        tried = self.report.tried
+        counts = [(tried[_kind(item)], tried[item.goal, item.state]) for item in actions]
+        rarest = [item for item, count in zip(actions, counts, strict=True) if count == min(counts)]
+        action = rarest[choice % len(rarest)]
+        tried.update([_kind(action), (action.goal, action.state)])
+        probe = action.probe
+        if not self.pace.stands and not self.is_at_rest:  # the state may have changed since it was read
+            probe = replace(probe, statuses=ANY_STATUS, codes=(), other_codes=frozenset())
+        exchange = self.prober.ask(probe)
+        status = exchange.status if exchange is not None else None
+        self.report.operations[action.goal, status] += 1
+        if status in UNAVAILABLE:
+            return
+        if status in (None, 401, 403):
+            self.is_over = True
+            return
+        if status is not None and status < 300 and self._first is None:
+            self._first = self.current
+        self.read()
+
+    def _tick(self) -> None:
+        self.pace.wait(self.pace.poll)
+        self.read()
+
+    def rest(self) -> None:
+        """Read until all is at rest, or the time is up; then read the logs of what has run."""
+        waited, distance, number = 0.0, self.pace.poll, 0
+        while self.current is not None and not (self.is_over or self.is_at_rest) and waited < self.pace.timeout:
+            number += 1
+            if number > QUICK_READS:
+                distance = min(distance * 2, max(SLOWEST_READ, self.pace.poll))
+            self.pace.wait(distance)
+            waited += distance
+            self.read()
+        if self.is_at_rest and self._first is not None:
+            for path in self.api.log_paths(self._first, self.current, self.id):
+                self.prober.client.send("GET", path)
+            self._first = None
+
+    def finish(self) -> None:
+        """Rest, and read once more, later: a task at rest must still be as it was."""
+        self.rest()
+        if self.is_at_rest and not self.is_over:
+            self.pace.wait(LINGER_SECONDS)
+            self.read()
+
+    def read(self) -> ItemTree | None:
+        """Return the current state; None where it cannot be read, and then the walk is over."""
+        path = detail_path(self.record.name, self.id)
+        for attempt in range(READ_ATTEMPTS + 1):
+            if attempt:
+                self.pace.wait(self.pace.poll)
+            exchange = self.prober.client.send("GET", path)
+            if exchange.status not in UNAVAILABLE:
+                break
+        body = exchange.json() if exchange.status == 200 else None
+        tree = tree_of(self.record, exchange.operation, body)
+        self.current = tree if tree is not None and all(item.operation for item in tree.all()) else None
+        self.is_over = self.is_over or self.current is None
+        return self.current
 
 
-def _hint(table: Required, operation: Operation, status: int) -> str:
-    since = ".".join(map(str, table.since.get(operation.id, ())))
-    older = f" Before {since} obshell did not have it." if since else ""
-    if operation.id in table.targets and status in (200, 400):
-        target = table.targets[operation.id][status == 400]
-        return f"Give the run {target} to play with (--task).{older}"
-    if status == 200 and "{" in operation.path:
-        return f"{table.to_read}{older}"
-    if status == 200:
-        return f"No plain read was accepted: look at what was answered instead.{older}"
-    return (
-        f"The probes ask for a {status}: keep that phase, or see what they were answered. 429 "
-        "wants a lower --rate; what stands in front of the server may have answered for it."
-    )
+def _kind(action: WalkAction) -> tuple[Any, ...]:
+    return action.goal, action.probe.statuses, action.probe.codes, action.probe.accepted
+
+
+def walk_sandbox(
+    prober: Prober,
+    ids: Sequence[str],
+    *,
+    pace: Pace,
+    reset: Callable[[], object],
+    seed: int = 0,
+    examples: int = 20,
+    knowledge: Any = None,
+) -> WalkReport:
+    """Take walks on the tasks of a sandbox, each after a reset.
+
+    The first tasks are each operated on in every way, so that none depends on chance: in a walk for each goal, which
+    begins with a refusal and goes on with the next goal. What is to be cancelled is read before it first ends. Then the
+    ids take turns in ``examples`` random walks.
+    """
+    report, random = WalkReport(), Random(seed)  # noqa: S311 (the same seed, the same walk)
+    api = api_named(prober.contract.api).conformance
+    knowledge = knowledge or api.knowledge("")
+    goals = api.goals
+
+    def begin(id: str, *, is_new: bool) -> Walk:
+        reset()
+        walk = Walk(prober, id, pace=pace, report=report, knowledge=knowledge)
+        walk.read()
+        if not is_new:
+            walk.rest()
+        return walk
+
+    with prober.client.during("machine"):
+        for id in ids[:TOURS]:
+            for number, goal in enumerate(goals):
+                walk = begin(id, is_new=goal == api.cancel)
+                walk.move(ILLEGAL, number, "none")
+                walk.move(goal, 2 * number, "rest")
+                walk.move(goals[(number + 1) % len(goals)], 2 * number + 1, "rest")
+                walk.finish()
+        for turn in range(examples if ids else 0):
+            round_, place = divmod(turn, len(ids))
+            walk = begin(ids[place], is_new=round_ % 2 == 1)
+            for goal in random.choices((*goals, ILLEGAL, LOOK), k=MOVES):
+                walk.move(goal, random.randrange(1000), random.choice(get_args(Pause)))
+            walk.finish()
+    return report
+
+
+def walk_server(
+    prober: Prober, ids: Iterable[str], *, pace: Pace, seed: int = 0, moves: int = MOVES, knowledge: Any = None
+) -> WalkReport:
+    """Take one walk on each task of a server that cannot be reset.
+
+    Each begins with what was accepted least so far, of all that is possible there: whatever comes first may leave
+    nothing else to be done.
+    """
+    report, random = WalkReport(), Random(seed)  # noqa: S311 (the same seed, the same walk)
+    api = api_named(prober.contract.api).conformance
+    knowledge = knowledge or api.knowledge(prober.contract.version)
+    goals = (*api.goals, ILLEGAL, LOOK)
+    with prober.client.during("machine"):
+        for id in ids:
+            walk = Walk(prober, id, pace=pace, report=report, knowledge=knowledge)
+            walk.read()
+            walk.rest()
+            others = [*random.sample(goals, len(goals)), *random.choices(goals, k=moves)]
+            for goal in [walk.rarest(), *others][:moves]:
+                walk.move(goal, random.randrange(1000), random.choice(get_args(Pause)))
+            walk.finish()
+    return report
+
+
+def walk_scenario(api: Api) -> BaseScenario:
+    """Return a scenario for walks: its tasks or dags come into every state between them."""
+    return load_scenario(Path(__file__).parent / "worlds" / f"{api}-walk.yaml")

@@ -22,9 +22,9 @@ from rich.console import Console
 
 from oceanmock.checks import CheckResult, Phase, RuleCount
 from oceanmock.clock import SECOND, pause, stopwatch, wall_now
-from oceanmock.conformance import fuzzing, probes, stories, walker
+from oceanmock.conformance import fuzzing, probes, stories
 from oceanmock.conformance.baseline import Baseline, apply_baseline, choose_baselines, joined
-from oceanmock.conformance.checks import ResponseChecker
+from oceanmock.conformance.checks import ResponseChecker, missing
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient, RequestAuth
 from oceanmock.conformance.model import (
@@ -91,9 +91,7 @@ def conform(
 
 def judged(result: Result, *, baseline: Baseline | None = None, kinds: Iterable[TargetKind] = ()) -> Result:
     """Add the missing responses to a result, apply a baseline, and return it."""
-    result.missing = probes.missing(
-        result.statuses, api=result.api, version=result.version, writes=result.writes, kinds=kinds
-    )
+    result.missing = missing(result.statuses, api=result.api, version=result.version, writes=result.writes, kinds=kinds)
     apply_baseline(baseline, result)
     return result
 
@@ -165,16 +163,16 @@ class Runner:
         settings: dict[str, Any] = {"seed": options.seed, "knowledge": environment.knowledge}
         if reset is None:
             timeout, stands = options.timeout / SECOND, environment.is_ours
-            pace = walker.Pace(environment.wait, stands=stands, poll=POLL_SECONDS, timeout=timeout)
-            walker.walk_server(self._walker, options.tasks, pace=pace, **settings)
+            pace = probes.Pace(environment.wait, stands=stands, poll=POLL_SECONDS, timeout=timeout)
+            probes.walk_server(self._walker, options.tasks, pace=pace, **settings)
             return
 
         def reset_all() -> None:
             reset()
             self.memory.forget()
 
-        settings |= {"pace": walker.Pace(environment.wait), "examples": options.max_examples}
-        walker.walk_sandbox(self._walker, options.tasks, reset=reset_all, **settings)
+        settings |= {"pace": probes.Pace(environment.wait), "examples": options.max_examples}
+        probes.walk_sandbox(self._walker, options.tasks, reset=reset_all, **settings)
 
     def _replay(self) -> None:
         for story in self.options.stories:

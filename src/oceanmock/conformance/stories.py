@@ -17,9 +17,8 @@ from typing import Any, Final
 from oceanmock.apis import api_named
 from oceanmock.checks import UNREADABLE, CheckResult, Exchange, Rule
 from oceanmock.clock import SECOND
-from oceanmock.conformance.guard import NotAllowed
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import StoryStep
+from oceanmock.conformance.model import NotAllowed, StoryStep
 from oceanmock.conformance.target import detail_path
 from oceanmock.scenario import story
 from oceanmock.scenario.fields import BaseScenario, is_variable

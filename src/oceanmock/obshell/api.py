@@ -116,7 +116,13 @@ def _of(kind: str, id: OperationId, path: str = "", *, changes: str = "", shows:
 
 
 def _kind(
-    name: str, detail: OperationId, *, parts_key: str = "", parent: str = "", operations: tuple[str, ...] = ()
+    name: str,
+    detail: OperationId,
+    own_key: str,
+    *,
+    parts_key: str = "",
+    parent: str = "",
+    operations: tuple[str, ...] = (),
 ) -> Kind:
     return Kind(
         name=name,
@@ -127,6 +133,7 @@ def _kind(
         operations=operations,
         detail=detail,
         parts_key=parts_key,
+        own_key=own_key,
         parent=parent,
     )
 
@@ -137,9 +144,9 @@ API: Final = Api(
     package="oceanmock.obshell",
     prefix=PREFIX,
     kinds=(
-        _kind("dag", "getDagDetail", parts_key="nodes", operations=get_args(ClientOperator)),
-        _kind("node", "getNodeDetail", parts_key="sub_tasks", parent="dag", operations=("PASS",)),
-        _kind("sub_task", "getSubTaskDetail", parent="node"),
+        _kind("dag", "getDagDetail", "dag_id", parts_key="nodes", operations=get_args(ClientOperator)),
+        _kind("node", "getNodeDetail", "node_id", parts_key="sub_tasks", parent="dag", operations=("PASS",)),
+        _kind("sub_task", "getSubTaskDetail", "task_id", parent="node"),
     ),
     routes=(
         *(Route(id, f"{TASK_PREFIX}/{path}", lists="dag", shows="dag") for id, path in _LIST_PATHS.items()),

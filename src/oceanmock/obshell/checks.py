@@ -1,10 +1,9 @@
 """Check that obshell's responses are consistent: one by itself, and several over time.
 
-Only rules that hold at any instant are checked. The server reads a dag, its nodes and their sub
-tasks one after the other, and the scheduler writes a tick in several steps: so an item is compared
-with its parts only when its state is final. Facts:
-github.com/oceanbase/obshell at 61ee147 (ob/agent/engine, ob/agent/service/task), and recordings of
-a running obshell 4.5.0.0, which outrank it.
+Only rules that hold at any instant are checked. The server reads a dag, its nodes and their sub tasks one after the
+other, and the scheduler writes a tick in several steps: so an item is compared with its parts only when its state is
+final. Facts: github.com/oceanbase/obshell at 61ee147 (ob/agent/engine, ob/agent/service/task), and recordings of a
+running obshell 4.5.0.0, which outrank it.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, Final
 
+from oceanmock.api import Json
 from oceanmock.checks import Check, CheckResult, Subject, check, instant, numbered, objects, whole
 from oceanmock.clock import MILLISECOND
 from oceanmock.observations import (
@@ -31,8 +31,6 @@ from oceanmock.obshell import quirks
 from oceanmock.obshell.api import API, InvalidGenericId, parse_generic_id
 from oceanmock.obshell.quirks import GO_BOOLEANS, GO_FALSE, has_panicked
 
-Data = Mapping[str, Any]
-
 FINAL: Final = frozenset({"FAILED", "SUCCEED"})
 LOG: Final = "getFullSubTaskLogs"
 UNFINISHED_LISTS: Final = frozenset({"getUnfinishedDags", "getClusterUnfinishDags", "getAgentUnfinishDags"})
@@ -46,11 +44,11 @@ UNMAINTAINED: Final = 1
 ALWAYS_DETAILED: Final = frozenset(
     {"getAllAgentsLastMaintenanceDag", "getAgentMainDags", "getAllAgentDags", "getAllClusterDags"}
 )
-"""The lists that may have details despite show_details=false: an agent does not forward it for the
-first two (ob/agent/executor/task/dag.go:434-468, 615-643), and versions before 4.3.1 do not read it
-for the others (agent/executor/task/dag.go)."""
+"""The lists that may have details despite show_details=false: an agent does not forward it for the first two
+(ob/agent/executor/task/dag.go:434-468, 615-643), and versions before 4.3.1 do not read it for the others
+(agent/executor/task/dag.go)."""
 
-RULES: Final = quirks.RULES
+OWN_RULES: Final = quirks.QUIRK_RULES
 RENDERS_UNKNOWN_PATHS: Final = True
 is_explained = quirks.is_explained
 
@@ -73,8 +71,8 @@ STATUS_BY_CODE: Final[Mapping[str, tuple[int, ...]]] = {
 }
 """The statuses of an errCode, or of a prefix of errCodes (errorcode.go:23-30,75,346-405)."""
 ABOUT_THE_REQUEST: Final = ("Task.", "Common.", "Request.", "Security.")
-"""Prefixes of errCodes about the request. Others concern an agent, a cluster or a database, and may
-differ between servers."""
+"""Prefixes of errCodes about the request. Others concern an agent, a cluster or a database, and may differ between
+servers."""
 REASONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "Dag": {
         "RETRY": ("RetryNotFailedDag", "RetryNotAllowed"),
@@ -181,7 +179,7 @@ def times(subject: Subject) -> Iterator[CheckResult]:
                 yield from in_order(item, path, "start_time", "end_time", slack=_slack(item))
 
 
-def _slack(item: Data) -> int:
+def _slack(item: Json) -> int:
     """Return the tolerance: several agents, each with its own clock, write a cluster's times."""
     return SKEW if str(item.get("id")).startswith("1") else 0
 
@@ -218,7 +216,7 @@ def dags(subject: Subject) -> Iterator[CheckResult]:
             yield from _order(str(dag.get("operator")), lower, upper, at)
 
 
-def _stage(path: str, dag: Data) -> Iterator[CheckResult]:
+def _stage(path: str, dag: Json) -> Iterator[CheckResult]:
     """Check that a dag has as many nodes as stages, and that its stage is one of them."""
     stage, most, nodes = whole(dag.get("stage")), whole(dag.get("max_stage")), dag.get("nodes")
     if stage is None or most is None:
@@ -230,7 +228,7 @@ def _stage(path: str, dag: Data) -> Iterator[CheckResult]:
         yield check("parent.stage", len(nodes) == most, f"{path}.max_stage", wrong)
 
 
-def _filters(subject: Subject, path: str, dag: Data) -> Iterator[CheckResult]:
+def _filters(subject: Subject, path: str, dag: Json) -> Iterator[CheckResult]:
     """Check that a list is for the dag that it has."""
     state, lock, id = dag.get("state"), dag.get("maintenance_type"), str(dag.get("id"))
     if subject.id in UNFINISHED_LISTS:
@@ -246,11 +244,11 @@ def _filters(subject: Subject, path: str, dag: Data) -> Iterator[CheckResult]:
         yield check("filter.ignored", id.startswith("1") == is_cluster, path, wrong)
 
 
-def _end(path: str, dag: Data, nodes: Sequence[Data]) -> Iterator[CheckResult]:
+def _end(path: str, dag: Json, nodes: Sequence[Json]) -> Iterator[CheckResult]:
     """Check that a final dag agrees with its nodes (engine/scheduler/dag_handler.go:24-74).
 
-    It is done, or undone, unless a rollback was cancelled. A failed rollback may be retried or
-    passed: the nodes it did not reach stay PENDING/ROLLBACK.
+    It is done, or undone, unless a rollback was cancelled. A failed rollback may be retried or passed: the nodes it did
+    not reach stay PENDING/ROLLBACK.
     """
     labels = [(str(node.get("state")), str(node.get("operator"))) for node in nodes]
     states, operators = [state for state, _ in labels], {operator for _, operator in labels}
@@ -281,10 +279,10 @@ def _end(path: str, dag: Data, nodes: Sequence[Data]) -> Iterator[CheckResult]:
         yield check("parent.stage", stage == last, f"{path}.stage", wrong)
 
 
-def _order(operator: str, lower: Data, upper: Data, at: str) -> Iterator[CheckResult]:
+def _order(operator: str, lower: Json, upper: Json, at: str) -> Iterator[CheckResult]:
     """Check that nodes run in the order of their stages, and are undone in the reverse order."""
 
-    def has_run(node: Data, *operators: str) -> bool:
+    def has_run(node: Json, *operators: str) -> bool:
         return node.get("state") in ("RUNNING", *FINAL) and node.get("operator") in operators
 
     if operator == "RUN" and has_run(upper, "RUN", "RETRY"):
@@ -296,7 +294,7 @@ def _order(operator: str, lower: Data, upper: Data, at: str) -> Iterator[CheckRe
         yield check("rollback.order", passed, f"{at}.end_time", wrong)
 
 
-def _comes_after(later: Data, earlier: Data) -> bool:
+def _comes_after(later: Json, earlier: Json) -> bool:
     """Return whether one node started after the other ended; True if a time is unreadable."""
     start, end = instant(later.get("start_time")), instant(earlier.get("end_time"))
     return start is None or end is None or end <= start + _slack(later)

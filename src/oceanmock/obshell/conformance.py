@@ -1,12 +1,9 @@
-"""obshell as the target of a conformance run, the parser of its bodies, and a walk's expectations.
+"""obshell as the target of a conformance run, and a walk's expectations.
 
-``observations`` accepts any body and skips what is not as openapi/obshell.yaml has it; ``read_dag``
-reads one whole dag.
-
-Facts: github.com/oceanbase/obshell at 61ee147, ob/agent (service/task, engine/scheduler), and the
-recordings of a running 4.5.0.0. An id can name another agent, which the target would then ask
-(ob/agent/executor/task/dag.go:72-88), so a run has to know which addresses a request names. No
-response shows the flags of a node. Where they are not known an operator may be accepted or refused.
+Facts: github.com/oceanbase/obshell at 61ee147, ob/agent (service/task, engine/scheduler), and the recordings of a
+running 4.5.0.0. An id can name another agent, which the target would then ask (ob/agent/executor/task/dag.go:72-88), so
+a run has to know which addresses a request names. No response shows the flags of a node. Where they are not known an
+operator may be accepted or refused.
 """
 
 from __future__ import annotations
@@ -18,9 +15,10 @@ from urllib.parse import unquote
 
 import orjson
 
-from oceanmock.checks import UNDECIDED, Action, Probe, TargetApi, numbered
-from oceanmock.observations import Observation, id_text, text_at
+from oceanmock.checks import UNDECIDED, Probe, TargetApi, WalkAction
+from oceanmock.observations import ItemTree
 from oceanmock.obshell.api import (
+    API,
     DAG_PATH,
     ERR_CODES_SINCE,
     INFO_PATH,
@@ -38,123 +36,10 @@ NUMBER_OF_NOTHING: Final = 99_999_999
 UNROUTED_OPERATORS: Final = ("RUN", "RESTART")
 """Operators of no route; RUN is a word of the API's own (dag.go:338-420)."""
 NO_NODE: Final = "Common.Unexpected"
-_ACCEPTED_STATUSES: Final = frozenset({200})
-_ENDED: Final = ("FAILED", "SUCCEED")
+ENDED: Final = API.root.terminal_states
 
-# --- response bodies ------------------------------------------------------------------------------
-
-_NUMBER_KEYS: Final = {"dag": "dag_id", "node": "node_id", "sub_task": "task_id"}
-"""The member that distinguishes each kind from the others."""
-_PARTS: Final = {"dag": ("nodes", "node"), "node": ("sub_tasks", "sub_task")}
-"""The member with the parts of a kind, and their kind."""
-_REQUESTS: Final = {"dagHandler": "dag", "nodeHandler": "node"}
-
-
-def observations(operation: str, body: Any) -> Iterator[Observation]:
-    """Yield the dags, nodes and sub tasks of a body in its order, each before its parts."""
-    data = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(data, dict):
-        return
-    rows = data.get("contents")
-    for path, item in numbered(rows, "$.data.contents") if isinstance(rows, list) else [("$.data", data)]:
-        kind = next((kind for kind, number in _NUMBER_KEYS.items() if number in item), None)
-        if kind is not None:
-            root = id_text(item.get("id")) if kind == "dag" else ""
-            yield from _observation(kind, item, path, parent="", root=root)
-
-
-def _observation(kind: str, item: Mapping[str, Any], path: str, *, parent: str, root: str) -> Iterator[Observation]:
-    id, state = id_text(item.get("id")), item.get("state")
-    if id and isinstance(state, str):
-        name, operator = text_at(item, "name"), text_at(item, "operator")
-        yield Observation(kind, id, name, state, operator, parent, root, path, item)
-        if kind in _PARTS:
-            key, part_kind = _PARTS[kind]
-            for place, part in numbered(item.get(key), f"{path}.{key}"):
-                yield from _observation(part_kind, part, place, parent=id, root=root)
-
-
-def requested_operation(operation: str, body: Any) -> str:
-    """Return the operator that a request asks for, such as ``dag.CANCEL``; empty for a read.
-
-    ``body`` is the request's before it was encrypted. obshell reads an operator in any case.
-    """
-    kind = _REQUESTS.get(operation)
-    operator = body.get("operator") if isinstance(body, dict) else None
-    return f"{kind}.{operator.upper()}" if kind and isinstance(operator, str) else ""
-
-
-# --- one whole dag --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSnapshot:
-    """A node of a response; ``sub_tasks`` are their states and operators."""
-
-    id: str
-    name: str
-    state: str
-    operator: str
-    sub_tasks: tuple[tuple[str, str], ...]
-
-    @property
-    def words(self) -> str:
-        """Return state and operator."""
-        return f"{self.state}/{self.operator}"
-
-
-@dataclass(frozen=True, slots=True)
-class DagSnapshot:
-    """A dag of a response. ``stage`` counts from 1."""
-
-    number: int
-    name: str
-    state: str
-    operator: str
-    stage: int
-    nodes: tuple[NodeSnapshot, ...]
-
-    @property
-    def words(self) -> str:
-        """Return its state, operator and stage, and the states of its nodes."""
-        nodes = ", ".join(entry.words for entry in self.nodes)
-        return f"{self.state}/{self.operator} at stage {self.stage} [{nodes}]"
-
-    @property
-    def at_rest(self) -> bool:
-        """Return whether it has ended and no sub task runs."""
-        states = {state for node in self.nodes for state, _ in node.sub_tasks}
-        return self.state in _ENDED and "RUNNING" not in states
-
-
-def read_dag(data: Any) -> DagSnapshot:
-    """Return the dag in a response's data. Raises one of UNREADABLE."""
-    if not 1 <= int(data["stage"]) <= len(data["nodes"]):
-        raise ValueError("the dag has no node at its stage")
-    nodes = (
-        NodeSnapshot(
-            id=str(node["id"]),
-            name=str(node["name"]),
-            state=str(node["state"]),
-            operator=str(node["operator"]),
-            sub_tasks=tuple((str(it["state"]), str(it["operator"])) for it in node["sub_tasks"]),
-        )
-        for node in data["nodes"]
-    )
-    return DagSnapshot(
-        number=int(data["dag_id"]),
-        name=str(data["name"]),
-        state=str(data["state"]),
-        operator=str(data["operator"]),
-        stage=int(data["stage"]),
-        nodes=tuple(nodes),
-    )
-
-
-# --- the target -----------------------------------------------------------------------------------
-
-Flags = Callable[[DagSnapshot, int], frozenset[str] | None]
-"""The flags of the node at a position (cancel, pass, retry, rollback), or None if not known."""
+Flags = Callable[[ItemTree, int], frozenset[str] | None]
+"""The flags of a dag's node at a position (cancel, pass, retry, rollback), or None if not known."""
 Expected = tuple[bool, str]
 """An operator may be accepted; the error code with which it may be refused, or ""."""
 
@@ -165,6 +50,26 @@ class Knowledge:
 
     flags: Flags = lambda _dag, _place: None
     version: str = ""
+
+
+_RECORDED_FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Initialize cluster": {
+        "Integrate config": "cancel retry rollback",
+        "Create observer workdir": "cancel retry rollback",
+        "Start observer": "cancel pass retry rollback",
+        "Cluster boostrap": "cancel retry rollback",
+        "Migrate table": "cancel retry rollback",
+        "Migrate data": "cancel retry rollback",
+        "Modify password": "retry rollback",
+        "Convert follower to cluster agent": "retry rollback",
+        "Convert master to cluster agent": "retry rollback",
+        "Synchronize agent from cluster": "cancel retry",
+    },
+    "Join self": {"Join self": ""},
+    "Update observer config": {"Update observer config": "cancel retry"},
+    "Update cluster config": {"Update cluster config": "cancel retry"},
+}
+"""By dag and node, as a running 4.5.0.0 stored them."""
 
 
 class ObshellTarget(TargetApi):
@@ -194,7 +99,6 @@ class ObshellTarget(TargetApi):
     goals = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
     retries = frozenset({"RETRY"})
     cancel = "CANCEL"
-    read = staticmethod(read_dag)
 
     def is_server(self, body: Mapping[str, Any]) -> bool:
         data = body.get("data")
@@ -258,81 +162,59 @@ class ObshellTarget(TargetApi):
             return {id}
 
     def knowledge(self, version: str, scenarios: Sequence[Any] | None = None) -> Knowledge:
-        return Knowledge(_flags_of(scenarios), version)
+        """Return the flags of some scenarios' dags, by number or nodes; without any, the recorded ones."""
+        scripts = [dag for item in scenarios or () if isinstance(item, Scenario) for dag in item.dags]
 
-    def actions(self, task: DagSnapshot, id: str, *, is_mock: bool, knowledge: Knowledge) -> Iterator[Action]:
+        def flags(dag: ItemTree, place: int) -> frozenset[str] | None:
+            names = [node.name for node in dag.parts]
+            if scenarios is None:
+                words = _RECORDED_FLAGS.get(dag.name, {}).get(names[place])
+                return None if words is None else frozenset(words.split())
+            several = {
+                frozenset(item.nodes[place].can)
+                for item in scripts
+                if item.id in (None, dag.raw.get("dag_id"))
+                and item.name in (None, dag.name)
+                and len(item.nodes) == len(names)
+                and [node.name or names[at] for at, node in enumerate(item.nodes)] == names
+            }
+            return several.pop() if len(several) == 1 else None
+
+        return Knowledge(flags, version)
+
+    def actions(self, task: ItemTree, id: str, *, is_mock: bool, knowledge: Knowledge) -> Iterator[WalkAction]:
         """Yield every operator of the dag, PASS of each node, and some that no route has."""
+        stage = task.raw.get("stage")
+        if not isinstance(stage, int) or not 1 <= stage <= len(task.parts):
+            return
         flags = knowledge.flags
         has_err_codes = contract_version(knowledge.version) >= ERR_CODES_SINCE  # as nodeHandler
-        label = f"{task.state}/{task.operator}"
         for operator in (*self.goals, *UNROUTED_OPERATORS):
-            what = f"{operator} of the dag, which is {label} at stage {task.stage},"
+            what = f"{operator} of the dag, which is {task.words} at stage {stage},"
             expected = _expected_of_dag(operator, task, flags)
-            target = DAG_PATH.format(id=id)
-            yield _action(operator, what, target, expected, label, has_err_codes=has_err_codes)
-        for place, node in enumerate(task.nodes if has_err_codes else ()):
-            which = f"of node {node.name!r}, which is {node.words},"
-            operators = {"PASS": _expected_of_pass(task, place, flags)}
+            yield _action(operator, what, DAG_PATH.format(id=id), expected, task.words, has_err_codes=has_err_codes)
+        for place, node in enumerate(task.parts if has_err_codes else ()):
+            operators: dict[str, Expected] = {"PASS": (False, "Task.Node.Operator.PassNotFailedDag")}
+            if task.state == "FAILED" and node.state != "FAILED":
+                operators["PASS"] = False, "Task.Node.Operator.PassNotFailedNode"
+            elif task.state == "FAILED":
+                operators["PASS"] = _by_flags("PASS", task, [place], flags, "Task.Node.Operator.PassNotAllowed")
             if place == 0:
                 operators["RETRY"] = False, "Task.Node.Operator.NotSupport"
             for operator, expected in operators.items():
-                target, state = f"{TASK_PREFIX}/node/{node.id}", f"node {label}/{node.words}"
-                yield _action(operator, f"{operator} {which}", target, expected, state, has_err_codes=True)
+                what = f"{operator} of node {node.name!r}, which is {node.words},"
+                target, state = f"{TASK_PREFIX}/node/{node.id}", f"node {task.words}/{node.words}"
+                yield _action(operator, what, target, expected, state, has_err_codes=True)
 
 
 CONFORMANCE: Final = ObshellTarget()
 
 
-# --- flags ----------------------------------------------------------------------------------------
-
-_RECORDED_FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
-    "Initialize cluster": {
-        "Integrate config": "cancel retry rollback",
-        "Create observer workdir": "cancel retry rollback",
-        "Start observer": "cancel pass retry rollback",
-        "Cluster boostrap": "cancel retry rollback",
-        "Migrate table": "cancel retry rollback",
-        "Migrate data": "cancel retry rollback",
-        "Modify password": "retry rollback",
-        "Convert follower to cluster agent": "retry rollback",
-        "Convert master to cluster agent": "retry rollback",
-        "Synchronize agent from cluster": "cancel retry",
-    },
-    "Join self": {"Join self": ""},
-    "Update observer config": {"Update observer config": "cancel retry"},
-    "Update cluster config": {"Update cluster config": "cancel retry"},
-}
-"""By dag and node, as a running 4.5.0.0 stored them."""
-
-
-def _flags_of(scenarios: Sequence[Any] | None) -> Flags:
-    """Return the flags of some scenarios' dags, by number or nodes; without any, the recorded."""
-    scripts = [dag for item in scenarios or () if isinstance(item, Scenario) for dag in item.dags]
-
-    def flags(dag: DagSnapshot, place: int) -> frozenset[str] | None:
-        if scenarios is None:
-            words = _RECORDED_FLAGS.get(dag.name, {}).get(dag.nodes[place].name)
-            return None if words is None else frozenset(words.split())
-        names = [node.name for node in dag.nodes]
-        several = {
-            frozenset(item.nodes[place].can)
-            for item in scripts
-            if item.id in (None, dag.number)
-            and item.name in (None, dag.name)
-            and len(item.nodes) == len(names)
-            and [node.name or names[at] for at, node in enumerate(item.nodes)] == names
-        }
-        return several.pop() if len(several) == 1 else None
-
-    return flags
-
-
-# --- expected responses ---------------------------------------------------------------------------
-
-
-def _action(operator: str, what: str, target: str, expected: Expected, state: str, *, has_err_codes: bool) -> Action:
+def _action(
+    operator: str, what: str, target: str, expected: Expected, state: str, *, has_err_codes: bool
+) -> WalkAction:
     may_be_accepted, reason = expected
-    statuses = _ACCEPTED_STATUSES if may_be_accepted else frozenset[int]()
+    statuses = frozenset({200}) if may_be_accepted else frozenset[int]()
     if reason:  # older versions refuse with 500
         statuses |= {400 if has_err_codes and reason != NO_NODE else 500}
     accepted = "call.illegal-accepted"
@@ -352,15 +234,15 @@ def _action(operator: str, what: str, target: str, expected: Expected, state: st
         body=orjson.dumps({"operator": operator}),
         is_wrong=not may_be_accepted,
     )
-    return Action(operator, probe, state, is_safe=operator == ObshellTarget.cancel)
+    return WalkAction(operator, probe, state, is_safe=operator == ObshellTarget.cancel)
 
 
-def _expected_of_dag(operator: str, dag: DagSnapshot, flags: Flags) -> Expected:
+def _expected_of_dag(operator: str, dag: ItemTree, flags: Flags) -> Expected:
     prefix = f"Task.Dag.Operator.{operator.capitalize()}"
     if operator in UNROUTED_OPERATORS:
         return False, "Task.Dag.Operator.NotSupport"
     if operator == "CANCEL":
-        if dag.state in _ENDED:
+        if dag.state in ENDED:
             return False, f"{prefix}FinishedDag"
     elif dag.state != "FAILED":
         return False, f"{prefix}NotFailedDag"
@@ -368,26 +250,26 @@ def _expected_of_dag(operator: str, dag: DagSnapshot, flags: Flags) -> Expected:
     if operator == "ROLLBACK" and not places:  # a real server fails there
         return True, NO_NODE
     expected = _by_flags(operator, dag, places, flags, f"{prefix}NotAllowed")
-    if operator == "CANCEL" and dag.operator == "ROLLBACK":
+    if operator == "CANCEL" and dag.operation == "ROLLBACK":
         # A server without that quirk asks the nodes up to the stage.
-        upto = range(max(dag.stage, len(places)))
+        upto = range(max(dag.raw["stage"], len(places)))
         other = _by_flags(operator, dag, upto, flags, f"{prefix}NotAllowed")
         return expected[0] or other[0], expected[1] or other[1]
     return expected
 
 
-def _places_of(operator: str, dag: DagSnapshot) -> Iterable[int]:
+def _places_of(operator: str, dag: ItemTree) -> Iterable[int]:
     """Return the positions of the nodes whose flags decide (dag.go:338-420)."""
     if operator == "RETRY":
-        return [min(max(dag.stage, 1), len(dag.nodes)) - 1]
+        return [dag.raw["stage"] - 1]
     if operator == "PASS":
-        return [place for place, node in enumerate(dag.nodes) if node.state != "SUCCEED"]
-    unended = (place for place, node in enumerate(dag.nodes) if node.state not in _ENDED)
+        return [place for place, node in enumerate(dag.parts) if node.state != "SUCCEED"]
+    unended = (place for place, node in enumerate(dag.parts) if node.state not in ENDED)
     if operator == "CANCEL":  # up to the first that has not ended
-        return range(next(unended, len(dag.nodes) - 1) + 1)
+        return range(next(unended, len(dag.parts) - 1) + 1)
     places = []  # ROLLBACK: up to the failed one, or the first that never ran
-    for place, node in enumerate(dag.nodes):
-        if node.state == "PENDING" and node.operator != "ROLLBACK":
+    for place, node in enumerate(dag.parts):
+        if node.state == "PENDING" and node.operation != "ROLLBACK":
             break
         places.append(place)
         if node.state == "FAILED":
@@ -395,16 +277,7 @@ def _places_of(operator: str, dag: DagSnapshot) -> Iterable[int]:
     return places
 
 
-def _expected_of_pass(dag: DagSnapshot, place: int, flags: Flags) -> Expected:
-    """Return how PASS of a node may be answered."""
-    if dag.state != "FAILED":
-        return False, "Task.Node.Operator.PassNotFailedDag"
-    if dag.nodes[place].state != "FAILED":
-        return False, "Task.Node.Operator.PassNotFailedNode"
-    return _by_flags("PASS", dag, [place], flags, "Task.Node.Operator.PassNotAllowed")
-
-
-def _by_flags(operator: str, dag: DagSnapshot, places: Iterable[int], flags: Flags, reason: str) -> Expected:
+def _by_flags(operator: str, dag: ItemTree, places: Iterable[int], flags: Flags, reason: str) -> Expected:
     """Accept if all these nodes have the operator's flag; either if one's are not known."""
     several = [flags(dag, place) for place in places]
     if any(item is not None and operator.lower() not in item for item in several):

@@ -1,8 +1,7 @@
 """The probes of obshell: ids, spellings, headers, details, operators and bodies.
 
-The ids are the target's own or a cluster's, never another agent's: it would contact that agent. The
-expected responses were recorded from obshell 4.5.0.0 (tests/data/obshell); those of a server
-without a quirk are expected as well.
+The ids are the target's own or a cluster's, never another agent's: it would contact that agent. The expected responses
+were recorded from obshell 4.5.0.0 (tests/data/obshell); those of a server without a quirk are expected as well.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from urllib.parse import quote
 
 import orjson
 
-from oceanmock.checks import Probe, Probes, missing_rows, objects
-from oceanmock.observations import ItemTree, ProbeTarget, Required
+from oceanmock.checks import Probe, Probes, objects
+from oceanmock.observations import ItemTree, ProbeTarget, Required, missing_rows
 from oceanmock.obshell.api import API, PREFIX, SINCE, TASK_PREFIX, IdKind, local_id
 from oceanmock.obshell.auth import Sealed
 from oceanmock.obshell.conformance import CLUSTER_AGENT
@@ -252,9 +251,8 @@ def unlisted(target: ProbeTarget) -> Probes:
     response = yield _get("a list", "dags/agent?show_details=false", OK, wrong=False)
     if response is not None and response.status == 200:
         data = response.data if isinstance(response.data, dict) else {}
-        ids = {str(item.get("id")) for item in objects(data.get("contents"))}
         own = [dag.id for dag in target.items if dag.id[:1] in "23"]
-        yield response, missing_rows(ids, own)
+        yield response, missing_rows(objects(data.get("contents")), own)
 
 
 # --- credentials ----------------------------------------------------------------------------------
@@ -289,8 +287,7 @@ def _with_header(method: str, path: str, value: str) -> Probe:
 def _passwords(target: ProbeTarget) -> Iterator[Probe]:
     """Yield one wrong password, an expired header, and a header sealed for another request.
 
-    A SINGLE agent checks no password, unless it has one of its own. With an empty password the time
-    is not checked.
+    A SINGLE agent checks no password, unless it has one of its own. With an empty password the time is not checked.
     """
     own = target.auth
     if not isinstance(own, Sealed) or target.identity in ("", "SINGLE", "FOLLOWER"):

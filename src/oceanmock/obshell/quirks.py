@@ -213,7 +213,7 @@ QUIRKS: Final = (
         "missing-header-is-400",
         "A request without a security header is answered 401, as one with a wrong one.",
         f"{_MIDDLEWARE}:724-814",
-        lambda s: bool(s.id) and not s.contract.is_open(s.id) and not s.has_credentials,
+        lambda s: bool(s.id) and not s.contract.is_open(s.id) and s.exchange.credentials == "none",
         _says(400, "Request.Header.NotFound"),
     ),
     Quirk(
@@ -276,7 +276,7 @@ QUIRKS: Final = (
 """The quirks in the order of openapi/obshell.yaml."""
 
 
-RULES: Final[Mapping[str, Rule]] = {quirk.rule: Rule(quirk.rule, quirk.says, quirk.source) for quirk in QUIRKS}
+QUIRK_RULES: Final[Mapping[str, Rule]] = {quirk.rule: Rule(quirk.rule, quirk.says, quirk.source) for quirk in QUIRKS}
 
 
 def quirks(subject: Subject) -> Iterator[CheckResult]:

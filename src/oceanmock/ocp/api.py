@@ -56,6 +56,7 @@ API: Final = Api(
             operations=("RETRY", "ROLLBACK"),
             detail="getTaskInstance",
             parts_key="subtasks",
+            own_key="subtasks",
         ),
         Kind(
             name="subtask",

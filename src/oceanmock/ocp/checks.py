@@ -1,9 +1,9 @@
 """Check that OCP's responses are consistent: one by itself, and several over time.
 
-Only rules that hold at any instant are checked. The server reads a task and its subtasks one after
-the other while the scheduler runs: so a task is compared with its subtasks only when its status is
-final. Facts: github.com/oceanbase/ocp-express at eb6f2117
-(task/task-service/src/main/java/com/oceanbase/ocp/task/engine) and the samples of the public pages.
+Only rules that hold at any instant are checked. The server reads a task and its subtasks one after the other while the
+scheduler runs: so a task is compared with its subtasks only when its status is final. Facts:
+github.com/oceanbase/ocp-express at eb6f2117 (task/task-service/src/main/java/com/oceanbase/ocp/task/engine) and the
+samples of the public pages.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, ClassVar, Final
 
+from oceanmock.api import Json
 from oceanmock.checks import Check, CheckResult, Rule, Subject, check, instant, numbered, objects, whole
 from oceanmock.clock import SECOND
 from oceanmock.observations import (
@@ -29,8 +30,7 @@ from oceanmock.observations import (
 from oceanmock.ocp.api import API
 from oceanmock.ocp.conformance import UNDER_WAY
 
-Data = Mapping[str, Any]
-Subtasks = Sequence[tuple[str, Data]]
+Subtasks = Sequence[tuple[str, Json]]
 """The subtasks of a task, each with its JSON path."""
 
 LIST: Final = "listTaskInstances"
@@ -47,10 +47,9 @@ CODES: Final[Mapping[int, tuple[int, str]]] = {
     20004: (400, "a rollback that is prohibited"),
     30014: (403, "a permission that is missing"),
 }
-"""ocp-express' codes with their status and meaning (ErrorCodes.java); OCP's others are not public,
-and pass."""
+"""ocp-express' codes with their status and meaning (ErrorCodes.java); OCP's others are not public, and pass."""
 
-RULES: Final[Mapping[str, Rule]] = {}
+OWN_RULES: Final[Mapping[str, Rule]] = {}
 RENDERS_UNKNOWN_PATHS: Final = False
 """Another API of OCP, or a proxy, may respond to a path that is no operation."""
 
@@ -108,7 +107,7 @@ def times(subject: Subject) -> Iterator[CheckResult]:
                 yield check("time.finish", passed, f"{path}.{name}", wrong)
 
 
-def _required_times(kind: str, item: Data) -> dict[str, bool]:
+def _required_times(kind: str, item: Json) -> dict[str, bool]:
     """Return which times an item must have, and which it must not have."""
     status = str(item.get("status"))
     if kind == "task":
@@ -147,7 +146,7 @@ def skips(subject: Subject) -> Iterator[CheckResult]:
             yield check("call.skip-runs", status != "FAILED", f"{path}.status", wrong)
 
 
-def _parent(path: str, task: Data, subtasks: Subtasks) -> Iterator[CheckResult]:
+def _parent(path: str, task: Json, subtasks: Subtasks) -> Iterator[CheckResult]:
     """Check that an ended task agrees with its subtasks (RunningTaskWorker:86-119,143-176).
 
     A subtask that has run and prohibits rollback prohibits that of its task (:160-174).
@@ -175,11 +174,11 @@ def _parent(path: str, task: Data, subtasks: Subtasks) -> Iterator[CheckResult]:
         yield check("parent.prohibit-rollback", passed, f"{path}.prohibitRollback", wrong)
 
 
-def _goals(task: Data, subtasks: Sequence[Data]) -> tuple[set[str], ...]:
+def _goals(task: Json, subtasks: Sequence[Json]) -> tuple[set[str], ...]:
     """Return the possible statuses of all subtasks at the end, for each possible direction.
 
-    The direction is unknown in a row of a list, and after a RETRY that may be of a failed rollback
-    (OCP 4.2.2's user guide).
+    The direction is unknown in a row of a list, and after a RETRY that may be of a failed rollback (OCP 4.2.2's user
+    guide).
     """
     forward, back = {"SUCCESSFUL"}, {"PENDING"}
     if task.get("operation") == "ROLLBACK":
@@ -189,7 +188,7 @@ def _goals(task: Data, subtasks: Sequence[Data]) -> tuple[set[str], ...]:
     return (forward,) if is_certain else (forward, back)
 
 
-def _graph(path: str, subtasks: Subtasks, by_id: Mapping[int, Data]) -> Iterator[CheckResult]:
+def _graph(path: str, subtasks: Subtasks, by_id: Mapping[int, Json]) -> Iterator[CheckResult]:
     """Check that upstreams and downstreams are of one task, and agree."""
     for at, item in subtasks:
         for there, back in (("upstreams", "downstreams"), ("downstreams", "upstreams")):
@@ -205,13 +204,13 @@ def _graph(path: str, subtasks: Subtasks, by_id: Mapping[int, Data]) -> Iterator
     yield check("graph.series", passed, f"{path}.subtasks[*].seriesId", wrong)
 
 
-def _neighbours(subtask: Data, by_id: Mapping[int, Data], name: str) -> list[Data]:
+def _neighbours(subtask: Json, by_id: Mapping[int, Json], name: str) -> list[Json]:
     named = subtask.get(name)
     numbers = map(whole, named if isinstance(named, list) else ())
     return [by_id[number] for number in numbers if number is not None and number in by_id]
 
 
-def _done_first(path: str, subtask: Data, by_id: Mapping[int, Data]) -> Iterator[CheckResult]:
+def _done_first(path: str, subtask: Json, by_id: Mapping[int, Json]) -> Iterator[CheckResult]:
     """Check that the upstreams of a started subtask succeeded (AbstractTaskWorker:59-87)."""
     status = subtask.get("status")
     for item in _neighbours(subtask, by_id, "upstreams") if status != "PENDING" else ():
@@ -220,7 +219,7 @@ def _done_first(path: str, subtask: Data, by_id: Mapping[int, Data]) -> Iterator
         yield check("order.forward", passed, f"{path}.status", wrong)
 
 
-def _undone_last_first(path: str, subtask: Data, by_id: Mapping[int, Data]) -> Iterator[CheckResult]:
+def _undone_last_first(path: str, subtask: Json, by_id: Mapping[int, Json]) -> Iterator[CheckResult]:
     """Check that its downstreams were undone before a subtask (AbstractTaskWorker:89-115)."""
     is_undone = subtask.get("status") in ("PENDING", "READY", "RUNNING", "FAILED")
     if subtask.get("operation") not in BACKWARDS or not is_undone:
@@ -286,7 +285,7 @@ def _has_id(value: Any, requested: str) -> bool:
     return not is_id or str(id) == str(int(requested))
 
 
-FILTERS: Final[Mapping[str, Callable[[Data, str], bool]]] = {
+FILTERS: Final[Mapping[str, Callable[[Json, str], bool]]] = {
     "status": lambda task, text: (
         str(task.get("status")) in text.split(",")
         or not set(text.split(",")) <= DOCUMENTED  # ocp-express ignores unknown statuses
@@ -297,12 +296,11 @@ FILTERS: Final[Mapping[str, Callable[[Data, str], bool]]] = {
     "clusterId": lambda task, text: _has_id(task.get("cluster"), text),
     "tenantId": lambda task, text: _has_id(task.get("tenant"), text),
 }
-"""Predicates for the rows that match a filter. Filters by type or host are not checked, as rows do
-not show these. A tenant's name is unique only in its cluster, and the name of the filter
-clusterName is not verified."""
+"""Predicates for the rows that match a filter. Filters by type or host are not checked, as rows do not show these. A
+tenant's name is unique only in its cluster, and the name of the filter clusterName is not verified."""
 DIRECTIONS: Final = {"id,asc": False, "id,desc": True}
-"""The supported values of ``sort``, and whether each is descending. The documents have no other
-field than id, and do not state the order of a sort without a direction."""
+"""The supported values of ``sort``, and whether each is descending. The documents have no other field than id, and do
+not state the order of a sort without a direction."""
 
 
 def rows(subject: Subject) -> Iterator[CheckResult]:
@@ -436,8 +434,8 @@ class TaskHistory(ApiHistory):
     def is_undecided(self, before: Sample, names: Set[str]) -> bool:
         """Return whether no public source states the operations' effect on a real server.
 
-        These are a retry after a failed rollback (only OCP 4.2.2's user guide has it), and the
-        operation of a task of which one subtask is retried, skipped or cancelled.
+        These are a retry after a failed rollback (only OCP 4.2.2's user guide has it), and the operation of a task of
+        which one subtask is retried, skipped or cancelled.
         """
         if not self.is_shared:
             return False

@@ -1,26 +1,21 @@
-"""OCP as the target of a conformance run, the parser of its bodies, and a walk's expectations.
+"""OCP as the target of a conformance run, and a walk's expectations.
 
-``observations`` accepts any body and skips what is not as openapi/ocp.yaml has it; ``read_task``
-reads one whole task.
-
-The transition tables decide: an operation that has a transition from the current state is accepted,
-one that needs a switch may be either, any other is refused with 400. Where no public text decides
-what a server other than the mock does, both are expected.
+The transition tables decide: an operation that has a transition from the current state is accepted, one that needs a
+switch may be either, any other is refused with 400. Where no public text decides what a server other than the mock
+does, both are expected.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from oceanmock.api import Route
-from oceanmock.checks import UNDECIDED, Action, Probe, TargetApi, instant, numbered
-from oceanmock.engine.machine import Label
-from oceanmock.observations import Observation, id_text, text_at
+from oceanmock.checks import UNDECIDED, Probe, TargetApi, WalkAction, instant
+from oceanmock.observations import ItemTree
 from oceanmock.ocp.api import API, TASK_PATH, TASKS_PATH
 from oceanmock.ocp.scenario import Scenario
 from oceanmock.ocp.states import MACHINES
@@ -34,118 +29,7 @@ _ID_FORMATS: Final[Sequence[tuple[str, Callable[[str], int]]]] = (
     (r"[+-]?\d{1,40}(\.\d*)?(e\+?\d{1,2})?[dfl]?", lambda text: int(Decimal(text.rstrip("dfl")))),
     (r"[+-]?(0x|#)[0-9a-f]{1,40}", lambda text: int(re.sub("0x|#", "", text), 16)),
 )
-
-# --- response bodies ------------------------------------------------------------------------------
-
-_SHOW_NOTHING: Final = frozenset(route.id for route in API.routes if not route.shows)
 UNDER_WAY: Final = frozenset({"READY", "RUNNING", "CANCELING"})
-
-
-def observations(operation: str, body: Any) -> Iterator[Observation]:
-    """Yield the tasks and subtasks of a body in its order, each task before its subtasks.
-
-    ``operation`` is the operationId of the request, empty for a request that starts a task: its
-    response contains a task only where that has subtasks.
-    """
-    data = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(data, dict) or operation in _SHOW_NOTHING:
-        return
-    if operation == "retrySubtask":
-        yield from _observation("subtask", data, "$.data")
-        return
-    rows = data.get("contents")
-    for path, task in numbered(rows, "$.data.contents") if isinstance(rows, list) else [("$.data", data)]:
-        if operation or isinstance(task.get("subtasks"), list):
-            yield from _task(task, path)
-
-
-def _task(task: Mapping[str, Any], path: str) -> Iterator[Observation]:
-    for result in _observation("task", task, path):
-        yield result
-        for place, subtask in numbered(task.get("subtasks"), f"{path}.subtasks"):
-            yield from _observation("subtask", subtask, place, task=result.id)
-
-
-def _observation(kind: str, item: Mapping[str, Any], path: str, *, task: str = "") -> Iterator[Observation]:
-    id, status = id_text(item.get("id")), item.get("status")
-    if id and isinstance(status, str):
-        name, operation = text_at(item, "name"), text_at(item, "operation")
-        root = id if kind == "task" else task
-        yield Observation(kind, id, name, status, operation, task, root, path, item)
-
-
-_REQUESTS: Final = {route.id: f"{route.changes}.{route.operation}" for route in API.routes if route.changes}
-
-
-def requested_operation(operation: str, body: Any) -> str:
-    """Return the operation that a request asks for, such as ``task.RETRY``; empty for a read."""
-    return _REQUESTS.get(operation, "")
-
-
-# --- one whole task -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SubtaskSnapshot:
-    """A subtask of a response."""
-
-    id: int
-    name: str
-    status: str
-    operation: str
-    finish_time: int | str | None = field(compare=False)
-
-    @property
-    def words(self) -> str:
-        """Return status and operation."""
-        return f"{self.status}/{self.operation}"
-
-
-@dataclass(frozen=True, slots=True)
-class TaskSnapshot:
-    """A task of a response, its subtasks by their ids."""
-
-    id: int
-    status: str
-    operation: str
-    prohibits_rollback: bool
-    subtasks: tuple[SubtaskSnapshot, ...]
-
-    @property
-    def words(self) -> str:
-        """Return its status and operation, and those of its subtasks."""
-        subtasks = ", ".join(entry.words for entry in self.subtasks)
-        return f"{self.status}/{self.operation} [{subtasks}]"
-
-    @property
-    def at_rest(self) -> bool:
-        """Return whether it has ended and nothing of it runs."""
-        is_running = any(entry.status in UNDER_WAY for entry in self.subtasks)
-        return self.status != "RUNNING" and not is_running
-
-
-def read_task(data: Any) -> TaskSnapshot:
-    """Return the task in a response's data. Raises one of UNREADABLE."""
-    subtasks = (
-        SubtaskSnapshot(
-            id=int(item["id"]),
-            name=str(item["name"]),
-            status=str(item["status"]),
-            operation=str(item["operation"]),
-            finish_time=instant(item.get("finishTime")) or item.get("finishTime"),
-        )
-        for item in data["subtasks"]
-    )
-    return TaskSnapshot(
-        id=int(data["id"]),
-        status=str(data["status"]),
-        operation=str(data["operation"]),
-        prohibits_rollback=bool(data.get("prohibitRollback")),
-        subtasks=tuple(sorted(subtasks, key=lambda subtask: subtask.id)),
-    )
-
-
-# --- the target -----------------------------------------------------------------------------------
 
 
 class OcpTarget(TargetApi):
@@ -167,7 +51,6 @@ class OcpTarget(TargetApi):
     goals = ("retrySubtask", "retryTask", "rollbackTask", "skipSubtask", "cancelSubtask")
     retries = frozenset({"retrySubtask", "retryTask"})
     cancel = "cancelSubtask"
-    read = staticmethod(read_task)
 
     def is_server(self, body: Mapping[str, Any]) -> bool:
         return "server" in body
@@ -191,18 +74,22 @@ class OcpTarget(TargetApi):
         numbers = (read(text) for form, read in _ID_FORMATS if re.fullmatch(form, text))
         return {id, *map(str, numbers)}
 
-    def actions(self, task: TaskSnapshot, id: str, *, is_mock: bool, knowledge: None = None) -> Iterator[Action]:
+    def actions(self, task: ItemTree, id: str, *, is_mock: bool, knowledge: None = None) -> Iterator[WalkAction]:
         """Yield every operation of the contract, on the task and on each subtask."""
-        for part in (None, *task.subtasks):
-            kind = "task" if part is None else "subtask"
+        for part in (task, *task.parts):
             for route in API.routes:
-                if route.changes == kind:
+                if route.changes == part.kind:
                     yield _action(route, task, part, id, is_mock=is_mock)
 
-    def log_paths(self, before: TaskSnapshot, after: TaskSnapshot, id: str) -> Sequence[str]:
+    def log_paths(self, before: ItemTree, after: ItemTree, id: str) -> Sequence[str]:
         """Return one log: of a subtask that has run again, rather than for the first time."""
-        ends = {subtask.id: subtask.finish_time for subtask in before.subtasks}
-        ended = [item for item in after.subtasks if item.finish_time != ends.get(item.id)]
+
+        def end(subtask: ItemTree) -> Any:
+            text = subtask.raw.get("finishTime")
+            return instant(text) or text
+
+        ends = {subtask.id: end(subtask) for subtask in before.parts}
+        ended = [subtask for subtask in after.parts if end(subtask) != ends.get(subtask.id)]
         first = sorted(ended, key=lambda subtask: subtask.operation == "EXECUTE")[:1]
         path = TASK_PATH.format(taskInstanceId=quote(id, safe=""))
         return [f"{path}/subtasks/{subtask.id}/log" for subtask in first]
@@ -211,43 +98,32 @@ class OcpTarget(TargetApi):
 CONFORMANCE: Final = OcpTarget()
 
 
-def _action(route: Route, task: TaskSnapshot, subtask: SubtaskSnapshot | None, id: str, *, is_mock: bool) -> Action:
+def _action(route: Route, task: ItemTree, part: ItemTree, id: str, *, is_mock: bool) -> WalkAction:
     """Return an operation on the task, or on a subtask."""
-    words = f"{task.status}/{task.operation}"
-    is_prohibited = route.id == "rollbackTask" and task.prohibits_rollback
-    if subtask is None:
-        what = f"{route.id} of the task, which is {words},"
-        state = f"{words}/{task.prohibits_rollback}"
-        label = (task.status, task.operation)
+    prohibits_rollback = bool(task.raw.get("prohibitRollback"))
+    if part is task:
+        what, state = f"{route.id} of the task, which is {task.words},", f"{task.words}/{prohibits_rollback}"
     else:
-        what = f"{route.id} of subtask {subtask.id}, which is {subtask.words},"
-        state = f"{words}/{subtask.words}"
-        label = (subtask.status, subtask.operation)
-    statuses = _statuses(route, label)
-    is_prohibited = is_prohibited and 200 in statuses
-    if is_prohibited or (subtask is not None and task.status == "ABORTED"):
+        what, state = f"{route.id} of subtask {part.id}, which is {part.words},", f"{task.words}/{part.words}"
+    trigger = f"{route.changes}.{route.operation}"
+    moves = MACHINES[part.kind].transitions
+    switches = {item.only for item in moves if (item.before, item.trigger) == (part.label, trigger)}
+    statuses = _ACCEPTED_STATUSES if "" in switches else _REFUSED_STATUSES
+    if switches and "" not in switches:
+        statuses = _ACCEPTED_STATUSES | _REFUSED_STATUSES
+    is_prohibited = route.id == "rollbackTask" and prohibits_rollback and 200 in statuses
+    if is_prohibited or (part is not task and task.state == "ABORTED"):
         statuses = _REFUSED_STATUSES
-    elif route.id == "retrySubtask" and label == ("FAILED", "ROLLBACK") and not is_mock:
+    elif route.id == "retrySubtask" and part.label == ("FAILED", "ROLLBACK") and not is_mock:
         statuses = _ACCEPTED_STATUSES | _REFUSED_STATUSES
     probe = Probe(
         what,
         "POST",
-        route.path.format(taskInstanceId=quote(id, safe=""), subtaskInstanceId="" if subtask is None else subtask.id),
+        route.path.format(taskInstanceId=quote(id, safe=""), subtaskInstanceId=part.id),
         statuses,
         accepted="call.prohibited-accepted" if is_prohibited else "call.illegal-accepted",
         refused="call.legal-refused",
         other_codes=frozenset({ILLEGAL_CODE if is_prohibited else PROHIBITED_CODE}),
         is_wrong=200 not in statuses,
     )
-    return Action(route.id, probe, state, is_safe=route.id == OcpTarget.cancel)
-
-
-def _statuses(route: Route, label: Label) -> frozenset[int]:
-    """Return the statuses with which an operation may be answered in a state."""
-    trigger = f"{route.changes}.{route.operation}"
-    conditions = {
-        item.only for item in MACHINES[route.changes].transitions if (item.before, item.trigger) == (label, trigger)
-    }
-    if not conditions:
-        return _REFUSED_STATUSES
-    return _ACCEPTED_STATUSES if "" in conditions else _ACCEPTED_STATUSES | _REFUSED_STATUSES
+    return WalkAction(route.id, probe, state, is_safe=route.id == OcpTarget.cancel)

@@ -1,9 +1,8 @@
 """The probes of OCP: wrong ids, missing credentials, odd queries, pages and illegal operations.
 
-Where ocp-express differs from the contract, and OCP is not verified, both responses are expected.
-There a Long may be 0, negative or in another spelling, as Spring reads it
-(NumberUtils.parseNumber); Spring's Pageable ignores an invalid page; an unknown status is ignored;
-and the log of an unknown subtask is empty.
+Where ocp-express differs from the contract, and OCP is not verified, both responses are expected. There a Long may be
+0, negative or in another spelling, as Spring reads it (NumberUtils.parseNumber); Spring's Pageable ignores an invalid
+page; an unknown status is ignored; and the log of an unknown subtask is empty.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from oceanmock.checks import Probe, Probes, Subject, check, missing_rows, objects, whole
-from oceanmock.observations import ItemTree, ProbeTarget, Required
+from oceanmock.checks import Probe, Probes, Subject, check, objects, whole
+from oceanmock.observations import ItemTree, ProbeTarget, Required, missing_rows
 from oceanmock.ocp.api import API, TASKS_PATH
 from oceanmock.ocp.auth import AccessKey, Basic
 from oceanmock.ocp.checks import ENDED, LARGEST_VALUES
@@ -37,8 +36,8 @@ SUSPECT: Final = frozenset({200, 403})
 UNREAD: Final = frozenset({400, 401, 403})
 """The statuses for an unreadable signature; no document states which."""
 NO_METHOD: Final = frozenset({403, 404, 405, 500, 501})
-"""The statuses for an unsupported method: 405 by the contract, 500 by ocp-express
-(RestExceptionHandler.java:343-358). A proxy may refuse them."""
+"""The statuses for an unsupported method: 405 by the contract, 500 by ocp-express (RestExceptionHandler.java:343-358).
+A proxy may refuse them."""
 
 IDS: Final[Mapping[str, Statuses]] = {
     "abc": REFUSED,
@@ -324,7 +323,7 @@ def unlisted(tasks: Sequence[ItemTree]) -> Probes:
     page = yield from _page(WHOLE_LIST)
     if page is not None and _is_whole(page):
         own = [task.id for task in tasks if task.raw.get("type") in (None, "MANUAL")]
-        yield page, missing_rows({str(id) for id in _ids_of(page)}, own)
+        yield page, missing_rows(_rows(page), own)
 
 
 def filters() -> Probes:

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, Self
 
 from oceanmock.api import Api
 from oceanmock.engine.machine import TIME, Label, format_label, parse_label
+from oceanmock.observations import observations, requested_operation
 from oceanmock.text import plural
 
 Sort = Literal["state", "operator", "transition"]
@@ -102,19 +103,19 @@ class Coverage:
     def add(self, api: str, scenarios: Iterable[str], entries: Iterable[Mapping[str, Any]]) -> None:
         """Add a sandbox that is done: its scenarios, and its journal as the admin API has it."""
         tally, items = self._tally(api), self._items[api]
-        parse, machines = self._apis[api].parse, self._apis[api].states.MACHINES
+        record, machines = self._apis[api], self._apis[api].states.MACHINES
         tally.sandboxes += 1
         tally.scenarios.update(scenarios)
         previous: dict[tuple[str, str], Label] = {}
         for entry in sorted(entries, key=lambda element: element["number"]):
             operation, status = entry["operation"], entry["status"]
             is_good = status is not None and status < 300
-            operator = _operator(parse.requested_operation(operation, entry["request_body"]))
+            operator = _operator(requested_operation(record, operation, entry["request_body"]))
             if operator in items:  # one whose response was lost was not seen to be accepted
                 tally.note(operator, "seen" if is_good else "requested")
             if not is_good:
                 continue
-            for element in parse.observations(operation, entry["response_body"]):
+            for element in observations(record, operation, entry["response_body"]):
                 state, label = Item(element.kind, "state", element.state), element.label
                 if state in items:
                     tally.note(state, "seen")

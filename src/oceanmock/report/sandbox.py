@@ -19,6 +19,7 @@ from oceanmock.clock import SECOND
 from oceanmock.engine.faults import FaultStatistics
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.journal.entries import Entry, body_value
+from oceanmock.observations import observations
 from oceanmock.text import escape_unprintable, plural
 
 MAX_REPORTED_ENTRIES: Final = 20
@@ -70,7 +71,7 @@ def _journal_lines(entries: Sequence[Entry], apis: dict[str, Any], *, since: int
     for entry in entries[-MAX_REPORTED_ENTRIES:]:
         exchange, refusal = str(entry), escape_unprintable(entry.refusal)
         body = body_value(entry.response_body)[1]
-        observed = apis[entry.api].parse.observations(entry.operation, body)
+        observed = observations(apis[entry.api], entry.operation, body)
         wholes = [item for item in observed if not item.parent]
         state = ""
         if wholes:

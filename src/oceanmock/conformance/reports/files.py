@@ -20,7 +20,7 @@ from typing import Any, Final
 from xml.etree import ElementTree
 
 from oceanmock import __version__
-from oceanmock.checks import CheckResult, Exchange, Headers
+from oceanmock.checks import CheckResult, Exchange, HeaderFields
 from oceanmock.clock import SECOND
 from oceanmock.conformance import reports
 from oceanmock.conformance.model import Result
@@ -121,7 +121,7 @@ def _exchange(exchange: Exchange) -> dict[str, Any]:
     }
 
 
-def _message(headers: Headers, body: bytes) -> dict[str, Any]:
+def _message(headers: HeaderFields, body: bytes) -> dict[str, Any]:
     part = body[:MAX_JSON_BODY]
     kind = "text" if body else "none"
     try:

@@ -21,10 +21,10 @@ from typing import Final
 
 from oceanmock import __version__
 from oceanmock.apis import api_named
-from oceanmock.checks import CheckResult, Exchange, Headers
+from oceanmock.checks import CheckResult, Exchange, HeaderFields
 from oceanmock.conformance import reports
+from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.model import FAILED, INCOMPLETE, NO_RESPONSE, PASSED, Result
-from oceanmock.conformance.rules import all_rules
 from oceanmock.engine.machine import format_label, parse_label, reachable
 from oceanmock.text import escape_unprintable, format_elapsed, plural
 
@@ -142,7 +142,7 @@ def _exchange(exchange: Exchange) -> str:
     return f'<div class="exchange"><div class="request">{sent}</div><div class="response">{received}</div></div>'
 
 
-def _message(title: str, line: str, headers: Headers, body: bytes) -> str:
+def _message(title: str, line: str, headers: HeaderFields, body: bytes) -> str:
     lines = [line, *(f"{escape_unprintable(name)}: {escape_unprintable(value)}" for name, value in headers)]
     head = _text("\n".join(lines))
     text = f'<pre class="body">{_text(reports.body_text(body))}</pre>' if body else ""
