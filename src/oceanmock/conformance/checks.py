@@ -323,8 +323,7 @@ def status(subject: Subject) -> Iterator[CheckResult]:
     if code >= 500:
         if not api_named(subject.contract.api).checks.is_explained(subject):
             text = str(subject.error.get("message", ""))[:200].rstrip(". ")
-            wrong = f"the server failed with {code}: {text or 'no word'}."
-            yield check(rule, False, "$", wrong)
+            yield check(rule, False, "$", f"the server failed with {code}: {text or 'no word'}.")
         return
     yield check(rule, True)
     if method != subject.operation.method:

@@ -255,8 +255,7 @@ class HistoryChecker(RuleChecker):
         if is_target:
             is_still = is_same_end(before, now) and before.operation == now.operation
             passed = not may & labels or bool(must & labels and not is_still)
-            wrong = f"{wrong}, as if nothing had been asked of it in between."
-            yield check("call.no-effect", passed, now.path, wrong)
+            yield check("call.no-effect", passed, now.path, f"{wrong}, as if nothing had been asked of it in between.")
 
     def _other_views(self, now: Sample) -> Iterator[CheckResult]:
         """Check that all views of one end show the same, and those between two observations."""

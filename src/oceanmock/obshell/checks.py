@@ -29,7 +29,7 @@ from oceanmock.observations import (
 )
 from oceanmock.obshell import quirks
 from oceanmock.obshell.api import API, InvalidGenericId, parse_generic_id
-from oceanmock.obshell.quirks import GO_BOOLEANS, GO_FALSE, has_panicked
+from oceanmock.obshell.quirks import GO_BOOLEANS, GO_FALSE, has_panicked, operator_of
 
 FINAL: Final = frozenset({"FAILED", "SUCCEED"})
 LOG: Final = "getFullSubTaskLogs"
@@ -50,9 +50,6 @@ ALWAYS_DETAILED: Final = frozenset(
 
 OWN_RULES: Final = quirks.QUIRK_RULES
 RENDERS_UNKNOWN_PATHS: Final = True
-is_explained = quirks.is_explained
-
-# --- errors ---------------------------------------------------------------------------------------
 
 STATUS_BY_CODE: Final[Mapping[str, tuple[int, ...]]] = {
     "Task.NotFound": (404,),
@@ -87,12 +84,6 @@ TARGETS: Final = {"dagHandler": "Dag", "nodeHandler": "Node"}
 ABOUT_THE_STATE: Final = ("NotFailedDag", "NotFailedNode", "CancelFinishedDag")
 
 
-def _operator(subject: Subject) -> str:
-    """Return the operator that a request asks for; the server reads it in any case."""
-    operator = subject.request_json.get("operator")
-    return operator.upper() if isinstance(operator, str) else ""
-
-
 def code(subject: Subject) -> Iterator[CheckResult]:
     """Check that an errCode fits the status and, in a refusal, the operator."""
     code, path, status = subject.error.get("errCode"), "$.error.errCode", subject.status
@@ -101,13 +92,12 @@ def code(subject: Subject) -> Iterator[CheckResult]:
     prefix = next((prefix for prefix in STATUS_BY_CODE if code.startswith(prefix)), None)
     if prefix is not None:
         statuses = STATUS_BY_CODE[prefix]
-        wrong = f"{code} is answered {status}; it goes with {statuses[0]}."
-        yield check("error.code", status in statuses, path, wrong)
+        yield check("error.code", status in statuses, path, f"{code} is answered {status}; it goes with {statuses[0]}.")
     is_of_the_request = code.startswith(ABOUT_THE_REQUEST) and subject.operation is not None
     if status == 400 and is_of_the_request:
         target, allowed = TARGETS.get(subject.id), list[str]()
         if target is not None:
-            reasons = REASONS[target].get(_operator(subject), ("NotSupport",))
+            reasons = REASONS[target].get(operator_of(subject), ("NotSupport",))
             allowed += (f"Task.{target}.Operator.{reason}" for reason in reasons)
         unread = "Common.IllegalArgument" if target is None else "Common.BindJsonFailed"
         allowed += ("Task.GenericID.Invalid", unread, "Request.Header.NotFound")
@@ -121,47 +111,37 @@ def code(subject: Subject) -> Iterator[CheckResult]:
         right: tuple[int, ...] = (1,) if code == "Security.Authentication.Header.DecryptFailed" else (10008,)
         if code.startswith("Request."):  # only without the quirk missing-header-is-400
             right = (1, 10008)
-        wrong = f"code is {number}; with {code} it is {right[0]}."
-        yield check("error.code", number in right, "$.error.code", wrong)
+        yield check("error.code", number in right, "$.error.code", f"code is {number}; with {code} it is {right[0]}.")
 
 
 def operators(subject: Subject) -> Iterator[CheckResult]:
     """Check that an unknown operator is refused."""
     existing = REASONS.get(TARGETS.get(subject.id, ""), {})
-    if not existing or subject.exchange.method != "POST" or subject.status >= 500:
-        return
-    if _operator(subject) not in existing:
+    is_operation = bool(existing) and subject.exchange.method == "POST" and subject.status < 500
+    if is_operation and operator_of(subject) not in existing:
         operator = subject.request_json.get("operator")
-        known = ", ".join(existing)
-        wrong = f"the operator {operator!r} is accepted; {subject.id} knows {known}."
+        wrong = f"the operator {operator!r} is accepted; {subject.id} knows {', '.join(existing)}."
         yield check("call.unknown-accepted", subject.status >= 300, "$", wrong)
-
-
-# --- ids, times and counts ------------------------------------------------------------------------
 
 
 def ids(subject: Subject) -> Iterator[CheckResult]:
     """Check that the returned id matches the requested one, and each generic id its number."""
     requested = subject.path_ids[-1] if subject.path_ids else ""
-    is_canonical = number_in(requested) is not None
-    if subject.status == 200 and isinstance(subject.data, dict) and is_canonical:
+    if subject.status == 200 and isinstance(subject.data, dict) and number_in(requested) is not None:
         actual = subject.data.get("id", requested)
         wrong = f"{requested} was asked for, and {actual} is answered."
         yield check("id.differs", actual == requested, "$.data.id", wrong)
-    for kind, name in (("dag", "dag_id"), ("node", "node_id"), ("sub_task", "task_id")):
-        for path, item in items_in(subject, API, kind):
+    for kind in API.kinds:
+        name = kind.own_key
+        for path, item in items_in(subject, API, kind.name):
             number, id = whole(item.get(name)), item.get("id")
             own = number_in(id) if isinstance(id, str) else None
             if number is not None and own is not None:
-                wrong = f"the id is {id}, and {name} is {number}."
-                yield check("id.number", own == number, f"{path}.{name}", wrong)
+                yield check("id.number", own == number, f"{path}.{name}", f"the id is {id}, and {name} is {number}.")
 
 
 def number_in(id: str) -> int | None:
-    """Return the number that an id ends in; None unless it is as the server writes it.
-
-    Its number then has no sign and no leading zeros.
-    """
+    """Return the number that an id ends in; None unless it is as the server writes it: no sign, no leading zeros."""
     try:
         generic = parse_generic_id(id)
     except InvalidGenericId:
@@ -191,41 +171,29 @@ def counts(subject: Subject) -> Iterator[CheckResult]:
         has_run, count_path = state in ("RUNNING", *FINAL), f"{path}.execute_times"
         runs = whole(item.get("execute_times"))
         if runs is not None and (state, operator) == ("PENDING", "RUN"):
-            wrong = f"a sub task that never ran has run {runs} times."
-            yield check("count.never-run", runs == 0, count_path, wrong)
+            yield check("count.never-run", runs == 0, count_path, f"a sub task that never ran has run {runs} times.")
         if runs is not None and has_run and operator != "PASS":
-            wrong = f"a sub task that is {state} has never run."
-            yield check("count.never-run", runs >= 1, count_path, wrong)
+            yield check("count.never-run", runs >= 1, count_path, f"a sub task that is {state} has never run.")
         has_log = isinstance(item.get("task_logs"), list)
         wrong = f"a sub task that is {state} has {'a' if has_log else 'no'} log."
         yield check("log.presence", has_log == has_run, f"{path}.task_logs", wrong)
 
 
-# --- items and their parts ------------------------------------------------------------------------
-
-
 def dags(subject: Subject) -> Iterator[CheckResult]:
-    """Check each dag with its nodes."""
+    """Check each dag with its nodes: it has as many as stages, and its stage is one of them."""
     for path, dag in items_in(subject, API, "dag"):
-        yield from _stage(path, dag)
+        stage, most, nodes = whole(dag.get("stage")), whole(dag.get("max_stage")), dag.get("nodes")
+        if stage is not None and most is not None:
+            yield check("parent.stage", 1 <= stage <= most, f"{path}.stage", f"stage {stage} is none of {most}.")
+            if isinstance(nodes, list):
+                wrong = f"a dag of {most} stages has {len(nodes)} nodes."
+                yield check("parent.stage", len(nodes) == most, f"{path}.max_stage", wrong)
         yield from _filters(subject, path, dag)
-        nodes = list(numbered(dag.get("nodes"), f"{path}.nodes"))
+        nodes = list(numbered(nodes, f"{path}.nodes"))
         if nodes and dag.get("state") in FINAL:
             yield from _end(path, dag, [node for _, node in nodes])
         for (_, lower), (at, upper) in pairwise(nodes):
             yield from _order(str(dag.get("operator")), lower, upper, at)
-
-
-def _stage(path: str, dag: Json) -> Iterator[CheckResult]:
-    """Check that a dag has as many nodes as stages, and that its stage is one of them."""
-    stage, most, nodes = whole(dag.get("stage")), whole(dag.get("max_stage")), dag.get("nodes")
-    if stage is None or most is None:
-        return
-    wrong = f"stage {stage} is none of {most}."
-    yield check("parent.stage", 1 <= stage <= most, f"{path}.stage", wrong)
-    if isinstance(nodes, list):
-        wrong = f"a dag of {most} stages has {len(nodes)} nodes."
-        yield check("parent.stage", len(nodes) == most, f"{path}.max_stage", wrong)
 
 
 def _filters(subject: Subject, path: str, dag: Json) -> Iterator[CheckResult]:
@@ -317,13 +285,10 @@ def nodes(subject: Subject) -> Iterator[CheckResult]:
             yield check("parent.out-of-step", "FAILED" in states or is_being_passed, at, wrong)
 
 
-# --- lists ----------------------------------------------------------------------------------------
-
-
 def lists(subject: Subject) -> Iterator[CheckResult]:
     """Check that no item is listed twice, and that dags have nodes unless show_details is false."""
-    is_list = subject.id == LOG or any(r.id == subject.id and r.lists for r in API.routes)
-    if is_list and isinstance(subject.data, dict):
+    list_ids = [route.id for route in API.routes if route.lists]
+    if subject.id in (LOG, *list_ids) and isinstance(subject.data, dict):
         yield from listed_once(subject.data.get("contents"), "$.data.contents")
     texts = [text for name, text in subject.query if name == "show_details"]
     expected = not set(texts) & GO_FALSE
@@ -360,8 +325,6 @@ def logs(subject: Subject) -> Iterator[CheckResult]:
 
 
 CHECKS: Final[tuple[Check, ...]] = (code, operators, ids, times, counts, dags, nodes, lists, logs, quirks.quirks)
-
-# --- over time ------------------------------------------------------------------------------------
 
 
 class DagHistory(ApiHistory):

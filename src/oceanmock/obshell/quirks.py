@@ -82,13 +82,14 @@ def _of(*operations: str) -> Predicate:
     return lambda subject: subject.id in operations and _is_authorized(subject)
 
 
-def _operator(subject: Subject) -> str:
+def operator_of(subject: Subject) -> str:
+    """Return the operator that a request asks for; the server reads it in any case."""
     operator = subject.request_json.get("operator")
     return operator.upper() if isinstance(operator, str) else ""
 
 
 def _asks(operation: str, operator: str) -> Predicate:
-    return lambda subject: subject.id == operation and _operator(subject) == operator
+    return lambda subject: subject.id == operation and operator_of(subject) == operator
 
 
 def _show_details(subject: Subject) -> str | None:
@@ -248,7 +249,7 @@ QUIRKS: Final = (
         "node-body-says-dag-operator",
         "The operator of a node is not called that of a dag.",
         f"{_RECORDED}/init.json",
-        lambda subject: _of("nodeHandler")(subject) and not _operator(subject),
+        lambda subject: _of("nodeHandler")(subject) and not operator_of(subject),
         _says(400, "DagOperator.Operator"),
     ),
     Quirk(

@@ -55,13 +55,9 @@ RENDERS_UNKNOWN_PATHS: Final = False
 
 
 def is_explained(subject: Subject) -> bool:
-    """Return whether a path without the method fails, as in ocp-express.
-
-    (RestExceptionHandler.java:343-358; not verified for OCP.)
-    """
-    operation = subject.operation
-    is_unknown = operation is not None and subject.exchange.method != operation.method
-    return subject.status >= 500 and is_unknown
+    """Return whether a path without the method fails, as in ocp-express; not verified for OCP."""
+    operation = subject.operation  # RestExceptionHandler.java:343-358
+    return subject.status >= 500 and operation is not None and subject.exchange.method != operation.method
 
 
 def code(subject: Subject) -> Iterator[CheckResult]:
@@ -80,9 +76,8 @@ def code(subject: Subject) -> Iterator[CheckResult]:
 def ids(subject: Subject) -> Iterator[CheckResult]:
     """Check that the returned id matches the requested id."""
     requested = subject.path_ids[-1] if subject.path_ids else ""
-    if subject.status != 200 or not isinstance(subject.data, dict) or "id" not in subject.data:
-        return
-    if requested.isascii() and requested.isdigit():
+    has_id = subject.status == 200 and isinstance(subject.data, dict) and "id" in subject.data
+    if has_id and requested.isascii() and requested.isdigit():
         actual = subject.data["id"]
         wrong = f"{requested} was asked for, and {actual} is answered."
         yield check("id.differs", str(actual) == str(int(requested)), "$.data.id", wrong)
@@ -100,26 +95,16 @@ def times(subject: Subject) -> Iterator[CheckResult]:
             yield from in_order(item, path, "createTime", "startTime", slack=FUTURE)
             yield from in_order(item, path, "startTime", "finishTime")
             yield from not_in_future(item, path, ("createTime", "startTime", "finishTime"), now)
-            for name, is_required in _required_times(kind, item).items():
-                status, other = item.get("status"), "no" if is_required else "a"
-                wrong = f"a {kind} that is {status} has {other} {name}."
+            status, required = str(item.get("status")), dict[str, bool]()
+            never_ran = (status, item.get("operation")) == ("PENDING", "EXECUTE")
+            if kind == "task" and status in ENDED:
+                required = {"finishTime": True}
+            elif kind == "subtask" and "runTime" in item and (never_ran or status in (*ENDED, "RUNNING", "CANCELING")):
+                required = {"startTime": not never_ran, "finishTime": status in ENDED}
+            for name, is_required in required.items():
+                wrong = f"a {kind} that is {status} has {'no' if is_required else 'a'} {name}."
                 passed = (item.get(name) is not None) == is_required
                 yield check("time.finish", passed, f"{path}.{name}", wrong)
-
-
-def _required_times(kind: str, item: Json) -> dict[str, bool]:
-    """Return which times an item must have, and which it must not have."""
-    status = str(item.get("status"))
-    if kind == "task":
-        return {"finishTime": True} if status in ENDED else {}
-    is_running = status in ("RUNNING", "CANCELING")
-    never_ran = (status, item.get("operation")) == ("PENDING", "EXECUTE")
-    if "runTime" not in item or not (never_ran or is_running or status in ENDED):
-        return {}  # a row of a list has no times
-    return {"startTime": not never_ran, "finishTime": status in ENDED}
-
-
-# --- a task and its subtasks ----------------------------------------------------------------------
 
 
 def tasks(subject: Subject) -> Iterator[CheckResult]:
@@ -131,10 +116,14 @@ def tasks(subject: Subject) -> Iterator[CheckResult]:
         by_id = {id: item for _, item in subtasks if (id := whole(item.get("id"))) is not None}
         if any("upstreams" in item for item in by_id.values()):
             yield from _graph(path, subtasks, by_id)
-        if "operation" in task:
-            order = _undone_last_first if task["operation"] == "ROLLBACK" else _done_first
-            for at, item in subtasks:
-                yield from order(at, item, by_id)
+        for at, item in subtasks if "operation" in task else ():
+            if task["operation"] == "ROLLBACK":
+                yield from _undone_last_first(at, item, by_id)
+            elif item.get("status") != "PENDING":  # its upstreams have succeeded (AbstractTaskWorker:59-87)
+                for upstream in _neighbours(item, by_id, "upstreams"):
+                    status = upstream.get("status")
+                    wrong = f"it is {item.get('status')} while its upstream {upstream.get('id')} is {status}."
+                    yield check("order.forward", status == "SUCCESSFUL", f"{at}.status", wrong)
 
 
 def skips(subject: Subject) -> Iterator[CheckResult]:
@@ -155,68 +144,47 @@ def _parent(path: str, task: Json, subtasks: Subtasks) -> Iterator[CheckResult]:
     statuses = {str(item.get("status")) for item in items}
     listed = " and ".join(sorted(statuses))
     if items and task.get("status") == "SUCCESSFUL":
+        # The direction is unknown in a row of a list, and after a RETRY that may be of a failed rollback (OCP 4.2.2's
+        # user guide).
+        operation, was_undone = task.get("operation"), any(item.get("operation") in BACKWARDS for item in items)
+        goals = [{"SUCCESSFUL"}, {"PENDING"}]
+        if operation == "ROLLBACK":
+            goals = [{"PENDING"}]
+        elif "operation" in task and not (operation == "RETRY" and was_undone):
+            goals = [{"SUCCESSFUL"}]
         wrong = f"a task that is SUCCESSFUL has subtasks that are {listed}."
-        is_done = statuses in _goals(task, items)
-        yield check("parent.out-of-step", is_done, f"{path}.status", wrong)
+        yield check("parent.out-of-step", statuses in goals, f"{path}.status", wrong)
     if items and task.get("status") == "FAILED":
         wrong = f"a task that is FAILED has no subtask that is: they are {listed}."
         # An operation may come between the reads of the task and of its subtasks.
         resumed = ("RETRY", "SKIP", *BACKWARDS)
         is_new = any(e.get("status") == "READY" and e.get("operation") in resumed for e in items)
-        passed = "FAILED" in statuses or is_new
-        yield check("parent.out-of-step", passed, f"{path}.status", wrong)
+        yield check("parent.out-of-step", "FAILED" in statuses or is_new, f"{path}.status", wrong)
     if task.get("status") in ENDED and "prohibitRollback" in task:
-        has = any(
-            item.get("prohibitRollback") is True and item.get("status") not in ("PENDING", "READY") for item in items
-        )
+        started = [item for item in items if item.get("status") not in ("PENDING", "READY")]
+        passed = task["prohibitRollback"] is True or all(item.get("prohibitRollback") is not True for item in started)
         wrong = "a subtask that has run prohibits rollback, and its task does not say so."
-        passed = not has or task["prohibitRollback"] is True
         yield check("parent.prohibit-rollback", passed, f"{path}.prohibitRollback", wrong)
-
-
-def _goals(task: Json, subtasks: Sequence[Json]) -> tuple[set[str], ...]:
-    """Return the possible statuses of all subtasks at the end, for each possible direction.
-
-    The direction is unknown in a row of a list, and after a RETRY that may be of a failed rollback (OCP 4.2.2's user
-    guide).
-    """
-    forward, back = {"SUCCESSFUL"}, {"PENDING"}
-    if task.get("operation") == "ROLLBACK":
-        return (back,)
-    was_undone = any(item.get("operation") in BACKWARDS for item in subtasks)
-    is_certain = "operation" in task and not (task["operation"] == "RETRY" and was_undone)
-    return (forward,) if is_certain else (forward, back)
 
 
 def _graph(path: str, subtasks: Subtasks, by_id: Mapping[int, Json]) -> Iterator[CheckResult]:
     """Check that upstreams and downstreams are of one task, and agree."""
     for at, item in subtasks:
         for there, back in (("upstreams", "downstreams"), ("downstreams", "upstreams")):
-            named = item.get(there)
-            for other in map(whole, named if isinstance(named, list) else ()):
+            numbers = item.get(there)
+            for other in map(whole, numbers if isinstance(numbers, list) else ()):
                 ends = by_id.get(other, {}).get(back) if other is not None else None
                 passed = isinstance(ends, list) and item.get("id") in ends
                 wrong = f"{item.get('id')} has {other} among its {there}, which does not name it"
                 yield check("graph.one-way", passed, f"{at}.{there}", f"{wrong} back.")
     series = sorted(n for item in by_id.values() if (n := whole(item.get("seriesId"))) is not None)
     wrong = f"the seriesIds of a task are {series[:20]}, not 0 to {len(by_id) - 1}."
-    passed = series == list(range(len(by_id)))
-    yield check("graph.series", passed, f"{path}.subtasks[*].seriesId", wrong)
+    yield check("graph.series", series == list(range(len(by_id))), f"{path}.subtasks[*].seriesId", wrong)
 
 
 def _neighbours(subtask: Json, by_id: Mapping[int, Json], name: str) -> list[Json]:
-    named = subtask.get(name)
-    numbers = map(whole, named if isinstance(named, list) else ())
-    return [by_id[number] for number in numbers if number is not None and number in by_id]
-
-
-def _done_first(path: str, subtask: Json, by_id: Mapping[int, Json]) -> Iterator[CheckResult]:
-    """Check that the upstreams of a started subtask succeeded (AbstractTaskWorker:59-87)."""
-    status = subtask.get("status")
-    for item in _neighbours(subtask, by_id, "upstreams") if status != "PENDING" else ():
-        wrong = f"it is {status} while its upstream {item.get('id')} is {item.get('status')}."
-        passed = item.get("status") == "SUCCESSFUL"
-        yield check("order.forward", passed, f"{path}.status", wrong)
+    numbers = subtask.get(name)
+    return [by_id[number] for number in numbers if number in by_id] if isinstance(numbers, list) else []
 
 
 def _undone_last_first(path: str, subtask: Json, by_id: Mapping[int, Json]) -> Iterator[CheckResult]:
@@ -235,9 +203,6 @@ def _undone_last_first(path: str, subtask: Json, by_id: Mapping[int, Json]) -> I
             yield check("rollback.order", passed, f"{path}.finishTime", wrong)
 
 
-# --- lists ----------------------------------------------------------------------------------------
-
-
 def page(subject: Subject) -> Iterator[CheckResult]:
     """Check that a page is the requested one, and that its numbers agree with its rows."""
     data = subject.data
@@ -252,7 +217,9 @@ def page(subject: Subject) -> Iterator[CheckResult]:
     number, size = whole(actual.get("number")), whole(actual.get("size"))
     total, pages = whole(actual.get("totalElements")), whole(actual.get("totalPages"))
     for name, member, default, value in (("page", "number", 1, number), ("size", "size", 10, size)):
-        requested = _requested_number(subject, name, default)
+        text, requested = subject.parameter(name), default if name not in dict(subject.query) else None
+        if text is not None and text.isascii() and text.isdigit() and len(text) < 10:
+            requested = int(text) if 1 <= int(text) <= LARGEST_VALUES[name] else None
         if requested is not None and value is not None:
             wrong = f"{name}={requested} was asked for, and page.{member} is {value}."
             passed = value == requested or (name == "size" and LEAST_MOST <= value < requested)
@@ -266,16 +233,10 @@ def page(subject: Subject) -> Iterator[CheckResult]:
     yield check("paging.rows", len(rows) == expected, "$.data.contents", f"{wrong} {expected}.")
 
 
-def _requested_number(subject: Subject, name: str, default: int) -> int | None:
-    text = subject.parameter(name)
-    if text is None:
-        return default if name not in dict(subject.query) else None
-    is_number = text.isascii() and text.isdigit() and len(text) < 10
-    return int(text) if is_number and 1 <= int(text) <= LARGEST_VALUES[name] else None
-
-
-PLAIN: Final = re.compile(r"[A-Za-z0-9 .:-]+")
-"""A text that a database compares literally: no wildcards, no letters with equivalents."""
+def _has_name(task: Json, requested: str) -> bool:
+    """Return whether a task matches a filter by name, if a database compares the text literally."""
+    is_plain = re.fullmatch(r"[A-Za-z0-9 .:-]+", requested.strip())  # no wildcards, no letters with equivalents
+    return not is_plain or requested.strip().lower() in str(task.get("name")).lower()
 
 
 def _has_id(value: Any, requested: str) -> bool:
@@ -290,9 +251,7 @@ FILTERS: Final[Mapping[str, Callable[[Json, str], bool]]] = {
         str(task.get("status")) in text.split(",")
         or not set(text.split(",")) <= DOCUMENTED  # ocp-express ignores unknown statuses
     ),
-    "name": lambda task, text: (
-        text.strip().lower() in str(task.get("name")).lower() or not PLAIN.fullmatch(text.strip())
-    ),
+    "name": _has_name,
     "clusterId": lambda task, text: _has_id(task.get("cluster"), text),
     "tenantId": lambda task, text: _has_id(task.get("tenant"), text),
 }
@@ -322,8 +281,6 @@ def rows(subject: Subject) -> Iterator[CheckResult]:
 
 
 CHECKS: Final[tuple[Check, ...]] = (code, ids, times, tasks, skips, page, rows)
-
-# --- over time ------------------------------------------------------------------------------------
 
 RETRIES: Final = frozenset({"task.RETRY", "subtask.RETRY"})
 """The operations that may add one to a subtask's runTime."""

@@ -40,54 +40,24 @@ NO_METHOD: Final = frozenset({403, 404, 405, 500, 501})
 A proxy may refuse them."""
 
 IDS: Final[Mapping[str, Statuses]] = {
-    "abc": REFUSED,
-    "1.5": REFUSED,
-    "1e3": REFUSED,
-    "0x10": ODD,
-    "null": REFUSED,
-    "9223372036854775808": REFUSED,
+    **dict.fromkeys(("abc", "1.5", "1e3", "null", "9223372036854775808", "--1", "1_0", "{}"), REFUSED),
     "9" * 400: REFUSED,
-    "--1": REFUSED,
-    "1 2": ODD,
-    "1_0": REFUSED,
-    "{}": REFUSED,
-    "%": AS_LONG,
-    "0": AS_LONG,
-    "-1": AS_LONG,
-    "-9223372036854775808": AS_LONG,
-    "١٢": ODD,
-    "\x00": AS_LONG,
-    "'": AS_LONG,
+    **dict.fromkeys(("0x10", "1 2", "١٢"), ODD),
+    **dict.fromkeys(("0", "-1", "-9223372036854775808", "%", "'", "\x00"), AS_LONG),
 }
 """Texts in place of an id, before they are quoted."""
 RAW_IDS: Final = ("%FF", "%C3%28", "%ED%A0%80", "%00")
 """Quoted texts in place of an id that are not UTF-8."""
+LENIENT_QUERIES: Final = (
+    *("page=abc", "size=abc", "page=2147483648", "page=0", "page=-1", "size=0", "size=-1", "size=2001", "page=&size="),
+    *("page=2147483647&size=2000", "page=1&page=2", "status=BOGUS", "status=", "status=RUNNING,,FAILED", "type=BOGUS"),
+    *("sort=bogus", "sort=id,sideways", "sort=id;drop", "name=%FF"),
+)
 QUERIES: Final[Mapping[str, Statuses]] = {
-    "page=abc": LENIENT,
-    "size=abc": LENIENT,
-    "page=2147483648": LENIENT,
-    "clusterId=abc": REFUSED,
-    "tenantId=1.5": REFUSED,
-    "hostId=-": REFUSED,
-    "page=0": LENIENT,
-    "page=-1": LENIENT,
-    "size=0": LENIENT,
-    "size=-1": LENIENT,
-    "size=2001": LENIENT,
-    "page=2147483647&size=2000": LENIENT,
-    "page=&size=": LENIENT,
-    "page=1&page=2": LENIENT,
-    "status=BOGUS": LENIENT,
-    "status=": LENIENT,
-    "status=RUNNING,,FAILED": LENIENT,
-    "type=BOGUS": LENIENT,
-    "sort=bogus": LENIENT,
-    "sort=id,sideways": LENIENT,
-    "sort=id;drop": LENIENT,
-    "name=%FF": LENIENT,
-    "name=%25": OK,
+    **dict.fromkeys(LENIENT_QUERIES, LENIENT),
+    **dict.fromkeys(("clusterId=abc", "tenantId=1.5", "hostId=-"), REFUSED),
+    **dict.fromkeys(("name=%25", "unknown=1"), OK),
     "name=%27%20OR%201%3D1": SUSPECT,
-    "unknown=1": OK,
     "&".join(f"x{n}=1" for n in range(300)): LENIENT,
 }
 HEADERS: Final[Mapping[tuple[str, str], Statuses]] = {
@@ -104,9 +74,8 @@ WRONG_CREDENTIALS: Final[Mapping[str, Statuses]] = {
     "OCP-ACCESS-KEY-HMACSHA1 nonsense": UNREAD,
     "OCP-ACCESS-KEY-HMACSHA1 nobody:bm9uc2Vuc2U=": UNREAD,
 }
-TASK_CHANGES: Final = ("retry", "rollback")
-SUBTASK_CHANGES: Final = ("retry", "skip", "cancel")
 FIRST_ROW: Final = f"{TASKS_PATH}?size=1"
+ROWS_PATH: Final = "$.data.contents"
 WHOLE_LIST: Final = f"size={LARGEST_VALUES['size']}"
 """The most rows of a page, by the documents."""
 
@@ -212,17 +181,11 @@ def _credentials(target: ProbeTarget) -> Iterator[Probe]:
         what, headers = f"a request with Authorization: {text}", {"Authorization": text}
         yield Probe(what, "GET", FIRST_ROW, statuses, accepted=rule, auth=None, headers=headers)
     own: Any = target.auth
-    wrong: Any = None
-    if isinstance(own, Basic):
-        wrong = Basic(own.user, "not the password")
-    elif isinstance(own, AccessKey):
+    wrong: Any = Basic(own.user, "not the password") if isinstance(own, Basic) else None
+    if isinstance(own, AccessKey):
         wrong = AccessKey(own.id, "not-the-secret")
     if wrong is not None:
-        what = "a request with a wrong password"
-        yield Probe(what, "GET", FIRST_ROW, UNAUTHORIZED, accepted=rule, auth=wrong)
-
-
-# --- operations that have to be refused -----------------------------------------------------------
+        yield Probe("a request with a wrong password", "GET", FIRST_ROW, UNAUTHORIZED, accepted=rule, auth=wrong)
 
 
 def _operations(target: ProbeTarget) -> Iterator[Probe]:
@@ -245,22 +208,17 @@ def _operations(target: ProbeTarget) -> Iterator[Probe]:
 def _illegal_operations(tasks: Sequence[ItemTree]) -> Iterator[Probe]:
     """Yield operations that a final state forbids, on tasks that the run may change."""
     for task in [task for task in tasks if task.state in ENDED][:8]:
-        if task.state == "SUCCESSFUL":
-            for change in TASK_CHANGES:
-                yield _illegal(f"{change} of a task that is {task.state}", f"{task.id}/{change}")
-        stable = {part.state: part for part in task.parts}
-        for state in ("SUCCESSFUL", "PENDING", "FAILED"):
-            for change in SUBTASK_CHANGES if state in stable else ():
-                if state != "FAILED" or change == "cancel":
-                    path = f"{task.id}/subtasks/{stable[state].id}/{change}"
-                    yield _illegal(f"{change} of a subtask that is {state}", path)
+        changes = ("retry", "rollback") if task.state == "SUCCESSFUL" else ()
+        requests = [(f"{change} of a task that is {task.state}", change) for change in changes]
+        for state, subtask in {part.state: part for part in task.parts}.items():
+            for change in {"FAILED": ("cancel",)}.get(state, ("retry", "skip", "cancel")):
+                if state in ("SUCCESSFUL", "PENDING", "FAILED"):
+                    what = f"{change} of a subtask that is {state}"
+                    requests.append((what, f"subtasks/{subtask.id}/{change}"))
+        for what, path in requests:
+            target, rule = f"{TASKS_PATH}/{task.id}/{path}", "call.illegal-accepted"
+            yield Probe(what, "POST", target, REFUSED, accepted=rule)
 
-
-def _illegal(what: str, path: str) -> Probe:
-    return Probe(what, "POST", f"{TASKS_PATH}/{path}", REFUSED, accepted="call.illegal-accepted")
-
-
-# --- lists ----------------------------------------------------------------------------------------
 
 Page = Generator[Probe, Subject | None, Subject | None]
 
@@ -288,10 +246,6 @@ def _is_whole(page: Subject) -> bool:
     return rows >= total if total is not None else rows < LARGEST_VALUES["size"]
 
 
-def _result(page: Subject, rule: str, passed: bool, wrong: str) -> tuple[Subject, Any]:
-    return page, check(rule, passed, "$.data.contents", wrong)
-
-
 def pages() -> Probes:
     """Check that the pages of a list equal the whole list, if it was the same before and after."""
     ordered = "sort=id,asc"
@@ -306,13 +260,13 @@ def pages() -> Probes:
     beyond = yield from _page(f"{WHOLE_LIST}&page={len(before) + 1}&{ordered}")
     if beyond is not None and _is_whole(first):
         wrong = "a page past the end has rows."
-        yield _result(beyond, "paging.whole", not _ids_of(beyond), wrong)
+        yield beyond, check("paging.whole", not _ids_of(beyond), ROWS_PATH, wrong)
     last = yield from _page(f"{WHOLE_LIST}&{ordered}")
     for number, page in parts.items() if _ids_of(last) == before else ():
         if page is not None:
             right, ids = before[(number - 1) * size : number * size], _ids_of(page)
             wrong = f"page {number} in pages of {size} has {ids}, not {right}."
-            yield _result(page, "paging.whole", ids == right, wrong)
+            yield page, check("paging.whole", ids == right, ROWS_PATH, wrong)
 
 
 def unlisted(tasks: Sequence[ItemTree]) -> Probes:
@@ -343,7 +297,7 @@ def filters() -> Probes:
             matching = [row for row in stable if _value(row, key) == value]
             absent = [row["id"] for row in matching if row.get("id") not in ids]
             wrong = f"{query} leaves out {absent[:5]}, which it is for."
-            yield _result(page, "filter.too-narrow", not absent, wrong)
+            yield page, check("filter.too-narrow", not absent, ROWS_PATH, wrong)
 
 
 def _filters(rows: Rows) -> Iterator[tuple[str, str, Any]]:
