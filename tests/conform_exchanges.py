@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from oceanmock.checks import Contract, Exchange
-from oceanmock.conformance.model import Api
+from oceanmock.conformance.model import ApiName
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
 RECORDINGS: Final = Path(__file__).parent / "data" / "obshell"
@@ -47,7 +47,7 @@ def exchange(method: str, target: str, said: Any, *, status: int = 200, body: An
     return Exchange(**(given | more), method=method, target=target, status=status, response_body=content)
 
 
-def example(api: Api, name: str) -> Any:
+def example(api: ApiName, name: str) -> Any:
     """An example of a contract, to be changed as one likes."""
     return copy.deepcopy(CONTRACTS[api].spec["components"]["examples"][name]["value"])
 
@@ -70,7 +70,7 @@ def changed(body: Any, **places: Any) -> Any:
 # --- what is right --------------------------------------------------------------------------------
 
 
-def examples(api: Api) -> Iterator[Exchange]:
+def examples(api: ApiName) -> Iterator[Exchange]:
     """An exchange for each example that a contract has for an answer of an operation."""
     contract = CONTRACTS[api]
     for operation in operations_of(contract.spec):

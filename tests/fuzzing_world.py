@@ -14,7 +14,7 @@ from oceanmock.apis import make_sandbox
 from oceanmock.checks import Phase
 from oceanmock.conformance.fuzzing import SCHEMATHESIS_PHASES, Fuzzer, choices_of
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import Api, Options
+from oceanmock.conformance.model import ApiName, Options
 from oceanmock.conformance.probes import find_items
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
@@ -133,7 +133,7 @@ class Served:
 
 
 @contextmanager
-def served(api: Api, *, edit: Edit | None = None, version: str = OBSHELL_VERSION) -> Iterator[Served]:
+def served(api: ApiName, *, edit: Edit | None = None, version: str = OBSHELL_VERSION) -> Iterator[Served]:
     """The scenario above, in which time stands, as a target that is let in."""
     sandbox = make_sandbox([read_scenario(SCENARIOS[api])], seed=0, switches={"obshell": {"obshell_version": version}})
     asked = Asked(create_app(sandbox), edit)
@@ -148,7 +148,7 @@ def served(api: Api, *, edit: Edit | None = None, version: str = OBSHELL_VERSION
 
 @contextmanager
 def fuzzed(
-    api: Api,
+    api: ApiName,
     *,
     write: bool = False,
     tasks: Sequence[str] = (),

@@ -14,7 +14,7 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import Api, Options, contract_for
+from oceanmock.conformance.model import ApiName, Options, contract_for
 from oceanmock.conformance.probes import Pace, Prober, WalkReport, walk_sandbox, walk_scenario
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
@@ -31,7 +31,7 @@ class World:
     """A sandbox that is served and whose clock stands, and the client to it."""
 
     app: App
-    api: Api
+    api: ApiName
     client: HttpClient
     prober: Prober
     memory: HistoryChecker
@@ -82,7 +82,7 @@ class World:
 
 @contextmanager
 def served(
-    api: Api,
+    api: ApiName,
     scenario: BaseScenario | None = None,
     *,
     broken: Mutant | None = None,

@@ -23,7 +23,7 @@ from oceanmock.conformance.baseline import (
     update,
 )
 from oceanmock.conformance.checks import SENT_TO_LOG_IN, all_rules, missing, required
-from oceanmock.conformance.model import FAILED, PASSED, Api, StaleEntry
+from oceanmock.conformance.model import FAILED, PASSED, ApiName, StaleEntry
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.observations import TargetKind
 from oceanmock.openapi import load_spec, operations_of, spec_path
@@ -296,20 +296,20 @@ def test_another_version_has_none(version: str) -> None:
 # --- required responses ---------------------------------------------------------------------------
 
 
-APIS: tuple[Api, ...] = ("ocp", "obshell")
+APIS: tuple[ApiName, ...] = ("ocp", "obshell")
 
 
-def operations(api: Api) -> list[str]:
+def operations(api: ApiName) -> list[str]:
     return [each.id for each in operations_of(load_spec(spec_path(api)))]
 
 
-def seen_everywhere(api: Api, statuses: Iterable[int]) -> dict[str, Counter[int]]:
+def seen_everywhere(api: ApiName, statuses: Iterable[int]) -> dict[str, Counter[int]]:
     """Every operation has answered each of these once."""
     return {each: Counter(statuses) for each in operations(api)}
 
 
 def lacking(
-    statuses: dict[str, Counter[int]], api: Api, *, writes: bool = False, kind: TargetKind = "agent"
+    statuses: dict[str, Counter[int]], api: ApiName, *, writes: bool = False, kind: TargetKind = "agent"
 ) -> set[tuple[str, int]]:
     found = missing(statuses, api=api, writes=writes, kinds=[kind])
     return {(each.operation, each.status) for each in found}
@@ -317,7 +317,7 @@ def lacking(
 
 @pytest.mark.parametrize("writes", [False, True])
 @pytest.mark.parametrize("api", APIS)
-def test_who_has_seen_every_status_everywhere_has_seen_enough(api: Api, writes: bool) -> None:
+def test_who_has_seen_every_status_everywhere_has_seen_enough(api: ApiName, writes: bool) -> None:
     seen = seen_everywhere(api, [200, 400, 401, 404])
 
     assert missing(seen, api=api, writes=writes, kinds=["agent", "cluster"]) == []
@@ -325,14 +325,14 @@ def test_who_has_seen_every_status_everywhere_has_seen_enough(api: Api, writes: 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 500])
 @pytest.mark.parametrize("api", APIS)
-def test_one_status_throughout_is_never_enough(api: Api, status: int) -> None:
+def test_one_status_throughout_is_never_enough(api: ApiName, status: int) -> None:
     seen = seen_everywhere(api, [status])
 
     assert missing(seen, api=api, writes=False) != []
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_without_a_single_read_that_was_accepted_nothing_is_enough(api: Api) -> None:
+def test_without_a_single_read_that_was_accepted_nothing_is_enough(api: ApiName) -> None:
     seen = seen_everywhere(api, [400, 401, 403, 404, 405, 500])
 
     reads = [operation for operation, one_of in required(api, writes=False) if one_of == {200}]
@@ -341,7 +341,7 @@ def test_without_a_single_read_that_was_accepted_nothing_is_enough(api: Api) -> 
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_who_only_reads_needs_nothing_of_what_changes(api: Api) -> None:
+def test_who_only_reads_needs_nothing_of_what_changes(api: ApiName) -> None:
     needed = {operation.method for operation, _ in required(api, writes=False)}
     also = {operation.method for operation, _ in required(api, writes=True)}
 
@@ -350,7 +350,7 @@ def test_who_only_reads_needs_nothing_of_what_changes(api: Api) -> None:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_only_what_the_contract_names_is_asked_for(api: Api) -> None:
+def test_only_what_the_contract_names_is_asked_for(api: ApiName) -> None:
     named = {(o.id, int(s)) for o in operations_of(load_spec(spec_path(api))) for s in o.statuses}
 
     asked = {
@@ -423,7 +423,7 @@ def test_there_was_maintenance_or_there_was_none(either: int) -> None:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_what_is_missing_says_how_the_next_run_sees_it(api: Api) -> None:
+def test_what_is_missing_says_how_the_next_run_sees_it(api: ApiName) -> None:
     told = missing({}, api=api, writes=True, kinds=["agent", "cluster"])
 
     text = "".join(f"{each.operation} {each.status}: {each.hint}\n" for each in told)

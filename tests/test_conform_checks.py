@@ -28,7 +28,7 @@ from conform_exchanges import (
 )
 from oceanmock.checks import Exchange
 from oceanmock.conformance.checks import RULES, ResponseChecker, all_rules
-from oceanmock.conformance.model import Api
+from oceanmock.conformance.model import ApiName
 from oceanmock.obshell.api import QUIRK_NAMES
 from oceanmock.obshell.quirks import QUIRKS
 
@@ -43,7 +43,7 @@ INSTALL: Final = "data__subtasks__0__"
 DOWNLOADED: Final = "data__subtasks__2__"
 
 
-def found(api: Api, *exchanges: Exchange) -> list[str]:
+def found(api: ApiName, *exchanges: Exchange) -> list[str]:
     """The rules that some exchanges break, in their order."""
     checks = ResponseChecker(CONTRACTS[api])
     return [finding.rule for each in exchanges for finding in checks(each)]
@@ -106,7 +106,7 @@ def two_lines(first: int, second: int) -> list[Any]:
     return [line | {"id": 1, "execute_times": first}, line | {"id": 2, "execute_times": second}]
 
 
-BROKEN: Final[dict[str, list[tuple[Api, Exchange]]]] = {
+BROKEN: Final[dict[str, list[tuple[ApiName, Exchange]]]] = {
     "answer.none": [
         ("ocp", exchange("GET", TASK, b"", status=None, problem="reset"))  # type: ignore[arg-type]
     ],
@@ -266,7 +266,7 @@ WHERE_IT_STANDS: Final = ("filter", "error", "status")
 
 
 @pytest.mark.parametrize("api", ["ocp", "obshell"])
-def test_nothing_is_found_in_the_examples_of_a_contract_but_quirks(api: Api) -> None:
+def test_nothing_is_found_in_the_examples_of_a_contract_but_quirks(api: ApiName) -> None:
     rules = found(api, *examples(api))
 
     families = {rule.partition(".")[0] for rule in rules}
@@ -307,7 +307,7 @@ def test_the_quirks_of_the_recordings_are_found_under_their_own_names() -> None:
 
 
 @pytest.mark.parametrize(("rule", "api", "each"), CASES)
-def test_an_answer_that_breaks_a_rule_is_found_under_its_name(rule: str, api: Api, each: Exchange) -> None:
+def test_an_answer_that_breaks_a_rule_is_found_under_its_name(rule: str, api: ApiName, each: Exchange) -> None:
     rules = found(api, each)
 
     assert rule in rules
@@ -367,7 +367,7 @@ def page_of_a_web_server(status: int, target: str, **more: Any) -> Exchange:
     return exchange("GET", target, b"<html>", status=status, response_headers=html, **more)
 
 
-LAWFUL: Final[dict[str, tuple[Api, Exchange]]] = {
+LAWFUL: Final[dict[str, tuple[ApiName, Exchange]]] = {
     "a proxy chose the traceId": ("ocp", task(traceId="7e2a5c1e-0d5e-4b7c-8a59-7f3b8f0f7c11")),
     "null stands for what is absent": (
         "ocp",

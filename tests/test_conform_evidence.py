@@ -32,7 +32,7 @@ from oceanmock.conformance.checks import ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.mock import WORLDS, conform_mock, load_scenarios, worlds_of
-from oceanmock.conformance.model import PASSED, UNTESTABLE, Api, Options, Result
+from oceanmock.conformance.model import PASSED, UNTESTABLE, ApiName, Options, Result
 from oceanmock.conformance.run import Environment, conform
 from oceanmock.conformance.target import Target, Untestable, reach
 from oceanmock.credentials import Basic
@@ -160,7 +160,7 @@ def test_every_deviation_that_there_is_has_its_rule() -> None:
 # --- who is not let in, and what is not there -----------------------------------------------------
 
 
-def oceanmock(url: str, *words: str, api: Api = "ocp", password: str = "s3cret") -> Ended:
+def oceanmock(url: str, *words: str, api: ApiName = "ocp", password: str = "s3cret") -> Ended:
     who = ["--api", api, "--user", "operator", "--password", password]
     return CliRunner().invoke(main, ["conform", url, *who, *words])
 
@@ -204,19 +204,19 @@ def test_a_target_that_is_another_api_is_untestable() -> None:
 # --- the recorded responses of a real obshell -----------------------------------------------------
 
 
-APIS: tuple[Api, ...] = ("ocp", "obshell")
+APIS: tuple[ApiName, ...] = ("ocp", "obshell")
 BRIEFLY: frozenset[Phase] = frozenset({"probes", "coverage", "machine"})
 
 
-def names_of(api: Api) -> set[str]:
+def names_of(api: ApiName) -> set[str]:
     return {each.name for each in load_scenarios() if each.api == api}
 
 
-def quirks_of(api: Api) -> Baseline | None:
+def quirks_of(api: ApiName) -> Baseline | None:
     return shipped_for(api, "4.5.0.0") if api == "obshell" else None
 
 
-def run(api: Api, *names: str, phases: frozenset[Phase] = BRIEFLY) -> Result:
+def run(api: ApiName, *names: str, phases: frozenset[Phase] = BRIEFLY) -> Result:
     options = Options(seed=1, max_examples=5, phases=phases)
     return conform_mock(api, names, options, baseline=quirks_of(api))
 
@@ -231,7 +231,7 @@ def problems_of(result: Result) -> str:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_all_scenarios_that_come_with_oceanmock_are_green_and_adequate(api: Api) -> None:
+def test_all_scenarios_that_come_with_oceanmock_are_green_and_adequate(api: ApiName) -> None:
     began = time.perf_counter()
 
     result = run(api, phases=Options().phases)
@@ -246,7 +246,7 @@ def test_all_scenarios_that_come_with_oceanmock_are_green_and_adequate(api: Api)
 @pytest.mark.parametrize(
     ("api", "name"), [("ocp", "rollback-forbidden"), ("ocp", "many-tasks"), ("obshell", "start-operations")]
 )
-def test_each_scenario_by_itself_is_green_and_adequate(api: Api, name: str) -> None:
+def test_each_scenario_by_itself_is_green_and_adequate(api: ApiName, name: str) -> None:
     """Those that are unlike the others: small, large, and of an agent of its own."""
     result = run(api, name)
 

@@ -24,7 +24,7 @@ from conform_exchanges import (
 )
 from oceanmock.checks import CheckResult, Exchange
 from oceanmock.conformance.history import HistoryChecker
-from oceanmock.conformance.model import Api
+from oceanmock.conformance.model import ApiName
 
 TASKS: Final = "/api/v2/tasks/instances"
 DAG_AT: Final = f"/api/v1/task/dag/{DAG}"
@@ -45,13 +45,13 @@ FAILED_TASK: Final = changed(
 """A task FAILED at its second subtask, the third of its list."""
 
 
-def found(api: Api, exchanges: Iterable[Exchange], *, ours: Container[str] | None = None) -> list[CheckResult]:
+def found(api: ApiName, exchanges: Iterable[Exchange], *, ours: Container[str] | None = None) -> list[CheckResult]:
     """What a memory finds in some exchanges, one after the other."""
     memory = HistoryChecker(CONTRACTS[api], ours=ours)
     return [finding for each in exchanges for finding in memory(each)]
 
 
-def rules(api: Api, *exchanges: Exchange, ours: Container[str] | None = None) -> list[str]:
+def rules(api: ApiName, *exchanges: Exchange, ours: Container[str] | None = None) -> list[str]:
     """The rules that some exchanges break."""
     return [finding.rule for finding in found(api, exchanges, ours=ours)]
 
@@ -152,7 +152,7 @@ RUNNING: Final = {f"{INSTALL}status": "RUNNING", f"{INSTALL}finishTime": ...}
 RETRYING: Final = RUNNING | {f"{INSTALL}operation": "RETRY", f"{INSTALL}runTime": 2}
 SKIPPING: Final = RUNNING | {f"{INSTALL}operation": "SKIP"}
 
-BROKEN: Final[dict[str, list[tuple[Api, list[Exchange]]]]] = {
+BROKEN: Final[dict[str, list[tuple[ApiName, list[Exchange]]]]] = {
     "envelope.went-back": [("ocp", [task(timestamp=LATER), task()]), ("obshell", [dag(timestamp=MUCH_LATER), dag()])],
     "error.code-differs": [
         (
@@ -286,14 +286,14 @@ def test_what_a_life_went_through_is_counted() -> None:
 
 
 @pytest.mark.parametrize(("rule", "api", "several"), CASES)
-def test_answers_that_break_a_rule_are_found_under_its_name(rule: str, api: Api, several: list[Exchange]) -> None:
+def test_answers_that_break_a_rule_are_found_under_its_name(rule: str, api: ApiName, several: list[Exchange]) -> None:
     broken = rules(api, *several)
 
     assert rule in broken
 
 
 @pytest.mark.parametrize(("rule", "api", "several"), CASES)
-def test_nothing_is_found_before_the_last_of_them(rule: str, api: Api, several: list[Exchange]) -> None:
+def test_nothing_is_found_before_the_last_of_them(rule: str, api: ApiName, several: list[Exchange]) -> None:
     before = rules(api, *several[:-1])
 
     assert rule not in before
@@ -363,7 +363,7 @@ ROLLBACK_FAILED: Final = changed(FAILED_TASK, data__operation="ROLLBACK", **{f"{
 OF_A_CLUSTER: Final = changed(FAILED_DAG, data__nodes__2__sub_tasks__0__id="11")
 AT_ONCE: Final = "2021-08-25T15:10:13+08:00"
 
-LAWFUL: Final[dict[str, tuple[Api, list[Exchange]]]] = {
+LAWFUL: Final[dict[str, tuple[ApiName, list[Exchange]]]] = {
     "a FOLLOWER answers by itself, or passes on": (
         "obshell",
         [dag(timestamp=MUCH_LATER), exchange("GET", "/api/v1/time", example("obshell", "Time"))],

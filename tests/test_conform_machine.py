@@ -18,7 +18,7 @@ import mutants.obshell
 from golden import assert_golden
 from independent_ocp import Ocp
 from machine_world import World, served, world_of
-from oceanmock.conformance.model import Api, Options, StoryStep
+from oceanmock.conformance.model import ApiName, Options, StoryStep
 from oceanmock.conformance.probes import LOOK, Pace, Walk, WalkReport, walk_scenario, walk_server
 from oceanmock.conformance.run import Environment, Runner
 from oceanmock.conformance.stories import RULES_OF_STORIES, replay
@@ -32,7 +32,7 @@ from oceanmock.obshell.scenario import Switches as ObshellSwitches
 from oceanmock.ocp.scenario import Switches as OcpSwitches
 from oceanmock.scenario.fields import BaseScenario
 
-APIS: list[Api] = ["ocp", "obshell"]
+APIS: list[ApiName] = ["ocp", "obshell"]
 
 # --- walks of the mock, reset before each ---------------------------------------------------------
 
@@ -40,7 +40,7 @@ APIS: list[Api] = ["ocp", "obshell"]
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("api", APIS)
-def test_the_mock_passes_with_any_seed(api: Api, seed: int) -> None:
+def test_the_mock_passes_with_any_seed(api: ApiName, seed: int) -> None:
     with served(api) as world:
         world.walk(seed=seed, examples=10)
 
@@ -50,7 +50,7 @@ def test_the_mock_passes_with_any_seed(api: Api, seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("api", APIS)
-def test_every_operation_is_accepted_and_refused(api: Api) -> None:
+def test_every_operation_is_accepted_and_refused(api: ApiName) -> None:
     with served(api) as world:
         report = world.walk()
 
@@ -62,7 +62,7 @@ def test_every_operation_is_accepted_and_refused(api: Api) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("api", APIS)
-def test_every_response_of_a_walk_is_checked_against_its_expectation(api: Api) -> None:
+def test_every_response_of_a_walk_is_checked_against_its_expectation(api: ApiName) -> None:
     flags = {"ocp": "call.prohibited-accepted", "obshell": "call.flag-ignored"}[api]
 
     with served(api) as world:
@@ -140,7 +140,7 @@ def test_the_flags_of_the_real_servers_own_dags_are_known() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("api", APIS)
-def test_a_task_that_never_ends_does_not_stop_the_walks(api: Api) -> None:
+def test_a_task_that_never_ends_does_not_stop_the_walks(api: ApiName) -> None:
     text = {
         "ocp": "tasks: [{id: 1, subtasks: [{attempts: {takes: forever}, timeout: 30d}]}]",
         "obshell": "dags: [{id: 1, nodes: [{timeout: 30d, sub_tasks: {takes: forever}}]}]",
@@ -158,7 +158,7 @@ def test_a_task_that_never_ends_does_not_stop_the_walks(api: Api) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("api", APIS)
-def test_one_walk_on_a_server_whose_time_runs_finds_nothing(api: Api, seed: int) -> None:
+def test_one_walk_on_a_server_whose_time_runs_finds_nothing(api: ApiName, seed: int) -> None:
     with served(api) as world:
         _let_time_run(world)
         walk_server(world.prober, world.ids, pace=_running(), seed=seed, knowledge=world.knowledge)
@@ -168,7 +168,7 @@ def test_one_walk_on_a_server_whose_time_runs_finds_nothing(api: Api, seed: int)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("api", APIS)
-def test_a_walk_operates_on_nothing_but_what_it_is_given(api: Api) -> None:
+def test_a_walk_operates_on_nothing_but_what_it_is_given(api: ApiName) -> None:
     with served(api) as world:
         _let_time_run(world)
         given = world.ids[0]
@@ -243,7 +243,7 @@ def test_an_independent_server_passes(seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("api", APIS)
-def test_a_scenario_for_walks_comes_along(api: Api) -> None:
+def test_a_scenario_for_walks_comes_along(api: ApiName) -> None:
     assert walk_scenario(api).api == api
 
 
@@ -353,7 +353,7 @@ def lines(steps: list[StoryStep]) -> str:
 def test_every_story_of_the_library_is_lived_with_its_own_scenario(name: str) -> None:
     scenario = load_scenario(name)
 
-    with served(cast("Api", scenario.api), scenario) as world:
+    with served(cast("ApiName", scenario.api), scenario) as world:
         world.client.guard.may_change_everything()
         steps = told(world, scenario, stands=True)
 
@@ -366,7 +366,7 @@ def test_every_story_of_the_library_is_lived_with_its_own_scenario(name: str) ->
 def test_a_story_is_also_lived_where_nobody_knows_when_things_are_due(name: str) -> None:
     scenario = load_scenario(name)
 
-    with served(cast("Api", scenario.api), scenario) as world:
+    with served(cast("ApiName", scenario.api), scenario) as world:
         steps = told(world, scenario)
 
     assert failures(steps) == []
@@ -376,7 +376,7 @@ def test_a_story_is_also_lived_where_nobody_knows_when_things_are_due(name: str)
 def test_tasks_and_their_parts_are_found_by_their_names(story: str, target: str) -> None:
     scenario, there = read_scenario(story), read_scenario(target)
 
-    with served(cast("Api", scenario.api), there) as world:
+    with served(cast("ApiName", scenario.api), there) as world:
         steps = told(world, scenario)
         asked = {each.target for each in world.client.changes}
 
@@ -492,7 +492,7 @@ def test_a_server_that_is_gone_is_a_step_that_failed() -> None:
 def test_what_the_run_may_not_start_it_says_so(name: str) -> None:
     scenario = load_scenario(name)
 
-    with served(cast("Api", scenario.api), scenario) as world:
+    with served(cast("ApiName", scenario.api), scenario) as world:
         steps = told(world, scenario, stands=True)
 
     (failed, *_) = failures(steps)

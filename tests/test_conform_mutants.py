@@ -20,11 +20,11 @@ from oceanmock.conformance import probes
 from oceanmock.conformance.baseline import shipped_for
 from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.mock import conform_mock
-from oceanmock.conformance.model import Api, CheckFailed, Event, Listener, Options, Result
+from oceanmock.conformance.model import ApiName, CheckFailed, Event, Listener, Options, Result
 
 pytestmark = pytest.mark.slow
 
-APIS: tuple[Api, ...] = ("ocp", "obshell")
+APIS: tuple[ApiName, ...] = ("ocp", "obshell")
 BESIDE = {"ocp": "tasks: [{id: 1, name: Mine, subtasks: [Do]}]", "obshell": "dags: [{id: 1, name: Mine, nodes: [Do]}]"}
 """What is served beside the worlds that come with oceanmock: next to nothing."""
 BY_CHANCE: frozenset[Phase] = frozenset({"fuzzing", "stateful"})
@@ -34,7 +34,7 @@ EFFORTS = (1, 5)
 
 
 def run(
-    api: Api, folder: Path, options: Options, *, mutant: Mutant = WHOLE, listen: Listener = lambda _: None
+    api: ApiName, folder: Path, options: Options, *, mutant: Mutant = WHOLE, listen: Listener = lambda _: None
 ) -> Result:
     """What a run over the mock comes to that is broken in one way, or in none."""
     scenario = folder / f"{api}.yaml"
@@ -93,7 +93,7 @@ def test_every_rule_that_has_to_find_one_is_in_the_catalogue() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("api", APIS)
-def test_a_whole_server_passes_with_any_seed(api: Api, seed: int, tmp_path: Path) -> None:
+def test_a_whole_server_passes_with_any_seed(api: ApiName, seed: int, tmp_path: Path) -> None:
     result = run(api, tmp_path, Options(seed=seed, max_examples=2, phases=BY_CHANCE))
 
     assert [f"{each.rule} {each.breadcrumb}: {each.message}" for each in result.findings] == []

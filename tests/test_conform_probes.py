@@ -27,7 +27,7 @@ from oceanmock.clock import SECOND
 from oceanmock.conformance.checks import RULES, ResponseChecker
 from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import Api, Options
+from oceanmock.conformance.model import ApiName, Options
 from oceanmock.conformance.probes import Prober, find_items, probe
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import Basic, Sealed
@@ -45,13 +45,13 @@ from oceanmock.openapi import load_spec, spec_path
 pytestmark = pytest.mark.slow
 
 TASKS: Final = "/api/v2/tasks/instances"
-WORLDS: Final[dict[Api, tuple[str, ...]]] = {
+WORLDS: Final[dict[ApiName, tuple[str, ...]]] = {
     "ocp": ("retry-failed-subtask", "parallel-branches", "rollback", "cancel-running-subtask"),
     "obshell": ("retry-failed-node", "parallel-node", "pass-failed-node", "cancel-running-dag"),
 }
 
 
-def sandbox_of(api: Api) -> Sandbox:
+def sandbox_of(api: ApiName) -> Sandbox:
     """Scenarios that come with oceanmock, a minute after they began; then time stands."""
     scenarios = [load_scenario(name) for name in WORLDS[api]]
     sandbox = make_sandbox(scenarios, progression="manual")
@@ -69,7 +69,7 @@ def ids_of(sandbox: Sandbox) -> tuple[str, ...]:
 class Run:
     """A client to a server, with everything that watches."""
 
-    def __init__(self, api: Api, url: str, sandbox: Sandbox, *, write: bool) -> None:
+    def __init__(self, api: ApiName, url: str, sandbox: Sandbox, *, write: bool) -> None:
         agent = sandbox.world(Dags).agent
         auth: Any = Basic("manager", "manager")
         if api == "obshell":
@@ -97,7 +97,7 @@ class Run:
 
 @contextmanager
 def running(
-    api: Api, *, write: bool = True, wrap: Callable[[Any], Any] = lambda app: app
+    api: ApiName, *, write: bool = True, wrap: Callable[[Any], Any] = lambda app: app
 ) -> Iterator[tuple[Run, Logged]]:
     """A run against the mock, or what is made of it."""
     sandbox = sandbox_of(api)
@@ -111,7 +111,7 @@ def running(
 
 
 @pytest.mark.parametrize("api", ["ocp", "obshell"])
-def test_a_sound_server_is_found_fault_with_by_no_probe(api: Api) -> None:
+def test_a_sound_server_is_found_fault_with_by_no_probe(api: ApiName) -> None:
     with running(api) as (run, _):
         run.probe()
 
@@ -137,7 +137,7 @@ def test_the_quirks_of_an_obshell_are_found_under_their_names() -> None:
 
 
 @pytest.mark.parametrize("api", ["ocp", "obshell"])
-def test_a_run_that_only_reads_sends_nothing_but_get(api: Api) -> None:
+def test_a_run_that_only_reads_sends_nothing_but_get(api: ApiName) -> None:
     with running(api, write=False) as (run, served):
         run.probe()
 
@@ -146,7 +146,7 @@ def test_a_run_that_only_reads_sends_nothing_but_get(api: Api) -> None:
 
 
 @pytest.mark.parametrize("api", ["ocp", "obshell"])
-def test_probes_change_nothing(api: Api) -> None:
+def test_probes_change_nothing(api: ApiName) -> None:
     with running(api) as (run, _):
         known = run.probe()
 
@@ -156,7 +156,7 @@ def test_probes_change_nothing(api: Api) -> None:
 
 
 @pytest.mark.parametrize("api", ["ocp", "obshell"])
-def test_each_operation_is_seen_to_refuse_and_to_find_nothing(api: Api) -> None:
+def test_each_operation_is_seen_to_refuse_and_to_find_nothing(api: ApiName) -> None:
     with running(api) as (run, _):
         run.probe()
 
@@ -183,7 +183,7 @@ def _basic() -> str:
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("api", ["ocp", "obshell"])
-def test_a_walk_through_everything_that_can_happen_finds_nothing(api: Api, seed: int) -> None:
+def test_a_walk_through_everything_that_can_happen_finds_nothing(api: ApiName, seed: int) -> None:
     chance = random.Random(seed)
     with running(api) as (run, _):
         known = find_items(run.client)
@@ -312,7 +312,7 @@ def done_all_the_same(path: str, _: Any, status: int, said: Any) -> tuple[int, A
     return status, said
 
 
-BROKEN: Final[dict[str, tuple[Api, Bend]]] = {
+BROKEN: Final[dict[str, tuple[ApiName, Bend]]] = {
     "error.status": ("ocp", turning(404, 400)),
     "hostile.500": ("ocp", turning(404, 500)),
     "error.code": ("obshell", lambda *a: (a[2], _other_code(a[3]))),
@@ -372,7 +372,7 @@ class Answering:
         self.findings.append(finding)
 
 
-def rules_of(ask: Callable[[Prober], object], answer: Callable[[str], Exchange], *, api: Api = "ocp") -> list[str]:
+def rules_of(ask: Callable[[Prober], object], answer: Callable[[str], Exchange], *, api: ApiName = "ocp") -> list[str]:
     """The rules that a server is found to break that answers so."""
     client: Any = Answering(answer)
     ask(Prober(client, CONTRACTS[api]))

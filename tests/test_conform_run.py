@@ -29,7 +29,7 @@ from oceanmock.conformance.model import (
     INTERRUPTED,
     PASSED,
     SAFE,
-    Api,
+    ApiName,
     CheckFailed,
     Event,
     Options,
@@ -43,7 +43,7 @@ from oceanmock.obshell.api import InvalidGenericId, parse_generic_id
 
 pytestmark = pytest.mark.slow
 
-APIS: tuple[Api, ...] = ("ocp", "obshell")
+APIS: tuple[ApiName, ...] = ("ocp", "obshell")
 ALL: frozenset[Phase] = Options().phases
 BRIEF = Options(seed=1, max_examples=3)
 
@@ -53,7 +53,7 @@ def only(*phases: Phase, **options: Any) -> Options:
 
 
 @cache
-def after_reading(api: Api) -> tuple[Served, Result]:
+def after_reading(api: ApiName) -> tuple[Served, Result]:
     """A sound server that was read, and what that came to."""
     with served(api) as there:
         return there, conform(there.target, BRIEF)
@@ -63,7 +63,7 @@ def after_reading(api: Api) -> tuple[Served, Result]:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_a_run_that_only_reads_sends_nothing_but_get(api: Api) -> None:
+def test_a_run_that_only_reads_sends_nothing_but_get(api: ApiName) -> None:
     there, result = after_reading(api)
 
     assert {method for method, _ in there.asked} == {"GET"}
@@ -301,7 +301,7 @@ READS = {
 
 
 @cache
-def fuzzed_reading(api: Api) -> World:
+def fuzzed_reading(api: ApiName) -> World:
     """What is left of a world that was read in all phases."""
     with fuzzed(api) as world:
         world.run()
@@ -312,7 +312,7 @@ def fuzzed_reading(api: Api) -> World:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_a_run_that_only_reads_sends_nothing_but_get_in_any_phase(api: Api) -> None:
+def test_a_run_that_only_reads_sends_nothing_but_get_in_any_phase(api: ApiName) -> None:
     world = fuzzed_reading(api)
 
     assert set(world.methods) == {"GET"}
@@ -320,7 +320,7 @@ def test_a_run_that_only_reads_sends_nothing_but_get_in_any_phase(api: Api) -> N
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_all_that_comes_in_went_out_by_the_client(api: Api) -> None:
+def test_all_that_comes_in_went_out_by_the_client(api: ApiName) -> None:
     """But for what credentials read before they can seal the first request."""
     world = fuzzed_reading(api)
 
@@ -436,7 +436,7 @@ def test_it_asks_for_what_is_there(phase: Phase) -> None:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_it_asks_for_what_is_not_there_too(api: Api) -> None:
+def test_it_asks_for_what_is_not_there_too(api: ApiName) -> None:
     statuses = fuzzed_reading(api).client.statuses
 
     assert all(statuses[name][200] for name in READS[api])
@@ -447,7 +447,7 @@ def test_it_asks_for_what_is_not_there_too(api: Api) -> None:
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_of_the_mock_it_finds_nothing_but_what_quirks_explain(api: Api) -> None:
+def test_of_the_mock_it_finds_nothing_but_what_quirks_explain(api: ApiName) -> None:
     world = fuzzed_reading(api)
 
     assert world.found == set()
@@ -520,7 +520,7 @@ def test_what_was_not_tested_to_the_end_is_told_of_its_operation(monkeypatch: py
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_every_check_that_was_looked_at_is_a_rule(api: Api) -> None:
+def test_every_check_that_was_looked_at_is_a_rule(api: ApiName) -> None:
     world = fuzzed_reading(api)
 
     looked = world.fuzzer.checked

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import orjson
 
-from oceanmock.conformance.model import Api
+from oceanmock.conformance.model import ApiName
 from oceanmock.obshell import machine as obshell_machine
 from oceanmock.ocp import machine as ocp_machine
 from oceanmock.openapi import load_spec, operations_of, spec_path
@@ -44,7 +44,7 @@ class Mutant:
     """A broken server. ``rules``: conformance has to name at least one of them."""
 
     name: str
-    api: Api
+    api: ApiName
     says: str
     rules: frozenset[str]
     broken: Callable[[], Any]

@@ -36,7 +36,7 @@ from oceanmock.conformance.model import (
     INTERRUPTED,
     PHASES,
     UNTESTABLE,
-    Api,
+    ApiName,
     Event,
     Listener,
     Options,
@@ -302,7 +302,7 @@ def _choose_tasks(target: Target) -> tuple[str, ...]:
 # --- baselines and output -------------------------------------------------------------------------
 
 
-def _baselines(options: ConformOptions, api: Api, version: str) -> list[Baseline]:
+def _baselines(options: ConformOptions, api: ApiName, version: str) -> list[Baseline]:
     """Return the baselines to apply, and print what is unusual about them."""
     from oceanmock.conformance.baseline import choose_baselines
 

@@ -17,13 +17,13 @@ import click
 from click.core import ParameterSource
 
 from oceanmock.checks import Phase
-from oceanmock.conformance.model import PHASES, Api
+from oceanmock.conformance.model import PHASES, ApiName
 from oceanmock.text import format_duration, parse_duration, suggest
 
-API_CHOICES: Final[tuple[Api, ...]] = get_args(Api)
+API_CHOICES: Final[tuple[ApiName, ...]] = get_args(ApiName)
 REPORT_KINDS: Final = ("html", "json", "junit")
 SECRETS: Final = ("password", "secret_key", "agent_password", "read_only_password")
-CREDENTIALS: Final[Mapping[Api, tuple[str, ...]]] = {
+CREDENTIALS: Final[Mapping[ApiName, tuple[str, ...]]] = {
     "ocp": ("user", "password", "access_key", "secret_key", "read_only_user", "read_only_password"),
     "obshell": ("password", "agent_password"),
 }
@@ -95,7 +95,7 @@ class ConformOptions:
     """The values of the options, in the order of ``--help``; secrets are left out of ``repr``."""
 
     what: tuple[str, ...]
-    api: Api | None = _option(  # noqa: RUF009 (it is a field)
+    api: ApiName | None = _option(  # noqa: RUF009 (it is a field)
         "The API that URL serves, or --mock checks.", type=click.Choice(API_CHOICES)
     )
     mock: bool = _option("Check oceanmock itself: the whole library, or SCENARIO.", is_flag=True)

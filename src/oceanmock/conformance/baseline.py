@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult
 from oceanmock.conformance.checks import all_rules
-from oceanmock.conformance.model import Api, Result, StaleEntry
+from oceanmock.conformance.model import ApiName, Result, StaleEntry
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.openapi import operations_of
 from oceanmock.scenario.document import Document, Issue, ScenarioError, Wording, explain
@@ -74,7 +74,7 @@ class Baseline:
     """Known deviations in the order of the file; the first that covers a finding counts."""
 
     name: str
-    api: Api
+    api: ApiName
     versions: Annotated[tuple[str, ...], BeforeValidator(_empty_list)] = ()
     known: Annotated[tuple[Known, ...], BeforeValidator(_empty_list)] = ()
 
@@ -147,7 +147,7 @@ def update(baseline: Baseline, result: Result) -> tuple[Baseline, int, int]:
 
 
 def choose_baselines(
-    references: Sequence[str | Path], *, api: Api, version: str, creates: bool = False, skips_others: bool = False
+    references: Sequence[str | Path], *, api: ApiName, version: str, creates: bool = False, skips_others: bool = False
 ) -> tuple[list[Baseline], list[str]]:
     """Return the baselines for a target, and notes on what is unusual about them.
 
@@ -193,7 +193,7 @@ def shipped_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def shipped_for(api: Api, version: str) -> Baseline | None:
+def shipped_for(api: ApiName, version: str) -> Baseline | None:
     """Return the baseline that comes with oceanmock for a version of an API, or None."""
     loaded = (load_baseline(name) for name in shipped_names())
     return next((item for item in loaded if item.api == api and item.fits(version)), None)

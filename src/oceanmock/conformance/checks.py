@@ -33,7 +33,7 @@ import orjson
 
 from oceanmock.apis import APIS, api_named
 from oceanmock.checks import Check, CheckResult, Contract, Rule, RuleChecker, Subject, check, instant, whole
-from oceanmock.conformance.model import Api, MissingResponse, contract_for
+from oceanmock.conformance.model import ApiName, MissingResponse, contract_for
 from oceanmock.http.validation import Schema
 from oceanmock.observations import Required, TargetKind
 from oceanmock.openapi import Operation
@@ -395,7 +395,12 @@ class ResponseChecker(RuleChecker):
 
 
 def missing(
-    statuses: Mapping[str, Counter[int]], *, api: Api, writes: bool, version: str = "", kinds: Iterable[TargetKind] = ()
+    statuses: Mapping[str, Counter[int]],
+    *,
+    api: ApiName,
+    writes: bool,
+    version: str = "",
+    kinds: Iterable[TargetKind] = (),
 ) -> list[MissingResponse]:
     """Return the required responses not received, in the contract's order.
 
@@ -411,7 +416,7 @@ def missing(
 
 
 def required(
-    api: Api, *, writes: bool, version: str = "", kinds: Iterable[TargetKind] = ()
+    api: ApiName, *, writes: bool, version: str = "", kinds: Iterable[TargetKind] = ()
 ) -> Iterator[tuple[Operation, frozenset[int]]]:
     """Yield operations, each with statuses of which one is required, of one target or of several together."""
     table: Required = api_named(api).module("probes").REQUIRED

@@ -20,7 +20,7 @@ from oceanmock.apis import api_named, make_sandbox
 from oceanmock.checks import Phase
 from oceanmock.clock import SECOND
 from oceanmock.conformance.baseline import Baseline
-from oceanmock.conformance.model import Api, Listener, Options, Result
+from oceanmock.conformance.model import ApiName, Listener, Options, Result
 from oceanmock.conformance.probes import walk_scenario
 from oceanmock.conformance.run import Environment, Runner, ignore, judged, merged
 from oceanmock.conformance.target import Target
@@ -48,7 +48,7 @@ Wrap = Callable[[AsgiApp], AsgiApp]
 
 
 def conform_mock(
-    api: Api,
+    api: ApiName,
     names: Sequence[str],
     options: Options,
     *,
@@ -95,7 +95,7 @@ class MockWorld:
     kind: TargetKind = "agent"
 
 
-def worlds_of(api: Api, scenarios: Sequence[BaseScenario]) -> tuple[list[MockWorld], list[MockWorld]]:
+def worlds_of(api: ApiName, scenarios: Sequence[BaseScenario]) -> tuple[list[MockWorld], list[MockWorld]]:
     """Return the worlds in which every status occurs, and one per scenario served alone.
 
     Served together are the scenarios with the most frequent settings; of equals, the first one's.
@@ -142,7 +142,7 @@ class _Part:
 
 
 def _parts(
-    api: Api,
+    api: ApiName,
     phases: frozenset[Phase],
     worlds: Sequence[MockWorld],
     apart: Sequence[MockWorld],

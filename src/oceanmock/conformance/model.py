@@ -21,7 +21,7 @@ from oceanmock.openapi import Operation, Spec, operations_at
 if TYPE_CHECKING:
     from oceanmock.scenario.fields import BaseScenario
 
-Api = Literal["ocp", "obshell"]
+ApiName = Literal["ocp", "obshell"]
 PHASES: Final[tuple[Phase, ...]] = tuple(phase for phase in get_args(Phase) if phase not in ("preflight", "story"))
 """Those that can be selected; there is always a preflight, and a story where one is given."""
 
@@ -79,7 +79,7 @@ class Result:
 
     target: str
     """The URL, without credentials; or what of the mock was checked."""
-    api: Api
+    api: ApiName
     version: str
     """What the target says of itself; empty where it says nothing."""
     seed: int
@@ -181,7 +181,7 @@ class Options:
     """How long something may take that a story or a machine waits for."""
 
 
-def spec_for(api: Api, version: str = "") -> Spec:
+def spec_for(api: ApiName, version: str = "") -> Spec:
     """Return the contract that a version of a server must keep; the newest without a version."""
     from oceanmock.apis import api_named  # noqa: PLC0415 (--help reads this module)
 
@@ -193,7 +193,7 @@ def spec_for(api: Api, version: str = "") -> Spec:
     return spec
 
 
-def contract_for(api: Api, version: str = "") -> Contract:
+def contract_for(api: ApiName, version: str = "") -> Contract:
     """Return the same contract as checks read it."""
     return Contract(api, spec_for(api, version), version=version, newest=spec_for(api))
 

@@ -40,7 +40,7 @@ from oceanmock.checks import (
 )
 from oceanmock.conformance.checks import RULES
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import Api, NotAllowed, contract_for
+from oceanmock.conformance.model import ApiName, NotAllowed, contract_for
 from oceanmock.conformance.target import detail_path
 from oceanmock.library import load_scenario
 from oceanmock.observations import ItemTree, ProbeTarget, observations, tree_of
@@ -458,6 +458,6 @@ def walk_server(
     return report
 
 
-def walk_scenario(api: Api) -> BaseScenario:
+def walk_scenario(api: ApiName) -> BaseScenario:
     """Return a scenario for walks: its tasks or dags come into every state between them."""
     return load_scenario(Path(__file__).parent / "worlds" / f"{api}-walk.yaml")

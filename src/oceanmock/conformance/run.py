@@ -29,7 +29,7 @@ from oceanmock.conformance.history import HistoryChecker
 from oceanmock.conformance.http_client import HttpClient, RequestAuth
 from oceanmock.conformance.model import (
     PHASES,
-    Api,
+    ApiName,
     Event,
     Listener,
     Options,
@@ -321,7 +321,7 @@ class ConformanceFixture:
     """
 
     def __call__(
-        self, url: str, *, api: Api, auth: RequestAuth | tuple[str, str] | None, **setting: Unpack[Setting]
+        self, url: str, *, api: ApiName, auth: RequestAuth | tuple[str, str] | None, **setting: Unpack[Setting]
     ) -> ConformanceRun:
         """Run against a server; it only reads, unless ``write`` and ``tasks`` are given.
 

@@ -18,11 +18,11 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
-from oceanmock.api import Api as ApiRecord
+from oceanmock.api import Api
 from oceanmock.apis import APIS, api_named
 from oceanmock.clock import SECOND, pause, stopwatch
 from oceanmock.conformance.http_client import HttpClient, Problem, RequestAuth, problem_of
-from oceanmock.conformance.model import Api, Listener, Options, PhaseEnded, PhaseStarted, Waiting
+from oceanmock.conformance.model import ApiName, Listener, Options, PhaseEnded, PhaseStarted, Waiting
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 from oceanmock.text import escape_unprintable
@@ -53,7 +53,7 @@ class Target:
     """
 
     url: str
-    api: Api
+    api: ApiName
     auth: RequestAuth | None = field(default=None, repr=False)
     verify: bool | str = True
     version: str = ""
@@ -65,7 +65,7 @@ class Target:
 def reach(
     url: str,
     *,
-    api: Api,
+    api: ApiName,
     auth: RequestAuth | tuple[str, str] | None = None,
     verify: bool | str = True,
     wait: float = 0.0,
@@ -178,7 +178,7 @@ def _first_response(client: HttpClient) -> tuple[requests.Response | None, Probl
     return response if has_started else None, problem
 
 
-def _preflight(client: HttpClient, api: ApiRecord, *, with_auth: bool = True) -> requests.Response:
+def _preflight(client: HttpClient, api: Api, *, with_auth: bool = True) -> requests.Response:
     """Send the first request to an API, with the run's credentials where it needs any."""
     server = api.conformance
     auth = client.auth if with_auth and not server.is_preflight_open else None

@@ -29,9 +29,9 @@ from oceanmock.observations import (
 )
 from oceanmock.obshell import quirks
 from oceanmock.obshell.api import API, InvalidGenericId, parse_generic_id
+from oceanmock.obshell.conformance import FINAL
 from oceanmock.obshell.quirks import GO_BOOLEANS, GO_FALSE, has_panicked, operator_of
 
-FINAL: Final = frozenset({"FAILED", "SUCCEED"})
 LOG: Final = "getFullSubTaskLogs"
 UNFINISHED_LISTS: Final = frozenset({"getUnfinishedDags", "getClusterUnfinishDags", "getAgentUnfinishDags"})
 CLUSTER_DAGS: Final = frozenset({"getAllClusterDags", "getClusterUnfinishDags", "getObLastMaintenanceDag"})

@@ -36,7 +36,7 @@ NUMBER_OF_NOTHING: Final = 99_999_999
 UNROUTED_OPERATORS: Final = ("RUN", "RESTART")
 """Operators of no route; RUN is a word of the API's own (dag.go:338-420)."""
 NO_NODE: Final = "Common.Unexpected"
-ENDED: Final = API.root.terminal_states
+FINAL: Final = API.root.terminal_states
 
 Flags = Callable[[ItemTree, int], frozenset[str] | None]
 """The flags of a dag's node at a position (cancel, pass, retry, rollback), or None if not known."""
@@ -242,7 +242,7 @@ def _expected_of_dag(operator: str, dag: ItemTree, flags: Flags) -> Expected:
     if operator in UNROUTED_OPERATORS:
         return False, "Task.Dag.Operator.NotSupport"
     if operator == "CANCEL":
-        if dag.state in ENDED:
+        if dag.state in FINAL:
             return False, f"{prefix}FinishedDag"
     elif dag.state != "FAILED":
         return False, f"{prefix}NotFailedDag"
@@ -264,7 +264,7 @@ def _places_of(operator: str, dag: ItemTree) -> Iterable[int]:
         return [dag.raw["stage"] - 1]
     if operator == "PASS":
         return [place for place, node in enumerate(dag.parts) if node.state != "SUCCEED"]
-    unended = (place for place, node in enumerate(dag.parts) if node.state not in ENDED)
+    unended = (place for place, node in enumerate(dag.parts) if node.state not in FINAL)
     if operator == "CANCEL":  # up to the first that has not ended
         return range(next(unended, len(dag.parts) - 1) + 1)
     places = []  # ROLLBACK: up to the failed one, or the first that never ran
