@@ -10,7 +10,7 @@ faults are left out. Every response of the contract is required, whatever is ser
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -63,10 +63,16 @@ def conform_mock(
     """
     scenarios = [item for item in load_scenarios(names) if item.api == api]
     worlds, apart = worlds_of(api, scenarios)
+    phases = options.phases
+    parts = [replace(world, phases=phases - {"machine"}) for world in worlds]
+    parts += [replace(world, phases=phases & {"probes"}, max_tasks=MAX_TASKS_APART) for world in apart]
+    if "machine" in phases:
+        parts.append(MockWorld("machine", (walk_scenario(api),), phases=frozenset({"machine"})))
+    parts += [MockWorld(f"story.{item.name}", (item,), is_replayed=True) for item in scenarios]
     sandboxes, results = Sandboxes(make_sandbox()), list[Result]()
     with Server(wrap(App(sandboxes))) as server:
-        for part in _parts(api, options.phases, worlds, apart, scenarios):
-            runner = _runner(part, options, server=server, sandboxes=sandboxes, listen=listen)
+        for world in parts:
+            runner = _runner(world, options, server=server, sandboxes=sandboxes, listen=listen)
             runner.client.guard.may_change_everything()
             runner.go()
             results.append(runner.result())
@@ -88,11 +94,18 @@ def load_scenarios(names: Sequence[str] = ()) -> list[BaseScenario]:
 
 @dataclass(frozen=True, slots=True)
 class MockWorld:
-    """Scenarios that are served in one sandbox; ``kind`` is the kind of their agent."""
+    """Scenarios that are served in one sandbox, and what is run there.
+
+    ``kind`` is the kind of their agent. At most ``max_tasks`` are operated on. With the phase machine the sandbox is
+    reset for each walk; the scenarios' stories are replayed if it ``is_replayed``.
+    """
 
     name: str
     scenarios: tuple[BaseScenario, ...]
     kind: TargetKind = "agent"
+    phases: frozenset[Phase] = frozenset()
+    max_tasks: int = sys.maxsize
+    is_replayed: bool = False
 
 
 def worlds_of(api: ApiName, scenarios: Sequence[BaseScenario]) -> tuple[list[MockWorld], list[MockWorld]]:
@@ -127,55 +140,22 @@ def _calibration(name: str, beside: Sequence[BaseScenario] = ()) -> BaseScenario
     return world.model_copy(update={"dags": world.dags * COPIES, **own})
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A part of the whole run, in a sandbox of its own.
-
-    At most ``max_tasks`` are operated on. A sandbox with ``is_reset`` is reset for each walk.
-    """
-
-    world: MockWorld
-    phases: frozenset[Phase]
-    max_tasks: int = sys.maxsize
-    is_reset: bool = False
-    stories: tuple[BaseScenario, ...] = ()
-
-
-def _parts(
-    api: ApiName,
-    phases: frozenset[Phase],
-    worlds: Sequence[MockWorld],
-    apart: Sequence[MockWorld],
-    scenarios: Sequence[BaseScenario],
-) -> Iterator[_Part]:
-    for world in worlds:
-        yield _Part(world, phases - {"machine"})
-    for world in apart:
-        yield _Part(world, phases & {"probes"}, max_tasks=MAX_TASKS_APART)
-    if "machine" in phases:
-        machine = MockWorld("machine", (walk_scenario(api),))
-        yield _Part(machine, frozenset({"machine"}), is_reset=True)
-    for scenario in scenarios:
-        world = MockWorld(f"story.{scenario.name}", (scenario,))
-        yield _Part(world, frozenset(), stories=(scenario,))
-
-
-def _runner(part: _Part, options: Options, *, server: Server, sandboxes: Sandboxes, listen: Listener) -> Runner:
+def _runner(world: MockWorld, options: Options, *, server: Server, sandboxes: Sandboxes, listen: Listener) -> Runner:
     """Return a run over a new sandbox, in which time stands."""
-    first, *_ = scenarios = part.world.scenarios
-    name, api = part.world.name, api_named(first.api)
+    first, *_ = scenarios = world.scenarios
+    name, api, is_reset = world.name, api_named(first.api), "machine" in world.phases
     sandbox = sandboxes.create(name, SandboxSpec(scenarios, progression="manual"))
     dags = sandbox.world(Dags)
 
     def wait(seconds: float) -> None:
         sandboxes.get(name).clock.advance(round(seconds * SECOND))  # it may have been reset
 
-    if part.is_reset:
+    if is_reset:
         ids = api.conformance.ids_in(first)
     else:
         ids = [str(view.task.id) for view in sandbox.world(Tasks).all()]
         ids += [id_of(v.dag, v.dag.number) for store in STORES for v in dags.all(store)]
-    step = -(-len(ids) // part.max_tasks)  # rounded up: evenly from first to last
+    step = -(-len(ids) // world.max_tasks)  # rounded up: evenly from first to last
     url = f"{server.url}/sandboxes/{name}"
     target = Target(url, "ocp", auth=Basic("manager", "manager"), read_only_auth=Basic("viewer", "viewer"))
     version = dags.switches.obshell_version
@@ -191,10 +171,9 @@ def _runner(part: _Part, options: Options, *, server: Server, sandboxes: Sandbox
     environment = Environment(
         wait=wait,
         is_ours=True,
-        reset=partial(sandboxes.reset, name) if part.is_reset else None,
+        reset=partial(sandboxes.reset, name) if is_reset else None,
         knowledge=api.conformance.knowledge(version, scenarios),
     )
-    own_options = replace(
-        options, write=True, rate=0.0, phases=part.phases, tasks=tuple(ids[:: max(1, step)]), stories=part.stories
-    )
+    tasks, stories = tuple(ids[:: max(1, step)]), scenarios if world.is_replayed else ()
+    own_options = replace(options, write=True, rate=0.0, phases=world.phases, tasks=tasks, stories=stories)
     return Runner(target, own_options, listen=listen, environment=environment)
