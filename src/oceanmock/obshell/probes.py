@@ -16,6 +16,7 @@ from oceanmock.checks import Probe, Probes, objects
 from oceanmock.observations import ItemTree, ProbeTarget, Required, missing_rows
 from oceanmock.obshell.api import API, PREFIX, SINCE, TASK_PREFIX, IdKind, local_id
 from oceanmock.obshell.auth import Sealed
+from oceanmock.obshell.checks import REASONS
 from oceanmock.obshell.conformance import CLUSTER_AGENT
 
 Statuses = frozenset[int]
@@ -58,31 +59,14 @@ SPELLINGS_OF_LISTS: Final = ("true", "False", "0", "")
 NO_BOOLEANS: Final = ("maybe", "2", "tRUE", "yes", "%FF")
 UNKNOWN_OPERATORS: Final = ("NOPE", "RUN", " RETRY ", "RETRY\u0000", "R\u00c9TRY")
 BAD_BODIES: Final = (
-    b"{}",
-    b'{"operator":""}',
-    b'{"operator":null}',
-    b'{"operator":1}',
-    b'{"operator":["RETRY"]}',
-    b'{"operator":{}}',
-    b"[]",
-    b'"RETRY"',
-    b'{"operator":',
-    b" ",
-    b'{"operator":"NOPE"} x',
-    b"\xff\xfe",
+    *(b"{}", b'{"operator":""}', b'{"operator":null}', b'{"operator":1}', b'{"operator":["RETRY"]}'),
+    *(b'{"operator":{}}', b"[]", b'"RETRY"', b'{"operator":', b" ", b'{"operator":"NOPE"} x', b"\xff\xfe"),
     b"[" * 5000 + b"]" * 5000,
 )
 LONG_AGO: Final = 10 * 365 * 86400
 """A span in seconds that is longer than any server's clock is slow."""
 NOISE: Final = "bm9pc2U="
 WRONG_HEADERS: Final = ("!!!", "e30=", "A" * 172)
-SUCCESS_CODES: Final = {
-    "ROLLBACK": "RollbackNotFailedDag",
-    "RETRY": "RetryNotFailedDag",
-    "CANCEL": "CancelFinishedDag",
-    "PASS": "PassNotFailedDag",
-}
-"""The reasons for which a dag that is SUCCEED refuses each operator."""
 
 REQUIRED: Final = Required(
     log="getFullSubTaskLogs",
@@ -134,8 +118,6 @@ def probes(target: ProbeTarget) -> Probes:
     if target.writes:
         yield from _operators_of_nothing(target)
         yield from _operators(target.own)
-        for dag in target.own:
-            yield from _operators_of_ended(dag)
         for method in ("PUT", "PATCH", "DELETE"):  # they are 404: HandleMethodNotAllowed is off
             for id in _unknown_ids(target):
                 what, path = f"{method} of a dag", f"{TASK_PREFIX}/dag/{id}"
@@ -238,27 +220,17 @@ def unlisted(target: ProbeTarget) -> Probes:
 def _headers(target: ProbeTarget) -> Iterator[Probe]:
     """Yield requests without a header, and with undecryptable headers, of unknown ids."""
     id = (*_unknown_ids(target), f"1{LARGEST_NUMBER}")[0]
+    requests = [("GET", f"{TASK_PREFIX}/dag/unfinish", value) for value in WRONG_HEADERS]
     for route in API.routes:
         method, path = "POST" if route.changes else "GET", route.path.replace("{id}", id)
         if path.startswith(TASK_PREFIX) and (method == "GET" or target.writes):
             what, rule = "a request without a security header", "auth.missing-accepted"
             yield Probe(what, method, path, NOT_LET_IN, accepted=rule, auth=None)
-            yield _with_header(method, path, NOISE)
-    for value in WRONG_HEADERS:
-        yield _with_header("GET", f"{TASK_PREFIX}/dag/unfinish", value)
-
-
-def _with_header(method: str, path: str, value: str) -> Probe:
-    return Probe(
-        f"a security header of {value[:20]}",
-        method,
-        path,
-        UNAUTHORIZED,
-        ("Security.Authentication.Header.DecryptFailed",),
-        accepted="auth.wrong-accepted",
-        auth=None,
-        headers={"X-OCS-Header": value},
-    )
+            requests.append((method, path, NOISE))
+    codes, rule = ("Security.Authentication.Header.DecryptFailed",), "auth.wrong-accepted"
+    for method, path, value in requests:
+        what, headers = f"a security header of {value[:20]}", {"X-OCS-Header": value}
+        yield Probe(what, method, path, UNAUTHORIZED, codes, accepted=rule, auth=None, headers=headers)
 
 
 def _passwords(target: ProbeTarget) -> Iterator[Probe]:
@@ -315,33 +287,26 @@ def _operators_of_nothing(target: ProbeTarget) -> Iterator[Probe]:
 
 
 def _operators(dags: Sequence[ItemTree]) -> Iterator[Probe]:
-    """Yield unknown operators, and an id in the body."""
+    """Yield unknown operators, an id in the body, and the operators that a final state forbids."""
+    prefix, of_node = "Task.Dag.Operator", "Task.Node.Operator"
     for dag in dags[:4]:
-        path = f"dag/{dag.id}"
         for operator in UNKNOWN_OPERATORS:
-            what, code = f"the operator {operator!r}", "Task.Dag.Operator.NotSupport"
-            yield _post(what, path, operator, code)
+            yield _post(f"the operator {operator!r}", f"dag/{dag.id}", operator, f"{prefix}.NotSupport")
         for node in dag.parts[:1]:
             for operator in ("RETRY", "NOPE"):
-                what, code = f"{operator} of a node", "Task.Node.Operator.NotSupport"
-                yield _post(what, f"node/{node.id}", operator, code)
+                yield _post(f"{operator} of a node", f"node/{node.id}", operator, f"{of_node}.NotSupport")
         foreign = orjson.dumps({"operator": "NOPE", "id": f"1{LARGEST_NUMBER}"})
-        yield _post("an id in the body", path, foreign)
-
-
-def _operators_of_ended(dag: ItemTree) -> Iterator[Probe]:
-    """Yield the operators that a final state forbids."""
-    path, prefix = f"dag/{dag.id}", "Task.Dag.Operator"
-    if dag.state == "SUCCEED":
-        for operator, reason in SUCCESS_CODES.items():
-            for text in (operator, operator.lower()):
-                what = f"{text} of a dag that is SUCCEED"
-                yield _post(what, path, text, f"{prefix}.{reason}")
-        for node in dag.parts[:1]:
-            what, code = "PASS of a node of it", "Task.Node.Operator.PassNotFailedDag"
-            yield _post(what, f"node/{node.id}", "PASS", code)
-    if dag.state == "FAILED":
-        yield _post("CANCEL of a FAILED dag", path, "CANCEL", f"{prefix}.CancelFinishedDag")
-        for node in [node for node in dag.parts if node.state == "SUCCEED"][:1]:
-            what, code = "PASS of a node that SUCCEED", "Task.Node.Operator.PassNotFailedNode"
-            yield _post(what, f"node/{node.id}", "PASS", code)
+        yield _post("an id in the body", f"dag/{dag.id}", foreign)
+    for dag in dags:
+        path = f"dag/{dag.id}"
+        if dag.state == "SUCCEED":
+            for operator, (reason, *_) in REASONS["Dag"].items():
+                for text in (operator, operator.lower()):
+                    yield _post(f"{text} of a dag that is SUCCEED", path, text, f"{prefix}.{reason}")
+            for node in dag.parts[:1]:
+                yield _post("PASS of a node of it", f"node/{node.id}", "PASS", f"{of_node}.PassNotFailedDag")
+        elif dag.state == "FAILED":
+            yield _post("CANCEL of a FAILED dag", path, "CANCEL", f"{prefix}.CancelFinishedDag")
+            for node in [node for node in dag.parts if node.state == "SUCCEED"][:1]:
+                what, code = "PASS of a node that SUCCEED", f"{of_node}.PassNotFailedNode"
+                yield _post(what, f"node/{node.id}", "PASS", code)
