@@ -221,7 +221,7 @@ def _end(path: str, dag: Json, nodes: Sequence[Json]) -> Iterator[CheckResult]:
     labels = [(str(node.get("state")), str(node.get("operator"))) for node in nodes]
     states, operators = [state for state, _ in labels], {operator for _, operator in labels}
     operator, stage, rule = str(dag.get("operator")), whole(dag.get("stage")), "parent.out-of-step"
-    listed, at = ", ".join(states), f"{path}.state"
+    words, at = ", ".join(states), f"{path}.state"
     if dag.get("state") == "FAILED":
         place = stage or 0
         there = states[place - 1] if 1 <= place <= len(states) else "none"
@@ -234,11 +234,11 @@ def _end(path: str, dag: Json, nodes: Sequence[Json]) -> Iterator[CheckResult]:
     if "CANCEL" in operators:
         return
     if operator in ("RUN", "PASS"):
-        wrong = f"a dag that is SUCCEED/{operator} has nodes that are {listed}."
+        wrong = f"a dag that is SUCCEED/{operator} has nodes that are {words}."
         settled = {state for state, of in labels if (state, of) != ("PENDING", "ROLLBACK")}
         yield check(rule, settled == {"SUCCEED"}, at, wrong)
     if operator == "ROLLBACK":
-        wrong = f"a dag that was rolled back has nodes that are {listed}."
+        wrong = f"a dag that was rolled back has nodes that are {words}."
         is_undone = set(states) <= {"SUCCEED", "PENDING"}
         yield check(rule, is_undone and ("PENDING", "ROLLBACK") not in labels, at, wrong)
     last = {"RUN": len(states), "ROLLBACK": 1}.get(operator)
@@ -274,13 +274,13 @@ def nodes(subject: Subject) -> Iterator[CheckResult]:
         sub_tasks = objects(node.get("sub_tasks"))
         states = {str(item.get("state")) for item in sub_tasks}
         state, operator = node.get("state"), node.get("operator")
-        listed, at = " and ".join(sorted(states)), f"{path}.state"
+        words, at = " and ".join(sorted(states)), f"{path}.state"
         if states and state == "SUCCEED":
-            wrong = f"a node that is SUCCEED has sub tasks that are {listed}."
+            wrong = f"a node that is SUCCEED has sub tasks that are {words}."
             allowed = {"SUCCEED", "PENDING"} if operator == "ROLLBACK" else {"SUCCEED"}
             yield check("parent.out-of-step", states <= allowed, at, wrong)
         if states and state == "FAILED" and operator != "CANCEL":
-            wrong = f"a node that is FAILED has no sub task that is: they are {listed}."
+            wrong = f"a node that is FAILED has no sub task that is: they are {words}."
             is_being_passed = any(item.get("operator") == "PASS" for item in sub_tasks)
             yield check("parent.out-of-step", "FAILED" in states or is_being_passed, at, wrong)
 

@@ -142,7 +142,7 @@ def _parent(path: str, task: Json, subtasks: Subtasks) -> Iterator[CheckResult]:
     """
     items = [item for _, item in subtasks]
     statuses = {str(item.get("status")) for item in items}
-    listed = " and ".join(sorted(statuses))
+    words = " and ".join(sorted(statuses))
     if items and task.get("status") == "SUCCESSFUL":
         # The direction is unknown in a row of a list, and after a RETRY that may be of a failed rollback (OCP 4.2.2's
         # user guide).
@@ -152,10 +152,10 @@ def _parent(path: str, task: Json, subtasks: Subtasks) -> Iterator[CheckResult]:
             goals = [{"PENDING"}]
         elif "operation" in task and not (operation == "RETRY" and was_undone):
             goals = [{"SUCCESSFUL"}]
-        wrong = f"a task that is SUCCESSFUL has subtasks that are {listed}."
+        wrong = f"a task that is SUCCESSFUL has subtasks that are {words}."
         yield check("parent.out-of-step", statuses in goals, f"{path}.status", wrong)
     if items and task.get("status") == "FAILED":
-        wrong = f"a task that is FAILED has no subtask that is: they are {listed}."
+        wrong = f"a task that is FAILED has no subtask that is: they are {words}."
         # An operation may come between the reads of the task and of its subtasks.
         resumed = ("RETRY", "SKIP", *BACKWARDS)
         is_new = any(e.get("status") == "READY" and e.get("operation") in resumed for e in items)
@@ -266,15 +266,15 @@ def rows(subject: Subject) -> Iterator[CheckResult]:
     """Check that the rows of a list match the filters, and are in the requested order."""
     if subject.id != LIST:
         return
-    listed = list(items_in(subject, API, "task"))
+    items = list(items_in(subject, API, "task"))
     for name, matches in FILTERS.items():
         text = subject.parameter(name)
-        for path, task in listed if text else ():
+        for path, task in items if text else ():
             wrong = f"{name}={text} was asked for, and task {task.get('id')} is none of that."
             yield check("filter.ignored", matches(task, text or ""), path, wrong)
     sort = subject.parameter("sort")
     if sort in DIRECTIONS:
-        values = [id for _, task in listed if (id := whole(task.get("id"))) is not None]
+        values = [id for _, task in items if (id := whole(task.get("id"))) is not None]
         wrong = f"sort={sort} was asked for, and the rows are not in that order."
         is_sorted = values == sorted(values, reverse=DIRECTIONS[sort])
         yield check("list.order", is_sorted, "$.data.contents", wrong)
