@@ -118,7 +118,7 @@ def a_result(**other: Any) -> Result:
                 3, phase="machine", operation="retryTask", method="POST", target="/api/v2/tasks/instances/1000/retry"
             )
         ],
-        walked=Counter(
+        transitions=Counter(
             {
                 ("task", "RUNNING/EXECUTE", "FAILED/EXECUTE"): 3,
                 ("task", "FAILED/EXECUTE", "RUNNING/RETRY"): 2,
@@ -128,7 +128,7 @@ def a_result(**other: Any) -> Result:
                 ("subtask", "SUCCESSFUL/EXECUTE", "EXPLODED/EXECUTE"): 1,
             }
         ),
-        shown=Counter(
+        labels=Counter(
             {("task", "RUNNING/EXECUTE"): 20, ("task", "FAILED/EXECUTE"): 9, ("subtask", "READY/EXECUTE"): 4}
         ),
         stories={
@@ -139,7 +139,7 @@ def a_result(**other: Any) -> Result:
             ]
         },
         phases={"probes": 2 * SECOND, "fuzzing": 7 * SECOND, "machine": 3 * SECOND},
-        asked=66,
+        request_count=66,
         baselines=["lab.yaml"],
     )
     return replace(said, **other)

@@ -113,7 +113,7 @@ def world_of(
 ) -> World:
     """A client to a target, with every checker."""
     contract = contract_for(target.api, target.version)
-    memory = HistoryChecker(contract, ours=ours)
+    memory = HistoryChecker(contract, own_ids=ours)
     options = Options(write=write, tasks=ids)
     client = HttpClient(target, options, checkers=[ResponseChecker(contract), memory])
     return World(app, target.api, client, Prober(client, contract), memory, scenario)

@@ -122,7 +122,7 @@ def test_a_run_that_only_reads_leaves_nothing_but_gets_in_the_access_log() -> No
 
     assert world.methods == {"GET"}
     assert result.changes == []
-    assert len(world.ocp.asked) == result.asked + 1  # and one to see whether it was let in
+    assert len(world.ocp.asked) == result.request_count + 1  # and one to see whether it was let in
 
 
 def test_a_run_that_writes_operates_on_nothing_but_what_it_was_given_and_what_is_nobodys() -> None:
@@ -236,7 +236,7 @@ def test_all_scenarios_that_come_with_oceanmock_are_green_and_adequate(api: ApiN
 
     result = run(api, phases=Options().phases)
 
-    print(f"{api}: {result.asked} requests in {time.perf_counter() - began:.1f} s")
+    print(f"{api}: {result.request_count} requests in {time.perf_counter() - began:.1f} s")
     assert problems_of(result) == ""
     assert result.exit_code == PASSED
     assert set(result.stories) == names_of(api)
@@ -408,7 +408,7 @@ def test_in_a_real_agents_answers_nothing_is_found_but_what_the_baseline_knows(f
 
     unknown = [each for each in client.findings if not baseline.reason_for(each)]
     assert [(each.rule, each.breadcrumb, each.message) for each in unknown] == []
-    assert client.asked == len(exchanges_of(file))
+    assert client.request_count == len(exchanges_of(file))
 
 
 def test_what_the_baseline_knows_is_found_where_it_was_recorded() -> None:

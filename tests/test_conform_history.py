@@ -47,7 +47,7 @@ FAILED_TASK: Final = changed(
 
 def found(api: ApiName, exchanges: Iterable[Exchange], *, ours: Container[str] | None = None) -> list[CheckResult]:
     """What a memory finds in some exchanges, one after the other."""
-    memory = HistoryChecker(CONTRACTS[api], ours=ours)
+    memory = HistoryChecker(CONTRACTS[api], own_ids=ours)
     return [finding for each in exchanges for finding in memory(each)]
 
 
@@ -278,8 +278,8 @@ def test_what_a_life_went_through_is_counted() -> None:
     for each in recorded("pass-dag.json"):
         memory(each)
 
-    assert memory.walked["dag", "FAILED/RUN", "SUCCEED/PASS"] == 1
-    assert memory.shown["dag", "FAILED/RUN"] > 0
+    assert memory.transitions["dag", "FAILED/RUN", "SUCCEED/PASS"] == 1
+    assert memory.labels["dag", "FAILED/RUN"] > 0
 
 
 # --- what is broken -------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def test_a_run_that_reads_sends_nothing_but_get(ocp: Logged, method: str) -> Non
         client.session.send(prepared)
 
     assert ocp.log == []
-    assert client.asked == 0
+    assert client.request_count == 0
 
 
 def turn(request: Any) -> Any:
@@ -511,7 +511,7 @@ def test_every_answer_is_counted_by_its_operation(ocp: Logged) -> None:
     for path in (TASK, TASK, f"{TASKS}/7", TASKS, "/nowhere"):
         client.send("GET", path)
 
-    assert client.asked == 5
+    assert client.request_count == 5
     assert client.statuses["getTaskInstance"] == {200: 2, 404: 1}
     assert client.statuses["listTaskInstances"] == {200: 1}
     assert client.statuses["retryTask"] == {}
@@ -535,7 +535,7 @@ def test_no_answer_is_an_exchange_too() -> None:
     assert client.statuses["getTaskInstance"] == {NO_RESPONSE: 1}
     with pytest.raises(requests.ConnectionError):
         client.session.get(f"http://127.0.0.1:1{TASK}")
-    assert client.asked == 2
+    assert client.request_count == 2
 
 
 def test_what_cannot_be_written_or_sealed_is_an_exchange_too(ocp: Logged) -> None:
@@ -633,7 +633,7 @@ def test_the_last_exchanges_are_kept_and_all_are_counted(ocp: Logged, monkeypatc
     several = [client.send("GET", TASK) for _ in range(3)]
 
     assert list(client.exchanges) == several[1:]
-    assert client.asked == 3
+    assert client.request_count == 3
 
 
 # --- who is told ----------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ def test_a_walk_through_everything_that_can_happen_finds_nothing(api: ApiName, s
             _step(run, known, chance)
 
     assert run.rules == set()
-    assert run.memory.walked.total() > 10
+    assert run.memory.transitions.total() > 10
 
 
 def _step(run: Run, known: tuple[ItemTree, ...], chance: random.Random) -> None:

@@ -58,8 +58,8 @@ def hostile() -> Result:
         findings=[finding, replace(finding, rule=HOSTILE, operation=HOSTILE, exchange=None)],
         known=[replace(finding, known=HOSTILE)],
         changes=[exchange],
-        walked=Counter({("task", HOSTILE, "RUNNING"): 1, (HOSTILE, "a", "b"): 1}),
-        shown=Counter({("task", HOSTILE): 1}),
+        transitions=Counter({("task", HOSTILE, "RUNNING"): 1, (HOSTILE, "a", "b"): 1}),
+        labels=Counter({("task", HOSTILE): 1}),
     )
 
 
@@ -336,7 +336,7 @@ def test_an_old_report_is_not_lost_by_trying(tmp_path: Path) -> None:
 def test_a_diagram_counts_what_was_seen_and_keeps_what_was_not() -> None:
     walked = Counter({("task", "FAILED/EXECUTE", "RUNNING/RETRY"): 2})
 
-    task, _ = diagrams_of(a_clean_result(walked=walked, shown=Counter()))
+    task, _ = diagrams_of(a_clean_result(transitions=walked, labels=Counter()))
 
     steps = {(each.before, each.after): (each.triggers, each.count) for each in task.moves}
     assert steps["FAILED/EXECUTE", "RUNNING/RETRY"] == (("task.RETRY",), 2)
@@ -358,7 +358,7 @@ def test_a_diagram_counts_what_was_seen_and_keeps_what_was_not() -> None:
 def test_what_is_seen_is_a_move_or_a_leap_or_odd(before: str, after: str, style: str) -> None:
     walked = Counter({("dag", before, after): 1})
 
-    drawn = draw(diagrams_of(a_clean_result(api="obshell", walked=walked))[0])
+    drawn = draw(diagrams_of(a_clean_result(api="obshell", transitions=walked))[0])
 
     others = {"seen", "leap", "odd"} - {style}
     assert drawn.count(f'class="edge {style}"') == 1

@@ -69,7 +69,7 @@ def test_a_run_that_only_reads_sends_nothing_but_get(api: ApiName) -> None:
     assert {method for method, _ in there.asked} == {"GET"}
     assert result.changes == []
     assert not result.writes
-    assert result.asked == len(there.asked) - {"ocp": 0, "obshell": 2}[api]  # key and identity
+    assert result.request_count == len(there.asked) - {"ocp": 0, "obshell": 2}[api]  # key and identity
 
 
 def test_a_run_that_writes_says_every_call_that_may_have_changed_something() -> None:
@@ -155,7 +155,7 @@ def test_each_exchange_and_each_finding_is_told_once() -> None:
 
     asked = [each.exchange.number for each in told if isinstance(each, ResponseReceived)]
     found = [each.finding.key for each in told if isinstance(each, CheckFailed)]
-    assert len(asked) == len(set(asked)) == result.asked
+    assert len(asked) == len(set(asked)) == result.request_count
     assert found == [each.key for each in result.findings]
 
 
@@ -166,7 +166,7 @@ def test_the_same_seed_comes_to_the_same() -> None:
             results.append(conform(there.target, only("probes", "fuzzing")))
 
     one, other = results
-    assert (one.statuses, one.checked, one.asked) == (other.statuses, other.checked, other.asked)
+    assert (one.statuses, one.checked, one.request_count) == (other.statuses, other.checked, other.request_count)
 
 
 # --- what it comes to -----------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def test_a_clean_run_that_saw_enough_is_kept() -> None:
     assert result.missing == []
     assert result.exit_code == PASSED
     assert result.phases.keys() == ALL - {"machine"}
-    assert result.shown["task", "FAILED/EXECUTE"]
+    assert result.labels["task", "FAILED/EXECUTE"]
 
 
 def test_a_clean_run_that_saw_too_little_is_not() -> None:
@@ -244,7 +244,7 @@ def test_a_run_that_is_broken_off_tells_what_it_has_seen(phase: Phase) -> None:
 
     assert result.interrupted
     assert result.exit_code == INTERRUPTED
-    assert result.asked
+    assert result.request_count
     assert phase in result.phases
 
 
@@ -275,7 +275,7 @@ def result_of(operation: str, rule: str) -> Result:
         rules={rule: RuleCount(looked=3, broken=1)},
         findings=[CheckResult("a", "$", f"of {operation}", "b", 200)],
         phases={"probes": 5},
-        asked=2,
+        request_count=2,
     )
 
 
@@ -287,7 +287,7 @@ def test_results_of_several_runs_are_added_up() -> None:
     assert whole.statuses == {"one": Counter({200: 2}), "two": Counter({200: 4})}
     assert whole.rules == {"r": RuleCount(looked=6, broken=2), "s": RuleCount(looked=3, broken=1)}
     assert [each.message for each in whole.findings] == ["of one"]
-    assert (whole.took, whole.asked, whole.phases) == (15, 6, {"probes": 15})
+    assert (whole.took, whole.request_count, whole.phases) == (15, 6, {"probes": 15})
     assert several[0].rules == {"r": RuleCount(looked=3, broken=1)}
 
 
@@ -325,7 +325,7 @@ def test_all_that_comes_in_went_out_by_the_client(api: ApiName) -> None:
     world = fuzzed_reading(api)
 
     before_sealing = {"ocp": 0, "obshell": 2}[api]
-    assert len(world.asked) == world.client.asked + before_sealing
+    assert len(world.asked) == world.client.request_count + before_sealing
 
 
 def test_a_run_that_writes_operates_on_what_it_was_told_and_on_nothing_else() -> None:

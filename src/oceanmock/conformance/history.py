@@ -1,9 +1,9 @@
 """Check each response against the earlier observations of the same task, dag or part.
 
 A change that may have happened in between is no violation: only terminal states must stay, only changes that the
-transition table excludes are reported, and times are the server's. ``ours`` are the tasks and dags without other users;
-any other may be operated on at any time. A correct server never fails a check, however rarely, late and by whatever
-operations it is read.
+transition table excludes are reported, and times are the server's. ``own_ids`` are the tasks and dags without other
+users; any other may be operated on at any time. A correct server never fails a check, however rarely, late and by
+whatever operations it is read.
 
 Any number of ticks may lie between two observations. So an observation is a set of labels: all that the transition
 table reaches by time alone. An accepted operation takes its item along one of its transitions, in the order of the
@@ -49,16 +49,16 @@ ocp-express first a minute after its start (TaskCoordinator.java:58-59)."""
 
 
 class HistoryChecker(RuleChecker):
-    """A checker that keeps observations; ``walked`` counts transitions, ``shown`` labels.
+    """A checker that keeps observations; ``transitions`` and ``labels`` count what was observed.
 
-    ``ours`` are the ids of the tasks or dags without other users; None means all.
+    ``own_ids`` are the ids of the tasks or dags without other users; None means all.
     """
 
-    def __init__(self, contract: Contract, *, ours: Container[str] | None = None) -> None:
+    def __init__(self, contract: Contract, *, own_ids: Container[str] | None = None) -> None:
         super().__init__(contract, RULES)
-        self.ours = ours
-        self.walked: TransitionCounts = Counter()
-        self.shown: Counter[tuple[str, str]] = Counter()
+        self.own_ids = own_ids
+        self.transitions: TransitionCounts = Counter()
+        self.labels: Counter[tuple[str, str]] = Counter()
         self._api: Final = api_named(contract.api)
         self._machines: Final[Mapping[str, StateMachine]] = self._api.states.MACHINES
         self._late: list[tuple[Subject, CheckResult]] = []
@@ -66,7 +66,7 @@ class HistoryChecker(RuleChecker):
 
     def forget(self) -> None:
         """Delete the observations, as after a reset of the server; the counts stay."""
-        self._own: ApiHistory = self._api.checks.HISTORY(is_shared=self.ours is not None)
+        self._own: ApiHistory = self._api.checks.HISTORY(is_shared=self.own_ids is not None)
         self._last: dict[tuple[ItemKey, View], Sample] = {}
         self._latest: dict[ItemKey, Sample] = {}
         self._roots: dict[ItemKey, str] = {}
@@ -144,7 +144,7 @@ class HistoryChecker(RuleChecker):
             yield check("id.vanished", subject.status == 200, "$", wrong)
 
     def _is_ours(self, root: str) -> bool:
-        return self.ours is None or (bool(root) and root in self.ours)
+        return self.own_ids is None or (bool(root) and root in self.own_ids)
 
     # --- operations -------------------------------------------------------------------------------
 
@@ -232,10 +232,10 @@ class HistoryChecker(RuleChecker):
                 yield from self._end(now)
         for now in samples:
             if now.operation:
-                self.shown[now.kind, now.words] += 1
+                self.labels[now.kind, now.words] += 1
                 before = self._last.get((now.key, now.view))
                 if before is not None and before.words != now.words:
-                    self.walked[now.kind, before.words, now.words] += 1
+                    self.transitions[now.kind, before.words, now.words] += 1
             self._latest[now.key] = self._last[now.key, now.view] = now
 
     def _transition(self, before: Sample, now: Sample) -> Iterator[CheckResult]:

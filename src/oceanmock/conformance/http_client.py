@@ -99,7 +99,7 @@ class HttpClient:
         )
         self.session: Final = _Session(self)
         self.exchanges: Final[deque[Exchange]] = deque(maxlen=MAX_RECENT_EXCHANGES)
-        self.asked = 0
+        self.request_count = 0
         self.statuses: Final = {item.id: Counter[int]() for item in self.operations}
         self.changes: Final[list[Exchange]] = []
         self.findings: Final[list[CheckResult]] = []
@@ -250,7 +250,7 @@ class HttpClient:
             problem = _hidden(problem_of(outcome).text, secrets)
         operation = find_operation(self.operations, request.method, path)
         exchange = Exchange(
-            number=self.asked + 1,
+            number=self.request_count + 1,
             phase=self.phase,
             operation=operation.id if operation else "",
             method=request.method,
@@ -267,7 +267,7 @@ class HttpClient:
             credentials="own" if is_own else "others" if in_request else "none",
         )
         with self._lock:
-            self.asked += 1
+            self.request_count += 1
             self.exchanges.append(exchange)
             if exchange.operation:
                 self.statuses[exchange.operation][exchange.status or NO_RESPONSE] += 1

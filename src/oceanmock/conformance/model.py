@@ -101,13 +101,13 @@ class Result:
     missing: list[MissingResponse] = field(default_factory=list)
     changes: list[Exchange] = field(default_factory=list)
     """Every call that may have changed the target."""
-    walked: TransitionCounts = field(default_factory=Counter)
-    shown: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Kind and word; how often it was shown."""
+    transitions: TransitionCounts = field(default_factory=Counter)
+    labels: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Kind and label; how often it was observed."""
     stories: dict[str, list[StoryStep]] = field(default_factory=dict)
     phases: dict[str, int] = field(default_factory=dict)
     """How long each took."""
-    asked: int = 0
+    request_count: int = 0
     baselines: list[str] = field(default_factory=list)
     """What the known deviations were looked up in, by name."""
     interrupted: bool = False

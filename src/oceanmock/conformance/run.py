@@ -106,7 +106,7 @@ class Runner:
         self.environment: Final = environment
         contract = contract_for(target.api, target.version)
         self.checks: Final = ResponseChecker(contract)
-        self.memory: Final = HistoryChecker(contract, ours=None if environment.is_ours else options.tasks)
+        self.memory: Final = HistoryChecker(contract, own_ids=None if environment.is_ours else options.tasks)
         checkers = [self.checks, self.memory]
         self.client: Final = HttpClient(target, options, listen=listen, checkers=checkers)
         self.interrupted = False
@@ -209,11 +209,11 @@ class Runner:
             checked=checked,
             findings=list(client.findings),
             changes=list(client.changes),
-            walked=Counter(self.memory.walked),
-            shown=Counter(self.memory.shown),
+            transitions=Counter(self.memory.transitions),
+            labels=Counter(self.memory.labels),
             stories=dict(self._stories),
             phases=dict(self._phases),
-            asked=client.asked,
+            request_count=client.request_count,
             interrupted=self.interrupted,
         )
 
@@ -229,7 +229,7 @@ def _add(rules: dict[str, RuleCount], more: Mapping[str, RuleCount]) -> None:
 def merged(results: Sequence[Result]) -> Result:
     """Return several results as one, with the first one's name, each finding once."""
     whole = replace(results[0], rules={}, statuses={}, changes=[], stories={})
-    whole.checked, whole.walked, whole.shown = Counter(), Counter(), Counter()
+    whole.checked, whole.transitions, whole.labels = Counter(), Counter(), Counter()
     findings: dict[Any, CheckResult] = {}
     phases = Counter[str]()
     for item in results:
@@ -240,12 +240,12 @@ def merged(results: Sequence[Result]) -> Result:
             findings.setdefault(finding.key, finding)
         phases.update(item.phases)
         whole.checked.update(item.checked)
-        whole.walked.update(item.walked)
-        whole.shown.update(item.shown)
+        whole.transitions.update(item.transitions)
+        whole.labels.update(item.labels)
         whole.changes += item.changes
         whole.stories |= item.stories
     whole.phases, whole.findings = dict(phases), list(findings.values())
-    whole.took, whole.asked = sum(item.took for item in results), sum(r.asked for r in results)
+    whole.took, whole.request_count = sum(item.took for item in results), sum(r.request_count for r in results)
     whole.interrupted = any(item.interrupted for item in results)
     return whole
 

@@ -329,7 +329,7 @@ def _changes(result: Result) -> Iterator[RenderableType]:
 def _outcome(result: Result) -> Iterator[RenderableType]:
     rows = (
         ("found", headline(result)),
-        ("sent", f"{plural(result.asked, 'request')} in {format_elapsed(result.took)}"),
+        ("sent", f"{plural(result.request_count, 'request')} in {format_elapsed(result.took)}"),
         ("phases", phase_times(result)),
         ("mode", f"{mode(result)}, seed {result.seed}"),
         ("repeat", result.command),

@@ -78,7 +78,7 @@ def _run(result: Result) -> dict[str, Any]:
         "duration_ms": _ms(result.took),
         **_values(result, "writes", "interrupted", "exit_code"),
         "verdict": reports.VERDICTS[result.exit_code][0],
-        "requests": result.asked,
+        "requests": result.request_count,
         "phases": [{"phase": name, "duration_ms": _ms(took)} for name, took in result.phases.items()],
         "operations": operations,
         "rules": rules,
@@ -90,10 +90,10 @@ def _run(result: Result) -> dict[str, Any]:
         "changes": [_exchange(item) for item in result.changes],
         "transitions": [
             {"kind": kind, "before": before, "after": after, "count": count}
-            for (kind, before, after), count in sorted(result.walked.items())
+            for (kind, before, after), count in sorted(result.transitions.items())
         ],
         "states": [
-            {"kind": kind, "state": state, "count": count} for (kind, state), count in sorted(result.shown.items())
+            {"kind": kind, "state": state, "count": count} for (kind, state), count in sorted(result.labels.items())
         ],
         "stories": stories,
     }

@@ -78,7 +78,7 @@ def _head(result: Result) -> str:
         (f"{len(result.known):,}", "known deviations", "plain"),
         (f"{answered} / {len(result.statuses)}", "operations answered", "plain"),
         (f"{checked} / {len(lines)}", "rules checked", "plain"),
-        (f"{result.asked:,}", "requests", "plain"),
+        (f"{result.request_count:,}", "requests", "plain"),
         (format_elapsed(result.took), "duration", "plain"),
     )
     facts = {
@@ -288,9 +288,9 @@ class Diagram:
 def diagrams_of(result: Result) -> list[Diagram]:
     """Return a diagram per kind of the API, then one for any other kind in the result."""
     api, diagrams = api_named(result.api), []
-    for name in dict.fromkeys([*api.states.MACHINES, *(kind for kind, _, _ in result.walked)]):
+    for name in dict.fromkeys([*api.states.MACHINES, *(kind for kind, _, _ in result.transitions)]):
         machine = api.states.MACHINES.get(name)
-        counts = Counter({(b, a): n for (k, b, a), n in result.walked.items() if k == name and b != a})
+        counts = Counter({(b, a): n for (k, b, a), n in result.transitions.items() if k == name and b != a})
         triggers: dict[tuple[str, str], list[str]] = {}
         for item in machine.transitions if machine else ():
             pair = format_label(item.before), format_label(item.after)
@@ -303,7 +303,7 @@ def diagrams_of(result: Result) -> list[Diagram]:
             causes = tuple(dict.fromkeys(triggers.get((before, after), ())))
             moves.append(Move(before, after, causes, counts[before, after], is_odd))
         states = Counter({state: 0 for move in moves for state in move.states})
-        for (kind, label), count in result.shown.items():
+        for (kind, label), count in result.labels.items():
             if kind == name:
                 states[label.partition("/")[0]] += count
         record = next((item for item in api.kinds if item.name == name), None)
