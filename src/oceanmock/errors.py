@@ -54,13 +54,12 @@ class NoSuchSubtask(CallerError):
 class IllegalOperation(CallerError):
     """The state of a task or subtask does not allow the operation; nothing has changed.
 
-    ``state`` is the word that the API names as the reason (OCP: the status, or the operation
-    ROLLBACK); ``allowed`` holds the operations that the same state accepts.
+    ``state`` is the word that the API names as the reason (OCP: the status, or the operation ROLLBACK); ``allowed``
+    holds the operations that the same state accepts.
     """
 
     def __init__(self, operation: str, *, state: str, allowed: tuple[str, ...]) -> None:
-        would_do = ", ".join(allowed) if allowed else "none"
-        super().__init__(f"{operation} is not allowed in state {state}; allowed: {would_do}")
+        super().__init__(f"{operation} is not allowed in state {state}; allowed: {', '.join(allowed) or 'none'}")
         self.operation = operation
         self.state = state
         self.allowed = allowed
@@ -69,8 +68,8 @@ class IllegalOperation(CallerError):
 class IllegalOperator(CallerError):
     """The state or a flag of an obshell dag or node does not allow the operator.
 
-    ``reason`` is the tail of the API's errCode (``Dag.Operator.RetryNotAllowed``), or NoNodeFailed;
-    ``node`` the position of the node that is the reason.
+    ``reason`` is the tail of the API's errCode (``Dag.Operator.RetryNotAllowed``), or NoNodeFailed; ``node`` the
+    position of the node that is the reason.
     """
 
     def __init__(self, reason: str, *, node: int | None = None) -> None:

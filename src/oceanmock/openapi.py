@@ -1,11 +1,10 @@
 """Load the contracts, list their operations, and make the copy of them that the app serves.
 
-A contract stays as its author wrote it: users, schemathesis and ``check_spec`` read that file. The
-app routes and validates by ``runtime_view``, a copy without prose that states what plain connexion
-overlooks: an int64 is bounded as its format says, and the parameters of a path are listed in each
-of its operations (connexion 3.3 appends them for every middleware, operations/openapi.py:76-78).
-Components marked ``x-checked-by: operation`` are not checked by that view. Nothing here depends on
-connexion, and a loaded contract is never changed.
+A contract stays as its author wrote it: users, schemathesis and ``check_spec`` read that file. The app routes and
+validates by ``runtime_view``, a copy without prose that states what plain connexion overlooks: an int64 is bounded as
+its format says, and the parameters of a path are listed in each of its operations (connexion 3.3 appends them for every
+middleware, operations/openapi.py:76-78). Components marked ``x-checked-by: operation`` are not checked by that view.
+Nothing here depends on connexion, and a loaded contract is never changed.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,9 +37,7 @@ class Operation:
     statuses: tuple[str, ...]
 
 
-# --- files ----------------------------------------------------------------------------------------
-
-
+@cache
 def data_folder(name: str) -> Path:
     """Return the folder ``openapi`` or ``scenarios`` of the checkout, else of the wheel."""
     package = Path(__file__).parent
@@ -58,9 +55,6 @@ def data_folder(name: str) -> Path:
 def spec_path(api: str) -> Path:
     """Return the path of a contract: ``openapi/<api>.yaml``."""
     return data_folder("openapi") / f"{api}.yaml"
-
-
-# --- operations -----------------------------------------------------------------------------------
 
 
 def load_spec(path: Path) -> Spec:
@@ -112,15 +106,8 @@ def operations_of(spec: Spec) -> tuple[Operation, ...]:
             definition = item[method]
             if "operationId" not in definition:
                 raise AuthorError(f"{method.upper()} {path} has no operationId. Give it one.")
-            operations.append(
-                Operation(
-                    id=definition["operationId"],
-                    method=method.upper(),
-                    path=path,
-                    permission=definition.get("x-permission"),
-                    statuses=tuple(definition.get("responses", {})),
-                )
-            )
+            permission, statuses = definition.get("x-permission"), tuple(definition.get("responses", {}))
+            operations.append(Operation(definition["operationId"], method.upper(), path, permission, statuses))
     return tuple(operations)
 
 
@@ -163,9 +150,6 @@ def check_spec(path: Path) -> list[str]:
         steps = (str(step).replace("~", "~0").replace("/", "~1") for step in error.path)
         lines.append(f"{path}: #/{'/'.join(steps)}: {error.message.splitlines()[0]}")
     return lines
-
-
-# --- the runtime view -----------------------------------------------------------------------------
 
 
 def runtime_view(spec: Spec, *, aliases: Mapping[str, str] | None = None) -> dict[str, Any]:

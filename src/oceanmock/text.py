@@ -15,8 +15,6 @@ from typing import Final
 
 from oceanmock.clock import MILLISECOND, SECOND
 
-# --- instants -------------------------------------------------------------------------------------
-
 NANOSECOND_DIGITS: Final = 9
 """The digits of a fraction that Go writes; Java's Jackson writes three of them."""
 _INSTANT: Final = re.compile(
@@ -64,8 +62,6 @@ def nanoseconds_of(moment: datetime) -> int:
     """Return the nanoseconds since the epoch of a datetime with an offset."""
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000
 
-
-# --- durations ------------------------------------------------------------------------------------
 
 _UNITS: Final = {"d": 86_400 * SECOND, "h": 3_600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": MILLISECOND}
 DURATION_PATTERN: Final = r"(?:[0-9]{1,18}(?:\.[0-9]{1,18})?(?:ms|s|m|h|d))+"
@@ -127,9 +123,6 @@ def format_elapsed(span: int) -> str:
     return f"{whole // 60} min {whole % 60} s"
 
 
-# --- counts, lists and lengths --------------------------------------------------------------------
-
-
 def plural(number: int, noun: str, nouns: str = "") -> str:
     """Return a number and its noun: `1 finding`, `1,234 findings`, `2 entries`."""
     return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
@@ -159,9 +152,6 @@ def escape_unprintable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-# --- suggestions ----------------------------------------------------------------------------------
 
 
 def suggest(word: object, choices: Sequence[str]) -> str:

@@ -1,9 +1,8 @@
 """Model an obshell scenario: an agent, its dags, their nodes and sub tasks, faults and the story.
 
-A dag's nodes run one at a time, in the order of the file; a node has one sub task per agent, and
-most have a single one. A sub task is a single attempt, or has a list of ``attempts``. What only the
-whole file shows is checked in ``scenario_checks``. Words and texts are the server's own
-(github.com/oceanbase/obshell at 61ee147, ob/agent).
+A dag's nodes run one at a time, in the order of the file; a node has one sub task per agent, most a single one. A sub
+task is a single attempt, or has a list of ``attempts``. What only the whole file shows is checked in
+``scenario_checks``. Words and texts are the server's own (github.com/oceanbase/obshell at 61ee147, ob/agent).
 """
 
 from __future__ import annotations
@@ -40,8 +39,6 @@ from oceanmock.scenario.fields import (
     must,
 )
 
-# --- fields ---------------------------------------------------------------------------------------
-
 MAX_PER_OWNER: Final = 99
 """The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
 
@@ -57,15 +54,13 @@ def _check_ip(text: str) -> str:
     except ValueError:
         raise PydanticCustomError("bad_address", "is no IPv4 or IPv6 address") from None
     if not address.packed[0]:
-        message = "begins with a zero byte: obshell would refuse its own ids"
-        raise PydanticCustomError("bad_address", message)
+        raise PydanticCustomError("bad_address", "begins with a zero byte: obshell would refuse its own ids")
     return str(address)
 
 
 def _is_served(version: str) -> bool:
-    oldest, number, newest = (
-        [int(part) for part in text.split(".")] for text in (OLDEST_VERSION, version, NEWEST_VERSION)
-    )
+    texts = (OLDEST_VERSION, version, NEWEST_VERSION)
+    oldest, number, newest = ([int(part) for part in text.split(".")] for text in texts)
     return oldest <= number <= newest
 
 
@@ -103,9 +98,6 @@ Maintenance = Annotated[
     Annotated[TenantLock, Tag("<lock>")] | Annotated[Literal["none", "global", "obproxy"], Tag("<word>")],
     Discriminator(lambda value: "<lock>" if isinstance(value, dict | TenantLock) else "<word>"),
 ]
-
-
-# --- the models -----------------------------------------------------------------------------------
 
 
 class Error(Model):
@@ -268,8 +260,7 @@ class Until(Model):
     @model_validator(mode="after")
     def _check_words(self) -> Until:
         if self.state is None and self.operator is None and self.stage is None:
-            what = "waits for neither a state, nor an operator, nor a stage"
-            raise contradiction("bad_step", what)
+            raise contradiction("bad_step", "waits for neither a state, nor an operator, nor a stage")
         if self.sub_task is not None and self.node is None:
             raise contradiction("bad_step", "has a `sub_task` without its `node`")
         if self.stage is not None and self.node is not None:
@@ -363,9 +354,6 @@ class Scenario(BaseScenario):
         return self.agent != Agent()
 
 
-# --- numbers --------------------------------------------------------------------------------------
-
-
 def number_below(owner: int, position: int) -> int:
     """Return the number of a dag's node, or of a node's sub task, that has no id in the file."""
     return owner * (MAX_PER_OWNER + 1) + position + 1
@@ -380,9 +368,6 @@ def sub_task_number(dag: Dag, node: int, position: int) -> int | None:
     """Return a sub task's number, or None where its dag gets one later."""
     owner = node_number(dag, node)
     return dag.nodes[node].sub_tasks[position].id or (owner and number_below(owner, position))
-
-
-# --- from models to the machine -------------------------------------------------------------------
 
 
 def script_of(dag: Dag) -> states.DagScript:
@@ -420,8 +405,8 @@ def _attempts(attempts: Sequence[Attempt]) -> tuple[states.RunScript, ...]:
 def excludes(current: Dag, other: Dag) -> bool:
     """Return whether a dag's maintenance locks out another dag until it is finished.
 
-    (ob/agent/service/task/status_maintainer.go: an agent's own database keeps obproxy's apart, and
-    OceanBase's that of each tenant.)
+    (ob/agent/service/task/status_maintainer.go: an agent's own database keeps obproxy's apart, and OceanBase's that of
+    each tenant.)
     """
     locks = (current.maintenance, other.maintenance)
     if "none" in locks or current.scope != other.scope:

@@ -1,8 +1,7 @@
 """Model an OCP scenario: its tasks, their subtasks, its faults and its story.
 
-A file says what each attempt of each subtask does and how long it takes; ids, names and addresses
-that are left out are filled by the engine from a seed. What only the whole file shows is checked in
-``scenario_checks``.
+A file says what each attempt of each subtask does and how long it takes; ids, names and addresses that are left out are
+filled by the engine from a seed. What only the whole file shows is checked in ``scenario_checks``.
 """
 
 from __future__ import annotations
@@ -35,8 +34,6 @@ from oceanmock.scenario.fields import (
     Whole,
 )
 from oceanmock.text import suggest
-
-# --- the models -----------------------------------------------------------------------------------
 
 
 class Attempt(Model):
@@ -165,15 +162,12 @@ class Switches(Model):
     error_code_forbidden: Whole = 30014
 
 
-Status = Literal[SubtaskStatus, TaskStatus]
-
-
 class Until(Model):
     """A state to wait for: of a task, or of one of its subtasks."""
 
     task: Reference
     subtask: Reference | None = None
-    status: Status | None = None
+    status: Literal[SubtaskStatus, TaskStatus] | None = None
     operation: SubtaskOperation | None = None
 
     @model_validator(mode="after")
@@ -205,6 +199,11 @@ class Step(BaseStep):
     answers: Literal[200, 400] = 200
     """The HTTP status of the response: 400 where the state does not allow the call."""
 
+    @property
+    def operation(self) -> str:
+        """Return the operation that it calls."""
+        return API.route(str(self.call)).operation
+
 
 class OcpFault(Fault):
     """An injected fault: which requests it applies to, and its effects. Tasks are unaffected."""
@@ -231,9 +230,6 @@ class Scenario(BaseScenario):
     """Injected faults; of those that apply to a request, the first one is injected."""
     story: tuple[Step, ...] = ()
     """What a client can do with these tasks, simulated whenever the file is loaded."""
-
-
-# --- from models to the machine -------------------------------------------------------------------
 
 
 def script_of(task: Task) -> states.TaskScript:

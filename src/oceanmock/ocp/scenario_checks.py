@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
+from itertools import product
 from typing import ClassVar, Final
 
 from oceanmock.clock import SECOND
@@ -31,24 +32,20 @@ class OcpActor(Actor):
         return machine.start(script_of(script), replace(rules, phase=-created % rules.tick))
 
 
-def _repeated_tasks(scenario: Scenario) -> Iterator[Issue]:
+def _tasks(scenario: Scenario) -> Iterator[Issue]:
+    """Yield repeated tasks that are no plain copies or start too late, and subtasks that wait for one another."""
     for number, task in enumerate(scenario.tasks):
-        if task.repeat is None:
-            continue
-        for place, subtask in enumerate(task.subtasks):
-            if subtask.id is not None:
-                loc: Loc = ("tasks", number, "subtasks", place, "id")
-                what = "a subtask of a repeated task cannot have an id of its own"
-                yield Issue(loc, "repeated-id", what, "Leave it out: each gets one.")
-        if task.repeat.every * (task.repeat.count - 1) > task.age:
-            what = "the last of these tasks would start after the sandbox's start"
-            age = -(-task.repeat.every * (task.repeat.count - 1) // SECOND)
-            loc = ("tasks", number, "repeat")
-            yield Issue(loc, "starts-later", what, f"Give `age` at least {age}s.")
-
-
-def _cycles(scenario: Scenario) -> Iterator[Issue]:
-    for number, task in enumerate(scenario.tasks):
+        if task.repeat is not None:
+            for place, subtask in enumerate(task.subtasks):
+                if subtask.id is not None:
+                    what = "a subtask of a repeated task cannot have an id of its own"
+                    loc: Loc = ("tasks", number, "subtasks", place, "id")
+                    yield Issue(loc, "repeated-id", what, "Leave it out: each gets one.")
+            last = task.repeat.every * (task.repeat.count - 1)
+            if last > task.age:
+                what = "the last of these tasks would start after the sandbox's start"
+                hint = f"Give `age` at least {-(-last // SECOND)}s."
+                yield Issue(("tasks", number, "repeat"), "starts-later", what, hint)
         try:
             TopologicalSorter(dict(enumerate(upstreams_of(task)))).prepare()
         except CycleError as error:
@@ -56,19 +53,19 @@ def _cycles(scenario: Scenario) -> Iterator[Issue]:
             first = places.index(min(places))
             cycle = [*places[first:], *places[: first + 1]]
             names = " → ".join(label_of(task.subtasks[place], place) for place in cycle)
-            loc: Loc = ("tasks", number, "subtasks", cycle[0], "needs")
+            loc = ("tasks", number, "subtasks", cycle[0], "needs")
             yield Issue(loc, "cycle", f"these subtasks wait for one another: {names}")
 
 
 def _attempts(scenario: Scenario) -> Iterator[Issue]:
     """Yield attempts that are never reached, and those that cannot succeed in time."""
-    cancels = [(step.task, step.subtask) for step in scenario.story if step.call == "cancelSubtask"]
+    cancels = {(step.task, step.subtask) for step in scenario.story if step.call == "cancelSubtask"}
     for number, task in enumerate(scenario.tasks):
         for place, subtask in enumerate(task.subtasks):
             limit, name = subtask.timeout or states.WATCHDOG // SECOND, label_of(subtask, place)
-            is_cancelled = any(a in (task.id, task.name) and b in (subtask.id, subtask.name) for a, b in cancels)
+            references = product((task.id, task.name), (subtask.id, subtask.name))
             # Where a failed rollback may be retried, that runs again what succeeded and was rolled back.
-            runs_again = is_cancelled or scenario.switches.retry_after_failed_rollback
+            runs_again = scenario.switches.retry_after_failed_rollback or not cancels.isdisjoint(references)
             for key, attempts in (("attempts", subtask.attempts), ("rollback", subtask.rollback)):
                 loc: Loc = ("tasks", number, "subtasks", place, key)
                 for nth, attempt in enumerate(attempts, start=1):
@@ -95,6 +92,6 @@ FORMAT: Final = Format(
         ListKind("tasks", "task", where="this file", may_repeat=True),
         ListKind("subtasks", "subtask", where="this task", has_needs=True),
     ),
-    rules=(_repeated_tasks, _cycles, _attempts),
+    rules=(_tasks, _attempts),
     checks_fault_ids=True,
 )

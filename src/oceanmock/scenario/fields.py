@@ -208,15 +208,14 @@ class BaseStep(Model):
 
     @model_validator(mode="after")
     def _one_thing(self) -> Self:
-        kinds = ("until", "wait", "start", "call")
-        present = [kind for kind in kinds if getattr(self, kind) is not None]
-        if len(present) != 1:
+        if (self.until, self.wait, self.start, self.call).count(None) != 3:
             raise contradiction("bad_step", "must be one of until, wait, start and call")
         of_a_call = {"answers"}.union(*self.keys_of_calls.values())
         if self.call is None:
             if stray := of_a_call & self.model_fields_set - ({self.allowed_at_start} if self.start else set()):
+                step = "start" if self.start else "wait" if self.until is None else "until"
                 message = "has `{stray}` beside `{step}`, where only a call has it"
-                raise contradiction("bad_step", message, stray=min(stray), step=present[0])
+                raise contradiction("bad_step", message, stray=min(stray), step=step)
             return self
         required = self.keys_of_calls[self.call]
         for key in required:

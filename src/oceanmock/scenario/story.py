@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, count, groupby, islice
+from itertools import chain, count, groupby, islice, repeat
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Self
 
@@ -100,8 +100,8 @@ def outline(
     for place, item in enumerate(items_of(data.get(kind.key, {} if kind.is_implicit else None))):
         where = (*loc, kind.key, place)
         fields = item if isinstance(item, dict) else {"name": item}
-        id, name, repeat = fields.get("id"), fields.get("name"), fields.get("repeat")
-        copies = repeat.get("count") if isinstance(repeat, dict) else 1
+        id, name, repeated = fields.get("id"), fields.get("name"), fields.get("repeat")
+        copies = repeated.get("count") if isinstance(repeated, dict) else 1
         if type(id) is not int:
             named.are_sound &= id is None
             id = None
@@ -129,9 +129,11 @@ def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]]) -> Iterator[Issue]:
 
     A group has things of one kind, each with the task or dag that it is a part of.
     """
-    single, ranges = set[int](), list[range]()
+    single, ranges, by_id = set[int](), list[range](), dict[int | None, NamedPart]()
     for _, thing in group:
         ids = thing.ids
+        if ids:
+            by_id.setdefault(thing.number, thing)
         is_taken = not single.isdisjoint(ids)
         for other in ranges:
             is_taken |= max(ids.start, other.start) < min(ids.stop, other.stop)
@@ -143,7 +145,6 @@ def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]]) -> Iterator[Issue]:
             ranges.append(ids)
         else:
             single.update(ids)
-    by_id = {thing.number: thing for _, thing in reversed(group) if thing.ids}
     for root, thing in group:
         owner = None if thing.ids else by_id.get(thing.number)
         if owner is not None:
@@ -152,7 +153,11 @@ def _check_ids(group: Sequence[tuple[NamedPart, NamedPart]]) -> Iterator[Issue]:
             yield Issue((*owner.loc, "id"), "duplicate-id", f"{what}, having no id itself")
 
 
-def _check_references(references: Iterable[tuple[Any, NamedParts, Loc]]) -> Iterator[Issue]:
+_Reference = tuple[Any, NamedParts, Loc]
+"""A number or a name, the things of which it may mean one, and the way to it."""
+
+
+def _check_references(references: Iterable[_Reference]) -> Iterator[Issue]:
     """Yield what is wrong with references to one of the things, where those are soundly named."""
     for reference, named, loc in references:
         if type(reference) not in (int, str) or not named.are_sound or not named.things:
@@ -399,16 +404,17 @@ class Format:
         """
         named = outline(data, self.lists, self.numbered)
         groups: defaultdict[tuple[str, int], list[tuple[NamedPart, NamedPart]]] = defaultdict(list)
-        references = list[tuple[Any, NamedParts, Loc]]()
+        references = list[_Reference]()
         for root in named.things:
-            scope, owners = str(root.data.get("scope", "agent")), [NamedParts(named.kind, [root])]
+            scope, level = str(root.data.get("scope", "agent")), [(named, root)]
             for depth, kind in enumerate(self.lists):
-                things = [(owner, thing) for owner in owners for thing in owner.things]
-                groups[scope, depth] += [(root, thing) for _, thing in things]
-                owners = [thing.parts for _, thing in things]
-                for owner, thing in things if kind.has_needs else ():
-                    for place, reference in enumerate(items_of(thing.data.get("needs"))):
+                below = list[tuple[NamedParts, NamedPart]]()
+                for owner, thing in level:
+                    groups[scope, depth].append((root, thing))
+                    below += zip(repeat(thing.parts), thing.parts.things)
+                    for place, reference in enumerate(items_of(thing.data.get("needs")) if kind.has_needs else ()):
                         references.append((reference, owner, (*thing.loc, "needs", place)))
+                level = below
         for group in groups.values():
             yield from _check_ids(group)
         for number, step in enumerate(items_of(data.get("story"))):
@@ -426,27 +432,24 @@ class Format:
                     hint = _choices(id, chain(*ids))
                     yield Issue(("faults", place, key), "unknown-reference", what, hint)
 
-    def _references_of(
-        self, step: Mapping[Any, Any], named: NamedParts, loc: Loc
-    ) -> Iterator[tuple[Any, NamedParts, Loc]]:
-        """Yield each reference of a step, with the things that it may refer to and the way to it."""
-        if "start" in step:
-            yield step["start"], named, (*loc, "start")
+    def _references_of(self, step: Mapping[Any, Any], named: NamedParts, loc: Loc) -> list[_Reference]:
+        """Return the references of a step, each with the things that it may mean and the way to it."""
+        references: list[_Reference] = [(step.get("start"), named, (*loc, "start"))]
         until = step.get("until")
         holder, way = (until, (*loc, "until")) if isinstance(until, dict) else (step, loc)
         for kind in self.api.kinds:
             reference = holder.get(kind.name)
-            yield reference, named, (*way, kind.name)
+            references.append((reference, named, (*way, kind.name)))
             if type(reference) not in (int, str) or reference not in named.by_label:
                 break
             named = named.by_label[reference][0].parts
+        return references
 
     def steps_of(self, scenario: BaseScenario) -> list[Action]:
         """Return the story's steps, with positions for references, which have been checked."""
         api, steps = self.api, list[Action]()
         data = scenario.model_dump(include={api.scripts_key, "story"})
         named = outline(data, self.lists, self.numbered)
-        operations = {route.id: route.operation for route in api.routes}
         for step, fields in zip(scenario.story, data["story"], strict=True):
             loc: Loc = ()
             for reference, candidates, _ in self._references_of(fields, named, ()):
@@ -459,21 +462,21 @@ class Format:
             if step.start is not None:
                 steps.append(StartAction(actor, step.answers))
             elif step.until is None:
-                operation = operations.get(step.call) or getattr(step, api.operation_key)
+                operation = getattr(step, api.operation_key)
                 steps.append(CallAction(actor, tuple(part), operation, step.answers))
             else:
-                words = [getattr(step.until, key) for key in (api.state_key, api.operation_key)]
-                if getattr(step.until, "stage", None) is not None:
-                    words.append(f"stage {step.until.stage}")
-                steps.append(UntilAction(actor, tuple(part), tuple(words)))
+                words = (getattr(step.until, api.state_key), getattr(step.until, api.operation_key))
+                stage = getattr(step.until, "stage", None)
+                steps.append(UntilAction(actor, tuple(part), words if stage is None else (*words, f"stage {stage}")))
         return steps
 
     def simulate(self, scenario: BaseScenario, *, steps: int | None = None) -> StoryRun:
         """Run the scenario's story, or its first steps. Raises StoryDivergesError."""
-        actors, scripts = list[Actor](), getattr(scenario, self.api.scripts_key)
-        for place, script in enumerate(scripts):
+        actors, waiting = list[Actor](), list[int]()
+        for place, script in enumerate(getattr(scenario, self.api.scripts_key)):
             names = tuple(map(label_of, getattr(script, self.lists[1].key), count()))
             history = self.actor.begin(scenario, script, -script.age)
             actors.append(self.actor(-script.age, label_of(script, place), names, history, script, scenario))
-        waiting = [place for place, script in enumerate(scripts) if script.starts_on]
+            if script.starts_on:
+                waiting.append(place)
         return simulate(actors, self.steps_of(scenario)[:steps], waiting=waiting)
