@@ -17,7 +17,6 @@ from itertools import pairwise
 from typing import Final, Literal
 
 from oceanmock.clock import SECOND
-from oceanmock.engine.machine import Chain
 from oceanmock.ocp.api import Operation
 from oceanmock.ocp.states import (
     NO_OP_TAKES,
@@ -216,7 +215,7 @@ def _after_subtask_operation(operation: Operation, position: int, rules: Rules, 
 
 def shown(state: TaskState) -> TaskState:
     """Only what a client can see: not since when, not the logs, not what is still to come."""
-    subtasks = (replace(subtask, runs=Chain(), due=None, will_end="SUCCESSFUL") for subtask in state.subtasks)
+    subtasks = (replace(subtask, last_run=None, due=None, will_end="SUCCESSFUL") for subtask in state.subtasks)
     return replace(state, at=0, subtasks=tuple(subtasks))
 
 

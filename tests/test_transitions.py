@@ -16,14 +16,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import obshell_strategies
 import ocp_strategies
 from oceanmock.clock import SECOND
 from oceanmock.engine.machine import (
     TIME,
-    Chain,
     Change,
     Label,
     Part,
@@ -268,30 +266,6 @@ def test_a_machine_lists_what_it_shows_and_what_moves_it() -> None:
 PERIOD = 10 * SECOND
 
 
-@settings(max_examples=100)
-@given(st.lists(st.tuples(st.integers(0, 99), st.booleans()), max_size=40))
-def test_every_version_of_a_chain_keeps_its_items(steps: list[tuple[int, bool]]) -> None:
-    versions: list[tuple[Chain[int], tuple[int, ...]]] = [(Chain(), ())]
-    for number, (choice, appends) in enumerate(steps):
-        chain, items = versions[choice % len(versions)]
-        if appends or not items:
-            versions.append((chain.append(number), (*items, number)))
-        else:
-            versions.append((chain.replace_last(number), (*items[:-1], number)))
-
-    assert all(tuple(chain) == items and len(chain) == len(items) for chain, items in versions)
-    assert all(chain[-2:] == items[-2:] and chain == items for chain, items in versions)
-
-
-def test_a_chain_has_nothing_beyond_its_ends() -> None:
-    chain = Chain([1]).append(2)
-
-    with pytest.raises(IndexError):
-        chain[2]
-    with pytest.raises(IndexError):
-        chain[-3]
-
-
 def a_task() -> ocp.History:
     """A task whose only subtask always fails."""
     return ocp.start(ocp_states.TaskScript((ocp_states.SubtaskScript((ocp_states.RunScript(SECOND, "FAILED"),)),)))
@@ -334,7 +308,7 @@ def test_the_thousandth_retry_costs_as_much_as_the_tenth(machine: Any, start: An
     costs = [calls_in(partial(retry, number * PERIOD)) for number in range(1, 1001)]
 
     assert costs[999] == costs[9]
-    assert len(history.settled) + len(history.upcoming) > 3000
+    assert len(history.states) > 3000
 
 
 @pytest.mark.parametrize(("machine", "start"), [(ocp, a_task), (obshell, a_dag)])

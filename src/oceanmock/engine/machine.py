@@ -1,16 +1,16 @@
 """State machines: the tables of what may follow what, and the histories that they lead to.
 
-A *label* is a state and an operation (obshell: operator), in the API's own words. A
-``StateMachine`` lists the transitions between labels, with trigger and source, and knows no time. A
-``History`` is what a script leads to: states in order, each with the changes that led to it and
-their causes. Instants and spans are integer nanoseconds. Nothing here knows an API's words.
+A *label* is a state and an operation (obshell: operator), in the API's own words. A ``StateMachine`` lists the
+transitions between labels, with trigger and source, and knows no time. A ``History`` is what a script leads to: states
+in order, each with the changes that led to it and their causes. Instants and spans are integer nanoseconds. Nothing
+here knows an API's words.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
@@ -21,15 +21,13 @@ Part = tuple[int, ...]
 TIME: Final = "time"
 """The trigger of everything that happens without an operation."""
 
-# --- tables ---------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Transition:
     """One move, its trigger and its source.
 
-    ``only`` names the switch or the circumstance without which it never shows; "" if any server
-    with the defaults may make it.
+    ``only`` names the switch or the circumstance without which it never shows; "" if any server with the defaults may
+    make it.
     """
 
     before: Label
@@ -69,8 +67,8 @@ class StateMachine:
 def reachable(machine: StateMachine, before: Label, *, triggers: Collection[str] | None = None) -> frozenset[Label]:
     """Return all labels that a client may see some time after ``before``, itself too.
 
-    Any number of transitions may lie between them, by time or by one of ``triggers``, each as
-    often as needed; None stands for any operation.
+    Any number of transitions may lie between them, by time or by one of ``triggers``, each as often as needed; None
+    stands for any operation.
     """
     result, waiting = {before}, [before]
     while waiting:
@@ -86,8 +84,8 @@ def reachable(machine: StateMachine, before: Label, *, triggers: Collection[str]
 def transitions(trigger: str, source: str, *moves: str, only: str = "") -> Iterator[Transition]:
     """Yield the transitions of some moves that have one trigger and one source.
 
-    A move is written ``FAILED/RUN → READY/RUN``; ``FAILED/RUN|CANCEL → READY/=`` stands for one
-    from each operation, which stays the same.
+    A move is written ``FAILED/RUN → READY/RUN``; ``FAILED/RUN|CANCEL → READY/=`` stands for one from each operation,
+    which stays the same.
     """
     for move in moves:
         before, after = map(parse_label, move.split(" → "))
@@ -107,16 +105,13 @@ def format_label(label: Label) -> str:
     return "/".join(label)
 
 
-# --- histories ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """One transition that a part made, and its cause.
 
-    ``cause`` is an operation such as ``task.RETRY``, and then ``target`` is the part that it was
-    made on; otherwise what the machine calls it (a tick, the end of a run). ``before`` is None at
-    the start. The labels are the same where an operation, or a dag's next stage, leaves them.
+    ``cause`` is an operation such as ``task.RETRY``, and then ``target`` is the part that it was made on; otherwise
+    what the machine calls it (a tick, the end of a run). ``before`` is None at the start. The labels are the same where
+    an operation, or a dag's next stage, leaves them.
     """
 
     at: int
@@ -154,84 +149,28 @@ S = TypeVar("S", bound=Dated)
 _at = attrgetter("at")
 
 
-class Chain(Sequence[T]):
-    """An immutable sequence to which an item can be added, or its last one replaced, at once.
-
-    Versions share one list of all items but the last. Adding to a version that has been added to
-    before copies that list.
-    """
-
-    __slots__ = ("_last", "_length", "_shared")
-
-    def __init__(self, items: Iterable[T] = ()) -> None:
-        self._shared = list(items)
-        self._length = len(self._shared)
-        self._last = self._shared.pop() if self._shared else None
-
-    def append(self, item: T) -> Chain[T]:
-        """Return this sequence with one more item."""
-        if self._last is None:
-            return Chain([item])
-        shared, place = self._shared, self._length - 1
-        if len(shared) == place:
-            shared.append(self._last)
-        elif shared[place] is not self._last:
-            shared = [*shared[:place], self._last]
-        return self._version(shared, self._length + 1, item)
-
-    def replace_last(self, item: T) -> Chain[T]:
-        """Return this sequence with another last item."""
-        return self._version(self._shared, self._length, item)
-
-    def _version(self, shared: list[T], length: int, last: T) -> Chain[T]:
-        chain: Chain[T] = Chain()
-        chain._shared, chain._length, chain._last = shared, length, last
-        return chain
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, place: int | slice) -> Any:
-        if isinstance(place, slice):
-            return Chain([self[number] for number in range(*place.indices(self._length))])
-        number = place + self._length if place < 0 else place
-        if not 0 <= number < self._length:
-            raise IndexError(place)
-        last = self._last
-        return self._shared[number] if number < self._length - 1 or last is None else last
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash((self._length, self._last))
-
-    def __repr__(self) -> str:
-        return repr(tuple(self))
-
-
 @dataclass(frozen=True, slots=True)
 class History(Generic[C, R, S]):
     """Every state that a script leads to under some rules, past and to come, in order.
 
-    ``upcoming`` begins with the state that the last operation, or the start, led to, and goes on as
-    long as something is due; ``settled`` holds the states before.
+    ``upcoming`` begins with the state that the last operation, or the start, led to, and goes on as long as something
+    is due. ``past`` is the history before that operation and ends with it, so that histories share what they have in
+    common, and an operation costs the same however many there were before.
     """
 
     script: C
     rules: R
-    settled: Chain[S]
     upcoming: tuple[S, ...]
+    past: History[C, R, S] | None = field(default=None, repr=False)
 
     @property
     def states(self) -> tuple[S, ...]:
         """Return all states. This costs as much as there are."""
-        return (*self.settled, *self.upcoming)
-
-    @property
-    def first(self) -> S:
-        """Return the state at the start."""
-        return self.settled[0] if self.settled else self.upcoming[0]
+        spans, history = [self.upcoming], self.past
+        while history is not None:
+            spans.append(history.upcoming)
+            history = history.past
+        return tuple(state for span in reversed(spans) for state in span)
 
     @property
     def last(self) -> S:
@@ -240,17 +179,15 @@ class History(Generic[C, R, S]):
 
     def continued(self, instant: int, states: Iterable[S]) -> History[C, R, S]:
         """Return the history in which, from ``instant`` on, these states follow instead."""
-        settled = self.settled
-        for state in until(self.upcoming, instant):
-            settled = settled.append(state)
-        return replace(self, settled=settled, upcoming=tuple(states))
+        passed = until(self.upcoming, instant)
+        return replace(self, upcoming=tuple(states), past=replace(self, upcoming=passed) if passed else self.past)
 
 
 def view_at(history: History[C, R, S], instant: int) -> S:
     """Return the state that shows at ``instant``; before the start, the first one."""
-    upcoming, settled = history.upcoming, history.settled
-    states = settled if settled and instant < upcoming[0].at else upcoming
-    return states[max(bisect_right(states, instant, key=_at) - 1, 0)]
+    while instant < history.upcoming[0].at and history.past is not None:
+        history = history.past
+    return history.upcoming[max(bisect_right(history.upcoming, instant, key=_at) - 1, 0)]
 
 
 def next_due(history: History[C, R, S], instant: int) -> int | None:
@@ -268,21 +205,20 @@ def next_due(history: History[C, R, S], instant: int) -> int | None:
     return next(changed, None)
 
 
-def states_until(history: History[C, R, S], instant: int) -> list[S]:
+def states_until(history: History[C, R, S], instant: int) -> tuple[S, ...]:
     """Return the states that had begun by ``instant``; the first one at least."""
-    past = [*until(history.settled, instant), *until(history.upcoming, instant)]
-    return past or [history.first]
+    states = history.states
+    return until(states, instant) or states[:1]
 
 
-def until(states: Sequence[T], instant: int) -> Sequence[T]:
-    """Return the items whose ``at`` is not after ``instant``."""
+def until(states: tuple[S, ...], instant: int) -> tuple[S, ...]:
+    """Return the states that had begun by ``instant``."""
     return states[: bisect_right(states, instant, key=_at)]
 
 
 def started(state: S) -> S:
     """Return the first state with the changes that begin a history."""
-    changes = (Change(state.at, part, None, label, "start") for part, label in state.labels())
-    return replace(state, changes=tuple(changes))
+    return replace(state, changes=tuple([Change(state.at, part, None, at, "start") for part, at in state.labels()]))
 
 
 def changed(before: S, after: S, cause: str, *, target: Part | None = None) -> S:
@@ -290,14 +226,15 @@ def changed(before: S, after: S, cause: str, *, target: Part | None = None) -> S
 
     An operation on a ``target`` begins them anew: first the target's, also where it stays the same.
     """
-    new = [
-        Change(after.at, part, old, label, cause, target)
-        for (part, old), (_, label) in zip(before.labels(), after.labels(), strict=True)
-        if old != label or part == target
-    ]
-    if target is None:
-        return replace(after, changes=(*before.changes, *new))
-    return replace(after, changes=tuple(sorted(new, key=lambda entry: entry.part != target)))
+    if after is before and target is None:
+        return after
+    changes = [] if target is not None else list(before.changes)
+    for (part, old), (_, label) in zip(before.labels(), after.labels(), strict=True):
+        if part == target:
+            changes.insert(0, Change(after.at, part, old, label, cause, target))
+        elif old != label:
+            changes.append(Change(after.at, part, old, label, cause, target))
+    return replace(after, changes=tuple(changes))
 
 
 def put(items: tuple[T, ...], place: int, item: T) -> tuple[T, ...]:
@@ -308,6 +245,15 @@ def put(items: tuple[T, ...], place: int, item: T) -> tuple[T, ...]:
 def next_tick(instant: int, period: int, phase: int) -> int:
     """Return the first tick after ``instant`` on the grid phase + k · period."""
     return instant + period - (instant - phase) % period
+
+
+def runs_to(run: Any) -> tuple[Any, ...]:
+    """Return a run, if any, behind those before it: a run has its ``previous`` one, so that states share them."""
+    runs = []
+    while run is not None:
+        runs.append(run)
+        run = run.previous
+    return tuple(reversed(runs))
 
 
 def lines_logged(run: Any, instant: int) -> Iterator[tuple[int, str]]:

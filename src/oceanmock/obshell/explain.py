@@ -191,7 +191,8 @@ class DagExplainer(Explainer[DagState]):
     def _end(self, part: Part, after: DagState, outcome: str) -> str:
         """Return how the last run ended, and the last line that it logged where it failed."""
         sub_task = after.nodes[part[0]].sub_tasks[part[1]]
-        run = sub_task.runs[-1]
+        run = sub_task.last_run
+        assert run is not None
         ended = run.started if run.ended is None else run.ended
         took = round_duration(ended - run.started)
         log = [text for _, _, text in machine.lines_of(sub_task, ended)]
@@ -214,7 +215,7 @@ class DagExplainer(Explainer[DagState]):
         place = state.stage - 1
         yield from last_of(events, (place,))
         for position, sub_task in enumerate(state.nodes[place].sub_tasks):
-            if state.state != "SUCCEED" and (sub_task.runs or sub_task.state != "PENDING"):
+            if state.state != "SUCCEED" and (sub_task.last_run or sub_task.state != "PENDING"):
                 yield from last_of(events, (place, position))
         if state.state == "FAILED":
             for item, node in enumerate(state.nodes):
@@ -249,7 +250,8 @@ class DagExplainer(Explainer[DagState]):
 def _last_run(state: DagState, part: Part) -> str:
     """Return `run 3 (attempt 2)`: the API counts all runs as one, a script those of each kind."""
     sub_task = state.nodes[part[0]].sub_tasks[part[1]]
-    run = sub_task.runs[-1]
+    run = sub_task.last_run
+    assert run is not None
     kind = "rollback" if run.operator == "ROLLBACK" else "attempt"
     return f"run {sub_task.execute_times} ({kind} {run.number})"
 

@@ -1,18 +1,16 @@
 """The state machine of an obshell dag: pure, over integer time.
 
-A dag is a row of nodes, run strictly one at a time; a node has one sub task per agent. Every
-decision is made on the scheduler's tick, once a second; only a sub task's own run takes its own
-time in between. One stage costs two ticks: on one the node starts and its sub tasks with it, on the
-first one after they all ended the node ends and the stage moves, and the next node starts one tick
-later. The *script* says what each run of each sub task does; the *history* is every state the dag
-passes through, each with the changes that led to it, computed at the start and at every operator.
-The cause of a change is ``start``, ``tick``, ``run ended``, ``stage`` or an operator.
+A dag is a row of nodes, run strictly one at a time; a node has one sub task per agent. Every decision is made on the
+scheduler's tick, once a second; only a sub task's own run takes its own time in between. One stage costs two ticks: on
+one the node starts and its sub tasks with it, on the first one after they all ended the node ends and the stage moves,
+and the next node starts one tick later. The *script* says what each run of each sub task does; the *history* is every
+state the dag passes through, each with the changes that led to it, computed at the start and at every operator. The
+cause of a change is ``start``, ``tick``, ``run ended``, ``stage`` or an operator.
 
-Facts: github.com/oceanbase/obshell at 61ee147 (ob/agent/engine/scheduler, ob/agent/service/task),
-and recordings of a running obshell 4.5.0.0 (tests/data/obshell), which outrank it. What may follow
-what is the table of ``transitions``. Instants are nanoseconds since the dag's start; None stands
-for the Unix epoch, to which the server resets times (service/task/dag.go:29). This module reads no
-clock and does no I/O.
+Facts: github.com/oceanbase/obshell at 61ee147 (ob/agent/engine/scheduler, ob/agent/service/task), and recordings of a
+running obshell 4.5.0.0 (tests/data/obshell), which outrank it. What may follow what is the table of ``transitions``.
+Instants are nanoseconds since the dag's start; None stands for the Unix epoch, to which the server resets times
+(service/task/dag.go:29). This module reads no clock and does no I/O.
 """
 
 from __future__ import annotations
@@ -20,11 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
-from itertools import count
 from typing import Final, Literal
 
 from oceanmock.engine import machine as engine
-from oceanmock.engine.machine import Chain, Change, put
+from oceanmock.engine.machine import Change, put
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell.api import API, Operator, State
 from oceanmock.obshell.states import (
@@ -48,27 +45,21 @@ next_due = engine.next_due
 TERMINAL_STATES: Final = API.root.terminal_states
 
 
-# --- histories ------------------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=256)
 def start(script: DagScript, rules: Rules = Rules()) -> History:
     """Return the history of a dag that starts at instant 0: READY, all else PENDING.
 
     Start and end times are those of its creation (service/task/dag.go:269-280).
     """
-    written = count(LAG, LAG)  # each with a creation time of its own
-
-    def node(script: NodeScript) -> NodeState:
-        at = next(written)
-        times = (next(written) for _ in script.sub_tasks)
-        sub_tasks = tuple(SubTaskState("PENDING", "RUN", moment, moment) for moment in times)
-        return NodeState("PENDING", "RUN", at, at, sub_tasks)
-
-    nodes = tuple(map(node, script.nodes))
-    dag = DagState(0, "READY", "RUN", 1, 0, 0, is_finished=False, nodes=nodes)
-    states = _unfold(script, rules, engine.started(dag))
-    return engine.History(script, rules, Chain(), tuple(states))
+    written, nodes = 0, list[NodeState]()  # each is written down at a time of its own
+    for node in script.nodes:
+        written += LAG
+        times = range(written + LAG, written + LAG * len(node.sub_tasks) + 1, LAG)
+        sub_tasks = [SubTaskState("PENDING", "RUN", moment, moment) for moment in times]
+        nodes.append(NodeState("PENDING", "RUN", written, written, tuple(sub_tasks)))
+        written = times[-1] if times else written
+    dag = DagState(0, "READY", "RUN", 1, 0, 0, is_finished=False, nodes=tuple(nodes))
+    return engine.History(script, rules, tuple(_unfold(script, rules, engine.started(dag))))
 
 
 def task_logs_at(sub_task: SubTaskState, instant: int) -> tuple[str, ...] | None:
@@ -78,7 +69,7 @@ def task_logs_at(sub_task: SubTaskState, instant: int) -> tuple[str, ...] | None
     """
     if sub_task.state not in ("RUNNING", "FAILED", "SUCCEED"):
         return None
-    return tuple(text for _, _, text in lines_of(sub_task, instant))
+    return tuple([text for _, _, text in lines_of(sub_task, instant)])
 
 
 def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[tuple[int, int, str]]:
@@ -90,14 +81,11 @@ def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[tuple[int, int, s
             yield number, run.ended, run.last_words
 
 
-# --- operators ------------------------------------------------------------------------------------
-
-
 def operate(history: History, operator: Operator, instant: int, node: int | None = None) -> History:
     """Return the history that follows an operator on the dag, or one node, at ``instant``.
 
-    ``node`` is a position. Raises IllegalOperator when the dag's state or a flag does not allow it,
-    and then ``history`` is still valid; ValueError for an operator that has no such route.
+    ``node`` is a position. Raises IllegalOperator when the dag's state or a flag does not allow it, and then
+    ``history`` is still valid; ValueError for an operator that has no such route.
     """
     kind, routes = ("dag", tuple(_OPERATORS)) if node is None else ("node", ("PASS",))
     if operator not in routes:
@@ -161,9 +149,8 @@ def _retry(script: DagScript, dag: DagState, instant: int) -> DagState:
 def _cancel(script: DagScript, dag: DagState, instant: int, *, at_stage: bool = False) -> DagState:
     """Mark the first unfinished node *in stage order* PENDING/CANCEL, or the one at the stage.
 
-    While a rollback runs the first is node 1, not the node that runs (dag.go:352-377): from then on
-    the stage counts up again, and the rollback can never be taken up. Where all are finished it is
-    the last one, SUCCEED or not.
+    While a rollback runs the first is node 1, not the node that runs (dag.go:352-377): from then on the stage counts up
+    again, and the rollback can never be taken up. Where all are finished it is the last one, SUCCEED or not.
     """
     if dag.state in TERMINAL_STATES:
         raise IllegalOperator("Dag.Operator.CancelFinishedDag")
@@ -235,49 +222,41 @@ def _passed(node: NodeState, instant: int) -> NodeState:
     return replace(node, state="SUCCEED", operator="PASS", end_time=instant, sub_tasks=sub_tasks)
 
 
-# --- time -----------------------------------------------------------------------------------------
-
-
 def _unfold(script: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState]:
-    """Yield every state from this one on, until nothing is due any more."""
-    while (instant := _next_instant(script, rules, dag)) is not None:
+    """Yield every state from this one on, until nothing is due any more; ticks that only wait are not visited."""
+    while True:
+        due = [item.due for node in dag.nodes for item in node.sub_tasks if item.due is not None]
+        tick = engine.next_tick(dag.at, rules.tick, rules.phase)
+        if _tick(script, dag, tick) is not dag:
+            due.append(tick)
+        if not due:
+            break
+        instant = min(due)
         if instant > dag.at:
             yield dag
             dag = replace(dag, at=instant, changes=())
-        dag = engine.changed(dag, _end_runs(dag, instant), "run ended")
+        nodes = list(dag.nodes)
+        for place, node in enumerate(nodes):
+            for position, item in enumerate(node.sub_tasks):
+                if item.due == instant:
+                    ended = put(nodes[place].sub_tasks, position, _end_run(item, instant))
+                    nodes[place] = replace(node, sub_tasks=ended)
+        dag = engine.changed(dag, replace(dag, nodes=tuple(nodes)), "run ended")
         if (instant - rules.phase) % rules.tick == 0:
             dag = _tick(script, dag, instant)
     yield dag
 
 
-def _next_instant(script: DagScript, rules: Rules, dag: DagState) -> int | None:
-    """Return when something happens next; ticks that only wait are not visited."""
-    due = [item.due for node in dag.nodes for item in node.sub_tasks if item.due is not None]
-    tick = engine.next_tick(dag.at, rules.tick, rules.phase)
-    if _tick(script, dag, tick) is not dag:
-        due.append(tick)
-    return min(due, default=None)
-
-
-def _end_runs(dag: DagState, instant: int) -> DagState:
-    def ended(node: NodeState) -> NodeState:
-        if all(item.due != instant for item in node.sub_tasks):
-            return node
-        items = (_end_run(it, instant) if it.due == instant else it for it in node.sub_tasks)
-        return replace(node, sub_tasks=tuple(items))
-
-    return replace(dag, nodes=tuple(map(ended, dag.nodes)))
-
-
 def _end_run(sub_task: SubTaskState, instant: int, *, last_words: str | None = None) -> SubTaskState:
-    ended = replace(sub_task.runs[-1], ended=instant)
+    assert sub_task.last_run is not None
+    ended = replace(sub_task.last_run, ended=instant)
     if last_words is not None:
         ended = replace(ended, last_words=last_words)
     return replace(
         sub_task,
         state="FAILED" if last_words is not None else sub_task.will_end,
         end_time=instant,
-        runs=sub_task.runs.replace_last(ended),
+        last_run=ended,
         due=None,
     )
 
@@ -398,14 +377,14 @@ def _start_run(
     takes = attempt.takes if attempt.takes is not None and in_time else timeout
     pace = LAG * len(attempt.log) if attempt.takes is None else attempt.takes
     last_words = attempt.last_words if in_time else TIMED_OUT
-    run = Run(kind, instant, pace, attempt.log, last_words=last_words, number=number)
+    run = Run(kind, instant, pace, attempt.log, last_words=last_words, number=number, previous=sub_task.last_run)
     return replace(
         sub_task,
         state="RUNNING",
         operator=kind,
         execute_times=sub_task.execute_times + 1,
         start_time=instant,
-        runs=sub_task.runs.append(run),
+        last_run=run,
         due=instant + takes,
         will_end=attempt.ends if in_time else "FAILED",
         rollbacks=rollbacks,

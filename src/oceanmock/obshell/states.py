@@ -1,9 +1,8 @@
 """Scripts and states of a dag with its parts, and the tables of what may follow what.
 
-Operators are named after what they are made on: one of a dag also moves its nodes, PASS their sub
-tasks too. Sources are files of github.com/oceanbase/obshell at 61ee147 (ob/agent/engine and
-ob/agent/service/task, both abbreviated) and recordings of a running obshell 4.5.0.0, which outrank
-them.
+Operators are named after what they are made on: one of a dag also moves its nodes, PASS their sub tasks too. Sources
+are files of github.com/oceanbase/obshell at 61ee147 (ob/agent/engine and ob/agent/service/task, both abbreviated) and
+recordings of a running obshell 4.5.0.0, which outrank them.
 """
 
 from __future__ import annotations
@@ -13,27 +12,25 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import TIME, Chain, Change, Label, Part, StateMachine, parse_label, transitions
+from oceanmock.engine.machine import TIME, Change, Label, Part, StateMachine, parse_label, runs_to, transitions
 from oceanmock.obshell.api import Operator, State
 
 Outcome = Literal["SUCCEED", "FAILED"]
 NodeFlag = Literal["cancel", "continue", "pass", "retry", "rollback"]
 
 LAG: Final = 200_000
-"""How long after the tick that decides it the next thing is written down: dag, then node, then sub
-task. The recordings show 0.2 to 3 ms; only the order matters."""
+"""How long after the tick that decides it the next thing is written down: dag, then node, then sub task. The recordings
+show 0.2 to 3 ms; only the order matters."""
 CANCELLED: Final = "sub task cancelled"
 TIMED_OUT: Final = "sub task timeout"
-
-# --- scripts --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class RunScript:
     """One run of a sub task: how long it takes (None: for ever), how it ends, what it logs.
 
-    ``log`` falls evenly over its time; ``last_words``, if any, are its last line, logged at its end
-    unless a timeout or a cancel ends it: a failed run's "ERROR: [code]: message".
+    ``log`` falls evenly over its time; ``last_words``, if any, are its last line, logged at its end unless a timeout or
+    a cancel ends it: a failed run's "ERROR: [code]: message".
     """
 
     takes: int | None
@@ -54,8 +51,8 @@ class SubTaskScript:
 class NodeScript:
     """A stage: its sub tasks, one per agent, and what may be done to it.
 
-    The server keeps the flags per sub task and asks for all of them (engine/task/node.go:105-148);
-    here they are the node's. `continue` only matters to a restarted agent, which no scenario has.
+    The server keeps the flags per sub task and asks for all of them (engine/task/node.go:105-148); here they are the
+    node's. `continue` only matters to a restarted agent, which no scenario has.
     """
 
     sub_tasks: tuple[SubTaskScript, ...]
@@ -78,8 +75,8 @@ class DagScript:
 class Rules:
     """The scheduler's tick: its period, and the instant of the first one (at or before the start).
 
-    ``cancels_at_stage`` is what the server does not do: let CANCEL mark the node that runs even
-    while a rollback runs, so that the rollback can be taken up again.
+    ``cancels_at_stage`` is what the server does not do: let CANCEL mark the node that runs even while a rollback runs,
+    so that the rollback can be taken up again.
     """
 
     tick: int = DEFAULT_TICK
@@ -87,15 +84,12 @@ class Rules:
     cancels_at_stage: bool = False
 
 
-# --- states ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run of a sub task; ``ended`` is None while it lasts, ``last_words`` come at its end.
 
-    ``takes`` is how long its script meant it to take, the pace of its log lines; one that hangs
-    writes them right after one another. ``number`` counts the runs of its operator from 1.
+    ``takes`` is how long its script meant it to take, the pace of its log lines; one that hangs writes them right after
+    one another. ``number`` counts the runs of its operator from 1. ``previous`` is the sub task's run before.
     """
 
     operator: Operator
@@ -105,6 +99,7 @@ class Run:
     ended: int | None = None
     last_words: str | None = None
     number: int = 0
+    previous: Run | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +111,7 @@ class SubTaskState:
     start_time: int | None
     end_time: int | None
     execute_times: int = 0
-    runs: Chain[Run] = field(default_factory=Chain)
+    last_run: Run | None = None
     due: int | None = None
     will_end: Outcome = "SUCCEED"
     rollbacks: int = 0
@@ -125,6 +120,11 @@ class SubTaskState:
     def label(self) -> Label:
         """Return state and operator."""
         return self.state, self.operator
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Return its runs so far, the oldest first. This costs as much as there are."""
+        return runs_to(self.last_run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +170,6 @@ class DagState:
             for position, sub_task in enumerate(node.sub_tasks):
                 yield (place, position), sub_task.label
 
-
-# --- transitions ----------------------------------------------------------------------------------
 
 BETWEEN_WRITES: Final = "a request between two writes of one tick"
 """The server writes a tick down in several steps, 0.2 to 3 ms apart; the mock shows the last."""

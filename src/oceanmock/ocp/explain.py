@@ -160,13 +160,15 @@ class TaskExplainer(Explainer[TaskState]):
 
     def _run(self, subtask: SubtaskState, place: int) -> str:
         """Return `attempt 2 of …`, `rollback run 1 of …` or `the skip of …` for the last run."""
-        run = subtask.runs[-1]
+        run = subtask.last_run
+        assert run is not None
         kind = "rollback run" if run.operation == "ROLLBACK" else "attempt"
         return f"{f'{kind} {run.number}' if run.number else 'the skip'} of {self.name((place,))}"
 
     def _end(self, subtask: SubtaskState, place: int) -> str:
         """Return how the last run ended, and the last line that it logged where it failed."""
-        run, of = subtask.runs[-1], self._run(subtask, place)
+        run, of = subtask.last_run, self._run(subtask, place)
+        assert run is not None
         ended = run.started if run.ended is None else run.ended
         took, log = round_duration(ended - run.started), machine.log_lines_at(run, ended)
         if run.ended_by == "interrupt":
@@ -205,7 +207,8 @@ class TaskExplainer(Explainer[TaskState]):
             elif failed or len(_with(state, _passed(state))) == len(state.subtasks):
                 yield "the task scheduler's next tick gives the verdict"
             for place in running[:MAX_EXPLAINED]:
-                if lines := machine.log_lines_at(state.subtasks[place].runs[-1], instant):
+                run = state.subtasks[place].last_run
+                if run is not None and (lines := machine.log_lines_at(run, instant)):
                     yield f"the log of {self.name((place,))} so far ends “{one_line(lines[-1])}”"
         if state.status == "FAILED" or (state.status == "RUNNING" and not failed):
             yield from self._waits(state)
@@ -249,7 +252,7 @@ class TaskExplainer(Explainer[TaskState]):
 
 def _is_open(state: TaskState, part: Part) -> bool:
     """Return whether a subtask has a run that has not ended."""
-    return bool(part and (runs := state.subtasks[part[0]].runs) and runs[-1].ended is None)
+    return bool(part and (run := state.subtasks[part[0]].last_run) and run.ended is None)
 
 
 def _with(state: TaskState, *statuses: SubtaskStatus) -> list[int]:

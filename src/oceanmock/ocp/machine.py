@@ -1,19 +1,19 @@
 """The state machine of an OCP task: pure, over integer time.
 
-A task is a DAG of subtasks. Its *script* says what each attempt of each subtask does and how long
-it takes; its *history* is every state it passes through, each with its instant and the changes that
-led to it. It is computed at the start and again at every operation, so reading changes nothing.
+A task is a DAG of subtasks. Its *script* says what each attempt of each subtask does and how long it takes; its
+*history* is every state it passes through, each with its instant and the changes that led to it. It is computed at the
+start and again at every operation, so reading changes nothing.
 
-Instants are nanoseconds since the task's start. Two schedulers move a task on, once a period each:
-at the task scheduler's tick subtasks become READY and the task gets its verdict; at the subtask
-scheduler's, half a period later, READY subtasks start and CANCELING ones are interrupted. A run
-ends in its own time, between ticks. (The half period is not verified: it is what best fits the
-documents' own sample, where a subtask starts 0.6 to 1.2 s after its upstream ended.)
+Instants are nanoseconds since the task's start. Two schedulers move a task on, once a period each: at the task
+scheduler's tick subtasks become READY and the task gets its verdict; at the subtask scheduler's, half a period later,
+READY subtasks start and CANCELING ones are interrupted. A run ends in its own time, between ticks. (The half period is
+not verified: it is what best fits the documents' own sample, where a subtask starts 0.6 to 1.2 s after its upstream
+ended.)
 
 Facts come from oceanbase/ocp-express at eb6f2117, the open-source sibling of OCP
-(task/task-service/src/main/java/com/oceanbase/ocp/task/engine); each rule names its class. What no
-public text decides is a field of ``Rules``, or is marked "not verified". What may follow what is
-the table of ``transitions``. This module reads no clock and does no I/O.
+(task/task-service/src/main/java/com/oceanbase/ocp/task/engine); each rule names its class. What no public text decides
+is a field of ``Rules``, or is marked "not verified". What may follow what is the table of ``transitions``. This module
+reads no clock and does no I/O.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 from oceanmock.clock import SECOND
 from oceanmock.engine import machine as engine
-from oceanmock.engine.machine import Chain, put
+from oceanmock.engine.machine import put
 from oceanmock.errors import IllegalOperation, RollbackProhibited
 from oceanmock.ocp.api import Operation, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 from oceanmock.ocp.states import (
@@ -46,9 +47,7 @@ History = engine.History[TaskScript, Rules, TaskState]
 view_at = engine.view_at
 next_due = engine.next_due
 _Positions = tuple[tuple[int, ...], ...]
-
-
-# --- histories ------------------------------------------------------------------------------------
+_status = attrgetter("status")
 
 
 @lru_cache(maxsize=1024)
@@ -71,16 +70,12 @@ def start(script: TaskScript, rules: Rules = Rules()) -> History:
             SubtaskState(status="READY" if place in first else "PENDING") for place in range(len(script.subtasks))
         ),
     )
-    states = _unfold(script, rules, engine.started(state))
-    return engine.History(script, rules, Chain(), tuple(states))
+    return engine.History(script, rules, tuple(_unfold(script, rules, engine.started(state))))
 
 
 def log_lines_at(run: Run, instant: int) -> tuple[str, ...]:
     """Return the lines a run has logged by ``instant``, evenly over the time it should take."""
-    return tuple(line for _, line in engine.lines_logged(run, instant))
-
-
-# --- operations -----------------------------------------------------------------------------------
+    return tuple([line for _, line in engine.lines_logged(run, instant)])
 
 
 def allowed_operations(
@@ -98,8 +93,8 @@ def allowed_operations(
 def operate(history: History, operation: Operation, instant: int, subtask: int | None = None) -> History:
     """Return the history that follows an operation on the task, or one subtask, at ``instant``.
 
-    ``subtask`` is a position in the task. Raises IllegalOperation when the state does not allow it,
-    RollbackProhibited when the task forbids rollback; ``history`` is then still valid.
+    ``subtask`` is a position in the task. Raises IllegalOperation when the state does not allow it, RollbackProhibited
+    when the task forbids rollback; ``history`` is then still valid.
     """
     script, rules, state = history.script, history.rules, view_at(history, instant)
     kind = "task" if subtask is None else "subtask"
@@ -126,20 +121,20 @@ def _refusal(operation: Operation, state: TaskState, rules: Rules, subtask: int 
     if state.status == "ABORTED":
         return state.status
     it, kind = (state, "task") if subtask is None else (state.subtasks[subtask], "subtask")
-    switches = ("", RETRY_AFTER_ROLLBACK) if rules.retry_after_failed_rollback else ("",)
-    if any((f"{kind}.{operation}", it.label, only) in _ACCEPTED_MOVES for only in switches):
+    switch = _ACCEPTED_MOVES.get((f"{kind}.{operation}", it.label))
+    if switch == "" or (switch == RETRY_AFTER_ROLLBACK and rules.retry_after_failed_rollback):
         return None
     is_undone = it.status == "FAILED" and it.operation == "ROLLBACK"
     return it.operation if is_undone and operation == "RETRY" else it.status
 
 
 _ACCEPTED_MOVES: Final = {
-    (move.trigger, move.before, move.only)
+    (move.trigger, move.before): move.only
     for kind, machine in MACHINES.items()
     for move in machine.transitions
     if move.trigger.startswith(f"{kind}.")
 }
-"""The operations with the labels that accept them, and the switch that this needs, or ""."""
+"""By operation and label that accepts it, the switch that this needs, or ""."""
 
 
 def _retry_task(script: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
@@ -156,27 +151,21 @@ def _retry_task(script: TaskScript, rules: Rules, state: TaskState, _: int) -> T
 def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
     """Mark all that is not PENDING to be undone, from the far end of the DAG backwards.
 
-    READY at once is what has nothing left to undo after it, even where it still runs, under a
-    FAILED task (TaskInstanceManagerImpl:70-88); that its run is then cut short is not verified.
+    READY at once is what has nothing left to undo after it, even where it still runs, under a FAILED task
+    (TaskInstanceManagerImpl:70-88); that its run is then cut short is not verified.
     """
-    downstreams = downstreams_of(script)
-    subtasks = tuple(
-        _undone_next(item, _all_are(state, downstreams[position], "PENDING"), state.at)
-        for position, item in enumerate(state.subtasks)
-    )
-    return _with_subtasks(script, state, subtasks, status="RUNNING", operation="ROLLBACK")
-
-
-def _undone_next(subtask: SubtaskState, is_last: bool, instant: int) -> SubtaskState:
-    if subtask.status == "PENDING":
-        return subtask
-    marked = replace(subtask, operation="ROLLBACK")
-    if not is_last:
-        return marked
-    runs = subtask.runs
-    if runs and runs[-1].ended is None:
-        runs = runs.replace_last(replace(runs[-1], ended=instant))
-    return replace(marked, status="READY", runs=runs, due=None)
+    downstreams, subtasks = downstreams_of(script), list(state.subtasks)
+    for place, item in enumerate(state.subtasks):
+        if item.status == "PENDING":
+            continue
+        if not _all_are(state, downstreams[place], "PENDING"):
+            subtasks[place] = replace(item, operation="ROLLBACK")
+            continue
+        run = item.last_run
+        if run is not None and run.ended is None:
+            run = replace(run, ended=state.at)
+        subtasks[place] = replace(item, status="READY", operation="ROLLBACK", last_run=run, due=None)
+    return _with_subtasks(script, state, tuple(subtasks), status="RUNNING", operation="ROLLBACK")
 
 
 def _retry_subtask(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
@@ -209,121 +198,104 @@ _TASK_OPERATIONS: Final[dict[Operation, _Effect]] = {"RETRY": _retry_task, "ROLL
 _SUBTASK_OPERATIONS: Final[dict[Operation, _Effect]] = {"RETRY": _retry_subtask, "SKIP": _skip, "CANCEL": _cancel}
 
 
-# --- time -----------------------------------------------------------------------------------------
-
-
 def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[TaskState]:
-    """Yield every state from this one on, one per instant, until nothing is due any more."""
-    downstreams = downstreams_of(script)
-    while (instant := _next_instant(script, rules, state, downstreams)) is not None:
+    """Yield every state from this one on, one per instant, until nothing is due any more.
+
+    At an instant runs end, then each scheduler acts whose tick it is. Ticks at which nothing happens are not visited.
+    """
+    downstreams, phase, late = downstreams_of(script), rules.phase, rules.phase + rules.tick // 2
+    while True:
+        statuses = list(map(_status, state.subtasks))
+        due = [item.due for item in state.subtasks if item.due is not None]
+        if _task_tick(script, state, downstreams, state.at) is not state:
+            due.append(engine.next_tick(state.at, rules.tick, phase))
+        if "READY" in statuses or "CANCELING" in statuses:
+            due.append(engine.next_tick(state.at, rules.tick, late))
+        if (abandoned := _abandoned_at(script, state)) is not None:
+            due.append(abandoned)
+        if not due:
+            break
+        instant = min(due)
         if instant > state.at:
             yield state
             state = replace(state, at=instant, changes=())
-        state = _pass_instant(script, rules, state, downstreams, instant)
+        for place, item in enumerate(state.subtasks):
+            if item.due == instant:
+                ended = put(state.subtasks, place, _end_run(item, instant))
+                state = engine.changed(state, _with_subtasks(script, state, ended), item.ending)
+        if (instant - phase) % rules.tick == 0:
+            state = engine.changed(state, _task_tick(script, state, downstreams, instant), "task tick")
+        if (instant - late) % rules.tick == 0:
+            state = engine.changed(state, _subtask_tick(script, state, instant), "subtask tick")
+        if _abandoned_at(script, state) == instant:
+            state = engine.changed(state, replace(state, status="ABORTED"), "abandoned")
     yield state
 
 
-def _next_instant(script: TaskScript, rules: Rules, state: TaskState, downstreams: _Positions) -> int | None:
-    """Return when something happens next; empty ticks are not visited."""
-    due = [item.due for item in state.subtasks if item.due is not None]
-    statuses = [item.status for item in state.subtasks]
-    if _task_tick(script, state, downstreams, state.at) is not state:
-        due.append(engine.next_tick(state.at, rules.tick, rules.phase))
-    if "READY" in statuses or "CANCELING" in statuses:
-        due.append(engine.next_tick(state.at, rules.tick, rules.phase + rules.tick // 2))
-    if (abandoned := _abandoned_at(script, state)) is not None:
-        due.append(abandoned)
-    return min(due, default=None)
-
-
-def _pass_instant(
-    script: TaskScript, rules: Rules, state: TaskState, downstreams: _Positions, instant: int
-) -> TaskState:
-    """Return the state after an instant: runs end, then each scheduler acts whose tick it is."""
-    state = _end_runs(script, state, instant)
-    if (instant - rules.phase) % rules.tick == 0:
-        state = engine.changed(state, _task_tick(script, state, downstreams, instant), "task tick")
-    if (instant - rules.phase - rules.tick // 2) % rules.tick == 0:
-        state = engine.changed(state, _subtask_tick(script, state, instant), "subtask tick")
-    if _abandoned_at(script, state) == instant:
-        state = engine.changed(state, replace(state, status="ABORTED"), "abandoned")
-    return state
-
-
-def _end_runs(script: TaskScript, state: TaskState, instant: int) -> TaskState:
-    """End the runs that are due; a rollback run that succeeds leaves its subtask PENDING."""
-    for place, item in enumerate(state.subtasks):
-        if item.due == instant:
-            ended = put(state.subtasks, place, _end_run(item, instant))
-            state = engine.changed(state, _with_subtasks(script, state, ended), item.ending)
-    return state
+def _abandoned_at(script: TaskScript, state: TaskState) -> int | None:
+    if script.abandoned_after is None or state.status != "FAILED" or state.finish_time is None:
+        return None
+    return state.finish_time + script.abandoned_after
 
 
 def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
-    run = subtask.runs[-1]
+    """End the run that is due; a rollback run that succeeds leaves its subtask PENDING."""
+    run = subtask.last_run
+    assert run is not None
     undone = run.operation.startswith("ROLLBACK") and subtask.will_end == "SUCCESSFUL"
     status: SubtaskStatus = "PENDING" if undone else subtask.will_end
     ended = replace(run, ended=instant, ends=status, ended_by=subtask.ending)
-    runs = subtask.runs.replace_last(ended)
-    return replace(subtask, status=status, finish_time=instant, runs=runs, due=None)
+    return replace(subtask, status=status, finish_time=instant, last_run=ended, due=None)
 
 
 def _task_tick(script: TaskScript, state: TaskState, downstreams: _Positions, instant: int) -> TaskState:
-    """Return the state after the task scheduler: with a verdict, or what may run next READY.
+    """Return the state after the task scheduler: with a verdict (RunningTaskWorker:86-119,143-176), or with READY
+    what may run next (AbstractTaskWorker:59-115); the same object when there is nothing to do.
 
-    The same object when there is nothing to do. (RunningTaskWorker:86-119,143-176.)
+    In their listed order, up to the limit, PENDING subtasks become READY whose upstreams are all SUCCESSFUL; in a
+    rollback SUCCESSFUL ones whose downstreams are all PENDING. (The sibling leaves the operation as it was, which
+    differs only after a cancelled rollback run is retried: it would then repeat that subtask for ever. That OCP does so
+    too is not verified.)
     """
     if state.status != "RUNNING":
         return state
-    statuses = [item.status for item in state.subtasks]
+    statuses = list(map(_status, state.subtasks))
     if "FAILED" in statuses:
-        if "RUNNING" in statuses:
-            return state
-        return replace(state, status="FAILED", finish_time=instant)
-    goal: SubtaskStatus = "PENDING" if state.operation == "ROLLBACK" else "SUCCESSFUL"
-    if statuses.count(goal) == len(statuses):
-        return replace(state, status="SUCCESSFUL", finish_time=instant)
-    return _promote(script, state, downstreams, statuses)
-
-
-def _promote(script: TaskScript, state: TaskState, downstreams: _Positions, statuses: list[SubtaskStatus]) -> TaskState:
-    """Make subtasks READY whose turn it is, in their listed order, up to the limit.
-
-    Forward: PENDING ones whose upstreams are all SUCCESSFUL. In a rollback: SUCCESSFUL ones whose
-    downstreams are all PENDING. (AbstractTaskWorker:59-115. The sibling leaves the operation as it
-    was, which differs only after a cancelled rollback run is retried: it would then repeat that
-    subtask for ever. That OCP does so too is not verified.)
-    """
-    free = script.concurrency - statuses.count("READY") - statuses.count("RUNNING")
+        return state if "RUNNING" in statuses else replace(state, status="FAILED", finish_time=instant)
     rolling_back = state.operation == "ROLLBACK"
     waiting: SubtaskStatus = "SUCCESSFUL" if rolling_back else "PENDING"
     passed: SubtaskStatus = "PENDING" if rolling_back else "SUCCESSFUL"
     operation: SubtaskOperation = "ROLLBACK" if rolling_back else "EXECUTE"
+    if statuses.count(passed) == len(statuses):
+        return replace(state, status="SUCCESSFUL", finish_time=instant)
     turn = [
-        position
-        for position, status in enumerate(statuses)
+        place
+        for place, status in enumerate(statuses)
         if status == waiting
-        and _all_are(state, downstreams[position] if rolling_back else script.subtasks[position].needs, passed)
-    ][: max(free, 0)]
-    if not turn:
+        and _all_are(state, downstreams[place] if rolling_back else script.subtasks[place].needs, passed)
+    ]
+    free = script.concurrency - statuses.count("READY") - statuses.count("RUNNING")
+    if not turn or free <= 0:
         return state
     subtasks = list(state.subtasks)
-    for position in turn:
-        subtasks[position] = replace(subtasks[position], status="READY", operation=operation)
+    for place in turn[:free]:
+        subtasks[place] = replace(subtasks[place], status="READY", operation=operation)
     return _with_subtasks(script, state, tuple(subtasks))
 
 
 def _subtask_tick(script: TaskScript, state: TaskState, instant: int) -> TaskState:
-    """Return the state after the subtask scheduler: READY starts, CANCELING is interrupted."""
-    subtasks = tuple(
-        _start_run(script.subtasks[position], item, instant)
-        if item.status == "READY"
-        else _interrupt(item, instant)
-        if item.status == "CANCELING"
-        else item
-        for position, item in enumerate(state.subtasks)
-    )
-    return _with_subtasks(script, state, subtasks)
+    """Return the state after the subtask scheduler: READY subtasks start, CANCELING ones are interrupted.
+
+    An interrupted run is RUNNING under CANCEL for a moment (CancelingSubtaskWorker:58-82).
+    """
+    subtasks = list(state.subtasks)
+    for place, item in enumerate(state.subtasks):
+        if item.status == "READY":
+            subtasks[place] = _start_run(script.subtasks[place], item, instant)
+        elif item.status == "CANCELING":
+            interrupted = replace(item, status="RUNNING", operation="CANCEL", will_end="FAILED", ending="interrupt")
+            subtasks[place] = replace(interrupted, due=instant + NO_OP_TAKES)
+    return _with_subtasks(script, state, tuple(subtasks))
 
 
 def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int) -> SubtaskState:
@@ -341,13 +313,14 @@ def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int) -> Su
         takes=attempt.takes or 0,
         log=attempt.log,
         number=number.get(subtask.operation, 0),
+        previous=subtask.last_run,
     )
     return replace(
         subtask,
         status="RUNNING",
         start_time=instant if subtask.start_time is None else subtask.start_time,
         finish_time=None,
-        runs=subtask.runs.append(run),
+        last_run=run,
         due=instant + takes,
         will_end=attempt.ends if in_time else "FAILED",
         ending="run ended" if in_time else "timeout",
@@ -363,19 +336,6 @@ def _attempt_of(script: SubtaskScript, subtask: SubtaskState) -> RunScript:
     if subtask.operation == "ROLLBACK":
         return script.rollbacks[min(subtask.rollbacks, len(script.rollbacks) - 1)]
     return script.attempts[min(subtask.attempts, len(script.attempts) - 1)]
-
-
-def _interrupt(subtask: SubtaskState, instant: int) -> SubtaskState:
-    """Let the run stop: RUNNING under CANCEL for a moment (CancelingSubtaskWorker:58-82)."""
-    return replace(
-        subtask, status="RUNNING", operation="CANCEL", due=instant + NO_OP_TAKES, will_end="FAILED", ending="interrupt"
-    )
-
-
-def _abandoned_at(script: TaskScript, state: TaskState) -> int | None:
-    if script.abandoned_after is None or state.status != "FAILED" or state.finish_time is None:
-        return None
-    return state.finish_time + script.abandoned_after
 
 
 def downstreams_of(script: TaskScript) -> _Positions:
@@ -403,15 +363,14 @@ def _with_subtasks(
 
     A subtask that forbids rollback counts once it has started: neither PENDING nor READY.
     """
-    started = [
-        item
-        for item, it in zip(script.subtasks, subtasks, strict=True)
-        if item.prohibits_rollback and it.status not in ("PENDING", "READY")
-    ]
+    prohibits_rollback = script.prohibits_rollback
+    for item, subtask in zip(script.subtasks, subtasks, strict=True):
+        if item.prohibits_rollback and subtask.status not in ("PENDING", "READY"):
+            prohibits_rollback = True
     return replace(
         state,
         status=status or state.status,
         operation=operation or state.operation,
         subtasks=subtasks,
-        prohibit_rollback=script.prohibits_rollback or bool(started),
+        prohibit_rollback=prohibits_rollback,
     )

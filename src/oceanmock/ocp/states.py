@@ -1,17 +1,18 @@
 """Scripts and states of a task with its subtasks, and the tables of what may follow what.
 
-Operations are named after what they are made on: ``task.RETRY`` also moves the FAILED subtasks of
-its task, ``subtask.RETRY`` also the task. Sources are classes of oceanbase/ocp-express at eb6f2117
+Operations are named after what they are made on: ``task.RETRY`` also moves the FAILED subtasks of its task,
+``subtask.RETRY`` also the task. Sources are classes of oceanbase/ocp-express at eb6f2117
 (task/task-service/src/main/java/com/oceanbase/ocp/task/engine).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final, Literal
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import TIME, Chain, Change, Label, Part, StateMachine, parse_label, transitions
+from oceanmock.engine.machine import TIME, Change, Label, Part, StateMachine, parse_label, runs_to, transitions
 from oceanmock.ocp.api import SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 
 Outcome = Literal["SUCCESSFUL", "FAILED"]
@@ -19,12 +20,9 @@ Cause = Literal["start", "task tick", "subtask tick", "run ended", "timeout", "i
 """Why something changes by itself; the other changes name an operation."""
 
 NO_OP_TAKES: Final = 10_000_000
-"""How long a skip, or the interruption of a cancelled run, takes. Not verified: it is short, and
-long enough to show."""
+"""The time of a skip, or of the interruption of a cancelled run: short, and long enough to show. Not verified."""
 WATCHDOG: Final = 10 * SECOND
 """A run of a subtask whose ``timeout`` is 0 ends after this (ReadySubtaskWorker:132-165)."""
-
-# --- scripts --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +54,8 @@ class Rules:
 
     ``tick`` is the schedulers' period and ``phase`` the instant of the first task tick.
     ``retry_after_failed_rollback``: OCP 4.2.2's user guide offers it, ocp-express refuses
-    (TaskInstanceManagerImpl:99-101). ``subtask_retry_counts``: whether retrying one subtask adds
-    to its runTime; the database's comment says so (common_tables.yaml:56), the code does not.
+    (TaskInstanceManagerImpl:99-101). ``subtask_retry_counts``: whether retrying one subtask adds to its runTime; the
+    database's comment says so (common_tables.yaml:56), the code does not.
     """
 
     tick: int = DEFAULT_TICK
@@ -70,9 +68,9 @@ class Rules:
 class TaskScript:
     """A task's subtasks, in the order the API lists them, and its limits.
 
-    At most ``concurrency`` subtasks are READY or RUNNING at once (AbstractTaskWorker:59-87).
-    ``abandoned_after``: this long after the task has FAILED it is abandoned, and ABORTED for good;
-    an opt-in, because no public text shows that state in the API.
+    At most ``concurrency`` subtasks are READY or RUNNING at once (AbstractTaskWorker:59-87). ``abandoned_after``: this
+    long after the task has FAILED it is abandoned, and ABORTED for good; an opt-in, because no public text shows that
+    state in the API.
     """
 
     subtasks: tuple[SubtaskScript, ...]
@@ -81,16 +79,13 @@ class TaskScript:
     abandoned_after: int | None = None
 
 
-# --- states ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run of a subtask; ``ended``, ``ends`` and ``ended_by`` are None while it lasts.
 
-    ``number`` counts the runs of its direction, forwards or in a rollback, from 1; a skip has 0.
-    ``takes`` is how long the script meant it to take, the pace of its log lines; 0 for one that
-    hangs, whose lines all come first. A rollback that cuts it short leaves the last two None.
+    ``number`` counts the runs of its direction, forwards or in a rollback, from 1; a skip has 0. ``takes`` is how long
+    the script meant it to take, the pace of its log lines; 0 for one that hangs, whose lines all come first. A rollback
+    that cuts it short leaves ``ends`` and ``ended_by`` None. ``previous`` is the subtask's run before.
     """
 
     operation: SubtaskOperation
@@ -101,6 +96,7 @@ class Run:
     ends: SubtaskStatus | None = None
     ended_by: Cause | None = None
     number: int = 0
+    previous: Run | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +108,7 @@ class SubtaskState:
     run_time: int = 1
     start_time: int | None = None
     finish_time: int | None = None
-    runs: Chain[Run] = field(default_factory=Chain)
+    last_run: Run | None = None
     due: int | None = None
     will_end: Outcome = "SUCCESSFUL"
     ending: Cause = "run ended"
@@ -123,6 +119,14 @@ class SubtaskState:
     def label(self) -> Label:
         """Return status and operation."""
         return self.status, self.operation
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Return its runs so far, the oldest first. This costs as much as there are."""
+        return runs_to(self.last_run)
+
+
+_label = attrgetter("status", "operation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +149,15 @@ class TaskState:
 
     def labels(self) -> list[tuple[Part, Label]]:
         """Return the label of the task and of each subtask."""
-        subtasks = [((n,), (item.status, item.operation)) for n, item in enumerate(self.subtasks)]
-        return [((), (self.status, self.operation)), *subtasks]
+        positions = zip(range(len(self.subtasks)))  # each in a tuple
+        return [((), self.label), *zip(positions, map(_label, self.subtasks), strict=True)]
 
-
-# --- transitions ----------------------------------------------------------------------------------
 
 ABANDONED: Final = "abandoned_after"
 """A scenario's opt-in: no public text shows ABORTED in the API."""
 RETRY_AFTER_ROLLBACK: Final = "retry_after_failed_rollback"
-"""The switch by which a task whose rollback failed may be retried, as OCP 4.2.2's user guide has
-it; ocp-express refuses (TaskInstanceManagerImpl:99-101)."""
+"""The switch by which a task whose rollback failed may be retried, as OCP 4.2.2's user guide has it; ocp-express
+refuses (TaskInstanceManagerImpl:99-101)."""
 
 _DIRECTIONS: Final = "EXECUTE|RETRY|ROLLBACK"
 _RUNS: Final = "EXECUTE|RETRY|SKIP|ROLLBACK|ROLLBACK_SKIP"
@@ -229,7 +231,7 @@ SUBTASK: Final = StateMachine(
         *transitions(TIME, _PROMOTED, "PENDING/ROLLBACK|ROLLBACK_SKIP → READY/EXECUTE", only=RETRY_AFTER_ROLLBACK),
     ),
 )
-"""A subtask's operation is that of its last run, or of the one it waits for. What a rollback finds
-under way, under a FAILED task, was retried, skipped or cancelled just before."""
+"""A subtask's operation is that of its last run, or of the one it waits for. What a rollback finds under way, under a
+FAILED task, was retried, skipped or cancelled just before."""
 
 MACHINES: Final = {machine.kind: machine for machine in (TASK, SUBTASK)}
