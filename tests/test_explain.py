@@ -42,8 +42,7 @@ from oceanmock.ocp.explain import TaskExplainer
 from oceanmock.ocp.explain import draw_timeline as draw_task
 from oceanmock.ocp.explain import explain as explain_task
 from oceanmock.ocp.world import SubtaskData, TaskData, Tasks
-from oceanmock.report.explain import Explanation
-from oceanmock.report.timeline import MAX_CHANGES, MAX_TRACKS
+from oceanmock.report.explain import MAX_CHANGES, MAX_TRACKS, Explanation
 from oceanmock.text import one_line
 
 MILLISECOND = SECOND // 1000

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
@@ -170,7 +171,7 @@ class History(Generic[C, R, S]):
         while history is not None:
             spans.append(history.upcoming)
             history = history.past
-        return tuple(state for span in reversed(spans) for state in span)
+        return tuple(chain.from_iterable(reversed(spans)))
 
     @property
     def last(self) -> S:

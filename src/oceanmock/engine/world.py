@@ -184,10 +184,9 @@ def with_overrides(switches: M, overrides: Mapping[str, Any]) -> M:
 
 def agreed_setting(scenarios: Iterable[BaseScenario], plural: str, default: Setting, key: str) -> Setting:
     """Return the one setting of the scenarios that set any. Raises AuthorError if they differ."""
-    values = {scenario.name: getattr(scenario, key) for scenario in scenarios}
-    settings = {name: value for name, value in values.items() if value != default}
-    first = next(iter(settings.values()), default)
-    if any(value != first for value in settings.values()):
+    settings = {item.name: setting for item in scenarios if (setting := getattr(item, key)) != default}
+    first, *others = settings.values() or (default,)
+    if others.count(first) < len(others):
         raise AuthorError(f"scenarios {', '.join(settings)} set different {plural}. Serve them apart.")
     return first
 

@@ -1,8 +1,8 @@
 """obshell's explanations and drawings.
 
-The sentences say why a dag is in its state, by its runs, the ticks and the operators. In drawings a
-node's only sub task is drawn with it; of several each has a line and a track of its own, named by
-its agent. An operator is printed where it is not RUN, and a sub task where it is not as its node.
+The sentences say why a dag is in its state, by its runs, the ticks and the operators. In drawings a node's only sub
+task is drawn with it; of several each has a line and a track of its own, named by its agent. An operator is printed
+where it is not RUN, and a sub task where it is not as its node.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from oceanmock.obshell.bodies import authority
 from oceanmock.obshell.conformance import CONFORMANCE
 from oceanmock.obshell.scenario import Agent, Scenario, TenantLock, node_number, sub_task_number
 from oceanmock.obshell.scenario_checks import FORMAT
-from oceanmock.obshell.states import DagState, NodeState
+from oceanmock.obshell.states import DagState
 from oceanmock.report.explain import (
     MAX_EXPLAINED,
+    REPORT_WIDTH,
     Event,
     Explainer,
     Explanation,
     Offer,
+    Track,
+    draw_report,
+    draw_story,
     ends_with,
     last_of,
-    last_operation,
+    runs_text,
 )
-from oceanmock.report.timeline import REPORT_WIDTH, Track, draw_report, draw_story, runs_text
 from oceanmock.text import one_line, round_duration
 
 TWO_TICKS: Final = (
@@ -41,7 +44,6 @@ TWO_TICKS: Final = (
     "ended the node ends and the stage moves; the next node starts one tick later"
 )
 TWO_RUNS: Final = "RETRY first undoes what has FAILED, and the first tick after that has ended runs it again"
-UNFINISHED_LOCK: Final = "a maintenance dag that FAILED is not finished: it holds its lock until it SUCCEEDs"
 STUCK: Final = (
     "CANCEL marks the first node that has not ended in the order of stages: once a rollback has "
     "begun that is {}, not the one at the stage; from then on the stages count up again, and "
@@ -63,7 +65,8 @@ MAX_NAME_WIDTH: Final = 40
 
 def explain(sandbox: Sandbox, id: int | str) -> Explanation:
     """Return why the dag of a generic id, or of a number, is in its state. Raises NoSuchTask."""
-    return DagExplainer.of(sandbox, id).explain_in(sandbox)
+    explainer = DagExplainer.of(sandbox, id)
+    return explainer.explain(sandbox.operations_of(API.name, explainer.item.key), clock=sandbox.clock)
 
 
 def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
@@ -108,7 +111,7 @@ class DagExplainer(Explainer[DagState]):
         """Return `node 403 “Start observer”`; of several sub tasks, each with its agent."""
         if len(part) < 2:
             return super().name(part)
-        node, sub_task = self.find(part[:1]), self.find(part)
+        node, sub_task = self.items[part[:1]], self.items[part]
         name = f" “{one_line(sub_task.name)}”" if sub_task.name != node.name else ""
         where = f" on {_address_text(sub_task.agent)}" if len(node.sub_tasks) > 1 else ""
         return f"sub task {sub_task.number}{name}{where}"
@@ -126,37 +129,39 @@ class DagExplainer(Explainer[DagState]):
             if node.state == "FAILED" and machine.allows(self.history, "PASS", instant, node=place):
                 yield Offer("PASS", self.name((place,)))
 
-    # --- changes ---
-
     def why(self, before: DagState, after: DagState, change: Change) -> str:
         if change.before is None:
             return "" if change.part else "it starts READY"
         if change.target is not None:
             arrives = f"{change.cause.partition('.')[2]} of {self.name(change.target)} arrives"
             is_target = change.part == change.target
-            return f"{arrives}: {self._effect(before, after, change)}" if is_target else arrives
+            return f"{arrives}: {self._effect(before, after, change.cause)}" if is_target else arrives
         if len(change.part) < 2:
             move = self._node_move if change.part else self._dag_move
             return move(before, after, change)
-        if change.after[0] != "RUNNING":
-            return self._end(change.part, after, change.after[0])
-        run = _last_run(after, change.part)
-        if before.nodes[change.part[0]].state == "PENDING":
-            return f"{run} of {self.name(change.part)} starts with it"
-        return f"the scheduler's tick starts {run} of {self._owned(change.part)}"
+        if change.after[0] == "RUNNING":
+            starts_with_node = f"{_last_run(after, change.part)} of {self.name(change.part)} starts with it"
+            starts = f"the scheduler's tick starts {self._run_of(after, change.part)}"
+            return starts_with_node if before.nodes[change.part[0]].state == "PENDING" else starts
+        sub_task = after.nodes[change.part[0]].sub_tasks[change.part[1]]
+        run = sub_task.last_run
+        assert run is not None
+        ended = run.started if run.ended is None else run.ended
+        log = [text for _, _, text in machine.lines_of(sub_task, ended)] if change.after[0] == "FAILED" else []
+        took = round_duration(ended - run.started)
+        return f"{self._run_of(after, change.part)} ends {change.after[0]} after {took}{ends_with(log)}"
 
-    def _effect(self, before: DagState, after: DagState, change: Change) -> str:
+    def _effect(self, before: DagState, after: DagState, operator: str) -> str:
         """Return what an operator does."""
-        stage = self._stage(after.stage)
-        if change.cause == "dag.ROLLBACK":
-            return f"what has run is undone stage by stage, from {stage}, down to 1"
-        if change.cause == "dag.RETRY":
-            return f"{stage}, runs again; what FAILED there is undone first"
-        if change.cause == "dag.CANCEL":
+        if operator == "dag.ROLLBACK":
+            return f"what has run is undone stage by stage, from {self._stage(after.stage)}, down to 1"
+        if operator == "dag.RETRY":
+            return f"{self._stage(after.stage)}, runs again; what FAILED there is undone first"
+        if operator == "dag.CANCEL":
             pairs = enumerate(zip(before.nodes, after.nodes, strict=True))
             marked = self.names((place,) for place, (old, new) in pairs if old != new)
             return f"it marks {marked or 'nothing new'}, to be FAILED on the tick of its stage"
-        if change.cause == "node.PASS":
+        if operator == "node.PASS":
             return "it counts as SUCCEED, and the dag is READY to go on"
         return "the FAILED node and all after it count as SUCCEED, and so does the dag"
 
@@ -165,8 +170,7 @@ class DagExplainer(Explainer[DagState]):
             way = "down" if after.stage < before.stage else "up"
             return f"the dag moves {way} to {self._stage(after.stage)}, which the next tick starts"
         if change.after[0] == "RUNNING":
-            stages = len(self.item.nodes)
-            return f"the scheduler's tick takes the dag up at stage {after.stage} of {stages}"
+            return f"the scheduler's tick takes the dag up at stage {after.stage} of {len(self.item.nodes)}"
         if change.after[0] == "FAILED":
             return f"{self.name()} is FAILED with {self.name((before.stage - 1,))}"
         last = "first stage is undone" if after.operator == "ROLLBACK" else "last stage is done"
@@ -188,46 +192,37 @@ class DagExplainer(Explainer[DagState]):
             return f"{tick} finds nothing to do in {who}: it is SUCCEED"
         return f"{tick} finds all sub tasks of {who} SUCCEED: so is the node"
 
-    def _end(self, part: Part, after: DagState, outcome: str) -> str:
-        """Return how the last run ended, and the last line that it logged where it failed."""
-        sub_task = after.nodes[part[0]].sub_tasks[part[1]]
-        run = sub_task.last_run
-        assert run is not None
-        ended = run.started if run.ended is None else run.ended
-        took = round_duration(ended - run.started)
-        log = [text for _, _, text in machine.lines_of(sub_task, ended)]
-        quote = ends_with(log) if outcome == "FAILED" else ""
-        which = f"{_last_run(after, part)} of {self._owned(part)}"
-        return f"{which} ends {outcome} after {took}{quote}"
-
-    def _owned(self, part: Part) -> str:
-        return f"{self.name(part)} of {self.name(part[:1])}"
+    def _run_of(self, state: DagState, part: Part) -> str:
+        return f"{_last_run(state, part)} of {self.name(part)} of {self.name(part[:1])}"
 
     def _stage(self, stage: int) -> str:
         return f"stage {stage} of {len(self.item.nodes)}, {self.name((stage - 1,))}"
 
-    # --- now ---
-
-    def leading(self, state: DagState, events: Sequence[Event]) -> Iterator[Event]:
-        """Yield the last operator, and the events of the stage, its node and its sub tasks."""
-        yield from last_operation(events)
-        yield from last_of(events, ())
+    def leading(self, state: DagState, events: Sequence[Event]) -> list[Event]:
+        """Return the events of the stage, its node and its sub tasks, and of the nodes that FAILED."""
         place = state.stage - 1
-        yield from last_of(events, (place,))
+        leading = [*last_of(events, ()), *last_of(events, (place,))]
         for position, sub_task in enumerate(state.nodes[place].sub_tasks):
             if state.state != "SUCCEED" and (sub_task.last_run or sub_task.state != "PENDING"):
-                yield from last_of(events, (place, position))
+                leading += last_of(events, (place, position))
         if state.state == "FAILED":
             for item, node in enumerate(state.nodes):
                 if node.state == "FAILED":
-                    yield from last_of(events, (item,))
+                    leading += last_of(events, (item,))
+        return leading
 
     def holding(self, state: DagState, instant: int) -> Iterator[str]:
         """Yield what is waited for, and the rules that explain it."""
         if state.state == "READY":
             yield "the scheduler's next tick takes it up"
         if state.state == "RUNNING":
-            yield self._awaited(state.nodes[state.stage - 1], state.stage - 1)
+            place, node = state.stage - 1, state.nodes[state.stage - 1]
+            running = self.names((place, at) for at, it in enumerate(node.sub_tasks) if it.state == "RUNNING")
+            if node.state == "RUNNING" and running:
+                yield f"{self.name((place,))} is RUNNING until {running} has ended"
+            else:
+                is_undone = any(item.label == ("SUCCEED", "ROLLBACK") for item in node.sub_tasks)
+                yield TWO_RUNS if node.operator == "RETRY" and is_undone else TWO_TICKS
         marked = [at for at, node in enumerate(state.nodes) if node.label == ("PENDING", "CANCEL")]
         if state.state != "SUCCEED" and state.stage > 1 and 0 in marked:
             yield STUCK.format(self.name((0,)))
@@ -235,16 +230,7 @@ class DagExplainer(Explainer[DagState]):
             for place in [at for at in marked if at >= state.stage][:MAX_EXPLAINED]:
                 yield f"{self.name((place,))} is marked by CANCEL: it FAILS when its stage comes"
         if state.state == "FAILED" and not state.is_finished:
-            yield UNFINISHED_LOCK
-
-    def _awaited(self, node: NodeState, place: int) -> str:
-        """Return what a RUNNING dag waits for: a run, or a tick."""
-        sub_tasks = enumerate(node.sub_tasks)
-        running = self.names((place, at) for at, it in sub_tasks if it.state == "RUNNING")
-        if node.state == "RUNNING" and running:
-            return f"{self.name((place,))} is RUNNING until {running} has ended"
-        is_undone = any(item.label == ("SUCCEED", "ROLLBACK") for item in node.sub_tasks)
-        return TWO_RUNS if node.operator == "RETRY" and is_undone else TWO_TICKS
+            yield "a maintenance dag that FAILED is not finished: it holds its lock until it SUCCEEDs"
 
 
 def _last_run(state: DagState, part: Part) -> str:
@@ -254,9 +240,6 @@ def _last_run(state: DagState, part: Part) -> str:
     assert run is not None
     kind = "rollback" if run.operator == "ROLLBACK" else "attempt"
     return f"run {sub_task.execute_times} ({kind} {run.number})"
-
-
-# --- drawings -------------------------------------------------------------------------------------
 
 
 def _tracks(names: Sequence[str], labels: Sequence[Sequence[str]]) -> list[Track]:

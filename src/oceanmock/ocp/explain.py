@@ -1,7 +1,7 @@
 """OCP's explanations and drawings.
 
-The sentences say why a task is in its state, by its subtasks' runs, the ticks and the operations.
-A task's DAG is drawn as rails, one lane an edge, above its timeline.
+The sentences say why a task is in its state, by its subtasks' runs, the ticks and the operations. A task's DAG is drawn
+as rails, one lane an edge, above its timeline.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ from oceanmock.ocp.states import SubtaskState, TaskScript, TaskState
 from oceanmock.ocp.world import TaskData
 from oceanmock.report.explain import (
     MAX_EXPLAINED,
+    REPORT_WIDTH,
     Event,
     Explainer,
     Explanation,
     Offer,
+    Track,
+    draw_report,
+    draw_story,
     ends_with,
     last_of,
-    last_operation,
+    runs_text,
 )
-from oceanmock.report.timeline import REPORT_WIDTH, Track, draw_report, draw_story, runs_text
 from oceanmock.text import first_few, one_line, round_duration
 
-_START: Final = "it starts RUNNING, and what needs nothing else READY"
 _EFFECTS: Final = {
     "task.RETRY": "every FAILED subtask is READY again",
     "task.ROLLBACK": "all that has run is to be undone, from the far end backwards",
@@ -53,26 +55,15 @@ GLYPHS: Final = {
     "SUCCESSFUL": ("━", "green"),
     "ABORTED": ("▪", "red"),
 }
-_RAILS: Final = {
-    "": " ",
-    "ud": "│",
-    "udr": "├",
-    "udl": "┤",
-    "udlr": "┼",
-    "lr": "─",
-    "ul": "╯",
-    "ur": "╰",
-    "ulr": "┴",
-    "dl": "╮",
-    "dr": "╭",
-    "dlr": "┬",
-}
+_SIDES: Final = ("", "ud", "udr", "udl", "udlr", "lr", "ul", "ur", "ulr", "dl", "dr", "dlr")
+_RAILS: Final = dict(zip(_SIDES, " │├┤┼─╯╰┴╮╭┬", strict=True))
 """Glyphs by the sides on which they connect: up, down, left, right."""
 
 
 def explain(sandbox: Sandbox, id: int | str) -> Explanation:
     """Return why a task is in its state. Raises NoSuchTask."""
-    return TaskExplainer.of(sandbox, id).explain_in(sandbox)
+    explainer = TaskExplainer.of(sandbox, id)
+    return explainer.explain(sandbox.operations_of(API.name, explainer.item.key), clock=sandbox.clock)
 
 
 def draw_timeline(sandbox: Sandbox, id: int | str) -> str:
@@ -115,9 +106,14 @@ class TaskExplainer(Explainer[TaskState]):
 
     def why(self, before: TaskState, after: TaskState, change: Change) -> str:
         if change.target is not None:
-            return self._operation(before, after, change, change.target)
+            effect = ""
+            if change.part == change.target:
+                effect = f": {_EFFECTS[change.cause]}"
+            elif _is_open(before, change.part) and not _is_open(after, change.part):
+                effect = ", and cuts its run short"
+            return f"{change.cause.partition('.')[2]} of {self.name(change.target)} arrives{effect}"
         if not change.part:
-            return _START if change.cause == "start" else self._verdict(after)
+            return self._verdict(after, change.cause)
         who, place = self.name(change.part), change.part[0]
         if change.cause == "start":
             return f"{who} is READY from the start" if change.after[0] == "READY" else ""
@@ -129,14 +125,10 @@ class TaskExplainer(Explainer[TaskState]):
         effect = f"interrupts {who}" if change.after[1] == "CANCEL" else run
         return f"the subtask scheduler's tick {effect}"
 
-    def _operation(self, before: TaskState, after: TaskState, change: Change, target: Part) -> str:
-        arrives = f"{change.cause.partition('.')[2]} of {self.name(target)} arrives"
-        if change.part == target:
-            return f"{arrives}: {_EFFECTS[change.cause]}"
-        is_cut = _is_open(before, change.part) and not _is_open(after, change.part)
-        return f"{arrives}, and cuts its run short" if is_cut else arrives
-
-    def _verdict(self, state: TaskState) -> str:
+    def _verdict(self, state: TaskState, cause: str) -> str:
+        """Return why the task starts or ends."""
+        if cause == "start":
+            return "it starts RUNNING, and what needs nothing else READY"
         if state.status == "ABORTED":
             span = round_duration(self._script.abandoned_after or 0)
             return f"no operation has come for the FAILED task for {span}: it is abandoned"
@@ -185,17 +177,17 @@ class TaskExplainer(Explainer[TaskState]):
 
     # --- now ---
 
-    def leading(self, state: TaskState, events: Sequence[Event]) -> Iterator[Event]:
-        """Yield the last operation, the verdict, and the events of the subtasks that matter."""
-        yield from last_operation(events)
-        yield from last_of(events, (), number=2 if state.status == "ABORTED" else 1)
+    def leading(self, state: TaskState, events: Sequence[Event]) -> list[Event]:
+        """Return the verdict, and the events of the subtasks that matter."""
         matter: tuple[SubtaskStatus, ...] = ("READY", "RUNNING", "CANCELING", "FAILED")
         if state.status != "RUNNING":
             matter = () if state.status == "SUCCESSFUL" else ("FAILED",)
+        leading = last_of(events, (), number=2 if state.status == "ABORTED" else 1)
         for place in _with(state, *matter):
-            yield from last_of(events, (place,))
+            leading += last_of(events, (place,))
         if state.status != "ABORTED":
-            yield from [item for item in events if item.part and not item.is_refusal][-1:]
+            leading += [item for item in events if item.part and not item.is_refusal][-1:]
+        return leading
 
     def holding(self, state: TaskState, instant: int) -> Iterator[str]:
         """Yield what is awaited, and which subtasks wait for which."""
@@ -219,32 +211,26 @@ class TaskExplainer(Explainer[TaskState]):
 
     def _waits(self, state: TaskState) -> Iterator[str]:
         """Yield what each subtask waits for; those behind one that waits itself are counted."""
-        rolling_back = state.operation == "ROLLBACK"
+        rolling_back, number = state.operation == "ROLLBACK", 0
         waiting = _with(state, "SUCCESSFUL" if rolling_back else "PENDING")
-        blocking = {
-            place: [
-                item
-                for item in (self._downstreams[place] if rolling_back else self._script.subtasks[place].needs)
-                if state.subtasks[item].status != _passed(state)
-            ]
-            for place in waiting
-        }
-        first = [place for place in waiting if not {*blocking[place]} & {*waiting}]
-        yield from (self._wait(state, place, blocking[place]) for place in first[:MAX_EXPLAINED])
-        if rest := len(waiting) - len(first[:MAX_EXPLAINED]):
+        for place in waiting:
+            before = self._downstreams[place] if rolling_back else self._script.subtasks[place].needs
+            blocking = [item for item in before if state.subtasks[item].status != _passed(state)]
+            if number == MAX_EXPLAINED or {*blocking} & {*waiting}:
+                continue
+            number += 1
+            waits = f"{self.name((place,))} {'is still to be undone' if rolling_back else 'is PENDING'}"
+            if blocking:
+                others = first_few([f"{self.name((it,))} ({state.subtasks[it].status})" for it in blocking])
+                yield f"{waits}: it {'waits for' if rolling_back else 'needs'} {others}"
+            elif state.status != "RUNNING":
+                yield waits
+            elif len(_with(state, "READY", "RUNNING")) >= self._script.concurrency:
+                yield f"{waits}: no more than {self._script.concurrency} may be under way at once"
+            else:
+                yield f"{waits} until the task scheduler's next tick"
+        if rest := len(waiting) - number:
             yield f"{rest} more {'waits for its' if rest == 1 else 'wait for their'} turn"
-
-    def _wait(self, state: TaskState, place: int, blocking: list[int]) -> str:
-        rolling_back = state.operation == "ROLLBACK"
-        waits = f"{self.name((place,))} {'is still to be undone' if rolling_back else 'is PENDING'}"
-        if blocking:
-            others = [f"{self.name((it,))} ({state.subtasks[it].status})" for it in blocking]
-            return f"{waits}: it {'waits for' if rolling_back else 'needs'} {first_few(others)}"
-        if state.status != "RUNNING":
-            return waits
-        if len(_with(state, "READY", "RUNNING")) >= self._script.concurrency:
-            return f"{waits}: no more than {self._script.concurrency} may be under way at once"
-        return f"{waits} until the task scheduler's next tick"
 
     def _those(self, places: Iterable[int]) -> str:
         return self.names((place,) for place in places)
@@ -265,9 +251,6 @@ def _passed(state: TaskState) -> SubtaskStatus:
     return "PENDING" if state.operation == "ROLLBACK" else "SUCCESSFUL"
 
 
-# --- drawings -------------------------------------------------------------------------------------
-
-
 def _tracks(names: Sequence[str]) -> list[Track]:
     subtasks = (Track((place,), name, name) for place, name in enumerate(names))
     return [Track((), "task", "task"), *subtasks]
@@ -285,7 +268,10 @@ def _draw_dag(task: files.Task, names: Sequence[str], script: TaskScript) -> Ite
     """Yield the rows of a DAG. Each lane carries one edge down to the subtask at its end."""
     downstreams = machine.downstreams_of(script)
     lanes: list[int | None] = []
-    for position in _upstreams_first(script):
+    order = list[int]()  # upstreams first, otherwise as listed
+    while len(order) < len(script.subtasks):
+        order += [n for n, it in enumerate(script.subtasks) if n not in order and set(it.needs) <= set(order)]
+    for position in order:
         arriving = [lane for lane, target in enumerate(lanes) if target == position]
         home = arriving[0] if arriving else _free_lane(lanes)
         lanes[home] = position
@@ -308,18 +294,6 @@ def _draw_dag(task: files.Task, names: Sequence[str], script: TaskScript) -> Ite
             yield _connection(lanes, home, opened, "d")
         while lanes and lanes[-1] is None:
             lanes.pop()
-
-
-def _upstreams_first(script: TaskScript) -> list[int]:
-    """Return the positions, upstreams first, otherwise as listed."""
-    done: list[int] = []
-    while len(done) < len(script.subtasks):
-        done += [
-            position
-            for position, subtask in enumerate(script.subtasks)
-            if position not in done and set(subtask.needs) <= set(done)
-        ]
-    return done
 
 
 def _free_lane(lanes: list[int | None]) -> int:

@@ -211,7 +211,9 @@ def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[Task
             due.append(engine.next_tick(state.at, rules.tick, phase))
         if "READY" in statuses or "CANCELING" in statuses:
             due.append(engine.next_tick(state.at, rules.tick, late))
-        if (abandoned := _abandoned_at(script, state)) is not None:
+        abandoned = None
+        if script.abandoned_after is not None and state.status == "FAILED" and state.finish_time is not None:
+            abandoned = state.finish_time + script.abandoned_after
             due.append(abandoned)
         if not due:
             break
@@ -227,15 +229,9 @@ def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[Task
             state = engine.changed(state, _task_tick(script, state, downstreams, instant), "task tick")
         if (instant - late) % rules.tick == 0:
             state = engine.changed(state, _subtask_tick(script, state, instant), "subtask tick")
-        if _abandoned_at(script, state) == instant:
+        if instant == abandoned:
             state = engine.changed(state, replace(state, status="ABORTED"), "abandoned")
     yield state
-
-
-def _abandoned_at(script: TaskScript, state: TaskState) -> int | None:
-    if script.abandoned_after is None or state.status != "FAILED" or state.finish_time is None:
-        return None
-    return state.finish_time + script.abandoned_after
 
 
 def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:

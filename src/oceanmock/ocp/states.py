@@ -150,7 +150,7 @@ class TaskState:
     def labels(self) -> list[tuple[Part, Label]]:
         """Return the label of the task and of each subtask."""
         positions = zip(range(len(self.subtasks)))  # each in a tuple
-        return [((), self.label), *zip(positions, map(_label, self.subtasks), strict=True)]
+        return [((), _label(self)), *zip(positions, map(_label, self.subtasks), strict=True)]
 
 
 ABANDONED: Final = "abandoned_after"

@@ -145,8 +145,7 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         """
         if not scenarios:
             return
-        taken = {*self._data, *self._places}
-        taken.update(id for scenario in scenarios for id in ids_of(scenario))
+        taken = {*self._data, *self._places, *ids_of(scenarios)}
         for scenario in scenarios:
             self._populate(scenario, FakeData(f"{self._seed}/{scenario.name}", taken), start)
 
@@ -157,7 +156,7 @@ class Tasks(World[int, TaskData, TaskView, Template]):
 
     def create(self, scenario: Scenario, at: int) -> str:
         """Start the task of a scenario and return its id. Raises IdTaken; then nothing has changed."""
-        taken, ids = {*self._data, *self._places}, set(ids_of(scenario))
+        taken, ids = {*self._data, *self._places}, ids_of([scenario])
         if taken & ids:
             raise IdTaken(
                 f"there is a task or subtask {min(taken & ids)} already. Leave the id out, or give it another one."
@@ -209,7 +208,7 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         executor = model.executor or fake_data.host
         downstreams = machine.downstreams_of(script)
         subtasks = []
-        for place, (subtask, id) in enumerate(zip(model.subtasks, ids, strict=True)):
+        for place, (id, subtask) in enumerate(zip(ids, model.subtasks, strict=True)):
             if id in self._places:
                 raise AuthorError(
                     f"scenario {owner!r} has a subtask {id}, and so has another one. "
@@ -235,7 +234,8 @@ class Tasks(World[int, TaskData, TaskView, Template]):
             subtasks=tuple(subtasks),
             created=created,
         )
-        self._places.update((id, (task_id, place)) for place, id in enumerate(ids))
+        for place, id in enumerate(ids):
+            self._places[id] = (task_id, place)
         rules = replace(template.rules, phase=(self._first_tick - created) % template.rules.tick)
         self._add(task_id, task, machine.start(script, rules))
         self._in_order = None
@@ -250,12 +250,15 @@ def steps_of(scenario: Scenario) -> int:
     return sum(len(task.subtasks) * (task.repeat.count if task.repeat else 1) for task in scenario.tasks)
 
 
-def ids_of(scenario: Scenario) -> Iterator[int]:
-    """Yield every id a scenario gives to a task or a subtask."""
-    for task in scenario.tasks:
-        if task.id is not None:
-            yield from range(task.id, task.id + (task.repeat.count if task.repeat else 1))
-        yield from (subtask.id for subtask in task.subtasks if subtask.id is not None)
+def ids_of(scenarios: Iterable[Scenario]) -> set[int]:
+    """Return every id that scenarios give to tasks and subtasks."""
+    ids: set[Any] = set()
+    for scenario in scenarios:
+        for task in scenario.tasks:
+            if task.id is not None:
+                ids.update(range(task.id, task.id + (task.repeat.count if task.repeat else 1)))
+            ids.update([subtask.id for subtask in task.subtasks])
+    return ids - {None}
 
 
 def _item(view: TaskView) -> TaskItem:

@@ -1,9 +1,14 @@
-"""Explanations: why a task or dag is in its state, what led there, and what moves it next and when.
+"""Explanations and timelines: why a task or dag is in its state, what led there, and what moves it next and when.
 
-An explanation is made of the changes in a history and of the operations that were refused. It is no
-read: it changes nothing, so it does not move a clock under `polls`. An API's package has the
-``Explainer`` with that API's sentences, which are in the present tense, so that one sentence fits
-what has happened and what is to come. Instants are nanoseconds since the epoch.
+An explanation is made of the changes in a history and of the operations that were refused. A timeline draws a history
+over time: a track for the whole and each part, then every change. Every state gets at least one column; the rest of the
+width is shared out by how long each lasts. Above the tracks stands where an operation came. A scenario is drawn with
+its steps and where its story leads; a task or dag of a sandbox with what has happened up to now, cut to what fits a
+report.
+
+Neither is a read: they change nothing, so they do not move a clock under `polls`. An API's package has the words: an
+``Explainer`` with sentences in the present tense, so that one sentence fits what has happened and what is to come.
+Instants are nanoseconds since the epoch; those of a history and a timeline count from the start of the task or dag.
 """
 
 from __future__ import annotations
@@ -11,21 +16,31 @@ from __future__ import annotations
 import textwrap
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, ClassVar, Final, Generic, Self, TypeVar
+from itertools import islice, pairwise
+from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar
+
+from rich.cells import cell_len, set_cell_size
+from rich.markup import escape, render
 
 from oceanmock.api import Api
-from oceanmock.clock import MILLISECOND, Clock, Progression
+from oceanmock.clock import MILLISECOND, SECOND, Clock, Progression
 from oceanmock.engine.log import OperationRecord
 from oceanmock.engine.machine import Change, Dated, History, Label, Part, format_label, next_due, states_until, view_at
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario.story import StoryRun
 from oceanmock.text import first_few, format_duration, format_instant, format_seconds, one_line, round_duration
 
-LINE_WIDTH: Final = 100
 MAX_EXPLAINED: Final = 5
 """How many things of one kind a sentence or a list names; the rest is counted."""
+REPORT_WIDTH: Final = 100
+NAME_WIDTH: Final = 32
+MAX_DRAWN_STATES: Final = 60
+MAX_TRACKS: Final = 20
+MAX_CHANGES: Final = 30
+MAX_PICTURES: Final = 12
 
 HistoryState = TypeVar("HistoryState", bound=Dated)
 
@@ -49,24 +64,21 @@ class Event:
     is_refusal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(NamedTuple):
     """One sentence, and its instant; without one, it holds now."""
 
     at: int | None
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Next:
+class Next(NamedTuple):
     """The instant at which something is due next, and the sentence."""
 
     at: int
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """An operation that would be accepted now, and on what."""
 
     operation: str
@@ -130,7 +142,10 @@ class Explanation:
         for reason in self.because:
             at = "" if reason.at is None else format_seconds(reason.at - self.created)
             lines.append(_wrapped(f"{at:>12}  {reason.what}", indent=14))
-        offers = self._offers_text()
+        by_who: defaultdict[str, list[str]] = defaultdict(list)
+        for operation, target in self.accepts:
+            by_who[f"the {self.who.partition(' ')[0]}" if target == self.who else target].append(operation)
+        offers = first_few([f"{' or '.join(words)} of {target}" for target, words in by_who.items()])
         if self.next is None:
             move = f"{offers} would move it on." if offers else "No operation is accepted any more."
             lines.append(_wrapped(f"Next: nothing is due. {move}"))
@@ -138,33 +153,21 @@ class Explanation:
             accepts = f" It accepts {offers} now." if offers else ""
             at = f"at {_time(self.next.at)}, in {round_duration(self._time_left)}"
             lines.append(_wrapped(f"Next: {at}, {self.next.what}.{accepts}"))
+        by = f", by {format_duration(self._time_left)} for what is next" if self.next else ""
+        pace = {
+            "manual": f"nothing moves until it is advanced{by}",
+            "polls": "each read moves it to the next change of what was read",
+            "immediate": "what is due happens at once",
+            "time": "it runs" if self.speed == 1 else f"it runs {self.speed:g} times as fast as the wall's",
+        }[self.progression]
         now = f"{format_instant(self.now)[: len('2024-01-10')]}T{_time(self.now)}"
-        lines.append(_wrapped(f"Clock: {self.progression}, at {now}; {self._pace()}."))
+        lines.append(_wrapped(f"Clock: {self.progression}, at {now}; {pace}."))
         return "\n".join(lines) + "\n"
 
     @property
     def _time_left(self) -> int:
-        """The span up to what is due next."""
+        """Return the span up to what is due next."""
         return max(self.next.at - self.now, 0) if self.next else 0
-
-    def _offers_text(self) -> str:
-        """Return `RETRY or ROLLBACK of the task, RETRY or SKIP of subtask 71`."""
-        by_who: defaultdict[str, list[str]] = defaultdict(list)
-        for offer in self.accepts:
-            whole = f"the {self.who.partition(' ')[0]}"
-            by_who[whole if offer.who == self.who else offer.who].append(offer.operation)
-        return first_few([f"{' or '.join(words)} of {who}" for who, words in by_who.items()])
-
-    def _pace(self) -> str:
-        """Return what moves the clock."""
-        if self.progression == "manual":
-            by = f", by {format_duration(self._time_left)} for what is next" if self.next else ""
-            return f"nothing moves until it is advanced{by}"
-        if self.progression == "polls":
-            return "each read moves it to the next change of what was read"
-        if self.progression == "immediate":
-            return "what is due happens at once"
-        return "it runs" if self.speed == 1 else f"it runs {self.speed:g} times as fast as the wall's"
 
 
 def _time(instant: int) -> str:
@@ -175,17 +178,14 @@ def _time(instant: int) -> str:
 
 def _wrapped(line: str, *, indent: int = 2) -> str:
     return textwrap.fill(
-        line, LINE_WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+        line, REPORT_WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
     )
-
-
-# --- from a history -------------------------------------------------------------------------------
 
 
 class Explainer(ABC, Generic[HistoryState]):
     """One API's sentences about a task or dag with its history.
 
-    ``item`` holds the constant data of the whole: ``name``, ``created`` and its parts.
+    ``item`` holds the constant data of the whole: ``name``, ``created`` and its parts; ``items`` that of each part.
     """
 
     api: ClassVar[Api]
@@ -194,6 +194,15 @@ class Explainer(ABC, Generic[HistoryState]):
     def __init__(self, item: Any, history: History[Any, Any, HistoryState]) -> None:
         self.item: Final = item
         self.history: Final = history
+        self.items: Final[dict[Part, Any]] = {(): item}
+        level = self.items
+        for kind in self.api.kinds[1:]:
+            level = {
+                (*part, place): child
+                for part, parent in level.items()
+                for place, child in enumerate(getattr(parent, f"{kind.name}s"))
+            }
+            self.items.update(level)
 
     @classmethod
     def of(cls, sandbox: Sandbox, id: int | str) -> Self:
@@ -207,8 +216,8 @@ class Explainer(ABC, Generic[HistoryState]):
         """Return the sentence for a change; "" where it goes without saying."""
 
     @abstractmethod
-    def leading(self, state: HistoryState, events: Sequence[Event]) -> Iterator[Event]:
-        """Yield the events that explain the state best."""
+    def leading(self, state: HistoryState, events: Sequence[Event]) -> Iterable[Event]:
+        """Return the events that explain the state best, beside the last operation."""
 
     @abstractmethod
     def holding(self, state: HistoryState, instant: int) -> Iterator[str]:
@@ -218,21 +227,10 @@ class Explainer(ABC, Generic[HistoryState]):
     def offers(self, state: HistoryState, instant: int) -> Iterator[Offer]:
         """Yield the operations that would be accepted now."""
 
-    def find(self, part: Part) -> Any:
-        """Return the constant data of the whole or a part."""
-        result = self.item
-        for kind, place in zip(self.api.kinds[1:], part, strict=False):
-            result = getattr(result, f"{kind.name}s")[place]
-        return result
-
-    def number(self, part: Part) -> int:
-        """Return the id of the whole or a part."""
-        return int(getattr(self.find(part), self.number_key))
-
     def name(self, part: Part = ()) -> str:
         """Return what sentences call the whole or a part: `subtask 71 “Install”`."""
-        title = self.api.kinds[len(part)].title
-        return f"{title} {self.number(part)} “{one_line(self.find(part).name)}”"
+        item = self.items[part]
+        return f"{self.api.kinds[len(part)].title} {getattr(item, self.number_key)} “{one_line(item.name)}”"
 
     def names(self, parts: Iterable[Part]) -> str:
         """Return what sentences call several parts."""
@@ -241,11 +239,6 @@ class Explainer(ABC, Generic[HistoryState]):
     def label_text(self, state: HistoryState, part: Part, label: Label) -> str:
         """Return a label as events show it."""
         return format_label(label)
-
-    def explain_in(self, sandbox: Sandbox) -> Explanation:
-        """Return why it shows what it does now, in its sandbox."""
-        records = sandbox.operations_of(self.api.name, self.item.key)
-        return self.explain(records, clock=sandbox.clock)
 
     def explain(self, records: Iterable[OperationRecord], *, clock: Clock) -> Explanation:
         """Return why it shows what it does now; ``records`` add the refused operations."""
@@ -256,6 +249,20 @@ class Explainer(ABC, Generic[HistoryState]):
         state = past[-1]
         changes = (change for item in reversed(past) for change in reversed(item.changes))
         move = next(item for item in changes if not item.part and item.before != item.after)
+        chosen = {*[event for event in events if event.is_operation][-1:], *self.leading(state, events)}
+        unique = dict.fromkeys((event.at, event.why) for event in events if event in chosen)
+        because = [
+            Reason(at, what)
+            for at, what in unique  # a sentence that another one of the same instant only continues is left out
+            if not any(at == when and more.startswith(f"{what}: ") for when, more in unique)
+        ]
+        due, following = next_due(self.history, age), None
+        if due is not None:
+            after = view_at(self.history, due)
+            sentences = list(dict.fromkeys(filter(None, [self.why(state, after, it) for it in after.changes])))
+            if len(sentences) > 3:
+                sentences[3:] = [f"and {len(sentences) - 3} more changes"]
+            following = Next(created + due, "; ".join(sentences))
         name, operation = dict(state.labels())[()]
         return Explanation(
             who=self.name(),
@@ -263,9 +270,9 @@ class Explainer(ABC, Generic[HistoryState]):
             operation=operation,
             created=created,
             since=created + move.at,
-            because=_reasons(events, self.leading(state, events), self.holding(state, age)),
+            because=(*because, *[Reason(None, sentence) for sentence in self.holding(state, age)]),
             events=events,
-            next=self._next(state, age),
+            next=following,
             accepts=tuple(self.offers(state, age)),
             progression=clock.progression,
             speed=clock.speed,
@@ -273,75 +280,51 @@ class Explainer(ABC, Generic[HistoryState]):
         )
 
     def _events(self, past: Sequence[HistoryState], records: Iterable[OperationRecord]) -> Iterator[Event]:
-        before = past[0]
-        for entry in _in_order(past, records, self.item.created):
-            if isinstance(entry, OperationRecord):
-                part: Part = () if entry.position is None else (entry.position,)
-                label = self.label_text(before, part, dict(before.labels())[part])
-                why = f"{entry.operation} of {self.name(part)} is refused: {entry.refused}"
-                yield self._event(entry.at, part, label, label, why, is_refusal=True)
-            else:
-                yield from self._changes(before, entry)
-                before = entry
+        """Yield the changes and the refused operations in their order.
+
+        Of one instant, states come in the order of the operations that led to them, after what time did; those of
+        operations whose records are gone come first.
+        """
+        before, created = past[0], self.item.created
+        states_at: defaultdict[int, list[HistoryState]] = defaultdict(list)
+        for state in past:
+            states_at[state.at].append(state)
+        records_at: defaultdict[int, list[OperationRecord]] = defaultdict(list)
+        for record in records:
+            records_at[record.at - created].append(record)
+        for at in sorted({*states_at, *records_at}):
+            accepted = sum(not record.refused for record in records_at[at])
+            waiting = iter(states_at[at])
+            for after in islice(waiting, max(len(states_at[at]) - accepted, 0)):
+                yield from self._changes(before, after)
+                before = after
+            for record in records_at[at]:
+                if record.refused:
+                    part: Part = () if record.position is None else (record.position,)
+                    label = self.label_text(before, part, dict(before.labels())[part])
+                    why = f"{record.operation} of {self.name(part)} is refused: {record.refused}"
+                    yield self._event(record.at, part, label, label, why, is_refusal=True)
+                    continue
+                for after in islice(waiting, 1):
+                    yield from self._changes(before, after)
+                    before = after
 
     def _changes(self, before: HistoryState, after: HistoryState) -> Iterator[Event]:
         for change in after.changes:
             if why := self.why(before, after, change):
-                part, old = change.part, change.before
-                yield self._event(
-                    self.item.created + change.at,
-                    part,
-                    None if old is None else self.label_text(before, part, old),
-                    self.label_text(after, part, change.after),
-                    why,
-                    is_operation=part == change.target,
-                )
+                old = None if change.before is None else self.label_text(before, change.part, change.before)
+                new = self.label_text(after, change.part, change.after)
+                at, is_operation = self.item.created + change.at, change.part == change.target
+                yield self._event(at, change.part, old, new, why, is_operation=is_operation)
 
     def _event(self, at: int, part: Part, before: str | None, after: str, why: str, **flags: bool) -> Event:
-        kind, id = self.api.kinds[len(part)].name, self.number(part)
-        return Event(at, part, kind, id, self.name(part), before, after, why, **flags)
-
-    def _next(self, state: HistoryState, instant: int) -> Next | None:
-        due = next_due(self.history, instant)
-        if due is None:
-            return None
-        events = self._changes(state, view_at(self.history, due))
-        sentences = list(dict.fromkeys(event.why for event in events))
-        if len(sentences) > 3:
-            sentences[3:] = [f"and {len(sentences) - 3} more changes"]
-        return Next(self.item.created + due, "; ".join(sentences))
+        id = getattr(self.items[part], self.number_key)
+        return Event(at, part, self.api.kinds[len(part)].name, id, self.name(part), before, after, why, **flags)
 
 
-def _in_order(
-    states: Iterable[HistoryState], records: Iterable[OperationRecord], started_at: int
-) -> Iterator[HistoryState | OperationRecord]:
-    """Yield the states and the refused operations in their order.
-
-    Of one instant, states come in the order of the operations that led to them, after what time
-    did; those of operations whose records are gone come first.
-    """
-    states_at: defaultdict[int, list[HistoryState]] = defaultdict(list)
-    for state in states:
-        states_at[state.at].append(state)
-    records_at: defaultdict[int, list[OperationRecord]] = defaultdict(list)
-    for record in records:
-        records_at[record.at - started_at].append(record)
-    for at in sorted({*states_at, *records_at}):
-        accepted = sum(not record.refused for record in records_at[at])
-        waiting = iter(states_at[at])
-        yield from islice(waiting, max(len(states_at[at]) - accepted, 0))
-        for record in records_at[at]:
-            yield from (record,) if record.refused else islice(waiting, 1)
-
-
-def last_of(events: Sequence[Event], part: Part, *, number: int = 1) -> Iterator[Event]:
-    """Yield the last changes of a part, if there are any."""
-    yield from [entry for entry in events if entry.part == part and not entry.is_refusal][-number:]
-
-
-def last_operation(events: Sequence[Event]) -> Iterator[Event]:
-    """Yield the last operation that was accepted, if any was; not all that it changed."""
-    yield from [entry for entry in events if entry.is_operation][-1:]
+def last_of(events: Sequence[Event], part: Part, *, number: int = 1) -> list[Event]:
+    """Return the last changes of a part, if there are any."""
+    return [entry for entry in events if entry.part == part and not entry.is_refusal][-number:]
 
 
 def ends_with(lines: Sequence[str]) -> str:
@@ -349,18 +332,164 @@ def ends_with(lines: Sequence[str]) -> str:
     return f"; its log ends “{one_line(lines[-1])}”" if lines else ""
 
 
-def _reasons(events: Sequence[Event], leading: Iterable[Event], sentences: Iterable[str]) -> tuple[Reason, ...]:
-    """Return the leading events, each once and in their order, and then what holds now.
+# --- timelines ------------------------------------------------------------------------------------
 
-    A sentence that another one of the same instant only continues is left out.
+Styles = Mapping[str, tuple[str, str]]
+"""A glyph and a colour by state, or by state and operation where that makes a difference."""
+Describe = Callable[[Any, Part, Sequence[Change]], str]
+"""What to print, in markup, of a part that has come to a state by some changes; "" for nothing. Without changes, it is
+what shows first."""
+
+
+class Track(NamedTuple):
+    """The whole or a part: its name in the list of changes, and the label of its track, if any."""
+
+    part: Part
+    name: str
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The states of a task or dag, its tracks, and instant and text of each operation on it.
+
+    A state has ``at``, ``changes`` and ``labels()``. ``until`` is where the picture ends; some time after the last
+    state, if it is None.
     """
-    chosen = set(leading)
-    unique = list(dict.fromkeys((entry.at, entry.why) for entry in events if entry in chosen))
-    return (
-        *(
-            Reason(at, what)
-            for at, what in unique
-            if not any(at == when and more.startswith(f"{what}: ") for when, more in unique)
-        ),
-        *(Reason(None, sentence) for sentence in sentences),
-    )
+
+    states: Sequence[Any]
+    tracks: Sequence[Track]
+    markers: Sequence[tuple[int, str]]
+    styles: Styles
+    describe: Describe
+    until: int | None = None
+
+    def draw_tracks(self, width: int) -> Iterator[str]:
+        """Yield the tracks under the markers, in markup."""
+        instants = [state.at for state in self.states]
+        until = self.until
+        if until is None:
+            until = instants[-1] + max((instants[-1] - instants[0]) // 12, 1)
+        total = max(until - instants[0], 1)
+        spare = max(width - NAME_WIDTH - 4 - len(instants), 0)
+        widths = [1 + (end - at) * spare // total for at, end in pairwise([*instants, until])]
+        if self.markers:
+            row = [" "] * sum(widths)
+            for instant, _ in self.markers:
+                after = max(place for place, at in enumerate(instants) if at <= instant)
+                row[sum(widths[:after])] = "▼"
+            yield f"  {'':{NAME_WIDTH}}[yellow]{''.join(row).rstrip()}[/]"
+        labels = [dict(state.labels()) for state in self.states]
+        for track in self.tracks:
+            if (name := track.label) is None:
+                continue
+            if cell_len(name) >= NAME_WIDTH:  # a wide character takes two columns
+                name = f"{set_cell_size(name, NAME_WIDTH - 3)}…"
+            cells = ""
+            for columns, by_part in zip(widths, labels, strict=True):
+                label = by_part[track.part]
+                glyph, colour = self.styles.get("/".join(label)) or self.styles[label[0]]
+                cells += f"[{colour}]{glyph * columns}[/]"
+            yield f"  {escape(set_cell_size(name, NAME_WIDTH))}{cells}"
+
+    def draw_changes(self) -> Iterator[str]:
+        """Yield each instant at which something changes, and what; operations where they came."""
+        lines = [(instant, f"  [yellow]▼ {_at(instant)}  {escape(text)}[/]") for instant, text in self.markers]
+        for number, state in enumerate(self.states):
+            is_operated = any(change.target is not None or change.before is None for change in state.changes)
+            while lines and lines[0][0] < state.at + is_operated:
+                yield lines.pop(0)[1]
+            texts = []
+            for track in self.tracks:
+                changes = [change for change in state.changes if number and change.part == track.part]
+                is_changed = number == 0 or (bool(changes) and changes[0].before != changes[-1].after)
+                if is_changed or any(change.target is None and change.before == change.after for change in changes):
+                    text = self.describe(state, track.part, changes)
+                    texts += [f"{escape(track.name)} {text}"] if text else []
+            if texts:
+                yield f"    {_at(state.at)}  {'; '.join(texts)}"
+        yield from (line for _, line in lines)
+
+
+def _at(instant: int) -> str:
+    return f"{instant / SECOND:8.3f} s"
+
+
+def draw_story(
+    scenario: BaseScenario,
+    run: StoryRun,
+    pictures: Sequence[tuple[str, Iterable[str], Sequence[Track]]],
+    styles: Styles,
+    describe: Describe,
+    *,
+    width: int,
+) -> Iterator[str]:
+    """Yield the lines of a scenario in markup: title, steps and timeline of each task or dag."""
+    yield f"[bold]{escape(scenario.name)}[/]  {escape(scenario.summary)}"
+    for number, (title, steps, tracks) in enumerate(pictures[:MAX_PICTURES]):
+        actor = run.actors[number]
+        markers = [(m.instant - actor.created, m.text) for m in run.markers if m.actor == number]
+        timeline = Timeline(actor.history.states, tracks, markers, styles, describe)
+        yield from ("", f"[bold]{escape(title)}[/]", *steps, "")
+        yield from timeline.draw_tracks(width)
+        yield ""
+        yield from timeline.draw_changes()
+    if len(pictures) > MAX_PICTURES:
+        yield f"\n… and {len(pictures) - MAX_PICTURES} more {pictures[0][2][0].name}s"
+    yield ""
+    yield "  ".join(f"[{colour}]{glyph}[/] {text}" for text, (glyph, colour) in styles.items())
+
+
+def runs_text(runs: Iterable[tuple[bool, int | None]]) -> str:
+    """Return what runs do, in a few words: whether each fails, and how long it takes."""
+    texts = []
+    for fails, takes in runs:
+        if takes is None:
+            texts.append("hangs")
+            continue
+        span = f"{takes / SECOND:g} s" if takes >= SECOND or not takes else f"{takes / MILLISECOND:g} ms"
+        texts.append(f"{'✗' if fails else '✓'} {span}")
+    return ", then ".join(texts)
+
+
+def draw_report(
+    sandbox: Sandbox, explainer: Explainer[Any], tracks: Sequence[Track], styles: Styles, describe: Describe
+) -> str:
+    """Return a timeline up to now without markup; the last line ends in a line feed."""
+    item = explainer.item
+    age, name = sandbox.clock.now() - item.created, one_line(item.name)
+    past = states_until(explainer.history, age)
+    recent = past[-MAX_DRAWN_STATES:]
+    names = {track.part: track.name for track in tracks}
+    markers = []
+    for record in sandbox.operations_of(explainer.api.name, item.key):
+        target = repr(name) if record.position is None else f"{names[record.position,]!r} of {name!r}"
+        refused = f", refused: {record.refused}" if record.refused else ""
+        if record.at - item.created >= recent[0].at:
+            markers.append((record.at - item.created, one_line(f"{record.operation} {target}{refused}")))
+    whole, *parts = tracks
+    if len(parts) >= MAX_TRACKS:  # the last of those that change
+        changing = {change.part for state in recent[1:] for change in state.changes}
+        parts = [track for track in parts if track.part in changing][1 - MAX_TRACKS :]
+    timeline = Timeline(recent, [whole, *parts], markers, styles, describe, until=age)
+    drawn = [render(line).plain for line in timeline.draw_tracks(REPORT_WIDTH)]
+    changes = [render(line).plain for line in timeline.draw_changes()]
+    glyphs = set("".join(drawn))
+    title = f"{whole.name} {getattr(item, explainer.number_key)} {name}"
+    lines = [
+        f"{title}, {format_seconds(age)} after its start at {format_instant(item.created)}",
+        "",
+        *_left_out(len(past) - MAX_DRAWN_STATES, "states before these"),
+        *drawn,
+        *_left_out(len(tracks) - len(timeline.tracks), "parts more"),
+        "",
+        *_left_out(len(changes) - MAX_CHANGES, "lines before these"),
+        *changes[-MAX_CHANGES:],
+        "",
+        "  " + "  ".join([f"{glyph} {text}" for text, (glyph, _) in styles.items() if glyph in glyphs]),
+    ]
+    return "\n".join(map(str.rstrip, lines)) + "\n"
+
+
+def _left_out(count: int, what: str) -> list[str]:
+    return [f"  … and {count} {what}"] if count > 0 else []
