@@ -107,9 +107,9 @@ def client() -> httpx.Client:
     return http
 
 
-def request_counts() -> dict[str, int]:
-    """Return how many requests each sandbox of this process's server has had."""
-    sandboxes = server().admin.ask("GET", "/sandboxes")["sandboxes"]
+def request_counts(mock: Mock) -> dict[str, int]:
+    """Return how many requests each sandbox of a server has had."""
+    sandboxes = mock.admin.ask("GET", "/sandboxes")["sandboxes"]
     return {sandbox["name"]: sandbox["requests"] for sandbox in sandboxes}
 
 

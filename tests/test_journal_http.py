@@ -133,11 +133,11 @@ def test_exchanges_are_in_their_order(world: World, ask: Ask) -> None:
 def test_an_exchange_is_in_the_journal_of_its_own_sandbox_only(
     world: World, ask: Ask, agent: World, ask_agent: Ask
 ) -> None:
-    before = request_counts()
+    before = request_counts(server())
 
     ask("GET", TASK)
 
-    assert request_counts() == before | {world.sandbox.name: 1}
+    assert request_counts(server()) == before | {world.sandbox.name: 1}
     assert before[agent.sandbox.name] == 0
 
 
@@ -366,12 +366,12 @@ def test_a_redirect_is_in_the_journal(agent: World, ask_agent: Ask) -> None:
 
 
 def test_a_request_for_an_unknown_sandbox_is_in_no_journal(world: World, ask: Ask) -> None:
-    before = request_counts()
+    before = request_counts(server())
 
     response = client().get(f"{server().url}/sandboxes/{world.sandbox.name}x{TASK}", auth=MANAGER)
 
     assert response.status_code == 404
-    assert request_counts() == before
+    assert request_counts(server()) == before
 
 
 # --- on the wire ----------------------------------------------------------------------------------
