@@ -2,7 +2,7 @@
 
 import pytest
 
-from oceanmock.clock import LATEST, PROGRESSIONS, SECOND, Clock, Progression, wall_now
+from oceanmock.clock import LATEST, PROGRESSIONS, SECOND, Clock, Progression, machine_now
 
 STANDING: list[Progression] = [each for each in PROGRESSIONS if each != "time"]
 
@@ -86,11 +86,11 @@ def test_a_moved_clock_runs_on_from_where_it_is() -> None:
 
 
 def test_without_a_wall_it_is_the_machine_s_time() -> None:
-    before = wall_now()
+    before = machine_now()
 
     now = Clock("time").now()
 
-    assert before <= now <= wall_now()
+    assert before <= now <= machine_now()
 
 
 @pytest.mark.parametrize("before", PROGRESSIONS)

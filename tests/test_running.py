@@ -8,6 +8,8 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -34,6 +36,54 @@ def is_served(url: str) -> bool:
     except httpx.ConnectError:
         return False
     return True
+
+
+# --- the machine's time of day is set back ---------------------------------------------------------
+
+
+@pytest.fixture
+def set_back(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime.timedelta], None]:
+    """Set the machine's time of day back, as a user or a library of tests does."""
+
+    def back(by: datetime.timedelta) -> None:
+        seconds, now, now_ns = by.total_seconds(), time.time, time.time_ns
+        monkeypatch.setattr(time, "time", lambda: now() - seconds)
+        monkeypatch.setattr(time, "time_ns", lambda: now_ns() - int(seconds * 1e9))
+
+    return back
+
+
+def test_a_failed_task_stays_failed_when_the_time_of_day_is_set_back(
+    set_back: Callable[[datetime.timedelta], None],
+) -> None:
+    with oceanmock.running("retry-failed-subtask", progression="time") as ocp:
+        task = f"{ocp.url}{TASKS}/1000"
+        ocp.clock.advance("5s")
+        before = httpx.get(task, auth=ocp.auth).json()["data"]["status"]
+
+        set_back(datetime.timedelta(seconds=4))
+
+        assert before == httpx.get(task, auth=ocp.auth).json()["data"]["status"] == "FAILED"
+
+
+def test_a_retry_is_accepted_once_when_the_time_of_day_is_set_back(
+    set_back: Callable[[datetime.timedelta], None],
+) -> None:
+    with oceanmock.running("retry-failed-subtask", progression="time") as ocp:
+        retry = f"{ocp.url}{TASKS}/1000/subtasks/1002/retry"
+        ocp.clock.advance("5s")
+        first = httpx.post(retry, auth=ocp.auth)
+
+        set_back(datetime.timedelta(milliseconds=500))
+
+        assert (first.status_code, httpx.post(retry, auth=ocp.auth).status_code) == (200, 400)
+
+
+def test_a_task_is_served_when_the_time_of_day_is_years_ago(set_back: Callable[[datetime.timedelta], None]) -> None:
+    with oceanmock.running("retry-failed-subtask", progression="time", speed=1000) as ocp:
+        set_back(datetime.timedelta(days=2500))
+
+        assert httpx.get(f"{ocp.url}{TASKS}/1000", auth=ocp.auth).status_code == 200
 
 
 # --- a block --------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from oceanmock.api import Api
-from oceanmock.clock import wall_now
+from oceanmock.clock import machine_now
 from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import AuthorError
@@ -31,7 +31,7 @@ def make_sandbox(
     scenarios: Iterable[BaseScenario] = (),
     *,
     apis: Sequence[Api] = APIS,
-    wall: Callable[[], int] = wall_now,
+    wall: Callable[[], int] = machine_now,
     **settings: Any,
 ) -> Sandbox:
     """Create a sandbox in a store of its own; ``settings`` are those of ``SandboxSpec``.

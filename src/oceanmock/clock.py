@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Literal, get_args
 
 Progression = Literal["time", "polls", "manual", "immediate"]
@@ -22,8 +23,22 @@ LATEST: Final = 32_503_680_000 * SECOND - 1
 """The end of the year 2999, at which every sandbox's clock stops."""
 
 
+class _Machine:
+    """The monotonic clock, as an attribute of a class: freezegun replaces the functions of ``time`` in modules only."""
+
+    read = staticmethod(
+        partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC) if hasattr(time, "clock_gettime_ns") else time.monotonic_ns
+    )
+    epoch = time.time_ns() - read()
+
+
+def machine_now() -> int:
+    """Return a time of the machine that never goes back: the time of day at the import, and what has passed since."""
+    return _Machine.epoch + _Machine.read()
+
+
 def wall_now() -> int:
-    """Return the machine's time of day."""
+    """Return the machine's time of day, which can be set back."""
     return time.time_ns()
 
 
@@ -40,7 +55,7 @@ def pause(span: int) -> None:
 class Clock:
     """The clock of one sandbox.
 
-    Under ``time`` it runs ``speed`` times as fast as the machine's clock; under the other
+    Under ``time`` it runs ``speed`` times as fast as the machine's monotonic clock; under the other
     progressions it stands until moved. A move to an earlier instant changes nothing.
     """
 
@@ -52,7 +67,7 @@ class Clock:
         *,
         starts_at: int | None = None,
         speed: float = 1.0,
-        wall: Callable[[], int] = wall_now,
+        wall: Callable[[], int] = machine_now,
         created: int | None = None,
     ) -> None:
         self.progression = progression

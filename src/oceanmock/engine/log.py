@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from oceanmock.clock import Progression, wall_now
+from oceanmock.clock import Progression, machine_now
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import BaseScenario
 
@@ -58,15 +58,15 @@ class Accounts:
 class SandboxSpec:
     """A sandbox before its first command.
 
-    ``created`` is the machine's time in nanoseconds. ``starts_at``, ``progression`` and ``switches`` (overrides by API
-    name) outrank the scenario files; without them the files decide, and ``default_progression`` counts for a file that
-    states none. ``name`` is unique on a server.
+    ``created`` is a time of the machine as ``machine_now`` has it. ``starts_at``, ``progression`` and ``switches``
+    (overrides by API name) outrank the scenario files; without them the files decide, and ``default_progression``
+    counts for a file that states none. ``name`` is unique on a server.
     """
 
     scenarios: tuple[BaseScenario, ...] = ()
     name: str = "default"
     seed: int = 0
-    created: int = field(default_factory=wall_now)
+    created: int = field(default_factory=machine_now)
     starts_at: int | None = None
     progression: Progression | None = None
     default_progression: Progression = "time"

@@ -15,7 +15,7 @@ from itertools import count
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
-from oceanmock.clock import Clock, Progression, wall_now
+from oceanmock.clock import Clock, Progression, machine_now
 from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, InjectedFault
 from oceanmock.engine.log import (
     AddFault,
@@ -73,7 +73,7 @@ class Sandbox:
         *,
         store: Store | None = None,
         log: Iterable[LogEntry] = (),
-        wall: Callable[[], int] = wall_now,
+        wall: Callable[[], int] = machine_now,
     ) -> None:
         """Create the sandbox in the store, with the commands of a log replayed.
 
