@@ -50,6 +50,7 @@ ALWAYS_DETAILED: Final = frozenset(
 
 OWN_RULES: Final = quirks.QUIRK_RULES
 RENDERS_UNKNOWN_PATHS: Final = True
+is_explained: Final = quirks.is_explained
 
 STATUS_BY_CODE: Final[Mapping[str, tuple[int, ...]]] = {
     "Task.NotFound": (404,),

@@ -184,7 +184,8 @@ def _graph(path: str, subtasks: Subtasks, by_id: Mapping[int, Json]) -> Iterator
 
 def _neighbours(subtask: Json, by_id: Mapping[int, Json], name: str) -> list[Json]:
     numbers = subtask.get(name)
-    return [by_id[number] for number in numbers if number in by_id] if isinstance(numbers, list) else []
+    ids = map(whole, numbers if isinstance(numbers, list) else ())
+    return [by_id[id] for id in ids if id is not None and id in by_id]
 
 
 def _undone_last_first(path: str, subtask: Json, by_id: Mapping[int, Json]) -> Iterator[CheckResult]:
