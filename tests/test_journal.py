@@ -524,7 +524,7 @@ def test_a_verification_holds_when_so_many_match(number: dict[str, int], holds: 
     verdict = journal_of(*STORY).verify(query_of(operation="retrySubtask", subtask=7), **number)
 
     assert verdict.holds is holds
-    assert numbers(list(verdict.found)) == [4, 6]
+    assert numbers(list(verdict.matching)) == [4, 6]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 from urllib.parse import quote, urlencode, urlsplit
 
+from oceanmock.api import Json
 from oceanmock.clock import PROGRESSIONS, Progression
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 from oceanmock.text import parse_instant, suggest
@@ -27,7 +28,6 @@ HIDE_FRAMES: Final = methodcaller("errisinstance", (AssertionError, OceanmockErr
 """A module's ``__tracebackhide__``: pytest shows the test's own line and none of these files."""
 __tracebackhide__ = HIDE_FRAMES
 
-Json = dict[str, Any]
 TimeSpan = str | float | timedelta
 """A duration as scenario files write it (``"90s"``), seconds, or a timedelta."""
 

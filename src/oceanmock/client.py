@@ -19,13 +19,13 @@ from urllib.parse import urljoin, urlsplit
 from oceanmock.admin_client import (
     HIDE_FRAMES,
     Admin,
-    Json,
     SandboxClient,
     check_keywords,
     check_progression,
     instant_text,
     raise_if_blocked,
 )
+from oceanmock.api import Json
 from oceanmock.clock import Progression
 from oceanmock.errors import AuthorError
 from oceanmock.handles import MANAGER_LOGIN, VIEWER_LOGIN, SandboxHandle, ScenarioSource, send_scenarios

@@ -14,7 +14,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from oceanmock.admin_client import (
     HIDE_FRAMES,
-    Json,
     Refused,
     SandboxClient,
     SandboxClock,
@@ -24,7 +23,7 @@ from oceanmock.admin_client import (
     duration_text,
     without_none,
 )
-from oceanmock.api import Api, Kind
+from oceanmock.api import Api, Json, Kind
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.text import did_you_mean, first_few, suggest
 

@@ -38,17 +38,18 @@ class CommandFailed(click.ClickException):
     exit_code = 2
 
 
-class _Group(click.Group):
+class MainGroup(click.Group):
     """A group that prints every error of oceanmock's own as one message."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except OceanmockError as error:
             raise CommandFailed(str(error)) from error
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=MainGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """Serve and drive a contract-testing mock of OceanBase's task APIs.

@@ -16,8 +16,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from oceanmock import __version__
-from oceanmock.admin_client import Json
-from oceanmock.api import Api, ApiError, Headers, Request, Response, Service
+from oceanmock.api import Api, ApiError, Headers, Json, Request, Response, Service
 from oceanmock.apis import APIS, api_named, operations_by_api
 from oceanmock.clock import LATEST, stopwatch
 from oceanmock.engine.log import (
@@ -335,8 +334,8 @@ class AdminHandlers:
         verdict = request.sandbox.journal.verify(query, **limits)
         return {
             "holds": verdict.holds,
-            "found": len(verdict.found),
-            "entries": [entry.number for entry in verdict.found],
+            "found": len(verdict.matching),
+            "entries": [entry.number for entry in verdict.matching],
             "message": verdict.message,
         }
 

@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from oceanmock.admin_client import Json
-from oceanmock.api import Api, ApiError, Request
+from oceanmock.api import Api, ApiError, Json, Request
 from oceanmock.apis import api_named
 from oceanmock.clock import LATEST
 from oceanmock.engine.faults import FaultStatistics

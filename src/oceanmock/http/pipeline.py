@@ -250,11 +250,11 @@ class Pipeline:
         """
         allowed: list[str] = []
         for pattern, methods in self._routes.get(request.path.count("/"), ()):
-            found = pattern.fullmatch(request.path)
-            if found is None:
+            match = pattern.fullmatch(request.path)
+            if match is None:
                 continue
             if request.method in methods:
-                request.path_values = found.groupdict()
+                request.path_values = match.groupdict()
                 return methods[request.method]
             allowed = allowed or sorted(methods)
         if not allowed:

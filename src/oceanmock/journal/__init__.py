@@ -149,26 +149,26 @@ class Journal:
         least = int(at_most is None) if at_least is None else at_least
         if least < 0 or (at_most is not None and at_most < least):
             raise AuthorError(f"nothing can come at least {least} and at most {at_most} times.")
-        found, others = list[Entry](), list[Entry]()
+        matching, others = list[Entry](), list[Entry]()
         for entry in self._matching(None, 0):
-            (found if query.matches(entry) else others).append(entry)
-        lines = [f"{query}: expected {_range_text(least, at_most)}, found {_times(len(found))}."]
+            (matching if query.matches(entry) else others).append(entry)
+        lines = [f"{query}: expected {_range_text(least, at_most)}, found {_times(len(matching))}."]
         if self.dropped:
             lines.append(f"Older entries that were dropped, and are not counted: {self.dropped}.")
-        holds = least <= len(found) and (at_most is None or len(found) <= at_most)
+        holds = least <= len(matching) and (at_most is None or len(matching) <= at_most)
         if not holds:
             if not self.last:
                 lines.append("Nothing has been asked of this sandbox.")
-            elif not (found or others):
+            elif not (matching or others):
                 lines.append("Nothing has been asked since the journal was cleared.")
-            if found:
+            if matching:
                 lines += ["", "Found:"]
-                if len(found) > MAX_LISTED_ENTRIES:
-                    lines.append(f"  … and {len(found) - MAX_LISTED_ENTRIES} before them")
-                lines += [f"  entry {_line(entry)}" for entry in found[-MAX_LISTED_ENTRIES:]]
-            if others and len(found) < least:
+                if len(matching) > MAX_LISTED_ENTRIES:
+                    lines.append(f"  … and {len(matching) - MAX_LISTED_ENTRIES} before them")
+                lines += [f"  entry {_line(entry)}" for entry in matching[-MAX_LISTED_ENTRIES:]]
+            if others and len(matching) < least:
                 lines += ["", *_near_miss(query, others)]
-        return Verdict(holds, tuple(map(_masked, found)), "\n".join(lines))
+        return Verdict(holds, tuple(map(_masked, matching)), "\n".join(lines))
 
     def _matching(self, query: Query | None, after: int) -> Iterator[Entry]:
         with self._lock:
@@ -360,10 +360,10 @@ def _json_text(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of a verification; ``found`` are the matching entries."""
+    """The outcome of a verification; ``matching`` are the entries that match."""
 
     holds: bool
-    found: tuple[Entry, ...]
+    matching: tuple[Entry, ...]
     message: str
 
 

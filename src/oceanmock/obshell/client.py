@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self, overload
 from urllib.parse import urlsplit
 
-from oceanmock.admin_client import HIDE_FRAMES, Json, without_none
+from oceanmock.admin_client import HIDE_FRAMES, without_none
+from oceanmock.api import Json
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.handles import PartHandle, PartSource, RunSource, SandboxHandle, ScenarioSource, TaskHandle, attempts_of
 from oceanmock.obshell.api import API

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, overload
 
-from oceanmock.admin_client import HIDE_FRAMES, Json
+from oceanmock.admin_client import HIDE_FRAMES
+from oceanmock.api import Json
 from oceanmock.handles import (
     MANAGER_LOGIN,
     VIEWER_LOGIN,
