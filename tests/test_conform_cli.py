@@ -25,7 +25,7 @@ from conform_results import a_clean_result, a_finding, a_result
 from golden import assert_golden
 from kit_world import World
 from oceanmock.cli import conform as cli_conform
-from oceanmock.cli import conform_options, main
+from oceanmock.cli import main
 from oceanmock.conformance import NEEDS
 from oceanmock.conformance.baseline import Baseline, apply_baseline, load_baseline
 from oceanmock.conformance.model import MissingResponse, Options, PhaseEnded, PhaseStarted, Result
@@ -40,7 +40,7 @@ OBSHELL = (URL, "--api", "obshell", "--password", "s3cret")
 
 
 def oceanmock(*words: str | Path, **env: str) -> Ended:
-    nothing = {f"OCEANMOCK_{name.upper()}": None for name in conform_options.SECRETS}
+    nothing = {f"OCEANMOCK_{name.upper()}": None for name in cli_conform.SECRETS}
     return CliRunner().invoke(
         main, ["conform", *map(str, words)], prog_name="oceanmock", env={**nothing, "COLUMNS": "100", **env}
     )
@@ -295,7 +295,7 @@ def test_a_password_that_was_left_out_is_asked_for_and_not_shown(stage: Stage) -
 )
 def test_no_secret_is_in_what_is_printed_or_reported(words: tuple[str, ...], stage: Stage, tmp_path: Path) -> None:
     stage.result = a_result()
-    paths = [tmp_path / kind for kind in conform_options.REPORT_KINDS]
+    paths = [tmp_path / kind for kind in cli_conform.REPORT_KINDS]
     reports = [f"--report={path.name}={path}" for path in paths]
 
     result = oceanmock(*words, *reports)
@@ -638,7 +638,7 @@ def begun(server: Server, **settings: object) -> str:
 
 @pytest.mark.slow
 def test_a_real_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: Path) -> None:
-    reports = ",".join(f"{kind}={tmp_path / kind}" for kind in conform_options.REPORT_KINDS)
+    reports = ",".join(f"{kind}={tmp_path / kind}" for kind in cli_conform.REPORT_KINDS)
     words = ("--api", "ocp", "--user", "manager", "--password", "manager", "--max-examples", "3")
 
     asked = (*words, "--phases", "probes,fuzzing", "--report", reports)
@@ -652,7 +652,7 @@ def test_a_real_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: 
     phases = list(dict.fromkeys(line.partition(":")[0] for line in ended.stderr.splitlines()))
     assert phases == ["preflight", "probes", "fuzzing"]
     assert ended.stdout.count("\n") > 20
-    assert {path.name for path in tmp_path.iterdir()} == set(conform_options.REPORT_KINDS)
+    assert {path.name for path in tmp_path.iterdir()} == set(cli_conform.REPORT_KINDS)
 
 
 @pytest.mark.parametrize(

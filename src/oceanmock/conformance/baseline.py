@@ -143,6 +143,18 @@ def update(baseline: Baseline, result: Result) -> tuple[Baseline, int, int]:
     return whole, len(new), len(baseline.known) - len(current)
 
 
+def update_file(baselines: Sequence[Baseline], path: Path, result: Result) -> tuple[int, int]:
+    """Write the one of the baselines that is a file with new findings and without stale entries, and apply them again.
+
+    Return the number of new and of removed entries.
+    """
+    previous = next(item for item in baselines if item.name == path.as_posix())
+    updated, added, removed = update(previous, result)
+    save_baseline(updated, path)
+    apply_baseline(joined([updated if item is previous else item for item in baselines]), result)
+    return added, removed
+
+
 # --- the choice of baselines ----------------------------------------------------------------------
 
 

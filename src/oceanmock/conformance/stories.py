@@ -18,8 +18,10 @@ from oceanmock.apis import api_named
 from oceanmock.checks import UNREADABLE, CheckResult, Exchange, Rule
 from oceanmock.clock import SECOND
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import NotAllowed, StoryStep
+from oceanmock.conformance.model import ApiName, NotAllowed, StoryStep
 from oceanmock.conformance.target import detail_path
+from oceanmock.errors import AuthorError
+from oceanmock.library import load_scenario
 from oceanmock.scenario import story
 from oceanmock.scenario.fields import BaseScenario, is_variable
 from oceanmock.text import format_duration
@@ -44,6 +46,19 @@ class Diverges(Exception):
     def __init__(self, message: str, exchange: Exchange | None = None) -> None:
         super().__init__(message)
         self.exchange = exchange
+
+
+def load_story(reference: str, api: ApiName, *, writes: bool) -> BaseScenario:
+    """Return the scenario of a story to replay. Raises AuthorError."""
+    scenario = load_scenario(reference)
+    if scenario.api != api:
+        raise AuthorError(f"{reference} is a story of {scenario.api}, not of {api}.")
+    steps = api_named(api).module("scenario_checks").FORMAT.steps_of(scenario)
+    if not steps:
+        raise AuthorError(f"{reference} has no `story`.")
+    if not writes and any(isinstance(step, story.CallAction) for step in steps):
+        raise AuthorError(f"the story of {reference} changes the target: it needs --write.")
+    return scenario
 
 
 def replay(

@@ -7,11 +7,13 @@ can neither colour, move nor erase anything. Commands to paste are printed unwra
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 import orjson
 from rich import box
@@ -48,6 +50,8 @@ MAX_LISTED: Final = 20
 """The number of findings, and of changes, that are printed one by one."""
 MAX_SILENCE: Final = 15 * SECOND
 """The longest time without a plain line while requests are sent."""
+LOG_WIDTH: Final = 120
+"""The width of a summary that does not go to a terminal."""
 VERDICTS: Final = {
     PASSED: ("PASSED", "no violations, all required responses observed"),
     FAILED: ("FAILED", "violations that no baseline accepts"),
@@ -199,6 +203,12 @@ def status_name(status: int) -> str:
 # --- in a terminal ------------------------------------------------------------------------------------------------
 
 
+def console_of(file: TextIO) -> Console:
+    """Return a console that writes to a file."""
+    has_width = file.isatty() or "COLUMNS" in os.environ
+    return Console(file=file, highlight=False, width=None if has_width else LOG_WIDTH)
+
+
 def print_results(results: Sequence[Result], console: Console) -> None:
     """Print the summary of each run, and what the exit code means."""
     for result in results:
@@ -346,10 +356,23 @@ def _outcome(result: Result) -> Iterator[RenderableType]:
 def show_progress(
     console: Console, *, stopwatch: Callable[[], int], reason_for: Callable[[CheckResult], str]
 ) -> Iterator[Listener]:
-    """Yield a listener that shows the events of a run.
+    """Yield a listener that shows the events of a run, and that ends it at the first response after Ctrl-C.
 
-    ``reason_for`` returns why a finding is accepted, or "".
+    ``reason_for`` returns why a finding is accepted, or "". The KeyboardInterrupt alone may get lost: schemathesis
+    catches what its threads raise.
     """
+    is_stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal is_stopped
+        is_stopped = True
+        raise KeyboardInterrupt
+
+    def listen(event: Event) -> None:
+        display(event)
+        if is_stopped and isinstance(event, ResponseReceived):
+            raise KeyboardInterrupt
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -359,11 +382,12 @@ def show_progress(
     )
     bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
     display = _Display(console, bar, stopwatch, reason_for)
-    with bar or nullcontext():
-        try:
-            yield display
-        finally:
-            display.end()
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        with bar or nullcontext(), closing(display):
+            yield listen
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 class _Display:
@@ -387,7 +411,7 @@ class _Display:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, PhaseStarted) and event.phase != self._phase:
-            self.end()
+            self.close()
             self._phase = event.phase
             self._requests = self._findings = self._known = 0
             self._started = self._ended = self._written = self._stopwatch()
@@ -414,7 +438,7 @@ class _Display:
             took = format_elapsed(self._stopwatch() - self._started)
             self._write(f"{self._phase}: {self._counts()} so far, in {took}")
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Remove the bar of the last phase, or print its counts."""
         if self._phase and self._bar is not None:
             self._bar.remove_task(self._task)
