@@ -37,7 +37,7 @@ from oceanmock.conformance.target import Target
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.http.app import create_app
-from oceanmock.obshell.crypto import make_key
+from oceanmock.obshell.auth import make_key
 
 Act = Callable[[HttpClient], object]
 

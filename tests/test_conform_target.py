@@ -33,8 +33,8 @@ from oceanmock.conformance.model import Event, PhaseEnded, PhaseStarted, Respons
 from oceanmock.conformance.target import Target, Untestable, reach
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.http.app import create_app
+from oceanmock.obshell.auth import make_key
 from oceanmock.obshell.conformance import CONFORMANCE
-from oceanmock.obshell.crypto import make_key
 
 Api = Any
 

@@ -30,10 +30,14 @@ from hypothesis import strategies as st
 import obshell_client as client
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.obshell.api import Identity
-from oceanmock.obshell.auth import AgentSecurity, HeaderName, OpenedHeader, access_error, find_header
-from oceanmock.obshell.crypto import (
+from oceanmock.obshell.auth import (
     RSA_BITS,
+    AgentSecurity,
     Header,
+    HeaderName,
+    OpenedHeader,
+    access_error,
+    find_header,
     make_key,
     new_keys,
     open_body,

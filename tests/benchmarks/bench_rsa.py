@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from oceanmock.obshell.crypto import ServerKey, make_key, open_body, open_header
+from oceanmock.obshell.auth import ServerKey, make_key, open_body, open_header
 from oceanmock.obshell.errors import ObshellError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

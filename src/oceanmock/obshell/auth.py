@@ -1,43 +1,58 @@
-"""Authenticate obshell's requests, on the client's side and on the server's.
+"""Authenticate and encrypt obshell's requests, on the client's side and on the server's.
 
-``Sealed`` seals a request of httpx or requests: a password in an encrypted header, with the keys of
-the encrypted body. ``access_error`` checks an opened header, in the server's order.
+A client encrypts a JSON object with the server's public key, in blocks (RSA), and sends it in a header: a password, and
+the AES key and IV of the body. ``Sealed`` does so for a request of httpx or requests. The server opens both
+(``open_header``, ``open_body``) and checks the opened header in the real server's order (``access_error``). Opening
+raises ObshellError and nothing else; messages end in Go's own error texts.
 
-Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/api/common/middleware.go:500-660 and
-724-814, ob/agent/secure/auth.go:46-87, ob/agent/assets/i18n/error/en.json; obshell-sdk-python
-0.0.9, auth/password.py:132-188. Recorded in tests/data/obshell/{auth,password,lone}.json: SINGLE
-without an agent password, MASTER with OceanBase's and with both, an obproxy dag. The rest is read
-in the code and not verified: SINGLE with an agent password, FOLLOWER, CLUSTER AGENT and its
-sessions, tokens, forwarding.
+Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/lib/crypto/{rsa,aes}.go, ob/agent/secure/{header,body}.go,
+ob/agent/secure/auth.go:46-87, ob/agent/api/common/middleware.go:396-660 and 724-814, and the texts of
+ob/agent/assets/i18n/error/en.json;
+obshell-sdk-python 0.0.9, auth/password.py:132-188. Recorded in tests/data/obshell/{auth,password,lone}.json: SINGLE
+without an agent password, MASTER with OceanBase's and with both, an obproxy dag. The rest is read in the code and not
+verified: SINGLE with an agent password, FOLLOWER, CLUSTER AGENT and its sessions, tokens, forwarding.
 
-A ts has no upper bound, and a header may be used again; with no password in it, it never expires.
-Not modelled: POST /api/v1/agent/password (which requires other fields) and an RSA-encrypted
-password inside a header, which SINGLE accepts too.
+A ts has no upper bound, and a header may be used again; with no password in it, it never expires. Not modelled:
+POST /api/v1/agent/password (which requires other fields) and an RSA-encrypted password inside a header, which SINGLE
+accepts too. The only module that imports ``cryptography``, which is slow to import.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import secrets
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.padding import PKCS7
 
 from oceanmock.api import Headers
 from oceanmock.clock import SECOND, wall_now
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.obshell.api import PREFIX
-from oceanmock.obshell.crypto import Header, new_keys, seal_body, seal_header
-from oceanmock.obshell.errors import AUTH_FAILED, ObshellError
-from oceanmock.obshell.gojson import Unreadable, parse_int
+from oceanmock.obshell.errors import AUTH_FAILED, ObshellError, panic
+from oceanmock.obshell.gojson import Unreadable, base64_bytes, base64_prefix, parse_int, read_struct
 from oceanmock.outgoing import body_of, target_of, with_body
 
 if TYPE_CHECKING:
     from oceanmock.obshell.api import Identity
 
+RSA_BITS: Final = 1024
+AES_BYTES: Final = 16
+"""The size of the AES key, of the IV and of a block."""
+PKCS1_PADDING_BYTES: Final = 11
+"""The bytes of each block that PKCS#1 v1.5 takes."""
 MANUAL_FORWARD: Final = 2
 
 HeaderName = Literal["X-OCS-Header", "X-OCS-Agent-Header"]
@@ -57,52 +72,36 @@ Outgoing = TypeVar("Outgoing")
 """A request of httpx or a prepared one of requests."""
 
 
-# --- the client's side ----------------------------------------------------------------------------
-
-Fetch = Callable[[str], Mapping[str, Any]]
-"""Returns the ``data`` of a URL's JSON."""
-
-
-@dataclass(frozen=True, slots=True)
-class AgentFetch:
-    """Read an agent over a socket, with the standard library alone.
+def fetch_agent(url: str, *, verify: bool | str = True) -> Mapping[str, Any]:
+    """Return the ``data`` of a URL's JSON, read with the standard library alone. Raises EnvironmentProblem.
 
     ``verify`` is as in httpx and requests: False, True or the path of trusted certificates.
     """
-
-    verify: bool | str = True
-
-    def __call__(self, url: str) -> Mapping[str, Any]:
-        """Return the ``data`` of the URL's JSON. Raises EnvironmentProblem."""
-        try:
-            status, content = self._get(url)
-        except (OSError, HTTPException, ValueError) as problem:
-            raise EnvironmentProblem(f"{url} does not answer ({problem}).") from None
-        try:
-            data = json.loads(content)["data"]
-        except (ValueError, KeyError, TypeError):
-            data = None
-        if not isinstance(data, dict):
-            raise EnvironmentProblem(f"{url} answers {status}, and not as an obshell does.")
-        return data
-
-    def _get(self, url: str) -> tuple[int, bytes]:
+    try:
         parts = urlsplit(url)
-        address = parts.hostname or "", parts.port
-        connection = HTTPConnection(*address, timeout=FETCH_TIMEOUT_S)
         if parts.scheme == "https":
-            cafile = self.verify if isinstance(self.verify, str) else None
-            context = ssl.create_default_context(cafile=cafile)
-            if self.verify is False:
+            context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+            if verify is False:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
-            connection = HTTPSConnection(*address, timeout=FETCH_TIMEOUT_S, context=context)
-        try:
+            connection: HTTPConnection = HTTPSConnection(
+                parts.hostname or "", parts.port, timeout=FETCH_TIMEOUT_S, context=context
+            )
+        else:
+            connection = HTTPConnection(parts.hostname or "", parts.port, timeout=FETCH_TIMEOUT_S)
+        with closing(connection):
             connection.request("GET", parts.path)
             response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
+            status, content = response.status, response.read()
+    except (OSError, HTTPException, ValueError) as problem:
+        raise EnvironmentProblem(f"{url} does not answer ({problem}).") from None
+    try:
+        data = json.loads(content)["data"]
+    except (ValueError, KeyError, TypeError):
+        data = None
+    if not isinstance(data, dict):
+        raise EnvironmentProblem(f"{url} answers {status}, and not as an obshell does.")
+    return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +111,17 @@ class Sealed:
         requests.post(f"{agent}/api/v1/task/dag/{id}", json={"operator": "RETRY"},
                       auth=Sealed("root's password"))
 
-    The agent's password is sent if it is given and the agent has one, and for tasks of obproxy;
-    else root's. The agent's key and state are read once, before the first request, with ``fetch``
-    (blocking, for an async client too). ``plain_body`` of a sealed request is the body before it
-    was sealed. ``wall`` is the clock of ``lifetime``, in nanoseconds.
+    The agent's password is sent if it is given and the agent has one, and for tasks of obproxy; else root's. The
+    agent's key and state are read once, before the first request, with ``fetch`` (blocking, for an async client too),
+    which returns the ``data`` of a URL's JSON. ``plain_body`` of a sealed request is the body before it was sealed.
+    ``wall`` is the clock of ``lifetime``, in nanoseconds.
     """
 
     password: str = field(default="", repr=False)
     agent_password: str | None = field(default=None, repr=False)
     lifetime: int = field(default=LIFETIME_SECONDS, kw_only=True)
     verify: bool | str = field(default=True, kw_only=True)
-    fetch: Fetch | None = field(default=None, kw_only=True, repr=False)
+    fetch: Callable[[str], Mapping[str, Any]] | None = field(default=None, kw_only=True, repr=False)
     wall: Callable[[], int] = field(default=wall_now, kw_only=True, repr=False)
     _cache: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -139,7 +138,11 @@ class Sealed:
         if body:
             outgoing = with_body(outgoing, seal_body(body, keys))
         outgoing.plain_body = body
-        name, password = self._choose(agent, route)
+        name, password = ROOT_HEADER, self.password
+        if self.agent_password is not None:  # as password.py:173-179
+            is_obproxy = OBPROXY_ROUTE.match(route) is not None
+            if is_obproxy or self._data_of(f"{agent}{PREFIX}/info").get("security") is True:
+                name, password = AGENT_HEADER, self.agent_password
         fields = {
             "auth": password,
             "ts": str(self.wall() // SECOND + self.lifetime),
@@ -156,17 +159,9 @@ class Sealed:
         """Return the agent's key; ``agent`` is the URL before ``/api/v1``."""
         return str(self._data_of(f"{agent}{PREFIX}/secret").get("public_key", ""))
 
-    def _choose(self, agent: str, route: str) -> tuple[str, str]:
-        """Return the header and its password (password.py:173-179)."""
-        if self.agent_password is not None:
-            has_one = OBPROXY_ROUTE.match(route) is not None
-            if has_one or self._data_of(f"{agent}{PREFIX}/info").get("security") is True:
-                return AGENT_HEADER, self.agent_password
-        return ROOT_HEADER, self.password
-
     def _data_of(self, url: str) -> Mapping[str, Any]:
         if url not in self._cache:
-            fetch = self.fetch or AgentFetch(self.verify)
+            fetch = self.fetch or partial(fetch_agent, verify=self.verify)
             self._cache[url] = fetch(url)
         return self._cache[url]
 
@@ -180,7 +175,170 @@ class Unsealed(Sealed):
         return request
 
 
-# --- the server's side ----------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class ServerKey:
+    """A server's RSA key; ``public_key`` is the text of /api/v1/secret.
+
+    It is standard base64 of a DER PKCS#1 RSAPublicKey (rsa.go:92-96).
+    """
+
+    private: rsa.RSAPrivateKey
+    public_key: str
+
+
+def make_key() -> ServerKey:
+    """Return a new key of the real server's size; it takes 10 ms and more, so make it once."""
+    private = rsa.generate_private_key(65537, RSA_BITS)
+    der = private.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.PKCS1)
+    return ServerKey(private, base64.b64encode(der).decode())
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The fields of a security header (header.go:38-49); absent ones are empty.
+
+    ``ts`` is the second it expires at, not parsed. ``keys`` is the AES key and then the IV.
+    """
+
+    auth: str = ""
+    ts: str = ""
+    uri: str = ""
+    keys: bytes = b""
+    session_id: str = ""
+    token: str = ""
+    sso_token: str = ""
+    sha256: str = ""
+    forward_type: int = 0
+
+
+_FIELDS: Final = {
+    "session_id": ("session_id", "string"),
+    "Auth": ("auth", "string"),
+    "Ts": ("ts", "string"),
+    "Token": ("token", "string"),
+    "ssotoken": ("sso_token", "string"),
+    "Uri": ("uri", "string"),
+    "Keys": ("keys", "[]uint8"),
+    "Sha256": ("sha256", "string"),
+    "ForwardType": ("forward_type", "int"),
+    "ForwardAgent": ("", "meta.AgentInfo"),  # read, but ignored
+}
+"""By JSON name, the attribute of Header and the Go type."""
+
+
+def open_header(key: ServerKey, text: str) -> Header:
+    """Decrypt the value of a security header. Raises ObshellError."""
+    try:
+        fields = _read_blocks(key, base64_bytes(text.encode("utf-8", "surrogatepass")))
+    except Unreadable as why:
+        message = f"Decrypt http header failed: {why}"
+        raise ObshellError(401, "Security.Authentication.Header.DecryptFailed", message, 1, stage="header") from None
+    fields.pop("ForwardAgent", None)
+    return Header(**{_FIELDS[name][0]: value for name, value in fields.items()})
+
+
+def _read_blocks(key: ServerKey, sealed: bytes) -> dict[str, Any]:
+    """Return the fields in the sealed blocks, each as long as the modulus but perhaps the last.
+
+    OpenSSL returns random bytes for a block with a wrong padding, where Go refuses it ("implicit rejection", OpenSSL
+    3.2). Where they may be random, or are no JSON, the padding is checked.
+    """
+    size = key.private.key_size // 8
+    blocks = [sealed[at : at + size] for at in range(0, len(sealed), size)]
+    text = b"".join(_open_block(key, block) for block in blocks)
+    try:
+        return read_struct(text, "secure.HttpHeader", {name: go_type for name, (_, go_type) in _FIELDS.items()})
+    except Unreadable:
+        for block in blocks:
+            _check_padding(key, block)
+        raise
+
+
+def _open_block(key: ServerKey, block: bytes) -> bytes:
+    try:
+        text = key.private.decrypt(block, padding.PKCS1v15())
+    except ValueError:
+        raise Unreadable("crypto/rsa: decryption error") from None
+    if len(text) < 8 or not text.isascii():  # more that fits into JSON is random once in 200,000 blocks
+        _check_padding(key, block)
+    return text
+
+
+def _check_padding(key: ServerKey, block: bytes) -> None:
+    """Raise Unreadable unless the block is 0, 2, eight bytes or more, 0, text (PKCS#1 v1.5).
+
+    This takes ten times as long as OpenSSL; its duration depends on the key, which is no secret.
+    """
+    numbers = key.private.private_numbers()
+    sealed = int.from_bytes(block)
+    of_p = pow(sealed % numbers.p, numbers.dmp1, numbers.p)
+    of_q = pow(sealed % numbers.q, numbers.dmq1, numbers.q)
+    opened = of_q + (of_p - of_q) * numbers.iqmp % numbers.p * numbers.q
+    text = opened.to_bytes(key.private.key_size // 8)
+    if not text.startswith(b"\0\2") or text.find(b"\0", 2) < 10:
+        raise Unreadable("crypto/rsa: decryption error")
+
+
+def open_body(body: bytes, keys: bytes) -> bytes:
+    """Decrypt a body with the keys of its header. Raises ObshellError.
+
+    As the real server does (aes.go:44-78): an empty body stays empty; text after an error in the base64 is dropped; the
+    padding's length is read from the last byte alone, so that a wrong key may return random bytes.
+    """
+    if not body:
+        return b""
+    if len(keys) < AES_BYTES:
+        err_code = "Request.Body.Decrypt.AES.KeyAndIv.Invalid"
+        raise ObshellError(500, err_code, "Unauthorized: AES key and IV size error", stage="body")
+    key, iv = keys[:AES_BYTES], keys[AES_BYTES:]
+    if len(iv) != AES_BYTES:
+        raise panic("panic")
+    sealed, _ = base64_prefix(body)
+    if len(sealed) % AES_BYTES:
+        message = "Unauthorized: Decrypted string length is not a multiple of the block size"
+        raise ObshellError(500, "Request.Body.Decrypt.AES.ContentLength.Invalid", message, stage="body")
+    decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()
+    text = decryptor.update(sealed) + decryptor.finalize()
+    if not text or text[-1] > len(text):  # Go panics
+        raise panic("panic")
+    return text[: len(text) - text[-1]]
+
+
+def new_keys() -> bytes:
+    """Return an AES key and an IV for one request."""
+    return secrets.token_bytes(2 * AES_BYTES)
+
+
+def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
+    """Encrypt a JSON object as the value of a security header; bytes in it become base64.
+
+    ``public_key`` is the text of /api/v1/secret. Raises EnvironmentProblem if it is no key.
+    """
+    try:
+        key = serialization.load_der_public_key(base64.b64decode(public_key))
+    except ValueError:
+        key = None
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise EnvironmentProblem(f"{public_key[:40]!r} is no public key of an obshell: Base64 of an RSA key in DER.")
+    text = json.dumps(fields, default=_base64).encode()
+    size = key.key_size // 8 - PKCS1_PADDING_BYTES
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    return _base64(b"".join(key.encrypt(piece, padding.PKCS1v15()) for piece in pieces))
+
+
+def seal_body(body: bytes, keys: bytes) -> bytes:
+    """Encrypt a body with an AES key and the IV after it; an empty body stays empty."""
+    if not body:
+        return b""
+    padder = PKCS7(8 * AES_BYTES).padder()
+    whole = padder.update(body) + padder.finalize()
+    key, iv = keys[:AES_BYTES], keys[AES_BYTES:]
+    encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
+    return _base64(encryptor.update(whole) + encryptor.finalize()).encode()
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +382,8 @@ def access_error(
 ) -> ObshellError | None:
     """Return the error of a request that may not pass, else None.
 
-    ``target`` is the request's path and query as sent, ``now_s`` the second since the epoch at
-    which it came. ``is_obproxy_task`` is True for a task's route with an id that begins with 4 or 5
-    (task_dto.go, IsObproxyTask).
+    ``target`` is the request's path and query as sent, ``now_s`` the second since the epoch at which it came.
+    ``is_obproxy_task`` is True for a task's route with an id that begins with 4 or 5 (task_dto.go, IsObproxyTask).
     """
     if opened is None:
         return ObshellError(

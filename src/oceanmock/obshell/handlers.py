@@ -27,7 +27,16 @@ from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import api, bodies, errors, world
 from oceanmock.obshell.api import API, ERR_CODES_SINCE, STATUS_PATH, Version, parse_generic_id
-from oceanmock.obshell.auth import AgentSecurity, OpenedHeader, access_error, find_header
+from oceanmock.obshell.auth import (
+    AgentSecurity,
+    OpenedHeader,
+    ServerKey,
+    access_error,
+    find_header,
+    make_key,
+    open_body,
+    open_header,
+)
 from oceanmock.obshell.bodies import (
     dags_of,
     find,
@@ -39,7 +48,6 @@ from oceanmock.obshell.bodies import (
     read_operator,
     read_show_details,
 )
-from oceanmock.obshell.crypto import ServerKey, make_key, open_body, open_header
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, panic
 from oceanmock.obshell.scenario import TenantLock
 from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of
