@@ -20,9 +20,10 @@ from oceanmock import credentials
 from oceanmock.api import ApiError, Request
 from oceanmock.apis import make_sandbox
 from oceanmock.clock import SECOND, wall_now
-from oceanmock.engine.log import ALL_PERMISSIONS, VIEWER_PERMISSION, AccessKeyPair, Accounts, User
+from oceanmock.engine.log import AccessKeyPair, Accounts, User
 from oceanmock.http.app import create_app
 from oceanmock.ocp.auth import Basic, authenticators, request_messages, sign
+from oceanmock.openapi import ALL_PERMISSIONS, VIEWER_PERMISSION
 
 TASK = "/api/v2/tasks/instances/35000312"
 NOON = 1_700_000_000 * SECOND

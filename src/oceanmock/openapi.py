@@ -22,6 +22,10 @@ Spec = Mapping[str, Any]
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 INTEGER_BOUNDS: Final = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
+VIEWER_PERMISSION: Final = "TASK_VIEWER"
+MANAGER_PERMISSION: Final = "TASK_MANAGER"
+ALL_PERMISSIONS: Final = frozenset({VIEWER_PERMISSION, MANAGER_PERMISSION})
+"""OCP's permissions for its tasks, as ``x-permission`` has them."""
 PROSE: Final = frozenset({"example", "examples", "externalDocs", "links", "x-source"})
 """Keys no check needs; together they are most of a contract's size."""
 

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
 from oceanmock.clock import SECOND
-from oceanmock.engine.log import ALL_PERMISSIONS
 from oceanmock.errors import RollbackProhibited
 from oceanmock.ocp import auth as ocp_auth
 from oceanmock.ocp import handlers as room
 from oceanmock.ocp import machine
 from oceanmock.ocp.states import SubtaskState, TaskState
+from oceanmock.openapi import ALL_PERMISSIONS
 
 Json = dict[str, Any]
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from oceanmock.clock import Progression, machine_now
+from oceanmock.openapi import ALL_PERMISSIONS, VIEWER_PERMISSION
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import BaseScenario
-
-VIEWER_PERMISSION: Final = "TASK_VIEWER"
-MANAGER_PERMISSION: Final = "TASK_MANAGER"
-ALL_PERMISSIONS: Final = frozenset({VIEWER_PERMISSION, MANAGER_PERMISSION})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from oceanmock.api import Api, ApiError, Headers, Json, Request, Response, Servi
 from oceanmock.apis import APIS, api_named, operations_by_api
 from oceanmock.clock import LATEST, stopwatch
 from oceanmock.engine.log import (
-    ALL_PERMISSIONS,
     Accounts,
     AddFault,
     ClearFaults,
@@ -52,7 +51,7 @@ from oceanmock.http.admin_values import (
 )
 from oceanmock.journal import Query
 from oceanmock.library import read_fault
-from oceanmock.openapi import operations_of
+from oceanmock.openapi import ALL_PERMISSIONS, operations_of
 from oceanmock.report.sandbox import report_of, report_text
 from oceanmock.text import did_you_mean, format_duration, format_instant, parse_duration, shorten, suggest
 

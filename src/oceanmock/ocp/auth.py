@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, urlencode
 
 from oceanmock.api import ApiError, Authenticator, Request
 from oceanmock.clock import SECOND, wall_now
-from oceanmock.engine.log import ALL_PERMISSIONS
+from oceanmock.openapi import ALL_PERMISSIONS
 from oceanmock.outgoing import body_of, headers_of, host_of, target_of
 
 SIGNATURE_SCHEME: Final = "OCP-ACCESS-KEY-HMACSHA1"

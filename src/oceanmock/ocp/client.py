@@ -19,7 +19,7 @@ from oceanmock.handles import (
 )
 from oceanmock.ocp.api import API
 from oceanmock.ocp.auth import AccessKey, Basic
-from oceanmock.openapi import Operation
+from oceanmock.openapi import VIEWER_PERMISSION, Operation
 
 __tracebackhide__ = HIDE_FRAMES
 
@@ -33,7 +33,7 @@ def server_title(world: Any) -> str:
 
 def command(operation: Operation, url: str, world: Any, *, authenticates: bool) -> str:
     """Return the command of curl for an operation at its URL."""
-    user = VIEWER_LOGIN if operation.permission == "TASK_VIEWER" else MANAGER_LOGIN
+    user = VIEWER_LOGIN if operation.permission == VIEWER_PERMISSION else MANAGER_LOGIN
     login = f" -u {':'.join(user)}" if authenticates else ""
     method = "" if operation.method == "GET" else f" -X {operation.method}"
     return f"curl -s{login}{method} {url}"

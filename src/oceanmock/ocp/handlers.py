@@ -34,7 +34,6 @@ from oceanmock.api import (
     template_for,
 )
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
-from oceanmock.engine.log import MANAGER_PERMISSION
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
 from oceanmock.ocp import api, world
@@ -44,6 +43,7 @@ from oceanmock.ocp.auth import authenticators
 from oceanmock.ocp.machine import log_lines_at
 from oceanmock.ocp.states import SubtaskState, TaskState
 from oceanmock.ocp.world import SubtaskData, TaskData, Tasks, TaskView, Template
+from oceanmock.openapi import MANAGER_PERMISSION
 from oceanmock.text import format_instant, shorten
 
 CHINA: Final = timezone(timedelta(hours=8))
