@@ -8,9 +8,9 @@ raises ObshellError and nothing else; messages end in Go's own error texts.
 Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/lib/crypto/{rsa,aes}.go, ob/agent/secure/{header,body}.go,
 ob/agent/secure/auth.go:46-87, ob/agent/api/common/middleware.go:396-660 and 724-814,
 ob/agent/assets/i18n/error/en.json; obshell-sdk-python 0.0.9, auth/password.py:132-188. Recorded in
-tests/data/obshell/{auth,password,lone}.json: SINGLE without an agent password, MASTER with OceanBase's and with both, an
-obproxy dag. The rest is read in the code and not verified: SINGLE with an agent password, FOLLOWER, CLUSTER AGENT and
-its sessions, tokens, forwarding.
+tests/data/obshell/{auth,password,lone}.json: SINGLE without an agent password, MASTER with OceanBase's and with both,
+an obproxy dag. The rest is read in the code and not verified: SINGLE with an agent password, FOLLOWER, CLUSTER AGENT
+and its sessions, tokens, forwarding.
 
 A ts has no upper bound, and a header may be used again; with no password in it, it never expires. Not modelled:
 POST /api/v1/agent/password (which requires other fields) and an RSA-encrypted password inside a header, which SINGLE
