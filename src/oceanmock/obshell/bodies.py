@@ -1,13 +1,13 @@
 """Read obshell's requests and write its JSON.
 
-Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/engine/task/task_dto.go:32-170. Keys are in
-the order of Go's structs, and each is always present: absent values are null.
+Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/engine/task/task_dto.go:32-170. Keys are in the order of Go's
+structs, and each is always present: absent values are null.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any, Final, Literal, TypeVar
 
@@ -16,7 +16,7 @@ import orjson
 from oceanmock.api import Json, Request
 from oceanmock.obshell.api import GenericId, QuirkName, parse_generic_id
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, panic
-from oceanmock.obshell.gojson import Unreadable, query_value, quoted, read_struct
+from oceanmock.obshell.gojson import BOOLEANS, Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.machine import lines_of, task_logs_at
 from oceanmock.obshell.states import DagState, NodeState, SubTaskState
 from oceanmock.obshell.world import DagData, DagKey, Dags, DagView, NodeData, id_of
@@ -26,14 +26,7 @@ EPOCH: Final = format_instant(0)
 """The value of a time that is reset (ob/agent/service/task/dag.go:29)."""
 LINES_PER_SUB_TASK: Final = 1000
 """Log lines are numbered per sub task; obshell numbers them all together."""
-BOOLEANS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
-    ("0", "f", "F", "FALSE", "false", "False", ""), False
-)
-"""What Go's strconv.ParseBool reads; an empty text binds as false."""
 Place = TypeVar("Place")
-
-
-# --- requests -------------------------------------------------------------------------------------
 
 
 def dags_of(request: Request) -> Dags:
@@ -75,8 +68,8 @@ def read_id(request: Request) -> GenericId:
 def find(request: Request, id: GenericId, view: Callable[[DagKey], Place], *, is_task: bool = True) -> Place:
     """Return the object of an id. Raises NoSuchTask, or ObshellError if it is stored elsewhere.
 
-    The server forwards a request for the id of another agent. The error of a log does not begin
-    with "Task not found" (sub_task.go:138-184).
+    The server forwards a request for the id of another agent. The error of a log does not begin with "Task not found"
+    (sub_task.go:138-184).
     """
     agent = dags_of(request).agent
     if id.ip is not None and (str(id.ip), id.port) != (agent.ip, agent.port):
@@ -86,12 +79,10 @@ def find(request: Request, id: GenericId, view: Callable[[DagKey], Place], *, is
             raise not_found()
         owner = authority(str(id.ip), id.port)
         url = f'{request.method.capitalize()} "http://{owner}{target_of(request)}"'
-        message = f"{url}: dial tcp {owner}: connect: connection refused"
-        raise ObshellError(500, "Common.Unexpected", message)
+        raise ObshellError(500, "Common.Unexpected", f"{url}: dial tcp {owner}: connect: connection refused")
     if id.ip is None and agent.identity != "CLUSTER AGENT":
         if has_quirk(request, "unheld-cluster-id-is-500"):
-            outer = "Task not found: " if is_task else ""
-            raise error_of("Agent.OceanBase.NotHold", outer=outer)
+            raise error_of("Agent.OceanBase.NotHold", outer="Task not found: " if is_task else "")
         raise not_found()
     return view(key_of(id))
 
@@ -105,20 +96,17 @@ def check_kind(id: GenericId, view: DagView, kind: str) -> None:
 def read_show_details(request: Request) -> bool:
     """Return show_details, true by default (ob/param/task.go:19-21). Raises ObshellError."""
     text = query_value(request.query.decode("latin-1"), "show_details")
-    value = True if text is None else BOOLEANS.get(text)
-    if value is not None:
-        return value
+    if text is None or text in BOOLEANS:
+        return text is None or BOOLEANS[text]
     if has_quirk(request, "unreadable-show-details-is-500"):
         raise panic()
-    why = f"strconv.ParseBool: parsing {quoted(text or '')}: invalid syntax"
-    raise error_of("Common.IllegalArgument", why=why)
+    raise error_of("Common.IllegalArgument", why=f"strconv.ParseBool: parsing {quoted(text)}: invalid syntax")
 
 
 def read_operator(request: Request, kind: Literal["Dag", "Node"]) -> dict[str, str]:
     """Return the body's operator, and its id if it has one. Raises ObshellError."""
     struct = "Dag" if has_quirk(request, "node-body-says-dag-operator") else kind
-    fields = {"operator": "string", "id": "string"}
-    body = read_fields(request, f"task.{struct}Operator", fields)
+    body = read_fields(request, f"task.{struct}Operator", {"operator": "string", "id": "string"})
     if not body.get("operator"):
         why = f"Key: '{struct}Operator.Operator' Error:Field validation for 'Operator' failed on the 'required' tag"
         raise error_of("Common.BindJsonFailed", why=why)
@@ -133,12 +121,8 @@ def read_fields(request: Request, struct: str, fields: Mapping[str, str]) -> dic
     try:
         return read_struct(request.body or b"{}", struct, fields)
     except Unreadable as error:
-        is_eof = "Go struct field" not in str(error)
-        is_eof = is_eof and has_quirk(request, "body-that-is-no-object-is-eof")
+        is_eof = "Go struct field" not in str(error) and has_quirk(request, "body-that-is-no-object-is-eof")
         raise error_of("Common.BindJsonFailed", why="EOF" if is_eof else error) from None
-
-
-# --- responses ------------------------------------------------------------------------------------
 
 
 def dag_json(view: DagView, *, details: bool, has_maintenance: bool) -> Json:
@@ -157,7 +141,7 @@ def dag_json(view: DagView, *, details: bool, has_maintenance: bool) -> Json:
         "max_stage": len(dag.nodes),
         **({"maintenance_type": type_, "maintenance_key": key} if has_maintenance else {}),
         **_status(dag, state),
-        "additional_data": _merged(map(_node_data, dag.nodes)) if details else None,
+        "additional_data": _merged([_node_data(node) for node in dag.nodes]) if details else None,
         "nodes": [node_json(view, place, is_top=False) for place in places] if details else None,
     }
 
@@ -223,21 +207,17 @@ def _time(dag: DagData, instant: int | None) -> str:
     return EPOCH if instant is None else format_instant(dag.created + instant)
 
 
-# --- additional data ------------------------------------------------------------------------------
-
-
 def _node_data(node: NodeData) -> Mapping[str, Any] | None:
-    return _merged(child.additional_data for child in node.sub_tasks)
+    return _merged([child.additional_data for child in node.sub_tasks])
 
 
-def _merged(several: Iterable[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
+def _merged(several: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
     """Return one child's data unchanged, of several all of them merged, with sorted keys.
 
     (task_dto.go, mergeAdditionalData; Go sorts the keys of a map.)
     """
-    every = list(several)
-    merged: Any = every[0] if len(every) == 1 else reduce(_merge, every, {})
-    in_order: Json | None = _sorted(merged)
+    merged: Any = several[0] if len(several) == 1 else reduce(_merge, several, {})
+    in_order: Json | None = orjson.loads(orjson.dumps(merged, option=orjson.OPT_SORT_KEYS))
     return in_order
 
 
@@ -248,8 +228,7 @@ def _merge(one: Any, other: Any) -> Any:
     """
     if one is None or other is None:
         return one if other is None else other
-    types = {float if type(value) is int else type(value) for value in (one, other)}
-    if len(types) > 1:
+    if len({float if type(value) is int else type(value) for value in (one, other)}) > 1:
         raise panic()
     if isinstance(one, list):
         return one + other
@@ -257,17 +236,6 @@ def _merge(one: Any, other: Any) -> Any:
         return one | {key: _merge(one.get(key), value) for key, value in other.items()}
     return other
 
-
-def _sorted(value: Any) -> Any:
-    """Return the value with the keys of every object sorted."""
-    if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    if isinstance(value, list):
-        return [_sorted(item) for item in value]
-    return value
-
-
-# --- encoding -------------------------------------------------------------------------------------
 
 _HTML_ESCAPES: Final = {character.encode(): f"\\u{ord(character):04x}".encode() for character in "&<>\u2028\u2029"}
 _HTML_SPECIAL: Final = re.compile(b"|".join(_HTML_ESCAPES))

@@ -1,10 +1,9 @@
 """obshell's errors: status, errCode and text of each, also in the format before 4.3.1.
 
-Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/errors/errorcode.go and
-ob/agent/assets/i18n/error/en.json; recorded in tests/data/obshell. Before 4.3.1 an error had a
-number and no errCode, and an operator that the state does not allow was a 500; those numbers and
-texts are of agent/errors/errorcode.go at 424f28a and agent/service/task/dag.go at 0166004, and were
-never recorded. Messages are English whatever Accept-Language says.
+Facts: github.com/oceanbase/obshell at 61ee147, ob/agent/errors/errorcode.go and ob/agent/assets/i18n/error/en.json;
+recorded in tests/data/obshell. Before 4.3.1 an error had a number and no errCode, and an operator that the state does
+not allow was a 500; those numbers and texts are of agent/errors/errorcode.go at 424f28a and agent/service/task/dag.go
+at 0166004, and were never recorded. Messages are English whatever Accept-Language says.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ DECRYPTION: Final = frozenset[Stage](("header", "body", "panic"))
 class ObshellError(CallerError):
     """An error response; ``code`` and ``err_code`` may be absent, ``has_null`` adds null data.
 
-    ``old_message`` is the message before 4.3.1, if that differs. ``stage`` is the part of the
-    server that responds: a "handler", or the "recovery" from its panic; the decryption of the
-    "header" or of the "body", or the recovery from its "panic".
+    ``old_message`` is the message before 4.3.1, if that differs. ``stage`` is the part of the server that responds: a
+    "handler", or the "recovery" from its panic; the decryption of the "header" or of the "body", or the recovery from
+    its "panic".
     """
 
     status: int
@@ -60,101 +59,75 @@ class ObshellError(CallerError):
         return {**code, **err_code, "message": self.message}
 
 
-# --- the errors of the operations -----------------------------------------------------------------
-
-TEXTS: Final[Mapping[str, tuple[int, str, str]]] = {
-    "Task.NotFound": (404, "Task not found: {why}", ""),
-    "Task.GenericID.Invalid": (400, "{why}", "Illegal argument: {old}"),
-    "Agent.OceanBase.NotHold": (500, "{outer}Agent is not holding OceanBase", ""),
+TEXTS: Final[Mapping[str, tuple[int, str]]] = {
+    "Task.NotFound": (404, "Task not found: {why}"),
+    "Task.GenericID.Invalid": (400, "{why}"),
+    "Agent.OceanBase.NotHold": (500, "{outer}Agent is not holding OceanBase"),
     # An error of Go itself, or one without a kind.
-    "Common.Unexpected": (500, "Unexpected error: {why}", ""),
+    "Common.Unexpected": (500, "Unexpected error: {why}"),
     # A body that is unreadable or lacks its operator.
-    "Common.BindJsonFailed": (400, "Bind JSON failed: {why}", "Illegal argument: {why}"),
+    "Common.BindJsonFailed": (400, "Bind JSON failed: {why}"),
     # An unreadable parameter, where its quirk is switched off.
-    "Common.IllegalArgument": (400, "Illegal argument: {why}", ""),
+    "Common.IllegalArgument": (400, "Illegal argument: {why}"),
     # Recorded of agent/join.
     "Agent.Identify.NotSupportOperation": (
         400,
         "'{agent}' is '{identity}', instead of '{expected}', does not support this operation",
-        "",
     ),
-    "Agent.Identify.Unknown": (500, "Agent identify is unknown: {identity}", ""),
+    "Agent.Identify.Unknown": (500, "Agent identify is unknown: {identity}"),
     # ob/agent/api/obcluster_handler.go
-    "OB.Cluster.AlreadyInitialized": (400, "Cluster has already been initialized", ""),
+    "OB.Cluster.AlreadyInitialized": (400, "Cluster has already been initialized"),
     # Recorded in init.json. That agent/join, by its code, leaves the null out is not modelled.
-    "Agent.UnderMaintenance": (500, "Create task '{name}' failed: {agent} is under maintenance", ""),
+    "Agent.UnderMaintenance": (500, "Create task '{name}' failed: {agent} is under maintenance"),
     # The next two are status_maintainer.go's, and were never recorded.
     "OB.Cluster.UnderMaintenanceWithDag": (
         500,
         "Create task '{name}' failed: OceanBase cluster is under maintenance by DAG: {dag}, please try again later",
-        "",
     ),
     "OB.Tenant.UnderMaintenance": (
         500,
         "Create task '{name}' failed: Tenant '{tenant}' is under maintenance, please try again later.",
-        "",
     ),
     # An operator that a route does not know.
-    "Task.Dag.Operator.NotSupport": (400, "Operator {operator} is not supported", "invalid operator: {operator}"),
-    "Task.Node.Operator.NotSupport": (400, "Operator {operator} is not supported", "invalid operator: {operator}"),
+    "Task.Dag.Operator.NotSupport": (400, "Operator {operator} is not supported"),
+    "Task.Node.Operator.NotSupport": (400, "Operator {operator} is not supported"),
     # Operators that a state or a flag does not allow (en.json:300-322).
-    "Task.Dag.Operator.RollbackNotFailedDag": (
-        400,
-        "Failed to set DAG rollback: DAG state is not failed",
-        "failed to set dag rollback: dag state is not failed",
-    ),
-    "Task.Dag.Operator.RollbackNotAllowed": (
-        400,
-        "Failed to set DAG rollback: node {node} cannot rollback",
-        "failed to set dag rollback: node {number}. {node} can not rollback",
-    ),
-    "Task.Dag.Operator.RetryNotFailedDag": (
-        400,
-        "Failed to set DAG retry: DAG state is not failed",
-        "failed to set dag retry: dag state is not failed",
-    ),
-    "Task.Dag.Operator.RetryNotAllowed": (
-        400,
-        "Failed to set DAG retry: node {node} cannot retry",
-        "failed to set dag retry: {node} can not retry",
-    ),
-    "Task.Dag.Operator.CancelFinishedDag": (
-        400,
-        "Failed to cancel DAG: DAG is finished",
-        "failed to cancel dag: dag is finished",
-    ),
-    "Task.Dag.Operator.CancelNotAllowed": (
-        400,
-        "Failed to cancel DAG: node {node} cannot cancel",
-        "failed to cancel dag: {node} can not cancel",
-    ),
-    "Task.Dag.Operator.PassNotFailedDag": (
-        400,
-        "Failed to pass DAG: DAG is not failed",
-        "failed to pass dag: dag is not failed",
-    ),
-    "Task.Dag.Operator.PassNotAllowed": (
-        400,
-        "Failed to pass DAG: node {node} cannot pass",
-        "failed to pass dag: {node} can not pass",
-    ),
-    "Task.Node.Operator.PassNotFailedDag": (400, "Failed to pass node: assigned DAG is not failed", ""),
-    "Task.Node.Operator.PassNotFailedNode": (400, "Failed to pass node: node {node} is not failed", ""),
-    "Task.Node.Operator.PassNotAllowed": (400, "Failed to pass node: node {node} cannot pass", ""),
+    "Task.Dag.Operator.RollbackNotFailedDag": (400, "Failed to set DAG rollback: DAG state is not failed"),
+    "Task.Dag.Operator.RollbackNotAllowed": (400, "Failed to set DAG rollback: node {node} cannot rollback"),
+    "Task.Dag.Operator.RetryNotFailedDag": (400, "Failed to set DAG retry: DAG state is not failed"),
+    "Task.Dag.Operator.RetryNotAllowed": (400, "Failed to set DAG retry: node {node} cannot retry"),
+    "Task.Dag.Operator.CancelFinishedDag": (400, "Failed to cancel DAG: DAG is finished"),
+    "Task.Dag.Operator.CancelNotAllowed": (400, "Failed to cancel DAG: node {node} cannot cancel"),
+    "Task.Dag.Operator.PassNotFailedDag": (400, "Failed to pass DAG: DAG is not failed"),
+    "Task.Dag.Operator.PassNotAllowed": (400, "Failed to pass DAG: node {node} cannot pass"),
+    "Task.Node.Operator.PassNotFailedDag": (400, "Failed to pass node: assigned DAG is not failed"),
+    "Task.Node.Operator.PassNotFailedNode": (400, "Failed to pass node: node {node} is not failed"),
+    "Task.Node.Operator.PassNotAllowed": (400, "Failed to pass node: node {node} cannot pass"),
 }
-"""By errCode: the status, the text, and the text before 4.3.1 where that differs."""
+"""By errCode: the status and the text."""
+OLD_TEXTS: Final[Mapping[str, str]] = {
+    "Task.GenericID.Invalid": "Illegal argument: {old}",
+    "Common.BindJsonFailed": "Illegal argument: {why}",
+    "Task.Dag.Operator.NotSupport": "invalid operator: {operator}",
+    "Task.Node.Operator.NotSupport": "invalid operator: {operator}",
+    "Task.Dag.Operator.RollbackNotFailedDag": "failed to set dag rollback: dag state is not failed",
+    "Task.Dag.Operator.RollbackNotAllowed": "failed to set dag rollback: node {number}. {node} can not rollback",
+    "Task.Dag.Operator.RetryNotFailedDag": "failed to set dag retry: dag state is not failed",
+    "Task.Dag.Operator.RetryNotAllowed": "failed to set dag retry: {node} can not retry",
+    "Task.Dag.Operator.CancelFinishedDag": "failed to cancel dag: dag is finished",
+    "Task.Dag.Operator.CancelNotAllowed": "failed to cancel dag: {node} can not cancel",
+    "Task.Dag.Operator.PassNotFailedDag": "failed to pass dag: dag is not failed",
+    "Task.Dag.Operator.PassNotAllowed": "failed to pass dag: {node} can not pass",
+}
+"""The texts before 4.3.1 that differ."""
 
 
 def error_of(err_code: str, **values: object) -> ObshellError:
     """Return an error of TEXTS; ``values`` fill in its placeholders."""
-    status, text, old_text = TEXTS[err_code]
-    return ObshellError(
-        status,
-        err_code,
-        text.format(**values),
-        old_message=(old_text or text).format(**values),
-        has_null="UnderMaintenance" in err_code,
-    )
+    status, text = TEXTS[err_code]
+    old_message = OLD_TEXTS.get(err_code, text).format(**values)
+    has_null = "UnderMaintenance" in err_code
+    return ObshellError(status, err_code, text.format(**values), old_message=old_message, has_null=has_null)
 
 
 def not_found(why: str = "record not found") -> ObshellError:
@@ -167,68 +140,45 @@ def panic(stage: Stage = "recovery") -> ObshellError:
     return replace(error_of("Common.Unexpected", why=PHRASES[500]), stage=stage)
 
 
-# --- from any exception to an error response ------------------------------------------------------
-
-
 def response_error(error: Exception) -> ObshellError:
     """Return the error response of any exception, in the format of 4.3.1 and later."""
     match error:
         case ObshellError():
-            return error
+            result = error
         case InvalidGenericId():
-            return error_of("Task.GenericID.Invalid", why=str(error), old=error.old_message)
-        case NoSuchTask():
-            return not_found()
-        case ApiError(kind="fault"):
-            return _injected(error.status)
-        case ApiError():
-            return _refused(error)
-        case _:
-            return error_of("Common.Unexpected", why=f"{type(error).__name__}: {error}")
-
-
-def _injected(status: int) -> ObshellError:
-    """Return the error of an injected fault, with obshell's text where it has one."""
-    if status == 404:
-        return not_found()
-    if status == 401:
-        message = "Unauthorized: OceanBase password is incorrect"
-        err_code = "Security.Authentication.IncorrectOceanbasePassword"
-        return ObshellError(401, err_code, message, AUTH_FAILED)
-    phrase = PHRASES.get(status, f"status {status}")
-    return replace(error_of("Common.Unexpected", why=phrase), status=status)
-
-
-def _refused(error: ApiError) -> ObshellError:
-    status, err_code, message = error.status_code, "Common.IllegalArgument", error.detail
-    match error.kind:
-        case "unknown path" | "wrong method":  # gin returns 404 for both
-            status, err_code = 404, "Common.NotFound"
-            message = "Element not found: 404 not found"
-        # The other two are the mock's: the real server has no such limit, and keeps its contract.
-        case "body too large":
-            err_code, message = "Request.Body.TooLarge", "The request body is too large."
-        case "broken response":
-            err_code = "Common.Unexpected"
+            result = error_of("Task.GenericID.Invalid", why=str(error), old=error.old_message)
+        case NoSuchTask() | ApiError(kind="fault", status=404):
+            result = not_found()
+        case ApiError(kind="fault", status=401):
+            message = "Unauthorized: OceanBase password is incorrect"
+            result = ObshellError(401, "Security.Authentication.IncorrectOceanbasePassword", message, AUTH_FAILED)
+        case ApiError(kind="fault", status=status):
+            phrase = PHRASES.get(status, f"status {status}")
+            result = replace(error_of("Common.Unexpected", why=phrase), status=status)
+        case ApiError(kind="unknown path" | "wrong method"):  # gin returns 404 for both
+            result = ObshellError(404, "Common.NotFound", "Element not found: 404 not found")
+        # The next two are the mock's: the real server has no such limit, and keeps its contract.
+        case ApiError(kind="body too large"):
+            result = ObshellError(error.status_code, "Request.Body.TooLarge", "The request body is too large.")
+        case ApiError(kind="broken response"):
             message = "Unexpected error: the answer breaks the contract"
-    return ObshellError(status, err_code, message)
+            result = ObshellError(error.status_code, "Common.Unexpected", message)
+        case ApiError():
+            result = ObshellError(error.status_code, "Common.IllegalArgument", error.detail)
+        case _:
+            result = error_of("Common.Unexpected", why=f"{type(error).__name__}: {error}")
+    return result
 
 
 def without_quirks(error: ObshellError, has_quirk: Callable[[QuirkName], bool]) -> ObshellError:
     """Return the error as it is without the quirks that are switched off."""
-    is_missing = error.err_code == "Request.Header.NotFound"
-    if is_missing and not has_quirk("missing-header-is-400"):
+    if error.err_code == "Request.Header.NotFound" and not has_quirk("missing-header-is-400"):
         return replace(error, status=401, code=AUTH_FAILED)
     if error.stage in ("body", "panic") and not has_quirk("undecryptable-body-is-500"):
         return replace(error, status=401, code=1, stage="body")
     if error.stage in PANICS and not has_quirk("panic-is-dated-at-start"):
         return replace(error, stage="handler")
     return error
-
-
-# --- redirects ------------------------------------------------------------------------------------
-
-HTML: Final = b"text/html; charset=utf-8"
 
 
 class Redirect(CallerError):
@@ -253,18 +203,15 @@ def redirect(method: str, target: str) -> Response:
         return Response(307, b"", headers, media_type=None)
     link = html.escape(location).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
     page = f'<a href="{link}">Moved Permanently</a>.\n\n'
-    return Response(301, page.encode("latin-1"), headers, media_type=HTML)
+    return Response(301, page.encode("latin-1"), headers, media_type=b"text/html; charset=utf-8")
 
-
-# --- before 4.3.1 ---------------------------------------------------------------------------------
 
 _KNOWN_ERROR: Final = (500, 1010)
-_NOT_FOUND: Final = (404, 2300)
 _OLD_FAMILIES: Final = (
     ("Task.GenericID.", (400, 1001)),
     ("Common.BindJsonFailed", (400, 1001)),
     ("Common.IllegalArgument", (400, 1001)),
-    ("Task.NotFound", _NOT_FOUND),
+    ("Task.NotFound", (404, 2300)),
     ("Task.", _KNOWN_ERROR),
     ("Security.Authentication.Header.DecryptFailed", (401, 1)),
     ("Security.", (401, 10008)),
@@ -273,22 +220,20 @@ _OLD_FAMILIES: Final = (
     ("Request.Body.TooLarge", (413, 1000)),
     ("Agent.Identify.", (400, 1000)),
 )
-"""By prefix of the errCode, status and number. Only those of tasks are read in the code."""
-_OLD_UNEXPECTED: Final = 1002
-_OLD_NOT_FOUND: Final = 1000
+"""By prefix of the errCode, status and number before 4.3.1. Only those of tasks are read in the code."""
 
 
 def in_old_format(error: ObshellError) -> ObshellError:
     """Return the error in the format before 4.3.1: a number, and no errCode."""
-    err_code, message = error.err_code or "", error.old_message or error.message
-    for prefix, (status, code) in _OLD_FAMILIES:
-        if err_code.startswith(prefix):
-            if (status, code) == _KNOWN_ERROR:
-                message = f"Known error: {message}"
-            return replace(error, status=status, code=code, err_code=None, message=message)
+    message = error.old_message or error.message
+    families = (values for prefix, values in _OLD_FAMILIES if (error.err_code or "").startswith(prefix))
+    family = next(families, None)
+    if family is not None:
+        message = f"Known error: {message}" if family == _KNOWN_ERROR else message
+        return replace(error, status=family[0], code=family[1], err_code=None, message=message)
     if message.startswith("Task not found: "):
-        return replace(error, status=404, code=_NOT_FOUND[1], err_code=None)
-    code = _OLD_NOT_FOUND if error.status == 404 else _OLD_UNEXPECTED
+        return replace(error, status=404, code=2300, err_code=None)
+    code = 1000 if error.status == 404 else 1002  # 1002 is an unexpected error
     if message.startswith("Known error: "):
         code = _KNOWN_ERROR[1]
     return replace(error, code=code, err_code=None, message=message)

@@ -1,10 +1,9 @@
 """Read queries, base64, JSON and numbers as a Go server does, with the texts of Go's errors.
 
-An error of obshell ends in the text of Go's own error, and clients print it, so the texts are those
-of encoding/base64, encoding/json, net/url and strconv (Go 1.26); the texts in tests/data/obshell
-outrank them. JSON syntax errors are found by Python's parser, so that in a text with several errors
-another may be reported first. Objects nested deeper than Python's parser reads are refused, though
-Go reads 10,000 levels. Nothing here depends on obshell.
+An error of obshell ends in the text of Go's own error, and clients print it, so the texts are those of encoding/base64,
+encoding/json, net/url and strconv (Go 1.26); the texts in tests/data/obshell outrank them. JSON syntax errors are found
+by Python's parser, so that in a text with several errors another may be reported first. Objects nested deeper than
+Python's parser reads are refused, though Go reads 10,000 levels. Nothing here depends on obshell.
 """
 
 from __future__ import annotations
@@ -20,8 +19,12 @@ from urllib.parse import unquote_plus
 from oceanmock.errors import CallerError
 
 UNEXPECTED_END: Final = "unexpected end of JSON input"
-
+BOOLEANS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
+    ("0", "f", "F", "FALSE", "false", "False", ""), False
+)
+"""The values that strconv.ParseBool reads; an empty text binds as false."""
 INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_INT64: Final = range(-(2**63), 2**63)
 _WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
@@ -30,17 +33,13 @@ class Unreadable(CallerError):
     """Go would not read this; the message is the text of its error."""
 
 
-# --- quoting and numbers --------------------------------------------------------------------------
-
 _NAMED_ESCAPES: Final = dict(zip("\a\b\f\n\r\t\v\\", "abfnrtv\\", strict=True))
 
 
 def _escaped(character: str, quote: str) -> str:
     number = ord(character)
-    if character == quote:
-        return f"\\{quote}"
-    if character in _NAMED_ESCAPES:
-        return f"\\{_NAMED_ESCAPES[character]}"
+    if character == quote or character in _NAMED_ESCAPES:
+        return f"\\{_NAMED_ESCAPES.get(character, quote)}"
     if character.isprintable():
         return character
     if number < 0x80:
@@ -57,16 +56,10 @@ def parse_int(text: str) -> int:
     """Return a number as strconv.ParseInt(text, 10, 64) does. Raises Unreadable."""
     if not INTEGER.fullmatch(text):
         raise Unreadable(f"strconv.ParseInt: parsing {quoted(text)}: invalid syntax")
-    if len(text) > 4000 or not _is_int64(int(text)):
+    if len(text) > 4000 or int(text) not in _INT64:
         raise Unreadable(f"strconv.ParseInt: parsing {quoted(text)}: value out of range")
     return int(text)
 
-
-def _is_int64(number: int) -> bool:
-    return -(2**63) <= number < 2**63
-
-
-# --- queries --------------------------------------------------------------------------------------
 
 _BROKEN_ESCAPE: Final = re.compile("%(?![0-9a-fA-F]{2})")
 
@@ -83,9 +76,6 @@ def query_value(query: str, name: str) -> str | None:
         if unquote_plus(key) == name:
             return unquote_plus(value)
     return None
-
-
-# --- base64 ---------------------------------------------------------------------------------------
 
 
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/\r\n]*")
@@ -117,9 +107,6 @@ def base64_bytes(text: bytes) -> bytes:
     if wrong_at is not None:
         raise Unreadable(f"illegal base64 data at input byte {wrong_at}")
     return value
-
-
-# --- JSON -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +175,15 @@ def _syntax_error(text: str, error: json.JSONDecodeError) -> str:
         place = text.index("\\", place - 1) + 1
         if text.startswith("u", place):
             place = _end(_HEX, text, place + 1)
-    return _invalid(text, place, _context(text, error))
+    context = next((context for prefix, context in _CONTEXTS if error.msg.startswith(prefix)), None)
+    if context is None:  # the innermost bracket that is open there is an object's or an array's
+        context, depth = "after array element", 0
+        for character in reversed(re.sub(r'"(?:[^"\\]|\\.)*"', "", text[: error.pos])):
+            depth += (character in "]}") - (character in "[{")
+            if depth < 0:
+                context = "after object key:value pair" if character == "{" else context
+                break
+    return _invalid(text, place, context)
 
 
 def _invalid(text: str, place: int, context: str) -> str:
@@ -219,27 +214,12 @@ def _unfinished(text: str, place: int, error: json.JSONDecodeError) -> tuple[int
     return None
 
 
-def _context(text: str, error: json.JSONDecodeError) -> str:
-    for prefix, context in _CONTEXTS:
-        if error.msg.startswith(prefix):
-            return context
-    # The innermost bracket that is open there is an object's or an array's.
-    depth = 0
-    for character in reversed(re.sub(r'"(?:[^"\\]|\\.)*"', "", text[: error.pos])):
-        depth += (character in "]}") - (character in "[{")
-        if depth < 0 and character == "{":
-            return "after object key:value pair"
-        if depth < 0:
-            break
-    return "after array element"
-
-
 def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of a JSON object as json.Unmarshal reads them into a struct.
 
-    ``name`` is the struct's name with its package; ``fields`` maps each JSON name to its Go type.
-    Names match in any case; unknown ones and null are ignored; the last of a duplicate wins. Raises
-    Unreadable for a syntax error, else for the first value of a wrong type.
+    ``name`` is the struct's name with its package; ``fields`` maps each JSON name to its Go type. Names match in any
+    case; unknown ones and null are ignored; the last of a duplicate wins. Raises Unreadable for a syntax error, else
+    for the first value of a wrong type.
     """
     characters = text.decode("utf-8", "surrogateescape")
     try:
@@ -259,11 +239,7 @@ def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, 
         field = by_folded_name.get(key.casefold())
         if field is not None and item is not None:
             try:
-                values[field] = _read_field(item, fields[field])
-            except _WrongType as word:
-                place = f"Go struct field {name.rpartition('.')[2]}.{field} of type {fields[field]}"
-                message = f"json: cannot unmarshal {word} into {place}"
-                first_error = first_error or Unreadable(message)
+                values[field] = _read_field(item, fields[field], f"{name.rpartition('.')[2]}.{field}")
             except Unreadable as error:
                 first_error = first_error or error
     if first_error is not None:
@@ -271,23 +247,18 @@ def read_struct(text: bytes, name: str, fields: Mapping[str, str]) -> dict[str, 
     return values
 
 
-class _WrongType(Exception):
-    """A value that does not fit its field; the message is Go's name of the value."""
-
-
-def _read_field(value: Any, go_type: str) -> Any:
-    """Return a field's value. Raises _WrongType; Unreadable for a text that is no base64."""
+def _read_field(value: Any, go_type: str, field: str) -> Any:
+    """Return a field's value. Raises Unreadable for a wrong type, or a text that is no base64."""
     match go_type, value:
         case "string", str():
             return _SURROGATES.sub("\ufffd", value)
-        case "int", Number(text) if _WHOLE_NUMBER.fullmatch(text) and _is_int64(int(text)):
+        case "int", Number(text) if _WHOLE_NUMBER.fullmatch(text) and int(text) in _INT64:
             return int(text)
-        case "int", Number(text):
-            raise _WrongType(f"number {text}")
         case "[]uint8", str():
             return base64_bytes(_SURROGATES.sub("\ufffd", value).encode())
         case "[]uint8", []:  # Go also reads arrays of numbers
             return b""
         case "meta.AgentInfo", Object():
             return value
-    raise _WrongType(_TYPE_NAMES[type(value)])
+    name = f"number {value.text}" if go_type == "int" and isinstance(value, Number) else _TYPE_NAMES[type(value)]
+    raise Unreadable(f"json: cannot unmarshal {name} into Go struct field {field} of type {go_type}")
