@@ -113,6 +113,14 @@ def request_counts(mock: Mock) -> dict[str, int]:
     return {sandbox["name"]: sandbox["requests"] for sandbox in sandboxes}
 
 
+def error_of(answer: httpx.Response, status: int) -> str:
+    """Return the message of an error of the admin API, which has nothing else."""
+    assert answer.status_code == status
+    assert answer.json().keys() == {"error"}
+    text: str = answer.json()["error"]
+    return text
+
+
 def until(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds; it asks the server, so that there is no need to sleep."""
     deadline = time.monotonic() + PATIENCE
