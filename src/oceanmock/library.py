@@ -32,7 +32,7 @@ from oceanmock.scenario.document import (
     value_at,
 )
 from oceanmock.scenario.faults import Fault, check_faults
-from oceanmock.scenario.fields import BaseScenario, FileSchema, StartsOn, is_variable
+from oceanmock.scenario.fields import BaseScenario, FileSchema, StartsOn
 from oceanmock.scenario.story import Format, StoryDivergesError
 from oceanmock.text import closest, did_you_mean, suggest
 
@@ -355,7 +355,7 @@ def _check_starts(scripts: Sequence[Any], format: Format) -> Iterator[Issue]:
 def _may_meet(one: str, other: str) -> bool:
     """Return whether there is a path that both templates stand for."""
     pairs = zip(one.split("/"), other.split("/"), strict=False)
-    return one.count("/") == other.count("/") and all(a == b or is_variable(a) or is_variable(b) for a, b in pairs)
+    return one.count("/") == other.count("/") and all(a == b or "{" in a + b for a, b in pairs)
 
 
 def _own_keys(thing: Any, part_keys: Sequence[str], loc: Loc) -> Iterator[Loc]:

@@ -9,6 +9,7 @@ that the guard refuses is a failed step, never an error.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from oceanmock.conformance.target import detail_path
 from oceanmock.errors import AuthorError
 from oceanmock.library import load_scenario
 from oceanmock.scenario import story
-from oceanmock.scenario.fields import BaseScenario, is_variable
+from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import format_duration
 
 DIVERGES: Final = Rule(
@@ -285,7 +286,7 @@ class _Tasks:
         if self._target_id(step.actor):
             return None
         starts_on = self._scripts[step.actor].starts_on
-        path = "/".join("1" if is_variable(item) else item for item in starts_on.segments)
+        path = re.sub(r"\{[^}]*\}", "1", starts_on.path)
         return self.client.send(starts_on.method, path, json=starts_on.body or {})
 
     def operate(self, step: story.CallAction) -> Exchange:

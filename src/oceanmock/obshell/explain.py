@@ -20,7 +20,7 @@ from oceanmock.obshell import scenario as files
 from oceanmock.obshell.api import API, ClientOperator
 from oceanmock.obshell.bodies import authority
 from oceanmock.obshell.conformance import CONFORMANCE
-from oceanmock.obshell.scenario import Agent, Scenario, TenantLock, node_number, sub_task_number
+from oceanmock.obshell.scenario import Agent, Scenario, TenantLock, number_below
 from oceanmock.obshell.scenario_checks import FORMAT
 from oceanmock.obshell.states import DagState
 from oceanmock.report.explain import (
@@ -273,10 +273,8 @@ def _draw_nodes(dag: files.Dag, names: Sequence[str], labels: Sequence[Sequence[
     """Yield a line for each node, and for each of several sub tasks."""
     widest = min(max(map(cell_len, names)), MAX_NAME_WIDTH)
     for place, (node, name) in enumerate(zip(dag.nodes, names, strict=True)):
-        facts = [
-            f"  ●  {escape(set_cell_size(name, max(widest, cell_len(name))))}",
-            _number_text(node_number(dag, place)),
-        ]
+        number = node.id or (dag.id and number_below(dag.id, place))
+        facts = [f"  ●  {escape(set_cell_size(name, max(widest, cell_len(name))))}", _number_text(number)]
         first, *others = node.sub_tasks
         if not others:
             is_own = first.agent is None or _address_text(first.agent) == _address_text(agent)
@@ -288,7 +286,7 @@ def _draw_nodes(dag: files.Dag, names: Sequence[str], labels: Sequence[Sequence[
         for at, sub_task in enumerate(node.sub_tasks if others else ()):
             facts = [
                 f"  {rail}    {escape(set_cell_size(labels[place][at], width))}",
-                _number_text(sub_task_number(dag, place, at)),
+                _number_text(sub_task.id or (number and number_below(number, at))),
                 _runs_text(sub_task, ""),
             ]
             yield "  ".join(filter(None, facts))

@@ -221,11 +221,10 @@ class Dag(Model):
     """In the order in which they run."""
 
 
-class Agent(Model):
+class Agent(Address):
     """The agent that is served."""
 
     ip: Ip = "127.0.0.1"
-    port: Port = 2886
     identity: Identity = "MASTER"
     root_password: Annotated[str | None, Field(json_schema_extra={"type": ["string", "null"]})] = "oceanmock"  # noqa: S105 (the mock's own, and public)
     """The password of root@sys, with which most routes authenticate; none is set, if null."""
@@ -357,17 +356,6 @@ class Scenario(BaseScenario):
 def number_below(owner: int, position: int) -> int:
     """Return the number of a dag's node, or of a node's sub task, that has no id in the file."""
     return owner * (MAX_PER_OWNER + 1) + position + 1
-
-
-def node_number(dag: Dag, position: int) -> int | None:
-    """Return a node's number, or None where its dag gets one later."""
-    return dag.nodes[position].id or (dag.id and number_below(dag.id, position))
-
-
-def sub_task_number(dag: Dag, node: int, position: int) -> int | None:
-    """Return a sub task's number, or None where its dag gets one later."""
-    owner = node_number(dag, node)
-    return dag.nodes[node].sub_tasks[position].id or (owner and number_below(owner, position))
 
 
 def script_of(dag: Dag) -> states.DagScript:

@@ -126,7 +126,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         agreed = agreed_setting(scenarios, "switches", Switches(), "switches")
         self.switches: Switches = with_overrides(agreed, switches)
         self.initial_agent: Final = agreed_setting(scenarios, "agents", files.Agent(), "agent")
-        self.own: Final = files.Address(ip=self.initial_agent.ip, port=self.initial_agent.port)
+        self.own: Final[files.Address] = self.initial_agent
         self._nodes: dict[DagKey, tuple[DagKey, int]] = {}
         self._sub_tasks: dict[DagKey, tuple[DagKey, int, int]] = {}
         self._makers: list[tuple[DagData, Identity]] = []

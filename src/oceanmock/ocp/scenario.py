@@ -236,35 +236,18 @@ def script_of(task: Task) -> states.TaskScript:
     """Return the machine's script of a task whose references have been checked."""
     scripts = list[states.SubtaskScript]()
     for subtask, needs in zip(task.subtasks, upstreams_of(task), strict=True):
-        runs = [
-            states.RunScript(run.takes, run.ends or "SUCCESSFUL", run.log)
-            for run in (*subtask.attempts, *subtask.rollback)
-        ]
-        count = len(subtask.attempts)
-        scripts.append(
-            states.SubtaskScript(
-                attempts=tuple(runs[:count]),
-                rollbacks=tuple(runs[count:]),
-                needs=needs,
-                timeout=subtask.timeout,
-                prohibits_rollback=subtask.prohibit_rollback,
-            )
-        )
-    return states.TaskScript(
-        subtasks=tuple(scripts),
-        concurrency=task.concurrency,
-        prohibits_rollback=task.prohibit_rollback,
-        abandoned_after=task.abandoned_after,
-    )
+        runs = (*subtask.attempts, *subtask.rollback)
+        run_scripts = [states.RunScript(run.takes, run.ends or "SUCCESSFUL", run.log) for run in runs]
+        count, prohibits_rollback = len(subtask.attempts), subtask.prohibit_rollback
+        attempts, rollbacks = tuple(run_scripts[:count]), tuple(run_scripts[count:])
+        scripts.append(states.SubtaskScript(attempts, rollbacks, needs, subtask.timeout, prohibits_rollback))
+    return states.TaskScript(tuple(scripts), task.concurrency, task.prohibit_rollback, task.abandoned_after)
 
 
 def rules_of(tick: int, switches: Switches) -> states.Rules:
     """Return the machine's rules under a tick and switches."""
-    return states.Rules(
-        tick=tick,
-        retry_after_failed_rollback=switches.retry_after_failed_rollback,
-        subtask_retry_counts=switches.subtask_retry_counts,
-    )
+    retries, counts = switches.retry_after_failed_rollback, switches.subtask_retry_counts
+    return states.Rules(tick, retry_after_failed_rollback=retries, subtask_retry_counts=counts)
 
 
 def upstreams_of(task: Task) -> list[tuple[int, ...]]:

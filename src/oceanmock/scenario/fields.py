@@ -240,11 +240,6 @@ class StartsOn(Model):
     body: JsonObject | None = None
     """What the request's JSON must have, among other keys; anything, if left out."""
 
-    @property
-    def segments(self) -> list[str]:
-        """Return the segments of the path."""
-        return self.path.split("/")
-
     def fits(self, method: str, path: str) -> bool:
         """Return whether a request has this method and a path that matches."""
         return method == self.method and path_matches(self.path, path)
@@ -257,11 +252,6 @@ class StartsOn(Model):
         """Return what a request lacks that has the path and does not match."""
         body = json.dumps(self.body, ensure_ascii=False)
         return f"{self.method} {self.path} starts {name!r} only with a body that has {body}."
-
-
-def is_variable(segment: str) -> bool:
-    """Return whether a segment of a path stands for any other."""
-    return segment.startswith("{")
 
 
 def _contains(actual: Any, expected: Any) -> bool:
@@ -295,13 +285,9 @@ class BaseScenario(Model):
     _name: str = PrivateAttr("scenario")
 
     if TYPE_CHECKING:  # each format declares these as its last keys
-
-        @property
-        def switches(self) -> Any: ...
-        @property
-        def faults(self) -> tuple[Any, ...]: ...
-        @property
-        def story(self) -> tuple[Any, ...]: ...
+        switches: Any
+        faults: Any
+        story: Any
 
     @property
     def stands_alone(self) -> bool:

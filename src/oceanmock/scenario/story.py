@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count, groupby, islice, repeat
 from operator import attrgetter
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Self
 
 from oceanmock.clock import SECOND
 from oceanmock.errors import AuthorError, CallerError
@@ -23,9 +23,6 @@ from oceanmock.scenario.document import Issue, Loc, Wording
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import did_you_mean
-
-MAX_CHOICES: Final = 8
-"""So many names are listed where none is similar to an unknown one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +171,9 @@ def _check_references(references: Iterable[_Reference]) -> Iterator[Issue]:
 
 
 def _choices(reference: int | str, labels: Iterable[int | str | None]) -> str:
+    """Return the name that is most similar to an unknown one, or else the first names."""
     names = [str(label) for label in islice(labels, 1000) if label]
-    return did_you_mean(reference, names) or f"There are: {', '.join(names[:MAX_CHOICES])}."
+    return did_you_mean(reference, names) or f"There are: {', '.join(names[:8])}."
 
 
 PartPath = tuple[int, ...]
