@@ -1,13 +1,13 @@
 """Define the virtual clock of a sandbox.
 
-Instants are integer nanoseconds since the epoch; spans are integer nanoseconds. No other module
-reads the machine's clock, so this one decides every timestamp, duration and transition.
+Instants are integer nanoseconds since the epoch; spans are integer nanoseconds. No other module reads the machine's
+clock, so this one decides every timestamp, duration and transition.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal, get_args
 
@@ -17,8 +17,9 @@ PROGRESSIONS: Final[tuple[Progression, ...]] = get_args(Progression)
 MILLISECOND: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 DEFAULT_TICK: Final = SECOND
-"""The period of both servers' schedulers (ocp-express TaskCoordinator.java:58-59;
-obshell constant/scheduler.go:23-24)."""
+"""The period of both servers' schedulers.
+
+(ocp-express TaskCoordinator.java:58-59, obshell constant/scheduler.go:23-24.)"""
 LATEST: Final = 32_503_680_000 * SECOND - 1
 """The end of the year 2999, at which every sandbox's clock stops."""
 
@@ -53,13 +54,13 @@ def pause(span: int) -> None:
 
 
 class Clock:
-    """The clock of one sandbox.
+    """The clock of one sandbox; ``origin`` is the instant at which it was last moved or set, or started.
 
-    Under ``time`` it runs ``speed`` times as fast as the machine's monotonic clock; under the other
-    progressions it stands until moved. A move to an earlier instant changes nothing.
+    Under ``time`` it runs ``speed`` times as fast as the machine's monotonic clock; under the other progressions it
+    stands until moved. A move to an earlier instant changes nothing.
     """
 
-    __slots__ = ("_origin", "_wall", "_wall_origin", "progression", "speed")
+    __slots__ = ("_wall", "_wall_origin", "origin", "progression", "speed")
 
     def __init__(
         self,
@@ -74,12 +75,7 @@ class Clock:
         self.speed = speed
         self._wall = wall
         self._wall_origin = wall() if created is None else created
-        self._origin = self._wall_origin if starts_at is None else starts_at
-
-    @property
-    def origin(self) -> int:
-        """Return the instant at which the clock was last moved or set, or started."""
-        return self._origin
+        self.origin = self._wall_origin if starts_at is None else starts_at
 
     def set(
         self, *, progression: Progression | None = None, speed: float | None = None, wall: int | None = None
@@ -89,23 +85,19 @@ class Clock:
         ``wall`` is the machine's time at which it changes; now, if left out.
         """
         wall = self._wall() if wall is None else wall
-        self._origin, self._wall_origin = self.at(wall), wall
-        if progression is not None:
-            self.progression = progression
-        if speed is not None:
-            self.speed = speed
+        self.origin, self._wall_origin = self.at(wall), wall
+        self.progression = self.progression if progression is None else progression
+        self.speed = self.speed if speed is None else speed
 
     def now(self) -> int:
         """Return the instant it is in this sandbox."""
-        if self.progression != "time":
-            return self._origin
-        return min(self._origin + int((self._wall() - self._wall_origin) * self.speed), LATEST)
+        return self.at(self._wall()) if self.progression == "time" else self.origin
 
     def at(self, wall: int) -> int:
         """Return the instant it is in this sandbox at a time of the machine."""
         if self.progression != "time":
-            return self._origin
-        return min(self._origin + int((wall - self._wall_origin) * self.speed), LATEST)
+            return self.origin
+        return min(self.origin + int((wall - self._wall_origin) * self.speed), LATEST)
 
     def move_to(self, instant: int, *, wall: int | None = None) -> None:
         """Move to ``instant``, unless it is later already; a running clock runs on from there.
@@ -113,18 +105,11 @@ class Clock:
         ``wall`` is as for ``set``.
         """
         wall = self._wall() if wall is None else wall
-        self._origin, self._wall_origin = min(max(self.at(wall), instant), LATEST), wall
+        self.origin, self._wall_origin = min(max(self.at(wall), instant), LATEST), wall
 
     def advance(self, by: int) -> None:
         """Move forward by a span."""
         self.move_to(self.now() + by)
-
-    def read(self, dues: Iterable[int]) -> None:
-        """Move to the first of the due instants after a read, if the progression is ``polls``."""
-        if self.progression == "polls":
-            first = min(dues, default=None)
-            if first is not None:
-                self.move_to(first)
 
     def settle(self, instant: int) -> None:
         """Move to the end of a history, if the progression is ``immediate``."""

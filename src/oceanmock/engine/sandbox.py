@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from random import Random
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from oceanmock.clock import Clock, Progression, machine_now
 from oceanmock.engine.faults import FaultRequest, Faults, FaultStatistics, InjectedFault
@@ -46,30 +46,17 @@ SANDBOX_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGT
 W = TypeVar("W", bound=World[Any, Any, Any, Any])
 
 
-class SandboxApi(Protocol):
-    """The part of an API's record that a sandbox uses."""
-
-    @property
-    def name(self) -> str:
-        """Return its name in scenario files."""
-
-    def new_world(
-        self, clock: Clock, scenarios: Sequence[Any], *, seed: int, switches: Mapping[str, Any]
-    ) -> World[Any, Any, Any, Any]:
-        """Return the empty state of a sandbox with these scenarios. Raises AuthorError."""
-
-
 class Sandbox:
     """One sandbox of a store.
 
-    ``started`` is the instant at which its clock began. ``server`` and ``pid`` are the host and process id that the
-    APIs' responses show.
+    ``apis`` are the records of its APIs (``oceanmock.api.Api``). ``started`` is the instant at which its clock began.
+    ``server`` and ``pid`` are the host and process id that the APIs' responses show.
     """
 
     def __init__(
         self,
         spec: SandboxSpec,
-        apis: Sequence[SandboxApi],
+        apis: Sequence[Any],
         *,
         store: Store | None = None,
         log: Iterable[LogEntry] = (),

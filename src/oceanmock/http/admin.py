@@ -52,7 +52,7 @@ from oceanmock.http.admin_values import (
 from oceanmock.journal import Query
 from oceanmock.library import read_fault
 from oceanmock.openapi import ALL_PERMISSIONS, operations_of
-from oceanmock.report.sandbox import report_of, report_text
+from oceanmock.report import report_of, report_text
 from oceanmock.text import did_you_mean, format_duration, format_instant, parse_duration, shorten, suggest
 
 if TYPE_CHECKING:

@@ -40,14 +40,14 @@ from oceanmock.report.explain import (
 from oceanmock.text import one_line, round_duration
 
 TWO_TICKS: Final = (
-    "a stage takes two ticks: on one its node starts, on the first after all its sub tasks have "
-    "ended the node ends and the stage moves; the next node starts one tick later"
+    "a stage takes two ticks: on one its node starts, on the first after all its sub tasks have ended the node ends "
+    "and the stage moves; the next node starts one tick later"
 )
 TWO_RUNS: Final = "RETRY first undoes what has FAILED, and the first tick after that has ended runs it again"
 STUCK: Final = (
-    "CANCEL marks the first node that has not ended in the order of stages: once a rollback has "
-    "begun that is {}, not the one at the stage; from then on the stages count up again, and "
-    "ROLLBACK is refused for good, as that first node is neither FAILED nor under ROLLBACK"
+    "CANCEL marks the first node that has not ended in the order of stages: once a rollback has begun that is {}, not "
+    "the one at the stage; from then on the stages count up again, and ROLLBACK is refused for good, as that first "
+    "node is neither FAILED nor under ROLLBACK"
 )
 
 GLYPHS: Final = {

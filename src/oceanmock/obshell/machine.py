@@ -58,7 +58,7 @@ def start(script: DagScript, rules: Rules = Rules()) -> History:
         sub_tasks = [SubTaskState("PENDING", "RUN", moment, moment) for moment in times]
         nodes.append(NodeState("PENDING", "RUN", written, written, tuple(sub_tasks)))
         written = times[-1] if times else written
-    dag = DagState(0, "READY", "RUN", 1, 0, 0, is_finished=False, nodes=tuple(nodes))
+    dag = DagState("READY", "RUN", 0, 0, at=0, stage=1, is_finished=False, nodes=tuple(nodes))
     return engine.History(script, rules, tuple(_unfold(script, rules, engine.started(dag))))
 
 
@@ -115,25 +115,21 @@ def _operated(history: History, operator: Operator, dag: DagState, node: int | N
 
 
 def _roll_back(script: DagScript, dag: DagState, instant: int) -> DagState:
-    """Mark what has run PENDING/ROLLBACK, from node 1 to the failed one.
-
-    (service/task/dag.go:336-377,422-454.)
-    """
+    """Mark what has run PENDING/ROLLBACK, from node 1 to the failed one (service/task/dag.go:336-377,422-454)."""
     if dag.state != "FAILED":
         raise IllegalOperator("Dag.Operator.RollbackNotFailedDag")
-    marked: list[int] = []
+    nodes = list(dag.nodes)
     for position, node in enumerate(dag.nodes):
         if node.state == "PENDING" and node.operator != "ROLLBACK":
             break
         if "rollback" not in script.nodes[position].can:
             raise IllegalOperator("Dag.Operator.RollbackNotAllowed", node=position)
-        marked.append(position)
+        nodes[position] = _reset(node, "ROLLBACK")
         if node.state == "FAILED":
             break
-    if not marked:
+    if nodes[0] is dag.nodes[0]:
         raise IllegalOperator("NoNodeFailed")
-    nodes = tuple(_reset(node, "ROLLBACK") if position in marked else node for position, node in enumerate(dag.nodes))
-    return _restarted(dag, "ROLLBACK", nodes)
+    return _restarted(dag, "ROLLBACK", tuple(nodes))
 
 
 def _retry(script: DagScript, dag: DagState, instant: int) -> DagState:
@@ -248,17 +244,11 @@ def _unfold(script: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState
 
 
 def _end_run(sub_task: SubTaskState, instant: int, *, last_words: str | None = None) -> SubTaskState:
-    assert sub_task.last_run is not None
-    ended = replace(sub_task.last_run, ended=instant)
-    if last_words is not None:
-        ended = replace(ended, last_words=last_words)
-    return replace(
-        sub_task,
-        state="FAILED" if last_words is not None else sub_task.will_end,
-        end_time=instant,
-        last_run=ended,
-        due=None,
-    )
+    run = sub_task.last_run
+    assert run is not None
+    state = "FAILED" if last_words is not None else sub_task.will_end
+    ended = replace(run, ended=instant, last_words=last_words or run.last_words)
+    return replace(sub_task, state=state, end_time=instant, last_run=ended, due=None)
 
 
 def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
@@ -298,13 +288,13 @@ def _drive(script: NodeScript, node: NodeState, instant: int) -> NodeState:
         node = replace(node, state="RUNNING", start_time=start, end_time=start)
     if node.operator == "CANCEL":
         return _cancelled(node, instant)
-    verdicts = [_decide(item, node) for item in node.sub_tasks]
-    sub_tasks = tuple(
-        _start_run(runs, item, verdict, script.timeout, instant + 2 * LAG) if verdict in ("RUN", "ROLLBACK") else item
-        for runs, item, verdict in zip(script.sub_tasks, node.sub_tasks, verdicts, strict=True)
-    )
-    if any(verdict in ("RUN", "ROLLBACK") for verdict in verdicts):
-        return replace(node, sub_tasks=sub_tasks)
+    verdicts, sub_tasks = [_decide(item, node) for item in node.sub_tasks], list(node.sub_tasks)
+    for place, verdict in enumerate(verdicts):
+        if verdict in ("RUN", "ROLLBACK"):
+            runs = script.sub_tasks[place]
+            sub_tasks[place] = _start_run(runs, sub_tasks[place], verdict, script.timeout, instant + 2 * LAG)
+    if "RUN" in verdicts or "ROLLBACK" in verdicts:
+        return replace(node, sub_tasks=tuple(sub_tasks))
     if "wait" in verdicts:
         return node
     ends: Outcome = "FAILED" if "failed" in verdicts else "SUCCEED"
@@ -337,15 +327,6 @@ def _move_on(script: DagScript, dag: DagState, node: NodeState, instant: int) ->
 _Verdict = Literal["RUN", "ROLLBACK", "wait", "done", "failed"]
 
 
-_OUTCOMES: Final[dict[State, _Verdict]] = {
-    "PENDING": "RUN",
-    "READY": "wait",
-    "RUNNING": "wait",
-    "FAILED": "failed",
-    "SUCCEED": "done",
-}
-
-
 def _decide(sub_task: SubTaskState, node: NodeState) -> _Verdict:
     """Return what the node's operator does to a sub task (scheduler/task_handler.go:74-235)."""
     started, since = sub_task.start_time, node.start_time
@@ -360,7 +341,8 @@ def _decide(sub_task: SubTaskState, node: NodeState) -> _Verdict:
             return "ROLLBACK"
         case "RETRY", "SUCCEED" if was_undone:
             return "RUN"
-    return _OUTCOMES[sub_task.state]
+    verdicts: dict[State, _Verdict] = {"PENDING": "RUN", "FAILED": "failed", "SUCCEED": "done"}
+    return verdicts.get(sub_task.state, "wait")
 
 
 def _start_run(

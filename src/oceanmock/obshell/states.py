@@ -103,23 +103,29 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class SubTaskState:
-    """A sub task at an instant. ``due`` and ``will_end`` belong to the run under way."""
+class PartState:
+    """The state of a dag or of a part of it."""
 
     state: State
     operator: Operator
     start_time: int | None
     end_time: int | None
-    execute_times: int = 0
-    last_run: Run | None = None
-    due: int | None = None
-    will_end: Outcome = "SUCCEED"
-    rollbacks: int = 0
 
     @property
     def label(self) -> Label:
         """Return state and operator."""
         return self.state, self.operator
+
+
+@dataclass(frozen=True, slots=True)
+class SubTaskState(PartState):
+    """A sub task at an instant. ``due`` and ``will_end`` belong to the run under way."""
+
+    execute_times: int = 0
+    last_run: Run | None = None
+    due: int | None = None
+    will_end: Outcome = "SUCCEED"
+    rollbacks: int = 0
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -128,39 +134,21 @@ class SubTaskState:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeState:
+class NodeState(PartState):
     """A node at an instant."""
 
-    state: State
-    operator: Operator
-    start_time: int | None
-    end_time: int | None
     sub_tasks: tuple[SubTaskState, ...]
-
-    @property
-    def label(self) -> Label:
-        """Return state and operator."""
-        return self.state, self.operator
 
 
 @dataclass(frozen=True, slots=True)
-class DagState:
+class DagState(PartState):
     """A dag from instant ``at`` on, and the changes that led to it. ``stage`` counts from 1."""
 
     at: int
-    state: State
-    operator: Operator
     stage: int
-    start_time: int | None
-    end_time: int | None
     is_finished: bool
     nodes: tuple[NodeState, ...]
     changes: tuple[Change, ...] = field(default=(), compare=False)
-
-    @property
-    def label(self) -> Label:
-        """Return state and operator."""
-        return self.state, self.operator
 
     def labels(self) -> Iterator[tuple[Part, Label]]:
         """Yield the label of the dag, and of each node before those of its sub tasks."""

@@ -1,12 +1,11 @@
 """Transition coverage: which transitions of the state machines the clients of a suite have seen.
 
-For each kind (task, subtask; dag, node, sub task) three sorts of things count one each: a *state*,
-seen when a response showed it; a *transition*, from a state into a state under an operation
-(FAILED → RUNNING/ROLLBACK), seen when two responses in one sandbox showed its ends one after the
-other; and an *operator*, seen when one was accepted. The report also names what happened unseen, as
-explanations have it. The percentage is of all transitions of the APIs used; what needs an opt-in
-(ABORTED) counts once it has happened. It shows what was never seen, not that what was seen was
-checked. An exchange that the journal has lost, or keeps only in part (over 64 KiB), is not counted.
+For each kind (task, subtask; dag, node, sub task) three sorts of things count one each: a *state*, seen when a response
+showed it; a *transition*, from a state into a state under an operation (FAILED → RUNNING/ROLLBACK), seen when two
+responses in one sandbox showed its ends one after the other; and an *operator*, seen when one was accepted. The report
+also names what happened unseen, as explanations have it. The percentage is of all transitions of the APIs used; what
+needs an opt-in (ABORTED) counts once it has happened. It shows what was never seen, not that what was seen was checked.
+An exchange that the journal has lost, or keeps only in part (over 64 KiB), is not counted.
 """
 
 from __future__ import annotations
@@ -28,11 +27,6 @@ Standing = Literal["seen", "happened", "requested", "never"]
 
 SORTS: Final[tuple[Sort, ...]] = ("state", "operator", "transition")
 _RANKS: Final[tuple[Standing, ...]] = ("never", "requested", "happened", "seen")
-_PHRASES: Final[Mapping[Standing, str]] = {
-    "happened": "happened, never read",
-    "requested": "requested, never accepted",
-    "never": "never happened",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +47,11 @@ def items_of(api: Api) -> Mapping[Item, str]:
     kinds = list(api.states.MACHINES)
     for kind, machine in api.states.MACHINES.items():
         several = [(Item(kind, "state", state), "") for state, _ in machine.initial]
-        for element in machine.transitions:
-            several.append((Item(kind, "state", element.after[0]), element.only))
-            several.append((_transition(kind, element.before, element.after), element.only))
-            if element.trigger != TIME:  # it may be an operator of another kind
-                several.append((_operator(element.trigger), element.only))
+        for entry in machine.transitions:
+            several.append((Item(kind, "state", entry.after[0]), entry.only))
+            several.append((_transition(kind, entry.before, entry.after), entry.only))
+            if entry.trigger != TIME:  # it may be an operator of another kind
+                several.append((_operator(entry.trigger), entry.only))
         for item, only in several:
             items[item] = items.get(item, only) and only
     in_order = sorted(items, key=lambda item: (kinds.index(item.kind), SORTS.index(item.sort)))
@@ -97,8 +91,6 @@ class Coverage:
 
     def _tally(self, api: str) -> Tally:
         return self._tallies.setdefault(api, Tally())
-
-    # --- collecting ---
 
     def add(self, api: str, scenarios: Iterable[str], entries: Iterable[Mapping[str, Any]]) -> None:
         """Add a sandbox that is done: its scenarios, and its journal as the admin API has it."""
@@ -150,8 +142,6 @@ class Coverage:
             for item, standing in element.standings.items():
                 tally.note(item, standing)
 
-    # --- figures ---
-
     @property
     def apis(self) -> tuple[str, ...]:
         """Return the names of the APIs that were used."""
@@ -167,15 +157,13 @@ class Coverage:
     @property
     def missing(self) -> list[tuple[Item, Standing]]:
         """Return the items that were not seen, in order, with their standings."""
-        return [(item, standing) for item, standing in self._all() if standing != "seen"]
-
-    def _all(self) -> list[tuple[Item, Standing]]:
-        return [pair for api in self.apis for pair in self.standings(api).items()]
+        pairs = [pair for api in self.apis for pair in self.standings(api).items()]
+        return [(item, standing) for item, standing in pairs if standing != "seen"]
 
     @property
     def counted(self) -> int:
         """Return how many items count."""
-        return len(self._all())
+        return sum(len(self.standings(api)) for api in self.apis)
 
     @property
     def seen(self) -> int:
@@ -185,23 +173,20 @@ class Coverage:
     @property
     def happened(self) -> int:
         """Return how many items happened, seen or not."""
-        return sum(standing in ("seen", "happened") for _, standing in self._all())
+        return self.seen + sum(standing == "happened" for _, standing in self.missing)
 
     @property
     def percent(self) -> float:
         """Return the percentage that was seen, never rounded up; 0 where no API was used."""
         return _percent(self.seen, self.counted)
 
-    # --- JSON ---
-
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict with all figures, which ``of_json`` reads."""
         apis = {}
         for api in self.apis:
             tally, standings = self._tallies[api], self.standings(api)
-            kinds: dict[str, dict[str, dict[str, str]]] = {
-                kind: {f"{sort}s": {} for sort in SORTS} for kind in self._apis[api].states.MACHINES
-            }
+            kinds: dict[str, dict[str, dict[str, str]]]
+            kinds = {kind: {f"{sort}s": {} for sort in SORTS} for kind in self._apis[api].states.MACHINES}
             for item, standing in standings.items():
                 kinds[item.kind][f"{item.sort}s"][item.word] = standing
             opt_ins = self._items[api].items()
@@ -228,13 +213,9 @@ class Coverage:
             tally.sandboxes = figures["sandboxes"]
             tally.scenarios = set(figures["scenarios"])
             for item in coverage._items[api]:
-                kind = figures["kinds"].get(item.kind, {})
-                standing = kind.get(f"{item.sort}s", {}).get(item.word)
-                if standing not in (None, "never"):
-                    tally.note(item, standing)
+                words = figures["kinds"].get(item.kind, {}).get(f"{item.sort}s", {})
+                tally.note(item, words.get(item.word, "never"))
         return coverage
-
-    # --- the report ---
 
     def text(self) -> str:
         """Return the report without colours, each line with its line feed."""
@@ -249,10 +230,9 @@ class Coverage:
             yield "Transition coverage: no sandbox was used.", ""
             return
         titles = " and ".join(self._apis[api].title for api in self.apis)
-        count = sum(self._tallies[api].sandboxes for api in self.apis)
+        count = plural(sum(self._tallies[api].sandboxes for api in self.apis), "sandbox", "sandboxes")
         figures = f"{self.percent:g} % ({self.seen} of {self.counted})"
-        over = plural(count, "sandbox", "sandboxes")
-        yield f"Transition coverage of {titles}: {figures}, {over}", "bold"
+        yield f"Transition coverage of {titles}: {figures}, {count}", "bold"
         seen = f"{_percent(self.seen, self.happened):g} % ({self.seen} of {self.happened})"
         yield f"Of what happened there, clients saw {seen}.", ""
         yield "", ""
@@ -267,22 +247,23 @@ class Coverage:
                     cell = f"{several.count('seen')}/{len(several)}" if several else "–"
                     row += f"{cell:>{width}}"
                 yield row, "green" if words == {"seen"} else ""
-        for standing, phrase in _PHRASES.items():
-            colour = "yellow" if standing == "happened" else "red"
-            texts: list[str] = []
-            for api in self.apis:
-                texts += _texts(self.standings(api), standing, phrase)
+        for standing, phrase, colour in (
+            ("happened", "happened, never read", "yellow"),
+            ("requested", "requested, never accepted", "red"),
+            ("never", "never happened", "red"),
+        ):
+            texts = [text for api in self.apis for text in _texts(self.standings(api), standing, phrase)]
             if texts:
                 yield "", ""
             yield from ((text, colour) for text in texts)
 
 
-def _texts(standings: Mapping[Item, Standing], standing: Standing, phrase: str) -> Iterator[str]:
+def _texts(standings: Mapping[Item, Standing], standing: str, phrase: str) -> Iterator[str]:
     """Yield a line for each item with a standing.
 
     Transitions are counted with the state or the operation that explains all of them.
     """
-    heads = {i: _head(i, standings) for i, s in standings.items() if s == standing}
+    heads = {item: _head(item, standings) for item, other in standings.items() if other == standing}
     counts = Counter(head for item, head in heads.items() if item.sort == "transition")
     operators = {str(item) for item in heads if item.sort == "operator"}
     for head in dict.fromkeys(heads.values()):
