@@ -84,12 +84,12 @@ def _ocp_promise(history: ocp.History, instant: int) -> Hashable:
     """What shows, what is due how soon, and which attempt comes next."""
     state = ocp.view_at(history, instant)
     return (
-        state.label,
+        (state.status, state.operation),
         _failed_for(history, state, instant),
         (instant - history.rules.phase) % history.rules.tick,
         tuple(
             (
-                each.label,
+                (each.status, each.operation),
                 each.due and each.due - instant,
                 each.will_end,
                 *(_made(script, each.runs, kin) for script, kin in _scripts(plan)),

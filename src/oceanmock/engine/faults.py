@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from random import Random
 from typing import Any, Final
@@ -127,7 +127,7 @@ class Faults:
         if name in self.by_name:
             raise AuthorError(f"there is a fault {name!r} already. Give this one another name.")
         self._added = number
-        self.by_name[name] = _Fault(number, name, fault)
+        self.by_name[name] = _Fault(number, name, fault, frozenset(fault.operation), fault.targets, fault.spans)
         return name
 
     def remove(self, name: str) -> bool:
@@ -146,21 +146,16 @@ class Faults:
         )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Fault:
     """A fault, and what is derived of it once rather than for every request; ``id`` counts all that were ever added."""
 
     id: int
     name: str
     fault: Fault
-    operations: frozenset[str] = field(init=False)
-    targets: Mapping[str, str] = field(init=False)
-    spans: tuple[tuple[int, int | None], ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.operations = frozenset(self.fault.operation)
-        self.targets = self.fault.targets
-        self.spans = self.fault.spans
+    operations: frozenset[str]
+    targets: Mapping[str, str]
+    spans: tuple[tuple[int, int | None], ...]
 
     def matches(self, request: FaultRequest) -> bool:
         """Return whether the fault is for this request."""

@@ -13,8 +13,6 @@ from functools import cache
 from random import Random
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from pydantic import BaseModel
-
 from oceanmock.clock import Clock
 from oceanmock.engine.machine import History, next_due, view_at
 from oceanmock.errors import AuthorError, NoSuchTask
@@ -42,7 +40,6 @@ class TaskItem:
 Key = TypeVar("Key", bound=Hashable)
 D = TypeVar("D")
 V = TypeVar("V")
-M = TypeVar("M", bound=BaseModel)
 Template = TypeVar("Template")
 Setting = TypeVar("Setting")
 
@@ -51,8 +48,8 @@ class World(ABC, Generic[Key, D, V, Template]):
     """The tasks or dags of one API by their keys, each with its history.
 
     A subclass sets ``api``, the API's name; ``view_type``, which makes a view of the data, its state and the instant;
-    and ``machine``, the module that operates. The data of a task or dag has its ``key`` and the instant at which it was
-    ``created``; a template's ``starts_on`` is the request that starts it.
+    ``machine``, the module that operates; and ``switches``, the defaults. The data of a task or dag has its ``key`` and
+    the instant at which it was ``created``; a template's ``starts_on`` is the request that starts it.
     """
 
     api: ClassVar[str]
@@ -60,7 +57,12 @@ class World(ABC, Generic[Key, D, V, Template]):
     machine: ClassVar[Any]
     switches: Any = None
 
-    def __init__(self, clock: Clock, *, seed: int = 0) -> None:
+    def __init__(
+        self, clock: Clock, scenarios: Sequence[Any] = (), *, seed: int = 0, switches: Mapping[str, Any] | None = None
+    ) -> None:
+        """Raise AuthorError if the scenarios differ in a switch. ``switches`` outrank theirs."""
+        agreed = agreed_setting(scenarios, "switches", self.switches, "switches")
+        self.switches = type(agreed).model_validate({**agreed.model_dump(), **switches}) if switches else agreed
         self.clock: Final = clock
         self.templates: Final[list[Template]] = []
         self._seed: Final = seed
@@ -173,13 +175,6 @@ class World(ABC, Generic[Key, D, V, Template]):
         self._data[key] = data
         self._histories[key] = history
         self.clock.settle(data.created + history.last.at)
-
-
-def with_overrides(switches: M, overrides: Mapping[str, Any]) -> M:
-    """Return switches with some of them replaced."""
-    if not overrides:
-        return switches
-    return type(switches).model_validate({**switches.model_dump(), **overrides})
 
 
 def agreed_setting(scenarios: Iterable[BaseScenario], plural: str, default: Setting, key: str) -> Setting:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final, Literal, NoReturn, get_args
 from oceanmock.clock import Clock
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import FakeData, TaskItem, World, agreed_setting, with_overrides
+from oceanmock.engine.world import FakeData, TaskItem, World, agreed_setting
 from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
@@ -116,15 +116,11 @@ class Dags(World[DagKey, DagData, DagView, Template]):
     api = API.name
     view_type = DagView
     machine: ClassVar = machine
+    switches = Switches()
 
-    def __init__(self, clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]) -> None:
-        """Raise AuthorError if the scenarios differ in a switch or in their agent.
-
-        ``switches`` outrank theirs.
-        """
-        super().__init__(clock, seed=seed)
-        agreed = agreed_setting(scenarios, "switches", Switches(), "switches")
-        self.switches: Switches = with_overrides(agreed, switches)
+    def __init__(self, clock: Clock, scenarios: Sequence[Scenario], **options: Any) -> None:
+        """Raise AuthorError also if the scenarios differ in their agent."""
+        super().__init__(clock, scenarios, **options)
         self.initial_agent: Final = agreed_setting(scenarios, "agents", files.Agent(), "agent")
         self.own: Final[files.Address] = self.initial_agent
         self._nodes: dict[DagKey, tuple[DagKey, int]] = {}
@@ -151,10 +147,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         return self.view(owner), position
 
     def view_sub_task(self, key: DagKey) -> tuple[DagView, int, int]:
-        """Return the dag a sub task belongs to, now, its node's position and its own in the node.
-
-        Raises NoSuchTask.
-        """
+        """Return the dag a sub task belongs to, now, its node's position and its own. Raises NoSuchTask."""
         owner, node, position = self._sub_tasks.get(key) or _unknown(key)
         return self.view(owner), node, position
 
@@ -164,10 +157,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         return [self.view(key, now) for key in sorted(self._data) if key[0] == store]
 
     def last_maintenance(self, store: Store) -> DagView | None:
-        """Return the newest dag that took the maintenance lock, finished or not.
-
-        (ob/agent/service/task/dag.go:143-161.)
-        """
+        """Return the newest dag that took the maintenance lock, finished or not (service/task/dag.go:143-161)."""
         keys = (key for key, dag in self._data.items() if dag.model.maintenance != "none")
         newest = max((key for key in keys if key[0] == store), default=None)
         return None if newest is None else self.view(newest)
@@ -179,20 +169,14 @@ class Dags(World[DagKey, DagData, DagView, Template]):
                 yield _item(view.dag, view.dag, view.state)
 
     def item(self, id: str) -> TaskItem:
-        """Return the dag of a generic id, or else of a number, with its nodes and sub tasks.
-
-        Raises NoSuchTask.
-        """
+        """Return the dag of a generic id, or else of a number, with its parts. Raises NoSuchTask."""
         view = self.view(self.key_of(id))
         dag, state = view.dag, view.state
-        nodes = tuple(
-            replace(
-                _item(dag, node, node_state),
-                parts=tuple(map(partial(_item, dag), node.sub_tasks, node_state.sub_tasks)),
-            )
-            for node, node_state in zip(dag.nodes, state.nodes, strict=True)
-        )
-        return replace(_item(dag, dag, state), started=dag.created, stage=state.stage, parts=nodes)
+        nodes = []
+        for node, node_state in zip(dag.nodes, state.nodes, strict=True):
+            parts = map(partial(_item, dag), node.sub_tasks, node_state.sub_tasks)
+            nodes.append(replace(_item(dag, node, node_state), parts=tuple(parts)))
+        return replace(_item(dag, dag, state), started=dag.created, stage=state.stage, parts=tuple(nodes))
 
     def key_of(self, id: str) -> DagKey:
         """Return the key of a generic id, or else the first of a number. Raises NoSuchTask."""
@@ -207,8 +191,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
 
     def details(self) -> dict[str, Any]:
         """Return the agent as it is at first, with its passwords."""
-        keys = {"ip", "port", "root_password", "agent_password"}
-        return {"agent": self.initial_agent.model_dump(include=keys)}
+        return {"agent": self.initial_agent.model_dump(include={"ip", "port", "root_password", "agent_password"})}
 
     # --- changing ---
 
@@ -230,9 +213,8 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         """
         source = [(dag, entry) for entry in scenarios for dag in entry.dags if not dag.starts_on]
         for dag, entry in sorted(source, key=lambda pair: pair[0].id is None):
-            seed = f"{self._seed}/{entry.name}/{dag.name}"
-            first_tick = self._first_tick + entry.phase
-            self._begin(dag, start - dag.age, FakeData(seed), entry.tick, first_tick)
+            fake_data = FakeData(f"{self._seed}/{entry.name}/{dag.name}")
+            self._begin(dag, start - dag.age, fake_data, entry.tick, self._first_tick + entry.phase)
         for entry in scenarios:
             for place, dag in enumerate(entry.dags):
                 if dag.starts_on is not None:

@@ -102,8 +102,6 @@ class TaskExplainer(Explainer[TaskState]):
             for operation in machine.allowed_operations(state, self.history.rules, subtask=place):
                 yield Offer(operation, self.name(() if place is None else (place,)))
 
-    # --- changes ---
-
     def why(self, before: TaskState, after: TaskState, change: Change) -> str:
         if change.target is not None:
             effect = ""
@@ -134,8 +132,7 @@ class TaskExplainer(Explainer[TaskState]):
             return f"no operation has come for the FAILED task for {span}: it is abandoned"
         tick = "the task scheduler's tick finds"
         if state.status == "FAILED":
-            failed = self._those(_with(state, "FAILED"))
-            return f"{tick} {failed} FAILED and none RUNNING: so is the task"
+            return f"{tick} {self._those(_with(state, 'FAILED'))} FAILED and none RUNNING: so is the task"
         if state.operation == "ROLLBACK":
             return f"{tick} every subtask PENDING, so all is undone: the task is SUCCESSFUL"
         return f"{tick} every subtask SUCCESSFUL: so is the task"
@@ -169,13 +166,10 @@ class TaskExplainer(Explainer[TaskState]):
             return f"{of} ends: it is undone, and PENDING again"
         if run.ends != "FAILED":
             return f"{of} ends {run.ends} after {took}"
-        limit = ""
+        has_timeout, limit = self._script.subtasks[place].timeout, ""
         if run.ended_by == "timeout":
-            has_timeout = self._script.subtasks[place].timeout
             limit = ", its timeout" if has_timeout else ", as a run without a timeout does"
         return f"{of} ends FAILED after {took}{limit}{ends_with(log)}"
-
-    # --- now ---
 
     def leading(self, state: TaskState, events: Sequence[Event]) -> list[Event]:
         """Return the verdict, and the events of the subtasks that matter."""
@@ -194,8 +188,7 @@ class TaskExplainer(Explainer[TaskState]):
         failed, running = _with(state, "FAILED"), _with(state, "RUNNING")
         if state.status == "RUNNING":
             if failed and running:
-                those = self._those(running)
-                yield f"the task is not FAILED while a subtask is RUNNING: {those}"
+                yield f"the task is not FAILED while a subtask is RUNNING: {self._those(running)}"
             elif failed or len(_with(state, _passed(state))) == len(state.subtasks):
                 yield "the task scheduler's next tick gives the verdict"
             for place in running[:MAX_EXPLAINED]:
@@ -257,9 +250,9 @@ def _tracks(names: Sequence[str]) -> list[Track]:
 
 
 def _describe(state: TaskState, part: Part, changes: Sequence[Change]) -> str:
-    status, operation = state.subtasks[part[0]].label if part else state.label
-    is_as_at_first = (status, operation) == ("PENDING", "EXECUTE")
-    if is_as_at_first and (not changes or changes[0].before is None):
+    item: SubtaskState | TaskState = state.subtasks[part[0]] if part else state
+    status, operation = item.status, item.operation
+    if (status, operation) == ("PENDING", "EXECUTE") and (not changes or changes[0].before is None):
         return ""
     return f"[{GLYPHS[status][1]}]{status}[/]/{operation}"
 

@@ -121,7 +121,7 @@ def _refusal(operation: Operation, state: TaskState, rules: Rules, subtask: int 
     if state.status == "ABORTED":
         return state.status
     it, kind = (state, "task") if subtask is None else (state.subtasks[subtask], "subtask")
-    switch = _ACCEPTED_MOVES.get((f"{kind}.{operation}", it.label))
+    switch = _ACCEPTED_MOVES.get((f"{kind}.{operation}", (it.status, it.operation)))
     if switch == "" or (switch == RETRY_AFTER_ROLLBACK and rules.retry_after_failed_rollback):
         return None
     is_undone = it.status == "FAILED" and it.operation == "ROLLBACK"

@@ -116,11 +116,6 @@ class SubtaskState:
     rollbacks: int = 0
 
     @property
-    def label(self) -> Label:
-        """Return status and operation."""
-        return self.status, self.operation
-
-    @property
     def runs(self) -> tuple[Run, ...]:
         """Return its runs so far, the oldest first. This costs as much as there are."""
         return runs_to(self.last_run)
@@ -142,15 +137,10 @@ class TaskState:
     subtasks: tuple[SubtaskState, ...]
     changes: tuple[Change, ...] = field(default=(), compare=False)
 
-    @property
-    def label(self) -> Label:
-        """Return status and operation."""
-        return self.status, self.operation
-
     def labels(self) -> list[tuple[Part, Label]]:
         """Return the label of the task and of each subtask."""
         positions = zip(range(len(self.subtasks)))  # each in a tuple
-        return [((), _label(self)), *zip(positions, map(_label, self.subtasks), strict=True)]
+        return [((), (self.status, self.operation)), *zip(positions, map(_label, self.subtasks), strict=True)]
 
 
 ABANDONED: Final = "abandoned_after"

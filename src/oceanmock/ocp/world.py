@@ -6,14 +6,14 @@ execute commands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 from oceanmock.clock import Clock
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import FakeData, TaskItem, World, agreed_setting, with_overrides
+from oceanmock.engine.world import FakeData, TaskItem, World
 from oceanmock.errors import AuthorError, IdTaken, NoSuchSubtask
 from oceanmock.ocp import machine
 from oceanmock.ocp import scenario as files
@@ -87,12 +87,10 @@ class Tasks(World[int, TaskData, TaskView, Template]):
     api = API.name
     view_type = TaskView
     machine: ClassVar = machine
+    switches = Switches()
 
-    def __init__(self, clock: Clock, scenarios: Sequence[Scenario], *, seed: int, switches: Mapping[str, Any]) -> None:
-        """Raise AuthorError if the scenarios differ in a switch. ``switches`` outrank theirs."""
-        super().__init__(clock, seed=seed)
-        agreed = agreed_setting(scenarios, "switches", Switches(), "switches")
-        self.switches: Switches = with_overrides(agreed, switches)
+    def __init__(self, clock: Clock, scenarios: Sequence[Scenario], **options: Any) -> None:
+        super().__init__(clock, scenarios, **options)
         self._places: dict[int, tuple[int, int]] = {}
         self._in_order: list[int] | None = None
 
