@@ -213,8 +213,9 @@ class Coverage:
             tally.sandboxes = figures["sandboxes"]
             tally.scenarios = set(figures["scenarios"])
             for item in coverage._items[api]:
-                words = figures["kinds"].get(item.kind, {}).get(f"{item.sort}s", {})
-                tally.note(item, words.get(item.word, "never"))
+                standing = figures["kinds"].get(item.kind, {}).get(f"{item.sort}s", {}).get(item.word, "never")
+                if standing != "never":
+                    tally.note(item, standing)
         return coverage
 
     def text(self) -> str:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import textwrap
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar
 
 from rich.cells import cell_len, set_cell_size
@@ -286,36 +286,30 @@ class Explainer(ABC, Generic[HistoryState]):
         operations whose records are gone come first.
         """
         before, created = past[0], self.item.created
-        states_at: defaultdict[int, list[HistoryState]] = defaultdict(list)
+        states_at: defaultdict[int, deque[HistoryState]] = defaultdict(deque)
         for state in past:
             states_at[state.at].append(state)
         records_at: defaultdict[int, list[OperationRecord]] = defaultdict(list)
         for record in records:
             records_at[record.at - created].append(record)
         for at in sorted({*states_at, *records_at}):
-            accepted = sum(not record.refused for record in records_at[at])
-            waiting = iter(states_at[at])
-            for after in islice(waiting, max(len(states_at[at]) - accepted, 0)):
-                yield from self._changes(before, after)
-                before = after
-            for record in records_at[at]:
-                if record.refused:
-                    part: Part = () if record.position is None else (record.position,)
+            waiting, accepted = states_at[at], sum(not record.refused for record in records_at[at])
+            for entry in (*[None] * max(len(waiting) - accepted, 0), *records_at[at]):
+                if entry is not None and entry.refused:
+                    part: Part = () if entry.position is None else (entry.position,)
                     label = self.label_text(before, part, dict(before.labels())[part])
-                    why = f"{record.operation} of {self.name(part)} is refused: {record.refused}"
-                    yield self._event(record.at, part, label, label, why, is_refusal=True)
-                    continue
-                for after in islice(waiting, 1):
-                    yield from self._changes(before, after)
+                    why = f"{entry.operation} of {self.name(part)} is refused: {entry.refused}"
+                    yield self._event(entry.at, part, label, label, why, is_refusal=True)
+                elif waiting:
+                    after = waiting.popleft()
+                    for change in after.changes:
+                        if why := self.why(before, after, change):
+                            part, old = change.part, change.before
+                            label = self.label_text(after, part, change.after)
+                            previous = None if old is None else self.label_text(before, part, old)
+                            flags = {"is_operation": part == change.target}
+                            yield self._event(created + change.at, part, previous, label, why, **flags)
                     before = after
-
-    def _changes(self, before: HistoryState, after: HistoryState) -> Iterator[Event]:
-        for change in after.changes:
-            if why := self.why(before, after, change):
-                old = None if change.before is None else self.label_text(before, change.part, change.before)
-                new = self.label_text(after, change.part, change.after)
-                at, is_operation = self.item.created + change.at, change.part == change.target
-                yield self._event(at, change.part, old, new, why, is_operation=is_operation)
 
     def _event(self, at: int, part: Part, before: str | None, after: str, why: str, **flags: bool) -> Event:
         id = getattr(self.items[part], self.number_key)
