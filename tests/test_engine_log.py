@@ -186,7 +186,7 @@ def attached(sandbox: Sandbox) -> Sandbox:
     """The same sandbox in another process: it shares the store, not the state."""
     other = Sandbox(sandbox.spec, sandbox.apis, wall=sandbox.wall)
     other.store = sandbox.store  # type: ignore[misc]
-    other._fold_again()
+    other.refresh(since=-1)
     return other
 
 

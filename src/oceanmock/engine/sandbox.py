@@ -128,7 +128,7 @@ class Sandbox:
                 result = self._apply(entry)
             except OceanmockError as error:
                 if isinstance(command, Load):
-                    self._fold_again()  # some of the scenarios may have been added
+                    self.refresh(since=-1)  # some of the scenarios may have been added
                 elif isinstance(command, Operate) and isinstance(error, CallerError):
                     self._record(entry.at, command, str(error))
                 raise
@@ -136,17 +136,17 @@ class Sandbox:
                 if isinstance(command, Operate):
                     self._record(entry.at, command)
                 return result
-            self._fold_again()  # another process was faster: evaluate against its command, too
+            self.refresh(since=-1)  # another process was faster: evaluate against its command, too
 
-    def refresh(self) -> None:
-        """Apply what other processes have appended to the log. Raises SandboxDeleted."""
-        changes = self.store.read(self.name, since=self._version)
+    def refresh(self, *, since: int | None = None) -> None:
+        """Apply what other processes have appended to the log; -1 folds all of it again. Raises SandboxDeleted."""
+        changes = self.store.read(self.name, since=self._version if since is None else since)
         if changes.spec is not None:
-            self._fold_again()
-        else:
-            for entry in changes.entries:
-                self._apply(entry)
-            self._version = changes.version
+            self._fold(changes.spec)
+            self.journal = self.store.journal(self.name)
+        for entry in changes.entries:
+            self._apply(entry)
+        self._version = changes.version
 
     def _append(self, entry: LogEntry) -> bool:
         version = self.store.append(self.name, entry, expected_version=self._version)
@@ -168,16 +168,6 @@ class Sandbox:
         """
         if self.clock.progression == "polls" and (first := min(dues, default=None)) is not None:
             self.execute(MoveClock(first))
-
-    def _fold_again(self) -> None:
-        """Set the state to that which the specification and the log lead to."""
-        changes = self.store.read(self.name, since=-1)
-        assert changes.spec is not None
-        self._fold(changes.spec)
-        for entry in changes.entries:
-            self._apply(entry)
-        self._version = changes.version
-        self.journal = self.store.journal(self.name)
 
     def _fold(self, spec: SandboxSpec) -> None:
         """Begin with the state of a specification."""

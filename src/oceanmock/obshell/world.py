@@ -96,13 +96,12 @@ class DagView:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A dag that a request starts, as often as one comes; ticks are ``tick`` apart."""
+    """A dag of a scenario that a request starts, as often as one comes."""
 
     number: int
     starts_on: files.ObshellStartsOn
     model: files.Dag
-    tick: int
-    first_tick: int
+    scenario: Scenario
     seed: str
     name: str
 
@@ -213,22 +212,13 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         """
         source = [(dag, entry) for entry in scenarios for dag in entry.dags if not dag.starts_on]
         for dag, entry in sorted(source, key=lambda pair: pair[0].id is None):
-            fake_data = FakeData(f"{self._seed}/{entry.name}/{dag.name}")
-            self._begin(dag, start - dag.age, fake_data, entry.tick, self._first_tick + entry.phase)
+            self._begin(dag, entry, start - dag.age, FakeData(f"{self._seed}/{entry.name}/{dag.name}"))
         for entry in scenarios:
             for place, dag in enumerate(entry.dags):
                 if dag.starts_on is not None:
-                    seed = f"{self._seed}/{entry.name}/{place}"
-                    template = Template(
-                        number=len(self.templates),
-                        starts_on=dag.starts_on,
-                        model=dag,
-                        tick=entry.tick,
-                        first_tick=self._first_tick + entry.phase,
-                        seed=seed,
-                        name=dag.name or FakeData(seed).phrase(),
-                    )
-                    self.templates.append(template)
+                    seed, number = f"{self._seed}/{entry.name}/{place}", len(self.templates)
+                    name = dag.name or FakeData(seed).phrase()
+                    self.templates.append(Template(number, dag.starts_on, dag, entry, seed, name))
 
     def start(self, template: int, at: int) -> DagView:
         """Start a dag of the template at a position, and return it.
@@ -250,7 +240,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
             numbers = [n // divisor for taken, divisor in keys for owner, n in taken if owner == model.scope]
             number = max(numbers, default=0) + 1
         model = model.model_copy(update={"id": number, "name": chosen.name})
-        return self.view(self._begin(model, at, FakeData(chosen.seed), chosen.tick, chosen.first_tick).key, at)
+        return self.view(self._begin(model, chosen.scenario, at, FakeData(chosen.seed)).key, at)
 
     def create(self, scenario: Scenario, at: int) -> str:
         """Start the dag of a scenario and return its id. Raises IdTaken; then nothing has changed."""
@@ -258,13 +248,13 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         number = sum(store == model.scope for store, _ in self._data)
         fake_data = FakeData(f"{self._seed}/{model.scope}/{number}")
         try:
-            dag = self._begin(model, at - model.age, fake_data, scenario.tick, self._first_tick + scenario.phase)
+            dag = self._begin(model, scenario, at - model.age, fake_data)
         except AuthorError as error:
             raise IdTaken(str(error)) from None
         return id_of(dag, dag.number)
 
-    def _begin(self, model: files.Dag, created: int, fake_data: FakeData, tick: int, first_tick: int) -> DagData:
-        """Add a dag; one of the scheduler's ticks, which are ``tick`` apart, is at ``first_tick``.
+    def _begin(self, model: files.Dag, scenario: Scenario, created: int, fake_data: FakeData) -> DagData:
+        """Add a dag of a scenario.
 
         Raises AuthorError when it, or a part, has the number of another one; then nothing has changed.
         """
@@ -298,7 +288,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         self._nodes.update(node_places)
         self._sub_tasks.update(sub_task_places)
         dag = DagData(number, self.own, name, model, tuple(nodes), created)
-        rules = files.rules_of(tick, first_tick - created, self.switches)
+        rules = files.rules_of(scenario.tick, self._first_tick + scenario.phase - created, self.switches)
         self._add(key, dag, machine.start(files.script_of(model), rules))
         if model.makes is not None:
             self._makers.append((dag, model.makes.identity))
