@@ -336,10 +336,7 @@ class Sandboxes:
         return self._put(replace(sandbox.spec, scenarios=every, created=sandbox.wall()))
 
     def delete(self, name: str) -> list[int]:
-        """Delete a sandbox and return its own ports. Raises NoSuchSandbox.
-
-        ``default`` is reset instead.
-        """
+        """Delete a sandbox and return its own ports. Raises NoSuchSandbox. ``default`` is reset instead."""
         if name == DEFAULT_SANDBOX:
             self.reset(name)
             return []
