@@ -26,28 +26,27 @@ PHASES: Final[tuple[Phase, ...]] = tuple(phase for phase in get_args(Phase) if p
 """Those that can be selected; there is always a preflight, and a story where one is given."""
 
 PASSED: Final = 0
-"""The exit code of a run that found nothing, and saw all it claims to have checked."""
+"""The exit code of a run without findings that received all required responses."""
 FAILED: Final = 1
-"""Something was found that no baseline knows."""
+"""There are findings that are in no baseline."""
 UNTESTABLE: Final = 2
 """The target is down, or is not that API, or refuses the credentials; or the command is wrong."""
 INCOMPLETE: Final = 3
-"""Nothing was found, but what has to be seen was not."""
+"""There are no findings, but required responses are missing."""
 INTERRUPTED: Final = 130
-"""Stopped by Ctrl-C; what was found until then is reported."""
+"""The run was stopped by Ctrl-C; the findings until then are reported."""
 
 NO_RESPONSE: Final = 0
-"""How requests that were never answered are counted among statuses."""
+"""The key of requests without a response among counts of statuses."""
 
 
 @dataclass(frozen=True, slots=True)
 class MissingResponse:
-    """A status of an operation that is required, and was not received."""
+    """A status of an operation that is required, and was not received; ``hint`` is how the next run receives it."""
 
     operation: str
     status: int
     hint: str
-    """How to make the next run see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class StaleEntry:
 
 
 TransitionCounts = Counter[tuple[str, str, str]]
-"""Kind (task, subtask, dag …), the words before and after; how often that step was seen."""
+"""The count of each observed transition: a kind (task, subtask, dag …), the labels before and after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,47 +74,43 @@ class StoryStep:
 
 @dataclass(slots=True)
 class Result:
-    """The result of a run."""
+    """The result of a run.
+
+    ``target`` is the URL without credentials, or what of the mock was checked; ``version`` is as the target states it.
+    ``command`` repeats the run, without its passwords. ``started`` is in RFC 3339, UTC. ``statuses`` has an entry for
+    every operation. ``checked`` counts the checks of a rule at an operation. ``findings`` are in no baseline, each
+    once; ``known`` ones are in those named in ``baselines``. ``changes`` are the requests that may have changed the
+    target. ``labels`` counts observations by kind and label. ``phases`` has the time that each took. If the run was
+    ``interrupted``, missing responses mean nothing.
+    """
 
     target: str
-    """The URL, without credentials; or what of the mock was checked."""
     api: ApiName
     version: str
-    """What the target says of itself; empty where it says nothing."""
     seed: int
     command: str
-    """What repeats the run; passwords are left out."""
     started: str
-    """RFC 3339, UTC."""
     writes: bool
     took: int = 0
     statuses: dict[str, Counter[int]] = field(default_factory=dict)
-    """Operation → how often it answered each status; every operation has an entry."""
     rules: dict[str, RuleCount] = field(default_factory=dict)
     checked: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Rule and operation; how often that rule was looked at there. Empty if not counted."""
     findings: list[CheckResult] = field(default_factory=list)
-    """Those that no baseline knows, each once."""
     known: list[CheckResult] = field(default_factory=list)
     stale: list[StaleEntry] = field(default_factory=list)
     missing: list[MissingResponse] = field(default_factory=list)
     changes: list[Exchange] = field(default_factory=list)
-    """Every call that may have changed the target."""
     transitions: TransitionCounts = field(default_factory=Counter)
     labels: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Kind and label; how often it was observed."""
     stories: dict[str, list[StoryStep]] = field(default_factory=dict)
     phases: dict[str, int] = field(default_factory=dict)
-    """How long each took."""
     request_count: int = 0
     baselines: list[str] = field(default_factory=list)
-    """What the known deviations were looked up in, by name."""
     interrupted: bool = False
-    """True if the run was stopped; missing responses then say nothing."""
 
     @property
     def exit_code(self) -> int:
-        """PASSED, FAILED, INCOMPLETE or INTERRUPTED."""
+        """Return PASSED, FAILED, INCOMPLETE or INTERRUPTED."""
         if self.interrupted:
             return INTERRUPTED
         broken = self.findings or any(step.outcome == "failed" for steps in self.stories.values() for step in steps)
@@ -152,7 +147,7 @@ class PhaseEnded:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The target does not answer yet; ``why``, and how much longer it is waited for."""
+    """The target does not respond yet, for the reason ``why``; the run waits for ``left`` more."""
 
     url: str
     why: str
@@ -165,20 +160,22 @@ Listener = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of a run. ``rate`` is requests per second, 0 for no limit."""
+    """The options of a run.
+
+    ``tasks`` are the ids of the tasks or dags that it may change. ``rate`` is requests per second, 0 for no limit.
+    ``story_ids`` are pairs of a name in a story and its id at the target. ``timeout`` limits each wait of a story or a
+    walk.
+    """
 
     write: bool = False
     tasks: tuple[str, ...] = ()
-    """Ids of tasks (OCP) or generic ids of dags (obshell) that may be played with."""
     seed: int = 0
     rate: float = 0.0
     phases: frozenset[Phase] = frozenset(PHASES)
     max_examples: int = 20
     stories: tuple[BaseScenario, ...] = ()
     story_ids: tuple[tuple[str, str], ...] = ()
-    """What is called so in a story, and its id at the target."""
     timeout: int = 60_000_000_000
-    """How long something may take that a story or a machine waits for."""
 
 
 def spec_for(api: ApiName, version: str = "") -> Spec:
