@@ -74,6 +74,12 @@ WRONG_CREDENTIALS: Final[Mapping[str, Statuses]] = {
     "OCP-ACCESS-KEY-HMACSHA1 nonsense": UNREAD,
     "OCP-ACCESS-KEY-HMACSHA1 nobody:bm9uc2Vuc2U=": UNREAD,
 }
+ILLEGAL_CHANGES: Final[Mapping[str, tuple[str, ...]]] = {
+    "SUCCESSFUL": ("retry", "skip", "cancel"),
+    "PENDING": ("retry", "skip", "cancel"),
+    "FAILED": ("cancel",),
+}
+"""The operations that each status of a subtask forbids once its task has ended."""
 FIRST_ROW: Final = f"{TASKS_PATH}?size=1"
 ROWS_PATH: Final = "$.data.contents"
 WHOLE_LIST: Final = f"size={LARGEST_VALUES['size']}"
@@ -208,16 +214,15 @@ def _operations(target: ProbeTarget) -> Iterator[Probe]:
 def _illegal_operations(tasks: Sequence[ItemTree]) -> Iterator[Probe]:
     """Yield operations that a final state forbids, on tasks that the run may change."""
     for task in [task for task in tasks if task.state in ENDED][:8]:
-        changes = ("retry", "rollback") if task.state == "SUCCESSFUL" else ()
-        requests = [(f"{change} of a task that is {task.state}", change) for change in changes]
-        for state, subtask in {part.state: part for part in task.parts}.items():
-            for change in {"FAILED": ("cancel",)}.get(state, ("retry", "skip", "cancel")):
-                if state in ("SUCCESSFUL", "PENDING", "FAILED"):
-                    what = f"{change} of a subtask that is {state}"
-                    requests.append((what, f"subtasks/{subtask.id}/{change}"))
-        for what, path in requests:
-            target, rule = f"{TASKS_PATH}/{task.id}/{path}", "call.illegal-accepted"
-            yield Probe(what, "POST", target, REFUSED, accepted=rule)
+        rule = "call.illegal-accepted"
+        for change in ("retry", "rollback") if task.state == "SUCCESSFUL" else ():
+            what, path = f"{change} of a task that is {task.state}", f"{TASKS_PATH}/{task.id}/{change}"
+            yield Probe(what, "POST", path, REFUSED, accepted=rule)
+        ids = {part.state: part.id for part in task.parts}
+        for state, changes in ILLEGAL_CHANGES.items():
+            for change in changes if state in ids else ():
+                what, path = f"{change} of a subtask that is {state}", f"{TASKS_PATH}/{task.id}/subtasks/{ids[state]}"
+                yield Probe(what, "POST", f"{path}/{change}", REFUSED, accepted=rule)
 
 
 Page = Generator[Probe, Subject | None, Subject | None]
