@@ -34,7 +34,7 @@ from oceanmock.credentials import Basic, Sealed
 from oceanmock.engine.sandbox import Sandbox, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.library import load_scenario
-from oceanmock.observations import ItemTree, ProbeTarget
+from oceanmock.observations import Observation, ProbeTarget
 from oceanmock.obshell.probes import unlisted as unlisted_dags
 from oceanmock.obshell.world import STORES, Dags, id_of
 from oceanmock.ocp.probes import IDS
@@ -83,7 +83,7 @@ class Run:
         self.memory = HistoryChecker(contract)
         self.client = HttpClient(self.target, self.options, checkers=[ResponseChecker(contract), self.memory])
 
-    def probe(self) -> tuple[ItemTree, ...]:
+    def probe(self) -> tuple[Observation, ...]:
         """Sends every probe; gives back what was found to be there."""
         known = find_items(self.client)
         self.prober = probe(self.client, known)
@@ -195,7 +195,7 @@ def test_a_walk_through_everything_that_can_happen_finds_nothing(api: ApiName, s
     assert run.memory.transitions.total() > 10
 
 
-def _step(run: Run, known: tuple[ItemTree, ...], chance: random.Random) -> None:
+def _step(run: Run, known: tuple[Observation, ...], chance: random.Random) -> None:
     """Looks, calls, or lets up to three seconds pass."""
     one = chance.choice(known)
     steps = _ocp_steps if run.target.api == "ocp" else _obshell_steps
@@ -414,7 +414,7 @@ def page_of(ids: list[int], *, total: int) -> Exchange:
     return exchange("GET", TASKS, said)
 
 
-OF_A_USER: Final = ItemTree("task", "1", "A", "FAILED", "EXECUTE", raw={"type": "MANUAL"})
+OF_A_USER: Final = Observation("task", "1", "A", "FAILED", "EXECUTE", raw={"type": "MANUAL"})
 OF_A_SCHEDULE: Final = replace(OF_A_USER, raw={"type": "SCHEDULED"})
 
 
@@ -424,7 +424,7 @@ OF_A_SCHEDULE: Final = replace(OF_A_USER, raw={"type": "SCHEDULED"})
     ids=["a list cut short", "a task that no user has started", "a task that is left out"],
 )
 def test_what_is_not_listed_is_missing_from_a_whole_list_of_what_users_have_started(
-    known: ItemTree, total: int, broken: list[str]
+    known: Observation, total: int, broken: list[str]
 ) -> None:
     rules = rules_of(lambda prober: prober.run(unlisted_tasks([known])), lambda _: page_of([7, 8], total=total))
 
@@ -432,7 +432,7 @@ def test_what_is_not_listed_is_missing_from_a_whole_list_of_what_users_have_star
 
 
 def test_a_follower_lists_what_is_its_masters() -> None:
-    own = ItemTree("dag", "22130706433028861", "A", "FAILED", "RUN")
+    own = Observation("dag", "22130706433028861", "A", "FAILED", "RUN")
     empty = exchange("GET", "/api/v1/task/dags/agent", example("obshell", "EmptyList"))
 
     by_identity = {}

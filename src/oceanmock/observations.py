@@ -27,7 +27,7 @@ class Observation:
 
     ``operation`` is empty where the response leaves it out: a task in OCP's list has none. ``parent`` is the id of the
     task, dag or node that contains it, ``root`` that of the task or dag; both are empty where the item came alone.
-    ``path`` is its JSON path, ``raw`` its JSON.
+    ``path`` is its JSON path, ``raw`` its JSON, ``parts`` are the observations of its parts.
     """
 
     kind: str
@@ -40,6 +40,13 @@ class Observation:
     root: str = field(default="", compare=False)
     path: str = field(default="$", compare=False)
     raw: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    parts: tuple[Observation, ...] = field(default=(), compare=False, repr=False)
+
+    def all(self) -> Iterator[Observation]:
+        """Yield it and all its parts."""
+        yield self
+        for part in self.parts:
+            yield from part.all()
 
     @property
     def label(self) -> tuple[str, str]:
@@ -63,24 +70,36 @@ def observations(api: Api, operation: str, body: Any) -> Iterator[Observation]:
         return
     rows = data.get("contents")
     for path, item in numbered(rows, "$.data.contents") if isinstance(rows, list) else [("$.data", data)]:
-        kind = shows or next((kind.name for kind in api.kinds if kind.own_key in item), "")
-        if kind:
-            yield from _observations(api, kind, item, path)
+        for level, kind in enumerate(api.kinds):
+            if kind.name == shows or (not shows and kind.own_key in item):
+                top = _observation(api, level, item, path)
+                yield from top.all() if top is not None else ()
+                break
 
 
-def _observations(
-    api: Api, kind: str, item: Json, path: str, *, parent: str = "", root: str = ""
-) -> Iterator[Observation]:
-    id, state = id_text(item.get("id")), item.get(api.state_key)
+def _observation(
+    api: Api, level: int, item: Json, path: str, *, parent: str = "", root: str = ""
+) -> Observation | None:
+    """Return the observation of an item of a kind; its parts are of the next one."""
+    kind, id, state = api.kinds[level], id_text(item.get("id")), item.get(api.state_key)
     if not id or not isinstance(state, str):
-        return
-    root = id if kind == api.root.name else root
-    name, operation = text_at(item, "name"), text_at(item, api.operation_key)
-    yield Observation(kind, id, name, state, operation, parent, root, path, item)
-    key = api.kind(kind).parts_key
-    part_kind = next((part.name for part in api.kinds if part.parent == kind), "")
-    for place, part in numbered(item.get(key), f"{path}.{key}"):
-        yield from _observations(api, part_kind, part, place, parent=id, root=root)
+        return None
+    root = root if level else id
+    key = kind.parts_key
+    parts = numbered(item.get(key), f"{path}.{key}") if key else ()
+    children = (_observation(api, level + 1, part, place, parent=id, root=root) for place, part in parts)
+    return Observation(
+        kind.name,
+        id,
+        text_at(item, "name"),
+        state,
+        text_at(item, api.operation_key),
+        parent,
+        root,
+        path,
+        item,
+        tuple(child for child in children if child is not None),
+    )
 
 
 def requested_operation(api: Api, operation: str, body: Any) -> str:
@@ -163,31 +182,6 @@ def not_in_future(item: Mapping[str, Any], path: str, names: tuple[str, ...], no
 # --- the items of a target ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemTree(Observation):
-    """An observation with those of its parts."""
-
-    parts: tuple[ItemTree, ...] = ()
-
-    def all(self) -> Iterator[ItemTree]:
-        """Yield it and all its parts."""
-        yield self
-        for part in self.parts:
-            yield from part.all()
-
-
-def tree_of(api: Api, operation: str, body: Any) -> ItemTree | None:
-    """Return the first item of a response's body with its parts; None if there is none."""
-    items = list(observations(api, operation, body))
-
-    def tree(top: Observation) -> ItemTree:
-        part_kinds = {kind.name for kind in api.kinds if kind.parent == top.kind}
-        parts = tuple(tree(item) for item in items if item.parent == top.id and item.kind in part_kinds)
-        return ItemTree(top.kind, top.id, top.name, top.state, top.operation, raw=top.raw, parts=parts)
-
-    return tree(items[0]) if items else None
-
-
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
     """The target of a run as its probes need it.
@@ -196,7 +190,7 @@ class ProbeTarget:
     ``read_only_auth`` the credentials. ``own_address`` and ``identity`` are an obshell agent's.
     """
 
-    items: tuple[ItemTree, ...]
+    items: tuple[Observation, ...]
     auth: Any = None
     read_only_auth: Any = None
     writes: bool = False
@@ -205,7 +199,7 @@ class ProbeTarget:
     identity: str = ""
 
     @property
-    def own(self) -> list[ItemTree]:
+    def own(self) -> list[Observation]:
         """Return the tasks or dags that the run may change."""
         return [item for item in self.items if item.id in self.changeable]
 

@@ -45,7 +45,7 @@ from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Phase, Rule, RuleCount, Subject
 from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import NotAllowed, Options, contract_for
-from oceanmock.observations import ItemTree
+from oceanmock.observations import Observation
 
 SCHEMATHESIS_PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")
 """The phases of schemathesis, in their order."""
@@ -158,7 +158,7 @@ class Choices:
     malformed: Mapping[str, Sequence[Ids]] = field(default_factory=dict)
 
 
-def choices_of(client: HttpClient, items: Sequence[ItemTree]) -> Choices:
+def choices_of(client: HttpClient, items: Sequence[Observation]) -> Choices:
     """Return the choices among existing ids, of which the run may change those of its tasks.
 
     In a run that writes, the client is allowed to send the unknown and malformed ids.

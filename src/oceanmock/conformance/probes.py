@@ -43,7 +43,7 @@ from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import ApiName, NotAllowed, contract_for
 from oceanmock.conformance.target import detail_path
 from oceanmock.library import load_scenario
-from oceanmock.observations import ItemTree, ProbeTarget, observations, tree_of
+from oceanmock.observations import Observation, ProbeTarget, observations
 from oceanmock.scenario.fields import BaseScenario
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -137,7 +137,7 @@ class Prober(RuleChecker):
             yield check("error.code", number not in probe.other_codes, "$.error.code", wrong)
 
 
-def probe(client: HttpClient, items: tuple[ItemTree, ...]) -> Prober:
+def probe(client: HttpClient, items: tuple[Observation, ...]) -> Prober:
     """Send every probe, and return the checker that counted the results."""
     target, options = client.target, client.options
     prober = Prober(client, contract_for(target.api, target.version))
@@ -158,7 +158,7 @@ def probe(client: HttpClient, items: tuple[ItemTree, ...]) -> Prober:
     return prober
 
 
-def find_items(client: HttpClient) -> tuple[ItemTree, ...]:
+def find_items(client: HttpClient) -> tuple[Observation, ...]:
     """Return the tasks or dags of a target with their parts, by its lists and by reading each.
 
     On obshell only the target's own ids are used: it would forward a request for another agent's. At most MAX_READ are
@@ -181,10 +181,9 @@ def find_items(client: HttpClient) -> tuple[ItemTree, ...]:
                 by_state[row.state].append(row.id)
     mixed = filter(None, chain.from_iterable(zip_longest(*by_state.values())))  # of each state
     ids = [*dict.fromkeys([*own, *mixed])]
-    trees = [
-        tree_of(api, *read(detail_path(target.api, id))) for id in ids[: max(MAX_READ, min(MAX_CHANGEABLE, len(own)))]
-    ]
-    return tuple(tree for tree in trees if tree is not None)
+    ids = ids[: max(MAX_READ, min(MAX_CHANGEABLE, len(own)))]
+    items = [next(observations(api, *read(detail_path(target.api, id))), None) for id in ids]
+    return tuple(item for item in items if item is not None)
 
 
 # --- walks ----------------------------------------------------------------------------------------
@@ -243,9 +242,9 @@ class Walk:
         self.record: Final = api_named(prober.contract.api)
         self.api: Final = self.record.conformance
         self.knowledge: Final = knowledge
-        self.current: ItemTree | None = None
+        self.current: Observation | None = None
         self.is_over = False
-        self._first: ItemTree | None = None
+        self._first: Observation | None = None
         """What was read before the operations since the last rest."""
 
     @property
@@ -368,7 +367,7 @@ class Walk:
             self.pace.wait(LINGER_SECONDS)
             self.read()
 
-    def read(self) -> ItemTree | None:
+    def read(self) -> Observation | None:
         """Return the current state; None where it cannot be read, and then the walk is over."""
         path = detail_path(self.record.name, self.id)
         for attempt in range(READ_ATTEMPTS + 1):
@@ -378,8 +377,8 @@ class Walk:
             if exchange.status not in UNAVAILABLE:
                 break
         body = exchange.json() if exchange.status == 200 else None
-        tree = tree_of(self.record, exchange.operation, body)
-        self.current = tree if tree is not None and all(item.operation for item in tree.all()) else None
+        task = next(observations(self.record, exchange.operation, body), None)
+        self.current = task if task is not None and all(item.operation for item in task.all()) else None
         self.is_over = self.is_over or self.current is None
         return self.current
 

@@ -43,7 +43,7 @@ from oceanmock.conformance.reports import print_results
 from oceanmock.conformance.reports.files import write_report
 from oceanmock.conformance.target import Target, check_tasks, reach
 from oceanmock.errors import AuthorError
-from oceanmock.observations import ItemTree, TargetKind
+from oceanmock.observations import Observation, TargetKind
 from oceanmock.obshell.conformance import CLUSTER_AGENT
 from oceanmock.text import format_instant, suggest
 
@@ -142,7 +142,7 @@ class Runner:
             self.interrupted = True
 
     @cached_property
-    def items(self) -> tuple[ItemTree, ...]:
+    def items(self) -> tuple[Observation, ...]:
         """Return the tasks or dags that exist on the target, searched once."""
         return probes.find_items(self.client)
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import orjson
 
 from oceanmock.checks import UNDECIDED, Probe, TargetApi, WalkAction
-from oceanmock.observations import ItemTree
+from oceanmock.observations import Observation
 from oceanmock.obshell.api import (
     API,
     DAG_PATH,
@@ -38,7 +38,7 @@ UNROUTED_OPERATORS: Final = ("RUN", "RESTART")
 NO_NODE: Final = "Common.Unexpected"
 FINAL: Final = API.root.terminal_states
 
-Flags = Callable[[ItemTree, int], frozenset[str] | None]
+Flags = Callable[[Observation, int], frozenset[str] | None]
 """The flags of a dag's node at a position (cancel, pass, retry, rollback), or None if not known."""
 Expected = tuple[bool, str]
 """An operator may be accepted; the error code with which it may be refused, or ""."""
@@ -165,7 +165,7 @@ class ObshellTarget(TargetApi):
         """Return the flags of some scenarios' dags, by number or nodes; without any, the recorded ones."""
         scripts = [dag for item in scenarios or () if isinstance(item, Scenario) for dag in item.dags]
 
-        def flags(dag: ItemTree, place: int) -> frozenset[str] | None:
+        def flags(dag: Observation, place: int) -> frozenset[str] | None:
             names = [node.name for node in dag.parts]
             if scenarios is None:
                 words = _RECORDED_FLAGS.get(dag.name, {}).get(names[place])
@@ -182,7 +182,7 @@ class ObshellTarget(TargetApi):
 
         return Knowledge(flags, version)
 
-    def actions(self, task: ItemTree, id: str, *, is_mock: bool, knowledge: Knowledge) -> Iterator[WalkAction]:
+    def actions(self, task: Observation, id: str, *, is_mock: bool, knowledge: Knowledge) -> Iterator[WalkAction]:
         """Yield every operator of the dag, PASS of each node, and some that no route has."""
         stage = task.raw.get("stage")
         if not isinstance(stage, int) or not 1 <= stage <= len(task.parts):
@@ -237,7 +237,7 @@ def _action(
     return WalkAction(operator, probe, state, is_safe=operator == ObshellTarget.cancel)
 
 
-def _expected_of_dag(operator: str, dag: ItemTree, flags: Flags) -> Expected:
+def _expected_of_dag(operator: str, dag: Observation, flags: Flags) -> Expected:
     prefix = f"Task.Dag.Operator.{operator.capitalize()}"
     if operator in UNROUTED_OPERATORS:
         return False, "Task.Dag.Operator.NotSupport"
@@ -258,7 +258,7 @@ def _expected_of_dag(operator: str, dag: ItemTree, flags: Flags) -> Expected:
     return expected
 
 
-def _places_of(operator: str, dag: ItemTree) -> Iterable[int]:
+def _places_of(operator: str, dag: Observation) -> Iterable[int]:
     """Return the positions of the nodes whose flags decide (dag.go:338-420)."""
     if operator == "RETRY":
         return [dag.raw["stage"] - 1]
@@ -277,7 +277,7 @@ def _places_of(operator: str, dag: ItemTree) -> Iterable[int]:
     return places
 
 
-def _by_flags(operator: str, dag: ItemTree, places: Iterable[int], flags: Flags, reason: str) -> Expected:
+def _by_flags(operator: str, dag: Observation, places: Iterable[int], flags: Flags, reason: str) -> Expected:
     """Accept if all these nodes have the operator's flag; either if one's are not known."""
     several = [flags(dag, place) for place in places]
     if any(item is not None and operator.lower() not in item for item in several):

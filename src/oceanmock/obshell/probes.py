@@ -13,7 +13,7 @@ from urllib.parse import quote
 import orjson
 
 from oceanmock.checks import Probe, Probes, objects
-from oceanmock.observations import ItemTree, ProbeTarget, Required, missing_rows
+from oceanmock.observations import Observation, ProbeTarget, Required, missing_rows
 from oceanmock.obshell.api import API, PREFIX, SINCE, TASK_PREFIX, IdKind, local_id
 from oceanmock.obshell.auth import Sealed
 from oceanmock.obshell.checks import REASONS
@@ -170,7 +170,7 @@ def _ids(target: ProbeTarget) -> Iterator[Probe]:
             yield _get("an id of obproxy", path, UNAUTHORIZED | missing)
 
 
-def _details(dags: Sequence[ItemTree]) -> Iterator[Probe]:
+def _details(dags: Sequence[Observation]) -> Iterator[Probe]:
     """Yield every spelling of show_details that Go accepts, and some that it does not."""
     items = {item.kind: item for dag in reversed(dags) for item in reversed([*dag.all()])}
     for path in (*LIST_STATUSES, *(f"{kind}/{item.id}" for kind, item in items.items())):
@@ -185,7 +185,7 @@ def _details(dags: Sequence[ItemTree]) -> Iterator[Probe]:
         yield _get("an unknown parameter", f"{path}?other=1", allowed, wrong=False)
 
 
-def _reads(dags: Sequence[ItemTree]) -> Iterator[Probe]:
+def _reads(dags: Sequence[Observation]) -> Iterator[Probe]:
     """Yield reads of every item, by itself and in its lists, twice; and with a leading zero."""
     for _ in range(2):
         for dag in dags[:8]:
@@ -286,7 +286,7 @@ def _operators_of_nothing(target: ProbeTarget) -> Iterator[Probe]:
         yield _post(f"PASS of {id}", f"node/{id}", "PASS", INVALID[0])
 
 
-def _operators(dags: Sequence[ItemTree]) -> Iterator[Probe]:
+def _operators(dags: Sequence[Observation]) -> Iterator[Probe]:
     """Yield unknown operators, an id in the body, and the operators that a final state forbids."""
     prefix, of_node = "Task.Dag.Operator", "Task.Node.Operator"
     for dag in dags[:4]:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from oceanmock.api import Route
 from oceanmock.checks import UNDECIDED, Probe, TargetApi, WalkAction, instant
-from oceanmock.observations import ItemTree
+from oceanmock.observations import Observation
 from oceanmock.ocp.api import API, TASK_PATH, TASKS_PATH
 from oceanmock.ocp.scenario import Scenario
 from oceanmock.ocp.states import MACHINES
@@ -74,17 +74,17 @@ class OcpTarget(TargetApi):
         numbers = (read(text) for form, read in _ID_FORMATS if re.fullmatch(form, text))
         return {id, *map(str, numbers)}
 
-    def actions(self, task: ItemTree, id: str, *, is_mock: bool, knowledge: None = None) -> Iterator[WalkAction]:
+    def actions(self, task: Observation, id: str, *, is_mock: bool, knowledge: None = None) -> Iterator[WalkAction]:
         """Yield every operation of the contract, on the task and on each subtask."""
         for part in (task, *task.parts):
             for route in API.routes:
                 if route.changes == part.kind:
                     yield _action(route, task, part, id, is_mock=is_mock)
 
-    def log_paths(self, before: ItemTree, after: ItemTree, id: str) -> Sequence[str]:
+    def log_paths(self, before: Observation, after: Observation, id: str) -> Sequence[str]:
         """Return one log: of a subtask that has run again, rather than for the first time."""
 
-        def end(subtask: ItemTree) -> Any:
+        def end(subtask: Observation) -> Any:
             text = subtask.raw.get("finishTime")
             return instant(text) or text
 
@@ -98,7 +98,7 @@ class OcpTarget(TargetApi):
 CONFORMANCE: Final = OcpTarget()
 
 
-def _action(route: Route, task: ItemTree, part: ItemTree, id: str, *, is_mock: bool) -> WalkAction:
+def _action(route: Route, task: Observation, part: Observation, id: str, *, is_mock: bool) -> WalkAction:
     """Return an operation on the task, or on a subtask."""
     prohibits_rollback = bool(task.raw.get("prohibitRollback"))
     if part is task:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from oceanmock.checks import Probe, Probes, Subject, check, objects, whole
-from oceanmock.observations import ItemTree, ProbeTarget, Required, missing_rows
+from oceanmock.observations import Observation, ProbeTarget, Required, missing_rows
 from oceanmock.ocp.api import API, TASKS_PATH
 from oceanmock.ocp.auth import AccessKey, Basic
 from oceanmock.ocp.checks import ENDED, LARGEST_VALUES
@@ -157,7 +157,7 @@ def _ids(task: str) -> Iterator[Probe]:
         yield _get(f"the id {raw}", f"{TASKS_PATH}/{raw}", AS_LONG)
 
 
-def _reads(tasks: Sequence[ItemTree]) -> Iterator[Probe]:
+def _reads(tasks: Sequence[Observation]) -> Iterator[Probe]:
     """Yield a read of every task and log, and again of the tasks after that of the list."""
     for task in tasks:
         yield _get("a task", f"{TASKS_PATH}/{task.id}", OK, wrong=False)
@@ -211,7 +211,7 @@ def _operations(target: ProbeTarget) -> Iterator[Probe]:
         yield Probe(what, "POST", path, frozenset({403}), accepted=rule, auth=viewer)
 
 
-def _illegal_operations(tasks: Sequence[ItemTree]) -> Iterator[Probe]:
+def _illegal_operations(tasks: Sequence[Observation]) -> Iterator[Probe]:
     """Yield operations that a final state forbids, on tasks that the run may change."""
     for task in [task for task in tasks if task.state in ENDED][:8]:
         rule = "call.illegal-accepted"
@@ -274,7 +274,7 @@ def pages() -> Probes:
             yield page, check("paging.whole", ids == right, ROWS_PATH, wrong)
 
 
-def unlisted(tasks: Sequence[ItemTree]) -> Probes:
+def unlisted(tasks: Sequence[Observation]) -> Probes:
     """Check that the whole list has the known tasks that a user started.
 
     Without a type, ocp-express lists no others (TaskService.java:147); not verified for OCP.
