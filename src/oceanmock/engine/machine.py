@@ -219,7 +219,8 @@ def until(states: tuple[S, ...], instant: int) -> tuple[S, ...]:
 
 def started(state: S) -> S:
     """Return the first state with the changes that begin a history."""
-    return replace(state, changes=tuple([Change(state.at, part, None, at, "start") for part, at in state.labels()]))
+    changes = [Change(state.at, part, None, label, "start") for part, label in state.labels()]
+    return replace(state, changes=tuple(changes))
 
 
 def changed(before: S, after: S, cause: str, *, target: Part | None = None) -> S:

@@ -51,13 +51,13 @@ def start(script: DagScript, rules: Rules = Rules()) -> History:
 
     Start and end times are those of its creation (service/task/dag.go:269-280).
     """
-    written, nodes = 0, list[NodeState]()  # each is written down at a time of its own
-    for node in script.nodes:
-        written += LAG
-        times = range(written + LAG, written + LAG * len(node.sub_tasks) + 1, LAG)
+    at, nodes = 0, list[NodeState]()
+    for node in script.nodes:  # it and its sub tasks are created one after another
+        at += LAG
+        times = range(at + LAG, at + LAG * len(node.sub_tasks) + 1, LAG)
         sub_tasks = [SubTaskState("PENDING", "RUN", moment, moment) for moment in times]
-        nodes.append(NodeState("PENDING", "RUN", written, written, tuple(sub_tasks)))
-        written = times[-1] if times else written
+        nodes.append(NodeState("PENDING", "RUN", at, at, tuple(sub_tasks)))
+        at += LAG * len(node.sub_tasks)
     dag = DagState("READY", "RUN", 0, 0, at=0, stage=1, is_finished=False, nodes=tuple(nodes))
     return engine.History(script, rules, tuple(_unfold(script, rules, engine.started(dag))))
 

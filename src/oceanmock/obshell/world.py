@@ -225,22 +225,22 @@ class Dags(World[DagKey, DagData, DagView, Template]):
 
         Raises WrongIdentity or UnderMaintenance; then nothing has changed.
         """
-        chosen, identity = self.templates[template], self.agent.identity
-        expected = chosen.starts_on.identity
+        source, identity = self.templates[template], self.agent.identity
+        expected = source.starts_on.identity
         if expected and identity not in expected:
             raise WrongIdentity(identity, expected)
         for key, dag in self._data.items():
-            if files.excludes(dag.model, chosen.model) and not self.view(key).state.is_finished:
+            if files.excludes(dag.model, source.model) and not self.view(key).state.is_finished:
                 raise UnderMaintenance(dag.name, tenant=dag.maintenance[1] or None)
-        model = chosen.model
+        model = source.model
         number = model.id
         if not number:  # one more than the largest, and than any whose nodes and sub tasks would be in the way
             below = MAX_PER_OWNER + 1
             keys = ((self._data, 1), (self._nodes, below), (self._sub_tasks, below**2))
             numbers = [n // divisor for taken, divisor in keys for owner, n in taken if owner == model.scope]
             number = max(numbers, default=0) + 1
-        model = model.model_copy(update={"id": number, "name": chosen.name})
-        return self.view(self._begin(model, chosen.scenario, at, FakeData(chosen.seed)).key, at)
+        model = model.model_copy(update={"id": number, "name": source.name})
+        return self.view(self._begin(model, source.scenario, at, FakeData(source.seed)).key, at)
 
     def create(self, scenario: Scenario, at: int) -> str:
         """Start the dag of a scenario and return its id. Raises IdTaken; then nothing has changed."""

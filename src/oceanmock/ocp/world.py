@@ -149,8 +149,8 @@ class Tasks(World[int, TaskData, TaskView, Template]):
 
     def start(self, template: int, at: int) -> TaskView:
         """Start a task of the template at a position, and return it."""
-        chosen = self.templates[template]
-        return self.view(self._begin(chosen, at, 0, owner=chosen.name), at)
+        source = self.templates[template]
+        return self.view(self._begin(source, at, 0, owner=source.name), at)
 
     def create(self, scenario: Scenario, at: int) -> str:
         """Start the task of a scenario and return its id. Raises IdTaken; then nothing has changed."""

@@ -234,8 +234,8 @@ class Coverage:
         count = plural(sum(self._tallies[api].sandboxes for api in self.apis), "sandbox", "sandboxes")
         figures = f"{self.percent:g} % ({self.seen} of {self.counted})"
         yield f"Transition coverage of {titles}: {figures}, {count}", "bold"
-        seen = f"{_percent(self.seen, self.happened):g} % ({self.seen} of {self.happened})"
-        yield f"Of what happened there, clients saw {seen}.", ""
+        figures = f"{_percent(self.seen, self.happened):g} % ({self.seen} of {self.happened})"
+        yield f"Of what happened there, clients saw {figures}.", ""
         yield "", ""
         yield f"{'':<10}{'states':>10}{'operators':>12}{'transitions':>14}", ""
         for api in self.apis:
