@@ -343,66 +343,58 @@ class Track(NamedTuple):
     label: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """The states of a task or dag, its tracks, and instant and text of each operation on it.
+Tracks = Sequence[Track]
+Markers = Sequence[tuple[int, str]]
+"""Instant and text of each operation on a task or dag."""
 
-    A state has ``at``, ``changes`` and ``labels()``. ``until`` is where the picture ends; some time after the last
-    state, if it is None.
-    """
 
-    states: Sequence[Any]
-    tracks: Sequence[Track]
-    markers: Sequence[tuple[int, str]]
-    styles: Styles
-    describe: Describe
-    until: int | None = None
+def _draw_tracks(
+    states: Sequence[Any], tracks: Tracks, markers: Markers, styles: Styles, *, width: int, until: int | None = None
+) -> Iterator[str]:
+    """Yield the tracks of some states under the markers, in markup, up to an instant after the last state."""
+    instants = [state.at for state in states]
+    if until is None:
+        until = instants[-1] + max((instants[-1] - instants[0]) // 12, 1)
+    total = max(until - instants[0], 1)
+    spare = max(width - NAME_WIDTH - 4 - len(instants), 0)
+    widths = [1 + (end - at) * spare // total for at, end in pairwise([*instants, until])]
+    if markers:
+        row = [" "] * sum(widths)
+        for instant, _ in markers:
+            after = max(place for place, at in enumerate(instants) if at <= instant)
+            row[sum(widths[:after])] = "▼"
+        yield f"  {'':{NAME_WIDTH}}[yellow]{''.join(row).rstrip()}[/]"
+    labels = [dict(state.labels()) for state in states]
+    for track in tracks:
+        if (name := track.label) is None:
+            continue
+        if cell_len(name) >= NAME_WIDTH:  # a wide character takes two columns
+            name = f"{set_cell_size(name, NAME_WIDTH - 3)}…"
+        cells = ""
+        for columns, by_part in zip(widths, labels, strict=True):
+            label = by_part[track.part]
+            glyph, colour = styles.get("/".join(label)) or styles[label[0]]
+            cells += f"[{colour}]{glyph * columns}[/]"
+        yield f"  {escape(set_cell_size(name, NAME_WIDTH))}{cells}"
 
-    def draw_tracks(self, width: int) -> Iterator[str]:
-        """Yield the tracks under the markers, in markup."""
-        instants = [state.at for state in self.states]
-        until = self.until
-        if until is None:
-            until = instants[-1] + max((instants[-1] - instants[0]) // 12, 1)
-        total = max(until - instants[0], 1)
-        spare = max(width - NAME_WIDTH - 4 - len(instants), 0)
-        widths = [1 + (end - at) * spare // total for at, end in pairwise([*instants, until])]
-        if self.markers:
-            row = [" "] * sum(widths)
-            for instant, _ in self.markers:
-                after = max(place for place, at in enumerate(instants) if at <= instant)
-                row[sum(widths[:after])] = "▼"
-            yield f"  {'':{NAME_WIDTH}}[yellow]{''.join(row).rstrip()}[/]"
-        labels = [dict(state.labels()) for state in self.states]
-        for track in self.tracks:
-            if (name := track.label) is None:
-                continue
-            if cell_len(name) >= NAME_WIDTH:  # a wide character takes two columns
-                name = f"{set_cell_size(name, NAME_WIDTH - 3)}…"
-            cells = ""
-            for columns, by_part in zip(widths, labels, strict=True):
-                label = by_part[track.part]
-                glyph, colour = self.styles.get("/".join(label)) or self.styles[label[0]]
-                cells += f"[{colour}]{glyph * columns}[/]"
-            yield f"  {escape(set_cell_size(name, NAME_WIDTH))}{cells}"
 
-    def draw_changes(self) -> Iterator[str]:
-        """Yield each instant at which something changes, and what; operations where they came."""
-        lines = [(instant, f"  [yellow]▼ {_at(instant)}  {escape(text)}[/]") for instant, text in self.markers]
-        for number, state in enumerate(self.states):
-            is_operated = any(change.target is not None or change.before is None for change in state.changes)
-            while lines and lines[0][0] < state.at + is_operated:
-                yield lines.pop(0)[1]
-            texts = []
-            for track in self.tracks:
-                changes = [change for change in state.changes if number and change.part == track.part]
-                is_changed = number == 0 or (bool(changes) and changes[0].before != changes[-1].after)
-                if is_changed or any(change.target is None and change.before == change.after for change in changes):
-                    text = self.describe(state, track.part, changes)
-                    texts += [f"{escape(track.name)} {text}"] if text else []
-            if texts:
-                yield f"    {_at(state.at)}  {'; '.join(texts)}"
-        yield from (line for _, line in lines)
+def _draw_changes(states: Sequence[Any], tracks: Tracks, markers: Markers, describe: Describe) -> Iterator[str]:
+    """Yield each instant at which something changes, and what, in markup; operations where they came."""
+    lines = [(instant, f"  [yellow]▼ {_at(instant)}  {escape(text)}[/]") for instant, text in markers]
+    for number, state in enumerate(states):
+        is_operated = any(change.target is not None or change.before is None for change in state.changes)
+        while lines and lines[0][0] < state.at + is_operated:
+            yield lines.pop(0)[1]
+        texts = []
+        for track in tracks:
+            changes = [change for change in state.changes if number and change.part == track.part]
+            is_changed = number == 0 or (bool(changes) and changes[0].before != changes[-1].after)
+            if is_changed or any(change.target is None and change.before == change.after for change in changes):
+                text = describe(state, track.part, changes)
+                texts += [f"{escape(track.name)} {text}"] if text else []
+        if texts:
+            yield f"    {_at(state.at)}  {'; '.join(texts)}"
+    yield from (line for _, line in lines)
 
 
 def _at(instant: int) -> str:
@@ -412,7 +404,7 @@ def _at(instant: int) -> str:
 def draw_story(
     scenario: BaseScenario,
     run: StoryRun,
-    pictures: Sequence[tuple[str, Iterable[str], Sequence[Track]]],
+    pictures: Sequence[tuple[str, Iterable[str], Tracks]],
     styles: Styles,
     describe: Describe,
     *,
@@ -423,11 +415,11 @@ def draw_story(
     for number, (title, steps, tracks) in enumerate(pictures[:MAX_PICTURES]):
         actor = run.actors[number]
         markers = [(m.instant - actor.created, m.text) for m in run.markers if m.actor == number]
-        timeline = Timeline(actor.history.states, tracks, markers, styles, describe)
+        states = actor.history.states
         yield from ("", f"[bold]{escape(title)}[/]", *steps, "")
-        yield from timeline.draw_tracks(width)
+        yield from _draw_tracks(states, tracks, markers, styles, width=width)
         yield ""
-        yield from timeline.draw_changes()
+        yield from _draw_changes(states, tracks, markers, describe)
     if len(pictures) > MAX_PICTURES:
         yield f"\n… and {len(pictures) - MAX_PICTURES} more {pictures[0][2][0].name}s"
     yield ""
@@ -446,9 +438,7 @@ def runs_text(runs: Iterable[tuple[bool, int | None]]) -> str:
     return ", then ".join(texts)
 
 
-def draw_report(
-    sandbox: Sandbox, explainer: Explainer[Any], tracks: Sequence[Track], styles: Styles, describe: Describe
-) -> str:
+def draw_report(sandbox: Sandbox, explainer: Explainer[Any], tracks: Tracks, styles: Styles, describe: Describe) -> str:
     """Return a timeline up to now without markup; the last line ends in a line feed."""
     item = explainer.item
     age, name = sandbox.clock.now() - item.created, one_line(item.name)
@@ -465,9 +455,9 @@ def draw_report(
     if len(parts) >= MAX_TRACKS:  # the last of those that change
         changing = {change.part for state in recent[1:] for change in state.changes}
         parts = [track for track in parts if track.part in changing][1 - MAX_TRACKS :]
-    timeline = Timeline(recent, [whole, *parts], markers, styles, describe, until=age)
-    drawn = [render(line).plain for line in timeline.draw_tracks(REPORT_WIDTH)]
-    changes = [render(line).plain for line in timeline.draw_changes()]
+    rows = _draw_tracks(recent, [whole, *parts], markers, styles, width=REPORT_WIDTH, until=age)
+    drawn = [render(row).plain for row in rows]
+    changes = [render(line).plain for line in _draw_changes(recent, [whole, *parts], markers, describe)]
     glyphs = set("".join(drawn))
     title = f"{whole.name} {getattr(item, explainer.number_key)} {name}"
     lines = [
@@ -475,7 +465,7 @@ def draw_report(
         "",
         *_left_out(len(past) - MAX_DRAWN_STATES, "states before these"),
         *drawn,
-        *_left_out(len(tracks) - len(timeline.tracks), "parts more"),
+        *_left_out(len(tracks) - len(parts) - 1, "parts more"),
         "",
         *_left_out(len(changes) - MAX_CHANGES, "lines before these"),
         *changes[-MAX_CHANGES:],
