@@ -1,15 +1,15 @@
 """Read, apply and write baselines: known deviations of a server, each with a reason.
 
-A baseline is a YAML file with `api`, the `versions` it is for, and `known` deviations: rule,
-operation, optionally status and path, and the reason to accept it. Accepted findings are counted
-and shown, but fail no run. An entry that does not occur is stale, which is shown and fails no run
-either; one that occurs only in some circumstances (`sometimes`) is never stale.
+A baseline is a YAML file with `api`, the `versions` it is for, and `known` deviations: rule, operation, optionally
+status and path, and the reason to accept it. Accepted findings are counted and shown, but fail no run. An entry that
+does not occur is stale, which is shown and fails no run either; one that occurs only in some circumstances
+(`sometimes`) is never stale.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -23,7 +23,8 @@ from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult
 from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.model import ApiName, Result, StaleEntry
-from oceanmock.errors import AuthorError, EnvironmentProblem
+from oceanmock.conformance.reports.files import writing
+from oceanmock.errors import AuthorError
 from oceanmock.openapi import operations_of
 from oceanmock.scenario.document import Document, Issue, ScenarioError, Wording, explain
 from oceanmock.text import did_you_mean, suggest
@@ -57,16 +58,16 @@ class Known:
             and (not self.path or bool(re.fullmatch(pattern, finding.path, re.DOTALL)))
         )
 
-    def was_checked(self, result: Result) -> bool:
-        """Return whether the run checked its rule, so that it would have occurred."""
+    def is_stale(self, result: Result) -> bool:
+        """Return whether a run checked its rule, so that it would have occurred, and found nothing that it covers."""
         count = result.rules.get(self.rule)
-        is_at_operation = self.operation == ANY or result.checked[self.rule, self.operation] > 0
-        return count is not None and count.looked > 0 and is_at_operation
+        is_checked = self.operation == ANY or result.checked[self.rule, self.operation] > 0
+        is_checked = is_checked and count is not None and count.looked > 0 and not self.sometimes
+        return is_checked and not any(map(self.covers, result.known))
 
 
-def _empty_list(value: Any) -> Any:
-    """Read a key without a value as an empty list."""
-    return () if value is None else value
+_EMPTY: Final = BeforeValidator(lambda value: () if value is None else value)
+"""Reads a key without a value as an empty list."""
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
@@ -75,13 +76,8 @@ class Baseline:
 
     name: str
     api: ApiName
-    versions: Annotated[tuple[str, ...], BeforeValidator(_empty_list)] = ()
-    known: Annotated[tuple[Known, ...], BeforeValidator(_empty_list)] = ()
-
-    @property
-    def rules(self) -> frozenset[str]:
-        """Return the rules that have entries."""
-        return frozenset(item.rule for item in self.known)
+    versions: Annotated[tuple[str, ...], _EMPTY] = ()
+    known: Annotated[tuple[Known, ...], _EMPTY] = ()
 
     def fits(self, version: str) -> bool:
         """Return whether it is for a version: `4.5.0.0` includes `4.5.0.0-1`, no version any."""
@@ -102,14 +98,8 @@ def joined(baselines: Sequence[Baseline]) -> Baseline | None:
     return Baseline(name, baselines[0].api, (), known)
 
 
-# --- results --------------------------------------------------------------------------------------
-
-
 def apply_baseline(baseline: Baseline | None, result: Result) -> None:
-    """Divide a result's findings into new and known ones, and list the stale entries.
-
-    Applying another baseline later judges all findings again.
-    """
+    """Divide all of a result's findings into new and known ones, and list the stale entries."""
     matches = result.findings + [replace(item, known="") for item in result.known]
     judged = [replace(item, known=baseline.reason_for(item)) if baseline else item for item in matches]
     result.findings = [item for item in judged if not item.known]
@@ -119,9 +109,7 @@ def apply_baseline(baseline: Baseline | None, result: Result) -> None:
         count.known = sum(item.rule == rule for item in result.known)
     entries = () if baseline is None or result.interrupted else baseline.known
     result.stale = [
-        StaleEntry(entry.rule, entry.operation, entry.reason)
-        for entry in entries
-        if not entry.sometimes and entry.was_checked(result) and not any(map(entry.covers, result.known))
+        StaleEntry(entry.rule, entry.operation, entry.reason) for entry in entries if entry.is_stale(result)
     ]
 
 
@@ -130,17 +118,15 @@ def update(baseline: Baseline, result: Result) -> tuple[Baseline, int, int]:
 
     A new entry covers its finding at any index of a list.
     """
-    current = [
-        item for item in baseline.known if StaleEntry(item.rule, item.operation, item.reason) not in result.stale
-    ]
+    stale = {(item.rule, item.operation, item.reason) for item in result.stale}
+    current = [item for item in baseline.known if (item.rule, item.operation, item.reason) not in stale]
     new: dict[tuple[str, str, int | None, str], Known] = {}
     for finding in result.findings:
         path = re.sub(r"(?<![^\[/.])[0-9]+(?![^\]/.])", ANY, finding.path)
         operation, reason = finding.operation or ANY, f"not explained yet: {finding.message}"
         entry = Known(finding.rule, operation, reason, finding.status, path)
         new.setdefault((entry.rule, operation, entry.status, path), entry)
-    whole = replace(baseline, known=(*current, *new.values()))
-    return whole, len(new), len(baseline.known) - len(current)
+    return replace(baseline, known=(*current, *new.values())), len(new), len(baseline.known) - len(current)
 
 
 def update_file(baselines: Sequence[Baseline], path: Path, result: Result) -> tuple[int, int]:
@@ -155,27 +141,21 @@ def update_file(baselines: Sequence[Baseline], path: Path, result: Result) -> tu
     return added, removed
 
 
-# --- the choice of baselines ----------------------------------------------------------------------
-
-
 def choose_baselines(
     references: Sequence[str | Path], *, api: ApiName, version: str, creates: bool = False, skips_others: bool = False
 ) -> tuple[list[Baseline], list[str]]:
-    """Return the baselines for a target, and notes on what is unusual about them.
+    """Return the baselines for a target, and notes on what is unusual about them. Raises AuthorError.
 
-    Without references it is the one that comes with oceanmock for the version. A file that does not
-    exist is an empty baseline if the run ``creates`` it. Baselines of another API are left out with
-    ``skips_others``. Raises AuthorError.
+    Without references it is the one that comes with oceanmock for the version. A file that does not exist is an empty
+    baseline if the run ``creates`` it. Baselines of another API are left out with ``skips_others``.
     """
     if not references:
         shipped = shipped_for(api, version)
         others = [name for name in shipped_names() if load_baseline(name).api == api]
         if shipped is not None or not others:
             return [shipped] if shipped else [], []
-        return [], [
-            f"there is no baseline for {api} {version or 'of unknown version'}; most deviations "
-            f"of another version probably apply: --baseline {others[-1]}."
-        ]
+        note = f"there is no baseline for {api} {version or 'of unknown version'}; most deviations of another version"
+        return [], [f"{note} probably apply: --baseline {others[-1]}."]
     baselines, notes, rules = list[Baseline](), list[str](), list(all_rules())
     for reference in references:
         if reference == "none":
@@ -190,13 +170,12 @@ def choose_baselines(
                 continue
             raise AuthorError(f"the baseline {reference} is for {loaded.api}, not for {api}.")
         baselines.append(loaded)
-        prefix = f"baseline {reference}:"
         if not loaded.fits(version):
             state = f"is {version}" if version else "does not give its version"
-            notes.append(f"{prefix} for {', '.join(loaded.versions)}; the target {state}.")
-        for rule in sorted(loaded.rules - set(rules)):
+            notes.append(f"baseline {reference}: for {', '.join(loaded.versions)}; the target {state}.")
+        for rule in sorted({entry.rule for entry in loaded.known} - set(rules)):
             hint = did_you_mean(rule, rules)
-            notes.append(f"{prefix} there is no rule {rule!r}. {hint}".rstrip())
+            notes.append(f"baseline {reference}: there is no rule {rule!r}. {hint}".rstrip())
     return baselines, notes
 
 
@@ -209,9 +188,6 @@ def shipped_for(api: ApiName, version: str) -> Baseline | None:
     """Return the baseline that comes with oceanmock for a version of an API, or None."""
     loaded = (load_baseline(name) for name in shipped_names())
     return next((item for item in loaded if item.api == api and item.fits(version)), None)
-
-
-# --- files ----------------------------------------------------------------------------------------
 
 
 def is_path(reference: str | Path) -> bool:
@@ -235,9 +211,7 @@ def load_baseline(reference: str | Path) -> Baseline:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise AuthorError(f"the baseline {path} cannot be read: {error}") from error
-    document = Document(text, str(path))
-    name = path.stem if path.parent == FOLDER else path.as_posix()
-    return _read(document, name)
+    return _read(Document(text, str(path)), path.stem if path.parent == FOLDER else path.as_posix())
 
 
 def _read(document: Document, name: str) -> Baseline:
@@ -252,7 +226,14 @@ def _read(document: Document, name: str) -> Baseline:
     except ValidationError as refused:
         issues += [_issue(error, document) for error in refused.errors()]
     if not any(issue.loc[:1] == ("api",) for issue in issues) and "api" in data:
-        issues += _unknown_operations(data)
+        names = [item.id for item in operations_of(api_named(data["api"]).spec)]
+        entries = data.get("known")
+        for place, entry in enumerate(entries if isinstance(entries, list) else ()):
+            operation = entry.get("operation") if isinstance(entry, dict) else None
+            if isinstance(operation, str) and operation not in (ANY, "", *names):
+                hint = did_you_mean(operation, names) or f"`{ANY}` means any."
+                what = f"the contract has no operation {operation!r}"
+                issues.append(Issue(("known", place, "operation"), "unknown-operation", what, hint))
     diagnostics = document.duplicates + [document.locate(issue) for issue in issues]
     if diagnostics or baseline is None:
         raise ScenarioError(diagnostics)
@@ -270,18 +251,6 @@ def _issue(error: ErrorDetails, document: Document) -> Issue:
     return explain(error, loc, document.data, wording)
 
 
-def _unknown_operations(data: dict[str, Any]) -> Iterator[Issue]:
-    """Yield the entries for operations that the API's contract does not have."""
-    names = [item.id for item in operations_of(api_named(data["api"]).spec)]
-    entries = data.get("known")
-    for place, entry in enumerate(entries if isinstance(entries, list) else ()):
-        operation = entry.get("operation") if isinstance(entry, dict) else None
-        if isinstance(operation, str) and operation not in (ANY, "", *names):
-            hint = did_you_mean(operation, names) or f"`{ANY}` means any."
-            what = f"the contract has no operation {operation!r}"
-            yield Issue(("known", place, "operation"), "unknown-operation", what, hint)
-
-
 _HEAD: Final = """\
 # Known deviations from the contract, accepted by `oceanmock conform --baseline`.
 # Give each the reason to accept it; `--update-baseline` keeps reasons, but no other comments.
@@ -289,10 +258,7 @@ _HEAD: Final = """\
 
 
 def save_baseline(baseline: Baseline, path: Path) -> None:
-    """Write a baseline to a file, its entries without empty values.
-
-    Raises EnvironmentProblem where that fails.
-    """
+    """Write a baseline to a file, its entries without empty values. Raises EnvironmentProblem where that fails."""
     data: dict[str, Any] = {"api": baseline.api}
     if baseline.versions:
         data["versions"] = list(baseline.versions)
@@ -301,8 +267,5 @@ def save_baseline(baseline: Baseline, path: Path) -> None:
         entry["reason"] = entry.pop("reason")  # is last
         data["known"].append({key: item for key, item in entry.items() if item not in (None, "")})
     text = _HEAD + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
-    try:
+    with writing(path, "baseline"):
         path.write_text(text, encoding="utf-8")
-    except OSError as problem:
-        what = f"the baseline cannot be written to {path}: {problem.strerror}"
-        raise EnvironmentProblem(what) from problem

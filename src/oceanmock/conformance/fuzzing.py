@@ -1,15 +1,14 @@
 """Run schemathesis in process: it generates requests, the client sends them, its checks judge.
 
-It reads the contract as written, and runs its phases with all of its checks that apply. Added here:
-the ids that exist, the credentials, and the statuses with which a valid request may be refused.
-Every request, those of its checks too, is sent by the client. A failed check becomes a finding and
-is then dropped, so that one failure neither ends a run nor is sent again to be minimized: requests
-depend on the seed and on responses alone. A request meant to be invalid stays invalid, and an id
-put into one is never another user's.
+It reads the contract as written, and runs its phases with all of its checks that apply. Added here: the ids that exist,
+the credentials, and the statuses with which a valid request may be refused. Every request, those of its checks too, is
+sent by the client. A failed check becomes a finding and is then dropped, so that one failure neither ends a run nor is
+sent again to be minimized: requests depend on the seed and on responses alone. A request meant to be invalid stays
+invalid, and an id put into one is never another user's.
 
-Methods that no path has are tested by the probes. schemathesis has no public interface for running
-one phase at a time through a transport of one's own, so this module uses its engine directly; it is
-pinned to the minor version, and tests/test_private_names.py imports every name.
+Methods that no path has are tested by the probes. schemathesis has no public interface for running one phase at a time
+through a transport of one's own, so this module uses its engine directly; it is pinned to the minor version, and
+tests/test_private_names.py imports every name.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from schemathesis.core.transport import Response
 from schemathesis.engine import events
 from schemathesis.engine.context import EngineContext
 from schemathesis.engine.core import ExecutionPlan
-from schemathesis.engine.recorder import ScenarioRecorder
 from schemathesis.engine.run import Phase as Stage
 from schemathesis.engine.run import PhaseName
 from schemathesis.generation.case import Case
@@ -40,23 +38,18 @@ from schemathesis.openapi.checks import JsonSchemaError
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 from schemathesis.transport.requests import REQUESTS_TRANSPORT, RequestsTransport
 
-from oceanmock.api import Api as ApiRecord
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Phase, Rule, RuleCount, Subject
 from oceanmock.conformance.http_client import HttpClient
-from oceanmock.conformance.model import NotAllowed, Options, contract_for
+from oceanmock.conformance.model import NotAllowed, contract_for
 from oceanmock.observations import Observation
 
 SCHEMATHESIS_PHASES: Final[tuple[Phase, ...]] = ("examples", "coverage", "fuzzing", "stateful")
 """The phases of schemathesis, in their order."""
-MAX_LINKS: Final = 6
-"""The number of operations of a walk along the contract's links."""
 UNKNOWN_ONE_IN: Final = 6
 """One of so many valid ids is replaced by an id of nothing."""
 MALFORMED: Final = "x1"
 """An id of neither API."""
-
-# --- checks as rules ------------------------------------------------------------------------------
 
 _SCHEMATHESIS_CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "not_a_server_error": ("No response has a 5xx status.", "responses"),
@@ -80,33 +73,6 @@ RULES_OF_SCHEMATHESIS: Final[Mapping[str, Rule]] = {
     f"schemathesis.{check}": Rule(f"schemathesis.{check}", says, f"schemathesis 4, its check {check}; the contract")
     for check, (says, _) in _SCHEMATHESIS_CHECKS.items()
 }
-
-# --- configuration --------------------------------------------------------------------------------
-
-
-def _settings(api: ApiRecord, options: Options, closed: Sequence[str]) -> dict[str, Any]:
-    """Return the configuration of a run, without the closed operations."""
-    server = api.conformance
-    return {
-        "seed": options.seed,
-        "workers": 1,
-        "continue-on-failure": True,
-        "cache": {"enabled": False},
-        "output": {"truncation": {"enabled": False}},
-        "generation": {"mode": "all", "database": "none", "no-shrink": True, "max-examples": options.max_examples},
-        "phases": {"coverage": {"unexpected-methods": []}, "stateful": {"max-steps": MAX_LINKS}},
-        "checks": server.schemathesis_checks,
-        "operations": [
-            *({"include-operation-id": name, "enabled": False} for name in closed),
-            *(
-                {**where, "checks": {"positive_data_acceptance": {"expected-statuses": statuses}}}
-                for where, statuses in server.schemathesis_operations
-            ),
-        ],
-    }
-
-
-# --- transport ------------------------------------------------------------------------------------
 
 
 class _ClientTransport(RequestsTransport):
@@ -139,8 +105,6 @@ class _Contract(OpenApiSchema):
         return self.client_transport
 
 
-# --- ids ------------------------------------------------------------------------------------------
-
 Ids = Mapping[str, str | int]
 """The parameters of a path, each with an id."""
 
@@ -149,8 +113,8 @@ Ids = Mapping[str, str | int]
 class Choices:
     """The path parameters that can be put into each operation, by operationId.
 
-    ``existing`` may be read, or changed by an operation that changes; ``unknown`` are ids of
-    nothing; ``malformed`` replace an invalid id that may not be sent.
+    ``existing`` may be read, or changed by an operation that changes; ``unknown`` are ids of nothing; ``malformed``
+    replace an invalid id that may not be sent.
     """
 
     existing: Mapping[str, Sequence[Ids]]
@@ -164,17 +128,18 @@ def choices_of(client: HttpClient, items: Sequence[Observation]) -> Choices:
     In a run that writes, the client is allowed to send the unknown and malformed ids.
     """
     target, api = client.target, api_named(client.target.api)
-    changeable = client.options.tasks
     unknown_ids = api.conformance.unknown_ids(target.own_address, target.identity)
+    has_numbers = api.conformance.id_type is int
     existing: defaultdict[str, list[Ids]] = defaultdict(list)
     for task in items:
         for part in task.all():
-            ids = {api.root.name: task.id, part.kind: part.id}
+            texts = {api.root.name: task.id, part.kind: part.id}
+            # as the contract has them; a text that is no number stays a text
+            ids = {k: int(id) if has_numbers and id.isascii() and id.isdigit() else id for k, id in texts.items()}
             for route in api.routes:
                 is_of_part = bool(route.ids) and [*route.ids][-1] == part.kind
-                if is_of_part and (not route.changes or task.id in changeable):
-                    params = {name: _id(ids[kind], api.conformance.id_type) for kind, name in route.ids.items()}
-                    existing[route.id].append(params)
+                if is_of_part and (not route.changes or task.id in client.options.tasks):
+                    existing[route.id].append({name: ids[kind] for kind, name in route.ids.items()})
     if client.options.write:
         for id in (*unknown_ids, MALFORMED):
             client.guard.may_change(id)
@@ -183,14 +148,6 @@ def choices_of(client: HttpClient, items: Sequence[Observation]) -> Choices:
         {name: [dict.fromkeys(ids[0], id) for id in unknown_ids] for name, ids in existing.items()},
         {name: [dict.fromkeys(ids[0], MALFORMED)] for name, ids in existing.items()},
     )
-
-
-def _id(id: str, id_type: type) -> str | int:
-    """Return an id as the contract has it; a text that is no number stays a text."""
-    return int(id) if id_type is int and id.isascii() and id.isdigit() else id
-
-
-# --- a run ----------------------------------------------------------------------------------------
 
 
 class Fuzzer:
@@ -215,8 +172,12 @@ class Fuzzer:
         with self.client.during(phase):
             for event in plan.execute(self._engine):
                 if isinstance(event, events.ScenarioFinished):
-                    self._count(event.recorder)
-                elif isinstance(event, events.NonFatalError):
+                    for case, checks in event.recorder.checks.items():
+                        definition: Any = event.recorder.cases[case].value.operation.definition
+                        for check in checks:
+                            self.counts[f"schemathesis.{check.name}"].looked += 1
+                            self.checked[f"schemathesis.{check.name}", definition.raw["operationId"]] += 1
+                elif isinstance(event, events.NonFatalError) and not isinstance(event.value, UnsatisfiedAssumption):
                     self._keep_error(event)
                 elif isinstance(event, events.FatalError):
                     raise event.exception
@@ -226,14 +187,31 @@ class Fuzzer:
             raise KeyboardInterrupt
 
     def _read_contract(self) -> _Contract:
+        """Return the contract with the run's settings, without operations that would change what may not be changed."""
         client, existing = self.client, self._choices.existing
-        closed = [  # those that change, and have no id that may be changed
-            item.id
-            for item in client.operations
-            if item.method != "GET" and not (self._options.write and existing.get(item.id))
-        ]
+        changing = [item.id for item in client.operations if item.method != "GET"]
+        closed = [id for id in changing if not (self._options.write and existing.get(id))]
+        server = api_named(client.target.api).conformance
+        generation = {"mode": "all", "database": "none", "no-shrink": True, "max-examples": self._options.max_examples}
+        settings: dict[str, Any] = {
+            "seed": self._options.seed,
+            "workers": 1,
+            "continue-on-failure": True,
+            "cache": {"enabled": False},
+            "output": {"truncation": {"enabled": False}},
+            "generation": generation,
+            # max-steps is the number of operations of a walk along the contract's links
+            "phases": {"coverage": {"unexpected-methods": []}, "stateful": {"max-steps": 6}},
+            "checks": server.schemathesis_checks,
+            "operations": [
+                *({"include-operation-id": name, "enabled": False} for name in closed),
+                *(
+                    {**where, "checks": {"positive_data_acceptance": {"expected-statuses": statuses}}}
+                    for where, statuses in server.schemathesis_operations
+                ),
+            ],
+        }
         document: Any = copy.deepcopy(self._contract.spec)
-        settings = _settings(api_named(client.target.api), self._options, closed)
         config = Config.from_dict(settings).projects.get(document)
         contract = _Contract(raw_schema=document, config=config)
         contract.filter_set = config.operations.filter_set_with(include=contract.filter_set)
@@ -247,8 +225,6 @@ class Fuzzer:
         for hook in (self.before_add_examples, self.map_case, self.filter_failure):
             contract.hooks.register_hook_with_name(hook, hook.__name__)
         return contract
-
-    # --- hooks ---
 
     def before_add_examples(self, context: HookContext, examples: list[Case[Any]]) -> None:
         """Put existing ids into the contract's examples, and add an example with an unknown one."""
@@ -304,7 +280,6 @@ class Fuzzer:
         if isinstance(failure, JsonSchemaError):
             steps = (f"[{s}]" if isinstance(s, int) else f".{s}" for s in failure.instance_path)
             path, message = f"${''.join(steps)}", failure.validation_message
-        source = f"openapi/{self._contract.api}.yaml, {operation.label}"
         part = _SCHEMATHESIS_CHECKS.get(check, ("", ""))[1]
         self.counts[f"schemathesis.{check}"].broken += 1
         self.client.found(
@@ -314,25 +289,14 @@ class Fuzzer:
                 status=exchange.status if exchange else response.status_code,
                 path=path,
                 message=f"{failure.title}: {_line(message)}" if message else failure.title,
-                source=f"{source}, {part}" if part else source,
+                source=", ".join(filter(None, (f"openapi/{self._contract.api}.yaml", operation.label, part))),
                 exchange=exchange,
             )
         )
         return False
 
-    # --- events ---
-
-    def _count(self, recorder: ScenarioRecorder) -> None:
-        for case, checks in recorder.checks.items():
-            operation = recorder.cases[case].value.operation.definition.raw["operationId"]
-            for check in checks:
-                self.counts[f"schemathesis.{check.name}"].looked += 1
-                self.checked[f"schemathesis.{check.name}", operation] += 1
-
     def _keep_error(self, event: events.NonFatalError) -> None:
         """Report what kept schemathesis from testing an operation to the end."""
-        if isinstance(event.value, UnsatisfiedAssumption):
-            return
         ids = {f"{item.method} {item.path}": item.id for item in self.client.operations}
         operation = ids.get(event.label, "")
         self.client.found(

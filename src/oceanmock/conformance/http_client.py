@@ -64,7 +64,6 @@ READ_SECONDS: Final = 60.0
 MAX_RESPONSE_TIME: Final = 120 * SECOND
 """The time in which a response has to be complete."""
 MAX_RESPONSE_BYTES: Final = 64 * 2**20
-CHUNK_BYTES: Final = 64 * 2**10
 MAX_TOTAL_DELAY: Final = 120 * SECOND
 """The time a run waits in all because of 429; a 429 beyond that is a response."""
 MAX_RECENT_EXCHANGES: Final = 1000
@@ -157,22 +156,15 @@ class HttpClient:
                 unsent.headers = requests.structures.CaseInsensitiveDict(sent_headers)
                 problem = requests.RequestException(f"it could not be sent: {why}")
                 return self._record(unsent, target, problem, times=(wall_now(), 0))
-            return self._carried(signed)[0]
+            return self.carry(signed)[0]
 
     def auth(self, request: Any) -> Any:
         """Sign a request that the session sends with the run's own credentials."""
         request.is_own = True
         return request if self.target.auth is None else self.target.auth(request)
 
-    def sent(self, request: requests.PreparedRequest) -> requests.Response:
-        """Return the response to a session's request. Raises NotAllowed, RequestException."""
-        _, outcome = self._carried(request)
-        if isinstance(outcome, requests.RequestException):
-            raise outcome
-        return outcome
-
-    def _carried(self, request: Any) -> tuple[Exchange, Reply]:
-        """Send a request if it is allowed, again if it came too soon; return its last outcome."""
+    def carry(self, request: Any) -> tuple[Exchange, Reply]:
+        """Send a request if it is allowed, again if it came too soon; return its last outcome. Raises NotAllowed."""
         url = str(request.url).partition("#")[0]
         if not url.startswith(f"{self.target.url}/"):
             raise NotAllowed(f"{request.method} {url} was not sent: it does not go to the target.")
@@ -217,7 +209,7 @@ class HttpClient:
         """Return the response, read to its end. Raises RequestException beyond a limit."""
         began, pieces, size = self._now(), list[bytes](), 0
         try:
-            while piece := response.raw.read1(CHUNK_BYTES, decode_content=True):
+            while piece := response.raw.read1(64 * 2**10, decode_content=True):
                 pieces.append(piece)
                 size += len(piece)
                 if size > MAX_RESPONSE_BYTES:
@@ -242,8 +234,7 @@ class HttpClient:
         status, headers, body, problem = None, HeaderFields(), b"", ""
         if isinstance(outcome, requests.Response):
             # a made-up secret may be a key of the JSON
-            in_response = secrets if is_own else self._secrets
-            status = outcome.status_code
+            status, in_response = outcome.status_code, secrets if is_own else self._secrets
             headers = _masked(_pairs(outcome.raw.headers.items()), in_response)
             body = _hidden(mask_body(outcome.content), in_response)
         else:
@@ -305,8 +296,11 @@ class _Session(requests.Session):
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-        """Return the complete response; the client decides how it is sent."""
-        return self._client.sent(request)
+        """Return the complete response; the client decides how it is sent. Raises NotAllowed, RequestException."""
+        outcome = self._client.carry(request)[1]
+        if isinstance(outcome, requests.RequestException):
+            raise outcome
+        return outcome
 
     def forward(self, request: requests.PreparedRequest, verify: bool | str) -> requests.Response:
         """Return the response, not yet read."""
@@ -365,9 +359,6 @@ def _hidden(text: Any, secrets: Iterable[str]) -> Any:
     return text
 
 
-# --- requests without a response ------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Problem:
     """The reason why a request had no response: its kind, and a few words."""
@@ -421,10 +412,8 @@ CLIENT_HEADERS: Final = frozenset(
     {"accept", "accept-encoding", "connection", "content-length", "host", "user-agent", "transfer-encoding"}
 )
 """Headers that every client sends in its own way."""
-CREDENTIAL_HEADERS: Final = frozenset({"authorization", "date", "x-ocs-header", "x-ocs-agent-header"})
+SIGNING_HEADERS: Final = frozenset({"authorization", "date", "x-ocs-header", "x-ocs-agent-header"})
 """Headers that are computed for each request."""
-REWRITTEN_BY_CURL: Final = re.compile(r"[\[\]{}]|/\.")
-"""Parts of a URL that curl reads as a pattern, or normalizes."""
 
 
 def curl_of(exchange: Exchange, target: Target) -> str:
@@ -435,19 +424,17 @@ def curl_of(exchange: Exchange, target: Target) -> str:
     """
     own = target.auth if exchange.credentials == "own" else None
     if isinstance(own, AccessKey):
-        reason = "# Each request has its own signature, which curl cannot make:"
-        signer = f'AccessKey({own.id!r}, os.environ["SECRET_KEY"])'
-        return f"{reason}\n{_python(exchange, target, signer)}"
+        command = _python(exchange, target, f'AccessKey({own.id!r}, os.environ["SECRET_KEY"])')
+        return f"# Each request has its own signature, which curl cannot make:\n{command}"
     if isinstance(own, Sealed):
         params = ['os.environ["PASSWORD"]' if own.password else '""']
         params += ['os.environ["AGENT_PASSWORD"]'] if own.agent_password is not None else []
         params += [f"verify={target.verify!r}"] if target.verify is not True else []
         signer = f"Sealed({', '.join(params)})"
-        by_socket = '--unix-socket "$OBSHELL_HOME/run/obshell.sock"'
+        by_socket = _curl(exchange, "http://localhost", '--unix-socket "$OBSHELL_HOME/run/obshell.sock"')
         return (
-            "# curl cannot encrypt the body, but the agent's unix socket needs no encryption:\n"
-            f"{_curl(exchange, 'http://localhost', by_socket)}\n# From any machine:\n"
-            f"{_python(exchange, target, signer)}"
+            f"# curl cannot encrypt the body, but the agent's unix socket needs no encryption:\n{by_socket}\n"
+            f"# From any machine:\n{_python(exchange, target, signer)}"
         )
     options = []
     if isinstance(target.verify, str):
@@ -466,7 +453,7 @@ def _curl(exchange: Exchange, url: str, *options: str) -> str:
         words.append("--head")
     elif exchange.method != ("POST" if body else "GET"):
         words.append(f"-X {shlex.quote(exchange.method)}")
-    if REWRITTEN_BY_CURL.search(exchange.target):
+    if re.search(r"[\[\]{}]|/\.", exchange.target):  # which curl reads as a pattern, or normalizes
         words.append("--globoff --path-as-is")
     words.append(shlex.quote(f"{url}{exchange.target}"))
     words += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
@@ -501,5 +488,5 @@ def _python(exchange: Exchange, target: Target, signer: str) -> str:
 
 def _headers(exchange: Exchange) -> dict[str, str]:
     """Return the request headers that a command has to state."""
-    computed = CREDENTIAL_HEADERS if exchange.credentials == "own" else frozenset[str]()
+    computed = SIGNING_HEADERS if exchange.credentials == "own" else frozenset[str]()
     return {name: value for name, value in exchange.request_headers if name.lower() not in CLIENT_HEADERS | computed}

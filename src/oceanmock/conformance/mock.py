@@ -76,7 +76,7 @@ def conform_mock(
             runner.client.guard.may_change_everything()
             runner.go()
             results.append(runner.result())
-            if runner.interrupted:
+            if results[-1].interrupted:
                 break
     result = merged(results)
     what = ", ".join(names) if names else f"all {len(scenarios)} scenarios"

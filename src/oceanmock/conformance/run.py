@@ -1,10 +1,10 @@
 """Run the phases of a conformance run against one target, in order.
 
-Probes come first, since they are few and identified by their requests; then walks, since what
-generated requests do to a task cannot be undone; then schemathesis, phase by phase; then stories.
-All use one client, and the same checkers see every response. A result can be taken at any moment,
-so an interrupted run has one too; the required responses and the baseline are applied at the end
-(``judged``), to several results together if need be. ``ConformanceFixture`` is for test suites.
+Probes come first, since they are few and identified by their requests; then walks, since what generated requests do to
+a task cannot be undone; then schemathesis, phase by phase; then stories. All use one client, and the same checkers see
+every response. A result can be taken at any moment, so an interrupted run has one too; the required responses and the
+baseline are applied at the end (``judged``), to several results together if need be. ``ConformanceFixture`` is for test
+suites.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from oceanmock.conformance.model import (
     PhaseEnded,
     PhaseStarted,
     Result,
-    StoryStep,
     contract_for,
 )
 from oceanmock.conformance.reports import print_results
@@ -52,7 +51,6 @@ POLL_SECONDS: Final = 1.0
 """The time between two reads of a walk on a real server."""
 BETWEEN_SECONDS: Final = 2.0
 """The time between two phases where it stands still otherwise."""
-SUMMARY_WIDTH: Final = 100
 
 
 def ignore(_: Event) -> None:
@@ -63,9 +61,9 @@ def ignore(_: Event) -> None:
 class Environment:
     """The surroundings of a run: how time passes, and whether the target can be reset.
 
-    The default is a real server: time runs, there are other users, and nothing can be undone.
-    ``is_ours`` says that there is no other user, and that time passes in ``wait`` alone.
-    ``knowledge`` is what the walker knows of the target that its responses do not show.
+    The default is a real server: time runs, there are other users, and nothing can be undone. ``is_ours`` says that
+    there is no other user, and that time passes in ``wait`` alone. ``knowledge`` is what the walker knows of the target
+    that its responses do not show.
     """
 
     wait: Callable[[float], None] = lambda seconds: pause(round(seconds * SECOND))
@@ -107,22 +105,29 @@ class Runner:
         contract = contract_for(target.api, target.version)
         self.checks: Final = ResponseChecker(contract)
         self.memory: Final = HistoryChecker(contract, own_ids=None if environment.is_ours else options.tasks)
-        checkers = [self.checks, self.memory]
-        self.client: Final = HttpClient(target, options, listen=listen, checkers=checkers)
-        self.interrupted = False
+        self.client: Final = HttpClient(target, options, listen=listen, checkers=[self.checks, self.memory])
         self._listen = listen
-        self._started, self._began = wall_now(), stopwatch()
-        self._phases: dict[str, int] = {}
-        self._stories: dict[str, list[StoryStep]] = {}
+        self._began = stopwatch()
+        self._result = Result(
+            target=target.url,
+            api=target.api,
+            version=target.version,
+            seed=options.seed,
+            command=_command(target, options),
+            started=format_instant(wall_now(), digits=0),
+            writes=options.write,
+            statuses=self.client.statuses,
+            findings=self.client.findings,
+            changes=self.client.changes,
+            transitions=self.memory.transitions,
+            labels=self.memory.labels,
+        )
         self._fuzzer: fuzzing.Fuzzer | None = None
         self._prober: probes.Prober | None = None
         self._walker: Final = probes.Prober(self.client, contract)
 
-    # --- phases ---
-
     def go(self) -> None:
         """Run the selected phases; a KeyboardInterrupt ends them, and is recorded."""
-        steps = {"probes": self._probe, "machine": self._walk, "story": self._replay}
         selected = {*self.options.phases, "story"}
         selected -= {"machine"} if not self.options.write else set()
         selected -= {"story"} if not self.options.stories else set()
@@ -132,29 +137,36 @@ class Runner:
                 self._listen(PhaseStarted(phase))
                 try:
                     with self.client.during(phase):
-                        steps.get(phase, self._fuzz)()
+                        self._run(phase)
                 finally:
-                    self._phases[phase] = stopwatch() - began
+                    self._result.phases[phase] = stopwatch() - began
                     self._listen(PhaseEnded(phase))
                 if self.environment.is_ours:
                     self.environment.wait(BETWEEN_SECONDS)
         except KeyboardInterrupt:
-            self.interrupted = True
+            self._result.interrupted = True
 
     @cached_property
     def items(self) -> tuple[Observation, ...]:
         """Return the tasks or dags that exist on the target, searched once."""
         return probes.find_items(self.client)
 
-    def _probe(self) -> None:
-        self._prober = probes.probe(self.client, self.items)
-
-    def _fuzz(self) -> None:
-        """Run the current phase of schemathesis."""
-        if self._fuzzer is None:
-            choices = fuzzing.choices_of(self.client, self.items)
-            self._fuzzer = fuzzing.Fuzzer(self.client, choices)
-        self._fuzzer.run(self.client.phase)
+    def _run(self, phase: Phase) -> None:
+        environment, options = self.environment, self.options
+        if phase == "probes":
+            self._prober = probes.probe(self.client, self.items)
+        elif phase == "machine":
+            self._walk()
+        elif phase == "story":
+            ids, timeout, stands = dict(options.story_ids), options.timeout, environment.is_ours
+            for story in options.stories:
+                self._result.stories[story.name] = stories.replay(
+                    self.client, story, ids=ids, wait=environment.wait, timeout=timeout, stands=stands
+                )
+        else:
+            if self._fuzzer is None:
+                self._fuzzer = fuzzing.Fuzzer(self.client, fuzzing.choices_of(self.client, self.items))
+            self._fuzzer.run(phase)
 
     def _walk(self) -> None:
         """Walk through the state machine: many times with a reset, else once on each task."""
@@ -174,48 +186,15 @@ class Runner:
         settings |= {"pace": probes.Pace(environment.wait), "examples": options.max_examples}
         probes.walk_sandbox(self._walker, options.tasks, reset=reset_all, **settings)
 
-    def _replay(self) -> None:
-        for story in self.options.stories:
-            self._stories[story.name] = stories.replay(
-                self.client,
-                story,
-                ids=dict(self.options.story_ids),
-                wait=self.environment.wait,
-                timeout=self.options.timeout,
-                stands=self.environment.is_ours,
-            )
-
-    # --- result ---
-
     def result(self) -> Result:
         """Return what was observed so far; nothing of it is judged yet."""
-        target, options, client = self.client.target, self.options, self.client
         rules, checked = dict[str, RuleCount](), Counter[tuple[str, str]]()
         for checker in (self.checks, self.memory, self._prober, self._walker, self._fuzzer):
             if checker is not None:
                 _add(rules, checker.counts)
                 checked.update(checker.checked)
-        return Result(
-            target=target.url,
-            api=target.api,
-            version=target.version,
-            seed=options.seed,
-            command=_command(target, options),
-            started=format_instant(self._started, digits=0),
-            writes=options.write,
-            took=stopwatch() - self._began,
-            statuses={name: Counter(counts) for name, counts in client.statuses.items()},
-            rules=rules,
-            checked=checked,
-            findings=list(client.findings),
-            changes=list(client.changes),
-            transitions=Counter(self.memory.transitions),
-            labels=Counter(self.memory.labels),
-            stories=dict(self._stories),
-            phases=dict(self._phases),
-            request_count=client.request_count,
-            interrupted=self.interrupted,
-        )
+        took, sent = stopwatch() - self._began, self.client.request_count
+        return replace(self._result, took=took, request_count=sent, rules=rules, checked=checked)
 
 
 def _add(rules: dict[str, RuleCount], more: Mapping[str, RuleCount]) -> None:
@@ -228,10 +207,10 @@ def _add(rules: dict[str, RuleCount], more: Mapping[str, RuleCount]) -> None:
 
 def merged(results: Sequence[Result]) -> Result:
     """Return several results as one, with the first one's name, each finding once."""
-    whole = replace(results[0], rules={}, statuses={}, changes=[], stories={})
-    whole.checked, whole.transitions, whole.labels = Counter(), Counter(), Counter()
     findings: dict[Any, CheckResult] = {}
     phases = Counter[str]()
+    whole = replace(results[0], rules={}, statuses={}, stories={}, took=0, request_count=0)
+    whole.changes, whole.checked, whole.transitions, whole.labels = [], Counter(), Counter(), Counter()
     for item in results:
         _add(whole.rules, item.rules)
         for name, counts in item.statuses.items():
@@ -244,9 +223,10 @@ def merged(results: Sequence[Result]) -> Result:
         whole.labels.update(item.labels)
         whole.changes += item.changes
         whole.stories |= item.stories
+        whole.took += item.took
+        whole.request_count += item.request_count
+        whole.interrupted |= item.interrupted
     whole.phases, whole.findings = dict(phases), list(findings.values())
-    whole.took, whole.request_count = sum(item.took for item in results), sum(r.request_count for r in results)
-    whole.interrupted = any(item.interrupted for item in results)
     return whole
 
 
@@ -261,9 +241,6 @@ def _command(target: Target, options: Options) -> str:
     if options.rate:
         words += ["--rate", f"{options.rate:g}"]
     return shlex.join(words)
-
-
-# --- inside a test suite --------------------------------------------------------------------------
 
 
 class Setting(TypedDict, total=False):
@@ -293,10 +270,7 @@ class ConformanceRun:
     result: Result
 
     def assert_passed(self) -> None:
-        """Raise AssertionError with the summary unless the run passed.
-
-        It passed without violations, and with all required responses observed.
-        """
+        """Raise AssertionError with the summary if there are violations, or if required responses were not observed."""
         __tracebackhide__ = True
         if self.result.exit_code:
             raise AssertionError(f"the server does not conform to the contract\n{self.text()}")
@@ -304,8 +278,7 @@ class ConformanceRun:
     def text(self) -> str:
         """Return the summary that the command prints."""
         file = StringIO()
-        console = Console(file=file, width=SUMMARY_WIDTH, color_system=None, legacy_windows=False)
-        print_results([self.result], console)
+        print_results([self.result], Console(file=file, width=100, color_system=None, legacy_windows=False))
         return file.getvalue()
 
     def report(self, kind: str, path: str | Path) -> None:
@@ -325,9 +298,8 @@ class ConformanceFixture:
     ) -> ConformanceRun:
         """Run against a server; it only reads, unless ``write`` and ``tasks`` are given.
 
-        ``auth`` is a name and a password, or what ``oceanmock.credentials`` has. Raises Untestable
-        when the server is down, is not that API, or refuses the credentials, and AuthorError for a
-        setting that there is not.
+        ``auth`` is a name and a password, or what ``oceanmock.credentials`` has. Raises Untestable when the server is
+        down, is not that API, or refuses the credentials, and AuthorError for a setting that there is not.
         """
         values: dict[str, Any] = {**setting}
         phases = frozenset(values.pop("phases", PHASES))

@@ -1,15 +1,15 @@
 """Replay a scenario's story on a target: send its operations, and wait for its states.
 
-The scenario's tasks are found at the target by given ids, by the scenario's own id, or by name and
-parts. A story states the order of states, not their times: so each state is awaited, with repeated
-reads, until the timeout. A state that may end before the next read counts as observed when the
-state after it, by the scenario, is observed. The first step that fails ends the story. A request
-that the guard refuses is a failed step, never an error.
+The scenario's tasks are found at the target by given ids, by the scenario's own id, or by name and parts. A story
+states the order of states, not their times: so each state is awaited, with repeated reads, until the timeout. A state
+that may end before the next read counts as observed when the state after it, by the scenario, is observed. The first
+step that fails ends the story. A request that the guard refuses is a failed step, never an error.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,15 +73,12 @@ def replay(
 ) -> list[StoryStep]:
     """Return the outcome of each step of a scenario's story on the target.
 
-    ``ids`` maps ids and names of the scenario to ids of the target. ``wait(seconds)`` lets time
-    pass; ``stands`` says that time passes in no other way, and that the target keeps the scenario's
-    times, as its sandbox does. ``timeout``, in nanoseconds, is for each step.
+    ``ids`` maps ids and names of the scenario to ids of the target. ``wait(seconds)`` lets time pass; ``stands`` says
+    that time passes in no other way, and that the target keeps the scenario's times, as its sandbox does. ``timeout``,
+    in nanoseconds, is for each step.
     """
     with client.during("story"):
         return _Replay(_Tasks(client, scenario, ids or {}), wait, timeout, stands).steps()
-
-
-# --- steps ----------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -103,8 +100,7 @@ class _Replay:
                 detail = self._do(step, number)
             except Diverges as why:
                 outcomes.append(StoryStep(text, "failed", str(why), self._now - began))
-                rest = map(self.tasks.text_of, steps[number + 1 :])
-                outcomes += [StoryStep(item, "not reached") for item in rest]
+                outcomes += [StoryStep(self.tasks.text_of(item), "not reached") for item in steps[number + 1 :]]
                 exchange = why.exchange
                 self.tasks.client.found(
                     CheckResult(
@@ -128,11 +124,9 @@ class _Replay:
             return ""
         if isinstance(step, story.UntilAction):
             return self._await(step, number)
+        is_start = isinstance(step, story.StartAction)
         try:
-            if is_start := isinstance(step, story.StartAction):
-                exchange = self.tasks.start(step)
-            else:
-                exchange = self.tasks.operate(step)
+            exchange = self.tasks.start(step) if isinstance(step, story.StartAction) else self.tasks.operate(step)
         except NotAllowed as refusal:
             raise Diverges(f"{self.tasks.text_of(step)} was not sent: {refusal}") from None
         if exchange is None:
@@ -216,9 +210,6 @@ def _response_text(exchange: Exchange) -> str:
     return f"{exchange.status} ({code}: {error.get('message')})"
 
 
-# --- the target's tasks ---------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class _View:
     """The label of a part, the states of the whole task, and the response that shows them."""
@@ -230,10 +221,7 @@ class _View:
 
 
 class _Tasks:
-    """The scenario's tasks or dags at the target.
-
-    ``runs`` are the story's own, of its first steps: none, one, and so on.
-    """
+    """The scenario's tasks or dags at the target; ``runs`` are the story's own, of its first steps: none, one, two …"""
 
     def __init__(self, client: HttpClient, scenario: Any, ids: Mapping[str, str]) -> None:
         self.client: Final = client
@@ -249,8 +237,6 @@ class _Tasks:
         self._part_keys: Final = [f"{kind.name}s" for kind in self.api.kinds if kind.parent]
         self._target_ids: Final = {str(key): str(value) for key, value in ids.items()}
         self._ids: dict[int, str] = {}
-
-    # --- texts ---
 
     def name_of(self, actor: int, part: story.PartPath) -> str:
         """Return the name of a task or part in messages."""
@@ -269,15 +255,21 @@ class _Tasks:
             return f"start {self.name_of(step.actor, ())}{refused}"
         return f"{step.operation} {self.name_of(step.actor, step.part)}{refused}"
 
-    # --- requests ---
-
     def read(self, actor: int, part: story.PartPath) -> _View:
         """Return the state of a task, or of its part. Raises Diverges where it cannot be read."""
         exchange, task = self._read(actor)
         try:
             node = self._part(actor, part, task, exchange)
             label = self._label(node) + ((f"stage {node['stage']}",) if "stage" in node else ())
-            return _View(label, self._text(task), self._is_at_rest(task), exchange)
+            stage = f" at stage {task['stage']}" if "stage" in task else ""
+            labels = ["/".join(self._label(item)) for item in sorted(task[self._part_keys[0]], key=_number)]
+            text = f"{'/'.join(self._label(task))}{stage} [{', '.join(labels)}]"
+            # at rest it has ended, and no part that can run on still does
+            at_rest, parts = task[self.api.state_key] in self.api.root.terminal_states, [task]
+            for key in self._part_keys if at_rest else ():
+                parts = [below for item in parts for below in item[key]]
+            at_rest = at_rest and not any(item[self.api.state_key] in self._server.active_states for item in parts)
+            return _View(label, text, at_rest, exchange)
         except UNREADABLE:
             raise self._unreadable(actor, exchange) from None
 
@@ -296,9 +288,8 @@ class _Tasks:
         if step.part:
             exchange, task = self._read(step.actor)
             ids[kind] = str(self._part(step.actor, step.part, task, exchange)["id"])
-        route = next(
-            route for route in self.api.routes if route.changes == kind and route.operation in ("", step.operation)
-        )
+        routes = (route for route in self.api.routes if route.changes == kind)
+        route = next(route for route in routes if route.operation in ("", step.operation))
         path = route.path
         for name, parameter in route.ids.items():
             path = path.replace(f"{{{parameter}}}", ids[name])
@@ -311,8 +302,8 @@ class _Tasks:
             data = exchange.json()["data"]
             self._ids[actor] = str((data["contents"][0] if "contents" in data else data)["id"])
         except UNREADABLE:
-            name = self.name_of(actor, ())
-            raise Diverges(f"{name} was started, but the response has no id.", exchange) from None
+            text = f"{self.name_of(actor, ())} was started, but the response has no id."
+            raise Diverges(text, exchange) from None
 
     def _read(self, actor: int) -> tuple[Exchange, Any]:
         exchange = self.client.send("GET", detail_path(self.api.name, self._id_of(actor)))
@@ -322,29 +313,11 @@ class _Tasks:
         return exchange, data
 
     def _unreadable(self, actor: int, exchange: Exchange) -> Diverges:
-        name, response = self.name_of(actor, ()), _response_text(exchange)
-        return Diverges(f"{name} cannot be read: the response is {response}.", exchange)
-
-    # --- responses ---
+        response = f"the response is {_response_text(exchange)}"
+        return Diverges(f"{self.name_of(actor, ())} cannot be read: {response}.", exchange)
 
     def _label(self, part: Any) -> tuple[str, ...]:
         return str(part[self.api.state_key]), str(part[self.api.operation_key])
-
-    def _text(self, task: Any) -> str:
-        """Return the labels of a task and of its direct parts."""
-        stage = f" at stage {task['stage']}" if "stage" in task else ""
-        parts = sorted(task[self._part_keys[0]], key=_number)
-        labels = ", ".join("/".join(self._label(part)) for part in parts)
-        return f"{'/'.join(self._label(task))}{stage} [{labels}]"
-
-    def _is_at_rest(self, task: Any) -> bool:
-        """Return whether a task has ended, and no part that can run on still does."""
-        if task[self.api.state_key] not in self.api.root.terminal_states:
-            return False
-        parts = [task]
-        for key in self._part_keys:
-            parts = [part for item in parts for part in item[key]]
-        return not any(part[self.api.state_key] in self._server.active_states for part in parts)
 
     def _part(self, actor: int, part: story.PartPath, task: Any, exchange: Exchange) -> Any:
         """Return the JSON of a task's part at the scenario's position. Raises Diverges."""
@@ -356,9 +329,8 @@ class _Tasks:
             parts = sorted(node[key], key=_number)
             node = self._same_part(scripts, place, parts)
             if node is None:
-                whole = f"{self.api.root.title} {task['id']}"
                 missing = self.name_of(actor, part)
-                raise Diverges(f"the target's {whole} has no {missing}.", exchange)
+                raise Diverges(f"the target's {self.api.root.title} {task['id']} has no {missing}.", exchange)
             script = scripts[place] if place < len(scripts) else None
         return node
 
@@ -379,8 +351,6 @@ class _Tasks:
                 parts = [part for part in parts if part["name"] == name]
         return parts[place] if place < len(parts) else None
 
-    # --- ids ---
-
     def _id_of(self, actor: int) -> str:
         """Return the target's id of a task. Raises Diverges where none matches."""
         if actor not in self._ids:
@@ -388,8 +358,7 @@ class _Tasks:
             ids = [target_id] if target_id else self._candidates(self._scripts[actor])
             id = next((id for id in ids if id not in self._ids.values()), None)
             if id is None:
-                name = self.name_of(actor, ())
-                raise Diverges(f"the target has no {name} with the same parts: give its id.")
+                raise Diverges(f"the target has no {self.name_of(actor, ())} with the same parts: give its id.")
             self._ids[actor] = id
         return self._ids[actor]
 
@@ -424,11 +393,7 @@ class _Tasks:
             int(row[self._server.number_key])
         except UNREADABLE:
             return False
-        for part in filter(None, (item.name for item in scripts)):
-            if part not in names:
-                return False
-            names.remove(part)
-        return True
+        return not Counter(item.name for item in scripts if item.name) - Counter(names)
 
 
 def _number(part: Any) -> int:

@@ -1,8 +1,7 @@
 """Reach the target of a conformance run: wait until it responds, then check what and whose it is.
 
-It only reads. A target that cannot be tested raises Untestable with one plain sentence. Violations
-in the responses of the right server are not its concern: a server whose responses resemble the
-API's is tested.
+It only reads. A target that cannot be tested raises Untestable with one plain sentence. Violations in the responses of
+the right server are not its concern: a server whose responses resemble the API's is tested.
 """
 
 from __future__ import annotations
@@ -27,15 +26,20 @@ from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 from oceanmock.text import escape_unprintable
 
-RETRY_DELAY: Final = SECOND
-"""The time between two attempts to reach a target."""
-STARTING: Final = frozenset({502, 503, 504})
-"""The statuses of a proxy whose server has not started."""
-ENVELOPE: Final = frozenset({"successful", "timestamp", "duration", "status", "traceId", "data", "error"})
 PERMANENT: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
 """Problems that waiting does not solve."""
-NO_AUTH_CODE: Final = "Request.Header.NotFound"
-"""obshell's error code for a request without credentials."""
+UNREACHABLE_TEXTS: Final[Mapping[str, str]] = {
+    "not sendable": "nothing can be sent to {url}: {text}. Check the name, or the access key.",
+    "starting": "{url} has not started ({text}). Wait longer with --connect-timeout.",
+    "no TLS there": "{url} does not speak TLS. Use http:// instead of https://.",
+    "TLS": "{url} and this machine support no common version of TLS ({text}).",
+    "certificate": "the certificate of {url} is not trusted ({text}). Give the certificates to trust with --ca, or "
+    "accept any with --insecure.",
+    "other name": "the certificate of {url} belongs to another host ({text}). Use the name in the certificate, or "
+    "accept any with --insecure.",
+    "no HTTP there": "the server at {url} does not speak HTTP. Correct the URL.",
+}
+"""The message for each kind of problem; any other is that nothing responds."""
 
 
 class Untestable(OceanmockError):
@@ -46,10 +50,9 @@ class Untestable(OceanmockError):
 class Target:
     """A server to be tested; ``url`` has no path but what precedes the API's own.
 
-    ``verify`` says whether to verify its certificate, or is the path of those to trust. ``version``
-    and ``identity`` are what the server states; ``own_address`` is the address in an obshell's own
-    ids. ``read_only_auth`` are the credentials of a user who may read tasks, but not operate on
-    them.
+    ``verify`` says whether to verify its certificate, or is the path of those to trust. ``version`` and ``identity``
+    are what the server states; ``own_address`` is the address in an obshell's own ids. ``read_only_auth`` are the
+    credentials of a user who may read tasks, but not operate on them.
     """
 
     url: str
@@ -93,14 +96,20 @@ def reach(
     until = now() + int(wait * SECOND)
     try:
         while True:
-            response, problem = _first_response(client)
+            try:
+                response = _preflight(client, api_named(api))
+            except requests.RequestException as error:
+                problem = problem_of(error)
+            else:
+                if response.status_code not in {502, 503, 504} or _envelope(response):
+                    return _identified(client, response)
+                # the server behind a proxy has not started
+                problem = Problem("starting", f"it responds {response.status_code}")
             remaining = until - now()
-            if response is not None:
-                return _identified(client, response)
             if remaining <= 0 or problem.kind in PERMANENT or _speaks_tls(target.url, problem):
-                raise _unreachable(target.url, problem, int(wait * SECOND))
+                raise _unreachable(target.url, problem, wait)
             listen(Waiting(target.url, problem.text, remaining))
-            sleep(min(RETRY_DELAY, remaining))
+            sleep(min(SECOND, remaining))
     finally:
         client.session.close()
         listen(PhaseEnded("preflight"))
@@ -111,12 +120,9 @@ def check_tasks(target: Target, tasks: Iterable[str]) -> None:
     client, root = HttpClient(target, Options()), api_named(target.api).root
     try:
         for id in tasks:
-            path = detail_path(target.api, id)
-            exchange = client.send("GET", path)
-            if exchange.status in {400, 404}:
-                raise Untestable(
-                    f"{target.url} has no {root.title} {id!r}: it responds {exchange.status}. Check the id."
-                )
+            status = client.send("GET", detail_path(target.api, id)).status
+            if status in {400, 404}:
+                raise Untestable(f"{target.url} has no {root.title} {id!r}: it responds {status}. Check the id.")
     finally:
         client.session.close()
 
@@ -131,8 +137,7 @@ def detail_path(api: str, id: str | int) -> str:
 def failed_tasks(target: Target) -> list[tuple[str, str]]:
     """Return id and name of each task, or dag, that is FAILED on the target. It only reads."""
     record = api_named(target.api)
-    path = record.conformance.failed_path
-    body = HttpClient(target, Options()).send("GET", path).json()
+    body = HttpClient(target, Options()).send("GET", record.conformance.failed_path).json()
     data = body.get("data") if isinstance(body, dict) else None
     rows = data.get("contents") if isinstance(data, dict) else None
     return [
@@ -149,8 +154,8 @@ def normalized_url(url: str) -> str:
         is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         if is_url and "@" in parts.netloc:
             raise Untestable(
-                f"the URL of {parts.hostname} contains a name or a password, which ends up in "
-                "logs. Give them as credentials (--user)."
+                f"the URL of {parts.hostname} contains a name or a password, which ends up in logs. Give them as "
+                "credentials (--user)."
             )
         if not is_url or parts.query or parts.fragment:
             raise ValueError
@@ -162,20 +167,6 @@ def normalized_url(url: str) -> str:
 def without_user(url: str) -> str:
     """Return a URL without the credentials in it."""
     return re.sub(r"(?<=://)[^/]*@", "", url)
-
-
-# --- whether there is a server --------------------------------------------------------------------
-
-
-def _first_response(client: HttpClient) -> tuple[requests.Response | None, Problem]:
-    """Return the response of a server that has started, or the problem."""
-    try:
-        response = _preflight(client, api_named(client.target.api))
-    except requests.RequestException as error:
-        return None, problem_of(error)
-    problem = Problem("starting", f"it responds {response.status_code}")
-    has_started = response.status_code not in STARTING or _envelope(response)
-    return response if has_started else None, problem
 
 
 def _preflight(client: HttpClient, api: Api, *, with_auth: bool = True) -> requests.Response:
@@ -201,31 +192,12 @@ def _speaks_tls(url: str, problem: Problem) -> bool:
     return False
 
 
-def _unreachable(url: str, problem: Problem, wait: int = 0) -> Untestable:
+def _unreachable(url: str, problem: Problem, wait: float = 0.0) -> Untestable:
     if _speaks_tls(url, problem):
-        secure = url.replace("http://", "https://", 1)
-        return Untestable(f"{url} requires TLS. Use {secure}.")
-    waited = f" within {wait / SECOND:g} s" if wait else ""
-    message = _UNREACHABLE.get(
-        problem.kind, f"nothing responds at {{url}}{waited} ({{text}}). Start it, or correct the URL."
-    )
-    return Untestable(message.format(url=url, text=problem.text.rstrip(".")))
-
-
-_UNREACHABLE: Final[Mapping[str, str]] = {
-    "not sendable": "nothing can be sent to {url}: {text}. Check the name, or the access key.",
-    "starting": "{url} has not started ({text}). Wait longer with --connect-timeout.",
-    "no TLS there": "{url} does not speak TLS. Use http:// instead of https://.",
-    "TLS": "{url} and this machine support no common version of TLS ({text}).",
-    "certificate": "the certificate of {url} is not trusted ({text}). Give the certificates to "
-    "trust with --ca, or accept any with --insecure.",
-    "other name": "the certificate of {url} belongs to another host ({text}). Use the name in the "
-    "certificate, or accept any with --insecure.",
-    "no HTTP there": "the server at {url} does not speak HTTP. Correct the URL.",
-}
-
-
-# --- whether it is that API, and accepts the credentials ------------------------------------------
+        return Untestable(f"{url} requires TLS. Use {url.replace('http://', 'https://', 1)}.")
+    waited = f" within {wait:g} s" if wait else ""
+    default = f"nothing responds at {{url}}{waited} ({{text}}). Start it, or correct the URL."
+    return Untestable(UNREACHABLE_TEXTS.get(problem.kind, default).format(url=url, text=problem.text.rstrip(".")))
 
 
 def _identified(client: HttpClient, first: requests.Response) -> Target:
@@ -239,8 +211,8 @@ def _identified(client: HttpClient, first: requests.Response) -> Target:
         values = server.identify(body)
     except (LookupError, TypeError, ValueError):
         raise Untestable(
-            f"{target.url} does not state its own address ({server.preflight_path}), so its own "
-            "ids cannot be distinguished from those that it would ask other agents for."
+            f"{target.url} does not state its own address ({server.preflight_path}), so its own ids cannot be "
+            "distinguished from those that it would ask other agents for."
         ) from None
     if server.is_preflight_open:
         try:
@@ -261,16 +233,19 @@ def _check_accepted(client: HttpClient, response: requests.Response, hint: str) 
     error = error if isinstance(error, dict) else {}
     why = _sentence(str(error.get("message", "")) or f"it responds {response.status_code}")
     statuses = {response.status_code, body.get("status")}
-    auth: Any = target.auth
-    name = "a request without credentials" if auth is None else "the password"
-    if isinstance(auth, Basic):
-        name = f"the name and password of {auth.user!r}"
-    elif isinstance(auth, AccessKey):
-        name = f"the signature of access key {auth.id!r}"
-    if 401 in statuses or error.get("errCode") == NO_AUTH_CODE:
-        if auth is None:
-            raise Untestable(f"{target.url} requires credentials: {hint}.")
-        raise Untestable(f"{target.url} refuses {name}: {why}")
+    match target.auth:
+        case None:
+            name = "a request without credentials"
+        case Basic(user=user):
+            name = f"the name and password of {user!r}"
+        case AccessKey(id=id):
+            name = f"the signature of access key {id!r}"
+        case _:
+            name = "the password"
+    # Request.Header.NotFound is obshell's code for a request without credentials
+    if 401 in statuses or error.get("errCode") == "Request.Header.NotFound":
+        refused = f"requires credentials: {hint}." if target.auth is None else f"refuses {name}: {why}"
+        raise Untestable(f"{target.url} {refused}")
     if 403 in statuses:
         raise Untestable(f"{target.url} accepts {name}, but does not let that user read tasks: {why}")
 
@@ -314,5 +289,5 @@ def _envelope(response: requests.Response) -> Mapping[str, Any]:
         body = response.json()
     except ValueError:
         return {}
-    is_envelope = isinstance(body, dict) and len(ENVELOPE & body.keys()) >= 3
-    return body if is_envelope else {}
+    members = {"successful", "timestamp", "duration", "status", "traceId", "data", "error"}
+    return body if isinstance(body, dict) and len(members & body.keys()) >= 3 else {}

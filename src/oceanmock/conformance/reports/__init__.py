@@ -253,15 +253,10 @@ def _matrix(result: Result) -> Iterator[RenderableType]:
 
 def _rules(result: Result) -> Iterator[RenderableType]:
     styles = {"violated": "red", "not checked": "dim"}
-    rows = (
-        (
-            _text(item.rule, styles.get(item.outcome, "")),
-            f"{item.checks:,}" if item.checks else "never",
-            item.violations or "·",
-            item.known or "·",
-        )
-        for item in rule_lines(result)
-    )
+    rows = []
+    for item in rule_lines(result):
+        rule, checks = _text(item.rule, styles.get(item.outcome, "")), f"{item.checks:,}" if item.checks else "never"
+        rows.append((rule, checks, item.violations or "·", item.known or "·"))
     yield _table("Rules", ("rule", "checks", "violations", "known"), rows, numbers=3)
 
 

@@ -223,8 +223,8 @@ def _changes(result: Result) -> str:
 
 def _stale(result: Result) -> str:
     rows = (_row(item.rule, item.operation, item.reason) for item in result.stale)
-    note = "<p>These baseline entries did not occur, and can be removed.</p>"
-    return note + _table(("rule", "operation", "reason"), rows)
+    table = _table(("rule", "operation", "reason"), rows)
+    return f"<p>These baseline entries did not occur, and can be removed.</p>{table}"
 
 
 def _stories(result: Result) -> str:
