@@ -138,9 +138,6 @@ def _ms(nanoseconds: int) -> float:
     return round(nanoseconds / 1e6, 3)
 
 
-# --- JUnit XML ----------------------------------------------------------------------------------------------------
-
-
 def render_junit(results: Sequence[Result]) -> str:
     """Return the JUnit report, with a newline at its end."""
     suites = [suite for result in results for suite in _suites(result)]
@@ -262,8 +259,6 @@ def _counts(cases: Iterable[ElementTree.Element]) -> dict[str, str]:
 def _seconds(nanoseconds: int) -> str:
     return f"{nanoseconds / SECOND:.3f}"
 
-
-# --- files --------------------------------------------------------------------------------------------------------
 
 RENDERERS: Final[Mapping[str, Callable[[Sequence[Result]], str]]] = {
     "html": html.render,
