@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from xml.etree import ElementTree
 
 import httpx
 import pytest
 from click.testing import CliRunner
 from click.testing import Result as Ended
 
-from command import OCEANMOCK, PATIENCE, run
 from conform_results import a_clean_result, a_finding, a_result
 from golden import assert_golden
 from kit_world import World
@@ -569,6 +564,15 @@ def test_an_interrupted_run_writes_no_baseline(stage: Stage, tmp_path: Path) -> 
 # --- tasks to play with ---------------------------------------------------------------------------
 
 
+def begun(server: Server, **settings: object) -> str:
+    """The name of a sandbox with one task in it, 30 seconds after that began."""
+    sandboxes = f"{server.url}/__admin/sandboxes"
+    sandbox = {"scenarios": ["retry-failed-subtask"], "name": "t1", **settings}
+    httpx.post(sandboxes, json=sandbox).raise_for_status()
+    httpx.post(f"{sandboxes}/t1/clock/advance", json={"by": "30s"}).raise_for_status()
+    return "t1"
+
+
 @pytest.fixture
 def failed(stage: Stage) -> Iterator[str]:
     """A server on which task 1000 is FAILED, and nothing else."""
@@ -616,91 +620,3 @@ def test_where_nothing_is_failed_it_says_so(failed: str, stage: Stage) -> None:
     assert result.exit_code == 2
     assert "--write needs a dag to operate on, and none is FAILED: give --task ID.\n" in result.stderr
     assert stage.ran == []
-
-
-# --- for real -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[str]:
-    with Server(World()) as server:
-        yield f"{server.url}/sandboxes/{begun(server, progression='manual')}"
-
-
-def begun(server: Server, **settings: object) -> str:
-    """The name of a sandbox with one task in it, 30 seconds after that began."""
-    sandboxes = f"{server.url}/__admin/sandboxes"
-    sandbox = {"scenarios": ["retry-failed-subtask"], "name": "t1", **settings}
-    httpx.post(sandboxes, json=sandbox).raise_for_status()
-    httpx.post(f"{sandboxes}/t1/clock/advance", json={"by": "30s"}).raise_for_status()
-    return "t1"
-
-
-@pytest.mark.slow
-def test_a_real_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: Path) -> None:
-    reports = ",".join(f"{kind}={tmp_path / kind}" for kind in cli_conform.REPORT_KINDS)
-    words = ("--api", "ocp", "--user", "manager", "--password", "manager", "--max-examples", "3")
-
-    asked = (*words, "--phases", "probes,fuzzing", "--report", reports)
-    ended = run("conform", served, *asked, folder=tmp_path)
-
-    report = json.loads((tmp_path / "json").read_text())
-    assert (ended.returncode, report["verdict"], report["runs"][0]["findings"]) == (0, "PASSED", [])
-    assert report["runs"][0]["requests"] > 100
-    assert ElementTree.parse(tmp_path / "junit").getroot().get("failures") == "0"
-    assert "PASSED" in (tmp_path / "html").read_text()
-    phases = list(dict.fromkeys(line.partition(":")[0] for line in ended.stderr.splitlines()))
-    assert phases == ["preflight", "probes", "fuzzing"]
-    assert ended.stdout.count("\n") > 20
-    assert {path.name for path in tmp_path.iterdir()} == set(cli_conform.REPORT_KINDS)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [("--api", "ocp", "--user", "manager", "--password", "wrong"), ("--api", "obshell", "--password", "")],
-    ids=["ocp", "obshell"],
-)
-def test_a_wrong_password_is_one_sentence_and_never_a_run(words: tuple[str, ...], served: str) -> None:
-    ended = oceanmock(served, *words)
-
-    error = ended.stderr.splitlines()[-1]
-    assert (ended.exit_code, ended.stdout) == (2, "")
-    assert error.startswith(f"Error: {served} refuses the ")
-    assert "password" in error
-
-
-@pytest.mark.slow
-def test_ctrl_c_during_a_run_tells_what_was_found_until_then(served: str, tmp_path: Path) -> None:
-    path = tmp_path / "run.json"
-    words = ("--api", "ocp", "--user", "manager", "--max-examples", "10000")
-    asked = (*words, "--phases", "probes,fuzzing", "--report", f"json={path}")
-    with subprocess.Popen(
-        [OCEANMOCK, "conform", served, *asked],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OCEANMOCK_PASSWORD": "manager"},
-    ) as process:
-        assert process.stderr is not None
-        said = next(line for line in process.stderr if line.startswith("probes: "))
-        process.send_signal(signal.SIGINT)
-        stdout, _ = process.communicate(timeout=PATIENCE)
-
-    run = json.loads(path.read_text())["runs"][0]
-    assert said
-    assert process.returncode == 130
-    assert (run["verdict"], run["interrupted"]) == ("INTERRUPTED", True)
-    assert run["requests"] > 100
-    assert "INTERRUPTED (exit code 130)" in stdout
-
-
-def test_a_story_is_replayed_on_a_server() -> None:
-    story = ("--task", "1000", "--story", "retry-failed-subtask")
-
-    with Server(World()) as server:
-        name = begun(server, progression="time", speed=50)
-        ended = oceanmock(f"{server.url}/sandboxes/{name}", *WRITE, *story)
-
-    assert "Story retry-failed-subtask" in ended.stdout
-    assert "✗" not in ended.stdout
-    assert ended.exit_code == 0

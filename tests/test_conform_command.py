@@ -1,0 +1,106 @@
+"""The command `oceanmock conform`, run against a server: its exit codes, reports and errors.
+
+test_conform_cli checks its options, where nothing is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+from click.testing import Result as Ended
+
+from command import OCEANMOCK, PATIENCE, run
+from oceanmock import Mock
+from oceanmock.cli import main
+
+LOGIN = ("--api", "ocp", "--user", "manager")
+REPORT_KINDS = ("html", "json", "junit")
+PASSWORDS = {f"OCEANMOCK_{name}": None for name in ("PASSWORD", "SECRET_KEY", "AGENT_PASSWORD", "READ_ONLY_PASSWORD")}
+
+
+def conform(*words: str) -> Ended:
+    return CliRunner().invoke(main, ["conform", *words], prog_name="oceanmock", env={**PASSWORDS, "COLUMNS": "100"})
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    """Serve a sandbox with one task in it, 30 seconds after that began; return its URL."""
+    with Mock.start() as mock:
+        sandbox = mock.ocp("retry-failed-subtask", progression="manual")
+        sandbox.clock.advance(30)
+        yield f"{mock.url}/sandboxes/{sandbox.name}"
+
+
+@pytest.mark.slow
+def test_a_run_finds_nothing_and_writes_its_reports(served: str, tmp_path: Path) -> None:
+    reports = ",".join(f"{kind}={tmp_path / kind}" for kind in REPORT_KINDS)
+    options = ("--password", "manager", "--max-examples", "3", "--phases", "probes,fuzzing", "--report", reports)
+
+    ended = run("conform", served, *LOGIN, *options, folder=tmp_path)
+
+    report = json.loads((tmp_path / "json").read_text())
+    assert (ended.returncode, report["verdict"], report["runs"][0]["findings"]) == (0, "PASSED", [])
+    assert report["runs"][0]["requests"] > 100
+    assert ElementTree.parse(tmp_path / "junit").getroot().get("failures") == "0"
+    assert "PASSED" in (tmp_path / "html").read_text()
+    phases = list(dict.fromkeys(line.partition(":")[0] for line in ended.stderr.splitlines()))
+    assert phases == ["preflight", "probes", "fuzzing"]
+    assert ended.stdout.count("\n") > 20
+    assert {path.name for path in tmp_path.iterdir()} == set(REPORT_KINDS)
+
+
+@pytest.mark.parametrize(
+    "words", [(*LOGIN, "--password", "wrong"), ("--api", "obshell", "--password", "")], ids=["ocp", "obshell"]
+)
+def test_a_wrong_password_is_one_sentence_and_never_a_run(words: tuple[str, ...], served: str) -> None:
+    ended = conform(served, *words)
+
+    error = ended.stderr.splitlines()[-1]
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert error.startswith(f"Error: {served} refuses the ")
+    assert "password" in error
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_a_run_reports_the_findings_until_then(served: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    options = ("--max-examples", "10000", "--phases", "probes,fuzzing", "--report", f"json={path}")
+    with subprocess.Popen(
+        [OCEANMOCK, "conform", served, *LOGIN, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OCEANMOCK_PASSWORD": "manager"},
+    ) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if line.startswith("probes: "))
+        process.send_signal(signal.SIGINT)
+        stdout, _ = process.communicate(timeout=PATIENCE)
+
+    report = json.loads(path.read_text())["runs"][0]
+    assert line
+    assert process.returncode == 130
+    assert (report["verdict"], report["interrupted"]) == ("INTERRUPTED", True)
+    assert report["requests"] > 100
+    assert "INTERRUPTED (exit code 130)" in stdout
+
+
+def test_a_story_is_replayed_on_a_server() -> None:
+    options = ("--password", "manager", "--write", "--task", "1000", "--story", "retry-failed-subtask")
+
+    with Mock.start() as mock:
+        sandbox = mock.ocp("retry-failed-subtask", progression="time", speed=50)
+        sandbox.clock.advance(30)
+        ended = conform(f"{mock.url}/sandboxes/{sandbox.name}", *LOGIN, *options)
+
+    assert "Story retry-failed-subtask" in ended.stdout
+    assert "✗" not in ended.stdout
+    assert ended.exit_code == 0
