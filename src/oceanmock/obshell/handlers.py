@@ -1,13 +1,12 @@
 """obshell's handlers: each operationId's response, in obshell's JSON and envelope.
 
-Facts: github.com/oceanbase/obshell at 61ee147, named with each as ob/agent/…, and the responses of
-a running obshell 4.5.0.0 (tests/data/obshell), which outrank it. The pipeline validates every
-response against openapi/obshell.yaml.
+Facts: github.com/oceanbase/obshell at 61ee147, named with each as ob/agent/…, and the responses of a running obshell
+4.5.0.0 (tests/data/obshell), which outrank it. The pipeline validates every response against openapi/obshell.yaml.
 
-A request's header and body are decrypted first (``open``), and verified once its route is known
-(``verify``). What the contract marks ``x-checked-by: operation`` (ids, show_details, bodies) is
-read by the operation, in the server's order and with its messages. A quirk of the real server, by
-the name in the contract, can be switched off; the alternative response stands beside it.
+A request's header and body are decrypted first (``open``), and verified once its route is known (``verify``). What the
+contract marks ``x-checked-by: operation`` (ids, show_details, bodies) is read by the operation, in the server's order
+and with its messages. A quirk of the real server, by the name in the contract, can be switched off; the alternative
+response stands beside it.
 
 Nothing connects to another agent: an id of one gets the response of an agent that cannot reach it.
 """
@@ -16,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -49,17 +48,12 @@ from oceanmock.obshell.bodies import (
     read_show_details,
 )
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, panic
-from oceanmock.obshell.scenario import TenantLock
+from oceanmock.obshell.scenario import Address, Agent, TenantLock
 from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of
 from oceanmock.openapi import Spec
 from oceanmock.text import format_instant
 
-EARLY: Final = b"application/json; charset=utf-8"
-"""The content type before the server's own is set (middleware.go:387-394)."""
 NO_DATA: Final = object()
-EMPTY_LIST: Final[list[Json]] = []
-WITHOUT_UNFINISHED: Final = frozenset(("SCALING OUT", "SCALING IN", "UNIDENTIFIED"))
-"""Identities that dag/unfinish does not know (ob/agent/executor/task/dag.go:481-508)."""
 
 
 class ServiceFactory:
@@ -121,14 +115,11 @@ class Handlers:
         self.key = key
         self._redirected = errors.redirected_routes(spec)
 
-    # --- before and behind every operation ---
-
     def open(self, request: Request) -> None:
         """Decrypt header and body (middleware.go:396-498). Raises ObshellError, Redirect."""
         # A route of this method with a slash too much, also one without its id.
         routes = self._redirected.get(request.method)
-        has_slash = request.path.endswith("/")
-        if has_slash and routes is not None and routes.fullmatch(request.path):
+        if request.path.endswith("/") and routes is not None and routes.fullmatch(request.path):
             raise errors.Redirect
         chosen = find_header(request.headers) if request.sandbox.accounts.required else None
         if chosen is not None:
@@ -152,8 +143,6 @@ class Handlers:
                 raise error
             request.caller = "agent" if request.credentials.is_for_agent else "root"
         return frozenset()
-
-    # --- one dag, node or sub task ---
 
     def get_dag(self, request: Request) -> Response:
         """Return a dag (dag.go:56-128)."""
@@ -221,8 +210,6 @@ class Handlers:
         if text != id_of(view.dag, view.dag.number):
             raise not_found("dag id not match")
 
-    # --- requests that start a dag ---
-
     def fallback(self, request: Request) -> Handler | None:
         """Return what starts the dag of a template that the request fits. Raises CallerError."""
         templates = dags_of(request).templates_for(request.method, request.path)
@@ -235,26 +222,22 @@ class Handlers:
 
     def _start(self, request: Request, *, template: Template) -> Response:
         """Start a dag and return it without details (agent_handler.go:116, NewDagDetailDTO)."""
-        own = dags_of(request).own
-        name, address = template.name, bodies.authority(own.ip, own.port)
+        name, own = template.name, dags_of(request).own
         try:
             view = world.start(request.sandbox, template)
         except WrongIdentity as error:
             if error.identity == "CLUSTER AGENT" and "MASTER" in error.expected:
                 raise error_of("OB.Cluster.AlreadyInitialized") from None
-            raise _wrong_identity(address, error.identity, " or ".join(error.expected)) from None
+            raise _wrong_identity(own, error.identity, " or ".join(error.expected)) from None
         except UnderMaintenance as error:
             lock = template.model.maintenance
             if template.model.scope == "agent":
+                address = bodies.authority(own.ip, own.port)
                 raise error_of("Agent.UnderMaintenance", name=name, agent=address) from None
             if isinstance(lock, TenantLock) and error.tenant is not None:
-                tenant = lock.tenant
-                raise error_of("OB.Tenant.UnderMaintenance", name=name, tenant=tenant) from None
-            err_code = "OB.Cluster.UnderMaintenanceWithDag"
-            raise error_of(err_code, name=name, dag=error.dag) from None
+                raise error_of("OB.Tenant.UnderMaintenance", name=name, tenant=lock.tenant) from None
+            raise error_of("OB.Cluster.UnderMaintenanceWithDag", name=name, dag=error.dag) from None
         return self._succeed(request, self._dag(view, details=False))
-
-    # --- lists ---
 
     def list_dags(self, request: Request, *, store: Store, unfinished: bool = False) -> Response:
         """Return the dags of a store, the newest last; of a cluster's only its agents have any.
@@ -265,8 +248,7 @@ class Handlers:
             if has_quirk(request, "refusal-is-never-sent"):
                 raise error_of("Common.Unexpected", why="ocsagent cannot build response body")
             agent = dags_of(request).agent
-            address = bodies.authority(agent.ip, agent.port)
-            raise _wrong_identity(address, agent.identity, "CLUSTER AGENT")
+            raise _wrong_identity(agent, agent.identity, "CLUSTER AGENT")
         if unfinished:
             return self._list_unfinished(request, store)
         return self._list(request, dags_of(request).all(store))
@@ -274,19 +256,17 @@ class Handlers:
     def list_unfinished(self, request: Request) -> Response:
         """Return all unfinished dags; on a CLUSTER AGENT null for none (dag.go:481-508)."""
         identity = dags_of(request).agent.identity
-        if identity in WITHOUT_UNFINISHED:
+        if identity in {"SCALING OUT", "SCALING IN", "UNIDENTIFIED"}:
             raise error_of("Agent.Identify.Unknown", identity=identity)
-        if not holds_oceanbase(request):
-            return self._list_unfinished(request, "agent")
-        return self._list_unfinished(request, "agent", "cluster", if_empty=None)
+        return self._list_unfinished(request, *(("agent", "cluster") if holds_oceanbase(request) else ("agent",)))
 
-    def _list_unfinished(self, request: Request, *stores: Store, if_empty: list[Json] | None = EMPTY_LIST) -> Response:
-        """Return unfinished dags; show_details is read even where there are none."""
+    def _list_unfinished(self, request: Request, *stores: Store) -> Response:
+        """Return unfinished dags, null for none of two stores; show_details is read even where there are none."""
         details = read_show_details(request)
         stored = [view for store in stores for view in dags_of(request).all(store)]
         views = [view for view in stored if not view.state.is_finished]
         contents = [self._dag(view, details=details) for view in views]
-        return self._read(request, views, {"contents": contents or if_empty})
+        return self._read(request, views, {"contents": contents or ([] if len(stores) == 1 else None)})
 
     def list_maintenance(self, request: Request) -> Response:
         """Return the last maintenance dag of every agent: of this one (dag.go:434-468)."""
@@ -298,12 +278,15 @@ class Handlers:
         Its id is in the details of the last maintenance dag.
         """
         details, last = read_show_details(request), self._last_of_agent(request)
-        main = [
-            dag
-            for view in last
-            if details and view.state.state != "SUCCEED"
-            for dag in self._main_dag_of(request, view)
-        ]
+        main: list[DagView] = []
+        for view in last if details else ():
+            data = self._dag(view, details=True)["additional_data"] if view.state.state != "SUCCEED" else None
+            id = (data or {}).get("main_dag_id")
+            if isinstance(id, str):
+                with suppress(CallerError):  # it does not exist
+                    dag = find(request, parse_generic_id(id), dags_of(request).view)
+                    self._check_id(id, dag)
+                    main.append(dag)
         contents = [self._dag(view, details=True) for view in main]
         return self._read(request, [*last, *main], {"contents": contents})
 
@@ -314,23 +297,9 @@ class Handlers:
             raise panic()
         return [] if view is None else [view]
 
-    def _main_dag_of(self, request: Request, view: DagView) -> list[DagView]:
-        """Return the dag named in a dag's additional data, if it exists."""
-        data = self._dag(view, details=True)["additional_data"]
-        name = (data or {}).get("main_dag_id")
-        if not isinstance(name, str):
-            return []
-        try:
-            main = find(request, parse_generic_id(name), dags_of(request).view)
-            self._check_id(name, main)
-        except CallerError:
-            return []
-        return [main]
-
     def get_maintenance(self, request: Request, *, store: Store) -> Response:
         """Return a store's last maintenance dag (dag.go:369-421); without OceanBase 500, or 404."""
-        is_elsewhere = store == "cluster" and not holds_oceanbase(request)
-        if is_elsewhere and has_quirk(request, "no-oceanbase-is-500"):
+        if store == "cluster" and not holds_oceanbase(request) and has_quirk(request, "no-oceanbase-is-500"):
             raise error_of("Agent.OceanBase.NotHold", outer="")
         view = dags_of(request).last_maintenance(store)
         if view is None:
@@ -343,8 +312,6 @@ class Handlers:
         details = is_read and read_show_details(request)
         contents = [self._dag(view, details=details) for view in views]
         return self._read(request, views, {"contents": contents})
-
-    # --- what a client reads before it can seal a request ---
 
     def get_info(self, request: Request) -> Response:
         """Return the agent's identity and versions (ob/agent/meta/agent.go:399)."""
@@ -371,8 +338,7 @@ class Handlers:
     def get_secret(self, request: Request) -> Response:
         """Return the public key that headers are sealed with."""
         agent = dags_of(request).agent
-        data = {"ip": agent.ip, "port": agent.port, "public_key": self.key.public_key}
-        return self._succeed(request, data)
+        return self._succeed(request, {"ip": agent.ip, "port": agent.port, "public_key": self.key.public_key})
 
     def get_time(self, request: Request) -> Response:
         """Return the sandbox's time."""
@@ -380,8 +346,7 @@ class Handlers:
 
     def get_git_info(self, request: Request) -> Response:
         """Return four empty texts, as of a build without git information."""
-        info = {"branch": "", "commitId": "", "shortCommitId": "", "commitTime": ""}
-        return self._succeed(request, info)
+        return self._succeed(request, {"branch": "", "commitId": "", "shortCommitId": "", "commitTime": ""})
 
     def get_status(self, request: Request) -> Response:
         """Return the agent's state."""
@@ -401,8 +366,6 @@ class Handlers:
                 "underMaintenance": any(not view.state.is_finished for view in locked),
             },
         )
-
-    # --- the envelope ---
 
     def _dag(self, view: DagView, *, details: bool) -> Json:
         return bodies.dag_json(view, details=details, has_maintenance=self.version >= ERR_CODES_SINCE)
@@ -434,27 +397,27 @@ class Handlers:
         if shown.has_null:
             body["data"] = None
         body["error"] = shown.json()
-        return Response(shown.status, body, media_type=EARLY if shown.stage in errors.DECRYPTION else JSON)
+        # Before the decryption the server's own content type is not yet set (middleware.go:387-394).
+        early = b"application/json; charset=utf-8"
+        return Response(shown.status, body, media_type=early if shown.stage in errors.DECRYPTION else JSON)
 
     def _envelope(self, request: Request, status: int, *, is_traced: bool = True) -> Json:
-        now = request.sandbox.clock.now()
+        """Return the keys of every response; the trace id is the caller's X-OBSHELL-Trace-ID, or 16 hex digits.
+
+        (lib/trace/header.go:25-46.)
+        """
+        now, trace = request.sandbox.clock.now(), ""
+        is_status = request.path == STATUS_PATH and not request.query
+        if is_traced and not (is_status and has_quirk(request, "status-has-no-trace-id")):
+            header = request.header(b"x-obshell-trace-id")
+            trace = header.decode("latin-1") if header else request.sandbox.draw_trace_id()
         return {
             "successful": status < 400,
             "timestamp": format_instant(now),
             "duration": (now - request.received_at) // MILLISECOND,
             "status": status,
-            "traceId": self._trace_of(request) if is_traced else "",
+            "traceId": trace,
         }
-
-    def _trace_of(self, request: Request) -> str:
-        """Return the caller's X-OBSHELL-Trace-ID, or 16 hex digits (lib/trace/header.go:25-46)."""
-        is_status = request.path == STATUS_PATH and not request.query
-        if is_status and has_quirk(request, "status-has-no-trace-id"):
-            return ""
-        header = request.header(b"x-obshell-trace-id")
-        if header:
-            return header.decode("latin-1")
-        return request.sandbox.draw_trace_id()
 
 
 @contextmanager
@@ -470,6 +433,7 @@ def _operator_errors(view: DagView) -> Iterator[None]:
         raise error_of(f"Task.{error.reason}", node=node.name, number=node.number) from None
 
 
-def _wrong_identity(agent: str, identity: str, expected: str) -> ObshellError:
-    err_code = "Agent.Identify.NotSupportOperation"
-    return error_of(err_code, agent=agent, identity=identity, expected=expected)
+def _wrong_identity(agent: Agent | Address, identity: str, expected: str) -> ObshellError:
+    """Return the error of an agent that has another identity than an operation needs."""
+    address = bodies.authority(agent.ip, agent.port)
+    return error_of("Agent.Identify.NotSupportOperation", agent=address, identity=identity, expected=expected)
