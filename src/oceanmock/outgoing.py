@@ -1,8 +1,7 @@
 """Read and change an outgoing request of httpx or requests, for the credentials that sign it.
 
-The two clients share only names; the differences are resolved here. Neither is imported: whoever
-has such a request has imported its client. A body must be whole, since it is signed or sealed
-before it is sent.
+The two clients share only names; the differences are resolved here. Neither is imported: whoever has such a request has
+imported its client. A body must be whole, since it is signed or sealed before it is sent.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ from oceanmock.observations import (
 from oceanmock.obshell import quirks
 from oceanmock.obshell.api import API, InvalidGenericId, parse_generic_id
 from oceanmock.obshell.conformance import FINAL
-from oceanmock.obshell.quirks import GO_BOOLEANS, GO_FALSE, has_panicked, operator_of
+from oceanmock.obshell.gojson import BOOLEANS
+from oceanmock.obshell.quirks import GO_FALSE, has_panicked, operator_of
 
 LOG: Final = "getFullSubTaskLogs"
 UNFINISHED_LISTS: Final = frozenset({"getUnfinishedDags", "getClusterUnfinishDags", "getAgentUnfinishDags"})
@@ -294,7 +295,7 @@ def lists(subject: Subject) -> Iterator[CheckResult]:
     texts = [text for name, text in subject.query if name == "show_details"]
     expected = not set(texts) & GO_FALSE
     is_free = subject.id in ALWAYS_DETAILED and not expected
-    if len(texts) > 1 or not set(texts) <= GO_BOOLEANS or is_free:
+    if len(texts) > 1 or not set(texts) <= BOOLEANS.keys() or is_free:
         return
     for path, dag in items_in(subject, API, "dag"):
         if "nodes" in dag:

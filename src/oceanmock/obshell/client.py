@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
 from oceanmock.admin_client import HIDE_FRAMES, without_none
@@ -30,8 +30,8 @@ def server_title(world: Any) -> str:
 def command(operation: Operation, url: str, world: Any, *, authenticates: bool) -> str:
     """Return a command for an operation at its URL, "" where a shell has none.
 
-    Headers are sealed for each request, which no shell does: commands call the vendor's Python SDK
-    (`pip install obshell`), and curl where requests need not authenticate.
+    Headers are sealed for each request, which no shell does: commands call the vendor's Python SDK (`pip install
+    obshell`), and curl where requests need not authenticate.
     """
     if not authenticates and operation.method != "GET":
         operator = "PASS" if operation.id == "nodeHandler" else "ROLLBACK"
@@ -47,11 +47,9 @@ def command(operation: Operation, url: str, world: Any, *, authenticates: bool) 
     if agent.agent_password is None or agent.identity == "FOLLOWER":
         # A follower forwards requests to its master, which does not accept the follower's own.
         password = f"{agent.root_password or ''!a}"
-    code = (
-        "from obshell import ClientSet; from obshell.auth import PasswordAuth; "
-        f"print(ClientSet('{address.hostname}', {address.port}, PasswordAuth({password}))"
-        f".v1.{calls[operation.id]})"
-    )
+    client = f"ClientSet('{address.hostname}', {address.port}, PasswordAuth({password}))"
+    imports = "from obshell import ClientSet; from obshell.auth import PasswordAuth"
+    code = f"{imports}; print({client}.v1.{calls[operation.id]})"
     needs_quoting = any(character in code for character in '"$`\\!')
     return f"python -c {shlex.quote(code)}" if needs_quoting else f'python -c "{code}"'
 
@@ -125,15 +123,8 @@ class Obshell(SandboxHandle):
             from obshell.auth import PasswordAuth  # noqa: PLC0415
         except ImportError:
             raise EnvironmentProblem("obshell's SDK is not installed here. `pip install obshell` brings it.") from None
-        options = {"auth": PasswordAuth(self.auth.password), **options}
-        client: ClientV1 = ClientSet(self.host, self.port, **options).v1
+        client: ClientV1 = ClientSet(self.host, self.port, **{"auth": PasswordAuth(self.auth.password), **options}).v1
         return client
-
-    @overload
-    def dag(self, id_or_name: int | str, /) -> Dag: ...
-
-    @overload
-    def dag(self, name: str, nodes: Sequence[PartSource], /, **rest: Any) -> Dag: ...
 
     def dag(self, id_or_name: int | str, nodes: Sequence[PartSource] | None = None, /, **rest: Any) -> Dag:
         """Return the dag of a number, an id or a name; or, with nodes, add one that starts now.
@@ -141,8 +132,8 @@ class Obshell(SandboxHandle):
             obshell.dag(4)
             obshell.dag("Upgrade", ["Check", node("Restart", fails(), succeeds(), can="retry")])
 
-        ``rest`` holds further keys of a dag in a scenario file. Raises AuthorError when there is no
-        such dag, or with everything wrong in the new one.
+        ``rest`` holds further keys of a dag in a scenario file. Raises AuthorError when there is no such dag, or with
+        everything wrong in the new one.
         """
         return Dag(self.admin, self._find_or_add(id_or_name, nodes, rest))
 

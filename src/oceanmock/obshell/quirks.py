@@ -1,13 +1,12 @@
 """Check for the contract's quirks: defects of a real obshell, each with a rule of its own.
 
-openapi/obshell.yaml gives each a stable name (``x-quirk``); its rule is ``quirk.<name>``. The rule
-is checked for each request that can cause the quirk, and fails if the response has it; so a server
-without the defect passes, and its baseline entry becomes stale. The general rules exclude quirks.
-A quirk is identified by the request *and* the words of the response, so that any other failure is
-still reported.
+openapi/obshell.yaml gives each a stable name (``x-quirk``); its rule is ``quirk.<name>``. The rule is checked for each
+request that can cause the quirk, and fails if the response has it; so a server without the defect passes, and its
+baseline entry becomes stale. The general rules exclude quirks. A quirk is identified by the request *and* the words of
+the response, so that any other failure is still reported.
 
-A client that uses only the server's own ids cannot cause foreign-obproxy-id-is-forwarded-too, which
-is never checked, nor unreachable-owner-is-500, which is checked only where it occurs.
+A client that uses only the server's own ids cannot cause foreign-obproxy-id-is-forwarded-too, which is never checked,
+nor unreachable-owner-is-500, which is checked only where it occurs.
 """
 
 from __future__ import annotations
@@ -18,15 +17,11 @@ from typing import Final
 
 from oceanmock.checks import CheckResult, Rule, Subject, check
 from oceanmock.obshell.api import ERR_CODES_SINCE, contract_version
+from oceanmock.obshell.gojson import BOOLEANS
 
-GO_FALSE: Final = frozenset({"", "0", "f", "F", "false", "False", "FALSE"})
-GO_BOOLEANS: Final = GO_FALSE | {"1", "t", "T", "true", "True", "TRUE"}
+GO_FALSE: Final = frozenset(text for text, value in BOOLEANS.items() if not value)
 LAST_DAGS: Final = ("getAllAgentsLastMaintenanceDag", "getAgentMainDags")
 OPERATORS: Final = ("dagHandler", "nodeHandler")
-MAINTENANCE_CODES: Final = ("UnderMaintenance", "Task.Expired")
-"""The errCodes of the 500 to an operator whose dag cannot get its lock back."""
-OLD_REFUSAL: Final = (500, 1010)
-"""Status and code of a refused operator before errCodes (agent/errors/errorcode.go at 424f28a)."""
 
 Predicate = Callable[[Subject], bool]
 
@@ -47,9 +42,6 @@ class Quirk:
         return f"quirk.{self.name}"
 
 
-# --- responses ------------------------------------------------------------------------------------
-
-
 def _says(status: int, *words: str) -> Predicate:
     """Return a predicate for responses with this status, and an error with all these words."""
 
@@ -66,16 +58,11 @@ has_panicked: Final = _says(500, "Unexpected error: Internal Server Error")
 
 def _holds_nothing(subject: Subject) -> bool:
     """Return whether the agent has no OceanBase, by errCode or, in old versions, by message."""
-    texts = ("Agent.OceanBase.NotHold", "Agent is not holding OceanBase")
-    return any(_says(500, text)(subject) for text in texts)
-
-
-# --- requests -------------------------------------------------------------------------------------
+    return _says(500, "Agent.OceanBase.NotHold")(subject) or _says(500, "Agent is not holding OceanBase")(subject)
 
 
 def _is_authorized(subject: Subject) -> bool:
-    is_headless = subject.error.get("errCode") == "Request.Header.NotFound"
-    return subject.status not in (401, 403) and not is_headless
+    return subject.status not in (401, 403) and subject.error.get("errCode") != "Request.Header.NotFound"
 
 
 def _of(*operations: str) -> Predicate:
@@ -103,30 +90,23 @@ def _is_without_details(subject: Subject) -> bool:
 def _has_unreadable_details(subject: Subject) -> bool:
     operation, ignoring = subject.operation, ("getSubTaskDetail", "getFullSubTaskLogs", *OPERATORS)
     is_read = operation is not None and operation.method == "GET" and subject.id not in ignoring
-    is_odd = _show_details(subject) not in (None, *GO_BOOLEANS)
+    is_odd = _show_details(subject) not in (None, *BOOLEANS)
     return is_read and is_odd and "/task/" in subject.path and _is_authorized(subject)
 
 
 def _may_panic(subject: Subject) -> bool:
-    is_last = _of(*LAST_DAGS)(subject)
-    return is_last or _has_unreadable_details(subject) or _is_without_details(subject)
+    return _of(*LAST_DAGS)(subject) or _has_unreadable_details(subject) or _is_without_details(subject)
 
 
 def _has_foreign_body_id(subject: Subject) -> bool:
     id = subject.request_json.get("id")
-    is_foreign = isinstance(id, str) and id not in ("", *subject.path_ids)
-    return subject.id == "dagHandler" and is_foreign
+    return subject.id == "dagHandler" and isinstance(id, str) and id not in ("", *subject.path_ids)
 
 
 def _has_no_object(subject: Subject) -> bool:
     body = subject.exchange.request_body
     is_none = bool(body) and not subject.request_json and body.strip() not in (b"{}", b"null")
     return is_none and _of(*OPERATORS)(subject)
-
-
-def _may_be_log_of_nothing(subject: Subject) -> bool:
-    is_refusal = subject.exchange.expects_refusal and subject.status in (200, 404)
-    return subject.id == "getFullSubTaskLogs" and is_refusal
 
 
 def _is_undecrypted(subject: Subject) -> bool:
@@ -200,7 +180,7 @@ QUIRKS: Final = (
         "logs-of-nothing-are-empty",
         "The log of a sub task that is not there is answered 404, as everything else.",
         f"{_RECORDED}/lone.json",
-        _may_be_log_of_nothing,
+        lambda s: s.id == "getFullSubTaskLogs" and s.exchange.expects_refusal and s.status in (200, 404),
         lambda s: s.status == 200 and isinstance(s.data, dict) and not s.data.get("contents"),
     ),
     Quirk(
@@ -291,13 +271,14 @@ def quirks(subject: Subject) -> Iterator[CheckResult]:
 def is_explained(subject: Subject) -> bool:
     """Return whether the general rules do not apply to a response.
 
-    That is one with a quirk, an operator refused for maintenance, or as an older obshell refuses.
+    That is one with a quirk, an operator refused for maintenance (its dag cannot get its lock back), or as an obshell
+    without errCodes refuses (agent/errors/errorcode.go at 424f28a).
     """
     code = str(subject.error.get("errCode", ""))
     is_old = contract_version(subject.contract.version) < ERR_CODES_SINCE
-    is_old_refusal = (subject.status, subject.error.get("code")) == OLD_REFUSAL
+    is_old_refusal = subject.status == 500 and subject.error.get("code") == 1010
     return (
         any(quirk.may_occur(subject) and quirk.occurs(subject) for quirk in QUIRKS)
-        or (subject.status >= 500 and any(word in code for word in MAINTENANCE_CODES))
+        or (subject.status >= 500 and ("UnderMaintenance" in code or "Task.Expired" in code))
         or (subject.id == "dagHandler" and is_old and is_old_refusal)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, overload
+from typing import Any, Final
 
 from oceanmock.admin_client import HIDE_FRAMES
 from oceanmock.api import Json
@@ -22,8 +22,6 @@ from oceanmock.ocp.auth import AccessKey, Basic
 from oceanmock.openapi import VIEWER_PERMISSION, Operation
 
 __tracebackhide__ = HIDE_FRAMES
-
-ACCESS_KEY: Final = ("oceanmock-ak", "oceanmock-sk")
 
 
 def server_title(world: Any) -> str:
@@ -71,13 +69,7 @@ class Ocp(SandboxHandle):
     @property
     def access_key(self) -> AccessKey:
         """An access key that signs each request, ready for httpx and requests."""
-        return AccessKey(*ACCESS_KEY)
-
-    @overload
-    def task(self, id_or_name: int | str, /) -> Task: ...
-
-    @overload
-    def task(self, name: str, subtasks: Sequence[PartSource], /, **rest: Any) -> Task: ...
+        return AccessKey("oceanmock-ak", "oceanmock-sk")
 
     def task(self, id_or_name: int | str, subtasks: Sequence[PartSource] | None = None, /, **rest: Any) -> Task:
         """Return the task of an id or a name; or, with subtasks, add one that starts now.
@@ -85,8 +77,8 @@ class Ocp(SandboxHandle):
             ocp.task(1000)
             ocp.task("Install agent", ["Prepare", subtask("Install", fails(log="disk full"))])
 
-        ``rest`` holds further keys of a task in a scenario file. Raises AuthorError when there is
-        no such task, or with everything wrong in the new one.
+        ``rest`` holds further keys of a task in a scenario file. Raises AuthorError when there is no such task, or with
+        everything wrong in the new one.
         """
         return Task(self.admin, self._find_or_add(id_or_name, subtasks, rest))
 
