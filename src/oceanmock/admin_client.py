@@ -55,10 +55,8 @@ class Refused(NoAnswer):
 def raise_if_blocked(error: RuntimeError, *, host: str) -> None:
     """Raise EnvironmentProblem where pytest-socket blocks sockets, with the option to allow it."""
     if type(error).__name__ in {"SocketBlockedError", "SocketConnectBlockedError"}:
-        raise EnvironmentProblem(
-            f"pytest-socket blocks connections to {host}, where oceanmock listens. "
-            f"Run pytest with --allow-hosts={host}."
-        ) from None
+        problem = f"pytest-socket blocks connections to {host}, where oceanmock listens."
+        raise EnvironmentProblem(f"{problem} Run pytest with --allow-hosts={host}.") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +88,8 @@ class Admin:
         if not is_oceanmock:
             raise self._not_oceanmock()
         if status == 401:
-            expected = "another token" if self.token else "its token"
-            raise NoAnswer(
-                f"{self.url} wants {expected}: --token or OCEANMOCK_TOKEN. `oceanmock serve` was "
-                "started with it, or has printed it."
-            )
+            expected = f"{self.url} wants {'another token' if self.token else 'its token'}: --token or OCEANMOCK_TOKEN."
+            raise NoAnswer(f"{expected} `oceanmock serve` was started with it, or has printed it.")
         if status >= 400:
             raise Refused(str(self._parse(answer).get("error", f"answered {status}")), status=status)
         return answer
@@ -122,10 +117,8 @@ class Admin:
             raise self._not_oceanmock() from None
         except OSError as error:
             reason = error.strerror or str(error) or type(error).__name__
-            raise NoAnswer(
-                f"nothing responds at {self.url} ({reason}). "
-                "Start it with `oceanmock serve`, or say where it is with --url."
-            ) from None
+            advice = "Start it with `oceanmock serve`, or say where it is with --url."
+            raise NoAnswer(f"nothing responds at {self.url} ({reason}). {advice}") from None
         except ValueError as error:  # a header that cannot be sent
             raise NoAnswer(f"this cannot be sent: {error}.") from None
         except RuntimeError as error:
@@ -234,10 +227,8 @@ class SandboxClock:
         It is rounded up to the microsecond, so that a clock moved there has reached the change.
         """
         due = self._read()["next_due"]
-        if due is None:
-            return None
-        microseconds = -(-parse_instant(due) // 1000)
-        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
+        epoch = datetime.fromtimestamp(0, UTC)
+        return None if due is None else epoch + timedelta(microseconds=-(-parse_instant(due) // 1000))
 
     @property
     def progression(self) -> Progression:
@@ -329,18 +320,15 @@ class JournalEntry:
     def of(cls, data: Json) -> JournalEntry:
         """Return the entry of the admin API's JSON."""
         values = {name: data[name] for name in cls.__dataclass_fields__}
-        for name in ("at", "wall"):
-            values[name] = datetime.fromisoformat(data[name])
-        for name in ("request_headers", "response_headers"):
-            values[name] = tuple((key, value) for key, value in data[name])
+        values |= {name: datetime.fromisoformat(data[name]) for name in ("at", "wall")}
+        values |= {name: tuple(map(tuple, data[name])) for name in ("request_headers", "response_headers")}
         return cls(**values)
 
     def __str__(self) -> str:
-        target = f"{self.path}?{self.query}" if self.query else self.path
-        by = f" by {self.caller}" if self.caller else ""
+        query, by = self.query and f"?{self.query}", self.caller and f" by {self.caller}"
         answered = "cut off" if self.status is None else f"answered {self.status}"
-        fault = f", fault injected: {self.fault}" if self.fault else ""
-        return f"{self.method} {target}{by}, {answered}{fault}"
+        fault = self.fault and f", fault injected: {self.fault}"
+        return f"{self.method} {self.path}{query}{by}, {answered}{fault}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,7 +447,7 @@ class AddedFault:
         """Return the fault as JSON of the admin API. Raises AuthorError if it was removed."""
         for fault in self._admin.ask("GET", "/faults")["faults"]:
             if fault["name"] == self.name:
-                return dict(fault)
+                return cast("Json", fault)
         raise AuthorError(f"there is no fault {self.name!r} any more: it was removed.")
 
     def remove(self) -> None:
@@ -491,8 +479,7 @@ class SandboxFaults:
 
     def all(self) -> list[AddedFault]:
         """Return the faults, in order."""
-        faults = self._admin.ask("GET", "/faults")["faults"]
-        return [AddedFault(self._admin, fault["name"]) for fault in faults]
+        return [AddedFault(self._admin, fault["name"]) for fault in self._admin.ask("GET", "/faults")["faults"]]
 
     def remove(self, name: str) -> None:
         """Remove one fault."""

@@ -26,8 +26,7 @@ Operator = Literal["RUN", "RETRY", "ROLLBACK", "CANCEL", "PASS"]
 ClientOperator = Literal["ROLLBACK", "RETRY", "CANCEL", "PASS"]
 """An operator that a client can request of a dag; of a node only PASS."""
 
-ChangeId = Literal["dagHandler", "nodeHandler"]
-ListId = Literal[
+OperationId = Literal[
     "getAllClusterDags",
     "getAllAgentDags",
     "getObLastMaintenanceDag",
@@ -37,9 +36,6 @@ ListId = Literal[
     "getClusterUnfinishDags",
     "getAgentUnfinishDags",
     "getAgentMainDags",
-]
-OperationId = Literal[
-    ListId,
     "getDagDetail",
     "getNodeDetail",
     "getSubTaskDetail",
@@ -49,7 +45,8 @@ OperationId = Literal[
     "getTime",
     "getGitInfo",
     "getStatus",
-    ChangeId,
+    "dagHandler",
+    "nodeHandler",
 ]
 """The operations of openapi/obshell.yaml."""
 
@@ -97,7 +94,7 @@ INFO_PATH: Final = f"{PREFIX}/info"
 STATUS_PATH: Final = f"{PREFIX}/status"
 DAG_PATH: Final = f"{TASK_PREFIX}/dag/{{id}}"
 
-_LIST_PATHS: Final = {
+_LIST_PATHS: Final[Mapping[OperationId, str]] = {
     "getAllClusterDags": "dags/ob",
     "getAllAgentDags": "dags/agent",
     "getObLastMaintenanceDag": "dag/maintain/ob",
@@ -171,18 +168,14 @@ API: Final = Api(
 )
 
 
-# --- generic ids ----------------------------------------------------------------------------------
-
-# A generic id is one text for a number, its store and its agent. The first character says which:
-# 1 + number, an object in OceanBase; 2 (IPv4) or 3 (IPv6) + address + port + number, one in an
-# agent's own database; 4 and 5 the same of an obproxy dag. An IPv4 address is ten decimal digits,
-# an IPv6 address thirty-nine, a port five. Dags, nodes and sub tasks are numbered separately: one
-# text is a dag on one route and a node on another. Facts: ob/agent/engine/task/task_dto.go:280-382,
-# and the recorded errors of tests/data/obshell/lone.json.
+# A generic id is one text for a number, its store and its agent. The first character says which: 1 + number, an object
+# in OceanBase; 2 (IPv4) or 3 (IPv6) + address + port + number, one in an agent's own database; 4 and 5 the same of an
+# obproxy dag. An IPv4 address is ten decimal digits, an IPv6 address thirty-nine, a port five. Dags, nodes and sub
+# tasks are numbered separately: one text is a dag on one route and a node on another. Facts:
+# ob/agent/engine/task/task_dto.go:280-382, and the recorded errors of tests/data/obshell/lone.json.
 
 IdKind = Literal["cluster", "local", "obproxy"]
 
-PORT_DIGITS: Final = 5
 _DIGITS: Final = {4: 10, 6: 39}
 _PREFIXES: Final[dict[tuple[IdKind, int], str]] = {
     ("local", 4): "2",
@@ -235,13 +228,12 @@ def parse_generic_id(text: str) -> GenericId:
         raise InvalidGenericId(text, "invalid generic id")
     kind, version = _KIND_BY_PREFIX[text[0]]
     port_at = 1 + _DIGITS[version]
-    number_at = port_at + PORT_DIGITS
+    number_at = port_at + 5
     if len(text) <= number_at:
         raise InvalidGenericId(text)
     ip = _address(text, text[1:port_at], version)
     if not INTEGER.fullmatch(text[port_at:number_at]):
-        port = quoted(text[port_at:number_at])
-        old = f"parse port failed: strconv.Atoi: parsing {port}: invalid syntax"
+        old = f"parse port failed: strconv.Atoi: parsing {quoted(text[port_at:number_at])}: invalid syntax"
         raise InvalidGenericId(text, "parse port failed", old_message=old)
     return GenericId(kind, _number(text, text[number_at:]), ip, int(text[port_at:number_at]))
 
@@ -249,12 +241,10 @@ def parse_generic_id(text: str) -> GenericId:
 def _address(text: str, digits: str, version: int) -> IPv4Address | IPv6Address:
     """Return an address of exactly 4 or 16 bytes: Go drops leading zero bytes, then refuses."""
     if not INTEGER.fullmatch(digits):
-        old = f"convert id '{text}' to bigInt failed"
-        raise InvalidGenericId(text, "convert id to bigInt failed", old_message=old)
+        raise InvalidGenericId(text, "convert id to bigInt failed", old_message=f"convert id '{text}' to bigInt failed")
     value = abs(int(digits))
     if (value.bit_length() + 7) // 8 != (4 if version == 4 else 16):
-        old = f"convert id '{text}' to ip failed"
-        raise InvalidGenericId(text, "convert id to ip failed", old_message=old)
+        raise InvalidGenericId(text, "convert id to ip failed", old_message=f"convert id '{text}' to ip failed")
     return IPv4Address(value) if version == 4 else IPv6Address(value)
 
 
@@ -263,15 +253,11 @@ def _number(text: str, digits: str) -> int:
     try:
         return parse_int(digits)
     except Unreadable as why:
-        old = f"parse id failed: {why}"
-        raise InvalidGenericId(text, str(why), old_message=old) from None
+        raise InvalidGenericId(text, str(why), old_message=f"parse id failed: {why}") from None
 
 
-# --- versions -------------------------------------------------------------------------------------
-
-# openapi/obshell.yaml is the contract of 4.5.0.0; what older versions lack is read in the code of
-# their tags (agent/api/task_handler.go, agent/errors/errorcode.go), and named there as
-# ``x-versions``. None of them was run.
+# openapi/obshell.yaml is the contract of 4.5.0.0; what older versions lack is read in the code of their tags
+# (agent/api/task_handler.go, agent/errors/errorcode.go), and named there as ``x-versions``. None of them was run.
 
 Version = tuple[int, ...]
 
@@ -312,23 +298,21 @@ def has_operation(version: Version, operation: str | None) -> bool:
 @lru_cache(maxsize=len(CONTRACT_VERSIONS))
 def spec_of(version: Version) -> Spec:
     """Return the contract of a version: an older one has fewer routes and keys."""
-    from oceanmock.openapi import operations_of  # noqa: PLC0415 (slow)
-
     spec = API.spec
     if version >= ERR_CODES_SINCE:
         return spec
     old = copy.deepcopy(dict(spec))
-    for item in old["paths"].values():
-        for method in ("get", "post"):
-            if not has_operation(version, item.get(method, {}).get("operationId")):
+    for path, item in list(old["paths"].items()):
+        for method in {"get", "post"} & item.keys():
+            if not has_operation(version, item[method]["operationId"]):
                 del item[method]
-    old["paths"] = {path: item for path, item in old["paths"].items() if {"get", "post"} & set(item)}
-    for operation in operations_of(old):
-        item = old["paths"][operation.path][operation.method.lower()]
-        for response in item["responses"].values():
-            links = response.get("links", {})
-            for name in [name for name in links if not has_operation(version, links[name]["operationId"])]:
-                del links[name]
+                continue
+            for response in item[method]["responses"].values():
+                links = response.get("links", {})
+                for name in [name for name in links if not has_operation(version, links[name]["operationId"])]:
+                    del links[name]
+        if not {"get", "post"} & item.keys():
+            del old["paths"][path]
     for schema in old["components"]["schemas"].values():
         if "required" in schema:
             schema["required"] = [key for key in schema["required"] if key not in NEW_KEYS]
