@@ -199,15 +199,12 @@ def _accepts_connections(url: str) -> bool:
 class Running(Generic[Handle]):
     """A sandbox on a server of its own, for the length of a block, ``with`` or ``async with``."""
 
-    def __init__(self, start: Callable[[], tuple[Mock, Handle]]) -> None:
+    def __init__(self, start: Callable[[ExitStack], Handle]) -> None:
         self._start = start
         self._stack = ExitStack()
 
     def __enter__(self) -> Handle:
-        mock, sandbox = self._start()
-        self._stack.callback(mock.stop)
-        self._stack.callback(sandbox.close)
-        return sandbox
+        return self._start(self._stack)
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
@@ -263,16 +260,19 @@ def running(
         raise AuthorError(f"api is {api!r}. {suggest(api, list(HANDLES))}")
     of_sandbox = {key: value for key, value in options.items() if key in SandboxOptions.__annotations__}
 
-    def start() -> tuple[Mock, Ocp | Obshell]:
+    def start(stack: ExitStack) -> Ocp | Obshell:
         if (url := options.get("url")) is not None:
             mock = Mock.attach(url, token=options.get("token"))
         else:
             mock = Mock.start(host=options.get("host", "127.0.0.1"), port=options.get("port", 0))
+        stack.enter_context(mock)
         try:
-            return mock, mock.make(HANDLES[api], scenarios, cast("SandboxOptions", of_sandbox))
+            sandbox: Ocp | Obshell = mock.make(HANDLES[api], scenarios, cast("SandboxOptions", of_sandbox))
         except BaseException:
-            mock.stop()
+            stack.close()
             raise
+        stack.callback(sandbox.close)
+        return sandbox
 
     return cast("Running[Ocp] | Running[Obshell]", Running(start))
 

@@ -1,9 +1,8 @@
 """Clients' credentials, as the ``auth=`` of httpx and of requests.
 
-``Basic`` and ``AccessKey`` are OCP's, ``Sealed`` is obshell's. Each is a callable that takes an
-outgoing request of either client and returns it with its credentials; neither client is imported
-here. None shows its secret when printed. ``Sealed`` is imported on first use, since cryptography is
-slow to import.
+``Basic`` and ``AccessKey`` are OCP's, ``Sealed`` is obshell's. Each is a callable that takes an outgoing request of
+either client and returns it with its credentials; neither client is imported here. None shows its secret when printed.
+``Sealed`` is imported on first use, since cryptography is slow to import.
 """
 
 from typing import TYPE_CHECKING, Any

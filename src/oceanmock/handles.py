@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from os.path import relpath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
+from typing import Any, ClassVar, Final, NoReturn, Self
 from urllib.parse import SplitResult, urlsplit
 
 from oceanmock.admin_client import (
@@ -26,9 +26,6 @@ from oceanmock.admin_client import (
 from oceanmock.api import Api, Json, Kind
 from oceanmock.errors import AuthorError, EnvironmentProblem
 from oceanmock.text import did_you_mean, first_few, suggest
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __tracebackhide__ = HIDE_FRAMES
 
@@ -171,9 +168,9 @@ class SandboxHandle:
     def _own_address(self) -> SplitResult:
         if self._unreachable_url:
             raise EnvironmentProblem(
-                f"the sandbox has no host and port of its own here: {self._unreachable_url} cannot "
-                f"be reached from this machine, and {self.url} is a path of the server's. Let this "
-                "machine reach the server's other ports, or use `url`."
+                f"the sandbox has no host and port of its own here: {self._unreachable_url} cannot be reached from "
+                f"this machine, and {self.url} is a path of the server's. Let this machine reach the server's other "
+                "ports, or use `url`."
             )
         return urlsplit(self.url)
 
@@ -193,13 +190,12 @@ class SandboxHandle:
 
     def close(self) -> None:
         """Delete it, if it still exists; closing it twice changes nothing."""
-        if self.is_closed:
-            return
-        self.is_closed = True
-        try:
-            self._on_close(self)
-        finally:
-            self.admin.delete()
+        if not self.is_closed:
+            self.is_closed = True
+            try:
+                self._on_close(self)
+            finally:
+                self.admin.delete()
 
     def timelines(self) -> list[str]:
         """Return a picture of each task or dag: its states over the sandbox's time."""
@@ -212,8 +208,7 @@ class SandboxHandle:
 
     def rows(self) -> list[Json]:
         """Return the tasks or dags of its API, as JSON of the admin API."""
-        rows: list[Json] = self.admin.ask("GET", "/tasks")["tasks"]
-        return [row for row in rows if row["api"] == self.API.name]
+        return [row for row in self.admin.ask("GET", "/tasks")["tasks"] if row["api"] == self.API.name]
 
     def _find_or_add(self, id_or_name: int | str, parts: Sequence[PartSource] | None, rest: Json) -> Json:
         """Return the task or dag of an id, a number or a name; or, with parts, a new one.
@@ -228,9 +223,7 @@ class SandboxHandle:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -287,9 +280,7 @@ class PartHandle:
     @property
     def _task(self) -> tuple[SandboxClient, str]:
         """The admin API of its sandbox, and the id of the task or dag that it belongs to."""
-        if isinstance(self._owner, PartHandle):
-            return self._owner._task
-        return self._owner, self._id
+        return self._owner._task if isinstance(self._owner, PartHandle) else (self._owner, self._id)
 
     def _find(self, id_or_name: int | str) -> Json:
         """Return the part of an id, a number or a name. Raises AuthorError for none."""
@@ -300,11 +291,10 @@ class PartHandle:
         """Assert that it is in a state, and in an operation if one is given."""
         self._check_state(state)
         data = self.json()
-        actual = [data["state"], data["operation"]]
-        if actual != [state, operation or actual[1]]:
-            view = actual[0] if operation is None else "/".join(actual)
-            expected = state if operation is None else f"{state}/{operation}"
-            self._fail(f"is {view}, not {expected}.")
+        keys = ["state"] if operation is None else ["state", "operation"]
+        actual, expected = "/".join(data[key] for key in keys), state if operation is None else f"{state}/{operation}"
+        if actual != expected:
+            self._fail(f"is {actual}, not {expected}.")
 
     def _check_state(self, state: str) -> None:
         """Raise AuthorError for a state that the API does not have."""

@@ -391,19 +391,14 @@ def access_error(
         )
     if opened.header.uri != target:
         return _error("Header.UriMismatch", "URI mismatch")
-    if opened.header.session_id and agent.identity == "CLUSTER AGENT":
-        return _session(opened.header, now_s)
+    if opened.header.session_id and agent.identity == "CLUSTER AGENT":  # no session exists
+        if _timestamp(opened.header, now_s) is None:
+            return _error("Session.Invalid", "Session is invalid")
+        # A bad or expired ts is printed as Go formats it.
+        return _error("Timestamp.Invalid", f"Invalid timestamp: {opened.header.ts}, err: %!s(int64={now_s})")
     if is_obproxy_task:
         return _obproxy_task(agent, opened, now_s)
     return _by_identity(agent, opened, now_s)
-
-
-def _session(header: Header, now_s: int) -> ObshellError:
-    """Refuse a session: none exists. A bad or expired ts is printed as Go formats it."""
-    if _timestamp(header, now_s) is None:
-        return _error("Session.Invalid", "Session is invalid")
-    message = f"Invalid timestamp: {header.ts}, err: %!s(int64={now_s})"
-    return _error("Timestamp.Invalid", message)
 
 
 def _obproxy_task(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> ObshellError | None:
@@ -427,8 +422,8 @@ def _by_identity(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> Obsh
         case "FOLLOWER" | "MASTER" if header.forward_type == MANUAL_FORWARD:
             return _unauthorized("IncorrectToken", "Incorrect token")
         case "FOLLOWER" if opened.is_for_agent:
-            message = "Header not found when auto-forwarding request to master"
-            return ObshellError(500, "Request.Forward.Header.NotExist", message)
+            why = "Header not found when auto-forwarding request to master"
+            return ObshellError(500, "Request.Forward.Header.NotExist", why)
         case _:  # a follower forwards to the master, which is assumed to have the same passwords
             return _by_password(agent, opened, now_s)
 
@@ -455,8 +450,7 @@ def _check_password(header: Header, password: str | None, now_s: int, *, name: s
     """Compare a password, and the ts of one that is sent (secure/auth.go)."""
     expired = _timestamp(header, now_s) if header.auth else None
     if expired is None and header.auth != password:
-        tail = f"Incorrect{name.capitalize()}Password"
-        return _unauthorized(tail, f"{name} password is incorrect")
+        return _unauthorized(f"Incorrect{name.capitalize()}Password", f"{name} password is incorrect")
     return expired
 
 

@@ -112,15 +112,16 @@ MESSAGES: Final[Mapping[ErrorKind, str]] = {
     "wrong value": "The parameter '{parameter}' of value '{value}' is not allowed.",
 }
 
-THROTTLED: Final = (
-    "Excessive number of requests. You have exceeded the request limit for the current throttling window."
-)
-RATE_LIMIT: Final[Headers] = ((b"ratelimit-limit", b"100"), (b"ratelimit-remaining", b"0"), (b"ratelimit-reset", b"1"))
-"""The headers of a 429 (200.api-call-description.md:121-151), with the page's own numbers."""
 FAULTS: Final[Mapping[int, tuple[str, Headers]]] = {
     401: (NOT_LOGGED_ON, CHALLENGE),
     403: (NOT_AUTHORIZED, ()),
     404: (NO_SUCH_TASK, ()),
-    429: (THROTTLED, RATE_LIMIT),
+    429: (
+        "Excessive number of requests. You have exceeded the request limit for the current throttling window.",
+        ((b"ratelimit-limit", b"100"), (b"ratelimit-remaining", b"0"), (b"ratelimit-reset", b"1")),
+    ),
 }
-"""The texts and headers of injected faults, by status."""
+"""The texts and headers of injected faults, by status.
+
+The headers of a 429 (200.api-call-description.md:121-151) have the page's own numbers.
+"""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode
 
 from oceanmock.api import ApiError, Authenticator, Request
@@ -34,7 +34,7 @@ Outgoing = TypeVar("Outgoing")
 """A request of httpx or a prepared one of requests."""
 
 
-class Basic(tuple[str, str]):
+class Basic(NamedTuple):
     """A user and a password, as the pair that both clients take; called, it signs a request.
 
         requests.get(f"{ocp.url}/api/v2/tasks/instances", auth=Basic("manager", "manager"))
@@ -42,20 +42,8 @@ class Basic(tuple[str, str]):
     As a pair, requests sends them in Latin-1; called, this sends UTF-8.
     """
 
-    __slots__ = ()
-
-    def __new__(cls, user: str, password: str) -> Self:
-        return super().__new__(cls, (user, password))
-
-    @property
-    def user(self) -> str:
-        """Return the user's name."""
-        return self[0]
-
-    @property
-    def password(self) -> str:
-        """Return the password."""
-        return self[1]
+    user: str
+    password: str
 
     def __call__(self, request: Outgoing) -> Outgoing:
         """Add ``Authorization`` to the request."""

@@ -128,8 +128,7 @@ class Handlers:
     def get_log(self, request: Request) -> Response:
         """Return all that a subtask has logged so far.
 
-        Where pairs of ids are not checked, an unknown subtask has an empty log
-        (ocp-express TaskService.java:103-133).
+        Where pairs of ids are not checked, an unknown subtask has an empty log (ocp-express TaskService.java:103-133).
         """
         now = request.sandbox.clock.now()
         try:

@@ -106,7 +106,7 @@ def sandbox_of_test(
             sandbox = mock.make(HANDLES[api], scenarios, cast("SandboxOptions", params))
         except AuthorError as error:
             raise AuthorError(f"the sandbox for `{api}`: {error}") from None
-    sandbox.folders = _folders(item)
+    sandbox.folders = item.path.parent, item.config.rootpath  # wherever pytest runs
     sandboxes = item.stash.setdefault(_SANDBOXES, [])
     sandboxes.append(sandbox)
     if isinstance(request.instance, TestCase):
@@ -127,14 +127,14 @@ def check_marks(item: pytest.Item) -> None:
     plugin = SandboxPlugin.of(item.config)
     fixtures = [sandbox.API.name for sandbox in item.stash.get(_SANDBOXES, [])]
     with _plain_errors(item.session):
-        for node, mark in _marks(item):
+        for node, mark, sources in _marks(item):
             if node is item and not fixtures:
                 raise AuthorError(
                     f"{_mark_text(mark)}:\n  the test uses neither the fixture `ocp` nor "
                     "`obshell`\n    Add one of them to the test's arguments."
                 )
-            for source in mark.args if node is item else ():
-                api = plugin.api_of(locate(source, _folders(item)))
+            for source in sources if node is item else ():
+                api = plugin.api_of(source)
                 if api not in fixtures:
                     raise AuthorError(
                         f"{_mark_text(mark)}:\n  this is a scenario of {api}, and the test does "
@@ -142,15 +142,15 @@ def check_marks(item: pytest.Item) -> None:
                     )
 
 
-def _marks(item: pytest.Item) -> list[tuple[pytest.Item | pytest.Collector, pytest.Mark]]:
-    """Return the marks of a test and their levels, the closest level first, each from the top down."""
+def _marks(item: pytest.Item) -> list[tuple[pytest.Item | pytest.Collector, pytest.Mark, list[ScenarioSource]]]:
+    """Return the marks of a test, each with its level and scenarios; the closest level first, each from the top down.
+
+    A scenario's file may be beside the test or in the rootdir, wherever pytest runs.
+    """
     nodes = cast("list[pytest.Item | pytest.Collector]", item.listchain()[::-1])
-    return [(node, mark) for node in nodes for mark in node.own_markers[::-1] if mark.name == "scenario"]
-
-
-def _folders(item: pytest.Item) -> tuple[Path, ...]:
-    """Return where a test's scenario files may be, wherever pytest runs: beside the test, then in the rootdir."""
-    return item.path.parent, item.config.rootpath
+    marks = [(node, mark) for node in nodes for mark in node.own_markers[::-1] if mark.name == "scenario"]
+    folders = item.path.parent, item.config.rootpath
+    return [(node, mark, [locate(source, folders) for source in mark.args]) for node, mark in marks]
 
 
 def option_problems(options: Mapping[str, Any]) -> Iterator[str]:
@@ -229,25 +229,24 @@ class SandboxPlugin:
         options: dict[str, Any] = {}
         problems: list[str] = []
         closest = None
-        for node, mark in _marks(item):
+        for node, mark, sources in _marks(item):
             lines = list(option_problems(mark.kwargs))
             if not mark.args and not mark.kwargs:
                 lines.append("it says nothing\n  Name a scenario, such as 'retry-failed-subtask'.")
-            sources = []
-            for argument in mark.args:
+            own_sources = []
+            for source in sources:
                 try:
-                    source = locate(argument, _folders(item))
                     if self.api_of(source) == api:
-                        sources.append(source)
+                        own_sources.append(source)
                 except AuthorError as error:
                     lines.append(str(error))
             if lines:
                 problems += [f"{_mark_text(mark)}:", *(indent(line, "  ") for line in lines)]
-            if sources or not mark.args:
+            if own_sources or not sources:
                 options = {**mark.kwargs, **options}
-            if sources and closest in (None, node):
+            if own_sources and closest in (None, node):
                 closest = node
-                scenarios += sources
+                scenarios += own_sources
         if problems:
             raise AuthorError("\n".join(problems))
         return tuple(scenarios), options
