@@ -67,7 +67,7 @@ def _all_may_start(state: Any, positions: Any, status: str) -> bool:
     return True
 
 
-_CHANGE: Final = ocp_room.Handlers.change
+_CHANGE: Final = ocp_room.ServiceFactory.change
 
 
 def _answers_with_what_was(room: Any, call: Any, *, route: Any) -> Any:
@@ -151,13 +151,13 @@ OCP: Final = (
         "old-task",
         "a retry is answered with the task as it was",
         "call.no-effect",
-        replacing(ocp_room.Handlers, "change", _answers_with_what_was),
+        replacing(ocp_room.ServiceFactory, "change", _answers_with_what_was),
     ),
     _ocp(
         "old-subtask",
         "a retry is answered with the subtask as it was",
         "call.no-effect",
-        replacing(ocp_room.Handlers, "change", _answers_with_old_subtask),
+        replacing(ocp_room.ServiceFactory, "change", _answers_with_old_subtask),
     ),
     _ocp(
         "refusals-count",

@@ -29,8 +29,6 @@ from oceanmock.text import did_you_mean, first_few, suggest
 
 __tracebackhide__ = HIDE_FRAMES
 
-MAX_NAMED_PARTS: Final = 10
-MAX_COMPARED_PARTS: Final = 500
 MANAGER_LOGIN: Final = ("manager", "manager")
 VIEWER_LOGIN: Final = ("viewer", "viewer")
 
@@ -239,8 +237,8 @@ def find(parts: Sequence[Json], id_or_name: int | str, *, what: str, where: str)
                 return part
     hint = "It is empty."
     if parts:
-        names = first_few([f"{part['number']} {part['name']!r}" for part in parts], MAX_NAMED_PARTS)
-        texts = [str(part[key]) for key in ("name", "number") for part in parts[:MAX_COMPARED_PARTS]]
+        names = first_few([f"{part['number']} {part['name']!r}" for part in parts], 10)
+        texts = [str(part[key]) for key in ("name", "number") for part in parts[:500]]
         hint = f"It has {names}. {did_you_mean(expected, texts)}".rstrip()
     raise AuthorError(f"there is no {what} {id_or_name!r} {where}. {hint}")
 

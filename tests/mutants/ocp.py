@@ -120,7 +120,7 @@ def _one_row_twice(answer: Answer) -> None:
 
 # --- rooms that do something else -----------------------------------------------------------------
 
-_LIST: Final = room.Handlers.list_tasks
+_LIST: Final = room.ServiceFactory.list_tasks
 
 
 def _page_off_by_one(self: Any, call: Any) -> Any:
@@ -293,7 +293,7 @@ MUTANTS: Final = (
     _mutant(
         "page-off-by-one",
         "page 1 is the second",
-        patched(replacing(room.Handlers, "list_tasks", _page_off_by_one)),
+        patched(replacing(room.ServiceFactory, "list_tasks", _page_off_by_one)),
         "paging.rows",
         "paging.whole",
     ),

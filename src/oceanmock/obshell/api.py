@@ -107,11 +107,6 @@ _LIST_PATHS: Final[Mapping[OperationId, str]] = {
 }
 
 
-def _of(kind: str, id: OperationId, path: str = "", *, changes: str = "", shows: str = "") -> Route:
-    path = f"{TASK_PREFIX}/{kind}/{{id}}{path}"
-    return Route(id, path, {kind: "id"}, changes=changes, shows=shows)
-
-
 def _kind(
     name: str,
     detail: OperationId,
@@ -147,12 +142,12 @@ API: Final = Api(
     ),
     routes=(
         *(Route(id, f"{TASK_PREFIX}/{path}", lists="dag", shows="dag") for id, path in _LIST_PATHS.items()),
-        _of("dag", "getDagDetail", shows="dag"),
-        _of("dag", "dagHandler", changes="dag"),
-        _of("node", "getNodeDetail", shows="node"),
-        _of("node", "nodeHandler", changes="node"),
-        _of("sub_task", "getSubTaskDetail", shows="sub_task"),
-        _of("sub_task", "getFullSubTaskLogs", "/logs"),
+        Route("getDagDetail", DAG_PATH, {"dag": "id"}, shows="dag"),
+        Route("dagHandler", DAG_PATH, {"dag": "id"}, changes="dag"),
+        Route("getNodeDetail", f"{TASK_PREFIX}/node/{{id}}", {"node": "id"}, shows="node"),
+        Route("nodeHandler", f"{TASK_PREFIX}/node/{{id}}", {"node": "id"}, changes="node"),
+        Route("getSubTaskDetail", f"{TASK_PREFIX}/sub_task/{{id}}", {"sub_task": "id"}, shows="sub_task"),
+        Route("getFullSubTaskLogs", f"{TASK_PREFIX}/sub_task/{{id}}/logs", {"sub_task": "id"}),
         Route("getAgentInfo", INFO_PATH),
         Route("getSecret", f"{PREFIX}/secret"),
         Route("getTime", f"{PREFIX}/time"),

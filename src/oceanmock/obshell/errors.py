@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from oceanmock.api import ApiError, Response
 from oceanmock.errors import CallerError, NoSuchTask
@@ -51,12 +51,6 @@ class ObshellError(CallerError):
 
     def __str__(self) -> str:
         return self.message
-
-    def json(self) -> dict[str, Any]:
-        """Return the value of the response's key ``error``."""
-        code = {} if self.code is None else {"code": self.code}
-        err_code = {} if self.err_code is None else {"errCode": self.err_code}
-        return {**code, **err_code, "message": self.message}
 
 
 TEXTS: Final[Mapping[str, tuple[int, str]]] = {

@@ -396,7 +396,8 @@ class Handlers:
             body |= {"timestamp": format_instant(request.sandbox.started), "duration": 0}
         if shown.has_null:
             body["data"] = None
-        body["error"] = shown.json()
+        pairs = {"code": shown.code, "errCode": shown.err_code, "message": shown.message}
+        body["error"] = {key: value for key, value in pairs.items() if value is not None}
         # Before the decryption the server's own content type is not yet set (middleware.go:387-394).
         early = b"application/json; charset=utf-8"
         return Response(shown.status, body, media_type=early if shown.stage in errors.DECRYPTION else JSON)

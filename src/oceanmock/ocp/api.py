@@ -32,15 +32,6 @@ _TASK_ID: Final = {"task": "taskInstanceId"}
 _SUBTASK_ID: Final = {**_TASK_ID, "subtask": "subtaskInstanceId"}
 
 
-def _task_change(id: OperationId, path: str, operation: Operation) -> Route:
-    return Route(id, f"{TASK_PATH}/{path}", _TASK_ID, changes="task", operation=operation, shows="task")
-
-
-def _subtask_change(id: OperationId, path: str, operation: Operation, shows: str = "") -> Route:
-    path = f"{SUBTASK_PATH}/{path}"
-    return Route(id, path, _SUBTASK_ID, changes="subtask", operation=operation, shows=shows)
-
-
 API: Final = Api(
     name="ocp",
     title="OCP",
@@ -71,12 +62,14 @@ API: Final = Api(
     routes=(
         Route("listTaskInstances", TASKS_PATH, lists="task", shows="task"),
         Route("getTaskInstance", TASK_PATH, _TASK_ID, shows="task"),
-        _task_change("retryTask", "retry", "RETRY"),
-        _task_change("rollbackTask", "rollback", "ROLLBACK"),
+        Route("retryTask", f"{TASK_PATH}/retry", _TASK_ID, changes="task", operation="RETRY", shows="task"),
+        Route("rollbackTask", f"{TASK_PATH}/rollback", _TASK_ID, changes="task", operation="ROLLBACK", shows="task"),
         Route("getSubtaskLog", f"{SUBTASK_PATH}/log", _SUBTASK_ID),
-        _subtask_change("retrySubtask", "retry", "RETRY", shows="subtask"),
-        _subtask_change("skipSubtask", "skip", "SKIP"),
-        _subtask_change("cancelSubtask", "cancel", "CANCEL"),
+        Route(
+            "retrySubtask", f"{SUBTASK_PATH}/retry", _SUBTASK_ID, changes="subtask", operation="RETRY", shows="subtask"
+        ),
+        Route("skipSubtask", f"{SUBTASK_PATH}/skip", _SUBTASK_ID, changes="subtask", operation="SKIP"),
+        Route("cancelSubtask", f"{SUBTASK_PATH}/cancel", _SUBTASK_ID, changes="subtask", operation="CANCEL"),
     ),
     scripts_key="tasks",
     switches_key="switches",

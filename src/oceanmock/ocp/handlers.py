@@ -21,18 +21,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from oceanmock.api import (
-    ApiError,
-    Authenticator,
-    Handler,
-    Headers,
-    Json,
-    Request,
-    Response,
-    Route,
-    Service,
-    template_for,
-)
+from oceanmock.api import ApiError, Handler, Headers, Json, Request, Response, Route, Service, template_for
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
@@ -54,10 +43,14 @@ TRACE_ID: Final = re.compile("[!-~]{1,128}")
 
 
 class ServiceFactory:
-    """Build OCP's services; a variant is whether the undocumented path is served too."""
+    """Build OCP's services: the operations, with a cache of encoded tasks for each sandbox.
+
+    A variant is whether the undocumented path is served too.
+    """
 
     def __init__(self, *, wall: Callable[[], int] = wall_now) -> None:
-        self._handlers = Handlers(authenticators(wall=wall))
+        self._authenticators = authenticators(wall=wall)
+        self._encoded = WeakKeyDictionary[Tasks, dict[int, tuple[TaskState, orjson.Fragment]]]()
 
     def variant_of(self, sandbox: Sandbox) -> bool:
         """Return the variant that a sandbox's switches select."""
@@ -65,31 +58,22 @@ class ServiceFactory:
 
     def service(self, variant: bool) -> Service:
         """Return the service of a variant."""
-        handlers = self._handlers
         return Service(
             name=API.name,
             prefix=API.prefix,
             spec=API.spec,
             handlers={
-                "listTaskInstances": handlers.list_tasks,
-                "getTaskInstance": handlers.get_task,
-                "getSubtaskLog": handlers.get_log,
-                **{route.id: partial(handlers.change, route=route) for route in API.routes if route.changes},
+                "listTaskInstances": self.list_tasks,
+                "getTaskInstance": self.get_task,
+                "getSubtaskLog": self.get_log,
+                **{route.id: partial(self.change, route=route) for route in API.routes if route.changes},
             },
-            render_error=handlers.render_error,
-            security=handlers.authenticators,
+            render_error=self.render_error,
+            security=self._authenticators,
             encode=encode,
-            fallback=handlers.fallback,
+            fallback=self.fallback,
             aliases={UNDOCUMENTED_TASK_PATH: TASK_PATH} if variant else {},
         )
-
-
-class Handlers:
-    """The operations, with a cache of encoded tasks for each sandbox."""
-
-    def __init__(self, authenticators: Mapping[str, Authenticator]) -> None:
-        self.authenticators = authenticators
-        self._encoded = WeakKeyDictionary[Tasks, dict[int, tuple[TaskState, orjson.Fragment]]]()
 
     def list_tasks(self, request: Request) -> Response:
         """Return a page of the tasks that match every filter; empty beyond the last page."""
@@ -147,7 +131,7 @@ class Handlers:
         templates = _tasks(request).templates_for(request.method, request.path)
         if not templates:
             return None
-        permissions = (check(request) for check in self.authenticators.values())
+        permissions = (check(request) for check in self._authenticators.values())
         granted = next((item for item in permissions if item is not None), None)
         if granted is None:
             raise ApiError("unauthenticated", "The call brings no credentials.")
