@@ -53,7 +53,6 @@ AES_BYTES: Final = 16
 """The size of the AES key, of the IV and of a block."""
 PKCS1_PADDING_BYTES: Final = 11
 """The bytes of each block that PKCS#1 v1.5 takes."""
-MANUAL_FORWARD: Final = 2
 
 HeaderName = Literal["X-OCS-Header", "X-OCS-Agent-Header"]
 ROOT_HEADER: Final = "X-OCS-Header"
@@ -61,7 +60,6 @@ AGENT_HEADER: Final = "X-OCS-Agent-Header"
 SECURITY_HEADERS: Final[tuple[HeaderName, ...]] = (AGENT_HEADER, ROOT_HEADER)
 """The headers with credentials; the first that is present decides (middleware.go:413-428)."""
 
-LIFETIME_SECONDS: Final = 60
 FETCH_TIMEOUT_S: Final = 10.0
 OPEN_ROUTES: Final = frozenset({"info", "secret", "time", "git-info", "status"})
 """Routes that need no authentication (agent_route.go:102-107)."""
@@ -114,12 +112,12 @@ class Sealed:
     The agent's password is sent if it is given and the agent has one, and for tasks of obproxy; else root's. The
     agent's key and state are read once, before the first request, with ``fetch`` (blocking, for an async client too),
     which returns the ``data`` of a URL's JSON. ``plain_body`` of a sealed request is the body before it was sealed.
-    ``wall`` is the clock of ``lifetime``, in nanoseconds.
+    ``wall`` is the clock of ``lifetime`` (in seconds), in nanoseconds.
     """
 
     password: str = field(default="", repr=False)
     agent_password: str | None = field(default=None, repr=False)
-    lifetime: int = field(default=LIFETIME_SECONDS, kw_only=True)
+    lifetime: int = field(default=60, kw_only=True)
     verify: bool | str = field(default=True, kw_only=True)
     fetch: Callable[[str], Mapping[str, Any]] | None = field(default=None, kw_only=True, repr=False)
     wall: Callable[[], int] = field(default=wall_now, kw_only=True, repr=False)
@@ -418,8 +416,8 @@ def _by_identity(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> Obsh
             return _with_agent_password("agent password has been set")
         case "SINGLE":  # requires nothing until the agent has a password of its own
             return _agent_password(agent, header, now_s) if has_own else None
-        # A master refuses what a follower forwards by its token; this one has no followers.
-        case "FOLLOWER" | "MASTER" if header.forward_type == MANUAL_FORWARD:
+        # A master refuses what a follower forwards by its token (type 2); this one has no followers.
+        case "FOLLOWER" | "MASTER" if header.forward_type == 2:
             return _unauthorized("IncorrectToken", "Incorrect token")
         case "FOLLOWER" if opened.is_for_agent:
             why = "Header not found when auto-forwarding request to master"

@@ -36,11 +36,6 @@ class Quirk:
     may_occur: Predicate
     occurs: Predicate
 
-    @property
-    def rule(self) -> str:
-        """Return the id of its rule."""
-        return f"quirk.{self.name}"
-
 
 def _says(status: int, *words: str) -> Predicate:
     """Return a predicate for responses with this status, and an error with all these words."""
@@ -257,7 +252,9 @@ QUIRKS: Final = (
 """The quirks in the order of openapi/obshell.yaml."""
 
 
-QUIRK_RULES: Final[Mapping[str, Rule]] = {quirk.rule: Rule(quirk.rule, quirk.says, quirk.source) for quirk in QUIRKS}
+QUIRK_RULES: Final[Mapping[str, Rule]] = {
+    (id := f"quirk.{quirk.name}"): Rule(id, quirk.says, quirk.source) for quirk in QUIRKS
+}
 
 
 def quirks(subject: Subject) -> Iterator[CheckResult]:
@@ -265,7 +262,7 @@ def quirks(subject: Subject) -> Iterator[CheckResult]:
     for quirk in QUIRKS:
         if quirk.may_occur(subject):
             wrong = f"{quirk.says} This is the quirk {quirk.name}."
-            yield check(quirk.rule, not quirk.occurs(subject), "$", wrong)
+            yield check(f"quirk.{quirk.name}", not quirk.occurs(subject), "$", wrong)
 
 
 def is_explained(subject: Subject) -> bool:

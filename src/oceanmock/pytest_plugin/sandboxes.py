@@ -142,15 +142,18 @@ def check_marks(item: pytest.Item) -> None:
                     )
 
 
-def _marks(item: pytest.Item) -> list[tuple[pytest.Item | pytest.Collector, pytest.Mark, list[ScenarioSource]]]:
+def _marks(item: pytest.Item) -> list[tuple[object, pytest.Mark, list[ScenarioSource]]]:
     """Return the marks of a test, each with its level and scenarios; the closest level first, each from the top down.
 
     A scenario's file may be beside the test or in the rootdir, wherever pytest runs.
     """
-    nodes = cast("list[pytest.Item | pytest.Collector]", item.listchain()[::-1])
-    marks = [(node, mark) for node in nodes for mark in node.own_markers[::-1] if mark.name == "scenario"]
     folders = item.path.parent, item.config.rootpath
-    return [(node, mark, [locate(source, folders) for source in mark.args]) for node, mark in marks]
+    return [
+        (node, mark, [locate(source, folders) for source in mark.args])
+        for node in item.listchain()[::-1]
+        for mark in node.own_markers[::-1]
+        if mark.name == "scenario"
+    ]
 
 
 def option_problems(options: Mapping[str, Any]) -> Iterator[str]:
