@@ -8,7 +8,7 @@ that the server returned); of a sandbox, AuthorError for what the test's author 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -171,11 +171,11 @@ class SandboxClient:
                 raise
 
 
-def check_keywords(names: Iterable[str], known: Iterable[str], *, of: str) -> None:
-    """Raise AuthorError for unknown keywords, each with the nearest known one."""
-    choices = list(known)
-    lines = [f"{name!r} is no keyword of {of}. {suggest(name, choices)}" for name in names if name not in choices]
-    if lines:
+def check_keywords(names: Iterable[str], choices: Collection[str], *, of: str) -> None:
+    """Raise AuthorError for unknown keywords, each with the nearest of the choices."""
+    unknown = [name for name in names if name not in choices]
+    if unknown:
+        lines = [f"{name!r} is no keyword of {of}. {suggest(name, list(choices))}" for name in unknown]
         raise AuthorError("\n".join(lines))
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from oceanmock.api import JSON, Handler, Json, Request, Response, Service, template_for
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
@@ -52,8 +52,6 @@ from oceanmock.obshell.scenario import Address, Agent, TenantLock
 from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of
 from oceanmock.openapi import Spec
 from oceanmock.text import format_instant
-
-NO_DATA: Final = object()
 
 
 class ServiceFactory:
@@ -378,9 +376,9 @@ class Handlers:
         world.note_read(request.sandbox, views)
         return response
 
-    def _succeed(self, request: Request, data: Any = NO_DATA) -> Response:
+    def _succeed(self, request: Request, data: Any = None) -> Response:
         body = self._envelope(request, 200)
-        if data is not NO_DATA:
+        if data is not None:
             body["data"] = data
         return Response(200, body)
 
@@ -388,19 +386,19 @@ class Handlers:
         """Return an error in obshell's envelope; a redirect has none."""
         if isinstance(error, errors.Redirect):
             return errors.redirect(request.method, bodies.target_of(request))
-        shown = errors.without_quirks(errors.response_error(error), partial(has_quirk, request))
+        problem = errors.without_quirks(errors.response_error(error), partial(has_quirk, request))
         if self.version < ERR_CODES_SINCE:
-            shown = errors.in_old_format(shown)
-        body = self._envelope(request, shown.status, is_traced=shown.stage == "handler")
-        if shown.stage in errors.PANICS:
+            problem = errors.in_old_format(problem)
+        body = self._envelope(request, problem.status, is_traced=problem.stage == "handler")
+        if problem.stage in errors.PANICS:
             body |= {"timestamp": format_instant(request.sandbox.started), "duration": 0}
-        if shown.has_null:
+        if problem.has_null:
             body["data"] = None
-        pairs = {"code": shown.code, "errCode": shown.err_code, "message": shown.message}
+        pairs = {"code": problem.code, "errCode": problem.err_code, "message": problem.message}
         body["error"] = {key: value for key, value in pairs.items() if value is not None}
         # Before the decryption the server's own content type is not yet set (middleware.go:387-394).
         early = b"application/json; charset=utf-8"
-        return Response(shown.status, body, media_type=early if shown.stage in errors.DECRYPTION else JSON)
+        return Response(problem.status, body, media_type=early if problem.stage in errors.DECRYPTION else JSON)
 
     def _envelope(self, request: Request, status: int, *, is_traced: bool = True) -> Json:
         """Return the keys of every response; the trace id is the caller's X-OBSHELL-Trace-ID, or 16 hex digits.
