@@ -94,9 +94,7 @@ class Admin:
             raise Refused(str(self._parse(answer).get("error", f"answered {status}")), status=status)
         return answer
 
-    def _send(
-        self, method: str, target: str, content: bytes | None, headers: Mapping[str, str]
-    ) -> tuple[int, bool, bytes]:
+    def _send(self, method: str, target: str, content: bytes | None, headers: Json) -> tuple[int, bool, bytes]:
         """Return the status, whether oceanmock answered, and the body."""
         try:
             parts = urlsplit(self.url)
@@ -350,8 +348,7 @@ class SandboxJournal:
     @property
     def last(self) -> JournalEntry | None:
         """The last exchange, if there was one."""
-        entries = self.all()
-        return entries[-1] if entries else None
+        return next(reversed(self.all()), None)
 
     def all(self, operation: str | None = None, **filters: Unpack[JournalFilters]) -> list[JournalEntry]:
         """Return the exchanges that match."""

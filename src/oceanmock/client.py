@@ -40,9 +40,6 @@ __tracebackhide__ = HIDE_FRAMES
 
 Handle = TypeVar("Handle", bound=SandboxHandle)
 
-CONNECT_TIMEOUT_S: Final = 1.0
-"""How long a port of a remote server may take to answer, before a path is used instead."""
-
 
 class SandboxOptions(TypedDict, total=False):
     """The options of a new sandbox."""
@@ -188,9 +185,10 @@ class Mock:
 
 
 def _accepts_connections(url: str) -> bool:
+    """Return whether a port of a remote server answers within a second; else a path is used instead."""
     try:
         parts = urlsplit(url)
-        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=CONNECT_TIMEOUT_S).close()
+        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=1.0).close()
     except OSError:
         return False
     return True

@@ -14,8 +14,8 @@ from oceanmock.errors import CallerError
 
 
 def target_of(request: Any) -> str:
-    """Return path and query as sent."""
-    if _is_of_requests(request):
+    """Return path and query as sent; only a request of requests has a ``path_url``."""
+    if hasattr(request, "path_url"):
         return str(request.path_url)
     return bytes(request.url.raw_path).decode("latin-1")
 
@@ -40,7 +40,7 @@ def headers_of(request: Any) -> list[tuple[str, str]]:
 
 def body_of(request: Any) -> bytes:
     """Return the body, empty without one. Raises CallerError for a stream."""
-    if _is_of_requests(request):
+    if hasattr(request, "path_url"):
         body = request.body
     else:  # only an async client can read an async stream
         body = request.read() if isinstance(request.stream, Iterable) else request.stream
@@ -56,16 +56,12 @@ def body_of(request: Any) -> bytes:
 
 def with_body(request: Any, body: bytes) -> Any:
     """Return the request with another body; for httpx a new request, as its body is fixed."""
-    if _is_of_requests(request):
+    if hasattr(request, "path_url"):
         request.prepare_body(body, None)
         return request
     framing = ("content-length", "transfer-encoding")
     headers = [item for item in request.headers.raw if item[0].lower().decode() not in framing]
     return type(request)(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
-
-
-def _is_of_requests(request: Any) -> bool:
-    return hasattr(request, "path_url")
 
 
 def _text(value: str | bytes) -> str:

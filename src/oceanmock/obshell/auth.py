@@ -29,7 +29,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives import serialization
@@ -141,17 +141,12 @@ class Sealed:
             is_obproxy = OBPROXY_ROUTE.match(route) is not None
             if is_obproxy or self._data_of(f"{agent}{PREFIX}/info").get("security") is True:
                 name, password = AGENT_HEADER, self.agent_password
-        fields = {
-            "auth": password,
-            "ts": str(self.wall() // SECOND + self.lifetime),
-            "uri": target_of(outgoing),
-            "keys": keys,
-        }
+        ts = str(self.wall() // SECOND + self.lifetime)
+        fields = {"auth": password, "ts": ts, "uri": target_of(outgoing), "keys": keys}
         for header in SECURITY_HEADERS:
             outgoing.headers.pop(header, None)
         outgoing.headers[name] = seal_header(self.public_key(agent), fields)
-        sealed: Outgoing = outgoing
-        return sealed
+        return cast("Outgoing", outgoing)
 
     def public_key(self, agent: str) -> str:
         """Return the agent's key; ``agent`` is the URL before ``/api/v1``."""

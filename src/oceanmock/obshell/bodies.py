@@ -24,8 +24,6 @@ from oceanmock.text import format_instant
 
 EPOCH: Final = format_instant(0)
 """The value of a time that is reset (ob/agent/service/task/dag.go:29)."""
-LINES_PER_SUB_TASK: Final = 1000
-"""Log lines are numbered per sub task; obshell numbers them all together."""
 Place = TypeVar("Place")
 
 
@@ -182,7 +180,7 @@ def log_lines_json(view: DagView, place: int, position: int) -> list[Json]:
     state = view.state.nodes[place].sub_tasks[position]
     return [
         {
-            "id": number * LINES_PER_SUB_TASK + place,
+            "id": number * 1000 + place,  # numbered per sub task; obshell numbers them all together
             "sub_task_id": number,
             "execute_times": run,
             "log_content": text,

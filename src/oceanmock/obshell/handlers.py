@@ -146,7 +146,7 @@ class Handlers:
         """Return a dag (dag.go:56-128)."""
         view = find(request, read_id(request), dags_of(request).view)
         self._check_id(request.parameters["id"], view)
-        return self._show(request, view)
+        return self._read(request, [view], self._dag(view, details=read_show_details(request)))
 
     def get_node(self, request: Request) -> Response:
         """Return a node (node.go:48-119); without details the server fails, or omits sub tasks."""
@@ -302,7 +302,7 @@ class Handlers:
         view = dags_of(request).last_maintenance(store)
         if view is None:
             raise not_found(f"{store.capitalize()} is not under maintenance")
-        return self._show(request, view)
+        return self._read(request, [view], self._dag(view, details=read_show_details(request)))
 
     def _list(self, request: Request, views: Sequence[DagView]) -> Response:
         """Return dags; show_details is read for each of them (dag.go:145-204), so not for none."""
@@ -367,9 +367,6 @@ class Handlers:
 
     def _dag(self, view: DagView, *, details: bool) -> Json:
         return bodies.dag_json(view, details=details, has_maintenance=self.version >= ERR_CODES_SINCE)
-
-    def _show(self, request: Request, view: DagView) -> Response:
-        return self._read(request, [view], self._dag(view, details=read_show_details(request)))
 
     def _read(self, request: Request, views: Iterable[DagView], data: Any) -> Response:
         response = self._succeed(request, data)

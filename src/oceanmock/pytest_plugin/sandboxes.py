@@ -37,9 +37,6 @@ from oceanmock.text import did_you_mean, plural, shorten, suggest
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-MAX_TEST_NAME_LENGTH: Final = 60
-MAX_MARK_LENGTH: Final = 60
-"""The number of characters of a mark's arguments that an error shows."""
 MAX_REPORTED_SANDBOXES: Final = 3
 MAX_LISTED_VIOLATIONS: Final = 10
 MAX_EXPLAINED_TASKS: Final = 100
@@ -99,7 +96,7 @@ def sandbox_of_test(
         if problems := [f"the fixture oceanmock_options: {text}" for text in option_problems(options)]:
             raise AuthorError("\n".join(problems))
         # A name by which the test is recognized in lists of sandboxes.
-        name = re.sub(r"[^A-Za-z0-9]+", "-", item.name).strip("-")[:MAX_TEST_NAME_LENGTH].strip("-")
+        name = re.sub(r"[^A-Za-z0-9]+", "-", item.name).strip("-")[:60].strip("-")
         params = {"strict": request.config.stash[OPTIONS].strict, **options, **keywords}
         params["name"] = f"{name or 'test'}-{token_hex(4)}"
         try:
@@ -171,7 +168,7 @@ def _mark_text(mark: pytest.Mark) -> str:
     """Return the mark as it is written in the test, shortened."""
     arguments = [repr(argument) for argument in mark.args]
     arguments += [f"{name}={value!r}" for name, value in mark.kwargs.items()]
-    return f"@pytest.mark.scenario({shorten(', '.join(arguments), MAX_MARK_LENGTH)})"
+    return f"@pytest.mark.scenario({shorten(', '.join(arguments), 60)})"
 
 
 @contextmanager
