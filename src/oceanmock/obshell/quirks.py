@@ -253,7 +253,7 @@ QUIRKS: Final = (
 
 
 QUIRK_RULES: Final[Mapping[str, Rule]] = {
-    (id := f"quirk.{quirk.name}"): Rule(id, quirk.says, quirk.source) for quirk in QUIRKS
+    f"quirk.{quirk.name}": Rule(f"quirk.{quirk.name}", quirk.says, quirk.source) for quirk in QUIRKS
 }
 
 
