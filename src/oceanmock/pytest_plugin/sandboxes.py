@@ -70,8 +70,7 @@ def session_server(session: pytest.Session, *, host: str, tls: SSLContext | None
             mock = Mock.start(host=host, tls=tls)
         else:
             mock = Mock.attach(options.url, token=options.token, tls=tls)
-        plugin = SandboxPlugin.of(session.config)
-        plugin.observe(mock)
+        plugin = SandboxPlugin.of(session.config, mock)
         if options.url is not None:
             served = mock.admin.ask("GET", "/scenarios")["scenarios"]
             plugin.remote_apis = {scenario["name"]: scenario["api"] for scenario in served}
@@ -87,8 +86,7 @@ def sandbox_of_test(
 ) -> Iterator[Any]:
     """Provide the sandbox of a test's fixture, as its marks say, or else the options."""
     item: pytest.Item = request.node
-    plugin = SandboxPlugin.of(request.config)
-    plugin.observe(mock)
+    plugin = SandboxPlugin.of(request.config, mock)
     with _plain_errors(request.session):
         scenarios, keywords = plugin.read_marks(item, api)
         if not isinstance(options, Mapping):
@@ -207,18 +205,16 @@ class SandboxPlugin:
         self._has_failed = False
 
     @classmethod
-    def of(cls, config: pytest.Config) -> Self:
-        """Return the plugin of this run; register it on first use."""
+    def of(cls, config: pytest.Config, mock: Mock | None = None) -> Self:
+        """Return the plugin of this run, registered on first use; it observes the sandboxes of a server."""
         manager = config.pluginmanager
         if not manager.has_plugin(cls.NAME):
             manager.register(cls(manager.get_plugin(COVERAGE_PLUGIN)), cls.NAME)
-        return cast("Self", manager.get_plugin(cls.NAME))
-
-    def observe(self, mock: Mock) -> None:
-        """Observe the sandboxes of a server."""
-        if mock not in self._mocks:
-            self._mocks.append(mock)
-            mock.on_close = self._close
+        plugin = cast("Self", manager.get_plugin(cls.NAME))
+        if mock is not None and mock not in plugin._mocks:
+            plugin._mocks.append(mock)
+            mock.on_close = plugin._close
+        return plugin
 
     def read_marks(self, item: pytest.Item, api: str) -> tuple[tuple[ScenarioSource, ...], dict[str, Any]]:
         """Return the scenarios and the options that a test's marks give to the sandbox of one API.
