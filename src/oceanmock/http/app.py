@@ -94,7 +94,7 @@ class App:
         except (NoSuchSandbox, TwoSandboxes) as error:
             body = orjson.dumps({"error": str(error)})
             headers = [(b"content-type", JSON), (b"content-length", str(len(body)).encode())]
-            await send_response(send, (404 if isinstance(error, NoSuchSandbox) else 400, headers, body))
+            await send_response(scope, send, (404 if isinstance(error, NoSuchSandbox) else 400, headers, body))
 
     def _pipeline_of(self, sandbox: Sandbox) -> Pipeline:
         """Return the pipeline of the contracts' variants that a sandbox's switches select."""
@@ -150,7 +150,7 @@ class _Exchange:
             self._record()
         elif request.fault is None:
             self._record(*response)
-            await send_response(self._send, response)
+            await send_response(self._scope, self._send, response)
         else:
             try:
                 await self._send_with_fault(request.fault, response)

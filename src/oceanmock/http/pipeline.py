@@ -54,6 +54,8 @@ Encoded = tuple[int, Headers, bytes]
 
 SANDBOX: Final = "oceanmock.sandbox"
 """The scope's key for the Sandbox; set before the pipeline is called."""
+SEND_WHOLE: Final = "oceanmock.send_whole"
+"""The scope's key for a function that sends a whole response and returns whether it did, where the server has one."""
 MAX_BODY_BYTES: Final = 1024 * 1024
 KIND_BY_STATUS: Final[Mapping[int, ErrorKind]] = {
     400: "wrong request",
@@ -184,7 +186,7 @@ class Pipeline:
                 message = await receive()
                 await send({"type": f"{message['type']}.complete"})
         elif (response := await self.respond(self.request_of(scope), receive)) is not None:
-            await send_response(send, response)
+            await send_response(scope, send, response)
 
     def request_of(self, scope: Scope) -> Request:
         """Return the request of a scope, without its body."""
@@ -349,8 +351,11 @@ def encode(response: Response, service: Service) -> Encoded:
     return response.status, headers, body
 
 
-async def send_response(send: Send, response: Encoded) -> None:
-    """Send a whole response."""
+async def send_response(scope: Scope, send: Send, response: Encoded) -> None:
+    """Send a whole response, with one write where the server offers that."""
     status, headers, body = response
+    send_whole = scope.get(SEND_WHOLE)
+    if send_whole is not None and send_whole(status, headers, body):
+        return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -16,12 +16,14 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any, Final, Self
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from oceanmock.api import Headers
 from oceanmock.errors import EnvironmentProblem
 
 AsgiApp = Callable[..., Any]
@@ -90,11 +92,12 @@ class Server:
 
 
 class _HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with two additions.
+    """uvicorn's protocol, with three additions.
 
-    Each request's scope has a function that closes the connection: ``oceanmock.close_connection``. Of pipelined
+    Each request's scope has a function that closes the connection, ``oceanmock.close_connection``, and one that sends
+    a whole response with one write, ``oceanmock.send_whole``; uvicorn writes head and body apart. Of pipelined
     requests, each receives ``http.disconnect``; uvicorn notifies only the newest (0.54: httptools_impl.py,
-    connection_lost). Subclassed, since uvicorn has no hook for either.
+    connection_lost). Subclassed, since uvicorn has no hook for any of these.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -107,9 +110,10 @@ class _HttpProtocol(HttpToolsProtocol):
         self.scope["oceanmock.close_connection"] = self.close  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
-        """Remember an earlier request that has no complete response."""
-        previous = self.cycle
+        """Add the send function to the scope, and remember an earlier request that has no complete response."""
+        previous, scope = self.cycle, self.scope
         super().on_headers_complete()
+        scope["oceanmock.send_whole"] = partial(_send_whole, self.cycle)  # type: ignore[typeddict-unknown-key]
         if previous is not None and not previous.response_complete:
             self._earlier = [cycle for cycle in self._earlier if not cycle.response_complete]
             self._earlier.append(previous)
@@ -131,6 +135,28 @@ class _HttpProtocol(HttpToolsProtocol):
         if connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+
+
+def _send_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
+    """Send a response with its ``content-length``, as ``RequestResponseCycle.send`` does; False where it would wait."""
+    if cycle.flow.write_paused or cycle.disconnected or cycle.response_started:
+        return False
+    parts = [STATUS_LINE[status]]
+    for name, value in (*cycle.default_headers, *headers):
+        if HEADER_VALUE_RE.search(value):
+            raise RuntimeError(f"the header {name.decode()} has a control character: {value!r}")
+        parts += (name.lower(), b": ", value, b"\r\n")
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    parts.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+    if cycle.scope["method"] != "HEAD":
+        parts.append(body)
+    cycle.transport.write(b"".join(parts))
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True
 
 
 class Ports:
@@ -189,6 +215,7 @@ class _UvicornServer(uvicorn.Server):
             log_level="error",  # a client that talks no HTTP is not our news
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # the peer's address is the one of the connection
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
