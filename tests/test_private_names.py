@@ -18,7 +18,8 @@ ATTRIBUTES = {
     "connexion.operations:OpenAPIOperation": ("from_spec", "is_request_body_defined"),
     "connexion.spec:Specification": ("load",),
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": (
-        *("on_message_begin", "on_headers_complete", "connection_lost", "shutdown"),
+        *("on_message_begin", "on_headers_complete", "on_message_complete", "_start_asgi_task"),
+        *("data_received", "connection_lost", "shutdown"),
     ),
     "uvicorn.server:Server": ("handle_exit", "startup", "run"),
     "uvicorn.server:ServerState": (),

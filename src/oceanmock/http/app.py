@@ -9,8 +9,8 @@ costs only its own state.
 from __future__ import annotations
 
 from asyncio import CancelledError, timeout
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -24,7 +24,17 @@ from oceanmock.engine.store import NoSuchSandbox
 from oceanmock.http import admin
 from oceanmock.http.admin import AdminContext
 from oceanmock.http.admin_values import ScenarioCatalog
-from oceanmock.http.pipeline import SANDBOX, Encoded, Pipeline, Receive, Scope, Send, encode, send_response
+from oceanmock.http.pipeline import (
+    SANDBOX,
+    Encoded,
+    Pipeline,
+    Receive,
+    Scope,
+    Send,
+    encode,
+    receive_body,
+    send_response,
+)
 from oceanmock.scenario.fields import BaseScenario
 
 if TYPE_CHECKING:
@@ -32,6 +42,7 @@ if TYPE_CHECKING:
 
 SANDBOX_HEADER: Final = b"x-oceanmock-sandbox"
 SANDBOX_PATH: Final = "/sandboxes/"
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 CLOSE_CONNECTION: Final = "oceanmock.close_connection"
 """The scope's key for a function that closes the connection, where the server offers one."""
 
@@ -83,18 +94,29 @@ class App:
         if scope["type"] == "lifespan":
             await self._pipeline_of(self.sandboxes.default)(scope, receive, send)
             return
+        began = stopwatch()
+        response = self.dispatch(scope, await receive_body(scope["headers"], receive), began=began)
+        if isinstance(response, tuple):
+            await send_response(scope, send, response)
+        else:
+            await response(scope, receive, send)
+
+    def dispatch(self, scope: Scope, body: bytes | ApiError | None, *, began: int | None = None) -> Encoded | AsgiApp:
+        """Return the response to a request with its body, or an ASGI app that sends it with a fault.
+
+        ``body`` is as ``receive_body`` returns it; ``began`` is the reading of the stopwatch when the request came.
+        """
         if scope["path"].startswith(admin.ADMIN_PREFIX):
             scope[SANDBOX] = self._admin_sandbox
-            await self._admin(scope, receive, send)
-            return
+            return _send_nothing if body is None else self._admin.respond(self._admin.request_of(scope), body)
         try:
             sandbox = scope[SANDBOX] = self._choose(scope)
-            await _Exchange(scope, receive, send, pipeline=self._pipeline_of(sandbox)).run()
-        # Also when it was deleted before the body was complete; in no API's envelope.
-        except (NoSuchSandbox, TwoSandboxes) as error:
-            body = orjson.dumps({"error": str(error)})
-            headers = [(b"content-type", JSON), (b"content-length", str(len(body)).encode())]
-            await send_response(scope, send, (404 if isinstance(error, NoSuchSandbox) else 400, headers, body))
+            exchange = _Exchange(scope, self._pipeline_of(sandbox), stopwatch() if began is None else began)
+            return exchange.respond(body)
+        except (NoSuchSandbox, TwoSandboxes) as error:  # in no API's envelope
+            text = orjson.dumps({"error": str(error)})
+            headers = [(b"content-type", JSON), (b"content-length", str(len(text)).encode())]
+            return (404 if isinstance(error, NoSuchSandbox) else 400, headers, text)
 
     def _pipeline_of(self, sandbox: Sandbox) -> Pipeline:
         """Return the pipeline of the contracts' variants that a sandbox's switches select."""
@@ -122,6 +144,10 @@ class App:
         return self.sandboxes.get(names[0]) if names else self.sandboxes.default
 
 
+async def _send_nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """Send nothing to a client that has disconnected."""
+
+
 class _ClientDisconnected(Exception):
     """The client disconnected before the whole response was sent."""
 
@@ -132,32 +158,39 @@ class _Exchange:
     The journal entry is written before the last byte is sent: a client that has a response finds it in the journal.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, pipeline: Pipeline) -> None:
+    _receive: Receive
+    _send: Send
+
+    def __init__(self, scope: Scope, pipeline: Pipeline, began: int) -> None:
         self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._started_at = stopwatch()
+        self._began = began
         self._wall = wall_now()
         self._pipeline = pipeline
         self._request = pipeline.request_of(scope)
 
-    async def run(self) -> None:
-        """Send the response as the fault changes it; none to a client that has disconnected."""
-        request = self._request
-        response = await self._pipeline.respond(request, self._receive)
-        if response is None:
-            request.error = "The client went away before its request was complete."
+    def respond(self, body: bytes | ApiError | None) -> Encoded | AsgiApp:
+        """Return the response, or an ASGI app that sends it with its fault; one that sends nothing without a body."""
+        if body is None:
+            self._request.error = "The client went away before its request was complete."
             self._record()
-        elif request.fault is None:
-            self._record(*response)
-            await send_response(self._scope, self._send, response)
-        else:
-            try:
-                await self._send_with_fault(request.fault, response)
-            except CancelledError:
-                if CLOSE_CONNECTION not in self._scope:
-                    raise
-                await self._close(reset=False)  # the server stops
+            return _send_nothing
+        response = self._pipeline.respond(self._request, body)
+        fault = self._request.fault
+        if fault is not None:
+            return partial(self._send_faulty, fault, response)
+        self._record(*response)
+        return response
+
+    async def _send_faulty(
+        self, fault: InjectedFault, response: Encoded, _scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._receive, self._send = receive, send
+        try:
+            await self._send_with_fault(fault, response)
+        except CancelledError:
+            if CLOSE_CONNECTION not in self._scope:
+                raise
+            await self._close(reset=False)  # the server stops
 
     async def _send_with_fault(self, fault: InjectedFault, response: Encoded) -> None:
         """Send the response late, changed, in pieces, cut off, or not at all."""
@@ -219,7 +252,7 @@ class _Exchange:
         request.sandbox.journal.record(
             at=request.received_at,
             wall=self._wall,
-            took=stopwatch() - self._started_at,
+            took=stopwatch() - self._began,
             api=request.service.name,
             operation=request.operation.id if request.operation else "",
             method=request.method,

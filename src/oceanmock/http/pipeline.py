@@ -19,7 +19,7 @@ import logging
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import SimpleNamespace
@@ -74,7 +74,7 @@ class _Compiled:
     """One compiled operation."""
 
     operation: Operation
-    verify_security: Callable[[Any], Awaitable[None]] | None
+    verify_security: Callable[[Any], Coroutine[Any, Any, None]] | None
     parameters: Parameters
     body: RequestBody | None
     responses: ResponseRules
@@ -166,10 +166,6 @@ def _security_handler(authenticate: Authenticator) -> type[AbstractSecurityHandl
     return Handler
 
 
-class _Disconnected(Exception):
-    """The client disconnected before its body was complete."""
-
-
 class Pipeline:
     """The ASGI app of some services; the first renders errors of unknown prefixes."""
 
@@ -185,8 +181,8 @@ class Pipeline:
             while message.get("type") != "lifespan.shutdown":  # neither it nor startup needs any work
                 message = await receive()
                 await send({"type": f"{message['type']}.complete"})
-        elif (response := await self.respond(self.request_of(scope), receive)) is not None:
-            await send_response(scope, send, response)
+        elif (body := await receive_body(scope["headers"], receive)) is not None:
+            await send_response(scope, send, self.respond(self.request_of(scope), body))
 
     def request_of(self, scope: Scope) -> Request:
         """Return the request of a scope, without its body."""
@@ -210,30 +206,30 @@ class Pipeline:
             scheme=scope.get("scheme", "http"),
         )
 
-    async def respond(self, request: Request, receive: Receive) -> Encoded | None:
-        """Return the response; None when the client has disconnected before its body was complete.
+    def respond(self, request: Request, body: bytes | ApiError) -> Encoded:
+        """Return the response to a request with this body, or that was refused for its body.
 
         Every response is checked against the contract, that to an error too. Raises SandboxDeleted when the sandbox was
         deleted in the meantime.
         """
         service, compiled = request.service, None
         try:
-            request.body = await _receive_body(request.headers, receive)
+            if isinstance(body, ApiError):
+                raise body
+            request.body = body
             service.open(request)
             compiled = self._find(request)
             if compiled is None:
                 return encode(self._fall_back(request), service)
             request.operation = compiled.operation
             if compiled.verify_security is not None:
-                await compiled.verify_security(SimpleNamespace(request=request, context={}))
+                _finish(compiled.verify_security(SimpleNamespace(request=request, context={})))
             inject_fault(request)
             request.parameters = compiled.parameters.read(request)
             if compiled.body is not None:
                 request.content = compiled.body.read(request)
             response = encode(compiled.handler(request), service)
             compiled.check_response(response)
-        except _Disconnected:
-            return None
         except SandboxDeleted:
             raise
         except Exception as error:  # every error has an envelope
@@ -288,10 +284,19 @@ class Pipeline:
         raise ApiError("unknown path", f"No operation of the contract answers {line}. The nearest is {nearest}.")
 
 
-async def _receive_body(headers: Headers, receive: Receive) -> bytes:
+def _finish(verification: Coroutine[Any, Any, None]) -> None:
+    """Run connexion's coroutine to its end; no authenticator waits."""
+    try:
+        verification.send(None)
+    except StopIteration:
+        return
+    raise TypeError("an authenticator waits; it must be a plain function.")
+
+
+async def receive_body(headers: Headers, receive: Receive) -> bytes | ApiError | None:
     """Return the whole body, chunked or not; nothing is received where none is announced.
 
-    Raises ApiError when it is over MAX_BODY_BYTES, and _Disconnected.
+    Return an error when it is over MAX_BODY_BYTES, and None when the client has disconnected.
     """
     length, is_chunked = b"0", False
     for name, value in headers:
@@ -305,13 +310,13 @@ async def _receive_body(headers: Headers, receive: Receive) -> bytes:
     while more and size <= MAX_BODY_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _Disconnected
+            return None
         body += message.get("body", b"")
         size = len(body)
         more = message.get("more_body", False)
     if size > MAX_BODY_BYTES:
         # The connection stays open: closed amid the body, many clients would not read the response.
-        raise ApiError("body too large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
+        return ApiError("body too large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
     return bytes(body)
 
 

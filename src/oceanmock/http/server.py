@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any, Final, Self
 
 import uvicorn
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from oceanmock.api import Headers
@@ -92,17 +93,47 @@ class Server:
 
 
 class _HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with three additions.
+    """uvicorn's protocol, with four additions.
 
-    Each request's scope has a function that closes the connection, ``oceanmock.close_connection``, and one that sends
-    a whole response with one write, ``oceanmock.send_whole``; uvicorn writes head and body apart. Of pipelined
-    requests, each receives ``http.disconnect``; uvicorn notifies only the newest (0.54: httptools_impl.py,
-    connection_lost). Subclassed, since uvicorn has no hook for any of these.
+    An app with a method ``dispatch(scope, body)`` is called without a task when the whole of a request has arrived; it
+    returns the response, or an ASGI app that sends it. Each request's scope has a function that closes the connection,
+    ``oceanmock.close_connection``, and one that sends a whole response with one write, ``oceanmock.send_whole``;
+    uvicorn writes head and body apart. Of pipelined requests, each receives ``http.disconnect``; uvicorn notifies only
+    the newest (0.54: httptools_impl.py, connection_lost). Subclassed, since uvicorn has no hook for any of these.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._earlier: list[RequestResponseCycle] = []
+        self._dispatch: Callable[..., Any] | None = getattr(self.app, "dispatch", None)
+        self._incomplete: RequestResponseCycle | None = None
+        self._may_dispatch = False
+
+    def data_received(self, data: bytes) -> None:
+        """Read a piece of a stream of requests; one is dispatched at once, lest a pipeline hold the event loop."""
+        self._may_dispatch = self._dispatch is not None
+        super().data_received(data)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:
+        if self._may_dispatch and cycle is self.cycle and cycle.more_body and _is_short(cycle):
+            self._may_dispatch, self._incomplete = False, cycle
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def on_message_complete(self) -> None:
+        """Dispatch the request if it has waited for its body."""
+        super().on_message_complete()
+        cycle, self._incomplete = self._incomplete, None
+        if cycle is None or self._dispatch is None or self.transport.is_closing():
+            return
+        body, cycle.body = bytes(cycle.body), bytearray()
+        try:
+            response = self._dispatch(cycle.scope, body)
+            if isinstance(response, tuple) and _send_whole(cycle, *response):
+                return
+        except Exception as error:  # uvicorn logs it, and responds with 500
+            response = error
+        super()._start_asgi_task(cycle, partial(_send_late, response))
 
     def on_message_begin(self) -> None:
         """Add the close function to a new request's scope."""
@@ -125,6 +156,8 @@ class _HttpProtocol(HttpToolsProtocol):
                 cycle.disconnected = True
                 cycle.message_event.set()
         super().connection_lost(exc)
+        if self._incomplete is not None:
+            super()._start_asgi_task(self._incomplete, self.app)  # the app records that the client went away
 
     def close(self, *, reset: bool) -> None:
         """Close the connection after the data sent; ``reset`` resets it instead."""
@@ -135,6 +168,29 @@ class _HttpProtocol(HttpToolsProtocol):
         if connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+
+
+def _is_short(cycle: RequestResponseCycle) -> bool:
+    """Return whether the whole request arrives without ``receive``, which lifts the limit and confirms an upload."""
+    size = 0
+    for name, value in cycle.scope["headers"]:
+        if name == b"content-length":
+            size = int(value[:20]) if value.isdigit() else HIGH_WATER_LIMIT + 1
+        elif name == b"transfer-encoding":
+            return False
+    return size <= HIGH_WATER_LIMIT and not cycle.waiting_for_100_continue
+
+
+async def _send_late(response: Any, scope: Any, receive: Any, send: Any) -> None:
+    """Send what ``dispatch`` has returned, or raise what it has raised."""
+    if isinstance(response, Exception):
+        raise response
+    if not isinstance(response, tuple):
+        await response(scope, receive, send)
+        return
+    status, headers, body = response
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _send_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
