@@ -215,7 +215,7 @@ class Running:
 
 
 @contextlib.contextmanager
-def started(server: Server) -> Iterator[Running]:
+def started(server: Server, folder: Path) -> Iterator[Running]:
     """Start a server, wait for its first answer, and stop it afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -223,7 +223,7 @@ def started(server: Server) -> Iterator[Running]:
     environment = {**os.environ, **server.environment}
     began = time.perf_counter()
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, cwd=folder)
         try:
             running = Running(server, process, f"http://127.0.0.1:{port}")
             request = urllib.request.Request(f"{running.url}{TASKS}/1000", headers={"Authorization": BASIC})
@@ -294,22 +294,24 @@ def milliseconds(text: str) -> float:
 # --- the comparison -------------------------------------------------------------------------------
 
 
-def compare(servers: Sequence[Server], *, rounds: int, seconds: int, connections: Sequence[int], warm: int) -> None:
+def compare(folder: Path, servers: Sequence[Server], connections: Sequence[int], options: argparse.Namespace) -> None:
     """Load every server by turns and print the medians as Markdown tables."""
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
     )
     with contextlib.ExitStack() as stack:
-        running = [stack.enter_context(started(server)) for server in servers]
+        running = [stack.enter_context(started(server, folder)) for server in servers]
         for each in running:
-            load(each, "get", seconds=warm, connections=16)
+            load(each, "get", seconds=options.warm, connections=16)
         for request in ("get", "list", "retry", "sealed"):
             for count in connections:
                 some = [each for each in running if request in each.server.requests]
                 results: dict[str, list[Result]] = {each.server.name: [] for each in some}
-                for _ in range(rounds):
+                for _ in range(options.rounds):
                     for each in some:
-                        results[each.server.name].append(load(each, request, seconds=seconds, connections=count))
+                        results[each.server.name].append(
+                            load(each, request, seconds=options.seconds, connections=count)
+                        )
                 print_results(f"{request}, {count} connections", results)
         print("\n| server | first answer, s | memory after, MB |\n|---|---|---|")
         for each in running:
@@ -345,7 +347,7 @@ def main() -> None:
         write_inputs(Path(folder))
         connections = [int(count) for count in options.connections.split(",")]
         servers = servers_in(Path(folder), options.peers)
-        compare(servers, rounds=options.rounds, seconds=options.seconds, connections=connections, warm=options.warm)
+        compare(Path(folder), servers, connections, options)
 
 
 if __name__ == "__main__":
