@@ -16,7 +16,7 @@ ATTRIBUTES = {
     "connexion.middleware.security:SecurityOperation": ("from_operation", "_get_verification_fn"),
     "connexion.security:AbstractSecurityHandler": ("get_fn",),
     "connexion.operations:OpenAPIOperation": ("from_spec", "is_request_body_defined"),
-    "connexion.spec:Specification": ("load",),
+    "connexion.spec:OpenAPISpecification": ("_validate_spec",),
     "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": (
         *("on_message_begin", "on_headers_complete", "on_message_complete", "_start_asgi_task"),
         *("data_received", "connection_lost", "shutdown"),

@@ -111,10 +111,10 @@ class Api:
 
     @property
     def spec(self) -> Spec:
-        """Return the contract, read once."""
-        from oceanmock.openapi import load_spec, spec_path  # noqa: PLC0415 (slow)
+        """Return the contract, read once; one that does not come with oceanmock is checked. Raises AuthorError."""
+        from oceanmock.openapi import load_checked_spec, load_spec, spec_path  # noqa: PLC0415 (slow)
 
-        return load_spec(self.contract or spec_path(self.name))
+        return load_spec(spec_path(self.name)) if self.contract is None else load_checked_spec(self.contract)
 
     def module(self, name: str) -> Any:
         """Return a module of the API's package, imported on first use."""

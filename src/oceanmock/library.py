@@ -72,20 +72,24 @@ def find_scenario(reference: str) -> Path:
 def load_scenario(reference: str | Path) -> BaseScenario:
     """Return the scenario of a library name or a path.
 
-    Raises AuthorError when there is none, ScenarioError with all its issues when it is wrong.
+    Raises AuthorError when there is none, ScenarioError with all its issues when it is wrong. The meaning of a file of
+    the library is checked by `oceanmock check` and by the tests, which is once.
     """
     path = reference if isinstance(reference, Path) else find_scenario(reference)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise AuthorError(f"{path} cannot be read: {error}") from error
-    return read_scenario(text, path=str(path))
+    is_packaged = not isinstance(reference, Path) and path.parent == data_folder("scenarios")
+    return read_scenario(text, path=str(path), checks_meaning=not is_packaged)
 
 
-def read_scenario(text: str, *, path: str = "scenario.yaml", max_values: int = MAX_VALUES) -> BaseScenario:
+def read_scenario(
+    text: str, *, path: str = "scenario.yaml", max_values: int = MAX_VALUES, checks_meaning: bool = True
+) -> BaseScenario:
     """Return the scenario of a text, which messages call ``path``. Raises ScenarioError."""
     document = Document(text, path, max_values=max_values)
-    issues, scenario = _parse(document.data, document.text_at, checks_meaning=not document.duplicates)
+    issues, scenario = _parse(document.data, document.text_at, checks_meaning and not document.duplicates)
     if issues or document.duplicates or scenario is None:
         raise ScenarioError([*document.duplicates, *map(document.locate, issues)])
     scenario._name = Path(path).stem
@@ -168,7 +172,7 @@ def scenario_schema() -> dict[str, Any]:
 
 
 def _parse(
-    data: Any, text_at: Callable[[Loc], str] = lambda _: "", *, checks_meaning: bool = True
+    data: Any, text_at: Callable[[Loc], str] = lambda _: "", checks_meaning: bool = True
 ) -> tuple[list[Issue], BaseScenario | None]:
     """Return all issues of structure or, where there are none, of meaning, and the scenario.
 

@@ -138,6 +138,14 @@ def path_matches(template: str, path: str) -> bool:
     )
 
 
+@lru_cache(maxsize=16)
+def load_checked_spec(path: Path) -> Spec:
+    """Return the contract in a file. Raises AuthorError with every error in it."""
+    if errors := check_spec(path):
+        raise AuthorError("\n".join(errors))
+    return load_spec(path)
+
+
 def check_spec(path: Path) -> list[str]:
     """Return every error in a contract, with its file and place; empty if valid."""
     from openapi_spec_validator import OpenAPIV30SpecValidator  # noqa: PLC0415 (136 ms to import)
