@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from secrets import token_urlsafe
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -134,6 +135,7 @@ def serve(
 
     from oceanmock.apis import APIS, make_sandbox
     from oceanmock.engine.log import Accounts
+    from oceanmock.engine.world import load_faker
     from oceanmock.http.admin_values import is_loopback
     from oceanmock.http.app import create_app
     from oceanmock.http.server import serve_forever
@@ -161,6 +163,7 @@ def serve(
         if token and not admin_token:
             click.echo(f"admin token for other machines: {token}")
         click.echo("\n".join(_banner(sandbox, url)))
+        Thread(target=load_faker, daemon=True).start()  # so that no request waits for its import
 
     serve_forever(create_app(sandbox, token=token, scenarios=loaded), host=host, port=port, on_ready=announce)
 

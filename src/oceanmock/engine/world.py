@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -191,7 +191,8 @@ FIRST_FREE_ID: Final = 1_000_000
 
 
 @cache
-def _load_faker() -> Any:
+def load_faker() -> Any:
+    """Return the process's faker, imported on first use: where the scenarios name all, nothing is drawn."""
     from faker import Factory  # noqa: PLC0415 (a tenth of a second)
 
     return Factory.create("en_US")
@@ -201,25 +202,37 @@ class FakeData:
     """Generate the names, users, hosts and ids that a scenario leaves out, from its seed."""
 
     def __init__(self, seed: str, taken: set[int] | None = None) -> None:
+        self.seed: Final = seed
         self._random = Random(seed)  # noqa: S311 (reproducible, not secret)
         self._chances = Random(seed)  # noqa: S311 (the same)
         self._taken = set() if taken is None else taken
+        self._users: list[tuple[int, str]] = []
+        self._requested = 0
         self.host: Final = f"192.0.2.{self._random.randint(1, 254)}"  # for documents: RFC 5737
 
     @property
     def _faker(self) -> Any:
         """Return the process's faker, set to draw from this object's random source."""
-        faker = _load_faker()
+        faker = load_faker()
         faker.random = self._chances
         return faker
 
     def phrase(self) -> str:
         """Return a name."""
+        self.users()
         return str(self._faker.bs()).capitalize()
 
-    def user(self) -> tuple[int, str]:
-        """Return a user's id and name."""
-        return self._faker.random_int(100, 999), self._faker.user_name()
+    def user(self) -> FakeUser:
+        """Return a user; an id and a name are drawn when one is read, or a phrase is drawn."""
+        self._requested += 1
+        return FakeUser(self.seed, self._requested - 1, self)
+
+    def users(self) -> list[tuple[int, str]]:
+        """Return the ids and names of all users so far."""
+        while len(self._users) < self._requested:
+            faker = self._faker
+            self._users.append((faker.random_int(100, 999), faker.user_name()))
+        return self._users
 
     def id(self) -> int:
         """Return an id that is not taken yet."""
@@ -227,3 +240,22 @@ class FakeData:
             pass
         self._taken.add(drawn)
         return drawn
+
+
+@dataclass(frozen=True, slots=True)
+class FakeUser:
+    """A generated user; its id and name are drawn when they are read."""
+
+    seed: str
+    number: int
+    source: FakeData = field(compare=False, repr=False)
+
+    @property
+    def id(self) -> int:
+        """Return the user's id."""
+        return self.source.users()[self.number][0]
+
+    @property
+    def name(self) -> str:
+        """Return the user's name."""
+        return self.source.users()[self.number][1]

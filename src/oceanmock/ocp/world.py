@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 from oceanmock.clock import Clock
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import FakeData, TaskItem, World
+from oceanmock.engine.world import FakeData, FakeUser, TaskItem, World
 from oceanmock.errors import AuthorError, IdTaken, NoSuchSubtask
 from oceanmock.ocp import machine
 from oceanmock.ocp import scenario as files
@@ -42,7 +42,7 @@ class TaskData:
 
     id: int
     name: str
-    creator: Named
+    creator: Named | FakeUser
     executor: str
     model: files.Task
     subtasks: tuple[SubtaskData, ...]
@@ -78,7 +78,7 @@ class Template:
     fake_data: FakeData
     names: tuple[str, ...]
     name: str
-    creator: Named
+    creator: Named | FakeUser
 
 
 class Tasks(World[int, TaskData, TaskView, Template]):
@@ -169,9 +169,6 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         for model in sorted(scenario.tasks, key=lambda model: model.starts_on is not None):
             names = [subtask.name or fake_data.phrase() for subtask in model.subtasks]
             name = model.name or fake_data.phrase()
-            if (creator := model.creator) is None:
-                user_id, user_name = fake_data.user()
-                creator = Named(id=user_id, name=user_name)
             template = Template(
                 number=len(self.templates),
                 model=model,
@@ -181,7 +178,7 @@ class Tasks(World[int, TaskData, TaskView, Template]):
                 fake_data=fake_data,
                 names=tuple(names),
                 name=name,
-                creator=creator,
+                creator=model.creator or fake_data.user(),
             )
             if model.starts_on is not None:
                 self.templates.append(template)
