@@ -16,8 +16,7 @@ from oceanmock.errors import AuthorError, CallerError, IllegalOperation, NoSuchS
 from oceanmock.library import load_scenario, read_scenario
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import world as ocp_world
-from oceanmock.ocp.scenario import Scenario, script_of
-from oceanmock.ocp.scenario_checks import FORMAT
+from oceanmock.ocp.scenario import FORMAT, Scenario, script_of
 from oceanmock.ocp.world import Tasks, TaskView
 from oceanmock.scenario.fields import BaseScenario
 

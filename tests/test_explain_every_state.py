@@ -23,9 +23,10 @@ from oceanmock.engine.log import OperationRecord
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.library import library_names, load_scenario
 from oceanmock.obshell import states as obshell_states
+from oceanmock.obshell.agent import Address
 from oceanmock.obshell.explain import DagExplainer
 from oceanmock.obshell.explain import explain as explain_dag
-from oceanmock.obshell.scenario import Address, Dag, Node
+from oceanmock.obshell.scenario import Dag, Node
 from oceanmock.obshell.world import DagData, Dags, NodeData, SubTaskData, id_of
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import scenario as ocp_files

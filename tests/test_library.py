@@ -26,7 +26,8 @@ from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell import states as obshell_states
 from oceanmock.obshell import world as obshell_world
-from oceanmock.obshell.scenario_checks import FORMAT
+from oceanmock.obshell.agent import Agent, Switches
+from oceanmock.obshell.scenario import FORMAT
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Tasks
@@ -597,6 +598,6 @@ def test_the_stories_call_everything_and_are_refused_in_both_ways() -> None:
 def test_every_dag_is_on_the_agent_that_the_whole_library_is_served_on(name: str) -> None:
     scenario = scenario_of(name)
 
-    assert scenario.agent == obshell.Agent()
-    assert scenario.switches == obshell.Switches()
+    assert scenario.agent == Agent()
+    assert scenario.switches == Switches()
     assert all(dag.id is not None and dag.scope == "agent" for dag in scenario.dags)

@@ -21,11 +21,9 @@ from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.errors import AuthorError
 from oceanmock.library import read_fault, read_scenario, scenario_schema
 from oceanmock.obshell import scenario as obshell
-from oceanmock.obshell import scenario_checks as obshell_rules
 from oceanmock.obshell.api import OperationId as ObshellOperation
 from oceanmock.obshell.scenario import ObshellFault
 from oceanmock.ocp import scenario as ocp
-from oceanmock.ocp import scenario_checks as ocp_rules
 from oceanmock.ocp.api import OperationId as OcpOperation
 from oceanmock.ocp.scenario import OcpFault
 from oceanmock.openapi import load_spec, operations_of, spec_path
@@ -635,14 +633,14 @@ def test_a_body_has_what_is_asked_of_it_and_may_have_more(wanted: object, got: o
 
 
 def test_a_started_task_is_born_when_its_story_starts_it() -> None:
-    run = ocp_rules.FORMAT.simulate(ocp_of(f"{CREATE}  - wait: 90s\n  - start: Create\n"))
+    run = ocp.FORMAT.simulate(ocp_of(f"{CREATE}  - wait: 90s\n  - start: Create\n"))
 
     assert run.actors[0].created == 90 * SECOND
     assert [(mark.instant, mark.text) for mark in run.markers] == [(90 * SECOND, "start 'Create'")]
 
 
 def test_a_started_dag_keeps_to_the_ticks_that_were_there_before() -> None:
-    run = obshell_rules.FORMAT.simulate(obshell_of(f"{AGENT}  - wait: 2500ms\n  - start: Join\n"))
+    run = obshell.FORMAT.simulate(obshell_of(f"{AGENT}  - wait: 2500ms\n  - start: Join\n"))
 
     (join, _) = run.actors
     assert [join.created + state.at for state in join.history.states][1] // SECOND == 3
@@ -658,7 +656,7 @@ def test_a_dag_that_succeeded_has_made_the_agent_what_the_next_one_asks_for() ->
     ]
 
     text = AGENT + "".join(f"  - {each}\n" for each in steps)
-    run = obshell_rules.FORMAT.simulate(obshell_of(text))
+    run = obshell.FORMAT.simulate(obshell_of(text))
 
     assert [mark.text for mark in run.markers] == ["start 'Join'", "start 'Config'"]
 

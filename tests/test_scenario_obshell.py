@@ -19,6 +19,7 @@ from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.library import read_scenario, scenario_schema
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell.agent import Switches
 from oceanmock.obshell.api import QUIRK_NAMES
 from oceanmock.obshell.states import Rules, RunScript, SubTaskScript
 from oceanmock.scenario.document import ScenarioError
@@ -157,9 +158,9 @@ def test_quirks_may_be_named_in_one_text(written: str, meant: tuple[str, ...]) -
 
 
 def test_a_quirk_shows_unless_it_or_all_are_off() -> None:
-    one, all_of_them = (obshell.Switches.model_validate({"quirks_off": each}) for each in ("lost-race-is-500", "all"))
+    one, all_of_them = (Switches.model_validate({"quirks_off": each}) for each in ("lost-race-is-500", "all"))
 
-    assert obshell.Switches().has("lost-race-is-500")
+    assert Switches().has("lost-race-is-500")
     assert not one.has("lost-race-is-500")
     assert one.has("missing-header-is-400")
     assert not all_of_them.has("missing-header-is-400")
@@ -246,13 +247,13 @@ def test_a_run_that_the_timeout_ends_says_nothing_of_its_own() -> None:
 )
 def test_the_ticks_are_counted_from_a_dag_s_birth(phase: int, age: int, first: int) -> None:
     """In milliseconds; the first one is at its birth or before it."""
-    rules = obshell.rules_of(SECOND, (phase + age) * MILLISECOND, obshell.Switches())
+    rules = obshell.rules_of(SECOND, (phase + age) * MILLISECOND, Switches())
 
     assert rules == Rules(tick=SECOND, phase=first * MILLISECOND)
 
 
 def test_without_its_quirk_a_cancelled_rollback_can_be_taken_up_again() -> None:
-    switches = obshell.Switches(quirks_off=("cancelled-rollback-is-stuck",))
+    switches = Switches(quirks_off=("cancelled-rollback-is-stuck",))
 
     assert obshell.rules_of(SECOND, 0, switches).cancels_at_stage
 

@@ -12,12 +12,12 @@ import pytest
 from oceanmock.clock import SECOND
 from oceanmock.obshell import api as obshell_api
 from oceanmock.obshell import machine as obshell
-from oceanmock.obshell.scenario_checks import ObshellActor
+from oceanmock.obshell.scenario import ObshellActor
 from oceanmock.obshell.states import DagScript, NodeFlag, NodeScript, RunScript, SubTaskScript
 from oceanmock.ocp import api as ocp_api
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import states as ocp_states
-from oceanmock.ocp.scenario_checks import OcpActor
+from oceanmock.ocp.scenario import OcpActor
 from oceanmock.scenario.story import (
     Action,
     CallAction,

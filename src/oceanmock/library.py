@@ -37,7 +37,7 @@ from oceanmock.scenario.story import Format, StoryDivergesError
 from oceanmock.text import closest, did_you_mean, suggest
 
 SUFFIXES: Final = (".yaml", ".yml")
-FORMATS: Final[Sequence[Format]] = [api.module("scenario_checks").FORMAT for api in APIS]
+FORMATS: Final[Sequence[Format]] = [api.scenario.FORMAT for api in APIS]
 _API_NAMES: Final = tuple(api.name for api in APIS)
 _API_HINT: Final = f"Say {', or '.join(f'`api: {api.name}` for {api.scripts_key}' for api in APIS)}."
 

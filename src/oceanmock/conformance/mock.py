@@ -32,6 +32,7 @@ from oceanmock.http.server import AsgiApp, Server
 from oceanmock.library import library_names, load_scenario
 from oceanmock.observations import TargetKind
 from oceanmock.obshell import scenario as obshell
+from oceanmock.obshell.agent import Agent
 from oceanmock.obshell.world import STORES, Dags, id_of
 from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.fields import BaseScenario
@@ -135,8 +136,8 @@ def _calibration(name: str, beside: Sequence[BaseScenario] = ()) -> BaseScenario
     if not isinstance(world, obshell.Scenario):
         return world
     agents = {item.agent for item in beside if isinstance(item, obshell.Scenario)}
-    agent = agents.pop() if agents else obshell.Agent()
-    own = {"agent": world.agent if agent == obshell.Agent() else agent}
+    agent = agents.pop() if agents else Agent()
+    own = {"agent": world.agent if agent == Agent() else agent}
     return world.model_copy(update={"dags": world.dags * COPIES, **own})
 
 

@@ -54,7 +54,7 @@ def load_story(reference: str, api: ApiName, *, writes: bool) -> BaseScenario:
     scenario = load_scenario(reference)
     if scenario.api != api:
         raise AuthorError(f"{reference} is a story of {scenario.api}, not of {api}.")
-    steps = api_named(api).module("scenario_checks").FORMAT.steps_of(scenario)
+    steps = api_named(api).scenario.FORMAT.steps_of(scenario)
     if not steps:
         raise AuthorError(f"{reference} has no `story`.")
     if not writes and any(isinstance(step, story.CallAction) for step in steps):
@@ -227,7 +227,7 @@ class _Tasks:
         self.client: Final = client
         self.scenario: Final = scenario
         self.api: Final = api_named(scenario.api)
-        format = self.api.module("scenario_checks").FORMAT
+        format = self.api.scenario.FORMAT
         self.steps: Final[Sequence[story.Action]] = format.steps_of(scenario)
         self.runs: Final[Sequence[story.StoryRun]] = [
             format.simulate(scenario, steps=count) for count in range(len(self.steps) + 1)

@@ -17,11 +17,11 @@ from oceanmock.engine.machine import Change, Label, Part
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
+from oceanmock.obshell.agent import Agent
 from oceanmock.obshell.api import API, ClientOperator
 from oceanmock.obshell.bodies import authority
 from oceanmock.obshell.conformance import CONFORMANCE
-from oceanmock.obshell.scenario import Agent, Scenario, TenantLock, number_below
-from oceanmock.obshell.scenario_checks import FORMAT
+from oceanmock.obshell.scenario import FORMAT, Scenario, TenantLock, number_below
 from oceanmock.obshell.states import DagState
 from oceanmock.report.explain import (
     MAX_EXPLAINED,

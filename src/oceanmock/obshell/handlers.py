@@ -25,6 +25,7 @@ from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import CallerError, IllegalOperator, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import api, bodies, errors, world
+from oceanmock.obshell.agent import Address, Agent
 from oceanmock.obshell.api import API, ERR_CODES_SINCE, STATUS_PATH, Version, parse_generic_id
 from oceanmock.obshell.auth import (
     AgentSecurity,
@@ -48,7 +49,7 @@ from oceanmock.obshell.bodies import (
     read_show_details,
 )
 from oceanmock.obshell.errors import ObshellError, error_of, not_found, panic
-from oceanmock.obshell.scenario import Address, Agent, TenantLock
+from oceanmock.obshell.scenario import TenantLock
 from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of
 from oceanmock.openapi import Spec
 from oceanmock.text import format_instant

@@ -1,24 +1,24 @@
 """Model an obshell scenario: an agent, its dags, their nodes and sub tasks, faults and the story.
 
 A dag's nodes run one at a time, in the order of the file; a node has one sub task per agent, most a single one. A sub
-task is a single attempt, or has a list of ``attempts``. What only the whole file shows is checked in
-``scenario_checks``. Words and texts are the server's own (github.com/oceanbase/obshell at 61ee147, ob/agent).
+task is a single attempt, or has a list of ``attempts``. What only the whole file shows is checked by the rules at the
+end; their names are stable. Words and texts are the server's own (github.com/oceanbase/obshell at 61ee147, ob/agent).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, ClassVar, Final, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from oceanmock import clock
-from oceanmock.obshell import states
-from oceanmock.obshell.api import API, ClientOperator, Identity, OperationId, Operator, QuirkName, State
-from oceanmock.scenario.document import contradiction, wrong_value
+from oceanmock.errors import IllegalOperator
+from oceanmock.obshell import machine, states
+from oceanmock.obshell.agent import Address, Agent, Switches
+from oceanmock.obshell.api import API, ClientOperator, Identity, OperationId, Operator, State
+from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import Fault, ShownId
 from oceanmock.scenario.fields import (
     MAX_ID,
@@ -38,52 +38,12 @@ from oceanmock.scenario.fields import (
     Timeout,
     must,
 )
+from oceanmock.scenario.story import Actor, Format, ListKind, Refusal, UntilAction, label_of
 
 MAX_PER_OWNER: Final = 99
 """The most nodes of a dag, and sub tasks of a node: their ids are their owner's and two digits."""
 
-OLDEST_VERSION: Final = "4.2.3.0"
-NEWEST_VERSION: Final = API.version
-_FOUR_NUMBERS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){3}", re.ASCII)
-
-
-def _check_ip(text: str) -> str:
-    """Refuse an address whose leading zero byte Go drops in an id, which it then refuses."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        raise PydanticCustomError("bad_address", "is no IPv4 or IPv6 address") from None
-    if not address.packed[0]:
-        raise PydanticCustomError("bad_address", "begins with a zero byte: obshell would refuse its own ids")
-    return str(address)
-
-
-def _is_served(version: str) -> bool:
-    texts = (OLDEST_VERSION, version, NEWEST_VERSION)
-    oldest, number, newest = ([int(part) for part in text.split(".")] for text in texts)
-    return oldest <= number <= newest
-
-
-def _split_commas(value: object) -> object:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-QuirkSelection = Annotated[
-    tuple[Literal[QuirkName, "all"], ...],
-    OrOne(),
-    BeforeValidator(_split_commas),
-    Field(json_schema_extra=lambda it: it["anyOf"].append({"type": "string", "pattern": ","})),
-]
-ServedVersion = Annotated[
-    str,
-    must(_FOUR_NUMBERS.fullmatch, "bad_version", "is not four numbers such as 4.5.0.0"),
-    must(_is_served, "bad_version", f"is not between {OLDEST_VERSION} and {NEWEST_VERSION}"),
-]
 RunTimeout = Annotated[Timeout, must(bool, "bad_duration", "is shorter than 1s")]
-Ip = Annotated[str, AfterValidator(_check_ip)]
-Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 DagNumber = Annotated[int, Field(strict=True, ge=1, le=MAX_ID // (MAX_PER_OWNER + 1) ** 2)]
 """An id so small that those of its nodes and their sub tasks stay within ``MAX_ID``."""
 
@@ -105,9 +65,6 @@ class Error(Model):
 
     code: Annotated[str, Field(min_length=1)] = "Common.Unexpected"
     message: str
-
-
-UNEXPECTED: Final = Error(message="Unexpected error: exit status 1")
 
 
 class Attempt(Model):
@@ -135,13 +92,6 @@ class Attempt(Model):
 
 
 Attempts = Annotated[tuple[Attempt, ...], Field(min_length=1), OrOne()]
-
-
-class Address(Model):
-    """The address at which an agent listens."""
-
-    ip: Ip
-    port: Port = 2886
 
 
 class SubTask(Attempt):
@@ -219,30 +169,6 @@ class Dag(Model):
     """The agent's change once it has succeeded; none, if left out."""
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=MAX_PER_OWNER)]
     """In the order in which they run."""
-
-
-class Agent(Address):
-    """The agent that is served."""
-
-    ip: Ip = "127.0.0.1"
-    identity: Identity = "MASTER"
-    root_password: Annotated[str | None, Field(json_schema_extra={"type": ["string", "null"]})] = "oceanmock"  # noqa: S105 (the mock's own, and public)
-    """The password of root@sys, with which most routes authenticate; none is set, if null."""
-    agent_password: str | None = None
-    """The agent's own password; none is set, if left out."""
-
-
-class Switches(Model):
-    """The version of obshell that is served, and its quirks."""
-
-    obshell_version: ServedVersion = NEWEST_VERSION
-    """Four numbers, 4.2.3.0 to 4.5.0.0."""
-    quirks_off: QuirkSelection = ()
-    """The quirks that this server shall not have: names, or `all`."""
-
-    def has(self, quirk: QuirkName) -> bool:
-        """Return whether the server has a quirk."""
-        return not {"all", quirk} & set(self.quirks_off)
 
 
 class Until(Model):
@@ -363,7 +289,7 @@ def script_of(dag: Dag) -> states.DagScript:
     nodes = [
         states.NodeScript(
             sub_tasks=tuple(
-                states.SubTaskScript(_attempts(sub_task.runs), _attempts(sub_task.rollback))
+                states.SubTaskScript(_run_scripts(sub_task.runs), _run_scripts(sub_task.rollback))
                 for sub_task in node.sub_tasks
             ),
             can=frozenset(node.can),
@@ -379,12 +305,12 @@ def rules_of(tick: int, phase: int, switches: Switches) -> states.Rules:
     return states.Rules(tick, -(-phase % tick), cancels_at_stage=not switches.has("cancelled-rollback-is-stuck"))
 
 
-def _attempts(attempts: Sequence[Attempt]) -> tuple[states.RunScript, ...]:
+def _run_scripts(attempts: Sequence[Attempt]) -> tuple[states.RunScript, ...]:
     scripts = list[states.RunScript]()
     for attempt in attempts:
         last_line = None
         if attempt.outcome == "FAILED":  # by itself (executor/executor task.go:505-513)
-            error = attempt.error or UNEXPECTED
+            error = attempt.error or Error(message="Unexpected error: exit status 1")
             last_line = f"ERROR: [{error.code}]: {error.message}"
         scripts.append(states.RunScript(attempt.takes, attempt.outcome, attempt.log, last_line))
     return tuple(scripts)
@@ -411,3 +337,146 @@ def has_succeeded(state: states.DagState) -> bool:
 def is_in_time(attempt: Attempt, node: Node) -> bool:
     """Return whether the run ends before its node's timeout."""
     return attempt.takes is not None and attempt.takes <= node.timeout * clock.SECOND
+
+
+class ObshellActor(Actor):
+    """A dag of a story; its parts are its nodes, and theirs the sub tasks."""
+
+    api: ClassVar = API
+    machine: ClassVar = machine
+
+    @staticmethod
+    def begin(scenario: Scenario, script: Dag, created: int) -> machine.History:
+        """Return the history of a dag; the scheduler's ticks stay where they are."""
+        return machine.start(script_of(script), rules_of(scenario.tick, scenario.phase - created, scenario.switches))
+
+    def start(self, instant: int, others: Sequence[ObshellActor]) -> ObshellActor | Refusal:
+        """Return the dag started at an instant, if the agent's identity and locks allow it."""
+        states = [(other, machine.view_at(other.history, instant - other.created)) for other in others]
+        made: list[tuple[int, Identity]] = [
+            (other.created + state.at, other.script.makes.identity)
+            for other, state in states
+            if other.script.makes is not None and has_succeeded(state)
+        ]
+        identity, required = max(made)[1] if made else self.scenario.agent.identity, self.script.starts_on.identity
+        if required and identity not in required:
+            return Refusal(400, f"the agent is {identity}, instead of {' or '.join(required)}")
+        for other, state in states:
+            if excludes(other.script, self.script) and not state.is_finished:
+                return Refusal(500, f"{other.called(())} is not finished")
+        return super().start(instant, others)
+
+    def refusal(self, error: IllegalOperator, instant: int) -> Refusal:
+        """Return the server's errCode, and what causes it."""
+        if error.reason == "NoNodeFailed":
+            return Refusal(500, "Common.Unexpected (no node failed)")
+        dag = machine.view_at(self.history, instant)
+        what = f"the dag is {dag.state}/{dag.operator}"
+        if error.node is not None:
+            name, node = f"node {self.names[error.node]!r}", dag.nodes[error.node]
+            what = f"{name} is {node.state}/{node.operator}"
+            if error.reason.endswith("NotAllowed"):
+                what = f"{name} can {', '.join(sorted(self.history.script.nodes[error.node].can)) or 'nothing'}"
+        return Refusal(400, f"Task.{error.reason} ({what})")
+
+
+def _check_scopes(scenario: Scenario) -> Iterator[Issue]:
+    identity = scenario.agent.identity
+    for number, dag in enumerate(scenario.dags):
+        loc: Loc = ("dags", number)
+        if dag.scope == "cluster" and identity != "CLUSTER AGENT":
+            what = f"only a CLUSTER AGENT keeps dags in OceanBase, and this agent is {identity}"
+            hint = "Give the agent `identity: CLUSTER AGENT`, or leave `scope` out."
+            yield Issue((*loc, "scope"), "wrong-scope", what, hint)
+        if isinstance(dag.maintenance, TenantLock) and dag.scope == "agent":
+            what = "a dag that the agent keeps itself cannot maintain a tenant"
+            hint = "Give the dag `scope: cluster`."
+            yield Issue((*loc, "maintenance"), "wrong-scope", what, hint)
+
+
+def _check_times(scenario: Scenario) -> Iterator[Issue]:
+    """Yield a first tick that is too late, and stages that a story waits for in vain."""
+    if scenario.phase >= scenario.tick:
+        what = f"`phase` is not shorter than the tick of {scenario.tick / clock.SECOND:g} s"
+        yield Issue(("phase",), "out-of-range", what, "There is a tick before it.")
+    for number, (step, action) in enumerate(zip(scenario.story, FORMAT.steps_of(scenario), strict=True)):
+        if step.until is not None and step.until.stage is not None and isinstance(action, UntilAction):
+            nodes = len(scenario.dags[action.actor].nodes)
+            if step.until.stage > nodes:
+                what = f"a dag of {nodes} nodes is never at stage {step.until.stage}"
+                yield Issue(("story", number, "until", "stage"), "unknown-value", what)
+
+
+def _check_attempts(scenario: Scenario) -> Iterator[Issue]:
+    """Yield attempts that are never reached, and those that cannot succeed in time."""
+    for node, sub_task, label, loc in _sub_tasks(scenario):
+        for nth, (before, _) in enumerate(pairwise(sub_task.runs), start=1):
+            if hint := _why_no_other_run(node, sub_task, before, nth=nth):
+                what = f"attempt {nth + 1} of {label} is never reached"
+                yield Issue((*loc, "attempts", nth), "unreachable-attempt", what, hint)
+        if sub_task.rollback[1:] and not {"retry", "rollback"} & set(node.can):
+            what = f"rollback attempt 2 of {label} is never reached"
+            hint = "Say that the node `can: [rollback]`, or remove this."
+            yield Issue((*loc, "rollback", 1), "unreachable-attempt", what, hint)
+        for key, attempts in (("attempts", sub_task.runs), ("rollback", sub_task.rollback)):
+            for nth, attempt in enumerate(attempts):
+                if attempt.ends == "SUCCEED" and not is_in_time(attempt, node):
+                    which = "rollback attempt" if key == "rollback" else "attempt"
+                    what = (
+                        f"{which} {nth + 1} of {label} cannot end SUCCEED: "
+                        f"it takes longer than the timeout of {node.timeout} s"
+                    )
+                    way = () if attempt is sub_task else (key, nth)
+                    hint = "Raise the timeout."
+                    yield Issue((*loc, *way, "ends"), "impossible-outcome", what, hint)
+
+
+def _sub_tasks(scenario: Scenario) -> Iterator[tuple[Node, SubTask, str, Loc]]:
+    """Yield each sub task with its node, what messages call it, and the way to it."""
+    for number, dag in enumerate(scenario.dags):
+        for place, node in enumerate(dag.nodes):
+            for nth, sub_task in enumerate(node.sub_tasks):
+                loc: Loc = ("dags", number, "nodes", place, "sub_tasks", nth)
+                label = f"sub task {nth + 1} of node {label_of(node, place)!r}"
+                yield node, sub_task, label, loc
+
+
+def _why_no_other_run(node: Node, sub_task: SubTask, before: Attempt, *, nth: int) -> str:
+    """Return why nothing runs it again, or "".
+
+    Only a RETRY does, if it failed, was cancelled, or failed to roll back. A rollback is repeated
+    whenever another sub task fails to roll back, so nothing is said of that.
+    """
+    if "retry" not in node.can:
+        return "Only a retry runs it again; say that the node `can: [retry]`, or remove this."
+    rolls_back_badly = any(_fails(attempt, node) for attempt in sub_task.rollback)
+    is_left = "cancel" in node.can or ("rollback" in node.can and rolls_back_badly)
+    if is_left or _fails(before, node):
+        return ""
+    return f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
+
+
+def _fails(attempt: Attempt, node: Node) -> bool:
+    """Return whether the attempt fails unless it is cancelled."""
+    return attempt.outcome == "FAILED" or not is_in_time(attempt, node)
+
+
+FORMAT: Final = Format(
+    api=API,
+    model=Scenario,
+    fault=ObshellFault,
+    actor=ObshellActor,
+    wording=Wording(
+        API.title,
+        server_words=frozenset(("can", "ends", "identity", "mode", "operation", "state", "status", "type")),
+        choices={"maintenance": ("none", "global", "obproxy", "{tenant: …}")},
+        unnamed="sub_tasks",
+    ),
+    lists=(
+        ListKind("dags", "dag", where="this file"),
+        ListKind("nodes", "node", where="this dag"),
+        ListKind("sub_tasks", "sub task", where="this node", inherits_name=True, is_implicit=True),
+    ),
+    numbered=number_below,
+    rules=(_check_scopes, _check_times, _check_attempts),
+)

@@ -25,8 +25,9 @@ from oceanmock.engine.world import FakeData, TaskItem, World, agreed_setting
 from oceanmock.errors import AuthorError, IdTaken, NoSuchTask, UnderMaintenance, WrongIdentity
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as files
+from oceanmock.obshell.agent import Address, Agent, Switches
 from oceanmock.obshell.api import API, ClientOperator, GenericId, Identity, IdKind, local_id
-from oceanmock.obshell.scenario import MAX_PER_OWNER, Scenario, Switches, TenantLock
+from oceanmock.obshell.scenario import MAX_PER_OWNER, Scenario, TenantLock
 from oceanmock.obshell.states import DagState
 
 Store = Literal["agent", "cluster"]
@@ -44,7 +45,7 @@ class SubTaskData:
 
     number: int
     name: str
-    agent: files.Address
+    agent: Address
     additional_data: Mapping[str, Any] | None
 
 
@@ -65,7 +66,7 @@ class DagData:
     """
 
     number: int
-    owner: files.Address
+    owner: Address
     name: str
     model: files.Dag
     nodes: tuple[NodeData, ...]
@@ -120,8 +121,8 @@ class Dags(World[DagKey, DagData, DagView, Template]):
     def __init__(self, clock: Clock, scenarios: Sequence[Scenario], **options: Any) -> None:
         """Raise AuthorError also if the scenarios differ in their agent."""
         super().__init__(clock, scenarios, **options)
-        self.initial_agent: Final = agreed_setting(scenarios, "agents", files.Agent(), "agent")
-        self.own: Final[files.Address] = self.initial_agent
+        self.initial_agent: Final = agreed_setting(scenarios, "agents", Agent(), "agent")
+        self.own: Final[Address] = self.initial_agent
         self._nodes: dict[DagKey, tuple[DagKey, int]] = {}
         self._sub_tasks: dict[DagKey, tuple[DagKey, int, int]] = {}
         self._makers: list[tuple[DagData, Identity]] = []
@@ -129,7 +130,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
     # --- reading ---
 
     @property
-    def agent(self) -> files.Agent:
+    def agent(self) -> Agent:
         """Return the agent, as the dags that have succeeded on it have made it."""
         made = [
             (dag.created + state.at, identity)
@@ -198,7 +199,7 @@ class Dags(World[DagKey, DagData, DagView, Template]):
         """Raise AuthorError if a scenario sets other switches or is of another agent."""
         super().check(scenarios, sandbox=sandbox)
         for scenario in scenarios:
-            if scenario.agent not in (self.initial_agent, files.Agent()):
+            if scenario.agent not in (self.initial_agent, Agent()):
                 raise AuthorError(
                     f"scenario {scenario.name!r} is of another agent than sandbox {sandbox!r}, "
                     "which is in use. Load it into a fresh one."

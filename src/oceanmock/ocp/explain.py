@@ -17,8 +17,7 @@ from oceanmock.ocp import machine
 from oceanmock.ocp import scenario as files
 from oceanmock.ocp.api import API, SubtaskStatus
 from oceanmock.ocp.machine import History
-from oceanmock.ocp.scenario import Scenario
-from oceanmock.ocp.scenario_checks import FORMAT
+from oceanmock.ocp.scenario import FORMAT, Scenario
 from oceanmock.ocp.states import SubtaskState, TaskScript, TaskState
 from oceanmock.ocp.world import TaskData
 from oceanmock.report.explain import (

@@ -1,20 +1,24 @@
 """Model an OCP scenario: its tasks, their subtasks, its faults and its story.
 
 A file says what each attempt of each subtask does and how long it takes; ids, names and addresses that are left out are
-filled by the engine from a seed. What only the whole file shows is checked in ``scenario_checks``.
+filled by the engine from a seed. What only the whole file shows is checked by the rules at the end; their names are
+stable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, get_args
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
+from itertools import product
+from typing import Annotated, ClassVar, Final, Literal, get_args
 
 from pydantic import Field, StrictBool, model_validator
 
 from oceanmock import clock
-from oceanmock.ocp import states
+from oceanmock.ocp import machine, states
 from oceanmock.ocp.api import API, ChangeId, OperationId, SubtaskOperation, SubtaskStatus, TaskStatus
-from oceanmock.scenario.document import contradiction, wrong_value
+from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
 from oceanmock.scenario.faults import Fault
 from oceanmock.scenario.fields import (
     MAX_ID,
@@ -33,6 +37,7 @@ from oceanmock.scenario.fields import (
     Timeout,
     Whole,
 )
+from oceanmock.scenario.story import Actor, Format, ListKind, label_of
 from oceanmock.text import suggest
 
 
@@ -191,6 +196,7 @@ class Step(BaseStep):
     keys_of_calls: ClassVar[Mapping[str, tuple[str, ...]]] = {
         route.id: tuple(route.ids) for route in API.routes if route.changes
     }
+    operations: ClassVar[Mapping[str, str]] = {route.id: route.operation for route in API.routes}
 
     until: Until | None = None
     call: ChangeId | None = None
@@ -198,11 +204,6 @@ class Step(BaseStep):
     subtask: Reference | None = None
     answers: Literal[200, 400] = 200
     """The HTTP status of the response: 400 where the state does not allow the call."""
-
-    @property
-    def operation(self) -> str:
-        """Return the operation that it calls."""
-        return API.route(str(self.call)).operation
 
 
 class OcpFault(Fault):
@@ -263,3 +264,81 @@ def upstreams_of(task: Task) -> list[tuple[int, ...]]:
             needs = [positions[reference] for reference in subtask.needs]
         upstreams.append(tuple(dict.fromkeys(needs)))
     return upstreams
+
+
+class OcpActor(Actor):
+    """A task of a story; its parts are its subtasks."""
+
+    api: ClassVar = API
+    machine: ClassVar = machine
+
+    @staticmethod
+    def begin(scenario: Scenario, script: Task, created: int) -> machine.History:
+        """Return the history of a task; the schedulers' ticks stay where they are."""
+        rules = rules_of(scenario.tick, scenario.switches)
+        return machine.start(script_of(script), replace(rules, phase=-created % rules.tick))
+
+
+def _check_tasks(scenario: Scenario) -> Iterator[Issue]:
+    """Yield repeated tasks that are no plain copies or start too late, and subtasks that wait for one another."""
+    for number, task in enumerate(scenario.tasks):
+        if task.repeat is not None:
+            for place, subtask in enumerate(task.subtasks):
+                if subtask.id is not None:
+                    what = "a subtask of a repeated task cannot have an id of its own"
+                    loc: Loc = ("tasks", number, "subtasks", place, "id")
+                    yield Issue(loc, "repeated-id", what, "Leave it out: each gets one.")
+            last = task.repeat.every * (task.repeat.count - 1)
+            if last > task.age:
+                what = "the last of these tasks would start after the sandbox's start"
+                hint = f"Give `age` at least {-(-last // clock.SECOND)}s."
+                yield Issue(("tasks", number, "repeat"), "starts-later", what, hint)
+        try:
+            TopologicalSorter(dict(enumerate(upstreams_of(task)))).prepare()
+        except CycleError as error:
+            places = error.args[1][:0:-1]  # each one waits for the next
+            first = places.index(min(places))
+            cycle = [*places[first:], *places[: first + 1]]
+            names = " → ".join(label_of(task.subtasks[place], place) for place in cycle)
+            loc = ("tasks", number, "subtasks", cycle[0], "needs")
+            yield Issue(loc, "cycle", f"these subtasks wait for one another: {names}")
+
+
+def _check_attempts(scenario: Scenario) -> Iterator[Issue]:
+    """Yield attempts that are never reached, and those that cannot succeed in time."""
+    cancels = {(step.task, step.subtask) for step in scenario.story if step.call == "cancelSubtask"}
+    for number, task in enumerate(scenario.tasks):
+        for place, subtask in enumerate(task.subtasks):
+            limit, name = subtask.timeout or states.WATCHDOG // clock.SECOND, label_of(subtask, place)
+            references = product((task.id, task.name), (subtask.id, subtask.name))
+            # Where a failed rollback may be retried, that runs again what succeeded and was rolled back.
+            runs_again = scenario.switches.retry_after_failed_rollback or not cancels.isdisjoint(references)
+            for key, attempts in (("attempts", subtask.attempts), ("rollback", subtask.rollback)):
+                loc: Loc = ("tasks", number, "subtasks", place, key)
+                for nth, attempt in enumerate(attempts, start=1):
+                    is_in_time = attempt.takes is not None and attempt.takes <= limit * clock.SECOND
+                    if attempt.ends == "SUCCESSFUL" and not is_in_time:
+                        what = (
+                            f"attempt {nth} of subtask {name!r} cannot end SUCCESSFUL: "
+                            f"it takes longer than the timeout of {limit} s"
+                        )
+                        yield Issue((*loc, nth - 1, "ends"), "impossible-outcome", what, "Raise the timeout.")
+                    if is_in_time and attempt.ends != "FAILED" and nth < len(attempts) and not runs_again:
+                        what = f"attempt {nth + 1} of subtask {name!r} is never reached"
+                        hint = f"Attempt {nth} succeeds; say `ends: FAILED` there, or remove this."
+                        yield Issue((*loc, nth), "unreachable-attempt", what, hint)
+
+
+FORMAT: Final = Format(
+    api=API,
+    model=Scenario,
+    fault=OcpFault,
+    actor=OcpActor,
+    wording=Wording(API.title, server_words=frozenset(("ends", "mode", "operation", "status", "type"))),
+    lists=(
+        ListKind("tasks", "task", where="this file", may_repeat=True),
+        ListKind("subtasks", "subtask", where="this task", has_needs=True),
+    ),
+    rules=(_check_tasks, _check_attempts),
+    checks_fault_ids=True,
+)

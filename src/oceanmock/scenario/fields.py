@@ -67,10 +67,10 @@ class OrOne:
     """Mark a list that may be written as its only item, for the validator and the schema."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        def listed(value: object) -> object:
+        def as_list(value: object) -> object:
             return value if value is None or isinstance(value, list | tuple) else [value]
 
-        return core_schema.no_info_before_validator_function(listed, handler(source))
+        return core_schema.no_info_before_validator_function(as_list, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         several = handler(schema)
@@ -194,10 +194,12 @@ class NamedModel(Model):
 class BaseStep(Model):
     """One step of a story; each format adds what its calls name, and the values of ``answers``.
 
-    ``keys_of_calls`` has the keys that each call requires; ``allowed_at_start`` is the key that a start may have too.
+    ``keys_of_calls`` has the keys that each call requires, ``operations`` the operation of each that does not name it
+    itself; ``allowed_at_start`` is the key that a start may have too.
     """
 
     keys_of_calls: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    operations: ClassVar[Mapping[str, str]] = {}
     allowed_at_start: ClassVar[str] = ""
 
     until: Any = None

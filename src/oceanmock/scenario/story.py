@@ -97,8 +97,8 @@ def outline(
     for place, item in enumerate(items_of(data.get(kind.key, {} if kind.is_implicit else None))):
         where = (*loc, kind.key, place)
         fields = item if isinstance(item, dict) else {"name": item}
-        id, name, repeated = fields.get("id"), fields.get("name"), fields.get("repeat")
-        copies = repeated.get("count") if isinstance(repeated, dict) else 1
+        id, name, repetition = fields.get("id"), fields.get("name"), fields.get("repeat")
+        copies = repetition.get("count") if isinstance(repetition, dict) else 1
         if type(id) is not int:
             named.are_sound &= id is None
             id = None
@@ -460,7 +460,7 @@ class Format:
             if step.start is not None:
                 steps.append(StartAction(actor, step.answers))
             elif step.until is None:
-                operation = getattr(step, api.operation_key)
+                operation = step.operations.get(step.call) or getattr(step, api.operation_key)
                 steps.append(CallAction(actor, tuple(part), operation, step.answers))
             else:
                 words = (getattr(step.until, api.state_key), getattr(step.until, api.operation_key))

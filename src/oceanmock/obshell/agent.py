@@ -1,0 +1,86 @@
+"""Model the agent that a scenario of obshell is about: its address, identity and passwords, version and quirks."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from oceanmock.obshell.api import API, Identity, QuirkName
+from oceanmock.scenario.fields import Model, OrOne, must
+
+OLDEST_VERSION: Final = "4.2.3.0"
+NEWEST_VERSION: Final = API.version
+_FOUR_NUMBERS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){3}", re.ASCII)
+
+
+def _check_ip(text: str) -> str:
+    """Refuse an address whose leading zero byte Go drops in an id, which it then refuses."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise PydanticCustomError("bad_address", "is no IPv4 or IPv6 address") from None
+    if not address.packed[0]:
+        raise PydanticCustomError("bad_address", "begins with a zero byte: obshell would refuse its own ids")
+    return str(address)
+
+
+def _is_served(version: str) -> bool:
+    texts = (OLDEST_VERSION, version, NEWEST_VERSION)
+    oldest, number, newest = ([int(part) for part in text.split(".")] for text in texts)
+    return oldest <= number <= newest
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+QuirkSelection = Annotated[
+    tuple[Literal[QuirkName, "all"], ...],
+    OrOne(),
+    BeforeValidator(_split_commas),
+    Field(json_schema_extra=lambda it: it["anyOf"].append({"type": "string", "pattern": ","})),
+]
+ServedVersion = Annotated[
+    str,
+    must(_FOUR_NUMBERS.fullmatch, "bad_version", "is not four numbers such as 4.5.0.0"),
+    must(_is_served, "bad_version", f"is not between {OLDEST_VERSION} and {NEWEST_VERSION}"),
+]
+Ip = Annotated[str, AfterValidator(_check_ip)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+
+
+class Address(Model):
+    """The address at which an agent listens."""
+
+    ip: Ip
+    port: Port = 2886
+
+
+class Agent(Address):
+    """The agent that is served."""
+
+    ip: Ip = "127.0.0.1"
+    identity: Identity = "MASTER"
+    root_password: Annotated[str | None, Field(json_schema_extra={"type": ["string", "null"]})] = "oceanmock"  # noqa: S105 (the mock's own, and public)
+    """The password of root@sys, with which most routes authenticate; none is set, if null."""
+    agent_password: str | None = None
+    """The agent's own password; none is set, if left out."""
+
+
+class Switches(Model):
+    """The version of obshell that is served, and its quirks."""
+
+    obshell_version: ServedVersion = NEWEST_VERSION
+    """Four numbers, 4.2.3.0 to 4.5.0.0."""
+    quirks_off: QuirkSelection = ()
+    """The quirks that this server shall not have: names, or `all`."""
+
+    def has(self, quirk: QuirkName) -> bool:
+        """Return whether the server has a quirk."""
+        return not {"all", quirk} & set(self.quirks_off)
