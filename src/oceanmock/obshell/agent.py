@@ -1,4 +1,4 @@
-"""Model the agent that a scenario of obshell is about: its address, identity and passwords, version and quirks."""
+"""Model the agent that a scenario of obshell is about: address, identity, passwords; and its versions and quirks."""
 
 from __future__ import annotations
 
@@ -71,16 +71,3 @@ class Agent(Address):
     """The password of root@sys, with which most routes authenticate; none is set, if null."""
     agent_password: str | None = None
     """The agent's own password; none is set, if left out."""
-
-
-class Switches(Model):
-    """The version of obshell that is served, and its quirks."""
-
-    obshell_version: ServedVersion = NEWEST_VERSION
-    """Four numbers, 4.2.3.0 to 4.5.0.0."""
-    quirks_off: QuirkSelection = ()
-    """The quirks that this server shall not have: names, or `all`."""
-
-    def has(self, quirk: QuirkName) -> bool:
-        """Return whether the server has a quirk."""
-        return not {"all", quirk} & set(self.quirks_off)
