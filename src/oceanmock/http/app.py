@@ -97,7 +97,7 @@ class App:
         began = stopwatch()
         response = self.dispatch(scope, await receive_body(scope["headers"], receive), began=began)
         if isinstance(response, tuple):
-            await send_response(scope, send, response)
+            await send_response(send, response)
         else:
             await response(scope, receive, send)
 

@@ -54,8 +54,6 @@ Encoded = tuple[int, Headers, bytes]
 
 SANDBOX: Final = "oceanmock.sandbox"
 """The scope's key for the Sandbox; set before the pipeline is called."""
-SEND_WHOLE: Final = "oceanmock.send_whole"
-"""The scope's key for a function that sends a whole response and returns whether it did, where the server has one."""
 MAX_BODY_BYTES: Final = 1024 * 1024
 KIND_BY_STATUS: Final[Mapping[int, ErrorKind]] = {
     400: "wrong request",
@@ -190,7 +188,7 @@ class Pipeline:
                 message = await receive()
                 await send({"type": f"{message['type']}.complete"})
         elif (body := await receive_body(scope["headers"], receive)) is not None:
-            await send_response(scope, send, self.respond(self.request_of(scope), body))
+            await send_response(send, self.respond(self.request_of(scope), body))
 
     def request_of(self, scope: Scope) -> Request:
         """Return the request of a scope, without its body."""
@@ -364,11 +362,8 @@ def encode(response: Response, service: Service) -> Encoded:
     return response.status, headers, body
 
 
-async def send_response(scope: Scope, send: Send, response: Encoded) -> None:
-    """Send a whole response, with one write where the server offers that."""
+async def send_response(send: Send, response: Encoded) -> None:
+    """Send a whole response."""
     status, headers, body = response
-    send_whole = scope.get(SEND_WHOLE)
-    if send_whole is not None and send_whole(status, headers, body):
-        return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -93,13 +93,13 @@ class Server:
 
 
 class _HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with four additions.
+    """uvicorn's protocol, with three additions.
 
     An app with a method ``dispatch(scope, body)`` is called without a task when the whole of a request has arrived; it
-    returns the response, or an ASGI app that sends it. Each request's scope has a function that closes the connection,
-    ``oceanmock.close_connection``, and one that sends a whole response with one write, ``oceanmock.send_whole``;
-    uvicorn writes head and body apart. Of pipelined requests, each receives ``http.disconnect``; uvicorn notifies only
-    the newest (0.54: httptools_impl.py, connection_lost). Subclassed, since uvicorn has no hook for any of these.
+    returns the response, which is sent with one write, or an ASGI app that sends it. Each request's scope has a
+    function that closes the connection, ``oceanmock.close_connection``. Of pipelined requests, each receives
+    ``http.disconnect``; uvicorn notifies only the newest (0.54: httptools_impl.py, connection_lost). Subclassed, since
+    uvicorn has no hook for any of these.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -141,10 +141,9 @@ class _HttpProtocol(HttpToolsProtocol):
         self.scope["oceanmock.close_connection"] = self.close  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
-        """Add the send function to the scope, and remember an earlier request that has no complete response."""
-        previous, scope = self.cycle, self.scope
+        """Remember an earlier request that has no complete response."""
+        previous = self.cycle
         super().on_headers_complete()
-        scope["oceanmock.send_whole"] = partial(_send_whole, self.cycle)  # type: ignore[typeddict-unknown-key]
         if previous is not None and not previous.response_complete:
             self._earlier = [cycle for cycle in self._earlier if not cycle.response_complete]
             self._earlier.append(previous)
