@@ -50,7 +50,11 @@ def query_of(**values: Any) -> Query:
 
 
 def record(journal: Journal, **other: Any) -> Entry:
-    return journal.record(**EXCHANGE | other)
+    exchange = EXCHANGE | other
+    for key in ("request_headers", "response_headers"):
+        exchange[key] = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in exchange[key]]
+    journal.record(**exchange)
+    return journal.entries()[-1]
 
 
 def retry_subtask(subtask: int, **other: Any) -> dict[str, Any]:
@@ -188,9 +192,9 @@ def test_a_full_journal_takes_about_what_it_counts() -> None:
     before, _ = tracemalloc.get_traced_memory()
 
     for number in range(4000):
-        headers = tuple((f"x-{each}-{number}", f"value {number}") for each in range(5))
+        headers = [(b"x-%d-%d" % (each, number), b"value %d" % number) for each in range(5)]
         body = bytes(bytearray(number % 3000))
-        record(journal, path=f"/{number}", request_headers=headers, response_body=body)
+        journal.record(**EXCHANGE | {"path": f"/{number}", "request_headers": headers, "response_body": body})
 
     taken = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()

@@ -35,9 +35,9 @@ EXCHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-def text(headers: list[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+def fresh(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Headers as a server hands them over: fresh for every request."""
-    return tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+    return [(bytes(bytearray(name)), bytes(bytearray(value))) for name, value in headers]
 
 
 def exchange(number: int, **other: Any) -> dict[str, Any]:
@@ -52,10 +52,10 @@ def exchange(number: int, **other: Any) -> dict[str, Any]:
         "query": "",
         "ids": {"taskInstanceId": str(1000 + number)},
         "caller": "manager",
-        "request_headers": text(REQUEST_HEADERS),
+        "request_headers": fresh(REQUEST_HEADERS),
         "request_body": b"",
         "status": 200,
-        "response_headers": text(ANSWER_HEADERS),
+        "response_headers": fresh(ANSWER_HEADERS),
         "response_body": bytes(bytearray(ANSWER)),
         **other,
     }

@@ -260,15 +260,11 @@ class _Exchange:
             query=request.query.decode("latin-1"),
             ids=request.path_values,
             caller=request.caller,
-            request_headers=_decoded(request.headers),
+            request_headers=request.headers,
             request_body=request.body,
             status=status,
-            response_headers=_decoded(headers),
+            response_headers=headers,
             response_body=body,
             refusal=request.error,
             fault=request.fault.name if request.fault else "",
         )
-
-
-def _decoded(headers: Headers) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

@@ -1,7 +1,7 @@
 """The journal: every exchange of a sandbox, bounded and without secrets; its queries and their verification.
 
-Recording costs a few microseconds, since every request pays for it: headers, query and request are masked and bodies
-are cut then; the response, which may be long, is masked when it is read, and an entry's JSON is parsed only then.
+Recording costs a few microseconds, since every request pays for it: the query and the request's body are masked and
+bodies are cut then; headers are decoded and masked, the response is masked, and JSON is parsed when an entry is read.
 Memory is bounded: the oldest entry is dropped when there are too many, or too many bytes. A query is compared with an
 entry item by item; where too few match, the nearest entry is shown beside what was expected, in the form of WireMock's
 near misses. Nothing here depends on ASGI or on one API.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
@@ -25,7 +25,9 @@ import orjson
 from oceanmock.errors import AuthorError
 from oceanmock.journal.entries import (
     Entry,
+    RawHeaders,
     body_value,
+    decode_headers,
     mask_body,
     mask_headers,
     mask_query,
@@ -39,13 +41,17 @@ MAX_JOURNAL_BYTES: Final = 16 * 2**20
 MAX_JOURNAL_BODY: Final = 64 * 2**10
 ENTRY_BYTES: Final = 1000
 """What an entry takes beside its texts: the object, its numbers, its ids."""
-TEXT_BYTES: Final = 85
-"""What each of a header's two texts takes beside its characters."""
+HEADER_BYTES: Final = 130
+"""What a header takes beside its characters."""
 CELL_WIDTH: Final = 58
 MAX_LISTED_ENTRIES: Final = 20
 
 Routes = Mapping[str, Mapping[str, Mapping[str, str]]]
 """Each API's operations, and of each the path parameter of every kind: task, dag, node, …"""
+
+
+_Recorded = tuple[Entry, RawHeaders, RawHeaders]
+"""An entry, and the headers of the request and the response as they were on the wire."""
 
 
 class Journal:
@@ -68,7 +74,7 @@ class Journal:
         self._max_bytes = max_bytes
         self._max_body = max_body
         self._bytes = 0
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[_Recorded] = deque()
         self._sizes: deque[int] = deque()
         self._lock = Lock()
 
@@ -77,52 +83,46 @@ class Journal:
         *,
         path: str,
         query: str,
-        request_headers: Iterable[tuple[str, str]],
+        request_headers: RawHeaders,
         request_body: bytes,
-        response_headers: Iterable[tuple[str, str]],
+        response_headers: RawHeaders,
         response_body: bytes,
         refusal: str = "",
         **others: Any,
-    ) -> Entry:
-        """Record an exchange under the next number; ``others`` are the other fields of ``Entry``.
-
-        The returned entry has the response's body unmasked; entries that are read have it masked.
-        """
-        masked = mask_headers(request_headers), mask_headers(response_headers)
+    ) -> None:
+        """Record an exchange under the next number; ``others`` are the other fields of ``Entry``."""
         if query:
             query = mask_query(query)
         if request_body:
             request_body = mask_body(_cut(request_body, self._max_body))
         response_body = _cut(response_body, self._max_body)
         size = ENTRY_BYTES + len(path) + len(query) + len(refusal) + len(request_body) + len(response_body)
-        for pairs in masked:
+        headers = tuple(request_headers), tuple(response_headers)
+        for pairs in headers:
             for name, value in pairs:
-                size += len(name) + len(value) + 2 * TEXT_BYTES
+                size += len(name) + len(value) + HEADER_BYTES
         with self._lock:
             self.last += 1
             entry = Entry(
                 number=self.last,
                 path=path,
                 query=query,
-                request_headers=masked[0],
                 request_body=request_body,
-                response_headers=masked[1],
                 response_body=response_body,
                 refusal=refusal,
                 **others,
             )
-            self._entries.append(entry)
+            self._entries.append((entry, *headers))
             self._sizes.append(size)
             self._bytes += size
             while len(self._sizes) > 1 and (self._bytes > self._max_bytes or len(self._sizes) > self._max_entries):
                 self._entries.popleft()
                 self._bytes -= self._sizes.popleft()
                 self.dropped += 1
-        return entry
 
     def entries(self, query: Query | None = None, *, after: int = 0, limit: int | None = None) -> list[Entry]:
         """Return at most ``limit`` matching entries with a number above ``after``, oldest first."""
-        return [_masked(entry) for entry in islice(self._matching(query, after), limit)]
+        return [_read(recorded) for recorded in islice(self._matching(query, after), limit)]
 
     def count(self, query: Query | None = None) -> int:
         """Return how many entries match."""
@@ -149,9 +149,10 @@ class Journal:
         least = int(at_most is None) if at_least is None else at_least
         if least < 0 or (at_most is not None and at_most < least):
             raise AuthorError(f"nothing can come at least {least} and at most {at_most} times.")
-        matching, others = list[Entry](), list[Entry]()
-        for entry in self._matching(None, 0):
-            (matching if query.matches(entry) else others).append(entry)
+        recorded = list(self._matching(None, 0))
+        matching = [_read(item) for item in recorded if query.matches(item[0])]
+        numbers = {entry.number for entry in matching}
+        others = [entry for entry, *_ in recorded if entry.number not in numbers]
         lines = [f"{query}: expected {_range_text(least, at_most)}, found {_times(len(matching))}."]
         if self.dropped:
             lines.append(f"Older entries that were dropped, and are not counted: {self.dropped}.")
@@ -168,15 +169,15 @@ class Journal:
                 lines += [f"  entry {_line(entry)}" for entry in matching[-MAX_LISTED_ENTRIES:]]
             if others and len(matching) < least:
                 lines += ["", *_near_miss(query, others)]
-        return Verdict(holds, tuple(map(_masked, matching)), "\n".join(lines))
+        return Verdict(holds, tuple(matching), "\n".join(lines))
 
-    def _matching(self, query: Query | None, after: int) -> Iterator[Entry]:
+    def _matching(self, query: Query | None, after: int) -> Iterator[_Recorded]:
         with self._lock:
             entries = list(self._entries)
-        skipped = max(0, after + 1 - entries[0].number) if entries else 0
-        for entry in islice(entries, skipped, None):
-            if query is None or query.matches(entry):
-                yield entry
+        skipped = max(0, after + 1 - entries[0][0].number) if entries else 0
+        for recorded in islice(entries, skipped, None):
+            if query is None or query.matches(recorded[0]):
+                yield recorded
 
 
 def _cut(body: bytes, limit: int) -> bytes:
@@ -192,9 +193,15 @@ def _cut(body: bytes, limit: int) -> bytes:
     return body[:end] + b"... (%d more bytes)" % (len(body) - end)
 
 
-def _masked(entry: Entry) -> Entry:
-    body = mask_body(entry.response_body)
-    return entry if body is entry.response_body else replace(entry, response_body=body)
+def _read(recorded: _Recorded) -> Entry:
+    """Return a recorded entry with its headers, and without credentials."""
+    entry, request, response = recorded
+    return replace(
+        entry,
+        request_headers=mask_headers(decode_headers(request)),
+        response_headers=mask_headers(decode_headers(response)),
+        response_body=mask_body(entry.response_body),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -16,6 +16,7 @@ import orjson
 
 from oceanmock.text import escape_unprintable, format_instant, shorten
 
+RawHeaders = Sequence[tuple[bytes, bytes]]
 TextHeaders = tuple[tuple[str, str], ...]
 
 MAX_TEXT_LENGTH: Final = 400
@@ -56,13 +57,13 @@ class Entry:
     query: str
     ids: Mapping[str, str]
     caller: str
-    request_headers: TextHeaders
     request_body: bytes
     status: int | None
-    response_headers: TextHeaders
     response_body: bytes
     refusal: str = ""
     fault: str = ""
+    request_headers: TextHeaders = ()
+    response_headers: TextHeaders = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as JSON: times in RFC 3339, each body with its kind.
@@ -141,7 +142,12 @@ def parse_body(body: bytes) -> Any:
     return value
 
 
-def mask_headers(headers: Iterable[tuple[str, str]]) -> TextHeaders:
+def decode_headers(headers: RawHeaders) -> TextHeaders:
+    """Return the headers as text."""
+    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+
+
+def mask_headers(headers: TextHeaders) -> TextHeaders:
     """Return the headers without credentials; the scheme of credentials stays."""
     masked = []
     for name, value in headers:

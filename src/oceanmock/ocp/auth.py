@@ -18,14 +18,17 @@ import hmac
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
-from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode
 
 from oceanmock.api import ApiError, Authenticator, Request
 from oceanmock.clock import SECOND, wall_now
 from oceanmock.openapi import ALL_PERMISSIONS
 from oceanmock.outgoing import body_of, headers_of, host_of, target_of
+
+if TYPE_CHECKING:
+    from oceanmock.engine.log import User
 
 SIGNATURE_SCHEME: Final = "OCP-ACCESS-KEY-HMACSHA1"
 MAX_SKEW: Final = 15 * 60 * SECOND
@@ -91,15 +94,22 @@ def _basic(request: Request) -> frozenset[str] | None:
     encoded = _credentials_of(request, b"basic")
     if encoded is None:
         return None
+    user = _user_of(encoded, accounts.users)
+    request.caller = user.name
+    return user.permissions
+
+
+@lru_cache(maxsize=256)
+def _user_of(encoded: bytes, users: tuple[User, ...]) -> User:
+    """Return the user of Basic credentials. Raises ApiError, which is not cached."""
     try:
         name, colon, password = base64.b64decode(encoded, validate=True).partition(b":")
     except (binascii.Error, ValueError):
         raise ApiError("bad credentials", "The Basic credentials are not Base64.") from None
-    users = [user for user in accounts.users if _equal(user.name, name) & _equal(user.password, password)]
-    if not users or not colon:
+    matching = [user for user in users if _equal(user.name, name) & _equal(user.password, password)]
+    if not matching or not colon:
         raise ApiError("bad credentials", "No user has this name and password.")
-    request.caller = users[0].name
-    return users[0].permissions
+    return matching[0]
 
 
 def _access_key(request: Request, *, wall: Callable[[], int]) -> frozenset[str] | None:
