@@ -7,6 +7,7 @@ The app under test serves a small contract of two APIs, whose envelope is bare: 
 import oceanmock.http.app  # isort: skip
 import asyncio
 import base64
+import copy
 import json
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from unittest.mock import Mock
 from urllib.parse import urlsplit
 
 import httpx
+import orjson
 import pytest
 import yaml
 from connexion.exceptions import ProblemException
@@ -26,7 +28,7 @@ from starlette.exceptions import HTTPException
 
 from command import PATIENCE
 from in_process import REINSTALL, Ask, asking, sandbox_of
-from oceanmock.api import ApiError, Request, Response, Service
+from oceanmock.api import ApiError, Fragment, Request, Response, Service
 from oceanmock.apis import make_sandbox
 from oceanmock.engine.log import AddFault
 from oceanmock.engine.sandbox import Sandbox
@@ -518,6 +520,63 @@ def test_an_answer_that_breaks_the_contract_does_not_leave(
     assert (response.status_code, response.json()["kind"]) == (500, "broken response")
     assert response.json()["detail"] == detail
     assert detail in caplog.text
+
+
+ENVELOPE: dict[str, Any] = {
+    "allOf": [
+        {"type": "object", "required": ["data", "status"], "properties": {"status": {"type": "integer"}}},
+        {"type": "object", "properties": {"data": {"type": "object", "required": ["id"]}}},
+    ]
+}
+
+
+def in_an_envelope(**response: Any) -> Response:
+    """A response in an envelope around a fragment; valid, but for what a test changes."""
+    valid: dict[str, Any] = {"status": 200, "body": {"status": 1}, "fragment": Fragment(b'{"id":1}')}
+    return Response(**valid | response)
+
+
+def reading_envelopes(handler: Any, schema: dict[str, Any] = ENVELOPE) -> Ask:
+    """Asks an API whose answers have an envelope."""
+    spec = copy.deepcopy(OTHERS)
+    spec["paths"]["/others"]["get"]["responses"]["200"]["content"]["application/json"]["schema"] = schema
+    api = notes(name="others", prefix="/others", spec=spec, handlers={"listOthers": handler}, encode=orjson.dumps)
+    return asking(in_a_sandbox(Pipeline([api])))
+
+
+@pytest.mark.parametrize("schema", [ENVELOPE, {"not": {"required": ["none"]}, **ENVELOPE}])
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({"body": {"status": "1"}}, 'status: "1" is not of type "integer"'),
+        ({"body": {}}, '"status" is a required property'),
+        ({"fragment": Fragment(b"{}")}, '"id" is a required property'),
+        ({"fragment": Fragment(b"[]")}, '[] is not of type "object"'),
+        ({"fragment": None}, '"data" is a required property'),
+    ],
+)
+def test_an_envelope_or_a_fragment_that_breaks_the_contract_does_not_leave(
+    changes: dict[str, Any], detail: str, schema: dict[str, Any]
+) -> None:
+    read = reading_envelopes(lambda _: in_an_envelope(**changes), schema)
+
+    for _ in range(2):
+        response = read("GET", "/others")
+        assert (response.status_code, response.json()["kind"]) == (500, "broken response")
+        assert response.json()["detail"].endswith(detail)
+
+
+def test_a_fragment_is_checked_by_the_schema_of_each_operation() -> None:
+    fragment = Fragment(b'{"id":1}')
+    lax, strict = ENVELOPE, copy.deepcopy(ENVELOPE)
+    strict["allOf"][1]["properties"]["data"]["required"].append("name")
+
+    statuses = [
+        reading_envelopes(lambda _: in_an_envelope(fragment=fragment), schema)("GET", "/others").status_code
+        for schema in (lax, strict, lax)
+    ]
+
+    assert statuses == [200, 500, 200]
 
 
 def test_an_error_that_breaks_the_contract_does_not_leave_either() -> None:

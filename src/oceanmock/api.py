@@ -241,17 +241,27 @@ class Request:
         return None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Fragment:
+    """Encoded JSON that many responses contain; ``accepted_by`` has the schemas that it was checked by."""
+
+    json: bytes
+    accepted_by: set[object] = field(default_factory=set)
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """A response: a status, a JSON value that is not yet encoded, and further headers.
 
-    A body of bytes goes out as it is, as the media type says; None sends no content type.
+    A body of bytes goes out as it is, as the media type says; None sends no content type. ``fragment`` becomes the
+    member ``data`` of the body, an object.
     """
 
     status: int
     body: Any
     headers: Headers = ()
     media_type: bytes | None = JSON
+    fragment: Fragment | None = None
 
 
 Handler = Callable[[Request], Response]

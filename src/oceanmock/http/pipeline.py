@@ -78,9 +78,10 @@ class _Compiled:
     responses: ResponseRules
     handler: Handler
 
-    def check_response(self, response: Encoded) -> None:
-        """Raise ApiError for a response that the contract forbids."""
-        if problem := self.responses.problem(*response):
+    def check_response(self, response: Encoded, made: Response | None = None) -> None:
+        """Raise ApiError for a response that the contract forbids; ``made`` is the one that was encoded."""
+        fragment = made.fragment if made is not None else None
+        if problem := self.responses.problem(*response, made.body if made is not None else None, fragment):
             raise ApiError("broken response", f"{self.operation.id} {response[0]}: {problem}")
 
 
@@ -234,8 +235,9 @@ class Pipeline:
             request.parameters = compiled.parameters.read(request)
             if compiled.body is not None:
                 request.content = compiled.body.read(request)
-            response = encode(compiled.handler(request), service)
-            compiled.check_response(response)
+            made = compiled.handler(request)
+            response = encode(made, service)
+            compiled.check_response(response, made)
         except SandboxDeleted:
             raise
         except Exception as error:  # every error has an envelope
@@ -355,6 +357,8 @@ def _render(request: Request, error: Exception) -> Encoded:
 def encode(response: Response, service: Service) -> Encoded:
     """Return a response as it is sent."""
     content = response.body
+    if response.fragment is not None:
+        content = {**content, "data": orjson.Fragment(response.fragment.json)}
     body = content if isinstance(content, bytes) else service.encode(content)
     headers = [(b"content-length", str(len(body)).encode()), *response.headers]
     if response.media_type is not None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 import orjson
 from jsonschema_rs import Draft4Validator
 
-from oceanmock.api import ApiError, ErrorKind, Headers, Request
+from oceanmock.api import ApiError, ErrorKind, Fragment, Headers, Request
 from oceanmock.errors import AuthorError
 
 MAX_QUERY_FIELDS: Final = 1000
@@ -208,8 +208,59 @@ class RequestBody:
         return content
 
 
+_ENVELOPE_KEYS: Final = {"type", "properties", "required", "allOf", "additionalProperties", "title", "description"}
+
+
+def _split(schema: Mapping[str, Any], data: list[Any]) -> dict[str, Any] | None:
+    """Return the schema of an object with any ``data``, and add the schemas of ``data``; None if it cannot be split."""
+    if not _ENVELOPE_KEYS.issuperset(schema):
+        return None
+    envelope = {**schema}
+    if "data" in schema.get("properties", {}):
+        data.append(schema["properties"]["data"])
+        envelope["properties"] = {**schema["properties"], "data": {}}
+    if "allOf" in schema:
+        parts = [_split(part, data) for part in schema["allOf"]]
+        if None in parts:
+            return None
+        envelope["allOf"] = parts
+    return envelope
+
+
+class _BodySchema(Schema):
+    """The schema of a response's body; of an object with ``data``, also those of its envelope and its data."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        super().__init__(schema)
+        self._schema = schema
+
+    @cached_property
+    def _parts(self) -> tuple[Schema, Schema] | None:
+        data = list[Any]()
+        envelope = _split(self._schema, data)
+        return None if envelope is None or not data else (Schema(envelope), Schema({"allOf": data}))
+
+    def problem_of(self, envelope: Mapping[str, Any], fragment: Fragment) -> str | None:
+        """Return the first violation, or "", of an envelope whose data is a fragment; None where it cannot be split."""
+        if self._parts is None:
+            return None
+        of_envelope, of_data = self._parts
+        whole = {**envelope, "data": None}
+        if not of_envelope.accepts(whole):
+            return of_envelope.problem(whole)
+        if of_data not in fragment.accepted_by:
+            value = orjson.loads(fragment.json)
+            if not of_data.accepts(value):
+                return f"data: {of_data.problem(value)}"
+            fragment.accepted_by.add(of_data)
+        return ""
+
+
 class ResponseRules:
     """The responses that the contract allows an operation.
+
+    The bytes that leave are checked. Where they are an envelope around a fragment, the envelope is checked before it is
+    encoded, and the fragment once for all responses that contain it.
 
     An error whose status the contract does not name is allowed: 413, 415 and 500 come from the server itself. Any other
     undocumented status is a problem.
@@ -219,7 +270,7 @@ class ResponseRules:
         self._documented = {
             int(status): (
                 {
-                    media_type.lower().encode(): Schema(content.get("schema", {}))
+                    media_type.lower().encode(): _BodySchema(content.get("schema", {}))
                     for media_type, content in response.get("content", {}).items()
                 },
                 [
@@ -232,8 +283,10 @@ class ResponseRules:
             if status.isdigit()
         }
 
-    def problem(self, status: int, headers: Headers, body: bytes) -> str:
-        """Return the first violation of the contract, or ""."""
+    def problem(
+        self, status: int, headers: Headers, body: bytes, envelope: Any = None, fragment: Fragment | None = None
+    ) -> str:
+        """Return the first violation of the contract, or ""; ``envelope`` and ``fragment`` are what was encoded."""
         if status not in self._documented:
             return "" if status >= 400 else "the contract does not name this status"
         bodies, required = self._documented[status]
@@ -245,5 +298,7 @@ class ResponseRules:
         schema = bodies.get(media_type)
         if schema is None:
             return f"not a media type of {list(bodies)}" if bodies else ""
+        if fragment is not None and (problem := schema.problem_of(envelope, fragment)) is not None:
+            return problem
         value = body.decode() if media_type.startswith(b"text/") else orjson.loads(body)
         return "" if schema.accepts(value) else schema.problem(value)

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from oceanmock.api import ApiError, Handler, Headers, Json, Request, Response, Route, Service, template_for
+from oceanmock.api import ApiError, Fragment, Handler, Headers, Json, Request, Response, Route, Service, template_for
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
@@ -50,7 +50,7 @@ class ServiceFactory:
 
     def __init__(self, *, wall: Callable[[], int] = wall_now) -> None:
         self._authenticators = authenticators(wall=wall)
-        self._encoded = WeakKeyDictionary[Tasks, dict[int, tuple[TaskState, orjson.Fragment]]]()
+        self._encoded = WeakKeyDictionary[Tasks, dict[int, tuple[TaskState, Fragment]]]()
 
     def variant_of(self, sandbox: Sandbox) -> bool:
         """Return the variant that a sandbox's switches select."""
@@ -149,12 +149,12 @@ class ServiceFactory:
         data = {"contents": [task]} if template.starts_on.in_contents else task
         return self._respond(request, data)
 
-    def _task(self, request: Request, view: TaskView) -> orjson.Fragment:
+    def _task(self, request: Request, view: TaskView) -> Fragment:
         """Return a task in full, encoded once for each of its states."""
         cache = self._encoded.setdefault(_tasks(request), {})
         entry = cache.get(view.task.id)
         if entry is None or entry[0] is not view.state:
-            entry = cache[view.task.id] = (view.state, orjson.Fragment(encode(_task_json(view, "full"))))
+            entry = cache[view.task.id] = (view.state, Fragment(encode(_task_json(view, "full"))))
         return entry[1]
 
     def render_error(self, request: Request, error: Exception) -> Response:
@@ -181,6 +181,8 @@ class ServiceFactory:
             "timestamp": format_timestamp(now),
             "traceId": trace,
         }
+        if isinstance(data, Fragment):
+            return Response(status, body, fragment=data)
         if data is not None:
             body["data"] = data
         if error is None:
