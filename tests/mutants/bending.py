@@ -108,6 +108,8 @@ def _forget() -> None:
 class Bent:
     """An ASGI app whose JSON answers are bent."""
 
+    dispatch = None  # each answer goes through ``__call__``
+
     def __init__(self, app: AsgiApp, api: str, bend: Bend) -> None:
         self.app = app
         self.bend = bend

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import ssl
@@ -43,6 +44,7 @@ def serve_forever(app: AsgiApp, *, host: str, port: int, on_ready: Callable[[str
     listener = _listener(host, port)
     with contextlib.closing(listener):
         url = _url(listener)
+        gc.freeze()  # what is there by now stays, so that no collection passes over it during a request
         _UvicornServer(app, host, lambda: on_ready(url)).run(sockets=[listener])
 
 
