@@ -202,37 +202,19 @@ class FakeData:
     """Generate the names, users, hosts and ids that a scenario leaves out, from its seed."""
 
     def __init__(self, seed: str, taken: set[int] | None = None) -> None:
-        self.seed: Final = seed
         self._random = Random(seed)  # noqa: S311 (reproducible, not secret)
-        self._chances = Random(seed)  # noqa: S311 (the same)
+        self._names = _FakeNames(seed)
         self._taken = set() if taken is None else taken
-        self._users: list[tuple[int, str]] = []
-        self._requested = 0
         self.host: Final = f"192.0.2.{self._random.randint(1, 254)}"  # for documents: RFC 5737
-
-    @property
-    def _faker(self) -> Any:
-        """Return the process's faker, set to draw from this object's random source."""
-        faker = load_faker()
-        faker.random = self._chances
-        return faker
 
     def phrase(self) -> str:
         """Return a name."""
-        self.users()
-        return str(self._faker.bs()).capitalize()
+        return self._names.phrase()
 
     def user(self) -> FakeUser:
         """Return a user; an id and a name are drawn when one is read, or a phrase is drawn."""
-        self._requested += 1
-        return FakeUser(self.seed, self._requested - 1, self)
-
-    def users(self) -> list[tuple[int, str]]:
-        """Return the ids and names of all users so far."""
-        while len(self._users) < self._requested:
-            faker = self._faker
-            self._users.append((faker.random_int(100, 999), faker.user_name()))
-        return self._users
+        self._names.requested += 1
+        return FakeUser(self._names.requested - 1, self._names)
 
     def id(self) -> int:
         """Return an id that is not taken yet."""
@@ -242,20 +224,50 @@ class FakeData:
         return drawn
 
 
+@dataclass(slots=True)
+class _FakeNames:
+    """Phrases and users in the order in which they were requested; ``seed`` decides them, so that it compares."""
+
+    seed: str
+    requested: int = field(default=0, compare=False)
+    _users: list[tuple[int, str]] | None = field(default=None, compare=False)
+    _random: Random | None = field(default=None, compare=False)
+
+    def _faker(self) -> Any:
+        """Return the process's faker, set to draw from this object's random source."""
+        if self._random is None:
+            self._random = Random(self.seed)  # noqa: S311 (reproducible, not secret)
+        faker = load_faker()
+        faker.random = self._random
+        return faker
+
+    def phrase(self) -> str:
+        """Return a name."""
+        self.user(self.requested - 1)
+        return str(self._faker().bs()).capitalize()
+
+    def user(self, number: int) -> tuple[int, str]:
+        """Return the id and the name of a user, drawn with those before it."""
+        users = self._users = self._users or []
+        while len(users) < self.requested:
+            faker = self._faker()
+            users.append((faker.random_int(100, 999), faker.user_name()))
+        return users[number] if users else (0, "")
+
+
 @dataclass(frozen=True, slots=True)
 class FakeUser:
     """A generated user; its id and name are drawn when they are read."""
 
-    seed: str
     number: int
-    source: FakeData = field(compare=False, repr=False)
+    names: _FakeNames
 
     @property
     def id(self) -> int:
         """Return the user's id."""
-        return self.source.users()[self.number][0]
+        return self.names.user(self.number)[0]
 
     @property
     def name(self) -> str:
         """Return the user's name."""
-        return self.source.users()[self.number][1]
+        return self.names.user(self.number)[1]
