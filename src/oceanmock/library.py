@@ -72,8 +72,8 @@ def find_scenario(reference: str) -> Path:
 def load_scenario(reference: str | Path) -> BaseScenario:
     """Return the scenario of a library name or a path.
 
-    Raises AuthorError when there is none, ScenarioError with all its issues when it is wrong. The meaning of a file of
-    the library is checked by `oceanmock check` and by the tests, which is once.
+    Raises AuthorError when there is none, ScenarioError with all its issues when it is wrong. The rules and
+    the story of a packaged file are checked by `oceanmock check` and by the tests, not at every load.
     """
     path = reference if isinstance(reference, Path) else find_scenario(reference)
     try:

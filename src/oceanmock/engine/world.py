@@ -192,7 +192,7 @@ FIRST_FREE_ID: Final = 1_000_000
 
 @cache
 def load_faker() -> Any:
-    """Return the process's faker, imported on first use: where the scenarios name all, nothing is drawn."""
+    """Return the process's faker, imported on first use, since the import is slow."""
     from faker import Factory  # noqa: PLC0415 (a tenth of a second)
 
     return Factory.create("en_US")
@@ -226,7 +226,7 @@ class FakeData:
 
 @dataclass(slots=True)
 class _FakeNames:
-    """Phrases and users in the order in which they were requested; ``seed`` decides them, so that it compares."""
+    """Draw phrases and users in the order of the requests for them; two with the same ``seed`` are equal."""
 
     seed: str
     requested: int = field(default=0, compare=False)

@@ -112,7 +112,7 @@ class _HttpProtocol(HttpToolsProtocol):
         self._may_dispatch = False
 
     def data_received(self, data: bytes) -> None:
-        """Read a piece of a stream of requests; one is dispatched at once, lest a pipeline hold the event loop."""
+        """Read a piece of the stream; dispatch at most one request, so that pipelines do not block the event loop."""
         self._may_dispatch = self._dispatch is not None
         super().data_received(data)
 
@@ -172,7 +172,7 @@ class _HttpProtocol(HttpToolsProtocol):
 
 
 def _is_short(cycle: RequestResponseCycle) -> bool:
-    """Return whether the whole request arrives without ``receive``, which lifts the limit and confirms an upload."""
+    """Return whether uvicorn buffers the whole body by itself: it is short, and no client waits for 100 Continue."""
     size = 0
     for name, value in cycle.scope["headers"]:
         if name == b"content-length":
@@ -195,7 +195,7 @@ async def _send_late(response: Any, scope: Any, receive: Any, send: Any) -> None
 
 
 def _send_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
-    """Send a response with its ``content-length``, as ``RequestResponseCycle.send`` does; False where it would wait."""
+    """Send a whole response with one write; return False if the response has started or the client reads too slowly."""
     if cycle.flow.write_paused or cycle.disconnected or cycle.response_started:
         return False
     parts = [STATUS_LINE[status]]
