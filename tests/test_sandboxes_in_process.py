@@ -245,6 +245,8 @@ def test_a_port_that_is_closed_as_soon_as_it_is_opened_is_closed(served: OnLoop)
         served.own_ports.close(PORT)
 
     served.call(open_and_close)
+    for _ in range(20):  # it is closed once the loop has begun to serve it
+        served.call(lambda: None)
 
     with pytest.raises(httpx.ConnectError):
         get(PORT)
