@@ -210,7 +210,8 @@ class Request:
 
     ``path`` is the API's own, ``raw_path`` the path as sent. ``received_at`` is an instant of the sandbox's clock.
     ``client`` is the peer's address and port, None if unknown. ``caller`` is the authenticated user, ``error`` one
-    sentence on why the request was refused, ``fault`` the injected fault.
+    sentence on why the request was refused, ``fault`` the injected fault. ``compiled`` is the pipeline's operation, and
+    ``is_valid`` is set once the contract has accepted parameters and body.
     """
 
     service: Service
@@ -232,6 +233,31 @@ class Request:
     operation: Operation | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     content: Any = None
+    compiled: Any = None
+    is_valid: bool = False
+
+    def again(self) -> Request:
+        """Return the same request, received now; what was found valid stays so."""
+        return Request(
+            self.service,
+            self.sandbox,
+            self.method,
+            self.path,
+            self.raw_path,
+            self.query,
+            self.headers,
+            self.sandbox.clock.now(),
+            self.body,
+            self.client,
+            self.scheme,
+            self.credentials,
+            path_values=self.path_values,
+            operation=self.operation,
+            parameters=self.parameters,
+            content=self.content,
+            compiled=self.compiled,
+            is_valid=self.is_valid,
+        )
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first header of this name, which is given in lower case; None without one."""

@@ -109,9 +109,14 @@ class Sandbox:
         """Return the faults in their order, with their counters."""
         return self._faults.statistics()
 
+    @property
+    def has_faults(self) -> bool:
+        """Return whether any fault could be injected."""
+        return bool(self._faults.by_name)
+
     def inject_fault(self, request: FaultRequest) -> InjectedFault | None:
         """Return the fault to inject into a request, if any, and count the request."""
-        return self._faults.inject(request) if self._faults.by_name else None
+        return self._faults.inject(request) if self.has_faults else None
 
     # --- changing ---
 
@@ -291,6 +296,9 @@ class Sandboxes:
 
     def __len__(self) -> int:
         return len(self._by_name)
+
+    def __contains__(self, sandbox: Sandbox) -> bool:
+        return self._by_name.get(sandbox.name) is sandbox
 
     def get(self, name: str) -> Sandbox:
         """Return the sandbox of a name. Raises NoSuchSandbox."""

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from oceanmock.api import JSON, Api, ApiError, Headers
+from oceanmock.api import JSON, Api, ApiError, Headers, Request
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import SECOND, stopwatch, wall_now
 from oceanmock.engine.faults import InjectedFault, apply_fault
+from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox, Sandboxes, TwoSandboxes
-from oceanmock.engine.store import NoSuchSandbox
+from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted
 from oceanmock.http import admin
 from oceanmock.http.admin import AdminContext
 from oceanmock.http.admin_values import ScenarioCatalog
@@ -45,6 +46,9 @@ SANDBOX_PATH: Final = "/sandboxes/"
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 CLOSE_CONNECTION: Final = "oceanmock.close_connection"
 """The scope's key for a function that closes the connection, where the server offers one."""
+REPEAT: Final = "oceanmock.repeat"
+"""The scope's key for a function that returns the response to the same request, sent again byte for byte: for any
+connection to the same port. It returns None once the request has to be read anew."""
 
 
 def create_app(sandbox: Sandbox, **options: Any) -> App:
@@ -111,12 +115,28 @@ class App:
             return _send_nothing if body is None else self._admin.respond(self._admin.request_of(scope), body)
         try:
             sandbox = scope[SANDBOX] = self._choose(scope)
-            exchange = _Exchange(scope, self._pipeline_of(sandbox), stopwatch() if began is None else began)
-            return exchange.respond(body)
+            pipeline = self._pipeline_of(sandbox)
+            request = pipeline.request_of(scope)
+            exchange = _Exchange(scope, pipeline, request, stopwatch() if began is None else began)
+            response = exchange.respond(body)
+            if request.is_valid:
+                scope[REPEAT] = partial(self._repeat, request, pipeline, sandbox.spec)
+            return response
         except (NoSuchSandbox, TwoSandboxes) as error:  # in no API's envelope
             text = orjson.dumps({"error": str(error)})
             headers = [(b"content-type", JSON), (b"content-length", str(len(text)).encode())]
             return (404 if isinstance(error, NoSuchSandbox) else 400, headers, text)
+
+    def _repeat(self, request: Request, pipeline: Pipeline, spec: SandboxSpec) -> Encoded | None:
+        """Return the response to a valid request that is sent again; None if its sandbox is another, or has faults."""
+        sandbox, began = request.sandbox, stopwatch()
+        if sandbox not in self.sandboxes or sandbox.spec is not spec or sandbox.has_faults:
+            return None
+        try:
+            response = _Exchange({}, pipeline, request.again(), began).respond(request.body)
+        except SandboxDeleted:
+            return None
+        return response if isinstance(response, tuple) else None
 
     def _pipeline_of(self, sandbox: Sandbox) -> Pipeline:
         """Return the pipeline of the contracts' variants that a sandbox's switches select."""
@@ -161,12 +181,12 @@ class _Exchange:
     _receive: Receive
     _send: Send
 
-    def __init__(self, scope: Scope, pipeline: Pipeline, began: int) -> None:
+    def __init__(self, scope: Scope, pipeline: Pipeline, request: Request, began: int) -> None:
         self._scope = scope
         self._began = began
         self._wall = wall_now()
         self._pipeline = pipeline
-        self._request = pipeline.request_of(scope)
+        self._request = request
 
     def respond(self, body: bytes | ApiError | None) -> Encoded | AsgiApp:
         """Return the response, or an ASGI app that sends it with its fault; one that sends nothing without a body."""

@@ -216,25 +216,30 @@ class Pipeline:
     def respond(self, request: Request, body: bytes | ApiError) -> Encoded:
         """Return the response to a request with this body, or that was refused for its body.
 
+        Of a valid request that is made again, the route, the parameters and the body are not read twice; credentials
+        are verified each time.
         Every response is checked against the contract, that to an error too. Raises SandboxDeleted when the sandbox was
         deleted in the meantime.
         """
-        service, compiled = request.service, None
+        service, compiled = request.service, request.compiled
         try:
             if isinstance(body, ApiError):
                 raise body
-            request.body = body
-            service.open(request)
-            compiled = self._find(request)
             if compiled is None:
-                return encode(self._fall_back(request), service)
-            request.operation = compiled.operation
+                request.body = body
+                service.open(request)
+                compiled = request.compiled = self._find(request)
+                if compiled is None:
+                    return encode(self._fall_back(request), service)
+                request.operation = compiled.operation
             if compiled.verify_security is not None:
                 _finish(compiled.verify_security(SimpleNamespace(request=request, context={})))
             inject_fault(request)
-            request.parameters = compiled.parameters.read(request)
-            if compiled.body is not None:
-                request.content = compiled.body.read(request)
+            if not request.is_valid:
+                request.parameters = compiled.parameters.read(request)
+                if compiled.body is not None:
+                    request.content = compiled.body.read(request)
+                request.is_valid = True
             made = compiled.handler(request)
             response = encode(made, service)
             compiled.check_response(response, made)

@@ -17,9 +17,9 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from types import FrameType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
@@ -30,6 +30,10 @@ from oceanmock.errors import EnvironmentProblem
 
 AsgiApp = Callable[..., Any]
 
+Repeat = Callable[[], tuple[int, Headers, bytes] | None]
+"""Returns the response to a request that was sent again, or None if it has to be parsed."""
+MAX_REPEATS: Final = 1024
+MAX_REPEATED_BYTES: Final = 4096
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than most clients keep an idle connection: the client closes it, so that no request is lost on a connection
 that the server has just closed."""
@@ -95,26 +99,60 @@ class Server:
 
 
 class _HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with three additions.
+    """uvicorn's protocol, with four additions.
 
     An app with a method ``dispatch(scope, body)`` is called without a task when the whole of a request has arrived; it
-    returns the response, which is sent with one write, or an ASGI app that sends it. Each request's scope has a
+    returns the response, which is sent with one write, or an ASGI app that sends it. Where it has put a function into
+    the scope, ``oceanmock.repeat``, that function returns the response to the same bytes when they come again, so that
+    a client that polls has its requests parsed once. Each request's scope has a
     function that closes the connection, ``oceanmock.close_connection``. Of pipelined requests, each receives
     ``http.disconnect``; uvicorn notifies only the newest (0.54: httptools_impl.py, connection_lost). Subclassed, since
     uvicorn has no hook for any of these.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, repeats: dict[tuple[Any, bytes], Repeat], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._earlier: list[RequestResponseCycle] = []
         self._dispatch: Callable[..., Any] | None = getattr(self.app, "dispatch", None)
         self._incomplete: RequestResponseCycle | None = None
         self._may_dispatch = False
+        self._is_between_requests, self._begun, self._last_repeat = True, 0, 0.0
+        self._repeats = repeats
 
     def data_received(self, data: bytes) -> None:
         """Read a piece of the stream; dispatch at most one request, so that pipelines do not block the event loop."""
-        self._may_dispatch = self._dispatch is not None
+        starts_request = self._is_between_requests
+        if starts_request and (repeat := self._repeats.get((self.server, data))) is not None and self._repeat(repeat):
+            return
+        self._may_dispatch, self._begun = self._dispatch is not None, 0
         super().data_received(data)
+        if starts_request and self._is_between_requests and self._begun == 1 and len(data) <= MAX_REPEATED_BYTES:
+            repeat = cast("Repeat | None", self.scope.get("oceanmock.repeat"))
+            if repeat is not None and self.cycle.keep_alive and self.scope["method"] != "HEAD":
+                if len(self._repeats) >= MAX_REPEATS:
+                    del self._repeats[next(iter(self._repeats))]
+                self._repeats[self.server, data] = repeat
+
+    def _repeat(self, repeat: Repeat) -> bool:
+        """Respond to a request whose bytes have come before; return False if it has to be parsed."""
+        cycle = self.cycle
+        if cycle is None or not cycle.response_complete or self.flow.write_paused or self.transport.is_closing():
+            return False
+        response = repeat()
+        if response is None:
+            return False
+        self.transport.write(_encode(self.server_state.default_headers, *response))
+        self.server_state.total_requests += 1
+        self._last_repeat = self.loop.time()  # for the timer, which runs on from the last request that was parsed
+        return True
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if nothing has come on it for as long as it is kept."""
+        remaining = self._last_repeat + self.timeout_keep_alive - self.loop.time()
+        if remaining > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(remaining, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:
         if self._may_dispatch and cycle is self.cycle and cycle.more_body and _is_short(cycle):
@@ -124,6 +162,7 @@ class _HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Dispatch the request if it has waited for its body."""
+        self._is_between_requests = True
         super().on_message_complete()
         cycle, self._incomplete = self._incomplete, None
         if cycle is None or self._dispatch is None or self.transport.is_closing():
@@ -140,6 +179,8 @@ class _HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Add the close function to a new request's scope."""
         super().on_message_begin()
+        self._is_between_requests = False
+        self._begun += 1
         self.scope["oceanmock.close_connection"] = self.close  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
@@ -198,22 +239,35 @@ def _send_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body
     """Send a whole response with one write; return False if the response has started or the client reads too slowly."""
     if cycle.flow.write_paused or cycle.disconnected or cycle.response_started:
         return False
-    parts = [STATUS_LINE[status]]
-    for name, value in (*cycle.default_headers, *headers):
-        if HEADER_VALUE_RE.search(value):
-            raise RuntimeError(f"the header {name.decode()} has a control character: {value!r}")
-        parts += (name.lower(), b": ", value, b"\r\n")
+    is_head = cycle.scope["method"] == "HEAD"
+    data = _encode(cycle.default_headers, status, headers, b"" if is_head else body, keep_alive=cycle.keep_alive)
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
-    parts.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
-    if cycle.scope["method"] != "HEAD":
-        parts.append(body)
-    cycle.transport.write(b"".join(parts))
+    cycle.transport.write(data)
     cycle.message_event.set()
     if not cycle.keep_alive:
         cycle.transport.close()
     cycle.on_response()
     return True
+
+
+def _encode(default_headers: Headers, status: int, headers: Headers, body: bytes, *, keep_alive: bool = True) -> bytes:
+    """Return a response as it is sent."""
+    parts = [STATUS_LINE[status]]
+    for name, value in default_headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts += (_encode_headers(tuple(headers)), b"\r\n" if keep_alive else b"connection: close\r\n\r\n", body)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=512)
+def _encode_headers(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    parts = list[bytes]()
+    for name, value in headers:
+        if HEADER_VALUE_RE.search(value):
+            raise RuntimeError(f"the header {name.decode()} has a control character: {value!r}")
+        parts += (name.lower(), b": ", value, b"\r\n")
+    return b"".join(parts)
 
 
 class Ports:
@@ -263,9 +317,10 @@ class _UvicornServer(uvicorn.Server):
     def __init__(
         self, app: AsgiApp, host: str, on_listening: Callable[[], object], *, tls: ssl.SSLContext | None = None
     ) -> None:
+        http: Any = partial(_HttpProtocol, repeats={})
         config = uvicorn.Config(
             app,
-            http=_HttpProtocol,
+            http=http,
             loop="auto",  # uvloop where it can be imported
             ws="none",
             log_config=None,
@@ -285,7 +340,8 @@ class _UvicornServer(uvicorn.Server):
 
     def protocol(self) -> asyncio.Protocol:
         """Return the protocol of one connection."""
-        return _HttpProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then call ``on_listening``."""
