@@ -236,17 +236,17 @@ class Request:
     compiled: Any = None
     is_valid: bool = False
 
-    def again(self) -> Request:
-        """Return the same request, received now; what was found valid stays so."""
+    def again(self, sandbox: Sandbox, received_at: int) -> Request:
+        """Return the same request, received by a sandbox at an instant; what was found valid stays so."""
         return Request(
             self.service,
-            self.sandbox,
+            sandbox,
             self.method,
             self.path,
             self.raw_path,
             self.query,
             self.headers,
-            self.sandbox.clock.now(),
+            received_at,
             self.body,
             self.client,
             self.scheme,

@@ -50,7 +50,8 @@ class Sandbox:
     """One sandbox of a store.
 
     ``apis`` are the records of its APIs (``oceanmock.api.Api``). ``started`` is the instant at which its clock began.
-    ``server`` and ``pid`` are the host and process id that the APIs' responses show.
+    ``server`` and ``pid`` are the host and process id that the APIs' responses show. ``generation`` counts the
+    specifications that it has had.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Sandbox:
         self.server: Final = FakeData(f"{spec.seed}").host
         self.pid: Final = Random(f"{spec.seed}/pid").randrange(1000, 32768)  # noqa: S311 (no secret)
         self._traces = Random(spec.seed)  # noqa: S311 (the same seed, the same trace ids)
+        self.generation = 0
         self._fold(spec)
         self._version = self._first_version = self.store.put(spec)
         self.journal = self.store.journal(self.name)
@@ -176,6 +178,7 @@ class Sandbox:
 
     def _fold(self, spec: SandboxSpec) -> None:
         """Begin with the state of a specification."""
+        self.generation += 1
         self.spec, self.accounts, start = spec, spec.accounts, spec.starts_at
         self.scenarios = scenarios = spec.scenarios
         if start is None and len(scenarios) == 1 and scenarios[0].starts_at is not None:

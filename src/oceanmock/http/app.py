@@ -12,6 +12,7 @@ from asyncio import CancelledError, timeout
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 import orjson
 
@@ -19,7 +20,6 @@ from oceanmock.api import JSON, Api, ApiError, Headers, Request
 from oceanmock.apis import APIS, make_sandbox
 from oceanmock.clock import SECOND, stopwatch, wall_now
 from oceanmock.engine.faults import InjectedFault, apply_fault
-from oceanmock.engine.log import SandboxSpec
 from oceanmock.engine.sandbox import Sandbox, Sandboxes, TwoSandboxes
 from oceanmock.engine.store import NoSuchSandbox, SandboxDeleted
 from oceanmock.http import admin
@@ -49,6 +49,7 @@ CLOSE_CONNECTION: Final = "oceanmock.close_connection"
 REPEAT: Final = "oceanmock.repeat"
 """The scope's key for a function that returns the response to the same request, sent again byte for byte: for any
 connection to the same port. It returns None once the request has to be read anew."""
+_NO_SANDBOX: Final[Any] = None
 
 
 def create_app(sandbox: Sandbox, **options: Any) -> App:
@@ -120,20 +121,24 @@ class App:
             exchange = _Exchange(scope, pipeline, request, stopwatch() if began is None else began)
             response = exchange.respond(body)
             if request.is_valid:
-                scope[REPEAT] = partial(self._repeat, request, pipeline, sandbox.spec)
+                template = request.again(_NO_SANDBOX, 0)  # what is kept for repeats keeps no deleted sandbox
+                scope[REPEAT] = partial(self._repeat, template, pipeline, ref(sandbox), sandbox.generation)
             return response
         except (NoSuchSandbox, TwoSandboxes) as error:  # in no API's envelope
             text = orjson.dumps({"error": str(error)})
             headers = [(b"content-type", JSON), (b"content-length", str(len(text)).encode())]
             return (404 if isinstance(error, NoSuchSandbox) else 400, headers, text)
 
-    def _repeat(self, request: Request, pipeline: Pipeline, spec: SandboxSpec) -> Encoded | None:
+    def _repeat(
+        self, template: Request, pipeline: Pipeline, sandbox_ref: ref[Sandbox], generation: int
+    ) -> Encoded | None:
         """Return the response to a valid request that is sent again; None if its sandbox is another, or has faults."""
-        sandbox, began = request.sandbox, stopwatch()
-        if sandbox not in self.sandboxes or sandbox.spec is not spec or sandbox.has_faults:
+        sandbox, began = sandbox_ref(), stopwatch()
+        if sandbox is None or sandbox not in self.sandboxes or sandbox.generation != generation or sandbox.has_faults:
             return None
+        request = template.again(sandbox, sandbox.clock.now())
         try:
-            response = _Exchange({}, pipeline, request.again(), began).respond(request.body)
+            response = _Exchange({}, pipeline, request, began).respond(request.body)
         except SandboxDeleted:
             return None
         return response if isinstance(response, tuple) else None

@@ -21,11 +21,12 @@ from functools import lru_cache, partial
 from types import FrameType
 from typing import Any, Final, Self, cast
 
+import orjson
 import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from oceanmock.api import Headers
+from oceanmock.api import JSON, Headers
 from oceanmock.errors import EnvironmentProblem
 
 AsgiApp = Callable[..., Any]
@@ -34,6 +35,11 @@ Repeat = Callable[[], tuple[int, Headers, bytes] | None]
 """Returns the response to a request that was sent again, or None if it has to be parsed."""
 MAX_REPEATS: Final = 1024
 MAX_REPEATED_BYTES: Final = 4096
+MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_HEADERS: Final = 200
+MAX_REQUEST_SECONDS: Final = 30
+"""From the first byte of a request to the last of its body."""
+MAX_CONNECTIONS: Final = 1000
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than most clients keep an idle connection: the client closes it, so that no request is lost on a connection
 that the server has just closed."""
@@ -99,15 +105,14 @@ class Server:
 
 
 class _HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with four additions.
+    """uvicorn's protocol with bounds, and a shorter way for requests that need no task.
 
     An app with a method ``dispatch(scope, body)`` is called without a task when the whole of a request has arrived; it
     returns the response, which is sent with one write, or an ASGI app that sends it. Where it has put a function into
     the scope, ``oceanmock.repeat``, that function returns the response to the same bytes when they come again, so that
-    a client that polls has its requests parsed once. Each request's scope has a
-    function that closes the connection, ``oceanmock.close_connection``. Of pipelined requests, each receives
-    ``http.disconnect``; uvicorn notifies only the newest (0.54: httptools_impl.py, connection_lost). Subclassed, since
-    uvicorn has no hook for any of these.
+    the requests of a client that polls are parsed once. Each request's scope has a function that closes the connection,
+    ``oceanmock.close_connection``. Of pipelined requests, each receives ``http.disconnect``; uvicorn notifies only the
+    newest (0.54: httptools_impl.py, connection_lost). Subclassed, since uvicorn has no hook for any of these.
     """
 
     def __init__(self, *args: Any, repeats: dict[tuple[Any, bytes], Repeat], **kwargs: Any) -> None:
@@ -116,35 +121,90 @@ class _HttpProtocol(HttpToolsProtocol):
         self._dispatch: Callable[..., Any] | None = getattr(self.app, "dispatch", None)
         self._incomplete: RequestResponseCycle | None = None
         self._may_dispatch = False
-        self._is_between_requests, self._begun, self._last_repeat = True, 0, 0.0
-        self._repeats = repeats
+        self._is_between_requests, self._is_in_head, self._head_bytes, self._begun = True, False, 0, 0
+        self._is_too_large = False
+        self._repeats, self._last_repeat = repeats, 0.0
+        self._request_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Refuse a connection too many; wait for a request only so long."""
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._refuse(503, f"There are {MAX_CONNECTIONS:,} connections already; close those that are done with.")
+        else:
+            self._request_timer = self.loop.call_later(KEEP_ALIVE_SECONDS, transport.close)
 
     def data_received(self, data: bytes) -> None:
         """Read a piece of the stream; dispatch at most one request, so that pipelines do not block the event loop."""
-        starts_request = self._is_between_requests
-        if starts_request and (repeat := self._repeats.get((self.server, data))) is not None and self._repeat(repeat):
+        key, starts_request = (self.server, data), self._is_between_requests
+        if starts_request and (repeat := self._repeats.get(key)) is not None and self._repeat(key, repeat):
             return
         self._may_dispatch, self._begun = self._dispatch is not None, 0
         super().data_received(data)
-        if starts_request and self._is_between_requests and self._begun == 1 and len(data) <= MAX_REPEATED_BYTES:
-            repeat = cast("Repeat | None", self.scope.get("oceanmock.repeat"))
-            if repeat is not None and self.cycle.keep_alive and self.scope["method"] != "HEAD":
-                if len(self._repeats) >= MAX_REPEATS:
-                    del self._repeats[next(iter(self._repeats))]
-                self._repeats[self.server, data] = repeat
+        if self._is_in_head and not self._begun:  # a header that comes in pieces
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse_head()
+        if self._is_between_requests:
+            if self._request_timer is not None:
+                self._request_timer.cancel()
+                self._request_timer = None
+            if starts_request and self._begun == 1 and len(data) <= MAX_REPEATED_BYTES:
+                self._keep_repeat(key)
+        elif self._begun:
+            if self._request_timer is not None:
+                self._request_timer.cancel()
+            self._request_timer = self.loop.call_later(MAX_REQUEST_SECONDS, self._refuse_slow)
 
-    def _repeat(self, repeat: Repeat) -> bool:
+    def _keep_repeat(self, key: tuple[Any, bytes]) -> None:
+        repeat = cast("Repeat | None", self.scope.get("oceanmock.repeat"))
+        if repeat is not None and self.cycle.keep_alive and self.scope["method"] != "HEAD":
+            if len(self._repeats) >= MAX_REPEATS:
+                del self._repeats[next(iter(self._repeats))]
+            self._repeats[key] = repeat
+
+    def _repeat(self, key: tuple[Any, bytes], repeat: Repeat) -> bool:
         """Respond to a request whose bytes have come before; return False if it has to be parsed."""
         cycle = self.cycle
         if cycle is None or not cycle.response_complete or self.flow.write_paused or self.transport.is_closing():
             return False
         response = repeat()
         if response is None:
+            self._repeats.pop(key, None)
             return False
         self.transport.write(_encode(self.server_state.default_headers, *response))
         self.server_state.total_requests += 1
         self._last_repeat = self.loop.time()  # for the timer, which runs on from the last request that was parsed
         return True
+
+    def send_400_response(self, msg: str) -> None:
+        """Respond to what is no HTTP, or to a head whose reading was stopped."""
+        if self._is_too_large:
+            self._refuse_head()
+        else:
+            super().send_400_response(msg)
+
+    def _refuse_head(self) -> None:
+        text = f"The request's head is larger than {MAX_HEAD_BYTES:,} bytes or {MAX_HEADERS} headers."
+        self._refuse(431, text)
+
+    def _refuse_slow(self) -> None:
+        self._refuse(408, f"The request was not complete within {MAX_REQUEST_SECONDS} seconds.")
+
+    def _refuse(self, status: int, problem: str) -> None:
+        """Close the connection, after a response if no other is due or has begun."""
+        cycle = self.cycle
+        if self.transport.is_closing():
+            return
+        if self._is_in_head or cycle is None:
+            is_next = cycle is None or cycle.response_complete
+        else:
+            is_next = not cycle.response_started and not self.pipeline
+        if is_next:
+            body = orjson.dumps({"error": problem})
+            headers = [(b"content-type", JSON), (b"content-length", str(len(body)).encode())]
+            self.transport.write(_encode(self.server_state.default_headers, status, headers, body, keep_alive=False))
+        self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection if nothing has come on it for as long as it is kept."""
@@ -179,12 +239,29 @@ class _HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Add the close function to a new request's scope."""
         super().on_message_begin()
-        self._is_between_requests = False
+        self._is_between_requests, self._is_in_head, self._head_bytes = False, True, 0
         self._begun += 1
         self.scope["oceanmock.close_connection"] = self.close  # type: ignore[typeddict-unknown-key]
 
+    def on_url(self, url: bytes) -> None:
+        """Count the bytes of the head."""
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count the bytes of the head."""
+        super().on_header(name, value)
+        self._count(len(name) + len(value))
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            self._is_too_large = True
+            raise ValueError("the head is too large")  # uvicorn's parser stops, and send_400_response is called
+
     def on_headers_complete(self) -> None:
         """Remember an earlier request that has no complete response."""
+        self._is_in_head = False
         previous = self.cycle
         super().on_headers_complete()
         if previous is not None and not previous.response_complete:
@@ -198,6 +275,8 @@ class _HttpProtocol(HttpToolsProtocol):
                 cycle.disconnected = True
                 cycle.message_event.set()
         super().connection_lost(exc)
+        if self._request_timer is not None:
+            self._request_timer.cancel()
         if self._incomplete is not None:
             super()._start_asgi_task(self._incomplete, self.app)  # the app records that the client went away
 
