@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -123,7 +127,7 @@ def test_forgets(oceanmock_server): oceanmock_server.ocp()
     )
 
     result.assert_outcomes(failed=1, passed=2, errors=2)
-    result.stdout.fnmatch_lines(["*knows no scenario 'retry-faild-subtask'. Did you mean*"])
+    result.stdout.fnmatch_lines(["*no scenario 'retry-faild-subtask' on the server. Did you mean*"])
     assert sandboxes_of(server) == ["default"]
 
 
@@ -249,3 +253,122 @@ def test_two_hundred_tests_of_four_workers_on_one_server_do_not_meet(pytester: p
 
     result.assert_outcomes(passed=200)
     assert sandboxes_of(server) == ["default"]
+
+
+SHARING = """
+import json, os, pytest, signal, sys
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+
+@pytest.fixture(autouse=True)
+def line(oceanmock_server):
+    with open("lines", "a") as file:
+        print(json.dumps([WORKER, oceanmock_server.url, oceanmock_server.is_local]), file=file)
+
+@pytest.mark.parametrize("turn", range(6))
+@pytest.mark.scenario("retry-failed-subtask")
+def test_it(ocp, oceanmock_server, turn):
+    assert oceanmock_server.is_local or {"connexion", "pydantic", "uvicorn"}.isdisjoint(sys.modules)
+    with oceanmock_server.ocp("retry-failed-subtask", name="mine") as named:
+        assert named.name == ("mine" if oceanmock_server.is_local else f"mine-{WORKER}")
+"""
+ENDS = {
+    "assert False": "a worker's test fails",
+    "os._exit(3)": "a worker crashes",
+    "os.kill(os.getppid(), signal.SIGINT)": "the controller is interrupted",
+}
+
+
+def servers_of(pytester: pytest.Pytester) -> dict[str, set[str]]:
+    """Return the servers that the workers used, each with its workers; none of them responds any more."""
+    lines = [json.loads(line) for line in pytester.path.joinpath("lines").read_text().splitlines()]
+    servers: dict[str, set[str]] = {}
+    for worker, url, _ in lines:
+        servers.setdefault(url, set()).add(worker)
+    for url in servers:
+        with socket.socket() as client:
+            assert client.connect_ex((urlsplit(url).hostname, urlsplit(url).port)) != 0
+    return servers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["-n2"], ["--dist=each", "--tx=2*popen"]], ids=str)
+def test_workers_use_the_controller_s_server_and_import_none(pytester: pytest.Pytester, options: list[str]) -> None:
+    result = run_apart(pytester, SHARING, *options)
+
+    assert result.ret == pytest.ExitCode.OK
+    assert [*servers_of(pytester).values()] == [{"gw0", "gw1"}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ENDS, ids=ENDS.values())
+def test_the_server_of_the_controller_ends_with_the_run_however_that_ends(pytester: pytest.Pytester, end: str) -> None:
+    result = run_apart(pytester, f"{SHARING}\ndef test_end(ocp): {end}\n", "-n2", "--maxfail=1")
+
+    assert result.ret in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
+    assert len(servers_of(pytester)) == 1
+
+
+@pytest.mark.slow
+def test_the_worker_after_one_that_crashed_uses_the_same_server(pytester: pytest.Pytester) -> None:
+    result = run_apart(pytester, f"{SHARING}\ndef test_end(ocp): os._exit(3)\n", "-n1")
+
+    result.assert_outcomes(passed=6, failed=1)
+    assert [*servers_of(pytester).values()] == [{"gw0"}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("conftest", "options"),
+    [
+        ("def oceanmock_host(): return '127.0.0.5'", ["-n2"]),
+        ("def oceanmock_tls(): return CONTEXT", ["-n2"]),
+        ("def oceanmock_server():\n    with Mock.start() as mock: yield mock", ["-n2"]),
+        ("def unused(): ...", ["--dist=load", f"--tx=2*popen//python={sys.executable}"]),
+        ("def unused(): ...", ["-pno:xdist"]),
+    ],
+    ids=["host", "tls", "server", "python", "no xdist"],
+)
+def test_a_worker_that_needs_another_server_has_one_of_its_own(
+    pytester: pytest.Pytester, conftest: str, options: list[str]
+) -> None:
+    make_certificate(pytester.path)
+    pytester.makeconftest(
+        "import pytest, ssl\nfrom oceanmock import Mock\n"
+        "CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n"
+        f"CONTEXT.load_cert_chain('certificate.pem', 'key.pem')\n@pytest.fixture(scope='session')\n{conftest}\n"
+    )
+
+    result = run_apart(pytester, SHARING, *options)
+
+    result.assert_outcomes(passed=6)
+    assert sorted(map(len, servers_of(pytester).values())) == [1] * (1 if "-pno:xdist" in options else 2)
+
+
+@pytest.mark.slow
+def test_the_controller_starts_no_server_for_a_suite_that_uses_none(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("import sys\ndef pytest_unconfigure(): assert 'uvicorn' not in sys.modules")
+
+    result = run_apart(pytester, "def test_it(): ...", "-n2")
+
+    assert result.ret == pytest.ExitCode.OK
+
+
+@pytest.mark.slow
+def test_a_test_has_the_same_tasks_and_seed_with_xdist_as_without(pytester: pytest.Pytester) -> None:
+    text = """
+import json, pytest
+
+@pytest.mark.parametrize("turn", range(4))
+@pytest.mark.scenario("many-tasks", "initialize-cluster-fails", starts_at="2024-01-10T06:00:00Z")
+def test_it(ocp, obshell, turn):
+    pairs = [(ocp.seed, [task.json() for task in ocp.tasks()[:50]]), (obshell.seed, obshell.dag(4).json())]
+    with open(f"{turn}.json", "w") as file:
+        json.dump(pairs, file)
+"""
+    runs = []
+    for options in (["-n0"], ["-n2"]):
+        run_apart(pytester, text, *options).assert_outcomes(passed=4)
+        runs.append([pytester.path.joinpath(f"{turn}.json").read_text() for turn in range(4)])
+
+    assert runs[0] == runs[1]

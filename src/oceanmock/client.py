@@ -74,6 +74,8 @@ class Mock:
         self.url: Final = admin.url
         self.on_close: Callable[[SandboxHandle], object] | None = None
         """Called with each of its sandboxes that is closed, before it is deleted."""
+        self.suffix = ""
+        """Added to the names that are given to its sandboxes; the plugin sets it where workers share a server."""
         self._server: Final = server
         self._reaches_ports: bool | None = None if server is None else True
         self._open: list[SandboxHandle] = []
@@ -145,6 +147,8 @@ class Mock:
                 body[key] = instant_text(options["starts_at"])
             elif key == "switches":  # the server refuses what is no mapping
                 body[kind.API.switches_key] = dict(value) if isinstance(value, Mapping) else value
+            elif key == "name" and isinstance(value, str):
+                body[key] = value + self.suffix
             elif key != "strict":
                 body[key] = value
         created = send_scenarios(self.admin.ask, "/sandboxes", body, scenarios=scenarios)

@@ -61,13 +61,20 @@ def serve_forever(app: AsgiApp, *, host: str, port: int, on_ready: Callable[[str
 class Server:
     """An app served from a thread, as a context manager, at ``url``.
 
-    It listens when ``start`` returns, with TLS if ``tls`` is given, until ``stop`` returns.
+    It listens when ``start`` returns, with TLS if ``tls`` is given, until ``stop`` returns. ``listener`` is a bound
+    socket of that host, in place of a new one.
     """
 
     def __init__(
-        self, app: AsgiApp, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+        self,
+        app: AsgiApp,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
-        self._listener = _listener(host, port)
+        self._listener = _listener(host, port) if listener is None else listener
         self._ready = threading.Event()
         self._uvicorn = _UvicornServer(app, host, self._ready.set, tls=tls)
         self._thread = threading.Thread(target=self._run, name="oceanmock", daemon=True)

@@ -2,7 +2,7 @@
 
 This file has what pytest must find: options, fixtures and hooks. It imports nothing but pytest, so that a suite without
 sandboxes pays nothing; ``sandboxes`` (with marks, reports of failures, strict mode and coverage) is imported when a
-test first uses a fixture.
+test first uses a fixture. Under xdist the controller has the server of all its workers (``shared_server``).
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 COVERAGE_PLUGIN: Final = "oceanmock-coverage"
 """The name of the plugin that records coverage, where an option asks for it."""
-MARKER: Final = (
-    "scenario(*scenarios, progression=…, speed=…, seed=…, starts_at=…, switches=…, auth=…, "
+MARK: Final = "scenario"
+"""The name of the mark."""
+MARK_HELP: Final = (
+    "(*scenarios, progression=…, speed=…, seed=…, starts_at=…, switches=…, auth=…, "
     "strict=…): the scenarios and options of the sandbox of the fixtures `ocp` and `obshell`. A "
     "scenario is a name of the library (`oceanmock list` prints them), the path of a file (beside "
     "the test, or in the rootdir) or a mapping. progression: polls (default), manual, immediate, "
@@ -117,7 +119,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the mark, and the recorder of coverage where an option needs it."""
-    config.addinivalue_line("markers", MARKER)
+    config.addinivalue_line("markers", f"{MARK}{MARK_HELP}")
     config.stash[OPTIONS] = options = PluginOptions.of(config)
     if options.prints_coverage or options.min_coverage is not None or options.coverage_path is not None:
         from oceanmock.pytest_plugin.sandboxes import CoverageRecorder  # noqa: PLC0415 (slow)
@@ -135,19 +137,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         check_server(options)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a worker of xdist the address of the server that the workers share."""
+    if node.config.stash[OPTIONS].url is None:
+        from oceanmock.pytest_plugin.shared_server import offer  # noqa: PLC0415 (only under xdist)
+
+        offer(node, host=str(node.config.getini("oceanmock_host")))
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Return where the server is, unless it is in this process."""
     url = config.stash[OPTIONS].url
     return [] if url is None else [f"oceanmock: {url}"]
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Fail a test whose own mark applies to none of its fixtures."""
-    if item.get_closest_marker("scenario") is not None:
-        from oceanmock.pytest_plugin.sandboxes import check_marks  # noqa: PLC0415 (slow)
-
-        check_marks(item)
 
 
 @pytest.fixture(scope="session")
@@ -187,6 +189,9 @@ def oceanmock_server(
     request: pytest.FixtureRequest, oceanmock_host: str, oceanmock_tls: SSLContext | None
 ) -> Iterator[Mock]:
     """Return the session's server: in this process on a free port, or at --oceanmock-url.
+
+    Workers of xdist share one in the controller's process, unless `oceanmock_tls` or `oceanmock_host` is redefined, and
+    a sandbox that is given a name there has the worker's added: `shared-gw0`.
 
     A test that needs more sandboxes, or a fixture of a class or module, makes them here:
 

@@ -6,8 +6,8 @@ answer ends the session with the first test that needs it.
 
 A mark that names scenarios applies to the fixtures of their APIs, one that names none to both. For each API the names
 are those of the closest level (test, class, module) that gives any; marks on one level add up, from the top down. Each
-keyword counts from the closest mark that gives it. A test's own marks must fit its fixtures; from its class and module
-a test takes what fits.
+keyword counts from the closest mark that gives it. A parameter of the fixture replaces the names. A test that uses a
+fixture must use those of the APIs that its own marks name; from its class and module it takes what fits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import re
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from inspect import signature
 from pathlib import Path
 from secrets import token_hex
 from textwrap import indent
@@ -31,7 +30,8 @@ from oceanmock.client import HANDLES, Mock, SandboxOptions
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.handles import SandboxHandle, ScenarioSource, locate
-from oceanmock.pytest_plugin import COVERAGE_PLUGIN, OPTIONS, PluginOptions
+from oceanmock.pytest_plugin import COVERAGE_PLUGIN, MARK, OPTIONS, PluginOptions
+from oceanmock.pytest_plugin.shared_server import SERVER_KEY
 from oceanmock.text import did_you_mean, plural, shorten, suggest
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ WORKER_KEY: Final = "oceanmock_coverage"
 """The key of a worker's output that has its coverage."""
 _SANDBOXES: Final = pytest.StashKey[list[SandboxHandle]]()
 """The sandboxes of a test's own fixtures while they are open."""
+_MARKED_APIS: Final = pytest.StashKey[dict[str, pytest.Mark]]()
+"""The APIs of the scenarios that a test's own marks name, each with its mark."""
+_API_LINE: Final = re.compile(rf"""^(['"]?)api\1:\s*(['"]?)({"|".join(FIXTURES)})\2\s*(?:#.*)?$""", re.MULTILINE)
+"""The line of a scenario's file that names its API, as nearly every file writes it."""
 
 
 def check_server(options: PluginOptions) -> None:
@@ -63,17 +67,20 @@ def check_server(options: PluginOptions) -> None:
 
 
 def session_server(session: pytest.Session, *, host: str, tls: SSLContext | None) -> Iterator[Mock]:
-    """Provide the session's server: in this process, or where the options say."""
+    """Provide the session's server: where the options say, the one that workers of xdist share, or in this process."""
     options = session.config.stash[OPTIONS]
+    worker = getattr(session.config, "workerinput", {})
+    shared = worker.get(SERVER_KEY, {})
     with _plain_errors(session):
-        if options.url is None:
-            mock = Mock.start(host=host, tls=tls)
-        else:
-            mock = Mock.attach(options.url, token=options.token, tls=tls)
-        plugin = SandboxPlugin.of(session.config, mock)
         if options.url is not None:
-            served = mock.admin.ask("GET", "/scenarios")["scenarios"]
-            plugin.remote_apis = {scenario["name"]: scenario["api"] for scenario in served}
+            mock = Mock.attach(options.url, token=options.token, tls=tls)
+        elif tls is None and shared.get("host") == host:
+            mock = Mock.attach(shared["url"], token=shared["token"])
+        else:
+            mock = Mock.start(host=host, tls=tls)
+        if worker and not mock.is_local:
+            mock.suffix = f"-{worker['workerid']}"
+        SandboxPlugin.of(session.config, mock)
     yield mock
     with _plain_errors(session):
         for sandbox in mock.sandboxes:
@@ -88,7 +95,10 @@ def sandbox_of_test(
     item: pytest.Item = request.node
     plugin = SandboxPlugin.of(request.config, mock)
     with _plain_errors(request.session):
-        scenarios, keywords = plugin.read_marks(item, api)
+        scenarios, keywords = plugin.read_marks(item, api, mock)
+        if (param := getattr(request, "param", None)) is not None:  # parametrize(…, indirect=True)
+            sources = param if isinstance(param, list | tuple) else (param,)
+            scenarios = tuple(locate(source, _folders(item)) for source in sources)
         if not isinstance(options, Mapping):
             raise AuthorError(f"the fixture oceanmock_options gives {options!r}, and no mapping.")
         if problems := [f"the fixture oceanmock_options: {text}" for text in option_problems(options)]:
@@ -101,7 +111,7 @@ def sandbox_of_test(
             sandbox = mock.make(HANDLES[api], scenarios, cast("SandboxOptions", params))
         except AuthorError as error:
             raise AuthorError(f"the sandbox for `{api}`: {error}") from None
-    sandbox.folders = item.path.parent, item.config.rootpath  # wherever pytest runs
+    sandbox.folders = _folders(item)
     sandboxes = item.stash.setdefault(_SANDBOXES, [])
     sandboxes.append(sandbox)
     if isinstance(request.instance, TestCase):
@@ -112,42 +122,18 @@ def sandbox_of_test(
         sandbox.close()
 
 
-def check_marks(item: pytest.Item) -> None:
-    """Fail a test whose own marks apply to none of its sandboxes, which exist by now.
-
-    A test that may request a fixture while it runs (``request.getfixturevalue``) is not checked.
-    """
-    if isinstance(item, pytest.Function) and "request" in signature(item.function).parameters:
-        return
-    plugin = SandboxPlugin.of(item.config)
-    fixtures = [sandbox.API.name for sandbox in item.stash.get(_SANDBOXES, [])]
-    with _plain_errors(item.session):
-        for node, mark, sources in _marks(item):
-            if node is item and not fixtures:
-                raise AuthorError(
-                    f"{_mark_text(mark)}:\n  the test uses neither the fixture `ocp` nor "
-                    "`obshell`\n    Add one of them to the test's arguments."
-                )
-            for source in sources if node is item else ():
-                api = plugin.api_of(source)
-                if api not in fixtures:
-                    raise AuthorError(
-                        f"{_mark_text(mark)}:\n  this is a scenario of {api}, and the test does "
-                        f"not use the fixture `{api}`\n    Add `{api}` to the test's arguments."
-                    )
+def _folders(item: pytest.Item) -> tuple[Path, Path]:
+    """Return where a scenario's file may be, wherever pytest runs: beside the test, and in the rootdir."""
+    return item.path.parent, item.config.rootpath
 
 
 def _marks(item: pytest.Item) -> list[tuple[object, pytest.Mark, list[ScenarioSource]]]:
-    """Return the marks of a test, each with its level and scenarios; the closest level first, each from the top down.
-
-    A scenario's file may be beside the test or in the rootdir, wherever pytest runs.
-    """
-    folders = item.path.parent, item.config.rootpath
+    """Return the marks of a test, each with its level and scenarios: the closest level first, from top to bottom."""
     return [
-        (node, mark, [locate(source, folders) for source in mark.args])
+        (node, mark, [locate(source, _folders(item)) for source in mark.args])
         for node in item.listchain()[::-1]
         for mark in node.own_markers[::-1]
-        if mark.name == "scenario"
+        if mark.name == MARK
     ]
 
 
@@ -166,7 +152,18 @@ def _mark_text(mark: pytest.Mark) -> str:
     """Return the mark as it is written in the test, shortened."""
     arguments = [repr(argument) for argument in mark.args]
     arguments += [f"{name}={value!r}" for name, value in mark.kwargs.items()]
-    return f"@pytest.mark.scenario({shorten(', '.join(arguments), 60)})"
+    return f"@pytest.mark.{MARK}({shorten(', '.join(arguments), 60)})"
+
+
+def _unused_marks(item: pytest.Item) -> str:
+    """Return what is wrong where a test uses sandboxes, but not of an API that its own marks name; else ""."""
+    used = [*getattr(item, "fixturenames", ()), *(sandbox.API.name for sandbox in item.stash.get(_SANDBOXES, []))]
+    return "\n".join(
+        f"{_mark_text(mark)}:\n  this is a scenario of {api}, and the test does not use the fixture `{api}`\n"
+        f"    Add `{api}` to the test's arguments."
+        for api, mark in item.stash.get(_MARKED_APIS, {}).items()
+        if api not in used
+    )
 
 
 @contextmanager
@@ -196,9 +193,7 @@ class SandboxPlugin:
     NAME: Final = "oceanmock-sandboxes"
 
     def __init__(self, recorder: CoverageRecorder | None) -> None:
-        self.remote_apis: Mapping[str, str] | None = None
-        """The API of each scenario of a remote server."""
-        self._apis: dict[str | Path, str] = {}  # of the scenarios that marks name; many tests name the same
+        self._apis: dict[Mock, Mapping[str, str]] = {}  # of the scenarios of each server
         self._recorder = recorder
         self._mocks: list[Mock] = []
         self._older: list[SandboxHandle] = []
@@ -216,10 +211,13 @@ class SandboxPlugin:
             mock.on_close = plugin._close
         return plugin
 
-    def read_marks(self, item: pytest.Item, api: str) -> tuple[tuple[ScenarioSource, ...], dict[str, Any]]:
+    def read_marks(
+        self, item: pytest.Item, api: str, mock: Mock, *, reads_files: bool = False
+    ) -> tuple[tuple[ScenarioSource, ...], dict[str, Any]]:
         """Return the scenarios and the options that a test's marks give to the sandbox of one API.
 
-        Raises AuthorError with everything wrong in the marks.
+        Raises AuthorError with everything wrong in the marks. What is wrong in a file the server reports, unless there
+        is more: then the file is read here, so that all is reported together.
         """
         scenarios: list[ScenarioSource] = []
         options: dict[str, Any] = {}
@@ -232,8 +230,11 @@ class SandboxPlugin:
             own_sources = []
             for source in sources:
                 try:
-                    if self.api_of(source) == api:
+                    named = self._api_of(source, mock, reads_files=reads_files)
+                    if named == api:
                         own_sources.append(source)
+                    if node is item:
+                        item.stash.setdefault(_MARKED_APIS, {})[named] = mark
                 except AuthorError as error:
                     lines.append(str(error))
             if lines:
@@ -243,12 +244,14 @@ class SandboxPlugin:
             if own_sources and closest in (None, node):
                 closest = node
                 scenarios += own_sources
+        if problems and not reads_files:
+            self.read_marks(item, api, mock, reads_files=True)
         if problems:
             raise AuthorError("\n".join(problems))
         return tuple(scenarios), options
 
-    def api_of(self, source: ScenarioSource) -> str:
-        """Return the API of a scenario. Raises AuthorError with everything wrong in it."""
+    def _api_of(self, source: ScenarioSource, mock: Mock, *, reads_files: bool) -> str:
+        """Return the API of a scenario. Raises AuthorError for what is none."""
         if isinstance(source, Mapping):
             api = source.get("api")
             if api not in FIXTURES:
@@ -256,19 +259,22 @@ class SandboxPlugin:
             return str(api)
         if not isinstance(source, str | Path):
             raise AuthorError(f"{source!r} is no scenario: give a name, a path or a mapping.")
-        if isinstance(source, str) and self.remote_apis is not None:
-            if source not in self.remote_apis:
-                hint = did_you_mean(source, list(self.remote_apis))
-                raise AuthorError(f"the server knows no scenario {source!r}. {hint}".rstrip())
-            return self.remote_apis[source]
-        key = source.absolute() if isinstance(source, Path) else source
-        if key not in self._apis:
-            from oceanmock.library import load_scenario  # noqa: PLC0415 (slow)
+        if isinstance(source, str):
+            if mock not in self._apis:
+                served = mock.admin.ask("GET", "/scenarios")["scenarios"]
+                self._apis[mock] = {scenario["name"]: scenario["api"] for scenario in served}
+            if source not in self._apis[mock]:
+                hint = did_you_mean(source, list(self._apis[mock]))
+                raise AuthorError(f"there is no scenario {source!r} on the server. {hint}".rstrip())
+            return self._apis[mock][source]
+        if not source.is_file():
+            raise AuthorError(f"there is no scenario file {source}, neither beside the test nor in the rootdir")
+        line = _API_LINE.search(source.read_text(encoding="utf-8", errors="replace"))
+        if line is not None and not reads_files:
+            return line[3]
+        from oceanmock.library import load_scenario  # noqa: PLC0415 (slow)
 
-            if isinstance(source, Path) and not source.is_file():
-                raise AuthorError(f"there is no scenario file {source}, neither beside the test nor in the rootdir")
-            self._apis[key] = str(load_scenario(source).api)
-        return self._apis[key]
+        return str(load_scenario(source).api)
 
     def _close(self, sandbox: SandboxHandle) -> None:
         """Record coverage; fail a test that has passed, where strict mode finds violations."""
@@ -292,7 +298,7 @@ class SandboxPlugin:
         if lines:
             lines += ["all requests:", report["journal"] or "no request"]
             lines.append(
-                "This test is strict. @pytest.mark.scenario(strict=False) makes it lenient; "
+                f"This test is strict. @pytest.mark.{MARK}(strict=False) makes it lenient; "
                 "`journal.clear()` and `faults.clear()` remove what the test expects."
             )
             pytest.fail("\n".join(lines), pytrace=False)
@@ -304,6 +310,18 @@ class SandboxPlugin:
     def pytest_runtest_protocol(self) -> None:
         """Start with the next test."""
         self._older, self._has_failed = self._open(), False
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
+        """Fail a test whose own marks name a scenario of an API that it has not used, or add that to its failure."""
+        try:
+            yield
+        except Exception as error:
+            if problem := _unused_marks(item):
+                error.add_note(problem)
+            raise
+        if problem := _unused_marks(item):
+            pytest.fail(problem, pytrace=False)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
