@@ -259,7 +259,7 @@ def _settled(plan: NodeScript, script: SubTaskScript, before: SubTaskState, afte
     if run is None or run.ended is None or is_cancelled(run):
         return before
     _, ends, _ = outcome(plan, script, after.runs, after.runs.index(run))
-    return replace(before, state=ends, last_run=run)
+    return replace(before, state=ends, runs=(*before.runs[:-1], run))
 
 
 def decision(sub_task: SubTaskState, node: NodeState) -> Operator | None:

@@ -215,7 +215,7 @@ def _after_subtask_operation(operation: Operation, position: int, rules: Rules, 
 
 def shown(state: TaskState) -> TaskState:
     """Only what a client can see: not since when, not the logs, not what is still to come."""
-    subtasks = (replace(subtask, last_run=None, due=None, will_end="SUCCESSFUL") for subtask in state.subtasks)
+    subtasks = (replace(subtask, runs=(), due=None, will_end="SUCCESSFUL") for subtask in state.subtasks)
     return replace(state, at=0, subtasks=tuple(subtasks))
 
 

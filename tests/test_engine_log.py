@@ -32,8 +32,9 @@ from oceanmock.engine.log import (
     SandboxSpec,
     SetClock,
 )
+from oceanmock.engine.machine import MAX_OPERATIONS
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.store import MAX_RECORDS, MemoryStore
+from oceanmock.engine.store import MemoryStore
 from oceanmock.errors import IllegalOperation, IllegalOperator, NoSuchTask, OceanmockError
 from oceanmock.library import load_scenario, read_fault, read_scenario
 from oceanmock.obshell import world as obshell_world
@@ -346,16 +347,16 @@ def test_nothing_is_kept_of_what_is_not_there() -> None:
         sandbox.world(Dags).history_of(("agent", 7))
 
 
-def test_only_the_last_thousand_are_kept_of_each() -> None:
+def test_only_the_last_operations_are_kept_of_each() -> None:
     store = MemoryStore()
     store.put(SandboxSpec(name="t"))
 
-    for instant in range(MAX_RECORDS + 5):
+    for instant in range(MAX_OPERATIONS + 5):
         store.record("t", 1, OperationRecord(instant, "RETRY", None))
     store.record("t", 2, OperationRecord(0, "RETRY", None))
 
     records = store.records("t", 1)
-    assert [operated.at for operated in records] == list(range(5, MAX_RECORDS + 5))
+    assert [operated.at for operated in records] == list(range(5, MAX_OPERATIONS + 5))
     assert len(store.records("t", 2)) == 1
     assert store.records("t", 3) == ()
 

@@ -21,6 +21,7 @@ import obshell_strategies
 import ocp_strategies
 from oceanmock.clock import SECOND
 from oceanmock.engine.machine import (
+    MAX_OPERATIONS,
     TIME,
     Change,
     Label,
@@ -297,7 +298,7 @@ def calls_in(function: Callable[[], Any]) -> int:
 
 @pytest.mark.parametrize(("machine", "start"), [(ocp, a_task), (obshell, a_dag)])
 def test_the_thousandth_retry_costs_as_much_as_the_tenth(machine: Any, start: Any) -> None:
-    history = start()
+    history, first = start(), start().states[0]
 
     def retry(instant: int) -> None:
         nonlocal history
@@ -308,7 +309,10 @@ def test_the_thousandth_retry_costs_as_much_as_the_tenth(machine: Any, start: An
     costs = [calls_in(partial(retry, number * PERIOD)) for number in range(1, 1001)]
 
     assert costs[999] == costs[9]
-    assert len(history.states) > 3000
+    assert machine.view_at(history, 999 * PERIOD).at == 999 * PERIOD
+    operations = [state for state in history.states if any(change.target == () for change in state.changes)]
+    assert len(operations) == MAX_OPERATIONS + 1
+    assert machine.view_at(history, first.at) == history.states[0] != first
 
 
 @pytest.mark.parametrize(("machine", "start"), [(ocp, a_task), (obshell, a_dag)])

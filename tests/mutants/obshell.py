@@ -98,7 +98,7 @@ def _nobody_is_asked(self: Any, call: Any) -> frozenset[str]:
 
 
 def _first_run_only(state: SubTaskState, instant: int) -> tuple[str, ...] | None:
-    return machine.task_logs_at(replace(state, last_run=state.runs[0] if state.runs else None), instant)
+    return machine.task_logs_at(replace(state, runs=state.runs[:1]), instant)
 
 
 # --- machines that go otherwise -------------------------------------------------------------------

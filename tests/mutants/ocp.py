@@ -148,7 +148,7 @@ _LOG: Final = room._log
 def _first_run_only(view: Any, position: int, now: int) -> str:
     state = view.state.subtasks[position]
     subtasks = list(view.state.subtasks)
-    subtasks[position] = replace(state, last_run=state.runs[0] if state.runs else None)
+    subtasks[position] = replace(state, runs=state.runs[:1])
     only = replace(view, state=replace(view.state, subtasks=tuple(subtasks)))
     return _LOG(only, position, now)
 

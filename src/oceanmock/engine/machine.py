@@ -21,6 +21,8 @@ Part = tuple[int, ...]
 
 TIME: Final = "time"
 """The trigger of everything that happens without an operation."""
+MAX_OPERATIONS: Final = 100
+"""How many operations a history goes back, and how many runs of each part a state has: the last ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,23 +157,19 @@ class History(Generic[C, R, S]):
     """Every state that a script leads to under some rules, past and to come, in order.
 
     ``upcoming`` begins with the state that the last operation, or the start, led to, and goes on as long as something
-    is due. ``past`` is the history before that operation and ends with it, so that histories share what they have in
-    common, and an operation costs the same however many there were before.
+    is due. ``past`` has the states before that operation, in one tuple for each of the last ``MAX_OPERATIONS``, so that
+    an operation costs the same, and a history takes no more memory, however many there were before.
     """
 
     script: C
     rules: R
     upcoming: tuple[S, ...]
-    past: History[C, R, S] | None = field(default=None, repr=False)
+    past: tuple[tuple[S, ...], ...] = field(default=(), repr=False)
 
     @property
     def states(self) -> tuple[S, ...]:
         """Return all states. This costs as much as there are."""
-        spans, history = [self.upcoming], self.past
-        while history is not None:
-            spans.append(history.upcoming)
-            history = history.past
-        return tuple(chain.from_iterable(reversed(spans)))
+        return (*chain.from_iterable(self.past), *self.upcoming)
 
     @property
     def last(self) -> S:
@@ -181,14 +179,16 @@ class History(Generic[C, R, S]):
     def continued(self, instant: int, states: Iterable[S]) -> History[C, R, S]:
         """Return the history in which, from ``instant`` on, these states follow instead."""
         passed = until(self.upcoming, instant)
-        return replace(self, upcoming=tuple(states), past=replace(self, upcoming=passed) if passed else self.past)
+        past = (*self.past, passed)[-MAX_OPERATIONS:] if passed else self.past
+        return replace(self, upcoming=tuple(states), past=past)
 
 
 def view_at(history: History[C, R, S], instant: int) -> S:
     """Return the state that shows at ``instant``; before the start, the first one."""
-    while instant < history.upcoming[0].at and history.past is not None:
-        history = history.past
-    return history.upcoming[max(bisect_right(history.upcoming, instant, key=_at) - 1, 0)]
+    states = history.upcoming
+    if instant < states[0].at and history.past:
+        states = next((span for span in reversed(history.past) if span[0].at <= instant), history.past[0])
+    return states[max(bisect_right(states, instant, key=_at) - 1, 0)]
 
 
 def next_due(history: History[C, R, S], instant: int) -> int | None:
@@ -247,15 +247,6 @@ def put(items: tuple[T, ...], place: int, item: T) -> tuple[T, ...]:
 def next_tick(instant: int, period: int, phase: int) -> int:
     """Return the first tick after ``instant`` on the grid phase + k · period."""
     return instant + period - (instant - phase) % period
-
-
-def runs_to(run: Any) -> tuple[Any, ...]:
-    """Return a run, if any, behind those before it: a run has its ``previous`` one, so that states share them."""
-    runs = []
-    while run is not None:
-        runs.append(run)
-        run = run.previous
-    return tuple(reversed(runs))
 
 
 def lines_logged(run: Any, instant: int) -> Iterator[tuple[int, str]]:

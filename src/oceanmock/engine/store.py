@@ -13,18 +13,18 @@ from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from operator import itemgetter
+from struct import Struct
 from typing import Final, Protocol
 
-from oceanmock.engine.log import LogEntry, MoveClock, OperationRecord, SandboxSpec
+from oceanmock.clock import SECOND
+from oceanmock.engine.log import Command, LogEntry, MoveClock, Operate, OperationRecord, SandboxSpec
+from oceanmock.engine.machine import MAX_OPERATIONS
 from oceanmock.errors import CallerError
 from oceanmock.journal import Journal
 from oceanmock.text import did_you_mean, shorten
 
 MAX_CALLERS: Final = 1000
 """How many callers' last requests with a fault are kept."""
-MAX_RECORDS: Final = 1000
-"""How many operations are kept of a task or dag."""
 MAX_NAME_LENGTH: Final = 100
 MAX_COMPARED_NAMES: Final = 1000
 """How many names of sandboxes are compared for a suggestion."""
@@ -79,7 +79,7 @@ class Store(Protocol):
         """Keep a caller's last attempt; at most ``MAX_CALLERS`` are kept."""
 
     def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
-        """Record an operation of a task, refused or not; the last ``MAX_RECORDS`` are kept."""
+        """Record an operation of a task, refused or not; the last ``MAX_OPERATIONS`` are kept."""
 
     def records(self, name: str, key: Hashable) -> tuple[OperationRecord, ...]:
         """Return the operations recorded of a task, the oldest first."""
@@ -102,6 +102,41 @@ class SandboxDeleted(NoSuchSandbox):
     """A sandbox was deleted while a request to it arrived."""
 
 
+_HEAD: Final = Struct("=qqIq")
+"""An entry's version, the seconds and nanoseconds of ``at``, which needs more than 64 bits, and ``wall``."""
+
+
+@dataclass(slots=True)
+class _Log:
+    """The entries of a log, which are never dropped: 36 bytes each. Equal operations are one object."""
+
+    heads: bytearray = field(default_factory=bytearray)
+    commands: list[Command] = field(default_factory=list)
+    operations: dict[Operate, Operate] = field(default_factory=dict)
+
+    def append(self, version: int, entry: LogEntry) -> None:
+        """Append an entry, or replace the last one where both move the clock."""
+        command = entry.command
+        if isinstance(command, Operate):
+            command = self.operations.setdefault(command, command)
+        elif isinstance(command, MoveClock) and self.commands and isinstance(self.commands[-1], MoveClock):
+            del self.heads[-_HEAD.size :], self.commands[-1]
+        self.heads += _HEAD.pack(version, *divmod(entry.at, SECOND), entry.wall)
+        self.commands.append(command)
+
+    def since(self, version: int) -> list[LogEntry]:
+        """Return the entries that are newer than a version."""
+        start = bisect_right(range(len(self.commands)), version, key=lambda place: self._head(place)[0])
+        entries = []
+        for place in range(start, len(self.commands)):
+            _, seconds, nanoseconds, wall = self._head(place)
+            entries.append(LogEntry(seconds * SECOND + nanoseconds, wall, self.commands[place]))
+        return entries
+
+    def _head(self, place: int) -> tuple[int, ...]:
+        return _HEAD.unpack_from(self.heads, place * _HEAD.size)
+
+
 @dataclass(slots=True)
 class _Stored:
     """One sandbox; ``base`` is its first version."""
@@ -109,7 +144,7 @@ class _Stored:
     spec: SandboxSpec
     base: int
     version: int
-    entries: list[tuple[int, LogEntry]] = field(default_factory=list)
+    log: _Log = field(default_factory=_Log)
     journal: Journal = field(default_factory=Journal)
     counters: Counter[Hashable] = field(default_factory=Counter)
     attempts: dict[str, Attempt] = field(default_factory=dict)
@@ -140,19 +175,14 @@ class MemoryStore:
         stored = self._sandboxes[name]
         if since >= stored.version:
             return LogChanges(stored.version)
-        start = bisect_right(stored.entries, since, key=itemgetter(0))
-        entries = [entry for _, entry in stored.entries[start:]]
-        return LogChanges(stored.version, entries, stored.spec if since < stored.base else None)
+        return LogChanges(stored.version, stored.log.since(since), stored.spec if since < stored.base else None)
 
     def append(self, name: str, entry: LogEntry, *, expected_version: int) -> int | None:
         stored = self._sandboxes[name]
         if stored.version != expected_version:
             return None
         self._last_version = stored.version = self._last_version + 1
-        entries = stored.entries
-        if entries and isinstance(entry.command, MoveClock) and isinstance(entries[-1][1].command, MoveClock):
-            entries.pop()
-        entries.append((stored.version, entry))
+        stored.log.append(stored.version, entry)
         return stored.version
 
     def journal(self, name: str) -> Journal:
@@ -174,7 +204,7 @@ class MemoryStore:
         attempts[caller] = attempt
 
     def record(self, name: str, key: Hashable, record: OperationRecord) -> None:
-        self._sandboxes[name].records.setdefault(key, deque(maxlen=MAX_RECORDS)).append(record)
+        self._sandboxes[name].records.setdefault(key, deque(maxlen=MAX_OPERATIONS)).append(record)
 
     def records(self, name: str, key: Hashable) -> tuple[OperationRecord, ...]:
         return tuple(self._sandboxes[name].records.get(key, ()))

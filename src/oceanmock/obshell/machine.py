@@ -74,7 +74,7 @@ def task_logs_at(sub_task: SubTaskState, instant: int) -> tuple[str, ...] | None
 
 def lines_of(sub_task: SubTaskState, instant: int) -> Iterator[tuple[int, int, str]]:
     """Yield every line so far: the number of its run (from 1), its instant and its text."""
-    for number, run in enumerate(sub_task.runs, start=1):
+    for number, run in enumerate(sub_task.runs, start=sub_task.execute_times - len(sub_task.runs) + 1):
         for at, text in engine.lines_logged(run, instant):
             yield number, at, text
         if run.last_words is not None and run.ended is not None:
@@ -248,7 +248,7 @@ def _end_run(sub_task: SubTaskState, instant: int, *, last_words: str | None = N
     assert run is not None
     state = "FAILED" if last_words is not None else sub_task.will_end
     ended = replace(run, ended=instant, last_words=last_words or run.last_words)
-    return replace(sub_task, state=state, end_time=instant, last_run=ended, due=None)
+    return replace(sub_task, state=state, end_time=instant, runs=(*sub_task.runs[:-1], ended), due=None)
 
 
 def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
@@ -359,14 +359,14 @@ def _start_run(
     takes = attempt.takes if attempt.takes is not None and in_time else timeout
     pace = LAG * len(attempt.log) if attempt.takes is None else attempt.takes
     last_words = attempt.last_words if in_time else TIMED_OUT
-    run = Run(kind, instant, pace, attempt.log, last_words=last_words, number=number, previous=sub_task.last_run)
+    run = Run(kind, instant, pace, attempt.log, last_words=last_words, number=number)
     return replace(
         sub_task,
         state="RUNNING",
         operator=kind,
         execute_times=sub_task.execute_times + 1,
         start_time=instant,
-        last_run=run,
+        runs=(*sub_task.runs, run)[-engine.MAX_OPERATIONS :],
         due=instant + takes,
         will_end=attempt.ends if in_time else "FAILED",
         rollbacks=rollbacks,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import TIME, Change, Label, Part, StateMachine, parse_label, runs_to, transitions
+from oceanmock.engine.machine import TIME, Change, Label, Part, StateMachine, parse_label, transitions
 from oceanmock.obshell.api import Operator, State
 
 Outcome = Literal["SUCCEED", "FAILED"]
@@ -89,7 +89,7 @@ class Run:
     """One run of a sub task; ``ended`` is None while it lasts, ``last_words`` come at its end.
 
     ``takes`` is how long its script meant it to take, the pace of its log lines; one that hangs writes them right after
-    one another. ``number`` counts the runs of its operator from 1. ``previous`` is the sub task's run before.
+    one another. ``number`` counts the runs of its operator from 1.
     """
 
     operator: Operator
@@ -99,7 +99,6 @@ class Run:
     ended: int | None = None
     last_words: str | None = None
     number: int = 0
-    previous: Run | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +118,21 @@ class PartState:
 
 @dataclass(frozen=True, slots=True)
 class SubTaskState(PartState):
-    """A sub task at an instant. ``due`` and ``will_end`` belong to the run under way."""
+    """A sub task at an instant. ``due`` and ``will_end`` belong to the run under way.
+
+    ``runs`` are its last runs so far, at most ``MAX_OPERATIONS``, the oldest first; ``execute_times`` counts all.
+    """
 
     execute_times: int = 0
-    last_run: Run | None = None
+    runs: tuple[Run, ...] = ()
     due: int | None = None
     will_end: Outcome = "SUCCEED"
     rollbacks: int = 0
 
     @property
-    def runs(self) -> tuple[Run, ...]:
-        """Return its runs so far, the oldest first. This costs as much as there are."""
-        return runs_to(self.last_run)
+    def last_run(self) -> Run | None:
+        """Return the run under way, or the last one that ended, if any."""
+        return self.runs[-1] if self.runs else None
 
 
 @dataclass(frozen=True, slots=True)

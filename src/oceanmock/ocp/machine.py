@@ -161,10 +161,8 @@ def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> Ta
         if not _all_are(state, downstreams[place], "PENDING"):
             subtasks[place] = replace(item, operation="ROLLBACK")
             continue
-        run = item.last_run
-        if run is not None and run.ended is None:
-            run = replace(run, ended=state.at)
-        subtasks[place] = replace(item, status="READY", operation="ROLLBACK", last_run=run, due=None)
+        runs = tuple(replace(run, ended=state.at) if run.ended is None else run for run in item.runs)
+        subtasks[place] = replace(item, status="READY", operation="ROLLBACK", runs=runs, due=None)
     return _with_subtasks(script, state, tuple(subtasks), status="RUNNING", operation="ROLLBACK")
 
 
@@ -241,7 +239,7 @@ def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
     undone = run.operation.startswith("ROLLBACK") and subtask.will_end == "SUCCESSFUL"
     status: SubtaskStatus = "PENDING" if undone else subtask.will_end
     ended = replace(run, ended=instant, ends=status, ended_by=subtask.ending)
-    return replace(subtask, status=status, finish_time=instant, last_run=ended, due=None)
+    return replace(subtask, status=status, finish_time=instant, runs=(*subtask.runs[:-1], ended), due=None)
 
 
 def _task_tick(script: TaskScript, state: TaskState, downstreams: _Positions, instant: int) -> TaskState:
@@ -309,14 +307,13 @@ def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int) -> Su
         takes=attempt.takes or 0,
         log=attempt.log,
         number=number.get(subtask.operation, 0),
-        previous=subtask.last_run,
     )
     return replace(
         subtask,
         status="RUNNING",
         start_time=instant if subtask.start_time is None else subtask.start_time,
         finish_time=None,
-        last_run=run,
+        runs=(*subtask.runs, run)[-engine.MAX_OPERATIONS :],
         due=instant + takes,
         will_end=attempt.ends if in_time else "FAILED",
         ending="run ended" if in_time else "timeout",

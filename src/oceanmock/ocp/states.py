@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Final, Literal
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import TIME, Change, Label, Part, StateMachine, parse_label, runs_to, transitions
+from oceanmock.engine.machine import TIME, Change, Label, Part, StateMachine, parse_label, transitions
 from oceanmock.ocp.api import SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 
 Outcome = Literal["SUCCESSFUL", "FAILED"]
@@ -85,7 +85,7 @@ class Run:
 
     ``number`` counts the runs of its direction, forwards or in a rollback, from 1; a skip has 0. ``takes`` is how long
     the script meant it to take, the pace of its log lines; 0 for one that hangs, whose lines all come first. A rollback
-    that cuts it short leaves ``ends`` and ``ended_by`` None. ``previous`` is the subtask's run before.
+    that cuts it short leaves ``ends`` and ``ended_by`` None.
     """
 
     operation: SubtaskOperation
@@ -96,19 +96,21 @@ class Run:
     ends: SubtaskStatus | None = None
     ended_by: Cause | None = None
     number: int = 0
-    previous: Run | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SubtaskState:
-    """A subtask at an instant. ``due``, ``will_end`` and ``ending`` belong to the run under way."""
+    """A subtask at an instant. ``due``, ``will_end`` and ``ending`` belong to the run under way.
+
+    ``runs`` are its last runs so far, at most ``MAX_OPERATIONS``, the oldest first.
+    """
 
     status: SubtaskStatus = "PENDING"
     operation: SubtaskOperation = "EXECUTE"
     run_time: int = 1
     start_time: int | None = None
     finish_time: int | None = None
-    last_run: Run | None = None
+    runs: tuple[Run, ...] = ()
     due: int | None = None
     will_end: Outcome = "SUCCESSFUL"
     ending: Cause = "run ended"
@@ -116,9 +118,9 @@ class SubtaskState:
     rollbacks: int = 0
 
     @property
-    def runs(self) -> tuple[Run, ...]:
-        """Return its runs so far, the oldest first. This costs as much as there are."""
-        return runs_to(self.last_run)
+    def last_run(self) -> Run | None:
+        """Return the run under way, or the last one that ended, if any."""
+        return self.runs[-1] if self.runs else None
 
 
 _label = attrgetter("status", "operation")

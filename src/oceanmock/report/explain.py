@@ -248,7 +248,7 @@ class Explainer(ABC, Generic[HistoryState]):
         events = tuple(self._events(past, records))
         state = past[-1]
         changes = (change for item in reversed(past) for change in reversed(item.changes))
-        move = next(item for item in changes if not item.part and item.before != item.after)
+        moves = (item.at for item in changes if not item.part and item.before != item.after)
         chosen = {*[event for event in events if event.is_operation][-1:], *self.leading(state, events)}
         unique = dict.fromkeys((event.at, event.why) for event in events if event in chosen)
         because = [
@@ -269,7 +269,7 @@ class Explainer(ABC, Generic[HistoryState]):
             state=name,
             operation=operation,
             created=created,
-            since=created + move.at,
+            since=created + next(moves, past[0].at),
             because=(*because, *[Reason(None, sentence) for sentence in self.holding(state, age)]),
             events=events,
             next=following,
@@ -303,6 +303,8 @@ class Explainer(ABC, Generic[HistoryState]):
                 elif waiting:
                     after = waiting.popleft()
                     for change in after.changes:
+                        if after is before and change.before is not None:
+                            continue  # the state before the first one of a long history is not kept
                         if why := self.why(before, after, change):
                             part, old = change.part, change.before
                             label = self.label_text(after, part, change.after)
