@@ -12,7 +12,9 @@ import base64
 import importlib
 import json
 import warnings
+from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -377,7 +379,7 @@ OTHER_KEY = make_key()
 BLOCK_BYTES = RSA_BITS // 8
 DECRYPTION_ERROR = "Decrypt http header failed: crypto/rsa: decryption error"
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
 def header_refusal(value: str) -> ObshellError:
@@ -618,6 +620,40 @@ def test_a_header_nested_deeper_than_anybody_would_is_refused(said: bytes) -> No
     refusal = header_refusal(client.sealed(KEY.public_key, said, chunk_size=BLOCK_BYTES - 11))
 
     assert refusal.err_code == "Security.Authentication.Header.DecryptFailed"
+
+
+ONE_LETTER = base64.b64decode(client.sealed(KEY.public_key, b"x"))
+CountedKey = namedtuple("CountedKey", "decrypt, key_size")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message", "most"),
+    [
+        (ONE_LETTER * 4000, "it has more than 32 RSA blocks, which is oceanmock's limit", 0),
+        (ONE_LETTER * 33, "it has more than 32 RSA blocks, which is oceanmock's limit", 0),
+        (ONE_LETTER * 32, "invalid character 'x' looking for beginning of value", 64),
+        (bytes(32 * BLOCK_BYTES), "crypto/rsa: decryption error", 64),
+        (ONE_LETTER * 31 + b"\0" + b"\1" * (BLOCK_BYTES - 1), "crypto/rsa: decryption error", 64),
+    ],
+)
+def test_a_header_costs_at_most_two_private_key_operations_for_each_of_32_blocks(
+    blocks: bytes, message: str, most: int
+) -> None:
+    operations = list[bytes]()
+
+    def counted(key: Any) -> Any:
+        def decrypt(block: bytes, padding: Any) -> bytes:
+            operations.append(block)
+            return bytes(key.decrypt(block, padding))
+
+        return CountedKey(decrypt, RSA_BITS)
+
+    key = replace(KEY, private=counted(KEY.private), equivalent=counted(KEY.equivalent))
+    with pytest.raises(ObshellError) as refused:
+        open_header(key, base64.b64encode(blocks).decode())
+
+    assert refused.value.message == f"Decrypt http header failed: {message}"
+    assert len(operations) <= most
 
 
 @given(st.text(max_size=60) | st.text("AQ=/+\r\n", max_size=400))

@@ -24,11 +24,12 @@ import json
 import re
 import secrets
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from math import ceil, lcm
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -53,6 +54,9 @@ AES_BYTES: Final = 16
 """The size of the AES key, of the IV and of a block."""
 PKCS1_PADDING_BYTES: Final = 11
 """The bytes of each block that PKCS#1 v1.5 takes."""
+MAX_HEADER_BLOCKS: Final = 32
+"""How many RSA blocks are opened of a header. obshell's SDK for Python sends one for every 53 bytes, and some four."""
+DECRYPTION_ERROR: Final = "crypto/rsa: decryption error"
 
 HeaderName = Literal["X-OCS-Header", "X-OCS-Agent-Header"]
 ROOT_HEADER: Final = "X-OCS-Header"
@@ -172,18 +176,26 @@ class Unsealed(Sealed):
 class ServerKey:
     """A server's RSA key; ``public_key`` is the text of /api/v1/secret.
 
-    It is standard base64 of a DER PKCS#1 RSAPublicKey (rsa.go:92-96).
+    It is standard base64 of a DER PKCS#1 RSAPublicKey (rsa.go:92-96). ``equivalent`` is the same key with another
+    private exponent, which opens the same.
     """
 
     private: rsa.RSAPrivateKey
     public_key: str
+    equivalent: rsa.RSAPrivateKey
 
 
 def make_key() -> ServerKey:
     """Return a new key of the real server's size; it takes 10 ms and more, so make it once."""
     private = rsa.generate_private_key(65537, RSA_BITS)
     der = private.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.PKCS1)
-    return ServerKey(private, base64.b64encode(der).decode())
+    numbers = private.private_numbers()
+    period = lcm(numbers.p - 1, numbers.q - 1)  # exponents that differ by it are equivalent
+    exponent = numbers.d + period if numbers.d < period else numbers.d - period
+    others = (numbers.dmp1, numbers.dmq1, numbers.iqmp, numbers.public_numbers)
+    equivalent = rsa.RSAPrivateNumbers(numbers.p, numbers.q, exponent, *others)
+    equivalent_key = equivalent.private_key(unsafe_skip_rsa_key_validation=True)  # it takes as long as a new key
+    return ServerKey(private, base64.b64encode(der).decode(), equivalent_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +232,13 @@ _FIELDS: Final = {
 
 
 def open_header(key: ServerKey, text: str) -> Header:
-    """Decrypt the value of a security header. Raises ObshellError."""
+    """Decrypt the value of a security header. Raises ObshellError.
+
+    A longer one than the largest of ``MAX_HEADER_BLOCKS`` is refused; the real server has no such limit.
+    """
     try:
+        if len(text) > 4 * ceil(MAX_HEADER_BLOCKS * key.private.key_size / 24):
+            raise Unreadable(f"it has more than {MAX_HEADER_BLOCKS} RSA blocks, which is oceanmock's limit")
         fields = _read_blocks(key, base64_bytes(text.encode("utf-8", "surrogatepass")))
     except Unreadable as why:
         message = f"Decrypt http header failed: {why}"
@@ -234,42 +251,41 @@ def _read_blocks(key: ServerKey, sealed: bytes) -> dict[str, Any]:
     """Return the fields in the sealed blocks, each as long as the modulus but perhaps the last.
 
     OpenSSL returns random bytes for a block with a wrong padding, where Go refuses it ("implicit rejection", OpenSSL
-    3.2). Where they may be random, or are no JSON, the padding is checked.
+    3.2). Where they may be random, or are no JSON, the padding is checked: at most once for each block.
     """
     size = key.private.key_size // 8
     blocks = [sealed[at : at + size] for at in range(0, len(sealed), size)]
-    text = b"".join(_open_block(key, block) for block in blocks)
+    opened = [(block, _decrypt(key.private, block)) for block in blocks]
+    types = {name: go_type for name, (_, go_type) in _FIELDS.items()}
+    if len(opened) > 1 and not all(text for _, text in opened):
+        raise Unreadable(
+            DECRYPTION_ERROR
+        )  # no client seals empty blocks; both keys open one wrong block in 10,000 to it
     try:
-        return read_struct(text, "secure.HttpHeader", {name: go_type for name, (_, go_type) in _FIELDS.items()})
+        fields = read_struct(b"".join([text for _, text in opened]), "secure.HttpHeader", types)
     except Unreadable:
-        for block in blocks:
-            _check_padding(key, block)
+        _check_padding(key, opened)
         raise
+    # More that fits into JSON is random once in 200,000 blocks.
+    _check_padding(key, [(block, text) for block, text in opened if len(text) < 8 or not text.isascii()])
+    return fields
 
 
-def _open_block(key: ServerKey, block: bytes) -> bytes:
-    try:
-        text = key.private.decrypt(block, padding.PKCS1v15())
-    except ValueError:
-        raise Unreadable("crypto/rsa: decryption error") from None
-    if len(text) < 8 or not text.isascii():  # more that fits into JSON is random once in 200,000 blocks
-        _check_padding(key, block)
-    return text
+def _check_padding(key: ServerKey, opened: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise Unreadable if the padding of a block is wrong, by what ``private`` has opened it to.
 
-
-def _check_padding(key: ServerKey, block: bytes) -> None:
-    """Raise Unreadable unless the block is 0, 2, eight bytes or more, 0, text (PKCS#1 v1.5).
-
-    This takes ten times as long as OpenSSL; its duration depends on the key, which is no secret.
+    The random bytes follow from the block and the private exponent, so that ``equivalent`` returns others.
     """
-    numbers = key.private.private_numbers()
-    sealed = int.from_bytes(block)
-    of_p = pow(sealed % numbers.p, numbers.dmp1, numbers.p)
-    of_q = pow(sealed % numbers.q, numbers.dmq1, numbers.q)
-    opened = of_q + (of_p - of_q) * numbers.iqmp % numbers.p * numbers.q
-    text = opened.to_bytes(key.private.key_size // 8)
-    if not text.startswith(b"\0\2") or text.find(b"\0", 2) < 10:
-        raise Unreadable("crypto/rsa: decryption error")
+    for block, text in opened:
+        if _decrypt(key.equivalent, block) != text:
+            raise Unreadable(DECRYPTION_ERROR)
+
+
+def _decrypt(key: rsa.RSAPrivateKey, block: bytes) -> bytes:
+    try:
+        return key.decrypt(block, padding.PKCS1v15())
+    except ValueError:
+        raise Unreadable(DECRYPTION_ERROR) from None
 
 
 def open_body(body: bytes, keys: bytes) -> bytes:
