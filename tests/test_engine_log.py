@@ -5,6 +5,7 @@ Below is the clock: how it runs, stands and is moved. The machine's time is a va
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -245,6 +246,46 @@ def test_moves_of_the_clock_without_anything_between_are_one_entry() -> None:
         sandbox.advance(SECOND)
 
     assert [entry.command for entry in log_of(sandbox)] == [MoveClock(1000 * SECOND)]
+
+
+FAILING_DAG: Final = """
+summary: A dag whose only sub task always fails
+api: obshell
+dags: [{id: 5, nodes: [{can: [retry], sub_tasks: {attempts: {takes: 1s, ends: FAILED, log: [x]}}}]}]
+"""
+FAILING_TASK: Final = """
+summary: A task whose first subtask always fails
+api: ocp
+tasks: [{id: 5, subtasks: [{id: 6, attempts: {takes: 1s, ends: FAILED, log: [x]}}, {}]}]
+"""
+
+
+def retry_task(sandbox: Sandbox) -> None:
+    ocp_world.operate(sandbox, 5, "RETRY")
+
+
+def retry_subtask(sandbox: Sandbox) -> None:
+    ocp_world.operate_subtask(sandbox, 5, 6, "RETRY")
+
+
+def retry_dag(sandbox: Sandbox) -> None:
+    obshell_world.operate(sandbox, ("agent", 5), "RETRY")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "retry"), [(FAILING_TASK, retry_task), (FAILING_TASK, retry_subtask), (FAILING_DAG, retry_dag)]
+)
+def test_a_task_that_was_retried_often_is_no_more_objects(scenario: str, retry: Callable[[Sandbox], None]) -> None:
+    sandbox = make_sandbox([read_scenario(scenario)], progression="immediate")
+    counts = []
+    for _ in range(3):
+        for _ in range(2 * MAX_OPERATIONS):
+            retry(sandbox)
+        gc.collect()
+        counts.append(len(gc.get_objects()))
+
+    assert counts[2] - counts[1] < MAX_OPERATIONS
+    assert len(log_of(sandbox)) == 6 * MAX_OPERATIONS
 
 
 def test_a_refused_operation_is_not_in_the_log() -> None:

@@ -53,6 +53,25 @@ def explained(sandbox: Ocp | Obshell, path: str) -> Any:
     return sandbox.admin.ask("GET", f"/tasks/{path}/explain")
 
 
+def test_an_explanation_goes_back_a_hundred_operations() -> None:
+    """The task stays RUNNING meanwhile, as its other subtask does."""
+    hangs = "needs: [], attempts: {takes: forever}, timeout: 9h"
+    subtasks = f"[{{id: 2, {hangs}}}, {{id: 3, {hangs}}}]"
+    world = World(f"summary: A\napi: ocp\ntasks: [{{id: 1, name: A, subtasks: {subtasks}}}]")
+    world.advance(2 * SECOND)
+    ask = world.serve()
+    for _ in range(51):
+        for operation in ("cancel", "retry"):
+            assert ask("POST", f"/api/v2/tasks/instances/1/subtasks/2/{operation}").status_code == 200
+            world.advance(2 * SECOND)
+
+    explanation = explained(world.sandbox, "ocp/1")
+
+    operations = [event["why"][:6] for event in explanation["events"] if " arrives: " in event["why"]]
+    assert operations == ["CANCEL", "RETRY "] * 50
+    assert explanation["since"].startswith("2021-08-25T07:09:35.74"), "four seconds after its start, at the second"
+
+
 # --- OCP, as whole text ---------------------------------------------------------------------------
 
 

@@ -196,6 +196,18 @@ def test_the_lines_of_all_runs_are_told_and_which_run_wrote_them() -> None:
     assert [line["log_content"] for line in lines] == ask("GET", SUB_TASK).json()["data"]["task_logs"]
 
 
+def test_the_lines_of_the_last_hundred_runs_are_kept() -> None:
+    """A retry is two runs: what failed is undone before it runs again."""
+    ask = plain(World(INIT, progression="immediate"))
+    for _ in range(51):
+        assert operate(ask, DAG, "RETRY").status_code == 200
+
+    lines = ask("GET", LOGS).json()["data"]["contents"]
+
+    forward = range(5, 104, 2)
+    assert [line["execute_times"] for line in lines] == [number for number in forward for _ in range(2)]
+
+
 # --- the envelope ---------------------------------------------------------------------------------
 
 

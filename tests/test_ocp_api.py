@@ -271,6 +271,17 @@ def test_each_run_has_a_segment_of_the_log(world: World, ask: Ask) -> None:
     assert log.endswith("current state: RUNNING, new state: SUCCESSFUL")
 
 
+def test_a_log_keeps_the_last_hundred_runs() -> None:
+    fails_always = "[{id: 1, subtasks: [{id: 2, attempts: {takes: 1s, ends: FAILED}}]}]"
+    ask = World(f"summary: A\napi: ocp\ntasks: {fails_always}", progression="immediate").serve()
+    for _ in range(101):
+        assert ask("POST", f"{TASKS}/1/subtasks/2/retry").status_code == 200
+
+    log = ask("GET", f"{TASKS}/1/subtasks/2/log").json()["data"]["log"]
+
+    assert [line[12:18] for line in log.splitlines() if line.startswith("#")] == ["{RETRY"] * 100
+
+
 def test_the_log_of_an_unknown_subtask_is_empty_where_pairs_are_not_checked(ask: Ask) -> None:
     answer = ask("GET", f"{TASK}/subtasks/1/log")
 
