@@ -6,10 +6,13 @@ as their JSON Schema: no text stands for a number or for true and false.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
@@ -29,7 +32,7 @@ from pydantic import (
 )
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
-from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
+from pydantic_core.core_schema import ModelSchema, NullableSchema, WithDefaultSchema
 
 from oceanmock import clock
 from oceanmock.openapi import path_matches
@@ -154,6 +157,15 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
 class FileSchema(GenerateJsonSchema):
     """Write a JSON Schema that reads like the file: no titles, no nulls, only useful defaults."""
 
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        """Describe each key by the docstring under it; pydantic would read them all at every import."""
+        result = super().model_schema(schema)
+        for ancestor in reversed(schema["cls"].__mro__):
+            for key, text in _docstrings_of_keys(ancestor) if issubclass(ancestor, Model) else ():
+                if key in result["properties"]:
+                    result["properties"][key]["description"] = text
+        return result
+
     def field_title_should_be_set(self, schema: Any) -> bool:
         """Return False: the key is the title."""
         return False
@@ -171,10 +183,19 @@ class FileSchema(GenerateJsonSchema):
         return result
 
 
-class Model(BaseModel):
-    """A mapping of the file: frozen, and strict about its keys."""
+def _docstrings_of_keys(model: type[Model]) -> Iterator[tuple[str, str]]:
+    (definition,) = ast.parse(inspect.getsource(model)).body
+    for one, other in pairwise(getattr(definition, "body", ())):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
+            match other:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    yield one.target.id, inspect.cleandoc(text)
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+class Model(BaseModel):
+    """A mapping of the file: frozen, and strict about its keys. It is built when it is first used."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class NamedModel(Model):
