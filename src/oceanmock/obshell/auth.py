@@ -14,8 +14,10 @@ and its sessions, tokens, forwarding.
 
 A ts has no upper bound, and a header may be used again; with no password in it, it never expires. Not modelled:
 POST /api/v1/agent/password (which requires other fields) and an RSA-encrypted password inside a header, which SINGLE
-accepts too. The only module that imports ``cryptography``, which is slow to import.
+accepts too. The only module that imports ``cryptography``: when it is first used, since it is slow to import.
 """
+
+# ruff: noqa: PLC0415 (see above)
 
 from __future__ import annotations
 
@@ -33,11 +35,6 @@ from math import ceil, lcm
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.padding import PKCS7
-
 from oceanmock.api import Headers
 from oceanmock.clock import SECOND, wall_now
 from oceanmock.errors import EnvironmentProblem
@@ -47,6 +44,8 @@ from oceanmock.obshell.gojson import Unreadable, base64_bytes, base64_prefix, pa
 from oceanmock.outgoing import body_of, target_of, with_body
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
     from oceanmock.obshell.api import Identity
 
 RSA_BITS: Final = 1024
@@ -187,6 +186,9 @@ class ServerKey:
 
 def make_key() -> ServerKey:
     """Return a new key of the real server's size; it takes 10 ms and more, so make it once."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
     private = rsa.generate_private_key(65537, RSA_BITS)
     der = private.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.PKCS1)
     numbers = private.private_numbers()
@@ -282,6 +284,8 @@ def _check_padding(key: ServerKey, opened: Iterable[tuple[bytes, bytes]]) -> Non
 
 
 def _decrypt(key: rsa.RSAPrivateKey, block: bytes) -> bytes:
+    from cryptography.hazmat.primitives.asymmetric import padding
+
     try:
         return key.decrypt(block, padding.PKCS1v15())
     except ValueError:
@@ -294,6 +298,8 @@ def open_body(body: bytes, keys: bytes) -> bytes:
     As the real server does (aes.go:44-78): an empty body stays empty; text after an error in the base64 is dropped; the
     padding's length is read from the last byte alone, so that a wrong key may return random bytes.
     """
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
     if not body:
         return b""
     if len(keys) < AES_BYTES:
@@ -323,6 +329,9 @@ def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
 
     ``public_key`` is the text of /api/v1/secret. Raises EnvironmentProblem if it is no key.
     """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
     try:
         key = serialization.load_der_public_key(base64.b64decode(public_key))
     except ValueError:
@@ -337,6 +346,9 @@ def seal_header(public_key: str, fields: Mapping[str, Any]) -> str:
 
 def seal_body(body: bytes, keys: bytes) -> bytes:
     """Encrypt a body with an AES key and the IV after it; an empty body stays empty."""
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    from cryptography.hazmat.primitives.padding import PKCS7
+
     if not body:
         return b""
     padder = PKCS7(8 * AES_BYTES).padder()

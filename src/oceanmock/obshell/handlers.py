@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from oceanmock.api import JSON, Handler, Json, Request, Response, Service, template_for
@@ -60,7 +60,7 @@ class ServiceFactory:
 
     def __init__(self, *, wall: Callable[[], int] = wall_now) -> None:
         self._wall = wall
-        self._key = make_key()
+        self._key = cache(make_key)  # one key for all, made when it is first needed
 
     def variant_of(self, sandbox: Sandbox) -> Version:
         """Return the contract's version that a sandbox's switches select."""
@@ -108,7 +108,7 @@ class ServiceFactory:
 class Handlers:
     """The operations of one version, and the key that headers are sealed with."""
 
-    def __init__(self, version: Version, spec: Spec, *, wall: Callable[[], int], key: ServerKey) -> None:
+    def __init__(self, version: Version, spec: Spec, *, wall: Callable[[], int], key: Callable[[], ServerKey]) -> None:
         self.version = version
         self.wall = wall
         self.key = key
@@ -123,7 +123,7 @@ class Handlers:
         chosen = find_header(request.headers) if request.sandbox.accounts.required else None
         if chosen is not None:
             name, sealed = chosen
-            header = open_header(self.key, sealed)
+            header = open_header(self.key(), sealed)
             request.credentials = OpenedHeader(name, header)
             request.body = open_body(request.body, header.keys)
 
@@ -337,7 +337,7 @@ class Handlers:
     def get_secret(self, request: Request) -> Response:
         """Return the public key that headers are sealed with."""
         agent = dags_of(request).agent
-        return self._succeed(request, {"ip": agent.ip, "port": agent.port, "public_key": self.key.public_key})
+        return self._succeed(request, {"ip": agent.ip, "port": agent.port, "public_key": self.key().public_key})
 
     def get_time(self, request: Request) -> Response:
         """Return the sandbox's time."""
