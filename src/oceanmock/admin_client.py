@@ -11,18 +11,18 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 from urllib.parse import quote, urlencode, urlsplit
 
-from oceanmock.api import Json
 from oceanmock.clock import PROGRESSIONS, Progression
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 from oceanmock.text import parse_instant, suggest
 
 if TYPE_CHECKING:
     from ssl import SSLContext
+
+    from oceanmock.api import Json
 
 HIDE_FRAMES: Final = methodcaller("errisinstance", (AssertionError, OceanmockError))
 """A module's ``__tracebackhide__``: pytest shows the test's own line and none of these files."""
@@ -96,6 +96,8 @@ class Admin:
 
     def _send(self, method: str, target: str, content: bytes | None, headers: Json) -> tuple[int, bool, bytes]:
         """Return the status, whether oceanmock answered, and the body."""
+        from http.client import HTTPConnection, HTTPException, HTTPSConnection  # noqa: PLC0415 (slow: ssl, email)
+
         try:
             parts = urlsplit(self.url)
             if parts.scheme == "https":

@@ -7,11 +7,11 @@ package.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 from collections.abc import Iterator
 from itertools import islice
-from secrets import token_urlsafe
-from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -131,33 +131,40 @@ def serve(
     SCENARIO is a name from the library (`oceanmock list`) or the path of a file; without one the whole library is
     served. Time passes as the scenarios say, unless --progression is given.
     """
-    from pydantic import ValidationError
+    with _no_collections():
+        from secrets import token_urlsafe
+        from threading import Thread
 
-    from oceanmock.apis import APIS, make_sandbox
-    from oceanmock.engine.log import Accounts
-    from oceanmock.engine.world import load_faker
-    from oceanmock.http.admin_values import is_loopback
-    from oceanmock.http.app import create_app
-    from oceanmock.http.server import serve_forever
-    from oceanmock.library import load_library, load_scenario
-    from oceanmock.scenario.document import parse_scalar
+        from pydantic import ValidationError
 
-    loaded = [load_scenario(name) for name in dict.fromkeys(scenarios)] or load_library()
-    api_of = {switch: api for api in APIS for switch in api.scenario.Switches.model_fields}
-    by_api: dict[str, dict[str, Any]] = {api.name: {} for api in APIS}
-    for item in switches:
-        name, equals, value = item.partition("=")
-        if not equals or name not in api_of:  # a name alone decides nothing
-            raise AuthorError(f"--switch {item}: not a switch. {suggest(name, list(api_of))}")
-        switch = {name: parse_scalar(value)}
-        try:
-            api_of[name].scenario.Switches.model_validate(switch)
-        except ValidationError as error:
-            raise AuthorError(f"--switch {item}: {error.errors()[0]['msg']}") from error
-        by_api[api_of[name].name] |= switch
-    accounts = Accounts(required=auth == "on")
-    sandbox = make_sandbox(loaded, progression=progression, speed=speed, seed=seed, switches=by_api, accounts=accounts)
-    token = admin_token or (None if is_loopback(host) else token_urlsafe(12))
+        from oceanmock.apis import APIS, make_sandbox
+        from oceanmock.engine.log import Accounts
+        from oceanmock.engine.world import load_faker
+        from oceanmock.http.admin_values import is_loopback
+        from oceanmock.http.app import create_app
+        from oceanmock.http.server import serve_forever
+        from oceanmock.library import load_library, load_scenario
+        from oceanmock.scenario.document import parse_scalar
+
+        loaded = [load_scenario(name) for name in dict.fromkeys(scenarios)] or load_library()
+        api_of = {switch: api for api in APIS for switch in api.scenario.Switches.model_fields}
+        by_api: dict[str, dict[str, Any]] = {api.name: {} for api in APIS}
+        for item in switches:
+            name, equals, value = item.partition("=")
+            if not equals or name not in api_of:  # a name alone decides nothing
+                raise AuthorError(f"--switch {item}: not a switch. {suggest(name, list(api_of))}")
+            switch = {name: parse_scalar(value)}
+            try:
+                api_of[name].scenario.Switches.model_validate(switch)
+            except ValidationError as error:
+                raise AuthorError(f"--switch {item}: {error.errors()[0]['msg']}") from error
+            by_api[api_of[name].name] |= switch
+        accounts = Accounts(required=auth == "on")
+        sandbox = make_sandbox(
+            loaded, progression=progression, speed=speed, seed=seed, switches=by_api, accounts=accounts
+        )
+        token = admin_token or (None if is_loopback(host) else token_urlsafe(12))
+        app = create_app(sandbox, token=token, scenarios=loaded)
 
     def announce(url: str) -> None:
         if token and not admin_token:
@@ -165,7 +172,18 @@ def serve(
         click.echo("\n".join(_banner(sandbox, url)))
         Thread(target=load_faker, daemon=True).start()  # so that no request waits for its import
 
-    serve_forever(create_app(sandbox, token=token, scenarios=loaded), host=host, port=port, on_ready=announce)
+    serve_forever(app, host=host, port=port, on_ready=announce)
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Collect no garbage meanwhile, which would take a tenth of the start; what is there afterwards stays."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _banner(sandbox: Sandbox, url: str) -> Iterator[str]:

@@ -11,15 +11,17 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import quote
 
 import click
 
 from oceanmock.admin_client import Admin, NoAnswer, SandboxClient, without_none
-from oceanmock.api import Json
 from oceanmock.clock import PROGRESSIONS
 from oceanmock.text import escape_unprintable, plural
+
+if TYPE_CHECKING:
+    from oceanmock.api import Json
 
 PROGRESSION: Final = click.option(
     "--progression",

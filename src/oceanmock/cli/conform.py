@@ -17,7 +17,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints
 
 import click
@@ -322,6 +321,8 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
         raise click.UsageError(problem)
     try:
         if "hypothesis" not in sys.modules:  # its example database belongs in no user's folder
+            from tempfile import TemporaryDirectory
+
             folder = ctx.with_resource(TemporaryDirectory(prefix="oceanmock-"))
             os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", folder)
         for _, path in options.reports:
