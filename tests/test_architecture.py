@@ -51,4 +51,13 @@ def test_asking_for_help_builds_no_server() -> None:
 
     loaded = {name.partition(".")[0] for name in json.loads(python("-c", code))}
 
-    assert loaded & SLOW_TO_IMPORT == {"click"}
+    assert loaded & {*SLOW_TO_IMPORT, "ssl"} == {"click"}
+
+
+def test_a_server_loads_nothing_that_only_other_commands_or_later_requests_need() -> None:
+    code = "import json, sys, oceanmock\nwith oceanmock.running(): print(json.dumps(sorted(sys.modules)))"
+
+    loaded = {".".join(name.split(".")[:2]) for name in json.loads(python("-c", code))}
+
+    later = {"cryptography", "faker", "openapi_spec_validator", "oceanmock.conformance"}
+    assert loaded & later == set()
