@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -31,6 +32,7 @@ from oceanmock.obshell.scenario import FORMAT, Switches
 from oceanmock.obshell.world import Dags
 from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Tasks
+from oceanmock.openapi import compiled, load_spec, spec_path
 from oceanmock.scenario.fields import BaseScenario
 
 ROOT = Path(__file__).parents[1]
@@ -88,6 +90,37 @@ def as_json(path: Path) -> Any:
 
 def test_the_library_holds_what_its_users_were_promised() -> None:
     assert set(NAMES) >= PROMISED
+
+
+@pytest.mark.parametrize("text", ["{key}\n{{", "of another version\n{{}}", ""])
+def test_what_is_kept_of_the_library_stands_for_its_files_while_it_is_whole_and_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    library = load_library()
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    load_library()
+    with monkeypatch.context() as patch:
+        patch.delattr(yaml, "parse")
+        assert load_library() == library
+    kept = [*tmp_path.rglob("*.json")]
+    assert len(kept) == len(library_names())
+    for file in kept:
+        file.write_text(text.format(key=file.read_text().partition("\n")[0]))
+
+    assert load_library() == library
+
+
+@pytest.mark.parametrize("api", ["ocp", "obshell", "admin"])
+def test_what_is_kept_of_a_contract_equals_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: str) -> None:
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = spec_path(api)
+    spec = load_spec(path)
+
+    compiled(path, path.read_bytes(), lambda: spec)
+
+    assert compiled(path, path.read_bytes(), dict) == spec
 
 
 def test_each_scenario_has_the_name_of_its_file_and_a_story() -> None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from oceanmock.apis import APIS
 from oceanmock.errors import AuthorError
-from oceanmock.openapi import data_folder
+from oceanmock.openapi import compiled, data_folder
 from oceanmock.scenario.document import (
     MAX_VALUES,
     Document,
@@ -81,6 +81,13 @@ def load_scenario(reference: str | Path) -> BaseScenario:
     except (OSError, UnicodeDecodeError) as error:
         raise AuthorError(f"{path} cannot be read: {error}") from error
     is_packaged = not isinstance(reference, Path) and path.parent == data_folder("scenarios")
+    if is_packaged:
+        _, scenario = _parse(
+            compiled(path, text.encode(), lambda: Document(text, str(path)).data), checks_meaning=False
+        )
+        if scenario is not None:
+            scenario._name = path.stem
+            return scenario
     return read_scenario(text, path=str(path), checks_meaning=not is_packaged)
 
 

@@ -10,9 +10,15 @@ Nothing here depends on connexion, and a loaded contract is never changed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from hashlib import sha256
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,6 +62,28 @@ def data_folder(name: str) -> Path:
     )
 
 
+def compiled(path: Path, content: bytes, parse: Callable[[], Any]) -> Any:
+    """Return what ``parse`` makes of a YAML file's content: text keys, and values such as JSON has.
+
+    YAML is slow to read. What a packaged file holds is kept as JSON where Python keeps compiled modules, if it does.
+    """
+    if path.parent not in (data_folder("openapi"), data_folder("scenarios")):
+        return parse()
+    kept, key = Path(cache_from_source(str(path))).with_suffix(".json"), sha256(content).hexdigest()
+    with suppress(OSError, ValueError):
+        kept_key, _, text = kept.read_text(encoding="utf-8").partition("\n")
+        if kept_key == key:
+            return json.loads(text)
+    data = parse()
+    if not sys.dont_write_bytecode:
+        with suppress(OSError):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            own = kept.with_suffix(f".{os.getpid()}")
+            own.write_text(f"{key}\n{json.dumps(data)}", encoding="utf-8")
+            own.replace(kept)  # at once, since another process may read it
+    return data
+
+
 def spec_path(api: str) -> Path:
     """Return the path of a contract: ``openapi/<api>.yaml``."""
     return data_folder("openapi") / f"{api}.yaml"
@@ -74,11 +102,17 @@ def load_spec(path: Path) -> Spec:
 
 @lru_cache(maxsize=16)
 def _read_spec(path: Path, _version: int) -> Spec:
+    content = path.read_bytes()
+    spec: Spec = compiled(path, content, lambda: _parse_spec(path, content))
+    return spec
+
+
+def _parse_spec(path: Path, content: bytes) -> Spec:
     import yaml  # noqa: PLC0415 (slow; credentials do not need it)
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml: 8 times faster
     try:
-        document = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506 (both are safe loaders)
+        document = yaml.load(content, Loader=loader)  # noqa: S506 (both are safe loaders)
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
