@@ -11,13 +11,18 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import time_machine
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from freezegun import freeze_time
+from hypothesis import given
+from hypothesis import strategies as st
 
 import oceanmock
 from command import serving
@@ -84,6 +89,96 @@ def test_a_task_is_served_when_the_time_of_day_is_years_ago(set_back: Callable[[
         set_back(datetime.timedelta(days=2500))
 
         assert httpx.get(f"{ocp.url}{TASKS}/1000", auth=ocp.auth).status_code == 200
+
+
+@pytest.mark.parametrize("freeze", [freeze_time, time_machine.travel], ids=["freezegun", "time-machine"])
+def test_time_passes_for_a_sandbox_while_a_test_has_stopped_the_time_of_day(freeze: Callable[..., Any]) -> None:
+    with oceanmock.running("retry-failed-subtask", progression="time", speed=1000) as ocp:
+        ocp.clock.advance("5s")
+        before = ocp.clock.now()
+        ocp.faults.add(operation="getTaskInstance", delay="20ms")
+
+        with freeze("2020-01-01"):
+            answer = httpx.get(f"{ocp.url}{TASKS}/1000", auth=ocp.auth)
+            after = ocp.clock.now()
+
+        assert (answer.status_code, answer.json()["data"]["status"]) == (200, "FAILED")
+        assert after - before >= datetime.timedelta(seconds=20)
+        (entry,) = ocp.journal
+        assert entry.took_ms >= 20
+
+
+@pytest.mark.slow
+def test_a_server_stays_where_it_is_when_the_machine_s_time_of_day_is_set_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")  # apt-get install faketime
+    offset = tmp_path / "offset"
+    offset.write_text("+0")
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(offset))
+    monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
+    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")  # as on a machine whose time of day is set
+    monkeypatch.setenv("FAKETIME_FORCE_MONOTONIC_FIX", "0")  # or Python's threads wait for each other
+
+    with serving("retry-failed-subtask", "--progression", "time") as server:
+        sandbox, task = f"{server.url}/__admin/sandboxes/default", f"{server.url}{TASKS}/1000"
+        httpx.post(f"{sandbox}/clock/advance", json={"by": "5s"})
+        statuses = [httpx.get(task, auth=("viewer", "viewer")).json()["data"]["status"]]
+        offset.write_text("-4s")
+        statuses.append(httpx.get(task, auth=("viewer", "viewer")).json()["data"]["status"])
+        retries = [httpx.post(f"{task}/subtasks/1002/retry", auth=("manager", "manager")).status_code]
+        offset.write_text("-4.5s")
+        retries.append(httpx.post(f"{task}/subtasks/1002/retry", auth=("manager", "manager")).status_code)
+        entries = httpx.get(f"{sandbox}/journal").json()["entries"]
+
+    assert (statuses, retries) == (["FAILED", "FAILED"], [200, 400])
+    assert entries[1]["wall"] < entries[0]["wall"], "the time of day was not set back"
+
+
+class Wall:
+    """The functions of the machine's time of day in ``time``, and those of its other clocks, under a test's control."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.instant = time.time_ns()
+        for name in ("time", "monotonic", "perf_counter"):
+            patch.setattr(time, name, lambda: self.instant / 1e9)
+            patch.setattr(time, f"{name}_ns", lambda: self.instant)
+
+
+CHANGES = st.one_of(
+    st.tuples(st.just("jump"), st.integers(0, 4 * 10**9)),
+    st.tuples(st.just("step"), st.integers(-10, 10)),
+    st.tuples(st.just("advance"), st.integers(0, 20)),
+    st.tuples(st.just("next"), st.none()),
+    st.tuples(st.just("set"), st.sampled_from(["time", "polls", "manual", "immediate"])),
+    st.tuples(st.just("speed"), st.sampled_from([0.001, 1, 1000, 1_000_000])),
+)
+
+
+@given(changes=st.lists(CHANGES, min_size=1, max_size=8))
+def test_instants_and_views_never_go_back_whatever_the_time_of_day_does(
+    here: Mock, changes: list[tuple[str, Any]]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch, here.ocp("retry-failed-subtask", progression="time") as ocp:
+        wall = Wall(patch)
+        acts: dict[str, Callable[[Any], object]] = {
+            "jump": lambda seconds: setattr(wall, "instant", seconds * 10**9),
+            "step": lambda seconds: setattr(wall, "instant", wall.instant + seconds * 10**9),
+            "advance": lambda seconds: ocp.clock.advance(f"{seconds}s"),
+            "next": lambda _: ocp.clock.next(),
+            "set": lambda progression: ocp.clock.set(progression=progression),
+            "speed": lambda speed: ocp.clock.set(speed=speed),
+        }
+        instant, events = ocp.clock.now(), list[object]()
+        for name, value in changes:
+            acts[name](value)
+
+            assert httpx.get(f"{ocp.url}{TASKS}/1000", auth=ocp.auth).status_code == 200
+            explanation = ocp.admin.ask("GET", "/tasks/ocp/1000/explain")["events"]
+            assert instant <= (instant := ocp.clock.now())
+            assert explanation[: len(events)] == events
+            events = explanation
 
 
 # --- a block --------------------------------------------------------------------------------------

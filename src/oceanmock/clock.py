@@ -25,12 +25,13 @@ LATEST: Final = 32_503_680_000 * SECOND - 1
 
 
 class _Machine:
-    """The monotonic clock, as an attribute of a class: freezegun replaces the functions of ``time`` in modules only."""
+    """Clocks that never go back, as attributes of a class: freezegun replaces the functions of ``time`` in modules."""
 
     read = staticmethod(
         partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC) if hasattr(time, "clock_gettime_ns") else time.monotonic_ns
     )
     epoch = time.time_ns() - read()
+    count = staticmethod(time.perf_counter_ns)
 
 
 def machine_now() -> int:
@@ -45,7 +46,7 @@ def wall_now() -> int:
 
 def stopwatch() -> int:
     """Return a reading of the machine's performance counter, in nanoseconds."""
-    return time.perf_counter_ns()
+    return _Machine.count()
 
 
 def pause(span: int) -> None:
