@@ -257,9 +257,9 @@ def plugin_page() -> str:
     parts = [f"# pytest plugin and Python names\n\n{NOTE}## Fixtures\n"]
     for name, text in fixtures:
         parts.append(f"### {name}\n\n{prose(inspect.cleandoc(text))}\n")
-    mark = re.search(r"^@pytest.mark.scenario\((.*?)\): (.*)$", run_pytest("--markers"), re.MULTILINE)
+    mark = re.search(r"^@pytest.mark.oceanmock\((.*?)\): (.*)$", run_pytest("--markers"), re.MULTILINE)
     assert mark is not None
-    parts.append(f"## Marker\n\n`@pytest.mark.scenario({mark[1]})`\n\n{mark[2]}\n")
+    parts.append(f"## Marker\n\n`@pytest.mark.oceanmock({mark[1]})`\n\n{mark[2]}\n")
     help_text = run_pytest("--help")
     options = re.search(r"^oceanmock.*?:\n((?:  .*\n)+)", help_text, re.MULTILINE)
     settings = re.findall(r"^  (oceanmock_\w+ .*(?:\n {20,}.*)*)", help_text, re.MULTILINE)

@@ -32,7 +32,7 @@ import httpx, pytest
 seen = []
 
 @pytest.mark.parametrize("turn", range(3))
-@pytest.mark.scenario("retry-failed-subtask", progression="manual")
+@pytest.mark.oceanmock("retry-failed-subtask", progression="manual")
 def test_it(ocp, oceanmock_server, turn):
     assert len(ocp.journal) == 0
     ocp.task(1000).assert_status("RUNNING")
@@ -57,7 +57,7 @@ def test_a_test_may_have_a_sandbox_of_each_api(pytester: pytest.Pytester) -> Non
         """
 import pytest
 
-@pytest.mark.scenario("retry-failed-subtask", "initialize-cluster-fails", progression="manual")
+@pytest.mark.oceanmock("retry-failed-subtask", "initialize-cluster-fails", progression="manual")
 def test_it(ocp, obshell):
     assert ocp.clock.progression == obshell.clock.progression == "manual"
     assert [task.id for task in ocp.tasks()] == [1000]
@@ -90,7 +90,7 @@ def test_a_unittest_class_finds_its_sandbox_as_an_attribute(pytester: pytest.Pyt
 import unittest, pytest
 
 @pytest.mark.usefixtures("ocp", "obshell")
-@pytest.mark.scenario("retry-failed-subtask", progression="manual")
+@pytest.mark.oceanmock("retry-failed-subtask", progression="manual")
 class RetryTest(unittest.TestCase):
     def setUp(self):
         self.ocp.clock.advance("10s")
@@ -98,7 +98,7 @@ class RetryTest(unittest.TestCase):
     def test_failed(self):
         self.ocp.task(1000).assert_status("FAILED")
 
-    @pytest.mark.scenario(progression="immediate")
+    @pytest.mark.oceanmock(progression="immediate")
     def test_once_more(self):
         assert self.ocp.clock.progression == "immediate"
         assert self.obshell.dags() == []
@@ -129,7 +129,7 @@ def oceanmock_server():
     with Mock.start(host="127.0.0.4") as mock:
         yield mock
 
-@pytest.mark.scenario("retry-failed-subtask")
+@pytest.mark.oceanmock("retry-failed-subtask")
 def test_it(ocp):
     assert ocp.host == "127.0.0.4"
     ocp.task(1000).assert_status("FAILED")
@@ -168,7 +168,7 @@ def test_fixtures_say_what_they_are(pytester: pytest.Pytester) -> None:
 def test_the_mark_says_what_it_takes(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--markers", "-q")
 
-    text = next(line for line in output(result).splitlines() if "mark.scenario" in line)
+    text = next(line for line in output(result).splitlines() if "mark.oceanmock" in line)
     assert_golden("plugin-marker.txt", text + "\n")
 
 
@@ -186,8 +186,8 @@ def test_a_scenario_is_a_name_a_file_beside_the_test_or_a_mapping_wherever_pytes
 from pathlib import Path
 import pytest
 
-@pytest.mark.scenario("rollback", "seven.yaml", Path("from-the-root.yaml"))
-@pytest.mark.scenario({"summary": "s", "api": "ocp", "tasks": [{"id": 9, "subtasks": ["a"]}]})
+@pytest.mark.oceanmock("rollback", "seven.yaml", Path("from-the-root.yaml"))
+@pytest.mark.oceanmock({"summary": "s", "api": "ocp", "tasks": [{"id": 9, "subtasks": ["a"]}]})
 def test_mark(ocp):
     assert {task.id for task in ocp.tasks()} > {7, 8, 9}
 
@@ -208,32 +208,32 @@ def test_names_on_a_test_replace_those_of_its_class_and_each_keyword_only_itself
         """
 import pytest
 
-pytestmark = pytest.mark.scenario("fails-twice", progression="manual", seed=7)
+pytestmark = pytest.mark.oceanmock("fails-twice", progression="manual", seed=7)
 
 def test_of_the_module(ocp):
     assert (ocp.json()["tasks"], ocp.clock.progression, ocp.seed) == (1, "manual", 7)
 
-@pytest.mark.scenario("retry-failed-subtask", seed=8)
+@pytest.mark.oceanmock("retry-failed-subtask", seed=8)
 class TestClass:
     def test_of_the_class(self, ocp):
         assert [task.id for task in ocp.tasks()] == [1000]
         assert (ocp.clock.progression, ocp.seed) == ("manual", 8)
 
-    @pytest.mark.scenario(progression="immediate")
+    @pytest.mark.oceanmock(progression="immediate")
     def test_keyword(self, ocp):
         assert [task.id for task in ocp.tasks()] == [1000]
         assert (ocp.clock.progression, ocp.seed) == ("immediate", 8)
 
-    @pytest.mark.scenario("rollback")
+    @pytest.mark.oceanmock("rollback")
     def test_name(self, ocp):
         assert 1000 not in [task.id for task in ocp.tasks()]
 
-    @pytest.mark.scenario("rollback")
-    @pytest.mark.scenario("retry-failed-subtask")
+    @pytest.mark.oceanmock("rollback")
+    @pytest.mark.oceanmock("retry-failed-subtask")
     def test_names_on_one_level_add_up(self, ocp):
         assert len(ocp.tasks()) == 2
 
-    @pytest.mark.scenario("initialize-cluster-fails")
+    @pytest.mark.oceanmock("initialize-cluster-fails")
     def test_names_of_the_other_api_replace_nothing(self, ocp, obshell):
         assert [task.id for task in ocp.tasks()] == [1000]
         assert len(obshell.dags()) == 1
@@ -252,8 +252,8 @@ def test_keywords_go_with_the_names_beside_them(pytester: pytest.Pytester) -> No
         """
 import pytest
 
-@pytest.mark.scenario("retry-failed-subtask", switches={"subtask_pairing": "checked"})
-@pytest.mark.scenario("initialize-cluster-fails", switches={"obshell_version": "4.3.0.0"}, seed=3)
+@pytest.mark.oceanmock("retry-failed-subtask", switches={"subtask_pairing": "checked"})
+@pytest.mark.oceanmock("initialize-cluster-fails", switches={"obshell_version": "4.3.0.0"}, seed=3)
 def test_it(ocp, obshell):
     assert (ocp.seed, obshell.seed) == (0, 3)
 """,
@@ -270,9 +270,9 @@ import pytest
 
 SCENARIOS = ["retry-failed-subtask", "fails-twice", "never-succeeds"]
 
-@pytest.mark.scenario(progression="immediate")
+@pytest.mark.oceanmock(progression="immediate")
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.scenario(name)) for name in SCENARIOS]
+    "name", [pytest.param(name, marks=pytest.mark.oceanmock(name)) for name in SCENARIOS]
 )
 def test_it(ocp, name):
     assert len(ocp.tasks()) == 1
@@ -291,41 +291,45 @@ def test_what_is_wrong_with_a_mark_is_said_at_once_and_in_plain_words(pytester: 
         """
 import pytest
 
-@pytest.mark.scenario("retry-faild-subtask", "wrong.yaml", progresion="manual")
+@pytest.mark.oceanmock("retry-faild-subtask", "wrong.yaml", progresion="manual")
 def test_three_mistakes(ocp): ...
 
-@pytest.mark.scenario("gone.yaml", progression="manul")
+@pytest.mark.oceanmock("gone.yaml", progression="manul")
 def test_two(ocp): ...
 
-@pytest.mark.scenario({"api": "opc"})
-@pytest.mark.scenario(1)
-@pytest.mark.scenario()
+@pytest.mark.oceanmock({"api": "opc"})
+@pytest.mark.oceanmock(1)
+@pytest.mark.oceanmock()
 def test_three_marks(ocp): ...
 
-@pytest.mark.scenario({"summary": "s", "api": "ocp", "tasks": [{"subtasks": [{"attempt": []}]}]})
+@pytest.mark.oceanmock({"summary": "s", "api": "ocp", "tasks": [{"subtasks": [{"attempt": []}]}]})
 def test_wrong_mapping(ocp): ...
 
-@pytest.mark.scenario("retry-failed-subtask", speed=-1)
+@pytest.mark.oceanmock("retry-failed-subtask", speed=-1)
 def test_wrong_value(ocp): ...
 
-@pytest.mark.scenario(strict="no")
+@pytest.mark.oceanmock(strict="no")
 def test_wrong_type(ocp): ...
 
-@pytest.mark.scenario(switches=7)
+@pytest.mark.oceanmock(switches=7)
 def test_wrong_switches(ocp): ...
 
-@pytest.mark.scenario(starts_at=7)
+@pytest.mark.oceanmock(starts_at=7)
 def test_wrong_start(ocp): ...
 
-@pytest.mark.scenario("retry-failed-subtask")
+@pytest.mark.oceanmock("retry-failed-subtask")
 def test_no_fixture(): ...
 
-@pytest.mark.scenario("initialize-cluster-fails")
+@pytest.mark.oceanmock("initialize-cluster-fails")
 def test_other_fixture(ocp): ...
+
+@pytest.mark.oceanmock("initialize-cluster-fails")
+def test_other_fixture_and_failure(ocp):
+    assert False
 """,
     )
 
-    result.assert_outcomes(errors=8, failed=1, passed=1)
+    result.assert_outcomes(errors=8, failed=2, passed=1)
     assert_golden("plugin-wrong-marks.txt", output(result))
 
 
@@ -339,17 +343,113 @@ import pytest
 def mock(request):
     return request.getfixturevalue("ocp")
 
-@pytest.mark.scenario("retry-failed-subtask")
+@pytest.mark.oceanmock("retry-failed-subtask")
 def test_by_a_fixture(mock):
     assert mock.tasks()
 
-@pytest.mark.scenario("retry-failed-subtask")
+@pytest.fixture
+def mock_later(request):
+    return lambda: request.getfixturevalue("ocp")
+
+@pytest.mark.oceanmock("retry-failed-subtask")
 def test_by_itself(request):
     assert request.getfixturevalue("ocp").tasks()
+
+@pytest.mark.oceanmock("retry-failed-subtask")
+def test_by_a_function(mock_later):
+    assert mock_later().tasks()
+
+@pytest.mark.oceanmock("retry-failed-subtask", "initialize-cluster-fails")
+def test_beside_another(obshell, mock_later):
+    assert mock_later().tasks() and obshell.dags()
+""",
+    )
+
+    result.assert_outcomes(passed=4)
+
+
+def test_a_parameter_of_the_fixture_replaces_the_scenarios_of_marks(pytester: pytest.Pytester) -> None:
+    pytester.path.joinpath("seven.yaml").write_text(SCENARIO)
+
+    result = run(
+        pytester,
+        """
+import pytest
+
+@pytest.mark.oceanmock("fails-twice", seed=7)
+@pytest.mark.parametrize(
+    ("ocp", "ids"), [("seven.yaml", {7}), (["seven.yaml", "retry-failed-subtask"], {7, 1000})], indirect=["ocp"]
+)
+def test_it(ocp, ids):
+    assert {task.id for task in ocp.tasks()} == ids
+    assert ocp.seed == 7
 """,
     )
 
     result.assert_outcomes(passed=2)
+
+
+# --- beside what a suite has ----------------------------------------------------------------------
+
+
+def test_a_suite_s_own_fixtures_and_marks_of_these_names_are_left_alone(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nmarkers = scenario(name): theirs")
+    pytester.makeconftest("import pytest\n@pytest.fixture\ndef ocp(): return 'theirs'")
+
+    result = run(
+        pytester,
+        """
+import pytest
+
+@pytest.mark.scenario("login flow")
+def test_without_a_fixture(): ...
+
+@pytest.mark.oceanmock("login flow", 5, sped=2)
+@pytest.mark.scenario("login flow")
+def test_their_fixture(ocp):
+    assert ocp == "theirs"
+
+@pytest.mark.oceanmock("retry-failed-subtask", "initialize-cluster-fails")
+def test_their_fixture_beside_ours(ocp, obshell):
+    assert (ocp, len(obshell.dags())) == ("theirs", 1)
+""",
+        "--strict-markers",
+    )
+
+    result.assert_outcomes(passed=3)
+
+
+def test_a_plan_of_the_setup_makes_no_sandbox(pytester: pytest.Pytester) -> None:
+    text = "import pytest\n@pytest.mark.oceanmock('retry-failed-subtask')\ndef test_it(ocp): ..."
+
+    result = run(pytester, text, "--setup-plan")
+
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["*SETUP    F ocp*"])
+
+
+@pytest.mark.slow
+def test_a_test_that_hides_the_files_of_the_machine_may_be_the_first(pytester: pytest.Pytester) -> None:
+    result = run_apart(
+        pytester,
+        """
+import httpx, pytest
+
+def test_it(fs, ocp, obshell):
+    ocp.load("retry-failed-subtask")
+    obshell.load("initialize-cluster-fails")
+    ocp.faults.add(status=503)
+    with httpx.Client(verify=False, trust_env=False) as client:
+        task = f"{ocp.url}/api/v2/tasks/instances/1000"
+        assert [client.get(task, auth=ocp.auth).status_code for _ in range(2)] == [503, 503]
+    assert "RUNNING" in ocp.task(1000).explain()
+    assert obshell.dag(4).timeline()
+    assert obshell.auth is not None
+""",
+        *("-p", "pyfakefs.pytest_plugin"),
+    )
+
+    result.assert_outcomes(passed=1)
 
 
 # --- options --------------------------------------------------------------------------------------
@@ -379,7 +479,7 @@ def test_options(ocp, obshell):
     assert ocp.seed == 5
     assert ocp.host == "127.0.0.2"
 
-@pytest.mark.scenario(progression="polls")
+@pytest.mark.oceanmock(progression="polls")
 def test_mark(ocp):
     assert (ocp.clock.progression, ocp.seed) == ("polls", 5)
 """,

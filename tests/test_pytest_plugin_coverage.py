@@ -12,13 +12,13 @@ from plugin_runs import output, run, run_apart
 SUITE = """
 import httpx, pytest
 
-@pytest.mark.scenario("retry-failed-subtask")
+@pytest.mark.oceanmock("retry-failed-subtask")
 def test_failure_is_seen(ocp):
     with httpx.Client(base_url=ocp.url, auth=ocp.auth) as client:
         while client.get("/api/v2/tasks/instances/1000").json()["data"]["status"] == "RUNNING":
             pass
 
-@pytest.mark.scenario("retry-failed-subtask", progression="manual")
+@pytest.mark.oceanmock("retry-failed-subtask", progression="manual")
 def test_success_is_not_watched(ocp):
     with httpx.Client(base_url=ocp.url, auth=ocp.auth) as client:
         ocp.clock.advance("10s")
@@ -120,7 +120,7 @@ def test_a_threshold_is_a_percentage(pytester: pytest.Pytester) -> None:
 
 
 FAILING = """
-@pytest.mark.scenario("retry-failed-subtask")
+@pytest.mark.oceanmock("retry-failed-subtask")
 def test_fails(ocp):
     assert False
 """

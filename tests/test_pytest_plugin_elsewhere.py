@@ -31,7 +31,7 @@ def client():
         yield client
 
 @pytest.mark.parametrize("turn", range(200))
-@pytest.mark.scenario("retry-failed-subtask", progression="manual")
+@pytest.mark.oceanmock("retry-failed-subtask", progression="manual")
 def test_it(ocp, client, turn):
     task, client.auth = f"{ocp.url}/api/v2/tasks/instances/1000", ocp.auth
     assert client.get(task).json()["data"]["status"] == "RUNNING"
@@ -63,7 +63,7 @@ def test_the_same_tests_run_against_a_server_elsewhere(pytester: pytest.Pytester
     text = """
 import httpx, pytest
 
-@pytest.mark.scenario("retry-failed-subtask", progression="manual", strict=True)
+@pytest.mark.oceanmock("retry-failed-subtask", progression="manual", strict=True)
 def test_it(ocp, oceanmock_server):
     assert not oceanmock_server.is_local
     assert ocp.name.startswith("test-it-")
@@ -73,11 +73,11 @@ def test_it(ocp, oceanmock_server):
     ocp.journal.assert_called("getTaskInstance", times=1)
     ocp.task(1000).assert_status("FAILED")
 
-@pytest.mark.scenario({"summary": "s", "api": "ocp", "tasks": [{"id": 9, "subtasks": ["a"]}]})
+@pytest.mark.oceanmock({"summary": "s", "api": "ocp", "tasks": [{"id": 9, "subtasks": ["a"]}]})
 def test_inline(ocp):
     assert [task.id for task in ocp.tasks()] == [9]
 
-@pytest.mark.scenario("initialize-cluster-fails")
+@pytest.mark.oceanmock("initialize-cluster-fails")
 def test_obshell(obshell):
     assert len(obshell.dags()) == 1
 """
@@ -118,7 +118,7 @@ def test_fails(ocp): assert False
 
 def test_fails_later(broken): ...
 
-@pytest.mark.scenario("retry-faild-subtask")
+@pytest.mark.oceanmock("retry-faild-subtask")
 def test_is_never_run(obshell, ocp): ...
 
 def test_forgets(oceanmock_server): oceanmock_server.ocp()
@@ -189,7 +189,7 @@ def oceanmock_tls():
     {context}
     return context
 
-@pytest.mark.scenario("retry-failed-subtask", progression="manual")
+@pytest.mark.oceanmock("retry-failed-subtask", progression="manual")
 def test_it(ocp):
     assert ocp.url.startswith("https://127.0.0.1:")
     trust = ssl.create_default_context(cafile="certificate.pem")
@@ -266,7 +266,7 @@ def line(oceanmock_server):
         print(json.dumps([WORKER, oceanmock_server.url, oceanmock_server.is_local]), file=file)
 
 @pytest.mark.parametrize("turn", range(6))
-@pytest.mark.scenario("retry-failed-subtask")
+@pytest.mark.oceanmock("retry-failed-subtask")
 def test_it(ocp, oceanmock_server, turn):
     assert oceanmock_server.is_local or {"connexion", "pydantic", "uvicorn"}.isdisjoint(sys.modules)
     with oceanmock_server.ocp("retry-failed-subtask", name="mine") as named:
@@ -360,7 +360,7 @@ def test_a_test_has_the_same_tasks_and_seed_with_xdist_as_without(pytester: pyte
 import json, pytest
 
 @pytest.mark.parametrize("turn", range(4))
-@pytest.mark.scenario("many-tasks", "initialize-cluster-fails", starts_at="2024-01-10T06:00:00Z")
+@pytest.mark.oceanmock("many-tasks", "initialize-cluster-fails", starts_at="2024-01-10T06:00:00Z")
 def test_it(ocp, obshell, turn):
     pairs = [(ocp.seed, [task.json() for task in ocp.tasks()[:50]]), (obshell.seed, obshell.dag(4).json())]
     with open(f"{turn}.json", "w") as file:

@@ -22,7 +22,7 @@ import httpx, pytest
 
 TASK = "/api/v2/tasks/instances/1000"
 
-@pytest.mark.scenario(
+@pytest.mark.oceanmock(
     "retry-failed-subtask", progression="manual", starts_at="2024-01-10T06:00:00Z"
 )
 def test_client_retries(ocp):
@@ -44,7 +44,7 @@ def test_client_retries(ocp):
 DAG = """
 import pytest
 
-@pytest.mark.scenario(
+@pytest.mark.oceanmock(
     "initialize-cluster-fails", progression="manual", starts_at="2024-01-10T06:00:00Z"
 )
 def test_client_gives_up(obshell):
@@ -79,7 +79,7 @@ def test_what_is_wrong_is_shown_at_the_test_s_own_line_and_told_once(pytester: p
         """
 import pytest
 
-@pytest.mark.scenario(
+@pytest.mark.oceanmock(
     "retry-failed-subtask", progression="manual", starts_at="2024-01-10T06:00:00Z"
 )
 def test_of_a_status(ocp):
@@ -189,7 +189,7 @@ def test_what_is_long_is_told_in_part(pytester: pytest.Pytester) -> None:
         """
 import httpx, pytest
 
-@pytest.mark.scenario("many-tasks", "many-subtasks", progression="manual")
+@pytest.mark.oceanmock("many-tasks", "many-subtasks", progression="manual")
 def test_it(ocp):
     last = ocp.tasks()[-1].id
     with httpx.Client(base_url=ocp.url, auth=ocp.auth) as client:
@@ -254,7 +254,7 @@ def test_a_strict_test_fails_by_what_is_unexpected_and_by_what_has_not_come(pyte
         """
 import httpx, pytest
 
-@pytest.mark.scenario("retry-failed-subtask", progression="manual", strict=True)
+@pytest.mark.oceanmock("retry-failed-subtask", progression="manual", strict=True)
 def test_client_retries(ocp):
     ocp.faults.add(operation="retrySubtask", calls=[2], reset=True)
     ocp.faults.add(name="slow", operation=["getTaskInstance", "retryTask"], delay="1ms")
@@ -275,7 +275,7 @@ def test_a_strict_test_that_expects_all_that_comes_passes(pytester: pytest.Pytes
         """
 import httpx, pytest
 
-pytestmark = pytest.mark.scenario("create-tenant", strict=True)
+pytestmark = pytest.mark.oceanmock("create-tenant", strict=True)
 
 def test_refusals_and_started_tasks_are_expected(ocp):
     tenants = f"{ocp.url}/api/v2/ob/clusters/1/tenants"
@@ -293,7 +293,7 @@ def test_what_is_meant_to_be_so_can_be_forgotten(ocp):
     ocp.journal.clear()
     ocp.faults.clear()
 
-@pytest.mark.scenario(strict=False)
+@pytest.mark.oceanmock(strict=False)
 def test_lenient(ocp):
     httpx.get(f"{ocp.url}/nowhere")
 """,

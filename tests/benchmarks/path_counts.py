@@ -42,7 +42,7 @@ FAILING_TEST: Final = """
 import httpx, pytest
 
 @pytest.mark.parametrize("turn", ["first", "counted"])
-@pytest.mark.scenario("retry-failed-subtask")
+@pytest.mark.oceanmock("retry-failed-subtask")
 def test_it(ocp, turn):
     httpx.get(f"{ocp.url}/api/v2/tasks/instances/1000", auth=ocp.auth)
     assert 0

@@ -27,7 +27,7 @@ def bring_to_success(http: httpx.Client, task: int, *, retries: int = 3) -> None
     raise GaveUpError(f"{failed['name']} failed after {failed['runTime']} runs:\n{log}")
 
 
-@pytest.mark.scenario("never-succeeds")
+@pytest.mark.oceanmock("never-succeeds")
 def test_a_task_that_never_succeeds_is_given_up_after_three_retries(ocp: Ocp) -> None:
     client = httpx.Client(base_url=f"{ocp.url}/api/v2/tasks/instances", auth=ocp.auth)
 

@@ -33,7 +33,7 @@ class Client:
         self.wait(task)
 
 
-@pytest.mark.scenario("retry-failed-subtask")
+@pytest.mark.oceanmock("retry-failed-subtask")
 def test_what_failed_is_retried_and_nothing_else(ocp: Ocp) -> None:
     with httpx.Client(base_url=f"{ocp.url}/api/v2/tasks/instances", auth=ocp.auth) as http:
         Client(http).bring_to_success(1000)

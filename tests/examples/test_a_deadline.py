@@ -12,7 +12,7 @@ import pytest
 
 from oceanmock import Ocp
 
-pytestmark = pytest.mark.scenario("cancel-running-subtask", progression="manual")
+pytestmark = pytest.mark.oceanmock("cancel-running-subtask", progression="manual")
 
 
 def wait(http: httpx.Client, task: int, sleep: Callable[[float], None], *, seconds: float = 3600) -> str:

@@ -27,7 +27,7 @@ def unsteady(ocp: Ocp) -> Ocp:
     return ocp
 
 
-@pytest.mark.scenario("retry-failed-subtask", seed=7)
+@pytest.mark.oceanmock("retry-failed-subtask", seed=7)
 def test_a_client_lives_with_a_server_that_cannot_always_answer(ocp: Ocp) -> None:
     assert wait(unsteady(ocp), 1000) == "FAILED"
 

@@ -11,7 +11,7 @@ import pytest
 
 from oceanmock import Ocp
 
-pytestmark = pytest.mark.scenario("retry-failed-task", progression="manual")
+pytestmark = pytest.mark.oceanmock("retry-failed-task", progression="manual")
 
 
 def retry(http: httpx.Client, task: int) -> None:

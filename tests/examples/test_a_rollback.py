@@ -29,7 +29,7 @@ def http(ocp: Ocp) -> Iterator[httpx.Client]:
         yield http
 
 
-@pytest.mark.scenario("rollback")
+@pytest.mark.oceanmock("rollback")
 def test_a_rolled_back_task_is_undone_and_not_done(ocp: Ocp, http: httpx.Client) -> None:
     assert outcome(http, 5400) == "failed"
 
@@ -39,7 +39,7 @@ def test_a_rolled_back_task_is_undone_and_not_done(ocp: Ocp, http: httpx.Client)
     ocp.task(5400).assert_status("SUCCESSFUL")
 
 
-@pytest.mark.scenario("rollback", progression="manual")
+@pytest.mark.oceanmock("rollback", progression="manual")
 def test_what_ran_last_is_undone_first(ocp: Ocp, http: httpx.Client) -> None:
     ocp.clock.advance("1m")
     http.post("/5400/rollback").raise_for_status()

@@ -9,7 +9,7 @@ from oceanmock import Ocp
 
 
 @pytest.mark.usefixtures("ocp")
-@pytest.mark.scenario("skip-failed-subtask", progression="manual")
+@pytest.mark.oceanmock("skip-failed-subtask", progression="manual")
 class SkippingTest(unittest.TestCase):
     """What becomes of a subtask that nobody needs."""
 

@@ -33,7 +33,7 @@ async def wait_for_all(ocp: Ocp, *tasks: int) -> list[str]:
         return await asyncio.gather(*(wait(http, task) for task in tasks))
 
 
-@pytest.mark.scenario(THREE_TASKS)
+@pytest.mark.oceanmock(THREE_TASKS)
 def test_three_tasks_are_watched_at_once(ocp: Ocp) -> None:
     statuses = asyncio.run(wait_for_all(ocp, 1, 2, 3))
 

@@ -28,7 +28,7 @@ def http(ocp: Ocp) -> Iterator[httpx.Client]:
         yield http
 
 
-@pytest.mark.scenario("many-tasks", progression="manual")
+@pytest.mark.oceanmock("many-tasks", progression="manual")
 def test_every_task_is_met_once(ocp: Ocp, http: httpx.Client) -> None:
     ids = [task["id"] for task in tasks(http)]
 
@@ -37,7 +37,7 @@ def test_every_task_is_met_once(ocp: Ocp, http: httpx.Client) -> None:
     ocp.journal.assert_called("listTaskInstances", times=-(-len(ids) // 100))
 
 
-@pytest.mark.scenario("many-tasks", progression="manual")
+@pytest.mark.oceanmock("many-tasks", progression="manual")
 def test_a_filter_holds_on_every_page(ocp: Ocp, http: httpx.Client) -> None:
     failed = list(tasks(http, size=200, status="FAILED"))
 

@@ -10,7 +10,7 @@ import requests
 
 from oceanmock import Ocp
 
-pytestmark = pytest.mark.scenario("retry-failed-subtask", progression="manual")
+pytestmark = pytest.mark.oceanmock("retry-failed-subtask", progression="manual")
 
 TASK = "/api/v2/tasks/instances/1000"
 

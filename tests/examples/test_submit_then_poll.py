@@ -10,7 +10,7 @@ import pytest
 
 from oceanmock import Ocp
 
-pytestmark = pytest.mark.scenario("create-tenant")
+pytestmark = pytest.mark.oceanmock("create-tenant")
 
 
 def create_tenant(http: httpx.Client, name: str) -> int:

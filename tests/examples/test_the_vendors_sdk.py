@@ -11,7 +11,7 @@ from obshell import OBShellHandleError, TaskExecuteFailedError
 
 from oceanmock import Obshell
 
-pytestmark = pytest.mark.scenario("initialize-cluster-fails", progression="manual")
+pytestmark = pytest.mark.oceanmock("initialize-cluster-fails", progression="manual")
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 
 from oceanmock import Ocp
 
-pytestmark = pytest.mark.scenario("retry-failed-subtask", progression="manual")
+pytestmark = pytest.mark.oceanmock("retry-failed-subtask", progression="manual")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COVERAGE_PLUGIN: Final = "oceanmock-coverage"
 """The name of the plugin that records coverage, where an option asks for it."""
-MARK: Final = "scenario"
+MARK: Final = "oceanmock"
 """The name of the mark."""
 MARK_HELP: Final = (
     "(*scenarios, progression=…, speed=…, seed=…, starts_at=…, switches=…, auth=…, "
@@ -34,7 +34,9 @@ MARK_HELP: Final = (
     "time. strict=True fails a test for a request that matches no operation, and for a fault that "
     "affects no request. A mark that names scenarios applies to the fixtures of their APIs, any "
     "other one to both. On a class or a module it applies to every test: a test's own names "
-    "replace those, each keyword only itself. Marks on one level add up."
+    "replace those, each keyword only itself. Marks on one level add up. A parameter of the "
+    'fixture replaces the names: `parametrize("ocp", ["rollback"], indirect=True)`. A test that '
+    "uses neither fixture may have any mark."
 )
 
 
@@ -213,7 +215,7 @@ def ocp(request: pytest.FixtureRequest, oceanmock_server: Mock, oceanmock_option
 
     Its tasks come from a mark, from `ocp.load(…)` or from `ocp.task(name, […])`:
 
-        @pytest.mark.scenario("retry-failed-subtask")
+        @pytest.mark.oceanmock("retry-failed-subtask")
         def test_client_retries(ocp):
             client = Client(ocp.url, auth=ocp.auth, sleep=ocp.clock.sleep)
 
@@ -237,7 +239,7 @@ def obshell(
 
     Its dags come from a mark, from `obshell.load(…)` or from `obshell.dag(name, […])`:
 
-        @pytest.mark.scenario("initialize-cluster-fails", progression="manual")
+        @pytest.mark.oceanmock("initialize-cluster-fails", progression="manual")
         def test_dag_fails(obshell):
             client = obshell.sdk()  # the vendor's
 

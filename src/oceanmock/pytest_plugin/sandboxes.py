@@ -1,6 +1,6 @@
 """The session's server, a sandbox on it for each test that uses a fixture, and what is reported of them.
 
-A sandbox is made as the test's marks say (``@pytest.mark.scenario``), reported if the test fails, and deleted after it.
+A sandbox is made as the test's marks say (``@pytest.mark.oceanmock``), reported if the test fails, and then deleted.
 What is wrong with a mark, a scenario or a server is the test's error, without a traceback. A server that does not
 answer ends the session with the first test that needs it.
 
@@ -80,7 +80,7 @@ def session_server(session: pytest.Session, *, host: str, tls: SSLContext | None
             mock = Mock.start(host=host, tls=tls)
         if worker and not mock.is_local:
             mock.suffix = f"-{worker['workerid']}"
-        SandboxPlugin.of(session.config, mock)
+        SandboxPlugin.of(session.config, mock).apis_of(mock)  # the server reads its files now: a test may hide them
     yield mock
     with _plain_errors(session):
         for sandbox in mock.sandboxes:
@@ -193,7 +193,7 @@ class SandboxPlugin:
     NAME: Final = "oceanmock-sandboxes"
 
     def __init__(self, recorder: CoverageRecorder | None) -> None:
-        self._apis: dict[Mock, Mapping[str, str]] = {}  # of the scenarios of each server
+        self._apis: dict[Mock, Mapping[str, str]] = {}
         self._recorder = recorder
         self._mocks: list[Mock] = []
         self._older: list[SandboxHandle] = []
@@ -250,6 +250,13 @@ class SandboxPlugin:
             raise AuthorError("\n".join(problems))
         return tuple(scenarios), options
 
+    def apis_of(self, mock: Mock) -> Mapping[str, str]:
+        """Return the API of each scenario that a server has by name."""
+        if mock not in self._apis:
+            served = mock.admin.ask("GET", "/scenarios")["scenarios"]
+            self._apis[mock] = {scenario["name"]: scenario["api"] for scenario in served}
+        return self._apis[mock]
+
     def _api_of(self, source: ScenarioSource, mock: Mock, *, reads_files: bool) -> str:
         """Return the API of a scenario. Raises AuthorError for what is none."""
         if isinstance(source, Mapping):
@@ -260,13 +267,11 @@ class SandboxPlugin:
         if not isinstance(source, str | Path):
             raise AuthorError(f"{source!r} is no scenario: give a name, a path or a mapping.")
         if isinstance(source, str):
-            if mock not in self._apis:
-                served = mock.admin.ask("GET", "/scenarios")["scenarios"]
-                self._apis[mock] = {scenario["name"]: scenario["api"] for scenario in served}
-            if source not in self._apis[mock]:
-                hint = did_you_mean(source, list(self._apis[mock]))
+            apis = self.apis_of(mock)
+            if source not in apis:
+                hint = did_you_mean(source, list(apis))
                 raise AuthorError(f"there is no scenario {source!r} on the server. {hint}".rstrip())
-            return self._apis[mock][source]
+            return apis[source]
         if not source.is_file():
             raise AuthorError(f"there is no scenario file {source}, neither beside the test nor in the rootdir")
         line = _API_LINE.search(source.read_text(encoding="utf-8", errors="replace"))
