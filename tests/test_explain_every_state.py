@@ -87,7 +87,7 @@ def test_what_moves_the_clock_is_said(progression: Progression, speed: float, sa
 
 
 def test_a_text_stays_on_its_line_and_gives_a_terminal_no_orders() -> None:
-    assert one_line("one\ntwo\x1b[2J\tthree") == "one two [2J three"
+    assert one_line("one\ntwo\x1b[2J\tthree") == r"one two\x1b[2J three"
     assert len(one_line("x" * 1000)) == 160
 
 

@@ -140,10 +140,8 @@ def shorten(text: str, length: int) -> str:
 
 
 def one_line(text: str, length: int = 160) -> str:
-    """Return a text on one line of at most ``length`` characters, without control characters."""
-    if not text.isprintable():
-        text = "".join([c if c.isprintable() else " " for c in text])
-    line = " ".join(text.split())
+    """Return a text on one line of at most ``length`` characters, its control characters spelled out."""
+    line = escape_unprintable(" ".join(text.split()))
     return line if len(line) <= length else shorten(line, length - 1)
 
 

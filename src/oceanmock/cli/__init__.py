@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,8 @@ from oceanmock.cli.admin import ADMIN_COMMANDS, PROGRESSION
 from oceanmock.cli.conform import conform as conform_command
 from oceanmock.clock import Progression
 from oceanmock.errors import AuthorError, OceanmockError
-from oceanmock.text import plural, suggest
+from oceanmock.terminal import output_problem, standard_output
+from oceanmock.text import escape_unprintable, plural, suggest
 
 if TYPE_CHECKING:
     from oceanmock.api import Api
@@ -31,6 +33,9 @@ SCENARIO_WIDTH: Final = 32
 OPERATION_WIDTH: Final = 18
 MAX_CANDIDATES: Final = 100
 """How many tasks are searched for one with a part that fails."""
+
+RESULT_IS_EXIT_CODE: Final = frozenset({"serve", "check", "verify", "conform"})
+"""Commands that have done their work even if their output could not be written."""
 
 
 class CommandFailed(click.ClickException):
@@ -42,15 +47,31 @@ class CommandFailed(click.ClickException):
 class MainGroup(click.Group):
     """A group that prints every error of oceanmock's own as one message."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line."""
+        with standard_output():
+            return super().main(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
         except OceanmockError as error:
             raise CommandFailed(str(error)) from error
+        problem = output_problem()
+        if problem and not isinstance(problem, BrokenPipeError) and ctx.invoked_subcommand not in RESULT_IS_EXIT_CODE:
+            raise click.exceptions.Exit(CommandFailed.exit_code)
+        return result
 
 
-@click.group(cls=MainGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+SETTINGS: Final = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+    "color": True,  # click escapes nothing, and would remove others' escape sequences
+}
+
+
+@click.group(cls=MainGroup, context_settings=SETTINGS)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """Serve and drive a contract-testing mock of OceanBase's task APIs.
@@ -286,11 +307,11 @@ def show(scenario: str, width: int | None) -> None:
     from oceanmock.apis import api_named
     from oceanmock.library import load_scenario
 
-    console = Console(width=width, highlight=False, soft_wrap=True)
+    console = Console(file=sys.stdout, width=width, highlight=False, soft_wrap=True)
     loaded = load_scenario(scenario)
     drawing = api_named(loaded.api).module("explain")
     for line in drawing.draw_scenario(loaded, width=console.width):
-        console.print(line)
+        console.print(escape_unprintable(line))
 
 
 @main.command("list")

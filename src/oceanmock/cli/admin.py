@@ -18,6 +18,7 @@ import click
 
 from oceanmock.admin_client import Admin, NoAnswer, SandboxClient, without_none
 from oceanmock.clock import PROGRESSIONS
+from oceanmock.terminal import output_problem
 from oceanmock.text import escape_unprintable, plural
 
 if TYPE_CHECKING:
@@ -105,10 +106,15 @@ def print_table(rows: Iterable[Sequence[str]]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
+def print_json(value: Any, *, indent: int | None = None) -> None:
+    """Print JSON in printable ASCII characters, which every terminal and encoding leaves as they are."""
+    click.echo(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"))
+
+
 def print_items(items: Sequence[Json], row_of: Callable[[Json], Sequence[str]], *, as_json: bool) -> None:
     """Print items as JSON, or each as a row of a table."""
     if as_json:
-        click.echo(json.dumps(items, indent=2, ensure_ascii=False))
+        print_json(items, indent=2)
     else:
         print_table(map(row_of, items))
 
@@ -303,8 +309,11 @@ def explain(task: str, *, client: SandboxClient, api: str | None, as_json: bool)
     if api is None and not apis:
         raise NoAnswer(f"there is no task {task} in sandbox {client.name!r}.")
     api = api or apis.pop()
-    query = {"format": "json" if as_json else "text"}
-    click.echo(client.text(f"/tasks/{api}/{quote(task, safe='')}/explain", query=query).rstrip("\n"))
+    path = f"/tasks/{api}/{quote(task, safe='')}/explain"
+    if as_json:
+        print_json(client.ask("GET", path, query={"format": "json"}))
+    else:
+        click.echo(client.text(path, query={"format": "text"}).rstrip("\n"))
 
 
 @click.command(cls=SandboxCommand, params=[*JOURNAL_FILTERS])
@@ -318,11 +327,11 @@ def journal(*, client: SandboxClient, follow: bool, clear: bool, as_json: bool, 
         return
     pause, after = threading.Event(), 0
     with contextlib.suppress(KeyboardInterrupt):
-        while True:
+        while output_problem() is None:
             query = {**filters, "after": after, "limit": PAGE_SIZE}
             page = client.ask("GET", "/journal", query=query)
             for entry in page["entries"]:
-                click.echo(json.dumps(entry, ensure_ascii=False) if as_json else _line_of(entry))
+                print_json(entry) if as_json else click.echo(_line_of(entry))
             if not page["entries"]:
                 if not follow:
                     return

@@ -334,7 +334,7 @@ def conform(ctx: click.Context, /, **values: Any) -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted before the run had any results.", err=True)
         ctx.exit(INTERRUPTED)
-    except (OceanmockError, click.ClickException, BrokenPipeError):
+    except (OceanmockError, click.ClickException):
         raise
     except Exception:  # must not look like a finding, which is exit code 1
         click.echo(traceback.format_exc(), err=True)
@@ -457,7 +457,7 @@ def _read_secret(options: ConformOptions, name: str, user: str) -> str:
 
 def is_interactive() -> bool:
     """Return whether a prompt can be answered."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _choose_tasks(target: Target) -> tuple[str, ...]:
