@@ -40,7 +40,7 @@ def of_library(name: str) -> Sandbox:
 
 async def _asked(app: Any, method: str, url: str, **options: Any) -> httpx.Response:
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://mock") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         return await client.request(method, url, **{"auth": ("manager", "manager")} | options)
 
 

@@ -5,13 +5,15 @@ test_admin_api checks what each operation does, through the public names.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from in_process import Ask, asking
-from kit_world import FAR, World
+from kit_world import FAR, NEAR, World
+from oceanmock import running
 from oceanmock.cli import main
 from oceanmock.engine.sandbox import Sandboxes
 from oceanmock.errors import EnvironmentProblem
@@ -42,16 +44,17 @@ OPERATIONS = operations_of(load_spec(spec_path("admin")))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.id)
-def test_from_another_machine_every_operation_wants_the_token(operation: Any) -> None:
-    ask = asking(World(token="secret", client=FAR))
+def test_every_operation_of_a_server_with_a_token_asks_everybody_for_it(operation: Any) -> None:
+    for client in (FAR, NEAR, None):
+        ask = asking(World(token="secret", client=client))
 
-    answer = ask(operation.method, operation.path.format_map(PATHS), auth=None)
+        answer = ask(operation.method, operation.path.format_map(PATHS), auth=None)
 
-    if operation.id in OPEN:
-        assert answer.status_code == 200
-    else:
-        assert "needs the token" in error_of(answer, 401)
-        assert answer.headers["www-authenticate"] == 'Bearer realm="oceanmock"'
+        if operation.id in OPEN:
+            assert answer.status_code == 200
+        else:
+            assert "needs the token" in error_of(answer, 401)
+            assert answer.headers["www-authenticate"] == 'Bearer realm="oceanmock"'
 
 
 @pytest.mark.parametrize("headers", [{"X-Oceanmock-Token": "secret"}, {"Authorization": "Bearer secret"}])
@@ -61,21 +64,31 @@ def test_with_the_token_it_answers_anybody(headers: dict[str, str]) -> None:
     assert ask("GET", "/__admin/sandboxes", auth=None, headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize("token", [(), ("--token", "wrong")])
+@pytest.mark.parametrize("token", [(), ("--admin-token", "wrong")])
 def test_without_the_right_token_it_is_asked_for(token: tuple[str, ...]) -> None:
     with Server(World(token="secret", client=FAR)) as server:
         result = CliRunner().invoke(main, ["tasks", "--url", server.url, *token])
 
     assert result.exit_code == 2
-    assert "--token or OCEANMOCK_TOKEN" in result.stderr
+    assert "OCEANMOCK_ADMIN_TOKEN" in result.stderr
 
 
-def test_with_the_right_token_all_is_well() -> None:
+def test_a_token_is_read_from_the_environment_and_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\n")
     with Server(World(token="secret", client=FAR)) as server:
-        env = {"OCEANMOCK_URL": server.url, "OCEANMOCK_TOKEN": "secret"}
-        result = CliRunner().invoke(main, ["tasks"], env=env)
+        env = {"OCEANMOCK_URL": server.url, "OCEANMOCK_ADMIN_TOKEN": "secret"}
+        by_variable = CliRunner().invoke(main, ["tasks"], env=env)
+        env["OCEANMOCK_ADMIN_TOKEN"] = "wrong"
+        by_file = CliRunner().invoke(main, ["tasks", "--admin-token-file", str(tmp_path / "token")], env=env)
 
-    assert result.exit_code == 0
+    assert (by_variable.exit_code, by_file.exit_code) == (0, 0)
+
+
+def test_a_client_in_python_reads_the_token_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCEANMOCK_ADMIN_TOKEN", "secret")
+
+    with Server(World(token="secret", client=FAR)) as server, running(url=server.url) as ocp:
+        assert ocp.clock.now()
 
 
 @pytest.mark.parametrize("client", [FAR, ("127.0.0.1", 1), None])
@@ -98,11 +111,10 @@ def test_a_wrong_token_is_refused_whoever_shows_it(headers: dict[str, str], clie
 
 
 @pytest.mark.parametrize("client", [("127.0.0.1", 1), ("127.8.9.1", 1), ("::1", 1), ("::ffff:127.0.0.1", 1), None])
-@pytest.mark.parametrize("token", ["secret", None])
-def test_from_the_same_machine_no_token_is_needed(client: tuple[str, int] | None, token: str | None) -> None:
-    ask = asking(World(token=token, client=client))
+def test_from_the_same_machine_a_server_without_a_token_needs_none(client: tuple[str, int] | None) -> None:
+    ask = asking(World(client=client))
 
-    assert ask("GET", "/__admin/sandboxes", auth=None).status_code == 200
+    assert ask("GET", "/__admin/sandboxes", auth=None, headers={"X-Oceanmock-Token": "any"}).status_code == 200
 
 
 @pytest.mark.parametrize("client", [FAR, ("::ffff:192.0.2.7", 1), ("", 0), ("localhost.evil", 1)])
@@ -180,7 +192,7 @@ def test_a_sandbox_with_a_port_of_its_own_is_reached_there(world: World, admin: 
 
     made = admin("POST", "/sandboxes", json={"name": "t1", "own_port": True}).json()
 
-    assert made["urls"]["port"] == "http://mock:41000"
+    assert made["urls"]["port"] == "http://127.0.0.1:41000"
     assert world.sandboxes.ports == {41000: "t1"}
 
 
@@ -222,8 +234,9 @@ def test_a_server_that_cannot_open_ports_says_so(admin: Ask) -> None:
 def test_urls_are_those_under_which_the_client_knows_the_server(
     world: World, admin: Ask, host: str, path: str, port: str
 ) -> None:
-    world.ports = SomePorts()
+    world.kit.token, world.ports = "secret", SomePorts()
+    headers = {"host": host, "X-Oceanmock-Token": "secret"}
 
-    made = admin("POST", "/sandboxes", json={"name": "t1", "own_port": True}, headers={"host": host})
+    made = admin("POST", "/sandboxes", json={"name": "t1", "own_port": True}, headers=headers)
 
     assert made.json()["urls"] == {"path": path, "port": port}

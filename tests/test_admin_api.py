@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -770,21 +771,62 @@ def test_a_dag_is_explained_too(admin: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "status"),
+    ("host", "origin", "status"),
     [
-        ("http://localhost:3000", 200),
-        ("http://127.0.0.1:8080", 200),
-        ("http://[::1]", 200),
-        ("https://evil.example", 401),
-        ("http://127.0.0.1.evil.example", 401),
-        ("null", 401),
-        ("http://[", 401),
+        ("127.0.0.1:{port}", "http://127.0.0.1:{port}", 201),
+        ("localhost:{port}", "http://localhost:{port}", 201),
+        ("LOCALHOST", None, 201),
+        ("[::1]:1", "http://[::1]:1", 201),
+        ("127.8.9.1", None, 201),
+        ("evil.example:{port}", None, 401),
+        ("evil.example:{port}", "http://evil.example:{port}", 401),
+        ("127.0.0.1.evil.example", None, 401),
+        ("localhost.evil.example", None, 401),
+        ("localhost@evil.example", None, 401),
+        ("0.0.0.0:{port}", None, 401),
+        ("192.0.2.7", None, 401),
+        ("[", None, 401),
+        ("", None, 401),
+        ("127.0.0.1:{port}", "http://localhost:{port}", 401),
+        ("127.0.0.1:{port}", "http://127.0.0.1:3000", 401),
+        ("127.0.0.1:{port}", "https://127.0.0.1:{port}", 401),
+        ("127.0.0.1:{port}", "https://evil.example", 401),
+        ("127.0.0.1:{port}", "null", 401),
+        ("127.0.0.1:{port}", "http://[", 401),
     ],
 )
-def test_a_page_of_another_site_is_no_neighbour(admin: Ask, origin: str, status: int) -> None:
-    answer = admin("POST", "/sandboxes", json={}, headers={"Origin": origin})
+def test_without_a_token_a_request_is_of_the_server_s_own_host_and_origin(
+    mock: Mock, admin: Ask, host: str, origin: str | None, status: int
+) -> None:
+    port = httpx.URL(mock.url).port
+    headers = {"Host": host.format(port=port)} | ({} if origin is None else {"Origin": origin.format(port=port)})
 
-    assert answer.status_code == {200: 201}.get(status, status)
+    assert admin("POST", "/sandboxes", json={}, headers=headers).status_code == status
+
+
+@pytest.mark.parametrize("names", ["Host: 127.0.0.1\r\nHost: evil.example\r\n", ""])
+def test_without_a_token_a_request_has_one_host(mock: Mock, names: str) -> None:
+    url = httpx.URL(mock.url)
+    with socket.create_connection((url.host, url.port), timeout=10) as connection:
+        connection.sendall(f"GET /__admin/sandboxes HTTP/1.1\r\n{names}Connection: close\r\n\r\n".encode())
+
+        assert connection.makefile("rb").readline().split()[1] in (b"400", b"401")
+
+
+def test_forwarded_headers_never_decide_who_may_use_the_admin_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    far, near = (
+        {"X-Forwarded-For": address, "Forwarded": f"for={address}", "X-Real-IP": address, "X-Forwarded-Host": address}
+        for address in ("192.0.2.7", "127.0.0.1")
+    )
+    with Mock.start() as own, Mock.start(host="0.0.0.0") as open_to_others:
+        answers = [
+            client().get(f"{own.url}/__admin/sandboxes", headers=far),
+            client().get(f"{own.url}/__admin/sandboxes", headers=near | {"Host": "evil.example"}),
+            client().get(f"{open_to_others.url}/__admin/sandboxes", headers=near),
+        ]
+
+    assert [answer.status_code for answer in answers] == [200, 401, 401]
 
 
 # --- what is hostile ------------------------------------------------------------------------------

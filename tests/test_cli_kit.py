@@ -77,7 +77,7 @@ def test_every_command_and_every_option_is_explained(words: tuple[str, ...]) -> 
     assert command.help
     assert all(each.help for each in command.params if isinstance(each, click.Option))
     assert "--url" in result.output
-    assert "OCEANMOCK_TOKEN" in result.output
+    assert "OCEANMOCK_ADMIN_TOKEN" in result.output
 
 
 def test_a_story_as_a_shell_script_would_tell_it(url: str, oceanmock: Oceanmock) -> None:
@@ -411,8 +411,20 @@ def test_what_is_no_url_is_refused(url: str) -> None:
     assert f"{url!r} is no URL of a server" in result.stderr
 
 
-def test_a_token_that_no_header_can_carry_is_refused(oceanmock: Oceanmock) -> None:
-    result = oceanmock("tasks", "--token", "a\nb")
+@pytest.mark.parametrize("token", ["a\nb", "", "a b", "é", "x" * 1001])
+def test_a_token_that_no_header_can_carry_is_refused(oceanmock: Oceanmock, tmp_path: Path, token: str) -> None:
+    (tmp_path / "token").write_text(token, "utf-8")
+
+    for command in ("tasks", "serve"):
+        for words in (["--admin-token", token], ["--admin-token-file", str(tmp_path / "token")]):
+            result = oceanmock(command, *words)
+
+            assert result.exit_code == 2
+            assert "an admin token is 1 to 1,000 printable ASCII characters" in result.stderr
+
+
+def test_a_token_file_that_cannot_be_read_is_named(oceanmock: Oceanmock, tmp_path: Path) -> None:
+    result = oceanmock("tasks", "--admin-token-file", str(tmp_path / "none"))
 
     assert result.exit_code == 2
-    assert "this cannot be sent" in result.stderr
+    assert f"the token file {tmp_path / 'none'} cannot be read: No such file or directory." in result.stderr

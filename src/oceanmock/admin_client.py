@@ -15,6 +15,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 from urllib.parse import quote, urlencode, urlsplit
 
+from oceanmock.access import TOKEN_VARIABLE
 from oceanmock.clock import PROGRESSIONS, Progression
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 from oceanmock.text import parse_instant, suggest
@@ -88,8 +89,8 @@ class Admin:
         if not is_oceanmock:
             raise self._not_oceanmock()
         if status == 401:
-            expected = f"{self.url} wants {'another token' if self.token else 'its token'}: --token or OCEANMOCK_TOKEN."
-            raise NoAnswer(f"{expected} `oceanmock serve` was started with it, or has printed it.")
+            advice = f"The commands and the pytest plugin read its token from {TOKEN_VARIABLE}."
+            raise NoAnswer(f"{self.url} refused this: {self._parse(answer).get('error')} {advice}")
         if status >= 400:
             raise Refused(str(self._parse(answer).get("error", f"answered {status}")), status=status)
         return answer

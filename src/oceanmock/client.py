@@ -7,15 +7,16 @@ thread of its own and a free port. Either kind is reached over its port only.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
-from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
 from urllib.parse import urljoin, urlsplit
 
+from oceanmock.access import TOKEN_VARIABLE, new_token
 from oceanmock.admin_client import (
     HIDE_FRAMES,
     Admin,
@@ -90,7 +91,7 @@ class Mock:
         from oceanmock.http.app import create_app  # noqa: PLC0415
         from oceanmock.http.server import Server  # noqa: PLC0415
 
-        token = token_urlsafe()
+        token = new_token(host)
         try:
             server = Server(create_app(make_sandbox(), token=token), host=host, port=port, tls=tls).start()
         except RuntimeError as error:
@@ -105,8 +106,11 @@ class Mock:
 
     @classmethod
     def attach(cls, url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> Self:
-        """Attach to a server that runs elsewhere. Raises NoAnswer where there is no oceanmock."""
-        admin = Admin(url.rstrip("/"), token, tls=tls)
+        """Attach to a server that runs elsewhere; its token is by default OCEANMOCK_ADMIN_TOKEN of the environment.
+
+        Raises NoAnswer where there is no oceanmock.
+        """
+        admin = Admin(url.rstrip("/"), token or os.environ.get(TOKEN_VARIABLE), tls=tls)
         admin.ask("GET", "/sandboxes")
         return cls(admin)
 
@@ -224,7 +228,7 @@ class RunningOptions(SandboxOptions, total=False):
     url: str
     """Where a remote server is; by default a server is started in this process."""
     token: str
-    """The token of a remote server."""
+    """The token of a remote server; by default OCEANMOCK_ADMIN_TOKEN of the environment."""
     host: str
     """The address of a server in this process; 127.0.0.1 by default."""
     port: int

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from oceanmock import __version__
-from oceanmock.cli.admin import ADMIN_COMMANDS, PROGRESSION
+from oceanmock.cli.admin import ADMIN_COMMANDS, PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform import conform as conform_command
 from oceanmock.clock import Progression
 from oceanmock.errors import AuthorError, OceanmockError
@@ -90,7 +90,7 @@ for command in (conform_command, *ADMIN_COMMANDS):
     main.add_command(command)
 
 
-@main.command()
+@main.command(params=[*TOKEN_OPTIONS])
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -123,12 +123,6 @@ for command in (conform_command, *ADMIN_COMMANDS):
     "obshell: the scenario's root password (oceanmock), sealed; off: plain JSON.",
 )
 @click.option(
-    "--admin-token",
-    envvar="OCEANMOCK_TOKEN",
-    help="The token that other machines send as X-Oceanmock-Token to use the admin API; this "
-    "machine needs none. Generated and printed by default, unless only this machine can connect.",
-)
-@click.option(
     "--switch",
     "switches",
     multiple=True,
@@ -144,24 +138,26 @@ def serve(
     speed: float,
     seed: int,
     auth: str,
-    admin_token: str | None,
     switches: tuple[str, ...],
+    **token_options: str | None,
 ) -> None:
     """Serve scenarios over HTTP until interrupted.
 
     SCENARIO is a name from the library (`oceanmock list`) or the path of a file; without one the whole library is
     served. Time passes as the scenarios say, unless --progression is given.
+
+    The admin API requires its token of everybody. Without one only this machine may use it, and none is needed. If
+    others can connect, one is generated and printed.
     """
     with _no_collections():
-        from secrets import token_urlsafe
         from threading import Thread
 
         from pydantic import ValidationError
 
+        from oceanmock.access import new_token
         from oceanmock.apis import APIS, make_sandbox
         from oceanmock.engine.log import Accounts
         from oceanmock.engine.world import load_faker
-        from oceanmock.http.admin_values import is_loopback
         from oceanmock.http.app import create_app
         from oceanmock.http.server import serve_forever
         from oceanmock.library import load_library, load_scenario
@@ -184,12 +180,13 @@ def serve(
         sandbox = make_sandbox(
             loaded, progression=progression, speed=speed, seed=seed, switches=by_api, accounts=accounts
         )
-        token = admin_token or (None if is_loopback(host) else token_urlsafe(12))
+        given = read_token(**token_options)
+        token = given or new_token(host)
         app = create_app(sandbox, token=token, scenarios=loaded)
 
     def announce(url: str) -> None:
-        if token and not admin_token:
-            click.echo(f"admin token for other machines: {token}")
+        if token != given:
+            click.echo(f"admin token: {token}")
         click.echo("\n".join(_banner(sandbox, url)))
         Thread(target=load_faker, daemon=True).start()  # so that no request waits for its import
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
@@ -16,8 +17,10 @@ from urllib.parse import quote
 
 import click
 
+from oceanmock.access import TOKEN_VARIABLE
 from oceanmock.admin_client import Admin, NoAnswer, SandboxClient, without_none
 from oceanmock.clock import PROGRESSIONS
+from oceanmock.errors import AuthorError
 from oceanmock.terminal import output_problem
 from oceanmock.text import escape_unprintable, plural
 
@@ -48,6 +51,33 @@ JOURNAL_FILTERS: Final = (
     click.Option(["--sub-task"], help="Only requests about this sub task of a node."),
 )
 """The argument and the options that choose requests of the journal."""
+TOKEN_OPTIONS: Final = (
+    click.Option(
+        ["--admin-token"],
+        envvar=TOKEN_VARIABLE,
+        show_envvar=True,
+        help="The server's token; in the environment other users of this machine cannot read it.",
+    ),
+    click.Option(["--admin-token-file"], metavar="FILE", help="A file with the token; outranks --admin-token."),
+)
+"""The same for a server and its clients."""
+
+
+def read_token(admin_token: str | None, admin_token_file: str | None) -> str | None:
+    """Return the token given, or the one in a file. Raises NoAnswer and AuthorError."""
+    token = admin_token if admin_token_file is None else _read_file(admin_token_file, "token").strip()
+    if token is not None and not re.fullmatch("[!-~]{1,1000}", token):
+        raise AuthorError("an admin token is 1 to 1,000 printable ASCII characters, without a space.")
+    return token
+
+
+def _read_file(path: str, kind: str) -> str:
+    """Return the text of a file. Raises NoAnswer."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        why = getattr(problem, "strerror", None) or str(problem)
+        raise NoAnswer(f"the {kind} file {path} cannot be read: {why}.") from None
 
 
 class ServerCommand(click.Command):
@@ -62,9 +92,7 @@ class ServerCommand(click.Command):
             show_envvar=True,
             help="The URL of the server.",
         ),
-        click.Option(
-            ["--token"], envvar="OCEANMOCK_TOKEN", show_envvar=True, help="Its token; not needed on its own machine."
-        ),
+        *TOKEN_OPTIONS,
     )
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -73,7 +101,8 @@ class ServerCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command with a client instead of the options."""
-        admin = Admin(ctx.params.pop("url").rstrip("/"), ctx.params.pop("token"))
+        token = read_token(**{option: ctx.params.pop(option) for option in ("admin_token", "admin_token_file")})
+        admin = Admin(ctx.params.pop("url").rstrip("/"), token)
         if "sandbox" in ctx.params:
             ctx.params["client"] = SandboxClient(admin, ctx.params.pop("sandbox"))
         else:
@@ -178,11 +207,7 @@ def create_sandbox(scenarios: tuple[str, ...], *, admin: Admin, auth: str | None
     sources = list(scenarios)
     for index, path in enumerate(map(Path, scenarios)):
         if path.suffix in (".yaml", ".yml") or path.name != scenarios[index]:
-            try:
-                sources[index] = path.read_text(encoding="utf-8") + "\n"
-            except (OSError, UnicodeDecodeError) as problem:
-                why = getattr(problem, "strerror", None) or str(problem)
-                raise NoAnswer(f"the scenario file {scenarios[index]} cannot be read: {why}.") from None
+            sources[index] = _read_file(scenarios[index], "scenario") + "\n"
     body = without_none(**options, auth=None if auth is None else auth == "on")
     created = admin.ask("POST", "/sandboxes", {**body, "scenarios": sources})
     click.echo(f"sandbox {created['name']}", err=True)

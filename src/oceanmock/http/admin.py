@@ -1,7 +1,8 @@
 """The admin API's handlers: sandboxes, their clocks, journals, faults and tasks, over HTTP.
 
 The app validates a request by openapi/admin.yaml first. Invalid requests are answered 400, unknown things 404 and
-conflicts 409. The path names the sandbox; other machines need the token.
+conflicts 409. The path names the sandbox. A server with a token requires it of everybody; one without admits only its
+own machine.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTak
 from oceanmock.http.admin_values import (
     ScenarioCatalog,
     admin_spec,
+    check_is_own,
     check_switches,
     fault_json,
     head_json,
     hint_for,
     host_of,
-    is_near,
     part_json,
     read_instant,
     read_template,
@@ -70,7 +71,7 @@ PERMITTED: Final = frozenset({"ADMIN"})
 class AdminContext:
     """The dependencies of the handlers. The server sets ``ports``, once there is one.
 
-    Without a ``token`` requests from other machines are refused.
+    Everybody needs the ``token``; without one only requests of this machine's own are accepted.
     """
 
     sandboxes: Sandboxes
@@ -132,8 +133,11 @@ class AdminHandlers:
         parameters = self.spec["paths"]["/__admin/sandboxes/{sandbox}/journal"]["get"]["parameters"]
         self._filters = sorted(resolve(self.spec, parameter)["name"] for parameter in parameters)
 
-    def authenticate(self, request: Request) -> frozenset[str] | None:
-        """Accept the token, and this machine's requests without one. Raises ApiError."""
+    def authenticate(self, request: Request) -> frozenset[str]:
+        """Accept the token; where the server has none, requests of this machine's own. Raises ApiError."""
+        if self.context.token is None:
+            check_is_own(request)
+            return PERMITTED
         tokens = []
         for name, value in request.headers:
             if name == b"x-oceanmock-token":
@@ -141,13 +145,13 @@ class AdminHandlers:
             elif name == b"authorization":
                 scheme, _, rest = value.strip().partition(b" ")
                 tokens.append(rest.strip() if scheme.lower() == b"bearer" else value)
-        if self.context.token is not None and tokens:
-            expected = self.context.token.encode()
-            matches = [hmac.compare_digest(expected, token) for token in tokens]  # no early end
-            if not all(matches):
-                raise ApiError("bad credentials", "This is not the token of the server.")
-            return PERMITTED
-        return PERMITTED if is_near(request) else None
+        if not tokens:
+            raise ApiError("unauthenticated", "This needs the token of the server, in the header X-Oceanmock-Token.")
+        expected = self.context.token.encode()
+        matches = [hmac.compare_digest(expected, token) for token in tokens]  # no early end
+        if not all(matches):
+            raise ApiError("bad credentials", "This is not the token of the server.")
+        return PERMITTED
 
     def respond(self, request: Request) -> Response:
         """Call the operation; the errors of authors and of the environment are the caller's."""
@@ -401,8 +405,6 @@ class AdminHandlers:
         if isinstance(error, ApiError):
             status, text = error.status_code, error.detail
             headers += error.headers
-            if error.kind == "unauthenticated":
-                text = "From another machine this needs the token of the server, in the header X-Oceanmock-Token."
             if status == 401:
                 headers.append((b"www-authenticate", b'Bearer realm="oceanmock"'))
             if request.operation is not None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from oceanmock.access import is_loopback
 from oceanmock.api import Api, ApiError, Json, Request
 from oceanmock.apis import api_named
 from oceanmock.clock import LATEST
@@ -26,7 +26,7 @@ from oceanmock.library import library_names, load_scenario, read_scenario, scena
 from oceanmock.openapi import Spec, load_spec, spec_path
 from oceanmock.scenario.document import TooManyValues, value_count
 from oceanmock.scenario.fields import BaseScenario
-from oceanmock.text import did_you_mean, format_instant, parse_instant, suggest
+from oceanmock.text import did_you_mean, format_instant, parse_instant, shorten, suggest
 
 EARLIEST: Final = parse_instant("1980-01-01T00:00:00Z")
 MAX_SCENARIO_STEPS: Final = 200_000
@@ -83,26 +83,28 @@ def resolve(spec: Spec, node: dict[str, Any]) -> dict[str, Any]:
     return dict(target)
 
 
-def is_near(request: Request) -> bool:
-    """Return whether it comes from this machine, and not from another site's page in a browser."""
-    origin = request.header(b"origin")
-    if origin is not None:
-        try:
-            site = urlsplit(origin.decode("latin-1")).hostname or ""
-        except ValueError:
-            return False
-        if not is_loopback(site):
-            return False
-    return request.client is None or is_loopback(request.client[0])
+def check_is_own(request: Request) -> None:
+    """Raise ApiError unless a request comes from this machine, and not from another site's page in its browser.
 
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine, by its name or its address."""
+    The address of the connection decides, no forwarded header. Such a page has its own Origin or, if its name leads to
+    this machine (DNS rebinding), its own Host.
+    """
+    hosts = [value.decode("latin-1") for name, value in request.headers if name == b"host"]
+    origin = (request.header(b"origin") or b"").decode("latin-1")
     try:
-        address = ip_address(host)
+        names = [urlsplit(f"//{host}").hostname or "" for host in hosts]
     except ValueError:
-        return host == "localhost"
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+        names = []
+    if request.client is not None and not is_loopback(request.client[0]):
+        problem = f"Without a token only the server's own machine may do this, and not {request.client[0]}."
+    elif len(names) != 1 or not is_loopback(names[0]):
+        host = shorten(", ".join(hosts), 200)
+        problem = f"Without a token the Host must be localhost or an address such as 127.0.0.1, and not {host!r}."
+    elif origin and origin != f"{request.scheme}://{hosts[0]}":
+        problem = f"Without a token the Origin must be the server's own, and not {shorten(origin, 200)!r}."
+    else:
+        return
+    raise ApiError("unauthenticated", f"{problem} Start the server with --admin-token-file to use it from elsewhere.")
 
 
 def read_instant(key: str, text: str) -> int:

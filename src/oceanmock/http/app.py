@@ -60,9 +60,9 @@ def create_app(sandbox: Sandbox, **options: Any) -> App:
 class App:
     """The sandboxes of a server, and the admin API that controls them.
 
-    ``token`` admits other machines to the admin API. ``scenarios`` extend the library from which further sandboxes are
-    created. ``wall`` is the clock that credentials expire by, since clients date them by their own machine's clock.
-    Raises AuthorError when a contract and its handlers do not match.
+    The admin API requires the ``token``; without one it admits only this machine. ``scenarios`` extend the library from
+    which further sandboxes are created. ``wall`` is the clock that credentials expire by, since clients date them by
+    their own machine's clock. Raises AuthorError when a contract and its handlers do not match.
     """
 
     def __init__(

@@ -71,7 +71,7 @@ class PluginOptions:
         return cls(
             url=url or None,
             url_is_required=bool(line.oceanmock_url),
-            token=line.oceanmock_token or os.environ.get("OCEANMOCK_TOKEN"),
+            token=line.oceanmock_token,
             strict=line.oceanmock_strict or ini("oceanmock_strict"),
             prints_coverage=line.oceanmock_coverage,
             coverage_path=line.oceanmock_coverage_json,
@@ -92,9 +92,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "process (also OCEANMOCK_URL, or oceanmock_url in the ini file)",
     )
     group.addoption(
-        "--oceanmock-token",
-        metavar="TOKEN",
-        help="that server's token; not needed on its own machine (also OCEANMOCK_TOKEN)",
+        "--oceanmock-token", metavar="TOKEN", help="that server's token, if it has one; better in OCEANMOCK_ADMIN_TOKEN"
     )
     group.addoption(
         "--oceanmock-strict",

@@ -7,12 +7,13 @@ connection: a suite without sandboxes pays for none.
 from __future__ import annotations
 
 import socket
-from secrets import token_urlsafe
 from select import select
 from threading import Thread
 from typing import Any, Final
 
 import pytest
+
+from oceanmock.access import new_token
 
 SERVER_KEY: Final = "oceanmock_server"
 """The key of a worker's input that has the server's host, URL and token."""
@@ -51,7 +52,7 @@ class SharedServer:
         self._stopped, self._stopping = socket.socketpair()
         name, port = self._listener.getsockname()
         url = f"http://{'127.0.0.1' if name == '0.0.0.0' else name}:{port}"  # noqa: S104 (to dial)
-        self.address: Final = {"host": host, "url": url, "token": token_urlsafe()}
+        self.address: Final[dict[str, Any]] = {"host": host, "url": url, "token": new_token(host)}
         self._thread = Thread(target=self._run, name="oceanmock", daemon=True)
         self._thread.start()
 
