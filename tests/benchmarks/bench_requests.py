@@ -8,7 +8,10 @@ and medians of the rounds are printed. oceanmock and stock connexion authenticat
 validate it and its response by openapi/ocp.yaml; no other server does.
 
 The requests: ``get`` of one task; ``list``, a page of tasks; ``retry`` of a subtask that fails again
-at once, which is a command in the log each time; ``sealed``, obshell's encrypted GET of a dag.
+at once, which is a command in the log each time; ``sealed``, obshell's GET of a dag, sealed anew for
+each request. The other servers answer each with the same bytes, and keep no state.
+
+``--memory`` prints instead what ``serve`` with the whole library holds after so many of each.
 """
 
 from __future__ import annotations
@@ -43,21 +46,16 @@ warnings.simplefilter("ignore")  # what connexion imports is deprecated
 ROOT: Final = Path(__file__).resolve().parents[2]
 TASKS: Final = "/api/v2/tasks/instances"
 BASIC: Final = "Basic " + base64.b64encode(b"manager:manager").decode()
-SCENARIO: Final = """
-summary: Three subtasks, of which one always fails
-api: ocp
-progression: immediate
-tasks:
-  - id: 1000
-    name: Reinstall OCP agent
-    subtasks:
-      - {id: 1, name: Prepare}
-      - {id: 2, name: Uninstall, attempts: [{takes: 2s, ends: FAILED}]}
-      - {id: 3, name: Install}
-"""
-DAG_SCENARIO: Final = "pass-failed-dag"
+TASK: Final = f"{TASKS}/5300"
+RETRY: Final = f"{TASK}/subtasks/5302/retry"
 DAG: Final = "/api/v1/task/dag/221307064330288670"
+SCENARIOS: Final = ("never-succeeds", "pass-failed-dag")
+PATHS: Final = {"get": TASK, "list": TASKS, "retry": RETRY, "sealed": DAG}
+"""By request; ``retry`` is a POST, the others are GETs."""
+SEALED_HEADERS: Final = 4096
+"""How many headers take turns: more than the server keeps requests, since a client seals each anew."""
 READY_SECONDS: Final = 60
+MEMORY_MARKS: Final = (20_000, 100_000, 200_000)
 
 
 @dataclass(frozen=True)
@@ -66,14 +64,15 @@ class Server:
 
     name: str
     command: Sequence[str]
-    requests: Sequence[str] = ("get", "list")
+    requests: Sequence[str] = ("get", "list", "retry")
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Result:
-    """One load of one server: requests a second, latencies in ms, CPU in µs a request."""
+    """One load of one server: requests, in all and a second, latencies in ms, CPU in µs a request."""
 
+    count: int
     rate: float
     p50: float
     p99: float
@@ -106,7 +105,7 @@ def stock_app(bodies: Mapping[str, bytes]) -> Any:
     values = {path: json.loads(body) for path, body in bodies.items()}
 
     async def answer(**params: Any) -> Any:
-        return values[f"{TASKS}/1000" if "taskInstanceId" in params or "task_instance_id" in params else TASKS]
+        return values[(TASKS, TASK, RETRY)[len([name for name in params if name.endswith(("InstanceId", "_id"))])]]
 
     app = AsyncApp(__name__, validate_responses=True)
     app.add_api(spec, resolver=Resolver(lambda _operation: answer))
@@ -139,7 +138,7 @@ def serve(name: str, port: int, folder: Path) -> None:
     uvicorn.run(app, port=port, **config)  # type: ignore[arg-type]
 
 
-BODIES: Final = {f"{TASKS}/1000": "get.json", TASKS: "list.json"}
+BODIES: Final = {path: f"{request}.json" for request, path in PATHS.items()}
 
 
 # --- every server ---------------------------------------------------------------------------------
@@ -147,13 +146,11 @@ BODIES: Final = {f"{TASKS}/1000": "get.json", TASKS: "list.json"}
 
 def servers_in(folder: Path, peers: Path | None) -> list[Server]:
     """Return the servers to compare; ``{port}`` in a command is replaced."""
-    own = [sys.executable, __file__, "serve"]
-    scenarios = [str(folder / "scenario.yaml"), DAG_SCENARIO]
-    oceanmock = [sys.executable, "-m", "oceanmock", "serve", "--port", "{port}"]
+    own, every = [sys.executable, __file__, "serve"], tuple(PATHS)
     servers = [
-        Server("oceanmock", [*oceanmock, "--progression", "immediate", *scenarios], ("get", "list", "retry", "sealed")),
+        oceanmock_server(*SCENARIOS),
         Server("stock connexion", [*own, "stock", "{port}", str(folder)]),
-        Server("bare ASGI", [*own, "bare", "{port}", str(folder)]),
+        Server("bare ASGI", [*own, "bare", "{port}", str(folder)], every),
     ]
     if peers is None:
         return servers
@@ -166,30 +163,33 @@ def servers_in(folder: Path, peers: Path | None) -> list[Server]:
     return [
         *servers,
         Server("Prism", prism),
-        Server("WireMock, no journal", wiremock),
-        Server("WireMock", [part for part in wiremock if part != "--no-request-journal"]),
-        Server("MockServer", mockserver, environment=expectations),
+        Server("WireMock, no journal", wiremock, every),
+        Server("WireMock", [part for part in wiremock if part != "--no-request-journal"], every),
+        Server("MockServer", mockserver, every, expectations),
     ]
 
 
+def oceanmock_server(*scenarios: str) -> Server:
+    """Return oceanmock with some scenarios, by default the whole library."""
+    command = [sys.executable, "-m", "oceanmock", "serve", "--port", "{port}", "--progression", "immediate"]
+    return Server("oceanmock", [*command, *scenarios], tuple(PATHS))
+
+
 def write_inputs(folder: Path) -> None:
-    """Write the scenario, and the bodies and stubs that the other servers answer with."""
+    """Write the bodies and stubs that the other servers answer with."""
     import httpx
 
-    import oceanmock
-
-    (folder / "scenario.yaml").write_text(SCENARIO)
-    with oceanmock.running(str(folder / "scenario.yaml"), progression="immediate") as ocp:
-        for path, file in BODIES.items():
-            (folder / file).write_bytes(httpx.get(f"{ocp.url}{path}", auth=ocp.auth).content)
     stubs, expectations = [], []
-    for path, file in BODIES.items():
-        body = (folder / file).read_text()
-        headers = {"Content-Type": "application/json"}
-        request = {"method": "GET", "urlPath": path}
-        stubs.append({"request": request, "response": {"status": 200, "headers": headers, "body": body}})
-        response = {"statusCode": 200, "headers": {"Content-Type": ["application/json"]}, "body": body}
-        expectations.append({"httpRequest": {"method": "GET", "path": path}, "httpResponse": response})
+    with started(oceanmock_server(*SCENARIOS), folder) as running:
+        for request, path in PATHS.items():
+            method, url = method_of(request), running.url + path
+            headers = {"Authorization": BASIC} if request != "sealed" else dict(sealed_headers(url, 1)[0])
+            body = httpx.request(method, url, headers=headers).raise_for_status().text
+            (folder / BODIES[path]).write_text(body)
+            response = {"status": 200, "headers": {"Content-Type": "application/json"}, "body": body}
+            stubs.append({"request": {"method": method, "urlPath": path}, "response": response})
+            response = {"statusCode": 200, "headers": {"Content-Type": ["application/json"]}, "body": body}
+            expectations.append({"httpRequest": {"method": method, "path": path}, "httpResponse": response})
     mappings = folder / "wiremock" / "mappings"
     mappings.mkdir(parents=True)
     (mappings / "stubs.json").write_text(json.dumps({"mappings": stubs}))
@@ -226,7 +226,7 @@ def started(server: Server, folder: Path) -> Iterator[Running]:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, cwd=folder)
         try:
             running = Running(server, process, f"http://127.0.0.1:{port}")
-            request = urllib.request.Request(f"{running.url}{TASKS}/1000", headers={"Authorization": BASIC})
+            request = urllib.request.Request(running.url + TASK, headers={"Authorization": BASIC})
             while True:
                 with contextlib.suppress(urllib.error.URLError, OSError):
                     urllib.request.urlopen(request, timeout=READY_SECONDS).close()
@@ -248,41 +248,49 @@ def started(server: Server, folder: Path) -> Iterator[Running]:
 
 def load(running: Running, request: str, *, seconds: int, connections: int) -> Result:
     """Load a server with wrk. Raises SystemExit unless every answer is 2xx."""
-    path, headers = f"{TASKS}/1000", [f"Authorization: {BASIC}"]
-    script: list[str] = []
-    if request == "list":
-        path = TASKS
-    elif request == "retry":
-        path += "/subtasks/2/retry"
-    elif request == "sealed":
-        path, headers = DAG, sealed_headers(running.url + DAG)
+    url = running.url + PATHS[request]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
-    for header in headers:
-        command += ["-H", header]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as lua:
-        if request == "retry":
-            lua.write('wrk.method = "POST"')
-            lua.flush()
-            script = ["-s", lua.name]
+        if request == "sealed" and running.server.name == "oceanmock":
+            headers = [f'["{name}"]="{value}"' for ((name, value),) in sealed_headers(url, SEALED_HEADERS)]
+            lua.write(SEALED_SCRIPT.replace("HEADERS", "}, {".join(headers)))
+        else:
+            lua.write(f'wrk.method = "{method_of(request)}" wrk.headers["Authorization"] = "{BASIC}"')
+        lua.flush()
         cpu, _ = running.stat()
-        output = subprocess.run([*command, *script, running.url + path], check=True, capture_output=True, text=True)
+        output = subprocess.run([*command, "-s", lua.name, url], check=True, capture_output=True, text=True)
         cpu = running.stat()[0] - cpu
     text = output.stdout
     if "Non-2xx" in text:
         raise SystemExit(f"{running.server.name}, {request}: not every answer was 2xx:\n{text}")
     count = int(re.findall(r"(\d+) requests in", text)[0])
     p50, p99 = (milliseconds(re.findall(rf"{part}%\s+([\d.]+\w+)", text)[0]) for part in (50, 99))
-    return Result(count / seconds, p50, p99, cpu / max(count, 1) * 1e6)
+    return Result(count, count / seconds, p50, p99, cpu / max(count, 1) * 1e6)
 
 
-def sealed_headers(url: str) -> list[str]:
-    """Return obshell's security headers for a GET."""
+SEALED_SCRIPT: Final = """
+local several, turn = {{HEADERS}}, 0
+init = function() for i, headers in ipairs(several) do several[i] = wrk.format("GET", nil, headers) end end
+request = function() turn = turn % #several + 1 return several[turn] end
+"""
+
+
+def method_of(request: str) -> str:
+    """Return the method of a request."""
+    return "POST" if request == "retry" else "GET"
+
+
+def sealed_headers(url: str, count: int) -> list[list[tuple[str, str]]]:
+    """Return obshell's security headers for several GETs, each sealed anew."""
     import httpx
 
     from oceanmock.credentials import Sealed
 
-    request = Sealed("oceanmock")(httpx.Request("GET", url))
-    return [f"{name}: {value}" for name, value in request.headers.items() if name.startswith("x-ocs")]
+    seal, several = Sealed("oceanmock", lifetime=3600), []
+    for _ in range(count):
+        headers = seal(httpx.Request("GET", url)).headers
+        several.append([(name, value) for name, value in headers.items() if name.startswith("x-ocs")])
+    return several
 
 
 def milliseconds(text: str) -> float:
@@ -303,7 +311,7 @@ def compare(folder: Path, servers: Sequence[Server], connections: Sequence[int],
         running = [stack.enter_context(started(server, folder)) for server in servers]
         for each in running:
             load(each, "get", seconds=options.warm, connections=16)
-        for request in ("get", "list", "retry", "sealed"):
+        for request in options.requests.split(","):
             for count in connections:
                 some = [each for each in running if request in each.server.requests]
                 results: dict[str, list[Result]] = {each.server.name: [] for each in some}
@@ -329,6 +337,20 @@ def print_results(title: str, results: Mapping[str, Sequence[Result]]) -> None:
         print(f"| {name} | {medians[name]:.0f} | {ratio} | {p50:.2f} | {p99:.1f} | {cpu:.0f} |", flush=True)
 
 
+def print_memory(folder: Path, requests: Sequence[str]) -> None:
+    """Print the resident memory of ``serve`` with the library after numbers of each of some requests, in MB."""
+    print(f"| resident MB after | 0 | {' | '.join(f'{mark:,}' for mark in MEMORY_MARKS)} |")
+    print("|---" * (len(MEMORY_MARKS) + 2) + "|")
+    for request in requests:
+        with started(oceanmock_server(), folder) as running:
+            count, cells = 0, [f"{running.stat()[1]:.1f}"]
+            for mark in MEMORY_MARKS:
+                while count < mark:
+                    count += load(running, request, seconds=2, connections=16).count
+                cells.append(f"{running.stat()[1]:.1f}")
+        print(f"| {request} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     """Compare; or, as a child of itself, serve one app."""
     if sys.argv[1:2] == ["serve"]:
@@ -338,12 +360,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of each load")
     parser.add_argument("--warm", type=int, default=3, help="seconds of load before the first round")
-    parser.add_argument("--connections", default="16", help="numbers, separated by commas: 1,16,64")
+    parser.add_argument("--connections", default="1,16,64", help="numbers, separated by commas")
+    parser.add_argument("--requests", default=",".join(PATHS), help="some of them, separated by commas")
+    parser.add_argument("--memory", action="store_true", help="measure memory instead, which takes ten minutes")
     parser.add_argument("--peers", type=Path, help="the folder that install_peers.sh has filled")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed; it is a package of most systems (apt install wrk).")
     with tempfile.TemporaryDirectory() as folder:
+        if options.memory:
+            print_memory(Path(folder), options.requests.split(","))
+            return
         write_inputs(Path(folder))
         connections = [int(count) for count in options.connections.split(",")]
         servers = servers_in(Path(folder), options.peers)

@@ -1,4 +1,4 @@
-"""What a sandbox costs: to make and drop, to live through, and in memory while it is asked.
+"""What a sandbox costs: to make and drop, to live through, to retry, and in memory while it is asked.
 
 Run it with ``python tests/benchmarks/bench_sandboxes.py``; it asserts nothing. Memory is what the
 process holds (Linux: /proc/self/statm), after a collection.
@@ -23,11 +23,12 @@ from oceanmock.engine.log import MoveClock, SandboxSpec
 from oceanmock.engine.sandbox import Sandbox, Sandboxes
 from oceanmock.http.app import App
 from oceanmock.journal import MAX_JOURNAL_ENTRIES
-from oceanmock.library import read_scenario
+from oceanmock.library import load_scenario, read_scenario
 from oceanmock.ocp.world import Tasks
 from oceanmock.scenario.fields import BaseScenario
 
 REQUESTS: Final = 200_000
+RETRIES: Final = 30_000
 SANDBOXES: Final = 10_000
 
 OCP: Final = read_scenario(
@@ -207,7 +208,24 @@ async def print_asking() -> None:
         print(f"{asked:9,} requests: {held:8.1f} MiB held, {kept:,} entries, {rate:,.0f} requests/s")
 
 
+async def print_retrying() -> None:
+    """Print the CPU time of retries of one task that fails again at once, so that its history grows."""
+    app = App(Sandboxes(make_sandbox([load_scenario("never-succeeds")], progression="immediate")))
+    gc.freeze()  # as a server does when it is ready
+    for number in range(RETRIES // 10_000):
+        taken = []
+        for _ in range(10_000):
+            began = time.thread_time_ns()
+            await ask(app, "POST", "/api/v2/tasks/instances/5300/subtasks/5302/retry")
+            taken.append((time.thread_time_ns() - began) / 1e3)
+        median, longest, held = statistics.median(taken), max(taken), rss_bytes() / 2**20
+        count = (number + 1) * 10_000
+        print(f"{count:9,} retries: {median:8.0f} us{longest:9.0f} us at worst, {held:8.1f} MiB held")
+    gc.unfreeze()
+
+
 if __name__ == "__main__":
+    asyncio.run(print_retrying())
     print_making()
     print_living()
     asyncio.run(print_asking())

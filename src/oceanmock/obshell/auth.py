@@ -54,7 +54,7 @@ AES_BYTES: Final = 16
 PKCS1_PADDING_BYTES: Final = 11
 """The bytes of each block that PKCS#1 v1.5 takes."""
 MAX_HEADER_BLOCKS: Final = 32
-"""How many RSA blocks are opened of a header. obshell's SDK for Python sends one for every 53 bytes, and some four."""
+"""How many RSA blocks of a header are opened. obshell's SDK sends one for every 53 bytes: three for a GET."""
 DECRYPTION_ERROR: Final = "crypto/rsa: decryption error"
 
 HeaderName = Literal["X-OCS-Header", "X-OCS-Agent-Header"]
