@@ -208,6 +208,7 @@ class GenericId:
         return f"{prefix}{int(self.ip):0{_DIGITS[self.ip.version]}}{self.port:05}{self.number}"
 
 
+@lru_cache(maxsize=1024)
 def local_id(number: int, *, ip: str, port: int, kind: IdKind = "local") -> str:
     """Return the generic id of an object of the agent at ``ip`` and ``port``."""
     return str(GenericId(kind, number, ip_address(ip), port))
