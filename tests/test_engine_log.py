@@ -9,6 +9,7 @@ import gc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, Final, get_args
 
 import pytest
@@ -23,6 +24,7 @@ from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.log import (
     AddFault,
     ClearFaults,
+    Command,
     Create,
     Load,
     LogEntry,
@@ -318,6 +320,28 @@ def test_the_counters_of_a_fault_are_shared_by_all_processes() -> None:
 
     assert [sandbox.inject_fault(request) is None for sandbox in (first, second)] == [True, False]
     assert first.faults() == second.faults()
+
+
+COMMANDS: Final[tuple[Command, ...]] = (
+    *(Operate("ocp", TASK, "RETRY"), Operate("ocp", TASK, "RETRY", 1), Operate("obshell", ("agent", 4), "PASS")),
+    *(MoveClock(LATEST), Load((EXTRA,)), ClearFaults()),
+)
+instants = st.integers(0, LATEST)
+
+
+@given(st.lists(st.builds(LogEntry, instants, st.integers(-(2**62), 2**62), st.sampled_from(COMMANDS)), max_size=12))
+def test_a_store_gives_back_what_was_appended_since_any_version(entries: list[LogEntry]) -> None:
+    store = MemoryStore()
+    versions = [store.put(SandboxSpec(name="a"))]
+    for entry in entries:
+        version = store.append("a", entry, expected_version=versions[-1])
+        assert version is not None
+        versions.append(version)
+
+    for number, since in enumerate(versions):
+        runs = groupby(entries[number:], key=lambda entry: isinstance(entry.command, MoveClock))
+        kept = [entry for is_move, run in runs for entry in (list(run)[-1:] if is_move else run)]
+        assert list(store.read("a", since=since).entries) == kept
 
 
 def test_versions_of_a_sandbox_grow_also_when_it_is_put_again() -> None:
