@@ -150,6 +150,8 @@ def serve(
     others can connect, one is generated and printed.
     """
     with _no_collections():
+        # connexion imports httpx, which goes without its command line, rich and pygments where that cannot be imported.
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
         from threading import Thread
 
         from pydantic import ValidationError
