@@ -21,6 +21,7 @@ import yaml
 from click.testing import CliRunner
 
 import oceanmock
+from oceanmock import masking
 from oceanmock.checks import Rule
 from oceanmock.cli import main
 from oceanmock.conformance.checks import all_rules
@@ -55,6 +56,33 @@ def rules_page() -> str:
         lines += ["", f"## {family}", "", "| rule | the server must keep | source |", "|---|---|---|"]
         lines += [f"| `{rule.id}` | {rule.says} | {rule.source} |" for rule in rules]
     return "\n".join(lines) + "\n"
+
+
+def masking_page() -> str:
+    """Return the reference page of masking: its rules and the list of secret names, in Markdown."""
+    lists = (
+        ("Contains, whatever is around it", masking.NAME_PARTS),
+        ("Ends in, in whole words", masking.NAME_ENDS),
+        ("Begins with, and then is no secret", masking.PLAIN_STARTS),
+        ("Ends in, and then is no secret", masking.PLAIN_ENDS),
+        ("Ends in, and then a number is no secret", masking.COUNTED_ENDS),
+        ("The key of a name in `{name, value}`", masking.NAME_KEYS),
+        ("The key of its value", masking.VALUE_KEYS),
+    )
+    rows = [(head, " ".join(f"`{word}`" for word in re.split(r"\|(?![^(]*\))", words))) for head, words in lists]
+    rows = [(head, words.replace("|", "\\|")) for head, words in rows]
+    text = inspect.getdoc(masking) or ""
+    names = "A name is split into lower-case words (`rootPassword`: root password), as these patterns are."
+    more = (
+        "Of your own, give names with `oceanmock serve --mask NAME`, `oceanmock conform --mask NAME`, or "
+        "`oceanmock_mask` in pytest's ini file: what has the words of one, in a row, is masked. They apply to the "
+        "whole process. A server that is not in the test's process has its own.\n\n"
+        "Secrets without a name are masked too: the password in `scheme://user:password@host` and in a Go data source, "
+        "a credential after `Bearer` or `Basic`, the text after SQL's `IDENTIFIED BY`, and private keys in PEM. Not "
+        "found are a secret whose name says nothing, one in a path's segment, in Base64 or in a compressed body, and, "
+        "in JSON that was cut, one that precedes its name."
+    )
+    return f"# Masking\n\n{NOTE}{text}\n\n## Names\n\n{names}\n\n{table(('a name', 'patterns'), rows)}\n{more}\n"
 
 
 # --- the scenario format --------------------------------------------------------------------------
@@ -358,6 +386,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "admin-api.md": admin_page,
     "cli.md": cli_page,
     "plugin.md": plugin_page,
+    "masking.md": masking_page,
 }
 
 

@@ -20,6 +20,7 @@ import click
 from oceanmock import __version__
 from oceanmock.cli.admin import ADMIN_COMMANDS, PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform import conform as conform_command
+from oceanmock.cli.conform import mask_names
 from oceanmock.clock import Progression
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.terminal import output_problem, standard_output
@@ -128,6 +129,15 @@ for command in (conform_command, *ADMIN_COMMANDS):
     multiple=True,
     metavar="NAME=VALUE",
     help="Set behaviour that no public document defines, e.g. subtask_pairing=checked; repeatable.",
+)
+@click.option(
+    "--mask",
+    multiple=True,
+    metavar="NAME",
+    callback=mask_names,
+    expose_value=False,
+    help="Mask the values of this name too in the journal and the log, e.g. licenseNo: it is license_no and "
+    "X-License-No as well. Passwords, keys, tokens and the like are masked anyway; repeatable.",
 )
 def serve(
     scenarios: tuple[str, ...],

@@ -106,6 +106,14 @@ def _reports(text: str) -> list[tuple[str, Path]]:
     return reports
 
 
+def mask_names(_context: click.Context, _option: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Mask the values of these names too, while the command runs."""
+    from oceanmock.masking import add_secret_names
+
+    add_secret_names(names)
+    return names
+
+
 def _option(help_text: str, **settings: Any) -> Any:
     """Return a field with the settings of its click option."""
     return field(metadata={"help": help_text, **settings})
@@ -172,6 +180,9 @@ class ConformOptions:
     )
     report: tuple[list[tuple[str, Path]], ...] = _option(
         "Write a report: html, json or junit. Repeatable, or comma-separated.", metavar="KIND=PATH", type=_reports
+    )
+    mask: tuple[str, ...] = _option(
+        "Mask the values of this name in reports too. Repeatable.", metavar="NAME", callback=mask_names
     )
     connect_timeout: int = _option(
         "How long to wait for a target that does not respond yet. Default: 5s.", default="5s", **DURATION

@@ -49,7 +49,7 @@ from oceanmock.conformance.model import (
 )
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
-from oceanmock.journal.entries import MASK, mask_body, mask_headers, mask_query
+from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
 from oceanmock.openapi import find_operation, operations_of
 
 if TYPE_CHECKING:
@@ -227,8 +227,7 @@ class HttpClient:
         """Count an exchange, announce it, check it and return it; secrets are masked."""
         path, question, query = target.partition("?")
         request_headers = _pairs(request.headers.items())
-        masked = zip(request_headers, mask_headers(request_headers), strict=True)
-        in_request = {value.split(" ", 1)[-1] for (_, value), (_, mask) in masked if value != mask}
+        in_request = {value.split(" ", 1)[-1] for name, value in request_headers if is_secret(name, value)}
         secrets = {*self._secrets, *in_request}
         is_own = bool(getattr(request, "is_own", False) and self.target.auth is not None)
         status, headers, body, problem = None, HeaderFields(), b"", ""
@@ -238,14 +237,14 @@ class HttpClient:
             headers = _masked(_pairs(outcome.raw.headers.items()), in_response)
             body = _hidden(mask_body(outcome.content), in_response)
         else:
-            problem = _hidden(problem_of(outcome).text, secrets)
+            problem = _hidden(mask_text(problem_of(outcome).text), secrets)
         operation = find_operation(self.operations, request.method, path)
         exchange = Exchange(
             number=self.request_count + 1,
             phase=self.phase,
             operation=operation.id if operation else "",
             method=request.method,
-            target=_hidden(path + question + mask_query(query), secrets),
+            target=_hidden(mask_text(path) + question + mask_query(query), secrets),
             request_headers=_masked(request_headers, in_request),
             request_body=_hidden(mask_body(_plain_body(request)), secrets),
             status=status,

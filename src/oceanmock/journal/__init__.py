@@ -23,17 +23,8 @@ from typing import Any, Final
 import orjson
 
 from oceanmock.errors import AuthorError
-from oceanmock.journal.entries import (
-    Entry,
-    RawHeaders,
-    body_value,
-    decode_headers,
-    mask_body,
-    mask_headers,
-    mask_query,
-    microseconds_text,
-    printable,
-)
+from oceanmock.journal.entries import Entry, RawHeaders, body_value, decode_headers, microseconds_text, printable
+from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
 from oceanmock.text import suggest
 
 MAX_JOURNAL_ENTRIES: Final = 1000
@@ -198,6 +189,9 @@ def _read(recorded: _Recorded) -> Entry:
     entry, request, response = recorded
     return replace(
         entry,
+        path=mask_text(entry.path),
+        ids={name: mask_text(id) for name, id in entry.ids.items()},
+        refusal=mask_text(entry.refusal),
         request_headers=mask_headers(decode_headers(request)),
         response_headers=mask_headers(decode_headers(response)),
         response_body=mask_body(entry.response_body),
@@ -263,7 +257,7 @@ class Query:
         values = {name: getattr(self, name) for name in _COMPARED_KEYS if name != "operation"}
         parts = [f"{name} {value}" for name, value in values.items() if value is not None]
         if self.body is not None:
-            parts.append(f"body {_json_text(self.body)}")
+            parts.append(f"body {mask_text(_json_text(self.body))}")
         subject = "a request" if self.operation is None else self.operation or "no operation"
         return printable(f"{subject} with {', '.join(parts)}" if parts else subject)
 
@@ -393,7 +387,7 @@ def _line(entry: Entry) -> str:
 def _near_miss(query: Query, entries: Sequence[Entry]) -> Iterator[str]:
     """Yield a table of the query and the nearest entry; of equally near ones, the latest."""
     by_distance = {(sum(item.distance for item in query.compare(entry)), -entry.number): entry for entry in entries}
-    entry = by_distance[min(by_distance)]
+    entry = _read((by_distance[min(by_distance)], (), ()))
     rows = list[tuple[str, str, str]]()
     for item in query.compare(entry):
         mark = [] if item.holds else [f"  <<<<< {printable(item.name)} does not match"]
@@ -411,5 +405,6 @@ def _near_miss(query: Query, entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _cell(name: str, value: str) -> list[str]:
-    text = printable(f"{name}: {value or '(none)'}")
+    shown = f'"{MASK}"' if is_secret(name, value) else mask_text(value)
+    text = printable(f"{name}: {shown or '(none)'}")
     return [text[start : start + CELL_WIDTH] for start in range(0, len(text), CELL_WIDTH)]

@@ -1,15 +1,10 @@
-"""One exchange of a sandbox, as the journal keeps it and as JSON shows it, without credentials.
-
-What is secret is stated here alone. A text without secrets is returned as it is, at the cost of one search.
-"""
+"""One exchange of a sandbox, as the journal keeps it and as JSON shows it."""
 
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -21,18 +16,6 @@ TextHeaders = tuple[tuple[str, str], ...]
 
 MAX_TEXT_LENGTH: Final = 400
 """The number of characters of one text that a message shows."""
-MASK: Final = "***"
-SECRET_HEADERS: Final = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token", "x-oceanmock-token"}
-)
-SECRET_WORDS: Final = (b"passw", b"pwd", b"secret", b"token", b"credential")
-_ANY_WORD: Final = b"|".join(SECRET_WORDS)
-_SECRET_KEY: Final = re.compile(_ANY_WORD.decode(), re.IGNORECASE)
-_MEMBER: Final = re.compile(
-    rb'("(?=[^"]*(?:%b))[^"]*+"\s*+:\s*+)("(?:[^"\\]++|\\.)*+"?|[\[{].*|[^\s,\]}]++)' % _ANY_WORD,
-    re.IGNORECASE | re.DOTALL,
-)
-_PAIR: Final = re.compile(rb"((?<![\w.-])(?=[\w.-]*(?:%b))[\w.-]++=)[^&\s]++" % _ANY_WORD, re.IGNORECASE)
 
 
 @dataclass(slots=True)  # frozen, each would take four times as long to make
@@ -145,56 +128,3 @@ def parse_body(body: bytes) -> Any:
 def decode_headers(headers: RawHeaders) -> TextHeaders:
     """Return the headers as text."""
     return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
-
-
-def mask_headers(headers: TextHeaders) -> TextHeaders:
-    """Return the headers without credentials; the scheme of credentials stays."""
-    masked = []
-    for name, value in headers:
-        if _is_secret(name):
-            scheme, space, _ = value.partition(" ")
-            has_scheme = space and scheme.lower() in ("basic", "bearer", "digest", "ocp-access-key-hmacsha1")
-            masked.append((name, f"{scheme} {MASK}" if has_scheme else MASK))
-        else:
-            masked.append((name, value))
-    return tuple(masked)
-
-
-@lru_cache(maxsize=128)
-def _is_secret(header: str) -> bool:
-    name = header.lower()
-    return name in SECRET_HEADERS or name.startswith("x-ocs-")
-
-
-def mask_query(query: str) -> str:
-    """Return the query without the values of keys that name a secret."""
-    data = query.encode("utf-8", "surrogatepass")
-    if not _may_have_secret(data):
-        return query
-    return _PAIR.sub(rb"\1***", data).decode("utf-8", "surrogatepass")
-
-
-def mask_body(body: bytes) -> bytes:
-    """Return the body without the values of keys that name a secret; itself if it has none."""
-    if not _may_have_secret(body):
-        return body
-    try:
-        value = parse_body(body)
-    except ValueError:
-        return _PAIR.sub(rb"\1***", _MEMBER.sub(rb'\1"***"', body))
-    pending, is_masked = [value], False
-    while pending:
-        item = pending.pop()
-        if isinstance(item, list):
-            pending.extend(item)
-        elif isinstance(item, dict):
-            for key, member in item.items():
-                if _SECRET_KEY.search(key) and member not in (None, "") and not isinstance(member, bool):
-                    item[key], is_masked = MASK, True  # that a secret is missing, or set, is none
-            pending.extend(item.values())
-    return bytes(memoryview(orjson.dumps(value))) if is_masked else body
-
-
-def _may_have_secret(text: bytes) -> bool:
-    lower = text.lower()
-    return any([word in lower for word in SECRET_WORDS])  # noqa: C419 (a generator takes longer)

@@ -113,6 +113,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini("oceanmock_url", "the server to use; see --oceanmock-url", default="")
     parser.addini("oceanmock_host", "the address of a server in this process", default="127.0.0.1")
+    parser.addini("oceanmock_mask", "names whose values are masked too; see serve --mask", type="args", default=[])
     parser.addini("oceanmock_strict", "see --oceanmock-strict", type="bool", default=False)
     parser.addini("oceanmock_coverage_min", "see --oceanmock-coverage-min", default="")
 
@@ -121,6 +122,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the mark, and the recorder of coverage where an option needs it."""
     config.addinivalue_line("markers", f"{MARK}{MARK_HELP}")
     config.stash[OPTIONS] = options = PluginOptions.of(config)
+    if names := config.getini("oceanmock_mask"):
+        from oceanmock.masking import add_secret_names  # noqa: PLC0415 (not always needed)
+
+        add_secret_names(names)
     if options.prints_coverage or options.min_coverage is not None or options.coverage_path is not None:
         from oceanmock.pytest_plugin.sandboxes import CoverageRecorder  # noqa: PLC0415 (slow)
 
