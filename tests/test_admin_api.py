@@ -258,11 +258,28 @@ def test_a_wrong_sandbox_is_refused_and_nothing_is_created(admin: Ask, body: dic
 
 
 def test_more_than_can_be_held_is_refused(admin: Ask) -> None:
-    tasks = [{"subtasks": ["a", "b", "c"], "repeat": {"count": 100_000}}]
+    scenario = ONE_STEP | {"tasks": [{"subtasks": ["a"] * 2_000}] * 11}
 
-    answer = admin("POST", "/sandboxes", json={"scenarios": [ONE_STEP | {"tasks": tasks}]})
+    answer = admin("POST", "/sandboxes", json={"scenarios": [scenario] * 2})
 
-    assert "300,000 subtasks" in error_of(answer, 400)
+    assert "44,000 subtasks" in error_of(answer, 400)
+
+
+def test_a_million_tasks_are_built_only_when_they_are_read(admin: Ask) -> None:
+    task = {"name": "Back up {n}", "subtasks": ["a", "b", "c"], "repeat": {"count": 1_000_000}}
+
+    created = admin("POST", "/sandboxes", json={"name": "large", "scenarios": [ONE_STEP | {"tasks": [task]}]})
+
+    assert created.status_code == 201
+    assert admin("GET", "/sandboxes/large").json()["tasks"] == 1_000_000
+
+
+def test_more_subtasks_than_there_are_ids_are_refused(admin: Ask) -> None:
+    task = {"subtasks": ["a"] * 30, "repeat": {"count": 1_000_000}}
+
+    answer = admin("POST", "/sandboxes", json={"scenarios": [ONE_STEP | {"tasks": [task] * 80}]})
+
+    assert "there are no 30,000,000 free ids in a row" in error_of(answer, 400)
 
 
 def test_a_text_that_unfolds_to_more_than_can_be_read_is_refused(admin: Ask) -> None:
@@ -697,7 +714,7 @@ def test_an_id_that_is_taken_is_refused_and_nothing_is_born(admin: Ask, api: str
         ("ocp", {}, "template: task 1 has no `subtasks`"),
         ("obshell", {"nodes": [{"can": "fly"}]}, "template.nodes[0].can"),
         ("obshell", DAG | {"scope": "cluster"}, "template.scope"),
-        ("ocp", {"subtasks": ["a", "b", "c"], "repeat": {"count": 100_000}}, "300,000 subtasks"),
+        ("ocp", {"subtasks": ["a", "b", "c"], "repeat": {"count": 1_000_001}}, "at most 1000000"),
     ],
 )
 def test_a_wrong_template_is_refused_with_the_way_to_each_mistake(

@@ -134,8 +134,8 @@ class Sandbox:
             try:
                 result = self._apply(entry)
             except OceanmockError as error:
-                if isinstance(command, Load):
-                    self.refresh(since=-1)  # some of the scenarios may have been added
+                if isinstance(command, Load) or (isinstance(command, Create) and isinstance(error, AuthorError)):
+                    self.refresh(since=-1)  # some of it may have been added
                 elif isinstance(command, Operate) and isinstance(error, CallerError):
                     self._record(entry.at, command, str(error))
                 raise

@@ -7,13 +7,16 @@ the clock of its sandbox. Reading changes nothing.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_right, insort
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from operator import attrgetter
 from random import Random
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from oceanmock.clock import Clock
+from oceanmock.engine.listing import Group, Row
 from oceanmock.engine.machine import History, next_due, view_at
 from oceanmock.errors import AuthorError, NoSuchTask
 from oceanmock.scenario.fields import BaseScenario
@@ -36,6 +39,9 @@ class TaskItem:
     started: int | None = None
     stage: int | None = None
 
+
+MAX_BUILT: Final = 500
+"""How many tasks of groups are kept built: those read last by themselves."""
 
 Key = TypeVar("Key", bound=Hashable)
 D = TypeVar("D")
@@ -69,12 +75,16 @@ class World(ABC, Generic[Key, D, V, Template]):
         self._first_tick: Final = clock.origin
         self._data: dict[Any, Any] = {}
         self._histories: dict[Any, History[Any, Any, Any]] = {}
+        self._groups: list[Group] = []
+        self._changed: set[Any] = set()  # the keys of those of groups
+        self._built: dict[Any, tuple[Any, History[Any, Any, Any]]] = {}
+        self._settled: dict[Any, Row] = {}  # the rows of those that change no more without an operation
 
     # --- reading ---
 
     def __len__(self) -> int:
         """Return the number of tasks or dags."""
-        return len(self._data)
+        return len(self._data) + sum(len(group.ids) - len(group.changed) for group in self._groups)
 
     @abstractmethod
     def key_of(self, id: str) -> Key:
@@ -82,36 +92,69 @@ class World(ABC, Generic[Key, D, V, Template]):
 
     def data_of(self, key: Key) -> D:
         """Return the constant data of a task or dag. Raises NoSuchTask."""
-        data: D | None = self._data.get(key)
-        if data is None:
-            number: Any = key[-1] if isinstance(key, tuple) else key
-            raise NoSuchTask(number)
+        data: D = self._find(key)[0]
         return data
+
+    def _find(self, key: Any) -> tuple[Any, History[Any, Any, Any]]:
+        """Return the data and the history of a task or dag; what is built for one of a group is kept for a while."""
+        if key in self._data:
+            return self._data[key], self._histories[key]
+        if key not in self._built:
+            group = self._group_of(key)
+            if group is None:
+                raise NoSuchTask(key[-1] if isinstance(key, tuple) else key)
+            if len(self._built) >= MAX_BUILT:
+                del self._built[next(iter(self._built))]
+            data = self._build(group, key - group.ids.start)
+            self._built[key] = data, self._begin_history(data, group.template)
+        return self._built[key]
+
+    def _group_of(self, key: Any) -> Group | None:
+        """Return the group that has a task, built or not, if any."""
+        place = bisect_right(self._groups, key, key=_first_id) if self._groups else 0
+        return self._groups[place - 1] if place and key in self._groups[place - 1].ids else None
+
+    def _build(self, group: Group, number: int) -> Any:
+        """Return the data of a task of a group."""
+        raise NotImplementedError
+
+    def _begin_history(self, data: Any, template: Any) -> History[Any, Any, Any]:
+        """Return the history of a task or dag of a template without operations."""
+        raise NotImplementedError
 
     def view(self, key: Key, now: int | None = None) -> V:
         """Return a task or dag at an instant, by default now. Raises NoSuchTask."""
-        data: Any = self.data_of(key)
+        data, history = self._find(key)
         now = self.clock.now() if now is None else now
-        view: V = self.view_type(data, view_at(self._histories[key], now - data.created), now)
+        view: V = self.view_type(data, view_at(history, now - data.created), now)
         return view
 
     def history_of(self, key: Key) -> History[Any, Any, Any]:
         """Return a history, as it goes without further requests. Raises NoSuchTask."""
-        self.data_of(key)
-        return self._histories[key]
+        return self._find(key)[1]
 
     def due(self, now: int, several: Iterable[D] | None = None) -> Iterator[int]:
-        """Yield the next instant after ``now`` at which each task or dag, or each of several, changes."""
-        data: Any
-        for data in self._data.values() if several is None else several:
+        """Yield the next instant after ``now`` at which each task or dag, or each of several, changes.
+
+        Of the tasks of a group that stay as the template has them, it is the first such instant.
+        """
+
+        def due_of(data: Any) -> int | None:
+            group = None if data.key in self._data else self._group_of(data.key)
+            if group is not None:
+                return group.next_due(now, data.key - group.ids.start)
             due = next_due(self._histories[data.key], now - data.created)
-            if due is not None:
-                yield data.created + due
+            return None if due is None else int(data.created + due)
+
+        dues = map(due_of, self._data.values() if several is None else several)
+        groups = (group.next_due(now) for group in self._groups if several is None)
+        yield from (due for due in (*dues, *groups) if due is not None)
 
     def ends(self) -> Iterator[int]:
-        """Yield the last instant at which each task or dag changes."""
+        """Yield the last instant at which each task or dag, or a group, changes."""
         for key, history in self._histories.items():
             yield self._data[key].created + history.last.at
+        yield from (end for group in self._groups if (end := group.end()) is not None)
 
     def templates_for(self, method: str, path: str) -> list[Template]:
         """Return the templates that a request with this method and path may start."""
@@ -154,10 +197,12 @@ class World(ABC, Generic[Key, D, V, Template]):
 
         Raises what the machine refuses the operation with; then nothing has changed.
         """
-        created = self._data[key].created
-        history = self.machine.operate(self._histories[key], operation, at - created, part)
-        self._histories[key] = history
-        self.clock.settle(created + history.last.at)
+        data, history = self._find(key)
+        history = self.machine.operate(history, operation, at - data.created, part)
+        if key not in self._data and (group := self._group_of(key)) is not None:
+            insort(group.changed, data.key - group.ids.start)
+            self._changed.add(key)
+        self._add(key, data, history)
         return self.view(key, at)
 
     @abstractmethod
@@ -174,7 +219,19 @@ class World(ABC, Generic[Key, D, V, Template]):
     def _add(self, key: Key, data: Any, history: History[Any, Any, Any]) -> None:
         self._data[key] = data
         self._histories[key] = history
+        self._built.pop(key, None)
+        self._settled.pop(key, None)
         self.clock.settle(data.created + history.last.at)
+
+    def _add_group(self, group: Group) -> None:
+        insort(self._groups, group, key=_first_id)
+        end = group.end()
+        if end is not None:
+            self.clock.settle(end)
+
+
+_start: Final = attrgetter("start")
+_first_id: Final = attrgetter("ids.start")
 
 
 def agreed_setting(scenarios: Iterable[BaseScenario], plural: str, default: Setting, key: str) -> Setting:
@@ -187,7 +244,9 @@ def agreed_setting(scenarios: Iterable[BaseScenario], plural: str, default: Sett
 
 
 FIRST_FREE_ID: Final = 1_000_000
-"""OCP's ids that a scenario leaves out are drawn from here on, below 2^31."""
+LAST_FREE_ID: Final = 2**31
+"""OCP's ids that a scenario leaves out are drawn between these."""
+MAX_DRAWS: Final = 1000
 
 
 @cache
@@ -198,13 +257,45 @@ def load_faker() -> Any:
     return Factory.create("en_US")
 
 
+class TakenIds:
+    """Ids in use: single ones, and ranges that have none in common."""
+
+    def __init__(self) -> None:
+        self._single: set[int] = set()
+        self._ranges: list[range] = []
+
+    def add(self, ids: range) -> None:
+        """Take an id, or a range of them."""
+        if len(ids) == 1:
+            self._single.add(ids.start)
+        else:
+            insort(self._ranges, ids, key=_start)
+
+    def first_in(self, ids: range) -> int | None:
+        """Return the lowest id in a range that is taken, if any."""
+        return min(self._in(ids), default=None)
+
+    def has_any_of(self, ids: range) -> bool:
+        """Return whether an id in a range is taken."""
+        return next(self._in(ids), None) is not None
+
+    def _in(self, ids: range) -> Iterator[int]:
+        single: Collection[int] = self._single
+        fewer, more = (ids, single) if len(ids) < len(single) else (single, ids)
+        yield from (id for id in fewer if id in more)
+        place = bisect_right(self._ranges, ids.start, key=_start)
+        for other in self._ranges[max(place - 1, 0) : place + 1]:
+            if (first := max(other.start, ids.start)) in ids and first in other:
+                yield first
+
+
 class FakeData:
     """Generate the names, users, hosts and ids that a scenario leaves out, from its seed."""
 
-    def __init__(self, seed: str, taken: set[int] | None = None) -> None:
+    def __init__(self, seed: str, taken: TakenIds | None = None) -> None:
         self._random = Random(seed)  # noqa: S311 (reproducible, not secret)
         self._names = _FakeNames(seed)
-        self._taken = set() if taken is None else taken
+        self._taken = TakenIds() if taken is None else taken
         self.host: Final = f"192.0.2.{self._random.randint(1, 254)}"  # for documents: RFC 5737
 
     def phrase(self) -> str:
@@ -217,11 +308,18 @@ class FakeData:
         return FakeUser(self._names.requested - 1, self._names)
 
     def id(self) -> int:
-        """Return an id that is not taken yet."""
-        while (drawn := self._random.randrange(FIRST_FREE_ID, 2**31)) in self._taken:
-            pass
-        self._taken.add(drawn)
-        return drawn
+        """Return an id that is not taken yet. Raises AuthorError if there is none."""
+        return self.ids(1).start
+
+    def ids(self, count: int) -> range:
+        """Return ids, one after another, that are not taken yet. Raises AuthorError if none are found."""
+        for _ in range(MAX_DRAWS if FIRST_FREE_ID + count < LAST_FREE_ID else 0):
+            first = self._random.randrange(FIRST_FREE_ID, LAST_FREE_ID - count + 1)
+            drawn = range(first, first + count)
+            if not self._taken.has_any_of(drawn):
+                self._taken.add(drawn)
+                return drawn
+        raise AuthorError(f"there are no {count:,} free ids in a row. Let fewer tasks `repeat`.")
 
 
 @dataclass(slots=True)

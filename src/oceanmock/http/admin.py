@@ -11,6 +11,7 @@ import hmac
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
@@ -64,6 +65,7 @@ RESPONSE_HEADERS: Final[Headers] = ((b"x-oceanmock-version", __version__.encode(
 """By the version in every response a client recognizes oceanmock."""
 MAX_ERROR_LENGTH: Final = 64 * 1024
 """The length at which an error is cut; it may quote the request."""
+MAX_LISTED_TASKS: Final = 10_000
 PERMITTED: Final = frozenset({"ADMIN"})
 
 
@@ -369,7 +371,8 @@ class AdminHandlers:
 
     def list_tasks(self, request: Request) -> Json:
         worlds = request.sandbox.worlds.items()
-        return {"tasks": [{"api": name, **part_json(item)} for name, world in worlds for item in world.items()]}
+        items = ({"api": name, **part_json(item)} for name, world in worlds for item in world.items())
+        return {"tasks": [*islice(items, MAX_LISTED_TASKS)]}
 
     def create_task(self, request: Request) -> Json:
         """Create a task; if the template repeats, return the first one."""

@@ -29,7 +29,7 @@ from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import did_you_mean, format_instant, parse_instant, shorten, suggest
 
 EARLIEST: Final = parse_instant("1980-01-01T00:00:00Z")
-MAX_SCENARIO_STEPS: Final = 200_000
+MAX_SCENARIO_STEPS: Final = 40_000
 """The most subtasks or sub tasks of one request; a template that repeats needs few bytes."""
 MAX_SCENARIO_VALUES: Final = 50_000
 """The most keys and values of one scenario: reading it blocks every other request."""
@@ -183,8 +183,8 @@ def _check_size(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> None:
     steps = sum(api_named(item.api, apis).module("world").steps_of(item) for item in scenarios)
     if steps > MAX_SCENARIO_STEPS:
         raise AuthorError(
-            f"these scenarios have {steps:,} subtasks, with all that repeats; at most "
-            f"{MAX_SCENARIO_STEPS:,} can be given in one request."
+            f"these scenarios have {steps:,} subtasks; at most {MAX_SCENARIO_STEPS:,} can be given in one request. "
+            "Let tasks `repeat`: those count once."
         )
 
 

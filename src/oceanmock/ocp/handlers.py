@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta, timezone
 from functools import partial
 from http import HTTPStatus
+from operator import attrgetter
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,7 @@ import orjson
 
 from oceanmock.api import ApiError, Fragment, Handler, Headers, Json, Request, Response, Route, Service, template_for
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
+from oceanmock.engine.listing import BY_ID, Query, Sort
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
 from oceanmock.ocp import api, world
@@ -38,6 +40,8 @@ from oceanmock.text import format_instant, shorten
 CHINA: Final = timezone(timedelta(hours=8))
 """Every public sample is written at +08:00."""
 encode: Final = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
+MAX_ENCODED: Final = 1000
+"""How many tasks of a sandbox are kept encoded."""
 TRACE_ID: Final = re.compile("[!-~]{1,128}")
 """The trace ids that a caller may choose: printable, and short enough to be repeated."""
 
@@ -77,14 +81,9 @@ class ServiceFactory:
 
     def list_tasks(self, request: Request) -> Response:
         """Return a page of the tasks that match every filter; empty beyond the last page."""
-        params = request.parameters
-        views = _filtered(_tasks(request).all(), params)
-        # Ascending by default; equal tasks by ascending id.
-        key, _, direction = params.get("sort", "id,desc").partition(",")
-        views.sort(key=SORT_KEYS[key], reverse=direction == "desc")
-        number, size = params["page"], params["size"]
-        of_page = views[(number - 1) * size : number * size]
-        page = {"number": number, "size": size, "totalElements": len(views), "totalPages": -(-len(views) // size)}
+        params, number, size = request.parameters, request.parameters["page"], request.parameters["size"]
+        total, of_page = _tasks(request).page(_query(params), skip=(number - 1) * size, size=size)
+        page = {"number": number, "size": size, "totalElements": total, "totalPages": -(-total // size)}
         contents = [_task_json(view, "row") for view in of_page]
         response = self._respond(request, {"contents": contents, "page": page})
         world.note_read(request.sandbox, of_page)
@@ -154,6 +153,8 @@ class ServiceFactory:
         cache = self._encoded.setdefault(_tasks(request), {})
         entry = cache.get(view.task.id)
         if entry is None or entry[0] is not view.state:
+            if len(cache) >= MAX_ENCODED:
+                del cache[next(iter(cache))]
             entry = cache[view.task.id] = (view.state, Fragment(encode(_task_json(view, "full"))))
         return entry[1]
 
@@ -330,27 +331,27 @@ TASK_FILTERS: Final[Mapping[str, Callable[[files.Task, Any], bool]]] = {
 }
 """By query parameter, the tasks that match its value."""
 
-SORT_KEYS: Final[Mapping[str, Callable[[TaskView], Any]]] = {
-    "id": lambda view: view.task.id,
-    "name": lambda view: view.task.name,
-    "status": lambda view: view.state.status,
-    "startTime": lambda view: view.task.created + view.state.start_time,
-    # None before everything, as MySQL sorts NULL.
-    "finishTime": lambda view: -1 if view.state.finish_time is None else view.task.created + view.state.finish_time,
+SORTS: Final[Mapping[str, Sort]] = {
+    "id": BY_ID,
+    "name": Sort(attrgetter("name"), by="name"),
+    "status": Sort(attrgetter("state.status"), by="state"),
+    "startTime": Sort(attrgetter("started")),
+    "finishTime": Sort(attrgetter("finished"), by="state", window=0),
 }
+"""The properties that a list can be sorted by."""
 
 
-def _filtered(views: list[TaskView], params: Mapping[str, Any]) -> list[TaskView]:
-    """Return the tasks that pass every filter in the query."""
-    if "status" in params:
-        states = frozenset(params["status"])
-        views = [view for view in views if view.state.status in states]
-    if "name" in params:
-        views = [view for view in views if _contains(view.task.name, params["name"])]
-    for name in TASK_FILTERS.keys() & params.keys():
-        matches, value = TASK_FILTERS[name], params[name]
-        views = [view for view in views if matches(view.task.model, value)]
-    return views
+def _query(params: Mapping[str, Any]) -> Query:
+    """Return the filters and the order that a query asks for: ascending by default."""
+    key, _, direction = params.get("sort", "id,desc").partition(",")
+    tests = [(TASK_FILTERS[name], params[name]) for name in TASK_FILTERS.keys() & params.keys()]
+    return Query(
+        matches=lambda data: all(matches(data.model, value) for matches, value in tests),
+        statuses=params.get("status"),
+        part=params.get("name", ""),
+        sort=SORTS[key],
+        descending=direction == "desc",
+    )
 
 
 @dataclass(frozen=True, slots=True)

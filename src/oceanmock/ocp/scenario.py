@@ -113,9 +113,11 @@ class OcpStartsOn(StartsOn):
 
 
 class Repeat(Model):
-    """Many tasks from one; `{n}` in the name counts them, ids count on from the first."""
+    """Many tasks from one; `{n}` in the name counts them, ids count on from the first, and so do
+    those of the subtasks. Each is built when it is read: a million cost no more than one."""
 
-    count: Annotated[Whole, Field(ge=1, le=100_000)]
+    count: Annotated[Whole, Field(ge=1, le=1_000_000)]
+    """How many; at most 1,000,000."""
     every: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
     """How much later each one starts than the one before."""
 

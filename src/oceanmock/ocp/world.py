@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import merge
+from operator import attrgetter
 from typing import Any, ClassVar, Final
 
 from oceanmock.clock import Clock
+from oceanmock.engine.listing import PLACEHOLDER, Group, Query, Row, page_of, select
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import FakeData, FakeUser, TaskItem, World
+from oceanmock.engine.world import FakeData, FakeUser, TakenIds, TaskItem, World
 from oceanmock.errors import AuthorError, IdTaken, NoSuchSubtask
 from oceanmock.ocp import machine
 from oceanmock.ocp import scenario as files
@@ -65,7 +68,7 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A task of a scenario, in which only ids are missing; ``names`` are its subtasks'.
+    """A task of a scenario, in which only ids are missing; ``names`` and ``downstreams`` are its subtasks'.
 
     ``starts_on`` is the request that starts it, as often as one comes; None if none does.
     """
@@ -77,6 +80,7 @@ class Template:
     rules: ocp_states.Rules
     fake_data: FakeData
     names: tuple[str, ...]
+    downstreams: tuple[tuple[int, ...], ...]
     name: str
     creator: Named | FakeUser
 
@@ -92,16 +96,46 @@ class Tasks(World[int, TaskData, TaskView, Template]):
     def __init__(self, clock: Clock, scenarios: Sequence[Scenario], **options: Any) -> None:
         super().__init__(clock, scenarios, **options)
         self._places: dict[int, tuple[int, int]] = {}
-        self._in_order: list[int] | None = None
+        self._taken, self._task_ids = TakenIds(), TakenIds()
 
     # --- reading ---
 
     def all(self) -> list[TaskView]:
-        """Return all tasks, by ascending id, at one instant."""
-        if self._in_order is None:
-            self._in_order = sorted(self._data)
+        """Return all tasks, by ascending id, at one instant. This builds each."""
         now = self.clock.now()
-        return [self.view(task_id, now) for task_id in self._in_order]
+        groups = [id for group in self._groups for id in group.ids]
+        return [self.view(id, now) for id in sorted({*self._data, *groups})]
+
+    def page(self, query: Query, *, skip: int, size: int) -> tuple[int, list[TaskView]]:
+        """Return how many tasks match, and so many of them after the first ones, at one instant."""
+        now = self.clock.now()
+        sequences = [query.entries(self._rows(now, with_changed=query.needs_states)), *select(self._groups, query, now)]
+        ids = page_of(sequences, skip, size, descending=query.descending)
+        return sum(map(len, sequences)), [self._row_view(id, now) for id in ids]
+
+    def _row_view(self, id: int, now: int) -> TaskView:
+        """Return a task with the parts of its state that a list shows."""
+        group = None if id in self._data else self._group_of(id)
+        if group is None:
+            return self.view(id, now)
+        number = id - group.ids.start
+        return TaskView(self._build(group, number), group.state_of(number, now), now)
+
+    def _rows(self, now: int, *, with_changed: bool) -> Iterator[Row]:
+        """Yield the rows of the tasks that no group has, perhaps also of those of groups that changed."""
+        changed = () if with_changed else self._changed
+        for task in self._data.values():
+            if task.id in changed:
+                continue
+            row = self._settled.get(task.id)
+            if row is None:
+                history = self._histories[task.id]
+                state = machine.view_at(history, now - task.created)
+                finished = -1 if state.finish_time is None else task.created + state.finish_time
+                row = Row(task.id, task.name, task.created + state.start_time, finished, state, task)
+                if state is history.last:
+                    self._settled[task.id] = row
+            yield row
 
     def view_subtask(self, task_id: int, subtask_id: int) -> tuple[TaskView, int]:
         """Return the task a subtask belongs to, now, and the subtask's position in it.
@@ -112,14 +146,25 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         checked = self.switches.subtask_pairing == "checked"
         if checked:
             self.data_of(task_id)
-        owner, position = self._places.get(subtask_id, (None, 0))
+        owner, position = self._places.get(subtask_id) or self._repeated_place(subtask_id)
         if owner is None or (checked and owner != task_id):
             raise NoSuchSubtask(subtask_id)
         return self.view(owner), position
 
+    def _repeated_place(self, subtask_id: int) -> tuple[int | None, int]:
+        """Return the task of a group that a subtask belongs to, if any, and its position in it."""
+        for group in self._groups:
+            if subtask_id in group.part_ids:
+                number, position = divmod(subtask_id - group.part_ids.start, len(group.template.model.subtasks))
+                return group.ids[number], position
+        return None, 0
+
     def items(self) -> Iterator[TaskItem]:
-        """Return every task, without its subtasks."""
-        return map(_item, self.all())
+        """Return every task, without its subtasks. None of a group is built."""
+        now = self.clock.now()
+        kept = sorted(self._rows(now, with_changed=True), key=attrgetter("id"))
+        for row in merge(kept, *(group.rows(now) for group in self._groups), key=attrgetter("id")):
+            yield TaskItem(str(row.id), row.id, row.name, row.state.status, row.state.operation)
 
     def key_of(self, id: str) -> int:
         """Return the key of an id: its number. Raises ValueError."""
@@ -143,117 +188,150 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         """
         if not scenarios:
             return
-        taken = {*self._data, *self._places, *ids_of(scenarios)}
+        for ids in ids_of(scenarios):
+            self._taken.add(ids)
         for scenario in scenarios:
-            self._populate(scenario, FakeData(f"{self._seed}/{scenario.name}", taken), start)
+            self._populate(scenario, FakeData(f"{self._seed}/{scenario.name}", self._taken), start)
 
     def start(self, template: int, at: int) -> TaskView:
         """Start a task of the template at a position, and return it."""
         source = self.templates[template]
-        return self.view(self._begin(source, at, 0, owner=source.name), at)
+        return self.view(self._begin(source, at, owner=source.name), at)
 
     def create(self, scenario: Scenario, at: int) -> str:
         """Start the task of a scenario and return its id. Raises IdTaken; then nothing has changed."""
-        taken, ids = {*self._data, *self._places}, ids_of([scenario])
-        if taken & ids:
-            raise IdTaken(
-                f"there is a task or subtask {min(taken & ids)} already. Leave the id out, or give it another one."
-            )
-        before = set(self._data)
-        self._populate(scenario, FakeData(f"{self._seed}/{len(before)}", taken | ids), at)
-        created = (task for id, task in self._data.items() if id not in before)
-        return str(min(created, key=lambda task: task.created).id)
+        ids = list(ids_of([scenario]))
+        taken = [id for id in map(self._taken.first_in, ids) if id is not None]
+        if taken:
+            raise IdTaken(f"there is a task or subtask {min(taken)} already. Leave the id out, or give it another one.")
+        number = len(self)
+        for each in ids:
+            self._taken.add(each)
+        return str(self._populate(scenario, FakeData(f"{self._seed}/{number}", self._taken), at))
 
-    def _populate(self, scenario: Scenario, fake_data: FakeData, start: int) -> None:
-        rules = files.rules_of(scenario.tick, self.switches)
+    def _populate(self, scenario: Scenario, fake_data: FakeData, start: int) -> int:
+        """Add the tasks and templates of a scenario, and return the id of the first task."""
+        rules, ids = files.rules_of(scenario.tick, self.switches), list[int]()
         for model in sorted(scenario.tasks, key=lambda model: model.starts_on is not None):
             names = [subtask.name or fake_data.phrase() for subtask in model.subtasks]
-            name = model.name or fake_data.phrase()
+            name, script = model.name or fake_data.phrase(), files.script_of(model)
             template = Template(
                 number=len(self.templates),
                 model=model,
                 starts_on=model.starts_on,
-                script=files.script_of(model),
+                script=script,
                 rules=rules,
                 fake_data=fake_data,
                 names=tuple(names),
+                downstreams=machine.downstreams_of(script),
                 name=name,
                 creator=model.creator or fake_data.user(),
             )
             if model.starts_on is not None:
                 self.templates.append(template)
-                continue
-            count, every = (model.repeat.count, model.repeat.every) if model.repeat else (1, 0)
-            for number in range(count):
-                self._begin(template, start - model.age + number * every, number, owner=scenario.name)
+            elif model.repeat is not None:
+                ids.append(self._begin_group(template, start - model.age, owner=scenario.name))
+            else:
+                ids.append(self._begin(template, start - model.age, owner=scenario.name))
+        return ids[0] if ids else 0
 
-    def _begin(self, template: Template, created: int, number: int, *, owner: str) -> int:
-        """Add the ``number``th task of a template (from 0) with its history, and return its id.
+    def _begin_group(self, template: Template, created: int, *, owner: str) -> int:
+        """Add the tasks of a template that repeats, and return the first one's id. Raises as ``_begin``."""
+        model, fake_data, tick = template.model, template.fake_data, template.rules.tick
+        count, every = (model.repeat.count, model.repeat.every) if model.repeat else (1, 0)
+        part_ids = fake_data.ids(count * len(model.subtasks))
+        ids = range(model.id, model.id + count) if model.id else fake_data.ids(count)
+        self._check_task_ids(ids, owner)
+        self._task_ids.add(ids)
+        # From the first subtask tick on, what happens to a task does not depend on when it was created.
+        history = machine.start(template.script, replace(template.rules, phase=-(tick // 2) % tick))
+        phase = self._first_tick + tick // 2
+        data = self._task(template, ids.start, part_ids[: len(model.subtasks)], number=0, created=created)
+        group = Group(template, data, template.name, ids, part_ids, created, every, tick, phase, history)
+        self._add_group(group)
+        return ids.start
+
+    def _check_task_ids(self, ids: range, owner: str) -> None:
+        """Raise AuthorError when a task has one of the ids."""
+        taken = self._task_ids.first_in(ids)
+        if taken is not None:
+            raise AuthorError(
+                f"scenario {owner!r} has a task {taken}, and so has another one. "
+                "Serve them apart, or give one of the tasks another id."
+            )
+
+    def _build(self, group: Group, number: int) -> TaskData:
+        width = len(group.template.model.subtasks)
+        ids = group.part_ids[number * width : (number + 1) * width]
+        return self._task(group.template, group.ids[number], ids, number=number, created=group.start_of(number))
+
+    def _begin_history(self, task: TaskData, template: Template) -> machine.History:
+        rules = replace(template.rules, phase=(self._first_tick - task.created) % template.rules.tick)
+        return machine.start(template.script, rules)
+
+    def _begin(self, template: Template, created: int, *, owner: str) -> int:
+        """Add the task of a template with its history, and return its id.
 
         Raises AuthorError when an id is taken; then nothing has changed.
         """
-        model, script, fake_data = template.model, template.script, template.fake_data
-        ids = [subtask.id or fake_data.id() for subtask in model.subtasks]
-        task_id = model.id + number if model.id else fake_data.id()
-        if task_id in self._data:
-            raise AuthorError(
-                f"scenario {owner!r} has a task {task_id}, and so has another one. "
-                "Serve them apart, or give one of the tasks another id."
-            )
-        executor = model.executor or fake_data.host
-        downstreams = machine.downstreams_of(script)
-        subtasks = []
-        for place, (id, subtask) in enumerate(zip(ids, model.subtasks, strict=True)):
+        ids = [subtask.id or template.fake_data.id() for subtask in template.model.subtasks]
+        task_id = template.model.id or template.fake_data.id()
+        self._check_task_ids(range(task_id, task_id + 1), owner)
+        for id in ids:
             if id in self._places:
                 raise AuthorError(
                     f"scenario {owner!r} has a subtask {id}, and so has another one. "
                     "Serve them apart, or give one of the subtasks another id."
                 )
+        self._task_ids.add(range(task_id, task_id + 1))
+        task = self._task(template, task_id, ids, number=0, created=created)
+        for place, id in enumerate(ids):
+            self._places[id] = (task_id, place)
+        self._add(task_id, task, self._begin_history(task, template))
+        return task_id
+
+    def _task(self, template: Template, id: int, ids: Sequence[int], *, number: int, created: int) -> TaskData:
+        """Return the data of a template's task; ``ids`` are its subtasks'."""
+        model, script = template.model, template.script
+        executor = model.executor or template.fake_data.host
+        subtasks = []
+        for place, (subtask_id, subtask) in enumerate(zip(ids, model.subtasks, strict=True)):
             data = SubtaskData(
-                id=id,
+                id=subtask_id,
                 name=template.names[place],
                 description=template.names[place] if subtask.description is None else subtask.description,
                 executor=subtask.executor or executor,
                 series_id=place if subtask.series_id is None else subtask.series_id,
                 model=subtask,
                 upstreams=tuple([ids[up] for up in script.subtasks[place].needs]),
-                downstreams=tuple([ids[down] for down in downstreams[place]]),
+                downstreams=tuple([ids[down] for down in template.downstreams[place]]),
             )
             subtasks.append(data)
-        task = TaskData(
-            id=task_id,
-            name=template.name.replace("{n}", str(number + 1)),
+        return TaskData(
+            id=id,
+            name=template.name.replace(PLACEHOLDER, str(number + 1)),
             creator=template.creator,
             executor=executor,
             model=model,
             subtasks=tuple(subtasks),
             created=created,
         )
-        for place, id in enumerate(ids):
-            self._places[id] = (task_id, place)
-        rules = replace(template.rules, phase=(self._first_tick - created) % template.rules.tick)
-        self._add(task_id, task, machine.start(script, rules))
-        self._in_order = None
-        return task_id
 
 
 new_world: Final = Tasks
 
 
 def steps_of(scenario: Scenario) -> int:
-    """Return how many subtasks a scenario has, with all that repeats."""
-    return sum(len(task.subtasks) * (task.repeat.count if task.repeat else 1) for task in scenario.tasks)
+    """Return how many subtasks a scenario has; those of repeated tasks are built only when they are read."""
+    return sum(len(task.subtasks) for task in scenario.tasks)
 
 
-def ids_of(scenarios: Iterable[Scenario]) -> set[int]:
-    """Return every id that scenarios give to tasks and subtasks."""
-    ids: set[Any] = set()
+def ids_of(scenarios: Iterable[Scenario]) -> Iterator[range]:
+    """Yield the ids that scenarios give to tasks and subtasks."""
     for scenario in scenarios:
         for task in scenario.tasks:
-            if task.id is not None:
-                ids.update(range(task.id, task.id + (task.repeat.count if task.repeat else 1)))
-            ids.update([subtask.id for subtask in task.subtasks])
-    return ids - {None}
+            counts = [(task.id, task.repeat.count if task.repeat else 1), *((part.id, 1) for part in task.subtasks)]
+            yield from (range(id, id + count) for id, count in counts if id is not None)
 
 
 def _item(view: TaskView) -> TaskItem:

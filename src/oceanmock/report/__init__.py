@@ -23,6 +23,7 @@ from oceanmock.observations import observations
 from oceanmock.text import escape_unprintable, plural
 
 MAX_REPORTED_ENTRIES: Final = 20
+MAX_REPORTED_TASKS: Final = 10_000
 MAX_BODY_LENGTH: Final = 200
 
 
@@ -31,7 +32,8 @@ def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
     entries = sandbox.journal.entries()
     apis: dict[str, Any] = {api.name: api for api in sandbox.apis}
     ids = {id for entry in entries for id in entry.ids.values()}
-    tasks = [(api, item) for api in apis.values() for item in sandbox.worlds[api.name].items()]
+    items = ((api, item) for api in apis.values() for item in sandbox.worlds[api.name].items())
+    tasks = [*islice(items, MAX_REPORTED_TASKS)]
     tasks.sort(key=lambda task: task[1].id not in ids)
     return {
         "requests": len(entries),
