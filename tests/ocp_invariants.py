@@ -18,17 +18,7 @@ from typing import Final, Literal
 
 from oceanmock.clock import SECOND
 from oceanmock.ocp.api import Operation
-from oceanmock.ocp.states import (
-    NO_OP_TAKES,
-    WATCHDOG,
-    Rules,
-    Run,
-    RunScript,
-    SubtaskScript,
-    SubtaskState,
-    TaskScript,
-    TaskState,
-)
+from oceanmock.ocp.states import NO_OP_TAKES, Rules, Run, RunScript, SubtaskScript, SubtaskState, TaskScript, TaskState
 
 Answer = Literal["ACCEPTED", "ILLEGAL", "PROHIBITED"]
 
@@ -72,6 +62,7 @@ TIME_EDGES: Final = frozenset(
         ("RUNNING", "SUCCESSFUL"),  # SubtaskAccessor:68-83
         ("RUNNING", "FAILED"),
         ("RUNNING", "PENDING"),  # the end of a rollback
+        ("CANCELING", "READY"),  # in a rollback, AbstractTaskWorker:102-112
         ("CANCELING", "RUNNING"),  # the thread is being interrupted, CancelingSubtaskWorker:58-82
     }
 )
@@ -112,9 +103,13 @@ def statuses(state: TaskState) -> Counter[str]:
     return Counter(subtask.status for subtask in state.subtasks)
 
 
-def run_limit(plan: SubtaskScript) -> int:
-    """The longest a run may last; timeout 0 leaves only the watchdog."""
-    return plan.timeout * SECOND or WATCHDOG
+def run_limit(plan: SubtaskScript, rules: Rules = Rules()) -> int:
+    """The longest a run may last; timeout 0 leaves only the watchdog.
+
+    It looks once a tick, from the tick at which the run started, for one that lasts 11 s or more.
+    """
+    ticks = (11 * SECOND + rules.tick - 1) // rules.tick
+    return plan.timeout * SECOND or ticks * rules.tick
 
 
 def rollback_is_prohibited(plan: TaskScript, state: TaskState) -> bool:
@@ -249,7 +244,7 @@ def verdict_on(state: TaskState) -> str:
 def at_birth(plan: TaskScript) -> TaskState:
     """A submitted task: RUNNING at once, as many roots READY as may be (ReadyTaskWorker:176-219).
 
-    ``initSubtaskState`` there counts to the concurrency, and takes the subtasks as they come.
+    ``initSubtaskState`` there counts to the concurrency, if one was set, and takes the subtasks as they come.
     """
     roots = [i for i, subtask in enumerate(plan.subtasks) if not subtask.needs]
     ready = set(roots[: plan.concurrency])
@@ -434,14 +429,14 @@ def scheduled_within_the_limit(step: Step) -> Iterator[str]:
     count = statuses(step.after)
     if step.act is None and made_ready(step):
         active = count["READY"] + count["RUNNING"]
-        if active > step.plan.concurrency:
-            yield f"{active} READY or RUNNING, at most {step.plan.concurrency} allowed"
+        if active > (step.plan.concurrency or 10):
+            yield f"{active} READY or RUNNING, at most {step.plan.concurrency or 10} allowed"
 
 
 def started_by_the_subtask_scheduler(step: Step) -> Iterator[str]:
     """Its tick, and only that, starts READY subtasks and interrupts CANCELING ones: all of them."""
     for position, old, new in step.pairs() if step.act is None else []:
-        has_begun = old.status in {"READY", "CANCELING"} and old.status != new.status
+        has_begun = old.status in {"READY", "CANCELING"} and new.status not in {old.status, "READY"}
         if has_begun and not is_subtask_tick(step.rules, step.instant):
             yield f"subtask {position} left {old.status} at {step.instant}, no subtask tick"
 
@@ -474,16 +469,16 @@ def _has_tick_between(rules: Rules, first: int, end: int, *, late: int) -> bool:
 def _left_unready(plan: TaskScript, state: TaskState) -> Iterator[str]:
     """Subtasks whose turn has come and for whom there is room (AbstractTaskWorker:59-115)."""
     count = statuses(state)
-    has_room = count["READY"] + count["RUNNING"] < plan.concurrency
+    has_room = count["READY"] + count["RUNNING"] < (plan.concurrency or 10)
     if state.status != "RUNNING" or count["FAILED"] or not has_room:
         return
     is_rollback = state.operation == "ROLLBACK"
-    waiting, wanted = ("SUCCESSFUL", "PENDING") if is_rollback else ("PENDING", "SUCCESSFUL")
+    waiting, wanted = ({"SUCCESSFUL", "CANCELING"}, "PENDING") if is_rollback else ({"PENDING"}, "SUCCESSFUL")
     for position, subtask in enumerate(state.subtasks):
         before = (downstreams if is_rollback else upstreams)(plan, position)
         has_turn = all(state.subtasks[i].status == wanted for i in before)
-        if subtask.status == waiting and has_turn:
-            yield f"subtask {position} was left {waiting} from {state.at}"
+        if subtask.status in waiting and has_turn:
+            yield f"subtask {position} was left {subtask.status} from {state.at}"
 
 
 # --- invariants of a step: counters, times, runs --------------------------------------------------
@@ -615,9 +610,9 @@ def no_run_outlives_its_limit(step: Step) -> Iterator[str]:
     """A run ends by its timeout; a cancelled one may wait for a tick and its interruption more."""
     for position, old, new in step.pairs():
         for run in ended_runs(old, new):
-            is_cancelled = "CANCEL" in {old.operation, new.operation}
+            is_cancelled = old.status == "CANCELING" or "CANCEL" in {old.operation, new.operation}
             grace = step.rules.tick + NO_OP_TAKES if is_cancelled else 0
-            limit = run_limit(step.plan.subtasks[position]) + grace
+            limit = run_limit(step.plan.subtasks[position], step.rules) + grace
             if step.instant - run.started > limit:
                 yield f"subtask {position} ran {step.instant - run.started}, limit {limit}"
 
@@ -630,9 +625,11 @@ def runs_follow_their_script(step: Step) -> Iterator[str]:
     """
     for position, old, new in step.pairs() if step.act is None else []:
         for run in ended_runs(old, new):
-            plan = step.plan.subtasks[position]
             is_cancelled = new.operation == "CANCEL"
-            expected = {("FAILED", step.instant)} if is_cancelled else ends_of(plan, new, run)
+            expected: set[tuple[str | None, int]]
+            expected = {("FAILED", step.instant)} if is_cancelled else ends_of(step, position, run)
+            if (old.status, new.status) == ("CANCELING", "READY"):
+                expected = {(None, step.instant)}
             if (run.ends, run.ended) not in expected:
                 yield f"subtask {position}: {run}, not {expected}"
             if old.status == "RUNNING" and old.due != step.instant:
@@ -641,15 +638,16 @@ def runs_follow_their_script(step: Step) -> Iterator[str]:
                 yield f"subtask {position} was to end {old.will_end}, ended {run.ends}"
 
 
-def ends_of(plan: SubtaskScript, subtask: SubtaskState, run: Run) -> set[tuple[str, int]]:
+def ends_of(step: Step, position: int, run: Run) -> set[tuple[str | None, int]]:
     """How and when a run of the subtask may end.
 
     Two answers only where it takes exactly as long as it may: no text says which comes first.
     """
-    script, limit = _script_of(plan, subtask, run), run_limit(plan)
+    plan = step.plan.subtasks[position]
+    script, limit = _script_of(plan, step.after.subtasks[position], run), run_limit(plan, step.rules)
     good = "PENDING" if run.operation in BACKWARD else "SUCCESSFUL"
     in_time = good if script.ends == "SUCCESSFUL" else "FAILED"
-    cut = ("FAILED", run.started + limit)
+    cut: tuple[str | None, int] = ("FAILED", run.started + limit)
     if script.takes is None or script.takes > limit:
         return {cut}
     return {(in_time, run.started + script.takes)} | ({cut} if script.takes == limit else set())

@@ -218,7 +218,7 @@ def plans(draw: st.DrawFn, *, recovers: bool = False) -> TaskScript:
     never: st.SearchStrategy[int | None] = st.none()
     return TaskScript(
         subtasks=tuple(draw(subtask_plans(needed, recovers=recovers)) for needed in needs),
-        concurrency=draw(st.integers(1, 10)),
+        concurrency=draw(st.none() | st.integers(1, 10)),
         prohibits_rollback=not recovers and draw(rarely),
         abandoned_after=draw(never if recovers else never | st.integers(1, 9 * SECOND)),
     )

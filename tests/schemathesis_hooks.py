@@ -56,4 +56,12 @@ def map_path_parameters(_: Any, path_parameters: dict[str, Any] | None) -> dict[
 
 
 def _is_id(value: object) -> bool:
-    return type(value) is int and 1 <= value <= LARGEST
+    return type(value) is int and -LARGEST <= value <= LARGEST
+
+
+@schemathesis.hook
+def map_query(_: Any, query: dict[str, Any] | None) -> dict[str, Any] | None:
+    """No name of a tenant without the id of its cluster, which the contract cannot say."""
+    if query is None or "clusterId" in query:
+        return query
+    return {name: value for name, value in query.items() if name != "tenantName"}

@@ -402,7 +402,7 @@ def test_an_agent_that_is_not_there_is_reported(obshell: Obshell) -> None:
 
 
 def test_a_server_that_is_no_obshell_is_named(ocp: Ocp, obshell: Obshell) -> None:
-    with pytest.raises(EnvironmentProblem, match=r"secret answers 404, and not as an obshell does"):
+    with pytest.raises(EnvironmentProblem, match=r"secret answers 401, and not as an obshell does"):
         by_requests("GET", f"{ocp.url}/api/v2{DAG}", auth=obshell.auth)
 
 

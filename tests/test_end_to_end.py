@@ -54,7 +54,7 @@ def refusal(response: httpx.Response) -> tuple[int, int, str]:
     """The status, code and message of a refusal, which is in the envelope or none at all."""
     body = response.json()
     assert response.headers["content-type"] == "application/json"
-    assert body.keys() == ENVELOPE | {"error"}
+    assert body.keys() == (ENVELOPE if body["status"] != 401 else ENVELOPE - {"server"}) | {"error"}
     assert (body["status"], body["successful"]) == (response.status_code, False)
     return body["status"], body["error"]["code"], body["error"]["message"]
 
@@ -133,7 +133,7 @@ def test_without_credentials_nobody_gets_in(refusing: Serving) -> None:
 
     message = "The current user has not logged on or a logon error has occurred. Please log on and try again."
     assert refusal(refused) == (401, 0, message)
-    assert refused.headers["www-authenticate"].startswith('Basic realm="OCP"')
+    assert "www-authenticate" not in refused.headers
 
 
 def test_a_wrong_password_lets_nobody_in(refusing: Serving) -> None:
@@ -160,7 +160,7 @@ def test_an_unknown_id_is_not_found(refusing: Serving, method: str, path: str) -
     assert refusal(refused) == (404, 20000, "The {0} task does not exist.")
 
 
-@pytest.mark.parametrize("id", ["abc", "1.0", "%20", "-1", "0", str(10**30), "9" * 5000])
+@pytest.mark.parametrize("id", ["abc", "1.0", "%20", "0x", "1_0", str(10**30), "9" * 5000])
 def test_what_can_be_no_id_is_a_bad_request(refusing: Serving, id: str) -> None:
     status, code, message = refusal(ask(refusing, "GET", f"{TASKS}/{id}"))
 

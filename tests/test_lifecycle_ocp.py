@@ -116,6 +116,13 @@ def test_a_task_is_born_with_no_more_ready_roots_than_may_be_under_way() -> None
     assert statuses(life, 0) == ["READY", "READY", "PENDING"]
 
 
+def test_without_a_limit_every_root_is_ready_at_first_and_ten_are_under_way_later() -> None:
+    life = history_of(*[subtask(OK)] * 15, *(subtask(OK, needs=[0]) for _ in range(15)))
+
+    assert statuses(life, 0).count("READY") == 15
+    assert statuses(life, 2 * SECOND)[15:].count("READY") == 10
+
+
 # --- failing --------------------------------------------------------------------------------------
 
 
@@ -136,13 +143,14 @@ def test_a_run_that_takes_longer_than_the_timeout_fails_with_its_operation_uncha
     assert words(life, SECOND // 2 + 3 * SECOND)[1] == "FAILED/EXECUTE"
 
 
-def test_a_timeout_of_zero_leaves_the_watchdog() -> None:
-    life = history_of(subtask(HANGS, timeout=0))
+@pytest.mark.parametrize(("tick", "lasts"), [(SECOND, 11), (2 * SECOND, 12), (3 * SECOND, 12)])
+def test_a_timeout_of_zero_leaves_the_watchdog_which_looks_once_a_tick(tick: int, lasts: int) -> None:
+    life = history_of(subtask(HANGS, timeout=0), rules=Rules(tick=tick))
 
-    failed = view_at(life, SECOND // 2 + ocp_states.WATCHDOG)
+    end_of_run = tick // 2 + lasts * SECOND
 
-    assert statuses(life, SECOND // 2 + ocp_states.WATCHDOG - 1) == ["RUNNING"]
-    assert failed.subtasks[0].status == "FAILED"
+    assert statuses(life, end_of_run - 1) == ["RUNNING"]
+    assert statuses(life, end_of_run) == ["FAILED"]
 
 
 def test_an_abandoned_task_is_aborted_for_good() -> None:
@@ -362,6 +370,20 @@ def test_a_cancelled_subtask_may_be_retried_with_its_next_attempt() -> None:
 
     assert end(retried) == 22 * SECOND
     assert words(retried, end(retried)) == ["SUCCESSFUL/EXECUTE", "SUCCESSFUL/RETRY"]
+
+
+def test_a_cancel_in_a_rollback_is_lost_if_the_task_scheduler_comes_first() -> None:
+    slow = RunScript(takes=60 * SECOND)
+    life = operate(history_of(subtask(FAILS, rollbacks=(slow, OK))), "ROLLBACK", 10 * SECOND)
+
+    lost = operate(life, "CANCEL", 15 * SECOND - 1, subtask=0)
+    interrupted = operate(life, "CANCEL", 15 * SECOND + 1, subtask=0)
+
+    assert words(lost, 15 * SECOND - 1)[1] == "CANCELING/ROLLBACK"
+    assert words(lost, 15 * SECOND)[1] == "READY/ROLLBACK"
+    assert view_at(lost, 15 * SECOND).subtasks[0].runs[-1].ended == 15 * SECOND
+    assert words(lost, end(lost)) == ["SUCCESSFUL/ROLLBACK", "PENDING/ROLLBACK"]
+    assert words(interrupted, end(interrupted)) == ["FAILED/ROLLBACK", "FAILED/CANCEL"]
 
 
 # --- refusals, and looking ------------------------------------------------------------------------

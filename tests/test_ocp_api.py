@@ -4,6 +4,9 @@ Whole answers are kept in tests/golden; their trace ids come from the sandbox's 
 machine does is lifecycle's to test; here is how it is told.
 """
 
+import re
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract_file import ContractFile
-from served import MILLISECOND, REINSTALL, SECOND, Ask, World
+from oceanmock.ocp.handlers import read_long
+from served import MANAGER, MILLISECOND, REINSTALL, SECOND, Ask, World
 
 GOLDEN = Path(__file__).parent / "golden"
 TASKS = "/api/v2/tasks/instances"
@@ -110,10 +114,107 @@ def test_who_may_not_is_answered_with_this_text(ask: Ask, golden: str, auth: Any
     assert answer.text == (GOLDEN / golden).read_text(encoding="utf-8").strip()
 
 
-def test_every_401_says_how_to_log_on(ask: Ask) -> None:
-    answer = ask("GET", TASK, auth=None)
+def challenge_driven(world: World) -> urllib.request.OpenerDirector:
+    """Return a client that sends credentials only once it has been asked for them."""
+    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    passwords.add_password(None, world.sandbox.url, *MANAGER)
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPBasicAuthHandler(passwords))
 
+
+def test_a_client_that_waits_for_a_challenge_is_let_in_only_where_a_switch_sends_one(world: World, ask: Ask) -> None:
+    challenging = World(REINSTALL + "\nswitches: {basic_challenge: true}")
+    answer = challenging.serve()("GET", TASK, auth=None)
+
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        challenge_driven(world).open(world.sandbox.url + TASK)
     assert answer.headers["www-authenticate"] == 'Basic realm="OCP", charset="UTF-8"'
+    assert challenge_driven(challenging).open(challenging.sandbox.url + TASK).status == 200
+
+
+@pytest.mark.parametrize("path", [TASK, f"{TASK}/retry", f"{TASKS}/1/nothing", "/api/v2/nothing", "/api/v2/nothing/"])
+@pytest.mark.parametrize("auth", [None, ("manager", "wrong"), ("nobody", "x")])
+@pytest.mark.parametrize("method", ["GET", "DELETE", "HEAD", "OPTIONS"])
+def test_credentials_are_checked_before_the_path_and_the_method(ask: Ask, method: str, path: str, auth: Any) -> None:
+    assert ask(method, path, auth=auth).status_code == 401
+    assert ask(method, "/nothing", auth=auth).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("switches", "method", "path", "status", "text"),
+    [
+        ("{}", "GET", "/api/v2/nothing", 404, '"successful":false'),
+        ("{}", "DELETE", TASK, 405, '"successful":false'),
+        ("{unknown_path: index}", "POST", "/api/v2/nothing", 200, "<!DOCTYPE html>"),
+        ("{unknown_path: index}", "DELETE", TASK, 405, '"successful":false'),
+        ("{wrong_method: index}", "DELETE", TASK, 200, "<!DOCTYPE html>"),
+        ("{wrong_method: failed}", "GET", f"{TASK}/retry", 500,
+         '"code":0,"debugMessage":"Request method \'GET\' not supported","message":"Unhandled exception, '
+         'type=HttpRequestMethodNotSupportedException, message=Request method \'GET\' not supported"'),
+    ],
+)  # fmt: skip
+def test_what_an_unknown_path_and_a_wrong_method_return_is_a_switch(
+    switches: str, method: str, path: str, status: int, text: str
+) -> None:
+    world = World(f"{REINSTALL}\nswitches: {switches}")
+
+    answer = world.serve()(method, path)
+
+    assert answer.status_code == status
+    assert text in answer.text
+    assert answer.headers["content-type"].startswith("text/html" if "<" in text else "application/json")
+    assert [entry.status for entry in world.sandbox.journal] == [status]
+
+
+@pytest.mark.parametrize(
+    "path", [TASKS, TASK, f"{TASKS}/1", f"{TASKS}/abc", f"{FAILING}/log", f"{TASKS}?status=FAILED"]
+)
+def test_a_path_may_end_in_a_slash_and_head_is_a_get_without_its_body(ask: Ask, path: str) -> None:
+    bare, _, query = path.partition("?")
+
+    got, with_slash, head = ask("GET", path), ask("GET", f"{bare}/?{query}"), ask("HEAD", path)
+
+    assert with_slash.status_code == head.status_code == got.status_code
+    assert with_slash.json().get("data") == got.json().get("data")
+    assert (head.content, head.headers["content-length"]) == (b"", got.headers["content-length"])
+
+
+def test_an_operation_whose_path_ends_in_a_slash_is_carried_out_and_head_is_no_post(world: World, ask: Ask) -> None:
+    world.advance(10 * SECOND)
+
+    assert ask("HEAD", f"{TASK}/retry").status_code == 405
+    assert ask("POST", f"{TASK}/retry/").json()["data"]["operation"] == "RETRY"
+
+
+# Spring 5.3.27, run with ocp-express' controllers, reads these as 35000312, and refuses the others.
+@pytest.mark.parametrize(
+    "id",
+    [
+        *("0x2160FF8", "0X2160ff8", "%232160ff8", "%20%2035000312%20", "35%20000%20312", "+35000312"),
+        *("0" * 30 + "35000312", "%D9%A3%D9%A5%D9%A0%D9%A0%D9%A0%D9%A3%D9%A1%D9%A2"),
+    ],
+)
+def test_an_id_is_read_as_spring_reads_a_long(ask: Ask, id: str) -> None:
+    assert ask("GET", f"{TASKS}/{id}").json()["data"]["id"] == 35000312
+
+
+@pytest.mark.parametrize("id", ["-1", "0", "-0x10", "-9223372036854775808"])
+def test_an_id_below_one_is_an_unknown_task(ask: Ask, id: str) -> None:
+    answer = ask("POST", f"{TASKS}/{id}/retry")
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, 20000)
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=30))
+def test_a_text_is_a_long_or_refused(text: str) -> None:
+    digits = re.fullmatch(r"[+-]?([0-9]+)", text)
+
+    try:
+        value = read_long(text)
+    except ValueError:
+        assert digits is None or int(digits[1]) >= 2**63
+    else:
+        assert -(2**63) <= value < 2**63
+        assert digits is None or value == int(text)
 
 
 # --- the envelope ---------------------------------------------------------------------------------
@@ -295,6 +396,66 @@ def test_the_log_of_an_unknown_subtask_is_a_404_where_pairs_are_checked() -> Non
     assert ask("GET", f"{TASKS}/1/subtasks/13000333/log").status_code == 404
 
 
+def segments(ask: Ask, path: str) -> list[str]:
+    """Return the separators and the final states in a log, without their times."""
+    lines = ask("GET", path).json()["data"]["log"].splitlines()
+    return [re.sub(r"\}.*|.*, ", "", line) for line in lines if line.startswith(("###", "Set "))]
+
+
+def test_a_cancelled_run_has_a_segment_for_its_cancel_and_a_skip_in_a_rollback_no_final_state() -> None:
+    subtasks = "[{id: 2, attempts: {takes: 60s}, rollback: {ends: FAILED}}]"
+    world = World(f"summary: s\napi: ocp\ntasks: [{{id: 1, subtasks: {subtasks}}}]")
+    ask = world.serve()
+    subtask = f"{TASKS}/1/subtasks/2"
+
+    for path in (f"{subtask}/cancel", f"{TASKS}/1/rollback", f"{subtask}/skip"):
+        world.advance(5 * SECOND)
+        assert ask("POST", path).status_code == 200
+    world.advance(5 * SECOND)
+
+    assert segments(ask, f"{subtask}/log") == [
+        *("############{EXECUTE", "new state: FAILED", "############{CANCEL"),
+        *("############{ROLLBACK", "new state: FAILED", "############{ROLLBACK_SKIP"),
+    ]
+
+
+def test_a_rollback_ends_with_the_state_pending(world: World, ask: Ask) -> None:
+    world.advance(10 * SECOND)
+    ask("POST", f"{TASK}/rollback")
+    world.advance(10 * SECOND)
+
+    assert segments(ask, f"{FAILING}/log")[2:] == ["############{ROLLBACK", "new state: PENDING"]
+
+
+@pytest.mark.parametrize(
+    ("starts_at", "text"),
+    [
+        ("2000-01-01T00:00:00.250Z", "2000-01-01T08:00:00.750+08:00"),
+        ("2000-01-01T00:00:00.505Z", "2000-01-01T08:00:01.005+08:00"),
+        ("2000-01-01T00:00:01.500Z", "2000-01-01T08:00:02+08:00"),
+        ("2000-01-01T00:00:59.500Z", "2000-01-01T08:01+08:00"),
+    ],
+)
+def test_a_separator_has_the_time_as_java_writes_an_offset_date_time(starts_at: str, text: str) -> None:
+    world = World(REINSTALL, starts_at=starts_at)
+    ask = world.serve()
+    world.advance(2 * SECOND)
+
+    log = ask("GET", f"{TASK}/subtasks/13000335/log").json()["data"]["log"]
+
+    assert log.startswith(f"############{{EXECUTE}}{{{text}}}############")
+
+
+@pytest.mark.parametrize(("type", "lines"), [("SCHEDULED", 5), ("SYS_SCHEDULED", 2)])
+def test_the_output_of_a_scheduled_task_of_the_system_is_not_in_its_log(type: str, lines: int) -> None:
+    world = World(REINSTALL.replace("    creator", f"    type: {type}\n    creator"))
+    world.advance(10 * SECOND)
+
+    log = world.serve()("GET", f"{FAILING}/log").json()["data"]["log"]
+
+    assert len(log.splitlines()) == lines
+
+
 # --- lists ----------------------------------------------------------------------------------------
 
 
@@ -313,11 +474,19 @@ def test_the_log_of_an_unknown_subtask_is_a_404_where_pairs_are_checked() -> Non
         ("clusterId=10", [2]),
         ("clusterId=11", []),
         ("tenantName=t1&clusterId=10", [2]),
-        ("tenantName=t", []),
+        ("tenantName=t&clusterId=10", []),
+        ("tenantName=t1&clusterId=-1", []),
+        ("status=failed,Running", [3, 2]),
+        ("status=DONE", []),
+        ("status=DONE,FAILED", [2]),
+        ("status=", []),
+        ("status=RUNNING,", [3]),
+        ("clusterId=0xA", [2]),
         ("tenantId=20", [2]),
         ("hostId=7", [1]),
         ("name=start&status=FAILED&type=MANUAL", [2]),
-        ("cluterName=meta", [3, 2, 1]),
+        ("cluterName=meta", [2]),
+        ("cluterName=other", []),
     ],
 )
 def test_a_list_has_the_tasks_that_pass_every_filter(ask_office: Ask, query: str, ids: list[int]) -> None:
@@ -334,6 +503,11 @@ def test_a_list_has_the_tasks_that_pass_every_filter(ask_office: Ask, query: str
         ("sort=startTime,asc", [1, 2, 3]),
         ("sort=finishTime,asc", [3, 1, 2]),
         ("sort=finishTime,desc", [2, 1, 3]),
+        ("sort=id,ASC", [1, 2, 3]),
+        ("sort=id,Desc", [3, 2, 1]),
+        ("sort=createTime,asc", [1, 2, 3]),
+        ("sort=state,ASC", [2, 3, 1]),
+        ("sort=type", [2, 1, 3]),
     ],
 )
 def test_a_list_is_sorted_as_asked(ask_office: Ask, query: str, ids: list[int]) -> None:
@@ -360,9 +534,8 @@ def test_a_list_is_told_page_by_page(ask_office: Ask, query: str, ids: list[int]
 
 @pytest.mark.parametrize(
     "query",
-    ["page=0", "page=abc", "page=2147483648", "size=0", "size=2001", "status=DONE", "status=",
-     "status=RUNNING,", "status=running", "type=ONCE", "sort=age", "sort=id,up", "sort=id,desc%0A",
-     "clusterId=0", "hostId=x"],
+    ["page=0", "page=abc", "page=2147483648", "size=0", "size=2001", "type=ONCE", "sort=age", "sort=id,up",
+     "sort=id,desc%0A", "clusterId=1_0", "hostId=x", "tenantName=t1", "tenantName=t1&tenantId=20"],
 )  # fmt: skip
 def test_a_filter_the_contract_does_not_allow_is_refused(ask_office: Ask, query: str) -> None:
     assert ask_office("GET", f"{TASKS}?{query}").status_code == 400

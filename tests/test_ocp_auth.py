@@ -268,10 +268,12 @@ def test_a_wrong_name_or_password_is_refused(text: str) -> None:
              "Please log on and try again."),
         ("Bearer abc", "The current user has not logged on or a logon error has occurred. "
                        "Please log on and try again."),
-        ("Basic", "Bad credentials"),
-        ("Basic ???", "Bad credentials"),
+        ("Basic", "Empty basic authentication token"),
+        ("Basic ???", "Failed to decode basic authentication token"),
+        ("Basic bm9jb2xvbg==", "Invalid basic authentication token"),
+        ("Basic bm9ib2R5Ong=", "nobody"),  # UsernameNotFoundException says the name alone
         ("basic dmlld2VyOnd2", "Bad credentials"),
-        ("Basic \xff\xfe", "Bad credentials"),
+        ("Basic \xff\xfe", "Failed to decode basic authentication token"),
         ("OCP-ACCESS-KEY-HMACSHA1", "Bad credentials"),
         ("OCP-ACCESS-KEY-HMACSHA1 :", "Bad credentials"),
         ("OCP-ACCESS-KEY-HMACSHA1 oceanmock-ak", "Bad credentials"),
@@ -282,7 +284,13 @@ def test_whatever_stands_in_authorization_is_answered_401(ask: Ask, authorizatio
 
     answer = ask("GET", TASK, headers=headers, auth=None)
 
-    assert (answer.status_code, answer.json()["error"]["message"]) == (401, message)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["message"]) == (401, message)
+    is_anonymous = message.startswith("The current user")
+    assert error["debugMessage"] == (
+        "Full authentication is required to access this resource" if is_anonymous else message
+    )
+    assert "server" not in answer.json()
 
 
 def test_a_viewer_may_read_and_not_operate(ask: Ask) -> None:

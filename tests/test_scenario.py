@@ -384,9 +384,9 @@ WHOLE_MISTAKES = {
         "it takes longer than the timeout of 5 s [impossible-outcome]\n  Raise the timeout.",
     ),
     "a success that comes after the watchdog": (
-        with_subtask("{name: One, timeout: 0s, attempts: {takes: 11s, ends: SUCCESSFUL}}"),
+        with_subtask("{name: One, timeout: 0s, attempts: {takes: 12s, ends: SUCCESSFUL}}"),
         "x.yaml:7:63: attempt 1 of subtask 'One' cannot end SUCCESSFUL: "
-        "it takes longer than the timeout of 10 s [impossible-outcome]\n  Raise the timeout.",
+        "it takes longer than the timeout of 11 s [impossible-outcome]\n  Raise the timeout.",
     ),
     "a story of a task there is not": (
         with_step("{call: retryTask, task: Upgrad}"),

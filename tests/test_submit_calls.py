@@ -270,10 +270,11 @@ def test_only_a_manager_starts_tasks(auth: tuple[str, str] | None, status: int) 
     assert tasks_of(ask) == []
 
 
-def test_a_path_that_starts_nothing_is_unknown_whoever_asks() -> None:
+def test_a_path_that_starts_nothing_is_unknown_to_those_with_credentials() -> None:
     _, ask = ocp()
 
-    assert ask("POST", "/api/v2/nothing", auth=None).status_code == 404
+    assert ask("POST", "/api/v2/nothing", auth=None).status_code == 401
+    assert ask("POST", "/api/v2/nothing").status_code == 404
 
 
 def test_a_body_that_is_no_json_is_refused() -> None:

@@ -304,7 +304,10 @@ class Service:
     ``prefix`` decides which paths are its own and get its errors. ``security`` maps a kind of security scheme
     (``basic``, ``apiKey``) to its authenticator. ``encode`` serializes bodies; ``aliases`` maps further paths to paths
     of the contract. ``open`` prepares each request first, for example decrypts it. ``fallback`` returns a handler for a
-    request that no operation matches, or None; it authenticates that request itself.
+    request that no operation matches, or None; it authenticates that request itself, so it decides whether an unknown
+    path or a wrong method is refused before credentials are checked. ``is_lenient``: a path may end in a slash, and
+    HEAD is served as GET. ``readers`` maps formats of the contract to functions that read a parameter's text, and raise
+    ValueError.
     """
 
     name: str
@@ -317,6 +320,8 @@ class Service:
     aliases: Mapping[str, str] = field(default_factory=dict)
     open: Callable[[Request], None] = lambda request: None
     fallback: Callable[[Request], Handler | None] = lambda request: None
+    is_lenient: bool = False
+    readers: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
 
 
 def template_for(templates: Sequence[Any], body: Any) -> Any:

@@ -187,8 +187,7 @@ class TargetApi(ABC):
     ``failed_path`` lists all that is FAILED. A newer task has a higher number at ``number_key``. Time changes parts in
     ``active_states`` even where their task has ended. ``cancel`` and ``retries`` are among ``goals``, the operations
     that walks request. ``schemathesis_checks`` are the statuses of a refusal, where its own defaults are wider;
-    ``schemathesis_operations`` are those whose valid requests a state that the contract cannot express may refuse;
-    ``uncertain_value`` is a value that no document has.
+    ``schemathesis_operations`` are those whose valid requests a state that the contract cannot express may refuse.
     """
 
     preflight_path: ClassVar[str]
@@ -199,7 +198,6 @@ class TargetApi(ABC):
     active_states: ClassVar[frozenset[str]]
     id_type: ClassVar[type] = str
     credentials_hint: ClassVar[str]
-    uncertain_value: ClassVar[str] = ""
     schemathesis_checks: ClassVar[Mapping[str, Any]]
     schemathesis_operations: ClassVar[Sequence[tuple[Mapping[str, str], Sequence[int | str]]]]
     goals: ClassVar[tuple[str, ...]]
@@ -209,6 +207,10 @@ class TargetApi(ABC):
     @abstractmethod
     def is_server(self, body: Mapping[str, Any]) -> bool:
         """Return whether a response to the first request is this API's."""
+
+    def is_uncertain(self, query: Mapping[str, Any]) -> bool:
+        """Return whether a server may refuse a query that the contract allows, because no document decides."""
+        return False
 
     def identify(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a ``Target`` that the first response states. Raises UNREADABLE."""

@@ -228,9 +228,9 @@ def _rolls_back_all_the_same(life: Any, operation: Any, instant: int, subtask: i
 _START: Final = machine._start_run
 
 
-def _a_start_that_is_moved(plan: Any, subtask: SubtaskState, instant: int) -> SubtaskState:
+def _a_start_that_is_moved(plan: Any, subtask: SubtaskState, instant: int, tick: int) -> SubtaskState:
     """Each start looks an hour later than it was."""
-    return replace(_START(plan, subtask, instant), start_time=instant + 3600 * SECOND)
+    return replace(_START(plan, subtask, instant, tick), start_time=instant + 3600 * SECOND)
 
 
 _REFUSAL: Final = machine._refusal

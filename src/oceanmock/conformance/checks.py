@@ -232,10 +232,11 @@ def _is_of_the_api(subject: Subject) -> bool:
     A web server that refuses a target sends a page of its own; the API responds in JSON.
     """
     target = subject.exchange.target
-    is_page = subject.status == 400 and subject.body is None and REFUSED_BELOW.search(target)
+    api = api_named(subject.contract.api)
+    is_refused_below = subject.status == 400 and REFUSED_BELOW.search(target)
+    is_page = subject.body is None and (is_refused_below or api.checks.is_explained(subject))
     if subject.status in STATUSES_BELOW or subject.exchange.method == "HEAD" or is_page:
         return False
-    api = api_named(subject.contract.api)
     is_unknown = api.checks.RENDERS_UNKNOWN_PATHS and subject.path.startswith(f"{api.prefix}/")
     return subject.operation is not None or is_unknown
 
@@ -320,15 +321,16 @@ def status(subject: Subject) -> Iterator[CheckResult]:
         return
     code, method = subject.status, subject.exchange.method
     rule = "hostile.500" if subject.exchange.expects_refusal else "status.server-error"
+    is_explained = api_named(subject.contract.api).checks.is_explained(subject)
     if code >= 500:
-        if not api_named(subject.contract.api).checks.is_explained(subject):
+        if not is_explained:
             text = str(subject.error.get("message", ""))[:200].rstrip(". ")
             yield check(rule, False, "$", f"the server failed with {code}: {text or 'no word'}.")
         return
     yield check(rule, True)
     if method != subject.operation.method:
         wrong = f"{method} is answered {code}; the path does not know it."
-        is_refused = code >= 400 or method in ("HEAD", "OPTIONS")
+        is_refused = code >= 400 or method in ("HEAD", "OPTIONS") or is_explained
         yield check("method.accepted", is_refused, "$", wrong)
     elif code not in STATUSES_BELOW:
         statuses = subject.operation.statuses

@@ -8,8 +8,8 @@ middleware/request_validation.py:102-139, apps/asynchronous.py:52-58).
 Each error, of this module, of connexion or of a handler, is rendered by the API that the path belongs to
 (``Service.render_error``). Nothing here knows one API.
 
-Decided here, where OCP's documents are silent: a path with a trailing slash is another path; HEAD and OPTIONS are
-methods like any other; a query parameter that the contract does not name is ignored, as Spring does; of a repeated one
+Decided here: OPTIONS is a method like any other, and HEAD too, and a path with a trailing slash is another path, unless
+the service is lenient; a query parameter that the contract does not name is ignored, as Spring does; of a repeated one
 the first value counts.
 """
 
@@ -136,7 +136,7 @@ def _compile(service: Service, routes: _Routes) -> list[str]:
         methods[operation.path][operation.method] = _Compiled(
             operation,
             secured.verification_fn if built.security else None,
-            Parameters(built.parameters),
+            Parameters(built.parameters, service.readers),
             RequestBody(built.request_body) if built.is_request_body_defined else None,
             ResponseRules(built.responses),
             built.function,
@@ -230,9 +230,10 @@ class Pipeline:
             if compiled is None:
                 request.body = body
                 service.open(request)
-                compiled = request.compiled = self._find(request)
+                compiled, allowed = self._find(request)
                 if compiled is None:
-                    return encode(self._fall_back(request), service)
+                    return encode(self._fall_back(request, allowed), service)
+                request.compiled = compiled
                 request.operation = compiled.operation
             if compiled.verify_security is not None:
                 _finish(compiled.verify_security(SimpleNamespace(request=request, context={})))
@@ -254,37 +255,40 @@ class Pipeline:
                     compiled.check_response(response)
             except ApiError as broken:
                 response = _render(request, broken)
-        return response
+        return response if request.method != "HEAD" else (*response[:2], b"")
 
-    def _find(self, request: Request) -> _Compiled | None:
-        """Return the operation, and set ``path_values``; None where no operation has the path.
+    def _find(self, request: Request) -> tuple[_Compiled | None, list[str]]:
+        """Return the operation, and set ``path_values``; where none has the method, None and the path's methods.
 
-        Where two templates match, the one that has the method is chosen. Raises ApiError when none has the method.
+        Where two templates match, the one that has the method is chosen.
         """
         allowed: list[str] = []
-        for pattern, methods in self._routes.get(request.path.count("/"), ()):
-            match = pattern.fullmatch(request.path)
+        path, method = request.path, request.method
+        if request.service.is_lenient:
+            path, method = path.removesuffix("/"), "GET" if method == "HEAD" else method
+        for pattern, methods in self._routes.get(path.count("/"), ()):
+            match = pattern.fullmatch(path)
             if match is None:
                 continue
-            if request.method in methods:
+            if method in methods:
                 request.path_values = match.groupdict()
-                return methods[request.method]
+                return methods[method], []
             allowed = allowed or sorted(methods)
-        if not allowed:
-            return None
-        text = ", ".join(allowed)
-        raise ApiError(
-            "wrong method",
-            f"{request.path} does not answer {request.method[:20]}. Allowed: {text}.",
-            headers=[(b"allow", text.encode())],
-        )
+        return None, allowed
 
-    def _fall_back(self, request: Request) -> Response:
-        """Return the API's response to a path that no operation has. Raises ApiError."""
+    def _fall_back(self, request: Request, allowed: Sequence[str]) -> Response:
+        """Return the API's response to a request that no operation matches. Raises ApiError."""
         handler = request.service.fallback(request)
-        if handler is not None:
+        if handler is not None and not allowed:
             inject_fault(request)
             return handler(request)
+        if allowed:
+            text = ", ".join(allowed)
+            raise ApiError(
+                "wrong method",
+                f"{request.path} does not answer {request.method[:20]}. Allowed: {text}.",
+                headers=[(b"allow", text.encode())],
+            )
         line = f"{request.method} {request.path[:200]}"
         parts = line.split("/")
         operations = {}

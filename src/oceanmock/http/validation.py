@@ -83,19 +83,35 @@ def _as_draft4(node: Any) -> Any:
     return plain
 
 
-READERS: Final[Mapping[str, tuple[re.Pattern[str], Callable[[str], Any]]]] = {
+Reader = Callable[[str], Any]
+"""Reads the text of a parameter. Raises ValueError."""
+
+
+def _reader(pattern: str, convert: Reader) -> Reader:
+    """Return a reader of the texts that match a pattern."""
+    matches = re.compile(pattern).fullmatch
+
+    def read(text: str) -> Any:
+        if matches(text) is None:
+            raise ValueError(text)
+        return convert(text)
+
+    return read
+
+
+READERS: Final[Mapping[str, Reader]] = {
     # ASCII digits, as many as 64 bits hold; int() would also read '1_0', ' 1' and other digits.
-    "integer": (re.compile(r"[+-]?[0-9]{1,19}"), int),
-    "number": (re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?([eE][+-]?[0-9]{1,2})?"), float),
-    "boolean": (re.compile("true|false"), "true".__eq__),
+    "integer": _reader(r"[+-]?[0-9]{1,19}", int),
+    "number": _reader(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?([eE][+-]?[0-9]{1,2})?", float),
+    "boolean": _reader("true|false", "true".__eq__),
 }
-"""How the text of a parameter is read, by type: the texts of that type, and their conversion."""
+"""How the text of a parameter is read, by type."""
 
 
 class _Parameter:
     """One compiled parameter of an operation."""
 
-    def __init__(self, definition: Mapping[str, Any]) -> None:
+    def __init__(self, definition: Mapping[str, Any], readers: Mapping[str, Reader]) -> None:
         schema = definition["schema"]
         self.name: str = definition["name"]
         self.place: str = definition["in"]
@@ -109,9 +125,7 @@ class _Parameter:
         item = schema.get("items", {}) if self.is_array else schema
         read_type = item.get("type", "string")
         self.expected_type: str = item.get("format", read_type)
-        self.pattern: re.Pattern[str] | None
-        self.convert: Callable[[str], Any]
-        self.pattern, self.convert = READERS.get(read_type, (None, str))
+        self.convert = readers.get(self.expected_type, READERS.get(read_type, str))
 
     def read(self, texts: Sequence[str]) -> Any:
         """Return the parameter's value. Raises ApiError for one that the contract forbids."""
@@ -119,12 +133,13 @@ class _Parameter:
             texts = texts[:1]
         elif not self.explode:
             texts = [part for text in texts for part in text.split(self.delimiter)]
-        if self.pattern is not None:
-            for text in texts:
-                if not self.pattern.fullmatch(text):
-                    detail = f"{self.name} is not of the type {self.expected_type}."
-                    raise self._error("wrong type", detail, text)
-        value = list(map(self.convert, texts)) if self.is_array else self.convert(texts[0])
+        values = list[Any]()
+        for text in texts:
+            try:
+                values.append(self.convert(text))
+            except ValueError:
+                raise self._error("wrong type", f"{self.name} is not of the type {self.expected_type}.", text) from None
+        value = values if self.is_array else values[0]
         if not self.schema.accepts(value):
             detail = f"{self.name}: {self.schema.problem(value)}"
             raise self._error("wrong value", detail, ",".join(texts))
@@ -137,8 +152,8 @@ class _Parameter:
 class Parameters:
     """The parameters of one operation."""
 
-    def __init__(self, definitions: Sequence[Mapping[str, Any]]) -> None:
-        parameters = [_Parameter(definition) for definition in definitions]
+    def __init__(self, definitions: Sequence[Mapping[str, Any]], readers: Mapping[str, Reader]) -> None:
+        parameters = [_Parameter(definition, readers) for definition in definitions]
         self.of_path = [p for p in parameters if p.place == "path"]
         self.of_query = {p.name: p for p in parameters if p.place == "query"}
         self.of_header = [p for p in parameters if p.place == "header"]

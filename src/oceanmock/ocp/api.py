@@ -81,6 +81,10 @@ API: Final = Api(
 MAX_ECHO: Final = 200
 """The characters of a refused value that an error repeats."""
 CHALLENGE: Final[Headers] = ((b"www-authenticate", b'Basic realm="OCP", charset="UTF-8"'),)
+FULL_AUTHENTICATION: Final = "Full authentication is required to access this resource"
+"""Spring Security's debugMessage of a request without credentials."""
+INDEX_PAGE: Final = b"<!DOCTYPE html><html><head><title>OCP</title></head><body></body></html>"
+"""A web page in place of OCP's own, for an unknown path (CustomErrorController.java:34-42)."""
 NOT_LOGGED_ON: Final = "The current user has not logged on or a logon error has occurred. Please log on and try again."
 NOT_AUTHORIZED: Final = "You are not authorized to perform the corresponding operation. Contact the administrator."
 """Both from ocp-express' messages_en_US.properties."""
@@ -88,8 +92,14 @@ NO_SUCH_TASK: Final = "The {0} task does not exist."
 """The literal {0} is ocp-express': it passes no arguments there."""
 JAVA_TYPES: Final = {"int64": "Long", "int32": "Integer", "boolean": "Boolean", "number": "Double"}
 
+NOT_CONVERTED: Final = (
+    "Failed to convert value of type 'java.lang.String' to required type 'java.lang.{java_type}'; "
+    'nested exception is java.lang.NumberFormatException: For input string: "{value}"'
+)
+"""The text of Spring 5.3's MethodArgumentTypeMismatchException (RestExceptionHandler.java:205)."""
+
 MESSAGES: Final[Mapping[ErrorKind, str]] = {
-    "bad credentials": "Bad credentials",  # CustomSecurityConfiguration.java:152-173
+    "bad credentials": "{value}",  # CustomSecurityConfiguration.java:152-173
     "malformed body": "Malformed JSON request",  # RestExceptionHandler.java:271
     "unauthenticated": NOT_LOGGED_ON,  # CustomAuthenticationEntryPoint.java:62-70
     "forbidden": NOT_AUTHORIZED,  # RestExceptionHandler.java:123-132
@@ -106,7 +116,7 @@ MESSAGES: Final[Mapping[ErrorKind, str]] = {
 }
 
 FAULTS: Final[Mapping[int, tuple[str, Headers]]] = {
-    401: (NOT_LOGGED_ON, CHALLENGE),
+    401: (NOT_LOGGED_ON, ()),
     403: (NOT_AUTHORIZED, ()),
     404: (NO_SUCH_TASK, ()),
     429: (

@@ -94,6 +94,8 @@ def _basic(request: Request) -> frozenset[str] | None:
     encoded = _credentials_of(request, b"basic")
     if encoded is None:
         return None
+    if not encoded:
+        raise _bad_credentials("The Basic credentials are empty.", "Empty basic authentication token")
     user = _user_of(encoded, accounts.users)
     request.caller = user.name
     return user.permissions
@@ -105,11 +107,22 @@ def _user_of(encoded: bytes, users: tuple[User, ...]) -> User:
     try:
         name, colon, password = base64.b64decode(encoded, validate=True).partition(b":")
     except (binascii.Error, ValueError):
-        raise ApiError("bad credentials", "The Basic credentials are not Base64.") from None
+        text = "Failed to decode basic authentication token"
+        raise _bad_credentials("The Basic credentials are not Base64.", text) from None
+    if not colon:
+        raise _bad_credentials("The Basic credentials have no colon.", "Invalid basic authentication token")
     matching = [user for user in users if _equal(user.name, name) & _equal(user.password, password)]
-    if not matching or not colon:
-        raise ApiError("bad credentials", "No user has this name and password.")
-    return matching[0]
+    if matching:
+        return matching[0]
+    if any(_equal(user.name, name) for user in users):
+        raise _bad_credentials("The password is not this user's.")
+    # The name alone is the text of UsernameNotFoundException (JdbcUserDetailsService).
+    raise _bad_credentials("No user has this name.", name.decode(errors="replace"))
+
+
+def _bad_credentials(detail: str, text: str = "Bad credentials") -> ApiError:
+    """Return the error of wrong credentials, with the text that Spring Security has for it."""
+    return ApiError("bad credentials", detail, value=text)
 
 
 def _access_key(request: Request, *, wall: Callable[[], int]) -> frozenset[str] | None:
@@ -122,18 +135,18 @@ def _access_key(request: Request, *, wall: Callable[[], int]) -> frozenset[str] 
     key_id, _, signature = credentials.partition(b":")
     keys = [key for key in accounts.access_keys if _equal(key.id, key_id)]
     if not keys:
-        raise ApiError("bad credentials", "No access key has this id.")
+        raise _bad_credentials("No access key has this id.")
     date = _date_of(_headers(request))
     try:
         signed_at = int(parsedate_to_datetime(date).timestamp()) * SECOND
     except (ValueError, TypeError, OverflowError, IndexError):
-        raise ApiError("bad credentials", f"The Date {date[:100]!r} is not in the form of RFC 1123.") from None
+        raise _bad_credentials(f"The Date {date[:100]!r} is not in the form of RFC 1123.") from None
     if abs(wall() - signed_at) >= MAX_SKEW:
-        raise ApiError("bad credentials", f"The Date {date[:100]} is 15 minutes away, or more.")
+        raise _bad_credentials(f"The Date {date[:100]} is 15 minutes away, or more.")
     expected = list(request_messages(request))
     valid = [_equal(sign(keys[0].secret, message), signature) for message in expected]
     if not any(valid):
-        raise ApiError("bad credentials", f"The signature is not that of {expected[0]!r}.")
+        raise _bad_credentials(f"The signature is not that of {expected[0]!r}.")
     request.caller = keys[0].id
     return keys[0].permissions
 

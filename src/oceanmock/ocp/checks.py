@@ -28,7 +28,7 @@ from oceanmock.observations import (
     not_in_future,
 )
 from oceanmock.ocp.api import API
-from oceanmock.ocp.conformance import UNDER_WAY
+from oceanmock.ocp.conformance import DOCUMENTED, UNDER_WAY
 
 Subtasks = Sequence[tuple[str, Json]]
 """The subtasks of a task, each with its JSON path."""
@@ -36,8 +36,6 @@ Subtasks = Sequence[tuple[str, Json]]
 LIST: Final = "listTaskInstances"
 ENDED: Final = frozenset({"FAILED", "SUCCESSFUL"})
 BACKWARDS: Final = frozenset({"ROLLBACK", "ROLLBACK_SKIP"})
-DOCUMENTED: Final = frozenset({"RUNNING", "FAILED", "SUCCESSFUL"})
-"""The documented statuses; ABORTED is not, and a server may not support it as a filter."""
 LEAST_MOST: Final = 100
 """The page size that every server must allow; above it, a server may have a limit of its own."""
 LARGEST_VALUES: Final = {"page": 2**31 - 1, "size": 2000}
@@ -55,9 +53,13 @@ RENDERS_UNKNOWN_PATHS: Final = False
 
 
 def is_explained(subject: Subject) -> bool:
-    """Return whether a path without the method fails, as in ocp-express; not verified for OCP."""
-    operation = subject.operation  # RestExceptionHandler.java:343-358
-    return subject.status >= 500 and operation is not None and subject.exchange.method != operation.method
+    """Return whether a path without the method returns a web page, as in ocp-express, or fails; not verified for OCP.
+
+    (CustomErrorController.java:34-42; RestExceptionHandler.java:343-358.)
+    """
+    operation, exchange = subject.operation, subject.exchange
+    is_page = (exchange.header("content-type") or "").startswith("text/html")
+    return operation is not None and exchange.method != operation.method and (subject.status >= 500 or is_page)
 
 
 def code(subject: Subject) -> Iterator[CheckResult]:
@@ -250,7 +252,7 @@ def _has_id(value: Any, requested: str) -> bool:
 FILTERS: Final[Mapping[str, Callable[[Json, str], bool]]] = {
     "status": lambda task, text: (
         str(task.get("status")) in text.split(",")
-        or not set(text.split(",")) <= DOCUMENTED  # ocp-express ignores unknown statuses
+        or not set(text.split(",")) <= DOCUMENTED  # ocp-express ignores case, and has no tasks of an unknown status
     ),
     "name": _has_name,
     "clusterId": lambda task, text: _has_id(task.get("cluster"), text),

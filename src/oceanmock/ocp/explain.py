@@ -143,7 +143,7 @@ class TaskExplainer(Explainer[TaskState]):
             return " to be undone" + (f", as is all that needs it: {self._those(undone)}" if undone else "")
         needs = self._script.subtasks[place].needs
         if not needs:
-            return f": fewer than {self._script.concurrency} are under way again"
+            return f": fewer than {self._script.limit} are under way again"
         return f": all it needs is SUCCESSFUL, {self._those(needs)}"
 
     def _run(self, subtask: SubtaskState, place: int) -> str:
@@ -217,8 +217,8 @@ class TaskExplainer(Explainer[TaskState]):
                 yield f"{waits}: it {'waits for' if rolling_back else 'needs'} {others}"
             elif state.status != "RUNNING":
                 yield waits
-            elif len(_with(state, "READY", "RUNNING")) >= self._script.concurrency:
-                yield f"{waits}: no more than {self._script.concurrency} may be under way at once"
+            elif len(_with(state, "READY", "RUNNING")) >= self._script.limit:
+                yield f"{waits}: no more than {self._script.limit} may be under way at once"
             else:
                 yield f"{waits} until the task scheduler's next tick"
         if rest := len(waiting) - number:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from http import HTTPStatus
 from operator import attrgetter
@@ -76,12 +76,17 @@ class ServiceFactory:
             security=self._authenticators,
             encode=encode,
             fallback=self.fallback,
+            is_lenient=True,  # as Spring Boot 2.7 is
+            readers={"int64": read_long},
             aliases={UNDOCUMENTED_TASK_PATH: TASK_PATH} if variant else {},
         )
 
     def list_tasks(self, request: Request) -> Response:
         """Return a page of the tasks that match every filter; empty beyond the last page."""
         params, number, size = request.parameters, request.parameters["page"], request.parameters["size"]
+        if "tenantName" in params and "clusterId" not in params:
+            detail = "The name of the tenant must be used with the ID of the cluster."
+            raise ApiError("wrong value", detail, parameter="tenantName", value=params["tenantName"])
         total, of_page = _tasks(request).page(_query(params), skip=(number - 1) * size, size=size)
         page = {"number": number, "size": size, "totalElements": total, "totalPages": -(-total // size)}
         contents = [_task_json(view, "row") for view in of_page]
@@ -125,15 +130,18 @@ class ServiceFactory:
     def fallback(self, request: Request) -> Handler | None:
         """Return what starts the task of a template that the request fits. Raises ApiError.
 
-        That this needs the permission of a manager is the mock's choice.
+        Credentials come first, on any path of OCP's (CustomSecurityConfiguration.java:124-129). That a start needs the
+        permission of a manager is the mock's choice.
         """
-        templates = _tasks(request).templates_for(request.method, request.path)
-        if not templates:
+        templates = _tasks(request).templates_for(request.method, request.path.removesuffix("/"))
+        if not templates and not request.path.startswith(API.prefix):
             return None
         permissions = (check(request) for check in self._authenticators.values())
         granted = next((item for item in permissions if item is not None), None)
         if granted is None:
             raise ApiError("unauthenticated", "The call brings no credentials.")
+        if not templates:
+            return None
         if MANAGER_PERMISSION not in granted:
             raise ApiError("forbidden", f"Starting a task needs the permission {MANAGER_PERMISSION}.")
         try:
@@ -159,14 +167,23 @@ class ServiceFactory:
         return entry[1]
 
     def render_error(self, request: Request, error: Exception) -> Response:
-        """Return an error in OCP's envelope."""
+        """Return an error in OCP's envelope, or a web page where a switch says so."""
+        switches = _tasks(request).switches
+        if isinstance(error, ApiError):
+            choices = {"unknown path": switches.unknown_path, "wrong method": switches.wrong_method}
+            choice = choices.get(error.kind, "refused")
+            if choice == "index":
+                return Response(200, api.INDEX_PAGE, error.headers, b"text/html;charset=UTF-8")
+            if choice == "failed":
+                method = shorten(request.method, api.MAX_ECHO)
+                error = HttpRequestMethodNotSupportedException(f"Request method '{method}' not supported")
         return self._respond(request, error=error_of(request, error))
 
     def _respond(self, request: Request, data: Any = None, *, error: OcpError | None = None) -> Response:
         """Return the envelope with data or an error.
 
         Its trace id is the caller's ``x-trace-id``, or 16 hex digits (TraceUtils.java:121-123). A request has one only
-        after authentication (TraceHandlerInterceptor).
+        after authentication (TraceHandlerInterceptor). A 401 has no ``server`` (CustomAuthenticationEntryPoint).
         """
         now, status = request.sandbox.clock.now(), 200 if error is None else error.status
         trace = (request.header(b"x-trace-id") or b"").decode("latin-1")
@@ -182,6 +199,10 @@ class ServiceFactory:
             "timestamp": format_timestamp(now),
             "traceId": trace,
         }
+        headers = () if error is None else error.headers
+        if status == 401:
+            del body["server"]
+            headers = api.CHALLENGE if _tasks(request).switches.basic_challenge else ()
         if isinstance(data, Fragment):
             return Response(status, body, fragment=data)
         if data is not None:
@@ -191,7 +212,7 @@ class ServiceFactory:
         body["error"] = {"code": error.code, "message": error.message}
         if error.debug:
             body["error"]["debugMessage"] = error.debug
-        return Response(status, body, error.headers)
+        return Response(status, body, headers)
 
 
 def _tasks(request: Request) -> Tasks:
@@ -300,18 +321,50 @@ def _subtask(task: TaskData, subtask: SubtaskData, state: SubtaskState) -> Json:
 def _log(view: TaskView, position: int, now: int) -> str:
     """Return the log of a subtask at an instant: a segment for each run so far.
 
-    A segment is a separator (RunnerFactory.java:62), the run's lines and, at its end, its new state: the last line of
-    the one public sample of a log.
+    A segment is a separator, the run's lines, but for a scheduled task of the system (RunnerFactory.java:170-177), and
+    its final state in the words of the one public sample of a log. PENDING is final for ROLLBACK only
+    (SubtaskAccessor.java:96-97). The cancel of an interrupted run has a separator of its own
+    (RunningSubtaskWorker.java:82-92).
     """
     task, lines = view.task, list[str]()
     for run in view.state.subtasks[position].runs:
-        started = format_timestamp(task.created + run.started)
-        lines.append(f"############{{{run.operation}}}{{{started}}}############")
-        lines.extend(log_lines_at(run, now - task.created))
-        if run.ends is not None:
+        lines.append(_separator(run.operation, task.created + run.started))
+        if task.model.type != "SYS_SCHEDULED":
+            lines.extend(log_lines_at(run, now - task.created))
+        if run.ends in ("SUCCESSFUL", "FAILED") or (run.ends and run.operation == "ROLLBACK"):
             change = f"current state: RUNNING, new state: {run.ends}"
             lines.append(f"Set state for subtask: {task.subtasks[position].id}, {change}")
+        if run.ended_by == "interrupt" and run.ended is not None:
+            lines.append(_separator("CANCEL", task.created + run.ended))
     return "\n".join(lines)
+
+
+def _separator(operation: str, instant: int) -> str:
+    """Return the line before a segment of a log (RunnerFactory.java:62,146-153).
+
+    Its time is as OffsetDateTime.toString writes it: in milliseconds, and without what is zero at its end.
+    """
+    second, rest = divmod(instant // MILLISECOND, 1000)
+    parts = "milliseconds" if rest else "seconds" if second % 60 else "minutes"
+    text = datetime.fromtimestamp(second, CHINA).replace(microsecond=rest * 1000).isoformat(timespec=parts)
+    return f"############{{{operation}}}{{{text}}}############"
+
+
+_LONG: Final = re.compile(r"[+-]?\d+|(?P<sign>-?)(?:0[xX]|#)(?P<hex>[0-9a-fA-F]+)")
+
+
+def read_long(text: str) -> int:
+    """Return the Long that Spring reads in a text (NumberUtils.parseNumber). Raises ValueError.
+
+    It ignores blanks, and reads hexadecimals and the digits of any script. (Spring Security refuses line feeds.)
+    """
+    match = _LONG.fullmatch(re.sub(r"[^\S\r\n]", "", text))
+    if match is None:
+        raise ValueError(text)
+    value = int(match["sign"] + match["hex"], 16) if match["hex"] else int(match[0])
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(text)
+    return value
 
 
 def _contains(text: str, part: str) -> bool:
@@ -319,12 +372,15 @@ def _contains(text: str, part: str) -> bool:
     return part.casefold() in text.casefold()
 
 
+def _is_of_cluster(task: files.Task, part: str) -> bool:
+    return task.cluster is not None and _contains(task.cluster.name, part)
+
+
 TASK_FILTERS: Final[Mapping[str, Callable[[files.Task, Any], bool]]] = {
     # SYS_ONECE is the reference's misspelling, which clients have copied.
     "type": lambda task, value: task.type == ("SYS_ONCE" if value == "SYS_ONECE" else value),
-    "clusterName": lambda task, value: bool(task.cluster and _contains(task.cluster.name, value)),
+    **dict.fromkeys(("clusterName", "cluterName"), _is_of_cluster),
     "clusterId": lambda task, value: task.cluster is not None and task.cluster.id == value,
-    # The reference asks for clusterId beside it; without it, the tenant of any cluster matches.
     "tenantName": lambda task, value: task.tenant is not None and task.tenant.name == value,
     "tenantId": lambda task, value: task.tenant is not None and task.tenant.id == value,
     "hostId": lambda task, value: task.host_id == value,
@@ -334,11 +390,18 @@ TASK_FILTERS: Final[Mapping[str, Callable[[files.Task, Any], bool]]] = {
 SORTS: Final[Mapping[str, Sort]] = {
     "id": BY_ID,
     "name": Sort(attrgetter("name"), by="name"),
-    "status": Sort(attrgetter("state.status"), by="state"),
+    "taskDefinitionId": Sort(attrgetter("data.model.task_definition_id")),
+    "type": Sort(attrgetter("data.model.type")),
+    "creator": Sort(attrgetter("data.creator.name")),
+    "executor": Sort(attrgetter("data.executor")),
+    "operation": Sort(attrgetter("state.operation"), by="state"),
+    "prohibitRollback": Sort(attrgetter("state.prohibit_rollback"), by="state"),
+    "createTime": Sort(lambda row: row.started // SECOND, window=SECOND),
     "startTime": Sort(attrgetter("started")),
-    "finishTime": Sort(attrgetter("finished"), by="state", window=0),
+    **dict.fromkeys(("status", "state"), Sort(attrgetter("state.status"), by="state")),
+    **dict.fromkeys(("finishTime", "endTime"), Sort(attrgetter("finished"), by="state", window=0)),
 }
-"""The properties that a list can be sorted by."""
+"""The properties that a list can be sorted by, also by the names of the entity (TaskInstanceOverview.java)."""
 
 
 def _query(params: Mapping[str, Any]) -> Query:
@@ -347,11 +410,15 @@ def _query(params: Mapping[str, Any]) -> Query:
     tests = [(TASK_FILTERS[name], params[name]) for name in TASK_FILTERS.keys() & params.keys()]
     return Query(
         matches=lambda data: all(matches(data.model, value) for matches, value in tests),
-        statuses=params.get("status"),
+        statuses={text.upper() for text in params["status"]} if "status" in params else None,  # TaskState.fromValue
         part=params.get("name", ""),
         sort=SORTS[key],
-        descending=direction == "desc",
+        descending=direction.lower() == "desc",
     )
+
+
+class HttpRequestMethodNotSupportedException(Exception):
+    """The exception of Spring whose name and text are in the error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,17 +443,22 @@ def error_of(request: Request, error: Exception) -> OcpError:
         case ApiError():
             code = switches.error_code_forbidden if error.kind == "forbidden" else 0
             value = shorten(error.value, api.MAX_ECHO)
+            java_type = api.JAVA_TYPES.get(error.expected_type, error.expected_type)
             message = api.MESSAGES[error.kind].format(
                 parameter=error.parameter,
                 value=value,
-                java_type=api.JAVA_TYPES.get(error.expected_type, error.expected_type),
+                java_type=java_type,
                 path=shorten(request.path, api.MAX_ECHO),
                 method=shorten(request.method, api.MAX_ECHO),
             )
-            # The debugMessage of a wrong type is Java's own.
-            debug = f'For input string: "{value}"' if error.kind == "wrong type" else error.detail
-            headers = api.CHALLENGE if error.status_code == 401 else error.headers
-            return OcpError(error.status_code, message, code, debug, headers)
+            # of an exception of Java or Spring, its own text
+            debug = {
+                "bad credentials": value,
+                "forbidden": "",
+                "unauthenticated": api.FULL_AUTHENTICATION,
+                "wrong type": api.NOT_CONVERTED.format(value=value, java_type=java_type),
+            }.get(error.kind, error.detail)
+            return OcpError(error.status_code, message, code, debug, error.headers)
         case NoSuchTask() | NoSuchSubtask():  # TaskInstanceManagerImpl.java:61,98,122
             return OcpError(404, api.NO_SUCH_TASK, switches.error_code_not_found)
         case IllegalOperation():  # TaskInstanceManagerImpl.java:63,99; SubtaskInstanceManagerImpl
@@ -394,8 +466,9 @@ def error_of(request: Request, error: Exception) -> OcpError:
             ids = request.parameters
             id = ids.get("subtaskInstanceId", ids["taskInstanceId"])
             message = f"This operation is not supported for the {id} task in the {error.state} state."
-            return OcpError(400, message, switches.error_code_illegal_state, debug=str(error))
+            return OcpError(400, message, switches.error_code_illegal_state)
         case RollbackProhibited():  # TaskInstanceManagerImpl.java:66-68
             return OcpError(400, "Task {0} can not rollback.", switches.error_code_rollback_prohibited)
         case _:  # RestExceptionHandler.java:343-358
-            return OcpError(500, f"Unhandled exception, type={type(error).__name__}, message={error}")
+            message = f"Unhandled exception, type={type(error).__name__}, message={error}"
+            return OcpError(500, message, debug=str(error))

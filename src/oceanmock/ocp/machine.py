@@ -33,7 +33,6 @@ from oceanmock.ocp.states import (
     MACHINES,
     NO_OP_TAKES,
     RETRY_AFTER_ROLLBACK,
-    WATCHDOG,
     Rules,
     Run,
     RunScript,
@@ -41,6 +40,7 @@ from oceanmock.ocp.states import (
     SubtaskState,
     TaskScript,
     TaskState,
+    watchdog,
 )
 
 History = engine.History[TaskScript, Rules, TaskState]
@@ -54,8 +54,8 @@ _status = attrgetter("status")
 def start(script: TaskScript, rules: Rules = Rules()) -> History:
     """Return the history of a task that starts at instant 0.
 
-    It is RUNNING at once, its roots READY, as many as may be under way at once, the rest PENDING
-    (ReadyTaskWorker:176-219).
+    It is RUNNING at once, its roots READY, no more than a concurrency that was set, the rest PENDING
+    (ReadyTaskWorker:176-191).
     """
     roots = [place for place, subtask in enumerate(script.subtasks) if not subtask.needs]
     first = roots[: script.concurrency]
@@ -161,9 +161,14 @@ def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> Ta
         if not _all_are(state, downstreams[place], "PENDING"):
             subtasks[place] = replace(item, operation="ROLLBACK")
             continue
-        runs = tuple(replace(run, ended=state.at) if run.ended is None else run for run in item.runs)
-        subtasks[place] = replace(item, status="READY", operation="ROLLBACK", runs=runs, due=None)
+        subtasks[place] = _ready(item, "ROLLBACK", state.at)
     return _with_subtasks(script, state, tuple(subtasks), status="RUNNING", operation="ROLLBACK")
+
+
+def _ready(subtask: SubtaskState, operation: SubtaskOperation, instant: int) -> SubtaskState:
+    """Return a subtask READY for another run; one that is under way is cut short."""
+    runs = tuple([replace(run, ended=instant) if run.ended is None else run for run in subtask.runs])
+    return replace(subtask, status="READY", operation=operation, runs=runs, due=None)
 
 
 def _retry_subtask(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
@@ -226,7 +231,7 @@ def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[Task
         if (instant - phase) % rules.tick == 0:
             state = engine.changed(state, _task_tick(script, state, downstreams, instant), "task tick")
         if (instant - late) % rules.tick == 0:
-            state = engine.changed(state, _subtask_tick(script, state, instant), "subtask tick")
+            state = engine.changed(state, _subtask_tick(script, state, instant, rules.tick), "subtask tick")
         if instant == abandoned:
             state = engine.changed(state, replace(state, status="ABORTED"), "abandoned")
     yield state
@@ -247,9 +252,9 @@ def _task_tick(script: TaskScript, state: TaskState, downstreams: _Positions, in
     what may run next (AbstractTaskWorker:59-115); the same object when there is nothing to do.
 
     In their listed order, up to the limit, PENDING subtasks become READY whose upstreams are all SUCCESSFUL; in a
-    rollback SUCCESSFUL ones whose downstreams are all PENDING. (The sibling leaves the operation as it was, which
-    differs only after a cancelled rollback run is retried: it would then repeat that subtask for ever. That OCP does so
-    too is not verified.)
+    rollback SUCCESSFUL and CANCELING ones whose downstreams are all PENDING: a cancel that has not reached the subtask
+    scheduler is lost. (The sibling leaves the operation as it was, which differs only after a cancelled rollback run is
+    retried: it would then repeat that subtask for ever. That OCP does so too is not verified.)
     """
     if state.status != "RUNNING":
         return state
@@ -257,7 +262,7 @@ def _task_tick(script: TaskScript, state: TaskState, downstreams: _Positions, in
     if "FAILED" in statuses:
         return state if "RUNNING" in statuses else replace(state, status="FAILED", finish_time=instant)
     rolling_back = state.operation == "ROLLBACK"
-    waiting: SubtaskStatus = "SUCCESSFUL" if rolling_back else "PENDING"
+    waiting = ("SUCCESSFUL", "CANCELING") if rolling_back else ("PENDING",)
     passed: SubtaskStatus = "PENDING" if rolling_back else "SUCCESSFUL"
     operation: SubtaskOperation = "ROLLBACK" if rolling_back else "EXECUTE"
     if statuses.count(passed) == len(statuses):
@@ -265,19 +270,19 @@ def _task_tick(script: TaskScript, state: TaskState, downstreams: _Positions, in
     turn = [
         place
         for place, status in enumerate(statuses)
-        if status == waiting
+        if status in waiting
         and _all_are(state, downstreams[place] if rolling_back else script.subtasks[place].needs, passed)
     ]
-    free = script.concurrency - statuses.count("READY") - statuses.count("RUNNING")
+    free = script.limit - statuses.count("READY") - statuses.count("RUNNING")
     if not turn or free <= 0:
         return state
     subtasks = list(state.subtasks)
     for place in turn[:free]:
-        subtasks[place] = replace(subtasks[place], status="READY", operation=operation)
+        subtasks[place] = _ready(subtasks[place], operation, instant)
     return _with_subtasks(script, state, tuple(subtasks))
 
 
-def _subtask_tick(script: TaskScript, state: TaskState, instant: int) -> TaskState:
+def _subtask_tick(script: TaskScript, state: TaskState, instant: int, tick: int) -> TaskState:
     """Return the state after the subtask scheduler: READY subtasks start, CANCELING ones are interrupted.
 
     An interrupted run is RUNNING under CANCEL for a moment (CancelingSubtaskWorker:58-82).
@@ -285,17 +290,17 @@ def _subtask_tick(script: TaskScript, state: TaskState, instant: int) -> TaskSta
     subtasks = list(state.subtasks)
     for place, item in enumerate(state.subtasks):
         if item.status == "READY":
-            subtasks[place] = _start_run(script.subtasks[place], item, instant)
+            subtasks[place] = _start_run(script.subtasks[place], item, instant, tick)
         elif item.status == "CANCELING":
             interrupted = replace(item, status="RUNNING", operation="CANCEL", will_end="FAILED", ending="interrupt")
             subtasks[place] = replace(interrupted, due=instant + NO_OP_TAKES)
     return _with_subtasks(script, state, tuple(subtasks))
 
 
-def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int) -> SubtaskState:
+def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int, tick: int) -> SubtaskState:
     """Start a run: the first start time stays, the finish time goes (SubtaskAccessor:54-61)."""
     attempt = _attempt_of(script, subtask)
-    limit = script.timeout * SECOND or WATCHDOG
+    limit = script.timeout * SECOND or watchdog(tick)
     in_time = attempt.takes is not None and attempt.takes <= limit
     takes = attempt.takes if attempt.takes is not None and in_time else limit
     attempts = subtask.attempts + (subtask.operation in ("EXECUTE", "RETRY"))

@@ -2,7 +2,7 @@
 
 Where ocp-express differs from the contract, and OCP is not verified, both responses are expected. There a Long may be
 0, negative or in another spelling, as Spring reads it (NumberUtils.parseNumber); Spring's Pageable ignores an invalid
-page; an unknown status is ignored; and the log of an unknown subtask is empty.
+page; an unknown status has no tasks; and the log of an unknown subtask is empty.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ SUSPECT: Final = frozenset({200, 403})
 UNREAD: Final = frozenset({400, 401, 403})
 """The statuses for an unreadable signature; no document states which."""
 NO_METHOD: Final = frozenset({403, 404, 405, 500, 501})
-"""The statuses for an unsupported method: 405 by the contract, 500 by ocp-express (RestExceptionHandler.java:343-358).
-A proxy may refuse them."""
+"""The statuses for an unsupported method: 405 by the contract, 500 by ocp-express (RestExceptionHandler.java:343-358),
+or a web page there, whose status is 200. A proxy may refuse them."""
 
 IDS: Final[Mapping[str, Statuses]] = {
     **dict.fromkeys(("abc", "1.5", "1e3", "null", "9223372036854775808", "--1", "1_0", "{}"), REFUSED),

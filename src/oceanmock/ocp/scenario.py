@@ -92,7 +92,8 @@ class Subtask(NamedModel):
     rollback: Attempts = (Attempt(),)
     """What each rollback of it does, in the same way."""
     timeout: Timeout = Field(default=3600, json_schema_extra={"default": "1h"})
-    """A run that takes longer fails then. `0s` leaves only the server's watchdog: ten seconds."""
+    """A run that takes longer fails then. `0s` leaves only the server's watchdog: the first tick
+    after eleven seconds."""
     prohibit_rollback: StrictBool = False
     """Whether the task can no longer be rolled back once this subtask has started."""
     executor: str | None = None
@@ -128,6 +129,8 @@ class Task(Model):
     id: Id | None = None
     name: Name | None = None
     type: Literal["MANUAL", "SYS_ONCE", "SCHEDULED", "SYS_SCHEDULED"] = "MANUAL"
+    """What started it. The logs of a SYS_SCHEDULED task lack the lines of its attempts, as in
+    ocp-express (RunnerFactory.java:170-177)."""
     subtasks: Annotated[tuple[Subtask, ...], Field(min_length=1, max_length=2000)]
     """In the order the API lists them, which need not be the order they run in."""
     age: DurationText = Field(default=0, json_schema_extra={"default": "0s"})
@@ -135,8 +138,9 @@ class Task(Model):
     starts_on: OcpStartsOn | None = None
     """The request that starts it. Without one it is there from the start."""
     repeat: Repeat | None = None
-    concurrency: Annotated[Whole, Field(ge=1, le=MAX_ID)] = 10
-    """How many subtasks may be READY or RUNNING at once."""
+    concurrency: Annotated[Whole, Field(ge=1, le=MAX_ID)] | None = None
+    """How many subtasks may be READY or RUNNING at once; if left out, ten, but at the start all
+    that need nothing else are READY, as in ocp-express (ReadyTaskWorker.java:176-191)."""
     prohibit_rollback: StrictBool = False
     abandoned_after: DurationText | None = None
     """This long after it FAILED it is abandoned and becomes ABORTED: a state that OCP's metadata
@@ -151,7 +155,8 @@ class Task(Model):
 
 
 class Switches(Model):
-    """The choices that no public document about OCP decides; the defaults are ocp-express'."""
+    """The choices that no public document about OCP decides; the defaults are ocp-express', or a switch
+    says why not."""
 
     subtask_pairing: Literal["ignored", "checked"] = "ignored"
     """Whether a subtask's route checks that the subtask belongs to the task in the path.
@@ -163,6 +168,18 @@ class Switches(Model):
     """Accept a retry of a task whose rollback failed, as the user guide of OCP 4.2.2 says."""
     subtask_retry_counts: StrictBool = False
     """Let the retry of one subtask increment its runTime, as the database's comment says."""
+    basic_challenge: StrictBool = False
+    """Send `WWW-Authenticate: Basic` with a 401, for clients that wait for it before they send
+    credentials. ocp-express sends none (CustomAuthenticationEntryPoint.java:62-70)."""
+    unknown_path: Literal["refused", "index"] = "refused"
+    """What a path that the mock does not serve returns: 404 and a JSON error, or 200 and a web page,
+    as ocp-express does (CustomErrorController.java:34-42). The mock serves few of OCP's paths: 200
+    for the others would let a test pass whose request was never carried out."""
+    wrong_method: Literal["refused", "index", "failed"] = "refused"
+    """What a method that a path does not have returns: 405 and a JSON error; the web page, as Spring
+    5.3 does where a ControllerAdvice names its packages, as ocp-express' does; or 500, as that
+    advice has it for any other exception (RestExceptionHandler.java:343-358). The two differ, and
+    405 is the one that a client can tell from a broken server."""
     error_code_not_found: Whole = 20000
     error_code_illegal_state: Whole = 20003
     error_code_rollback_prohibited: Whole = 20004
@@ -311,18 +328,18 @@ def _check_attempts(scenario: Scenario) -> Iterator[Issue]:
     cancels = {(step.task, step.subtask) for step in scenario.story if step.call == "cancelSubtask"}
     for number, task in enumerate(scenario.tasks):
         for place, subtask in enumerate(task.subtasks):
-            limit, name = subtask.timeout or states.WATCHDOG // clock.SECOND, label_of(subtask, place)
+            limit, name = subtask.timeout * clock.SECOND or states.watchdog(scenario.tick), label_of(subtask, place)
             references = product((task.id, task.name), (subtask.id, subtask.name))
             # Where a failed rollback may be retried, that runs again what succeeded and was rolled back.
             runs_again = scenario.switches.retry_after_failed_rollback or not cancels.isdisjoint(references)
             for key, attempts in (("attempts", subtask.attempts), ("rollback", subtask.rollback)):
                 loc: Loc = ("tasks", number, "subtasks", place, key)
                 for nth, attempt in enumerate(attempts, start=1):
-                    is_in_time = attempt.takes is not None and attempt.takes <= limit * clock.SECOND
+                    is_in_time = attempt.takes is not None and attempt.takes <= limit
                     if attempt.ends == "SUCCESSFUL" and not is_in_time:
                         what = (
                             f"attempt {nth} of subtask {name!r} cannot end SUCCESSFUL: "
-                            f"it takes longer than the timeout of {limit} s"
+                            f"it takes longer than the timeout of {limit / clock.SECOND:g} s"
                         )
                         yield Issue((*loc, nth - 1, "ends"), "impossible-outcome", what, "Raise the timeout.")
                     if is_in_time and attempt.ends != "FAILED" and nth < len(attempts) and not runs_again:

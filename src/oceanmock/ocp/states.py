@@ -21,8 +21,17 @@ Cause = Literal["start", "task tick", "subtask tick", "run ended", "timeout", "i
 
 NO_OP_TAKES: Final = 10_000_000
 """The time of a skip, or of the interruption of a cancelled run: short, and long enough to show. Not verified."""
-WATCHDOG: Final = 10 * SECOND
-"""A run of a subtask whose ``timeout`` is 0 ends after this (ReadySubtaskWorker:132-165)."""
+DEFAULT_CONCURRENCY: Final = 10
+"""How many subtasks of a task may be READY or RUNNING where it sets no limit (AbstractTaskWorker:36)."""
+
+
+def watchdog(tick: int) -> int:
+    """Return the time after which a run fails whose subtask has a ``timeout`` of 0.
+
+    At a tick of the subtask scheduler a run fails of which more than ten whole seconds have passed
+    (RunningSubtaskWorker:95-96): 11 s, or up to one tick more.
+    """
+    return -(-11 * SECOND // tick) * tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +77,20 @@ class Rules:
 class TaskScript:
     """A task's subtasks, in the order the API lists them, and its limits.
 
-    At most ``concurrency`` subtasks are READY or RUNNING at once (AbstractTaskWorker:59-87). ``abandoned_after``: this
-    long after the task has FAILED it is abandoned, and ABORTED for good; an opt-in, because no public text shows that
-    state in the API.
+    At most ``concurrency`` subtasks are READY or RUNNING at once (AbstractTaskWorker:59-87); None sets no limit to the
+    roots that are READY at the start, and the default one later. ``abandoned_after``: this long after the task has
+    FAILED it is abandoned, and ABORTED for good; an opt-in, because no public text shows that state in the API.
     """
 
     subtasks: tuple[SubtaskScript, ...]
-    concurrency: int = 10
+    concurrency: int | None = None
     prohibits_rollback: bool = False
     abandoned_after: int | None = None
+
+    @property
+    def limit(self) -> int:
+        """Return how many subtasks may be READY or RUNNING for the scheduler to add another."""
+        return self.concurrency or DEFAULT_CONCURRENCY
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +212,12 @@ SUBTASK: Final = StateMachine(
             "RUNNING/EXECUTE|RETRY|ROLLBACK|CANCEL → FAILED/=",
             "RUNNING/ROLLBACK|ROLLBACK_SKIP → PENDING/=",
         ),
-        *transitions(TIME, _PROMOTED, "SUCCESSFUL/ROLLBACK|RETRY → READY/ROLLBACK"),
+        *transitions(
+            TIME,
+            _PROMOTED,
+            "SUCCESSFUL/ROLLBACK|RETRY → READY/ROLLBACK",
+            "CANCELING/ROLLBACK|ROLLBACK_SKIP|RETRY|CANCEL → READY/ROLLBACK",
+        ),
         *transitions("subtask.CANCEL", "SubtaskInstanceManagerImpl:77", f"RUNNING/{_RUNS}|CANCEL → CANCELING/="),
         *transitions(TIME, "CancelingSubtaskWorker:58-82", f"CANCELING/{_RUNS}|CANCEL → RUNNING/CANCEL"),
         *transitions("task.RETRY", _TASK_RETRIED, "FAILED/EXECUTE|RETRY|CANCEL → READY/RETRY"),
