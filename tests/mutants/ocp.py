@@ -142,6 +142,13 @@ def _everybody_may_all(call: Any) -> frozenset[str] | None:
     return ALL_PERMISSIONS if _BASIC(call) is not None else None
 
 
+_QUERY: Final = room._query
+
+
+def _order_only(params: Any) -> Any:
+    return _QUERY({name: value for name, value in params.items() if name == "sort"})
+
+
 _LOG: Final = room._log
 
 
@@ -298,10 +305,7 @@ MUTANTS: Final = (
         "paging.whole",
     ),
     _mutant(
-        "filter-ignored",
-        "lists are not filtered",
-        patched(replacing(room, "_filtered", lambda views, _: views)),
-        "filter.ignored",
+        "filter-ignored", "lists are not filtered", patched(replacing(room, "_query", _order_only)), "filter.ignored"
     ),
     _mutant(
         "no-auth",
