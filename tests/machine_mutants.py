@@ -98,11 +98,11 @@ def _refusals_cost_a_run(tasks: Any, key: int, operation: Any, position: int | N
         return _OPERATE(tasks, key, operation, position, at)
     except CallerError:
         view = tasks.view(key)
-        life = tasks._histories[view.task.id]
+        life = tasks.history_of(key)
         counted = tuple(replace(each, run_time=each.run_time + 1) for each in view.state.subtasks)
         state = replace(view.state, subtasks=counted)
         states = tuple(state if each is view.state else each for each in life.states)
-        tasks._histories[view.task.id] = replace(life, past=None, upcoming=states)
+        tasks._histories[view.task.id] = replace(life, past=(), upcoming=states)
         raise
 
 
@@ -223,7 +223,7 @@ def _refusals_restart(dags: Any, key: Any, operator: Any, node: int | None, at: 
         shown = obshell.view_at(life, now)
         stage = shown.stage % len(shown.nodes) + 1
         states = tuple(replace(each, stage=stage) if each is shown else each for each in life.states)
-        dags._histories[key] = replace(life, past=None, upcoming=states)
+        dags._histories[key] = replace(life, past=(), upcoming=states)
         raise
 
 
