@@ -36,7 +36,10 @@ NAMES = [
 ]
 EVERY = ["0s", "0s", "40ms", "700ms", "1s", "2500ms", "20s"]
 PARTS = ["1", "12", "back UP", "up 1", "2, p", "x2", "0", "11", "STRASSE 1", "z", "2z", "same", "none"]
-PROPERTIES = ["id", "name", "status", "startTime", "finishTime"]
+PROPERTIES = [
+    *("id", "name", "status", "startTime", "finishTime"),
+    *("type", "operation", "prohibitRollback", "createTime", "executor", "taskDefinitionId"),
+]
 FILTERS = st.fixed_dictionaries(
     {},
     optional={
@@ -61,7 +64,7 @@ def tasks(draw: st.DrawFn, first_id: int) -> Json:
         "name": draw(st.sampled_from(NAMES)),
         "type": draw(st.sampled_from(["MANUAL", "SYS_ONCE"])),
         "age": f"{draw(st.integers(500_000, 600_000))}ms",
-        "subtasks": draw(st.lists(SUBTASKS, min_size=1, max_size=3)),
+        "subtasks": [{**part} for part in draw(st.lists(SUBTASKS, min_size=1, max_size=3))],
         "concurrency": draw(st.integers(1, 2)),
     }
     if draw(st.booleans()):
@@ -70,6 +73,7 @@ def tasks(draw: st.DrawFn, first_id: int) -> Json:
         task["repeat"] = {"count": draw(st.integers(1, 25)), "every": draw(st.sampled_from(EVERY))}
     if draw(st.booleans()):
         task["abandoned_after"] = "30s"
+        task["subtasks"][-1]["prohibit_rollback"] = True
     if draw(st.booleans()):
         name = draw(st.sampled_from(["Trade", "trade-b"]))
         task["cluster"] = {"id": draw(st.integers(1, 2)), "name": name, "ob_cluster_id": 1}
