@@ -17,7 +17,7 @@ from oceanmock.admin_client import JournalFilters
 from oceanmock.apis import operations_by_api
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.errors import AuthorError
-from oceanmock.journal import QUERY_KEYS, Journal, Query
+from oceanmock.journal import MAX_COMPARED_ENTRIES, MAX_JOURNAL_TEXT, QUERY_KEYS, Journal, JournalSpace, Query
 from oceanmock.journal.entries import Entry
 from oceanmock.openapi import load_spec, operations_of, spec_path
 
@@ -167,7 +167,7 @@ def test_the_last_number_stays_when_the_journal_is_cleared() -> None:
 
 
 def test_a_long_body_is_cut_and_says_by_how_much() -> None:
-    journal = Journal(max_body=10)
+    journal = Journal(max_text=10)
 
     record(journal, request_body=b"a" * 11, response_body=b"b" * 10)
 
@@ -176,9 +176,83 @@ def test_a_long_body_is_cut_and_says_by_how_much() -> None:
     assert entry.response_body == b"b" * 10
 
 
+def test_every_text_is_cut_like_a_body() -> None:
+    journal, long = Journal(max_text=10), "abcdefghijklm"
+    headers = [("x", long), (long, "y")]
+    paths = {"path": f"/{long}", "ids": {"id": long}, "query": long, "refusal": long}
+
+    record(journal, **paths, request_headers=headers, response_headers=headers)
+
+    (entry,) = journal.entries()
+    cut = "abcdefghij... (3 more characters)"
+    cut_headers = (("x", "abcdefghij... (3 more bytes)"), ("abcdefghij... (3 more bytes)", "y"))
+    assert (entry.path, entry.ids) == ("/abcdefghi... (4 more characters)", {"id": cut})
+    assert (entry.query, entry.refusal) == (cut, cut)
+    assert entry.request_headers == entry.response_headers == cut_headers
+
+
+def test_one_huge_exchange_takes_no_more_than_its_texts_may() -> None:
+    journal, huge = Journal(), b"h" * 2**22
+
+    record(journal, path=f"/{huge.decode()}", request_headers=[("x", huge.decode())], response_body=huge)
+
+    assert journal.bytes < 6 * MAX_JOURNAL_TEXT
+
+
+def test_the_largest_journal_of_a_store_loses_its_older_half() -> None:
+    space = JournalSpace(max_bytes=200_000)
+    small, large = Journal(space=space), Journal(space=space)
+    record(small)
+
+    for _ in range(100):
+        record(large, response_body=b"x" * 5000)
+
+    assert small.count() == 1
+    assert small.bytes + large.bytes == space.bytes <= 200_000
+    assert large.dropped + large.count() == 100
+    assert large.entries()[-1].number == 100
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["record", "clear", "close"]), st.integers(0, 4000))))
+def test_a_space_counts_what_its_journals_take(steps: list[tuple[int, str, int]]) -> None:
+    space = JournalSpace(max_bytes=12_000)
+    journals = [Journal(space=space) for _ in range(4)]
+
+    for number, step, size in steps:
+        if step == "record":
+            record(journals[number], response_body=b"x" * size)
+        elif step == "clear":
+            journals[number].clear()
+        else:
+            journals[number].close()
+            journals[number] = Journal(space=space)
+        assert space.bytes == sum(journal.bytes for journal in journals) <= 12_000
+
+
+def test_a_page_has_so_many_bytes_and_says_that_there_is_more() -> None:
+    journal = journal_of(*[{"response_body": b"x" * 60_000}] * 20)
+    pages = list[list[int]]()
+
+    more = True
+    while more:
+        page, more = journal.page(Query(), after=pages[-1][-1] if pages else 0, limit=100)
+        pages.append(numbers(page))
+
+    assert [len(page) for page in pages] == [8, 8, 4]
+    assert [number for page in pages for number in page] == list(range(1, 21))
+
+
+def test_a_near_miss_is_looked_for_in_the_last_entries() -> None:
+    others = [{"operation": "getTaskInstance"}] * MAX_COMPARED_ENTRIES
+
+    message = journal_of(retry_subtask(7), *others).verify(query_of(operation="retrySubtask", subtask=8)).message
+
+    assert f"Nearest: entry {MAX_COMPARED_ENTRIES + 1}" in message
+
+
 @pytest.mark.parametrize("most", range(7, 13))
 def test_a_cut_body_ends_with_a_whole_character(most: int) -> None:
-    journal = Journal(max_body=most)
+    journal = Journal(max_text=most)
 
     record(journal, response_body="失败了失败了".encode())
 
@@ -288,7 +362,7 @@ def test_what_is_no_whole_json_is_masked_too(body: bytes, kept: bytes) -> None:
 
 
 def test_a_secret_of_a_body_that_was_cut_is_masked() -> None:
-    journal = Journal(max_body=20)
+    journal = Journal(max_text=20)
 
     record(journal, request_body=b'{"password":"hunter2hunter2"}')
 
@@ -528,7 +602,7 @@ def test_a_verification_holds_when_so_many_match(number: dict[str, int], holds: 
     verdict = journal_of(*STORY).verify(query_of(operation="retrySubtask", subtask=7), **number)
 
     assert verdict.holds is holds
-    assert numbers(list(verdict.matching)) == [4, 6]
+    assert verdict.matching == (4, 6)
 
 
 @pytest.mark.parametrize(

@@ -246,8 +246,8 @@ MODEL_MISTAKES = {
     ),
     "a start at the end of the calendar": (
         with_key("starts_at: 9999-12-31T23:59:59Z"),
-        "x.yaml:3:12: `starts_at` is '9999-12-31T23:59:59Z', which is not between 1980 and "
-        "2999 [bad-instant]\n"
+        "x.yaml:3:12: `starts_at` is '9999-12-31T23:59:59Z', which is not between 1980-01-01T00:00:00Z and "
+        "2262-04-11T23:47:16.854775807Z [bad-instant]\n"
         "  Write it like 2021-08-25T15:09:31+08:00.",
     ),
     "a step that does nothing": (

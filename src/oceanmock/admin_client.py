@@ -360,8 +360,11 @@ class SandboxJournal:
         if "body" in query:  # only a verification reads one
             numbers = self._admin.ask("POST", "/journal/verify", {"query": query, "at_least": 0})["entries"]
             query = {}
-        page = self._admin.ask("GET", "/journal", query={**query, "limit": JOURNAL_LIMIT})
-        return [JournalEntry.of(data) for data in page["entries"] if numbers is None or data["number"] in numbers]
+        entries, page = list[Json](), Json(last=0, more=True)
+        while page["more"]:
+            page = self._admin.ask("GET", "/journal", query={**query, "limit": JOURNAL_LIMIT, "after": page["last"]})
+            entries += page["entries"]
+        return [JournalEntry.of(data) for data in entries if numbers is None or data["number"] in numbers]
 
     def clear(self) -> None:
         """Delete every exchange."""

@@ -20,8 +20,12 @@ DEFAULT_TICK: Final = SECOND
 """The period of both servers' schedulers.
 
 (ocp-express TaskCoordinator.java:58-59, obshell constant/scheduler.go:23-24.)"""
-LATEST: Final = 32_503_680_000 * SECOND - 1
-"""The end of the year 2999, at which every sandbox's clock stops."""
+EARLIEST: Final = 315_532_800 * SECOND
+"""The first instant of 1980, before which no sandbox starts; tasks that are ten years old have an instant above 0."""
+LATEST: Final = 2**63 - 1
+"""The last instant in 64 bits, 2262-04-11T23:47:16.854775807Z, at which every sandbox's clock stops.
+
+obshell shows its start in nanoseconds."""
 
 
 class _Machine:

@@ -32,10 +32,12 @@ from oceanmock.scenario.document import (
     value_at,
 )
 from oceanmock.scenario.faults import Fault, check_faults
-from oceanmock.scenario.fields import BaseScenario, FileSchema, StartsOn
+from oceanmock.scenario.fields import MAX_STUBS, BaseScenario, FileSchema, StartsOn
 from oceanmock.scenario.story import Format, StoryDivergesError
 from oceanmock.text import closest, did_you_mean, suggest
 
+MAX_ISSUES: Final = 50
+"""How many issues of a scenario are looked for, and listed."""
 SUFFIXES: Final = (".yaml", ".yml")
 FORMATS: Final[Sequence[Format]] = [api.scenario.FORMAT for api in APIS]
 _API_NAMES: Final = tuple(api.name for api in APIS)
@@ -99,7 +101,7 @@ def read_scenario(
     issues, scenario = _parse(document.data, document.text_at, checks_meaning and not document.duplicates)
     if issues or document.duplicates or scenario is None:
         raise ScenarioError([*document.duplicates, *map(document.locate, issues)])
-    scenario._name = Path(path).stem
+    scenario._name, scenario._size = Path(path).stem, document.size
     return scenario
 
 
@@ -198,6 +200,8 @@ def _parse(
         issues = [replace(entry, hint=_API_HINT) if entry == missing else entry for entry in issues]
     if not issues and checks_meaning:
         issues = _check_meaning(parsed.value, format)
+    if len(issues) > MAX_ISSUES:
+        issues[MAX_ISSUES:] = [Issue((), "more-issues", f"only the first {MAX_ISSUES} issues are listed")]
     return issues, None if issues else parsed.value
 
 
@@ -231,6 +235,8 @@ class _Parsed:
         possible, clean = model.model_fields, dict[Any, Any]()
         for key, item in value.items():
             name: Any = key
+            if key not in possible and len(self.unknown) > MAX_ISSUES:
+                continue
             if key not in possible:
                 name = closest(key, list(possible)) if isinstance(key, str) else None
                 is_free = name not in (None, *value, *clean)
@@ -274,7 +280,7 @@ def _validate(data: Any, model: type[BaseModel], wording: Wording, *, prefix: Lo
     try:
         parsed.value = model.model_validate(clean)
     except ValidationError as refused:
-        for error in refused.errors():
+        for error in refused.errors()[: MAX_ISSUES + 1]:
             # A list may be called too short only because its items were refused.
             is_echo = error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
             if not is_echo:
@@ -342,6 +348,10 @@ def _check_starts(scripts: Sequence[Any], format: Format) -> Iterator[Issue]:
         starts_on: StartsOn | None = script.starts_on
         if starts_on is None:
             continue
+        if len(before) == MAX_STUBS:
+            what = f"more than {MAX_STUBS} start on a request"
+            yield Issue((format.api.scripts_key, place, "starts_on"), "too-many", what, "Serve them apart.")
+            return
         loc, path = (format.api.scripts_key, place), starts_on.path
         where = (*loc, "starts_on", "path")
         owner = next((route.id for route in format.api.routes if _may_meet(path, route.path)), None)

@@ -66,6 +66,7 @@ def nanoseconds_of(moment: datetime) -> int:
 _UNITS: Final = {"d": 86_400 * SECOND, "h": 3_600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": MILLISECOND}
 DURATION_PATTERN: Final = r"(?:[0-9]{1,18}(?:\.[0-9]{1,18})?(?:ms|s|m|h|d))+"
 _PART: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ms|s|m|h|d)")
+MAX_DURATION_LENGTH: Final = 100
 MAX_DURATION: Final = 3650 * _UNITS["d"]
 
 
@@ -75,7 +76,7 @@ def parse_duration(text: object) -> int:
     Raises ValueError for anything else, and for more than ten years; its message continues a
     sentence that begins with the value.
     """
-    if isinstance(text, str) and re.fullmatch(DURATION_PATTERN, text):
+    if isinstance(text, str) and len(text) <= MAX_DURATION_LENGTH and re.fullmatch(DURATION_PATTERN, text):
         span = 0
         for whole, fraction, unit in _PART.findall(text):
             span += int(whole + fraction) * _UNITS[unit] // int(10 ** len(fraction))
@@ -123,6 +124,10 @@ def format_elapsed(span: int) -> str:
     return f"{whole // 60} min {whole % 60} s"
 
 
+MAX_WORD_LENGTH: Final = 500
+"""How many characters of a word are compared for a suggestion."""
+
+
 def plural(number: int, noun: str, nouns: str = "") -> str:
     """Return a number and its noun: `1 finding`, `1,234 findings`, `2 entries`."""
     return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
@@ -167,5 +172,5 @@ def did_you_mean(word: object, choices: Sequence[str]) -> str:
 def closest(word: object, choices: Sequence[str], *, cutoff: float = 0.6) -> str | None:
     """Return the choice most similar to a word in any case, or None when none is similar."""
     by_lower = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=cutoff)
+    near = difflib.get_close_matches(str(word)[:MAX_WORD_LENGTH].lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[near[0]] if near else None

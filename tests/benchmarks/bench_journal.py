@@ -83,7 +83,7 @@ def bytes_of_an_entry(**other: Any) -> tuple[float, float, float]:
             journal.record(**exchange(number, **other))
         taken.append(tracemalloc.get_traced_memory()[0] / journal.count())
     tracemalloc.stop()
-    return taken[0], taken[1], journal._bytes / journal.count()
+    return taken[0], taken[1], journal.bytes / journal.count()
 
 
 def milliseconds_to_verify() -> float:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from oceanmock.engine.store import Store
 from oceanmock.errors import AuthorError
 from oceanmock.journal import is_id
-from oceanmock.scenario.faults import Fault
+from oceanmock.scenario.faults import MAX_FAULTS, Fault
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -119,7 +119,9 @@ class Faults:
         return None
 
     def add(self, fault: Fault) -> str:
-        """Add a fault behind the others and return its name. Raises AuthorError if it is taken."""
+        """Add a fault behind the others and return its name. Raises AuthorError if it is taken, or one too many."""
+        if len(self.by_name) >= MAX_FAULTS:
+            raise AuthorError(f"a sandbox has at most {MAX_FAULTS} faults. Remove those that are done with.")
         number = self._added + 1
         while fault.name is None and f"fault {number}" in self.by_name:
             number += 1

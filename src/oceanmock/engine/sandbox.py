@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import count
+from itertools import chain, count
 from random import Random
 from typing import Any, Final, TypeVar
 
@@ -35,11 +35,13 @@ from oceanmock.engine.log import (
 from oceanmock.engine.store import MAX_NAME_LENGTH, MemoryStore, NoSuchSandbox, Store, quoted_name
 from oceanmock.engine.world import FakeData, World
 from oceanmock.errors import AuthorError, CallerError, OceanmockError
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario.fields import MAX_STUBS, BaseScenario
 from oceanmock.text import nanoseconds_of
 
 DEFAULT_SANDBOX: Final = "default"
 MAX_SANDBOXES: Final = 10_000
+MAX_OWN_PORTS: Final = 500
+"""The most further ports of a server; each is an open file, of which a process often has 1,024."""
 SANDBOX_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
 """The names that can stand in paths and headers as they are."""
 
@@ -192,6 +194,7 @@ class Sandbox:
             created=spec.created,
         )
         by_api = _by_api(scenarios)
+        self._check_stubs(scenarios)
         self.worlds: dict[str, World[Any, Any, Any, Any]] = {}
         for api in self.apis:
             switches = spec.switches.get(api.name, {})
@@ -229,6 +232,7 @@ class Sandbox:
 
     def _load(self, scenarios: Sequence[BaseScenario], at: int) -> None:
         by_api = _by_api(scenarios)
+        self._check_stubs((*self.scenarios, *scenarios))
         for name, world in self.worlds.items():
             world.check(by_api[name], sandbox=self.name)
         for fault in (fault for scenario in scenarios for fault in scenario.faults):
@@ -236,6 +240,13 @@ class Sandbox:
         for name, world in self.worlds.items():
             world.populate(by_api[name], start=at)
         self.scenarios = (*self.scenarios, *scenarios)
+
+    def _check_stubs(self, scenarios: Sequence[BaseScenario]) -> None:
+        """Raise AuthorError if more tasks or dags start on a request than a sandbox may have."""
+        for api in self.apis:
+            scripts = chain.from_iterable(getattr(scenario, api.scripts_key, ()) for scenario in scenarios)
+            if sum(getattr(script, "starts_on", None) is not None for script in scripts) > MAX_STUBS:
+                raise AuthorError(f"more than {MAX_STUBS} {api.scripts_key} start on a request. Serve them apart.")
 
 
 def _by_api(scenarios: Sequence[BaseScenario]) -> defaultdict[str, list[BaseScenario]]:

@@ -16,11 +16,10 @@ from itertools import islice
 from struct import Struct
 from typing import Final, Protocol
 
-from oceanmock.clock import SECOND
 from oceanmock.engine.log import Command, LogEntry, MoveClock, Operate, OperationRecord, SandboxSpec
 from oceanmock.engine.machine import MAX_OPERATIONS
 from oceanmock.errors import CallerError
-from oceanmock.journal import Journal
+from oceanmock.journal import Journal, JournalSpace
 from oceanmock.text import did_you_mean, shorten
 
 MAX_CALLERS: Final = 1000
@@ -102,13 +101,13 @@ class SandboxDeleted(NoSuchSandbox):
     """A sandbox was deleted while a request to it arrived."""
 
 
-_HEAD: Final = Struct("=qqIq")
-"""An entry's version, the seconds and nanoseconds of ``at``, which needs more than 64 bits, and ``wall``."""
+_HEAD: Final = Struct("=qqq")
+"""An entry's version, ``at`` and ``wall``."""
 
 
 @dataclass(slots=True)
 class _Log:
-    """The entries of a log, which are never dropped: 36 bytes each. Equal operations are one object."""
+    """The entries of a log, which are never dropped: 24 bytes each. Equal operations are one object."""
 
     heads: bytearray = field(default_factory=bytearray)
     commands: list[Command] = field(default_factory=list)
@@ -121,7 +120,7 @@ class _Log:
             command = self.operations.setdefault(command, command)
         elif isinstance(command, MoveClock) and self.commands and isinstance(self.commands[-1], MoveClock):
             del self.heads[-_HEAD.size :], self.commands[-1]
-        self.heads += _HEAD.pack(version, *divmod(entry.at, SECOND), entry.wall)
+        self.heads += _HEAD.pack(version, entry.at, entry.wall)
         self.commands.append(command)
 
     def since(self, version: int) -> list[LogEntry]:
@@ -129,8 +128,8 @@ class _Log:
         start = bisect_right(range(len(self.commands)), version, key=lambda place: self._head(place)[0])
         entries = []
         for place in range(start, len(self.commands)):
-            _, seconds, nanoseconds, wall = self._head(place)
-            entries.append(LogEntry(seconds * SECOND + nanoseconds, wall, self.commands[place]))
+            _, at, wall = self._head(place)
+            entries.append(LogEntry(at, wall, self.commands[place]))
         return entries
 
     def _head(self, place: int) -> tuple[int, ...]:
@@ -144,8 +143,8 @@ class _Stored:
     spec: SandboxSpec
     base: int
     version: int
+    journal: Journal
     log: _Log = field(default_factory=_Log)
-    journal: Journal = field(default_factory=Journal)
     counters: Counter[Hashable] = field(default_factory=Counter)
     attempts: dict[str, Attempt] = field(default_factory=dict)
     records: dict[Hashable, deque[OperationRecord]] = field(default_factory=dict)
@@ -162,14 +161,18 @@ class MemoryStore:
     def __init__(self) -> None:
         self._sandboxes = _StoredByName()
         self._last_version = 0  # of all sandboxes, so that one made again is newer
+        self._journal_space: Final = JournalSpace()
 
     def put(self, spec: SandboxSpec) -> int:
         self._last_version += 1
-        self._sandboxes[spec.name] = _Stored(spec, self._last_version, self._last_version)
+        if spec.name in self._sandboxes:
+            self.delete(spec.name)
+        journal = Journal(space=self._journal_space)
+        self._sandboxes[spec.name] = _Stored(spec, self._last_version, self._last_version, journal)
         return self._last_version
 
     def delete(self, name: str) -> None:
-        del self._sandboxes[name]
+        self._sandboxes.pop(name).journal.close()
 
     def read(self, name: str, *, since: int) -> LogChanges:
         stored = self._sandboxes[name]

@@ -32,7 +32,7 @@ from oceanmock.engine.log import (
     SetClock,
     User,
 )
-from oceanmock.engine.sandbox import DEFAULT_SANDBOX, Sandbox, Sandboxes, SandboxTaken, TooManySandboxes
+from oceanmock.engine.sandbox import DEFAULT_SANDBOX, MAX_OWN_PORTS, Sandbox, Sandboxes, SandboxTaken, TooManySandboxes
 from oceanmock.engine.store import NoSuchSandbox
 from oceanmock.engine.world import TaskItem
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTaken, NoSuchTask
@@ -51,7 +51,7 @@ from oceanmock.http.admin_values import (
     resolve,
     task_json,
 )
-from oceanmock.journal import Query
+from oceanmock.journal import MAX_STORE_BYTES, Query
 from oceanmock.library import read_fault
 from oceanmock.openapi import ALL_PERMISSIONS, operations_of
 from oceanmock.report import report_of, report_text
@@ -176,6 +176,9 @@ class AdminHandlers:
             "status": "ok",
             "version": __version__,
             "sandboxes": len(self.context.sandboxes),
+            "max_sandboxes": self.context.sandboxes.limit,
+            "journal_bytes": sum(sandbox.journal.bytes for sandbox in self.context.sandboxes),
+            "max_journal_bytes": MAX_STORE_BYTES,
             "uptime": format_duration(uptime),
         }
 
@@ -190,6 +193,8 @@ class AdminHandlers:
 
     def create_sandbox(self, request: Request) -> Json:
         body, sandboxes, ports = request.content, self.context.sandboxes, self.context.ports
+        if body.get("own_port") and len(sandboxes.ports) >= MAX_OWN_PORTS:
+            raise Conflict(f"{MAX_OWN_PORTS} sandboxes have ports of their own. Delete those that are done with.")
         sandbox = sandboxes.create(body.get("name"), self._spec_of(body))
         if body.get("own_port"):
             try:
@@ -321,11 +326,12 @@ class AdminHandlers:
         after, limit = params.pop("after"), params.pop("limit")
         del params["sandbox"]
         query = Query.of(params, operations_by_api(self.context.apis))
-        entries = journal.entries(query, after=after, limit=limit)
+        entries, has_more = journal.page(query, after=after, limit=limit)
         return {
             "entries": [entry.to_json() for entry in entries],
             "dropped": journal.dropped,
             "last": entries[-1].number if entries else journal.last,
+            "more": has_more,
         }
 
     def clear_journal(self, request: Request) -> Json:
@@ -340,7 +346,7 @@ class AdminHandlers:
         return {
             "holds": verdict.holds,
             "found": len(verdict.matching),
-            "entries": [entry.number for entry in verdict.matching],
+            "entries": list(verdict.matching),
             "message": verdict.message,
         }
 

@@ -18,21 +18,21 @@ from pydantic import ValidationError
 from oceanmock.access import is_loopback
 from oceanmock.api import Api, ApiError, Json, Request
 from oceanmock.apis import api_named
-from oceanmock.clock import LATEST
+from oceanmock.clock import EARLIEST, LATEST
 from oceanmock.engine.faults import FaultStatistics
 from oceanmock.engine.world import TaskItem
 from oceanmock.errors import AuthorError
+from oceanmock.journal.entries import value_count
 from oceanmock.library import library_names, load_scenario, read_scenario, scenario_of
 from oceanmock.openapi import Spec, load_spec, spec_path
-from oceanmock.scenario.document import TooManyValues, value_count
-from oceanmock.scenario.fields import BaseScenario
+from oceanmock.scenario.document import TooManyValues
+from oceanmock.scenario.fields import OUT_OF_TIME, BaseScenario
 from oceanmock.text import did_you_mean, format_instant, parse_instant, shorten, suggest
 
-EARLIEST: Final = parse_instant("1980-01-01T00:00:00Z")
 MAX_SCENARIO_STEPS: Final = 40_000
-"""The most subtasks or sub tasks of one request; a template that repeats needs few bytes."""
+"""The most attempts of subtasks or sub tasks of one request; a text with aliases needs few bytes."""
 MAX_SCENARIO_VALUES: Final = 50_000
-"""The most keys and values of one scenario: reading it blocks every other request."""
+"""The most keys and values of the scenarios of one request: reading them blocks every other request."""
 _SCENARIO_NAME: Final = re.compile(r"[^\s:{\[]+")
 _UNKNOWN_KEY: Final = re.compile(r"^The body: (?:([a-z_]+): )?Additional properties are not allowed \('([^']{1,100})'")
 
@@ -114,7 +114,7 @@ def read_instant(key: str, text: str) -> int:
     except ValueError as error:
         raise ApiError("wrong request", f"`{key}`: {error}.") from None
     if not EARLIEST <= at <= LATEST:
-        raise ApiError("wrong request", f"`{key}` is not between the years 1980 and 2999.")
+        raise ApiError("wrong request", f"`{key}` {OUT_OF_TIME}.")
     return at
 
 
@@ -147,17 +147,18 @@ class ScenarioCatalog:
         """Return the scenario of a name. Raises AuthorError with the nearest name."""
         if name not in self._by_name:
             if name not in library_names():
-                hint = did_you_mean(name, self.names())
+                hint = did_you_mean(name[:200], self.names())
                 raise AuthorError(f"there is no scenario {name[:200]!r} here. {hint}".rstrip())
             self._by_name[name] = load_scenario(name)
         return self._by_name[name]
 
     def read(self, body: Mapping[str, Any], apis: Sequence[Api]) -> tuple[BaseScenario, ...]:
         """Return the scenarios of a request. Raises AuthorError with everything wrong in them."""
-        scenarios = tuple(
-            self._scenario(source, f"scenarios[{number}]") for number, source in enumerate(body.get("scenarios", ()))
-        )
-        api = body.get("api")
+        scenarios, left, api = list[BaseScenario](), MAX_SCENARIO_VALUES, body.get("api")
+        for number, source in enumerate(body.get("scenarios", ())):
+            scenario, size = self._scenario(source, f"scenarios[{number}]", max_values=left)
+            left -= size
+            scenarios.append(scenario)
         for scenario in scenarios:
             if api not in (None, scenario.api):
                 raise AuthorError(
@@ -165,17 +166,22 @@ class ScenarioCatalog:
                     f"api={scenario.api!r} would take it."
                 )
         _check_size(scenarios, apis)
-        return scenarios
+        return tuple(scenarios)
 
-    def _scenario(self, source: str | Json, place: str) -> BaseScenario:
-        """Return the scenario of a name, an object or a text; ``place`` is where it was given."""
+    def _scenario(self, source: str | Json, place: str, *, max_values: int) -> tuple[BaseScenario, int]:
+        """Return the scenario of a name, an object or a text, and its size; ``place`` is where it was given."""
         if not isinstance(source, str):
-            if value_count(source) > MAX_SCENARIO_VALUES:
-                raise TooManyValues(place, MAX_SCENARIO_VALUES)
-            return scenario_of(source, path=place)
+            size = value_count(source)
+            if size > max_values:
+                raise TooManyValues(f"{place}, with those before it,", MAX_SCENARIO_VALUES)
+            return scenario_of(source, path=place), size
         if _SCENARIO_NAME.fullmatch(source):
-            return self.get(source)
-        return read_scenario(source, path=place, max_values=MAX_SCENARIO_VALUES)
+            return self.get(source), 0
+        try:
+            scenario = read_scenario(source, path=place, max_values=max_values)
+        except TooManyValues:
+            raise TooManyValues(f"{place}, with those before it,", MAX_SCENARIO_VALUES) from None
+        return scenario, scenario._size
 
 
 def _check_size(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> None:
@@ -183,8 +189,8 @@ def _check_size(scenarios: Iterable[BaseScenario], apis: Sequence[Api]) -> None:
     steps = sum(api_named(item.api, apis).module("world").steps_of(item) for item in scenarios)
     if steps > MAX_SCENARIO_STEPS:
         raise AuthorError(
-            f"these scenarios have {steps:,} subtasks; at most {MAX_SCENARIO_STEPS:,} can be given in one request. "
-            "Let tasks `repeat`: those count once."
+            f"these scenarios have {steps:,} attempts of subtasks; at most {MAX_SCENARIO_STEPS:,} can be given in one "
+            "request. Let tasks `repeat`: those count once."
         )
 
 

@@ -34,7 +34,7 @@ from oceanmock.engine.faults import FaultRequest
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.store import SandboxDeleted
 from oceanmock.errors import AuthorError, CallerError
-from oceanmock.http.validation import Parameters, RequestBody, ResponseRules
+from oceanmock.http.validation import Parameters, RequestBody, ResponseRules, check_width
 from oceanmock.masking import mask_text
 from oceanmock.openapi import Operation, operations_of, runtime_view
 from oceanmock.text import closest
@@ -230,6 +230,7 @@ class Pipeline:
             if compiled is None:
                 request.body = body
                 service.open(request)
+                check_width(request.body)
                 compiled, allowed = self._find(request)
                 if compiled is None:
                     return encode(self._fall_back(request, allowed), service)

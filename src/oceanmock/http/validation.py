@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -20,6 +21,10 @@ from oceanmock.api import ApiError, ErrorKind, Fragment, Headers, Request
 from oceanmock.errors import AuthorError
 
 MAX_QUERY_FIELDS: Final = 1000
+MAX_JSON_VALUES: Final = 50_000
+"""The most values of a body; more would hold the event loop while they are parsed."""
+MAX_JSON_DEPTH: Final = 100
+MAX_MESSAGE_LENGTH: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,9 @@ class Schema:
         """Return the first violation of an invalid value, with its place."""
         first = next(iter(self._validator.iter_errors(value)))
         place = ".".join(str(part) for part in first.instance_path)
-        return f"{place}: {first.message}" if place else str(first.message)
+        text = f"{place}: {first.message}" if place else str(first.message)  # which quotes the value first
+        half = MAX_MESSAGE_LENGTH // 2
+        return text if len(text) <= MAX_MESSAGE_LENGTH else f"{text[:half]} … {text[-half:]}"
 
     def violations(self, value: Any) -> Iterator[SchemaViolation]:
         """Yield every violation of a value."""
@@ -218,9 +225,35 @@ class RequestBody:
             content = orjson.loads(request.body)
         except orjson.JSONDecodeError as problem:  # nor UTF-8, or nested too deep
             raise ApiError("malformed body", f"The body is not JSON: {problem}.") from None
+        if _is_too_deep(content):
+            raise ApiError("malformed body", f"The body is nested deeper than {MAX_JSON_DEPTH} levels.")
         if not schema.accepts(content):
             raise ApiError("wrong request", f"The body: {schema.problem(content)}")
         return content
+
+
+def check_width(body: bytes) -> None:
+    """Raise ApiError for JSON with more values than are parsed."""
+    if len(body) <= MAX_JSON_VALUES or body.lstrip()[:1] not in (b"{", b"["):
+        return
+    separators = (b",", b"{", b"[")
+    if sum(map(body.count, separators)) > MAX_JSON_VALUES:
+        without_escapes = body.replace(rb"\\", b"").replace(rb"\"", b"")
+        without_texts = b"".join(without_escapes.split(b'"')[::2])
+        if sum(map(without_texts.count, separators)) > MAX_JSON_VALUES:
+            raise ApiError("body too large", f"The body has more than {MAX_JSON_VALUES:,} values.")
+
+
+def _is_too_deep(content: Any) -> bool:
+    level = [content]
+    for _ in range(MAX_JSON_DEPTH + 1):
+        holders = [
+            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, (dict, list))
+        ]
+        level = [*chain.from_iterable(holders)]
+        if not level:
+            return False
+    return True
 
 
 _ENVELOPE_KEYS: Final = {"type", "properties", "required", "allOf", "additionalProperties", "title", "description"}

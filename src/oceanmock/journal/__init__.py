@@ -2,9 +2,10 @@
 
 Recording costs a few microseconds, since every request pays for it: the query and the request's body are masked and
 bodies are cut then; headers are decoded and masked, the response is masked, and JSON is parsed when an entry is read.
-Memory is bounded: the oldest entry is dropped when there are too many, or too many bytes. A query is compared with an
-entry item by item; where too few match, the nearest entry is shown beside what was expected, in the form of WireMock's
-near misses. Nothing here depends on ASGI or on one API.
+Memory is bounded: the oldest entry is dropped when a journal has too many, or too many bytes; and where all those of a
+store have too many bytes, the largest loses half of its entries. A query is compared with an entry item by item; where
+too few match, the nearest entry is shown beside what was expected, in the form of WireMock's near misses. Nothing here
+depends on ASGI or on one API.
 """
 
 from __future__ import annotations
@@ -17,24 +18,48 @@ from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import islice, zip_longest
+from operator import attrgetter
 from threading import Lock
 from typing import Any, Final
 
 import orjson
 
 from oceanmock.errors import AuthorError
-from oceanmock.journal.entries import Entry, RawHeaders, body_value, decode_headers, microseconds_text, printable
+from oceanmock.journal.entries import (
+    HEADER_BYTES,
+    Entry,
+    RawHeaders,
+    body_value,
+    cut,
+    cut_headers,
+    cut_text,
+    decode_headers,
+    has_values,
+    header_bytes,
+    microseconds_text,
+    printable,
+    value_count,
+)
 from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
 from oceanmock.text import suggest
 
 MAX_JOURNAL_ENTRIES: Final = 1000
 MAX_JOURNAL_BYTES: Final = 16 * 2**20
-MAX_JOURNAL_BODY: Final = 64 * 2**10
+MAX_JOURNAL_TEXT: Final = 64 * 2**10
+"""Where a body and every other text of an entry is cut."""
+MAX_STORE_BYTES: Final = 256 * 2**20
+"""What the journals of one store, that is of one server, may take together."""
+MAX_PAGE_BYTES: Final = 2**19
+"""The bytes of the entries that one reading returns, but for the last entry; making them JSON takes 20 ms."""
+MAX_QUERY_VALUES: Final = 200
+MAX_QUERY_TEXT: Final = 1000
+MAX_COMPARED_ENTRIES: Final = 50
+"""How many entries, the last ones, a near miss is looked for in."""
 ENTRY_BYTES: Final = 1000
 """What an entry takes beside its texts: the object, its numbers, its ids."""
-HEADER_BYTES: Final = 130
-"""What a header takes beside its characters."""
 CELL_WIDTH: Final = 58
+MAX_ALIGNED: Final = 100
+"""The length of two texts together from which only their characters are compared, and not their order."""
 MAX_LISTED_ENTRIES: Final = 20
 
 Routes = Mapping[str, Mapping[str, Mapping[str, str]]]
@@ -43,6 +68,21 @@ Routes = Mapping[str, Mapping[str, Mapping[str, str]]]
 
 _Recorded = tuple[Entry, RawHeaders, RawHeaders]
 """An entry, and the headers of the request and the response as they were on the wire."""
+
+
+class JournalSpace:
+    """The memory that the journals of one store share, and the lock that they change it under."""
+
+    def __init__(self, max_bytes: int = MAX_STORE_BYTES) -> None:
+        self.max_bytes: Final = max_bytes
+        self.bytes = 0
+        self.lock: Final = Lock()
+        self.journals: Final[set[Journal]] = set()
+
+    def shrink(self) -> None:
+        """Let the largest journal lose its older half, until there is room."""
+        while self.bytes > self.max_bytes:
+            max(self.journals, key=attrgetter("bytes")).drop_half()
 
 
 class Journal:
@@ -57,17 +97,18 @@ class Journal:
         *,
         max_entries: int = MAX_JOURNAL_ENTRIES,
         max_bytes: int = MAX_JOURNAL_BYTES,
-        max_body: int = MAX_JOURNAL_BODY,
+        max_text: int = MAX_JOURNAL_TEXT,
+        space: JournalSpace | None = None,
     ) -> None:
         """Keep the last entry whatever its size, and of the others as many as the limits allow."""
-        self.last = self.dropped = 0
+        self.last = self.dropped = self.bytes = 0
         self._max_entries = max_entries
         self._max_bytes = max_bytes
-        self._max_body = max_body
-        self._bytes = 0
+        self._max_text = max_text
         self._entries: deque[_Recorded] = deque()
         self._sizes: deque[int] = deque()
-        self._lock = Lock()
+        self._space = JournalSpace() if space is None else space
+        self._space.journals.add(self)
 
     def record(
         self,
@@ -79,25 +120,37 @@ class Journal:
         response_headers: RawHeaders,
         response_body: bytes,
         refusal: str = "",
+        ids: Mapping[str, str],
         **others: Any,
     ) -> None:
         """Record an exchange under the next number; ``others`` are the other fields of ``Entry``."""
+        limit, space = self._max_text, self._space
         if query:
-            query = mask_query(query)
+            query = mask_query(cut_text(query, limit) if len(query) > limit else query)
         if request_body:
-            request_body = mask_body(_cut(request_body, self._max_body))
-        response_body = _cut(response_body, self._max_body)
-        size = ENTRY_BYTES + len(path) + len(query) + len(refusal) + len(request_body) + len(response_body)
+            request_body = mask_body(cut(request_body, limit))
+        response_body = cut(response_body, limit)
+        if len(path) > limit:
+            path, ids = cut_text(path, limit), {name: cut_text(value, limit) for name, value in ids.items()}
+        refusal = cut_text(refusal, limit)
+        size = ENTRY_BYTES + 2 * len(path) + len(query) + len(refusal) + len(request_body) + len(response_body)
         headers = tuple(request_headers), tuple(response_headers)
+        longest = 0
         for pairs in headers:
             for name, value in pairs:
-                size += len(name) + len(value) + HEADER_BYTES
-        with self._lock:
+                size += (length := len(name) + len(value)) + HEADER_BYTES
+                longest = max(longest, length)
+        if longest > limit:
+            size -= sum(map(header_bytes, headers))
+            headers = cut_headers(headers[0], limit), cut_headers(headers[1], limit)
+            size += sum(map(header_bytes, headers))
+        with space.lock:
             self.last += 1
             entry = Entry(
                 number=self.last,
                 path=path,
                 query=query,
+                ids=ids,
                 request_body=request_body,
                 response_body=response_body,
                 refusal=refusal,
@@ -105,15 +158,39 @@ class Journal:
             )
             self._entries.append((entry, *headers))
             self._sizes.append(size)
-            self._bytes += size
-            while len(self._sizes) > 1 and (self._bytes > self._max_bytes or len(self._sizes) > self._max_entries):
-                self._entries.popleft()
-                self._bytes -= self._sizes.popleft()
-                self.dropped += 1
+            self.bytes += size
+            space.bytes += size
+            while len(self._sizes) > 1 and (self.bytes > self._max_bytes or len(self._sizes) > self._max_entries):
+                self._drop()
+            if space.bytes > space.max_bytes:
+                space.shrink()
+
+    def drop_half(self) -> None:
+        """Drop the older half of the entries, at least one; to be called under the lock of the space."""
+        for _ in range((len(self._sizes) + 1) // 2):
+            self._drop()
+
+    def _drop(self) -> None:
+        self._entries.popleft()
+        size = self._sizes.popleft()
+        self.bytes -= size
+        self._space.bytes -= size
+        self.dropped += 1
 
     def entries(self, query: Query | None = None, *, after: int = 0, limit: int | None = None) -> list[Entry]:
         """Return at most ``limit`` matching entries with a number above ``after``, oldest first."""
         return [_read(recorded) for recorded in islice(self._matching(query, after), limit)]
+
+    def page(self, query: Query, *, after: int, limit: int) -> tuple[list[Entry], bool]:
+        """Return such entries, as many as ``MAX_PAGE_BYTES`` hold, and whether there are more."""
+        page, size = list[Entry](), 0
+        for recorded in self._matching(query, after):
+            entry, *headers = recorded
+            size += len(entry.request_body) + len(entry.response_body) + sum(map(header_bytes, headers))
+            if page and (size > MAX_PAGE_BYTES or len(page) == limit):
+                return page, True
+            page.append(_read(recorded))
+        return page, False
 
     def count(self, query: Query | None = None) -> int:
         """Return how many entries match."""
@@ -121,10 +198,17 @@ class Journal:
 
     def clear(self) -> None:
         """Delete every entry; the numbers go on."""
-        with self._lock:
+        with self._space.lock:
+            self._space.bytes -= self.bytes
             self._entries.clear()
             self._sizes.clear()
-            self._bytes = self.dropped = 0
+            self.bytes = self.dropped = 0
+
+    def close(self) -> None:
+        """Delete every entry, and leave the space to the other journals."""
+        self.clear()
+        self._space.journals.discard(self)
+        self._space = JournalSpace()  # a response that is still sent is recorded without a trace
 
     def verify(
         self, query: Query, *, times: int | None = None, at_least: int | None = None, at_most: int | None = None
@@ -140,10 +224,9 @@ class Journal:
         least = int(at_most is None) if at_least is None else at_least
         if least < 0 or (at_most is not None and at_most < least):
             raise AuthorError(f"nothing can come at least {least} and at most {at_most} times.")
-        recorded = list(self._matching(None, 0))
-        matching = [_read(item) for item in recorded if query.matches(item[0])]
-        numbers = {entry.number for entry in matching}
-        others = [entry for entry, *_ in recorded if entry.number not in numbers]
+        matching, others = list[_Recorded](), list[_Recorded]()
+        for item in self._matching(None, 0):
+            (matching if query.matches(item[0]) else others).append(item)
         lines = [f"{query}: expected {_range_text(least, at_most)}, found {_times(len(matching))}."]
         if self.dropped:
             lines.append(f"Older entries that were dropped, and are not counted: {self.dropped}.")
@@ -157,31 +240,18 @@ class Journal:
                 lines += ["", "Found:"]
                 if len(matching) > MAX_LISTED_ENTRIES:
                     lines.append(f"  … and {len(matching) - MAX_LISTED_ENTRIES} before them")
-                lines += [f"  entry {_line(entry)}" for entry in matching[-MAX_LISTED_ENTRIES:]]
+                lines += [f"  entry {_line(_read(item))}" for item in matching[-MAX_LISTED_ENTRIES:]]
             if others and len(matching) < least:
-                lines += ["", *_near_miss(query, others)]
-        return Verdict(holds, tuple(matching), "\n".join(lines))
+                lines += ["", *_near_miss(query, others[-MAX_COMPARED_ENTRIES:])]
+        return Verdict(holds, tuple(entry.number for entry, *_ in matching), "\n".join(lines))
 
     def _matching(self, query: Query | None, after: int) -> Iterator[_Recorded]:
-        with self._lock:
+        with self._space.lock:
             entries = list(self._entries)
         skipped = max(0, after + 1 - entries[0][0].number) if entries else 0
         for recorded in islice(entries, skipped, None):
             if query is None or query.matches(recorded[0]):
                 yield recorded
-
-
-def _cut(body: bytes, limit: int) -> bytes:
-    """Return at most so many bytes of a body, in whole characters, and how many more it has.
-
-    A whole body is copied: behind those that orjson has written is more memory than they need.
-    """
-    if len(body) <= limit:
-        return bytes(memoryview(body))
-    end = limit
-    while end > limit - 3 and end > 0 and body[end] & 0xC0 == 0x80:
-        end -= 1
-    return body[:end] + b"... (%d more bytes)" % (len(body) - end)
 
 
 def _read(recorded: _Recorded) -> Entry:
@@ -233,10 +303,25 @@ class Query:
 
     def matches(self, entry: Entry) -> bool:
         """Return whether the entry has all the values."""
-        return all(item.holds for item in self.compare(entry))
+        if not all(item.holds for item in self._compare_texts(entry)):
+            return False
+        if self.body is None:
+            return True
+        try:
+            return has_values(orjson.loads(entry.request_body), self.body)
+        except orjson.JSONDecodeError:
+            return False
 
     def compare(self, entry: Entry) -> Iterator[ComparedItem]:
-        """Yield each expected value beside the entry's; the body last, since it costs most."""
+        """Yield each expected value beside the entry's; the body's last."""
+        yield from self._compare_texts(entry)
+        if self.body is not None:
+            kind, body = body_value(entry.request_body)
+            if kind in ("text", "base64"):
+                yield ComparedItem("body", "JSON", f"not JSON: {body}", holds=False)
+            yield from _compare_values("body", self.body, body if kind == "json" else NO_VALUE)
+
+    def _compare_texts(self, entry: Entry) -> Iterator[ComparedItem]:
         for name in _COMPARED_KEYS:
             value = getattr(self, name)
             if value is not None:
@@ -247,11 +332,6 @@ class Query:
                     actual = "" if (item := getattr(entry, name)) is None else str(item)
                 is_same = _IS_SAME.get(name, str.__eq__)
                 yield ComparedItem(name, str(value), actual, is_same(str(value), actual))
-        if self.body is not None:
-            kind, body = body_value(entry.request_body)
-            if kind in ("text", "base64"):
-                yield ComparedItem("body", "JSON", f"not JSON: {body}", holds=False)
-            yield from _compare_values("body", self.body, body if kind == "json" else NO_VALUE)
 
     def __str__(self) -> str:
         values = {name: getattr(self, name) for name in _COMPARED_KEYS if name != "operation"}
@@ -267,12 +347,18 @@ _ID_KEYS: Final = ("task", "subtask", "dag", "node", "sub_task")
 _COMPARED_KEYS: Final = ("api", "operation", "method", "path", *_ID_KEYS, "status", "caller", "fault")
 
 
-def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str]:
+def _problems(key: str, data: Mapping[str, Any], routes: Routes) -> Iterator[str]:  # noqa: PLR0912 (one for each key)
     value = data[key]
     if key not in QUERY_KEYS:
         yield f"`{key}` is no key of a query of the journal\n  {suggest(key, QUERY_KEYS)}"
-    elif value is None or key == "body":
+    elif value is None:
         return
+    elif key == "body":
+        if value_count(value) > MAX_QUERY_VALUES or len(_json_text(value)) > MAX_JOURNAL_TEXT:
+            limits = f"{MAX_QUERY_VALUES} keys and values in {MAX_JOURNAL_TEXT // 2**10} KiB"
+            yield f"`body` has more than can be compared: {limits}"
+    elif isinstance(value, str) and len(value) > MAX_QUERY_TEXT:
+        yield f"`{key}` is longer than {MAX_QUERY_TEXT:,} characters"
     elif key == "status":
         if isinstance(value, bool) or not re.fullmatch(r"(?i)[1-5](?:[0-9]{2}|xx)", str(value)):
             yield f"`status` is {value!r}, which is no status such as 200, and no class such as 4xx"
@@ -311,7 +397,8 @@ class ComparedItem:
 
 @lru_cache(maxsize=1024)
 def _similarity(one: str, other: str) -> float:
-    return SequenceMatcher(None, one, other, autojunk=False).ratio()
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    return matcher.ratio() if len(one) + len(other) < MAX_ALIGNED else matcher.quick_ratio()
 
 
 _NUMBER_START: Final = {"1": 1, "2": 16, "3": 45, "4": 16, "5": 45}
@@ -361,10 +448,10 @@ def _json_text(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of a verification; ``matching`` are the entries that match."""
+    """The outcome of a verification; ``matching`` are the numbers of the entries that match."""
 
     holds: bool
-    matching: tuple[Entry, ...]
+    matching: tuple[int, ...]
     message: str
 
 
@@ -384,10 +471,10 @@ def _line(entry: Entry) -> str:
     return f"{entry.number}, at {microseconds_text(entry.at)}: {entry}"
 
 
-def _near_miss(query: Query, entries: Sequence[Entry]) -> Iterator[str]:
+def _near_miss(query: Query, recorded: Sequence[_Recorded]) -> Iterator[str]:
     """Yield a table of the query and the nearest entry; of equally near ones, the latest."""
-    by_distance = {(sum(item.distance for item in query.compare(entry)), -entry.number): entry for entry in entries}
-    entry = _read((by_distance[min(by_distance)], (), ()))
+    distances = [(sum(item.distance for item in query.compare(entry)), -entry.number) for entry, *_ in recorded]
+    entry = _read((recorded[distances.index(min(distances))][0], (), ()))
     rows = list[tuple[str, str, str]]()
     for item in query.compare(entry):
         mark = [] if item.holds else [f"  <<<<< {printable(item.name)} does not match"]

@@ -16,6 +16,8 @@ TextHeaders = tuple[tuple[str, str], ...]
 
 MAX_TEXT_LENGTH: Final = 400
 """The number of characters of one text that a message shows."""
+HEADER_BYTES: Final = 130
+"""What a header takes beside its characters."""
 
 
 @dataclass(slots=True)  # frozen, each would take four times as long to make
@@ -125,6 +127,59 @@ def parse_body(body: bytes) -> Any:
     return value
 
 
+def value_count(data: Any) -> int:
+    """Return how many keys and values JSON has."""
+    count, waiting = 0, [data]
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if isinstance(value, dict):
+            count += len(value)
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return count
+
+
+def has_values(actual: Any, expected: Any) -> bool:
+    """Return whether JSON has an expected object's keys, a list's items. 1 is not true."""
+    if isinstance(expected, dict):
+        return isinstance(actual, dict) and all(
+            key in actual and has_values(actual[key], value) for key, value in expected.items()
+        )
+    if isinstance(expected, list):
+        return isinstance(actual, list) and len(expected) == len(actual) and all(map(has_values, actual, expected))
+    return isinstance(expected, bool) is isinstance(actual, bool) and bool(expected == actual)
+
+
 def decode_headers(headers: RawHeaders) -> TextHeaders:
     """Return the headers as text."""
     return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+
+
+def cut(body: bytes, limit: int) -> bytes:
+    """Return at most so many bytes of a body, in whole characters, and how many more it has.
+
+    A whole body is copied: behind those that orjson has written is more memory than they need.
+    """
+    if len(body) <= limit:
+        return bytes(memoryview(body))
+    end = limit
+    while end > limit - 3 and end > 0 and body[end] & 0xC0 == 0x80:
+        end -= 1
+    return body[:end] + b"... (%d more bytes)" % (len(body) - end)
+
+
+def cut_text(text: str, limit: int) -> str:
+    """Return at most so many characters of a text, and how many more it has."""
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text) - limit} more characters)"
+
+
+def cut_headers(headers: RawHeaders, limit: int) -> tuple[tuple[bytes, bytes], ...]:
+    """Return headers whose names and values have at most so many bytes, and how many more they have."""
+    return tuple((cut(name, limit), cut(value, limit)) for name, value in headers)
+
+
+def header_bytes(headers: RawHeaders) -> int:
+    """Return what headers take."""
+    return sum(len(name) + len(value) + HEADER_BYTES for name, value in headers)

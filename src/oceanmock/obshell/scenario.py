@@ -19,9 +19,10 @@ from oceanmock.obshell import machine, states
 from oceanmock.obshell.agent import NEWEST_VERSION, Address, Agent, QuirkSelection, ServedVersion
 from oceanmock.obshell.api import API, ClientOperator, Identity, OperationId, Operator, QuirkName, State
 from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
-from oceanmock.scenario.faults import Fault, ShownId
+from oceanmock.scenario.faults import MAX_FAULTS, Fault, ShownId
 from oceanmock.scenario.fields import (
     MAX_ID,
+    MAX_STORY_STEPS,
     BaseScenario,
     BaseStep,
     DurationText,
@@ -281,9 +282,9 @@ class Scenario(BaseScenario):
     switches: Switches = Switches()
     dags: Annotated[tuple[Dag, ...], Field(min_length=1)]
     """In any order; the API lists them by their numbers."""
-    faults: tuple[ObshellFault, ...] = ()
+    faults: Annotated[tuple[ObshellFault, ...], Field(max_length=MAX_FAULTS)] = ()
     """Injected faults; of those that apply to a request, the first one is injected."""
-    story: tuple[Step, ...] = ()
+    story: Annotated[tuple[Step, ...], Field(max_length=MAX_STORY_STEPS)] = ()
     """What a client can do with these dags, simulated whenever the file is loaded."""
 
     @property

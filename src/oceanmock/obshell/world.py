@@ -300,8 +300,8 @@ new_world: Final = Dags
 
 
 def steps_of(scenario: Scenario) -> int:
-    """Return how many sub tasks a scenario has."""
-    return sum(len(node.sub_tasks) for dag in scenario.dags for node in dag.nodes)
+    """Return how many attempts of sub tasks a scenario has."""
+    return sum(len(task.runs) for dag in scenario.dags for node in dag.nodes for task in node.sub_tasks)
 
 
 def id_of(dag: DagData, number: int) -> str:

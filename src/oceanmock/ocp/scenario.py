@@ -19,9 +19,10 @@ from oceanmock import clock
 from oceanmock.ocp import machine, states
 from oceanmock.ocp.api import API, ChangeId, OperationId, SubtaskOperation, SubtaskStatus, TaskStatus
 from oceanmock.scenario.document import Issue, Loc, Wording, contradiction, wrong_value
-from oceanmock.scenario.faults import Fault
+from oceanmock.scenario.faults import MAX_FAULTS, Fault
 from oceanmock.scenario.fields import (
     MAX_ID,
+    MAX_STORY_STEPS,
     BaseScenario,
     BaseStep,
     DurationText,
@@ -246,9 +247,9 @@ class Scenario(BaseScenario):
     api: Literal["ocp"]
     switches: Switches = Switches()
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
-    faults: tuple[OcpFault, ...] = ()
+    faults: Annotated[tuple[OcpFault, ...], Field(max_length=MAX_FAULTS)] = ()
     """Injected faults; of those that apply to a request, the first one is injected."""
-    story: tuple[Step, ...] = ()
+    story: Annotated[tuple[Step, ...], Field(max_length=MAX_STORY_STEPS)] = ()
     """What a client can do with these tasks, simulated whenever the file is loaded."""
 
 

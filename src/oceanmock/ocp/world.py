@@ -322,8 +322,8 @@ new_world: Final = Tasks
 
 
 def steps_of(scenario: Scenario) -> int:
-    """Return how many subtasks a scenario has; those of repeated tasks are built only when they are read."""
-    return sum(len(task.subtasks) for task in scenario.tasks)
+    """Return how many attempts of subtasks a scenario has; repeated tasks are built only when they are read."""
+    return sum(len(subtask.attempts) for task in scenario.tasks for subtask in task.subtasks)
 
 
 def ids_of(scenarios: Iterable[Scenario]) -> Iterator[range]:

@@ -27,6 +27,8 @@ Loc = tuple[int | str, ...]
 
 MAX_DEPTH: Final = 100
 """So many levels may be nested; deeper ones would break the stack of code that follows them."""
+MAX_DUPLICATES: Final = 50
+"""How many repeated keys are listed."""
 MAX_VALUES: Final = 1_000_000
 """So many values may a text have, each alias counted as what it stands for."""
 
@@ -81,20 +83,6 @@ class TooManyValues(AuthorError):
         )
 
 
-def value_count(data: Any) -> int:
-    """Return how many keys and values JSON has."""
-    count, waiting = 0, [data]
-    while waiting:
-        value = waiting.pop()
-        count += 1
-        if isinstance(value, dict):
-            count += len(value)
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-    return count
-
-
 class _Node(NamedTuple):
     """A value with the event that it begins with, its size, and the levels below it."""
 
@@ -132,7 +120,7 @@ class Document:
         except (yaml.YAMLError, ValueError) as error:
             what = f"this is not YAML: {error}".replace("\n", " ")
             raise ScenarioError([Diagnostic(path, 1, 1, "syntax", what)]) from error
-        (self.data,) = self._document.data
+        (self.data,), self.size = self._document.data, self._document.size
 
     def locate(self, issue: Issue) -> Diagnostic:
         """Return an issue with its line and column: the value's, or the nearest one's above."""
@@ -231,7 +219,7 @@ class Document:
             elif isinstance(key.data, dict | list):
                 raise _error(key.event, "while constructing a mapping, found unhashable key")
             else:
-                if key.data in keys:
+                if key.data in keys and len(self.duplicates) < MAX_DUPLICATES:
                     what = f"{key.event.value!r} stands here twice; the first is on line {_place(keys[key.data])[0]}"
                     place = _place(key.event)
                     self.duplicates.append(Diagnostic(self.path, *place, "duplicate-key", what, "Remove one of them."))

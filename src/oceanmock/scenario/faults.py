@@ -18,6 +18,9 @@ from oceanmock.scenario.document import Issue, Loc, contradiction
 from oceanmock.scenario.fields import DurationText, Id, Model, Name, OrOne, Refuse, must
 from oceanmock.text import format_duration
 
+MAX_ITEMS: Final = 1000
+"""The most calls or paths of a fault, and characters of a path."""
+
 
 def _span(calls: int | str) -> tuple[int, int | None]:
     """Return the first and the last call, None where the end is open."""
@@ -39,7 +42,7 @@ Calls = Annotated[
 """A call by its number, or a range of them; ``Fault.spans`` reads it."""
 ValuePath = Annotated[
     str,
-    Field(pattern=r"^[^.\s]+(\.[^.\s]+)*$"),
+    Field(pattern=r"^[^.\s]+(\.[^.\s]+)*$", max_length=MAX_ITEMS),
     Refuse("bad_path", "is no path to a value, such as data.status or data.contents.*.id"),
 ]
 MediaType = Annotated[
@@ -52,6 +55,8 @@ ShownId = Annotated[
 Span = Annotated[DurationText, PlainSerializer(format_duration, return_type=str)]
 
 
+MAX_FAULTS: Final = 200
+"""The most faults of a sandbox; every request is compared with each."""
 EFFECTS: Final = (
     *("delay", "jitter", "status", "reset", "drop_response", "empty", "truncate"),
     *("malformed", "content_type", "dribble", "drop", "change_type"),
@@ -90,7 +95,7 @@ class Fault(Model):
     """The operations it applies to, by operationId; every one, if left out."""
     caller: Name | None = None
     """The caller: a user, an access key, `root` or `agent`. Any, if left out."""
-    calls: Annotated[tuple[Calls, ...], Field(min_length=1), OrOne()] = ("1-",)
+    calls: Annotated[tuple[Calls, ...], Field(min_length=1, max_length=MAX_ITEMS), OrOne()] = ("1-",)
     """Which of the matching calls get the fault: `3`, `[1, 3]`, `2-4`, `1-`. Every one, if left
     out. Each fault counts its own, from 1, also those that got another fault."""
     counts: Literal["calls", "attempts"] = "calls"
@@ -120,9 +125,9 @@ class Fault(Model):
     """Send this content type."""
     dribble: Dribble | None = None
     """Send the body slowly: `{bytes: 16, every: 50ms}`."""
-    drop: Annotated[tuple[ValuePath, ...], OrOne()] = ()
+    drop: Annotated[tuple[ValuePath, ...], Field(max_length=MAX_ITEMS), OrOne()] = ()
     """Leave out these values of the JSON: `data.status`, or `data.contents.*.id` in every item."""
-    change_type: Annotated[tuple[ValuePath, ...], OrOne()] = ()
+    change_type: Annotated[tuple[ValuePath, ...], Field(max_length=MAX_ITEMS), OrOne()] = ()
     """Send these values with another type: a text as a number, everything else as a text."""
     still_executes: StrictBool = False
     """Execute the operation although its response is replaced (`status`), empty, or none (`reset`);

@@ -35,10 +35,16 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from pydantic_core.core_schema import ModelSchema, NullableSchema, WithDefaultSchema
 
 from oceanmock import clock
+from oceanmock.journal.entries import has_values
 from oceanmock.openapi import path_matches
 from oceanmock.scenario.document import contradiction
-from oceanmock.text import DURATION_PATTERN, parse_duration
+from oceanmock.text import DURATION_PATTERN, format_instant, nanoseconds_of, parse_duration
 
+OUT_OF_TIME: Final = f"is not between {format_instant(clock.EARLIEST)} and {format_instant(clock.LATEST)}"
+MAX_STUBS: Final = 200
+"""The most tasks or dags of a sandbox that start on a request; a request for none of the API is compared with each."""
+MAX_PATH_LENGTH: Final = 1000
+MAX_STORY_STEPS: Final = 1000
 MAX_ID: Final = 2**53 - 1
 """Ids stay within what every JSON reader keeps exact; beyond it OCP writes strings."""
 
@@ -110,9 +116,8 @@ Tick = Annotated[DurationText, must(lambda span: span >= clock.MILLISECOND, "bad
 Instant = Annotated[
     AwareDatetime,
     BeforeValidator(_check_instant),
-    must(lambda value: 1980 <= value.year < 3000, "bad_instant", "is not between 1980 and 2999"),
+    must(lambda value: clock.EARLIEST <= nanoseconds_of(value) <= clock.LATEST, "bad_instant", OUT_OF_TIME),
 ]
-"""An instant so far from the ends of the calendar that no age or duration passes them."""
 
 
 def _check_whole(value: object) -> object:
@@ -147,7 +152,7 @@ Reference = Annotated[StrictInt | StrictStr, Refuse("bad_reference", "should be 
 """A thing of this file, by its id or by its name."""
 PathTemplate = Annotated[
     str,
-    Field(pattern=r"^(?:/(?:[A-Za-z0-9._~-]+|\{[A-Za-z][A-Za-z0-9_]*\}))+$"),
+    Field(max_length=MAX_PATH_LENGTH, pattern=r"^(?:/(?:[A-Za-z0-9._~-]+|\{[A-Za-z][A-Za-z0-9_]*\}))+$"),
     Refuse("bad_path", "is no path such as /api/v1/agent/join"),
 ]
 """A request's path, in which `{id}` stands for any segment."""
@@ -269,23 +274,12 @@ class StartsOn(Model):
 
     def fits_body(self, body: Any) -> bool:
         """Return whether a body has everything that ``body`` has."""
-        return self.body is None or _contains(body, self.body)
+        return self.body is None or has_values(body, self.body)
 
     def asks(self, name: str) -> str:
         """Return what a request lacks that has the path and does not match."""
         body = json.dumps(self.body, ensure_ascii=False)
         return f"{self.method} {self.path} starts {name!r} only with a body that has {body}."
-
-
-def _contains(actual: Any, expected: Any) -> bool:
-    """Return whether JSON has an expected object's keys, a list's items. 1 is not true."""
-    if isinstance(expected, dict):
-        return isinstance(actual, dict) and all(
-            key in actual and _contains(actual[key], value) for key, value in expected.items()
-        )
-    if isinstance(expected, list):
-        return isinstance(actual, list) and len(expected) == len(actual) and all(map(_contains, actual, expected))
-    return isinstance(expected, bool) is isinstance(actual, bool) and bool(expected == actual)
 
 
 class BaseScenario(Model):
@@ -306,6 +300,7 @@ class BaseScenario(Model):
     """The period of the server's schedulers."""
 
     _name: str = PrivateAttr("scenario")
+    _size: int = PrivateAttr(0)
 
     if TYPE_CHECKING:  # each format declares these as its last keys
         switches: Any
