@@ -360,7 +360,8 @@ class SandboxJournal:
         if "body" in query:  # only a verification reads one
             numbers = self._admin.ask("POST", "/journal/verify", {"query": query, "at_least": 0})["entries"]
             query = {}
-        entries, page = list[Json](), Json(last=0, more=True)
+        entries: list[Json] = []
+        page: Json = {"last": 0, "more": True}
         while page["more"]:
             page = self._admin.ask("GET", "/journal", query={**query, "limit": JOURNAL_LIMIT, "after": page["last"]})
             entries += page["entries"]
