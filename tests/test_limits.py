@@ -135,6 +135,10 @@ ATTEMPTS: dict[str, Attempt] = {
     "calls of a fault": lambda server, value: server.create(
         ocp(faults=[{"calls": [*range(1, value + 1)], "status": 503}])
     ),
+    "characters of a duration": lambda server, value: server.create(
+        ocp({"subtasks": [{"name": "a", "attempts": {"takes": "1ms" * 32 + "1" * (value - 98) + "ms"}}]})
+    ),
+    "steps of a scenario's story": lambda server, value: server.create(ocp(story=[{"wait": "1s"}] * value)),
     "tasks of a scenario that start on a request": lambda server, value: server.create(stubs(value)),
     "tasks of a sandbox that start on a request": load_stubs,
     "scenarios of one request": lambda server, value: server.create(*[stubs(1, f"x{n}") for n in range(value)]),
@@ -146,7 +150,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "nodes of a dag": lambda server, value: server.create(dag(value)),
     "repetitions of a task": lambda server, value: server.create(repeated(value)),
     "attempts of subtasks of one request, repeated ones too": lambda server, value: server.create(
-        repeated(100_000), repeated(value - 100_000)
+        repeated(100_000), repeated(value - 100_001), repeated(1)
     ),
     "first instant of a clock": lambda server, value: server.create(ocp(starts_at=value)),
     "last instant of a clock": lambda server, value: server.mine("POST", "/clock/move", json={"to": value}),
@@ -156,6 +160,7 @@ ATTEMPTS: dict[str, Attempt] = {
     ),
     "characters of a text in a query of the journal": lambda server, value: server.verify(path="x" * value),
 }
+SLOW = ("own ports of a server", "repetitions of a task", "attempts of subtasks of one request, repeated ones too")
 BEYOND = {
     "first instant of a clock": "1979-12-31T23:59:59.999Z",
     "last instant of a clock": "2262-04-11T23:47:16.854775808Z",
@@ -169,7 +174,10 @@ def test_every_bound_is_tried_or_names_the_tests_that_do() -> None:
     assert all((ROOT / row["message"].strip("`")).is_file() for row in ROWS if row not in TRIED)
 
 
-@pytest.mark.parametrize("row", TRIED, ids=[row["bound"] for row in TRIED])
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, id=row["bound"], marks=[pytest.mark.slow] if row["bound"] in SLOW else []) for row in TRIED],
+)
 def test_a_bound_is_kept(server: Server, row: re.Match[str]) -> None:
     attempt, number = ATTEMPTS[row["bound"]], row["value"].replace(",", "")
     value = int(number) if number.isdecimal() else number

@@ -64,6 +64,7 @@ class Sandbox:
         store: Store | None = None,
         log: Iterable[LogEntry] = (),
         wall: Callable[[], int] = machine_now,
+        is_stored: bool = True,
     ) -> None:
         """Create the sandbox in the store, with the commands of a log replayed.
 
@@ -78,11 +79,16 @@ class Sandbox:
         self._traces = Random(spec.seed)  # noqa: S311 (the same seed, the same trace ids)
         self.generation = 0
         self._fold(spec)
-        self._version = self._first_version = self.store.put(spec)
-        self.journal = self.store.journal(self.name)
+        if is_stored:
+            self.put()
         for entry in log:
             self._append(entry)
             self._apply(entry)
+
+    def put(self) -> None:
+        """Create the sandbox in the store, where one was built without that."""
+        self._version = self._first_version = self.store.put(self.spec)
+        self.journal = self.store.journal(self.name)
 
     # --- reading ---
 
@@ -327,8 +333,17 @@ class Sandboxes:
         Raises AuthorError for an invalid name or specification, SandboxTaken, TooManySandboxes; then nothing has
         changed.
         """
-        if len(self) >= self.limit:
-            raise TooManySandboxes(f"there are {self.limit:,} sandboxes already. Delete those that are done with.")
+        return self.add(self.build(name, spec))
+
+    def add(self, sandbox: Sandbox) -> Sandbox:
+        """Add a sandbox that was built. Raises SandboxTaken, TooManySandboxes."""
+        self._check(sandbox.name)
+        sandbox.put()
+        self._by_name[sandbox.name] = sandbox
+        return sandbox
+
+    def build(self, name: str | None, spec: SandboxSpec) -> Sandbox:
+        """Return the sandbox that ``create`` adds, which changes nothing: any thread may build one."""
         if name is None:
             name = next(n for n in map("sandbox-{}".format, self._numbers) if n not in self._by_name)
         if not SANDBOX_NAME.fullmatch(name):
@@ -336,9 +351,14 @@ class Sandboxes:
                 f"{quoted_name(name)} is no name for a sandbox: letters, digits, dots, dashes and "
                 f"underscores, at most {MAX_NAME_LENGTH}, a letter or digit first."
             )
+        self._check(name)
+        return self._build(replace(spec, name=name))
+
+    def _check(self, name: str) -> None:
+        if len(self) >= self.limit:
+            raise TooManySandboxes(f"there are {self.limit:,} sandboxes already. Delete those that are done with.")
         if name in self._by_name:
             raise SandboxTaken(f"there is a sandbox {name!r} already. Delete it, or choose another name.")
-        return self._put(replace(spec, name=name))
 
     def reset(self, name: str) -> Sandbox:
         """Create a sandbox again by its specification. Raises NoSuchSandbox."""
@@ -371,6 +391,11 @@ class Sandboxes:
         return freed
 
     def _put(self, spec: SandboxSpec) -> Sandbox:
-        default = self.default
-        sandbox = self._by_name[spec.name] = Sandbox(spec, default.apis, store=self._store, wall=default.wall)
+        sandbox = self._build(spec)
+        sandbox.put()
+        self._by_name[spec.name] = sandbox
         return sandbox
+
+    def _build(self, spec: SandboxSpec) -> Sandbox:
+        default = self.default
+        return Sandbox(spec, default.apis, store=self._store, wall=default.wall, is_stored=False)

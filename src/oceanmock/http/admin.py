@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from asyncio import AbstractEventLoop, run_coroutine_threadsafe
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -66,6 +68,16 @@ RESPONSE_HEADERS: Final[Headers] = ((b"x-oceanmock-version", __version__.encode(
 MAX_ERROR_LENGTH: Final = 64 * 1024
 """The length at which an error is cut; it may quote the request."""
 MAX_LISTED_TASKS: Final = 10_000
+LARGE_BODY: Final = 8 * 1024
+LARGE_JOURNAL: Final = 256 * 1024
+"""From these sizes on, reading a body or a journal takes longer than the event loop may be held: 20 ms."""
+_LONG_REQUEST: Final = re.compile(
+    re.escape(ADMIN_PREFIX) + "sandboxes(?:/[^/]+/(?:scenarios|tasks)|/(?P<journal>[^/]+)/journal(?:/verify)?)?"
+)
+MAX_WAIT_SECONDS: Final = 60
+"""How long a thread waits for the event loop, which may have been stopped."""
+LOOP: Final = ContextVar[AbstractEventLoop | None]("oceanmock.loop", default=None)
+"""The server's event loop, in the thread that responds to a long request."""
 PERMITTED: Final = frozenset({"ADMIN"})
 
 
@@ -110,6 +122,31 @@ def service(context: AdminContext) -> Service:
         encode=orjson.dumps,
         open=_take_a_form_for_json,
     )
+
+
+def takes_long(context: AdminContext, request: Request, body: bytes | ApiError) -> bool:
+    """Return whether a thread of its own should respond: to a large scenario, or from a large journal."""
+    match = _LONG_REQUEST.fullmatch(request.path)
+    if match is None or isinstance(body, ApiError):
+        return False
+    if match["journal"] is None:
+        return len(body) > LARGE_BODY
+    try:
+        return context.sandboxes.get(match["journal"]).journal.bytes > LARGE_JOURNAL
+    except NoSuchSandbox:
+        return False
+
+
+def _on_loop(change: Callable[[], Json]) -> Json:
+    """Return the result of what reads or changes sandboxes, which happens on the event loop alone."""
+    loop = LOOP.get()
+    if loop is None:
+        return change()
+
+    async def run() -> Json:
+        return change()
+
+    return run_coroutine_threadsafe(run(), loop).result(MAX_WAIT_SECONDS)
 
 
 def _take_a_form_for_json(request: Request) -> None:
@@ -192,10 +229,14 @@ class AdminHandlers:
         return {"sandboxes": [self._json(request, item) for item in self.context.sandboxes]}
 
     def create_sandbox(self, request: Request) -> Json:
+        sandbox = self.context.sandboxes.build(request.content.get("name"), self._spec_of(request.content))
+        return _on_loop(lambda: self._add(request, sandbox))
+
+    def _add(self, request: Request, sandbox: Sandbox) -> Json:
         body, sandboxes, ports = request.content, self.context.sandboxes, self.context.ports
         if body.get("own_port") and len(sandboxes.ports) >= MAX_OWN_PORTS:
             raise Conflict(f"{MAX_OWN_PORTS} sandboxes have ports of their own. Delete those that are done with.")
-        sandbox = sandboxes.create(body.get("name"), self._spec_of(body))
+        sandboxes.add(sandbox)
         if body.get("own_port"):
             try:
                 if ports is None:
@@ -250,11 +291,14 @@ class AdminHandlers:
 
     def load_scenarios(self, request: Request) -> Json:
         scenarios = self.context.catalog.read(request.content, self.context.apis)
-        try:
-            sandbox = self.context.sandboxes.load(request.sandbox.name, scenarios)
-        except AuthorError as error:
-            raise Conflict(str(error)) from None
-        return self._json(request, sandbox)
+
+        def load() -> Json:
+            try:
+                return self._json(request, self.context.sandboxes.load(request.sandbox.name, scenarios))
+            except AuthorError as error:
+                raise Conflict(str(error)) from None
+
+        return _on_loop(load)
 
     def get_report(self, request: Request) -> Json | str:
         report = report_of(request.sandbox, max_tasks=request.parameters["tasks"])
@@ -384,8 +428,12 @@ class AdminHandlers:
         """Create a task; if the template repeats, return the first one."""
         sandbox, api = request.sandbox, api_named(request.content["api"], self.context.apis)
         scenario = read_template(api, request.content["template"], sandbox.worlds[api.name].settings())
-        id: str = sandbox.execute(Create(api.name, scenario))
-        return task_json(api, sandbox.worlds[api.name].item(id))
+
+        def create() -> Json:
+            id: str = sandbox.execute(Create(api.name, scenario))
+            return task_json(api, sandbox.worlds[api.name].item(id))
+
+        return _on_loop(create)
 
     def get_task(self, request: Request) -> Json:
         return task_json(*self._task(request))

@@ -8,8 +8,10 @@ costs only its own state.
 
 from __future__ import annotations
 
-from asyncio import CancelledError, timeout
+from asyncio import CancelledError, get_running_loop, timeout
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
@@ -79,6 +81,7 @@ class App:
         self._admin_sandbox = make_sandbox(apis=())  # no fault of another sandbox is injected there
         self._factories = [api.handlers.ServiceFactory(wall=wall) for api in apis]
         self._pipelines: dict[tuple[Hashable, ...], Pipeline] = {}
+        self._executor = ThreadPoolExecutor(1, "oceanmock-admin")
         self._pipeline_of(sandboxes.default)  # built now, so that an error in a contract shows
 
     @property
@@ -113,7 +116,12 @@ class App:
         """
         if scope["path"].startswith(admin.ADMIN_PREFIX):
             scope[SANDBOX] = self._admin_sandbox
-            return _send_nothing if body is None else self._admin.respond(self._admin.request_of(scope), body)
+            if body is None:
+                return _send_nothing
+            request = self._admin.request_of(scope)
+            if admin.takes_long(self._context, request, body):
+                return partial(self._respond_in_thread, request, body)
+            return self._admin.respond(request, body)
         try:
             sandbox = scope[SANDBOX] = self._choose(scope)
             pipeline = self._pipeline_of(sandbox)
@@ -128,6 +136,15 @@ class App:
             text = orjson.dumps({"error": str(error)})
             headers = [(b"content-type", JSON), (b"content-length", str(len(text)).encode())]
             return (404 if isinstance(error, NoSuchSandbox) else 400, headers, text)
+
+    async def _respond_in_thread(
+        self, request: Request, body: bytes | ApiError, _scope: Scope, _receive: Receive, send: Send
+    ) -> None:
+        """Respond to a request of the admin API while the event loop serves others; one such request at a time."""
+        loop = get_running_loop()
+        admin.LOOP.set(loop)
+        response = await loop.run_in_executor(self._executor, copy_context().run, self._admin.respond, request, body)
+        await send_response(send, response)
 
     def _repeat(
         self, template: Request, pipeline: Pipeline, sandbox_ref: ref[Sandbox], generation: int

@@ -446,6 +446,8 @@ class Format:
     def steps_of(self, scenario: BaseScenario) -> list[Action]:
         """Return the story's steps, with positions for references, which have been checked."""
         api, steps = self.api, list[Action]()
+        if not scenario.story:
+            return steps
         data = scenario.model_dump(include={api.scripts_key, "story"})
         named = outline(data, self.lists, self.numbered)
         for step, fields in zip(scenario.story, data["story"], strict=True):
