@@ -196,6 +196,10 @@ class Journal:
         """Return how many entries match."""
         return len(self._entries) if query is None else sum(1 for _ in self._matching(query, 0))
 
+    def ids(self) -> set[str]:
+        """Return every id that the path of a request had."""
+        return {id for entry, *_ in self._matching(None, 0) for id in entry.ids.values()}
+
     def clear(self) -> None:
         """Delete every entry; the numbers go on."""
         with self._space.lock:

@@ -12,32 +12,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, Final
 
 from oceanmock.clock import SECOND
 from oceanmock.engine.faults import FaultStatistics
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.journal.entries import Entry, body_value
+from oceanmock.engine.world import TaskItem
+from oceanmock.journal import Journal, Query
+from oceanmock.journal.entries import body_value
 from oceanmock.observations import observations
 from oceanmock.text import escape_unprintable, plural
 
 MAX_REPORTED_ENTRIES: Final = 20
 MAX_REPORTED_TASKS: Final = 10_000
 MAX_BODY_LENGTH: Final = 200
+MAX_EXPLAINED_PARTS: Final = 200
+"""The parts of all tasks that are explained, but for the first task's."""
 
 
 def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
     """Return the report as JSON, with the explanations and timelines of so many tasks."""
-    entries = sandbox.journal.entries()
+    journal = sandbox.journal
     apis: dict[str, Any] = {api.name: api for api in sandbox.apis}
-    ids = {id for entry in entries for id in entry.ids.values()}
+    ids = journal.ids()
     items = ((api, item) for api in apis.values() for item in sandbox.worlds[api.name].items())
     tasks = [*islice(items, MAX_REPORTED_TASKS)]
     tasks.sort(key=lambda task: task[1].id not in ids)
+    max_tasks = min(max_tasks, _tasks_to_explain(sandbox, tasks[:max_tasks]))
     return {
-        "requests": len(entries),
-        "journal": "\n".join(_journal_lines(entries, apis, since=sandbox.started)),
+        "requests": journal.count(),
+        "journal": "\n".join(_journal_lines(journal, apis, since=sandbox.started)),
         "tasks": [
             {
                 "api": api.name,
@@ -51,8 +56,8 @@ def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
         "other_tasks": [f"{item.number} {item.state}" for _, item in tasks[max_tasks:]],
         "unexpected_requests": [
             f"{entry}\n    {escape_unprintable(entry.refusal)}" if entry.refusal else str(entry)
-            for entry in entries
-            if not entry.operation and not entry.fault and entry.status in (404, 405)
+            for entry in journal.entries(Query(operation=""))
+            if not entry.fault and entry.status in (404, 405)
         ],
         "unused_faults": [
             _fault_text(fault)
@@ -60,6 +65,12 @@ def report_of(sandbox: Sandbox, *, max_tasks: int) -> dict[str, Any]:
             if not fault.affected and (fault.fault.probability == 1 or not fault.calls)
         ],
     }
+
+
+def _tasks_to_explain(sandbox: Sandbox, tasks: Sequence[tuple[Any, TaskItem]]) -> int:
+    """Return how many of the tasks, at least one, have together as many parts as are explained."""
+    sizes = (len(sandbox.worlds[api.name].item(item.id).parts or ()) for api, item in tasks)
+    return max(1, sum(size <= MAX_EXPLAINED_PARTS for size in accumulate(sizes)))
 
 
 def report_text(report: dict[str, Any]) -> str:
@@ -72,12 +83,12 @@ def report_text(report: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _journal_lines(entries: Sequence[Entry], apis: dict[str, Any], *, since: int) -> Iterator[str]:
+def _journal_lines(journal: Journal, apis: dict[str, Any], *, since: int) -> Iterator[str]:
     """Yield the last exchanges, at the seconds since the sandbox started."""
-    earlier = len(entries) - MAX_REPORTED_ENTRIES
+    earlier = journal.count() - MAX_REPORTED_ENTRIES
     if earlier > 0:
         yield f"  … {earlier} earlier"
-    for entry in entries[-MAX_REPORTED_ENTRIES:]:
+    for entry in journal.entries(after=journal.last - MAX_REPORTED_ENTRIES):
         exchange, refusal = str(entry), escape_unprintable(entry.refusal)
         body = body_value(entry.response_body)[1]
         observed = observations(apis[entry.api], entry.operation, body)
