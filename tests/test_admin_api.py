@@ -262,7 +262,7 @@ def test_more_than_can_be_held_is_refused(admin: Ask) -> None:
 
     answer = admin("POST", "/sandboxes", json={"scenarios": [scenario] * 2})
 
-    assert "44,000 subtasks" in error_of(answer, 400)
+    assert "44,000 attempts of subtasks" in error_of(answer, 400)
 
 
 def test_a_million_tasks_are_built_only_when_they_are_read(admin: Ask) -> None:

@@ -391,7 +391,7 @@ JSON = {"content-type": "application/json"}
         (b"\xff\xfe", "malformed body"),
         (b'{"text": "\xff"}', "malformed body"),
         (b'{"text": "\\ud800"}', "malformed body"),
-        (b"[" * 200_000 + b"]" * 200_000, "malformed body"),
+        (b"[" * 40_000 + b"]" * 40_000, "malformed body"),
         (b"{", "malformed body"),
         (b"NaN", "malformed body"),
         (b"", "malformed body"),

@@ -523,7 +523,7 @@ def test_a_start_whose_body_is_no_object_is_refused_in_the_server_s_words() -> N
 
 @pytest.mark.parametrize(
     "body",
-    [b"null", b"1" * 5000, b'{"a": ' * 100_000, b"\xff", b'{"a": NaN}', b'"\\ud800"', b"[]"],
+    [b"null", b"1" * 5000, b'{"a": ' * 40_000, b"\xff", b'{"a": NaN}', b'"\\ud800"', b"[]"],
     ids=lambda body: str(body[:10]),
 )
 def test_no_body_makes_a_start_fail_in_another_way(body: bytes) -> None:

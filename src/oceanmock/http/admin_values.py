@@ -170,17 +170,18 @@ class ScenarioCatalog:
 
     def _scenario(self, source: str | Json, place: str, *, max_values: int) -> tuple[BaseScenario, int]:
         """Return the scenario of a name, an object or a text, and its size; ``place`` is where it was given."""
+        subject = place if max_values == MAX_SCENARIO_VALUES else f"{place}, with those before it,"
         if not isinstance(source, str):
             size = value_count(source)
             if size > max_values:
-                raise TooManyValues(f"{place}, with those before it,", MAX_SCENARIO_VALUES)
+                raise TooManyValues(subject, MAX_SCENARIO_VALUES)
             return scenario_of(source, path=place), size
         if _SCENARIO_NAME.fullmatch(source):
             return self.get(source), 0
         try:
             scenario = read_scenario(source, path=place, max_values=max_values)
         except TooManyValues:
-            raise TooManyValues(f"{place}, with those before it,", MAX_SCENARIO_VALUES) from None
+            raise TooManyValues(subject, MAX_SCENARIO_VALUES) from None
         return scenario, scenario._size
 
 
