@@ -21,6 +21,7 @@ from oceanmock.apis import APIS
 from oceanmock.errors import AuthorError
 from oceanmock.openapi import compiled, data_folder
 from oceanmock.scenario.document import (
+    MAX_ISSUES,
     MAX_VALUES,
     Document,
     Issue,
@@ -36,8 +37,6 @@ from oceanmock.scenario.fields import MAX_STUBS, BaseScenario, FileSchema, Start
 from oceanmock.scenario.story import Format, StoryDivergesError
 from oceanmock.text import closest, did_you_mean, suggest
 
-MAX_ISSUES: Final = 50
-"""How many issues of a scenario are looked for, and listed."""
 SUFFIXES: Final = (".yaml", ".yml")
 FORMATS: Final[Sequence[Format]] = [api.scenario.FORMAT for api in APIS]
 _API_NAMES: Final = tuple(api.name for api in APIS)

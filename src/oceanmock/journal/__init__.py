@@ -132,18 +132,17 @@ class Journal:
         response_body = cut(response_body, limit)
         if len(path) > limit:
             path, ids = cut_text(path, limit), {name: cut_text(value, limit) for name, value in ids.items()}
-        refusal = cut_text(refusal, limit)
+        if len(refusal) > limit:
+            refusal = cut_text(refusal, limit)
         size = ENTRY_BYTES + 2 * len(path) + len(query) + len(refusal) + len(request_body) + len(response_body)
         headers = tuple(request_headers), tuple(response_headers)
-        longest = 0
+        before = size
         for pairs in headers:
             for name, value in pairs:
-                size += (length := len(name) + len(value)) + HEADER_BYTES
-                longest = max(longest, length)
-        if longest > limit:
-            size -= sum(map(header_bytes, headers))
+                size += len(name) + len(value) + HEADER_BYTES
+        if size - before > limit:
             headers = cut_headers(headers[0], limit), cut_headers(headers[1], limit)
-            size += sum(map(header_bytes, headers))
+            size = before + sum(map(header_bytes, headers))
         with space.lock:
             self.last += 1
             entry = Entry(

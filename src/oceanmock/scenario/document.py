@@ -27,8 +27,8 @@ Loc = tuple[int | str, ...]
 
 MAX_DEPTH: Final = 100
 """So many levels may be nested; deeper ones would break the stack of code that follows them."""
-MAX_DUPLICATES: Final = 50
-"""How many repeated keys are listed."""
+MAX_ISSUES: Final = 50
+"""How many issues of a scenario are looked for, and listed."""
 MAX_VALUES: Final = 1_000_000
 """So many values may a text have, each alias counted as what it stands for."""
 
@@ -219,7 +219,7 @@ class Document:
             elif isinstance(key.data, dict | list):
                 raise _error(key.event, "while constructing a mapping, found unhashable key")
             else:
-                if key.data in keys and len(self.duplicates) < MAX_DUPLICATES:
+                if key.data in keys and len(self.duplicates) < MAX_ISSUES:
                     what = f"{key.event.value!r} stands here twice; the first is on line {_place(keys[key.data])[0]}"
                     place = _place(key.event)
                     self.duplicates.append(Diagnostic(self.path, *place, "duplicate-key", what, "Remove one of them."))
