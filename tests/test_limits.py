@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,17 @@ def test_a_bound_is_kept(server: Server, row: re.Match[str]) -> None:
     assert within.status_code < 400 or row["bound"] in ("levels of a scenario's text",)
     assert (refused.status_code, row["message"] in refused.json()["error"]) == (int(row["status"]), True)
     assert server.admin("GET", "/ready").json()["status"] == "ok"
+
+
+def test_others_are_served_while_a_large_scenario_is_read(server: Server) -> None:
+    dags = [{"nodes": ["a"] * 10} for _ in range(500)]
+    with ThreadPoolExecutor(1) as pool:
+        loading, served = pool.submit(server.create, {"summary": "s", "api": "obshell", "dags": dags}), 0
+        while not loading.done():
+            served += server.admin("GET", "/ready").status_code == 200
+
+    assert loading.result().status_code == 201
+    assert served > 20
 
 
 # --- instants -------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ LARGE_JOURNAL: Final = 256 * 1024
 _LONG_REQUEST: Final = re.compile(
     re.escape(ADMIN_PREFIX) + "sandboxes(?:/[^/]+/(?:scenarios|tasks)|/(?P<journal>[^/]+)/journal(?:/verify)?)?"
 )
-MAX_WAIT_SECONDS: Final = 60
+MAX_WAIT_SECONDS: Final = 10
 """How long a thread waits for the event loop, which may have been stopped."""
 LOOP: Final = ContextVar[AbstractEventLoop | None]("oceanmock.loop", default=None)
 """The server's event loop, in the thread that responds to a long request."""
