@@ -106,9 +106,9 @@ def nested(levels: int) -> Any:
     return value
 
 
-def template(**keys: Any) -> dict[str, Any]:
+def template(place: int = 0, **keys: Any) -> dict[str, Any]:
     """Return a task that starts on a request, so that creating it costs little."""
-    return {"name": "t", "starts_on": {"path": "/api/v2/x"}, **keys}
+    return {"name": f"t{place}", "starts_on": {"path": f"/api/v2/x/{place}"}, **keys}
 
 
 def dag(nodes: int) -> dict[str, Any]:
@@ -151,7 +151,13 @@ ATTEMPTS: dict[str, Attempt] = {
     "nodes of a dag": lambda server, value: server.create(dag(value)),
     "repetitions of a task": lambda server, value: server.create(repeated(value)),
     "attempts of subtasks of one request": lambda server, value: server.create(
-        ocp(*[subtasks(size) | {"repeat": {"count": 2}} for size in [2000] * (value // 2000) + [value % 2000] if size])
+        ocp(
+            *[
+                template(place, **subtasks(size))
+                for place, size in enumerate([2000] * (value // 2000) + [value % 2000])
+                if size
+            ]
+        )
     ),
     "first instant of a clock": lambda server, value: server.create(ocp(starts_at=value)),
     "last instant of a clock": lambda server, value: server.mine("POST", "/clock/move", json={"to": value}),
