@@ -271,8 +271,8 @@ def test_no_id_is_too_strange_to_be_refused(route: str) -> None:
 
 
 STRANGE_BODIES = [
-    b"\xff\xfe", b'{"operator": "\xff"}', b'{"operator": "\\ud800"}', b"[" * 100_000,
-    b'{"operator": ' + b'{"a":' * 100_000, b'{"a": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+    b"\xff\xfe", b'{"operator": "\xff"}', b'{"operator": "\\ud800"}', b"[" * 40_000,
+    b'{"operator": ' + b'{"a":' * 40_000, b'{"a": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
     b'{"operator": "' + b"x" * 100_000 + b'"}', b'{"operator": 1e999}', b"\x00", b"\xef\xbb\xbf{}",
     b'{"operator": ' + b"9" * 10_000 + b"}", b"NaN", b'{"operator": Infinity}', b"{" * 10,
 ]  # fmt: skip
