@@ -127,3 +127,31 @@ def saying(greeting: bytes) -> Iterator[str]:
         threading.Thread(target=serve, daemon=True).start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def hanging_up(each: int) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers so many requests of a connection, and hangs up at the next; its URL, and the methods."""
+    log: list[str] = []
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            for turn in range(each + 1):
+                text = connection.recv(65536).decode("latin-1")
+                if not text:
+                    return
+                log.append(text.partition(" ")[0])
+                if turn < each:
+                    connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", log
+        listener.shutdown(socket.SHUT_RDWR)

@@ -26,11 +26,11 @@ from conform_exchanges import (
     exchange,
     recorded,
 )
-from oceanmock.checks import Exchange
+from oceanmock.checks import Exchange, Subject
 from oceanmock.conformance.checks import RULES, ResponseChecker, all_rules
 from oceanmock.conformance.model import ApiName
 from oceanmock.obshell.api import QUIRK_NAMES
-from oceanmock.obshell.quirks import QUIRKS
+from oceanmock.obshell.quirks import QUIRKS, is_explained
 
 TASKS: Final = "/api/v2/tasks/instances"
 FINISHED: Final = example("ocp", "FinishedTask")
@@ -472,6 +472,25 @@ SHOWN: Final = {
     ),
 }
 """Quirks that were not recorded where they could be told."""
+OTHER_WORDS: Final = {
+    # 4.3.0 (agent/repository/db/oceanbase/instance.go at 32187ba)
+    "no-oceanbase-is-500": exchange(
+        "GET",
+        "/api/v1/task/dag/maintain/ob",
+        changed(example("obshell", "Panicked"), error__message="Unexpected error: oceanbase db is nil"),
+        status=500,
+    ),
+    "unreadable-show-details-is-500": asked("GET", "task/dags/agent?show_details=AAA", 200, "EmptyList"),
+}
+"""Quirks in the words of another version, or where there is nothing to fail at."""
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_WORDS))
+def test_a_quirk_is_one_cause_in_any_words(name: str) -> None:
+    rules = found("obshell", OTHER_WORDS[name])
+
+    assert rules == [f"quirk.{name}"]
+    assert is_explained(Subject(OTHER_WORDS[name], CONTRACTS["obshell"]))
 
 
 @pytest.mark.parametrize("name", sorted(SHOWN))

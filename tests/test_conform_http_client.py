@@ -1,4 +1,4 @@
-"""conformance/http_client.py, the Guard and curl_of: what a run sends, and what it keeps of it.
+"""conformance/http_client.py, reproduce.py and the Guard: what a run sends, and what it keeps of it.
 
 What reached the server is told by its own access log, never by the client.
 """
@@ -23,7 +23,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conform_servers import Logged, Said, answering, logged, saying
+from conform_servers import Logged, Said, answering, hanging_up, logged, saying
 from golden import assert_golden
 from in_process import REINSTALL, sandbox_of
 from obshell_sandbox import failed
@@ -31,8 +31,9 @@ from obshell_world import DAG, FOREIGN, INIT, LOCAL, NODE
 from oceanmock.checks import CheckResult, Exchange
 from oceanmock.clock import SECOND
 from oceanmock.conformance import http_client
-from oceanmock.conformance.http_client import HttpClient, curl_of
+from oceanmock.conformance.http_client import HttpClient
 from oceanmock.conformance.model import NO_RESPONSE, CheckFailed, Event, NotAllowed, Options, ResponseReceived
+from oceanmock.conformance.reproduce import curl_of
 from oceanmock.conformance.target import Target
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import EnvironmentProblem
@@ -561,6 +562,23 @@ def test_an_answer_that_is_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch)
     assert (exchange.status, exchange.problem) == (None, "the response is longer than 1000 bytes")
 
 
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 500, b"[" * 101 + b"]" * 101, b'"\\\\"' + b"[" * 300])
+def test_a_response_that_is_nested_too_deep_is_given_up(body: bytes) -> None:
+    with answering(lambda _: Said(body=body)) as url:
+        exchange = HttpClient(Target(url, "ocp"), Options()).send("GET", TASK)
+
+    assert (exchange.status, exchange.problem) == (None, "the response is nested more than 100 levels deep")
+
+
+@pytest.mark.parametrize("body", [b"[" * 100 + b"]" * 100, b'"%b"' % (b'[\\"{' * 500), b"[%b0]" % (b"[]," * 9999)])
+def test_brackets_side_by_side_or_in_a_string_are_no_nesting(body: bytes) -> None:
+    with answering(lambda _: Said(body=body)) as url:
+        exchange = HttpClient(Target(url, "ocp"), Options()).send("GET", TASK)
+
+    assert exchange.response_body == body
+    assert exchange.json() is not None
+
+
 def test_an_answer_that_does_not_end_is_given_up() -> None:
     hours = iter(range(0, 10**15, 3600 * SECOND))
 
@@ -624,6 +642,59 @@ def test_a_whole_answer_is_read_however_it_comes(headers: bytes, body: bytes) ->
 
     assert (exchange.response_body, answer.content) == (b"{}", b"{}")
     assert [value for name, value in exchange.response_headers if name == "X-A"] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        ("application/json", '{"a": "陈"}'.encode("utf-8-sig")),
+        ("application/json; charset=utf-8", '{"a": "陈"}'.encode("utf-8-sig")),
+        ("application/json; charset=utf-16", '{"a": "陈"}'.encode("utf-16")),
+        ("application/json", '{"a": "陈"}'.encode("utf-32-le")),
+        ('application/json;Charset="GBK"', '{"a": "陈"}'.encode("gbk")),
+        ("application/json; charset=no-such", '{"a": "陈"}'.encode()),
+        ("application/json; charset=gbk", '{"a": "陈"}'.encode("utf-8-sig")),
+    ],
+)
+def test_a_text_is_read_in_any_charset_and_with_a_byte_order_mark(media_type: str, body: bytes) -> None:
+    with answering(lambda _: Said(body=body, media_type=media_type)) as url:
+        client = HttpClient(Target(url, "ocp"), Options())
+        exchange, response = client.send("GET", TASK), client.session.get(url + TASK)
+
+    assert exchange.json() == response.json() == {"a": "陈"}
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe{", b"\xff\x00\x80", b"\x00"])
+def test_a_text_that_has_no_charset_is_kept_as_it_is(body: bytes) -> None:
+    with answering(lambda _: Said(body=body)) as url:
+        exchange = HttpClient(Target(url, "ocp"), Options()).send("GET", TASK)
+
+    assert (exchange.status, exchange.json()) == (200, None)
+
+
+# --- connections kept alive -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("each", "statuses"), [(1, [200] * 4), (3, [200] * 4), (0, [None] * 4)])
+def test_a_read_that_a_connection_kept_alive_cuts_off_is_sent_again_on_a_new_one(
+    each: int, statuses: list[int | None]
+) -> None:
+    with hanging_up(each) as (url, log):
+        client = HttpClient(Target(url, "ocp"), Options())
+        exchanges = [client.send("GET", TASK) for _ in range(4)]
+
+    assert [exchange.status for exchange in exchanges] == statuses
+    assert client.request_count == 4
+    assert len(log) == (4 if not each else 4 + 3 // each)
+
+
+def test_a_write_is_sent_once_and_on_a_new_connection() -> None:
+    with hanging_up(1) as (url, log):
+        client = allowing(HttpClient(Target(url, "ocp"), Options(write=True)))
+        statuses = [client.send(method, f"{TASK}/retry").status for method in ("GET", "POST", "POST", "GET")]
+
+    assert statuses == [200] * 4
+    assert log.count("POST") == 2
 
 
 def test_the_last_exchanges_are_kept_and_all_are_counted(ocp: Logged, monkeypatch: pytest.MonkeyPatch) -> None:

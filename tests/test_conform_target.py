@@ -175,6 +175,19 @@ def test_it_is_waited_for_no_longer_than_said() -> None:
     assert time.slept == [SECOND, SECOND, SECOND // 2]
 
 
+def test_a_server_that_never_answers_is_given_up_at_the_deadline() -> None:
+    gone = threading.Event()
+
+    def late(path: str) -> Said:
+        gone.wait(10)
+        return tasks(path)
+
+    with answering(late) as url:
+        with pytest.raises(Untestable, match=r"within 0\.2 s \(no response in time\)"):
+            reach(url, api="ocp", wait=0.2)
+        gone.set()
+
+
 def test_what_does_not_go_away_by_itself_is_not_waited_for(mock: Logged) -> None:
     time = Time()
 

@@ -114,7 +114,7 @@ def test_so_was_one_that_came_too_early(operator: str, message: str) -> None:
                      'strconv.ParseInt: parsing "x": invalid syntax')),
         (f"dag/{LOCAL}9", (404, 2300, "Task not found: record not found")),
         (f"sub_task/{LOCAL}9", (404, 2300, "Task not found: record not found")),
-        ("dag/maintain/agents/nope", (404, 1000, "Element not found: 404 not found")),
+        ("dag/maintain/agents/nope", (400, 1000, "Bad request: 404 not found")),
         (f"dag/{LOCAL}4?show_details=maybe",
          (500, 1002, "Unexpected error: Internal Server Error")),
         (f"dag/{FOREIGN}4",
@@ -172,7 +172,21 @@ def test_errors_have_err_codes_since_4_3_1(version: str) -> None:
 def test_a_cluster_dag_on_an_agent_without_oceanbase_was_not_found() -> None:
     answer = of(OLDEST)("GET", f"{TASK}/dag/11")
 
-    assert told(answer) == (404, 2300, "Task not found: Agent is not holding OceanBase")
+    assert told(answer) == (404, 2300, "Task not found: oceanbase db is nil")
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("dag/maintain/ob", (500, 1002, "Unexpected error: oceanbase db is nil")),
+        ("sub_task/11/logs", (500, 1002, "Unexpected error: oceanbase db is nil")),
+        ("dags/ob", (400, 1000, "Bad request: only cluster agent can get all cluster dags")),
+        ("dag/ob/unfinish", (400, 1000, "Bad request: only cluster agent can get cluster unfinished dags")),
+    ],
+)
+def test_what_the_cluster_has_is_refused_in_the_words_of_4_3_0(path: str, answer: tuple[int, int, str]) -> None:
+    """github.com/oceanbase/obshell at 32187ba: agent/executor/task, agent/repository/db/oceanbase/instance.go."""
+    assert told(of("4.3.0.0")("GET", f"{TASK}/{path}")) == answer
 
 
 def test_a_body_over_the_limit_has_the_same_status_in_every_version() -> None:
@@ -204,10 +218,10 @@ def test_a_route_is_an_unknown_path_until_it_is_there(version: str) -> None:
 
     answers = {path: ask(method, path, json=bodies[method]) for method, path, _ in LATER_ROUTES}
 
-    unknown = {path for path, answer in answers.items() if answer.status_code == 404}
+    unknown = {path for path, answer in answers.items() if "404 not found" in answer.text}
     number = tuple(map(int, version.split(".")))
     assert unknown == {path for _, path, since in LATER_ROUTES if number < since}
-    assert all("404 not found" in answers[path].text for path in unknown)
+    assert {answers[path].status_code for path in unknown} <= {400 if number < (4, 3, 1) else 404}
 
 
 @pytest.mark.parametrize("version", BEFORE_ERR_CODES + SINCE_ERR_CODES)
@@ -221,7 +235,7 @@ def test_the_first_routes_are_there_in_every_version(version: str) -> None:
 
 @pytest.mark.parametrize("path", [f"{TASK}/dags/agent/", f"{LOGS}/"])
 def test_a_route_that_is_not_there_has_no_slash_to_lose(path: str) -> None:
-    assert of(OLDEST)("GET", path).status_code == 404
+    assert of(OLDEST)("GET", path).status_code == 400
 
 
 # --- keys -----------------------------------------------------------------------------------------

@@ -187,7 +187,7 @@ class ProbeTarget:
     """The target of a run as its probes need it.
 
     ``items`` are its tasks or dags, ``changeable`` the ids of those that the run may change, ``auth`` and
-    ``read_only_auth`` the credentials. ``own_address`` and ``identity`` are an obshell agent's.
+    ``read_only_auth`` the credentials. ``own_address``, ``identity`` and ``version`` are an obshell agent's.
     """
 
     items: tuple[Observation, ...]
@@ -197,6 +197,7 @@ class ProbeTarget:
     changeable: tuple[str, ...] = ()
     own_address: tuple[str, int] | None = None
     identity: str = ""
+    version: str = ""
 
     @property
     def own(self) -> list[Observation]:

@@ -143,10 +143,12 @@ def choices_of(client: HttpClient, items: Sequence[Observation]) -> Choices:
     if client.options.write:
         for id in (*unknown_ids, MALFORMED):
             client.guard.may_change(id)
+    # a target without a task has unknown ids all the same
+    params = {route.id: route.ids.values() for route in api.routes if route.ids}
     return Choices(
         existing,
-        {name: [dict.fromkeys(ids[0], id) for id in unknown_ids] for name, ids in existing.items()},
-        {name: [dict.fromkeys(ids[0], MALFORMED)] for name, ids in existing.items()},
+        {name: [dict.fromkeys(several, id) for id in unknown_ids] for name, several in params.items()},
+        {name: [dict.fromkeys(several, MALFORMED)] for name, several in params.items()},
     )
 
 

@@ -1,7 +1,9 @@
 """Send every request of a conformance run, to one target and one at a time.
 
 Before a byte leaves, the guard is asked; nothing goes to another host, faster than the permitted rate, or without a
-timeout; a request refused with 429 is sent again after the delay that the response states. A redirect is a response.
+timeout; a request refused with 429 is sent again after the delay that the response states. A read that the server cuts
+off on a connection kept alive is sent once more on a new one (RFC 9112, 9.3.1), where every write goes at once. A
+redirect is a response. Bodies are read as UTF-8, whatever their encoding.
 The environment decides nothing: no proxies, no .netrc; cookies are not kept, or a request without credentials would
 carry them.
 
@@ -11,10 +13,8 @@ with a command that reproduces it.
 
 from __future__ import annotations
 
-import base64
 import json as json_
 import re
-import shlex
 import socket
 import ssl
 import warnings
@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from http.client import HTTPException, IncompleteRead
 from http.cookiejar import DefaultCookiePolicy
+from itertools import accumulate
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, urlsplit
@@ -47,6 +48,7 @@ from oceanmock.conformance.model import (
     header_text,
     spec_for,
 )
+from oceanmock.conformance.reproduce import curl_of
 from oceanmock.credentials import AccessKey, Basic, Sealed
 from oceanmock.errors import OceanmockError
 from oceanmock.masking import MASK, is_secret, mask_body, mask_headers, mask_query, mask_text
@@ -61,13 +63,21 @@ Reply = requests.Response | requests.RequestException
 
 CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 60.0
-MAX_RESPONSE_TIME: Final = 120 * SECOND
-"""The time in which a response has to be complete."""
+MAX_READS: Final = 2
+"""The time in which a response has to be complete, in spans that one read may take."""
 MAX_RESPONSE_BYTES: Final = 64 * 2**20
 MAX_TOTAL_DELAY: Final = 120 * SECOND
 """The time a run waits in all because of 429; a 429 beyond that is a response."""
 MAX_RECENT_EXCHANGES: Final = 1000
 """The number of exchanges that are kept; all are counted."""
+MAX_DEPTH: Final = 100
+"""The levels of nesting of a response; every library that reads one is recursive."""
+STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+NO_BRACKETS: Final = bytes({*range(256)} - {*b"[]{}"})
+CHARSET: Final = re.compile(
+    r"charset=\"?((?:big5|cp|euc|gb|iso|latin|shift|us|utf|windows)[a-z0-9_:-]*)", re.IGNORECASE
+)
+"""The charset in a Content-Type, if it is one in which texts are sent."""
 MIN_SECRET: Final = 8
 """The length from which a secret is masked in responses; a shorter one may be a word."""
 
@@ -99,6 +109,7 @@ class HttpClient:
         self.session: Final = _Session(self)
         self.exchanges: Final[deque[Exchange]] = deque(maxlen=MAX_RECENT_EXCHANGES)
         self.request_count = 0
+        self.read_seconds = READ_SECONDS
         self.statuses: Final = {item.id: Counter[int]() for item in self.operations}
         self.changes: Final[list[Exchange]] = []
         self.findings: Final[list[CheckResult]] = []
@@ -111,6 +122,7 @@ class HttpClient:
         self._sleep = sleep
         self._next_at = 0
         self._remaining_delay = MAX_TOTAL_DELAY
+        self._is_kept_alive = False
         self._lock: Final = RLock()
 
     @contextmanager
@@ -192,21 +204,37 @@ class HttpClient:
             if now < self._next_at:
                 self._sleep(self._next_at - now)
             self._next_at = max(now, self._next_at) + int(SECOND / self.options.rate)
+        if request.method not in SAFE:
+            self._renew()
         sent_at, began = wall_now(), self._now()
-        outcome: Reply
-        try:
-            outcome = self._read(self.session.forward(request, self.target.verify))
-        except requests.RequestException as problem:
-            outcome = problem
-        except urllib3.exceptions.HTTPError as problem:
-            outcome = requests.ConnectionError(problem, request=request)
-        except ValueError:
-            outcome = InvalidHeader("a header cannot be written")
+        outcome = self._outcome(request)
+        if self._is_kept_alive and isinstance(outcome, requests.RequestException) and problem_of(outcome) == CUT:
+            self._renew()
+            sent_at, began = wall_now(), self._now()
+            outcome = self._outcome(request)
+        self._is_kept_alive = isinstance(outcome, requests.Response)
         times = sent_at, self._now() - began
         return self._record(request, target, outcome, times=times), outcome
 
+    def _renew(self) -> None:
+        """Close the connection, so that the next request has a new one."""
+        self.session.close()
+        self._is_kept_alive = False
+
+    def _outcome(self, request: Any) -> Reply:
+        """Return the complete response to a request, or why there is none."""
+        try:
+            return self._read(self.session.forward(request, self.target.verify))
+        except requests.RequestException as problem:
+            return problem
+        except urllib3.exceptions.HTTPError as problem:
+            return requests.ConnectionError(problem, request=request)
+        except ValueError:
+            return InvalidHeader("a header cannot be written")
+
     def _read(self, response: Any) -> requests.Response:
-        """Return the response, read to its end. Raises RequestException beyond a limit."""
+        """Return the response, read to its end and in UTF-8. Raises RequestException beyond a limit."""
+        limit = MAX_READS * self.read_seconds * SECOND
         began, pieces, size = self._now(), list[bytes](), 0
         try:
             while piece := response.raw.read1(64 * 2**10, decode_content=True):
@@ -214,12 +242,17 @@ class HttpClient:
                 size += len(piece)
                 if size > MAX_RESPONSE_BYTES:
                     raise requests.ConnectionError(f"the response is longer than {MAX_RESPONSE_BYTES} bytes")
-                if self._now() - began > MAX_RESPONSE_TIME:
+                if self._now() - began > limit:
                     raise requests.ConnectionError("the response does not end")
         except Exception:
             response.close()
             raise
-        response._content, response._content_consumed = b"".join(pieces), True
+        charset = CHARSET.search(response.headers.get("Content-Type", ""))
+        content = _as_utf8(b"".join(pieces), charset[1] if charset else "utf-8")
+        if _depth(content) > MAX_DEPTH:
+            raise requests.ConnectionError(f"the response is nested more than {MAX_DEPTH} levels deep")
+        response._content = content
+        response._content_consumed, response.encoding = True, "utf-8"
         result: requests.Response = response
         return result
 
@@ -303,12 +336,30 @@ class _Session(requests.Session):
 
     def forward(self, request: requests.PreparedRequest, verify: bool | str) -> requests.Response:
         """Return the response, not yet read."""
-        timeout = (CONNECT_SECONDS, READ_SECONDS)
+        read_seconds = self._client.read_seconds
+        timeout = (min(CONNECT_SECONDS, read_seconds), read_seconds)
         options: dict[str, Any] = {"timeout": timeout, "verify": verify, "proxies": {}}
         with warnings.catch_warnings():
             if verify is False:  # as the user asked
                 warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
             return super().send(request, stream=True, allow_redirects=False, **options)
+
+
+def _as_utf8(content: bytes, charset: str) -> bytes:
+    """Return a text in UTF-8 without a byte order mark; as it is, if it does not have the charset."""
+    encoding = json_.detect_encoding(content)
+    try:
+        return content.decode(charset if encoding == "utf-8" else encoding).encode()
+    except (LookupError, ValueError):
+        return content
+
+
+def _depth(content: bytes) -> int:
+    """Return how deep the brackets outside a text's strings are nested, at least."""
+    if content.count(b"[") + content.count(b"{") <= MAX_DEPTH:
+        return 0
+    brackets = STRING.sub(b"", content).translate(None, NO_BRACKETS)
+    return max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0)
 
 
 def _plain_body(request: Any) -> bytes:
@@ -366,13 +417,14 @@ class Problem:
     text: str
 
 
+CUT: Final = Problem("cut", "cut off before a response")
 _PROBLEMS: Final[tuple[tuple[type[BaseException], Problem], ...]] = (
     (socket.gaierror, Problem("no such host", "no such host")),
     (ConnectionRefusedError, Problem("refused", "connection refused")),
     (TimeoutError, Problem("timeout", "no response in time")),
     (urllib3.exceptions.TimeoutError, Problem("timeout", "no response in time")),
-    (ConnectionResetError, Problem("cut", "cut off before a response")),
-    (BrokenPipeError, Problem("cut", "cut off before a response")),
+    (ConnectionResetError, CUT),
+    (BrokenPipeError, CUT),
     (urllib3.exceptions.DecodeError, Problem("other", "not encoded as it states")),
     (IncompleteRead, Problem("cut", "cut off within a response")),
     (InvalidHeader, Problem("not sendable", "a header of it cannot be written")),
@@ -405,87 +457,3 @@ def problem_of(error: BaseException) -> Problem:
         if isinstance(item, OSError) and item.errno:
             return Problem("other", (item.strerror or str(item)).lower())
     return Problem("other", str(error) or type(error).__name__)
-
-
-CLIENT_HEADERS: Final = frozenset(
-    {"accept", "accept-encoding", "connection", "content-length", "host", "user-agent", "transfer-encoding"}
-)
-"""Headers that every client sends in its own way."""
-SIGNING_HEADERS: Final = frozenset({"authorization", "date", "x-ocs-header", "x-ocs-agent-header"})
-"""Headers that are computed for each request."""
-
-
-def curl_of(exchange: Exchange, target: Target) -> str:
-    """Return the command that reproduces an exchange: curl, or Python where curl cannot sign it.
-
-    It can be pasted into a shell as it is. Secrets stay out: the command reads ``$PASSWORD`` or ``$SECRET_KEY`` where
-    the run used one, and other users' credentials are masked.
-    """
-    own = target.auth if exchange.credentials == "own" else None
-    if isinstance(own, AccessKey):
-        command = _python(exchange, target, f'AccessKey({own.id!r}, os.environ["SECRET_KEY"])')
-        return f"# Each request has its own signature, which curl cannot make:\n{command}"
-    if isinstance(own, Sealed):
-        params = ['os.environ["PASSWORD"]' if own.password else '""']
-        params += ['os.environ["AGENT_PASSWORD"]'] if own.agent_password is not None else []
-        params += [f"verify={target.verify!r}"] if target.verify is not True else []
-        signer = f"Sealed({', '.join(params)})"
-        by_socket = _curl(exchange, "http://localhost", '--unix-socket "$OBSHELL_HOME/run/obshell.sock"')
-        return (
-            f"# curl cannot encrypt the body, but the agent's unix socket needs no encryption:\n{by_socket}\n"
-            f"# From any machine:\n{_python(exchange, target, signer)}"
-        )
-    options = []
-    if isinstance(target.verify, str):
-        options.append(f"--cacert {shlex.quote(target.verify)}")
-    elif not target.verify:
-        options.append("--insecure")
-    if isinstance(own, Basic):
-        options.append(f'-u {shlex.quote(f"{own.user}:")}"$PASSWORD"')
-    return _curl(exchange, target.url, *options)
-
-
-def _curl(exchange: Exchange, url: str, *options: str) -> str:
-    body, headers = exchange.request_body, _headers(exchange)
-    words = ["curl -sS", *options]
-    if exchange.method == "HEAD":
-        words.append("--head")
-    elif exchange.method != ("POST" if body else "GET"):
-        words.append(f"-X {shlex.quote(exchange.method)}")
-    if re.search(r"[\[\]{}]|/\.", exchange.target):  # which curl reads as a pattern, or normalizes
-        words.append("--globoff --path-as-is")
-    words.append(shlex.quote(f"{url}{exchange.target}"))
-    words += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
-    if not body:
-        return " ".join(words)
-    if not any(name.lower() == "content-type" for name in headers):
-        words.append("-H Content-Type:")  # else curl declares a form
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    if text.replace("\n", "").isprintable() and not text.startswith("@"):
-        return " ".join([*words, "--data-binary", shlex.quote(text)])
-    encoded = base64.b64encode(body).decode()
-    return " ".join([f"echo {encoded} | base64 -d |", *words, "--data-binary @-"])
-
-
-def _python(exchange: Exchange, target: Target, signer: str) -> str:
-    """Return Python that signs the request with this package's credentials."""
-    headers = _headers(exchange)
-    params = [f"auth={signer}"]
-    params += [f"headers={headers!r}"] if headers else []
-    params += [f"data={exchange.request_body!r}"] if exchange.request_body else []
-    params += [] if target.verify is True else [f"verify={target.verify!r}"]
-    return (
-        "python - <<'END'\nimport os, requests\n"
-        f"from oceanmock.credentials import {signer.partition('(')[0]}\n"
-        f"response = requests.request({exchange.method!r}, {target.url + exchange.target!r},\n"
-        f"    {', '.join(params)})\nprint(response.status_code, response.text)\nEND"
-    )
-
-
-def _headers(exchange: Exchange) -> dict[str, str]:
-    """Return the request headers that a command has to state."""
-    computed = SIGNING_HEADERS if exchange.credentials == "own" else frozenset[str]()
-    return {name: value for name, value in exchange.request_headers if name.lower() not in CLIENT_HEADERS | computed}

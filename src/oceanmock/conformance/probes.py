@@ -150,6 +150,7 @@ def probe(client: HttpClient, items: tuple[Observation, ...]) -> Prober:
         changeable=options.tasks,
         own_address=target.own_address,
         identity=target.identity,
+        version=target.version,
     )
     with client.during("probes"):
         for id in probes.ids_of_nothing(context):

@@ -28,6 +28,8 @@ from oceanmock.text import escape_unprintable
 
 PERMANENT: Final = frozenset({"certificate", "other name", "no TLS there", "TLS", "not sendable"})
 """Problems that waiting does not solve."""
+TLS_SECONDS: Final = 1.0
+"""The time to connect, or to answer a TLS handshake, of a server that did not answer http."""
 UNREACHABLE_TEXTS: Final[Mapping[str, str]] = {
     "not sendable": "nothing can be sent to {url}: {text}. Check the name, or the access key.",
     "starting": "{url} has not started ({text}). Wait longer with --connect-timeout.",
@@ -93,15 +95,17 @@ def reach(
     target = Target(normalized_url(url), api, auth, verify)
     client = HttpClient(target, Options(), listen=listen, now=now, sleep=sleep)
     listen(PhaseStarted("preflight"))
-    until = now() + int(wait * SECOND)
+    until, limit = now() + int(wait * SECOND), client.read_seconds
     try:
         while True:
+            client.read_seconds = max(min((until - now()) / SECOND, limit), TLS_SECONDS) if wait else limit
             try:
                 response = _preflight(client, api_named(api))
             except requests.RequestException as error:
                 problem = problem_of(error)
             else:
                 if response.status_code not in {502, 503, 504} or _envelope(response):
+                    client.read_seconds = limit
                     return _identified(client, response)
                 # the server behind a proxy has not started
                 problem = Problem("starting", f"it responds {response.status_code}")
@@ -185,7 +189,7 @@ def _speaks_tls(url: str, problem: Problem) -> bool:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
         contextlib.suppress(OSError),
-        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=5) as plain,
+        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=TLS_SECONDS) as plain,
         context.wrap_socket(plain, server_hostname=parts.hostname),
     ):
         return True

@@ -15,7 +15,7 @@ import orjson
 
 from oceanmock.api import Json, Request
 from oceanmock.obshell.api import GenericId, QuirkName, parse_generic_id
-from oceanmock.obshell.errors import ObshellError, error_of, not_found, panic
+from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
 from oceanmock.obshell.gojson import BOOLEANS, Unreadable, query_value, quoted, read_struct
 from oceanmock.obshell.machine import lines_of, task_logs_at
 from oceanmock.obshell.states import DagState, NodeState, SubTaskState
@@ -80,7 +80,7 @@ def find(request: Request, id: GenericId, view: Callable[[DagKey], Place], *, is
         raise ObshellError(500, "Common.Unexpected", f"{url}: dial tcp {owner}: connect: connection refused")
     if id.ip is None and agent.identity != "CLUSTER AGENT":
         if has_quirk(request, "unheld-cluster-id-is-500"):
-            raise error_of("Agent.OceanBase.NotHold", outer="Task not found: " if is_task else "")
+            raise not_holding(is_task=is_task)
         raise not_found()
     return view(key_of(id))
 

@@ -129,6 +129,13 @@ def not_found(why: str = "record not found") -> ObshellError:
     return error_of("Task.NotFound", why=why)
 
 
+def not_holding(*, is_task: bool = False) -> ObshellError:
+    """Return the error of an agent without OceanBase; ``is_task`` if a dag, node or sub task was requested."""
+    outer = "Task not found: " if is_task else ""
+    error = error_of("Agent.OceanBase.NotHold", outer=outer)
+    return replace(error, old_message=f"{outer or 'Unexpected error: '}oceanbase db is nil")
+
+
 def panic(stage: Stage = "recovery") -> ObshellError:
     """Return the error after the server recovered from a panic."""
     return replace(error_of("Common.Unexpected", why=PHRASES[500]), stage=stage)
@@ -149,8 +156,9 @@ def response_error(error: Exception) -> ObshellError:
         case ApiError(kind="fault", status=status):
             phrase = PHRASES.get(status, f"status {status}")
             result = replace(error_of("Common.Unexpected", why=phrase), status=status)
-        case ApiError(kind="unknown path" | "wrong method"):  # gin returns 404 for both
-            result = ObshellError(404, "Common.NotFound", "Element not found: 404 not found")
+        case ApiError(kind="unknown path" | "wrong method"):  # gin has one handler for both
+            message, old = "Element not found: 404 not found", "Bad request: 404 not found"
+            result = ObshellError(404, "Common.NotFound", message, old_message=old)
         # The next two are the mock's: the real server has no such limit, and keeps its contract.
         case ApiError(kind="body too large"):
             result = ObshellError(error.status_code, "Request.Body.TooLarge", "The request body is too large.")
@@ -206,6 +214,7 @@ _OLD_FAMILIES: Final = (
     ("Common.BindJsonFailed", (400, 1001)),
     ("Common.IllegalArgument", (400, 1001)),
     ("Task.NotFound", (404, 2300)),
+    ("Common.NotFound", (400, 1000)),
     ("Task.", _KNOWN_ERROR),
     ("Security.Authentication.Header.DecryptFailed", (401, 1)),
     ("Security.", (401, 10008)),
@@ -226,7 +235,7 @@ def in_old_format(error: ObshellError) -> ObshellError:
         message = f"Known error: {message}" if family == _KNOWN_ERROR else message
         return replace(error, status=family[0], code=family[1], err_code=None, message=message)
     if message.startswith("Task not found: "):
-        return replace(error, status=404, code=2300, err_code=None)
+        return replace(error, status=404, code=2300, err_code=None, message=message)
     code = 1000 if error.status == 404 else 1002  # 1002 is an unexpected error
     if message.startswith("Known error: "):
         code = _KNOWN_ERROR[1]

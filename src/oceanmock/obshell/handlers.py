@@ -48,7 +48,7 @@ from oceanmock.obshell.bodies import (
     read_operator,
     read_show_details,
 )
-from oceanmock.obshell.errors import ObshellError, error_of, not_found, panic
+from oceanmock.obshell.errors import ObshellError, error_of, not_found, not_holding, panic
 from oceanmock.obshell.scenario import TenantLock
 from oceanmock.obshell.world import Dags, DagView, Store, Template, id_of
 from oceanmock.openapi import Spec
@@ -241,13 +241,14 @@ class Handlers:
     def list_dags(self, request: Request, *, store: Store, unfinished: bool = False) -> Response:
         """Return the dags of a store, the newest last; of a cluster's only its agents have any.
 
-        The server's error on another agent is not sent (dag.go:146-149).
+        The server's error on another agent is not sent (dag.go:146-149), but before 4.3.1 it was.
         """
         if store == "cluster" and not holds_oceanbase(request):
-            if has_quirk(request, "refusal-is-never-sent"):
+            if self.version >= ERR_CODES_SINCE and has_quirk(request, "refusal-is-never-sent"):
                 raise error_of("Common.Unexpected", why="ocsagent cannot build response body")
-            agent = dags_of(request).agent
-            raise _wrong_identity(agent, agent.identity, "CLUSTER AGENT")
+            agent, dags = dags_of(request).agent, "cluster unfinished dags" if unfinished else "all cluster dags"
+            refusal = _wrong_identity(agent, agent.identity, "CLUSTER AGENT")
+            raise replace(refusal, old_message=f"Bad request: only cluster agent can get {dags}")
         if unfinished:
             return self._list_unfinished(request, store)
         return self._list(request, dags_of(request).all(store))
@@ -299,7 +300,7 @@ class Handlers:
     def get_maintenance(self, request: Request, *, store: Store) -> Response:
         """Return a store's last maintenance dag (dag.go:369-421); without OceanBase 500, or 404."""
         if store == "cluster" and not holds_oceanbase(request) and has_quirk(request, "no-oceanbase-is-500"):
-            raise error_of("Agent.OceanBase.NotHold", outer="")
+            raise not_holding()
         view = dags_of(request).last_maintenance(store)
         if view is None:
             raise not_found(f"{store.capitalize()} is not under maintenance")

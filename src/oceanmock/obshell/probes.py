@@ -14,7 +14,7 @@ import orjson
 
 from oceanmock.checks import Probe, Probes, objects
 from oceanmock.observations import Observation, ProbeTarget, Required, missing_rows
-from oceanmock.obshell.api import API, PREFIX, SINCE, TASK_PREFIX, IdKind, local_id
+from oceanmock.obshell.api import API, ERR_CODES_SINCE, PREFIX, SINCE, TASK_PREFIX, IdKind, contract_version, local_id
 from oceanmock.obshell.auth import Sealed
 from oceanmock.obshell.checks import REASONS
 from oceanmock.obshell.conformance import CLUSTER_AGENT
@@ -108,7 +108,7 @@ def list_targets(identity: str) -> Sequence[str]:
 
 def probes(target: ProbeTarget) -> Probes:
     """Yield every probe; operators only if the run writes, and only to be refused."""
-    yield from _open()
+    yield from _open(target)
     yield from _ids(target)
     yield from _details(target.items)
     yield from _headers(target)
@@ -118,15 +118,20 @@ def probes(target: ProbeTarget) -> Probes:
     if target.writes:
         yield from _operators_of_nothing(target)
         yield from _operators(target.own)
-        for method in ("PUT", "PATCH", "DELETE"):  # they are 404: HandleMethodNotAllowed is off
+        for method in ("PUT", "PATCH", "DELETE"):
             for id in _unknown_ids(target):
                 what, path = f"{method} of a dag", f"{TASK_PREFIX}/dag/{id}"
-                yield Probe(what, method, path, UNKNOWN, accepted="method.accepted")
+                yield Probe(what, method, path, _unrouted(target), accepted="method.accepted")
 
 
 def _unknown_ids(target: ProbeTarget) -> tuple[str, ...]:
     """Return an unknown id of the agent itself, if its address is known."""
     return (_own_id(target, LARGEST_NUMBER),) if target.own_address is not None else ()
+
+
+def _unrouted(target: ProbeTarget) -> Statuses:
+    """Return the statuses of a path or a method without a route; before 4.3.1 it was 400 (agent/api/agent_route.go)."""
+    return UNKNOWN if contract_version(target.version) >= ERR_CODES_SINCE else REFUSED
 
 
 def _own_id(target: ProbeTarget, number: int | str, kind: IdKind = "local") -> str:
@@ -139,14 +144,14 @@ def _get(what: str, path: str, statuses: Statuses, *codes: str, wrong: bool = Tr
     return Probe(what, "GET", f"{TASK_PREFIX}/{path}", statuses, codes, is_wrong=wrong)
 
 
-def _open() -> Iterator[Probe]:
+def _open(target: ProbeTarget) -> Iterator[Probe]:
     """Yield reads without credentials; there, too, an undecryptable header is refused."""
     for name in OPEN_NAMES:
         path, headers = f"{PREFIX}/{name}", {"X-OCS-Header": NOISE}
         yield Probe(name, "GET", path, OK, auth=None, is_wrong=False)
         what = f"{name} with a header that cannot be decrypted"
         yield Probe(what, "GET", path, UNAUTHORIZED, auth=None, headers=headers)
-    yield _get("an unknown path", "nothing/at/all", UNKNOWN, "Common.NotFound")
+    yield _get("an unknown path", "nothing/at/all", _unrouted(target), "Common.NotFound")
 
 
 def _ids(target: ProbeTarget) -> Iterator[Probe]:

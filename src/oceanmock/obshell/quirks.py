@@ -22,6 +22,8 @@ from oceanmock.obshell.gojson import BOOLEANS
 GO_FALSE: Final = frozenset(text for text, value in BOOLEANS.items() if not value)
 LAST_DAGS: Final = ("getAllAgentsLastMaintenanceDag", "getAgentMainDags")
 OPERATORS: Final = ("dagHandler", "nodeHandler")
+NOT_HOLDING: Final = ("Agent.OceanBase.NotHold", "Agent is not holding OceanBase", "oceanbase db is nil")
+"""The words of an agent without OceanBase; the last are those before 4.3.1 (repository/db/oceanbase/instance.go)."""
 
 Predicate = Callable[[Subject], bool]
 
@@ -52,8 +54,8 @@ has_panicked: Final = _says(500, "Unexpected error: Internal Server Error")
 
 
 def _holds_nothing(subject: Subject) -> bool:
-    """Return whether the agent has no OceanBase, by errCode or, in old versions, by message."""
-    return _says(500, "Agent.OceanBase.NotHold")(subject) or _says(500, "Agent is not holding OceanBase")(subject)
+    """Return whether the agent has no OceanBase, by errCode or by message."""
+    return any(_says(500, words)(subject) for words in NOT_HOLDING)
 
 
 def _is_authorized(subject: Subject) -> bool:
@@ -87,6 +89,12 @@ def _has_unreadable_details(subject: Subject) -> bool:
     is_read = operation is not None and operation.method == "GET" and subject.id not in ignoring
     is_odd = _show_details(subject) not in (None, *BOOLEANS)
     return is_read and is_odd and "/task/" in subject.path and _is_authorized(subject)
+
+
+def _ignores_details(subject: Subject) -> bool:
+    """Return whether the server failed, or has nothing for which it would read show_details."""
+    is_list = subject.status == 200 and isinstance(subject.data, dict) and "contents" in subject.data
+    return has_panicked(subject) or (is_list and not subject.data["contents"])
 
 
 def _may_panic(subject: Subject) -> bool:
@@ -211,7 +219,7 @@ QUIRKS: Final = (
         "A show_details that cannot be read is refused.",
         "ob/agent/executor/task/enter.go:39-43",
         _has_unreadable_details,
-        has_panicked,
+        _ignores_details,
     ),
     Quirk(
         "body-that-is-no-object-is-eof",
