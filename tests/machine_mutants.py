@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
 from oceanmock.clock import SECOND
+from oceanmock.engine.machine import Parts
 from oceanmock.errors import CallerError
 from oceanmock.obshell import handlers as obshell_room
 from oceanmock.obshell import machine as obshell
@@ -15,6 +16,7 @@ from oceanmock.obshell.world import Dags
 from oceanmock.ocp import handlers as ocp_room
 from oceanmock.ocp import machine as ocp
 from oceanmock.ocp import world as ocp_world
+from oceanmock.ocp.states import TaskScript, TaskState
 from oceanmock.ocp.world import Tasks
 
 # --- OCP ------------------------------------------------------------------------------------------
@@ -46,25 +48,34 @@ def _long_skip(plan: Any, subtask: Any) -> Any:
 _TICK: Final = ocp._task_tick
 
 
-def _without_finish_time(plan: Any, state: Any, downstreams: Any, instant: int) -> Any:
-    after = _TICK(plan, state, downstreams, instant)
-    has_ended = after is not state and after.status != "RUNNING"
-    return replace(after, finish_time=None) if has_ended else after
+def _without_finish_time(task: Any) -> None:
+    before = task.status
+    _TICK(task)
+    if task.status != before:
+        task.finish_time = None
 
 
-def _with_first_finish_time(plan: Any, state: Any, downstreams: Any, instant: int) -> Any:
-    after = _TICK(plan, state, downstreams, instant)
-    first = state.finish_time
-    return after if first is None or after is state else replace(after, finish_time=first)
+def _with_first_finish_time(task: Any) -> None:
+    first = task.finish_time
+    _TICK(task)
+    if first is not None:
+        task.finish_time = first
 
 
-def _without_verdict(plan: Any, state: Any, downstreams: Any, instant: int) -> Any:
-    after = _TICK(plan, state, downstreams, instant)
-    return state if after.status == "SUCCESSFUL" else after
+_VERDICT: Final = ocp._verdict
 
 
-def _all_may_start(state: Any, positions: Any, status: str) -> bool:
-    return True
+def _without_verdict(task: Any) -> Any:
+    verdict = _VERDICT(task)
+    return None if verdict == "SUCCESSFUL" else verdict
+
+
+class _WithoutOrder(ocp._Unfolding):
+    """Subtasks that wait for nothing."""
+
+    def __init__(self, script: TaskScript, state: TaskState) -> None:
+        independent = tuple(replace(subtask, needs=()) for subtask in script.subtasks)
+        super().__init__(replace(script, subtasks=independent), state)
 
 
 _CHANGE: Final = ocp_room.ServiceFactory.change
@@ -99,7 +110,7 @@ def _refusals_cost_a_run(tasks: Any, key: int, operation: Any, position: int | N
     except CallerError:
         view = tasks.view(key)
         life = tasks.history_of(key)
-        counted = tuple(replace(each, run_time=each.run_time + 1) for each in view.state.subtasks)
+        counted = Parts(replace(each, run_time=each.run_time + 1) for each in view.state.subtasks)
         state = replace(view.state, subtasks=counted)
         states = tuple(state if each is view.state else each for each in life.states)
         tasks._histories[view.task.id] = replace(life, past=(), upcoming=states)
@@ -108,7 +119,7 @@ def _refusals_cost_a_run(tasks: Any, key: int, operation: Any, position: int | N
 
 def _rollback_counts(plan: Any, rules: Any, state: Any, position: int) -> Any:
     after = ocp._roll_back(plan, rules, state, position)
-    counted = tuple(replace(each, run_time=each.run_time + 1) for each in after.subtasks)
+    counted = Parts(replace(each, run_time=each.run_time + 1) for each in after.subtasks)
     return replace(after, subtasks=counted)
 
 
@@ -145,8 +156,8 @@ OCP: Final = (
         "time.not-renewed",
         replacing(ocp, "_task_tick", _with_first_finish_time),
     ),
-    _ocp("no-verdict", "a task never succeeds", "parent.stuck", replacing(ocp, "_task_tick", _without_verdict)),
-    _ocp("no-order", "subtasks wait for nothing", "order.forward", replacing(ocp, "_all_are", _all_may_start)),
+    _ocp("no-verdict", "a task never succeeds", "parent.stuck", replacing(ocp, "_verdict", _without_verdict)),
+    _ocp("no-order", "subtasks wait for nothing", "order.forward", replacing(ocp, "_Unfolding", _WithoutOrder)),
     _ocp(
         "old-task",
         "a retry is answered with the task as it was",
@@ -233,7 +244,7 @@ _RETRY: Final = obshell._retry
 def _retries_its_first_node(plan: Any, dag: Any, instant: int) -> Any:
     after = _RETRY(plan, dag, instant)
     first = replace(after.nodes[0], state="PENDING", operator="RETRY")
-    return replace(after, nodes=(first, *dag.nodes[1:]), stage=1)
+    return replace(after, nodes=Parts((first, *dag.nodes[1:])), stage=1)
 
 
 def _obshell(name: str, says: str, rule: str, *broken: Any) -> Mutant:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from oceanmock.engine.machine import Parts
 from oceanmock.obshell.api import Operator, State
 from oceanmock.obshell.machine import task_logs_at
 from oceanmock.obshell.states import (
@@ -207,7 +208,7 @@ def after_operator(act: Act, state: DagState, instant: int) -> DagState:
         "CANCEL": [first_unfinished(state)],
     }
     operator = act.operator
-    nodes = tuple(
+    nodes = Parts(
         replace(node, state="PENDING", operator=operator, start_time=None, end_time=None)
         if position in marked[operator]
         else node
@@ -227,7 +228,7 @@ def _after_pass(act: Act, state: DagState, instant: int) -> DagState:
     first = state.nodes[passed[0]]
     starts = [first.start_time, *(item.start_time for item in first.sub_tasks)]
     end = max([instant, *(start for start in starts if start is not None)])  # no end before a start
-    nodes = tuple(_passed(node, end) if position in passed else node for position, node in enumerate(state.nodes))
+    nodes = Parts(_passed(node, end) if position in passed else node for position, node in enumerate(state.nodes))
     if act.node is not None:
         return _made_ready(replace(state, operator="RUN", nodes=nodes))
     ended = replace(state, state="SUCCEED", operator="PASS", end_time=end, is_finished=True)
@@ -382,7 +383,7 @@ def only_the_node_at_the_stage_is_driven(step: Step) -> Iterator[str]:
         is_kept = old == (new if number != step.place else replace(new, sub_tasks=old.sub_tasks))
         if not is_kept and not (step.is_tick and number == step.place):
             yield f"node {number + 1} changed at {step.instant}, at stage {step.before.stage}"
-    if not step.is_tick and replace(step.after, at=0, nodes=()) != replace(step.before, at=0, nodes=()):
+    if not step.is_tick and replace(step.after, at=0, nodes=Parts()) != replace(step.before, at=0, nodes=Parts()):
         yield f"the dag changed at {step.instant}, between ticks"
 
 

@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Final, Literal
 
 from oceanmock.clock import SECOND
+from oceanmock.engine.machine import Parts
 from oceanmock.ocp.api import Operation
 from oceanmock.ocp.states import NO_OP_TAKES, Rules, Run, RunScript, SubtaskScript, SubtaskState, TaskScript, TaskState
 
@@ -177,7 +178,7 @@ def _after_task_retry(_plan: TaskScript, state: TaskState) -> TaskState:
         else subtask
         for subtask in state.subtasks
     )
-    return replace(state, status="RUNNING", operation="RETRY", subtasks=tuple(retried))
+    return replace(state, status="RUNNING", operation="RETRY", subtasks=Parts(retried))
 
 
 def _after_rollback(plan: TaskScript, state: TaskState) -> TaskState:
@@ -188,7 +189,7 @@ def _after_rollback(plan: TaskScript, state: TaskState) -> TaskState:
         is_next = all(status == "PENDING" for status in below)
         return replace(subtask, operation="ROLLBACK", status="READY" if is_next else subtask.status)
 
-    subtasks = tuple(turned(i, subtask) for i, subtask in enumerate(state.subtasks))
+    subtasks = Parts(turned(i, subtask) for i, subtask in enumerate(state.subtasks))
     return replace(state, status="RUNNING", operation="ROLLBACK", subtasks=subtasks)
 
 
@@ -203,7 +204,7 @@ def _after_subtask_operation(operation: Operation, position: int, rules: Rules, 
         new = replace(old, status="READY", operation="ROLLBACK_SKIP" if is_rollback else "SKIP")
     if operation == "CANCEL":
         new = replace(old, status="CANCELING")
-    subtasks = (*state.subtasks[:position], new, *state.subtasks[position + 1 :])
+    subtasks = Parts(new if place == position else item for place, item in enumerate(state.subtasks))
     status = state.status if operation == "CANCEL" else "RUNNING"
     return replace(state, status=status, subtasks=subtasks)
 
@@ -211,7 +212,7 @@ def _after_subtask_operation(operation: Operation, position: int, rules: Rules, 
 def shown(state: TaskState) -> TaskState:
     """Only what a client can see: not since when, not the logs, not what is still to come."""
     subtasks = (replace(subtask, runs=(), due=None, will_end="SUCCESSFUL") for subtask in state.subtasks)
-    return replace(state, at=0, subtasks=tuple(subtasks))
+    return replace(state, at=0, subtasks=Parts(subtasks))
 
 
 def content(state: TaskState) -> TaskState:
@@ -255,7 +256,7 @@ def at_birth(plan: TaskScript) -> TaskState:
         start_time=0,
         finish_time=None,
         prohibit_rollback=plan.prohibits_rollback,
-        subtasks=tuple(SubtaskState(status="READY" if i in ready else "PENDING") for i in range(len(plan.subtasks))),
+        subtasks=Parts(SubtaskState(status="READY" if i in ready else "PENDING") for i in range(len(plan.subtasks))),
     )
 
 

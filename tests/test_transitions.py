@@ -9,6 +9,7 @@ met here.
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -337,3 +338,59 @@ def test_histories_that_begin_alike_do_not_disturb_each_other(machine: Any, star
 
     assert len(one.states) == len(other.states)
     assert machine.view_at(one, 10 * PERIOD) != machine.view_at(other, 10 * PERIOD)
+
+
+def a_chain(length: int) -> ocp.History:
+    """A task of subtasks in a row, of which the first fails once."""
+    fails, works = ocp_states.RunScript(SECOND, "FAILED"), ocp_states.RunScript(SECOND)
+    subtasks = [ocp_states.SubtaskScript((works,), needs=(place - 1,)) for place in range(1, length)]
+    return ocp.start(ocp_states.TaskScript((ocp_states.SubtaskScript((fails, works)), *subtasks)))
+
+
+def a_fan(width: int) -> ocp.History:
+    """A task of subtasks side by side, which all fail once and end one after another."""
+    fails = ocp_states.RunScript(SECOND, "FAILED")
+    runs = [(fails, ocp_states.RunScript(SECOND + place)) for place in range(width)]
+    return ocp.start(ocp_states.TaskScript(tuple(map(ocp_states.SubtaskScript, runs)), concurrency=width))
+
+
+def a_row(length: int) -> obshell.History:
+    """A dag of nodes of which the first fails once."""
+    fails, works = obshell_states.RunScript(SECOND, "FAILED"), obshell_states.RunScript(SECOND)
+    runs = [(fails, works), *[(works,)] * (length - 1)]
+    nodes = [obshell_states.NodeScript((obshell_states.SubTaskScript(run),), frozenset({"retry"})) for run in runs]
+    return obshell.start(obshell_states.DagScript(tuple(nodes)))
+
+
+@pytest.mark.parametrize(("machine", "start"), [(ocp, a_chain), (ocp, a_fan), (obshell, a_row)])
+def test_a_retry_of_twice_as_many_parts_costs_twice_as_much(machine: Any, start: Any) -> None:
+    calls, memory, states = list[int](), list[int](), list[int]()
+
+    for length in (200, 400):
+        history = start(length)
+        retry = partial(machine.operate, history, "RETRY", history.last.at)
+        retry()
+        calls.append(calls_in(retry))
+        tracemalloc.start()
+        retried = retry()
+        memory.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        states.append(len(retried.states))
+
+    assert states[1] > 1.9 * states[0]
+    assert calls[1] < 2.1 * calls[0]
+    assert memory[1] < 2.5 * memory[0]
+
+
+def test_a_rollback_of_twice_as_many_subtasks_costs_twice_as_much() -> None:
+    calls = list[int]()
+
+    for length in (200, 400):
+        works, fails = ocp_states.RunScript(SECOND), ocp_states.RunScript(SECOND, "FAILED")
+        runs = [*[(works,)] * (length - 1), (fails,)]
+        needs = [(place - 1,) if place else () for place in range(length)]
+        subtasks = [ocp_states.SubtaskScript(run, needs=need) for run, need in zip(runs, needs, strict=True)]
+        history = ocp.start(ocp_states.TaskScript(tuple(subtasks)))
+        calls.append(calls_in(partial(ocp.operate, history, "ROLLBACK", history.last.at)))
+
+    assert calls[1] < 2.1 * calls[0]

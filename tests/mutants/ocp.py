@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from mutants.bending import Answer, Mutant, bent, on, patched, replacing, replacing_in
 from oceanmock.clock import SECOND
+from oceanmock.engine.machine import Parts
 from oceanmock.errors import RollbackProhibited
 from oceanmock.ocp import auth as ocp_auth
 from oceanmock.ocp import handlers as room
@@ -156,7 +157,7 @@ def _first_run_only(view: Any, position: int, now: int) -> str:
     state = view.state.subtasks[position]
     subtasks = list(view.state.subtasks)
     subtasks[position] = replace(state, runs=state.runs[:1])
-    only = replace(view, state=replace(view.state, subtasks=tuple(subtasks)))
+    only = replace(view, state=replace(view.state, subtasks=Parts(subtasks)))
     return _LOG(only, position, now)
 
 
@@ -169,7 +170,7 @@ def _never_refused(state: TaskState, _rules: Any, _position: int) -> None:
 
 def _retry_without_counting(plan: Any, rules: Any, state: TaskState, position: int) -> TaskState:
     after = machine._retry_task(plan, rules, state, position)
-    subtasks = tuple(
+    subtasks = Parts(
         replace(new, run_time=old.run_time) for old, new in zip(state.subtasks, after.subtasks, strict=True)
     )
     return replace(after, subtasks=subtasks)
@@ -193,7 +194,7 @@ _ROLL_BACK: Final = machine._roll_back
 def _all_at_once(plan: Any, rules: Any, state: TaskState, position: int) -> TaskState:
     """Everything that has run is undone at once, whatever needs it."""
     after = _ROLL_BACK(plan, rules, state, position)
-    subtasks = tuple(
+    subtasks = Parts(
         replace(each, status="READY", due=None) if each.operation == "ROLLBACK" else each for each in after.subtasks
     )
     return replace(after, subtasks=subtasks)

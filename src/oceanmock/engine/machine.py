@@ -9,11 +9,11 @@ here knows an API's words.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar, overload
 
 Label = tuple[str, str]
 Part = tuple[int, ...]
@@ -144,12 +144,72 @@ class Dated(Protocol):
     def labels(self) -> Iterable[tuple[Part, Label]]:
         """Return the label of the whole and of each part, always in the same order."""
 
+    def moves_since(self, before: Self) -> Iterable[tuple[Part, Label, Label]]:
+        """Return each part with another label than ``before``, both labels too, in the order of ``labels``."""
+
 
 T = TypeVar("T")
 C = TypeVar("C")
 R = TypeVar("R")
 S = TypeVar("S", bound=Dated)
 _at = attrgetter("at")
+_BLOCK: Final = 64
+
+
+class Parts(Sequence[T]):
+    """The parts of a state, of which later states replace a few.
+
+    They are stored in blocks, and a copy shares with its original every block in which nothing was replaced.
+    So a replacement, and finding it again, costs one block and the list of blocks, in time and in memory.
+    """
+
+    __slots__ = ("_blocks", "_length")
+
+    def __init__(self, items: Iterable[T] = ()) -> None:
+        values = tuple(items)
+        self._length = len(values)
+        self._blocks = [values[start : start + _BLOCK] for start in range(0, len(values), _BLOCK)]
+
+    def replaced(self, items: Mapping[int, T]) -> Parts[T]:
+        """Return a copy with the items of some places replaced."""
+        parts: Parts[T] = Parts.__new__(Parts)
+        parts._length, parts._blocks = self._length, self._blocks.copy()
+        for place, item in items.items():
+            number, rest = divmod(place, _BLOCK)
+            parts._blocks[number] = put(parts._blocks[number], rest, item)
+        return parts
+
+    def differences(self, before: Parts[T]) -> Iterator[tuple[int, T, T]]:
+        """Yield each place whose item is another object than in ``before``: the place, the old item and the new one."""
+        for number, (old, new) in enumerate(zip(before._blocks, self._blocks, strict=True)):
+            if old is not new:
+                places = range(number * _BLOCK, (number + 1) * _BLOCK)
+                yield from (entry for entry in zip(places, old, new, strict=False) if entry[1] is not entry[2])
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, place: int | slice) -> T | tuple[T, ...]:
+        if isinstance(place, slice):
+            return tuple(self)[place]
+        number, rest = divmod(range(self._length)[place], _BLOCK)
+        return self._blocks[number][rest]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[T]:
+        return chain.from_iterable(self._blocks)
+
+    def __eq__(self, other: object) -> bool:
+        return self._blocks == other._blocks if isinstance(other, Parts) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._blocks))
+
+    def __repr__(self) -> str:
+        return f"Parts({tuple(self)!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,11 +290,12 @@ def changed(before: S, after: S, cause: str, *, target: Part | None = None) -> S
     """
     if after is before and target is None:
         return after
-    changes = [] if target is not None else list(before.changes)
-    for (part, old), (_, label) in zip(before.labels(), after.labels(), strict=True):
-        if part == target:
-            changes.insert(0, Change(after.at, part, old, label, cause, target))
-        elif old != label:
+    changes = list(before.changes)
+    if target is not None:
+        old, label = (dict(state.labels())[target] for state in (before, after))
+        changes = [Change(after.at, target, old, label, cause, target)]
+    for part, old, label in after.moves_since(before):
+        if part != target:
             changes.append(Change(after.at, part, old, label, cause, target))
     return replace(after, changes=tuple(changes))
 

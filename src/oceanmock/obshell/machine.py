@@ -15,13 +15,13 @@ Instants are nanoseconds since the dag's start; None stands for the Unix epoch, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final, Literal
 
 from oceanmock.engine import machine as engine
-from oceanmock.engine.machine import Change, put
+from oceanmock.engine.machine import Change, Parts
 from oceanmock.errors import IllegalOperator
 from oceanmock.obshell.api import API, Operator, State
 from oceanmock.obshell.states import (
@@ -58,7 +58,7 @@ def start(script: DagScript, rules: Rules = Rules()) -> History:
         sub_tasks = [SubTaskState("PENDING", "RUN", moment, moment) for moment in times]
         nodes.append(NodeState("PENDING", "RUN", at, at, tuple(sub_tasks)))
         at += LAG * len(node.sub_tasks)
-    dag = DagState("READY", "RUN", 0, 0, at=0, stage=1, is_finished=False, nodes=tuple(nodes))
+    dag = DagState("READY", "RUN", 0, 0, at=0, stage=1, is_finished=False, nodes=Parts(nodes))
     return engine.History(script, rules, tuple(_unfold(script, rules, engine.started(dag))))
 
 
@@ -129,7 +129,7 @@ def _roll_back(script: DagScript, dag: DagState, instant: int) -> DagState:
             break
     if nodes[0] is dag.nodes[0]:
         raise IllegalOperator("NoNodeFailed")
-    return _restarted(dag, "ROLLBACK", tuple(nodes))
+    return _restarted(dag, "ROLLBACK", Parts(nodes))
 
 
 def _retry(script: DagScript, dag: DagState, instant: int) -> DagState:
@@ -139,7 +139,7 @@ def _retry(script: DagScript, dag: DagState, instant: int) -> DagState:
     position = dag.stage - 1
     if "retry" not in script.nodes[position].can:
         raise IllegalOperator("Dag.Operator.RetryNotAllowed", node=position)
-    return _restarted(dag, "RUN", put(dag.nodes, position, _reset(dag.nodes[position], "RETRY")))
+    return _restarted(dag, "RUN", dag.nodes.replaced({position: _reset(dag.nodes[position], "RETRY")}))
 
 
 def _cancel(script: DagScript, dag: DagState, instant: int, *, at_stage: bool = False) -> DagState:
@@ -157,7 +157,7 @@ def _cancel(script: DagScript, dag: DagState, instant: int, *, at_stage: bool = 
         if "cancel" not in script.nodes[place].can:
             raise IllegalOperator("Dag.Operator.CancelNotAllowed", node=place)
     cancelled = _reset(dag.nodes[position], "CANCEL")
-    return _restarted(dag, "CANCEL", put(dag.nodes, position, cancelled))
+    return _restarted(dag, "CANCEL", dag.nodes.replaced({position: cancelled}))
 
 
 def _pass_dag(script: DagScript, dag: DagState, instant: int) -> DagState:
@@ -169,7 +169,7 @@ def _pass_dag(script: DagScript, dag: DagState, instant: int) -> DagState:
             raise IllegalOperator("Dag.Operator.PassNotAllowed", node=position)
     failed = [node.state for node in dag.nodes].index("FAILED")
     end = _after_starts(instant, dag.nodes[failed])
-    nodes = tuple(_passed(node, end) if position >= failed else node for position, node in enumerate(dag.nodes))
+    nodes = Parts(_passed(node, end) if position >= failed else node for position, node in enumerate(dag.nodes))
     return replace(dag, state="SUCCEED", operator="PASS", end_time=end, is_finished=True, nodes=nodes)
 
 
@@ -183,7 +183,7 @@ def _pass_node(script: DagScript, dag: DagState, position: int, instant: int) ->
     if "pass" not in script.nodes[position].can:
         raise IllegalOperator("Node.Operator.PassNotAllowed", node=position)
     passed = _passed(node, _after_starts(instant, node))
-    return _restarted(dag, "RUN", put(dag.nodes, position, passed))
+    return _restarted(dag, "RUN", dag.nodes.replaced({position: passed}))
 
 
 _OPERATORS: Final[dict[Operator, Callable[[DagScript, DagState, int], DagState]]] = {
@@ -194,7 +194,7 @@ _OPERATORS: Final[dict[Operator, Callable[[DagScript, DagState, int], DagState]]
 }
 
 
-def _restarted(dag: DagState, operator: Operator, nodes: tuple[NodeState, ...]) -> DagState:
+def _restarted(dag: DagState, operator: Operator, nodes: Parts[NodeState]) -> DagState:
     return replace(
         dag, state="READY", operator=operator, start_time=None, end_time=None, is_finished=False, nodes=nodes
     )
@@ -220,10 +220,13 @@ def _passed(node: NodeState, instant: int) -> NodeState:
 
 def _unfold(script: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState]:
     """Yield every state from this one on, until nothing is due any more; ticks that only wait are not visited."""
+    busy: Iterable[int] = range(len(dag.nodes))
     while True:
-        due = [item.due for node in dag.nodes for item in node.sub_tasks if item.due is not None]
+        ends = {place: _ends(dag.nodes[place]) for place in {*busy, dag.stage - 1}}
+        busy = [place for place in ends if ends[place]]
+        due = [min(ends[place]) for place in busy]
         tick = engine.next_tick(dag.at, rules.tick, rules.phase)
-        if _tick(script, dag, tick) is not dag:
+        if all(end > tick for end in due) and _tick(script, dag, tick) is not dag:
             due.append(tick)
         if not due:
             break
@@ -231,16 +234,23 @@ def _unfold(script: DagScript, rules: Rules, dag: DagState) -> Iterator[DagState
         if instant > dag.at:
             yield dag
             dag = replace(dag, at=instant, changes=())
-        nodes = list(dag.nodes)
-        for place, node in enumerate(nodes):
-            for position, item in enumerate(node.sub_tasks):
-                if item.due == instant:
-                    ended = put(nodes[place].sub_tasks, position, _end_run(item, instant))
-                    nodes[place] = replace(node, sub_tasks=ended)
-        dag = engine.changed(dag, replace(dag, nodes=tuple(nodes)), "run ended")
+        ended = {place: _end_runs(dag.nodes[place], instant) for place in busy}
+        dag = engine.changed(dag, replace(dag, nodes=dag.nodes.replaced(ended)), "run ended")
         if (instant - rules.phase) % rules.tick == 0:
             dag = _tick(script, dag, instant)
     yield dag
+
+
+def _ends(node: NodeState) -> list[int]:
+    """Return when the runs under way end."""
+    return [item.due for item in node.sub_tasks if item.due is not None]
+
+
+def _end_runs(node: NodeState, instant: int) -> NodeState:
+    """End the runs of a node that are due."""
+    return replace(
+        node, sub_tasks=tuple([_end_run(item, instant) if item.due == instant else item for item in node.sub_tasks])
+    )
 
 
 def _end_run(sub_task: SubTaskState, instant: int, *, last_words: str | None = None) -> SubTaskState:
@@ -265,10 +275,10 @@ def _tick(script: DagScript, dag: DagState, instant: int) -> DagState:
     before = dag.nodes[position]
     node = _drive(script.nodes[position], before, instant)
     if node is not before and node.state == "FAILED":  # its sub tasks first
-        nodes = put(dag.nodes, position, replace(before, sub_tasks=node.sub_tasks))
+        nodes = dag.nodes.replaced({position: replace(before, sub_tasks=node.sub_tasks)})
         dag = engine.changed(dag, replace(dag, nodes=nodes), "tick")
     if node is not before:
-        dag = engine.changed(dag, replace(dag, nodes=put(dag.nodes, position, node)), "tick")
+        dag = engine.changed(dag, replace(dag, nodes=dag.nodes.replaced({position: node})), "tick")
     # The server's guarded update misses a dag that this same tick has started.
     if starts_now:
         return dag

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import TIME, Change, Label, Part, StateMachine, parse_label, transitions
+from oceanmock.engine.machine import TIME, Change, Label, Part, Parts, StateMachine, parse_label, transitions
 from oceanmock.obshell.api import Operator, State
 
 Outcome = Literal["SUCCEED", "FAILED"]
@@ -149,7 +149,7 @@ class DagState(PartState):
     at: int
     stage: int
     is_finished: bool
-    nodes: tuple[NodeState, ...]
+    nodes: Parts[NodeState]
     changes: tuple[Change, ...] = field(default=(), compare=False)
 
     def labels(self) -> Iterator[tuple[Part, Label]]:
@@ -159,6 +159,19 @@ class DagState(PartState):
             yield (place,), node.label
             for position, sub_task in enumerate(node.sub_tasks):
                 yield (place, position), sub_task.label
+
+    def moves_since(self, before: DagState) -> Iterator[tuple[Part, Label, Label]]:
+        """Yield the dag and each part with another label than ``before``, and both labels, in the order of labels."""
+        pairs: list[tuple[Part, PartState, PartState]] = [((), before, self)]
+        for place, old, new in self.nodes.differences(before.nodes):
+            pairs.append(((place,), old, new))
+            places = range(len(old.sub_tasks))
+            pairs += [
+                ((place, position), was, now)
+                for position, was, now in zip(places, old.sub_tasks, new.sub_tasks, strict=True)
+                if was is not now
+            ]
+        return ((part, old.label, new.label) for part, old, new in pairs if old.label != new.label)
 
 
 BETWEEN_WRITES: Final = "a request between two writes of one tick"

@@ -18,21 +18,25 @@ reads no clock and does no I/O.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
+from heapq import heapify, heappop, heappush
 from operator import attrgetter
 from typing import Final
 
 from oceanmock.clock import SECOND
 from oceanmock.engine import machine as engine
-from oceanmock.engine.machine import put
+from oceanmock.engine.machine import Change, Parts
 from oceanmock.errors import IllegalOperation, RollbackProhibited
 from oceanmock.ocp.api import Operation, SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 from oceanmock.ocp.states import (
     MACHINES,
     NO_OP_TAKES,
     RETRY_AFTER_ROLLBACK,
+    Cause,
     Rules,
     Run,
     RunScript,
@@ -48,6 +52,8 @@ view_at = engine.view_at
 next_due = engine.next_due
 _Positions = tuple[tuple[int, ...], ...]
 _status = attrgetter("status")
+_QUEUED: Final = ("READY", "CANCELING")
+"""The statuses on which the subtask scheduler acts."""
 
 
 @lru_cache(maxsize=1024)
@@ -66,7 +72,7 @@ def start(script: TaskScript, rules: Rules = Rules()) -> History:
         start_time=0,
         finish_time=None,
         prohibit_rollback=script.prohibits_rollback,
-        subtasks=tuple(
+        subtasks=Parts(
             SubtaskState(status="READY" if place in first else "PENDING") for place in range(len(script.subtasks))
         ),
     )
@@ -139,7 +145,7 @@ _ACCEPTED_MOVES: Final = {
 
 def _retry_task(script: TaskScript, rules: Rules, state: TaskState, _: int) -> TaskState:
     """Make every FAILED subtask READY to run once more; the old finish times still show."""
-    subtasks = tuple(
+    subtasks = Parts(
         replace(item, status="READY", operation="RETRY", run_time=item.run_time + 1)
         if item.status == "FAILED"
         else item
@@ -162,7 +168,7 @@ def _roll_back(script: TaskScript, rules: Rules, state: TaskState, _: int) -> Ta
             subtasks[place] = replace(item, operation="ROLLBACK")
             continue
         subtasks[place] = _ready(item, "ROLLBACK", state.at)
-    return _with_subtasks(script, state, tuple(subtasks), status="RUNNING", operation="ROLLBACK")
+    return _with_subtasks(script, state, Parts(subtasks), status="RUNNING", operation="ROLLBACK")
 
 
 def _ready(subtask: SubtaskState, operation: SubtaskOperation, instant: int) -> SubtaskState:
@@ -176,14 +182,14 @@ def _retry_subtask(script: TaskScript, rules: Rules, state: TaskState, position:
     item = state.subtasks[position]
     run_time = item.run_time + rules.subtask_retry_counts
     again = replace(item, status="READY", operation="RETRY", run_time=run_time)
-    return _with_subtasks(script, state, put(state.subtasks, position, again), status="RUNNING")
+    return _with_subtasks(script, state, state.subtasks.replaced({position: again}), status="RUNNING")
 
 
 def _skip(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
     """Make the subtask READY for a run that does nothing; in a rollback, that undoes nothing."""
     operation: SubtaskOperation = "ROLLBACK_SKIP" if state.operation == "ROLLBACK" else "SKIP"
     skipped = replace(state.subtasks[position], status="READY", operation=operation)
-    return _with_subtasks(script, state, put(state.subtasks, position, skipped), status="RUNNING")
+    return _with_subtasks(script, state, state.subtasks.replaced({position: skipped}), status="RUNNING")
 
 
 def _cancel(script: TaskScript, rules: Rules, state: TaskState, position: int) -> TaskState:
@@ -192,7 +198,7 @@ def _cancel(script: TaskScript, rules: Rules, state: TaskState, position: int) -
     (That the run can't end by itself in between is not verified.)
     """
     cancelled = replace(state.subtasks[position], status="CANCELING", due=None)
-    return _with_subtasks(script, state, put(state.subtasks, position, cancelled))
+    return _with_subtasks(script, state, state.subtasks.replaced({position: cancelled}))
 
 
 _Effect = Callable[[TaskScript, Rules, TaskState, int], TaskState]
@@ -206,35 +212,119 @@ def _unfold(script: TaskScript, rules: Rules, state: TaskState) -> Iterator[Task
 
     At an instant runs end, then each scheduler acts whose tick it is. Ticks at which nothing happens are not visited.
     """
-    downstreams, phase, late = downstreams_of(script), rules.phase, rules.phase + rules.tick // 2
+    task, phase, late = _Unfolding(script, state), rules.phase, rules.phase + rules.tick // 2
     while True:
-        statuses = list(map(_status, state.subtasks))
-        due = [item.due for item in state.subtasks if item.due is not None]
-        if _task_tick(script, state, downstreams, state.at) is not state:
-            due.append(engine.next_tick(state.at, rules.tick, phase))
-        if "READY" in statuses or "CANCELING" in statuses:
-            due.append(engine.next_tick(state.at, rules.tick, late))
+        due = [] if task.next_end is None else [task.next_end]
+        if _verdict(task) is not None or _free_places(task) > 0:
+            due.append(engine.next_tick(task.at, rules.tick, phase))
+        if task.queue:
+            due.append(engine.next_tick(task.at, rules.tick, late))
         abandoned = None
-        if script.abandoned_after is not None and state.status == "FAILED" and state.finish_time is not None:
-            abandoned = state.finish_time + script.abandoned_after
+        if script.abandoned_after is not None and task.status == "FAILED" and task.finish_time is not None:
+            abandoned = task.finish_time + script.abandoned_after
             due.append(abandoned)
         if not due:
             break
         instant = min(due)
-        if instant > state.at:
-            yield state
-            state = replace(state, at=instant, changes=())
-        for place, item in enumerate(state.subtasks):
-            if item.due == instant:
-                ended = put(state.subtasks, place, _end_run(item, instant))
-                state = engine.changed(state, _with_subtasks(script, state, ended), item.ending)
+        if instant > task.at:
+            yield task.state()
+            task.at, task.changes = instant, []
+        while task.next_end == instant:
+            place = task.ends[0][1]
+            item = task.subtasks[place]
+            task.move(place, _end_run(item, instant), item.ending)
         if (instant - phase) % rules.tick == 0:
-            state = engine.changed(state, _task_tick(script, state, downstreams, instant), "task tick")
+            _task_tick(task)
         if (instant - late) % rules.tick == 0:
-            state = engine.changed(state, _subtask_tick(script, state, instant, rules.tick), "subtask tick")
+            _subtask_tick(task, rules.tick)
         if instant == abandoned:
-            state = engine.changed(state, replace(state, status="ABORTED"), "abandoned")
-    yield state
+            task.decide("ABORTED", "abandoned")
+    yield task.state()
+
+
+class _Unfolding:
+    """A task on its way from state to state, and what its schedulers look for.
+
+    Every move brings this up to date, so that a move costs the same however many subtasks there are. ``turn`` has the
+    subtasks that the task scheduler may make READY, in their listed order; ``queue`` those on which the subtask
+    scheduler acts; ``ends`` the ends of runs, a heap.
+    """
+
+    def __init__(self, script: TaskScript, state: TaskState) -> None:
+        self.script, self._first, self._parts = script, state, state.subtasks
+        self.at, self.status, self.finish_time = state.at, state.status, state.finish_time
+        self.changes = list(state.changes)
+        self.subtasks, self._replaced = list(state.subtasks), dict[int, SubtaskState]()
+        self.rolling_back = state.operation == "ROLLBACK"
+        self.passed: SubtaskStatus = "PENDING" if self.rolling_back else "SUCCESSFUL"
+        upstreams, downstreams = tuple([subtask.needs for subtask in script.subtasks]), downstreams_of(script)
+        before, self._after = (downstreams, upstreams) if self.rolling_back else (upstreams, downstreams)
+        self._blocking = [sum(self.subtasks[it].status != self.passed for it in places) for places in before]
+        self.counts = Counter(map(_status, self.subtasks))
+        self._prohibiting = sum(map(_prohibits_rollback, script.subtasks, self.subtasks))
+        self.turn = [place for place in range(len(self.subtasks)) if self._has_turn(place)]
+        self.queue = {place for place, item in enumerate(self.subtasks) if item.status in _QUEUED}
+        self.ends = [(item.due, place) for place, item in enumerate(self.subtasks) if item.due is not None]
+        heapify(self.ends)
+
+    def state(self) -> TaskState:
+        """Return the state now."""
+        self._parts, self._replaced = self._parts.replaced(self._replaced), {}
+        return TaskState(
+            self.at,
+            self.status,
+            self._first.operation,
+            self._first.start_time,
+            self.finish_time,
+            prohibit_rollback=self.script.prohibits_rollback or self._prohibiting > 0,
+            subtasks=self._parts,
+            changes=tuple(self.changes),
+        )
+
+    @property
+    def next_end(self) -> int | None:
+        """Return the instant at which the next run ends, or None."""
+        while self.ends and self.subtasks[self.ends[0][1]].due != self.ends[0][0]:
+            heappop(self.ends)
+        return self.ends[0][0] if self.ends else None
+
+    def decide(self, status: TaskStatus, cause: Cause) -> None:
+        """Give the task another status."""
+        operation = self._first.operation
+        self.changes.append(Change(self.at, (), (self.status, operation), (status, operation), cause))
+        self.status = status
+
+    def move(self, place: int, item: SubtaskState, cause: Cause) -> None:
+        """Bring a subtask into another state."""
+        script, before = self.script.subtasks[place], self.subtasks[place]
+        self.subtasks[place] = self._replaced[place] = item
+        self.changes.append(Change(self.at, (place,), before.label, item.label, cause))
+        self.counts[before.status] -= 1
+        self.counts[item.status] += 1
+        self._prohibiting += _prohibits_rollback(script, item) - _prohibits_rollback(script, before)
+        if item.due is not None:
+            heappush(self.ends, (item.due, place))
+        if item.status in _QUEUED:
+            self.queue.add(place)
+        else:
+            self.queue.discard(place)
+        self._update_turn(place)
+        passes = (item.status == self.passed) - (before.status == self.passed)
+        for other in self._after[place] if passes else ():
+            self._blocking[other] -= passes
+            self._update_turn(other)
+
+    def _has_turn(self, place: int) -> bool:
+        waiting = ("SUCCESSFUL", "CANCELING") if self.rolling_back else ("PENDING",)
+        return self.subtasks[place].status in waiting and not self._blocking[place]
+
+    def _update_turn(self, place: int) -> None:
+        at = bisect_left(self.turn, place)
+        is_listed = self.turn[at : at + 1] == [place]
+        if is_listed and not self._has_turn(place):
+            del self.turn[at]
+        elif not is_listed and self._has_turn(place):
+            self.turn.insert(at, place)
 
 
 def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
@@ -247,54 +337,53 @@ def _end_run(subtask: SubtaskState, instant: int) -> SubtaskState:
     return replace(subtask, status=status, finish_time=instant, runs=(*subtask.runs[:-1], ended), due=None)
 
 
-def _task_tick(script: TaskScript, state: TaskState, downstreams: _Positions, instant: int) -> TaskState:
-    """Return the state after the task scheduler: with a verdict (RunningTaskWorker:86-119,143-176), or with READY
-    what may run next (AbstractTaskWorker:59-115); the same object when there is nothing to do.
+def _verdict(task: _Unfolding) -> TaskStatus | None:
+    """Return the task's verdict, if it is due (RunningTaskWorker:86-119,143-176)."""
+    if task.status == "RUNNING" and task.counts["FAILED"]:
+        return None if task.counts["RUNNING"] else "FAILED"
+    has_passed = task.status == "RUNNING" and task.counts[task.passed] == len(task.subtasks)
+    return "SUCCESSFUL" if has_passed else None
+
+
+def _free_places(task: _Unfolding) -> int:
+    """Return how many subtasks become READY at the next tick of the task scheduler (AbstractTaskWorker:59-115)."""
+    if task.status != "RUNNING" or task.counts["FAILED"]:
+        return 0
+    free = task.script.limit - task.counts["READY"] - task.counts["RUNNING"]
+    return max(min(free, len(task.turn)), 0)
+
+
+def _task_tick(task: _Unfolding) -> None:
+    """Let the task scheduler act: give the verdict, or make READY what may run next.
 
     In their listed order, up to the limit, PENDING subtasks become READY whose upstreams are all SUCCESSFUL; in a
     rollback SUCCESSFUL and CANCELING ones whose downstreams are all PENDING: a cancel that has not reached the subtask
     scheduler is lost. (The sibling leaves the operation as it was, which differs only after a cancelled rollback run is
     retried: it would then repeat that subtask for ever. That OCP does so too is not verified.)
     """
-    if state.status != "RUNNING":
-        return state
-    statuses = list(map(_status, state.subtasks))
-    if "FAILED" in statuses:
-        return state if "RUNNING" in statuses else replace(state, status="FAILED", finish_time=instant)
-    rolling_back = state.operation == "ROLLBACK"
-    waiting = ("SUCCESSFUL", "CANCELING") if rolling_back else ("PENDING",)
-    passed: SubtaskStatus = "PENDING" if rolling_back else "SUCCESSFUL"
-    operation: SubtaskOperation = "ROLLBACK" if rolling_back else "EXECUTE"
-    if statuses.count(passed) == len(statuses):
-        return replace(state, status="SUCCESSFUL", finish_time=instant)
-    turn = [
-        place
-        for place, status in enumerate(statuses)
-        if status in waiting
-        and _all_are(state, downstreams[place] if rolling_back else script.subtasks[place].needs, passed)
-    ]
-    free = script.limit - statuses.count("READY") - statuses.count("RUNNING")
-    if not turn or free <= 0:
-        return state
-    subtasks = list(state.subtasks)
-    for place in turn[:free]:
-        subtasks[place] = _ready(subtasks[place], operation, instant)
-    return _with_subtasks(script, state, tuple(subtasks))
+    verdict = _verdict(task)
+    if verdict is not None:
+        task.decide(verdict, "task tick")
+        task.finish_time = task.at
+        return
+    operation: SubtaskOperation = "ROLLBACK" if task.rolling_back else "EXECUTE"
+    for place in task.turn[: _free_places(task)]:
+        task.move(place, _ready(task.subtasks[place], operation, task.at), "task tick")
 
 
-def _subtask_tick(script: TaskScript, state: TaskState, instant: int, tick: int) -> TaskState:
-    """Return the state after the subtask scheduler: READY subtasks start, CANCELING ones are interrupted.
+def _subtask_tick(task: _Unfolding, tick: int) -> None:
+    """Let the subtask scheduler act: READY subtasks start, CANCELING ones are interrupted.
 
     An interrupted run is RUNNING under CANCEL for a moment (CancelingSubtaskWorker:58-82).
     """
-    subtasks = list(state.subtasks)
-    for place, item in enumerate(state.subtasks):
+    for place in sorted(task.queue):
+        item = task.subtasks[place]
         if item.status == "READY":
-            subtasks[place] = _start_run(script.subtasks[place], item, instant, tick)
-        elif item.status == "CANCELING":
-            interrupted = replace(item, status="RUNNING", operation="CANCEL", will_end="FAILED", ending="interrupt")
-            subtasks[place] = replace(interrupted, due=instant + NO_OP_TAKES)
-    return _with_subtasks(script, state, tuple(subtasks))
+            after = _start_run(task.script.subtasks[place], item, task.at, tick)
+        else:
+            due = task.at + NO_OP_TAKES
+            after = replace(item, status="RUNNING", operation="CANCEL", due=due, will_end="FAILED", ending="interrupt")
+        task.move(place, after, "subtask tick")
 
 
 def _start_run(script: SubtaskScript, subtask: SubtaskState, instant: int, tick: int) -> SubtaskState:
@@ -352,23 +441,21 @@ def _all_are(state: TaskState, positions: tuple[int, ...], status: SubtaskStatus
 def _with_subtasks(
     script: TaskScript,
     state: TaskState,
-    subtasks: tuple[SubtaskState, ...],
+    subtasks: Parts[SubtaskState],
     *,
     status: TaskStatus | None = None,
     operation: TaskOperation | None = None,
 ) -> TaskState:
-    """Return the task with these subtasks, and what follows (TaskInstanceManagerImpl:160-174).
-
-    A subtask that forbids rollback counts once it has started: neither PENDING nor READY.
-    """
-    prohibits_rollback = script.prohibits_rollback
-    for item, subtask in zip(script.subtasks, subtasks, strict=True):
-        if item.prohibits_rollback and subtask.status not in ("PENDING", "READY"):
-            prohibits_rollback = True
+    """Return the task with these subtasks, and what follows (TaskInstanceManagerImpl:160-174)."""
     return replace(
         state,
         status=status or state.status,
         operation=operation or state.operation,
         subtasks=subtasks,
-        prohibit_rollback=prohibits_rollback,
+        prohibit_rollback=script.prohibits_rollback or any(map(_prohibits_rollback, script.subtasks, subtasks)),
     )
+
+
+def _prohibits_rollback(script: SubtaskScript, subtask: SubtaskState) -> bool:
+    """Return whether the subtask forbids rollback and has started: is neither PENDING nor READY."""
+    return script.prohibits_rollback and subtask.status not in ("PENDING", "READY")

@@ -7,12 +7,12 @@ Operations are named after what they are made on: ``task.RETRY`` also moves the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Final, Literal
 
 from oceanmock.clock import DEFAULT_TICK, SECOND
-from oceanmock.engine.machine import TIME, Change, Label, Part, StateMachine, parse_label, transitions
+from oceanmock.engine.machine import TIME, Change, Label, Part, Parts, StateMachine, parse_label, transitions
 from oceanmock.ocp.api import SubtaskOperation, SubtaskStatus, TaskOperation, TaskStatus
 
 Outcome = Literal["SUCCESSFUL", "FAILED"]
@@ -132,12 +132,14 @@ class SubtaskState:
     rollbacks: int = 0
 
     @property
+    def label(self) -> Label:
+        """Return status and operation."""
+        return self.status, self.operation
+
+    @property
     def last_run(self) -> Run | None:
         """Return the run under way, or the last one that ended, if any."""
         return self.runs[-1] if self.runs else None
-
-
-_label = attrgetter("status", "operation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +152,25 @@ class TaskState:
     start_time: int
     finish_time: int | None
     prohibit_rollback: bool
-    subtasks: tuple[SubtaskState, ...]
+    subtasks: Parts[SubtaskState]
     changes: tuple[Change, ...] = field(default=(), compare=False)
+
+    @property
+    def label(self) -> Label:
+        """Return status and operation."""
+        return self.status, self.operation
 
     def labels(self) -> list[tuple[Part, Label]]:
         """Return the label of the task and of each subtask."""
-        positions = zip(range(len(self.subtasks)))  # each in a tuple
-        return [((), (self.status, self.operation)), *zip(positions, map(_label, self.subtasks), strict=True)]
+        return [((), self.label), *(((place,), item.label) for place, item in enumerate(self.subtasks))]
+
+    def moves_since(self, before: TaskState) -> Iterator[tuple[Part, Label, Label]]:
+        """Yield the task and each subtask with another label than ``before``, and both labels."""
+        if before.label != self.label:
+            yield (), before.label, self.label
+        for place, old, new in self.subtasks.differences(before.subtasks):
+            if old.label != new.label:
+                yield (place,), old.label, new.label
 
 
 ABANDONED: Final = "abandoned_after"
