@@ -1,4 +1,4 @@
-"""What a sandbox costs: to make and drop, to live through, to retry, and in memory while it is asked.
+"""What a sandbox costs: to make and drop, to live through, to retry, in memory while it is asked, and with a long task.
 
 Run it with ``python tests/benchmarks/bench_sandboxes.py``; it asserts nothing. Memory is what the
 process holds (Linux: /proc/self/statm), after a collection.
@@ -224,7 +224,48 @@ async def print_retrying() -> None:
     gc.unfreeze()
 
 
+# --- a long task ----------------------------------------------------------------------------------
+
+
+def chain(length: int) -> BaseScenario:
+    """A task of subtasks in a row: the first fails once, the last always."""
+    first = "{attempts: [{takes: 1s, ends: FAILED}, {takes: 1s}]}"
+    subtasks = ", ".join([first, *["Step"] * (length - 2), "{attempts: {takes: 1s, ends: FAILED}}"])
+    return read_scenario(
+        f"summary: A chain\napi: ocp\nprogression: manual\ntasks: [{{id: 1000, name: T, subtasks: [{subtasks}]}}]"
+    )
+
+
+async def print_chains() -> None:
+    """Print the CPU time of a task's start, of requests for it, and of its whole way in between."""
+    task = "/api/v2/tasks/instances/1000"
+
+    async def timed(app: App, method: str, path: str = "") -> float:
+        began = time.thread_time_ns()
+        await ask(app, method, task + path)
+        return (time.thread_time_ns() - began) / 1e6
+
+    for length in (500, 1000, 2000):
+        scenario = chain(length)
+        began = time.thread_time_ns()
+        sandbox = make_sandbox([scenario])
+        app = App(Sandboxes(sandbox))
+        sandbox.world(Tasks).view(1000)
+        started = (time.thread_time_ns() - began) / 1e6
+        sandbox.advance(60 * SECOND)
+        retried, read = await timed(app, "POST", "/retry"), await timed(app, "GET")
+        sandbox.advance(10 * length * SECOND)
+        undone = await timed(app, "POST", "/rollback")
+        sandbox.advance(10 * length * SECOND)
+        view = sandbox.world(Tasks).view(1000).state
+        if (view.status, view.operation) != ("SUCCESSFUL", "ROLLBACK"):
+            raise SystemExit("it has not been rolled back")
+        costs = f"start{started:7.1f} ms, retry{retried:7.1f}, rollback{undone:7.1f}, GET{read:7.1f}"
+        print(f"a chain of {length:5,} subtasks: {costs}")
+
+
 if __name__ == "__main__":
+    asyncio.run(print_chains())
     asyncio.run(print_retrying())
     print_making()
     print_living()
