@@ -6,6 +6,7 @@ tells it to. One says some bytes, which need not be HTTP.
 
 from __future__ import annotations
 
+import gzip
 import socket
 import ssl
 import threading
@@ -13,7 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
+
+import requests
 
 from oceanmock.http.server import Server
 
@@ -155,3 +158,61 @@ def hanging_up(each: int) -> Iterator[tuple[str, list[str]]]:
         threading.Thread(target=accept, daemon=True).start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", log
         listener.shutdown(socket.SHUT_RDWR)
+
+
+Shape = Literal["gzip", "header case", "kept alive and closed", "byte order mark", "utf-16", "chunked", "piecemeal"]
+
+
+@contextmanager
+def reshaping(origin: str, shape: Shape) -> Iterator[str]:
+    """A proxy that passes on what another server answers, in another shape of the same meaning; its URL."""
+    session = requests.Session()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        turns = 0
+
+        def do_GET(self) -> None:
+            self.turns += 1
+            if shape == "kept alive and closed" and self.turns % 5 == 0:
+                self.close_connection = True  # without an answer
+                return
+            sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer = session.get(
+                origin + self.path, headers=dict(self.headers.items()), data=sent, allow_redirects=False
+            )
+            headers, body = {name.title(): value for name, value in answer.headers.items()}, answer.content
+            media_type = headers.get("Content-Type", "").partition(";")[0]
+            if shape == "gzip":
+                headers["Content-Encoding"], body = "gzip", gzip.compress(body)
+            if shape == "byte order mark":
+                body = answer.text.encode("utf-8-sig")
+            if shape == "utf-16":
+                headers["Content-Type"], body = f"{media_type}; charset=UTF-16", answer.text.encode("utf-16")
+            if shape == "chunked":
+                del headers["Content-Length"]
+                headers["Transfer-Encoding"] = "chunked"
+                body = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+            elif "Content-Length" in headers:
+                headers["Content-Length"] = str(len(body))
+            if shape == "header case":
+                headers = {name.swapcase(): value for name, value in headers.items()}
+            self.send_response_only(answer.status_code)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            for piece in [body[at : at + 100] for at in range(0, len(body), 100)] if shape == "piecemeal" else [body]:
+                self.wfile.write(piece)
+                self.wfile.flush()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Says nothing."""
+
+    class Quiet(ThreadingHTTPServer):
+        daemon_threads = True
+
+    with session, Quiet(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()

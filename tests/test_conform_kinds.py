@@ -1,15 +1,19 @@
-"""A sound obshell of any kind and version passes with any seed, and the baseline that is recommended for it."""
+"""A sound server of any kind and version passes with any seed, and however its responses are sent."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from conform_servers import Shape, reshaping
+from fuzzing_world import served
 from oceanmock.apis import make_sandbox
 from oceanmock.checks import Phase
-from oceanmock.conformance.baseline import choose_baselines, joined
-from oceanmock.conformance.model import Options, Result
+from oceanmock.conformance.baseline import choose_baselines, joined, shipped_for
+from oceanmock.conformance.model import ApiName, Options, Result
 from oceanmock.conformance.run import conform
 from oceanmock.conformance.target import reach
 from oceanmock.credentials import Sealed
@@ -76,3 +80,17 @@ def test_nor_with_any_other_seed(kind: tuple[str, str, str], tmp_path: Path) -> 
     results = [run(tmp_path, kind, Options(seed=seed, max_examples=3, phases=BY_CHANCE)) for seed in range(2, 10)]
 
     assert [text for result in results for text in texts(result)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", get_args(Shape))
+@pytest.mark.parametrize("api", ["ocp", "obshell"])
+def test_the_shape_of_responses_is_no_finding(api: ApiName, shape: Shape) -> None:
+    with served(api) as there, reshaping(there.target.url, shape) as url:
+        target = replace(there.target, url=url)
+        result = conform(
+            target, Options(max_examples=1, phases=frozenset({"probes"})), baseline=shipped_for(api, target.version)
+        )
+
+    assert texts(result) == []
+    assert result.request_count > 100

@@ -26,6 +26,7 @@ import json
 import re
 import secrets
 import ssl
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -64,6 +65,9 @@ SECURITY_HEADERS: Final[tuple[HeaderName, ...]] = (AGENT_HEADER, ROOT_HEADER)
 """The headers with credentials; the first that is present decides (middleware.go:413-428)."""
 
 FETCH_TIMEOUT_S: Final = 10.0
+GZIP: Final = 16 + zlib.MAX_WBITS
+MAX_AGENT_BYTES: Final = 2**20
+"""The length of what an agent states of itself, once it is decompressed."""
 OPEN_ROUTES: Final = frozenset({"info", "secret", "time", "git-info", "status"})
 """Routes that need no authentication (agent_route.go:102-107)."""
 OBPROXY_ROUTE: Final = re.compile(r"task/\w+/[45]")
@@ -94,11 +98,13 @@ def fetch_agent(url: str, *, verify: bool | str = True) -> Mapping[str, Any]:
             connection.request("GET", parts.path)
             response = connection.getresponse()
             status, content = response.status, response.read()
-    except (OSError, HTTPException, ValueError) as problem:
+            if response.headers.get("Content-Encoding", "").lower() == "gzip":  # though it was not accepted
+                content = zlib.decompressobj(GZIP).decompress(content, MAX_AGENT_BYTES)
+    except (OSError, HTTPException, ValueError, zlib.error) as problem:
         raise EnvironmentProblem(f"{url} does not answer ({problem}).") from None
     try:
         data = json.loads(content)["data"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise EnvironmentProblem(f"{url} answers {status}, and not as an obshell does.")
