@@ -65,10 +65,9 @@ def test_probes_find_nothing_in_a_sound_agent(kind: tuple[str, str, str], tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_a_run_finds_nothing_in_a_sound_agent(kind: tuple[str, str, str], seed: int, tmp_path: Path) -> None:
-    result = run(tmp_path, kind, Options(seed=seed, max_examples=3))
+def test_a_run_finds_nothing_in_a_sound_agent(kind: tuple[str, str, str], tmp_path: Path) -> None:
+    result = run(tmp_path, kind, Options(seed=0, max_examples=3))
 
     assert texts(result) == []
     assert {item.status for item in result.missing} <= ({200} if kind[2] == "fresh" else set())
@@ -77,7 +76,7 @@ def test_a_run_finds_nothing_in_a_sound_agent(kind: tuple[str, str, str], seed: 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_nor_with_any_other_seed(kind: tuple[str, str, str], tmp_path: Path) -> None:
-    results = [run(tmp_path, kind, Options(seed=seed, max_examples=3, phases=BY_CHANCE)) for seed in range(2, 10)]
+    results = [run(tmp_path, kind, Options(seed=seed, max_examples=3, phases=BY_CHANCE)) for seed in range(1, 3)]
 
     assert [text for result in results for text in texts(result)] == []
 
