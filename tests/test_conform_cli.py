@@ -20,7 +20,7 @@ from conform_results import a_clean_result, a_finding, a_result
 from golden import assert_golden
 from kit_world import World
 from oceanmock.cli import conform as cli_conform
-from oceanmock.cli import main
+from oceanmock.cli import conform_options, main
 from oceanmock.conformance import NEEDS
 from oceanmock.conformance.baseline import Baseline, apply_baseline, load_baseline
 from oceanmock.conformance.model import MissingResponse, Options, PhaseEnded, PhaseStarted, Result
@@ -35,7 +35,7 @@ OBSHELL = (URL, "--api", "obshell", "--password", "s3cret")
 
 
 def oceanmock(*words: str | Path, **env: str) -> Ended:
-    nothing = {f"OCEANMOCK_{name.upper()}": None for name in cli_conform.SECRETS}
+    nothing = {f"OCEANMOCK_{name.upper()}": None for name in conform_options.SECRETS}
     return CliRunner().invoke(
         main, ["conform", *map(str, words)], prog_name="oceanmock", env={**nothing, "COLUMNS": "100", **env}
     )
@@ -290,7 +290,7 @@ def test_a_password_that_was_left_out_is_asked_for_and_not_shown(stage: Stage) -
 )
 def test_no_secret_is_in_what_is_printed_or_reported(words: tuple[str, ...], stage: Stage, tmp_path: Path) -> None:
     stage.result = a_result()
-    paths = [tmp_path / kind for kind in cli_conform.REPORT_KINDS]
+    paths = [tmp_path / kind for kind in conform_options.REPORT_KINDS]
     reports = [f"--report={path.name}={path}" for path in paths]
 
     result = oceanmock(*words, *reports)

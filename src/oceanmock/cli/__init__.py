@@ -20,7 +20,7 @@ import click
 from oceanmock import __version__
 from oceanmock.cli.admin import ADMIN_COMMANDS, PROGRESSION, TOKEN_OPTIONS, read_token
 from oceanmock.cli.conform import conform as conform_command
-from oceanmock.cli.conform import mask_names
+from oceanmock.cli.conform_options import mask_names
 from oceanmock.clock import Progression
 from oceanmock.errors import AuthorError, OceanmockError
 from oceanmock.terminal import output_problem, standard_output

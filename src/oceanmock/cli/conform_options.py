@@ -1,0 +1,282 @@
+"""The options of ``oceanmock conform``: read them, check that they fit together, write the command to repeat a run.
+
+Each option stands once, as a field of ``ConformOptions``, in the order of ``--help``. Nothing is imported before it is
+needed, so that ``oceanmock --help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin, get_type_hints
+
+import click
+from click.core import ParameterSource
+
+from oceanmock.checks import Phase
+from oceanmock.conformance.model import PHASES, ApiName
+from oceanmock.text import format_duration, parse_duration, suggest
+
+API_CHOICES: Final[tuple[ApiName, ...]] = get_args(ApiName)
+REPORT_KINDS: Final = ("html", "json", "junit")
+SECRETS: Final = ("password", "secret_key", "agent_password", "read_only_password")
+"""Options that are also read from the environment, and prompted for if missing."""
+CREDENTIALS: Final[Mapping[ApiName, tuple[str, ...]]] = {
+    "ocp": ("user", "password", "access_key", "secret_key", "read_only_user", "read_only_password"),
+    "obshell": ("password", "agent_password"),
+}
+"""The credential options that each API accepts."""
+NOT_REPEATED: Final = frozenset({"what", "mock", "connect_timeout", "report", "update_baseline", *SECRETS})
+"""Options that the command to repeat a run leaves out, or states elsewhere."""
+
+
+def _duration(text: str) -> int:
+    try:
+        return parse_duration(text)
+    except ValueError as problem:
+        raise click.BadParameter(f"{text!r} {problem}") from None
+
+
+DURATION: Final[Mapping[str, Any]] = {"type": _duration, "metavar": "DURATION"}
+
+
+def list_of(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Return a reader of comma-separated values, each one of the choices."""
+
+    def read(text: str) -> tuple[str, ...]:
+        words = tuple(text.split(","))
+        for word in words:
+            if word not in choices:
+                raise click.BadParameter(f"{word!r} is not allowed. {suggest(word, choices)}")
+        return words
+
+    return read
+
+
+def _story_id(text: str) -> tuple[str, str]:
+    story_id, _, target_id = text.partition("=")
+    if not (story_id and target_id):
+        raise click.BadParameter(f"{text!r} is not STORY_ID=TARGET_ID, for example 1000=10023.")
+    return story_id, target_id
+
+
+def _reports(text: str) -> list[tuple[str, Path]]:
+    """Return kind and path of each report in a text such as ``html=out.html,junit=out.xml``."""
+    reports = []
+    for report in text.split(","):
+        kind, _, path = report.partition("=")
+        if kind not in REPORT_KINDS:
+            raise click.BadParameter(f"there is no {kind!r} report. {suggest(kind, REPORT_KINDS)}")
+        if not path:
+            raise click.BadParameter(f"the path is missing: {kind}=report.{kind}.")
+        reports.append((kind, Path(path)))
+    return reports
+
+
+def mask_names(_context: click.Context, _option: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Mask the values of these names too, while the command runs."""
+    from oceanmock.masking import add_secret_names
+
+    add_secret_names(names)
+    return names
+
+
+def _option(help_text: str, **settings: Any) -> Any:
+    """Return a field with the settings of its click option."""
+    return field(metadata={"help": help_text, **settings})
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # it has secrets
+class ConformOptions:
+    """The values of the options, in the order of ``--help``."""
+
+    what: tuple[str, ...]
+    api: ApiName | None = _option("The API that URL serves, or --mock checks.", type=click.Choice(API_CHOICES))  # noqa: RUF009
+    mock: bool = _option("Check oceanmock itself: the whole library, or SCENARIO.")
+    user: str | None = _option("OCP: the user to log in as, with --password.")
+    password: str | None = _option(
+        "The password of --user, or of obshell's root@sys (may be ''). Prompted for if left out."
+    )
+    access_key: str | None = _option("OCP: the id of an access key, with --secret-key.")
+    secret_key: str | None = _option("The secret of the access key. Prompted for if left out.")
+    agent_password: str | None = _option("obshell: the agent's own password, if it has one.")
+    read_only_user: str | None = _option(
+        "OCP: a user who may only read tasks. With --write, the run checks that the server refuses this user's "
+        "operations."
+    )
+    read_only_password: str | None = _option("The password of --read-only-user. Prompted for if left out.")
+    write: bool = _option(
+        "Also retry, roll back, skip, cancel and pass the tasks given by --task. Without it the run sends reads only."
+    )
+    task: tuple[str, ...] = _option(
+        "A task (obshell: a dag) that the run may operate on. Repeatable. If left out, the FAILED ones are listed to "
+        "choose from.",
+        metavar="ID",
+    )
+    story: tuple[Path, ...] = _option(
+        "Replay the story of a scenario file on the target; only that, unless --phases is given. Repeatable.",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+    )
+    story_id: tuple[tuple[str, str], ...] = _option(
+        "A task of the story (id or name) and its id at the target. If left out, it is found there by id or name. "
+        "Repeatable.",
+        metavar="ID=ID",
+        type=_story_id,
+    )
+    phases: tuple[Phase, ...] | None = _option(
+        f"The phases to run, comma-separated: {', '.join(PHASES)}. Default: all.", metavar="LIST", type=list_of(PHASES)
+    )
+    seed: int = _option("The same seed makes the same requests.", default=0, show_default=True)
+    max_examples: int | None = _option(
+        "Generated examples per operation. Default: 20, or 10 with --mock.", type=click.IntRange(1)
+    )
+    rate: float = _option(
+        "Maximum requests per second; 0 for no limit.", default=0.0, show_default=True, type=click.FloatRange(0)
+    )
+    timeout: int = _option(
+        "How long a story or a walk waits for an expected state. Default: 60s.", default="60s", **DURATION
+    )
+    baseline: tuple[str, ...] = _option(
+        "Known deviations to accept: a file, the name of one that comes with oceanmock, or none. Repeatable. Default: "
+        "the one for the target's version.",
+        metavar="FILE",
+    )
+    update_baseline: bool = _option(
+        "Add new findings to the last FILE of --baseline, and remove entries that no longer occur."
+    )
+    report: tuple[list[tuple[str, Path]], ...] = _option(
+        "Write a report: html, json or junit. Repeatable, or comma-separated.", metavar="KIND=PATH", type=_reports
+    )
+    mask: tuple[str, ...] = _option(
+        "Mask the values of this name in reports too. Repeatable.", metavar="NAME", callback=mask_names
+    )
+    connect_timeout: int = _option(
+        "How long to wait for a target that does not respond yet. Default: 5s.", default="5s", **DURATION
+    )
+    insecure: bool = _option("Accept any certificate.")
+    ca: str | None = _option(
+        "The certificates to trust, instead of this machine's.",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False),
+    )
+
+    @property
+    def reports(self) -> list[tuple[str, Path]]:
+        """Return the kind and path of every report to write."""
+        return [report for group in self.report for report in group]
+
+    @property
+    def own_baseline(self) -> Path | None:
+        """Return the last baseline that is a file of the user's own."""
+        from oceanmock.conformance.baseline import is_path
+
+        return next((Path(item) for item in reversed(self.baseline) if is_path(item)), None)
+
+
+def flag_of(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a click command function with every option as a keyword argument.
+
+    An option whose type is bool is a flag, and one whose type is a tuple may be repeated.
+    """
+    types = get_type_hints(ConformOptions)
+    for item in reversed(fields(ConformOptions)[1:]):
+        settings: dict[str, Any] = {**item.metadata, "is_flag": types[item.name] is bool}
+        settings["multiple"] = get_origin(types[item.name]) is tuple
+        if item.name in SECRETS:
+            settings |= {"envvar": f"OCEANMOCK_{item.name.upper()}", "show_envvar": True}
+        command = click.option(flag_of(item.name), **settings)(command)
+    return click.argument("what", nargs=-1, metavar="[URL] | --mock [SCENARIO]...")(command)
+
+
+def problems_of(options: ConformOptions) -> Iterator[str]:
+    """Yield why options do not fit together; no message contains a secret or a URL that contains one."""
+    yield from (_mock_problems if options.mock else _url_problems)(options)
+    if options.insecure and options.ca:
+        yield "--insecure and --ca exclude each other: give one of them."
+    paths = [path.absolute() for _, path in options.reports]
+    for _, path in options.reports:
+        if paths.count(path.absolute()) > 1:
+            yield f"two reports have the same path, {path}: give another path for one of them."
+    if "none" in options.baseline and len(options.baseline) > 1:
+        yield "--baseline none excludes every other --baseline."
+    if options.update_baseline and not options.own_baseline:
+        yield "--update-baseline needs the file to write: --baseline my.yaml."
+
+
+def _mock_problems(options: ConformOptions) -> Iterator[str]:
+    from oceanmock.conformance.target import without_user
+
+    for url in options.what:
+        if "://" in url:
+            yield f"--mock checks oceanmock itself, not {without_user(url)}: leave out one of them."
+    for name in _credentials_given(options):
+        yield f"--mock uses its own credentials: leave out {flag_of(name)}."
+    for name in ("write", "task", "insecure", "ca", "story", "story_id"):
+        if getattr(options, name):
+            yield f"{flag_of(name)} is for a real server: leave it out with --mock."
+    if options.update_baseline and options.api is None:
+        yield "--update-baseline writes the baseline of one API: give --api."
+
+
+def _url_problems(options: ConformOptions) -> Iterator[str]:
+    from oceanmock.conformance.target import Untestable, normalized_url
+
+    if not options.what:
+        yield "nothing to check: give the URL of a server, or --mock for oceanmock itself."
+        return
+    if len(options.what) > 1:
+        yield "only one URL is checked at a time. Check scenarios with --mock."
+    url = options.what[0]
+    if "://" not in url:
+        yield f"{url!r} is not a URL (http://…). Check a scenario with --mock {url}"
+    try:
+        normalized_url(url)
+    except Untestable as problem:
+        yield str(problem)
+    if options.api is None:
+        yield f"give the API: {' or '.join(f'--api {name}' for name in API_CHOICES)}."
+        return
+    accepted = CREDENTIALS[options.api]
+    for name in _credentials_given(options):
+        if name not in accepted:
+            yield f"{flag_of(name)} is not an option of --api {options.api}."
+    if "user" in accepted and options.user is None and options.access_key is None:
+        yield "give --user and --password, or --access-key and --secret-key."
+    if options.user is not None and options.access_key is not None:
+        yield "--user and --access-key exclude each other: give one of them."
+    if options.story_id and not options.story:
+        yield "--story-id needs a story: give --story."
+    if options.task and not options.write:
+        yield "--task names a task to operate on, which needs --write."
+
+
+def _credentials_given(options: ConformOptions) -> Iterator[str]:
+    """Yield the credential options of any API, without those from environment variables."""
+    source = click.get_current_context().get_parameter_source
+    for name in dict.fromkeys(name for names in CREDENTIALS.values() for name in names):
+        if getattr(options, name) is not None and source(name) is not ParameterSource.ENVIRONMENT:
+            yield name
+
+
+def repeat_command(options: ConformOptions) -> str:
+    """Return the command that repeats a run, without passwords: those are read or prompted for."""
+    words = ["oceanmock", "conform", *(["--mock"] if options.mock else ()), *options.what]
+    text: dict[str, Any] = {"phases": ",".join, "story_id": "=".join, "timeout": format_duration, "rate": "{:g}".format}
+    source = click.get_current_context().get_parameter_source
+    for item in fields(options):
+        name, value = item.name, getattr(options, item.name)
+        if name in NOT_REPEATED:
+            continue
+        if value is True:
+            words.append(flag_of(name))
+        elif name in ("seed", "task") or source(name) is ParameterSource.COMMANDLINE:
+            several = value if isinstance(value, tuple) and name != "phases" else (value,)
+            words += [word for item in several for word in (flag_of(name), text.get(name, str)(item))]
+    return shlex.join(words)
