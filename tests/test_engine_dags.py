@@ -92,7 +92,7 @@ def test_looking_changes_nothing() -> None:
 
     sandbox.world(Dags).all("agent")
     sandbox.world(Dags).last_maintenance("agent")
-    obshell_world.note_read(sandbox, [before])
+    sandbox.note_read(Dags, [before.dag])
 
     assert sandbox.world(Dags).view(("agent", 4)) == before
 

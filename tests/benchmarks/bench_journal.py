@@ -14,6 +14,7 @@ import tracemalloc
 from typing import Any
 
 from oceanmock.journal import MAX_JOURNAL_ENTRIES, Journal, Query
+from oceanmock.journal.entries import Entry
 
 ROUNDS = 20
 
@@ -40,8 +41,12 @@ def fresh(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     return [(bytes(bytearray(name)), bytes(bytearray(value))) for name, value in headers]
 
 
-def exchange(number: int, **other: Any) -> dict[str, Any]:
-    return {
+Exchange = tuple[Entry, list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]
+
+
+def exchange(number: int, **other: Any) -> Exchange:
+    """Return an entry, and the headers of its request and its response."""
+    fields = {
         "at": 1_629_875_371_740_000_000 + number,
         "wall": 1_790_000_000_000_000_000 + number,
         "took": 400_000 + number,
@@ -52,13 +57,12 @@ def exchange(number: int, **other: Any) -> dict[str, Any]:
         "query": "",
         "ids": {"taskInstanceId": str(1000 + number)},
         "caller": "manager",
-        "request_headers": fresh(REQUEST_HEADERS),
         "request_body": b"",
         "status": 200,
-        "response_headers": fresh(ANSWER_HEADERS),
         "response_body": bytes(bytearray(ANSWER)),
         **other,
     }
+    return Entry(number=0, **fields), fresh(REQUEST_HEADERS), fresh(ANSWER_HEADERS)
 
 
 def microseconds(**other: Any) -> float:
@@ -68,7 +72,7 @@ def microseconds(**other: Any) -> float:
         exchanges = [exchange(number, **other) for number in range(MAX_JOURNAL_ENTRIES)]
         began = time.perf_counter()
         for each in exchanges:
-            journal.record(**each)
+            journal.record(*each)
         taken.append((time.perf_counter() - began) / MAX_JOURNAL_ENTRIES)
     return statistics.median(taken) * 1e6
 
@@ -80,7 +84,7 @@ def bytes_of_an_entry(**other: Any) -> tuple[float, float, float]:
     taken = []
     for rounds in (1, 10):
         for number in range(rounds * MAX_JOURNAL_ENTRIES):
-            journal.record(**exchange(number, **other))
+            journal.record(*exchange(number, **other))
         taken.append(tracemalloc.get_traced_memory()[0] / journal.count())
     tracemalloc.stop()
     return taken[0], taken[1], journal.bytes / journal.count()
@@ -90,7 +94,7 @@ def milliseconds_to_verify() -> float:
     """What it takes to verify, in vain, a full journal."""
     journal = Journal()
     for number in range(MAX_JOURNAL_ENTRIES):
-        journal.record(**exchange(number))
+        journal.record(*exchange(number))
     began = time.perf_counter()
     journal.verify(Query(operation="retrySubtask", subtask=7), times=1)
     return (time.perf_counter() - began) * 1e3

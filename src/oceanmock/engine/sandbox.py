@@ -176,13 +176,15 @@ class Sandbox:
         """Move the clock on by ``by`` nanoseconds."""
         self.execute(MoveClock(self.clock.now() + by))
 
-    def note_read(self, dues: Iterable[int]) -> None:
-        """Move a clock under ``polls`` to the first of the instants at which what was read changes.
+    def note_read(self, kind: type[World[Any, Any, Any, Any]], several: Iterable[Any]) -> None:
+        """Move a clock under ``polls`` to the first instant at which one of the tasks or dags that were read changes.
 
         To be called after a read has been answered.
         """
-        if self.clock.progression == "polls" and (first := min(dues, default=None)) is not None:
-            self.execute(MoveClock(first))
+        if self.clock.progression == "polls":
+            first = min(self.world(kind).due(self.clock.now(), several), default=None)
+            if first is not None:
+                self.execute(MoveClock(first))
 
     def _fold(self, spec: SandboxSpec) -> None:
         """Begin with the state of a specification."""

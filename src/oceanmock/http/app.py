@@ -38,6 +38,7 @@ from oceanmock.http.pipeline import (
     receive_body,
     send_response,
 )
+from oceanmock.journal.entries import Entry
 from oceanmock.scenario.fields import BaseScenario
 
 if TYPE_CHECKING:
@@ -291,7 +292,8 @@ class _Exchange:
     def _record(self, status: int | None = None, headers: Headers = (), body: bytes = b"") -> None:
         """Write the exchange to the sandbox's journal, with what was sent of the response."""
         request = self._request
-        request.sandbox.journal.record(
+        entry = Entry(
+            number=0,
             at=request.received_at,
             wall=self._wall,
             took=stopwatch() - self._began,
@@ -302,11 +304,10 @@ class _Exchange:
             query=request.query.decode("latin-1"),
             ids=request.path_values,
             caller=request.caller,
-            request_headers=request.headers,
             request_body=request.body,
             status=status,
-            response_headers=headers,
             response_body=body,
             refusal=request.error,
             fault=request.fault.name if request.fault else "",
         )
+        request.sandbox.journal.record(entry, request.headers, headers)

@@ -345,6 +345,8 @@ def inject_fault(request: Request) -> None:
 
     The fault's effect on the response is applied by the app, outside the response check.
     """
+    if not request.sandbox.has_faults:
+        return
     operation = request.operation.id if request.operation else ""
     key = (request.method, request.raw_path, request.query, request.body)
     fault_request = FaultRequest(request.service.name, operation, request.path_values, request.caller, key)

@@ -110,52 +110,34 @@ class Journal:
         self._space = JournalSpace() if space is None else space
         self._space.journals.add(self)
 
-    def record(
-        self,
-        *,
-        path: str,
-        query: str,
-        request_headers: RawHeaders,
-        request_body: bytes,
-        response_headers: RawHeaders,
-        response_body: bytes,
-        refusal: str = "",
-        ids: Mapping[str, str],
-        **others: Any,
-    ) -> None:
-        """Record an exchange under the next number; ``others`` are the other fields of ``Entry``."""
+    def record(self, entry: Entry, request_headers: RawHeaders, response_headers: RawHeaders) -> None:
+        """Record an exchange under the next number, which the entry is given; its texts are cut, and masked."""
         limit, space = self._max_text, self._space
-        if query:
-            query = mask_query(cut_text(query, limit) if len(query) > limit else query)
-        if request_body:
-            request_body = mask_body(cut(request_body, limit))
-        response_body = cut(response_body, limit)
-        if len(path) > limit:
-            path, ids = cut_text(path, limit), {name: cut_text(value, limit) for name, value in ids.items()}
-        if len(refusal) > limit:
-            refusal = cut_text(refusal, limit)
-        size = ENTRY_BYTES + 2 * len(path) + len(query) + len(refusal) + len(request_body) + len(response_body)
-        headers = tuple(request_headers), tuple(response_headers)
+        if entry.query:
+            entry.query = mask_query(cut_text(entry.query, limit))
+        if entry.request_body:
+            entry.request_body = mask_body(cut(entry.request_body, limit))
+        entry.response_body = cut(entry.response_body, limit)
+        path_length, refusal_length = len(entry.path), len(entry.refusal)
+        if path_length > limit or refusal_length > limit:
+            entry.path, entry.refusal = cut_text(entry.path, limit), cut_text(entry.refusal, limit)
+            entry.ids = {name: cut_text(value, limit) for name, value in entry.ids.items()}
+            path_length, refusal_length = len(entry.path), len(entry.refusal)
+        size = ENTRY_BYTES + 2 * path_length + refusal_length
+        size += len(entry.query) + len(entry.request_body) + len(entry.response_body)
         before = size
-        for pairs in headers:
-            for name, value in pairs:
-                size += len(name) + len(value) + HEADER_BYTES
+        for name, value in request_headers:
+            size += len(name) + len(value) + HEADER_BYTES
+        for name, value in response_headers:
+            size += len(name) + len(value) + HEADER_BYTES
         if size - before > limit:
-            headers = cut_headers(headers[0], limit), cut_headers(headers[1], limit)
-            size = before + sum(map(header_bytes, headers))
+            request_headers = cut_headers(request_headers, limit)
+            response_headers = cut_headers(response_headers, limit)
+            size = before + header_bytes(request_headers) + header_bytes(response_headers)
         with space.lock:
             self.last += 1
-            entry = Entry(
-                number=self.last,
-                path=path,
-                query=query,
-                ids=ids,
-                request_body=request_body,
-                response_body=response_body,
-                refusal=refusal,
-                **others,
-            )
-            self._entries.append((entry, *headers))
+            entry.number = self.last
+            self._entries.append((entry, request_headers, response_headers))
             self._sizes.append(size)
             self.bytes += size
             space.bytes += size

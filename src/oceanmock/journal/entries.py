@@ -22,7 +22,7 @@ HEADER_BYTES: Final = 130
 
 @dataclass(slots=True)  # frozen, each would take four times as long to make
 class Entry:
-    """One exchange, never changed. ``number`` counts from 1 in its sandbox and is never used again.
+    """One exchange, never changed once recorded. ``number`` counts from 1 in its sandbox and is never used again.
 
     ``at`` is the instant of the sandbox's clock, ``wall`` that of the machine's, and ``took`` a span of the machine's,
     all in nanoseconds. ``operation`` is the operationId, empty where the request matches none. ``ids`` are the path's

@@ -433,7 +433,7 @@ def _obproxy_task(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> Obs
         return _with_agent_password("this route only support agent password")
     if agent.agent_password is None:
         return _unauthorized("AgentPasswordNotInitialized", "Agent password is not initialized")
-    return _agent_password(agent, opened.header, now_s)
+    return _check_password(opened.header, agent.agent_password, now_s, name="Agent")
 
 
 def _by_identity(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> ObshellError | None:
@@ -444,7 +444,7 @@ def _by_identity(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> Obsh
         case "SINGLE" if has_own and not opened.is_for_agent:
             return _with_agent_password("agent password has been set")
         case "SINGLE":  # requires nothing until the agent has a password of its own
-            return _agent_password(agent, header, now_s) if has_own else None
+            return _check_password(header, agent.agent_password, now_s, name="Agent") if has_own else None
         # A master refuses what a follower forwards by its token (type 2); this one has no followers.
         case "FOLLOWER" | "MASTER" if header.forward_type == 2:
             return _unauthorized("IncorrectToken", "Incorrect token")
@@ -459,7 +459,7 @@ def _by_password(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> Obsh
     """Compare each header with its own password; one never set refers to the other."""
     if opened.is_for_agent:
         if agent.agent_password is not None:
-            return _agent_password(agent, opened.header, now_s)
+            return _check_password(opened.header, agent.agent_password, now_s, name="Agent")
         if agent.root_password is None:
             return None
         why = "Should use oceanbase_password to verify: agent password is not initialized"
@@ -467,10 +467,6 @@ def _by_password(agent: AgentSecurity, opened: OpenedHeader, now_s: int) -> Obsh
     if agent.root_password is None and agent.agent_password is not None:
         return _with_agent_password("oceanbase password is not initialized")
     return _check_password(opened.header, agent.root_password or "", now_s, name="OceanBase")
-
-
-def _agent_password(agent: AgentSecurity, header: Header, now_s: int) -> ObshellError | None:
-    return _check_password(header, agent.agent_password, now_s, name="Agent")
 
 
 def _check_password(header: Header, password: str | None, now_s: int, *, name: str) -> ObshellError | None:

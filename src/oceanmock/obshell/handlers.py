@@ -372,7 +372,7 @@ class Handlers:
 
     def _read(self, request: Request, views: Iterable[DagView], data: Any) -> Response:
         response = self._succeed(request, data)
-        world.note_read(request.sandbox, views)
+        request.sandbox.note_read(Dags, (view.dag for view in views))
         return response
 
     def _succeed(self, request: Request, data: Any = None) -> Response:

@@ -12,7 +12,7 @@ one more than the largest there is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -348,8 +348,3 @@ def start(sandbox: Sandbox, template: Template) -> DagView:
     """
     view: DagView = sandbox.execute(Start(Dags.api, template.number))
     return view
-
-
-def note_read(sandbox: Sandbox, views: Iterable[DagView]) -> None:
-    """Move a clock under ``polls`` on, after a response has shown these dags."""
-    sandbox.note_read(sandbox.world(Dags).due(sandbox.clock.now(), (view.dag for view in views)))

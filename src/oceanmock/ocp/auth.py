@@ -91,19 +91,21 @@ def _basic(request: Request) -> frozenset[str] | None:
     accounts = request.sandbox.accounts
     if not accounts.required:
         return ALL_PERMISSIONS
-    encoded = _credentials_of(request, b"basic")
-    if encoded is None:
+    user = _user_of(request.header(b"authorization"), accounts.users)
+    if user is None:
         return None
-    if not encoded:
-        raise _bad_credentials("The Basic credentials are empty.", "Empty basic authentication token")
-    user = _user_of(encoded, accounts.users)
     request.caller = user.name
     return user.permissions
 
 
 @lru_cache(maxsize=256)
-def _user_of(encoded: bytes, users: tuple[User, ...]) -> User:
-    """Return the user of Basic credentials. Raises ApiError, which is not cached."""
+def _user_of(authorization: bytes | None, users: tuple[User, ...]) -> User | None:
+    """Return the user of Basic credentials, None without any. Raises ApiError, which is not cached."""
+    encoded = _credentials_of(authorization, b"basic")
+    if encoded is None:
+        return None
+    if not encoded:
+        raise _bad_credentials("The Basic credentials are empty.", "Empty basic authentication token")
     try:
         name, colon, password = base64.b64decode(encoded, validate=True).partition(b":")
     except (binascii.Error, ValueError):
@@ -129,7 +131,7 @@ def _access_key(request: Request, *, wall: Callable[[], int]) -> frozenset[str] 
     accounts = request.sandbox.accounts
     if not accounts.required:
         return ALL_PERMISSIONS
-    credentials = _credentials_of(request, SIGNATURE_SCHEME.encode())
+    credentials = _credentials_of(request.header(b"authorization"), SIGNATURE_SCHEME.encode())
     if credentials is None:
         return None
     key_id, _, signature = credentials.partition(b":")
@@ -151,9 +153,9 @@ def _access_key(request: Request, *, wall: Callable[[], int]) -> frozenset[str] 
     return keys[0].permissions
 
 
-def _credentials_of(request: Request, scheme: bytes) -> bytes | None:
+def _credentials_of(authorization: bytes | None, scheme: bytes) -> bytes | None:
     """Return the rest of ``Authorization`` after this scheme; None without it."""
-    name, _, rest = (request.header(b"authorization") or b"").strip().partition(b" ")
+    name, _, rest = (authorization or b"").strip().partition(b" ")
     return rest.strip() if name.lower() == scheme.lower() else None
 
 

@@ -91,14 +91,14 @@ class ServiceFactory:
         page = {"number": number, "size": size, "totalElements": total, "totalPages": -(-total // size)}
         contents = [_task_json(view, "row") for view in of_page]
         response = self._respond(request, {"contents": contents, "page": page})
-        world.note_read(request.sandbox, of_page)
+        request.sandbox.note_read(Tasks, (view.task for view in of_page))
         return response
 
     def get_task(self, request: Request) -> Response:
         """Return a task with all its subtasks."""
         view = _tasks(request).view(request.parameters["taskInstanceId"])
         response = self._respond(request, self._task(request, view))
-        world.note_read(request.sandbox, [view])
+        request.sandbox.note_read(Tasks, (view.task,))
         return response
 
     def change(self, request: Request, *, route: Route) -> Response:

@@ -1,7 +1,7 @@
 """OCP's tasks in a sandbox: view, list and operate.
 
-``Tasks`` is the state that a sandbox folds; the functions ``operate``, ``operate_subtask``, ``start`` and ``note_read``
-execute commands.
+``Tasks`` is the state that a sandbox folds; the functions ``operate``, ``operate_subtask``, and ``start`` execute
+commands.
 """
 
 from __future__ import annotations
@@ -366,8 +366,3 @@ def start(sandbox: Sandbox, template: Template) -> TaskView:
     """Start a task of a template now, and return it."""
     view: TaskView = sandbox.execute(Start(Tasks.api, template.number))
     return view
-
-
-def note_read(sandbox: Sandbox, views: Iterable[TaskView]) -> None:
-    """Move a clock under ``polls`` on, after a response has shown these tasks."""
-    sandbox.note_read(sandbox.world(Tasks).due(sandbox.clock.now(), (view.task for view in views)))
