@@ -92,7 +92,7 @@ def test_looking_changes_nothing() -> None:
 
     sandbox.world(Dags).all("agent")
     sandbox.world(Dags).last_maintenance("agent")
-    sandbox.note_read(Dags, [before.dag])
+    sandbox.note_read(Dags, [before.dag.key])
 
     assert sandbox.world(Dags).view(("agent", 4)) == before
 

@@ -142,8 +142,8 @@ def set_clock(sandbox: Sandbox, choice: int) -> None:
 
 
 def read(sandbox: Sandbox, _: int) -> None:
-    sandbox.note_read(Tasks, (view.task for view in sandbox.world(Tasks).all()))
-    sandbox.note_read(Dags, (view.dag for view in sandbox.world(Dags).all("agent")))
+    sandbox.note_read(Tasks, (view.task.id for view in sandbox.world(Tasks).all()))
+    sandbox.note_read(Dags, (view.dag.key for view in sandbox.world(Dags).all("agent")))
 
 
 def add_fault(sandbox: Sandbox, choice: int) -> None:

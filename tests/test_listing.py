@@ -27,12 +27,12 @@ Json = dict[str, Any]
 
 SUBTASKS = st.one_of(
     st.integers(0, 9000).map(lambda takes: {"name": "Fails", "attempts": {"takes": f"{takes}ms", "ends": "FAILED"}}),
-    st.integers(0, 90_000).map(lambda takes: {"name": "Works", "attempts": {"takes": f"{takes}ms"}}),
+    st.integers(0, 90_000).map(lambda takes: {"name": "Works 100%s {n}", "attempts": {"takes": f"{takes}ms"}}),
     st.just({"name": "Root", "needs": [], "attempts": {"takes": "2500ms"}}),
 )
 NAMES = [
     *("Back up {n}", "Back up {n}, part 1", "Copy {n}x{n}", "{n}", "A{n}0", "Same"),
-    *("1{n}-", "Straße {n}Z", "{n}1{n}"),
+    *("1{n}-", "Straße {n}Z", "{n}1{n}", '100%d "{n}" \\\x00'),
 ]
 EVERY = ["0s", "0s", "40ms", "700ms", "1s", "2500ms", "20s"]
 PARTS = ["1", "12", "back UP", "up 1", "2, p", "x2", "0", "11", "STRASSE 1", "z", "2z", "same", "none"]

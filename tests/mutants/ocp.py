@@ -13,6 +13,7 @@ from oceanmock.errors import RollbackProhibited
 from oceanmock.ocp import auth as ocp_auth
 from oceanmock.ocp import handlers as room
 from oceanmock.ocp import machine
+from oceanmock.ocp import world as ocp_world
 from oceanmock.ocp.states import SubtaskState, TaskState
 from oceanmock.openapi import ALL_PERMISSIONS
 
@@ -143,7 +144,7 @@ def _everybody_may_all(call: Any) -> frozenset[str] | None:
     return ALL_PERMISSIONS if _BASIC(call) is not None else None
 
 
-_QUERY: Final = room._query
+_QUERY: Final = ocp_world.query_of
 
 
 def _order_only(params: Any) -> Any:
@@ -306,7 +307,10 @@ MUTANTS: Final = (
         "paging.whole",
     ),
     _mutant(
-        "filter-ignored", "lists are not filtered", patched(replacing(room, "_query", _order_only)), "filter.ignored"
+        "filter-ignored",
+        "lists are not filtered",
+        patched(replacing(ocp_world, "query_of", _order_only)),
+        "filter.ignored",
     ),
     _mutant(
         "no-auth",

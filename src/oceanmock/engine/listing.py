@@ -100,7 +100,8 @@ class Group:
     """The tasks of a template that repeats, with numbers from 0; ``changed`` ones are kept apart, in their order.
 
     ``history`` is that of a task whose first tick comes at ``tick``. From there on all is the same for every task; the
-    ticks of the server are ``tick`` apart, and ``phase`` is one of them. ``data`` is the first task's.
+    ticks of the server are ``tick`` apart, and ``phase`` is one of them. ``data`` is the first task's. ``formats`` are
+    encoded rows, by the instant of the state in ``history``, with places for what differs between tasks.
     """
 
     template: Any
@@ -115,6 +116,7 @@ class Group:
     history: History[Any, Any, Any]
     changed: list[int] = field(default_factory=list)
     stages: list[Stage] = field(init=False)
+    formats: dict[int, bytes] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.stages, shown = [], None
@@ -148,12 +150,11 @@ class Group:
         first = instant - (instant - phase) % length
         return self.started_before(first), self.started_before(first + length)
 
-    def state_of(self, number: int, now: int) -> Any:
-        """Return a task's state, with the instants of ``history`` but for the task's own finish time."""
+    def state_of(self, number: int, now: int) -> tuple[Any, int | None]:
+        """Return a task's state, with the instants of ``history``, and the instant at which it finished."""
         shift = self.first_tick(number) - self.tick
         state = view_at(self.history, now - shift)
-        finish = state.finish_time
-        return state if finish is None else replace(state, finish_time=finish + shift - self.start_of(number))
+        return state, None if state.finish_time is None else state.finish_time + shift
 
     def next_due(self, now: int, number: int | None = None) -> int | None:
         """Return the first instant after ``now`` at which a task, or the first that is not changed, changes."""

@@ -176,13 +176,13 @@ class Sandbox:
         """Move the clock on by ``by`` nanoseconds."""
         self.execute(MoveClock(self.clock.now() + by))
 
-    def note_read(self, kind: type[World[Any, Any, Any, Any]], several: Iterable[Any]) -> None:
+    def note_read(self, kind: type[World[Any, Any, Any, Any]], keys: Iterable[Any]) -> None:
         """Move a clock under ``polls`` to the first instant at which one of the tasks or dags that were read changes.
 
         To be called after a read has been answered.
         """
         if self.clock.progression == "polls":
-            first = min(self.world(kind).due(self.clock.now(), several), default=None)
+            first = min(self.world(kind).due(self.clock.now(), keys), default=None)
             if first is not None:
                 self.execute(MoveClock(first))
 

@@ -100,7 +100,7 @@ class World(ABC, Generic[Key, D, V, Template]):
         if key in self._data:
             return self._data[key], self._histories[key]
         if key not in self._built:
-            group = self._group_of(key)
+            group = self.group_of(key)
             if group is None:
                 raise NoSuchTask(key[-1] if isinstance(key, tuple) else key)
             if len(self._built) >= MAX_BUILT:
@@ -109,8 +109,10 @@ class World(ABC, Generic[Key, D, V, Template]):
             self._built[key] = data, self._begin_history(data, group.template)
         return self._built[key]
 
-    def _group_of(self, key: Any) -> Group | None:
-        """Return the group that has a task, built or not, if any."""
+    def group_of(self, key: Any) -> Group | None:
+        """Return the group of a task, built or not, that stays as the template has it; None for any other."""
+        if key in self._data:
+            return None
         place = bisect_right(self._groups, key, key=_first_id) if self._groups else 0
         return self._groups[place - 1] if place and key in self._groups[place - 1].ids else None
 
@@ -133,21 +135,21 @@ class World(ABC, Generic[Key, D, V, Template]):
         """Return a history, as it goes without further requests. Raises NoSuchTask."""
         return self._find(key)[1]
 
-    def due(self, now: int, several: Iterable[D] | None = None) -> Iterator[int]:
-        """Yield the next instant after ``now`` at which each task or dag, or each of several, changes.
+    def due(self, now: int, keys: Iterable[Key] | None = None) -> Iterator[int]:
+        """Yield the next instant after ``now`` at which each task or dag, or each of some keys, changes.
 
         Of the tasks of a group that stay as the template has them, it is the first such instant.
         """
 
-        def due_of(data: Any) -> int | None:
-            group = None if data.key in self._data else self._group_of(data.key)
-            if group is not None:
-                return group.next_due(now, data.key - group.ids.start)
-            due = next_due(self._histories[data.key], now - data.created)
-            return None if due is None else int(data.created + due)
+        def due_of(key: Any) -> int | None:
+            if (group := self.group_of(key)) is not None:
+                return group.next_due(now, key - group.ids.start)
+            created = self._data[key].created
+            due = next_due(self._histories[key], now - created)
+            return None if due is None else int(created + due)
 
-        dues = map(due_of, self._data.values() if several is None else several)
-        groups = (group.next_due(now) for group in self._groups if several is None)
+        dues = map(due_of, self._data if keys is None else keys)
+        groups = (group.next_due(now) for group in self._groups if keys is None)
         yield from (due for due in (*dues, *groups) if due is not None)
 
     def ends(self) -> Iterator[int]:
@@ -199,7 +201,7 @@ class World(ABC, Generic[Key, D, V, Template]):
         """
         data, history = self._find(key)
         history = self.machine.operate(history, operation, at - data.created, part)
-        if key not in self._data and (group := self._group_of(key)) is not None:
+        if (group := self.group_of(key)) is not None:
             insort(group.changed, data.key - group.ids.start)
             self._changed.add(key)
         self._add(key, data, history)

@@ -372,7 +372,7 @@ class Handlers:
 
     def _read(self, request: Request, views: Iterable[DagView], data: Any) -> Response:
         response = self._succeed(request, data)
-        request.sandbox.note_read(Dags, (view.dag for view in views))
+        request.sandbox.note_read(Dags, (view.dag.key for view in views))
         return response
 
     def _succeed(self, request: Request, data: Any = None) -> Response:

@@ -11,12 +11,11 @@ stay below that.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from http import HTTPStatus
-from operator import attrgetter
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
@@ -24,11 +23,10 @@ import orjson
 
 from oceanmock.api import ApiError, Fragment, Handler, Headers, Json, Request, Response, Route, Service, template_for
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
-from oceanmock.engine.listing import BY_ID, Query, Sort
+from oceanmock.engine.listing import PLACEHOLDER, Group
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
 from oceanmock.ocp import api, world
-from oceanmock.ocp import scenario as files
 from oceanmock.ocp.api import API, TASK_PATH, UNDOCUMENTED_TASK_PATH
 from oceanmock.ocp.auth import authenticators
 from oceanmock.ocp.machine import log_lines_at
@@ -42,6 +40,8 @@ CHINA: Final = timezone(timedelta(hours=8))
 encode: Final = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
 MAX_ENCODED: Final = 1000
 """How many tasks of a sandbox are kept encoded."""
+MAX_FORMATS: Final = 100
+"""How many formats of rows a template that repeats keeps."""
 TRACE_ID: Final = re.compile("[!-~]{1,128}")
 """The trace ids that a caller may choose: printable, and short enough to be repeated."""
 
@@ -84,21 +84,22 @@ class ServiceFactory:
     def list_tasks(self, request: Request) -> Response:
         """Return a page of the tasks that match every filter; empty beyond the last page."""
         params, number, size = request.parameters, request.parameters["page"], request.parameters["size"]
+        tasks, now = _tasks(request), request.sandbox.clock.now()
         if "tenantName" in params and "clusterId" not in params:
             detail = "The name of the tenant must be used with the ID of the cluster."
             raise ApiError("wrong value", detail, parameter="tenantName", value=params["tenantName"])
-        total, of_page = _tasks(request).page(_query(params), skip=(number - 1) * size, size=size)
+        total, ids = tasks.page(world.query_of(params), now, skip=(number - 1) * size, size=size)
         page = {"number": number, "size": size, "totalElements": total, "totalPages": -(-total // size)}
-        contents = [_task_json(view, "row") for view in of_page]
+        contents = [_row(tasks, id, now) for id in ids]
         response = self._respond(request, {"contents": contents, "page": page})
-        request.sandbox.note_read(Tasks, (view.task for view in of_page))
+        request.sandbox.note_read(Tasks, ids)
         return response
 
     def get_task(self, request: Request) -> Response:
         """Return a task with all its subtasks."""
         view = _tasks(request).view(request.parameters["taskInstanceId"])
         response = self._respond(request, self._task(request, view))
-        request.sandbox.note_read(Tasks, (view.task,))
+        request.sandbox.note_read(Tasks, (view.task.id,))
         return response
 
     def change(self, request: Request, *, route: Route) -> Response:
@@ -286,6 +287,36 @@ def _task_json(view: TaskView, form: Literal["full", "row", "submitted"]) -> Jso
     }
 
 
+def _row(tasks: Tasks, id: int, now: int) -> Any:
+    """Return the row of a task: its JSON, encoded where a template repeats it."""
+    group = tasks.group_of(id)
+    if group is None:
+        return _task_json(tasks.view(id, now), "row")
+    number, width = id - group.ids.start, len(group.data.subtasks)
+    state, finished = group.state_of(number, now)
+    row = group.formats.get(state.at)
+    if row is None:
+        if len(group.formats) >= MAX_FORMATS:
+            group.formats.clear()
+        row = group.formats[state.at] = _row_format(group, state)
+    times = [group.start_of(number), *(() if finished is None else (finished,))]
+    start, *finish = [format_timestamp(instant).encode() for instant in times]
+    numbers = (number + 1,) * group.name.count(PLACEHOLDER)
+    return orjson.Fragment(row % (*finish, id, *numbers, start, *group.part_ids[number * width : (number + 1) * width]))
+
+
+def _row_format(group: Group, state: TaskState) -> bytes:
+    """Return the row of a group's tasks in a state, with places for what differs, in the order of the keys."""
+    body = _task_json(TaskView(group.data, state, 0), "row")
+    name = encode(group.name).replace(PLACEHOLDER.encode(), b"\0d")
+    body |= {"id": orjson.Fragment(b"\0d"), "name": orjson.Fragment(name)}
+    for key in body.keys() & {"startTime", "finishTime"}:
+        body[key] = orjson.Fragment(b'"\0s"')
+    for subtask in body["subtasks"]:
+        subtask["id"] = orjson.Fragment(b"\0d")
+    return encode(body).replace(b"%", b"%%").replace(b"\0", b"%")  # JSON has no NUL
+
+
 def _subtask(task: TaskData, subtask: SubtaskData, state: SubtaskState) -> Json:
     """Return a SubtaskInstance (SubtaskInstance.java:36-73).
 
@@ -365,56 +396,6 @@ def read_long(text: str) -> int:
     if not -(2**63) <= value < 2**63:
         raise ValueError(text)
     return value
-
-
-def _contains(text: str, part: str) -> bool:
-    """Match a part of a name; that case is ignored is not verified."""
-    return part.casefold() in text.casefold()
-
-
-def _is_of_cluster(task: files.Task, part: str) -> bool:
-    return task.cluster is not None and _contains(task.cluster.name, part)
-
-
-TASK_FILTERS: Final[Mapping[str, Callable[[files.Task, Any], bool]]] = {
-    # SYS_ONECE is the reference's misspelling, which clients have copied.
-    "type": lambda task, value: task.type == ("SYS_ONCE" if value == "SYS_ONECE" else value),
-    **dict.fromkeys(("clusterName", "cluterName"), _is_of_cluster),
-    "clusterId": lambda task, value: task.cluster is not None and task.cluster.id == value,
-    "tenantName": lambda task, value: task.tenant is not None and task.tenant.name == value,
-    "tenantId": lambda task, value: task.tenant is not None and task.tenant.id == value,
-    "hostId": lambda task, value: task.host_id == value,
-}
-"""By query parameter, the tasks that match its value."""
-
-SORTS: Final[Mapping[str, Sort]] = {
-    "id": BY_ID,
-    "name": Sort(attrgetter("name"), by="name"),
-    "taskDefinitionId": Sort(attrgetter("data.model.task_definition_id")),
-    "type": Sort(attrgetter("data.model.type")),
-    "creator": Sort(attrgetter("data.creator.name")),
-    "executor": Sort(attrgetter("data.executor")),
-    "operation": Sort(attrgetter("state.operation"), by="state"),
-    "prohibitRollback": Sort(attrgetter("state.prohibit_rollback"), by="state"),
-    "createTime": Sort(lambda row: row.started // SECOND, window=SECOND),
-    "startTime": Sort(attrgetter("started")),
-    **dict.fromkeys(("status", "state"), Sort(attrgetter("state.status"), by="state")),
-    **dict.fromkeys(("finishTime", "endTime"), Sort(attrgetter("finished"), by="state", window=0)),
-}
-"""The properties that a list can be sorted by, also by the names of the entity (TaskInstanceOverview.java)."""
-
-
-def _query(params: Mapping[str, Any]) -> Query:
-    """Return the filters and the order that a query asks for: ascending by default."""
-    key, _, direction = params.get("sort", "id,desc").partition(",")
-    tests = [(TASK_FILTERS[name], params[name]) for name in TASK_FILTERS.keys() & params.keys()]
-    return Query(
-        matches=lambda data: all(matches(data.model, value) for matches, value in tests),
-        statuses={text.upper() for text in params["status"]} if "status" in params else None,  # TaskState.fromValue
-        part=params.get("name", ""),
-        sort=SORTS[key],
-        descending=direction.lower() == "desc",
-    )
 
 
 class HttpRequestMethodNotSupportedException(Exception):

@@ -6,14 +6,14 @@ commands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import merge
 from operator import attrgetter
 from typing import Any, ClassVar, Final
 
-from oceanmock.clock import Clock
-from oceanmock.engine.listing import PLACEHOLDER, Group, Query, Row, page_of, select
+from oceanmock.clock import SECOND, Clock
+from oceanmock.engine.listing import BY_ID, PLACEHOLDER, Group, Query, Row, Sort, page_of, select
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.engine.world import FakeData, FakeUser, TakenIds, TaskItem, World
@@ -106,20 +106,10 @@ class Tasks(World[int, TaskData, TaskView, Template]):
         groups = [id for group in self._groups for id in group.ids]
         return [self.view(id, now) for id in sorted({*self._data, *groups})]
 
-    def page(self, query: Query, *, skip: int, size: int) -> tuple[int, list[TaskView]]:
-        """Return how many tasks match, and so many of them after the first ones, at one instant."""
-        now = self.clock.now()
+    def page(self, query: Query, now: int, *, skip: int, size: int) -> tuple[int, list[int]]:
+        """Return how many tasks match at an instant, and the ids of so many of them after the first ones."""
         sequences = [query.entries(self._rows(now, with_changed=query.needs_states)), *select(self._groups, query, now)]
-        ids = page_of(sequences, skip, size, descending=query.descending)
-        return sum(map(len, sequences)), [self._row_view(id, now) for id in ids]
-
-    def _row_view(self, id: int, now: int) -> TaskView:
-        """Return a task with the parts of its state that a list shows."""
-        group = None if id in self._data else self._group_of(id)
-        if group is None:
-            return self.view(id, now)
-        number = id - group.ids.start
-        return TaskView(self._build(group, number), group.state_of(number, now), now)
+        return sum(map(len, sequences)), page_of(sequences, skip, size, descending=query.descending)
 
     def _rows(self, now: int, *, with_changed: bool) -> Iterator[Row]:
         """Yield the rows of the tasks that no group has, perhaps also of those of groups that changed."""
@@ -332,6 +322,56 @@ def ids_of(scenarios: Iterable[Scenario]) -> Iterator[range]:
         for task in scenario.tasks:
             counts = [(task.id, task.repeat.count if task.repeat else 1), *((part.id, 1) for part in task.subtasks)]
             yield from (range(id, id + count) for id, count in counts if id is not None)
+
+
+def _contains(text: str, part: str) -> bool:
+    """Match a part of a name; that case is ignored is not verified."""
+    return part.casefold() in text.casefold()
+
+
+def _is_of_cluster(task: files.Task, part: str) -> bool:
+    return task.cluster is not None and _contains(task.cluster.name, part)
+
+
+TASK_FILTERS: Final[Mapping[str, Callable[[files.Task, Any], bool]]] = {
+    # SYS_ONECE is the reference's misspelling, which clients have copied.
+    "type": lambda task, value: task.type == ("SYS_ONCE" if value == "SYS_ONECE" else value),
+    **dict.fromkeys(("clusterName", "cluterName"), _is_of_cluster),
+    "clusterId": lambda task, value: task.cluster is not None and task.cluster.id == value,
+    "tenantName": lambda task, value: task.tenant is not None and task.tenant.name == value,
+    "tenantId": lambda task, value: task.tenant is not None and task.tenant.id == value,
+    "hostId": lambda task, value: task.host_id == value,
+}
+"""By query parameter, the tasks that match its value."""
+
+SORTS: Final[Mapping[str, Sort]] = {
+    "id": BY_ID,
+    "name": Sort(attrgetter("name"), by="name"),
+    "taskDefinitionId": Sort(attrgetter("data.model.task_definition_id")),
+    "type": Sort(attrgetter("data.model.type")),
+    "creator": Sort(attrgetter("data.creator.name")),
+    "executor": Sort(attrgetter("data.executor")),
+    "operation": Sort(attrgetter("state.operation"), by="state"),
+    "prohibitRollback": Sort(attrgetter("state.prohibit_rollback"), by="state"),
+    "createTime": Sort(lambda row: row.started // SECOND, window=SECOND),
+    "startTime": Sort(attrgetter("started")),
+    **dict.fromkeys(("status", "state"), Sort(attrgetter("state.status"), by="state")),
+    **dict.fromkeys(("finishTime", "endTime"), Sort(attrgetter("finished"), by="state", window=0)),
+}
+"""The properties that a list can be sorted by, also by the names of the entity (TaskInstanceOverview.java)."""
+
+
+def query_of(params: Mapping[str, Any]) -> Query:
+    """Return the filters and the order that a query asks for: ascending by default."""
+    key, _, direction = params.get("sort", "id,desc").partition(",")
+    tests = [(TASK_FILTERS[name], params[name]) for name in TASK_FILTERS.keys() & params.keys()]
+    return Query(
+        matches=lambda data: all(matches(data.model, value) for matches, value in tests),
+        statuses={text.upper() for text in params["status"]} if "status" in params else None,  # TaskState.fromValue
+        part=params.get("name", ""),
+        sort=SORTS[key],
+        descending=direction.lower() == "desc",
+    )
 
 
 def _item(view: TaskView) -> TaskItem:
