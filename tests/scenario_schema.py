@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 from click.testing import CliRunner
+from jsonschema import Draft202012Validator
 
 from oceanmock.cli import main
 
 
-def definitions() -> dict[str, Any]:
-    """Return the definitions of the scenario format's JSON Schema."""
+@cache
+def validator() -> Draft202012Validator:
+    """Return a validator of scenario files by the schema, as an editor checks them."""
     result = CliRunner().invoke(main, ["schema"])
     assert result.exit_code == 0, result.output
-    schemas: dict[str, Any] = json.loads(result.stdout)["$defs"]
+    return Draft202012Validator(json.loads(result.stdout))
+
+
+def definitions() -> dict[str, Any]:
+    """Return the definitions of the scenario format's JSON Schema."""
+    schemas: dict[str, Any] = validator().schema["$defs"]  # type: ignore[index]
     return schemas
 
 

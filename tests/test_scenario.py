@@ -14,16 +14,16 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
 from oceanmock.errors import AuthorError
-from oceanmock.library import read_scenario, scenario_schema
+from oceanmock.library import read_scenario
 from oceanmock.ocp import scenario as ocp
 from oceanmock.scenario.document import ScenarioError
 from oceanmock.scenario.fields import BaseScenario
 from oceanmock.text import parse_duration
+from scenario_schema import validator
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "scenarios"
@@ -825,4 +825,4 @@ def test_what_editors_refuse_is_refused_by_check(written: str, place: str) -> No
 def refused_by_editors(written: str) -> list[str]:
     """The places that the schema refuses in a file, whose ambiguous words are in quotes."""
     data = yaml.safe_load(f"{HEAD}{written}\n")
-    return [each.json_path for each in Draft202012Validator(scenario_schema()).iter_errors(data)]
+    return [each.json_path for each in validator().iter_errors(data)]

@@ -14,7 +14,6 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
 from oceanmock.admin_client import FaultFields
 from oceanmock.clock import MILLISECOND, SECOND
@@ -31,6 +30,7 @@ from oceanmock.scenario.document import ScenarioError
 from oceanmock.scenario.faults import EFFECTS, Fault
 from oceanmock.scenario.fields import StartsOn
 from oceanmock.text import format_duration, parse_duration
+from scenario_schema import validator
 
 TASKS = "tasks: [{id: 1000, subtasks: [{id: 7}, {id: 8}]}]"
 DAGS = "dags: [{id: 4, nodes: [One, {name: Two, id: 444}]}]"
@@ -498,7 +498,7 @@ def test_a_misspelt_operation_still_tells_the_api() -> None:
 def test_the_schema_accepts_a_fault(fault: dict[str, Any]) -> None:
     scenario = {**yaml.safe_load(with_faults("{delay: 1s}")), "faults": [fault]}
 
-    assert not list(Draft202012Validator(scenario_schema()).iter_errors(scenario))
+    assert not list(validator().iter_errors(scenario))
     assert read_scenario(json.dumps(scenario))
 
 
@@ -506,7 +506,7 @@ def test_the_schema_accepts_a_fault(fault: dict[str, Any]) -> None:
 def test_the_schema_refuses_an_obvious_mistake(fault: dict[str, Any]) -> None:
     scenario = {**yaml.safe_load(with_faults("{delay: 1s}")), "faults": [{"reset": True, **fault}]}
 
-    assert list(Draft202012Validator(scenario_schema()).iter_errors(scenario))
+    assert list(validator().iter_errors(scenario))
 
 
 # --- whatever is said -----------------------------------------------------------------------------

@@ -12,17 +12,17 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
 from golden import assert_golden
 from oceanmock.clock import MILLISECOND, SECOND
-from oceanmock.library import read_scenario, scenario_schema
+from oceanmock.library import read_scenario
 from oceanmock.obshell import machine
 from oceanmock.obshell import scenario as obshell
 from oceanmock.obshell.api import QUIRK_NAMES
 from oceanmock.obshell.scenario import Switches
 from oceanmock.obshell.states import Rules, RunScript, SubTaskScript
 from oceanmock.scenario.document import ScenarioError
+from scenario_schema import validator
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data" / "scenarios"
@@ -714,5 +714,5 @@ def test_the_schema_accepts_every_short_form(change: dict[str, Any]) -> None:
 
 def places_of_mistakes(data: Any) -> list[str]:
     """What the schema refuses, each with its place."""
-    errors = Draft202012Validator(scenario_schema()).iter_errors(data)
+    errors = validator().iter_errors(data)
     return sorted(error.json_path for error in errors)
