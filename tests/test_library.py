@@ -34,6 +34,7 @@ from oceanmock.ocp import scenario as ocp
 from oceanmock.ocp.world import Tasks
 from oceanmock.openapi import compiled, load_spec, spec_path
 from oceanmock.scenario.fields import BaseScenario
+from scenario_schema import validator
 
 ROOT = Path(__file__).parents[1]
 SCENARIOS = ROOT / "scenarios"
@@ -75,7 +76,7 @@ SAMPLE = ROOT / "tests" / "data" / "documents" / "004_e3d9e9fc43bd9445.json"
 
 def mistakes(data: Any) -> list[str]:
     """What the schema refuses, each with its place."""
-    errors = Draft202012Validator(scenario_schema()).iter_errors(data)
+    errors = validator().iter_errors(data)
     return sorted(error.json_path for error in errors)
 
 
