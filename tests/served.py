@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
+from threading import Thread
 from typing import Any, Final
 
 import httpx
@@ -48,6 +50,14 @@ tasks:
           - {takes: 2s, log: [connecting, done]}
       - {id: 13000335, series_id: 3, name: Prepare reinstalling OCP agent, needs: []}
 """
+
+
+@contextmanager
+def own_server() -> Iterator[Mock]:
+    """Start a server, and do not wait until it has stopped, which takes two ticks of uvicorn."""
+    mock = Mock.start()
+    yield mock
+    Thread(target=mock.stop).start()
 
 
 class World:

@@ -19,9 +19,8 @@ from click.testing import CliRunner, Result
 
 from command import OCEANMOCK, PATIENCE
 from golden import assert_golden
-from oceanmock import Mock
 from oceanmock.cli import main
-from served import AFTERNOON, REINSTALL
+from served import AFTERNOON, REINSTALL, own_server
 
 Oceanmock = Callable[..., Result]
 MANAGER = ("manager", "manager")
@@ -31,7 +30,7 @@ SCENARIO = {**yaml.safe_load(REINSTALL), "starts_at": AFTERNOON}
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    with Mock.start() as mock:
+    with own_server() as mock:
         mock.admin.ask("POST", "/sandboxes/default/scenarios", {"scenarios": [SCENARIO]})
         yield mock.url
 

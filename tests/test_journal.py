@@ -280,7 +280,7 @@ def test_a_full_journal_takes_about_what_it_counts() -> None:
 
 def test_threads_may_record_and_read_at_once() -> None:
     journal = Journal(max_entries=50)
-    each_thread = 200
+    each_thread = 50
 
     def work() -> None:
         for _ in range(each_thread):

@@ -30,7 +30,7 @@ from command import PATIENCE
 from obshell_sdk import local
 from obshell_world import INIT, KEYS
 from oceanmock import AuthorError, Mock, Obshell, OceanmockError, Ocp
-from served import AFTERNOON, MANAGER, REINSTALL, Ask, client, request_counts
+from served import AFTERNOON, MANAGER, REINSTALL, Ask, client, own_server, request_counts
 
 TASKS: Final = "/api/v2/tasks/instances"
 TASK: Final = f"{TASKS}/35000312"
@@ -42,7 +42,7 @@ START: Final[dict[str, Any]] = {"starts_at": AFTERNOON, "seed": 1, "progression"
 
 @pytest.fixture
 def mock() -> Iterator[Mock]:
-    with Mock.start() as mock:
+    with own_server() as mock:
         yield mock
 
 

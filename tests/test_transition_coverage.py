@@ -349,7 +349,9 @@ def test_a_dag_is_born_with_its_nodes_and_their_sub_tasks() -> None:
     assert happened == ["dag READY", "node PENDING", "sub task PENDING"]
 
 
-@pytest.mark.parametrize("name", library_names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "many-tasks" else []) for name in library_names()]
+)
 def test_whatever_happens_in_a_library_scenario_is_something_that_counts(name: str) -> None:
     sandbox = sandbox_of(name, progression="manual")
     api = str(load_scenario(name).api)
