@@ -72,6 +72,32 @@ def test_an_explanation_goes_back_a_hundred_operations() -> None:
     assert explanation["since"].startswith("2021-08-25T07:09:35.74"), "four seconds after its start, at the second"
 
 
+def test_an_explanation_has_the_last_thousand_events() -> None:
+    names = ", ".join(f"s{number}" for number in range(400))
+    world = World(f"summary: A\napi: ocp\ntasks: [{{id: 1, name: A, subtasks: [{names}]}}]")
+    world.serve()
+    world.advance(2000 * SECOND)
+
+    events = explained(world.sandbox, "ocp/1")["events"]
+
+    assert 990 < len(events) <= 1000
+    assert events[-1]["why"] == "the task scheduler's tick finds every subtask SUCCESSFUL: so is the task"
+    assert events[0]["from"] in ("PENDING/EXECUTE", "READY/EXECUTE", "RUNNING/EXECUTE")
+
+
+def test_an_explanation_names_twenty_of_many_subtasks_that_failed() -> None:
+    fails = "needs: [], attempts: {takes: 1s, ends: FAILED}"
+    subtasks = ", ".join(f"{{name: s{number}, {fails}}}" for number in range(60))
+    world = World(f"summary: A\napi: ocp\ntasks: [{{id: 1, name: A, subtasks: [{subtasks}]}}]")
+    world.serve()
+    world.advance(60 * SECOND)
+
+    reasons = [reason["what"] for reason in explained(world.sandbox, "ocp/1")["because"]]
+
+    assert sum(" ends FAILED after 1s" in reason for reason in reasons) == 21, "and the last event"
+    assert any("and 55 more FAILED" in reason for reason in reasons)
+
+
 # --- OCP, as whole text ---------------------------------------------------------------------------
 
 

@@ -144,6 +144,9 @@ class Dated(Protocol):
     def labels(self) -> Iterable[tuple[Part, Label]]:
         """Return the label of the whole and of each part, always in the same order."""
 
+    def label_of(self, part: Part) -> Label:
+        """Return the label of the whole, or of a part."""
+
     def moves_since(self, before: Self) -> Iterable[tuple[Part, Label, Label]]:
         """Return each part with another label than ``before``, both labels too, in the order of ``labels``."""
 
@@ -292,8 +295,7 @@ def changed(before: S, after: S, cause: str, *, target: Part | None = None) -> S
         return after
     changes = list(before.changes)
     if target is not None:
-        old, label = (dict(state.labels())[target] for state in (before, after))
-        changes = [Change(after.at, target, old, label, cause, target)]
+        changes = [Change(after.at, target, before.label_of(target), after.label_of(target), cause, target)]
     for part, old, label in after.moves_since(before):
         if part != target:
             changes.append(Change(after.at, part, old, label, cause, target))

@@ -256,12 +256,10 @@ def _tracks(names: Sequence[str], labels: Sequence[Sequence[str]]) -> list[Track
 
 
 def _describe(state: DagState, part: Part, changes: Sequence[Change]) -> str:
-    label = state.label
+    label = state.label_of(part)
     if part:
-        node = state.nodes[part[0]]
-        label = node.sub_tasks[part[1]].label if part[1:] else node.label
         is_first = not changes or changes[0].before is None
-        if (is_first and label == ("PENDING", "RUN")) or (part[1:] and label == node.label):
+        if (is_first and label == ("PENDING", "RUN")) or (part[1:] and label == state.label_of(part[:1])):
             return ""
     elif changes and changes[-1].cause == "stage":
         return f"stage {state.stage}"

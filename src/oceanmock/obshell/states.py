@@ -160,6 +160,13 @@ class DagState(PartState):
             for position, sub_task in enumerate(node.sub_tasks):
                 yield (place, position), sub_task.label
 
+    def label_of(self, part: Part) -> Label:
+        """Return the label of the dag, of a node or of a sub task."""
+        if not part:
+            return self.label
+        node = self.nodes[part[0]]
+        return node.sub_tasks[part[1]].label if part[1:] else node.label
+
     def moves_since(self, before: DagState) -> Iterator[tuple[Part, Label, Label]]:
         """Yield the dag and each part with another label than ``before``, and both labels, in the order of labels."""
         pairs: list[tuple[Part, PartState, PartState]] = [((), before, self)]

@@ -11,17 +11,18 @@ from typing import Final
 
 from rich.markup import escape
 
-from oceanmock.engine.machine import Change, Part
+from oceanmock.engine.machine import Change, Label, Part
 from oceanmock.engine.sandbox import Sandbox
 from oceanmock.ocp import machine
 from oceanmock.ocp import scenario as files
-from oceanmock.ocp.api import API, SubtaskStatus
+from oceanmock.ocp.api import API, Operation, SubtaskStatus
 from oceanmock.ocp.machine import History
 from oceanmock.ocp.scenario import FORMAT, Scenario
 from oceanmock.ocp.states import SubtaskState, TaskScript, TaskState
 from oceanmock.ocp.world import TaskData
 from oceanmock.report.explain import (
     MAX_EXPLAINED,
+    MAX_LEADING,
     REPORT_WIDTH,
     Event,
     Explainer,
@@ -97,9 +98,12 @@ class TaskExplainer(Explainer[TaskState]):
         self._downstreams = machine.downstreams_of(history.script)
 
     def offers(self, state: TaskState, instant: int) -> Iterator[Offer]:
-        for place in (None, *range(len(state.subtasks))):
-            for operation in machine.allowed_operations(state, self.history.rules, subtask=place):
-                yield Offer(operation, self.name(() if place is None else (place,)))
+        rules, allowed = self.history.rules, dict[Label, Sequence[Operation]]()
+        yield from (Offer(operation, self.name()) for operation in machine.allowed_operations(state, rules))
+        for place, item in enumerate(state.subtasks):
+            if item.label not in allowed:
+                allowed[item.label] = machine.allowed_operations(state, rules, subtask=place)
+            yield from (Offer(operation, self.name((place,))) for operation in allowed[item.label])
 
     def why(self, before: TaskState, after: TaskState, change: Change) -> str:
         if change.target is not None:
@@ -176,7 +180,7 @@ class TaskExplainer(Explainer[TaskState]):
         if state.status != "RUNNING":
             matter = () if state.status == "SUCCESSFUL" else ("FAILED",)
         leading = last_of(events, (), number=2 if state.status == "ABORTED" else 1)
-        for place in _with(state, *matter):
+        for place in _with(state, *matter)[:MAX_LEADING]:
             leading += last_of(events, (place,))
         if state.status != "ABORTED":
             leading += [item for item in events if item.part and not item.is_refusal][-1:]
@@ -204,11 +208,14 @@ class TaskExplainer(Explainer[TaskState]):
     def _waits(self, state: TaskState) -> Iterator[str]:
         """Yield what each subtask waits for; those behind one that waits itself are counted."""
         rolling_back, number = state.operation == "ROLLBACK", 0
-        waiting = _with(state, "SUCCESSFUL" if rolling_back else "PENDING")
+        passed, waiting = _passed(state), _with(state, "SUCCESSFUL" if rolling_back else "PENDING")
+        are_waiting = {*waiting}
         for place in waiting:
+            if number == MAX_EXPLAINED:
+                break
             before = self._downstreams[place] if rolling_back else self._script.subtasks[place].needs
-            blocking = [item for item in before if state.subtasks[item].status != _passed(state)]
-            if number == MAX_EXPLAINED or {*blocking} & {*waiting}:
+            blocking = [item for item in before if state.subtasks[item].status != passed]
+            if not are_waiting.isdisjoint(blocking):
                 continue
             number += 1
             waits = f"{self.name((place,))} {'is still to be undone' if rolling_back else 'is PENDING'}"
@@ -249,8 +256,7 @@ def _tracks(names: Sequence[str]) -> list[Track]:
 
 
 def _describe(state: TaskState, part: Part, changes: Sequence[Change]) -> str:
-    item: SubtaskState | TaskState = state.subtasks[part[0]] if part else state
-    status, operation = item.status, item.operation
+    status, operation = state.label_of(part)
     if (status, operation) == ("PENDING", "EXECUTE") and (not changes or changes[0].before is None):
         return ""
     return f"[{GLYPHS[status][1]}]{status}[/]/{operation}"

@@ -164,6 +164,10 @@ class TaskState:
         """Return the label of the task and of each subtask."""
         return [((), self.label), *(((place,), item.label) for place, item in enumerate(self.subtasks))]
 
+    def label_of(self, part: Part) -> Label:
+        """Return the label of the task, or of a subtask."""
+        return self.subtasks[part[0]].label if part else self.label
+
     def moves_since(self, before: TaskState) -> Iterator[tuple[Part, Label, Label]]:
         """Yield the task and each subtask with another label than ``before``, and both labels."""
         if before.label != self.label:

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise, takewhile
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar
 
 from rich.cells import cell_len, set_cell_size
@@ -41,6 +41,10 @@ MAX_DRAWN_STATES: Final = 60
 MAX_TRACKS: Final = 20
 MAX_CHANGES: Final = 30
 MAX_PICTURES: Final = 12
+MAX_EVENTS: Final = 1000
+"""How many events an explanation has, the last ones; more only where one instant has more."""
+MAX_LEADING: Final = 20
+"""How many parts of one state explain that of the whole, each by its last event."""
 
 HistoryState = TypeVar("HistoryState", bound=Dated)
 
@@ -244,7 +248,7 @@ class Explainer(ABC, Generic[HistoryState]):
         """Return why it shows what it does now; ``records`` add the refused operations."""
         now, created = clock.now(), self.item.created
         age = now - created
-        past = states_until(self.history, age)
+        past = _recent(states_until(self.history, age))
         events = tuple(self._events(past, records))
         state = past[-1]
         changes = (change for item in reversed(past) for change in reversed(item.changes))
@@ -263,7 +267,7 @@ class Explainer(ABC, Generic[HistoryState]):
             if len(sentences) > 3:
                 sentences[3:] = [f"and {len(sentences) - 3} more changes"]
             following = Next(created + due, "; ".join(sentences))
-        name, operation = dict(state.labels())[()]
+        name, operation = state.label_of(())
         return Explanation(
             who=self.name(),
             state=name,
@@ -290,14 +294,14 @@ class Explainer(ABC, Generic[HistoryState]):
         for state in past:
             states_at[state.at].append(state)
         records_at: defaultdict[int, list[OperationRecord]] = defaultdict(list)
-        for record in records:
+        for record in (item for item in records if item.at - created >= before.at):
             records_at[record.at - created].append(record)
         for at in sorted({*states_at, *records_at}):
             waiting, accepted = states_at[at], sum(not record.refused for record in records_at[at])
             for entry in (*[None] * max(len(waiting) - accepted, 0), *records_at[at]):
                 if entry is not None and entry.refused:
                     part: Part = () if entry.position is None else (entry.position,)
-                    label = self.label_text(before, part, dict(before.labels())[part])
+                    label = self.label_text(before, part, before.label_of(part))
                     why = f"{entry.operation} of {self.name(part)} is refused: {entry.refused}"
                     yield self._event(entry.at, part, label, label, why, is_refusal=True)
                 elif waiting:
@@ -316,6 +320,13 @@ class Explainer(ABC, Generic[HistoryState]):
     def _event(self, at: int, part: Part, before: str | None, after: str, why: str, **flags: bool) -> Event:
         id = getattr(self.items[part], self.number_key)
         return Event(at, part, self.api.kinds[len(part)].name, id, self.name(part), before, after, why, **flags)
+
+
+def _recent(states: tuple[HistoryState, ...]) -> tuple[HistoryState, ...]:
+    """Return the last states that have no more than so many events, and the one before them."""
+    sizes = accumulate(len(state.changes) for state in reversed(states))
+    count = sum(1 for _ in takewhile(lambda size: size <= MAX_EVENTS, sizes))
+    return states[-max(count, 1) - 1 :]
 
 
 def last_of(events: Sequence[Event], part: Part, *, number: int = 1) -> list[Event]:
@@ -366,15 +377,14 @@ def _draw_tracks(
             after = max(place for place, at in enumerate(instants) if at <= instant)
             row[sum(widths[:after])] = "▼"
         yield f"  {'':{NAME_WIDTH}}[yellow]{''.join(row).rstrip()}[/]"
-    labels = [dict(state.labels()) for state in states]
     for track in tracks:
         if (name := track.label) is None:
             continue
         if cell_len(name) >= NAME_WIDTH:  # a wide character takes two columns
             name = f"{set_cell_size(name, NAME_WIDTH - 3)}…"
         cells = ""
-        for columns, by_part in zip(widths, labels, strict=True):
-            label = by_part[track.part]
+        for columns, state in zip(widths, states, strict=True):
+            label = state.label_of(track.part)
             glyph, colour = styles.get("/".join(label)) or styles[label[0]]
             cells += f"[{colour}]{glyph * columns}[/]"
         yield f"  {escape(set_cell_size(name, NAME_WIDTH))}{cells}"
@@ -387,9 +397,11 @@ def _draw_changes(states: Sequence[Any], tracks: Tracks, markers: Markers, descr
         is_operated = any(change.target is not None or change.before is None for change in state.changes)
         while lines and lines[0][0] < state.at + is_operated:
             yield lines.pop(0)[1]
-        texts = []
+        texts, changes_of = list[str](), defaultdict[Part, list[Change]](list)
+        for change in state.changes if number else ():
+            changes_of[change.part].append(change)
         for track in tracks:
-            changes = [change for change in state.changes if number and change.part == track.part]
+            changes = changes_of[track.part]
             is_changed = number == 0 or (bool(changes) and changes[0].before != changes[-1].after)
             if is_changed or any(change.target is None and change.before == change.after for change in changes):
                 text = describe(state, track.part, changes)
