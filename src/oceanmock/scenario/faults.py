@@ -176,7 +176,7 @@ class Fault(Model):
 
 def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
     """Yield all issues of a file's faults: names, unstated changes, and faults without effect."""
-    names = list[str]()
+    names, constant = list[str](), list[tuple[int, Fault, frozenset[str], dict[str, str]]]()
     for place, fault in enumerate(faults):
         loc: Loc = ("faults", place)
         name = fault.name or f"fault {place + 1}"
@@ -194,27 +194,31 @@ def check_faults(faults: Sequence[Fault]) -> Iterator[Issue]:
             effect = fault.mangles[0]
             what = f"`{effect}` changes the response of an executed operation, and {which}"
             yield Issue((*loc, effect), "unsaid-change", what, hint)
-        for key, why, hint in islice(_reasons(fault, faults[:place]), 1):
+        for key, why, hint in islice(_reasons(fault, constant), 1):
             what = f"fault {place + 1} is never injected: {why}"
             yield Issue((*loc, key) if key else loc, "never-injected", what, hint)
+        if fault.probability == 1 and (1, None) in fault.spans:
+            constant.append((place + 1, fault, frozenset(fault.operation), fault.targets))
 
 
-def _reasons(fault: Fault, before: Sequence[Fault]) -> Iterator[tuple[str, str, str]]:
-    """Yield the key because of which a fault is never injected, why, and how to fix it."""
+def _reasons(
+    fault: Fault, constant: Sequence[tuple[int, Fault, frozenset[str], dict[str, str]]]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the key because of which a fault is never injected, why, and how to fix it.
+
+    ``constant`` are the faults before it that are always injected: number, fault, operations and targets.
+    """
     if not fault.probability:
         yield "probability", "its probability is 0", "Give it one above 0, or remove the fault."
-    targets = list(fault.targets)
+    targets = fault.targets
     fitting = [id for id, about in fault.ids_by_operation.items() if set(targets) <= set(about)]
     if targets and not set(fault.operation or fitting) & set(fitting):
         kinds = " and ".join(f"a {kind.replace('_', ' ')}" for kind in targets)
         which = f"{fault.operation[0]} is not" if fault.operation else "no operation is"
         hint = f"These are: {', '.join(fitting)}." if fitting else "Leave one of them out."
-        yield targets[-1], f"{which} about {kinds}", hint
-    for place, other in enumerate(before, start=1):
-        operations = set(other.operation)
+        yield [*targets][-1], f"{which} about {kinds}", hint
+    for number, other, operations, ids in constant:
         covers = not operations or (fault.operation and operations.issuperset(fault.operation))
-        covers = covers and other.targets.items() <= fault.targets.items()
-        is_always = other.probability == 1 and (1, None) in other.spans
-        if is_always and covers and other.caller in (None, fault.caller):
+        if other.caller in (None, fault.caller) and covers and ids.items() <= targets.items():
             hint = "Put that one behind, or say to which `calls` it applies."
-            yield "", f"fault {place} applies to all its requests", hint
+            yield "", f"fault {number} applies to all its requests", hint
