@@ -36,6 +36,7 @@ from oceanmock.engine.log import (
 )
 from oceanmock.engine.sandbox import DEFAULT_SANDBOX, MAX_OWN_PORTS, Sandbox, Sandboxes, SandboxTaken, TooManySandboxes
 from oceanmock.engine.store import NoSuchSandbox
+from oceanmock.engine.world import TaskItem
 from oceanmock.errors import AuthorError, CallerError, EnvironmentProblem, IdTaken, NoSuchTask
 from oceanmock.http.admin_values import (
     ScenarioCatalog,
@@ -435,11 +436,10 @@ class AdminHandlers:
         return _on_loop(create)
 
     def get_task(self, request: Request) -> Json:
-        api = self._api_of_task(request)
-        return task_json(api, request.sandbox.worlds[api.name].item(request.parameters["task"]))
+        return task_json(*self._task(request))
 
     def explain_task(self, request: Request) -> Json | str:
-        params, explain = request.parameters, self._api_of_task(request).module("explain")
+        params, explain = request.parameters, self._task(request)[0].module("explain")
         if params["format"] == "timeline":
             drawing: str = explain.draw_timeline(request.sandbox, params["task"])
             return drawing
@@ -447,16 +447,14 @@ class AdminHandlers:
         body: Json | str = explanation.text() if params["format"] == "text" else explanation.to_json()
         return body
 
-    def _api_of_task(self, request: Request) -> Api:
-        """Return the API of the task that the path names. Raises Unknown if there is no such task."""
+    def _task(self, request: Request) -> tuple[Api, TaskItem]:
+        """Return the task that the path names, and its API. Raises Unknown."""
         id, sandbox = request.parameters["task"], request.sandbox
         api = api_named(request.parameters["api"], self.context.apis)
-        world = sandbox.worlds[api.name]
         try:
-            world.data_of(world.key_of(id))
+            return api, sandbox.worlds[api.name].item(id)
         except (NoSuchTask, ValueError):
             raise Unknown(f"there is no {api.root.title} {id} in sandbox {sandbox.name!r}.") from None
-        return api
 
     def render_error(self, request: Request, error: Exception) -> Response:
         """Return an error as one sentence, or as a line for each issue."""
