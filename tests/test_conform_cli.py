@@ -128,6 +128,8 @@ WRONG = (
     f"{URL} --api ocp --user a --phases probe,fuzzing",
     f"{URL} --api ocp --user a --connect-timeout 5",
     f"{URL} --api ocp --user a --report htm=a.html",
+    f"{URL} --api ocp --user a --require transition",
+    f"{URL} --api ocp --user a --require transitions=many",
     f"{URL} --api ocp --user a --report html",
     f"{URL} --api ocp --user a --report html=a,json=./a",
     f"{URL} --api ocp --user a --password s3cret --baseline obshell",
@@ -341,6 +343,33 @@ def test_the_exit_code_is_the_verdict(result: Result, code: int, stage: Stage, t
     assert json.loads(path.read_text())["exit_code"] == code
 
 
+@pytest.mark.parametrize(
+    ("words", "shortfalls"),
+    [
+        ("--require transitions=2 --min-operations 3", []),
+        ("--require transitions", []),
+        ("--require transitions=4", ["transitions: 3 observed, 4 required"]),
+        ("--min-operations 4", ["operations: 3 observed, 4 required"]),
+        ("--require operations=4", ["operations: 3 observed, 4 required"]),
+    ],
+)
+def test_a_threshold_that_is_not_met_makes_a_run_incomplete(words: str, shortfalls: list[str], stage: Stage) -> None:
+    ended = oceanmock(*OCP, *words.split())
+
+    assert ended.exit_code == (3 if shortfalls else 0)
+    assert [line for line in ended.stdout.splitlines() if line.endswith("required")] == shortfalls
+    assert "3 of 4 operations, 3 of 12 transitions" in ended.stdout
+
+
+def test_a_run_that_enough_findings_ended_has_failed(stage: Stage) -> None:
+    stage.result = a_result(interrupted=True, stopped="--max-failures 2")
+
+    ended = oceanmock(*OCP, "--max-failures", "2")
+
+    assert ended.exit_code == 1
+    assert "not observed" not in ended.stdout
+
+
 def test_what_cannot_be_tested_is_one_sentence_and_exit_code_2(stage: Stage) -> None:
     stage.problem = Untestable(f"nobody answers at {URL}: connection refused.")
 
@@ -512,7 +541,7 @@ def test_a_new_baseline_is_written_and_then_honoured(stage: Stage, tmp_path: Pat
     assert written.exit_code == 0
     assert f"baseline {path}: 2 entries added, 0 removed." in written.stderr
     assert again.exit_code == 0
-    assert "0 findings, 2 known" in again.stdout
+    assert "2 known deviations, accepted by" in again.stdout
     known = load_baseline(path).known
     assert [each.rule for each in known] == ["envelope.status", "hostile.500"]
 

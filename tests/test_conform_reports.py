@@ -20,8 +20,18 @@ from conform_results import SECOND, a_clean_result, a_finding, a_result, an_exch
 from golden import assert_golden
 from oceanmock.checks import CheckResult
 from oceanmock.conformance import reports
-from oceanmock.conformance.model import CheckFailed, Event, PhaseEnded, PhaseStarted, ResponseReceived, Result, Waiting
-from oceanmock.conformance.reports import print_results, show_progress
+from oceanmock.conformance.model import (
+    CheckFailed,
+    Event,
+    MissingResponse,
+    PhaseEnded,
+    PhaseStarted,
+    ResponseReceived,
+    Result,
+    StaleEntry,
+    Waiting,
+)
+from oceanmock.conformance.reports import diagrams_of
 from oceanmock.conformance.reports.files import (
     RENDERERS,
     SCHEMA,
@@ -30,7 +40,8 @@ from oceanmock.conformance.reports.files import (
     render_junit,
     write_report,
 )
-from oceanmock.conformance.reports.html import diagrams_of, draw
+from oceanmock.conformance.reports.html import draw
+from oceanmock.conformance.reports.terminal import print_results, show_progress
 from oceanmock.errors import EnvironmentProblem
 from oceanmock.text import format_elapsed
 
@@ -77,21 +88,99 @@ def test_a_clean_run_is_summed_up() -> None:
 def test_two_runs_end_with_the_verdict_on_the_worse() -> None:
     text = printed(a_clean_result(missing=a_result().missing), a_clean_result(api="obshell"))
 
-    assert "Missing: required responses that were not observed" in text
-    assert text.splitlines()[-1].startswith("INCOMPLETE (exit code 3): ")
+    assert "Required responses that were not observed" in text
+    assert text.splitlines()[-1].startswith("INCOMPLETE (exit code 3), ")
 
 
-def test_many_findings_and_changes_are_counted() -> None:
-    findings = [a_finding(path=f"data[{place}]") for place in range(32)]
+def one_cause() -> Result:
+    """A run in which every time of a list has the same wrong format."""
+    findings = [
+        a_finding(
+            "time.format",
+            operation="listTaskInstances",
+            path=f"$.data.contents[{place}].{member}",
+            message=f"{member} is '2024-01-10 06:00:{place:02} +08', which is no instant.",
+            source="openapi: the times of tasks (ocp-express SubtaskAccessor.java:54-83)",
+        )
+        for place in range(47)
+        for member in ("startTime", "finishTime")
+    ]
+    return a_clean_result(findings=findings)
+
+
+def test_places_of_one_cause_are_folded() -> None:
+    text = printed(one_cause())
+
+    assert_golden("conform-one-cause.txt", text)
+    assert "1 cause of findings, in 94 places" in text
+
+
+def test_an_interrupted_run_says_what_it_found_until_then() -> None:
+    findings = a_result().findings[:1]
+    result = a_clean_result(interrupted=True, stopped="SIGTERM", findings=findings, phases={"probes": SECOND})
+
+    assert_golden("conform-interrupted.txt", printed(result))
+
+
+@pytest.mark.parametrize(
+    ("messages", "count"),
+    [
+        (["$.a is '1', not '2'.", "$.a is 'x', not 'y\\'s'."], 1),
+        (["an id of 30 digits is answered 500", "an id of 31 digits is answered 502"], 1),
+        (["it is answered 500 to GET", "it is answered 500 to PUT"], 2),
+    ],
+)
+def test_findings_that_differ_in_values_alone_have_one_cause(messages: list[str], count: int) -> None:
+    findings = [a_finding(path=f"$.data[{place}].a", message=text) for place, text in enumerate(messages)]
+
+    assert len(reports.causes(findings, "ocp")) == count
+
+
+def test_wrong_values_of_two_members_are_two_causes_of_a_schema() -> None:
+    paths = ("$.data.contents[0].id", "$.data.contents[1].id", "$.data.contents[0].name")
+    findings = [a_finding("schema.type", path=path, message=f"{path}: 1 is not a string.") for path in paths]
+
+    assert [len(cause.findings) for cause in reports.causes(findings, "ocp")] == [2, 1]
+
+
+def test_severe_causes_of_weighty_sources_come_first() -> None:
+    findings = [
+        a_finding("schemathesis.unfinished", source="schemathesis"),
+        a_finding("hostile.500"),
+        a_finding("order.forward", source="ocp-express AbstractTaskWorker.java:59-87"),
+        a_finding("list.order", source="openapi (ocp-doc 100.query-the-task-list.md; ocp-express A.java)"),
+    ]
+
+    found = [(cause.severity, cause.weight, cause.first.rule) for cause in reports.causes(findings, "ocp")]
+    assert found == [
+        ("error", "document", "list.order"),
+        ("error", "sibling", "order.forward"),
+        ("warning", "document", "hostile.500"),
+        ("note", "document", "schemathesis.unfinished"),
+    ]
+    assert reports.causes([a_finding(source="obshell ob/param/task.go:19")], "obshell")[0].weight == "code"
+
+
+def test_a_summary_fits_a_screen() -> None:
+    findings = [a_finding(f"hostile.{n}", curl="curl a\n" * 8) for n in range(32)]
     changes = [an_exchange(n, method="POST", operation="retryTask") for n in range(40)]
-    changes.append(an_exchange(41, method="PUT", operation="", status=405))
+    missing = [MissingResponse("retryTask", n, f"Hint {n}.") for n in range(40)]
+    stale = [StaleEntry(f"rule{n}", "retryTask", "reason") for n in range(40)]
 
-    text = printed(a_clean_result(findings=findings, changes=changes))
+    text = printed(a_result(findings=findings, changes=changes, missing=missing, stale=stale))
 
-    assert "  … and 12 more, in the reports: envelope.status ×12" in text
-    assert "Changes made (40 of 41 requests accepted)" in text
-    assert "  … and 20 more, in the reports" in text
-    assert "  requests: retryTask ×40, no operation ×1" in text
+    assert text.count("\n") <= 50
+    assert "  … and 31 more causes; a report (--report) has all\n    hostile.1 × 1, hostile.2 × 1" in text
+    assert "Changes made: 40 of 40 requests accepted" in text
+    assert "  … and 36 more changes" in text
+    assert "  … and 36 more missing responses" in text
+    assert "  … and 36 more stale entries" in text
+
+
+def test_a_command_to_paste_begins_in_the_first_column() -> None:
+    command = "python3 - <<'END'\nprint(1)\nEND"
+
+    assert f"\n{command}\n" in printed(a_clean_result(findings=[a_finding(curl=command)]))
 
 
 def test_a_server_cannot_write_to_the_terminal() -> None:
@@ -177,6 +266,25 @@ def test_what_had_to_be_seen_is_a_suite_of_its_own() -> None:
     }
 
 
+def test_an_operation_that_was_never_requested_is_skipped() -> None:
+    assert cases(junit(a_clean_result()), "ocp.coverage")["statuses", "rollbackTask"] == "skipped"
+
+
+def test_a_run_that_was_stopped_is_an_error_and_misses_nothing() -> None:
+    root = junit(a_result(interrupted=True, stopped="SIGTERM"))
+
+    assert cases(root, "ocp.run") == {("run", "the run is complete"): "error"}
+    assert "SIGTERM" in next(root.iter("error")).get("message", "")
+    assert cases(root, "ocp.coverage")["statuses", "retryTask"] == "skipped"
+
+
+def test_a_threshold_that_is_not_met_is_a_failure() -> None:
+    root = junit(a_clean_result(shortfalls=["transitions: 0 observed, 1 required"]))
+
+    run = cases(root, "ocp.run")
+    assert run == {("run", "the run is complete"): "passed", ("run", "transitions"): "failure"}
+
+
 def test_a_story_is_a_suite_of_its_steps() -> None:
     story = "retry-failed-subtask"
     assert cases(junit(a_result()), "ocp.story") == {
@@ -186,13 +294,14 @@ def test_a_story_is_a_suite_of_its_steps() -> None:
     }
 
 
-@pytest.mark.parametrize("results", [[a_result()], [a_clean_result(), hostile()]])
+@pytest.mark.parametrize("results", [[a_result()], [a_clean_result(), hostile(), a_result(interrupted=True)]])
 def test_junit_counts_what_it_holds(results: list[Result]) -> None:
     root = junit(*results)
 
     for element in [root, *root.iterfind("testsuite")]:
         assert int(element.get("tests", "")) == len(list(element.iter("testcase")))
         assert int(element.get("failures", "")) == len(list(element.iter("failure")))
+        assert int(element.get("errors", "")) == len(list(element.iter("error")))
     for suite in root.iterfind("testsuite"):
         assert int(suite.get("skipped", "")) == len(list(suite.iter("skipped")))
 
@@ -205,13 +314,14 @@ JENKINS = {
     "property": {"name", "value"},
     "testcase": {"classname", "name", "time"},
     "failure": {"message", "type"},
+    "error": {"message", "type"},
     "skipped": {"message"},
     "system-out": set(),
 }
 """What Jenkins lets stand where, of what is here (jenkinsci/xunit-plugin: junit-10.xsd)."""
 
 
-@pytest.mark.parametrize("results", [[a_result()], [a_clean_result(), hostile()]])
+@pytest.mark.parametrize("results", [[a_result()], [a_clean_result(), hostile(), a_result(interrupted=True)]])
 def test_junit_is_as_jenkins_wants_it(results: list[Result]) -> None:
     said = {(each.tag, frozenset(each.attrib)) for each in junit(*results).iter()}
 
@@ -428,6 +538,19 @@ def test_a_log_says_now_and_then_that_something_happens() -> None:
 
     assert lines[0] == "probes: 4 requests, 0 findings so far, in 20.0 s"
     assert [line.partition(":")[0] for line in lines] == ["probes"] * 3
+
+
+def test_enough_findings_end_a_run_at_the_next_response() -> None:
+    known, new = CheckFailed(a_finding("time.start-after-finish")), CheckFailed(a_finding())
+    console = Console(file=io.StringIO(), width=100)
+
+    with show_progress(console, stopwatch=lambda: 0, reason_for=reason, max_failures=2) as listen:
+        for event in (known, known, new, ResponseReceived(an_exchange()), new):
+            listen(event)
+        with pytest.raises(KeyboardInterrupt):
+            listen(ResponseReceived(an_exchange()))
+
+    assert listen.stopped == "--max-failures 2"
 
 
 def test_a_terminal_has_a_bar_that_leaves_only_the_findings_behind() -> None:

@@ -188,6 +188,7 @@ class TargetApi(ABC):
     ``active_states`` even where their task has ended. ``cancel`` and ``retries`` are among ``goals``, the operations
     that walks request. ``schemathesis_checks`` are the statuses of a refusal, where its own defaults are wider;
     ``schemathesis_operations`` are those whose valid requests a state that the contract cannot express may refuse.
+    ``weights`` has the weight of a rule's source by a text in it, the first that occurs; any other is a document.
     """
 
     preflight_path: ClassVar[str]
@@ -203,6 +204,7 @@ class TargetApi(ABC):
     goals: ClassVar[tuple[str, ...]]
     retries: ClassVar[frozenset[str]]
     cancel: ClassVar[str]
+    weights: ClassVar[Mapping[str, Literal["document", "code", "sibling"]]]
 
     @abstractmethod
     def is_server(self, body: Mapping[str, Any]) -> bool:

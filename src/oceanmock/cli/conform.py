@@ -28,12 +28,13 @@ from oceanmock.cli.conform_options import (
     with_options,
 )
 from oceanmock.clock import SECOND, stopwatch
-from oceanmock.conformance.model import INTERRUPTED, PHASES, UNTESTABLE, ApiName, Listener, Options, Result
+from oceanmock.conformance.model import INTERRUPTED, PHASES, UNTESTABLE, ApiName, Options, Result
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 from oceanmock.text import plural
 
 if TYPE_CHECKING:
     from oceanmock.conformance.baseline import Baseline
+    from oceanmock.conformance.reports.terminal import Display
     from oceanmock.conformance.target import Target
     from oceanmock.scenario.fields import BaseScenario
 
@@ -51,8 +52,8 @@ Exit codes:
   1    FAILED: violations that no baseline accepts
   2    not run: the command is wrong, or the target is down, is not that API, or refuses
        the credentials
-  3    INCOMPLETE: no violations, but required responses were not observed
-  130  INTERRUPTED by Ctrl-C; findings so far are printed and reported
+  3    INCOMPLETE: no violations, but required responses were not observed (or --require)
+  130  INTERRUPTED by Ctrl-C or SIGTERM; findings so far are printed and reported
 """
 
 
@@ -157,6 +158,7 @@ def _run(
 ) -> Result:
     """Return the result of a run, and update the user's own baseline."""
     from oceanmock.conformance.baseline import choose_baselines, joined, update_file
+    from oceanmock.conformance.reports import observed
 
     own, updates = options.own_baseline, options.update_baseline
     baselines, notes = choose_baselines(
@@ -177,12 +179,19 @@ def _run(
         timeout=options.timeout,
     )
     baseline = joined(baselines)
-    with _progress(baseline) as listen:
+    with _progress(baseline, options.max_failures) as listen:
         result = run(run_options, listen=listen, baseline=baseline)
-    if not phases:  # stories alone require no responses
+    result.stopped = result.stopped or (listen.stopped if result.interrupted else "")
+    if result.stopped.startswith("--max-failures"):
+        result.interrupted = False  # the findings are the verdict
+    if not phases or result.stopped:  # stories alone require no responses
         result.missing = []
+    counts = observed(result)
+    for name, number in (*options.require, ("operations", options.min_operations)):
+        if counts[name][0] < number:
+            result.shortfalls.append(f"{name}: {counts[name][0]} observed, {number} required")
     result.command = repeat_command(options)
-    if own and updates and result.interrupted:
+    if own and updates and (result.interrupted or result.stopped):
         click.echo(f"baseline {own}: not written, because the run was interrupted.", err=True)
     elif own and updates:
         added, removed = update_file(baselines, own, result)
@@ -190,11 +199,12 @@ def _run(
     return result
 
 
-def _progress(baseline: Baseline | None = None) -> AbstractContextManager[Listener]:
-    from oceanmock.conformance.reports import console_of, show_progress
+def _progress(baseline: Baseline | None = None, max_failures: int | None = None) -> AbstractContextManager[Display]:
+    from oceanmock.conformance.reports.terminal import console_of, show_progress
 
     reason_for = baseline.reason_for if baseline else lambda _: ""
-    return show_progress(console_of(sys.stderr), stopwatch=stopwatch, reason_for=reason_for)
+    console = console_of(sys.stderr)
+    return show_progress(console, stopwatch=stopwatch, reason_for=reason_for, max_failures=max_failures)
 
 
 def _read_secret(options: ConformOptions, name: str, user: str) -> str:
@@ -232,8 +242,8 @@ def _choose_tasks(target: Target) -> tuple[str, ...]:
 
 def _output(options: ConformOptions, results: Sequence[Result]) -> None:
     """Write the reports, print the summary, then raise EnvironmentProblem if a report could not be written."""
-    from oceanmock.conformance.reports import console_of, print_results
     from oceanmock.conformance.reports.files import write_report
+    from oceanmock.conformance.reports.terminal import console_of, print_results
 
     lines, problems = [], []
     for kind, path in options.reports:

@@ -21,6 +21,7 @@ from oceanmock.text import format_duration, parse_duration, suggest
 
 API_CHOICES: Final[tuple[ApiName, ...]] = get_args(ApiName)
 REPORT_KINDS: Final = ("html", "json", "junit")
+REQUIREMENTS: Final = ("transitions", "operations")
 SECRETS: Final = ("password", "secret_key", "agent_password", "read_only_password")
 """Options that are also read from the environment, and prompted for if missing."""
 CREDENTIALS: Final[Mapping[ApiName, tuple[str, ...]]] = {
@@ -60,6 +61,16 @@ def _story_id(text: str) -> tuple[str, str]:
     if not (story_id and target_id):
         raise click.BadParameter(f"{text!r} is not STORY_ID=TARGET_ID, for example 1000=10023.")
     return story_id, target_id
+
+
+def _requirement(text: str) -> tuple[str, int]:
+    """Return what is required and how often, such as ``transitions=3``."""
+    name, _, number = text.partition("=")
+    if name not in REQUIREMENTS:
+        raise click.BadParameter(f"{name!r} is not allowed. {suggest(name, REQUIREMENTS)}")
+    if number and not (number.isascii() and number.isdigit()):
+        raise click.BadParameter(f"{number!r} is not a number: {name}=3.")
+    return name, int(number or 1)
 
 
 def _reports(text: str) -> list[tuple[str, Path]]:
@@ -139,6 +150,16 @@ class ConformOptions:
     timeout: int = _option(
         "How long a story or a walk waits for an expected state. Default: 60s.", default="60s", **DURATION
     )
+    max_failures: int | None = _option(
+        "End the run after N findings that no baseline accepts.", metavar="N", type=click.IntRange(1)
+    )
+    require: tuple[tuple[str, int], ...] = _option(
+        "What the run has to observe, else it is INCOMPLETE: transitions, for one transition of a task at least, or "
+        "transitions=N, or operations=N, for N operations that succeed. Repeatable.",
+        metavar="WHAT[=N]",
+        type=_requirement,
+    )
+    min_operations: int = _option("The same as --require operations=N.", metavar="N", default=0, type=click.IntRange(0))
     baseline: tuple[str, ...] = _option(
         "Known deviations to accept: a file, the name of one that comes with oceanmock, or none. Repeatable. Default: "
         "the one for the target's version.",
@@ -268,7 +289,13 @@ def _credentials_given(options: ConformOptions) -> Iterator[str]:
 def repeat_command(options: ConformOptions) -> str:
     """Return the command that repeats a run, without passwords: those are read or prompted for."""
     words = ["oceanmock", "conform", *(["--mock"] if options.mock else ()), *options.what]
-    text: dict[str, Any] = {"phases": ",".join, "story_id": "=".join, "timeout": format_duration, "rate": "{:g}".format}
+    text: dict[str, Any] = {
+        "phases": ",".join,
+        "story_id": "=".join,
+        "require": lambda item: f"{item[0]}={item[1]}",
+        "timeout": format_duration,
+        "rate": "{:g}".format,
+    }
     source = click.get_current_context().get_parameter_source
     for item in fields(options):
         name, value = item.name, getattr(options, item.name)

@@ -32,9 +32,9 @@ FAILED: Final = 1
 UNTESTABLE: Final = 2
 """The target is down, or is not that API, or refuses the credentials; or the command is wrong."""
 INCOMPLETE: Final = 3
-"""There are no findings, but required responses are missing."""
+"""There are no findings, but required responses are missing, or thresholds are not met."""
 INTERRUPTED: Final = 130
-"""The run was stopped by Ctrl-C; the findings until then are reported."""
+"""The run was stopped by a signal; the findings until then are reported."""
 
 NO_RESPONSE: Final = 0
 """The key of requests without a response among counts of statuses."""
@@ -81,7 +81,8 @@ class Result:
     every operation. ``checked`` counts the checks of a rule at an operation. ``findings`` are in no baseline, each
     once; ``known`` ones are in those named in ``baselines``. ``changes`` are the requests that may have changed the
     target. ``labels`` counts observations by kind and label. ``phases`` has the time that each took. If the run was
-    ``interrupted``, missing responses mean nothing.
+    ``interrupted``, missing responses mean nothing; ``stopped`` is why it ended early, or "". ``shortfalls`` are
+    thresholds that are not met, each a sentence.
     """
 
     target: str
@@ -107,6 +108,8 @@ class Result:
     request_count: int = 0
     baselines: list[str] = field(default_factory=list)
     interrupted: bool = False
+    stopped: str = ""
+    shortfalls: list[str] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -114,7 +117,7 @@ class Result:
         if self.interrupted:
             return INTERRUPTED
         broken = self.findings or any(step.outcome == "failed" for steps in self.stories.values() for step in steps)
-        return FAILED if broken else INCOMPLETE if self.missing else PASSED
+        return FAILED if broken else INCOMPLETE if self.missing or self.shortfalls else PASSED
 
 
 @dataclass(frozen=True, slots=True)

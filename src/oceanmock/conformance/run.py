@@ -38,8 +38,8 @@ from oceanmock.conformance.model import (
     Result,
     contract_for,
 )
-from oceanmock.conformance.reports import print_results
 from oceanmock.conformance.reports.files import write_report
+from oceanmock.conformance.reports.terminal import print_results
 from oceanmock.conformance.target import Target, check_tasks, reach
 from oceanmock.errors import AuthorError
 from oceanmock.observations import Observation, TargetKind

@@ -99,6 +99,7 @@ class ObshellTarget(TargetApi):
     goals = ("RETRY", "ROLLBACK", "CANCEL", "PASS")
     retries = frozenset({"RETRY"})
     cancel = "CANCEL"
+    weights: ClassVar[Mapping[str, Any]] = {"obshell ob/": "code"}
 
     def is_server(self, body: Mapping[str, Any]) -> bool:
         data = body.get("data")

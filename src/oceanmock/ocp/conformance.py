@@ -52,6 +52,7 @@ class OcpTarget(TargetApi):
     goals = ("retrySubtask", "retryTask", "rollbackTask", "skipSubtask", "cancelSubtask")
     retries = frozenset({"retrySubtask", "retryTask"})
     cancel = "cancelSubtask"
+    weights: ClassVar[Mapping[str, Any]] = {"ocp-doc": "document", "ocp-express": "sibling"}
 
     def is_server(self, body: Mapping[str, Any]) -> bool:
         return "successful" in body and ("server" in body or body.get("status") == 401)

@@ -1,73 +1,43 @@
-"""Show results in a terminal, and define what every report shows before it is formatted.
+"""Define what every report shows before it is formatted: the verdict, causes of findings, counts, state diagrams.
 
-The modules of this package render results as HTML, JSON and JUnit XML. Texts are clean (no control character, no lone
-surrogate) but not escaped: HTML and XML escape in their own way. In a terminal nothing is markup: a server's response
-can neither colour, move nor erase anything. Commands to paste are printed unwrapped.
+The modules of this package show results in a terminal and render them as HTML, JSON, JUnit XML, SARIF and GitHub's
+annotations. Texts are clean (no control character, no lone surrogate) but not escaped: each format escapes in its own
+way.
 """
 
 from __future__ import annotations
 
-import os
-import signal
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal
 
 import orjson
-from rich import box
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.rule import Rule as Line
-from rich.table import Table
-from rich.text import Text
 
 from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Exchange
-from oceanmock.clock import SECOND
-from oceanmock.conformance.model import (
-    FAILED,
-    INCOMPLETE,
-    INTERRUPTED,
-    NO_RESPONSE,
-    PASSED,
-    UNTESTABLE,
-    CheckFailed,
-    Event,
-    Listener,
-    PhaseEnded,
-    PhaseStarted,
-    ResponseReceived,
-    Result,
-    Waiting,
-)
+from oceanmock.conformance.model import FAILED, INCOMPLETE, INTERRUPTED, NO_RESPONSE, PASSED, UNTESTABLE, Result
+from oceanmock.engine.machine import format_label, parse_label, reachable
 from oceanmock.text import escape_unprintable, format_elapsed, plural
 
 MAX_SHOWN_BODY: Final = 16 * 2**10
 """The number of bytes of a body that a report shows."""
-MAX_LISTED: Final = 20
-"""The number of findings, and of changes, that are printed one by one."""
-MAX_SILENCE: Final = 15 * SECOND
-"""The longest time without a plain line while requests are sent."""
-LOG_WIDTH: Final = 120
-"""The width of a summary that does not go to a terminal."""
 VERDICTS: Final = {
     PASSED: ("PASSED", "no violations, all required responses observed"),
     FAILED: ("FAILED", "violations that no baseline accepts"),
     UNTESTABLE: ("UNTESTABLE", "the run could not begin"),
     INCOMPLETE: ("INCOMPLETE", "no violations, but required responses were not observed"),
-    INTERRUPTED: ("INTERRUPTED", "stopped by Ctrl-C; the findings so far are reported"),
+    INTERRUPTED: ("INTERRUPTED", "stopped before its end; the findings so far are reported"),
 }
 """Exit code → verdict and its meaning."""
-COLOURS: Final = {INTERRUPTED: "magenta", FAILED: "red", INCOMPLETE: "yellow", PASSED: "green"}
-"""Exit code of a run → colour, the worst first."""
-STEP_MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not reached": ("·", "dim")}
+WORST_FIRST: Final = (INTERRUPTED, FAILED, INCOMPLETE, PASSED)
+"""The exit codes of a run."""
 
 
 def exit_code(results: Sequence[Result]) -> int:
     """Return the exit code of several runs: that of the worst."""
-    return min((item.exit_code for item in results), key=[*COLOURS].index)
+    return min((item.exit_code for item in results), key=WORST_FIRST.index)
 
 
 def headline(result: Result) -> str:
@@ -81,6 +51,25 @@ def headline(result: Result) -> str:
         f"{plural(len(result.stale), 'entry', 'entries')} stale" if result.stale else "",
     ]
     return ", ".join(filter(None, parts))
+
+
+def observed(result: Result) -> dict[str, tuple[int, int]]:
+    """Return how many operations had a response with 2xx, and how many transitions of tasks or dags, each of how many.
+
+    A transition that needs a switch of a scenario does not count.
+    """
+    root = diagrams_of(result)[0]
+    succeeded = [any(200 <= status < 300 for status in +counts) for counts in result.statuses.values()]
+    return {
+        "operations": (sum(succeeded), len(succeeded)),
+        "transitions": (root.observed, sum(bool(move.triggers) for move in root.moves)),
+    }
+
+
+def scope(result: Result) -> str:
+    """Return what a run observed, such as `read-only: 3 of 8 operations, 0 of 12 transitions`."""
+    counts = ", ".join(f"{count} of {plural(total, name[:-1])}" for name, (count, total) in observed(result).items())
+    return f"{mode(result)}: {counts}"
 
 
 def mode(result: Result) -> str:
@@ -152,6 +141,76 @@ def grouped(findings: Iterable[CheckResult], key: Callable[[CheckResult], Any]) 
     return groups
 
 
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: Final[Mapping[str, Severity]] = {
+    "content-type": "warning",
+    "envelope.duration": "warning",
+    "envelope.trace-id": "warning",
+    "envelope.went-back": "warning",
+    "error": "warning",
+    "header": "warning",
+    "hostile": "warning",
+    "id.spelling": "warning",
+    "schemathesis": "warning",
+    "schemathesis.unfinished": "note",
+}
+"""Rule or family → severity, where it is no error: a client that keeps to the contract works all the same."""
+_INDEX: Final = re.compile(r"\[[0-9]+\]")
+_VALUE: Final = re.compile(r"b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"|[-+.:\w]*[0-9][-+.:\w]*")
+"""A quoted value, or a word with a digit, in a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Findings that differ only in their place and values, such as one wrong format of all times."""
+
+    findings: Sequence[CheckResult]
+    severity: Severity
+    weight: str
+
+    @property
+    def first(self) -> CheckResult:
+        """Return the finding that stands for all."""
+        return self.findings[0]
+
+    @property
+    def title(self) -> str:
+        """Return the rule, and the number of places if there are several."""
+        return self.first.rule + (f" × {len(self.findings):,}" if len(self.findings) > 1 else "")
+
+    @property
+    def places(self) -> Counter[str]:
+        """Return the breadcrumbs of the findings without indices, and how many each has."""
+        return Counter(_INDEX.sub("[*]", item.breadcrumb) for item in self.findings)
+
+
+def causes(findings: Iterable[CheckResult], api: str) -> list[Cause]:
+    """Return findings by their cause: the most severe first, of equals those whose source has the most weight.
+
+    A cause has one rule and one message but for its values; the rules of a schema also have one member.
+    """
+
+    def key(item: CheckResult) -> tuple[str, str]:
+        member = re.split(r"[.\]]", _INDEX.sub("", item.path))[-1]
+        if item.rule.startswith("schema."):
+            return item.rule, member
+        text = item.message.replace(item.path, "…") if item.path else item.message
+        text = text.replace(member, "…") if member.isidentifier() else text
+        return item.rule, _VALUE.sub("…", text)
+
+    weights = api_named(api).conformance.weights
+    found = [
+        Cause(
+            group,
+            SEVERITIES.get(rule, SEVERITIES.get(rule.partition(".")[0], "error")),
+            next((weight for name, weight in weights.items() if name in group[0].source), "document"),
+        )
+        for (rule, _), group in grouped(findings, key).items()
+    ]
+    order = ("error", "warning", "note", "document", "code", "sibling")
+    return sorted(found, key=lambda cause: (order.index(cause.severity), order.index(cause.weight)))
+
+
 def is_accepted(exchange: Exchange) -> bool:
     """Return whether a request succeeded, so that it changed the target."""
     return exchange.status is not None and 200 <= exchange.status < 300
@@ -200,251 +259,68 @@ def status_name(status: int) -> str:
     return "none" if status == NO_RESPONSE else str(status)
 
 
-# --- in a terminal ------------------------------------------------------------------------------------------------
+# --- state diagrams -------------------------------------------------------------------------------
 
 
-def console_of(file: TextIO) -> Console:
-    """Return a console that writes to a file."""
-    has_width = file.isatty() or "COLUMNS" in os.environ
-    return Console(file=file, highlight=False, width=None if has_width else LOG_WIDTH)
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A change between two labels; ``triggers`` is empty if no single transition makes it."""
+
+    before: str
+    after: str
+    triggers: tuple[str, ...]
+    count: int
+    is_odd: bool
+
+    @property
+    def states(self) -> tuple[str, str]:
+        """Return the states, without the operations."""
+        return self.before.partition("/")[0], self.after.partition("/")[0]
+
+    @property
+    def cause(self) -> str:
+        """Return what causes the change, or why nothing does."""
+        return "cannot follow" if self.is_odd else ", ".join(self.triggers) or "several transitions"
 
 
-def print_results(results: Sequence[Result], console: Console) -> None:
-    """Print the summary of each run, and what the exit code means."""
-    for result in results:
-        title = Text(f"{server_name(result)} at {escape_unprintable(result.target)}", style="bold")
-        parts: list[RenderableType] = [Line(title, style="dim", align="left", characters="─"), Text()]
-        for section in (_matrix, _rules, _findings, _stories, _baselines, _missing, _changes, _outcome):
-            lines = list(section(result))
-            parts += [*lines, Text()] if lines else []
-        for part in parts:
-            console.print(part, soft_wrap=isinstance(part, Text), highlight=False)
-    code = exit_code(results)
-    word, meaning = VERDICTS[code]
-    verdict = Text.assemble((word, f"bold {COLOURS[code]}"), f" (exit code {code}): {meaning}.")
-    console.print(verdict, soft_wrap=True, highlight=False)
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """One kind: how often each state was observed, which are terminal, and every change."""
+
+    kind: str
+    states: Mapping[str, int]
+    known: Sequence[str]
+    terminal: Collection[str]
+    moves: Sequence[Move]
+
+    @property
+    def observed(self) -> int:
+        """Return how many of the contract's transitions were observed."""
+        return sum(move.count > 0 for move in self.moves if move.triggers)
 
 
-def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: int = 0) -> Table:
-    """Return a table whose last columns are numbers."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
-    table.title, table.title_style, table.title_justify = title, "bold", "left"
-    for place, head in enumerate(heads):
-        is_number = place >= len(heads) - numbers
-        table.add_column(head, justify="right" if is_number else "left", no_wrap=is_number)
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else _text(cell) for cell in row))
-    return table
-
-
-def _text(text: object, style: str = "") -> Text:
-    return Text(escape_unprintable(str(text)), style=style)
-
-
-def _matrix(result: Result) -> Iterator[RenderableType]:
-    statuses, operations = matrix(result)
-    rows = []
-    for name, cells in operations.items():
-        gaps = (Text("missing", style="yellow") if cell.is_missing else Text("·", style="dim") for cell in cells)
-        rows.append([name, *(f"{cell.count:,}" if cell.count else gap for cell, gap in zip(cells, gaps, strict=True))])
-    heads = ["operation", *map(status_name, statuses)]
-    yield _table("Operations × statuses", heads, rows, numbers=len(statuses))
-
-
-def _rules(result: Result) -> Iterator[RenderableType]:
-    styles = {"violated": "red", "not checked": "dim"}
-    rows = []
-    for item in rule_lines(result):
-        rule, checks = _text(item.rule, styles.get(item.outcome, "")), f"{item.checks:,}" if item.checks else "never"
-        rows.append((rule, checks, item.violations or "·", item.known or "·"))
-    yield _table("Rules", ("rule", "checks", "violations", "known"), rows, numbers=3)
-
-
-def _findings(result: Result) -> Iterator[RenderableType]:
-    if not result.findings:
-        return
-    yield Text(f"Findings ({len(result.findings):,})", style="bold red")
-    for number, finding in enumerate(result.findings[:MAX_LISTED], 1):
-        rule, where = _text(finding.rule, "bold"), _text(finding.breadcrumb, "cyan")
-        yield Text.assemble(f"  {number}. ", rule, "  ", where)
-        yield Text.assemble("     ", _text(finding.message))
-        yield Text.assemble("     ", _text(f"source: {finding.source}", "dim"))
-        for command_line in clean(finding.curl).splitlines():
-            yield Text(f"     {command_line}", style="dim")
-    rest = Counter(item.rule for item in result.findings[MAX_LISTED:])
-    if rest:
-        yield Text(f"  … and {rest.total():,} more, in the reports: {_times(rest)}")
-
-
-def _times(counts: Counter[str]) -> str:
-    return ", ".join(f"{escape_unprintable(name)} ×{count:,}" for name, count in counts.most_common())
-
-
-def _stories(result: Result) -> Iterator[RenderableType]:
-    for number, (name, steps) in enumerate(result.stories.items()):
-        if number:
-            yield Text()
-        yield Text.assemble(("Story ", "bold"), _text(name, "bold"))
-        for step in steps:
-            mark, style = STEP_MARKS[step.outcome]
-            took = f" in {format_elapsed(step.took)}" if step.took else ""
-            detail = f": {step.detail}" if step.detail else ""
-            text = _text(f"{step.text} ({step.outcome}{took}){detail}")
-            yield Text.assemble(f"  {mark} ", text, style=style)
-
-
-def _baselines(result: Result) -> Iterator[RenderableType]:
-    """Yield the known deviations, and the stale entries."""
-    if result.known:
-        rows = []
-        for (rule, reason), matches in grouped(result.known, lambda item: (item.rule, item.known)).items():
-            operations = {item.operation or "no operation" for item in matches}
-            rows.append((rule, *(operations if len(operations) == 1 else [f"{len(operations)} operations"]), reason))
-        where = escape_unprintable(", ".join(result.baselines))
-        title = f"Known deviations ({len(result.known):,}), accepted by {where}"
-        yield _table(title, ("rule", "operations", "reason"), rows)
-    if result.known and result.stale:
-        yield Text()
-    if result.stale:
-        stale = ((item.rule, item.operation, item.reason) for item in result.stale)
-        yield _table("Stale: baseline entries that did not occur", ("rule", "operation", "reason"), stale)
-
-
-def _missing(result: Result) -> Iterator[RenderableType]:
-    if result.missing:
-        title = "Missing: required responses that were not observed"
-        rows = ((item.operation, item.status, item.hint) for item in result.missing)
-        yield _table(title, ("operation", "status", "how to observe it"), rows)
-
-
-def _changes(result: Result) -> Iterator[RenderableType]:
-    if not result.changes:
-        return
-    accepted = [item for item in result.changes if is_accepted(item)]
-    total = plural(len(result.changes), "request")
-    yield Text(f"Changes made ({len(accepted):,} of {total} accepted)", style="bold")
-    for item in accepted[:MAX_LISTED]:
-        yield Text(f"  {request_line(item)} → {response_line(item)}")
-    if len(accepted) > MAX_LISTED:
-        yield Text(f"  … and {len(accepted) - MAX_LISTED:,} more, in the reports")
-    kinds = Counter(item.operation or "no operation" for item in result.changes)
-    yield Text.assemble(("  requests: ", "dim"), _times(kinds))
-
-
-def _outcome(result: Result) -> Iterator[RenderableType]:
-    rows = (
-        ("found", headline(result)),
-        ("sent", f"{plural(result.request_count, 'request')} in {format_elapsed(result.took)}"),
-        ("phases", phase_times(result)),
-        ("mode", f"{mode(result)}, seed {result.seed}"),
-        ("repeat", result.command),
-    )
-    for name, value in rows:
-        if value:
-            yield Text.assemble((f"{name:<8}", "dim"), _text(value))
-
-
-# --- progress -----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def show_progress(
-    console: Console, *, stopwatch: Callable[[], int], reason_for: Callable[[CheckResult], str]
-) -> Iterator[Listener]:
-    """Yield a listener that shows the events of a run, and that ends it at the first response after Ctrl-C.
-
-    ``reason_for`` returns why a finding is accepted, or "". The KeyboardInterrupt alone may get lost: schemathesis
-    catches what its threads raise.
-    """
-    is_stopped = False
-
-    def stop(*_: object) -> None:
-        nonlocal is_stopped
-        is_stopped = True
-        raise KeyboardInterrupt
-
-    def listen(event: Event) -> None:
-        display(event)
-        if is_stopped and isinstance(event, ResponseReceived):
-            raise KeyboardInterrupt
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[counts]}", markup=False),
-        TimeElapsedColumn(),
-    )
-    bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
-    display = _Display(console, bar, stopwatch, reason_for)
-    previous = signal.signal(signal.SIGINT, stop)
-    try:
-        with bar or nullcontext(), closing(display):
-            yield listen
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-class _Display:
-    """Show a bar for the current phase; without one, print a line per phase, and one after a long silence.
-
-    New findings are printed in either case. A phase that follows itself, as that of several stories does, is one.
-    """
-
-    def __init__(
-        self,
-        console: Console,
-        bar: Progress | None,
-        stopwatch: Callable[[], int],
-        reason_for: Callable[[CheckResult], str],
-    ) -> None:
-        self._console, self._bar, self._stopwatch, self._reason_for = console, bar, stopwatch, reason_for
-        self._task = TaskID(0)
-        self._requests = self._findings = self._known = 0
-        self._phase = self._reason_to_wait = ""
-        self._started = self._ended = self._written = stopwatch()
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, PhaseStarted) and event.phase != self._phase:
-            self.close()
-            self._phase = event.phase
-            self._requests = self._findings = self._known = 0
-            self._started = self._ended = self._written = self._stopwatch()
-            if self._bar is not None:
-                self._task = self._bar.add_task(event.phase, total=None, counts="")
-        elif isinstance(event, PhaseEnded):
-            self._ended = self._stopwatch()
-        elif isinstance(event, CheckFailed) and self._reason_for(event.finding):
-            self._known += 1
-        elif isinstance(event, CheckFailed):
-            self._findings += 1
-            self._write(f"found {event.finding.rule}: {finding_line(event.finding)}", style="red")
-        elif isinstance(event, ResponseReceived):
-            self._requests += 1
-        if self._bar is not None and self._phase:
-            counts = self._counts()
-            if isinstance(event, Waiting):
-                counts = f"{escape_unprintable(event.why)}; {format_elapsed(event.left)} more"
-            self._bar.update(self._task, advance=isinstance(event, ResponseReceived), counts=counts)
-        elif isinstance(event, Waiting) and event.why != self._reason_to_wait:
-            self._reason_to_wait = event.why
-            self._write(f"waiting for {event.url}: {event.why}")
-        elif isinstance(event, ResponseReceived) and self._stopwatch() - self._written > MAX_SILENCE:
-            took = format_elapsed(self._stopwatch() - self._started)
-            self._write(f"{self._phase}: {self._counts()} so far, in {took}")
-
-    def close(self) -> None:
-        """Remove the bar of the last phase, or print its counts."""
-        if self._phase and self._bar is not None:
-            self._bar.remove_task(self._task)
-        elif self._phase:
-            self._write(f"{self._phase}: {self._counts()} in {format_elapsed(self._ended - self._started)}")
-        self._phase = ""
-
-    def _counts(self) -> str:
-        known = f", {self._known:,} known" if self._known else ""
-        return f"{plural(self._requests, 'request')}, {plural(self._findings, 'finding')}{known}"
-
-    def _write(self, text: str, style: str = "") -> None:
-        self._written = self._stopwatch()
-        self._console.print(_text(text, style), soft_wrap=True, highlight=False)
+def diagrams_of(result: Result) -> list[Diagram]:
+    """Return a diagram per kind of the API, then one for any other kind in the result."""
+    api, diagrams = api_named(result.api), []
+    for name in dict.fromkeys([*api.states.MACHINES, *(kind for kind, _, _ in result.transitions)]):
+        machine = api.states.MACHINES.get(name)
+        counts = Counter({(b, a): n for (k, b, a), n in result.transitions.items() if k == name and b != a})
+        triggers: dict[tuple[str, str], list[str]] = {}
+        for item in machine.transitions if machine else ():
+            pair = format_label(item.before), format_label(item.after)
+            if not item.only or pair in counts:  # one that needs a switch is drawn only if observed
+                triggers.setdefault(pair, []).append(item.trigger)
+        moves = []
+        for before, after in dict.fromkeys([*triggers, *sorted(counts)]):
+            is_odd = machine is None or "/" not in before or "/" not in after
+            is_odd = is_odd or parse_label(after) not in reachable(machine, parse_label(before))
+            causes = tuple(dict.fromkeys(triggers.get((before, after), ())))
+            moves.append(Move(before, after, causes, counts[before, after], is_odd))
+        states = Counter({state: 0 for move in moves for state in move.states})
+        for (kind, label), count in result.labels.items():
+            if kind == name:
+                states[label.partition("/")[0]] += count
+        record = next((item for item in api.kinds if item.name == name), None)
+        known, terminal = (record.states, record.terminal_states) if record else ((), ())
+        diagrams.append(Diagram(name, states, known, terminal, moves))
+    return diagrams

@@ -2,15 +2,17 @@
 
 The same results give the same text. JSON: durations in milliseconds, instants in RFC 3339, bodies as exact text or as
 Base64 (``body_kind``), cut after 64 KiB. ``result.schema.json`` describes it, and changes with ``REPORT_FORMAT``.
-JUnit XML: a test case per rule and operation. A violation is a failure; a known deviation and a rule that was never
-checked are skipped. Missing responses are a suite of their own, and so is each story. It has only attributes that
-Jenkins accepts (jenkinsci/xunit-plugin: junit-10.xsd), and failures have the type that Surefire requires.
+JUnit XML: a test case per rule and operation. A violation is a failure; a known deviation, a rule that was never
+checked and an operation that was never requested are skipped. Missing responses are a suite of their own, and so is
+each story. A run that was stopped before its end is an error, in a suite that also has the thresholds. It has only
+attributes that Jenkins accepts (jenkinsci/xunit-plugin: junit-10.xsd); failures have the type that Surefire requires.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -76,7 +78,10 @@ def _run(result: Result) -> dict[str, Any]:
     return {
         **_values(result, "target", "api", "version", "seed", "command", "started"),
         "duration_ms": _ms(result.took),
-        **_values(result, "writes", "interrupted", "exit_code"),
+        **_values(result, "writes", "interrupted", "stopped", "shortfalls", "exit_code"),
+        "observed": {
+            name: {"count": count, "total": total} for name, (count, total) in reports.observed(result).items()
+        },
         "verdict": reports.VERDICTS[result.exit_code][0],
         "requests": result.request_count,
         "phases": [{"phase": name, "duration_ms": _ms(took)} for name, took in result.phases.items()],
@@ -157,15 +162,12 @@ def _suites(result: Result) -> Iterator[ElementTree.Element]:
         notes = [f"stale in the baseline: {item.rule} at {item.operation}" for item in result.stale]
         ElementTree.SubElement(rules, "system-out").text = reports.clean("\n".join(notes))
     yield rules
-    hints = {(item.operation, item.status): item.hint for item in result.missing}
-    cases = []
-    for name, cells in reports.matrix(result)[1].items():
-        missing = [cell.status for cell in cells if cell.is_missing]
-        message = f"never received {', '.join(map(str, missing))}"
-        details = "\n".join(f"{status}: {hints[name, status]}" for status in missing)
-        outcome = "failure" if missing else ""
-        cases.append(_case(f"{result.api}.coverage", "statuses", name, outcome, message=message, details=details))
-    yield _suite("coverage", result, cases)
+    yield _suite("coverage", result, _coverage_cases(result))
+    why = f"the run was stopped before its end: {result.stopped or 'interrupted'}"
+    case, is_stopped = partial(_case, f"{result.api}.run", "run"), result.interrupted or result.stopped
+    cases = [case("the run is complete", "error" if is_stopped else "", message=why)]
+    cases += [case(text.partition(":")[0], "failure", message=text) for text in result.shortfalls]
+    yield _suite("run", result, cases)
     outcomes = {"passed": "", "failed": "failure", "not reached": "skipped"}
     for story, steps in result.stories.items():
         cases = [
@@ -200,6 +202,20 @@ def _suite(name: str, result: Result, cases: Iterable[ElementTree.Element], *, t
         ElementTree.SubElement(properties, "property", name=key, value=reports.clean(value))
     element.extend(cases)
     return element
+
+
+def _coverage_cases(result: Result) -> Iterator[ElementTree.Element]:
+    """Yield a case per operation: whether its required responses were received."""
+    hints = {(item.operation, item.status): item.hint for item in result.missing}
+    for name, cells in reports.matrix(result)[1].items():
+        missing = [cell.status for cell in cells if cell.is_missing]
+        message, outcome = f"never received {', '.join(map(str, missing))}", "failure" if missing else ""
+        if outcome and result.interrupted:
+            message, outcome = "the run was stopped before its end", "skipped"
+        elif not outcome and not any(cell.count for cell in cells):
+            message, outcome = "never requested", "skipped"
+        details = "\n".join(f"{status}: {hints[name, status]}" for status in missing)
+        yield _case(f"{result.api}.coverage", "statuses", name, outcome, message=message, details=details)
 
 
 def _rule_cases(result: Result) -> Iterator[ElementTree.Element]:
@@ -239,21 +255,21 @@ def _finding_text(finding: CheckResult) -> str:
 def _case(
     suite: str, group: str, name: str, outcome: str = "", *, message: str = "", details: str = "", took: int = 0
 ) -> ElementTree.Element:
-    """Return a test case with its outcome: failure, skipped, or "" if it passed."""
+    """Return a test case with its outcome: failure, error, skipped, or "" if it passed."""
     classname, name, group = (escape_unprintable(text) for text in (f"{suite}.{group}", name, group))
     element = ElementTree.Element("testcase", classname=classname, name=name, time=_seconds(took))
     if outcome:
         child = ElementTree.SubElement(element, outcome, message=escape_unprintable(message))
-        if outcome == "failure":
+        if outcome != "skipped":
             child.set("type", group)
         child.text = reports.clean(details) or None
     return element
 
 
 def _counts(cases: Iterable[ElementTree.Element]) -> dict[str, str]:
-    outcomes = [[child.tag for child in case] for case in cases]
-    failures, skipped = outcomes.count(["failure"]), outcomes.count(["skipped"])
-    return {"tests": str(len(outcomes)), "failures": str(failures), "errors": "0", "skipped": str(skipped)}
+    outcomes = Counter(child.tag if (child := next(iter(case), None)) is not None else "passed" for case in cases)
+    counts = {"tests": outcomes.total(), "failures": outcomes["failure"], "errors": outcomes["error"]}
+    return {name: str(count) for name, count in {**counts, "skipped": outcomes["skipped"]}.items()}
 
 
 def _seconds(nanoseconds: int) -> str:

@@ -11,21 +11,18 @@ complex numbers: x and y of the picture, y downwards.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
 from oceanmock import __version__
-from oceanmock.apis import api_named
 from oceanmock.checks import CheckResult, Exchange, HeaderFields
 from oceanmock.conformance import reports
 from oceanmock.conformance.checks import all_rules
 from oceanmock.conformance.model import FAILED, INCOMPLETE, NO_RESPONSE, PASSED, Result
-from oceanmock.engine.machine import format_label, parse_label, reachable
 from oceanmock.text import escape_unprintable, format_elapsed, plural
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -248,73 +245,9 @@ def _stories(result: Result) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A change between two labels; ``triggers`` is empty if no single transition makes it."""
-
-    before: str
-    after: str
-    triggers: tuple[str, ...]
-    count: int
-    is_odd: bool
-
-    @property
-    def states(self) -> tuple[str, str]:
-        """Return the states, without the operations."""
-        return self.before.partition("/")[0], self.after.partition("/")[0]
-
-    @property
-    def cause(self) -> str:
-        """Return what causes the change, or why nothing does."""
-        return "cannot follow" if self.is_odd else ", ".join(self.triggers) or "several transitions"
-
-
-@dataclass(frozen=True, slots=True)
-class Diagram:
-    """One kind: how often each state was observed, which are terminal, and every change."""
-
-    kind: str
-    states: Mapping[str, int]
-    known: Sequence[str]
-    terminal: Collection[str]
-    moves: Sequence[Move]
-
-    @property
-    def observed(self) -> int:
-        """Return how many of the contract's transitions were observed."""
-        return sum(move.count > 0 for move in self.moves if move.triggers)
-
-
-def diagrams_of(result: Result) -> list[Diagram]:
-    """Return a diagram per kind of the API, then one for any other kind in the result."""
-    api, diagrams = api_named(result.api), []
-    for name in dict.fromkeys([*api.states.MACHINES, *(kind for kind, _, _ in result.transitions)]):
-        machine = api.states.MACHINES.get(name)
-        counts = Counter({(b, a): n for (k, b, a), n in result.transitions.items() if k == name and b != a})
-        triggers: dict[tuple[str, str], list[str]] = {}
-        for item in machine.transitions if machine else ():
-            pair = format_label(item.before), format_label(item.after)
-            if not item.only or pair in counts:  # one that needs a switch is drawn only if observed
-                triggers.setdefault(pair, []).append(item.trigger)
-        moves = []
-        for before, after in dict.fromkeys([*triggers, *sorted(counts)]):
-            is_odd = machine is None or "/" not in before or "/" not in after
-            is_odd = is_odd or parse_label(after) not in reachable(machine, parse_label(before))
-            causes = tuple(dict.fromkeys(triggers.get((before, after), ())))
-            moves.append(Move(before, after, causes, counts[before, after], is_odd))
-        states = Counter({state: 0 for move in moves for state in move.states})
-        for (kind, label), count in result.labels.items():
-            if kind == name:
-                states[label.partition("/")[0]] += count
-        record = next((item for item in api.kinds if item.name == name), None)
-        known, terminal = (record.states, record.terminal_states) if record else ((), ())
-        diagrams.append(Diagram(name, states, known, terminal, moves))
-    return diagrams
-
-
 def _diagrams(result: Result) -> str:
     texts = []
-    for diagram in diagrams_of(result):
+    for diagram in reports.diagrams_of(result):
         total = plural(sum(bool(move.triggers) for move in diagram.moves), "transition")
         rows = (
             f'<tr class="{"seen" if move.count else "unseen"}"><td>{_text(move.before)}</td>'
@@ -336,10 +269,10 @@ def _diagrams(result: Result) -> str:
     )
 
 
-def draw(diagram: Diagram) -> str:
+def draw(diagram: reports.Diagram) -> str:
     """Return the diagram as an SVG element; its colours are the page's."""
     places = _places(diagram)
-    edges = defaultdict[tuple[str, str], list[Move]](list)
+    edges = defaultdict[tuple[str, str], list[reports.Move]](list)
     for move in diagram.moves:
         if places.keys() >= set(move.states):
             edges[move.states].append(move)
@@ -370,7 +303,7 @@ def draw(diagram: Diagram) -> str:
     )
 
 
-def _places(diagram: Diagram) -> dict[str, complex]:
+def _places(diagram: reports.Diagram) -> dict[str, complex]:
     """Return the middle of each box: running states in a row, then a column of terminal ones."""
     known = [state for state in diagram.known if state in diagram.states]
     running = [state for state in known if state not in diagram.terminal]
@@ -414,7 +347,7 @@ def _border(middle: complex, towards: complex) -> complex:
     return middle + way / max(across, down)
 
 
-def _edge_style(moves: Sequence[Move]) -> str:
+def _edge_style(moves: Sequence[reports.Move]) -> str:
     if any(move.is_odd for move in moves):
         return "odd"
     if not any(move.triggers for move in moves):
@@ -422,7 +355,7 @@ def _edge_style(moves: Sequence[Move]) -> str:
     return "seen" if any(move.count for move in moves) else "unseen"
 
 
-def _node(diagram: Diagram, state: str, place: complex) -> str:
+def _node(diagram: reports.Diagram, state: str, place: complex) -> str:
     count, corner = diagram.states[state], place - BOX / 2
     name, unknown = escape_unprintable(state), "" if state in diagram.known else " unknown"
     title = escape(f"{name}: observed {plural(count, 'time')}")
@@ -435,7 +368,7 @@ def _node(diagram: Diagram, state: str, place: complex) -> str:
     )
 
 
-def _path(start: complex, control: complex, end: complex, moves: Sequence[Move], style: str) -> str:
+def _path(start: complex, control: complex, end: complex, moves: Sequence[reports.Move], style: str) -> str:
     """Return a curve with its arrow's head."""
     lines = []
     for move in moves:

@@ -1,0 +1,284 @@
+"""Print the summary of results within a screen, and the progress of a run.
+
+Nothing is markup: a server's response can neither colour, move nor erase anything. A passed run is a few lines; what
+does not fit is counted. Commands to paste are printed unwrapped, from the first column.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from typing import Final, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from oceanmock.checks import CheckResult
+from oceanmock.clock import SECOND
+from oceanmock.conformance import reports
+from oceanmock.conformance.model import (
+    FAILED,
+    INCOMPLETE,
+    INTERRUPTED,
+    PASSED,
+    CheckFailed,
+    Event,
+    PhaseEnded,
+    PhaseStarted,
+    ResponseReceived,
+    Result,
+    Waiting,
+)
+from oceanmock.text import escape_unprintable, first_few, format_elapsed, plural
+
+MAX_CAUSE_LINES: Final = 18
+"""The lines in which causes are printed; the others are counted."""
+MAX_LISTED: Final = 4
+"""The number of changes, steps, stale entries and hints that are printed one by one."""
+MAX_PLACES: Final = 3
+"""The number of places of a cause that are printed."""
+MAX_SILENCE: Final = 15 * SECOND
+"""The longest time without a plain line while requests are sent."""
+LOG_WIDTH: Final = 120
+"""The width of a summary that does not go to a terminal."""
+COLOURS: Final = {INTERRUPTED: "magenta", FAILED: "red", INCOMPLETE: "yellow", PASSED: "green"}
+SEVERITY_COLOURS: Final = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
+STEP_MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not reached": ("·", "dim")}
+
+
+def console_of(file: TextIO) -> Console:
+    """Return a console that writes to a file."""
+    has_width = file.isatty() or "COLUMNS" in os.environ
+    return Console(file=file, highlight=False, width=None if has_width else LOG_WIDTH)
+
+
+def print_results(results: Sequence[Result], console: Console) -> None:
+    """Print the summary of each run, the worst last."""
+    for result in sorted(results, key=lambda item: -reports.WORST_FIRST.index(item.exit_code)):
+        for line in _summary(result):
+            console.print(line, soft_wrap=True, highlight=False)
+
+
+def _summary(result: Result) -> Iterator[Text]:
+    yield Text(f"{reports.server_name(result)} at {escape_unprintable(result.target)}", style="bold")
+    for section in (_causes, _stories, _missing, _changes, _known):
+        lines = list(section(result))
+        yield from ([Text(), *lines] if lines else ())
+    yield from ([] if result.exit_code == PASSED else [Text()])
+    spent = f"{plural(result.request_count, 'request')} in {format_elapsed(result.took)}"
+    yield Text.assemble(("sent    ", "dim"), _text(f"{spent} ({reports.phase_times(result)}), seed {result.seed}"))
+    if result.command:
+        yield Text.assemble(("repeat  ", "dim"), _text(result.command))
+    code = result.exit_code
+    word, meaning = reports.VERDICTS[code]
+    end = f"; stopped by {result.stopped}" if result.stopped else "" if code in (PASSED, FAILED) else f"; {meaning}"
+    yield Text.assemble((word, f"bold {COLOURS[code]}"), f" (exit code {code}), {reports.scope(result)}{end}.")
+
+
+def _text(text: object, style: str = "") -> Text:
+    return Text(escape_unprintable(str(text)), style=style)
+
+
+def _rest(count: int, noun: str, nouns: str = "") -> Iterator[Text]:
+    if count > 0:
+        yield Text(f"  … and {plural(count, f'more {noun}', nouns and f'more {nouns}')}; a report (--report) has all")
+
+
+def _causes(result: Result) -> Iterator[Text]:
+    """Yield the causes of findings that fit, and the count of the others by rule."""
+    causes, lines, used = reports.causes(result.findings, result.api), list[Text](), 0
+    if causes:
+        places = plural(len(result.findings), "place")
+        yield Text(f"{plural(len(causes), 'cause')} of findings, in {places}", style="bold red")
+    for number, cause in enumerate(causes, 1):
+        lines = list(_cause(number, cause))
+        used += len(lines)
+        if used > MAX_CAUSE_LINES and number > 1:
+            rest = Counter(cause.first.rule for cause in causes[number - 1 :])
+            yield from _rest(rest.total(), "cause")
+            yield _text(f"    {first_few([f'{name} × {count}' for name, count in rest.most_common()])}")
+            return
+        yield from lines
+
+
+def _cause(number: int, cause: reports.Cause) -> Iterator[Text]:
+    finding, style = cause.first, SEVERITY_COLOURS[cause.severity]
+    yield Text.assemble(f"  {number}. ", (cause.severity, style), " ", _text(cause.title, "bold"))
+    yield Text.assemble("     ", _text(finding.message))
+    places = [f"{place}{f' × {count:,}' if count > 1 else ''}" for place, count in cause.places.most_common()]
+    yield Text.assemble("     at ", _text(first_few(places, MAX_PLACES), "cyan"))
+    yield Text.assemble("     ", _text(f"{cause.weight}: {finding.source}", "dim"))
+    for line in reports.clean(finding.curl).splitlines():
+        yield Text(line, style="dim")
+
+
+def _stories(result: Result) -> Iterator[Text]:
+    for name, steps in result.stories.items():
+        passed = sum(step.outcome == "passed" for step in steps)
+        yield Text.assemble(("Story ", "bold"), _text(f"{name}: {passed} of {plural(len(steps), 'step')} passed"))
+        for step in steps if passed < len(steps) else ():
+            mark, style = STEP_MARKS[step.outcome]
+            took = f" in {format_elapsed(step.took)}" if step.took else ""
+            detail = f": {step.detail}" if step.detail else ""
+            yield Text.assemble(f"  {mark} ", _text(f"{step.text} ({step.outcome}{took}){detail}"), style=style)
+
+
+def _known(result: Result) -> Iterator[Text]:
+    """Yield the count of known deviations, and the stale entries."""
+    if result.known:
+        where = escape_unprintable(", ".join(result.baselines))
+        yield Text(f"{plural(len(result.known), 'known deviation')}, accepted by {where}")
+    if result.stale:
+        yield Text(f"{plural(len(result.stale), 'entry', 'entries')} of the baseline did not occur (stale)")
+        for item in result.stale[:MAX_LISTED]:
+            yield _text(f"  {item.rule} at {item.operation}: {item.reason}")
+        yield from _rest(len(result.stale) - MAX_LISTED, "stale entry", "stale entries")
+
+
+def _missing(result: Result) -> Iterator[Text]:
+    """Yield the responses that were not observed, by how to observe them, and the thresholds that are not met."""
+    if result.missing:
+        yield Text("Required responses that were not observed", style="bold yellow")
+    hints = dict[str, list[str]]()
+    for item in result.missing:
+        hints.setdefault(item.hint, []).append(f"{item.operation} {item.status}")
+    for hint, names in [*hints.items()][:MAX_LISTED]:
+        yield _text(f"  {first_few(names, MAX_PLACES)}: {hint}")
+    yield from _rest(sum(map(len, [*hints.values()][MAX_LISTED:])), "missing response")
+    for text in result.shortfalls:
+        yield _text(text, "bold yellow")
+
+
+def _changes(result: Result) -> Iterator[Text]:
+    if not result.changes:
+        return
+    accepted = [item for item in result.changes if reports.is_accepted(item)]
+    yield Text(f"Changes made: {len(accepted):,} of {plural(len(result.changes), 'request')} accepted", style="bold")
+    for item in accepted[:MAX_LISTED]:
+        yield Text(f"  {reports.request_line(item)} → {reports.response_line(item)}")
+    yield from _rest(len(accepted) - MAX_LISTED, "change")
+
+
+# --- progress -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def show_progress(
+    console: Console,
+    *,
+    stopwatch: Callable[[], int],
+    reason_for: Callable[[CheckResult], str],
+    max_failures: int | None = None,
+) -> Iterator[Display]:
+    """Yield a listener that shows the events of a run; SIGINT and SIGTERM end the run, and so does enough findings.
+
+    ``reason_for`` returns why a finding is accepted, or "".
+    """
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[counts]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+    display = Display(console, bar, stopwatch, reason_for, max_failures)
+    previous = {number: signal.signal(number, display.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with bar or nullcontext(), closing(display):
+            yield display
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class Display:
+    """Show a bar for the current phase; without one, print a line per phase, and one after a long silence.
+
+    New findings are printed in either case. A phase that follows itself, as that of several stories does, is one.
+    ``stopped`` is why the run has to end, or ""; then the next response raises KeyboardInterrupt. A signal raises it at
+    once, but that may get lost: schemathesis catches what its threads raise.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        bar: Progress | None,
+        stopwatch: Callable[[], int],
+        reason_for: Callable[[CheckResult], str],
+        max_failures: int | None,
+    ) -> None:
+        self._console, self._bar, self._stopwatch, self._reason_for = console, bar, stopwatch, reason_for
+        self._task = TaskID(0)
+        self._requests = self._findings = self._known = self._failures = 0
+        self._phase = self._reason_to_wait = self.stopped = ""
+        self._started = self._ended = self._written = stopwatch()
+        self._max_failures = max_failures
+
+    def interrupt(self, number: int, _frame: object) -> None:
+        """End the run because of a signal."""
+        self.stopped = signal.Signals(number).name
+        raise KeyboardInterrupt
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase != self._phase:
+            self.close()
+            self._phase = event.phase
+            self._requests = self._findings = self._known = 0
+            self._started = self._ended = self._written = self._stopwatch()
+            if self._bar is not None:
+                self._task = self._bar.add_task(event.phase, total=None, counts="")
+        elif isinstance(event, PhaseEnded):
+            self._ended = self._stopwatch()
+        elif isinstance(event, CheckFailed) and self._reason_for(event.finding):
+            self._known += 1
+        elif isinstance(event, CheckFailed):
+            self._findings += 1
+            self._failures += 1
+            self._write(f"found {event.finding.rule}: {reports.finding_line(event.finding)}", style="red")
+        elif isinstance(event, ResponseReceived):
+            self._requests += 1
+        self._show(event)
+        if isinstance(event, ResponseReceived):
+            self._end_early()
+
+    def _show(self, event: Event) -> None:
+        """Show the counts after an event."""
+        if self._bar is not None and self._phase:
+            counts = self._counts()
+            if isinstance(event, Waiting):
+                counts = f"{escape_unprintable(event.why)}; {format_elapsed(event.left)} more"
+            self._bar.update(self._task, advance=isinstance(event, ResponseReceived), counts=counts)
+        elif isinstance(event, Waiting) and event.why != self._reason_to_wait:
+            self._reason_to_wait = event.why
+            self._write(f"waiting for {event.url}: {event.why}")
+        elif isinstance(event, ResponseReceived) and self._stopwatch() - self._written > MAX_SILENCE:
+            took = format_elapsed(self._stopwatch() - self._started)
+            self._write(f"{self._phase}: {self._counts()} so far, in {took}")
+
+    def _end_early(self) -> None:
+        """Raise KeyboardInterrupt if the run has to end."""
+        if self._max_failures is not None and self._failures >= self._max_failures:
+            self.stopped = self.stopped or f"--max-failures {self._max_failures}"
+        if self.stopped:
+            raise KeyboardInterrupt
+
+    def close(self) -> None:
+        """Remove the bar of the last phase, or print its counts."""
+        if self._phase and self._bar is not None:
+            self._bar.remove_task(self._task)
+        elif self._phase:
+            self._write(f"{self._phase}: {self._counts()} in {format_elapsed(self._ended - self._started)}")
+        self._phase = ""
+
+    def _counts(self) -> str:
+        known = f", {self._known:,} known" if self._known else ""
+        return f"{plural(self._requests, 'request')}, {plural(self._findings, 'finding')}{known}"
+
+    def _write(self, text: str, style: str = "") -> None:
+        self._written = self._stopwatch()
+        self._console.print(_text(text, style), soft_wrap=True, highlight=False)
