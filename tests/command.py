@@ -20,7 +20,7 @@ from pathlib import Path
 
 OCEANMOCK = Path(sys.executable).with_name("oceanmock")
 PATIENCE = 60
-READY = re.compile(r"Ready on (http://\S+)")
+READY = re.compile(r"Ready on (https?://\S+)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
+from certificates import certificate, file_of
 from command import Serving, run, serving
 
 pytestmark = pytest.mark.slow
@@ -316,6 +318,46 @@ def test_a_taken_port_is_one_clear_message() -> None:
         f"Error: cannot listen on 127.0.0.1:{port}: Address already in use. "
         "Choose another port, or 0 for any that is free.\n"
     )
+
+
+def test_a_unix_domain_socket_is_served_beside_the_port_until_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    with socket.socket(socket.AF_UNIX) as left_by_a_server_that_was_killed:
+        left_by_a_server_that_was_killed.bind(str(path))
+
+    with serving("retry-failed-subtask", "--uds", path) as server:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://localhost") as client:
+            over_the_socket = client.get(TASK, auth=("viewer", "viewer")).json()["data"]["id"]
+            admin = client.get("/__admin/sandboxes/default")
+        over_the_port = httpx.get(server.url + TASK, auth=("viewer", "viewer")).json()["data"]["id"]
+        taken = run("serve", "--port", "0", "--uds", path)
+
+    assert over_the_socket == over_the_port
+    assert admin.status_code == 200
+    assert taken.stderr == f"Error: cannot listen on {path}: Address already in use. Choose another path.\n"
+    assert not path.exists()
+
+
+def test_a_server_speaks_tls_with_a_certificate(tmp_path: Path) -> None:
+    certificate(tmp_path, "127.0.0.1")
+    file = file_of(tmp_path, "127.0.0.1")
+
+    with serving("retry-failed-subtask", "--tls-cert", file) as server:
+        trusting = ssl.create_default_context(cafile=file)
+        response = httpx.get(server.url + TASK, auth=("viewer", "viewer"), verify=trusting)
+
+    assert (server.url[:8], response.status_code) == ("https://", 200)
+
+
+def test_a_certificate_that_cannot_be_used_is_one_clear_message(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("no key")
+
+    refused = [run("serve", "--port", "0", *words) for words in (("--tls-cert", key), ("--tls-key", key))]
+
+    assert [item.returncode for item in refused] == [2, 2]
+    assert refused[0].stderr.startswith(f"Error: cannot serve TLS with {key}: ")
+    assert refused[1].stderr == "Error: --tls-key needs the certificate of that key: add --tls-cert.\n"
 
 
 def test_an_unknown_scenario_is_one_clear_message() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import ipaddress
 import socket
 import ssl
 import threading
@@ -16,15 +15,12 @@ from typing import Any
 import httpx
 import pytest
 import time_machine
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from freezegun import freeze_time
 from hypothesis import given
 from hypothesis import strategies as st
 
 import oceanmock
+from certificates import certificate, file_of
 from command import serving
 from mock_fixtures import MORNING, here, mock
 from oceanmock import AuthorError, EnvironmentProblem, Mock, Obshell, OceanmockError, Ocp
@@ -461,38 +457,11 @@ def test_a_reset_sandbox_is_as_it_was_made(mock: Mock) -> None:
 # --- TLS ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A key and a certificate of 127.0.0.1's own, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(begin)
-        .not_valid_after(begin.replace(year=2099))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path / "server.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
+def test_a_server_may_speak_tls_on_each_of_its_ports(tmp_path: Path) -> None:
+    own = certificate(tmp_path, "127.0.0.1")
+    trusting = ssl.create_default_context(cafile=file_of(tmp_path, "127.0.0.1"))
 
-
-def test_a_server_may_speak_tls_on_each_of_its_ports(certificate: Path) -> None:
-    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving.load_cert_chain(certificate)
-    trusting = ssl.create_default_context(cafile=str(certificate))
-
-    with Mock.start(tls=serving) as started:
+    with Mock.start(tls=own) as started:
         ocp = started.ocp(ONE)
         attached = Mock.attach(started.url, tls=trusting).ocp(ONE)
         answers = [httpx.get(f"{each.url}{TASKS}/1", auth=each.auth, verify=trusting) for each in (ocp, attached)]

@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -22,11 +23,13 @@ from oceanmock.cli.admin import ADMIN_COMMANDS, PROGRESSION, TOKEN_OPTIONS, read
 from oceanmock.cli.conform import conform as conform_command
 from oceanmock.cli.conform_options import mask_names
 from oceanmock.clock import Progression
-from oceanmock.errors import AuthorError, OceanmockError
+from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 from oceanmock.terminal import output_problem, standard_output
 from oceanmock.text import escape_unprintable, plural, suggest
 
 if TYPE_CHECKING:
+    import ssl
+
     from oceanmock.api import Api
     from oceanmock.engine.sandbox import Sandbox
 
@@ -101,6 +104,9 @@ for command in (conform_command, *ADMIN_COMMANDS):
     type=click.IntRange(0, 65535),
     help="Port to listen on; 0 for any free one.",
 )
+@click.option("--uds", type=click.Path(path_type=Path), help="Listen on this Unix domain socket too, without TLS.")
+@click.option("--tls-cert", metavar="FILE", help="Serve over TLS with this certificate (PEM), and its chain.")
+@click.option("--tls-key", metavar="FILE", help="The certificate's private key, if it is not in --tls-cert.")
 @PROGRESSION
 @click.option(
     "--speed",
@@ -139,11 +145,14 @@ for command in (conform_command, *ADMIN_COMMANDS):
     help="Mask the values of this name too in the journal and the log, e.g. licenseNo: it is license_no and "
     "X-License-No as well. Passwords, keys, tokens and the like are masked anyway; repeatable.",
 )
-def serve(
+def serve(  # noqa: PLR0913 (its options)
     scenarios: tuple[str, ...],
     *,
     host: str,
     port: int,
+    uds: Path | None,
+    tls_cert: str | None,
+    tls_key: str | None,
     progression: Progression | None,
     speed: float,
     seed: int,
@@ -192,6 +201,7 @@ def serve(
         sandbox = make_sandbox(
             loaded, progression=progression, speed=speed, seed=seed, switches=by_api, accounts=accounts
         )
+        tls = _tls_context(tls_cert, tls_key)
         given = read_token(**token_options)
         token = given or new_token(host)
         app = create_app(sandbox, token=token, scenarios=loaded)
@@ -202,7 +212,27 @@ def serve(
         click.echo("\n".join(_banner(sandbox, url)))
         Thread(target=load_faker, daemon=True).start()  # so that no request waits for its import
 
-    serve_forever(app, host=host, port=port, on_ready=announce)
+    serve_forever(app, host=host, port=port, on_ready=announce, tls=tls, uds=uds)
+
+
+def _tls_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+    """Return the TLS of a server with a certificate, None without one. Raises AuthorError, EnvironmentProblem."""
+    import ssl
+
+    if certificate is None:
+        if key is not None:
+            raise AuthorError("--tls-key needs the certificate of that key: add --tls-cert.")
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ssl.SSLError) as problem:
+        files = " and ".join(filter(None, (certificate, key)))
+        raise EnvironmentProblem(
+            f"cannot serve TLS with {files}: {problem.strerror or problem}. A certificate and its private key "
+            "without a passphrase are needed, in PEM."
+        ) from None
+    return context
 
 
 @contextlib.contextmanager

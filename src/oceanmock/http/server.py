@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import os
 import socket
 import ssl
 import struct
 import threading
 from collections.abc import Callable
 from functools import lru_cache, partial
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self, cast
 
@@ -28,6 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, 
 
 from oceanmock.api import JSON, Headers
 from oceanmock.errors import EnvironmentProblem
+from oceanmock.http.sockets import bind, bind_unix, url_of
 
 AsgiApp = Callable[..., Any]
 
@@ -46,16 +46,26 @@ that the server has just closed."""
 GRACE_SECONDS: Final = 3
 
 
-def serve_forever(app: AsgiApp, *, host: str, port: int, on_ready: Callable[[str], object]) -> None:
+def serve_forever(
+    app: AsgiApp,
+    *,
+    host: str,
+    port: int,
+    on_ready: Callable[[str], object],
+    tls: ssl.SSLContext | None = None,
+    uds: Path | None = None,
+) -> None:
     """Serve the app until SIGINT or SIGTERM; call ``on_ready`` with the URL once it listens.
 
-    Port 0 is any free one. Raises EnvironmentProblem when the port cannot be bound.
+    Port 0 is any free one, with ``tls`` for TLS. ``uds`` is the path of a Unix domain socket to listen on too, without
+    TLS; it is removed in the end. Raises EnvironmentProblem when one of them cannot be bound.
     """
-    listener = _listener(host, port)
-    with contextlib.closing(listener):
-        url = _url(listener)
-        gc.freeze()  # what is there by now stays, so that no collection passes over it during a request
-        _UvicornServer(app, host, lambda: on_ready(url)).run(sockets=[listener])
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(contextlib.closing(bind(host, port)))
+        unix_listener = None if uds is None else stack.enter_context(bind_unix(uds))
+        url = url_of(listener, "http" if tls is None else "https")
+        server = _UvicornServer(app, host, lambda: on_ready(url), tls=tls, unix_listener=unix_listener)
+        server.run(sockets=[listener])
 
 
 class Server:
@@ -74,12 +84,12 @@ class Server:
         tls: ssl.SSLContext | None = None,
         listener: socket.socket | None = None,
     ) -> None:
-        self._listener = _listener(host, port) if listener is None else listener
+        self._listener = bind(host, port) if listener is None else listener
         self._ready = threading.Event()
         self._uvicorn = _UvicornServer(app, host, self._ready.set, tls=tls)
         self._thread = threading.Thread(target=self._run, name="oceanmock", daemon=True)
         self._failure: BaseException | None = None
-        self.url: Final = _url(self._listener, "http" if tls is None else "https")
+        self.url: Final = url_of(self._listener, "http" if tls is None else "https")
 
     def start(self) -> Self:
         """Start serving. Raises EnvironmentProblem when the app could not start."""
@@ -366,7 +376,7 @@ class Ports:
 
     def open(self, port: int = 0) -> int:
         """Listen on a further port, any free one if 0. Raises EnvironmentProblem."""
-        listener = _listener(self._host, port)
+        listener = bind(self._host, port)
         listener.listen(128)
         port = listener.getsockname()[1]
         self._servers[port] = asyncio.get_running_loop().create_task(self._serve(listener))
@@ -401,7 +411,13 @@ class _UvicornServer(uvicorn.Server):
     """uvicorn with a callback once it listens; it does not raise the signal that stopped it."""
 
     def __init__(
-        self, app: AsgiApp, host: str, on_listening: Callable[[], object], *, tls: ssl.SSLContext | None = None
+        self,
+        app: AsgiApp,
+        host: str,
+        on_listening: Callable[[], object],
+        *,
+        tls: ssl.SSLContext | None = None,
+        unix_listener: socket.socket | None = None,
     ) -> None:
         http: Any = partial(_HttpProtocol, repeats={})
         config = uvicorn.Config(
@@ -421,6 +437,7 @@ class _UvicornServer(uvicorn.Server):
         config.ssl = tls
         super().__init__(config)
         self._on_listening = on_listening
+        self._unix_listener = unix_listener
         if hasattr(app, "ports"):
             app.ports = Ports(self, host)
 
@@ -432,6 +449,9 @@ class _UvicornServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then call ``on_listening``."""
         await super().startup(sockets)
+        if self.started and self._unix_listener is not None:
+            loop = asyncio.get_running_loop()
+            self.servers.append(await loop.create_unix_server(self.protocol, sock=self._unix_listener))
         if self.started:
             self._on_listening()
 
@@ -439,34 +459,3 @@ class _UvicornServer(uvicorn.Server):
         """Stop; at the second signal at once. uvicorn's own raises the signal again afterwards."""
         self.force_exit = self.should_exit
         self.should_exit = True
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    """Return a socket bound to an address. Raises EnvironmentProblem."""
-    if not 0 <= port <= 65535:
-        raise EnvironmentProblem(f"cannot listen on {host}:{port}: a port is 0 to 65535.")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError, UnicodeError) as problem:
-        raise EnvironmentProblem(f"cannot listen on {host}:{port}: {problem}.") from None
-    try:
-        if os.name == "posix":  # elsewhere it would let two servers share a port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except (OSError, OverflowError) as problem:
-        listener.close()
-        reason = getattr(problem, "strerror", None) or str(problem)
-        raise EnvironmentProblem(
-            f"cannot listen on {host}:{port}: {reason}. Choose another port, or 0 for any that is free."
-        ) from None
-    return listener
-
-
-def _url(listener: socket.socket, scheme: str = "http") -> str:
-    """Return the URL of a bound socket for clients on this machine."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (to dial)
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
