@@ -27,8 +27,9 @@ from typing import IO, Final
 
 import httpx
 
-from oceanmock.apis import APIS
+from oceanmock.apis import APIS, make_sandbox
 from oceanmock.credentials import Basic, Sealed
+from oceanmock.library import load_library
 from oceanmock.openapi import operations_of
 
 IMPORTS: Final = "import connexion, uvicorn, pydantic"
@@ -124,10 +125,10 @@ def memory_of(process: subprocess.Popen[str]) -> float:
 def request_each_operation(url: str) -> list[int]:
     """Send one request of each operation, about the first task or dag and its first parts; return the statuses."""
     statuses = list[int]()
-    tasks = httpx.get(f"{url}/__admin/sandboxes/default/tasks").json()["tasks"]
+    sandbox = make_sandbox(load_library())
     for api in APIS:
         auth = Basic("manager", "manager") if api.name == "ocp" else Sealed("oceanmock")
-        ids = {api.root.name: next(task["id"] for task in tasks if task["api"] == api.name)}
+        ids = {api.root.name: next(sandbox.worlds[api.name].items()).id}
         for operation in sorted(operations_of(api.spec), key=lambda operation: operation.id != api.root.detail):
             path = operation.path
             for kind, parameter in api.ids_of(operation.id).items():

@@ -169,8 +169,9 @@ def serve(  # noqa: PLR0913 (its options)
     others can connect, one is generated and printed.
     """
     with _no_collections():
-        # connexion imports httpx, which goes without its command line, rich and pygments where that cannot be imported.
-        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+        # connexion imports httpx and requests, which go without a command line and a guess of charsets if they must.
+        for module in ("httpx._main", "charset_normalizer"):
+            sys.modules.setdefault(module, None)  # type: ignore[arg-type]
         from threading import Thread
 
         from pydantic import ValidationError
