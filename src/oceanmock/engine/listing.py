@@ -9,49 +9,65 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from heapq import merge
-from itertools import islice, pairwise
+from itertools import accumulate, count, islice, pairwise
 from operator import attrgetter
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
-from oceanmock.engine.machine import History, next_tick, view_at
+from oceanmock.engine.world import PLACEHOLDER, Group, Row, Stage
 
-PLACEHOLDER: Final = "{n}"
-"""The place of its number in the name of a repeated task."""
 Entry = tuple[Any, int]
 """A sort key, and the id; negative where the largest key comes first, since equal tasks are sorted by ascending id."""
 
 
-class Row(NamedTuple):
-    """What a list is filtered and sorted by: ``finished`` is -1 before the end, as MySQL sorts NULL.
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How an integer key grows with the numbers of a group's tasks in one stage.
 
-    Of ``state`` only what is no instant counts, and of ``data`` only what a template's tasks have in common.
+    ``value`` returns the key of a number, and ``count`` how many numbers have a smaller key than a value.
     """
 
-    id: int
-    name: str
-    started: int
-    finished: int
-    state: Any
-    data: Any
+    value: Callable[[Group, Stage, int], int]
+    count: Callable[[Group, Stage, int], int]
 
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """What rows are sorted by; of tasks in one state it grows with the start, or stays the same.
+    """What rows are sorted by; without ``growth``, the key of a group's tasks in one stage is the same.
 
-    ``by`` says whether states matter, or the order of names. ``window`` is set where tasks are equal that start in the
-    same window of this length; 0 stands for the server's tick.
+    ``by`` says whether states matter, or the order of names.
     """
 
     key: Callable[[Row], Any]
     by: Literal["start", "state", "name"] = "start"
-    window: int | None = None
+    growth: Growth | None = None
 
 
-BY_ID: Final = Sort(attrgetter("id"))
+def by_start(unit: int = 1) -> Sort:
+    """Return the sort by start, in units of so many nanoseconds."""
+    growth = Growth(
+        lambda group, _, number: group.start_of(number) // unit,
+        lambda group, _, value: group.started_before(value * unit),
+    )
+    return Sort(lambda row: row.started // unit, growth=growth)
+
+
+def _finished(group: Group, stage: Stage, number: int) -> int:
+    return -1 if stage.finished is None else group.first_tick(number) + stage.finished
+
+
+def _finished_before(group: Group, stage: Stage, instant: int) -> int:
+    if stage.finished is None:
+        return len(group.ids) if instant > -1 else 0
+    return group.ticked_by(instant - stage.finished - 1)
+
+
+BY_ID: Final = Sort(
+    attrgetter("id"), growth=Growth(lambda group, _, number: group.ids[number], lambda group, _, id: id - group.ids[0])
+)
+BY_FINISH: Final = Sort(attrgetter("finished"), by="state", growth=Growth(_finished, _finished_before))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +90,7 @@ class Query:
         return self.sort.key(row), -row.id if self.descending else row.id
 
     def entries(self, rows: Iterable[Row]) -> _Kept:
-        """Return the sorted entries of the rows that match."""
+        """Return the entries of the rows that match."""
         part, statuses = self.part.casefold(), self.statuses
         entries = [
             self.entry(row)
@@ -83,121 +99,7 @@ class Query:
             and (not part or part in row.name.casefold())
             and self.matches(row.data)
         ]
-        return _Kept(sorted(entries, reverse=self.descending))
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What a list shows of a task from a span after its first tick on; the first one from its start."""
-
-    since: int
-    state: Any
-    finished: int | None
-
-
-@dataclass(slots=True)
-class Group:
-    """The tasks of a template that repeats, with numbers from 0; ``changed`` ones are kept apart, in their order.
-
-    ``history`` is that of a task whose first tick comes at ``tick``. From there on all is the same for every task; the
-    ticks of the server are ``tick`` apart, and ``phase`` is one of them. ``data`` is the first task's. ``formats`` are
-    encoded rows, by the instant of the state in ``history``, with places for what differs between tasks.
-    """
-
-    template: Any
-    data: Any
-    name: str
-    ids: range
-    part_ids: range
-    started: int
-    every: int
-    tick: int
-    phase: int
-    history: History[Any, Any, Any]
-    changed: list[int] = field(default_factory=list)
-    stages: list[Stage] = field(init=False)
-    formats: dict[int, bytes] = field(default_factory=dict, init=False)
-
-    def __post_init__(self) -> None:
-        self.stages, shown = [], None
-        for state in self.history.upcoming:
-            previous, shown = shown, (state.status, state.operation, state.finish_time, state.prohibit_rollback)
-            if shown != previous:
-                finished = None if state.finish_time is None else state.finish_time - self.tick
-                self.stages.append(Stage(state.at - self.tick, state, finished))
-
-    def start_of(self, number: int) -> int:
-        """Return the instant at which a task starts."""
-        return self.started + number * self.every
-
-    def first_tick(self, number: int) -> int:
-        """Return the instant of the first tick after a task's start."""
-        return next_tick(self.started + number * self.every, self.tick, self.phase)
-
-    def started_before(self, instant: int) -> int:
-        """Return how many tasks start before an instant."""
-        if self.every:
-            return min(max(-(-(instant - self.started) // self.every), 0), len(self.ids))
-        return len(self.ids) if instant > self.started else 0
-
-    def ticked_by(self, instant: int) -> int:
-        """Return how many tasks have had their first tick by an instant."""
-        return self.started_before(instant - (instant - self.phase) % self.tick)
-
-    def equal_to(self, number: int, window: int) -> tuple[int, int]:
-        """Return the bounds of the numbers whose tasks start in the same window as a task."""
-        instant, length, phase = self.start_of(number), window or self.tick, 0 if window else self.phase
-        first = instant - (instant - phase) % length
-        return self.started_before(first), self.started_before(first + length)
-
-    def state_of(self, number: int, now: int) -> tuple[Any, int | None]:
-        """Return a task's state, with the instants of ``history``, and the instant at which it finished."""
-        shift = self.first_tick(number) - self.tick
-        state = view_at(self.history, now - shift)
-        return state, None if state.finish_time is None else state.finish_time + shift
-
-    def next_due(self, now: int, number: int | None = None) -> int | None:
-        """Return the first instant after ``now`` at which a task, or the first that is not changed, changes."""
-        dues = []
-        for state in self.history.upcoming[1:]:
-            offset = state.at - self.tick
-            if number is not None:
-                dues.append(self.first_tick(number) + offset)
-            elif (first := self._unchanged(self.ticked_by(now - offset), 1)) < len(self.ids):
-                dues.append(self.first_tick(first) + offset)
-        return min((due for due in dues if due > now), default=None)
-
-    def end(self) -> int | None:
-        """Return the instant after which nothing is due of those that are not changed."""
-        last = self._unchanged(len(self.ids) - 1, -1)
-        return None if last < 0 else self.first_tick(last) + self.history.last.at - self.tick
-
-    def _unchanged(self, number: int, step: int) -> int:
-        place = bisect_left(self.changed, number)
-        while 0 <= place < len(self.changed) and self.changed[place] == number:
-            number, place = number + step, place + step
-        return number
-
-    def row(self, number: int, stage: Stage) -> Row:
-        """Return the row of a task in a stage."""
-        finished = -1 if stage.finished is None else self.first_tick(number) + stage.finished
-        name = self.name.replace(PLACEHOLDER, str(number + 1))
-        return Row(self.ids[number], name, self.start_of(number), finished, stage.state, self.data)
-
-    def rows(self, now: int, *, with_changed: bool = False) -> Iterator[Row]:
-        """Yield the rows of tasks by ascending id; of those that changed they would have another state."""
-        changed = set(() if with_changed else self.changed)
-        for stage, numbers in self.spans(now):
-            yield from (self.row(number, stage) for number in numbers if number not in changed)
-
-    def spans(self, now: int) -> Iterator[tuple[Stage, range]]:
-        """Yield the stages at an instant, each with the numbers of its tasks, in their order."""
-        low = 0
-        for stage in reversed(self.stages[1:]):
-            high = self.ticked_by(now - stage.since)
-            yield stage, range(low, high)
-            low = high
-        yield self.stages[0], range(low, len(self.ids))
+        return _Kept(entries, descending=self.descending)
 
 
 def select(groups: Iterable[Group], query: Query, now: int) -> Iterator[Entries]:
@@ -223,21 +125,23 @@ def select(groups: Iterable[Group], query: Query, now: int) -> Iterator[Entries]
         elif not query.needs_states:
             spans = iter([(group.stages[0], range(len(group.ids)))])
         for stage, numbers in (span for span in spans if span[1]):
-            several = _Numbers.of(group, stage, numbers, group.changed if query.needs_states else (), pattern)
+            several = _Numbers(group, stage, numbers, group.changed if query.needs_states else (), pattern)
             if by_name:
                 named.setdefault(group.name, []).append(several)
             else:
-                yield _Span([several], query)
-    yield from (_Span(several, query) for several in named.values())
+                yield _Span(several, query)
+    yield from (_Named(several, query) for several in named.values())
 
 
 DIGITS: Final = frozenset("0123456789")
+_BLANK: Final = -1
 
 
 class _Pattern:
     """The numbers that complete the text around them to one that contains a part.
 
-    A state is how much of the part the text so far ends with, or all of it once it contains it (Knuth, Morris, Pratt).
+    A state is how much of the part the text so far ends with, or all of it once it contains it (Knuth, Morris, Pratt);
+    before the first digit of a number, which leading zeros do not count as, it is ``_BLANK``.
     """
 
     def __init__(self, head: str, part: str, tail: str) -> None:
@@ -246,8 +150,8 @@ class _Pattern:
         for character in part[1:]:
             self._borders.append(self._next(self._borders[-1], character))
         self.start: Final = self._run(0, head)
-        self._steps: dict[int, list[int]] = {}
-        self._ways: dict[tuple[int, int], int] = {}
+        self.steps = cache(self._steps)
+        self._sums = cache(self._count)
 
     def _next(self, matched: int, character: str) -> int:
         while matched and self._part[matched] != character:
@@ -260,25 +164,42 @@ class _Pattern:
                 matched = self._next(matched, character)
         return matched
 
-    def fits(self, number: int) -> bool:
-        """Return whether a number completes the text."""
-        return bool(self.ways(self._run(self.start, str(number)), 0))
-
-    def steps(self, state: int) -> list[int]:
+    def _steps(self, state: int) -> list[int]:
         """Return the state after each digit."""
-        if state not in self._steps:
-            self._steps[state] = [self._run(state, str(digit)) for digit in range(10)]
-        return self._steps[state]
+        if state == _BLANK:
+            return [_BLANK, *self.steps(self.start)[1:]]
+        return [self._run(state, str(digit)) for digit in range(10)]
+
+    def _count(self, state: int, digits: int) -> list[int]:
+        """Return in how many ways so many digits complete the text after a state, with a first one below 0 to 10."""
+        if not digits:
+            return [0] * 10 + [int(state != _BLANK and self._run(state, self._tail) == len(self._part))]
+        return [*accumulate((self.ways(after, digits - 1) for after in self.steps(state)), initial=0)]
 
     def ways(self, state: int, digits: int) -> int:
         """Return in how many ways so many digits complete the text after a state."""
-        if state == len(self._part):
-            return int(10**digits)
-        if not digits:
-            return int(self._run(state, self._tail) == len(self._part))
-        if (state, digits) not in self._ways:
-            self._ways[state, digits] = sum([self.ways(after, digits - 1) for after in self.steps(state)])
-        return self._ways[state, digits]
+        return self._sums(state, digits)[10]
+
+    def fits(self, number: int) -> bool:
+        """Return whether a number completes the text."""
+        return self.below(number + 1) > self.below(number)
+
+    def below(self, number: int) -> int:
+        """Return how many smaller numbers, from 1, complete the text."""
+        count, state, text = 0, _BLANK, str(number)
+        for digits, digit in zip(range(len(text), 0, -1), map(int, text), strict=True):
+            count += self._sums(state, digits)[digit]
+            state = self.steps(state)[digit]
+        return count
+
+    def at(self, place: int, digits: int) -> int:
+        """Return the number of at most so many digits that has so many smaller ones which complete the text."""
+        number, state = 0, _BLANK
+        for left in range(digits, 0, -1):
+            sums = self._sums(state, left)
+            digit = bisect_right(sums, place) - 1
+            number, place, state = number * 10 + digit, place - sums[digit], self.steps(state)[digit]
+        return number
 
 
 _pattern: Final = lru_cache(maxsize=64)(_Pattern)
@@ -287,202 +208,224 @@ _Branch = tuple[int, int, int, int]
 """The numbers that begin with a prefix: how many digits follow, at least and at most, and the state of the pattern."""
 
 
-@dataclass(frozen=True, slots=True)
 class _Numbers:
-    """The numbers of a group's tasks in a stage, from 1: from ``low`` to below ``high``, without those that changed.
+    """The numbers of a group's tasks in a stage, from 1: those of a range from 0 that did not change.
 
-    Those that fit a pattern, if any. Their decimals are a tree, in which whole branches are counted.
+    Those that fit a pattern, if any. ``low`` is the first of the range, and ``high`` the one after it.
     """
 
-    group: Group
-    stage: Stage
-    low: int
-    high: int
-    without: Sequence[int]
-    pattern: _Pattern | None
-    _partial: dict[tuple[int, int], int] = field(default_factory=dict, init=False)
-
-    @classmethod
-    def of(
-        cls, group: Group, stage: Stage, numbers: range, changed: Sequence[int], pattern: _Pattern | None
-    ) -> _Numbers:
-        """Return those of a range from 0, without those that changed."""
+    def __init__(
+        self, group: Group, stage: Stage, numbers: range, changed: Sequence[int], pattern: _Pattern | None
+    ) -> None:
+        self.group, self.stage, self.pattern = group, stage, pattern
+        self.low, self.high = numbers.start + 1, numbers.stop + 1
         changed = changed[bisect_left(changed, numbers.start) : bisect_left(changed, numbers.stop)]
-        without = [number + 1 for number in changed if pattern is None or pattern.fits(number + 1)]
-        return cls(group, stage, numbers.start + 1, numbers.stop + 1, without, pattern)
+        self._without = [number + 1 for number in changed if pattern is None or pattern.fits(number + 1)]
+        self._first = self._below(self.low)
+        self._digits = len(str(self.high))
 
     def __len__(self) -> int:
-        if self.pattern is None:
-            return max(self.high - self.low, 0) - len(self.without)
-        return self.count((0, 1, len(str(self.high)), self.pattern.start))
+        return self.rank(self.high)
 
     def rank(self, number: int) -> int:
         """Return how many are smaller than a number."""
-        high = min(max(number, self.low), self.high)
-        if self.pattern is None:
-            return high - self.low - (bisect_left(self.without, high) if self.without else 0)
-        return len(replace(self, high=high, without=self.without[: bisect_left(self.without, high)]))
+        number = self.low if number < self.low else self.high if number > self.high else number
+        return self._below(number) - self._first - (bisect_left(self._without, number) if self._without else 0)
+
+    def _below(self, number: int) -> int:
+        return self.pattern.below(number) if self.pattern else number
 
     def at(self, place: int) -> int:
         """Return the number at a place of their ascending order."""
-        if self.pattern is not None:
-            return next(_walk([self], place))[0]
-        before = 0
-        if self.without:
-            before = bisect_right(range(len(self.without)), place, key=lambda at: self.without[at] - self.low - at)
-        return self.low + place + before
+        place += self._first
+        if self._without:
+            numbers = self._without
+            place += bisect_right(range(len(numbers)), place, key=lambda at: self._below(numbers[at]) - at)
+        return place if self.pattern is None else self.pattern.at(place, self._digits)
 
     def count(self, branch: _Branch) -> int:
-        """Return how many there are in a branch."""
+        """Return how many there are in a branch of the tree of their decimals."""
         prefix, least, most, state = branch
         count = 0
         for digits in range(least, most + 1):
             size: int = 10**digits
             low, high = prefix * size or size // 10, (prefix + 1) * size
             low, high = low if low > self.low else self.low, high if high < self.high else self.high
-            if low < high:
-                count += high - low if self.pattern is None else self._fitting(prefix, digits, state, high - low)
-                if self.without:
-                    count -= bisect_left(self.without, high) - bisect_left(self.without, low)
+            if low >= high:
+                continue
+            if self.pattern is None or high - low < size:
+                count += self._below(high) - self._below(low)
+            else:
+                count += self.pattern.ways(state, digits)
+            if self._without:
+                count -= bisect_left(self._without, high) - bisect_left(self._without, low)
         return count
-
-    def _fitting(self, prefix: int, digits: int, state: int, size: int) -> int:
-        """Return how many of a branch fit the pattern, so many of which are in the range."""
-        assert self.pattern is not None
-        if size == 10**digits:
-            return self.pattern.ways(state, digits)
-        if (prefix, digits) not in self._partial:
-            fitting, below = 0, 10 ** (digits - 1)
-            for digit, after in enumerate(self.pattern.steps(state)):
-                longer = prefix * 10 + digit
-                low, high = max(longer * below, self.low), min((longer + 1) * below, self.high)
-                if longer and low < high:
-                    fitting += self._fitting(longer, digits - 1, after, high - low)
-            self._partial[prefix, digits] = fitting
-        return self._partial[prefix, digits]
-
-
-def _walk(
-    members: Sequence[_Numbers], place: int, *, text_after: str | None = None, descending: bool = False
-) -> Iterator[tuple[int, _Numbers]]:
-    """Yield the numbers of all members from a place on, equal ones by ascending id.
-
-    With a text after them they are in the order of the texts, else of the values: 1 is before 10, and "1," before
-    "10,", but "10x" before "1x". All members have one pattern.
-    """
-    pattern, lengths = members[0].pattern, len(str(max(member.high for member in members)))
-    state = 0 if pattern is None else pattern.start
-    branches: list[_Branch] = [(0, 1, lengths, state)]
-    if text_after is None:
-        branches = [(0, length, length, state) for length in range(1, lengths + 1)]
-    if not descending:
-        branches.reverse()
-    while branches:
-        branch = branches.pop()
-        count = sum([member.count(branch) for member in members])
-        if place >= count:
-            place -= count
-            continue
-        prefix, least, most, state = branch
-        if not most:
-            found = [member for member in members if member.count(branch)]
-            found.sort(key=lambda member: member.group.ids[prefix - 1])
-            yield from ((prefix, member) for member in found[place:])
-            place = 0
-            continue
-        steps = (0,) * 10 if pattern is None else pattern.steps(state)
-        fewest = max(least - 1, 0)
-        below = [(prefix * 10 + digit, fewest, most - 1, steps[digit]) for digit in range(not prefix, 10)]
-        if not least:
-            below.insert(0 if (text_after or "")[:1] < "0" else 10, (prefix, 0, 0, state))
-        branches += below if descending else reversed(below)
 
 
 class _Span:
-    """The entries of tasks in some stages, in their order: of one group, or of several with one name."""
+    """The entries of a group's tasks in one stage."""
 
-    def __init__(self, members: Sequence[_Numbers], query: Query) -> None:
-        self._members, self._query, self._len = members, query, sum(map(len, members))
-        group, stage = members[0].group, members[0].stage
-        _, is_numbered, self._tail = group.name.partition(PLACEHOLDER)
-        self._by_name = query.sort.by == "name" and bool(is_numbered)
-        key, bounds = query.sort.key, (members[0].low - 1, members[0].high - 2)
-        self._is_equal = not self._by_name and len({key(group.row(number, stage)) for number in bounds}) < 2
-        self._falls = query.descending and not self._is_equal  # equal ones are always by ascending id
+    def __init__(self, numbers: _Numbers, query: Query) -> None:
+        self._numbers, self._len, self._descending = numbers, len(numbers), query.descending
+        self._group, self._stage, self._growth = numbers.group, numbers.stage, query.sort.growth
+        self._falls, self._shares_keys = query.descending and self._growth is not None, query.sort is not BY_ID
+        self._key = None if self._growth else query.sort.key(self._group.row(numbers.low - 1, self._stage))
 
     def __len__(self) -> int:
         return self._len
 
     def __getitem__(self, place: int) -> Entry:
-        if self._by_name:
-            return next(self.read(place))
-        numbers = self._members[0]
-        if not self._falls:
-            return self._entry(numbers.at(place), numbers)
-        place = self._len - 1 - place
-        number = numbers.at(place)
-        if self._query.sort.window is not None:
-            low, high = (
-                numbers.rank(1 + bound) for bound in numbers.group.equal_to(number - 1, self._query.sort.window)
-            )
-            number = numbers.at(low + high - 1 - place)
-        return self._entry(number, numbers)
+        number, key = self._numbers.at(self._len - 1 - place if self._falls else place), self._key
+        if self._growth is not None:
+            key = self._growth.value(self._group, self._stage, number - 1)
+            if self._falls and self._shares_keys:  # equal ones are by ascending id all the same
+                low, high = self._equal(key)
+                number = self._numbers.at(low + high - self._len + place)
+        id = self._group.ids[number - 1]
+        return key, -id if self._descending else id
+
+    def _equal(self, key: int) -> tuple[int, int]:
+        """Return the places of the first number with a key and of the first after them, in ascending order."""
+        assert self._growth is not None
+        low, high = [self._growth.count(self._group, self._stage, value) for value in (key, key + 1)]
+        return self._numbers.rank(low + 1), self._numbers.rank(high + 1)
+
+    def rank(self, entry: Entry) -> int:
+        """Return how many are before an entry."""
+        key, id = entry
+        low, high = 0, self._len
+        if self._growth is not None:
+            low, high = self._equal(key)
+        elif key != self._key:
+            return self._len if (self._key < key) != self._descending else 0
+        place = low if low == high else min(max(self._numbers.rank(abs(id) - self._group.ids[0] + 1), low), high)
+        return self._len - high + place - low if self._falls else place
 
     def read(self, place: int) -> Iterator[Entry]:
         """Yield the entries from a place on."""
-        is_by_place = self._members[0].pattern is None or (self._falls and self._query.sort.window is not None)
-        if is_by_place and not self._by_name:
-            yield from map(self.__getitem__, range(place, self._len))
-        else:
-            text = self._tail if self._by_name else None
-            for number, member in _walk(self._members, place, text_after=text, descending=self._falls):
-                yield self._entry(number, member)
+        return map(self.__getitem__, range(place, self._len))
 
-    def _entry(self, number: int, member: _Numbers) -> Entry:
-        return self._query.entry(member.group.row(number - 1, member.stage))
+
+class _Named:
+    """The entries of tasks in some stages by their name, which has their number; one with the same name may have many.
+
+    Their decimals are a tree, in the order of texts: "1" is before "10", and "1," before "10,", but "10x" before "1x".
+    """
+
+    def __init__(self, members: Sequence[_Numbers], query: Query) -> None:
+        self._members, self._len, self._descending = members, sum(map(len, members)), query.descending
+        self._head, _, self._tail = members[0].group.name.partition(PLACEHOLDER)
+        pattern, most = members[0].pattern, len(str(max(member.high for member in members)))
+        self._pattern, self._root = pattern, (0, 1, most, pattern.start if pattern else 0)
+
+    def __len__(self) -> int:
+        return self._len
+
+    def __getitem__(self, place: int) -> Entry:
+        return next(self.read(place))
+
+    def rank(self, entry: Entry) -> int:
+        """Return how many are before an entry."""
+        name, count, branches = entry[0], 0, [self._root]
+        if not name.startswith(self._head):
+            return self._len if (self._head < name) != self._descending else 0
+        rest = name.removeprefix(self._head)
+        while branches:
+            branch = branches.pop()
+            digits = str(branch[0] or "")
+            if not branch[2]:
+                count += sum([(each < entry) != self._descending and each != entry for each in self._entries(branch)])
+            elif rest.startswith(digits):
+                branches += self._children(branch)
+            elif (digits < rest) != self._descending:
+                count += self._count(branch)
+        return count
+
+    def read(self, place: int) -> Iterator[Entry]:
+        """Yield the entries from a place on."""
+        branches = [self._root]
+        while branches:
+            branch = branches.pop()
+            count = self._count(branch)
+            if place >= count:
+                place -= count
+            elif branch[2]:
+                children = self._children(branch)
+                branches += children if self._descending else reversed(children)
+            else:
+                yield from self._entries(branch)[place:]
+                place = 0
+
+    def _count(self, branch: _Branch) -> int:
+        return sum([member.count(branch) for member in self._members])
+
+    def _entries(self, branch: _Branch) -> list[Entry]:
+        """Return the entries of one number, in their order."""
+        ids = sorted(member.group.ids[branch[0] - 1] for member in self._members if member.count(branch))
+        name = f"{self._head}{branch[0]}{self._tail}"
+        return [(name, -id if self._descending else id) for id in ids]
+
+    def _children(self, branch: _Branch) -> list[_Branch]:
+        """Return the branches of a branch, in the ascending order of their texts."""
+        prefix, least, most, state = branch
+        steps = (0,) * 10 if self._pattern is None else self._pattern.steps(state)
+        fewest = max(least - 1, 0)
+        below = [(prefix * 10 + digit, fewest, most - 1, steps[digit]) for digit in range(not prefix, 10)]
+        if not least:
+            below.insert(0 if self._tail[:1] < "0" else 10, (prefix, 0, 0, state))
+        return below
 
 
 class _Kept(list[Entry]):
     """The entries of tasks that are kept one by one."""
+
+    def __init__(self, entries: list[Entry], *, descending: bool) -> None:
+        super().__init__(sorted(entries, reverse=descending))
+        self._descending = descending
+
+    def rank(self, entry: Entry) -> int:
+        """Return how many are before an entry."""
+        return bisect_left(self, True, key=entry.__ge__ if self._descending else entry.__le__)
 
     def read(self, place: int) -> Iterator[Entry]:
         """Yield the entries from a place on."""
         return islice(self, place, None)
 
 
-Entries = _Span | _Kept
+MAX_GUESSES: Final = 4
+"""How often the place of an entry is guessed from the sizes, until a sequence is halved."""
+Entries = _Span | _Named | _Kept
 
 
 def page_of(sequences: Sequence[Entries], skip: int, size: int, *, descending: bool) -> list[int]:
     """Return the ids at some places of merged sequences: so many after the first ones, few of which are read."""
-    first, places, sizes = max if descending else min, [0] * len(sequences), [len(entries) for entries in sequences]
-    filled = [number for number, size in enumerate(sizes) if size]
-    if skip:
-        filled.sort(key=lambda number: sequences[number][0], reverse=descending)
+    # Of each sequence, the first `low` entries are to skip, and none from `high` on.
+    low, high = [0] * len(sequences), [len(entries) for entries in sequences]
+    filled = [number for number, most in enumerate(high) if most] if skip else []
+    filled.sort(key=lambda number: sequences[number][0], reverse=descending)
     for number, following in pairwise(filled):
-        last = sequences[number][sizes[number] - 1] if skip else None
-        if last is None or first(last, sequences[following][0]) is not last:
+        last, first = sequences[number][high[number] - 1], sequences[following][0]
+        if (last < first) == descending:
             break
-        places[number] = min(skip, sizes[number])
-        skip -= places[number]
-    # While every sequence has at most `step` entries to go to the one of `reached`, the first of these and all before
-    # it in its sequence are among those to skip.
-    while skip > 0:
-        left = [number for number in filled if places[number] < sizes[number]]
-        if len(left) < 2:
-            for number in left:
-                places[number] += skip
+        low[number] = high[number] = min(high[number], skip - sum(low))
+    for turn in count(1):
+        left, widths = skip - sum(low), [most - least for least, most in zip(low, high, strict=True)]
+        width = max(widths)
+        if left <= 0 or not width:
             break
-        step = (skip - 1) // len(left) // 2 + 1
-        ends = {number: min(places[number] + step, sizes[number]) for number in left}
-        reached = {number: sequences[number][ends[number] - 1] for number in left}
-        while step <= (skip - 1) // len(left) + 1:
-            number = first(reached, key=reached.__getitem__)
-            skip -= ends[number] - places[number]
-            places[number] = ends[number]
-            if ends[number] == sizes[number]:
-                break
-            ends[number] = min(ends[number] + step, sizes[number])
-            reached[number] = sequences[number][ends[number] - 1]
-    rest = [entries.read(place) for entries, place in zip(sequences, places, strict=True)]
+        number = widths.index(width)
+        share = left * width // sum(widths) if turn % MAX_GUESSES else width // 2
+        place = low[number] + min(share, width - 1)
+        entry = sequences[number][place]
+        ranks = [
+            min(max(entries.rank(entry), least), most) if least < most else least
+            for entries, least, most in zip(sequences, low, high, strict=True)
+        ]
+        ranks[number] = place
+        if sum(ranks) > skip:
+            high = ranks
+        else:
+            ranks[number] += sum(ranks) < skip
+            low = ranks
+    rest = [entries.read(place) for entries, place in zip(sequences, low, strict=True)]
     return [abs(id) for _, id in islice(merge(*rest, reverse=descending), size)]

@@ -7,17 +7,16 @@ the clock of its sandbox. Reading changes nothing.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from operator import attrgetter
 from random import Random
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from oceanmock.clock import Clock
-from oceanmock.engine.listing import Group, Row
-from oceanmock.engine.machine import History, next_due, view_at
+from oceanmock.engine.machine import History, next_due, next_tick, view_at
 from oceanmock.errors import AuthorError, NoSuchTask
 from oceanmock.scenario.fields import BaseScenario
 
@@ -38,6 +37,132 @@ class TaskItem:
     parts: tuple[TaskItem, ...] | None = None
     started: int | None = None
     stage: int | None = None
+
+
+PLACEHOLDER: Final = "{n}"
+"""The place of its number in the name of a repeated task."""
+
+
+class Row(NamedTuple):
+    """What a list is filtered and sorted by: ``finished`` is -1 before the end, as MySQL sorts NULL.
+
+    Of ``state`` only what is no instant counts, and of ``data`` only what a template's tasks have in common.
+    """
+
+    id: int
+    name: str
+    started: int
+    finished: int
+    state: Any
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a list shows of a task from a span after its first tick on; the first one from its start."""
+
+    since: int
+    state: Any
+    finished: int | None
+
+
+@dataclass(slots=True)
+class Group:
+    """The tasks of a template that repeats, with numbers from 0; ``changed`` ones are kept apart, in their order.
+
+    ``history`` is that of a task whose first tick comes at ``tick``. From there on all is the same for every task; the
+    ticks of the server are ``tick`` apart, and ``phase`` is one of them. ``data`` is the first task's. ``formats`` are
+    encoded rows, by the instant of the state in ``history``, with places for what differs between tasks.
+    """
+
+    template: Any
+    data: Any
+    name: str
+    ids: range
+    part_ids: range
+    started: int
+    every: int
+    tick: int
+    phase: int
+    history: History[Any, Any, Any]
+    changed: list[int] = field(default_factory=list)
+    stages: list[Stage] = field(init=False)
+    formats: dict[int, bytes] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.stages, shown = [], None
+        for state in self.history.upcoming:
+            previous, shown = shown, (state.status, state.operation, state.finish_time, state.prohibit_rollback)
+            if shown != previous:
+                finished = None if state.finish_time is None else state.finish_time - self.tick
+                self.stages.append(Stage(state.at - self.tick, state, finished))
+
+    def start_of(self, number: int) -> int:
+        """Return the instant at which a task starts."""
+        return self.started + number * self.every
+
+    def first_tick(self, number: int) -> int:
+        """Return the instant of the first tick after a task's start."""
+        return next_tick(self.started + number * self.every, self.tick, self.phase)
+
+    def started_before(self, instant: int) -> int:
+        """Return how many tasks start before an instant."""
+        if self.every:
+            return min(max(-(-(instant - self.started) // self.every), 0), len(self.ids))
+        return len(self.ids) if instant > self.started else 0
+
+    def ticked_by(self, instant: int) -> int:
+        """Return how many tasks have had their first tick by an instant."""
+        return self.started_before(instant - (instant - self.phase) % self.tick)
+
+    def state_of(self, number: int, now: int) -> tuple[Any, int | None]:
+        """Return a task's state, with the instants of ``history``, and the instant at which it finished."""
+        shift = self.first_tick(number) - self.tick
+        state = view_at(self.history, now - shift)
+        return state, None if state.finish_time is None else state.finish_time + shift
+
+    def next_due(self, now: int, number: int | None = None) -> int | None:
+        """Return the first instant after ``now`` at which a task, or the first that is not changed, changes."""
+        dues = []
+        for state in self.history.upcoming[1:]:
+            offset = state.at - self.tick
+            if number is not None:
+                dues.append(self.first_tick(number) + offset)
+            elif (first := self._unchanged(self.ticked_by(now - offset), 1)) < len(self.ids):
+                dues.append(self.first_tick(first) + offset)
+        return min((due for due in dues if due > now), default=None)
+
+    def end(self) -> int | None:
+        """Return the instant after which nothing is due of those that are not changed."""
+        last = self._unchanged(len(self.ids) - 1, -1)
+        return None if last < 0 else self.first_tick(last) + self.history.last.at - self.tick
+
+    def _unchanged(self, number: int, step: int) -> int:
+        place = bisect_left(self.changed, number)
+        while 0 <= place < len(self.changed) and self.changed[place] == number:
+            number, place = number + step, place + step
+        return number
+
+    def row(self, number: int, stage: Stage) -> Row:
+        """Return the row of a task in a stage."""
+        finished = -1 if stage.finished is None else self.first_tick(number) + stage.finished
+        name = self.name.replace(PLACEHOLDER, str(number + 1))
+        return Row(self.ids[number], name, self.start_of(number), finished, stage.state, self.data)
+
+    def rows(self, now: int, *, with_changed: bool = False) -> Iterator[Row]:
+        """Yield the rows of tasks by ascending id; of those that changed they would have another state."""
+        changed = set(() if with_changed else self.changed)
+        for stage, numbers in self.spans(now):
+            yield from (self.row(number, stage) for number in numbers if number not in changed)
+
+    def spans(self, now: int) -> Iterator[tuple[Stage, range]]:
+        """Yield the stages at an instant, each with the numbers of its tasks, in their order."""
+        low = 0
+        for stage in reversed(self.stages[1:]):
+            high = self.ticked_by(now - stage.since)
+            yield stage, range(low, high)
+            low = high
+        yield self.stages[0], range(low, len(self.ids))
 
 
 MAX_BUILT: Final = 500

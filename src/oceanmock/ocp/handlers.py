@@ -23,8 +23,8 @@ import orjson
 
 from oceanmock.api import ApiError, Fragment, Handler, Headers, Json, Request, Response, Route, Service, template_for
 from oceanmock.clock import MILLISECOND, SECOND, wall_now
-from oceanmock.engine.listing import PLACEHOLDER, Group
 from oceanmock.engine.sandbox import Sandbox
+from oceanmock.engine.world import PLACEHOLDER, Group
 from oceanmock.errors import IllegalOperation, NoSuchSubtask, NoSuchTask, RollbackProhibited
 from oceanmock.ocp import api, world
 from oceanmock.ocp.api import API, TASK_PATH, UNDOCUMENTED_TASK_PATH

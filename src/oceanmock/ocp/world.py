@@ -13,10 +13,10 @@ from operator import attrgetter
 from typing import Any, ClassVar, Final
 
 from oceanmock.clock import SECOND, Clock
-from oceanmock.engine.listing import BY_ID, PLACEHOLDER, Group, Query, Row, Sort, page_of, select
+from oceanmock.engine.listing import BY_FINISH, BY_ID, Query, Sort, by_start, page_of, select
 from oceanmock.engine.log import Operate, Start
 from oceanmock.engine.sandbox import Sandbox
-from oceanmock.engine.world import FakeData, FakeUser, TakenIds, TaskItem, World
+from oceanmock.engine.world import PLACEHOLDER, FakeData, FakeUser, Group, Row, TakenIds, TaskItem, World
 from oceanmock.errors import AuthorError, IdTaken, NoSuchSubtask
 from oceanmock.ocp import machine
 from oceanmock.ocp import scenario as files
@@ -353,10 +353,10 @@ SORTS: Final[Mapping[str, Sort]] = {
     "executor": Sort(attrgetter("data.executor")),
     "operation": Sort(attrgetter("state.operation"), by="state"),
     "prohibitRollback": Sort(attrgetter("state.prohibit_rollback"), by="state"),
-    "createTime": Sort(lambda row: row.started // SECOND, window=SECOND),
-    "startTime": Sort(attrgetter("started")),
+    "createTime": by_start(SECOND),
+    "startTime": by_start(),
     **dict.fromkeys(("status", "state"), Sort(attrgetter("state.status"), by="state")),
-    **dict.fromkeys(("finishTime", "endTime"), Sort(attrgetter("finished"), by="state", window=0)),
+    **dict.fromkeys(("finishTime", "endTime"), BY_FINISH),
 }
 """The properties that a list can be sorted by, also by the names of the entity (TaskInstanceOverview.java)."""
 
