@@ -55,20 +55,28 @@ def test_every_scenario_that_is_named_is_in_the_library() -> None:
     assert named <= library
 
 
+def run_script(text: str, url: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script that uses a server; any step that fails ends it."""
+    return subprocess.run(
+        ["bash", "-e", "-u", "-o", "pipefail", "-c", text],
+        env=os.environ | {"MOCK": url},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
 @pytest.fixture(scope="module")
 def script() -> subprocess.CompletedProcess[str]:
-    """Run the shell script beside a server; any step that fails ends it."""
+    """Run the shell script, once as it is, and once with a verification that fails."""
     with serving("many-tasks") as server:
-        done = subprocess.run(
-            ["bash", "-e", "-u", "-o", "pipefail", "-c", command("kit")],
-            env=os.environ | {"MOCK": server.url},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        done = run_script(command("kit"), server.url)
+        failing = run_script(command("kit").replace('"times": 1', '"times": 5'), server.url)
+        httpx.delete(f"{server.url}/__admin/sandboxes/mine", trust_env=False).raise_for_status()
         rest = httpx.get(f"{server.url}/__admin/sandboxes", trust_env=False).json()["sandboxes"]
     assert [sandbox["name"] for sandbox in rest] == ["default"]
+    assert (failing.returncode, '"holds":false' in failing.stdout) == (22, True)
     return done
 
 

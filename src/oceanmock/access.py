@@ -1,4 +1,4 @@
-"""Decide which server needs a token for its admin API, and where the token comes from."""
+"""State what servers and clients of the admin API share: who needs a token, where it comes from, a status."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Final
 
 TOKEN_VARIABLE: Final = "OCEANMOCK_ADMIN_TOKEN"  # noqa: S105 (its name)
 """The environment variable with the token, for servers and clients."""
+VERIFICATION_FAILED: Final = 417
+"""The status of a verification that fails: Expectation Failed."""
 
 
 def is_loopback(host: str) -> bool:

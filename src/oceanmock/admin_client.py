@@ -15,7 +15,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 from urllib.parse import quote, urlencode, urlsplit
 
-from oceanmock.access import TOKEN_VARIABLE
+from oceanmock.access import TOKEN_VARIABLE, VERIFICATION_FAILED
 from oceanmock.clock import PROGRESSIONS, Progression
 from oceanmock.errors import AuthorError, EnvironmentProblem, OceanmockError
 from oceanmock.text import parse_instant, suggest
@@ -91,7 +91,7 @@ class Admin:
         if status == 401:
             advice = f"The commands and the pytest plugin read its token from {TOKEN_VARIABLE}."
             raise NoAnswer(f"{self.url} refused this: {self._parse(answer).get('error')} {advice}")
-        if status >= 400:
+        if status >= 400 and status != VERIFICATION_FAILED:
             raise Refused(str(self._parse(answer).get("error", f"answered {status}")), status=status)
         return answer
 

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from oceanmock import __version__
+from oceanmock.access import VERIFICATION_FAILED
 from oceanmock.api import Api, ApiError, Headers, Json, Request, Response, Service
 from oceanmock.apis import APIS, api_named, operations_by_api
 from oceanmock.clock import LATEST, stopwatch
@@ -198,11 +199,13 @@ class AdminHandlers:
         try:
             if "sandbox" in request.parameters:
                 request.sandbox = self.context.sandboxes.get(request.parameters["sandbox"])
-            body: Json | str = self.methods[request.operation.id](request)
+            body: Json | str | Response = self.methods[request.operation.id](request)
         except AuthorError as error:
             raise ApiError("wrong request", str(error)) from None
         except EnvironmentProblem as error:
             raise Conflict(str(error)) from None
+        if isinstance(body, Response):
+            return body
         if isinstance(body, str):
             return Response(200, body.encode(), RESPONSE_HEADERS, b"text/plain; charset=utf-8")
         return Response(int(request.operation.statuses[0]), body, RESPONSE_HEADERS)
@@ -383,16 +386,17 @@ class AdminHandlers:
         request.sandbox.journal.clear()
         return {"deleted": count}
 
-    def verify_journal(self, request: Request) -> Json:
+    def verify_journal(self, request: Request) -> Response:
         limits = dict(request.content)
         query = Query.of(limits.pop("query"), operations_by_api(self.context.apis))
         verdict = request.sandbox.journal.verify(query, **limits)
-        return {
+        body = {
             "holds": verdict.holds,
             "found": len(verdict.matching),
             "entries": list(verdict.matching),
             "message": verdict.message,
         }
+        return Response(200 if verdict.holds else VERIFICATION_FAILED, body, RESPONSE_HEADERS)
 
     def list_faults(self, request: Request) -> Json:
         return {"faults": [fault_json(item) for item in request.sandbox.faults()]}
